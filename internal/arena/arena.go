@@ -1,0 +1,170 @@
+// Package arena owns memory that the kernel or a NIC may touch: mmap'd, page-aligned,
+// outside the Go heap, so that neither the collector nor a fork can move or share it
+// while an SQE or a work request points at it. It knows nothing of rings or verbs.
+package arena
+
+import (
+	"fmt"
+	"math/bits"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// PageBytes is the unit of alignment, and of disk IO.
+const PageBytes = 4096
+
+// Arena is one mapping. It is registered once, whole, with a ring or a protection domain.
+type Arena struct{ mem []byte }
+
+// New maps size bytes, rounded up to whole pages. Pages are touched on first use only.
+func New(size int) (*Arena, error) {
+	size = (size + PageBytes - 1) &^ (PageBytes - 1)
+	if size <= 0 {
+		return nil, fmt.Errorf("arena: size %d is not positive", size)
+	}
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("arena: map %d MiB: %w (lower --cache-bytes or --conns, or raise ulimit -v)", size>>20, err)
+	}
+	// A child of fork+exec must not inherit pages that a NIC writes to.
+	if err := unix.Madvise(mem, unix.MADV_DONTFORK); err != nil {
+		_ = unix.Munmap(mem)
+		return nil, fmt.Errorf("arena: MADV_DONTFORK: %w", err)
+	}
+	return &Arena{mem: mem}, nil
+}
+
+// Bytes is the whole mapping.
+func (a *Arena) Bytes() []byte { return a.mem }
+
+// Close unmaps. Nothing may point into the arena any more: a later access is a fault.
+func (a *Arena) Close() error {
+	if a.mem == nil {
+		return nil
+	}
+	mem := a.mem
+	a.mem = nil
+	return unix.Munmap(mem)
+}
+
+// Pool hands out power-of-two blocks of an arena by the buddy method (Knowlton 1965).
+// It is bounded: Alloc says no when the arena is used up. It belongs to one loop.
+type Pool struct {
+	arena    *Arena
+	base     uintptr
+	minShift uint
+	orders   int
+	free     [][]uint32 // per order: block indices in units of the smallest block, a stack
+	where    []uint32   // per smallest block: its position in its free stack
+	state    []uint8    // per smallest block: order+1 | freeBit of the block that starts there; 0 inside a block
+	inUse    int
+}
+
+const freeBit = 0x80
+
+// MinBlockBytes is the smallest block that a Pool hands out.
+const MinBlockBytes = 512
+
+// NewPool makes a pool over an arena of its own with size bytes, rounded up to a power of two.
+func NewPool(size int) (*Pool, error) {
+	if size < MinBlockBytes {
+		size = MinBlockBytes
+	}
+	size = 1 << bits.Len(uint(size-1))
+	a, err := New(size)
+	if err != nil {
+		return nil, err
+	}
+	minShift := uint(bits.TrailingZeros(MinBlockBytes))
+	units := size >> minShift
+	p := &Pool{arena: a, base: uintptr(unsafe.Pointer(&a.mem[0])), minShift: minShift,
+		orders: bits.Len(uint(units)), where: make([]uint32, units), state: make([]uint8, units)}
+	p.free = make([][]uint32, p.orders)
+	for o := range p.free {
+		p.free[o] = make([]uint32, 0, units>>o) // every stack at its bound: pushing never grows
+	}
+	p.push(0, p.orders-1)
+	return p, nil
+}
+
+// Arena is the memory behind the pool, for registration.
+func (p *Pool) Arena() *Arena { return p.arena }
+
+// InUse is the bytes handed out, in whole blocks.
+func (p *Pool) InUse() int { return p.inUse }
+
+// Largest is the size in bytes of the largest block that the pool can ever hand out.
+func (p *Pool) Largest() int { return 1 << (p.minShift + uint(p.orders) - 1) }
+
+func (p *Pool) push(unit uint32, order int) {
+	p.where[unit] = uint32(len(p.free[order]))
+	p.state[unit] = uint8(order+1) | freeBit
+	p.free[order] = append(p.free[order], unit)
+}
+
+func (p *Pool) remove(unit uint32, order int) {
+	s, at := p.free[order], p.where[unit]
+	last := s[len(s)-1]
+	s[at] = last
+	p.where[last] = at
+	p.free[order] = s[:len(s)-1]
+	p.state[unit] = 0
+}
+
+func (p *Pool) order(n int) int {
+	if n <= MinBlockBytes {
+		return 0
+	}
+	return bits.Len(uint(n-1)) - int(p.minShift)
+}
+
+// Alloc returns a block with length n and the block's whole capacity, or nil when there is
+// none now (or ever: see Largest).
+func (p *Pool) Alloc(n int) []byte {
+	want := p.order(n)
+	o := want
+	for ; o < p.orders && len(p.free[o]) == 0; o++ {
+	}
+	if o >= p.orders {
+		return nil
+	}
+	s := p.free[o]
+	unit := s[len(s)-1]
+	p.remove(unit, o)
+	for o > want {
+		o--
+		p.push(unit+1<<o, o)
+	}
+	p.state[unit] = uint8(want + 1)
+	bytes := 1 << (p.minShift + uint(want))
+	p.inUse += bytes
+	off := int(unit) << p.minShift
+	return p.arena.mem[off : off+n : off+bytes]
+}
+
+// Free takes a block back. b must start where Alloc's block started; its length does not
+// matter. Freeing twice, or what is not a block, is our own bug and panics.
+func (p *Pool) Free(b []byte) {
+	off := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - p.base
+	unit := uint32(off >> p.minShift)
+	if off >= uintptr(len(p.arena.mem)) || off&(MinBlockBytes-1) != 0 || p.state[unit] == 0 || p.state[unit]&freeBit != 0 {
+		panic("arena: Free of what is not a block in use")
+	}
+	o := int(p.state[unit]) - 1
+	p.inUse -= 1 << (p.minShift + uint(o))
+	p.state[unit] = 0
+	for o < p.orders-1 {
+		buddy := unit ^ 1<<o
+		if p.state[buddy] != uint8(o+1)|freeBit {
+			break
+		}
+		p.remove(buddy, o)
+		unit &^= 1 << o
+		o++
+	}
+	p.push(unit, o)
+}
+
+// Close unmaps the arena. All blocks must have come back or be abandoned for good.
+func (p *Pool) Close() error { return p.arena.Close() }

@@ -1,0 +1,26 @@
+//go:build !giouring
+
+package ring
+
+// Built says whether this binary has io_uring support compiled in.
+const Built = false
+
+// Ring is the stub twin: Open never makes one.
+type Ring struct{ Counters }
+
+// Open says how to rebuild.
+func Open(Options) (*Ring, error) { return nil, ErrNotBuilt }
+
+const never = "ring: a method of a ring that cannot exist in this build"
+
+func (*Ring) Fd() int                        { panic(never) }
+func (*Ring) Next(uint64) *SQE               { panic(never) }
+func (*Ring) Pending() int                   { panic(never) }
+func (*Ring) Ready() bool                    { panic(never) }
+func (*Ring) NeedsEnter() bool               { panic(never) }
+func (*Ring) Enter(int, int64) error         { panic(never) }
+func (*Ring) Reap([]CQE) int                 { panic(never) }
+func (*Ring) RegisterBuffers([][]byte) error { panic(never) }
+func (*Ring) RegisterFiles([]int) error      { panic(never) }
+func (*Ring) Supports(uint8) bool            { panic(never) }
+func (*Ring) Close() error                   { panic(never) }

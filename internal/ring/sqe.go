@@ -1,0 +1,169 @@
+// Package ring owns io_uring: one Ring per loop thread, filled and reaped in batches.
+// It is the only importer of giouring, of which it uses the core (setup, enter, peek,
+// register) and not the Prepare helpers, which leave fields of the slot's last user
+// behind. Without the build tag giouring it is a stub whose Open says how to rebuild.
+package ring
+
+import (
+	"errors"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SQE is the kernel's struct io_uring_sqe (include/uapi/linux/io_uring.h), 64 bytes.
+// Next hands it out zeroed but for UserData; one of the methods below fills it. Buffers
+// must stay alive and in place until the completion: arena memory, or a heap object that
+// the submitter keeps a reference to.
+type SQE struct {
+	Opcode      uint8
+	Flags       uint8
+	IoPrio      uint16
+	Fd          int32
+	Off         uint64
+	Addr        uint64
+	Len         uint32
+	OpFlags     uint32
+	UserData    uint64
+	BufIndex    uint16
+	Personality uint16
+	SpliceFd    int32
+	Addr3       uint64
+	_           uint64
+}
+
+// CQE is one completion: Res is the result, or -errno.
+type CQE struct {
+	UserData uint64
+	Res      int32
+	Flags    uint32
+}
+
+// Flags of completions and submissions, by their kernel names.
+const (
+	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request goes on
+	CQEFSockNonempty = 1 << 2 // IORING_CQE_F_SOCK_NONEMPTY: more to read after this receive
+
+	SQEFixedFile = 1 << 0 // IOSQE_FIXED_FILE: Fd is an index into the registered files
+	SQEIOLink    = 1 << 2 // IOSQE_IO_LINK
+
+	PollFirst = 1 << 0 // IORING_RECVSEND_POLL_FIRST, in IoPrio: do not try before arming the poll
+
+	opFsync       = 3
+	opReadFixed   = 4
+	opWriteFixed  = 5
+	opPollAdd     = 6
+	opSendmsg     = 9
+	opRecvmsg     = 10
+	opAccept      = 13
+	opAsyncCancel = 14
+	opFallocate   = 17
+	opRead        = 22
+	opWrite       = 23
+	opSend        = 26
+	opRecv        = 27
+
+	acceptMultishot = 1 << 0 // in IoPrio
+	pollAddMulti    = 1 << 0 // in Len
+	fsyncDatasync   = 1 << 0
+
+	// RWFDsync in OpFlags makes one write durable before it completes (RWF_DSYNC).
+	RWFDsync = 0x2
+)
+
+func addr(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
+func (e *SQE) io(op uint8, fd int, b []byte, off int64) {
+	e.Opcode, e.Fd, e.Addr, e.Len, e.Off = op, int32(fd), addr(b), uint32(len(b)), uint64(off)
+}
+
+// Read reads len(b) bytes of fd at off.
+func (e *SQE) Read(fd int, b []byte, off int64) { e.io(opRead, fd, b, off) }
+
+// Write writes b to fd at off.
+func (e *SQE) Write(fd int, b []byte, off int64) { e.io(opWrite, fd, b, off) }
+
+// ReadFixed is Read into the registered buffer with that index, of which b is a part.
+func (e *SQE) ReadFixed(fd int, b []byte, off int64, index int) {
+	e.io(opReadFixed, fd, b, off)
+	e.BufIndex = uint16(index)
+}
+
+// WriteFixed is Write from the registered buffer with that index, of which b is a part.
+func (e *SQE) WriteFixed(fd int, b []byte, off int64, index int) {
+	e.io(opWriteFixed, fd, b, off)
+	e.BufIndex = uint16(index)
+}
+
+// Fdatasync makes what was written to fd durable.
+func (e *SQE) Fdatasync(fd int) { e.Opcode, e.Fd, e.OpFlags = opFsync, int32(fd), fsyncDatasync }
+
+// Fallocate reserves length bytes of fd from off (mode as fallocate(2)).
+func (e *SQE) Fallocate(fd int, mode uint32, off, length int64) {
+	e.Opcode, e.Fd, e.Off, e.Addr, e.Len = opFallocate, int32(fd), uint64(off), uint64(length), mode
+}
+
+// Recv receives once into b (flags as recv(2)).
+func (e *SQE) Recv(fd int, b []byte, flags int) {
+	e.io(opRecv, fd, b, 0)
+	e.OpFlags = uint32(flags)
+}
+
+// Send sends b once (flags as send(2)).
+func (e *SQE) Send(fd int, b []byte, flags int) {
+	e.io(opSend, fd, b, 0)
+	e.OpFlags = uint32(flags)
+}
+
+// Sendmsg sends what m describes; m and what it points to stay in place until the completion.
+func (e *SQE) Sendmsg(fd int, m *unix.Msghdr, flags int) { e.msg(opSendmsg, fd, m, flags) }
+
+// Recvmsg receives into what m describes; m and what it points to stay in place until the completion.
+func (e *SQE) Recvmsg(fd int, m *unix.Msghdr, flags int) { e.msg(opRecvmsg, fd, m, flags) }
+
+func (e *SQE) msg(op uint8, fd int, m *unix.Msghdr, flags int) {
+	e.Opcode, e.Fd, e.Addr, e.Len, e.OpFlags = op, int32(fd), uint64(uintptr(unsafe.Pointer(m))), 1, uint32(flags)
+}
+
+// AcceptMultishot accepts on fd until it is cancelled or fails; each completion's Res is a
+// new descriptor (flags as accept4(2)).
+func (e *SQE) AcceptMultishot(fd int, flags int) {
+	e.Opcode, e.Fd, e.IoPrio, e.OpFlags = opAccept, int32(fd), acceptMultishot, uint32(flags)
+}
+
+// PollMultishot reports events (EPOLLIN and friends) on fd until it is cancelled or fails.
+func (e *SQE) PollMultishot(fd int, events uint32) {
+	e.Opcode, e.Fd, e.Len, e.OpFlags = opPollAdd, int32(fd), pollAddMulti, events
+	if bigEndian {
+		e.OpFlags = events<<16 | events>>16 // poll32_events is word-reversed there
+	}
+}
+
+// Cancel asks the kernel to end the request that was submitted with that user data.
+func (e *SQE) Cancel(userData uint64) { e.Opcode, e.Fd, e.Addr = opAsyncCancel, -1, userData }
+
+var bigEndian = func() bool {
+	x := uint16(1)
+	return *(*byte)(unsafe.Pointer(&x)) == 0
+}()
+
+// Options say how to make a ring. The zero value gives 256 entries and plain flags.
+type Options struct {
+	Entries      int  // submission queue entries; the completion queue has twice as many
+	DeferTaskrun bool // SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions appear in Enter only. Not for a ring whose fd is in an epoll set.
+	CoopTaskrun  bool // COOP_TASKRUN | TASKRUN_FLAG (5.19): no interrupts for completions; the ring's fd works in epoll
+}
+
+// Counters are what a ring has done since it was opened. Only its loop may read them.
+type Counters struct {
+	Enters uint64 // io_uring_enter calls
+	SQEs   uint64 // entries submitted
+	CQEs   uint64 // completions reaped
+}
+
+var (
+	// ErrNotBuilt means that the binary was built without the tag giouring.
+	ErrNotBuilt = errors.New(`io_uring is not in this build: rebuild with "make build", or go build -tags giouring -ldflags=-checklinkname=0 ./cmd/kvwire`)
+	// ErrFull means that the submission queue is full and the kernel takes no more now.
+	ErrFull = errors.New("ring: submission queue is full")
+)

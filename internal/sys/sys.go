@@ -1,0 +1,112 @@
+// Package sys has the raw system calls that x/sys lacks, or has only with an allocation or a
+// detour through the scheduler on each call. It imports nothing of ours.
+package sys
+
+import (
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// EPOLLET is edge-triggering; x/sys has it as a negative int on some platforms.
+const EPOLLET = 1 << 31
+
+// EpollEvent makes an event whose 64 bits of data are tag.
+func EpollEvent(events uint32, tag uint64) unix.EpollEvent {
+	return unix.EpollEvent{Events: events, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+}
+
+// EpollTag reads the 64 bits of data back.
+func EpollTag(e *unix.EpollEvent) uint64 {
+	return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
+}
+
+var noPwait2 atomic.Bool // set once, by the first call that learns it: a kernel before 5.11
+
+// EpollWait waits for events with a timeout in ns: 0 looks, below 0 waits without limit. A wait of 0
+// does not tell the scheduler (it cannot block); the others do.
+func EpollWait(epfd int, events []unix.EpollEvent, timeoutNs int64) (int, error) {
+	p := uintptr(unsafe.Pointer(unsafe.SliceData(events)))
+	if timeoutNs == 0 {
+		n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), p, uintptr(len(events)), 0, 0, 0)
+		return result(n, e)
+	}
+	if timeoutNs < 0 {
+		n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), ^uintptr(0), 0, 0)
+		return result(n, e)
+	}
+	if !noPwait2.Load() {
+		ts := unix.NsecToTimespec(timeoutNs)
+		n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(unsafe.Pointer(&ts)), 0, 0)
+		if e != unix.ENOSYS && e != unix.EPERM {
+			return result(n, e)
+		}
+		noPwait2.Store(true)
+	}
+	ms := (timeoutNs + int64(time.Millisecond) - 1) / int64(time.Millisecond)
+	n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	return result(n, e)
+}
+
+func result(n uintptr, e syscall.Errno) (int, error) {
+	if e != 0 {
+		return 0, errno(e)
+	}
+	return int(n), nil
+}
+
+// errno boxes the common errors once: an error made of a fresh Errno would allocate.
+func errno(e syscall.Errno) error {
+	switch e {
+	case unix.EAGAIN:
+		return errEAGAIN
+	case unix.EINTR:
+		return errEINTR
+	}
+	return e
+}
+
+var (
+	errEAGAIN error = unix.EAGAIN
+	errEINTR  error = unix.EINTR
+)
+
+// Recv reads once from a non-blocking socket. 0 without an error is the end of the stream.
+func Recv(fd int, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
+	return result(n, e)
+}
+
+// Recvmsg reads once from a non-blocking socket into what m describes.
+func Recvmsg(fd int, m *unix.Msghdr) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT)
+	return result(n, e)
+}
+
+// Sendmsg writes once to a non-blocking socket what m describes, as one gathered write.
+func Sendmsg(fd int, m *unix.Msghdr) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return result(n, e)
+}
+
+// SetIovec points v at b.
+func SetIovec(v *unix.Iovec, b []byte) {
+	v.Base = unsafe.SliceData(b)
+	v.SetLen(len(b))
+}
+
+// Required says whether KVWIRE_REQUIRE (a comma-separated list) names a feature: a test that cannot
+// have it then fails instead of skipping.
+func Required(feature string) bool {
+	for _, f := range strings.Split(os.Getenv("KVWIRE_REQUIRE"), ",") {
+		if f == feature {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,148 @@
+// Package kv is the seam of kvwire: a request, its outcome, and the two
+// one-method interfaces through which a request travels. The client is a remote
+// store and the store is a local one; both are a Handler. It owns no resources and
+// imports nothing of ours.
+package kv
+
+import "hash/crc32"
+
+// Op says what a request asks for.
+type Op uint8
+
+const (
+	OpGet    Op = 1 // Value receives the item's bytes
+	OpPut    Op = 2 // Value holds the bytes to keep; insert or overwrite
+	OpDelete Op = 3 // NotFound when the key was not there
+	OpScan   Op = 4 // Value receives up to Limit items from Key on, in key order (AppendItem's form)
+	OpStats  Op = 5 // Value receives the server's counters as JSON; never on the data path
+)
+
+// String is the op as it stands in a column: get, put, …
+func (o Op) String() string {
+	switch o {
+	case OpGet:
+		return "get"
+	case OpPut:
+		return "put"
+	case OpDelete:
+		return "delete"
+	case OpScan:
+		return "scan"
+	case OpStats:
+		return "stats"
+	}
+	return "unknown"
+}
+
+// Status is a request's outcome. A dead connection is an error of the connection;
+// its requests end as Unknown or Closed.
+type Status uint8
+
+const (
+	StatusOK         Status = 0
+	StatusNotFound   Status = 1  // no such key
+	StatusTooSmall   Status = 2  // Value's capacity is below Need bytes; nothing was copied
+	StatusTooLarge   Status = 3  // key or value beyond the limit; nothing was done
+	StatusBadRequest Status = 4  // empty key, unknown op, zero scan limit; nothing was done
+	StatusNoSpace    Status = 5  // the disk or the slab is full; nothing was done
+	StatusIOError    Status = 6  // the disk said no; a put may or may not have reached it
+	StatusCorrupt    Status = 7  // the item on disk fails its checksum; nothing is served
+	StatusBusy       Status = 8  // out of memory for this request now; nothing was done
+	StatusClosed     Status = 9  // the handler was closed before it began; nothing was done
+	StatusUnknown    Status = 10 // the connection died after the request was sent: it may have been applied
+	statusEnd        Status = 11
+)
+
+var statusNames = [statusEnd]string{"ok", "not found", "buffer too small", "too large", "bad request",
+	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome"}
+
+// String is the status in words.
+func (s Status) String() string {
+	if s < statusEnd {
+		return statusNames[s]
+	}
+	return "invalid status"
+}
+
+// Valid reports whether s is one of the named statuses; a peer's byte may not be.
+func (s Status) Valid() bool { return s < statusEnd }
+
+// Request is one operation under way. It has exactly one owner: Submit passes it to
+// the handler, Complete passes it back, and only the owner touches its fields or the
+// bytes they point to. Whoever makes it allocates it once and uses it again.
+type Request struct {
+	Op     Op
+	Status Status // set by the handler before it completes the request
+
+	// Key is read by the handler until it completes the request. 1 byte to the handler's limit.
+	Key []byte
+
+	// Value is input for put (all of it is kept). For get, scan and stats its capacity is
+	// the room for the answer: on OK the handler sets its length and fills it, on TooSmall
+	// it leaves it alone and sets Need.
+	Value []byte
+
+	Limit uint32 // scan: most items to return, ≥ 1
+	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore
+
+	Owner Completer // gets the request back; set by the submitter
+	Slot  uint64    // the submitter's own: which of its slots this is
+
+	// The rest belongs to whoever owns the request at the moment.
+	Link *Request  // intrusive queues: mailbox, delivery, waiting lists
+	Home Completer // the owner to restore when a request has crossed to another loop
+	Aux  [2]uint64 // the handler's own: what it has to remember of this request
+}
+
+// ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan
+// whose first item alone does not fit ends as TooSmall.
+const ScanMore = 1
+
+// Handler takes requests. Submit returns at once; every request completes exactly once,
+// also after the handler was closed, and never from inside Submit: the completion is
+// queued on the loop and delivered in its turn. Only the handler's loop may call it.
+type Handler interface{ Submit(r *Request) }
+
+// Completer gets requests back. It is called from the turn of the loop that submitted the
+// request, must not block, and may submit again.
+type Completer interface{ Complete(r *Request) }
+
+// Limits bound what one request may carry.
+type Limits struct {
+	MaxKeyBytes   int
+	MaxValueBytes int
+}
+
+// Check says whether r is well formed and within the limits.
+func (l Limits) Check(r *Request) Status {
+	switch r.Op {
+	case OpGet, OpDelete, OpPut:
+		if len(r.Key) == 0 {
+			return StatusBadRequest
+		}
+	case OpScan: // an empty key scans from the first item
+		if r.Limit == 0 {
+			return StatusBadRequest
+		}
+	case OpStats:
+		if len(r.Key) != 0 {
+			return StatusBadRequest
+		}
+	default:
+		return StatusBadRequest
+	}
+	if len(r.Key) > l.MaxKeyBytes || r.Op == OpPut && len(r.Value) > l.MaxValueBytes {
+		return StatusTooLarge
+	}
+	return StatusOK
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Hash places a key: CRC32C of its bytes (one instruction per 8 bytes on amd64 and arm64),
+// the same on every machine and in every version, since files and shard maps depend on it.
+func Hash(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
+
+// Shard is the partition, 0 to n-1, that owns a key. It takes the hash's high bits
+// (multiply–shift), so that its low bits stay free for tables inside a partition.
+func Shard(key []byte, n int) int { return int(uint64(Hash(key)) * uint64(n) >> 32) }

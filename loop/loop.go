@@ -1,0 +1,301 @@
+// Package loop owns threads: the turn, the two ways to sleep, the wait policy, the mailbox
+// between loops, and placement (which loops carry connections, which carry keys). A loop is
+// one goroutine locked to one OS thread, and everything on it is called from that goroutine.
+// It may import kv and internal packages, and knows no transport and no store.
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
+)
+
+// Member is what lives on a loop: an endpoint, a connection, a partition, a load generator.
+// All of it is called from the loop's goroutine, and none of it waits.
+type Member interface {
+	// OnEvent gives a completion of its own, or a ready descriptor: the tag is the one that
+	// was given to SQE or Watch; res is the result (-errno) or the ready events.
+	OnEvent(tag uint64, res int32, flags uint32)
+
+	// Poll looks at what has neither ring nor descriptor and returns how much it found; 0 when
+	// there is nothing. It is called every turn.
+	Poll() int
+
+	// Stage puts the turn's work on the ring, or into one system call or doorbell. Its error
+	// ends the loop: it is for what leaves the member unable to go on at all.
+	Stage() error
+
+	// Close begins to close, and is called again in each turn until it returns true: then all
+	// requests have completed and everything is freed.
+	Close() bool
+}
+
+// MemberID names a member on its loop. The upper 8 bits of a kernel tag carry it.
+type MemberID uint8
+
+const (
+	tagBits = 56
+	tagMask = 1<<tagBits - 1
+
+	selfID     MemberID = 0 // the loop's own: the wake-up descriptor
+	maxMembers          = 256
+)
+
+// Sleep is the way in which a loop waits in the kernel.
+type Sleep uint8
+
+const (
+	SleepRing  Sleep = iota // one io_uring_enter submits and waits; other descriptors are multishot polls
+	SleepEpoll              // epoll_wait; the disk's ring is one of its descriptors
+)
+
+// String is the way as it stands in logs.
+func (s Sleep) String() string { return [...]string{"ring", "epoll"}[s] }
+
+// Wait is the wait policy: what a loop does when a turn found nothing.
+type Wait uint8
+
+const (
+	WaitBlock  Wait = iota // sleep in the kernel at once
+	WaitSpin               // never sleep
+	WaitHybrid             // spin for SpinMax after the last work, then sleep
+)
+
+var waitNames = [...]string{"block", "spin", "hybrid"}
+
+// String is the policy as it stands in the wait column.
+func (w Wait) String() string { return waitNames[w] }
+
+// ParseWait reads a wait policy's name.
+func ParseWait(s string) (Wait, error) {
+	for i, n := range waitNames {
+		if s == n {
+			return Wait(i), nil
+		}
+	}
+	return 0, fmt.Errorf("wait policy %q is unknown (block, spin or hybrid)", s)
+}
+
+// Options say how a loop waits and where it runs. The zero value blocks, sleeps in a ring, and
+// runs on any CPU.
+type Options struct {
+	Name        string
+	Sleep       Sleep
+	Wait        Wait
+	SpinMax     time.Duration // WaitHybrid: how long to spin before sleeping; 0 means 50 µs
+	Ring        bool          // SleepEpoll: open a ring too, for the disk. SleepRing always has one.
+	RingEntries int           // submission entries; 0 means 1024
+	CPUs        []int         // pin the thread to these; empty: leave it alone
+}
+
+// Stats are a loop's counters since it started. Members add to Syscalls and Copied as they go.
+type Stats struct {
+	Turns      uint64 // turns of the loop
+	EmptyTurns uint64 // turns that found nothing
+	Sleeps     uint64 // times it went to sleep in the kernel
+	Wakes      uint64 // wake-ups it sent to other loops
+	Syscalls   uint64 // system calls made on this thread by loop and members, io_uring_enter included
+	Enters     uint64 // io_uring_enter alone
+	SQEs       uint64
+	CQEs       uint64
+	Mail       uint64 // requests that arrived from other loops, and replies that came back
+	Delivered  uint64 // completions delivered
+	Copied     uint64 // bytes copied by the CPU in user space on the data path
+}
+
+// Add sums counters of several loops.
+func (s *Stats) Add(o Stats) {
+	s.Turns += o.Turns
+	s.EmptyTurns += o.EmptyTurns
+	s.Sleeps += o.Sleeps
+	s.Wakes += o.Wakes
+	s.Syscalls += o.Syscalls
+	s.Enters += o.Enters
+	s.SQEs += o.SQEs
+	s.CQEs += o.CQEs
+	s.Mail += o.Mail
+	s.Delivered += o.Delivered
+	s.Copied += o.Copied
+}
+
+// ErrStopped is returned by calls on a loop that has ended.
+var ErrStopped = errors.New("loop: stopped")
+
+// Loop is one thread's event loop. Methods are for its own goroutine, unless they say otherwise.
+type Loop struct {
+	o       Options
+	members [maxMembers]Member
+	order   []MemberID // live members, in the order in which they were added
+	closing []closing  // members that have not finished closing
+
+	ring    *ring.Ring // nil without one
+	epfd    int        // -1 without one
+	wakefd  int        // eventfd, edge-triggered: never read
+	watched int        // descriptors of members in the epoll set
+
+	// delivery queue: completed requests, given to their owners in the deliver step.
+	ready              int // events that epoll_wait returned and reap has not given out
+	doneHead, doneTail *kv.Request
+	local              kv.Handler // the partition of this loop, for requests in the mailbox
+	relay              relay
+
+	now      int64 // monotonic ns since base, read once a turn
+	deadline int64 // sleep no longer than until then
+	busyAt   int64 // last time a turn found something
+	spinMax  int64
+
+	Stats Stats
+
+	again bool // a member has work for the next turn that no descriptor will announce
+
+	box      mailbox
+	sleeping atomic.Bool  // written by the loop before and after it sleeps; senders take it to false and wake it
+	wakers   atomic.Int32 // senders about to write to wakefd; shut waits for them
+	stop     atomic.Bool  // written by Stop, read by the loop each turn
+	todo     struct {
+		some atomic.Bool // written by Do under mu, read by the loop each turn
+		mu   sync.Mutex
+		f    []func()
+		gone bool // the loop has ended: no more functions
+	}
+	done chan struct{}
+	err  error // why the loop ended; valid after done is closed
+
+	cqes   [64]ring.CQE
+	events [64]unix.EpollEvent
+}
+
+type closing struct {
+	id   MemberID
+	done chan struct{}
+}
+
+// base is the zero of every loop's clock.
+var base = time.Now()
+
+// Nanos is the monotonic clock of all loops, in ns. Any goroutine may call it.
+func Nanos() int64 { return int64(time.Since(base)) }
+
+// Start makes the loop's thread with its ring and epoll set, runs setup on it (which adds the
+// members), and begins to turn. It returns when setup is done. The caller owns the loop and
+// must Stop it, unless Start returns an error.
+func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
+	if o.RingEntries == 0 {
+		o.RingEntries = 1024
+	}
+	if o.SpinMax == 0 {
+		o.SpinMax = 50 * time.Microsecond
+	}
+	l := &Loop{o: o, epfd: -1, wakefd: -1, deadline: math.MaxInt64, spinMax: int64(o.SpinMax), done: make(chan struct{})}
+	l.relay.home = l
+	ready := make(chan error)
+	go l.run(setup, ready)
+	if err := <-ready; err != nil {
+		<-l.done
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Loop) run(setup func(*Loop) error, ready chan<- error) {
+	runtime.LockOSThread()
+	// Not unlocked when pinned: the thread ends with the goroutine and takes its CPU mask along.
+	if len(l.o.CPUs) == 0 {
+		defer runtime.UnlockOSThread()
+	}
+	defer close(l.done)
+	err := l.open()
+	if err == nil && setup != nil {
+		err = setup(l)
+	}
+	if err != nil {
+		l.err = err
+		l.shut()
+		ready <- err
+		return
+	}
+	ready <- nil
+	l.err = l.turns()
+	l.shut()
+}
+
+func (l *Loop) open() (err error) {
+	if len(l.o.CPUs) > 0 {
+		var set unix.CPUSet
+		for _, c := range l.o.CPUs {
+			set.Set(c)
+		}
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("loop %s: pin to CPUs %v: %w (see nproc and taskset -p $$ for the CPUs that are allowed)", l.o.Name, l.o.CPUs, err)
+		}
+	}
+	if l.wakefd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("loop %s: eventfd: %w (raise ulimit -n)", l.o.Name, err)
+	}
+	if l.o.Sleep == SleepRing || l.o.Ring {
+		// The fd of a DEFER_TASKRUN ring never becomes readable in epoll on 6.18: COOP_TASKRUN there.
+		l.ring, err = ring.Open(ring.Options{Entries: l.o.RingEntries,
+			DeferTaskrun: l.o.Sleep == SleepRing, CoopTaskrun: l.o.Sleep == SleepEpoll})
+		if err != nil {
+			return fmt.Errorf("loop %s: %w", l.o.Name, err)
+		}
+	}
+	if l.o.Sleep == SleepEpoll {
+		if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return fmt.Errorf("loop %s: epoll_create1: %w (raise ulimit -n)", l.o.Name, err)
+		}
+		if l.ring != nil {
+			if err := l.watch(l.ring.Fd(), unix.EPOLLIN|sys.EPOLLET, 1); err != nil {
+				return err
+			}
+		}
+	}
+	return l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, 0)
+}
+
+// shut frees what open made; the members are closed already or were never started.
+func (l *Loop) shut() {
+	for _, id := range l.order { // only after an error: a clean end closed them all
+		for range 1000 {
+			if l.members[id].Close() {
+				break
+			}
+		}
+	}
+	l.todo.mu.Lock()
+	l.todo.gone = true
+	rest := l.todo.f
+	l.todo.f = nil
+	l.todo.mu.Unlock()
+	for _, f := range rest {
+		f()
+	}
+	for _, c := range l.closing {
+		close(c.done)
+	}
+	// From here on a push is refused, and its sender completes the request itself. What is still
+	// in the box belongs to nobody who waits: an orderly stop closes endpoints first.
+	l.box.close()
+	l.sleeping.Store(false)
+	for l.wakers.Load() != 0 { // a sender between its look at sleeping and its write: nanoseconds
+		runtime.Gosched()
+	}
+	if l.ring != nil {
+		_ = l.ring.Close()
+	}
+	if l.epfd >= 0 {
+		_ = unix.Close(l.epfd)
+	}
+	if l.wakefd >= 0 {
+		_ = unix.Close(l.wakefd)
+	}
+}

@@ -1,0 +1,464 @@
+package loop
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
+)
+
+// bare is a member that does nothing; tests override what they need.
+type bare struct{}
+
+func (bare) OnEvent(uint64, int32, uint32) {}
+func (bare) Poll() int                     { return 0 }
+func (bare) Stage() error                  { return nil }
+func (bare) Close() bool                   { return true }
+
+// needRing skips where io_uring is not to be had, and fails where it must be.
+func needRing(t testing.TB) {
+	t.Helper()
+	r, err := ring.Open(ring.Options{Entries: 8})
+	if err == nil {
+		_ = r.Close()
+		return
+	}
+	if sys.Required("uring") {
+		t.Fatalf("KVWIRE_REQUIRE=uring: %v", err)
+	}
+	t.Skipf("no io_uring: %v", err)
+}
+
+// pinger keeps up to three tokens moving, each announced to the loop in another way: a reply
+// in the mailbox, a readable socket, a finished disk read. Every token waits for its own
+// wake-up, so one that is lost stops its count for good.
+type pinger struct {
+	bare
+	l     *Loop
+	id    MemberID
+	peer  *Loop
+	req   kv.Request
+	sock  int // our end of a socket pair; the peer's member echoes on the other
+	file  int
+	page  []byte
+	kinds string
+	count [3]atomic.Uint64
+}
+
+const (
+	tagSock = 1
+	tagDisk = 2
+)
+
+func (p *pinger) begin() error {
+	for _, k := range p.kinds {
+		switch k {
+		case 'm':
+			p.req = kv.Request{Op: kv.OpGet, Key: []byte("k"), Owner: p}
+			p.mail()
+		case 's':
+			if err := p.l.Watch(p.id, p.sock, unix.EPOLLIN, tagSock); err != nil {
+				return err
+			}
+			if _, err := unix.Write(p.sock, []byte{1}); err != nil {
+				return err
+			}
+		case 'd':
+			p.read()
+		}
+	}
+	return nil
+}
+
+func (p *pinger) mail() {
+	p.req.Home, p.req.Owner = p, &p.l.relay
+	p.peer.Push(&p.req)
+}
+
+func (p *pinger) read() { p.l.SQE(p.id, tagDisk).Read(p.file, p.page, 0) }
+
+func (p *pinger) Complete(*kv.Request) { p.count[0].Add(1); p.mail() }
+
+func (p *pinger) OnEvent(tag uint64, res int32, _ uint32) {
+	switch tag {
+	case tagSock:
+		if echo(p.sock) {
+			p.count[1].Add(1)
+		}
+	case tagDisk:
+		if res != int32(len(p.page)) {
+			panic("short disk read")
+		}
+		p.count[2].Add(1)
+		p.read()
+	}
+}
+
+// echo sends back what came; edge-triggered, so it reads until it would block.
+func echo(fd int) bool {
+	var b [8]byte
+	any := false
+	for {
+		n, err := sys.Recv(fd, b[:])
+		if err != nil || n == 0 {
+			return any
+		}
+		any = true
+		_, _ = unix.Write(fd, b[:n])
+	}
+}
+
+type echoer struct {
+	bare
+	fd int
+}
+
+func (e *echoer) OnEvent(uint64, int32, uint32) { echo(e.fd) }
+
+// nullPartition completes everything at once.
+type nullPartition struct {
+	bare
+	l *Loop
+}
+
+func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
+
+// TestLoopLosesNoWakeUp lets a loop fall asleep a million times (20,000 with -short), waiting for
+// a mailbox, a socket, a disk, alone and together, and fails when a token stops.
+func TestLoopLosesNoWakeUp(t *testing.T) {
+	needRing(t)
+	sleeps := uint64(1_000_000)
+	if testing.Short() {
+		sleeps = 20_000
+	}
+	for _, kind := range []Sleep{SleepRing, SleepEpoll} {
+		for _, kinds := range []string{"m", "s", "d", "msd"} {
+			t.Run(kind.String()+"/"+kinds, func(t *testing.T) { wakeUps(t, kind, kinds, sleeps/4) })
+		}
+	}
+}
+
+func wakeUps(t *testing.T, kind Sleep, kinds string, sleeps uint64) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	name := filepath.Join(t.TempDir(), "page")
+	if err := os.WriteFile(name, make([]byte, arena.PageBytes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) { // tmpfs: cached reads complete at once, but still through the ring
+		file, err = unix.Open(name, unix.O_RDONLY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(file)
+	a, err := arena.New(arena.PageBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+
+	peer, err := Start(Options{Name: "peer", Sleep: kind, Ring: true}, func(l *Loop) error {
+		l.SetLocal(&nullPartition{l: l})
+		e := &echoer{fd: pair[1]}
+		id, err := l.Add(e)
+		if err != nil {
+			return err
+		}
+		return l.Watch(id, pair[1], unix.EPOLLIN, tagSock)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pinger{peer: peer, sock: pair[0], file: file, page: a.Bytes(), kinds: kinds}
+	l, err := Start(Options{Name: "under test", Sleep: kind, Ring: true}, func(l *Loop) (err error) {
+		p.l = l
+		if p.id, err = l.Add(p); err != nil {
+			return err
+		}
+		return p.begin()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last [3]uint64
+	tick := time.NewTicker(2 * time.Second) // a watchdog: a token makes 50,000 rounds in this time
+	defer tick.Stop()
+	for {
+		s, err := l.Counters()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Sleeps >= sleeps {
+			t.Logf("%d sleeps, %d turns; mailbox %d, sockets %d, disk %d", s.Sleeps, s.Turns, p.count[0].Load(), p.count[1].Load(), p.count[2].Load())
+			break
+		}
+		<-tick.C
+		for i, k := range []byte("msd") {
+			n := p.count[i].Load()
+			if n == last[i] && containsByte(kinds, k) {
+				t.Fatalf("the %c token has stopped after %d rounds and %d sleeps: a wake-up was lost", k, n, s.Sleeps)
+			}
+			last[i] = n
+		}
+	}
+	// Stop the tokens: what is in flight ends with the loops.
+	if err := l.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func containsByte(s string, b byte) bool {
+	for i := range len(s) {
+		if s[i] == b {
+			return true
+		}
+	}
+	return false
+}
+
+// mapPartition keeps items in a map, in order for scans.
+type mapPartition struct {
+	bare
+	l     *Loop
+	items map[string]string
+	shard int
+}
+
+func (m *mapPartition) Submit(r *kv.Request) {
+	r.Status = kv.StatusOK
+	switch r.Op {
+	case kv.OpPut:
+		m.items[string(r.Key)] = string(r.Value)
+	case kv.OpGet:
+		v, ok := m.items[string(r.Key)]
+		if !ok {
+			r.Status = kv.StatusNotFound
+			break
+		}
+		r.Value = append(r.Value[:0], v...)
+	case kv.OpScan:
+		r.Value = r.Value[:0]
+		r.Need = 0
+		n := uint32(0)
+		for k := range 1000 {
+			key := key(k)
+			v, ok := m.items[string(key)]
+			if !ok || string(key) < string(r.Key) {
+				continue
+			}
+			if n == r.Limit {
+				break
+			}
+			out, fits := kv.AppendItem(r.Value, key, []byte(v))
+			if !fits {
+				r.Need = kv.ScanMore
+				break
+			}
+			r.Value = out
+			n++
+		}
+	}
+	m.l.Finish(r)
+}
+
+func key(i int) []byte {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(i))
+	return b[:]
+}
+
+// driver submits requests to a router from its loop and signals when they come back.
+type driver struct{ back chan *kv.Request }
+
+func (d *driver) Complete(r *kv.Request) { d.back <- r }
+
+func newMapGroup(t *testing.T, p Plan) *Group {
+	g, err := NewGroup(p, func(l *Loop, shard, _ int) (Partition, error) {
+		m := &mapPartition{l: l, items: map[string]string{}, shard: shard}
+		_, err := l.Add(m)
+		return m, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+func TestRouterFindsEveryKeyAndMergesScans(t *testing.T) {
+	for name, p := range map[string]Plan{
+		"colocated/1":    {NetLoops: 1},
+		"colocated/3":    {NetLoops: 3},
+		"dispatched/1+1": {Placement: Dispatched, NetLoops: 1, StoreLoops: 1},
+		"dispatched/2+3": {Placement: Dispatched, NetLoops: 2, StoreLoops: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p.Net.Sleep, p.Store.Sleep = SleepEpoll, SleepEpoll
+			g := newMapGroup(t, p)
+			d := &driver{back: make(chan *kv.Request, 1)}
+			do := func(r *kv.Request) *kv.Request {
+				r.Owner = d
+				g.Net()[0].Do(func() { g.Router(0).Submit(r) })
+				return <-d.back
+			}
+			for i := range 200 {
+				if r := do(&kv.Request{Op: kv.OpPut, Key: key(i), Value: key(i * 7)}); r.Status != kv.StatusOK {
+					t.Fatalf("put %d: %v", i, r.Status)
+				}
+			}
+			for i := range 200 {
+				r := do(&kv.Request{Op: kv.OpGet, Key: key(i), Value: make([]byte, 0, 16)})
+				if r.Status != kv.StatusOK || string(r.Value) != string(key(i*7)) {
+					t.Fatalf("get %d: %v %x", i, r.Status, r.Value)
+				}
+			}
+			r := do(&kv.Request{Op: kv.OpScan, Key: key(50), Limit: 100, Value: make([]byte, 0, 1<<16)})
+			checkRun(t, r.Value, 50, 100)
+			// Room for ten items: the answer is a prefix, with no gap, and says that there is more.
+			r = do(&kv.Request{Op: kv.OpScan, Key: key(0), Limit: 100, Value: make([]byte, 0, 10*(kv.ItemHeaderBytes+8))})
+			if r.Need != kv.ScanMore {
+				t.Fatal("a scan that ran out of room did not say so")
+			}
+			checkRun(t, r.Value, 0, 10)
+		})
+	}
+}
+
+func checkRun(t *testing.T, b []byte, from, n int) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		k, v, rest, ok := kv.NextItem(b)
+		if !ok || string(k) != string(key(i)) || string(v) != string(key(i*7)) {
+			t.Fatalf("item %d of the scan is %x=%x (ok=%v)", i, k, v, ok)
+		}
+		b = rest
+	}
+	if len(b) != 0 {
+		t.Fatalf("%d bytes too many in the scan's answer", len(b))
+	}
+}
+
+func TestDoAfterStopIsRefused(t *testing.T) {
+	l, err := Start(Options{Sleep: SleepEpoll}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Call(func() {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if l.Do(func() {}) || l.Push(&kv.Request{}) || !errors.Is(l.Call(func() {}), ErrStopped) {
+		t.Fatal("a stopped loop took work")
+	}
+}
+
+// later is a member that wants to be woken at a time.
+type later struct {
+	bare
+	l    *Loop
+	at   int64
+	when chan int64
+}
+
+func (w *later) Stage() error {
+	if w.at == 0 {
+		return nil
+	}
+	if now := Nanos(); now >= w.at {
+		w.at = 0
+		w.when <- now
+		return nil
+	}
+	w.l.WakeAt(w.at)
+	return nil
+}
+
+func TestWakeAtEndsTheSleep(t *testing.T) {
+	for _, kind := range []Sleep{SleepRing, SleepEpoll} {
+		t.Run(kind.String(), func(t *testing.T) {
+			if kind == SleepRing {
+				needRing(t)
+			}
+			w := &later{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
+			at := w.at
+			l, err := Start(Options{Sleep: kind}, func(l *Loop) error { w.l = l; _, err := l.Add(w); return err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := <-w.when; got < at {
+				t.Fatalf("woke %d ns early", at-got)
+			}
+			if err := l.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// chain submits its request again each time it completes.
+type chain struct {
+	h    kv.Handler
+	r    kv.Request
+	left int
+	done chan struct{}
+}
+
+func (c *chain) Complete(r *kv.Request) {
+	if c.left--; c.left == 0 {
+		close(c.done)
+		return
+	}
+	c.h.Submit(r)
+}
+
+// A null store completes at once and its client submits again: the stack must not grow.
+func TestFinishNeverDeliversFromSubmit(t *testing.T) {
+	l, err := Start(Options{Sleep: SleepEpoll}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Stop()
+	c := &chain{left: 1_000_000, done: make(chan struct{})}
+	c.h = &nullPartition{l: l}
+	c.r.Owner = c
+	l.Do(func() { c.h.Submit(&c.r) })
+	<-c.done
+}
+
+func BenchmarkTurnNull(b *testing.B) {
+	l, err := Start(Options{Sleep: SleepEpoll, Wait: WaitSpin}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Stop()
+	b.ReportAllocs()
+	c := &chain{left: b.N, done: make(chan struct{})}
+	c.h = &nullPartition{l: l}
+	c.r.Owner = c
+	l.Do(func() { c.h.Submit(&c.r) })
+	<-c.done
+}

@@ -1,0 +1,183 @@
+package loop
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
+)
+
+// Add gives the loop a member; what the member needs of the kernel it asks for with its ID.
+// A loop holds at most 255. From setup, or a function given to Do.
+func (l *Loop) Add(m Member) (MemberID, error) {
+	for id := MemberID(1); id != 0; id++ {
+		if l.members[id] == nil {
+			l.members[id] = m
+			l.order = append(l.order, id)
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("loop %s: has %d members already", l.o.Name, len(l.order))
+}
+
+// SetLocal names the handler that requests from other loops' mailboxes go to: the loop's partition.
+func (l *Loop) SetLocal(h kv.Handler) { l.local = h }
+
+func (l *Loop) remove(id MemberID) {
+	l.members[id] = nil
+	for i, o := range l.order {
+		if o == id {
+			l.order = append(l.order[:i], l.order[i+1:]...)
+			return
+		}
+	}
+}
+
+// SQE gives the next entry of the loop's ring, whose completion goes to the member's OnEvent with
+// tag (56 bits). It is submitted at the end of the turn. nil when the ring takes no more now:
+// keep the work, and stage it in the next turn.
+func (l *Loop) SQE(id MemberID, tag uint64) *ring.SQE {
+	return l.ring.Next(uint64(id)<<tagBits | tag&tagMask)
+}
+
+// UserData is the value that names a member's request to the kernel, for SQE.Cancel.
+func UserData(id MemberID, tag uint64) uint64 { return uint64(id)<<tagBits | tag&tagMask }
+
+// Ring is the loop's ring, for registering memory and files; nil without one.
+func (l *Loop) Ring() *ring.Ring { return l.ring }
+
+// Watch reports a descriptor's readiness to the member, edge-triggered: after an event the member
+// reads or writes until it would block. Both kinds of loop have it.
+func (l *Loop) Watch(id MemberID, fd int, events uint32, tag uint64) error {
+	if err := l.watch(fd, events|sys.EPOLLET, uint64(id)<<tagBits|tag&tagMask); err != nil {
+		return err
+	}
+	l.watched++
+	return nil
+}
+
+func (l *Loop) watch(fd int, events uint32, user uint64) error {
+	if l.epfd < 0 {
+		e := l.ring.Next(user)
+		if e == nil {
+			return fmt.Errorf("loop %s: watch descriptor %d: %w", l.o.Name, fd, ring.ErrFull)
+		}
+		e.PollMultishot(fd, events&^sys.EPOLLET) // a multishot poll is edge-triggered by nature
+		return nil
+	}
+	ev := sys.EpollEvent(events, user)
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("loop %s: watch descriptor %d: %w", l.o.Name, fd, err)
+	}
+	l.Stats.Syscalls++
+	return nil
+}
+
+// Unwatch ends a Watch. Events that are on their way may still come.
+func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
+	l.watched--
+	if l.epfd < 0 {
+		if e := l.ring.Next(0); e != nil {
+			e.Cancel(UserData(id, tag))
+			e.UserData = 2 // the loop's own, of no interest
+		}
+		return
+	}
+	_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+	l.Stats.Syscalls++
+}
+
+// Again says that the member has work for the next turn that no completion or descriptor will
+// announce: the loop does not sleep at the end of this turn.
+func (l *Loop) Again() { l.again = true }
+
+// WakeAt asks the loop not to sleep past t (as Nanos counts). It holds for one turn: a member
+// that still needs it says it again in the next Stage.
+func (l *Loop) WakeAt(t int64) { l.deadline = min(l.deadline, t) }
+
+// Now is the time at which this turn began, as Nanos counts.
+func (l *Loop) Now() int64 { return l.now }
+
+// Name is the name given in Options.
+func (l *Loop) Name() string { return l.o.Name }
+
+// Sleeper is the way in which the loop sleeps.
+func (l *Loop) Sleeper() Sleep { return l.o.Sleep }
+
+// Do runs f on the loop's goroutine, in one of its next turns. Any goroutine may call it. It reports
+// false, and f never runs, when the loop has ended. Not for the data path: it allocates and locks.
+func (l *Loop) Do(f func()) bool {
+	l.todo.mu.Lock()
+	if l.todo.gone {
+		l.todo.mu.Unlock()
+		return false
+	}
+	l.todo.f = append(l.todo.f, f)
+	l.todo.some.Store(true)
+	l.todo.mu.Unlock()
+	l.wake()
+	return true
+}
+
+// Call is Do that waits until f has run. Not from the loop's own goroutine.
+func (l *Loop) Call(f func()) error {
+	done := make(chan struct{})
+	if !l.Do(func() { f(); close(done) }) {
+		return ErrStopped
+	}
+	select {
+	case <-done:
+	case <-l.done:
+		select {
+		case <-done: // it ran in the loop's last moment
+		default:
+			return ErrStopped
+		}
+	}
+	return nil
+}
+
+// Counters gives the loop's counters. Any other goroutine may call it.
+func (l *Loop) Counters() (s Stats, err error) {
+	err = l.Call(func() { s = l.Snapshot() })
+	return s, err
+}
+
+// Snapshot is Counters for the loop's own goroutine.
+func (l *Loop) Snapshot() Stats {
+	s := l.Stats
+	if l.ring != nil {
+		s.Enters, s.SQEs, s.CQEs = l.ring.Enters, l.ring.SQEs, l.ring.CQEs
+		s.Syscalls += s.Enters
+	}
+	return s
+}
+
+// Remove closes a member and waits until it has: from any goroutine but the loop's own.
+func (l *Loop) Remove(id MemberID) {
+	done := make(chan struct{})
+	if !l.Do(func() {
+		if l.members[id] == nil {
+			close(done)
+			return
+		}
+		l.closing = append(l.closing, closing{id, done})
+	}) {
+		return
+	}
+	<-done
+}
+
+// Stop closes all members, the youngest first, ends the loop and waits for it. Any other goroutine
+// may call it, more than once. It returns why the loop ended, if it ended by itself.
+func (l *Loop) Stop() error {
+	l.stop.Store(true)
+	l.wake()
+	<-l.done
+	return l.err
+}
+
+// Done is closed when the loop has ended.
+func (l *Loop) Done() <-chan struct{} { return l.done }

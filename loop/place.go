@@ -1,0 +1,160 @@
+package loop
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// Placement says which loops carry connections and which carry keys.
+type Placement uint8
+
+const (
+	Colocated  Placement = iota // every loop has an endpoint and a partition
+	Dispatched                  // KVell's arrangement: network loops and store loops, all requests cross a mailbox
+)
+
+var placementNames = [...]string{"colocated", "dispatched"}
+
+// String is the placement as it stands in its column.
+func (p Placement) String() string { return placementNames[p] }
+
+// ParsePlacement reads a placement's name.
+func ParsePlacement(s string) (Placement, error) {
+	for i, n := range placementNames {
+		if s == n {
+			return Placement(i), nil
+		}
+	}
+	return 0, fmt.Errorf("placement %q is unknown (colocated or dispatched)", s)
+}
+
+// Partition is a share of the keys, living on one loop.
+type Partition interface {
+	Member
+	kv.Handler
+}
+
+// Plan says how a Group's loops are made.
+type Plan struct {
+	Placement  Placement
+	NetLoops   int     // loops with connections; colocated: all loops
+	StoreLoops int     // dispatched: loops with keys
+	Net        Options // of loops with connections (Name gets a number)
+	Store      Options // of loops that have keys only
+	Shards     int     // partitions in all: one per loop that carries keys; filled in by NewGroup
+}
+
+// Group is a set of loops that together hold all keys: a server's, or an in-process store's.
+type Group struct {
+	plan   Plan
+	net    []*Loop
+	store  []*Loop // the loop of shard i; the same loops as net when colocated
+	router []*Router
+}
+
+// NewGroup starts the loops and puts a partition onto each that carries keys. make is called on
+// that loop's goroutine and adds the partition to the loop itself.
+func NewGroup(p Plan, make func(l *Loop, shard, shards int) (Partition, error)) (*Group, error) {
+	g := &Group{plan: p}
+	keys := p.StoreLoops
+	if p.Placement == Colocated {
+		keys = p.NetLoops
+	}
+	if p.NetLoops < 1 || keys < 1 {
+		return nil, fmt.Errorf("loop: a group needs at least one network loop and one store loop, not %d and %d", p.NetLoops, keys)
+	}
+	g.plan.Shards = keys
+	partition := func(shard int) func(l *Loop) error {
+		return func(l *Loop) error {
+			part, err := make(l, shard, keys)
+			if err != nil {
+				return err
+			}
+			l.SetLocal(part)
+			return nil
+		}
+	}
+	start := func(o Options, name string, i int, setup func(*Loop) error) (*Loop, error) {
+		o.Name = fmt.Sprintf("%s%d", name, i)
+		if len(o.CPUs) > 1 { // one CPU each, in turn
+			o.CPUs = o.CPUs[i%len(o.CPUs) : i%len(o.CPUs)+1]
+		}
+		return Start(o, setup)
+	}
+	if p.Placement == Dispatched {
+		for i := range p.StoreLoops {
+			l, err := start(p.Store, "store", i, partition(i))
+			if err != nil {
+				g.Stop()
+				return nil, err
+			}
+			g.store = append(g.store, l)
+		}
+	}
+	for i := range p.NetLoops {
+		var setup func(*Loop) error
+		if p.Placement == Colocated {
+			setup = partition(i)
+		}
+		l, err := start(p.Net, "net", i, setup)
+		if err != nil {
+			g.Stop()
+			return nil, err
+		}
+		g.net = append(g.net, l)
+	}
+	if p.Placement == Colocated {
+		g.store = g.net
+	}
+	for _, l := range g.net {
+		g.router = append(g.router, newRouter(l, g.store))
+	}
+	return g, nil
+}
+
+// Net are the loops that carry connections.
+func (g *Group) Net() []*Loop { return g.net }
+
+// All are all loops of the group, each once.
+func (g *Group) All() []*Loop {
+	if g.plan.Placement == Colocated {
+		return g.net
+	}
+	return append(append([]*Loop(nil), g.net...), g.store...)
+}
+
+// Shards is the number of partitions.
+func (g *Group) Shards() int { return g.plan.Shards }
+
+// ShardLoops gives, for each shard, the number of the network loop that owns it, for a hello's
+// shard map; nil when no network loop owns keys.
+func (g *Group) ShardLoops() []uint16 {
+	if g.plan.Placement != Colocated {
+		return nil
+	}
+	m := make([]uint16, len(g.store))
+	for i := range m {
+		m[i] = uint16(i)
+	}
+	return m
+}
+
+// Router is the handler for requests that arrive on network loop i: it finds each key's partition.
+func (g *Group) Router(i int) *Router { return g.router[i] }
+
+// Stop ends the loops, those with connections first. Endpoints must have been removed.
+func (g *Group) Stop() error {
+	var first error
+	for _, l := range g.net {
+		if err := l.Stop(); err != nil && first == nil {
+			first = err
+		}
+	}
+	for _, l := range g.store {
+		if err := l.Stop(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

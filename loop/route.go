@@ -1,0 +1,176 @@
+package loop
+
+import (
+	"bytes"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// Router is the handler on a loop that carries connections. A request whose key lives on this loop
+// goes to its partition directly; others cross a mailbox and come back through one. A scan asks all
+// partitions and merges their answers. It belongs to its loop.
+type Router struct {
+	l      *Loop
+	shards []*Loop
+	stats  func() []byte
+
+	scans   []*scan     // idle
+	made    int         // scans that exist
+	waiting *kv.Request // scans that wait for an idle one, oldest first
+	tail    *kv.Request
+}
+
+func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
+
+// OnStats sets what answers kv.OpStats: a function that may block, called on a goroutine of its own.
+// To be set before requests arrive.
+func (t *Router) OnStats(f func() []byte) { t.stats = f }
+
+// Submit sends r to the partition of its key.
+func (t *Router) Submit(r *kv.Request) {
+	switch {
+	case r.Op == kv.OpScan && len(t.shards) > 1:
+		t.scan(r)
+	case r.Op == kv.OpStats:
+		t.answerStats(r)
+	default:
+		t.send(r, kv.Shard(r.Key, len(t.shards)))
+	}
+}
+
+func (t *Router) send(r *kv.Request, shard int) {
+	to := t.shards[shard]
+	if to == t.l {
+		t.l.local.Submit(r)
+		return
+	}
+	r.Home, r.Owner = r.Owner, &t.l.relay
+	r.Aux[0] = 0
+	if !to.Push(r) {
+		r.Owner, r.Home = r.Home, nil
+		r.Status = kv.StatusClosed
+		t.l.Finish(r)
+		return
+	}
+}
+
+func (t *Router) answerStats(r *kv.Request) {
+	if t.stats == nil {
+		r.Status = kv.StatusBadRequest
+		t.l.Finish(r)
+		return
+	}
+	go func() { // off the data path; it owns r until Do hands it back
+		b := t.stats()
+		t.l.Do(func() {
+			if len(b) > cap(r.Value) {
+				r.Status, r.Need = kv.StatusTooSmall, uint32(len(b))
+			} else {
+				r.Status, r.Value = kv.StatusOK, append(r.Value[:0], b...)
+			}
+			t.l.Finish(r)
+		})
+	}()
+}
+
+// maxScans bounds the scans that one router merges at a time; more wait. Each holds one answer
+// buffer per partition.
+const maxScans = 16
+
+// scan is one scan under way over all partitions.
+type scan struct {
+	t    *Router
+	r    *kv.Request // the request that it answers
+	part []kv.Request
+	buf  [][]byte // room for each partition's answer: grows to the largest asked for, then stays
+	rest [][]byte // what is left of each partition's answer while merging
+	left int      // partitions that have not answered
+}
+
+func (t *Router) scan(r *kv.Request) {
+	if len(t.scans) == 0 && t.made == maxScans {
+		r.Link = nil
+		if t.tail == nil {
+			t.waiting = r
+		} else {
+			t.tail.Link = r
+		}
+		t.tail = r
+		return
+	}
+	var s *scan
+	if n := len(t.scans); n > 0 {
+		s, t.scans = t.scans[n-1], t.scans[:n-1]
+	} else {
+		s = &scan{t: t, part: make([]kv.Request, len(t.shards)), buf: make([][]byte, len(t.shards)), rest: make([][]byte, len(t.shards))}
+		t.made++
+	}
+	s.r, s.left = r, len(s.part)
+	for i := range s.part {
+		p := &s.part[i]
+		if len(s.buf[i]) < cap(r.Value) {
+			s.buf[i] = make([]byte, cap(r.Value))
+		}
+		*p = kv.Request{Op: kv.OpScan, Key: r.Key, Limit: r.Limit, Value: s.buf[i][:0:cap(r.Value)], Owner: s}
+		t.send(p, i)
+	}
+}
+
+// Complete takes one partition's answer; the last one ends the scan.
+func (s *scan) Complete(*kv.Request) {
+	if s.left--; s.left > 0 {
+		return
+	}
+	r, t := s.r, s.t
+	s.merge(r)
+	s.r = nil
+	t.scans = append(t.scans, s)
+	t.l.Finish(r)
+	if next := t.waiting; next != nil {
+		if t.waiting = next.Link; t.waiting == nil {
+			t.tail = nil
+		}
+		t.scan(next)
+	}
+}
+
+// merge puts the answers together in key order, until the limit or the room is reached. An answer that
+// stopped short for want of room ends the merge where it ends: beyond it that partition may
+// have smaller keys than the others.
+func (s *scan) merge(r *kv.Request) {
+	r.Status, r.Value = kv.StatusOK, r.Value[:0]
+	for i := range s.part {
+		p := &s.part[i]
+		if p.Status != kv.StatusOK {
+			r.Status, r.Need = p.Status, p.Need
+			return
+		}
+		s.rest[i] = p.Value
+	}
+	for n := uint32(0); n < r.Limit; n++ {
+		least := -1
+		var key, value, after []byte
+		for i, b := range s.rest {
+			k, v, rest, ok := kv.NextItem(b)
+			if !ok {
+				if s.part[i].Need == kv.ScanMore {
+					return
+				}
+				continue
+			}
+			if least < 0 || bytes.Compare(k, key) < 0 {
+				least, key, value, after = i, k, v, rest
+			}
+		}
+		if least < 0 {
+			return
+		}
+		out, ok := kv.AppendItem(r.Value, key, value)
+		if !ok {
+			r.Need = kv.ScanMore
+			return
+		}
+		s.t.l.Stats.Copied += uint64(len(out) - len(r.Value))
+		r.Value, s.rest[least] = out, after
+	}
+}

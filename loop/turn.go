@@ -1,0 +1,240 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
+)
+
+// turns is the loop: see the package's design for the order of a turn.
+func (l *Loop) turns() error {
+	l.busyAt = Nanos()
+	for {
+		l.now = Nanos()
+		found := l.reap()
+		for _, id := range l.order {
+			found += l.members[id].Poll()
+		}
+		found += l.mail() + l.functions()
+		found += l.deliver()
+		l.deadline = math.MaxInt64
+		for _, id := range l.order {
+			if err := l.members[id].Stage(); err != nil {
+				return fmt.Errorf("loop %s: %w", l.o.Name, err)
+			}
+		}
+		l.closeSome()
+		if len(l.order) == 0 && l.stop.Load() {
+			return nil
+		}
+		l.Stats.Turns++
+		if found > 0 {
+			l.busyAt = l.now
+		} else {
+			l.Stats.EmptyTurns++
+		}
+		if err := l.submit(); err != nil {
+			return fmt.Errorf("loop %s: %w", l.o.Name, err)
+		}
+	}
+}
+
+// reap takes all ready descriptors that epoll_wait returned, and all completions that are visible.
+func (l *Loop) reap() int {
+	found := 0
+	for i := range l.events[:l.ready] {
+		e := &l.events[i]
+		if user := sys.EpollTag(e); user>>tagBits != uint64(selfID) {
+			found++
+			l.event(user, int32(e.Events), 0)
+		}
+	}
+	l.ready = 0
+	if l.ring == nil {
+		return found
+	}
+	for {
+		n := l.ring.Reap(l.cqes[:])
+		for i := range l.cqes[:n] {
+			c := &l.cqes[i]
+			l.event(c.UserData, c.Res, c.Flags)
+		}
+		if found += n; n < len(l.cqes) {
+			return found
+		}
+	}
+}
+
+func (l *Loop) event(user uint64, res int32, flags uint32) {
+	id := MemberID(user >> tagBits)
+	if id == selfID {
+		if l.epfd < 0 && user == 0 && flags&ring.CQEFMore == 0 && !l.stop.Load() {
+			_ = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, 0) // the multishot poll ended: arm it again
+		}
+		return
+	}
+	if m := l.members[id]; m != nil {
+		m.OnEvent(user&tagMask, res, flags)
+	}
+}
+
+// deliver gives completed requests to their owners: those that are there now, not those that
+// the owners' next requests complete at once, or a null store would never let the turn end.
+func (l *Loop) deliver() int {
+	n := 0
+	r := l.doneHead
+	l.doneHead, l.doneTail = nil, nil
+	for r != nil {
+		next := r.Link
+		r.Link = nil
+		r.Owner.Complete(r)
+		n++
+		r = next
+	}
+	l.Stats.Delivered += uint64(n)
+	return n
+}
+
+// functions runs what Do queued.
+func (l *Loop) functions() int {
+	if !l.todo.some.Load() {
+		return 0
+	}
+	l.todo.mu.Lock()
+	f := l.todo.f
+	l.todo.f = nil
+	l.todo.some.Store(false)
+	l.todo.mu.Unlock()
+	for _, f := range f {
+		f()
+	}
+	return len(f)
+}
+
+// closeSome goes on with what is closing: one member at a time, the youngest first, since an
+// endpoint is added after the partition that it submits to.
+func (l *Loop) closeSome() {
+	if l.stop.Load() && len(l.closing) == 0 && len(l.order) > 0 {
+		l.closing = append(l.closing, closing{l.order[len(l.order)-1], make(chan struct{})})
+	}
+	live := l.closing[:0]
+	for _, c := range l.closing {
+		if m := l.members[c.id]; m != nil && !m.Close() {
+			live = append(live, c)
+			continue
+		}
+		l.remove(c.id)
+		close(c.done)
+		l.again = true
+	}
+	l.closing = live
+}
+
+// submit ends the turn: it hands the turn's SQEs to the kernel and waits as the policy says,
+// both in one system call where the loop sleeps in its ring.
+func (l *Loop) submit() error {
+	wait := l.maySleep()
+	if wait {
+		l.sleeping.Store(true)
+		// Published; a sender that saw us awake has pushed before this look, one that comes later wakes us.
+		if !l.box.empty() || l.todo.some.Load() || l.stop.Load() && len(l.closing) == 0 {
+			l.sleeping.Store(false)
+			wait = false
+		}
+	}
+	l.again = false
+	var timeout int64 // 0: no limit
+	if wait {
+		if l.deadline != math.MaxInt64 {
+			if timeout = l.deadline - Nanos(); timeout <= 0 {
+				wait = false
+			}
+		}
+	}
+	var err error
+	if l.epfd < 0 {
+		err = l.enter(wait, timeout)
+	} else {
+		err = l.epoll(wait, timeout)
+	}
+	l.sleeping.Store(false)
+	return err
+}
+
+// maySleep applies the wait policy.
+func (l *Loop) maySleep() bool {
+	if l.doneHead != nil || l.again {
+		return false
+	}
+	switch l.o.Wait {
+	case WaitSpin:
+		return false
+	case WaitHybrid:
+		return l.now-l.busyAt >= l.spinMax
+	}
+	return true
+}
+
+func (l *Loop) enter(wait bool, timeout int64) error {
+	if wait && l.ring.Ready() && !l.ring.NeedsEnter() && l.ring.Pending() == 0 {
+		return nil // completions are there already
+	}
+	n := 0
+	if wait {
+		n = 1
+		l.Stats.Sleeps++
+	} else if l.ring.Pending() == 0 && !l.ring.NeedsEnter() {
+		return nil
+	}
+	return l.ring.Enter(n, timeout)
+}
+
+func (l *Loop) epoll(wait bool, timeout int64) error {
+	if l.ring != nil {
+		// Before sleeping: enter with GETEVENTS, and look at the ring again.
+		if l.ring.Pending() > 0 || l.ring.NeedsEnter() {
+			if err := l.ring.Enter(0, 0); err != nil {
+				return err
+			}
+		}
+		wait = wait && !l.ring.Ready()
+	}
+	switch {
+	case !wait:
+		if l.watched == 0 {
+			return nil // nothing but the mailbox and the ring, which need no system call
+		}
+		timeout = 0
+	case timeout == 0:
+		timeout = -1
+	}
+	if wait {
+		l.Stats.Sleeps++
+	}
+	l.Stats.Syscalls++
+	n, err := sys.EpollWait(l.epfd, l.events[:], timeout)
+	if err != nil {
+		if errors.Is(err, unix.EINTR) {
+			return nil
+		}
+		return fmt.Errorf("epoll_wait: %w", err)
+	}
+	l.ready = n
+	return nil
+}
+
+// Finish queues a request that its handler has completed; its owner gets it in the deliver step.
+func (l *Loop) Finish(r *kv.Request) {
+	r.Link = nil
+	if l.doneTail == nil {
+		l.doneHead = r
+	} else {
+		l.doneTail.Link = r
+	}
+	l.doneTail = r
+}
