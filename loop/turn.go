@@ -16,6 +16,7 @@ func (l *Loop) turns() error {
 	l.busyAt = Nanos()
 	for {
 		l.now = Nanos()
+		l.Stats.Turns++
 		found := l.reap()
 		for _, id := range l.order {
 			found += l.members[id].Poll()
@@ -23,16 +24,17 @@ func (l *Loop) turns() error {
 		found += l.mail() + l.functions()
 		found += l.deliver()
 		l.deadline = math.MaxInt64
-		for _, id := range l.order {
-			if err := l.members[id].Stage(); err != nil {
+		// The youngest first, as requests flow: a generator is added after its connections, an endpoint
+		// after the partition; what one submits while staging is staged in the same turn.
+		for i := len(l.order) - 1; i >= 0; i-- {
+			if err := l.members[l.order[i]].Stage(); err != nil {
 				return fmt.Errorf("loop %s: %w", l.o.Name, err)
 			}
 		}
 		l.closeSome()
-		if len(l.order) == 0 && l.stop.Load() {
+		if len(l.order) == 0 && l.stop.Load() && l.doneHead == nil {
 			return nil
 		}
-		l.Stats.Turns++
 		if found > 0 {
 			l.busyAt = l.now
 		} else {

@@ -1,0 +1,287 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Client is the client's end of a connection whose hello was granted. It is a kv.Handler.
+type Client struct {
+	l      *loop.Loop
+	driver Driver
+	hello  wire.ServerHello
+	limits kv.Limits
+	mem    *arena.Arena // of the receive buffer and all slots
+	in     inbox
+	out    outbox
+	calls  []call
+	free   []int // calls not in use, a stack
+	cur    *call // whose answer is being received
+	err    error // why it died; nil while it lives
+
+	waiting, tail *kv.Request // beyond the depth, oldest first
+}
+
+// call is one request in flight.
+type call struct {
+	r     *kv.Request // nil: not in use
+	index int
+	turn  uint32 // counts the slot's uses: an answer to an older one is the server's mistake
+	head  []byte // header, and key and value where they are small
+	sent  bool   // all its bytes are on their way
+	began bool   // some of its bytes may be on their way
+	whole bool   // its answer is here, and only the news that it was sent is missing
+}
+
+// NewClient makes the end of a connection. hello is the server's, granted.
+func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
+	per := wire.HeaderBytes + smallBytes
+	depth := int(hello.Depth)
+	recvBytes = max(recvBytes, 2*wire.HeaderBytes)
+	mem, err := arena.New(recvBytes + depth*per)
+	if err != nil {
+		return nil, err
+	}
+	b := mem.Bytes()
+	c := &Client{l: l, driver: d, hello: hello, mem: mem, in: inbox{buf: b[:recvBytes:recvBytes]},
+		limits: kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)},
+		out:    newOutbox(depth), calls: make([]call, depth), free: make([]int, 0, depth)}
+	b = b[recvBytes:]
+	for i := range c.calls {
+		c.calls[i] = call{index: i, head: b[i*per : (i+1)*per : (i+1)*per]}
+		c.free = append(c.free, i)
+	}
+	return c, nil
+}
+
+// Hello is what the server granted.
+func (c *Client) Hello() wire.ServerHello { return c.hello }
+
+// Err is why the connection died; nil while it lives.
+func (c *Client) Err() error { return c.err }
+
+// Submit is kv.Handler's.
+func (c *Client) Submit(r *kv.Request) {
+	if c.err != nil {
+		c.finish(r, kv.StatusClosed)
+		return
+	}
+	if s := c.limits.Check(r); s != kv.StatusOK {
+		c.finish(r, s)
+		return
+	}
+	if len(c.free) == 0 {
+		r.Link = nil
+		if c.tail == nil {
+			c.waiting = r
+		} else {
+			c.tail.Link = r
+		}
+		c.tail = r
+		return
+	}
+	c.begin(r)
+}
+
+func (c *Client) finish(r *kv.Request, s kv.Status) {
+	r.Status = s
+	c.l.Finish(r)
+}
+
+// begin writes the request's header and queues its pieces.
+func (c *Client) begin(r *kv.Request) {
+	k := &c.calls[c.free[len(c.free)-1]]
+	c.free = c.free[:len(c.free)-1]
+	k.r, k.sent, k.began, k.whole = r, false, false, false
+	k.turn++
+	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.turn)<<32 | uint64(k.index), Arg: r.Limit}
+	var value []byte
+	if r.Op == kv.OpPut {
+		value = r.Value
+		hd.ValueBytes, hd.Arg = uint32(len(value)), 0
+	} else if r.Op != kv.OpDelete {
+		hd.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
+	}
+	hd.Encode(k.head)
+	m := message{slot: k.index}
+	if len(r.Key)+len(value) <= smallBytes {
+		n := wire.HeaderBytes + copy(k.head[wire.HeaderBytes:], r.Key)
+		n += copy(k.head[n:], value)
+		m.piece[0] = k.head[:n]
+		c.l.Stats.Copied += uint64(n - wire.HeaderBytes)
+	} else {
+		m.piece = [3][]byte{k.head[:wire.HeaderBytes], r.Key, value}
+	}
+	c.out.push(m)
+	c.driver.Touch()
+}
+
+// Window is Side's.
+func (c *Client) Window(w *[2][]byte) int {
+	if c.err != nil {
+		return 0
+	}
+	return c.in.window(w)
+}
+
+// Received is Side's.
+func (c *Client) Received(n int) error {
+	if c.in.received(n) {
+		k := c.cur
+		c.cur = nil
+		c.answered(k)
+	}
+	for len(c.in.rest) == 0 {
+		b := c.in.unread()
+		if len(b) < wire.HeaderBytes {
+			break
+		}
+		var hd wire.Header
+		if err := hd.Decode(b); err != nil {
+			return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
+		}
+		if hd.Flags&wire.FlagRefuse != 0 {
+			return &transport.Refusal{Code: wire.Code(hd.Arg)}
+		}
+		k, err := c.match(&hd)
+		if err != nil {
+			return err
+		}
+		c.in.rd += wire.HeaderBytes
+		k.r.Status, k.r.Need = hd.Status, hd.Arg
+		if !hd.Answers() {
+			if c.in.rd == c.in.wr {
+				c.in.rd, c.in.wr = 0, 0
+			}
+			c.answered(k)
+			continue
+		}
+		k.r.Value = k.r.Value[:hd.ValueBytes]
+		copied, whole := c.in.take(k.r.Value)
+		c.l.Stats.Copied += uint64(copied)
+		if !whole {
+			c.cur = k
+			return nil
+		}
+		c.answered(k)
+	}
+	c.in.compact()
+	return nil
+}
+
+// match finds the call that a reply answers, and holds the reply against it.
+func (c *Client) match(hd *wire.Header) (*call, error) {
+	i := uint32(hd.ID)
+	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(c.calls)) {
+		return nil, fmt.Errorf("%w: a reply to request %#x, which there is not", transport.ErrProtocol, hd.ID)
+	}
+	k := &c.calls[i]
+	if k.r == nil || k.whole || k.turn != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.began {
+		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
+	}
+	if hd.Answers() && uint64(hd.ValueBytes) > uint64(cap(k.r.Value)) {
+		return nil, fmt.Errorf("%w: an answer of %d B to a request with room for %d", transport.ErrProtocol, hd.ValueBytes, cap(k.r.Value))
+	}
+	return k, nil
+}
+
+// answered completes a call whose answer is here, unless the kernel may still hold its bytes: an
+// answer can be seen before the news that its request was sent.
+func (c *Client) answered(k *call) {
+	if !k.sent {
+		k.whole = true
+		return
+	}
+	r := k.r
+	k.r = nil
+	c.free = append(c.free, k.index)
+	c.l.Finish(r)
+	if next := c.waiting; next != nil {
+		if c.waiting = next.Link; c.waiting == nil {
+			c.tail = nil
+		}
+		next.Link = nil
+		c.begin(next)
+	}
+}
+
+// Gather is Side's.
+func (c *Client) Gather(v []unix.Iovec) int {
+	n := c.out.gather(v)
+	if n > 0 {
+		c.mark(n)
+	}
+	return n
+}
+
+// mark remembers which requests have begun to leave: those that n places of a gather cover.
+func (c *Client) mark(n int) {
+	for i := 0; i < c.out.n && i < n; i++ { // each message fills at least one place
+		k := &c.calls[c.out.q[(c.out.head+i)%len(c.out.q)].slot]
+		if k.began && i > 0 {
+			return // so have all that follow it in this gather
+		}
+		k.began = true
+	}
+}
+
+// Sent is Side's.
+func (c *Client) Sent(n int) {
+	for {
+		i, ok := c.out.sent(&n)
+		if !ok {
+			return
+		}
+		k := &c.calls[i]
+		if k.sent = true; k.whole {
+			c.answered(k)
+		}
+	}
+}
+
+// Finished is Side's: a client just closes.
+func (c *Client) Finished() bool { return false }
+
+// Drop is Side's: what may have been applied ends as unknown, the rest as closed.
+func (c *Client) Drop(err error) {
+	if c.err != nil {
+		return
+	}
+	if err == nil {
+		err = errors.New("stream: dropped without a reason")
+	}
+	c.err = err
+	for i := range c.calls {
+		k := &c.calls[i]
+		r := k.r
+		if r == nil {
+			continue
+		}
+		k.r = nil
+		c.free = append(c.free, i)
+		switch {
+		case k.whole: // answered in full
+			c.l.Finish(r)
+		case k.began:
+			c.finish(r, kv.StatusUnknown)
+		default:
+			c.finish(r, kv.StatusClosed)
+		}
+	}
+	for r := c.waiting; r != nil; {
+		next := r.Link
+		c.finish(r, kv.StatusClosed)
+		r = next
+	}
+	c.waiting, c.tail, c.cur = nil, nil, nil
+	c.out = outbox{}
+	_ = c.mem.Close()
+}

@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Listen binds a TCP socket for accept: non-blocking, never MPTCP (which Go would make since 1.24).
+// The caller owns the descriptor. addr is host:port; port 0 picks one, and bound says which.
+func Listen(addr string) (fd int, bound string, err error) {
+	lc := net.ListenConfig{}
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return -1, "", fmt.Errorf("listen on %s: %w (is the port free, and the address one of this machine?)", addr, err)
+	}
+	defer ln.Close()
+	bound = ln.Addr().String()
+	fd, err = takeFd(ln.(*net.TCPListener))
+	return fd, bound, err
+}
+
+// Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay.
+func Dial(ctx context.Context, addr string, o transport.DialOptions) (fd int, hello wire.ServerHello, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
+	defer cancel()
+	d := net.Dialer{KeepAlive: -1}
+	d.SetMultipathTCP(false)
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return -1, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
+	}
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if hello, err = greet(nc, o); err != nil {
+		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
+	}
+	fd, err = takeFd(nc.(*net.TCPConn))
+	return fd, hello, err
+}
+
+func greet(nc net.Conn, o transport.DialOptions) (hello wire.ServerHello, err error) {
+	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
+	if o.Loop >= 0 {
+		want.Loop = uint16(o.Loop)
+	}
+	if _, err := nc.Write(want.Append(nil)); err != nil {
+		return hello, err
+	}
+	var b [wire.MaxHelloBytes]byte
+	have := 0
+	for {
+		n, err := wire.HelloBytes(b[:have])
+		if err != nil {
+			return hello, fmt.Errorf("%w (is this a kvwire server?)", err)
+		}
+		if n > 0 && have == n {
+			break
+		}
+		need := n
+		if n == 0 {
+			need = min(have+1, 6) // byte by byte to the length: no byte of what follows the hello is read
+		}
+		got, err := io.ReadFull(nc, b[have:need])
+		if have += got; err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = transport.ErrPeerGone
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = fmt.Errorf("no answer within %v", o.DialMax)
+			}
+			return hello, err
+		}
+	}
+	if err := hello.Decode(b[:have]); err != nil {
+		return hello, err
+	}
+	if hello.Code != wire.Granted {
+		return hello, &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
+	}
+	if int(hello.Depth) > o.Depth {
+		return hello, fmt.Errorf("%w: depth %d was granted, %d asked for", transport.ErrProtocol, hello.Depth, o.Depth)
+	}
+	return hello, nil
+}
+
+// takeFd duplicates a socket's descriptor out of the net package's hands, and makes it fit for a loop.
+func takeFd(c syscall.Conn) (int, error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	if err := rc.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return -1, err
+	}
+	if dupErr != nil {
+		return -1, fmt.Errorf("duplicate a socket: %w (raise ulimit -n)", dupErr)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	if _, ok := c.(*net.TCPConn); ok {
+		Prepare(fd)
+	}
+	return fd, nil
+}
+
+// Prepare sets what every connection's socket has, on both ends: no Nagle delay, and a dead peer is noticed
+// within about 30 s (keep-alive when idle, the user timeout when bytes are on their way). What the
+// kernel refuses stays as it is: none of it is needed for correctness.
+func Prepare(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 10)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 5)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30_000)
+}
+
+// PeerName is the address of a socket's peer, for the log.
+func PeerName(sa unix.Sockaddr) string {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return fmt.Sprintf("%d.%d.%d.%d:%d", a.Addr[0], a.Addr[1], a.Addr[2], a.Addr[3], a.Port)
+	case *unix.SockaddrInet6:
+		return fmt.Sprintf("[%s]:%d", net.IP(a.Addr[:]), a.Port)
+	}
+	return "a peer"
+}

@@ -1,0 +1,213 @@
+package stream
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Host is what the server's connections on one loop share: memory, limits, the handler, and the lists
+// of those that wait for memory. It belongs to its loop.
+type Host struct {
+	L       *loop.Loop
+	Handler kv.Handler
+	O       transport.ServerOptions
+	Pool    *arena.Pool
+	Index   int      // of this loop among the network loops
+	Loops   int      // network loops
+	Shards  []uint16 // the shard map for the hello
+
+	servers  []*Server // live, in no order
+	hungry   waitList  // gets that wait for room for their answers
+	paused   []*Server // connections that wait for memory for their next message; bounded by servers
+	freed    bool      // memory came back since the last look
+	nextTick int64     // when deadlines are looked at next; 0: no connection has one
+	failedAt int64     // when a failed accept was last logged
+	closing  bool
+}
+
+// NewHost makes a host for l. It takes its memory at once, as address space.
+func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
+	need := 4 * (o.Limits.MaxValueBytes + o.Limits.MaxKeyBytes + wire.HeaderBytes) // two messages and two answers of the largest kind
+	pool, err := arena.NewPool(max(o.PoolBytes, need))
+	if err != nil {
+		return nil, err
+	}
+	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
+}
+
+// Conns is the number of live connections.
+func (h *Host) Conns() int { return len(h.servers) }
+
+func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
+
+// waitList is a queue of slots, linked through themselves.
+type waitList struct{ head, tail *slot }
+
+func (w *waitList) push(s *slot) {
+	s.next = nil
+	if w.tail == nil {
+		w.head = s
+	} else {
+		w.tail.next = s
+	}
+	w.tail = s
+}
+
+func (w *waitList) pop() *slot {
+	s := w.head
+	if w.head = s.next; w.head == nil {
+		w.tail = nil
+	}
+	s.next = nil
+	return s
+}
+
+// free gives memory back; whoever waits for some is looked at in Resume.
+func (h *Host) free(b []byte) {
+	h.Pool.Free(b)
+	h.freed = true
+}
+
+// Resume lets those go on that waited for memory, oldest first, as far as it reaches. The driver calls
+// it when it is staged.
+func (h *Host) Resume() {
+	if !h.freed {
+		return
+	}
+	h.freed = false
+	for h.hungry.head != nil {
+		s := h.hungry.head
+		dead := s.of.state == stateDead
+		if !dead && !s.of.feed(s) {
+			return
+		}
+		h.hungry.pop()
+		if dead {
+			s.of.abandon(s)
+		} else {
+			s.of.resubmit(s)
+		}
+	}
+	for len(h.paused) > 0 {
+		c := h.paused[0]
+		c.paused = false
+		h.paused = append(h.paused[:0], h.paused[1:]...)
+		if c.state != stateOpen {
+			continue
+		}
+		c.parse()
+		c.driver.Touch()
+		if c.paused {
+			return
+		}
+	}
+}
+
+// tickEvery is how often deadlines are looked at while some connection has one.
+func (h *Host) tickEvery() int64 {
+	return max(int64(min(h.O.HelloMax, h.O.StallMax))/4, 1e6)
+}
+
+// Tick calls late for each connection that has missed a deadline, and asks the loop to be woken for the
+// next look. The driver calls it when it is staged.
+func (h *Host) Tick(late func(c *Server, err error)) {
+	now := h.L.Now()
+	if h.nextTick == 0 {
+		return
+	}
+	if now >= h.nextTick {
+		h.nextTick = 0
+		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
+			c := h.servers[i]
+			by := c.deadline()
+			if by == math.MaxInt64 {
+				continue
+			}
+			if now >= by {
+				late(c, c.lateness())
+				continue
+			}
+			h.watch()
+		}
+	}
+	if h.nextTick != 0 {
+		h.L.WakeAt(h.nextTick)
+	}
+}
+
+// watch makes sure that deadlines are looked at soon.
+func (h *Host) watch() {
+	if h.nextTick == 0 {
+		h.nextTick = h.L.Now() + h.tickEvery()
+	}
+}
+
+// Wind ends all connections in good order. The driver calls it in each turn while it closes.
+func (h *Host) Wind() {
+	h.closing = true
+	for _, c := range h.servers {
+		c.Wind()
+	}
+}
+
+// AcceptFailed logs that a connection could not be accepted, at most once a second.
+func (h *Host) AcceptFailed(err error) {
+	if now := h.L.Now(); now-h.failedAt > 1e9 || h.failedAt == 0 {
+		h.failedAt = now
+		h.log("accept: %v (raise ulimit -n; connections that are open go on)", err)
+	}
+}
+
+// Close says whether all connections are gone after Wind, and then frees the memory.
+func (h *Host) Close() bool {
+	if len(h.servers) > 0 {
+		return false
+	}
+	if h.Pool != nil {
+		_ = h.Pool.Close()
+		h.Pool = nil
+	}
+	return true
+}
+
+// TurnAway refuses a connection that NewServer could not take, with a code, and closes it.
+func (h *Host) TurnAway(fd int) {
+	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
+	if h.closing {
+		code, why = wire.RefusedClosing, ""
+	}
+	hello := wire.ServerHello{Version: wire.Version, Code: code, Reason: why}
+	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
+	_ = unix.Close(fd)
+	h.log("a connection was refused (%s): %s", code, why)
+}
+
+// remove forgets a connection whose requests have all come back, and frees its memory.
+func (h *Host) remove(c *Server) {
+	last := len(h.servers) - 1
+	h.servers[c.at] = h.servers[last]
+	h.servers[c.at].at = c.at
+	h.servers[last] = nil
+	h.servers = h.servers[:last]
+	for i, p := range h.paused {
+		if p == c {
+			h.paused = append(h.paused[:i], h.paused[i+1:]...)
+			break
+		}
+	}
+	if c.in.buf != nil {
+		h.free(c.in.buf)
+		c.in.buf = nil
+	}
+	if c.mem != nil {
+		h.free(c.mem)
+		c.mem = nil
+	}
+}

@@ -1,0 +1,500 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// smallBytes is the room that every slot has of its own, for a message and for an answer: requests
+// of up to this much key and value never touch the pool.
+const smallBytes = 256
+
+type serverState uint8
+
+const (
+	stateHello    serverState = iota // the client's hello is awaited
+	stateMoving                      // the connection is on its way to another loop
+	stateOpen                        // requests and replies
+	stateWinding                     // no more requests are read; the refusal follows the last reply
+	stateRefusing                    // a refusal is being sent, what comes is thrown away
+	stateDead                        // no bytes move; requests are awaited back
+)
+
+// Server is the server's end of a connection.
+type Server struct {
+	h      *Host
+	driver Driver
+	name   string // the peer, for the log
+	at     int    // its place in h.servers
+	state  serverState
+	in     inbox
+	out    outbox
+	mem    []byte // of all slots
+	slots  []slot
+	free   []int // slots that are not in use, a stack
+	cur    *slot // whose payload is being received
+	busy   int   // requests that the handler owns, or that wait for memory
+	paused bool  // it waits for memory
+	hint   int   // bytes of the last value read: the next answer's first guess
+
+	inSince  int64 // when the hello or the refusal began, or when the last bytes came
+	outSince int64 // when there began to be something to send, or when the last bytes went
+	MoveTo   int   // after ErrMove: the loop that the client wants
+	hello    wire.ClientHello
+	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
+	refusal  [256]byte                // the refusal, while it is sent
+}
+
+// slot is one request in flight.
+type slot struct {
+	req   kv.Request
+	of    *Server
+	next  *slot // in a waitList
+	index int
+	id    uint64 // the client's
+	room  int    // what the client can take as an answer
+	key   int    // bytes
+	small []byte // smallBytes for key and value, then header and smallBytes for the answer
+	block []byte // key and value: in small, or from the pool
+	reply []byte // header and answer: in small, or from the pool
+}
+
+// ErrMove means that the hello asks for another loop, MoveTo: the driver takes the socket there.
+var ErrMove = errors.New("stream: the connection belongs to another loop")
+
+// NewServer makes the end of a connection that was just accepted; name is the peer's, for the log.
+// nil when there is no memory for it, or too many connections: the driver closes the socket.
+func (h *Host) NewServer(d Driver, name string) *Server {
+	if h.closing || len(h.servers) >= h.O.MaxConns {
+		return nil
+	}
+	buf := h.Pool.Alloc(wire.MaxHelloBytes)
+	if buf == nil {
+		return nil
+	}
+	c := &Server{h: h, driver: d, name: name, at: len(h.servers), inSince: h.L.Now()}
+	c.in.buf = buf
+	c.out = newOutbox(2)
+	h.servers = append(h.servers, c)
+	h.watch()
+	return c
+}
+
+// Adopt makes the end of a connection whose hello another loop has read, and answers it. nil as with
+// NewServer.
+func (h *Host) Adopt(d Driver, name string, hello wire.ClientHello) *Server {
+	c := h.NewServer(d, name)
+	if c == nil {
+		return nil
+	}
+	c.hello = hello
+	c.open()
+	return c
+}
+
+// Hello is the client's hello, once it came.
+func (c *Server) Hello() wire.ClientHello { return c.hello }
+
+// Driver is what moves this connection's bytes.
+func (c *Server) Driver() Driver { return c.driver }
+
+// Name is the peer's, for the log.
+func (c *Server) Name() string { return c.name }
+
+// Window is Side's.
+func (c *Server) Window(w *[2][]byte) int {
+	switch {
+	case c.state == stateRefusing:
+		w[0] = c.in.buf // thrown away, so that closing does not reset the connection under the refusal
+		return 1
+	case c.state == stateDead, c.state == stateWinding, c.paused:
+		return 0
+	}
+	return c.in.window(w)
+}
+
+// Received is Side's.
+func (c *Server) Received(n int) error {
+	switch c.state {
+	case stateHello:
+		c.in.received(n)
+		return c.receiveHello()
+	case stateOpen:
+		c.inSince = c.h.L.Now()
+		if c.in.received(n) {
+			c.submit(c.cur)
+			c.cur = nil
+		}
+		c.parse()
+	}
+	return nil
+}
+
+func (c *Server) receiveHello() error {
+	b := c.in.unread()
+	n, err := wire.HelloBytes(b)
+	switch {
+	case err != nil:
+		c.refuse(wire.RefusedGarbage, err)
+		return nil
+	case n == 0 || len(b) < n:
+		return nil
+	case len(b) > n:
+		c.refuse(wire.RefusedGarbage, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, len(b)-n))
+		return nil
+	}
+	if err := c.hello.Decode(b); err != nil {
+		c.refuse(wire.RefusedGarbage, err)
+		return nil
+	}
+	switch want := int(c.hello.Loop); {
+	case c.hello.Version != wire.Version:
+		c.refuse(wire.RefusedVersion, fmt.Errorf("the client speaks version %d, the server %d", c.hello.Version, wire.Version))
+	case c.hello.Required != 0:
+		c.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
+	case want != wire.AnyLoop && want >= c.h.Loops:
+		c.refuse(wire.RefusedLoop, fmt.Errorf("loop %d of %d", want, c.h.Loops))
+	case want != wire.AnyLoop && want != c.h.Index:
+		c.MoveTo, c.state = want, stateMoving
+		return ErrMove
+	default:
+		c.open()
+	}
+	return nil
+}
+
+// open gives the connection its memory and answers the hello.
+func (c *Server) open() {
+	h := c.h
+	depth := min(int(c.hello.Depth), h.O.Depth)
+	per := smallBytes + wire.HeaderBytes + smallBytes
+	buf := h.Pool.Alloc(h.O.RecvBytes)
+	mem := h.Pool.Alloc(depth * per)
+	if buf == nil || mem == nil {
+		if buf != nil {
+			h.free(buf)
+		}
+		if mem != nil {
+			h.free(mem)
+		}
+		c.refuse(wire.RefusedBusy, fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.Pool.InUse()>>20, h.Pool.Largest()>>20))
+		return
+	}
+	h.free(c.in.buf)
+	c.in = inbox{buf: buf}
+	c.mem = mem
+	c.slots = make([]slot, depth)
+	c.free = make([]int, 0, depth)
+	c.out = newOutbox(depth + 2) // the hello, the replies, a refusal
+	for i := range c.slots {
+		s := &c.slots[i]
+		s.of, s.index, s.small = c, i, mem[i*per:(i+1)*per:(i+1)*per]
+		s.req.Owner = c
+		s.req.Slot = uint64(i)
+		c.free = append(c.free, i)
+	}
+	c.state = stateOpen
+	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(depth),
+		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
+		StallMillis: uint32(h.O.StallMax.Milliseconds()),
+		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards}
+	c.send(message{piece: [3][]byte{hello.Append(c.greeting[:0])}, slot: -1})
+}
+
+// parse takes all whole headers from the receive buffer.
+func (c *Server) parse() {
+	for len(c.in.rest) == 0 {
+		b := c.in.unread()
+		if len(b) < wire.HeaderBytes {
+			break
+		}
+		var hd wire.Header
+		if err := hd.Decode(b); err != nil {
+			c.refuse(wire.RefusedGarbage, err)
+			return
+		}
+		if err := hd.CheckRequest(c.h.O.Limits); err != nil {
+			code := wire.RefusedGarbage
+			if errors.Is(err, wire.ErrLimit) {
+				code = wire.RefusedTooLarge
+			}
+			c.refuse(code, err)
+			return
+		}
+		if len(c.free) == 0 {
+			c.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, len(c.slots)))
+			return
+		}
+		s := &c.slots[c.free[len(c.free)-1]]
+		payload := hd.PayloadBytes()
+		if payload <= smallBytes {
+			s.block = s.small[:payload]
+		} else if s.block = c.h.Pool.Alloc(payload); s.block == nil {
+			c.paused = true // reading goes on when memory comes back
+			c.h.paused = append(c.h.paused, c)
+			return
+		}
+		c.free = c.free[:len(c.free)-1]
+		s.begin(&hd)
+		c.in.rd += wire.HeaderBytes
+		copied, whole := c.in.take(s.block)
+		c.h.L.Stats.Copied += uint64(copied)
+		if !whole {
+			c.cur = s
+			c.h.watch()
+			return
+		}
+		c.submit(s)
+	}
+	c.in.compact()
+	if c.in.partial() {
+		c.h.watch()
+	}
+}
+
+// begin fills the request from its header; the payload may still be on its way.
+func (s *slot) begin(hd *wire.Header) {
+	s.id, s.room, s.key = hd.ID, int(hd.ValueBytes), int(hd.KeyBytes)
+	r := &s.req
+	r.Op, r.Status, r.Limit, r.Need = hd.Op, 0, hd.Arg, 0
+}
+
+// submit gives a whole request to the handler, with a first guess at the room for its answer.
+func (c *Server) submit(s *slot) {
+	r := &s.req
+	r.Key = s.block[:s.key]
+	s.reply = s.small[smallBytes:]
+	c.busy++
+	if r.Op == kv.OpPut {
+		r.Value = s.block[s.key:]
+		c.h.Handler.Submit(r)
+		return
+	}
+	want := 0
+	switch r.Op {
+	case kv.OpGet:
+		want = min(c.hint, s.room, c.h.O.Limits.MaxValueBytes)
+	case kv.OpScan, kv.OpStats:
+		want = min(s.room, c.h.O.Limits.MaxValueBytes)
+	}
+	r.Need = uint32(want)
+	if want > smallBytes && !c.feed(s) {
+		c.h.hungry.push(s)
+		return
+	}
+	c.resubmit(s)
+}
+
+// feed gets the room for an answer of r.Need bytes; false when there is none now.
+func (c *Server) feed(s *slot) bool {
+	b := c.h.Pool.Alloc(wire.HeaderBytes + int(s.req.Need))
+	if b == nil {
+		return false
+	}
+	s.reply = b[:cap(b)]
+	return true
+}
+
+func (c *Server) resubmit(s *slot) {
+	r := &s.req
+	room := min(len(s.reply)-wire.HeaderBytes, s.room)
+	r.Value = s.reply[wire.HeaderBytes : wire.HeaderBytes : wire.HeaderBytes+room]
+	r.Status, r.Need = 0, 0
+	c.h.Handler.Submit(r)
+}
+
+// Complete takes a request back from the handler.
+func (c *Server) Complete(r *kv.Request) {
+	s := &c.slots[r.Slot]
+	alive := c.state == stateOpen || c.state == stateWinding
+	if alive && r.Status == kv.StatusTooSmall && int(r.Need) <= min(s.room, c.h.O.Limits.MaxValueBytes) {
+		c.releaseReply(s)
+		if c.feed(s) {
+			c.resubmit(s)
+		} else {
+			c.h.hungry.push(s)
+		}
+		return
+	}
+	if !alive {
+		c.abandon(s)
+		return
+	}
+	c.busy--
+	c.releaseBlock(s)
+	hd := wire.Header{Op: r.Op, Flags: wire.FlagReply, Status: r.Status, ID: s.id, Arg: r.Need}
+	answer := 0
+	if hd.Answers() {
+		answer = len(r.Value)
+		hd.ValueBytes = uint32(answer)
+		if r.Op == kv.OpGet {
+			c.hint = answer
+		}
+	}
+	hd.Encode(s.reply)
+	c.send(message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.index})
+}
+
+// abandon gives up a request whose answer nobody can get any more.
+func (c *Server) abandon(s *slot) {
+	c.busy--
+	c.release(s)
+	c.bury()
+}
+
+func (c *Server) send(m message) {
+	if c.out.n == 0 {
+		c.outSince = c.h.L.Now()
+	}
+	c.out.push(m)
+	c.driver.Touch()
+}
+
+func (c *Server) releaseBlock(s *slot) {
+	if s.block != nil && &s.block[:1][0] != &s.small[0] {
+		c.h.free(s.block)
+	}
+	s.block = nil
+}
+
+func (c *Server) releaseReply(s *slot) {
+	if s.reply != nil && &s.reply[0] != &s.small[smallBytes] {
+		c.h.free(s.reply)
+	}
+	s.reply = nil
+}
+
+// release makes a slot free for the next request.
+func (c *Server) release(s *slot) {
+	c.releaseBlock(s)
+	c.releaseReply(s)
+	c.free = append(c.free, s.index)
+}
+
+// Gather is Side's.
+func (c *Server) Gather(v []unix.Iovec) int {
+	n := c.out.gather(v)
+	if n > 0 {
+		c.h.watch()
+	}
+	return n
+}
+
+// Sent is Side's.
+func (c *Server) Sent(n int) {
+	c.outSince = c.h.L.Now()
+	for {
+		slot, ok := c.out.sent(&n)
+		if !ok {
+			return
+		}
+		if slot >= 0 {
+			c.release(&c.slots[slot])
+		}
+	}
+}
+
+// refuse queues the news that the connection ends, and logs why.
+func (c *Server) refuse(code wire.Code, why error) {
+	if code != wire.RefusedClosing {
+		c.h.log("%s: refused (%s): %v", c.name, code, why)
+	}
+	b := c.refusal[:wire.HeaderBytes]
+	if c.slots == nil {
+		hello := wire.ServerHello{Version: wire.Version, Code: code, Reason: why.Error()}
+		b = hello.Append(c.refusal[:0])
+	} else {
+		hd := wire.Header{Flags: wire.FlagReply | wire.FlagRefuse, Arg: uint32(code)}
+		hd.Encode(b)
+	}
+	c.state = stateRefusing
+	c.inSince = c.h.L.Now()
+	c.send(message{piece: [3][]byte{b}, slot: -1})
+	c.h.watch()
+}
+
+// Wind ends the connection in good order: nothing more is read, and when what is in flight has completed,
+// the client is told. The driver calls it in each turn while it closes.
+func (c *Server) Wind() {
+	switch c.state {
+	case stateOpen:
+		c.state = stateWinding
+	case stateHello:
+		c.refuse(wire.RefusedClosing, transport.ErrClosed)
+	}
+	if c.state == stateWinding && c.busy == 0 {
+		c.refuse(wire.RefusedClosing, transport.ErrClosed)
+	}
+}
+
+// Finished is Side's: the refusal is out.
+func (c *Server) Finished() bool { return c.state == stateRefusing && c.out.n == 0 }
+
+// deadline is when the connection has failed if nothing happens; MaxInt64 when it may stay as it is.
+func (c *Server) deadline() int64 {
+	stall := int64(c.h.O.StallMax)
+	switch c.state {
+	case stateHello:
+		return c.inSince + int64(c.h.O.HelloMax)
+	case stateRefusing:
+		return c.inSince + min(stall, 1e9)
+	}
+	by := int64(math.MaxInt64)
+	if c.out.n > 0 {
+		by = c.outSince + stall
+	}
+	if c.state == stateOpen && c.in.partial() && !c.paused {
+		by = min(by, c.inSince+stall)
+	}
+	return by
+}
+
+func (c *Server) lateness() error {
+	switch c.state {
+	case stateHello:
+		return fmt.Errorf("no hello within %v", c.h.O.HelloMax)
+	case stateRefusing:
+		return transport.ErrClosed
+	}
+	return fmt.Errorf("%w for %v", transport.ErrStalled, c.h.O.StallMax)
+}
+
+// Drop is Side's. The connection's memory lives until its requests have come back.
+func (c *Server) Drop(err error) {
+	if c.state == stateDead {
+		return
+	}
+	quiet := c.state == stateRefusing || c.state == stateMoving || errors.Is(err, transport.ErrClosed) || errors.Is(err, transport.ErrPeerGone)
+	if !quiet {
+		c.h.log("%s: closed: %v", c.name, err)
+	}
+	c.state = stateDead
+	c.h.freed = true          // those of its requests that wait for memory need not any more
+	for n := math.MaxInt; ; { // replies that nobody will read
+		slot, ok := c.out.sent(&n)
+		if !ok {
+			break
+		}
+		if slot >= 0 {
+			c.release(&c.slots[slot])
+		}
+	}
+	if c.cur != nil {
+		c.release(c.cur)
+		c.cur = nil
+	}
+	c.bury()
+}
+
+// bury frees a dead connection when its last request has come back.
+func (c *Server) bury() {
+	if c.state == stateDead && c.busy == 0 {
+		c.h.remove(c)
+	}
+}

@@ -1,0 +1,167 @@
+// Package stream is both ends of a connection over a byte stream, without the stream: it says where
+// received bytes go and which bytes are to be sent, and turns them into requests and replies. The
+// tcp and uring transports move the bytes; all else about a connection is here, so that they
+// differ in nothing else. It imports no transport implementation.
+package stream
+
+import (
+	"github.com/kvwire/kvwire/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Side is one end of a connection, as the driver that moves its bytes sees it. All of it is called
+// from the connection's loop.
+type Side interface {
+	// Window gives the memory that the next received bytes go to, in order, and how many of the two
+	// slices count: 0 while reading is paused. It stays valid until Received or Drop.
+	Window(w *[2][]byte) int
+
+	// Received takes n bytes that were put into the window. An error ends the connection.
+	Received(n int) error
+
+	// Gather describes the bytes to send next, in order, and returns how many places it filled:
+	// 0 when there is nothing. They stay in place until Sent or Drop.
+	Gather(v []unix.Iovec) int
+
+	// Sent takes the news that n bytes of what Gather described are on their way.
+	Sent(n int)
+
+	// Finished says that all is sent and nothing will follow: the driver shuts its sending half, reads
+	// what still comes until the peer closes or the deadline passes, and then drops the connection.
+	Finished() bool
+
+	// Drop ends the connection: no byte moves any more, and no memory given out by Window or Gather
+	// is in the kernel's hands. It says why.
+	Drop(err error)
+}
+
+// Driver moves the bytes of one Side.
+type Driver interface {
+	// Touch says that there may be something to send, or that reading may go on: the driver looks at
+	// this connection when its member is staged next, in this turn or, if that is over, the next.
+	Touch()
+}
+
+// inbox cuts received bytes into headers and payloads. Small messages pass through buf; what is
+// left of a larger payload is received in place, together with what follows it.
+type inbox struct {
+	buf    []byte
+	rd, wr int
+	rest   []byte // of a payload, to be received in place; buf is empty while there is some
+}
+
+func (b *inbox) window(w *[2][]byte) int {
+	if len(b.rest) == 0 {
+		w[0] = b.buf[b.wr:]
+		return 1
+	}
+	w[0], w[1] = b.rest, b.buf
+	return 2
+}
+
+// received advances by n bytes and reports whether a payload that was received in place is whole.
+func (b *inbox) received(n int) (whole bool) {
+	if len(b.rest) > 0 {
+		k := min(n, len(b.rest))
+		b.rest = b.rest[k:]
+		n -= k
+		whole = len(b.rest) == 0
+	}
+	b.wr += n
+	return whole
+}
+
+// unread are the bytes that have not been parsed.
+func (b *inbox) unread() []byte { return b.buf[b.rd:b.wr] }
+
+// take moves what is there of a payload to dst and leaves the rest to be received in place. It
+// returns the bytes copied, and whether the payload is whole.
+func (b *inbox) take(dst []byte) (copied int, whole bool) {
+	k := copy(dst, b.buf[b.rd:b.wr])
+	b.rd += k
+	if b.rd == b.wr {
+		b.rd, b.wr = 0, 0
+	}
+	if k == len(dst) {
+		return k, true
+	}
+	b.rest = dst[k:]
+	return k, false
+}
+
+// compact makes room for the rest of a header. At most a header's bytes are left over.
+func (b *inbox) compact() {
+	if b.rd == 0 {
+		return
+	}
+	b.wr = copy(b.buf, b.buf[b.rd:b.wr])
+	b.rd = 0
+}
+
+// partial says whether a message has begun and is not whole.
+func (b *inbox) partial() bool { return b.rd < b.wr || len(b.rest) > 0 }
+
+// outbox is the queue of messages to send, each of up to three pieces: header, key and value where
+// they lie. It is bounded by the depth.
+type outbox struct {
+	q       []message // a ring
+	head, n int
+	off     int // bytes of the head message that are sent
+}
+
+type message struct {
+	piece [3][]byte
+	slot  int // whose it is; below 0: nobody's
+}
+
+func newOutbox(depth int) outbox { return outbox{q: make([]message, depth)} }
+
+func (o *outbox) push(m message) {
+	if o.n == len(o.q) {
+		panic("stream: more messages than the depth allows")
+	}
+	o.q[(o.head+o.n)%len(o.q)] = m
+	o.n++
+}
+
+func (o *outbox) gather(v []unix.Iovec) int {
+	k, skip := 0, o.off
+	for i := range o.n {
+		m := &o.q[(o.head+i)%len(o.q)]
+		for _, p := range &m.piece {
+			if skip >= len(p) {
+				skip -= len(p)
+				continue
+			}
+			if k == len(v) {
+				return k
+			}
+			sys.SetIovec(&v[k], p[skip:])
+			skip = 0
+			k++
+		}
+	}
+	return k
+}
+
+// sent counts *n bytes off the head message. When that message is out whole it is dropped and its
+// slot returned; call again until ok is false.
+func (o *outbox) sent(n *int) (slot int, ok bool) {
+	if o.n == 0 {
+		return 0, false
+	}
+	m := &o.q[o.head]
+	left := len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) - o.off
+	if *n < left {
+		o.off += *n
+		*n = 0
+		return 0, false
+	}
+	*n -= left
+	slot = m.slot
+	*m = message{}
+	o.head = (o.head + 1) % len(o.q)
+	o.n--
+	o.off = 0
+	return slot, true
+}

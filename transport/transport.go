@@ -1,0 +1,156 @@
+// Package transport is the contract between networks and what is around them: what a network
+// implements, with which limits and deadlines, and how a connection ends. It may import kv, loop
+// and wire, and knows no implementation.
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// Transport is one network. Its two halves are Serve and Dial.
+type Transport interface {
+	// Name is its value in the transport column.
+	Name() string
+
+	// Sleep is the kind of loop that its endpoints and connections live on.
+	Sleep() loop.Sleep
+
+	// Serve listens on addr and puts an endpoint onto each network loop of g, whose requests go to
+	// that loop's router. It returns when connections can be made. Any goroutine but a loop's.
+	Serve(addr string, g *loop.Group, o ServerOptions) (Server, error)
+
+	// Dial connects, agrees on a hello, and puts the connection onto l. It blocks until then, or until
+	// ctx is done. Any goroutine but a loop's. The connection is used from l alone.
+	Dial(ctx context.Context, l *loop.Loop, addr string, o DialOptions) (Conn, error)
+}
+
+// Server is a listening transport. Its methods are for any goroutine but a loop's.
+type Server interface {
+	Addr() string // what Dial takes
+	Close() error // no new connections; those that there are end, when what is in flight has completed
+}
+
+// Conn is the client's end of a connection: a handler, living on a loop. Requests beyond the granted
+// depth wait in it, in order. When it dies, requests that may have been applied end as StatusUnknown
+// and all others as StatusClosed.
+type Conn interface {
+	loop.Member
+	kv.Handler
+
+	// Hello is what the server granted.
+	Hello() wire.ServerHello
+
+	// Err is nil while the connection lives, and then why it died. Only its loop may call it.
+	Err() error
+
+	// Hangup closes the connection from any goroutine but its loop's, and waits until it is closed.
+	Hangup()
+}
+
+// ServerOptions are a server's limits. Zero values mean the defaults of Defaults.
+type ServerOptions struct {
+	Limits    kv.Limits
+	Depth     int           // most requests in flight on a connection; the hello grants no more
+	MaxConns  int           // connections per network loop
+	HelloMax  time.Duration // from accept to a whole hello
+	StallMax  time.Duration // a message half received, or a reply that the peer does not read
+	RecvBytes int           // receive buffer of a connection
+	PoolBytes int           // memory of a network loop for connections, keys and values, in all
+	Log       func(string)  // one line per connection that ends in an error; nil: none
+}
+
+// DialOptions are a client's wishes. Zero values mean the defaults.
+type DialOptions struct {
+	Depth     int           // requests in flight; the server may grant fewer
+	Loop      int           // the server's loop to be served by, 0-based; below 0: any
+	DialMax   time.Duration // for connecting and the hello together
+	RecvBytes int
+}
+
+// AnyLoop in DialOptions.Loop leaves the choice to the server.
+const AnyLoop = -1
+
+// Defaults fills in what is zero, and checks the rest.
+func (o ServerOptions) Defaults() (ServerOptions, error) {
+	setInt(&o.Limits.MaxKeyBytes, 1024)
+	setInt(&o.Limits.MaxValueBytes, 1<<20)
+	setInt(&o.Depth, 256)
+	setInt(&o.MaxConns, 16384)
+	setInt(&o.RecvBytes, 16<<10)
+	setInt(&o.PoolBytes, 256<<20) // address space: a page costs memory from its first use on
+	setDuration(&o.HelloMax, 5*time.Second)
+	setDuration(&o.StallMax, 30*time.Second)
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	switch {
+	case o.Limits.MaxKeyBytes > 1024:
+		return o, fmt.Errorf("transport: largest key %d B: at most 1024", o.Limits.MaxKeyBytes)
+	case o.Limits.MaxValueBytes > 16<<20:
+		return o, fmt.Errorf("transport: largest value %d B: at most 16 MiB", o.Limits.MaxValueBytes)
+	case o.Depth > MaxDepth:
+		return o, fmt.Errorf("transport: depth %d: at most %d", o.Depth, MaxDepth)
+	case o.RecvBytes < wire.MaxHelloBytes:
+		return o, fmt.Errorf("transport: receive buffer %d B: at least %d", o.RecvBytes, wire.MaxHelloBytes)
+	}
+	return o, nil
+}
+
+// Defaults fills in what is zero.
+func (o DialOptions) Defaults() (DialOptions, error) {
+	setInt(&o.Depth, 16)
+	setInt(&o.RecvBytes, 64<<10)
+	setDuration(&o.DialMax, 5*time.Second)
+	if o.Depth < 1 || o.Depth > MaxDepth {
+		return o, fmt.Errorf("transport: depth %d: 1 to %d", o.Depth, MaxDepth)
+	}
+	return o, nil
+}
+
+// MaxDepth is the most requests in flight on one connection.
+const MaxDepth = 1024
+
+func setInt(p *int, v int) {
+	if *p == 0 {
+		*p = v
+	}
+}
+
+func setDuration(p *time.Duration, v time.Duration) {
+	if *p == 0 {
+		*p = v
+	}
+}
+
+// Refusal is the error of a connection that the server refused or ended with a code.
+type Refusal struct {
+	Code   wire.Code
+	Reason string // the server's words, maybe empty
+}
+
+// Error is one line.
+func (r *Refusal) Error() string {
+	if r.Reason == "" {
+		return "refused by the server: " + r.Code.String()
+	}
+	return "refused by the server: " + r.Code.String() + ": " + r.Reason
+}
+
+// Sentinels for decisions.
+var (
+	// ErrPeerGone means that the peer closed or reset the connection.
+	ErrPeerGone = errors.New("the peer closed the connection")
+	// ErrClosed means that this side closed it.
+	ErrClosed = errors.New("the connection was closed")
+	// ErrProtocol means that the peer sent what no peer of this version sends.
+	ErrProtocol = errors.New("protocol violation")
+	// ErrStalled means that the peer stopped reading or writing in the middle of a message.
+	ErrStalled = errors.New("the peer stopped in the middle of a message")
+)

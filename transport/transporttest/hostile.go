@@ -1,0 +1,346 @@
+package transporttest
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// hostile are the tests that speak to the server as no client does. In each, a well-behaved connection
+// goes on working.
+var hostile = []test{
+	{"GarbageIsRefusedWithACode", garbage},
+	{"TruncatedFramesEndTheConnectionAlone", truncated},
+	{"OversizedLengthsAreRefused", oversized},
+	{"MoreThanTheDepthIsRefused", overDepth},
+	{"HalfOpenClientsMeetTheDeadline", halfOpen},
+	{"AStalledMessageMeetsTheDeadline", stalled},
+	{"AClientThatNeverReadsIsClosed", neverReads},
+	{"MemoryRunsOutAndComesBack", littleMemory},
+	{"ConnectAndCloseLeavesNothing", connectClose},
+}
+
+// raw is a TCP connection to the server that can say anything.
+type raw struct {
+	t *testing.T
+	net.Conn
+}
+
+func (r *rig) raw() *raw {
+	r.t.Helper()
+	c, err := net.DialTimeout("tcp", r.server.Addr(), patience)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	r.t.Cleanup(func() { _ = c.Close() })
+	return &raw{r.t, c}
+}
+
+// greeted is raw after an exchange of hellos.
+func (r *rig) greeted(depth int) *raw {
+	r.t.Helper()
+	c := r.raw()
+	c.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil))
+	if h := c.hello(); h.Code != wire.Granted {
+		r.t.Fatalf("hello refused: %v", h)
+	}
+	return c
+}
+
+func (c *raw) send(b []byte) {
+	c.t.Helper()
+	if _, err := c.Write(b); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+func (c *raw) hello() (h wire.ServerHello) {
+	c.t.Helper()
+	b := make([]byte, 6, wire.MaxHelloBytes)
+	if _, err := io.ReadFull(c, b); err != nil {
+		c.t.Fatalf("no hello: %v", err)
+	}
+	b = b[:6+int(binary.LittleEndian.Uint16(b[4:]))]
+	if _, err := io.ReadFull(c, b[6:]); err != nil {
+		c.t.Fatalf("half a hello: %v", err)
+	}
+	if err := h.Decode(b); err != nil {
+		c.t.Fatal(err)
+	}
+	return h
+}
+
+// ends reads to the end and wants the last frame to be a refusal with that code.
+func (c *raw) ends(code wire.Code) {
+	c.t.Helper()
+	b, err := io.ReadAll(c)
+	if len(b) < wire.HeaderBytes {
+		c.t.Fatalf("the server closed with %d bytes (%v), want a refusal", len(b), err)
+	}
+	var h wire.Header
+	if err := h.Decode(b[len(b)-wire.HeaderBytes:]); err != nil {
+		c.t.Fatal(err)
+	}
+	if h.Flags&wire.FlagRefuse == 0 || wire.Code(h.Arg) != code {
+		c.t.Fatalf("the last frame is %+v, want a refusal for %v", h, code)
+	}
+}
+
+// closes wants the server to end the connection.
+func (c *raw) closes() {
+	c.t.Helper()
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Fatalf("the server keeps the connection open")
+	}
+}
+
+func frame(h wire.Header, payload ...string) []byte {
+	b := make([]byte, wire.HeaderBytes)
+	h.Encode(b)
+	return append(b, strings.Join(payload, "")...)
+}
+
+func putFrame(id uint64, key, value string) []byte {
+	return frame(wire.Header{Op: kv.OpPut, ID: id, KeyBytes: uint16(len(key)), ValueBytes: uint32(len(value))}, key, value)
+}
+
+// bystander is a connection that must not notice anything.
+func (r *rig) bystander() func() {
+	c := newCaller(r.t, r.l, r.dial(transport.DialOptions{}))
+	return func() {
+		r.t.Helper()
+		c.want(put("by", []byte("stander")), kv.StatusOK)
+		if g := c.want(get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+			r.t.Fatalf("another connection reads %q", g.Value)
+		}
+	}
+}
+
+func garbage(t *testing.T, n Network) {
+	r := newRig(t, n, 2, transport.ServerOptions{})
+	well := r.bystander()
+	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00", "\xCBkvx", string(fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
+		c := r.raw()
+		c.send([]byte(text))
+		if h := c.hello(); h.Code != wire.RefusedGarbage {
+			t.Fatalf("%.10q: %v", text, h.Code)
+		}
+		c.closes()
+		well()
+	}
+	for name, c := range map[string]struct {
+		h    wire.ClientHello
+		code wire.Code
+	}{
+		"version": {wire.ClientHello{Version: 99, Depth: 1, Loop: wire.AnyLoop}, wire.RefusedVersion},
+		"feature": {wire.ClientHello{Version: wire.Version, Depth: 1, Required: 1 << 31, Loop: wire.AnyLoop}, wire.RefusedFeature},
+		"loop":    {wire.ClientHello{Version: wire.Version, Depth: 1, Loop: 7}, wire.RefusedLoop},
+	} {
+		k := r.raw()
+		k.send(c.h.Append(nil))
+		if h := k.hello(); h.Code != c.code || h.Reason == "" {
+			t.Fatalf("%s: %v %q", name, h.Code, h.Reason)
+		}
+		k.closes()
+	}
+	k := r.greeted(4)
+	k.send(fill(64, 5))
+	k.ends(wire.RefusedGarbage)
+	k = r.greeted(4)
+	k.send(frame(wire.Header{Op: kv.OpGet, Flags: wire.FlagReply}))
+	k.ends(wire.RefusedGarbage)
+	well()
+	if l := r.logs(); len(l) != 10 {
+		t.Fatalf("10 bad clients left %d log lines: %q", len(l), l)
+	}
+}
+
+func truncated(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	well := r.bystander()
+	whole := putFrame(1, "key", string(fill(20_000, 1)))
+	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_000, 16_384, 20_034} {
+		c := r.greeted(4)
+		c.send(whole[:cut])
+		_ = c.Close()
+		well()
+	}
+	// The same frame in any two halves is one request.
+	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_352, 16_384, 16_385, 20_034} {
+		c := r.greeted(4)
+		c.send(whole[:cut])
+		well()
+		c.send(whole[cut:])
+		b := make([]byte, wire.HeaderBytes)
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatal(err)
+		}
+		var h wire.Header
+		if err := h.Decode(b); err != nil || h.Status != kv.StatusOK || h.ID != 1 {
+			t.Fatalf("cut at %d: %+v, %v", cut, h, err)
+		}
+		_ = c.Close()
+	}
+	// And byte by byte.
+	c := r.greeted(4)
+	short := putFrame(2, "key", "value")
+	for i := range short {
+		c.send(short[i : i+1])
+	}
+	if _, err := io.ReadFull(c, make([]byte, wire.HeaderBytes)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func oversized(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 1000}})
+	well := r.bystander()
+	for _, h := range []wire.Header{
+		{Op: kv.OpPut, KeyBytes: 1, ValueBytes: 1001},
+		{Op: kv.OpPut, KeyBytes: 1, ValueBytes: 1<<32 - 1},
+		{Op: kv.OpGet, KeyBytes: 101},
+		{Op: kv.OpPut, KeyBytes: 65535, ValueBytes: 1},
+	} {
+		c := r.greeted(4)
+		c.send(frame(h))
+		c.ends(wire.RefusedTooLarge)
+		well()
+	}
+	// Room for an answer may be as large as it likes: it costs the server nothing.
+	c := r.greeted(4)
+	c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 2, ValueBytes: 1<<32 - 1}, "by"))
+	b := make([]byte, wire.HeaderBytes)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overDepth(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	well := r.bystander()
+	well()
+	p := r.parts[0]
+	p.holding(t)
+	before := p.seen.Load()
+	c := r.greeted(4)
+	for i := range 5 {
+		c.send(putFrame(uint64(i), "k", "v"))
+	}
+	c.ends(wire.RefusedDepth)
+	p.await(t, before+4)
+	p.release(t)
+	well()
+}
+
+func halfOpen(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{HelloMax: 200 * time.Millisecond})
+	well := r.bystander()
+	silent := r.raw()
+	half := r.raw()
+	half.send([]byte{0xCB, 'k'})
+	silent.closes()
+	half.closes()
+	well()
+	if l := strings.Join(r.logs(), "\n"); strings.Count(l, "no hello within") != 2 {
+		t.Fatalf("the log: %s", l)
+	}
+}
+
+func stalled(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{StallMax: 200 * time.Millisecond})
+	well := r.bystander()
+	inHeader := r.greeted(4)
+	inHeader.send(putFrame(1, "key", "value")[:10])
+	inPayload := r.greeted(4)
+	inPayload.send(putFrame(1, "key", string(fill(100_000, 1)))[:5000])
+	inHeader.closes()
+	inPayload.closes()
+	idle := r.greeted(4) // a connection with nothing begun may stay
+	well()
+	if l := strings.Join(r.logs(), "\n"); strings.Count(l, "stopped in the middle") != 2 {
+		t.Fatalf("the log: %s", l)
+	}
+	idle.send(putFrame(1, "key", "value"))
+	if _, err := io.ReadFull(idle, make([]byte, wire.HeaderBytes)); err != nil {
+		t.Fatalf("an idle connection was closed: %v", err)
+	}
+}
+
+func neverReads(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond, Depth: 64})
+	well := r.bystander()
+	owner := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	owner.want(put("large", fill(1<<20, 1)), kv.StatusOK)
+	c := r.greeted(64)
+	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
+	}
+	until(t, "the server to give up on it", func() bool {
+		well()
+		return strings.Contains(strings.Join(r.logs(), "\n"), "stopped in the middle")
+	})
+	well()
+}
+
+// littleMemory gives the server a pool that cannot hold what its clients ask for at once: reading pauses
+// and answers wait, and all of them end well.
+func littleMemory(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 4 << 20, Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 900_000}})
+	var cs []*caller
+	for range 6 {
+		cs = append(cs, newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 4})))
+	}
+	v := fill(900_000, 3)
+	for round := range 3 {
+		for i, c := range cs {
+			for j := range 4 {
+				if (i+j+round)%2 == 0 || round == 0 {
+					c.submit(put("k", v))
+				} else {
+					c.submit(get("k", 900_000))
+				}
+			}
+		}
+		for _, c := range cs {
+			for range 4 {
+				q := c.next()
+				if q.Status != kv.StatusOK || q.Op == kv.OpGet && string(q.Value) != string(v) {
+					t.Fatalf("%v: %v, %d B", q.Op, q.Status, len(q.Value))
+				}
+			}
+		}
+	}
+}
+
+func connectClose(t *testing.T, n Network) {
+	r := newRig(t, n, 2, transport.ServerOptions{})
+	well := r.bystander()
+	well()
+	descriptors := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	fds, routines := descriptors(), runtime.NumGoroutine()
+	for i := range 200 {
+		c := r.dial(transport.DialOptions{Loop: i % 2})
+		newCaller(t, r.l, c).want(put("k", fill(i*30, 1)), kv.StatusOK)
+		c.Hangup()
+	}
+	until(t, "all descriptors to be closed", func() bool { return descriptors() <= fds })
+	until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
+	well()
+}

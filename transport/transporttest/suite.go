@@ -1,0 +1,849 @@
+// Package transporttest is the conformance suite: every transport passes all of it. It brings its own
+// handler, whose answers can be held back, so that the order of completions is the test's to choose.
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// patience bounds every wait of the suite: far above what anything takes, so that running into it is a
+// failure and never a matter of speed.
+const patience = 30 * time.Second
+
+// Network is a transport under test.
+type Network struct {
+	transport.Transport
+
+	// Local says that client and server share a loop: there is no peer that could die, no depth of the
+	// connection's own, and no choice of a loop.
+	Local bool
+
+	// Stream says that the suite may talk to the server's address by TCP, to send what no client sends:
+	// garbage, cut frames, and nothing at all.
+	Stream bool
+}
+
+// clientLoop is the loop that connections are put onto, and what ends it.
+func (n Network) clientLoop(g *loop.Group) (*loop.Loop, func() error, error) {
+	if n.Local {
+		return g.Net()[0], func() error { return nil }, nil
+	}
+	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep()}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, l.Stop, nil
+}
+
+type test struct {
+	name string
+	f    func(t *testing.T, n Network)
+}
+
+// Run runs the suite.
+func Run(t *testing.T, n Network) {
+	tests := []test{
+		{"RoundTrip", roundTrip},
+		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
+		{"LargeValuesArriveWhole", largeValues},
+		{"OutOfOrderCompletion", outOfOrder},
+		{"ExactlyOnceCompletion", exactlyOnce},
+		{"ScansCarryItems", scans},
+		{"TooSmallSaysHowMuch", tooSmall},
+		{"StatusesArrive", statuses},
+		{"SubmitAfterClose", submitAfterClose},
+		{"ZeroAllocationsPerOperation", zeroAllocations},
+	}
+	if !n.Local {
+		tests = append(tests, remote...)
+	}
+	if n.Stream {
+		tests = append(tests, hostile...)
+	}
+	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
+	}
+}
+
+// remote are the tests of what two sides need.
+var remote = []test{
+	{"PipeliningToDepthAndBeyond", pipelining},
+	{"ServerDeathInFlight", serverDeath},
+	{"ClientDeathInFlight", clientDeath},
+	{"CloseWithRequestsInFlight", closeInFlight},
+	{"ConnectionsGoToTheLoopTheyName", handOver},
+	{"Dispatched", dispatched},
+	{"TooManyConnectionsAreRefused", tooManyConns},
+}
+
+// rig is a server with its loops and a client's loop.
+type rig struct {
+	t      *testing.T
+	n      Network
+	group  *loop.Group
+	parts  []*held
+	server transport.Server
+	l      *loop.Loop // the client's
+	closed bool
+	mu     sync.Mutex
+	logged []string
+}
+
+var small = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
+
+func newRig(t *testing.T, n Network, loops int, o transport.ServerOptions) *rig {
+	return newRigPlan(t, n, loop.Plan{NetLoops: loops}, o)
+}
+
+func newRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions) *rig {
+	t.Helper()
+	r := &rig{t: t, n: n}
+	p.Net.Sleep, p.Store.Sleep = n.Sleep(), n.Sleep()
+	g, err := loop.NewGroup(p, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
+		h := &held{l: l, items: map[string][]byte{}}
+		r.parts = append(r.parts, h)
+		_, err := l.Add(h)
+		return h, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.group = g
+	if o.Limits == (kv.Limits{}) {
+		o.Limits = small
+	}
+	o.Log = func(s string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.logged = append(r.logged, s)
+	}
+	if r.server, err = n.Serve("127.0.0.1:0", g, o); err != nil {
+		_ = g.Stop()
+		t.Fatal(err)
+	}
+	l, stop, err := n.clientLoop(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.l = l
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the client's loop: %v", err)
+		}
+		r.stop()
+	})
+	return r
+}
+
+// stop ends the server in good order.
+func (r *rig) stop() {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	for _, p := range r.parts {
+		p.release(r.t)
+	}
+	if err := r.server.Close(); err != nil {
+		r.t.Errorf("server: %v", err)
+	}
+	if err := r.group.Stop(); err != nil {
+		r.t.Errorf("the server's loops: %v", err)
+	}
+}
+
+func (r *rig) logs() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.logged...)
+}
+
+func (r *rig) dial(o transport.DialOptions) transport.Conn {
+	r.t.Helper()
+	c, err := r.tryDial(o)
+	if err != nil {
+		r.t.Fatalf("dial: %v", err)
+	}
+	return c
+}
+
+func (r *rig) tryDial(o transport.DialOptions) (transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return r.n.Dial(ctx, r.l, r.server.Addr(), o)
+}
+
+// held is a partition that keeps items in a map, and can hold requests back.
+type held struct {
+	l     *loop.Loop
+	items map[string][]byte
+	hold  bool // requests wait until release
+	wait  []*kv.Request
+	seen  atomic.Int64 // requests that have come
+}
+
+func (h *held) OnEvent(uint64, int32, uint32) {}
+func (h *held) Poll() int                     { return 0 }
+func (h *held) Stage() error                  { return nil }
+
+func (h *held) Close() bool {
+	h.let(func(i int) int { return i })
+	return true
+}
+
+func (h *held) Submit(r *kv.Request) {
+	h.seen.Add(1)
+	if h.hold {
+		h.wait = append(h.wait, r)
+		return
+	}
+	h.answer(r)
+}
+
+func (h *held) answer(r *kv.Request) {
+	r.Status = kv.StatusOK
+	v, there := h.items[string(r.Key)]
+	switch {
+	case r.Op == kv.OpPut && there && len(v) == len(r.Value):
+		copy(v, r.Value)
+	case r.Op == kv.OpPut:
+		h.items[string(r.Key)] = append([]byte(nil), r.Value...)
+	case r.Op == kv.OpScan:
+		h.scan(r)
+	case !there:
+		r.Status = kv.StatusNotFound
+	case r.Op == kv.OpDelete:
+		delete(h.items, string(r.Key))
+	case len(v) > cap(r.Value):
+		r.Status, r.Need = kv.StatusTooSmall, uint32(len(v))
+	default:
+		r.Value = append(r.Value[:0], v...)
+	}
+	h.l.Finish(r)
+}
+
+// scan gives the items k00 … k99 that are there, from the key on.
+func (h *held) scan(r *kv.Request) {
+	r.Value, r.Need = r.Value[:0], 0
+	n := uint32(0)
+	for i := 0; i < 100 && n < r.Limit; i++ {
+		key := []byte(fmt.Sprintf("k%02d", i))
+		v, ok := h.items[string(key)]
+		if !ok || bytes.Compare(key, r.Key) < 0 {
+			continue
+		}
+		out, fits := kv.AppendItem(r.Value, key, v)
+		if !fits {
+			r.Need = kv.ScanMore
+			return
+		}
+		r.Value = out
+		n++
+	}
+}
+
+// let answers what is held, in the order that pick chooses: the place of the next among those left.
+func (h *held) let(pick func(left int) int) {
+	for len(h.wait) > 0 {
+		i := pick(len(h.wait)) % len(h.wait)
+		r := h.wait[i]
+		h.wait = append(h.wait[:i], h.wait[i+1:]...)
+		h.answer(r)
+	}
+}
+
+// holding makes the partition hold requests back from now on.
+func (h *held) holding(t *testing.T) {
+	t.Helper()
+	if err := h.l.Call(func() { h.hold = true }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// release answers what is held, oldest first, and holds no more.
+func (h *held) release(t *testing.T) {
+	t.Helper()
+	_ = h.l.Call(func() { h.hold = false; h.let(func(int) int { return 0 }) })
+}
+
+// await waits until the partition has seen n requests in all.
+func (h *held) await(t *testing.T, n int64) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d requests at the server", n), func() bool { return h.seen.Load() >= n })
+}
+
+// until asks again and again, and yields to a loop's turn in between.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("waited %v for %s", patience, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// caller submits requests from outside the loop and collects them.
+type caller struct {
+	t    *testing.T
+	l    *loop.Loop
+	c    transport.Conn
+	back chan *kv.Request
+	more sync.Map // *kv.Request → times completed
+}
+
+func newCaller(t *testing.T, l *loop.Loop, c transport.Conn) *caller {
+	return &caller{t: t, l: l, c: c, back: make(chan *kv.Request, 4096)}
+}
+
+// Complete is kv.Completer's.
+func (c *caller) Complete(r *kv.Request) {
+	n, _ := c.more.LoadOrStore(r, new(atomic.Int32))
+	if n.(*atomic.Int32).Add(1) > 1 {
+		c.t.Errorf("a %v request completed twice", r.Op)
+		return
+	}
+	c.back <- r
+}
+
+func (c *caller) submit(rs ...*kv.Request) {
+	c.t.Helper()
+	if err := c.l.Call(func() {
+		for _, r := range rs {
+			r.Owner = c
+			c.c.Submit(r)
+		}
+	}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *caller) next() *kv.Request {
+	c.t.Helper()
+	select {
+	case r := <-c.back:
+		c.more.Delete(r)
+		return r
+	case <-time.After(patience):
+		c.t.Fatalf("no completion within %v", patience)
+		return nil
+	}
+}
+
+func (c *caller) do(r *kv.Request) *kv.Request {
+	c.t.Helper()
+	c.submit(r)
+	return c.next()
+}
+
+func (c *caller) want(r *kv.Request, s kv.Status) *kv.Request {
+	c.t.Helper()
+	if got := c.do(r); got.Status != s {
+		c.t.Fatalf("%v %.20q: %v, want %v", r.Op, r.Key, got.Status, s)
+	}
+	return r
+}
+
+func put(key string, value []byte) *kv.Request {
+	return &kv.Request{Op: kv.OpPut, Key: []byte(key), Value: value}
+}
+
+func get(key string, room int) *kv.Request {
+	return &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: make([]byte, 0, room)}
+}
+
+// fill makes n bytes that no shift or swap leaves unchanged.
+func fill(n int, seed uint64) []byte {
+	rng := rand.New(rand.NewPCG(seed, uint64(n)))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}
+
+func roundTrip(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	c.want(get("a", 10), kv.StatusNotFound)
+	c.want(put("a", []byte("one")), kv.StatusOK)
+	if got := c.want(get("a", 10), kv.StatusOK); string(got.Value) != "one" {
+		t.Fatalf("get gives %q", got.Value)
+	}
+	c.want(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusOK)
+	c.want(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusNotFound)
+	h := c.c.Hello()
+	if h.Depth < 16 || h.Loops != 1 || len(h.Shards) != 1 || int(h.MaxValueBytes) != small.MaxValueBytes {
+		t.Fatalf("the hello grants %+v", h)
+	}
+}
+
+func valueSizes(t *testing.T, n Network) {
+	limit := 70_000
+	r := newRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 300, MaxValueBytes: limit}})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	for _, k := range []int{1, 2, 223, 224, 225, 255, 256, 257, 300} {
+		for _, v := range []int{0, 1, 100, 224, 255, 256, 257, 479, 480, 481, 512, 1000, 4063, 4064, 4096, 16352, 16384, 65536, limit - 1, limit} {
+			key := string(fill(k, 1))
+			value := fill(v, uint64(k))
+			c.want(put(key, value), kv.StatusOK)
+			if got := c.want(get(key, limit), kv.StatusOK); !bytes.Equal(got.Value, value) {
+				t.Fatalf("key of %d B: a value of %d B came back as %d B, others", k, v, len(got.Value))
+			}
+		}
+	}
+	c.want(put("k", make([]byte, limit+1)), kv.StatusTooLarge)
+	c.want(put(string(make([]byte, 301)), nil), kv.StatusTooLarge)
+	c.want(put("", []byte("x")), kv.StatusBadRequest)
+	c.want(&kv.Request{Op: 99, Key: []byte("k")}, kv.StatusBadRequest)
+	c.want(put("k", []byte("still works")), kv.StatusOK)
+}
+
+func largeValues(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 4 << 20}})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 8}))
+	var sums [8][32]byte
+	for round := range 3 {
+		var puts, gets []*kv.Request
+		for i := range sums {
+			v := fill(1<<20+i*(1<<17)+round, uint64(i))
+			sums[i] = sha256.Sum256(v)
+			puts = append(puts, put(fmt.Sprint("large", i), v))
+			gets = append(gets, get(fmt.Sprint("large", i), 4<<20))
+			gets[i].Slot = uint64(i)
+		}
+		c.submit(puts...)
+		for range puts {
+			if r := c.next(); r.Status != kv.StatusOK {
+				t.Fatalf("put %s: %v", r.Key, r.Status)
+			}
+		}
+		c.submit(gets...)
+		for range gets {
+			g := c.next()
+			if g.Status != kv.StatusOK || sha256.Sum256(g.Value) != sums[g.Slot] {
+				t.Fatalf("get %s: %v, %d B, checksum differs", g.Key, g.Status, len(g.Value))
+			}
+		}
+	}
+}
+
+func pipelining(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{Depth: 32})
+	conn := r.dial(transport.DialOptions{Depth: 100})
+	if d := conn.Hello().Depth; d != 32 {
+		t.Fatalf("granted depth %d, the server allows 32", d)
+	}
+	c := newCaller(t, r.l, conn)
+	p := r.parts[0]
+	p.holding(t)
+	var rs []*kv.Request
+	for i := range 200 {
+		rs = append(rs, put(fmt.Sprint(i), []byte("v")))
+	}
+	c.submit(rs...)
+	p.await(t, 32)
+	// More than the depth never arrives at once: a full round trip of another connection, and still 32.
+	other := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	other.submit(get("x", 1))
+	p.await(t, 33)
+	if got := p.seen.Load(); got != 33 {
+		t.Fatalf("%d requests reached the server, the depth is 32 and 1 came on another connection", got)
+	}
+	p.release(t)
+	for range rs {
+		if r := c.next(); r.Status != kv.StatusOK {
+			t.Fatal(r.Status)
+		}
+	}
+	other.next()
+}
+
+func outOfOrder(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 64}))
+	for i := range 64 {
+		c.want(put(fmt.Sprint(i), fill(i*37, uint64(i))), kv.StatusOK)
+	}
+	p := r.parts[0]
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		p.holding(t)
+		before := p.seen.Load()
+		for i := range 64 {
+			g := get(fmt.Sprint(i), 4096)
+			g.Slot = uint64(i)
+			c.submit(g)
+		}
+		p.await(t, before+64)
+		if err := p.l.Call(func() { p.hold = false; p.let(rng.IntN) }); err != nil {
+			t.Fatal(err)
+		}
+		for range 64 {
+			g := c.next()
+			if g.Status != kv.StatusOK || !bytes.Equal(g.Value, fill(int(g.Slot)*37, g.Slot)) {
+				t.Fatalf("get %d has another's answer (%v)", g.Slot, g.Status)
+			}
+		}
+	}
+}
+
+func exactlyOnce(t *testing.T, n Network) {
+	r := newRig(t, n, 2, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 16}))
+	const many = 3000
+	var rs []*kv.Request
+	for i := range many {
+		rs = append(rs, put(fmt.Sprint(i%100), fill(i%700, uint64(i))))
+	}
+	c.submit(rs...)
+	for range many {
+		c.next()
+	}
+	// A further round trip gives a second completion its time to show.
+	c.want(get("0", 4096), kv.StatusOK)
+	if len(c.back) != 0 {
+		t.Fatal("more completions than requests")
+	}
+}
+
+func scans(t *testing.T, n Network) {
+	r := newRig(t, n, 3, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	for i := range 100 {
+		c.want(put(fmt.Sprintf("k%02d", i), fill(i, uint64(i))), kv.StatusOK)
+	}
+	s := c.want(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Limit: 50, Value: make([]byte, 0, 64<<10)}, kv.StatusOK)
+	b := s.Value
+	for i := 10; i < 60; i++ {
+		k, v, rest, ok := kv.NextItem(b)
+		if !ok || string(k) != fmt.Sprintf("k%02d", i) || !bytes.Equal(v, fill(i, uint64(i))) {
+			t.Fatalf("item %d of the scan is %q (ok=%v)", i, k, ok)
+		}
+		b = rest
+	}
+	if len(b) != 0 {
+		t.Fatalf("%d bytes after the last item", len(b))
+	}
+	c.want(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Value: make([]byte, 0, 100)}, kv.StatusBadRequest)
+}
+
+func tooSmall(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	for _, v := range []int{10, 300, 5000, 100_000} {
+		c.want(put("k", fill(v, 1)), kv.StatusOK)
+		if g := c.want(get("k", v-1), kv.StatusTooSmall); int(g.Need) != v {
+			t.Fatalf("a get with room for %d of %d B is told to make room for %d", v-1, v, g.Need)
+		}
+		if g := c.want(get("k", v), kv.StatusOK); !bytes.Equal(g.Value, fill(v, 1)) {
+			t.Fatalf("with room for exactly %d B other bytes came", v)
+		}
+	}
+}
+
+func statuses(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	p := r.parts[0]
+	for s := kv.StatusNotFound; s.Valid(); s++ {
+		if s == kv.StatusTooSmall {
+			continue
+		}
+		p.holding(t)
+		before := p.seen.Load()
+		c.submit(get("k", 10))
+		p.await(t, before+1)
+		if err := p.l.Call(func() {
+			r := p.wait[0]
+			p.wait = p.wait[:0]
+			r.Status = s
+			p.l.Finish(r)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.next(); got.Status != s {
+			t.Fatalf("%v arrived as %v", s, got.Status)
+		}
+	}
+}
+
+func serverDeath(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	child := startChild(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := n.Dial(ctx, r.l, child.addr, transport.DialOptions{Depth: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCaller(t, r.l, conn)
+	for i := range 6 {
+		c.submit(put(fmt.Sprint(i), []byte("v")))
+	}
+	child.await(4)
+	child.kill()
+	var unknown, closed int
+	for range 6 {
+		switch s := c.next().Status; s {
+		case kv.StatusUnknown:
+			unknown++
+		case kv.StatusClosed:
+			closed++
+		default:
+			t.Fatalf("a request ended as %v", s)
+		}
+	}
+	if unknown != 4 || closed != 2 {
+		t.Fatalf("%d unknown and %d closed; 4 were sent and 2 were not", unknown, closed)
+	}
+	if e := r.l.Call(func() { err = conn.Err() }); e != nil || err == nil {
+		t.Fatalf("the connection's error is %v (%v)", err, e)
+	}
+	c.want(put("k", nil), kv.StatusClosed)
+}
+
+func clientDeath(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	p := r.parts[0]
+	good := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	for range 20 {
+		p.holding(t)
+		before := p.seen.Load()
+		conn := r.dial(transport.DialOptions{Depth: 8})
+		c := newCaller(t, r.l, conn)
+		for i := range 8 {
+			c.submit(put(fmt.Sprint(i), fill(5000, 1)))
+		}
+		p.await(t, before+8)
+		conn.Hangup()
+		for range 8 {
+			if s := c.next().Status; s != kv.StatusUnknown {
+				t.Fatalf("a request in flight ended as %v", s)
+			}
+		}
+		p.release(t) // answers that nobody reads
+		good.want(put("good", []byte("v")), kv.StatusOK)
+	}
+}
+
+func closeInFlight(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 8}))
+	p := r.parts[0]
+	p.holding(t)
+	for i := range 8 {
+		c.submit(put(fmt.Sprint(i), []byte("v")))
+	}
+	p.await(t, 8)
+	done := make(chan struct{})
+	go func() { _ = r.server.Close(); close(done) }()
+	// An orderly close waits for the handler, so nothing has completed yet; then every answer arrives.
+	c.mustBeSilent(r)
+	p.release(t)
+	for range 8 {
+		if s := c.next().Status; s != kv.StatusOK {
+			t.Fatalf("a request that was in flight when the server closed ended as %v", s)
+		}
+	}
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatal("the server does not close")
+	}
+	until(t, "the client to notice", func() bool {
+		var err error
+		_ = r.l.Call(func() { err = c.c.Err() })
+		return err != nil
+	})
+	var err error
+	_ = r.l.Call(func() { err = c.c.Err() })
+	var refusal *transport.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedClosing {
+		t.Fatalf("the client was told %v", err)
+	}
+	if _, err := r.tryDial(transport.DialOptions{DialMax: time.Second}); err == nil {
+		t.Fatal("a closed server takes connections")
+	}
+}
+
+// mustBeSilent checks that nothing completes during some turns of both sides.
+func (c *caller) mustBeSilent(r *rig) {
+	for range 10 {
+		_ = r.group.Net()[0].Call(func() {})
+		_ = r.l.Call(func() {})
+	}
+	if len(c.back) != 0 {
+		c.t.Fatalf("a request completed (%v) that the handler still holds", c.next().Status)
+	}
+}
+
+func submitAfterClose(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	conn := r.dial(transport.DialOptions{})
+	c := newCaller(t, r.l, conn)
+	c.want(put("k", []byte("v")), kv.StatusOK)
+	conn.Hangup()
+	conn.Hangup() // twice is once
+	c.want(get("k", 10), kv.StatusClosed)
+}
+
+func handOver(t *testing.T, n Network) {
+	r := newRig(t, n, 3, transport.ServerOptions{})
+	for want := range 3 {
+		conn := r.dial(transport.DialOptions{Loop: want})
+		h := conn.Hello()
+		if int(h.Loop) != want || h.Loops != 3 || len(h.Shards) != 3 {
+			t.Fatalf("asked for loop %d, got %+v", want, h)
+		}
+		c := newCaller(t, r.l, conn)
+		for i := range 30 { // keys of all shards, by way of this loop
+			key := fmt.Sprint("key", i)
+			c.want(put(key, fill(i*50, uint64(i))), kv.StatusOK)
+			if g := c.want(get(key, 4096), kv.StatusOK); !bytes.Equal(g.Value, fill(i*50, uint64(i))) {
+				t.Fatalf("%s came back wrong", key)
+			}
+		}
+	}
+	_, err := r.tryDial(transport.DialOptions{Loop: 3})
+	var refusal *transport.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedLoop {
+		t.Fatalf("loop 3 of 3: %v", err)
+	}
+}
+
+func dispatched(t *testing.T, n Network) {
+	r := newRigPlan(t, n, loop.Plan{Placement: loop.Dispatched, NetLoops: 2, StoreLoops: 2}, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Loop: 1}))
+	if m := c.c.Hello().Shards; len(m) != 0 {
+		t.Fatalf("network loops own no keys, but the shard map is %v", m)
+	}
+	var rs []*kv.Request
+	for i := range 500 {
+		rs = append(rs, put(fmt.Sprint(i), fill(i, uint64(i))))
+	}
+	c.submit(rs...)
+	for range rs {
+		if s := c.next().Status; s != kv.StatusOK {
+			t.Fatal(s)
+		}
+	}
+	for i := range 500 {
+		if g := c.want(get(fmt.Sprint(i), 4096), kv.StatusOK); !bytes.Equal(g.Value, fill(i, uint64(i))) {
+			t.Fatalf("key %d came back wrong", i)
+		}
+	}
+}
+
+func tooManyConns(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{MaxConns: 3})
+	var cs []*caller
+	for range 3 {
+		cs = append(cs, newCaller(t, r.l, r.dial(transport.DialOptions{})))
+	}
+	_, err := r.tryDial(transport.DialOptions{})
+	var refusal *transport.Refusal
+	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedBusy {
+		t.Fatalf("the fourth of three connections: %v", err)
+	}
+	for _, c := range cs {
+		c.want(put("k", []byte("v")), kv.StatusOK)
+	}
+	cs[0].c.Hangup()
+	until(t, "a place to become free", func() bool {
+		c, err := r.tryDial(transport.DialOptions{})
+		if err == nil {
+			c.Hangup()
+		}
+		return err == nil
+	})
+}
+
+// ping keeps a request going from the loop itself, so that nothing but the data path runs.
+type ping struct {
+	h    kv.Handler
+	left int
+	done chan struct{}
+}
+
+// Complete is kv.Completer's.
+func (p *ping) Complete(r *kv.Request) {
+	if p.left--; p.left <= 0 {
+		if p.left == 0 {
+			p.done <- struct{}{}
+		}
+		return
+	}
+	if r.Op == kv.OpGet {
+		r.Value = r.Value[:0]
+	}
+	p.h.Submit(r)
+}
+
+func zeroAllocations(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	conn := r.dial(transport.DialOptions{Depth: 8})
+	c := newCaller(t, r.l, conn)
+	for _, size := range []int{64, 4096, 100_000} {
+		for _, op := range []kv.Op{kv.OpGet, kv.OpPut} {
+			c.want(put("k", fill(size, 1)), kv.StatusOK)
+			var rs []*kv.Request
+			p := &ping{h: conn, done: make(chan struct{}, 1)}
+			for range 8 {
+				q := get("k", size)
+				if op == kv.OpPut {
+					q = put("k", fill(size, 1))
+				}
+				q.Owner = p
+				rs = append(rs, q)
+			}
+			const ops = 2000
+			start := func() {
+				if err := r.l.Call(func() {
+					p.left = ops
+					for _, q := range rs {
+						conn.Submit(q)
+					}
+				}); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-p.done:
+				case <-time.After(patience):
+					t.Fatal("the pings have stopped")
+				}
+				// Seven more are on their way back: let them, before the next round submits them again.
+				until(t, "the last pings", func() bool {
+					left := 0
+					_ = r.l.Call(func() { left = p.left })
+					return left == -7
+				})
+			}
+			// Counted over the whole process, of which client and server are part. The frame of the test
+			// itself (Call, timers) allocates a few dozen times per round.
+			per := testing.AllocsPerRun(3, start) / ops
+			if per > 0.05 {
+				t.Errorf("%v of %d B: %.3f allocations per operation", op, size, per)
+			}
+		}
+	}
+}

@@ -1,0 +1,134 @@
+// Package wire is the native frame: one fixed little-endian header for all transports, so that
+// what differs between them is not the protocol. It parses bytes that a peer sent, lengths
+// first, and owns nothing. It may import kv.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// HeaderBytes is the size of every frame's header. A small get, header and key, fits an inline send.
+const HeaderBytes = 32
+
+// Version of the frame and of the hello.
+const Version = 1
+
+// Header of a request or a reply. On the wire:
+//
+//	 0 version u8 | 1 op u8 | 2 flags u8 | 3 status u8 | 4 key bytes u16 | 6 credits u16
+//	 8 id u64
+//	16 value bytes u32 | 20 argument u32
+//	24 reserved u32, zero | 28 CRC32C of bytes 0–27
+//
+// The payload follows: the key, then the value (see PayloadBytes).
+type Header struct {
+	Op         kv.Op
+	Flags      uint8
+	Status     kv.Status // replies; requests carry 0
+	KeyBytes   uint16
+	Credits    uint16 // receives that the sender of this frame has posted since its last one (message transports)
+	ID         uint64 // chosen by the client, opaque to the server, given back in the reply
+	ValueBytes uint32 // put: the value's length; get, scan, stats: the room for the answer. Replies: the answer's length
+	Arg        uint32 // scan: the limit. Replies: Request.Need
+}
+
+// Flags.
+const (
+	FlagReply  = 1 << 0 // the frame goes from server to client
+	FlagRefuse = 1 << 1 // the last frame before the server closes: Arg is why (transport.Code)
+	flagsKnown = FlagReply | FlagRefuse
+)
+
+// Errors that a peer's header can cause. They end its connection.
+var (
+	ErrVersion  = errors.New("frame of another version")
+	ErrChecksum = errors.New("frame header fails its checksum")
+	ErrFormat   = errors.New("malformed frame header")
+	ErrLimit    = errors.New("frame beyond the limits agreed in the hello")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Encode writes the header to b[:HeaderBytes].
+func (h *Header) Encode(b []byte) {
+	_ = b[HeaderBytes-1]
+	b[0], b[1], b[2], b[3] = Version, byte(h.Op), h.Flags, byte(h.Status)
+	binary.LittleEndian.PutUint16(b[4:], h.KeyBytes)
+	binary.LittleEndian.PutUint16(b[6:], h.Credits)
+	binary.LittleEndian.PutUint64(b[8:], h.ID)
+	binary.LittleEndian.PutUint32(b[16:], h.ValueBytes)
+	binary.LittleEndian.PutUint32(b[20:], h.Arg)
+	binary.LittleEndian.PutUint32(b[24:], 0)
+	binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+}
+
+// Decode reads a header from b, which holds at least HeaderBytes, and checks its form. The errors
+// are among those above; h is then not to be used.
+func (h *Header) Decode(b []byte) error {
+	_ = b[HeaderBytes-1]
+	if b[0] != Version {
+		return ErrVersion
+	}
+	if binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
+		return ErrChecksum
+	}
+	*h = Header{Op: kv.Op(b[1]), Flags: b[2], Status: kv.Status(b[3]),
+		KeyBytes:   binary.LittleEndian.Uint16(b[4:]),
+		Credits:    binary.LittleEndian.Uint16(b[6:]),
+		ID:         binary.LittleEndian.Uint64(b[8:]),
+		ValueBytes: binary.LittleEndian.Uint32(b[16:]),
+		Arg:        binary.LittleEndian.Uint32(b[20:]),
+	}
+	if h.Flags&^flagsKnown != 0 || binary.LittleEndian.Uint32(b[24:]) != 0 || !h.Status.Valid() {
+		return ErrFormat
+	}
+	if h.Flags&FlagRefuse != 0 {
+		if h.Flags&FlagReply == 0 || h.KeyBytes|uint16(h.ValueBytes>>16)|uint16(h.ValueBytes) != 0 {
+			return ErrFormat
+		}
+		return nil
+	}
+	if h.Op < kv.OpGet || h.Op > kv.OpStats {
+		return ErrFormat
+	}
+	if h.Flags&FlagReply != 0 && h.KeyBytes != 0 || h.Flags&FlagReply == 0 && h.Status != 0 {
+		return ErrFormat
+	}
+	return nil
+}
+
+// CheckRequest says whether a request's lengths are within the limits.
+func (h *Header) CheckRequest(l kv.Limits) error {
+	if h.Flags&FlagReply != 0 {
+		return ErrFormat
+	}
+	if int(h.KeyBytes) > l.MaxKeyBytes || h.Op == kv.OpPut && uint64(h.ValueBytes) > uint64(l.MaxValueBytes) {
+		return fmt.Errorf("%w: key %d B of at most %d, value %d B of at most %d", ErrLimit, h.KeyBytes, l.MaxKeyBytes, h.ValueBytes, l.MaxValueBytes)
+	}
+	return nil
+}
+
+// PayloadBytes is how many bytes follow the header: the key and, for a put, its value; for a reply the
+// answer, which only an OK get, scan or stats has.
+func (h *Header) PayloadBytes() int {
+	if h.Flags&FlagReply == 0 {
+		if h.Op == kv.OpPut {
+			return int(h.KeyBytes) + int(h.ValueBytes)
+		}
+		return int(h.KeyBytes)
+	}
+	if h.Answers() {
+		return int(h.ValueBytes)
+	}
+	return 0
+}
+
+// Answers says whether a reply carries bytes.
+func (h *Header) Answers() bool {
+	return h.Status == kv.StatusOK && (h.Op == kv.OpGet || h.Op == kv.OpScan || h.Op == kv.OpStats)
+}

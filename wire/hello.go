@@ -1,0 +1,211 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// The hello is the first message in each direction of a connection. Its first byte is not ASCII, so that
+// a native client is told from others by it:
+//
+//	magic 0xCB 'k' 'v' 'w' | length u16 of what follows | body
+//
+// A receiver ignores what is longer than it knows, so a later version can add fields.
+
+// Magic begins every hello.
+var Magic = [4]byte{0xCB, 'k', 'v', 'w'}
+
+const (
+	helloHead = 6 // magic and length
+
+	// MaxHelloBytes bounds a hello, whole.
+	MaxHelloBytes = 1024
+	// MaxShards bounds the shard map.
+	MaxShards = 256
+	// AnyLoop in ClientHello.Loop asks for no particular loop.
+	AnyLoop = 0xFFFF
+
+	maxReason = 200
+)
+
+// Hello errors. They end the connection.
+var (
+	ErrMagic = errors.New("not a kvwire hello")
+	ErrHello = errors.New("malformed hello")
+)
+
+// ClientHello opens a connection.
+type ClientHello struct {
+	Version  uint16
+	Required uint32 // features without which the client cannot go on; the server refuses what it does not know
+	Optional uint32 // features that it would use
+	Depth    uint16 // requests that it wants in flight, ≥ 1; the server may grant fewer
+	Loop     uint16 // the loop that it wants to be served by, or AnyLoop
+}
+
+const clientBody = 14
+
+// Append appends the hello to b.
+func (h *ClientHello) Append(b []byte) []byte {
+	b = append(b, Magic[:]...)
+	b = binary.LittleEndian.AppendUint16(b, clientBody)
+	b = binary.LittleEndian.AppendUint16(b, h.Version)
+	b = binary.LittleEndian.AppendUint32(b, h.Required)
+	b = binary.LittleEndian.AppendUint32(b, h.Optional)
+	b = binary.LittleEndian.AppendUint16(b, h.Depth)
+	return binary.LittleEndian.AppendUint16(b, h.Loop)
+}
+
+// HelloBytes looks at the beginning of a message and says how long its hello is, whole. 0 means that
+// more bytes are needed to know.
+func HelloBytes(b []byte) (int, error) {
+	for i := range min(len(b), len(Magic)) {
+		if b[i] != Magic[i] {
+			return 0, ErrMagic
+		}
+	}
+	if len(b) < helloHead {
+		return 0, nil
+	}
+	n := helloHead + int(binary.LittleEndian.Uint16(b[4:]))
+	if n > MaxHelloBytes {
+		return 0, fmt.Errorf("%w: %d bytes of at most %d", ErrHello, n, MaxHelloBytes)
+	}
+	return n, nil
+}
+
+// Decode reads a whole hello (HelloBytes long).
+func (h *ClientHello) Decode(b []byte) error {
+	if n, err := HelloBytes(b); err != nil {
+		return err
+	} else if n == 0 || len(b) < n || n < helloHead+clientBody {
+		return ErrHello
+	}
+	b = b[helloHead:]
+	*h = ClientHello{
+		Version:  binary.LittleEndian.Uint16(b),
+		Required: binary.LittleEndian.Uint32(b[2:]),
+		Optional: binary.LittleEndian.Uint32(b[6:]),
+		Depth:    binary.LittleEndian.Uint16(b[10:]),
+		Loop:     binary.LittleEndian.Uint16(b[12:]),
+	}
+	if h.Depth == 0 {
+		return fmt.Errorf("%w: depth 0", ErrHello)
+	}
+	return nil
+}
+
+// ServerHello answers a ClientHello: it grants, or refuses with a code.
+type ServerHello struct {
+	Version       uint16
+	Code          Code   // Granted, or why not; then only Version, Code and Reason count
+	Features      uint32 // those that are on
+	Depth         uint16 // requests that the client may have in flight
+	MaxKeyBytes   uint16
+	MaxValueBytes uint32
+	StallMillis   uint32   // a message begun and not gone on with for this long ends the connection
+	Loop          uint16   // the loop that serves this connection
+	Loops         uint16   // loops that can be asked for, ≥ 1
+	Shards        []uint16 // the loop of each shard (kv.Shard); empty when loops own no keys
+	Reason        string   // for people, with a refusal
+}
+
+const serverBody = 28 // without shard map and reason
+
+// Append appends the hello to b. Shards beyond MaxShards and a long reason are our own bug.
+func (h *ServerHello) Append(b []byte) []byte {
+	if len(h.Shards) > MaxShards {
+		panic("wire: shard map beyond MaxShards")
+	}
+	reason := h.Reason[:min(len(h.Reason), maxReason)]
+	b = append(b, Magic[:]...)
+	b = binary.LittleEndian.AppendUint16(b, uint16(serverBody+2*len(h.Shards)+len(reason)))
+	b = binary.LittleEndian.AppendUint16(b, h.Version)
+	b = binary.LittleEndian.AppendUint16(b, uint16(h.Code))
+	b = binary.LittleEndian.AppendUint32(b, h.Features)
+	b = binary.LittleEndian.AppendUint16(b, h.Depth)
+	b = binary.LittleEndian.AppendUint16(b, h.MaxKeyBytes)
+	b = binary.LittleEndian.AppendUint32(b, h.MaxValueBytes)
+	b = binary.LittleEndian.AppendUint32(b, h.StallMillis)
+	b = binary.LittleEndian.AppendUint16(b, h.Loop)
+	b = binary.LittleEndian.AppendUint16(b, h.Loops)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(h.Shards)))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(reason)))
+	for _, s := range h.Shards {
+		b = binary.LittleEndian.AppendUint16(b, s)
+	}
+	return append(b, reason...)
+}
+
+// Decode reads a whole hello (HelloBytes long).
+func (h *ServerHello) Decode(b []byte) error {
+	n, err := HelloBytes(b)
+	if err != nil {
+		return err
+	}
+	if n == 0 || len(b) < n || n < helloHead+serverBody {
+		return ErrHello
+	}
+	b = b[helloHead:n]
+	*h = ServerHello{
+		Version:       binary.LittleEndian.Uint16(b),
+		Code:          Code(binary.LittleEndian.Uint16(b[2:])),
+		Features:      binary.LittleEndian.Uint32(b[4:]),
+		Depth:         binary.LittleEndian.Uint16(b[8:]),
+		MaxKeyBytes:   binary.LittleEndian.Uint16(b[10:]),
+		MaxValueBytes: binary.LittleEndian.Uint32(b[12:]),
+		StallMillis:   binary.LittleEndian.Uint32(b[16:]),
+		Loop:          binary.LittleEndian.Uint16(b[20:]),
+		Loops:         binary.LittleEndian.Uint16(b[22:]),
+	}
+	shards := int(binary.LittleEndian.Uint16(b[24:]))
+	reason := int(binary.LittleEndian.Uint16(b[26:]))
+	b = b[serverBody:]
+	if shards > MaxShards || reason > maxReason || len(b) < 2*shards+reason {
+		return ErrHello
+	}
+	for i := range shards {
+		h.Shards = append(h.Shards, binary.LittleEndian.Uint16(b[2*i:]))
+	}
+	h.Reason = string(b[2*shards : 2*shards+reason])
+	if h.Code != Granted {
+		return nil
+	}
+	if h.Depth == 0 || h.Loops == 0 || h.MaxKeyBytes == 0 {
+		return fmt.Errorf("%w: depth %d, loops %d, largest key %d B", ErrHello, h.Depth, h.Loops, h.MaxKeyBytes)
+	}
+	for _, s := range h.Shards {
+		if s >= h.Loops {
+			return fmt.Errorf("%w: a shard on loop %d of %d", ErrHello, s, h.Loops)
+		}
+	}
+	return nil
+}
+
+// Code says why a server refuses a connection or ends it. It travels in a hello, or in a refusal frame.
+type Code uint16
+
+const (
+	Granted         Code = 0
+	RefusedVersion  Code = 1 // another version of the protocol
+	RefusedFeature  Code = 2 // a required feature is unknown here
+	RefusedLoop     Code = 3 // no such loop
+	RefusedBusy     Code = 4 // as many connections as there may be, or no memory for another one
+	RefusedGarbage  Code = 5 // not a hello, or not a frame
+	RefusedTooLarge Code = 6 // a length beyond the limits of the hello
+	RefusedDepth    Code = 7 // more requests in flight than granted
+	RefusedDeadline Code = 8 // a hello, a message or a reader that took too long
+	RefusedClosing  Code = 9 // the server is shutting down
+)
+
+var codeNames = [...]string{"granted", "protocol version", "unknown feature", "no such loop", "server is full",
+	"garbage", "too large", "too many requests in flight", "deadline", "server is closing"}
+
+// String is the code in words.
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}

@@ -1,0 +1,169 @@
+package wire
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+func TestHeaderRoundTrip(t *testing.T) {
+	for _, h := range []Header{
+		{Op: kv.OpGet, KeyBytes: 24, ID: 1<<64 - 1, ValueBytes: 4096},
+		{Op: kv.OpPut, KeyBytes: 1024, ID: 7, ValueBytes: 1 << 20, Credits: 3},
+		{Op: kv.OpScan, KeyBytes: 0, ID: 7, ValueBytes: 1 << 16, Arg: 100},
+		{Op: kv.OpGet, Flags: FlagReply, Status: kv.StatusTooSmall, ID: 9, Arg: 5000},
+		{Op: kv.OpGet, Flags: FlagReply, ID: 9, ValueBytes: 100},
+		{Flags: FlagReply | FlagRefuse, Arg: uint32(RefusedDepth)},
+	} {
+		var b [HeaderBytes]byte
+		h.Encode(b[:])
+		var got Header
+		if err := got.Decode(b[:]); err != nil || got != h {
+			t.Errorf("%+v came back as %+v (%v)", h, got, err)
+		}
+	}
+}
+
+func TestHeaderRefusesEveryFlippedBit(t *testing.T) {
+	h := Header{Op: kv.OpPut, KeyBytes: 24, ID: 77, ValueBytes: 512}
+	var b [HeaderBytes]byte
+	h.Encode(b[:])
+	for i := range HeaderBytes * 8 {
+		b[i/8] ^= 1 << (i % 8)
+		if new(Header).Decode(b[:]) == nil {
+			t.Errorf("bit %d flipped and the header still passes", i)
+		}
+		b[i/8] ^= 1 << (i % 8)
+	}
+}
+
+func TestHeaderRefusesBadForm(t *testing.T) {
+	for name, h := range map[string]Header{
+		"unknown op":          {Op: 99},
+		"unknown flag":        {Op: kv.OpGet, Flags: 0x80},
+		"unknown status":      {Op: kv.OpGet, Flags: FlagReply, Status: 200},
+		"reply with a key":    {Op: kv.OpGet, Flags: FlagReply, KeyBytes: 1},
+		"request with status": {Op: kv.OpGet, Status: kv.StatusBusy},
+		"refusal as request":  {Flags: FlagRefuse},
+		"refusal with bytes":  {Flags: FlagRefuse | FlagReply, ValueBytes: 65536},
+	} {
+		var b [HeaderBytes]byte
+		h.Encode(b[:])
+		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheckRequestHoldsTheLimits(t *testing.T) {
+	l := kv.Limits{MaxKeyBytes: 16, MaxValueBytes: 100}
+	for name, c := range map[string]struct {
+		h  Header
+		ok bool
+	}{
+		"at the limit":       {Header{Op: kv.OpPut, KeyBytes: 16, ValueBytes: 100}, true},
+		"key over":           {Header{Op: kv.OpGet, KeyBytes: 17}, false},
+		"value over":         {Header{Op: kv.OpPut, KeyBytes: 1, ValueBytes: 101}, false},
+		"room may be larger": {Header{Op: kv.OpGet, KeyBytes: 1, ValueBytes: 1 << 30}, true},
+		"a reply":            {Header{Op: kv.OpGet, Flags: FlagReply}, false},
+	} {
+		if err := c.h.CheckRequest(l); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHelloRoundTrip(t *testing.T) {
+	c := ClientHello{Version: Version, Required: 1, Optional: 2, Depth: 16, Loop: AnyLoop}
+	b := c.Append(nil)
+	var gotC ClientHello
+	if err := gotC.Decode(b); err != nil || gotC != c {
+		t.Errorf("%+v came back as %+v (%v)", c, gotC, err)
+	}
+	for _, s := range []ServerHello{
+		{Version: Version, Depth: 16, MaxKeyBytes: 1024, MaxValueBytes: 1 << 20, StallMillis: 5000, Loop: 1, Loops: 2, Shards: []uint16{0, 1, 1}},
+		{Version: Version, Code: RefusedBusy, Reason: "10000 connections are open"},
+	} {
+		b := s.Append(nil)
+		if n, err := HelloBytes(b); n != len(b) || err != nil {
+			t.Errorf("HelloBytes = %d, %v; want %d", n, err, len(b))
+		}
+		var got ServerHello
+		if err := got.Decode(b); err != nil || !reflect.DeepEqual(got, s) {
+			t.Errorf("%+v came back as %+v (%v)", s, got, err)
+		}
+		for i := range b {
+			if err := got.Decode(b[:i]); err == nil {
+				t.Errorf("a hello cut at %d of %d bytes passes", i, len(b))
+			}
+		}
+	}
+}
+
+func TestHelloAcceptsALongerOne(t *testing.T) {
+	b := (&ClientHello{Version: 2, Depth: 1}).Append(nil)
+	b[4] += 8
+	b = append(b, make([]byte, 8)...)
+	var got ClientHello
+	if err := got.Decode(b); err != nil || got.Version != 2 {
+		t.Errorf("a hello with fields of a later version: %+v, %v", got, err)
+	}
+}
+
+func TestHelloRefusesText(t *testing.T) {
+	if _, err := HelloBytes([]byte("GET / HTTP/1.1\r\n")); !errors.Is(err, ErrMagic) {
+		t.Errorf("an HTTP request: %v", err)
+	}
+	if _, err := HelloBytes([]byte{0xCB, 'k', 'v', 'w', 0xFF, 0xFF}); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a hello of 64 KiB: %v", err)
+	}
+}
+
+func FuzzHeader(f *testing.F) {
+	var b [HeaderBytes]byte
+	(&Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 4, ID: 5}).Encode(b[:])
+	f.Add(b[:])
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if len(in) < HeaderBytes {
+			return
+		}
+		var h Header
+		if h.Decode(in) != nil {
+			return
+		}
+		var out [HeaderBytes]byte
+		h.Encode(out[:])
+		if string(out[:]) != string(in[:HeaderBytes]) {
+			t.Fatalf("%x decodes to %+v, which encodes to %x", in[:HeaderBytes], h, out)
+		}
+		if n := h.PayloadBytes(); n < 0 {
+			t.Fatalf("%+v has a payload of %d bytes", h, n)
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add((&ClientHello{Version: 1, Depth: 1}).Append(nil))
+	f.Add((&ServerHello{Version: 1, Depth: 1, Loops: 2, MaxKeyBytes: 1, Shards: []uint16{0, 1}, Reason: "x"}).Append(nil))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		n, err := HelloBytes(in)
+		if err != nil || n == 0 || n > len(in) {
+			return
+		}
+		var c ClientHello
+		if c.Decode(in[:n]) == nil && c.Depth == 0 {
+			t.Fatal("depth 0 passes")
+		}
+		var s ServerHello
+		if s.Decode(in[:n]) != nil {
+			return
+		}
+		var again ServerHello
+		if err := again.Decode(s.Append(nil)); err != nil || !reflect.DeepEqual(s, again) {
+			t.Fatalf("%+v came back as %+v (%v)", s, again, err)
+		}
+	})
+}
