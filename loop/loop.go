@@ -46,8 +46,16 @@ const (
 	tagBits = 56
 	tagMask = 1<<tagBits - 1
 
-	selfID     MemberID = 0 // the loop's own: the wake-up descriptor
+	selfID     MemberID = 0 // the loop's own
 	maxMembers          = 256
+)
+
+// Tags of the loop's own descriptors.
+const (
+	selfWake   = iota // the eventfd that other loops write to
+	selfRing          // epoll: the ring is readable
+	selfSocks         // the second ring is readable
+	selfCancel        // a cancellation has ended, of no interest
 )
 
 // Sleep is the way in which a loop waits in the kernel.
@@ -94,6 +102,7 @@ type Options struct {
 	SpinMax     time.Duration // WaitHybrid: how long to spin before sleeping; 0 means 50 µs
 	Ring        bool          // SleepEpoll: open a ring too, for the disk. SleepRing always has one.
 	RingEntries int           // submission entries; 0 means 1024
+	SocketRing  bool          // SleepRing: a second ring for sockets (SocketSQE), so that sharing one can be told apart
 	CPUs        []int         // pin the thread to these; empty: leave it alone
 }
 
@@ -138,6 +147,7 @@ type Loop struct {
 	closing []closing  // members that have not finished closing
 
 	ring    *ring.Ring // nil without one
+	socks   *ring.Ring // of SocketSQE: ring, or one of its own
 	epfd    int        // -1 without one
 	wakefd  int        // eventfd, edge-triggered: never read
 	watched int        // descriptors of members in the epoll set
@@ -254,12 +264,22 @@ func (l *Loop) open() (err error) {
 			return fmt.Errorf("loop %s: epoll_create1: %w (raise ulimit -n)", l.o.Name, err)
 		}
 		if l.ring != nil {
-			if err := l.watch(l.ring.Fd(), unix.EPOLLIN|sys.EPOLLET, 1); err != nil {
+			if err := l.watch(l.ring.Fd(), unix.EPOLLIN|sys.EPOLLET, selfRing); err != nil {
 				return err
 			}
 		}
 	}
-	return l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, 0)
+	l.socks = l.ring
+	if l.o.Sleep == SleepRing && l.o.SocketRing {
+		l.socks, err = ring.Open(ring.Options{Entries: l.o.RingEntries, CoopTaskrun: true})
+		if err != nil {
+			return fmt.Errorf("loop %s: second ring: %w", l.o.Name, err)
+		}
+		if err := l.watch(l.socks.Fd(), unix.EPOLLIN, selfSocks); err != nil {
+			return err
+		}
+	}
+	return l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, selfWake)
 }
 
 // shut frees what open made; the members are closed already or were never started.
@@ -288,6 +308,9 @@ func (l *Loop) shut() {
 	l.sleeping.Store(false)
 	for l.wakers.Load() != 0 { // a sender between its look at sleeping and its write: nanoseconds
 		runtime.Gosched()
+	}
+	if l.socks != nil && l.socks != l.ring {
+		_ = l.socks.Close()
 	}
 	if l.ring != nil {
 		_ = l.ring.Close()

@@ -42,6 +42,11 @@ func (l *Loop) SQE(id MemberID, tag uint64) *ring.SQE {
 	return l.ring.Next(uint64(id)<<tagBits | tag&tagMask)
 }
 
+// SocketSQE is SQE on the ring for sockets: the loop's one ring, or with Options.SocketRing the second.
+func (l *Loop) SocketSQE(id MemberID, tag uint64) *ring.SQE {
+	return l.socks.Next(uint64(id)<<tagBits | tag&tagMask)
+}
+
 // UserData is the value that names a member's request to the kernel, for SQE.Cancel.
 func UserData(id MemberID, tag uint64) uint64 { return uint64(id)<<tagBits | tag&tagMask }
 
@@ -79,9 +84,8 @@ func (l *Loop) watch(fd int, events uint32, user uint64) error {
 func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
 	l.watched--
 	if l.epfd < 0 {
-		if e := l.ring.Next(0); e != nil {
+		if e := l.ring.Next(selfCancel); e != nil {
 			e.Cancel(UserData(id, tag))
-			e.UserData = 2 // the loop's own, of no interest
 		}
 		return
 	}
@@ -150,6 +154,11 @@ func (l *Loop) Snapshot() Stats {
 	s := l.Stats
 	if l.ring != nil {
 		s.Enters, s.SQEs, s.CQEs = l.ring.Enters, l.ring.SQEs, l.ring.CQEs
+		if l.socks != l.ring {
+			s.Enters += l.socks.Enters
+			s.SQEs += l.socks.SQEs
+			s.CQEs += l.socks.CQEs
+		}
 		s.Syscalls += s.Enters
 	}
 	return s

@@ -60,8 +60,17 @@ func (l *Loop) reap() int {
 	if l.ring == nil {
 		return found
 	}
+	found += l.reapRing(l.ring)
+	if l.socks != l.ring {
+		found += l.reapRing(l.socks)
+	}
+	return found
+}
+
+func (l *Loop) reapRing(r *ring.Ring) int {
+	found := 0
 	for {
-		n := l.ring.Reap(l.cqes[:])
+		n := r.Reap(l.cqes[:])
 		for i := range l.cqes[:n] {
 			c := &l.cqes[i]
 			l.event(c.UserData, c.Res, c.Flags)
@@ -74,14 +83,20 @@ func (l *Loop) reap() int {
 
 func (l *Loop) event(user uint64, res int32, flags uint32) {
 	id := MemberID(user >> tagBits)
-	if id == selfID {
-		if l.epfd < 0 && user == 0 && flags&ring.CQEFMore == 0 && !l.stop.Load() {
-			_ = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, 0) // the multishot poll ended: arm it again
+	if id != selfID {
+		if m := l.members[id]; m != nil {
+			m.OnEvent(user&tagMask, res, flags)
 		}
 		return
 	}
-	if m := l.members[id]; m != nil {
-		m.OnEvent(user&tagMask, res, flags)
+	if l.epfd >= 0 || flags&ring.CQEFMore != 0 || l.stop.Load() {
+		return
+	}
+	switch user { // a multishot poll has ended: arm it again
+	case selfWake:
+		_ = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, user)
+	case selfSocks:
+		_ = l.watch(l.socks.Fd(), unix.EPOLLIN, user)
 	}
 }
 
@@ -183,6 +198,14 @@ func (l *Loop) maySleep() bool {
 }
 
 func (l *Loop) enter(wait bool, timeout int64) error {
+	if l.socks != l.ring {
+		if l.socks.Pending() > 0 || l.socks.NeedsEnter() {
+			if err := l.socks.Enter(0, 0); err != nil {
+				return err
+			}
+		}
+		wait = wait && !l.socks.Ready()
+	}
 	if wait && l.ring.Ready() && !l.ring.NeedsEnter() && l.ring.Pending() == 0 {
 		return nil // completions are there already
 	}

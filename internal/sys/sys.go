@@ -110,3 +110,6 @@ func Required(feature string) bool {
 	}
 	return false
 }
+
+// IovecBytes are the bytes that v points at.
+func IovecBytes(v *unix.Iovec) []byte { return unsafe.Slice(v.Base, int(v.Len)) }

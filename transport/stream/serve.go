@@ -180,6 +180,9 @@ func (t *Table[T]) Get(tag uint64) *T {
 	return &t.rows[i].v
 }
 
+// Len is the number of rows.
+func (t *Table[T]) Len() int { return len(t.rows) - len(t.free) }
+
 // Drop forgets a row.
 func (t *Table[T]) Drop(tag uint64) {
 	i := int(tag & (1<<placeBits - 1))

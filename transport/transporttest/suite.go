@@ -32,6 +32,9 @@ type Network struct {
 	// connection's own, and no choice of a loop.
 	Local bool
 
+	// SocketRing gives the loops a second ring for sockets.
+	SocketRing bool
+
 	// Stream says that the suite may talk to the server's address by TCP, to send what no client sends:
 	// garbage, cut frames, and nothing at all.
 	Stream bool
@@ -42,7 +45,7 @@ func (n Network) clientLoop(g *loop.Group) (*loop.Loop, func() error, error) {
 	if n.Local {
 		return g.Net()[0], func() error { return nil }, nil
 	}
-	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep()}, nil)
+	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep(), SocketRing: n.SocketRing}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,6 +116,7 @@ func newRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	t.Helper()
 	r := &rig{t: t, n: n}
 	p.Net.Sleep, p.Store.Sleep = n.Sleep(), n.Sleep()
+	p.Net.SocketRing = n.SocketRing
 	g, err := loop.NewGroup(p, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		h := &held{l: l, items: map[string][]byte{}}
 		r.parts = append(r.parts, h)

@@ -1,0 +1,163 @@
+package uring
+
+import (
+	"errors"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// endpoint is the server's share of connections on one loop.
+type endpoint struct {
+	driver
+	h         *stream.Host
+	peers     *stream.Peers
+	listener  int   // below 0: another loop accepts
+	accepting bool  // a multishot accept is in flight
+	cancelled bool  // and was asked to end
+	acceptAt  int64 // not before: the system had no descriptor or memory
+	conns     stream.Table[conned]
+	late      func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
+}
+
+// conned is one accepted connection.
+type conned struct {
+	sock *socket
+	srv  *stream.Server
+}
+
+func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (*endpoint, error) {
+	e := &endpoint{driver: driver{l: h.L}, h: h, listener: listener, peers: peers}
+	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*socket), err) }
+	if listener >= 0 {
+		_ = unix.SetNonblock(listener, false)
+	}
+	id, err := h.L.Add(e)
+	e.id = id
+	return e, err
+}
+
+// ID is stream.Endpoint's.
+func (e *endpoint) ID() loop.MemberID { return e.id }
+
+// OnEvent is loop.Member's.
+func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) {
+	kind := tag >> kindShift
+	switch kind {
+	case kindAccept:
+		e.accepted(res, flags)
+		return
+	case kindCancel:
+		return
+	}
+	if c := e.conns.Get(tag & rowMask); c != nil {
+		c.sock.event(kind, res, flags)
+	}
+}
+
+func (e *endpoint) accepted(res int32, flags uint32) {
+	if flags&ring.CQEFMore == 0 {
+		e.accepting = false
+	}
+	switch {
+	case res >= 0:
+		stream.Prepare(int(res))
+		name := "a peer"
+		if sa, err := unix.Getpeername(int(res)); err == nil {
+			name = stream.PeerName(sa)
+		}
+		e.l.Stats.Syscalls++
+		e.add(int(res), name, nil)
+	case res != -int32(unix.ECANCELED) && res != -int32(unix.EINTR) && res != -int32(unix.ECONNABORTED):
+		e.h.AcceptFailed(unix.Errno(-res)) // out of descriptors or memory: those that are open go on
+		e.acceptAt = e.l.Now() + stream.AcceptAgain
+	}
+}
+
+// acceptAgain keeps the multishot accept going.
+func (e *endpoint) acceptAgain() {
+	if e.accepting || e.listener < 0 || e.cancelled {
+		return
+	}
+	if e.l.Now() < e.acceptAt {
+		e.l.WakeAt(e.acceptAt)
+		return
+	}
+	s := e.l.SocketSQE(e.id, kindAccept<<kindShift)
+	if s == nil {
+		e.l.Again()
+		return
+	}
+	s.AcceptMultishot(e.listener, unix.SOCK_CLOEXEC)
+	e.accepting = true
+}
+
+// add takes a socket in: fresh, or with the hello that another loop has read.
+func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
+	tag, c := e.conns.Put()
+	s := e.open(fd, tag, e.ended, func(s *socket) { e.conns.Drop(s.tag) })
+	c.sock = s
+	if moved == nil {
+		c.srv = e.h.NewServer(s, name)
+	} else {
+		c.srv = e.h.Adopt(s, name, moved.Hello)
+	}
+	if c.srv == nil {
+		s.fd = -1 // it is in no list but, maybe, that of the touched
+		e.conns.Drop(tag)
+		e.h.TurnAway(fd)
+		return
+	}
+	s.side = c.srv
+	s.Touch() // the first receive
+}
+
+// Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
+func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
+
+// ended is called when a connection's socket has ended or failed, or its hello asks for another loop.
+func (e *endpoint) ended(s *socket, err error) {
+	if !errors.Is(err, stream.ErrMove) {
+		s.close(err)
+		return
+	}
+	// Its hello was just received and nothing was sent: nothing is in flight.
+	c := e.conns.Get(s.tag)
+	m := stream.Moved{Fd: s.fd, Name: c.srv.Name(), Hello: c.srv.Hello()}
+	to := c.srv.MoveTo
+	s.fd = -1
+	s.side.Drop(err)
+	e.conns.Drop(s.tag)
+	e.peers.Move(to, m)
+}
+
+// Poll is loop.Member's.
+func (e *endpoint) Poll() int { return 0 }
+
+// Stage is loop.Member's.
+func (e *endpoint) Stage() error {
+	e.acceptAgain()
+	e.h.Resume()
+	e.flush()
+	e.h.Tick(e.late)
+	return nil
+}
+
+// Close is loop.Member's: nothing more is accepted, connections end in good order.
+func (e *endpoint) Close() bool {
+	if e.accepting && !e.cancelled {
+		if s := e.l.SocketSQE(e.id, kindCancel<<kindShift); s != nil {
+			s.Cancel(loop.UserData(e.id, kindAccept<<kindShift))
+			e.cancelled = true
+		}
+		e.l.Again()
+	}
+	if e.listener >= 0 && !e.accepting {
+		_ = unix.Close(e.listener)
+		e.listener = -1
+	}
+	e.h.Wind()
+	return e.listener < 0 && e.h.Close() && e.conns.Len() == 0
+}
