@@ -18,7 +18,6 @@ import (
 // conn holds no request: what is in flight belongs to the handler, which completes it also after Close.
 type conn struct {
 	l      *loop.Loop
-	id     loop.MemberID
 	h      kv.Handler
 	limits kv.Limits
 	hello  wire.ServerHello
@@ -97,23 +96,15 @@ func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.
 		if n != l {
 			continue
 		}
-		var c *conn
-		var addErr error
-		if err := l.Call(func() { c, addErr = s.connect(l, i) }); err != nil {
-			return nil, err
-		}
-		return c, addErr
+		return s.connect(l, i), nil
 	}
 	return nil, errors.New("inproc: the connection's loop is not one of the server's")
 }
 
-func (s *server) connect(l *loop.Loop, i int) (*conn, error) {
-	c := &conn{l: l, h: s.g.Router(i), limits: s.limits, hello: wire.ServerHello{Version: wire.Version, Depth: transport.MaxDepth,
+func (s *server) connect(l *loop.Loop, i int) *conn {
+	return &conn{l: l, h: s.g.Router(i), limits: s.limits, hello: wire.ServerHello{Version: wire.Version, Depth: transport.MaxDepth,
 		MaxKeyBytes: uint16(s.limits.MaxKeyBytes), MaxValueBytes: uint32(s.limits.MaxValueBytes),
 		Loop: uint16(i), Loops: uint16(len(s.g.Net())), Shards: s.g.ShardLoops()}}
-	id, err := l.Add(c)
-	c.id = id
-	return c, err
 }
 
 // Submit is kv.Handler's.
@@ -136,20 +127,5 @@ func (c *conn) Hello() wire.ServerHello { return c.hello }
 // Err is transport.Conn's.
 func (c *conn) Err() error { return c.err }
 
-// OnEvent is loop.Member's; there are none.
-func (c *conn) OnEvent(uint64, int32, uint32) {}
-
-// Poll is loop.Member's.
-func (c *conn) Poll() int { return 0 }
-
-// Stage is loop.Member's.
-func (c *conn) Stage() error { return nil }
-
-// Close is loop.Member's.
-func (c *conn) Close() bool {
-	c.err = transport.ErrClosed
-	return true
-}
-
 // Hangup is transport.Conn's.
-func (c *conn) Hangup() { c.l.Remove(c.id) }
+func (c *conn) Hangup() { _ = c.l.Call(func() { c.err = transport.ErrClosed }) }

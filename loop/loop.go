@@ -144,7 +144,8 @@ type Loop struct {
 	o       Options
 	members [maxMembers]Member
 	order   []MemberID // live members, in the order in which they were added
-	closing []closing  // members that have not finished closing
+	shared  map[any]Member
+	closing []closing // members that have not finished closing
 
 	ring    *ring.Ring // nil without one
 	socks   *ring.Ring // of SocketSQE: ring, or one of its own

@@ -22,10 +22,32 @@ func (l *Loop) Add(m Member) (MemberID, error) {
 	return 0, fmt.Errorf("loop %s: has %d members already", l.o.Name, len(l.order))
 }
 
+// Shared gives the member that was made for key, or makes it: one driver for all connections of a transport
+// on this loop, so that a turn costs the same with many connections as with one. make adds it.
+func (l *Loop) Shared(key any, make func() (Member, error)) (Member, error) {
+	if m := l.shared[key]; m != nil {
+		return m, nil
+	}
+	m, err := make()
+	if err != nil {
+		return nil, err
+	}
+	if l.shared == nil {
+		l.shared = map[any]Member{}
+	}
+	l.shared[key] = m
+	return m, nil
+}
+
 // SetLocal names the handler that requests from other loops' mailboxes go to: the loop's partition.
 func (l *Loop) SetLocal(h kv.Handler) { l.local = h }
 
 func (l *Loop) remove(id MemberID) {
+	for k, m := range l.shared {
+		if m == l.members[id] {
+			delete(l.shared, k)
+		}
+	}
 	l.members[id] = nil
 	for i, o := range l.order {
 		if o == id {
@@ -164,15 +186,18 @@ func (l *Loop) Snapshot() Stats {
 	return s
 }
 
-// Remove closes a member and waits until it has: from any goroutine but the loop's own.
-func (l *Loop) Remove(id MemberID) {
+// Remove closes a member and waits until it has: from any goroutine but the loop's own. A member that is
+// gone already is no mistake.
+func (l *Loop) Remove(m Member) {
 	done := make(chan struct{})
 	if !l.Do(func() {
-		if l.members[id] == nil {
-			close(done)
-			return
+		for _, id := range l.order {
+			if l.members[id] == m {
+				l.closing = append(l.closing, closing{id, done})
+				return
+			}
 		}
-		l.closing = append(l.closing, closing{id, done})
+		close(done)
 	}) {
 		return
 	}

@@ -1,61 +1,85 @@
 package tcp
 
 import (
-	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
+// hub is the member that moves the bytes of all client connections of one loop.
+type hub struct {
+	driver
+	conns stream.Table[*conn]
+}
+
+type hubKey struct{}
+
 // conn is the client's end.
 type conn struct {
-	driver
 	*stream.Client
+	hub  *hub
 	sock *socket
 }
 
 var _ transport.Conn = (*conn)(nil)
 
 func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
-	c := &conn{driver: driver{l: l}}
-	id, err := l.Add(c)
+	m, err := l.Shared(hubKey{}, func() (loop.Member, error) {
+		h := &hub{driver: driver{l: l}}
+		var err error
+		h.id, err = l.Add(h)
+		return h, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	c.id = id
-	if c.sock, err = c.open(fd, 0, func(s *socket, err error) { s.close(err) }); err != nil {
-		return nil, err
+	c := &conn{hub: m.(*hub)}
+	tag, row := c.hub.conns.Put()
+	*row = c
+	if c.sock, err = c.hub.open(fd, tag, (*socket).close); err == nil {
+		if c.Client, err = d.Client(l, c.sock); err == nil {
+			c.sock.side = c.Client
+			return c, nil
+		}
+		c.sock.release()
 	}
-	if c.Client, err = d.Client(l, c.sock); err != nil {
-		return nil, err
-	}
-	c.sock.side = c.Client
-	return c, nil
+	c.hub.conns.Drop(tag)
+	return nil, err
 }
 
-// Submit is kv.Handler's.
-func (c *conn) Submit(r *kv.Request) { c.Client.Submit(r) }
+// Hangup is transport.Conn's.
+func (c *conn) Hangup() {
+	_ = c.hub.l.Call(func() {
+		if c.hub.conns.Get(c.sock.tag) == nil {
+			return // hung up already, or its loop has ended
+		}
+		c.hub.conns.Drop(c.sock.tag)
+		if !c.sock.closed {
+			c.sock.close(transport.ErrClosed)
+		}
+	})
+}
 
 // OnEvent is loop.Member's.
-func (c *conn) OnEvent(_ uint64, res int32, _ uint32) {
-	if !c.sock.closed {
-		c.sock.event(uint32(res))
+func (h *hub) OnEvent(tag uint64, res int32, _ uint32) {
+	if c := h.conns.Get(tag); c != nil && !(*c).sock.closed {
+		(*c).sock.event(uint32(res))
 	}
 }
 
 // Stage is loop.Member's.
-func (c *conn) Stage() error {
-	c.flush()
+func (h *hub) Stage() error {
+	h.flush()
 	return nil
 }
 
 // Close is loop.Member's.
-func (c *conn) Close() bool {
-	if !c.sock.closed {
-		c.sock.close(transport.ErrClosed)
-	}
+func (h *hub) Close() bool {
+	h.conns.Each(func(tag uint64, c **conn) {
+		if s := (*c).sock; !s.closed {
+			s.close(transport.ErrClosed)
+		}
+		h.conns.Drop(tag)
+	})
 	return true
 }
-
-// Hangup is transport.Conn's.
-func (c *conn) Hangup() { c.l.Remove(c.id) }

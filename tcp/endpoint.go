@@ -3,7 +3,6 @@ package tcp
 import (
 	"errors"
 
-	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -40,9 +39,6 @@ func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (*endpoint, 
 	}
 	return e, nil
 }
-
-// ID is stream.Endpoint's.
-func (e *endpoint) ID() loop.MemberID { return e.id }
 
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {

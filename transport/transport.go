@@ -41,7 +41,6 @@ type Server interface {
 // depth wait in it, in order. When it dies, requests that may have been applied end as StatusUnknown
 // and all others as StatusClosed.
 type Conn interface {
-	loop.Member
 	kv.Handler
 
 	// Hello is what the server granted.

@@ -39,9 +39,6 @@ func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (*endpoint, 
 	return e, err
 }
 
-// ID is stream.Endpoint's.
-func (e *endpoint) ID() loop.MemberID { return e.id }
-
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) {
 	kind := tag >> kindShift

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,7 +15,6 @@ import (
 // Endpoint is a transport's share of the server's connections on one loop.
 type Endpoint interface {
 	loop.Member
-	ID() loop.MemberID
 	Adopt(m Moved) // on its loop: takes over a connection that another loop accepted
 }
 
@@ -101,7 +101,7 @@ func (s *server) Close() error {
 		var wg sync.WaitGroup
 		for i, e := range s.p.ends {
 			if e != nil { // nil: Serve failed before it was made
-				wg.Go(func() { s.p.loops[i].Remove(e.ID()) })
+				wg.Go(func() { s.p.loops[i].Remove(e) })
 			}
 		}
 		wg.Wait()
@@ -120,7 +120,7 @@ func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
 	return NewClient(l, driver, d.hello, d.recvBytes)
 }
 
-// Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the descriptor.
+// Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the descriptor, unless it returns an error.
 func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, make func(fd int, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -132,11 +132,11 @@ func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOpt
 	}
 	var c transport.Conn
 	var mkErr error
-	if err := l.Call(func() { c, mkErr = make(fd, &Dialed{hello, o.RecvBytes}) }); err != nil {
+	if err := l.Call(func() { c, mkErr = make(fd, &Dialed{hello, o.RecvBytes}) }); err != nil || mkErr != nil {
 		_ = unix.Close(fd)
-		return nil, err
+		return nil, errors.Join(err, mkErr)
 	}
-	return c, mkErr
+	return c, nil
 }
 
 // Table finds connections by their tag: a place and how often it was used, so that an event for a
@@ -178,6 +178,15 @@ func (t *Table[T]) Get(tag uint64) *T {
 		return nil
 	}
 	return &t.rows[i].v
+}
+
+// Each calls f for each row; f may drop it.
+func (t *Table[T]) Each(f func(tag uint64, v *T)) {
+	for i, r := range t.rows {
+		if r.live {
+			f(uint64(r.gen)<<placeBits|uint64(i), &r.v)
+		}
+	}
 }
 
 // Len is the number of rows.

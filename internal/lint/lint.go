@@ -1,0 +1,197 @@
+// Package lint holds the rules that keep kvwire's parts apart, and checks them: who may import whom,
+// where unsafe and C may stand, and what no file may contain. Its test runs them on the whole module.
+// It imports nothing of ours.
+package lint
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Problem is a broken rule. Line is 0 where it is about the whole file.
+type Problem struct {
+	File string // relative to the module, with slashes
+	Line int
+	Text string // what is wrong, and what to do instead
+}
+
+// String is file:line: text, as compilers print it.
+func (p Problem) String() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
+// module is the path before our own packages.
+const module = "github.com/kvwire/kvwire"
+
+// Check looks at the named files of a module, of whatever language and build tags.
+func Check(root fs.FS, files []string) ([]Problem, error) {
+	c := checker{fset: token.NewFileSet(), documented: map[string]bool{}}
+	for _, name := range files {
+		src, err := fs.ReadFile(root, name)
+		if err != nil {
+			return nil, fmt.Errorf("lint: %w", err)
+		}
+		c.text(name, src)
+		if strings.HasSuffix(name, ".go") && !strings.Contains("/"+name, "/testdata/") {
+			c.goFile(name, src)
+		}
+	}
+	for dir, ok := range c.documented {
+		if !ok {
+			c.add(dir, 0, "no package comment: say what the package owns and what it may not import")
+		}
+	}
+	slices.SortFunc(c.problems, func(a, b Problem) int { return strings.Compare(a.String(), b.String()) })
+	return c.problems, nil
+}
+
+type checker struct {
+	fset       *token.FileSet
+	documented map[string]bool // folders with Go files other than tests, and whether one has a package comment
+	problems   []Problem
+}
+
+func (c *checker) add(file string, line int, format string, args ...any) {
+	c.problems = append(c.problems, Problem{file, line, fmt.Sprintf(format, args...)})
+}
+
+// bans are texts that belong to one machine. The patterns are cut in two, so that this file is not
+// one of those that hold them.
+var bans = []struct {
+	pattern *regexp.Regexp
+	text    string
+}{
+	{regexp.MustCompile(`(^|[^A-Za-z0-9_.-])/wo` + `rk/`), "a path of one machine: make it relative to the checkout, or take it from a flag"},
+	{regexp.MustCompile(`(proxy\.gol` + `ang\.org|deb\.deb` + `ian\.org|archive\.ub` + `untu\.com|registry\.npm` + `js\.org)`),
+		"a package registry's host: use the ordinary client with the settings of the machine"},
+}
+
+func (c *checker) text(name string, src []byte) {
+	for _, b := range bans {
+		if at := b.pattern.FindIndex(src); at != nil {
+			c.add(name, 1+bytes.Count(src[:at[1]], []byte("\n")), "%s", b.text)
+		}
+	}
+}
+
+func (c *checker) goFile(name string, src []byte) {
+	f, err := parser.ParseFile(c.fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		c.add(name, 0, "does not parse: %v", err)
+		return
+	}
+	if formatted, err := format.Source(src); err != nil || !bytes.Equal(src, formatted) {
+		c.add(name, 0, "not formatted: gofmt -w %s", name)
+	}
+	dir := path.Dir(name)
+	if !strings.HasSuffix(name, "_test.go") {
+		c.documented[dir] = c.documented[dir] || f.Doc.Text() != ""
+	}
+	for _, spec := range f.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			continue
+		}
+		if text := forbidden(dir, imported); text != "" {
+			c.add(name, c.fset.Position(spec.Pos()).Line, "%s", text)
+		}
+	}
+	if strings.HasSuffix(name, "_test.go") {
+		c.sleeps(name, f)
+	}
+}
+
+// sleeps finds time.Sleep, also where time has another name.
+func (c *checker) sleeps(name string, f *ast.File) {
+	local := ""
+	for _, spec := range f.Imports {
+		if spec.Path.Value == `"time"` {
+			local = "time"
+			if spec.Name != nil {
+				local = spec.Name.Name
+			}
+		}
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok || s.Sel.Name != "Sleep" {
+			return true
+		}
+		if x, ok := s.X.(*ast.Ident); ok && x.Name == local {
+			c.add(name, c.fset.Position(s.Pos()).Line, "time.Sleep in a test: wait for the event itself, with a deadline (a channel, testing/synctest, a counter that is polled through the loop)")
+		}
+		return true
+	})
+}
+
+// within says whether a folder or import path is one of the trees or inside of it.
+func within(name string, trees ...string) bool {
+	for _, t := range trees {
+		if name == t || strings.HasPrefix(name, t+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+var networks = []string{"inproc", "tcp", "uring", "rdma"}
+
+// only are imports that stand in few folders, with the reason.
+var only = []struct {
+	imported string
+	folders  []string
+	text     string
+}{
+	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
+	{"github.com/Mellanox/rdmamap", []string{"internal/probe"}, "it has traps, so use probe.RDMADevices"},
+	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
+	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
+}
+
+// forbidden is why a file in the folder dir may not import something, or "".
+func forbidden(dir, imported string) string {
+	for _, o := range only {
+		if within(imported, o.imported) && !within(dir, o.folders...) {
+			return fmt.Sprintf("%s may be imported in %s only: %s", imported, strings.Join(o.folders, ", "), o.text)
+		}
+	}
+	ours, isOurs := strings.CutPrefix(imported, module+"/")
+	if !isOurs {
+		if within(dir, "kv") && strings.Contains(strings.Split(imported, "/")[0], ".") {
+			return "kv imports the standard library only: it is the seam that everything else stands on"
+		}
+		return ""
+	}
+	transports := append([]string{"transport"}, networks...)
+	switch {
+	case within(ours, "cmd"):
+		return "nothing imports cmd: move what is shared into a package of its own"
+	case within(dir, "kv") && !within(ours, "kv"):
+		return "kv imports the standard library only: it is the seam that everything else stands on"
+	case within(ours, "experiments") && !within(dir, "cmd", "experiments"):
+		return "only cmd imports experiments: take its Experiment's values as arguments"
+	case within(dir, "store") && within(ours, transports...):
+		return "store knows no transport: both meet in kv.Handler"
+	case within(dir, transports...) && within(ours, "store"):
+		return "a transport knows no store: both meet in kv.Handler; in tests use a handler of your own"
+	}
+	for _, n := range networks {
+		if within(ours, n) && within(dir, transports...) && !within(dir, n) {
+			return "transports do not know each other: what they share belongs into transport, loop or wire"
+		}
+	}
+	return ""
+}

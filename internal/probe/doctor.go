@@ -1,0 +1,51 @@
+package probe
+
+// Doctor looks at this machine: for each transport and each disk engine whether it works with its
+// store in dir, then what that rests on. A transport may say of itself why it does not work:
+// refused[name], with a Refusal for a remedy of its own.
+func Doctor(dir string, refused map[string]error) Report {
+	return Local().Doctor(dir, refused)
+}
+
+// Doctor is the function Doctor for any host.
+func (h *Host) Doctor(dir string, refused map[string]error) Report {
+	uring, rdma := Uring(h), RDMA(h)
+	direct, usable := directIO(h, dir)
+	r := Report{
+		{Name: "transport inproc", State: Available, Why: "always"},
+		{Name: "transport tcp", State: Available, Why: "epoll, always"},
+		as("transport uring", uring),
+		as("transport rdma", rdma),
+		engine(uring, direct, usable),
+	}
+	for i, transport := range []string{"inproc", "tcp", "uring", "rdma"} {
+		if err := refused[transport]; err != nil {
+			r[i] = finding(r[i].Name, err)
+		}
+	}
+	return append(r, uring, direct, Memlock(h), Files(h), CPUs(h), rdma,
+		Module(h, "ib_uverbs"), Module(h, "rdma_rxe"), NetNamespace(h))
+}
+
+// as is a cause's finding under the name of what rests on it.
+func as(name string, cause Finding) Finding {
+	f := cause
+	f.Name = name
+	if f.State != Available {
+		f.Why = cause.Name + ": " + cause.Why
+	}
+	return f
+}
+
+// engine is the row of the disk engine that needs a ring and a usable folder, and prefers direct IO.
+func engine(uring, direct Finding, usable bool) Finding {
+	f := as("disk engine uring", uring)
+	if uring.State != Available || direct.State == Available {
+		return f
+	}
+	f.Why, f.Remedy = NameDirect+": "+direct.Why, direct.Remedy
+	if !usable {
+		f.State = direct.State
+	}
+	return f
+}

@@ -1,0 +1,323 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// tree makes a root folder of files; a value that begins with "->" is a symbolic link.
+func tree(files ...string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for i := 0; i < len(files); i += 2 {
+		if target, ok := strings.CutPrefix(files[i+1], "->"); ok {
+			m[files[i]] = &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
+		} else {
+			m[files[i]] = &fstest.MapFile{Data: []byte(files[i+1])}
+		}
+	}
+	return m
+}
+
+// host is a machine on which everything works but for what the test says.
+func host(files ...string) *Host {
+	return &Host{
+		Root:     tree(files...),
+		OpenRing: func() ([]string, error) { return nil, nil },
+		Access:   func(string) error { return nil },
+		Direct:   func(string) (Direct, error) { return Direct{FileSystem: "ext4", FreeBytes: 3 << 30}, nil },
+		RDMA:     devices{},
+	}
+}
+
+// devices maps a device to its character devices.
+type devices map[string][]string
+
+func (d devices) Names() (names []string) {
+	for n := range d {
+		names = append(names, n)
+	}
+	return names
+}
+func (d devices) CharDevices(device string) []string { return d[device] }
+
+func check(t *testing.T, f Finding, state State, why, remedy string) {
+	t.Helper()
+	if f.State != state || !strings.Contains(f.Why, why) || !strings.Contains(f.Remedy, remedy) {
+		t.Errorf("got %s: %s -> %s\nwant %s: …%s… -> …%s…", f.State, f.Why, f.Remedy, state, why, remedy)
+	}
+	if f.State == Unavailable && f.Remedy == "" {
+		t.Errorf("%s: a conclusive no without a remedy: %s", f.Name, f.Why)
+	}
+	if strings.ContainsAny(f.Why+f.Remedy, "\n\t") {
+		t.Errorf("%s: more than one line: %q %q", f.Name, f.Why, f.Remedy)
+	}
+}
+
+const (
+	osrelease = "proc/sys/kernel/osrelease"
+	disabled  = "proc/sys/kernel/io_uring_disabled"
+	status    = "proc/self/status"
+	limits    = "proc/self/limits"
+)
+
+func TestUringNamesWhatStandsInTheWay(t *testing.T) {
+	wrapped := func(err error) error { return fmt.Errorf("ring: io_uring_setup: %w", err) }
+	for _, c := range []struct {
+		name        string
+		err         error
+		missing     []string
+		files       []string
+		state       State
+		why, remedy string
+	}{
+		{"works", nil, nil, []string{osrelease, "6.1.0-37-amd64\n"}, Available, "kernel 6.1.0-37-amd64, all operations", ""},
+		{"before multishot accept", nil, nil, []string{osrelease, "5.15.0-100-generic\n"}, Available, "without multishot accept", "6.1"},
+		{"before DEFER_TASKRUN", nil, nil, []string{osrelease, "6.0.1\n"}, Available, "DEFER_TASKRUN", "6.1"},
+		{"operations missing", nil, []string{"send", "recv"}, []string{osrelease, "5.4.0\n"}, Unavailable, "5.4.0 lacks the operations send, recv", "5.19"},
+		{"not built", ring.ErrNotBuilt, nil, nil, Unavailable, "not in this build", "make build"},
+		{"old kernel", wrapped(unix.ENOSYS), nil, []string{osrelease, "4.19.0-amd64"}, Unavailable, "4.19.0-amd64 is older", "5.19"},
+		{"not in the kernel", wrapped(unix.ENOSYS), nil, []string{osrelease, "6.1.0", status, "Seccomp:\t0\n"}, Unavailable, "built without it", "CONFIG_IO_URING"},
+		{"hidden by seccomp", wrapped(unix.ENOSYS), nil, []string{osrelease, "6.6.0", status, "Seccomp:\t2\n", disabled, "0\n"}, Unavailable, "hidden by a seccomp filter", "seccomp=unconfined"},
+		{"perhaps hidden by seccomp", wrapped(unix.ENOSYS), nil, []string{osrelease, "6.1.0", status, "Seccomp:\t2\n"}, Unavailable, "or not built into kernel 6.1.0", "seccomp=unconfined"},
+		{"sysctl 2", wrapped(unix.EPERM), nil, []string{disabled, "2\n"}, Unavailable, "kernel.io_uring_disabled = 2", "sysctl kernel.io_uring_disabled=0"},
+		{"sysctl 1", wrapped(unix.EPERM), nil, []string{disabled, "1\n", status, "CapEff:\t0000000000000000\n"}, Unavailable, "kernel.io_uring_disabled = 1", "kernel.io_uring_group"},
+		{"seccomp", wrapped(unix.EPERM), nil, []string{disabled, "0\n", status, "Seccomp:\t2\n"}, Unavailable, "Docker's default profile", "seccomp=unconfined"},
+		{"security module", wrapped(unix.EPERM), nil, []string{disabled, "0\n", status, "Seccomp:\t0\n"}, Unavailable, "neither", "journalctl"},
+		{"memlock", wrapped(unix.ENOMEM), nil, []string{limits, "Max locked memory         65536                65536                bytes     \n"}, Unavailable, "locked-memory limit 64KiB", "ulimit -l"},
+		{"descriptors", wrapped(unix.EMFILE), nil, nil, Unavailable, "no file descriptor", "ulimit -n"},
+		{"something else", wrapped(unix.EIO), nil, nil, Unknown, "input/output error", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := host(c.files...)
+			h.OpenRing = func() ([]string, error) { return c.missing, c.err }
+			check(t, Uring(h), c.state, c.why, c.remedy)
+		})
+	}
+}
+
+func TestMemlockSaysWhetherTheLimitBinds(t *testing.T) {
+	const line = "Max locked memory         8388608              8388608              bytes     \n"
+	check(t, Memlock(host(limits, line, status, "CapEff:\t0000000000000000\n")), Available, "limit 8MiB: larger caches", "ulimit -l")
+	check(t, Memlock(host(limits, line, status, "CapEff:\t000001ffffffffff\n")), Available, "CAP_IPC_LOCK", "")
+	check(t, Memlock(host(limits, "Max locked memory         unlimited            unlimited            bytes\n")), Available, "limit unlimited", "")
+	check(t, Memlock(host()), Unknown, "cannot be read", "")
+}
+
+func TestFilesSaysTheLimit(t *testing.T) {
+	check(t, Files(host(limits, "Max open files            1024                 524288               files     \n")), Available, "limit 1024", "ulimit -n")
+	check(t, Files(host(limits, "Max open files            20000                20000                files     \n")), Available, "limit 20000", "")
+	check(t, Files(host(limits, "Max open files\n")), Unknown, "cannot be read", "")
+}
+
+func TestCPUsTellsPinnedFromSmall(t *testing.T) {
+	const online = "sys/devices/system/cpu/online"
+	check(t, CPUs(host(status, "Cpus_allowed_list:\t0-3\n", online, "0-3\n")), Available, "4 of 4 usable (0-3)", "")
+	check(t, CPUs(host(status, "Cpus_allowed_list:\t2,5-6\n", online, "0-7\n")), Available, "3 of 8 usable (2,5-6): pinned", "")
+	check(t, CPUs(host(status, "Cpus_allowed_list:\t1\n", online, "0-7\n")), Available, "share one", "pinned")
+	check(t, CPUs(host(status, "Cpus_allowed_list:\t0\n", online, "0\n")), Available, "share one", "two or more")
+	check(t, CPUs(host(status, "Cpus_allowed_list:\t3-1\n", online, "0\n")), Unknown, "cannot be read", "")
+}
+
+func TestDirectIOTellsRefusalFromMistake(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		direct      Direct
+		err         error
+		state       State
+		why, remedy string
+		engine      State
+	}{
+		{"works", Direct{FileSystem: "ext4", FreeBytes: 5 << 30}, nil, Available, "/data (ext4, 5GiB free)", "", Available},
+		{"tmpfs", Direct{FileSystem: "tmpfs"}, nil, Unavailable, "memory, not a disk", "--dir on a disk", Available},
+		{"refused", Direct{FileSystem: "zfs", Refused: true}, nil, Unavailable, "page cache", "ext4 or xfs", Available},
+		{"no folder", Direct{}, &fs.PathError{Op: "statfs", Path: "/data", Err: unix.ENOENT}, Unavailable, "no folder /data", "mkdir -p /data", Unavailable},
+		{"not ours", Direct{}, &fs.PathError{Op: "open", Path: "/data", Err: unix.EACCES}, Unavailable, "cannot be written", "--dir", Unavailable},
+		{"read-only", Direct{}, &fs.PathError{Op: "open", Path: "/data", Err: unix.EROFS}, Unavailable, "cannot be written", "--dir", Unavailable},
+		{"full", Direct{}, &fs.PathError{Op: "write", Path: "/data", Err: unix.ENOSPC}, Unavailable, "no space", "free some", Unavailable},
+		{"something else", Direct{}, &fs.PathError{Op: "open", Path: "/data", Err: unix.EIO}, Unknown, "input/output", "", Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := host()
+			h.Direct = func(string) (Direct, error) { return c.direct, c.err }
+			check(t, DirectIO(h, "/data"), c.state, c.why, c.remedy)
+			if e, _ := h.Doctor("/data", nil).Get("disk engine uring"); e.State != c.engine {
+				t.Errorf("disk engine is %s, want %s", e.State, c.engine)
+			}
+		})
+	}
+}
+
+func TestRDMANamesWhatIsMissing(t *testing.T) {
+	const (
+		dep    = "lib/modules/6.1.0/modules.dep"
+		rxe    = "kernel/drivers/infiniband/sw/rxe/rdma_rxe.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\n"
+		uverbs = "/dev/infiniband/uverbs0"
+		class  = "sys/class/infiniband/rxe0"
+		device = "sys/devices/virtual/infiniband/rxe0/"
+	)
+	one := devices{"rxe0": {"/dev/infiniband/umad0", uverbs, "/dev/infiniband/rdma_cm"}}
+	soft := []string{class, "->../../devices/virtual/infiniband/rxe0", "dev/infiniband/uverbs0", "", "sys/class/infiniband_verbs/uverbs0/ibdev", "rxe0\n"}
+	for _, c := range []struct {
+		name        string
+		rdma        devices
+		access      error
+		files       []string
+		state       State
+		why, remedy string
+	}{
+		{"kernel without modules", nil, nil, []string{osrelease, "6.18.0\n"}, Unavailable, "no /lib/modules/6.18.0", "linux-image-amd64"},
+		{"kernel without rxe", nil, nil, []string{osrelease, "6.1.0\n", dep, "kernel/fs/ext4/ext4.ko:\n"}, Unavailable, "has no module rdma_rxe", "linux-modules-extra-6.1.0"},
+		{"modules that cannot be listed", nil, nil, []string{osrelease, "6.1.0\n", "lib/modules/6.1.0/kernel/x", ""}, Unavailable, "cannot be listed", "modprobe rdma_rxe"},
+		{"rxe to be loaded", nil, nil, []string{osrelease, "6.1.0\n", dep, rxe, "sys/class/net/lo/address", "", "sys/class/net/enp1s0/address", ""}, Unavailable, "can make one", "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev enp1s0"},
+		{"rxe loaded, no link", nil, nil, []string{osrelease, "6.1.0\n", "sys/module/rdma_rxe/refcnt", "0\n"}, Unavailable, "though rdma_rxe is loaded", "root: rdma link add rxe0 type rxe netdev eth0"},
+		{"no uverbs module", devices{"rxe0": nil}, nil, nil, Unavailable, "ib_uverbs is not loaded", "modprobe ib_uverbs"},
+		{"device file not in the container", one, nil, []string{"sys/class/infiniband_verbs/uverbs0/ibdev", "rxe0\n"}, Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},
+		{"no permission", one, unix.EACCES, soft, Unavailable, "no permission for " + uverbs, "chmod a+rw " + uverbs},
+		{"port down", one, nil, append([]string{device + "ports/1/state", "1: DOWN\n"}, soft...), Unavailable, "rxe0: port 1 is 1: DOWN", "ip link set"},
+		{"software device", one, nil, append([]string{device + "ports/1/state", "4: ACTIVE\n"}, soft...), Available, "rxe0 is software", ""},
+		{"hardware", devices{"mlx5_0": {uverbs}}, nil, []string{"dev/infiniband/uverbs0", "", "sys/class/infiniband/mlx5_0", "->../../devices/pci0000:00/0000:05:00.0/infiniband/mlx5_0"}, Available, "mlx5_0 (/dev/infiniband/uverbs0)", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := host(c.files...)
+			h.RDMA = c.rdma
+			h.Access = func(string) error { return c.access }
+			f := RDMA(h)
+			check(t, f, c.state, c.why, c.remedy)
+			if (f.Err() == nil) != (f.State == Available) {
+				t.Errorf("Err is %v for %s", f.Err(), f.State)
+			}
+			if c.name == "hardware" && strings.Contains(f.Why, "software") {
+				t.Errorf("hardware is called software: %s", f.Why)
+			}
+		})
+	}
+}
+
+func TestModuleKnowsLoadedBuiltInAndLoadable(t *testing.T) {
+	const dir = "lib/modules/6.1.0/"
+	check(t, Module(host("sys/module/ib_uverbs/refcnt", "0"), "ib_uverbs"), Available, "loaded", "")
+	check(t, Module(host(osrelease, "6.1.0", dir+"modules.builtin", "kernel/drivers/infiniband/core/ib_uverbs.ko\n"), "ib_uverbs"), Available, "can be loaded", "")
+	check(t, Module(host(osrelease, "6.1.0", dir+"modules.dep", "kernel/x/ib-uverbs.ko.zst:\n"), "ib_uverbs"), Available, "can be loaded", "")
+	check(t, Module(host(osrelease, "6.1.0", dir+"modules.dep", "kernel/x/ib_uverbs_other.ko:\n"), "ib_uverbs"), Unavailable, "no module ib_uverbs", "linux-modules-extra")
+	check(t, Module(host(), "ib_uverbs"), Unknown, "cannot be listed", "")
+}
+
+func TestNetNamespaceTellsOwnFromFirst(t *testing.T) {
+	check(t, NetNamespace(host("proc/self/ns/net", "->net:[1]", "proc/1/ns/net", "->net:[1]")), Available, "that of process 1", "")
+	check(t, NetNamespace(host("proc/self/ns/net", "->net:[2]", "proc/1/ns/net", "->net:[1]")), Available, "net:[2], process 1 has net:[1]", "--network host")
+	check(t, NetNamespace(host("proc/self/ns/net", "->net:[2]")), Available, "cannot be read", "")
+	check(t, NetNamespace(host()), Unknown, "cannot be read", "")
+}
+
+func TestDoctorPutsWhatATransportSaysInItsRow(t *testing.T) {
+	refusal := Finding{Name: "rdma", State: Unavailable, Why: "not in this version", Remedy: "wait"}.Err()
+	r := host(osrelease, "6.1.0").Doctor("/data", map[string]error{"rdma": refusal, "tcp": errors.New("no sockets")})
+	for _, c := range []struct {
+		name        string
+		state       State
+		why, remedy string
+	}{
+		{"transport inproc", Available, "", ""},
+		{"transport tcp", Unavailable, "no sockets", ""},
+		{"transport uring", Available, "", ""},
+		{"transport rdma", Unavailable, "not in this version", "wait"},
+		{"disk engine uring", Available, "", ""},
+	} {
+		f, ok := r.Get(c.name)
+		if !ok || f.State != c.state || !strings.Contains(f.Why, c.why) || f.Remedy != c.remedy {
+			t.Errorf("%s: %+v (there: %v)", c.name, f, ok)
+		}
+	}
+	if _, ok := r.Get("transport pigeon"); ok {
+		t.Error("found a row that is not there")
+	}
+}
+
+func TestReportPrintsAlignedTextAndJSON(t *testing.T) {
+	r := Report{
+		{Name: "io_uring", State: Available, Why: "kernel 6.1"},
+		{Name: "RDMA device", State: Unavailable, Why: "none", Remedy: "modprobe rdma_rxe && x"},
+		{Name: "limit", State: Unknown, Why: "cannot be read"},
+	}
+	var text, js bytes.Buffer
+	if err := errors.Join(r.WriteText(&text), r.WriteJSON(&js)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `io_uring     available   kernel 6.1
+RDMA device  no          none
+                         -> modprobe rdma_rxe && x
+limit        don't know  cannot be read
+`
+	if text.String() != want {
+		t.Errorf("text:\n%s", text.String())
+	}
+	var back []map[string]string
+	if err := json.Unmarshal(js.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	if len(back) != 3 || back[1]["state"] != "unavailable" || back[1]["remedy"] != "modprobe rdma_rxe && x" || back[2]["state"] != "unknown" {
+		t.Errorf("JSON: %s", js.String())
+	}
+}
+
+// TestUringOnThisMachine is the one probe that a test run can require: KVWIRE_REQUIRE=uring.
+func TestUringOnThisMachine(t *testing.T) {
+	if f := Uring(Local()); f.State != Available {
+		if sys.Required("uring") {
+			t.Fatal(f.Err())
+		}
+		t.Skip(f.Err())
+	}
+}
+
+func TestDirectLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	if f := DirectIO(Local(), dir); f.State == Unknown {
+		t.Error(f.Err())
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); left != nil {
+		t.Errorf("left behind: %v", left)
+	}
+	if f := DirectIO(Local(), filepath.Join(dir, "not there")); f.State != Unavailable || !strings.Contains(f.Why, "no folder") {
+		t.Errorf("a folder that is not there: %+v", f)
+	}
+}
+
+func TestDoctorAnswersOnThisMachine(t *testing.T) {
+	r := Doctor(t.TempDir(), nil)
+	var b strings.Builder
+	if err := r.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("on this machine:\n%s", b.String())
+	for _, f := range r {
+		if f.Why == "" || f.State == Unavailable && f.Remedy == "" {
+			t.Errorf("%s is %s without why or remedy", f.Name, f.State)
+		}
+	}
+	if f, _ := r.Get("CPUs"); f.State != Available {
+		t.Errorf("CPUs: %+v", f)
+	}
+}
+
+func TestRdmamapListsWhatIsInSysfs(t *testing.T) {
+	entries, err := os.ReadDir("/sys/class/infiniband")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Skip(err)
+	}
+	if got := (rdmaMap{}).Names(); len(got) != len(entries) {
+		t.Errorf("rdmamap says %v, sysfs %v", got, entries)
+	}
+}

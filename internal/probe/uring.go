@@ -1,0 +1,164 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"golang.org/x/sys/unix"
+)
+
+// Names of rows that others look up.
+const (
+	NameUring  = "io_uring"
+	NameDirect = "O_DIRECT"
+	NameRDMA   = "RDMA device"
+)
+
+// Uring says whether a ring can be made, and which of kernel, sysctl, seccomp filter and limits
+// stands in the way when not.
+func Uring(h *Host) Finding {
+	f := Finding{Name: NameUring}
+	missing, err := h.OpenRing()
+	switch {
+	case err == nil && len(missing) == 0:
+		f.State, f.Why = Available, fmt.Sprintf("kernel %s, all operations", orUnknown(h.release()))
+		if before(h.release(), 5, 19) {
+			f.Why += "; without multishot accept and cooperative task running (5.19)"
+			f.Remedy = "for figures to publish, Linux 6.1 or later"
+		} else if before(h.release(), 6, 1) {
+			f.Why += "; without DEFER_TASKRUN (6.1)"
+			f.Remedy = "for figures to publish, Linux 6.1 or later"
+		}
+	case err == nil:
+		f.State = Unavailable
+		f.Why = fmt.Sprintf("kernel %s lacks the operations %s", orUnknown(h.release()), strings.Join(missing, ", "))
+		f.Remedy = "Linux 5.19 or later; 6.1 is recommended"
+	case errors.Is(err, ring.ErrNotBuilt):
+		f.State, f.Why, f.Remedy = Unavailable, "not in this build", "make build (build tag giouring)"
+	case errors.Is(err, unix.ENOSYS):
+		h.uringMissing(&f)
+	case errors.Is(err, unix.EPERM):
+		h.uringForbidden(&f)
+	case errors.Is(err, unix.ENOMEM):
+		memlock, _ := h.limit("Max locked memory")
+		f.State, f.Why = Unavailable, "no memory for a ring: locked-memory limit "+size(memlock)
+		f.Remedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		f.State, f.Why, f.Remedy = Unavailable, "no file descriptor left for a ring", "ulimit -n 20000"
+	default:
+		f.Why = "making a ring failed: " + err.Error()
+	}
+	return f
+}
+
+// uringMissing tells a kernel without io_uring from a filter that pretends so.
+func (h *Host) uringMissing(f *Finding) {
+	f.State = Unavailable
+	release := h.release()
+	switch seccomp, _ := h.status("Seccomp"); {
+	case before(release, 5, 1):
+		f.Why, f.Remedy = fmt.Sprintf("kernel %s is older than io_uring", release), "Linux 5.19 or later; 6.1 is recommended"
+	case seccomp == "2" && !h.exists("proc/sys/kernel/io_uring_disabled"):
+		f.Why = "ENOSYS: hidden by a seccomp filter, or not built into kernel " + orUnknown(release)
+		f.Remedy = seccompRemedy
+	case seccomp == "2":
+		f.Why, f.Remedy = "hidden by a seccomp filter (ENOSYS), though the kernel has it", seccompRemedy
+	default:
+		f.Why = fmt.Sprintf("kernel %s was built without it", orUnknown(release))
+		f.Remedy = "a kernel with CONFIG_IO_URING=y (all distributions' own have it)"
+	}
+}
+
+const seccompRemedy = "docker run --security-opt seccomp=unconfined, or a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+
+// uringForbidden tells the sysctl from a seccomp filter and from a security module.
+func (h *Host) uringForbidden(f *Finding) {
+	f.State = Unavailable
+	disabled, _ := h.read("proc/sys/kernel/io_uring_disabled")
+	seccomp, _ := h.status("Seccomp")
+	switch {
+	case disabled == "2":
+		f.Why, f.Remedy = "switched off for everybody: kernel.io_uring_disabled = 2", "as root: sysctl kernel.io_uring_disabled=0"
+	case disabled == "1" && !h.capable(capSysAdmin):
+		group, _ := h.read("proc/sys/kernel/io_uring_group")
+		f.Why = "only for root and the group " + orUnknown(group) + ": kernel.io_uring_disabled = 1"
+		f.Remedy = "as root: sysctl kernel.io_uring_disabled=0, or put yourself into kernel.io_uring_group"
+	case seccomp == "2":
+		f.Why, f.Remedy = "forbidden by a seccomp filter (Docker's default profile does so)", seccompRemedy
+	default:
+		f.Why = "EPERM, though neither kernel.io_uring_disabled nor a seccomp filter explains it"
+		f.Remedy = "look for a denial of a security module: journalctl -k | grep -i io_uring"
+	}
+}
+
+// Memlock says how much memory may be registered with a ring or a NIC.
+func Memlock(h *Host) Finding {
+	f := Finding{Name: "locked memory"}
+	n, ok := h.limit("Max locked memory")
+	const enough = 64 << 20 // the default cache and the connections of a quick run
+	switch {
+	case h.capable(capIPCLock):
+		f.State, f.Why = Available, fmt.Sprintf("limit %s, which does not bind this process (CAP_IPC_LOCK)", size(n))
+	case !ok:
+		f.Why = "/proc/self/limits cannot be read"
+	case n < enough:
+		f.State = Available
+		f.Why = fmt.Sprintf("limit %s: larger caches run on unregistered buffers, marked in the row", size(n))
+		f.Remedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
+	default:
+		f.State, f.Why = Available, "limit "+size(n)
+	}
+	return f
+}
+
+// Files says how many descriptors, and so connections, a process may have.
+func Files(h *Host) Finding {
+	f := Finding{Name: "open files"}
+	n, ok := h.limit("Max open files")
+	switch {
+	case !ok:
+		f.Why = "/proc/self/limits cannot be read"
+	case n == unlimited:
+		f.State, f.Why = Available, "no limit"
+	default:
+		f.State, f.Why = Available, fmt.Sprintf("limit %d", n)
+		if n < 4096 {
+			f.Remedy = "for thousands of connections: ulimit -n 20000"
+		}
+	}
+	return f
+}
+
+// CPUs says how many CPUs the process may use, and whether it has been pinned to fewer than there are.
+func CPUs(h *Host) Finding {
+	f := Finding{Name: "CPUs"}
+	allowed, _ := h.status("Cpus_allowed_list")
+	online, _ := h.read("sys/devices/system/cpu/online")
+	n, ok := countCPUs(allowed)
+	m, okOnline := countCPUs(online)
+	if !ok || !okOnline {
+		f.Why = "/proc/self/status or /sys/devices/system/cpu/online cannot be read"
+		return f
+	}
+	f.State, f.Why = Available, fmt.Sprintf("%d of %d usable (%s)", n, m, allowed)
+	switch {
+	case n < 2:
+		f.Why += ": client and server share one, so each waits for the other"
+		f.Remedy = "two or more CPUs"
+		if n < m {
+			f.Remedy += ": this process is pinned (taskset, cpuset)"
+		}
+	case n < m:
+		f.Why += ": pinned by taskset or a cpuset"
+	}
+	return f
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "(unknown)"
+	}
+	return s
+}

@@ -1,0 +1,42 @@
+package transport
+
+import "github.com/kvwire/kvwire/kv"
+
+// Fan is one handler over several connections of one loop. Where the hello has a shard map, and there is
+// a connection to each loop that owns keys, a request goes to the loop that owns its key; else, and
+// among several to the same loop, by Request.Slot. So a caller that numbers its requests in flight from
+// 0 keeps an equal share of them on each connection. conns must not be empty, and their hellos must
+// be of the same server.
+func Fan(conns []Conn) kv.Handler {
+	if len(conns) == 1 {
+		return conns[0]
+	}
+	shards := conns[0].Hello().Shards
+	f := &fan{all: conns, owners: make([][]Conn, len(shards))}
+	for i, l := range shards {
+		for _, c := range conns {
+			if c.Hello().Loop == l {
+				f.owners[i] = append(f.owners[i], c)
+			}
+		}
+		if len(f.owners[i]) == 0 {
+			f.owners = nil // some loop has no connection of ours: the server routes
+			break
+		}
+	}
+	return f
+}
+
+type fan struct {
+	all    []Conn
+	owners [][]Conn // by shard; empty: the server routes
+}
+
+// Submit is kv.Handler's.
+func (f *fan) Submit(r *kv.Request) {
+	to := f.all
+	if len(f.owners) > 1 && r.Op != kv.OpScan && len(r.Key) > 0 {
+		to = f.owners[kv.Shard(r.Key, len(f.owners))]
+	}
+	to[r.Slot%uint64(len(to))].Submit(r)
+}
