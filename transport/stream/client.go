@@ -216,20 +216,12 @@ func (c *Client) answered(k *call) {
 // Gather is Side's.
 func (c *Client) Gather(v []unix.Iovec) int {
 	n := c.out.gather(v)
-	if n > 0 {
-		c.mark(n)
-	}
-	return n
-}
-
-// mark remembers which requests have begun to leave: those that n places of a gather cover.
-func (c *Client) mark(n int) {
-	for i := 0; i < c.out.n && i < n; i++ { // each message fills at least one place
-		k := &c.calls[c.out.q[(c.out.head+i)%len(c.out.q)].slot]
-		if k.began && i > 0 {
-			return // so have all that follow it in this gather
+	for {
+		i, ok := c.out.hand()
+		if !ok {
+			return n
 		}
-		k.began = true
+		c.calls[i].began = true
 	}
 }
 

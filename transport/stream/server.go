@@ -40,8 +40,10 @@ type Server struct {
 	free   []int // slots that are not in use, a stack
 	cur    *slot // whose payload is being received
 	busy   int   // requests that the handler owns, or that wait for memory
-	paused bool  // it waits for memory
-	hint   int   // bytes of the last value read: the next answer's first guess
+	open   int   // requests whose answer was not handed to the kernel: at most the depth that was granted
+	depth  int
+	paused bool // it waits for memory
+	hint   int  // bytes of the last value read: the next answer's first guess
 
 	inSince  int64 // when the hello or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
@@ -94,7 +96,7 @@ func (h *Host) Adopt(d Driver, name string, hello wire.ClientHello) *Server {
 		return nil
 	}
 	c.hello = hello
-	c.open()
+	c.grant()
 	return c
 }
 
@@ -164,18 +166,20 @@ func (c *Server) receiveHello() error {
 		c.MoveTo, c.state = want, stateMoving
 		return ErrMove
 	default:
-		c.open()
+		c.grant()
 	}
 	return nil
 }
 
-// open gives the connection its memory and answers the hello.
-func (c *Server) open() {
+// grant gives the connection its memory and answers the hello. There are two slots for each request that
+// the client may have in flight: the next one can be seen before the news that the last answer was sent.
+func (c *Server) grant() {
 	h := c.h
-	depth := min(int(c.hello.Depth), h.O.Depth)
+	c.depth = min(int(c.hello.Depth), h.O.Depth)
+	slots := 2 * c.depth
 	per := smallBytes + wire.HeaderBytes + smallBytes
 	buf := h.Pool.Alloc(h.O.RecvBytes)
-	mem := h.Pool.Alloc(depth * per)
+	mem := h.Pool.Alloc(slots * per)
 	if buf == nil || mem == nil {
 		if buf != nil {
 			h.free(buf)
@@ -189,9 +193,9 @@ func (c *Server) open() {
 	h.free(c.in.buf)
 	c.in = inbox{buf: buf}
 	c.mem = mem
-	c.slots = make([]slot, depth)
-	c.free = make([]int, 0, depth)
-	c.out = newOutbox(depth + 2) // the hello, the replies, a refusal
+	c.slots = make([]slot, slots)
+	c.free = make([]int, 0, slots)
+	c.out = newOutbox(slots + 2) // the hello, the replies, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
 		s.of, s.index, s.small = c, i, mem[i*per:(i+1)*per:(i+1)*per]
@@ -200,7 +204,7 @@ func (c *Server) open() {
 		c.free = append(c.free, i)
 	}
 	c.state = stateOpen
-	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(depth),
+	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
 		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
 		StallMillis: uint32(h.O.StallMax.Milliseconds()),
 		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards}
@@ -227,8 +231,8 @@ func (c *Server) parse() {
 			c.refuse(code, err)
 			return
 		}
-		if len(c.free) == 0 {
-			c.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, len(c.slots)))
+		if c.open == c.depth {
+			c.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, c.depth))
 			return
 		}
 		s := &c.slots[c.free[len(c.free)-1]]
@@ -241,6 +245,7 @@ func (c *Server) parse() {
 			return
 		}
 		c.free = c.free[:len(c.free)-1]
+		c.open++
 		s.begin(&hd)
 		c.in.rd += wire.HeaderBytes
 		copied, whole := c.in.take(s.block)
@@ -380,6 +385,15 @@ func (c *Server) release(s *slot) {
 // Gather is Side's.
 func (c *Server) Gather(v []unix.Iovec) int {
 	n := c.out.gather(v)
+	for {
+		slot, ok := c.out.hand()
+		if !ok {
+			break
+		}
+		if slot >= 0 {
+			c.open--
+		}
+	}
 	if n > 0 {
 		c.h.watch()
 	}

@@ -107,6 +107,8 @@ type outbox struct {
 	q       []message // a ring
 	head, n int
 	off     int // bytes of the head message that are sent
+	reached int // messages, from the head on, that a gather has described, in whole or in part
+	handed  int // of these, those that hand has given out
 }
 
 type message struct {
@@ -139,9 +141,21 @@ func (o *outbox) gather(v []unix.Iovec) int {
 			sys.SetIovec(&v[k], p[skip:])
 			skip = 0
 			k++
+			o.reached = max(o.reached, i+1)
 		}
 	}
 	return k
+}
+
+// hand gives, one by one, the slots of messages that a gather has described for the first time: from then
+// on their bytes may be on their way.
+func (o *outbox) hand() (slot int, ok bool) {
+	if o.handed == o.reached {
+		return 0, false
+	}
+	slot = o.q[(o.head+o.handed)%len(o.q)].slot
+	o.handed++
+	return slot, true
 }
 
 // sent counts *n bytes off the head message. When that message is out whole it is dropped and its
@@ -163,5 +177,7 @@ func (o *outbox) sent(n *int) (slot int, ok bool) {
 	o.head = (o.head + 1) % len(o.q)
 	o.n--
 	o.off = 0
+	o.reached = max(o.reached-1, 0)
+	o.handed = max(o.handed-1, 0)
 	return slot, true
 }

@@ -63,6 +63,7 @@ func Run(t *testing.T, n Network) {
 		{"RoundTrip", roundTrip},
 		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
 		{"LargeValuesArriveWhole", largeValues},
+		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
 		{"ScansCarryItems", scans},
@@ -451,6 +452,37 @@ func largeValues(t *testing.T, n Network) {
 	}
 }
 
+// largePuts keeps every slot busy with messages that no socket buffer takes whole: sends are cut anywhere,
+// and an answer can overtake the news that its request was sent.
+func largePuts(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{})
+	var ps []*ping
+	for range 3 {
+		c := r.dial(transport.DialOptions{Depth: 16})
+		p := &ping{h: c, left: 200, done: make(chan struct{}, 1)}
+		ps = append(ps, p)
+		if err := r.l.Call(func() {
+			for i := range 16 {
+				q := put(fmt.Sprint(i), fill(1<<20, uint64(i)))
+				q.Owner = p
+				c.Submit(q)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range ps {
+		select {
+		case <-p.done:
+		case <-time.After(patience):
+			t.Fatal("the puts have stopped")
+		}
+		if p.failed != 0 {
+			t.Fatalf("%d puts failed, the first as %v", p.failed, p.first)
+		}
+	}
+}
+
 func pipelining(t *testing.T, n Network) {
 	r := newRig(t, n, 1, transport.ServerOptions{Depth: 32})
 	conn := r.dial(transport.DialOptions{Depth: 100})
@@ -787,10 +819,18 @@ type ping struct {
 	h    kv.Handler
 	left int
 	done chan struct{}
+
+	failed int
+	first  kv.Status
 }
 
 // Complete is kv.Completer's.
 func (p *ping) Complete(r *kv.Request) {
+	if r.Status != kv.StatusOK {
+		if p.failed++; p.failed == 1 {
+			p.first = r.Status
+		}
+	}
 	if p.left--; p.left <= 0 {
 		if p.left == 0 {
 			p.done <- struct{}{}
