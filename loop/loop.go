@@ -136,6 +136,22 @@ func (s *Stats) Add(o Stats) {
 	s.Copied += o.Copied
 }
 
+// Sub is what was counted since o.
+func (s Stats) Sub(o Stats) Stats {
+	s.Turns -= o.Turns
+	s.EmptyTurns -= o.EmptyTurns
+	s.Sleeps -= o.Sleeps
+	s.Wakes -= o.Wakes
+	s.Syscalls -= o.Syscalls
+	s.Enters -= o.Enters
+	s.SQEs -= o.SQEs
+	s.CQEs -= o.CQEs
+	s.Mail -= o.Mail
+	s.Delivered -= o.Delivered
+	s.Copied -= o.Copied
+	return s
+}
+
 // ErrStopped is returned by calls on a loop that has ended.
 var ErrStopped = errors.New("loop: stopped")
 

@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// arrivals gives the intended starts of one thread of an open loop, one after the other. They follow
+// from the seed alone: neither the system's speed nor the operations have a say. The sum of
+// independent Poisson processes is one, so each thread has its own at its share of the rate.
+type arrivals struct {
+	next int64 // the first that was not taken yet, as loop.Nanos counts
+	at   float64
+	gap  float64 // mean, ns
+	rng  *rand.Rand
+	kind Arrival
+}
+
+func newArrivals(s Spec, thread, threads int, begin int64) arrivals {
+	a := arrivals{gap: 1e9 * float64(threads) / s.TargetPerS, kind: s.Arrival,
+		rng: rand.New(rand.NewPCG(s.Seed, 2*uint64(thread)+2))}
+	a.at = float64(begin)
+	if a.kind == Constant {
+		a.at += a.gap * (float64(thread)/float64(threads) - 1) // threads take turns
+	}
+	a.advance()
+	return a
+}
+
+// advance goes on to the next arrival.
+func (a *arrivals) advance() {
+	if a.kind == Constant {
+		a.at += a.gap
+	} else {
+		a.at += a.gap * a.rng.ExpFloat64()
+	}
+	if a.at >= math.MaxInt64/2 { // beyond any run
+		a.at = math.MaxInt64 / 2
+	}
+	a.next = int64(a.at)
+}

@@ -1,0 +1,400 @@
+package bench
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"golang.org/x/sys/unix"
+)
+
+// generator is one client thread's share of the load, a member of that thread's loop. It submits to
+// the handler in the turn (from Poll and Complete), never in reaction to its own submission.
+//
+// Closed loop: each slot is submitted again when it completes, until the window's end. Open loop:
+// Poll submits what is due; when no slot is free, arrivals wait, in order, for the next completion,
+// and their latency counts from when they were due. After the window's end, arrivals of the window
+// that still wait are sent as slots come free (until stop).
+//
+// An op costs the generator two reads of the clock (44 ns each): completion and next send.
+type generator struct {
+	l       *loop.Loop
+	h       kv.Handler
+	spec    Spec
+	slots   slots
+	keys    chooser
+	rng     *rand.Rand // kinds and scan lengths
+	kinds   [Kinds]float64
+	due     arrivals
+	version uint64 // thread in the upper 16 bits, counted up with every value written
+	seed    uint32
+	rec     *recorder
+
+	start atomic.Int64 // written by Run, read each completion: the window's begin; MaxInt64 before it is known
+	end   atomic.Int64 // likewise: the window's end
+
+	stopped   bool // nothing more is submitted
+	settled   bool // drained was told
+	abandoned bool // Run gave up waiting: close with requests under way
+
+	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
+	died    chan<- kv.Status
+
+	verifyFailures uint64 // counted in warm-up and drain, too
+	firstFailure   string
+	total          uint64
+	published      int64
+	done           atomic.Uint64 // total, written now and then by the loop, read by Run for progress
+}
+
+var _ loop.Member = (*generator)(nil)
+var _ kv.Completer = (*generator)(nil)
+
+func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, error) {
+	room := s.ValueBytes
+	if m.Share[Scan] > 0 {
+		room = max(room, s.ScanItems*(kv.ItemHeaderBytes+s.KeyBytes+s.ValueBytes))
+	}
+	g := &generator{l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
+		keys: newChooser(s, thread, threads, m.Share[Insert] > 0),
+		rng:  rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
+		seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s)}
+	g.start.Store(math.MaxInt64)
+	g.end.Store(math.MaxInt64)
+	var err error
+	g.slots, err = newSlots(c.InFlight, s.KeyBytes, room, g)
+	return g, err
+}
+
+// begin starts the load. On the loop's goroutine.
+func (g *generator) begin(now int64, thread, threads int) {
+	if g.spec.Loop == Open {
+		g.due = newArrivals(g.spec, thread, threads, now)
+		// A failure is not hidden: the send lag shows what the timer's slack of 50 µs costs.
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+		return
+	}
+	for len(g.slots.free) > 0 {
+		g.issue(0)
+	}
+}
+
+// issue submits the next operation in a free slot. intended is 0 in a closed loop: now.
+func (g *generator) issue(intended int64) {
+	s := g.slots.take()
+	g.rec.maxInFlight = max(g.rec.maxInFlight, g.slots.inFlight())
+	r := &s.req
+	s.kind = pick(&g.kinds, g.rng.Float64())
+	s.second = false
+	switch s.kind {
+	case Get, RMW:
+		s.id = g.keys.read()
+		r.Op, r.Value = kv.OpGet, s.buf[:0:g.spec.ValueBytes]
+	case Put:
+		s.id = g.keys.read()
+		g.write(s)
+	case Insert:
+		var ok bool
+		if s.id, ok = g.keys.insert(); !ok { // insertWindow inserts wait for one: overwrite instead
+			s.kind, s.id = Put, g.keys.read()
+		}
+		g.write(s)
+	case Scan:
+		s.id = g.keys.read()
+		r.Op, r.Value, r.Limit = kv.OpScan, s.buf[:0], 1+g.rng.Uint32N(uint32(g.spec.ScanItems))
+	}
+	putKey(s.key, s.id)
+	r.Key, r.Status, r.Need = s.key, kv.StatusOK, 0
+	s.sent = loop.Nanos()
+	s.intended = intended
+	if intended == 0 {
+		s.intended = s.sent
+	}
+	g.h.Submit(r)
+}
+
+// write makes s a put of a new version.
+func (g *generator) write(s *slot) {
+	g.version++
+	s.req.Op, s.req.Value = kv.OpPut, s.buf[:g.spec.ValueBytes]
+	if g.spec.Verify {
+		fillValue(s.req.Value, s.id, g.version, g.seed)
+	}
+}
+
+// Complete takes a request back, records it, and starts the next one.
+func (g *generator) Complete(r *kv.Request) {
+	now := loop.Nanos() // not the turn's time: a turn may deliver hundreds
+	s := &g.slots.slot[r.Slot]
+	if g.abandoned {
+		g.slots.put(s)
+		g.release()
+		return
+	}
+	if !g.finish(s, now) {
+		return
+	}
+	full := len(g.slots.free) == 0
+	g.slots.put(s)
+	switch {
+	case g.stopped:
+	case g.spec.Loop == Closed:
+		if now < g.end.Load() {
+			g.issue(0)
+		}
+	case g.due.next <= now && g.due.next < g.end.Load():
+		g.send(full)
+	}
+	if g.slots.inFlight() == 0 {
+		g.settle(now)
+	}
+}
+
+// finish takes down what s brought. It reports false when s goes on: the second half of an rmw.
+func (g *generator) finish(s *slot, now int64) bool {
+	start := g.start.Load()
+	r := &s.req
+	var n uint64 // bytes of values moved
+	switch {
+	case r.Status == kv.StatusOK:
+		n = uint64(len(r.Value))
+		if g.spec.Verify && r.Op != kv.OpPut {
+			g.verify(s, now >= start)
+		}
+		if s.kind == RMW && !s.second && !g.stopped {
+			s.second = true
+			if now >= start {
+				g.rec.bytes += n
+			}
+			g.write(s)
+			r.Status, r.Need = kv.StatusOK, 0
+			g.h.Submit(r)
+			return false
+		}
+		if s.kind == RMW && !s.second {
+			return true // stopped halfway: not an operation
+		}
+	case r.Status == kv.StatusNotFound && r.Op != kv.OpPut:
+		if now >= start {
+			g.rec.misses++
+		}
+	default:
+		g.failed(r.Status, now >= start)
+		g.ackInsert(s)
+		return true
+	}
+	g.ackInsert(s)
+	g.total++
+	if now < start {
+		return true
+	}
+	ns := now - s.intended
+	if now < g.end.Load() {
+		g.rec.ops[s.kind]++
+		g.rec.bytes += n
+		g.rec.point(start, now, ns)
+		if g.spec.Loop == Closed {
+			record(g.rec.lat[s.kind], ns)
+		}
+	}
+	if g.spec.Loop == Open && s.intended >= start && s.intended < g.end.Load() {
+		record(g.rec.lat[s.kind], ns)
+		record(g.rec.svc, now-s.sent)
+		record(g.rec.lag, s.sent-s.intended)
+	}
+	return true
+}
+
+func (g *generator) ackInsert(s *slot) {
+	if s.kind == Insert {
+		g.keys.ack(s.id)
+	}
+}
+
+// failed counts an error. A dead connection ends the load of this thread, and Run hears of it.
+func (g *generator) failed(status kv.Status, inWindow bool) {
+	dead := status == kv.StatusClosed || status == kv.StatusUnknown
+	if inWindow || dead {
+		g.rec.errs[min(int(status), statuses-1)]++
+	}
+	if !dead {
+		return
+	}
+	g.stopped = true
+	select {
+	case g.died <- status:
+	default: // another one has told already
+	}
+}
+
+// verify checks what a get or scan returned.
+func (g *generator) verify(s *slot, inWindow bool) {
+	var f fault
+	missing := uint64(0)
+	if s.kind == Scan {
+		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec)
+	} else {
+		f = checkValue(s.req.Value, s.id, g.spec.ValueBytes)
+	}
+	if inWindow {
+		g.rec.misses += missing
+	}
+	if f == faultNone {
+		return
+	}
+	if g.verifyFailures++; g.verifyFailures == 1 {
+		g.firstFailure = describe(f, s.kind, s.id, s.req.Value)
+	}
+}
+
+// checkScan checks an answer's items, their order and their number. Loaded records (below
+// Records) that are left out count as missing; inserted ones may or may not be there.
+func checkScan(b []byte, first uint64, limit uint32, more bool, spec *Spec) (f fault, missing uint64) {
+	next := first // the least record that may come
+	items := uint32(0)
+	for len(b) > 0 {
+		key, value, rest, ok := kv.NextItem(b)
+		if !ok {
+			return faultForm, missing
+		}
+		id, ok := keyID(key, spec.KeyBytes)
+		switch {
+		case !ok:
+			return faultKey, missing
+		case id < next:
+			return faultOrder, missing
+		case items == limit:
+			return faultItems, missing
+		}
+		if f := checkValue(value, id, spec.ValueBytes); f != faultNone {
+			return f, missing
+		}
+		if next < spec.Records {
+			missing += min(id, spec.Records) - next
+		}
+		next, items, b = id+1, items+1, rest
+	}
+	if items < limit && !more && next < spec.Records {
+		missing += min(spec.Records-next, uint64(limit-items))
+	}
+	return faultNone, missing
+}
+
+// send submits the arrival that is due; waited says that it found no free slot at its time.
+func (g *generator) send(waited bool) {
+	at := g.due.next
+	if at >= g.start.Load() {
+		g.rec.scheduled++
+		if waited {
+			g.rec.missed++
+		}
+	}
+	g.due.advance()
+	g.issue(at)
+}
+
+// settle tells Run that the window is over and nothing of it is left.
+func (g *generator) settle(now int64) {
+	if g.settled || g.slots.inFlight() > 0 || !g.stopped && now < g.end.Load() {
+		return
+	}
+	if g.spec.Loop == Open && !g.stopped && g.due.next < g.end.Load() {
+		return
+	}
+	g.settled = true
+	g.stopped = true
+	g.drained <- struct{}{} // room for one of each thread
+}
+
+// stop ends submission, counts the arrivals of the window that were never sent, and tells Run when
+// nothing is under way. On the loop's goroutine.
+func (g *generator) stop() {
+	g.stopped = true
+	if start := g.start.Load(); g.spec.Loop == Open && start != math.MaxInt64 {
+		for ; g.due.next < g.end.Load(); g.due.advance() {
+			if g.due.next >= start {
+				g.rec.unsent++
+			}
+		}
+	}
+	g.settle(loop.Nanos())
+}
+
+// OnEvent is never called: a generator has neither ring entries nor descriptors.
+func (g *generator) OnEvent(uint64, int32, uint32) {}
+
+// Poll submits the arrivals that are due.
+func (g *generator) Poll() int {
+	if g.spec.Loop == Closed || g.stopped {
+		return 0
+	}
+	n := 0
+	now := loop.Nanos()
+	for g.due.next <= now && len(g.slots.free) > 0 && g.due.next < g.end.Load() {
+		g.send(false)
+		n++
+		now = loop.Nanos()
+	}
+	if n == 0 && now >= g.end.Load() {
+		g.settle(now)
+	}
+	return n
+}
+
+// publishEvery spaces the updates of the counter that progress reads.
+const publishEvery = int64(50 * time.Millisecond)
+
+// Stage asks to be awake for the next arrival: asleep until shortly before it, then turning.
+func (g *generator) Stage() error {
+	if now := g.l.Now(); now-g.published > publishEvery {
+		g.published = now
+		g.done.Store(g.total)
+	}
+	if g.spec.Loop == Closed || g.stopped || len(g.slots.free) == 0 {
+		return nil
+	}
+	now, at, end := loop.Nanos(), g.due.next, g.end.Load()
+	if at >= end { // all of the window were sent
+		if now < end {
+			g.l.WakeAt(end)
+		}
+		return nil
+	}
+	if at -= max(0, int64(g.spec.PaceSpin)); at <= now {
+		g.l.Again()
+	} else {
+		g.l.WakeAt(at)
+	}
+	return nil
+}
+
+// Close submits nothing more, waits for what is under way, and frees the buffers. When Run gave up
+// waiting, the buffers stay with the handler that still has them, until it gives the last one back.
+func (g *generator) Close() bool {
+	g.stopped = true
+	g.settle(loop.Nanos()) // the loop may be closing us without Run's asking
+	if g.slots.inFlight() > 0 && !g.abandoned {
+		return false
+	}
+	if g.spec.Loop == Open {
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // back to the thread's default
+	}
+	g.release()
+	return true
+}
+
+// release frees the buffers when no request is under way.
+func (g *generator) release() {
+	if g.slots.inFlight() == 0 && g.slots.mem != nil {
+		_ = g.slots.mem.Close()
+		g.slots.mem = nil
+	}
+}
+
+func deadError(s kv.Status) error {
+	return fmt.Errorf("bench: the connection died: a request ended as %q; the run was ended: %w", s, ErrDead)
+}

@@ -1,0 +1,131 @@
+package bench
+
+import (
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"github.com/kvwire/kvwire/loop"
+	"golang.org/x/sys/unix"
+)
+
+// Usage is CPU time and context switches, of a thread or a process.
+type Usage struct {
+	User, Sys        time.Duration
+	CtxVol, CtxInvol uint64 // voluntary and involuntary context switches
+}
+
+// Add sums usages.
+func (u *Usage) Add(o Usage) {
+	u.User += o.User
+	u.Sys += o.Sys
+	u.CtxVol += o.CtxVol
+	u.CtxInvol += o.CtxInvol
+}
+
+// Sub is what was used since o.
+func (u Usage) Sub(o Usage) Usage {
+	return Usage{u.User - o.User, u.Sys - o.Sys, u.CtxVol - o.CtxVol, u.CtxInvol - o.CtxInvol}
+}
+
+// CPU is the CPU time.
+func (u Usage) CPU() time.Duration { return u.User + u.Sys }
+
+// ProcessUsage is this process's, of all its threads.
+func ProcessUsage() Usage { return usage(unix.RUSAGE_SELF) }
+
+// threadUsage is the calling thread's: on a loop's goroutine, the loop's.
+func threadUsage() Usage { return usage(unix.RUSAGE_THREAD) }
+
+func usage(who int) Usage {
+	var r unix.Rusage
+	if unix.Getrusage(who, &r) != nil { // cannot fail with these arguments
+		return Usage{}
+	}
+	return Usage{time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), uint64(r.Nvcsw), uint64(r.Nivcsw)}
+}
+
+// Runtime is what the Go runtime of this process did during a window.
+type Runtime struct {
+	GCs      int64
+	GCPause  time.Duration // the world stood still for so long, in all
+	SchedP99 time.Duration // time that goroutines waited to run, once they could; 0: none waited
+	Allocs   uint64        // objects
+}
+
+// runtimeMark is the runtime's counters at one end of a window.
+type runtimeMark struct {
+	gc     debug.GCStats
+	sample [2]metrics.Sample
+}
+
+func markRuntime() (m runtimeMark) {
+	debug.ReadGCStats(&m.gc)
+	m.sample[0].Name = "/sched/latencies:seconds"
+	m.sample[1].Name = "/gc/heap/allocs:objects"
+	metrics.Read(m.sample[:])
+	return m
+}
+
+func (m runtimeMark) since(o runtimeMark) Runtime {
+	r := Runtime{GCs: m.gc.NumGC - o.gc.NumGC, GCPause: m.gc.PauseTotal - o.gc.PauseTotal}
+	if a, b := m.sample[0].Value, o.sample[0].Value; a.Kind() == metrics.KindFloat64Histogram && b.Kind() == a.Kind() {
+		r.SchedP99 = bucketQuantile(a.Float64Histogram(), b.Float64Histogram(), 0.99)
+	}
+	if a, b := m.sample[1].Value, o.sample[1].Value; a.Kind() == metrics.KindUint64 && b.Kind() == a.Kind() {
+		r.Allocs = a.Uint64() - b.Uint64()
+	}
+	return r
+}
+
+// bucketQuantile is the upper bound of the bucket in which a quantile of the difference lies.
+func bucketQuantile(after, before *metrics.Float64Histogram, q float64) time.Duration {
+	if len(after.Counts) != len(before.Counts) {
+		return 0
+	}
+	var total uint64
+	for i, n := range after.Counts {
+		total += n - before.Counts[i]
+	}
+	want := uint64(math.Ceil(q * float64(total)))
+	var sum uint64
+	for i, n := range after.Counts {
+		sum += n - before.Counts[i]
+		if total > 0 && sum >= want {
+			bound := after.Buckets[i+1]
+			if math.IsInf(bound, 1) {
+				bound = after.Buckets[i]
+			}
+			return time.Duration(bound * 1e9)
+		}
+	}
+	return 0
+}
+
+// threadMark is one client thread's counters at one end of the window.
+type threadMark struct {
+	usage Usage
+	loop  loop.Stats
+	at    int64
+}
+
+func markThread(l *loop.Loop) threadMark {
+	return threadMark{usage: threadUsage(), loop: l.Snapshot(), at: loop.Nanos()}
+}
+
+// statsSub is what a loop counted since o.
+func statsSub(s, o loop.Stats) loop.Stats {
+	s.Turns -= o.Turns
+	s.EmptyTurns -= o.EmptyTurns
+	s.Sleeps -= o.Sleeps
+	s.Wakes -= o.Wakes
+	s.Syscalls -= o.Syscalls
+	s.Enters -= o.Enters
+	s.SQEs -= o.SQEs
+	s.CQEs -= o.CQEs
+	s.Mail -= o.Mail
+	s.Delivered -= o.Delivered
+	s.Copied -= o.Copied
+	return s
+}

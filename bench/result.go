@@ -1,0 +1,194 @@
+package bench
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Result is what a run found. Two rules say what counts:
+//
+// Operations, rates, bytes and the time series count what completed within the window. Latencies of a
+// closed loop are of the same operations; those of an open loop are of all arrivals whose intended
+// start lies in the window, also when they completed after it, or the slowest would be left out.
+// Errors and misses count from the window's begin to the end of the drain, wrong values and dead
+// connections always.
+type Result struct {
+	Spec        Spec // with defaults filled in
+	Started     time.Time
+	Duration    time.Duration // of the window as it was
+	Warmup      time.Duration // likewise
+	Interrupted bool          // ctx ended the run before its time
+
+	Ops    uint64         // answered: OK or not found
+	Op     [Kinds]KindOps // of these, by kind
+	Bytes  uint64         // of values read and written, and of scans' answers
+	Misses uint64         // reads of records that were loaded and are not there
+
+	Errors   uint64 // answered with another status
+	ByStatus [statuses]uint64
+
+	VerifyFailures uint64
+	FirstFailure   string // in words; "" without one
+
+	Lat *hdrhistogram.Histogram // ns, all kinds, from the intended start
+	Svc *hdrhistogram.Histogram // ns, from the actual send; open loop, else nil
+	Lag *hdrhistogram.Histogram // ns, from the intended start to the send; open loop, else nil
+
+	Scheduled   uint64 // open loop: arrivals of the window
+	MissedSends uint64 // of these, those that had to wait because all slots were taken
+	Unsent      uint64 // of these, those that were still waiting when the drain was over
+	MaxInFlight int    // most requests in flight at once; of several threads, the sum of each one's most
+
+	Series []Interval
+	Drift  Drift
+
+	Threads       Usage      // client threads alone
+	Process       Usage      // the whole process; with an in-process store that is the store, too
+	CPURatio      float64    // CPU time of the busiest client thread, of the window
+	BusyRatio     float64    // turns that found something, of the thread whose CPU ratio that is
+	ClientLoops   loop.Stats // client loops together
+	ClientThreads int
+	Host          Host
+	Go            Runtime
+}
+
+// KindOps are the operations of one kind.
+type KindOps struct {
+	Ops uint64
+	Lat *hdrhistogram.Histogram // ns, from the intended start; nil when the mix has none
+}
+
+// Interval is one step of the time series.
+type Interval struct {
+	Begin    time.Duration // since the window's begin
+	Length   time.Duration
+	Ops      uint64
+	P50, P99 time.Duration // with two digits; 0 when there were no operations
+	N        uint64        // operations behind the percentiles
+}
+
+// Drift compares the first third of the window with the last.
+type Drift struct {
+	First, Last uint64 // operations
+	Known       bool   // both thirds are whole and the first is not empty
+}
+
+// Ratio is the change from the first third to the last, of the first.
+func (d Drift) Ratio() float64 {
+	if !d.Known {
+		return 0
+	}
+	return float64(d.Last)/float64(d.First) - 1
+}
+
+// Noise is three standard deviations of Ratio for a rate that does not change, with independent
+// operations: a drift below it says nothing.
+func (d Drift) Noise() float64 {
+	if !d.Known || d.Last == 0 {
+		return 0
+	}
+	return 3 * math.Sqrt(1/float64(d.First)+1/float64(d.Last))
+}
+
+// OpsPerS is the rate over the window, 0 without one.
+func (r *Result) OpsPerS() float64 { return r.perS(r.Ops) }
+
+// BytesPerS is the goodput over the window.
+func (r *Result) BytesPerS() float64 { return r.perS(r.Bytes) }
+
+func (r *Result) perS(n uint64) float64 {
+	if r.Duration <= 0 {
+		return 0
+	}
+	return float64(n) / r.Duration.Seconds()
+}
+
+// Achieved is completed operations of scheduled ones, open loop; ok is false otherwise.
+func (r *Result) Achieved() (ratio float64, ok bool) {
+	if r.Spec.Loop != Open || r.Scheduled == 0 {
+		return 0, false
+	}
+	return float64(r.Ops) / float64(r.Scheduled), true
+}
+
+// Saturated says that the busiest client thread had no time left: it used more than 90 % of its
+// CPU, and more than 90 % of its turns found something. A thread that sleeps has hardly any empty
+// turn, so there the CPU decides; a thread that spins uses all its CPU, so there the turns do.
+func (r *Result) Saturated() bool { return r.CPURatio > 0.9 && r.BusyRatio > 0.9 }
+
+// LimitedBy is "client" when a closed loop's client was saturated, so that the numbers are the
+// client's, and "" when it was not or cannot tell.
+func (r *Result) LimitedBy() string {
+	if r.Spec.Loop == Closed && r.Saturated() {
+		return "client"
+	}
+	return ""
+}
+
+// StatusErrors lists the errors by status, in words: "busy 12, io error 1"; "" without any.
+func (r *Result) StatusErrors() string {
+	s := ""
+	for i, n := range r.ByStatus {
+		if n == 0 {
+			continue
+		}
+		if s != "" {
+			s += ", "
+		}
+		s += fmt.Sprintf("%s %d", kv.Status(i), n)
+	}
+	return s
+}
+
+// take moves the merged records into r.
+func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
+	r.Lat = newHist()
+	for k := range rec.lat {
+		if m.Share[k] == 0 && rec.ops[k] == 0 {
+			continue
+		}
+		r.Op[k] = KindOps{Ops: rec.ops[k], Lat: rec.lat[k]}
+		r.Ops += rec.ops[k]
+		r.Lat.Merge(rec.lat[k])
+	}
+	for i, n := range rec.errs {
+		r.Errors += n
+		r.ByStatus[i] = n
+	}
+	r.Svc, r.Lag = rec.svc, rec.lag
+	r.Misses, r.Bytes = rec.misses, rec.bytes
+	r.Scheduled, r.MissedSends, r.Unsent = rec.scheduled+rec.unsent, rec.missed, rec.unsent
+	r.MaxInFlight = rec.maxInFlight
+	r.series(rec, window)
+}
+
+func (r *Result) series(rec *recorder, window time.Duration) {
+	step := time.Duration(rec.interval)
+	for i, h := range rec.series {
+		begin := time.Duration(i) * step
+		if begin >= window {
+			break
+		}
+		n := uint64(h.TotalCount())
+		v := Interval{Begin: begin, Length: min(step, window-begin), Ops: n, N: n}
+		if n > 0 {
+			v.P50, v.P99 = time.Duration(h.ValueAtQuantile(50)), time.Duration(h.ValueAtQuantile(99))
+		}
+		r.Series = append(r.Series, v)
+	}
+	whole := int(window / step)
+	third := min(whole, len(r.Series)) / 3
+	if third == 0 {
+		return
+	}
+	for i := range third {
+		r.Drift.First += r.Series[i].Ops
+		r.Drift.Last += r.Series[whole-1-i].Ops
+	}
+	r.Drift.Known = r.Drift.First > 0
+}

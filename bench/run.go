@@ -1,0 +1,333 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Client is one client thread: the loop that it is, and what it drives. The handler lives on that
+// loop: connections that were added to it before, or the router of an in-process store.
+type Client struct {
+	Loop     *loop.Loop
+	Handler  kv.Handler
+	InFlight int // most requests in flight from this thread: its connections × depth
+}
+
+// Progress is where a run or a load is. It is reported four times a second.
+type Progress struct {
+	Phase   string        // load, warm-up, measure or drain
+	Elapsed time.Duration // in this phase
+	Total   time.Duration // of this phase; 0 for a load
+	Ops     uint64        // since the beginning of the run, or records loaded
+	Records uint64        // load: how many there will be
+	OpsPerS float64       // since the last report
+}
+
+const progressEvery = 250 * time.Millisecond
+
+var (
+	// ErrDead means that a connection died during the run.
+	ErrDead = errors.New("the peer is gone")
+	// ErrStuck means that requests did not complete within DrainMax after the window.
+	ErrStuck = errors.New("requests did not complete")
+)
+
+// Run puts a generator onto each client's loop, lets it run for the warm-up and then the measured
+// window, waits for what is under way, and takes the generators off again. Any goroutine but a
+// loop's may call it; it blocks until then. When ctx ends, the window ends, and what there is
+// comes back with Interrupted set and no error. With an error, the result holds what was found until
+// then, or is nil when nothing ran. Loops that spin need GOMAXPROCS above their number, or the
+// window's begin and end are noticed late.
+func Run(ctx context.Context, spec Spec, clients []Client, progress func(Progress)) (*Result, error) {
+	spec = spec.Defaults()
+	if err := spec.Check(); err != nil {
+		return nil, err
+	}
+	if err := spec.fits(clients); err != nil {
+		return nil, err
+	}
+	mix, err := ParseMix(spec.Mix)
+	if err != nil {
+		return nil, err
+	}
+	w := &running{spec: spec, mix: mix, clients: clients,
+		drained: make(chan struct{}, len(clients)), died: make(chan kv.Status, 1),
+		res: &Result{Spec: spec, ClientThreads: len(clients)}}
+	w.watch = watcher{report: progress, clients: clients, ops: w.ops}
+	if err := w.add(); err != nil {
+		return nil, errors.Join(err, w.leave(ctx, true))
+	}
+	err = w.phases(ctx)
+	err = errors.Join(err, w.leave(ctx, err != nil || w.res.Interrupted))
+	w.collect()
+	return w.res, err
+}
+
+// running is one Run. It belongs to Run's goroutine.
+type running struct {
+	spec    Spec
+	mix     Mix
+	clients []Client
+	watch   watcher
+	gens    []*generator
+	begun   int // so many of them are on their loops: the first ones
+	settled int // of these, those that have told on drained
+	drained chan struct{}
+	died    chan kv.Status
+	res     *Result
+}
+
+// add makes the generators, and then starts them, one loop after the other.
+func (w *running) add() error {
+	for i, c := range w.clients {
+		g, err := newGenerator(w.spec, w.mix, c, i, len(w.clients))
+		if err != nil {
+			return err
+		}
+		g.drained, g.died = w.drained, w.died
+		w.gens = append(w.gens, g)
+	}
+	w.res.Started = time.Now()
+	now := loop.Nanos()
+	for i, c := range w.clients {
+		var err error
+		gone := c.Loop.Call(func() {
+			if _, err = c.Loop.Add(w.gens[i]); err == nil {
+				w.gens[i].begin(now, i, len(w.clients))
+			}
+		})
+		if err := errors.Join(gone, err); err != nil {
+			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
+		}
+		w.begun++
+	}
+	return nil
+}
+
+func (w *running) ops() (n uint64) {
+	for _, g := range w.gens {
+		n += g.done.Load()
+	}
+	return n
+}
+
+// phases are the warm-up and the measured window.
+func (w *running) phases(ctx context.Context) error {
+	begun := loop.Nanos()
+	err := w.wait(ctx, "warm-up", w.spec.Warmup)
+	w.res.Warmup = time.Duration(loop.Nanos() - begun)
+	if err != nil || w.res.Interrupted {
+		return err
+	}
+	if w.spec.OnWindow != nil {
+		w.spec.OnWindow(true)
+	}
+	before, err := w.mark()
+	if err != nil {
+		return err
+	}
+	start := loop.Nanos()
+	end := start + int64(w.spec.Duration)
+	for _, g := range w.gens {
+		g.end.Store(end)
+		g.start.Store(start)
+	}
+	err = w.wait(ctx, "measure", w.spec.Duration)
+	end = min(end, loop.Nanos())
+	for _, g := range w.gens {
+		g.end.Store(end)
+	}
+	w.res.Duration = time.Duration(end - start)
+	after, gone := w.mark()
+	if w.spec.OnWindow != nil {
+		w.spec.OnWindow(false)
+	}
+	if gone == nil {
+		w.costs(before, after)
+	}
+	return errors.Join(err, gone)
+}
+
+// wait lets a phase pass, or ends it early: interrupted, or with the error that ends the run.
+func (w *running) wait(ctx context.Context, phase string, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	w.watch.begin(phase, d)
+	for {
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			w.res.Interrupted = true
+			return nil
+		case s := <-w.died:
+			return deadError(s)
+		case <-tick.C:
+			if err := w.watch.tick(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// marks are all counters at one end of the window.
+type marks struct {
+	threads []threadMark
+	process Usage
+	runtime runtimeMark
+	host    HostTimes
+	hostErr error
+}
+
+func (w *running) mark() (m marks, err error) {
+	m.threads = make([]threadMark, len(w.clients))
+	for i, c := range w.clients {
+		if err := c.Loop.Call(func() { m.threads[i] = markThread(c.Loop) }); err != nil {
+			return m, fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
+		}
+	}
+	m.process = ProcessUsage()
+	m.host, m.hostErr = ReadHostTimes()
+	m.runtime = markRuntime()
+	return m, nil
+}
+
+// costs takes what the window cost from the counters at its ends.
+func (w *running) costs(before, after marks) {
+	r := w.res
+	for i, a := range after.threads {
+		b := before.threads[i]
+		u, s := a.usage.Sub(b.usage), statsSub(a.loop, b.loop)
+		r.Threads.Add(u)
+		r.ClientLoops.Add(s)
+		if ratio := float64(u.CPU()) / float64(max(1, a.at-b.at)); ratio > r.CPURatio {
+			r.CPURatio = ratio
+			r.BusyRatio = 1 - float64(s.EmptyTurns)/float64(max(1, s.Turns))
+		}
+	}
+	r.Process = after.process.Sub(before.process)
+	r.Go = after.runtime.since(before.runtime)
+	r.Host = hostDelta(before.host, after.host, errors.Join(before.hostErr, after.hostErr))
+}
+
+// leave waits for what is under way and takes the generators off their loops. Unless stop, an open
+// loop's waiting arrivals are sent first, for at most DrainMax; then nothing more is sent, and what is
+// under way has DrainMax to complete. What has not is abandoned: its handler keeps the buffers.
+func (w *running) leave(ctx context.Context, stop bool) error {
+	w.watch.begin("drain", w.spec.DrainMax)
+	var err error
+	all := false
+	if !stop {
+		all, err = w.await(ctx)
+	}
+	for i := range w.begun {
+		if !all && w.clients[i].Loop.Call(w.gens[i].stop) != nil {
+			err = errors.Join(err, fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped))
+			all = true // nobody is left there to wait for; the others are abandoned
+		}
+	}
+	if !all {
+		var e error
+		all, e = w.await(context.WithoutCancel(ctx))
+		err = errors.Join(err, e)
+	}
+	stuck := 0
+	for i, g := range w.gens[:w.begun] {
+		l := w.clients[i].Loop
+		_ = l.Call(func() { g.abandoned = true; stuck += g.slots.inFlight() })
+		l.Remove(g)
+	}
+	for _, g := range w.gens[w.begun:] {
+		g.release()
+	}
+	if stuck > 0 {
+		err = errors.Join(err, fmt.Errorf("bench: %d of them, %v after the end: %w", stuck, w.spec.DrainMax, ErrStuck))
+	}
+	return err
+}
+
+// await waits until every generator has settled: at most DrainMax, and not beyond ctx or the end of a
+// client's loop.
+func (w *running) await(ctx context.Context) (all bool, err error) {
+	timer := time.NewTimer(w.spec.DrainMax)
+	defer timer.Stop()
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for w.settled < w.begun {
+		select {
+		case <-w.drained:
+			w.settled++
+		case s := <-w.died:
+			err = deadError(s) // and on: what is under way there completes now
+		case <-timer.C:
+			return false, err
+		case <-ctx.Done():
+			w.res.Interrupted = true
+			return false, err
+		case <-tick.C:
+			if e := w.watch.tick(); e != nil {
+				return false, errors.Join(err, e)
+			}
+		}
+	}
+	return true, err
+}
+
+// collect merges what the generators wrote. They have left their loops.
+func (w *running) collect() {
+	rec := w.gens[0].rec
+	for _, g := range w.gens[1:] {
+		rec.merge(g.rec)
+	}
+	w.res.take(rec, w.mix, w.res.Duration)
+	for _, g := range w.gens {
+		w.res.VerifyFailures += g.verifyFailures
+		if w.res.FirstFailure == "" {
+			w.res.FirstFailure = g.firstFailure
+		}
+	}
+}
+
+// watcher reports progress and notices loops that have ended.
+type watcher struct {
+	report  func(Progress)
+	clients []Client
+	ops     func() uint64
+	now     Progress
+	begun   time.Time
+	last    time.Time
+}
+
+func (w *watcher) begin(phase string, total time.Duration) {
+	w.begun = time.Now()
+	w.last = w.begun
+	w.now = Progress{Phase: phase, Total: total, Ops: w.ops(), Records: w.now.Records}
+}
+
+// tick reports, and returns an error when a client's loop has ended.
+func (w *watcher) tick() error {
+	for _, c := range w.clients {
+		select {
+		case <-c.Loop.Done():
+			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), errors.Join(loop.ErrStopped, c.Loop.Stop()))
+		default:
+		}
+	}
+	now, ops := time.Now(), w.ops()
+	w.now.OpsPerS = float64(ops-w.now.Ops) / now.Sub(w.last).Seconds()
+	w.now.Ops, w.now.Elapsed, w.last = ops, now.Sub(w.begun), now
+	if w.report != nil {
+		w.report(w.now)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+// Package bench owns the load: workloads, arrival processes, the generator that drives any
+// kv.Handler, the check of every value that is read, and what is recorded while it runs. It may
+// import kv, loop and internal/arena, and knows no transport, no store and no report.
+package bench
+
+import (
+	"fmt"
+	"time"
+)
+
+// LoopKind says what makes the next request start.
+type LoopKind uint8
+
+const (
+	Closed LoopKind = iota // the completion of one before it: InFlight requests are always under way
+	Open                   // its time: arrivals do not wait for the system that they measure
+)
+
+var loopNames = [...]string{"closed", "open"}
+
+// String is the kind as it stands in the loop column.
+func (k LoopKind) String() string { return name(loopNames[:], int(k)) }
+
+// ParseLoopKind reads a kind's name.
+func ParseLoopKind(s string) (LoopKind, error) {
+	i, err := index(loopNames[:], s, "loop", "closed or open")
+	return LoopKind(i), err
+}
+
+// Arrival is the process that spaces the starts of an open loop.
+type Arrival uint8
+
+const (
+	Poisson  Arrival = iota // independent arrivals: exponential gaps
+	Constant                // equal gaps
+)
+
+var arrivalNames = [...]string{"poisson", "constant"}
+
+// String is the process as it stands in the arrival column.
+func (a Arrival) String() string { return name(arrivalNames[:], int(a)) }
+
+// ParseArrival reads a process's name.
+func ParseArrival(s string) (Arrival, error) {
+	i, err := index(arrivalNames[:], s, "arrival", "poisson or constant")
+	return Arrival(i), err
+}
+
+// Spec is one run. Zero values mean what their line says; Check looks at the rest.
+type Spec struct {
+	Mix        string  // a to f (YCSB), get, put, insert, scan, rmw, or shares: get=50,put=50; "": get
+	KeyDist    KeyDist // DistOfMix: zipfian for YCSB (latest for d), uniform otherwise
+	Theta      float64 // skew of zipfian and latest, between 0 and 1; 0: YCSB's 0.99
+	KeyBytes   int     // 0: 16
+	ValueBytes int     // size of every value; 0 is a size, too
+	Records    uint64  // loaded before the run, ids 0 to Records-1; 0: 100,000
+	ScanItems  int     // scans ask for 1 to ScanItems items, uniformly; 0: YCSB's 100
+	Seed       uint64  // of keys, operations and arrivals; 0 is a seed, too
+
+	Loop       LoopKind
+	Arrival    Arrival // open loop
+	TargetPerS float64 // open loop: arrivals per second of all threads together
+
+	// The shape of the client, as it stands in the row. When set, they must agree with the clients
+	// given to Run: as many as ClientThreads, and Conns × Depth requests in flight in all.
+	Conns         int
+	Depth         int
+	ClientThreads int
+
+	Duration time.Duration // of the measured window; 0: 10 s
+	Warmup   time.Duration // before it, recorded nowhere; 0: none
+	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
+
+	// PaceSpin, open loop: a thread sleeps until this long before the next arrival and then turns
+	// without sleeping. 0: 50 µs, since a sleep ends 4–69 µs late; below 0: never spin.
+	PaceSpin time.Duration
+
+	Verify bool // check every value that is read; false only for handlers that keep nothing (null)
+
+	// OnWindow is called by Run's goroutine just before the measured window begins (true) and just
+	// after it has ended (false), for the caller's own counters. It may block; the load goes on
+	// during the first call and has stopped in the second. nil: none.
+	OnWindow func(begin bool)
+}
+
+// Defaults fills in what is zero and has another default.
+func (s Spec) Defaults() Spec {
+	def(&s.Mix, "get")
+	def(&s.Theta, 0.99)
+	def(&s.KeyBytes, 16)
+	def(&s.Records, 100_000)
+	def(&s.ScanItems, 100)
+	def(&s.Duration, 10*time.Second)
+	def(&s.DrainMax, 5*time.Second)
+	def(&s.PaceSpin, 50*time.Microsecond)
+	if m, err := ParseMix(s.Mix); err == nil && s.KeyDist == DistOfMix {
+		s.KeyDist = m.dist
+	}
+	return s
+}
+
+// Limits of a Spec: beyond them buffers would not be sane.
+const (
+	maxKeyBytes   = 1024
+	maxValueBytes = 16 << 20
+	maxScanItems  = 10_000
+	maxThreads    = 1024
+	maxRecords    = 1 << 40
+	maxPerS       = 1e9
+)
+
+// Check says in one line what is wrong with a Spec, defaults filled in.
+func (s Spec) Check() error {
+	s = s.Defaults()
+	m, err := ParseMix(s.Mix)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.KeyDist >= distEnd:
+		return fmt.Errorf("bench: key distribution %d is unknown", s.KeyDist)
+	case !(s.Theta > 0 && s.Theta < 1):
+		return fmt.Errorf("bench: theta %v: above 0 and below 1", s.Theta)
+	case s.KeyBytes < 1 || s.KeyBytes > maxKeyBytes:
+		return fmt.Errorf("bench: keys of %d B: 1 to %d", s.KeyBytes, maxKeyBytes)
+	case s.ValueBytes < 0 || s.ValueBytes > maxValueBytes:
+		return fmt.Errorf("bench: values of %d B: 0 to %d", s.ValueBytes, maxValueBytes)
+	case s.Records > maxRecords:
+		return fmt.Errorf("bench: %d records: at most 2^40", s.Records)
+	case s.KeyBytes < 8 && s.Records > 1<<(8*s.KeyBytes):
+		return fmt.Errorf("bench: %d records do not have different keys of %d B", s.Records, s.KeyBytes)
+	case s.KeyBytes < 8 && m.Share[Insert] > 0:
+		return fmt.Errorf("bench: mix %s inserts: keys of %d B may run out (8 B or more)", s.Mix, s.KeyBytes)
+	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
+		return fmt.Errorf("bench: scans of %d items: 1 to %d", s.ScanItems, maxScanItems)
+	case s.Loop > Open || s.Arrival > Constant:
+		return fmt.Errorf("bench: loop %d or arrival %d is unknown", s.Loop, s.Arrival)
+	case s.Loop == Open && !(s.TargetPerS > 0 && s.TargetPerS <= maxPerS):
+		return fmt.Errorf("bench: an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
+	case s.Loop == Closed && s.TargetPerS != 0:
+		return fmt.Errorf("bench: a target rate (%v per second) needs an open loop", s.TargetPerS)
+	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads:
+		return fmt.Errorf("bench: %d connections × depth %d on %d threads: none below 0, at most %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
+	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0:
+		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v: none below 0", s.Duration, s.Warmup, s.DrainMax)
+	}
+	return nil
+}
+
+// fits compares the clients with the shape that the spec names.
+func (s Spec) fits(clients []Client) error {
+	if len(clients) == 0 || len(clients) > maxThreads {
+		return fmt.Errorf("bench: %d client threads: 1 to %d", len(clients), maxThreads)
+	}
+	sum := 0
+	for i, c := range clients {
+		if c.Loop == nil || c.Handler == nil || c.InFlight < 1 {
+			return fmt.Errorf("bench: client %d needs a loop, a handler and at least one request in flight", i)
+		}
+		sum += c.InFlight
+	}
+	if s.ClientThreads != 0 && s.ClientThreads != len(clients) {
+		return fmt.Errorf("bench: %d client threads given, %d specified", len(clients), s.ClientThreads)
+	}
+	if s.Conns != 0 && s.Depth != 0 && sum != s.Conns*s.Depth {
+		return fmt.Errorf("bench: clients keep %d requests in flight, %d connections × depth %d specified", sum, s.Conns, s.Depth)
+	}
+	return nil
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func name(names []string, i int) string {
+	if i < len(names) {
+		return names[i]
+	}
+	return "unknown"
+}
+
+func index(names []string, s, what, choice string) (int, error) {
+	for i, n := range names {
+		if n == s {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("bench: %s %q is unknown (%s)", what, s, choice)
+}

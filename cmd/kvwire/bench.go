@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/report"
+)
+
+const benchHelp = `Examples:
+  kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
+  kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
+  kvwire bench --transport inproc --backend null     (the generator's own ceiling)
+
+Starts a server, loads it, warms up, measures, and prints one row. With --target it measures a server
+that runs already and was loaded with the same --records, --seed and sizes.`
+
+func benchCommand(ctx context.Context, args []string) error {
+	f := newFactors("bench", benchHelp)
+	f.serverFlags()
+	f.loadFlags()
+	f.benchFlags()
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	spec, err := f.checkBench()
+	if err != nil {
+		return err
+	}
+	s, err := prepare(ctx, f)
+	if err != nil {
+		return err
+	}
+	m, err := measure(ctx, s, spec)
+	if cerr := s.close(); err == nil {
+		err = cerr
+	}
+	if m == nil {
+		return err
+	}
+	row := m.row(s)
+	if werr := output(f, row); err == nil {
+		err = werr
+	}
+	if err == nil && m.result.VerifyFailures > 0 {
+		err = &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", m.result.VerifyFailures, m.result.FirstFailure)}
+	}
+	return err
+}
+
+// checkBench refuses flags that contradict each other, before anything is started.
+func (f *factors) checkBench() (spec bench.Spec, err error) {
+	if f.target != "" {
+		if f.transport == "inproc" {
+			return spec, usagef("--target needs a network, not --transport inproc")
+		}
+		for _, name := range []string{"placement", "server-threads", "net-loops", "store-loops", "ring", "durability", "disk-engine",
+			"cache-bytes", "dir", "server-cpus"} {
+			if f.sets(name) {
+				return spec, usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
+			}
+		}
+	}
+	if f.transport == "inproc" {
+		if f.sets("client-threads") {
+			return spec, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads)")
+		}
+		f.clientThreads = max(1, f.serverThreads)
+		f.conns = max(f.conns, f.clientThreads)
+	}
+	return f.spec()
+}
+
+// measured is one run and what surrounds it.
+type measured struct {
+	started       time.Time
+	result        *bench.Result
+	before, after counters // of the server, at the window's ends
+	err           error    // of reading them
+}
+
+// measure loads the store, warms up and measures. What was found until an error comes back with it.
+func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error) {
+	p := newProgress("")
+	defer p.clear()
+	if s.f.target == "" && s.f.backend != "null" {
+		if _, err := bench.Load(ctx, spec, s.client.threads, p.show); err != nil {
+			return nil, fmt.Errorf("load %d records: %w", spec.Records, err)
+		}
+	}
+	m := &measured{started: time.Now()}
+	spec.OnWindow = func(begin bool) {
+		c, err := s.counters()
+		if begin {
+			m.before = c
+		} else {
+			m.after = c
+		}
+		m.err = errors.Join(m.err, err)
+	}
+	var err error
+	if m.result, err = bench.Run(ctx, spec, s.client.threads, p.show); m.result == nil {
+		return nil, err
+	}
+	return m, errors.Join(err, m.err)
+}
+
+// output prints the row, and appends it to --output-dir's runs.csv.
+func output(f *factors, row *report.Row) error {
+	if f.outputDir != "" {
+		if err := appendRow(f.outputDir, row); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		return json.NewEncoder(os.Stdout).Encode(row)
+	}
+	return report.PrintTable(os.Stdout, []report.Row{*row})
+}
+
+// appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it.
+func appendRow(dir string, row *report.Row) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	name := filepath.Join(dir, "runs.csv")
+	var rows []report.Row
+	if old, err := os.Open(name); err == nil {
+		rows, err = report.Read(old)
+		if err = errors.Join(err, old.Close()); err != nil {
+			return fmt.Errorf("%s: %w (nothing was added to it)", name, err)
+		}
+	}
+	return errors.Join(writeRows(name, append(rows, *row)), report.Environment(version).WriteFile(dir))
+}
+
+// writeRows replaces a file of rows, whole or not at all.
+func writeRows(name string, rows []report.Row) error {
+	var b bytes.Buffer
+	w, err := report.NewWriter(&b)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := w.Append(r); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(name+".new", b.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}

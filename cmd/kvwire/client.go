@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// client is the load generator's side: threads with connections, and one connection more for asking the
+// server how it does.
+type client struct {
+	loops   []*loop.Loop
+	own     bool // the loops are this client's, and not an in-process server's
+	threads []bench.Client
+	conns   []transport.Conn
+	control transport.Conn
+	limit   int // bytes of an answer
+}
+
+// connect makes the client's threads and connections. group is the in-process server's, or nil.
+func connect(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (c *client, err error) {
+	c = &client{own: group == nil}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if group != nil {
+		c.loops = group.Net()
+	} else {
+		wait, err := loop.ParseWait(f.wait)
+		if err != nil {
+			return nil, usagef("--wait: %v", err)
+		}
+		for i := range f.clientThreads {
+			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.spinMax}
+			if len(f.clientCPUs) > 0 {
+				o.CPUs = []int{f.clientCPUs[i%len(f.clientCPUs)]}
+			}
+			l, err := loop.Start(o, nil)
+			if err != nil {
+				return nil, err
+			}
+			c.loops = append(c.loops, l)
+		}
+	}
+	dial := func(thread, want int) (transport.Conn, error) {
+		return n.impl.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want})
+	}
+	if c.control, err = dial(0, transport.AnyLoop); err != nil {
+		return nil, err
+	}
+	h := c.control.Hello()
+	c.limit = int(h.MaxValueBytes)
+	of := make([][]transport.Conn, len(c.loops))
+	for i := range f.conns {
+		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
+		k, err := dial(thread, want)
+		if err != nil {
+			return nil, fmt.Errorf("connection %d of %d: %w", i+1, f.conns, err)
+		}
+		if g := int(k.Hello().Depth); g < f.depth {
+			k.Hangup()
+			return nil, usagef("--depth %d: the server grants %d", f.depth, g)
+		}
+		c.conns = append(c.conns, k)
+		of[thread] = append(of[thread], k)
+	}
+	for i, l := range c.loops {
+		if len(of[i]) > 0 {
+			c.threads = append(c.threads, bench.Client{Loop: l, Handler: transport.Fan(of[i]), InFlight: len(of[i]) * f.depth})
+		}
+	}
+	return c, nil
+}
+
+// ask gets the server's counters.
+func (c *client) ask() (s counters, err error) {
+	b := make([]byte, 0, min(64<<10, c.limit))
+	back := make(answered, 1)
+	r := &kv.Request{Op: kv.OpStats, Value: b, Owner: back}
+	if !c.loops[0].Do(func() { c.control.Submit(r) }) {
+		return s, loop.ErrStopped
+	}
+	select {
+	case <-back:
+	case <-time.After(patience):
+		return s, fmt.Errorf("the server did not answer for %v", patience)
+	}
+	if r.Status != kv.StatusOK {
+		return s, fmt.Errorf("the server's counters: %v", r.Status)
+	}
+	return s, json.Unmarshal(r.Value, &s)
+}
+
+type answered chan *kv.Request
+
+// Complete is kv.Completer's.
+func (a answered) Complete(r *kv.Request) { a <- r }
+
+// close hangs up and ends the client's own loops.
+func (c *client) close() {
+	for _, k := range c.conns {
+		k.Hangup()
+	}
+	if c.control != nil {
+		c.control.Hangup()
+	}
+	if c.own {
+		for _, l := range c.loops {
+			_ = l.Stop()
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store"
+	"github.com/spf13/pflag"
+)
+
+// factors are the flags that set an experiment's factors. Each is named like its column in runs.csv, with
+// dashes. Every command has those that concern it.
+type factors struct {
+	set *pflag.FlagSet
+
+	// The server.
+	transport     string
+	backend       string
+	placement     string
+	serverThreads int
+	netLoops      int
+	storeLoops    int
+	wait          string
+	spinMax       time.Duration
+	ring          string
+	durability    string
+	diskEngine    string
+	cacheBytes    bytesFlag
+	dir           string
+	listen        string
+	serverCPUs    cpusFlag
+	keepStdin     bool
+
+	// The load.
+	clientTransport string
+	target          string
+	mix             string
+	keyDist         string
+	keyBytes        bytesFlag
+	valueBytes      bytesFlag
+	records         countFlag
+	scanItems       int
+	loopKind        string
+	arrival         string
+	targetPerS      countFlag
+	conns           int
+	depth           int
+	clientThreads   int
+	clientCPUs      cpusFlag
+	duration        time.Duration
+	warmup          time.Duration
+	seed            uint64
+
+	outputDir string
+	json      bool
+}
+
+// newFactors makes the flags of a command; help is what --help begins with.
+func newFactors(name, help string) *factors {
+	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)}
+	f.set.SortFlags = false
+	f.set.Usage = func() {
+		fmt.Printf("%s\n\nFlags:\n%s", help, f.set.FlagUsagesWrapped(100))
+	}
+	return f
+}
+
+func (f *factors) serverFlags() {
+	s := f.set
+	s.StringVar(&f.transport, "transport", "tcp", "network between client and server: inproc, tcp, uring or rdma")
+	f.storeFlags()
+	s.StringVar(&f.placement, "placement", "colocated", "colocated: every loop has connections and keys; dispatched: network loops and store loops")
+	s.IntVar(&f.serverThreads, "server-threads", 0, "loops of the server; 0: one (dispatched: --net-loops and --store-loops)")
+	s.IntVar(&f.netLoops, "net-loops", 0, "dispatched: loops with connections; 0: one")
+	s.IntVar(&f.storeLoops, "store-loops", 0, "dispatched: loops with keys; 0: one")
+	s.StringVar(&f.wait, "wait", "block", "what an idle loop does, on both sides: block, spin or hybrid")
+	s.DurationVar(&f.spinMax, "spin-max", 50*time.Microsecond, "hybrid: how long to spin before sleeping")
+	s.StringVar(&f.ring, "ring", "shared", "uring: sockets and disk on one ring (shared), or on two (separate)")
+	f.serverCPUs = cpusFlag{-1} // the default depends on the machine: see defaultCPUs
+	s.Var(&f.serverCPUs, "server-cpus", "CPUs of the server process (0,2-3; any); default: apart from the client's")
+	s.Lookup("server-cpus").DefValue = ""
+}
+
+func (f *factors) storeFlags() {
+	s := f.set
+	s.StringVar(&f.backend, "backend", "disk", "null: answers without looking; mem: every page resident; disk: the store on files")
+	s.StringVar(&f.durability, "durability", store.DurabilityDevice, "a put is acknowledged when the device has it (device) or has flushed it (flush)")
+	s.StringVar(&f.diskEngine, "disk-engine", store.EngineUring, "how pages are read and written: uring")
+	f.cacheBytes = 64 << 20
+	s.Var(&f.cacheBytes, "cache-bytes", "page cache of the whole store")
+	s.StringVar(&f.dir, "dir", "", "the store's folder; default: a temporary one, removed at the end")
+}
+
+func (f *factors) loadFlags() {
+	s := f.set
+	f.records, f.keyBytes, f.valueBytes = 100_000, 16, 1<<10
+	s.Var(&f.records, "records", "records in the store")
+	s.Var(&f.keyBytes, "key-bytes", "size of keys")
+	s.Var(&f.valueBytes, "value-bytes", "size of values")
+	s.Uint64Var(&f.seed, "seed", 1, "of keys, values, operations and arrivals")
+	s.IntVar(&f.conns, "conns", 4, "connections in all")
+	s.IntVar(&f.depth, "depth", 16, "requests in flight on each connection")
+	s.IntVar(&f.clientThreads, "client-threads", 1, "threads of the load generator")
+	f.clientCPUs = cpusFlag{-1}
+	s.Var(&f.clientCPUs, "client-cpus", "CPUs of the load generator's process; default: apart from the server's")
+	s.Lookup("client-cpus").DefValue = ""
+	s.BoolVar(&f.json, "json", false, "print the result as JSON")
+}
+
+func (f *factors) benchFlags() {
+	s := f.set
+	s.StringVar(&f.clientTransport, "client-transport", "", "the client's side, where it differs: tcp and uring understand each other")
+	s.StringVar(&f.target, "target", "", "host:port of a server that runs and is loaded; default: a server of its own")
+	s.StringVar(&f.mix, "mix", "get", "a to f (YCSB), get, put, insert, scan, rmw, or shares such as get=50,put=50")
+	s.StringVar(&f.keyDist, "key-dist", "", "uniform, zipfian or latest; default: the mix's own")
+	s.IntVar(&f.scanItems, "scan-items", 100, "scans ask for 1 to that many items")
+	s.StringVar(&f.loopKind, "loop", "closed", "closed: a completion starts the next; open: arrivals by the clock, --target-per-s")
+	s.StringVar(&f.arrival, "arrival", "poisson", "open loop: poisson or constant")
+	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second")
+	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
+	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
+	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder")
+}
+
+// parse reads the arguments; what is left over is an error unless rest takes it.
+func (f *factors) parse(args []string, rest func(args []string) error) error {
+	if err := f.set.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return err
+		}
+		return usagef("%v (see %s --help)", err, f.set.Name())
+	}
+	if rest != nil {
+		return rest(f.set.Args())
+	}
+	if f.set.NArg() > 0 {
+		return usagef("unexpected %q (see %s --help)", f.set.Arg(0), f.set.Name())
+	}
+	return nil
+}
+
+// sets says whether the user gave a flag.
+func (f *factors) sets(name string) bool {
+	g := f.set.Lookup(name)
+	return g != nil && g.Changed
+}
+
+// plan is the server's loops. It checks the server's flags.
+func (f *factors) plan() (p loop.Plan, err error) {
+	t, err := find(f.transport)
+	if err != nil {
+		return p, err
+	}
+	if p.Placement, err = loop.ParsePlacement(f.placement); err != nil {
+		return p, usagef("--placement: %v", err)
+	}
+	wait, err := loop.ParseWait(f.wait)
+	if err != nil {
+		return p, usagef("--wait: %v", err)
+	}
+	switch {
+	case f.sets("spin-max") && wait != loop.WaitHybrid:
+		return p, usagef("--spin-max needs --wait hybrid, not %s", wait)
+	case f.spinMax <= 0:
+		return p, usagef("--spin-max %v: above 0", f.spinMax)
+	case f.ring != "shared" && f.ring != "separate":
+		return p, usagef("--ring %q is unknown (shared or separate)", f.ring)
+	case f.ring == "separate" && f.transport != "uring":
+		return p, usagef("--ring separate needs --transport uring, not %s", f.transport)
+	case p.Placement == loop.Colocated && (f.netLoops != 0 || f.storeLoops != 0):
+		return p, usagef("--net-loops and --store-loops need --placement dispatched")
+	case p.Placement == loop.Dispatched && f.serverThreads != 0:
+		return p, usagef("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
+	case p.Placement == loop.Dispatched && f.transport == "inproc":
+		return p, usagef("--placement dispatched needs a network, not inproc")
+	case min(f.serverThreads, f.netLoops, f.storeLoops) < 0 || max(f.serverThreads, f.netLoops, f.storeLoops) > 256:
+		return p, usagef("loops: 1 to 256")
+	}
+	p.NetLoops = max(1, f.serverThreads, f.netLoops)
+	p.StoreLoops = max(1, f.storeLoops)
+	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, Ring: f.backend == "disk",
+		SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
+	p.Store = p.Net
+	p.Store.SocketRing = false
+	if p.Placement == loop.Dispatched {
+		p.Net.Ring = false
+		p.Store.Sleep = storeSleep()
+	}
+	return p, nil
+}
+
+// limits are the largest key and value that the server takes: 1 MiB, or what the load needs.
+func (f *factors) limits() kv.Limits {
+	value := max(1<<20, int(f.valueBytes))
+	if answer := f.scanItems * (int(f.valueBytes) + int(f.keyBytes) + kv.ItemHeaderBytes); answer > value {
+		value = min(answer, store.ValueBytesMax)
+	}
+	return kv.Limits{MaxKeyBytes: store.KeyBytesMax, MaxValueBytes: value}
+}
+
+// store is the store's options, for each of the shards.
+func (f *factors) store(shards int) (o store.Options, err error) {
+	if o.Backend, err = store.ParseBackend(f.backend); err != nil {
+		return o, usagef("--backend: %v", err)
+	}
+	if o.Backend != store.Disk {
+		for _, name := range []string{"dir", "durability", "disk-engine", "cache-bytes"} {
+			if f.sets(name) {
+				return o, usagef("--%s needs --backend disk, not %s", name, f.backend)
+			}
+		}
+	}
+	o.Dir, o.Limits = f.dir, f.limits()
+	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
+	o.DiskEngine, o.Durability = f.diskEngine, f.durability
+	o.NullValueBytes = int(f.valueBytes)
+	o.Log = func(s string) { fmt.Fprintln(os.Stderr, "kvwire: store:", s) }
+	return o, nil
+}
+
+// spec is the load. It checks the load's flags.
+func (f *factors) spec() (s bench.Spec, err error) {
+	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), Records: uint64(f.records),
+		ScanItems: f.scanItems, Seed: f.seed, TargetPerS: float64(f.targetPerS), Conns: f.conns, Depth: f.depth,
+		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: f.backend != "null"}
+	if f.keyDist != "" {
+		if s.KeyDist, err = bench.ParseKeyDist(f.keyDist); err != nil {
+			return s, usagef("--key-dist: %v", err)
+		}
+	}
+	if f.loopKind != "" {
+		if s.Loop, err = bench.ParseLoopKind(f.loopKind); err != nil {
+			return s, usagef("--loop: %v", err)
+		}
+	}
+	if f.arrival != "" {
+		if s.Arrival, err = bench.ParseArrival(f.arrival); err != nil {
+			return s, usagef("--arrival: %v", err)
+		}
+	}
+	switch {
+	case f.conns < 1 || f.conns > 65536:
+		return s, usagef("--conns %d: 1 to 65536", f.conns)
+	case f.depth < 1 || f.depth > 1024:
+		return s, usagef("--depth %d: 1 to 1024", f.depth)
+	case f.clientThreads < 1 || f.clientThreads > f.conns:
+		return s, usagef("--client-threads %d: 1 to --conns (%d)", f.clientThreads, f.conns)
+	case f.records < 1:
+		return s, usagef("--records %s: at least 1", &f.records)
+	case f.sets("arrival") && s.Loop != bench.Open:
+		return s, usagef("--arrival needs --loop open")
+	}
+	if err := s.Check(); err != nil {
+		return s, usagef("%v", err)
+	}
+	return s, nil
+}
+
+// checkNames checks the flags whose values are names, one by one: what an experiment file gets wrong is
+// found at its line.
+func (f *factors) checkNames() error {
+	if _, err := find(f.transport); err != nil {
+		return err
+	}
+	for _, check := range []func() error{
+		func() error { _, err := loop.ParsePlacement(f.placement); return err },
+		func() error { _, err := loop.ParseWait(f.wait); return err },
+		func() error { _, err := store.ParseBackend(f.backend); return err },
+		func() error { _, err := bench.ParseMix(f.mix); return err },
+		func() error { _, err := bench.ParseLoopKind(f.loopKind); return err },
+		func() error { _, err := bench.ParseArrival(f.arrival); return err },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if f.keyDist != "" {
+		_, err := bench.ParseKeyDist(f.keyDist)
+		return err
+	}
+	return nil
+}

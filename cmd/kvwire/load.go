@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+)
+
+const loadHelp = `Examples:
+  kvwire load --dir /data/kv --records 4M --value-bytes 1000
+  kvwire load --target 127.0.0.1:7070 --transport uring --records 100k
+
+Fills a store with records whose keys and values follow from --seed, so that bench can check them:
+the one in --dir, or that of a running server.`
+
+func loadCommand(ctx context.Context, args []string) error {
+	f := newFactors("load", loadHelp)
+	f.set.StringVar(&f.target, "target", "", "host:port of a running server")
+	f.serverFlags()
+	f.loadFlags()
+	f.mix = "put"
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	switch {
+	case f.target == "" && f.dir == "":
+		return usagef("load needs a store: --dir, or --target")
+	case f.target == "" && f.sets("transport") && f.transport != "inproc":
+		return usagef("--transport needs --target: a store in --dir is loaded without a network")
+	case f.target != "" && f.dir != "":
+		return usagef("--dir and --target exclude each other")
+	case f.backend != "disk":
+		return usagef("load needs --backend disk, not %s: nothing would stay", f.backend)
+	}
+	spec, err := f.spec()
+	if err != nil {
+		return err
+	}
+	if f.target == "" {
+		f.transport = "inproc"
+	}
+	r, err := prepare(ctx, f)
+	if err != nil {
+		return err
+	}
+	p := newProgress("")
+	done, err := bench.Load(ctx, spec, r.client.threads, p.show)
+	p.clear()
+	if cerr := r.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return json.NewEncoder(os.Stdout).Encode(done)
+	}
+	fmt.Printf("loaded %d of %d records in %v (%.0f/s)\n", done.Records, spec.Records, done.Duration.Round(time.Millisecond),
+		float64(done.Records)/max(done.Duration.Seconds(), 1e-9))
+	return nil
+}

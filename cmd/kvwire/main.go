@@ -1,0 +1,134 @@
+// Command kvwire serves a key-value store over several networks, loads it, and measures what the network
+// costs. This package is flags and wiring: the only place that names all transports.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// version is set by the Makefile.
+var version = "unknown"
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitMissing = 3 // a required transport does not work here
+	exitWrong   = 4 // a value that was read is not the one that was written
+)
+
+// exitError carries an exit code beside its message.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// command is one subcommand.
+type command struct {
+	name, short string
+	run         func(ctx context.Context, args []string) error
+}
+
+var commands []command
+
+func init() {
+	commands = []command{
+		{"run", "run an experiment: every cell in fresh processes, table and CSV", runCommand},
+		{"bench", "one measured run against a server of its own, or --target", benchCommand},
+		{"serve", "serve a store", serveCommand},
+		{"load", "fill a store with records", loadCommand},
+		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
+		{"version", "version, build and what is compiled in", versionCommand},
+	}
+}
+
+func main() { os.Exit(realMain(os.Args[1:])) }
+
+func realMain(args []string) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		usage()
+		if len(args) == 0 {
+			return exitUsage
+		}
+		return exitOK
+	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
+	for _, c := range commands {
+		if c.name == args[0] {
+			return exitCode(c.run(interruptible(), args[1:]))
+		}
+	}
+	return exitCode(usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
+}
+
+// exitCode prints an error as one line and gives its exit code.
+func exitCode(err error) int {
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
+		return exitOK
+	}
+	fmt.Fprintln(os.Stderr, "kvwire:", err)
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitFailed
+}
+
+// interruptible ends with the first ^C or TERM; the second ends the process at once.
+func interruptible() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
+		cancel()
+		<-signals
+		os.Exit(exitFailed)
+	}()
+	return ctx
+}
+
+func commandNames() string {
+	s := ""
+	for i, c := range commands {
+		if i > 0 {
+			s += ", "
+		}
+		s += c.name
+	}
+	return s
+}
+
+func usage() {
+	fmt.Println(`Examples:
+  kvwire run experiments/quick          every transport that works here, table and CSV
+  kvwire bench --transport uring --backend mem --conns 64 --depth 16
+
+kvwire measures what the network costs a key-value store, and where the time goes.
+
+Commands:`)
+	for _, c := range commands {
+		fmt.Printf("  %-9s %s\n", c.name, c.short)
+	}
+	fmt.Println(`
+kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data.`)
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+	"github.com/spf13/pflag"
+)
+
+const runHelp = `Examples:
+  kvwire run experiments/quick
+  kvwire run quick --output-dir results/mine
+
+Runs every cell of an experiment in fresh processes, and leaves runs.csv, runs.json and env.json in
+results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
+The first ^C finishes the run and writes what there is.`
+
+func runCommand(ctx context.Context, args []string) error {
+	f := newFactors("run", runHelp)
+	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
+	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
+	var arg string
+	if err := f.parse(args, func(rest []string) error {
+		if len(rest) != 1 {
+			return usagef("run takes one experiment: a folder, a file, or a name under experiments/")
+		}
+		arg = rest[0]
+		return nil
+	}); err != nil {
+		return err
+	}
+	x, err := readExperiment(arg)
+	if err != nil {
+		return err
+	}
+	r, err := newRunner(x, f)
+	if err != nil {
+		return err
+	}
+	err = r.cells(ctx)
+	return errors.Join(err, r.finish())
+}
+
+// readExperiment reads the file and checks every cell as bench would, before anything runs.
+func readExperiment(arg string) (*experiments.Experiment, error) {
+	path, err := experiments.Find(arg)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	flags := experiments.Flags{}
+	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
+		if !slices.Contains([]string{"json", "target", "output-dir"}, g.Name) {
+			flags[g.Name] = func(value string) error {
+				f := newBenchFactors()
+				if err := f.set.Set(g.Name, value); err != nil {
+					return err
+				}
+				return f.checkNames()
+			}
+		}
+	})
+	x, err := experiments.Load(path, flags)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	for _, c := range x.Cells {
+		if _, err := cellFactors(c); err != nil {
+			return nil, usagef("%s: %v, in the cell %s", path, err, c)
+		}
+	}
+	return x, nil
+}
+
+func newBenchFactors() *factors {
+	f := newFactors("bench", benchHelp)
+	f.serverFlags()
+	f.loadFlags()
+	f.benchFlags()
+	return f
+}
+
+// cellFactors are a cell's flags, checked against each other.
+func cellFactors(c experiments.Cell) (*factors, error) {
+	f := newBenchFactors()
+	if err := f.parse(c.Args(), nil); err != nil {
+		return nil, err
+	}
+	if _, err := f.checkBench(); err != nil {
+		return nil, err
+	}
+	if _, err := f.plan(); err != nil {
+		return nil, err
+	}
+	_, err := f.store(1)
+	return f, err
+}
+
+// runner is one execution of an experiment.
+type runner struct {
+	x     *experiments.Experiment
+	json  bool
+	id    string
+	dir   string
+	csv   *os.File
+	w     *report.Writer // of csv
+	log   *os.File
+	rows  []report.Row
+	begun time.Time
+	wrong int // runs with wrong data
+	bad   int // runs that failed
+	cut   bool
+}
+
+func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
+	r := &runner{x: x, json: f.json, begun: time.Now(), dir: f.outputDir}
+	for _, name := range x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err)}
+		}
+	}
+	r.id = x.Name + "-" + r.begun.UTC().Format("20060102-150405")
+	if r.dir == "" {
+		r.dir = filepath.Join("results", r.id)
+	}
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "runs.csv")); err == nil && f.outputDir != "" {
+		return nil, usagef("%s has results already: choose another --output-dir", r.dir)
+	}
+	var err error
+	if r.csv, err = os.Create(filepath.Join(r.dir, "runs.csv")); err != nil {
+		return nil, err
+	}
+	if r.w, err = report.NewWriter(r.csv); err != nil {
+		return nil, err
+	}
+	if r.log, err = os.Create(filepath.Join(r.dir, "run.log")); err != nil {
+		return nil, err
+	}
+	return r, report.Environment(version).WriteFile(r.dir)
+}
+
+// cells runs all cells, in the order of the file.
+func (r *runner) cells(ctx context.Context) error {
+	// A child dies with this thread (Pdeathsig), so the thread must not end before.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for i, c := range r.x.Cells {
+		if ctx.Err() != nil {
+			r.cut = true
+			return nil
+		}
+		row, err := r.cell(ctx, i, c)
+		if err != nil {
+			return err
+		}
+		row.ExpID, row.RunID, row.Phase = r.x.Name, fmt.Sprintf("%s-%03d", r.id, i+1), "measure"
+		row.Block, row.OrderInBlock = report.I(1), report.I(i+1)
+		r.rows = append(r.rows, *row)
+		if err := r.w.Append(*row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cell gives the row of one cell: measured, or with the reason why not.
+func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.Row, error) {
+	f, err := cellFactors(c)
+	if err != nil {
+		return nil, err
+	}
+	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.x.Cells), f.transport, f.backend, f.mix, f.valueBytes.String())
+	n, err := find(f.transport)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.works(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: skipped: %v\n", label, err)
+		row := f.row()
+		row.SkippedReason = err.Error()
+		return row, nil
+	}
+	row, err := r.bench(ctx, label, c)
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", label, summary(row))
+		return row, nil
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitWrong {
+		r.wrong++
+	} else {
+		r.bad++
+	}
+	fmt.Fprintf(os.Stderr, "%s: failed: %v\n", label, err)
+	if row == nil {
+		row = f.row()
+	}
+	row.Valid, row.InvalidReason = report.B(false), strings.ReplaceAll(err.Error(), "\n", "; ")
+	return row, nil
+}
+
+// bench runs kvwire bench for a cell.
+func (r *runner) bench(ctx context.Context, label string, c experiments.Cell) (*report.Row, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(exe, append([]string{"bench", "--json"}, c.Args()...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
+	defer stop()
+	last := r.watch(label, said)
+	err = cmd.Wait()
+	if err != nil && last != "" {
+		err = fmt.Errorf("%w: %s", err, strings.TrimPrefix(last, "kvwire: "))
+	}
+	if out.Len() == 0 {
+		return nil, err
+	}
+	row := new(report.Row)
+	if jerr := json.Unmarshal(out.Bytes(), row); jerr != nil {
+		return nil, errors.Join(err, jerr)
+	}
+	return row, err
+}
+
+// summary is a run's line while the experiment runs.
+func summary(r *report.Row) string {
+	s := "no operations"
+	if v, ok := r.OpsPerS.Get(); ok {
+		s = report.Rate(v) + " ops/s"
+	}
+	for _, p := range []struct {
+		name string
+		v    report.Int
+	}{{"p50", r.LatP50Ns}, {"p99", r.LatP99Ns}} {
+		if v, ok := p.v.Get(); ok {
+			s += ", " + p.name + " " + report.Duration(v)
+		}
+	}
+	return s
+}
+
+// watch shows on a terminal how far the experiment is, logs what the run says, and returns its last line.
+func (r *runner) watch(label string, said io.Reader) (last string) {
+	p := newProgress("")
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(said); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	defer p.clear()
+	begun := time.Now()
+	for {
+		p.line("%s … %v%s", label, time.Since(begun).Round(time.Second), r.left())
+		select {
+		case s, ok := <-lines:
+			if !ok {
+				return last
+			}
+			last = s
+			fmt.Fprintf(r.log, "%s: %s\n", label, s)
+		case <-tick.C:
+		}
+	}
+}
+
+// left estimates the rest from the runs that are done.
+func (r *runner) left() string {
+	if len(r.rows) == 0 {
+		return ""
+	}
+	per := time.Since(r.begun) / time.Duration(len(r.rows))
+	return fmt.Sprintf(", about %v left", (per * time.Duration(len(r.x.Cells)-len(r.rows))).Round(time.Second))
+}
+
+// finish closes the files, prints the table, and says how it went.
+func (r *runner) finish() error {
+	all, err := json.MarshalIndent(r.rows, "", " ")
+	err = errors.Join(err, r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
+	if r.json {
+		_, werr := fmt.Printf("%s\n", all)
+		err = errors.Join(err, werr)
+	} else {
+		err = errors.Join(err, report.PrintTable(os.Stdout, r.rows))
+		fmt.Printf("\n%s: runs.csv, runs.json, env.json, run.log (%v)\n", r.dir, time.Since(r.begun).Round(time.Second))
+	}
+	switch {
+	case err != nil:
+		return err
+	case r.wrong > 0:
+		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
+	case r.bad > 0:
+		return fmt.Errorf("%d of %d runs failed; %s has what they said", r.bad, len(r.x.Cells), filepath.Join(r.dir, "run.log"))
+	case r.cut:
+		return fmt.Errorf("interrupted after %d of %d runs", len(r.rows), len(r.x.Cells))
+	}
+	return nil
+}
+
+// latest points results/latest at this folder, when it lies in results.
+func (r *runner) latest() error {
+	parent, name := filepath.Split(filepath.Clean(r.dir))
+	if filepath.Clean(parent) != "results" {
+		return nil
+	}
+	link := filepath.Join(parent, "latest")
+	if st, err := os.Lstat(link); err == nil && st.Mode()&os.ModeSymlink == 0 {
+		return fmt.Errorf("%s is not a link and was left alone", link)
+	}
+	_ = os.Remove(link)
+	return os.Symlink(name, link)
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// served is a server in this process: loops, partitions, and a listening transport.
+type served struct {
+	f      *factors
+	group  *loop.Group
+	server transport.Server
+	mu     sync.Mutex // of parts: NewGroup fills it from several loops' goroutines, one after the other
+	parts  []placed
+	dir    string // to be removed at the end; "": the user's own, or none
+	flags  map[string]string
+}
+
+// placed is a partition and the loop that may ask it.
+type placed struct {
+	l *loop.Loop
+	p loop.Partition
+}
+
+// counters are what a server tells of itself (kv.OpStats): its flags, and what has grown from its start on.
+type counters struct {
+	Loops   loop.Stats        `json:"loops"`
+	Process bench.Usage       `json:"process"`
+	Stores  []store.Stats     `json:"stores"`
+	Flags   map[string]string `json:"flags"` // of the server, by name
+	GCPause time.Duration     `json:"gc_pause_ns"`
+	Allocs  uint64            `json:"allocs"`
+}
+
+// disk sums what the partitions did to the disk.
+func (c *counters) disk() (reads, writes uint64) {
+	for _, s := range c.Stores {
+		reads += s.DiskReads
+		writes += s.DiskWrites
+	}
+	return reads, writes
+}
+
+// every says whether something holds for all partitions.
+func (c *counters) every(holds func(s *store.Stats) bool) bool {
+	for i := range c.Stores {
+		if !holds(&c.Stores[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *counters) directIO() bool { return c.every(func(s *store.Stats) bool { return s.DirectIO }) }
+func (c *counters) fixedBuffers() bool {
+	return c.every(func(s *store.Stats) bool { return s.FixedBuffers })
+}
+
+// startServer makes the loops and the store and listens. The caller closes it.
+func startServer(f *factors) (*served, error) {
+	n, err := find(f.transport)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := f.plan()
+	if err != nil {
+		return nil, err
+	}
+	if err := n.works(); err != nil {
+		return nil, err
+	}
+	s := &served{f: f, flags: map[string]string{}}
+	for _, name := range serverFlags {
+		if g := f.set.Lookup(name); g != nil {
+			s.flags[name] = g.Value.String()
+		}
+	}
+	roomFor(plan.NetLoops + plan.StoreLoops)
+	if f.backend == "disk" && f.dir == "" {
+		if s.dir, err = os.MkdirTemp("", "kvwire-"); err != nil {
+			return nil, fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
+		}
+		f.dir = s.dir
+	}
+	if err := s.open(n, plan); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *served) open(n *network, plan loop.Plan) (err error) {
+	s.group, err = loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
+		o, err := s.f.store(shards)
+		if err != nil {
+			return nil, err
+		}
+		p, err := store.Open(l, shard, shards, o)
+		if err == nil {
+			s.mu.Lock()
+			s.parts = append(s.parts, placed{l, p})
+			s.mu.Unlock()
+		}
+		return p, err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range s.group.Net() {
+		s.group.Router(i).OnStats(s.stats)
+	}
+	listen := s.f.listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	s.server, err = n.impl.Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
+		Depth: max(s.f.depth, 256), Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
+	return err
+}
+
+// counters asks all loops. Any goroutine but a loop's.
+func (s *served) counters() (c counters, err error) {
+	for _, l := range s.group.All() {
+		st, err := l.Counters()
+		if err != nil {
+			return c, err
+		}
+		c.Loops.Add(st)
+	}
+	for _, p := range s.parts {
+		if err := p.l.Call(func() {
+			st, _ := store.StatsOf(p.p)
+			c.Stores = append(c.Stores, st)
+		}); err != nil {
+			return c, err
+		}
+	}
+	c.Flags = s.flags
+	var gc debug.GCStats
+	debug.ReadGCStats(&gc)
+	c.GCPause = gc.PauseTotal
+	allocs := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+	if metrics.Read(allocs); allocs[0].Value.Kind() == metrics.KindUint64 {
+		c.Allocs = allocs[0].Value.Uint64()
+	}
+	c.Process = bench.ProcessUsage()
+	return c, nil
+}
+
+// stats answers kv.OpStats.
+func (s *served) stats() []byte {
+	c, err := s.counters()
+	if err != nil {
+		return nil
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// close ends connections, partitions and loops, and removes a temporary store.
+func (s *served) close() error {
+	var errs []error
+	if s.server != nil {
+		errs = append(errs, s.server.Close())
+	}
+	if s.group != nil {
+		errs = append(errs, s.group.Stop())
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/report"
+)
+
+// session is a server, of whatever kind, and a client connected to it.
+type session struct {
+	f      *factors
+	served *served // in this process (inproc)
+	child  *child  // in a process of its own
+	dir    string  // of a temporary store, to be removed; "": none
+	client *client
+	idle   report.Float // CPUs that are busy without us
+}
+
+// idleLook is how long the machine is watched before anything of ours runs.
+const idleLook = 300 * time.Millisecond
+
+// prepare starts what the flags ask for and connects. It may execute the program again, to confine it to its
+// CPUs, so it comes before all else. The caller closes the session.
+func prepare(ctx context.Context, f *factors) (*session, error) {
+	n, err := find(f.transport)
+	if err != nil {
+		return nil, err
+	}
+	side, err := f.clientNetwork(n)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.plan(); err != nil {
+		return nil, err
+	}
+	if _, err := f.store(1); err != nil {
+		return nil, err
+	}
+	for _, n := range []*network{n, side} {
+		if err := n.works(); err != nil {
+			return nil, err
+		}
+	}
+	cpus := defaultCPUs()
+	f.serverCPUs.or(cpus.server)
+	f.clientCPUs.or(cpus.client)
+	s := &session{f: f}
+	if f.transport == "inproc" {
+		f.clientCPUs = f.serverCPUs // one process
+	}
+	if err := confine(f.clientCPUs); err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx, side); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// clientNetwork is the client's side: the server's transport, or the one that --client-transport names.
+func (f *factors) clientNetwork(server *network) (*network, error) {
+	if f.clientTransport == "" || f.clientTransport == server.name {
+		f.clientTransport = server.name
+		return server, nil
+	}
+	n, err := find(f.clientTransport)
+	if err != nil {
+		return nil, err
+	}
+	sockets := map[string]bool{"tcp": true, "uring": true}
+	if !sockets[n.name] || !sockets[server.name] {
+		return nil, usagef("--client-transport %s does not speak to --transport %s: only tcp and uring can be mixed", n.name, server.name)
+	}
+	return n, nil
+}
+
+func (s *session) start(ctx context.Context, side *network) (err error) {
+	f := s.f
+	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+		s.idle = report.F(busy)
+	}
+	roomFor(max(f.clientThreads, f.serverThreads))
+	if f.transport == "inproc" {
+		// The generator lives on the partitions' own loops.
+		f.clientThreads = max(1, f.serverThreads)
+		if s.served, err = startServer(f); err != nil {
+			return err
+		}
+		s.client, err = connect(ctx, f, side, s.served.server.Addr(), s.served.group)
+		return err
+	}
+	addr := f.target
+	if addr == "" {
+		if f.backend == "disk" && f.dir == "" {
+			if s.dir, err = os.MkdirTemp("", "kvwire-"); err != nil {
+				return fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
+			}
+			if err := f.set.Set("dir", s.dir); err != nil {
+				return err
+			}
+		}
+		if s.child, err = startChild(ctx, f); err != nil {
+			return err
+		}
+		addr = s.child.hello.Listening
+	}
+	s.client, err = connect(ctx, f, side, addr, nil)
+	return err
+}
+
+// counters are the server's.
+func (s *session) counters() (counters, error) {
+	if s.served != nil {
+		return s.served.counters()
+	}
+	return s.client.ask()
+}
+
+// close ends the client, then the server, and removes a temporary store.
+func (s *session) close() error {
+	var errs []error
+	if s.client != nil {
+		s.client.close()
+	}
+	if s.served != nil {
+		errs = append(errs, s.served.close())
+	}
+	if s.child != nil {
+		errs = append(errs, s.child.stop())
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,252 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Server is what the other side of a run cost over the measured window.
+type Server struct {
+	Usage bench.Usage // the server's process
+	Loops loop.Stats  // its loops together
+	Go    bench.Runtime
+
+	CgoCalls, DiskReads, DiskWrites Uint // NA where it does not count them
+}
+
+// Sides says where the store ran, and what the machine does without a run.
+type Sides struct {
+	Server    *Server // nil: not known, or there is none
+	InProcess bool    // the store is part of the client's process, whose costs are those of both
+
+	// IdleCPUs is how many CPUs are busy without a run (bench.IdleBusy). NA: then what the host
+	// spent per operation is NA, too.
+	IdleCPUs Float
+}
+
+// Fill writes what a run found into row: its spec's factors, outcome, generator, cost and validity. It
+// leaves alone what a Result does not know: identity, transport, placement and so on.
+func Fill(row *Row, res *bench.Result, sides Sides) {
+	fillFactors(row, res)
+	fillOutcome(row, res)
+	fillGenerator(row, res)
+	fillCost(row, res, sides)
+	fillHost(row, res, sides)
+	judge(row, res)
+}
+
+func fillFactors(row *Row, res *bench.Result) {
+	s := res.Spec
+	row.SchemaVersion = I(SchemaVersion)
+	row.Seed = U(s.Seed)
+	if !res.Started.IsZero() {
+		row.StartedAt = res.Started.UTC().Format(time.RFC3339Nano)
+	}
+	row.Mix, row.KeyDist, row.Loop = s.Mix, s.KeyDist.String(), s.Loop.String()
+	row.KeyBytes, row.ValueBytes, row.Records = I(s.KeyBytes), I(s.ValueBytes), U(s.Records)
+	if s.Conns > 0 {
+		row.Conns = I(s.Conns)
+	}
+	if s.Depth > 0 {
+		row.Depth = I(s.Depth)
+	}
+	row.ClientThreads = I(res.ClientThreads)
+	if s.KeyDist != bench.Uniform {
+		row.Theta = F(s.Theta)
+	}
+	if m, err := bench.ParseMix(s.Mix); err == nil && m.Share[bench.Scan] > 0 {
+		row.ScanItems = I(s.ScanItems)
+	}
+	if s.Loop == bench.Open {
+		row.Arrival, row.TargetPerS = s.Arrival.String(), F(s.TargetPerS)
+	}
+}
+
+func fillOutcome(row *Row, res *bench.Result) {
+	row.DurationNs, row.WarmupNs = I(int64(res.Duration)), I(int64(res.Warmup))
+	row.Ops, row.Errors, row.Misses = U(res.Ops), U(res.Errors), U(res.Misses)
+	if res.Spec.Verify {
+		row.VerifyFailures = U(res.VerifyFailures)
+	}
+	if res.Duration > 0 {
+		row.OpsPerS, row.GoodputBytesPerS = F(res.OpsPerS()), F(res.BytesPerS())
+	}
+	if h := res.Lat; h != nil && h.TotalCount() > 0 {
+		row.LatMinNs, row.LatMeanNs, row.LatMaxNs = I(h.Min()), F(math.Round(h.Mean()*10)/10), I(h.Max())
+		row.LatP5Ns, row.LatP50Ns, row.LatP90Ns = Percentile(h, 5), Percentile(h, 50), Percentile(h, 90)
+		row.LatP99Ns, row.LatP999Ns = Percentile(h, 99), Percentile(h, 99.9)
+	}
+	// A closed loop sends at once: its service time is its latency.
+	svc := res.Svc
+	if svc == nil {
+		svc = res.Lat
+	}
+	row.SvcP50Ns, row.SvcP99Ns, row.SvcP999Ns = Percentile(svc, 50), Percentile(svc, 99), Percentile(svc, 99.9)
+}
+
+func fillGenerator(row *Row, res *bench.Result) {
+	row.MaxInflight, row.ClientCPURatio = I(res.MaxInFlight), F(res.CPURatio)
+	row.LimitedBy = res.LimitedBy()
+	if res.Spec.Loop != bench.Open {
+		return
+	}
+	row.LagP50Ns, row.LagP99Ns = Percentile(res.Lag, 50), Percentile(res.Lag, 99)
+	if res.Lag != nil && res.Lag.TotalCount() > 0 {
+		row.LagMaxNs = I(res.Lag.Max())
+	}
+	row.MissedSends, row.Unsent = U(res.MissedSends), U(res.Unsent)
+	if ratio, ok := res.Achieved(); ok {
+		row.AchievedRatio = F(ratio)
+	}
+}
+
+func fillCost(row *Row, res *bench.Result, sides Sides) {
+	row.GoGCPauseNs, row.GoSchedP99Ns = I(int64(res.Go.GCPause)), I(int64(res.Go.SchedP99))
+	if res.Ops == 0 {
+		return
+	}
+	per := func(n float64) Float { return F(n / float64(res.Ops)) }
+	c := res.ClientLoops
+	row.ClientUserNsPerOp, row.ClientSysNsPerOp = per(float64(res.Process.User)), per(float64(res.Process.Sys))
+	row.ClientSyscallsPerOp = per(float64(c.Syscalls))
+	if c.SQEs > 0 {
+		row.ClientEntersPerOp, row.ClientSQEsPerOp, row.ClientCQEsPerOp = per(float64(c.Enters)), per(float64(c.SQEs)), per(float64(c.CQEs))
+	}
+	usage, allocs, copied, loops := res.Process, res.Go.Allocs, c.Copied, c
+	if s := sides.Server; s != nil {
+		row.ServerUserNsPerOp, row.ServerSysNsPerOp = per(float64(s.Usage.User)), per(float64(s.Usage.Sys))
+		row.ServerSyscallsPerOp = per(float64(s.Loops.Syscalls))
+		if s.Loops.SQEs > 0 {
+			row.ServerEntersPerOp, row.ServerSQEsPerOp, row.ServerCQEsPerOp = per(float64(s.Loops.Enters)), per(float64(s.Loops.SQEs)), per(float64(s.Loops.CQEs))
+		}
+		usage.Add(s.Usage)
+		allocs += s.Go.Allocs
+		copied += s.Loops.Copied
+		loops = s.Loops
+		row.GoGCPauseNs = I(int64(max(res.Go.GCPause, s.Go.GCPause)))
+		row.GoSchedP99Ns = I(int64(max(res.Go.SchedP99, s.Go.SchedP99)))
+		for _, n := range []struct {
+			to   *Float
+			from Uint
+		}{{&row.CgoCallsPerOp, s.CgoCalls}, {&row.DiskReadsPerOp, s.DiskReads}, {&row.DiskWritesPerOp, s.DiskWrites}} {
+			if v, ok := n.from.Get(); ok {
+				*n.to = per(float64(v))
+			}
+		}
+	} else if !sides.InProcess {
+		return // half of what follows is not known
+	}
+	row.CtxswVolPerOp, row.CtxswInvolPerOp = per(float64(usage.CtxVol)), per(float64(usage.CtxInvol))
+	row.AllocsPerOp, row.BytesCopiedPerOp = per(float64(allocs)), per(float64(copied))
+	row.PollsPerOp = per(float64(loops.Turns))
+	if loops.Turns > 0 {
+		row.EmptyPollRatio = F(float64(loops.EmptyTurns) / float64(loops.Turns))
+	}
+	if busy := loops.Turns - loops.EmptyTurns; busy > 0 {
+		row.BatchMean = F(float64(loops.Delivered) / float64(busy))
+	}
+}
+
+func fillHost(row *Row, res *bench.Result, sides Sides) {
+	h := res.Host
+	if !h.Known || res.Duration <= 0 {
+		return
+	}
+	row.StealRatio = F(h.Ratio(h.Steal))
+	if sides.Server != nil || sides.InProcess {
+		ours := res.Process.CPU()
+		if sides.Server != nil {
+			ours += sides.Server.Usage.CPU()
+		}
+		// Interrupts are nobody's: those of the run's own packets are among them.
+		row.ForeignCPURatio = F(max(0, h.Ratio(h.User+h.Nice+h.System-ours)))
+	}
+	if res.Ops == 0 {
+		return
+	}
+	row.HostSoftirqNsPerOp = F(float64(h.SoftIRQ) / float64(res.Ops))
+	if idle, ok := sides.IdleCPUs.Get(); ok {
+		row.HostBusyNsPerOp = F(max(0, float64(h.Busy())-idle*float64(res.Duration)) / float64(res.Ops))
+	}
+}
+
+// Percentile is a percentile of h in ns, or NA: it says something only where at least 100 values lie
+// beyond it, on its rarer side.
+func Percentile(h *hdrhistogram.Histogram, p float64) Int {
+	if h == nil || float64(h.TotalCount())*min(p, 100-p)/100 < 100-1e-6 {
+		return Int{}
+	}
+	return I(h.ValueAtPercentile(p))
+}
+
+// Limits of a valid run.
+const (
+	minAchieved = 0.98
+	maxLag      = 0.10 // p99 of the send lag, of the median latency
+	maxSteal    = 0.01
+	maxForeign  = 0.10
+	maxDrift    = 0.05
+)
+
+// judge says whether the run may be used, and why not.
+func judge(row *Row, res *bench.Result) {
+	var why []string
+	no := func(format string, a ...any) { why = append(why, fmt.Sprintf(format, a...)) }
+	if res.VerifyFailures > 0 {
+		no("%d values read wrong: %s", res.VerifyFailures, res.FirstFailure)
+	}
+	if res.Misses > 0 && res.Spec.Verify {
+		no("%d loaded records missing", res.Misses)
+	}
+	if res.Errors > 0 {
+		no("errors: %s", res.StatusErrors())
+	}
+	if res.Interrupted {
+		no("interrupted")
+	}
+	if res.Ops == 0 {
+		no("no operations")
+	}
+	if res.Spec.Loop == bench.Open {
+		judgeOpen(res, no)
+	}
+	if v, ok := row.StealRatio.Get(); ok && v > maxSteal {
+		no("steal %.1f %%", v*100)
+	}
+	if v, ok := row.ForeignCPURatio.Get(); ok && v > maxForeign {
+		no("foreign CPU %.0f %%", v*100)
+	}
+	if res.Drift.Known {
+		// Few operations differ by chance: beyond the limit and beyond chance.
+		d := res.Drift.Ratio()
+		steady := math.Abs(d) <= math.Max(maxDrift, res.Drift.Noise())
+		row.DriftRatio, row.Steady = F(d), B(steady)
+		if !steady {
+			no("drift %+.0f %%", d*100)
+		}
+	}
+	row.Valid, row.InvalidReason = B(len(why) == 0), strings.Join(why, "; ")
+}
+
+func judgeOpen(res *bench.Result, no func(string, ...any)) {
+	if res.Saturated() {
+		no("client saturated (%.0f %% of a CPU)", res.CPURatio*100)
+	}
+	if ratio, ok := res.Achieved(); ok && ratio < minAchieved {
+		no("achieved %.1f %% of the target", ratio*100)
+	}
+	if res.Lag == nil || res.Lag.TotalCount() == 0 {
+		return
+	}
+	// Looked up whatever their number: to be useful, a run must not be doubtful.
+	lag, p50 := res.Lag.ValueAtPercentile(99), res.Lat.ValueAtPercentile(50)
+	if float64(lag) > maxLag*float64(p50) {
+		no("send lag p99 %s, %.0f %% of the median", Duration(lag), 100*float64(lag)/float64(max(1, p50)))
+	}
+}

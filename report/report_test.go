@@ -1,0 +1,355 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// The core of version 1, as the notes on measuring have it. Columns may be added after it, never moved.
+const coreColumns = `schema_version exp_id run_id phase block order_in_block seed started_at git_rev
+transport device wait placement rdma_verb disk_engine backend mix key_dist key_bytes value_bytes
+records conns depth client_threads server_threads loop arrival target_per_s durability
+duration_ns warmup_ns ops errors misses verify_failures ops_per_s goodput_bytes_per_s
+lat_min_ns lat_mean_ns lat_p5_ns lat_p50_ns lat_p90_ns lat_p99_ns lat_p999_ns lat_max_ns svc_p50_ns svc_p99_ns svc_p999_ns
+lag_p50_ns lag_p99_ns lag_max_ns missed_sends achieved_ratio max_inflight client_cpu_ratio
+client_user_ns_per_op client_sys_ns_per_op server_user_ns_per_op server_sys_ns_per_op
+host_busy_ns_per_op host_softirq_ns_per_op client_syscalls_per_op server_syscalls_per_op ctxsw_vol_per_op ctxsw_invol_per_op
+cgo_calls_per_op polls_per_op empty_poll_ratio batch_mean bytes_copied_per_op allocs_per_op go_gc_pause_ns go_sched_p99_ns
+disk_reads_per_op disk_writes_per_op
+tcp_retrans rdma_rnr rdma_dup_req rdma_seq_err rdma_retry_exceeded
+steal_ratio foreign_cpu_ratio drift_ratio steady valid invalid_reason skipped_reason`
+
+func TestColumnsOfVersion1KeepTheirPlaces(t *testing.T) {
+	core, all := strings.Fields(coreColumns), Columns()
+	for i, c := range core {
+		if all[i] != c {
+			t.Fatalf("column %d is %s, expected %s", i, all[i], c)
+		}
+	}
+	for _, c := range []string{"ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "direct_io", "server_cpus", "client_cpus", "kernel", "limited_by", "fixed_buffers"} {
+		if _, ok := (&Row{}).Value(c); !ok {
+			t.Errorf("no column %s", c)
+		}
+	}
+}
+
+// full has a value in every column.
+func full(t testing.TB) (r Row) {
+	t.Helper()
+	for i, c := range Columns() {
+		err := errors.Join(r.Set(c, "1"), r.Set(c, []string{"12345678901", "7"}[i%2]))
+		if err != nil {
+			if err = r.Set(c, "true"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.SchemaVersion = I(SchemaVersion)
+	r.Seed = U(math.MaxUint64)
+	r.OpsPerS, r.AchievedRatio, r.DriftRatio = F(1234567.125), F(0.98), F(-0.03)
+	r.Note = "a \"quoted\", comma'd\nnote – with two lines"
+	r.Valid = B(false)
+	return r
+}
+
+func TestCSVComesBackAsItWas(t *testing.T) {
+	rows := []Row{full(t), {SchemaVersion: I(SchemaVersion)}, {SchemaVersion: I(SchemaVersion), Transport: "rdma", SkippedReason: "no device"}}
+	var b bytes.Buffer
+	w, err := NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range rows {
+		if err := w.Append(r); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Read(bytes.NewReader(b.Bytes())); err != nil || len(got) != i+1 { // flushed row by row
+			t.Fatalf("after %d rows: %d, %v", i+1, len(got), err)
+		}
+	}
+	if s := b.String(); strings.Contains(s, "\r") || strings.Contains(s, "NaN") || !strings.HasPrefix(s, "schema_version,exp_id,") || !strings.HasSuffix(s, "\n") {
+		t.Errorf("form: %q", s[:100])
+	}
+	got, err := Read(&b)
+	if err != nil || !reflect.DeepEqual(got, rows) {
+		t.Fatalf("%v\n%+v\n%+v", err, got, rows)
+	}
+}
+
+func TestReadTakesColumnsInAnyOrder(t *testing.T) {
+	got, err := Read(strings.NewReader("ops,transport\n5,tcp\n,uring\n"))
+	if err != nil || len(got) != 2 || got[0].Ops != U(5) || got[1].Ops.Known() || got[1].Transport != "uring" {
+		t.Fatalf("%v %+v", err, got)
+	}
+}
+
+func TestReadNamesLineAndColumn(t *testing.T) {
+	for in, words := range map[string][]string{
+		"":                                      {"no header"},
+		"ops,nonsense\n":                        {"line 1", "character 5", `"nonsense"`, "unknown"},
+		"ops,ops\n":                             {"line 1", `"ops"`, "twice"},
+		"ops,transport\n5,tcp\nx,tcp\n":         {"line 3", "character 1", "column ops", `"x"`},
+		"transport,ops\na,-5\n":                 {"line 2", "character 3", "column ops", "0 or more"},
+		"ops_per_s\nNaN\n":                      {"column ops_per_s", `"NaN"`},
+		"ops_per_s\n+Inf\n":                     {"column ops_per_s"},
+		"valid\nyes\n":                          {"column valid", "true or false"},
+		"ops,transport\n5\n":                    {"line 2", "fields"},
+		"ops,transport\n5,\"tcp\n":              {"quote"},
+		"transport\n\xff\n":                     {"column transport", "UTF-8"},
+		"schema_version\n2\n":                   {"column schema_version", "version 2"},
+		"note\n" + strings.Repeat("x", 1<<17):   {"column note", "65536"},
+		"ops\n99999999999999999999999999999999": {"column ops"},
+	} {
+		_, err := Read(strings.NewReader(in))
+		if err == nil {
+			t.Errorf("%.40q was taken", in)
+			continue
+		}
+		for _, w := range words {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%.40q: error %q does not say %q", in, err, w)
+			}
+		}
+	}
+	rows, err := Read(strings.NewReader("ops\n5\n6\nx\n"))
+	if err == nil || len(rows) != 2 {
+		t.Errorf("rows before the mistake: %d, %v", len(rows), err)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	var b bytes.Buffer
+	w, _ := NewWriter(&b)
+	_ = w.Append(full(f))
+	f.Add(b.Bytes())
+	f.Add([]byte("ops,transport\n5,tcp\n"))
+	f.Add([]byte("ops,note\r\n5,\"a\r\r\nb\"\r\n"))
+	f.Add([]byte("ops_per_s,lat_mean_ns\n1e300,0x1p-2\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		rows, _ := Read(bytes.NewReader(in))
+		var b bytes.Buffer
+		w, err := NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range rows {
+			rows[i].SchemaVersion = I(SchemaVersion)
+			if err := w.Append(rows[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := Read(&b)
+		if err != nil || len(got) != len(rows) || len(rows) > 0 && !reflect.DeepEqual(got, rows) {
+			t.Fatalf("what was read once does not come back: %v\n%+v\n%+v", err, got, rows)
+		}
+	})
+}
+
+func TestJSONHasTheColumnsNamesAndLeavesOutNA(t *testing.T) {
+	r := full(t)
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Row
+	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back, r) {
+		t.Fatalf("%v\n%+v\n%+v", err, back, r)
+	}
+	b, _ = json.Marshal(Row{Transport: "tcp", Ops: U(0), Valid: B(true)})
+	if string(b) != `{"transport":"tcp","ops":0,"valid":true}` {
+		t.Errorf("%s", b)
+	}
+	for _, bad := range []string{`{"nonsense":1}`, `{"ops":"x"}`, `[]`, `{"valid":1}`} {
+		if json.Unmarshal([]byte(bad), &back) == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}
+
+func TestNaNIsNA(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if F(v).Known() || F(v).String() != "" {
+			t.Errorf("%v is known", v)
+		}
+	}
+}
+
+func hist(values ...int64) *hdrhistogram.Histogram {
+	h := hdrhistogram.New(1, int64(time.Minute), 3)
+	for _, v := range values {
+		_ = h.RecordValue(v)
+	}
+	return h
+}
+
+func TestPercentileNeedsAHundredValuesBeyondIt(t *testing.T) {
+	for _, c := range []struct {
+		n     int64
+		p     float64
+		known bool
+	}{
+		{199, 50, false}, {200, 50, true}, {999, 90, false}, {1000, 90, true}, {9_999, 99, false}, {10_000, 99, true},
+		{99_999, 99.9, false}, {100_000, 99.9, true}, {1_999, 5, false}, {2_000, 5, true},
+	} {
+		h := hdrhistogram.New(1, 1000, 3)
+		_ = h.RecordValues(42, c.n)
+		if v := Percentile(h, c.p); v.Known() != c.known || c.known && v != I(42) {
+			t.Errorf("p%v of %d values: %q", c.p, c.n, v)
+		}
+	}
+	if Percentile(nil, 50).Known() {
+		t.Error("no histogram has a percentile")
+	}
+}
+
+// result is a closed-loop run that has nothing against it.
+func result() *bench.Result {
+	h := hdrhistogram.New(1, int64(time.Minute), 3)
+	_ = h.RecordValues(100_000, 200_000)
+	r := &bench.Result{Spec: bench.Spec{Mix: "a", ValueBytes: 1024, Conns: 4, Depth: 2, Verify: true}.Defaults(),
+		Started: time.Unix(1_700_000_000, 0), Duration: 10 * time.Second, Warmup: time.Second, Ops: 200_000, Bytes: 200_000 << 10, Lat: h, MaxInFlight: 8,
+		Drift: bench.Drift{First: 66_000, Last: 66_500, Known: true}, CPURatio: 0.5, BusyRatio: 1, ClientThreads: 2}
+	r.Process = bench.Usage{User: 400 * time.Millisecond, Sys: 600 * time.Millisecond, CtxVol: 100_000}
+	r.ClientLoops = loop.Stats{Turns: 300_000, EmptyTurns: 100_000, Syscalls: 400_000, Delivered: 200_000, Copied: 200_000 << 10}
+	r.Host = bench.Host{Known: true, HostTimes: bench.HostTimes{User: 2 * time.Second, System: 3 * time.Second, SoftIRQ: time.Second, Idle: 14 * time.Second}}
+	return r
+}
+
+func server() *Server {
+	return &Server{Usage: bench.Usage{User: time.Second, Sys: 2 * time.Second, CtxVol: 100_000},
+		Loops: loop.Stats{Turns: 400_000, EmptyTurns: 200_000, Syscalls: 300_000, Delivered: 600_000, Copied: 200_000 << 10}, DiskReads: U(100_000)}
+}
+
+func TestFillOfAGoodRun(t *testing.T) {
+	row := Row{Transport: "tcp", Backend: "mem"}
+	Fill(&row, result(), Sides{Server: server(), IdleCPUs: F(0.1)})
+	for name, want := range map[string]string{
+		"transport": "tcp", "mix": "a", "key_dist": "zipfian", "theta": "0.99", "value_bytes": "1024", "conns": "4", "depth": "2", "client_threads": "2", "loop": "closed", "arrival": "", "target_per_s": "",
+		"started_at": "2023-11-14T22:13:20Z", "duration_ns": "10000000000", "ops": "200000", "ops_per_s": "20000", "goodput_bytes_per_s": "20480000",
+		"lat_p50_ns": "100031", "lat_p999_ns": "100031", "svc_p50_ns": "100031", "lag_p50_ns": "", "achieved_ratio": "", "errors": "0", "verify_failures": "0",
+		"client_user_ns_per_op": "2000", "client_sys_ns_per_op": "3000", "server_user_ns_per_op": "5000", "server_sys_ns_per_op": "10000",
+		"host_busy_ns_per_op": "25000", "host_softirq_ns_per_op": "5000", "client_syscalls_per_op": "2", "server_syscalls_per_op": "1.5", "ctxsw_vol_per_op": "1",
+		"polls_per_op": "2", "empty_poll_ratio": "0.5", "batch_mean": "3", "bytes_copied_per_op": "2048", "disk_reads_per_op": "0.5", "disk_writes_per_op": "", "cgo_calls_per_op": "",
+		"foreign_cpu_ratio": "0.05", "steal_ratio": "0", "steady": "true", "valid": "true", "invalid_reason": "", "limited_by": "",
+	} {
+		if got, _ := row.Value(name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+}
+
+func TestFillLeavesUnknownWhatIsNotKnown(t *testing.T) {
+	row := Row{}
+	r := result()
+	r.Host.Known, r.Spec.Verify = false, false
+	Fill(&row, r, Sides{})
+	for _, name := range []string{"server_user_ns_per_op", "server_syscalls_per_op", "ctxsw_vol_per_op", "bytes_copied_per_op", "steal_ratio", "foreign_cpu_ratio", "host_busy_ns_per_op", "verify_failures", "polls_per_op"} {
+		if got, _ := row.Value(name); got != "" {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	Fill(&row, &bench.Result{Spec: bench.Spec{}.Defaults(), Interrupted: true, Lat: hist()}, Sides{InProcess: true})
+	if v, _ := row.Value("ops_per_s"); v != "" && row.Valid != B(false) {
+		t.Errorf("an empty run: %q, valid %v", v, row.Valid)
+	}
+}
+
+func TestJudgeSaysWhatIsWrong(t *testing.T) {
+	open := func(r *bench.Result) {
+		r.Spec.Loop, r.Spec.TargetPerS = bench.Open, 20_000
+		r.Svc, r.Lag, r.Scheduled = r.Lat, hist(1000, 1000), r.Ops
+	}
+	for name, c := range map[string]struct {
+		change func(*bench.Result)
+		reason string
+	}{
+		"good":           {func(r *bench.Result) {}, ""},
+		"good open":      {open, ""},
+		"wrong value":    {func(r *bench.Result) { r.VerifyFailures, r.FirstFailure = 3, "get of record 7" }, "3 values read wrong: get of record 7"},
+		"missing":        {func(r *bench.Result) { r.Misses = 4 }, "4 loaded records missing"},
+		"errors":         {func(r *bench.Result) { r.Errors = 5; r.ByStatus[5] = 5 }, "errors: no space 5"},
+		"interrupted":    {func(r *bench.Result) { r.Interrupted = true }, "interrupted"},
+		"steal":          {func(r *bench.Result) { r.Host.Steal = time.Second }, "steal 4.8 %"},
+		"foreign":        {func(r *bench.Result) { r.Host.User += 3 * time.Second; r.Host.Idle -= 3 * time.Second }, "foreign CPU 20 %"},
+		"drift":          {func(r *bench.Result) { r.Drift.Last = 60_000 }, "drift -9 %"},
+		"chance":         {func(r *bench.Result) { r.Drift = bench.Drift{First: 100, Last: 120, Known: true} }, ""},
+		"closed at 100%": {func(r *bench.Result) { r.CPURatio, r.BusyRatio = 1, 0.99 }, ""},
+		"open at 100%":   {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 0.95, 0.99 }, "client saturated (95 % of a CPU)"},
+		"open, spinning": {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 1, 0.5 }, ""},
+		"too slow":       {func(r *bench.Result) { open(r); r.Scheduled = 210_000 }, "achieved 95.2 % of the target"},
+		"late sends":     {func(r *bench.Result) { open(r); r.Lag = hist(15_000, 15_000) }, "send lag p99 15.0 µs, 15 % of the median"},
+		"two":            {func(r *bench.Result) { r.Misses = 4; r.Interrupted = true }, "4 loaded records missing; interrupted"},
+	} {
+		r := result()
+		c.change(r)
+		row := Row{}
+		Fill(&row, r, Sides{Server: server()})
+		if row.InvalidReason != c.reason || row.Valid != B(c.reason == "") {
+			t.Errorf("%s: valid %v, reason %q, expected %q", name, row.Valid, row.InvalidReason, c.reason)
+		}
+	}
+	r := result()
+	r.CPURatio, r.BusyRatio = 1, 0.99
+	row := Row{}
+	if Fill(&row, r, Sides{}); row.LimitedBy != "client" {
+		t.Errorf("limited by %q", row.LimitedBy)
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for ns, want := range map[int64]string{0: "0 ns", 950: "950 ns", 1000: "1.00 µs", 12_345: "12.3 µs", 999_400: "999 µs", 999_600: "1.00 ms", 1_234_567: "1.23 ms", 4_000_000_000: "4.00 s", -1500: "-1.50 µs"} {
+		if got := Duration(ns); got != want {
+			t.Errorf("%d ns: %q, expected %q", ns, got, want)
+		}
+	}
+	for v, want := range map[float64]string{0: "0", 0.5: "0.50", 12.34: "12.3", 950: "950", 9_990: "9990", 12_345: "12.3k", 123_456: "123k", 999_600: "1.00M", 1_234_567: "1.23M"} {
+		if got := Rate(v); got != want {
+			t.Errorf("%v/s: %q, expected %q", v, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0 B", 64: "64 B", 1000: "1000 B", 1024: "1 KiB", 1536: "1.5 KiB", 1 << 20: "1 MiB"} {
+		if got := Size(n); got != want {
+			t.Errorf("%d B: %q, expected %q", n, got, want)
+		}
+	}
+}
+
+func TestTableIsAlignedAndTellsReasons(t *testing.T) {
+	row := func(transport string, ops, cpu float64, p50 int64) Row {
+		return Row{Transport: transport, Mix: "get", ValueBytes: I(64), Conns: I(16), OpsPerS: F(ops), LatP50Ns: I(p50),
+			ClientUserNsPerOp: F(cpu), ClientSysNsPerOp: F(1000), ClientSyscallsPerOp: F(1.25), Valid: B(true)}
+	}
+	rows := []Row{row("inproc", 2_345_678, 200, 410), row("tcp", 123_456, 2100, 98_700), {Transport: "rdma", SkippedReason: "no RDMA device\n(modprobe rdma_rxe)"}, row("uring", 99_000, 2100, 1_200_000)}
+	rows[1].ServerUserNsPerOp, rows[1].ServerSysNsPerOp, rows[1].ServerSyscallsPerOp = F(900), F(4000), F(0.5)
+	rows[1].LatP99Ns, rows[1].Note = I(213_000), "no O_DIRECT: page cache"
+	rows[3].Valid, rows[3].InvalidReason = B(false), "drift +7 %"
+	rows[3].Conns = I(64)
+	rows[0].LimitedBy = "client"
+	want := `transport  op   value  conns  ops/s      p50     p99  CPU µs/op  syscalls/op  note
+inproc     get   64 B     16  2.35M   410 ns       –       1.20         1.25  limited by the client
+tcp        get   64 B     16   123k  98.7 µs  213 µs  3.10+4.90    1.25/0.50  no O_DIRECT: page cache
+rdma       –        –      –      –        –       –          –            –  skipped: no RDMA device (modprobe rdma_rxe)
+uring      get   64 B     64  99.0k  1.20 ms       –       3.10         1.25  invalid: drift +7 %
+`
+	var b bytes.Buffer
+	if err := PrintTable(&b, rows); err != nil || b.String() != want {
+		t.Errorf("%v\n%s\nexpected\n%s", err, b.String(), want)
+	}
+	b.Reset()
+	if err := PrintTable(&b, rows[:1]); err != nil || strings.Contains(b.String(), "conns") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	if err := PrintTable(&b, nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,400 @@
+// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment
+// beside it, the table for people, and the rules for what may be printed and what is valid. It
+// may import bench and loop, and starts nothing.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// SchemaVersion is the version of runs.csv that this package writes and reads.
+const SchemaVersion = 1
+
+// Opt is a number or truth value that may be unknown. The zero value is NA: an empty field, never 0.
+type Opt[T int64 | uint64 | float64 | bool] struct {
+	v     T
+	known bool
+}
+
+// The kinds of columns beside string, where "" is NA.
+type (
+	Int   = Opt[int64]
+	Uint  = Opt[uint64]
+	Float = Opt[float64]
+	Bool  = Opt[bool]
+)
+
+// I is a known integer.
+func I[T ~int | ~int32 | ~int64 | ~uint32](v T) Int { return Int{int64(v), true} }
+
+// U is a known integer of 0 or more.
+func U(v uint64) Uint { return Uint{v, true} }
+
+// F is a known number; NaN and infinities are NA.
+func F(v float64) Float {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return Float{}
+	}
+	return Float{v, true}
+}
+
+// B is a known truth value.
+func B(v bool) Bool { return Bool{v, true} }
+
+// Get is the value, and whether it is known.
+func (o Opt[T]) Get() (T, bool) { return o.v, o.known }
+
+// Known is false for NA.
+func (o Opt[T]) Known() bool { return o.known }
+
+// String is the value as it stands in a field: "" for NA.
+func (o Opt[T]) String() string {
+	if !o.known {
+		return ""
+	}
+	switch v := any(o.v).(type) {
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case uint64:
+		return strconv.FormatUint(v, 10)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	panic("report: unreachable")
+}
+
+// set reads a field.
+func (o *Opt[T]) set(s string) error {
+	*o = Opt[T]{}
+	if s == "" {
+		return nil
+	}
+	var v any
+	var err error
+	what := "a number"
+	switch any(o.v).(type) {
+	case int64:
+		v, err = strconv.ParseInt(s, 10, 64)
+		what = "an integer"
+	case uint64:
+		v, err = strconv.ParseUint(s, 10, 64)
+		what = "an integer of 0 or more"
+	case float64:
+		var f float64
+		f, err = strconv.ParseFloat(s, 64)
+		if v = f; math.IsNaN(f) || math.IsInf(f, 0) {
+			err = strconv.ErrRange
+		}
+	case bool:
+		v, err = s == "true", nil
+		if s != "true" && s != "false" {
+			err, what = strconv.ErrSyntax, "true or false"
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not %s", clip(s), what)
+	}
+	o.v, o.known = v.(T), true
+	return nil
+}
+
+// Row is one run: one line of runs.csv, with its columns in their order. The first block is the core
+// of version 1; factors and counters that came later stand after it. Empty means NA: does not
+// apply, or is not known.
+type Row struct {
+	// Identity.
+	SchemaVersion Int    `csv:"schema_version"`
+	ExpID         string `csv:"exp_id"`
+	RunID         string `csv:"run_id"`
+	Phase         string `csv:"phase"` // measure, aa, ladder or breakdown
+	Block         Int    `csv:"block"`
+	OrderInBlock  Int    `csv:"order_in_block"`
+	Seed          Uint   `csv:"seed"`
+	StartedAt     string `csv:"started_at"` // RFC 3339, UTC
+	GitRev        string `csv:"git_rev"`
+
+	// Factors.
+	Transport     string `csv:"transport"`
+	Device        string `csv:"device"` // hw, rxe, loopback, veth or nic
+	Wait          string `csv:"wait"`
+	Placement     string `csv:"placement"`
+	RDMAVerb      string `csv:"rdma_verb"`
+	DiskEngine    string `csv:"disk_engine"`
+	Backend       string `csv:"backend"` // null, mem or disk
+	Mix           string `csv:"mix"`
+	KeyDist       string `csv:"key_dist"`
+	KeyBytes      Int    `csv:"key_bytes"`
+	ValueBytes    Int    `csv:"value_bytes"`
+	Records       Uint   `csv:"records"`
+	Conns         Int    `csv:"conns"`
+	Depth         Int    `csv:"depth"`
+	ClientThreads Int    `csv:"client_threads"`
+	ServerThreads Int    `csv:"server_threads"`
+	Loop          string `csv:"loop"`
+	Arrival       string `csv:"arrival"`
+	TargetPerS    Float  `csv:"target_per_s"`
+	Durability    string `csv:"durability"`
+
+	// Outcome.
+	DurationNs       Int   `csv:"duration_ns"`
+	WarmupNs         Int   `csv:"warmup_ns"`
+	Ops              Uint  `csv:"ops"`
+	Errors           Uint  `csv:"errors"`
+	Misses           Uint  `csv:"misses"`
+	VerifyFailures   Uint  `csv:"verify_failures"` // NA where nothing was verified
+	OpsPerS          Float `csv:"ops_per_s"`
+	GoodputBytesPerS Float `csv:"goodput_bytes_per_s"`
+	LatMinNs         Int   `csv:"lat_min_ns"`
+	LatMeanNs        Float `csv:"lat_mean_ns"`
+	LatP5Ns          Int   `csv:"lat_p5_ns"`
+	LatP50Ns         Int   `csv:"lat_p50_ns"`
+	LatP90Ns         Int   `csv:"lat_p90_ns"`
+	LatP99Ns         Int   `csv:"lat_p99_ns"`
+	LatP999Ns        Int   `csv:"lat_p999_ns"`
+	LatMaxNs         Int   `csv:"lat_max_ns"`
+	SvcP50Ns         Int   `csv:"svc_p50_ns"`
+	SvcP99Ns         Int   `csv:"svc_p99_ns"`
+	SvcP999Ns        Int   `csv:"svc_p999_ns"`
+
+	// Generator.
+	LagP50Ns       Int   `csv:"lag_p50_ns"`
+	LagP99Ns       Int   `csv:"lag_p99_ns"`
+	LagMaxNs       Int   `csv:"lag_max_ns"`
+	MissedSends    Uint  `csv:"missed_sends"`
+	AchievedRatio  Float `csv:"achieved_ratio"`
+	MaxInflight    Int   `csv:"max_inflight"`
+	ClientCPURatio Float `csv:"client_cpu_ratio"` // of the busiest client thread
+
+	// Cost. Without a side in the name: client and server together.
+	ClientUserNsPerOp   Float `csv:"client_user_ns_per_op"`
+	ClientSysNsPerOp    Float `csv:"client_sys_ns_per_op"`
+	ServerUserNsPerOp   Float `csv:"server_user_ns_per_op"`
+	ServerSysNsPerOp    Float `csv:"server_sys_ns_per_op"`
+	HostBusyNsPerOp     Float `csv:"host_busy_ns_per_op"` // less the idle baseline
+	HostSoftirqNsPerOp  Float `csv:"host_softirq_ns_per_op"`
+	ClientSyscallsPerOp Float `csv:"client_syscalls_per_op"`
+	ServerSyscallsPerOp Float `csv:"server_syscalls_per_op"`
+	CtxswVolPerOp       Float `csv:"ctxsw_vol_per_op"`
+	CtxswInvolPerOp     Float `csv:"ctxsw_invol_per_op"`
+	CgoCallsPerOp       Float `csv:"cgo_calls_per_op"`
+	PollsPerOp          Float `csv:"polls_per_op"`     // turns of the server's loops
+	EmptyPollRatio      Float `csv:"empty_poll_ratio"` // of these, those that found nothing
+	BatchMean           Float `csv:"batch_mean"`       // completions per turn of the server's loops that found something
+	BytesCopiedPerOp    Float `csv:"bytes_copied_per_op"`
+	AllocsPerOp         Float `csv:"allocs_per_op"`
+	GoGCPauseNs         Int   `csv:"go_gc_pause_ns"` // in all, of the side that paused longer
+	GoSchedP99Ns        Int   `csv:"go_sched_p99_ns"`
+	DiskReadsPerOp      Float `csv:"disk_reads_per_op"`
+	DiskWritesPerOp     Float `csv:"disk_writes_per_op"`
+
+	// Wire.
+	TCPRetrans        Uint `csv:"tcp_retrans"`
+	RDMARnr           Uint `csv:"rdma_rnr"`
+	RDMADupReq        Uint `csv:"rdma_dup_req"`
+	RDMASeqErr        Uint `csv:"rdma_seq_err"`
+	RDMARetryExceeded Uint `csv:"rdma_retry_exceeded"`
+
+	// Validity.
+	StealRatio      Float  `csv:"steal_ratio"`
+	ForeignCPURatio Float  `csv:"foreign_cpu_ratio"`
+	DriftRatio      Float  `csv:"drift_ratio"` // last third of the window against the first: 0 is steady
+	Steady          Bool   `csv:"steady"`
+	Valid           Bool   `csv:"valid"`
+	InvalidReason   string `csv:"invalid_reason"`
+	SkippedReason   string `csv:"skipped_reason"` // the run did not take place
+
+	// Further factors.
+	Ring            string `csv:"ring"` // shared or separate
+	ClientTransport string `csv:"client_transport"`
+	TCPEngine       string `csv:"tcp_engine"`
+	Update          string `csv:"update"`
+	CacheBytes      Int    `csv:"cache_bytes"`
+	Accel           string `csv:"accel"`
+	Hosts           Int    `csv:"hosts"`
+	DirectIO        Bool   `csv:"direct_io"`
+	ServerCPUs      string `csv:"server_cpus"`
+	ClientCPUs      string `csv:"client_cpus"`
+	Kernel          string `csv:"kernel"`
+	FixedBuffers    Bool   `csv:"fixed_buffers"`
+	NetLoops        Int    `csv:"net_loops"`
+	StoreLoops      Int    `csv:"store_loops"`
+	SpinMaxNs       Int    `csv:"spin_max_ns"`
+	Theta           Float  `csv:"theta"`
+	ScanItems       Int    `csv:"scan_items"`
+
+	// Further outcome.
+	LimitedBy         string `csv:"limited_by"` // closed loop: client when it was saturated
+	Unsent            Uint   `csv:"unsent"`     // open loop: arrivals never sent
+	ClientEntersPerOp Float  `csv:"client_enters_per_op"`
+	ServerEntersPerOp Float  `csv:"server_enters_per_op"`
+	ClientSQEsPerOp   Float  `csv:"client_sqes_per_op"`
+	ServerSQEsPerOp   Float  `csv:"server_sqes_per_op"`
+	ClientCQEsPerOp   Float  `csv:"client_cqes_per_op"`
+	ServerCQEsPerOp   Float  `csv:"server_cqes_per_op"`
+	Note              string `csv:"note"` // for people: "no O_DIRECT: page cache"
+}
+
+// column is a field of Row.
+type column struct {
+	name  string
+	index int
+}
+
+var columns, byName = rowColumns()
+
+func rowColumns() (cols []column, names map[string]int) {
+	t := reflect.TypeFor[Row]()
+	names = map[string]int{}
+	for i := range t.NumField() {
+		name := t.Field(i).Tag.Get("csv")
+		if _, twice := names[name]; twice || name == "" {
+			panic("report: column of " + t.Field(i).Name)
+		}
+		names[name] = i
+		cols = append(cols, column{name, i})
+	}
+	return cols, names
+}
+
+// Columns are the names of all columns, in order.
+func Columns() []string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.name
+	}
+	return names
+}
+
+// field is what all but string columns have.
+type field interface {
+	String() string
+	Known() bool
+}
+
+type setter interface{ set(string) error }
+
+// Fields are the row's values as they stand in runs.csv.
+func (r *Row) Fields() []string {
+	v := reflect.ValueOf(r).Elem()
+	fields := make([]string, len(columns))
+	for i := range columns {
+		switch f := v.Field(i).Interface().(type) {
+		case string:
+			fields[i] = text(f)
+		case field:
+			fields[i] = f.String()
+		}
+	}
+	return fields
+}
+
+// Value is a column's value as it stands in runs.csv; ok is false when there is no such column.
+func (r *Row) Value(name string) (value string, ok bool) {
+	i, ok := byName[name]
+	if !ok {
+		return "", false
+	}
+	if s, is := reflect.ValueOf(r).Elem().Field(i).Interface().(string); is {
+		return text(s), true
+	}
+	return reflect.ValueOf(r).Elem().Field(i).Interface().(field).String(), true
+}
+
+// Set gives a column a value as it would stand in runs.csv.
+func (r *Row) Set(name, value string) error {
+	i, ok := byName[name]
+	if !ok {
+		return fmt.Errorf("report: there is no column %q", clip(name))
+	}
+	return r.set(i, value)
+}
+
+func (r *Row) set(i int, value string) error {
+	f := reflect.ValueOf(r).Elem().Field(i).Addr().Interface()
+	if s, ok := f.(*string); ok {
+		if !utf8.ValidString(value) {
+			return fmt.Errorf("%q is not UTF-8", clip(value))
+		}
+		*s = text(value)
+		return nil
+	}
+	return f.(setter).set(value)
+}
+
+// text is a string as it may stand in a field: UTF-8 without carriage returns, which readers of CSV
+// treat in different ways.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\r", "")
+}
+
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
+}
+
+// MarshalJSON is the row with the columns' names, in their order; what is NA is left out.
+func (r Row) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	v := reflect.ValueOf(&r).Elem()
+	for _, c := range columns {
+		var value []byte
+		switch f := v.Field(c.index).Interface().(type) {
+		case string:
+			if f == "" {
+				continue
+			}
+			var err error
+			if value, err = json.Marshal(text(f)); err != nil {
+				return nil, err
+			}
+		case field:
+			if !f.Known() {
+				continue
+			}
+			value = []byte(f.String())
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:", c.name)
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (r *Row) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return fmt.Errorf("report: row: %w", err)
+	}
+	*r = Row{}
+	for name, raw := range all {
+		value := string(raw)
+		if value == "null" {
+			continue
+		}
+		if strings.HasPrefix(value, `"`) {
+			if err := json.Unmarshal(raw, &value); err != nil {
+				return fmt.Errorf("report: row: %s: %w", name, err)
+			}
+		}
+		if err := r.Set(name, value); err != nil {
+			return fmt.Errorf("report: row: %s: %w", clip(name), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Duration is ns as people read it, with three digits: 950 ns, 12.3 µs, 1.23 ms, 4.00 s.
+func Duration(ns int64) string {
+	if ns < 0 {
+		return "-" + Duration(-ns)
+	}
+	for _, u := range []struct {
+		ns   float64
+		name string
+	}{{1e9, "s"}, {1e6, "ms"}, {1e3, "µs"}} {
+		if float64(ns) >= 0.9995*u.ns {
+			return three(float64(ns)/u.ns) + " " + u.name
+		}
+	}
+	return strconv.FormatInt(ns, 10) + " ns"
+}
+
+// Rate is a number per second as people read it: 950, 12.3k, 123k, 1.23M.
+func Rate(v float64) string {
+	switch {
+	case v >= 999_500:
+		return three(v/1e6) + "M"
+	case v >= 9_995:
+		return three(v/1e3) + "k"
+	case v >= 100 || v == 0:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return three(v)
+}
+
+// Size is bytes as people read them: 64 B, 1 KiB, 1.5 MiB.
+func Size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, u := float64(n), 0
+	for v >= 1024 && u < len(units)-1 {
+		v /= 1024
+		u++
+	}
+	return strconv.FormatFloat(float64(int64(v*100+0.5))/100, 'f', -1, 64) + " " + units[u]
+}
+
+// three is v with three digits.
+func three(v float64) string {
+	switch {
+	case v >= 99.95:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case v >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+const na = "–"
+
+// tableColumn is one column of the table.
+type tableColumn struct {
+	head  string
+	left  bool // left-aligned: text
+	value func(*Row) string
+	vary  bool // shown only where the rows differ in it
+}
+
+var tableColumns = []tableColumn{
+	{head: "transport", left: true, value: func(r *Row) string { return r.Transport }},
+	{head: "op", left: true, value: func(r *Row) string { return r.Mix }},
+	{head: "value", value: func(r *Row) string { return show(r.ValueBytes, Size) }},
+	{head: "backend", left: true, vary: true, value: func(r *Row) string { return r.Backend }},
+	{head: "disk", left: true, vary: true, value: func(r *Row) string { return r.DiskEngine }},
+	{head: "wait", left: true, vary: true, value: func(r *Row) string { return r.Wait }},
+	{head: "placement", left: true, vary: true, value: func(r *Row) string { return r.Placement }},
+	{head: "ring", left: true, vary: true, value: func(r *Row) string { return r.Ring }},
+	{head: "keys", left: true, vary: true, value: func(r *Row) string { return r.KeyDist }},
+	{head: "conns", vary: true, value: func(r *Row) string { return r.Conns.String() }},
+	{head: "depth", vary: true, value: func(r *Row) string { return r.Depth.String() }},
+	{head: "threads", vary: true, value: func(r *Row) string { return r.ClientThreads.String() }},
+	{head: "loop", left: true, vary: true, value: func(r *Row) string { return r.Loop }},
+	{head: "target/s", vary: true, value: func(r *Row) string { return show(r.TargetPerS, Rate) }},
+	{head: "ops/s", value: func(r *Row) string { return show(r.OpsPerS, Rate) }},
+	{head: "p50", value: func(r *Row) string { return show(r.LatP50Ns, Duration) }},
+	{head: "p99", value: func(r *Row) string { return show(r.LatP99Ns, Duration) }},
+	{head: "CPU µs/op", value: func(r *Row) string {
+		return pair(total(r.ClientUserNsPerOp, r.ClientSysNsPerOp), total(r.ServerUserNsPerOp, r.ServerSysNsPerOp), "+",
+			func(ns float64) string { return three(ns / 1e3) })
+	}},
+	{head: "syscalls/op", value: func(r *Row) string {
+		return pair(r.ClientSyscallsPerOp, r.ServerSyscallsPerOp, "/", three)
+	}},
+	{head: "note", left: true, value: note},
+}
+
+func show[T int64 | uint64 | float64 | bool](o Opt[T], f func(T) string) string {
+	if v, ok := o.Get(); ok {
+		return f(v)
+	}
+	return ""
+}
+
+// pair is the client's number and the server's.
+func pair(client, server Float, sep string, f func(float64) string) string {
+	c, s := show(client, f), show(server, f)
+	switch {
+	case c == "" && s == "":
+		return ""
+	case s == "":
+		return c
+	case c == "":
+		c = na
+	}
+	return c + sep + s
+}
+
+func total(a, b Float) Float {
+	x, ok1 := a.Get()
+	y, ok2 := b.Get()
+	if !ok1 || !ok2 {
+		return Float{}
+	}
+	return F(x + y)
+}
+
+func note(r *Row) string {
+	if r.SkippedReason != "" {
+		return "skipped: " + r.SkippedReason
+	}
+	var notes []string
+	if r.Note != "" {
+		notes = append(notes, r.Note)
+	}
+	if v, ok := r.Valid.Get(); ok && !v {
+		notes = append(notes, "invalid: "+r.InvalidReason)
+	}
+	if r.LimitedBy != "" {
+		notes = append(notes, "limited by the "+r.LimitedBy)
+	}
+	return strings.Join(notes, "; ")
+}
+
+// values are the column's cells, whether rows that ran differ in them, and whether any is known.
+func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
+	values = make([]string, len(rows))
+	first := -1
+	for i := range rows {
+		v := strings.Join(strings.Fields(text(c.value(&rows[i]))), " ") // one line, whatever a reason says
+		values[i] = v
+		any = any || v != ""
+		if rows[i].SkippedReason == "" {
+			if first < 0 {
+				first = i
+			}
+			differ = differ || v != values[first]
+		}
+	}
+	for i, v := range values {
+		if v == "" && c.head != "note" {
+			values[i] = na
+		}
+	}
+	return values, differ, any
+}
+
+// PrintTable prints rows for people: what they measured, and what it cost the client and the server
+// (CPU: client + server, system calls: client / server). Factors in which the rows differ have a column.
+func PrintTable(w io.Writer, rows []Row) error {
+	var shown []tableColumn
+	var cells [][]string // by column
+	var width []int
+	for _, c := range tableColumns {
+		values, differ, any := c.values(rows)
+		if c.vary && !differ || c.head == "note" && !any {
+			continue
+		}
+		wide := utf8.RuneCountInString(c.head)
+		for _, v := range values {
+			wide = max(wide, utf8.RuneCountInString(v))
+		}
+		shown, cells, width = append(shown, c), append(cells, values), append(width, wide)
+	}
+	var b strings.Builder
+	line := func(cell func(i int) string) {
+		var l strings.Builder
+		for i, c := range shown {
+			if i > 0 {
+				l.WriteString("  ")
+			}
+			v := cell(i)
+			fill := strings.Repeat(" ", width[i]-utf8.RuneCountInString(v))
+			if c.left {
+				l.WriteString(v + fill)
+			} else {
+				l.WriteString(fill + v)
+			}
+		}
+		b.WriteString(strings.TrimRight(l.String(), " "))
+		b.WriteByte('\n')
+	}
+	line(func(i int) string { return shown[i].head })
+	for r := range rows {
+		line(func(i int) string { return cells[i][r] })
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("report: table: %w", err)
+	}
+	return nil
+}

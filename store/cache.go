@@ -1,0 +1,171 @@
+package store
+
+import (
+	"math/bits"
+
+	"github.com/kvwire/kvwire/internal/arena"
+)
+
+// frameState is what a frame of the page cache is doing.
+type frameState uint8
+
+const (
+	frameFree    frameState = iota // holds no page
+	frameReading                   // queued to be read, or being read: nothing in it may be looked at
+	frameClean                     // as on disk: may be evicted
+	frameDirty                     // changed, and queued to be written: may be changed further
+	frameWriting                   // being written: may be looked at, must not be changed
+)
+
+// frame is a page's place in memory.
+type frame struct {
+	id       pageID
+	verified uint64 // slots of the page whose sums were checked since it was read, or that were written here
+	waiting  fifo   // what wants the page when its transfer has ended
+	applied  fifo   // changes that are in the page, and complete with its next write
+	next     uint32 // of the queue of frames to be read or written
+	state    frameState
+	used     bool // since the clock's hand came by
+}
+
+// cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968).
+type cache struct {
+	frames []frame // frame 0 is nobody: it has no memory
+	memory *arena.Arena
+	table  []uint32 // frames by page: open addressing with linear probing, at most half full
+	shift  uint
+	hand   uint32
+	clean  int // frames that are free or clean: the hand can stop at one
+
+	queueHead, queueTail uint32 // frames that are to be read or written
+}
+
+func newCache(bytes int) (*cache, error) {
+	n := bytes / pageBytes
+	a, err := arena.New(n * pageBytes)
+	if err != nil {
+		return nil, err
+	}
+	size := bits.Len(uint(2*n - 1))
+	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), hand: 1, clean: n}, nil
+}
+
+func (c *cache) page(f uint32) []byte {
+	off := c.offset(f)
+	return c.memory.Bytes()[off : off+pageBytes : off+pageBytes]
+}
+
+func (c *cache) offset(f uint32) int { return int(f-1) * pageBytes }
+
+// home is where the search for a page begins (multiplicative hashing, Knuth 6.4).
+func (c *cache) home(id pageID) uint32 { return uint32(uint64(id) * 0x9E3779B97F4A7C15 >> c.shift) }
+
+// find gives the frame that holds a page, 0 when none does.
+func (c *cache) find(id pageID) uint32 {
+	mask := uint32(len(c.table) - 1)
+	for i := c.home(id); ; i = (i + 1) & mask {
+		if f := c.table[i]; f == 0 || c.frames[f].id == id {
+			return f
+		}
+	}
+}
+
+// take makes a frame the page's, evicting another; 0 when every frame is busy. The frame is in
+// state frameReading, and in no queue.
+func (c *cache) take(id pageID) uint32 {
+	if c.clean == 0 {
+		return 0
+	}
+	f := c.victim()
+	fr := &c.frames[f]
+	if fr.state == frameClean {
+		c.forget(fr.id)
+	}
+	fr.id, fr.verified, fr.used = id, 0, true
+	c.set(f, frameReading)
+	mask := uint32(len(c.table) - 1)
+	i := c.home(id)
+	for c.table[i] != 0 {
+		i = (i + 1) & mask
+	}
+	c.table[i] = f
+	return f
+}
+
+func (c *cache) victim() uint32 {
+	for {
+		f := c.hand
+		if c.hand++; int(c.hand) == len(c.frames) {
+			c.hand = 1
+		}
+		fr := &c.frames[f]
+		if fr.state == frameFree || fr.state == frameClean && !fr.used {
+			return f
+		}
+		fr.used = false
+	}
+}
+
+// set moves a frame from one state to another.
+func (c *cache) set(f uint32, to frameState) {
+	fr := &c.frames[f]
+	if evictable(fr.state) {
+		c.clean--
+	}
+	if evictable(to) {
+		c.clean++
+	}
+	fr.state = to
+}
+
+func evictable(s frameState) bool { return s == frameFree || s == frameClean }
+
+// drop empties a frame whose contents cannot be trusted.
+func (c *cache) drop(f uint32) {
+	c.forget(c.frames[f].id)
+	c.frames[f].id = 0
+	c.set(f, frameFree)
+}
+
+// forget takes a page out of the table and closes the gap (Knuth 6.4, algorithm R).
+func (c *cache) forget(id pageID) {
+	mask := uint32(len(c.table) - 1)
+	i := c.home(id)
+	for c.frames[c.table[i]].id != id {
+		i = (i + 1) & mask
+	}
+	for j := i; ; {
+		j = (j + 1) & mask
+		f := c.table[j]
+		if f == 0 {
+			break
+		}
+		if h := c.home(c.frames[f].id); (j-h)&mask >= (j-i)&mask {
+			c.table[i] = f
+			i = j
+		}
+	}
+	c.table[i] = 0
+}
+
+// queue puts a frame at the end of those that are to be read or written.
+func (c *cache) queue(f uint32) {
+	c.frames[f].next = 0
+	if c.queueTail == 0 {
+		c.queueHead = f
+	} else {
+		c.frames[c.queueTail].next = f
+	}
+	c.queueTail = f
+}
+
+// queued takes the first of those frames, 0 when there is none.
+func (c *cache) queued() uint32 {
+	f := c.queueHead
+	if f != 0 {
+		if c.queueHead = c.frames[f].next; c.queueHead == 0 {
+			c.queueTail = 0
+		}
+	}
+	return f
+}

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"syscall"
+
+	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
+)
+
+// disk carries pages between memory and files while the partition serves. It belongs to the
+// partition's loop, and none of it waits.
+type disk interface {
+	// submit begins a transfer; false means that the disk takes no more in this turn. Its
+	// completion carries tag.
+	submit(tag uint64, t *transfer) bool
+
+	// poll copies completions into done, and returns how many; 0 from a disk whose completions
+	// come through the loop.
+	poll(done []completion) int
+}
+
+// files is the slabs' storage as opening, recovering and closing see it: one file per class, and
+// every call waits.
+type files interface {
+	size(class uint8) (int64, error)
+	readAt(class uint8, b []byte, off int64) error // all of b; whole pages
+	writeAt(class uint8, b []byte, off int64) error
+	extend(class uint8, size int64) error // where the file system cannot preallocate
+	sync() error                          // what was written is durable
+	close() error
+}
+
+// completion is a transfer's end: res is bytes, or -errno.
+type completion struct {
+	tag uint64
+	res int32
+}
+
+// transferKind says what a transfer is for, and so who hears of its end.
+type transferKind uint8
+
+const (
+	readPage  transferKind = iota // into a frame of the cache
+	writePage                     // from a frame of the cache
+	readItem                      // a large item into a buffer
+	writeItem                     // a large item, or its tombstone, from a buffer
+	growSlab                      // no bytes: reserves length bytes at off
+)
+
+// transfer is one piece of disk IO, from before it is submitted until its completion.
+type transfer struct {
+	kind   transferKind
+	class  uint8
+	busy   bool
+	gen    uint32      // of this place in the table: a completion of an earlier user is noticed
+	fixed  int         // index of the registered buffer that buf lies in
+	slot   uint32      // items: whose they are, with class
+	frame  uint32      // pages
+	r      *kv.Request // items: who asked
+	buf    []byte      // what is still to be read or written
+	whole  []byte      // items: all of the buffer
+	off    int64       // of buf in the file
+	length int64       // growSlab
+}
+
+func (t *transfer) at() place { return place{t.class, t.slot} }
+
+// transfers is the bounded table of disk IO under way. A transfer that the disk did not take is kept, in
+// order, and offered again.
+type transfers struct {
+	disk     disk
+	table    []transfer
+	free     []uint32
+	unsent   []uint32 // a ring as long as the table
+	first, n int      // of unsent
+
+	reads, readBytes, writes, writeBytes uint64 // begun since the start
+}
+
+func newTransfers(d disk, depth int) transfers {
+	x := transfers{disk: d, table: make([]transfer, depth), free: make([]uint32, depth), unsent: make([]uint32, depth)}
+	for i := range x.free {
+		x.free[i] = uint32(depth - 1 - i)
+	}
+	return x
+}
+
+const genShift = 16 // a tag is the place in the table (depthLimit fits) and, above, its generation
+
+// begin queues a transfer. The caller has seen that there is room.
+func (x *transfers) begin(t transfer) {
+	i := x.free[len(x.free)-1]
+	x.free = x.free[:len(x.free)-1]
+	t.gen, t.busy = x.table[i].gen+1, true
+	x.table[i] = t
+	x.queue(i)
+	switch t.kind {
+	case readPage, readItem:
+		x.reads++
+		x.readBytes += uint64(len(t.buf))
+	case writePage, writeItem:
+		x.writes++
+		x.writeBytes += uint64(len(t.buf))
+	}
+}
+
+func (x *transfers) room() bool  { return len(x.free) > 0 }
+func (x *transfers) active() int { return len(x.table) - len(x.free) }
+
+func (x *transfers) queue(i uint32) {
+	x.unsent[(x.first+x.n)%len(x.unsent)] = i
+	x.n++
+}
+
+// send offers the disk what is queued, and reports false when it took only a part.
+func (x *transfers) send() bool {
+	for x.n > 0 {
+		i := x.unsent[x.first]
+		t := &x.table[i]
+		if !x.disk.submit(uint64(t.gen)<<genShift|uint64(i), t) {
+			return false
+		}
+		x.first = (x.first + 1) % len(x.unsent)
+		x.n--
+	}
+	return true
+}
+
+// complete takes a completion and gives the transfer when it has ended, with its error or 0. A
+// transfer that moved a part of its bytes goes on with the rest, from a whole page.
+func (x *transfers) complete(c completion) (t transfer, errno syscall.Errno, ended bool) {
+	i := uint32(c.tag & (1<<genShift - 1))
+	p := &x.table[i]
+	if !p.busy || uint64(p.gen) != c.tag>>genShift {
+		panic("store: the disk completed what is not in flight")
+	}
+	switch n := int(c.res); {
+	case n == -int(unix.EINTR) || n == -int(unix.EAGAIN):
+		x.queue(i)
+		return transfer{}, 0, false
+	case n < 0:
+		errno = syscall.Errno(-n)
+	case p.kind == growSlab || n >= len(p.buf):
+	case n >= pageBytes:
+		n -= n % pageBytes
+		p.buf, p.off = p.buf[n:], p.off+int64(n)
+		x.queue(i)
+		return transfer{}, 0, false
+	default:
+		errno = unix.EIO // not a page of progress: the file ends early, or the device is gone
+	}
+	t = *p
+	p.busy, p.r, p.buf, p.whole = false, nil, nil, nil
+	x.free = append(x.free, i)
+	return t, errno, true
+}
+
+// reading says whether a large item is being read from the slot.
+func (x *transfers) reading(at place) bool {
+	for i := range x.table {
+		if t := &x.table[i]; t.busy && t.kind == readItem && t.at() == at {
+			return true
+		}
+	}
+	return false
+}
+
+// statusOf is what a request is told about a disk's error.
+func statusOf(e syscall.Errno) kv.Status {
+	switch e {
+	case 0:
+		return kv.StatusOK
+	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG:
+		return kv.StatusNoSpace
+	}
+	return kv.StatusIOError
+}

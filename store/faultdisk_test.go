@@ -1,0 +1,179 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"syscall"
+
+	"github.com/kvwire/kvwire/loop"
+)
+
+// faultDisk is a disk in memory that completes late, in any order and in parts, and fails where it is
+// told to. It is used on the loop's goroutine, and outlives the partitions that are opened on it.
+type faultDisk struct {
+	l        *loop.Loop // of the partition that has it open
+	rng      *rand.Rand
+	slab     [][]byte // by class
+	capacity int64    // bytes of all slabs; 0: no bound
+	held     bool     // nothing completes
+	torn     bool     // transfers of several pages complete in parts
+	fail     func(t *transfer) syscall.Errno
+	reached  bool // a write that fails has been done all the same
+	pending  []pendingIO
+	begun    map[transferKind]int
+	problem  string // a rule that the partition broke
+}
+
+type pendingIO struct {
+	tag uint64
+	t   transfer
+	sum uint32 // of what is to be written, when it was submitted
+}
+
+var (
+	_ disk  = (*faultDisk)(nil)
+	_ files = (*faultDisk)(nil)
+)
+
+func newFaultDisk(seed uint64) *faultDisk {
+	return &faultDisk{rng: rand.New(rand.NewPCG(seed, 1)), slab: make([][]byte, len(classes)), torn: true, begun: map[transferKind]int{}}
+}
+
+func (d *faultDisk) submit(tag uint64, t *transfer) bool {
+	if d.rng.IntN(8) == 0 { // as full as a ring can be
+		return false
+	}
+	io := pendingIO{tag: tag, t: *t, sum: crc32.ChecksumIEEE(t.buf)}
+	if t.kind != growSlab && (t.off%pageBytes != 0 || len(t.buf)%pageBytes != 0) {
+		d.broken("a transfer of %d bytes at %d", len(t.buf), t.off)
+	}
+	if t.kind == writePage || t.kind == writeItem {
+		for _, o := range d.pending {
+			if o.t.class == t.class && overlap(&o.t, t) {
+				d.broken("a write of %d bytes at %d of class %d while another transfer is in flight there", len(t.buf), t.off, t.class)
+			}
+		}
+	}
+	d.begun[t.kind]++
+	d.pending = append(d.pending, io)
+	d.l.Again()
+	return true
+}
+
+func overlap(a, b *transfer) bool {
+	return a.kind != growSlab && a.off < b.off+int64(len(b.buf)) && b.off < a.off+int64(len(a.buf))
+}
+
+func (d *faultDisk) broken(format string, a ...any) {
+	if d.problem == "" {
+		d.problem = fmt.Sprintf(format, a...)
+	}
+}
+
+func (d *faultDisk) poll(done []completion) (n int) {
+	if d.held {
+		return 0
+	}
+	for n < len(done) && len(d.pending) > 0 && d.rng.IntN(4) != 0 {
+		i := d.rng.IntN(len(d.pending))
+		io := d.pending[i]
+		d.pending = append(d.pending[:i], d.pending[i+1:]...)
+		done[n] = completion{io.tag, d.carry(&io)}
+		n++
+	}
+	if len(d.pending) > 0 {
+		d.l.Again()
+	}
+	return n
+}
+
+// carry does a transfer, or a part of it.
+func (d *faultDisk) carry(io *pendingIO) int32 {
+	t := &io.t
+	if d.fail != nil {
+		if e := d.fail(t); e != 0 {
+			if d.reached && (t.kind == writePage || t.kind == writeItem) {
+				copy(d.slab[t.class][t.off:], t.buf)
+			}
+			return -int32(e)
+		}
+	}
+	if t.kind == growSlab {
+		if d.capacity > 0 && d.bytes()+t.length > d.capacity {
+			return -int32(syscall.ENOSPC)
+		}
+		d.slab[t.class] = append(d.slab[t.class], make([]byte, t.off+t.length-int64(len(d.slab[t.class])))...)
+		return 0
+	}
+	n := len(t.buf)
+	if d.torn && n > pageBytes && d.rng.IntN(2) == 0 {
+		n = pageBytes + d.rng.IntN(n-pageBytes)
+	}
+	if d.rng.IntN(16) == 0 {
+		return -int32(syscall.EAGAIN)
+	}
+	at := d.slab[t.class][t.off:][:n]
+	if t.kind == readPage || t.kind == readItem {
+		copy(t.buf, at)
+		return int32(n)
+	}
+	if crc32.ChecksumIEEE(t.buf) != io.sum {
+		d.broken("what was in flight to %d of class %d was changed", t.off, t.class)
+	}
+	copy(at, t.buf)
+	return int32(n)
+}
+
+func (d *faultDisk) bytes() (n int64) {
+	for _, b := range d.slab {
+		n += int64(len(b))
+	}
+	return n
+}
+
+// crash is the end of the process: of what is in flight, some pages reach the disk.
+func (d *faultDisk) crash() {
+	for _, io := range d.pending {
+		t := &io.t
+		for off := 0; t.kind != growSlab && off < len(t.buf); off += pageBytes {
+			if (t.kind == writePage || t.kind == writeItem) && d.rng.IntN(2) == 0 {
+				copy(d.slab[t.class][t.off+int64(off):], t.buf[off:off+pageBytes])
+			}
+		}
+	}
+	d.pending = nil
+}
+
+// flip changes one byte in the only place where the disk has needle, and says whether there was one.
+func (d *faultDisk) flip(needle []byte, at int) bool {
+	for _, b := range d.slab {
+		if i := bytes.Index(b, needle); i >= 0 {
+			b[i+at] ^= 0x40
+			return true
+		}
+	}
+	return false
+}
+
+func (d *faultDisk) size(class uint8) (int64, error) { return int64(len(d.slab[class])), nil }
+
+func (d *faultDisk) readAt(class uint8, b []byte, off int64) error {
+	if d.fail != nil {
+		if e := d.fail(&transfer{kind: readPage, class: class, off: off, buf: b}); e != 0 {
+			return e
+		}
+	}
+	copy(b, d.slab[class][off:])
+	return nil
+}
+
+func (d *faultDisk) writeAt(class uint8, b []byte, off int64) error {
+	copy(d.slab[class][off:], b)
+	return nil
+}
+
+func (d *faultDisk) extend(uint8, int64) error { return syscall.EOPNOTSUPP }
+func (d *faultDisk) sync() error               { return nil }
+func (d *faultDisk) close() error              { return nil }

@@ -1,0 +1,300 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A store's folder:
+//
+//	store.json              the manifest; written last when a store is made
+//	shard-000/slab-NNNNNNNN one file per class, by the size of its slots in bytes
+//
+// The folder of an open shard is locked (flock).
+const (
+	manifestName  = "store.json"
+	formatVersion = 1
+	shardsMax     = 4096
+)
+
+// manifest is what must be the same each time a store is opened.
+type manifest struct {
+	Format    int `json:"format"`
+	Shards    int `json:"shards"`
+	PageBytes int `json:"page_bytes"`
+}
+
+func shardDir(dir string, shard int) string {
+	return filepath.Join(dir, fmt.Sprintf("shard-%03d", shard))
+}
+
+func slabPath(dir string, shard int, class uint8) string {
+	return filepath.Join(shardDir(dir, shard), fmt.Sprintf("slab-%08d", classes[class].bytes))
+}
+
+// prepare makes a store in dir if there is none, and otherwise checks that it is the one asked for. Several
+// shards, and several processes, may do so at the same time.
+func prepare(dir string, shards int) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("store: make %s: %w (choose another folder)", dir, cause(err))
+	}
+	unlock, err := lock(dir, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return create(dir, shards)
+	}
+	if err != nil {
+		return fmt.Errorf("store: read %s of %s: %w (run as the user who made it)", manifestName, dir, cause(err))
+	}
+	var m manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fmt.Errorf("store: %s of %s is damaged: %v (restore it from a backup, or choose another folder)", manifestName, dir, err)
+	}
+	switch {
+	case m.Format != formatVersion:
+		return fmt.Errorf("store: %s has format %d, this program reads %d (use the version that made it, or load the data anew)", dir, m.Format, formatVersion)
+	case m.PageBytes != pageBytes:
+		return fmt.Errorf("store: %s has pages of %d bytes, this program uses %d (load the data anew)", dir, m.PageBytes, pageBytes)
+	case m.Shards != shards:
+		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
+	}
+	return nil
+}
+
+// create makes an empty store, with the manifest last: a folder without one is not a store.
+func create(dir string, shards int) error {
+	if name, err := foreign(dir); err != nil {
+		return fmt.Errorf("store: look into %s: %w (check its permissions)", dir, cause(err))
+	} else if name != "" {
+		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
+	}
+	made := func() error {
+		for i := range shards {
+			if err := os.MkdirAll(shardDir(dir, i), 0o755); err != nil {
+				return err
+			}
+			for c := range classes {
+				if err := os.WriteFile(slabPath(dir, i, uint8(c)), nil, 0o644); err != nil {
+					return err
+				}
+			}
+			if err := syncPath(shardDir(dir, i)); err != nil {
+				return err
+			}
+		}
+		b, err := json.Marshal(manifest{Format: formatVersion, Shards: shards, PageBytes: pageBytes})
+		if err != nil {
+			return err
+		}
+		name := filepath.Join(dir, manifestName)
+		if err := os.WriteFile(name+".new", append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+		if err := syncPath(name + ".new"); err != nil {
+			return err
+		}
+		if err := os.Rename(name+".new", name); err != nil {
+			return err
+		}
+		return errors.Join(syncPath(dir), syncPath(filepath.Dir(filepath.Clean(dir))))
+	}
+	if err := made(); err != nil {
+		return fmt.Errorf("store: make a store in %s: %w (check permissions and free space)", dir, cause(err))
+	}
+	return nil
+}
+
+// foreign names something in a folder that a store does not make, or that holds data; "" when
+// there is nothing but what an interrupted create leaves behind.
+func foreign(dir string) (name string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		switch base := d.Name(); {
+		case base == "lost+found":
+			return fs.SkipDir
+		case d.IsDir() && strings.HasPrefix(base, "shard-"), base == manifestName+".new":
+			return nil
+		case strings.HasPrefix(base, "slab-"):
+			if i, err := d.Info(); err != nil || i.Size() == 0 {
+				return err
+			}
+		}
+		name = d.Name()
+		return fs.SkipAll
+	})
+	return name, err
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// cause is the plain error inside one that names the path again.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// lock locks a folder; with LOCK_NB a lock that somebody has is an error.
+func lock(dir string, how int) (unlock func(), err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("store: open %s: %w (it must be a folder that you may read)", dir, err)
+	}
+	for {
+		if err = unix.Flock(fd, how); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", dir, dir)
+		}
+		return nil, fmt.Errorf("store: lock %s: %w", dir, err)
+	}
+	return func() { _ = unix.Close(fd) }, nil
+}
+
+// osFiles are the slabs of one shard on a file system.
+type osFiles struct {
+	fds    []int // by class
+	names  []string
+	direct bool // all are open with O_DIRECT, on a file system that has a disk
+	unlock func()
+}
+
+var _ files = (*osFiles)(nil)
+
+// openFiles locks a shard's folder and opens its files.
+func openFiles(dir string, shard int) (*osFiles, error) {
+	unlock, err := lock(shardDir(dir, shard), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return nil, err
+	}
+	f := &osFiles{unlock: unlock, direct: !inMemory(shardDir(dir, shard))}
+	for c := range classes {
+		name := slabPath(dir, shard, uint8(c))
+		fd, direct, err := openDirect(name)
+		if err != nil {
+			_ = f.close()
+			return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
+		}
+		f.fds = append(f.fds, fd)
+		f.names = append(f.names, name)
+		f.direct = f.direct && direct
+	}
+	return f, nil
+}
+
+// inMemory says whether a folder's file system has no disk: since 6.6 tmpfs takes O_DIRECT, and still
+// copies from its page cache.
+func inMemory(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return err == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
+}
+
+// openDirect opens with O_DIRECT, or without where the file system refuses it.
+func openDirect(name string) (fd int, direct bool, err error) {
+	fd, err = unix.Open(name, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		return fd, false, err
+	}
+	return fd, true, err
+}
+
+func openRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return "a part of the store is missing: restore it from a backup, or load the data anew"
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return "run as the user who made it"
+	case errors.Is(err, unix.EROFS):
+		return "the file system is read-only"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "raise ulimit -n"
+	}
+	return "see kvwire doctor"
+}
+
+func (f *osFiles) size(class uint8) (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fds[class], &st); err != nil {
+		return 0, fmt.Errorf("size of %s: %w", f.names[class], err)
+	}
+	return st.Size, nil
+}
+
+func (f *osFiles) readAt(class uint8, b []byte, off int64) error {
+	return f.whole("read", class, b, off, unix.Pread)
+}
+
+func (f *osFiles) writeAt(class uint8, b []byte, off int64) error {
+	return f.whole("write", class, b, off, unix.Pwrite)
+}
+
+func (f *osFiles) whole(what string, class uint8, b []byte, off int64, call func(int, []byte, int64) (int, error)) error {
+	for len(b) > 0 {
+		n, err := call(f.fds[class], b, off)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && n < pageBytes {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("%s %d bytes of %s at %d: %w", what, len(b), f.names[class], off, err)
+		}
+		n -= n % pageBytes
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (f *osFiles) extend(class uint8, size int64) error {
+	return unix.Ftruncate(f.fds[class], size)
+}
+
+func (f *osFiles) sync() error {
+	for c, fd := range f.fds {
+		if err := unix.Fdatasync(fd); err != nil {
+			return fmt.Errorf("sync %s: %w", f.names[c], err)
+		}
+	}
+	return nil
+}
+
+func (f *osFiles) close() error {
+	var first error
+	for _, fd := range f.fds {
+		if err := unix.Close(fd); err != nil && first == nil {
+			first = err
+		}
+	}
+	f.fds = nil
+	f.unlock()
+	return first
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Open makes partition shard of shards, finds what its files hold, and adds it to the loop. It is called on
+// the loop's goroutine, before the loop turns, and waits for the disk. An error has one line, and says
+// what to do; then nothing was changed in a store that was there.
+func Open(l *loop.Loop, shard, shards int, o Options) (loop.Partition, error) {
+	if err := o.check(shard, shards); err != nil {
+		return nil, err
+	}
+	switch o.Backend {
+	case Null:
+		n := &nullPartition{l: l, shard: shard, o: o}
+		_, err := l.Add(n)
+		return n, err
+	case Mem:
+		p := newPartition(l, shard, o)
+		_, err := l.Add(p)
+		return p, err
+	}
+	return openDisk(l, shard, shards, o)
+}
+
+func openDisk(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err error) {
+	if !ring.Built {
+		return nil, fmt.Errorf("store: disk engine uring: %w", ring.ErrNotBuilt)
+	}
+	if l.Ring() == nil {
+		return nil, fmt.Errorf("store: disk engine uring: loop %s has no ring (loop.Options.Ring)", l.Name())
+	}
+	if err := prepare(o.Dir, shards); err != nil {
+		return nil, err
+	}
+	fs, err := openFiles(o.Dir, shard)
+	if err != nil {
+		return nil, err
+	}
+	u := &uring{l: l, fds: fs.fds}
+	if o.Durability == DurabilityFlush {
+		u.write = ring.RWFDsync
+	}
+	p := newPartition(l, shard, o)
+	if err := p.attach(fs, u, fs.direct); err != nil {
+		return nil, err
+	}
+	bufs := registered(p.cache.memory, p.buffers.Arena())
+	p.bufferFixed = len(bufs) - 1
+	if err := u.register(l.Ring(), bufs); err != nil {
+		o.Log(fmt.Sprintf("store: shard %d: the page cache is not registered with the ring, reads and writes cost more: %v", shard, err))
+	}
+	p.fixed = u.fixed
+	if !fs.direct {
+		o.Log(fmt.Sprintf("store: shard %d: %s is on a file system without O_DIRECT: what is measured is the kernel's page cache, not a disk", shard, o.Dir))
+	}
+	if u.id, err = l.Add(p); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+// newPartition makes an empty partition without a disk.
+func newPartition(l *loop.Loop, shard int, o Options) *Partition {
+	p := &Partition{l: l, shard: shard, o: o, index: newIndex(), slabs: make([]slab, len(classes))}
+	p.grows = make([]uint8, 0, len(classes))
+	for c := range p.slabs {
+		p.slabs[c] = newSlab(uint8(c))
+	}
+	p.jobs = newJobs(o.DepthMax)
+	return p
+}
+
+// attach gives a partition its disk and the memory that goes with it, and recovers what is there. On an
+// error everything is released, fs too.
+func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
+	defer func() {
+		if err != nil {
+			p.release()
+		}
+	}()
+	p.files, p.direct = fs, direct
+	if p.cache, err = newCache(p.o.CacheBytes); err != nil {
+		return fmt.Errorf("store: page cache: %w", err)
+	}
+	if p.buffers, err = arena.NewPool(p.o.BufferBytes); err != nil {
+		return fmt.Errorf("store: buffers for large items: %w", err)
+	}
+	p.io = newTransfers(d, p.o.DepthMax)
+	return p.recover()
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+)
+
+// Backend is a rung of the ladder that isolates the network.
+type Backend uint8
+
+const (
+	Null Backend = iota // answers without looking
+	Mem                 // the store with every page resident, and no disk
+	Disk                // the store on files
+)
+
+var backendNames = [...]string{"null", "mem", "disk"}
+
+// String is the backend as it stands in its column.
+func (b Backend) String() string { return backendNames[b] }
+
+// ParseBackend reads a backend's name.
+func ParseBackend(s string) (Backend, error) {
+	for i, n := range backendNames {
+		if s == n {
+			return Backend(i), nil
+		}
+	}
+	return 0, fmt.Errorf("store: backend %q is unknown (null, mem or disk)", s)
+}
+
+// The names that DiskEngine and Durability take.
+const (
+	EngineUring = "uring" // SQEs on the loop's own ring
+
+	DurabilityDevice = "device" // a put is acknowledged when the device has taken its page: a crash of the process loses nothing
+	DurabilityFlush  = "flush"  // … and has made it durable (RWF_DSYNC on every write): a power cut loses nothing
+)
+
+// Bounds of what a store can hold, whatever its limits are.
+const (
+	KeyBytesMax   = 1024
+	ValueBytesMax = 16 << 20
+)
+
+// Options say what a partition is and how large. Every partition of a store is given the same.
+type Options struct {
+	Backend Backend
+	Dir     string    // Disk: the store's folder; made when it does not exist
+	Limits  kv.Limits // zero fields: KeyBytesMax, ValueBytesMax
+
+	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
+	MemBytes   int // Mem: the most that the slots of one partition may take, in steps of 1 MiB per class; 0: what the machine has
+
+	DiskEngine string // "" means EngineUring
+	Durability string // "" means DurabilityDevice
+	DepthMax   int    // transfers in flight, per partition; 0 means 256
+
+	// BufferBytes bounds what items larger than a page pass through, per partition. 0 means room
+	// for two of the largest, and at least 8 MiB. It is rounded up to a power of two.
+	BufferBytes int
+
+	NullValueBytes int // Null: the length of every value that get returns
+
+	Log func(string) // gets one line for what the user should know about (corrupt items found, a fallback); nil: nobody
+}
+
+const (
+	cacheBytesMin     = 64 * pageBytes // one scan's look-ahead and a few transfers at a time
+	cacheBytesDefault = 64 << 20
+	bufferBytesMin    = 8 << 20
+	bufferBytesMax    = 1 << 30 // one registered buffer
+	depthDefault      = 256
+	depthLimit        = 1 << 15
+)
+
+// check fills in the zero values and refuses what cannot be.
+func (o *Options) check(shard, shards int) error {
+	setDefault(&o.Limits.MaxKeyBytes, KeyBytesMax)
+	setDefault(&o.Limits.MaxValueBytes, ValueBytesMax)
+	setDefault(&o.CacheBytes, cacheBytesDefault)
+	setDefault(&o.DepthMax, depthDefault)
+	if o.DiskEngine == "" {
+		o.DiskEngine = EngineUring
+	}
+	if o.Durability == "" {
+		o.Durability = DurabilityDevice
+	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	largest := roundUp(itemBytes(o.Limits.MaxKeyBytes, o.Limits.MaxValueBytes), pageBytes)
+	block := 1 << bits.Len(uint(largest-1)) // the pool hands out powers of two
+	setDefault(&o.BufferBytes, max(2*block, bufferBytesMin))
+	switch {
+	case o.Backend > Disk:
+		return fmt.Errorf("store: backend %d is unknown (null, mem or disk)", o.Backend)
+	case shards < 1 || shards > shardsMax || shard < 0 || shard >= shards:
+		return fmt.Errorf("store: shard %d of %d is none (1 to %d shards)", shard, shards, shardsMax)
+	case o.Limits.MaxKeyBytes < 1 || o.Limits.MaxKeyBytes > KeyBytesMax:
+		return fmt.Errorf("store: keys of up to %d bytes: choose 1 to %d", o.Limits.MaxKeyBytes, KeyBytesMax)
+	case o.Limits.MaxValueBytes < 1 || o.Limits.MaxValueBytes > ValueBytesMax:
+		return fmt.Errorf("store: values of up to %d bytes: choose 1 to %d (16 MiB)", o.Limits.MaxValueBytes, ValueBytesMax)
+	case o.CacheBytes < cacheBytesMin:
+		return fmt.Errorf("store: a cache of %d bytes per partition is too small: choose %d (256 KiB) or more", o.CacheBytes, cacheBytesMin)
+	case o.MemBytes < 0 || o.NullValueBytes < 0:
+		return fmt.Errorf("store: MemBytes %d and NullValueBytes %d must not be negative", o.MemBytes, o.NullValueBytes)
+	case o.NullValueBytes > o.Limits.MaxValueBytes:
+		return fmt.Errorf("store: null values of %d bytes are above the limit of %d: lower the one or raise the other", o.NullValueBytes, o.Limits.MaxValueBytes)
+	case o.DepthMax < 1 || o.DepthMax > depthLimit:
+		return fmt.Errorf("store: a depth of %d: choose 1 to %d", o.DepthMax, depthLimit)
+	case o.BufferBytes < block || o.BufferBytes > bufferBytesMax:
+		return fmt.Errorf("store: buffers of %d bytes for large items: choose %d to %d", o.BufferBytes, block, bufferBytesMax)
+	case o.DiskEngine != EngineUring:
+		return fmt.Errorf("store: disk engine %q is unknown (uring)", o.DiskEngine)
+	case o.Durability != DurabilityDevice && o.Durability != DurabilityFlush:
+		return fmt.Errorf("store: durability %q is unknown (device or flush)", o.Durability)
+	case o.Backend == Disk && o.Dir == "":
+		return fmt.Errorf("store: the disk backend needs a folder (--dir)")
+	}
+	return nil
+}
+
+func setDefault(n *int, to int) {
+	if *n == 0 {
+		*n = to
+	}
+}
+
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
+
+// pageBytes is the unit of disk IO and of the cache.
+const pageBytes = arena.PageBytes

@@ -1,0 +1,336 @@
+// Package store owns the keys: partitions that share nothing, each on one loop, with an ordered index in
+// memory, slabs of slots by size class, a page cache, and the disk under them (KVell's design, SOSP'19). It
+// may import kv, loop and internal packages, and knows no transport.
+package store
+
+import (
+	"encoding/json"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Partition is one shard of a store: the mem and disk backends. It belongs to its loop, and all methods are for
+// the loop's goroutine.
+//
+// A request that must wait is put into the list of what it waits for, and is run again, from the
+// start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
+// been taken for it (a slot, the key's lock) is remembered, in its Aux[1].
+//
+// Reads may see a put that has not been acknowledged yet, and that a crash may still undo.
+type Partition struct {
+	l     *loop.Loop
+	shard int
+	o     Options
+
+	index *index
+	slabs []slab // by class
+	seq   uint64 // of the last change
+	live  int64  // bytes of keys and values that are there
+	items int64
+
+	// The rest is nil and unused with the mem backend.
+	cache       *cache
+	buffers     *arena.Pool // for large items
+	bufferFixed int         // index of the pool's registered buffer
+	io          transfers
+	files       files
+	direct      bool // files are open with O_DIRECT
+	fixed       bool // memory is registered with the ring
+	grows       []uint8
+	jobs        jobs
+
+	noFrame  fifo // requests that wait for a frame of the cache
+	noBuffer fifo // … for a transfer and its buffer
+	noJob    fifo // … for a job
+	readers  fifo // tombstones that wait for the reads of a large slot to end
+	keys     [keyLists]fifo
+
+	freed    bool  // something that requests may wait for was given back
+	draining *fifo // the list that is being run again, and whether its first request has to wait on
+	stalled  bool
+	resumed  bool // the request that is run has waited: its page was counted before
+
+	closing, closed bool
+
+	count counters
+	done  [64]completion
+}
+
+// keyLists is the number of lists in which requests wait for a key that is being changed. Keys
+// that share a list cost a look in vain.
+const keyLists = 64
+
+var _ loop.Partition = (*Partition)(nil)
+
+// phase is how far a request has come, as far as a wait must not forget it.
+type phase uint8
+
+const (
+	phaseNew    phase = iota // nothing was taken for it
+	phaseApply               // overwrite in place: in its page, which is to be written
+	phaseInsert              // has a slot and a hidden record
+	phaseMove                // has a job, with a new slot
+	phaseErase               // has locked and hidden its record; a tombstone is to be written
+	phaseUndo                // an insert whose write failed: a tombstone is to be written
+	phaseFree                // a job's own request: a tombstone is to be written to the job's slot
+)
+
+// setPhase remembers a phase together with the record or job that it is about.
+func setPhase(r *kv.Request, ph phase, n uint32) { r.Aux[1] = uint64(ph)<<32 | uint64(n) }
+
+func phaseOf(r *kv.Request) (phase, uint32) { return phase(r.Aux[1] >> 32), uint32(r.Aux[1]) }
+
+// jobs are the bounded number of moves under way: an item has a new slot, and the old one has to be
+// freed after the new one was written, when the request may be long gone.
+type jobs struct {
+	table []job
+	free  []uint32
+}
+
+type job struct {
+	req kv.Request // what waits for pages in the name of the job
+	rec uint32
+	at  place // the new slot, until it is written; then the slot to be freed
+}
+
+func newJobs(n int) jobs {
+	j := jobs{table: make([]job, n), free: make([]uint32, n)}
+	for i := range j.free {
+		j.free[i] = uint32(i)
+	}
+	return j
+}
+
+func (j *jobs) take() (n uint32, ok bool) {
+	if len(j.free) == 0 {
+		return 0, false
+	}
+	n = j.free[len(j.free)-1]
+	j.free = j.free[:len(j.free)-1]
+	return n, true
+}
+
+func (j *jobs) put(n uint32) { j.free = append(j.free, n) }
+
+// Submit takes a request.
+func (p *Partition) Submit(r *kv.Request) {
+	r.Aux[1], r.Need = 0, 0
+	if s := p.o.Limits.Check(r); s != kv.StatusOK {
+		p.finish(r, s)
+		return
+	}
+	p.run(r)
+}
+
+// run takes a request as far as it can go now.
+func (p *Partition) run(r *kv.Request) {
+	if p.closing {
+		p.abort(r, kv.StatusClosed)
+		return
+	}
+	switch r.Op {
+	case kv.OpGet:
+		p.get(r)
+	case kv.OpScan:
+		p.scan(r)
+	case kv.OpStats:
+		p.answerStats(r)
+	default:
+		if ph, _ := phaseOf(r); ph != phaseNew {
+			p.store(r)
+		} else if r.Op == kv.OpPut {
+			p.put(r)
+		} else {
+			p.erase(r)
+		}
+	}
+}
+
+func (p *Partition) finish(r *kv.Request, s kv.Status) {
+	r.Status, r.Aux[1] = s, 0
+	p.l.Finish(r)
+}
+
+// resume runs what has waited.
+func (p *Partition) resume(q fifo) {
+	was := p.resumed
+	p.resumed = true
+	for r := q.pop(); r != nil; r = q.pop() {
+		p.run(r)
+	}
+	p.resumed = was
+}
+
+// starve puts a request into a list that is run again when something was given back.
+func (p *Partition) starve(q *fifo, r *kv.Request) {
+	if p.draining == q {
+		q.pushFront(r)
+		p.stalled = true
+		return
+	}
+	q.push(r)
+}
+
+// behind says whether others wait in q already, before whom r must not help itself.
+func (p *Partition) behind(q *fifo) bool { return p.draining != q && !q.empty() }
+
+// drain runs a list until its first request has to wait on.
+func (p *Partition) drain(q *fifo) {
+	was := p.resumed
+	p.draining, p.stalled, p.resumed = q, false, true
+	for !p.stalled && !q.empty() {
+		p.run(q.pop())
+	}
+	p.draining, p.resumed = nil, was
+}
+
+// OnEvent takes a completion of the loop's ring.
+func (p *Partition) OnEvent(tag uint64, res int32, _ uint32) { p.complete(completion{tag, res}) }
+
+// Poll takes the completions of a disk that has them elsewhere.
+func (p *Partition) Poll() int {
+	if p.files == nil {
+		return 0
+	}
+	n := p.io.disk.poll(p.done[:])
+	for _, c := range p.done[:n] {
+		p.complete(c)
+	}
+	return n
+}
+
+func (p *Partition) complete(c completion) {
+	t, errno, ended := p.io.complete(c)
+	if !ended {
+		return
+	}
+	p.freed = true
+	if errno != 0 && t.kind != growSlab {
+		p.count.ioErrors++
+	}
+	switch t.kind {
+	case readPage:
+		p.pageRead(t.frame, errno)
+	case writePage:
+		p.pageWritten(t.frame, errno)
+	case readItem:
+		p.itemRead(&t, errno)
+	case writeItem:
+		p.buffers.Free(t.whole)
+		p.written(t.r, statusOf(errno))
+	case growSlab:
+		p.slabGrown(&p.slabs[t.class], t.length, errno)
+	}
+}
+
+// Stage runs what waited for something that was given back, and hands the turn's transfers to the disk.
+func (p *Partition) Stage() error {
+	if p.files == nil || p.closed {
+		return nil
+	}
+	if p.freed {
+		p.freed = false
+		p.drain(&p.noJob)
+		p.drain(&p.noFrame)
+		p.drain(&p.noBuffer)
+	}
+	p.stageGrowth()
+	for p.io.room() {
+		f := p.cache.queued()
+		if f == 0 {
+			break
+		}
+		p.stagePage(f)
+	}
+	if !p.io.send() || p.freed {
+		p.l.Again()
+	}
+	return nil
+}
+
+func (p *Partition) stagePage(f uint32) {
+	fr := &p.cache.frames[f]
+	t := transfer{kind: readPage, class: fr.id.class(), frame: f, buf: p.cache.page(f),
+		off: fr.id.offset(), fixed: p.cache.offset(f) >> fixedShift}
+	if fr.state == frameDirty {
+		t.kind = writePage
+		p.cache.set(f, frameWriting)
+	}
+	p.io.begin(t)
+}
+
+func (p *Partition) stageGrowth() {
+	for len(p.grows) > 0 && p.io.room() {
+		s := &p.slabs[p.grows[len(p.grows)-1]]
+		p.grows = p.grows[:len(p.grows)-1]
+		p.io.begin(transfer{kind: growSlab, class: s.class, off: s.bytes(), length: s.growth()})
+	}
+}
+
+// Close lets transfers in flight end and completes what waits as closed.
+func (p *Partition) Close() bool {
+	if p.closed {
+		return true
+	}
+	if !p.closing {
+		p.closing = true
+		p.sweep()
+	}
+	if p.files != nil && (p.io.active() > 0 || p.cache.queueHead != 0) {
+		return false
+	}
+	p.closed = true
+	p.release()
+	return true
+}
+
+// sweep ends what waits for something that no transfer in flight will bring.
+func (p *Partition) sweep() {
+	for _, s := range p.grows {
+		p.slabs[s].growing = false
+	}
+	p.grows = p.grows[:0]
+	for _, q := range []*fifo{&p.noFrame, &p.noBuffer, &p.noJob, &p.readers} {
+		p.resume(q.take())
+	}
+	for i := range p.keys {
+		p.resume(p.keys[i].take())
+	}
+	for i := range p.slabs {
+		p.resume(p.slabs[i].waiting.take())
+	}
+}
+
+// release frees what the partition holds.
+func (p *Partition) release() {
+	p.index.close()
+	for i := range p.slabs {
+		p.slabs[i].close()
+	}
+	if p.cache != nil {
+		_ = p.cache.memory.Close()
+	}
+	if p.buffers != nil {
+		_ = p.buffers.Close()
+	}
+	if p.files != nil {
+		_ = p.files.close()
+	}
+}
+
+// answerStats serves a client that asks the partition itself; a server's router answers for all.
+func (p *Partition) answerStats(r *kv.Request) {
+	b, err := json.Marshal(p.Snapshot())
+	switch {
+	case err != nil:
+		p.finish(r, kv.StatusIOError)
+	case len(b) > cap(r.Value):
+		r.Need = uint32(len(b))
+		p.finish(r, kv.StatusTooSmall)
+	default:
+		r.Value = append(r.Value[:0], b...)
+		p.finish(r, kv.StatusOK)
+	}
+}

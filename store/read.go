@@ -1,0 +1,193 @@
+package store
+
+import (
+	"bytes"
+	"syscall"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// get answers from the page that holds the item, when it is there.
+func (p *Partition) get(r *kv.Request) {
+	rec, ok := p.index.find(r.Key)
+	if !ok || p.index.record(rec).hidden() {
+		p.finish(r, kv.StatusNotFound)
+		return
+	}
+	rc := p.index.record(rec)
+	if uint64(cap(r.Value)) < uint64(rc.valueBytes) {
+		r.Need = rc.valueBytes
+		p.finish(r, kv.StatusTooSmall)
+		return
+	}
+	at := rc.at()
+	if p.files != nil && at.large() {
+		p.readLarge(r, rc)
+		return
+	}
+	it, s, ok := p.item(r, at, r.Key)
+	if !ok {
+		return
+	}
+	if s == kv.StatusOK && len(it.value) != int(rc.valueBytes) {
+		p.resize(rc, len(it.value))
+	}
+	p.answer(r, it, s)
+}
+
+// answer ends a get.
+func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
+	switch {
+	case s != kv.StatusOK:
+	case len(it.value) > cap(r.Value):
+		r.Need = uint32(len(it.value))
+		s = kv.StatusTooSmall
+	default:
+		r.Value = append(r.Value[:0], it.value...)
+		p.l.Stats.Copied += uint64(len(it.value))
+	}
+	p.finish(r, s)
+}
+
+// item gives a key's item in place: with the mem backend any, with the disk backend one that shares
+// its page. ok is false when r has to wait; it is run again then.
+func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Status, ok bool) {
+	if p.files == nil {
+		it, _ = peekItem(p.slabs[at.class].memory(at.slot))
+		return it, kv.StatusOK, true
+	}
+	f := p.page(r, at, false)
+	if f == 0 {
+		return item{}, 0, false
+	}
+	it, s = p.inPage(f, at, key)
+	return it, s, true
+}
+
+// inPage gives the item in a slot of a page, after checking it once per stay in the cache.
+func (p *Partition) inPage(f uint32, at place, key []byte) (item, kv.Status) {
+	fr := &p.cache.frames[f]
+	off := at.offset()
+	b := p.cache.page(f)[off : off+classes[at.class].bytes]
+	if fr.verified>>at.nth()&1 != 0 {
+		it, _ := peekItem(b)
+		return it, kv.StatusOK
+	}
+	it, s := p.judge(b, key)
+	if s == kv.StatusOK {
+		fr.verified |= 1 << at.nth()
+	}
+	return it, s
+}
+
+// judge checks what was read from disk: only the whole item of that key is served.
+func (p *Partition) judge(b, key []byte) (item, kv.Status) {
+	it, v := parseSlot(b)
+	switch {
+	case v == slotLive && bytes.Equal(it.key, key):
+		return it, kv.StatusOK
+	case v == slotTombstone: // a delete whose write was said to have failed
+		return item{}, kv.StatusNotFound
+	}
+	p.count.corrupt++
+	return item{}, kv.StatusCorrupt
+}
+
+// page gives the frame that holds the page of a slot. 0 means that r waits, for the page or for a frame,
+// and is run again. blank says that the caller will overwrite the whole page, or that it is known
+// to be zero: it is not read then.
+func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
+	c := p.cache
+	id := at.id()
+	f := c.find(id)
+	if f != 0 {
+		if !p.resumed {
+			p.count.hits++
+		}
+		fr := &c.frames[f]
+		fr.used = true
+		if fr.state == frameReading {
+			p.count.joins++
+			fr.waiting.push(r)
+			return 0
+		}
+		return f
+	}
+	if p.behind(&p.noFrame) {
+		p.starve(&p.noFrame, r)
+		return 0
+	}
+	if f = c.take(id); f == 0 {
+		p.starve(&p.noFrame, r)
+		return 0
+	}
+	if blank {
+		clear(c.page(f))
+		c.set(f, frameClean)
+		return f
+	}
+	p.count.misses++
+	c.frames[f].waiting.push(r)
+	c.queue(f)
+	return 0
+}
+
+// prefetch begins to read a page that will be wanted soon, if that takes nothing from others.
+func (p *Partition) prefetch(at place) {
+	c := p.cache
+	if c.find(at.id()) != 0 || !p.noFrame.empty() || c.clean < len(c.frames)/2 {
+		return
+	}
+	if f := c.take(at.id()); f != 0 {
+		p.count.misses++
+		c.queue(f)
+	}
+}
+
+func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
+	waiting := p.cache.frames[f].waiting.take()
+	if errno != 0 {
+		p.cache.drop(f)
+		p.abortAll(waiting, statusOf(errno))
+		return
+	}
+	p.cache.set(f, frameClean)
+	p.resume(waiting)
+}
+
+// readLarge reads an item that has pages of its own into a buffer. The slot stays as it is until the
+// read has ended: a tombstone waits for it.
+func (p *Partition) readLarge(r *kv.Request, rc *record) {
+	n := roundUp(itemBytes(int(rc.keyBytes), int(rc.valueBytes)), pageBytes)
+	if b := p.buffer(r, n); b != nil {
+		at := rc.at()
+		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
+			off: at.id().offset(), fixed: p.bufferFixed})
+	}
+}
+
+// buffer gives n bytes for a large item, and sees to it that a transfer is to be had; nil means that r waits.
+func (p *Partition) buffer(r *kv.Request, n int) []byte {
+	if !p.behind(&p.noBuffer) && p.io.room() {
+		if b := p.buffers.Alloc(n); b != nil {
+			return b
+		}
+	}
+	p.starve(&p.noBuffer, r)
+	return nil
+}
+
+func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
+	r := t.r
+	switch {
+	case errno != 0:
+		p.abort(r, statusOf(errno))
+	case r.Op == kv.OpScan:
+		p.scanLarge(r, t.whole)
+	default:
+		it, s := p.judge(t.whole, r.Key)
+		p.answer(r, it, s)
+	}
+	p.buffers.Free(t.whole)
+	p.resume(p.readers.take())
+}

@@ -1,0 +1,82 @@
+package store
+
+import "github.com/kvwire/kvwire/loop"
+
+// counters are what a partition counts as it goes.
+type counters struct {
+	hits, misses, joins uint64
+	corrupt, ioErrors   uint64
+	memBytes            int64
+}
+
+// Stats is a partition's state and what it has done since it was opened.
+type Stats struct {
+	Backend string `json:"backend"`
+	Shard   int    `json:"shard"`
+
+	Items uint64 `json:"items"`
+	Bytes uint64 `json:"bytes"` // of keys and values
+
+	DiskReads      uint64 `json:"disk_reads"`
+	DiskReadBytes  uint64 `json:"disk_read_bytes"`
+	DiskWrites     uint64 `json:"disk_writes"`
+	DiskWriteBytes uint64 `json:"disk_write_bytes"`
+	IOErrors       uint64 `json:"io_errors"`
+
+	CacheBytes  uint64 `json:"cache_bytes"`
+	CacheHits   uint64 `json:"cache_hits"`
+	CacheMisses uint64 `json:"cache_misses"` // pages that were read
+	CacheJoins  uint64 `json:"cache_joins"`  // requests that found their page being read
+
+	CorruptItems uint64 `json:"corrupt_items"` // found while recovering, and each time that one was asked for
+	IndexBytes   uint64 `json:"index_bytes"`
+	BufferBytes  uint64 `json:"buffer_bytes"`  // for large items
+	FixedBuffers bool   `json:"fixed_buffers"` // memory is registered with the ring
+	DirectIO     bool   `json:"direct_io"`     // files are open with O_DIRECT
+
+	Slabs []SlabStats `json:"slabs,omitempty"` // those that have slots
+}
+
+// SlabStats is one class of slots.
+type SlabStats struct {
+	SlotBytes int    `json:"slot_bytes"`
+	Used      uint64 `json:"used"`
+	Free      uint64 `json:"free"`
+	Bytes     uint64 `json:"bytes"` // of the file, or of memory
+}
+
+// Snapshot is for the partition's loop.
+func (p *Partition) Snapshot() Stats {
+	s := Stats{
+		Backend: p.o.Backend.String(), Shard: p.shard,
+		Items: uint64(p.items), Bytes: uint64(p.live),
+		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt,
+		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
+		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
+		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
+	}
+	if p.cache != nil {
+		s.CacheBytes = uint64(len(p.cache.frames)-1) * pageBytes
+		s.BufferBytes = uint64(p.buffers.Largest())
+	}
+	for i := range p.slabs {
+		m := &p.slabs[i].free
+		if m.slots > 0 {
+			s.Slabs = append(s.Slabs, SlabStats{SlotBytes: classes[i].bytes, Used: uint64(m.slots - m.free),
+				Free: uint64(m.free), Bytes: uint64(p.slabs[i].bytes())})
+		}
+	}
+	return s
+}
+
+// DirectIO says whether the slabs' files are open with O_DIRECT: false where the file system refuses it.
+func (p *Partition) DirectIO() bool { return p.direct }
+
+// StatsOf gives the state of a partition that Open made, on its loop's goroutine.
+func StatsOf(part loop.Partition) (Stats, bool) {
+	s, ok := part.(interface{ Snapshot() Stats })
+	if !ok {
+		return Stats{}, false
+	}
+	return s.Snapshot(), true
+}
