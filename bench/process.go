@@ -113,19 +113,3 @@ type threadMark struct {
 func markThread(l *loop.Loop) threadMark {
 	return threadMark{usage: threadUsage(), loop: l.Snapshot(), at: loop.Nanos()}
 }
-
-// statsSub is what a loop counted since o.
-func statsSub(s, o loop.Stats) loop.Stats {
-	s.Turns -= o.Turns
-	s.EmptyTurns -= o.EmptyTurns
-	s.Sleeps -= o.Sleeps
-	s.Wakes -= o.Wakes
-	s.Syscalls -= o.Syscalls
-	s.Enters -= o.Enters
-	s.SQEs -= o.SQEs
-	s.CQEs -= o.CQEs
-	s.Mail -= o.Mail
-	s.Delivered -= o.Delivered
-	s.Copied -= o.Copied
-	return s
-}

@@ -207,7 +207,7 @@ func (w *running) costs(before, after marks) {
 	r := w.res
 	for i, a := range after.threads {
 		b := before.threads[i]
-		u, s := a.usage.Sub(b.usage), statsSub(a.loop, b.loop)
+		u, s := a.usage.Sub(b.usage), a.loop.Sub(b.loop)
 		r.Threads.Add(u)
 		r.ClientLoops.Add(s)
 		if ratio := float64(u.CPU()) / float64(max(1, a.at-b.at)); ratio > r.CPURatio {

@@ -340,10 +340,16 @@ inproc     get   64 B     16  2.35M   410 ns       –       1.20         1.25  
 tcp        get   64 B     16   123k  98.7 µs  213 µs  3.10+4.90    1.25/0.50  no O_DIRECT: page cache
 rdma       –        –      –      –        –       –          –            –  skipped: no RDMA device (modprobe rdma_rxe)
 uring      get   64 B     64  99.0k  1.20 ms       –       3.10         1.25  invalid: drift +7 %
-`
+` + legend
 	var b bytes.Buffer
 	if err := PrintTable(&b, rows); err != nil || b.String() != want {
 		t.Errorf("%v\n%s\nexpected\n%s", err, b.String(), want)
+	}
+	b.Reset()
+	long := "no RDMA device: " + strings.Repeat("why ", 30)
+	if err := PrintTable(&b, []Row{rows[0], {Transport: "rdma", SkippedReason: long}, {Transport: "rdma", SkippedReason: long}}); err != nil ||
+		strings.Count(b.String(), "skipped [1]\n") != 2 || strings.Count(b.String(), "\n[1] skipped: no RDMA device") != 1 {
+		t.Errorf("a long reason, twice: %v\n%s", err, b.String())
 	}
 	b.Reset()
 	if err := PrintTable(&b, rows[:1]); err != nil || strings.Contains(b.String(), "conns") {

@@ -152,7 +152,7 @@ func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 		v := strings.Join(strings.Fields(text(c.value(&rows[i]))), " ") // one line, whatever a reason says
 		values[i] = v
 		any = any || v != ""
-		if rows[i].SkippedReason == "" {
+		if rows[i].SkippedReason == "" && v != "" { // a factor that does not apply to a row is no difference
 			if first < 0 {
 				first = i
 			}
@@ -167,16 +167,43 @@ func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 	return values, differ, any
 }
 
-// PrintTable prints rows for people: what they measured, and what it cost the client and the server
-// (CPU: client + server, system calls: client / server). Factors in which the rows differ have a column.
+// noteMax is the longest note, in characters, that stands in the table; what is longer stands below it.
+const noteMax = 64
+
+// footnotes puts numbers in the place of long notes, and returns the notes by their number.
+func footnotes(notes []string) (below []string) {
+	number := map[string]int{}
+	for i, n := range notes {
+		if utf8.RuneCountInString(n) <= noteMax {
+			continue
+		}
+		if number[n] == 0 {
+			below = append(below, n)
+			number[n] = len(below)
+		}
+		kind, _, _ := strings.Cut(n, ":") // skipped, invalid
+		notes[i] = fmt.Sprintf("%s [%d]", kind, number[n])
+	}
+	return below
+}
+
+const legend = `p50, p99: round trips. CPU: client+server (inproc: one process). System calls: client/server.
+`
+
+// PrintTable prints rows for people: what they measured, and what it cost the client and the server.
+// Factors in which the rows differ have a column; long notes stand below the table, once.
 func PrintTable(w io.Writer, rows []Row) error {
 	var shown []tableColumn
 	var cells [][]string // by column
 	var width []int
+	var below []string
 	for _, c := range tableColumns {
 		values, differ, any := c.values(rows)
 		if c.vary && !differ || c.head == "note" && !any {
 			continue
+		}
+		if c.head == "note" {
+			below = footnotes(values)
 		}
 		wide := utf8.RuneCountInString(c.head)
 		for _, v := range values {
@@ -205,6 +232,10 @@ func PrintTable(w io.Writer, rows []Row) error {
 	line(func(i int) string { return shown[i].head })
 	for r := range rows {
 		line(func(i int) string { return cells[i][r] })
+	}
+	b.WriteString(legend)
+	for i, n := range below {
+		fmt.Fprintf(&b, "[%d] %s\n", i+1, n)
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("report: table: %w", err)

@@ -48,9 +48,9 @@ type Partition struct {
 	keys     [keyLists]fifo
 
 	freed    bool  // something that requests may wait for was given back
-	draining *fifo // the list that is being run again, and whether its first request has to wait on
-	stalled  bool
-	resumed  bool // the request that is run has waited: its page was counted before
+	draining *fifo // the list that is being run again
+	stalled  bool  // … and its first request has to wait on
+	resumed  bool  // the request that is run has waited: its page was counted before
 
 	closing, closed bool
 

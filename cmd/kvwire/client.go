@@ -24,19 +24,22 @@ type client struct {
 }
 
 // connect makes the client's threads and connections. group is the in-process server's, or nil.
-func connect(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (c *client, err error) {
-	c = &client{own: group == nil}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
+func connect(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (*client, error) {
+	c := &client{own: group == nil}
+	if err := c.open(ctx, f, n, addr, group); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *client) open(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (err error) {
 	if group != nil {
 		c.loops = group.Net()
 	} else {
 		wait, err := loop.ParseWait(f.wait)
 		if err != nil {
-			return nil, usagef("--wait: %v", err)
+			return usagef("--wait: %v", err)
 		}
 		for i := range f.clientThreads {
 			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.spinMax}
@@ -45,7 +48,7 @@ func connect(ctx context.Context, f *factors, n *network, addr string, group *lo
 			}
 			l, err := loop.Start(o, nil)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			c.loops = append(c.loops, l)
 		}
@@ -54,7 +57,7 @@ func connect(ctx context.Context, f *factors, n *network, addr string, group *lo
 		return n.impl.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
-		return nil, err
+		return err
 	}
 	h := c.control.Hello()
 	c.limit = int(h.MaxValueBytes)
@@ -63,11 +66,11 @@ func connect(ctx context.Context, f *factors, n *network, addr string, group *lo
 		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
 		k, err := dial(thread, want)
 		if err != nil {
-			return nil, fmt.Errorf("connection %d of %d: %w", i+1, f.conns, err)
+			return fmt.Errorf("connection %d of %d: %w", i+1, f.conns, err)
 		}
 		if g := int(k.Hello().Depth); g < f.depth {
 			k.Hangup()
-			return nil, usagef("--depth %d: the server grants %d", f.depth, g)
+			return usagef("--depth %d: the server grants %d", f.depth, g)
 		}
 		c.conns = append(c.conns, k)
 		of[thread] = append(of[thread], k)
@@ -77,7 +80,7 @@ func connect(ctx context.Context, f *factors, n *network, addr string, group *lo
 			c.threads = append(c.threads, bench.Client{Loop: l, Handler: transport.Fan(of[i]), InFlight: len(of[i]) * f.depth})
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // ask gets the server's counters.

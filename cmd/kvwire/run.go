@@ -196,7 +196,11 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 		return nil, err
 	}
 	if err := n.works(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: skipped: %v\n", label, err)
+		why := err.Error()
+		if slices.ContainsFunc(r.rows, func(o report.Row) bool { return o.SkippedReason == why }) {
+			why = "as above"
+		}
+		fmt.Fprintf(os.Stderr, "%s: skipped: %s\n", label, why)
 		row := f.row()
 		row.SkippedReason = err.Error()
 		return row, nil

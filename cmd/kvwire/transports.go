@@ -42,7 +42,7 @@ func find(name string) (*network, error) {
 // works is nil where the transport works, and else says why not and what to do, with the exit code.
 func (n *network) works() error {
 	if err := n.here(); err != nil {
-		return &exitError{exitMissing, fmt.Errorf("transport %s does not work here: %w", n.name, err)}
+		return &exitError{exitMissing, fmt.Errorf("transport %s: %w", n.name, err)}
 	}
 	return nil
 }

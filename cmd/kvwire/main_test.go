@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/report"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(realMain(os.Args[1:]))
+	}
+	testscript.Main(m, map[string]func(){"kvwire": func() { os.Exit(realMain(os.Args[1:])) }})
+}
+
+const asProgram = "KVWIRE_TEST_AS_PROGRAM"
+
+// TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
+func TestScript(t *testing.T) {
+	uring := probe.Uring(probe.Local())
+	if sys.Required("uring") && uring.Err() != nil {
+		t.Fatalf("KVWIRE_REQUIRE=uring: %v", uring.Err())
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TMPDIR", e.WorkDir)
+			return nil
+		},
+		Condition: func(c string) (bool, error) {
+			if c == "uring" {
+				return uring.Err() == nil, nil
+			}
+			return false, nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":    code,
+			"rows":    rows,
+			"listens": listens,
+		},
+	})
+}
+
+// code N COMMAND…: the command ends with exit code N, and says one line on stderr when N is 2.
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if err != nil {
+		exit, ok := err.(*exec.ExitError)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+	if said := ts.ReadFile("stderr"); got == exitUsage && strings.Count(said, "\n") != 1 {
+		ts.Fatalf("a usage error of %d lines", strings.Count(said, "\n"))
+	}
+}
+
+// rows FILE COLUMN=VALUE…: every row of a runs.csv has these values; "*" wants any.
+func rows(ts *testscript.TestScript, _ bool, args []string) {
+	rs, err := report.Read(strings.NewReader(ts.ReadFile(args[0])))
+	ts.Check(err)
+	if len(rs) == 0 {
+		ts.Fatalf("%s has no rows", args[0])
+	}
+	for i := range rs {
+		for _, a := range args[1:] {
+			name, want, _ := strings.Cut(a, "=")
+			got, ok := rs[i].Value(name)
+			if !ok || want == "*" && got == "" || want != "*" && got != want {
+				ts.Fatalf("row %d: %s is %q, want %q", i+1, name, got, want)
+			}
+		}
+	}
+}
+
+// listens FILE VAR: waits until a server has written its greeting, and sets VAR to its address.
+func listens(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		b, _ := os.ReadFile(ts.MkAbs(args[0]))
+		var g greeting
+		if json.Unmarshal(b, &g) == nil && g.Listening != "" {
+			ts.Setenv(args[1], g.Listening)
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the server said nothing: %q", b)
+		}
+	}
+}
+
+// The first ^C ends the window early, and the row is written all the same; so does the server process.
+func TestInterruptLeavesTheRow(t *testing.T) {
+	for _, transport := range []string{"inproc", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], "bench", "--transport", transport, "--backend", "null", "--warmup", "0s", "--duration", "10m", "--json")
+			cmd.Env = append(os.Environ(), asProgram+"=1")
+			var out, said bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &said
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Process.Kill()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for deadline := time.Now().Add(patience); cpuTicks(cmd.Process.Pid) < 50; <-tick.C { // half a second of load
+				if time.Now().After(deadline) {
+					t.Fatalf("it does not begin: %s", &said)
+				}
+			}
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("%v: %s", err, &said)
+			}
+			var row report.Row
+			if err := json.Unmarshal(out.Bytes(), &row); err != nil {
+				t.Fatalf("%v: %q", err, &out)
+			}
+			if n, _ := row.Ops.Get(); n == 0 || !strings.Contains(row.InvalidReason, "interrupted") {
+				t.Fatalf("%d operations, invalid: %q", n, row.InvalidReason)
+			}
+		})
+	}
+}
+
+// cpuTicks is the CPU time of a process in hundredths of a second.
+func cpuTicks(pid int) int {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return user + system
+}
