@@ -78,7 +78,9 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	for _, c := range x.Cells {
+	for i, c := range x.Cells {
+		c = applicable(c)
+		x.Cells[i] = c
 		if _, err := cellFactors(c); err != nil {
 			return nil, usagef("%s: %v, in the cell %s", path, err, c)
 		}
@@ -92,6 +94,29 @@ func newBenchFactors() *factors {
 	f.loadFlags()
 	f.benchFlags()
 	return f
+}
+
+// applicable leaves out of a cell what does not apply to it: an experiment that sweeps backend may set the
+// disk's cache for all cells. On a command line the same is a contradiction, and refused.
+func applicable(c experiments.Cell) experiments.Cell {
+	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
+	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
+		switch f.Name {
+		case "dir", "durability", "disk-engine", "cache-bytes":
+			return is("backend", "null") || is("backend", "mem")
+		case "spin-max":
+			return !is("wait", "hybrid")
+		case "ring":
+			return !is("transport", "uring")
+		case "net-loops", "store-loops":
+			return !is("placement", "dispatched")
+		case "server-threads":
+			return is("placement", "dispatched")
+		case "target-per-s", "arrival":
+			return !is("loop", "open")
+		}
+		return false
+	})
 }
 
 // cellFactors are a cell's flags, checked against each other.
@@ -320,7 +345,7 @@ func (r *runner) finish() error {
 		_, werr := fmt.Printf("%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
-		err = errors.Join(err, report.PrintTable(os.Stdout, r.rows))
+		err = errors.Join(err, report.PrintTable(os.Stdout, r.byQuestion()))
 		fmt.Printf("\n%s: runs.csv, runs.json, env.json, run.log (%v)\n", r.dir, time.Since(r.begun).Round(time.Second))
 	}
 	switch {
@@ -334,6 +359,24 @@ func (r *runner) finish() error {
 		return fmt.Errorf("interrupted after %d of %d runs", len(r.rows), len(r.x.Cells))
 	}
 	return nil
+}
+
+// byQuestion are the rows in the order in which they are compared: cells that differ in nothing but their
+// transport stand together.
+func (r *runner) byQuestion() []report.Row {
+	place := map[string]int{}
+	groups := [][]report.Row{}
+	for i, row := range r.rows {
+		cell := slices.DeleteFunc(slices.Clone(r.x.Cells[i]), func(f experiments.Flag) bool { return f.Name == "transport" })
+		at, ok := place[cell.String()]
+		if !ok {
+			at = len(groups)
+			place[cell.String()] = at
+			groups = append(groups, nil)
+		}
+		groups[at] = append(groups[at], row)
+	}
+	return slices.Concat(groups...)
 }
 
 // latest points results/latest at this folder, when it lies in results.
