@@ -170,10 +170,10 @@ type Loop struct {
 	watched int        // descriptors of members in the epoll set
 
 	// delivery queue: completed requests, given to their owners in the deliver step.
-	ready              int // events that epoll_wait returned and reap has not given out
-	doneHead, doneTail *kv.Request
-	local              kv.Handler // the partition of this loop, for requests in the mailbox
-	relay              relay
+	ready    int // events that epoll_wait returned and reap has not given out
+	finished kv.Queue
+	local    kv.Handler // the partition of this loop, for requests in the mailbox
+	relay    relay
 
 	now      int64 // monotonic ns since base, read once a turn
 	deadline int64 // sleep no longer than until then

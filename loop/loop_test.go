@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"golang.org/x/sys/unix"
 )
@@ -23,20 +23,6 @@ func (bare) OnEvent(uint64, int32, uint32) {}
 func (bare) Poll() int                     { return 0 }
 func (bare) Stage() error                  { return nil }
 func (bare) Close() bool                   { return true }
-
-// needRing skips where io_uring is not to be had, and fails where it must be.
-func needRing(t testing.TB) {
-	t.Helper()
-	r, err := ring.Open(ring.Options{Entries: 8})
-	if err == nil {
-		_ = r.Close()
-		return
-	}
-	if sys.Required("uring") {
-		t.Fatalf("KVWIRE_REQUIRE=uring: %v", err)
-	}
-	t.Skipf("no io_uring: %v", err)
-}
 
 // pinger keeps up to three tokens moving, each announced to the loop in another way: a reply
 // in the mailbox, a readable socket, a finished disk read. Every token waits for its own
@@ -135,7 +121,7 @@ func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Fini
 // TestLoopLosesNoWakeUp lets a loop fall asleep a million times (20,000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
-	needRing(t)
+	testenv.Uring(t)
 	sleeps := uint64(1_000_000)
 	if testing.Short() {
 		sleeps = 20_000
@@ -401,7 +387,7 @@ func TestWakeAtEndsTheSleep(t *testing.T) {
 	for _, kind := range []Sleep{SleepRing, SleepEpoll} {
 		t.Run(kind.String(), func(t *testing.T) {
 			if kind == SleepRing {
-				needRing(t)
+				testenv.Uring(t)
 			}
 			w := &later{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
 			at := w.at

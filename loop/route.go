@@ -14,10 +14,9 @@ type Router struct {
 	shards []*Loop
 	stats  func() []byte
 
-	scans   []*scan     // idle
-	made    int         // scans that exist
-	waiting *kv.Request // scans that wait for an idle one, oldest first
-	tail    *kv.Request
+	scans   []*scan  // idle
+	made    int      // scans that exist
+	waiting kv.Queue // scans that wait for an idle one
 }
 
 func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
@@ -89,13 +88,7 @@ type scan struct {
 
 func (t *Router) scan(r *kv.Request) {
 	if len(t.scans) == 0 && t.made == maxScans {
-		r.Link = nil
-		if t.tail == nil {
-			t.waiting = r
-		} else {
-			t.tail.Link = r
-		}
-		t.tail = r
+		t.waiting.Push(r)
 		return
 	}
 	var s *scan
@@ -126,10 +119,7 @@ func (s *scan) Complete(*kv.Request) {
 	s.r = nil
 	t.scans = append(t.scans, s)
 	t.l.Finish(r)
-	if next := t.waiting; next != nil {
-		if t.waiting = next.Link; t.waiting == nil {
-			t.tail = nil
-		}
+	if next := t.waiting.Pop(); next != nil {
 		t.scan(next)
 	}
 }

@@ -32,7 +32,7 @@ func (l *Loop) turns() error {
 			}
 		}
 		l.closeSome()
-		if len(l.order) == 0 && l.stop.Load() && l.doneHead == nil {
+		if len(l.order) == 0 && l.stop.Load() && l.finished.Empty() {
 			return nil
 		}
 		if found > 0 {
@@ -104,14 +104,10 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 // the owners' next requests complete at once, or a null store would never let the turn end.
 func (l *Loop) deliver() int {
 	n := 0
-	r := l.doneHead
-	l.doneHead, l.doneTail = nil, nil
-	for r != nil {
-		next := r.Link
-		r.Link = nil
+	q := l.finished.Take()
+	for r := q.Pop(); r != nil; r = q.Pop() {
 		r.Owner.Complete(r)
 		n++
-		r = next
 	}
 	l.Stats.Delivered += uint64(n)
 	return n
@@ -185,7 +181,7 @@ func (l *Loop) submit() error {
 
 // maySleep applies the wait policy.
 func (l *Loop) maySleep() bool {
-	if l.doneHead != nil || l.again {
+	if !l.finished.Empty() || l.again {
 		return false
 	}
 	switch l.o.Wait {
@@ -254,12 +250,4 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 }
 
 // Finish queues a request that its handler has completed; its owner gets it in the deliver step.
-func (l *Loop) Finish(r *kv.Request) {
-	r.Link = nil
-	if l.doneTail == nil {
-		l.doneHead = r
-	} else {
-		l.doneTail.Link = r
-	}
-	l.doneTail = r
-}
+func (l *Loop) Finish(r *kv.Request) { l.finished.Push(r) }

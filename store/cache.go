@@ -3,6 +3,8 @@ package store
 import (
 	"math/bits"
 
+	"github.com/kvwire/kvwire/kv"
+
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
@@ -20,10 +22,10 @@ const (
 // frame is a page's place in memory.
 type frame struct {
 	id       pageID
-	verified uint64 // slots of the page whose sums were checked since it was read, or that were written here
-	waiting  fifo   // what wants the page when its transfer has ended
-	applied  fifo   // changes that are in the page, and complete with its next write
-	next     uint32 // of the queue of frames to be read or written
+	verified uint64   // slots of the page whose sums were checked since it was read, or that were written here
+	waiting  kv.Queue // what wants the page when its transfer has ended
+	applied  kv.Queue // changes that are in the page, and complete with its next write
+	next     uint32   // of the queue of frames to be read or written
 	state    frameState
 	used     bool // since the clock's hand came by
 }

@@ -27,7 +27,7 @@ func (p *Partition) put(r *kv.Request) {
 func (p *Partition) mayChange(r *kv.Request, rec uint32) bool {
 	switch f := p.index.record(rec).flags; {
 	case f&flagBusy != 0:
-		p.keys[rec%keyLists].push(r)
+		p.keys[rec%keyLists].Push(r)
 		return false
 	case f&flagStuck != 0:
 		p.finish(r, kv.StatusIOError)
@@ -147,7 +147,7 @@ func (p *Partition) pageToChange(r *kv.Request, at place) uint32 {
 		s.fresh = at.page() + 1
 	}
 	if fr := &p.cache.frames[f]; fr.state == frameWriting {
-		fr.waiting.push(r)
+		fr.waiting.Push(r)
 		return 0
 	}
 	return f
@@ -172,7 +172,7 @@ func (p *Partition) apply(r *kv.Request, at place, f uint32, tombstone bool) {
 	if tombstone {
 		fr.verified &^= 1 << at.nth()
 	}
-	fr.applied.push(r)
+	fr.applied.Push(r)
 	if fr.state == frameClean {
 		p.cache.set(f, frameDirty)
 		p.cache.queue(f)
@@ -194,7 +194,7 @@ func (p *Partition) encode(b []byte, r *kv.Request, tombstone bool) (n int) {
 func (p *Partition) storeLarge(r *kv.Request, at place, tombstone bool) {
 	n := pageBytes
 	if tombstone && p.io.reading(at) {
-		p.readers.push(r)
+		p.readers.Push(r)
 		return
 	}
 	if !tombstone {
@@ -211,13 +211,13 @@ func (p *Partition) storeLarge(r *kv.Request, at place, tombstone bool) {
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	fr := &p.cache.frames[f]
-	applied, waiting := fr.applied.take(), fr.waiting.take()
+	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {
 		p.cache.drop(f) // the disk may hold the old page or the new one: ask it
 	} else {
 		p.cache.set(f, frameClean)
 	}
-	for r := applied.pop(); r != nil; r = applied.pop() {
+	for r := applied.Pop(); r != nil; r = applied.Pop() {
 		p.written(r, statusOf(errno))
 	}
 	p.resume(waiting)
@@ -325,8 +325,8 @@ func (p *Partition) stick(rec uint32) {
 
 // wakeKey runs what waited for a key that is not being changed any more.
 func (p *Partition) wakeKey(rec uint32) {
-	if q := &p.keys[rec%keyLists]; !q.empty() {
-		p.resume(q.take())
+	if q := &p.keys[rec%keyLists]; !q.Empty() {
+		p.resume(q.Take())
 	}
 }
 
@@ -364,8 +364,8 @@ func (p *Partition) abort(r *kv.Request, s kv.Status) {
 	}
 }
 
-func (p *Partition) abortAll(q fifo, s kv.Status) {
-	for r := q.pop(); r != nil; r = q.pop() {
+func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
+	for r := q.Pop(); r != nil; r = q.Pop() {
 		p.abort(r, s)
 	}
 }
@@ -387,7 +387,7 @@ func (p *Partition) takeSlot(r *kv.Request, class uint8) (at place, ok bool) {
 		p.finish(r, kv.StatusNoSpace)
 		return place{}, false
 	}
-	s.waiting.push(r)
+	s.waiting.Push(r)
 	if !s.growing {
 		p.growSlab(s)
 	}
@@ -414,14 +414,14 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		return
 	}
 	s.growing = false
-	waiting := s.waiting.take()
+	waiting := s.waiting.Take()
 	if errno == 0 {
 		s.grown(bytes)
 		p.resume(waiting)
 		return
 	}
 	s.refused = true
-	for r := waiting.pop(); r != nil; r = waiting.pop() {
+	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
 		if s.free.free > 0 {
 			p.run(r) // a slot was freed in the meantime
 			continue

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"golang.org/x/sys/unix"
@@ -147,7 +148,7 @@ func TestOpenReportsWhatItRunsOn(t *testing.T) {
 }
 
 func TestWithoutDirectIOTheStoreWorksAndSaysSo(t *testing.T) {
-	needRing(t)
+	testenv.Uring(t)
 	dir, err := os.MkdirTemp("/dev/shm", "kvwire-test")
 	if err != nil {
 		t.Skipf("no tmpfs: %v", err)

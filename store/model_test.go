@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 )
 
@@ -308,7 +309,7 @@ const childDir = "KVWIRE_STORE_CHILD" // names the folder to a process that is g
 
 // A process that is killed at any moment leaves on real files everything that it has acknowledged.
 func TestKilledProcessLosesNothingThatWasAcknowledged(t *testing.T) {
-	needRing(t)
+	testenv.Uring(t)
 	if dir := os.Getenv(childDir); dir != "" {
 		putUntilKilled(t, dir)
 	}

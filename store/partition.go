@@ -41,16 +41,16 @@ type Partition struct {
 	grows       []uint8
 	jobs        jobs
 
-	noFrame  fifo // requests that wait for a frame of the cache
-	noBuffer fifo // … for a transfer and its buffer
-	noJob    fifo // … for a job
-	readers  fifo // tombstones that wait for the reads of a large slot to end
-	keys     [keyLists]fifo
+	noFrame  kv.Queue // requests that wait for a frame of the cache
+	noBuffer kv.Queue // … for a transfer and its buffer
+	noJob    kv.Queue // … for a job
+	readers  kv.Queue // tombstones that wait for the reads of a large slot to end
+	keys     [keyLists]kv.Queue
 
-	freed    bool  // something that requests may wait for was given back
-	draining *fifo // the list that is being run again
-	stalled  bool  // … and its first request has to wait on
-	resumed  bool  // the request that is run has waited: its page was counted before
+	freed    bool      // something that requests may wait for was given back
+	draining *kv.Queue // the list that is being run again
+	stalled  bool      // … and its first request has to wait on
+	resumed  bool      // the request that is run has waited: its page was counted before
 
 	closing, closed bool
 
@@ -154,34 +154,34 @@ func (p *Partition) finish(r *kv.Request, s kv.Status) {
 }
 
 // resume runs what has waited.
-func (p *Partition) resume(q fifo) {
+func (p *Partition) resume(q kv.Queue) {
 	was := p.resumed
 	p.resumed = true
-	for r := q.pop(); r != nil; r = q.pop() {
+	for r := q.Pop(); r != nil; r = q.Pop() {
 		p.run(r)
 	}
 	p.resumed = was
 }
 
 // starve puts a request into a list that is run again when something was given back.
-func (p *Partition) starve(q *fifo, r *kv.Request) {
+func (p *Partition) starve(q *kv.Queue, r *kv.Request) {
 	if p.draining == q {
-		q.pushFront(r)
+		q.PushFront(r)
 		p.stalled = true
 		return
 	}
-	q.push(r)
+	q.Push(r)
 }
 
 // behind says whether others wait in q already, before whom r must not help itself.
-func (p *Partition) behind(q *fifo) bool { return p.draining != q && !q.empty() }
+func (p *Partition) behind(q *kv.Queue) bool { return p.draining != q && !q.Empty() }
 
 // drain runs a list until its first request has to wait on.
-func (p *Partition) drain(q *fifo) {
+func (p *Partition) drain(q *kv.Queue) {
 	was := p.resumed
 	p.draining, p.stalled, p.resumed = q, false, true
-	for !p.stalled && !q.empty() {
-		p.run(q.pop())
+	for !p.stalled && !q.Empty() {
+		p.run(q.Pop())
 	}
 	p.draining, p.resumed = nil, was
 }
@@ -292,14 +292,14 @@ func (p *Partition) sweep() {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*fifo{&p.noFrame, &p.noBuffer, &p.noJob, &p.readers} {
-		p.resume(q.take())
+	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noJob, &p.readers} {
+		p.resume(q.Take())
 	}
 	for i := range p.keys {
-		p.resume(p.keys[i].take())
+		p.resume(p.keys[i].Take())
 	}
 	for i := range p.slabs {
-		p.resume(p.slabs[i].waiting.take())
+		p.resume(p.slabs[i].waiting.Take())
 	}
 }
 

@@ -108,7 +108,7 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 		fr.used = true
 		if fr.state == frameReading {
 			p.count.joins++
-			fr.waiting.push(r)
+			fr.waiting.Push(r)
 			return 0
 		}
 		return f
@@ -127,7 +127,7 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 		return f
 	}
 	p.count.misses++
-	c.frames[f].waiting.push(r)
+	c.frames[f].waiting.Push(r)
 	c.queue(f)
 	return 0
 }
@@ -135,7 +135,7 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 // prefetch begins to read a page that will be wanted soon, if that takes nothing from others.
 func (p *Partition) prefetch(at place) {
 	c := p.cache
-	if c.find(at.id()) != 0 || !p.noFrame.empty() || c.clean < len(c.frames)/2 {
+	if c.find(at.id()) != 0 || !p.noFrame.Empty() || c.clean < len(c.frames)/2 {
 		return
 	}
 	if f := c.take(at.id()); f != 0 {
@@ -145,7 +145,7 @@ func (p *Partition) prefetch(at place) {
 }
 
 func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
-	waiting := p.cache.frames[f].waiting.take()
+	waiting := p.cache.frames[f].waiting.Take()
 	if errno != 0 {
 		p.cache.drop(f)
 		p.abortAll(waiting, statusOf(errno))
@@ -189,5 +189,5 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 		p.answer(r, it, s)
 	}
 	p.buffers.Free(t.whole)
-	p.resume(p.readers.take())
+	p.resume(p.readers.Take())
 }

@@ -5,25 +5,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/kvwire/kvwire/internal/ring"
-	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 )
-
-// needRing skips where io_uring is not to be had, and fails where it must be.
-func needRing(t testing.TB) {
-	t.Helper()
-	r, err := ring.Open(ring.Options{Entries: 8})
-	if err == nil {
-		_ = r.Close()
-		return
-	}
-	if sys.Required("uring") {
-		t.Fatalf("KVWIRE_REQUIRE=uring: %v", err)
-	}
-	t.Skipf("no io_uring: %v", err)
-}
 
 // rig is one partition on a loop of its own, driven from a test's goroutine.
 type rig struct {
@@ -69,7 +54,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	case "mem":
 		g.o.Backend = Mem
 	case "disk", "disk-epoll":
-		needRing(t)
+		testenv.Uring(t)
 		g.epoll = kind == "disk-epoll"
 		g.o.Backend, g.o.Dir = Disk, t.TempDir()
 	case "fault":

@@ -3,6 +3,8 @@ package store
 import (
 	"math"
 
+	"github.com/kvwire/kvwire/kv"
+
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
@@ -12,10 +14,10 @@ type slab struct {
 	free  freeMap
 	fresh uint32 // the first page that nobody has written since it was made: it is zero, and need not be read
 
-	extent  int64 // bytes to grow by next: doubles with each success, halves when there is no space
-	growing bool  // a growth is queued or under way
-	waiting fifo  // puts that wait for it
-	refused bool  // the last growth found no space: the next put that needs a slot asks again
+	extent  int64    // bytes to grow by next: doubles with each success, halves when there is no space
+	growing bool     // a growth is queued or under way
+	waiting kv.Queue // puts that wait for it
+	refused bool     // the last growth found no space: the next put that needs a slot asks again
 
 	mem []*arena.Arena // mem backend: chunks of memChunkBytes, or of one slot if that is larger
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 )
@@ -556,7 +557,7 @@ func TestChangesOfOneKeyAtTheSameTime(t *testing.T) {
 }
 
 func TestGroupServesAllItsPartitions(t *testing.T) {
-	needRing(t)
+	testenv.Uring(t)
 	dir := t.TempDir()
 	open := func(shards int) (*loop.Group, error) {
 		return loop.NewGroup(loop.Plan{NetLoops: shards}, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {

@@ -219,7 +219,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability = f.diskEngine, f.durability
 	o.NullValueBytes = int(f.valueBytes)
-	o.Log = func(s string) { fmt.Fprintln(os.Stderr, "kvwire: store:", s) }
+	o.Log = func(s string) { fmt.Fprintln(os.Stderr, "kvwire:", s) }
 	return o, nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/probe"
-	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -30,9 +30,7 @@ const asProgram = "KVWIRE_TEST_AS_PROGRAM"
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {
 	uring := probe.Uring(probe.Local())
-	if sys.Required("uring") && uring.Err() != nil {
-		t.Fatalf("KVWIRE_REQUIRE=uring: %v", uring.Err())
-	}
+	t.Run("uring", func(t *testing.T) { testenv.Need(t, "uring", uring.Err()) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -13,7 +13,7 @@ import (
 	"testing/fstest"
 
 	"github.com/kvwire/kvwire/internal/ring"
-	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -273,14 +273,7 @@ limit        don't know  cannot be read
 }
 
 // TestUringOnThisMachine is the one probe that a test run can require: KVWIRE_REQUIRE=uring.
-func TestUringOnThisMachine(t *testing.T) {
-	if f := Uring(Local()); f.State != Available {
-		if sys.Required("uring") {
-			t.Fatal(f.Err())
-		}
-		t.Skip(f.Err())
-	}
-}
+func TestUringOnThisMachine(t *testing.T) { testenv.Need(t, "uring", Uring(Local()).Err()) }
 
 func TestDirectLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()

@@ -1,4 +1,4 @@
-package ring
+package ring_test
 
 import (
 	"bytes"
@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/sys"
+	. "github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,12 +19,10 @@ func open(t *testing.T, o Options) *Ring {
 	t.Helper()
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
+	testenv.Uring(t)
 	r, err := Open(o)
 	if err != nil {
-		if sys.Required("uring") {
-			t.Fatalf("KVWIRE_REQUIRE=uring: %v", err)
-		}
-		t.Skipf("no io_uring: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	return r

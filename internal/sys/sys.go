@@ -3,8 +3,6 @@
 package sys
 
 import (
-	"os"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -98,17 +96,6 @@ func Sendmsg(fd int, m *unix.Msghdr) (int, error) {
 func SetIovec(v *unix.Iovec, b []byte) {
 	v.Base = unsafe.SliceData(b)
 	v.SetLen(len(b))
-}
-
-// Required says whether KVWIRE_REQUIRE (a comma-separated list) names a feature: a test that cannot
-// have it then fails instead of skipping.
-func Required(feature string) bool {
-	for _, f := range strings.Split(os.Getenv("KVWIRE_REQUIRE"), ",") {
-		if f == feature {
-			return true
-		}
-	}
-	return false
 }
 
 // IovecBytes are the bytes that v points at.

@@ -27,7 +27,7 @@ type Client struct {
 	cur    *call // whose answer is being received
 	err    error // why it died; nil while it lives
 
-	waiting, tail *kv.Request // beyond the depth, oldest first
+	waiting kv.Queue // beyond the depth
 }
 
 // call is one request in flight.
@@ -79,13 +79,7 @@ func (c *Client) Submit(r *kv.Request) {
 		return
 	}
 	if len(c.free) == 0 {
-		r.Link = nil
-		if c.tail == nil {
-			c.waiting = r
-		} else {
-			c.tail.Link = r
-		}
-		c.tail = r
+		c.waiting.Push(r)
 		return
 	}
 	c.begin(r)
@@ -204,11 +198,7 @@ func (c *Client) answered(k *call) {
 	k.r = nil
 	c.free = append(c.free, k.index)
 	c.l.Finish(r)
-	if next := c.waiting; next != nil {
-		if c.waiting = next.Link; c.waiting == nil {
-			c.tail = nil
-		}
-		next.Link = nil
+	if next := c.waiting.Pop(); next != nil {
 		c.begin(next)
 	}
 }
@@ -268,12 +258,10 @@ func (c *Client) Drop(err error) {
 			c.finish(r, kv.StatusClosed)
 		}
 	}
-	for r := c.waiting; r != nil; {
-		next := r.Link
+	for r := c.waiting.Pop(); r != nil; r = c.waiting.Pop() {
 		c.finish(r, kv.StatusClosed)
-		r = next
 	}
-	c.waiting, c.tail, c.cur = nil, nil, nil
+	c.cur = nil
 	c.out = outbox{}
 	_ = c.mem.Close()
 }

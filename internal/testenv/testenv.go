@@ -1,0 +1,35 @@
+// Package testenv decides whether a test can run here. A test that cannot skips with the reason; where
+// KVWIRE_REQUIRE (a comma-separated list of features) says that it must run, it fails. Only tests
+// may import it.
+package testenv
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/internal/ring"
+)
+
+// Uring is for tests that need io_uring.
+func Uring(t testing.TB) {
+	t.Helper()
+	r, err := ring.Open(ring.Options{Entries: 8})
+	if err == nil {
+		err = r.Close()
+	}
+	Need(t, "uring", err)
+}
+
+// Need is for tests that need a feature which is not there when err is not nil.
+func Need(t testing.TB, feature string, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case slices.Contains(strings.Split(os.Getenv("KVWIRE_REQUIRE"), ","), feature):
+		t.Fatalf("KVWIRE_REQUIRE names %s: %v", feature, err)
+	default:
+		t.Skipf("no %s here: %v", feature, err)
+	}
+}
