@@ -35,7 +35,8 @@ type pinger struct {
 	req   kv.Request
 	sock  int // our end of a socket pair; the peer's member echoes on the other
 	file  int
-	page  []byte
+	page  []byte // the disk's
+	byte  []byte // the socket's, where the ring receives it
 	kinds string
 	count [3]atomic.Uint64
 }
@@ -52,7 +53,9 @@ func (p *pinger) begin() error {
 			p.req = kv.Request{Op: kv.OpGet, Key: []byte("k"), Owner: p}
 			p.mail()
 		case 's':
-			if err := p.l.Watch(p.id, p.sock, unix.EPOLLIN, tagSock); err != nil {
+			if p.l.o.SocketRing {
+				p.receive()
+			} else if err := p.l.Watch(p.id, p.sock, unix.EPOLLIN, tagSock); err != nil {
 				return err
 			}
 			if _, err := unix.Write(p.sock, []byte{1}); err != nil {
@@ -70,6 +73,9 @@ func (p *pinger) mail() {
 	p.peer.Push(&p.req)
 }
 
+// receive waits for the socket on the ring for sockets.
+func (p *pinger) receive() { p.l.SocketSQE(p.id, tagSock).Recv(p.sock, p.byte, 0) }
+
 func (p *pinger) read() { p.l.SQE(p.id, tagDisk).Read(p.file, p.page, 0) }
 
 func (p *pinger) Complete(*kv.Request) { p.count[0].Add(1); p.mail() }
@@ -77,7 +83,12 @@ func (p *pinger) Complete(*kv.Request) { p.count[0].Add(1); p.mail() }
 func (p *pinger) OnEvent(tag uint64, res int32, _ uint32) {
 	switch tag {
 	case tagSock:
-		if echo(p.sock) {
+		switch {
+		case p.l.o.SocketRing:
+			_, _ = unix.Write(p.sock, p.byte[:res])
+			p.count[1].Add(1)
+			p.receive()
+		case echo(p.sock):
 			p.count[1].Add(1)
 		}
 	case tagDisk:
@@ -118,22 +129,25 @@ type nullPartition struct {
 
 func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
 
-// TestLoopLosesNoWakeUp lets a loop fall asleep a million times (20,000 with -short), waiting for
+// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times (20,000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
 	testenv.Uring(t)
-	sleeps := uint64(1_000_000)
-	if testing.Short() {
-		sleeps = 20_000
-	}
-	for _, kind := range []Sleep{SleepRing, SleepEpoll} {
-		for _, kinds := range []string{"m", "s", "d", "msd"} {
-			t.Run(kind.String()+"/"+kinds, func(t *testing.T) { wakeUps(t, kind, kinds, sleeps/4) })
+	for name, o := range map[string]Options{
+		"ring":      {Sleep: SleepRing},
+		"two rings": {Sleep: SleepRing, SocketRing: true},
+		"epoll":     {Sleep: SleepEpoll, Ring: true},
+	} {
+		for kinds, sleeps := range map[string]uint64{"m": 400_000, "s": 400_000, "d": 50_000, "msd": 150_000} {
+			if testing.Short() {
+				sleeps /= 50
+			}
+			t.Run(name+"/"+kinds, func(t *testing.T) { wakeUps(t, o, kinds, sleeps) })
 		}
 	}
 }
 
-func wakeUps(t *testing.T, kind Sleep, kinds string, sleeps uint64) {
+func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -152,13 +166,13 @@ func wakeUps(t *testing.T, kind Sleep, kinds string, sleeps uint64) {
 		t.Fatal(err)
 	}
 	defer unix.Close(file)
-	a, err := arena.New(arena.PageBytes)
+	a, err := arena.New(2 * arena.PageBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
 
-	peer, err := Start(Options{Name: "peer", Sleep: kind, Ring: true}, func(l *Loop) error {
+	peer, err := Start(o, func(l *Loop) error {
 		l.SetLocal(&nullPartition{l: l})
 		e := &echoer{fd: pair[1]}
 		id, err := l.Add(e)
@@ -170,8 +184,8 @@ func wakeUps(t *testing.T, kind Sleep, kinds string, sleeps uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pinger{peer: peer, sock: pair[0], file: file, page: a.Bytes(), kinds: kinds}
-	l, err := Start(Options{Name: "under test", Sleep: kind, Ring: true}, func(l *Loop) (err error) {
+	p := &pinger{peer: peer, sock: pair[0], file: file, page: a.Bytes()[:arena.PageBytes], byte: a.Bytes()[arena.PageBytes:][:8], kinds: kinds}
+	l, err := Start(o, func(l *Loop) (err error) {
 		p.l = l
 		if p.id, err = l.Add(p); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,9 @@ type Network struct {
 	// SocketRing gives the loops a second ring for sockets.
 	SocketRing bool
 
+	// Wait is the wait policy of all loops.
+	Wait loop.Wait
+
 	// Stream says that the suite may talk to the server's address by TCP, to send what no client sends:
 	// garbage, cut frames, and nothing at all.
 	Stream bool
@@ -45,7 +49,7 @@ func (n Network) clientLoop(g *loop.Group) (*loop.Loop, func() error, error) {
 	if n.Local {
 		return g.Net()[0], func() error { return nil }, nil
 	}
-	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep(), SocketRing: n.SocketRing}, nil)
+	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep(), Wait: n.Wait, SocketRing: n.SocketRing}, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,6 +74,7 @@ func Run(t *testing.T, n Network) {
 		{"TooSmallSaysHowMuch", tooSmall},
 		{"StatusesArrive", statuses},
 		{"SubmitAfterClose", submitAfterClose},
+		{"WaitPolicies", waitPolicies},
 		{"ZeroAllocationsPerOperation", zeroAllocations},
 	}
 	if !n.Local {
@@ -118,6 +123,7 @@ func newRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	r := &rig{t: t, n: n}
 	p.Net.Sleep, p.Store.Sleep = n.Sleep(), n.Sleep()
 	p.Net.SocketRing = n.SocketRing
+	p.Net.Wait, p.Store.Wait = n.Wait, n.Wait
 	g, err := loop.NewGroup(p, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		h := &held{l: l, items: map[string][]byte{}}
 		r.parts = append(r.parts, h)
@@ -841,6 +847,21 @@ func (p *ping) Complete(r *kv.Request) {
 		r.Value = r.Value[:0]
 	}
 	p.h.Submit(r)
+}
+
+// waitPolicies runs over loops that never sleep, and over loops that sleep after a while.
+func waitPolicies(t *testing.T, n Network) {
+	// Two loops that spin would leave no processor to the test itself.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4))
+	for _, n.Wait = range []loop.Wait{loop.WaitSpin, loop.WaitHybrid} {
+		t.Run(n.Wait.String(), func(t *testing.T) {
+			roundTrip(t, n)
+			outOfOrder(t, n)
+			if !n.Local {
+				closeInFlight(t, n)
+			}
+		})
+	}
 }
 
 func zeroAllocations(t *testing.T, n Network) {
