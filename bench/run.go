@@ -237,8 +237,7 @@ func (w *running) leave(ctx context.Context, stop bool) error {
 		}
 	}
 	if !all {
-		var e error
-		all, e = w.await(context.WithoutCancel(ctx))
+		_, e := w.await(context.WithoutCancel(ctx))
 		err = errors.Join(err, e)
 	}
 	stuck := 0

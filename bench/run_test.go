@@ -17,7 +17,6 @@ import (
 type mem struct {
 	l      *loop.Loop
 	items  map[string][]byte
-	order  bool              // scans need keys in order: ids 0 to most
 	change func(*kv.Request) // called before a request completes; nil: none
 	puts   int
 }

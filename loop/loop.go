@@ -46,8 +46,8 @@ const (
 	tagBits = 56
 	tagMask = 1<<tagBits - 1
 
-	selfID     MemberID = 0 // the loop's own
-	maxMembers          = 256
+	selfID     = 0 // the loop's own
+	maxMembers = 256
 )
 
 // Tags of the loop's own descriptors.

@@ -129,9 +129,6 @@ func (l *Loop) Now() int64 { return l.now }
 // Name is the name given in Options.
 func (l *Loop) Name() string { return l.o.Name }
 
-// Sleeper is the way in which the loop sleeps.
-func (l *Loop) Sleeper() Sleep { return l.o.Sleep }
-
 // Do runs f on the loop's goroutine, in one of its next turns. Any goroutine may call it. It reports
 // false, and f never runs, when the loop has ended. Not for the data path: it allocates and locks.
 func (l *Loop) Do(f func()) bool {

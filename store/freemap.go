@@ -91,10 +91,3 @@ func (m *freeMap) put(i uint32) {
 		i /= 64
 	}
 }
-
-func (m *freeMap) bytes() (n int) {
-	for _, l := range m.levels {
-		n += cap(l) * 8
-	}
-	return n
-}

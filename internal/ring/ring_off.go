@@ -21,6 +21,5 @@ func (*Ring) NeedsEnter() bool               { panic(never) }
 func (*Ring) Enter(int, int64) error         { panic(never) }
 func (*Ring) Reap([]CQE) int                 { panic(never) }
 func (*Ring) RegisterBuffers([][]byte) error { panic(never) }
-func (*Ring) RegisterFiles([]int) error      { panic(never) }
 func (*Ring) Supports(uint8) bool            { panic(never) }
 func (*Ring) Close() error                   { panic(never) }

@@ -44,7 +44,7 @@ const (
 )
 
 // submissionQueue mirrors the head of giouring.SubmissionQueue, whose fields are not exported.
-type submissionQueue struct{ head, tail, mask, entries, flags *uint32 }
+type submissionQueue struct{ head, tail, _, _, flags *uint32 }
 
 // Open makes a ring on the calling thread. EPERM and ENOSYS come back with what to do.
 func Open(o Options) (*Ring, error) {
@@ -162,7 +162,6 @@ func (r *Ring) Reap(dst []CQE) int {
 
 const (
 	registerBuffers = 0
-	registerFiles   = 2
 	registerProbe   = 8
 )
 
@@ -176,18 +175,6 @@ func (r *Ring) RegisterBuffers(bufs [][]byte) error {
 	}
 	if _, errno := r.r.Register(r.r.RingFd(), registerBuffers, unsafe.Pointer(unsafe.SliceData(iov)), uint32(len(iov))); errno != 0 {
 		return fmt.Errorf("ring: register %d buffers: %w (%s)", len(bufs), errno, remedy(errno))
-	}
-	return nil
-}
-
-// RegisterFiles makes descriptors usable by their index with SQEFixedFile.
-func (r *Ring) RegisterFiles(fds []int) error {
-	f := make([]int32, len(fds))
-	for i, fd := range fds {
-		f[i] = int32(fd)
-	}
-	if _, errno := r.r.Register(r.r.RingFd(), registerFiles, unsafe.Pointer(unsafe.SliceData(f)), uint32(len(f))); errno != 0 {
-		return fmt.Errorf("ring: register %d files: %w (%s)", len(fds), errno, remedy(errno))
 	}
 	return nil
 }

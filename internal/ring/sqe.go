@@ -44,9 +44,6 @@ const (
 	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request goes on
 	CQEFSockNonempty = 1 << 2 // IORING_CQE_F_SOCK_NONEMPTY: more to read after this receive
 
-	SQEFixedFile = 1 << 0 // IOSQE_FIXED_FILE: Fd is an index into the registered files
-	SQEIOLink    = 1 << 2 // IOSQE_IO_LINK
-
 	PollFirst = 1 << 0 // IORING_RECVSEND_POLL_FIRST, in IoPrio: do not try before arming the poll
 
 	opFsync       = 3

@@ -42,9 +42,6 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
 }
 
-// Conns is the number of live connections.
-func (h *Host) Conns() int { return len(h.servers) }
-
 func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
 
 // waitList is a queue of slots, linked through themselves.
