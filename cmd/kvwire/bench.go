@@ -92,6 +92,9 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 	defer p.clear()
 	if s.f.target == "" && s.f.backend != "null" {
 		if _, err := bench.Load(ctx, spec, s.client.threads, p.show); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return nil, errors.New("interrupted while loading: nothing was measured")
+			}
 			return nil, fmt.Errorf("load %d records: %w", spec.Records, err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -52,6 +53,9 @@ func loadCommand(ctx context.Context, args []string) error {
 	p.clear()
 	if cerr := r.close(); err == nil {
 		err = cerr
+	}
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("interrupted after %d of %d records, which are in the store", done.Records, spec.Records)
 	}
 	if err != nil {
 		return err
