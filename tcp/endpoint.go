@@ -12,8 +12,9 @@ type endpoint struct {
 	driver
 	h        *stream.Host
 	peers    *stream.Peers
-	listener int // below 0: another loop accepts
-	accept   bool
+	listener int   // below 0: another loop accepts
+	accept   bool  // there may be connections that no event will announce
+	acceptAt int64 // not before: the system had no descriptor or memory
 	conns    stream.Table[conned]
 	late     func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
 }
@@ -54,7 +55,7 @@ func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 // Poll is loop.Member's.
 func (e *endpoint) Poll() int {
 	n := e.driver.Poll()
-	if e.accept {
+	if e.accept && e.l.Now() >= e.acceptAt {
 		n += e.acceptSome()
 	}
 	return n
@@ -75,13 +76,12 @@ func (e *endpoint) acceptSome() int {
 			continue
 		case err != nil: // out of descriptors or memory: those that are open go on
 			e.h.AcceptFailed(err)
-			e.l.WakeAt(e.l.Now() + stream.AcceptAgain)
+			e.acceptAt = e.l.Now() + stream.AcceptAgain
 			return i
 		}
 		stream.Prepare(fd)
 		e.add(fd, stream.PeerName(sa), nil)
 	}
-	e.l.Again()
 	return acceptBatch
 }
 
@@ -133,6 +133,9 @@ func (e *endpoint) Stage() error {
 	e.h.Resume()
 	e.flush()
 	e.h.Tick(e.late)
+	if e.accept {
+		e.l.WakeAt(e.acceptAt) // in the past when it is only the batch that was full
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 )
@@ -49,6 +50,9 @@ func serveCommand(ctx context.Context, args []string) error {
 	s, err := startServer(f)
 	if err != nil {
 		return err
+	}
+	if host, _, err := net.SplitHostPort(s.server.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
+		fmt.Fprintf(os.Stderr, "kvwire: warning: %s can be reached from other machines, and there is no authentication in this version\n", s.server.Addr())
 	}
 	c, err := s.counters()
 	if err == nil {

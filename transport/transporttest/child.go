@@ -5,15 +5,20 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	"golang.org/x/sys/unix"
 )
 
-const childEnv = "KVWIRE_TRANSPORTTEST_SERVER"
+const (
+	childEnv = "KVWIRE_TRANSPORTTEST_SERVER"
+	filesEnv = "KVWIRE_TRANSPORTTEST_FILES" // the child's limit of open files
+)
 
 // Main is for TestMain of a transport's package: it runs the tests, or, as their child, a server that
 // answers nothing and waits to be killed.
@@ -28,9 +33,14 @@ func Main(m *testing.M, n Network) {
 }
 
 func serveChild(n Network) error {
+	if files, err := strconv.Atoi(os.Getenv(filesEnv)); err == nil {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(files), Max: uint64(files)}); err != nil {
+			return err
+		}
+	}
 	var h *held
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
-		h = &held{l: l, hold: true}
+		h = &held{l: l, items: map[string][]byte{}, hold: os.Getenv(filesEnv) == ""}
 		_, err := l.Add(h)
 		return h, err
 	})
@@ -65,10 +75,11 @@ type child struct {
 	addr  string
 }
 
-func startChild(t *testing.T) *child {
+// startChild starts one that holds all requests back; with env, it may be told otherwise.
+func startChild(t *testing.T, env ...string) *child {
 	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0]), lines: make(chan string, 100)}
-	c.cmd.Env = append(os.Environ(), childEnv+"=1")
+	c.cmd.Env = append(append(os.Environ(), childEnv+"=1"), env...)
 	c.cmd.Stderr = os.Stderr
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {

@@ -27,6 +27,7 @@ var hostile = []test{
 	{"AStalledMessageMeetsTheDeadline", stalled},
 	{"AClientThatNeverReadsIsClosed", neverReads},
 	{"MemoryRunsOutAndComesBack", littleMemory},
+	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
 	{"ConnectAndCloseLeavesNothing", connectClose},
 }
 
@@ -322,6 +323,41 @@ func littleMemory(t *testing.T, n Network) {
 		}
 	}
 }
+
+// outOfDescriptors has more clients than the server has descriptors: those that are in go on, and those that
+// wait come in when others leave.
+func outOfDescriptors(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{}) // for its client's loop
+	s := startChild(t, filesEnv+"=40")
+	r.server = elsewhere{r.server, s.addr}
+	well := r.bystander()
+	well()
+	var cs []*raw
+	for range 60 { // the kernel's queue takes those for which there is no descriptor
+		cs = append(cs, r.raw())
+	}
+	hello := (&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: wire.AnyLoop}).Append(nil)
+	for _, c := range cs {
+		c.send(hello)
+	}
+	well()
+	for _, c := range cs { // as each leaves, another one is let in
+		if h := c.hello(); h.Code != wire.Granted {
+			t.Fatalf("hello refused: %v", h)
+		}
+		_ = c.Close()
+	}
+	well()
+}
+
+// elsewhere is a rig's server with another address.
+type elsewhere struct {
+	transport.Server
+	addr string
+}
+
+// Addr is transport.Server's.
+func (e elsewhere) Addr() string { return e.addr }
 
 func connectClose(t *testing.T, n Network) {
 	r := newRig(t, n, 2, transport.ServerOptions{})
