@@ -57,7 +57,7 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err
 	}
 	p.fixed = u.fixed
 	if !fs.direct {
-		o.Log(fmt.Sprintf("store: shard %d: %s is on a file system without O_DIRECT: what is measured is the kernel's page cache, not a disk", shard, o.Dir))
+		o.Log(fmt.Sprintf("store: shard %d: %s is not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", shard, o.Dir))
 	}
 	if u.id, err = l.Add(p); err != nil {
 		p.release()

@@ -88,8 +88,8 @@ func startServer(f *factors) (*served, error) {
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops)
 	if f.backend == "disk" && f.dir == "" {
-		if s.dir, err = os.MkdirTemp("", "kvwire-"); err != nil {
-			return nil, fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
+		if s.dir, err = temporary(); err != nil {
+			return nil, err
 		}
 		f.dir = s.dir
 	}

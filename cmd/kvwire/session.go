@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -97,8 +98,8 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	addr := f.target
 	if addr == "" {
 		if f.backend == "disk" && f.dir == "" {
-			if s.dir, err = os.MkdirTemp("", "kvwire-"); err != nil {
-				return fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
+			if s.dir, err = temporary(); err != nil {
+				return err
 			}
 			if err := f.set.Set("dir", s.dir); err != nil {
 				return err
@@ -111,6 +112,21 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	}
 	s.client, err = connect(ctx, f, side, addr, nil)
 	return err
+}
+
+// temporary makes a folder for a store: where TMPDIR says, or else in /tmp or /var/tmp, whichever has a disk
+// under it that O_DIRECT reaches. The caller removes it.
+func temporary() (string, error) {
+	parent := os.TempDir()
+	if os.Getenv("TMPDIR") == "" && probe.DirectIO(probe.Local(), parent).State != probe.Available &&
+		probe.DirectIO(probe.Local(), "/var/tmp").State == probe.Available {
+		parent = "/var/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "kvwire-")
+	if err != nil {
+		return "", fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
+	}
+	return dir, nil
 }
 
 // counters are the server's.
