@@ -121,15 +121,6 @@ func (r *Result) Achieved() (ratio float64, ok bool) {
 // turn, so there the CPU decides; a thread that spins uses all its CPU, so there the turns do.
 func (r *Result) Saturated() bool { return r.CPURatio > 0.9 && r.BusyRatio > 0.9 }
 
-// LimitedBy is "client" when a closed loop's client was saturated, so that the numbers are the
-// client's, and "" when it was not or cannot tell.
-func (r *Result) LimitedBy() string {
-	if r.Spec.Loop == Closed && r.Saturated() {
-		return "client"
-	}
-	return ""
-}
-
 // StatusErrors lists the errors by status, in words: "busy 12, io error 1"; "" without any.
 func (r *Result) StatusErrors() string {
 	s := ""

@@ -39,7 +39,7 @@ type Env struct {
 	MemlockNoLimit  bool    `json:"memlock_unlimited,omitempty"`
 
 	GoVersion  string `json:"go_version"`
-	GOMAXPROCS int    `json:"gomaxprocs"`
+	GOMAXPROCS int    `json:"gomaxprocs,omitempty"`
 	GOGC       *int   `json:"gogc,omitempty"` // percent; -1: off
 	GitRev     string `json:"git_rev,omitempty"`
 	GitDirty   bool   `json:"git_dirty,omitempty"`

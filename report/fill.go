@@ -38,7 +38,32 @@ func Fill(row *Row, res *bench.Result, sides Sides) {
 	fillGenerator(row, res)
 	fillCost(row, res, sides)
 	fillHost(row, res, sides)
+	row.LimitedBy = limitedBy(row, res, sides)
 	judge(row, res)
+}
+
+// limitedBy names the sides of a closed loop that had no time left, so that the numbers are theirs: more
+// than 90 % of the CPU that their threads could use, in turns that found something. An open loop says of a
+// saturated client that the run is invalid.
+func limitedBy(row *Row, res *bench.Result, sides Sides) string {
+	if res.Spec.Loop != bench.Closed || res.Duration <= 0 {
+		return ""
+	}
+	var full []string
+	if res.Saturated() {
+		full = append(full, "client")
+		if sides.InProcess { // one thread is both
+			full = append(full, "server")
+		}
+	}
+	if s := sides.Server; s != nil && s.Loops.Turns > 0 {
+		threads, _ := row.ServerThreads.Get()
+		cpu := s.Usage.CPU().Seconds() / (res.Duration.Seconds() * float64(max(1, threads)))
+		if busy := 1 - float64(s.Loops.EmptyTurns)/float64(s.Loops.Turns); cpu > 0.9 && busy > 0.9 {
+			full = append(full, "server")
+		}
+	}
+	return strings.Join(full, "+")
 }
 
 func fillFactors(row *Row, res *bench.Result) {
@@ -92,7 +117,6 @@ func fillOutcome(row *Row, res *bench.Result) {
 
 func fillGenerator(row *Row, res *bench.Result) {
 	row.MaxInflight, row.ClientCPURatio = I(res.MaxInFlight), F(res.CPURatio)
-	row.LimitedBy = res.LimitedBy()
 	if res.Spec.Loop != bench.Open {
 		return
 	}

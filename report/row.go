@@ -232,7 +232,7 @@ type Row struct {
 	ScanItems       Int    `csv:"scan_items"`
 
 	// Further outcome.
-	LimitedBy         string `csv:"limited_by"` // closed loop: client when it was saturated
+	LimitedBy         string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full
 	Unsent            Uint   `csv:"unsent"`     // open loop: arrivals never sent
 	ClientEntersPerOp Float  `csv:"client_enters_per_op"`
 	ServerEntersPerOp Float  `csv:"server_enters_per_op"`

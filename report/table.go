@@ -139,7 +139,7 @@ func note(r *Row) string {
 		notes = append(notes, "invalid: "+r.InvalidReason)
 	}
 	if r.LimitedBy != "" {
-		notes = append(notes, "limited by the "+r.LimitedBy)
+		notes = append(notes, "limited by the "+strings.ReplaceAll(r.LimitedBy, "+", " and the "))
 	}
 	return strings.Join(notes, "; ")
 }
@@ -187,7 +187,7 @@ func footnotes(notes []string) (below []string) {
 	return below
 }
 
-const legend = `p50, p99: round trips. CPU: client+server (inproc: one process). System calls: client/server.
+const legend = `p50, p99: round trips. CPU: client+server (inproc: one process). System calls (of the loops): client/server.
 `
 
 // PrintTable prints rows for people: what they measured, and what it cost the client and the server.

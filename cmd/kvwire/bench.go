@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -34,10 +35,16 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.outputDir != "" { // a folder that refuses the row is found out before the measurement, not after
+		if err := readyFor(f.outputDir); err != nil {
+			return err
+		}
+	}
 	s, err := prepare(ctx, f)
 	if err != nil {
 		return err
 	}
+	spec.Verify = s.flags["backend"] != "null"
 	m, err := measure(ctx, s, spec)
 	if cerr := s.close(); err == nil {
 		err = cerr
@@ -45,14 +52,36 @@ func benchCommand(ctx context.Context, args []string) error {
 	if m == nil {
 		return err
 	}
-	row := m.row(s)
-	if werr := output(f, row); err == nil {
-		err = werr
+	werr := output(f, m.row(s))
+	if err == nil {
+		err = m.verdict()
 	}
-	if err == nil && m.result.VerifyFailures > 0 {
-		err = &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", m.result.VerifyFailures, m.result.FirstFailure)}
+	return errors.Join(err, werr)
+}
+
+// verdict is an error when the run did not do what it was asked to.
+func (m *measured) verdict() error {
+	switch r := m.result; {
+	case r.VerifyFailures > 0:
+		return &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", r.VerifyFailures, r.FirstFailure)}
+	case r.Errors > 0:
+		return fmt.Errorf("%d operations failed: %s", r.Errors, r.StatusErrors())
+	case r.Misses > 0 && r.Spec.Verify:
+		return fmt.Errorf("%d records are not there (was the store loaded with these --records?)", r.Misses)
+	case r.Ops == 0 && !r.Interrupted:
+		return errors.New("no operation completed in the window")
 	}
-	return err
+	return nil
+}
+
+// leavesServerAlone refuses flags of a server when there is one that runs already.
+func (f *factors) leavesServerAlone() error {
+	for _, name := range serverFlags {
+		if f.sets(name) && !slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) {
+			return usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
+		}
+	}
+	return nil
 }
 
 // checkBench refuses flags that contradict each other, before anything is started.
@@ -61,16 +90,16 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 		if f.transport == "inproc" {
 			return spec, usagef("--target needs a network, not --transport inproc")
 		}
-		for _, name := range []string{"placement", "server-threads", "net-loops", "store-loops", "ring", "durability", "disk-engine",
-			"cache-bytes", "dir", "server-cpus"} {
-			if f.sets(name) {
-				return spec, usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
-			}
+		if err := f.leavesServerAlone(); err != nil {
+			return spec, err
 		}
 	}
 	if f.transport == "inproc" {
 		if f.sets("client-threads") {
 			return spec, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads)")
+		}
+		if f.sets("client-cpus") {
+			return spec, usagef("--client-cpus: an inproc client lives on the server's CPUs (--server-cpus)")
 		}
 		f.clientThreads = max(1, f.serverThreads)
 		f.conns = max(f.conns, f.clientThreads)
@@ -116,32 +145,57 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 }
 
 // output prints the row, and appends it to --output-dir's runs.csv.
-func output(f *factors, row *report.Row) error {
-	if f.outputDir != "" {
-		if err := appendRow(f.outputDir, row); err != nil {
-			return err
-		}
-	}
+func output(f *factors, row *report.Row) (err error) {
 	if f.json {
-		return json.NewEncoder(os.Stdout).Encode(row)
+		err = json.NewEncoder(os.Stdout).Encode(row)
+	} else {
+		err = report.PrintTable(os.Stdout, []report.Row{*row})
 	}
-	return report.PrintTable(os.Stdout, []report.Row{*row})
+	if f.outputDir != "" {
+		err = errors.Join(err, appendRow(f.outputDir, row))
+	}
+	return err
+}
+
+// readyFor makes a folder for results and sees that a row can be added there.
+func readyFor(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	if _, err := readRows(filepath.Join(dir, "runs.csv")); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".kvwire-")
+	if err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+func readRows(name string) ([]report.Row, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	rows, err := report.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (nothing was added to it: name another --output-dir)", name, err)
+	}
+	return rows, nil
 }
 
 // appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it.
 func appendRow(dir string, row *report.Row) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
 	name := filepath.Join(dir, "runs.csv")
-	var rows []report.Row
-	if old, err := os.Open(name); err == nil {
-		rows, err = report.Read(old)
-		if err = errors.Join(err, old.Close()); err != nil {
-			return fmt.Errorf("%s: %w (nothing was added to it)", name, err)
-		}
+	rows, err := readRows(name)
+	if err != nil {
+		return err
 	}
-	return errors.Join(writeRows(name, append(rows, *row)), report.Environment(version).WriteFile(dir))
+	return errors.Join(writeRows(name, append(rows, *row)), report.Environment(revision()).WriteFile(dir))
 }
 
 // writeRows replaces a file of rows, whole or not at all.

@@ -73,7 +73,10 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 		code := c.stop()
 		var exit *exec.ExitError
 		if errors.As(code, &exit) && exit.ExitCode() > exitFailed {
-			return nil, &exitError{exit.ExitCode(), fmt.Errorf("the server did not start (its reason is above)")}
+			return nil, &exitError{exit.ExitCode(), errors.New("the server did not start: its reason is above")}
+		}
+		if errors.Is(err, io.EOF) {
+			err = errors.New("its reason is above")
 		}
 		return nil, fmt.Errorf("the server did not start: %w", err)
 	}

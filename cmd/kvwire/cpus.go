@@ -57,7 +57,12 @@ func (c *cpusFlag) or(def cpusFlag) cpusFlag {
 // cannot be moved from here, so it sets its own mask and executes itself again. Nothing may have been
 // started before. It leaves room for Go code beside locked loop threads.
 func confine(cpus cpusFlag) error {
-	if len(cpus) > 0 && cpus.String() != func() string { a := affinity(); return a.String() }() {
+	if len(cpus) == 0 { // any: those that kvwire was started with, and not what is left of them here
+		if s := os.Getenv(allowedEnv); s == "" || cpus.Set(s) != nil {
+			return nil
+		}
+	}
+	if cpus.String() != func() string { a := affinity(); return a.String() }() {
 		runtime.LockOSThread()
 		var set unix.CPUSet
 		for _, c := range cpus {

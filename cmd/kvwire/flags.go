@@ -102,7 +102,7 @@ func (f *factors) loadFlags() {
 	s.Var(&f.records, "records", "records in the store")
 	s.Var(&f.keyBytes, "key-bytes", "size of keys")
 	s.Var(&f.valueBytes, "value-bytes", "size of values")
-	s.Uint64Var(&f.seed, "seed", 1, "of keys, values, operations and arrivals")
+	s.Uint64Var(&f.seed, "seed", 1, "of the keys' order, the operations and the arrivals")
 	s.IntVar(&f.conns, "conns", 4, "connections in all")
 	s.IntVar(&f.depth, "depth", 16, "requests in flight on each connection")
 	s.IntVar(&f.clientThreads, "client-threads", 1, "threads of the load generator")
@@ -215,6 +215,12 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 			}
 		}
 	}
+	if o.Backend == store.Disk && f.diskEngine != store.EngineUring {
+		return o, usagef("--disk-engine %q is unknown (uring)", f.diskEngine)
+	}
+	if f.durability != store.DurabilityDevice && f.durability != store.DurabilityFlush {
+		return o, usagef("--durability %q is unknown (device or flush)", f.durability)
+	}
 	o.Dir, o.Limits = f.dir, f.limits()
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability = f.diskEngine, f.durability
@@ -250,6 +256,14 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		return s, usagef("--depth %d: 1 to 1024", f.depth)
 	case f.clientThreads < 1 || f.clientThreads > f.conns:
 		return s, usagef("--client-threads %d: 1 to --conns (%d)", f.clientThreads, f.conns)
+	case f.keyBytes < 1:
+		return s, usagef("--key-bytes %s: at least 1", &f.keyBytes)
+	case f.sets("duration") && f.duration <= 0:
+		return s, usagef("--duration %v: above 0", f.duration)
+	case s.Loop == bench.Open && f.targetPerS <= 0 && f.set.Lookup("target-per-s") != nil:
+		return s, usagef("--loop open needs --target-per-s, the arrivals per second")
+	case s.Loop == bench.Closed && f.targetPerS > 0:
+		return s, usagef("--target-per-s needs --loop open")
 	case f.records < 1:
 		return s, usagef("--records %s: at least 1", &f.records)
 	case f.sets("arrival") && s.Loop != bench.Open:
@@ -271,6 +285,7 @@ func (f *factors) checkNames() error {
 		func() error { _, err := loop.ParsePlacement(f.placement); return err },
 		func() error { _, err := loop.ParseWait(f.wait); return err },
 		func() error { _, err := store.ParseBackend(f.backend); return err },
+		func() error { _, err := f.store(1); return err },
 		func() error { _, err := bench.ParseMix(f.mix); return err },
 		func() error { _, err := bench.ParseLoopKind(f.loopKind); return err },
 		func() error { _, err := bench.ParseArrival(f.arrival); return err },

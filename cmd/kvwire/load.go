@@ -18,14 +18,22 @@ const loadHelp = `Examples:
 Fills a store with records whose keys and values follow from --seed, so that bench can check them:
 the one in --dir, or that of a running server.`
 
+// loadMix is the mix of a load.
+const loadMix = "put"
+
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
 	f.set.StringVar(&f.target, "target", "", "host:port of a running server")
 	f.serverFlags()
 	f.loadFlags()
-	f.mix = "put"
+	f.mix = loadMix
 	if err := f.parse(args, nil); err != nil {
 		return err
+	}
+	if f.target != "" {
+		if err := f.leavesServerAlone(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case f.target == "" && f.dir == "":

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -15,6 +16,14 @@ import (
 
 // version is set by the Makefile.
 var version = "unknown"
+
+// revision is version, or empty for a bare build, whose revision the Go tool may know.
+func revision() string {
+	if version == "unknown" {
+		return ""
+	}
+	return version
+}
 
 // Exit codes.
 const (
@@ -60,6 +69,9 @@ func init() {
 func main() { os.Exit(realMain(os.Args[1:])) }
 
 func realMain(args []string) int {
+	if len(args) == 2 && args[0] == "help" {
+		args = []string{args[1], "--help"}
+	}
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
 		usage()
 		if len(args) == 0 {
@@ -91,19 +103,35 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// interruptible ends with the first ^C or TERM; the second ends the process at once.
+// interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.
 func interruptible() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-signals
 		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
 		cancel()
 		<-signals
+		exits.Lock()
+		for _, f := range exits.f {
+			f()
+		}
 		os.Exit(exitFailed)
 	}()
 	return ctx
+}
+
+// exits are what is to be undone also when the user does not wait for an orderly end.
+var exits struct {
+	sync.Mutex
+	f []func()
+}
+
+func atExit(f func()) {
+	exits.Lock()
+	defer exits.Unlock()
+	exits.f = append(exits.f, f)
 }
 
 func commandNames() string {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"net"
 	"strconv"
+	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/report"
@@ -11,20 +13,7 @@ import (
 
 // row has the factors that the flags set: all of them for a run that did not take place.
 func (f *factors) row() *report.Row {
-	r := &report.Row{GitRev: version, Seed: report.U(f.seed), Mix: f.mix, KeyDist: f.keyDist, Loop: f.loopKind,
-		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), Records: report.U(uint64(f.records)),
-		Conns: report.I(f.conns), Depth: report.I(f.depth), ClientThreads: report.I(f.clientThreads),
-		ClientTransport: f.clientTransport, Device: "loopback", Hosts: report.I(1)}
-	if r.ClientTransport == "" {
-		r.ClientTransport = f.transport
-	}
-	if f.transport == "inproc" {
-		r.Device = ""
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		r.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
+	r := f.clientRow()
 	flags := map[string]string{}
 	for _, name := range serverFlags {
 		if g := f.set.Lookup(name); g != nil {
@@ -32,6 +21,29 @@ func (f *factors) row() *report.Row {
 		}
 	}
 	serverFactors(r, flags)
+	return r
+}
+
+// clientRow has the factors of the load and of this side.
+func (f *factors) clientRow() *report.Row {
+	r := &report.Row{GitRev: revision(), Seed: report.U(f.seed), Mix: f.mix, KeyDist: f.keyDist, Loop: f.loopKind,
+		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), Records: report.U(uint64(f.records)),
+		Conns: report.I(f.conns), Depth: report.I(f.depth), ClientThreads: report.I(f.clientThreads),
+		ClientTransport: f.clientTransport}
+	if r.ClientTransport == "" {
+		r.ClientTransport = f.transport
+	}
+	host, _, _ := net.SplitHostPort(f.target)
+	if local := f.target == "" || net.ParseIP(host).IsLoopback(); local {
+		r.Hosts = report.I(1)
+		if f.transport != "inproc" {
+			r.Device = "loopback"
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		r.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
 	return r
 }
 
@@ -51,6 +63,9 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if r.Transport == "uring" {
 		r.Ring = flags["ring"]
 	}
+	if spin, err := time.ParseDuration(flags["spin-max"]); err == nil && r.Wait == "hybrid" {
+		r.SpinMaxNs = report.I(int64(spin))
+	}
 	if r.Backend != "disk" {
 		return
 	}
@@ -64,7 +79,9 @@ func serverFactors(r *report.Row, flags map[string]string) {
 // row is a measured run's.
 func (m *measured) row(s *session) *report.Row {
 	f := s.f
-	r := f.row()
+	r := f.clientRow()
+	serverFactors(r, s.flags) // the server's own word: with --target, ours would be a guess
+	r.ServerCPUs, r.ClientCPUs = s.flags["server-cpus"], f.clientCPUs.String()
 	sides := report.Sides{IdleCPUs: s.idle, InProcess: s.served != nil}
 	before, after := m.before, m.after
 	r0, w0 := before.disk()
@@ -81,19 +98,11 @@ func (m *measured) row(s *session) *report.Row {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
 	}
-	r.ServerCPUs, r.ClientCPUs = f.serverCPUs.String(), f.clientCPUs.String()
-	if after.Flags != nil {
-		serverFactors(r, after.Flags) // with --target, ours say nothing of it
-		r.ServerCPUs = after.Flags["server-cpus"]
-	}
 	if after.hasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.directIO()), report.B(after.fixedBuffers())
 		if !after.directIO() {
 			r.Note = "no O_DIRECT here: memory or the kernel's page cache, not a disk"
 		}
-	}
-	if f.wait == "hybrid" {
-		r.SpinMaxNs = report.I(int64(f.spinMax))
 	}
 	return r
 }

@@ -182,7 +182,9 @@ func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
 	if r.log, err = os.Create(filepath.Join(r.dir, "run.log")); err != nil {
 		return nil, err
 	}
-	return r, report.Environment(version).WriteFile(r.dir)
+	env := report.Environment(revision())
+	env.GOMAXPROCS = 0 // of this process, and not of those that measure
+	return r, env.WriteFile(r.dir)
 }
 
 // cells runs all cells, in the order of the file.
@@ -190,9 +192,9 @@ func (r *runner) cells(ctx context.Context) error {
 	// A child dies with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer func() { r.cut = ctx.Err() != nil }()
 	for i, c := range r.x.Cells {
 		if ctx.Err() != nil {
-			r.cut = true
 			return nil
 		}
 		row, err := r.cell(ctx, i, c)
@@ -351,12 +353,12 @@ func (r *runner) finish() error {
 	switch {
 	case err != nil:
 		return err
+	case r.cut:
+		return fmt.Errorf("interrupted in run %d of %d", len(r.rows), len(r.x.Cells))
 	case r.wrong > 0:
 		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
 	case r.bad > 0:
 		return fmt.Errorf("%d of %d runs failed; %s has what they said", r.bad, len(r.x.Cells), filepath.Join(r.dir, "run.log"))
-	case r.cut:
-		return fmt.Errorf("interrupted after %d of %d runs", len(r.rows), len(r.x.Cells))
 	}
 	return nil
 }

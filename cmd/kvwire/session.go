@@ -17,9 +17,9 @@ type session struct {
 	f      *factors
 	served *served // in this process (inproc)
 	child  *child  // in a process of its own
-	dir    string  // of a temporary store, to be removed; "": none
 	client *client
-	idle   report.Float // CPUs that are busy without us
+	idle   report.Float      // CPUs that are busy without us; NA with --target
+	flags  map[string]string // the server's own, by name
 }
 
 // idleLook is how long the machine is watched before anything of ours runs.
@@ -57,10 +57,30 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	if err := confine(f.clientCPUs); err != nil {
 		return nil, err
 	}
-	if err := s.start(ctx, side); err != nil {
+	err = s.start(ctx, side)
+	if err == nil {
+		err = s.agree()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// agree asks the server what it is, and refuses what would make a row that says something else.
+func (s *session) agree() error {
+	c, err := s.counters()
+	if err != nil {
+		return err
+	}
+	s.flags = c.Flags
+	if wait := s.flags["wait"]; wait != s.f.wait {
+		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.wait, wait, s.f.wait)
+	}
+	if s.flags["backend"] == "null" && s.f.mix == loadMix {
+		return usagef("the server at %s has the null backend: nothing that is loaded would stay", s.f.target)
+	}
+	return nil
 }
 
 // clientNetwork is the client's side: the server's transport, or the one that --client-transport names.
@@ -82,8 +102,10 @@ func (f *factors) clientNetwork(server *network) (*network, error) {
 
 func (s *session) start(ctx context.Context, side *network) (err error) {
 	f := s.f
-	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
-		s.idle = report.F(busy)
+	if f.target == "" { // a server that runs already is not idle
+		if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+			s.idle = report.F(busy)
+		}
 	}
 	roomFor(max(f.clientThreads, f.serverThreads))
 	if f.transport == "inproc" {
@@ -97,14 +119,6 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	}
 	addr := f.target
 	if addr == "" {
-		if f.backend == "disk" && f.dir == "" {
-			if s.dir, err = temporary(); err != nil {
-				return err
-			}
-			if err := f.set.Set("dir", s.dir); err != nil {
-				return err
-			}
-		}
 		if s.child, err = startChild(ctx, f); err != nil {
 			return err
 		}
@@ -123,7 +137,9 @@ func temporary() (string, error) {
 		parent = "/var/tmp"
 	}
 	dir, err := os.MkdirTemp(parent, "kvwire-")
-	if err != nil {
+	if err == nil {
+		atExit(func() { _ = os.RemoveAll(dir) })
+	} else {
 		return "", fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
 	}
 	return dir, nil
@@ -137,7 +153,7 @@ func (s *session) counters() (counters, error) {
 	return s.client.ask()
 }
 
-// close ends the client, then the server, and removes a temporary store.
+// close ends the client, then the server.
 func (s *session) close() error {
 	var errs []error
 	if s.client != nil {
@@ -148,9 +164,6 @@ func (s *session) close() error {
 	}
 	if s.child != nil {
 		errs = append(errs, s.child.stop())
-	}
-	if s.dir != "" {
-		errs = append(errs, os.RemoveAll(s.dir))
 	}
 	return errors.Join(errs...)
 }

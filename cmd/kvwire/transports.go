@@ -36,7 +36,7 @@ func find(name string) (*network, error) {
 		}
 		names = append(names, networks[i].name)
 	}
-	return nil, usagef("--transport %q is unknown (%s)", name, strings.Join(names, ", "))
+	return nil, usagef("transport %q is unknown (%s)", name, strings.Join(names, ", "))
 }
 
 // works is nil where the transport works, and else says why not and what to do, with the exit code.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -76,6 +77,9 @@ func (c *countFlag) Set(s string) error {
 	if err != nil {
 		return err
 	}
+	if v != math.Trunc(v) {
+		return fmt.Errorf("%q is not a whole number", s)
+	}
 	*c = countFlag(v)
 	return nil
 }
@@ -109,6 +113,8 @@ func (c *cpusFlag) Set(s string) error {
 			*c = append(*c, i)
 		}
 	}
+	slices.Sort(*c)
+	*c = slices.Compact(*c)
 	return nil
 }
 
