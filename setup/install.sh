@@ -41,7 +41,7 @@ has_modules() {
 }
 
 has_c_compiler() { # with the headers of the C library: the race detector needs both
-    command -v "${CC:-gcc}" >/dev/null && echo '#include <stdlib.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1
+    command -v "${CC:-gcc}" >/dev/null && "${CC:-gcc}" -E - <<<'#include <stdlib.h>' >/dev/null 2>&1
 }
 
 check_go
