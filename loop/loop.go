@@ -169,9 +169,9 @@ type Loop struct {
 	wakefd  int        // eventfd, edge-triggered: never read
 	watched int        // descriptors of members in the epoll set
 
-	// delivery queue: completed requests, given to their owners in the deliver step.
-	ready    int // events that epoll_wait returned and reap has not given out
-	finished kv.Queue
+	ready    int        // events that epoll_wait returned and reap has not given out
+	failed   error      // the loop cannot be woken any more
+	finished kv.Queue   // completed requests, given to their owners in the deliver step
 	local    kv.Handler // the partition of this loop, for requests in the mailbox
 	relay    relay
 
@@ -203,6 +203,7 @@ type Loop struct {
 
 type closing struct {
 	id   MemberID
+	m    Member
 	done chan struct{}
 }
 

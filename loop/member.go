@@ -190,7 +190,7 @@ func (l *Loop) Remove(m Member) {
 	if !l.Do(func() {
 		for _, id := range l.order {
 			if l.members[id] == m {
-				l.closing = append(l.closing, closing{id, done})
+				l.closing = append(l.closing, closing{id, m, done})
 				return
 			}
 		}

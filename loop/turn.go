@@ -18,6 +18,9 @@ func (l *Loop) turns() error {
 		l.now = Nanos()
 		l.Stats.Turns++
 		found := l.reap()
+		if l.failed != nil {
+			return l.failed
+		}
 		for _, id := range l.order {
 			found += l.members[id].Poll()
 		}
@@ -89,14 +92,14 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 		}
 		return
 	}
-	if l.epfd >= 0 || flags&ring.CQEFMore != 0 || l.stop.Load() {
+	if l.epfd >= 0 || flags&ring.CQEFMore != 0 {
 		return
 	}
 	switch user { // a multishot poll has ended: arm it again
 	case selfWake:
-		_ = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, user)
+		l.failed = l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, user)
 	case selfSocks:
-		_ = l.watch(l.socks.Fd(), unix.EPOLLIN, user)
+		l.failed = l.watch(l.socks.Fd(), unix.EPOLLIN, user)
 	}
 }
 
@@ -133,15 +136,18 @@ func (l *Loop) functions() int {
 // endpoint is added after the partition that it submits to.
 func (l *Loop) closeSome() {
 	if l.stop.Load() && len(l.closing) == 0 && len(l.order) > 0 {
-		l.closing = append(l.closing, closing{l.order[len(l.order)-1], make(chan struct{})})
+		id := l.order[len(l.order)-1]
+		l.closing = append(l.closing, closing{id, l.members[id], make(chan struct{})})
 	}
 	live := l.closing[:0]
 	for _, c := range l.closing {
-		if m := l.members[c.id]; m != nil && !m.Close() {
-			live = append(live, c)
-			continue
+		if l.members[c.id] == c.m { // else it was asked for twice
+			if !c.m.Close() {
+				live = append(live, c)
+				continue
+			}
+			l.remove(c.id)
 		}
-		l.remove(c.id)
 		close(c.done)
 		l.again = true
 	}

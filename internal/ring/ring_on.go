@@ -20,7 +20,7 @@ const Built = true
 type Ring struct {
 	r       *giouring.Ring
 	sqFlags *uint32 // the kernel's flag word: TASKRUN, CQ_OVERFLOW
-	pending uint32  // filled and not yet submitted
+	pending uint32  // filled and not yet shown to the kernel
 	wait    waitArg
 	got     [64]*giouring.CompletionQueueEvent
 	Counters
@@ -105,8 +105,14 @@ func (r *Ring) Next(userData uint64) *SQE {
 	return s
 }
 
-// Pending is the number of entries that the next Enter will submit.
-func (r *Ring) Pending() int { return int(r.pending) }
+// Pending is the number of entries that the next Enter will submit: those filled since the last one, and
+// those that the kernel did not take then.
+func (r *Ring) Pending() int { return int(r.pending + r.untaken()) }
+
+func (r *Ring) untaken() uint32 {
+	sq := *(**submissionQueue)(unsafe.Pointer(r.r))
+	return atomic.LoadUint32(sq.tail) - atomic.LoadUint32(sq.head)
+}
 
 // Ready says, without a system call, whether Reap would find something, or the kernel waits
 // for an Enter to hand completions over.
@@ -125,7 +131,7 @@ func (r *Ring) Enter(wait int, timeoutNs int64) error {
 	atomic.StoreUint32(sq.tail, atomic.LoadUint32(sq.tail)+r.pending)
 	r.SQEs += uint64(r.pending)
 	r.pending = 0
-	toSubmit := atomic.LoadUint32(sq.tail) - atomic.LoadUint32(sq.head)
+	toSubmit := r.untaken()
 	flags := uint32(giouring.EnterGetEvents)
 	var arg unsafe.Pointer
 	size := 8 // sizeof(sigset_t) as the kernel counts it
