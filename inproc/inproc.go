@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// conn holds no request: what is in flight belongs to the handler, which completes it also after Close.
+// conn holds no request: what is in flight belongs to the handler, which completes it also after Hangup.
 type conn struct {
 	l      *loop.Loop
 	h      kv.Handler

@@ -113,6 +113,9 @@ type Limits struct {
 	MaxValueBytes int
 }
 
+// ScanRoom is the most room that a scan's answer is given: an item of the largest kind fits.
+func (l Limits) ScanRoom() int { return ItemHeaderBytes + l.MaxKeyBytes + l.MaxValueBytes }
+
 // Check says whether r is well formed and within the limits.
 func (l Limits) Check(r *Request) Status {
 	switch r.Op {

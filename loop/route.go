@@ -128,7 +128,7 @@ func (s *scan) Complete(*kv.Request) {
 // stopped short for want of room ends the merge where it ends: beyond it that partition may
 // have smaller keys than the others.
 func (s *scan) merge(r *kv.Request) {
-	r.Status, r.Value = kv.StatusOK, r.Value[:0]
+	r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], 0
 	for i := range s.part {
 		p := &s.part[i]
 		if p.Status != kv.StatusOK {
@@ -144,6 +144,7 @@ func (s *scan) merge(r *kv.Request) {
 			k, v, rest, ok := kv.NextItem(b)
 			if !ok {
 				if s.part[i].Need == kv.ScanMore {
+					r.Need = kv.ScanMore
 					return
 				}
 				continue

@@ -27,7 +27,7 @@ type conned struct {
 
 const tagListener = 1 << 55
 
-func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (*endpoint, error) {
+func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L}, h: h, listener: listener, peers: peers}
 	id, err := h.L.Add(e)
 	if err != nil {

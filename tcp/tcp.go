@@ -28,9 +28,7 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Serve listens on addr, host:port.
 func (Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	return stream.Serve(addr, g, o, func(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
-		return newEndpoint(h, listener, peers)
-	})
+	return stream.Serve(addr, g, o, newEndpoint)
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
@@ -66,7 +64,8 @@ type socket struct {
 	ended   func(s *socket, err error) // the side asked for the end, or the socket failed
 	listed  bool                       // in d.touched
 	queued  bool                       // in d.ready
-	more    bool                       // the kernel may have bytes that no event will announce
+	more    bool                       // the kernel may have bytes, or the end, that no event will announce
+	ending  bool                       // the peer has shut its half, or the socket failed
 	blocked bool                       // the send buffer is full; an event will come
 	halved  bool                       // our sending half is shut
 	closed  bool
@@ -98,7 +97,9 @@ func (s *socket) event(events uint32) {
 		s.blocked = false
 		s.Touch()
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	s.ending = s.ending || events&end != 0
+	if events&(unix.EPOLLIN|end) != 0 {
 		s.more = true
 		s.read()
 	}
@@ -140,8 +141,9 @@ func (s *socket) read() {
 		s.ended(s, transport.ErrPeerGone)
 		return
 	default:
-		// A short read has emptied the socket: what comes later is a new edge.
-		s.more = n == len(w[0])+len(w[1])*(k-1)
+		// A short read has emptied the socket: what comes later is a new edge. Only the end may have come
+		// with the bytes, on their edge.
+		s.more = s.ending || n == len(w[0])+len(w[1])*(k-1)
 		if err := s.side.Received(n); err != nil {
 			s.ended(s, err)
 			return
@@ -220,8 +222,8 @@ func (s *socket) write() {
 	s.side.Sent(n)
 	if n < want {
 		s.blocked = true // the buffer is full, and its next room is a new edge
-	} else if k == gatherMax {
-		s.Touch()
+	} else if k == gatherMax || n >= stream.GatherBytes {
+		s.Touch() // there may be more
 	}
 	if s.side.Finished() && !s.halved {
 		s.halved = true

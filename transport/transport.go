@@ -61,7 +61,8 @@ type ServerOptions struct {
 	HelloMax  time.Duration // from accept to a whole hello
 	StallMax  time.Duration // a message half received, or a reply that the peer does not read
 	RecvBytes int           // receive buffer of a connection
-	PoolBytes int           // memory of a network loop for connections, keys and values, in all
+	ConnBytes int           // memory of a network loop for its connections, in all
+	PoolBytes int           // and for the keys and values under way, in all
 	Log       func(string)  // one line per connection that ends in an error; nil: none
 }
 
@@ -83,7 +84,8 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 	setInt(&o.Depth, 256)
 	setInt(&o.MaxConns, 16384)
 	setInt(&o.RecvBytes, 16<<10)
-	setInt(&o.PoolBytes, 256<<20) // address space: a page costs memory from its first use on
+	setInt(&o.ConnBytes, 256<<20) // address space: a page costs memory from its first use on
+	setInt(&o.PoolBytes, 256<<20)
 	setDuration(&o.HelloMax, 5*time.Second)
 	setDuration(&o.StallMax, 30*time.Second)
 	if o.Log == nil {

@@ -28,15 +28,18 @@ type conned struct {
 	srv  *stream.Server
 }
 
-func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (*endpoint, error) {
+func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L}, h: h, listener: listener, peers: peers}
 	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*socket), err) }
 	if listener >= 0 {
 		_ = unix.SetNonblock(listener, false)
 	}
 	id, err := h.L.Add(e)
+	if err != nil {
+		return nil, err
+	}
 	e.id = id
-	return e, err
+	return e, nil
 }
 
 // OnEvent is loop.Member's.

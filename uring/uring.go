@@ -29,9 +29,7 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
 // Serve listens on addr, host:port.
 func (Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	return stream.Serve(addr, g, o, func(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
-		return newEndpoint(h, listener, peers)
-	})
+	return stream.Serve(addr, g, o, newEndpoint)
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.

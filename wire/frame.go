@@ -25,7 +25,8 @@ const Version = 1
 //	16 value bytes u32 | 20 argument u32
 //	24 reserved u32, zero | 28 CRC32C of bytes 0–27
 //
-// The payload follows: the key, then the value (see PayloadBytes).
+// The payload follows: of a request the key and, for a put, its value; of a reply the answer, if it has
+// one (see Answers).
 type Header struct {
 	Op         kv.Op
 	Flags      uint8
@@ -40,7 +41,7 @@ type Header struct {
 // Flags.
 const (
 	FlagReply  = 1 << 0 // the frame goes from server to client
-	FlagRefuse = 1 << 1 // the last frame before the server closes: Arg is why (transport.Code)
+	FlagRefuse = 1 << 1 // the last frame before the server closes: Arg is why (a Code)
 	flagsKnown = FlagReply | FlagRefuse
 )
 
@@ -113,22 +114,15 @@ func (h *Header) CheckRequest(l kv.Limits) error {
 	return nil
 }
 
-// PayloadBytes is how many bytes follow the header: the key and, for a put, its value; for a reply the
-// answer, which only an OK get, scan or stats has.
+// PayloadBytes is how many bytes follow a request's header: the key and, for a put, its value.
 func (h *Header) PayloadBytes() int {
-	if h.Flags&FlagReply == 0 {
-		if h.Op == kv.OpPut {
-			return int(h.KeyBytes) + int(h.ValueBytes)
-		}
-		return int(h.KeyBytes)
+	if h.Op == kv.OpPut {
+		return int(h.KeyBytes) + int(h.ValueBytes)
 	}
-	if h.Answers() {
-		return int(h.ValueBytes)
-	}
-	return 0
+	return int(h.KeyBytes)
 }
 
-// Answers says whether a reply carries bytes.
+// Answers says whether a reply carries bytes: ValueBytes of them.
 func (h *Header) Answers() bool {
 	return h.Status == kv.StatusOK && (h.Op == kv.OpGet || h.Op == kv.OpScan || h.Op == kv.OpStats)
 }

@@ -18,28 +18,37 @@ type Host struct {
 	L       *loop.Loop
 	Handler kv.Handler
 	O       transport.ServerOptions
-	Pool    *arena.Pool
-	Index   int      // of this loop among the network loops
-	Loops   int      // network loops
-	Shards  []uint16 // the shard map for the hello
+	Pool    *arena.Pool // keys and values under way
+	Index   int         // of this loop among the network loops
+	Loops   int         // network loops
+	Shards  []uint16    // the shard map for the hello
 
-	servers  []*Server // live, in no order
-	hungry   waitList  // gets that wait for room for their answers
-	paused   []*Server // connections that wait for memory for their next message; bounded by servers
-	freed    bool      // memory came back since the last look
-	nextTick int64     // when deadlines are looked at next; 0: no connection has one
-	failedAt int64     // when a failed accept was last logged
+	conns    *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
+	servers  []*Server   // live, in no order
+	hungry   waitList    // gets that wait for room for their answers
+	paused   []*Server   // connections that wait for memory for their next message; bounded by servers
+	resumed  []*Server   // scratch of Resume
+	freed    bool        // memory came back since the last look
+	died     bool        // a connection did, some of whose requests may be hungry
+	full     bool        // the pool had nothing for the last one that asked, whatever its share
+	nextTick int64       // when deadlines are looked at next; 0: no connection has one
+	failedAt int64       // when a failed accept was last logged
 	closing  bool
 }
 
 // NewHost makes a host for l. It takes its memory at once, as address space.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
-	need := 4 * (o.Limits.MaxValueBytes + o.Limits.MaxKeyBytes + wire.HeaderBytes) // two messages and two answers of the largest kind
+	need := 4 * (wire.HeaderBytes + o.Limits.ScanRoom()) // two messages and two answers of the largest kind
 	pool, err := arena.NewPool(max(o.PoolBytes, need))
 	if err != nil {
 		return nil, err
 	}
-	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
+	conns, err := arena.NewPool(o.ConnBytes)
+	if err != nil {
+		_ = pool.Close()
+		return nil, err
+	}
+	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
 }
 
 func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
@@ -57,6 +66,16 @@ func (w *waitList) push(s *slot) {
 	w.tail = s
 }
 
+// join puts the rest of another list behind.
+func (w *waitList) join(rest waitList) {
+	if w.tail == nil {
+		*w = rest
+		return
+	}
+	w.tail.next = rest.head
+	w.tail = rest.tail
+}
+
 func (w *waitList) pop() *slot {
 	s := w.head
 	if w.head = s.next; w.head == nil {
@@ -66,45 +85,64 @@ func (w *waitList) pop() *slot {
 	return s
 }
 
-// free gives memory back; whoever waits for some is looked at in Resume.
-func (h *Host) free(b []byte) {
-	h.Pool.Free(b)
+// come says that memory came back: whoever waits for some is looked at in Resume, in this turn or, if
+// that is over, the next.
+func (h *Host) come() {
 	h.freed = true
+	if h.hungry.head != nil || len(h.paused) > 0 {
+		h.L.Again()
+	}
 }
 
-// Resume lets those go on that waited for memory, oldest first, as far as it reaches. The driver calls
-// it when it is staged.
+// Resume lets those go on that waited for memory, oldest first, as far as it reaches; one whose
+// connection has its share holds up nobody behind it. The driver calls it when it is staged.
 func (h *Host) Resume() {
 	if !h.freed {
 		return
 	}
 	h.freed = false
-	for h.hungry.head != nil {
-		s := h.hungry.head
-		dead := s.of.state == stateDead
-		if !dead && !s.of.feed(s) {
-			return
+	list, full := h.hungry, false
+	h.hungry = waitList{}
+	for list.head != nil {
+		if full && !h.died {
+			h.hungry.join(list)
+			break
 		}
-		h.hungry.pop()
-		if dead {
-			s.of.abandon(s)
-		} else {
-			s.of.resubmit(s)
+		s := list.pop()
+		c := s.of
+		switch {
+		case c.state == stateDead:
+			c.abandon(s)
+		case full:
+			h.hungry.push(s)
+		case c.feed(s):
+			c.fed()
+			c.resubmit(s)
+		default:
+			full = h.full
+			h.hungry.push(s)
 		}
 	}
-	for len(h.paused) > 0 {
-		c := h.paused[0]
-		c.paused = false
-		h.paused = append(h.paused[:0], h.paused[1:]...)
-		if c.state != stateOpen {
+	h.died = false
+	paused := h.paused
+	h.paused = h.resumed[:0]
+	for i, c := range paused {
+		paused[i] = nil
+		if full && c.state == stateOpen {
+			h.paused = append(h.paused, c)
+			continue
+		}
+		if c.paused = false; c.state != stateOpen {
 			continue
 		}
 		c.parse()
-		c.driver.Touch()
 		if c.paused {
-			return
+			full = h.full
+		} else {
+			c.driver.Touch()
 		}
 	}
+	h.resumed = paused[:0]
 }
 
 // tickEvery is how often deadlines are looked at while some connection has one.
@@ -169,7 +207,8 @@ func (h *Host) Close() bool {
 	}
 	if h.Pool != nil {
 		_ = h.Pool.Close()
-		h.Pool = nil
+		_ = h.conns.Close()
+		h.Pool, h.conns = nil, nil
 	}
 	return true
 }
@@ -200,11 +239,11 @@ func (h *Host) remove(c *Server) {
 		}
 	}
 	if c.in.buf != nil {
-		h.free(c.in.buf)
+		h.conns.Free(c.in.buf)
 		c.in.buf = nil
 	}
 	if c.mem != nil {
-		h.free(c.mem)
+		h.conns.Free(c.mem)
 		c.mem = nil
 	}
 }

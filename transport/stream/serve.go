@@ -43,7 +43,8 @@ func (p *Peers) Move(to int, m Moved) {
 
 // Serve listens on addr and puts an endpoint onto each network loop of g. The first loop accepts, since the
 // kernel's choice among several listeners would not be the client's. newEndpoint is called on each loop,
-// with the listening descriptor, or -1; the endpoint owns it.
+// with the listening descriptor, or -1; the endpoint owns it. An endpoint that it returns beside an error
+// is on the loop, and is closed there.
 func Serve(addr string, g *loop.Group, o transport.ServerOptions, newEndpoint func(h *Host, listener int, p *Peers) (Endpoint, error)) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -70,7 +71,9 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, newEndpoint fu
 				mkErr = err
 				return
 			}
-			p.ends[i], mkErr = newEndpoint(h, listener, p)
+			if p.ends[i], mkErr = newEndpoint(h, listener, p); p.ends[i] == nil {
+				h.Close()
+			}
 		})
 		if err == nil {
 			err = mkErr

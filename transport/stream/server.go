@@ -43,10 +43,13 @@ type Server struct {
 	open   int   // requests whose answer was not handed to the kernel: at most the depth that was granted
 	depth  int
 	paused bool // it waits for memory
+	held   int  // bytes of the pool that its requests have
+	hungry int  // requests that wait for room for their answers
 	hint   int  // bytes of the last value read: the next answer's first guess
 
 	inSince  int64 // when the hello or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
+	fedAt    int64 // when the first request became hungry, or when one last got its room
 	MoveTo   int   // after ErrMove: the loop that the client wants
 	hello    wire.ClientHello
 	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
@@ -76,7 +79,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if h.closing || len(h.servers) >= h.O.MaxConns {
 		return nil
 	}
-	buf := h.Pool.Alloc(wire.MaxHelloBytes)
+	buf := h.conns.Alloc(wire.MaxHelloBytes)
 	if buf == nil {
 		return nil
 	}
@@ -178,19 +181,19 @@ func (c *Server) grant() {
 	c.depth = min(int(c.hello.Depth), h.O.Depth)
 	slots := 2 * c.depth
 	per := smallBytes + wire.HeaderBytes + smallBytes
-	buf := h.Pool.Alloc(h.O.RecvBytes)
-	mem := h.Pool.Alloc(slots * per)
+	buf := h.conns.Alloc(h.O.RecvBytes)
+	mem := h.conns.Alloc(slots * per)
 	if buf == nil || mem == nil {
 		if buf != nil {
-			h.free(buf)
+			h.conns.Free(buf)
 		}
 		if mem != nil {
-			h.free(mem)
+			h.conns.Free(mem)
 		}
-		c.refuse(wire.RefusedBusy, fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.Pool.InUse()>>20, h.Pool.Largest()>>20))
+		c.refuse(wire.RefusedBusy, fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.conns.InUse()>>20, h.conns.Largest()>>20))
 		return
 	}
-	h.free(c.in.buf)
+	h.conns.Free(c.in.buf)
 	c.in = inbox{buf: buf}
 	c.mem = mem
 	c.slots = make([]slot, slots)
@@ -231,7 +234,7 @@ func (c *Server) parse() {
 			c.refuse(code, err)
 			return
 		}
-		if c.open == c.depth {
+		if c.open == c.depth || len(c.free) == 0 { // no slot: it did not wait for whole answers
 			c.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, c.depth))
 			return
 		}
@@ -239,7 +242,7 @@ func (c *Server) parse() {
 		payload := hd.PayloadBytes()
 		if payload <= smallBytes {
 			s.block = s.small[:payload]
-		} else if s.block = c.h.Pool.Alloc(payload); s.block == nil {
+		} else if s.block = c.take(payload); s.block == nil {
 			c.paused = true // reading goes on when memory comes back
 			c.h.paused = append(c.h.paused, c)
 			return
@@ -284,26 +287,74 @@ func (c *Server) submit(s *slot) {
 	want := 0
 	switch r.Op {
 	case kv.OpGet:
-		want = min(c.hint, s.room, c.h.O.Limits.MaxValueBytes)
+		want = min(c.hint, s.mayAnswer())
 	case kv.OpScan, kv.OpStats:
-		want = min(s.room, c.h.O.Limits.MaxValueBytes)
+		want = s.mayAnswer()
 	}
 	r.Need = uint32(want)
 	if want > smallBytes && !c.feed(s) {
-		c.h.hungry.push(s)
+		c.starve(s)
 		return
 	}
 	c.resubmit(s)
 }
 
+// mayAnswer is how many bytes the answer may have.
+func (s *slot) mayAnswer() int {
+	l := s.of.h.O.Limits
+	if s.req.Op == kv.OpScan {
+		return min(s.room, l.ScanRoom())
+	}
+	return min(s.room, l.MaxValueBytes)
+}
+
 // feed gets the room for an answer of r.Need bytes; false when there is none now.
 func (c *Server) feed(s *slot) bool {
-	b := c.h.Pool.Alloc(wire.HeaderBytes + int(s.req.Need))
+	b := c.take(wire.HeaderBytes + int(s.req.Need))
 	if b == nil {
 		return false
 	}
 	s.reply = b[:cap(b)]
 	return true
+}
+
+// take gets n bytes of the pool for a message or an answer; nil when there are none now. A connection that has
+// some already gets no more than what would still be free afterwards, as the dynamic thresholds of
+// Choudhury and Hahne (1998) share a switch's buffer: k greedy ones leave 1/(k+1) of it to the others.
+func (c *Server) take(n int) []byte {
+	h := c.h
+	if c.held > 0 && c.held+n > h.Pool.Largest()-h.Pool.InUse() {
+		h.full = false
+		return nil
+	}
+	b := h.Pool.Alloc(n)
+	if b == nil {
+		h.full = true
+		return nil
+	}
+	c.held += cap(b)
+	return b
+}
+
+func (c *Server) give(b []byte) {
+	c.held -= cap(b)
+	c.h.Pool.Free(b)
+	c.h.come()
+}
+
+// starve lets a request wait for the room for its answer.
+func (c *Server) starve(s *slot) {
+	if c.hungry++; c.hungry == 1 {
+		c.fedAt = c.h.L.Now()
+	}
+	c.h.hungry.push(s)
+	c.h.watch()
+}
+
+// fed counts a request that starves no more.
+func (c *Server) fed() {
+	c.hungry--
+	c.fedAt = c.h.L.Now()
 }
 
 func (c *Server) resubmit(s *slot) {
@@ -318,12 +369,12 @@ func (c *Server) resubmit(s *slot) {
 func (c *Server) Complete(r *kv.Request) {
 	s := &c.slots[r.Slot]
 	alive := c.state == stateOpen || c.state == stateWinding
-	if alive && r.Status == kv.StatusTooSmall && int(r.Need) <= min(s.room, c.h.O.Limits.MaxValueBytes) {
+	if alive && r.Status == kv.StatusTooSmall && int(r.Need) <= s.mayAnswer() {
 		c.releaseReply(s)
 		if c.feed(s) {
 			c.resubmit(s)
 		} else {
-			c.h.hungry.push(s)
+			c.starve(s)
 		}
 		return
 	}
@@ -363,14 +414,14 @@ func (c *Server) send(m message) {
 
 func (c *Server) releaseBlock(s *slot) {
 	if s.block != nil && &s.block[:1][0] != &s.small[0] {
-		c.h.free(s.block)
+		c.give(s.block)
 	}
 	s.block = nil
 }
 
 func (c *Server) releaseReply(s *slot) {
 	if s.reply != nil && &s.reply[0] != &s.small[smallBytes] {
-		c.h.free(s.reply)
+		c.give(s.reply)
 	}
 	s.reply = nil
 }
@@ -454,6 +505,8 @@ func (c *Server) Finished() bool { return c.state == stateRefusing && c.out.n ==
 func (c *Server) deadline() int64 {
 	stall := int64(c.h.O.StallMax)
 	switch c.state {
+	case stateDead:
+		return math.MaxInt64
 	case stateHello:
 		return c.inSince + int64(c.h.O.HelloMax)
 	case stateRefusing:
@@ -463,8 +516,11 @@ func (c *Server) deadline() int64 {
 	if c.out.n > 0 {
 		by = c.outSince + stall
 	}
-	if c.state == stateOpen && c.in.partial() && !c.paused {
-		by = min(by, c.inSince+stall)
+	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.paused {
+		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
+	}
+	if c.hungry > 0 {
+		by = min(by, c.fedAt+2*stall) // whoever has the memory and does not move is closed before
 	}
 	return by
 }
@@ -475,6 +531,9 @@ func (c *Server) lateness() error {
 		return fmt.Errorf("no hello within %v", c.h.O.HelloMax)
 	case stateRefusing:
 		return transport.ErrClosed
+	}
+	if c.hungry > 0 && c.h.L.Now() >= c.fedAt+2*int64(c.h.O.StallMax) {
+		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 2*c.h.O.StallMax, c.h.Pool.InUse()>>20)
 	}
 	return fmt.Errorf("%w for %v", transport.ErrStalled, c.h.O.StallMax)
 }
@@ -489,7 +548,10 @@ func (c *Server) Drop(err error) {
 		c.h.log("%s: closed: %v", c.name, err)
 	}
 	c.state = stateDead
-	c.h.freed = true          // those of its requests that wait for memory need not any more
+	if c.hungry > 0 { // they need not wait any more
+		c.h.died = true
+		c.h.come()
+	}
 	for n := math.MaxInt; ; { // replies that nobody will read
 		slot, ok := c.out.sent(&n)
 		if !ok {

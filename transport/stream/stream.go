@@ -19,8 +19,8 @@ type Side interface {
 	// Received takes n bytes that were put into the window. An error ends the connection.
 	Received(n int) error
 
-	// Gather describes the bytes to send next, in order, and returns how many places it filled:
-	// 0 when there is nothing. They stay in place until Sent or Drop.
+	// Gather describes the bytes to send next, in order, at most GatherBytes of them, and returns how
+	// many places it filled: 0 when there is nothing. They stay in place until Sent or Drop.
 	Gather(v []unix.Iovec) int
 
 	// Sent takes the news that n bytes of what Gather described are on their way.
@@ -34,6 +34,10 @@ type Side interface {
 	// is in the kernel's hands. It says why.
 	Drop(err error)
 }
+
+// GatherBytes bounds what one send is given. A send that ends only when all its bytes are out must not take
+// so long with a slow reader that it looks like one that does not read.
+const GatherBytes = 1 << 20
 
 // Driver moves the bytes of one Side.
 type Driver interface {
@@ -127,7 +131,7 @@ func (o *outbox) push(m message) {
 }
 
 func (o *outbox) gather(v []unix.Iovec) int {
-	k, skip := 0, o.off
+	k, skip, room := 0, o.off, GatherBytes
 	for i := range o.n {
 		m := &o.q[(o.head+i)%len(o.q)]
 		for _, p := range &m.piece {
@@ -135,10 +139,12 @@ func (o *outbox) gather(v []unix.Iovec) int {
 				skip -= len(p)
 				continue
 			}
-			if k == len(v) {
+			if k == len(v) || room == 0 {
 				return k
 			}
-			sys.SetIovec(&v[k], p[skip:])
+			p = p[skip:min(len(p), skip+room)]
+			sys.SetIovec(&v[k], p)
+			room -= len(p)
 			skip = 0
 			k++
 			o.reached = max(o.reached, i+1)

@@ -27,6 +27,11 @@ var hostile = []test{
 	{"AStalledMessageMeetsTheDeadline", stalled},
 	{"AClientThatNeverReadsIsClosed", neverReads},
 	{"MemoryRunsOutAndComesBack", littleMemory},
+	{"MemoryThatComesBackWakesWhoWaits", memoryWakes},
+	{"IdleConnectionsLeaveMemoryForRequests", idleConnections},
+	{"OneConnectionLeavesMemoryForOthers", oneHoldsMuch},
+	{"CloseWithHalfMessagesThatHoldAllMemory", closeHalfMessages},
+	{"AHalfClosedConnectionIsNoticed", halfClosed},
 	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
 	{"ConnectAndCloseLeavesNothing", connectClose},
 }
@@ -321,6 +326,102 @@ func littleMemory(t *testing.T, n Network) {
 				}
 			}
 		}
+	}
+}
+
+// far is a deadline that no test reaches: what it would repair must happen without it.
+const far = time.Hour
+
+func memoryWakes(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: far, HelloMax: far})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 16}))
+	c.want(put("v", fill(1<<20, 1)), kv.StatusOK)
+	for range 4 {
+		for range 16 {
+			c.submit(get("v", 1<<20))
+		}
+		for range 16 {
+			if q := c.next(); q.Status != kv.StatusOK {
+				t.Fatal(q.Status)
+			}
+		}
+	}
+}
+
+func idleConnections(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20, ConnBytes: 4 << 20, StallMax: far})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 1}))
+	for _, d := range []int{256, 64, 16, 4, 1} {
+		for {
+			x := r.raw()
+			x.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(d), Loop: wire.AnyLoop}).Append(nil))
+			if h := x.hello(); h.Code == wire.RefusedBusy {
+				break
+			} else if h.Code != wire.Granted {
+				t.Fatal(h.Code)
+			}
+		}
+	}
+	v := fill(1<<20, 1)
+	c.want(put("v", v), kv.StatusOK)
+	if g := c.want(get("v", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+		t.Fatal("another value")
+	}
+}
+
+// oneHoldsMuch has connections that ask for much and read nothing: whoever comes then still gets memory.
+func oneHoldsMuch(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 64 << 20, StallMax: far})
+	well := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	v := fill(1<<20, 1)
+	well.want(put("large", v), kv.StatusOK)
+	for range 2 {
+		c := r.greeted(64)
+		for i := range 64 {
+			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
+		}
+		for range 10 {
+			well.want(put("other", v), kv.StatusOK)
+			if g := well.want(get("large", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+				t.Fatal("another value")
+			}
+		}
+	}
+}
+
+func closeHalfMessages(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: 200 * time.Millisecond})
+	b := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 1}))
+	b.want(put("v", fill(1<<20, 1)), kv.StatusOK)
+	p := r.parts[0]
+	p.holding(t)
+	seen := p.seen.Load()
+	for i := range 10 { // a get that is held back; then half a put
+		c := r.greeted(2)
+		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 1 << 20}, "v"))
+		c.send(frame(wire.Header{Op: kv.OpPut, KeyBytes: 1, ID: 2, ValueBytes: 1<<20 - 100}, "k", "half"))
+		p.await(t, seen+int64(i)+1)
+	}
+	p.release(t)
+	closed := make(chan struct{})
+	go func() { _ = r.server.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("the server does not close")
+	}
+}
+
+// halfClosed shuts the sending half right behind a request, so that the end may come with the bytes.
+func halfClosed(t *testing.T, n Network) {
+	r := newRig(t, n, 1, transport.ServerOptions{HelloMax: far, StallMax: far})
+	for range 20 {
+		c := r.greeted(4)
+		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 10}, "v"))
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		c.closes()
 	}
 }
 

@@ -71,6 +71,8 @@ func Run(t *testing.T, n Network) {
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
 		{"ScansCarryItems", scans},
+		{"ScansSayWhenTheyStopForRoom", scanStopsForRoom},
+		{"ScansCarryTheLargestItem", scanLargest},
 		{"TooSmallSaysHowMuch", tooSmall},
 		{"StatusesArrive", statuses},
 		{"SubmitAfterClose", submitAfterClose},
@@ -587,6 +589,43 @@ func scans(t *testing.T, n Network) {
 		t.Fatalf("%d bytes after the last item", len(b))
 	}
 	c.want(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Value: make([]byte, 0, 100)}, kv.StatusBadRequest)
+}
+
+// scanStopsForRoom has all items in one of two partitions, and room for half of them.
+func scanStopsForRoom(t *testing.T, n Network) {
+	r := newRig(t, n, 2, transport.ServerOptions{})
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	stored := 0
+	for i := 0; i < 100 && stored < 10; i++ {
+		if k := fmt.Sprintf("k%02d", i); kv.Shard([]byte(k), 2) == 0 {
+			c.want(put(k, fill(100, 1)), kv.StatusOK)
+			stored++
+		}
+	}
+	for _, q := range []struct {
+		room int
+		need uint32
+	}{{5 * 109, kv.ScanMore}, {10 * 109, 0}, {5*109 + 50, kv.ScanMore}, {1 << 16, 0}} {
+		s := c.want(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 50, Value: make([]byte, 0, q.room), Need: 7}, kv.StatusOK)
+		items := 0
+		for b, ok := s.Value, true; ok; items++ {
+			_, _, b, ok = kv.NextItem(b)
+		}
+		if items--; s.Need != q.need || items != min(q.room/109, 10) {
+			t.Errorf("room for %d B: %d of 10 items, Need %d, want %d", q.room, items, s.Need, q.need)
+		}
+	}
+}
+
+func scanLargest(t *testing.T, n Network) {
+	r := newRig(t, n, 2, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 3, MaxValueBytes: 8155}}) // with its header just above a block of the pool
+	c := newCaller(t, r.l, r.dial(transport.DialOptions{}))
+	v := fill(8155, 1)
+	c.want(put("k42", v), kv.StatusOK)
+	s := c.want(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 1, Value: make([]byte, 0, 1<<20)}, kv.StatusOK)
+	if k, got, _, ok := kv.NextItem(s.Value); !ok || string(k) != "k42" || !bytes.Equal(got, v) {
+		t.Fatalf("the scan gives %d B, Need %d", len(s.Value), s.Need)
+	}
 }
 
 func tooSmall(t *testing.T, n Network) {

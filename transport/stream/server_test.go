@@ -1,0 +1,184 @@
+package stream
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// answers is a partition that answers every get with the same value.
+type answers struct {
+	l *loop.Loop
+	v []byte
+}
+
+func (a *answers) OnEvent(uint64, int32, uint32) {}
+func (a *answers) Poll() int                     { return 0 }
+func (a *answers) Stage() error                  { return nil }
+func (a *answers) Close() bool                   { return true }
+func (a *answers) Submit(r *kv.Request) {
+	if r.Status = kv.StatusTooSmall; cap(r.Value) >= len(a.v) {
+		r.Status, r.Value = kv.StatusOK, append(r.Value[:0], a.v...)
+	}
+	r.Need = uint32(len(a.v))
+	a.l.Finish(r)
+}
+
+// peer is the kernel of one connection: it moves bytes when the test says so.
+type peer struct {
+	t   *testing.T
+	l   *loop.Loop
+	srv *Server
+	log []string
+}
+
+func (p *peer) Touch() {}
+
+func newPeer(t *testing.T, value []byte, depth uint16) *peer {
+	p := &peer{t: t}
+	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: loop.SleepEpoll}, Store: loop.Options{Sleep: loop.SleepEpoll}},
+		func(l *loop.Loop, _, _ int) (loop.Partition, error) {
+			a := &answers{l, value}
+			_, err := l.Add(a)
+			return a, err
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Stop() })
+	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Log: func(s string) { p.log = append(p.log, s) }}.Defaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.l = g.Net()[0]
+	var h *Host
+	p.turn(func() {
+		if h, err = NewHost(p.l, g, 0, o); err == nil {
+			p.srv = h.NewServer(p, "peer")
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.turn(func() {
+			p.srv.Drop(transport.ErrPeerGone)
+			if !h.Close() {
+				t.Error("the connection holds requests after its end")
+			}
+		})
+	})
+	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
+	p.send(len(p.gather()))
+	return p
+}
+
+// turn runs f on the loop; what f submits has completed when the next turn's f runs.
+func (p *peer) turn(f func()) {
+	p.t.Helper()
+	if err := p.l.Call(f); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) receive(b []byte) {
+	p.t.Helper()
+	p.turn(func() {
+		for len(b) > 0 {
+			var w [2][]byte
+			if p.srv.Window(&w) == 0 {
+				p.t.Fatal("the server does not read")
+			}
+			n := copy(w[0], b)
+			b = b[n:]
+			if err := p.srv.Received(n); err != nil {
+				p.t.Error(err)
+			}
+		}
+	})
+	p.turn(func() {})
+}
+
+func (p *peer) get(id uint64) {
+	p.t.Helper()
+	b := make([]byte, wire.HeaderBytes, wire.HeaderBytes+1)
+	(&wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: id, ValueBytes: 1 << 30}).Encode(b)
+	p.receive(append(b, 'k'))
+}
+
+// gather is what the server would send now.
+func (p *peer) gather() (out []byte) {
+	p.turn(func() {
+		var v [64]unix.Iovec
+		for i := range v[:p.srv.Gather(v[:])] {
+			out = append(out, sys.IovecBytes(&v[i])...)
+		}
+	})
+	return out
+}
+
+func (p *peer) send(n int) { p.turn(func() { p.srv.Sent(n) }) }
+
+func TestAPeerThatDoesNotWaitForWholeAnswersIsRefused(t *testing.T) {
+	p := newPeer(t, make([]byte, 1000), 1)
+	for id := range uint64(2) { // each answer is on its way and none is out
+		p.get(id)
+		if b := p.gather(); len(b) != int(id+1)*(wire.HeaderBytes+1000) {
+			t.Fatalf("after request %d there are %d B to send", id, len(b))
+		}
+	}
+	p.get(2)
+	if l := strings.Join(p.log, "\n"); !strings.Contains(l, "more than 1 requests in flight") {
+		t.Fatalf("the log: %q", l)
+	}
+}
+
+func TestAPeerThatTookAllButOneByteMaySendAgain(t *testing.T) {
+	p := newPeer(t, make([]byte, 1000), 4)
+	for id := range uint64(4) {
+		p.get(id)
+	}
+	all := len(p.gather())
+	p.send(all - wire.HeaderBytes - 1001) // three of four, and the news of the last byte of the third is late
+	for id := range uint64(3) {
+		p.get(id)
+	}
+	p.gather()
+	if len(p.log) != 0 {
+		t.Fatalf("the log: %q", p.log)
+	}
+}
+
+func TestOneSendIsBounded(t *testing.T) {
+	v := make([]byte, 5<<20+12345)
+	for i := range v {
+		v[i] = byte(i * 7 >> 8)
+	}
+	p := newPeer(t, v, 2)
+	p.get(1)
+	p.get(2)
+	var got []byte
+	for {
+		b := p.gather()
+		if len(b) == 0 {
+			break
+		}
+		if len(b) > GatherBytes {
+			t.Fatalf("one send of %d B", len(b))
+		}
+		n := max(len(b)*2/3, 1) // the kernel takes less than it is given
+		got = append(got, b[:n]...)
+		p.send(n)
+	}
+	one := wire.HeaderBytes + len(v)
+	if len(got) != 2*one || !bytes.Equal(got[wire.HeaderBytes:one], v) || !bytes.Equal(got[one+wire.HeaderBytes:], v) {
+		t.Fatalf("%d B were sent, want %d, or they differ", len(got), 2*one)
+	}
+}
