@@ -56,6 +56,9 @@ func loadCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if r.flags["backend"] == "null" {
+		return errors.Join(usagef("the server at %s has the null backend: nothing that is loaded would stay", f.target), r.close())
+	}
 	p := newProgress("")
 	done, err := bench.Load(ctx, spec, r.client.threads, p.show)
 	p.clear()

@@ -77,9 +77,6 @@ func (s *session) agree() error {
 	if wait := s.flags["wait"]; wait != s.f.wait {
 		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.wait, wait, s.f.wait)
 	}
-	if s.flags["backend"] == "null" && s.f.mix == loadMix {
-		return usagef("the server at %s has the null backend: nothing that is loaded would stay", s.f.target)
-	}
 	return nil
 }
 
