@@ -43,6 +43,8 @@ type Env struct {
 	GOGC       *int   `json:"gogc,omitempty"` // percent; -1: off
 	GitRev     string `json:"git_rev,omitempty"`
 	GitDirty   bool   `json:"git_dirty,omitempty"`
+
+	RDMA any `json:"rdma,omitempty"` // device, port, GID and what the queue pairs were granted; nil: no RDMA device
 }
 
 // Environment looks around. gitRev names the commit that was built; "": what the Go tool noted in the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 )
 
@@ -49,6 +50,7 @@ func TestEnvironmentOfACannedMachine(t *testing.T) {
 func TestEnvironmentOfThisMachine(t *testing.T) {
 	dir := t.TempDir()
 	e := Environment("abc123")
+	e.RDMA = map[string]string{"device": "rxe0"}
 	if err := e.WriteFile(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,8 @@ func TestEnvironmentOfThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back Env
-	if err := json.Unmarshal(b, &back); err != nil || back.Kernel == "" || back.GitRev != "abc123" || back.GOMAXPROCS < 1 || back.GOGC == nil {
+	if err := json.Unmarshal(b, &back); err != nil || back.Kernel == "" || back.GitRev != "abc123" || back.GOMAXPROCS < 1 || back.GOGC == nil ||
+		!reflect.DeepEqual(back.RDMA, any(map[string]any{"device": "rxe0"})) {
 		t.Fatalf("%v\n%s", err, b)
 	}
 }

@@ -124,7 +124,7 @@ type Row struct {
 
 	// Factors.
 	Transport     string `csv:"transport"`
-	Device        string `csv:"device"` // hw, rxe, loopback, veth or nic
+	Device        string `csv:"device"` // hw, rxe, siw, loopback, veth or nic
 	Wait          string `csv:"wait"`
 	Placement     string `csv:"placement"`
 	RDMAVerb      string `csv:"rdma_verb"`
@@ -198,7 +198,7 @@ type Row struct {
 
 	// Wire.
 	TCPRetrans        Uint `csv:"tcp_retrans"`
-	RDMARnr           Uint `csv:"rdma_rnr"`
+	RDMARnr           Uint `csv:"rdma_rnr"` // these four: of the client's port, whoever used it
 	RDMADupReq        Uint `csv:"rdma_dup_req"`
 	RDMASeqErr        Uint `csv:"rdma_seq_err"`
 	RDMARetryExceeded Uint `csv:"rdma_retry_exceeded"`
@@ -218,8 +218,8 @@ type Row struct {
 	TCPEngine       string `csv:"tcp_engine"`
 	Update          string `csv:"update"`
 	CacheBytes      Int    `csv:"cache_bytes"`
-	Accel           string `csv:"accel"`
-	Hosts           Int    `csv:"hosts"`
+	Accel           string `csv:"accel"` // kvm or tcg: in a guest of ours
+	Hosts           Int    `csv:"hosts"` // 1: client and server on one
 	DirectIO        Bool   `csv:"direct_io"`
 	ServerCPUs      string `csv:"server_cpus"`
 	ClientCPUs      string `csv:"client_cpus"`
@@ -241,6 +241,27 @@ type Row struct {
 	ClientCQEsPerOp   Float  `csv:"client_cqes_per_op"`
 	ServerCQEsPerOp   Float  `csv:"server_cqes_per_op"`
 	Note              string `csv:"note"` // for people: "no O_DIRECT: page cache"
+
+	// RDMA's factors.
+	RDMAProvider    string `csv:"rdma_provider"`     // the driver: rxe, siw, mlx5, …
+	RDMAConnect     string `csv:"rdma_connect"`      // tcp or cm
+	RDMAInlineBytes Int    `csv:"rdma_inline_bytes"` // up to that size messages are inline, as the queue pair granted it
+	RDMASignalEvery Int    `csv:"rdma_signal_every"` // one send in so many asks for a completion
+	RDMAPostBatch   Int    `csv:"rdma_post_batch"`   // work requests per doorbell, at most
+	RDMASlotBytes   Int    `csv:"rdma_slot_bytes"`   // of a receive
+	RDMASRQ         Bool   `csv:"rdma_srq"`          // receives shared by queue pairs
+	RDMAMTU         Int    `csv:"rdma_mtu"`          // path MTU in bytes
+	HugePages       Bool   `csv:"huge_pages"`        // under the registered memory
+
+	// RDMA's costs, of client and server together.
+	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC
+	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests, sends and receives
+	RDMAPollsPerOp        Float `csv:"rdma_polls_per_op"` // of completion queues
+	RDMAEmptyPollRatio    Float `csv:"rdma_empty_poll_ratio"`
+	RDMACQEsPerPoll       Float `csv:"rdma_cqes_per_poll"`       // of polls that found something
+	RDMAReadsPerOp        Float `csv:"rdma_reads_per_op"`        // one-sided
+	RDMAReadRetriesPerOp  Float `csv:"rdma_read_retries_per_op"` // torn, and read again
+	RDMAReadFallbackRatio Float `csv:"rdma_read_fallback_ratio"` // of gets, those that went by send after all
 }
 
 // column is a field of Row.

@@ -130,6 +130,7 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 	m := &measured{started: time.Now()}
 	spec.OnWindow = func(begin bool) {
 		c, err := s.counters()
+		s.port.look(begin)
 		if begin {
 			m.before = c
 		} else {
@@ -195,7 +196,7 @@ func appendRow(dir string, row *report.Row) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeRows(name, append(rows, *row)), report.Environment(revision()).WriteFile(dir))
+	return errors.Join(writeRows(name, append(rows, *row)), environment().WriteFile(dir))
 }
 
 // writeRows replaces a file of rows, whole or not at all.

@@ -9,13 +9,15 @@ import (
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/rdma/device"
 )
 
 const doctorHelp = `Examples:
   kvwire doctor
   kvwire doctor --dir /data --json
 
-Says for each transport and disk engine whether it works here and, where not, why and what to do.`
+Says for each transport and disk engine whether it works here and, where not, why and what to do; of RDMA
+devices besides, by which address they are reached.`
 
 func doctorCommand(_ context.Context, args []string) error {
 	f := newFactors("doctor", doctorHelp)
@@ -26,11 +28,11 @@ func doctorCommand(_ context.Context, args []string) error {
 	}
 	refused := map[string]error{}
 	for _, n := range networks {
-		if n.impl == nil {
-			refused[n.name] = n.here()
+		if err := n.here(); err != nil {
+			refused[n.name] = err
 		}
 	}
-	r := probe.Doctor(f.dir, refused)
+	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local())...)
 	if f.json {
 		return r.WriteJSON(os.Stdout)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -38,8 +39,11 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(c string) (bool, error) {
-			if c == "uring" {
+			switch c {
+			case "uring":
 				return uring.Err() == nil, nil
+			case "rdma":
+				return rdma.Unavailable() == nil, nil
 			}
 			return false, nil
 		},

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"net"
+	"net/netip"
+	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"golang.org/x/sys/unix"
@@ -33,18 +38,97 @@ func (f *factors) clientRow() *report.Row {
 	if r.ClientTransport == "" {
 		r.ClientTransport = f.transport
 	}
-	host, _, _ := net.SplitHostPort(f.target)
-	if local := f.target == "" || net.ParseIP(host).IsLoopback(); local {
-		r.Hosts = report.I(1)
-		if f.transport != "inproc" {
-			r.Device = "loopback"
-		}
+	r.Hosts = hostsOf(f.target)
+	if one := r.Hosts == report.I(1); one && f.transport != "inproc" && f.transport != "rdma" {
+		r.Device = "loopback" // the kernel's way to any address of its own
+	}
+	if accel := os.Getenv("KVWIRE_ACCEL"); slices.Contains([]string{"kvm", "tcg"}, accel) {
+		r.Accel = accel
 	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		r.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	return r
+}
+
+// hostsOf is on how many hosts client and server are, by the server's address: NA for a name, which may be either.
+// Another address than ours counts as another host, though it may be a container's.
+func hostsOf(target string) report.Int {
+	host, _, err := net.SplitHostPort(target)
+	if target == "" || host == "localhost" {
+		return report.I(1)
+	}
+	ip, perr := netip.ParseAddr(host)
+	own, oerr := net.InterfaceAddrs()
+	if cmp.Or(err, perr, oerr) != nil {
+		return report.Int{}
+	}
+	ip = ip.Unmap().WithZone("")
+	if ip.IsLoopback() || ip.IsUnspecified() || slices.ContainsFunc(own, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip
+	}) {
+		return report.I(1)
+	}
+	return report.I(2)
+}
+
+// rdmaPort is the RDMA port that the client uses, and what it had counted at the window's ends.
+type rdmaPort struct {
+	choice        device.Choice
+	before, after device.Counters
+}
+
+// findRDMAPort is the port on the way to the server; nil for other networks, and where it is not found.
+func findRDMAPort(f *factors, addr string) *rdmaPort {
+	to, err := netip.ParseAddrPort(addr)
+	if f.transport != "rdma" || err != nil {
+		return nil
+	}
+	c, err := device.Toward(device.Local(), to.Addr())
+	if err != nil {
+		return nil
+	}
+	return &rdmaPort{choice: c}
+}
+
+// look reads the counters at an end of the window.
+func (p *rdmaPort) look(begin bool) {
+	switch {
+	case p == nil:
+	case begin:
+		p.before = device.ReadCounters(device.Local(), p.choice)
+	default:
+		p.after = device.ReadCounters(device.Local(), p.choice)
+	}
+}
+
+// fill writes which device it was, and what it counted.
+func (p *rdmaPort) fill(r *report.Row) {
+	if p == nil {
+		return
+	}
+	r.Device, r.RDMAProvider = p.choice.Kind(), p.choice.Provider
+	w := p.after.Sub(p.before).Wire(r.Hosts == report.I(1))
+	for _, c := range []struct {
+		to   *report.Uint
+		from device.Count
+	}{{&r.RDMARnr, w.RNR}, {&r.RDMADupReq, w.DupReq}, {&r.RDMASeqErr, w.SeqErr}, {&r.RDMARetryExceeded, w.RetryExceeded}} {
+		if c.from.Known {
+			*c.to = report.U(c.from.N)
+		}
+	}
+}
+
+// environment is this machine, with the RDMA device that it would use if nothing else is said.
+func environment() report.Env {
+	e := report.Environment(revision())
+	s := device.Local()
+	if c, err := device.Pick(s, netip.Addr{}); err == nil {
+		e.RDMA = device.ReadEnv(s, c)
+	}
+	return e
 }
 
 // serverFactors fills in what the server is, from its flags.
@@ -94,6 +178,7 @@ func (m *measured) row(s *session) *report.Row {
 		}
 	}
 	report.Fill(r, m.result, sides)
+	s.port.fill(r)
 	if sides.InProcess && after.hasDisk() && m.result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))

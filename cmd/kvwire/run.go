@@ -182,7 +182,7 @@ func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
 	if r.log, err = os.Create(filepath.Join(r.dir, "run.log")); err != nil {
 		return nil, err
 	}
-	env := report.Environment(revision())
+	env := environment()
 	env.GOMAXPROCS = 0 // of this process, and not of those that measure
 	return r, env.WriteFile(r.dir)
 }

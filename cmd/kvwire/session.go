@@ -20,6 +20,7 @@ type session struct {
 	client *client
 	idle   report.Float      // CPUs that are busy without us; NA with --target
 	flags  map[string]string // the server's own, by name
+	port   *rdmaPort         // nil: not rdma
 }
 
 // idleLook is how long the machine is watched before anything of ours runs.
@@ -121,6 +122,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 		}
 		addr = s.child.hello.Listening
 	}
+	s.port = findRDMAPort(f, addr)
 	s.client, err = connect(ctx, f, side, addr, nil)
 	return err
 }

@@ -156,10 +156,12 @@ var only = []struct {
 	text     string
 }{
 	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
-	{"github.com/Mellanox/rdmamap", []string{"internal/probe"}, "it has traps, so use probe.RDMADevices"},
+	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
 	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
 	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
 }
+
+const deviceOnly = "rdma/device imports internal packages and rdmamap only: it looks at sysfs, in every build"
 
 // forbidden is why a file in the folder dir may not import something, or "".
 func forbidden(dir, imported string) string {
@@ -170,8 +172,12 @@ func forbidden(dir, imported string) string {
 	}
 	ours, isOurs := strings.CutPrefix(imported, module+"/")
 	if !isOurs {
-		if within(dir, "kv") && strings.Contains(strings.Split(imported, "/")[0], ".") {
+		foreign := strings.Contains(strings.Split(imported, "/")[0], ".")
+		switch {
+		case within(dir, "kv") && foreign:
 			return "kv imports the standard library only: it is the seam that everything else stands on"
+		case within(dir, "rdma/device") && foreign && !within(imported, "github.com/Mellanox/rdmamap"):
+			return deviceOnly
 		}
 		return ""
 	}
@@ -183,6 +189,10 @@ func forbidden(dir, imported string) string {
 		return "kv imports the standard library only: it is the seam that everything else stands on"
 	case within(ours, "experiments") && !within(dir, "cmd", "experiments"):
 		return "only cmd imports experiments: take its Experiment's values as arguments"
+	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
+		return deviceOnly
+	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
+		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):

@@ -16,9 +16,8 @@ import (
 type Host struct {
 	Root     fs.FS                              // the root folder: proc, sys, dev, lib
 	OpenRing func() (missing []string, _ error) // makes a ring and closes it: the operations that the kernel lacks
-	Access   func(path string) error            // nil when the absolute path can be read and written
+	Access   func(path string) error            // nil when the absolute path can be opened for reading and writing
 	Direct   func(dir string) (Direct, error)   // tries O_DIRECT on a file in dir
-	RDMA     RDMADevices
 }
 
 // Local is this machine, as this process sees it.
@@ -26,10 +25,18 @@ func Local() *Host {
 	return &Host{
 		Root:     os.DirFS("/"),
 		OpenRing: openRing,
-		Access:   func(path string) error { return unix.Access(path, unix.R_OK|unix.W_OK) },
+		Access:   access,
 		Direct:   tryDirect,
-		RDMA:     rdmaMap{},
 	}
+}
+
+// access opens a device file, since a container's device rules show only then.
+func access(path string) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 // operations that the transport and the store submit, by their number in io_uring.h.

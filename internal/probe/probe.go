@@ -1,7 +1,7 @@
 // Package probe answers what this machine can do: io_uring, direct IO, RDMA, limits. A probe
 // returns available, conclusively not (with why and what to do), or don't know; it changes nothing
-// but for a temporary file that it removes. It is the only importer of rdmamap, and imports
-// internal packages only: neither a transport nor the store.
+// but for a temporary file that it removes. It imports internal packages only: neither a transport
+// nor the store.
 package probe
 
 import (

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -37,20 +37,8 @@ func host(files ...string) *Host {
 		OpenRing: func() ([]string, error) { return nil, nil },
 		Access:   func(string) error { return nil },
 		Direct:   func(string) (Direct, error) { return Direct{FileSystem: "ext4", FreeBytes: 3 << 30}, nil },
-		RDMA:     devices{},
 	}
 }
-
-// devices maps a device to its character devices.
-type devices map[string][]string
-
-func (d devices) Names() (names []string) {
-	for n := range d {
-		names = append(names, n)
-	}
-	return names
-}
-func (d devices) CharDevices(device string) []string { return d[device] }
 
 func check(t *testing.T, f Finding, state State, why, remedy string) {
 	t.Helper()
@@ -115,6 +103,15 @@ func TestMemlockSaysWhetherTheLimitBinds(t *testing.T) {
 	check(t, Memlock(host()), Unknown, "cannot be read", "")
 }
 
+func TestLockableRefusesWhatTheLimitDoesNotHold(t *testing.T) {
+	const line = "Max locked memory         65536                65536                bytes     \n"
+	check(t, Lockable(host(limits, line, status, "CapEff:\t0000000000000000\n"), 64<<20), Unavailable, "64MiB are to be registered and the limit is 64KiB", "ulimit -l unlimited")
+	check(t, Lockable(host(limits, line, status, "CapEff:\t0000000000000000\n"), 64<<10), Available, "limit 64KiB", "")
+	check(t, Lockable(host(limits, line, status, "CapEff:\t000001ffffffffff\n"), 64<<20), Available, "CAP_IPC_LOCK", "")
+	check(t, Lockable(host(limits, "Max locked memory         unlimited            unlimited            bytes\n"), 1<<40), Available, "unlimited", "")
+	check(t, Lockable(host(), 1), Unknown, "cannot be read", "")
+}
+
 func TestFilesSaysTheLimit(t *testing.T) {
 	check(t, Files(host(limits, "Max open files            1024                 524288               files     \n")), Available, "limit 1024", "ulimit -n")
 	check(t, Files(host(limits, "Max open files            20000                20000                files     \n")), Available, "limit 20000", "")
@@ -164,34 +161,36 @@ func TestRDMANamesWhatIsMissing(t *testing.T) {
 		dep    = "lib/modules/6.1.0/modules.dep"
 		rxe    = "kernel/drivers/infiniband/sw/rxe/rdma_rxe.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\n"
 		uverbs = "/dev/infiniband/uverbs0"
-		class  = "sys/class/infiniband/rxe0"
 		device = "sys/devices/virtual/infiniband/rxe0/"
 	)
-	one := devices{"rxe0": {"/dev/infiniband/umad0", uverbs, "/dev/infiniband/rdma_cm"}}
-	soft := []string{class, "->../../devices/virtual/infiniband/rxe0", "dev/infiniband/uverbs0", "", "sys/class/infiniband_verbs/uverbs0/ibdev", "rxe0\n"}
+	class := []string{"sys/class/infiniband/rxe0", "->../../devices/virtual/infiniband/rxe0", device + "node_type", "1: CA\n"}
+	with := func(of []string, files ...string) []string { return append(slices.Clone(of), files...) }
+	known := with(class, "sys/class/infiniband_verbs/uverbs0/ibdev", "rxe0\n", "sys/class/infiniband_verbs/uverbs1/ibdev", "rxe1\n")
+	soft := with(known, "dev/infiniband/uverbs0", "")
 	for _, c := range []struct {
 		name        string
-		rdma        devices
 		access      error
 		files       []string
 		state       State
 		why, remedy string
 	}{
-		{"kernel without modules", nil, nil, []string{osrelease, "6.18.0\n"}, Unavailable, "no /lib/modules/6.18.0", "linux-image-amd64"},
-		{"kernel without rxe", nil, nil, []string{osrelease, "6.1.0\n", dep, "kernel/fs/ext4/ext4.ko:\n"}, Unavailable, "has no module rdma_rxe", "linux-modules-extra-6.1.0"},
-		{"modules that cannot be listed", nil, nil, []string{osrelease, "6.1.0\n", "lib/modules/6.1.0/kernel/x", ""}, Unavailable, "cannot be listed", "modprobe rdma_rxe"},
-		{"rxe to be loaded", nil, nil, []string{osrelease, "6.1.0\n", dep, rxe, "sys/class/net/lo/address", "", "sys/class/net/enp1s0/address", ""}, Unavailable, "can make one", "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev enp1s0"},
-		{"rxe loaded, no link", nil, nil, []string{osrelease, "6.1.0\n", "sys/module/rdma_rxe/refcnt", "0\n"}, Unavailable, "though rdma_rxe is loaded", "root: rdma link add rxe0 type rxe netdev eth0"},
-		{"no uverbs module", devices{"rxe0": nil}, nil, nil, Unavailable, "ib_uverbs is not loaded", "modprobe ib_uverbs"},
-		{"device file not in the container", one, nil, []string{"sys/class/infiniband_verbs/uverbs0/ibdev", "rxe0\n"}, Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},
-		{"no permission", one, unix.EACCES, soft, Unavailable, "no permission for " + uverbs, "chmod a+rw " + uverbs},
-		{"port down", one, nil, append([]string{device + "ports/1/state", "1: DOWN\n"}, soft...), Unavailable, "rxe0: port 1 is 1: DOWN", "ip link set"},
-		{"software device", one, nil, append([]string{device + "ports/1/state", "4: ACTIVE\n"}, soft...), Available, "rxe0 is software", ""},
-		{"hardware", devices{"mlx5_0": {uverbs}}, nil, []string{"dev/infiniband/uverbs0", "", "sys/class/infiniband/mlx5_0", "->../../devices/pci0000:00/0000:05:00.0/infiniband/mlx5_0"}, Available, "mlx5_0 (/dev/infiniband/uverbs0)", ""},
+		{"kernel without modules", nil, []string{osrelease, "6.18.0\n"}, Unavailable, "no /lib/modules/6.18.0", "linux-image-amd64"},
+		{"kernel without rxe", nil, []string{osrelease, "6.1.0\n", dep, "kernel/fs/ext4/ext4.ko:\n"}, Unavailable, "has no module rdma_rxe", "make vm, which runs it in a guest; or Ubuntu: apt install linux-modules-extra-6.1.0"},
+		{"modules that cannot be listed", nil, []string{osrelease, "6.1.0\n", "lib/modules/6.1.0/kernel/x", ""}, Unavailable, "cannot be listed", "modprobe rdma_rxe"},
+		{"rxe to be loaded", nil, []string{osrelease, "6.1.0\n", dep, rxe, "sys/class/net/lo/address", "", "sys/class/net/enp1s0/address", ""}, Unavailable, "can make one", "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev enp1s0"},
+		{"rxe loaded, no link", nil, []string{osrelease, "6.1.0\n", "sys/module/rdma_rxe/refcnt", "0\n"}, Unavailable, "though rdma_rxe is loaded", "root: rdma link add rxe0 type rxe netdev eth0"},
+		{"no uverbs module", nil, class, Unavailable, "ib_uverbs is not loaded", "modprobe ib_uverbs"},
+		{"device file not in the container", nil, known, Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},
+		{"another device's file", nil, with(known, "dev/infiniband/uverbs1", ""), Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},
+		{"no permission", unix.EACCES, soft, Unavailable, "no permission for " + uverbs, "chmod a+rw " + uverbs},
+		{"device rules of a container", unix.EPERM, soft, Unavailable, "no permission for " + uverbs, "--device " + uverbs},
+		{"port down", nil, with(soft, device+"ports/1/state", "1: DOWN\n"), Unavailable, "rxe0: port 1 is 1: DOWN", "ip link set"},
+		{"software device", nil, with(soft, device+"ports/1/state", "4: ACTIVE\n"), Available, "rxe0 is software", ""},
+		{"hardware", nil, []string{"dev/infiniband/uverbs0", "", "sys/class/infiniband_verbs/uverbs0/ibdev", "mlx5_0\n",
+			"sys/class/infiniband/mlx5_0", "->../../devices/pci0000:00/0000:05:00.0/infiniband/mlx5_0"}, Available, "mlx5_0 (/dev/infiniband/uverbs0)", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := host(c.files...)
-			h.RDMA = c.rdma
 			h.Access = func(string) error { return c.access }
 			f := RDMA(h)
 			check(t, f, c.state, c.why, c.remedy)
@@ -302,15 +301,5 @@ func TestDoctorAnswersOnThisMachine(t *testing.T) {
 	}
 	if f, _ := r.Get("CPUs"); f.State != Available {
 		t.Errorf("CPUs: %+v", f)
-	}
-}
-
-func TestRdmamapListsWhatIsInSysfs(t *testing.T) {
-	entries, err := os.ReadDir("/sys/class/infiniband")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Skip(err)
-	}
-	if got := (rdmaMap{}).Names(); len(got) != len(entries) {
-		t.Errorf("rdmamap says %v, sysfs %v", got, entries)
 	}
 }

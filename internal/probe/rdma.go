@@ -5,34 +5,24 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
-
-	"github.com/Mellanox/rdmamap"
 )
 
-// RDMADevices is the part of rdmamap that is relied upon. Not in it are rdmamap's counters (for rxe
-// they come back empty without an error) and its lookup by interface (it refuses lo).
-type RDMADevices interface {
-	Names() []string                    // rxe0, mlx5_0, …, sorted; none when there is no RDMA class
-	CharDevices(device string) []string // absolute paths, among them /dev/infiniband/uverbsN
-}
-
-type rdmaMap struct{}
-
-func (rdmaMap) Names() []string {
-	names := rdmamap.GetRdmaDeviceList()
-	slices.Sort(names)
+// rdmaDevices are the names of the RDMA devices, sorted; none when there is no RDMA class. Their ports and addresses
+// are the package rdma/device's.
+func (h *Host) rdmaDevices() (names []string) {
+	entries, _ := fs.ReadDir(h.Root, "sys/class/infiniband")
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
 	return names
 }
-
-func (rdmaMap) CharDevices(device string) []string { return rdmamap.GetRdmaCharDevices(device) }
 
 // RDMA says whether a verbs device can be opened here, and which of module, device, device file,
 // permission and link is missing when not.
 func RDMA(h *Host) Finding {
 	f := Finding{Name: NameRDMA, State: Unavailable}
-	names := h.RDMA.Names()
+	names := h.rdmaDevices()
 	if len(names) == 0 {
 		h.noRDMADevice(&f)
 		return f
@@ -66,7 +56,7 @@ func RDMA(h *Host) Finding {
 		f.Why, f.Remedy = "no active port: "+down, "ip link set its interface up, or plug in the cable"
 	case denied != "":
 		f.Why = "no permission for " + denied
-		f.Remedy = "run as root, or as root: chmod a+rw " + denied + ", or in a container: --device " + denied
+		f.Remedy = DeviceFileRemedy(denied)
 	case !h.exists("sys/class/infiniband_verbs"):
 		f.Why, f.Remedy = list+" is there, but the kernel module ib_uverbs is not loaded", "as root: modprobe ib_uverbs"
 	default:
@@ -76,11 +66,18 @@ func RDMA(h *Host) Finding {
 	return f
 }
 
+// DeviceFileRemedy says what to do about a file in /dev/infiniband that may not be opened.
+func DeviceFileRemedy(file string) string {
+	return "run as root, or as root: chmod a+rw " + file + " (or usermod -aG rdma USER, where the file is that group's), or in a container: --device " + file
+}
+
 // uverbs is the device file of a device that exists, or "".
 func (h *Host) uverbs(device string) string {
-	for _, p := range h.RDMA.CharDevices(device) {
-		if strings.HasPrefix(path.Base(p), "uverbs") && h.exists(strings.TrimPrefix(p, "/")) {
-			return p
+	files, _ := fs.Glob(h.Root, "sys/class/infiniband_verbs/uverbs*/ibdev")
+	for _, f := range files {
+		node := "dev/infiniband/" + path.Base(path.Dir(f))
+		if name, _ := h.read(f); name == device && h.exists(node) {
+			return "/" + node
 		}
 	}
 	return ""
@@ -111,14 +108,14 @@ func (h *Host) noRDMADevice(f *Finding) {
 	link := "rdma link add rxe0 type rxe netdev " + h.interfaceName()
 	switch rxe := Module(h, "rdma_rxe"); {
 	case rxe.State == Available && h.loaded("rdma_rxe"):
-		f.Why, f.Remedy = "none, though rdma_rxe is loaded", "as root: "+link
+		f.Why, f.Remedy = "none, though rdma_rxe is loaded", "make rdma-setup, or as root: "+link
 	case rxe.State == Available:
-		f.Why, f.Remedy = "none; rdma_rxe can make one in software", "as root: modprobe rdma_rxe && "+link
+		f.Why, f.Remedy = "none; rdma_rxe can make one in software", "make rdma-setup, or as root: modprobe rdma_rxe && "+link
 	case rxe.State == Unknown:
 		f.Why = "none, and " + rxe.Why
 		f.Remedy = "on the host as root: modprobe rdma_rxe && " + link
 	default:
-		f.Why, f.Remedy = "none: "+rxe.Why, rxe.Remedy
+		f.Why, f.Remedy = "none: "+rxe.Why, "make vm, which runs it in a guest; or "+rxe.Remedy
 	}
 }
 

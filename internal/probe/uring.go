@@ -44,7 +44,7 @@ func Uring(h *Host) Finding {
 	case errors.Is(err, unix.ENOMEM):
 		memlock, _ := h.limit("Max locked memory")
 		f.State, f.Why = Unavailable, "no memory for a ring: locked-memory limit "+size(memlock)
-		f.Remedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
+		f.Remedy = memlockRemedy
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		f.State, f.Why, f.Remedy = Unavailable, "no file descriptor left for a ring", "ulimit -n 20000"
 	default:
@@ -106,7 +106,27 @@ func Memlock(h *Host) Finding {
 	case n < enough:
 		f.State = Available
 		f.Why = fmt.Sprintf("limit %s: larger caches run on unregistered buffers, marked in the row", size(n))
-		f.Remedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
+		f.Remedy = memlockRemedy
+	default:
+		f.State, f.Why = Available, "limit "+size(n)
+	}
+	return f
+}
+
+const memlockRemedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
+
+// Lockable says whether a NIC may be given so many bytes of memory, all of which stays locked. Unlike a ring's buffers
+// it has no way round the limit.
+func Lockable(h *Host, bytes uint64) Finding {
+	f := Finding{Name: "locked memory"}
+	n, ok := h.limit("Max locked memory")
+	switch {
+	case h.capable(capIPCLock):
+		f.State, f.Why = Available, fmt.Sprintf("limit %s, which does not bind this process (CAP_IPC_LOCK)", size(n))
+	case !ok:
+		f.Why = "/proc/self/limits cannot be read"
+	case n < bytes:
+		f.State, f.Why, f.Remedy = Unavailable, fmt.Sprintf("%s are to be registered and the limit is %s", size(bytes), size(n)), memlockRemedy
 	default:
 		f.State, f.Why = Available, "limit "+size(n)
 	}

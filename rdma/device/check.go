@@ -1,0 +1,96 @@
+package device
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/kvwire/kvwire/internal/probe"
+)
+
+// openable is why the choice's device file cannot be opened, or nil.
+func (c *Choice) openable(s *System) error {
+	if c.Verbs == "" {
+		f := probe.RDMA(s.Host) // knows whether it is the module or the container
+		if f.State == probe.Available {
+			f = probe.Finding{State: probe.Unavailable, Why: c.Device + " has no /dev/infiniband/uverbs*", Remedy: "as root: modprobe ib_uverbs; in a container: docker run --device /dev/infiniband"}
+		}
+		f.Name = aboutFile
+		return f.Err()
+	}
+	switch err := s.Host.Access(c.Verbs); {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return refuse(aboutFile, "no permission for "+c.Verbs+" of "+c.Device, probe.DeviceFileRemedy(c.Verbs))
+	case errors.Is(err, fs.ErrNotExist):
+		return refuse(aboutFile, c.Verbs+" of "+c.Device+" is not there", "in a container: docker run --device "+c.Verbs+"; elsewhere as root: udevadm trigger")
+	default:
+		return refuse(aboutFile, fmt.Sprintf("%s of %s cannot be opened: %v", c.Verbs, c.Device, err), "see kvwire doctor and dmesg")
+	}
+}
+
+// Memlock says whether so many bytes may be registered: nil, or a *probe.Refusal with the limit. What the process
+// has registered already counts, too.
+func Memlock(s *System, bytes uint64) error {
+	if f := probe.Lockable(s.Host, bytes); f.State == probe.Unavailable { // not known is no refusal
+		return f.Err()
+	}
+	return nil
+}
+
+// Bytes of headers around the payload of an RDMA packet, at most: what rxe takes off the interface's MTU
+// (RXE_MAX_HDR_LENGTH), and what NICs do (iboe_get_mtu in the kernel's ib_addr.h: GRH 40, UDP 8,
+// BTH 12, XRC 4, atomic 28, ICRC 4).
+const (
+	rxeHeaderBytes = 80
+	nicHeaderBytes = 96
+)
+
+func headerBytes(provider string) int {
+	if provider == "rxe" {
+		return rxeHeaderBytes
+	}
+	return nicHeaderBytes
+}
+
+// The payloads that RDMA packets can have, in bytes.
+const (
+	minMTU = 256
+	maxMTU = 4096
+)
+
+// PathMTU is the largest payload of an RDMA packet that fits an interface's MTU over Ethernet: 256, 512, 1024, 2048
+// or 4096 bytes, and 0 when none does. A port's active MTU may be smaller still: that, only verbs know.
+func PathMTU(netMTU int, provider string) int {
+	for mtu := maxMTU; mtu >= minMTU; mtu /= 2 {
+		if netMTU-headerBytes(provider) >= mtu {
+			return mtu
+		}
+	}
+	return 0
+}
+
+// CheckMTU says whether a choice can have a path MTU, in bytes; 0 is any. c.MTU may have been set to what verbs
+// say. The error is a *probe.Refusal.
+func CheckMTU(c Choice, want int) error {
+	if want != 0 && (want < minMTU || want > maxMTU || want&(want-1) != 0) {
+		return refuse(aboutMTU, fmt.Sprintf("%d is no path MTU", want), "256, 512, 1024, 2048 or 4096")
+	}
+	if c.NetMTU == 0 || c.LinkLayer == InfiniBand && c.MTU == 0 || c.CMOnly() {
+		return nil // not known here
+	}
+	most := PathMTU(c.NetMTU, c.Provider)
+	if c.MTU != 0 {
+		most = c.MTU
+	}
+	if most >= max(want, minMTU) {
+		return nil
+	}
+	need := max(want, minMTU) + headerBytes(c.Provider)
+	remedy := fmt.Sprintf("on both hosts as root: ip link set %s mtu %d", c.Netdev, need)
+	if most >= minMTU {
+		remedy += fmt.Sprintf(", or --rdma-mtu %d", most)
+	}
+	return refuse(aboutMTU, fmt.Sprintf("a path MTU of %d does not fit %s (%s, MTU %d): at most %d", max(want, minMTU), c.Device, c.Netdev, c.NetMTU, most), remedy)
+}

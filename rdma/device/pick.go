@@ -1,0 +1,309 @@
+package device
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/probe"
+)
+
+// What refusals are about.
+const (
+	aboutAddress = "RDMA address"
+	aboutPort    = "RDMA port"
+	aboutFile    = "RDMA device file"
+	aboutPath    = "RDMA path"
+	aboutMTU     = "RDMA MTU"
+)
+
+// Pick picks device, port and GID for an address of this machine. It walks the GID tables: the IPv4 address mapped
+// into IPv6, or the IPv6 address, with type RoCE v2 and the interface that has the address. On InfiniBand it is
+// the port of the IPoIB interface with the address, and GID 0; with iWARP the device of that interface
+// (Choice.CMOnly). The unspecified address, or none, is the first IPv4 address of an active port.
+// An error is a *probe.Refusal. It reads a hundred small files, or thousands before it refuses: once per endpoint.
+func Pick(s *System, ip netip.Addr) (Choice, error) {
+	c, err := pick(s, ip.Unmap(), nearTable)
+	if err != nil {
+		return pick(s, ip.Unmap(), wholeTable)
+	}
+	return c, nil
+}
+
+func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
+	ports, nets := s.list(gap)
+	if len(ports) == 0 {
+		return Choice{}, noDevice(s)
+	}
+	if ip.IsLoopback() {
+		return Choice{}, refuse(aboutAddress, ip.String()+" is loopback, on which no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", useOther(ports))
+	}
+	if !ip.IsValid() || ip.IsUnspecified() {
+		return pickAny(s, ports)
+	}
+	own := owner(nets, ip)
+	if own == nil {
+		return Choice{}, refuse(aboutAddress, ip.String()+" is no address of this machine", useOther(ports))
+	}
+	best := pickBest(s, ports, func(c *Choice) bool { return c.Addr == ip.WithZone("") && (ip.Zone() == "" || c.Netdev == ip.Zone()) }, own.Name)
+	if best == nil {
+		return Choice{}, noGID(ports, own, ip)
+	}
+	if err := best.usable(s, ports); err != nil {
+		return Choice{}, err
+	}
+	return *best, nil
+}
+
+// pickBest is the best of the choices that fit, or nil. Among equals the first one wins.
+func pickBest(s *System, ports []Port, fits func(c *Choice) bool, netdev string) (best *Choice) {
+	top := -1
+	for i := range ports {
+		p := &ports[i]
+		for j := range p.Choices {
+			c := &p.Choices[j]
+			if !fits(c) {
+				continue
+			}
+			rank := 0
+			for _, good := range []bool{!p.Down(), c.GIDType != RoCEv1, !c.CMOnly(), c.openable(s) == nil, netdev == "" || c.Netdev == netdev, !c.Software} {
+				rank *= 2
+				if good {
+					rank++
+				}
+			}
+			if rank > top {
+				best, top = c, rank
+			}
+		}
+	}
+	return best
+}
+
+// usable is why a choice is of no use, or nil.
+func (c *Choice) usable(s *System, ports []Port) error {
+	for i := range ports {
+		if p := &ports[i]; p.Device == c.Device && p.Number == c.Port && p.Down() {
+			return down(p)
+		}
+	}
+	if c.GIDType == RoCEv1 {
+		return refuse(aboutAddress, fmt.Sprintf("%s is a GID of RoCE v1 alone on %s port %d: other networks do not carry it", c.Addr, c.Device, c.Port),
+			"a NIC and kernel with RoCE v2, or another address: "+useOther(ports))
+	}
+	return c.openable(s)
+}
+
+// pickAny is the first IPv4 address of a port that can be used, or else the first address.
+func pickAny(s *System, ports []Port) (Choice, error) {
+	var first error
+	for _, fits := range []func(c *Choice) bool{
+		func(c *Choice) bool { return public(c) && c.Addr.Is4() },
+		public,
+	} {
+		if best := pickBest(s, ports, fits, ""); best != nil {
+			err := best.usable(s, ports)
+			if err == nil {
+				return *best, nil
+			}
+			first = cmp.Or(first, err)
+		}
+	}
+	if first != nil {
+		return Choice{}, first
+	}
+	next := &ports[0]
+	for i := range ports { // what can be helped soonest
+		p := &ports[i]
+		if !p.Down() && (next.Down() || next.onLoopback()) {
+			next = p
+		}
+	}
+	if next.Down() {
+		return Choice{}, down(next)
+	}
+	return Choice{}, noAddress(next)
+}
+
+// public says that a choice can be offered to any peer.
+func public(c *Choice) bool {
+	return c.GIDType != RoCEv1 && !c.Addr.IsLoopback() && !c.Addr.IsLinkLocalUnicast()
+}
+
+// noDevice says what is missing when there is no device, or none with a port.
+func noDevice(s *System) error {
+	if err := probe.RDMA(s.Host).Err(); err != nil {
+		return err
+	}
+	return refuse(probe.NameRDMA, "no port of a device can be read in /sys/class/infiniband", "see kvwire doctor")
+}
+
+func down(p *Port) error {
+	return refuse(aboutPort, fmt.Sprintf("%s is %s", p, p.State), fmt.Sprintf("as root: ip link set %s up, or plug in the cable", p.netdev()))
+}
+
+const makeDevice = "as root: rdma link add rxe0 type rxe netdev INTERFACE, with one that has an address"
+
+func (p *Port) onLoopback() bool { return len(p.Netdevs) == 1 && p.Netdevs[0] == "lo" }
+
+// netdev names the port's interface for a command line.
+func (p *Port) netdev() string {
+	if len(p.Netdevs) == 0 {
+		return "INTERFACE"
+	}
+	return p.Netdevs[0]
+}
+
+// noAddress says why an active port has nothing to be addressed by.
+func noAddress(p *Port) error {
+	if p.onLoopback() {
+		return refuse(aboutPort, fmt.Sprintf("%s is on lo, where no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", p), makeDevice)
+	}
+	return refuse(aboutAddress, fmt.Sprintf("%s has no IPv4 GID: its interface %s has no address", p, p.netdev()), "as root: ip addr add 10.77.0.1/24 dev "+p.netdev())
+}
+
+// noGID says why an address of this machine belongs to no device.
+func noGID(ports []Port, own *Interface, ip netip.Addr) error {
+	for i := range ports {
+		if p := &ports[i]; slices.Contains(p.Netdevs, own.Name) {
+			if p.Down() {
+				return down(p)
+			}
+			return refuse(aboutAddress, fmt.Sprintf("%s serves %s, but has no GID for %s", p, own.Name, ip),
+				fmt.Sprintf("as root, so that the kernel makes one: ip addr del %s dev %s and ip addr add it again; or %s", ip.WithZone(""), own.Name, useOther(ports)))
+		}
+	}
+	return refuse(aboutAddress, fmt.Sprintf("%s is on %s, which has no RDMA device", ip, own.Name),
+		fmt.Sprintf("%s; or as root: rdma link add rxe_%s type rxe netdev %s", useOther(ports), own.Name, own.Name))
+}
+
+// useOther names the addresses that would do: "use 10.77.0.1 (rxe0)".
+func useOther(ports []Port) string {
+	const most = 4 // on one line
+	var list []string
+	seen := map[netip.Addr]bool{}
+	for i := range ports {
+		for j := range ports[i].Choices {
+			if c := &ports[i].Choices[j]; public(c) && !ports[i].Down() && !seen[c.Addr] {
+				seen[c.Addr] = true
+				list = append(list, fmt.Sprintf("%s (%s)", c.Addr, c.Device))
+			}
+		}
+	}
+	switch {
+	case len(list) == 0:
+		return useNone(ports)
+	case len(list) > most:
+		list = append(list[:most], "…")
+	}
+	return "use " + strings.Join(list, " or ")
+}
+
+// useNone says what to do where no address would do.
+func useNone(ports []Port) string {
+	todo := makeDevice
+	for i := range ports {
+		switch p := &ports[i]; {
+		case p.onLoopback():
+		case p.Down():
+			todo = fmt.Sprintf("as root: ip link set %s up", p.netdev())
+		default:
+			return fmt.Sprintf("as root: ip addr add 10.77.0.1/24 dev %s, for %s", p.netdev(), p.Device)
+		}
+	}
+	return todo
+}
+
+// Toward picks for a client: the device of the address from which the kernel would send to a peer.
+func Toward(s *System, peer netip.Addr) (Choice, error) {
+	peer = peer.Unmap()
+	if peer.IsLoopback() || !peer.IsValid() || peer.IsUnspecified() {
+		if !peer.IsLoopback() {
+			return Choice{}, refuse(aboutPath, "the peer's address is missing", "name the server's address, not that of all its interfaces")
+		}
+		return Pick(s, peer)
+	}
+	from, err := s.Source(peer)
+	if err != nil {
+		return Choice{}, noRoute(s, peer, err)
+	}
+	c, err := Pick(s, from.WithZone(peer.Zone()))
+	if err != nil {
+		return c, throughWrong(s, peer, from, err)
+	}
+	return c, nil
+}
+
+func noRoute(s *System, peer netip.Addr, err error) error {
+	ports, _ := s.list(wholeTable)
+	if len(ports) == 0 {
+		return noDevice(s)
+	}
+	return refuse(aboutPath, fmt.Sprintf("no route to %s: %v", peer, err), "put both hosts into one network: here "+useOther(ports))
+}
+
+// throughWrong says of a refusal to pick what it has to do with the peer.
+func throughWrong(s *System, peer, from netip.Addr, err error) error {
+	if peer == from {
+		return err
+	}
+	f := err.(*probe.Refusal).Finding
+	if f.Name == aboutAddress {
+		f.Name = aboutPath
+		f.Why = fmt.Sprintf("the way to %s begins at %s: %s", peer, from, f.Why)
+	}
+	return f.Err()
+}
+
+// Reach says whether a peer can be reached from a choice: it is in one of the networks of the choice's interface, or
+// this machine has it, or the kernel's route to it leaves by that interface. The error is a
+// *probe.Refusal; nil is no promise that somebody is there.
+func Reach(s *System, c Choice, peer netip.Addr) error {
+	peer = peer.Unmap()
+	if !peer.IsValid() || peer.IsUnspecified() || peer.IsLoopback() {
+		_, err := Toward(s, peer) // always refuses these
+		return err
+	}
+	if peer.Is4() != c.Addr.Is4() {
+		return refuse(aboutPath, fmt.Sprintf("%s cannot be reached from %s: one is IPv4, the other IPv6", peer, c.Addr), "use addresses of one family on both sides")
+	}
+	nets, err := s.Interfaces()
+	if err != nil {
+		nets = nil
+	}
+	if own := owner(nets, peer); own != nil {
+		_, err := Pick(s, peer)
+		return err
+	}
+	if net := named(nets, c.Netdev); net != nil && slices.ContainsFunc(net.Prefixes, func(p netip.Prefix) bool { return p.Contains(peer.WithZone("")) }) {
+		return nil
+	}
+	from, err := s.Source(peer)
+	if err != nil {
+		return noRoute(s, peer, err)
+	}
+	by := owner(nets, from)
+	if by != nil && by.Name == c.Netdev {
+		return nil
+	}
+	leaves := from.String()
+	if by != nil {
+		leaves = fmt.Sprintf("%s (%s)", by.Name, from)
+	}
+	return refuse(aboutPath, fmt.Sprintf("%s is not in the network of %s (%s on %s): the way there leaves by %s", peer, c.Device, c.Addr, c.Netdev, leaves),
+		fmt.Sprintf("use the server's address in %s, or as root: ip route add %s dev %s", networkOf(nets, c), netip.PrefixFrom(peer.WithZone(""), peer.BitLen()), c.Netdev))
+}
+
+// networkOf is the network of a choice's address: 10.77.0.0/24.
+func networkOf(nets []Interface, c Choice) string {
+	if net := named(nets, c.Netdev); net != nil {
+		for _, p := range net.Prefixes {
+			if p.Addr() == c.Addr {
+				return p.Masked().String()
+			}
+		}
+	}
+	return "the network of " + c.Addr.String()
+}
