@@ -39,6 +39,14 @@ type Member interface {
 	Close() bool
 }
 
+// Armer is a Member whose completions announce themselves only when that was asked for, as an RDMA completion
+// queue does.
+type Armer interface {
+	// Arm asks for the announcement, and looks once more. It is called when the loop is about to sleep;
+	// with true there is something after all, and the loop turns again.
+	Arm() (bool, error)
+}
+
 // MemberID names a member on its loop. The upper 8 bits of a kernel tag carry it.
 type MemberID uint8
 
@@ -119,6 +127,14 @@ type Stats struct {
 	Mail       uint64 // requests that arrived from other loops, and replies that came back
 	Delivered  uint64 // completions delivered
 	Copied     uint64 // bytes copied by the CPU in user space on the data path
+
+	// Of members with a NIC of their own.
+	CCalls     uint64 // calls from Go into C
+	Bells      uint64 // doorbells: posts to a send queue
+	WRs        uint64 // work requests posted to send queues
+	Polls      uint64 // looks at a completion queue
+	EmptyPolls uint64 // those that found nothing
+	WCs        uint64 // completions that they found
 }
 
 // Add sums counters of several loops.
@@ -134,6 +150,12 @@ func (s *Stats) Add(o Stats) {
 	s.Mail += o.Mail
 	s.Delivered += o.Delivered
 	s.Copied += o.Copied
+	s.CCalls += o.CCalls
+	s.Bells += o.Bells
+	s.WRs += o.WRs
+	s.Polls += o.Polls
+	s.EmptyPolls += o.EmptyPolls
+	s.WCs += o.WCs
 }
 
 // Sub is what was counted since o.
@@ -149,6 +171,12 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Mail -= o.Mail
 	s.Delivered -= o.Delivered
 	s.Copied -= o.Copied
+	s.CCalls -= o.CCalls
+	s.Bells -= o.Bells
+	s.WRs -= o.WRs
+	s.Polls -= o.Polls
+	s.EmptyPolls -= o.EmptyPolls
+	s.WCs -= o.WCs
 	return s
 }
 
@@ -160,6 +188,7 @@ type Loop struct {
 	o       Options
 	members [maxMembers]Member
 	order   []MemberID // live members, in the order in which they were added
+	armers  []Armer
 	shared  map[any]Member
 	closing []closing // members that have not finished closing
 
@@ -168,6 +197,8 @@ type Loop struct {
 	epfd    int        // -1 without one
 	wakefd  int        // eventfd, edge-triggered: never read
 	watched int        // descriptors of members in the epoll set
+	rare    int        // those of them that seldom have news
+	looked  int64      // when the epoll set was last looked at
 
 	ready    int        // events that epoll_wait returned and reap has not given out
 	failed   error      // the loop cannot be woken any more

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
@@ -16,6 +17,9 @@ func (l *Loop) Add(m Member) (MemberID, error) {
 		if l.members[id] == nil {
 			l.members[id] = m
 			l.order = append(l.order, id)
+			if a, ok := m.(Armer); ok {
+				l.armers = append(l.armers, a)
+			}
 			return id, nil
 		}
 	}
@@ -47,6 +51,9 @@ func (l *Loop) remove(id MemberID) {
 		if m == l.members[id] {
 			delete(l.shared, k)
 		}
+	}
+	if a, ok := l.members[id].(Armer); ok {
+		l.armers = slices.DeleteFunc(l.armers, func(b Armer) bool { return a == b })
 	}
 	l.members[id] = nil
 	for i, o := range l.order {
@@ -101,6 +108,25 @@ func (l *Loop) watch(fd int, events uint32, user uint64) error {
 	l.Stats.Syscalls++
 	return nil
 }
+
+// WatchRarely is Watch for a descriptor that seldom has news, such as a socket that only tells that the peer has
+// gone: a loop that spins looks at it every rareNs. Its end is UnwatchRarely.
+func (l *Loop) WatchRarely(id MemberID, fd int, events uint32, tag uint64) error {
+	err := l.Watch(id, fd, events, tag)
+	if err == nil {
+		l.rare++
+	}
+	return err
+}
+
+// UnwatchRarely ends a WatchRarely.
+func (l *Loop) UnwatchRarely(id MemberID, fd int, tag uint64) {
+	l.rare--
+	l.Unwatch(id, fd, tag)
+}
+
+// rareNs is how often a spinning loop looks at its rarely watched descriptors.
+const rareNs = 100_000
 
 // Unwatch ends a Watch. Events that are on their way may still come.
 func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {

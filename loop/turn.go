@@ -167,6 +167,16 @@ func (l *Loop) submit() error {
 		}
 	}
 	l.again = false
+	for i := 0; wait && i < len(l.armers); i++ {
+		found, err := l.armers[i].Arm()
+		if err != nil {
+			return err
+		}
+		if found {
+			l.sleeping.Store(false)
+			wait = false
+		}
+	}
 	var timeout int64 // 0: no limit
 	if wait {
 		if l.deadline != math.MaxInt64 {
@@ -233,7 +243,7 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	}
 	switch {
 	case !wait:
-		if l.watched == 0 {
+		if l.watched == l.rare && (l.rare == 0 || l.now-l.looked < rareNs) {
 			return nil // nothing but the mailbox and the ring, which need no system call
 		}
 		timeout = 0
@@ -243,6 +253,7 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	if wait {
 		l.Stats.Sleeps++
 	}
+	l.looked = l.now
 	l.Stats.Syscalls++
 	n, err := sys.EpollWait(l.epfd, l.events[:], timeout)
 	if err != nil {
