@@ -23,6 +23,8 @@ const (
 	MaxHelloBytes = 1024
 	// MaxShards bounds the shard map.
 	MaxShards = 256
+	// MaxParams bounds a transport's own parameters in a hello.
+	MaxParams = 448
 	// AnyLoop in ClientHello.Loop asks for no particular loop.
 	AnyLoop = 0xFFFF
 
@@ -42,19 +44,52 @@ type ClientHello struct {
 	Optional uint32 // features that it would use
 	Depth    uint16 // requests that it wants in flight, ≥ 1; the server may grant fewer
 	Loop     uint16 // the loop that it wants to be served by, or AnyLoop
+	Params   []byte // the transport's own, at most MaxParams; Decode's lies in its argument
 }
 
-const clientBody = 14
+const clientBody = 14 // without parameters, which follow with their length
 
 // Append appends the hello to b.
 func (h *ClientHello) Append(b []byte) []byte {
 	b = append(b, Magic[:]...)
-	b = binary.LittleEndian.AppendUint16(b, clientBody)
+	n := clientBody
+	if len(h.Params) > 0 {
+		n += 2 + len(h.Params)
+	}
+	b = binary.LittleEndian.AppendUint16(b, uint16(n))
 	b = binary.LittleEndian.AppendUint16(b, h.Version)
 	b = binary.LittleEndian.AppendUint32(b, h.Required)
 	b = binary.LittleEndian.AppendUint32(b, h.Optional)
 	b = binary.LittleEndian.AppendUint16(b, h.Depth)
-	return binary.LittleEndian.AppendUint16(b, h.Loop)
+	b = binary.LittleEndian.AppendUint16(b, h.Loop)
+	return appendParams(b, h.Params)
+}
+
+// appendParams writes parameters: nothing at all where there are none, as before there were any.
+func appendParams(b, params []byte) []byte {
+	if len(params) > MaxParams {
+		panic("wire: parameters beyond MaxParams")
+	}
+	if len(params) == 0 {
+		return b
+	}
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(params)))
+	return append(b, params...)
+}
+
+// readParams reads what follows the rest of a hello.
+func readParams(b []byte) ([]byte, error) {
+	if len(b) < 2 {
+		return nil, nil
+	}
+	n := int(binary.LittleEndian.Uint16(b))
+	if b = b[2:]; n > MaxParams || n > len(b) {
+		return nil, fmt.Errorf("%w: %d bytes of parameters", ErrHello, n)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	return b[:n:n], nil
 }
 
 // HelloBytes looks at the beginning of a message and says how long its hello is, whole. 0 means that
@@ -82,7 +117,8 @@ func (h *ClientHello) Decode(b []byte) error {
 	} else if n == 0 || len(b) < n || n < helloHead+clientBody {
 		return ErrHello
 	}
-	b = b[helloHead:]
+	n, _ := HelloBytes(b)
+	b = b[helloHead:n]
 	*h = ClientHello{
 		Version:  binary.LittleEndian.Uint16(b),
 		Required: binary.LittleEndian.Uint32(b[2:]),
@@ -93,7 +129,9 @@ func (h *ClientHello) Decode(b []byte) error {
 	if h.Depth == 0 {
 		return fmt.Errorf("%w: depth 0", ErrHello)
 	}
-	return nil
+	var err error
+	h.Params, err = readParams(b[clientBody:])
+	return err
 }
 
 // ServerHello answers a ClientHello: it grants, or refuses with a code.
@@ -109,6 +147,7 @@ type ServerHello struct {
 	Loops         uint16   // loops that can be asked for, ≥ 1
 	Shards        []uint16 // the loop of each shard (kv.Shard); empty when loops own no keys
 	Reason        string   // for people, with a refusal
+	Params        []byte   // the transport's own, at most MaxParams; Decode's lies in its argument
 }
 
 const serverBody = 28 // without shard map and reason
@@ -120,7 +159,11 @@ func (h *ServerHello) Append(b []byte) []byte {
 	}
 	reason := h.Reason[:min(len(h.Reason), maxReason)]
 	b = append(b, Magic[:]...)
-	b = binary.LittleEndian.AppendUint16(b, uint16(serverBody+2*len(h.Shards)+len(reason)))
+	n := serverBody + 2*len(h.Shards) + len(reason)
+	if len(h.Params) > 0 {
+		n += 2 + len(h.Params)
+	}
+	b = binary.LittleEndian.AppendUint16(b, uint16(n))
 	b = binary.LittleEndian.AppendUint16(b, h.Version)
 	b = binary.LittleEndian.AppendUint16(b, uint16(h.Code))
 	b = binary.LittleEndian.AppendUint32(b, h.Features)
@@ -135,7 +178,7 @@ func (h *ServerHello) Append(b []byte) []byte {
 	for _, s := range h.Shards {
 		b = binary.LittleEndian.AppendUint16(b, s)
 	}
-	return append(b, reason...)
+	return appendParams(append(b, reason...), h.Params)
 }
 
 // Decode reads a whole hello (HelloBytes long).
@@ -169,6 +212,9 @@ func (h *ServerHello) Decode(b []byte) error {
 		h.Shards = append(h.Shards, binary.LittleEndian.Uint16(b[2*i:]))
 	}
 	h.Reason = string(b[2*shards : 2*shards+reason])
+	if h.Params, err = readParams(b[2*shards+reason:]); err != nil {
+		return err
+	}
 	if h.Code != Granted {
 		return nil
 	}

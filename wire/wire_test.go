@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strings"
@@ -77,14 +78,24 @@ func TestCheckRequestHoldsTheLimits(t *testing.T) {
 }
 
 func TestHelloRoundTrip(t *testing.T) {
-	c := ClientHello{Version: Version, Required: 1, Optional: 2, Depth: 16, Loop: AnyLoop}
-	b := c.Append(nil)
-	var gotC ClientHello
-	if err := gotC.Decode(b); err != nil || gotC != c {
-		t.Errorf("%+v came back as %+v (%v)", c, gotC, err)
+	for _, c := range []ClientHello{
+		{Version: Version, Required: 1, Optional: 2, Depth: 16, Loop: AnyLoop},
+		{Version: Version, Depth: 1, Params: bytes.Repeat([]byte{7}, MaxParams)},
+	} {
+		b := c.Append(nil)
+		var got ClientHello
+		if err := got.Decode(b); err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("%+v came back as %+v (%v)", c, got, err)
+		}
+		for i := range b {
+			if err := got.Decode(b[:i]); err == nil {
+				t.Errorf("a hello cut at %d of %d bytes passes", i, len(b))
+			}
+		}
 	}
 	for _, s := range []ServerHello{
 		{Version: Version, Depth: 16, MaxKeyBytes: 1024, MaxValueBytes: 1 << 20, StallMillis: 5000, Loop: 1, Loops: 2, Shards: []uint16{0, 1, 1}},
+		{Version: Version, Depth: 16, MaxKeyBytes: 1, Loops: MaxShards, Shards: make([]uint16, MaxShards), Params: bytes.Repeat([]byte{7}, MaxParams)},
 		{Version: Version, Code: RefusedBusy, Reason: "10000 connections are open"},
 	} {
 		b := s.Append(nil)

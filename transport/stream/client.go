@@ -133,6 +133,47 @@ func (c *Client) Received(n int) error {
 		c.cur = nil
 		c.answered(k)
 	}
+	return c.parse()
+}
+
+// Take is MessageSide's.
+func (c *Client) Take(b []byte) error {
+	if c.err != nil {
+		return nil
+	}
+	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
+	if len(c.in.rest) > 0 {
+		copied, whole := c.in.goOn()
+		if c.l.Stats.Copied += uint64(copied); whole {
+			k := c.cur
+			c.cur = nil
+			c.answered(k)
+		}
+	}
+	if err := c.parse(); err != nil {
+		return err
+	}
+	if len(c.in.unread()) > 0 {
+		return fmt.Errorf("%w: a message ends within a header", transport.ErrProtocol)
+	}
+	return nil
+}
+
+// Unread is MessageSide's: answers have their memory.
+func (c *Client) Unread() int { return 0 }
+
+// Next is MessageSide's.
+func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int) {
+	pieces, bytes = c.out.describe(v, max)
+	c.handed()
+	return pieces, bytes
+}
+
+// Last is MessageSide's: a client just closes.
+func (c *Client) Last() bool { return false }
+
+// parse takes all whole headers from the receive buffer.
+func (c *Client) parse() error {
 	for len(c.in.rest) == 0 {
 		b := c.in.unread()
 		if len(b) < wire.HeaderBytes {
@@ -206,10 +247,16 @@ func (c *Client) answered(k *call) {
 // Gather is Side's.
 func (c *Client) Gather(v []unix.Iovec) int {
 	n := c.out.gather(v)
+	c.handed()
+	return n
+}
+
+// handed marks the calls whose first bytes have been described.
+func (c *Client) handed() {
 	for {
 		i, ok := c.out.hand()
 		if !ok {
-			return n
+			return
 		}
 		c.calls[i].began = true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -30,8 +31,22 @@ func Listen(addr string) (fd int, bound string, err error) {
 	return fd, bound, err
 }
 
-// Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay.
-func Dial(ctx context.Context, addr string, o transport.DialOptions) (fd int, hello wire.ServerHello, err error) {
+// Resolve gives the IP address of host:port; without a host the unspecified one.
+func Resolve(addr string) (netip.Addr, error) {
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("resolve %s: %w", addr, err)
+	}
+	if a.IP == nil {
+		return netip.IPv4Unspecified(), nil
+	}
+	return a.AddrPort().Addr().Unmap(), nil
+}
+
+// Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay. params, where
+// it is not nil, gives the transport's own parameters for the hello, when the addresses of the connection
+// are known.
+func Dial(ctx context.Context, addr string, o transport.DialOptions, params func(local, remote netip.Addr) ([]byte, error)) (fd int, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
 	d := net.Dialer{KeepAlive: -1}
@@ -43,15 +58,21 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions) (fd int, he
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if hello, err = greet(nc, o); err != nil {
+	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
+	if params != nil {
+		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
+		if want.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
+			return -1, hello, fmt.Errorf("connect to %s: %w", addr, err)
+		}
+	}
+	if hello, err = greet(nc, o, want); err != nil {
 		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
 	}
 	fd, err = takeFd(nc.(*net.TCPConn))
 	return fd, hello, err
 }
 
-func greet(nc net.Conn, o transport.DialOptions) (hello wire.ServerHello, err error) {
-	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
+func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
 	if o.Loop >= 0 {
 		want.Loop = uint16(o.Loop)
 	}

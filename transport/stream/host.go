@@ -23,6 +23,10 @@ type Host struct {
 	Loops   int         // network loops
 	Shards  []uint16    // the shard map for the hello
 
+	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
+	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
+	Grant func(c *Server) (params []byte, err error)
+
 	conns    *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
 	servers  []*Server   // live, in no order
 	hungry   waitList    // gets that wait for room for their answers
@@ -52,6 +56,9 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 }
 
 func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
+
+// Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
+func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
 
 // waitList is a queue of slots, linked through themselves.
 type waitList struct{ head, tail *slot }
@@ -200,6 +207,9 @@ func (h *Host) AcceptFailed(err error) {
 	}
 }
 
+// Idle says whether all connections are gone: nothing uses the memory of Arenas any more.
+func (h *Host) Idle() bool { return len(h.servers) == 0 }
+
 // Close says whether all connections are gone after Wind, and then frees the memory.
 func (h *Host) Close() bool {
 	if len(h.servers) > 0 {
@@ -238,9 +248,9 @@ func (h *Host) remove(c *Server) {
 			break
 		}
 	}
-	if c.in.buf != nil {
-		h.conns.Free(c.in.buf)
-		c.in.buf = nil
+	if c.recv != nil {
+		h.conns.Free(c.recv)
+		c.recv = nil
 	}
 	if c.mem != nil {
 		h.conns.Free(c.mem)

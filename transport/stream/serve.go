@@ -129,7 +129,7 @@ func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOpt
 	if err != nil {
 		return nil, err
 	}
-	fd, hello, err := Dial(ctx, addr, o)
+	fd, hello, err := Dial(ctx, addr, o, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type Server struct {
 	at     int    // its place in h.servers
 	state  serverState
 	in     inbox
+	recv   []byte // of conns: what in receives into, but for a message transport
 	out    outbox
 	mem    []byte // of all slots
 	slots  []slot
@@ -84,7 +85,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 		return nil
 	}
 	c := &Server{h: h, driver: d, name: name, at: len(h.servers), inSince: h.L.Now()}
-	c.in.buf = buf
+	c.recv, c.in.buf = buf, buf
 	c.out = newOutbox(2)
 	h.servers = append(h.servers, c)
 	h.watch()
@@ -105,6 +106,9 @@ func (h *Host) Adopt(d Driver, name string, hello wire.ClientHello) *Server {
 
 // Hello is the client's hello, once it came.
 func (c *Server) Hello() wire.ClientHello { return c.hello }
+
+// Depth is how many requests the client may have in flight, once its hello came.
+func (c *Server) Depth() int { return c.depth }
 
 // Driver is what moves this connection's bytes.
 func (c *Server) Driver() Driver { return c.driver }
@@ -140,6 +144,42 @@ func (c *Server) Received(n int) error {
 	}
 	return nil
 }
+
+// Take is MessageSide's.
+func (c *Server) Take(b []byte) error {
+	if c.state != stateOpen {
+		return nil // thrown away
+	}
+	c.inSince = c.h.L.Now()
+	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
+	if len(c.in.rest) > 0 {
+		copied, whole := c.in.goOn()
+		if c.h.L.Stats.Copied += uint64(copied); whole {
+			c.submit(c.cur)
+			c.cur = nil
+		}
+	}
+	c.parse()
+	return nil
+}
+
+// Unread is MessageSide's.
+func (c *Server) Unread() int {
+	if c.state != stateOpen {
+		return 0
+	}
+	return len(c.in.unread())
+}
+
+// Next is MessageSide's.
+func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
+	pieces, bytes = c.out.describe(v, max)
+	c.handed(pieces)
+	return pieces, bytes
+}
+
+// Last is MessageSide's.
+func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.n }
 
 func (c *Server) receiveHello() error {
 	b := c.in.unread()
@@ -179,9 +219,26 @@ func (c *Server) receiveHello() error {
 func (c *Server) grant() {
 	h := c.h
 	c.depth = min(int(c.hello.Depth), h.O.Depth)
+	var params []byte
+	if h.Grant != nil {
+		var err error
+		if params, err = h.Grant(c); err != nil {
+			code := wire.RefusedBusy
+			var r *transport.Refusal
+			if errors.As(err, &r) {
+				code = r.Code
+			}
+			c.refuse(code, err)
+			return
+		}
+	}
 	slots := 2 * c.depth
 	per := smallBytes + wire.HeaderBytes + smallBytes
-	buf := h.conns.Alloc(h.O.RecvBytes)
+	recv := h.O.RecvBytes
+	if h.Grant != nil {
+		recv = wire.MaxHelloBytes // messages bring their memory along
+	}
+	buf := h.conns.Alloc(recv)
 	mem := h.conns.Alloc(slots * per)
 	if buf == nil || mem == nil {
 		if buf != nil {
@@ -193,8 +250,8 @@ func (c *Server) grant() {
 		c.refuse(wire.RefusedBusy, fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.conns.InUse()>>20, h.conns.Largest()>>20))
 		return
 	}
-	h.conns.Free(c.in.buf)
-	c.in = inbox{buf: buf}
+	h.conns.Free(c.recv)
+	c.recv, c.in = buf, inbox{buf: buf}
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
@@ -210,7 +267,7 @@ func (c *Server) grant() {
 	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
 		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
 		StallMillis: uint32(h.O.StallMax.Milliseconds()),
-		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards}
+		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
 	c.send(message{piece: [3][]byte{hello.Append(c.greeting[:0])}, slot: -1})
 }
 
@@ -259,6 +316,10 @@ func (c *Server) parse() {
 			return
 		}
 		c.submit(s)
+	}
+	if c.h.Grant != nil && len(c.in.unread()) > 0 {
+		c.refuse(wire.RefusedGarbage, fmt.Errorf("%w: a message ends within a header", transport.ErrProtocol))
+		return
 	}
 	c.in.compact()
 	if c.in.partial() {
@@ -436,6 +497,12 @@ func (c *Server) release(s *slot) {
 // Gather is Side's.
 func (c *Server) Gather(v []unix.Iovec) int {
 	n := c.out.gather(v)
+	c.handed(n)
+	return n
+}
+
+// handed counts the answers whose first bytes have been described.
+func (c *Server) handed(pieces int) {
 	for {
 		slot, ok := c.out.hand()
 		if !ok {
@@ -445,10 +512,9 @@ func (c *Server) Gather(v []unix.Iovec) int {
 			c.open--
 		}
 	}
-	if n > 0 {
+	if pieces > 0 {
 		c.h.watch()
 	}
-	return n
 }
 
 // Sent is Side's.
@@ -565,6 +631,7 @@ func (c *Server) Drop(err error) {
 		c.release(c.cur)
 		c.cur = nil
 	}
+	c.in = inbox{}
 	c.bury()
 }
 

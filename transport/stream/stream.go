@@ -35,6 +35,28 @@ type Side interface {
 	Drop(err error)
 }
 
+// MessageSide is a Side over messages, which arrive whole and in order, and of which several are sent before the
+// first is known to have arrived. A message holds bytes of the same stream, but a header lies in one
+// message, whole. Window and Received are for the hello only.
+type MessageSide interface {
+	Side
+
+	// Take takes a message that was received. Its bytes must stay as they are until Unread is 0, and no
+	// other one is taken until then. An error ends the connection.
+	Take(b []byte) error
+
+	// Unread is how many bytes of the last message wait for memory.
+	Unread() int
+
+	// Next describes the bytes to send after those that it described before: at most max of them, in at most
+	// len(v) pieces, and of one frame only. It returns the places it filled, and how many bytes they are.
+	// They stay in place until Sent has counted them, or Drop.
+	Next(v []unix.Iovec, max int) (pieces, bytes int)
+
+	// Last says that what Next described last is the last of all.
+	Last() bool
+}
+
 // GatherBytes bounds what one send is given. A send that ends only when all its bytes are out must not take
 // so long with a slow reader that it looks like one that does not read.
 const GatherBytes = 1 << 20
@@ -93,6 +115,16 @@ func (b *inbox) take(dst []byte) (copied int, whole bool) {
 	return k, false
 }
 
+// goOn moves what there is of rest from buf.
+func (b *inbox) goOn() (copied int, whole bool) {
+	k := copy(b.rest, b.buf[b.rd:b.wr])
+	b.rest = b.rest[k:]
+	if b.rd += k; b.rd == b.wr {
+		b.rd, b.wr = 0, 0
+	}
+	return k, len(b.rest) == 0
+}
+
 // compact makes room for the rest of a header. At most a header's bytes are left over.
 func (b *inbox) compact() {
 	if b.rd == 0 {
@@ -113,6 +145,8 @@ type outbox struct {
 	off     int // bytes of the head message that are sent
 	reached int // messages, from the head on, that a gather has described, in whole or in part
 	handed  int // of these, those that hand has given out
+	next    int // the message, from the head on, that describe goes on with
+	nextOff int // and how many of its bytes were described
 }
 
 type message struct {
@@ -153,6 +187,36 @@ func (o *outbox) gather(v []unix.Iovec) int {
 	return k
 }
 
+// describe is gather for what follows after what it described before: bytes of one message.
+func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
+	if o.next == o.n {
+		return 0, 0
+	}
+	m := &o.q[(o.head+o.next)%len(o.q)]
+	skip := o.nextOff
+	for _, p := range &m.piece {
+		if skip >= len(p) {
+			skip -= len(p)
+			continue
+		}
+		if k == len(v) || n == max {
+			break
+		}
+		p = p[skip:min(len(p), skip+max-n)]
+		sys.SetIovec(&v[k], p)
+		n += len(p)
+		skip = 0
+		k++
+	}
+	o.reached = o.next + 1
+	if o.nextOff += n; o.nextOff == m.bytes() {
+		o.next, o.nextOff = o.next+1, 0
+	}
+	return k, n
+}
+
+func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }
+
 // hand gives, one by one, the slots of messages that a gather has described for the first time: from then
 // on their bytes may be on their way.
 func (o *outbox) hand() (slot int, ok bool) {
@@ -171,7 +235,7 @@ func (o *outbox) sent(n *int) (slot int, ok bool) {
 		return 0, false
 	}
 	m := &o.q[o.head]
-	left := len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) - o.off
+	left := m.bytes() - o.off
 	if *n < left {
 		o.off += *n
 		*n = 0
@@ -185,5 +249,6 @@ func (o *outbox) sent(n *int) (slot int, ok bool) {
 	o.off = 0
 	o.reached = max(o.reached-1, 0)
 	o.handed = max(o.handed-1, 0)
+	o.next = max(o.next-1, 0)
 	return slot, true
 }

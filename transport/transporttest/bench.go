@@ -37,7 +37,7 @@ func benchmarkNull(b *testing.B, n Network, depth int) {
 		b.Fatal(err)
 	}
 	defer g.Stop()
-	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{})
+	s, err := n.Serve(n.listen(), g, transport.ServerOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}

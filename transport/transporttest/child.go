@@ -47,7 +47,7 @@ func serveChild(n Network) error {
 	if err != nil {
 		return err
 	}
-	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: small})
+	s, err := n.Serve(n.listen(), g, transport.ServerOptions{Limits: small})
 	if err != nil {
 		return err
 	}

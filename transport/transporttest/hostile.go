@@ -472,7 +472,7 @@ func connectClose(t *testing.T, n Network) {
 		return len(d)
 	}
 	fds, routines := descriptors(), runtime.NumGoroutine()
-	for i := range 200 {
+	for i := range effort(200) {
 		c := r.dial(transport.DialOptions{Loop: i % 2})
 		newCaller(t, r.l, c).want(put("k", fill(i*30, 1)), kv.StatusOK)
 		c.Hangup()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -21,13 +22,28 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
+// emulated says that this runs in a guest whose CPU is emulated, 20 to 50 times as slow as a real one.
+var emulated = os.Getenv("KVWIRE_ACCEL") == "tcg"
+
 // patience bounds every wait of the suite: far above what anything takes, so that running into it is a
 // failure and never a matter of speed.
-const patience = 30 * time.Second
+var patience = map[bool]time.Duration{false: 30 * time.Second, true: 100 * time.Second}[emulated]
+
+// effort is how often something is repeated that finds more the more often it is done: n times, or fewer where
+// the CPU is emulated.
+func effort(n int) int {
+	if emulated {
+		return max(n/10, 2)
+	}
+	return n
+}
 
 // Network is a transport under test.
 type Network struct {
 	transport.Transport
+
+	// Host is the address that servers listen on; loopback if it is empty.
+	Host string
 
 	// Local says that client and server share a loop: there is no peer that could die, no depth of the
 	// connection's own, and no choice of a loop.
@@ -42,6 +58,13 @@ type Network struct {
 	// Stream says that the suite may talk to the server's address by TCP, to send what no client sends:
 	// garbage, cut frames, and nothing at all.
 	Stream bool
+}
+
+func (n Network) listen() string {
+	if n.Host == "" {
+		return "127.0.0.1:0"
+	}
+	return n.Host + ":0"
 }
 
 // clientLoop is the loop that connections are put onto, and what ends it.
@@ -144,7 +167,7 @@ func newRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 		defer r.mu.Unlock()
 		r.logged = append(r.logged, s)
 	}
-	if r.server, err = n.Serve("127.0.0.1:0", g, o); err != nil {
+	if r.server, err = n.Serve(n.listen(), g, o); err != nil {
 		_ = g.Stop()
 		t.Fatal(err)
 	}
@@ -195,6 +218,9 @@ func (r *rig) dial(o transport.DialOptions) transport.Conn {
 }
 
 func (r *rig) tryDial(o transport.DialOptions) (transport.Conn, error) {
+	if o.DialMax == 0 {
+		o.DialMax = patience
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return r.n.Dial(ctx, r.l, r.server.Addr(), o)
@@ -467,7 +493,7 @@ func largePuts(t *testing.T, n Network) {
 	var ps []*ping
 	for range 3 {
 		c := r.dial(transport.DialOptions{Depth: 16})
-		p := &ping{h: c, left: 200, done: make(chan struct{}, 1)}
+		p := &ping{h: c, left: effort(200), done: make(chan struct{}, 1)}
 		ps = append(ps, p)
 		if err := r.l.Call(func() {
 			for i := range 16 {
@@ -907,7 +933,11 @@ func zeroAllocations(t *testing.T, n Network) {
 	r := newRig(t, n, 1, transport.ServerOptions{})
 	conn := r.dial(transport.DialOptions{Depth: 8})
 	c := newCaller(t, r.l, conn)
-	for _, size := range []int{64, 4096, 100_000} {
+	sizes := []int{64, 4096, 100_000}
+	if emulated {
+		sizes[2] = 20_000
+	}
+	for _, size := range sizes {
 		for _, op := range []kv.Op{kv.OpGet, kv.OpPut} {
 			c.want(put("k", fill(size, 1)), kv.StatusOK)
 			var rs []*kv.Request
