@@ -1,26 +1,35 @@
-// Package verbs is the seam to libibverbs: the one package that may import "C", behind the build
-// tag rdma. In this version it holds no binding yet: it says why RDMA is not to be had, and which
-// device is missing. It may import internal packages only.
+// Package verbs is a thin face of libibverbs, the one package that may import "C". It is in builds with the tag
+// rdma and cgo; in others it only says so. Calls are shaped for batches: many work requests, receives or
+// completions in one crossing, all in memory outside the Go heap. Nothing is closed but by its Close,
+// in the order queue pair, shared receive queue, completion queue, region, device. It may import
+// internal packages only.
+//
+// What the calls mean is the verbs' own: InfiniBand Architecture Specification, volume 1, chapter 11, and
+// the manual pages of rdma-core (ibv_post_send(3), ibv_poll_cq(3), …).
 package verbs
 
 import "github.com/kvwire/kvwire/internal/probe"
 
-// Unavailable is why no queue pair can be made: a *probe.Refusal that prints as one line. In this
-// version it is never nil. It looks for devices each time, so it is not for the data path.
-func Unavailable() error { return unavailable(Built, probe.RDMA(probe.Local())) }
+// Unavailable is why no queue pair can be made here: a *probe.Refusal that prints as one line; nil where
+// there is a device. It looks each time, so it is not for the data path.
+func Unavailable() error {
+	names, err := Names()
+	return unavailable(Built, len(names), err, func() probe.Finding { return probe.RDMA(probe.Local()) })
+}
 
-func unavailable(built bool, device probe.Finding) error {
-	f := probe.Finding{
-		Name:   "rdma",
-		State:  probe.Unavailable,
-		Why:    "the RDMA transport is not implemented in this version",
-		Remedy: "use inproc, tcp or uring",
+func unavailable(built bool, devices int, err error, look func() probe.Finding) error {
+	f := probe.Finding{Name: "rdma", State: probe.Unavailable}
+	switch {
+	case !built:
+		f.Why, f.Remedy = "this build leaves RDMA out", "make build (build tag rdma, with cgo)"
+	case err != nil:
+		f.Why, f.Remedy = err.Error(), "see kvwire doctor"
+	case devices > 0:
+		return nil
+	default:
+		f.Why, f.Remedy = "libibverbs sees no device", "see kvwire doctor"
 	}
-	if !built {
-		f.Why += ", and this build leaves RDMA out"
-		f.Remedy += "; with a version that has it: make build (build tag rdma)"
-	}
-	if device.State != probe.Available {
+	if device := look(); device.State != probe.Available {
 		f.Why += "; " + device.Name + ": " + device.Why
 		f.Remedy += "; for a device: " + device.Remedy
 	}

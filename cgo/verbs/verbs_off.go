@@ -1,6 +1,9 @@
-//go:build !rdma
+//go:build !rdma || !cgo || !linux
 
 package verbs
 
-// Built says whether this binary was built with the tag rdma.
+// Built says whether this binary was built with the tag rdma, and with cgo.
 const Built = false
+
+// Names are the RDMA devices that libibverbs can use: none without the library.
+func Names() ([]string, error) { return nil, nil }

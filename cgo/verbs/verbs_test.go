@@ -12,19 +12,21 @@ func TestUnavailableSaysWhyAndWhatToDoOnOneLine(t *testing.T) {
 	none := probe.Finding{Name: "RDMA device", State: probe.Unavailable, Why: "none; rdma_rxe can make one", Remedy: "modprobe rdma_rxe"}
 	there := probe.Finding{Name: "RDMA device", State: probe.Available, Why: "rxe0"}
 	for _, c := range []struct {
-		name   string
-		built  bool
-		device probe.Finding
-		has    []string
-		hasNot []string
+		name    string
+		built   bool
+		devices int
+		err     error
+		device  probe.Finding
+		has     []string
+		hasNot  []string
 	}{
-		{"left out, no device", false, none, []string{"make build", "build tag rdma", "none; rdma_rxe can make one", "modprobe rdma_rxe"}, nil},
-		{"left out, device there", false, there, []string{"make build"}, []string{"rxe0", "for a device"}},
-		{"built, no device", true, none, []string{"not implemented in this version", "modprobe rdma_rxe"}, []string{"make build"}},
-		{"built, device there", true, there, []string{"not implemented in this version", "use inproc, tcp or uring"}, []string{"make build", "for a device"}},
+		{"left out, no device", false, 0, nil, none, []string{"make build", "build tag rdma", "none; rdma_rxe can make one", "modprobe rdma_rxe"}, nil},
+		{"left out, device there", false, 0, nil, there, []string{"make build"}, []string{"rxe0", "for a device"}},
+		{"built, no device", true, 0, nil, none, []string{"no device", "modprobe rdma_rxe"}, []string{"make build"}},
+		{"built, no library", true, 0, errors.New("verbs: load libibverbs.so.1: no such file (apt-get install libibverbs1)"), there, []string{"apt-get install libibverbs1"}, []string{"make build", "for a device"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := unavailable(c.built, c.device)
+			err := unavailable(c.built, c.devices, c.err, func() probe.Finding { return c.device })
 			var refusal *probe.Refusal
 			if !errors.As(err, &refusal) {
 				t.Fatalf("%T is no refusal", err)
@@ -40,5 +42,21 @@ func TestUnavailableSaysWhyAndWhatToDoOnOneLine(t *testing.T) {
 				}
 			}
 		})
+	}
+	if err := unavailable(true, 1, nil, func() probe.Finding { return there }); err != nil {
+		t.Errorf("with a device: %v", err)
+	}
+}
+
+func TestMTUCodes(t *testing.T) {
+	for code, bytes := range []int{0, 256, 512, 1024, 2048, 4096, 0} {
+		if got := MTUBytes(uint8(code)); got != bytes {
+			t.Errorf("code %d is %d B, want %d", code, got, bytes)
+		}
+	}
+	for bytes, code := range map[int]uint8{0: 1, 256: 1, 1000: 2, 1024: 3, 1500: 3, 4096: 5, 9000: 5} {
+		if got := mtuCode(bytes); got != code {
+			t.Errorf("%d B have code %d, want %d", bytes, got, code)
+		}
 	}
 }

@@ -1,0 +1,459 @@
+//go:build rdma && cgo
+
+// libibverbs is found at run time, so that one binary starts on machines that do not have it. Posting and
+// polling need none of its symbols: they go through the context's own table.
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <infiniband/verbs.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#undef ibv_reg_mr
+#undef ibv_query_port
+
+static struct {
+	struct ibv_device **(*get_device_list)(int *);
+	void (*free_device_list)(struct ibv_device **);
+	const char *(*get_device_name)(struct ibv_device *);
+	struct ibv_context *(*open_device)(struct ibv_device *);
+	int (*close_device)(struct ibv_context *);
+	int (*query_device)(struct ibv_context *, struct ibv_device_attr *);
+	int (*query_port)(struct ibv_context *, uint8_t, struct ibv_port_attr *);
+	int (*query_gid)(struct ibv_context *, uint8_t, int, union ibv_gid *);
+	int (*get_async_event)(struct ibv_context *, struct ibv_async_event *);
+	void (*ack_async_event)(struct ibv_async_event *);
+	struct ibv_pd *(*alloc_pd)(struct ibv_context *);
+	int (*dealloc_pd)(struct ibv_pd *);
+	struct ibv_mr *(*reg_mr)(struct ibv_pd *, void *, size_t, int);
+	int (*dereg_mr)(struct ibv_mr *);
+	struct ibv_comp_channel *(*create_comp_channel)(struct ibv_context *);
+	int (*destroy_comp_channel)(struct ibv_comp_channel *);
+	struct ibv_cq *(*create_cq)(struct ibv_context *, int, void *, struct ibv_comp_channel *, int);
+	int (*destroy_cq)(struct ibv_cq *);
+	int (*get_cq_event)(struct ibv_comp_channel *, struct ibv_cq **, void **);
+	void (*ack_cq_events)(struct ibv_cq *, unsigned int);
+	struct ibv_srq *(*create_srq)(struct ibv_pd *, struct ibv_srq_init_attr *);
+	int (*destroy_srq)(struct ibv_srq *);
+	struct ibv_qp *(*create_qp)(struct ibv_pd *, struct ibv_qp_init_attr *);
+	int (*modify_qp)(struct ibv_qp *, struct ibv_qp_attr *, int);
+	int (*query_qp)(struct ibv_qp *, struct ibv_qp_attr *, int, struct ibv_qp_init_attr *);
+	int (*destroy_qp)(struct ibv_qp *);
+	const char *(*wc_status_str)(enum ibv_wc_status);
+} v;
+
+// kvw_load may be called once only.
+int kvw_load(char *err, int n)
+{
+	void *lib = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_GLOBAL);
+	if (!lib) {
+		snprintf(err, n, "%s", dlerror());
+		return -1;
+	}
+	struct {
+		const char *name;
+		void *to;
+	} symbols[] = {
+#define SYMBOL(name) { "ibv_" #name, &v.name }
+		SYMBOL(get_device_list), SYMBOL(free_device_list), SYMBOL(get_device_name), SYMBOL(open_device), SYMBOL(close_device),
+		SYMBOL(query_device), SYMBOL(query_port), SYMBOL(query_gid), SYMBOL(get_async_event), SYMBOL(ack_async_event),
+		SYMBOL(alloc_pd), SYMBOL(dealloc_pd), SYMBOL(reg_mr), SYMBOL(dereg_mr), SYMBOL(create_comp_channel),
+		SYMBOL(destroy_comp_channel), SYMBOL(create_cq), SYMBOL(destroy_cq), SYMBOL(get_cq_event), SYMBOL(ack_cq_events),
+		SYMBOL(create_srq), SYMBOL(destroy_srq), SYMBOL(create_qp), SYMBOL(modify_qp), SYMBOL(query_qp), SYMBOL(destroy_qp),
+		SYMBOL(wc_status_str),
+	};
+	for (unsigned i = 0; i < sizeof symbols / sizeof *symbols; i++) {
+		void *f = dlsym(lib, symbols[i].name);
+		if (!f) {
+			snprintf(err, n, "it has no %s", symbols[i].name);
+			return -1;
+		}
+		memcpy(symbols[i].to, &f, sizeof f);
+	}
+	return 0;
+}
+
+// kvw_names writes the devices' names, each ended by a zero byte, and returns how many there are, or -errno.
+int kvw_names(char *out, int n)
+{
+	int count = 0;
+	errno = 0;
+	struct ibv_device **list = v.get_device_list(&count);
+	if (!list)
+		return errno ? -errno : -ENODEV;
+	for (int i = 0; i < count; i++) {
+		const char *name = v.get_device_name(list[i]);
+		int k = (int)strlen(name) + 1;
+		if (k > n) {
+			count = i;
+			break;
+		}
+		memcpy(out, name, k);
+		out += k;
+		n -= k;
+	}
+	v.free_device_list(list);
+	return count;
+}
+
+static int nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	return flags < 0 ? flags : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+void *kvw_open(const char *name, int *async_fd)
+{
+	struct ibv_context *ctx = NULL;
+	errno = 0;
+	struct ibv_device **list = v.get_device_list(NULL);
+	if (!list)
+		return NULL;
+	errno = ENODEV;
+	for (int i = 0; list[i]; i++)
+		if (!strcmp(v.get_device_name(list[i]), name)) {
+			errno = 0;
+			ctx = v.open_device(list[i]);
+			break;
+		}
+	int saved = errno;
+	v.free_device_list(list);
+	if (!ctx) {
+		errno = saved ? saved : ENODEV;
+		return NULL;
+	}
+	*async_fd = ctx->async_fd;
+	nonblocking(ctx->async_fd);
+	return ctx;
+}
+
+int kvw_close(void *ctx) { return v.close_device(ctx); }
+
+int kvw_device(void *ctx, struct kvw_dev *out)
+{
+	struct ibv_device_attr a;
+	memset(&a, 0, sizeof a);
+	int err = v.query_device(ctx, &a);
+	if (err)
+		return err;
+	*out = (struct kvw_dev){
+		.max_qp = a.max_qp, .max_qp_wr = a.max_qp_wr, .max_cqe = a.max_cqe, .max_sge = a.max_sge,
+		.max_srq = a.max_srq, .max_srq_wr = a.max_srq_wr, .max_rd_atomic = a.max_qp_rd_atom, .ports = a.phys_port_cnt,
+	};
+	snprintf(out->fw, sizeof out->fw, "%s", a.fw_ver);
+	return 0;
+}
+
+int kvw_port(void *ctx, int port, struct kvw_port *out)
+{
+	struct ibv_port_attr a;
+	memset(&a, 0, sizeof a);
+	int err = v.query_port(ctx, port, &a);
+	if (err)
+		return err;
+	*out = (struct kvw_port){
+		.state = a.state, .mtu = a.active_mtu, .link_layer = a.link_layer, .lid = a.lid, .max_msg = a.max_msg_sz, .gids = a.gid_tbl_len,
+	};
+	return 0;
+}
+
+int kvw_gid(void *ctx, int port, int index, uint8_t *out)
+{
+	union ibv_gid g;
+	int err = v.query_gid(ctx, port, index, &g);
+	if (!err)
+		memcpy(out, g.raw, 16);
+	return err;
+}
+
+// kvw_async takes one asynchronous event: its type, or -1 when there is none.
+int kvw_async(void *ctx, uint32_t *qp_num)
+{
+	struct ibv_async_event e;
+	*qp_num = 0;
+	if (v.get_async_event(ctx, &e))
+		return -1;
+	int type = e.event_type;
+	switch (type) {
+	case IBV_EVENT_QP_FATAL:
+	case IBV_EVENT_QP_REQ_ERR:
+	case IBV_EVENT_QP_ACCESS_ERR:
+	case IBV_EVENT_COMM_EST:
+	case IBV_EVENT_QP_LAST_WQE_REACHED:
+		*qp_num = e.element.qp->qp_num;
+	}
+	v.ack_async_event(&e);
+	return type;
+}
+
+void *kvw_pd(void *ctx) { return v.alloc_pd(ctx); }
+int kvw_pd_free(void *pd) { return v.dealloc_pd(pd); }
+
+// remote: 0 none, 1 the peer may read, 2 it may write.
+void *kvw_mr(void *pd, void *addr, uint64_t len, int remote, uint32_t *lkey, uint32_t *rkey)
+{
+	int access = remote == 1 ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE;
+	if (remote == 2)
+		access |= IBV_ACCESS_REMOTE_WRITE;
+	struct ibv_mr *mr = v.reg_mr(pd, addr, len, access);
+	if (mr) {
+		*lkey = mr->lkey;
+		*rkey = mr->rkey;
+	}
+	return mr;
+}
+
+int kvw_mr_free(void *mr) { return v.dereg_mr(mr); }
+
+void *kvw_channel(void *ctx, int *fd)
+{
+	struct ibv_comp_channel *ch = v.create_comp_channel(ctx);
+	if (ch) {
+		*fd = ch->fd;
+		nonblocking(ch->fd);
+	}
+	return ch;
+}
+
+int kvw_channel_free(void *ch) { return v.destroy_comp_channel(ch); }
+
+void *kvw_cq(void *ctx, int entries, void *channel, int *got)
+{
+	struct ibv_cq *cq = v.create_cq(ctx, entries, NULL, channel, 0);
+	if (cq)
+		*got = cq->cqe;
+	return cq;
+}
+
+int kvw_cq_free(void *cq) { return v.destroy_cq(cq); }
+
+void *kvw_srq(void *pd, int entries)
+{
+	struct ibv_srq_init_attr a = { .attr = { .max_wr = entries, .max_sge = 1 } };
+	return v.create_srq(pd, &a);
+}
+
+int kvw_srq_free(void *srq) { return v.destroy_srq(srq); }
+
+// kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected.
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got)
+{
+	struct ibv_qp_init_attr a = {
+		.send_cq = cq,
+		.recv_cq = cq,
+		.srq = srq,
+		.cap = { .max_send_wr = sq, .max_recv_wr = srq ? 0 : rq, .max_send_sge = KVW_MAX_SGE, .max_recv_sge = 1, .max_inline_data = inline_bytes },
+		.qp_type = IBV_QPT_RC,
+	};
+	struct ibv_qp *qp = v.create_qp(pd, &a);
+	if (!qp)
+		return NULL;
+	struct ibv_qp_attr q = {
+		.qp_state = IBV_QPS_INIT,
+		.port_num = port,
+		.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE,
+	};
+	int err = v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
+	struct ibv_qp_init_attr got;
+	memset(&got, 0, sizeof got);
+	if (!err)
+		err = v.query_qp(qp, &q, IBV_QP_CAP, &got);
+	if (err) {
+		v.destroy_qp(qp);
+		errno = err;
+		return NULL;
+	}
+	*num = qp->qp_num;
+	*inline_got = got.cap.max_inline_data;
+	return qp;
+}
+
+// kvw_qp_connect takes the queue pair to RTR and RTS; it returns errno, negative where RTS failed.
+int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
+{
+	struct ibv_qp_attr q = {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = a->mtu,
+		.dest_qp_num = a->qp_num,
+		.rq_psn = a->psn,
+		.max_dest_rd_atomic = a->rd_atomic,
+		.min_rnr_timer = a->min_rnr,
+		.ah_attr = { .dlid = a->lid, .port_num = a->port, .is_global = a->global },
+	};
+	if (a->global) {
+		memcpy(q.ah_attr.grh.dgid.raw, a->gid, 16);
+		q.ah_attr.grh.sgid_index = a->gid_index;
+		q.ah_attr.grh.hop_limit = 64;
+	}
+	int err = v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+		IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+	if (err)
+		return err;
+	q = (struct ibv_qp_attr){
+		.qp_state = IBV_QPS_RTS,
+		.sq_psn = a->my_psn,
+		.timeout = a->timeout,
+		.retry_cnt = a->retry,
+		.rnr_retry = a->rnr_retry,
+		.max_rd_atomic = a->rd_atomic,
+	};
+	return -v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
+}
+
+int kvw_qp_error(void *qp)
+{
+	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };
+	return v.modify_qp(qp, &q, IBV_QP_STATE);
+}
+
+int kvw_qp_free(void *qp) { return v.destroy_qp(qp); }
+
+enum { CHAIN = 64 };
+
+// kvw_post posts ops in order: those next to each other for one queue pair as one chain, of at most chain
+// work requests for each doorbell. On an error, done says how many were posted.
+int kvw_post(const struct kvw_op *ops, int n, int chain, int *done, int *bells)
+{
+	struct ibv_send_wr wr[CHAIN], *bad;
+	struct ibv_sge sge[CHAIN][KVW_MAX_SGE];
+	if (chain < 1 || chain > CHAIN)
+		chain = CHAIN;
+	*done = *bells = 0;
+	while (*done < n) {
+		int k = 0;
+		const struct kvw_op *first = ops + *done;
+		for (; k < chain && *done + k < n && first[k].qp == first->qp; k++) {
+			const struct kvw_op *o = first + k;
+			struct ibv_send_wr *w = wr + k;
+			memset(w, 0, sizeof *w);
+			w->wr_id = o->wr_id;
+			w->sg_list = sge[k];
+			w->num_sge = (int)o->sges;
+			for (uint32_t i = 0; i < o->sges; i++)
+				sge[k][i] = (struct ibv_sge){ .addr = o->sge[i].addr, .length = o->sge[i].len, .lkey = o->sge[i].lkey };
+			w->send_flags = (o->flags & KVW_SIGNALED ? IBV_SEND_SIGNALED : 0) | (o->flags & KVW_INLINE ? IBV_SEND_INLINE : 0);
+			w->imm_data = __builtin_bswap32(o->imm); // network order, on the little-endian machines that we build for
+			switch (o->opcode) {
+			case KVW_SEND: w->opcode = IBV_WR_SEND_WITH_IMM; break;
+			case KVW_SEND_PLAIN: w->opcode = IBV_WR_SEND; break;
+			case KVW_WRITE: w->opcode = IBV_WR_RDMA_WRITE_WITH_IMM; break;
+			case KVW_READ: w->opcode = IBV_WR_RDMA_READ; break;
+			}
+			w->wr.rdma.remote_addr = o->remote;
+			w->wr.rdma.rkey = o->rkey;
+			if (k)
+				wr[k - 1].next = w;
+		}
+		++*bells;
+		int err = ibv_post_send((struct ibv_qp *)first->qp, wr, &bad);
+		if (err) {
+			*done += bad ? (int)(bad - wr) : 0;
+			return err;
+		}
+		*done += k;
+	}
+	return 0;
+}
+
+int kvw_post_recv(const struct kvw_recv *r, int n, int srq, int *done)
+{
+	struct ibv_recv_wr wr[CHAIN], *bad;
+	struct ibv_sge sge[CHAIN];
+	*done = 0;
+	while (*done < n) {
+		int k = 0;
+		const struct kvw_recv *first = r + *done;
+		for (; k < CHAIN && *done + k < n && first[k].queue == first->queue; k++) {
+			sge[k] = (struct ibv_sge){ .addr = first[k].addr, .length = first[k].len, .lkey = first[k].lkey };
+			wr[k] = (struct ibv_recv_wr){ .wr_id = first[k].wr_id, .sg_list = sge + k, .num_sge = first[k].len ? 1 : 0 };
+			if (k)
+				wr[k - 1].next = wr + k;
+		}
+		int err = srq ? ibv_post_srq_recv((struct ibv_srq *)first->queue, wr, &bad) : ibv_post_recv((struct ibv_qp *)first->queue, wr, &bad);
+		if (err) {
+			*done += bad ? (int)(bad - wr) : 0;
+			return err;
+		}
+		*done += k;
+	}
+	return 0;
+}
+
+int kvw_poll(void *cq, struct kvw_wc *out, int n)
+{
+	struct ibv_wc wc[CHAIN];
+	int found = 0;
+	while (found < n) {
+		int want = n - found < CHAIN ? n - found : CHAIN;
+		int k = ibv_poll_cq(cq, want, wc);
+		if (k < 0)
+			return k;
+		for (int i = 0; i < k; i++) {
+			struct kvw_wc *o = out + found + i;
+			// After an error only these are valid.
+			*o = (struct kvw_wc){ .wr_id = wc[i].wr_id, .status = wc[i].status, .qp_num = wc[i].qp_num, .vendor = wc[i].vendor_err };
+			if (wc[i].status == IBV_WC_SUCCESS) {
+				o->recv = wc[i].opcode & IBV_WC_RECV ? 1 : 0;
+				o->bytes = wc[i].byte_len;
+				o->imm = wc[i].wc_flags & IBV_WC_WITH_IMM ? __builtin_bswap32(wc[i].imm_data) : 0;
+			}
+		}
+		found += k;
+		if (k < want)
+			break;
+	}
+	return found;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+// kvw_spin polls until something is there or the budget is used up.
+int kvw_spin(void *cq, struct kvw_wc *out, int n, int64_t budget_ns)
+{
+	int64_t end = 0;
+	for (;;) {
+		for (int i = 0; i < 16; i++) {
+			int k = kvw_poll(cq, out, n);
+			if (k)
+				return k;
+		}
+		int64_t t = now_ns();
+		if (!end)
+			end = t + budget_ns;
+		if (t >= end)
+			return 0;
+	}
+}
+
+// kvw_arm asks for an event and polls once more: what came before the asking would make none.
+int kvw_arm(void *cq, struct kvw_wc *out, int n)
+{
+	int err = ibv_req_notify_cq(cq, 0);
+	if (err)
+		return err < 0 ? err : -err;
+	return kvw_poll(cq, out, n);
+}
+
+// kvw_drain takes all events of a channel that serves one CQ, and acknowledges exactly those.
+int kvw_drain(void *channel, void *cq)
+{
+	struct ibv_cq *of;
+	void *context;
+	unsigned n = 0;
+	while (v.get_cq_event(channel, &of, &context) == 0)
+		n++;
+	if (n)
+		v.ack_cq_events(cq, n);
+	return (int)n;
+}
+
+const char *kvw_status(int status) { return v.wc_status_str(status); }

@@ -1,0 +1,89 @@
+// The seam between Go and libibverbs: flat records in C memory, and about ten functions that take many
+// of them in one crossing. Nothing here keeps a Go pointer.
+#ifndef KVW_SHIM_H
+#define KVW_SHIM_H
+
+#include <stdint.h>
+
+struct kvw_sge {
+	uint64_t addr;
+	uint32_t len, lkey;
+};
+
+enum { KVW_MAX_SGE = 4 };
+
+// A work request for a send queue; Op in verbs.go has the same layout.
+struct kvw_op {
+	uint64_t qp; // struct ibv_qp *
+	uint64_t wr_id;
+	uint64_t remote;
+	uint32_t rkey, imm;
+	uint32_t opcode; // KVW_SEND…
+	uint32_t flags;  // KVW_SIGNALED…
+	uint32_t sges, pad;
+	struct kvw_sge sge[KVW_MAX_SGE];
+};
+
+enum { KVW_SEND, KVW_WRITE, KVW_READ, KVW_SEND_PLAIN };
+enum { KVW_SIGNALED = 1, KVW_INLINE = 2 };
+
+// A receive; Recv in verbs.go.
+struct kvw_recv {
+	uint64_t queue; // struct ibv_qp *, or struct ibv_srq *
+	uint64_t wr_id, addr;
+	uint32_t len, lkey;
+};
+
+// A completion; Completion in verbs.go.
+struct kvw_wc {
+	uint64_t wr_id;
+	uint32_t status, bytes, imm, qp_num;
+	uint32_t recv, vendor;
+};
+
+struct kvw_port {
+	uint32_t state, mtu, link_layer, lid, max_msg, gids;
+};
+
+struct kvw_dev {
+	uint32_t max_qp, max_qp_wr, max_cqe, max_sge, max_srq, max_srq_wr, max_rd_atomic, ports;
+	char fw[64];
+};
+
+struct kvw_qp_attr { // what connect needs of the peer
+	uint32_t qp_num, psn, mtu, lid, global, gid_index, port, rd_atomic;
+	uint8_t gid[16];
+	uint32_t my_psn, min_rnr, timeout, retry, rnr_retry;
+};
+
+int kvw_load(char *err, int n);
+int kvw_names(char *out, int n);
+void *kvw_open(const char *name, int *async_fd);
+int kvw_close(void *ctx);
+int kvw_device(void *ctx, struct kvw_dev *out);
+int kvw_port(void *ctx, int port, struct kvw_port *out);
+int kvw_gid(void *ctx, int port, int index, uint8_t *out);
+int kvw_async(void *ctx, uint32_t *qp_num);
+void *kvw_pd(void *ctx);
+int kvw_pd_free(void *pd);
+void *kvw_mr(void *pd, void *addr, uint64_t len, int remote, uint32_t *lkey, uint32_t *rkey);
+int kvw_mr_free(void *mr);
+void *kvw_channel(void *ctx, int *fd);
+int kvw_channel_free(void *ch);
+void *kvw_cq(void *ctx, int entries, void *channel, int *got);
+int kvw_cq_free(void *cq);
+void *kvw_srq(void *pd, int entries);
+int kvw_srq_free(void *srq);
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got);
+int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a);
+int kvw_qp_error(void *qp);
+int kvw_qp_free(void *qp);
+int kvw_post(const struct kvw_op *ops, int n, int chain, int *done, int *bells);
+int kvw_post_recv(const struct kvw_recv *r, int n, int srq, int *done);
+int kvw_poll(void *cq, struct kvw_wc *out, int n);
+int kvw_spin(void *cq, struct kvw_wc *out, int n, int64_t budget_ns);
+int kvw_arm(void *cq, struct kvw_wc *out, int n);
+int kvw_drain(void *channel, void *cq);
+const char *kvw_status(int status);
+
+#endif

@@ -1,0 +1,571 @@
+//go:build rdma && cgo && linux
+
+package verbs
+
+/*
+#cgo LDFLAGS: -ldl
+#include <stdlib.h>
+#include "shim.h"
+
+#cgo noescape kvw_post
+#cgo nocallback kvw_post
+#cgo noescape kvw_post_recv
+#cgo nocallback kvw_post_recv
+#cgo noescape kvw_poll
+#cgo nocallback kvw_poll
+#cgo noescape kvw_spin
+#cgo nocallback kvw_spin
+#cgo noescape kvw_arm
+#cgo nocallback kvw_arm
+#cgo noescape kvw_drain
+#cgo nocallback kvw_drain
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/kvwire/kvwire/internal/arena"
+)
+
+// Built says whether this binary was built with the tag rdma, and with cgo.
+const Built = true
+
+var load = sync.OnceValue(func() error {
+	var text [256]C.char
+	if C.kvw_load(&text[0], C.int(len(text))) != 0 {
+		return fmt.Errorf("verbs: load libibverbs.so.1: %s (apt-get install libibverbs1 ibverbs-providers)", C.GoString(&text[0]))
+	}
+	return nil
+})
+
+// fail makes an error of what was tried and a C call's errno.
+func fail(what string, err error, hint string) error {
+	if hint != "" {
+		hint = " (" + hint + ")"
+	}
+	return fmt.Errorf("verbs: %s: %w%s", what, err, hint)
+}
+
+func errno(n C.int) error { return syscall.Errno(max(n, -n)) }
+
+// Names are the RDMA devices that libibverbs can use. Any goroutine.
+func Names() ([]string, error) {
+	if err := load(); err != nil {
+		return nil, err
+	}
+	var b [4096]C.char
+	n := C.kvw_names(&b[0], C.int(len(b)))
+	switch {
+	case n < 0 && errors.Is(errno(n), syscall.ENOSYS):
+		return nil, fail("list devices", errno(n), "the kernel's verbs module is not loaded: modprobe ib_uverbs")
+	case n < 0:
+		return nil, fail("list devices", errno(n), "see kvwire doctor")
+	}
+	all := C.GoStringN(&b[0], C.int(len(b)))
+	return strings.SplitN(all, "\x00", int(n)+1)[:n], nil
+}
+
+// Device is an open RDMA device with its one protection domain. It is closed after all that was made
+// from it. Its methods may be called from any goroutine.
+type Device struct {
+	Name    string
+	AsyncFd int // becomes readable when Async has something; non-blocking
+	Limits  Limits
+	ctx, pd unsafe.Pointer
+}
+
+// Limits are a device's own.
+type Limits struct {
+	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, RdAtomic, Ports int
+	Firmware                                            string
+}
+
+// Port is the state of a device's port.
+type Port struct {
+	Active     bool
+	MTU        int // bytes of payload of a packet
+	InfiniBand bool
+	LID        uint16
+	MaxMessage int // bytes
+	GIDs       int
+}
+
+// Open opens a device by name.
+func Open(name string) (*Device, error) {
+	if err := load(); err != nil {
+		return nil, err
+	}
+	c := C.CString(name)
+	defer C.free(unsafe.Pointer(c))
+	var fd C.int
+	ctx, err := C.kvw_open(c, &fd)
+	if ctx == nil {
+		return nil, fail("open device "+name, err, openHint(err))
+	}
+	d := &Device{Name: name, AsyncFd: int(fd), ctx: ctx}
+	var a C.struct_kvw_dev
+	if n := C.kvw_device(ctx, &a); n != 0 {
+		C.kvw_close(ctx)
+		return nil, fail("query device "+name, errno(n), "")
+	}
+	d.Limits = Limits{int(a.max_qp), int(a.max_qp_wr), int(a.max_cqe), int(a.max_sge), int(a.max_srq), int(a.max_srq_wr), int(a.max_rd_atomic), int(a.ports), C.GoString(&a.fw[0])}
+	if d.pd, err = C.kvw_pd(ctx); d.pd == nil {
+		C.kvw_close(ctx)
+		return nil, fail("make a protection domain on "+name, err, "")
+	}
+	return d, nil
+}
+
+func openHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return "no permission for /dev/infiniband: run as root or in the group rdma; in a container --device /dev/infiniband"
+	case errors.Is(err, syscall.ENODEV):
+		return "it is gone, or has no provider in ibverbs-providers: see kvwire doctor"
+	}
+	return "see kvwire doctor"
+}
+
+// Close frees the protection domain and closes the device.
+func (d *Device) Close() error {
+	var err error
+	if n := C.kvw_pd_free(d.pd); n != 0 {
+		err = fail("free the protection domain of "+d.Name, errno(n), "something that was made from it is still open")
+	}
+	if n := C.kvw_close(d.ctx); n != 0 && err == nil {
+		err = fail("close device "+d.Name, errno(n), "")
+	}
+	return err
+}
+
+// Port asks for a port's state; ports count from 1.
+func (d *Device) Port(port int) (Port, error) {
+	var a C.struct_kvw_port
+	if n := C.kvw_port(d.ctx, C.int(port), &a); n != 0 {
+		return Port{}, fail(fmt.Sprintf("query port %d of %s", port, d.Name), errno(n), "")
+	}
+	const active, ethernet = 4, 2
+	return Port{a.state == active, MTUBytes(uint8(a.mtu)), a.link_layer != ethernet, uint16(a.lid), int(a.max_msg), int(a.gids)}, nil
+}
+
+// GID reads an entry of a port's table.
+func (d *Device) GID(port, index int) (gid [16]byte, err error) {
+	if n := C.kvw_gid(d.ctx, C.int(port), C.int(index), (*C.uint8_t)(&gid[0])); n != 0 {
+		return gid, fail(fmt.Sprintf("read GID %d of port %d of %s", index, port, d.Name), errno(n), "")
+	}
+	return gid, nil
+}
+
+// Async takes one asynchronous event: its kind (ibv_event_type) and, where it is about one, the queue
+// pair's number. ok is false when there is none now.
+func (d *Device) Async() (kind int, qp uint32, ok bool) {
+	var num C.uint32_t
+	k := C.kvw_async(d.ctx, &num)
+	return int(k), uint32(num), k >= 0
+}
+
+// Access says what the peer may do with registered memory.
+type Access int
+
+// The kinds of Access.
+const (
+	Local       Access = iota // only this side's work requests
+	RemoteRead                // the peer may read, and this side's work requests may only read too
+	RemoteWrite               // the peer may write
+)
+
+// Region is registered memory.
+type Region struct {
+	LKey, RKey uint32
+	mr         unsafe.Pointer
+}
+
+// Register pins memory, whole pages of an arena, for work requests. It outlives none of them.
+func (d *Device) Register(b []byte, a Access) (*Region, error) {
+	var lkey, rkey C.uint32_t
+	mr, err := C.kvw_mr(d.pd, unsafe.Pointer(unsafe.SliceData(b)), C.uint64_t(len(b)), C.int(a), &lkey, &rkey)
+	if mr == nil {
+		hint := ""
+		if errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EPERM) {
+			hint = "the locked-memory limit: ulimit -l unlimited; LimitMEMLOCK=infinity; in a container --ulimit memlock=-1"
+		}
+		return nil, fail(fmt.Sprintf("register %d KiB with %s", len(b)>>10, d.Name), err, hint)
+	}
+	return &Region{uint32(lkey), uint32(rkey), mr}, nil
+}
+
+// Close unpins it. No work request may use it any more.
+func (r *Region) Close() error {
+	if n := C.kvw_mr_free(r.mr); n != 0 {
+		return fail("free a memory region", errno(n), "")
+	}
+	return nil
+}
+
+// CQ is a completion queue with a completion channel of its own. It belongs to one goroutine.
+type CQ struct {
+	Entries int // as many as the device made
+	Fd      int // readable when an event came after Arm; non-blocking
+	cq, ch  unsafe.Pointer
+	wcs     *arena.Arena
+	out     []Completion
+	calls   *uint64
+}
+
+// Completion is the end of a work request. With another status than 0, only WR, QP and Vendor count.
+type Completion struct {
+	WR     uint64
+	Status uint32 // ibv_wc_status
+	Bytes  uint32 // of a receive
+	Imm    uint32
+	QP     uint32
+	Recv   uint32 // 1: of a receive
+	Vendor uint32
+}
+
+// StatusFlushed is the status of work requests that were in the queue when their queue pair failed.
+const StatusFlushed = 5
+
+// StatusText is a completion's status in words.
+func StatusText(status uint32) string { return C.GoString(C.kvw_status(C.int(status))) }
+
+// PollMax is the most completions that one Poll gives.
+const PollMax = 64
+
+// NewCQ makes a completion queue. Each call into C adds 1 to calls.
+func (d *Device) NewCQ(entries int, calls *uint64) (*CQ, error) {
+	var fd, got C.int
+	ch, err := C.kvw_channel(d.ctx, &fd)
+	if ch == nil {
+		return nil, fail("make a completion channel on "+d.Name, err, "raise ulimit -n")
+	}
+	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, &got)
+	if cq == nil {
+		C.kvw_channel_free(ch)
+		return nil, fail(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")
+	}
+	a, err := arena.New(PollMax * int(unsafe.Sizeof(Completion{})))
+	if err != nil {
+		C.kvw_cq_free(cq)
+		C.kvw_channel_free(ch)
+		return nil, err
+	}
+	return &CQ{Entries: int(got), Fd: int(fd), cq: cq, ch: ch, wcs: a, calls: calls,
+		out: unsafe.Slice((*Completion)(unsafe.Pointer(&a.Bytes()[0])), PollMax)}, nil
+}
+
+// Close destroys the queue and its channel. All its queue pairs are destroyed before.
+func (q *CQ) Close() error {
+	var err error
+	if n := C.kvw_cq_free(q.cq); n != 0 {
+		err = fail("destroy a completion queue", errno(n), "a queue pair still uses it")
+	}
+	if n := C.kvw_channel_free(q.ch); n != 0 && err == nil {
+		err = fail("destroy a completion channel", errno(n), "")
+	}
+	_ = q.wcs.Close()
+	return err
+}
+
+func (q *CQ) polled(n C.int, what string) ([]Completion, error) {
+	*q.calls++
+	if n < 0 {
+		return nil, fail(what, errno(n), "")
+	}
+	return q.out[:n], nil
+}
+
+func (q *CQ) at() *C.struct_kvw_wc { return (*C.struct_kvw_wc)(unsafe.Pointer(&q.out[0])) }
+
+// Poll takes up to PollMax completions, which stay valid until the next call.
+func (q *CQ) Poll() ([]Completion, error) {
+	return q.polled(C.kvw_poll(q.cq, q.at(), PollMax), "poll a completion queue")
+}
+
+// Spin polls, within C, until there is something or ns nanoseconds have passed.
+func (q *CQ) Spin(ns int64) ([]Completion, error) {
+	return q.polled(C.kvw_spin(q.cq, q.at(), PollMax, C.int64_t(ns)), "poll a completion queue")
+}
+
+// Arm asks for an event on Fd with the next completion, and polls: a completion that came just before
+// makes no event. One that finds something need not sleep.
+func (q *CQ) Arm() ([]Completion, error) {
+	return q.polled(C.kvw_arm(q.cq, q.at(), PollMax), "arm a completion queue")
+}
+
+// Drain takes and acknowledges all events of Fd. After it the queue is polled.
+func (q *CQ) Drain() int {
+	*q.calls++
+	return int(C.kvw_drain(q.ch, q.cq))
+}
+
+// SRQ is a receive queue that several queue pairs share.
+type SRQ struct{ srq unsafe.Pointer }
+
+// NewSRQ makes one for that many receives.
+func (d *Device) NewSRQ(entries int) (*SRQ, error) {
+	srq, err := C.kvw_srq(d.pd, C.int(entries))
+	if srq == nil {
+		return nil, fail(fmt.Sprintf("make a shared receive queue of %d on %s", entries, d.Name), err, "use --rdma-srq=false")
+	}
+	return &SRQ{srq}, nil
+}
+
+// Close destroys it, after its queue pairs.
+func (s *SRQ) Close() error {
+	if n := C.kvw_srq_free(s.srq); n != 0 {
+		return fail("destroy a shared receive queue", errno(n), "")
+	}
+	return nil
+}
+
+// QP is a reliable connected queue pair, both of whose queues complete into one CQ. It belongs to the CQ's goroutine.
+type QP struct {
+	Num    uint32
+	Inline int // bytes that a work request can carry in itself, as the device says
+	qp     unsafe.Pointer
+}
+
+// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet.
+func (d *Device) NewQP(cq *CQ, srq *SRQ, sendWRs, recvWRs, inline, port int) (*QP, error) {
+	var num, got C.uint32_t
+	var s unsafe.Pointer
+	if srq != nil {
+		s = srq.srq
+	}
+	qp, err := C.kvw_qp(d.pd, cq.cq, s, C.int(sendWRs), C.int(recvWRs), C.int(inline), C.int(port), &num, &got)
+	if qp == nil {
+		hint := ""
+		if errors.Is(err, syscall.EINVAL) {
+			hint = fmt.Sprintf("the device's limits: %d work requests, %d queue pairs; inline data of %d B may be too much", d.Limits.WRs, d.Limits.QPs, inline)
+		}
+		return nil, fail(fmt.Sprintf("make a queue pair with %d + %d work requests on %s", sendWRs, recvWRs, d.Name), err, hint)
+	}
+	return &QP{uint32(num), int(got), qp}, nil
+}
+
+// Peer is what a queue pair needs to be connected.
+type Peer struct {
+	QP, PSN  uint32
+	GID      [16]byte
+	LID      uint16
+	MTU      int    // of the path, bytes: the lesser of both sides'
+	RdAtomic int    // READs in flight, both ways
+	GIDIndex int    // of this side, in its port's table; below 0: InfiniBand without a global route
+	Port     int    // of this side
+	MyPSN    uint32 // the first packet sequence number that this side sends
+}
+
+// Connect takes the queue pair to RTS. Receives are posted before.
+func (q *QP) Connect(p Peer) error {
+	a := C.struct_kvw_qp_attr{
+		qp_num: C.uint32_t(p.QP), psn: C.uint32_t(p.PSN), mtu: C.uint32_t(mtuCode(p.MTU)), lid: C.uint32_t(p.LID),
+		gid_index: C.uint32_t(max(p.GIDIndex, 0)), port: C.uint32_t(p.Port), rd_atomic: C.uint32_t(p.RdAtomic),
+		my_psn: C.uint32_t(p.MyPSN),
+		// 12 is 0.64 ms; 14 is 67 ms before a packet is sent again, 7 times; 6, not the endless 7.
+		min_rnr: 12, timeout: 14, retry: 7, rnr_retry: 6,
+	}
+	if p.GIDIndex >= 0 {
+		a.global = 1
+	}
+	for i, b := range p.GID {
+		a.gid[i] = C.uint8_t(b)
+	}
+	switch n := C.kvw_qp_connect(q.qp, &a); {
+	case n > 0:
+		hint := ""
+		switch errno(n) {
+		case syscall.EINVAL:
+			hint = fmt.Sprintf("GID %d or path MTU %d is not right for this port: see kvwire doctor", p.GIDIndex, p.MTU)
+		case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH:
+			hint = "no route from this device to the peer's address: are both in one network?"
+		}
+		return fail("connect a queue pair (RTR)", errno(n), hint)
+	case n < 0:
+		return fail("connect a queue pair (RTS)", errno(n), "")
+	}
+	return nil
+}
+
+// Fail takes the queue pair to the error state: what is posted completes as flushed.
+func (q *QP) Fail() error {
+	if n := C.kvw_qp_error(q.qp); n != 0 {
+		return fail("take a queue pair to the error state", errno(n), "")
+	}
+	return nil
+}
+
+// Close destroys the queue pair: when it returns the device touches none of its memory. Completions of
+// its work requests may still be in the CQ.
+func (q *QP) Close() error {
+	if n := C.kvw_qp_free(q.qp); n != 0 {
+		return fail("destroy a queue pair", errno(n), "")
+	}
+	return nil
+}
+
+// Kinds of Op.
+const (
+	OpSend  = C.KVW_SEND       // with immediate data, into the peer's next receive
+	OpWrite = C.KVW_WRITE      // with immediate data, to Remote; takes the peer's next receive too
+	OpRead  = C.KVW_READ       // from Remote
+	OpPlain = C.KVW_SEND_PLAIN // without immediate data
+)
+
+// Flags of an Op.
+const (
+	Signaled = C.KVW_SIGNALED // it makes a completion
+	Inline   = C.KVW_INLINE   // its bytes are copied when it is posted, and need not be registered
+)
+
+// MaxSGE is the most pieces of an Op.
+const MaxSGE = C.KVW_MAX_SGE
+
+// SGE is a piece of registered memory (of any memory, for an inline Op).
+type SGE struct {
+	Addr uint64
+	Len  uint32
+	LKey uint32
+}
+
+// Op is a work request for a send queue.
+type Op struct {
+	qp        uint64
+	WR        uint64
+	Remote    uint64
+	RKey, Imm uint32
+	Kind      uint32
+	Flags     uint32
+	SGEs, _   uint32
+	SGE       [MaxSGE]SGE
+}
+
+type recv struct {
+	queue, wr, addr uint64
+	len, lkey       uint32
+}
+
+// The layouts are C's, or this does not compile.
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(Op{})-unsafe.Sizeof(C.struct_kvw_op{})]
+	_ = [1]struct{}{}[unsafe.Sizeof(recv{})-unsafe.Sizeof(C.struct_kvw_recv{})]
+	_ = [1]struct{}{}[unsafe.Sizeof(Completion{})-unsafe.Sizeof(C.struct_kvw_wc{})]
+)
+
+// Batch collects a turn's work requests of many queue pairs, outside the Go heap, for one crossing into C. It
+// belongs to one goroutine.
+type Batch struct {
+	mem    *arena.Arena
+	ops    []Op
+	recvs  []recv
+	n, nr  int
+	shared bool // the receives are for an SRQ
+	calls  *uint64
+}
+
+// BatchMax is the most work requests, of each kind, that a Batch holds.
+const BatchMax = 256
+
+// NewBatch makes a batch. Each call into C adds 1 to calls.
+func NewBatch(calls *uint64) (*Batch, error) {
+	const ops, recvs = BatchMax * int(unsafe.Sizeof(Op{})), BatchMax * int(unsafe.Sizeof(recv{}))
+	a, err := arena.New(ops + recvs)
+	if err != nil {
+		return nil, err
+	}
+	b := a.Bytes()
+	return &Batch{mem: a, calls: calls,
+		ops:   unsafe.Slice((*Op)(unsafe.Pointer(&b[0])), BatchMax),
+		recvs: unsafe.Slice((*recv)(unsafe.Pointer(&b[ops])), BatchMax)}, nil
+}
+
+// Close frees the batch.
+func (b *Batch) Close() error { return b.mem.Close() }
+
+// Len is the number of send work requests in the batch.
+func (b *Batch) Len() int { return b.n }
+
+// Full says whether Next would find no place.
+func (b *Batch) Full() bool { return b.n == BatchMax }
+
+// Next gives the next place, for a queue pair; the caller fills in all of it.
+func (b *Batch) Next(q *QP) *Op {
+	o := &b.ops[b.n]
+	b.n++
+	o.qp = uint64(uintptr(q.qp))
+	return o
+}
+
+// Post hands all to the device, chained: at most chain work requests for a doorbell. It returns the
+// doorbells rung and how many work requests were posted. With an error the next one was refused: it is
+// dropped, and those behind it are the batch now.
+func (b *Batch) Post(chain int) (bells, done int, err error) {
+	if b.n == 0 {
+		return 0, 0, nil
+	}
+	var d, bl C.int
+	n := C.kvw_post((*C.struct_kvw_op)(unsafe.Pointer(&b.ops[0])), C.int(b.n), C.int(chain), &d, &bl)
+	*b.calls++
+	if n == 0 {
+		b.n = 0
+		return int(bl), int(d), nil
+	}
+	b.n = copy(b.ops, b.ops[d+1:b.n])
+	hint := ""
+	if errno(n) == syscall.ENOMEM {
+		hint = "the send queue is full"
+	}
+	return int(bl), int(d), fail("post a work request", errno(n), hint)
+}
+
+// Recv puts a receive into the batch: of mem, which may be empty for writes. Exactly one of q and s is given, in
+// a batch always the same.
+func (b *Batch) Recv(q *QP, s *SRQ, wr uint64, mem []byte, lkey uint32) error {
+	if b.nr == BatchMax {
+		if err := b.PostRecvs(); err != nil {
+			return err
+		}
+	}
+	r := &b.recvs[b.nr]
+	b.nr++
+	*r = recv{wr: wr, addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem)))), len: uint32(len(mem)), lkey: lkey}
+	if b.shared = s != nil; b.shared {
+		r.queue = uint64(uintptr(s.srq))
+	} else {
+		r.queue = uint64(uintptr(q.qp))
+	}
+	return nil
+}
+
+// PostRecvs hands all receives to the device.
+func (b *Batch) PostRecvs() error {
+	if b.nr == 0 {
+		return nil
+	}
+	var d C.int
+	shared := C.int(0)
+	if b.shared {
+		shared = 1
+	}
+	n := C.kvw_post_recv((*C.struct_kvw_recv)(unsafe.Pointer(&b.recvs[0])), C.int(b.nr), shared, &d)
+	*b.calls++
+	b.nr = 0
+	if n != 0 {
+		return fail("post a receive", errno(n), "")
+	}
+	return nil
+}
+
+// Piece is the SGE of registered memory.
+func Piece(b []byte, lkey uint32) SGE {
+	return SGE{uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), uint32(len(b)), lkey}
+}
+
+// Address is where memory lies, for the peer's work requests.
+func Address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
