@@ -1,10 +1,94 @@
-// Package rdma will be the transport over RC queue pairs, behind the same seam as tcp and uring.
-// In this version it only says why it is not to be had. It may import transport, loop, wire and
-// cgo/verbs, and never the store.
+// Package rdma is the network of RDMA reliable connected queue pairs, behind the same seam as tcp and uring. What a
+// connection says is transport/stream's; here its bytes travel as messages, each into a slot of memory that
+// the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages, and
+// never the store. Without the build tag rdma it only says why it is not to be had.
 package rdma
 
-import "github.com/kvwire/kvwire/cgo/verbs"
+import (
+	"fmt"
+	"math/bits"
 
-// Unavailable is why this transport cannot run here, as one line with the remedy: a *probe.Refusal.
-// In this version it is never nil.
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// Verb says how messages travel.
+type Verb uint8
+
+const (
+	Send  Verb = iota // SEND both ways: the receiver's queue says where a message goes (channel semantics)
+	Write             // RDMA WRITE with immediate data both ways: the sender says it (memory semantics)
+)
+
+var verbNames = [...]string{"send", "write"}
+
+// String is the verb as it stands in its column.
+func (v Verb) String() string { return verbNames[v] }
+
+// ParseVerb reads a verb's name.
+func ParseVerb(s string) (Verb, error) {
+	for i, n := range verbNames {
+		if s == n {
+			return Verb(i), nil
+		}
+	}
+	return 0, fmt.Errorf("verb %q is unknown (send or write)", s)
+}
+
+// Options are what an experiment can set. Zero values mean the defaults of Defaults.
+type Options struct {
+	Verb        Verb
+	SlotBytes   int  // largest message that this side receives; a larger frame travels in fragments
+	InlineBytes int  // most bytes that are copied into the work request; below 0: none
+	SignalEvery int  // work requests for each completion, where no memory waits for it
+	PostBatch   int  // most work requests for one doorbell
+	MTU         int  // of the path, bytes; the port's and the peer's limit it
+	HugePages   bool // slots in huge pages, where the kernel has some
+}
+
+// Defaults fills in what is zero, and checks the rest.
+func (o Options) Defaults() (Options, error) {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	set(&o.SlotBytes, 8<<10)
+	set(&o.InlineBytes, 220)
+	set(&o.SignalEvery, 16)
+	set(&o.PostBatch, 64)
+	set(&o.MTU, 4096)
+	switch {
+	case o.SlotBytes < 256 || o.SlotBytes > 1<<20 || o.SlotBytes%64 != 0:
+		return o, fmt.Errorf("rdma: slots of %d B: 256 B to 1 MiB, a multiple of 64", o.SlotBytes)
+	case o.InlineBytes > 1024:
+		return o, fmt.Errorf("rdma: inline data of %d B: at most 1024", o.InlineBytes)
+	case o.SignalEvery < 1 || o.SignalEvery > 64:
+		return o, fmt.Errorf("rdma: a completion for every %d work requests: 1 to 64", o.SignalEvery)
+	case o.PostBatch < 1 || o.PostBatch > 64:
+		return o, fmt.Errorf("rdma: %d work requests for a doorbell: 1 to 64", o.PostBatch)
+	case o.MTU < 256 || o.MTU > 4096 || o.MTU&(o.MTU-1) != 0:
+		return o, fmt.Errorf("rdma: path MTU %d: 256, 512, 1024, 2048 or 4096", o.MTU)
+	}
+	return o, nil
+}
+
+// Transport implements transport.Transport. Its zero value is ready.
+type Transport struct{ Options }
+
+var _ transport.Transport = Transport{}
+
+// Name is the value of the transport column.
+func (Transport) Name() string { return "rdma" }
+
+// Sleep is epoll, on the completion channel; the disk's ring, if any, is one of its descriptors.
+func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
+
+// Unavailable is why this transport cannot run here, as one line with the remedy: a *probe.Refusal; nil
+// where it can.
 func Unavailable() error { return verbs.Unavailable() }
+
+// slotsFor is how many slots a side has for a depth: room for as many messages again while the news of
+// free ones is on its way. A power of two, so that a message's number finds its slot also after 2^32 of them.
+func slotsFor(depth int) int { return min(max(1<<bits.Len(uint(2*depth-1)), 16), 256) }

@@ -1,14 +1,55 @@
 package rdma
 
 import (
-	"strings"
+	"errors"
 	"testing"
+
+	"github.com/kvwire/kvwire/internal/probe"
 )
 
-func TestUnavailableIsHonestInEveryBuild(t *testing.T) {
+func TestUnavailableSaysWhatToDo(t *testing.T) {
 	err := Unavailable()
-	if err == nil || !strings.Contains(err.Error(), "not implemented in this version") {
-		t.Fatalf("a transport that does not exist says %v", err)
+	var refusal *probe.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		t.Fatalf("%T is no refusal: %v", err, err)
 	}
 	t.Log(err)
+}
+
+func TestParamsRoundTrip(t *testing.T) {
+	p := params{verb: Write, mtu: 1024, rdAtomic: 16, qp: 0x123456, psn: 0xABCDEF, lid: 7, slots: 32, gid: [16]byte{10: 0xFF, 11: 0xFF, 12: 10}, slotBytes: 8192, rkey: 99, addr: 1 << 40}
+	b := p.encode()
+	var got params
+	if err := got.decode(append(b, 1, 2, 3)); err != nil || got != p {
+		t.Errorf("%+v came back as %+v (%v)", p, got, err)
+	}
+	for i := range b {
+		if got.decode(b[:i]) == nil {
+			t.Errorf("parameters cut at %d of %d bytes pass", i, len(b))
+		}
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for _, o := range []Options{{SlotBytes: 100}, {SlotBytes: 1000}, {SlotBytes: 2 << 20}, {InlineBytes: 5000}, {SignalEvery: 100}, {SignalEvery: -1}, {PostBatch: 65}, {MTU: 1500}} {
+		if _, err := o.Defaults(); err == nil {
+			t.Errorf("%+v passes", o)
+		}
+	}
+	if o, err := (Options{}).Defaults(); err != nil || o.SlotBytes == 0 || o.PostBatch == 0 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func FuzzParams(f *testing.F) {
+	f.Add((&params{verb: Send, mtu: 1024, slots: 16, slotBytes: 4096}).encode())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var p, again params
+		if p.decode(in) != nil {
+			return
+		}
+		if err := again.decode(p.encode()); err != nil || again != p {
+			t.Fatalf("%+v came back as %+v (%v)", p, again, err)
+		}
+	})
 }

@@ -1,0 +1,174 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// hub is the member that moves the messages of all client connections of one loop over one device.
+type hub struct{ driver }
+
+type hubKey struct {
+	device string
+	o      Options
+}
+
+// conn is the client's end.
+type conn struct {
+	*stream.Client
+	link *link
+}
+
+var _ transport.Conn = (*conn)(nil)
+
+// Dial connects to addr, host:port, by TCP, agrees on queue pairs, and puts the connection onto l. The route to
+// addr says which device carries it.
+func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	opts, err := t.Options.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	if o, err = o.Defaults(); err != nil {
+		return nil, err
+	}
+	var k *link
+	call := func(f func() error) error {
+		var failed error
+		if err := l.Call(func() { failed = f() }); err != nil {
+			return err
+		}
+		return failed
+	}
+	fd, hello, err := stream.Dial(ctx, addr, o, func(local, remote netip.Addr) (b []byte, err error) {
+		c, err := pick(local)
+		if err == nil {
+			err = device.Reach(device.Local(), c, remote)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b, call(func() error {
+			if k, err = prepare(l, c, opts, o.Depth); err == nil {
+				b = k.mine.encode()
+			}
+			return err
+		})
+	})
+	var c *conn
+	if err == nil {
+		err = call(func() (err error) {
+			c, err = k.begin(fd, hello)
+			return err
+		})
+		if err != nil {
+			_ = unix.Close(fd)
+			err = fmt.Errorf("connect to %s: %w", addr, err)
+		}
+	}
+	if err != nil {
+		if k != nil {
+			_ = l.Do(func() {
+				k.closed = true
+				k.d.links.Drop(k.tag)
+				k.destroy()
+			})
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// prepare makes the queue pair of a connection that is to be. On the loop.
+func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
+	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
+		h := &hub{driver{l: l, o: o}}
+		var err error
+		if h.id, err = l.Add(h); err != nil {
+			return nil, err
+		}
+		return h, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := m.(*hub)
+	if h.nic == nil {
+		if err := h.open(c); err != nil {
+			return nil, err
+		}
+	}
+	tag, row := h.links.Put()
+	k := &link{d: &h.driver, tag: tag, fd: -1, ended: (*link).close}
+	*row = k
+	if err := k.open(c, depth, o.SlotBytes); err != nil {
+		h.links.Drop(tag)
+		return nil, err
+	}
+	return k, nil
+}
+
+// begin connects the queue pair to the one that the server's hello names, and makes the client's side.
+func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
+	if k.closed {
+		return nil, transport.ErrClosed
+	}
+	var peer params
+	if err := peer.decode(hello.Params); err != nil {
+		return nil, err
+	}
+	if err := k.connect(peer); err != nil {
+		return nil, err
+	}
+	side, err := stream.NewClient(k.d.l, k, hello, 0)
+	if err != nil {
+		return nil, err
+	}
+	k.side, k.fd = side, fd
+	if err := k.d.l.WatchRarely(k.d.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, k.tag); err != nil {
+		side.Drop(err)
+		return nil, err
+	}
+	k.up = true
+	return &conn{side, k}, nil
+}
+
+// Hangup is transport.Conn's.
+func (c *conn) Hangup() {
+	_ = c.link.d.l.Call(func() { c.link.close(transport.ErrClosed) })
+}
+
+// OnEvent is loop.Member's.
+func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
+
+// Stage is loop.Member's.
+func (h *hub) Stage() error {
+	if h.nic != nil {
+		h.flush()
+	}
+	return nil
+}
+
+// Close is loop.Member's.
+func (h *hub) Close() bool {
+	h.links.Each(func(_ uint64, l **link) {
+		if k := *l; k.side != nil {
+			k.close(transport.ErrClosed)
+		} else { // its hello is under way
+			k.closed = true
+			h.links.Drop(k.tag)
+			k.destroy()
+		}
+	})
+	_ = h.shut() // the memory stays pinned then, and nobody is left to be told
+	return true
+}

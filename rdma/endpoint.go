@@ -1,0 +1,248 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// refusedVerb is the code for sides that would not understand each other.
+const refusedVerb = wire.RefusedFeature
+
+// Memory of a network loop, where nothing else is asked for: it is pinned, all of it, from the start.
+const (
+	connBytes = 16 << 20
+	poolBytes = 32 << 20
+)
+
+// Serve listens on addr, host:port, by TCP: the hello and the queue pairs' numbers travel there. The address
+// says which device serves.
+func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	opts, err := t.Options.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	if o.ConnBytes == 0 {
+		o.ConnBytes = connBytes
+	}
+	if o.PoolBytes == 0 {
+		o.PoolBytes = poolBytes
+	}
+	at, err := stream.Resolve(addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := pick(at)
+	if err != nil {
+		return nil, err
+	}
+	return stream.Serve(addr, g, o, func(h *stream.Host, listener int, p *stream.Peers) (stream.Endpoint, error) {
+		return newEndpoint(h, listener, p, opts, c)
+	})
+}
+
+// endpoint is the server's share of connections on one loop.
+type endpoint struct {
+	driver
+	h        *stream.Host
+	peers    *stream.Peers
+	listener int   // below 0: another loop accepts
+	watching bool  // the listener
+	accept   bool  // there may be connections that no event will announce
+	acceptAt int64 // not before: the system had no descriptor or memory
+	late     func(*stream.Server, error)
+}
+
+func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice) (stream.Endpoint, error) {
+	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, listener: listener, peers: p}
+	id, err := h.L.Add(e)
+	if err != nil {
+		return nil, err
+	}
+	e.id = id
+	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*link), err) }
+	h.Grant = e.grant
+	if err := e.open(c); err != nil {
+		return e, err
+	}
+	for _, a := range h.Arenas() {
+		if err := e.nic.register(a); err != nil {
+			return e, err
+		}
+	}
+	if listener >= 0 {
+		err = h.L.Watch(id, listener, unix.EPOLLIN, tagListener)
+		e.watching = err == nil
+	}
+	return e, err
+}
+
+// grant makes a connection's queue pair, for the hello that asks for it.
+func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
+	l := c.Driver().(*link)
+	var peer params
+	if err := peer.decode(c.Hello().Params); err != nil {
+		return nil, &transport.Refusal{Code: wire.RefusedFeature, Reason: err.Error()}
+	}
+	sa, err := unix.Getsockname(l.fd)
+	if err != nil {
+		return nil, fmt.Errorf("rdma: getsockname: %w", err)
+	}
+	choice, err := pick(ipOf(sa))
+	if err != nil {
+		return nil, err
+	}
+	if choice.Device != e.nic.name {
+		return nil, fmt.Errorf("rdma: %v has the device %s, and this server uses %s (listen on one address)", ipOf(sa), choice.Device, e.nic.name)
+	}
+	const staging = 64 // a refusal: all else lies in registered memory
+	if err := l.open(choice, c.Depth(), staging); err != nil {
+		return nil, err
+	}
+	if err := l.connect(peer); err != nil {
+		l.destroy()
+		return nil, err
+	}
+	return l.mine.encode(), nil
+}
+
+func ipOf(sa unix.Sockaddr) netip.Addr {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(a.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(a.Addr).Unmap()
+	}
+	return netip.Addr{}
+}
+
+// OnEvent is loop.Member's.
+func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
+	if tag == tagListener {
+		e.accept = true
+		return
+	}
+	e.event(tag)
+}
+
+// Poll is loop.Member's.
+func (e *endpoint) Poll() int {
+	n := e.driver.Poll()
+	if e.accept && e.l.Now() >= e.acceptAt {
+		n += e.acceptSome()
+	}
+	return n
+}
+
+// acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
+const acceptBatch = 64
+
+func (e *endpoint) acceptSome() int {
+	for i := range acceptBatch {
+		e.l.Stats.Syscalls++
+		fd, sa, err := unix.Accept4(e.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			e.accept = false
+			return i
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+			continue
+		case err != nil: // out of descriptors or memory: those that are open go on
+			e.h.AcceptFailed(err)
+			e.acceptAt = e.l.Now() + stream.AcceptAgain
+			return i
+		}
+		stream.Prepare(fd)
+		e.add(fd, stream.PeerName(sa), nil)
+	}
+	return acceptBatch
+}
+
+// add takes a connection in: fresh, or with the hello that another loop has read.
+func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
+	tag, row := e.links.Put()
+	l := &link{d: &e.driver, tag: tag, fd: fd, ended: e.ended, served: true}
+	*row = l
+	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
+		e.links.Drop(tag)
+		e.h.TurnAway(fd)
+		return
+	}
+	var srv *stream.Server
+	if moved == nil {
+		srv = e.h.NewServer(l, name)
+	} else {
+		srv = e.h.Adopt(l, name, moved.Hello)
+	}
+	if srv == nil {
+		l.release()
+		e.h.TurnAway(fd)
+		return
+	}
+	l.side = srv
+	if moved != nil {
+		l.Touch()
+	}
+}
+
+// Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
+func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
+
+// ended is called when a connection has ended or failed, or its hello asks for another loop.
+func (e *endpoint) ended(l *link, err error) {
+	if l.closed {
+		return
+	}
+	if errors.Is(err, stream.ErrMove) {
+		srv := l.side.(*stream.Server)
+		m := stream.Moved{Fd: l.fd, Name: srv.Name(), Hello: srv.Hello()}
+		to := srv.MoveTo
+		l.release()
+		l.side.Drop(err)
+		e.peers.Move(to, m)
+		return
+	}
+	l.close(err)
+}
+
+// Stage is loop.Member's.
+func (e *endpoint) Stage() error {
+	if e.nic == nil {
+		return nil // it could not be opened, and is about to be closed
+	}
+	e.h.Resume()
+	e.flush()
+	e.h.Tick(e.late)
+	if e.accept {
+		e.l.WakeAt(e.acceptAt) // in the past when it is only the batch that was full
+	}
+	return nil
+}
+
+// Close is loop.Member's: nothing more is accepted, connections end in good order.
+func (e *endpoint) Close() bool {
+	if e.listener >= 0 {
+		if e.watching {
+			e.l.Unwatch(e.id, e.listener, tagListener)
+		}
+		_ = unix.Close(e.listener)
+		e.listener, e.accept = -1, false
+	}
+	e.h.Wind()
+	if !e.h.Idle() {
+		return false
+	}
+	if err := e.shut(); err != nil {
+		e.h.O.Log(err.Error())
+	}
+	return e.h.Close()
+}

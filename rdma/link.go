@@ -1,0 +1,363 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// link is one end of a connection: a queue pair, the slots that it receives into, and the TCP connection
+// that carried the hello and stays as a sign of life. It belongs to its member's loop.
+//
+// Flow control is by credits. Each message takes one of the receiver's slots, and carries, as immediate data, how
+// many slots the sender of it has posted in all so far: so each side knows how many messages it may
+// send. The last credit is kept for a message without bytes, which brings nothing but that count.
+type link struct {
+	d      *driver
+	tag    uint64
+	fd     int // the TCP connection
+	side   stream.MessageSide
+	ended  func(l *link, err error) // the side asked for the end, or the connection failed
+	served bool                     // it is the server's end
+	up     bool                     // hellos are done: messages go through the queue pair
+	listed bool                     // in d.touched
+	halved bool                     // our sending half of fd is shut
+	closed bool
+
+	qp     *verbs.QP
+	mem    *arena.Arena // slots, then the places that messages are copied to
+	region *verbs.Region
+	choice device.Choice
+	port   verbs.Port
+	mine   params // what our hello says
+
+	// Receiving. Message number i lies in slot i modulo their number, unless the queue is shared.
+	slots, slotBytes int
+	arrived          []arrival // a ring: messages that the side has not taken whole
+	arrHead, arrTail uint32
+	taking           bool   // the side has begun with the head of arrived
+	posted           uint32 // receives in all
+	told             uint32 // the count that the peer knows
+
+	// Sending.
+	peer     params
+	most     int    // bytes of a message that we send
+	allowed  uint32 // messages in all, by the peer's last count
+	sent     uint32 // messages in all
+	sq       []sending
+	sqHead   uint32 // the oldest whose end is not known
+	sqTold   uint32 // the oldest that side.Sent has not counted
+	sqTail   uint32
+	silent   int // work requests since the last one that makes a completion
+	sqBytes  int // of each place that messages are copied to
+	reserved int // places in the completion queue
+}
+
+type arrival struct{ slot, bytes uint32 }
+
+// sending is a work request in the send queue.
+type sending struct {
+	bytes  uint32
+	copied bool // when it was posted: the side's memory is free
+}
+
+// WR ids: the link's tag, whether it is a receive, and the place in the queue.
+const (
+	wrIndexBits = 15
+	wrRecv      = 1 << wrIndexBits
+	wrTagShift  = wrIndexBits + 1
+)
+
+// Touch is stream.Driver's.
+func (l *link) Touch() {
+	if !l.listed && !l.closed {
+		l.listed = true
+		l.d.touched = append(l.d.touched, l)
+		if l.d.staged == l.d.l.Stats.Turns {
+			l.d.l.Again() // Stage is over for this turn
+		}
+	}
+}
+
+// open makes the queue pair with its memory, and posts the receives. staging is the room in bytes that each message
+// has to be copied to.
+func (l *link) open(c device.Choice, depth, staging int) (err error) {
+	d, n := l.d, l.d.nic
+	defer func() {
+		if err != nil {
+			l.destroy()
+		}
+	}()
+	if l.port, err = n.dev.Port(c.Port); err != nil {
+		return err
+	}
+	if !l.port.Active {
+		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
+	}
+	l.choice = c
+	l.slots, l.slotBytes, l.sqBytes = slotsFor(depth), d.o.SlotBytes, staging
+	l.sq = make([]sending, l.slots)
+	l.arrived = make([]arrival, l.slots)
+	if err = n.reserve(2 * l.slots); err != nil {
+		return err
+	}
+	l.reserved = 2 * l.slots
+	if l.mem, err = arena.New(l.slots * (l.slotBytes + l.sqBytes)); err != nil {
+		return err
+	}
+	access := verbs.Local
+	if d.o.Verb == Write {
+		access = verbs.RemoteWrite
+	}
+	if l.region, err = n.dev.Register(l.mem.Bytes(), access); err != nil {
+		return err
+	}
+	inline := max(d.o.InlineBytes, 0)
+	if l.qp, err = n.dev.NewQP(n.cq, nil, l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
+		// The device may not have that much; what it has is asked back in any case.
+		l.qp, err = n.dev.NewQP(n.cq, nil, l.slots, l.slots, 64, c.Port)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range l.slots {
+		if err = l.post(uint32(i)); err != nil {
+			return err
+		}
+	}
+	if err = n.batch.PostRecvs(); err != nil {
+		return err
+	}
+	l.told = l.posted
+	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), rdAtomic: min(16, n.dev.Limits.RdAtomic), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
+		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, rkey: l.region.RKey, addr: verbs.Address(l.mem.Bytes())}
+	return nil
+}
+
+// connect takes the queue pair to the peer's.
+func (l *link) connect(peer params) error {
+	if peer.verb != l.mine.verb {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.mine.verb, peer.verb)}
+	}
+	if l.peer, l.most = peer, peer.slotBytes; !l.served {
+		l.most = min(l.most, l.sqBytes) // frames are copied to places of that size
+	}
+	l.allowed = uint32(peer.slots)
+	gid := l.choice.GIDIndex
+	if l.port.InfiniBand && peer.lid != 0 {
+		gid = -1
+	}
+	return l.qp.Connect(verbs.Peer{QP: peer.qp, PSN: peer.psn, GID: peer.gid, LID: peer.lid, MTU: min(peer.mtu, l.mine.mtu),
+		RdAtomic: min(peer.rdAtomic, l.mine.rdAtomic), GIDIndex: gid, Port: l.choice.Port, MyPSN: l.mine.psn})
+}
+
+func (l *link) slot(i uint32) []byte {
+	at := int(i) * l.slotBytes
+	return l.mem.Bytes()[at : at+l.slotBytes : at+l.slotBytes]
+}
+
+// post gives a slot to the device again. It is posted with the turn's others.
+func (l *link) post(slot uint32) error {
+	var b []byte
+	if l.d.o.Verb == Send {
+		b = l.slot(slot)
+	}
+	l.posted++
+	return l.d.nic.batch.Recv(l.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(slot), b, l.region.LKey)
+}
+
+// received takes the completion of a receive.
+func (l *link) received(c *verbs.Completion) error {
+	// The count is the peer's word: it never goes back, and is at most what its slots allow.
+	if more := int32(c.Imm - l.allowed); more < 0 || int(int32(c.Imm-l.sent)) > l.peer.slots {
+		return fmt.Errorf("%w: it has posted %d receives, after %d", transport.ErrProtocol, c.Imm, l.allowed)
+	} else if more > 0 {
+		l.allowed = c.Imm
+		l.Touch()
+	}
+	slot := uint32(c.WR) & (wrRecv - 1)
+	if c.Bytes == 0 {
+		if err := l.post(slot); err != nil {
+			return err
+		}
+		l.Touch()
+		return nil
+	}
+	if int(l.arrTail-l.arrHead) == len(l.arrived) || int(c.Bytes) > l.slotBytes {
+		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrTail-l.arrHead, l.slots)
+	}
+	l.arrived[l.arrTail%uint32(len(l.arrived))] = arrival{slot, c.Bytes}
+	l.arrTail++
+	return l.take()
+}
+
+// take gives messages to the side, as far as it has memory for them.
+func (l *link) take() error {
+	for l.arrHead != l.arrTail {
+		a := l.arrived[l.arrHead%uint32(len(l.arrived))]
+		if !l.taking {
+			l.taking = true
+			if err := l.side.Take(l.slot(a.slot)[:a.bytes]); err != nil {
+				return err
+			}
+		}
+		if l.side.Unread() > 0 {
+			return nil // paused: Touch comes when there is memory
+		}
+		l.taking = false
+		l.arrHead++
+		if err := l.post(a.slot); err != nil {
+			return err
+		}
+		l.Touch()
+	}
+	return nil
+}
+
+// credits are the messages that may be sent now, the last one of them without bytes.
+func (l *link) credits() int {
+	return min(int(int32(l.allowed-l.sent)), len(l.sq)-int(l.sqTail-l.sqHead))
+}
+
+// stage puts what there is to send into the batch.
+func (l *link) stage() {
+	var last *verbs.Op
+	n := l.d.nic
+	for l.credits() > 1 {
+		if n.batch.Full() {
+			l.announce(last)
+			last = nil
+			l.d.post()
+		}
+		k, bytes := l.side.Next(l.d.iov[:], l.most)
+		if k == 0 {
+			break
+		}
+		last = l.put(l.d.iov[:k], bytes)
+	}
+	if l.credits() > 0 && int(l.posted-l.told) >= l.slots/2 && !n.batch.Full() {
+		last = l.put(nil, 0)
+	}
+	l.announce(last)
+}
+
+// put makes a work request of bytes that lie in v.
+func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
+	n, place := l.d.nic, l.sqTail%uint32(len(l.sq))
+	op := n.batch.Next(l.qp)
+	l.d.owners = append(l.d.owners, l)
+	op.WR = l.tag<<wrTagShift | uint64(place)
+	op.Imm, l.told = l.posted, l.posted
+	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
+	if l.d.o.Verb == Write {
+		op.Kind, op.RKey = verbs.OpWrite, l.peer.rkey
+		op.Remote = l.peer.addr + uint64(l.sent%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
+	}
+	small := bytes <= min(l.qp.Inline, l.d.o.InlineBytes)
+	copied := small
+	for i := range v {
+		b := sys.IovecBytes(&v[i])
+		key, ok := n.lkey(b)
+		if !ok {
+			copied = true
+			at := l.slots*l.slotBytes + int(place)*l.sqBytes
+			to := l.mem.Bytes()[at : at+l.sqBytes][:0]
+			for j := range v {
+				to = append(to, sys.IovecBytes(&v[j])...) // never grows: staging is as large as the message may be
+			}
+			l.d.l.Stats.Copied += uint64(len(to))
+			op.SGE[0], op.SGEs = verbs.Piece(to, l.region.LKey), 1
+			break
+		}
+		op.SGE[i] = verbs.Piece(b, key)
+	}
+	if small {
+		op.Flags = verbs.Inline
+	}
+	l.sq[place] = sending{uint32(bytes), copied || bytes == 0}
+	l.sqTail++
+	l.sent++
+	if l.silent++; l.silent >= min(l.d.o.SignalEvery, len(l.sq)/2) {
+		op.Flags |= verbs.Signaled
+		l.silent = 0
+	}
+	return op
+}
+
+// announce makes the last work request of a batch one that makes a completion, where something waits for it.
+func (l *link) announce(last *verbs.Op) {
+	if last == nil || l.silent == 0 {
+		return
+	}
+	waits := l.side.Last()
+	for i := l.sqTold; i != l.sqTail && !waits; i++ {
+		waits = !l.sq[i%uint32(len(l.sq))].copied
+	}
+	if waits {
+		last.Flags |= verbs.Signaled
+		l.silent = 0
+	}
+}
+
+// done takes the completion of the work request at a place, and with it of all before it.
+func (l *link) done(place uint32) {
+	n := (place-l.sqHead)%uint32(len(l.sq)) + 1
+	if n > l.sqTail-l.sqHead {
+		return
+	}
+	l.sqHead += n
+	l.tell()
+	l.Touch()
+}
+
+// tell counts for the side what it need not keep any more.
+func (l *link) tell() {
+	bytes := 0
+	for l.sqTold != l.sqTail {
+		s := &l.sq[l.sqTold%uint32(len(l.sq))]
+		if !s.copied && int32(l.sqHead-l.sqTold) <= 0 {
+			break
+		}
+		bytes += int(s.bytes)
+		l.sqTold++
+	}
+	if bytes > 0 {
+		l.side.Sent(bytes)
+	}
+}
+
+// drained says whether all that was sent has arrived.
+func (l *link) drained() bool { return l.sqHead == l.sqTail }
+
+// destroy frees the queue pair and its memory: when it returns the device touches none of it.
+func (l *link) destroy() {
+	if l.d.nic == nil {
+		return // its member has closed, and it was destroyed then
+	}
+	var errs []error
+	if l.qp != nil {
+		l.d.post() // what the batch holds may be for this queue pair
+		errs = append(errs, l.qp.Close())
+	}
+	if l.region != nil {
+		errs = append(errs, l.region.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		l.d.failed = err
+	}
+	if l.mem != nil {
+		_ = l.mem.Close()
+	}
+	l.d.nic.reserved -= l.reserved
+	l.qp, l.region, l.mem, l.reserved = nil, nil, nil, 0
+}

@@ -1,0 +1,97 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
+)
+
+// nic is a device as one member of a loop uses it: one protection domain, one completion queue for all its
+// connections, one batch of work requests for each turn. It belongs to the loop.
+type nic struct {
+	name     string
+	dev      *verbs.Device
+	cq       *verbs.CQ
+	batch    *verbs.Batch
+	reserved int // places in the completion queue that connections may fill
+	memory   []piece
+	writes   bool // every doorbell is a system call, as with the software providers
+}
+
+// piece is memory that a work request may point to.
+type piece struct {
+	lo, hi uint64 // addresses
+	region *verbs.Region
+}
+
+// cqEntries is the size of a loop's completion queue, if the device can: room for 200 to 500 connections.
+const cqEntries = 32 << 10
+
+func openNIC(c device.Choice, s *loop.Stats) (*nic, error) {
+	dev, err := verbs.Open(c.Device)
+	if err != nil {
+		return nil, err
+	}
+	n := &nic{name: c.Device, dev: dev, writes: c.Software}
+	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), &s.CCalls); err == nil {
+		n.batch, err = verbs.NewBatch(&s.CCalls)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+// register makes memory known to the device, for as long as the nic lives.
+func (n *nic) register(a *arena.Arena) error {
+	b := a.Bytes()
+	r, err := n.dev.Register(b, verbs.Local)
+	if err != nil {
+		return err
+	}
+	lo := verbs.Address(b)
+	n.memory = append(n.memory, piece{lo, lo + uint64(len(b)), r})
+	return nil
+}
+
+// lkey is the key of the registered memory that b lies in.
+func (n *nic) lkey(b []byte) (key uint32, ok bool) {
+	at := verbs.Address(b)
+	for i := range n.memory {
+		if p := &n.memory[i]; at >= p.lo && at < p.hi {
+			return p.region.LKey, true
+		}
+	}
+	return 0, false
+}
+
+// reserve counts the completions that a connection may have waiting at once: a queue that overflows
+// loses them without a word.
+func (n *nic) reserve(k int) error {
+	if n.reserved+k > n.cq.Entries {
+		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are taken (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
+	}
+	n.reserved += k
+	return nil
+}
+
+// close frees all, in order. Its queue pairs and their memory are gone already.
+func (n *nic) close() error {
+	var errs []error
+	if n.cq != nil {
+		errs = append(errs, n.cq.Close())
+	}
+	for _, p := range n.memory {
+		errs = append(errs, p.region.Close())
+	}
+	if n.batch != nil {
+		errs = append(errs, n.batch.Close())
+	}
+	return errors.Join(append(errs, n.dev.Close())...)
+}

@@ -1,0 +1,72 @@
+package rdma
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/kvwire/kvwire/transport"
+)
+
+// params are what each side's hello says of its queue pair. On the wire, little-endian:
+//
+//	 0 format u8 | 1 verb u8 | 2 path MTU / 256 u8 | 3 READs in flight u8
+//	 4 queue pair u32 | 8 first packet's sequence number u32 | 12 LID u16 | 14 slots u16
+//	16 GID | 32 slot bytes u32 | 36 rkey u32 | 40 address of the slots u64
+//
+// Key and address count with the verb write.
+type params struct {
+	verb      Verb
+	mtu       int
+	rdAtomic  int
+	qp, psn   uint32
+	lid       uint16
+	slots     int
+	gid       [16]byte
+	slotBytes int
+	rkey      uint32
+	addr      uint64
+}
+
+const (
+	paramsFormat = 1
+	paramsBytes  = 48
+)
+
+func (p *params) encode() []byte {
+	b := make([]byte, 0, paramsBytes)
+	b = append(b, paramsFormat, byte(p.verb), byte(p.mtu/256), byte(p.rdAtomic))
+	b = binary.LittleEndian.AppendUint32(b, p.qp)
+	b = binary.LittleEndian.AppendUint32(b, p.psn)
+	b = binary.LittleEndian.AppendUint16(b, p.lid)
+	b = binary.LittleEndian.AppendUint16(b, uint16(p.slots))
+	b = append(b, p.gid[:]...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(p.slotBytes))
+	b = binary.LittleEndian.AppendUint32(b, p.rkey)
+	return binary.LittleEndian.AppendUint64(b, p.addr)
+}
+
+// decode reads what a peer sent. Later versions may send more.
+func (p *params) decode(b []byte) error {
+	switch {
+	case len(b) == 0:
+		return fmt.Errorf("%w: the peer's transport is not rdma", transport.ErrProtocol)
+	case len(b) < paramsBytes || b[0] != paramsFormat:
+		return fmt.Errorf("%w: %d bytes of parameters of format %d", transport.ErrProtocol, len(b), b[0])
+	}
+	*p = params{verb: Verb(b[1]), mtu: 256 * int(b[2]), rdAtomic: int(b[3]),
+		qp: binary.LittleEndian.Uint32(b[4:]), psn: binary.LittleEndian.Uint32(b[8:]),
+		lid: binary.LittleEndian.Uint16(b[12:]), slots: int(binary.LittleEndian.Uint16(b[14:])),
+		gid: [16]byte(b[16:32]), slotBytes: int(binary.LittleEndian.Uint32(b[32:])),
+		rkey: binary.LittleEndian.Uint32(b[36:]), addr: binary.LittleEndian.Uint64(b[40:])}
+	switch {
+	case int(p.verb) >= len(verbNames):
+		return fmt.Errorf("%w: verb %d", transport.ErrProtocol, p.verb)
+	case p.mtu < 256 || p.mtu > 4096 || p.mtu&(p.mtu-1) != 0:
+		return fmt.Errorf("%w: path MTU %d", transport.ErrProtocol, p.mtu)
+	case p.qp >= 1<<24 || p.psn >= 1<<24:
+		return fmt.Errorf("%w: queue pair %#x, sequence number %#x: 24 bits", transport.ErrProtocol, p.qp, p.psn)
+	case p.slots < 4 || p.slots > 4096 || p.slots&(p.slots-1) != 0 || p.slotBytes < 256 || p.slotBytes > 1<<20:
+		return fmt.Errorf("%w: %d slots of %d B", transport.ErrProtocol, p.slots, p.slotBytes)
+	}
+	return nil
+}
