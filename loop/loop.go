@@ -135,6 +135,11 @@ type Stats struct {
 	Polls      uint64 // looks at a completion queue
 	EmptyPolls uint64 // those that found nothing
 	WCs        uint64 // completions that they found
+
+	// One-sided gets.
+	Reads       uint64 // RDMA READs posted
+	ReadRetries uint64 // of an entry that was being written
+	ReadMisses  uint64 // gets that the server had to answer after all
 }
 
 // Add sums counters of several loops.
@@ -156,6 +161,9 @@ func (s *Stats) Add(o Stats) {
 	s.Polls += o.Polls
 	s.EmptyPolls += o.EmptyPolls
 	s.WCs += o.WCs
+	s.Reads += o.Reads
+	s.ReadRetries += o.ReadRetries
+	s.ReadMisses += o.ReadMisses
 }
 
 // Sub is what was counted since o.
@@ -177,6 +185,9 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Polls -= o.Polls
 	s.EmptyPolls -= o.EmptyPolls
 	s.WCs -= o.WCs
+	s.Reads -= o.Reads
+	s.ReadRetries -= o.ReadRetries
+	s.ReadMisses -= o.ReadMisses
 	return s
 }
 

@@ -50,6 +50,7 @@ type Group struct {
 	plan   Plan
 	net    []*Loop
 	store  []*Loop // the loop of shard i; the same loops as net when colocated
+	parts  []Partition
 	router []*Router
 }
 
@@ -72,6 +73,7 @@ func NewGroup(p Plan, make func(l *Loop, shard, shards int) (Partition, error)) 
 				return err
 			}
 			l.SetLocal(part)
+			g.parts = append(g.parts, part)
 			return nil
 		}
 	}
@@ -126,6 +128,9 @@ func (g *Group) All() []*Loop {
 
 // Shards is the number of partitions.
 func (g *Group) Shards() int { return g.plan.Shards }
+
+// Partitions are those of all shards, in order. What is asked of one, its loop is asked.
+func (g *Group) Partitions() []Partition { return g.parts }
 
 // ShardLoops gives, for each shard, the number of the network loop that owns it, for a hello's
 // shard map; nil when no network loop owns keys.

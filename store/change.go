@@ -101,6 +101,7 @@ func (p *Partition) erase(r *kv.Request) {
 		return
 	}
 	p.index.record(rec).flags |= flagBusy | flagHidden
+	p.unexport(r.Key)
 	setPhase(r, phaseErase, rec)
 	p.store(r)
 }
@@ -162,6 +163,7 @@ func (p *Partition) apply(r *kv.Request, at place, f uint32, tombstone bool) {
 	} else {
 		b = p.cache.page(f)[at.offset():][:classes[at.class].bytes]
 	}
+	p.unexport(r.Key)
 	p.encode(b, r, tombstone)
 	if f == 0 {
 		p.written(r, kv.StatusOK)
@@ -228,6 +230,9 @@ func (p *Partition) written(r *kv.Request, s kv.Status) {
 	ph, n := phaseOf(r)
 	switch ph {
 	case phaseApply:
+		if s != kv.StatusOK {
+			p.unexport(r.Key) // who has read it since may have put it there, and it may be gone
+		}
 		p.finish(r, s)
 	case phaseInsert:
 		p.inserted(r, n, s)
@@ -265,6 +270,7 @@ func (p *Partition) moved(r *kv.Request, n uint32, s kv.Status) {
 	rc := p.index.record(j.rec)
 	if s == kv.StatusOK {
 		old := rc.at()
+		p.unexport(r.Key)
 		rc.put(j.at)
 		p.resize(rc, len(r.Value))
 		j.at = old

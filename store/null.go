@@ -1,6 +1,7 @@
 package store
 
 import (
+	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 )
@@ -10,6 +11,7 @@ type nullPartition struct {
 	l      *loop.Loop
 	shard  int
 	o      Options
+	table  *export.Table // nil: none
 	closed bool
 }
 
@@ -27,6 +29,9 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		r.Status, r.Need = kv.StatusTooSmall, uint32(n.o.NullValueBytes)
 	case r.Op == kv.OpGet:
 		r.Value = r.Value[:n.o.NullValueBytes]
+		if n.table != nil {
+			n.table.Put(r.Key, r.Value)
+		}
 	case r.Op == kv.OpScan || r.Op == kv.OpStats:
 		r.Value = r.Value[:0]
 	}
@@ -36,7 +41,17 @@ func (n *nullPartition) Submit(r *kv.Request) {
 func (n *nullPartition) OnEvent(uint64, int32, uint32) {}
 func (n *nullPartition) Poll() int                     { return 0 }
 func (n *nullPartition) Stage() error                  { return nil }
-func (n *nullPartition) Close() bool                   { n.closed = true; return true }
+
+// Export is the table that NICs may read; nil: none.
+func (n *nullPartition) Export() *export.Table { return n.table }
+
+func (n *nullPartition) Close() bool {
+	if n.table != nil && !n.closed {
+		_ = n.table.Close()
+	}
+	n.closed = true
+	return true
+}
 
 // Snapshot is for the partition's loop.
 func (n *nullPartition) Snapshot() Stats { return Stats{Backend: n.o.Backend.String(), Shard: n.shard} }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 )
@@ -15,20 +16,40 @@ func Open(l *loop.Loop, shard, shards int, o Options) (loop.Partition, error) {
 	if err := o.check(shard, shards); err != nil {
 		return nil, err
 	}
+	var table *export.Table
+	if o.ExportEntries > 0 {
+		var err error
+		if table, err = export.New(o.ExportEntries, o.ExportItemBytes); err != nil {
+			return nil, err
+		}
+	}
+	p, err := openBackend(l, shard, shards, o, table)
+	if err != nil && table != nil {
+		_ = table.Close()
+	}
+	return p, err
+}
+
+func openBackend(l *loop.Loop, shard, shards int, o Options, table *export.Table) (loop.Partition, error) {
 	switch o.Backend {
 	case Null:
-		n := &nullPartition{l: l, shard: shard, o: o}
+		n := &nullPartition{l: l, shard: shard, o: o, table: table}
 		_, err := l.Add(n)
 		return n, err
 	case Mem:
 		p := newPartition(l, shard, o)
+		p.table = table
 		_, err := l.Add(p)
 		return p, err
 	}
-	return openDisk(l, shard, shards, o)
+	p, err := openDisk(l, shard, shards, o)
+	if err == nil {
+		p.table = table
+	}
+	return p, err
 }
 
-func openDisk(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err error) {
+func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err error) {
 	if !ring.Built {
 		return nil, fmt.Errorf("store: disk engine uring: %w", ring.ErrNotBuilt)
 	}

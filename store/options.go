@@ -63,6 +63,11 @@ type Options struct {
 	// for two of the largest, and at least 8 MiB. It is rounded up to a power of two.
 	BufferBytes int
 
+	// ExportEntries gives the partition a table of that many items that NICs may read (internal/export), each
+	// of up to ExportItemBytes of key and value. 0: none.
+	ExportEntries   int
+	ExportItemBytes int
+
 	NullValueBytes int // Null: the length of every value that get returns
 
 	Log func(string) // gets one line for what the user should know about (corrupt items found, a fallback); nil: nobody

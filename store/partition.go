@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 )
@@ -24,6 +25,7 @@ type Partition struct {
 	shard int
 	o     Options
 
+	table *export.Table // of items that NICs may read; nil: none
 	index *index
 	slabs []slab // by class
 	seq   uint64 // of the last change
@@ -113,6 +115,17 @@ func (j *jobs) take() (n uint32, ok bool) {
 }
 
 func (j *jobs) put(n uint32) { j.free = append(j.free, n) }
+
+// Export is the table that NICs may read; nil: none. An item gets into it when it is read in place, and out of it
+// before anybody can see that it changes.
+func (p *Partition) Export() *export.Table { return p.table }
+
+// unexport is called before a key's item changes for those who read it here.
+func (p *Partition) unexport(key []byte) {
+	if p.table != nil {
+		p.table.Drop(key)
+	}
+}
 
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
@@ -305,6 +318,9 @@ func (p *Partition) sweep() {
 
 // release frees what the partition holds.
 func (p *Partition) release() {
+	if p.table != nil {
+		_ = p.table.Close()
+	}
 	p.index.close()
 	for i := range p.slabs {
 		p.slabs[i].close()

@@ -32,6 +32,9 @@ func (p *Partition) get(r *kv.Request) {
 	if s == kv.StatusOK && len(it.value) != int(rc.valueBytes) {
 		p.resize(rc, len(it.value))
 	}
+	if s == kv.StatusOK && p.table != nil {
+		p.table.Put(r.Key, it.value)
+	}
 	p.answer(r, it, s)
 }
 

@@ -38,6 +38,17 @@ func New(size int) (*Arena, error) {
 // Bytes is the whole mapping.
 func (a *Arena) Bytes() []byte { return a.mem }
 
+// Huge asks for huge pages, where the kernel has some, for what is not touched yet.
+func (a *Arena) Huge() error { return unix.Madvise(a.mem, unix.MADV_HUGEPAGE) }
+
+// Word is the first 8 bytes of b, which begins at a multiple of 8, for sync/atomic.
+func Word(b []byte) *uint64 {
+	if uintptr(unsafe.Pointer(unsafe.SliceData(b)))&7 != 0 || len(b) < 8 {
+		panic("arena: a word that is not aligned")
+	}
+	return (*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
 // Close unmaps. Nothing may point into the arena any more: a later access is a fault.
 func (a *Arena) Close() error {
 	if a.mem == nil {

@@ -1,0 +1,160 @@
+// Package export is a table of items in memory that a NIC reads for a client, without the server's CPU. It is
+// direct-mapped, like a cache with one way: a key has one place, where the last item that was put there is. One
+// loop writes it; readers see at any moment what the memory holds, and tell by sequence number and checksum
+// whether it is one item, whole (as Pilaf does, Mitchell et al. 2013). It may import internal packages only.
+package export
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/kvwire/kvwire/internal/arena"
+)
+
+// An entry, little-endian, at a multiple of 64 bytes:
+//
+//	 0 sequence number u64: 0 empty, odd while it is being written
+//	 8 key bytes u16 | 10 zero u16 | 12 value bytes u32
+//	16 checksum u64: CRC32C in the low half, CRC32 (IEEE) in the high one, begun with the sequence
+//	   number, of bytes 8–15, key and value
+//	24 key, value
+//	   sequence number u64 again
+const (
+	headBytes = 24
+	tailBytes = 8
+)
+
+// Shape is what a reader needs to know of a table beside its address.
+type Shape struct {
+	Entries    int // a power of two
+	EntryBytes int
+}
+
+// Place is where a key's entry begins, from the start of the table.
+func (s Shape) Place(key []byte) int { return int(place(key)) & (s.Entries - 1) * s.EntryBytes }
+
+// place uses another hash than kv.Shard, whose keys all have its high bits in common.
+func place(key []byte) uint32 {
+	h := crc32.ChecksumIEEE(key)
+	return h ^ h>>15
+}
+
+// ReadBytes is how much of an entry to read for a key whose value has up to valueBytes.
+func (s Shape) ReadBytes(keyBytes, valueBytes int) int {
+	return min(headBytes+keyBytes+valueBytes+tailBytes, s.EntryBytes)
+}
+
+// Table is the writer's side. It belongs to one loop.
+type Table struct {
+	Shape
+	mem *arena.Arena
+	seq uint64 // of the last change, even
+}
+
+// New makes an empty table of that many entries (rounded up to a power of two), for items of up to itemBytes of key and value.
+func New(entries, itemBytes int) (*Table, error) {
+	if entries < 1 || entries > 1<<26 || itemBytes < 1 || itemBytes > 1<<20 {
+		return nil, fmt.Errorf("export: %d entries for items of %d B: 1 to 64 Mi, 1 B to 1 MiB", entries, itemBytes)
+	}
+	s := Shape{1 << bits.Len(uint(entries-1)), (headBytes + itemBytes + tailBytes + 63) &^ 63}
+	a, err := arena.New(s.Entries * s.EntryBytes)
+	if err != nil {
+		return nil, err
+	}
+	return &Table{Shape: s, mem: a}, nil
+}
+
+// Arena is the table's memory, for registration.
+func (t *Table) Arena() *arena.Arena { return t.mem }
+
+// Close frees the memory. No NIC may know it any more.
+func (t *Table) Close() error { return t.mem.Close() }
+
+func (t *Table) entry(key []byte) []byte {
+	at := t.Place(key)
+	return t.mem.Bytes()[at : at+t.EntryBytes : at+t.EntryBytes]
+}
+
+// holds says whether the entry is the key's.
+func holds(e, key []byte) bool {
+	n := int(binary.LittleEndian.Uint16(e[8:]))
+	return binary.LittleEndian.Uint64(e) != 0 && n == len(key) && string(e[headBytes:headBytes+n]) == string(key)
+}
+
+// Put makes an item readable: the present one of its key. One that is there already is taken to be it, since Drop
+// comes before a change. Items that are too large are left out.
+func (t *Table) Put(key, value []byte) {
+	e := t.entry(key)
+	if headBytes+len(key)+len(value)+tailBytes > len(e) || holds(e, key) {
+		return
+	}
+	t.begin(e)
+	binary.LittleEndian.PutUint64(e[8:], uint64(len(key))|uint64(len(value))<<32)
+	n := headBytes + copy(e[headBytes:], key)
+	n += copy(e[n:], value)
+	t.seq += 2
+	binary.LittleEndian.PutUint64(e[n:], t.seq)
+	binary.LittleEndian.PutUint64(e[16:], sum(t.seq, e[:n]))
+	atomic.StoreUint64(arena.Word(e), t.seq)
+}
+
+// Drop makes a key unreadable: its item is about to change.
+func (t *Table) Drop(key []byte) {
+	if e := t.entry(key); holds(e, key) {
+		t.begin(e)
+		atomic.StoreUint64(arena.Word(e), 0)
+	}
+}
+
+// begin marks an entry as being written. The store is seen before those that follow it: on amd64 by nature, elsewhere
+// since Go's atomics are sequentially consistent; and if a NIC saw it otherwise, there is the checksum.
+func (t *Table) begin(e []byte) { atomic.StoreUint64(arena.Word(e), t.seq|1) }
+
+// sum is the checksum of an entry with that sequence number, up to the end of its value.
+func sum(seq uint64, e []byte) uint64 {
+	a := crc32.Update(uint32(seq), castagnoli, e[8:16])
+	b := crc32.Update(uint32(seq>>32)^uint32(seq), crc32.IEEETable, e[8:16])
+	a = crc32.Update(a, castagnoli, e[headBytes:])
+	b = crc32.Update(b, crc32.IEEETable, e[headBytes:])
+	return uint64(b)<<32 | uint64(a)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Why Parse gives no value.
+var (
+	ErrMiss  = errors.New("export: the entry holds another key, or none")
+	ErrTorn  = errors.New("export: the entry was being written")
+	ErrShort = errors.New("export: the value is longer than what was read")
+)
+
+// Parse takes the key's value out of what was read from its place. The value lies in b. Bytes from a peer: any
+// length, and any content.
+func Parse(b, key []byte) ([]byte, error) {
+	if len(b) < headBytes+tailBytes {
+		return nil, ErrMiss
+	}
+	seq := binary.LittleEndian.Uint64(b)
+	if seq == 0 {
+		return nil, ErrMiss
+	}
+	if seq&1 != 0 {
+		return nil, ErrTorn
+	}
+	k, v := int(binary.LittleEndian.Uint16(b[8:])), int(binary.LittleEndian.Uint32(b[12:]))
+	if k != len(key) || k > len(b)-headBytes || string(b[headBytes:headBytes+k]) != string(key) {
+		return nil, ErrMiss
+	}
+	if v > len(b) || headBytes+k+v+tailBytes > len(b) {
+		return nil, ErrShort
+	}
+	n := headBytes + k + v
+	if binary.LittleEndian.Uint64(b[n:]) != seq || binary.LittleEndian.Uint64(b[16:]) != sum(seq, b[:n]) {
+		return nil, ErrTorn
+	}
+	return b[headBytes+k : n : n], nil
+}
