@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
@@ -26,7 +27,8 @@ type hubKey struct {
 // conn is the client's end.
 type conn struct {
 	*stream.Client
-	link *link
+	link   *link
+	limits kv.Limits
 }
 
 var _ transport.Conn = (*conn)(nil)
@@ -138,8 +140,27 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
+	if k.d.o.Verb == Read {
+		tables, err := decodeTables(hello.Params[paramsBytes:])
+		if err == nil && len(tables) > 0 {
+			k.reader, err = newReader(k, tables, int(hello.Depth), side)
+		}
+		if err != nil {
+			k.d.l.UnwatchRarely(k.d.id, fd, k.tag)
+			side.Drop(err)
+			return nil, err
+		}
+	}
 	k.up = true
-	return &conn{side, k}, nil
+	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
+}
+
+// Submit is kv.Handler's.
+func (c *conn) Submit(r *kv.Request) {
+	if d := c.link.reader; d != nil && r.Op == kv.OpGet && c.limits.Check(r) == kv.StatusOK && d.get(r) {
+		return
+	}
+	c.Client.Submit(r)
 }
 
 // Hangup is transport.Conn's.

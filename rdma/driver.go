@@ -49,7 +49,7 @@ const (
 
 // open opens the device for this member. On its loop.
 func (d *driver) open(c device.Choice) error {
-	n, err := openNIC(c, &d.l.Stats)
+	n, err := openNIC(c, d.o, &d.l.Stats)
 	if err != nil {
 		return err
 	}
@@ -159,11 +159,18 @@ func (d *driver) reap(cs []verbs.Completion) {
 	d.l.Stats.WCs += uint64(len(cs))
 	for i := range cs {
 		c := &cs[i]
-		row := d.links.Get(c.WR >> wrTagShift)
-		if row == nil || (*row).closed {
+		var l *link
+		if s := d.nic.shared; s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0 {
+			if l = s.byQP[c.QP]; l == nil {
+				_ = s.post(uint32(c.WR)&(wrRecv-1), d.nic.batch) // of a queue pair that is gone
+				continue
+			}
+		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
+			l = *row
+		}
+		if l == nil || l.closed {
 			continue // of a queue pair that is gone
 		}
-		l := *row
 		var err error
 		switch {
 		case c.Status == verbs.StatusFlushed:

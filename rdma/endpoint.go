@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
@@ -46,7 +47,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 		return nil, err
 	}
 	return stream.Serve(addr, g, o, func(h *stream.Host, listener int, p *stream.Peers) (stream.Endpoint, error) {
-		return newEndpoint(h, listener, p, opts, c)
+		return newEndpoint(h, listener, p, opts, c, g)
 	})
 }
 
@@ -54,6 +55,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 type endpoint struct {
 	driver
 	h        *stream.Host
+	tables   []exported // for the verb read
 	peers    *stream.Peers
 	listener int   // below 0: another loop accepts
 	watching bool  // the listener
@@ -62,7 +64,7 @@ type endpoint struct {
 	late     func(*stream.Server, error)
 }
 
-func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice) (stream.Endpoint, error) {
+func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, listener: listener, peers: p}
 	id, err := h.L.Add(e)
 	if err != nil {
@@ -75,7 +77,15 @@ func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c dev
 		return e, err
 	}
 	for _, a := range h.Arenas() {
-		if err := e.nic.register(a); err != nil {
+		if o.HugePages {
+			_ = a.Huge() // what the kernel has of them
+		}
+		if _, err := e.nic.register(a, verbs.Local); err != nil {
+			return e, err
+		}
+	}
+	if o.Verb == Read {
+		if e.tables, err = e.nic.export(g); err != nil {
 			return e, err
 		}
 	}
@@ -112,7 +122,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		l.destroy()
 		return nil, err
 	}
-	return l.mine.encode(), nil
+	return encodeTables(l.mine.encode(), e.tables), nil
 }
 
 func ipOf(sa unix.Sockaddr) netip.Addr {

@@ -58,9 +58,10 @@ type link struct {
 	sqHead   uint32 // the oldest whose end is not known
 	sqTold   uint32 // the oldest that side.Sent has not counted
 	sqTail   uint32
-	silent   int // work requests since the last one that makes a completion
-	sqBytes  int // of each place that messages are copied to
-	reserved int // places in the completion queue
+	silent   int     // work requests since the last one that makes a completion
+	reader   *reader // of a client with the verb read; else nil
+	sqBytes  int     // of each place that messages are copied to
+	reserved int     // places in the completion queue
 }
 
 type arrival struct{ slot, bytes uint32 }
@@ -69,6 +70,7 @@ type arrival struct{ slot, bytes uint32 }
 type sending struct {
 	bytes  uint32
 	copied bool // when it was posted: the side's memory is free
+	read   int  // the reader's slot + 1 of a READ; 0: a message
 }
 
 // WR ids: the link's tag, whether it is a receive, and the place in the queue.
@@ -115,6 +117,9 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if l.mem, err = arena.New(l.slots * (l.slotBytes + l.sqBytes)); err != nil {
 		return err
 	}
+	if d.o.HugePages {
+		_ = l.mem.Huge() // what the kernel has of them
+	}
 	access := verbs.Local
 	if d.o.Verb == Write {
 		access = verbs.RemoteWrite
@@ -123,17 +128,27 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	inline := max(d.o.InlineBytes, 0)
-	if l.qp, err = n.dev.NewQP(n.cq, nil, l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
+	var srq *verbs.SRQ
+	if n.shared != nil {
+		srq = n.shared.srq
+	}
+	if l.qp, err = n.dev.NewQP(n.cq, srq, l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
 		// The device may not have that much; what it has is asked back in any case.
-		l.qp, err = n.dev.NewQP(n.cq, nil, l.slots, l.slots, 64, c.Port)
+		l.qp, err = n.dev.NewQP(n.cq, srq, l.slots, l.slots, 64, c.Port)
 	}
 	if err != nil {
 		return err
 	}
-	for i := range l.slots {
-		if err = l.post(uint32(i)); err != nil {
-			return err
+	if n.shared != nil {
+		l.posted = uint32(l.slots)
+		err = n.shared.join(l, n.batch)
+	} else {
+		for i := 0; i < l.slots && err == nil; i++ {
+			err = l.post(uint32(i))
 		}
+	}
+	if err != nil {
+		return err
 	}
 	if err = n.batch.PostRecvs(); err != nil {
 		return err
@@ -162,17 +177,23 @@ func (l *link) connect(peer params) error {
 }
 
 func (l *link) slot(i uint32) []byte {
+	if s := l.d.nic.shared; s != nil {
+		return s.slot(i)
+	}
 	at := int(i) * l.slotBytes
 	return l.mem.Bytes()[at : at+l.slotBytes : at+l.slotBytes]
 }
 
 // post gives a slot to the device again. It is posted with the turn's others.
 func (l *link) post(slot uint32) error {
+	l.posted++
+	if s := l.d.nic.shared; s != nil {
+		return s.post(slot, l.d.nic.batch)
+	}
 	var b []byte
-	if l.d.o.Verb == Send {
+	if l.d.o.Verb != Write {
 		b = l.slot(slot)
 	}
-	l.posted++
 	return l.d.nic.batch.Recv(l.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(slot), b, l.region.LKey)
 }
 
@@ -233,6 +254,9 @@ func (l *link) credits() int {
 func (l *link) stage() {
 	var last *verbs.Op
 	n := l.d.nic
+	if l.reader != nil {
+		last = l.reader.stage(last)
+	}
 	for l.credits() > 1 {
 		if n.batch.Full() {
 			l.announce(last)
@@ -284,14 +308,19 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	if small {
 		op.Flags = verbs.Inline
 	}
-	l.sq[place] = sending{uint32(bytes), copied || bytes == 0}
+	l.sq[place] = sending{bytes: uint32(bytes), copied: copied || bytes == 0}
 	l.sqTail++
 	l.sent++
+	l.sign(op)
+	return op
+}
+
+// sign makes every so-many-th work request one that makes a completion.
+func (l *link) sign(op *verbs.Op) {
 	if l.silent++; l.silent >= min(l.d.o.SignalEvery, len(l.sq)/2) {
 		op.Flags |= verbs.Signaled
 		l.silent = 0
 	}
-	return op
 }
 
 // announce makes the last work request of a batch one that makes a completion, where something waits for it.
@@ -315,7 +344,13 @@ func (l *link) done(place uint32) {
 	if n > l.sqTail-l.sqHead {
 		return
 	}
-	l.sqHead += n
+	for range n {
+		s := &l.sq[l.sqHead%uint32(len(l.sq))]
+		l.sqHead++
+		if s.read != 0 {
+			l.reader.ended(s.read - 1)
+		}
+	}
 	l.tell()
 	l.Touch()
 }
@@ -346,8 +381,16 @@ func (l *link) destroy() {
 	}
 	var errs []error
 	if l.qp != nil {
+		if s := l.d.nic.shared; s != nil {
+			errs = append(errs, s.leave(l, l.d.nic.batch))
+		}
 		l.d.post() // what the batch holds may be for this queue pair
 		errs = append(errs, l.qp.Close())
+	}
+	if l.reader != nil {
+		errs = append(errs, l.reader.close())
+		l.reader.drop()
+		l.reader = nil
 	}
 	if l.region != nil {
 		errs = append(errs, l.region.Close())

@@ -21,7 +21,8 @@ type nic struct {
 	batch    *verbs.Batch
 	reserved int // places in the completion queue that connections may fill
 	memory   []piece
-	writes   bool // every doorbell is a system call, as with the software providers
+	shared   *shared // receive queue; nil: each connection has its own
+	writes   bool    // every doorbell is a system call, as with the software providers
 }
 
 // piece is memory that a work request may point to.
@@ -33,7 +34,7 @@ type piece struct {
 // cqEntries is the size of a loop's completion queue, if the device can: room for 200 to 500 connections.
 const cqEntries = 32 << 10
 
-func openNIC(c device.Choice, s *loop.Stats) (*nic, error) {
+func openNIC(c device.Choice, o Options, s *loop.Stats) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {
 		return nil, err
@@ -42,6 +43,9 @@ func openNIC(c device.Choice, s *loop.Stats) (*nic, error) {
 	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), &s.CCalls); err == nil {
 		n.batch, err = verbs.NewBatch(&s.CCalls)
 	}
+	if err == nil && o.SRQ {
+		n.shared, err = newShared(dev, o.SlotBytes)
+	}
 	if err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -49,15 +53,15 @@ func openNIC(c device.Choice, s *loop.Stats) (*nic, error) {
 }
 
 // register makes memory known to the device, for as long as the nic lives.
-func (n *nic) register(a *arena.Arena) error {
+func (n *nic) register(a *arena.Arena, access verbs.Access) (*verbs.Region, error) {
 	b := a.Bytes()
-	r, err := n.dev.Register(b, verbs.Local)
+	r, err := n.dev.Register(b, access)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	lo := verbs.Address(b)
 	n.memory = append(n.memory, piece{lo, lo + uint64(len(b)), r})
-	return nil
+	return r, nil
 }
 
 // lkey is the key of the registered memory that b lies in.
@@ -84,6 +88,9 @@ func (n *nic) reserve(k int) error {
 // close frees all, in order. Its queue pairs and their memory are gone already.
 func (n *nic) close() error {
 	var errs []error
+	if n.shared != nil {
+		errs = append(errs, n.shared.close())
+	}
 	if n.cq != nil {
 		errs = append(errs, n.cq.Close())
 	}

@@ -19,9 +19,10 @@ type Verb uint8
 const (
 	Send  Verb = iota // SEND both ways: the receiver's queue says where a message goes (channel semantics)
 	Write             // RDMA WRITE with immediate data both ways: the sender says it (memory semantics)
+	Read              // gets by RDMA READ of a table that the server exports; all else, and what is not there, as Send
 )
 
-var verbNames = [...]string{"send", "write"}
+var verbNames = [...]string{"send", "write", "read"}
 
 // String is the verb as it stands in its column.
 func (v Verb) String() string { return verbNames[v] }
@@ -33,7 +34,7 @@ func ParseVerb(s string) (Verb, error) {
 			return Verb(i), nil
 		}
 	}
-	return 0, fmt.Errorf("verb %q is unknown (send or write)", s)
+	return 0, fmt.Errorf("verb %q is unknown (send, write or read)", s)
 }
 
 // Options are what an experiment can set. Zero values mean the defaults of Defaults.
@@ -43,6 +44,7 @@ type Options struct {
 	InlineBytes int  // most bytes that are copied into the work request; below 0: none
 	SignalEvery int  // work requests for each completion, where no memory waits for it
 	PostBatch   int  // most work requests for one doorbell
+	SRQ         bool // the connections of a loop share one receive queue
 	MTU         int  // of the path, bytes; the port's and the peer's limit it
 	HugePages   bool // slots in huge pages, where the kernel has some
 }
@@ -68,6 +70,8 @@ func (o Options) Defaults() (Options, error) {
 		return o, fmt.Errorf("rdma: a completion for every %d work requests: 1 to 64", o.SignalEvery)
 	case o.PostBatch < 1 || o.PostBatch > 64:
 		return o, fmt.Errorf("rdma: %d work requests for a doorbell: 1 to 64", o.PostBatch)
+	case o.SRQ && o.Verb == Write:
+		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb write, whose messages say where they go")
 	case o.MTU < 256 || o.MTU > 4096 || o.MTU&(o.MTU-1) != 0:
 		return o, fmt.Errorf("rdma: path MTU %d: 256, 512, 1024, 2048 or 4096", o.MTU)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -18,3 +19,12 @@ func (Transport) Serve(string, *loop.Group, transport.ServerOptions) (transport.
 func (Transport) Dial(context.Context, *loop.Loop, string, transport.DialOptions) (transport.Conn, error) {
 	return nil, Unavailable()
 }
+
+// PingPong says that this build leaves RDMA out.
+func PingPong(device.Choice) (Pong, error) { return Pong{}, Unavailable() }
+
+// Ask says that this build leaves RDMA out.
+func Ask(device.Choice, Options) (Caps, error) { return Caps{}, Unavailable() }
+
+// Granted is ok for no connection of this build.
+func Granted(transport.Conn) (inlineBytes, mtu int, ok bool) { return 0, 0, false }

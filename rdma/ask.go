@@ -1,0 +1,57 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"errors"
+
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// Ask makes a queue pair as connections have it, asks back what it was granted, and closes it. Any goroutine.
+func Ask(c device.Choice, o Options) (caps Caps, err error) {
+	if o, err = o.Defaults(); err != nil {
+		return caps, err
+	}
+	dev, err := verbs.Open(c.Device)
+	if err != nil {
+		return caps, err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	port, err := dev.Port(c.Port)
+	if err != nil {
+		return caps, err
+	}
+	var calls uint64
+	cq, err := dev.NewCQ(64, &calls)
+	if err != nil {
+		return caps, err
+	}
+	defer func() { err = errors.Join(err, cq.Close()) }()
+	qp, err := dev.NewQP(cq, nil, 16, 16, max(o.InlineBytes, 0), c.Port)
+	if err != nil {
+		return caps, err
+	}
+	l := dev.Limits
+	caps = Caps{InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
+		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxSRQWRs: l.SRQWRs}
+	return caps, qp.Close()
+}
+
+// Granted is what a connection has of what was asked for: the most bytes that it sends inline, and the path MTU. ok
+// is false when the connection is not of this transport, or has ended. Any goroutine but the loop's.
+func Granted(c transport.Conn) (inlineBytes, mtu int, ok bool) {
+	k, is := c.(*conn)
+	if !is {
+		return 0, 0, false
+	}
+	l := k.link
+	err := l.d.l.Call(func() {
+		if l.qp != nil {
+			inlineBytes, mtu, ok = max(0, min(l.qp.Inline, l.d.o.InlineBytes)), min(l.mine.mtu, l.peer.mtu), true
+		}
+	})
+	return inlineBytes, mtu, ok && err == nil
+}

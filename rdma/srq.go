@@ -1,0 +1,92 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/internal/arena"
+)
+
+// shared is the receive queue that all links of a driver share. A link reserves as many slots of it as it gives
+// credits, so that the queue never runs dry; what sharing saves is posts: those of a turn are one chain.
+type shared struct {
+	srq       *verbs.SRQ
+	mem       *arena.Arena
+	region    *verbs.Region
+	slotBytes int
+	slots     int // that there can be
+	posted    int // that have been posted once, from the first on
+	reserved  int // by links
+	byQP      map[uint32]*link
+}
+
+// sharedSlots bounds a loop's shared receive queue: 16 MiB with slots of 8 KiB.
+const sharedSlots = 2048
+
+func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
+	s = &shared{slotBytes: slotBytes, slots: min(sharedSlots, dev.Limits.SRQWRs), byQP: map[uint32]*link{}}
+	if s.srq, err = dev.NewSRQ(s.slots); err != nil {
+		return nil, err
+	}
+	if s.mem, err = arena.New(s.slots * slotBytes); err == nil {
+		s.region, err = dev.Register(s.mem.Bytes(), verbs.Local)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// join reserves a link's slots, and posts as many more as there are not yet.
+func (s *shared) join(l *link, b *verbs.Batch) error {
+	if s.reserved+l.slots > s.slots {
+		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are taken (fewer connections for a loop, or less depth)", s.slots, s.reserved)
+	}
+	s.reserved += l.slots
+	s.byQP[l.qp.Num] = l
+	for s.posted < s.reserved {
+		if err := s.post(uint32(s.posted), b); err != nil {
+			return err
+		}
+		s.posted++
+	}
+	return nil
+}
+
+// leave gives back what a link reserved, and the slots with messages that nobody will take.
+func (s *shared) leave(l *link, b *verbs.Batch) error {
+	if s.byQP[l.qp.Num] != l {
+		return nil
+	}
+	delete(s.byQP, l.qp.Num)
+	s.reserved -= l.slots
+	var errs []error
+	for ; l.arrHead != l.arrTail; l.arrHead++ {
+		errs = append(errs, s.post(l.arrived[l.arrHead%uint32(len(l.arrived))].slot, b))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *shared) slot(i uint32) []byte {
+	at := int(i) * s.slotBytes
+	return s.mem.Bytes()[at : at+s.slotBytes : at+s.slotBytes]
+}
+
+func (s *shared) post(slot uint32, b *verbs.Batch) error {
+	return b.Recv(nil, s.srq, wrRecv|uint64(slot), s.slot(slot), s.region.LKey)
+}
+
+// close frees all. Its queue pairs are gone.
+func (s *shared) close() error {
+	errs := []error{s.srq.Close()}
+	if s.region != nil {
+		errs = append(errs, s.region.Close())
+	}
+	if s.mem != nil {
+		errs = append(errs, s.mem.Close())
+	}
+	return errors.Join(errs...)
+}
