@@ -1,7 +1,9 @@
 package rdma
 
 import (
+	"encoding/json"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -9,13 +11,20 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
+// optionsEnv tells a child process which of the networks under test is its own.
+const optionsEnv = "KVWIRE_RDMATEST_OPTIONS"
+
 // network is the transport on this machine's own device, if there is one.
-func network(o Options) (transporttest.Network, error) {
+func network(o Options) (n transporttest.Network, err error) {
 	if err := Unavailable(); err != nil {
-		return transporttest.Network{}, err
+		return n, err
 	}
 	c, err := device.Pick(device.Local(), netip.IPv4Unspecified())
-	return transporttest.Network{Transport: Transport{o}, Host: c.Addr.String()}, err
+	if err != nil {
+		return n, err
+	}
+	text, err := json.Marshal(o)
+	return transporttest.Network{Transport: Transport{o}, Host: c.Addr.String(), Raw: rawDial(o), Env: []string{optionsEnv + "=" + string(text)}}, err
 }
 
 // need is network, for tests that cannot do without.
@@ -27,7 +36,13 @@ func need(t testing.TB, o Options) transporttest.Network {
 }
 
 func TestMain(m *testing.M) {
-	n, _ := network(Options{})
+	var o Options
+	if text := os.Getenv(optionsEnv); text != "" {
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+	}
+	n, _ := network(o)
 	transporttest.Main(m, n)
 }
 

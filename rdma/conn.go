@@ -4,9 +4,12 @@ package rdma
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"time"
 
+	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -43,7 +46,10 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if o, err = o.Defaults(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
+	defer cancel()
 	var k *link
+	var from, to netip.Addr
 	call := func(f func() error) error {
 		var failed error
 		if err := l.Call(func() { failed = f() }); err != nil {
@@ -52,6 +58,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		return failed
 	}
 	fd, hello, err := stream.Dial(ctx, addr, o, func(local, remote netip.Addr) (b []byte, err error) {
+		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {
 			err = device.Reach(device.Local(), c, remote)
@@ -61,6 +68,9 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		return b, call(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
+				if opts.Connect == ByCM {
+					_, _ = rand.Read(k.mine.token[:])
+				}
 				b = k.mine.encode()
 			}
 			return err
@@ -68,10 +78,15 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	})
 	var c *conn
 	if err == nil {
-		err = call(func() (err error) {
-			c, err = k.begin(fd, hello)
-			return err
-		})
+		if opts.Connect == ByCM {
+			err = k.connectCM(ctx, from, to, hello)
+		}
+		if err == nil {
+			err = call(func() (err error) {
+				c, err = k.begin(fd, hello)
+				return err
+			})
+		}
 		if err != nil {
 			_ = unix.Close(fd)
 			err = fmt.Errorf("connect to %s: %w", addr, err)
@@ -119,6 +134,16 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 	return k, nil
 }
 
+// connectCM connects the queue pair, which nobody else uses yet, by rdma_cm.
+func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
+	var peer params
+	if err = peer.decode(hello.Params); err == nil {
+		p := verbs.Peer{MTU: min(peer.mtu, k.mine.mtu), RdAtomic: min(peer.rdAtomic, k.mine.rdAtomic), Shared: k.d.o.SRQ}
+		k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, p)
+	}
+	return err
+}
+
 // begin connects the queue pair to the one that the server's hello names, and makes the client's side.
 func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if k.closed {
@@ -151,7 +176,10 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 			return nil, err
 		}
 	}
-	k.up = true
+	k.up, k.heardAt = true, k.d.l.Now()
+	if hello.StallMillis > 0 {
+		k.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
+	}
 	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
 }
 
@@ -175,6 +203,7 @@ func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 func (h *hub) Stage() error {
 	if h.nic != nil {
 		h.flush()
+		h.listen()
 	}
 	return nil
 }

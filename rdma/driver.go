@@ -30,8 +30,10 @@ type driver struct {
 	broken  []broken
 	found   []verbs.Completion // what Arm found, for the next Poll
 	armed   bool               // an event will tell of the next completion
-	failed  error              // something could not be freed: our own bug, or the device is gone
-	iov     [verbs.MaxSGE]unix.Iovec
+
+	listenAt int64 // when clients' connections are looked at next; 0: none waits for an answer
+	failed   error // something could not be freed: our own bug, or the device is gone
+	iov      [verbs.MaxSGE]unix.Iovec
 }
 
 // broken is a link whose work request was refused.

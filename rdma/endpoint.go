@@ -56,16 +56,19 @@ type endpoint struct {
 	driver
 	h        *stream.Host
 	tables   []exported // for the verb read
+	cm       *verbs.CMListener
+	awaited  map[verbs.CMToken]*link // that rdma_cm will connect
 	peers    *stream.Peers
-	listener int   // below 0: another loop accepts
-	watching bool  // the listener
-	accept   bool  // there may be connections that no event will announce
-	acceptAt int64 // not before: the system had no descriptor or memory
+	choice   device.Choice // of the address that the server listens on
+	listener int           // below 0: another loop accepts
+	watching bool          // the listener
+	accept   bool          // there may be connections that no event will announce
+	acceptAt int64         // not before: the system had no descriptor or memory
 	late     func(*stream.Server, error)
 }
 
 func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, listener: listener, peers: p}
+	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, listener: listener, peers: p}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -81,6 +84,12 @@ func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c dev
 			_ = a.Huge() // what the kernel has of them
 		}
 		if _, err := e.nic.register(a, verbs.Local); err != nil {
+			return e, err
+		}
+	}
+	if o.Connect == ByCM {
+		e.awaited = map[verbs.CMToken]*link{}
+		if e.cm, err = verbs.ListenCM(c.Addr, e.request); err != nil {
 			return e, err
 		}
 	}
@@ -108,6 +117,9 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		return nil, fmt.Errorf("rdma: getsockname: %w", err)
 	}
 	choice, err := pick(ipOf(sa))
+	if err != nil && ipOf(sa) == e.choice.Addr {
+		choice, err = e.choice, nil // without a descriptor to look again; if it is no more, connecting says so
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +134,32 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		l.destroy()
 		return nil, err
 	}
+	if l.mine.connect == ByCM {
+		l.mine.port = e.cm.Port
+		e.awaited[peer.token] = l
+	}
 	return encodeTables(l.mine.encode(), e.tables), nil
+}
+
+// request takes a connection request by rdma_cm, on a goroutine of its own.
+func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
+	accept := func() {
+		l := e.awaited[token]
+		delete(e.awaited, token)
+		if l == nil || l.closed {
+			r.Reject()
+			return
+		}
+		cm, err := r.Accept(l.qp, l.path())
+		if err != nil {
+			e.ended(l, err)
+			return
+		}
+		l.cm = cm
+	}
+	if !e.l.Do(accept) {
+		r.Reject()
+	}
 }
 
 func ipOf(sa unix.Sockaddr) netip.Addr {
@@ -212,6 +249,7 @@ func (e *endpoint) ended(l *link, err error) {
 	if l.closed {
 		return
 	}
+	delete(e.awaited, l.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
 		m := stream.Moved{Fd: l.fd, Name: srv.Name(), Hello: srv.Hello()}
@@ -250,6 +288,10 @@ func (e *endpoint) Close() bool {
 	e.h.Wind()
 	if !e.h.Idle() {
 		return false
+	}
+	if e.cm != nil {
+		e.cm.Close()
+		e.cm = nil
 	}
 	if err := e.shut(); err != nil {
 		e.h.O.Log(err.Error())

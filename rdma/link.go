@@ -37,11 +37,12 @@ type link struct {
 	qp     *verbs.QP
 	mem    *arena.Arena // slots, then the places that messages are copied to
 	region *verbs.Region
+	cm     *verbs.CMConn // what connected it, if that was rdma_cm
 	choice device.Choice
 	port   verbs.Port
 	mine   params // what our hello says
 
-	// Receiving. Message number i lies in slot i modulo their number, unless the queue is shared.
+	// Receiving. A writer puts message number i, of those with bytes, into slot i modulo their number.
 	slots, slotBytes int
 	arrived          []arrival // a ring: messages that the side has not taken whole
 	arrHead, arrTail uint32
@@ -50,18 +51,26 @@ type link struct {
 	told             uint32 // the count that the peer knows
 
 	// Sending.
-	peer     params
-	most     int    // bytes of a message that we send
-	allowed  uint32 // messages in all, by the peer's last count
-	sent     uint32 // messages in all
-	sq       []sending
-	sqHead   uint32 // the oldest whose end is not known
-	sqTold   uint32 // the oldest that side.Sent has not counted
-	sqTail   uint32
-	silent   int     // work requests since the last one that makes a completion
-	reader   *reader // of a client with the verb read; else nil
-	sqBytes  int     // of each place that messages are copied to
-	reserved int     // places in the completion queue
+	peer    params
+	most    int    // bytes of a message that we send
+	allowed uint32 // messages in all, by the peer's last count
+	sent    uint32 // messages in all
+	written uint32 // of them those with bytes, with the verb write: which slot is next
+	sq      []sending
+	sqHead  uint32 // the oldest whose end is not known
+	sqTold  uint32 // the oldest that side.Sent has not counted
+	sqTail  uint32
+	silent  int     // work requests since the last one that makes a completion
+	reader  *reader // of a client with the verb read; else nil
+	sqBytes int     // of each place that messages are copied to
+	owes    bool    // the peer asked for a sign of life
+
+	// Of a client's end: see alive.go.
+	stallMax int64 // ns; 0: it waits as long as it takes
+	heardAt  int64 // when a message last came
+	askedAt  int64 // when a sign of life was asked for, and none came since; 0: it was not
+	ask      bool  // one is to be asked for
+	reserved int   // places in the completion queue
 }
 
 type arrival struct{ slot, bytes uint32 }
@@ -155,7 +164,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	}
 	l.told = l.posted
 	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), rdAtomic: min(16, n.dev.Limits.RdAtomic), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
-		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, rkey: l.region.RKey, addr: verbs.Address(l.mem.Bytes())}
+		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, rkey: l.region.RKey, addr: verbs.Address(l.mem.Bytes()), connect: d.o.Connect}
 	return nil
 }
 
@@ -164,16 +173,27 @@ func (l *link) connect(peer params) error {
 	if peer.verb != l.mine.verb {
 		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.mine.verb, peer.verb)}
 	}
+	if peer.connect != l.mine.connect {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.mine.connect, peer.connect)}
+	}
 	if l.peer, l.most = peer, peer.slotBytes; !l.served {
 		l.most = min(l.most, l.sqBytes) // frames are copied to places of that size
 	}
 	l.allowed = uint32(peer.slots)
+	if l.mine.connect == ByCM {
+		return nil // rdma_cm does the rest
+	}
 	gid := l.choice.GIDIndex
 	if l.port.InfiniBand && peer.lid != 0 {
 		gid = -1
 	}
 	return l.qp.Connect(verbs.Peer{QP: peer.qp, PSN: peer.psn, GID: peer.gid, LID: peer.lid, MTU: min(peer.mtu, l.mine.mtu),
 		RdAtomic: min(peer.rdAtomic, l.mine.rdAtomic), GIDIndex: gid, Port: l.choice.Port, MyPSN: l.mine.psn})
+}
+
+// path is what rdma_cm needs to know beside what it finds out.
+func (l *link) path() verbs.Peer {
+	return verbs.Peer{MTU: min(l.peer.mtu, l.mine.mtu), RdAtomic: min(l.peer.rdAtomic, l.mine.rdAtomic), Shared: l.d.o.SRQ}
 }
 
 func (l *link) slot(i uint32) []byte {
@@ -199,6 +219,7 @@ func (l *link) post(slot uint32) error {
 
 // received takes the completion of a receive.
 func (l *link) received(c *verbs.Completion) error {
+	before := l.allowed
 	// The count is the peer's word: it never goes back, and is at most what its slots allow.
 	if more := int32(c.Imm - l.allowed); more < 0 || int(int32(c.Imm-l.sent)) > l.peer.slots {
 		return fmt.Errorf("%w: it has posted %d receives, after %d", transport.ErrProtocol, c.Imm, l.allowed)
@@ -206,8 +227,13 @@ func (l *link) received(c *verbs.Completion) error {
 		l.allowed = c.Imm
 		l.Touch()
 	}
+	l.heardAt, l.askedAt, l.ask = l.d.l.Now(), 0, false
+	if l.served && c.Bytes == 0 && int(c.Imm-before) < l.peer.slots/2 {
+		l.owes = true // its news alone are not worth a message
+		l.Touch()
+	}
 	slot := uint32(c.WR) & (wrRecv - 1)
-	if c.Bytes == 0 {
+	if c.Bytes == 0 { // its place is free at once, also when messages before it wait for memory
 		if err := l.post(slot); err != nil {
 			return err
 		}
@@ -216,6 +242,9 @@ func (l *link) received(c *verbs.Completion) error {
 	}
 	if int(l.arrTail-l.arrHead) == len(l.arrived) || int(c.Bytes) > l.slotBytes {
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrTail-l.arrHead, l.slots)
+	}
+	if l.d.o.Verb == Write {
+		slot = l.arrTail % uint32(l.slots) // where the writer put it; which receive it took does not matter
 	}
 	l.arrived[l.arrTail%uint32(len(l.arrived))] = arrival{slot, c.Bytes}
 	l.arrTail++
@@ -269,8 +298,9 @@ func (l *link) stage() {
 		}
 		last = l.put(l.d.iov[:k], bytes)
 	}
-	if l.credits() > 0 && int(l.posted-l.told) >= l.slots/2 && !n.batch.Full() {
+	if l.credits() > 0 && (l.ask || l.owes || int(l.posted-l.told) >= l.slots/2) && !n.batch.Full() {
 		last = l.put(nil, 0)
+		l.ask = false
 	}
 	l.announce(last)
 }
@@ -281,11 +311,13 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	op := n.batch.Next(l.qp)
 	l.d.owners = append(l.d.owners, l)
 	op.WR = l.tag<<wrTagShift | uint64(place)
-	op.Imm, l.told = l.posted, l.posted
+	op.Imm, l.told, l.owes = l.posted, l.posted, false
+	l.expect()
 	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
-	if l.d.o.Verb == Write {
+	if l.d.o.Verb == Write && bytes > 0 { // one without bytes takes a receive and no slot
 		op.Kind, op.RKey = verbs.OpWrite, l.peer.rkey
-		op.Remote = l.peer.addr + uint64(l.sent%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
+		op.Remote = l.peer.addr + uint64(l.written%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
+		l.written++
 	}
 	small := bytes <= min(l.qp.Inline, l.d.o.InlineBytes)
 	copied := small
@@ -386,6 +418,10 @@ func (l *link) destroy() {
 		}
 		l.d.post() // what the batch holds may be for this queue pair
 		errs = append(errs, l.qp.Close())
+	}
+	if l.cm != nil {
+		errs = append(errs, l.cm.Close())
+		l.cm = nil
 	}
 	if l.reader != nil {
 		errs = append(errs, l.reader.close())

@@ -1,19 +1,25 @@
 package rdma
 
 import (
+	"os"
 	"testing"
 
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// TestRDMAModes runs the suite over what is not the default.
+// TestRDMAModes runs the suite over what is not the default; where that takes long, the brief one.
 func TestRDMAModes(t *testing.T) {
+	run := transporttest.RunBrief
+	if os.Getenv("KVWIRE_LONG") != "" {
+		run = transporttest.Run
+	}
 	for name, o := range map[string]Options{
 		"read":                       {Verb: Read},
+		"rdma_cm":                    {Connect: ByCM},
 		"shared receive queue":       {SRQ: true},
 		"no inline data":             {InlineBytes: -1},
 		"small slots, few at a time": {SlotBytes: 512, SignalEvery: 1, PostBatch: 2, MTU: 256},
 	} {
-		t.Run(name, func(t *testing.T) { transporttest.Run(t, need(t, o)) })
+		t.Run(name, func(t *testing.T) { run(t, need(t, o)) })
 	}
 }

@@ -37,9 +37,33 @@ func ParseVerb(s string) (Verb, error) {
 	return 0, fmt.Errorf("verb %q is unknown (send, write or read)", s)
 }
 
+// Connect says how queue pairs are connected. The hello goes by TCP in both cases.
+type Connect uint8
+
+const (
+	ByTCP Connect = iota // the hellos carry what each side needs to know
+	ByCM                 // rdma_cm connects them, for the hello's token
+)
+
+var connectNames = [...]string{"tcp", "cm"}
+
+// String is the way as it stands in its column.
+func (c Connect) String() string { return connectNames[c] }
+
+// ParseConnect reads a way's name.
+func ParseConnect(s string) (Connect, error) {
+	for i, n := range connectNames {
+		if s == n {
+			return Connect(i), nil
+		}
+	}
+	return 0, fmt.Errorf("connection by %q is unknown (tcp or cm)", s)
+}
+
 // Options are what an experiment can set. Zero values mean the defaults of Defaults.
 type Options struct {
 	Verb        Verb
+	Connect     Connect
 	SlotBytes   int  // largest message that this side receives; a larger frame travels in fragments
 	InlineBytes int  // most bytes that are copied into the work request; below 0: none
 	SignalEvery int  // work requests for each completion, where no memory waits for it

@@ -281,7 +281,7 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 		.dest_qp_num = a->qp_num,
 		.rq_psn = a->psn,
 		.max_dest_rd_atomic = a->rd_atomic,
-		.min_rnr_timer = a->min_rnr,
+		.min_rnr_timer = KVW_MIN_RNR,
 		.ah_attr = { .dlid = a->lid, .port_num = a->port, .is_global = a->global },
 	};
 	if (a->global) {
@@ -296,9 +296,9 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 	q = (struct ibv_qp_attr){
 		.qp_state = IBV_QPS_RTS,
 		.sq_psn = a->my_psn,
-		.timeout = a->timeout,
-		.retry_cnt = a->retry,
-		.rnr_retry = a->rnr_retry,
+		.timeout = KVW_TIMEOUT,
+		.retry_cnt = KVW_RETRY,
+		.rnr_retry = KVW_RNR_RETRY,
 		.max_rd_atomic = a->rd_atomic,
 	};
 	return -v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
@@ -309,6 +309,8 @@ int kvw_qp_error(void *qp)
 	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };
 	return v.modify_qp(qp, &q, IBV_QP_STATE);
 }
+
+int kvw_modify(void *qp, void *attr, int mask) { return v.modify_qp(qp, attr, mask); }
 
 int kvw_qp_free(void *qp) { return v.destroy_qp(qp); }
 

@@ -359,6 +359,7 @@ type Peer struct {
 	RdAtomic int    // READs in flight, both ways
 	GIDIndex int    // of this side, in its port's table; below 0: InfiniBand without a global route
 	Port     int    // of this side
+	Shared   bool   // this side has a shared receive queue
 	MyPSN    uint32 // the first packet sequence number that this side sends
 }
 
@@ -368,8 +369,6 @@ func (q *QP) Connect(p Peer) error {
 		qp_num: C.uint32_t(p.QP), psn: C.uint32_t(p.PSN), mtu: C.uint32_t(mtuCode(p.MTU)), lid: C.uint32_t(p.LID),
 		gid_index: C.uint32_t(max(p.GIDIndex, 0)), port: C.uint32_t(p.Port), rd_atomic: C.uint32_t(p.RdAtomic),
 		my_psn: C.uint32_t(p.MyPSN),
-		// 12 is 0.64 ms; 14 is 67 ms before a packet is sent again, 7 times; 6, not the endless 7.
-		min_rnr: 12, timeout: 14, retry: 7, rnr_retry: 6,
 	}
 	if p.GIDIndex >= 0 {
 		a.global = 1

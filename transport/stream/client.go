@@ -68,6 +68,9 @@ func (c *Client) Hello() wire.ServerHello { return c.hello }
 // Err is why the connection died; nil while it lives.
 func (c *Client) Err() error { return c.err }
 
+// InFlight is the number of requests that wait for an answer.
+func (c *Client) InFlight() int { return len(c.calls) - len(c.free) }
+
 // Submit is kv.Handler's.
 func (c *Client) Submit(r *kv.Request) {
 	if c.err != nil {

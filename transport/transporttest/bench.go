@@ -11,7 +11,7 @@ import (
 )
 
 // null is a partition that answers without looking.
-type null struct{ held }
+type null struct{ Held }
 
 // Submit is kv.Handler's.
 func (n *null) Submit(r *kv.Request) {
@@ -29,7 +29,7 @@ func BenchmarkNull(b *testing.B, n Network) {
 
 func benchmarkNull(b *testing.B, n Network, depth int) {
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
-		p := &null{held{l: l}}
+		p := &null{Held{l: l}}
 		_, err := l.Add(p)
 		return p, err
 	})
@@ -47,7 +47,7 @@ func benchmarkNull(b *testing.B, n Network, depth int) {
 		b.Fatal(err)
 	}
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	c, err := n.Dial(ctx, l, s.Addr(), transport.DialOptions{Depth: depth})
 	if err != nil {
@@ -58,7 +58,7 @@ func benchmarkNull(b *testing.B, n Network, depth int) {
 	b.ResetTimer()
 	if err := l.Call(func() {
 		for range min(depth, b.N) {
-			r := get("a key of twenty-four byte", 64)
+			r := Get("a key of twenty-four byte", 64)
 			r.Owner = p
 			c.Submit(r)
 		}

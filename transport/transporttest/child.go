@@ -2,64 +2,83 @@ package transporttest
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	childEnv = "KVWIRE_TRANSPORTTEST_SERVER"
-	filesEnv = "KVWIRE_TRANSPORTTEST_FILES" // the child's limit of open files
-)
+// Plan says what a child process does: it is a server, or with Dial a client, until it is killed.
+type Plan struct {
+	Dial    string // the server's address
+	Depth   int    // of a client: so many gets of the key "large" are always in flight
+	Room    int    // of each
+	Answers bool   // of a server: requests are answered; else all are held back
+	Stall   time.Duration
+	Files   int // limit of open files; 0: as it is. Hellos have all the time then
+	Memlock int // limit of locked memory in bytes; 0: as it is
+}
 
-// Main is for TestMain of a transport's package: it runs the tests, or, as their child, a server that
-// answers nothing and waits to be killed.
+const planEnv = "KVWIRE_TRANSPORTTEST_PLAN"
+
+// Main is for TestMain of a transport's package: it runs the tests, or, as their child, what the plan says.
 func Main(m *testing.M, n Network) {
-	if os.Getenv(childEnv) == "" {
+	text, isChild := os.LookupEnv(planEnv)
+	if !isChild {
 		os.Exit(m.Run())
 	}
-	if err := serveChild(n); err != nil {
+	var p Plan
+	err := json.Unmarshal([]byte(text), &p)
+	if err == nil {
+		err = p.run(n)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func serveChild(n Network) error {
-	if files, err := strconv.Atoi(os.Getenv(filesEnv)); err == nil {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(files), Max: uint64(files)}); err != nil {
+func (p Plan) run(n Network) error {
+	for resource, limit := range map[int]int{unix.RLIMIT_NOFILE: p.Files, unix.RLIMIT_MEMLOCK: p.Memlock} {
+		if limit == 0 {
+			continue
+		}
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: uint64(limit), Max: uint64(limit)}); err != nil {
 			return err
 		}
 	}
-	var h *held
-	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
-		h = &held{l: l, items: map[string][]byte{}, hold: os.Getenv(filesEnv) == ""}
-		_, err := l.Add(h)
-		return h, err
-	})
+	var count *atomic.Int64
+	var err error
+	if p.Dial != "" {
+		count, err = p.client(n)
+	} else {
+		count, err = p.server(n)
+	}
 	if err != nil {
 		return err
 	}
-	s, err := n.Serve(n.listen(), g, transport.ServerOptions{Limits: small})
-	if err != nil {
-		return err
-	}
-	fmt.Println(s.Addr())
-	end := time.After(2 * patience) // nobody killed it: it ends by itself
+	end := time.After(2 * Patience) // nobody killed it: it ends by itself
 	tick := time.NewTicker(time.Millisecond)
 	for told := int64(0); ; {
 		select {
 		case <-end:
 			return nil
 		case <-tick.C:
-			if seen := h.seen.Load(); seen != told {
+			if seen := count.Load(); seen != told {
 				told = seen
 				fmt.Println(seen)
 			}
@@ -67,19 +86,90 @@ func serveChild(n Network) error {
 	}
 }
 
-// child is a server in a process of its own.
-type child struct {
+// server serves, says where, and gives the count of requests that came.
+func (p Plan) server(n Network) (*atomic.Int64, error) {
+	var h *Held
+	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
+		h = &Held{l: l, items: map[string][]byte{}, hold: !p.Answers}
+		_, err := l.Add(h)
+		return h, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := transport.ServerOptions{Limits: small, StallMax: p.Stall}
+	if p.Files != 0 {
+		o.HelloMax = far
+	}
+	s, err := n.Serve(n.listen(), g, o)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Println(s.Addr())
+	return &h.seen, nil
+}
+
+// again submits a request whenever it is completed.
+type again struct {
+	h    kv.Handler
+	done atomic.Int64
+}
+
+// Complete is kv.Completer's.
+func (a *again) Complete(r *kv.Request) {
+	a.done.Add(1)
+	if r.Status == kv.StatusOK {
+		a.h.Submit(r)
+	}
+}
+
+// client connects, says so, and gives the count of requests that ended.
+func (p Plan) client(n Network) (*atomic.Int64, error) {
+	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep()}, nil)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	c, err := n.Dial(ctx, l, p.Dial, transport.DialOptions{Depth: p.Depth, DialMax: Patience})
+	if err != nil {
+		return nil, err
+	}
+	fmt.Println("connected")
+	a := &again{h: c}
+	return &a.done, l.Call(func() {
+		for range p.Depth {
+			r := Get("large", p.Room)
+			r.Owner = a
+			c.Submit(r)
+		}
+	})
+}
+
+// Child is another process, with a server or a client.
+type Child struct {
+	Addr string // of its server
+
 	t     *testing.T
 	cmd   *exec.Cmd
 	lines chan string
-	addr  string
 }
 
-// startChild starts one that holds all requests back; with env, it may be told otherwise.
-func startChild(t *testing.T, env ...string) *child {
+// Command is the command that runs a plan.
+func Command(n Network, p Plan) *exec.Cmd {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), planEnv+"="+string(text)), n.Env...)
+	return cmd
+}
+
+// StartChild starts one, and waits until it serves or is connected.
+func StartChild(t *testing.T, n Network, p Plan) *Child {
 	t.Helper()
-	c := &child{t: t, cmd: exec.Command(os.Args[0]), lines: make(chan string, 100)}
-	c.cmd.Env = append(append(os.Environ(), childEnv+"=1"), env...)
+	c := &Child{t: t, cmd: Command(n, p), lines: make(chan string, 100)}
 	c.cmd.Stderr = os.Stderr
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -94,34 +184,67 @@ func startChild(t *testing.T, env ...string) *child {
 			c.lines <- s.Text()
 		}
 	}()
-	t.Cleanup(c.kill)
-	c.addr = c.line()
+	t.Cleanup(c.Kill)
+	c.Addr = c.line()
 	return c
 }
 
-func (c *child) line() string {
+func (c *Child) line() string {
 	c.t.Helper()
 	select {
 	case s, ok := <-c.lines:
 		if !ok {
-			c.t.Fatal("the server process ended by itself")
+			c.t.Fatal("the child process ended by itself")
 		}
 		return strings.TrimSpace(s)
-	case <-time.After(patience):
-		c.t.Fatalf("the server process said nothing for %v", patience)
+	case <-time.After(Patience):
+		c.t.Fatalf("the child process said nothing for %v", Patience)
 		return ""
 	}
 }
 
-// await waits until the server has seen n requests.
-func (c *child) await(n int) {
+// Await waits until n requests have come, or, of a client, have ended.
+func (c *Child) Await(n int) {
 	c.t.Helper()
-	for c.line() != fmt.Sprint(n) {
+	for {
+		if k, err := strconv.Atoi(c.line()); err == nil && k >= n {
+			return
+		}
 	}
 }
 
-// kill ends the process without a chance to say goodbye.
-func (c *child) kill() {
+// Kill ends the process without a chance to say goodbye.
+func (c *Child) Kill() {
 	_ = c.cmd.Process.Kill()
+	go func() {
+		for range c.lines { // lets the reader of its output end
+		}
+	}()
 	_ = c.cmd.Wait()
+}
+
+// Freeze stops the process, all of it, as ^Z does: the kernel goes on for it.
+func (c *Child) Freeze() {
+	c.t.Helper()
+	c.signal(syscall.SIGSTOP)
+	Until(c.t, "the child process to stop", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.cmd.Process.Pid))
+		for _, f := range threads {
+			b, _ := os.ReadFile(f)
+			if _, rest, ok := bytes.Cut(b, []byte(") ")); ok && rest[0] != 'T' {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Thaw lets a stopped process go on.
+func (c *Child) Thaw() { c.signal(syscall.SIGCONT) }
+
+func (c *Child) signal(s os.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatalf("%v to the child process: %v", s, err)
+	}
 }

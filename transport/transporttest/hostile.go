@@ -3,6 +3,7 @@ package transporttest
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -36,32 +37,51 @@ var hostile = []test{
 	{"ConnectAndCloseLeavesNothing", connectClose},
 }
 
-// raw is a TCP connection to the server that can say anything.
+// raw is a connection to the server that can say anything: TCP, and after an exchange of hellos what the network has.
 type raw struct {
+	r *Rig
 	t *testing.T
 	net.Conn
 }
 
-func (r *rig) raw() *raw {
+func (r *Rig) raw() *raw {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", r.server.Addr(), patience)
+	c, err := net.DialTimeout("tcp", r.Server.Addr(), Patience)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	r.t.Cleanup(func() { _ = c.Close() })
-	return &raw{r.t, c}
+	_ = c.SetDeadline(time.Now().Add(Patience))
+	k := &raw{r, r.t, c}
+	r.t.Cleanup(func() { _ = k.Close() })
+	return k
 }
 
 // greeted is raw after an exchange of hellos.
-func (r *rig) greeted(depth int) *raw {
+func (r *Rig) greeted(depth int) *raw {
 	r.t.Helper()
 	c := r.raw()
-	c.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil))
-	if h := c.hello(); h.Code != wire.Granted {
+	if h := c.greet(depth); h.Code != wire.Granted {
 		r.t.Fatalf("hello refused: %v", h)
 	}
 	return c
+}
+
+// messages says that bytes travel in messages, each of which has whole headers.
+func (n Network) messages() bool { return n.Raw != nil }
+
+// greet exchanges hellos.
+func (c *raw) greet(depth int) wire.ServerHello {
+	c.t.Helper()
+	if !c.r.n.messages() {
+		c.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil))
+		return c.hello()
+	}
+	conn, h := c.r.n.Raw(c.t, c.r.Loop, c.Conn, depth)
+	if h.Code == wire.Granted {
+		_ = conn.SetDeadline(time.Now().Add(Patience))
+		c.Conn = conn
+	}
+	return h
 }
 
 func (c *raw) send(b []byte) {
@@ -73,18 +93,24 @@ func (c *raw) send(b []byte) {
 
 func (c *raw) hello() (h wire.ServerHello) {
 	c.t.Helper()
-	b := make([]byte, 6, wire.MaxHelloBytes)
-	if _, err := io.ReadFull(c, b); err != nil {
-		c.t.Fatalf("no hello: %v", err)
-	}
-	b = b[:6+int(binary.LittleEndian.Uint16(b[4:]))]
-	if _, err := io.ReadFull(c, b[6:]); err != nil {
-		c.t.Fatalf("half a hello: %v", err)
-	}
-	if err := h.Decode(b); err != nil {
+	h, err := ReadHello(c.Conn)
+	if err != nil {
 		c.t.Fatal(err)
 	}
 	return h
+}
+
+// ReadHello reads a server's hello, and nothing after it.
+func ReadHello(c io.Reader) (h wire.ServerHello, err error) {
+	b := make([]byte, 6, wire.MaxHelloBytes)
+	if _, err := io.ReadFull(c, b); err != nil {
+		return h, fmt.Errorf("no hello: %w", err)
+	}
+	b = b[:6+int(binary.LittleEndian.Uint16(b[4:]))]
+	if _, err := io.ReadFull(c, b[6:]); err != nil {
+		return h, fmt.Errorf("half a hello: %w", err)
+	}
+	return h, h.Decode(b)
 }
 
 // ends reads to the end and wants the last frame to be a refusal with that code.
@@ -122,21 +148,21 @@ func putFrame(id uint64, key, value string) []byte {
 }
 
 // bystander is a connection that must not notice anything.
-func (r *rig) bystander() func() {
-	c := newCaller(r.t, r.l, r.dial(transport.DialOptions{}))
+func (r *Rig) bystander() func() {
+	c := NewCaller(r.t, r.Loop, r.Dial(transport.DialOptions{}))
 	return func() {
 		r.t.Helper()
-		c.want(put("by", []byte("stander")), kv.StatusOK)
-		if g := c.want(get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+		c.Want(Put("by", []byte("stander")), kv.StatusOK)
+		if g := c.Want(Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
 			r.t.Fatalf("another connection reads %q", g.Value)
 		}
 	}
 }
 
 func garbage(t *testing.T, n Network) {
-	r := newRig(t, n, 2, transport.ServerOptions{})
+	r := NewRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
-	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00", "\xCBkvx", string(fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
+	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00", "\xCBkvx", string(Fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
 		c := r.raw()
 		c.send([]byte(text))
 		if h := c.hello(); h.Code != wire.RefusedGarbage {
@@ -161,32 +187,36 @@ func garbage(t *testing.T, n Network) {
 		k.closes()
 	}
 	k := r.greeted(4)
-	k.send(fill(64, 5))
+	k.send(Fill(64, 5))
 	k.ends(wire.RefusedGarbage)
 	k = r.greeted(4)
 	k.send(frame(wire.Header{Op: kv.OpGet, Flags: wire.FlagReply}))
 	k.ends(wire.RefusedGarbage)
 	well()
-	if l := r.logs(); len(l) != 10 {
+	if l := r.Logs(); len(l) != 10 {
 		t.Fatalf("10 bad clients left %d log lines: %q", len(l), l)
 	}
 }
 
 func truncated(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{})
+	r := NewRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
-	whole := putFrame(1, "key", string(fill(20_000, 1)))
+	whole := putFrame(1, "key", string(Fill(20_000, 1)))
 	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_000, 16_384, 20_034} {
 		c := r.greeted(4)
 		c.send(whole[:cut])
 		_ = c.Close()
 		well()
 	}
-	// The same frame in any two halves is one request.
+	// The same frame in any two halves is one request. Messages do not end within a header.
 	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_352, 16_384, 16_385, 20_034} {
 		c := r.greeted(4)
 		c.send(whole[:cut])
 		well()
+		if n.messages() && cut < wire.HeaderBytes {
+			c.ends(wire.RefusedGarbage)
+			continue
+		}
 		c.send(whole[cut:])
 		b := make([]byte, wire.HeaderBytes)
 		if _, err := io.ReadFull(c, b); err != nil {
@@ -201,6 +231,10 @@ func truncated(t *testing.T, n Network) {
 	// And byte by byte.
 	c := r.greeted(4)
 	short := putFrame(2, "key", "value")
+	if n.messages() {
+		c.send(short[:wire.HeaderBytes])
+		short = short[wire.HeaderBytes:]
+	}
 	for i := range short {
 		c.send(short[i : i+1])
 	}
@@ -210,7 +244,7 @@ func truncated(t *testing.T, n Network) {
 }
 
 func oversized(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 1000}})
+	r := NewRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 1000}})
 	well := r.bystander()
 	for _, h := range []wire.Header{
 		{Op: kv.OpPut, KeyBytes: 1, ValueBytes: 1001},
@@ -233,24 +267,24 @@ func oversized(t *testing.T, n Network) {
 }
 
 func overDepth(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{})
+	r := NewRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
 	well()
-	p := r.parts[0]
-	p.holding(t)
+	p := r.Parts[0]
+	p.Hold(t)
 	before := p.seen.Load()
 	c := r.greeted(4)
 	for i := range 5 {
 		c.send(putFrame(uint64(i), "k", "v"))
 	}
 	c.ends(wire.RefusedDepth)
-	p.await(t, before+4)
-	p.release(t)
+	p.Await(t, before+4)
+	p.Release(t)
 	well()
 }
 
 func halfOpen(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{HelloMax: 200 * time.Millisecond})
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: 200 * time.Millisecond})
 	well := r.bystander()
 	silent := r.raw()
 	half := r.raw()
@@ -258,23 +292,27 @@ func halfOpen(t *testing.T, n Network) {
 	silent.closes()
 	half.closes()
 	well()
-	if l := strings.Join(r.logs(), "\n"); strings.Count(l, "no hello within") != 2 {
+	if l := strings.Join(r.Logs(), "\n"); strings.Count(l, "no hello within") != 2 {
 		t.Fatalf("the log: %s", l)
 	}
 }
 
 func stalled(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{StallMax: 200 * time.Millisecond})
+	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 200 * time.Millisecond})
 	well := r.bystander()
+	cut := 10
+	if n.messages() {
+		cut = wire.HeaderBytes
+	}
 	inHeader := r.greeted(4)
-	inHeader.send(putFrame(1, "key", "value")[:10])
+	inHeader.send(putFrame(1, "key", "value")[:cut])
 	inPayload := r.greeted(4)
-	inPayload.send(putFrame(1, "key", string(fill(100_000, 1)))[:5000])
+	inPayload.send(putFrame(1, "key", string(Fill(100_000, 1)))[:5000])
 	inHeader.closes()
 	inPayload.closes()
 	idle := r.greeted(4) // a connection with nothing begun may stay
 	well()
-	if l := strings.Join(r.logs(), "\n"); strings.Count(l, "stopped in the middle") != 2 {
+	if l := strings.Join(r.Logs(), "\n"); strings.Count(l, "stopped in the middle") != 2 {
 		t.Fatalf("the log: %s", l)
 	}
 	idle.send(putFrame(1, "key", "value"))
@@ -284,17 +322,17 @@ func stalled(t *testing.T, n Network) {
 }
 
 func neverReads(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond, Depth: 64})
+	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond, Depth: 64})
 	well := r.bystander()
-	owner := newCaller(t, r.l, r.dial(transport.DialOptions{}))
-	owner.want(put("large", fill(1<<20, 1)), kv.StatusOK)
+	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
 	c := r.greeted(64)
 	for i := range 64 { // 64 MiB of answers: more than socket buffers take
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
-	until(t, "the server to give up on it", func() bool {
+	Until(t, "the server to give up on it", func() bool {
 		well()
-		return strings.Contains(strings.Join(r.logs(), "\n"), "stopped in the middle")
+		return strings.Contains(strings.Join(r.Logs(), "\n"), "stopped in the middle")
 	})
 	well()
 }
@@ -302,25 +340,25 @@ func neverReads(t *testing.T, n Network) {
 // littleMemory gives the server a pool that cannot hold what its clients ask for at once: reading pauses
 // and answers wait, and all of them end well.
 func littleMemory(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 4 << 20, Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 900_000}})
-	var cs []*caller
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 4 << 20, Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 900_000}})
+	var cs []*Caller
 	for range 6 {
-		cs = append(cs, newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 4})))
+		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 4})))
 	}
-	v := fill(900_000, 3)
+	v := Fill(900_000, 3)
 	for round := range 3 {
 		for i, c := range cs {
 			for j := range 4 {
 				if (i+j+round)%2 == 0 || round == 0 {
-					c.submit(put("k", v))
+					c.Submit(Put("k", v))
 				} else {
-					c.submit(get("k", 900_000))
+					c.Submit(Get("k", 900_000))
 				}
 			}
 		}
 		for _, c := range cs {
 			for range 4 {
-				q := c.next()
+				q := c.Next()
 				if q.Status != kv.StatusOK || q.Op == kv.OpGet && string(q.Value) != string(v) {
 					t.Fatalf("%v: %v, %d B", q.Op, q.Status, len(q.Value))
 				}
@@ -333,15 +371,15 @@ func littleMemory(t *testing.T, n Network) {
 const far = time.Hour
 
 func memoryWakes(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: far, HelloMax: far})
-	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 16}))
-	c.want(put("v", fill(1<<20, 1)), kv.StatusOK)
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: far, HelloMax: far})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
+	c.Want(Put("v", Fill(1<<20, 1)), kv.StatusOK)
 	for range 4 {
 		for range 16 {
-			c.submit(get("v", 1<<20))
+			c.Submit(Get("v", 1<<20))
 		}
 		for range 16 {
-			if q := c.next(); q.Status != kv.StatusOK {
+			if q := c.Next(); q.Status != kv.StatusOK {
 				t.Fatal(q.Status)
 			}
 		}
@@ -349,40 +387,38 @@ func memoryWakes(t *testing.T, n Network) {
 }
 
 func idleConnections(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20, ConnBytes: 4 << 20, StallMax: far})
-	c := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 1}))
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20, ConnBytes: 4 << 20, StallMax: far})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 1}))
 	for _, d := range []int{256, 64, 16, 4, 1} {
 		for {
-			x := r.raw()
-			x.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(d), Loop: wire.AnyLoop}).Append(nil))
-			if h := x.hello(); h.Code == wire.RefusedBusy {
+			if h := r.raw().greet(d); h.Code == wire.RefusedBusy {
 				break
 			} else if h.Code != wire.Granted {
 				t.Fatal(h.Code)
 			}
 		}
 	}
-	v := fill(1<<20, 1)
-	c.want(put("v", v), kv.StatusOK)
-	if g := c.want(get("v", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+	v := Fill(1<<20, 1)
+	c.Want(Put("v", v), kv.StatusOK)
+	if g := c.Want(Get("v", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
 		t.Fatal("another value")
 	}
 }
 
 // oneHoldsMuch has connections that ask for much and read nothing: whoever comes then still gets memory.
 func oneHoldsMuch(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 64 << 20, StallMax: far})
-	well := newCaller(t, r.l, r.dial(transport.DialOptions{}))
-	v := fill(1<<20, 1)
-	well.want(put("large", v), kv.StatusOK)
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 64 << 20, StallMax: far})
+	well := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	v := Fill(1<<20, 1)
+	well.Want(Put("large", v), kv.StatusOK)
 	for range 2 {
 		c := r.greeted(64)
 		for i := range 64 {
 			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 		}
 		for range 10 {
-			well.want(put("other", v), kv.StatusOK)
-			if g := well.want(get("large", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+			well.Want(Put("other", v), kv.StatusOK)
+			if g := well.Want(Get("large", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
 				t.Fatal("another value")
 			}
 		}
@@ -390,35 +426,35 @@ func oneHoldsMuch(t *testing.T, n Network) {
 }
 
 func closeHalfMessages(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: 200 * time.Millisecond})
-	b := newCaller(t, r.l, r.dial(transport.DialOptions{Depth: 1}))
-	b.want(put("v", fill(1<<20, 1)), kv.StatusOK)
-	p := r.parts[0]
-	p.holding(t)
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: 200 * time.Millisecond})
+	b := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 1}))
+	b.Want(Put("v", Fill(1<<20, 1)), kv.StatusOK)
+	p := r.Parts[0]
+	p.Hold(t)
 	seen := p.seen.Load()
 	for i := range 10 { // a get that is held back; then half a put
 		c := r.greeted(2)
 		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 1 << 20}, "v"))
 		c.send(frame(wire.Header{Op: kv.OpPut, KeyBytes: 1, ID: 2, ValueBytes: 1<<20 - 100}, "k", "half"))
-		p.await(t, seen+int64(i)+1)
+		p.Await(t, seen+int64(i)+1)
 	}
-	p.release(t)
+	p.Release(t)
 	closed := make(chan struct{})
-	go func() { _ = r.server.Close(); close(closed) }()
+	go func() { _ = r.Server.Close(); close(closed) }()
 	select {
 	case <-closed:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatal("the server does not close")
 	}
 }
 
 // halfClosed shuts the sending half right behind a request, so that the end may come with the bytes.
 func halfClosed(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{HelloMax: far, StallMax: far})
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far, StallMax: far})
 	for range 20 {
 		c := r.greeted(4)
 		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 10}, "v"))
-		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
 		c.closes()
@@ -428,22 +464,18 @@ func halfClosed(t *testing.T, n Network) {
 // outOfDescriptors has more clients than the server has descriptors: those that are in go on, and those that
 // wait come in when others leave.
 func outOfDescriptors(t *testing.T, n Network) {
-	r := newRig(t, n, 1, transport.ServerOptions{}) // for its client's loop
-	s := startChild(t, filesEnv+"=40")
-	r.server = elsewhere{r.server, s.addr}
+	r := NewRig(t, n, 1, transport.ServerOptions{}) // for its client's loop
+	s := StartChild(t, n, Plan{Answers: true, Files: 40})
+	r.Server = elsewhere{r.Server, s.Addr}
 	well := r.bystander()
 	well()
 	var cs []*raw
 	for range 60 { // the kernel's queue takes those for which there is no descriptor
 		cs = append(cs, r.raw())
 	}
-	hello := (&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: wire.AnyLoop}).Append(nil)
-	for _, c := range cs {
-		c.send(hello)
-	}
 	well()
 	for _, c := range cs { // as each leaves, another one is let in
-		if h := c.hello(); h.Code != wire.Granted {
+		if h := c.greet(1); h.Code != wire.Granted {
 			t.Fatalf("hello refused: %v", h)
 		}
 		_ = c.Close()
@@ -461,7 +493,7 @@ type elsewhere struct {
 func (e elsewhere) Addr() string { return e.addr }
 
 func connectClose(t *testing.T, n Network) {
-	r := newRig(t, n, 2, transport.ServerOptions{})
+	r := NewRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
 	well()
 	descriptors := func() int {
@@ -472,12 +504,12 @@ func connectClose(t *testing.T, n Network) {
 		return len(d)
 	}
 	fds, routines := descriptors(), runtime.NumGoroutine()
-	for i := range effort(200) {
-		c := r.dial(transport.DialOptions{Loop: i % 2})
-		newCaller(t, r.l, c).want(put("k", fill(i*30, 1)), kv.StatusOK)
+	for i := range Effort(200) {
+		c := r.Dial(transport.DialOptions{Loop: i % 2})
+		NewCaller(t, r.Loop, c).Want(Put("k", Fill(i*30, 1)), kv.StatusOK)
 		c.Hangup()
 	}
-	until(t, "all descriptors to be closed", func() bool { return descriptors() <= fds })
-	until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
+	Until(t, "all descriptors to be closed", func() bool { return descriptors() <= fds })
+	Until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
 	well()
 }

@@ -1,0 +1,31 @@
+#ifndef KVW_CM_H
+#define KVW_CM_H
+
+#include <stdint.h>
+
+// What a connection request or an answer to it brings; CMEvent in cm_on.go.
+struct kvw_cm_event {
+	void *id;
+	int type; // rdma_cm_event_type
+	int status;
+	uint8_t priv[32];
+	int priv_len;
+};
+
+int kvw_cm_load(char *err, int n);
+void *kvw_cm_channel(int *fd);
+void kvw_cm_channel_free(void *ch);
+void *kvw_cm_id(void *ch);
+int kvw_cm_id_free(void *id);
+int kvw_cm_listen(void *id, const char *ip, uint16_t *port);
+int kvw_cm_resolve_addr(void *id, const char *from, const char *ip, uint16_t port, int timeout_ms);
+int kvw_cm_resolve_route(void *id, int timeout_ms);
+int kvw_cm_event(void *ch, struct kvw_cm_event *out);
+int kvw_cm_qp(void *id, void *qp, uint32_t mtu, uint32_t rd_atomic);
+int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, int rd_atomic, int srq);
+int kvw_cm_accept(void *id, uint32_t qp_num, int rd_atomic, int srq);
+int kvw_cm_reject(void *id);
+int kvw_cm_establish(void *id);
+const char *kvw_cm_text(int type);
+
+#endif

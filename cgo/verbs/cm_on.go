@@ -1,0 +1,270 @@
+//go:build rdma && cgo && linux
+
+package verbs
+
+/*
+#include <stdlib.h>
+#include "cm.h"
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var loadCM = sync.OnceValue(func() error {
+	if err := load(); err != nil {
+		return err
+	}
+	var text [256]C.char
+	if C.kvw_cm_load(&text[0], C.int(len(text))) != 0 {
+		return fmt.Errorf("verbs: load librdmacm.so.1: %s (apt-get install librdmacm1, or --rdma-connect tcp)", C.GoString(&text[0]))
+	}
+	return nil
+})
+
+// CMToken is what a connection request carries, so that the server finds the hello that it belongs to.
+type CMToken [16]byte
+
+// cmHint is the remedy where the kernel's side is missing.
+const cmHint = "modprobe rdma_ucm, and access to /dev/infiniband/rdma_cm; or --rdma-connect tcp"
+
+// Events of rdma_cm that matter here, of rdma_cm_event_type.
+const (
+	cmAddrResolved    = 0
+	cmRouteResolved   = 2
+	cmConnectRequest  = 4
+	cmConnectResponse = 5
+	cmEstablished     = 9
+)
+
+// cm is a channel of rdma_cm events. One goroutine uses it at a time.
+type cm struct {
+	ch unsafe.Pointer
+	fd int
+}
+
+func newCM() (*cm, error) {
+	if err := loadCM(); err != nil {
+		return nil, err
+	}
+	var fd C.int
+	ch, err := C.kvw_cm_channel(&fd)
+	if ch == nil {
+		return nil, fail("open rdma_cm", err, cmHint)
+	}
+	return &cm{ch, int(fd)}, nil
+}
+
+// next waits for an event. wake, if it is not below 0, is a descriptor that ends the wait when it is readable.
+func (c *cm) next(until time.Time, wake int) (e C.struct_kvw_cm_event, err error) {
+	for {
+		n := C.kvw_cm_event(c.ch, &e)
+		if n == 0 {
+			return e, nil
+		}
+		if errno(n) != syscall.EAGAIN {
+			return e, fail("take an rdma_cm event", errno(n), "")
+		}
+		fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+		left := -1
+		if !until.IsZero() {
+			if left = int(time.Until(until).Milliseconds()); left <= 0 {
+				return e, os.ErrDeadlineExceeded
+			}
+		}
+		if _, err := unix.Poll(fds, left); err != nil && !errors.Is(err, unix.EINTR) {
+			return e, fmt.Errorf("verbs: poll: %w", err)
+		}
+		if fds[1].Revents != 0 {
+			return e, os.ErrClosed
+		}
+	}
+}
+
+// CMConn is a connection made by rdma_cm. It is closed when its queue pair is.
+type CMConn struct {
+	id unsafe.Pointer
+	c  *cm // of a client: its own
+}
+
+// Close ends it; the peer is told. The queue pair is not touched.
+func (c *CMConn) Close() error {
+	n := C.kvw_cm_id_free(c.id)
+	if c.c != nil {
+		C.kvw_cm_channel_free(c.c.ch)
+	}
+	if n != 0 {
+		return fail("close an rdma_cm connection", errno(n), "")
+	}
+	return nil
+}
+
+func (p *Peer) srq() C.int {
+	if p.Shared {
+		return 1
+	}
+	return 0
+}
+
+// ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, RdAtomic and
+// Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet.
+func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
+	c, err := newCM()
+	if err != nil {
+		return nil, err
+	}
+	id, e := C.kvw_cm_id(c.ch)
+	if id == nil {
+		C.kvw_cm_channel_free(c.ch)
+		return nil, fail("make an rdma_cm id", e, cmHint)
+	}
+	conn := &CMConn{id, c}
+	defer func() {
+		if err != nil {
+			_ = conn.Close()
+		}
+	}()
+	until, ok := ctx.Deadline()
+	if !ok {
+		until = time.Now().Add(5 * time.Second)
+	}
+	src, dst := C.CString(from.String()), C.CString(to.String())
+	defer C.free(unsafe.Pointer(src))
+	defer C.free(unsafe.Pointer(dst))
+	wait := func(want C.int, what string) error {
+		e, err := c.next(until, -1)
+		switch {
+		case err != nil:
+			return fmt.Errorf("verbs: rdma_cm: %s %v:%d: %w", what, to, port, err)
+		case e._type != want:
+			return fmt.Errorf("verbs: rdma_cm: %s %v:%d: %s (%d)", what, to, port, C.GoString(C.kvw_cm_text(e._type)), int(e.status))
+		}
+		return nil
+	}
+	const ms = 2000
+	if n := C.kvw_cm_resolve_addr(id, src, dst, C.uint16_t(port), ms); n != 0 {
+		return nil, fail(fmt.Sprintf("rdma_cm: resolve %v from %v", to, from), errno(n), "is the address in a network of an RDMA device?")
+	}
+	if err := wait(cmAddrResolved, "resolve"); err != nil {
+		return nil, err
+	}
+	if n := C.kvw_cm_resolve_route(id, ms); n != 0 {
+		return nil, fail(fmt.Sprintf("rdma_cm: find a route to %v", to), errno(n), "")
+	}
+	if err := wait(cmRouteResolved, "find a route to"); err != nil {
+		return nil, err
+	}
+	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(len(token)), C.int(p.RdAtomic), p.srq()); n != 0 {
+		return nil, fail(fmt.Sprintf("rdma_cm: connect to %v:%d", to, port), errno(n), "")
+	}
+	if err := wait(cmConnectResponse, "connect to"); err != nil {
+		return nil, err
+	}
+	if n := C.kvw_cm_qp(id, q.qp, C.uint32_t(mtuCode(p.MTU)), C.uint32_t(p.RdAtomic)); n != 0 {
+		return nil, fail("rdma_cm: connect a queue pair", errno(n), "")
+	}
+	if n := C.kvw_cm_establish(id); n != 0 {
+		return nil, fail("rdma_cm: establish a connection", errno(n), "")
+	}
+	return conn, nil
+}
+
+// CMListener takes rdma_cm connection requests.
+type CMListener struct {
+	Port uint16
+	c    *cm
+	id   unsafe.Pointer
+	wake int // eventfd
+	done chan struct{}
+}
+
+// ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. request
+// calls one of Accept and Reject, in time or later.
+func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest)) (*CMListener, error) {
+	c, err := newCM()
+	if err != nil {
+		return nil, err
+	}
+	id, e := C.kvw_cm_id(c.ch)
+	if id == nil {
+		C.kvw_cm_channel_free(c.ch)
+		return nil, fail("make an rdma_cm id", e, cmHint)
+	}
+	l := &CMListener{c: c, id: id, done: make(chan struct{})}
+	text := C.CString(ip.String())
+	defer C.free(unsafe.Pointer(text))
+	var port C.uint16_t
+	n := C.kvw_cm_listen(id, text, &port)
+	if n == 0 {
+		l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
+	} else {
+		err = fail(fmt.Sprintf("rdma_cm: listen on %v", ip), errno(n), cmHint)
+	}
+	if err != nil {
+		C.kvw_cm_id_free(id)
+		C.kvw_cm_channel_free(c.ch)
+		return nil, err
+	}
+	l.Port = uint16(port)
+	go l.serve(request)
+	return l, nil
+}
+
+func (l *CMListener) serve(request func(CMToken, *CMRequest)) {
+	defer close(l.done)
+	for {
+		e, err := l.c.next(time.Time{}, l.wake)
+		if err != nil {
+			return
+		}
+		if e._type == cmConnectRequest { // of other events the TCP connection tells
+			var token CMToken
+			for i := range min(int(e.priv_len), len(token)) {
+				token[i] = byte(e.priv[i])
+			}
+			request(token, &CMRequest{id: e.id})
+		}
+	}
+}
+
+// Close takes no more requests. All connections that it made are closed before.
+func (l *CMListener) Close() {
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	<-l.done
+	C.kvw_cm_id_free(l.id)
+	C.kvw_cm_channel_free(l.c.ch)
+	_ = unix.Close(l.wake)
+}
+
+// CMRequest is a connection request.
+type CMRequest struct{ id unsafe.Pointer }
+
+// Accept connects a queue pair of ours to it. Of p the MTU, RdAtomic and Shared count. On the queue pair's goroutine.
+func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
+	n := C.kvw_cm_qp(r.id, q.qp, C.uint32_t(mtuCode(p.MTU)), C.uint32_t(p.RdAtomic))
+	if n == 0 {
+		n = C.kvw_cm_accept(r.id, C.uint32_t(q.Num), C.int(p.RdAtomic), p.srq())
+	}
+	if n != 0 {
+		r.Reject()
+		return nil, fail("rdma_cm: accept a connection", errno(n), "")
+	}
+	return &CMConn{id: r.id}, nil
+}
+
+// Reject refuses it.
+func (r *CMRequest) Reject() {
+	C.kvw_cm_reject(r.id)
+	C.kvw_cm_id_free(r.id)
+}
