@@ -35,7 +35,7 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 		return caps, err
 	}
 	l := dev.Limits
-	caps = Caps{InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
+	caps = Caps{Kinds: dev.Kinds(cq), InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
 		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxSRQWRs: l.SRQWRs}
 	return caps, qp.Close()
 }

@@ -15,15 +15,16 @@ func Verbs() []string { return slices.Clone(verbNames[:]) }
 
 // Caps are what a queue pair of a device was granted, and the device's own limits.
 type Caps struct {
-	InlineBytes     int `json:"inline_bytes"`   // asked back from the queue pair
-	MTU             int `json:"path_mtu_bytes"` // the lesser of the port's and what was asked for
-	MaxMessageBytes int `json:"max_message_bytes"`
-	MaxQPs          int `json:"max_queue_pairs"`
-	MaxWRs          int `json:"max_work_requests"` // of a queue
-	MaxSGEs         int `json:"max_sges"`          // of a work request
-	MaxCQEs         int `json:"max_cqes"`          // of a completion queue
-	MaxRdAtomic     int `json:"max_rd_atomic"`     // READs in flight of a queue pair
-	MaxSRQWRs       int `json:"max_srq_wrs"`       // 0: no shared receive queues
+	Kinds           []string `json:"kinds"`          // of queue pairs that it makes, of RC, UC and UD. kvwire uses RC
+	InlineBytes     int      `json:"inline_bytes"`   // asked back from the queue pair
+	MTU             int      `json:"path_mtu_bytes"` // the lesser of the port's and what was asked for
+	MaxMessageBytes int      `json:"max_message_bytes"`
+	MaxQPs          int      `json:"max_queue_pairs"`
+	MaxWRs          int      `json:"max_work_requests"` // of a queue
+	MaxSGEs         int      `json:"max_sges"`          // of a work request
+	MaxCQEs         int      `json:"max_cqes"`          // of a completion queue
+	MaxRdAtomic     int      `json:"max_rd_atomic"`     // READs in flight of a queue pair
+	MaxSRQWRs       int      `json:"max_srq_wrs"`       // 0: no shared receive queues
 }
 
 // Pong is what PingPong found.

@@ -3,6 +3,7 @@
 package rdma
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -24,6 +25,14 @@ type picked struct {
 // pickMax is how long a choice is taken for true. One that is not any more makes connections fail with a reason.
 const pickMax = time.Second
 
+// usable refuses what has no immediate data, by which credits travel.
+func usable(c device.Choice) error {
+	if c.CMOnly() {
+		return fmt.Errorf("rdma: %s is iWARP (%s), whose messages carry no immediate data: use a RoCE or InfiniBand device, or make rdma-setup for soft-RoCE", c.Device, c.Provider)
+	}
+	return nil
+}
+
 // pick is device.Pick, remembered. Any goroutine.
 func pick(ip netip.Addr) (device.Choice, error) {
 	picks.Lock()
@@ -32,6 +41,9 @@ func pick(ip netip.Addr) (device.Choice, error) {
 		return p.c, nil
 	}
 	c, err := device.Pick(device.Local(), ip)
+	if err == nil {
+		err = usable(c)
+	}
 	if err != nil {
 		return c, err
 	}

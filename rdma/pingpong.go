@@ -26,8 +26,8 @@ const (
 // PingPong opens a choice's device twice, connects the two, and sends 64 B to and fro a thousand times, polling. It
 // takes 3 s at most; its error says what to do. Any goroutine.
 func PingPong(c device.Choice) (p Pong, err error) {
-	if c.CMOnly() {
-		return p, fmt.Errorf("rdma: %s is iWARP, whose queue pairs only rdma_cm can connect (not in this version: use a RoCE or InfiniBand device, or rdma_rxe)", c.Device)
+	if err := usable(c); err != nil {
+		return p, err
 	}
 	var a, b pinger
 	defer func() { err = errors.Join(err, a.close(), b.close()) }()

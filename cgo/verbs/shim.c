@@ -304,6 +304,25 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 	return -v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
+// kvw_qp_kinds says which kinds of queue pair can be made: 1 RC, 2 UC, 4 UD.
+int kvw_qp_kinds(void *pd, void *cq)
+{
+	static const enum ibv_qp_type types[] = { IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD };
+	int kinds = 0;
+	for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
+		struct ibv_qp_init_attr a = {
+			.send_cq = cq, .recv_cq = cq, .qp_type = types[i],
+			.cap = { .max_send_wr = 1, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1 },
+		};
+		struct ibv_qp *qp = v.create_qp(pd, &a);
+		if (qp) {
+			kinds |= 1 << i;
+			v.destroy_qp(qp);
+		}
+	}
+	return kinds;
+}
+
 int kvw_qp_error(void *qp)
 {
 	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };

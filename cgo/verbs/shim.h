@@ -80,6 +80,7 @@ void *kvw_srq(void *pd, int entries);
 int kvw_srq_free(void *srq);
 void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got);
 int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a);
+int kvw_qp_kinds(void *pd, void *cq);
 int kvw_qp_error(void *qp);
 int kvw_modify(void *qp, void *attr, int mask);
 int kvw_qp_free(void *qp);

@@ -350,6 +350,17 @@ func (d *Device) NewQP(cq *CQ, srq *SRQ, sendWRs, recvWRs, inline, port int) (*Q
 	return &QP{uint32(num), int(got), qp}, nil
 }
 
+// Kinds are the kinds of queue pair that the device makes when it is asked, of RC, UC and UD.
+func (d *Device) Kinds(cq *CQ) (kinds []string) {
+	made := C.kvw_qp_kinds(d.pd, cq.cq)
+	for i, kind := range []string{"RC", "UC", "UD"} {
+		if made>>i&1 != 0 {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
 // Peer is what a queue pair needs to be connected.
 type Peer struct {
 	QP, PSN  uint32

@@ -558,7 +558,7 @@ RDMA address  no         rxe0 port 1 has no IPv4 GID: its interface d has no add
                          -> as root: ip addr add 10.77.0.1/24 dev d
 `},
 		{"iWARP", siw().file("proc/self/limits", "Max locked memory         unlimited            unlimited            bytes\n"), `
-RDMA siw0/1   available  siw (software) on eth3, ACTIVE: 10.5.0.1 by rdma_cm only (iWARP)
+RDMA siw0/1   available  siw (software) on eth3, ACTIVE: 10.5.0.1 not for kvwire (iWARP has no immediate data)
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
 RDMA memory   available  limit unlimited
 RDMA address  available  --listen 10.5.0.1:7070 (siw0 port 1 (iWARP: by rdma_cm only))

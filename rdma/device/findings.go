@@ -79,7 +79,7 @@ func portFinding(p *Port) probe.Finding {
 		}
 		switch {
 		case c.CMOnly():
-			gids = append(gids, fmt.Sprintf("%s by rdma_cm only (iWARP)", c.Addr))
+			gids = append(gids, fmt.Sprintf("%s not for kvwire (iWARP has no immediate data)", c.Addr))
 		default:
 			gids = append(gids, fmt.Sprintf("%s is GID %d (%s)", c.Addr, c.GIDIndex, c.GIDType))
 		}
