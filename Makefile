@@ -10,8 +10,13 @@ VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --
 LDFLAGS := -checklinkname=0 -X main.version=$(VERSION)
 export KVWIRE_TAGS := $(TAGS)
 
+HAS_RDMA := ls -d /sys/class/infiniband/* >/dev/null 2>&1
+# For make vm.
+TIMEOUT ?= 2h
+export CMD
+
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long bench doctor clean
+.PHONY: help build run test test-long bench doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,8 +25,13 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@setup/install.sh build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: build ## install what is missing, build, and measure: a table in about 2 minutes
+run: ## install what is missing, build, and measure: tables in about 3 minutes
+	@setup/install.sh run
+	@$(HAS_RDMA) || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare & \
+	    $(MAKE) build; code=$$?; wait; exit $$code
 	bin/kvwire run experiments/quick
+	@$(HAS_RDMA) || bin/kvwire run --vm experiments/quick-rdma || \
+	    { [ $$? -eq 125 ] && echo "kvwire: RDMA was not measured: no device, and no guest (see above)" >&2; }
 
 test: ## install what is missing, and run all tests
 	@setup/install.sh test
@@ -37,6 +47,24 @@ bench: ## Go benchmarks of all packages, in benchstat's form
 
 doctor: build ## say what works on this machine and, where not, why and what to do
 	bin/kvwire doctor
+
+vm: ## CMD='…': run it in a guest with soft-RoCE, bring results/ and the exit code back
+ifdef CMD
+	@setup/install.sh vm
+	@$(MAKE) build
+	@test/vm/vm.sh --timeout $(TIMEOUT) -- bash -c "$$CMD"
+else
+	@echo "make vm CMD='kvwire doctor'                               a line for bash, with bin/ in its PATH" >&2
+	@echo "make vm CMD='kvwire run network-overhead' TIMEOUT=4h      default: $(TIMEOUT)" >&2
+	@echo "test/vm/vm.sh --help                                      the guest itself, and two of them on a wire" >&2
+	@exit 2
+endif
+
+rdma-setup: ## IF=eth0: give this machine a software RDMA device (asks first; YES=1: does not ask)
+	@setup/rdma.sh $(if $(YES),--yes) add "$(IF)"
+
+rdma-undo: ## take away what rdma-setup brought
+	@setup/rdma.sh $(if $(YES),--yes) undo
 
 clean: ## remove bin/ (results/ stays)
 	rm -rf bin

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# install.sh build|test: installs what is missing for that, and nothing else. Where nothing is
-# missing it touches no network and needs no rights. Go is the one thing that must be there.
+# install.sh build|test|run|vm: installs what is missing for that, and nothing else. Where nothing is missing it
+# touches no network and needs no rights. Go is the one thing that must be there. Where there is no RDMA device, test
+# and run take the guest's things with them; if those cannot be installed, they go on without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-build}
@@ -40,25 +41,68 @@ has_modules() {
     GOPROXY=off go list -deps -test -tags "${KVWIRE_TAGS:-giouring rdma}" ./... >/dev/null 2>&1
 }
 
-has_c_compiler() { # with the headers of the C library: the race detector needs both
-    command -v "${CC:-gcc}" >/dev/null && "${CC:-gcc}" -E - <<<'#include <stdlib.h>' >/dev/null 2>&1
+reads_header() { "${CC:-gcc}" -E - <<<"#include <$1>" >/dev/null 2>&1; }
+
+has_c_compiler() { # with the headers of the C library: cgo and the race detector need both
+    command -v "${CC:-gcc}" >/dev/null && reads_header stdlib.h
+}
+
+need() { # PACKAGE COMMAND…: the package is missing unless the command says yes
+    "${@:2}" >/dev/null 2>&1 || missing+=("$1")
+}
+
+program() { (PATH=$PATH:/usr/sbin:/sbin && command -v "$1"); }
+
+# need_guest is for test/vm/vm.sh. Its programs and libraries are this machine's own.
+need_guest() {
+    need qemu-system-x86 program qemu-system-x86_64
+    need e2fsprogs program mke2fs
+    need iproute2 program rdma
+    need kmod program modprobe
+    need ibverbs-providers compgen -G '/usr/lib*/*/libibverbs/librxe-rdmav*.so' # and libibverbs with it
+    need xz-utils program xz                                                    # for Debian's kernel
+    need zstd program zstd                                                      # for Ubuntu's
 }
 
 check_go
 missing=()
 has_certificates || has_modules || missing+=(ca-certificates) # to download modules
-if [[ $purpose == test ]]; then
+if [[ " ${KVWIRE_TAGS-giouring rdma} " == *" rdma "* ]]; then   # the libraries are looked for when kvwire runs
+    has_c_compiler || missing+=(gcc libc6-dev)
+    need libibverbs-dev reads_header infiniband/verbs.h
+    need librdmacm-dev reads_header rdma/rdma_cma.h
+elif [[ $purpose == test ]]; then
     has_c_compiler || missing+=(gcc libc6-dev)
 fi
+must=${#missing[@]}
+case $purpose in
+build) ;;
+vm)
+    need_guest
+    need ibverbs-utils program ibv_devinfo
+    need perftest program ib_send_lat # bench/perftest.sh
+    must=${#missing[@]}
+    ;;
+test | run) compgen -G '/sys/class/infiniband/*' >/dev/null || [[ $HOSTTYPE != x86_64 ]] || need_guest ;;
+*) fail "install.sh $purpose: build, test, run or vm" ;;
+esac
 ((${#missing[@]})) || exit 0
 
+# refuse ends with what to do; where only the guest's things are missing, the rest goes on without them.
+refuse() {
+    ((must)) || { printf 'kvwire: no guest for RDMA: %s\n' "$*" >&2 && exit 0; }
+    fail "$@"
+}
+
 echo "kvwire: installing ${missing[*]}" >&2
-command -v apt-get >/dev/null || fail "missing: ${missing[*]} (by Debian's names), and this is neither Debian nor Ubuntu." \
+command -v apt-get >/dev/null || refuse "missing: ${missing[*]} (by Debian's names), and this is neither Debian nor Ubuntu." \
     "Install them with this system's package manager, and try again."
 as_root=()
 if ((EUID != 0)); then
-    command -v sudo >/dev/null || fail "missing: ${missing[*]}, and you are neither root nor have sudo." \
-        "As root: apt-get install ${missing[*]}"
+    without=
+    [[ ${missing[*]} != *ibverbs-dev* ]] || without=" Or leave RDMA out: make $purpose TAGS=giouring"
+    command -v sudo >/dev/null || refuse "missing: ${missing[*]}, and you are neither root nor have sudo." \
+        "As root: apt-get install ${missing[*]}.$without"
     as_root=(sudo)
 fi
 try() {
@@ -66,4 +110,4 @@ try() {
 }
 try update || echo "kvwire: apt-get update failed: trying with the lists that are there" >&2
 try install -y --no-install-recommends "${missing[@]}" ||
-    fail "apt-get could not install ${missing[*]}: see above." "By hand, as root: apt-get update && apt-get install ${missing[*]}"
+    refuse "apt-get could not install ${missing[*]}: see above." "By hand, as root: apt-get update && apt-get install ${missing[*]}"

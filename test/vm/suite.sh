@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# suite.sh FOLDER: runs the tests that need RDMA, compiled into FOLDER by setup/test.sh, and a smoke experiment. Made for the
+# guest (it is root there, and loads modules), in which a test that skips for want of RDMA fails.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+tests=$(cd "$1" && pwd)
+export KVWIRE_REQUIRE=rdma,uring,guest
+failed=()
+
+run() { # seconds, package, arguments…
+    local began=$SECONDS code=0
+    # The kill is for one whose stacks cannot be had any more.
+    (cd "$2" && timeout -k 20 $(($1 + 30)) "$tests/${2##*/}.test" -test.timeout "$1s" "${@:3}") || code=$?
+    printf 'guest: %-14s %s (%ds)\n' "$2" "$( ((code)) && echo "FAILED, exit code $code" || echo ok)" $((SECONDS - began))
+    ((code == 0)) || failed+=("$2")
+}
+
+smoke() { # all verbs, and tcp beside them
+    local began=$SECONDS code=0
+    KVWIRE_TEST_AS_PROGRAM=1 timeout -k 20 240 "$tests/kvwire.test" run experiments/quick-rdma --output-dir /tmp/smoke 2>/tmp/smoke.log || code=$?
+    ((code == 0)) || cat /tmp/smoke.log
+    printf 'guest: %-14s %s (%ds)\n' quick-rdma "$( ((code)) && echo "FAILED, exit code $code" || echo ok)" $((SECONDS - began))
+    ((code == 0)) || failed+=(quick-rdma)
+}
+
+run 60 cgo/verbs
+run 60 rdma/device
+run 900 rdma
+run 300 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
+smoke
+run 60 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back
+((${#failed[@]} == 0)) || { echo "guest: failed: ${failed[*]}" && exit 1; }
