@@ -17,7 +17,7 @@ func testFlags() Flags {
 	anything := func(string) error { return nil }
 	f := Flags{}
 	for _, n := range []string{"backend", "mix", "key-dist", "key-bytes", "value-bytes", "records", "duration", "warmup", "seed",
-		"cache-bytes", "loop", "wait", "placement", "client-threads", "server-threads", "target-per-s"} {
+		"cache-bytes", "loop", "wait", "placement", "client-threads", "server-threads", "target-per-s", "rdma-verb"} {
 		f[n] = anything
 	}
 	number := func(v string) error {

@@ -17,7 +17,7 @@ type Server struct {
 	Loops loop.Stats  // its loops together
 	Go    bench.Runtime
 
-	CgoCalls, DiskReads, DiskWrites Uint // NA where it does not count them
+	DiskReads, DiskWrites Uint // NA where it does not count them
 }
 
 // Sides says where the store ran, and what the machine does without a run.
@@ -142,7 +142,7 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	if c.SQEs > 0 {
 		row.ClientEntersPerOp, row.ClientSQEsPerOp, row.ClientCQEsPerOp = per(float64(c.Enters)), per(float64(c.SQEs)), per(float64(c.CQEs))
 	}
-	usage, allocs, copied, loops := res.Process, res.Go.Allocs, c.Copied, c
+	usage, allocs, loops, both := res.Process, res.Go.Allocs, c, c
 	if s := sides.Server; s != nil {
 		row.ServerUserNsPerOp, row.ServerSysNsPerOp = per(float64(s.Usage.User)), per(float64(s.Usage.Sys))
 		row.ServerSyscallsPerOp = per(float64(s.Loops.Syscalls))
@@ -151,14 +151,14 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 		}
 		usage.Add(s.Usage)
 		allocs += s.Go.Allocs
-		copied += s.Loops.Copied
+		both.Add(s.Loops)
 		loops = s.Loops
 		row.GoGCPauseNs = I(int64(max(res.Go.GCPause, s.Go.GCPause)))
 		row.GoSchedP99Ns = I(int64(max(res.Go.SchedP99, s.Go.SchedP99)))
 		for _, n := range []struct {
 			to   *Float
 			from Uint
-		}{{&row.CgoCallsPerOp, s.CgoCalls}, {&row.DiskReadsPerOp, s.DiskReads}, {&row.DiskWritesPerOp, s.DiskWrites}} {
+		}{{&row.DiskReadsPerOp, s.DiskReads}, {&row.DiskWritesPerOp, s.DiskWrites}} {
 			if v, ok := n.from.Get(); ok {
 				*n.to = per(float64(v))
 			}
@@ -167,7 +167,17 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 		return // half of what follows is not known
 	}
 	row.CtxswVolPerOp, row.CtxswInvolPerOp = per(float64(usage.CtxVol)), per(float64(usage.CtxInvol))
-	row.AllocsPerOp, row.BytesCopiedPerOp = per(float64(allocs)), per(float64(copied))
+	row.AllocsPerOp, row.BytesCopiedPerOp = per(float64(allocs)), per(float64(both.Copied))
+	if both.Reads > 0 {
+		row.RDMAReadsPerOp, row.RDMAReadRetriesPerOp = per(float64(both.Reads)), per(float64(both.ReadRetries))
+		row.RDMAReadFallbackRatio = F(float64(both.ReadMisses) / float64(both.Reads-both.ReadRetries))
+	}
+	row.CgoCallsPerOp = per(float64(both.CCalls))
+	if both.Polls > 0 { // there is a NIC
+		row.RDMAPostsPerOp, row.RDMAWRsPerOp, row.RDMAPollsPerOp = per(float64(both.Bells)), per(float64(both.WRs)), per(float64(both.Polls))
+		row.RDMAEmptyPollRatio = F(float64(both.EmptyPolls) / float64(both.Polls))
+		row.RDMACQEsPerPoll = F(float64(both.WCs) / float64(both.Polls-both.EmptyPolls))
+	}
 	row.PollsPerOp = per(float64(loops.Turns))
 	if loops.Turns > 0 {
 		row.EmptyPollRatio = F(float64(loops.EmptyTurns) / float64(loops.Turns))

@@ -37,7 +37,7 @@ func TestColumnsOfVersion1KeepTheirPlaces(t *testing.T) {
 		}
 	}
 	for _, c := range []string{"ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "direct_io", "server_cpus", "client_cpus", "kernel", "limited_by", "fixed_buffers",
-		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "huge_pages",
+		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "huge_pages", "rdma_export_bytes",
 		"rdma_posts_per_op", "rdma_wrs_per_op", "rdma_polls_per_op", "rdma_empty_poll_ratio", "rdma_cqes_per_poll", "rdma_reads_per_op", "rdma_read_retries_per_op", "rdma_read_fallback_ratio"} {
 		if _, ok := (&Row{}).Value(c); !ok {
 			t.Errorf("no column %s", c)
@@ -241,12 +241,29 @@ func TestFillOfAGoodRun(t *testing.T) {
 		"lat_p50_ns": "100031", "lat_p999_ns": "100031", "svc_p50_ns": "100031", "lag_p50_ns": "", "achieved_ratio": "", "errors": "0", "verify_failures": "0",
 		"client_user_ns_per_op": "2000", "client_sys_ns_per_op": "3000", "server_user_ns_per_op": "5000", "server_sys_ns_per_op": "10000",
 		"host_busy_ns_per_op": "25000", "host_softirq_ns_per_op": "5000", "client_syscalls_per_op": "2", "server_syscalls_per_op": "1.5", "ctxsw_vol_per_op": "1",
-		"polls_per_op": "2", "empty_poll_ratio": "0.5", "batch_mean": "3", "bytes_copied_per_op": "2048", "disk_reads_per_op": "0.5", "disk_writes_per_op": "", "cgo_calls_per_op": "",
+		"polls_per_op": "2", "empty_poll_ratio": "0.5", "batch_mean": "3", "bytes_copied_per_op": "2048", "disk_reads_per_op": "0.5", "disk_writes_per_op": "", "cgo_calls_per_op": "0", "rdma_posts_per_op": "", "rdma_empty_poll_ratio": "", "rdma_reads_per_op": "",
 		"foreign_cpu_ratio": "0.05", "steal_ratio": "0", "steady": "true", "valid": "true", "invalid_reason": "", "limited_by": "",
 	} {
 		if got, _ := row.Value(name); got != want {
 			t.Errorf("%s is %q, expected %q", name, got, want)
 		}
+	}
+}
+
+func TestFillSumsWhatBothNICsCost(t *testing.T) {
+	row, r, s := Row{Transport: "rdma", RDMAVerb: "read"}, result(), server()
+	r.ClientLoops.Add(loop.Stats{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 25_000})
+	s.Loops.Add(loop.Stats{CCalls: 10_000, Bells: 10_000, WRs: 100_000, Polls: 40_000, EmptyPolls: 40_000, WCs: 0})
+	Fill(&row, r, Sides{Server: s})
+	for name, want := range map[string]string{"cgo_calls_per_op": "0.15", "rdma_posts_per_op": "0.25", "rdma_wrs_per_op": "1.5", "rdma_polls_per_op": "0.5",
+		"rdma_empty_poll_ratio": "0.5", "rdma_cqes_per_poll": "2", "rdma_reads_per_op": "0.55", "rdma_read_retries_per_op": "0.05", "rdma_read_fallback_ratio": "0.25"} {
+		if got, _ := row.Value(name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+	row = Row{Transport: "rdma"}
+	if Fill(&row, r, Sides{}); row.CgoCallsPerOp.Known() || row.RDMAPostsPerOp.Known() || row.RDMAReadsPerOp.Known() {
+		t.Error("half of the costs pass for all of them")
 	}
 }
 

@@ -245,17 +245,18 @@ type Row struct {
 	// RDMA's factors.
 	RDMAProvider    string `csv:"rdma_provider"`     // the driver: rxe, siw, mlx5, …
 	RDMAConnect     string `csv:"rdma_connect"`      // tcp or cm
-	RDMAInlineBytes Int    `csv:"rdma_inline_bytes"` // up to that size messages are inline, as the queue pair granted it
+	RDMAInlineBytes Int    `csv:"rdma_inline_bytes"` // up to that size messages are inline: what was asked for, or less where the queue pair granted less
 	RDMASignalEvery Int    `csv:"rdma_signal_every"` // one send in so many asks for a completion
 	RDMAPostBatch   Int    `csv:"rdma_post_batch"`   // work requests per doorbell, at most
 	RDMASlotBytes   Int    `csv:"rdma_slot_bytes"`   // of a receive
 	RDMASRQ         Bool   `csv:"rdma_srq"`          // receives shared by queue pairs
-	RDMAMTU         Int    `csv:"rdma_mtu"`          // path MTU in bytes
-	HugePages       Bool   `csv:"huge_pages"`        // under the registered memory
+	RDMAMTU         Int    `csv:"rdma_mtu"`          // path MTU in bytes: the least of what was asked for and of both ports'
+	HugePages       Bool   `csv:"huge_pages"`        // under the registered memory, as asked for
+	RDMAExportBytes Int    `csv:"rdma_export_bytes"` // verb read: memory of the tables that items are read from
 
 	// RDMA's costs, of client and server together.
 	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC
-	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests, sends and receives
+	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests for send queues
 	RDMAPollsPerOp        Float `csv:"rdma_polls_per_op"` // of completion queues
 	RDMAEmptyPollRatio    Float `csv:"rdma_empty_poll_ratio"`
 	RDMACQEsPerPoll       Float `csv:"rdma_cqes_per_poll"`       // of polls that found something

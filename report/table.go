@@ -70,7 +70,7 @@ type tableColumn struct {
 }
 
 var tableColumns = []tableColumn{
-	{head: "transport", left: true, value: func(r *Row) string { return r.Transport }},
+	{head: "transport", left: true, value: Network},
 	{head: "op", left: true, value: func(r *Row) string { return r.Mix }},
 	{head: "value", value: func(r *Row) string { return show(r.ValueBytes, Size) }},
 	{head: "backend", left: true, vary: true, value: func(r *Row) string { return r.Backend }},
@@ -78,6 +78,13 @@ var tableColumns = []tableColumn{
 	{head: "wait", left: true, vary: true, value: func(r *Row) string { return r.Wait }},
 	{head: "placement", left: true, vary: true, value: func(r *Row) string { return r.Placement }},
 	{head: "ring", left: true, vary: true, value: func(r *Row) string { return r.Ring }},
+	{head: "connect", left: true, vary: true, value: func(r *Row) string { return r.RDMAConnect }},
+	{head: "slot", vary: true, value: func(r *Row) string { return show(r.RDMASlotBytes, Size) }},
+	{head: "inline", vary: true, value: func(r *Row) string { return show(r.RDMAInlineBytes, Size) }},
+	{head: "signal", vary: true, value: func(r *Row) string { return r.RDMASignalEvery.String() }},
+	{head: "batch", vary: true, value: func(r *Row) string { return r.RDMAPostBatch.String() }},
+	{head: "path MTU", vary: true, value: func(r *Row) string { return r.RDMAMTU.String() }},
+	{head: "huge", left: true, vary: true, value: func(r *Row) string { return r.HugePages.String() }},
 	{head: "keys", left: true, vary: true, value: func(r *Row) string { return r.KeyDist }},
 	{head: "conns", vary: true, value: func(r *Row) string { return r.Conns.String() }},
 	{head: "depth", vary: true, value: func(r *Row) string { return r.Depth.String() }},
@@ -96,6 +103,9 @@ var tableColumns = []tableColumn{
 	}},
 	{head: "note", left: true, value: note},
 }
+
+// Network is the transport, with RDMA's verb: "rdma write".
+func Network(r *Row) string { return strings.TrimSpace(r.Transport + " " + r.RDMAVerb) }
 
 func show[T int64 | uint64 | float64 | bool](o Opt[T], f func(T) string) string {
 	if v, ok := o.Get(); ok {

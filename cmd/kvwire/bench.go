@@ -77,7 +77,8 @@ func (m *measured) verdict() error {
 // leavesServerAlone refuses flags of a server when there is one that runs already.
 func (f *factors) leavesServerAlone() error {
 	for _, name := range serverFlags {
-		if f.sets(name) && !slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) {
+		both := slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) || slices.Contains(rdmaFlags, name)
+		if f.sets(name) && !both {
 			return usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
 		}
 	}
@@ -92,6 +93,16 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 		}
 		if err := f.leavesServerAlone(); err != nil {
 			return spec, err
+		}
+	}
+	if f.serverAt != "" {
+		switch {
+		case f.target != "":
+			return spec, usagef("--server-at starts a server, and --target has one: give one of them")
+		case f.transport == "inproc":
+			return spec, usagef("--server-at needs a network, not --transport inproc")
+		case f.sets("dir"):
+			return spec, usagef("--dir %s: a server at --server-at chooses its folder itself", f.dir)
 		}
 	}
 	if f.transport == "inproc" {

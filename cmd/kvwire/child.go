@@ -15,50 +15,69 @@ import (
 
 // child is a server in a process of its own, which ends with this one: it watches its standard input.
 type child struct {
-	cmd   *exec.Cmd
 	stdin io.Closer
+	kill  func()
 	hello greeting
 	done  chan error
 }
 
 // serverFlags are the flags of bench that are serve's too.
-var serverFlags = []string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "durability", "disk-engine", "cache-bytes", "dir", "value-bytes", "scan-items", "server-cpus"}
+var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
+	"ring", "durability", "disk-engine", "cache-bytes", "dir", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, rdmaFlags...)
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {
+	flags := []string{"--server-cpus=" + f.serverCPUs.String()}
+	for _, name := range serverFlags {
+		if f.sets(name) && name != "server-cpus" {
+			flags = append(flags, "--"+name+"="+f.set.Lookup(name).Value.String())
+		}
+	}
+	if f.serverAt != "" {
+		return hire(ctx, f, flags)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"serve", "--json", "--exit-with-stdin", "--listen=127.0.0.1:0", "--server-cpus=" + f.serverCPUs.String()}
-	for _, name := range serverFlags {
-		if f.sets(name) && name != "server-cpus" {
-			args = append(args, "--"+name+"="+f.set.Lookup(name).Value.String())
-		}
-	}
-	c := &child{cmd: exec.Command(exe, args...), done: make(chan error, 1)}
-	c.cmd.Stderr = os.Stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
-	stdin, err := c.cmd.StdinPipe()
+	n, err := find(f.transport)
 	if err != nil {
 		return nil, err
 	}
-	c.stdin = stdin
-	out, err := c.cmd.StdoutPipe()
+	listen, err := n.listenOn(0)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.cmd.Start(); err != nil {
+	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + listen}, flags...)...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
+	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }}
+	if err := c.greeted(ctx, out, cmd.Wait); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// greeted waits for a server's greeting, and watches over its end. One that does not greet is stopped.
+func (c *child) greeted(ctx context.Context, out io.Reader, wait func() error) (err error) {
 	said := make(chan error, 1)
 	go func() {
 		r := bufio.NewReader(out)
 		err := json.NewDecoder(r).Decode(&c.hello)
 		said <- err
 		_, _ = io.Copy(io.Discard, r)
-		c.done <- c.cmd.Wait()
+		c.done <- wait()
 	}()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
@@ -73,14 +92,14 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 		code := c.stop()
 		var exit *exec.ExitError
 		if errors.As(code, &exit) && exit.ExitCode() > exitFailed {
-			return nil, &exitError{exit.ExitCode(), errors.New("the server did not start: its reason is above")}
+			return &exitError{exit.ExitCode(), errors.New("the server did not start: its reason is above")}
 		}
 		if errors.Is(err, io.EOF) {
 			err = errors.New("its reason is above")
 		}
-		return nil, fmt.Errorf("the server did not start: %w", err)
+		return fmt.Errorf("the server did not start: %w", err)
 	}
-	return c, nil
+	return nil
 }
 
 // stop ends the server in good order, or by force when that takes too long.
@@ -92,7 +111,7 @@ func (c *child) stop() error {
 	case err := <-c.done:
 		return err
 	case <-timeout.C:
-		_ = c.cmd.Process.Kill()
+		c.kill()
 		<-c.done
 		return fmt.Errorf("the server did not end within %v and was killed", patience)
 	}

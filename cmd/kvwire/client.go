@@ -53,8 +53,9 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 			c.loops = append(c.loops, l)
 		}
 	}
+	t := n.impl(f)
 	dial := func(thread, want int) (transport.Conn, error) {
-		return n.impl.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want})
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
 		return err

@@ -15,15 +15,18 @@ type split struct{ server, client cpusFlag }
 // allowedEnv keeps the CPUs that kvwire was started with across confine's exec.
 const allowedEnv = "KVWIRE_CPUS"
 
+// allowedCPUs are those that kvwire was started with.
+func allowedCPUs() (allowed cpusFlag) {
+	if s := os.Getenv(allowedEnv); s == "" || allowed.Set(s) != nil {
+		return affinity()
+	}
+	return allowed
+}
+
 // defaultCPUs keeps client and server apart: the upper half of the allowed CPUs for the server, the lower
 // for the client. With one CPU there is nothing to part.
 func defaultCPUs() split {
-	var allowed cpusFlag
-	if s := os.Getenv(allowedEnv); s != "" {
-		_ = allowed.Set(s)
-	} else {
-		allowed = affinity()
-	}
+	allowed := allowedCPUs()
 	n := len(allowed)
 	if n < 2 {
 		return split{allowed, allowed}

@@ -3,13 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/report"
 )
 
 const doctorHelp = `Examples:
@@ -17,7 +22,7 @@ const doctorHelp = `Examples:
   kvwire doctor --dir /data --json
 
 Says for each transport and disk engine whether it works here and, where not, why and what to do; of RDMA
-devices besides, by which address they are reached.`
+devices besides, by which address they are reached, and whether a message comes back.`
 
 func doctorCommand(_ context.Context, args []string) error {
 	f := newFactors("doctor", doctorHelp)
@@ -33,10 +38,35 @@ func doctorCommand(_ context.Context, args []string) error {
 		}
 	}
 	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local())...)
+	r = append(r, pingPong()...)
 	if f.json {
 		return r.WriteJSON(os.Stdout)
 	}
 	return r.WriteText(os.Stdout)
+}
+
+// pingPong tries the device that would be picked; without one there is no row.
+func pingPong() probe.Report {
+	c, err := device.Pick(device.Local(), netip.Addr{})
+	if err != nil {
+		return nil
+	}
+	f := probe.Finding{Name: "verbs ping-pong", State: probe.Unavailable}
+	p, err := rdma.PingPong(c)
+	var refusal *probe.Refusal
+	switch {
+	case err == nil:
+		f.State = probe.Available
+		f.Why = fmt.Sprintf("%s, %d B round trip %s (median of %d)", c.Device, p.Bytes, report.Duration(p.Median.Nanoseconds()), p.Trips)
+		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
+			f.Why += fmt.Sprintf("; it makes queue pairs of the kinds %s, and kvwire uses RC", strings.Join(caps.Kinds, ", "))
+		}
+	case errors.As(err, &refusal):
+		f.State, f.Why, f.Remedy = refusal.Finding.State, refusal.Finding.Why, refusal.Finding.Remedy
+	default:
+		f.Why = strings.ReplaceAll(err.Error(), "\n", "; ") // ends with what to do
+	}
+	return probe.Report{f}
 }
 
 const versionHelp = `Examples:
@@ -54,13 +84,19 @@ func versionCommand(_ context.Context, args []string) error {
 		Go      string `json:"go"`
 		Arch    string `json:"arch"`
 		Uring   bool   `json:"uring"`
-	}{version, runtime.Version(), runtime.GOARCH, ring.Built}
+		RDMA    bool   `json:"rdma"`
+	}{version, runtime.Version(), runtime.GOARCH, ring.Built, rdma.Built}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(v)
 	}
 	built := "with io_uring"
 	if !v.Uring {
 		built = "without io_uring (" + ring.ErrNotBuilt.Error() + ")"
+	}
+	if v.RDMA {
+		built += ", with RDMA"
+	} else {
+		built += ", without RDMA (build tag rdma, with cgo)"
 	}
 	fmt.Printf("kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, built)
 	return nil

@@ -3,12 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
 )
@@ -36,9 +40,23 @@ type factors struct {
 	serverCPUs    cpusFlag
 	keepStdin     bool
 
+	// RDMA's, of both sides alike but for the table.
+	rdmaExportBytes bytesFlag
+	rdmaVerb        string
+	rdmaConnect     string
+	rdmaSlotBytes   bytesFlag
+	rdmaInlineBytes bytesFlag
+	rdmaSignalEvery int
+	rdmaPostBatch   int
+	rdmaSRQ         bool
+	rdmaMTU         int
+	hugePages       bool
+	rdma            rdma.Options // what they say: plan fills it in
+
 	// The load.
 	clientTransport string
 	target          string
+	serverAt        string
 	mix             string
 	keyDist         string
 	keyBytes        bytesFlag
@@ -81,9 +99,62 @@ func (f *factors) serverFlags() {
 	s.StringVar(&f.wait, "wait", "block", "what an idle loop does, on both sides: block, spin or hybrid")
 	s.DurationVar(&f.spinMax, "spin-max", 50*time.Microsecond, "hybrid: how long to spin before sleeping")
 	s.StringVar(&f.ring, "ring", "shared", "uring: sockets and disk on one ring (shared), or on two (separate)")
+	f.rdmaFlags()
 	f.serverCPUs = cpusFlag{-1} // the default depends on the machine: see defaultCPUs
 	s.Var(&f.serverCPUs, "server-cpus", "CPUs of the server process (0,2-3; any); default: apart from the client's")
 	s.Lookup("server-cpus").DefValue = ""
+}
+
+// rdmaFlags are the names of the flags that need --transport rdma, and which both sides have.
+var rdmaFlags = []string{"rdma-verb", "rdma-connect", "rdma-slot-bytes", "rdma-inline-bytes", "rdma-signal-every", "rdma-post-batch", "rdma-srq", "rdma-mtu", "huge-pages"}
+
+// rdmaOnly says whether a flag needs --transport rdma.
+func rdmaOnly(name string) bool {
+	return name == "rdma-export-bytes" || slices.Contains(rdmaFlags, name)
+}
+
+func (f *factors) rdmaFlags() {
+	s := f.set
+	d, _ := rdma.Options{}.Defaults() // the zero value passes
+	f.rdmaSlotBytes, f.rdmaInlineBytes = bytesFlag(d.SlotBytes), bytesFlag(d.InlineBytes)
+	s.StringVar(&f.rdmaVerb, "rdma-verb", d.Verb.String(), "rdma, this and what follows: how messages travel: "+strings.Join(rdma.Verbs(), ", "))
+	s.StringVar(&f.rdmaConnect, "rdma-connect", d.Connect.String(), "how queue pairs are connected: tcp, or cm (rdma_cm); the hello goes by TCP in both cases")
+	s.Var(&f.rdmaSlotBytes, "rdma-slot-bytes", "largest message, and the size of each receive; what is larger travels in fragments")
+	s.Var(&f.rdmaInlineBytes, "rdma-inline-bytes", "messages up to that size are copied into the work request, as far as the device can; 0: none")
+	s.IntVar(&f.rdmaSignalEvery, "rdma-signal-every", d.SignalEvery, "work requests for each completion, where no memory waits for it")
+	s.IntVar(&f.rdmaPostBatch, "rdma-post-batch", d.PostBatch, "work requests for each doorbell, at most")
+	s.BoolVar(&f.rdmaSRQ, "rdma-srq", false, "the connections of a loop share one receive queue; not with the verb write")
+	s.IntVar(&f.rdmaMTU, "rdma-mtu", d.MTU, "path MTU: 256, 512, 1024, 2048 or 4096; the ports may limit it")
+	s.BoolVar(&f.hugePages, "huge-pages", false, "messages in huge pages, where the kernel has some")
+	f.rdmaExportBytes = 64 << 20
+	s.Var(&f.rdmaExportBytes, "rdma-export-bytes", "verb read: memory of the tables, of the whole server, from which items are read")
+}
+
+// rdmaOptions are what the flags say, checked.
+func (f *factors) rdmaOptions() (o rdma.Options, err error) {
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"rdma-slot-bytes", int(f.rdmaSlotBytes)}, {"rdma-signal-every", f.rdmaSignalEvery}, {"rdma-post-batch", f.rdmaPostBatch}, {"rdma-mtu", f.rdmaMTU}} {
+		if n.value == 0 { // which is the default to Options
+			return o, usagef("--%s 0: above 0", n.name)
+		}
+	}
+	o = rdma.Options{SlotBytes: int(f.rdmaSlotBytes), InlineBytes: int(f.rdmaInlineBytes), SignalEvery: f.rdmaSignalEvery,
+		PostBatch: f.rdmaPostBatch, SRQ: f.rdmaSRQ, MTU: f.rdmaMTU, HugePages: f.hugePages}
+	if o.InlineBytes == 0 {
+		o.InlineBytes = -1
+	}
+	if o.Verb, err = rdma.ParseVerb(f.rdmaVerb); err != nil {
+		return o, usagef("--rdma-verb: %v", err)
+	}
+	if o.Connect, err = rdma.ParseConnect(f.rdmaConnect); err != nil {
+		return o, usagef("--rdma-connect: %v", err)
+	}
+	if o, err = o.Defaults(); err != nil {
+		return o, usagef("%v", err)
+	}
+	return o, nil
 }
 
 func (f *factors) storeFlags() {
@@ -116,6 +187,7 @@ func (f *factors) benchFlags() {
 	s := f.set
 	s.StringVar(&f.clientTransport, "client-transport", "", "the client's side, where it differs: tcp and uring understand each other")
 	s.StringVar(&f.target, "target", "", "host:port of a server that runs and is loaded; default: a server of its own")
+	s.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
 	s.StringVar(&f.mix, "mix", "get", "a to f (YCSB), get, put, insert, scan, rmw, or shares such as get=50,put=50")
 	s.StringVar(&f.keyDist, "key-dist", "", "uniform, zipfian or latest; default: the mix's own")
 	s.IntVar(&f.scanItems, "scan-items", 100, "scans ask for 1 to that many items")
@@ -150,7 +222,7 @@ func (f *factors) sets(name string) bool {
 	return g != nil && g.Changed
 }
 
-// plan is the server's loops. It checks the server's flags.
+// plan is the server's loops. It checks the server's flags, and RDMA's.
 func (f *factors) plan() (p loop.Plan, err error) {
 	t, err := find(f.transport)
 	if err != nil {
@@ -180,6 +252,17 @@ func (f *factors) plan() (p loop.Plan, err error) {
 		return p, usagef("--placement dispatched needs a network, not inproc")
 	case min(f.serverThreads, f.netLoops, f.storeLoops) < 0 || max(f.serverThreads, f.netLoops, f.storeLoops) > 256:
 		return p, usagef("loops: 1 to 256")
+	}
+	for _, name := range append(rdmaFlags, "rdma-export-bytes") {
+		if f.sets(name) && f.transport != "rdma" {
+			return p, usagef("--%s needs --transport rdma, not %s", name, f.transport)
+		}
+	}
+	if f.sets("rdma-export-bytes") && f.rdmaVerb != rdma.Read.String() {
+		return p, usagef("--rdma-export-bytes needs --rdma-verb read, not %s", f.rdmaVerb)
+	}
+	if f.rdma, err = f.rdmaOptions(); err != nil {
+		return p, err
 	}
 	p.NetLoops = max(1, f.serverThreads, f.netLoops)
 	p.StoreLoops = max(1, f.storeLoops)
@@ -225,9 +308,20 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability = f.diskEngine, f.durability
 	o.NullValueBytes = int(f.valueBytes)
+	if f.transport == "rdma" && f.rdmaVerb == rdma.Read.String() {
+		o.ExportItemBytes = min(int(f.valueBytes)+exportKeyBytes, 1<<20)
+		fit := max(1, int(f.rdmaExportBytes)/shards/(o.ExportItemBytes+exportHeadBytes))
+		o.ExportEntries = min(1<<(bits.Len(uint(fit))-1), 1<<26) // it would be rounded up
+	}
 	o.Log = func(s string) { fmt.Fprintln(os.Stderr, "kvwire:", s) }
 	return o, nil
 }
+
+// Of an exported item: the room for its key (with longer ones it may go by send), and what is around it, at most.
+const (
+	exportKeyBytes  = 64
+	exportHeadBytes = 96
+)
 
 // spec is the load. It checks the load's flags.
 func (f *factors) spec() (s bench.Spec, err error) {
@@ -284,6 +378,7 @@ func (f *factors) checkNames() error {
 	for _, check := range []func() error{
 		func() error { _, err := loop.ParsePlacement(f.placement); return err },
 		func() error { _, err := loop.ParseWait(f.wait); return err },
+		func() error { _, err := f.rdmaOptions(); return err },
 		func() error { _, err := store.ParseBackend(f.backend); return err },
 		func() error { _, err := f.store(1); return err },
 		func() error { _, err := bench.ParseMix(f.mix); return err },

@@ -61,6 +61,7 @@ func init() {
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
 		{"load", "fill a store with records", loadCommand},
+		{"host", "start servers for a kvwire on another machine", hostCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
 	}

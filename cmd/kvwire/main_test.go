@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
-	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,7 +31,9 @@ const asProgram = "KVWIRE_TEST_AS_PROGRAM"
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {
 	uring := probe.Uring(probe.Local())
+	rdma := rdmaHere()
 	t.Run("uring", func(t *testing.T) { testenv.Need(t, "uring", uring.Err()) })
+	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", rdma) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -43,7 +45,7 @@ func TestScript(t *testing.T) {
 			case "uring":
 				return uring.Err() == nil, nil
 			case "rdma":
-				return rdma.Unavailable() == nil, nil
+				return rdma == nil, nil
 			}
 			return false, nil
 		},
@@ -107,6 +109,28 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("the server said nothing: %q", b)
 		}
+	}
+}
+
+// Every experiment of this checkout can be run: flags, values and cells.
+func TestExperimentsAreInOrder(t *testing.T) {
+	files, err := filepath.Glob("../../experiments/*/experiment.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no experiments: %v", err)
+	}
+	for _, file := range files {
+		x, err := readExperiment(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if name := filepath.Base(filepath.Dir(file)); x.Name != name {
+			t.Errorf("%s is named %s", file, x.Name)
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(file), "README.md")); err != nil {
+			t.Errorf("%s: %v", x.Name, err)
+		}
+		t.Logf("%s: %d cells over %v", x.Name, len(x.Cells), x.Axes)
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
@@ -38,7 +40,7 @@ func (f *factors) clientRow() *report.Row {
 	if r.ClientTransport == "" {
 		r.ClientTransport = f.transport
 	}
-	r.Hosts = hostsOf(f.target)
+	r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt))
 	if one := r.Hosts == report.I(1); one && f.transport != "inproc" && f.transport != "rdma" {
 		r.Device = "loopback" // the kernel's way to any address of its own
 	}
@@ -126,9 +128,31 @@ func environment() report.Env {
 	e := report.Environment(revision())
 	s := device.Local()
 	if c, err := device.Pick(s, netip.Addr{}); err == nil {
-		e.RDMA = device.ReadEnv(s, c)
+		r := rdmaEnv{Env: device.ReadEnv(s, c)}
+		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
+			r.Caps = &caps
+		}
+		e.RDMA = r
 	}
 	return e
+}
+
+// rdmaEnv is the section rdma of env.json.
+type rdmaEnv struct {
+	device.Env
+	Caps *rdma.Caps `json:"queue_pair,omitempty"` // of one with the default options
+}
+
+// granted is what the queue pairs of a run have of what was asked for.
+type granted struct {
+	inlineBytes, mtu int
+	known            bool
+}
+
+func (g *granted) fill(r *report.Row) {
+	if g.known {
+		r.RDMAInlineBytes, r.RDMAMTU = report.I(g.inlineBytes), report.I(g.mtu)
+	}
 }
 
 // serverFactors fills in what the server is, from its flags.
@@ -147,6 +171,9 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if r.Transport == "uring" {
 		r.Ring = flags["ring"]
 	}
+	if r.Transport == "rdma" {
+		rdmaFactors(r, flags)
+	}
 	if spin, err := time.ParseDuration(flags["spin-max"]); err == nil && r.Wait == "hybrid" {
 		r.SpinMaxNs = report.I(int64(spin))
 	}
@@ -157,6 +184,24 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	var cache bytesFlag
 	if cache.Set(flags["cache-bytes"]) == nil {
 		r.CacheBytes = report.I(int(cache))
+	}
+}
+
+// rdmaFactors are what was asked for. What was granted is filled in where there is a connection.
+func rdmaFactors(r *report.Row, flags map[string]string) {
+	number := func(name string) report.Int { // our own text
+		var n bytesFlag
+		if n.Set(flags[name]) != nil {
+			return report.Int{}
+		}
+		return report.I(int(n))
+	}
+	r.RDMAVerb, r.RDMAConnect, r.HugePages = flags["rdma-verb"], flags["rdma-connect"], report.B(flags["huge-pages"] == "true")
+	r.RDMASlotBytes, r.RDMAInlineBytes, r.RDMAMTU = number("rdma-slot-bytes"), number("rdma-inline-bytes"), number("rdma-mtu")
+	r.RDMASignalEvery, r.RDMAPostBatch = number("rdma-signal-every"), number("rdma-post-batch")
+	r.RDMASRQ = report.B(flags["rdma-srq"] == "true")
+	if r.RDMAVerb == rdma.Read.String() {
+		r.RDMAExportBytes = number("rdma-export-bytes")
 	}
 }
 
@@ -179,16 +224,22 @@ func (m *measured) row(s *session) *report.Row {
 	}
 	report.Fill(r, m.result, sides)
 	s.port.fill(r)
+	s.granted.fill(r)
 	if sides.InProcess && after.hasDisk() && m.result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
 	}
+	var notes []string
+	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(allowedCPUs()) <= 2 {
+		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
+	}
 	if after.hasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.directIO()), report.B(after.fixedBuffers())
 		if !after.directIO() {
-			r.Note = "no O_DIRECT here: memory or the kernel's page cache, not a disk"
+			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
 	}
+	r.Note = strings.Join(notes, "; ")
 	return r
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 
 	"github.com/kvwire/kvwire/rdma/device"
@@ -62,5 +63,20 @@ func TestRDMAPortFillsTheWireColumns(t *testing.T) {
 	(*rdmaPort)(nil).look(true)
 	if r.Device != "loopback" || r.RDMARnr.Known() {
 		t.Errorf("a network without RDMA: %+v", r)
+	}
+}
+
+func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
+	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
+	if len(files) < 3 {
+		t.Fatalf("experiments: %v", files)
+	}
+	for _, f := range files {
+		x, err := readExperiment(f)
+		if err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("%s: %d cells", x.Name, len(x.Cells))
+		}
 	}
 }

@@ -25,16 +25,24 @@ import (
 const runHelp = `Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
+  kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
 Runs every cell of an experiment in fresh processes, and leaves runs.csv, runs.json and env.json in
 results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
-The first ^C finishes the run and writes what there is.`
+The first ^C finishes the run and writes what there is.
+
+With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
+column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
+client and servers are in two guests on one wire; on 2 CPUs without kvm that shows that things work, and not how
+fast. Exit codes of its own: 124 it took too long, 125 no guest can be had here, 130 ended by the second ^C.`
 
 func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
-	var arg string
+	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the servers are started; default: here")
+	var arg, vm string
+	vmFlag(f, &vm)
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 1 {
 			return usagef("run takes one experiment: a folder, a file, or a name under experiments/")
@@ -47,6 +55,9 @@ func runCommand(ctx context.Context, args []string) error {
 	x, err := readExperiment(arg)
 	if err != nil {
 		return err
+	}
+	if vm != "" {
+		return runInGuest(vm, x, arg, f)
 	}
 	r, err := newRunner(x, f)
 	if err != nil {
@@ -64,7 +75,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	}
 	flags := experiments.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains([]string{"json", "target", "output-dir"}, g.Name) {
+		if !slices.Contains([]string{"json", "target", "server-at", "output-dir"}, g.Name) {
 			flags[g.Name] = func(value string) error {
 				f := newBenchFactors()
 				if err := f.set.Set(g.Name, value); err != nil {
@@ -78,13 +89,19 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	for i, c := range x.Cells {
+	var cells []experiments.Cell
+	seen := map[string]bool{} // a sweep over what does not apply to a cell is one cell
+	for _, c := range x.Cells {
 		c = applicable(c)
-		x.Cells[i] = c
 		if _, err := cellFactors(c); err != nil {
 			return nil, usagef("%s: %v, in the cell %s", path, err, c)
 		}
+		if !seen[c.String()] {
+			cells = append(cells, c)
+		}
+		seen[c.String()] = true
 	}
+	x.Cells = cells
 	return x, nil
 }
 
@@ -114,8 +131,12 @@ func applicable(c experiments.Cell) experiments.Cell {
 			return is("placement", "dispatched")
 		case "target-per-s", "arrival":
 			return !is("loop", "open")
+		case "rdma-export-bytes":
+			return !is("transport", "rdma") || !is("rdma-verb", "read")
+		case "rdma-srq":
+			return !is("transport", "rdma") || is("rdma-verb", "write")
 		}
-		return false
+		return rdmaOnly(f.Name) && !is("transport", "rdma")
 	})
 }
 
@@ -139,6 +160,7 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 type runner struct {
 	x     *experiments.Experiment
 	json  bool
+	at    string // --server-at
 	id    string
 	dir   string
 	csv   *os.File
@@ -152,7 +174,7 @@ type runner struct {
 }
 
 func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
-	r := &runner{x: x, json: f.json, begun: time.Now(), dir: f.outputDir}
+	r := &runner{x: x, json: f.json, at: f.serverAt, begun: time.Now(), dir: f.outputDir}
 	for _, name := range x.Require {
 		n, err := find(name)
 		if err == nil {
@@ -217,7 +239,10 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 	if err != nil {
 		return nil, err
 	}
-	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.x.Cells), f.transport, f.backend, f.mix, f.valueBytes.String())
+	if f.transport != "inproc" {
+		f.serverAt = r.at
+	}
+	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.x.Cells), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
 	n, err := find(f.transport)
 	if err != nil {
 		return nil, err
@@ -232,7 +257,7 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 		row.SkippedReason = err.Error()
 		return row, nil
 	}
-	row, err := r.bench(ctx, label, c)
+	row, err := r.bench(ctx, label, f.serverAt, c)
 	if err == nil {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", label, summary(row))
 		return row, nil
@@ -252,12 +277,16 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 }
 
 // bench runs kvwire bench for a cell.
-func (r *runner) bench(ctx context.Context, label string, c experiments.Cell) (*report.Row, error) {
+func (r *runner) bench(ctx context.Context, label, at string, c experiments.Cell) (*report.Row, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, append([]string{"bench", "--json"}, c.Args()...)...)
+	args := append([]string{"bench", "--json"}, c.Args()...)
+	if at != "" {
+		args = append(args, "--server-at="+at)
+	}
+	cmd := exec.Command(exe, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var out bytes.Buffer
 	cmd.Stdout = &out
@@ -347,6 +376,7 @@ func (r *runner) finish() error {
 		_, werr := fmt.Printf("%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
+		fmt.Print(guestTitle(r.at != ""))
 		err = errors.Join(err, report.PrintTable(os.Stdout, r.byQuestion()))
 		fmt.Printf("\n%s: runs.csv, runs.json, env.json, run.log (%v)\n", r.dir, time.Since(r.begun).Round(time.Second))
 	}
@@ -364,12 +394,14 @@ func (r *runner) finish() error {
 }
 
 // byQuestion are the rows in the order in which they are compared: cells that differ in nothing but their
-// transport stand together.
+// network stand together.
 func (r *runner) byQuestion() []report.Row {
 	place := map[string]int{}
 	groups := [][]report.Row{}
 	for i, row := range r.rows {
-		cell := slices.DeleteFunc(slices.Clone(r.x.Cells[i]), func(f experiments.Flag) bool { return f.Name == "transport" })
+		cell := slices.DeleteFunc(slices.Clone(r.x.Cells[i]), func(f experiments.Flag) bool {
+			return f.Name == "transport" || rdmaOnly(f.Name)
+		})
 		at, ok := place[cell.String()]
 		if !ok {
 			at = len(groups)

@@ -12,6 +12,7 @@ import (
 
 const serveHelp = `Examples:
   kvwire serve --transport uring --listen 127.0.0.1:7070 --dir /data/kv
+  kvwire serve --transport rdma --rdma-verb write     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
 
 Serves a store until ^C, in good order: what is in flight completes first.`
@@ -29,7 +30,7 @@ type greeting struct {
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
 	f.serverFlags()
-	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7070", "host:port; port 0 picks one")
+	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7070", "host:port; port 0 picks one; default with rdma: port 7070 of the first device's address")
 	f.valueBytes, f.keyBytes, f.depth, f.scanItems = 1<<10, 16, 256, 100
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
@@ -44,6 +45,15 @@ func serveCommand(ctx context.Context, args []string) error {
 	if _, err := f.plan(); err != nil {
 		return err
 	}
+	if !f.sets("listen") {
+		n, err := find(f.transport)
+		if err != nil {
+			return err
+		}
+		if f.listen, err = n.listenOn(7070); err != nil {
+			return err
+		}
+	}
 	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
 		return err
 	}
@@ -51,7 +61,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if host, _, err := net.SplitHostPort(s.server.Addr()); err == nil && !net.ParseIP(host).IsLoopback() {
+	// A program that starts a server ends it, too: there is nobody to be warned.
+	if host, _, err := net.SplitHostPort(s.server.Addr()); err == nil && !net.ParseIP(host).IsLoopback() && !f.keepStdin {
 		fmt.Fprintf(os.Stderr, "kvwire: warning: %s can be reached from other machines, and there is no authentication in this version\n", s.server.Addr())
 	}
 	c, err := s.counters()

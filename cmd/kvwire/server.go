@@ -123,7 +123,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	s.server, err = n.impl.Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
+	s.server, err = n.impl(s.f).Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
 		Depth: max(s.f.depth, 256), Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -21,6 +22,8 @@ type session struct {
 	idle   report.Float      // CPUs that are busy without us; NA with --target
 	flags  map[string]string // the server's own, by name
 	port   *rdmaPort         // nil: not rdma
+
+	granted granted
 }
 
 // idleLook is how long the machine is watched before anything of ours runs.
@@ -75,8 +78,14 @@ func (s *session) agree() error {
 		return err
 	}
 	s.flags = c.Flags
+	s.granted.inlineBytes, s.granted.mtu, s.granted.known = rdma.Granted(s.client.control)
 	if wait := s.flags["wait"]; wait != s.f.wait {
 		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.wait, wait, s.f.wait)
+	}
+	for _, name := range rdmaFlags {
+		if here, there := s.f.set.Lookup(name).Value.String(), s.flags[name]; s.f.transport == "rdma" && there != here {
+			return usagef("the server has --%s=%s and the client %s, which is no comparison: give both the same", name, there, here)
+		}
 	}
 	return nil
 }
@@ -100,7 +109,7 @@ func (f *factors) clientNetwork(server *network) (*network, error) {
 
 func (s *session) start(ctx context.Context, side *network) (err error) {
 	f := s.f
-	if f.target == "" { // a server that runs already is not idle
+	if f.target == "" && f.serverAt == "" { // a server that runs already is not idle, and another machine is not seen
 		if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
 			s.idle = report.F(busy)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/kvwire/kvwire/inproc"
@@ -9,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/uring"
@@ -17,15 +19,41 @@ import (
 // network is a transport by its name, and whether it works here.
 type network struct {
 	name string
-	impl transport.Transport // nil: not in this version
-	here func() error        // nil: it works
+	impl func(f *factors) transport.Transport // f has been checked
+	here func() error                         // nil: it works
 }
 
 var networks = []network{
-	{"inproc", inproc.Transport{}, func() error { return nil }},
-	{"tcp", tcp.Transport{}, func() error { return nil }},
-	{"uring", uring.Transport{}, func() error { return probe.Uring(probe.Local()).Err() }},
-	{"rdma", nil, rdma.Unavailable},
+	{"inproc", func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
+	{"tcp", func(*factors) transport.Transport { return tcp.Transport{} }, func() error { return nil }},
+	{"uring", func(*factors) transport.Transport { return uring.Transport{} }, func() error { return probe.Uring(probe.Local()).Err() }},
+	{"rdma", func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
+}
+
+// rdmaHere is why RDMA does not work here: the build, the library, or that no device has an address.
+func rdmaHere() error {
+	if err := rdma.Unavailable(); err != nil {
+		return err
+	}
+	_, err := device.Pick(device.Local(), netip.Addr{})
+	return err
+}
+
+// listenOn is where a server of this network listens when nothing else is said: on loopback, or, as that has no RDMA
+// device, on the first device's address.
+func (n *network) listenOn(port uint16) (string, error) {
+	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if n.name == "rdma" {
+		if err := n.works(); err != nil {
+			return "", err
+		}
+		c, err := device.Pick(device.Local(), netip.Addr{})
+		if err != nil {
+			return "", err
+		}
+		host = c.Addr
+	}
+	return netip.AddrPortFrom(host, port).String(), nil
 }
 
 func find(name string) (*network, error) {
@@ -47,12 +75,7 @@ func (n *network) works() error {
 	return nil
 }
 
-func (n *network) sleep() loop.Sleep {
-	if n.impl == nil {
-		return loop.SleepEpoll
-	}
-	return n.impl.Sleep()
-}
+func (n *network) sleep() loop.Sleep { return n.impl(new(factors)).Sleep() }
 
 // storeSleep is how loops sleep that have keys only.
 func storeSleep() loop.Sleep {

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# What kvwire adds to bare verbs: its round trips beside perftest's on the same device, both sides busy polling, and its
+# message rate beside ib_send_bw's. perftest's latencies are half round trips, so they count twice, but for READ.
+# The bare program runs twice per round (A and A'), so that the noise is in the same table.
+#
+#   bench/perftest.sh [rounds] [seconds]     where an RDMA device is, or in a guest: make vm CMD='bench/perftest.sh 10 2'
+#
+# Needs perftest (Debian: apt-get install perftest) and bin/kvwire. kvwire's message is a 32-byte header and a 32-byte key
+# one way, a 32-byte header and a 32-byte value the other.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${1:-10} seconds=${2:-2} n=${KVWIRE_PERFTEST_N:-2000}
+for p in ib_send_lat ib_write_lat ib_read_lat ib_send_bw; do
+	command -v $p >/dev/null || { echo "perftest.sh: $p is missing (apt-get install perftest)" >&2; exit 1; }
+done
+[ -x bin/kvwire ] || { echo "perftest.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
+# "10.77.0.1: rxe0 port 1, GID 1 (RoCE v2)", as doctor prints a device's address
+where=$(bin/kvwire doctor 2>/dev/null | grep -oE '[0-9.]+: [a-z0-9_]+ port [0-9]+, GID [0-9]+' | head -n 1)
+[ "$where" ] || { echo "perftest.sh: no RDMA device with an address (bin/kvwire doctor)" >&2; exit 1; }
+read -r addr device port gid <<<"$(sed -E 's/^([0-9.]+): ([^ ]+) port ([0-9]+), GID ([0-9]+).*/\1 \2 \3 \4/' <<<"$where")"
+
+tcp_port=18515
+pair() { # program arguments…: prints the client's line of results
+	local tool=$1 server
+	shift
+	tcp_port=$((tcp_port + 1)) # a new one each time: the last one may still be taken
+	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" >/dev/null 2>&1 &
+	server=$!
+	for _ in $(seq 200); do # until it listens; connecting would be taken for the client
+		grep -qi ":$(printf %04X "$tcp_port") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null && break
+		read -rt 0.05 <> <(:) || true
+	done
+	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" "$addr" 2>/dev/null | grep -E '^ *[0-9]+ +[0-9]+ ' | tail -n 1
+	wait "$server" || true
+}
+lat() { pair "$@" -n "$n" | awk '{print $5}'; }                  # typical, µs
+rate() { pair ib_send_bw -s 64 -q 8 -t 16 -n $((n * 10)) | awk '{print $5 * 1e6}'; } # messages/s
+ours() {                                                         # verb column flags…
+	local verb=$1 column=$2
+	shift 2
+	timeout 120 bin/kvwire bench --transport rdma --rdma-verb "$verb" --wait spin --key-bytes 32 --warmup 300ms --duration "${seconds}s" --json "$@" 2>/dev/null |
+		sed -n "s/.*\"$column\":\([0-9.e+]*\).*/\1/p" | head -n 1
+}
+one() { ours "$1" lat_p50_ns --conns 1 --depth 1 "${@:2}" | awk '{print $1 / 1000}'; }
+median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+
+table=$(mktemp)
+trap 'rm -f "$table"' EXIT
+echo "device $device ($addr), accel ${KVWIRE_ACCEL:-none}; µs of round trips, thousand messages/s"
+head="round send_lat send_lat' kvwire_send ratio write_lat kvwire_write ratio read_lat kvwire_read ratio send_bw kvwire ratio aa"
+echo "$head" | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'
+for i in $(seq "$rounds"); do
+	a=$(lat ib_send_lat -s 64)
+	s=$(one send --backend null --value-bytes 32)
+	b=$(lat ib_send_lat -s 64)
+	wl=$(lat ib_write_lat -s 64)
+	w=$(one write --backend null --value-bytes 32)
+	rl=$(lat ib_read_lat -s 4096)
+	r=$(one read --backend mem --value-bytes 4KiB --records 1000)
+	bw=$(rate)
+	k=$(ours send ops_per_s --backend null --value-bytes 32 --conns 8 --depth 16)
+	awk -v i="$i" -v a="$a" -v b="$b" -v s="$s" -v wl="$wl" -v w="$w" -v rl="$rl" -v r="$r" -v bw="$bw" -v k="$k" 'BEGIN {
+		m = a + b # twice the mean of both
+		printf "%d %.2f %.2f %.2f %.3f %.2f %.2f %.3f %.2f %.2f %.3f %.1f %.1f %.3f %.3f\n", i, 2 * a, 2 * b, s, s / m, 2 * wl, w, w / (2 * wl), rl, r, r / rl,
+			bw / 1000, 2 * k / 1000, 2 * k / bw, a / b }' | tee -a "$table" | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'
+done
+{
+	printf 'median'
+	for column in $(seq 2 15); do awk -v c="$column" '{print $c}' "$table" | median | awk '{printf " %.3f", $1}'; done
+	echo
+} | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'

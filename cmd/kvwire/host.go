@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const hostHelp = `Examples:
+  kvwire host --listen 10.78.0.1:7069
+  kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
+
+Starts servers on this machine for a kvwire on another one, one at a time and each as it asks, until ^C. A server
+ends with the connection that asked for it. There is no authentication in this version.`
+
+// hireLineMax bounds what a client asks for, in bytes; hireWait how long it may take to ask.
+const (
+	hireLineMax = 16 << 10
+	hireWait    = 10 * time.Second
+)
+
+// hostCommand is inetd for servers: a connection's first line is the flags of serve as a JSON list, and from then on it is
+// the server's standard input and output.
+func hostCommand(ctx context.Context, args []string) error {
+	f := newFactors("host", hostHelp)
+	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
+	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return fmt.Errorf("listen for those who want servers: %w", err)
+	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	if f.json {
+		err = json.NewEncoder(os.Stdout).Encode(struct {
+			Listening string `json:"listening"`
+		}{l.Addr().String()})
+	} else {
+		_, err = fmt.Printf("kvwire starts servers for who asks on %s\n", l.Addr())
+	}
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
+		if err := hired(conn); err != nil {
+			fmt.Fprintf(os.Stderr, "kvwire: a server for %s: %v\n", conn.RemoteAddr(), err)
+		}
+		stop()
+		_ = conn.Close()
+	}
+}
+
+// hired runs a server for a connection, to its end.
+func hired(conn net.Conn) error {
+	_ = conn.SetReadDeadline(time.Now().Add(hireWait))
+	r := bufio.NewReaderSize(conn, hireLineMax)
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return fmt.Errorf("it asks for nothing: %w", err)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	var flags []string
+	if err := json.Unmarshal(line, &flags); err != nil {
+		return fmt.Errorf("what it asks for: %w", err)
+	}
+	for _, a := range flags {
+		name, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
+		if name == "dir" || !slices.Contains(serverFlags, name) { // no folder of this machine is another's affair
+			return fmt.Errorf("it asks for %q, which it may not", a)
+		}
+	}
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0")}, flags)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, conn, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
+	cmd.WaitDelay = time.Second                           // it may end before its input does
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		return err
+	}
+	return nil
+}
+
+// hire has a server started by the kvwire host at --server-at.
+func hire(ctx context.Context, f *factors, flags []string) (*child, error) {
+	d := net.Dialer{Timeout: hireWait}
+	conn, err := d.DialContext(ctx, "tcp", f.serverAt)
+	if err != nil {
+		return nil, fmt.Errorf("--server-at: %w (is kvwire host running there?)", err)
+	}
+	line, err := json.Marshal(flags)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return nil, errors.Join(fmt.Errorf("--server-at %s: %w", f.serverAt, err), conn.Close())
+	}
+	c := &child{stdin: hireEnd{conn}, done: make(chan error, 1), kill: func() { _ = conn.Close() }}
+	if err := c.greeted(ctx, conn, conn.Close); err != nil {
+		return nil, fmt.Errorf("%w, where kvwire host runs, %s", err, f.serverAt)
+	}
+	return c, nil
+}
+
+// hireEnd ends the server's input, and leaves its output.
+type hireEnd struct{ net.Conn }
+
+func (h hireEnd) Close() error {
+	if c, ok := h.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return h.Conn.Close()
+}
+
+var _ io.Closer = hireEnd{}
