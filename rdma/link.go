@@ -62,7 +62,8 @@ type link struct {
 	sqTail  uint32
 	silent  int     // work requests since the last one that makes a completion
 	reader  *reader // of a client with the verb read; else nil
-	sqBytes int     // of each place that messages are copied to
+	staged  int     // where in mem the places begin that messages are copied to
+	sqBytes int     // of each of them
 	owes    bool    // the peer asked for a sign of life
 
 	// Of a client's end: see alive.go.
@@ -123,7 +124,10 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	l.reserved = 2 * l.slots
-	if l.mem, err = arena.New(l.slots * (l.slotBytes + l.sqBytes)); err != nil {
+	if n.shared == nil { // which has slots of its own
+		l.staged = l.slots * l.slotBytes
+	}
+	if l.mem, err = arena.New(l.staged + l.slots*l.sqBytes); err != nil {
 		return err
 	}
 	if d.o.HugePages {
@@ -326,7 +330,7 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 		key, ok := n.lkey(b)
 		if !ok {
 			copied = true
-			at := l.slots*l.slotBytes + int(place)*l.sqBytes
+			at := l.staged + int(place)*l.sqBytes
 			to := l.mem.Bytes()[at : at+l.sqBytes][:0]
 			for j := range v {
 				to = append(to, sys.IovecBytes(&v[j])...) // never grows: staging is as large as the message may be
