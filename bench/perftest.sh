@@ -6,7 +6,7 @@
 #   bench/perftest.sh [rounds] [seconds]     where an RDMA device is, or in a guest: make vm CMD='bench/perftest.sh 10 2'
 #
 # Needs perftest (Debian: apt-get install perftest) and bin/kvwire. kvwire's message is a 32-byte header and a 32-byte key
-# one way, a 32-byte header and a 32-byte value the other.
+# one way, a 32-byte header and a 32-byte value the other. The server of READs sleeps, as ib_read_lat's does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-10} seconds=${2:-2} n=${KVWIRE_PERFTEST_N:-2000}
@@ -14,10 +14,10 @@ for p in ib_send_lat ib_write_lat ib_read_lat ib_send_bw; do
 	command -v $p >/dev/null || { echo "perftest.sh: $p is missing (apt-get install perftest)" >&2; exit 1; }
 done
 [ -x bin/kvwire ] || { echo "perftest.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
-# "10.77.0.1: rxe0 port 1, GID 1 (RoCE v2)", as doctor prints a device's address
-where=$(bin/kvwire doctor 2>/dev/null | grep -oE '[0-9.]+: [a-z0-9_]+ port [0-9]+, GID [0-9]+' | head -n 1)
+# "--listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))", as doctor prints a device's address
+where=$(bin/kvwire doctor 2>/dev/null | grep -oE -e '--listen [0-9.]+:7070 \([a-z0-9_]+ port [0-9]+, GID [0-9]+' | head -n 1 || true)
 [ "$where" ] || { echo "perftest.sh: no RDMA device with an address (bin/kvwire doctor)" >&2; exit 1; }
-read -r addr device port gid <<<"$(sed -E 's/^([0-9.]+): ([^ ]+) port ([0-9]+), GID ([0-9]+).*/\1 \2 \3 \4/' <<<"$where")"
+read -r addr device port gid <<<"$(sed -E 's/^--listen ([0-9.]+):7070 .([^ ]+) port ([0-9]+), GID ([0-9]+)/\1 \2 \3 \4/' <<<"$where")"
 
 tcp_port=18515
 pair() { # program arguments…: prints the client's line of results
@@ -56,7 +56,7 @@ for i in $(seq "$rounds"); do
 	wl=$(lat ib_write_lat -s 64)
 	w=$(one write --backend null --value-bytes 32)
 	rl=$(lat ib_read_lat -s 4096)
-	r=$(one read --backend mem --value-bytes 4KiB --records 1000)
+	r=$(one read --backend mem --value-bytes 4KiB --records 100 --warmup 1s --wait hybrid --spin-max 10ms)
 	bw=$(rate)
 	k=$(ours send ops_per_s --backend null --value-bytes 32 --conns 8 --depth 16)
 	awk -v i="$i" -v a="$a" -v b="$b" -v s="$s" -v wl="$wl" -v w="$w" -v rl="$rl" -v r="$r" -v bw="$bw" -v k="$k" 'BEGIN {

@@ -126,7 +126,7 @@ func (l *Loop) UnwatchRarely(id MemberID, fd int, tag uint64) {
 }
 
 // rareNs is how often a spinning loop looks at its rarely watched descriptors.
-const rareNs = 100_000
+const rareNs = 1_000_000
 
 // Unwatch ends a Watch. Events that are on their way may still come.
 func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
@@ -151,6 +151,9 @@ func (l *Loop) WakeAt(t int64) { l.deadline = min(l.deadline, t) }
 
 // Now is the time at which this turn began, as Nanos counts.
 func (l *Loop) Now() int64 { return l.now }
+
+// Spins says whether the loop polls for a while, or for ever, before it sleeps.
+func (l *Loop) Spins() bool { return l.o.Wait != WaitBlock }
 
 // Name is the name given in Options.
 func (l *Loop) Name() string { return l.o.Name }

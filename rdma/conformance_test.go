@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
@@ -54,6 +55,9 @@ func TestRDMA(t *testing.T) {
 
 func BenchmarkLoopRDMANull(b *testing.B) {
 	for _, v := range []Verb{Send, Write} {
-		b.Run(v.String(), func(b *testing.B) { transporttest.BenchmarkNull(b, need(b, Options{Verb: v})) })
+		n := need(b, Options{Verb: v})
+		for _, n.Wait = range []loop.Wait{loop.WaitBlock, loop.WaitSpin} {
+			b.Run(v.String()+"/"+n.Wait.String(), func(b *testing.B) { transporttest.BenchmarkNull(b, n) })
+		}
 	}
 }

@@ -99,7 +99,7 @@ func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c dev
 		}
 	}
 	if listener >= 0 {
-		err = h.L.Watch(id, listener, unix.EPOLLIN, tagListener)
+		err = h.L.WatchRarely(id, listener, unix.EPOLLIN, tagListener)
 		e.watching = err == nil
 	}
 	return e, err
@@ -280,7 +280,7 @@ func (e *endpoint) Stage() error {
 func (e *endpoint) Close() bool {
 	if e.listener >= 0 {
 		if e.watching {
-			e.l.Unwatch(e.id, e.listener, tagListener)
+			e.l.UnwatchRarely(e.id, e.listener, tagListener)
 		}
 		_ = unix.Close(e.listener)
 		e.listener, e.accept = -1, false

@@ -133,7 +133,7 @@ func (e *pinger) send() error {
 // receive polls until a message is here, and posts the next receive.
 func (e *pinger) receive(until time.Time) error {
 	for {
-		cs, err := e.cq.Spin(int64(time.Millisecond))
+		cs, err := e.cq.Spin(1000)
 		if err != nil {
 			return err
 		}

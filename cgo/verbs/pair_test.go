@@ -147,7 +147,7 @@ func (e *end) post() {
 func (e *end) next() Completion {
 	e.t.Helper()
 	for until := time.Now().Add(patience); time.Now().Before(until); {
-		cs, err := e.cq.Spin(int64(time.Millisecond))
+		cs, err := e.cq.Spin(1000)
 		if err != nil {
 			e.t.Fatal(err)
 		}

@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #undef ibv_reg_mr
 #undef ibv_query_port
@@ -337,17 +336,16 @@ enum { CHAIN = 64 };
 
 // kvw_post posts ops in order: those next to each other for one queue pair as one chain, of at most chain
 // work requests for each doorbell. On an error, done says how many were posted.
-int kvw_post(const struct kvw_op *ops, int n, int chain, int *done, int *bells)
+void kvw_post(struct kvw_post_call *c)
 {
 	struct ibv_send_wr wr[CHAIN], *bad;
 	struct ibv_sge sge[CHAIN][KVW_MAX_SGE];
-	if (chain < 1 || chain > CHAIN)
-		chain = CHAIN;
-	*done = *bells = 0;
-	while (*done < n) {
+	int chain = c->chain < 1 || c->chain > CHAIN ? CHAIN : c->chain;
+	int n = c->n, done = 0, bells = 0, err = 0;
+	while (done < n && !err) {
 		int k = 0;
-		const struct kvw_op *first = ops + *done;
-		for (; k < chain && *done + k < n && first[k].qp == first->qp; k++) {
+		const struct kvw_op *first = c->ops + done;
+		for (; k < chain && done + k < n && first[k].qp == first->qp; k++) {
 			const struct kvw_op *o = first + k;
 			struct ibv_send_wr *w = wr + k;
 			memset(w, 0, sizeof *w);
@@ -369,42 +367,38 @@ int kvw_post(const struct kvw_op *ops, int n, int chain, int *done, int *bells)
 			if (k)
 				wr[k - 1].next = w;
 		}
-		++*bells;
-		int err = ibv_post_send((struct ibv_qp *)first->qp, wr, &bad);
-		if (err) {
-			*done += bad ? (int)(bad - wr) : 0;
-			return err;
-		}
-		*done += k;
+		++bells;
+		bad = wr;
+		err = ibv_post_send((struct ibv_qp *)first->qp, wr, &bad);
+		done += err ? (int)(bad - wr) : k;
 	}
-	return 0;
+	c->done = (uint32_t)done;
+	c->bells = (uint32_t)bells;
+	c->err = err;
 }
 
-int kvw_post_recv(const struct kvw_recv *r, int n, int srq, int *done)
+void kvw_post_recv(struct kvw_recv_call *c)
 {
 	struct ibv_recv_wr wr[CHAIN], *bad;
 	struct ibv_sge sge[CHAIN];
-	*done = 0;
-	while (*done < n) {
+	int n = c->n, err = 0;
+	for (int done = 0; done < n && !err;) {
 		int k = 0;
-		const struct kvw_recv *first = r + *done;
-		for (; k < CHAIN && *done + k < n && first[k].queue == first->queue; k++) {
+		const struct kvw_recv *first = c->recvs + done;
+		for (; k < CHAIN && done + k < n && first[k].queue == first->queue; k++) {
 			sge[k] = (struct ibv_sge){ .addr = first[k].addr, .length = first[k].len, .lkey = first[k].lkey };
 			wr[k] = (struct ibv_recv_wr){ .wr_id = first[k].wr_id, .sg_list = sge + k, .num_sge = first[k].len ? 1 : 0 };
 			if (k)
 				wr[k - 1].next = wr + k;
 		}
-		int err = srq ? ibv_post_srq_recv((struct ibv_srq *)first->queue, wr, &bad) : ibv_post_recv((struct ibv_qp *)first->queue, wr, &bad);
-		if (err) {
-			*done += bad ? (int)(bad - wr) : 0;
-			return err;
-		}
-		*done += k;
+		err = c->srq ? ibv_post_srq_recv((struct ibv_srq *)first->queue, wr, &bad) : ibv_post_recv((struct ibv_qp *)first->queue, wr, &bad);
+		done += k;
 	}
-	return 0;
+	c->err = err;
 }
 
-int kvw_poll(void *cq, struct kvw_wc *out, int n)
+// poll_cq takes up to n completions; below 0, it failed.
+static int poll_cq(struct ibv_cq *cq, struct kvw_wc *out, int n)
 {
 	struct ibv_wc wc[CHAIN];
 	int found = 0;
@@ -430,38 +424,22 @@ int kvw_poll(void *cq, struct kvw_wc *out, int n)
 	return found;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
+void kvw_poll(struct kvw_cq_call *c) { c->found = poll_cq(c->cq, c->out, c->n); }
 
-// kvw_spin polls until something is there or the budget is used up.
-int kvw_spin(void *cq, struct kvw_wc *out, int n, int64_t budget_ns)
+// kvw_spin polls so often, or until something is there.
+void kvw_spin(struct kvw_cq_call *c)
 {
-	int64_t end = 0;
-	for (;;) {
-		for (int i = 0; i < 16; i++) {
-			int k = kvw_poll(cq, out, n);
-			if (k)
-				return k;
-		}
-		int64_t t = now_ns();
-		if (!end)
-			end = t + budget_ns;
-		if (t >= end)
-			return 0;
-	}
+	int i = 0;
+	do
+		c->found = poll_cq(c->cq, c->out, c->n);
+	while (!c->found && ++i < c->polls);
 }
 
 // kvw_arm asks for an event and polls once more: what came before the asking would make none.
-int kvw_arm(void *cq, struct kvw_wc *out, int n)
+void kvw_arm(struct kvw_cq_call *c)
 {
-	int err = ibv_req_notify_cq(cq, 0);
-	if (err)
-		return err < 0 ? err : -err;
-	return kvw_poll(cq, out, n);
+	int err = ibv_req_notify_cq(c->cq, 0);
+	c->found = err ? (err < 0 ? err : -err) : poll_cq(c->cq, c->out, c->n);
 }
 
 // kvw_drain takes all events of a channel that serves one CQ, and acknowledges exactly those.

@@ -84,11 +84,31 @@ int kvw_qp_kinds(void *pd, void *cq);
 int kvw_qp_error(void *qp);
 int kvw_modify(void *qp, void *attr, int mask);
 int kvw_qp_free(void *qp);
-int kvw_post(const struct kvw_op *ops, int n, int chain, int *done, int *bells);
-int kvw_post_recv(const struct kvw_recv *r, int n, int srq, int *done);
-int kvw_poll(void *cq, struct kvw_wc *out, int n);
-int kvw_spin(void *cq, struct kvw_wc *out, int n, int64_t budget_ns);
-int kvw_arm(void *cq, struct kvw_wc *out, int n);
+
+// The data path: arguments and results lie in one block of memory that is not Go's; see call in verbs_on.go.
+struct kvw_post_call {
+	const struct kvw_op *ops;
+	int32_t n, chain;      // work requests; of them at most so many for a doorbell
+	int32_t err;           // errno
+	uint32_t done, bells;  // of n, doorbells
+};
+struct kvw_recv_call {
+	const struct kvw_recv *recvs;
+	int32_t n, srq;
+	int32_t err;
+};
+struct kvw_cq_call {
+	void *cq;
+	struct kvw_wc *out;
+	int32_t n;     // room in out
+	int32_t polls; // of kvw_spin, at most
+	int32_t found; // or below 0: errno
+};
+void kvw_post(struct kvw_post_call *c);
+void kvw_post_recv(struct kvw_recv_call *c);
+void kvw_poll(struct kvw_cq_call *c);
+void kvw_spin(struct kvw_cq_call *c);
+void kvw_arm(struct kvw_cq_call *c);
 int kvw_drain(void *channel, void *cq);
 const char *kvw_status(int status);
 

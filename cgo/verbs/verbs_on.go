@@ -7,16 +7,6 @@ package verbs
 #include <stdlib.h>
 #include "shim.h"
 
-#cgo noescape kvw_post
-#cgo nocallback kvw_post
-#cgo noescape kvw_post_recv
-#cgo nocallback kvw_post_recv
-#cgo noescape kvw_poll
-#cgo nocallback kvw_poll
-#cgo noescape kvw_spin
-#cgo nocallback kvw_spin
-#cgo noescape kvw_arm
-#cgo nocallback kvw_arm
 #cgo noescape kvw_drain
 #cgo nocallback kvw_drain
 */
@@ -43,6 +33,17 @@ var load = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// asmcgocall is what a cgo call is made of: it calls f on the thread's system stack.
+//
+//go:linkname asmcgocall runtime.asmcgocall
+//go:noescape
+func asmcgocall(f, arg unsafe.Pointer) int32
+
+// enter calls a function of C on the data path. A cgo call would tell the scheduler that the goroutine is in a system
+// call; this does not: docs/adr/0006-calls-into-c.md. So f is short, never calls back, and nothing that it needs
+// lies in Go's memory.
+func enter(f, arg unsafe.Pointer) { asmcgocall(f, arg) }
 
 // fail makes an error of what was tried and a C call's errno.
 func fail(what string, err error, hint string) error {
@@ -213,8 +214,9 @@ type CQ struct {
 	Entries int // as many as the device made
 	Fd      int // readable when an event came after Arm; non-blocking
 	cq, ch  unsafe.Pointer
-	wcs     *arena.Arena
+	mem     *arena.Arena // out and call
 	out     []Completion
+	call    *C.struct_kvw_cq_call
 	calls   *uint64
 }
 
@@ -250,14 +252,19 @@ func (d *Device) NewCQ(entries int, calls *uint64) (*CQ, error) {
 		C.kvw_channel_free(ch)
 		return nil, fail(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")
 	}
-	a, err := arena.New(PollMax * int(unsafe.Sizeof(Completion{})))
+	const wcs = PollMax * int(unsafe.Sizeof(Completion{}))
+	a, err := arena.New(wcs + int(unsafe.Sizeof(C.struct_kvw_cq_call{})))
 	if err != nil {
 		C.kvw_cq_free(cq)
 		C.kvw_channel_free(ch)
 		return nil, err
 	}
-	return &CQ{Entries: int(got), Fd: int(fd), cq: cq, ch: ch, wcs: a, calls: calls,
-		out: unsafe.Slice((*Completion)(unsafe.Pointer(&a.Bytes()[0])), PollMax)}, nil
+	b := a.Bytes()
+	q := &CQ{Entries: int(got), Fd: int(fd), cq: cq, ch: ch, mem: a, calls: calls,
+		out:  unsafe.Slice((*Completion)(unsafe.Pointer(&b[0])), PollMax),
+		call: (*C.struct_kvw_cq_call)(unsafe.Pointer(&b[wcs]))}
+	*q.call = C.struct_kvw_cq_call{cq: cq, out: (*C.struct_kvw_wc)(unsafe.Pointer(&b[0])), n: PollMax}
+	return q, nil
 }
 
 // Close destroys the queue and its channel. All its queue pairs are destroyed before.
@@ -269,34 +276,36 @@ func (q *CQ) Close() error {
 	if n := C.kvw_channel_free(q.ch); n != 0 && err == nil {
 		err = fail("destroy a completion channel", errno(n), "")
 	}
-	_ = q.wcs.Close()
+	_ = q.mem.Close()
 	return err
 }
 
-func (q *CQ) polled(n C.int, what string) ([]Completion, error) {
+func (q *CQ) polled(what string) ([]Completion, error) {
 	*q.calls++
-	if n < 0 {
-		return nil, fail(what, errno(n), "")
+	if n := q.call.found; n < 0 {
+		return nil, fail(what, errno(C.int(n)), "")
 	}
-	return q.out[:n], nil
+	return q.out[:q.call.found], nil
 }
-
-func (q *CQ) at() *C.struct_kvw_wc { return (*C.struct_kvw_wc)(unsafe.Pointer(&q.out[0])) }
 
 // Poll takes up to PollMax completions, which stay valid until the next call.
 func (q *CQ) Poll() ([]Completion, error) {
-	return q.polled(C.kvw_poll(q.cq, q.at(), PollMax), "poll a completion queue")
+	enter(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
+	return q.polled("poll a completion queue")
 }
 
-// Spin polls, within C, until there is something or ns nanoseconds have passed.
-func (q *CQ) Spin(ns int64) ([]Completion, error) {
-	return q.polled(C.kvw_spin(q.cq, q.at(), PollMax, C.int64_t(ns)), "poll a completion queue")
+// Spin polls so often, within C, or until there is something. Polls take 10 to 20 ns each; for how long, see enter.
+func (q *CQ) Spin(polls int) ([]Completion, error) {
+	q.call.polls = C.int32_t(polls)
+	enter(unsafe.Pointer(C.kvw_spin), unsafe.Pointer(q.call))
+	return q.polled("poll a completion queue")
 }
 
 // Arm asks for an event on Fd with the next completion, and polls: a completion that came just before
 // makes no event. One that finds something need not sleep.
 func (q *CQ) Arm() ([]Completion, error) {
-	return q.polled(C.kvw_arm(q.cq, q.at(), PollMax), "arm a completion queue")
+	enter(unsafe.Pointer(C.kvw_arm), unsafe.Pointer(q.call))
+	return q.polled("arm a completion queue")
 }
 
 // Drain takes and acknowledges all events of Fd. After it the queue is polled.
@@ -474,6 +483,8 @@ type Batch struct {
 	mem    *arena.Arena
 	ops    []Op
 	recvs  []recv
+	post   *C.struct_kvw_post_call
+	recv   *C.struct_kvw_recv_call
 	n, nr  int
 	shared bool // the receives are for an SRQ
 	calls  *uint64
@@ -484,15 +495,25 @@ const BatchMax = 256
 
 // NewBatch makes a batch. Each call into C adds 1 to calls.
 func NewBatch(calls *uint64) (*Batch, error) {
-	const ops, recvs = BatchMax * int(unsafe.Sizeof(Op{})), BatchMax * int(unsafe.Sizeof(recv{}))
-	a, err := arena.New(ops + recvs)
+	const (
+		recvs    = BatchMax * int(unsafe.Sizeof(Op{})) // where each begins
+		post     = recvs + BatchMax*int(unsafe.Sizeof(recv{}))
+		postRecv = post + int(unsafe.Sizeof(C.struct_kvw_post_call{}))
+		size     = postRecv + int(unsafe.Sizeof(C.struct_kvw_recv_call{}))
+	)
+	a, err := arena.New(size)
 	if err != nil {
 		return nil, err
 	}
 	b := a.Bytes()
-	return &Batch{mem: a, calls: calls,
+	n := &Batch{mem: a, calls: calls,
 		ops:   unsafe.Slice((*Op)(unsafe.Pointer(&b[0])), BatchMax),
-		recvs: unsafe.Slice((*recv)(unsafe.Pointer(&b[ops])), BatchMax)}, nil
+		recvs: unsafe.Slice((*recv)(unsafe.Pointer(&b[recvs])), BatchMax),
+		post:  (*C.struct_kvw_post_call)(unsafe.Pointer(&b[post])),
+		recv:  (*C.struct_kvw_recv_call)(unsafe.Pointer(&b[postRecv]))}
+	n.post.ops = (*C.struct_kvw_op)(unsafe.Pointer(&b[0]))
+	n.recv.recvs = (*C.struct_kvw_recv)(unsafe.Pointer(&b[recvs]))
+	return n, nil
 }
 
 // Close frees the batch.
@@ -519,19 +540,22 @@ func (b *Batch) Post(chain int) (bells, done int, err error) {
 	if b.n == 0 {
 		return 0, 0, nil
 	}
-	var d, bl C.int
-	n := C.kvw_post((*C.struct_kvw_op)(unsafe.Pointer(&b.ops[0])), C.int(b.n), C.int(chain), &d, &bl)
+	c := b.post
+	c.n, c.chain = C.int32_t(b.n), C.int32_t(chain)
+	enter(unsafe.Pointer(C.kvw_post), unsafe.Pointer(c))
 	*b.calls++
+	bells, done = int(c.bells), int(c.done)
+	n := C.int(c.err)
 	if n == 0 {
 		b.n = 0
-		return int(bl), int(d), nil
+		return bells, done, nil
 	}
-	b.n = copy(b.ops, b.ops[d+1:b.n])
+	b.n = copy(b.ops, b.ops[done+1:b.n])
 	hint := ""
 	if errno(n) == syscall.ENOMEM {
 		hint = "the send queue is full"
 	}
-	return int(bl), int(d), fail("post a work request", errno(n), hint)
+	return bells, done, fail("post a work request", errno(n), hint)
 }
 
 // Recv puts a receive into the batch: of mem, which may be empty for writes. Exactly one of q and s is given, in
@@ -558,16 +582,16 @@ func (b *Batch) PostRecvs() error {
 	if b.nr == 0 {
 		return nil
 	}
-	var d C.int
-	shared := C.int(0)
+	c := b.recv
+	c.n, c.srq = C.int32_t(b.nr), 0
 	if b.shared {
-		shared = 1
+		c.srq = 1
 	}
-	n := C.kvw_post_recv((*C.struct_kvw_recv)(unsafe.Pointer(&b.recvs[0])), C.int(b.nr), shared, &d)
+	enter(unsafe.Pointer(C.kvw_post_recv), unsafe.Pointer(c))
 	*b.calls++
 	b.nr = 0
-	if n != 0 {
-		return fail("post a receive", errno(n), "")
+	if c.err != 0 {
+		return fail("post a receive", errno(C.int(c.err)), "")
 	}
 	return nil
 }

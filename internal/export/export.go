@@ -12,18 +12,20 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
 // An entry, little-endian, at a multiple of 64 bytes:
 //
 //	 0 sequence number u64: 0 empty, odd while it is being written
-//	 8 key bytes u16 | 10 zero u16 | 12 value bytes u32
-//	16 checksum u64: CRC32C in the low half, CRC32 (IEEE) in the high one, begun with the sequence
-//	   number, of bytes 8–15, key and value
+//	 8 checksum u64: XXH64 of all that follows up to the end of the value, and of the sequence number
+//	16 key bytes u16 | 18 zero u16 | 20 value bytes u32
 //	24 key, value
 //	   sequence number u64 again
 const (
+	sumAt     = 8
+	lensAt    = 16
 	headBytes = 24
 	tailBytes = 8
 )
@@ -81,7 +83,7 @@ func (t *Table) entry(key []byte) []byte {
 
 // holds says whether the entry is the key's.
 func holds(e, key []byte) bool {
-	n := int(binary.LittleEndian.Uint16(e[8:]))
+	n := int(binary.LittleEndian.Uint16(e[lensAt:]))
 	return binary.LittleEndian.Uint64(e) != 0 && n == len(key) && string(e[headBytes:headBytes+n]) == string(key)
 }
 
@@ -93,12 +95,12 @@ func (t *Table) Put(key, value []byte) {
 		return
 	}
 	t.begin(e)
-	binary.LittleEndian.PutUint64(e[8:], uint64(len(key))|uint64(len(value))<<32)
+	binary.LittleEndian.PutUint64(e[lensAt:], uint64(len(key))|uint64(len(value))<<32)
 	n := headBytes + copy(e[headBytes:], key)
 	n += copy(e[n:], value)
 	t.seq += 2
 	binary.LittleEndian.PutUint64(e[n:], t.seq)
-	binary.LittleEndian.PutUint64(e[16:], sum(t.seq, e[:n]))
+	binary.LittleEndian.PutUint64(e[sumAt:], sum(t.seq, e[:n]))
 	atomic.StoreUint64(arena.Word(e), t.seq)
 }
 
@@ -116,14 +118,8 @@ func (t *Table) begin(e []byte) { atomic.StoreUint64(arena.Word(e), t.seq|1) }
 
 // sum is the checksum of an entry with that sequence number, up to the end of its value.
 func sum(seq uint64, e []byte) uint64 {
-	a := crc32.Update(uint32(seq), castagnoli, e[8:16])
-	b := crc32.Update(uint32(seq>>32)^uint32(seq), crc32.IEEETable, e[8:16])
-	a = crc32.Update(a, castagnoli, e[headBytes:])
-	b = crc32.Update(b, crc32.IEEETable, e[headBytes:])
-	return uint64(b)<<32 | uint64(a)
+	return xxhash.Sum64(e[lensAt:]) ^ seq*0x9E3779B97F4A7C15 // odd: different numbers stay different
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Why Parse gives no value.
 var (
@@ -145,7 +141,7 @@ func Parse(b, key []byte) ([]byte, error) {
 	if seq&1 != 0 {
 		return nil, ErrTorn
 	}
-	k, v := int(binary.LittleEndian.Uint16(b[8:])), int(binary.LittleEndian.Uint32(b[12:]))
+	k, v := int(binary.LittleEndian.Uint16(b[lensAt:])), int(binary.LittleEndian.Uint32(b[lensAt+4:]))
 	if k != len(key) || k > len(b)-headBytes || string(b[headBytes:headBytes+k]) != string(key) {
 		return nil, ErrMiss
 	}
@@ -153,7 +149,7 @@ func Parse(b, key []byte) ([]byte, error) {
 		return nil, ErrShort
 	}
 	n := headBytes + k + v
-	if binary.LittleEndian.Uint64(b[n:]) != seq || binary.LittleEndian.Uint64(b[16:]) != sum(seq, b[:n]) {
+	if binary.LittleEndian.Uint64(b[n:]) != seq || binary.LittleEndian.Uint64(b[sumAt:]) != sum(seq, b[:n]) {
 		return nil, ErrTorn
 	}
 	return b[headBytes+k : n : n], nil

@@ -28,7 +28,7 @@ func BenchmarkNull(b *testing.B, n Network) {
 }
 
 func benchmarkNull(b *testing.B, n Network, depth int) {
-	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
+	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep(), Wait: n.Wait}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		p := &null{Held{l: l}}
 		_, err := l.Add(p)
 		return p, err
