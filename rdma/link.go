@@ -219,6 +219,10 @@ func (l *link) post(slot uint32) error {
 	if l.spare = append(l.spare, slot); len(l.spare) < l.slots/4 {
 		return nil
 	}
+	return l.postSpare()
+}
+
+func (l *link) postSpare() error {
 	for _, slot := range l.spare {
 		var b []byte
 		if l.d.o.Verb != Write {
@@ -249,8 +253,13 @@ func (l *link) received(c *verbs.Completion) error {
 		l.Touch()
 	}
 	slot := uint32(c.WR) & (wrRecv - 1)
-	if c.Bytes == 0 { // its place is free at once, also when messages before it wait for memory
+	if c.Bytes == 0 {
+		// Its place is free at once, also when messages before it wait for memory; and the peer's last credit may
+		// have been this one, so that it can tell us nothing until it knows.
 		if err := l.post(slot); err != nil {
+			return err
+		}
+		if err := l.postSpare(); err != nil {
 			return err
 		}
 		l.Touch()
