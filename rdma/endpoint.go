@@ -132,6 +132,9 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	}
 	if err := l.connect(peer); err != nil {
 		l.destroy()
+		if refusal := new(*transport.Refusal); !errors.As(err, refusal) { // the device does not take what the peer says
+			err = &transport.Refusal{Code: wire.RefusedFeature, Reason: err.Error()}
+		}
 		return nil, err
 	}
 	if l.mine.connect == ByCM {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass. About 6 minutes on 2 cores with a cold build cache, and some 20 more where
-# RDMA is to be had in a guest alone, under emulation.
+# test.sh [--long]: everything that must pass. About 6 minutes on 2 cores with a cold build cache, and some 10 more where
+# RDMA is to be had in a guest alone, under emulation; --long takes hours there.
 # KVWIRE_REQUIRE is a list of what must not be skipped: uring, rdma (here or in the guest), auto (default: uring, where the
 # kernel has it).
 set -euo pipefail
@@ -8,9 +8,10 @@ cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
 native=("${tags[@]}" -ldflags=-checklinkname=0)
-short=-short fuzz_seconds=4
+short=-short fuzz_seconds=4 guest_time=25m
 if [[ ${1:-} == --long ]]; then
-    short= fuzz_seconds=60
+    short= fuzz_seconds=60 guest_time=5h
+    export KVWIRE_LONG=1
 fi
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
@@ -69,7 +70,7 @@ rdma_in_guest() {
     [[ " ${tags[1]} " == *" rdma "* ]] || { echo "this build leaves RDMA out (tags ${tags[1]})" >&2 && return 125; }
     mkdir -p "$dir"
     CGO_ENABLED=1 go test -c "${native[@]}" -o "$dir/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./setup || return 1
-    test/vm/vm.sh --timeout 25m -- test/vm/suite.sh "$dir"
+    test/vm/vm.sh --timeout "$guest_time" -- test/vm/suite.sh "$dir"
 }
 if [[ $rdma_here ]]; then
     step "RDMA: was tested above, on this machine's own device"
