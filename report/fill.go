@@ -195,7 +195,7 @@ func fillHost(row *Row, res *bench.Result, sides Sides) {
 	row.StealRatio = F(h.Ratio(h.Steal))
 	if sides.Server != nil || sides.InProcess {
 		ours := res.Process.CPU()
-		if sides.Server != nil {
+		if hosts, _ := row.Hosts.Get(); sides.Server != nil && hosts < 2 { // else its CPU time is not this machine's
 			ours += sides.Server.Usage.CPU()
 		}
 		// Interrupts are nobody's: those of the run's own packets are among them.

@@ -250,6 +250,17 @@ func TestFillOfAGoodRun(t *testing.T) {
 	}
 }
 
+func TestAServerElsewhereTakesNoCPUHere(t *testing.T) {
+	one, two := Row{Hosts: I(1)}, Row{Hosts: I(2)}
+	Fill(&one, result(), Sides{Server: server()})
+	Fill(&two, result(), Sides{Server: server()})
+	a, _ := one.ForeignCPURatio.Get()
+	b, ok := two.ForeignCPURatio.Get()
+	if !ok || b <= a {
+		t.Errorf("foreign CPU %v with the server here, %v with it elsewhere", a, b)
+	}
+}
+
 func TestFillSumsWhatBothNICsCost(t *testing.T) {
 	row, r, s := Row{Transport: "rdma", RDMAVerb: "read"}, result(), server()
 	r.ClientLoops.Add(loop.Stats{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 25_000})
