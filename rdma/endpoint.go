@@ -60,15 +60,14 @@ type endpoint struct {
 	awaited  map[verbs.CMToken]*link // that rdma_cm will connect
 	peers    *stream.Peers
 	choice   device.Choice // of the address that the server listens on
-	listener int           // below 0: another loop accepts
-	watching bool          // the listener
-	accept   bool          // there may be connections that no event will announce
-	acceptAt int64         // not before: the system had no descriptor or memory
+	listener stream.Acceptor
+	watching bool // the listener
 	late     func(*stream.Server, error)
 }
 
 func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, listener: listener, peers: p}
+	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, peers: p}
+	e.listener = stream.Acceptor{H: h, Fd: listener, Take: func(fd int, name string) { e.add(fd, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -178,7 +177,7 @@ func ipOf(sa unix.Sockaddr) netip.Addr {
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 	if tag == tagListener {
-		e.accept = true
+		e.listener.Ready()
 		return
 	}
 	e.event(tag)
@@ -186,35 +185,7 @@ func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 
 // Poll is loop.Member's.
 func (e *endpoint) Poll() int {
-	n := e.driver.Poll()
-	if e.accept && e.l.Now() >= e.acceptAt {
-		n += e.acceptSome()
-	}
-	return n
-}
-
-// acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
-const acceptBatch = 64
-
-func (e *endpoint) acceptSome() int {
-	for i := range acceptBatch {
-		e.l.Stats.Syscalls++
-		fd, sa, err := unix.Accept4(e.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			e.accept = false
-			return i
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
-			continue
-		case err != nil: // out of descriptors or memory: those that are open go on
-			e.h.AcceptFailed(err)
-			e.acceptAt = e.l.Now() + stream.AcceptAgain
-			return i
-		}
-		stream.Prepare(fd)
-		e.add(fd, stream.PeerName(sa), nil)
-	}
-	return acceptBatch
+	return e.driver.Poll() + e.listener.Poll()
 }
 
 // add takes a connection in: fresh, or with the hello that another loop has read.
@@ -273,20 +244,17 @@ func (e *endpoint) Stage() error {
 	e.h.Resume()
 	e.flush()
 	e.h.Tick(e.late)
-	if e.accept {
-		e.l.WakeAt(e.acceptAt) // in the past when it is only the batch that was full
-	}
+	e.listener.Stage()
 	return nil
 }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.
 func (e *endpoint) Close() bool {
-	if e.listener >= 0 {
+	if e.listener.Fd >= 0 {
 		if e.watching {
-			e.l.UnwatchRarely(e.id, e.listener, tagListener)
+			e.l.UnwatchRarely(e.id, e.listener.Fd, tagListener)
 		}
-		_ = unix.Close(e.listener)
-		e.listener, e.accept = -1, false
+		e.listener.Close()
 	}
 	e.h.Wind()
 	if !e.h.Idle() {

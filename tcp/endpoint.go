@@ -12,9 +12,7 @@ type endpoint struct {
 	driver
 	h        *stream.Host
 	peers    *stream.Peers
-	listener int   // below 0: another loop accepts
-	accept   bool  // there may be connections that no event will announce
-	acceptAt int64 // not before: the system had no descriptor or memory
+	listener stream.Acceptor
 	conns    stream.Table[conned]
 	late     func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
 }
@@ -28,7 +26,8 @@ type conned struct {
 const tagListener = 1 << 55
 
 func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L}, h: h, listener: listener, peers: peers}
+	e := &endpoint{driver: driver{l: h.L}, h: h, peers: peers}
+	e.listener = stream.Acceptor{H: h, Fd: listener, Take: func(fd int, name string) { e.add(fd, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endp
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 	if tag == tagListener {
-		e.accept = true
+		e.listener.Ready()
 		return
 	}
 	if c := e.conns.Get(tag); c != nil {
@@ -54,35 +53,7 @@ func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 
 // Poll is loop.Member's.
 func (e *endpoint) Poll() int {
-	n := e.driver.Poll()
-	if e.accept && e.l.Now() >= e.acceptAt {
-		n += e.acceptSome()
-	}
-	return n
-}
-
-// acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
-const acceptBatch = 64
-
-func (e *endpoint) acceptSome() int {
-	for i := range acceptBatch {
-		e.l.Stats.Syscalls++
-		fd, sa, err := unix.Accept4(e.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			e.accept = false
-			return i
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
-			continue
-		case err != nil: // out of descriptors or memory: those that are open go on
-			e.h.AcceptFailed(err)
-			e.acceptAt = e.l.Now() + stream.AcceptAgain
-			return i
-		}
-		stream.Prepare(fd)
-		e.add(fd, stream.PeerName(sa), nil)
-	}
-	return acceptBatch
+	return e.driver.Poll() + e.listener.Poll()
 }
 
 // add takes a socket in: fresh, or with the hello that another loop has read.
@@ -133,18 +104,15 @@ func (e *endpoint) Stage() error {
 	e.h.Resume()
 	e.flush()
 	e.h.Tick(e.late)
-	if e.accept {
-		e.l.WakeAt(e.acceptAt) // in the past when it is only the batch that was full
-	}
+	e.listener.Stage()
 	return nil
 }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.
 func (e *endpoint) Close() bool {
-	if e.listener >= 0 {
-		e.l.Unwatch(e.id, e.listener, tagListener)
-		_ = unix.Close(e.listener)
-		e.listener, e.accept = -1, false
+	if e.listener.Fd >= 0 {
+		e.l.Unwatch(e.id, e.listener.Fd, tagListener)
+		e.listener.Close()
 	}
 	e.h.Wind()
 	return e.h.Close()
