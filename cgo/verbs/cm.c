@@ -5,11 +5,9 @@
 #include "shim.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <rdma/rdma_cma.h>
-#include <stdio.h>
 #include <string.h>
 
 static struct {
@@ -34,29 +32,13 @@ static struct {
 
 int kvw_cm_load(char *err, int n)
 {
-	void *lib = dlopen("librdmacm.so.1", RTLD_NOW | RTLD_GLOBAL);
-	if (!lib) {
-		snprintf(err, n, "%s", dlerror());
-		return -1;
-	}
-	struct {
-		const char *name;
-		void *to;
-	} symbols[] = {
+	const struct kvw_symbol symbols[] = {
 #define SYMBOL(name) { "rdma_" #name, &cm.name }
 		SYMBOL(create_event_channel), SYMBOL(destroy_event_channel), SYMBOL(create_id), SYMBOL(destroy_id), SYMBOL(bind_addr),
 		SYMBOL(resolve_addr), SYMBOL(resolve_route), SYMBOL(connect), SYMBOL(establish), SYMBOL(listen), SYMBOL(accept),
 		SYMBOL(reject), SYMBOL(get_cm_event), SYMBOL(ack_cm_event), SYMBOL(get_src_port), SYMBOL(event_str), SYMBOL(init_qp_attr),
 	};
-	for (unsigned i = 0; i < sizeof symbols / sizeof *symbols; i++) {
-		void *f = dlsym(lib, symbols[i].name);
-		if (!f) {
-			snprintf(err, n, "it has no %s", symbols[i].name);
-			return -1;
-		}
-		memcpy(symbols[i].to, &f, sizeof f);
-	}
-	return 0;
+	return kvw_symbols("librdmacm.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
 static int address(struct sockaddr_storage *out, const char *ip, uint16_t port)

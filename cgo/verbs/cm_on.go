@@ -54,16 +54,21 @@ type cm struct {
 	fd int
 }
 
-func newCM() (*cm, error) {
+// newCM opens a channel, and makes an id on it.
+func newCM() (c *cm, id unsafe.Pointer, err error) {
 	if err := loadCM(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var fd C.int
 	ch, err := C.kvw_cm_channel(&fd)
 	if ch == nil {
-		return nil, fail("open rdma_cm", err, cmHint)
+		return nil, nil, fail("open rdma_cm", err, cmHint)
 	}
-	return &cm{ch, int(fd)}, nil
+	if id, err = C.kvw_cm_id(ch); id == nil {
+		C.kvw_cm_channel_free(ch)
+		return nil, nil, fail("make an rdma_cm id", err, cmHint)
+	}
+	return &cm{ch, int(fd)}, id, nil
 }
 
 // next waits for an event. wake, if it is not below 0, is a descriptor that ends the wait when it is readable.
@@ -120,14 +125,9 @@ func (p *Peer) srq() C.int {
 // ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, RdAtomic and
 // Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet.
 func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
-	c, err := newCM()
+	c, id, err := newCM()
 	if err != nil {
 		return nil, err
-	}
-	id, e := C.kvw_cm_id(c.ch)
-	if id == nil {
-		C.kvw_cm_channel_free(c.ch)
-		return nil, fail("make an rdma_cm id", e, cmHint)
 	}
 	conn := &CMConn{id, c}
 	defer func() {
@@ -192,14 +192,9 @@ type CMListener struct {
 // ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. request
 // calls one of Accept and Reject, in time or later.
 func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest)) (*CMListener, error) {
-	c, err := newCM()
+	c, id, err := newCM()
 	if err != nil {
 		return nil, err
-	}
-	id, e := C.kvw_cm_id(c.ch)
-	if id == nil {
-		C.kvw_cm_channel_free(c.ch)
-		return nil, fail("make an rdma_cm id", e, cmHint)
 	}
 	l := &CMListener{c: c, id: id, done: make(chan struct{})}
 	text := C.CString(ip.String())

@@ -45,27 +45,14 @@ static struct {
 	const char *(*wc_status_str)(enum ibv_wc_status);
 } v;
 
-// kvw_load may be called once only.
-int kvw_load(char *err, int n)
+int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned count, char *err, int n)
 {
-	void *lib = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_GLOBAL);
+	void *lib = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
 	if (!lib) {
 		snprintf(err, n, "%s", dlerror());
 		return -1;
 	}
-	struct {
-		const char *name;
-		void *to;
-	} symbols[] = {
-#define SYMBOL(name) { "ibv_" #name, &v.name }
-		SYMBOL(get_device_list), SYMBOL(free_device_list), SYMBOL(get_device_name), SYMBOL(open_device), SYMBOL(close_device),
-		SYMBOL(query_device), SYMBOL(query_port), SYMBOL(query_gid), SYMBOL(get_async_event), SYMBOL(ack_async_event),
-		SYMBOL(alloc_pd), SYMBOL(dealloc_pd), SYMBOL(reg_mr), SYMBOL(dereg_mr), SYMBOL(create_comp_channel),
-		SYMBOL(destroy_comp_channel), SYMBOL(create_cq), SYMBOL(destroy_cq), SYMBOL(get_cq_event), SYMBOL(ack_cq_events),
-		SYMBOL(create_srq), SYMBOL(destroy_srq), SYMBOL(create_qp), SYMBOL(modify_qp), SYMBOL(query_qp), SYMBOL(destroy_qp),
-		SYMBOL(wc_status_str),
-	};
-	for (unsigned i = 0; i < sizeof symbols / sizeof *symbols; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		void *f = dlsym(lib, symbols[i].name);
 		if (!f) {
 			snprintf(err, n, "it has no %s", symbols[i].name);
@@ -74,6 +61,21 @@ int kvw_load(char *err, int n)
 		memcpy(symbols[i].to, &f, sizeof f);
 	}
 	return 0;
+}
+
+// kvw_load may be called once only.
+int kvw_load(char *err, int n)
+{
+	const struct kvw_symbol symbols[] = {
+#define SYMBOL(name) { "ibv_" #name, &v.name }
+		SYMBOL(get_device_list), SYMBOL(free_device_list), SYMBOL(get_device_name), SYMBOL(open_device), SYMBOL(close_device),
+		SYMBOL(query_device), SYMBOL(query_port), SYMBOL(query_gid), SYMBOL(get_async_event), SYMBOL(ack_async_event),
+		SYMBOL(alloc_pd), SYMBOL(dealloc_pd), SYMBOL(reg_mr), SYMBOL(dereg_mr), SYMBOL(create_comp_channel),
+		SYMBOL(destroy_comp_channel), SYMBOL(create_cq), SYMBOL(destroy_cq), SYMBOL(get_cq_event), SYMBOL(ack_cq_events),
+		SYMBOL(create_srq), SYMBOL(destroy_srq), SYMBOL(create_qp), SYMBOL(modify_qp), SYMBOL(query_qp), SYMBOL(destroy_qp),
+		SYMBOL(wc_status_str),
+	};
+	return kvw_symbols("libibverbs.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
 // kvw_names writes the devices' names, each ended by a zero byte, and returns how many there are, or -errno.
@@ -320,12 +322,6 @@ int kvw_qp_kinds(void *pd, void *cq)
 		}
 	}
 	return kinds;
-}
-
-int kvw_qp_error(void *qp)
-{
-	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };
-	return v.modify_qp(qp, &q, IBV_QP_STATE);
 }
 
 int kvw_modify(void *qp, void *attr, int mask) { return v.modify_qp(qp, attr, mask); }

@@ -60,6 +60,12 @@ struct kvw_qp_attr { // what connect needs of the peer
 // often where no receive is posted, of which 7 is endless everywhere.
 enum { KVW_MIN_RNR = 12, KVW_TIMEOUT = 14, KVW_RETRY = 6, KVW_RNR_RETRY = 6 };
 
+// A function of a library that is found at run time, and the pointer that gets it.
+struct kvw_symbol {
+	const char *name;
+	void *to;
+};
+int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned count, char *err, int n);
 int kvw_load(char *err, int n);
 int kvw_names(char *out, int n);
 void *kvw_open(const char *name, int *async_fd);
@@ -81,7 +87,6 @@ int kvw_srq_free(void *srq);
 void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got);
 int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a);
 int kvw_qp_kinds(void *pd, void *cq);
-int kvw_qp_error(void *qp);
 int kvw_modify(void *qp, void *attr, int mask);
 int kvw_qp_free(void *qp);
 

@@ -412,14 +412,6 @@ func (q *QP) Connect(p Peer) error {
 	return nil
 }
 
-// Fail takes the queue pair to the error state: what is posted completes as flushed.
-func (q *QP) Fail() error {
-	if n := C.kvw_qp_error(q.qp); n != 0 {
-		return fail("take a queue pair to the error state", errno(n), "")
-	}
-	return nil
-}
-
 // Close destroys the queue pair: when it returns the device touches none of its memory. Completions of
 // its work requests may still be in the CQ.
 func (q *QP) Close() error {
