@@ -91,7 +91,7 @@ type Request struct {
 	// The rest belongs to whoever owns the request at the moment.
 	Link *Request  // intrusive queues: mailbox, delivery, waiting lists
 	Home Completer // the owner to restore when a request has crossed to another loop
-	Aux  [2]uint64 // the handler's own: what it has to remember of this request
+	Aux  [3]uint64 // the handler's own: what it has to remember of this request
 }
 
 // ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan

@@ -25,7 +25,7 @@ type frame struct {
 	verified uint64   // slots of the page whose sums were checked since it was read, or that were written here
 	waiting  kv.Queue // what wants the page when its transfer has ended
 	applied  kv.Queue // changes that are in the page, and complete with its next write
-	next     uint32   // of the queue of frames to be read or written
+	next     uint32   // of the queue that it is in
 	state    frameState
 	used     bool // since the clock's hand came by
 }
@@ -39,8 +39,11 @@ type cache struct {
 	hand   uint32
 	clean  int // frames that are free or clean: the hand can stop at one
 
-	queueHead, queueTail uint32 // frames that are to be read or written
+	toRead, toWrite frameQueue
 }
+
+// frameQueue is a list of frames, oldest first; a frame is in one of them at a time.
+type frameQueue struct{ head, tail uint32 }
 
 func newCache(bytes int) (*cache, error) {
 	n := bytes / pageBytes
@@ -150,23 +153,23 @@ func (c *cache) forget(id pageID) {
 	c.table[i] = 0
 }
 
-// queue puts a frame at the end of those that are to be read or written.
-func (c *cache) queue(f uint32) {
+// push puts a frame at the end of a queue.
+func (c *cache) push(q *frameQueue, f uint32) {
 	c.frames[f].next = 0
-	if c.queueTail == 0 {
-		c.queueHead = f
+	if q.tail == 0 {
+		q.head = f
 	} else {
-		c.frames[c.queueTail].next = f
+		c.frames[q.tail].next = f
 	}
-	c.queueTail = f
+	q.tail = f
 }
 
-// queued takes the first of those frames, 0 when there is none.
-func (c *cache) queued() uint32 {
-	f := c.queueHead
+// pop takes the first of a queue, 0 when there is none.
+func (c *cache) pop(q *frameQueue) uint32 {
+	f := q.head
 	if f != 0 {
-		if c.queueHead = c.frames[f].next; c.queueHead == 0 {
-			c.queueTail = 0
+		if q.head = c.frames[f].next; q.head == 0 {
+			q.tail = 0
 		}
 	}
 	return f

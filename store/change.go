@@ -1,138 +1,179 @@
 package store
 
 import (
+	"fmt"
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
 )
 
-// put writes an item to the slot that its key has, if that is of the right size and shares its page:
-// one page write on a process crash is all or nothing. Other items get a new slot, and the old one
-// is freed after the new one has been written.
-func (p *Partition) put(r *kv.Request) {
-	class := classOf(itemBytes(len(r.Key), len(r.Value)))
-	rec, found := p.index.find(r.Key)
-	switch {
-	case !found:
-		p.insert(r, class)
-	case !p.mayChange(r, rec):
-	case p.index.record(rec).class != class || place{class: class}.large():
-		p.move(r, rec, class)
-	default:
-		p.overwrite(r, rec)
-	}
+// A change, put or delete, writes its item, or a tombstone, to a free slot, and frees the slot of the item before it
+// when that write has ended (adr/0007). The page that it writes holds besides only slots that are free, or whose bytes
+// stay as they are: so whatever part of a page write reaches the disk, no item that was there is hurt, and among
+// the copies of a key the highest sequence number counts. With UpdateInPlace an item of the same class
+// is written over the one before it instead, and a torn write may lose both.
+//
+// Small items are seen by reads as soon as they are in their page, before they are on disk; large ones when
+// they are on disk.
+
+// phase is how far a change has come.
+type phase uint8
+
+const (
+	phaseNew      phase = iota // nothing was taken for it
+	phaseClaimed               // has a slot, and its key's record is busy
+	phaseOnItsWay              // in its page or its buffer, which is being written
+)
+
+type changeMarks uint8
+
+const (
+	markOld     changeMarks = 1 << iota // there was an item, or a tombstone, of the key before it
+	markOldTomb                         // … a tombstone
+	markInPlace                         // it is written over the one before it
+)
+
+// change is what a request remembers of itself in Aux[1] and Aux[2].
+type change struct {
+	phase phase
+	marks changeMarks
+	to    place  // the slot that it has taken
+	low   uint16 // of its sequence number, when it is on its way
+	old   place  // markOld: the slot to be freed when it has ended
+	rec   uint32 // the key's record; not of small items on their way, whose place in the request old takes
 }
 
-// mayChange says whether the key's item may be changed now. If not, r waits or has failed.
-func (p *Partition) mayChange(r *kv.Request, rec uint32) bool {
-	switch f := p.index.record(rec).flags; {
-	case f&flagBusy != 0:
-		p.keys[rec%keyLists].Push(r)
-		return false
-	case f&flagStuck != 0:
-		p.finish(r, kv.StatusIOError)
-		return false
-	}
-	return true
+func changeOf(r *kv.Request) change {
+	a, b := r.Aux[1], r.Aux[2]
+	return change{phase: phase(a), marks: changeMarks(a >> 8), to: place{uint8(a >> 16), uint32(a >> 32)},
+		low: uint16(b), old: place{uint8(a >> 24), uint32(b >> 32)}, rec: uint32(b >> 32)}
 }
 
-func (p *Partition) overwrite(r *kv.Request, rec uint32) {
-	rc := p.index.record(rec)
-	at := rc.at()
-	f := uint32(0)
-	if p.files != nil {
-		if f = p.pageToChange(r, at); f == 0 {
+// keep writes c into its request. n is rec, or old's slot.
+func (c change) keep(r *kv.Request, n uint32) {
+	r.Aux[1] = uint64(c.phase) | uint64(c.marks)<<8 | uint64(c.to.class)<<16 | uint64(c.old.class)<<24 | uint64(c.to.slot)<<32
+	r.Aux[2] = uint64(c.low) | uint64(n)<<32
+}
+
+// change begins a put or delete.
+func (p *Partition) change(r *kv.Request) {
+	x := p.index
+	rec, found := x.find(r.Key)
+	there := false
+	if found {
+		f := x.flags(rec)
+		if f&flagBusy != 0 {
+			p.keys[rec%keyLists].Push(r)
 			return
 		}
+		there = f&(flagHidden|flagTomb) == 0
 	}
-	p.resize(rc, len(r.Value))
-	setPhase(r, phaseApply, 0)
-	p.apply(r, at, f, false)
-}
-
-func (p *Partition) insert(r *kv.Request, class uint8) {
-	at, ok := p.takeSlot(r, class)
-	if !ok {
-		return
-	}
-	rec, ok := p.index.insert(r.Key)
-	if !ok {
-		p.freeSlot(at)
-		p.finish(r, kv.StatusBusy)
-		return
-	}
-	rc := p.index.record(rec)
-	rc.put(at)
-	rc.valueBytes = uint32(len(r.Value))
-	rc.flags = flagBusy | flagHidden
-	setPhase(r, phaseInsert, rec)
-	p.store(r)
-}
-
-func (p *Partition) move(r *kv.Request, rec uint32, class uint8) {
-	if p.behind(&p.noJob) {
-		p.starve(&p.noJob, r)
-		return
-	}
-	n, ok := p.jobs.take()
-	if !ok {
-		p.starve(&p.noJob, r)
-		return
-	}
-	at, ok := p.takeSlot(r, class)
-	if !ok {
-		p.jobs.put(n)
-		return
-	}
-	p.jobs.table[n].rec, p.jobs.table[n].at = rec, at
-	p.index.record(rec).flags |= flagBusy
-	setPhase(r, phaseMove, n)
-	p.store(r)
-}
-
-// erase deletes: the slot gets a tombstone, and only when that is written is the key gone and the slot free.
-func (p *Partition) erase(r *kv.Request) {
-	rec, ok := p.index.find(r.Key)
-	if !ok {
+	if r.Op == kv.OpDelete && !there {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	if !p.mayChange(r, rec) {
+	if p.files == nil {
+		p.changeMemory(r, rec, found)
 		return
 	}
-	p.index.record(rec).flags |= flagBusy | flagHidden
-	p.unexport(r.Key)
-	setPhase(r, phaseErase, rec)
+	value := r.Value
+	if r.Op == kv.OpDelete {
+		value = nil
+	}
+	c := change{phase: phaseClaimed}
+	class := classOf(itemBytes(len(r.Key), len(value)))
+	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
+		c.to, c.marks = x.at(rec), markInPlace
+	} else {
+		to, ok := p.claim(r, class, there)
+		if !ok {
+			return
+		}
+		c.to = to
+	}
+	if !found {
+		var ok bool
+		if rec, ok = x.insert(r.Key); !ok {
+			p.slabs[c.to.class].free.put(c.to.slot)
+			p.finish(r, kv.StatusBusy)
+			return
+		}
+		x.setFlags(rec, flagHidden)
+	}
+	x.setFlags(rec, x.flags(rec)|flagBusy)
+	c.rec = rec
+	c.keep(r, rec)
 	p.store(r)
 }
 
-// store puts what a request's phase asks for into its slot: the item or a tombstone.
-func (p *Partition) store(r *kv.Request) {
-	at, tombstone := p.target(r)
-	switch {
-	case p.files == nil:
-		p.apply(r, at, 0, tombstone)
-	case at.large():
-		p.storeLarge(r, at, tombstone)
-	default:
-		if f := p.pageToChange(r, at); f != 0 {
-			p.apply(r, at, f, tombstone)
+// changeMemory is change for the mem backend: at once.
+func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool) {
+	x := p.index
+	if r.Op == kv.OpDelete {
+		p.unexport(r.Key)
+		at := x.at(rec)
+		x.delete(rec)
+		p.slabs[at.class].free.put(at.slot)
+		p.count.items--
+		p.finish(r, kv.StatusOK)
+		return
+	}
+	class := classOf(itemBytes(len(r.Key), len(r.Value)))
+	if !found || x.at(rec).class != class {
+		s := &p.slabs[class]
+		slot, ok := s.take(nil)
+		if !ok && p.growMemory(s) {
+			slot, ok = s.take(nil)
 		}
+		if !ok {
+			p.finish(r, kv.StatusNoSpace)
+			return
+		}
+		if found {
+			old := x.at(rec)
+			p.slabs[old.class].free.put(old.slot)
+		} else {
+			if rec, ok = x.insert(r.Key); !ok {
+				s.free.put(slot)
+				p.finish(r, kv.StatusBusy)
+				return
+			}
+			p.count.items++
+		}
+		x.put(rec, place{class, slot})
+	}
+	p.unexport(r.Key)
+	p.encode(p.slabs[class].memory(x.at(rec).slot), r, kindLive)
+	p.finish(r, kv.StatusOK)
+}
+
+// store puts a change that has a slot into it.
+func (p *Partition) store(r *kv.Request) {
+	c := changeOf(r)
+	if c.marks&markInPlace != 0 && (p.index.at(c.rec) != c.to || p.index.flags(c.rec)&flagHidden != 0) {
+		p.restart(r, c.rec) // the item that it was to be written over could not be written, and is gone
+		return
+	}
+	if p.window.full() {
+		p.starve(&p.noFrame, r)
+		return
+	}
+	if c.to.large() {
+		p.storeLarge(r, c)
+	} else if f := p.pageToChange(r, c.to); f != 0 {
+		p.apply(r, c, f)
 	}
 }
 
-func (p *Partition) target(r *kv.Request) (at place, tombstone bool) {
-	switch ph, n := phaseOf(r); ph {
-	case phaseInsert:
-		return p.index.record(n).at(), false
-	case phaseMove:
-		return p.jobs.table[n].at, false
-	case phaseErase, phaseUndo:
-		return p.index.record(n).at(), true
-	case phaseFree:
-		return p.jobs.table[n].at, true
+// restart begins a change in place anew.
+func (p *Partition) restart(r *kv.Request, rec uint32) {
+	if f := p.index.flags(rec); f&flagHidden != 0 {
+		p.index.delete(rec)
+	} else {
+		p.index.setFlags(rec, f&^flagBusy)
 	}
-	panic("store: a request without a slot is to be stored")
+	r.Aux[1], r.Aux[2] = 0, 0
+	p.change(r)
 }
 
 // pageToChange gives the frame of a slot's page, in a state in which it may be changed. 0 means
@@ -140,7 +181,7 @@ func (p *Partition) target(r *kv.Request) (at place, tombstone bool) {
 func (p *Partition) pageToChange(r *kv.Request, at place) uint32 {
 	s := &p.slabs[at.class]
 	fresh := at.page() >= s.fresh
-	f := p.page(r, at, fresh || classes[at.class].perPage == 1)
+	f := p.page(r, at, fresh || s.alone())
 	if f == 0 {
 		return 0
 	}
@@ -154,179 +195,355 @@ func (p *Partition) pageToChange(r *kv.Request, at place) uint32 {
 	return f
 }
 
-// apply changes a slot in memory. With the disk backend r goes on when the page is written, with the mem
-// backend at once.
-func (p *Partition) apply(r *kv.Request, at place, f uint32, tombstone bool) {
-	var b []byte
-	if f == 0 {
-		b = p.slabs[at.class].memory(at.slot)
-	} else {
-		b = p.cache.page(f)[at.offset():][:classes[at.class].bytes]
-	}
+// apply puts a small item, or a tombstone, into its page. The request goes on when the page is written.
+func (p *Partition) apply(r *kv.Request, c change, f uint32) {
+	x, fr, rec := p.index, &p.cache.frames[f], c.rec
+	b := p.cache.page(f)[c.to.offset():][:classes[c.to.class].bytes]
 	p.unexport(r.Key)
-	p.encode(b, r, tombstone)
-	if f == 0 {
-		p.written(r, kv.StatusOK)
-		return
+	kind := uint8(kindLive)
+	switch {
+	case r.Op == kv.OpDelete:
+		kind = kindTombstone
+	case c.marks&markInPlace != 0:
+		kind = kindOver
 	}
-	fr := &p.cache.frames[f]
-	fr.verified |= 1 << at.nth()
-	if tombstone {
-		fr.verified &^= 1 << at.nth()
+	if kind != kindOver {
+		p.overwrites(r, c.to, b)
 	}
+	c.low = uint16(p.encode(b, r, kind).seq)
+	fr.verified |= 1 << c.to.nth()
+	was := x.flags(rec)
+	if kind != kindOver {
+		if was&flagHidden == 0 {
+			c.old = x.at(rec)
+			c.marks |= markOld
+			if was&flagTomb != 0 {
+				c.marks |= markOldTomb
+			} else {
+				p.stale.add(kv.Hash(r.Key))
+			}
+		}
+		x.put(rec, c.to)
+	}
+	p.turned(rec, was, kind)
+	c.phase = phaseOnItsWay
+	c.keep(r, c.old.slot)
 	fr.applied.Push(r)
 	if fr.state == frameClean {
 		p.cache.set(f, frameDirty)
-		p.cache.queue(f)
+		p.cache.push(&p.cache.toWrite, f)
+	}
+	p.wakeKey(rec)
+}
+
+// turned notes of a record what its key has now, after a change of that kind.
+func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
+	now := was &^ (flagBusy | flagHidden | flagTomb | flagCorrupt)
+	if kind == kindTombstone {
+		now |= flagTomb
+	}
+	p.index.setFlags(rec, now)
+	p.count.key(was, -1)
+	p.count.key(now, 1)
+}
+
+// overwrites notes in r which stale copy, if any, goes when its slot, with the bytes b, is written.
+func (p *Partition) overwrites(r *kv.Request, at place, b []byte) {
+	r.Need = 0
+	if s := &p.slabs[at.class]; s.alone() {
+		if w := &s.whole[at.slot]; w.has {
+			r.Need, w.has = w.stale|staleNoted, false
+		}
+	} else if it, v := parseHead(b); v == slotLive {
+		r.Need = kv.Hash(it.key) | staleNoted
 	}
 }
 
-func (p *Partition) encode(b []byte, r *kv.Request, tombstone bool) (n int) {
-	p.seq++
-	if tombstone {
-		encodeTombstone(b, p.seq)
-		return headerBytes
+// staleNoted in Need says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
+// is above those that any table of counters looks at.
+const staleNoted = 1 << 31
+
+func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
+	st := p.window.next(kind)
+	value := r.Value
+	if kind == kindTombstone {
+		value = nil
 	}
-	p.l.Stats.Copied += uint64(len(r.Value))
-	return encodeItem(b, r.Key, r.Value, p.seq)
+	n := encodeItem(b, r.Key, value, st)
+	p.l.Stats.Copied += uint64(len(value))
+	if len(b) > pageBytes {
+		clear(b[n:]) // what others left in the buffer does not go to disk
+	}
+	return st
 }
 
-// storeLarge writes an item with pages of its own, as far as it reaches, or the first of its pages
-// with a tombstone.
-func (p *Partition) storeLarge(r *kv.Request, at place, tombstone bool) {
-	n := pageBytes
-	if tombstone && p.io.reading(at) {
-		p.readers.Push(r)
-		return
-	}
-	if !tombstone {
-		n = roundUp(itemBytes(len(r.Key), len(r.Value)), pageBytes)
-	}
+// storeLarge writes an item with pages of its own, as far as it reaches.
+func (p *Partition) storeLarge(r *kv.Request, c change) {
+	n := roundUp(itemBytes(len(r.Key), len(r.Value)), pageBytes)
 	b := p.buffer(r, n)
 	if b == nil {
 		return
 	}
-	clear(b[p.encode(b, r, tombstone):]) // what others left in the buffer does not go to disk
-	p.io.begin(transfer{kind: writeItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
-		off: at.id().offset(), fixed: p.bufferFixed})
+	p.overwrites(r, c.to, nil)
+	c.low = uint16(p.encode(b, r, kindLive).seq)
+	p.slabs[c.to.class].whole[c.to.slot].bytes = uint32(itemBytes(len(r.Key), len(r.Value)))
+	c.phase = phaseOnItsWay
+	c.keep(r, c.rec)
+	p.io.begin(transfer{kind: writeItem, class: c.to.class, slot: c.to.slot, r: r, buf: b, whole: b,
+		off: c.to.id().offset(), fixed: p.bufferFixed})
 }
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
+	p.writing--
 	fr := &p.cache.frames[f]
 	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {
 		p.cache.drop(f) // the disk may hold the old page or the new one: ask it
+		var newestFirst kv.Queue
+		for r := applied.Pop(); r != nil; r = applied.Pop() {
+			newestFirst.PushFront(r)
+		}
+		for r := newestFirst.Pop(); r != nil; r = newestFirst.Pop() {
+			p.undo(r, statusOf(errno))
+		}
 	} else {
 		p.cache.set(f, frameClean)
-	}
-	for r := applied.Pop(); r != nil; r = applied.Pop() {
-		p.written(r, statusOf(errno))
+		buried := 0
+		for r := applied.Pop(); r != nil; r = applied.Pop() {
+			buried += p.written(r)
+		}
+		p.dropTombs(2 * buried)
 	}
 	p.resume(waiting)
 }
 
-// written goes on with a request whose slot has been written, or could not be.
-func (p *Partition) written(r *kv.Request, s kv.Status) {
-	ph, n := phaseOf(r)
-	switch ph {
-	case phaseApply:
-		if s != kv.StatusOK {
-			p.unexport(r.Key) // who has read it since may have put it there, and it may be gone
+// written ends a change of which the page is on disk. It returns 1 if tombstones may have become superfluous.
+func (p *Partition) written(r *kv.Request) (buried int) {
+	c := changeOf(r)
+	buried = p.settled(r, c)
+	if c.marks&markOld != 0 {
+		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
+	}
+	if r.Op == kv.OpDelete {
+		buried = 1
+		if rec, ok := p.index.find(r.Key); ok && p.index.flags(rec)&(flagTomb|flagQueued) == flagTomb {
+			p.queueTomb(rec)
 		}
-		p.finish(r, s)
-	case phaseInsert:
-		p.inserted(r, n, s)
-	case phaseMove:
-		p.moved(r, n, s)
-	case phaseErase:
-		p.erased(r, n, s)
-	case phaseUndo:
-		p.undone(r, n, s)
-	case phaseFree:
-		p.jobDone(n, s)
-	default:
-		panic("store: a write ended that nobody began")
 	}
+	p.finish(r, kv.StatusOK)
+	return buried
 }
 
-func (p *Partition) inserted(r *kv.Request, rec uint32, s kv.Status) {
-	if s != kv.StatusOK { // the item may have reached the disk: it must not come back some day
-		r.Status = s
-		setPhase(r, phaseUndo, rec)
-		p.run(r)
+// settled notes that a change is on disk, and with it the end of what it overwrote.
+func (p *Partition) settled(r *kv.Request, c change) (buried int) {
+	p.window.complete(c.low)
+	if r.Need != 0 {
+		p.stale.sub(r.Need)
+		r.Need = 0
+		return 1
+	}
+	return 0
+}
+
+// release makes a slot free. stale says that it holds a copy of key's item, which was counted.
+func (p *Partition) release(at place, key []byte, stale bool) {
+	l := lingering{at, kv.Hash(key), stale}
+	if at.large() && p.io.reading(at) {
+		p.lingers = append(p.lingers, l) // bounded by the transfers under way
 		return
 	}
-	rc := p.index.record(rec)
-	rc.flags &^= flagBusy | flagHidden
-	p.items++
-	p.live += int64(rc.bytes())
-	p.finish(r, s)
-	p.wakeKey(rec)
+	p.put(l)
 }
 
-// moved switches the key to its new slot, and frees the other one of the two.
-func (p *Partition) moved(r *kv.Request, n uint32, s kv.Status) {
-	j := &p.jobs.table[n]
-	rc := p.index.record(j.rec)
-	if s == kv.StatusOK {
-		old := rc.at()
-		p.unexport(r.Key)
-		rc.put(j.at)
-		p.resize(rc, len(r.Value))
-		j.at = old
+// lingering is a slot that is freed when a read of it has ended.
+type lingering struct {
+	at    place
+	hash  uint32
+	stale bool
+}
+
+func (p *Partition) put(l lingering) {
+	s := &p.slabs[l.at.class]
+	s.free.put(l.at.slot)
+	if s.alone() && l.stale {
+		w := &s.whole[l.at.slot]
+		w.stale, w.has = l.hash, true
 	}
-	p.finish(r, s)
-	setPhase(&j.req, phaseFree, n)
-	p.run(&j.req)
 }
 
-func (p *Partition) erased(r *kv.Request, rec uint32, s kv.Status) {
-	rc := p.index.record(rec)
-	if s != kv.StatusOK { // the disk holds the item or the tombstone: a read will tell
-		rc.flags &^= flagBusy | flagHidden
-		p.finish(r, s)
-		p.wakeKey(rec)
+// linger frees the slots whose reads have ended.
+func (p *Partition) linger() {
+	keep := p.lingers[:0]
+	for _, l := range p.lingers {
+		if p.io.reading(l.at) {
+			keep = append(keep, l)
+		} else {
+			p.put(l)
+		}
+	}
+	p.lingers = keep
+}
+
+func (p *Partition) queueTomb(rec uint32) {
+	p.index.setFlags(rec, p.index.flags(rec)|flagQueued)
+	p.tombs.push(rec)
+}
+
+// dropTombs looks at n tombstones, and frees those of whose keys no older copy is left.
+func (p *Partition) dropTombs(n int) {
+	x := p.index
+	for n = min(n, p.tombs.n); n > 0 && !p.window.lost; n-- {
+		rec := p.tombs.pop()
+		f := x.flags(rec) &^ flagQueued
+		x.setFlags(rec, f)
+		switch {
+		case f&flagTomb == 0: // the key is there again
+		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.key(rec))) > 0:
+			p.queueTomb(rec)
+		default:
+			at := x.at(rec)
+			x.delete(rec)
+			p.count.key(f, -1)
+			p.put(lingering{at: at})
+		}
+	}
+}
+
+// recordRing is a list of records, oldest first.
+type recordRing struct {
+	of    []uint32
+	first int
+	n     int
+}
+
+func (q *recordRing) push(rec uint32) {
+	if q.n == len(q.of) {
+		of := make([]uint32, max(64, 2*q.n))
+		for i := range q.n {
+			of[i] = q.of[(q.first+i)%len(q.of)]
+		}
+		q.of, q.first = of, 0
+	}
+	q.of[(q.first+q.n)%len(q.of)] = rec
+	q.n++
+}
+
+func (q *recordRing) pop() (rec uint32) {
+	rec = q.of[q.first]
+	q.first = (q.first + 1) % len(q.of)
+	q.n--
+	return rec
+}
+
+// largeWritten ends a change of a large item.
+func (p *Partition) largeWritten(r *kv.Request, s kv.Status) {
+	x, c := p.index, changeOf(r)
+	was := x.flags(c.rec)
+	if s != kv.StatusOK {
+		p.writeFailed()
+		r.Need = 0
+		p.abandon(r, c, s)
 		return
 	}
-	p.items--
-	p.live -= int64(rc.bytes())
-	p.freeSlot(rc.at())
-	p.index.delete(rec)
-	p.finish(r, s)
-	p.wakeKey(rec)
+	buried := p.settled(r, c)
+	old := x.at(c.rec)
+	p.unexport(r.Key)
+	x.put(c.rec, c.to)
+	p.turned(c.rec, was, kindLive)
+	if was&flagHidden == 0 {
+		if was&flagTomb == 0 {
+			p.stale.add(kv.Hash(r.Key))
+		}
+		p.release(old, r.Key, was&flagTomb == 0)
+	}
+	p.finish(r, kv.StatusOK)
+	p.dropTombs(2 * buried)
+	p.wakeKey(c.rec)
 }
 
-func (p *Partition) undone(r *kv.Request, rec uint32, s kv.Status) {
-	if s != kv.StatusOK {
-		p.stick(rec)
-	} else {
-		p.freeSlot(p.index.record(rec).at())
-		p.index.delete(rec)
+// abandon gives back what a change that is not in its page has taken.
+func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
+	if c.marks&markInPlace == 0 {
+		p.slabs[c.to.class].free.put(c.to.slot)
 	}
-	p.finish(r, r.Status)
-	p.wakeKey(rec)
-}
-
-func (p *Partition) jobDone(n uint32, s kv.Status) {
-	j := &p.jobs.table[n]
-	rec := j.rec
-	if s != kv.StatusOK {
-		p.stick(rec)
+	if f := p.index.flags(c.rec); f&flagHidden != 0 {
+		p.index.delete(c.rec)
 	} else {
-		p.index.record(rec).flags &^= flagBusy
-		p.freeSlot(j.at)
+		p.index.setFlags(c.rec, f&^flagBusy)
 	}
-	p.jobs.put(n)
 	p.freed = true
-	p.wakeKey(rec)
+	p.finish(r, s)
+	p.wakeKey(c.rec)
 }
 
-// stick marks a key of which the disk may hold a copy that could not be freed. The slot is not used
-// again. A delete of the key would let that copy come back after a restart, so it fails from now on;
-// recovery sorts it out.
-func (p *Partition) stick(rec uint32) {
-	rc := p.index.record(rec)
-	rc.flags = rc.flags&^flagBusy | flagStuck
+// writeFailed notes that nobody knows what the disk has of a write.
+func (p *Partition) writeFailed() {
+	if !p.window.lost {
+		p.window.fail()
+		p.o.Log(fmt.Sprintf("store: shard %d: a write has failed: tombstones stay until the store is opened again", p.shard))
+	}
+}
+
+// undo takes a change back whose page could not be written: the key has again what it had before. The disk may
+// have it all the same, and give it to who opens the store next, unless the key is changed again.
+func (p *Partition) undo(r *kv.Request, s kv.Status) {
+	x, c := p.index, changeOf(r)
+	p.writeFailed()
+	p.unexport(r.Key) // who has read it since may have put it there
+	r.Need = 0
+	if c.marks&markInPlace != 0 {
+		p.finish(r, s)
+		return
+	}
+	rec, found := x.find(r.Key)
+	switch later := p.changeAfter(c.to); {
+	case found && x.at(rec) == c.to: // it is the last change
+		was := x.flags(rec)
+		now := was &^ (flagTomb | flagCorrupt)
+		switch {
+		case c.marks&markOld == 0:
+			now |= flagHidden
+		case c.marks&markOldTomb != 0:
+			now |= flagTomb
+			fallthrough
+		default:
+			x.put(rec, c.old)
+		}
+		p.count.key(was, -1)
+		p.count.key(now, 1)
+		x.setFlags(rec, now)
+		p.slabs[c.to.class].free.put(c.to.slot)
+		switch {
+		case now&(flagHidden|flagBusy) == flagHidden:
+			x.delete(rec)
+		case now&(flagTomb|flagQueued) == flagTomb:
+			p.queueTomb(rec)
+		}
+	case later != nil: // which would free our slot: it frees the one before instead
+		l := changeOf(later)
+		l.marks = l.marks&^(markOld|markOldTomb) | c.marks&(markOld|markOldTomb)
+		l.old = c.old
+		l.keep(later, l.old.slot)
+		p.slabs[c.to.class].free.put(c.to.slot)
+	case c.marks&markOld != 0: // a later one is on disk, and has freed our slot
+		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
+	}
+	p.finish(r, s)
+}
+
+// changeAfter is the small change on its way that replaces what is in that slot; nil if there is none. It looks
+// everywhere: for failures only.
+func (p *Partition) changeAfter(at place) (found *kv.Request) {
+	for f := range p.cache.frames {
+		q := p.cache.frames[f].applied.Take()
+		for r := q.Pop(); r != nil; r = q.Pop() {
+			if c := changeOf(r); c.marks&markOld != 0 && c.old == at {
+				found = r
+			}
+			p.cache.frames[f].applied.Push(r)
+		}
+	}
+	return found
 }
 
 // wakeKey runs what waited for a key that is not being changed any more.
@@ -336,38 +553,15 @@ func (p *Partition) wakeKey(rec uint32) {
 	}
 }
 
-// resize notes the length of a key's new value.
-func (p *Partition) resize(rc *record, valueBytes int) {
-	p.live += int64(valueBytes) - int64(rc.valueBytes)
-	rc.valueBytes = uint32(valueBytes)
-}
-
-// abort ends a request of which nothing has been written in its present phase, and gives back what was taken
-// for it.
+// abort ends a request that waits for something that will not come.
 func (p *Partition) abort(r *kv.Request, s kv.Status) {
-	if r.Op == kv.OpScan || r.Op == kv.OpGet {
-		p.finish(r, s)
-		return
+	if r.Op == kv.OpPut || r.Op == kv.OpDelete {
+		if c := changeOf(r); c.phase == phaseClaimed {
+			p.abandon(r, c, s)
+			return
+		}
 	}
-	switch ph, n := phaseOf(r); ph {
-	case phaseInsert:
-		p.freeSlot(p.index.record(n).at())
-		p.index.delete(n)
-		p.finish(r, s)
-		p.wakeKey(n)
-	case phaseMove:
-		j := &p.jobs.table[n]
-		p.freeSlot(j.at)
-		p.index.record(j.rec).flags &^= flagBusy
-		p.jobs.put(n)
-		p.freed = true
-		p.finish(r, s)
-		p.wakeKey(j.rec)
-	case phaseErase, phaseUndo, phaseFree:
-		p.written(r, s)
-	default:
-		p.finish(r, s)
-	}
+	p.finish(r, s)
 }
 
 func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
@@ -376,35 +570,61 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 	}
 }
 
-// takeSlot claims a slot. If there is none, r waits until the slab has grown, or fails.
-func (p *Partition) takeSlot(r *kv.Request, class uint8) (at place, ok bool) {
+// claim takes a slot for a change. there says that the key has an item, whose slot becomes free in turn. If there is
+// no slot, r waits until the slab has grown, or fails.
+func (p *Partition) claim(r *kv.Request, class uint8, there bool) (at place, ok bool) {
 	s := &p.slabs[class]
-	slot, ok := s.free.take()
-	if !ok && p.files == nil && p.growMemory(s) {
-		slot, ok = s.free.take()
-	}
-	switch {
-	case ok:
-		if p.files != nil && !s.growing && !s.refused && s.low() && s.growth() > 0 {
-			p.growSlab(s)
+	if there || !s.reserved(p.count.tombs) {
+		if slot, ok := s.take(p.fits[class]); ok {
+			if !s.growing && !s.refused {
+				if n := s.wants(there && p.o.Update == UpdateCOW); n > 0 {
+					p.growSlab(s, n)
+				}
+			}
+			return place{class, slot}, true
 		}
-		return place{class, slot}, true
-	case p.files == nil || s.growth() == 0:
+		// Every unit with a free slot is being written: the first of them.
+		if slot, ok := s.free.set.next(0); ok {
+			s.free.claim(slot)
+			return place{class, slot}, true
+		}
+	}
+	if r.Op == kv.OpDelete && s.refused { // a tombstone fits everywhere: a full store can be deleted from
+		for c := range smallClasses {
+			if slot, ok := p.slabs[c].free.set.next(0); ok && c > int(class) {
+				p.slabs[c].free.claim(slot)
+				return place{uint8(c), slot}, true
+			}
+		}
+	}
+	n := s.units(s.extent)
+	if n == 0 {
 		p.finish(r, kv.StatusNoSpace)
 		return place{}, false
 	}
 	s.waiting.Push(r)
 	if !s.growing {
-		p.growSlab(s)
+		p.growSlab(s, n)
 	}
 	return place{}, false
 }
 
-func (p *Partition) freeSlot(at place) { p.slabs[at.class].free.put(at.slot) }
+// fit is what claim thinks of a page of a class with free slots: 0 for no, 1 if it has to be read, 2 for yes.
+func (p *Partition) fit(class uint8, page uint32) int {
+	s := &p.slabs[class]
+	f := p.cache.find(pageID(class)<<32 | pageID(page))
+	switch {
+	case f == 0 && page < s.fresh && !s.alone():
+		return 1
+	case f != 0 && p.cache.frames[f].state == frameWriting:
+		return 0
+	}
+	return 2
+}
 
 // growSlab asks for the slab's next extent.
-func (p *Partition) growSlab(s *slab) {
-	s.growing = true
+func (p *Partition) growSlab(s *slab, bytes int64) {
+	s.growing, s.asked = true, bytes
 	p.grows = append(p.grows, s.class) // each slab at most once: capacity is the number of classes
 }
 
@@ -416,6 +636,7 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		}
 	}
 	if statusOf(errno) == kv.StatusNoSpace && !p.closing && s.shrink() {
+		s.asked = s.units(min(s.extent, s.asked))
 		p.grows = append(p.grows, s.class)
 		return
 	}
@@ -428,12 +649,24 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	}
 	s.refused = true
 	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
-		if s.free.free > 0 {
-			p.run(r) // a slot was freed in the meantime
-			continue
+		rec, found := p.index.find(r.Key)
+		switch {
+		case r.Op == kv.OpDelete && p.freeAbove(s.class), s.free.free > 0 && (!s.reserved(p.count.tombs) || found && p.index.flags(rec)&(flagHidden|flagTomb) == 0):
+			p.run(r)
+		default:
+			p.abort(r, statusOf(errno))
 		}
-		p.abort(r, statusOf(errno))
 	}
+}
+
+// freeAbove says whether a class of small slots above has a free one.
+func (p *Partition) freeAbove(class uint8) bool {
+	for c := int(class) + 1; c < smallClasses; c++ {
+		if p.slabs[c].free.free > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // growMemory gives a slab of the mem backend more memory, within the bound.

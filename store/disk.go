@@ -27,6 +27,8 @@ type files interface {
 	writeAt(class uint8, b []byte, off int64) error
 	extend(class uint8, size int64) error // where the file system cannot preallocate
 	sync() error                          // what was written is durable
+	mark() (uint64, error)                // what setMark was last given; 0: nothing
+	setMark(seq uint64) error             // keeps a number, durably, and all or nothing
 	close() error
 }
 

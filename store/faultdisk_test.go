@@ -16,14 +16,26 @@ type faultDisk struct {
 	l        *loop.Loop // of the partition that has it open
 	rng      *rand.Rand
 	slab     [][]byte // by class
-	capacity int64    // bytes of all slabs; 0: no bound
-	held     bool     // nothing completes
-	torn     bool     // transfers of several pages complete in parts
+	marked   uint64
+	unit     int               // bytes that are written whole, or not: sectorBytes, or a page
+	cache    bool              // what was written may be lost when the power goes, until the disk is synced
+	unsynced map[sector][]byte // what the disk had before, of what was written since the last sync
+	capacity int64             // bytes of all slabs; 0: no bound
+	held     bool              // nothing completes
+	torn     bool              // transfers of several pages complete in parts
 	fail     func(t *transfer) syscall.Errno
 	reached  bool // a write that fails has been done all the same
 	pending  []pendingIO
 	begun    map[transferKind]int
 	problem  string // a rule that the partition broke
+}
+
+// sectorBytes is what a disk writes whole, or not.
+const sectorBytes = 512
+
+type sector struct {
+	class uint8
+	off   int64
 }
 
 type pendingIO struct {
@@ -38,7 +50,7 @@ var (
 )
 
 func newFaultDisk(seed uint64) *faultDisk {
-	return &faultDisk{rng: rand.New(rand.NewPCG(seed, 1)), slab: make([][]byte, len(classes)), torn: true, begun: map[transferKind]int{}}
+	return &faultDisk{rng: rand.New(rand.NewPCG(seed, 1)), slab: make([][]byte, len(classes)), unit: sectorBytes, torn: true, begun: map[transferKind]int{}, unsynced: map[sector][]byte{}}
 }
 
 func (d *faultDisk) submit(tag uint64, t *transfer) bool {
@@ -95,7 +107,7 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	if d.fail != nil {
 		if e := d.fail(t); e != 0 {
 			if d.reached && (t.kind == writePage || t.kind == writeItem) {
-				copy(d.slab[t.class][t.off:], t.buf)
+				d.write(t.class, t.off, t.buf)
 			}
 			return -int32(e)
 		}
@@ -122,8 +134,19 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	if crc32.ChecksumIEEE(t.buf) != io.sum {
 		d.broken("what was in flight to %d of class %d was changed", t.off, t.class)
 	}
-	copy(at, t.buf)
+	d.write(t.class, t.off, t.buf[:n])
 	return int32(n)
+}
+
+func (d *faultDisk) write(class uint8, off int64, b []byte) {
+	at := d.slab[class][off:][:len(b)]
+	for i := 0; d.cache && i < len(b); i += sectorBytes {
+		k := sector{class, off + int64(i)}
+		if d.unsynced[k] == nil {
+			d.unsynced[k] = bytes.Clone(at[i:min(i+sectorBytes, len(b))])
+		}
+	}
+	copy(at, b)
 }
 
 func (d *faultDisk) bytes() (n int64) {
@@ -133,17 +156,24 @@ func (d *faultDisk) bytes() (n int64) {
 	return n
 }
 
-// crash is the end of the process: of what is in flight, some pages reach the disk.
+// crash is the end of the process, or of the power: of what is in flight, some sectors reach the disk, and of what the
+// disk has in its cache, some do not stay.
 func (d *faultDisk) crash() {
 	for _, io := range d.pending {
 		t := &io.t
-		for off := 0; t.kind != growSlab && off < len(t.buf); off += pageBytes {
+		for off := 0; t.kind != growSlab && off < len(t.buf); off += d.unit {
 			if (t.kind == writePage || t.kind == writeItem) && d.rng.IntN(2) == 0 {
-				copy(d.slab[t.class][t.off+int64(off):], t.buf[off:off+pageBytes])
+				copy(d.slab[t.class][t.off+int64(off):], t.buf[off:off+d.unit])
 			}
 		}
 	}
 	d.pending = nil
+	for k, old := range d.unsynced {
+		if d.rng.IntN(2) == 0 {
+			copy(d.slab[k.class][k.off:], old)
+		}
+	}
+	clear(d.unsynced)
 }
 
 // flip changes one byte in the only place where the disk has needle, and says whether there was one.
@@ -170,10 +200,20 @@ func (d *faultDisk) readAt(class uint8, b []byte, off int64) error {
 }
 
 func (d *faultDisk) writeAt(class uint8, b []byte, off int64) error {
-	copy(d.slab[class][off:], b)
+	d.write(class, off, b)
 	return nil
 }
 
 func (d *faultDisk) extend(uint8, int64) error { return syscall.EOPNOTSUPP }
-func (d *faultDisk) sync() error               { return nil }
 func (d *faultDisk) close() error              { return nil }
+func (d *faultDisk) mark() (uint64, error)     { return d.marked, nil }
+
+func (d *faultDisk) sync() error {
+	clear(d.unsynced)
+	return nil
+}
+
+func (d *faultDisk) setMark(seq uint64) error {
+	d.marked = seq
+	return nil
+}

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -17,11 +19,14 @@ import (
 //
 //	store.json              the manifest; written last when a store is made
 //	shard-000/slab-NNNNNNNN one file per class, by the size of its slots in bytes
+//	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
+//	                        or closed in order; damage to those is no write that a crash cut short
 //
 // The folder of an open shard is locked (flock).
 const (
 	manifestName  = "store.json"
-	formatVersion = 1
+	formatVersion = 2
+	markName      = "settled"
 	shardsMax     = 4096
 )
 
@@ -51,26 +56,37 @@ func prepare(dir string, shards int) error {
 		return err
 	}
 	defer unlock()
-	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	m, err := readManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return create(dir, shards)
 	}
 	if err != nil {
-		return fmt.Errorf("store: read %s of %s: %w (run as the user who made it)", manifestName, dir, cause(err))
+		return err
 	}
-	var m manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return fmt.Errorf("store: %s of %s is damaged: %v (restore it from a backup, or choose another folder)", manifestName, dir, err)
-	}
-	switch {
-	case m.Format != formatVersion:
-		return fmt.Errorf("store: %s has format %d, this program reads %d (use the version that made it, or load the data anew)", dir, m.Format, formatVersion)
-	case m.PageBytes != pageBytes:
-		return fmt.Errorf("store: %s has pages of %d bytes, this program uses %d (load the data anew)", dir, m.PageBytes, pageBytes)
-	case m.Shards != shards:
+	if m.Shards != shards {
 		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
 	}
 	return nil
+}
+
+// readManifest says what store is in a folder, if this program can read it. fs.ErrNotExist: none.
+func readManifest(dir string) (m manifest, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err != nil {
+		return m, fmt.Errorf("store: read %s of %s: %w (run as the user who made it)", manifestName, dir, cause(err))
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, fmt.Errorf("store: %s of %s is damaged: %v (restore it from a backup, or choose another folder)", manifestName, dir, err)
+	}
+	switch {
+	case m.Format != formatVersion:
+		return m, fmt.Errorf("store: %s has format %d, this program reads %d (use the version that made it, or load the data anew)", dir, m.Format, formatVersion)
+	case m.PageBytes != pageBytes:
+		return m, fmt.Errorf("store: %s has pages of %d bytes, this program uses %d (load the data anew)", dir, m.PageBytes, pageBytes)
+	case m.Shards < 1 || m.Shards > shardsMax:
+		return m, fmt.Errorf("store: %s of %s says %d partitions: it is damaged (restore it from a backup, or choose another folder)", manifestName, dir, m.Shards)
+	}
+	return m, nil
 }
 
 // create makes an empty store, with the manifest last: a folder without one is not a store.
@@ -98,17 +114,10 @@ func create(dir string, shards int) error {
 		if err != nil {
 			return err
 		}
-		name := filepath.Join(dir, manifestName)
-		if err := os.WriteFile(name+".new", append(b, '\n'), 0o644); err != nil {
+		if err := replace(filepath.Join(dir, manifestName), append(b, '\n')); err != nil {
 			return err
 		}
-		if err := syncPath(name + ".new"); err != nil {
-			return err
-		}
-		if err := os.Rename(name+".new", name); err != nil {
-			return err
-		}
-		return errors.Join(syncPath(dir), syncPath(filepath.Dir(filepath.Clean(dir))))
+		return syncPath(filepath.Dir(filepath.Clean(dir)))
 	}
 	if err := made(); err != nil {
 		return fmt.Errorf("store: make a store in %s: %w (check permissions and free space)", dir, cause(err))
@@ -182,21 +191,27 @@ type osFiles struct {
 	fds    []int // by class
 	names  []string
 	direct bool // all are open with O_DIRECT, on a file system that has a disk
+	dir    string
 	unlock func()
 }
 
 var _ files = (*osFiles)(nil)
 
-// openFiles locks a shard's folder and opens its files.
-func openFiles(dir string, shard int) (*osFiles, error) {
-	unlock, err := lock(shardDir(dir, shard), unix.LOCK_EX|unix.LOCK_NB)
+// openFiles locks a shard's folder and opens its files; to look only, without writing anything, beside others who look.
+func openFiles(dir string, shard int, look bool) (*osFiles, error) {
+	how, flags := unix.LOCK_EX, unix.O_RDWR
+	if look {
+		how, flags = unix.LOCK_SH, unix.O_RDONLY
+	}
+	sub := shardDir(dir, shard)
+	unlock, err := lock(sub, how|unix.LOCK_NB)
 	if err != nil {
 		return nil, err
 	}
-	f := &osFiles{unlock: unlock, direct: !inMemory(shardDir(dir, shard))}
+	f := &osFiles{dir: sub, unlock: unlock, direct: !inMemory(sub)}
 	for c := range classes {
 		name := slabPath(dir, shard, uint8(c))
-		fd, direct, err := openDirect(name)
+		fd, direct, err := openDirect(name, flags)
 		if err != nil {
 			_ = f.close()
 			return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
@@ -208,6 +223,41 @@ func openFiles(dir string, shard int) (*osFiles, error) {
 	return f, nil
 }
 
+// mark reads how far the shard had settled; 0 when nobody has said, or what was said is damaged.
+func (f *osFiles) mark() (uint64, error) {
+	b, err := os.ReadFile(filepath.Join(f.dir, markName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read %s of %s: %w", markName, f.dir, cause(err))
+	}
+	if len(b) != 12 || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli) {
+		return 0, nil
+	}
+	return binary.LittleEndian.Uint64(b), nil
+}
+
+func (f *osFiles) setMark(seq uint64) error {
+	b := binary.LittleEndian.AppendUint64(nil, seq)
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return replace(filepath.Join(f.dir, markName), b)
+}
+
+// replace writes a file such that there is always the old one or the new one, whole.
+func replace(name string, b []byte) error {
+	if err := os.WriteFile(name+".new", b, 0o644); err != nil {
+		return err
+	}
+	if err := syncPath(name + ".new"); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(name))
+}
+
 // inMemory says whether a folder's file system has no disk: since 6.6 tmpfs takes O_DIRECT, and still
 // copies from its page cache.
 func inMemory(dir string) bool {
@@ -217,10 +267,10 @@ func inMemory(dir string) bool {
 }
 
 // openDirect opens with O_DIRECT, or without where the file system refuses it.
-func openDirect(name string) (fd int, direct bool, err error) {
-	fd, err = unix.Open(name, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+func openDirect(name string, flags int) (fd int, direct bool, err error) {
+	fd, err = unix.Open(name, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err = unix.Open(name, flags|unix.O_CLOEXEC, 0)
 		return fd, false, err
 	}
 	return fd, true, err

@@ -29,7 +29,7 @@ func TestWhatIsNotThisStoreIsRefused(t *testing.T) {
 	}{
 		"other shard count": {2, nil, "2 partitions, not 1"},
 		"other version":     {1, write("store.json", `{"format":9,"shards":1,"page_bytes":4096}`), "format 9"},
-		"other page size":   {1, write("store.json", `{"format":1,"shards":1,"page_bytes":512}`), "pages of 512"},
+		"other page size":   {1, write("store.json", `{"format":2,"shards":1,"page_bytes":512}`), "pages of 512"},
 		"damaged manifest":  {1, write("store.json", `{"form`), "damaged"},
 		"somebody's files":  {0, write("thesis.tex", `\begin`), "not a store"},
 		"lost manifest": {1, func(t *testing.T, dir string) {
@@ -63,7 +63,7 @@ func TestWhatIsNotThisStoreIsRefused(t *testing.T) {
 			err := prepare(dir, 1)
 			if err == nil {
 				var f *osFiles
-				if f, err = openFiles(dir, 0); err == nil {
+				if f, err = openFiles(dir, 0, false); err == nil {
 					_ = f.close()
 				}
 			}

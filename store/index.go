@@ -21,15 +21,58 @@ type record struct {
 type recordFlags uint8
 
 const (
-	flagBusy   recordFlags = 1 << iota // an insert, move or delete is under way: others that change the key wait
-	flagHidden                         // not there yet, or not any more: reads do not see it
-	flagStuck                          // the disk refused to free a copy of the key: what would change it fails
+	flagBusy    recordFlags = 1 << iota // a change has a slot, and is not in its page yet: others that change the key wait
+	flagHidden                          // not there yet: reads do not see it
+	flagTomb                            // deleted: its slot holds a tombstone
+	flagQueued                          // in the list of tombstones that may be dropped some day
+	flagCorrupt                         // its item was damaged: reads are told so
 )
 
-func (r *record) at() place     { return place{r.class, r.slot} }
-func (r *record) put(at place)  { r.class, r.slot = at.class, at.slot }
-func (r *record) hidden() bool  { return r.flags&flagHidden != 0 }
-func (r *record) bytes() uint64 { return uint64(r.keyBytes) + uint64(r.valueBytes) }
+func (x *index) at(rec uint32) place { r := x.records.at(rec); return place{r.class, r.slot} }
+func (x *index) put(rec uint32, at place) {
+	r := x.records.at(rec)
+	r.class, r.slot = at.class, at.slot
+}
+func (x *index) flags(rec uint32) recordFlags       { return x.records.at(rec).flags }
+func (x *index) setFlags(rec uint32, f recordFlags) { x.records.at(rec).flags = f }
+
+type loader struct {
+	x      *index
+	seqs   map[uint32]uint64
+	losers []func(func([]byte, place, recordFlags, uint64))
+}
+
+func newLoader(x *index) *loader { return &loader{x: x, seqs: map[uint32]uint64{}} }
+
+func (l *loader) add(key []byte, at place, f recordFlags, seq uint64) bool {
+	x := l.x
+	rec, ok := x.find(key)
+	if ok {
+		k := bytes.Clone(key)
+		at2, f2, seq2 := at, f, seq
+		if seq > l.seqs[rec] {
+			at2, f2, seq2 = x.at(rec), x.flags(rec), l.seqs[rec]
+			x.put(rec, at)
+			x.setFlags(rec, f)
+			l.seqs[rec] = seq
+		}
+		l.losers = append(l.losers, func(g func([]byte, place, recordFlags, uint64)) { g(k, at2, f2, seq2) })
+		return true
+	}
+	rec, ok = x.insert(key)
+	if ok {
+		x.put(rec, at)
+		x.setFlags(rec, f)
+		l.seqs[rec] = seq
+	}
+	return ok
+}
+
+func (l *loader) finish(g func([]byte, place, recordFlags, uint64)) {
+	for _, f := range l.losers {
+		f(g)
+	}
+}
 
 // index is an ordered map from keys to records: a B+tree whose nodes, records and keys have numbers
 // instead of pointers, so that the collector has nothing to scan. Nodes cache 8 bytes of each key, those

@@ -8,22 +8,27 @@ import (
 // An item as it lies in its slot, little-endian:
 //
 //	 0  magic       u8   itemMagic: a slot that was never used is zero here
-//	 1  kind        u8   kindLive or kindTombstone
+//	 1  kind        u8   kindLive, kindOver or kindTombstone
 //	 2  key bytes   u16
 //	 4  value bytes u32
-//	 8  sequence    u64  of the partition: the highest wins among copies of a key
+//	 8  sequence    u48  of the partition: the highest wins among copies of a key
+//	14  behind      u16  every change up to sequence - behind was on disk when this one was written; behindUnknown: who knows
 //	16  value sum   u32  CRC32C of the value
 //	20  head sum    u32  CRC32C of bytes 0 to 19 and the key
 //	24  key, value
 //
-// There are two sums, so that damage to a value leaves it known whose value is lost. A tombstone
-// has neither key nor value: it frees its slot and keeps the sequence.
+// There are two sums, so that damage to a value leaves it known whose value is lost. A tombstone has a key
+// and no value: it says that older copies of the key do not count.
 const (
 	headerBytes = 24
 	itemMagic   = 0xA7
 
 	kindLive      = 1
 	kindTombstone = 2
+	kindOver      = 3 // a live item that was written over the one before it (UpdateInPlace)
+
+	behindUnknown = 1<<16 - 1
+	seqMax        = 1<<48 - 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -31,26 +36,32 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // itemBytes is what an item takes in its slot.
 func itemBytes(keyBytes, valueBytes int) int { return headerBytes + keyBytes + valueBytes }
 
+// stamp is what an item says beside its key and value.
+type stamp struct {
+	kind   uint8
+	seq    uint64
+	behind uint16
+}
+
+// settled is the sequence up to which everything was on disk when an item with this stamp was written.
+func (s stamp) settled() uint64 {
+	if s.behind == behindUnknown || uint64(s.behind) > s.seq {
+		return 0
+	}
+	return s.seq - uint64(s.behind)
+}
+
 // encodeItem writes an item to the start of dst, which has room for it, and returns its length.
-func encodeItem(dst, key, value []byte, seq uint64) int {
+func encodeItem(dst, key, value []byte, s stamp) int {
 	h := dst[:headerBytes]
-	h[0], h[1] = itemMagic, kindLive
+	h[0], h[1] = itemMagic, s.kind
 	binary.LittleEndian.PutUint16(h[2:], uint16(len(key)))
 	binary.LittleEndian.PutUint32(h[4:], uint32(len(value)))
-	binary.LittleEndian.PutUint64(h[8:], seq)
+	binary.LittleEndian.PutUint64(h[8:], s.seq|uint64(s.behind)<<48)
 	binary.LittleEndian.PutUint32(h[16:], crc32.Checksum(value, castagnoli))
 	binary.LittleEndian.PutUint32(h[20:], headSum(h, key))
 	n := headerBytes + copy(dst[headerBytes:], key)
 	return n + copy(dst[n:], value)
-}
-
-// encodeTombstone frees the slot at the start of dst.
-func encodeTombstone(dst []byte, seq uint64) {
-	h := dst[:headerBytes]
-	clear(h)
-	h[0], h[1] = itemMagic, kindTombstone
-	binary.LittleEndian.PutUint64(h[8:], seq)
-	binary.LittleEndian.PutUint32(h[20:], headSum(h, nil))
 }
 
 func headSum(h, key []byte) uint32 {
@@ -62,7 +73,7 @@ type verdict uint8
 
 const (
 	slotUnused    verdict = iota // zero: never written
-	slotTombstone                // freed
+	slotTombstone                // a key that was deleted
 	slotLive                     // an item, whole
 	slotBroken                   // header and key are whole, the value is not
 	slotGarbage                  // nothing that can be trusted
@@ -70,13 +81,22 @@ const (
 
 // item is a slot's contents. key and value point into the slot.
 type item struct {
+	stamp
 	key, value []byte
-	seq        uint64
 }
 
 // parseSlot reads a slot, or as much of it as its item can take, from b and checks both sums.
 // It trusts nothing that it reads.
 func parseSlot(b []byte) (item, verdict) {
+	it, v := parseHead(b)
+	if v == slotLive && binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(it.value, castagnoli) {
+		return it, slotBroken
+	}
+	return it, v
+}
+
+// parseHead is parseSlot without a look at the value.
+func parseHead(b []byte) (item, verdict) {
 	if len(b) < headerBytes {
 		return item{}, slotGarbage
 	}
@@ -85,18 +105,16 @@ func parseSlot(b []byte) (item, verdict) {
 		return item{}, slotUnused
 	}
 	it, ok := peekItem(b)
-	if h[0] != itemMagic || !ok || binary.LittleEndian.Uint32(h[20:]) != headSum(h, it.key) {
+	if h[0] != itemMagic || !ok || len(it.key) == 0 || len(it.key) > KeyBytesMax || binary.LittleEndian.Uint32(h[20:]) != headSum(h, it.key) {
 		return item{}, slotGarbage
 	}
 	switch {
-	case h[1] == kindTombstone && len(it.key) == 0 && len(it.value) == 0:
+	case h[1] == kindTombstone && len(it.value) == 0:
 		return it, slotTombstone
-	case h[1] != kindLive || len(it.key) == 0 || len(it.key) > KeyBytesMax:
-		return item{}, slotGarbage
-	case binary.LittleEndian.Uint32(h[16:]) != crc32.Checksum(it.value, castagnoli):
-		return it, slotBroken
+	case h[1] == kindLive || h[1] == kindOver:
+		return it, slotLive
 	}
-	return it, slotLive
+	return item{}, slotGarbage
 }
 
 // peekItem reads a slot without checking the sums: for slots that were checked before, or
@@ -108,8 +126,34 @@ func peekItem(b []byte) (it item, ok bool) {
 	}
 	it.key = b[headerBytes : headerBytes+k]
 	it.value = b[headerBytes+k : headerBytes+k+v]
-	it.seq = binary.LittleEndian.Uint64(b[8:])
+	seq := binary.LittleEndian.Uint64(b[8:])
+	it.stamp = stamp{b[1], seq & seqMax, uint16(seq >> 48)}
 	return it, true
+}
+
+// mendHead finds the one byte of a garbage slot's header or key without whose damage the head sum would be right,
+// and gives what the head said. A CRC32C tells all such changes of so short a message apart. b is changed meanwhile.
+func mendHead(b []byte) (it item, ok bool) {
+	if len(b) < headerBytes {
+		return item{}, false
+	}
+	n := headerBytes + int(min(binary.LittleEndian.Uint16(b[2:]), KeyBytesMax))
+	found := 0
+	for i := 0; i < min(n, len(b)); i++ {
+		was := b[i]
+		for x := 1; x < 256; x++ {
+			b[i] = was ^ byte(x)
+			got, v := parseHead(b)
+			if v == slotLive || v == slotTombstone {
+				found++
+				it = got
+				it.key = append([]byte(nil), got.key...)
+				it.value = nil
+			}
+		}
+		b[i] = was
+	}
+	return it, found == 1
 }
 
 func zero(b []byte) bool {

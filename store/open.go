@@ -59,7 +59,7 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	if err := prepare(o.Dir, shards); err != nil {
 		return nil, err
 	}
-	fs, err := openFiles(o.Dir, shard)
+	fs, err := openFiles(o.Dir, shard, false)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 		o.Log(fmt.Sprintf("store: shard %d: %s is not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", shard, o.Dir))
 	}
 	if u.id, err = l.Add(p); err != nil {
-		p.release()
+		p.free()
 		return nil, err
 	}
 	return p, nil
@@ -94,7 +94,7 @@ func newPartition(l *loop.Loop, shard int, o Options) *Partition {
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))
 	}
-	p.jobs = newJobs(o.DepthMax)
+	p.window.lost = o.Backend == Mem // where nothing is ever on its way
 	return p
 }
 
@@ -103,7 +103,7 @@ func newPartition(l *loop.Loop, shard int, o Options) *Partition {
 func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
 	defer func() {
 		if err != nil {
-			p.release()
+			p.free()
 		}
 	}()
 	p.files, p.direct = fs, direct
@@ -114,5 +114,11 @@ func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
 		return fmt.Errorf("store: buffers for large items: %w", err)
 	}
 	p.io = newTransfers(d, p.o.DepthMax)
+	for c := range p.slabs {
+		p.fits = append(p.fits, nil)
+		if !(place{class: uint8(c)}).large() {
+			p.fits[c] = func(page uint32) int { return p.fit(uint8(c), page) }
+		}
+	}
 	return p.recover()
 }

@@ -38,6 +38,9 @@ const (
 
 	DurabilityDevice = "device" // a put is acknowledged when the device has taken its page: a crash of the process loses nothing
 	DurabilityFlush  = "flush"  // … and has made it durable (RWF_DSYNC on every write): a power cut loses nothing
+
+	UpdateCOW     = "cow"     // an item is rewritten to a free slot: whatever part of a write reaches the disk, nothing is lost
+	UpdateInPlace = "inplace" // … over itself: a write that is cut short may lose it
 )
 
 // Bounds of what a store can hold, whatever its limits are.
@@ -57,6 +60,7 @@ type Options struct {
 
 	DiskEngine string // "" means EngineUring
 	Durability string // "" means DurabilityDevice
+	Update     string // "" means UpdateCOW
 	DepthMax   int    // transfers in flight, per partition; 0 means 256
 
 	// BufferBytes bounds what items larger than a page pass through, per partition. 0 means room
@@ -69,6 +73,9 @@ type Options struct {
 	ExportItemBytes int
 
 	NullValueBytes int // Null: the length of every value that get returns
+
+	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.
+	Progress func(shard int, done, total int64)
 
 	Log func(string) // gets one line for what the user should know about (corrupt items found, a fallback); nil: nobody
 }
@@ -93,6 +100,9 @@ func (o *Options) check(shard, shards int) error {
 	}
 	if o.Durability == "" {
 		o.Durability = DurabilityDevice
+	}
+	if o.Update == "" {
+		o.Update = UpdateCOW
 	}
 	if o.Log == nil {
 		o.Log = func(string) {}
@@ -123,6 +133,8 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: disk engine %q is unknown (uring)", o.DiskEngine)
 	case o.Durability != DurabilityDevice && o.Durability != DurabilityFlush:
 		return fmt.Errorf("store: durability %q is unknown (device or flush)", o.Durability)
+	case o.Update != UpdateCOW && o.Update != UpdateInPlace:
+		return fmt.Errorf("store: update %q is unknown (cow or inplace)", o.Update)
 	case o.Backend == Disk && o.Dir == "":
 		return fmt.Errorf("store: the disk backend needs a folder (--dir)")
 	}

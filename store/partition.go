@@ -5,6 +5,7 @@ package store
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
@@ -17,7 +18,7 @@ import (
 //
 // A request that must wait is put into the list of what it waits for, and is run again, from the
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
-// been taken for it (a slot, the key's lock) is remembered, in its Aux[1].
+// been taken for it (a slot, its key's record) is remembered, in its Aux[1] and Aux[2].
 //
 // Reads may see a put that has not been acknowledged yet, and that a crash may still undo.
 type Partition struct {
@@ -25,28 +26,28 @@ type Partition struct {
 	shard int
 	o     Options
 
-	table *export.Table // of items that NICs may read; nil: none
-	index *index
-	slabs []slab // by class
-	seq   uint64 // of the last change
-	live  int64  // bytes of keys and values that are there
-	items int64
+	table  *export.Table // of items that NICs may read; nil: none
+	index  *index
+	slabs  []slab // by class
+	window window // of the changes' sequence numbers
 
 	// The rest is nil and unused with the mem backend.
 	cache       *cache
 	buffers     *arena.Pool // for large items
 	bufferFixed int         // index of the pool's registered buffer
 	io          transfers
+	writing     int // pages that are being written
 	files       files
 	direct      bool // files are open with O_DIRECT
 	fixed       bool // memory is registered with the ring
 	grows       []uint8
-	jobs        jobs
+	stale       staleCounts
+	tombs       recordRing // those that may be dropped some day
+	lingers     []lingering
+	fits        []func(page uint32) int // by class: what freeMap.pick asks
 
 	noFrame  kv.Queue // requests that wait for a frame of the cache
 	noBuffer kv.Queue // … for a transfer and its buffer
-	noJob    kv.Queue // … for a job
-	readers  kv.Queue // tombstones that wait for the reads of a large slot to end
 	keys     [keyLists]kv.Queue
 
 	freed    bool      // something that requests may wait for was given back
@@ -66,56 +67,6 @@ const keyLists = 64
 
 var _ loop.Partition = (*Partition)(nil)
 
-// phase is how far a request has come, as far as a wait must not forget it.
-type phase uint8
-
-const (
-	phaseNew    phase = iota // nothing was taken for it
-	phaseApply               // overwrite in place: in its page, which is to be written
-	phaseInsert              // has a slot and a hidden record
-	phaseMove                // has a job, with a new slot
-	phaseErase               // has locked and hidden its record; a tombstone is to be written
-	phaseUndo                // an insert whose write failed: a tombstone is to be written
-	phaseFree                // a job's own request: a tombstone is to be written to the job's slot
-)
-
-// setPhase remembers a phase together with the record or job that it is about.
-func setPhase(r *kv.Request, ph phase, n uint32) { r.Aux[1] = uint64(ph)<<32 | uint64(n) }
-
-func phaseOf(r *kv.Request) (phase, uint32) { return phase(r.Aux[1] >> 32), uint32(r.Aux[1]) }
-
-// jobs are the bounded number of moves under way: an item has a new slot, and the old one has to be
-// freed after the new one was written, when the request may be long gone.
-type jobs struct {
-	table []job
-	free  []uint32
-}
-
-type job struct {
-	req kv.Request // what waits for pages in the name of the job
-	rec uint32
-	at  place // the new slot, until it is written; then the slot to be freed
-}
-
-func newJobs(n int) jobs {
-	j := jobs{table: make([]job, n), free: make([]uint32, n)}
-	for i := range j.free {
-		j.free[i] = uint32(i)
-	}
-	return j
-}
-
-func (j *jobs) take() (n uint32, ok bool) {
-	if len(j.free) == 0 {
-		return 0, false
-	}
-	n = j.free[len(j.free)-1]
-	j.free = j.free[:len(j.free)-1]
-	return n, true
-}
-
-func (j *jobs) put(n uint32) { j.free = append(j.free, n) }
-
 // Export is the table that NICs may read; nil: none. An item gets into it when it is read in place, and out of it
 // before anybody can see that it changes.
 func (p *Partition) Export() *export.Table { return p.table }
@@ -129,7 +80,7 @@ func (p *Partition) unexport(key []byte) {
 
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
-	r.Aux[1], r.Need = 0, 0
+	r.Aux[1], r.Aux[2], r.Need = 0, 0, 0
 	if s := p.o.Limits.Check(r); s != kv.StatusOK {
 		p.finish(r, s)
 		return
@@ -151,12 +102,10 @@ func (p *Partition) run(r *kv.Request) {
 	case kv.OpStats:
 		p.answerStats(r)
 	default:
-		if ph, _ := phaseOf(r); ph != phaseNew {
-			p.store(r)
-		} else if r.Op == kv.OpPut {
-			p.put(r)
+		if changeOf(r).phase == phaseNew {
+			p.change(r)
 		} else {
-			p.erase(r)
+			p.store(r)
 		}
 	}
 }
@@ -232,7 +181,7 @@ func (p *Partition) complete(c completion) {
 		p.itemRead(&t, errno)
 	case writeItem:
 		p.buffers.Free(t.whole)
-		p.written(t.r, statusOf(errno))
+		p.largeWritten(t.r, statusOf(errno))
 	case growSlab:
 		p.slabGrown(&p.slabs[t.class], t.length, errno)
 	}
@@ -245,17 +194,25 @@ func (p *Partition) Stage() error {
 	}
 	if p.freed {
 		p.freed = false
-		p.drain(&p.noJob)
 		p.drain(&p.noFrame)
 		p.drain(&p.noBuffer)
 	}
 	p.stageGrowth()
 	for p.io.room() {
-		f := p.cache.queued()
+		f := p.cache.pop(&p.cache.toRead)
 		if f == 0 {
 			break
 		}
-		p.stagePage(f)
+		p.stagePage(f, readPage)
+	}
+	for p.io.room() && p.writing < writingMax {
+		f := p.cache.pop(&p.cache.toWrite)
+		if f == 0 {
+			break
+		}
+		p.cache.set(f, frameWriting)
+		p.writing++
+		p.stagePage(f, writePage)
 	}
 	if !p.io.send() || p.freed {
 		p.l.Again()
@@ -263,22 +220,21 @@ func (p *Partition) Stage() error {
 	return nil
 }
 
-func (p *Partition) stagePage(f uint32) {
-	fr := &p.cache.frames[f]
-	t := transfer{kind: readPage, class: fr.id.class(), frame: f, buf: p.cache.page(f),
-		off: fr.id.offset(), fixed: p.cache.offset(f) >> fixedShift}
-	if fr.state == frameDirty {
-		t.kind = writePage
-		p.cache.set(f, frameWriting)
-	}
-	p.io.begin(t)
+// writingMax is how many pages are written at the same time: as many as keep a disk busy. Those that wait meanwhile take
+// more changes in, which then share their write.
+const writingMax = 32
+
+func (p *Partition) stagePage(f uint32, kind transferKind) {
+	id := p.cache.frames[f].id
+	p.io.begin(transfer{kind: kind, class: id.class(), frame: f, buf: p.cache.page(f),
+		off: id.offset(), fixed: p.cache.offset(f) >> fixedShift})
 }
 
 func (p *Partition) stageGrowth() {
 	for len(p.grows) > 0 && p.io.room() {
 		s := &p.slabs[p.grows[len(p.grows)-1]]
 		p.grows = p.grows[:len(p.grows)-1]
-		p.io.begin(transfer{kind: growSlab, class: s.class, off: s.bytes(), length: s.growth()})
+		p.io.begin(transfer{kind: growSlab, class: s.class, off: s.bytes(), length: s.asked})
 	}
 }
 
@@ -291,12 +247,27 @@ func (p *Partition) Close() bool {
 		p.closing = true
 		p.sweep()
 	}
-	if p.files != nil && (p.io.active() > 0 || p.cache.queueHead != 0) {
+	if p.files != nil && (p.io.active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
 		return false
 	}
 	p.closed = true
-	p.release()
+	p.settle()
+	p.free()
 	return true
+}
+
+// settle marks on disk that all changes are there, so that what is damaged later is told from what a crash cut short.
+func (p *Partition) settle() {
+	if p.files == nil || p.window.lost {
+		return
+	}
+	err := p.files.sync()
+	if err == nil {
+		err = p.files.setMark(p.window.last)
+	}
+	if err != nil {
+		p.o.Log(fmt.Sprintf("store: shard %d: mark the end of an orderly close: %v", p.shard, err))
+	}
 }
 
 // sweep ends what waits for something that no transfer in flight will bring.
@@ -305,7 +276,7 @@ func (p *Partition) sweep() {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noJob, &p.readers} {
+	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer} {
 		p.resume(q.Take())
 	}
 	for i := range p.keys {
@@ -316,8 +287,8 @@ func (p *Partition) sweep() {
 	}
 }
 
-// release frees what the partition holds.
-func (p *Partition) release() {
+// free frees what the partition holds.
+func (p *Partition) free() {
 	if p.table != nil {
 		_ = p.table.Close()
 	}

@@ -97,36 +97,159 @@ func compareIndex(t *testing.T, x *index, want map[string]uint32, from string) {
 	}
 }
 
-func TestFreeMapGivesTheLowestFreeSlot(t *testing.T) {
+func TestBitTreeFindsTheNextMember(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	var m freeMap
-	used := map[uint32]bool{}
-	for range 60 {
-		m.grow(uint32(rng.IntN(5000)))
-		for range 3000 {
-			if rng.IntN(5) > 0 {
-				i, ok := m.take()
-				if ok != (len(used) < int(m.slots)) || ok && used[i] {
-					t.Fatalf("take gives %d, %v with %d of %d in use", i, ok, len(used), m.slots)
-				}
-				if ok {
-					used[i] = true
-				}
-				continue
-			}
-			for i := range used {
-				m.put(i)
-				delete(used, i)
-				if j, ok := m.take(); !ok || j > i {
-					t.Fatalf("%d is free, take gives %d, %v", i, j, ok)
-				} else {
-					used[j] = true
-				}
-				break
+	var s bitTree
+	in := map[uint32]bool{}
+	for range 40 {
+		from := s.n
+		s.grow(s.n + uint32(rng.IntN(9000)))
+		if rng.IntN(4) == 0 {
+			s.setRange(from, s.n)
+			for i := from; i < s.n; i++ {
+				in[i] = true
 			}
 		}
-		if int(m.free) != int(m.slots)-len(used) {
-			t.Fatalf("%d free of %d with %d in use", m.free, m.slots, len(used))
+		for range 2000 {
+			if s.n == 0 {
+				continue
+			}
+			i := uint32(rng.IntN(int(s.n)))
+			if rng.IntN(3) == 0 {
+				s.set(i)
+				in[i] = true
+			} else {
+				s.clear(i)
+				delete(in, i)
+			}
+		}
+		for range 50 {
+			from := uint32(rng.IntN(int(s.n) + 2))
+			want, is := from, false
+			for ; want < s.n && !is; want++ {
+				is = in[want]
+			}
+			if got, ok := s.next(from); ok != is || ok && got != want-1 {
+				t.Fatalf("next(%d) of %d gives %d, %v; want %d, %v", from, s.n, got, ok, want-1, is)
+			}
+		}
+	}
+}
+
+// Units are handed out by the room that they have, and the counts are right whatever was taken and given back.
+func TestFreeMapGivesTheUnitsWithTheMostRoom(t *testing.T) {
+	for _, per := range []uint32{1, 2, 3, 4, 13, 64} {
+		rng := rand.New(rand.NewPCG(1, uint64(per)))
+		m := freeMap{perUnit: per}
+		used := map[uint32]bool{}
+		for range 40 {
+			m.grow(uint32(rng.IntN(40)) * per)
+			for range 2000 {
+				if rng.IntN(9) > 3 {
+					u, ok := m.pick(nil)
+					if ok != (len(used) < int(m.slots)) {
+						t.Fatalf("pick gives %v with %d of %d in use", ok, len(used), m.slots)
+					}
+					if !ok {
+						continue
+					}
+					room := m.room(m.freeIn(u))
+					for v := range m.slots / per {
+						if m.room(m.freeIn(v)) > room {
+							t.Fatalf("of %d slots a unit: unit %d with %d free was picked, %d has %d", per, u, m.freeIn(u), v, m.freeIn(v))
+						}
+					}
+					i, ok := m.takeIn(u)
+					if !ok || used[i] || i/per != u {
+						t.Fatalf("unit %d gives slot %d, %v", u, i, ok)
+					}
+					used[i] = true
+					continue
+				}
+				for i := range used {
+					m.put(i)
+					delete(used, i)
+					break
+				}
+			}
+			if int(m.free) != int(m.slots)-len(used) {
+				t.Fatalf("%d free of %d with %d in use", m.free, m.slots, len(used))
+			}
+		}
+	}
+}
+
+func TestFreeMapSkipsUnitsThatDoNotFit(t *testing.T) {
+	m := freeMap{perUnit: 4}
+	m.grow(400)
+	if u, ok := m.pick(func(u uint32) int { return map[uint32]int{3: 2, 1: 1}[u] }); !ok || u != 3 {
+		t.Fatalf("unit %d, %v; 3 fits best", u, ok)
+	}
+	if _, ok := m.pick(func(uint32) int { return 0 }); ok {
+		t.Fatal("a unit that does not fit was picked")
+	}
+}
+
+// The window knows up to where everything is on disk, in whatever order writes end.
+func TestWindowSettlesInOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var w window
+	away := map[uint64]bool{}
+	for range 300_000 {
+		if rng.IntN(20) > 9 && !w.full() {
+			st := w.next(kindLive)
+			away[st.seq] = true
+			if st.settled() != w.settled {
+				t.Fatalf("change %d says that %d are settled: it is %d", st.seq, st.settled(), w.settled)
+			}
+			continue
+		}
+		for seq := range away {
+			w.complete(uint16(seq))
+			delete(away, seq)
+			break
+		}
+		if away[w.settled] || w.settled < w.last && !away[w.settled+1] {
+			t.Fatalf("settled up to %d of %d: wrong by what is away", w.settled, w.last)
+		}
+	}
+	for !w.full() {
+		w.next(kindLive)
+	}
+	if n := w.last - w.settled; n > behindUnknown-1 {
+		t.Fatalf("%d changes fit: more than an item can say", n)
+	}
+	w.fail()
+	if st := w.next(kindLive); st.settled() != 0 || w.full() {
+		t.Fatal("after a failure a change claims to know what is settled")
+	}
+}
+
+// A byte that was changed in a head is found again, and nothing is made of other garbage.
+func TestMendHeadFindsTheOneByte(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 60 {
+		key := make([]byte, 1+rng.IntN(60))
+		for i := range key {
+			key[i] = byte(rng.Uint32())
+		}
+		b := make([]byte, 200)
+		encodeItem(b, key, []byte("value"), stamp{kindLive, rng.Uint64() & seqMax, uint16(rng.Uint32())})
+		want, _ := parseHead(b)
+		seq := want.seq
+		at := rng.IntN(headerBytes + len(key))
+		if at >= 16 && at < 20 {
+			continue // the sum of the value
+		}
+		b[at] ^= byte(1 + rng.IntN(255))
+		it, ok := mendHead(b)
+		if !ok || !bytes.Equal(it.key, key) || it.seq != seq {
+			t.Fatalf("byte %d of %d was changed, and not found: %v %q", at, headerBytes+len(key), ok, it.key)
+		}
+		b[(at+1)%20] ^= byte(1 + rng.IntN(255))
+		b[(at+2)%20] ^= byte(1 + rng.IntN(255))
+		if it, ok := mendHead(b); ok {
+			t.Fatalf("something was made of garbage: %q", it.key)
 		}
 	}
 }
@@ -200,10 +323,10 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 func FuzzParseSlot(f *testing.F) {
 	b := make([]byte, 200)
 	f.Add(b, uint16(0), byte(0))
-	encodeItem(b, []byte("key"), []byte("value"), 7)
+	encodeItem(b, []byte("key"), []byte("value"), stamp{kindLive, 7, 3})
 	f.Add(b, uint16(30), byte(0))
 	f.Add(b[:29], uint16(0), byte(1))
-	encodeTombstone(b, 8)
+	encodeItem(b, []byte("key"), nil, stamp{kindTombstone, 8, behindUnknown})
 	f.Add(b, uint16(3), byte(0x80))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, flip byte) {
 		it, v := parseSlot(b)
@@ -212,15 +335,15 @@ func FuzzParseSlot(f *testing.F) {
 			if !zero(b[:headerBytes]) {
 				t.Fatal("a slot that is not zero counts as never used")
 			}
-		case slotLive:
+		case slotLive, slotTombstone:
 			again := make([]byte, len(b))
-			n := encodeItem(again, it.key, it.value, it.seq)
+			n := encodeItem(again, it.key, it.value, it.stamp)
 			if !bytes.Equal(again[:n], b[:n]) {
 				t.Fatal("an item is not what encodeItem writes")
 			}
 			if flip != 0 && int(at) < n { // one byte changed is always noticed
 				b[at] ^= flip
-				if _, v := parseSlot(b); v == slotLive || v == slotUnused {
+				if _, v := parseSlot(b); v == slotLive || v == slotTombstone || v == slotUnused {
 					t.Fatalf("byte %d of an item was changed, and the verdict is %d", at, v)
 				}
 			}

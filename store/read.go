@@ -10,27 +10,27 @@ import (
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
 	rec, ok := p.index.find(r.Key)
-	if !ok || p.index.record(rec).hidden() {
+	if !ok {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	rc := p.index.record(rec)
-	if uint64(cap(r.Value)) < uint64(rc.valueBytes) {
-		r.Need = rc.valueBytes
-		p.finish(r, kv.StatusTooSmall)
+	switch f := p.index.flags(rec); {
+	case f&(flagHidden|flagTomb) != 0:
+		p.finish(r, kv.StatusNotFound)
+		return
+	case f&flagCorrupt != 0:
+		p.count.corrupt++
+		p.finish(r, kv.StatusCorrupt)
 		return
 	}
-	at := rc.at()
+	at := p.index.at(rec)
 	if p.files != nil && at.large() {
-		p.readLarge(r, rc)
+		p.readLarge(r, at)
 		return
 	}
 	it, s, ok := p.item(r, at, r.Key)
 	if !ok {
 		return
-	}
-	if s == kv.StatusOK && len(it.value) != int(rc.valueBytes) {
-		p.resize(rc, len(it.value))
 	}
 	if s == kv.StatusOK && p.table != nil {
 		p.table.Put(r.Key, it.value)
@@ -89,8 +89,6 @@ func (p *Partition) judge(b, key []byte) (item, kv.Status) {
 	switch {
 	case v == slotLive && bytes.Equal(it.key, key):
 		return it, kv.StatusOK
-	case v == slotTombstone: // a delete whose write was said to have failed
-		return item{}, kv.StatusNotFound
 	}
 	p.count.corrupt++
 	return item{}, kv.StatusCorrupt
@@ -131,7 +129,7 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 	}
 	p.count.misses++
 	c.frames[f].waiting.Push(r)
-	c.queue(f)
+	c.push(&c.toRead, f)
 	return 0
 }
 
@@ -143,7 +141,7 @@ func (p *Partition) prefetch(at place) {
 	}
 	if f := c.take(at.id()); f != 0 {
 		p.count.misses++
-		c.queue(f)
+		c.push(&c.toRead, f)
 	}
 }
 
@@ -159,11 +157,10 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 }
 
 // readLarge reads an item that has pages of its own into a buffer. The slot stays as it is until the
-// read has ended: a tombstone waits for it.
-func (p *Partition) readLarge(r *kv.Request, rc *record) {
-	n := roundUp(itemBytes(int(rc.keyBytes), int(rc.valueBytes)), pageBytes)
+// read has ended: see release.
+func (p *Partition) readLarge(r *kv.Request, at place) {
+	n := roundUp(int(p.slabs[at.class].whole[at.slot].bytes), pageBytes)
 	if b := p.buffer(r, n); b != nil {
-		at := rc.at()
 		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
 			off: at.id().offset(), fixed: p.bufferFixed})
 	}
@@ -192,5 +189,7 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 		p.answer(r, it, s)
 	}
 	p.buffers.Free(t.whole)
-	p.resume(p.readers.Take())
+	if len(p.lingers) > 0 {
+		p.linger()
+	}
 }

@@ -3,39 +3,126 @@ package store
 import (
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
 )
 
-// recovery rebuilds a partition's index and free slots from its slabs. Among copies of a key the highest
-// sequence number wins, and the others are freed on disk before anything else is changed: else a
-// delete of the winner would let one of them come back.
+// recovery rebuilds a partition's index, free slots and stale counts from its slabs. Among copies of a key the highest
+// sequence number counts.
+//
+// A broken item is one that a crash cut short, of which nobody was told, or one that was damaged. Every item says up to
+// which number everything was on disk when it was written, and so does the shard's mark: what is up to there
+// and broken was damaged. It is not served, and no older copy in its place.
 type recovery struct {
 	p       *Partition
-	seqs    []uint64 // by record: the sequence of its item; 0 for one whose value is broken, so that any whole copy wins
-	losers  []place
-	corrupt uint64
-	first   string // the first corrupt item, in words
+	load    *loader
+	settled uint64
+	last    uint64 // the highest number seen
+	broken  []brokenItem
+	damaged []brokenItem // those of broken that no crash explains
+	tombs   [][]byte     // the keys of tombstones
+	garbage []place      // slots whose head cannot be read, brokenMax of them
+
+	unreadable uint64 // all of them
+	report     Damage
 }
 
-// recover reads all slabs. It waits for the disk; a goroutine reads the next piece while this one is parsed.
+// brokenItem is one whose head says what it was.
+type brokenItem struct {
+	key    []byte
+	at     place
+	kind   uint8
+	seq    uint64
+	mended bool // the head too was damaged
+}
+
+// brokenMax bounds the list of broken items, and how often a garbage head is tried to be mended.
+const brokenMax = 4096
+
+// Damage is what a scan of a shard's slabs has found beside whole items.
+type Damage struct {
+	Corrupt    uint64    `json:"corrupt"`    // items that were damaged: they are not served
+	Unreadable uint64    `json:"unreadable"` // slots of which nobody can say what they held
+	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short: nobody was told that they are there
+	Items      []Corrupt `json:"items,omitempty"`
+}
+
+// Corrupt is an item that was damaged.
+type Corrupt struct {
+	Shard     int    `json:"shard"`
+	SlotBytes int    `json:"slot_bytes"` // names the slab
+	Slot      uint32 `json:"slot"`
+	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if nobody can say
+}
+
+// String is a corrupt item in a message.
+func (c Corrupt) String() string {
+	s := fmt.Sprintf("slot %d of the slab of %d-byte slots", c.Slot, c.SlotBytes)
+	if c.Key != "" {
+		s += ", key " + c.Key
+	}
+	return s
+}
+
+// recover reads all slabs. It waits for the disk. What a crash cut short is wiped, so that it is not taken
+// for damage later.
 func (p *Partition) recover() error {
-	v := &recovery{p: p}
-	pieces, err := p.piecesToRead()
+	v, err := p.examine()
+	if err == nil {
+		err = v.wipe()
+	}
+	if err == nil {
+		err = p.files.setMark(p.window.last)
+	}
 	if err != nil {
 		return fmt.Errorf("store: shard %d: %w", p.shard, err)
 	}
-	if err := v.readAll(pieces); err != nil {
-		return fmt.Errorf("store: shard %d: %w", p.shard, err)
+	d := &v.report
+	p.count.corrupt, p.count.unreadable, p.count.unfinished = d.Corrupt, d.Unreadable, d.Unfinished
+	if d.Corrupt > 0 {
+		p.o.Log(fmt.Sprintf("store: shard %d: %d corrupt items will not be served; the first is %v (kvwire check names all)", p.shard, d.Corrupt, d.Items[0]))
 	}
-	if err := v.freeLosers(); err != nil {
-		return fmt.Errorf("store: shard %d: free what was replaced: %w", p.shard, err)
-	}
-	p.count.corrupt += v.corrupt
-	if v.corrupt > 0 {
-		p.o.Log(fmt.Sprintf("store: shard %d: %d corrupt items will not be served; the first is %s", p.shard, v.corrupt, v.first))
+	if d.Unreadable > 0 {
+		p.o.Log(fmt.Sprintf("store: shard %d: %d slots cannot be read: if they were not being written when the store ended, their items are lost, or show an older value (kvwire check)", p.shard, d.Unreadable))
 	}
 	return nil
+}
+
+// examine finds what the slabs hold, and changes nothing on disk.
+func (p *Partition) examine() (*recovery, error) {
+	v := &recovery{p: p, load: newLoader(p.index)}
+	mark, err := p.files.mark()
+	if err != nil {
+		return nil, err
+	}
+	v.settled, v.last = mark, mark
+	pieces, err := p.piecesToRead()
+	if err != nil {
+		return nil, err
+	}
+	p.stale = newStaleCounts(staleCounters(p.slabs))
+	if err := v.readAll(pieces); err != nil {
+		return nil, err
+	}
+	v.judge()
+	v.load.finish(v.lost)
+	v.sum()
+	p.window.last, p.window.settled = v.last, v.last
+	return v, nil
+}
+
+// staleCounters is the size of the table of stale counts: about one for two slots.
+func staleCounters(slabs []slab) int {
+	n := uint32(1 << 20)
+	for i := range slabs {
+		for n < slabs[i].free.slots/2 && n < 1<<31 {
+			n *= 2
+		}
+	}
+	return int(n)
 }
 
 // piece is a part of a slab that is read at once: whole units.
@@ -47,8 +134,12 @@ type piece struct {
 	err   error
 }
 
-// pieceBytes is the least that is read at once, if there is as much: 1 MiB is where a disk's sequential speed begins.
-const pieceBytes = 1 << 20
+// pieceBytes is the least that is read at once, if there is as much, and readAhead how many pieces are read at the same
+// time: that is where a disk's sequential speed is reached.
+const (
+	pieceBytes = 1 << 20
+	readAhead  = 4
+)
 
 // piecesToRead makes room for the slots that the files have, and lists what is to be read.
 func (p *Partition) piecesToRead() (all []piece, err error) {
@@ -59,10 +150,10 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 			return nil, err
 		}
 		units := size / s.unitBytes() // what a growth that failed left behind it is grown into again
-		if units > (1<<32-1)/max(int64(s.unitSlots()), int64(classes[c].pages)) {
+		if units > (1<<32-1)/max(int64(s.free.perUnit), int64(classes[c].pages)) {
 			return nil, fmt.Errorf("slab of %d-byte slots has %d bytes: more than there are numbers for", classes[c].bytes, size)
 		}
-		s.free.grow(uint32(units) * s.unitSlots())
+		s.add(uint32(units))
 		s.extent = min(max(s.extent, s.bytes()/4), extentMax)
 		step := max(pieceBytes/s.unitBytes(), 1) * s.unitBytes()
 		for off := int64(0); off < s.bytes(); off += step {
@@ -72,46 +163,57 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 	return all, nil
 }
 
+// readAll reads the pieces, several at a time, while this goroutine takes in what they hold.
 func (v *recovery) readAll(pieces []piece) error {
-	most := 0
+	most, total := 0, int64(0)
 	for _, c := range pieces {
 		most = max(most, c.bytes)
+		total += int64(c.bytes)
 	}
 	if most == 0 {
 		return nil
 	}
-	memory, err := arena.New(2 * most)
+	const buffers = readAhead + 1
+	memory, err := arena.New(buffers * most)
 	if err != nil {
 		return err
 	}
 	defer memory.Close()
-	empty, full := make(chan []byte, 2), make(chan piece, 2)
-	empty <- memory.Bytes()[:most]
-	empty <- memory.Bytes()[most:]
-	go func() { // ends when empty is closed or the pieces are
-		defer close(full)
-		for _, c := range pieces {
-			b, ok := <-empty
-			if !ok {
-				return
+	empty, full := make(chan []byte, buffers), make(chan piece, buffers)
+	for i := range buffers {
+		empty <- memory.Bytes()[i*most : (i+1)*most]
+	}
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range readAhead {
+		readers.Go(func() { // ends when empty is closed or the pieces are
+			for b := range empty {
+				i := int(next.Add(1)) - 1
+				if i >= len(pieces) {
+					return
+				}
+				c := pieces[i]
+				c.b = b[:c.bytes]
+				c.err = v.p.files.readAt(c.class, c.b, c.off)
+				full <- c
 			}
-			c.b = b[:c.bytes]
-			c.err = v.p.files.readAt(c.class, c.b, c.off)
-			full <- c
+		})
+	}
+	defer readers.Wait() // before its memory goes
+	defer close(empty)
+	done, told := int64(0), int64(0)
+	for range pieces {
+		c := <-full
+		if c.err != nil {
+			return c.err
 		}
-	}()
-	for c := range full {
-		if err == nil {
-			err = c.err
-		}
-		if err == nil {
-			err = v.parse(&c)
-		}
-		if err != nil { // let the reader end before its memory goes
-			close(empty)
-			for range full {
-			}
+		if err := v.parse(&c); err != nil {
 			return err
+		}
+		done += int64(c.bytes)
+		if f := v.p.o.Progress; f != nil && (done == total || done-told > total/256) {
+			f(v.p.shard, done, total)
+			told = done
 		}
 		empty <- c.b[:cap(c.b)][:most]
 	}
@@ -122,15 +224,15 @@ func (v *recovery) parse(c *piece) error {
 	s := &v.p.slabs[c.class]
 	cl := &classes[c.class]
 	unit := int(s.unitBytes())
-	slot := uint32(c.off/s.unitBytes()) * s.unitSlots()
+	slot := uint32(c.off/s.unitBytes()) * s.free.perUnit
 	for b := c.b; len(b) > 0; b = b[unit:] {
-		for i := range s.unitSlots() {
+		for i := range s.free.perUnit {
 			off := int(i) * cl.bytes
 			if err := v.found(place{c.class, slot + i}, b[off:off+cl.bytes]); err != nil {
 				return err
 			}
 		}
-		slot += s.unitSlots()
+		slot += s.free.perUnit
 	}
 	return nil
 }
@@ -143,72 +245,113 @@ func (v *recovery) found(at place, b []byte) error {
 	}
 	s := &v.p.slabs[at.class]
 	s.fresh = max(s.fresh, at.page()+1)
-	v.p.seq = max(v.p.seq, it.seq)
-	switch verdict {
-	case slotGarbage:
-		v.damaged(at, nil)
-		return nil
-	case slotBroken:
-		v.damaged(at, it.key)
-		if at.large() {
-			return nil // or a write that the end of the process cut short: nobody was told that it is there
+	mended := false
+	if verdict == slotGarbage {
+		if v.unreadable++; v.unreadable <= brokenMax {
+			it, mended = mendHead(b)
 		}
-		it.seq = 0
-	case slotTombstone:
-		return nil
-	}
-	return v.adopt(at, it)
-}
-
-// adopt makes an item the key's, unless there is a later one.
-func (v *recovery) adopt(at place, it item) error {
-	p := v.p
-	if n := roundUp(itemBytes(len(it.key), len(it.value)), pageBytes); at.large() && n > p.buffers.Largest() {
-		return fmt.Errorf("the item of key %s has %d bytes: raise the largest value, or the buffers, to hold it", quoted(it.key), n)
-	}
-	rec, ok := p.index.find(it.key)
-	if !ok {
-		if rec, ok = p.index.insert(it.key); !ok {
-			return fmt.Errorf("no memory for the index after %d keys", p.items)
-		}
-		for int(rec) >= len(v.seqs) {
-			v.seqs = append(v.seqs, 0)
-		}
-		p.items++
-		p.live += int64(len(it.key))
-	} else {
-		old := p.index.record(rec).at()
-		if it.seq <= v.seqs[rec] {
-			v.losers = append(v.losers, at)
+		if !mended {
+			if len(v.garbage) < brokenMax {
+				v.garbage = append(v.garbage, at)
+			}
 			return nil
 		}
-		v.losers = append(v.losers, old)
-		p.freeSlot(old)
+		v.unreadable--
+		verdict = slotBroken
 	}
-	rc := p.index.record(rec)
-	rc.put(at)
-	p.resize(rc, len(it.value))
-	p.slabs[at.class].free.claim(at.slot)
-	v.seqs[rec] = it.seq
+	v.last = max(v.last, it.seq)
+	if verdict == slotBroken {
+		if len(v.broken) >= brokenMax {
+			v.unreadable++
+			return nil
+		}
+		v.broken = append(v.broken, brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, mended})
+		return nil
+	}
+	v.settled = max(v.settled, it.stamp.settled())
+	flags := recordFlags(0)
+	if verdict == slotTombstone {
+		flags = flagTomb
+		v.tombs = append(v.tombs, append([]byte(nil), it.key...))
+	}
+	if n := roundUp(itemBytes(len(it.key), len(it.value)), pageBytes); at.large() && v.p.buffers != nil && n > v.p.buffers.Largest() {
+		return fmt.Errorf("the item of key %s has %d bytes: raise the largest value, or the buffers, to hold it", quoted(it.key), n)
+	}
+	return v.adopt(at, it.key, flags, it.seq, len(it.value))
+}
+
+// adopt takes a copy of a key's item in.
+func (v *recovery) adopt(at place, key []byte, flags recordFlags, seq uint64, valueBytes int) error {
+	p := v.p
+	s := &p.slabs[at.class]
+	if !v.load.add(key, at, flags, seq) {
+		return fmt.Errorf("no memory for the index after %d keys", p.count.items)
+	}
+	s.free.claim(at.slot)
+	if s.alone() {
+		s.whole[at.slot].bytes = uint32(itemBytes(len(key), valueBytes))
+	}
+	p.count.key(flags, 1)
 	return nil
 }
 
-func (v *recovery) damaged(at place, key []byte) {
-	v.corrupt++
-	if v.first != "" {
-		return
+// judge tells damaged items from those that a crash cut short.
+func (v *recovery) judge() {
+	unfinished := v.broken[:0]
+	for _, b := range v.broken {
+		switch {
+		case b.seq > v.settled && b.kind != kindOver:
+			v.report.Unfinished++
+			unfinished = append(unfinished, b)
+		case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
+			v.unreadable++
+		default:
+			v.damaged = append(v.damaged, b)
+		}
 	}
-	v.first = fmt.Sprintf("slot %d of the slab of %d-byte slots", at.slot, classes[at.class].bytes)
-	if key != nil {
-		v.first += ", key " + quoted(key)
+	v.broken = unfinished // to be wiped
+}
+
+// lost is called for each copy that does not count.
+func (v *recovery) lost(key []byte, at place, flags recordFlags, _ uint64) {
+	p := v.p
+	p.count.key(flags, -1)
+	if flags&flagTomb == 0 {
+		p.stale.add(kv.Hash(key))
 	}
+	p.put(lingering{at, kv.Hash(key), flags&flagTomb == 0})
+}
+
+// sum lists the tombstones that count, and the corrupt items.
+func (v *recovery) sum() {
+	x, d := v.p.index, &v.report
+	for _, key := range v.tombs {
+		if rec, ok := x.find(key); ok && x.flags(rec)&(flagTomb|flagQueued) == flagTomb {
+			v.p.queueTomb(rec)
+		}
+	}
+	v.p.dropTombs(v.p.tombs.n)
+	place := func(at place, key string) {
+		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
+	}
+	for _, b := range v.damaged {
+		if rec, ok := x.find(b.key); ok && x.at(rec) == b.at { // else a later change is there
+			d.Corrupt++
+			place(b.at, quoted(b.key))
+		}
+	}
+	d.Unreadable = v.unreadable
+	for _, at := range v.garbage {
+		place(at, "")
+	}
+	v.tombs, v.damaged, v.garbage = nil, nil, nil
 }
 
 func quoted(key []byte) string { return strconv.Quote(string(key[:min(len(key), 64)])) }
 
-// freeLosers writes tombstones over the copies that lost.
-func (v *recovery) freeLosers() error {
-	if len(v.losers) == 0 {
+// wipe clears the slots of what a crash cut short.
+func (v *recovery) wipe() error {
+	if len(v.broken) == 0 {
 		return nil
 	}
 	memory, err := arena.New(pageBytes)
@@ -217,14 +360,13 @@ func (v *recovery) freeLosers() error {
 	}
 	defer memory.Close()
 	page := memory.Bytes()
-	for _, at := range v.losers {
-		off := at.id().offset()
-		if err := v.p.files.readAt(at.class, page, off); err != nil {
+	for _, b := range v.broken {
+		off := b.at.id().offset()
+		if err := v.p.files.readAt(b.at.class, page, off); err != nil {
 			return err
 		}
-		v.p.seq++
-		encodeTombstone(page[at.offset():], v.p.seq)
-		if err := v.p.files.writeAt(at.class, page, off); err != nil {
+		clear(page[b.at.offset():][:min(classes[b.at.class].bytes, pageBytes-b.at.offset())])
+		if err := v.p.files.writeAt(b.at.class, page, off); err != nil {
 			return err
 		}
 	}

@@ -23,8 +23,9 @@ type rig struct {
 	epoll bool // the loop sleeps in epoll, with the ring beside it
 }
 
-// kinds are what every test of the suite runs on.
-var kinds = []string{"mem", "disk", "fault"}
+// kinds are what every test of the suite runs on: memory, files, a disk that fails and tears, and one that writes pages
+// whole, for updates in place.
+var kinds = []string{"mem", "disk", "fault", "inplace"}
 
 // testLimits keep buffers small.
 var testLimits = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
@@ -57,9 +58,13 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 		testenv.Uring(t)
 		g.epoll = kind == "disk-epoll"
 		g.o.Backend, g.o.Dir = Disk, t.TempDir()
-	case "fault":
+	case "fault", "inplace":
 		g.o.Backend, g.o.Dir = Disk, "memory"
 		g.disk = newFaultDisk(1)
+		if kind == "inplace" {
+			g.o.Update = UpdateInPlace
+			g.disk.unit = pageBytes
+		}
 	}
 	g.open()
 	return g

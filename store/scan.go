@@ -35,27 +35,29 @@ func (p *Partition) scan(r *kv.Request) {
 		if !ok {
 			break
 		}
-		rc := p.index.record(rec)
-		if rc.hidden() {
+		f := p.index.flags(rec)
+		if f&(flagHidden|flagTomb) != 0 {
 			continue
 		}
-		if !p.scanRoom(r, st, int(rc.keyBytes), int(rc.valueBytes)) {
+		if f&flagCorrupt != 0 {
+			p.count.corrupt++
+			p.scanAdd(r, &st, item{}, kv.StatusCorrupt)
 			return
 		}
 		st.keep(r)
-		at := rc.at()
+		at := p.index.at(rec)
 		if p.files != nil && at.large() {
+			if n := int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes; !p.scanRoom(r, st, n) {
+				return
+			}
 			p.readAhead(r, st, before)
-			p.readLarge(r, rc)
+			p.readLarge(r, at)
 			return
 		}
 		it, s, ok := p.item(r, at, p.index.key(rec))
 		if !ok {
 			p.readAhead(r, st, before)
 			return
-		}
-		if s == kv.StatusNotFound {
-			continue
 		}
 		if !p.scanAdd(r, &st, it, s) {
 			return
@@ -74,9 +76,9 @@ func (p *Partition) scanFrom(r *kv.Request, st scanState) cursor {
 	return p.index.seek(key, true)
 }
 
-// scanRoom says whether an item of that size fits into the answer; if not, the scan has ended.
-func (p *Partition) scanRoom(r *kv.Request, st scanState, keyBytes, valueBytes int) bool {
-	need := kv.ItemHeaderBytes + keyBytes + valueBytes
+// scanRoom says whether an item whose key and value have n bytes fits into the answer; if not, the scan has ended.
+func (p *Partition) scanRoom(r *kv.Request, st scanState, n int) bool {
+	need := kv.ItemHeaderBytes + n
 	if cap(r.Value)-len(r.Value) >= need && len(r.Value) <= math.MaxUint32 {
 		return true
 	}
@@ -98,8 +100,8 @@ func (p *Partition) scanAdd(r *kv.Request, st *scanState, it item, s kv.Status) 
 	}
 	begin := len(r.Value)
 	out, ok := kv.AppendItem(r.Value, it.key, it.value)
-	if !ok { // longer than the index knew: a write that was said to have failed
-		return p.scanRoom(r, *st, len(it.key), len(it.value))
+	if !ok {
+		return p.scanRoom(r, *st, len(it.key)+len(it.value))
 	}
 	p.l.Stats.Copied += uint64(len(out) - begin)
 	r.Value = out
@@ -142,12 +144,12 @@ func (p *Partition) readAhead(r *kv.Request, st scanState, c cursor) {
 		if !ok {
 			break
 		}
-		rc := p.index.record(rec)
-		if room -= kv.ItemHeaderBytes + int(rc.keyBytes) + int(rc.valueBytes); room < 0 {
+		at := p.index.at(rec)
+		if room -= classes[at.class].bytes / 2; room < 0 { // an item takes more than half of its slot, mostly
 			break
 		}
-		if n >= r.Need && !rc.hidden() && !rc.at().large() {
-			p.prefetch(rc.at())
+		if n >= r.Need && p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
+			p.prefetch(at)
 		}
 	}
 	r.Need = max(r.Need, n)

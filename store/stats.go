@@ -4,9 +4,23 @@ import "github.com/kvwire/kvwire/loop"
 
 // counters are what a partition counts as it goes.
 type counters struct {
+	items, tombs        int64 // keys that have an item, and those that have a tombstone
 	hits, misses, joins uint64
 	corrupt, ioErrors   uint64
+	unreadable          uint64
+	unfinished          uint64
 	memBytes            int64
+}
+
+// key counts a key whose record has those flags, n times.
+func (c *counters) key(f recordFlags, n int64) {
+	switch {
+	case f&flagHidden != 0:
+	case f&flagTomb != 0:
+		c.tombs += n
+	default:
+		c.items += n
+	}
 }
 
 // Stats is a partition's state and what it has done since it was opened.
@@ -14,8 +28,10 @@ type Stats struct {
 	Backend string `json:"backend"`
 	Shard   int    `json:"shard"`
 
-	Items uint64 `json:"items"`
-	Bytes uint64 `json:"bytes"` // of keys and values
+	Items      uint64 `json:"items"`
+	UsedBytes  uint64 `json:"used_bytes"` // of the slots that they are in
+	FileBytes  uint64 `json:"file_bytes"` // of all slots, or of memory
+	Tombstones uint64 `json:"tombstones"` // of deleted keys of which older copies may be on disk
 
 	DiskReads      uint64 `json:"disk_reads"`
 	DiskReadBytes  uint64 `json:"disk_read_bytes"`
@@ -28,11 +44,13 @@ type Stats struct {
 	CacheMisses uint64 `json:"cache_misses"` // pages that were read
 	CacheJoins  uint64 `json:"cache_joins"`  // requests that found their page being read
 
-	CorruptItems uint64 `json:"corrupt_items"` // found while recovering, and each time that one was asked for
-	IndexBytes   uint64 `json:"index_bytes"`
-	BufferBytes  uint64 `json:"buffer_bytes"`  // for large items
-	FixedBuffers bool   `json:"fixed_buffers"` // memory is registered with the ring
-	DirectIO     bool   `json:"direct_io"`     // files are open with O_DIRECT
+	CorruptItems     uint64 `json:"corrupt_items"`     // found while recovering, and each time that one was asked for
+	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found while recovering: nobody can say what they held
+	UnfinishedWrites uint64 `json:"unfinished_writes"` // found while recovering: a crash cut them short
+	IndexBytes       uint64 `json:"index_bytes"`
+	BufferBytes      uint64 `json:"buffer_bytes"`  // for large items
+	FixedBuffers     bool   `json:"fixed_buffers"` // memory is registered with the ring
+	DirectIO         bool   `json:"direct_io"`     // files are open with O_DIRECT
 
 	Slabs []SlabStats `json:"slabs,omitempty"` // those that have slots
 }
@@ -49,8 +67,8 @@ type SlabStats struct {
 func (p *Partition) Snapshot() Stats {
 	s := Stats{
 		Backend: p.o.Backend.String(), Shard: p.shard,
-		Items: uint64(p.items), Bytes: uint64(p.live),
-		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt,
+		Items: uint64(p.count.items), Tombstones: uint64(p.count.tombs),
+		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt, UnreadableSlots: p.count.unreadable, UnfinishedWrites: p.count.unfinished,
 		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
 		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
 		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
@@ -62,8 +80,11 @@ func (p *Partition) Snapshot() Stats {
 	for i := range p.slabs {
 		m := &p.slabs[i].free
 		if m.slots > 0 {
-			s.Slabs = append(s.Slabs, SlabStats{SlotBytes: classes[i].bytes, Used: uint64(m.slots - m.free),
-				Free: uint64(m.free), Bytes: uint64(p.slabs[i].bytes())})
+			b := SlabStats{SlotBytes: classes[i].bytes, Used: uint64(m.slots - m.free),
+				Free: uint64(m.free), Bytes: uint64(p.slabs[i].bytes())}
+			s.Slabs = append(s.Slabs, b)
+			s.UsedBytes += b.Used * uint64(b.SlotBytes)
+			s.FileBytes += b.Bytes
 		}
 	}
 	return s

@@ -33,6 +33,7 @@ type factors struct {
 	spinMax       time.Duration
 	ring          string
 	durability    string
+	update        string
 	diskEngine    string
 	cacheBytes    bytesFlag
 	dir           string
@@ -161,6 +162,7 @@ func (f *factors) storeFlags() {
 	s := f.set
 	s.StringVar(&f.backend, "backend", "disk", "null: answers without looking; mem: every page resident; disk: the store on files")
 	s.StringVar(&f.durability, "durability", store.DurabilityDevice, "a put is acknowledged when the device has it (device) or has flushed it (flush)")
+	s.StringVar(&f.update, "update", store.UpdateCOW, "an item is rewritten to a free slot, which no torn write can lose (cow), or over itself (inplace)")
 	s.StringVar(&f.diskEngine, "disk-engine", store.EngineUring, "how pages are read and written: uring")
 	f.cacheBytes = 64 << 20
 	s.Var(&f.cacheBytes, "cache-bytes", "page cache of the whole store")
@@ -292,7 +294,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 		return o, usagef("--backend: %v", err)
 	}
 	if o.Backend != store.Disk {
-		for _, name := range []string{"dir", "durability", "disk-engine", "cache-bytes"} {
+		for _, name := range []string{"dir", "durability", "update", "disk-engine", "cache-bytes"} {
 			if f.sets(name) {
 				return o, usagef("--%s needs --backend disk, not %s", name, f.backend)
 			}
@@ -304,9 +306,12 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	if f.durability != store.DurabilityDevice && f.durability != store.DurabilityFlush {
 		return o, usagef("--durability %q is unknown (device or flush)", f.durability)
 	}
+	if f.update != store.UpdateCOW && f.update != store.UpdateInPlace {
+		return o, usagef("--update %q is unknown (cow or inplace)", f.update)
+	}
 	o.Dir, o.Limits = f.dir, f.limits()
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
-	o.DiskEngine, o.Durability = f.diskEngine, f.durability
+	o.DiskEngine, o.Durability, o.Update = f.diskEngine, f.durability, f.update
 	o.NullValueBytes = int(f.valueBytes)
 	if f.transport == "rdma" && f.rdmaVerb == rdma.Read.String() {
 		o.ExportItemBytes = min(int(f.valueBytes)+exportKeyBytes, 1<<20)

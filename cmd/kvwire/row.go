@@ -180,7 +180,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if r.Backend != "disk" {
 		return
 	}
-	r.DiskEngine, r.Durability, r.Update = flags["disk-engine"], flags["durability"], "inplace"
+	r.DiskEngine, r.Durability, r.Update = flags["disk-engine"], flags["durability"], flags["update"]
 	var cache bytesFlag
 	if cache.Set(flags["cache-bytes"]) == nil {
 		r.CacheBytes = report.I(int(cache))

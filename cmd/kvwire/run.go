@@ -119,7 +119,7 @@ func applicable(c experiments.Cell) experiments.Cell {
 	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
 	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
 		switch f.Name {
-		case "dir", "durability", "disk-engine", "cache-bytes":
+		case "dir", "durability", "update", "disk-engine", "cache-bytes":
 			return is("backend", "null") || is("backend", "mem")
 		case "spin-max":
 			return !is("wait", "hybrid")
