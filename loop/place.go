@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/kvwire/kvwire/kv"
 )
@@ -54,10 +55,9 @@ type Group struct {
 	router []*Router
 }
 
-// NewGroup starts the loops and puts a partition onto each that carries keys. make is called on
-// that loop's goroutine and adds the partition to the loop itself.
-func NewGroup(p Plan, make func(l *Loop, shard, shards int) (Partition, error)) (*Group, error) {
-	g := &Group{plan: p}
+// NewGroup starts the loops and puts a partition onto each that carries keys. open is called on
+// that loop's goroutine, for all loops at the same time, and adds the partition to the loop itself.
+func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) (*Group, error) {
 	keys := p.StoreLoops
 	if p.Placement == Colocated {
 		keys = p.NetLoops
@@ -65,49 +65,48 @@ func NewGroup(p Plan, make func(l *Loop, shard, shards int) (Partition, error)) 
 	if p.NetLoops < 1 || keys < 1 {
 		return nil, fmt.Errorf("loop: a group needs at least one network loop and one store loop, not %d and %d", p.NetLoops, keys)
 	}
-	g.plan.Shards = keys
+	p.Shards = keys
+	g := &Group{plan: p, net: make([]*Loop, p.NetLoops), parts: make([]Partition, keys)}
 	partition := func(shard int) func(l *Loop) error {
 		return func(l *Loop) error {
-			part, err := make(l, shard, keys)
+			part, err := open(l, shard, keys)
 			if err != nil {
 				return err
 			}
 			l.SetLocal(part)
-			g.parts = append(g.parts, part)
+			g.parts[shard] = part
 			return nil
 		}
 	}
-	start := func(o Options, name string, i int, setup func(*Loop) error) (*Loop, error) {
+	var wait sync.WaitGroup
+	errs := make([]error, p.NetLoops+p.StoreLoops)
+	start := func(n int, l **Loop, o Options, name string, i int, setup func(*Loop) error) {
 		o.Name = fmt.Sprintf("%s%d", name, i)
 		if len(o.CPUs) > 1 { // one CPU each, in turn
 			o.CPUs = o.CPUs[i%len(o.CPUs) : i%len(o.CPUs)+1]
 		}
-		return Start(o, setup)
+		wait.Go(func() { *l, errs[n] = Start(o, setup) })
 	}
+	g.store = g.net
 	if p.Placement == Dispatched {
-		for i := range p.StoreLoops {
-			l, err := start(p.Store, "store", i, partition(i))
-			if err != nil {
-				g.Stop()
-				return nil, err
-			}
-			g.store = append(g.store, l)
+		g.store = make([]*Loop, p.StoreLoops)
+		for i := range g.store {
+			start(p.NetLoops+i, &g.store[i], p.Store, "store", i, partition(i))
 		}
 	}
-	for i := range p.NetLoops {
+	for i := range g.net {
 		var setup func(*Loop) error
 		if p.Placement == Colocated {
 			setup = partition(i)
 		}
-		l, err := start(p.Net, "net", i, setup)
+		start(i, &g.net[i], p.Net, "net", i, setup)
+	}
+	wait.Wait()
+	for _, err := range errs {
 		if err != nil {
-			g.Stop()
+			_ = g.Stop()
 			return nil, err
 		}
-		g.net = append(g.net, l)
-	}
-	if p.Placement == Colocated {
-		g.store = g.net
 	}
 	for _, l := range g.net {
 		g.router = append(g.router, newRouter(l, g.store))
@@ -151,14 +150,14 @@ func (g *Group) Router(i int) *Router { return g.router[i] }
 // Stop ends the loops, those with connections first. Endpoints must have been removed.
 func (g *Group) Stop() error {
 	var first error
-	for _, l := range g.net {
-		if err := l.Stop(); err != nil && first == nil {
-			first = err
-		}
-	}
-	for _, l := range g.store {
-		if err := l.Stop(); err != nil && first == nil {
-			first = err
+	for _, loops := range [][]*Loop{g.net, g.store} {
+		for _, l := range loops {
+			if l == nil {
+				continue // it never started
+			}
+			if err := l.Stop(); err != nil && first == nil {
+				first = err
+			}
 		}
 	}
 	return first

@@ -27,6 +27,7 @@ type recovery struct {
 	garbage []place      // slots whose head cannot be read, brokenMax of them
 
 	unreadable uint64 // all of them
+	stale      uint64 // copies that do not count
 	report     Damage
 }
 
@@ -317,6 +318,7 @@ func (v *recovery) lost(key []byte, at place, flags recordFlags, _ uint64) {
 	p := v.p
 	p.count.key(flags, -1)
 	if flags&flagTomb == 0 {
+		v.stale++
 		p.stale.add(kv.Hash(key))
 	}
 	p.put(lingering{at, kv.Hash(key), flags&flagTomb == 0})

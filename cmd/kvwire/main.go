@@ -61,6 +61,8 @@ func init() {
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
 		{"load", "fill a store with records", loadCommand},
+		{"check", "look for damage in a store's files, without changing them", checkCommand},
+		{"stat", "what is in a store's files, and the memory that it takes to serve them", statCommand},
 		{"host", "start servers for a kvwire on another machine", hostCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},

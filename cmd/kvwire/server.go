@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -21,9 +20,8 @@ type served struct {
 	f      *factors
 	group  *loop.Group
 	server transport.Server
-	mu     sync.Mutex // of parts: NewGroup fills it from several loops' goroutines, one after the other
-	parts  []placed
-	dir    string // to be removed at the end; "": the user's own, or none
+	parts  []placed // by shard
+	dir    string   // to be removed at the end; "": the user's own, or none
 	flags  map[string]string
 }
 
@@ -100,16 +98,21 @@ func startServer(f *factors) (*served, error) {
 }
 
 func (s *served) open(n *network, plan loop.Plan) (err error) {
+	s.parts = make([]placed, plan.NetLoops)
+	if plan.Placement == loop.Dispatched {
+		s.parts = make([]placed, plan.StoreLoops)
+	}
+	recovered := newRecovery("opening")
+	defer recovered.clear()
 	s.group, err = loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
 		o, err := s.f.store(shards)
 		if err != nil {
 			return nil, err
 		}
+		o.Progress = func(shard int, done, total int64) { recovered.show(shard, shards, done, total) }
 		p, err := store.Open(l, shard, shards, o)
 		if err == nil {
-			s.mu.Lock()
-			s.parts = append(s.parts, placed{l, p})
-			s.mu.Unlock()
+			s.parts[shard] = placed{l, p}
 		}
 		return p, err
 	})

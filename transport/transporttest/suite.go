@@ -179,12 +179,14 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	p.Net.Wait, p.Store.Wait = n.Wait, n.Wait
 	g, err := loop.NewGroup(p, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		h := &Held{l: l, items: map[string][]byte{}}
-		r.Parts = append(r.Parts, h)
 		_, err := l.Add(h)
 		return h, err
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range g.Partitions() {
+		r.Parts = append(r.Parts, p.(*Held))
 	}
 	r.group = g
 	if o.Limits == (kv.Limits{}) {

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kvwire/kvwire/store"
+	"github.com/spf13/pflag"
+)
+
+const checkHelp = `Usage: kvwire check DIR
+
+Examples:
+  kvwire check /data/kv
+  kvwire check --json /data/kv | jq '.[].damage'
+
+Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key.
+Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items.`
+
+const statHelp = `Usage: kvwire stat DIR
+
+Examples:
+  kvwire stat /data/kv
+  kvwire stat --json /data/kv
+
+Prints how many items the store in DIR has, what its slabs hold, and the memory that its index takes.
+Nothing is changed; nobody may have the store open: ask a server that serves it with kvwire bench --target, or look at its CSV.`
+
+// inspectFolder reads the arguments of check and stat, and looks at the store.
+func inspectFolder(name, help string, args []string) (all []store.Inspected, asJSON bool, err error) {
+	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	set.SortFlags = false
+	set.BoolVar(&asJSON, "json", false, "everything, as JSON")
+	set.Usage = func() { fmt.Fprintf(os.Stdout, "%s\n\nFlags:\n%s", help, set.FlagUsages()) }
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, false, err
+		}
+		return nil, false, usagef("%v (see kvwire %s --help)", err, name)
+	}
+	if set.NArg() != 1 {
+		return nil, false, usagef("%s needs one folder (kvwire %s DIR)", name, name)
+	}
+	p := newRecovery("reading")
+	all, err = store.Inspect(set.Arg(0), p.show)
+	p.clear()
+	return all, asJSON, err
+}
+
+func checkCommand(_ context.Context, args []string) error {
+	all, asJSON, err := inspectFolder("check", checkHelp, args)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
+			return err
+		}
+	}
+	var items, bad uint64
+	for i := range all {
+		d := &all[i].Damage
+		items += all[i].Items
+		bad += d.Corrupt + d.Unreadable
+		for n, c := range d.Items {
+			if asJSON {
+				break
+			}
+			what := "corrupt"
+			if c.Key == "" {
+				what = "unreadable"
+			}
+			fmt.Printf("shard %d: %s: %v\n", c.Shard, what, c)
+			if n+1 == len(d.Items) && uint64(len(d.Items)) < d.Corrupt+d.Unreadable {
+				fmt.Printf("shard %d: … and %d more\n", c.Shard, d.Corrupt+d.Unreadable-uint64(len(d.Items)))
+			}
+		}
+		if d.Unfinished > 0 && !asJSON {
+			fmt.Printf("shard %d: %d writes that the end of a process cut short; opening the store clears them\n", i, d.Unfinished)
+		}
+	}
+	if bad > 0 {
+		return &exitError{exitWrong, fmt.Errorf("%d of %d items in %d shards are damaged (put them again, or restore the folder from a backup)", bad, items, len(all))}
+	}
+	if !asJSON {
+		fmt.Printf("%d items in %d shards, none damaged\n", items, len(all))
+	}
+	return nil
+}
+
+func statCommand(_ context.Context, args []string) error {
+	all, asJSON, err := inspectFolder("stat", statHelp, args)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(all)
+	}
+	var sum store.Inspected
+	slabs := map[int]store.SlabStats{}
+	var sizes []int
+	for i := range all {
+		s := &all[i]
+		sum.Items += s.Items
+		sum.Tombstones += s.Tombstones
+		sum.Stale += s.Stale
+		sum.UsedBytes += s.UsedBytes
+		sum.FileBytes += s.FileBytes
+		sum.IndexBytes += s.IndexBytes
+		sum.Took = max(sum.Took, s.Took)
+		sum.Damage.Corrupt += s.Damage.Corrupt + s.Damage.Unreadable
+		for _, b := range s.Slabs {
+			have, seen := slabs[b.SlotBytes]
+			if !seen {
+				sizes = append(sizes, b.SlotBytes)
+			}
+			b.Used += have.Used
+			b.Free += have.Free
+			b.Bytes += have.Bytes
+			slabs[b.SlotBytes] = b
+		}
+	}
+	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged\n", sum.Items, len(all), humanBytes(sum.UsedBytes), humanBytes(sum.FileBytes),
+		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt)
+	fmt.Printf("%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
+	fmt.Printf("memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
+		humanBytes(sum.IndexBytes), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "slot bytes\tused\tfree\tfile\t")
+	for _, n := range sizes {
+		b := slabs[n]
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t\n", n, b.Used, b.Free, humanBytes(b.Bytes))
+	}
+	return w.Flush()
+}
+
+// humanBytes is a size as people write it.
+func humanBytes(n uint64) string {
+	v := float64(n)
+	for _, u := range []string{"B", "KiB", "MiB", "GiB"} {
+		if v < 1024 {
+			if u == "B" {
+				return fmt.Sprintf("%.0f B", v)
+			}
+			return fmt.Sprintf("%.3g %s", v, u)
+		}
+		v /= 1024
+	}
+	return fmt.Sprintf("%.3g TiB", v)
+}
+
+// recovery shows how far several shards have been read.
+type recovery struct {
+	*progress
+	mu          sync.Mutex
+	what        string
+	began       time.Time
+	done, total map[int]int64
+}
+
+func newRecovery(what string) *recovery {
+	return &recovery{progress: newProgress(""), what: what, began: time.Now(), done: map[int]int64{}, total: map[int]int64{}}
+}
+
+// show is store.Inspect's progress. Any goroutine may call it.
+func (r *recovery) show(shard, shards int, done, total int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done[shard], r.total[shard] = done, total
+	var have, all int64
+	for i := range r.total {
+		have += r.done[i]
+		all += r.total[i]
+	}
+	took := time.Since(r.began)
+	if took < time.Second/2 || have == 0 {
+		return
+	}
+	all = all / int64(len(r.total)) * int64(max(shards, len(r.total))) // those that have not begun are as large
+	left := time.Duration(float64(took) * float64(all-have) / float64(have))
+	r.line("%s the store: %s of %s, %d %%, %v left", r.what, humanBytes(uint64(have)), humanBytes(uint64(all)), 100*have/max(all, 1), left.Round(time.Second))
+	if have >= all {
+		r.clear()
+	}
+}
