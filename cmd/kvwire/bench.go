@@ -20,7 +20,7 @@ const benchHelp = `Examples:
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
   kvwire bench --transport inproc --backend null     (the generator's own ceiling)
 
-Starts a server, loads it, warms up, measures, and prints one row. With --target it measures a server
+Starts a server, loads it (unless --dir names a store that has as many records), warms up, measures, and prints one row. With --target it measures a server
 that runs already and was loaded with the same --records, --seed and sizes.`
 
 func benchCommand(ctx context.Context, args []string) error {
@@ -126,11 +126,32 @@ type measured struct {
 	err           error    // of reading them
 }
 
+// isLoaded says whether the folder that --dir names holds as many items already: then they are those of an earlier load,
+// or the run finds out that they are not.
+func (s *session) isLoaded(spec bench.Spec) (bool, error) {
+	if !s.f.sets("dir") {
+		return false, nil
+	}
+	c, err := s.counters()
+	if err != nil {
+		return false, err
+	}
+	items := uint64(0)
+	for i := range c.Stores {
+		items += c.Stores[i].Items
+	}
+	return items >= spec.Records, nil
+}
+
 // measure loads the store, warms up and measures. What was found until an error comes back with it.
 func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error) {
 	p := newProgress("")
 	defer p.clear()
-	if s.f.target == "" && s.f.backend != "null" {
+	loaded, err := s.isLoaded(spec)
+	if err != nil {
+		return nil, err
+	}
+	if s.f.target == "" && s.f.backend != "null" && !loaded {
 		if _, err := bench.Load(ctx, spec, s.client.threads, p.show); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")
@@ -149,7 +170,6 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 		}
 		m.err = errors.Join(m.err, err)
 	}
-	var err error
 	if m.result, err = bench.Run(ctx, spec, s.client.threads, p.show); m.result == nil {
 		return nil, err
 	}

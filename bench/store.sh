@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# The store beside fio on the same disk, in turn: how much of what the device gives reaches the store's clients.
+#
+#   bench/store.sh [rounds] [seconds] [records]     default 5 rounds of 5 s each, 4M items of 1 KiB
+#
+# Needs fio (Debian: apt-get install fio) and bin/kvwire, and twice the data's size of free space where KVWIRE_DIR says (default:
+# /var/tmp). fio runs twice per round (A and A'), so that the noise is in the same table. Everything is removed at the end;
+# KVWIRE_KEEP=1 leaves the store and fio's file for the next time. One store loop, generator and store on one thread (inproc).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${1:-5} seconds=${2:-5} records=${3:-4M}
+command -v fio >/dev/null || { echo "store.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
+[ -x bin/kvwire ] || { echo "store.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
+where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-store
+mkdir -p "$where"
+table=$(mktemp)
+trap 'rm -f "$table"; [ "${KVWIRE_KEEP:-}" ] || rm -rf "$where"' EXIT
+# An item of 1 KiB in all: 24 bytes of header, 16 of key.
+items=(--dir "$where/store" --records "$records" --key-bytes 16 --value-bytes 984)
+
+kvwire() { timeout 600 bin/kvwire "$@"; }
+if ! [ -e "$where/loaded-$records" ]; then
+	rm -rf "${where:?}"/*
+	kvwire load "${items[@]}"
+	touch "$where/loaded-$records"
+fi
+size=$(du -sb "$where/store" | cut -f 1)
+fio_() { # rw depth extra…: IOPS of reads and writes
+	fio --name=x --filename="$where/fio" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
+		--time_based --runtime="$seconds" --ramp_time=1 --randrepeat=0 --norandommap --output-format=json "${@:3}" |
+		sed -n 's/^ *"iops" : \([0-9.]*\),*/\1/p' | awk '{s += $1} END {print s}'
+}
+if ! [ -e "$where/fio" ]; then
+	echo "laying out fio's file" >&2
+	fio --name=x --filename="$where/fio" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=1m --rw=write --iodepth=16 >/dev/null
+fi
+ours() { # column flags…
+	kvwire bench --transport inproc --backend disk "${items[@]}" --conns 1 --duration "${seconds}s" --warmup 1s --json "${@:2}" 2>/dev/null |
+		sed -n "s/.*\"$1\":\([0-9.e+]*\).*/\1/p" | head -n 1
+}
+cache1=$((size / 100))     # 1 %
+median() { sort -n | awk '{v[NR] = $1} END {if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+show() { # name fio ours fio'
+	awk -v n="$1" -v a="$2" -v k="$3" -v b="$4" 'BEGIN {printf "%s %.0f %.0f %.0f %.3f %.3f\n", n, a, b, k, 2 * k / (a + b), a / b}' | tee -a "$table" |
+		awk '{printf "%-24s%12s%12s%12s%10s%10s\n", $1, $2, $3, $4, $5, $6}'
+}
+printf '%-24s%12s%12s%12s%10s%10s\n' what fio "fio'" kvwire ratio "A/A'"
+for _ in $(seq "$rounds"); do
+	for depth in 1 16 64; do
+		a=$(fio_ randread $depth)
+		k=$(ours ops_per_s --mix get --cache-bytes $cache1 --depth $depth)
+		show "get-depth-$depth" "$a" "$k" "$(fio_ randread $depth)"
+	done
+	for update in cow inplace; do
+		a=$(fio_ randwrite 64)
+		k=$(ours ops_per_s --mix put --cache-bytes $((size / 3)) --depth 64 --update $update)
+		show "put-$update-depth-64" "$a" "$k" "$(fio_ randwrite 64)"
+	done
+	a=$(fio_ randwrite 64 --sync=dsync)
+	k=$(ours ops_per_s --mix put --cache-bytes $((size / 3)) --depth 64 --durability flush)
+	show put-flush-depth-64 "$a" "$k" "$(fio_ randwrite 64 --sync=dsync)"
+done
+echo
+for what in get-depth-1 get-depth-16 get-depth-64 put-cow-depth-64 put-inplace-depth-64 put-flush-depth-64; do
+	printf '%-24s median ratio %.3f, A/A %.3f\n' $what "$(awk -v w=$what '$1 == w {print $5}' "$table" | median)" "$(awk -v w=$what '$1 == w {print $6}' "$table" | median)"
+done
