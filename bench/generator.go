@@ -30,6 +30,7 @@ type generator struct {
 	rng     *rand.Rand // kinds and scan lengths
 	kinds   [Kinds]float64
 	due     arrivals
+	sizes   *sizes
 	version uint64 // thread in the upper 16 bits, counted up with every value written
 	seed    uint32
 	rec     *recorder
@@ -60,9 +61,9 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, err
 		room = max(room, s.ScanItems*(kv.ItemHeaderBytes+s.KeyBytes+s.ValueBytes))
 	}
 	g := &generator{l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
-		keys: newChooser(s, thread, threads, m.Share[Insert] > 0),
-		rng:  rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
-		seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s)}
+		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
+		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
+		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s)}
 	g.start.Store(math.MaxInt64)
 	g.end.Store(math.MaxInt64)
 	var err error
@@ -93,7 +94,7 @@ func (g *generator) issue(intended int64) {
 	switch s.kind {
 	case Get, RMW:
 		s.id = g.keys.read()
-		r.Op, r.Value = kv.OpGet, s.buf[:0:g.spec.ValueBytes]
+		r.Op, r.Value = kv.OpGet, s.buf[:0:g.sizes.of(s.id)]
 	case Put:
 		s.id = g.keys.read()
 		g.write(s)
@@ -120,7 +121,7 @@ func (g *generator) issue(intended int64) {
 // write makes s a put of a new version.
 func (g *generator) write(s *slot) {
 	g.version++
-	s.req.Op, s.req.Value = kv.OpPut, s.buf[:g.spec.ValueBytes]
+	s.req.Op, s.req.Value = kv.OpPut, s.buf[:g.sizes.of(s.id)]
 	if g.spec.Verify {
 		fillValue(s.req.Value, s.id, g.version, g.seed)
 	}
@@ -236,9 +237,9 @@ func (g *generator) verify(s *slot, inWindow bool) {
 	var f fault
 	missing := uint64(0)
 	if s.kind == Scan {
-		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec)
+		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec, g.sizes)
 	} else {
-		f = checkValue(s.req.Value, s.id, g.spec.ValueBytes)
+		f = checkValue(s.req.Value, s.id, g.sizes.of(s.id))
 	}
 	if inWindow {
 		g.rec.misses += missing
@@ -253,7 +254,7 @@ func (g *generator) verify(s *slot, inWindow bool) {
 
 // checkScan checks an answer's items, their order and their number. Loaded records (below
 // Records) that are left out count as missing; inserted ones may or may not be there.
-func checkScan(b []byte, first uint64, limit uint32, more bool, spec *Spec) (f fault, missing uint64) {
+func checkScan(b []byte, first uint64, limit uint32, more bool, spec *Spec, z *sizes) (f fault, missing uint64) {
 	next := first // the least record that may come
 	items := uint32(0)
 	for len(b) > 0 {
@@ -270,7 +271,7 @@ func checkScan(b []byte, first uint64, limit uint32, more bool, spec *Spec) (f f
 		case items == limit:
 			return faultItems, missing
 		}
-		if f := checkValue(value, id, spec.ValueBytes); f != faultNone {
+		if f := checkValue(value, id, z.of(id)); f != faultNone {
 			return f, missing
 		}
 		if next < spec.Records {

@@ -14,7 +14,7 @@ import (
 // Loaded is what Load did.
 type Loaded struct {
 	Records  uint64 // acknowledged
-	Bytes    uint64 // of their keys and values
+	Bytes    uint64 // of their keys and values, if sizes differ about
 	Duration time.Duration
 	Busy     uint64 // puts that were told to come again, and did
 }
@@ -33,7 +33,7 @@ func Load(ctx context.Context, spec Spec, clients []Client, progress func(Progre
 	if err := spec.fits(clients); err != nil {
 		return Loaded{}, err
 	}
-	w := &loading{spec: spec, clients: clients, ended: make(chan error, len(clients))}
+	w := &loading{spec: spec, sizes: newSizes(spec), clients: clients, ended: make(chan error, len(clients))}
 	w.watch = watcher{report: progress, clients: clients, ops: w.done, now: Progress{Records: spec.Records}}
 	begun := time.Now()
 	err := w.add()
@@ -46,13 +46,14 @@ func Load(ctx context.Context, spec Spec, clients []Client, progress func(Progre
 		res.Records += l.acked
 		res.Busy += l.busy
 	}
-	res.Bytes = res.Records * uint64(spec.KeyBytes+spec.ValueBytes)
+	res.Bytes = uint64(float64(res.Records) * (float64(spec.KeyBytes) + w.sizes.mean()))
 	return res, err
 }
 
 // loading is one Load. It belongs to Load's goroutine.
 type loading struct {
 	spec    Spec
+	sizes   *sizes
 	clients []Client
 	watch   watcher
 	loaders []*loader
@@ -66,7 +67,7 @@ func (w *loading) add() error {
 	each, more := w.spec.Records/n, w.spec.Records%n
 	next := uint64(0)
 	for i, c := range w.clients {
-		l := &loader{h: c.Handler, l: c.Loop, seed: uint32(w.spec.Seed), next: next, ended: w.ended}
+		l := &loader{sizes: w.sizes, h: c.Handler, l: c.Loop, seed: uint32(w.spec.Seed), next: next, ended: w.ended}
 		next += each
 		if uint64(i) < more {
 			next++
@@ -151,6 +152,7 @@ func (w *loading) leave() error {
 
 // loader is one thread's share of a load: a member of that thread's loop.
 type loader struct {
+	sizes *sizes
 	l     *loop.Loop
 	h     kv.Handler
 	slots slots
@@ -183,7 +185,7 @@ func (d *loader) put(s *slot, id uint64) {
 	s.id = id
 	putKey(s.key, id)
 	r := &s.req
-	r.Op, r.Key, r.Value, r.Status = kv.OpPut, s.key, s.buf, kv.StatusOK
+	r.Op, r.Key, r.Value, r.Status = kv.OpPut, s.key, s.buf[:d.sizes.of(id)], kv.StatusOK
 	fillValue(r.Value, id, 0, d.seed) // version 0: no run writes it
 	d.h.Submit(r)
 }

@@ -48,14 +48,16 @@ func ParseArrival(s string) (Arrival, error) {
 
 // Spec is one run. Zero values mean what their line says; Check looks at the rest.
 type Spec struct {
-	Mix        string  // a to f (YCSB), get, put, insert, scan, rmw, or shares: get=50,put=50; "": get
-	KeyDist    KeyDist // DistOfMix: zipfian for YCSB (latest for d), uniform otherwise
-	Theta      float64 // skew of zipfian and latest, between 0 and 1; 0: YCSB's 0.99
-	KeyBytes   int     // 0: 16
-	ValueBytes int     // size of every value; 0 is a size, too
-	Records    uint64  // loaded before the run, ids 0 to Records-1; 0: 100,000
-	ScanItems  int     // scans ask for 1 to ScanItems items, uniformly; 0: YCSB's 100
-	Seed       uint64  // of keys, operations and arrivals; 0 is a seed, too
+	Mix           string   // a to f (YCSB), get, put, insert, scan, rmw, or shares: get=50,put=50; "": get
+	KeyDist       KeyDist  // DistOfMix: zipfian for YCSB (latest for d), uniform otherwise
+	Theta         float64  // skew of zipfian and latest, between 0 and 1; 0: YCSB's 0.99
+	KeyBytes      int      // 0: 16
+	ValueBytes    int      // size of every value, or of the largest; 0 is a size, too
+	ValueDist     SizeDist // FixedSize, unless it is given
+	ValueMinBytes int      // size of the smallest value, if they are not all the same
+	Records       uint64   // loaded before the run, ids 0 to Records-1; 0: 100,000
+	ScanItems     int      // scans ask for 1 to ScanItems items, uniformly; 0: YCSB's 100
+	Seed          uint64   // of keys, operations and arrivals; 0 is a seed, too
 
 	Loop       LoopKind
 	Arrival    Arrival // open loop
@@ -125,6 +127,10 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: keys of %d B: 1 to %d", s.KeyBytes, maxKeyBytes)
 	case s.ValueBytes < 0 || s.ValueBytes > maxValueBytes:
 		return fmt.Errorf("bench: values of %d B: 0 to %d", s.ValueBytes, maxValueBytes)
+	case s.ValueDist >= sizeDistEnd || s.ValueDist == FixedSize && s.ValueMinBytes != 0:
+		return fmt.Errorf("bench: values from %d B on: only if their sizes are uniform or zipfian", s.ValueMinBytes)
+	case s.ValueMinBytes < 0 || s.ValueMinBytes > s.ValueBytes:
+		return fmt.Errorf("bench: values from %d to %d B: the first is the smallest", s.ValueMinBytes, s.ValueBytes)
 	case s.Records > maxRecords:
 		return fmt.Errorf("bench: %d records: at most 2^40", s.Records)
 	case s.KeyBytes < 8 && s.Records > 1<<(8*s.KeyBytes):

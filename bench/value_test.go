@@ -112,7 +112,7 @@ func TestScanIsCheckedForOrderValuesAndGaps(t *testing.T) {
 		"cut off":               {items(spec, 10, 11)[:100], 10, 2, false, faultForm, 0},
 		"foreign key":           {items(Spec{KeyBytes: 15, ValueBytes: 64}, 10), 10, 2, false, faultKey, 0},
 	} {
-		f, missing := checkScan(c.answer, c.first, c.limit, c.more, &spec)
+		f, missing := checkScan(c.answer, c.first, c.limit, c.more, &spec, newSizes(spec))
 		if f != c.fault || missing != c.missing {
 			t.Errorf("%s: %s, %d missing; expected %s, %d", name, faultNames[f], missing, faultNames[c.fault], c.missing)
 		}

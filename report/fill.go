@@ -75,6 +75,7 @@ func fillFactors(row *Row, res *bench.Result) {
 	}
 	row.Mix, row.KeyDist, row.Loop = s.Mix, s.KeyDist.String(), s.Loop.String()
 	row.KeyBytes, row.ValueBytes, row.Records = I(s.KeyBytes), I(s.ValueBytes), U(s.Records)
+	row.ValueDist, row.ValueMinBytes = s.ValueDist.String(), I(s.ValueMinBytes)
 	if s.Conns > 0 {
 		row.Conns = I(s.Conns)
 	}

@@ -133,7 +133,7 @@ type Row struct {
 	Mix           string `csv:"mix"`
 	KeyDist       string `csv:"key_dist"`
 	KeyBytes      Int    `csv:"key_bytes"`
-	ValueBytes    Int    `csv:"value_bytes"`
+	ValueBytes    Int    `csv:"value_bytes"` // of the largest, if they differ
 	Records       Uint   `csv:"records"`
 	Conns         Int    `csv:"conns"`
 	Depth         Int    `csv:"depth"`
@@ -263,6 +263,10 @@ type Row struct {
 	RDMAReadsPerOp        Float `csv:"rdma_reads_per_op"`        // one-sided
 	RDMAReadRetriesPerOp  Float `csv:"rdma_read_retries_per_op"` // torn, and read again
 	RDMAReadFallbackRatio Float `csv:"rdma_read_fallback_ratio"` // of gets, those that went by send after all
+
+	// Sizes of values, where they differ: value_bytes is the largest.
+	ValueDist     string `csv:"value_dist"` // fixed, uniform or zipfian
+	ValueMinBytes Int    `csv:"value_min_bytes"`
 }
 
 // column is a field of Row.

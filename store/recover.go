@@ -155,7 +155,7 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 			return nil, fmt.Errorf("slab of %d-byte slots has %d bytes: more than there are numbers for", classes[c].bytes, size)
 		}
 		s.add(uint32(units))
-		s.extent = min(max(s.extent, s.bytes()/4), extentMax)
+		s.extent = s.nextExtent()
 		step := max(pieceBytes/s.unitBytes(), 1) * s.unitBytes()
 		for off := int64(0); off < s.bytes(); off += step {
 			all = append(all, piece{class: s.class, off: off, bytes: int(min(step, s.bytes()-off))})

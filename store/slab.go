@@ -16,7 +16,7 @@ type slab struct {
 	fresh uint32      // the first page that nobody has written since it was made: it is zero, and need not be read
 	cur   uint32      // the unit that puts are filling
 
-	extent  int64    // bytes to grow by next: doubles with each success, halves when there is no space
+	extent  int64    // bytes to grow by next: a part of what there is, halved while there is no space
 	asked   int64    // bytes of the growth under way
 	growing bool     // a growth is queued or under way
 	waiting kv.Queue // puts that wait for it
@@ -77,9 +77,12 @@ func (s *slab) units(bytes int64) int64 {
 // grown takes over an extent of so many bytes.
 func (s *slab) grown(bytes int64) {
 	s.add(uint32(bytes / s.unitBytes()))
-	s.extent = min(max(s.extent*2, s.bytes()/4), extentMax)
+	s.extent = s.nextExtent()
 	s.refused = false
 }
+
+// nextExtent is small beside the slab, so that the space that it takes stays near that of its items.
+func (s *slab) nextExtent() int64 { return min(max(extentOne, s.bytes()/16), extentMax) }
 
 // add makes room for so many units more.
 func (s *slab) add(units uint32) {
@@ -102,7 +105,7 @@ func (s *slab) shrink() bool {
 // the other, and changes want pages with room for several.
 func (s *slab) wants(change bool) int64 {
 	switch spare := s.used() >> spareShift; {
-	case int64(s.free.free/s.free.perUnit)*s.unitBytes() < min(s.extent, s.bytes()/4)/8:
+	case int64(s.free.free/s.free.perUnit)*s.unitBytes() < s.extent/4:
 		return s.units(s.extent)
 	case change && !s.alone() && s.free.free < spare && !s.free.roomy():
 		return s.units(min(s.extent, int64((spare-s.free.free)/s.free.perUnit)*s.unitBytes()))

@@ -62,6 +62,8 @@ type factors struct {
 	keyDist         string
 	keyBytes        bytesFlag
 	valueBytes      bytesFlag
+	valueDist       string
+	valueMinBytes   bytesFlag
 	records         countFlag
 	scanItems       int
 	loopKind        string
@@ -174,7 +176,9 @@ func (f *factors) loadFlags() {
 	f.records, f.keyBytes, f.valueBytes = 100_000, 16, 1<<10
 	s.Var(&f.records, "records", "records in the store")
 	s.Var(&f.keyBytes, "key-bytes", "size of keys")
-	s.Var(&f.valueBytes, "value-bytes", "size of values")
+	s.Var(&f.valueBytes, "value-bytes", "size of values, or of the largest")
+	s.StringVar(&f.valueDist, "value-dist", "fixed", "sizes of values: fixed, or uniform or zipfian (short ones most often) between --value-min-bytes and --value-bytes")
+	s.Var(&f.valueMinBytes, "value-min-bytes", "size of the smallest values, where sizes differ")
 	s.Uint64Var(&f.seed, "seed", 1, "of the keys' order, the operations and the arrivals")
 	s.IntVar(&f.conns, "conns", 4, "connections in all")
 	s.IntVar(&f.depth, "depth", 16, "requests in flight on each connection")
@@ -330,12 +334,17 @@ const (
 
 // spec is the load. It checks the load's flags.
 func (f *factors) spec() (s bench.Spec, err error) {
-	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), Records: uint64(f.records),
+	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), ValueMinBytes: int(f.valueMinBytes), Records: uint64(f.records),
 		ScanItems: f.scanItems, Seed: f.seed, TargetPerS: float64(f.targetPerS), Conns: f.conns, Depth: f.depth,
 		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: f.backend != "null"}
 	if f.keyDist != "" {
 		if s.KeyDist, err = bench.ParseKeyDist(f.keyDist); err != nil {
 			return s, usagef("--key-dist: %v", err)
+		}
+	}
+	if f.valueDist != "" {
+		if s.ValueDist, err = bench.ParseSizeDist(f.valueDist); err != nil {
+			return s, usagef("--value-dist: %v", err)
 		}
 	}
 	if f.loopKind != "" {
@@ -349,6 +358,10 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		}
 	}
 	switch {
+	case s.ValueDist != bench.FixedSize && f.backend == "null":
+		return s, usagef("--value-dist %s needs a backend that keeps values, not null", f.valueDist)
+	case s.ValueDist == bench.FixedSize && f.sets("value-min-bytes"):
+		return s, usagef("--value-min-bytes needs --value-dist uniform or zipfian")
 	case f.conns < 1 || f.conns > 65536:
 		return s, usagef("--conns %d: 1 to 65536", f.conns)
 	case f.depth < 1 || f.depth > 1024:

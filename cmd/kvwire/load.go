@@ -13,6 +13,7 @@ import (
 
 const loadHelp = `Examples:
   kvwire load --dir /data/kv --records 4M --value-bytes 1000
+  kvwire load --dir /data/mixed --records 1M --value-bytes 16KiB --value-min-bytes 100 --value-dist zipfian
   kvwire load --target 127.0.0.1:7070 --transport uring --records 100k
 
 Fills a store with records whose keys and values follow from --seed, so that bench can check them:

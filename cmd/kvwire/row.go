@@ -34,7 +34,7 @@ func (f *factors) row() *report.Row {
 // clientRow has the factors of the load and of this side.
 func (f *factors) clientRow() *report.Row {
 	r := &report.Row{GitRev: revision(), Seed: report.U(f.seed), Mix: f.mix, KeyDist: f.keyDist, Loop: f.loopKind,
-		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), Records: report.U(uint64(f.records)),
+		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), ValueDist: f.valueDist, ValueMinBytes: report.I(int(f.valueMinBytes)), Records: report.U(uint64(f.records)),
 		Conns: report.I(f.conns), Depth: report.I(f.depth), ClientThreads: report.I(f.clientThreads),
 		ClientTransport: f.clientTransport}
 	if r.ClientTransport == "" {
