@@ -16,7 +16,7 @@ func (p *Partition) put(r *kv.Request) {
 	case !found:
 		p.insert(r, class)
 	case !p.mayChange(r, rec):
-	case p.index.record(rec).class != class || place{class: class}.large():
+	case p.index.at(rec).class != class || place{class: class}.large():
 		p.move(r, rec, class)
 	default:
 		p.overwrite(r, rec)
@@ -25,9 +25,9 @@ func (p *Partition) put(r *kv.Request) {
 
 // mayChange says whether the key's item may be changed now. If not, r waits or has failed.
 func (p *Partition) mayChange(r *kv.Request, rec uint32) bool {
-	switch f := p.index.record(rec).flags; {
+	switch f := p.index.flags(rec); {
 	case f&flagBusy != 0:
-		p.keys[rec%keyLists].Push(r)
+		p.keyList(rec).Push(r)
 		return false
 	case f&flagStuck != 0:
 		p.finish(r, kv.StatusIOError)
@@ -37,15 +37,14 @@ func (p *Partition) mayChange(r *kv.Request, rec uint32) bool {
 }
 
 func (p *Partition) overwrite(r *kv.Request, rec uint32) {
-	rc := p.index.record(rec)
-	at := rc.at()
+	at := p.index.at(rec)
 	f := uint32(0)
 	if p.files != nil {
 		if f = p.pageToChange(r, at); f == 0 {
 			return
 		}
 	}
-	p.resize(rc, len(r.Value))
+	p.resize(rec, len(r.Value))
 	setPhase(r, phaseApply, 0)
 	p.apply(r, at, f, false)
 }
@@ -61,10 +60,9 @@ func (p *Partition) insert(r *kv.Request, class uint8) {
 		p.finish(r, kv.StatusBusy)
 		return
 	}
-	rc := p.index.record(rec)
-	rc.put(at)
-	rc.valueBytes = uint32(len(r.Value))
-	rc.flags = flagBusy | flagHidden
+	p.index.put(rec, at)
+	p.index.setValueBytes(rec, uint32(len(r.Value)))
+	p.index.setFlags(rec, flagBusy|flagHidden)
 	setPhase(r, phaseInsert, rec)
 	p.store(r)
 }
@@ -85,7 +83,7 @@ func (p *Partition) move(r *kv.Request, rec uint32, class uint8) {
 		return
 	}
 	p.jobs.table[n].rec, p.jobs.table[n].at = rec, at
-	p.index.record(rec).flags |= flagBusy
+	p.index.setFlags(rec, p.index.flags(rec)|flagBusy)
 	setPhase(r, phaseMove, n)
 	p.store(r)
 }
@@ -100,7 +98,7 @@ func (p *Partition) erase(r *kv.Request) {
 	if !p.mayChange(r, rec) {
 		return
 	}
-	p.index.record(rec).flags |= flagBusy | flagHidden
+	p.index.setFlags(rec, p.index.flags(rec)|flagBusy|flagHidden)
 	p.unexport(r.Key)
 	setPhase(r, phaseErase, rec)
 	p.store(r)
@@ -124,11 +122,11 @@ func (p *Partition) store(r *kv.Request) {
 func (p *Partition) target(r *kv.Request) (at place, tombstone bool) {
 	switch ph, n := phaseOf(r); ph {
 	case phaseInsert:
-		return p.index.record(n).at(), false
+		return p.index.at(n), false
 	case phaseMove:
 		return p.jobs.table[n].at, false
 	case phaseErase, phaseUndo:
-		return p.index.record(n).at(), true
+		return p.index.at(n), true
 	case phaseFree:
 		return p.jobs.table[n].at, true
 	}
@@ -256,10 +254,9 @@ func (p *Partition) inserted(r *kv.Request, rec uint32, s kv.Status) {
 		p.run(r)
 		return
 	}
-	rc := p.index.record(rec)
-	rc.flags &^= flagBusy | flagHidden
+	p.index.setFlags(rec, p.index.flags(rec)&^(flagBusy|flagHidden))
 	p.items++
-	p.live += int64(rc.bytes())
+	p.live += p.index.itemBytes(rec)
 	p.finish(r, s)
 	p.wakeKey(rec)
 }
@@ -267,12 +264,11 @@ func (p *Partition) inserted(r *kv.Request, rec uint32, s kv.Status) {
 // moved switches the key to its new slot, and frees the other one of the two.
 func (p *Partition) moved(r *kv.Request, n uint32, s kv.Status) {
 	j := &p.jobs.table[n]
-	rc := p.index.record(j.rec)
 	if s == kv.StatusOK {
-		old := rc.at()
+		old := p.index.at(j.rec)
 		p.unexport(r.Key)
-		rc.put(j.at)
-		p.resize(rc, len(r.Value))
+		p.index.put(j.rec, j.at)
+		p.resize(j.rec, len(r.Value))
 		j.at = old
 	}
 	p.finish(r, s)
@@ -281,16 +277,15 @@ func (p *Partition) moved(r *kv.Request, n uint32, s kv.Status) {
 }
 
 func (p *Partition) erased(r *kv.Request, rec uint32, s kv.Status) {
-	rc := p.index.record(rec)
 	if s != kv.StatusOK { // the disk holds the item or the tombstone: a read will tell
-		rc.flags &^= flagBusy | flagHidden
+		p.index.setFlags(rec, p.index.flags(rec)&^(flagBusy|flagHidden))
 		p.finish(r, s)
 		p.wakeKey(rec)
 		return
 	}
 	p.items--
-	p.live -= int64(rc.bytes())
-	p.freeSlot(rc.at())
+	p.live -= p.index.itemBytes(rec)
+	p.freeSlot(p.index.at(rec))
 	p.index.delete(rec)
 	p.finish(r, s)
 	p.wakeKey(rec)
@@ -300,7 +295,7 @@ func (p *Partition) undone(r *kv.Request, rec uint32, s kv.Status) {
 	if s != kv.StatusOK {
 		p.stick(rec)
 	} else {
-		p.freeSlot(p.index.record(rec).at())
+		p.freeSlot(p.index.at(rec))
 		p.index.delete(rec)
 	}
 	p.finish(r, r.Status)
@@ -313,7 +308,7 @@ func (p *Partition) jobDone(n uint32, s kv.Status) {
 	if s != kv.StatusOK {
 		p.stick(rec)
 	} else {
-		p.index.record(rec).flags &^= flagBusy
+		p.index.setFlags(rec, p.index.flags(rec)&^flagBusy)
 		p.freeSlot(j.at)
 	}
 	p.jobs.put(n)
@@ -325,21 +320,20 @@ func (p *Partition) jobDone(n uint32, s kv.Status) {
 // again. A delete of the key would let that copy come back after a restart, so it fails from now on;
 // recovery sorts it out.
 func (p *Partition) stick(rec uint32) {
-	rc := p.index.record(rec)
-	rc.flags = rc.flags&^flagBusy | flagStuck
+	p.index.setFlags(rec, p.index.flags(rec)&^flagBusy|flagStuck)
 }
 
 // wakeKey runs what waited for a key that is not being changed any more.
 func (p *Partition) wakeKey(rec uint32) {
-	if q := &p.keys[rec%keyLists]; !q.Empty() {
+	if q := p.keyList(rec); !q.Empty() {
 		p.resume(q.Take())
 	}
 }
 
 // resize notes the length of a key's new value.
-func (p *Partition) resize(rc *record, valueBytes int) {
-	p.live += int64(valueBytes) - int64(rc.valueBytes)
-	rc.valueBytes = uint32(valueBytes)
+func (p *Partition) resize(rec uint32, valueBytes int) {
+	p.live += int64(valueBytes) - int64(p.index.valueBytes(rec))
+	p.index.setValueBytes(rec, uint32(valueBytes))
 }
 
 // abort ends a request of which nothing has been written in its present phase, and gives back what was taken
@@ -351,14 +345,14 @@ func (p *Partition) abort(r *kv.Request, s kv.Status) {
 	}
 	switch ph, n := phaseOf(r); ph {
 	case phaseInsert:
-		p.freeSlot(p.index.record(n).at())
+		p.freeSlot(p.index.at(n))
 		p.index.delete(n)
 		p.finish(r, s)
 		p.wakeKey(n)
 	case phaseMove:
 		j := &p.jobs.table[n]
 		p.freeSlot(j.at)
-		p.index.record(j.rec).flags &^= flagBusy
+		p.index.setFlags(j.rec, p.index.flags(j.rec)&^flagBusy)
 		p.jobs.put(n)
 		p.freed = true
 		p.finish(r, s)

@@ -27,7 +27,7 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 			for i := range 40_000 {
 				k := key(rng)
 				rec, ok := x.find([]byte(k))
-				if _, is := want[k]; is != ok || ok && x.record(rec).slot != want[k] {
+				if _, is := want[k]; is != ok || ok && x.at(rec).slot != want[k] {
 					t.Fatalf("find %q: %v, want %v", short(k), ok, is)
 				}
 				switch {
@@ -35,7 +35,7 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 					if rec, ok = x.insert([]byte(k)); !ok {
 						t.Fatal("no memory")
 					}
-					x.record(rec).slot = uint32(i)
+					x.put(rec, place{slot: uint32(i)})
 					want[k] = uint32(i)
 				case rng.IntN(2) == 0 || i > 30_000:
 					x.delete(rec)
@@ -51,8 +51,8 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 				x.delete(rec)
 			}
 			compareIndex(t, x, map[string]uint32{}, "")
-			if x.height != 0 || len(x.records.spare) != int(x.records.next)-1 {
-				t.Fatalf("height %d, and %d of %d records spare, in an empty index", x.height, len(x.records.spare), x.records.next-1)
+			if x.height != 0 || x.heap.inUse != 0 || x.leaves.inUse() != 0 || x.inners.inUse() != 0 {
+				t.Fatalf("height %d, %d bytes, %d leaves and %d inner nodes in an empty index", x.height, x.heap.inUse, x.leaves.inUse(), x.inners.inUse())
 			}
 		})
 	}
@@ -81,7 +81,7 @@ func compareIndex(t *testing.T, x *index, want map[string]uint32, from string) {
 	c := x.seek([]byte(from), false)
 	for _, k := range keys {
 		rec, ok := x.next(&c)
-		if !ok || string(x.key(rec)) != k || x.record(rec).slot != want[k] {
+		if !ok || string(x.key(rec)) != k || x.at(rec).slot != want[k] {
 			t.Fatalf("the index does not go on with %q", short(k))
 		}
 	}

@@ -10,27 +10,27 @@ import (
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
 	rec, ok := p.index.find(r.Key)
-	if !ok || p.index.record(rec).hidden() {
+	if !ok || p.index.hidden(rec) {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	rc := p.index.record(rec)
-	if uint64(cap(r.Value)) < uint64(rc.valueBytes) {
-		r.Need = rc.valueBytes
+	valueBytes := p.index.valueBytes(rec)
+	if uint64(cap(r.Value)) < uint64(valueBytes) {
+		r.Need = valueBytes
 		p.finish(r, kv.StatusTooSmall)
 		return
 	}
-	at := rc.at()
+	at := p.index.at(rec)
 	if p.files != nil && at.large() {
-		p.readLarge(r, rc)
+		p.readLarge(r, rec)
 		return
 	}
 	it, s, ok := p.item(r, at, r.Key)
 	if !ok {
 		return
 	}
-	if s == kv.StatusOK && len(it.value) != int(rc.valueBytes) {
-		p.resize(rc, len(it.value))
+	if s == kv.StatusOK && len(it.value) != int(valueBytes) {
+		p.resize(rec, len(it.value))
 	}
 	if s == kv.StatusOK && p.table != nil {
 		p.table.Put(r.Key, it.value)
@@ -160,10 +160,10 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 
 // readLarge reads an item that has pages of its own into a buffer. The slot stays as it is until the
 // read has ended: a tombstone waits for it.
-func (p *Partition) readLarge(r *kv.Request, rc *record) {
-	n := roundUp(itemBytes(int(rc.keyBytes), int(rc.valueBytes)), pageBytes)
+func (p *Partition) readLarge(r *kv.Request, rec uint32) {
+	n := roundUp(itemBytes(len(p.index.key(rec)), int(p.index.valueBytes(rec))), pageBytes)
 	if b := p.buffer(r, n); b != nil {
-		at := rc.at()
+		at := p.index.at(rec)
 		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
 			off: at.id().offset(), fixed: p.bufferFixed})
 	}

@@ -12,7 +12,7 @@ import (
 // delete of the winner would let one of them come back.
 type recovery struct {
 	p       *Partition
-	seqs    []uint64 // by record: the sequence of its item; 0 for one whose value is broken, so that any whole copy wins
+	seqs    map[uint32]uint64 // by record: the sequence of its item; 0 for one whose value is broken, so that any whole copy wins
 	losers  []place
 	corrupt uint64
 	first   string // the first corrupt item, in words
@@ -20,7 +20,7 @@ type recovery struct {
 
 // recover reads all slabs. It waits for the disk; a goroutine reads the next piece while this one is parsed.
 func (p *Partition) recover() error {
-	v := &recovery{p: p}
+	v := &recovery{p: p, seqs: map[uint32]uint64{}}
 	pieces, err := p.piecesToRead()
 	if err != nil {
 		return fmt.Errorf("store: shard %d: %w", p.shard, err)
@@ -171,13 +171,10 @@ func (v *recovery) adopt(at place, it item) error {
 		if rec, ok = p.index.insert(it.key); !ok {
 			return fmt.Errorf("no memory for the index after %d keys", p.items)
 		}
-		for int(rec) >= len(v.seqs) {
-			v.seqs = append(v.seqs, 0)
-		}
 		p.items++
 		p.live += int64(len(it.key))
 	} else {
-		old := p.index.record(rec).at()
+		old := p.index.at(rec)
 		if it.seq <= v.seqs[rec] {
 			v.losers = append(v.losers, at)
 			return nil
@@ -185,9 +182,8 @@ func (v *recovery) adopt(at place, it item) error {
 		v.losers = append(v.losers, old)
 		p.freeSlot(old)
 	}
-	rc := p.index.record(rec)
-	rc.put(at)
-	p.resize(rc, len(it.value))
+	p.index.put(rec, at)
+	p.resize(rec, len(it.value))
 	p.slabs[at.class].free.claim(at.slot)
 	v.seqs[rec] = it.seq
 	return nil

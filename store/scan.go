@@ -35,18 +35,17 @@ func (p *Partition) scan(r *kv.Request) {
 		if !ok {
 			break
 		}
-		rc := p.index.record(rec)
-		if rc.hidden() {
+		if p.index.hidden(rec) {
 			continue
 		}
-		if !p.scanRoom(r, st, int(rc.keyBytes), int(rc.valueBytes)) {
+		if !p.scanRoom(r, st, len(p.index.key(rec)), int(p.index.valueBytes(rec))) {
 			return
 		}
 		st.keep(r)
-		at := rc.at()
+		at := p.index.at(rec)
 		if p.files != nil && at.large() {
 			p.readAhead(r, st, before)
-			p.readLarge(r, rc)
+			p.readLarge(r, rec)
 			return
 		}
 		it, s, ok := p.item(r, at, p.index.key(rec))
@@ -142,12 +141,11 @@ func (p *Partition) readAhead(r *kv.Request, st scanState, c cursor) {
 		if !ok {
 			break
 		}
-		rc := p.index.record(rec)
-		if room -= kv.ItemHeaderBytes + int(rc.keyBytes) + int(rc.valueBytes); room < 0 {
+		if room -= kv.ItemHeaderBytes + len(p.index.key(rec)) + int(p.index.valueBytes(rec)); room < 0 {
 			break
 		}
-		if n >= r.Need && !rc.hidden() && !rc.at().large() {
-			p.prefetch(rc.at())
+		if n >= r.Need && !p.index.hidden(rec) && !p.index.at(rec).large() {
+			p.prefetch(p.index.at(rec))
 		}
 	}
 	r.Need = max(r.Need, n)
