@@ -24,15 +24,17 @@ type index struct {
 	n      int    // keys
 }
 
-// fanout is the number of keys in a node: with it a leaf has 1 KiB and an inner node 2 KiB.
-const fanout = 126
+const (
+	leafKeys  = 62
+	innerKeys = 126
+)
 
 // vacant fills the entries of a node that are not in use, so that a search need not know how many are.
 const vacant = 1<<64 - 1
 
 // leaf has its keys in order.
 type leaf struct {
-	entry      [fanout]uint64 // key bytes skip to skip+4, big-endian, zero-padded; below them the record
+	entry      [leafKeys]uint64 // key bytes skip to skip+4, big-endian, zero-padded; below them the record
 	next, prev uint32
 	n          uint16
 	skip       uint16 // bytes that all keys which belong here share; perhaps more of them are shared
@@ -41,12 +43,12 @@ type leaf struct {
 // inner has one more child than separators: child i holds keys below separator i, and child i+1 keys
 // from separator i on.
 type inner struct {
-	cached    [fanout]uint64 // separator bytes skip to skip+8, big-endian, zero-padded
-	separator [fanout]uint32
-	child     [fanout + 1]uint32
-	n         uint16 // separators
+	entry     [innerKeys]uint64 // separator bytes skip to skip+4, big-endian, zero-padded; below them the child at its right
+	more      [innerKeys]uint32 // separator bytes skip+4 to skip+8, for when those before are the same as the key's
+	separator [innerKeys]uint32 // for when these are the same too
+	first     uint32            // child
+	n         uint16            // separators
 	skip      uint16
-	_         [6]uint32
 }
 
 func newIndex() *index {
@@ -100,24 +102,16 @@ func (x *index) setValueBytes(rec, n uint32) {
 	binary.LittleEndian.PutUint32(x.heap.at(rec)[headValueBytes:], n)
 }
 
-// cached4 and cached8 are the key bytes from skip on, big-endian, zero-padded.
-func cached4(key []byte, skip int) uint64 {
+// cached is the key bytes from skip to skip+4, big-endian, zero-padded, where an entry has them.
+func cached(key []byte, skip int) uint64 {
 	if len(key)-skip >= 4 {
-		return uint64(binary.BigEndian.Uint32(key[skip:]))
+		return uint64(binary.BigEndian.Uint32(key[skip:])) << 32
 	}
-	return cached8(key, skip) >> 32
-}
-
-func cached8(key []byte, skip int) uint64 {
-	if len(key)-skip >= 8 {
-		return binary.BigEndian.Uint64(key[skip:])
+	var b [4]byte
+	if skip < len(key) {
+		copy(b[:], key[skip:])
 	}
-	if skip >= len(key) {
-		return 0
-	}
-	var b [8]byte
-	copy(b[:], key[skip:])
-	return binary.BigEndian.Uint64(b[:])
+	return uint64(binary.BigEndian.Uint32(b[:])) << 32
 }
 
 func sharedBytes(a, b []byte) int {
@@ -132,37 +126,47 @@ func sharedBytes(a, b []byte) int {
 
 // rank is the number of entries below want. It looks at the last entry of each 8 at once, without a branch that
 // depends on what they are: their cache misses overlap.
-func rank(e *[fanout]uint64, want uint64) int {
+func rank(e []uint64, want uint64) int {
 	n := uint64(0)
-	for i := 7; i < fanout; i += 8 {
+	for i := 7; i < len(e); i += 8 {
 		_, below := bits.Sub64(e[i], want, 0)
 		n += below
 	}
 	first := int(n) * 8
 	n = 0
-	for _, v := range e[first:min(first+7, fanout)] {
+	for _, v := range e[first:min(first+7, len(e))] {
 		_, below := bits.Sub64(v, want, 0)
 		n += below
 	}
 	return first + int(n)
 }
 
-// recordOf is the record that an entry of a leaf names.
-func recordOf(entry uint64) uint32 { return uint32(entry) }
+// cachedMask is for what an entry caches; the other half is a number: of a record, or of a child.
+const cachedMask = ^uint64(1<<32 - 1)
+
+func numberOf(entry uint64) uint32 { return uint32(entry) }
+
+// childAt is a node's child by its number.
+func (nd *inner) childAt(c int) uint32 {
+	if c == 0 {
+		return nd.first
+	}
+	return numberOf(nd.entry[c-1])
+}
 
 // search is the position of the first key of a leaf that is not below key, and whether it equals it. The
 // key must belong there.
 func (x *index) search(l *leaf, key []byte) (int, bool) {
-	want := cached4(key, int(l.skip))
-	lo := rank(&l.entry, want<<32)
+	want := cached(key, int(l.skip))
+	lo := rank(l.entry[:], want)
 	n := int(l.n)
 	end := lo // of those with equal cached bytes, which only whole keys tell apart
-	for end < n && l.entry[end]>>32 == want {
+	for end < n && l.entry[end]&cachedMask == want {
 		end++
 	}
 	for lo < end {
 		m := int(uint(lo+end) / 2)
-		switch bytes.Compare(x.key(recordOf(l.entry[m])), key) {
+		switch bytes.Compare(x.key(numberOf(l.entry[m])), key) {
 		case 0:
 			return m, true
 		case -1:
@@ -176,16 +180,20 @@ func (x *index) search(l *leaf, key []byte) (int, bool) {
 
 // childOf is the number of the child under which key belongs, that is, of the separators not above it.
 func (x *index) childOf(nd *inner, key []byte) int {
-	want := cached8(key, int(nd.skip))
-	lo := rank(&nd.cached, want)
+	want := cached(key, int(nd.skip))
+	lo := rank(nd.entry[:], want)
 	n := int(nd.n)
 	end := lo
-	for end < n && nd.cached[end] == want {
+	for end < n && nd.entry[end]&cachedMask == want {
 		end++
 	}
+	if lo == end {
+		return lo
+	}
+	more := uint32(cached(key, int(nd.skip)+4) >> 32)
 	for lo < end {
 		m := int(uint(lo+end) / 2)
-		if bytes.Compare(x.heap.separator(nd.separator[m]), key) <= 0 {
+		if nd.more[m] < more || nd.more[m] == more && bytes.Compare(x.heap.separator(nd.separator[m]), key) <= 0 {
 			lo = m + 1
 		} else {
 			end = m
@@ -209,14 +217,14 @@ func (x *index) find(key []byte) (rec uint32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return recordOf(l.entry[i]), true
+	return numberOf(l.entry[i]), true
 }
 
 func (x *index) leafOf(key []byte) uint32 {
 	at := x.root
 	for range x.height {
 		nd := x.inners.at(at)
-		at = nd.child[x.childOf(nd, key)]
+		at = nd.childAt(x.childOf(nd, key))
 	}
 	return at
 }
@@ -249,7 +257,7 @@ func (x *index) seek(key []byte, after bool) cursor {
 func (x *index) firstLeaf() uint32 {
 	at := x.root
 	for range x.height {
-		at = x.inners.at(at).child[0]
+		at = x.inners.at(at).first
 	}
 	return at
 }
@@ -260,7 +268,7 @@ func (x *index) next(c *cursor) (rec uint32, ok bool) {
 		l := x.leaves.at(c.leaf)
 		if c.i < int(l.n) {
 			c.i++
-			return recordOf(l.entry[c.i-1]), true
+			return numberOf(l.entry[c.i-1]), true
 		}
 		c.leaf, c.i = l.next, 0
 	}
@@ -282,7 +290,7 @@ func (x *index) descend(key []byte, p *path) (leaf uint32) {
 		nd := x.inners.at(at)
 		c := x.childOf(nd, key)
 		p.at[d], p.child[d] = at, c
-		at = nd.child[c]
+		at = nd.childAt(c)
 	}
 	return at
 }
@@ -348,9 +356,9 @@ func (x *index) enter(key []byte, rec uint32) bool {
 	for p := (path{}); ; {
 		at := x.descend(key, &p)
 		l := x.leaves.at(at)
-		if l.n < fanout {
+		if l.n < leafKeys {
 			i, _ := x.search(l, key)
-			l.insertAt(i, cached4(key, int(l.skip))<<32|uint64(rec))
+			l.insertAt(i, cached(key, int(l.skip))|uint64(rec))
 			return true
 		}
 		if !x.makeRoom(&p, at, key) {
@@ -403,15 +411,15 @@ func (l *leaf) removeAt(i int) {
 
 // vacate forgets the entries from n on.
 func (l *leaf) vacate(n int) {
-	for i := n; i < fanout; i++ {
+	for i := n; i < leafKeys; i++ {
 		l.entry[i] = vacant
 	}
 	l.n = uint16(n)
 }
 
 func (nd *inner) vacate(n int) {
-	for i := n; i < fanout; i++ {
-		nd.cached[i] = vacant
+	for i := n; i < innerKeys; i++ {
+		nd.entry[i] = vacant
 	}
 	nd.n = uint16(n)
 }
@@ -419,13 +427,20 @@ func (nd *inner) vacate(n int) {
 // insertChild puts a child behind child c, with the separator between the two.
 func (x *index) insertChild(nd *inner, c int, separator, child uint32) {
 	n := int(nd.n)
-	copy(nd.cached[c+1:], nd.cached[c:n])
+	copy(nd.entry[c+1:], nd.entry[c:n])
+	copy(nd.more[c+1:], nd.more[c:n])
 	copy(nd.separator[c+1:], nd.separator[c:n])
-	copy(nd.child[c+2:], nd.child[c+1:n+1])
-	nd.cached[c] = cached8(x.heap.separator(separator), int(nd.skip))
-	nd.separator[c] = separator
-	nd.child[c+1] = child
 	nd.n++
+	nd.entry[c] = uint64(child)
+	x.setSeparator(nd, c, separator)
+}
+
+// setSeparator makes something the separator at the left of child i+1.
+func (x *index) setSeparator(nd *inner, i int, separator uint32) {
+	key := x.heap.separator(separator)
+	nd.separator[i] = separator
+	nd.entry[i] = cached(key, int(nd.skip)) | nd.entry[i]&^cachedMask
+	nd.more[i] = uint32(cached(key, int(nd.skip)+4) >> 32)
 }
 
 // removeChild takes out a child, and the separator at its left, or for the first child at its right.
@@ -433,27 +448,30 @@ func (x *index) removeChild(nd *inner, c int) {
 	n := int(nd.n)
 	i := max(c-1, 0)
 	x.heap.freeSeparator(nd.separator[i])
-	copy(nd.child[c:n], nd.child[c+1:n+1])
+	if c == 0 {
+		nd.first = nd.childAt(1)
+	}
+	copy(nd.more[i:n], nd.more[i+1:n])
 	copy(nd.separator[i:n], nd.separator[i+1:n])
-	copy(nd.cached[i:n], nd.cached[i+1:n])
+	copy(nd.entry[i:n], nd.entry[i+1:n])
 	nd.n--
-	nd.cached[nd.n] = vacant
+	nd.entry[nd.n] = vacant
 }
 
 // makeRoom changes something around a full leaf so that a key gets nearer to its place; the caller
 // descends again. It is false when there is no memory, and the index is whole then too.
 func (x *index) makeRoom(p *path, at uint32, key []byte) bool {
 	l := x.leaves.at(at)
-	keep := fanout / 2
-	if l.next == 0 && bytes.Compare(x.key(recordOf(l.entry[fanout-1])), key) < 0 {
-		keep = fanout // keys that come in order leave full leaves behind
+	keep := leafKeys / 2
+	if l.next == 0 && bytes.Compare(x.key(numberOf(l.entry[leafKeys-1])), key) < 0 {
+		keep = leafKeys // keys that come in order leave full leaves behind
 	}
 	d := x.height - 1
-	if d >= 0 && keep < fanout && x.spread(p) {
+	if d >= 0 && keep < leafKeys && x.spread(p) {
 		return true
 	}
-	if d < 0 || x.inners.at(p.at[d]).n == fanout {
-		for d > 0 && x.inners.at(p.at[d-1]).n == fanout {
+	if d < 0 || x.inners.at(p.at[d]).n == innerKeys {
+		for d > 0 && x.inners.at(p.at[d-1]).n == innerKeys {
 			d--
 		}
 		if d <= 0 {
@@ -473,7 +491,7 @@ func (x *index) raise() bool {
 	if !ok {
 		return false
 	}
-	x.inners.at(root).child[0] = x.root
+	x.inners.at(root).first = x.root
 	x.root = root
 	x.height++
 	return true
@@ -481,52 +499,38 @@ func (x *index) raise() bool {
 
 // spreadMax is the number of keys up to which a leaf takes some of a full neighbour's: with it leaves that are
 // filled in no order are filled to 80 %, without to 69 %.
-const spreadMax = fanout * 7 / 8
+const spreadMax = leafKeys * 7 / 8
 
 // spread evens out a full leaf with a neighbour below the same inner node, if one has room.
 func (x *index) spread(p *path) bool {
 	d := x.height - 1
 	nd := x.inners.at(p.at[d])
 	c := p.child[d]
-	if c < int(nd.n) && x.leaves.at(nd.child[c+1]).n <= spreadMax {
+	if c < int(nd.n) && x.leaves.at(nd.childAt(c+1)).n <= spreadMax {
 		return x.even(p, d, c)
 	}
-	return c > 0 && x.leaves.at(nd.child[c-1]).n <= spreadMax && x.even(p, d, c-1)
+	return c > 0 && x.leaves.at(nd.childAt(c-1)).n <= spreadMax && x.even(p, d, c-1)
 }
 
 // even moves keys between the leaves c and c+1 of a path's last inner node, so that both have as many.
 func (x *index) even(p *path, d, c int) bool {
 	nd := x.inners.at(p.at[d])
-	a, b := x.leaves.at(nd.child[c]), x.leaves.at(nd.child[c+1])
-	an, bn := int(a.n), int(b.n)
-	keep := (an + bn) / 2
-	nth := func(i int) []byte {
-		if i < an {
-			return x.key(recordOf(a.entry[i]))
-		}
-		return x.key(recordOf(b.entry[i-an]))
-	}
-	separator, ok := x.separatorOf(nth(keep-1), nth(keep))
-	if !ok {
-		return false
-	}
+	a, b := x.leaves.at(nd.childAt(c)), x.leaves.at(nd.childAt(c+1))
 	skip := int(min(a.skip, b.skip)) // what both share, all that is between them shares
 	x.shorten(a, skip)
 	x.shorten(b, skip)
-	if keep < an {
-		copy(b.entry[an-keep:], b.entry[:bn])
-		copy(b.entry[:], a.entry[keep:an])
-		a.vacate(keep)
-		b.n = uint16(an + bn - keep)
-	} else {
-		copy(a.entry[an:], b.entry[:keep-an])
-		copy(b.entry[:], b.entry[keep-an:bn])
-		a.n = uint16(keep)
-		b.vacate(an + bn - keep)
+	var both [2 * leafKeys]uint64
+	n := copy(both[:], a.entry[:a.n])
+	n += copy(both[n:], b.entry[:b.n])
+	keep := n / 2
+	separator, ok := x.separatorOf(x.key(numberOf(both[keep-1])), x.key(numberOf(both[keep])))
+	if !ok {
+		return false
 	}
+	a.vacate(copy(a.entry[:], both[:keep]))
+	b.vacate(copy(b.entry[:], both[keep:n]))
 	x.heap.freeSeparator(nd.separator[c])
-	nd.separator[c] = separator
-	nd.cached[c] = cached8(x.heap.separator(separator), int(nd.skip))
+	x.setSeparator(nd, c, separator)
 	x.sharpen(p, d, c)
 	x.sharpen(p, d, c+1)
 	return true
@@ -536,10 +540,10 @@ func (x *index) even(p *path, d, c int) bool {
 // has room.
 func (x *index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
 	l := x.leaves.at(at)
-	if keep < fanout {
-		key = x.key(recordOf(l.entry[keep]))
+	if keep < leafKeys {
+		key = x.key(numberOf(l.entry[keep]))
 	}
-	separator, ok := x.separatorOf(x.key(recordOf(l.entry[keep-1])), key)
+	separator, ok := x.separatorOf(x.key(numberOf(l.entry[keep-1])), key)
 	if !ok {
 		return false
 	}
@@ -570,10 +574,11 @@ func (x *index) splitInner(p *path, d int) bool {
 	if !ok {
 		return false
 	}
-	const keep = fanout / 2
+	const keep = innerKeys / 2
 	nd, r := x.inners.at(p.at[d]), x.inners.at(right)
 	r.n = uint16(copy(r.separator[:], nd.separator[keep+1:]))
-	copy(r.child[:], nd.child[keep+1:])
+	copy(r.entry[:], nd.entry[keep+1:])
+	r.first = nd.childAt(keep + 1)
 	nd.vacate(keep)
 	up, c := x.inners.at(p.at[d-1]), p.child[d-1]
 	x.insertChild(up, c, nd.separator[keep], right)
@@ -586,14 +591,14 @@ func (x *index) splitInner(p *path, d int) bool {
 func (x *index) cache(nd *inner, skip int) {
 	nd.skip = uint16(skip)
 	for i := range int(nd.n) {
-		nd.cached[i] = cached8(x.heap.separator(nd.separator[i]), skip)
+		x.setSeparator(nd, i, nd.separator[i])
 	}
 }
 
 // sharpen makes a leaf, child c of a path's last inner node, cache bytes that tell its keys apart, if those that it
 // caches do not and there are any: else it saves the look at each key.
 func (x *index) sharpen(p *path, d, c int) {
-	l := x.leaves.at(x.inners.at(p.at[d]).child[c])
+	l := x.leaves.at(x.inners.at(p.at[d]).childAt(c))
 	if !l.blunt() {
 		return
 	}
@@ -606,7 +611,7 @@ func (x *index) sharpen(p *path, d, c int) {
 func (l *leaf) blunt() bool {
 	same := 0
 	for i := 1; i < int(l.n); i++ {
-		if l.entry[i]>>32 == l.entry[i-1]>>32 {
+		if (l.entry[i]^l.entry[i-1])&cachedMask == 0 {
 			same++
 		}
 	}
@@ -616,8 +621,8 @@ func (l *leaf) blunt() bool {
 func (x *index) cacheLeaf(l *leaf, skip int) {
 	l.skip = uint16(skip)
 	for i := range int(l.n) {
-		rec := recordOf(l.entry[i])
-		l.entry[i] = cached4(x.key(rec), skip)<<32 | uint64(rec)
+		rec := numberOf(l.entry[i])
+		l.entry[i] = cached(x.key(rec), skip) | uint64(rec)
 	}
 }
 
@@ -631,11 +636,10 @@ func (x *index) shorten(l *leaf, skip int) {
 	if l.n == 0 {
 		return
 	}
-	first := cached4(x.key(recordOf(l.entry[0])), skip)
-	first &^= 1<<(32-min(8*more, 32)) - 1
+	same := cached(x.key(numberOf(l.entry[0])), skip) & ^(cachedMask >> min(8*more, 32)) & cachedMask
 	for i := range int(l.n) {
 		e := l.entry[i]
-		l.entry[i] = (first|e>>32>>(8*more))<<32 | e&(1<<32-1)
+		l.entry[i] = same | e>>(8*more)&cachedMask | e&^cachedMask
 	}
 }
 
@@ -655,12 +659,12 @@ func (x *index) widen(at uint32, depth int, low, high []byte, right bool) {
 			x.cache(nd, skip)
 		}
 		if n := nd.n; right {
-			at = nd.child[n]
+			at = nd.childAt(int(n))
 			if n > 0 {
 				low = x.heap.separator(nd.separator[n-1])
 			}
 		} else {
-			at = nd.child[0]
+			at = nd.first
 			if n > 0 {
 				high = x.heap.separator(nd.separator[0])
 			}
@@ -684,9 +688,9 @@ func (x *index) delete(rec uint32) {
 }
 
 func (x *index) positionOf(l *leaf, key []byte, rec uint32) int {
-	want := cached4(key, int(l.skip))
-	for i := rank(&l.entry, want<<32); i < int(l.n); i++ {
-		if recordOf(l.entry[i]) == rec {
+	want := cached(key, int(l.skip))
+	for i := rank(l.entry[:], want); i < int(l.n); i++ {
+		if numberOf(l.entry[i]) == rec {
 			return i
 		}
 	}
@@ -713,10 +717,10 @@ func (x *index) removeLeaf(p *path, at uint32) {
 	nd, c := x.inners.at(p.at[d]), p.child[d]
 	x.removeChild(nd, c)
 	heir := max(c-1, 0) // it gets the keys that would have belonged to the child
-	x.widen(nd.child[heir], d+1, x.low(p, d, heir), x.high(p, d, heir), c > 0)
+	x.widen(nd.childAt(heir), d+1, x.low(p, d, heir), x.high(p, d, heir), c > 0)
 	for x.height > 0 && x.inners.at(x.root).n == 0 {
 		old := x.root
-		x.root = x.inners.at(old).child[0]
+		x.root = x.inners.at(old).first
 		x.inners.free(old)
 		x.height--
 	}

@@ -43,21 +43,19 @@ func closeAll(arenas []*arena.Arena) {
 // nodePool is an array of nodes in mapped memory that grows without moving and reuses what was freed.
 // Number 0 is nobody.
 type nodePool[T any] struct {
-	chunks [][]T
-	arenas []*arena.Arena
-	shift  uint8 // log2 of the nodes in a chunk
-	mask   uint32
-	next   uint32
-	spare  []uint32 // freed numbers
+	chunks    [][]T
+	arenas    []*arena.Arena
+	nodeBytes int
+	shift     uint8 // log2 of the nodes in a chunk
+	mask      uint32
+	next      uint32
+	spare     []uint32 // freed numbers
 }
 
 func newNodePool[T any]() nodePool[T] {
 	size := int(reflect.TypeFor[T]().Size())
-	if size&(size-1) != 0 {
-		panic("store: a node whose size is not a power of two")
-	}
-	n := indexChunkBytes / size
-	return nodePool[T]{shift: uint8(bits.TrailingZeros(uint(n))), mask: uint32(n - 1), next: 1}
+	shift := bits.Len(uint(indexChunkBytes/size)) - 1 // a number is taken apart by shifting, not by dividing
+	return nodePool[T]{nodeBytes: size, shift: uint8(shift), mask: 1<<shift - 1, next: 1}
 }
 
 func (p *nodePool[T]) at(i uint32) *T { return &p.chunks[i>>p.shift][i&p.mask] }
@@ -87,7 +85,7 @@ func (p *nodePool[T]) free(i uint32) { p.spare = append(p.spare, i) }
 func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.spare) }
 
 func (p *nodePool[T]) bytes() int {
-	used := int((p.next-1)&p.mask+1) * (indexChunkBytes >> p.shift)
+	used := int((p.next-1)&p.mask+1) * p.nodeBytes
 	return indexChunksBytes(len(p.chunks), used) + cap(p.spare)*4
 }
 
