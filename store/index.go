@@ -114,6 +114,11 @@ func cached(key []byte, skip int) uint64 {
 	return uint64(binary.BigEndian.Uint32(b[:])) << 32
 }
 
+// cached8 is twice as many.
+func cached8(key []byte, skip int) uint64 {
+	return cached(key, skip) | cached(key, skip+4)>>32
+}
+
 func sharedBytes(a, b []byte) int {
 	n := min(len(a), len(b))
 	for i := range n {
