@@ -63,7 +63,7 @@ func (p *Partition) change(r *kv.Request) {
 	if found {
 		f := x.flags(rec)
 		if f&flagBusy != 0 {
-			p.keys[rec%keyLists].Push(r)
+			p.keyList(rec).Push(r)
 			return
 		}
 		there = f&(flagHidden|flagTomb) == 0
@@ -548,7 +548,7 @@ func (p *Partition) changeAfter(at place) (found *kv.Request) {
 
 // wakeKey runs what waited for a key that is not being changed any more.
 func (p *Partition) wakeKey(rec uint32) {
-	if q := &p.keys[rec%keyLists]; !q.Empty() {
+	if q := p.keyList(rec); !q.Empty() {
 		p.resume(q.Take())
 	}
 }

@@ -3,357 +3,106 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
-	"reflect"
-
-	"github.com/kvwire/kvwire/internal/arena"
+	"math/bits"
 )
 
-// record is what the index knows of a key. Its number stays the same as long as the key exists.
-type record struct {
-	key        uint32 // where the key lies in the key heap
-	slot       uint32 // where its item lies, with class
-	valueBytes uint32
-	keyBytes   uint16
-	class      uint8
-	flags      recordFlags
+// index is an ordered map from keys to records: a B+tree in mapped memory whose nodes name each other, and keys,
+// by number, so that the collector has nothing to scan and a find allocates nothing. A record's number
+// stays the same as long as its key exists.
+//
+// Entries cache some bytes of their key, those behind the prefix that all keys which belong under the node
+// share: a find reads one whole key. The prefix follows from the separators on both sides of the node, so
+// a key that was led to the node has it, and nobody looks. Below the first and above the last separator it
+// is the prefix that all keys of the index share, which is looked at once.
+type index struct {
+	heap   keyHeap
+	leaves nodePool[leaf]
+	inners nodePool[inner]
+	prefix []byte // shared by all keys; perhaps more of them is
+	root   uint32 // 0 when there are no keys
+	height int    // inner levels above the leaves
+	n      int    // keys
 }
-
-type recordFlags uint8
 
 const (
-	flagBusy    recordFlags = 1 << iota // a change has a slot, and is not in its page yet: others that change the key wait
-	flagHidden                          // not there yet: reads do not see it
-	flagTomb                            // deleted: its slot holds a tombstone
-	flagQueued                          // in the list of tombstones that may be dropped some day
-	flagCorrupt                         // its item was damaged: reads are told so
+	leafKeys  = 62
+	innerKeys = 126
 )
 
-func (x *index) at(rec uint32) place { r := x.records.at(rec); return place{r.class, r.slot} }
-func (x *index) put(rec uint32, at place) {
-	r := x.records.at(rec)
-	r.class, r.slot = at.class, at.slot
-}
-func (x *index) flags(rec uint32) recordFlags       { return x.records.at(rec).flags }
-func (x *index) setFlags(rec uint32, f recordFlags) { x.records.at(rec).flags = f }
+// vacant fills the entries of a node that are not in use, so that a search need not know how many are.
+const vacant = 1<<64 - 1
 
-type loader struct {
-	x      *index
-	seqs   map[uint32]uint64
-	losers []func(func([]byte, place, recordFlags, uint64))
-}
-
-func newLoader(x *index) *loader { return &loader{x: x, seqs: map[uint32]uint64{}} }
-
-func (l *loader) add(key []byte, at place, f recordFlags, seq uint64) bool {
-	x := l.x
-	rec, ok := x.find(key)
-	if ok {
-		k := bytes.Clone(key)
-		at2, f2, seq2 := at, f, seq
-		if seq > l.seqs[rec] {
-			at2, f2, seq2 = x.at(rec), x.flags(rec), l.seqs[rec]
-			x.put(rec, at)
-			x.setFlags(rec, f)
-			l.seqs[rec] = seq
-		}
-		l.losers = append(l.losers, func(g func([]byte, place, recordFlags, uint64)) { g(k, at2, f2, seq2) })
-		return true
-	}
-	rec, ok = x.insert(key)
-	if ok {
-		x.put(rec, at)
-		x.setFlags(rec, f)
-		l.seqs[rec] = seq
-	}
-	return ok
-}
-
-func (l *loader) finish(g func([]byte, place, recordFlags, uint64)) {
-	for _, f := range l.losers {
-		f(g)
-	}
-}
-
-// index is an ordered map from keys to records: a B+tree whose nodes, records and keys have numbers
-// instead of pointers, so that the collector has nothing to scan. Nodes cache 8 bytes of each key, those
-// after the prefix that all keys of the node share: a search reads one or two whole keys.
-type index struct {
-	keys    keyHeap
-	records chunked[record]
-	leaves  chunked[leaf]
-	inners  chunked[inner]
-	root    uint32
-	height  int // inner levels above the leaves
-	n       int // keys
-}
-
-// fanout is the number of entries in a node, 64 to have the cached bytes of a leaf in 8 lines.
-const fanout = 64
-
-// node is the part that leaves and inner nodes share: keys in order, each by its record.
-type node struct {
-	cached [fanout]uint64 // key bytes skip to skip+8, big-endian, zero-padded
-	rec    [fanout]uint32 // the record that holds the key; for an inner node a separator of its own
-	n      uint16
-	skip   uint16 // bytes that all keys of the node share; perhaps more of them are shared
-}
-
+// leaf has its keys in order.
 type leaf struct {
-	node
+	entry      [leafKeys]uint64 // key bytes skip to skip+4, big-endian, zero-padded; below them the record
 	next, prev uint32
+	n          uint16
+	skip       uint16 // bytes that all keys which belong here share; perhaps more of them are shared
 }
 
 // inner has one more child than separators: child i holds keys below separator i, and child i+1 keys
 // from separator i on.
 type inner struct {
-	node
-	child [fanout + 1]uint32
+	entry     [innerKeys]uint64 // separator bytes skip to skip+4, big-endian, zero-padded; below them the child at its right
+	more      [innerKeys]uint32 // separator bytes skip+4 to skip+8, for when those before are the same as the key's
+	separator [innerKeys]uint32 // for when these are the same too
+	first     uint32            // child
+	n         uint16            // separators
+	skip      uint16
 }
 
 func newIndex() *index {
-	x := &index{}
-	x.root = x.leaves.add()
-	return x
-}
-
-func (x *index) record(rec uint32) *record { return x.records.at(rec) }
-
-// key is a record's key, in place: valid until the record is deleted.
-func (x *index) key(rec uint32) []byte {
-	r := x.records.at(rec)
-	return x.keys.at(r.key, int(r.keyBytes))
+	return &index{leaves: newNodePool[leaf](), inners: newNodePool[inner](), prefix: make([]byte, 0, KeyBytesMax)}
 }
 
 // bytes is the memory that the index takes.
 func (x *index) bytes() int {
-	return x.keys.bytes() + x.records.bytes() + x.leaves.bytes() + x.inners.bytes()
+	return x.heap.bytes() + x.leaves.bytes() + x.inners.bytes() + cap(x.prefix)
 }
 
-func (x *index) close() { x.keys.close() }
-
-func cachedAt(key []byte, skip uint16) uint64 {
-	if int(skip) >= len(key) {
-		return 0
-	}
-	key = key[skip:]
-	if len(key) >= 8 {
-		return binary.BigEndian.Uint64(key)
-	}
-	var b [8]byte
-	copy(b[:], key)
-	return binary.BigEndian.Uint64(b[:])
+func (x *index) close() {
+	x.heap.close()
+	x.leaves.close()
+	x.inners.close()
+	x.reset()
 }
 
-// lower is the position of the first key of nd that is not below key, and whether it equals it.
-func (x *index) lower(nd *node, key []byte) (int, bool) {
-	n := int(nd.n)
-	if n == 0 {
-		return 0, false
-	}
-	if nd.skip > 0 { // the key may leave the prefix that the node's keys share
-		prefix := x.key(nd.rec[0])[:nd.skip]
-		if c := bytes.Compare(key[:min(len(key), len(prefix))], prefix); c != 0 {
-			if c < 0 {
-				return 0, false
-			}
-			return n, false
-		}
-	}
-	return x.search(nd, key)
+func (x *index) reset() { x.root, x.height, x.n, x.prefix = 0, 0, 0, x.prefix[:0] }
+
+// key is a record's key, in place: valid until the record is deleted.
+func (x *index) key(rec uint32) []byte { return x.heap.record(rec) }
+
+// at is where a record's item lies.
+func (x *index) at(rec uint32) place {
+	b := x.heap.at(rec)
+	return place{class: b[headClass], slot: binary.LittleEndian.Uint32(b[headSlot:])}
 }
 
-// search is lower for a key that has the prefix that the node's keys share.
-func (x *index) search(nd *node, key []byte) (int, bool) {
-	n := int(nd.n)
-	want := cachedAt(key, nd.skip)
-	lo, hi := 0, n
-	for lo < hi {
-		if m := int(uint(lo+hi) / 2); nd.cached[m] < want {
-			lo = m + 1
-		} else {
-			hi = m
-		}
-	}
-	end := lo // of those with equal cached bytes, which only whole keys tell apart
-	for end < n && nd.cached[end] == want {
-		end++
-	}
-	for lo < end {
-		m := int(uint(lo+end) / 2)
-		switch bytes.Compare(x.key(nd.rec[m]), key) {
-		case 0:
-			return m, true
-		case -1:
-			lo = m + 1
-		default:
-			end = m
-		}
-	}
-	return lo, false
+func (x *index) put(rec uint32, at place) {
+	b := x.heap.at(rec)
+	binary.LittleEndian.PutUint32(b[headSlot:], at.slot)
+	b[headClass] = at.class
 }
 
-// childOf is the number of the child under which key belongs.
-func (x *index) childOf(nd *inner, key []byte) int {
-	i, equal := x.lower(&nd.node, key)
-	if equal {
-		i++
+func (x *index) flags(rec uint32) recordFlags { return recordFlags(x.heap.at(rec)[headFlags]) }
+
+func (x *index) setFlags(rec uint32, f recordFlags) { x.heap.at(rec)[headFlags] = uint8(f) }
+
+// cached is the key bytes from skip to skip+4, big-endian, zero-padded, where an entry has them.
+func cached(key []byte, skip int) uint64 {
+	if len(key)-skip >= 4 {
+		return uint64(binary.BigEndian.Uint32(key[skip:])) << 32
 	}
-	return i
+	var b [4]byte
+	if skip < len(key) {
+		copy(b[:], key[skip:])
+	}
+	return uint64(binary.BigEndian.Uint32(b[:])) << 32
 }
 
-// find gives a key's record.
-func (x *index) find(key []byte) (rec uint32, ok bool) {
-	l := x.leaves.at(x.leafOf(key))
-	// No look at the shared prefix first, which would cost two cache misses: a key without it
-	// may find candidates too, but none that equals it.
-	i, ok := x.search(&l.node, key)
-	if !ok {
-		return 0, false
-	}
-	return l.rec[i], true
-}
-
-func (x *index) leafOf(key []byte) uint32 {
-	at := x.root
-	for range x.height {
-		nd := x.inners.at(at)
-		at = nd.child[x.childOf(nd, key)]
-	}
-	return at
-}
-
-// cursor is a place between keys. A change of the index ends its validity.
-type cursor struct {
-	leaf uint32
-	i    int
-}
-
-// seek puts a cursor before the first key that is not below key; after skips key itself.
-func (x *index) seek(key []byte, after bool) cursor {
-	at := x.leafOf(key)
-	i, equal := x.lower(&x.leaves.at(at).node, key)
-	if equal && after {
-		i++
-	}
-	return cursor{at, i}
-}
-
-// next gives the record after the cursor and moves on; ok is false at the end.
-func (x *index) next(c *cursor) (rec uint32, ok bool) {
-	l := x.leaves.at(c.leaf)
-	for c.i >= int(l.n) {
-		if l.next == 0 {
-			return 0, false
-		}
-		c.leaf, c.i = l.next, 0
-		l = x.leaves.at(c.leaf)
-	}
-	c.i++
-	return l.rec[c.i-1], true
-}
-
-// newRecord keeps a copy of key; ok is false when there is no memory for it.
-func (x *index) newRecord(key []byte) (rec uint32, ok bool) {
-	at, ok := x.keys.add(key)
-	if !ok {
-		return 0, false
-	}
-	rec = x.records.add()
-	*x.records.at(rec) = record{key: at, keyBytes: uint16(len(key))}
-	return rec, true
-}
-
-func (x *index) dropRecord(rec uint32) {
-	r := x.records.at(rec)
-	x.keys.free(r.key, int(r.keyBytes))
-	x.records.free(rec)
-}
-
-// insert adds a key that is not there and gives its new record, empty but for the key. ok is
-// false when there is no memory for it.
-func (x *index) insert(key []byte) (rec uint32, ok bool) {
-	if rec, ok = x.newRecord(key); !ok {
-		return 0, false
-	}
-	sep, right, split := x.insertUnder(x.root, x.height, rec)
-	if split {
-		root := x.inners.add()
-		nd := x.inners.at(root)
-		nd.child[0] = x.root
-		x.root = root
-		x.height++
-		nd.child[1] = right
-		x.insertAt(&nd.node, 0, sep)
-	}
-	x.n++
-	return rec, true
-}
-
-// insertUnder adds a record below a node. When the node had to be split, right is its new
-// neighbour and sep the separator between the two.
-func (x *index) insertUnder(at uint32, height int, rec uint32) (sep, right uint32, split bool) {
-	if height == 0 {
-		return x.insertLeaf(at, rec)
-	}
-	nd := x.inners.at(at)
-	c := x.childOf(nd, x.key(rec))
-	below, child, split := x.insertUnder(nd.child[c], height-1, rec)
-	if !split {
-		return 0, 0, false
-	}
-	if nd.n < fanout {
-		x.insertChild(nd, c, below, child)
-		return 0, 0, false
-	}
-	sep, right = x.splitInner(nd)
-	if c > int(nd.n) {
-		nd, c = x.inners.at(right), c-int(nd.n)-1
-	}
-	x.insertChild(nd, c, below, child)
-	return sep, right, true
-}
-
-func (x *index) insertChild(nd *inner, c int, sep, child uint32) {
-	copy(nd.child[c+2:nd.n+2], nd.child[c+1:nd.n+1])
-	nd.child[c+1] = child
-	x.insertAt(&nd.node, c, sep)
-}
-
-func (x *index) insertLeaf(at, rec uint32) (sep, right uint32, split bool) {
-	l := x.leaves.at(at)
-	key := x.key(rec)
-	i, _ := x.lower(&l.node, key)
-	if l.n < fanout {
-		x.insertAt(&l.node, i, rec)
-		return 0, 0, false
-	}
-	right = x.leaves.add()
-	r := x.leaves.at(right)
-	r.next, r.prev = l.next, at
-	if r.next != 0 {
-		x.leaves.at(r.next).prev = right
-	}
-	l.next = right
-	keep := fanout / 2
-	if i == fanout && r.next == 0 {
-		keep = fanout // keys that come in order leave full leaves behind
-	}
-	x.moveUpper(&l.node, &r.node, keep)
-	if i > keep || keep == fanout {
-		x.insertAt(&r.node, i-keep, rec)
-	} else {
-		x.insertAt(&l.node, i, rec)
-	}
-	return x.separator(x.key(l.rec[l.n-1]), x.key(r.rec[0])), right, true
-}
-
-// separator makes a record for the shortest key above low and not above high.
-func (x *index) separator(low, high []byte) uint32 {
-	rec, ok := x.newRecord(high[:sharedBytes(low, high)+1])
-	if !ok {
-		panic("store: no memory for the index") // a key heap chunk that cannot be mapped: nothing is left to go on with
-	}
-	return rec
+// cached8 is twice as many.
+func cached8(key []byte, skip int) uint64 {
+	return cached(key, skip) | cached(key, skip+4)>>32
 }
 
 func sharedBytes(a, b []byte) int {
@@ -366,108 +115,581 @@ func sharedBytes(a, b []byte) int {
 	return n
 }
 
-// splitInner moves the upper half of a full node to a new one; the separator between goes up.
-func (x *index) splitInner(nd *inner) (sep, right uint32) {
-	right = x.inners.add()
-	r := x.inners.at(right)
-	const keep = fanout / 2
-	copy(r.child[:], nd.child[keep+1:])
-	x.moveUpper(&nd.node, &r.node, keep+1)
-	nd.n--
-	return nd.rec[keep], right
-}
-
-// moveUpper moves entries from keep on to an empty node.
-func (x *index) moveUpper(from, to *node, keep int) {
-	n := copy(to.rec[:], from.rec[keep:from.n])
-	to.n, from.n = uint16(n), uint16(keep)
-	x.cache(from)
-	x.cache(to)
-}
-
-// cache computes what a node caches of its keys.
-func (x *index) cache(nd *node) {
-	if nd.n == 0 {
-		nd.skip = 0
-		return
+// rank is the number of entries below want. It looks at the last entry of each 8 at once, without a branch that
+// depends on what they are: their cache misses overlap.
+func rank(e []uint64, want uint64) int {
+	n := uint64(0)
+	for i := 7; i < len(e); i += 8 {
+		_, below := bits.Sub64(e[i], want, 0)
+		n += below
 	}
-	first, last := x.key(nd.rec[0]), x.key(nd.rec[nd.n-1])
-	nd.skip = uint16(sharedBytes(first, last))
-	for i := range int(nd.n) {
-		nd.cached[i] = cachedAt(x.key(nd.rec[i]), nd.skip)
+	first := int(n) * 8
+	n = 0
+	for _, v := range e[first:min(first+7, len(e))] {
+		_, below := bits.Sub64(v, want, 0)
+		n += below
+	}
+	return first + int(n)
+}
+
+// cachedMask is for what an entry caches; the other half is a number: of a record, or of a child.
+const cachedMask = ^uint64(1<<32 - 1)
+
+func numberOf(entry uint64) uint32 { return uint32(entry) }
+
+// childAt is a node's child by its number.
+func (nd *inner) childAt(c int) uint32 {
+	if c == 0 {
+		return nd.first
+	}
+	return numberOf(nd.entry[c-1])
+}
+
+// search is the position of the first key of a leaf that is not below key, and whether it equals it. The
+// key must belong there.
+func (x *index) search(l *leaf, key []byte) (int, bool) {
+	want := cached(key, int(l.skip))
+	lo := rank(l.entry[:], want)
+	n := int(l.n)
+	end := lo // of those with equal cached bytes, which only whole keys tell apart
+	for end < n && l.entry[end]&cachedMask == want {
+		end++
+	}
+	for lo < end {
+		m := int(uint(lo+end) / 2)
+		switch bytes.Compare(x.key(numberOf(l.entry[m])), key) {
+		case 0:
+			return m, true
+		case -1:
+			lo = m + 1
+		default:
+			end = m
+		}
+	}
+	return lo, false
+}
+
+// childOf is the number of the child under which key belongs, that is, of the separators not above it.
+func (x *index) childOf(nd *inner, key []byte) int {
+	want := cached(key, int(nd.skip))
+	lo := rank(nd.entry[:], want)
+	n := int(nd.n)
+	end := lo
+	for end < n && nd.entry[end]&cachedMask == want {
+		end++
+	}
+	if lo == end {
+		return lo
+	}
+	more := uint32(cached(key, int(nd.skip)+4) >> 32)
+	for lo < end {
+		m := int(uint(lo+end) / 2)
+		if nd.more[m] < more || nd.more[m] == more && bytes.Compare(x.heap.separator(nd.separator[m]), key) <= 0 {
+			lo = m + 1
+		} else {
+			end = m
+		}
+	}
+	return lo
+}
+
+// side is where a key lies beside those with the prefix that all keys share: 0 when it has the prefix.
+func (x *index) side(key []byte) int {
+	return bytes.Compare(key[:min(len(key), len(x.prefix))], x.prefix)
+}
+
+// find gives a key's record.
+func (x *index) find(key []byte) (rec uint32, ok bool) {
+	if x.n == 0 || x.side(key) != 0 {
+		return 0, false
+	}
+	l := x.leaves.at(x.leafOf(key))
+	i, ok := x.search(l, key)
+	if !ok {
+		return 0, false
+	}
+	return numberOf(l.entry[i]), true
+}
+
+func (x *index) leafOf(key []byte) uint32 {
+	at := x.root
+	for range x.height {
+		nd := x.inners.at(at)
+		at = nd.childAt(x.childOf(nd, key))
+	}
+	return at
+}
+
+// cursor is a place between keys. A change of the index ends its validity.
+type cursor struct {
+	leaf uint32 // 0: at the end
+	i    int
+}
+
+// seek puts a cursor before the first key that is not below key; after skips key itself.
+func (x *index) seek(key []byte, after bool) cursor {
+	if x.n == 0 {
+		return cursor{}
+	}
+	switch side := x.side(key); {
+	case side < 0:
+		return cursor{leaf: x.firstLeaf()}
+	case side > 0:
+		return cursor{}
+	}
+	at := x.leafOf(key)
+	i, equal := x.search(x.leaves.at(at), key)
+	if equal && after {
+		i++
+	}
+	return cursor{at, i}
+}
+
+func (x *index) firstLeaf() uint32 {
+	at := x.root
+	for range x.height {
+		at = x.inners.at(at).first
+	}
+	return at
+}
+
+// next gives the record after the cursor and moves on; ok is false at the end.
+func (x *index) next(c *cursor) (rec uint32, ok bool) {
+	for c.leaf != 0 {
+		l := x.leaves.at(c.leaf)
+		if c.i < int(l.n) {
+			c.i++
+			return numberOf(l.entry[c.i-1]), true
+		}
+		c.leaf, c.i = l.next, 0
+	}
+	return 0, false
+}
+
+// heightMax is out of reach: a level takes 64 splits of the one below.
+const heightMax = 12
+
+// path is the way from the root to a leaf: the inner nodes, and the child that it took of each.
+type path struct {
+	at    [heightMax]uint32
+	child [heightMax]int
+}
+
+func (x *index) descend(key []byte, p *path) (leaf uint32) {
+	at := x.root
+	for d := range x.height {
+		nd := x.inners.at(at)
+		c := x.childOf(nd, key)
+		p.at[d], p.child[d] = at, c
+		at = nd.childAt(c)
+	}
+	return at
+}
+
+// low is the separator before child c of a path's inner node at depth d; nil: there is none.
+func (x *index) low(p *path, d, c int) []byte {
+	for c == 0 {
+		if d == 0 {
+			return nil
+		}
+		d--
+		c = p.child[d]
+	}
+	return x.heap.separator(x.inners.at(p.at[d]).separator[c-1])
+}
+
+// high is the separator after that child.
+func (x *index) high(p *path, d, c int) []byte {
+	for c == int(x.inners.at(p.at[d]).n) {
+		if d == 0 {
+			return nil
+		}
+		d--
+		c = p.child[d]
+	}
+	return x.heap.separator(x.inners.at(p.at[d]).separator[c])
+}
+
+// sharedBetween is the length of the prefix of all keys that belong between two separators.
+func (x *index) sharedBetween(low, high []byte) int {
+	if low == nil || high == nil {
+		return len(x.prefix)
+	}
+	return sharedBytes(low, high)
+}
+
+// separatorOf keeps the shortest key above low and not above high.
+func (x *index) separatorOf(low, high []byte) (ref uint32, ok bool) {
+	return x.heap.addSeparator(high[:sharedBytes(low, high)+1])
+}
+
+// insert adds a key that is not there and gives its new record, empty but for the key. ok is
+// false when there is no memory for it.
+func (x *index) insert(key []byte) (rec uint32, ok bool) {
+	if rec, ok = x.heap.addRecord(key); !ok {
+		return 0, false
+	}
+	if !x.enter(key, rec) {
+		x.heap.freeRecord(rec)
+		return 0, false
+	}
+	x.n++
+	return rec, true
+}
+
+func (x *index) enter(key []byte, rec uint32) bool {
+	if x.n == 0 {
+		return x.begin(key, rec)
+	}
+	if x.side(key) != 0 {
+		x.shortenPrefix(sharedBytes(key, x.prefix))
+	}
+	for p := (path{}); ; {
+		at := x.descend(key, &p)
+		l := x.leaves.at(at)
+		if l.n < leafKeys {
+			i, _ := x.search(l, key)
+			l.insertAt(i, cached(key, int(l.skip))|uint64(rec))
+			return true
+		}
+		if !x.makeRoom(&p, at, key) {
+			return false
+		}
 	}
 }
 
-// insertAt puts a record at position i of a node that has room.
-func (x *index) insertAt(nd *node, i int, rec uint32) {
-	copy(nd.cached[i+1:nd.n+1], nd.cached[i:nd.n])
-	copy(nd.rec[i+1:nd.n+1], nd.rec[i:nd.n])
-	nd.rec[i] = rec
+// begin adds the first key.
+func (x *index) begin(key []byte, rec uint32) bool {
+	root, ok := x.newLeaf(len(key))
+	if !ok {
+		return false
+	}
+	x.root = root
+	x.prefix = append(x.prefix[:0], key...)
+	x.leaves.at(root).insertAt(0, uint64(rec))
+	return true
+}
+
+func (x *index) newLeaf(skip int) (at uint32, ok bool) {
+	if at, ok = x.leaves.add(); ok {
+		l := x.leaves.at(at)
+		l.next, l.prev, l.n, l.skip = 0, 0, 0, uint16(skip)
+		l.vacate(0)
+	}
+	return at, ok
+}
+
+func (x *index) newInner(skip int) (at uint32, ok bool) {
+	if at, ok = x.inners.add(); ok {
+		nd := x.inners.at(at)
+		nd.n, nd.skip = 0, uint16(skip)
+		nd.vacate(0)
+	}
+	return at, ok
+}
+
+func (l *leaf) insertAt(i int, entry uint64) {
+	copy(l.entry[i+1:], l.entry[i:l.n])
+	l.entry[i] = entry
+	l.n++
+}
+
+func (l *leaf) removeAt(i int) {
+	copy(l.entry[i:l.n], l.entry[i+1:l.n])
+	l.n--
+	l.entry[l.n] = vacant
+}
+
+// vacate forgets the entries from n on.
+func (l *leaf) vacate(n int) {
+	for i := n; i < leafKeys; i++ {
+		l.entry[i] = vacant
+	}
+	l.n = uint16(n)
+}
+
+func (nd *inner) vacate(n int) {
+	for i := n; i < innerKeys; i++ {
+		nd.entry[i] = vacant
+	}
+	nd.n = uint16(n)
+}
+
+// insertChild puts a child behind child c, with the separator between the two.
+func (x *index) insertChild(nd *inner, c int, separator, child uint32) {
+	n := int(nd.n)
+	copy(nd.entry[c+1:], nd.entry[c:n])
+	copy(nd.more[c+1:], nd.more[c:n])
+	copy(nd.separator[c+1:], nd.separator[c:n])
 	nd.n++
-	key := x.key(rec)
-	other := nd.rec[0]
-	if i == 0 {
-		other = nd.rec[nd.n-1]
+	nd.entry[c] = uint64(child)
+	x.setSeparator(nd, c, separator)
+}
+
+// setSeparator makes something the separator at the left of child i+1.
+func (x *index) setSeparator(nd *inner, i int, separator uint32) {
+	key := x.heap.separator(separator)
+	nd.separator[i] = separator
+	nd.entry[i] = cached(key, int(nd.skip)) | nd.entry[i]&^cachedMask
+	nd.more[i] = uint32(cached(key, int(nd.skip)+4) >> 32)
+}
+
+// removeChild takes out a child, and the separator at its left, or for the first child at its right.
+func (x *index) removeChild(nd *inner, c int) {
+	n := int(nd.n)
+	i := max(c-1, 0)
+	x.heap.freeSeparator(nd.separator[i])
+	if c == 0 {
+		nd.first = nd.childAt(1)
 	}
-	if nd.skip > 0 && sharedBytes(key, x.key(other)) < int(nd.skip) || nd.n == 1 {
-		x.cache(nd) // the key leaves the shared prefix
+	copy(nd.more[i:n], nd.more[i+1:n])
+	copy(nd.separator[i:n], nd.separator[i+1:n])
+	copy(nd.entry[i:n], nd.entry[i+1:n])
+	nd.n--
+	nd.entry[nd.n] = vacant
+}
+
+// makeRoom changes something around a full leaf so that a key gets nearer to its place; the caller
+// descends again. It is false when there is no memory, and the index is whole then too.
+func (x *index) makeRoom(p *path, at uint32, key []byte) bool {
+	l := x.leaves.at(at)
+	keep := leafKeys / 2
+	if l.next == 0 && bytes.Compare(x.key(numberOf(l.entry[leafKeys-1])), key) < 0 {
+		keep = leafKeys // keys that come in order leave full leaves behind
+	}
+	d := x.height - 1
+	if d >= 0 && keep < leafKeys && x.spread(p) {
+		return true
+	}
+	if d < 0 || x.inners.at(p.at[d]).n == innerKeys {
+		for d > 0 && x.inners.at(p.at[d-1]).n == innerKeys {
+			d--
+		}
+		if d <= 0 {
+			return x.raise()
+		}
+		return x.splitInner(p, d)
+	}
+	return x.splitLeaf(p, at, keep, key)
+}
+
+// raise puts a new root above the old one, which is full.
+func (x *index) raise() bool {
+	if x.height == heightMax {
+		panic("store: an index of that height cannot be")
+	}
+	root, ok := x.newInner(len(x.prefix))
+	if !ok {
+		return false
+	}
+	x.inners.at(root).first = x.root
+	x.root = root
+	x.height++
+	return true
+}
+
+// spreadMax is the number of keys up to which a leaf takes some of a full neighbour's: with it leaves that are
+// filled in no order are filled to 80 %, without to 69 %.
+const spreadMax = leafKeys * 7 / 8
+
+// spread evens out a full leaf with a neighbour below the same inner node, if one has room.
+func (x *index) spread(p *path) bool {
+	d := x.height - 1
+	nd := x.inners.at(p.at[d])
+	c := p.child[d]
+	if c < int(nd.n) && x.leaves.at(nd.childAt(c+1)).n <= spreadMax {
+		return x.even(p, d, c)
+	}
+	return c > 0 && x.leaves.at(nd.childAt(c-1)).n <= spreadMax && x.even(p, d, c-1)
+}
+
+// even moves keys between the leaves c and c+1 of a path's last inner node, so that both have as many.
+func (x *index) even(p *path, d, c int) bool {
+	nd := x.inners.at(p.at[d])
+	a, b := x.leaves.at(nd.childAt(c)), x.leaves.at(nd.childAt(c+1))
+	skip := int(min(a.skip, b.skip)) // what both share, all that is between them shares
+	x.shorten(a, skip)
+	x.shorten(b, skip)
+	var both [2 * leafKeys]uint64
+	n := copy(both[:], a.entry[:a.n])
+	n += copy(both[n:], b.entry[:b.n])
+	keep := n / 2
+	separator, ok := x.separatorOf(x.key(numberOf(both[keep-1])), x.key(numberOf(both[keep])))
+	if !ok {
+		return false
+	}
+	a.vacate(copy(a.entry[:], both[:keep]))
+	b.vacate(copy(b.entry[:], both[keep:n]))
+	x.heap.freeSeparator(nd.separator[c])
+	x.setSeparator(nd, c, separator)
+	x.sharpen(p, d, c)
+	x.sharpen(p, d, c+1)
+	return true
+}
+
+// splitLeaf leaves keep keys in a full leaf and moves the others to a new one at its right. Its inner node
+// has room.
+func (x *index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
+	l := x.leaves.at(at)
+	if keep < leafKeys {
+		key = x.key(numberOf(l.entry[keep]))
+	}
+	separator, ok := x.separatorOf(x.key(numberOf(l.entry[keep-1])), key)
+	if !ok {
+		return false
+	}
+	right, ok := x.newLeaf(int(l.skip))
+	if !ok {
+		x.heap.freeSeparator(separator)
+		return false
+	}
+	r := x.leaves.at(right)
+	r.n = uint16(copy(r.entry[:], l.entry[keep:]))
+	l.vacate(keep)
+	r.next, r.prev = l.next, at
+	if r.next != 0 {
+		x.leaves.at(r.next).prev = right
+	}
+	l.next = right
+	d := x.height - 1
+	x.insertChild(x.inners.at(p.at[d]), p.child[d], separator, right)
+	x.sharpen(p, d, p.child[d])
+	x.sharpen(p, d, p.child[d]+1)
+	return true
+}
+
+// splitInner moves the upper half of a full inner node, at depth d of a path, to a new one; the separator between
+// goes up, where there is room.
+func (x *index) splitInner(p *path, d int) bool {
+	right, ok := x.newInner(0)
+	if !ok {
+		return false
+	}
+	const keep = innerKeys / 2
+	nd, r := x.inners.at(p.at[d]), x.inners.at(right)
+	r.n = uint16(copy(r.separator[:], nd.separator[keep+1:]))
+	copy(r.entry[:], nd.entry[keep+1:])
+	r.first = nd.childAt(keep + 1)
+	nd.vacate(keep)
+	up, c := x.inners.at(p.at[d-1]), p.child[d-1]
+	x.insertChild(up, c, nd.separator[keep], right)
+	x.cache(nd, x.sharedBetween(x.low(p, d-1, c), x.high(p, d-1, c)))
+	x.cache(r, x.sharedBetween(x.low(p, d-1, c+1), x.high(p, d-1, c+1)))
+	return true
+}
+
+// cache computes what an inner node caches.
+func (x *index) cache(nd *inner, skip int) {
+	nd.skip = uint16(skip)
+	for i := range int(nd.n) {
+		x.setSeparator(nd, i, nd.separator[i])
+	}
+}
+
+// sharpen makes a leaf, child c of a path's last inner node, cache bytes that tell its keys apart, if those that it
+// caches do not and there are any: else it saves the look at each key.
+func (x *index) sharpen(p *path, d, c int) {
+	l := x.leaves.at(x.inners.at(p.at[d]).childAt(c))
+	if !l.blunt() {
 		return
 	}
-	nd.cached[i] = cachedAt(key, nd.skip)
+	if skip := x.sharedBetween(x.low(p, d, c), x.high(p, d, c)); skip > int(l.skip) {
+		x.cacheLeaf(l, skip)
+	}
+}
+
+// blunt says whether more than one in 8 keys has the cached bytes of the one before.
+func (l *leaf) blunt() bool {
+	same := 0
+	for i := 1; i < int(l.n); i++ {
+		if (l.entry[i]^l.entry[i-1])&cachedMask == 0 {
+			same++
+		}
+	}
+	return same*8 > int(l.n)
+}
+
+func (x *index) cacheLeaf(l *leaf, skip int) {
+	l.skip = uint16(skip)
+	for i := range int(l.n) {
+		rec := numberOf(l.entry[i])
+		l.entry[i] = cached(x.key(rec), skip) | uint64(rec)
+	}
+}
+
+// shorten makes a leaf skip fewer bytes, which are the same for all its keys: it looks at one of them.
+func (x *index) shorten(l *leaf, skip int) {
+	more := int(l.skip) - skip
+	if more <= 0 {
+		return
+	}
+	l.skip = uint16(skip)
+	if l.n == 0 {
+		return
+	}
+	same := cached(x.key(numberOf(l.entry[0])), skip) & ^(cachedMask >> min(8*more, 32)) & cachedMask
+	for i := range int(l.n) {
+		e := l.entry[i]
+		l.entry[i] = same | e>>(8*more)&cachedMask | e&^cachedMask
+	}
+}
+
+// shortenPrefix makes the prefix that all keys share n bytes long.
+func (x *index) shortenPrefix(n int) {
+	x.prefix = x.prefix[:n]
+	x.widen(x.root, 0, nil, nil, false)
+	x.widen(x.root, 0, nil, nil, true)
+}
+
+// widen lets keys between low and high into a node at some depth, and into those below along its left edge or
+// its right one: they may share less than what the nodes skip.
+func (x *index) widen(at uint32, depth int, low, high []byte, right bool) {
+	for ; depth < x.height; depth++ {
+		nd := x.inners.at(at)
+		if skip := x.sharedBetween(low, high); skip < int(nd.skip) {
+			x.cache(nd, skip)
+		}
+		if n := nd.n; right {
+			at = nd.childAt(int(n))
+			if n > 0 {
+				low = x.heap.separator(nd.separator[n-1])
+			}
+		} else {
+			at = nd.first
+			if n > 0 {
+				high = x.heap.separator(nd.separator[0])
+			}
+		}
+	}
+	x.shorten(x.leaves.at(at), x.sharedBetween(low, high))
 }
 
 // delete removes a record and its key. Nodes that run empty go; others are not filled up.
 func (x *index) delete(rec uint32) {
-	if x.deleteUnder(x.root, x.height, x.key(rec)) && x.height > 0 {
-		x.inners.free(x.root) // every leaf is gone
-		x.height = 0
-		x.root = x.leaves.add()
+	key := x.key(rec)
+	var p path
+	at := x.descend(key, &p)
+	l := x.leaves.at(at)
+	l.removeAt(x.positionOf(l, key, rec))
+	if l.n == 0 {
+		x.removeLeaf(&p, at)
 	}
-	for x.height > 0 && x.inners.at(x.root).n == 0 {
-		old := x.root
-		x.root = x.inners.at(old).child[0]
-		x.inners.free(old)
-		x.height--
-	}
-	x.dropRecord(rec)
+	x.heap.freeRecord(rec)
 	x.n--
 }
 
-// deleteUnder removes a key below a node and reports whether the node has run empty. The
-// caller frees an empty inner node; an empty leaf that is not the root is freed here.
-func (x *index) deleteUnder(at uint32, height int, key []byte) (empty bool) {
-	if height == 0 {
-		return x.deleteLeaf(at, key)
+func (x *index) positionOf(l *leaf, key []byte, rec uint32) int {
+	want := cached(key, int(l.skip))
+	for i := rank(l.entry[:], want); i < int(l.n); i++ {
+		if numberOf(l.entry[i]) == rec {
+			return i
+		}
 	}
-	nd := x.inners.at(at)
-	c := x.childOf(nd, key)
-	child := nd.child[c]
-	if !x.deleteUnder(child, height-1, key) {
-		return false
-	}
-	if height > 1 {
-		x.inners.free(child)
-	}
-	if nd.n == 0 {
-		return true
-	}
-	i := max(c-1, 0) // the separator that goes with the child
-	x.dropRecord(nd.rec[i])
-	copy(nd.child[c:nd.n], nd.child[c+1:nd.n+1])
-	removeAt(&nd.node, i)
-	return false
+	panic("store: a record is not in the index")
 }
 
-func (x *index) deleteLeaf(at uint32, key []byte) (empty bool) {
+func (x *index) removeLeaf(p *path, at uint32) {
 	l := x.leaves.at(at)
-	i, ok := x.lower(&l.node, key)
-	if !ok {
-		panic("store: a record is not in the index")
-	}
-	removeAt(&l.node, i)
-	if l.n > 0 || x.height == 0 {
-		return false
-	}
 	if l.prev != 0 {
 		x.leaves.at(l.prev).next = l.next
 	}
@@ -475,116 +697,22 @@ func (x *index) deleteLeaf(at uint32, key []byte) (empty bool) {
 		x.leaves.at(l.next).prev = l.prev
 	}
 	x.leaves.free(at)
-	return true
-}
-
-func removeAt(nd *node, i int) {
-	copy(nd.cached[i:nd.n], nd.cached[i+1:nd.n])
-	copy(nd.rec[i:nd.n], nd.rec[i+1:nd.n])
-	nd.n--
-}
-
-// chunked is an array that grows without moving and reuses what was freed. Number 0 is nobody.
-type chunked[T any] struct {
-	chunks [][]T
-	spare  []uint32 // freed numbers
-	next   uint32
-}
-
-const chunkItems = 256
-
-func (c *chunked[T]) at(i uint32) *T { return &c.chunks[i/chunkItems][i%chunkItems] }
-
-// add gives the number of a zero T.
-func (c *chunked[T]) add() uint32 {
-	if n := len(c.spare); n > 0 {
-		i := c.spare[n-1]
-		c.spare = c.spare[:n-1]
-		return i
+	d := x.height - 1
+	for ; d >= 0 && x.inners.at(p.at[d]).n == 0; d-- {
+		x.inners.free(p.at[d])
 	}
-	if c.next == 0 {
-		c.next = 1
+	if d < 0 { // that was the last one
+		x.root, x.height, x.prefix = 0, 0, x.prefix[:0]
+		return
 	}
-	if int(c.next/chunkItems) == len(c.chunks) {
-		c.chunks = append(c.chunks, make([]T, chunkItems))
+	nd, c := x.inners.at(p.at[d]), p.child[d]
+	x.removeChild(nd, c)
+	heir := max(c-1, 0) // it gets the keys that would have belonged to the child
+	x.widen(nd.childAt(heir), d+1, x.low(p, d, heir), x.high(p, d, heir), c > 0)
+	for x.height > 0 && x.inners.at(x.root).n == 0 {
+		old := x.root
+		x.root = x.inners.at(old).first
+		x.inners.free(old)
+		x.height--
 	}
-	c.next++
-	return c.next - 1
-}
-
-func (c *chunked[T]) free(i uint32) {
-	var none T
-	*c.at(i) = none
-	c.spare = append(c.spare, i)
-}
-
-func (c *chunked[T]) bytes() int {
-	return len(c.chunks)*chunkItems*int(reflect.TypeFor[T]().Size()) + cap(c.spare)*4
-}
-
-// keyHeap keeps keys in mapped memory, outside the collector's sight, in units of 8 bytes.
-type keyHeap struct {
-	chunks []*arena.Arena
-	used   int                             // bytes of the last chunk
-	spare  [KeyBytesMax/keyUnit + 1]uint32 // by length in units: the last freed, which holds the one before. 0: none
-}
-
-const (
-	keyUnit       = 8
-	keyChunkBytes = 1 << 20
-	keyChunkUnits = keyChunkBytes / keyUnit
-)
-
-func keyUnits(n int) int { return (n + keyUnit - 1) / keyUnit }
-
-func (h *keyHeap) at(ref uint32, n int) []byte {
-	off := int(ref%keyChunkUnits) * keyUnit
-	return h.chunks[ref/keyChunkUnits].Bytes()[off : off+n : off+n]
-}
-
-// add copies a key in and gives its place, never 0; ok is false when there is no memory.
-func (h *keyHeap) add(key []byte) (ref uint32, ok bool) {
-	u := keyUnits(len(key))
-	if ref = h.spare[u]; ref != 0 {
-		h.spare[u] = binary.LittleEndian.Uint32(h.at(ref, keyUnit))
-	} else if ref, ok = h.fresh(u); !ok {
-		return 0, false
-	}
-	copy(h.at(ref, len(key)), key)
-	return ref, true
-}
-
-func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
-	if len(h.chunks) == 0 || h.used+units*keyUnit > keyChunkBytes {
-		if len(h.chunks) == 1<<32/keyChunkUnits {
-			return 0, false
-		}
-		a, err := arena.New(keyChunkBytes)
-		if err != nil {
-			return 0, false
-		}
-		h.chunks = append(h.chunks, a)
-		h.used = 0
-		if len(h.chunks) == 1 {
-			h.used = keyUnit // place 0 is nobody's
-		}
-	}
-	ref = uint32((len(h.chunks)-1)*keyChunkUnits + h.used/keyUnit)
-	h.used += units * keyUnit
-	return ref, true
-}
-
-func (h *keyHeap) free(ref uint32, n int) {
-	u := keyUnits(n)
-	binary.LittleEndian.PutUint32(h.at(ref, keyUnit), h.spare[u])
-	h.spare[u] = ref
-}
-
-func (h *keyHeap) bytes() int { return len(h.chunks) * keyChunkBytes }
-
-func (h *keyHeap) close() {
-	for _, a := range h.chunks {
-		_ = a.Close()
-	}
-	*h = keyHeap{}
 }

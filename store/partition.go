@@ -65,6 +65,9 @@ type Partition struct {
 // that share a list cost a look in vain.
 const keyLists = 64
 
+// keyList is where requests wait for a record. Multiplying (Knuth 6.4) spreads numbers that are multiples of some.
+func (p *Partition) keyList(rec uint32) *kv.Queue { return &p.keys[rec*2654435769>>26%keyLists] }
+
 var _ loop.Partition = (*Partition)(nil)
 
 // Export is the table that NICs may read; nil: none. An item gets into it when it is read in place, and out of it

@@ -95,6 +95,7 @@ func (p *Partition) recover() error {
 // examine finds what the slabs hold, and changes nothing on disk.
 func (p *Partition) examine() (*recovery, error) {
 	v := &recovery{p: p, load: newLoader(p.index)}
+	defer v.load.close()
 	mark, err := p.files.mark()
 	if err != nil {
 		return nil, err
@@ -109,7 +110,9 @@ func (p *Partition) examine() (*recovery, error) {
 		return nil, err
 	}
 	v.judge()
-	v.load.finish(v.lost)
+	if !v.load.finish(v.lost) {
+		return nil, fmt.Errorf("no memory for the index of %d keys", p.count.items)
+	}
 	v.sum()
 	p.window.last, p.window.settled = v.last, v.last
 	return v, nil

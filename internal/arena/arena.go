@@ -6,6 +6,7 @@ package arena
 import (
 	"fmt"
 	"math/bits"
+	"reflect"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,31 @@ func Word(b []byte) *uint64 {
 		panic("arena: a word that is not aligned")
 	}
 	return (*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+// Of sees an arena as an array of as many T as there is room for. T must be free of pointers: the collector
+// does not look here.
+func Of[T any](a *Arena) []T {
+	t := reflect.TypeFor[T]()
+	if pointers(t) {
+		panic("arena: an array of " + t.String() + ", which holds pointers")
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(a.mem))), len(a.mem)/int(t.Size()))
+}
+
+func pointers(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Array:
+		return pointers(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if pointers(t.Field(i).Type) {
+				return true
+			}
+		}
+		return false
+	}
+	return t.Kind() > reflect.Complex128 || t.Kind() == reflect.Uintptr
 }
 
 // Close unmaps. Nothing may point into the arena any more: a later access is a fault.

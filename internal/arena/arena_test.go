@@ -85,6 +85,43 @@ func TestPoolPanicsOnDoubleFree(t *testing.T) {
 	p.Free(b)
 }
 
+func TestOfIsTheWholeArena(t *testing.T) {
+	type item struct {
+		a uint64
+		b [3]uint16
+	}
+	a, err := New(1 << 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	all := Of[item](a)
+	if len(all) != 1<<12 {
+		t.Fatalf("%d items of 16 bytes in 64 KiB", len(all))
+	}
+	all[len(all)-1].b[2] = 0x1234
+	if b := a.Bytes(); b[len(b)-4] != 0x34 || b[len(b)-3] != 0x12 {
+		t.Fatal("the last item is not the last of the arena")
+	}
+}
+
+func TestOfPanicsOnPointers(t *testing.T) {
+	a, err := New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer func() {
+		if recover() == nil {
+			t.Fatal("an array of pointers went unnoticed")
+		}
+	}()
+	Of[struct {
+		n int
+		s [2]struct{ b []byte }
+	}](a)
+}
+
 func BenchmarkPoolAllocFree(b *testing.B) {
 	p, err := NewPool(1 << 20)
 	if err != nil {
