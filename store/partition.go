@@ -38,8 +38,9 @@ type Partition struct {
 	bufferFixed int         // index of the pool's registered buffer
 	io          transfers
 	files       files
-	direct      bool // files are open with O_DIRECT
-	fixed       bool // memory is registered with the ring
+	direct      bool   // files are open with O_DIRECT
+	engine      engine // of files on a disk
+	fixed       bool   // memory is registered with the ring
 	grows       []uint8
 	jobs        jobs
 
@@ -199,19 +200,23 @@ func (p *Partition) drain(q *kv.Queue) {
 	p.draining, p.resumed = nil, was
 }
 
-// OnEvent takes a completion of the loop's ring.
-func (p *Partition) OnEvent(tag uint64, res int32, _ uint32) { p.complete(completion{tag, res}) }
+// OnEvent is never called: what the disk hears of is its engine's affair.
+func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
-// Poll takes the completions of a disk that has them elsewhere.
-func (p *Partition) Poll() int {
-	if p.files == nil {
+// Poll takes the disk's completions.
+func (p *Partition) Poll() (found int) {
+	if p.files == nil || p.closed {
 		return 0
 	}
-	n := p.io.disk.poll(p.done[:])
-	for _, c := range p.done[:n] {
-		p.complete(c)
+	for {
+		n := p.io.disk.poll(p.done[:])
+		for _, c := range p.done[:n] {
+			p.complete(c)
+		}
+		if found += n; n < len(p.done) {
+			return found
+		}
 	}
-	return n
 }
 
 func (p *Partition) complete(c completion) {
@@ -257,10 +262,11 @@ func (p *Partition) Stage() error {
 		}
 		p.stagePage(f)
 	}
-	if !p.io.send() || p.freed {
+	all, err := p.io.stage()
+	if !all || p.freed {
 		p.l.Again()
 	}
-	return nil
+	return err
 }
 
 func (p *Partition) stagePage(f uint32) {
