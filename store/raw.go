@@ -190,6 +190,7 @@ func (r *rawPartition) Snapshot() Stats {
 // rawFile is a partition's share of the raw file: a file of its own, raw-NNN, locked while it is open.
 type rawFile struct {
 	fd     int
+	lock   int // another descriptor: a ring that has this one registered may let go of it late
 	bytes  int64
 	direct bool
 }
@@ -200,7 +201,7 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
 	}
-	f := &rawFile{bytes: o.RawBytes / int64(shards) / pageBytes * pageBytes}
+	f := &rawFile{lock: -1, bytes: o.RawBytes / int64(shards) / pageBytes * pageBytes}
 	name := filepath.Join(o.Dir, fmt.Sprintf("raw-%03d", shard))
 	if st, err := os.Stat(name); err != nil || st.Size() != f.bytes {
 		if err := writeRawFile(name, f.bytes); err != nil {
@@ -212,7 +213,10 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 		return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
 	}
 	f.direct = f.direct && !inMemory(o.Dir)
-	if err := unix.Flock(f.fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if f.lock, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		err = unix.Flock(f.lock, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		f.close()
 		return nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", name, name)
 	}
@@ -264,4 +268,9 @@ func writeRawFile(name string, bytes int64) (err error) {
 	return err
 }
 
-func (f *rawFile) close() { _ = unix.Close(f.fd) }
+func (f *rawFile) close() {
+	_ = unix.Close(f.fd)
+	if f.lock >= 0 {
+		_ = unix.Close(f.lock)
+	}
+}

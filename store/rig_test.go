@@ -60,6 +60,10 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	case "fault":
 		g.o.Backend, g.o.Dir = Disk, "memory"
 		g.disk = newFaultDisk(1)
+	default: // a disk engine
+		needEngine(t, kind)
+		g.epoll = true
+		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, t.TempDir(), kind
 	}
 	g.open()
 	return g
@@ -92,7 +96,7 @@ func (g *rig) tryOpen() error {
 	g.dead.Store(false)
 	lo := loop.Options{Name: "store", Sleep: loop.SleepEpoll}
 	if g.disk == nil && g.o.Backend == Disk {
-		lo.Ring = true
+		lo.Ring = NeedsLoopRing(g.o.DiskEngine)
 		if !g.epoll {
 			lo.Sleep = loop.SleepRing
 		}

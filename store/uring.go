@@ -133,6 +133,7 @@ func (u *uring) Arm() (bool, error) { return u.in.some.Load(), nil }
 func (u *uring) Close() bool {
 	switch {
 	case u.own:
+		u.r.Unregister()
 		_ = u.r.Close()
 		u.own = false
 	case u.fds != nil:

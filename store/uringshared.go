@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +55,7 @@ func (q *queued) submit(tag uint64, t *transfer) bool {
 type uringShared struct {
 	queued
 	shards int
+	bufs   int // number of buffers
 	ring   *sharedRing
 }
 
@@ -146,11 +148,12 @@ func (s *sharedRing) close() {
 		return // then the thread has failed, too, or will not end: leave the ring to it
 	}
 	<-s.ended
+	s.r.Unregister()
 	_ = s.r.Close()
 }
 
 func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
-	u.id, u.fds = id, fds
+	u.id, u.fds, u.bufs = id, fds, len(bufs)
 	e := u.o.Engines
 	err := e.join(func() (err error) {
 		if e.shared, err = newSharedRing(u.o, u.shards); err != nil {
@@ -217,9 +220,19 @@ func (u *uringShared) Arm() (bool, error) {
 
 // Close leaves the ring to the others.
 func (u *uringShared) Close() bool {
-	if u.ring != nil {
-		u.ring = nil
-		u.o.Engines.leave()
+	s := u.ring
+	if s == nil {
+		return true
 	}
+	s.mu.Lock()
+	if u.sqe.bufs {
+		_ = s.r.SetBuffers(u.sqe.firstBuf, make([][]byte, u.bufs))
+	}
+	if u.sqe.files {
+		_ = s.r.SetFiles(u.sqe.firstFile, slices.Repeat([]int{-1}, len(u.fds)))
+	}
+	s.mu.Unlock()
+	u.ring = nil
+	u.o.Engines.leave()
 	return true
 }

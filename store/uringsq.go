@@ -200,6 +200,7 @@ func (u *uringSQ) Close() bool {
 	r.mu.Lock()
 	r.lines[u.shard] = nil
 	r.mu.Unlock()
+	u.ring.Unregister()
 	_ = u.ring.Close()
 	u.ring, u.reaper = nil, nil
 	u.o.Engines.leave()

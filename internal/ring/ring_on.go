@@ -319,11 +319,14 @@ func (r *Ring) Reserve(buffers, files int) error {
 	if err := r.register(registerBuffers2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d buffers", buffers)); err != nil {
 		return err
 	}
+	r.buffers = true
 	a = rsrcRegister{nr: uint32(files), flags: registerSparse}
-	return r.register(registerFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d files", files))
+	err := r.register(registerFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d files", files))
+	r.files = err == nil
+	return err
 }
 
-// SetBuffers puts buffers into the reserved places from first on.
+// SetBuffers puts buffers into the reserved places from first on; nil takes one away.
 func (r *Ring) SetBuffers(first int, bufs [][]byte) error {
 	iov := iovecs(bufs)
 	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(iov)))), nr: uint32(len(iov))}
@@ -332,7 +335,7 @@ func (r *Ring) SetBuffers(first int, bufs [][]byte) error {
 	return err
 }
 
-// SetFiles puts files into the reserved places from first on.
+// SetFiles puts files into the reserved places from first on; -1 takes one away.
 func (r *Ring) SetFiles(first int, fds []int) error {
 	all := int32s(fds)
 	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(all)))), nr: uint32(len(all))}
@@ -359,7 +362,8 @@ func (r *Ring) Supports(opcode uint8) bool {
 }
 
 // Close ends the ring. The kernel cancels what is in flight, and may still write to its
-// buffers until it has: reap everything first.
+// buffers until it has: reap everything first. It lets go of what is registered some time later: Unregister, where that
+// matters.
 func (r *Ring) Close() error {
 	r.r.QueueExit()
 	return nil
