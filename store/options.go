@@ -95,6 +95,9 @@ const (
 	depthLimit        = 1 << 15
 )
 
+// Check says what is wrong with the options of a store of so many partitions, on one line, before anything is touched.
+func (o Options) Check(shards int) error { return o.check(0, shards) }
+
 // check fills in the zero values and refuses what cannot be.
 func (o *Options) check(shard, shards int) error {
 	setDefault(&o.Limits.MaxKeyBytes, KeyBytesMax)

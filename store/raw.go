@@ -187,7 +187,7 @@ func (r *rawPartition) Snapshot() Stats {
 	return s
 }
 
-// rawFile is a partition's share of the raw file: a file of its own, raw-NNN, locked while it is open.
+// rawFile is a partition's share of the raw file: a file of its own, raw-NNN-of-NNN, locked while it is open.
 type rawFile struct {
 	fd     int
 	lock   int // another descriptor: a ring that has this one registered may let go of it late
@@ -202,7 +202,7 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
 	}
 	f := &rawFile{lock: -1, bytes: o.RawBytes / int64(shards) / pageBytes * pageBytes}
-	name := filepath.Join(o.Dir, fmt.Sprintf("raw-%03d", shard))
+	name := filepath.Join(o.Dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
 	if st, err := os.Stat(name); err != nil || st.Size() != f.bytes {
 		if err := writeRawFile(name, f.bytes); err != nil {
 			return nil, fmt.Errorf("store: write the raw file %s, %d MiB: %w (choose another folder, or a smaller size)", name, f.bytes>>20, cause(err))

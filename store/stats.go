@@ -42,7 +42,7 @@ type Stats struct {
 // DiskStats are the disk engine's; of a backend without one, empty.
 type DiskStats struct {
 	Engine    string `json:"engine,omitempty"`
-	Syscalls  uint64 `json:"syscalls"`  // made for transfers: those that carried them, on a loop's ring, where sockets may share them; else all, threads that reap and wake included
+	Syscalls  uint64 `json:"syscalls"`  // made for transfers. On a loop's ring: in turns that staged some, sockets' entries among them or not. Else all, threads that reap and wake included
 	Batches   uint64 `json:"batches"`   // times that transfers were handed to the engine
 	Transfers uint64 `json:"transfers"` // in these
 	DepthSum  uint64 `json:"depth_sum"` // transfers in flight after each batch

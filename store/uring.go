@@ -84,8 +84,8 @@ func (u *uring) flush() error {
 	return nil
 }
 
-// counted takes down the system calls that carried transfers: one at most, but for a full queue, and none with SQPOLL while the
-// kernel's thread is awake.
+// counted takes down the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
+// is one only where the loop went to sleep, or had to wake the kernel's thread.
 func (u *uring) counted() {
 	u.made += u.r.Enters - u.entered
 	u.staged = false

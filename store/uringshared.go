@@ -98,7 +98,8 @@ func (s *sharedRing) reap() {
 	var batch [64]completion
 	for {
 		if err := s.r.Wait(1, 0); err != nil {
-			s.failed.Store(&err)
+			failed := err // of its own, so that err is no allocation
+			s.failed.Store(&failed)
 			for i := range s.boxes {
 				if b := s.boxes[i].Load(); b != nil {
 					b.wake()
