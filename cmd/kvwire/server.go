@@ -18,13 +18,14 @@ import (
 
 // served is a server in this process: loops, partitions, and a listening transport.
 type served struct {
-	f      *factors
-	group  *loop.Group
-	server transport.Server
-	mu     sync.Mutex // of parts: NewGroup fills it from several loops' goroutines, one after the other
-	parts  []placed
-	dir    string // to be removed at the end; "": the user's own, or none
-	flags  map[string]string
+	f       *factors
+	group   *loop.Group
+	server  transport.Server
+	mu      sync.Mutex // of parts: NewGroup fills it from several loops' goroutines, one after the other
+	parts   []placed
+	engines store.Engines
+	dir     string // to be removed at the end; "": the user's own, or none
+	flags   map[string]string
 }
 
 // placed is a partition and the loop that may ask it.
@@ -52,6 +53,18 @@ func (c *counters) disk() (reads, writes uint64) {
 	return reads, writes
 }
 
+// engines sums what the disk engines did.
+func (c *counters) engines() (d store.DiskStats) {
+	for _, s := range c.Stores {
+		d.Syscalls += s.Disk.Syscalls
+		d.Batches += s.Disk.Batches
+		d.Transfers += s.Disk.Transfers
+		d.DepthSum += s.Disk.DepthSum
+		d.DepthMax = max(d.DepthMax, s.Disk.DepthMax)
+	}
+	return d
+}
+
 // every says whether something holds for all partitions.
 func (c *counters) every(holds func(s *store.Stats) bool) bool {
 	for i := range c.Stores {
@@ -67,17 +80,25 @@ func (c *counters) fixedBuffers() bool {
 	return c.every(func(s *store.Stats) bool { return s.FixedBuffers })
 }
 
+func (c *counters) fixedFiles() bool {
+	return c.every(func(s *store.Stats) bool { return s.Disk.FixedFiles })
+}
+
 // startServer makes the loops and the store and listens. The caller closes it.
 func startServer(f *factors) (*served, error) {
 	n, err := find(f.transport)
 	if err != nil {
 		return nil, err
 	}
+	f.settleEngine()
 	plan, err := f.plan()
 	if err != nil {
 		return nil, err
 	}
 	if err := n.works(); err != nil {
+		return nil, err
+	}
+	if err := f.engineWorks(); err != nil {
 		return nil, err
 	}
 	s := &served{f: f, flags: map[string]string{}}
@@ -87,7 +108,7 @@ func startServer(f *factors) (*served, error) {
 		}
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops)
-	if f.backend == "disk" && f.dir == "" {
+	if f.onDisk() && f.dir == "" {
 		if s.dir, err = temporary(); err != nil {
 			return nil, err
 		}
@@ -105,6 +126,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		if err != nil {
 			return nil, err
 		}
+		o.Engines = &s.engines
 		p, err := store.Open(l, shard, shards, o)
 		if err == nil {
 			s.mu.Lock()
