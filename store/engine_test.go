@@ -454,6 +454,7 @@ func TestEngineOptionsThatCannotBe(t *testing.T) {
 		{Options{IOPoll: true, DiskEngine: EngineUringSQ}, "needs the disk engine uring"},
 		{Options{IOPoll: true, SQPoll: true}, "choose one"},
 		{Options{IOPoll: true, DiskWait: 4}, "leave out"},
+		{Options{Backend: Raw, ExportEntries: 1}, "no items"},
 		{Options{Backend: Raw, NullValueBytes: 5000}, "choose a page"},
 		{Options{Backend: Raw, RawBytes: 4096 * 2}, "choose a page"},
 	} {

@@ -52,14 +52,15 @@ func openBackend(l *loop.Loop, shard, shards int, o Options, table *export.Table
 
 func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err error) {
 	p := newPartition(l, shard, o)
-	if p.engine, err = newEngine(l, shard, shards, &p.o); err != nil {
-		return nil, err
+	var fs *osFiles
+	if p.engine, err = newEngine(l, shard, shards, &p.o); err == nil {
+		err = prepare(o.Dir, shards)
 	}
-	if err := prepare(o.Dir, shards); err != nil {
-		return nil, err
+	if err == nil {
+		fs, err = openFiles(o.Dir, shard)
 	}
-	fs, err := openFiles(o.Dir, shard)
 	if err != nil {
+		p.release()
 		return nil, err
 	}
 	if err := p.attach(fs, p.engine, fs.direct); err != nil {

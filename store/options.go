@@ -145,6 +145,8 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: durability %q is unknown (device or flush)", o.Durability)
 	case o.Backend >= Disk && o.Dir == "":
 		return fmt.Errorf("store: the %s backend needs a folder (--dir)", o.Backend)
+	case o.Backend == Raw && o.ExportEntries > 0:
+		return fmt.Errorf("store: the raw backend has no items for NICs to read: leave out the table for them (--rdma-verb send or write)")
 	case o.Backend == Raw && o.NullValueBytes > pageBytes:
 		return fmt.Errorf("store: raw values of %d bytes: choose a page, %d, or less", o.NullValueBytes, pageBytes)
 	case o.Backend == Raw && o.RawBytes/int64(shards) < pageBytes:

@@ -20,6 +20,14 @@ func (f *factors) settleEngine() {
 	}
 }
 
+// engineThreads is how many threads the disk engine keeps busy besides the loops'.
+func (f *factors) engineThreads() int {
+	if f.onDisk() && (f.diskEngine == store.EngineUringShared || f.diskEngine == store.EngineUringSQ) {
+		return 1
+	}
+	return 0
+}
+
 // engineWorks is nil where the disk engine works with its options, and else says why not, with the exit code.
 func (f *factors) engineWorks() error {
 	if !f.onDisk() {

@@ -107,7 +107,7 @@ func startServer(f *factors) (*served, error) {
 			s.flags[name] = g.Value.String()
 		}
 	}
-	roomFor(plan.NetLoops + plan.StoreLoops)
+	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.onDisk() && f.dir == "" {
 		if s.dir, err = temporary(); err != nil {
 			return nil, err
