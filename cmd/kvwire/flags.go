@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -312,6 +313,7 @@ func (f *factors) plan() (p loop.Plan, err error) {
 // planDisk gives the loops that have keys what the disk engine needs, and checks its flags.
 func (f *factors) planDisk(o *loop.Options) error {
 	uring, coop := f.diskEngine == store.EngineUring, f.taskrun == "coop"
+	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without rings has another refusal for these (engineWorks)
 	switch {
 	case f.taskrun != "" && f.taskrun != "defer" && !coop:
 		return usagef("--taskrun %q is unknown (defer or coop)", f.taskrun)
@@ -319,9 +321,9 @@ func (f *factors) planDisk(o *loop.Options) error {
 		return usagef("--taskrun needs --disk-engine uring, not %s", f.diskEngine)
 	case f.taskrun != "" && f.sqPoll:
 		return usagef("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
-	case f.taskrun == "defer" && o.Sleep == loop.SleepEpoll:
+	case f.taskrun == "defer" && epoll:
 		return usagef("--taskrun defer needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched): in epoll such a ring is not heard")
-	case f.diskWait > 1 && uring && (o.Sleep == loop.SleepEpoll || o.Wait == loop.WaitSpin):
+	case f.diskWait > 1 && uring && (epoll || o.Wait == loop.WaitSpin):
 		return usagef("--disk-wait %d needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched; not --wait spin)", f.diskWait)
 	case f.sets("raw-bytes") && f.backend != store.Raw.String():
 		return usagef("--raw-bytes needs --backend raw, not %s", f.backend)
