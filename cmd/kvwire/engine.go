@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -45,11 +46,7 @@ func (f *factors) engineWorks() error {
 		needs = append(needs, probe.SQPoll(h))
 	}
 	if f.ioPoll {
-		dir := f.dir
-		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-			dir = temporaryParent()
-		}
-		needs = append(needs, probe.IOPoll(h, dir))
+		needs = append(needs, probe.IOPoll(h, cmp.Or(f.dir, temporaryParent())))
 	}
 	for _, n := range needs {
 		if err := n.Err(); err != nil {

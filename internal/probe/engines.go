@@ -58,13 +58,17 @@ type Polled struct {
 	Queue string // the device's sysfs folder, below /: sys/devices/…/vda/queue
 }
 
-// tryIOPoll writes a page to a temporary file in dir, which it removes, and reads it from a ring with IOPOLL.
+// tryIOPoll writes a page to a temporary file in dir, or in the folder where dir would be made, removes it, and reads it from a
+// ring with IOPOLL.
 func tryIOPoll(dir string) (p Polled, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	r, err := ring.Open(ring.Options{Entries: 8, IOPoll: true})
 	if err != nil {
 		return p, err
+	}
+	for _, err := os.Stat(dir); err != nil && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
+		dir = filepath.Dir(dir)
 	}
 	f, err := os.CreateTemp(dir, ".kvwire-probe-*")
 	if err != nil {
