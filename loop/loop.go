@@ -110,6 +110,8 @@ type Options struct {
 	SpinMax     time.Duration // WaitHybrid: how long to spin before sleeping; 0 means 50 µs
 	Ring        bool          // SleepEpoll: open a ring too, for the disk. SleepRing always has one.
 	RingEntries int           // submission entries; 0 means 1024
+	CoopTaskrun bool          // SleepRing: COOP_TASKRUN instead of DEFER_TASKRUN (SleepEpoll always has it)
+	SQPoll      bool          // a thread of the kernel submits what is on the ring: it takes a CPU
 	SocketRing  bool          // SleepRing: a second ring for sockets (SocketSQE), so that sharing one can be told apart
 	CPUs        []int         // pin the thread to these; empty: leave it alone
 }
@@ -120,7 +122,7 @@ type Stats struct {
 	EmptyTurns uint64 // turns that found nothing
 	Sleeps     uint64 // times it went to sleep in the kernel
 	Wakes      uint64 // wake-ups it sent to other loops
-	Syscalls   uint64 // system calls made on this thread by loop and members, io_uring_enter included
+	Syscalls   uint64 // system calls made by loop and members, io_uring_enter and members' own threads included
 	Enters     uint64 // io_uring_enter alone
 	SQEs       uint64
 	CQEs       uint64
@@ -219,6 +221,7 @@ type Loop struct {
 
 	now      int64 // monotonic ns since base, read once a turn
 	deadline int64 // sleep no longer than until then
+	waitFor  int   // SleepRing: completions that end the sleep; 0 means one
 	busyAt   int64 // last time a turn found something
 	spinMax  int64
 
@@ -313,8 +316,8 @@ func (l *Loop) open() (err error) {
 	}
 	if l.o.Sleep == SleepRing || l.o.Ring {
 		// The fd of a DEFER_TASKRUN ring never becomes readable in epoll on 6.18: COOP_TASKRUN there.
-		l.ring, err = ring.Open(ring.Options{Entries: l.o.RingEntries,
-			DeferTaskrun: l.o.Sleep == SleepRing, CoopTaskrun: l.o.Sleep == SleepEpoll})
+		coop := l.o.Sleep == SleepEpoll || l.o.CoopTaskrun
+		l.ring, err = ring.Open(ring.Options{Entries: l.o.RingEntries, DeferTaskrun: !coop, CoopTaskrun: coop, SQPoll: l.o.SQPoll})
 		if err != nil {
 			return fmt.Errorf("loop %s: %w", l.o.Name, err)
 		}

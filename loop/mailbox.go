@@ -71,11 +71,12 @@ func (l *Loop) wake() bool {
 	if !l.sleeping.CompareAndSwap(true, false) {
 		return false
 	}
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(l.wakefd, one[:]) // cannot block or fail: the counter is 64 bits wide
+	_, _ = unix.Write(l.wakefd, one) // cannot block or fail: the counter is 64 bits wide
 	return true
 }
+
+// one is what is written to an eventfd. On the stack it would be allocated for each write under the race detector.
+var one = binary.NativeEndian.AppendUint64(nil, 1)
 
 // relay brings a request back to the loop that it came from.
 type relay struct{ home *Loop }

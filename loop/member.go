@@ -109,6 +109,15 @@ func (l *Loop) watch(fd int, events uint32, user uint64) error {
 	return nil
 }
 
+// Rewatch goes on with a Watch after an event that had these flags: in a ring the kernel ends a multishot poll now and
+// then, always when the event came from another ring.
+func (l *Loop) Rewatch(id MemberID, fd int, events uint32, tag uint64, flags uint32) error {
+	if l.epfd >= 0 || flags&ring.CQEFMore != 0 {
+		return nil
+	}
+	return l.watch(fd, events, uint64(id)<<tagBits|tag&tagMask)
+}
+
 // WatchRarely is Watch for a descriptor that seldom has news, such as a socket that only tells that the peer has
 // gone: a loop that spins looks at it every rareNs. Its end is UnwatchRarely.
 func (l *Loop) WatchRarely(id MemberID, fd int, events uint32, tag uint64) error {
@@ -148,6 +157,23 @@ func (l *Loop) Again() { l.again = true }
 // WakeAt asks the loop not to sleep past t (as Nanos counts). It holds for one turn: a member
 // that still needs it says it again in the next Stage.
 func (l *Loop) WakeAt(t int64) { l.deadline = min(l.deadline, t) }
+
+// WaitFor asks a loop that sleeps in its ring to sleep until n completions of whatever kind are there, or until t (as
+// Nanos counts). It holds for one turn. A loop that sleeps in epoll wakes for one.
+func (l *Loop) WaitFor(n int, t int64) {
+	if l.epfd < 0 && n > 1 {
+		l.waitFor = max(l.waitFor, n)
+		l.WakeAt(t)
+	}
+}
+
+// Wake ends the loop's sleep, if it sleeps. Any goroutine may call it, also when the loop has ended. It is for members that
+// hear from other threads: what they are told is there before the call, and their Arm looks at it. It says whether it had to
+// make a system call.
+func (l *Loop) Wake() bool { return l.wake() }
+
+// Sleep is the way in which the loop waits in the kernel.
+func (l *Loop) Sleep() Sleep { return l.o.Sleep }
 
 // Now is the time at which this turn began, as Nanos counts.
 func (l *Loop) Now() int64 { return l.now }

@@ -26,7 +26,7 @@ func (l *Loop) turns() error {
 		}
 		found += l.mail() + l.functions()
 		found += l.deliver()
-		l.deadline = math.MaxInt64
+		l.deadline, l.waitFor = math.MaxInt64, 0
 		// The youngest first, as requests flow: a generator is added after its connections, an endpoint
 		// after the partition; what one submits while staging is staged in the same turn.
 		for i := len(l.order) - 1; i >= 0; i-- {
@@ -223,7 +223,7 @@ func (l *Loop) enter(wait bool, timeout int64) error {
 	}
 	n := 0
 	if wait {
-		n = 1
+		n = max(1, l.waitFor)
 		l.Stats.Sleeps++
 	} else if l.ring.Pending() == 0 && !l.ring.NeedsEnter() {
 		return nil

@@ -181,6 +181,7 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	}
 	row.PollsPerOp = per(float64(loops.Turns))
 	if loops.Turns > 0 {
+		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/res.Duration.Seconds()), F(float64(res.Ops)/float64(loops.Turns))
 		row.EmptyPollRatio = F(float64(loops.EmptyTurns) / float64(loops.Turns))
 	}
 	if busy := loops.Turns - loops.EmptyTurns; busy > 0 {

@@ -129,7 +129,7 @@ type Row struct {
 	Placement     string `csv:"placement"`
 	RDMAVerb      string `csv:"rdma_verb"`
 	DiskEngine    string `csv:"disk_engine"`
-	Backend       string `csv:"backend"` // null, mem or disk
+	Backend       string `csv:"backend"` // null, mem, disk or raw
 	Mix           string `csv:"mix"`
 	KeyDist       string `csv:"key_dist"`
 	KeyBytes      Int    `csv:"key_bytes"`
@@ -263,6 +263,25 @@ type Row struct {
 	RDMAReadsPerOp        Float `csv:"rdma_reads_per_op"`        // one-sided
 	RDMAReadRetriesPerOp  Float `csv:"rdma_read_retries_per_op"` // torn, and read again
 	RDMAReadFallbackRatio Float `csv:"rdma_read_fallback_ratio"` // of gets, those that went by send after all
+
+	// The disk engine's factors. fixed_buffers and direct_io, above, are what came of it.
+	DiskDepth     Int    `csv:"disk_depth"`       // reads and writes in flight, per partition, at most
+	DiskBatch     Int    `csv:"disk_batch"`       // held back until so many are queued; 0: adaptive, each turn's
+	DiskWait      Int    `csv:"disk_wait"`        // completions that a loop sleeps for (wait_nr)
+	DiskWaitMaxNs Int    `csv:"disk_wait_max_ns"` // … and for how long at most
+	Taskrun       string `csv:"taskrun"`          // defer or coop, where it was asked for
+	SQPoll        Bool   `csv:"sqpoll"`
+	IOPoll        Bool   `csv:"iopoll"`
+	FixedFiles    Bool   `csv:"fixed_files"`
+	RawBytes      Int    `csv:"raw_bytes"` // of the raw backend's file
+
+	// What the disk engines, and the turns of the server's loops, came to.
+	DiskSyscallsPerIO Float `csv:"disk_syscalls_per_io"` // on a loop's ring those that carried transfers, sockets' entries among them or not; else all, threads that reap included
+	DiskBatchMean     Float `csv:"disk_batch_mean"`      // transfers handed over at a time
+	DiskDepthMean     Float `csv:"disk_depth_mean"`      // in flight after each batch, per partition
+	DiskDepthMax      Int   `csv:"disk_depth_max"`       // since the store was opened
+	TurnsPerS         Float `csv:"turns_per_s"`          // of all loops together
+	OpsPerTurn        Float `csv:"ops_per_turn"`         // of the turns that found something and of those that did not
 
 	// Sizes of values, where they differ: value_bytes is the largest.
 	ValueDist     string `csv:"value_dist"` // fixed, uniform or zipfian

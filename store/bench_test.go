@@ -83,7 +83,7 @@ var dataPath = []struct {
 }{{"get", kv.OpGet, 1000}, {"put", kv.OpPut, 1000}, {"scan", kv.OpScan, 20_000}}
 
 func TestDataPathDoesNotAllocate(t *testing.T) {
-	for _, kind := range []string{"mem", "disk"} {
+	for _, kind := range append([]string{"mem", "disk"}, otherEngines...) {
 		for _, c := range dataPath {
 			t.Run(kind+"/"+c.name, func(t *testing.T) {
 				g, keys := benchRig(t, kind, 5000, 1000)

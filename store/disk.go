@@ -8,15 +8,21 @@ import (
 )
 
 // disk carries pages between memory and files while the partition serves. It belongs to the
-// partition's loop, and none of it waits.
+// partition's loop, and none of it waits (but the engine sync, in flush).
 type disk interface {
-	// submit begins a transfer; false means that the disk takes no more in this turn. Its
-	// completion carries tag.
+	// submit takes a transfer, which stays as it is until flush; false means that the disk takes no more in this
+	// turn. Its completion carries tag.
 	submit(tag uint64, t *transfer) bool
 
-	// poll copies completions into done, and returns how many; 0 from a disk whose completions
-	// come through the loop.
+	// flush hands over what was submitted, in one go where the engine can. It is called once a turn, also when nothing
+	// was. Its error ends the loop.
+	flush() error
+
+	// poll copies completions into done, and returns how many.
 	poll(done []completion) int
+
+	// calls is how many system calls were made for transfers, on whatever thread.
+	calls() uint64
 }
 
 // files is the slabs' storage as opening, recovering and closing see it: one file per class, and
@@ -75,8 +81,19 @@ type transfers struct {
 	free     []uint32
 	unsent   []uint32 // a ring as long as the table
 	first, n int      // of unsent
+	sent     int      // in flight at the disk
+	batch    int      // hold back until so many are queued, unless nothing is in flight; 0: hand over each turn's
 
+	count                                batches
 	reads, readBytes, writes, writeBytes uint64 // begun since the start
+}
+
+// batches are counted where transfers are handed over.
+type batches struct {
+	n         uint64 // times that some were handed over
+	transfers uint64 // in these
+	depthSum  uint64 // in flight after each
+	depthMax  int
 }
 
 func newTransfers(d disk, depth int) transfers {
@@ -114,18 +131,33 @@ func (x *transfers) queue(i uint32) {
 	x.n++
 }
 
-// send offers the disk what is queued, and reports false when it took only a part.
+// stage hands the turn's transfers to the disk, and reports false when it took only a part.
+func (x *transfers) stage() (bool, error) {
+	held := x.n < x.batch && x.sent > 0 // what is in flight brings another turn
+	all := held || x.send()
+	return all, x.disk.flush()
+}
+
 func (x *transfers) send() bool {
+	was := x.n
 	for x.n > 0 {
 		i := x.unsent[x.first]
 		t := &x.table[i]
 		if !x.disk.submit(uint64(t.gen)<<genShift|uint64(i), t) {
-			return false
+			break
 		}
 		x.first = (x.first + 1) % len(x.unsent)
 		x.n--
+		x.sent++
 	}
-	return true
+	if k := was - x.n; k > 0 {
+		c := &x.count
+		c.n++
+		c.transfers += uint64(k)
+		c.depthSum += uint64(x.sent)
+		c.depthMax = max(c.depthMax, x.sent)
+	}
+	return x.n == 0
 }
 
 // complete takes a completion and gives the transfer when it has ended, with its error or 0. A
@@ -136,6 +168,7 @@ func (x *transfers) complete(c completion) (t transfer, errno syscall.Errno, end
 	if !p.busy || uint64(p.gen) != c.tag>>genShift {
 		panic("store: the disk completed what is not in flight")
 	}
+	x.sent--
 	switch n := int(c.res); {
 	case n == -int(unix.EINTR) || n == -int(unix.EAGAIN):
 		x.queue(i)

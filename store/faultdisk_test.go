@@ -206,6 +206,8 @@ func (d *faultDisk) writeAt(class uint8, b []byte, off int64) error {
 
 func (d *faultDisk) extend(uint8, int64) error { return syscall.EOPNOTSUPP }
 func (d *faultDisk) close() error              { return nil }
+func (d *faultDisk) flush() error              { return nil }
+func (d *faultDisk) calls() uint64             { return 0 }
 func (d *faultDisk) mark() (uint64, error)     { return d.marked, nil }
 
 func (d *faultDisk) sync() error {

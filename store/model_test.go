@@ -230,7 +230,7 @@ func rounds(n int) int {
 }
 
 func TestStoreDoesWhatAMapDoes(t *testing.T) {
-	onEvery(t, Options{}, append([]string{"disk-epoll"}, kinds...), func(t *testing.T, g *rig) {
+	onEvery(t, Options{}, slices.Concat(kinds, []string{"disk-epoll"}, otherEngines), func(t *testing.T, g *rig) {
 		m := newModel(g, 7, 3000) // about ten times what the cache holds
 		m.fill()
 		for range rounds(300) {
@@ -243,7 +243,7 @@ func TestStoreDoesWhatAMapDoes(t *testing.T) {
 }
 
 func TestReopenFindsEverything(t *testing.T) {
-	onEvery(t, Options{}, []string{"disk", "fault", "inplace"}, func(t *testing.T, g *rig) {
+	onEvery(t, Options{}, append([]string{"disk", "fault", "inplace"}, otherEngines...), func(t *testing.T, g *rig) {
 		m := newModel(g, 11, 1000)
 		m.fill()
 		for range 5 {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
-	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 )
 
@@ -41,6 +40,8 @@ func openBackend(l *loop.Loop, shard, shards int, o Options, table *export.Table
 		p.table = table
 		_, err := l.Add(p)
 		return p, err
+	case Raw:
+		return openRaw(l, shard, shards, o)
 	}
 	p, err := openDisk(l, shard, shards, o)
 	if err == nil {
@@ -50,41 +51,48 @@ func openBackend(l *loop.Loop, shard, shards int, o Options, table *export.Table
 }
 
 func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err error) {
-	if !ring.Built {
-		return nil, fmt.Errorf("store: disk engine uring: %w", ring.ErrNotBuilt)
-	}
-	if l.Ring() == nil {
-		return nil, fmt.Errorf("store: disk engine uring: loop %s has no ring (loop.Options.Ring)", l.Name())
-	}
-	if err := prepare(o.Dir, shards); err != nil {
-		return nil, err
-	}
-	fs, err := openFiles(o.Dir, shard, false)
-	if err != nil {
-		return nil, err
-	}
-	u := &uring{l: l, fds: fs.fds}
-	if o.Durability == DurabilityFlush {
-		u.write = ring.RWFDsync
-	}
 	p := newPartition(l, shard, o)
-	if err := p.attach(fs, u, fs.direct); err != nil {
+	var fs *osFiles
+	if p.engine, err = newEngine(l, shard, shards, &p.o); err == nil {
+		err = prepare(o.Dir, shards)
+	}
+	if err == nil {
+		fs, err = openFiles(o.Dir, shard, false)
+	}
+	if err != nil {
+		p.free()
+		return nil, err
+	}
+	if err := p.attach(fs, p.engine, fs.direct); err != nil {
 		return nil, err
 	}
 	bufs := registered(p.cache.memory, p.buffers.Arena())
 	p.bufferFixed = len(bufs) - 1
-	if err := u.register(l.Ring(), bufs); err != nil {
-		o.Log(fmt.Sprintf("store: shard %d: the page cache is not registered with the ring, reads and writes cost more: %v", shard, err))
-	}
-	p.fixed = u.fixed
-	if !fs.direct {
-		o.Log(fmt.Sprintf("store: shard %d: %s is not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", shard, o.Dir))
-	}
-	if u.id, err = l.Add(p); err != nil {
+	if err := start(l, p.engine, p, fs.fds, bufs); err != nil {
 		p.free()
 		return nil, err
 	}
+	p.fixed, _ = p.engine.fixed()
+	if !fs.direct {
+		sayNoDirect(&o, shard)
+	}
 	return p, nil
+}
+
+// start puts an engine onto the loop, and then the partition that uses it, which so closes first.
+func start(l *loop.Loop, e engine, p loop.Member, fds []int, bufs [][]byte) error {
+	id, err := l.Add(e)
+	if err == nil {
+		err = e.open(id, fds, bufs)
+	}
+	if err == nil {
+		_, err = l.Add(p)
+	}
+	return err
+}
+
+func sayNoDirect(o *Options, shard int) {
+	o.Log(fmt.Sprintf("store: shard %d: %s is not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", shard, o.Dir))
 }
 
 // newPartition makes an empty partition without a disk.
@@ -120,5 +128,6 @@ func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
 			p.fits[c] = func(page uint32) int { return p.fit(uint8(c), page) }
 		}
 	}
+	p.io.batch = p.o.DiskBatch
 	return p.recover()
 }

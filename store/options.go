@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"math/bits"
+	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
@@ -15,9 +16,10 @@ const (
 	Null Backend = iota // answers without looking
 	Mem                 // the store with every page resident, and no disk
 	Disk                // the store on files
+	Raw                 // no store: a random page of one file for each request
 )
 
-var backendNames = [...]string{"null", "mem", "disk"}
+var backendNames = [...]string{"null", "mem", "disk", "raw"}
 
 // String is the backend as it stands in its column.
 func (b Backend) String() string { return backendNames[b] }
@@ -29,13 +31,11 @@ func ParseBackend(s string) (Backend, error) {
 			return Backend(i), nil
 		}
 	}
-	return 0, fmt.Errorf("store: backend %q is unknown (null, mem or disk)", s)
+	return 0, fmt.Errorf("store: backend %q is unknown (null, mem, disk or raw)", s)
 }
 
-// The names that DiskEngine and Durability take.
+// The names that Durability takes.
 const (
-	EngineUring = "uring" // SQEs on the loop's own ring
-
 	DurabilityDevice = "device" // a put is acknowledged when the device has taken its page: a crash of the process loses nothing
 	DurabilityFlush  = "flush"  // … and has made it durable (RWF_DSYNC on every write): a power cut loses nothing
 
@@ -58,10 +58,21 @@ type Options struct {
 	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
 	MemBytes   int // Mem: the most that the slots of one partition may take, in steps of 1 MiB per class; 0: what the machine has
 
-	DiskEngine string // "" means EngineUring
-	Durability string // "" means DurabilityDevice
-	Update     string // "" means UpdateCOW
-	DepthMax   int    // transfers in flight, per partition; 0 means 256
+	// Disk and Raw: how pages travel. What an engine cannot do is refused.
+	DiskEngine     string        // one of EngineNames; "" means EngineUring
+	Durability     string        // "" means DurabilityDevice
+	Update         string        // "" means UpdateCOW
+	DepthMax       int           // transfers in flight, per partition; 0 means 256
+	DiskBatch      int           // hold transfers back until so many are queued or nothing is in flight; 0: each turn's go at its end
+	DiskWait       int           // uring: completions that a loop that sleeps in its ring sleeps for, if so many are in flight; 0 means 1
+	DiskWaitMax    time.Duration // … and for how long at most; 0 means 100 µs
+	SQPoll         bool          // uring engines: a thread of the kernel submits. uring: the loop's ring must have it (loop.Options.SQPoll)
+	IOPoll         bool          // uring: look for completions at the device, which must have poll queues
+	NoFixedBuffers bool          // uring engines: do not register memory
+	NoFixedFiles   bool          // uring engines: do not register files
+	Engines        *Engines      // uring-shared, uring-sq: the same one for all partitions of a store; nil will do for one
+
+	RawBytes int64 // Raw: size of the file, of the whole store; 0 means 1 GiB
 
 	// BufferBytes bounds what items larger than a page pass through, per partition. 0 means room
 	// for two of the largest, and at least 8 MiB. It is rounded up to a power of two.
@@ -72,7 +83,7 @@ type Options struct {
 	ExportEntries   int
 	ExportItemBytes int
 
-	NullValueBytes int // Null: the length of every value that get returns
+	NullValueBytes int // Null, Raw: the length of every value that get returns; Raw: a page at most
 
 	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.
 	Progress func(shard int, done, total int64)
@@ -86,8 +97,13 @@ const (
 	bufferBytesMin    = 8 << 20
 	bufferBytesMax    = 1 << 30 // one registered buffer
 	depthDefault      = 256
+	waitMaxDefault    = 100 * time.Microsecond
+	rawBytesDefault   = 1 << 30
 	depthLimit        = 1 << 15
 )
+
+// Check says what is wrong with the options of a store of so many partitions, on one line, before anything is touched.
+func (o Options) Check(shards int) error { return o.check(0, shards) }
 
 // check fills in the zero values and refuses what cannot be.
 func (o *Options) check(shard, shards int) error {
@@ -95,6 +111,12 @@ func (o *Options) check(shard, shards int) error {
 	setDefault(&o.Limits.MaxValueBytes, ValueBytesMax)
 	setDefault(&o.CacheBytes, cacheBytesDefault)
 	setDefault(&o.DepthMax, depthDefault)
+	if o.DiskWaitMax == 0 {
+		o.DiskWaitMax = waitMaxDefault
+	}
+	if o.RawBytes == 0 {
+		o.RawBytes = rawBytesDefault
+	}
 	if o.DiskEngine == "" {
 		o.DiskEngine = EngineUring
 	}
@@ -111,8 +133,8 @@ func (o *Options) check(shard, shards int) error {
 	block := 1 << bits.Len(uint(largest-1)) // the pool hands out powers of two
 	setDefault(&o.BufferBytes, max(2*block, bufferBytesMin))
 	switch {
-	case o.Backend > Disk:
-		return fmt.Errorf("store: backend %d is unknown (null, mem or disk)", o.Backend)
+	case o.Backend > Raw:
+		return fmt.Errorf("store: backend %d is unknown (null, mem, disk or raw)", o.Backend)
 	case shards < 1 || shards > shardsMax || shard < 0 || shard >= shards:
 		return fmt.Errorf("store: shard %d of %d is none (1 to %d shards)", shard, shards, shardsMax)
 	case o.Limits.MaxKeyBytes < 1 || o.Limits.MaxKeyBytes > KeyBytesMax:
@@ -129,16 +151,22 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: a depth of %d: choose 1 to %d", o.DepthMax, depthLimit)
 	case o.BufferBytes < block || o.BufferBytes > bufferBytesMax:
 		return fmt.Errorf("store: buffers of %d bytes for large items: choose %d to %d", o.BufferBytes, block, bufferBytesMax)
-	case o.DiskEngine != EngineUring:
-		return fmt.Errorf("store: disk engine %q is unknown (uring)", o.DiskEngine)
 	case o.Durability != DurabilityDevice && o.Durability != DurabilityFlush:
 		return fmt.Errorf("store: durability %q is unknown (device or flush)", o.Durability)
 	case o.Update != UpdateCOW && o.Update != UpdateInPlace:
 		return fmt.Errorf("store: update %q is unknown (cow or inplace)", o.Update)
-	case o.Backend == Disk && o.Dir == "":
-		return fmt.Errorf("store: the disk backend needs a folder (--dir)")
+	case o.Backend >= Disk && o.Dir == "":
+		return fmt.Errorf("store: the %s backend needs a folder (--dir)", o.Backend)
+	case o.Backend == Raw && o.ExportEntries > 0:
+		return fmt.Errorf("store: the raw backend has no items for NICs to read: leave out the table for them (--rdma-verb send or write)")
+	case o.Backend == Raw && o.NullValueBytes > pageBytes:
+		return fmt.Errorf("store: raw values of %d bytes: choose a page, %d, or less", o.NullValueBytes, pageBytes)
+	case o.Backend == Raw && o.RawBytes/int64(shards) < pageBytes:
+		return fmt.Errorf("store: a raw file of %d bytes for %d partitions: choose a page, %d, for each, or more", o.RawBytes, shards, pageBytes)
+	case o.Backend == Raw && o.RawBytes/int64(shards)/pageBytes > 1<<32:
+		return fmt.Errorf("store: a raw file of %d bytes: choose 16 TiB or less per partition", o.RawBytes)
 	}
-	return nil
+	return o.checkEngine()
 }
 
 func setDefault(n *int, to int) {

@@ -38,8 +38,9 @@ type Partition struct {
 	io          transfers
 	writing     int // pages that are being written
 	files       files
-	direct      bool // files are open with O_DIRECT
-	fixed       bool // memory is registered with the ring
+	direct      bool   // files are open with O_DIRECT
+	engine      engine // of files on a disk
+	fixed       bool   // memory is registered with the ring
 	grows       []uint8
 	stale       staleCounts
 	tombs       recordRing // those that may be dropped some day
@@ -151,19 +152,23 @@ func (p *Partition) drain(q *kv.Queue) {
 	p.draining, p.resumed = nil, was
 }
 
-// OnEvent takes a completion of the loop's ring.
-func (p *Partition) OnEvent(tag uint64, res int32, _ uint32) { p.complete(completion{tag, res}) }
+// OnEvent is never called: what the disk hears of is its engine's affair.
+func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
-// Poll takes the completions of a disk that has them elsewhere.
-func (p *Partition) Poll() int {
-	if p.files == nil {
+// Poll takes the disk's completions.
+func (p *Partition) Poll() (found int) {
+	if p.files == nil || p.closed {
 		return 0
 	}
-	n := p.io.disk.poll(p.done[:])
-	for _, c := range p.done[:n] {
-		p.complete(c)
+	for {
+		n := p.io.disk.poll(p.done[:])
+		for _, c := range p.done[:n] {
+			p.complete(c)
+		}
+		if found += n; n < len(p.done) {
+			return found
+		}
 	}
-	return n
 }
 
 func (p *Partition) complete(c completion) {
@@ -217,10 +222,11 @@ func (p *Partition) Stage() error {
 		p.writing++
 		p.stagePage(f, writePage)
 	}
-	if !p.io.send() || p.freed {
+	all, err := p.io.stage()
+	if !all || p.freed {
 		p.l.Again()
 	}
-	return nil
+	return err
 }
 
 // writingMax is how many pages are written at the same time: as many as keep a disk busy. Those that wait meanwhile take

@@ -65,6 +65,10 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 			g.o.Update = UpdateInPlace
 			g.disk.unit = pageBytes
 		}
+	default: // a disk engine
+		needEngine(t, kind)
+		g.epoll = true
+		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, t.TempDir(), kind
 	}
 	g.open()
 	return g
@@ -97,7 +101,7 @@ func (g *rig) tryOpen() error {
 	g.dead.Store(false)
 	lo := loop.Options{Name: "store", Sleep: loop.SleepEpoll}
 	if g.disk == nil && g.o.Backend == Disk {
-		lo.Ring = true
+		lo.Ring = NeedsLoopRing(g.o.DiskEngine)
 		if !g.epoll {
 			lo.Sleep = loop.SleepRing
 		}

@@ -39,6 +39,8 @@ type Stats struct {
 	DiskWriteBytes uint64 `json:"disk_write_bytes"`
 	IOErrors       uint64 `json:"io_errors"`
 
+	Disk DiskStats `json:"disk"`
+
 	CacheBytes  uint64 `json:"cache_bytes"`
 	CacheHits   uint64 `json:"cache_hits"`
 	CacheMisses uint64 `json:"cache_misses"` // pages that were read
@@ -53,6 +55,28 @@ type Stats struct {
 	DirectIO         bool   `json:"direct_io"`     // files are open with O_DIRECT
 
 	Slabs []SlabStats `json:"slabs,omitempty"` // those that have slots
+}
+
+// DiskStats are the disk engine's; of a backend without one, empty.
+type DiskStats struct {
+	Engine    string `json:"engine,omitempty"`
+	Syscalls  uint64 `json:"syscalls"`  // made for transfers. On a loop's ring: in turns that staged some, sockets' entries among them or not. Else all, threads that reap and wake included
+	Batches   uint64 `json:"batches"`   // times that transfers were handed to the engine
+	Transfers uint64 `json:"transfers"` // in these
+	DepthSum  uint64 `json:"depth_sum"` // transfers in flight after each batch
+	DepthMax  int    `json:"depth_max"`
+
+	FixedFiles bool `json:"fixed_files"` // files are registered with the ring
+}
+
+func (x *transfers) stats(e engine) DiskStats {
+	if e == nil {
+		return DiskStats{}
+	}
+	c := &x.count
+	s := DiskStats{Syscalls: e.calls(), Batches: c.n, Transfers: c.transfers, DepthSum: c.depthSum, DepthMax: c.depthMax}
+	_, s.FixedFiles = e.fixed()
+	return s
 }
 
 // SlabStats is one class of slots.
@@ -72,6 +96,10 @@ func (p *Partition) Snapshot() Stats {
 		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
 		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
 		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
+		Disk: p.io.stats(p.engine),
+	}
+	if p.engine != nil {
+		s.Disk.Engine = p.o.DiskEngine
 	}
 	if p.cache != nil {
 		s.CacheBytes = uint64(len(p.cache.frames)-1) * pageBytes

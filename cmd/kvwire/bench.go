@@ -19,6 +19,7 @@ const benchHelp = `Examples:
   kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
   kvwire bench --transport inproc --backend null     (the generator's own ceiling)
+  kvwire bench --transport inproc --backend raw --disk-engine aio --conns 1 --depth 64     (an engine's)
 
 Starts a server, loads it (unless --dir names a store that has as many records), warms up, measures, and prints one row. With --target it measures a server
 that runs already and was loaded with the same --records, --seed and sizes.`
@@ -44,7 +45,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	spec.Verify = s.flags["backend"] != "null"
+	spec.Verify = keeps(s.flags["backend"])
 	m, err := measure(ctx, s, spec)
 	if cerr := s.close(); err == nil {
 		err = cerr
@@ -151,7 +152,7 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 	if err != nil {
 		return nil, err
 	}
-	if s.f.target == "" && s.f.backend != "null" && !loaded {
+	if s.f.target == "" && keeps(s.f.backend) && !loaded {
 		if _, err := bench.Load(ctx, spec, s.client.threads, p.show); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,7 @@ type child struct {
 
 // serverFlags are the flags of bench that are serve's too.
 var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "durability", "update", "disk-engine", "cache-bytes", "dir", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, rdmaFlags...)
+	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags)...)
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -35,6 +36,16 @@ type factors struct {
 	durability    string
 	update        string
 	diskEngine    string
+	diskDepth     int
+	diskBatch     int
+	diskWait      int
+	diskWaitMax   time.Duration
+	taskrun       string
+	sqPoll        bool
+	ioPoll        bool
+	fixedBuffers  bool
+	fixedFiles    bool
+	rawBytes      bytesFlag
 	cacheBytes    bytesFlag
 	dir           string
 	listen        string
@@ -162,10 +173,21 @@ func (f *factors) rdmaOptions() (o rdma.Options, err error) {
 
 func (f *factors) storeFlags() {
 	s := f.set
-	s.StringVar(&f.backend, "backend", "disk", "null: answers without looking; mem: every page resident; disk: the store on files")
+	s.StringVar(&f.backend, "backend", "disk", "null: answers without looking; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request")
 	s.StringVar(&f.durability, "durability", store.DurabilityDevice, "a put is acknowledged when the device has it (device) or has flushed it (flush)")
 	s.StringVar(&f.update, "update", store.UpdateCOW, "an item is rewritten to a free slot, which no torn write can lose (cow), or over itself (inplace)")
-	s.StringVar(&f.diskEngine, "disk-engine", store.EngineUring, "how pages are read and written: uring")
+	s.StringVar(&f.diskEngine, "disk-engine", store.EngineUring, "how pages are read and written: "+strings.Join(store.EngineNames, ", ")+"; where there is no io_uring and none is given, pool")
+	s.IntVar(&f.diskDepth, "disk-depth", 256, "reads and writes in flight, per partition")
+	s.IntVar(&f.diskBatch, "disk-batch", 0, "hold them back until so many are queued or none is in flight; 0: each turn's go at its end")
+	s.IntVar(&f.diskWait, "disk-wait", 1, "engine uring: completions that a loop sleeps for, if so many are in flight")
+	s.DurationVar(&f.diskWaitMax, "disk-wait-max", 100*time.Microsecond, "… and for how long at most")
+	s.StringVar(&f.taskrun, "taskrun", "", "engine uring: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer where it sleeps in its ring")
+	s.BoolVar(&f.sqPoll, "sqpoll", false, "uring engines: a thread of the kernel submits, and takes a CPU")
+	s.BoolVar(&f.ioPoll, "iopoll", false, "engine uring: look for completions at the device, which needs poll queues (kvwire doctor)")
+	s.BoolVar(&f.fixedBuffers, "fixed-buffers", true, "uring engines: register memory")
+	s.BoolVar(&f.fixedFiles, "fixed-files", true, "uring engines: register files")
+	f.rawBytes = 1 << 30
+	s.Var(&f.rawBytes, "raw-bytes", "size of the raw backend's file, of the whole store")
 	f.cacheBytes = 64 << 20
 	s.Var(&f.cacheBytes, "cache-bytes", "page cache of the whole store")
 	s.StringVar(&f.dir, "dir", "", "the store's folder; default: a temporary one, removed at the end")
@@ -272,16 +294,77 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	}
 	p.NetLoops = max(1, f.serverThreads, f.netLoops)
 	p.StoreLoops = max(1, f.storeLoops)
-	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, Ring: f.backend == "disk",
-		SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
+	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
 	p.Store = p.Net
 	p.Store.SocketRing = false
-	if p.Placement == loop.Dispatched {
-		p.Net.Ring = false
+	if t.name == "inproc" || p.Placement == loop.Dispatched {
 		p.Store.Sleep = storeSleep()
+		if f.onDisk() && f.diskEngine != store.EngineUring {
+			p.Store.Sleep = loop.SleepEpoll // no io_uring but the engine's, or none at all
+		}
+	}
+	if f.onDisk() {
+		if err := f.planDisk(&p.Store); err != nil {
+			return p, err
+		}
+	}
+	if p.Placement == loop.Colocated {
+		socketRing := p.Net.SocketRing
+		p.Net = p.Store
+		p.Net.SocketRing = socketRing
 	}
 	return p, nil
 }
+
+// planDisk gives the loops that have keys what the disk engine needs, and checks its flags.
+func (f *factors) planDisk(o *loop.Options) error {
+	uring, coop := f.diskEngine == store.EngineUring, f.taskrun == "coop"
+	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without rings has another refusal for these (engineWorks)
+	switch {
+	case f.taskrun != "" && f.taskrun != "defer" && !coop:
+		return usagef("--taskrun %q is unknown (defer or coop)", f.taskrun)
+	case f.taskrun != "" && !uring:
+		return usagef("--taskrun needs --disk-engine uring, not %s", f.diskEngine)
+	case f.taskrun != "" && f.sqPoll:
+		return usagef("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
+	case f.taskrun == "defer" && epoll:
+		return usagef("--taskrun defer needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched): in epoll such a ring is not heard")
+	case f.diskWait > 1 && uring && (epoll || o.Wait == loop.WaitSpin):
+		return usagef("--disk-wait %d needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched; not --wait spin)", f.diskWait)
+	case f.sets("raw-bytes") && f.backend != store.Raw.String():
+		return usagef("--raw-bytes needs --backend raw, not %s", f.backend)
+	case f.sets("cache-bytes") && f.backend == store.Raw.String():
+		return usagef("--cache-bytes needs --backend disk, not raw")
+	case f.diskDepth < 1:
+		return usagef("--disk-depth %d: 1 or more", f.diskDepth)
+	}
+	o.Ring, o.CoopTaskrun, o.SQPoll = uring, uring && coop, uring && f.sqPoll
+	s, err := f.store(1)
+	if err != nil {
+		return err
+	}
+	if s.Dir == "" {
+		s.Dir = "a temporary folder"
+	}
+	if err := s.Check(1); err != nil {
+		return usagef("%v", err)
+	}
+	return nil
+}
+
+// onDisk says whether there are files.
+func (f *factors) onDisk() bool {
+	return f.backend == store.Disk.String() || f.backend == store.Raw.String()
+}
+
+// keeps says whether a backend keeps what it is given, so that it can be loaded and checked.
+func keeps(backend string) bool {
+	return backend == store.Mem.String() || backend == store.Disk.String()
+}
+
+// diskFlags are the flags that need files.
+var diskFlags = []string{"dir", "durability", "update", "disk-engine", "disk-depth", "disk-batch", "disk-wait", "disk-wait-max", "taskrun", "sqpoll", "iopoll",
+	"fixed-buffers", "fixed-files", "raw-bytes", "cache-bytes"}
 
 // limits are the largest key and value that the server takes: 1 MiB, or what the load needs.
 func (f *factors) limits() kv.Limits {
@@ -297,15 +380,15 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	if o.Backend, err = store.ParseBackend(f.backend); err != nil {
 		return o, usagef("--backend: %v", err)
 	}
-	if o.Backend != store.Disk {
-		for _, name := range []string{"dir", "durability", "update", "disk-engine", "cache-bytes"} {
+	if !f.onDisk() {
+		for _, name := range diskFlags {
 			if f.sets(name) {
-				return o, usagef("--%s needs --backend disk, not %s", name, f.backend)
+				return o, usagef("--%s needs --backend disk or raw, not %s", name, f.backend)
 			}
 		}
 	}
-	if o.Backend == store.Disk && f.diskEngine != store.EngineUring {
-		return o, usagef("--disk-engine %q is unknown (uring)", f.diskEngine)
+	if !slices.Contains(store.EngineNames, f.diskEngine) {
+		return o, usagef("--disk-engine %q is unknown (%s)", f.diskEngine, strings.Join(store.EngineNames, ", "))
 	}
 	if f.durability != store.DurabilityDevice && f.durability != store.DurabilityFlush {
 		return o, usagef("--durability %q is unknown (device or flush)", f.durability)
@@ -316,6 +399,9 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	o.Dir, o.Limits = f.dir, f.limits()
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability, o.Update = f.diskEngine, f.durability, f.update
+	o.DepthMax, o.DiskBatch, o.DiskWait, o.DiskWaitMax = f.diskDepth, f.diskBatch, f.diskWait, f.diskWaitMax
+	o.SQPoll, o.IOPoll, o.NoFixedBuffers, o.NoFixedFiles = f.sqPoll, f.ioPoll, !f.fixedBuffers, !f.fixedFiles
+	o.RawBytes = int64(f.rawBytes)
 	o.NullValueBytes = int(f.valueBytes)
 	if f.transport == "rdma" && f.rdmaVerb == rdma.Read.String() {
 		o.ExportItemBytes = min(int(f.valueBytes)+exportKeyBytes, 1<<20)
@@ -336,7 +422,7 @@ const (
 func (f *factors) spec() (s bench.Spec, err error) {
 	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), ValueMinBytes: int(f.valueMinBytes), Records: uint64(f.records),
 		ScanItems: f.scanItems, Seed: f.seed, TargetPerS: float64(f.targetPerS), Conns: f.conns, Depth: f.depth,
-		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: f.backend != "null"}
+		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: keeps(f.backend)}
 	if f.keyDist != "" {
 		if s.KeyDist, err = bench.ParseKeyDist(f.keyDist); err != nil {
 			return s, usagef("--key-dist: %v", err)

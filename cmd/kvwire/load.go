@@ -57,8 +57,8 @@ func loadCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if r.flags["backend"] == "null" {
-		return errors.Join(usagef("the server at %s has the null backend: nothing that is loaded would stay", f.target), r.close())
+	if b := r.flags["backend"]; !keeps(b) {
+		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.target, b), r.close())
 	}
 	p := newProgress("")
 	done, err := bench.Load(ctx, spec, r.client.threads, p.show)

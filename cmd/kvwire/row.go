@@ -177,10 +177,33 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if spin, err := time.ParseDuration(flags["spin-max"]); err == nil && r.Wait == "hybrid" {
 		r.SpinMaxNs = report.I(int64(spin))
 	}
-	if r.Backend != "disk" {
+	if r.Backend == "disk" || r.Backend == "raw" {
+		diskFactors(r, flags, number)
+	}
+}
+
+// diskFactors are what was asked for; what was registered is filled in where there is a server.
+func diskFactors(r *report.Row, flags map[string]string, number func(string) int) {
+	r.DiskEngine, r.Durability = flags["disk-engine"], flags["durability"]
+	r.DiskDepth, r.DiskBatch = report.I(number("disk-depth")), report.I(number("disk-batch"))
+	uring := r.DiskEngine == store.EngineUring
+	if store.NeedsRing(r.DiskEngine) {
+		r.SQPoll = report.B(flags["sqpoll"] == "true")
+	}
+	if uring {
+		r.IOPoll, r.Taskrun, r.DiskWait = report.B(flags["iopoll"] == "true"), flags["taskrun"], report.I(number("disk-wait"))
+		if d, err := time.ParseDuration(flags["disk-wait-max"]); err == nil && number("disk-wait") > 1 {
+			r.DiskWaitMaxNs = report.I(int64(d))
+		}
+	}
+	if r.Backend == "raw" {
+		var size bytesFlag
+		if size.Set(flags["raw-bytes"]) == nil {
+			r.RawBytes = report.I(int(size))
+		}
 		return
 	}
-	r.DiskEngine, r.Durability, r.Update = flags["disk-engine"], flags["durability"], flags["update"]
+	r.Update = flags["update"]
 	var cache bytesFlag
 	if cache.Set(flags["cache-bytes"]) == nil {
 		r.CacheBytes = report.I(int(cache))
@@ -225,6 +248,9 @@ func (m *measured) row(s *session) *report.Row {
 	report.Fill(r, m.result, sides)
 	s.port.fill(r)
 	s.granted.fill(r)
+	if after.hasDisk() && m.err == nil {
+		fillDisk(r, before.engines(), after.engines())
+	}
 	if sides.InProcess && after.hasDisk() && m.result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
@@ -235,6 +261,7 @@ func (m *measured) row(s *session) *report.Row {
 	}
 	if after.hasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.directIO()), report.B(after.fixedBuffers())
+		r.FixedFiles = report.B(after.fixedFiles())
 		if !after.directIO() {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
@@ -244,5 +271,15 @@ func (m *measured) row(s *session) *report.Row {
 }
 
 func (c *counters) hasDisk() bool {
-	return len(c.Stores) > 0 && c.every(func(s *store.Stats) bool { return s.Backend == "disk" })
+	return len(c.Stores) > 0 && c.every(func(s *store.Stats) bool { return s.Disk.Engine != "" })
+}
+
+// fillDisk writes what the disk engines did in the window.
+func fillDisk(r *report.Row, before, after store.DiskStats) {
+	if n := after.Transfers - before.Transfers; n > 0 {
+		r.DiskSyscallsPerIO = report.F(float64(after.Syscalls-before.Syscalls) / float64(n))
+		batches := float64(after.Batches - before.Batches)
+		r.DiskBatchMean, r.DiskDepthMean = report.F(float64(n)/batches), report.F(float64(after.DepthSum-before.DepthSum)/batches)
+		r.DiskDepthMax = report.I(after.DepthMax)
+	}
 }

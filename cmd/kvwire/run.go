@@ -19,6 +19,7 @@ import (
 
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
 )
 
@@ -117,10 +118,29 @@ func newBenchFactors() *factors {
 // disk's cache for all cells. On a command line the same is a contradiction, and refused.
 func applicable(c experiments.Cell) experiments.Cell {
 	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
+	engine, _ := c.Get("disk-engine") // "": the default
+	if engine == "" {
+		engine = store.EngineUring
+	}
 	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
+		if slices.Contains(diskFlags, f.Name) && (is("backend", "null") || is("backend", "mem")) {
+			return true
+		}
 		switch f.Name {
-		case "dir", "durability", "update", "disk-engine", "cache-bytes":
-			return is("backend", "null") || is("backend", "mem")
+		case "cache-bytes", "update":
+			return is("backend", "raw")
+		case "raw-bytes":
+			return !is("backend", "raw")
+		case "iopoll":
+			return engine != store.EngineUring
+		case "disk-wait":
+			return engine != store.EngineUring || is("wait", "spin")
+		case "disk-wait-max":
+			return engine != store.EngineUring || is("wait", "spin") || is("disk-wait", "1")
+		case "taskrun":
+			return engine != store.EngineUring || is("sqpoll", "true")
+		case "sqpoll", "fixed-buffers", "fixed-files":
+			return !store.NeedsRing(engine)
 		case "spin-max":
 			return !is("wait", "hybrid")
 		case "ring":
@@ -243,11 +263,19 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 		f.serverAt = r.at
 	}
 	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.x.Cells), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
+	if f.backend == store.Raw.String() {
+		label += fmt.Sprintf(" %s depth %d", f.diskEngine, f.depth)
+	}
 	n, err := find(f.transport)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.works(); err != nil {
+	err = n.works()
+	if err == nil && f.serverAt == "" {
+		f.settleEngine()
+		err = f.engineWorks()
+	}
+	if err != nil {
 		why := err.Error()
 		if slices.ContainsFunc(r.rows, func(o report.Row) bool { return o.SkippedReason == why }) {
 			why = "as above"

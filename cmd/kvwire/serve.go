@@ -84,7 +84,7 @@ func greet(f *factors, s *served, c counters) error {
 		return json.NewEncoder(os.Stdout).Encode(g)
 	}
 	where := ""
-	if f.backend == "disk" {
+	if f.onDisk() {
 		where = " in " + f.dir
 		if !c.directIO() {
 			where += " (no O_DIRECT there: the page cache is in the way of every figure)"

@@ -17,12 +17,13 @@ import (
 
 // served is a server in this process: loops, partitions, and a listening transport.
 type served struct {
-	f      *factors
-	group  *loop.Group
-	server transport.Server
-	parts  []placed // by shard
-	dir    string   // to be removed at the end; "": the user's own, or none
-	flags  map[string]string
+	f       *factors
+	group   *loop.Group
+	server  transport.Server
+	parts   []placed // by shard
+	engines store.Engines
+	dir     string // to be removed at the end; "": the user's own, or none
+	flags   map[string]string
 }
 
 // placed is a partition and the loop that may ask it.
@@ -50,6 +51,18 @@ func (c *counters) disk() (reads, writes uint64) {
 	return reads, writes
 }
 
+// engines sums what the disk engines did.
+func (c *counters) engines() (d store.DiskStats) {
+	for _, s := range c.Stores {
+		d.Syscalls += s.Disk.Syscalls
+		d.Batches += s.Disk.Batches
+		d.Transfers += s.Disk.Transfers
+		d.DepthSum += s.Disk.DepthSum
+		d.DepthMax = max(d.DepthMax, s.Disk.DepthMax)
+	}
+	return d
+}
+
 // every says whether something holds for all partitions.
 func (c *counters) every(holds func(s *store.Stats) bool) bool {
 	for i := range c.Stores {
@@ -65,17 +78,25 @@ func (c *counters) fixedBuffers() bool {
 	return c.every(func(s *store.Stats) bool { return s.FixedBuffers })
 }
 
+func (c *counters) fixedFiles() bool {
+	return c.every(func(s *store.Stats) bool { return s.Disk.FixedFiles })
+}
+
 // startServer makes the loops and the store and listens. The caller closes it.
 func startServer(f *factors) (*served, error) {
 	n, err := find(f.transport)
 	if err != nil {
 		return nil, err
 	}
+	f.settleEngine()
 	plan, err := f.plan()
 	if err != nil {
 		return nil, err
 	}
 	if err := n.works(); err != nil {
+		return nil, err
+	}
+	if err := f.engineWorks(); err != nil {
 		return nil, err
 	}
 	s := &served{f: f, flags: map[string]string{}}
@@ -84,8 +105,8 @@ func startServer(f *factors) (*served, error) {
 			s.flags[name] = g.Value.String()
 		}
 	}
-	roomFor(plan.NetLoops + plan.StoreLoops)
-	if f.backend == "disk" && f.dir == "" {
+	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
+	if f.onDisk() && f.dir == "" {
 		if s.dir, err = temporary(); err != nil {
 			return nil, err
 		}
@@ -110,6 +131,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 			return nil, err
 		}
 		o.Progress = func(shard int, done, total int64) { recovered.show(shard, shards, done, total) }
+		o.Engines = &s.engines
 		p, err := store.Open(l, shard, shards, o)
 		if err == nil {
 			s.parts[shard] = placed{l, p}

@@ -139,18 +139,22 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 // temporary makes a folder for a store: where TMPDIR says, or else in /tmp or /var/tmp, whichever has a disk
 // under it that O_DIRECT reaches. The caller removes it.
 func temporary() (string, error) {
-	parent := os.TempDir()
-	if os.Getenv("TMPDIR") == "" && probe.DirectIO(probe.Local(), parent).State != probe.Available &&
-		probe.DirectIO(probe.Local(), "/var/tmp").State == probe.Available {
-		parent = "/var/tmp"
-	}
-	dir, err := os.MkdirTemp(parent, "kvwire-")
+	dir, err := os.MkdirTemp(temporaryParent(), "kvwire-")
 	if err == nil {
 		atExit(func() { _ = os.RemoveAll(dir) })
 	} else {
 		return "", fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
 	}
 	return dir, nil
+}
+
+func temporaryParent() string {
+	parent := os.TempDir()
+	if os.Getenv("TMPDIR") == "" && probe.DirectIO(probe.Local(), parent).State != probe.Available &&
+		probe.DirectIO(probe.Local(), "/var/tmp").State == probe.Available {
+		parent = "/var/tmp"
+	}
+	return parent
 }
 
 // counters are the server's.

@@ -16,14 +16,16 @@ func (h *Host) Doctor(dir string, refused map[string]error) Report {
 		{Name: "transport tcp", State: Available, Why: "epoll, always"},
 		as("transport uring", uring),
 		as("transport rdma", rdma),
-		engine(uring, direct, usable),
+		engine("disk engine uring", uring, direct, usable),
+		engine("disk engine aio", AIO(h), direct, usable),
+		engine("disk engines sync, pool", Finding{State: Available, Why: "pread and pwrite, always"}, direct, usable),
 	}
 	for i, transport := range []string{"inproc", "tcp", "uring", "rdma"} {
 		if err := refused[transport]; err != nil {
 			r[i] = finding(r[i].Name, err)
 		}
 	}
-	return append(r, uring, direct, Memlock(h), Files(h), CPUs(h), rdma,
+	return append(r, uring, SQPoll(h), IOPoll(h, dir), direct, Memlock(h), Files(h), CPUs(h), rdma,
 		Module(h, "ib_uverbs"), Module(h, "rdma_rxe"), NetNamespace(h))
 }
 
@@ -37,10 +39,10 @@ func as(name string, cause Finding) Finding {
 	return f
 }
 
-// engine is the row of the disk engine that needs a ring and a usable folder, and prefers direct IO.
-func engine(uring, direct Finding, usable bool) Finding {
-	f := as("disk engine uring", uring)
-	if uring.State != Available || direct.State == Available {
+// engine is the row of a disk engine that needs something of the kernel and a usable folder, and prefers direct IO.
+func engine(name string, needs, direct Finding, usable bool) Finding {
+	f := as(name, needs)
+	if needs.State != Available || direct.State == Available {
 		return f
 	}
 	f.Why, f.Remedy = NameDirect+": "+direct.Why, direct.Remedy

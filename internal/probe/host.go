@@ -14,19 +14,25 @@ import (
 
 // Host is what the probes look at. Local is this machine; tests give canned ones.
 type Host struct {
-	Root     fs.FS                              // the root folder: proc, sys, dev, lib
-	OpenRing func() (missing []string, _ error) // makes a ring and closes it: the operations that the kernel lacks
-	Access   func(path string) error            // nil when the absolute path can be opened for reading and writing
-	Direct   func(dir string) (Direct, error)   // tries O_DIRECT on a file in dir
+	Root       fs.FS                              // the root folder: proc, sys, dev, lib
+	OpenRing   func() (missing []string, _ error) // makes a ring and closes it: the operations that the kernel lacks
+	OpenAIO    func() error                       // makes a context and destroys it
+	OpenSQPoll func() error                       // makes a ring with SQPOLL and closes it
+	IOPoll     func(dir string) (Polled, error)   // reads from a file in dir, from a ring with IOPOLL
+	Access     func(path string) error            // nil when the absolute path can be opened for reading and writing
+	Direct     func(dir string) (Direct, error)   // tries O_DIRECT on a file in dir
 }
 
 // Local is this machine, as this process sees it.
 func Local() *Host {
 	return &Host{
-		Root:     os.DirFS("/"),
-		OpenRing: openRing,
-		Access:   access,
-		Direct:   tryDirect,
+		Root:       os.DirFS("/"),
+		OpenRing:   openRing,
+		OpenAIO:    openAIO,
+		OpenSQPoll: openSQPoll,
+		IOPoll:     tryIOPoll,
+		Access:     access,
+		Direct:     tryDirect,
 	}
 }
 
@@ -44,7 +50,7 @@ var operations = []struct {
 	name   string
 	opcode uint8
 }{
-	{"fsync", 3}, {"read_fixed", 4}, {"write_fixed", 5}, {"poll_add", 6}, {"sendmsg", 9}, {"recvmsg", 10},
+	{"nop", 0}, {"fsync", 3}, {"read_fixed", 4}, {"write_fixed", 5}, {"poll_add", 6}, {"sendmsg", 9}, {"recvmsg", 10},
 	{"accept", 13}, {"async_cancel", 14}, {"fallocate", 17}, {"read", 22}, {"write", 23}, {"send", 26}, {"recv", 27},
 }
 

@@ -33,10 +33,13 @@ func tree(files ...string) fstest.MapFS {
 // host is a machine on which everything works but for what the test says.
 func host(files ...string) *Host {
 	return &Host{
-		Root:     tree(files...),
-		OpenRing: func() ([]string, error) { return nil, nil },
-		Access:   func(string) error { return nil },
-		Direct:   func(string) (Direct, error) { return Direct{FileSystem: "ext4", FreeBytes: 3 << 30}, nil },
+		Root:       tree(files...),
+		OpenRing:   func() ([]string, error) { return nil, nil },
+		OpenAIO:    func() error { return nil },
+		OpenSQPoll: func() error { return nil },
+		IOPoll:     func(string) (Polled, error) { return Polled{Queue: "sys/dev/block/8:0/queue"}, nil },
+		Access:     func(string) error { return nil },
+		Direct:     func(string) (Direct, error) { return Direct{FileSystem: "ext4", FreeBytes: 3 << 30}, nil },
 	}
 }
 
@@ -302,4 +305,56 @@ func TestDoctorAnswersOnThisMachine(t *testing.T) {
 	if f, _ := r.Get("CPUs"); f.State != Available {
 		t.Errorf("CPUs: %+v", f)
 	}
+}
+
+func TestIOPollSaysWhyNot(t *testing.T) {
+	const queue = "sys/devices/virtual/block/d/queue"
+	for _, c := range []struct {
+		name        string
+		p           Polled
+		err         error
+		files       []string
+		state       State
+		why, remedy string
+	}{
+		{"works", Polled{Queue: queue}, nil, []string{queue + "/io_poll", "1\n"}, Available, "completes", ""},
+		{"by interrupt", Polled{Queue: queue}, nil, []string{queue + "/io_poll", "0\n"}, Unavailable, "by an interrupt", "poll_queues"},
+		{"not seen", Polled{}, nil, nil, Unknown, "cannot be seen", ""},
+		{"no poll queues", Polled{unix.EOPNOTSUPP, queue}, nil, nil, Unavailable, "EOPNOTSUPP", "poll_queues"},
+		{"tmpfs", Polled{unix.EINVAL, queue}, nil, nil, Unavailable, "EINVAL", "ext4"},
+		{"broken", Polled{unix.EIO, queue}, nil, nil, Unknown, "input/output error", ""},
+		{"no folder", Polled{}, fs.ErrNotExist, nil, Unknown, "failed", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := host(c.files...)
+			h.IOPoll = func(string) (Polled, error) { return c.p, c.err }
+			check(t, IOPoll(h, "/data"), c.state, c.why, c.remedy)
+		})
+	}
+	h := host(osrelease, "4.19.0")
+	h.OpenRing = func() ([]string, error) { return nil, unix.ENOSYS }
+	check(t, IOPoll(h, "/data"), Unavailable, "io_uring: ", "5.19")
+	check(t, SQPoll(h), Unavailable, "io_uring: ", "5.19")
+}
+
+func TestEnginesSayWhyNot(t *testing.T) {
+	for _, c := range []struct {
+		err         error
+		state       State
+		why, remedy string
+	}{
+		{nil, Available, "works", ""}, {unix.ENOSYS, Unavailable, "CONFIG_AIO", "pool"}, {unix.EPERM, Unavailable, "seccomp", "pool"},
+		{unix.EAGAIN, Unavailable, "aio-max-nr", "sysctl"}, {unix.EIO, Unknown, "failed", ""},
+	} {
+		h := host()
+		h.OpenAIO = func() error { return fmt.Errorf("io_setup: %w", c.err) }
+		if c.err == nil {
+			h.OpenAIO = func() error { return nil }
+		}
+		check(t, AIO(h), c.state, c.why, c.remedy)
+	}
+	h := host()
+	h.OpenSQPoll = func() error { return fmt.Errorf("ring: %w", unix.EPERM) }
+	check(t, SQPoll(h), Unavailable, "5.11", "5.11")
+	check(t, SQPoll(host()), Available, "CPU", "")
 }

@@ -19,7 +19,15 @@ func (*Ring) Pending() int                   { panic(never) }
 func (*Ring) Ready() bool                    { panic(never) }
 func (*Ring) NeedsEnter() bool               { panic(never) }
 func (*Ring) Enter(int, int64) error         { panic(never) }
+func (*Ring) Submit() error                  { panic(never) }
+func (*Ring) Wait(int, int64) error          { panic(never) }
+func (*Ring) SQPoll() bool                   { panic(never) }
 func (*Ring) Reap([]CQE) int                 { panic(never) }
 func (*Ring) RegisterBuffers([][]byte) error { panic(never) }
+func (*Ring) RegisterFiles([]int) error      { panic(never) }
+func (*Ring) Unregister()                    { panic(never) }
+func (*Ring) Reserve(int, int) error         { panic(never) }
+func (*Ring) SetBuffers(int, [][]byte) error { panic(never) }
+func (*Ring) SetFiles(int, []int) error      { panic(never) }
 func (*Ring) Supports(uint8) bool            { panic(never) }
 func (*Ring) Close() error                   { panic(never) }

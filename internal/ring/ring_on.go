@@ -5,6 +5,7 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -16,9 +17,13 @@ import (
 const Built = true
 
 // Ring is one io_uring instance. It belongs to the goroutine that opened it, which must be
-// locked to its thread: no method may be called from another one.
+// locked to its thread: no method may be called from another one. Of a ring without DeferTaskrun the two sides may
+// belong to different threads: Next, Submit and Pending to those that submit, one at a time; Wait and Reap to one that reaps.
 type Ring struct {
 	r       *giouring.Ring
+	sqPoll  bool
+	buffers bool    // some are registered
+	files   bool    // some are registered
 	sqFlags *uint32 // the kernel's flag word: TASKRUN, CQ_OVERFLOW
 	pending uint32  // filled and not yet shown to the kernel
 	wait    waitArg
@@ -34,9 +39,14 @@ type waitArg struct {
 }
 
 const (
-	sqTaskrun  = 1 << 2
-	sqOverflow = 1 << 1
+	sqNeedWakeup = 1 << 0
+	sqOverflow   = 1 << 1
+	sqTaskrun    = 1 << 2
 
+	enterSQWakeup = 1 << 1
+
+	setupIOPoll       = 1 << 0
+	setupSQPoll       = 1 << 1
 	setupCoopTaskrun  = 1 << 8
 	setupTaskrunFlag  = 1 << 9
 	setupSingleIssuer = 1 << 12
@@ -58,18 +68,35 @@ func Open(o Options) (*Ring, error) {
 	if o.CoopTaskrun {
 		flags |= setupCoopTaskrun | setupTaskrunFlag
 	}
-	g := giouring.NewRing()
-	err := g.QueueInit(uint32(o.Entries), flags)
-	if errors.Is(err, unix.EINVAL) && flags != 0 { // a kernel before 6.1 or 5.19: same meaning, more interrupts
-		g = giouring.NewRing()
-		err = g.QueueInit(uint32(o.Entries), 0)
+	if o.SQPoll { // the kernel's thread does the work: there is none to put off, and these flags are refused
+		flags = setupSQPoll
+	}
+	if o.IOPoll {
+		flags |= setupIOPoll
+	}
+	g, err := setup(o.Entries, flags)
+	if polls := flags & (setupSQPoll | setupIOPoll); errors.Is(err, unix.EINVAL) && flags != polls {
+		g, err = setup(o.Entries, polls) // a kernel before 6.1 or 5.19: same meaning, more interrupts
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ring: io_uring_setup with %d entries: %w (%s)", o.Entries, err, remedy(err))
 	}
-	r := &Ring{r: g}
+	r := &Ring{r: g, sqPoll: o.SQPoll}
 	r.sqFlags = (*(**submissionQueue)(unsafe.Pointer(g))).flags
 	return r, nil
+}
+
+// sqIdle is how long the kernel's submitting thread looks for work before it sleeps, in ms: longer than any pause under
+// load, and short enough that an idle store gives its CPU back.
+const sqIdle = 50
+
+func setup(entries int, flags uint32) (*giouring.Ring, error) {
+	g := giouring.NewRing()
+	p := [30]uint32{2: flags} // struct io_uring_params: giouring does not export its fields
+	if flags&setupSQPoll != 0 {
+		p[4] = sqIdle
+	}
+	return g, g.QueueInitParams(uint32(entries), (*giouring.Params)(unsafe.Pointer(&p)))
 }
 
 func remedy(err error) string {
@@ -88,11 +115,11 @@ func remedy(err error) string {
 func (r *Ring) Fd() int { return r.r.RingFd() }
 
 // Next gives the next free entry, zeroed but for its user data. When the queue is full it
-// submits what is there; it is nil only if the kernel takes nothing then.
+// submits what is there; it is nil only if the kernel takes nothing then, or, with SQPoll, has not yet.
 func (r *Ring) Next(userData uint64) *SQE {
 	e := r.r.GetSQE()
 	if e == nil {
-		if r.Enter(0, 0) != nil {
+		if r.Submit() != nil {
 			return nil
 		}
 		if e = r.r.GetSQE(); e == nil {
@@ -106,8 +133,13 @@ func (r *Ring) Next(userData uint64) *SQE {
 }
 
 // Pending is the number of entries that the next Enter will submit: those filled since the last one, and
-// those that the kernel did not take then.
-func (r *Ring) Pending() int { return int(r.pending + r.untaken()) }
+// those that the kernel did not take then. (With SQPoll it takes them by itself.)
+func (r *Ring) Pending() int {
+	if r.sqPoll {
+		return int(r.pending)
+	}
+	return int(r.pending + r.untaken())
+}
 
 func (r *Ring) untaken() uint32 {
 	sq := *(**submissionQueue)(unsafe.Pointer(r.r))
@@ -123,16 +155,48 @@ func (r *Ring) NeedsEnter() bool { return atomic.LoadUint32(r.sqFlags)&(sqTaskru
 
 // Enter submits everything pending and, with wait > 0, waits until that many completions are
 // there or timeoutNs have passed (0: no limit). It also lets completions appear. A signal, or
-// a kernel that cannot take more before completions are reaped, ends it early without an error.
+// a kernel that cannot take more before completions are reaped, ends it early without an error. With SQPoll it is a
+// system call only to wait, or where the kernel's thread sleeps.
 func (r *Ring) Enter(wait int, timeoutNs int64) error {
-	// GetSQE keeps its own tail; the kernel sees it after a flush, which Submit would do together
+	toSubmit, flags := r.publish()
+	if r.sqPoll && flags == 0 && !r.NeedsEnter() && (wait == 0 || int(r.r.CQReady()) >= wait) {
+		return nil
+	}
+	r.Enters++
+	return r.enter(toSubmit, wait, timeoutNs, flags|giouring.EnterGetEvents)
+}
+
+// Submit submits everything pending and does not look for completions.
+func (r *Ring) Submit() error {
+	toSubmit, flags := r.publish()
+	if toSubmit == 0 || r.sqPoll && flags == 0 {
+		return nil
+	}
+	r.Enters++
+	return r.enter(toSubmit, 0, 0, flags)
+}
+
+// Wait waits until that many completions are there or timeoutNs have passed (0: no limit), and submits nothing.
+func (r *Ring) Wait(wait int, timeoutNs int64) error {
+	r.Waits++
+	return r.enter(0, wait, timeoutNs, giouring.EnterGetEvents)
+}
+
+// publish shows the kernel what is pending: how many it is to take, and the flag to wake its thread where that sleeps.
+func (r *Ring) publish() (toSubmit, flags uint32) {
+	// GetSQE keeps its own tail; the kernel sees it after a flush, which giouring's Submit would do together
 	// with an enter. So publish the tail here, and enter once with all arguments.
 	sq := *(**submissionQueue)(unsafe.Pointer(r.r))
 	atomic.StoreUint32(sq.tail, atomic.LoadUint32(sq.tail)+r.pending)
 	r.SQEs += uint64(r.pending)
 	r.pending = 0
-	toSubmit := r.untaken()
-	flags := uint32(giouring.EnterGetEvents)
+	if toSubmit = r.untaken(); r.sqPoll && toSubmit > 0 && atomic.LoadUint32(r.sqFlags)&sqNeedWakeup != 0 {
+		flags = enterSQWakeup
+	}
+	return toSubmit, flags
+}
+
+func (r *Ring) enter(toSubmit uint32, wait int, timeoutNs int64, flags uint32) error {
 	var arg unsafe.Pointer
 	size := 8 // sizeof(sigset_t) as the kernel counts it
 	if wait > 0 && timeoutNs > 0 {
@@ -141,7 +205,6 @@ func (r *Ring) Enter(wait int, timeoutNs int64) error {
 		flags |= giouring.EnterExtArg
 		arg, size = unsafe.Pointer(&r.wait.raw), int(unsafe.Sizeof(r.wait.raw))
 	}
-	r.Enters++
 	_, err := r.r.Enter2(toSubmit, uint32(wait), flags, arg, size)
 	switch {
 	case err == nil, errors.Is(err, unix.EINTR), errors.Is(err, unix.ETIME), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EBUSY):
@@ -149,6 +212,9 @@ func (r *Ring) Enter(wait int, timeoutNs int64) error {
 	}
 	return fmt.Errorf("ring: io_uring_enter: %w", err)
 }
+
+// SQPoll says whether a thread of the kernel submits.
+func (r *Ring) SQPoll() bool { return r.sqPoll }
 
 // Reap copies completions that are visible into dst, oldest first, and frees their places.
 func (r *Ring) Reap(dst []CQE) int {
@@ -167,22 +233,115 @@ func (r *Ring) Reap(dst []CQE) int {
 }
 
 const (
-	registerBuffers = 0
-	registerProbe   = 8
+	registerBuffers   = 0
+	unregisterBuffers = 1
+	registerFiles     = 2
+	unregisterFiles   = 3
+	registerProbe     = 8
+	registerFiles2    = 13
+	updateFiles2      = 14
+	registerBuffers2  = 15
+	updateBuffers     = 16
+
+	registerSparse = 1 << 0
 )
 
-// RegisterBuffers pins memory once for ReadFixed and WriteFixed; the index is the place in bufs.
-// ENOMEM means that the locked-memory limit is too low.
-func (r *Ring) RegisterBuffers(bufs [][]byte) error {
+func (r *Ring) register(opcode uint32, arg unsafe.Pointer, n int, what string) error {
+	if _, errno := r.r.Register(r.r.RingFd(), opcode, arg, uint32(n)); errno != 0 {
+		return fmt.Errorf("ring: register %s: %w (%s)", what, errno, remedy(errno))
+	}
+	return nil
+}
+
+func iovecs(bufs [][]byte) []unix.Iovec {
 	iov := make([]unix.Iovec, len(bufs))
 	for i, b := range bufs {
 		iov[i].Base = unsafe.SliceData(b)
 		iov[i].SetLen(len(b))
 	}
-	if _, errno := r.r.Register(r.r.RingFd(), registerBuffers, unsafe.Pointer(unsafe.SliceData(iov)), uint32(len(iov))); errno != 0 {
-		return fmt.Errorf("ring: register %d buffers: %w (%s)", len(bufs), errno, remedy(errno))
+	return iov
+}
+
+// RegisterBuffers pins memory once for ReadFixed and WriteFixed; the index is the place in bufs.
+// ENOMEM means that the locked-memory limit is too low.
+func (r *Ring) RegisterBuffers(bufs [][]byte) error {
+	iov := iovecs(bufs)
+	err := r.register(registerBuffers, unsafe.Pointer(unsafe.SliceData(iov)), len(iov), fmt.Sprintf("%d buffers", len(bufs)))
+	r.buffers = r.buffers || err == nil
+	return err
+}
+
+// RegisterFiles makes files known for SQE.FixedFile; the index is the place in fds.
+func (r *Ring) RegisterFiles(fds []int) error {
+	all := int32s(fds)
+	err := r.register(registerFiles, unsafe.Pointer(unsafe.SliceData(all)), len(all), fmt.Sprintf("%d files", len(fds)))
+	r.files = r.files || err == nil
+	return err
+}
+
+func int32s(fds []int) []int32 {
+	all := make([]int32, len(fds))
+	for i, fd := range fds {
+		all[i] = int32(fd)
 	}
-	return nil
+	return all
+}
+
+// Unregister ends what RegisterBuffers and RegisterFiles did. Nothing of it may be in flight.
+func (r *Ring) Unregister() {
+	if r.buffers {
+		_ = r.register(unregisterBuffers, nil, 0, "no buffers")
+	}
+	if r.files {
+		_ = r.register(unregisterFiles, nil, 0, "no files")
+	}
+	r.buffers, r.files = false, false
+}
+
+// rsrcRegister is struct io_uring_rsrc_register, rsrcUpdate is struct io_uring_rsrc_update2.
+type (
+	rsrcRegister struct {
+		nr, flags  uint32
+		_          uint64
+		data, tags uint64
+	}
+	rsrcUpdate struct {
+		offset, _  uint32
+		data, tags uint64
+		nr, _      uint32
+	}
+)
+
+// Reserve makes room for registered buffers and files that come later (SetBuffers, SetFiles): for a ring that several
+// parts of a program share (Linux 5.19).
+func (r *Ring) Reserve(buffers, files int) error {
+	a := rsrcRegister{nr: uint32(buffers), flags: registerSparse}
+	if err := r.register(registerBuffers2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d buffers", buffers)); err != nil {
+		return err
+	}
+	r.buffers = true
+	a = rsrcRegister{nr: uint32(files), flags: registerSparse}
+	err := r.register(registerFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d files", files))
+	r.files = err == nil
+	return err
+}
+
+// SetBuffers puts buffers into the reserved places from first on; nil takes one away.
+func (r *Ring) SetBuffers(first int, bufs [][]byte) error {
+	iov := iovecs(bufs)
+	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(iov)))), nr: uint32(len(iov))}
+	err := r.register(updateBuffers, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("%d buffers", len(bufs)))
+	runtime.KeepAlive(iov)
+	return err
+}
+
+// SetFiles puts files into the reserved places from first on; -1 takes one away.
+func (r *Ring) SetFiles(first int, fds []int) error {
+	all := int32s(fds)
+	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(all)))), nr: uint32(len(all))}
+	err := r.register(updateFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("%d files", len(fds)))
+	runtime.KeepAlive(all)
+	return err
 }
 
 // Supports asks the kernel whether it knows an opcode.
@@ -203,7 +362,8 @@ func (r *Ring) Supports(opcode uint8) bool {
 }
 
 // Close ends the ring. The kernel cancels what is in flight, and may still write to its
-// buffers until it has: reap everything first.
+// buffers until it has: reap everything first. It lets go of what is registered some time later: Unregister, where that
+// matters.
 func (r *Ring) Close() error {
 	r.r.QueueExit()
 	return nil

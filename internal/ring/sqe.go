@@ -46,6 +46,9 @@ const (
 
 	PollFirst = 1 << 0 // IORING_RECVSEND_POLL_FIRST, in IoPrio: do not try before arming the poll
 
+	sqeFixedFile = 1 << 0 // IOSQE_FIXED_FILE, in Flags
+
+	opNop         = 0
 	opFsync       = 3
 	opReadFixed   = 4
 	opWriteFixed  = 5
@@ -91,6 +94,12 @@ func (e *SQE) WriteFixed(fd int, b []byte, off int64, index int) {
 	e.io(opWriteFixed, fd, b, off)
 	e.BufIndex = uint16(index)
 }
+
+// FixedFile says that the descriptor given to the method before is an index of registered files.
+func (e *SQE) FixedFile() { e.Flags |= sqeFixedFile }
+
+// Nop completes at once: a message to whoever reaps.
+func (e *SQE) Nop() { e.Opcode, e.Fd = opNop, -1 }
 
 // Fdatasync makes what was written to fd durable.
 func (e *SQE) Fdatasync(fd int) { e.Opcode, e.Fd, e.OpFlags = opFsync, int32(fd), fsyncDatasync }
@@ -149,11 +158,21 @@ type Options struct {
 	Entries      int  // submission queue entries; the completion queue has twice as many
 	DeferTaskrun bool // SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions appear in Enter only. Not for a ring whose fd is in an epoll set.
 	CoopTaskrun  bool // COOP_TASKRUN | TASKRUN_FLAG (5.19): no interrupts for completions; the ring's fd works in epoll
+
+	// SQPoll has a thread of the kernel look for entries (SQPOLL), so that submitting is no system call while it is awake.
+	// It takes a CPU, and sets aside the two flags above.
+	SQPoll bool
+
+	// IOPoll has Enter look for completions at the device, without interrupts (IOPOLL): for reads and writes of files
+	// open with O_DIRECT, on a device with poll queues. The ring's fd announces nothing.
+	IOPoll bool
 }
 
-// Counters are what a ring has done since it was opened. Only its loop may read them.
+// Counters are what a ring has done since it was opened. Only its loop may read them, or, where the sides belong to
+// different threads, each its own: Waits and CQEs are the reaping one's.
 type Counters struct {
-	Enters uint64 // io_uring_enter calls
+	Enters uint64 // io_uring_enter calls of Enter and Submit
+	Waits  uint64 // io_uring_enter calls of Wait
 	SQEs   uint64 // entries submitted
 	CQEs   uint64 // completions reaped
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
 )
 
 // Uring is for tests that need io_uring.
@@ -20,6 +21,16 @@ func Uring(t testing.TB) {
 		err = r.Close()
 	}
 	Need(t, "uring", err)
+}
+
+// AIO is for tests that need Linux' native asynchronous IO.
+func AIO(t testing.TB) {
+	t.Helper()
+	a, err := sys.OpenAIO(8)
+	if err == nil {
+		err = a.Close()
+	}
+	Need(t, "aio", err)
 }
 
 // Need is for tests that need a feature which is not there when err is not nil.

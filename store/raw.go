@@ -1,0 +1,276 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"golang.org/x/sys/unix"
+)
+
+// rawPartition answers a get by one read of a page that the key's hash chooses, and a put or delete by one write: what engine and
+// device can do, without a store. There is no index, cache or checksum, and what is read is nobody's value.
+type rawPartition struct {
+	l      *loop.Loop
+	shard  int
+	o      Options
+	engine engine
+	io     transfers
+	file   *rawFile
+	pages  uint32
+	memory *arena.Arena // a page for each transfer
+	free   []uint32     // those that none uses
+
+	waiting  kv.Queue // requests that wait for a transfer
+	ioErrors uint64
+
+	closing, closed bool
+
+	done [64]completion
+}
+
+var _ loop.Partition = (*rawPartition)(nil)
+
+func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err error) {
+	r := &rawPartition{l: l, shard: shard, o: o}
+	if r.engine, err = newEngine(l, shard, shards, &r.o); err != nil {
+		return nil, err
+	}
+	if r.file, err = openRawFile(&o, shard, shards); err != nil {
+		return nil, err
+	}
+	r.pages = uint32(r.file.bytes / pageBytes)
+	if r.memory, err = arena.New(o.DepthMax * pageBytes); err != nil {
+		r.file.close()
+		return nil, fmt.Errorf("store: buffers for raw pages: %w", err)
+	}
+	r.io = newTransfers(r.engine, o.DepthMax)
+	r.io.batch = o.DiskBatch
+	for i := range uint32(o.DepthMax) {
+		r.free = append(r.free, i)
+	}
+	if err := start(l, r.engine, r, []int{r.file.fd}, registered(r.memory)); err != nil {
+		r.release()
+		return nil, err
+	}
+	if !r.file.direct {
+		sayNoDirect(&o, shard)
+	}
+	return r, nil
+}
+
+// Submit takes a request.
+func (r *rawPartition) Submit(q *kv.Request) {
+	q.Need = 0
+	q.Status = r.o.Limits.Check(q)
+	switch {
+	case r.closing:
+		q.Status = kv.StatusClosed
+	case q.Status != kv.StatusOK:
+	case q.Op == kv.OpScan, q.Op == kv.OpStats:
+		q.Value = q.Value[:0]
+	case q.Op == kv.OpGet && cap(q.Value) < r.o.NullValueBytes:
+		q.Status, q.Need = kv.StatusTooSmall, uint32(r.o.NullValueBytes)
+	case q.Op == kv.OpPut && len(q.Value) > pageBytes:
+		q.Status = kv.StatusTooLarge
+	case !r.io.room() || !r.waiting.Empty():
+		r.waiting.Push(q)
+		return
+	default:
+		r.begin(q)
+		return
+	}
+	r.l.Finish(q)
+}
+
+func (r *rawPartition) begin(q *kv.Request) {
+	n := len(r.free) - 1
+	f := r.free[n]
+	r.free = r.free[:n]
+	off := int(f) * pageBytes
+	t := transfer{kind: readPage, frame: f, r: q, buf: r.memory.Bytes()[off : off+pageBytes : off+pageBytes],
+		off: int64(kv.Hash(q.Key)%r.pages) * pageBytes, fixed: off >> fixedShift}
+	if q.Op != kv.OpGet {
+		t.kind = writePage
+		copy(t.buf, q.Value)
+	}
+	r.io.begin(t)
+}
+
+// OnEvent is never called: what the disk hears of is its engine's affair.
+func (r *rawPartition) OnEvent(uint64, int32, uint32) {}
+
+// Poll takes the disk's completions.
+func (r *rawPartition) Poll() (found int) {
+	for !r.closed {
+		n := r.engine.poll(r.done[:])
+		for _, c := range r.done[:n] {
+			r.complete(c)
+		}
+		if found += n; n < len(r.done) {
+			break
+		}
+	}
+	return found
+}
+
+func (r *rawPartition) complete(c completion) {
+	page := r.io.table[c.tag&(1<<genShift-1)].frame
+	t, errno, ended := r.io.complete(c)
+	if !ended {
+		return
+	}
+	q := t.r
+	q.Status = statusOf(errno)
+	switch {
+	case errno != 0:
+		r.ioErrors++
+	case q.Op == kv.OpGet:
+		q.Value = q.Value[:r.o.NullValueBytes]
+		copy(q.Value, r.memory.Bytes()[int(page)*pageBytes:])
+		r.l.Stats.Copied += uint64(len(q.Value))
+	}
+	r.free = append(r.free, page)
+	r.l.Finish(q)
+}
+
+// Stage begins what waited, and hands the turn's transfers to the disk.
+func (r *rawPartition) Stage() error {
+	if r.closed {
+		return nil
+	}
+	for r.io.room() && !r.waiting.Empty() {
+		r.begin(r.waiting.Pop())
+	}
+	all, err := r.io.stage()
+	if !all {
+		r.l.Again()
+	}
+	return err
+}
+
+// Close lets transfers in flight end; what waits for one is closed.
+func (r *rawPartition) Close() bool {
+	if r.closed {
+		return true
+	}
+	r.closing = true
+	for q := r.waiting.Pop(); q != nil; q = r.waiting.Pop() {
+		q.Status = kv.StatusClosed
+		r.l.Finish(q)
+	}
+	if r.io.active() > 0 {
+		return false
+	}
+	r.closed = true
+	r.release()
+	return true
+}
+
+func (r *rawPartition) release() {
+	_ = r.memory.Close()
+	r.file.close()
+}
+
+// Snapshot is for the partition's loop.
+func (r *rawPartition) Snapshot() Stats {
+	s := Stats{Backend: r.o.Backend.String(), Shard: r.shard, IOErrors: r.ioErrors, DirectIO: r.file.direct,
+		DiskReads: r.io.reads, DiskReadBytes: r.io.readBytes, DiskWrites: r.io.writes, DiskWriteBytes: r.io.writeBytes,
+		Disk: r.io.stats(r.engine)}
+	s.Disk.Engine = r.o.DiskEngine
+	s.FixedBuffers, _ = r.engine.fixed()
+	return s
+}
+
+// rawFile is a partition's share of the raw file: a file of its own, raw-NNN-of-NNN, locked while it is open.
+type rawFile struct {
+	fd     int
+	lock   int // another descriptor: a ring that has this one registered may let go of it late
+	bytes  int64
+	direct bool
+}
+
+// openRawFile opens it, and makes it when it is not there or has another size: written from end to end, so that reads go to
+// the device and writes need no new space.
+func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
+	}
+	f := &rawFile{lock: -1, bytes: o.RawBytes / int64(shards) / pageBytes * pageBytes}
+	name := filepath.Join(o.Dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
+	if st, err := os.Stat(name); err != nil || st.Size() != f.bytes {
+		if err := writeRawFile(name, f.bytes); err != nil {
+			return nil, fmt.Errorf("store: write the raw file %s, %d MiB: %w (choose another folder, or a smaller size)", name, f.bytes>>20, cause(err))
+		}
+	}
+	var err error
+	if f.fd, f.direct, err = openDirect(name, unix.O_RDWR); err != nil {
+		return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
+	}
+	f.direct = f.direct && !inMemory(o.Dir)
+	if f.lock, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		err = unix.Flock(f.lock, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", name, name)
+	}
+	return f, nil
+}
+
+// rawPieceBytes is what is written at once: 1 MiB is where a disk's sequential speed begins.
+const rawPieceBytes = 1 << 20
+
+// writeRawFile makes the file, whole or not at all. Its bytes differ from page to page: some devices do not store zeros.
+func writeRawFile(name string, bytes int64) (err error) {
+	f, err := os.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(name + ".new")
+		}
+	}()
+	fd, _, err := openDirect(name+".new", unix.O_RDWR)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	memory, err := arena.New(rawPieceBytes)
+	if err != nil {
+		return errors.Join(err, f.Close(), unix.Close(fd))
+	}
+	word := uint32(1)
+	for i := range memory.Bytes() {
+		word = word*1664525 + 1013904223 // Numerical Recipes' generator
+		memory.Bytes()[i] = byte(word >> 24)
+	}
+	for off := int64(0); err == nil && off < bytes; {
+		b := memory.Bytes()[:min(rawPieceBytes, bytes-off)]
+		for i := 0; i < len(b); i += pageBytes {
+			binary.LittleEndian.PutUint64(b[i:], uint64(off)+uint64(i))
+		}
+		var n int
+		if n, err = unix.Pwrite(fd, b, off); err == nil && n%pageBytes != 0 {
+			err = unix.EIO
+		}
+		off += int64(n)
+	}
+	err = errors.Join(err, f.Sync(), f.Close(), unix.Close(fd), memory.Close())
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	return err
+}
+
+func (f *rawFile) close() {
+	_ = unix.Close(f.fd)
+	if f.lock >= 0 {
+		_ = unix.Close(f.lock)
+	}
+}

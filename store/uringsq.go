@@ -1,0 +1,208 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/loop"
+	"golang.org/x/sys/unix"
+)
+
+// uringSQ is the disk of a partition that submits to a ring of its own, whose completions a thread reaps that does so for
+// all partitions.
+type uringSQ struct {
+	queued
+	shards int
+	ring   *ring.Ring
+	reaper *reaper
+}
+
+var _ engine = (*uringSQ)(nil)
+var _ loop.Armer = (*uringSQ)(nil)
+
+// reaper is that thread. It sleeps in an epoll set of the rings.
+type reaper struct {
+	epfd, stopfd int
+	waits        atomic.Uint64 // system calls
+	failed       atomic.Pointer[error]
+	ended        chan struct{}
+
+	mu    sync.Mutex // of lines; held while the thread reaps, so that a ring that has left is not looked at
+	lines []*uringSQ // by shard; nil: not there
+}
+
+// reaperStop is the tag of stopfd in the epoll set; the others are shards.
+const reaperStop = 1 << 32
+
+func newReaper(shards int) (*reaper, error) {
+	r := &reaper{lines: make([]*uringSQ, shards), ended: make(chan struct{})}
+	fail := func(err error) (*reaper, error) {
+		return nil, fmt.Errorf("store: disk engine uring-sq: %w (raise ulimit -n)", err)
+	}
+	var err error
+	if r.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fail(err)
+	}
+	if r.stopfd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		_ = unix.Close(r.epfd)
+		return fail(err)
+	}
+	if err := r.watch(r.stopfd, reaperStop); err != nil {
+		_ = unix.Close(r.epfd)
+		_ = unix.Close(r.stopfd)
+		return fail(err)
+	}
+	go r.reap()
+	return r, nil
+}
+
+func (r *reaper) watch(fd int, tag uint64) error {
+	ev := sys.EpollEvent(unix.EPOLLIN, tag) // level-triggered: a ring is emptied each time
+	return unix.EpollCtl(r.epfd, unix.EPOLL_CTL_ADD, fd, &ev)
+}
+
+func (r *reaper) reap() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(r.ended)
+	var events [16]unix.EpollEvent
+	for {
+		n, err := sys.EpollWait(r.epfd, events[:], -1)
+		r.waits.Add(1)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		for i := range events[:n] {
+			tag := sys.EpollTag(&events[i])
+			if tag == reaperStop {
+				return
+			}
+			r.drain(int(tag))
+		}
+	}
+}
+
+func (r *reaper) fail(err error) {
+	err = fmt.Errorf("store: disk engine uring-sq: epoll_wait: %w", err)
+	r.failed.Store(&err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range r.lines {
+		if u != nil {
+			u.in.wake()
+		}
+	}
+}
+
+// drain takes all that one ring has, and wakes its loop once.
+func (r *reaper) drain(shard int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.lines[shard]
+	if u == nil {
+		return
+	}
+	var cqes [64]ring.CQE
+	var batch [64]completion
+	for n := len(cqes); n == len(cqes); {
+		n = u.ring.Reap(cqes[:])
+		for i := range cqes[:n] {
+			batch[i] = completion{cqes[i].UserData, cqes[i].Res}
+		}
+		u.in.put(batch[:n])
+	}
+	u.in.wake()
+}
+
+func (r *reaper) close() {
+	_, _ = unix.Write(r.stopfd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a new eventfd takes it
+	<-r.ended
+	_ = unix.Close(r.stopfd)
+	_ = unix.Close(r.epfd)
+}
+
+func (u *uringSQ) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
+	u.id, u.fds = id, fds
+	if u.ring, err = ring.Open(ring.Options{Entries: u.o.DepthMax, SQPoll: u.o.SQPoll}); err != nil {
+		return fmt.Errorf("store: disk engine uring-sq: %w", err)
+	}
+	u.sqe = newEntries(&u.engineBase)
+	u.sqe.register(&u.engineBase, u.ring.RegisterBuffers, u.ring.RegisterFiles, bufs)
+	e := u.o.Engines
+	if err := e.join(func() (err error) { e.reaper, err = newReaper(u.shards); return err }); err != nil {
+		_ = u.ring.Close()
+		u.ring = nil
+		return err
+	}
+	u.reaper = e.reaper
+	u.reaper.mu.Lock()
+	u.reaper.lines[u.shard] = u
+	u.reaper.mu.Unlock()
+	if err := u.reaper.watch(u.ring.Fd(), uint64(u.shard)); err != nil {
+		u.Close()
+		return fmt.Errorf("store: disk engine uring-sq: watch the ring: %w", err)
+	}
+	return nil
+}
+
+func (u *uringSQ) flush() error {
+	if f := u.reaper.failed.Load(); f != nil {
+		return *f
+	}
+	if len(u.queue) == 0 && !u.left {
+		return nil
+	}
+	return u.send(u.ring, 0)
+}
+
+// calls are this partition's, and with the first one also those of the thread that reaps for all.
+func (u *uringSQ) calls() uint64 {
+	n := u.engineBase.calls()
+	if u.shard == 0 && u.reaper != nil {
+		n += u.reaper.waits.Load()
+	}
+	return n
+}
+
+// Poll finds nothing: the partition polls.
+func (u *uringSQ) Poll() int {
+	u.tell(u.calls())
+	return 0
+}
+
+// Arm looks once more.
+func (u *uringSQ) Arm() (bool, error) {
+	if u.reaper == nil {
+		return false, nil
+	}
+	if f := u.reaper.failed.Load(); f != nil {
+		return false, *f
+	}
+	return u.in.some.Load(), nil
+}
+
+// Close takes the ring out of the reaping thread's hands and ends it.
+func (u *uringSQ) Close() bool {
+	if u.ring == nil {
+		return true
+	}
+	r := u.reaper
+	_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_DEL, u.ring.Fd(), nil)
+	r.mu.Lock()
+	r.lines[u.shard] = nil
+	r.mu.Unlock()
+	u.ring.Unregister()
+	_ = u.ring.Close()
+	u.ring, u.reaper = nil, nil
+	u.o.Engines.leave()
+	return true
+}
