@@ -241,7 +241,12 @@ func TestReadTornByPutsIsNeverAWrongValue(t *testing.T) {
 	}
 	const bytesOf = 3000
 	r := newReadRig(t, 64, 3100)
-	keys := []string{"one", "two", "three"}
+	var keys []string
+	var qs []*kv.Request
+	for i := range 12 { // one get at a time for each, since a later one must not be older
+		keys = append(keys, fmt.Sprint("key", i))
+		qs = append(qs, get(keys[i], bytesOf))
+	}
 	_ = r.part.l.Call(func() {
 		for _, k := range keys {
 			r.part.items[k] = make([]byte, bytesOf)
@@ -250,28 +255,26 @@ func TestReadTornByPutsIsNeverAWrongValue(t *testing.T) {
 	})
 	defer func() { _ = r.part.l.Call(func() { r.part.churn = nil }) }()
 	last := map[string]uint64{}
-	for range tries / len(keys) / 4 {
-		// One after the other for each key, since a later one must not be older.
-		for range 4 {
-			for _, k := range keys {
-				r.submit(get(k, bytesOf))
+	for n := range tries / len(qs) {
+		r.submit(qs...)
+		for range qs {
+			q := r.next()
+			if q.Status != kv.StatusOK || len(q.Value) != bytesOf {
+				t.Fatalf("%s: %v, %d B", q.Key, q.Status, len(q.Value))
 			}
-			for range keys {
-				q := r.next()
-				if q.Status != kv.StatusOK || len(q.Value) != bytesOf {
-					t.Fatalf("%s: %v, %d B", q.Key, q.Status, len(q.Value))
+			n := binary.LittleEndian.Uint64(q.Value)
+			for i := 8; i < bytesOf; i += 8 {
+				if m := binary.LittleEndian.Uint64(q.Value[i:]); m != n {
+					t.Fatalf("%s: version %d at byte 0, %d at byte %d", q.Key, n, m, i)
 				}
-				n := binary.LittleEndian.Uint64(q.Value)
-				for i := 8; i < bytesOf; i += 8 {
-					if m := binary.LittleEndian.Uint64(q.Value[i:]); m != n {
-						t.Fatalf("%s: version %d at byte 0, %d at byte %d", q.Key, n, m, i)
-					}
-				}
-				if n < last[string(q.Key)] {
-					t.Fatalf("%s: version %d after %d", q.Key, n, last[string(q.Key)])
-				}
-				last[string(q.Key)] = n
 			}
+			if n < last[string(q.Key)] {
+				t.Fatalf("%s: version %d after %d", q.Key, n, last[string(q.Key)])
+			}
+			last[string(q.Key)] = n
+		}
+		if n%(1+100_000/len(qs)) == 0 && n > 0 {
+			t.Logf("%d of %d", n*len(qs), tries)
 		}
 	}
 	s := r.counters()
