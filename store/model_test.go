@@ -24,6 +24,18 @@ type model struct {
 	keys []string
 	may  map[string][]string
 	seq  int
+
+	buffers [][]byte // of gets, used again by each batch
+	taken   int
+}
+
+// buffer has room for the largest value.
+func (m *model) buffer() []byte {
+	if m.taken == len(m.buffers) {
+		m.buffers = append(m.buffers, make([]byte, 0, 1<<18))
+	}
+	m.taken++
+	return m.buffers[m.taken-1]
 }
 
 func newModel(g *rig, seed uint64, keys int) *model {
@@ -95,6 +107,7 @@ func (m *model) batch() {
 	t := m.g.t
 	t.Helper()
 	order := m.rng.Perm(len(m.keys))
+	m.taken = 0
 	n := 1 + m.rng.IntN(48)
 	var all, changes, gets []*kv.Request
 	changed := map[string]bool{}
@@ -103,12 +116,12 @@ func (m *model) batch() {
 		changed[m.keys[i]] = true
 		changes = append(changes, r)
 		if m.rng.IntN(3) == 0 { // a read at the same time: its answer may be either
-			all = append(all, &kv.Request{Op: kv.OpGet, Key: r.Key, Value: make([]byte, 0, 1<<18)})
+			all = append(all, &kv.Request{Op: kv.OpGet, Key: r.Key, Value: m.buffer()})
 		}
 		all = append(all, r)
 	}
 	for _, i := range order[n:min(2*n, len(order))] {
-		r := &kv.Request{Op: kv.OpGet, Key: []byte(m.keys[i]), Value: make([]byte, 0, 1<<18)}
+		r := &kv.Request{Op: kv.OpGet, Key: []byte(m.keys[i]), Value: m.buffer()}
 		gets = append(gets, r)
 	}
 	scan := &kv.Request{Op: kv.OpScan, Key: []byte(m.keys[order[0]]), Limit: uint32(1 + m.rng.IntN(80)), Value: make([]byte, 0, 1<<m.rng.IntN(20))}
@@ -197,7 +210,8 @@ func (m *model) checkScan(r *kv.Request, except map[string]bool) {
 // checkAll reads every key, and everything by scans.
 func (m *model) checkAll() {
 	m.g.t.Helper()
-	items, room, buf := 0, 0, make([]byte, 0, 1<<18)
+	m.taken = 0
+	items, room, buf := 0, 0, m.buffer()
 	for _, k := range m.keys {
 		r := &kv.Request{Op: kv.OpGet, Key: []byte(k), Value: buf}
 		m.g.do(r)
@@ -267,7 +281,7 @@ func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			crashes := 0
 			var unfinished, tombstones uint64
-			for seed := range uint64(rounds(250)) {
+			for seed := range uint64(rounds(125)) {
 				g := newRig(t, kind, Options{CacheBytes: 128 * pageBytes, Log: func(string) {}})
 				g.disk.rng = rand.New(rand.NewPCG(seed, 3))
 				m := newModel(g, seed, 120)
