@@ -95,7 +95,7 @@ func (ld *loader) room() (r *run, ok bool) {
 const loadEntryBytes = 24
 
 // sort is a radix sort by the cached bytes, lowest first (Knuth 5.2.5), that leaves out those which are all the
-// same, and then one by whole keys within equal ones: 45 ns for a key among digits, where comparing takes 160.
+// same, and then one by whole keys within equal ones: 57 ns a key where its 19 digits are random, and 166 by comparing.
 func (ld *loader) sort(r *run) bool {
 	if ld.temp == nil {
 		a, err := arena.New(runEntries * loadEntryBytes)

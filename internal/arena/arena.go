@@ -50,6 +50,10 @@ func Word(b []byte) *uint64 {
 	return (*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
+// HugeFrom is Huge for what lies behind the first bytes, a multiple of PageBytes: those stay small pages, of
+// which only what is touched takes memory.
+func (a *Arena) HugeFrom(bytes int) error { return unix.Madvise(a.mem[bytes:], unix.MADV_HUGEPAGE) }
+
 // Of sees an arena as an array of as many T as there is room for. T must be free of pointers: the collector
 // does not look here.
 func Of[T any](a *Arena) []T {
