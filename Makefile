@@ -16,7 +16,7 @@ TIMEOUT ?= 2h
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long bench doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long bench bench-store doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,11 @@ test-long: ## all tests, nothing shortened, a minute of fuzzing for each target
 bench: ## Go benchmarks of all packages, in benchstat's form
 	@setup/install.sh build
 	go test -tags "$(TAGS)" -ldflags=-checklinkname=0 -run '^$$' -bench . -benchmem ./...
+
+bench-store: ## the store beside fio on the same disk, in turn: how much of it reaches the store's clients
+	@setup/install.sh bench-store
+	@$(MAKE) build
+	bench/store.sh
 
 doctor: build ## say what works on this machine and, where not, why and what to do
 	bin/kvwire doctor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh build|test|run|vm: installs what is missing for that, and nothing else. Where nothing is missing it
+# install.sh build|test|run|vm|bench-store: installs what is missing for that, and nothing else. Where nothing is missing it
 # touches no network and needs no rights. Go is the one thing that must be there. Where there is no RDMA device, test
 # and run take the guest's things with them; if those cannot be installed, they go on without.
 set -euo pipefail
@@ -83,8 +83,12 @@ vm)
     need perftest program ib_send_lat # bench/perftest.sh
     must=${#missing[@]}
     ;;
+bench-store)
+    need fio program fio
+    must=${#missing[@]}
+    ;;
 test | run) compgen -G '/sys/class/infiniband/*' >/dev/null || [[ $HOSTTYPE != x86_64 ]] || need_guest ;;
-*) fail "install.sh $purpose: build, test, run or vm" ;;
+*) fail "install.sh $purpose: build, test, run, vm or bench-store" ;;
 esac
 ((${#missing[@]})) || exit 0
 
