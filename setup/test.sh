@@ -8,9 +8,9 @@ cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
 native=("${tags[@]}" -ldflags=-checklinkname=0)
-short=-short fuzz_seconds=4 guest_time=25m
+short=-short fuzz_seconds=4 guest_time=25m timeout=8m
 if [[ ${1:-} == --long ]]; then
-    short= fuzz_seconds=60 guest_time=5h
+    short= fuzz_seconds=60 guest_time=5h timeout=2h
     export KVWIRE_LONG=1
 fi
 
@@ -53,7 +53,7 @@ KVWIRE_REQUIRE='' go test -short -timeout 5m ./...
 
 step "vet and tests"
 go vet "${tags[@]}" ./...
-go test "${native[@]}" -count=1 -timeout 8m ./...
+go test "${native[@]}" -count=1 -timeout "$timeout" ./...
 
 step "race detector, on what has several goroutines"
 concurrent=()
@@ -62,7 +62,7 @@ for dir in loop transport inproc tcp uring rdma wire store bench internal/ring i
         concurrent+=("./$dir/...")
     fi
 done
-CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout 8m "${concurrent[@]}"
+CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout "$timeout" "${concurrent[@]}"
 
 # rdma_in_guest boots one guest for all that needs RDMA. Exit code 125: there is none to be had.
 rdma_in_guest() {
