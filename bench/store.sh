@@ -25,8 +25,10 @@ if ! [ -e "$where/loaded-$records" ]; then
 	touch "$where/loaded-$records"
 fi
 size=$(du -sb "$where/store" | cut -f 1)
-fio_() { # rw depth extra…: IOPS of reads and writes
-	fio --name=x --filename="$where/fio" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
+fio_() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
+	local file=$where/fio
+	[ "$1" != randread ] || file=$(ls -S "$where"/store/shard-000/slab-* | head -n 1)
+	fio --name=x --filename="$file" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
 		--time_based --runtime="$seconds" --ramp_time=1 --randrepeat=0 --norandommap --output-format=json "${@:3}" |
 		sed -n 's/^ *"iops" : \([0-9.]*\),*/\1/p' | awk '{s += $1} END {print s}'
 }
@@ -34,8 +36,11 @@ if ! [ -e "$where/fio" ]; then
 	echo "laying out fio's file" >&2
 	fio --name=x --filename="$where/fio" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=1m --rw=write --iodepth=16 >/dev/null
 fi
+seed=1
 ours() { # column flags…
-	kvwire bench --transport inproc --backend disk "${items[@]}" --conns 1 --duration "${seconds}s" --warmup 1s --json "${@:2}" 2>/dev/null |
+	# Another seed each time: puts lie on disk in the order in which they came, and the same keys in the same order would find them together.
+	seed=$((seed + 1))
+	kvwire bench --seed $((RANDOM + seed)) --transport inproc --backend disk "${items[@]}" --conns 1 --duration "${seconds}s" --warmup 1s --json "${@:2}" 2>/dev/null |
 		sed -n "s/.*\"$1\":\([0-9.e+]*\).*/\1/p" | head -n 1
 }
 cache1=$((size / 100))     # 1 %
@@ -48,7 +53,7 @@ printf '%-24s%12s%12s%12s%10s%10s\n' what fio "fio'" kvwire ratio "A/A'"
 for _ in $(seq "$rounds"); do
 	for depth in 1 16 64; do
 		a=$(fio_ randread $depth)
-		k=$(ours ops_per_s --mix get --cache-bytes $cache1 --depth $depth)
+		k=$(ours ops_per_s --mix get --cache-bytes $cache1 --depth $depth --disk-wait $((depth < 4 ? 1 : depth / 4)))
 		show "get-depth-$depth" "$a" "$k" "$(fio_ randread $depth)"
 	done
 	for update in cow inplace; do

@@ -22,6 +22,7 @@ type index struct {
 	root   uint32 // 0 when there are no keys
 	height int    // inner levels above the leaves
 	n      int    // keys
+	gone   uint32 // deletes: while it stays the same, no record's number has become another key's
 }
 
 // leafKeys and innerKeys are the most keys in a node: a leaf has 512 bytes with them, an inner node 2 KiB. With 126 keys in a
@@ -679,6 +680,7 @@ func (x *index) delete(rec uint32) {
 	}
 	x.heap.freeRecord(rec)
 	x.n--
+	x.gone++
 }
 
 func (x *index) positionOf(l *leaf, key []byte, rec uint32) int {
