@@ -108,16 +108,19 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 	}
 	if f.transport == "inproc" {
 		if f.sets("client-threads") {
-			return spec, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads)")
+			return spec, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads; dispatched: --net-loops)")
 		}
 		if f.sets("client-cpus") {
 			return spec, usagef("--client-cpus: an inproc client lives on the server's CPUs (--server-cpus)")
 		}
-		f.clientThreads = max(1, f.serverThreads)
+		f.clientThreads = f.inprocThreads()
 		f.conns = max(f.conns, f.clientThreads)
 	}
 	return f.spec()
 }
+
+// inprocThreads are the loops that an inproc client lives on.
+func (f *factors) inprocThreads() int { return max(1, f.serverThreads, f.netLoops) }
 
 // measured is one run and what surrounds it.
 type measured struct {

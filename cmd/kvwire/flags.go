@@ -276,8 +276,6 @@ func (f *factors) plan() (p loop.Plan, err error) {
 		return p, usagef("--net-loops and --store-loops need --placement dispatched")
 	case p.Placement == loop.Dispatched && f.serverThreads != 0:
 		return p, usagef("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
-	case p.Placement == loop.Dispatched && f.transport == "inproc":
-		return p, usagef("--placement dispatched needs a network, not inproc")
 	case min(f.serverThreads, f.netLoops, f.storeLoops) < 0 || max(f.serverThreads, f.netLoops, f.storeLoops) > 256:
 		return p, usagef("loops: 1 to 256")
 	}
