@@ -206,13 +206,7 @@ func (p *Partition) Stage() error {
 		p.drain(&p.noBuffer)
 	}
 	p.stageGrowth()
-	for p.io.room() {
-		f := p.cache.pop(&p.cache.toRead)
-		if f == 0 {
-			break
-		}
-		p.stagePage(f, readPage)
-	}
+	// Writes first: they are bounded, and reads ahead of scans may take all places for as long as there are scans.
 	for p.io.room() && p.writing < writingMax {
 		f := p.cache.pop(&p.cache.toWrite)
 		if f == 0 {
@@ -221,6 +215,13 @@ func (p *Partition) Stage() error {
 		p.cache.set(f, frameWriting)
 		p.writing++
 		p.stagePage(f, writePage)
+	}
+	for p.io.room() {
+		f := p.cache.pop(&p.cache.toRead)
+		if f == 0 {
+			break
+		}
+		p.stagePage(f, readPage)
 	}
 	all, err := p.io.stage()
 	if !all || p.freed {
