@@ -87,7 +87,7 @@ func TestPoolPanicsOnDoubleFree(t *testing.T) {
 
 func TestOfIsTheWholeArena(t *testing.T) {
 	type item struct {
-		a uint64
+		_ uint64
 		b [3]uint16
 	}
 	a, err := New(1 << 16)

@@ -14,7 +14,7 @@ import (
 // when it is submitted; the buffer must stay alive and in place until the completion: arena memory.
 type IOCB struct {
 	Data   uint64 // comes back in the completion
-	key    uint32
+	_      uint32 // the kernel's own
 	flags  int32 // RWF_…
 	opcode uint16
 	_      int16
