@@ -15,7 +15,7 @@ import (
 type IOCB struct {
 	Data   uint64 // comes back in the completion
 	_      uint32 // the kernel's own
-	flags  int32 // RWF_…
+	flags  int32  // RWF_…
 	opcode uint16
 	_      int16
 	fd     uint32
