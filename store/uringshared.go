@@ -16,7 +16,15 @@ type queued struct {
 	engineBase
 	sqe   entries
 	queue []queuedIO
-	left  bool // the kernel has not taken all that was shown to it
+	left  bool     // the kernel has not taken all that was shown to it
+	by    *reaping // the thread; nil before open and after Close
+}
+
+// reaping is what is known of a thread that reaps for all partitions.
+type reaping struct {
+	waits  atomic.Uint64         // system calls
+	failed atomic.Pointer[error] // why it has ended, if it was not asked to
+	ended  chan struct{}
 }
 
 func newQueued(b engineBase) queued {
@@ -51,6 +59,40 @@ func (q *queued) submit(tag uint64, t *transfer) bool {
 	return true
 }
 
+// waiting says whether there is something to send; its error is the thread's.
+func (q *queued) waiting() (bool, error) {
+	if f := q.by.failed.Load(); f != nil {
+		return false, *f
+	}
+	return len(q.queue) > 0 || q.left, nil
+}
+
+// calls are this partition's, and with the first one also those of the thread that reaps for all.
+func (q *queued) calls() uint64 {
+	n := q.engineBase.calls()
+	if q.shard == 0 && q.by != nil {
+		n += q.by.waits.Load()
+	}
+	return n
+}
+
+// Poll finds nothing: the partition polls.
+func (q *queued) Poll() int {
+	q.tell(q.calls())
+	return 0
+}
+
+// Arm looks once more.
+func (q *queued) Arm() (bool, error) {
+	if q.by == nil {
+		return false, nil
+	}
+	if f := q.by.failed.Load(); f != nil {
+		return false, *f
+	}
+	return q.in.some.Load(), nil
+}
+
 // uringShared is the disk of a partition that shares one ring with all others: a lock to submit, one thread that reaps.
 type uringShared struct {
 	queued
@@ -65,12 +107,10 @@ var _ loop.Armer = (*uringShared)(nil)
 // sharedRing is that ring. It is made without SINGLE_ISSUER and DEFER_TASKRUN, which belong to one thread; so the kernel
 // interrupts the thread that has submitted to let its completions appear.
 type sharedRing struct {
-	r      *ring.Ring
-	mu     sync.Mutex              // of its submitting side
-	boxes  []atomic.Pointer[inbox] // by shard
-	waits  atomic.Uint64           // system calls of the reaping thread
-	failed atomic.Pointer[error]   // why it has ended, if it was not asked to
-	ended  chan struct{}
+	reaping
+	r     *ring.Ring
+	mu    sync.Mutex              // of its submitting side
+	boxes []atomic.Pointer[inbox] // by shard
 }
 
 const (
@@ -84,7 +124,7 @@ func newSharedRing(o *Options, shards int) (*sharedRing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: disk engine uring-shared: %w", err)
 	}
-	s := &sharedRing{r: r, boxes: make([]atomic.Pointer[inbox], shards), ended: make(chan struct{})}
+	s := &sharedRing{r: r, boxes: make([]atomic.Pointer[inbox], shards), reaping: reaping{ended: make(chan struct{})}}
 	go s.reap()
 	return s, nil
 }
@@ -169,7 +209,7 @@ func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
 		return err
 	}
 	s := e.shared
-	u.ring = s
+	u.ring, u.by = s, &s.reaping
 	s.boxes[u.shard].Store(u.in)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,42 +221,13 @@ func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
 }
 
 func (u *uringShared) flush() error {
+	if some, err := u.waiting(); !some {
+		return err
+	}
 	s := u.ring
-	if f := s.failed.Load(); f != nil {
-		return *f
-	}
-	if len(u.queue) == 0 && !u.left {
-		return nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return u.send(s.r, uint64(u.shard)<<shardShift)
-}
-
-// calls are this partition's, and with the first one also those of the thread that reaps for all.
-func (u *uringShared) calls() uint64 {
-	n := u.engineBase.calls()
-	if u.shard == 0 && u.ring != nil {
-		n += u.ring.waits.Load()
-	}
-	return n
-}
-
-// Poll finds nothing: the partition polls.
-func (u *uringShared) Poll() int {
-	u.tell(u.calls())
-	return 0
-}
-
-// Arm looks once more.
-func (u *uringShared) Arm() (bool, error) {
-	if u.ring == nil {
-		return false, nil
-	}
-	if f := u.ring.failed.Load(); f != nil {
-		return false, *f
-	}
-	return u.in.some.Load(), nil
 }
 
 // Close leaves the ring to the others.
@@ -233,7 +244,7 @@ func (u *uringShared) Close() bool {
 		_ = s.r.SetFiles(u.sqe.firstFile, slices.Repeat([]int{-1}, len(u.fds)))
 	}
 	s.mu.Unlock()
-	u.ring = nil
+	u.ring, u.by = nil, nil
 	u.o.Engines.leave()
 	return true
 }

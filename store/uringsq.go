@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
@@ -27,10 +26,8 @@ var _ loop.Armer = (*uringSQ)(nil)
 
 // reaper is that thread. It sleeps in an epoll set of the rings.
 type reaper struct {
+	reaping
 	epfd, stopfd int
-	waits        atomic.Uint64 // system calls
-	failed       atomic.Pointer[error]
-	ended        chan struct{}
 
 	mu    sync.Mutex // of lines; held while the thread reaps, so that a ring that has left is not looked at
 	lines []*uringSQ // by shard; nil: not there
@@ -40,7 +37,7 @@ type reaper struct {
 const reaperStop = 1 << 32
 
 func newReaper(shards int) (*reaper, error) {
-	r := &reaper{lines: make([]*uringSQ, shards), ended: make(chan struct{})}
+	r := &reaper{lines: make([]*uringSQ, shards), reaping: reaping{ended: make(chan struct{})}}
 	fail := func(err error) (*reaper, error) {
 		return nil, fmt.Errorf("store: disk engine uring-sq: %w (raise ulimit -n)", err)
 	}
@@ -143,7 +140,7 @@ func (u *uringSQ) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 		u.ring = nil
 		return err
 	}
-	u.reaper = e.reaper
+	u.reaper, u.by = e.reaper, &e.reaper.reaping
 	u.reaper.mu.Lock()
 	u.reaper.lines[u.shard] = u
 	u.reaper.mu.Unlock()
@@ -155,39 +152,10 @@ func (u *uringSQ) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 }
 
 func (u *uringSQ) flush() error {
-	if f := u.reaper.failed.Load(); f != nil {
-		return *f
-	}
-	if len(u.queue) == 0 && !u.left {
-		return nil
+	if some, err := u.waiting(); !some {
+		return err
 	}
 	return u.send(u.ring, 0)
-}
-
-// calls are this partition's, and with the first one also those of the thread that reaps for all.
-func (u *uringSQ) calls() uint64 {
-	n := u.engineBase.calls()
-	if u.shard == 0 && u.reaper != nil {
-		n += u.reaper.waits.Load()
-	}
-	return n
-}
-
-// Poll finds nothing: the partition polls.
-func (u *uringSQ) Poll() int {
-	u.tell(u.calls())
-	return 0
-}
-
-// Arm looks once more.
-func (u *uringSQ) Arm() (bool, error) {
-	if u.reaper == nil {
-		return false, nil
-	}
-	if f := u.reaper.failed.Load(); f != nil {
-		return false, *f
-	}
-	return u.in.some.Load(), nil
 }
 
 // Close takes the ring out of the reaping thread's hands and ends it.
@@ -202,7 +170,7 @@ func (u *uringSQ) Close() bool {
 	r.mu.Unlock()
 	u.ring.Unregister()
 	_ = u.ring.Close()
-	u.ring, u.reaper = nil, nil
+	u.ring, u.reaper, u.by = nil, nil, nil
 	u.o.Engines.leave()
 	return true
 }
