@@ -242,6 +242,11 @@ func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
 	if kind == kindTombstone {
 		now |= flagTomb
 	}
+	p.setFlags(rec, was, now)
+}
+
+// setFlags changes what a record says of its key, and counts it.
+func (p *Partition) setFlags(rec uint32, was, now recordFlags) {
 	p.index.setFlags(rec, now)
 	p.count.key(was, -1)
 	p.count.key(now, 1)
@@ -347,7 +352,10 @@ func (p *Partition) settled(r *kv.Request, c change) (buried int) {
 
 // release makes a slot free. stale says that it holds a copy of key's item, which was counted.
 func (p *Partition) release(at place, key []byte, stale bool) {
-	l := lingering{at, kv.Hash(key), stale}
+	l := lingering{at: at}
+	if stale && p.slabs[at.class].alone() {
+		l.hash, l.stale = kv.Hash(key), true
+	}
 	if at.large() && p.io.reading(at) {
 		p.lingers = append(p.lingers, l) // bounded by the transfers under way
 		return
@@ -358,14 +366,14 @@ func (p *Partition) release(at place, key []byte, stale bool) {
 // lingering is a slot that is freed when a read of it has ended.
 type lingering struct {
 	at    place
-	hash  uint32
-	stale bool
+	stale bool   // it has its pages to itself, and holds a copy that was counted
+	hash  uint32 // … of the key with that hash
 }
 
 func (p *Partition) put(l lingering) {
 	s := &p.slabs[l.at.class]
 	s.free.put(l.at.slot)
-	if s.alone() && l.stale {
+	if l.stale {
 		w := &s.whole[l.at.slot]
 		w.stale, w.has = l.hash, true
 	}
@@ -495,40 +503,42 @@ func (p *Partition) undo(r *kv.Request, s kv.Status) {
 		p.finish(r, s)
 		return
 	}
-	rec, found := x.find(r.Key)
-	switch later := p.changeAfter(c.to); {
-	case found && x.at(rec) == c.to: // it is the last change
-		was := x.flags(rec)
-		now := was &^ (flagTomb | flagCorrupt)
-		switch {
-		case c.marks&markOld == 0:
-			now |= flagHidden
-		case c.marks&markOldTomb != 0:
-			now |= flagTomb
-			fallthrough
-		default:
-			x.put(rec, c.old)
-		}
-		p.count.key(was, -1)
-		p.count.key(now, 1)
-		x.setFlags(rec, now)
+	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
+		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
-		switch {
-		case now&(flagHidden|flagBusy) == flagHidden:
-			x.delete(rec)
-		case now&(flagTomb|flagQueued) == flagTomb:
-			p.queueTomb(rec)
-		}
-	case later != nil: // which would free our slot: it frees the one before instead
+	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead
 		l := changeOf(later)
 		l.marks = l.marks&^(markOld|markOldTomb) | c.marks&(markOld|markOldTomb)
 		l.old = c.old
 		l.keep(later, l.old.slot)
 		p.slabs[c.to.class].free.put(c.to.slot)
-	case c.marks&markOld != 0: // a later one is on disk, and has freed our slot
+	} else if c.marks&markOld != 0 { // a later one is on disk, and has freed our slot
 		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
 	}
 	p.finish(r, s)
+}
+
+// revert gives a key what it had before its last change.
+func (p *Partition) revert(rec uint32, c change) {
+	x := p.index
+	was := x.flags(rec)
+	now := was &^ (flagTomb | flagCorrupt)
+	switch {
+	case c.marks&markOld == 0:
+		now |= flagHidden
+	case c.marks&markOldTomb != 0:
+		now |= flagTomb
+		fallthrough
+	default:
+		x.put(rec, c.old)
+	}
+	p.setFlags(rec, was, now)
+	switch {
+	case now&(flagHidden|flagBusy) == flagHidden:
+		x.delete(rec)
+	case now&(flagTomb|flagQueued) == flagTomb:
+		p.queueTomb(rec)
+	}
 }
 
 // changeAfter is the small change on its way that replaces what is in that slot; nil if there is none. It looks

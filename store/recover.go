@@ -324,7 +324,7 @@ func (v *recovery) lost(key []byte, at place, flags recordFlags, _ uint64) {
 		v.stale++
 		p.stale.add(kv.Hash(key))
 	}
-	p.put(lingering{at, kv.Hash(key), flags&flagTomb == 0})
+	p.release(at, key, flags&flagTomb == 0)
 }
 
 // sum lists the tombstones that count, and the corrupt items.
