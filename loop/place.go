@@ -117,6 +117,9 @@ func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) 
 // Net are the loops that carry connections.
 func (g *Group) Net() []*Loop { return g.net }
 
+// Store are the loops that carry keys: that of each shard, in order.
+func (g *Group) Store() []*Loop { return g.store }
+
 // All are all loops of the group, each once.
 func (g *Group) All() []*Loop {
 	if g.plan.Placement == Colocated {

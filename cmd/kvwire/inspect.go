@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
 )
@@ -126,33 +127,18 @@ func statCommand(_ context.Context, args []string) error {
 			slabs[b.SlotBytes] = b
 		}
 	}
-	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged\n", sum.Items, len(all), humanBytes(sum.UsedBytes), humanBytes(sum.FileBytes),
+	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
 		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt)
 	fmt.Printf("%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
 	fmt.Printf("memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
-		humanBytes(sum.IndexBytes), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
+		report.Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "slot bytes\tused\tfree\tfile\t")
 	for _, n := range sizes {
 		b := slabs[n]
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t\n", n, b.Used, b.Free, humanBytes(b.Bytes))
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t\n", n, b.Used, b.Free, report.Size(int64(b.Bytes)))
 	}
 	return w.Flush()
-}
-
-// humanBytes is a size as people write it.
-func humanBytes(n uint64) string {
-	v := float64(n)
-	for _, u := range []string{"B", "KiB", "MiB", "GiB"} {
-		if v < 1024 {
-			if u == "B" {
-				return fmt.Sprintf("%.0f B", v)
-			}
-			return fmt.Sprintf("%.3g %s", v, u)
-		}
-		v /= 1024
-	}
-	return fmt.Sprintf("%.3g TiB", v)
 }
 
 // recovery shows how far several shards have been read.
@@ -184,7 +170,7 @@ func (r *recovery) show(shard, shards int, done, total int64) {
 	}
 	all = all / int64(len(r.total)) * int64(max(shards, len(r.total))) // those that have not begun are as large
 	left := time.Duration(float64(took) * float64(all-have) / float64(have))
-	r.line("%s the store: %s of %s, %d %%, %v left", r.what, humanBytes(uint64(have)), humanBytes(uint64(all)), 100*have/max(all, 1), left.Round(time.Second))
+	r.line("%s the store: %s of %s, %d %%, %v left", r.what, report.Size(have), report.Size(all), 100*have/max(all, 1), left.Round(time.Second))
 	if have >= all {
 		r.clear()
 	}

@@ -20,16 +20,9 @@ type served struct {
 	f       *factors
 	group   *loop.Group
 	server  transport.Server
-	parts   []placed // by shard
 	engines store.Engines
 	dir     string // to be removed at the end; "": the user's own, or none
 	flags   map[string]string
-}
-
-// placed is a partition and the loop that may ask it.
-type placed struct {
-	l *loop.Loop
-	p loop.Partition
 }
 
 // counters are what a server tells of itself (kv.OpStats): its flags, and what has grown from its start on.
@@ -119,10 +112,6 @@ func startServer(f *factors) (*served, error) {
 }
 
 func (s *served) open(n *network, plan loop.Plan) (err error) {
-	s.parts = make([]placed, plan.NetLoops)
-	if plan.Placement == loop.Dispatched {
-		s.parts = make([]placed, plan.StoreLoops)
-	}
 	recovered := newRecovery("opening")
 	defer recovered.clear()
 	s.group, err = loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
@@ -132,11 +121,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		}
 		o.Progress = func(shard int, done, total int64) { recovered.show(shard, shards, done, total) }
 		o.Engines = &s.engines
-		p, err := store.Open(l, shard, shards, o)
-		if err == nil {
-			s.parts[shard] = placed{l, p}
-		}
-		return p, err
+		return store.Open(l, shard, shards, o)
 	})
 	if err != nil {
 		return err
@@ -162,9 +147,9 @@ func (s *served) counters() (c counters, err error) {
 		}
 		c.Loops.Add(st)
 	}
-	for _, p := range s.parts {
-		if err := p.l.Call(func() {
-			st, _ := store.StatsOf(p.p)
+	for shard, p := range s.group.Partitions() {
+		if err := s.group.Store()[shard].Call(func() {
+			st, _ := store.StatsOf(p)
 			c.Stores = append(c.Stores, st)
 		}); err != nil {
 			return c, err
