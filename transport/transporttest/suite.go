@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -236,6 +237,26 @@ func (r *Rig) Logs() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.logged...)
+}
+
+// Logged waits until the server's log has what in n lines: it may tell of a connection after its client has
+// seen the end of it.
+func (r *Rig) Logged(n int, what string) {
+	r.t.Helper()
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("the log: %q", r.Logs())
+		}
+	}()
+	Until(r.t, fmt.Sprintf("%d lines of the log with %q", n, what), func() bool {
+		have := 0
+		for _, l := range r.Logs() {
+			if strings.Contains(l, what) {
+				have++
+			}
+		}
+		return have >= n
+	})
 }
 
 func (r *Rig) Dial(o transport.DialOptions) transport.Conn {
