@@ -56,9 +56,19 @@ func newCache(bytes int) (*cache, error) {
 	return &cache{frames: make([]frame, n+1), memory: a, table: make([]uint32, 1<<size), shift: uint(64 - size), hand: 1, clean: n}, nil
 }
 
-func (c *cache) page(f uint32) []byte {
-	off := c.offset(f)
-	return c.memory.Bytes()[off : off+pageBytes : off+pageBytes]
+func (c *cache) page(f uint32) []byte { return c.pages(f, 1) }
+
+// pages are n frames from f on.
+func (c *cache) pages(f, n uint32) []byte {
+	off, end := c.offset(f), c.offset(f+n)
+	return c.memory.Bytes()[off:end:end]
+}
+
+// adjoins says whether frame g is the one after f, and its page that after f's on disk, such that both can be in one
+// transfer. g may be 0.
+func (c *cache) adjoins(f, g uint32) bool {
+	return g == f+1 && c.frames[g].id == c.frames[f].id+1 && c.frames[g].id.class() == c.frames[f].id.class() &&
+		c.offset(f)>>fixedShift == c.offset(g)>>fixedShift
 }
 
 func (c *cache) offset(f uint32) int { return int(f-1) * pageBytes }

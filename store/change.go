@@ -299,7 +299,6 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 }
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
-	p.writing--
 	fr := &p.cache.frames[f]
 	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {

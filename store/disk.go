@@ -49,7 +49,7 @@ type transferKind uint8
 
 const (
 	readPage  transferKind = iota // into a frame of the cache
-	writePage                     // from a frame of the cache
+	writePage                     // from frames of the cache, one after the other
 	readItem                      // a large item into a buffer
 	writeItem                     // a large item, or its tombstone, from a buffer
 	growSlab                      // no bytes: reserves length bytes at off
@@ -60,10 +60,11 @@ type transfer struct {
 	kind   transferKind
 	class  uint8
 	busy   bool
-	gen    uint32      // of this place in the table: a completion of an earlier user is noticed
-	fixed  int         // index of the registered buffer that buf lies in
-	slot   uint32      // items: whose they are, with class
-	frame  uint32      // pages
+	gen    uint32 // of this place in the table: a completion of an earlier user is noticed
+	fixed  int    // index of the registered buffer that buf lies in
+	slot   uint32 // items: whose they are, with class
+	frame  uint32 // pages: the first one's, and how many
+	pages  uint32
 	r      *kv.Request // items: who asked
 	buf    []byte      // what is still to be read or written
 	whole  []byte      // items: all of the buffer

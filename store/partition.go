@@ -184,7 +184,10 @@ func (p *Partition) complete(c completion) {
 	case readPage:
 		p.pageRead(t.frame, errno)
 	case writePage:
-		p.pageWritten(t.frame, errno)
+		p.writing--
+		for f := t.frame; f < t.frame+t.pages; f++ {
+			p.pageWritten(f, errno)
+		}
 	case readItem:
 		p.itemRead(&t, errno)
 	case writeItem:
@@ -213,15 +216,20 @@ func (p *Partition) Stage() error {
 			break
 		}
 		p.cache.set(f, frameWriting)
+		n := uint32(1)
+		for n < runMax && p.cache.adjoins(f+n-1, p.cache.toWrite.head) {
+			p.cache.set(p.cache.pop(&p.cache.toWrite), frameWriting)
+			n++
+		}
 		p.writing++
-		p.stagePage(f, writePage)
+		p.stagePages(f, n, writePage)
 	}
 	for p.io.room() {
 		f := p.cache.pop(&p.cache.toRead)
 		if f == 0 {
 			break
 		}
-		p.stagePage(f, readPage)
+		p.stagePages(f, 1, readPage)
 	}
 	all, err := p.io.stage()
 	if !all || p.freed {
@@ -230,13 +238,16 @@ func (p *Partition) Stage() error {
 	return err
 }
 
-// writingMax is how many pages are written at the same time: as many as keep a disk busy. Those that wait meanwhile take
+// writingMax is how many writes of pages are under way at the same time: as many as keep a disk busy. Pages that wait meanwhile take
 // more changes in, which then share their write.
 const writingMax = 32
 
-func (p *Partition) stagePage(f uint32, kind transferKind) {
+// runMax is how many pages that lie together, on disk and in memory, are written in one go: new items fill page after page.
+const runMax = 32
+
+func (p *Partition) stagePages(f, n uint32, kind transferKind) {
 	id := p.cache.frames[f].id
-	p.io.begin(transfer{kind: kind, class: id.class(), frame: f, buf: p.cache.page(f),
+	p.io.begin(transfer{kind: kind, class: id.class(), frame: f, pages: n, buf: p.cache.pages(f, n),
 		off: id.offset(), fixed: p.cache.offset(f) >> fixedShift})
 }
 

@@ -297,6 +297,80 @@ func TestChangesShareWritesWhenTheDiskIsBusy(t *testing.T) {
 	g.close()
 }
 
+// New items fill page after page, and what is queued of such pages goes out together.
+func TestNewItemsAreWrittenInRuns(t *testing.T) {
+	g := newRig(t, "fault", Options{CacheBytes: 256 * pageBytes})
+	const puts = 400 // of 4 to a page
+	key := func(n int) string { return fmt.Sprintf("key%d", n) }
+	if n := g.writesOf(puts, key); n > puts/4/2 {
+		t.Errorf("%d puts into %d pages take %d writes, half as many at most", puts, puts/4, n)
+	}
+	g.on(func() {
+		g.disk.fail = func(t *transfer) syscall.Errno { // one of the runs
+			if t.kind == writePage && t.pages > 4 {
+				g.disk.fail = nil
+				return syscall.EIO
+			}
+			return 0
+		}
+	})
+	g.on(func() { g.disk.held = true })
+	for i := range puts {
+		g.begin(&kv.Request{Op: kv.OpPut, Key: []byte(key(puts + i)), Value: []byte(strings.Repeat("v", 900))})
+	}
+	g.on(func() { g.disk.held = false; g.l.Again() })
+	failed := map[string]bool{}
+	for range puts {
+		if r := <-g.back; r.Status != kv.StatusOK {
+			failed[string(r.Key)] = true
+		}
+	}
+	if len(failed) <= 4*4 || len(failed) == puts {
+		t.Errorf("%d of %d puts failed with their run", len(failed), puts)
+	}
+	for i := range puts {
+		g.want(key(i), strings.Repeat(string(rune('a'+i%26)), 900))
+		want := strings.Repeat("v", 900)
+		if failed[key(puts+i)] {
+			want = "-"
+		}
+		g.want(key(puts+i), want)
+	}
+	g.close()
+}
+
+func TestARunEndsWhereRegisteredMemoryDoes(t *testing.T) {
+	c, err := newCache(1<<fixedShift + 8*pageBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.memory.Close()
+	last := uint32(1 << fixedShift / pageBytes) // the last frame in the first buffer
+	for k := range uint32(6) {
+		c.frames[last-2+k].id = 5<<32 | pageID(100+k)
+	}
+	c.frames[last+3].id = 6<<32 | 105
+	c.frames[last+4].id = 6<<32 | 107
+	for _, at := range []struct {
+		f, g uint32
+		want bool
+	}{
+		{last - 2, last - 1, true},
+		{last - 1, last, true},
+		{last, last + 1, false}, // another buffer
+		{last + 1, last + 2, true},
+		{last + 1, last + 3, false}, // not one after the other
+		{last + 2, last + 3, false}, // another slab
+		{last + 3, last + 4, false}, // a page between them
+		{last - 1, last - 2, false},
+		{last, 0, false},
+	} {
+		if got := c.adjoins(at.f, at.g); got != at.want {
+			t.Errorf("frames %d and %d adjoin: %v", int(at.f)-int(last), int(at.g)-int(last), got)
+		}
+	}
+}
+
 func TestFlippedByteIsAnErrorAndNeighboursAreFine(t *testing.T) {
 	for name, at := range map[string]int{"value": 10, "key": -3, "header": -20} {
 		t.Run(name, func(t *testing.T) {

@@ -106,16 +106,6 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 			return spec, usagef("--dir %s: a server at --server-at chooses its folder itself", f.dir)
 		}
 	}
-	if f.transport == "inproc" {
-		if f.sets("client-threads") {
-			return spec, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads; dispatched: --net-loops)")
-		}
-		if f.sets("client-cpus") {
-			return spec, usagef("--client-cpus: an inproc client lives on the server's CPUs (--server-cpus)")
-		}
-		f.clientThreads = f.inprocThreads()
-		f.conns = max(f.conns, f.clientThreads)
-	}
 	return f.spec()
 }
 

@@ -418,6 +418,16 @@ const (
 
 // spec is the load. It checks the load's flags.
 func (f *factors) spec() (s bench.Spec, err error) {
+	if f.transport == "inproc" {
+		if f.sets("client-threads") {
+			return s, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads; dispatched: --net-loops)")
+		}
+		if f.sets("client-cpus") {
+			return s, usagef("--client-cpus: an inproc client lives on the server's CPUs (--server-cpus)")
+		}
+		f.clientThreads = f.inprocThreads()
+		f.conns = max(f.conns, f.clientThreads)
+	}
 	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), ValueMinBytes: int(f.valueMinBytes), Records: uint64(f.records),
 		ScanItems: f.scanItems, Seed: f.seed, TargetPerS: float64(f.targetPerS), Conns: f.conns, Depth: f.depth,
 		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: keeps(f.backend)}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -22,11 +23,18 @@ the one in --dir, or that of a running server.`
 // loadMix is the mix of a load.
 const loadMix = "put"
 
+const (
+	loadDepth         = 64
+	loadInFlightBytes = 64 << 20
+)
+
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
 	f.set.StringVar(&f.target, "target", "", "host:port of a running server")
 	f.serverFlags()
 	f.loadFlags()
+	f.depth = loadDepth // a disk writes new items in long runs, if it has many at once
+	f.set.Lookup("depth").DefValue = strconv.Itoa(loadDepth)
 	f.mix = loadMix
 	if err := f.parse(args, nil); err != nil {
 		return err
@@ -46,12 +54,15 @@ func loadCommand(ctx context.Context, args []string) error {
 	case f.backend != "disk":
 		return usagef("load needs --backend disk, not %s: nothing would stay", f.backend)
 	}
+	if f.target == "" {
+		f.transport = "inproc"
+	}
+	if !f.sets("depth") { // of large values as many as take little memory
+		f.depth = min(max(1, loadInFlightBytes/max(f.conns, 1)/max(int(f.valueBytes), 1)), f.depth)
+	}
 	spec, err := f.spec()
 	if err != nil {
 		return err
-	}
-	if f.target == "" {
-		f.transport = "inproc"
 	}
 	r, err := prepare(ctx, f)
 	if err != nil {

@@ -116,8 +116,6 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	}
 	roomFor(max(f.clientThreads, f.serverThreads))
 	if f.transport == "inproc" {
-		// The generator lives on the partitions' own loops.
-		f.clientThreads = f.inprocThreads()
 		if s.served, err = startServer(f); err != nil {
 			return err
 		}
