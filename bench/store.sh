@@ -14,7 +14,7 @@ command -v fio >/dev/null || { echo "store.sh: fio is missing (apt-get install f
 where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-store
 mkdir -p "$where"
 table=$(mktemp)
-trap 'rm -f "$table"; [ "${KVWIRE_KEEP:-}" ] || rm -rf "$where"' EXIT
+trap 'rm -f "$table" "$table.flush"; [ "${KVWIRE_KEEP:-}" ] || rm -rf "$where"' EXIT
 # An item of 1 KiB in all: 24 bytes of header, 16 of key.
 items=(--dir "$where/store" --records "$records" --key-bytes 16 --value-bytes 984)
 
@@ -69,3 +69,6 @@ echo
 for what in get-depth-1 get-depth-16 get-depth-64 put-cow-depth-64 put-inplace-depth-64 put-flush-depth-64; do
 	printf '%-24s median ratio %.3f, A/A %.3f\n' $what "$(awk -v w=$what '$1 == w {print $5}' "$table" | median)" "$(awk -v w=$what '$1 == w {print $6}' "$table" | median)"
 done
+# Flush beside device, round by round; fio's own beside it.
+awk '$1 == "put-cow-depth-64" {k[++n] = $3; f[n] = ($2 + $4) / 2} $1 == "put-flush-depth-64" {print $3 / k[++m], ($2 + $4) / 2 / f[m]}' "$table" >"$table.flush"
+printf '%-24s median ratio %.3f, of fio %.3f\n' flush/device "$(cut -d ' ' -f 1 "$table.flush" | median)" "$(cut -d ' ' -f 2 "$table.flush" | median)"
