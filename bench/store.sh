@@ -26,9 +26,12 @@ if ! [ -e "$where/loaded-$records" ]; then
 fi
 size=$(du -sb "$where/store" | cut -f 1)
 fio_() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
-	local file=$where/fio
-	[ "$1" != randread ] || file=$(ls -S "$where"/store/shard-000/slab-* | head -n 1)
-	fio --name=x --filename="$file" --size=$((size / 4096 * 4096)) --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
+	local file=$where/fio bytes=$((size / 4096 * 4096)) only=
+	if [ "$1" = randread ]; then # a file that is smaller than it is told to use it would write, in spite of the mode
+		file=$(ls -S "$where"/store/shard-000/slab-* | head -n 1) only=--readonly
+		bytes=$(stat -c %s "$file")
+	fi
+	fio --name=x --filename="$file" --size="$bytes" $only --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
 		--time_based --runtime="$seconds" --ramp_time=1 --randrepeat=0 --norandommap --output-format=json "${@:3}" |
 		sed -n 's/^ *"iops" : \([0-9.]*\),*/\1/p' | awk '{s += $1} END {print s}'
 }
