@@ -3,7 +3,10 @@
 // values are checked. Only cmd may import it, and it imports nothing of ours.
 package experiments
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Experiment is one file, checked and unfolded.
 type Experiment struct {
@@ -11,7 +14,12 @@ type Experiment struct {
 	Description string   // free text; "" when the file has none
 	Require     []string // transports without which nothing is to be run; each one is among the cells'
 	Axes        []string // the flags that sweep, transport first, then as they stand in the file
+	Blocks      int      // times that all cells are run; 0 when the file does not say
+	Compare     string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
+	Primary     *Primary // the claims that the experiment is made for; nil: it explores
 	Cells       []Cell   // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
+
+	variants []string // flags that belong to what is compared: Compare, and those that only some of its values have
 }
 
 // Cell is the flags of one run: transport first, then as they stand in the file.
@@ -19,6 +27,31 @@ type Cell []Flag
 
 // Flag is one flag and its value, both as the file has them: "value-bytes", "64KiB".
 type Flag struct{ Name, Value string }
+
+// Primary says which comparisons are claims, for which verdicts are given.
+type Primary struct {
+	Metrics []string // names of what is measured, as the file has them: the caller knows which there are
+	Where   []Values // a question is among them when each of these flags has one of the values in it
+}
+
+// Values are a flag and some of its values.
+type Values struct {
+	Name   string
+	Values []string
+}
+
+// Has says whether a question is among the primary ones.
+func (p *Primary) Has(question Cell) bool {
+	if p == nil {
+		return false
+	}
+	for _, w := range p.Where {
+		if v, ok := question.Get(w.Name); !ok || !slices.Contains(w.Values, v) {
+			return false
+		}
+	}
+	return true
+}
 
 // Get is a flag's value, and whether the cell sets it.
 func (c Cell) Get(name string) (string, bool) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -101,7 +102,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	x := &Experiment{Name: nameOf(r.file)}
 	var axes []axis
 	var require *axis
-	var overrides *pair
+	var overrides, compare, primary *pair
 	for _, p := range root {
 		switch p.key {
 		case "name":
@@ -114,6 +115,12 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			require = &a
 		case "overrides":
 			overrides = &p
+		case "blocks":
+			x.Blocks, err = r.blocks(p)
+		case "compare":
+			compare = &p
+		case "primary":
+			primary = &p
 		default:
 			var a axis
 			a, err = r.axis(p)
@@ -136,7 +143,92 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	if err := r.require(require, axes, x); err != nil {
 		return nil, err
 	}
-	return x, r.unfold(x, axes, perTransport)
+	if err := r.unfold(x, axes, perTransport); err != nil {
+		return nil, err
+	}
+	if err := r.compare(compare, axes, perTransport, x); err != nil {
+		return nil, err
+	}
+	return x, r.primary(primary, axes, x)
+}
+
+func (r *reader) blocks(p pair) (int, error) {
+	s, err := r.scalar(p.key, p.value)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > MaxBlocks {
+		return 0, r.errorAt(p.value.GetToken(), "blocks %q: choose 1 to %d, how often all cells are run", s, MaxBlocks)
+	}
+	return n, nil
+}
+
+// compare finds the axis that is compared: the file's word, or the first that sweeps.
+func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *Experiment) error {
+	if p != nil {
+		s, err := r.scalar(p.key, p.value)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(x.Axes, s) {
+			return r.errorAt(p.value.GetToken(), "compare: %q is none of the flags that sweep (%s)", s, strings.Join(x.Axes, ", "))
+		}
+		x.Compare = s
+	} else if len(x.Axes) > 0 {
+		x.Compare = x.Axes[0]
+	}
+	x.variants = []string{x.Compare}
+	if x.Compare == transportFlag {
+		for _, by := range overrides {
+			for _, a := range by {
+				if find(axes, a.name) == nil {
+					x.variants = append(x.variants, a.name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// primary reads metrics, and flags with the values that a question must have.
+func (r *reader) primary(p *pair, axes []axis, x *Experiment) error {
+	if p == nil {
+		return nil
+	}
+	pairs, err := r.mapping(p.value, p.key)
+	if err != nil {
+		return err
+	}
+	x.Primary = new(Primary)
+	for _, q := range pairs {
+		if q.key == "metrics" {
+			m, err := r.values(q)
+			if err != nil {
+				return err
+			}
+			x.Primary.Metrics = m.values
+			continue
+		}
+		a, err := r.axis(q)
+		if err != nil {
+			return err
+		}
+		in := find(axes, q.key)
+		for i, v := range a.values {
+			if in == nil || !slices.Contains(in.values, v) {
+				return r.errorAt(a.places[i], "primary: no cell has %s: %s", q.key, v)
+			}
+		}
+		if slices.Contains(x.variants, q.key) {
+			return r.errorAt(q.at, "primary: %s is what is compared, and cannot choose the cells", q.key)
+		}
+		x.Primary.Where = append(x.Primary.Where, Values{a.name, a.values})
+	}
+	if len(x.Primary.Metrics) == 0 {
+		return r.errorAt(p.at, "primary: metrics is missing, the columns that are compared")
+	}
+	return nil
 }
 
 // checkBounds refuses what could make the parser work or recurse without end.

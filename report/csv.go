@@ -17,6 +17,9 @@ func NewWriter(w io.Writer) (*Writer, error) {
 	return c, c.write(Columns())
 }
 
+// AppendTo is for a file that has its header.
+func AppendTo(w io.Writer) *Writer { return &Writer{csv.NewWriter(w)} }
+
 // Append writes one row. Its schema version is filled in.
 func (w *Writer) Append(r Row) error {
 	r.SchemaVersion = I(SchemaVersion)

@@ -53,7 +53,16 @@ func benchCommand(ctx context.Context, args []string) error {
 	if m == nil {
 		return err
 	}
-	werr := output(f, m.row(s))
+	row := m.row(s)
+	if row.RunID = f.runID; row.RunID == "" {
+		row.RunID = m.started.UTC().Format("20060102-150405.000")
+	}
+	werr := output(f, row)
+	for _, dir := range []string{f.outputDir, f.recordDir} {
+		if dir != "" {
+			werr = errors.Join(werr, report.Record(dir, row.RunID, m.result))
+		}
+	}
 	if err == nil {
 		err = m.verdict()
 	}

@@ -89,6 +89,8 @@ type factors struct {
 	seed            uint64
 
 	outputDir string
+	recordDir string
+	runID     string
 	json      bool
 }
 
@@ -224,7 +226,12 @@ func (f *factors) benchFlags() {
 	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second")
 	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
 	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
-	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder")
+	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
+	s.StringVar(&f.recordDir, "record-dir", "", "leave those two there")
+	s.StringVar(&f.runID, "run-id", "", "the run's name in them")
+	for _, name := range []string{"record-dir", "run-id"} { // kvwire run's own
+		_ = s.MarkHidden(name)
+	}
 }
 
 // parse reads the arguments; what is left over is an error unless rest takes it.

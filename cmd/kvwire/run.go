@@ -26,11 +26,15 @@ import (
 const runHelp = `Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
+  kvwire run network-overhead --dry-run         (the runs, and how long they take)
+  kvwire run network-overhead --quick           (3 blocks: no verdicts)
+  kvwire run --resume results/network-overhead-20261121-100000
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
-Runs every cell of an experiment in fresh processes, and leaves runs.csv, runs.json and env.json in
+Runs every cell of an experiment in fresh processes, once in each block (in an order of its own; the baseline of each question
+twice, to be compared with itself), and leaves runs.csv, runs.json, compare.csv, timeseries.csv, hdr/, env.json and run.log in
 results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
-The first ^C finishes the run and writes what there is.
+The first ^C finishes the run and writes what there is; --resume goes on from there.
 
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
 column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
@@ -44,27 +48,42 @@ func runCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the servers are started; default: here")
 	var arg, vm string
 	vmFlag(f, &vm)
+	var b blocksFlags
+	b.add(f.set)
 	if err := f.parse(args, func(rest []string) error {
-		if len(rest) != 1 {
-			return usagef("run takes one experiment: a folder, a file, or a name under experiments/")
+		if len(rest) == 0 && b.resume != "" {
+			arg = filepath.Join(b.resume, experimentCopy)
+			return nil
+		}
+		if len(rest) != 1 || b.resume != "" {
+			return usagef("run takes one experiment: a folder, a file, or a name under experiments/ (with --resume: none)")
 		}
 		arg = rest[0]
 		return nil
 	}); err != nil {
 		return err
 	}
+	if b.resume != "" && (vm != "" || f.outputDir != "") {
+		return usagef("--resume goes on in its own folder: leave out --vm and --output-dir")
+	}
 	x, err := readExperiment(arg)
 	if err != nil {
 		return err
 	}
-	if vm != "" {
-		return runInGuest(vm, x, arg, f)
+	if b.of(x) < 0 {
+		return usagef("choose one of --quick, --paper and --blocks (1 to %d)", experiments.MaxBlocks)
 	}
-	r, err := newRunner(x, f)
+	if b.dryRun {
+		return dryRun(os.Stdout, x, b.of(x))
+	}
+	if vm != "" {
+		return runInGuest(vm, x, arg, f, b)
+	}
+	r, err := newRunner(x, f, arg, b)
 	if err != nil {
 		return err
 	}
-	err = r.cells(ctx)
+	err = r.run(ctx)
 	return errors.Join(err, r.finish())
 }
 
@@ -76,7 +95,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	}
 	flags := experiments.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains([]string{"json", "target", "server-at", "output-dir"}, g.Name) {
+		if !slices.Contains([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id"}, g.Name) {
 			flags[g.Name] = func(value string) error {
 				f := newBenchFactors()
 				if err := f.set.Set(g.Name, value); err != nil {
@@ -103,7 +122,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 		seen[c.String()] = true
 	}
 	x.Cells = cells
-	return x, nil
+	return x, checkClaims(path, x)
 }
 
 func newBenchFactors() *factors {
@@ -181,20 +200,22 @@ type runner struct {
 	x     *experiments.Experiment
 	json  bool
 	at    string // --server-at
-	id    string
+	plan  plan
 	dir   string
+	runs  []experiments.Run // all that are to be
 	csv   *os.File
 	w     *report.Writer // of csv
 	log   *os.File
-	rows  []report.Row
+	rows  map[string]report.Row // by run
+	done  int                   // by this process
 	begun time.Time
 	wrong int // runs with wrong data
 	bad   int // runs that failed
 	cut   bool
 }
 
-func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
-	r := &runner{x: x, json: f.json, at: f.serverAt, begun: time.Now(), dir: f.outputDir}
+func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags) (*runner, error) {
+	r := &runner{x: x, json: f.json, at: f.serverAt, begun: time.Now(), dir: f.outputDir, rows: map[string]report.Row{}}
 	for _, name := range x.Require {
 		n, err := find(name)
 		if err == nil {
@@ -204,24 +225,25 @@ func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
 			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err)}
 		}
 	}
-	r.id = x.Name + "-" + r.begun.UTC().Format("20060102-150405")
-	if r.dir == "" {
-		r.dir = filepath.Join("results", r.id)
-	}
-	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	if _, err := os.Stat(filepath.Join(r.dir, "runs.csv")); err == nil && f.outputDir != "" {
-		return nil, usagef("%s has results already: choose another --output-dir", r.dir)
-	}
 	var err error
-	if r.csv, err = os.Create(filepath.Join(r.dir, "runs.csv")); err != nil {
+	if b.resume != "" {
+		err = r.resume(b.resume)
+	} else {
+		err = r.create(path, b)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if r.w, err = report.NewWriter(r.csv); err != nil {
+	r.runs = x.Design(r.plan.Blocks, r.plan.Seed)
+	name := filepath.Join(r.dir, "runs.csv")
+	if err := writeRows(name, r.inOrder()); err != nil {
 		return nil, err
 	}
-	if r.log, err = os.Create(filepath.Join(r.dir, "run.log")); err != nil {
+	if r.csv, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+		return nil, err
+	}
+	r.w = report.AppendTo(r.csv)
+	if r.log, err = os.OpenFile(filepath.Join(r.dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 		return nil, err
 	}
 	env := environment()
@@ -229,23 +251,31 @@ func newRunner(x *experiments.Experiment, f *factors) (*runner, error) {
 	return r, env.WriteFile(r.dir)
 }
 
-// cells runs all cells, in the order of the file.
-func (r *runner) cells(ctx context.Context) error {
+// run does the runs that are not there yet, in the order of the design.
+func (r *runner) run(ctx context.Context) error {
 	// A child dies with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer func() { r.cut = ctx.Err() != nil }()
-	for i, c := range r.x.Cells {
+	for i, run := range r.runs {
+		id := r.plan.runID(run)
+		if _, there := r.rows[id]; there {
+			continue
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		row, err := r.cell(ctx, i, c)
+		row, err := r.cell(ctx, i, run)
 		if err != nil {
 			return err
 		}
-		row.ExpID, row.RunID, row.Phase = r.x.Name, fmt.Sprintf("%s-%03d", r.id, i+1), "measure"
-		row.Block, row.OrderInBlock = report.I(1), report.I(i+1)
-		r.rows = append(r.rows, *row)
+		row.ExpID, row.RunID, row.Phase = r.x.Name, id, "measure"
+		if run.AA {
+			row.Phase = "aa"
+		}
+		row.Block, row.OrderInBlock = report.I(run.Block), report.I(run.Order)
+		r.rows[id] = *row
+		r.done++
 		if err := r.w.Append(*row); err != nil {
 			return err
 		}
@@ -254,7 +284,8 @@ func (r *runner) cells(ctx context.Context) error {
 }
 
 // cell gives the row of one cell: measured, or with the reason why not.
-func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.Row, error) {
+func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.Row, error) {
+	c := r.x.Cells[run.Cell]
 	f, err := cellFactors(c)
 	if err != nil {
 		return nil, err
@@ -262,7 +293,7 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 	if f.transport != "inproc" {
 		f.serverAt = r.at
 	}
-	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.x.Cells), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
+	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.runs), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
 	if f.backend == store.Raw.String() {
 		label += fmt.Sprintf(" %s depth %d", f.diskEngine, f.depth)
 	}
@@ -277,15 +308,17 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 	}
 	if err != nil {
 		why := err.Error()
-		if slices.ContainsFunc(r.rows, func(o report.Row) bool { return o.SkippedReason == why }) {
-			why = "as above"
+		for _, o := range r.rows {
+			if o.SkippedReason == err.Error() {
+				why = "as above"
+			}
 		}
 		fmt.Fprintf(os.Stderr, "%s: skipped: %s\n", label, why)
 		row := f.row()
 		row.SkippedReason = err.Error()
 		return row, nil
 	}
-	row, err := r.bench(ctx, label, f.serverAt, c)
+	row, err := r.bench(ctx, label, f.serverAt, run)
 	if err == nil {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", label, summary(row))
 		return row, nil
@@ -305,12 +338,12 @@ func (r *runner) cell(ctx context.Context, i int, c experiments.Cell) (*report.R
 }
 
 // bench runs kvwire bench for a cell.
-func (r *runner) bench(ctx context.Context, label, at string, c experiments.Cell) (*report.Row, error) {
+func (r *runner) bench(ctx context.Context, label, at string, run experiments.Run) (*report.Row, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"bench", "--json"}, c.Args()...)
+	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, r.x.Cells[run.Cell].Args()...)
 	if at != "" {
 		args = append(args, "--server-at="+at)
 	}
@@ -389,56 +422,44 @@ func (r *runner) watch(label string, said io.Reader) (last string) {
 
 // left estimates the rest from the runs that are done.
 func (r *runner) left() string {
-	if len(r.rows) == 0 {
+	if r.done == 0 {
 		return ""
 	}
-	per := time.Since(r.begun) / time.Duration(len(r.rows))
-	return fmt.Sprintf(", about %v left", (per * time.Duration(len(r.x.Cells)-len(r.rows))).Round(time.Second))
+	per := time.Since(r.begun) / time.Duration(r.done)
+	return fmt.Sprintf(", about %v left", (per * time.Duration(len(r.runs)-len(r.rows))).Round(time.Second))
 }
 
-// finish closes the files, prints the table, and says how it went.
+// finish closes the files, prints the tables, and says how it went.
 func (r *runner) finish() error {
-	all, err := json.MarshalIndent(r.rows, "", " ")
+	rows := r.inOrder()
+	all, err := json.MarshalIndent(rows, "", " ")
 	err = errors.Join(err, r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
+	compared, cerr := r.compare()
+	err = errors.Join(err, cerr)
 	if r.json {
 		_, werr := fmt.Printf("%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
 		fmt.Print(guestTitle(r.at != ""))
-		err = errors.Join(err, report.PrintTable(os.Stdout, r.byQuestion()))
-		fmt.Printf("\n%s: runs.csv, runs.json, env.json, run.log (%v)\n", r.dir, time.Since(r.begun).Round(time.Second))
+		table, terr := r.byQuestion()
+		err = errors.Join(err, terr, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, compared))
+		files := "runs.csv, runs.json, timeseries.csv, hdr/, env.json, run.log"
+		if len(compared) > 0 {
+			files = "compare.csv, " + files
+		}
+		fmt.Printf("\n%s: %s (%v)\n", r.dir, files, time.Since(r.begun).Round(time.Second))
 	}
 	switch {
 	case err != nil:
 		return err
 	case r.cut:
-		return fmt.Errorf("interrupted in run %d of %d", len(r.rows), len(r.x.Cells))
+		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.rows), len(r.runs), r.dir)
 	case r.wrong > 0:
 		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
 	case r.bad > 0:
-		return fmt.Errorf("%d of %d runs failed; %s has what they said", r.bad, len(r.x.Cells), filepath.Join(r.dir, "run.log"))
+		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.runs), filepath.Join(r.dir, "run.log"), r.dir)
 	}
 	return nil
-}
-
-// byQuestion are the rows in the order in which they are compared: cells that differ in nothing but their
-// network stand together.
-func (r *runner) byQuestion() []report.Row {
-	place := map[string]int{}
-	groups := [][]report.Row{}
-	for i, row := range r.rows {
-		cell := slices.DeleteFunc(slices.Clone(r.x.Cells[i]), func(f experiments.Flag) bool {
-			return f.Name == "transport" || rdmaOnly(f.Name)
-		})
-		at, ok := place[cell.String()]
-		if !ok {
-			at = len(groups)
-			place[cell.String()] = at
-			groups = append(groups, nil)
-		}
-		groups[at] = append(groups[at], row)
-	}
-	return slices.Concat(groups...)
 }
 
 // latest points results/latest at this folder, when it lies in results.

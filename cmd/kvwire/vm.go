@@ -21,7 +21,7 @@ func vmFlag(f *factors, to *string) {
 
 // runInGuest puts test/vm/vm.sh in the place of this process: ^C, output and exit code are its own from then on. It
 // returns on errors only.
-func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors) error {
+func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b blocksFlags) error {
 	switch {
 	case vm != "one" && vm != "two":
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
@@ -55,7 +55,7 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors) er
 	if err := os.MkdirAll(writable, 0o755); err != nil { // here: the guest writes in folders that are there
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x).Seconds())), "--rw", writable,
+	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x, b.of(x)).Seconds())), "--rw", writable,
 		"--ro", filepath.Dir(exe), "--ro", filepath.Dir(file)}
 	if vm == "two" {
 		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --listen "+firstGuest)
@@ -64,11 +64,14 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors) er
 	if vm == "two" {
 		args = append(args, "--server-at", firstGuest)
 	}
+	if blocks := b.of(x); blocks != 1 {
+		args = append(args, fmt.Sprintf("--blocks=%d", blocks))
+	}
 	if f.json {
 		args = append(args, "--json")
 	}
 	guests := map[string]string{"one": "a guest", "two": "two guests"}[vm]
-	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for the %d runs of %s\n", guests, len(x.Cells), x.Name)
+	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for the %d runs of %s\n", guests, len(x.Design(b.of(x), 1)), x.Name)
 	return fmt.Errorf("start %s: %w", script, syscall.Exec(script, args, os.Environ()))
 }
 
@@ -98,11 +101,11 @@ func vmScript() (string, error) {
 }
 
 // guestTime is when a guest is ended at the latest: runs are to take less than a minute more than they measure.
-func guestTime(x *experiments.Experiment) time.Duration {
+func guestTime(x *experiments.Experiment, blocks int) time.Duration {
 	sum := 5 * time.Minute
-	for _, c := range x.Cells {
+	for _, run := range x.Design(blocks, 1) {
 		sum += time.Minute
-		if f, err := cellFactors(c); err == nil { // it was checked
+		if f, err := cellFactors(x.Cells[run.Cell]); err == nil { // it was checked
 			sum += f.warmup + f.duration
 		}
 	}

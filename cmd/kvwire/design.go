@@ -1,0 +1,366 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+	"github.com/spf13/pflag"
+)
+
+// How often all cells of an experiment are run, where its file does not say.
+const (
+	quickBlocks    = 3  // no verdicts
+	standardBlocks = 10 // the smallest exact p is 0.002
+	paperBlocks    = 20
+)
+
+// blocksFlags say which runs there are to be.
+type blocksFlags struct {
+	quick, paper, dryRun bool
+	blocks               int
+	resume               string
+}
+
+func (b *blocksFlags) add(s *pflag.FlagSet) {
+	s.BoolVar(&b.quick, "quick", false, fmt.Sprintf("%d blocks, and no verdicts", quickBlocks))
+	s.BoolVar(&b.paper, "paper", false, fmt.Sprintf("%d blocks", paperBlocks))
+	s.IntVar(&b.blocks, "blocks", 0, fmt.Sprintf("how often all cells are run; default: as the experiment says, or %d", standardBlocks))
+	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs and how long they take, and run nothing")
+	s.StringVar(&b.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
+}
+
+// of is the number of blocks; -1 when the flags contradict each other.
+func (b *blocksFlags) of(x *experiments.Experiment) int {
+	n, said := x.Blocks, 0
+	if n == 0 {
+		n = standardBlocks
+	}
+	for _, f := range []struct {
+		set    bool
+		blocks int
+	}{{b.quick, quickBlocks}, {b.paper, paperBlocks}, {b.blocks != 0, b.blocks}} {
+		if f.set {
+			n = f.blocks
+			said++
+		}
+	}
+	if said > 1 || n < 1 || n > experiments.MaxBlocks {
+		return -1
+	}
+	return n
+}
+
+// plan is what a folder of results has to be known of to go on with it.
+type plan struct {
+	ID     string `json:"id"`
+	Blocks int    `json:"blocks"`
+	Seed   uint64 `json:"seed"` // of the order of the runs
+	GitRev string `json:"git_rev"`
+}
+
+const (
+	planFile       = "design.json"
+	experimentCopy = "experiment.yaml"
+)
+
+// runID names a run: it is the same when it is tried again.
+func (p *plan) runID(run experiments.Run) string {
+	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, run.Cell+1)
+	if run.AA {
+		id += "-aa"
+	}
+	return id
+}
+
+// create makes the folder of a new execution.
+func (r *runner) create(path string, b blocksFlags) error {
+	now := r.begun.UTC()
+	r.plan = plan{ID: r.x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(r.x), Seed: uint64(now.UnixNano()), GitRev: version}
+	chosen := r.dir != ""
+	if !chosen {
+		r.dir = filepath.Join("results", r.plan.ID)
+	}
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "runs.csv")); err == nil && chosen {
+		return usagef("%s has results already: choose another --output-dir (or go on with --resume)", r.dir)
+	}
+	file, err := experiments.Find(path)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	j, err := json.MarshalIndent(r.plan, "", " ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(r.dir, experimentCopy), text, 0o644), os.WriteFile(filepath.Join(r.dir, planFile), append(j, '\n'), 0o644))
+}
+
+// resume takes over what a folder has. Runs that failed or were cut short are done again.
+func (r *runner) resume(dir string) error {
+	r.dir = dir
+	b, err := os.ReadFile(filepath.Join(dir, planFile))
+	if err != nil {
+		return fmt.Errorf("--resume %s: %w (name a folder that kvwire run has made)", dir, err)
+	}
+	if err := json.Unmarshal(b, &r.plan); err != nil || r.plan.Blocks < 1 || r.plan.Blocks > experiments.MaxBlocks {
+		return fmt.Errorf("--resume %s: %s is damaged (%v): run the experiment anew", dir, planFile, err)
+	}
+	if r.plan.GitRev != version {
+		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, r.plan.GitRev, version)
+	}
+	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.SkippedReason == "" && row.Ops.Known() && !strings.Contains(row.InvalidReason, "interrupted") {
+			r.rows[row.RunID] = row
+		}
+	}
+	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(r.rows))
+	return nil
+}
+
+// inOrder are the rows that there are, in the order of the design.
+func (r *runner) inOrder() (rows []report.Row) {
+	for _, run := range r.runs {
+		if row, ok := r.rows[r.plan.runID(run)]; ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// byQuestion are the rows of the table, in the order in which they are compared: cells that differ in nothing but
+// what is compared stand together. With several blocks a row is its cell's runs together.
+func (r *runner) byQuestion() (rows []report.Row, err error) {
+	for _, q := range r.x.Questions() {
+		for _, c := range q.Cells {
+			var of []report.Row
+			for block := range r.plan.Blocks {
+				if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: c})]; ok {
+					of = append(of, row)
+				}
+			}
+			if len(of) == 0 {
+				continue
+			}
+			row, err := report.Together(of, func(id string) (*hdrhistogram.Histogram, error) { return report.ReadHistogram(r.dir, id) })
+			if err != nil {
+				return rows, err
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+// compare writes compare.csv, where there are blocks to pair.
+func (r *runner) compare() ([]report.Comparison, error) {
+	if r.plan.Blocks < 2 {
+		return nil, nil
+	}
+	series := func(q experiments.Question, cell int, aa bool) report.Series {
+		_, v := r.x.Split(r.x.Cells[cell])
+		s := report.Series{Label: values(v), Rows: map[int]*report.Row{}}
+		for block := range r.plan.Blocks {
+			if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: cell, AA: aa})]; ok {
+				s.Rows[block+1] = &row
+			}
+		}
+		return s
+	}
+	var pairs []report.Pairs
+	for _, q := range r.x.Questions() {
+		if len(q.Cells) < 2 {
+			continue
+		}
+		p := report.Pairs{Question: r.asked(q.Flags), Baseline: series(q, q.Cells[0], false), Again: series(q, q.Cells[0], true)}
+		if r.x.Primary.Has(q.Flags) && r.plan.Blocks > quickBlocks {
+			p.Primary = r.x.Primary.Metrics
+		}
+		for _, c := range q.Cells[1:] {
+			p.Variants = append(p.Variants, series(q, c, false))
+		}
+		pairs = append(pairs, p)
+	}
+	all, err := report.Compare(pairs)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	f, err := os.Create(filepath.Join(r.dir, "compare.csv"))
+	if err != nil {
+		return nil, err
+	}
+	return all, errors.Join(report.WriteComparisons(f, all), f.Close())
+}
+
+// claimsMax bounds a primary family: with 10 blocks Holm's method can reject at most 25.
+const claimsMax = 12
+
+// checkClaims sees that the primary metrics exist, and that the claims are few.
+func checkClaims(path string, x *experiments.Experiment) error {
+	if x.Primary == nil {
+		return nil
+	}
+	for _, name := range x.Primary.Metrics {
+		if _, err := report.FindMetric(name); err != nil {
+			return usagef("%s: primary: %v", path, err)
+		}
+	}
+	n := 0
+	for _, q := range x.Questions() {
+		if x.Primary.Has(q.Flags) {
+			n += (len(q.Cells) - 1) * len(x.Primary.Metrics)
+		}
+	}
+	if n == 0 || n > claimsMax {
+		return usagef("%s: primary makes %d claims: choose its flags and metrics so that there are 1 to %d", path, n, claimsMax)
+	}
+	return nil
+}
+
+// values are a cell's values alone: "rdma write".
+func values(c experiments.Cell) string {
+	var v []string
+	for _, f := range c {
+		v = append(v, f.Value)
+	}
+	return strings.Join(v, " ")
+}
+
+// asked is what tells a question from the others: the flags that sweep.
+func (r *runner) asked(q experiments.Cell) string {
+	var say []string
+	for _, f := range q {
+		if slices.Contains(r.x.Axes, f.Name) {
+			say = append(say, f.Name+"="+f.Value)
+		}
+	}
+	return strings.Join(say, " ")
+}
+
+// printVerdicts prints the claims, or why there are none.
+func (r *runner) printVerdicts(w io.Writer, all []report.Comparison) error {
+	if r.plan.Blocks < 2 || len(all) == 0 {
+		return nil
+	}
+	var claims []report.Comparison
+	for _, c := range all {
+		if c.Verdict != "" {
+			claims = append(claims, c)
+		}
+	}
+	fmt.Fprintln(w)
+	if len(claims) == 0 {
+		why := "the experiment has no primary claims"
+		if r.plan.Blocks <= quickBlocks {
+			why = fmt.Sprintf("%d blocks are too few", r.plan.Blocks)
+		}
+		fmt.Fprintf(w, "No verdicts: %s. compare.csv has %d ratios with intervals.\n", why, len(all))
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\t95 % interval\tp (Holm)\tδ\tpairs")
+	number := func(f string, v float64) string {
+		if math.IsNaN(v) {
+			return ""
+		}
+		return fmt.Sprintf(f, v)
+	}
+	for _, c := range claims {
+		pairs := fmt.Sprint(c.Pairs)
+		switch {
+		case c.Invalid > 0:
+			pairs += fmt.Sprintf(", %d of them invalid", c.Invalid)
+		case c.LeftOut > 0:
+			pairs += fmt.Sprintf(", %d more invalid", c.LeftOut)
+		}
+		interval := ""
+		if c.Pairs > 0 {
+			interval = fmt.Sprintf("%.2f to %.2f", c.Low, c.High)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, number("%.2f", c.Ratio), interval,
+			number("%.3f", c.PHolm), number("%.2f", c.Delta), pairs)
+	}
+	return t.Flush()
+}
+
+// dryRun prints what would be run, and about how long it takes.
+func dryRun(w io.Writer, x *experiments.Experiment, blocks int) error {
+	design := x.Design(blocks, 1)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	extra := make([]int, len(x.Cells))
+	for _, run := range design {
+		if run.AA {
+			extra[run.Cell]++
+		}
+	}
+	for i, c := range x.Cells {
+		f, err := cellFactors(c)
+		if err != nil {
+			return err
+		}
+		n := fmt.Sprintf("%d ×", blocks)
+		if extra[i] > 0 {
+			n = fmt.Sprintf("%d × (baseline)", blocks+extra[i])
+		}
+		if net, err := find(f.transport); err != nil {
+			return err
+		} else if err := net.works(); err != nil {
+			n = "not here"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, n, c)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d cells in %d blocks: %d runs, about %v\n", len(x.Cells), blocks, len(design), estimate(x, design).Round(time.Second))
+	return err
+}
+
+// What a run takes beside warm-up and window, about: its processes, and the load of its store.
+const (
+	runOverhead  = 1200 * time.Millisecond
+	loadedPerSec = 150_000
+)
+
+// estimate is how long runs take, about. A transport that does not work here takes no time.
+func estimate(x *experiments.Experiment, design []experiments.Run) (sum time.Duration) {
+	per := make([]time.Duration, len(x.Cells))
+	for i, c := range x.Cells {
+		f, err := cellFactors(c)
+		if err != nil {
+			continue // it was checked
+		}
+		if n, err := find(f.transport); err != nil || n.works() != nil {
+			continue
+		}
+		per[i] = f.warmup + f.duration + runOverhead
+		if keeps(f.backend) {
+			per[i] += time.Duration(f.records) * time.Second / loadedPerSec
+		}
+	}
+	for _, run := range design {
+		sum += per[run.Cell]
+	}
+	return sum
+}

@@ -1,0 +1,81 @@
+package experiments
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// MaxBlocks bounds how often an experiment's cells are run.
+const MaxBlocks = 100
+
+// Run is one run of an experiment: a cell, in a block.
+type Run struct {
+	Block, Order int  // from 1
+	Cell         int  // index of the experiment's Cells
+	AA           bool // the baseline of its question once more, to be compared with itself
+}
+
+// Design is the order of all runs: randomised complete blocks (Fisher 1935). Each block has each cell once, and once more
+// the baseline of each question that has something to compare, in an order of its own that follows from seed. One block is no
+// design: it has the cells as they are.
+func (x *Experiment) Design(blocks int, seed uint64) []Run {
+	block := make([]Run, 0, len(x.Cells))
+	for i := range x.Cells {
+		block = append(block, Run{Cell: i})
+	}
+	if blocks > 1 {
+		for _, q := range x.Questions() {
+			if len(q.Cells) > 1 {
+				block = append(block, Run{Cell: q.Cells[0], AA: true})
+			}
+		}
+	}
+	var runs []Run
+	for b := range blocks {
+		order := slices.Clone(block)
+		if blocks > 1 {
+			rng := rand.New(rand.NewPCG(seed, uint64(b)))
+			rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		}
+		for i := range order {
+			order[i].Block, order[i].Order = b+1, i+1
+		}
+		runs = append(runs, order...)
+	}
+	return runs
+}
+
+// Question is what several cells have in common: they differ in what is compared, and in nothing else.
+type Question struct {
+	Flags Cell
+	Cells []int // indexes of the experiment's Cells, the baseline first
+}
+
+// Questions are all of them, in the order of their first cells.
+func (x *Experiment) Questions() []Question {
+	var all []Question
+	at := map[string]int{}
+	for i, c := range x.Cells {
+		q, _ := x.Split(c)
+		k, known := at[q.String()]
+		if !known {
+			k = len(all)
+			at[q.String()] = k
+			all = append(all, Question{Flags: q})
+		}
+		all[k].Cells = append(all[k].Cells, i)
+	}
+	return all
+}
+
+// Split takes a cell apart: the question that it answers, and which of the answers' variants it is.
+func (x *Experiment) Split(c Cell) (question, variant Cell) {
+	for _, f := range c {
+		if slices.Contains(x.variants, f.Name) {
+			variant = append(variant, f)
+		} else {
+			question = append(question, f)
+		}
+	}
+	return question, variant
+}

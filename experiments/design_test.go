@@ -1,0 +1,105 @@
+package experiments
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+)
+
+const designed = `
+name: designed
+transport: [inproc, tcp, rdma]
+backend: [null, disk]
+value-bytes: 64
+overrides:
+  rdma: {rdma-verb: [send, write]}
+primary:
+  metrics: [ops_per_s, lat_p50_ns]
+  backend: disk
+`
+
+func TestQuestionsAreWhatVariantsHaveInCommon(t *testing.T) {
+	x := read(t, designed)
+	if x.Compare != "transport" {
+		t.Fatalf("compares %q", x.Compare)
+	}
+	var got []string
+	for _, q := range x.Questions() {
+		for _, c := range q.Cells {
+			_, v := x.Split(x.Cells[c])
+			got = append(got, q.Flags.String()+" | "+v.String())
+		}
+	}
+	want := []string{
+		"--backend=null --value-bytes=64 | --transport=inproc",
+		"--backend=null --value-bytes=64 | --transport=tcp",
+		"--backend=null --value-bytes=64 | --transport=rdma --rdma-verb=send",
+		"--backend=null --value-bytes=64 | --transport=rdma --rdma-verb=write",
+		"--backend=disk --value-bytes=64 | --transport=inproc",
+		"--backend=disk --value-bytes=64 | --transport=tcp",
+		"--backend=disk --value-bytes=64 | --transport=rdma --rdma-verb=send",
+		"--backend=disk --value-bytes=64 | --transport=rdma --rdma-verb=write",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if q := x.Questions(); x.Primary.Has(q[0].Flags) || !x.Primary.Has(q[1].Flags) {
+		t.Error("the primary question is that of the disk alone")
+	}
+	if (*Primary)(nil).Has(nil) {
+		t.Error("no claims are no claims")
+	}
+}
+
+func TestAnotherAxisIsComparedWhereTheFileSaysSo(t *testing.T) {
+	x := read(t, "name: x\ntransport: [inproc, tcp]\nbackend: [null, disk]\ncompare: backend\n")
+	q := x.Questions()
+	if len(q) != 2 || q[1].Flags.String() != "--transport=tcp" || !slices.Equal(q[1].Cells, []int{2, 3}) {
+		t.Errorf("%+v", q)
+	}
+	if x := read(t, "name: x\ntransport: tcp\nbackend: [null, disk]\n"); x.Compare != "backend" {
+		t.Errorf("compares %q", x.Compare)
+	}
+	if x := read(t, "name: x\ntransport: tcp\n"); x.Compare != "" || len(x.Questions()) != 1 {
+		t.Errorf("compares %q", x.Compare)
+	}
+}
+
+func TestBlocksAreCompleteAndInAnOrderOfTheirOwn(t *testing.T) {
+	x := read(t, designed)
+	const blocks = 5
+	runs := x.Design(blocks, 7)
+	if len(runs) != blocks*(8+2) {
+		t.Fatalf("%d runs", len(runs))
+	}
+	orders := map[string]bool{}
+	for b := range blocks {
+		block := runs[b*10:][:10]
+		cells, again, order := map[int]int{}, map[int]int{}, ""
+		for i, r := range block {
+			if r.Block != b+1 || r.Order != i+1 {
+				t.Fatalf("%+v in block %d at %d", r, b+1, i+1)
+			}
+			if order += string(rune('a' + r.Cell)); r.AA {
+				again[r.Cell]++
+			} else {
+				cells[r.Cell]++
+			}
+		}
+		if len(cells) != 8 || !reflect.DeepEqual(again, map[int]int{0: 1, 1: 1}) {
+			t.Fatalf("block %d: %v, and again %v", b+1, cells, again)
+		}
+		orders[order] = true
+	}
+	if len(orders) != blocks {
+		t.Errorf("%d orders in %d blocks", len(orders), blocks)
+	}
+	if !slices.Equal(runs, x.Design(blocks, 7)) || slices.Equal(runs, x.Design(blocks, 8)) {
+		t.Error("the order follows from the seed")
+	}
+	for i, r := range x.Design(1, 7) {
+		if r.Cell != i || r.AA {
+			t.Fatalf("one block has the cells as they are: %+v at %d", r, i)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package report
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kvwire/kvwire/bench/stats"
+)
+
+// Metric is something that variants are compared by.
+type Metric struct {
+	Name   string // a column of runs.csv, or a sum of columns
+	Higher bool   // is better
+	of     func(r *Row) Float
+}
+
+// Metrics are those that there are.
+var Metrics = []Metric{
+	{"ops_per_s", true, func(r *Row) Float { return r.OpsPerS }},
+	{"lat_p50_ns", false, func(r *Row) Float { return float(r.LatP50Ns) }},
+	{"lat_p99_ns", false, func(r *Row) Float { return float(r.LatP99Ns) }},
+	{"cpu_ns_per_op", false, func(r *Row) Float {
+		client := total(r.ClientUserNsPerOp, r.ClientSysNsPerOp)
+		if r.Transport == "inproc" {
+			return client // one process
+		}
+		return total(client, total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
+	}},
+}
+
+func float(i Int) Float {
+	v, ok := i.Get()
+	if !ok {
+		return Float{}
+	}
+	return F(float64(v))
+}
+
+// FindMetric gives a metric by its name.
+func FindMetric(name string) (Metric, error) {
+	var names []string
+	for _, m := range Metrics {
+		if m.Name == name {
+			return m, nil
+		}
+		names = append(names, m.Name)
+	}
+	return Metric{}, fmt.Errorf("metric %q is unknown (%s)", name, strings.Join(names, ", "))
+}
+
+// Series are the runs of one cell, one of each block at most.
+type Series struct {
+	Label string
+	Rows  map[int]*Row // by block
+}
+
+// Pairs is what is to be compared: a baseline, that baseline again, and the variants.
+type Pairs struct {
+	Question string
+	Primary  []string // metrics for which verdicts are given; the others only have intervals
+	Baseline Series
+	Again    Series // may be empty
+	Variants []Series
+}
+
+// Comparison is a row of compare.csv: one variant beside its baseline, by one metric, over the blocks that have both.
+type Comparison struct {
+	Question, Baseline, Variant string
+	Metric                      Metric
+	Pairs                       int     // blocks that were compared: those with a valid run of both, if they are MinPairs or more
+	Invalid                     int     // … of these, those in which one was invalid: there were not enough others, and there is no verdict
+	LeftOut                     int     // blocks that were not, because one of the two was invalid or failed
+	Ratio, Low, High            float64 // of variant to baseline; NaN without pairs
+	Level                       float64 // that the interval covers
+	P, PHolm                    float64 // NaN: not tested
+	Delta                       float64 // what counts as the same; NaN: the baseline was not run twice
+	Verdict                     string  // "": it is exploratory
+}
+
+// MinPairs is how many pairs a verdict needs: with 6 an interval of 95 % exists.
+const MinPairs = 6
+
+// Compare gives the comparisons of all metrics. Verdicts are adjusted for how many there are in all.
+func Compare(all []Pairs) ([]Comparison, error) {
+	var out []Comparison
+	var effects []stats.Effect
+	var claims []int // of out
+	for _, q := range all {
+		for _, m := range Metrics {
+			delta := math.NaN()
+			aa, err := q.Baseline.against(q.Again, m)
+			if err != nil {
+				return nil, err
+			}
+			if aa.pairs > 1 {
+				delta = stats.Floor(aa.Effect)
+			}
+			for _, v := range q.Variants {
+				c := Comparison{Question: q.Question, Baseline: q.Baseline.Label, Variant: v.Label, Metric: m, Delta: delta,
+					Ratio: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), P: math.NaN(), PHolm: math.NaN()}
+				e, err := q.Baseline.against(v, m)
+				if err != nil {
+					return nil, err
+				}
+				if c.Pairs, c.Invalid, c.LeftOut = e.pairs, e.invalid, e.leftOut; e.pairs > 0 {
+					c.Ratio, c.Low, c.High, c.Level, c.P = math.Exp(e.Estimate), math.Exp(e.Low), math.Exp(e.High), e.Level, e.P
+				}
+				if slices.Contains(q.Primary, m.Name) {
+					c.Verdict = string(stats.CantTell)
+					if e.pairs >= MinPairs && e.invalid == 0 && !math.IsNaN(delta) {
+						claims = append(claims, len(out))
+					}
+				}
+				out, effects = append(out, c), append(effects, e.Effect)
+			}
+		}
+	}
+	ps := make([]float64, len(claims))
+	for i, k := range claims {
+		ps[i] = out[k].P
+	}
+	for i, p := range stats.Holm(ps) {
+		c := &out[claims[i]]
+		c.PHolm = p
+		c.Verdict = verdict(stats.Judge(effects[claims[i]], p, c.Delta), c.Metric)
+	}
+	return out, nil
+}
+
+// verdict says it in the metric's words: faster and slower, where less time is better.
+func verdict(v stats.Verdict, m Metric) string {
+	better, worse := "faster", "slower"
+	if m.Name == "cpu_ns_per_op" {
+		better, worse = "cheaper", "dearer"
+	}
+	switch {
+	case v == stats.Higher && m.Higher, v == stats.Lower && !m.Higher:
+		return better
+	case v == stats.Higher, v == stats.Lower:
+		return worse
+	}
+	return string(v)
+}
+
+// paired is an effect in log-ratios, and the blocks that it comes from.
+type paired struct {
+	stats.Effect
+	pairs, invalid, leftOut int
+}
+
+// against pairs two series by block.
+func (s Series) against(o Series, m Metric) (p paired, err error) {
+	var valid, all []float64
+	for _, b := range slices.Sorted(maps.Keys(s.Rows)) {
+		if o.Rows[b] == nil {
+			continue
+		}
+		x, ok := s.Rows[b].measured(m)
+		y, ok2 := o.Rows[b].measured(m)
+		if !ok || !ok2 {
+			p.leftOut++
+			continue
+		}
+		d := math.Log(y) - math.Log(x)
+		if all = append(all, d); s.Rows[b].valid() && o.Rows[b].valid() {
+			valid = append(valid, d)
+		}
+	}
+	invalid := len(all) - len(valid)
+	if len(valid) >= MinPairs || invalid == 0 {
+		all = valid
+		p.leftOut += invalid
+	} else {
+		p.invalid = invalid
+	}
+	if p.pairs = len(all); p.pairs > 0 {
+		p.Effect, err = stats.Paired(all, 0.95)
+	}
+	return p, err
+}
+
+func (r *Row) valid() bool {
+	v, ok := r.Valid.Get()
+	return ok && v
+}
+
+// measured is a run's value of a metric, where it has one.
+func (r *Row) measured(m Metric) (float64, bool) {
+	v, ok := m.of(r).Get()
+	return v, ok && v > 0 && r.SkippedReason == ""
+}
+
+// WriteComparisons writes compare.csv.
+func WriteComparisons(w io.Writer, all []Comparison) error {
+	c := csv.NewWriter(w)
+	err := c.Write([]string{"question", "metric", "baseline", "variant", "pairs", "invalid_pairs", "left_out", "ratio", "ratio_low", "ratio_high", "level", "p", "p_holm", "delta_ratio", "verdict", "exploratory"})
+	number := func(v float64) string {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return ""
+		}
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	for _, x := range all {
+		if err != nil {
+			return err
+		}
+		err = c.Write([]string{x.Question, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.Invalid), strconv.Itoa(x.LeftOut), number(x.Ratio), number(x.Low),
+			number(x.High), number(x.Level), number(x.P), number(x.PHolm), number(x.Delta), x.Verdict, strconv.FormatBool(x.Verdict == "")})
+	}
+	c.Flush()
+	return c.Error()
+}

@@ -1,0 +1,70 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Together is one row for the runs of one cell in several blocks, for a table: rates and costs are medians of the valid runs, or of all
+// where none is valid, and percentiles are those of all their latencies in one histogram (percentiles are never averaged). lat
+// gives that of a run.
+func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, error) {
+	if len(rows) == 1 {
+		return rows[0], nil
+	}
+	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.valid() })
+	valid := len(use)
+	if valid == 0 {
+		use = rows
+	}
+	all := use[0]
+	for _, of := range []func(r *Row) *Float{
+		func(r *Row) *Float { return &r.OpsPerS },
+		func(r *Row) *Float { return &r.ClientUserNsPerOp },
+		func(r *Row) *Float { return &r.ClientSysNsPerOp },
+		func(r *Row) *Float { return &r.ServerUserNsPerOp },
+		func(r *Row) *Float { return &r.ServerSysNsPerOp },
+		func(r *Row) *Float { return &r.ClientSyscallsPerOp },
+		func(r *Row) *Float { return &r.ServerSyscallsPerOp },
+	} {
+		*of(&all) = medianOf(use, of)
+	}
+	var h *hdrhistogram.Histogram
+	for i := range use {
+		if !use[i].Ops.Known() {
+			continue
+		}
+		of, err := lat(use[i].RunID)
+		switch {
+		case err != nil:
+			return all, err
+		case h == nil:
+			h = of
+		default:
+			h.Merge(of)
+		}
+	}
+	all.LatP50Ns, all.LatP99Ns = Percentile(h, 50), Percentile(h, 99)
+	all.Valid, all.InvalidReason = B(true), ""
+	if all.SkippedReason == "" && valid < len(rows) {
+		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (runs.csv says why)", len(rows)-valid, len(rows))
+	}
+	return all, nil
+}
+
+// medianOf is NA where a row has none.
+func medianOf(rows []Row, of func(r *Row) *Float) Float {
+	var v []float64
+	for i := range rows {
+		x, ok := of(&rows[i]).Get()
+		if !ok {
+			return Float{}
+		}
+		v = append(v, x)
+	}
+	slices.Sort(v)
+	n := len(v)
+	return F((v[(n-1)/2] + v[n/2]) / 2)
+}
