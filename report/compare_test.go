@@ -159,20 +159,20 @@ func TestTogetherMergesLatencies(t *testing.T) {
 		of[id] = h
 		rows = append(rows, Row{RunID: id, Ops: U(10_000), OpsPerS: F(float64(10 * (i + 1))), LatP50Ns: I(ns), Valid: B(true)})
 	}
-	got, err := Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
+	got, all, err := Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	p50, _ := got.LatP50Ns.Get()
 	p99, _ := got.LatP99Ns.Get()
-	if p50 != 100 || p99 != 900 || got.OpsPerS != F(20) {
+	if p50 != 100 || p99 != 900 || got.OpsPerS != F(20) || all.TotalCount() != 30_000 {
 		t.Errorf("p50 %d, p99 %d, %v ops/s", p50, p99, got.OpsPerS)
 	}
 	rows[2].Valid = B(false)
 	of["a"], of["b"] = hdrhistogram.New(1, 1e9, 3), hdrhistogram.New(1, 1e9, 3)
 	_ = of["a"].RecordValues(100, 10_000)
 	_ = of["b"].RecordValues(100, 10_000)
-	got, _ = Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
+	got, _, _ = Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
 	if p99, _ := got.LatP99Ns.Get(); p99 != 100 || got.valid() || !strings.Contains(got.InvalidReason, "1 of 3") {
 		t.Errorf("an invalid run counts: p99 %d, %q", p99, got.InvalidReason)
 	}

@@ -7,19 +7,34 @@ import (
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Together is one row for the runs of one cell in several blocks, for a table: rates and costs are medians of the valid runs, or of all
-// where none is valid, and percentiles are those of all their latencies in one histogram (percentiles are never averaged). lat
-// gives that of a run.
-func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, error) {
-	if len(rows) == 1 {
-		return rows[0], nil
-	}
+// Together is one row for the runs of one cell in several blocks: rates and costs are medians of the valid runs, or of all
+// where none is valid, and percentiles are those of all their latencies in one histogram, which comes with it (percentiles are
+// never averaged; nil: there are none). lat gives that of a run.
+func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, *hdrhistogram.Histogram, error) {
 	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.valid() })
 	valid := len(use)
 	if valid == 0 {
 		use = rows
 	}
+	var h *hdrhistogram.Histogram
+	for i := range use {
+		if !use[i].Ops.Known() {
+			continue
+		}
+		of, err := lat(use[i].RunID)
+		switch {
+		case err != nil:
+			return use[0], nil, err
+		case h == nil:
+			h = of
+		default:
+			h.Merge(of)
+		}
+	}
 	all := use[0]
+	if len(rows) == 1 {
+		return all, h, nil
+	}
 	for _, of := range []func(r *Row) *Float{
 		func(r *Row) *Float { return &r.OpsPerS },
 		func(r *Row) *Float { return &r.ClientUserNsPerOp },
@@ -31,27 +46,12 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 	} {
 		*of(&all) = medianOf(use, of)
 	}
-	var h *hdrhistogram.Histogram
-	for i := range use {
-		if !use[i].Ops.Known() {
-			continue
-		}
-		of, err := lat(use[i].RunID)
-		switch {
-		case err != nil:
-			return all, err
-		case h == nil:
-			h = of
-		default:
-			h.Merge(of)
-		}
-	}
 	all.LatP50Ns, all.LatP99Ns = Percentile(h, 50), Percentile(h, 99)
 	all.Valid, all.InvalidReason = B(true), ""
 	if all.SkippedReason == "" && valid < len(rows) {
 		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (runs.csv says why)", len(rows)-valid, len(rows))
 	}
-	return all, nil
+	return all, h, nil
 }
 
 // medianOf is NA where a row has none.

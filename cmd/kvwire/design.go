@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +106,7 @@ func (r *runner) create(path string, b blocksFlags) error {
 	if err != nil {
 		return err
 	}
+	r.runs = r.x.Design(r.plan.Blocks, r.plan.Seed)
 	j, err := json.MarshalIndent(r.plan, "", " ")
 	if err != nil {
 		return err
@@ -113,28 +114,35 @@ func (r *runner) create(path string, b blocksFlags) error {
 	return errors.Join(os.WriteFile(filepath.Join(r.dir, experimentCopy), text, 0o644), os.WriteFile(filepath.Join(r.dir, planFile), append(j, '\n'), 0o644))
 }
 
-// resume takes over what a folder has. Runs that failed or were cut short are done again.
-func (r *runner) resume(dir string) error {
-	r.dir = dir
+// load takes over the plan and the rows of a folder.
+func (r *runner) load(dir string) error {
+	r.dir, r.rows = dir, map[string]report.Row{}
 	b, err := os.ReadFile(filepath.Join(dir, planFile))
 	if err != nil {
-		return fmt.Errorf("--resume %s: %w (name a folder that kvwire run has made)", dir, err)
+		return fmt.Errorf("%w (name a folder that kvwire run has made)", err)
 	}
 	if err := json.Unmarshal(b, &r.plan); err != nil || r.plan.Blocks < 1 || r.plan.Blocks > experiments.MaxBlocks {
-		return fmt.Errorf("--resume %s: %s is damaged (%v): run the experiment anew", dir, planFile, err)
+		return fmt.Errorf("%s is damaged (%v): run the experiment anew", filepath.Join(dir, planFile), err)
+	}
+	r.runs = r.x.Design(r.plan.Blocks, r.plan.Seed)
+	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	for _, row := range rows {
+		r.rows[row.RunID] = row
+	}
+	return err
+}
+
+// resume goes on in a folder. Runs that failed or were cut short are done again.
+func (r *runner) resume(dir string) error {
+	if err := r.load(dir); err != nil {
+		return fmt.Errorf("--resume %s: %w", dir, err)
 	}
 	if r.plan.GitRev != version {
 		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, r.plan.GitRev, version)
 	}
-	rows, err := readRows(filepath.Join(dir, "runs.csv"))
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if row.SkippedReason == "" && row.Ops.Known() && !strings.Contains(row.InvalidReason, "interrupted") {
-			r.rows[row.RunID] = row
-		}
-	}
+	maps.DeleteFunc(r.rows, func(_ string, row report.Row) bool {
+		return row.SkippedReason != "" || !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted")
+	})
 	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(r.rows))
 	return nil
 }
@@ -149,10 +157,18 @@ func (r *runner) inOrder() (rows []report.Row) {
 	return rows
 }
 
-// byQuestion are the rows of the table, in the order in which they are compared: cells that differ in nothing but
-// what is compared stand together. With several blocks a row is its cell's runs together.
-func (r *runner) byQuestion() (rows []report.Row, err error) {
+// answer is a question with what was measured of it. With several blocks a row is its cell's runs together.
+type answer struct {
+	experiments.Question
+	rows []report.Row              // of the cells that were run
+	lats []*hdrhistogram.Histogram // theirs; nil: none
+	cell []int                     // whose they are
+}
+
+// answers are all questions, in the order in which they are compared.
+func (r *runner) answers() (all []answer, err error) {
 	for _, q := range r.x.Questions() {
+		a := answer{Question: q}
 		for _, c := range q.Cells {
 			var of []report.Row
 			for block := range r.plan.Blocks {
@@ -163,14 +179,15 @@ func (r *runner) byQuestion() (rows []report.Row, err error) {
 			if len(of) == 0 {
 				continue
 			}
-			row, err := report.Together(of, func(id string) (*hdrhistogram.Histogram, error) { return report.ReadHistogram(r.dir, id) })
+			row, lat, err := report.Together(of, func(id string) (*hdrhistogram.Histogram, error) { return report.ReadHistogram(r.dir, id) })
 			if err != nil {
-				return rows, err
+				return all, err
 			}
-			rows = append(rows, row)
+			a.rows, a.lats, a.cell = append(a.rows, row), append(a.lats, lat), append(a.cell, c)
 		}
+		all = append(all, a)
 	}
-	return rows, nil
+	return all, nil
 }
 
 // compare writes compare.csv, where there are blocks to pair.
@@ -280,26 +297,13 @@ func (r *runner) printVerdicts(w io.Writer, all []report.Comparison) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\t95 % interval\tp (Holm)\tδ\tpairs")
-	number := func(f string, v float64) string {
-		if math.IsNaN(v) {
-			return ""
-		}
-		return fmt.Sprintf(f, v)
-	}
 	for _, c := range claims {
-		pairs := fmt.Sprint(c.Pairs)
-		switch {
-		case c.Invalid > 0:
-			pairs += fmt.Sprintf(", %d of them invalid", c.Invalid)
-		case c.LeftOut > 0:
-			pairs += fmt.Sprintf(", %d more invalid", c.LeftOut)
-		}
 		interval := ""
 		if c.Pairs > 0 {
 			interval = fmt.Sprintf("%.2f to %.2f", c.Low, c.High)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, number("%.2f", c.Ratio), interval,
-			number("%.3f", c.PHolm), number("%.2f", c.Delta), pairs)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.2f", c.Ratio), interval,
+			report.Number("%.3f", c.PHolm), report.Number("%.2f", c.Delta), c.PairsText())
 	}
 	return t.Flush()
 }

@@ -57,7 +57,8 @@ var commands []command
 
 func init() {
 	commands = []command{
-		{"run", "run an experiment: every cell in fresh processes, table and CSV", runCommand},
+		{"run", "run an experiment: every cell in fresh processes, table, CSV and report.html", runCommand},
+		{"report", "write an experiment's report.html anew from its folder", reportCommand},
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
 		{"load", "fill a store with records", loadCommand},

@@ -234,7 +234,6 @@ func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags
 	if err != nil {
 		return nil, err
 	}
-	r.runs = x.Design(r.plan.Blocks, r.plan.Seed)
 	name := filepath.Join(r.dir, "runs.csv")
 	if err := writeRows(name, r.inOrder()); err != nil {
 		return nil, err
@@ -435,15 +434,22 @@ func (r *runner) finish() error {
 	all, err := json.MarshalIndent(rows, "", " ")
 	err = errors.Join(err, r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
 	compared, cerr := r.compare()
-	err = errors.Join(err, cerr)
+	answers, aerr := r.answers()
+	err = errors.Join(err, cerr, aerr)
+	if err == nil {
+		err = r.page(answers, compared)
+	}
 	if r.json {
 		_, werr := fmt.Printf("%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
 		fmt.Print(guestTitle(r.at != ""))
-		table, terr := r.byQuestion()
-		err = errors.Join(err, terr, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, compared))
-		files := "runs.csv, runs.json, timeseries.csv, hdr/, env.json, run.log"
+		var table []report.Row
+		for _, a := range answers {
+			table = append(table, a.rows...)
+		}
+		err = errors.Join(err, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, compared))
+		files := "report.html, runs.csv, runs.json, timeseries.csv, hdr/, charts/, env.json, run.log"
 		if len(compared) > 0 {
 			files = "compare.csv, " + files
 		}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+const reportHelp = `Examples:
+  kvwire report results/latest
+  kvwire report docs/results/…
+
+Writes compare.csv, report.html and its charts anew from what a run left in a folder: runs.csv, hdr/, experiment.yaml, design.json and
+env.json.`
+
+func reportCommand(_ context.Context, args []string) error {
+	f := newFactors("report", reportHelp)
+	var dir string
+	if err := f.parse(args, func(rest []string) error {
+		if len(rest) != 1 {
+			return usagef("report takes one folder that kvwire run has made")
+		}
+		dir = rest[0]
+		return nil
+	}); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+		return usagef("report: %v (name a folder that kvwire run has made)", err)
+	}
+	x, err := readExperiment(filepath.Join(dir, experimentCopy))
+	if err != nil {
+		return err
+	}
+	r := &runner{x: x}
+	if err := r.load(dir); err != nil {
+		return fmt.Errorf("report %s: %w", dir, err)
+	}
+	compared, err := r.compare()
+	if err != nil {
+		return err
+	}
+	answers, err := r.answers()
+	if err != nil {
+		return err
+	}
+	if err := r.page(answers, compared); err != nil {
+		return err
+	}
+	fmt.Println(filepath.Join(dir, "report.html"))
+	return nil
+}
+
+// page writes report.html and its charts.
+func (r *runner) page(answers []answer, compared []report.Comparison) error {
+	p := &report.Page{Name: r.x.Name, Description: r.x.Description, ID: r.plan.ID, Blocks: r.plan.Blocks, Comparisons: compared,
+		Command: fmt.Sprintf("kvwire run %s --blocks %d", r.x.Name, r.plan.Blocks), Curves: r.curves(answers)}
+	b, err := os.ReadFile(filepath.Join(r.dir, "env.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &p.Env); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(r.dir, "env.json"), err)
+	}
+	for _, a := range answers {
+		q := report.PageQuestion{Title: r.asked(a.Flags)}
+		for i, row := range a.rows {
+			_, v := r.x.Split(r.x.Cells[a.cell[i]])
+			q.Variants = append(q.Variants, report.PageVariant{Label: values(v), Row: row, Lat: a.lats[i]})
+		}
+		p.Questions = append(p.Questions, q)
+	}
+	p.Warnings = r.warnings()
+	return report.WritePage(r.dir, p)
+}
+
+// warnings are what a reader has to know before the figures.
+func (r *runner) warnings() (say []string) {
+	skipped, failed, invalid := 0, 0, 0
+	for _, row := range r.rows {
+		valid, _ := row.Valid.Get()
+		switch {
+		case row.SkippedReason != "":
+			skipped++
+		case !row.Ops.Known():
+			failed++
+		case !valid:
+			invalid++
+		}
+	}
+	if r.plan.Blocks < report.MinPairs {
+		say = append(say, fmt.Sprintf("%d of each run: this shows, and proves nothing.", r.plan.Blocks))
+	}
+	if missing := len(r.runs) - len(r.rows); missing > 0 {
+		say = append(say, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.runs)))
+	}
+	for _, w := range []struct {
+		n    int
+		what string
+	}{{skipped, "were skipped: something that they need is not there"}, {failed, "failed: run.log has what they said"}, {invalid, "were disturbed (valid = false): runs.csv says by what"}} {
+		if w.n > 0 {
+			say = append(say, fmt.Sprintf("%d of %d runs %s.", w.n, len(r.runs), w.what))
+		}
+	}
+	return say
+}
+
+// loadAxes are the flags that change how much is asked for, and nothing else.
+var loadAxes = []string{"target-per-s", "depth", "conns"}
+
+// curves are the cells that differ in how much is asked for alone: latency over throughput.
+func (r *runner) curves(answers []answer) (all []report.PageCurve) {
+	axis := ""
+	for _, a := range loadAxes {
+		if slices.Contains(r.x.Axes, a) && a != r.x.Compare {
+			axis = a
+			break
+		}
+	}
+	if axis == "" {
+		return nil
+	}
+	at := map[string]int{}
+	for _, a := range answers {
+		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiments.Flag) bool { return f.Name == axis })
+		k, known := at[rest.String()]
+		if !known {
+			k = len(all)
+			at[rest.String()] = k
+			all = append(all, report.PageCurve{Title: r.asked(rest)})
+		}
+		for i, row := range a.rows {
+			_, v := r.x.Split(r.x.Cells[a.cell[i]])
+			label := values(v)
+			l := slices.IndexFunc(all[k].Lines, func(l report.PageLine) bool { return l.Label == label })
+			if l < 0 {
+				l = len(all[k].Lines)
+				all[k].Lines = append(all[k].Lines, report.PageLine{Label: label})
+			}
+			all[k].Lines[l].Rows = append(all[k].Lines[l].Rows, row)
+		}
+	}
+	return all
+}

@@ -1,0 +1,360 @@
+package report
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/report/chart"
+)
+
+// Page is what report.html tells of an experiment.
+type Page struct {
+	Name, Description string
+	Command           string // that runs it again
+	ID                string // of this execution
+	Blocks            int
+	Env               Env
+	Warnings          []string // what a reader has to know before the figures
+	Comparisons       []Comparison
+	Questions         []PageQuestion
+	Curves            []PageCurve
+}
+
+// PageQuestion is a set of cells that are compared with each other.
+type PageQuestion struct {
+	Title    string // as the comparisons name it; "" where nothing but what is compared differs
+	Variants []PageVariant
+}
+
+// PageVariant is one cell: its runs together.
+type PageVariant struct {
+	Label string
+	Row   Row
+	Lat   *hdrhistogram.Histogram // nil: not recorded
+}
+
+// PageCurve is one chart of latency over throughput: each line a variant, each point a load.
+type PageCurve struct {
+	Title string
+	Lines []PageLine
+}
+
+// PageLine is a variant's cells, from the least load to the most.
+type PageLine struct {
+	Label string
+	Rows  []Row
+}
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// figure is a chart as the page has it.
+type figure struct {
+	Title string
+	SVG   template.HTML // made by chart, whose texts are escaped
+}
+
+type pageSection struct {
+	Title, Table string
+	Figures      []figure
+}
+
+// WritePage writes report.html into dir, and each of its charts as SVG and PDF into dir/charts.
+func WritePage(dir string, p *Page) error {
+	d := drawer{dir: filepath.Join(dir, "charts"), label: p.label()}
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return err
+	}
+	view := struct {
+		*Page
+		Date     string
+		Label    string
+		Claims   []claimLine
+		Sections []pageSection
+		Curves   []figure
+		Facts    [][2]string
+	}{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Claims: claimLines(p.Comparisons), Facts: facts(&p.Env)}
+	for _, c := range p.Curves {
+		view.Curves = append(view.Curves, d.figures(d.curves(c))...)
+	}
+	for _, q := range p.Questions {
+		s := pageSection{Title: q.Title}
+		var rows []Row
+		for _, v := range q.Variants {
+			rows = append(rows, v.Row)
+		}
+		var text strings.Builder
+		if err := PrintTable(&text, rows); err != nil {
+			return err
+		}
+		s.Table = text.String()
+		s.Figures = append(s.Figures, d.figures(d.latencies(q))...)
+		s.Figures = append(s.Figures, d.figures(d.cpu(q))...)
+		for _, m := range Metrics {
+			s.Figures = append(s.Figures, d.figures(d.ratios(q, m, p.Comparisons))...)
+		}
+		view.Sections = append(view.Sections, s)
+	}
+	if d.err != nil {
+		return d.err
+	}
+	f, err := os.Create(filepath.Join(dir, "report.html"))
+	if err != nil {
+		return err
+	}
+	if err := pageTemplate.Execute(f, view); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// label says in every chart what kind of RDMA and of machine it is of.
+func (p *Page) label() string {
+	var say []string
+	has := func(of func(r *Row) string, value string) bool {
+		return slices.ContainsFunc(p.Questions, func(q PageQuestion) bool {
+			return slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return of(&v.Row) == value })
+		})
+	}
+	if has(func(r *Row) string { return r.Device }, "rxe") {
+		say = append(say, "RDMA is soft-RoCE")
+	}
+	if has(func(r *Row) string { return r.Accel }, "tcg") {
+		say = append(say, "emulated CPUs")
+	}
+	if has(func(r *Row) string { return r.Accel }, "kvm") {
+		say = append(say, "in a guest")
+	}
+	return strings.Join(say, ", ")
+}
+
+// drawer makes charts, in the page and as files; the first error stays.
+type drawer struct {
+	dir, label string
+	n          int
+	err        error
+}
+
+func (d *drawer) title(parts ...string) string {
+	parts = append(parts, d.label)
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
+}
+
+// figures takes what a chart function gives; a chart of nothing is nil.
+func (d *drawer) figures(title string, c *chart.Chart, err error) []figure {
+	if d.err != nil || err != nil || c == nil {
+		if d.err == nil {
+			d.err = err
+		}
+		return nil
+	}
+	d.n++
+	base := filepath.Join(d.dir, fmt.Sprintf("%03d", d.n))
+	svg, err := c.Inline()
+	for _, ext := range []string{".svg", ".pdf"} {
+		f, ferr := os.Create(base + ext)
+		if ferr != nil {
+			d.err = ferr
+			return nil
+		}
+		if err == nil {
+			if ext == ".svg" {
+				err = c.SVG(f)
+			} else {
+				err = c.PDF(f)
+			}
+		}
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	d.err = err
+	return []figure{{title, template.HTML(svg)}}
+}
+
+// quantiles are where the curve of a distribution has its points.
+var quantiles = func() (q []float64) {
+	for e := 0.0; e < 5; e += 0.05 {
+		q = append(q, 100*(1-math.Pow(10, -e)))
+	}
+	return q
+}()
+
+func (d *drawer) latencies(q PageQuestion) (string, *chart.Chart, error) {
+	var lines []chart.Line
+	for _, v := range q.Variants {
+		if v.Lat == nil || v.Lat.TotalCount() == 0 {
+			continue
+		}
+		l := chart.Line{Label: v.Label}
+		for _, p := range quantiles {
+			if ns, ok := Percentile(v.Lat, p).Get(); ok || p <= 50 {
+				if !ok {
+					ns = v.Lat.ValueAtPercentile(p)
+				}
+				l.X, l.Y = append(l.X, float64(ns)), append(l.Y, p)
+			}
+		}
+		lines = append(lines, l)
+	}
+	title := d.title("Latency", q.Title)
+	if len(lines) == 0 {
+		return title, nil, nil
+	}
+	c, err := chart.Latencies(title, lines, Duration)
+	return title, c, err
+}
+
+func (d *drawer) cpu(q PageQuestion) (string, *chart.Chart, error) {
+	parts := []struct {
+		label string
+		of    func(r *Row) Float
+	}{
+		{"client, user", func(r *Row) Float { return r.ClientUserNsPerOp }},
+		{"client, kernel", func(r *Row) Float { return r.ClientSysNsPerOp }},
+		{"server, user", func(r *Row) Float { return r.ServerUserNsPerOp }},
+		{"server, kernel", func(r *Row) Float { return r.ServerSysNsPerOp }},
+	}
+	var names []string
+	stacks := make([]chart.Part, len(parts))
+	any := false
+	for _, v := range q.Variants {
+		if !v.Row.ClientUserNsPerOp.Known() {
+			continue
+		}
+		names = append(names, v.Label)
+		for i, part := range parts {
+			x, ok := part.of(&v.Row).Get()
+			any = any || ok
+			stacks[i].Label = part.label
+			stacks[i].Values = append(stacks[i].Values, x/1e3)
+		}
+	}
+	title := d.title("CPU time", q.Title)
+	if !any {
+		return title, nil, nil
+	}
+	c, err := chart.Bars(title, "µs per operation (inproc: client and server are one process)", names, stacks)
+	return title, c, err
+}
+
+func (d *drawer) ratios(q PageQuestion, m Metric, all []Comparison) (string, *chart.Chart, error) {
+	var ratios []chart.Ratio
+	delta := 0.0
+	baseline := ""
+	for _, c := range all {
+		if c.Question == q.Title && c.Metric.Name == m.Name && c.Pairs > 0 {
+			ratios = append(ratios, chart.Ratio{Label: c.Variant, Low: c.Low, Mid: c.Ratio, High: c.High})
+			baseline = c.Baseline
+			if !math.IsNaN(c.Delta) {
+				delta = c.Delta
+			}
+		}
+	}
+	title := d.title(m.Name+" beside "+baseline, q.Title)
+	if len(ratios) == 0 {
+		return title, nil, nil
+	}
+	c, err := chart.Ratios(title, delta, ratios)
+	return title, c, err
+}
+
+func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
+	var lines []chart.Line
+	for _, l := range p.Lines {
+		line := chart.Line{Label: l.Label}
+		for i := range l.Rows {
+			x, ok := l.Rows[i].OpsPerS.Get()
+			y, ok2 := l.Rows[i].LatP50Ns.Get()
+			if ok && ok2 {
+				line.X, line.Y = append(line.X, x), append(line.Y, float64(y))
+			}
+		}
+		if len(line.X) > 0 {
+			lines = append(lines, line)
+		}
+	}
+	title := d.title("Throughput and latency", p.Title)
+	if len(lines) == 0 {
+		return title, nil, nil
+	}
+	c, err := chart.Curves(title, "operations per second", "median latency", lines, Duration)
+	return title, c, err
+}
+
+// claimLine is a verdict in words.
+type claimLine struct {
+	Verdict, Class, Variant, Baseline, Question, Metric, Ratio, Interval, P, Delta, Pairs string
+}
+
+func claimLines(all []Comparison) (lines []claimLine) {
+	for _, c := range all {
+		if c.Verdict == "" {
+			continue
+		}
+		l := claimLine{Verdict: c.Verdict, Class: strings.NewReplacer(" ", "-", "'", "").Replace(c.Verdict), Variant: c.Variant, Baseline: c.Baseline,
+			Question: c.Question, Metric: c.Metric.Name, P: Number("%.3f", c.PHolm), Delta: Number("%.1f %%", 100*c.Delta), Pairs: c.PairsText()}
+		if c.Pairs > 0 {
+			l.Ratio, l.Interval = Number("%.3f", c.Ratio), fmt.Sprintf("%.3f to %.3f", c.Low, c.High)
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// Number is a number in a table, or nothing where there is none.
+func Number(f string, v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return ""
+	}
+	return fmt.Sprintf(f, v)
+}
+
+// PairsText says how many blocks a comparison comes from, and what became of the others.
+func (c *Comparison) PairsText() string {
+	s := fmt.Sprint(c.Pairs)
+	switch {
+	case c.Invalid > 0:
+		s += fmt.Sprintf(", %d of them invalid", c.Invalid)
+	case c.LeftOut > 0:
+		s += fmt.Sprintf(", %d more invalid", c.LeftOut)
+	}
+	return s
+}
+
+// facts are the environment as lines.
+func facts(e *Env) (lines [][2]string) {
+	b, err := json.Marshal(e)
+	var all map[string]any
+	if err != nil || json.Unmarshal(b, &all) != nil {
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		v := all[k]
+		if m, ok := v.(map[string]any); ok {
+			var parts []string
+			for _, name := range slices.Sorted(maps.Keys(m)) {
+				parts = append(parts, fmt.Sprintf("%s: %v", name, m[name]))
+			}
+			v = strings.Join(parts, "; ")
+		}
+		if f, ok := v.(float64); ok {
+			v = fmt.Sprintf("%.0f", f)
+		}
+		lines = append(lines, [2]string{strings.ReplaceAll(k, "_", " "), fmt.Sprint(v)})
+	}
+	return lines
+}

@@ -1,0 +1,139 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// page is one with all that a page can have, and with names that are not meant well.
+func page(t *testing.T) *Page {
+	t.Helper()
+	p := pairs(10)
+	p.Question = "value-bytes=64"
+	compared, err := Compare([]Pairs{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant := func(label string, ns int64) PageVariant {
+		h := hdrhistogram.New(1, 1e10, 3)
+		for k := int64(0); k < 200_000; k++ {
+			_ = h.RecordValue(ns + k*k/1000)
+		}
+		return PageVariant{label, Row{Transport: label, Mix: "get", OpsPerS: F(1e9 / float64(ns)), LatP50Ns: I(ns), ClientUserNsPerOp: F(1000), ClientSysNsPerOp: F(500),
+			ServerUserNsPerOp: F(700), ServerSysNsPerOp: F(300), Valid: B(true), Device: "rxe"}, h}
+	}
+	return &Page{Name: "a<script>alert(1)</script>", Description: "What & why?", Command: "kvwire run x", ID: "x-1", Blocks: 10, Env: Env{Arch: "amd64", GitRev: "abc"},
+		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared,
+		Questions: []PageQuestion{{"value-bytes=64", []PageVariant{variant("tcp", 20_000), variant("fast", 10_000), variant("<b>slow</b>", 25_000)}},
+			{"empty", []PageVariant{{Label: "rdma", Row: Row{Transport: "rdma", SkippedReason: "there is none"}}}}},
+		Curves: []PageCurve{{"mix=get", []PageLine{{"tcp", []Row{{OpsPerS: F(1e4), LatP50Ns: I(10_000)}, {OpsPerS: F(1e5), LatP50Ns: I(90_000)}}}}}}}
+}
+
+func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	if err := WritePage(dir, page(t)); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for _, want := range []string{"What &amp; why?", "faster", "slower", "same", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "skipped", "abc",
+		"prefers-color-scheme: dark", "@media print", "Throughput and latency", "CPU time"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	for _, never := range []string{"<script", "<b>slow", "#010203", "src=", "<link", "@import", "url("} {
+		if strings.Contains(text, never) {
+			t.Errorf("the page has %q", never)
+		}
+	}
+	if outside := regexp.MustCompile(`https?://[^"]*`).FindAllString(text, -1); len(outside) > 0 {
+		for _, o := range outside {
+			if !strings.HasPrefix(o, "http://www.w3.org/") { // names, which nobody fetches
+				t.Errorf("the page refers to %s", o)
+			}
+		}
+	}
+	svgs := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(text, -1)
+	if len(svgs) != 5 { // a curve, latencies, CPU, and two metrics that were measured
+		t.Errorf("%d charts", len(svgs))
+	}
+	for i, s := range svgs {
+		for d := xml.NewDecoder(strings.NewReader(s)); ; {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("chart %d: %v", i+1, err)
+			}
+		}
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "charts", "*"))
+	if len(files) != 2*len(svgs) {
+		t.Errorf("%d files of %d charts", len(files), len(svgs))
+	}
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		if strings.HasSuffix(f, ".pdf") && !bytes.HasPrefix(b, []byte("%PDF-")) || strings.HasSuffix(f, ".svg") && !bytes.Contains(b, []byte("<svg")) {
+			t.Errorf("%s is something else", f)
+		}
+	}
+}
+
+// A browser draws the page: text and bars have an extent.
+func TestABrowserShowsThePage(t *testing.T) {
+	browser := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			browser = p
+			break
+		}
+	}
+	if browser == "" {
+		t.Skip("there is no chromium here (apt-get install chromium)")
+	}
+	dir := t.TempDir()
+	if err := WritePage(dir, page(t)); err != nil {
+		t.Fatal(err)
+	}
+	// What is measured is written into the page, and the page dumped.
+	name := filepath.Join(dir, "report.html")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe := `<script>
+const wide = s => [...document.querySelectorAll(s)].filter(e => { const r = e.getBoundingClientRect(); return r.width > 2 && r.height > 2 }).length;
+document.body.dataset.texts = wide('svg text'); document.body.dataset.shapes = wide('svg path, svg rect'); document.body.dataset.cells = wide('td');
+document.body.dataset.over = document.documentElement.scrollWidth > innerWidth;
+</script></body>`
+	if err := os.WriteFile(name, bytes.Replace(b, []byte("</body>"), []byte(probe), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900", "--user-data-dir="+filepath.Join(dir, "profile"), "--dump-dom", "file://"+name)
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", browser, err)
+	}
+	for _, want := range []string{`data-texts="[0-9]{2,}"`, `data-shapes="[0-9]{2,}"`, `data-cells="[0-9]{2,}"`, `data-over="false"`} {
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("no %s in %s", want, regexp.MustCompile(`<body[^>]*>`).Find(out))
+		}
+	}
+}
