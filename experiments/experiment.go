@@ -17,7 +17,8 @@ type Experiment struct {
 	Blocks      int      // times that all cells are run; 0 when the file does not say
 	Compare     string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
 	Primary     *Primary // the claims that the experiment is made for; nil: it explores
-	Cells       []Cell   // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
+	Thresholds  []Threshold
+	Cells       []Cell // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
 
 	variants []string // flags that belong to what is compared: Compare, and those that only some of its values have
 }
@@ -34,6 +35,18 @@ type Primary struct {
 	Where   []Values // a question is among them when each of these flags has one of the values in it
 }
 
+// Threshold is a bound that cells have to keep.
+type Threshold struct {
+	Metric      string // as the file has it, like the bounds
+	Least, Most string // "": none; there is one at least
+	Where       []Values
+	File        string // and where it stands there
+	Line        int
+}
+
+// Concerns says whether a cell has to keep it.
+func (t *Threshold) Concerns(c Cell) bool { return has(c, t.Where) }
+
 // Values are a flag and some of its values.
 type Values struct {
 	Name   string
@@ -42,11 +55,12 @@ type Values struct {
 
 // Has says whether a question is among the primary ones.
 func (p *Primary) Has(question Cell) bool {
-	if p == nil {
-		return false
-	}
-	for _, w := range p.Where {
-		if v, ok := question.Get(w.Name); !ok || !slices.Contains(w.Values, v) {
+	return p != nil && has(question, p.Where)
+}
+
+func has(c Cell, where []Values) bool {
+	for _, w := range where {
+		if v, ok := c.Get(w.Name); !ok || !slices.Contains(w.Values, v) {
 			return false
 		}
 	}

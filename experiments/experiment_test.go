@@ -289,6 +289,7 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Add([]byte("name: x\nblocks: 3\ntransport: [tcp, uring]\ndepth: [1, 2]\ncompare: depth\nprimary: {metrics: [a, b], transport: tcp}\nthresholds:\n  - {metric: a, least: 1, depth: 2}\n"))
 	f.Add(quick)
 	for _, s := range []string{"", "a", "conns: [1, 2]", "transport: [tcp]\noverrides: {tcp: {conns: 1}}", "conns: &a [*a]", "? [a]\n: b",
 		"conns: !!int 1", "<<: {conns: 1}", "conns: |\n  1\n", "- - - - 1", "conns: {", "\"conns\": '1'", "conns: [1,\n2", "---\n...\n---\nconns: 1"} {
@@ -306,6 +307,9 @@ func FuzzRead(f *testing.F) {
 		}
 		if len(x.Cells) == 0 || len(x.Cells) > MaxCells || !namePattern.MatchString(x.Name) {
 			t.Fatalf("%d cells, name %q", len(x.Cells), x.Name)
+		}
+		if n := len(x.Design(2, 1)); n < 2*len(x.Cells) {
+			t.Fatalf("%d runs of %d cells", n, len(x.Cells))
 		}
 		for _, c := range x.Cells {
 			for _, flag := range c {

@@ -102,7 +102,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	x := &Experiment{Name: nameOf(r.file)}
 	var axes []axis
 	var require *axis
-	var overrides, compare, primary *pair
+	var overrides, compare, primary, thresholds *pair
 	for _, p := range root {
 		switch p.key {
 		case "name":
@@ -121,6 +121,8 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			compare = &p
 		case "primary":
 			primary = &p
+		case "thresholds":
+			thresholds = &p
 		default:
 			var a axis
 			a, err = r.axis(p)
@@ -149,7 +151,52 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	if err := r.compare(compare, axes, perTransport, x); err != nil {
 		return nil, err
 	}
-	return x, r.primary(primary, axes, x)
+	if err := r.primary(primary, axes, x); err != nil {
+		return nil, err
+	}
+	return x, r.thresholds(thresholds, x)
+}
+
+// thresholds reads a list of bounds: a metric, least or most, and flags with the values that a cell must have.
+func (r *reader) thresholds(p *pair, x *Experiment) error {
+	if p == nil {
+		return nil
+	}
+	list, ok := p.value.(*ast.SequenceNode)
+	if !ok {
+		return r.errorAt(p.at, "thresholds must be a list: - {metric: lat_p99_ns, most: 5ms}")
+	}
+	for _, n := range list.Values {
+		pairs, err := r.mapping(n, "a threshold")
+		if err != nil {
+			return err
+		}
+		t := Threshold{File: r.file, Line: n.GetToken().Position.Line}
+		for _, q := range pairs {
+			into := map[string]*string{"metric": &t.Metric, "least": &t.Least, "most": &t.Most}[q.key]
+			if into != nil {
+				if *into, err = r.scalar(q.key, q.value); err != nil {
+					return err
+				}
+				continue
+			}
+			a, err := r.axis(q)
+			if err != nil {
+				return err
+			}
+			t.Where = append(t.Where, Values{a.name, a.values})
+		}
+		switch {
+		case t.Metric == "":
+			return r.errorAt(n.GetToken(), "a threshold without metric")
+		case t.Least == "" && t.Most == "":
+			return r.errorAt(n.GetToken(), "a threshold without least or most")
+		case !slices.ContainsFunc(x.Cells, t.Concerns):
+			return r.errorAt(n.GetToken(), "a threshold that concerns no cell")
+		}
+		x.Thresholds = append(x.Thresholds, t)
+	}
+	return nil
 }
 
 func (r *reader) blocks(p pair) (int, error) {

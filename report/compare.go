@@ -17,21 +17,33 @@ import (
 type Metric struct {
 	Name   string // a column of runs.csv, or a sum of columns
 	Higher bool   // is better
+	unit   string // in bench.txt
 	of     func(r *Row) Float
 }
 
 // Metrics are those that there are.
 var Metrics = []Metric{
-	{"ops_per_s", true, func(r *Row) Float { return r.OpsPerS }},
-	{"lat_p50_ns", false, func(r *Row) Float { return float(r.LatP50Ns) }},
-	{"lat_p99_ns", false, func(r *Row) Float { return float(r.LatP99Ns) }},
-	{"cpu_ns_per_op", false, func(r *Row) Float {
+	{"ops_per_s", true, "ops/s", func(r *Row) Float { return r.OpsPerS }},
+	{"lat_p50_ns", false, "p50-ns", func(r *Row) Float { return float(r.LatP50Ns) }},
+	{"lat_p99_ns", false, "p99-ns", func(r *Row) Float { return float(r.LatP99Ns) }},
+	{"cpu_ns_per_op", false, "cpu-ns/op", func(r *Row) Float {
 		client := total(r.ClientUserNsPerOp, r.ClientSysNsPerOp)
 		if r.Transport == "inproc" {
 			return client // one process
 		}
 		return total(client, total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
 	}},
+}
+
+// Of is a run's value, NA where it has none.
+func (m Metric) Of(r *Row) Float { return m.of(r) }
+
+// Text is a value as people write it.
+func (m Metric) Text(v float64) string {
+	if m.Higher {
+		return Rate(v)
+	}
+	return Duration(int64(v))
 }
 
 func float(i Int) Float {

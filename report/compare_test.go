@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -210,4 +211,37 @@ func readLines(t *testing.T, name string) []string {
 		t.Fatal(err)
 	}
 	return strings.Split(strings.TrimSpace(string(b)), "\n")
+}
+
+func TestBenchTextIsGosOwnForm(t *testing.T) {
+	var b bytes.Buffer
+	rows := []Row{{Ops: U(1000), OpsPerS: F(2e5), LatP50Ns: I(123_456_789), Transport: "tcp"}, {SkippedReason: "none here"}}
+	if err := WriteBench(&b, "quick", rows, func(r *Row) string { return "Quick/transport=" + r.Transport }); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) != 4 || lines[2] != "pkg: kvwire/quick" || lines[3] != "BenchmarkQuick/transport=tcp 1000 5000 ns/op 200000 ops/s 1.23457e+08 p50-ns" {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestManifestIsOfAllFilesButItself(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "hdr/b"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("text\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := WriteManifest(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sum = "b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"
+	if got := readLines(t, filepath.Join(dir, "MANIFEST.sha256")); len(got) != 2 || got[0] != sum+"  a" || got[1] != sum+"  hdr/b" {
+		t.Errorf("%q", got)
+	}
 }

@@ -32,6 +32,7 @@ const (
 	exitUsage   = 2
 	exitMissing = 3 // a required transport does not work here
 	exitWrong   = 4 // a value that was read is not the one that was written
+	exitMissed  = 6 // an experiment missed a threshold of its own
 )
 
 // exitError carries an exit code beside its message.

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/report"
@@ -77,7 +79,33 @@ func (r *runner) page(answers []answer, compared []report.Comparison) error {
 		p.Questions = append(p.Questions, q)
 	}
 	p.Warnings = r.warnings()
-	return report.WritePage(r.dir, p)
+	return errors.Join(report.WritePage(r.dir, p), r.benchText(), report.WriteManifest(r.dir))
+}
+
+// benchText writes bench.txt, for benchstat.
+func (r *runner) benchText() error {
+	f, err := os.Create(filepath.Join(r.dir, "bench.txt"))
+	if err != nil {
+		return err
+	}
+	cells := map[string]experiments.Cell{} // by run
+	for _, run := range r.runs {
+		if !run.AA {
+			cells[r.plan.runID(run)] = r.x.Cells[run.Cell]
+		}
+	}
+	rows := slices.DeleteFunc(r.inOrder(), func(row report.Row) bool { return cells[row.RunID] == nil })
+	err = report.WriteBench(f, r.x.Name, rows, func(row *report.Row) string {
+		q, v := r.x.Split(cells[row.RunID])
+		parts := []string{strings.NewReplacer("-", "_").Replace(r.x.Name)}
+		for _, flag := range slices.Concat(v, q) {
+			if slices.Contains(r.x.Axes, flag.Name) {
+				parts = append(parts, flag.Name+"="+strings.ReplaceAll(flag.Value, " ", "_"))
+			}
+		}
+		return strings.ToUpper(parts[0][:1]) + strings.Join(parts, "/")[1:]
+	})
+	return errors.Join(err, f.Close())
 }
 
 // warnings are what a reader has to know before the figures.

@@ -122,7 +122,10 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 		seen[c.String()] = true
 	}
 	x.Cells = cells
-	return x, checkClaims(path, x)
+	if err := checkClaims(path, x); err != nil {
+		return nil, err
+	}
+	return x, checkThresholds(x)
 }
 
 func newBenchFactors() *factors {
@@ -449,7 +452,7 @@ func (r *runner) finish() error {
 			table = append(table, a.rows...)
 		}
 		err = errors.Join(err, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, compared))
-		files := "report.html, runs.csv, runs.json, timeseries.csv, hdr/, charts/, env.json, run.log"
+		files := "report.html, runs.csv, runs.json, timeseries.csv, hdr/, charts/, bench.txt, env.json, run.log"
 		if len(compared) > 0 {
 			files = "compare.csv, " + files
 		}
@@ -464,6 +467,9 @@ func (r *runner) finish() error {
 		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
 	case r.bad > 0:
 		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.runs), filepath.Join(r.dir, "run.log"), r.dir)
+	}
+	if missed := r.missed(answers); len(missed) > 0 {
+		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
 	}
 	return nil
 }

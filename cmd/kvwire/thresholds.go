@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+// bounds are a threshold's, in the metric's unit.
+type bounds struct {
+	metric      report.Metric
+	least, most float64
+}
+
+func boundsOf(t *experiments.Threshold) (b bounds, err error) {
+	b = bounds{least: math.Inf(-1), most: math.Inf(1)}
+	if b.metric, err = report.FindMetric(t.Metric); err != nil {
+		return b, err
+	}
+	for _, x := range []struct {
+		text string
+		to   *float64
+	}{{t.Least, &b.least}, {t.Most, &b.most}} {
+		if x.text == "" {
+			continue
+		}
+		if b.metric.Higher {
+			*x.to, err = parseUnits(x.text, countUnits, "rate", "50k, 1.5M")
+		} else {
+			var d time.Duration
+			d, err = time.ParseDuration(x.text)
+			*x.to = float64(d)
+		}
+		if err != nil {
+			return b, fmt.Errorf("%s: %w", t.Metric, err)
+		}
+	}
+	return b, nil
+}
+
+// checkThresholds sees that all can be judged.
+func checkThresholds(x *experiments.Experiment) error {
+	for i := range x.Thresholds {
+		t := &x.Thresholds[i]
+		if _, err := boundsOf(t); err != nil {
+			return usagef("%s:%d: threshold: %v", t.File, t.Line, err)
+		}
+	}
+	return nil
+}
+
+// missed are the thresholds that cells did not keep, a line each. A cell that was skipped has nothing to keep; one
+// without a figure has not kept it.
+func (r *runner) missed(answers []answer) (lines []string) {
+	for i := range r.x.Thresholds {
+		t := &r.x.Thresholds[i]
+		b, err := boundsOf(t)
+		if err != nil {
+			continue // it was checked
+		}
+		for _, a := range answers {
+			for k, row := range a.rows {
+				c := r.x.Cells[a.cell[k]]
+				if !t.Concerns(c) || row.SkippedReason != "" {
+					continue
+				}
+				v, ok := b.metric.Of(&row).Get()
+				var why []string
+				switch {
+				case !ok:
+					why = append(why, "not measured")
+				case v < b.least:
+					why = append(why, fmt.Sprintf("%s, at least %s asked for", b.metric.Text(v), t.Least))
+				case v > b.most:
+					why = append(why, fmt.Sprintf("%s, at most %s asked for", b.metric.Text(v), t.Most))
+				default:
+					continue
+				}
+				if valid, _ := row.Valid.Get(); !valid {
+					why = append(why, "in a run that was disturbed")
+				}
+				lines = append(lines, fmt.Sprintf("line %d: %s is %s: %s", t.Line, t.Metric, strings.Join(why, ", "), c))
+			}
+		}
+	}
+	return lines
+}
