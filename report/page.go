@@ -93,7 +93,9 @@ func WritePage(dir string, p *Page) error {
 		s := pageSection{Title: q.Title}
 		var rows []Row
 		for _, v := range q.Variants {
-			rows = append(rows, v.Row)
+			if v.Row.SkippedReason == "" { // the warnings say why
+				rows = append(rows, v.Row)
+			}
 		}
 		var text strings.Builder
 		if err := PrintTable(&text, rows); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,12 +111,13 @@ func (r *runner) benchText() error {
 
 // warnings are what a reader has to know before the figures.
 func (r *runner) warnings() (say []string) {
-	skipped, failed, invalid := 0, 0, 0
+	failed, invalid := 0, 0
+	skipped := map[string]int{} // by reason
 	for _, row := range r.rows {
 		valid, _ := row.Valid.Get()
 		switch {
 		case row.SkippedReason != "":
-			skipped++
+			skipped[row.SkippedReason]++
 		case !row.Ops.Known():
 			failed++
 		case !valid:
@@ -128,10 +130,13 @@ func (r *runner) warnings() (say []string) {
 	if missing := len(r.runs) - len(r.rows); missing > 0 {
 		say = append(say, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.runs)))
 	}
+	for _, why := range slices.Sorted(maps.Keys(skipped)) {
+		say = append(say, fmt.Sprintf("%d of %d runs were skipped: %s.", skipped[why], len(r.runs), why))
+	}
 	for _, w := range []struct {
 		n    int
 		what string
-	}{{skipped, "were skipped: something that they need is not there"}, {failed, "failed: run.log has what they said"}, {invalid, "were disturbed (valid = false): runs.csv says by what"}} {
+	}{{failed, "failed: run.log has what they said"}, {invalid, "were disturbed (valid = false): runs.csv says by what"}} {
 		if w.n > 0 {
 			say = append(say, fmt.Sprintf("%d of %d runs %s.", w.n, len(r.runs), w.what))
 		}

@@ -283,7 +283,7 @@ func Curves(title, x, y string, lines []Line, duration Duration) (*Chart, error)
 // Inline is the chart as an SVG element for a page: text and axes have the colour of the page's text.
 func (c *Chart) Inline() (string, error) {
 	var b bytes.Buffer
-	if err := c.SVG(&b); err != nil {
+	if err := c.svg(&b, color.Transparent); err != nil {
 		return "", err
 	}
 	s := b.String()
@@ -294,7 +294,10 @@ func (c *Chart) Inline() (string, error) {
 }
 
 // SVG writes the chart as a file.
-func (c *Chart) SVG(w io.Writer) error {
+func (c *Chart) SVG(w io.Writer) error { return c.svg(w, color.White) }
+
+func (c *Chart) svg(w io.Writer, ground color.Color) error {
+	c.p.BackgroundColor = ground
 	s := vgsvg.New(c.w, c.h)
 	c.p.Draw(draw.New(s))
 	_, err := s.WriteTo(w)
@@ -303,6 +306,7 @@ func (c *Chart) SVG(w io.Writer) error {
 
 // PDF writes the chart as a file, its fonts in it.
 func (c *Chart) PDF(w io.Writer) error {
+	c.p.BackgroundColor = color.White
 	d := vgpdf.New(c.w, c.h)
 	c.p.Draw(draw.New(d))
 	_, err := d.WriteTo(w)
