@@ -160,6 +160,43 @@ func verdict(v stats.Verdict, m Metric) string {
 	return string(v)
 }
 
+// Unpaired compares the runs of a cell in two folders, which nothing pairs: b beside a. Invalid runs are left out as long as there are
+// others. There is no verdict: neighbours and weather of two days are in the difference.
+func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
+	c = Comparison{Metric: m, Ratio: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), P: math.NaN(), PHolm: math.NaN(), Delta: math.NaN()}
+	x, invalid, out := logs(a, m)
+	y, invalid2, out2 := logs(b, m)
+	c.Invalid, c.LeftOut = invalid+invalid2, out+out2
+	if c.Pairs = min(len(x), len(y)); c.Pairs == 0 {
+		return c, nil
+	}
+	e, err := stats.Independent(x, y, 0.95)
+	if err != nil {
+		return c, err
+	}
+	c.Ratio, c.Low, c.High, c.Level, c.P = math.Exp(e.Estimate), math.Exp(e.Low), math.Exp(e.High), e.Level, e.P
+	return c, nil
+}
+
+// logs are the logarithms of what runs measured: of the valid ones, or of all where none is valid.
+func logs(rows []Row, m Metric) (v []float64, invalid, leftOut int) {
+	var all []float64
+	for i := range rows {
+		x, ok := rows[i].measured(m)
+		if !ok {
+			leftOut++
+			continue
+		}
+		if all = append(all, math.Log(x)); rows[i].valid() {
+			v = append(v, math.Log(x))
+		}
+	}
+	if len(v) == 0 {
+		return all, len(all), leftOut
+	}
+	return v, 0, leftOut + len(all) - len(v)
+}
+
 // paired is an effect in log-ratios, and the blocks that it comes from.
 type paired struct {
 	stats.Effect

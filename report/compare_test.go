@@ -245,3 +245,29 @@ func TestManifestIsOfAllFilesButItself(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestUnpairedRuns(t *testing.T) {
+	rows := func(rate float64, n, invalid int) (rows []Row) {
+		for i := range n {
+			rows = append(rows, Row{OpsPerS: F(rate * (1 + float64(i*7%n)/1000)), Valid: B(i >= invalid)})
+		}
+		return rows
+	}
+	m, err := FindMetric("ops_per_s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Unpaired(rows(100, 8, 0), rows(200, 7, 0), m)
+	if err != nil || math.Abs(c.Ratio-2) > 0.01 || c.Low > c.Ratio || c.High < c.Ratio || c.Pairs != 7 || c.Level < 0.95 || c.P > 0.001 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, _ := Unpaired(rows(100, 8, 2), rows(200, 7, 0), m); c.Pairs != 6 || c.LeftOut != 2 || c.Invalid != 0 {
+		t.Errorf("invalid runs beside others: %+v", c)
+	}
+	if c, _ := Unpaired(rows(100, 3, 3), rows(200, 3, 0), m); c.Pairs != 3 || c.LeftOut != 0 || c.Invalid != 3 {
+		t.Errorf("nothing but invalid runs: %+v", c)
+	}
+	if c, err := Unpaired([]Row{{SkippedReason: "none"}}, rows(1, 3, 0), m); err != nil || c.Pairs != 0 || !math.IsNaN(c.Ratio) {
+		t.Errorf("nothing measured: %+v, %v", c, err)
+	}
+}

@@ -218,3 +218,110 @@ func Judge(e Effect, p, delta float64) Verdict {
 	}
 	return CantTell
 }
+
+// Independent gives the effect of b beside a where nothing pairs them: the shift from a to b. Estimate and interval are those of
+// Hodges and Lehmann for two samples (the median of all differences), inverted from the rank-sum test of Wilcoxon (1945) and
+// Mann and Whitney (1947), whose distribution is computed for the ranks that there are. N is the smaller sample's size.
+func Independent(a, b []float64, level float64) (Effect, error) {
+	n, m := len(a), len(b)
+	switch {
+	case n == 0 || m == 0:
+		return Effect{}, fmt.Errorf("stats: a sample is empty")
+	case n+m > samplesMax:
+		return Effect{}, fmt.Errorf("stats: %d values: at most %d", n+m, samplesMax)
+	case !(level > 0 && level < 1):
+		return Effect{}, fmt.Errorf("stats: a level of %v: choose one between 0 and 1, such as 0.95", level)
+	}
+	var d []float64
+	for _, x := range a {
+		for _, y := range b {
+			if v := y - x; math.IsNaN(v) || math.IsInf(v, 0) {
+				return Effect{}, fmt.Errorf("stats: a difference of %v", v)
+			}
+			d = append(d, y-x)
+		}
+	}
+	slices.Sort(d)
+	e := Effect{N: min(n, m), Estimate: median(d), P: rankSumP(a, b)}
+	untied := make([]int, n+m)
+	for i := range untied {
+		untied[i] = 2 * (i + 1)
+	}
+	p := sumsOf(untied, n)
+	k, miss := 0, 0.0 // as in interval; the least sum of ranks is n(n+1)/2
+	for sum := 0.0; k < len(d); k++ {
+		if sum += p[n*(n+1)+2*k]; 2*sum > 1-level {
+			break
+		}
+		miss = sum
+	}
+	if k == 0 {
+		e.Low, e.High, e.Level = d[0], d[len(d)-1], 1-2*p[n*(n+1)]
+	} else {
+		e.Low, e.High, e.Level = d[k-1], d[len(d)-k], 1-2*miss
+	}
+	return e, nil
+}
+
+// samplesMax bounds what Independent takes: its work grows with the fourth power.
+const samplesMax = 200
+
+// sumsOf is the distribution of the sum of n of the ranks, each choice of n as likely as any other; ranks are doubled.
+func sumsOf(ranks []int, n int) []float64 {
+	all := 0
+	for _, r := range ranks {
+		all += r
+	}
+	ways := make([][]float64, n+1) // by how many were chosen, by sum: shares of the choices, to stay finite
+	for i := range ways {
+		ways[i] = make([]float64, all+1)
+	}
+	ways[0][0] = 1
+	for i, r := range ranks {
+		for k := min(n, i+1); k > 0; k-- {
+			for s := all; s >= r; s-- {
+				ways[k][s] += ways[k-1][s-r]
+			}
+		}
+	}
+	total := 0.0
+	for _, w := range ways[n] {
+		total += w
+	}
+	for s := range ways[n] {
+		ways[n][s] /= total
+	}
+	return ways[n]
+}
+
+// rankSumP is the two-sided p of the rank-sum test: twice the smaller tail.
+func rankSumP(a, b []float64) float64 {
+	both := slices.Concat(a, b)
+	slices.Sort(both)
+	rank := map[float64]int{} // doubled, the mean of ties
+	ranks := make([]int, 0, len(both))
+	for i := 0; i < len(both); {
+		j := i
+		for j < len(both) && both[j] == both[i] {
+			j++
+		}
+		rank[both[i]] = i + 1 + j
+		for ; i < j; i++ {
+			ranks = append(ranks, rank[both[i]])
+		}
+	}
+	sum := 0
+	for _, v := range a {
+		sum += rank[v]
+	}
+	low, high := 0.0, 0.0
+	for s, p := range sumsOf(ranks, len(a)) {
+		if s <= sum {
+			low += p
+		}
+		if s >= sum {
+			high += p
+		}
+	}
+	return min(1, 2*min(low, high))
+}

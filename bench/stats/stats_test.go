@@ -240,3 +240,91 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("a noisy one's is %v", d)
 	}
 }
+
+func TestIndependentAgreesWithR(t *testing.T) {
+	// Permeability constants of membranes at term and before (Hollander and Wolfe, 1973, p. 69): R's example.
+	term := []float64{0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46}
+	before := []float64{1.15, 0.88, 0.90, 0.74, 1.21}
+	seven, eight := []float64{5.1, 4.8, 6.2, 5.5, 5.9, 4.9, 5.3}, []float64{6.4, 6.9, 5.8, 7.1, 6.6, 6.05, 7.4, 6.8}
+	for name, c := range map[string]struct {
+		a, b  []float64
+		level float64
+		want  Effect
+	}{
+		// R 4.2: wilcox.test(b, a, conf.int = TRUE, conf.level = level, exact = TRUE)
+		"membranes":       {term, before, 0.95, Effect{N: 5, Estimate: -0.305, Low: -0.76, High: 0.15, P: 0.2544122544}},
+		"membranes, 80 %": {term, before, 0.8, Effect{N: 5, Estimate: -0.305, Low: -0.7, High: 0.05, P: 0.2544122544}},
+		"seven, eight":    {seven, eight, 0.95, Effect{N: 7, Estimate: 1.275, Low: 0.6, High: 1.9, P: 0.002175602176}},
+	} {
+		got, err := Independent(c.a, c.b, c.level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.N != c.want.N || !near(got.Estimate, c.want.Estimate) || !near(got.Low, c.want.Low) || !near(got.High, c.want.High) || !near(got.P, c.want.P) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+// p is the share of all ways to choose the first sample that are as far out, in the smaller tail, twice.
+func TestIndependentPIsThatOfAllChoicesTiesToo(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		n, m := 1+rng.IntN(5), 1+rng.IntN(5)
+		v := make([]float64, n+m)
+		for i := range v {
+			v[i] = float64(rng.IntN(6))
+		}
+		rank := make([]float64, n+m)
+		for i, x := range v {
+			for _, y := range v {
+				switch {
+				case y < x:
+					rank[i]++
+				case y == x:
+					rank[i] += 0.5
+				}
+			}
+		}
+		sum := 0.0
+		for i := range n {
+			sum += rank[i]
+		}
+		all, low, high := 0, 0, 0
+		for set := range 1 << (n + m) {
+			chosen, s := 0, 0.0
+			for i := range v {
+				if set>>i&1 != 0 {
+					chosen++
+					s += rank[i]
+				}
+			}
+			if chosen != n {
+				continue
+			}
+			all++
+			if s <= sum {
+				low++
+			}
+			if s >= sum {
+				high++
+			}
+		}
+		want := min(1, 2*float64(min(low, high))/float64(all))
+		e, err := Independent(v[:n], v[n:], 0.95)
+		if err != nil || !near(e.P, want) {
+			t.Fatalf("%v and %v: p %v, want %v (%v)", v[:n], v[n:], e.P, want, err)
+		}
+	}
+}
+
+func TestIndependentRefusesWhatIsNoMeasurement(t *testing.T) {
+	for _, c := range [][2][]float64{{nil, {1}}, {{1}, nil}, {{math.NaN()}, {1}}, {{1}, {math.Inf(1)}}, {make([]float64, 150), make([]float64, 51)}} {
+		if _, err := Independent(c[0], c[1], 0.95); err == nil {
+			t.Errorf("samples of %d and %d are taken", len(c[0]), len(c[1]))
+		}
+	}
+	if e, err := Independent([]float64{1, 2}, []float64{5}, 0.95); err != nil || e.Low != 3 || e.High != 4 || e.Level >= 0.95 {
+		t.Errorf("too few for the level: %+v, %v", e, err)
+	}
+}

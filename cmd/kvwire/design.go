@@ -170,12 +170,7 @@ func (r *runner) answers() (all []answer, err error) {
 	for _, q := range r.x.Questions() {
 		a := answer{Question: q}
 		for _, c := range q.Cells {
-			var of []report.Row
-			for block := range r.plan.Blocks {
-				if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: c})]; ok {
-					of = append(of, row)
-				}
-			}
+			of := r.runsOf(c)
 			if len(of) == 0 {
 				continue
 			}

@@ -59,6 +59,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"run", "run an experiment: every cell in fresh processes, table, CSV and report.html", runCommand},
+		{"compare", "compare two experiments' folders, cell by cell", compareCommand},
 		{"report", "write an experiment's report.html anew from its folder", reportCommand},
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},

@@ -34,16 +34,9 @@ func reportCommand(_ context.Context, args []string) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
-		return usagef("report: %v (name a folder that kvwire run has made)", err)
-	}
-	x, err := readExperiment(filepath.Join(dir, experimentCopy))
+	r, err := openResults(dir)
 	if err != nil {
 		return err
-	}
-	r := &runner{x: x}
-	if err := r.load(dir); err != nil {
-		return fmt.Errorf("report %s: %w", dir, err)
 	}
 	compared, err := r.compare()
 	if err != nil {
@@ -60,16 +53,41 @@ func reportCommand(_ context.Context, args []string) error {
 	return nil
 }
 
+// openResults reads what a run left in a folder.
+func openResults(dir string) (*runner, error) {
+	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+		return nil, usagef("%v (name a folder that kvwire run has made)", err)
+	}
+	x, err := readExperiment(filepath.Join(dir, experimentCopy))
+	if err != nil {
+		return nil, err
+	}
+	r := &runner{x: x}
+	if err := r.load(dir); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return r, nil
+}
+
+// env is env.json.
+func (r *runner) env() (e report.Env, err error) {
+	name := filepath.Join(r.dir, "env.json")
+	b, err := os.ReadFile(name)
+	if err == nil {
+		if err = json.Unmarshal(b, &e); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return e, err
+}
+
 // page writes report.html and its charts.
 func (r *runner) page(answers []answer, compared []report.Comparison) error {
 	p := &report.Page{Name: r.x.Name, Description: r.x.Description, ID: r.plan.ID, Blocks: r.plan.Blocks, Comparisons: compared,
 		Command: fmt.Sprintf("kvwire run %s --blocks %d", r.x.Name, r.plan.Blocks), Curves: r.curves(answers)}
-	b, err := os.ReadFile(filepath.Join(r.dir, "env.json"))
-	if err != nil {
+	var err error
+	if p.Env, err = r.env(); err != nil {
 		return err
-	}
-	if err := json.Unmarshal(b, &p.Env); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(r.dir, "env.json"), err)
 	}
 	for _, a := range answers {
 		q := report.PageQuestion{Title: r.asked(a.Flags)}
