@@ -108,12 +108,13 @@ func (r *runner) benchText() error {
 		return err
 	}
 	cells := map[string]experiments.Cell{} // by run
-	for _, run := range r.runs {
-		if !run.AA {
-			cells[r.plan.runID(run)] = r.x.Cells[run.Cell]
+	var rows []report.Row                  // the baseline first, beside which benchstat puts the others
+	for i, c := range r.x.Cells {
+		for _, row := range r.runsOf(i) {
+			cells[row.RunID] = c
+			rows = append(rows, row)
 		}
 	}
-	rows := slices.DeleteFunc(r.inOrder(), func(row report.Row) bool { return cells[row.RunID] == nil })
 	err = report.WriteBench(f, r.x.Name, rows, func(row *report.Row) string {
 		q, v := r.x.Split(cells[row.RunID])
 		parts := []string{strings.NewReplacer("-", "_").Replace(r.x.Name)}
