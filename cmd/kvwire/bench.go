@@ -18,6 +18,7 @@ import (
 const benchHelp = `Examples:
   kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
+  kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate that keeps it)
   kvwire bench --transport inproc --backend null     (the generator's own ceiling)
   kvwire bench --transport inproc --backend raw --disk-engine aio --conns 1 --depth 64     (an engine's)
 
@@ -46,7 +47,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	spec.Verify = keeps(s.flags["backend"])
-	m, err := measure(ctx, s, spec)
+	m, err := measure(ctx, s, spec, f.goal)
 	if cerr := s.close(); err == nil {
 		err = cerr
 	}
@@ -146,8 +147,9 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 	return items >= spec.Records, nil
 }
 
-// measure loads the store, warms up and measures. What was found until an error comes back with it.
-func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error) {
+// measure loads the store, warms up and measures: once, or at the rates that a search asks for. What was found until an error
+// comes back with it.
+func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measured, error) {
 	p := newProgress("")
 	defer p.clear()
 	loaded, err := s.isLoaded(spec)
@@ -162,7 +164,18 @@ func measure(ctx context.Context, s *session, spec bench.Spec) (*measured, error
 			return nil, fmt.Errorf("load %d records: %w", spec.Records, err)
 		}
 	}
-	m := &measured{started: time.Now()}
+	if g != nil {
+		return search(ctx, spec, g, func(spec bench.Spec) (*measured, error) { return window(ctx, s, spec, p) }, func(line string) {
+			p.clear()
+			fmt.Fprintln(os.Stderr, "kvwire:", line)
+		})
+	}
+	return window(ctx, s, spec, p)
+}
+
+// window warms up and measures once.
+func window(ctx context.Context, s *session, spec bench.Spec, p *progress) (m *measured, err error) {
+	m = &measured{started: time.Now()}
 	spec.OnWindow = func(begin bool) {
 		c, err := s.counters()
 		s.port.look(begin)

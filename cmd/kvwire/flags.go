@@ -80,6 +80,8 @@ type factors struct {
 	loopKind        string
 	arrival         string
 	targetPerS      countFlag
+	search          string
+	goal            *goal // of search
 	conns           int
 	depth           int
 	clientThreads   int
@@ -224,6 +226,7 @@ func (f *factors) benchFlags() {
 	s.StringVar(&f.loopKind, "loop", "closed", "closed: a completion starts the next; open: arrivals by the clock, --target-per-s")
 	s.StringVar(&f.arrival, "arrival", "poisson", "open loop: poisson or constant")
 	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second")
+	s.StringVar(&f.search, "search", "", "open loop: find the highest rate that keeps a percentile, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the least at which the percentile is known); the row is that of the rate found")
 	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
 	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
 	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
@@ -425,6 +428,18 @@ const (
 
 // spec is the load. It checks the load's flags.
 func (f *factors) spec() (s bench.Spec, err error) {
+	if f.search != "" {
+		if f.goal, err = parseGoal(f.search); err != nil {
+			return s, usagef("--search: %v", err)
+		}
+		switch {
+		case f.sets("loop") && f.loopKind != bench.Open.String():
+			return s, usagef("--search needs --loop open")
+		case f.targetPerS <= 0:
+			f.targetPerS = countFlag(f.goal.from(f.duration))
+		}
+		f.loopKind = bench.Open.String()
+	}
 	if f.transport == "inproc" {
 		if f.sets("client-threads") {
 			return s, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads; dispatched: --net-loops)")
