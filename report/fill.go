@@ -223,7 +223,7 @@ func Percentile(h *hdrhistogram.Histogram, p float64) Int {
 
 // Limits of a valid run.
 const (
-	minAchieved = 0.98
+	MinAchieved = 0.98 // of the arrivals of an open loop
 	maxLag      = 0.10 // p99 of the send lag, of the median latency
 	maxSteal    = 0.01
 	maxForeign  = 0.10
@@ -274,7 +274,7 @@ func judgeOpen(res *bench.Result, no func(string, ...any)) {
 	if res.Saturated() {
 		no("client saturated (%.0f %% of a CPU)", res.CPURatio*100)
 	}
-	if ratio, ok := res.Achieved(); ok && ratio < minAchieved {
+	if ratio, ok := res.Achieved(); ok && ratio < MinAchieved {
 		no("achieved %.1f %% of the target", ratio*100)
 	}
 	if res.Lag == nil || res.Lag.TotalCount() == 0 {

@@ -15,7 +15,7 @@ import (
 type Effect struct {
 	N         int     // pairs
 	Estimate  float64 // Hodges and Lehmann's: the median of the means of all pairs of differences
-	Low, High float64 // of the interval; infinite where there are too few pairs for any
+	Low, High float64 // of the interval
 	Level     float64 // what the interval covers, exactly: at least what was asked for, or the most that so few pairs allow
 	P         float64 // two-sided, exact, of the Wilcoxon signed-rank test against no difference
 }
@@ -78,7 +78,12 @@ func interval(w []float64, n int, level float64) (low, high, covers float64) {
 	for i := range ranks {
 		ranks[i] = 2 * (i + 1)
 	}
-	p := below(ranks, 2*len(w)+1)
+	return invert(w, below(ranks, 2*len(w)+1), level)
+}
+
+// invert gives the interval of a test from the sorted values w that its statistic counts. p is the distribution of
+// the statistic, doubled, from its least value on.
+func invert(w, p []float64, level float64) (low, high, covers float64) {
 	k, miss := 0, 0.0 // of one side: P(W ≤ k-1)
 	for sum := 0.0; k < len(w); k++ {
 		if sum += p[2*k]; 2*sum > 1-level {
@@ -86,10 +91,27 @@ func interval(w []float64, n int, level float64) (low, high, covers float64) {
 		}
 		miss = sum
 	}
-	if k == 0 { // with so few pairs the widest that there is covers less than was asked for
+	if k == 0 { // with so few values the widest that there is covers less than was asked for
 		return w[0], w[len(w)-1], 1 - 2*p[0]
 	}
 	return w[k-1], w[len(w)-k], 1 - 2*miss
+}
+
+// midranks gives the ranks of values, sorted by this, and the rank of each: doubled, and the mean of those that are equal.
+func midranks(v []float64) (ranks []int, of map[float64]int) {
+	slices.Sort(v)
+	ranks, of = make([]int, 0, len(v)), map[float64]int{}
+	for i := 0; i < len(v); {
+		j := i
+		for j < len(v) && v[j] == v[i] {
+			j++
+		}
+		of[v[i]] = i + 1 + j
+		for ; i < j; i++ {
+			ranks = append(ranks, of[v[i]])
+		}
+	}
+	return ranks, of
 }
 
 // below is the distribution of the sum of those ranks whose sign is positive, when each is with probability one half: by
@@ -121,19 +143,7 @@ func signedRankP(d []float64) float64 {
 	if len(abs) == 0 {
 		return 1
 	}
-	slices.Sort(abs)
-	rank := map[float64]int{} // doubled: the mean rank of those that are equal
-	ranks := make([]int, 0, len(abs))
-	for i := 0; i < len(abs); {
-		j := i
-		for j < len(abs) && abs[j] == abs[i] {
-			j++
-		}
-		rank[abs[i]] = i + 1 + j
-		for ; i < j; i++ {
-			ranks = append(ranks, rank[abs[i]])
-		}
-	}
+	ranks, rank := midranks(abs)
 	all, positive := 0, 0
 	for _, r := range ranks {
 		all += r
@@ -182,7 +192,7 @@ const FloorMin = 0.03
 // Floor is δ, the ratio less 1 below which two variants count as the same: twice the half-width of the interval of the
 // baseline against itself, and FloorMin at least. aa are log-ratios.
 func Floor(aa Effect) float64 {
-	return max(FloorMin, math.Expm1(2*(aa.High-aa.Low)/2))
+	return max(FloorMin, math.Expm1(aa.High-aa.Low))
 }
 
 // Verdict is what may be said of a variant beside its baseline.
@@ -247,19 +257,7 @@ func Independent(a, b []float64, level float64) (Effect, error) {
 	for i := range untied {
 		untied[i] = 2 * (i + 1)
 	}
-	p := sumsOf(untied, n)
-	k, miss := 0, 0.0 // as in interval; the least sum of ranks is n(n+1)/2
-	for sum := 0.0; k < len(d); k++ {
-		if sum += p[n*(n+1)+2*k]; 2*sum > 1-level {
-			break
-		}
-		miss = sum
-	}
-	if k == 0 {
-		e.Low, e.High, e.Level = d[0], d[len(d)-1], 1-2*p[n*(n+1)]
-	} else {
-		e.Low, e.High, e.Level = d[k-1], d[len(d)-k], 1-2*miss
-	}
+	e.Low, e.High, e.Level = invert(d, sumsOf(untied, n)[n*(n+1):], level) // the least sum of ranks is n(n+1)/2
 	return e, nil
 }
 
@@ -296,20 +294,7 @@ func sumsOf(ranks []int, n int) []float64 {
 
 // rankSumP is the two-sided p of the rank-sum test: twice the smaller tail.
 func rankSumP(a, b []float64) float64 {
-	both := slices.Concat(a, b)
-	slices.Sort(both)
-	rank := map[float64]int{} // doubled, the mean of ties
-	ranks := make([]int, 0, len(both))
-	for i := 0; i < len(both); {
-		j := i
-		for j < len(both) && both[j] == both[i] {
-			j++
-		}
-		rank[both[i]] = i + 1 + j
-		for ; i < j; i++ {
-			ranks = append(ranks, rank[both[i]])
-		}
-	}
+	ranks, rank := midranks(slices.Concat(a, b))
 	sum := 0
 	for _, v := range a {
 		sum += rank[v]

@@ -62,7 +62,7 @@ func compareCommand(_ context.Context, args []string) error {
 		if !ok {
 			continue
 		}
-		a, b := r[0].runsOf(i), r[1].runsOf(k)
+		a, b := r[0].runsOf(i, false), r[1].runsOf(k, false)
 		x, err := report.Unpaired(a, b, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c, err)
@@ -87,10 +87,10 @@ func compareCommand(_ context.Context, args []string) error {
 	return w.Flush()
 }
 
-// runsOf are a cell's rows, but for those that compare the baseline with itself.
-func (r *runner) runsOf(cell int) (rows []report.Row) {
+// runsOf are a cell's rows, by block: those of the cell itself, or those of the baseline once more.
+func (r *runner) runsOf(cell int, aa bool) (rows []report.Row) {
 	for block := range r.plan.Blocks {
-		if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: cell})]; ok {
+		if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: cell, AA: aa})]; ok {
 			rows = append(rows, row)
 		}
 	}

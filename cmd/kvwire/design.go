@@ -170,7 +170,7 @@ func (r *runner) answers() (all []answer, err error) {
 	for _, q := range r.x.Questions() {
 		a := answer{Question: q}
 		for _, c := range q.Cells {
-			of := r.runsOf(c)
+			of := r.runsOf(c, false)
 			if len(of) == 0 {
 				continue
 			}
@@ -193,10 +193,9 @@ func (r *runner) compare() ([]report.Comparison, error) {
 	series := func(q experiments.Question, cell int, aa bool) report.Series {
 		_, v := r.x.Split(r.x.Cells[cell])
 		s := report.Series{Label: values(v), Rows: map[int]*report.Row{}}
-		for block := range r.plan.Blocks {
-			if row, ok := r.rows[r.plan.runID(experiments.Run{Block: block + 1, Cell: cell, AA: aa})]; ok {
-				s.Rows[block+1] = &row
-			}
+		for _, row := range r.runsOf(cell, aa) {
+			block, _ := row.Block.Get()
+			s.Rows[int(block)] = &row
 		}
 		return s
 	}
@@ -313,6 +312,7 @@ func dryRun(w io.Writer, x *experiments.Experiment, blocks int) error {
 			extra[run.Cell]++
 		}
 	}
+	took := make([]time.Duration, len(x.Cells)) // by a run of each
 	for i, c := range x.Cells {
 		f, err := cellFactors(c)
 		if err != nil {
@@ -326,13 +326,19 @@ func dryRun(w io.Writer, x *experiments.Experiment, blocks int) error {
 			return err
 		} else if err := net.works(); err != nil {
 			n = "not here"
+		} else {
+			took[i] = estimate(f)
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, n, c)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%d cells in %d blocks: %d runs, about %v\n", len(x.Cells), blocks, len(design), estimate(x, design).Round(time.Second))
+	var sum time.Duration
+	for _, run := range design {
+		sum += took[run.Cell]
+	}
+	_, err := fmt.Fprintf(w, "\n%d cells in %d blocks: %d runs, about %v\n", len(x.Cells), blocks, len(design), sum.Round(time.Second))
 	return err
 }
 
@@ -342,24 +348,11 @@ const (
 	loadedPerSec = 150_000
 )
 
-// estimate is how long runs take, about. A transport that does not work here takes no time.
-func estimate(x *experiments.Experiment, design []experiments.Run) (sum time.Duration) {
-	per := make([]time.Duration, len(x.Cells))
-	for i, c := range x.Cells {
-		f, err := cellFactors(c)
-		if err != nil {
-			continue // it was checked
-		}
-		if n, err := find(f.transport); err != nil || n.works() != nil {
-			continue
-		}
-		per[i] = f.warmup + f.duration + runOverhead
-		if keeps(f.backend) {
-			per[i] += time.Duration(f.records) * time.Second / loadedPerSec
-		}
+// estimate is how long a run takes, about.
+func estimate(f *factors) time.Duration {
+	d := f.warmup + f.duration + runOverhead
+	if keeps(f.backend) {
+		d += time.Duration(f.records) * time.Second / loadedPerSec
 	}
-	for _, run := range design {
-		sum += per[run.Cell]
-	}
-	return sum
+	return d
 }

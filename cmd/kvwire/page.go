@@ -110,7 +110,7 @@ func (r *runner) benchText() error {
 	cells := map[string]experiments.Cell{} // by run
 	var rows []report.Row                  // the baseline first, beside which benchstat puts the others
 	for i, c := range r.x.Cells {
-		for _, row := range r.runsOf(i) {
+		for _, row := range r.runsOf(i, false) {
 			cells[row.RunID] = c
 			rows = append(rows, row)
 		}

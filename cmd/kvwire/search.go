@@ -39,7 +39,6 @@ const (
 	searchMost  = 100_000_000
 	searchClose = 1.05
 	searchSteps = 40
-	achievedMin = 0.98 // of the arrivals: as a valid run needs
 )
 
 // from is a rate at which a window has enough operations to know the percentile (report.Percentile).
@@ -56,13 +55,13 @@ func (g *goal) keeps(res *bench.Result) (ok bool, did string, err error) {
 	ratio, _ := res.Achieved()
 	ns, known := report.Percentile(res.Lat, g.percentile).Get()
 	if !known {
-		if ratio < achievedMin {
+		if ratio < report.MinAchieved {
 			return false, fmt.Sprintf("%.0f %% of it done", 100*ratio), nil
 		}
 		return false, "", fmt.Errorf("%d operations are too few to know p%v: give a longer --duration, or a higher --target-per-s to begin with", res.Ops, g.percentile)
 	}
 	did = fmt.Sprintf("p%v %s, %.0f %% of it done", g.percentile, report.Duration(ns), 100*ratio)
-	return ratio >= achievedMin && time.Duration(ns) < g.below, did, nil
+	return ratio >= report.MinAchieved && time.Duration(ns) < g.below, did, nil
 }
 
 // search gives the run of the highest rate that kept the goal.
