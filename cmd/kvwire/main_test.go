@@ -148,7 +148,7 @@ func TestInterruptLeavesTheRow(t *testing.T) {
 			defer cmd.Process.Kill()
 			tick := time.NewTicker(20 * time.Millisecond)
 			defer tick.Stop()
-			for deadline := time.Now().Add(patience); cpuTicks(cmd.Process.Pid) < 50; <-tick.C { // half a second of load
+			for deadline := time.Now().Add(patience); cpuTicks(cmd.Process.Pid) < 150; <-tick.C { // one and a half seconds of start and load
 				if time.Now().After(deadline) {
 					t.Fatalf("it does not begin: %s", &said)
 				}
