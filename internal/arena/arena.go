@@ -96,13 +96,20 @@ type Pool struct {
 	base     uintptr
 	minShift uint
 	orders   int
-	free     [][]uint32 // per order: block indices in units of the smallest block, a stack
-	where    []uint32   // per smallest block: its position in its free stack
-	state    []uint8    // per smallest block: order+1 | freeBit of the block that starts there; 0 inside a block
+	free     [][]uint32           // per order: block indices in units of the smallest block, a stack
+	where    []uint32             // per smallest block: its position in its free stack
+	state    []uint8              // per smallest block: order+1 | freeBit or keptBit of the block that starts there; 0 inside a block
+	kept     [keptOrders][]uint32 // free blocks that are not merged yet: a block is split and merged for nothing when the next one is of its size
 	inUse    int
 }
 
-const freeBit = 0x80
+const (
+	freeBit = 0x80
+	keptBit = 0x40
+
+	keptOrders = 8  // up to 64 KiB
+	keptMax    = 64 // of each
+)
 
 // MinBlockBytes is the smallest block that a Pool hands out.
 const MinBlockBytes = 512
@@ -124,6 +131,9 @@ func NewPool(size int) (*Pool, error) {
 	p.free = make([][]uint32, p.orders)
 	for o := range p.free {
 		p.free[o] = make([]uint32, 0, units>>o) // every stack at its bound: pushing never grows
+	}
+	for o := range p.kept {
+		p.kept[o] = make([]uint32, 0, keptMax)
 	}
 	p.push(0, p.orders-1)
 	return p, nil
@@ -164,11 +174,19 @@ func (p *Pool) order(n int) int {
 // none now (or ever: see Largest).
 func (p *Pool) Alloc(n int) []byte {
 	want := p.order(n)
-	o := want
-	for ; o < p.orders && len(p.free[o]) == 0; o++ {
+	if want < keptOrders {
+		if k := p.kept[want]; len(k) > 0 {
+			unit := k[len(k)-1]
+			p.kept[want] = k[:len(k)-1]
+			return p.use(unit, want, n)
+		}
 	}
+	o := p.least(want)
 	if o >= p.orders {
-		return nil
+		p.mergeKept()
+		if o = p.least(want); o >= p.orders {
+			return nil
+		}
 	}
 	s := p.free[o]
 	unit := s[len(s)-1]
@@ -177,11 +195,24 @@ func (p *Pool) Alloc(n int) []byte {
 		o--
 		p.push(unit+1<<o, o)
 	}
-	p.state[unit] = uint8(want + 1)
-	bytes := 1 << (p.minShift + uint(want))
+	return p.use(unit, want, n)
+}
+
+// use hands a block out.
+func (p *Pool) use(unit uint32, order, n int) []byte {
+	p.state[unit] = uint8(order + 1)
+	bytes := 1 << (p.minShift + uint(order))
 	p.inUse += bytes
 	off := int(unit) << p.minShift
 	return p.arena.mem[off : off+n : off+bytes]
+}
+
+// least is the smallest order from want on of which a block is free; orders: none is.
+func (p *Pool) least(want int) int {
+	for want < p.orders && len(p.free[want]) == 0 {
+		want++
+	}
+	return want
 }
 
 // Free takes a block back. b must start where Alloc's block started; its length does not
@@ -189,11 +220,31 @@ func (p *Pool) Alloc(n int) []byte {
 func (p *Pool) Free(b []byte) {
 	off := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - p.base
 	unit := uint32(off >> p.minShift)
-	if off >= uintptr(len(p.arena.mem)) || off&(MinBlockBytes-1) != 0 || p.state[unit] == 0 || p.state[unit]&freeBit != 0 {
+	if off >= uintptr(len(p.arena.mem)) || off&(MinBlockBytes-1) != 0 || p.state[unit] == 0 || p.state[unit]&(freeBit|keptBit) != 0 {
 		panic("arena: Free of what is not a block in use")
 	}
 	o := int(p.state[unit]) - 1
 	p.inUse -= 1 << (p.minShift + uint(o))
+	if o < keptOrders && len(p.kept[o]) < keptMax {
+		p.state[unit] = uint8(o+1) | keptBit
+		p.kept[o] = append(p.kept[o], unit)
+		return
+	}
+	p.merge(unit, o)
+}
+
+// mergeKept merges what was kept.
+func (p *Pool) mergeKept() {
+	for o, k := range p.kept {
+		for _, unit := range k {
+			p.merge(unit, o)
+		}
+		p.kept[o] = k[:0]
+	}
+}
+
+// merge makes a block free, together with its buddy if that is, and so on.
+func (p *Pool) merge(unit uint32, o int) {
 	p.state[unit] = 0
 	for o < p.orders-1 {
 		buddy := unit ^ 1<<o

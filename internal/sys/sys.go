@@ -80,16 +80,33 @@ func Recv(fd int, b []byte) (int, error) {
 	return result(n, e)
 }
 
+// Send writes b once to a non-blocking socket. flags are as Sendmsg's.
+func Send(fd int, b []byte, flags uintptr) (int, error) {
+	n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags, 0, 0)
+	return result(n, e)
+}
+
 // Recvmsg reads once from a non-blocking socket into what m describes.
 func Recvmsg(fd int, m *unix.Msghdr) (int, error) {
 	n, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT)
 	return result(n, e)
 }
 
-// Sendmsg writes once to a non-blocking socket what m describes, as one gathered write.
-func Sendmsg(fd int, m *unix.Msghdr) (int, error) {
-	n, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+// Sendmsg writes once to a non-blocking socket what m describes, as one gathered write. flags are MSG_MORE, MSG_ZEROCOPY.
+func Sendmsg(fd int, m *unix.Msghdr, flags uintptr) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags)
 	return result(n, e)
+}
+
+// Sent takes one message of a non-blocking socket's error queue, and says whether it is the news that what was sent with
+// MSG_ZEROCOPY is the caller's again (Documentation/networking/msg_zerocopy.rst).
+func Sent(fd int) bool {
+	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of who caused it
+	m := unix.Msghdr{Control: &control[0]}
+	m.SetControllen(len(control))
+	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+	const origin = unix.SizeofCmsghdr + 4 // behind ee_errno
+	return e == 0 && int(m.Controllen) > origin && control[origin] == unix.SO_EE_ORIGIN_ZEROCOPY
 }
 
 // SetIovec points v at b.

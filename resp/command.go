@@ -1,0 +1,463 @@
+package resp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// Kind is what a command asks for.
+type Kind uint8
+
+const (
+	Answer Kind = iota // what the connection itself knows: see Session
+	Quit
+	Get
+	Strlen
+	Exists
+	Delete
+	Set
+	GetSet
+	MultiGet
+	MultiSet
+	Append
+	Add
+	Scan
+	Size
+	Flush
+	Info
+)
+
+// Spec is what is known of a command beforehand.
+type Spec struct {
+	Name        string // lower case
+	Kind        Kind
+	Arity       int // arguments with the name; below 0: at least so many
+	First, Last int // keys: first and last argument; Last -1: to the end; First 0: none
+	Step        int
+	flags       string
+	by          int64 // Add: 0: an argument says it, and minus says what of it
+	minus       bool
+}
+
+var specs = []Spec{
+	{Name: "append", Kind: Append, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "auth", Arity: -2, flags: "fast"},
+	{Name: "client", Arity: -2, flags: "admin"},
+	{Name: "command", Arity: -1, flags: "loading"},
+	{Name: "config", Arity: -2, flags: "admin"},
+	{Name: "dbsize", Kind: Size, Arity: 1, flags: "readonly"},
+	{Name: "decr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: -1},
+	{Name: "decrby", Kind: Add, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write", minus: true},
+	{Name: "del", Kind: Delete, Arity: -2, First: 1, Last: -1, Step: 1, flags: "write"},
+	{Name: "echo", Arity: 2, flags: "fast"},
+	{Name: "exists", Kind: Exists, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
+	{Name: "flushall", Kind: Flush, Arity: -1, flags: "write"},
+	{Name: "flushdb", Kind: Flush, Arity: -1, flags: "write"},
+	{Name: "get", Kind: Get, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "getset", Kind: GetSet, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "hello", Arity: -1, flags: "fast"},
+	{Name: "incr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: 1},
+	{Name: "incrby", Kind: Add, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "info", Kind: Info, Arity: -1, flags: "loading"},
+	{Name: "mget", Kind: MultiGet, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
+	{Name: "mset", Kind: MultiSet, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
+	{Name: "ping", Arity: -1, flags: "fast"},
+	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast"},
+	{Name: "reset", Arity: 1, flags: "fast"},
+	{Name: "scan", Kind: Scan, Arity: -2, flags: "readonly"},
+	{Name: "select", Arity: 2, flags: "fast"},
+	{Name: "set", Kind: Set, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "strlen", Kind: Strlen, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "unlink", Kind: Delete, Arity: -2, First: 1, Last: -1, Step: 1, flags: "write"},
+}
+
+// Wrong stands for a command that cannot be done; its connection knows why.
+var Wrong = &Spec{Name: "wrong"}
+
+// CrossProtocol says whether a first word is that of an HTTP request, behind which a browser may be that somebody else's page sends
+// (Redis's networking.c, securityWarningCommand): such a connection is closed.
+func CrossProtocol(word []byte) bool { return is(word, "POST") || is(word, "Host:") }
+
+// Errors that several commands have, in Redis's words.
+const (
+	errSyntax  = "ERR syntax error"
+	errInteger = "ERR value is not an integer or out of range"
+)
+
+// TooMany is for a command with far more arguments than it can have.
+const TooMany = "ERR wrong number of arguments"
+
+// Find gives the command of that name, for as many arguments, or the text of an error; "" where there is no such command. It looks at
+// last first: a connection's commands are often alike.
+func Find(name []byte, args int, last *Spec) (*Spec, string) {
+	s := last
+	if s == nil || !s.is(name) {
+		s = nil
+		for i := range specs {
+			if specs[i].is(name) {
+				s = &specs[i]
+				break
+			}
+		}
+	}
+	if s == nil {
+		return nil, ""
+	}
+	if s.Arity > 0 && args != s.Arity || args < -s.Arity || s.Step == 2 && args%2 == 0 {
+		return nil, "ERR wrong number of arguments for '" + s.Name + "' command"
+	}
+	return s, ""
+}
+
+// is compares a name without regard to case; names are of letters alone.
+func (s *Spec) is(name []byte) bool {
+	if len(name) != len(s.Name) {
+		return false
+	}
+	for i, c := range name {
+		if c|0x20 != s.Name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Unknown is Redis's text for a command that there is not; it has the first arguments in it, up to 128 bytes.
+func Unknown(args [][]byte) string {
+	b := []byte("ERR unknown command '")
+	b = append(b, args[0][:min(len(args[0]), 128)]...)
+	b = append(b, "', with args beginning with: "...)
+	n := len(b)
+	for _, a := range args[1:] {
+		if len(b)-n >= 128 {
+			break
+		}
+		b = append(b, '\'')
+		b = append(b, a[:min(len(a), 128-min(128, len(b)-n))]...)
+		b = append(b, "' "...)
+	}
+	return string(b)
+}
+
+// StatusText is the error for a request that failed.
+func StatusText(s kv.Status, key []byte) string {
+	switch s {
+	case kv.StatusTooLarge:
+		return "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+	case kv.StatusBadRequest:
+		if len(key) == 0 {
+			return "ERR kvwire has no empty keys"
+		}
+	case kv.StatusNoNumber:
+		return errInteger
+	case kv.StatusOverflow:
+		return "ERR increment or decrement would overflow"
+	case kv.StatusNoSpace, kv.StatusBusy:
+		return "OOM command not allowed: " + s.String()
+	}
+	return "ERR kvwire: " + s.String()
+}
+
+// Add encodes what an Add command adds, for kv.OpAdd, or gives an error's text.
+func (s *Spec) Add(args [][]byte, to *[8]byte) string {
+	by := s.by
+	if by == 0 {
+		n, err := strconv.ParseInt(string(args[2]), 10, 64)
+		if err != nil || args[2][0] == '+' {
+			return errInteger
+		}
+		if s.minus {
+			if n == math.MinInt64 {
+				return "ERR decrement would overflow"
+			}
+			n = -n
+		}
+		by = n
+	}
+	binary.LittleEndian.PutUint64(to[:], uint64(by))
+	return ""
+}
+
+// SetOptions are what stands behind SET's value.
+type SetOptions struct {
+	If  kv.If
+	Get bool // the answer is what was there
+}
+
+// ReadSet reads them, or gives an error's text.
+func ReadSet(args [][]byte) (o SetOptions, errText string) {
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case is(a, "NX") && o.If != kv.IfPresent:
+			o.If = kv.IfAbsent
+		case is(a, "XX") && o.If != kv.IfAbsent:
+			o.If = kv.IfPresent
+		case is(a, "GET"):
+			o.Get = true
+		case is(a, "EX"), is(a, "PX"), is(a, "EXAT"), is(a, "PXAT"), is(a, "KEEPTTL"):
+			return o, "ERR kvwire keeps no times at which keys expire: leave out " + strings.ToUpper(string(a))
+		default:
+			return o, errSyntax
+		}
+	}
+	return o, ""
+}
+
+// ScanOptions are SCAN's.
+type ScanOptions struct {
+	Cursor uint64
+	Match  []byte // nil: all
+	Count  uint32
+	None   bool // TYPE names a type that no item has
+}
+
+// CountMax bounds how many items one SCAN looks at.
+const CountMax = 10_000
+
+// ReadScan reads SCAN's arguments, its name first, or gives an error's text.
+func ReadScan(args [][]byte) (o ScanOptions, errText string) {
+	var err error
+	if o.Cursor, err = strconv.ParseUint(string(args[1]), 10, 64); err != nil {
+		return o, "ERR invalid cursor"
+	}
+	o.Count = 10
+	for i := 2; i < len(args); i += 2 {
+		if i+1 == len(args) {
+			return o, errSyntax
+		}
+		switch a, v := args[i], args[i+1]; {
+		case is(a, "MATCH"):
+			o.Match = v
+		case is(a, "COUNT"):
+			n, ok := integer(v)
+			if !ok {
+				return o, errInteger
+			}
+			if n < 1 {
+				return o, errSyntax
+			}
+			o.Count = uint32(min(n, CountMax))
+		case is(a, "TYPE"):
+			o.None = !is(v, "string")
+		default:
+			return o, errSyntax
+		}
+	}
+	return o, ""
+}
+
+// is compares without regard to case.
+func is(b []byte, word string) bool { return len(b) == len(word) && strings.EqualFold(string(b), word) }
+
+// Session is what a connection has said of itself.
+type Session struct {
+	Proto int // 2 or 3
+	ID    int64
+	Name  string // CLIENT SETNAME
+
+	MaxValueBytes int
+}
+
+// nameMax bounds a connection's name.
+const nameMax = 128
+
+// Answer appends the answer to a command of kind Answer.
+func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
+	switch spec.Name {
+	case "ping":
+		switch len(args) {
+		case 1:
+			return AppendStatus(b, "PONG")
+		case 2:
+			return AppendBulk(b, args[1])
+		}
+		return AppendError(b, "ERR wrong number of arguments for 'ping' command")
+	case "echo":
+		return AppendBulk(b, args[1])
+	case "select":
+		switch n, ok := integer(args[1]); {
+		case !ok:
+			return AppendError(b, errInteger)
+		case n != 0:
+			return AppendError(b, "ERR DB index is out of range")
+		}
+		return AppendStatus(b, "OK")
+	case "reset":
+		s.Proto, s.Name = 2, ""
+		return AppendStatus(b, "RESET")
+	case "auth":
+		return s.auth(b, args)
+	case "hello":
+		return s.hello(b, args)
+	case "client":
+		return s.client(b, args)
+	case "config":
+		return s.config(b, args)
+	case "command":
+		return s.command(b, args)
+	}
+	return AppendError(b, Unknown(args))
+}
+
+// auth answers as a Redis does that has no password: the default user may come in with any.
+func (s *Session) auth(b []byte, args [][]byte) []byte {
+	switch {
+	case len(args) == 2:
+		return AppendError(b, "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+	case len(args) > 3:
+		return AppendError(b, errSyntax)
+	case !is(args[1], "default"):
+		return AppendError(b, "WRONGPASS invalid username-password pair or user is disabled.")
+	}
+	return AppendStatus(b, "OK")
+}
+
+func (s *Session) hello(b []byte, args [][]byte) []byte {
+	proto, name := s.Proto, s.Name
+	if len(args) > 1 {
+		n, ok := integer(args[1])
+		if !ok {
+			return AppendError(b, "ERR Protocol version is not an integer or out of range")
+		}
+		if n != 2 && n != 3 {
+			return AppendError(b, "NOPROTO unsupported protocol version")
+		}
+		proto = n
+	}
+	for i := 2; i < len(args); {
+		switch a := args[i]; {
+		case is(a, "AUTH") && i+2 < len(args):
+			if !is(args[i+1], "default") {
+				return AppendError(b, "WRONGPASS invalid username-password pair or user is disabled.")
+			}
+			i += 3
+		case is(a, "SETNAME") && i+1 < len(args):
+			if !goodName(args[i+1]) {
+				return AppendError(b, errName)
+			}
+			name = string(args[i+1])
+			i += 2
+		default:
+			return AppendError(b, fmt.Sprintf("ERR Syntax error in HELLO option '%.128s'", a))
+		}
+	}
+	s.Proto, s.Name = proto, name
+	b = AppendMap(b, 7, s.Proto)
+	b = AppendBulk(AppendBulk(b, "server"), "kvwire")
+	b = AppendBulk(AppendBulk(b, "version"), redisVersion)
+	b = AppendInt(AppendBulk(b, "proto"), int64(s.Proto))
+	b = AppendInt(AppendBulk(b, "id"), s.ID)
+	b = AppendBulk(AppendBulk(b, "mode"), "standalone")
+	b = AppendBulk(AppendBulk(b, "role"), "master")
+	return AppendArray(AppendBulk(b, "modules"), 0)
+}
+
+// redisVersion is the Redis whose answers ours are like.
+const redisVersion = "7.0.0"
+
+const errName = "ERR Client names cannot contain spaces, newlines or special characters."
+
+// goodName says whether a connection may be called so.
+func goodName(b []byte) bool {
+	return len(b) <= nameMax && !slices.ContainsFunc(b, func(c byte) bool { return c < '!' || c > '~' })
+}
+
+func (s *Session) client(b []byte, args [][]byte) []byte {
+	switch sub := args[1]; {
+	case is(sub, "SETNAME") && len(args) == 3:
+		if !goodName(args[2]) {
+			return AppendError(b, errName)
+		}
+		s.Name = string(args[2])
+		return AppendStatus(b, "OK")
+	case is(sub, "GETNAME") && len(args) == 2:
+		if s.Name == "" {
+			return AppendNull(b, s.Proto)
+		}
+		return AppendBulk(b, s.Name)
+	case is(sub, "ID") && len(args) == 2:
+		return AppendInt(b, s.ID)
+	case is(sub, "INFO") && len(args) == 2:
+		return AppendBulk(b, fmt.Sprintf("id=%d name=%s db=0 resp=%d\n", s.ID, s.Name, s.Proto))
+	case is(sub, "SETINFO") && len(args) == 4, is(sub, "NO-EVICT") && len(args) == 3, is(sub, "NO-TOUCH") && len(args) == 3:
+		return AppendStatus(b, "OK")
+	}
+	return appendUnknownSub(b, "client", args[1])
+}
+
+func appendUnknownSub(b []byte, command string, sub []byte) []byte {
+	return AppendError(b, fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try %s HELP.", sub, strings.ToUpper(command)))
+}
+
+// AppendInfo appends what INFO says.
+func AppendInfo(b []byte, items uint64, conns int, user, sys time.Duration) []byte {
+	text := fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\nserver_name:kvwire\r\n\r\n# Clients\r\nconnected_clients:%d\r\n\r\n"+
+		"# Replication\r\nrole:master\r\n\r\n# CPU\r\nused_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n\r\n# Keyspace\r\n", redisVersion, conns, sys.Seconds(), user.Seconds())
+	if items > 0 {
+		text += fmt.Sprintf("db0:keys=%d,expires=0,avg_ttl=0\r\n", items)
+	}
+	return AppendBulk(b, text)
+}
+
+// config gives what clients ask for when they connect. Nothing can be set: a server's options are flags.
+func (s *Session) config(b []byte, args [][]byte) []byte {
+	switch sub := args[1]; {
+	case is(sub, "GET") && len(args) > 2:
+		all := [][2]string{{"appendonly", "no"}, {"databases", "1"}, {"maxmemory", "0"}, {"proto-max-bulk-len", strconv.Itoa(s.MaxValueBytes)}, {"save", ""}}
+		all = slices.DeleteFunc(all, func(v [2]string) bool {
+			return !slices.ContainsFunc(args[2:], func(p []byte) bool { return Match(bytes.ToLower(p), []byte(v[0])) })
+		})
+		b = AppendMap(b, len(all), s.Proto)
+		for _, v := range all {
+			b = AppendBulk(AppendBulk(b, v[0]), v[1])
+		}
+		return b
+	case is(sub, "SET") && len(args) > 3:
+		return AppendError(b, "ERR CONFIG SET failed: kvwire is set up by flags when it starts: kvwire serve --help")
+	case is(sub, "RESETSTAT") && len(args) == 2:
+		return AppendStatus(b, "OK")
+	}
+	return appendUnknownSub(b, "config", args[1])
+}
+
+func (s *Session) command(b []byte, args [][]byte) []byte {
+	if len(args) == 1 {
+		b = AppendArray(b, len(specs))
+		for i := range specs {
+			b = specs[i].append(b)
+		}
+		return b
+	}
+	switch sub := args[1]; {
+	case is(sub, "COUNT") && len(args) == 2:
+		return AppendInt(b, int64(len(specs)))
+	case is(sub, "DOCS"):
+		return AppendMap(b, 0, s.Proto)
+	case is(sub, "INFO"):
+		b = AppendArray(b, len(args)-2)
+		for _, name := range args[2:] {
+			if i := slices.IndexFunc(specs, func(s Spec) bool { return s.is(name) }); i >= 0 {
+				b = specs[i].append(b)
+			} else {
+				b = AppendNull(b, s.Proto)
+			}
+		}
+		return b
+	}
+	return appendUnknownSub(b, "command", args[1])
+}
+
+// append describes a command: name, arity, flags, first and last key, step.
+func (s *Spec) append(b []byte) []byte {
+	b = AppendInt(AppendBulk(AppendArray(b, 6), s.Name), int64(s.Arity))
+	b = AppendStatus(AppendArray(b, 1), s.flags)
+	return AppendInt(AppendInt(AppendInt(b, int64(s.First)), int64(s.Last)), int64(s.Step))
+}

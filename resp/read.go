@@ -1,0 +1,237 @@
+// Package resp is Redis's protocol (RESP2 and RESP3) without connections: it cuts received bytes into commands, says what a command
+// asks of the store, and writes replies. It parses bytes that a peer sent, lengths first. It may import kv.
+//
+// The protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/; texts of errors are those of redis 7.0's networking.c,
+// since clients look at them.
+package resp
+
+import (
+	"bytes"
+	"fmt"
+)
+
+const (
+	// MaxArgs bounds the arguments of a command, as Redis does.
+	MaxArgs = 1 << 20
+	// MaxBulkBytes bounds what an argument may be announced to have, as Redis does (proto-max-bulk-len).
+	MaxBulkBytes = 512 << 20
+	// maxLineBytes bounds a line: Redis's 64 KiB, less since it has to fit into a receive buffer.
+	maxLineBytes = 8 << 10
+)
+
+// ProtocolError ends a connection, after it was told.
+type ProtocolError string
+
+// Error is Redis's text.
+func (e ProtocolError) Error() string { return "Protocol error: " + string(e) }
+
+// Span is where an argument lies: bytes Off to Off+Len of the command's.
+type Span struct{ Off, Len uint32 }
+
+// Of is the argument in the command's bytes.
+func (s Span) Of(b []byte) []byte { return b[s.Off : s.Off+s.Len : s.Off+s.Len] }
+
+// Command is one that is being cut out of what has been received. Its zero value is ready. It remembers how far it has come, so that a long
+// command is looked at once, however it arrives; positions count from its first byte, so its bytes may be moved in between.
+type Command struct {
+	Args  []Span // of a whole command, its name first; none: there is nothing to do
+	Bytes int    // of a whole command
+
+	pos    int // bytes that were looked at
+	left   int // arguments to come
+	bulk   int // bytes of the argument that was announced; -1: none
+	begun  bool
+	inline bool
+}
+
+// Reset begins the next command.
+func (c *Command) Reset() { *c = Command{Args: c.Args[:0], bulk: -1} }
+
+// Read goes on in b, the bytes from the command's first one on. need is 0 when the command is whole; else it is how many bytes b must have at
+// least before it is worth to call again: more than it has. An error, a ProtocolError, ends the connection.
+func (c *Command) Read(b []byte) (need int, err error) {
+	if !c.begun {
+		if len(b) == 0 {
+			return 1, nil
+		}
+		c.Reset()
+		c.begun = true
+		if b[0] != '*' {
+			c.inline = true
+		} else {
+			n, used, err := number(b[1:], "mbulk count", "multibulk length")
+			if used == 0 || err != nil {
+				c.begun = false
+				return len(b) + 1, err
+			}
+			if n > MaxArgs {
+				return 0, ProtocolError("invalid multibulk length")
+			}
+			c.pos, c.left = 1+used, max(n, 0)
+		}
+	}
+	if c.inline {
+		return c.readInline(b)
+	}
+	for c.left > 0 {
+		if c.bulk < 0 {
+			if len(b) == c.pos {
+				return len(b) + 1, nil
+			}
+			if b[c.pos] != '$' {
+				return 0, ProtocolError(fmt.Sprintf("expected '$', got '%c'", printable(b[c.pos])))
+			}
+			n, used, err := number(b[c.pos+1:], "bulk count", "bulk length")
+			if err != nil {
+				return 0, err
+			}
+			if used == 0 {
+				return len(b) + 1, nil
+			}
+			if n < 0 || n > MaxBulkBytes {
+				return 0, ProtocolError("invalid bulk length")
+			}
+			c.pos += 1 + used
+			c.bulk = n
+		}
+		end := c.pos + c.bulk + 2
+		if len(b) < end {
+			return end, nil
+		}
+		c.Args = append(c.Args, Span{uint32(c.pos), uint32(c.bulk)}) // Redis does not look at the two bytes behind it, either
+		c.pos, c.bulk = end, -1
+		c.left--
+	}
+	c.Bytes, c.begun = c.pos, false
+	return 0, nil
+}
+
+// printable is a byte as it may stand in a reply.
+func printable(b byte) rune {
+	if b < ' ' || b > '~' {
+		return '?'
+	}
+	return rune(b)
+}
+
+// number reads a line that is a number. used counts its end, too; 0: it is not whole.
+func number(b []byte, what, wrong string) (n, used int, err error) {
+	end := 0
+	for end < len(b) && b[end]-'0' <= 9 && end < 18 { // what is usual
+		n = 10*n + int(b[end]-'0')
+		end++
+	}
+	if end > 0 && end+1 < len(b) && b[end] == '\r' {
+		return n, end + 2, nil
+	}
+	end = bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\r')
+	if end < 0 || end+1 == len(b) {
+		if len(b) > maxLineBytes {
+			return 0, 0, ProtocolError("too big " + what + " string")
+		}
+		return 0, 0, nil
+	}
+	n, ok := integer(b[:end])
+	if !ok {
+		return 0, 0, ProtocolError("invalid " + wrong)
+	}
+	return n, end + 2, nil
+}
+
+// integer reads a decimal number of at most 18 digits.
+func integer(b []byte) (n int, ok bool) {
+	digits := b
+	if len(b) > 0 && b[0] == '-' {
+		digits = b[1:]
+	}
+	if len(digits) == 0 || len(digits) > 18 {
+		return 0, false
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		n = 10*n + int(d-'0')
+	}
+	if len(digits) < len(b) {
+		n = -n
+	}
+	return n, true
+}
+
+// readInline reads a line of words, as a person types it. Words in quotes are not unescaped but where they have no escapes, which is all
+// that people type; others are refused.
+func (c *Command) readInline(b []byte) (need int, err error) {
+	end := bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\n')
+	if end < 0 {
+		if len(b) >= maxLineBytes {
+			return 0, ProtocolError("too big inline request")
+		}
+		return len(b) + 1, nil
+	}
+	c.Bytes, c.begun = end+1, false
+	line := bytes.TrimSuffix(b[:end], []byte("\r"))
+	for i := 0; i < len(line); {
+		if space(line[i]) {
+			i++
+			continue
+		}
+		from := i
+		if q := line[i]; q == '"' || q == '\'' {
+			n := bytes.IndexByte(line[i+1:], q)
+			if n < 0 || i+n+2 < len(line) && !space(line[i+n+2]) || bytes.IndexByte(line[i+1:i+1+n], '\\') >= 0 {
+				return 0, ProtocolError("unbalanced quotes in request")
+			}
+			c.Args = append(c.Args, Span{uint32(from + 1), uint32(n)})
+			i += n + 2
+			continue
+		}
+		for i < len(line) && !space(line[i]) {
+			i++
+		}
+		c.Args = append(c.Args, Span{uint32(from), uint32(i - from)})
+	}
+	return 0, nil
+}
+
+func space(b byte) bool {
+	return b == ' ' || b == '\t' || b == '\r' || b == '\v' || b == '\f' || b == 0
+}
+
+// Reply is the first line of a reply. Of a bulk string, kind $, N bytes and an end of line follow.
+type Reply struct {
+	Kind byte // + - : $ or _
+	N    int  // : and $
+	Null bool
+	Text []byte // + and -; in the bytes that were read
+}
+
+// ReadReply reads the first line of a reply. used counts its end, too; 0: it is not whole. Other kinds than those that our commands have are an error.
+func ReadReply(b []byte) (r Reply, used int, err error) {
+	if len(b) == 0 {
+		return r, 0, nil
+	}
+	switch r.Kind = b[0]; r.Kind {
+	case ':', '$':
+		n, used, err := number(b[1:], "reply", "number")
+		if used == 0 || err != nil {
+			return r, 0, err
+		}
+		if r.Kind == '$' && (n < -1 || n > MaxBulkBytes) {
+			return r, 0, ProtocolError("invalid bulk length")
+		}
+		r.N, r.Null = n, r.Kind == '$' && n < 0
+		return r, 1 + used, nil
+	case '+', '-', '_':
+		end := bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\r')
+		if end < 0 || end+1 == len(b) {
+			if len(b) >= maxLineBytes {
+				return r, 0, ProtocolError("too long a line")
+			}
+			return r, 0, nil
+		}
+		r.Null, r.Text = r.Kind == '_', b[1:end]
+		return r, end + 2, nil
+	}
+	return r, 0, ProtocolError(fmt.Sprintf("a reply that begins with '%c'", printable(b[0])))
+}

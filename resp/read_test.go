@@ -1,0 +1,202 @@
+package resp
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// cut reads all commands of a text that arrives in pieces of n bytes, each command as its words between bars.
+func cut(text string, n int) (all []string, err error) {
+	var c Command
+	begin, end := 0, 0 // of the command, and of what has arrived
+	for {
+		need, err := c.Read([]byte(text[begin:end]))
+		switch {
+		case err != nil:
+			return all, err
+		case need > end-begin:
+			if end == len(text) {
+				return all, nil
+			}
+			end = min(max(end+n, begin+need), len(text))
+			continue
+		case need > 0:
+			return all, fmt.Errorf("it has %d bytes and asks for %d", end-begin, need)
+		}
+		b := []byte(text[begin:end])
+		var words []string
+		for _, a := range c.Args {
+			words = append(words, string(a.Of(b)))
+		}
+		all = append(all, strings.Join(words, "|"))
+		begin += c.Bytes
+		c.Reset()
+	}
+}
+
+func TestCommandsAreCutHoweverTheyArrive(t *testing.T) {
+	long := strings.Repeat("x", 100_000)
+	for _, c := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"one", "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", []string{"GET|k"}},
+		{"a pipeline", "*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n", []string{"PING", "SET|k|"}},
+		{"bytes that mean something", "*2\r\n$3\r\nGET\r\n$8\r\n\r\n*1\r\n$3\r\n", []string{"GET|\r\n*1\r\n$3"}},
+		{"a large value", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n" + long + "\r\n*1\r\n$4\r\nPING\r\n", []string{"SET|k|" + long, "PING"}},
+		{"nothing", "*0\r\n*-1\r\n\r\n\n*1\r\n$4\r\nPING\r\n", []string{"", "", "", "", "PING"}},
+		{"words on a line", "set  k\t'a b' \"c\"\r\nPING\n", []string{"set|k|a b|c", "PING"}},
+		{"not whole", "*2\r\n$3\r\nGET\r\n$1\r\n", nil},
+		{"not a whole line", "PIN", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, n := range []int{1, 2, 3, 7, 64, 1 << 20} {
+				got, err := cut(c.text, n)
+				if err != nil || !slices.Equal(got, c.want) {
+					t.Fatalf("in pieces of %d: %.80q, %v", n, got, err)
+				}
+			}
+		})
+	}
+}
+
+// The texts are those that redis-server 7.0 gives.
+func TestWrongCommandsGiveRedisOwnErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"*x\r\n":                                "invalid multibulk length",
+		"*1048577\r\n":                          "invalid multibulk length",
+		"*99999999999999999999\r\n":             "invalid multibulk length",
+		"*2\r\nGET\r\n":                         "expected '$', got 'G'",
+		"*1\r\n\x00":                            "expected '$', got '?'",
+		"*1\r\n$x\r\n":                          "invalid bulk length",
+		"*1\r\n$-1\r\n":                         "invalid bulk length",
+		"*1\r\n$536870913\r\n":                  "invalid bulk length",
+		"*" + strings.Repeat("1", 70_000):       "too big mbulk count string",
+		"*1\r\n$" + strings.Repeat("1", 70_000): "too big bulk count string",
+		strings.Repeat("a", 70_000):             "too big inline request",
+		"set k 'a\r\n":                          "unbalanced quotes in request",
+		"set k 'a'b\r\n":                        "unbalanced quotes in request",
+	} {
+		for _, n := range []int{1, 1 << 20} {
+			if _, err := cut(text, n); err == nil || err.Error() != "Protocol error: "+want {
+				t.Errorf("%.30q in pieces of %d: %v, want %q", text, n, err, want)
+			}
+		}
+	}
+}
+
+// What is asked for is what is announced: a large value is received at once, into memory for it.
+func TestALargeValueIsAskedForAsAWhole(t *testing.T) {
+	head := "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n"
+	var c Command
+	need, err := c.Read([]byte(head))
+	if err != nil || need != len(head)+1_000_002 {
+		t.Fatalf("%d bytes, %v", need, err)
+	}
+}
+
+func TestReadingAllocatesNothing(t *testing.T) {
+	text := []byte("*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000001\r\n$3\r\nxxx\r\n")
+	var c Command
+	read := func() {
+		if need, err := c.Read(text); need != 0 || err != nil || c.Bytes != len(text) {
+			t.Fatal(need, err)
+		}
+		if s, text := Find(c.Args[0].Of(text), len(c.Args), nil); s == nil || s.Kind != Set {
+			t.Fatal(text)
+		}
+		c.Reset()
+	}
+	read()
+	if n := testing.AllocsPerRun(1000, read); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Any bytes, in any pieces, are the same commands and the same error, and nothing beyond the bytes is looked at.
+func FuzzCommands(f *testing.F) {
+	for _, s := range []string{"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n", "PING\r\nset k 'v w'\n", "*-1\r\n*0\r\n\r\n", "*1\r\n$536870912\r\nx", "*1048576\r\n$0\r\n\r\n", "*1\r\n$-1\r\n", "*\r\n"} {
+		f.Add([]byte(s), 3)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, n int) {
+		n = min(max(n, 1), 1<<20)
+		whole, err := cut(string(text), len(text)+1)
+		parts, perr := cut(string(text), n)
+		if !slices.Equal(whole, parts) || (err == nil) != (perr == nil) || err != nil && err.Error() != perr.Error() {
+			t.Fatalf("at once %q, %v; in pieces of %d %q, %v", whole, err, n, parts, perr)
+		}
+	})
+}
+
+// A reply's first line is the same however many bytes have come, and never longer than they are.
+func FuzzReplies(f *testing.F) {
+	for _, s := range []string{"+OK\r\n", "-ERR no\r\n", ":12\r\n", "$-1\r\n", "$5\r\nhello\r\n", "_\r\n", "*1\r\n", "$99999999999\r\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, used, err := ReadReply(b)
+		if used > len(b) || err == nil && used > 0 && r.Kind == '$' && !r.Null && (r.N < 0 || r.N > MaxBulkBytes) {
+			t.Fatalf("%+v, %d bytes of %d", r, used, len(b))
+		}
+		for n := range min(used, 64) {
+			if _, early, err := ReadReply(b[:n]); early != 0 || err != nil {
+				t.Fatalf("%d bytes of %d make a reply of %d (%v)", n, len(b), early, err)
+			}
+		}
+	})
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add([]byte("user:*[0-9]?"), []byte("user:a71"))
+	f.Add([]byte("[^a-c]\\*[z-a"), []byte("d*b"))
+	f.Add([]byte("[]-"), []byte("-"))
+	f.Fuzz(func(t *testing.T, pattern, name []byte) {
+		Match(pattern, name)
+		if !bytes.ContainsAny(pattern, "*?[\\") && Match(pattern, name) != bytes.Equal(pattern, name) {
+			t.Fatalf("%q and %q", pattern, name)
+		}
+		if !bytes.ContainsAny(pattern, `[\`) && Match(pattern, name) && !Match(append(bytes.Clone(pattern), '*'), append(bytes.Clone(name), name...)) {
+			t.Fatalf("%q fits %q, and with a * behind not what begins like it", pattern, name)
+		}
+	})
+}
+
+// As Redis's own tests of stringmatchlen, and keys.tcl, have it.
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"*", "", true}, {"*", "abc", true}, {"", "", true}, {"", "a", false},
+		{"foo*", "foo_a", true}, {"foo*", "fo", false}, {"*_a", "foo_a", true}, {"f*_*a", "foo_b_a", true},
+		{"h?llo", "hello", true}, {"h?llo", "hllo", false},
+		{"h[ae]llo", "hallo", true}, {"h[ae]llo", "hillo", false}, {"h[^e]llo", "hallo", true}, {"h[^e]llo", "hello", false},
+		{"h[a-c]llo", "hbllo", true}, {"h[c-a]llo", "hbllo", true}, {"h[a-c]llo", "hdllo", false},
+		{`h\*llo`, "h*llo", true}, {`h\*llo`, "hello", false}, {`[\]]`, "]", true},
+		{"a*a*a*a*a*a*a*a*a*b", strings.Repeat("a", 200), false}, // in no time
+	} {
+		if got := Match([]byte(c.pattern), []byte(c.name)); got != c.want {
+			t.Errorf("%q fits %q: %v", c.pattern, c.name, got)
+		}
+	}
+}
+
+func TestScansGoOnBehindTheLastKey(t *testing.T) {
+	var c Cursors
+	if k, ok := c.Key(0); !ok || len(k) != 0 {
+		t.Fatal("cursor 0 is the beginning")
+	}
+	first := c.After([]byte("k"))
+	if k, ok := c.Key(first); !ok || string(k) != "k\x00" {
+		t.Fatalf("%q, %v", k, ok)
+	}
+	for range cursorsMax {
+		c.After([]byte("other"))
+	}
+	if _, ok := c.Key(first); ok || len(c.key) != cursorsMax {
+		t.Fatalf("%d cursors are kept", len(c.key))
+	}
+}
