@@ -39,9 +39,10 @@ var servers struct {
 }
 
 type server struct {
-	addr   string
-	g      *loop.Group
-	limits kv.Limits
+	kind string // the transport's name
+	addr string
+	g    *loop.Group
+	o    transport.ServerOptions
 }
 
 // Name is the value of the transport column.
@@ -61,15 +62,7 @@ func (Transport) Serve(_ string, g *loop.Group, o transport.ServerOptions) (tran
 	if err != nil {
 		return nil, err
 	}
-	servers.Lock()
-	defer servers.Unlock()
-	servers.last++
-	s := &server{addr: fmt.Sprintf("inproc:%d", servers.last), g: g, limits: o.Limits}
-	if servers.by == nil {
-		servers.by = map[string]*server{}
-	}
-	servers.by[s.addr] = s
-	return s, nil
+	return register("inproc", &server{g: g, o: o}), nil
 }
 
 // Addr is transport.Server's.
@@ -86,29 +79,52 @@ func (s *server) Close() error {
 // Dial puts a connection onto l, which has to be one of the server's own network loops: on any other
 // there would be a wake-up of 22–34 µs in what is to be the zero line.
 func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.DialOptions) (transport.Conn, error) {
+	s, i, err := reach("inproc", l, addr)
+	if err != nil {
+		return nil, err
+	}
+	return s.connect(l, i), nil
+}
+
+// reach finds a server of this process, and which of its loops l is.
+func reach(kind string, l *loop.Loop, addr string) (*server, int, error) {
 	servers.Lock()
 	s := servers.by[addr]
 	servers.Unlock()
-	if s == nil {
-		return nil, fmt.Errorf("inproc: no server %q in this process", addr)
+	if s == nil || s.kind != kind {
+		return nil, 0, fmt.Errorf("inproc: no server %q in this process", addr)
 	}
 	for i, n := range s.g.Net() {
-		if n != l {
-			continue
+		if n == l {
+			return s, i, nil
 		}
-		return s.connect(l, i), nil
 	}
-	return nil, errors.New("inproc: the connection's loop is not one of the server's")
+	return nil, 0, errors.New("inproc: the connection's loop is not one of the server's")
+}
+
+// register gives a server its address.
+func register(kind string, s *server) *server {
+	servers.Lock()
+	defer servers.Unlock()
+	servers.last++
+	s.kind, s.addr = kind, fmt.Sprintf("%s:%d", kind, servers.last)
+	if servers.by == nil {
+		servers.by = map[string]*server{}
+	}
+	servers.by[s.addr] = s
+	return s
 }
 
 func (s *server) connect(l *loop.Loop, i int) *conn {
-	return &conn{l: l, h: s.g.Router(i), limits: s.limits, hello: wire.ServerHello{Version: wire.Version, Depth: transport.MaxDepth,
-		MaxKeyBytes: uint16(s.limits.MaxKeyBytes), MaxValueBytes: uint32(s.limits.MaxValueBytes),
+	limits := s.o.Limits
+	return &conn{l: l, h: s.g.Router(i), limits: limits, hello: wire.ServerHello{Version: wire.Version, Depth: transport.MaxDepth,
+		MaxKeyBytes: uint16(limits.MaxKeyBytes), MaxValueBytes: uint32(limits.MaxValueBytes),
 		Loop: uint16(i), Loops: uint16(len(s.g.Net())), Shards: s.g.ShardLoops()}}
 }
 
 // Submit is kv.Handler's.
 func (c *conn) Submit(r *kv.Request) {
+	loop.Mark(r, kv.StageClientQueue)
 	s := c.limits.Check(r)
 	if c.err != nil {
 		s = kv.StatusClosed

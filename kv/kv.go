@@ -15,7 +15,22 @@ const (
 	OpDelete Op = 3 // NotFound when the key was not there
 	OpScan   Op = 4 // Value receives up to Limit items from Key on, in key order (AppendItem's form)
 	OpStats  Op = 5 // Value receives the server's counters as JSON; never on the data path
+
+	// Updates read an item and change it in one step at the key's owner. Where Value's capacity does not do, they end as
+	// TooSmall, with Need, and nothing was done. They are no part of the native frame.
+	OpAdd    Op = 6 // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
+	OpAppend Op = 7 // Value is put behind the item's bytes; it becomes the whole item
+	OpSwap   Op = 8 // a put; what was there follows Value's bytes, in its capacity, and Limit is that length + 1, 0 where nothing was there
 )
+
+// AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
+const AddBytes = 20
+
+// Updates says whether the op reads an item and changes it in one step.
+func (o Op) Updates() bool { return o >= OpAdd && o <= OpSwap }
+
+// Changes says whether the op may change an item.
+func (o Op) Changes() bool { return o == OpPut || o == OpDelete || o.Updates() }
 
 // String is the op as it stands in a column: get, put, …
 func (o Op) String() string {
@@ -30,6 +45,12 @@ func (o Op) String() string {
 		return "scan"
 	case OpStats:
 		return "stats"
+	case OpAdd:
+		return "add"
+	case OpAppend:
+		return "append"
+	case OpSwap:
+		return "swap"
 	}
 	return "unknown"
 }
@@ -50,11 +71,14 @@ const (
 	StatusBusy       Status = 8  // out of memory for this request now; nothing was done
 	StatusClosed     Status = 9  // the handler was closed before it began; nothing was done
 	StatusUnknown    Status = 10 // the connection died after the request was sent: it may have been applied
-	statusEnd        Status = 11
+	StatusExists     Status = 11 // IfAbsent, and there is such a key; nothing was done
+	StatusNoNumber   Status = 12 // add: the item is no int64 in decimal; nothing was done
+	StatusOverflow   Status = 13 // add: the sum is no int64; nothing was done
+	statusEnd        Status = 14
 )
 
 var statusNames = [statusEnd]string{"ok", "not found", "buffer too small", "too large", "bad request",
-	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome"}
+	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome", "exists", "not a number", "overflow"}
 
 // String is the status in words.
 func (s Status) String() string {
@@ -67,12 +91,22 @@ func (s Status) String() string {
 // Valid reports whether s is one of the named statuses; a peer's byte may not be.
 func (s Status) Valid() bool { return s < statusEnd }
 
+// If is a condition under which put and swap are done.
+type If uint8
+
+const (
+	Always    If = iota
+	IfAbsent     // StatusExists where there is such a key; a swap still gives what is there
+	IfPresent    // StatusNotFound where there is none
+)
+
 // Request is one operation under way. It has exactly one owner: Submit passes it to
 // the handler, Complete passes it back, and only the owner touches its fields or the
 // bytes they point to. Whoever makes it allocates it once and uses it again.
 type Request struct {
 	Op     Op
 	Status Status // set by the handler before it completes the request
+	If     If     // put, swap
 
 	// Key is read by the handler until it completes the request. 1 byte to the handler's limit.
 	Key []byte
@@ -88,6 +122,9 @@ type Request struct {
 	Owner Completer // gets the request back; set by the submitter
 	Slot  uint64    // the submitter's own: which of its slots this is
 
+	// Stages, set by the submitter, is where each owner marks what of its time has passed; nil: nobody does.
+	Stages *Stages
+
 	// The rest belongs to whoever owns the request at the moment.
 	Link *Request  // intrusive queues: mailbox, delivery, waiting lists
 	Home Completer // the owner to restore when a request has crossed to another loop
@@ -102,6 +139,13 @@ const ScanMore = 1
 // also after the handler was closed, and never from inside Submit: the completion is
 // queued on the loop and delivered in its turn. Only the handler's loop may call it.
 type Handler interface{ Submit(r *Request) }
+
+// Batcher is a Handler that does better when it knows of several requests at once. Between Begin and End, which are called in the same step
+// of a turn, it may hold requests back; End submits them. Only the handler's loop may call it.
+type Batcher interface {
+	Begin()
+	End()
+}
 
 // Completer gets requests back. It is called from the turn of the loop that submitted the
 // request, must not block, and may submit again.
@@ -123,6 +167,14 @@ func (l Limits) Check(r *Request) Status {
 		if len(r.Key) == 0 {
 			return StatusBadRequest
 		}
+	case OpAppend, OpSwap:
+		if len(r.Key) == 0 {
+			return StatusBadRequest
+		}
+	case OpAdd:
+		if len(r.Key) == 0 || len(r.Value) != 8 || cap(r.Value) < AddBytes {
+			return StatusBadRequest
+		}
 	case OpScan: // an empty key scans from the first item
 		if r.Limit == 0 {
 			return StatusBadRequest
@@ -134,7 +186,7 @@ func (l Limits) Check(r *Request) Status {
 	default:
 		return StatusBadRequest
 	}
-	if len(r.Key) > l.MaxKeyBytes || r.Op == OpPut && len(r.Value) > l.MaxValueBytes {
+	if len(r.Key) > l.MaxKeyBytes || r.Op.Changes() && r.Op != OpDelete && len(r.Value) > l.MaxValueBytes {
 		return StatusTooLarge
 	}
 	return StatusOK

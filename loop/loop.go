@@ -129,6 +129,8 @@ type Stats struct {
 	Mail       uint64 // requests that arrived from other loops, and replies that came back
 	Delivered  uint64 // completions delivered
 	Copied     uint64 // bytes copied by the CPU in user space on the data path
+	Sends      uint64 // to sockets: system calls or ring entries
+	Receives   uint64 // from sockets, likewise; also those that find nothing
 
 	// Of members with a NIC of their own.
 	CCalls     uint64 // calls from Go into C
@@ -157,6 +159,8 @@ func (s *Stats) Add(o Stats) {
 	s.Mail += o.Mail
 	s.Delivered += o.Delivered
 	s.Copied += o.Copied
+	s.Sends += o.Sends
+	s.Receives += o.Receives
 	s.CCalls += o.CCalls
 	s.Bells += o.Bells
 	s.WRs += o.WRs
@@ -181,6 +185,8 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Mail -= o.Mail
 	s.Delivered -= o.Delivered
 	s.Copied -= o.Copied
+	s.Sends -= o.Sends
+	s.Receives -= o.Receives
 	s.CCalls -= o.CCalls
 	s.Bells -= o.Bells
 	s.WRs -= o.WRs
@@ -217,6 +223,7 @@ type Loop struct {
 	failed   error      // the loop cannot be woken any more
 	finished kv.Queue   // completed requests, given to their owners in the deliver step
 	local    kv.Handler // the partition of this loop, for requests in the mailbox
+	batch    kv.Batcher // the same; nil: it is none
 	relay    relay
 
 	now      int64 // monotonic ns since base, read once a turn
@@ -252,12 +259,6 @@ type closing struct {
 	done chan struct{}
 }
 
-// base is the zero of every loop's clock.
-var base = time.Now()
-
-// Nanos is the monotonic clock of all loops, in ns. Any goroutine may call it.
-func Nanos() int64 { return int64(time.Since(base)) }
-
 // Start makes the loop's thread with its ring and epoll set, runs setup on it (which adds the
 // members), and begins to turn. It returns when setup is done. The caller owns the loop and
 // must Stop it, unless Start returns an error.
@@ -271,6 +272,7 @@ func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
 	l := &Loop{o: o, epfd: -1, wakefd: -1, deadline: math.MaxInt64, spinMax: int64(o.SpinMax), done: make(chan struct{})}
 	l.relay.home = l
 	ready := make(chan error)
+	rouse()
 	go l.run(setup, ready)
 	if err := <-ready; err != nil {
 		<-l.done
@@ -286,6 +288,7 @@ func (l *Loop) run(setup func(*Loop) error, ready chan<- error) {
 		defer runtime.UnlockOSThread()
 	}
 	defer close(l.done)
+	defer unrouse()
 	err := l.open()
 	if err == nil && setup != nil {
 		err = setup(l)

@@ -129,7 +129,7 @@ type nullPartition struct {
 
 func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
 
-// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times (20,000 with -short), waiting for
+// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 20,000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
 	testenv.Uring(t)
@@ -139,8 +139,11 @@ func TestLoopLosesNoWakeUp(t *testing.T) {
 		"epoll":     {Sleep: SleepEpoll, Ring: true},
 	} {
 		for kinds, sleeps := range map[string]uint64{"m": 400_000, "s": 400_000, "d": 50_000, "msd": 150_000} {
-			if testing.Short() {
+			switch {
+			case testing.Short():
 				sleeps /= 50
+			case os.Getenv("KVWIRE_LONG") == "":
+				sleeps /= 4
 			}
 			t.Run(name+"/"+kinds, func(t *testing.T) { wakeUps(t, o, kinds, sleeps) })
 		}
@@ -196,9 +199,10 @@ func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 		t.Fatal(err)
 	}
 	var last [3]uint64
-	tick := time.NewTicker(2 * time.Second) // a watchdog: a token makes 50,000 rounds in this time
+	const ticks = 20 // of the watchdog: a token makes 50,000 rounds in these 2 s
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		s, err := l.Counters()
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +211,9 @@ func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 			t.Logf("%d sleeps, %d turns; mailbox %d, sockets %d, disk %d", s.Sleeps, s.Turns, p.count[0].Load(), p.count[1].Load(), p.count[2].Load())
 			break
 		}
-		<-tick.C
+		if <-tick.C; n%ticks != 0 {
+			continue
+		}
 		for i, k := range []byte("msd") {
 			n := p.count[i].Load()
 			if n == last[i] && containsByte(kinds, k) {

@@ -94,7 +94,15 @@ func (y *relay) Complete(r *kv.Request) {
 // mail gives what other loops handed over to the partition, or back to its owner.
 func (l *Loop) mail() int {
 	n := 0
-	for r := l.box.take(); r != nil; n++ {
+	r := l.box.take()
+	if r == nil {
+		return 0
+	}
+	if l.batch != nil {
+		l.batch.Begin()
+		defer l.batch.End()
+	}
+	for ; r != nil; n++ {
 		next := r.Link
 		r.Link = nil
 		if r.Aux[0] == back {

@@ -44,7 +44,10 @@ func (l *Loop) Shared(key any, make func() (Member, error)) (Member, error) {
 }
 
 // SetLocal names the handler that requests from other loops' mailboxes go to: the loop's partition.
-func (l *Loop) SetLocal(h kv.Handler) { l.local = h }
+func (l *Loop) SetLocal(h kv.Handler) {
+	l.local = h
+	l.batch, _ = h.(kv.Batcher)
+}
 
 func (l *Loop) remove(id MemberID) {
 	for k, m := range l.shared {

@@ -37,6 +37,22 @@ func (t *Router) Submit(r *kv.Request) {
 	}
 }
 
+var _ kv.Batcher = (*Router)(nil)
+
+// Begin is kv.Batcher's: for this loop's own partition.
+func (t *Router) Begin() {
+	if t.l.batch != nil {
+		t.l.batch.Begin()
+	}
+}
+
+// End is kv.Batcher's.
+func (t *Router) End() {
+	if t.l.batch != nil {
+		t.l.batch.End()
+	}
+}
+
 func (t *Router) send(r *kv.Request, shard int) {
 	to := t.shards[shard]
 	if to == t.l {
@@ -62,6 +78,7 @@ func (t *Router) answerStats(r *kv.Request) {
 	go func() { // off the data path; it owns r until Do hands it back
 		b := t.stats()
 		t.l.Do(func() {
+			Mark(r, kv.StageStore)
 			if len(b) > cap(r.Value) {
 				r.Status, r.Need = kv.StatusTooSmall, uint32(len(b))
 			} else {
@@ -116,6 +133,7 @@ func (s *scan) Complete(*kv.Request) {
 	}
 	r, t := s.r, s.t
 	s.merge(r)
+	Mark(r, kv.StageStore)
 	s.r = nil
 	t.scans = append(t.scans, s)
 	t.l.Finish(r)

@@ -57,7 +57,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		return failed
 	}
-	fd, hello, err := stream.Dial(ctx, addr, o, func(local, remote netip.Addr) (b []byte, err error) {
+	fd, hello, err := stream.Dial(ctx, addr, o, stream.Sockets{}, func(local, remote netip.Addr) (b []byte, err error) {
 		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {

@@ -23,9 +23,7 @@ type driver struct {
 	o       Options
 	nic     *nic
 	links   stream.Table[*link]
-	touched []*link // to be looked at in Stage
-	spare   []*link // the list of the last Stage, for the next one
-	staged  uint64  // the turn of the last Stage
+	touched stream.Touched[*link]
 	owners  []*link // of the batch's work requests
 	broken  []broken
 	found   []verbs.Completion // what Arm found, for the next Poll
@@ -221,9 +219,7 @@ func (d *driver) Arm() (bool, error) {
 
 // flush takes what waited for memory, and posts the turn's receives and messages.
 func (d *driver) flush() {
-	d.staged = d.l.Stats.Turns
-	list := d.touched
-	d.touched, d.spare = d.spare[:0], list
+	list := d.touched.Take(d.l)
 	for _, l := range list {
 		l.listed = false
 		if l.up && !l.closed {
@@ -307,7 +303,7 @@ func (l *link) control() {
 		case l.up:
 			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
 		default:
-			if err := l.side.Received(n); err != nil {
+			if err := l.side.Received(n, 0); err != nil {
 				l.ended(l, err)
 			}
 		}

@@ -46,8 +46,8 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, func(h *stream.Host, listener int, p *stream.Peers) (stream.Endpoint, error) {
-		return newEndpoint(h, listener, p, opts, c, g)
+	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+		return newEndpoint(h, p, opts, c, g)
 	})
 }
 
@@ -65,9 +65,9 @@ type endpoint struct {
 	late     func(*stream.Server, error)
 }
 
-func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
+func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, peers: p}
-	e.listener = stream.Acceptor{H: h, Fd: listener, Take: func(fd int, name string) { e.add(fd, name, nil) }}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(fd, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -97,11 +97,15 @@ func newEndpoint(h *stream.Host, listener int, p *stream.Peers, o Options, c dev
 			return e, err
 		}
 	}
-	if listener >= 0 {
-		err = h.L.WatchRarely(id, listener, unix.EPOLLIN, tagListener)
-		e.watching = err == nil
-	}
-	return e, err
+	return e, nil
+}
+
+// Listen is stream.Endpoint's.
+func (e *endpoint) Listen(fd int) error {
+	e.listener.Fd = fd
+	err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN, tagListener)
+	e.watching = err == nil
+	return err
 }
 
 // grant makes a connection's queue pair, for the hello that asks for it.
@@ -202,7 +206,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if moved == nil {
 		srv = e.h.NewServer(l, name)
 	} else {
-		srv = e.h.Adopt(l, name, moved.Hello)
+		srv = e.h.Adopt(l, moved)
 	}
 	if srv == nil {
 		l.release()
@@ -226,7 +230,7 @@ func (e *endpoint) ended(l *link, err error) {
 	delete(e.awaited, l.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
-		m := stream.Moved{Fd: l.fd, Name: srv.Name(), Hello: srv.Hello()}
+		m := srv.Moved(l.fd)
 		to := srv.MoveTo
 		l.release()
 		l.side.Drop(err)

@@ -93,14 +93,14 @@ const (
 
 // Touch is stream.Driver's.
 func (l *link) Touch() {
-	if !l.listed && !l.closed {
-		l.listed = true
-		l.d.touched = append(l.d.touched, l)
-		if l.d.staged == l.d.l.Stats.Turns {
-			l.d.l.Again() // Stage is over for this turn
-		}
+	if !l.closed {
+		l.d.touched.Add(l.d.l, l, &l.listed)
 	}
 }
+
+// Stamp is stream.Driver's. What a queue pair receives no kernel sees: until it is taken from the completion queue it is with
+// the fabric.
+func (l *link) Stamp() {}
 
 // open makes the queue pair with its memory, and posts the receives. staging is the room in bytes that each message
 // has to be copied to.

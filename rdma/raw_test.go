@@ -159,7 +159,7 @@ func (r *rawConn) tell() {
 func (r *rawConn) Window(*[2][]byte) int { return 0 }
 
 // Received is stream.Side's.
-func (r *rawConn) Received(int) error { return nil }
+func (r *rawConn) Received(int, int64) error { return nil }
 
 // Gather is stream.Side's.
 func (r *rawConn) Gather([]unix.Iovec) int { return 0 }

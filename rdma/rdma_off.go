@@ -23,6 +23,9 @@ func (Transport) Dial(context.Context, *loop.Loop, string, transport.DialOptions
 // PingPong says that this build leaves RDMA out.
 func PingPong(device.Choice) (Pong, error) { return Pong{}, Unavailable() }
 
+// CallC says that this build leaves C out.
+func CallC() (ok bool) { return false }
+
 // Ask says that this build leaves RDMA out.
 func Ask(device.Choice, Options) (Caps, error) { return Caps{}, Unavailable() }
 

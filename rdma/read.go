@@ -150,6 +150,7 @@ func (d *reader) get(r *kv.Request) bool {
 	}
 	i := d.free[len(d.free)-1]
 	d.free = d.free[:len(d.free)-1]
+	loop.Mark(r, kv.StageClientQueue)
 	d.slots[i] = reading{r: r, n: t.shape.ReadBytes(len(r.Key), cap(r.Value))}
 	d.posts = append(d.posts, i)
 	d.l.Touch()
@@ -175,6 +176,9 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 		last.Kind, last.Imm, last.Flags, last.SGEs = verbs.OpRead, 0, 0, 1
 		last.Remote, last.RKey = t.addr+uint64(t.shape.Place(s.r.Key)), t.rkey
 		last.SGE[0] = verbs.Piece(d.mem.Bytes()[i*d.bytes:][:s.n], d.region.LKey)
+		if !s.began {
+			loop.Mark(s.r, kv.StageClientSubmit)
+		}
 		s.began = true
 		l.sq[place] = sending{read: i + 1}
 		l.sqTail++
@@ -189,6 +193,7 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 func (d *reader) ended(i int) {
 	s := &d.slots[i]
 	r := s.r
+	loop.Mark(r, kv.StageFabric)
 	value, err := export.Parse(d.mem.Bytes()[i*d.bytes:][:s.n], r.Key)
 	if errors.Is(err, export.ErrTorn) && s.tries < triesMax {
 		s.tries++

@@ -68,20 +68,33 @@ func (p *Partition) change(r *kv.Request) {
 		}
 		there = f&(flagHidden|flagTomb) == 0
 	}
-	if r.Op == kv.OpDelete && !there {
+	switch {
+	case !there && (r.Op == kv.OpDelete || r.If == kv.IfPresent):
 		p.finish(r, kv.StatusNotFound)
+	case there && r.If == kv.IfAbsent && r.Op != kv.OpSwap:
+		p.finish(r, kv.StatusExists)
+	case there && r.Op.Updates():
+		p.readToUpdate(r, rec)
+	default:
+		p.changeFrom(r, rec, found, nil)
+	}
+}
+
+// changeFrom goes on with a change that nobody else can come before: update says what an update makes of the item that is there.
+func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
+	x := p.index
+	there := found && x.flags(rec)&(flagHidden|flagTomb) == 0
+	bytes, s := updated(r, old, there, p.o.Limits.MaxValueBytes)
+	if s != kv.StatusOK {
+		p.finish(r, s)
 		return
 	}
 	if p.files == nil {
-		p.changeMemory(r, rec, found)
+		p.changeMemory(r, rec, found, old, bytes)
 		return
 	}
-	value := r.Value
-	if r.Op == kv.OpDelete {
-		value = nil
-	}
 	c := change{phase: phaseClaimed}
-	class := classOf(itemBytes(len(r.Key), len(value)))
+	class := classOf(itemBytes(len(r.Key), bytes))
 	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
 		c.to, c.marks = x.at(rec), markInPlace
 	} else {
@@ -101,13 +114,14 @@ func (p *Partition) change(r *kv.Request) {
 		x.setFlags(rec, flagHidden)
 	}
 	x.setFlags(rec, x.flags(rec)|flagBusy)
+	update(r, old, there)
 	c.rec = rec
 	c.keep(r, rec)
 	p.store(r)
 }
 
-// changeMemory is change for the mem backend: at once.
-func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool) {
+// changeMemory is changeFrom for the mem backend: at once.
+func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []byte, bytes int) {
 	x := p.index
 	if r.Op == kv.OpDelete {
 		p.unexport(r.Key)
@@ -118,7 +132,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool) {
 		p.finish(r, kv.StatusOK)
 		return
 	}
-	class := classOf(itemBytes(len(r.Key), len(r.Value)))
+	class := classOf(itemBytes(len(r.Key), bytes))
 	if !found || x.at(rec).class != class {
 		s := &p.slabs[class]
 		slot, ok := s.take(nil)
@@ -143,6 +157,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool) {
 		x.put(rec, place{class, slot})
 	}
 	p.unexport(r.Key)
+	update(r, old, found)
 	p.encode(p.slabs[class].memory(x.at(rec).slot), r, kindLive)
 	p.finish(r, kv.StatusOK)
 }
@@ -564,7 +579,7 @@ func (p *Partition) wakeKey(rec uint32) {
 
 // abort ends a request that waits for something that will not come.
 func (p *Partition) abort(r *kv.Request, s kv.Status) {
-	if r.Op == kv.OpPut || r.Op == kv.OpDelete {
+	if r.Op.Changes() {
 		if c := changeOf(r); c.phase == phaseClaimed {
 			p.abandon(r, c, s)
 			return

@@ -122,6 +122,7 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	n := len(t.buf)
 	if d.torn && n > pageBytes && d.rng.IntN(2) == 0 {
 		n = pageBytes + d.rng.IntN(n-pageBytes)
+		n -= n % d.unit
 	}
 	if d.rng.IntN(16) == 0 {
 		return -int32(syscall.EAGAIN)

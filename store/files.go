@@ -307,8 +307,16 @@ func (f *osFiles) writeAt(class uint8, b []byte, off int64) error {
 }
 
 func (f *osFiles) whole(what string, class uint8, b []byte, off int64, call func(int, []byte, int64) (int, error)) error {
+	if err := whole(call, f.fds[class], b, off); err != nil {
+		return fmt.Errorf("%s %d bytes of %s at %d: %w", what, len(b), f.names[class], off, err)
+	}
+	return nil
+}
+
+// whole reads or writes all of b, pages at off.
+func whole(call func(int, []byte, int64) (int, error), fd int, b []byte, off int64) error {
 	for len(b) > 0 {
-		n, err := call(f.fds[class], b, off)
+		n, err := call(fd, b, off)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -316,7 +324,7 @@ func (f *osFiles) whole(what string, class uint8, b []byte, off int64, call func
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return fmt.Errorf("%s %d bytes of %s at %d: %w", what, len(b), f.names[class], off, err)
+			return err
 		}
 		n -= n % pageBytes
 		b, off = b[n:], off+int64(n)

@@ -173,6 +173,15 @@ func (x *index) search(l *leaf, key []byte) (int, bool) {
 	return lo, false
 }
 
+// likely is the record of the first key of a leaf that may equal key: its cached bytes do; 0: there is none.
+func (x *index) likely(l *leaf, key []byte) uint32 {
+	want := cached(key, int(l.skip))
+	if i := rank(l.entry[:], want); i < int(l.n) && l.entry[i]&cachedMask == want {
+		return numberOf(l.entry[i])
+	}
+	return 0
+}
+
 // childOf is the number of the child under which key belongs, that is, of the separators not above it.
 func (x *index) childOf(nd *inner, key []byte) int {
 	want := cached(key, int(nd.skip))

@@ -2,12 +2,14 @@ package store
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +25,7 @@ type model struct {
 	rng  *rand.Rand
 	keys []string
 	may  map[string][]string
+	told map[*kv.Request]foretold // of changes under way
 	seq  int
 
 	buffers [][]byte // of gets, used again by each batch
@@ -39,7 +42,7 @@ func (m *model) buffer() []byte {
 }
 
 func newModel(g *rig, seed uint64, keys int) *model {
-	m := &model{g: g, rng: rand.New(rand.NewPCG(seed, 2)), may: map[string][]string{}}
+	m := &model{g: g, rng: rand.New(rand.NewPCG(seed, 2)), may: map[string][]string{}, told: map[*kv.Request]foretold{}}
 	for i := range keys {
 		k := fmt.Sprintf("sameprefix%d", i) // the first 8 bytes tell nothing
 		switch i % 8 {
@@ -79,7 +82,10 @@ func (m *model) value() string {
 func (m *model) fill() {
 	var all []*kv.Request
 	for _, k := range m.keys {
-		all = append(all, &kv.Request{Op: kv.OpPut, Key: []byte(k), Value: []byte(m.value())})
+		v := m.value()
+		r := &kv.Request{Op: kv.OpPut, Key: []byte(k), Value: []byte(v)}
+		m.told[r] = foretold{after: v, gives: v}
+		all = append(all, r)
 	}
 	m.g.do(all...)
 	for _, r := range all {
@@ -87,12 +93,85 @@ func (m *model) fill() {
 	}
 }
 
-// change makes one request that changes a key, and notes what it leads to.
+// foretold is what becomes of a change, and of its key.
+type foretold struct {
+	status kv.Status
+	after  string // what the key has then
+	gives  string // what Value must have, with what follows a swap's
+}
+
+// change makes one request that changes a key, and foretells what it leads to.
 func (m *model) change(key string) *kv.Request {
-	if m.rng.IntN(4) == 0 {
-		return &kv.Request{Op: kv.OpDelete, Key: []byte(key)}
+	r := &kv.Request{Key: []byte(key)}
+	was := m.may[key]
+	kind := m.rng.IntN(12)
+	switch {
+	case kind < 3:
+		r.Op = kv.OpDelete
+		f := foretold{after: "-"}
+		if was[0] == "-" {
+			f.status = kv.StatusNotFound
+		}
+		m.told[r] = f
+		return r
+	case kind < 8 || len(was) > 1:
+		r.Op, r.Value = kv.OpPut, []byte(m.value())
+		m.told[r] = foretold{after: string(r.Value), gives: string(r.Value)}
+		return r
 	}
-	return &kv.Request{Op: kv.OpPut, Key: []byte(key), Value: []byte(m.value())}
+	old, there := was[0], was[0] != "-"
+	if !there {
+		old = ""
+	}
+	value := m.value()
+	f := foretold{after: was[0], gives: value}
+	room := len(old) + len(value) - m.rng.IntN(2)*m.rng.IntN(2) // one byte less than it takes, now and then
+	if kind != 8 {
+		r.If = []kv.If{kv.Always, kv.IfAbsent, kv.IfPresent}[m.rng.IntN(3)]
+	}
+	switch kind {
+	case 8:
+		r.Op, r.If = kv.OpAppend, kv.Always
+		switch {
+		case len(old)+len(value) > m.g.o.Limits.MaxValueBytes:
+			f.status = kv.StatusTooLarge
+		case there && room < len(old)+len(value):
+			f.status = kv.StatusTooSmall
+		default:
+			f.after, f.gives = old+value, old+value
+		}
+	case 9:
+		r.Op = kv.OpPut
+		f.after = value
+	case 10:
+		r.Op = kv.OpSwap
+		f.after, f.gives = value, value+old
+		if there && room < len(old)+len(value) {
+			f = foretold{status: kv.StatusTooSmall, after: was[0], gives: value}
+		}
+	default:
+		n, err := strconv.ParseInt(old, 10, 64)
+		by := m.rng.Int64N(2000) - 1000
+		r.Op, r.If, r.Value = kv.OpAdd, kv.Always, binary.LittleEndian.AppendUint64(make([]byte, 0, kv.AddBytes), uint64(by))
+		sum := strconv.FormatInt(n+by, 10)
+		f = foretold{after: sum, gives: sum}
+		if there && err != nil {
+			f = foretold{status: kv.StatusNoNumber, after: was[0], gives: string(r.Value)}
+		}
+		m.told[r] = f
+		return r
+	}
+	if f.status == kv.StatusOK {
+		switch {
+		case r.If == kv.IfAbsent && there:
+			f.status, f.after = kv.StatusExists, was[0]
+		case r.If == kv.IfPresent && !there:
+			f = foretold{status: kv.StatusNotFound, after: was[0], gives: value}
+		}
+	}
+	r.Value = append(make([]byte, 0, max(room, len(value))), value...)
+	m.told[r] = f
+	return r
 }
 
 func after(r *kv.Request) string {
@@ -140,15 +219,19 @@ func (m *model) batch() {
 func (m *model) acknowledged(r *kv.Request) {
 	m.g.t.Helper()
 	key := string(r.Key)
-	was := m.may[key]
-	want := kv.StatusOK
-	if r.Op == kv.OpDelete && len(was) == 1 && was[0] == "-" {
-		want = kv.StatusNotFound
+	f := m.told[r]
+	delete(m.told, r)
+	if was := m.may[key]; r.Op == kv.OpDelete && len(was) > 1 && r.Status == kv.StatusNotFound {
+		f.status = kv.StatusNotFound // it was one of what it may have been
 	}
-	if r.Status != want {
-		m.g.t.Fatalf("%v of %.40q: %v, want %v", r.Op, key, r.Status, want)
+	gives := string(r.Value)
+	if r.Op == kv.OpSwap && r.Limit > 0 {
+		gives = string(r.Value[:len(r.Value)+int(r.Limit)-1])
 	}
-	m.may[key] = []string{after(r)}
+	if r.Status != f.status || gives != f.gives {
+		m.g.t.Fatalf("%v of %.40q: %v and %s, want %v and %s", r.Op, key, r.Status, short(gives), f.status, short(f.gives))
+	}
+	m.may[key] = []string{f.after}
 }
 
 func (m *model) checkGet(r *kv.Request) {
@@ -319,8 +402,8 @@ func (m *model) crashInFlight() {
 	done := map[*kv.Request]bool{}
 	take := func(r *kv.Request) {
 		done[r] = true
-		if r.Status == kv.StatusOK || r.Status == kv.StatusNotFound {
-			m.may[string(r.Key)] = []string{after(r)}
+		if r.Status == m.told[r].status || r.Status == kv.StatusOK || r.Status == kv.StatusNotFound {
+			m.may[string(r.Key)] = []string{m.told[r].after}
 		}
 	}
 	for range wait {
@@ -333,9 +416,10 @@ func (m *model) crashInFlight() {
 	for _, r := range all {
 		if !done[r] {
 			k := string(r.Key)
-			m.may[k] = append(m.may[k], after(r))
+			m.may[k] = append(m.may[k], m.told[r].after)
 		}
 	}
+	clear(m.told)
 }
 
 const childDir = "KVWIRE_STORE_CHILD" // names the folder to a process that is going to be killed

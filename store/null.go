@@ -19,6 +19,7 @@ var _ loop.Partition = (*nullPartition)(nil)
 
 // Submit answers OK: a get with as many bytes as Options say, of whatever is in the buffer.
 func (n *nullPartition) Submit(r *kv.Request) {
+	loop.Mark(r, kv.StageServerQueue)
 	r.Need = 0
 	r.Status = n.o.Limits.Check(r)
 	switch {
@@ -34,7 +35,12 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		}
 	case r.Op == kv.OpScan || r.Op == kv.OpStats:
 		r.Value = r.Value[:0]
+	case r.Op == kv.OpAdd:
+		r.Value = append(r.Value[:0], '0')
+	case r.Op == kv.OpSwap:
+		r.Limit = 0
 	}
+	loop.Mark(r, kv.StageStore)
 	n.l.Finish(r)
 }
 

@@ -30,6 +30,7 @@ type Partition struct {
 	index  *index
 	slabs  []slab // by class
 	window window // of the changes' sequence numbers
+	group  group  // requests that are looked up together
 
 	// The rest is nil and unused with the mem backend.
 	cache       *cache
@@ -85,15 +86,42 @@ func (p *Partition) unexport(key []byte) {
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
 	r.Aux[1], r.Aux[2], r.Need = 0, 0, 0
+	if r.Stages != nil {
+		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
+		r.Stages.Hand = kv.AtWork
+	}
 	if s := p.o.Limits.Check(r); s != kv.StatusOK {
 		p.finish(r, s)
 		return
+	}
+	if p.group.open && r.Op != kv.OpScan && r.Op != kv.OpStats && r.Stages == nil {
+		p.join(r)
+		return
+	}
+	if p.group.n > 0 { // what came before it
+		p.lookUp()
 	}
 	p.run(r)
 }
 
 // run takes a request as far as it can go now.
 func (p *Partition) run(r *kv.Request) {
+	if r.Stages == nil {
+		p.step(r)
+		return
+	}
+	if r.Stages.Hand == kv.Aside {
+		r.Stages.Mark(kv.StageDisk, loop.Nanos())
+		r.Stages.Hand = kv.AtWork
+	}
+	p.step(r)
+	if r.Stages.Hand == kv.AtWork { // it was finished otherwise, and is delivered in a later step of the turn
+		r.Stages.Mark(kv.StageStore, loop.Nanos())
+		r.Stages.Hand = kv.Aside
+	}
+}
+
+func (p *Partition) step(r *kv.Request) {
 	if p.closing {
 		p.abort(r, kv.StatusClosed)
 		return
@@ -116,7 +144,20 @@ func (p *Partition) run(r *kv.Request) {
 
 func (p *Partition) finish(r *kv.Request, s kv.Status) {
 	r.Status, r.Aux[1] = s, 0
-	p.l.Finish(r)
+	finish(p.l, r)
+}
+
+// finish gives a request back.
+func finish(l *loop.Loop, r *kv.Request) {
+	if t := r.Stages; t != nil {
+		stage := kv.StageStore
+		if t.Hand == kv.Aside {
+			stage = kv.StageDisk
+		}
+		t.Mark(stage, loop.Nanos())
+		t.Hand = kv.Done
+	}
+	l.Finish(r)
 }
 
 // resume runs what has waited.

@@ -66,6 +66,10 @@ func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err 
 
 // Submit takes a request.
 func (r *rawPartition) Submit(q *kv.Request) {
+	if q.Stages != nil {
+		q.Stages.Mark(kv.StageServerQueue, loop.Nanos())
+		q.Stages.Hand = kv.Aside // there is no work but the disk's
+	}
 	q.Need = 0
 	q.Status = r.o.Limits.Check(q)
 	switch {
@@ -85,7 +89,7 @@ func (r *rawPartition) Submit(q *kv.Request) {
 		r.begin(q)
 		return
 	}
-	r.l.Finish(q)
+	finish(r.l, q)
 }
 
 func (r *rawPartition) begin(q *kv.Request) {
@@ -136,7 +140,7 @@ func (r *rawPartition) complete(c completion) {
 		r.l.Stats.Copied += uint64(len(q.Value))
 	}
 	r.free = append(r.free, page)
-	r.l.Finish(q)
+	finish(r.l, q)
 }
 
 // Stage begins what waited, and hands the turn's transfers to the disk.
@@ -162,7 +166,7 @@ func (r *rawPartition) Close() bool {
 	r.closing = true
 	for q := r.waiting.Pop(); q != nil; q = r.waiting.Pop() {
 		q.Status = kv.StatusClosed
-		r.l.Finish(q)
+		finish(r.l, q)
 	}
 	if r.io.active() > 0 {
 		return false

@@ -195,6 +195,8 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 		p.abort(r, statusOf(errno))
 	case r.Op == kv.OpScan:
 		p.scanLarge(r, t.whole)
+	case r.Op.Updates():
+		p.updateLarge(r, place{t.class, t.slot}, t.whole)
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		p.answer(r, it, s)

@@ -168,10 +168,14 @@ func (g *rig) stats() (s Stats) {
 
 func (g *rig) Complete(r *kv.Request) { g.back <- r }
 
-// begin submits requests in one turn.
+// begin submits requests in one turn, as a server's connection does.
 func (g *rig) begin(rs ...*kv.Request) {
 	g.t.Helper()
 	g.on(func() {
+		if b, ok := g.p.(kv.Batcher); ok {
+			b.Begin()
+			defer b.End()
+		}
 		for _, r := range rs {
 			r.Owner = g
 			g.p.Submit(r)

@@ -37,8 +37,9 @@ const (
 	extentMax = 64 << 20
 	extentOne = 1 << 20 // a slab's first extent
 
-	// memChunkBytes is how the mem backend's slabs grow. Memory that no slot uses is not touched.
-	memChunkBytes = 1 << 20
+	// memChunkBytes is how the mem backend's slabs grow: a huge page. Memory that no slot uses is not touched, but for the rest of such a
+	// page, which a slab's first chunk is therefore not.
+	memChunkBytes = hugePageBytes
 
 	// A slab whose items are rewritten elsewhere has up to a quarter more slots than items (spareShift): so that
 	// changes find pages with room for several of them. 1.25 is the bound of the space that a store takes.
@@ -159,6 +160,9 @@ func (s *slab) growMemory() bool {
 	a, err := arena.New(int(s.memChunk()))
 	if err != nil {
 		return false
+	}
+	if len(s.mem) > 0 {
+		_ = a.Huge() // a kernel without huge pages makes it slower, not wrong
 	}
 	s.mem = append(s.mem, a)
 	s.add(s.memChunkSlots() / s.free.perUnit)

@@ -805,3 +805,50 @@ func TestStatsAnswer(t *testing.T) {
 		}
 	})
 }
+
+// Gets that come together, more and fewer than are looked up together, with changes of their keys between them: each sees
+// what came before it, and nothing else.
+func TestGetsThatComeTogether(t *testing.T) {
+	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
+		value := func(i int) string { return fmt.Sprint("value ", i, strings.Repeat("v", i*13%900)) }
+		const keys = 500
+		for i := range keys {
+			g.mustPut(fmt.Sprintf("shared-prefix-%04d", i), value(i))
+		}
+		for _, n := range []int{1, 2, groupMax - 1, groupMax, groupMax + 1, 100} {
+			var rs []*kv.Request
+			want := map[*kv.Request]string{}
+			for i := range n {
+				k := i * 7 % (keys + 50) // some are not there
+				key := fmt.Sprintf("shared-prefix-%04d", k)
+				r := &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: make([]byte, 0, 2000)}
+				if want[r] = "-"; k < keys {
+					want[r] = value(k)
+				}
+				rs = append(rs, r)
+			}
+			for _, key := range []string{"a", "shared", "shared-prefix-0001x", "z"} {
+				r := &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: make([]byte, 0, 2000)}
+				rs, want[r] = append(rs, r), "-"
+			}
+			g.do(rs...)
+			for r, w := range want {
+				if got := string(r.Value); w == "-" && r.Status != kv.StatusNotFound || w != "-" && (r.Status != kv.StatusOK || got != w) {
+					t.Fatalf("%d gets: %s: %v %s, want %s", n, r.Key, r.Status, short(got), short(w))
+				}
+			}
+		}
+		// With the mem backend, where nothing waits, in order.
+		if g.o.Backend != Mem {
+			return
+		}
+		get := func() *kv.Request {
+			return &kv.Request{Op: kv.OpGet, Key: []byte("k"), Value: make([]byte, 0, 100)}
+		}
+		before, between, after := get(), get(), get()
+		g.do(before, &kv.Request{Op: kv.OpPut, Key: []byte("k"), Value: []byte("v")}, between, &kv.Request{Op: kv.OpDelete, Key: []byte("k")}, after)
+		if before.Status != kv.StatusNotFound || between.Status != kv.StatusOK || after.Status != kv.StatusNotFound {
+			t.Errorf("before a put %v, after it %v, after a delete %v", before.Status, between.Status, after.Status)
+		}
+	})
+}

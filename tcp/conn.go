@@ -12,7 +12,8 @@ type hub struct {
 	conns stream.Table[*conn]
 }
 
-type hubKey struct{}
+// hubKey finds the hub of a loop: one for all connections with the same options.
+type hubKey struct{ o Options }
 
 // conn is the client's end.
 type conn struct {
@@ -23,9 +24,9 @@ type conn struct {
 
 var _ transport.Conn = (*conn)(nil)
 
-func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
-	m, err := l.Shared(hubKey{}, func() (loop.Member, error) {
-		h := &hub{driver: driver{l: l}}
+func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
+	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
+		h := &hub{driver: driver{l: l, o: o}}
 		var err error
 		h.id, err = l.Add(h)
 		return h, err
@@ -36,7 +37,9 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
 	c := &conn{hub: m.(*hub)}
 	tag, row := c.hub.conns.Put()
 	*row = c
-	if c.sock, err = c.hub.open(fd, tag, (*socket).close); err == nil {
+	sock, err := c.hub.open(fd, tag, func(err error) { c.sock.close(err) }, func() {})
+	if err == nil {
+		c.sock = sock.(*socket)
 		if c.Client, err = d.Client(l, c.sock); err == nil {
 			c.sock.side = c.Client
 			return c, nil
@@ -62,7 +65,7 @@ func (c *conn) Hangup() {
 
 // OnEvent is loop.Member's.
 func (h *hub) OnEvent(tag uint64, res int32, _ uint32) {
-	if c := h.conns.Get(tag); c != nil && !(*c).sock.closed {
+	if c := h.conns.Get(tag); c != nil {
 		(*c).sock.event(uint32(res))
 	}
 }

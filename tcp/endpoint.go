@@ -3,13 +3,36 @@ package tcp
 import (
 	"errors"
 
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
 
+// mover moves the bytes of one connection: a socket under epoll, or a pair of goroutines.
+type mover interface {
+	stream.Driver
+	event(ready uint32) // epoll's
+	close(err error)    // ends the connection, now or as soon as nothing of it is under way
+	take() (fd int)     // gives the descriptor away; nothing is under way, and nobody closes it
+}
+
+// movers are those of one loop.
+type movers interface {
+	// open makes a connection's mover. It owns fd, unless it fails. ended is called when the socket has ended or failed, or when
+	// the side says that it ends, and gone when it is closed.
+	open(fd int, tag uint64, ended func(error), gone func()) (mover, error)
+	join(m mover, s stream.Side) // m moves the bytes of s from now on
+	Poll() int                   // loop.Member's
+	Arm() (bool, error)          // loop.Armer's
+	flush()                      // in Stage
+	end()                        // all are gone
+}
+
 // endpoint is the server's share of connections on one loop.
 type endpoint struct {
-	driver
+	movers
+	l        *loop.Loop
+	id       loop.MemberID
 	h        *stream.Host
 	peers    *stream.Peers
 	listener stream.Acceptor
@@ -19,25 +42,35 @@ type endpoint struct {
 
 // conned is one accepted connection.
 type conned struct {
-	sock *socket
-	srv  *stream.Server
+	m   mover
+	srv *stream.Server
 }
+
+var _ loop.Armer = (*endpoint)(nil)
 
 const tagListener = 1 << 55
 
-func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L}, h: h, peers: peers}
-	e.listener = stream.Acceptor{H: h, Fd: listener, Take: func(fd int, name string) { e.add(fd, name, nil) }}
+func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
+	e := &endpoint{l: h.L, h: h, peers: peers}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(fd, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
 	e.id = id
-	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*socket), err) }
-	if listener >= 0 {
-		return e, h.L.Watch(id, listener, unix.EPOLLIN, tagListener)
+	if o.Engine == Goroutines {
+		e.movers = &crew{l: h.L, sockets: o.Sockets}
+	} else {
+		e.movers = &driver{l: h.L, id: id, o: o}
 	}
+	e.late = func(c *stream.Server, err error) { c.Driver().(mover).close(err) }
 	return e, nil
+}
+
+// Listen is stream.Endpoint's.
+func (e *endpoint) Listen(fd int) error {
+	e.listener.Fd = fd
+	return e.l.Watch(e.id, fd, unix.EPOLLIN, tagListener)
 }
 
 // OnEvent is loop.Member's.
@@ -47,56 +80,55 @@ func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 		return
 	}
 	if c := e.conns.Get(tag); c != nil {
-		c.sock.event(uint32(res))
+		c.m.event(uint32(res))
 	}
 }
 
 // Poll is loop.Member's.
 func (e *endpoint) Poll() int {
-	return e.driver.Poll() + e.listener.Poll()
+	return e.movers.Poll() + e.listener.Poll()
 }
 
 // add takes a socket in: fresh, or with the hello that another loop has read.
 func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	tag, c := e.conns.Put()
-	s, err := e.open(fd, tag, e.ended)
+	m, err := e.open(fd, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
 	if err != nil {
 		e.conns.Drop(tag)
 		e.h.TurnAway(fd)
 		return
 	}
-	c.sock = s
+	c.m = m
 	if moved == nil {
-		c.srv = e.h.NewServer(s, name)
+		c.srv = e.h.NewServer(m, name)
 	} else {
-		c.srv = e.h.Adopt(s, name, moved.Hello)
+		c.srv = e.h.Adopt(m, moved)
 	}
 	if c.srv == nil {
-		s.release()
+		fd = m.take()
 		e.conns.Drop(tag)
 		e.h.TurnAway(fd)
 		return
 	}
-	s.side = c.srv
+	e.join(m, c.srv)
 }
 
 // Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
 func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
 
 // ended is called when a connection's socket has ended or failed, or its hello asks for another loop.
-func (e *endpoint) ended(s *socket, err error) {
-	c := e.conns.Get(s.tag)
-	if errors.Is(err, stream.ErrMove) {
-		s.release()
-		m := stream.Moved{Fd: s.fd, Name: c.srv.Name(), Hello: c.srv.Hello()}
-		to := c.srv.MoveTo
-		s.side.Drop(err)
-		e.conns.Drop(s.tag)
-		e.peers.Move(to, m)
+func (e *endpoint) ended(tag uint64, err error) {
+	c := e.conns.Get(tag)
+	if !errors.Is(err, stream.ErrMove) {
+		c.m.close(err)
 		return
 	}
-	s.close(err)
-	e.conns.Drop(s.tag)
+	// Its hello was just received, and nothing was sent.
+	m := c.srv.Moved(c.m.take())
+	to := c.srv.MoveTo
+	c.srv.Drop(err)
+	e.conns.Drop(tag)
+	e.peers.Move(to, m)
 }
 
 // Stage is loop.Member's.
@@ -115,5 +147,9 @@ func (e *endpoint) Close() bool {
 		e.listener.Close()
 	}
 	e.h.Wind()
-	return e.h.Close()
+	if !e.h.Close() || e.conns.Len() > 0 {
+		return false
+	}
+	e.end()
+	return true
 }

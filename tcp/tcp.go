@@ -1,6 +1,6 @@
-// Package tcp is the network of TCP sockets under epoll: non-blocking, edge-triggered, one gathered
-// write per connection and turn. What a connection says is transport/stream's; here are the system
-// calls. It may not import store.
+// Package tcp is the network of TCP sockets: under epoll, non-blocking, edge-triggered, one gathered
+// write per connection and turn; or, for the server, in goroutines on Go's net package, as most Go servers have
+// it. What a connection says is transport/stream's; here are the system calls. It may not import store.
 package tcp
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 // Transport implements transport.Transport. Its zero value is ready.
-type Transport struct{}
+type Transport struct{ Options Options }
 
 var _ transport.Transport = Transport{}
 
@@ -27,13 +27,22 @@ func (Transport) Name() string { return "tcp" }
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Serve listens on addr, host:port.
-func (Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	return stream.Serve(addr, g, o, newEndpoint)
+func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	if err := t.Options.check(); err != nil {
+		return nil, err
+	}
+	return stream.Serve(addr, g, o, t.Options.Sockets, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+		return newEndpoint(h, p, t.Options)
+	})
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
-func (Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
-	return stream.Connect(ctx, l, addr, o, func(fd int, d *stream.Dialed) (transport.Conn, error) { return newConn(l, fd, d) })
+func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	sockets := t.Options.Sockets
+	sockets.ReusePort = false
+	return stream.Connect(ctx, l, addr, o, sockets, func(fd int, d *stream.Dialed) (transport.Conn, error) {
+		return newConn(l, fd, d, t.Options)
+	})
 }
 
 // gatherMax is the most pieces of one write: beyond it the gain is below the noise, and 1 KiB of iovecs
@@ -45,14 +54,14 @@ const gatherMax = 64
 type driver struct {
 	l       *loop.Loop
 	id      loop.MemberID
-	touched []*socket // to be looked at in Stage
-	spare   []*socket // the list of the last Stage, for the next one
-	staged  uint64    // the turn of the last Stage
+	o       Options
+	touched stream.Touched[*socket]
 	ready   []*socket // to be read in Poll: the kernel has more and will not say so again
 	spareRd []*socket
 	window  [2][]byte // scratch of read; here, since what an interface method sees would be allocated
 	iov     [gatherMax]unix.Iovec
 	msg     unix.Msghdr
+	control [sys.StampBytes]byte
 }
 
 // socket is one non-blocking TCP socket and its side of the conversation.
@@ -61,41 +70,75 @@ type socket struct {
 	fd      int
 	tag     uint64
 	side    stream.Side
-	ended   func(s *socket, err error) // the side asked for the end, or the socket failed
-	listed  bool                       // in d.touched
-	queued  bool                       // in d.ready
-	more    bool                       // the kernel may have bytes, or the end, that no event will announce
-	ending  bool                       // the peer has shut its half, or the socket failed
-	blocked bool                       // the send buffer is full; an event will come
-	halved  bool                       // our sending half is shut
+	ended   func(err error) // the side asked for the end, or the socket failed
+	gone    func()          // it is closed
+	listed  bool            // in d.touched
+	queued  bool            // in d.ready
+	more    bool            // the kernel may have bytes, or the end, that no event will announce
+	ending  bool            // the peer has shut its half, or the socket failed
+	blocked bool            // the send buffer is full; an event will come
+	halved  bool            // our sending half is shut
 	closed  bool
+	stamps  bool // the kernel says when it received
+	corked  bool // the last write said that more follows
+	held    int  // bytes of a write that is not copied: nothing else is sent until they are ours again
+	zero    bool // such writes are possible
 }
 
-// open makes a socket whose events come to the member with tag. Its side is set by the caller.
-func (d *driver) open(fd int, tag uint64, ended func(*socket, error)) (*socket, error) {
-	s := &socket{d: d, fd: fd, tag: tag, ended: ended}
+var _ movers = (*driver)(nil)
+
+// open makes a socket whose events come to the member with tag.
+func (d *driver) open(fd int, tag uint64, ended func(error), gone func()) (mover, error) {
+	s := &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
+	if d.o.ZeroCopyBytes > 0 {
+		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
+	}
 	if err := d.l.Watch(d.id, fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP, tag); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
+func (d *driver) join(m mover, side stream.Side) { m.(*socket).side = side }
+
+// Arm has nothing to ask for: the loop hears epoll.
+func (d *driver) Arm() (bool, error) { return false, nil }
+
+func (d *driver) end() {}
+
 // Touch is stream.Driver's.
 func (s *socket) Touch() {
-	if !s.listed && !s.closed {
-		s.listed = true
-		s.d.touched = append(s.d.touched, s)
-		if s.d.staged == s.d.l.Stats.Turns {
-			s.d.l.Again() // Stage is over for this turn
-		}
+	if !s.closed {
+		s.d.touched.Add(s.d.l, s, &s.listed)
 	}
 }
 
-// event takes a socket's readiness.
+// Stamp is stream.Driver's.
+func (s *socket) Stamp() {
+	s.stamps = sys.AskStamps(s.fd)
+	s.d.l.Stats.Syscalls++
+}
+
+// event is mover's.
 func (s *socket) event(events uint32) {
+	if s.closed {
+		return
+	}
 	if events&unix.EPOLLOUT != 0 && s.blocked {
 		s.blocked = false
 		s.Touch()
+	}
+	if events&unix.EPOLLERR != 0 && s.held > 0 {
+		d := s.d
+		d.l.Stats.Syscalls++
+		if sys.Sent(s.fd) {
+			events &^= unix.EPOLLERR
+			n := s.held
+			s.held = 0
+			s.side.Sent(n)
+			s.shutIfFinished()
+			s.Touch()
+		}
 	}
 	const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	s.ending = s.ending || events&end != 0
@@ -120,14 +163,12 @@ func (s *socket) read() {
 	var n int
 	var err error
 	d.l.Stats.Syscalls++
-	if k == 1 {
+	d.l.Stats.Receives++
+	stamp := int64(0)
+	if k == 1 && !s.stamps {
 		n, err = sys.Recv(s.fd, w[0])
 	} else {
-		sys.SetIovec(&d.iov[0], w[0])
-		sys.SetIovec(&d.iov[1], w[1])
-		d.msg = unix.Msghdr{Iov: &d.iov[0]}
-		d.msg.SetIovlen(2)
-		n, err = sys.Recvmsg(s.fd, &d.msg)
+		n, stamp, err = s.recvmsg(w[:k])
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
@@ -135,17 +176,21 @@ func (s *socket) read() {
 		return
 	case errors.Is(err, unix.EINTR):
 	case err != nil:
-		s.ended(s, fmt.Errorf("%w: receive: %w", transport.ErrPeerGone, err))
+		s.ended(fmt.Errorf("%w: receive: %w", transport.ErrPeerGone, err))
 		return
 	case n == 0:
-		s.ended(s, transport.ErrPeerGone)
+		s.ended(transport.ErrPeerGone)
 		return
 	default:
 		// A short read has emptied the socket: what comes later is a new edge. Only the end may have come
 		// with the bytes, on their edge.
 		s.more = s.ending || n == len(w[0])+len(w[1])*(k-1)
-		if err := s.side.Received(n); err != nil {
-			s.ended(s, err)
+		if d.o.QuickAck {
+			_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+			d.l.Stats.Syscalls++
+		}
+		if err := s.side.Received(n, stamp); err != nil {
+			s.ended(err)
 			return
 		}
 	}
@@ -154,6 +199,27 @@ func (s *socket) read() {
 		d.ready = append(d.ready, s)
 		d.l.Again()
 	}
+}
+
+// recvmsg receives into several places, or with the kernel's stamp.
+func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
+	d := s.d
+	for i := range w {
+		sys.SetIovec(&d.iov[i], w[i])
+	}
+	d.msg = unix.Msghdr{Iov: &d.iov[0]}
+	d.msg.SetIovlen(len(w))
+	if s.stamps {
+		d.msg.Control = &d.control[0]
+		d.msg.SetControllen(len(d.control))
+	}
+	n, err = sys.Recvmsg(s.fd, &d.msg)
+	if wall := int64(0); err == nil && s.stamps {
+		if wall = sys.Stamp(&d.msg); wall != 0 {
+			stamp = loop.OfWall(wall)
+		}
+	}
+	return n, stamp, err
 }
 
 // Poll reads what was left over from the last turn.
@@ -173,9 +239,7 @@ func (d *driver) Poll() int {
 
 // flush writes for every touched socket, and goes on reading where that was paused.
 func (d *driver) flush() {
-	d.staged = d.l.Stats.Turns
-	list := d.touched
-	d.touched, d.spare = d.spare[:0], list
+	list := d.touched.Take(d.l)
 	for i, s := range list {
 		list[i] = nil
 		s.listed = false
@@ -192,22 +256,38 @@ func (d *driver) flush() {
 // write sends what there is in one gathered write; what did not fit waits for the next turn, or for the
 // socket to take more.
 func (s *socket) write() {
-	if s.blocked {
+	if s.blocked || s.held > 0 {
 		return
 	}
 	d := s.d
 	k := s.side.Gather(d.iov[:])
 	if k == 0 {
+		s.uncork()
 		return
 	}
 	want := 0
 	for i := range d.iov[:k] {
 		want += int(d.iov[i].Len)
 	}
-	d.msg = unix.Msghdr{Iov: &d.iov[0]}
-	d.msg.SetIovlen(k)
+	more := k == gatherMax || want >= stream.GatherBytes // maybe
+	flags := uintptr(0)
+	zero := s.zero && want >= d.o.ZeroCopyBytes
+	if zero {
+		flags = unix.MSG_ZEROCOPY
+	} else if s.corked = d.o.Cork && more; s.corked {
+		flags = unix.MSG_MORE
+	}
 	d.l.Stats.Syscalls++
-	n, err := sys.Sendmsg(s.fd, &d.msg)
+	d.l.Stats.Sends++
+	var n int
+	var err error
+	if k == 1 {
+		n, err = sys.Send(s.fd, sys.IovecBytes(&d.iov[0]), flags)
+	} else {
+		d.msg = unix.Msghdr{Iov: &d.iov[0]}
+		d.msg.SetIovlen(k)
+		n, err = sys.Sendmsg(s.fd, &d.msg, flags)
+	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		s.blocked = true
@@ -215,29 +295,60 @@ func (s *socket) write() {
 	case errors.Is(err, unix.EINTR):
 		s.Touch()
 		return
+	case zero && errors.Is(err, unix.ENOBUFS): // no more memory may be pinned: copy
+		s.zero = false
+		s.Touch()
+		return
 	case err != nil:
-		s.ended(s, fmt.Errorf("%w: send: %w", transport.ErrPeerGone, err))
+		s.ended(fmt.Errorf("%w: send: %w", transport.ErrPeerGone, err))
+		return
+	}
+	if zero {
+		s.held = n
 		return
 	}
 	s.side.Sent(n)
 	if n < want {
 		s.blocked = true // the buffer is full, and its next room is a new edge
-	} else if k == gatherMax || n >= stream.GatherBytes {
-		s.Touch() // there may be more
+	} else if more {
+		s.Touch()
 	}
+	s.shutIfFinished()
+}
+
+// uncork sends what the last write held back, when nothing has followed after all: pulling the cork pushes it, tcp(7).
+func (s *socket) uncork() {
+	if s.corked {
+		s.corked = false
+		_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_CORK, 0)
+		s.d.l.Stats.Syscalls++
+	}
+}
+
+func (s *socket) shutIfFinished() {
 	if s.side.Finished() && !s.halved {
 		s.halved = true
 		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
-		d.l.Stats.Syscalls++
+		s.d.l.Stats.Syscalls++
 	}
 }
 
 // close ends the socket's life; err is told to its side.
 func (s *socket) close(err error) {
 	s.release()
+	if s.held > 0 { // what the kernel has of our memory goes nowhere: the connection is reset
+		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
 	_ = unix.Close(s.fd)
 	s.d.l.Stats.Syscalls++
 	s.side.Drop(err)
+	s.gone()
+}
+
+// take is mover's.
+func (s *socket) take() int {
+	s.release()
+	return s.fd
 }
 
 // release takes the socket off the loop and leaves the descriptor open.

@@ -1,8 +1,12 @@
 package tcp
 
 import (
+	"context"
 	"testing"
 
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
@@ -12,4 +16,30 @@ func TestMain(m *testing.M) { transporttest.Main(m, network) }
 
 func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 
+func TestGoroutines(t *testing.T) {
+	n := network
+	n.Transport = Transport{Options{Engine: Goroutines}}
+	transporttest.Run(t, n)
+}
+
+// The suite with everything that is off by default.
+func TestOptions(t *testing.T) {
+	n := network
+	n.Transport = Transport{Options{Cork: true, QuickAck: true, ZeroCopyBytes: 10_000,
+		Sockets: stream.Sockets{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}
+	transporttest.Run(t, n)
+}
+
 func BenchmarkLoopTCPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
+
+// abroad dials a server as if it were a Redis.
+type abroad struct{ Transport }
+
+func (a abroad) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	o.Redis = true
+	return a.Transport.Dial(ctx, l, addr, o)
+}
+
+func TestRedis(t *testing.T) {
+	transporttest.RunRedis(t, transporttest.Network{Transport: abroad{}, Stream: true})
+}

@@ -63,6 +63,7 @@ type ServerOptions struct {
 	RecvBytes int           // receive buffer of a connection
 	ConnBytes int           // memory of a network loop for its connections, in all
 	PoolBytes int           // and for the keys and values under way, in all
+	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
 	Log       func(string)  // one line per connection that ends in an error; nil: none
 }
 
@@ -71,6 +72,7 @@ type DialOptions struct {
 	Depth     int           // requests in flight; the server may grant fewer
 	Loop      int           // the server's loop to be served by, 0-based; below 0: any
 	DialMax   time.Duration // for connecting and the hello together
+	Redis     bool          // the server is a Redis: gets, puts, deletes, and stats, which are INFO's text. tcp and uring only
 	RecvBytes int
 }
 

@@ -28,18 +28,21 @@ type conned struct {
 	srv  *stream.Server
 }
 
-func newEndpoint(h *stream.Host, listener int, peers *stream.Peers) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L}, h: h, listener: listener, peers: peers}
+func newEndpoint(h *stream.Host, peers *stream.Peers) (stream.Endpoint, error) {
+	e := &endpoint{driver: driver{l: h.L}, h: h, listener: -1, peers: peers}
 	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*socket), err) }
-	if listener >= 0 {
-		_ = unix.SetNonblock(listener, false)
-	}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
 	e.id = id
 	return e, nil
+}
+
+// Listen is stream.Endpoint's. The ring waits for connections only where the socket blocks.
+func (e *endpoint) Listen(fd int) error {
+	e.listener = fd
+	return unix.SetNonblock(fd, false)
 }
 
 // OnEvent is loop.Member's.
@@ -63,7 +66,7 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 	}
 	switch {
 	case res >= 0:
-		stream.Prepare(int(res))
+		e.h.Sockets.Prepare(int(res))
 		name := "a peer"
 		if sa, err := unix.Getpeername(int(res)); err == nil {
 			name = stream.PeerName(sa)
@@ -102,7 +105,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if moved == nil {
 		c.srv = e.h.NewServer(s, name)
 	} else {
-		c.srv = e.h.Adopt(s, name, moved.Hello)
+		c.srv = e.h.Adopt(s, moved)
 	}
 	if c.srv == nil {
 		s.fd = -1 // it is in no list but, maybe, that of the touched
@@ -125,7 +128,7 @@ func (e *endpoint) ended(s *socket, err error) {
 	}
 	// Its hello was just received and nothing was sent: nothing is in flight.
 	c := e.conns.Get(s.tag)
-	m := stream.Moved{Fd: s.fd, Name: c.srv.Name(), Hello: c.srv.Hello()}
+	m := c.srv.Moved(s.fd)
 	to := c.srv.MoveTo
 	s.fd = -1
 	s.side.Drop(err)

@@ -29,12 +29,12 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
 // Serve listens on addr, host:port.
 func (Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	return stream.Serve(addr, g, o, newEndpoint)
+	return stream.Serve(addr, g, o, stream.Sockets{}, newEndpoint)
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
 func (Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
-	return stream.Connect(ctx, l, addr, o, func(fd int, d *stream.Dialed) (transport.Conn, error) { return newConn(l, fd, d) })
+	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(fd int, d *stream.Dialed) (transport.Conn, error) { return newConn(l, fd, d) })
 }
 
 // gatherMax is the most pieces of one send. Each socket has room for them, since a send is in the
@@ -56,9 +56,7 @@ const (
 type driver struct {
 	l       *loop.Loop
 	id      loop.MemberID
-	staged  uint64    // the turn of the last Stage
-	touched []*socket // to be looked at in Stage
-	spare   []*socket // the list of the last Stage, for the next one
+	touched stream.Touched[*socket]
 	window  [2][]byte // scratch of receive
 }
 
@@ -82,6 +80,9 @@ type socket struct {
 	rmsg, smsg unix.Msghdr
 	riov       [2]unix.Iovec
 	siov       [gatherMax]unix.Iovec
+
+	stamps  bool // the kernel says when it received
+	control [sys.StampBytes]byte
 }
 
 func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(*socket)) *socket {
@@ -91,13 +92,13 @@ func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(
 
 // Touch is stream.Driver's.
 func (s *socket) Touch() {
-	if !s.listed {
-		s.listed = true
-		s.d.touched = append(s.d.touched, s)
-		if s.d.staged == s.d.l.Stats.Turns {
-			s.d.l.Again() // Stage is over for this turn
-		}
-	}
+	s.d.touched.Add(s.d.l, s, &s.listed)
+}
+
+// Stamp is stream.Driver's. A receive that is in flight has none.
+func (s *socket) Stamp() {
+	s.stamps = sys.AskStamps(s.fd)
+	s.d.l.Stats.Syscalls++
 }
 
 // event takes a completion.
@@ -121,7 +122,13 @@ func (s *socket) event(kind uint64, res int32, flags uint32) {
 		s.ended(s, transport.ErrPeerGone)
 	default:
 		s.nonempty = flags&ring.CQEFSockNonempty != 0
-		if err := s.side.Received(int(res)); err != nil {
+		stamp := int64(0)
+		if s.rmsg.Control != nil {
+			if wall := sys.Stamp(&s.rmsg); wall != 0 {
+				stamp = loop.OfWall(wall)
+			}
+		}
+		if err := s.side.Received(int(res), stamp); err != nil {
 			s.ended(s, err)
 		}
 	}
@@ -129,9 +136,7 @@ func (s *socket) event(kind uint64, res int32, flags uint32) {
 
 // flush puts the turn's receives and sends onto the ring.
 func (d *driver) flush() {
-	d.staged = d.l.Stats.Turns
-	list := d.touched
-	d.touched, d.spare = d.spare[:0], list
+	list := d.touched.Take(d.l)
 	for i, s := range list {
 		list[i] = nil
 		s.listed = false
@@ -179,6 +184,7 @@ func (s *socket) send() bool {
 		e.Sendmsg(s.fd, &s.smsg, flags)
 	}
 	s.sending = true
+	s.d.l.Stats.Sends++
 	return true
 }
 
@@ -196,19 +202,26 @@ func (s *socket) receive() bool {
 	if e == nil {
 		return false
 	}
-	if k == 1 {
+	s.rmsg = unix.Msghdr{Iov: &s.riov[0]}
+	switch {
+	case k == 1 && !s.stamps:
 		e.Recv(s.fd, w[0], 0)
-	} else {
-		sys.SetIovec(&s.riov[0], w[0])
-		sys.SetIovec(&s.riov[1], w[1])
-		s.rmsg = unix.Msghdr{Iov: &s.riov[0]}
-		s.rmsg.SetIovlen(2)
+	default:
+		for i := range w[:k] {
+			sys.SetIovec(&s.riov[i], w[i])
+		}
+		s.rmsg.SetIovlen(k)
+		if s.stamps {
+			s.rmsg.Control = &s.control[0]
+			s.rmsg.SetControllen(len(s.control))
+		}
 		e.Recvmsg(s.fd, &s.rmsg, 0)
 	}
 	if !s.nonempty {
 		e.IoPrio = ring.PollFirst // an attempt now would find nothing
 	}
 	s.recving = true
+	s.d.l.Stats.Receives++
 	return true
 }
 

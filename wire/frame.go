@@ -42,7 +42,8 @@ type Header struct {
 const (
 	FlagReply  = 1 << 0 // the frame goes from server to client
 	FlagRefuse = 1 << 1 // the last frame before the server closes: Arg is why (a Code)
-	flagsKnown = FlagReply | FlagRefuse
+	FlagTimes  = 1 << 2 // a request: the client wants to know its times; a reply: they follow the header, before the answer
+	flagsKnown = FlagReply | FlagRefuse | FlagTimes
 )
 
 // Errors that a peer's header can cause. They end its connection.
@@ -89,7 +90,7 @@ func (h *Header) Decode(b []byte) error {
 		return ErrFormat
 	}
 	if h.Flags&FlagRefuse != 0 {
-		if h.Flags&FlagReply == 0 || h.KeyBytes|uint16(h.ValueBytes>>16)|uint16(h.ValueBytes) != 0 {
+		if h.Flags&FlagReply == 0 || h.Flags&FlagTimes != 0 || h.KeyBytes|uint16(h.ValueBytes>>16)|uint16(h.ValueBytes) != 0 {
 			return ErrFormat
 		}
 		return nil

@@ -17,6 +17,8 @@ func TestHeaderRoundTrip(t *testing.T) {
 		{Op: kv.OpScan, KeyBytes: 0, ID: 7, ValueBytes: 1 << 16, Arg: 100},
 		{Op: kv.OpGet, Flags: FlagReply, Status: kv.StatusTooSmall, ID: 9, Arg: 5000},
 		{Op: kv.OpGet, Flags: FlagReply, ID: 9, ValueBytes: 100},
+		{Op: kv.OpGet, Flags: FlagTimes, KeyBytes: 24, ID: 9},
+		{Op: kv.OpGet, Flags: FlagReply | FlagTimes, ID: 9, ValueBytes: 100},
 		{Flags: FlagReply | FlagRefuse, Arg: uint32(RefusedDepth)},
 	} {
 		var b [HeaderBytes]byte
@@ -49,6 +51,7 @@ func TestHeaderRefusesBadForm(t *testing.T) {
 		"reply with a key":    {Op: kv.OpGet, Flags: FlagReply, KeyBytes: 1},
 		"request with status": {Op: kv.OpGet, Status: kv.StatusBusy},
 		"refusal as request":  {Flags: FlagRefuse},
+		"refusal with times":  {Flags: FlagRefuse | FlagReply | FlagTimes},
 		"refusal with bytes":  {Flags: FlagRefuse | FlagReply, ValueBytes: 65536},
 	} {
 		var b [HeaderBytes]byte
@@ -175,6 +178,41 @@ func FuzzHello(f *testing.F) {
 		var again ServerHello
 		if err := again.Decode(s.Append(nil)); err != nil || !reflect.DeepEqual(s, again) {
 			t.Fatalf("%+v came back as %+v (%v)", s, again, err)
+		}
+	})
+}
+
+func TestTimesRoundTrip(t *testing.T) {
+	want := Times{Notify: 1, Queue: 2, Store: 3, Disk: timesMax - 1, Submit: 5, Arrived: 6, Host: 1<<64 - 1}
+	var b [TimesBytes]byte
+	want.Encode(b[:])
+	var got Times
+	if err := got.Decode(b[:]); err != nil || got != want {
+		t.Errorf("%+v came back as %+v (%v)", want, got, err)
+	}
+	want.Disk = timesMax
+	want.Encode(b[:])
+	if err := got.Decode(b[:]); !errors.Is(err, ErrFormat) {
+		t.Errorf("a disk of 36 years: %v", err)
+	}
+}
+
+func FuzzTimes(f *testing.F) {
+	f.Add(make([]byte, TimesBytes))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < TimesBytes {
+			return
+		}
+		var got Times
+		if got.Decode(b) != nil {
+			return
+		}
+		var again [TimesBytes]byte
+		if got.Encode(again[:]); !bytes.Equal(again[:], b[:TimesBytes]) {
+			t.Errorf("%x came back as %x", b[:TimesBytes], again)
+		}
+		if int64(got.Server()) < 0 {
+			t.Errorf("%+v sums to %d", got, int64(got.Server()))
 		}
 	})
 }

@@ -420,6 +420,8 @@ static int poll_cq(struct ibv_cq *cq, struct kvw_wc *out, int n)
 	return found;
 }
 
+void kvw_nothing(void *unused) { (void)unused; }
+
 void kvw_poll(struct kvw_cq_call *c) { c->found = poll_cq(c->cq, c->out, c->n); }
 
 // kvw_spin polls so often, or until something is there.

@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+// kvw_nothing is what a call into C costs.
+void kvw_nothing(void *);
+
 struct kvw_sge {
 	uint64_t addr;
 	uint32_t len, lkey;

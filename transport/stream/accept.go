@@ -7,7 +7,7 @@ import (
 )
 
 // Acceptor takes connections from a listening socket, without blocking, after an event has said that there are
-// some. It belongs to its Host's loop. Fd is below 0 where another loop accepts.
+// some. It belongs to its Host's loop. Fd is below 0 where another loop accepts, and until Endpoint.Listen.
 type Acceptor struct {
 	H    *Host
 	Fd   int
@@ -42,7 +42,7 @@ func (a *Acceptor) Poll() int {
 			a.at = a.H.L.Now() + AcceptAgain
 			return i
 		}
-		Prepare(fd)
+		a.H.Sockets.Prepare(fd)
 		a.Take(fd, PeerName(sa))
 	}
 	return acceptBatch

@@ -27,7 +27,11 @@ type Client struct {
 	cur    *call // whose answer is being received
 	err    error // why it died; nil while it lives
 
+	stamped bool  // the driver was asked for the kernel's times
+	stamp   int64 // of the last bytes that came; 0: it is not known
+
 	waiting kv.Queue // beyond the depth
+	abroad  *abroad  // the server is a Redis; nil: one of ours
 }
 
 // call is one request in flight.
@@ -39,17 +43,25 @@ type call struct {
 	sent  bool   // all its bytes are on their way
 	began bool   // some of its bytes may be on their way
 	whole bool   // its answer is here, and only the news that it was sent is missing
+	times wire.Times
+	timed bool // times are the server's
 }
 
 // NewClient makes the end of a connection. hello is the server's, granted.
 func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
 	per := wire.HeaderBytes + smallBytes
 	depth := int(hello.Depth)
-	recvBytes = max(recvBytes, 2*wire.HeaderBytes)
+	recvBytes = max(recvBytes, 2*(wire.HeaderBytes+wire.TimesBytes))
 	mem, err := arena.New(recvBytes + depth*per)
 	if err != nil {
 		return nil, err
 	}
+	return newClient(l, d, hello, mem, recvBytes, per), nil
+}
+
+// newClient makes an end with so many bytes for each call's head.
+func newClient(l *loop.Loop, d Driver, hello wire.ServerHello, mem *arena.Arena, recvBytes, per int) *Client {
+	depth := int(hello.Depth)
 	b := mem.Bytes()
 	c := &Client{l: l, driver: d, hello: hello, mem: mem, in: inbox{buf: b[:recvBytes:recvBytes]},
 		limits: kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)},
@@ -59,7 +71,7 @@ func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*
 		c.calls[i] = call{index: i, head: b[i*per : (i+1)*per : (i+1)*per]}
 		c.free = append(c.free, i)
 	}
-	return c, nil
+	return c
 }
 
 // Hello is what the server granted.
@@ -77,7 +89,11 @@ func (c *Client) Submit(r *kv.Request) {
 		c.finish(r, kv.StatusClosed)
 		return
 	}
-	if s := c.limits.Check(r); s != kv.StatusOK {
+	s := c.limits.Check(r)
+	if r.Op.Updates() || c.abroad != nil && r.Op == kv.OpScan { // neither protocol has them
+		s = kv.StatusBadRequest
+	}
+	if s != kv.StatusOK {
 		c.finish(r, s)
 		return
 	}
@@ -97,8 +113,12 @@ func (c *Client) finish(r *kv.Request, s kv.Status) {
 func (c *Client) begin(r *kv.Request) {
 	k := &c.calls[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
-	k.r, k.sent, k.began, k.whole = r, false, false, false
+	k.r, k.sent, k.began, k.whole, k.timed = r, false, false, false, false
 	k.turn++
+	if c.abroad != nil {
+		c.beginCommand(k)
+		return
+	}
 	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.turn)<<32 | uint64(k.index), Arg: r.Limit}
 	var value []byte
 	if r.Op == kv.OpPut {
@@ -106,6 +126,10 @@ func (c *Client) begin(r *kv.Request) {
 		hd.ValueBytes, hd.Arg = uint32(len(value)), 0
 	} else if r.Op != kv.OpDelete {
 		hd.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
+	}
+	if r.Stages != nil {
+		c.time(r)
+		hd.Flags = wire.FlagTimes
 	}
 	hd.Encode(k.head)
 	m := message{slot: k.index}
@@ -130,11 +154,15 @@ func (c *Client) Window(w *[2][]byte) int {
 }
 
 // Received is Side's.
-func (c *Client) Received(n int) error {
+func (c *Client) Received(n int, stamp int64) error {
+	c.stamp = stamp
 	if c.in.received(n) {
 		k := c.cur
 		c.cur = nil
 		c.answered(k)
+	}
+	if c.abroad != nil {
+		return c.parseReplies()
 	}
 	return c.parse()
 }
@@ -193,12 +221,20 @@ func (c *Client) parse() error {
 		if err != nil {
 			return err
 		}
-		c.in.rd += wire.HeaderBytes
+		head := wire.HeaderBytes
+		if hd.Flags&wire.FlagTimes != 0 {
+			if b = b[wire.HeaderBytes:]; len(b) < wire.TimesBytes {
+				break
+			}
+			if err := k.times.Decode(b); err != nil {
+				return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
+			}
+			k.timed = true
+			head += wire.TimesBytes
+		}
+		c.in.consume(head)
 		k.r.Status, k.r.Need = hd.Status, hd.Arg
 		if !hd.Answers() {
-			if c.in.rd == c.in.wr {
-				c.in.rd, c.in.wr = 0, 0
-			}
 			c.answered(k)
 			continue
 		}
@@ -225,6 +261,9 @@ func (c *Client) match(hd *wire.Header) (*call, error) {
 	if k.r == nil || k.whole || k.turn != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.began {
 		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
 	}
+	if hd.Flags&wire.FlagTimes != 0 && k.r.Stages == nil {
+		return nil, fmt.Errorf("%w: times of request %#x, which nobody asked for", transport.ErrProtocol, hd.ID)
+	}
 	if hd.Answers() && uint64(hd.ValueBytes) > uint64(cap(k.r.Value)) {
 		return nil, fmt.Errorf("%w: an answer of %d B to a request with room for %d", transport.ErrProtocol, hd.ValueBytes, cap(k.r.Value))
 	}
@@ -234,6 +273,9 @@ func (c *Client) match(hd *wire.Header) (*call, error) {
 // answered completes a call whose answer is here, unless the kernel may still hold its bytes: an
 // answer can be seen before the news that its request was sent.
 func (c *Client) answered(k *call) {
+	if k.r.Stages != nil && !k.whole {
+		c.arrived(k)
+	}
 	if !k.sent {
 		k.whole = true
 		return
@@ -245,6 +287,45 @@ func (c *Client) answered(k *call) {
 	if next := c.waiting.Pop(); next != nil {
 		c.begin(next)
 	}
+}
+
+// time notes that a request which somebody watches has a place.
+func (c *Client) time(r *kv.Request) {
+	r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
+	if !c.stamped { // from now on; what is on its way has none
+		c.stamped = true
+		c.driver.Stamp()
+	}
+}
+
+// arrived puts a request's times together, whose last bytes are here: what the server says, and what is left for
+// the fabric, split where both clocks are one.
+func (c *Client) arrived(k *call) {
+	t, at := k.r.Stages, loop.Nanos()
+	if c.stamp != 0 {
+		at = min(max(c.stamp, t.At), at)
+	}
+	there := int64(0)
+	if k.timed && k.times.Server() <= uint64(at-t.At) {
+		there = int64(k.times.Server())
+	}
+	out, back := kv.StageFabric, kv.StageFabric
+	split := int64(0)
+	if there > 0 && k.times.Host != 0 && k.times.Host == wire.Host() {
+		if on := int64(k.times.Arrived - loop.Monotonic(t.At)); on >= 0 && on+there <= at-t.At {
+			out, back, split = kv.StageFabricOut, kv.StageFabricBack, on
+		}
+	}
+	t.Mark(out, t.At+split)
+	if there > 0 {
+		s := &k.times
+		t.Mark(kv.StageNotifyServer, t.At+int64(s.Notify))
+		t.Mark(kv.StageServerQueue, t.At+int64(s.Queue))
+		t.Mark(kv.StageStore, t.At+int64(s.Store))
+		t.Mark(kv.StageDisk, t.At+int64(s.Disk))
+		t.Mark(kv.StageServerSubmit, t.At+int64(s.Submit))
+	}
+	t.Mark(back, at)
 }
 
 // Gather is Side's.
@@ -261,7 +342,9 @@ func (c *Client) handed() {
 		if !ok {
 			return
 		}
-		c.calls[i].began = true
+		k := &c.calls[i]
+		k.began = true
+		loop.Mark(k.r, kv.StageClientSubmit)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 
 // Listen binds a TCP socket for accept: non-blocking, never MPTCP (which Go would make since 1.24).
 // The caller owns the descriptor. addr is host:port; port 0 picks one, and bound says which.
-func Listen(addr string) (fd int, bound string, err error) {
-	lc := net.ListenConfig{}
+func Listen(addr string, sockets Sockets) (fd int, bound string, err error) {
+	lc := net.ListenConfig{Control: sockets.control}
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
@@ -27,7 +28,7 @@ func Listen(addr string) (fd int, bound string, err error) {
 	}
 	defer ln.Close()
 	bound = ln.Addr().String()
-	fd, err = takeFd(ln.(*net.TCPListener))
+	fd, err = TakeFd(ln.(*net.TCPListener))
 	return fd, bound, err
 }
 
@@ -46,10 +47,10 @@ func Resolve(addr string) (netip.Addr, error) {
 // Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay. params, where
 // it is not nil, gives the transport's own parameters for the hello, when the addresses of the connection
 // are known.
-func Dial(ctx context.Context, addr string, o transport.DialOptions, params func(local, remote netip.Addr) ([]byte, error)) (fd int, hello wire.ServerHello, err error) {
+func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (fd int, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
-	d := net.Dialer{KeepAlive: -1}
+	d := net.Dialer{KeepAlive: -1, Control: sockets.control}
 	d.SetMultipathTCP(false)
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -58,6 +59,13 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, params func
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if o.Redis {
+		if err := ping(nc); err != nil {
+			return -1, hello, fmt.Errorf("PING to %s: %w", addr, err)
+		}
+		fd, err = sockets.take(nc.(*net.TCPConn))
+		return fd, redisHello(o.Depth), err
+	}
 	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
 	if params != nil {
 		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
@@ -68,8 +76,28 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, params func
 	if hello, err = greet(nc, o, want); err != nil {
 		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
 	}
-	fd, err = takeFd(nc.(*net.TCPConn))
+	fd, err = sockets.take(nc.(*net.TCPConn))
 	return fd, hello, err
+}
+
+// ping wants a Redis's answer to PING.
+func ping(nc net.Conn) error {
+	if _, err := io.WriteString(nc, "*1\r\n$4\r\nPING\r\n"); err != nil {
+		return err
+	}
+	var b [512]byte
+	for have := 0; have < len(b); have++ { // byte by byte: no byte of what follows is read
+		if _, err := io.ReadFull(nc, b[have:have+1]); err != nil {
+			return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
+		}
+		if b[have] == '\n' {
+			if said := strings.TrimSpace(string(b[:have])); said != "+PONG" {
+				return fmt.Errorf("the server says %q (is this a Redis, and does it let anybody in?)", said)
+			}
+			return nil
+		}
+	}
+	return errors.New("the answer has no end (is this a Redis?)")
 }
 
 func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
@@ -116,8 +144,17 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	return hello, nil
 }
 
-// takeFd duplicates a socket's descriptor out of the net package's hands, and makes it fit for a loop.
-func takeFd(c syscall.Conn) (int, error) {
+// take is TakeFd for a connection, which it prepares.
+func (o Sockets) take(c syscall.Conn) (int, error) {
+	fd, err := TakeFd(c)
+	if err == nil {
+		o.Prepare(fd)
+	}
+	return fd, err
+}
+
+// TakeFd duplicates a socket's descriptor out of the net package's hands, and makes it fit for a loop: non-blocking.
+func TakeFd(c syscall.Conn) (int, error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return -1, err
@@ -136,22 +173,7 @@ func takeFd(c syscall.Conn) (int, error) {
 		_ = unix.Close(fd)
 		return -1, err
 	}
-	if _, ok := c.(*net.TCPConn); ok {
-		Prepare(fd)
-	}
 	return fd, nil
-}
-
-// Prepare sets what every connection's socket has, on both ends: no Nagle delay, and a dead peer is noticed
-// within about 30 s (keep-alive when idle, the user timeout when bytes are on their way). What the
-// kernel refuses stays as it is: none of it is needed for correctness.
-func Prepare(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 10)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 5)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30_000)
 }
 
 // PeerName is the address of a socket's peer, for the log.

@@ -5,8 +5,8 @@ import (
 	"math"
 
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -16,12 +16,13 @@ import (
 // of those that wait for memory. It belongs to its loop.
 type Host struct {
 	L       *loop.Loop
-	Handler kv.Handler
+	Handler *loop.Router
 	O       transport.ServerOptions
 	Pool    *arena.Pool // keys and values under way
 	Index   int         // of this loop among the network loops
 	Loops   int         // network loops
 	Shards  []uint16    // the shard map for the hello
+	Sockets Sockets     // of its connections
 
 	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
 	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
@@ -38,6 +39,10 @@ type Host struct {
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
 	failedAt int64       // when a failed accept was last logged
 	closing  bool
+
+	guests  int64         // connections that spoke RESP
+	shared  int           // of these, those that this loop, which accepts, has shared out
+	cursors *resp.Cursors // of all loops' SCANs
 }
 
 // NewHost makes a host for l. It takes its memory at once, as address space.
@@ -142,6 +147,7 @@ func (h *Host) Resume() {
 		if c.paused = false; c.state != stateOpen {
 			continue
 		}
+		c.inSince = h.L.Now() // it was not the peer who waited
 		c.parse()
 		if c.paused {
 			full = h.full

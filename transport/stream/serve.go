@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -15,7 +17,8 @@ import (
 // Endpoint is a transport's share of the server's connections on one loop.
 type Endpoint interface {
 	loop.Member
-	Adopt(m Moved) // on its loop: takes over a connection that another loop accepted
+	Adopt(m Moved)       // on its loop: takes over a connection that another loop accepted
+	Listen(fd int) error // on its loop: begins to accept from a listening socket, which it owns then
 }
 
 // Moved is a connection on its way from the loop that accepted it to the one that it asked for.
@@ -23,6 +26,7 @@ type Moved struct {
 	Fd    int
 	Name  string
 	Hello wire.ClientHello
+	Said  []byte // by a client that speaks RESP, instead of a hello
 }
 
 // AcceptAgain is how long, in ns, accepting rests after the system had no descriptor or memory.
@@ -41,11 +45,10 @@ func (p *Peers) Move(to int, m Moved) {
 	}
 }
 
-// Serve listens on addr and puts an endpoint onto each network loop of g. The first loop accepts, since the
-// kernel's choice among several listeners would not be the client's. newEndpoint is called on each loop,
-// with the listening descriptor, or -1; the endpoint owns it. An endpoint that it returns beside an error
-// is on the loop, and is closed there.
-func Serve(addr string, g *loop.Group, o transport.ServerOptions, newEndpoint func(h *Host, listener int, p *Peers) (Endpoint, error)) (transport.Server, error) {
+// Serve listens on addr and puts an endpoint onto each network loop of g. The first loop accepts, unless sockets say that each
+// does: the kernel's choice among several listeners is not the client's. newEndpoint is called on each loop.
+// An endpoint that it returns beside an error is on the loop, and is closed there.
+func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Sockets, newEndpoint func(h *Host, p *Peers) (Endpoint, error)) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err
@@ -53,40 +56,72 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, newEndpoint fu
 	if n := len(g.Net()); n > wire.MaxShards || g.Shards() > wire.MaxShards {
 		return nil, fmt.Errorf("transport: %d network loops, %d partitions: at most %d of each", n, g.Shards(), wire.MaxShards)
 	}
-	fd, bound, err := Listen(addr)
+	listeners, bound, err := listen(addr, len(g.Net()), sockets)
 	if err != nil {
 		return nil, err
 	}
-	p := &Peers{loops: g.Net(), ends: make([]Endpoint, len(g.Net()))}
-	s := &server{addr: bound, p: p}
-	for i := len(g.Net()) - 1; i >= 0; i-- { // the accepting loop last: no connection comes before all are there
-		listener := -1
-		if i == 0 {
-			listener = fd
-		}
-		var mkErr error
-		err := g.Net()[i].Call(func() {
-			h, err := NewHost(g.Net()[i], g, i, o)
-			if err != nil {
-				mkErr = err
-				return
-			}
-			if p.ends[i], mkErr = newEndpoint(h, listener, p); p.ends[i] == nil {
-				h.Close()
-			}
-		})
-		if err == nil {
-			err = mkErr
-		}
+	s := &server{addr: bound, p: &Peers{loops: g.Net(), ends: make([]Endpoint, len(g.Net()))}}
+	cursors := &resp.Cursors{}
+	err = s.each(func(i int, l *loop.Loop) error {
+		h, err := NewHost(l, g, i, o)
 		if err != nil {
-			_ = s.Close()
-			if p.ends[0] == nil {
+			return err
+		}
+		h.cursors, h.Sockets = cursors, sockets
+		if s.p.ends[i], err = newEndpoint(h, s.p); s.p.ends[i] == nil {
+			h.Close()
+		}
+		return err
+	})
+	if err == nil { // no connection comes before all are there
+		err = s.each(func(i int, _ *loop.Loop) error {
+			fd := listeners[i]
+			if fd < 0 {
+				return nil
+			}
+			listeners[i] = -1
+			return s.p.ends[i].Listen(fd)
+		})
+	}
+	if err != nil {
+		_ = s.Close()
+		for _, fd := range listeners {
+			if fd >= 0 {
 				_ = unix.Close(fd)
 			}
-			return nil, err
 		}
+		return nil, err
 	}
 	return s, nil
+}
+
+// each calls f on each loop, until one fails.
+func (s *server) each(f func(i int, l *loop.Loop) error) error {
+	for i, l := range s.p.loops {
+		var err error
+		if lerr := l.Call(func() { err = f(i, l) }); lerr != nil || err != nil {
+			return errors.Join(lerr, err)
+		}
+	}
+	return nil
+}
+
+// listen makes the listeners of so many loops: -1 for those that do not accept.
+func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, err error) {
+	fds = slices.Repeat([]int{-1}, loops)
+	for i := range fds {
+		if i > 0 && !sockets.ReusePort {
+			break
+		}
+		if fds[i], bound, err = Listen(addr, sockets); err != nil {
+			for _, fd := range fds[:i] {
+				_ = unix.Close(fd)
+			}
+			return nil, "", err
+		}
+		addr = bound // where port 0 has picked one
+	}
+	return fds, bound, nil
 }
 
 type server struct {
@@ -116,26 +151,30 @@ func (s *server) Close() error {
 type Dialed struct {
 	hello     wire.ServerHello
 	recvBytes int
+	redis     bool
 }
 
 // Client makes the client's side. On the loop.
 func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
+	if d.redis {
+		return newRedisClient(l, driver, d.hello, d.recvBytes)
+	}
 	return NewClient(l, driver, d.hello, d.recvBytes)
 }
 
 // Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the descriptor, unless it returns an error.
-func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, make func(fd int, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
+func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets Sockets, make func(fd int, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err
 	}
-	fd, hello, err := Dial(ctx, addr, o, nil)
+	fd, hello, err := Dial(ctx, addr, o, sockets, nil)
 	if err != nil {
 		return nil, err
 	}
 	var c transport.Conn
 	var mkErr error
-	if err := l.Call(func() { c, mkErr = make(fd, &Dialed{hello, o.RecvBytes}) }); err != nil || mkErr != nil {
+	if err := l.Call(func() { c, mkErr = make(fd, &Dialed{hello, o.RecvBytes, o.Redis}) }); err != nil || mkErr != nil {
 		_ = unix.Close(fd)
 		return nil, errors.Join(err, mkErr)
 	}

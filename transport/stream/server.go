@@ -1,11 +1,13 @@
 package stream
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -48,11 +50,15 @@ type Server struct {
 	hungry int  // requests that wait for room for their answers
 	hint   int  // bytes of the last value read: the next answer's first guess
 
+	stamped bool  // the driver was asked for the kernel's times
+	stamp   int64 // of the last bytes that came; 0: it is not known
+
 	inSince  int64 // when the hello or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
 	fedAt    int64 // when the first request became hungry, or when one last got its room
 	MoveTo   int   // after ErrMove: the loop that the client wants
 	hello    wire.ClientHello
+	guest    *guest                   // its client speaks RESP; nil: the native frame
 	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
 	refusal  [256]byte                // the refusal, while it is sent
 }
@@ -66,10 +72,19 @@ type slot struct {
 	id    uint64 // the client's
 	room  int    // what the client can take as an answer
 	key   int    // bytes
-	small []byte // smallBytes for key and value, then header and smallBytes for the answer
+	small []byte // smallBytes for key and value, then header and smallBytes for the answer, then TimesBytes
 	block []byte // key and value: in small, or from the pool
 	reply []byte // header and answer: in small, or from the pool
+
+	stages  kv.Stages // req's, where the client wants to know its times
+	arrived int64     // when its last bytes were there
 }
+
+const (
+	replyAt  = smallBytes                              // in small
+	timesAt  = replyAt + wire.HeaderBytes + smallBytes // likewise
+	ownBytes = timesAt + wire.TimesBytes
+)
 
 // ErrMove means that the hello asks for another loop, MoveTo: the driver takes the socket there.
 var ErrMove = errors.New("stream: the connection belongs to another loop")
@@ -92,16 +107,29 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	return c
 }
 
-// Adopt makes the end of a connection whose hello another loop has read, and answers it. nil as with
+// Adopt makes the end of a connection from which another loop has read, and answers it. nil as with
 // NewServer.
-func (h *Host) Adopt(d Driver, name string, hello wire.ClientHello) *Server {
-	c := h.NewServer(d, name)
-	if c == nil {
-		return nil
+func (h *Host) Adopt(d Driver, m *Moved) *Server {
+	c := h.NewServer(d, m.Name)
+	switch {
+	case c == nil:
+	case m.Said != nil:
+		c.in.wr = copy(c.in.buf, m.Said)
+		c.invite()
+	default:
+		c.hello = m.Hello
+		c.grant()
 	}
-	c.hello = hello
-	c.grant()
 	return c
+}
+
+// Moved is the connection on its way to MoveTo; fd is its socket.
+func (c *Server) Moved(fd int) Moved {
+	m := Moved{Fd: fd, Name: c.name, Hello: c.hello}
+	if b := c.in.unread(); speaksRESP(b[0]) {
+		m.Said = bytes.Clone(b)
+	}
+	return m
 }
 
 // Hello is the client's hello, once it came.
@@ -129,14 +157,23 @@ func (c *Server) Window(w *[2][]byte) int {
 }
 
 // Received is Side's.
-func (c *Server) Received(n int) error {
+func (c *Server) Received(n int, stamp int64) error {
+	c.stamp = stamp
 	switch c.state {
 	case stateHello:
 		c.in.received(n)
+		if c.h.Grant == nil && speaksRESP(c.in.unread()[0]) {
+			if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
+				c.state = stateMoving
+				return ErrMove
+			}
+			c.invite()
+			return nil
+		}
 		return c.receiveHello()
 	case stateOpen:
 		c.inSince = c.h.L.Now()
-		if c.in.received(n) {
+		if c.in.received(n) && c.guest == nil {
 			c.submit(c.cur)
 			c.cur = nil
 		}
@@ -232,8 +269,23 @@ func (c *Server) grant() {
 			return
 		}
 	}
+	if err := c.equip(); err != nil {
+		c.refuse(wire.RefusedBusy, err)
+		return
+	}
+	c.state = stateOpen
+	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
+		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
+		StallMillis: uint32(h.O.StallMax.Milliseconds()),
+		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
+	c.send(message{piece: [3][]byte{hello.Append(c.greeting[:0])}, slot: -1})
+}
+
+// equip gives the connection the memory for its depth. What was received of commands goes there.
+func (c *Server) equip() error {
+	h := c.h
 	slots := 2 * c.depth
-	per := smallBytes + wire.HeaderBytes + smallBytes
+	const per = ownBytes
 	recv := h.O.RecvBytes
 	if h.Grant != nil {
 		recv = wire.MaxHelloBytes // messages bring their memory along
@@ -247,11 +299,14 @@ func (c *Server) grant() {
 		if mem != nil {
 			h.conns.Free(mem)
 		}
-		c.refuse(wire.RefusedBusy, fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.conns.InUse()>>20, h.conns.Largest()>>20))
-		return
+		return fmt.Errorf("no memory for another connection: %d MiB of %d MiB are in use", h.conns.InUse()>>20, h.conns.Largest()>>20)
+	}
+	received := 0
+	if c.guest != nil {
+		received = copy(buf, c.in.unread())
 	}
 	h.conns.Free(c.recv)
-	c.recv, c.in = buf, inbox{buf: buf}
+	c.recv, c.in = buf, inbox{buf: buf, wr: received}
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
@@ -263,16 +318,22 @@ func (c *Server) grant() {
 		s.req.Slot = uint64(i)
 		c.free = append(c.free, i)
 	}
-	c.state = stateOpen
-	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
-		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
-		StallMillis: uint32(h.O.StallMax.Milliseconds()),
-		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
-	c.send(message{piece: [3][]byte{hello.Append(c.greeting[:0])}, slot: -1})
+	return nil
 }
 
-// parse takes all whole headers from the receive buffer.
+// parse takes all whole requests from the receive buffer.
 func (c *Server) parse() {
+	c.h.Handler.Begin()
+	if c.guest != nil {
+		c.parseCommands()
+	} else {
+		c.parseFrames()
+	}
+	c.h.Handler.End()
+}
+
+// parseFrames takes all whole headers.
+func (c *Server) parseFrames() {
 	for len(c.in.rest) == 0 {
 		b := c.in.unread()
 		if len(b) < wire.HeaderBytes {
@@ -332,14 +393,21 @@ func (s *slot) begin(hd *wire.Header) {
 	s.id, s.room, s.key = hd.ID, int(hd.ValueBytes), int(hd.KeyBytes)
 	r := &s.req
 	r.Op, r.Status, r.Limit, r.Need = hd.Op, 0, hd.Arg, 0
+	r.Stages = nil
+	if hd.Flags&wire.FlagTimes != 0 {
+		r.Stages = &s.stages
+	}
 }
 
 // submit gives a whole request to the handler, with a first guess at the room for its answer.
 func (c *Server) submit(s *slot) {
 	r := &s.req
 	r.Key = s.block[:s.key]
-	s.reply = s.small[smallBytes:]
+	s.reply = s.small[replyAt:timesAt:timesAt]
 	c.busy++
+	if r.Stages != nil {
+		c.time(s)
+	}
 	if r.Op == kv.OpPut {
 		r.Value = s.block[s.key:]
 		c.h.Handler.Submit(r)
@@ -360,6 +428,29 @@ func (c *Server) submit(s *slot) {
 	c.resubmit(s)
 }
 
+// time begins a request's times: its last bytes are here.
+func (c *Server) time(s *slot) {
+	now := loop.Nanos()
+	if s.arrived = now; c.stamp != 0 {
+		s.arrived = min(c.stamp, now)
+	}
+	s.stages.Start(s.arrived)
+	s.stages.Mark(kv.StageNotifyServer, now)
+	if !c.stamped { // from the next one on
+		c.stamped = true
+		c.driver.Stamp()
+	}
+}
+
+// tell writes a request's times to where its answer goes from, whose first bytes are handed over now.
+func (s *slot) tell() {
+	s.stages.Mark(kv.StageServerSubmit, loop.Nanos())
+	d := &s.stages.Ns
+	t := wire.Times{Notify: uint64(d[kv.StageNotifyServer]), Queue: uint64(d[kv.StageServerQueue]), Store: uint64(d[kv.StageStore]),
+		Disk: uint64(d[kv.StageDisk]), Submit: uint64(d[kv.StageServerSubmit]), Arrived: loop.Monotonic(s.arrived), Host: wire.Host()}
+	t.Encode(s.small[timesAt:])
+}
+
 // mayAnswer is how many bytes the answer may have.
 func (s *slot) mayAnswer() int {
 	l := s.of.h.O.Limits
@@ -369,13 +460,28 @@ func (s *slot) mayAnswer() int {
 	return min(s.room, l.MaxValueBytes)
 }
 
+// again says whether a request that had too little room is submitted again, with more.
+func (s *slot) again() bool {
+	if s.of.guest != nil {
+		return s.of.retriable(s)
+	}
+	return int(s.req.Need) <= s.mayAnswer()
+}
+
 // feed gets the room for an answer of r.Need bytes; false when there is none now.
 func (c *Server) feed(s *slot) bool {
-	b := c.take(wire.HeaderBytes + int(s.req.Need))
+	behind := 0
+	if c.guest != nil {
+		if s.req.Op.Updates() {
+			return c.enlarge(s)
+		}
+		behind = len(crlf)
+	}
+	b := c.take(wire.HeaderBytes + int(s.req.Need) + behind)
 	if b == nil {
 		return false
 	}
-	s.reply = b[:cap(b)]
+	s.reply = b[:cap(b)-behind]
 	return true
 }
 
@@ -420,8 +526,10 @@ func (c *Server) fed() {
 
 func (c *Server) resubmit(s *slot) {
 	r := &s.req
-	room := min(len(s.reply)-wire.HeaderBytes, s.room)
-	r.Value = s.reply[wire.HeaderBytes : wire.HeaderBytes : wire.HeaderBytes+room]
+	if !r.Op.Updates() {
+		room := min(len(s.reply)-wire.HeaderBytes, s.room)
+		r.Value = s.reply[wire.HeaderBytes : wire.HeaderBytes : wire.HeaderBytes+room]
+	}
 	r.Status, r.Need = 0, 0
 	c.h.Handler.Submit(r)
 }
@@ -430,7 +538,7 @@ func (c *Server) resubmit(s *slot) {
 func (c *Server) Complete(r *kv.Request) {
 	s := &c.slots[r.Slot]
 	alive := c.state == stateOpen || c.state == stateWinding
-	if alive && r.Status == kv.StatusTooSmall && int(r.Need) <= s.mayAnswer() {
+	if alive && r.Status == kv.StatusTooSmall && s.again() {
 		c.releaseReply(s)
 		if c.feed(s) {
 			c.resubmit(s)
@@ -441,6 +549,10 @@ func (c *Server) Complete(r *kv.Request) {
 	}
 	if !alive {
 		c.abandon(s)
+		return
+	}
+	if c.guest != nil {
+		c.completePart(s)
 		return
 	}
 	c.busy--
@@ -454,8 +566,13 @@ func (c *Server) Complete(r *kv.Request) {
 			c.hint = answer
 		}
 	}
+	m := message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.index}
+	if r.Stages != nil {
+		hd.Flags |= wire.FlagTimes
+		m.piece = [3][]byte{s.reply[:wire.HeaderBytes], s.small[timesAt:ownBytes], s.reply[wire.HeaderBytes : wire.HeaderBytes+answer]}
+	}
 	hd.Encode(s.reply)
-	c.send(message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.index})
+	c.send(m)
 }
 
 // abandon gives up a request whose answer nobody can get any more.
@@ -481,7 +598,7 @@ func (c *Server) releaseBlock(s *slot) {
 }
 
 func (c *Server) releaseReply(s *slot) {
-	if s.reply != nil && &s.reply[0] != &s.small[smallBytes] {
+	if s.reply != nil && &s.reply[0] != &s.small[replyAt] {
 		c.give(s.reply)
 	}
 	s.reply = nil
@@ -492,6 +609,9 @@ func (c *Server) release(s *slot) {
 	c.releaseBlock(s)
 	c.releaseReply(s)
 	c.free = append(c.free, s.index)
+	if c.guest != nil && c.paused { // for a slot
+		c.h.come()
+	}
 }
 
 // Gather is Side's.
@@ -508,8 +628,12 @@ func (c *Server) handed(pieces int) {
 		if !ok {
 			break
 		}
-		if slot >= 0 {
-			c.open--
+		if slot < 0 || c.guest != nil {
+			continue
+		}
+		c.open--
+		if s := &c.slots[slot]; s.req.Stages != nil {
+			s.tell()
 		}
 	}
 	if pieces > 0 {
@@ -553,11 +677,17 @@ func (c *Server) refuse(code wire.Code, why error) {
 // Wind ends the connection in good order: nothing more is read, and when what is in flight has completed,
 // the client is told. The driver calls it in each turn while it closes.
 func (c *Server) Wind() {
-	switch c.state {
-	case stateOpen:
+	switch {
+	case c.state == stateOpen && c.guest != nil:
+		c.dismiss("-ERR kvwire is shutting down\r\n")
+	case c.state == stateOpen:
 		c.state = stateWinding
-	case stateHello:
+	case c.state == stateHello:
 		c.refuse(wire.RefusedClosing, transport.ErrClosed)
+	}
+	if c.guest != nil {
+		c.farewell()
+		return
 	}
 	if c.state == stateWinding && c.busy == 0 {
 		c.refuse(wire.RefusedClosing, transport.ErrClosed)
@@ -631,6 +761,9 @@ func (c *Server) Drop(err error) {
 		c.release(c.cur)
 		c.cur = nil
 	}
+	if c.guest != nil {
+		c.forget()
+	}
 	c.in = inbox{}
 	c.bury()
 }
@@ -638,6 +771,9 @@ func (c *Server) Drop(err error) {
 // bury frees a dead connection when its last request has come back.
 func (c *Server) bury() {
 	if c.state == stateDead && c.busy == 0 {
+		if c.guest != nil && c.guest.flushing != nil {
+			c.release(c.guest.flushing)
+		}
 		c.h.remove(c)
 	}
 }

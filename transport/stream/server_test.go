@@ -40,6 +40,7 @@ type peer struct {
 }
 
 func (p *peer) Touch() {}
+func (p *peer) Stamp() {}
 
 func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 	p := &peer{t: t}
@@ -98,7 +99,7 @@ func (p *peer) receive(b []byte) {
 			}
 			n := copy(w[0], b)
 			b = b[n:]
-			if err := p.srv.Received(n); err != nil {
+			if err := p.srv.Received(n, 0); err != nil {
 				p.t.Error(err)
 			}
 		}

@@ -16,8 +16,9 @@ type Side interface {
 	// slices count: 0 while reading is paused. It stays valid until Received or Drop.
 	Window(w *[2][]byte) int
 
-	// Received takes n bytes that were put into the window. An error ends the connection.
-	Received(n int) error
+	// Received takes n bytes that were put into the window, the last of which were at the kernel at stamp, by the loop's
+	// clock; 0: it is not known. An error ends the connection.
+	Received(n int, stamp int64) error
 
 	// Gather describes the bytes to send next, in order, at most GatherBytes of them, and returns how
 	// many places it filled: 0 when there is nothing. They stay in place until Sent or Drop.
@@ -66,6 +67,9 @@ type Driver interface {
 	// Touch says that there may be something to send, or that reading may go on: the driver looks at
 	// this connection when its member is staged next, in this turn or, if that is over, the next.
 	Touch()
+
+	// Stamp asks for the kernel's times of what is received from now on, where it has such.
+	Stamp()
 }
 
 // inbox cuts received bytes into headers and payloads. Small messages pass through buf; what is
@@ -100,14 +104,18 @@ func (b *inbox) received(n int) (whole bool) {
 // unread are the bytes that have not been parsed.
 func (b *inbox) unread() []byte { return b.buf[b.rd:b.wr] }
 
+// consume goes behind n bytes that were parsed.
+func (b *inbox) consume(n int) {
+	if b.rd += n; b.rd == b.wr {
+		b.rd, b.wr = 0, 0
+	}
+}
+
 // take moves what is there of a payload to dst and leaves the rest to be received in place. It
 // returns the bytes copied, and whether the payload is whole.
 func (b *inbox) take(dst []byte) (copied int, whole bool) {
 	k := copy(dst, b.buf[b.rd:b.wr])
-	b.rd += k
-	if b.rd == b.wr {
-		b.rd, b.wr = 0, 0
-	}
+	b.consume(k)
 	if k == len(dst) {
 		return k, true
 	}
@@ -119,9 +127,7 @@ func (b *inbox) take(dst []byte) (copied int, whole bool) {
 func (b *inbox) goOn() (copied int, whole bool) {
 	k := copy(b.rest, b.buf[b.rd:b.wr])
 	b.rest = b.rest[k:]
-	if b.rd += k; b.rd == b.wr {
-		b.rd, b.wr = 0, 0
-	}
+	b.consume(k)
 	return k, len(b.rest) == 0
 }
 
@@ -149,6 +155,27 @@ type outbox struct {
 	nextOff int // and how many of its bytes were described
 }
 
+// line is a queue of places, oldest first, a ring of as many as there can be.
+type line struct {
+	q       []int
+	head, n int
+}
+
+func (l *line) push(i int) {
+	l.q[(l.head+l.n)%len(l.q)] = i
+	l.n++
+}
+
+// first is the oldest; there is one.
+func (l *line) first() int { return l.q[l.head] }
+
+func (l *line) pop() {
+	if l.head++; l.head == len(l.q) {
+		l.head = 0
+	}
+	l.n--
+}
+
 type message struct {
 	piece [3][]byte
 	slot  int // whose it is; below 0: nobody's
@@ -162,6 +189,22 @@ func (o *outbox) push(m message) {
 	}
 	o.q[(o.head+o.n)%len(o.q)] = m
 	o.n++
+}
+
+// addMax bounds what add copies: more than that is cheaper to send from where it lies.
+const addMax = 512
+
+// add puts bytes behind those of the last message, if that lies in one piece with room for them and no gather has described it.
+func (o *outbox) add(b []byte) bool {
+	if o.n == o.reached || len(b) > addMax {
+		return false
+	}
+	m := &o.q[(o.head+o.n-1)%len(o.q)]
+	if m.slot < 0 || m.piece[1] != nil || cap(m.piece[0])-len(m.piece[0]) < len(b) {
+		return false
+	}
+	m.piece[0] = append(m.piece[0], b...)
+	return true
 }
 
 func (o *outbox) gather(v []unix.Iovec) int {

@@ -162,7 +162,7 @@ func (r *Rig) bystander() func() {
 func garbage(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
-	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", "\x00\x00\x00\x00", "\xCBkvx", string(Fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
+	for _, text := range []string{"\x80GET", "\x00\x00\x00\x00", "\xCBkvx", string(Fill(2000, 9)), "\xCBkvw\xFF\xFF"} {
 		c := r.raw()
 		c.send([]byte(text))
 		if h := c.hello(); h.Code != wire.RefusedGarbage {
@@ -297,7 +297,7 @@ func halfOpen(t *testing.T, n Network) {
 }
 
 func stalled(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 200 * time.Millisecond})
+	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: Stall})
 	well := r.bystander()
 	cut := 10
 	if n.messages() {
@@ -319,7 +319,7 @@ func stalled(t *testing.T, n Network) {
 }
 
 func neverReads(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond, Depth: 64})
+	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: Stall, Depth: 64})
 	well := r.bystander()
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
@@ -423,7 +423,7 @@ func oneHoldsMuch(t *testing.T, n Network) {
 }
 
 func closeHalfMessages(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: 200 * time.Millisecond})
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: Stall})
 	b := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 1}))
 	b.Want(Put("v", Fill(1<<20, 1)), kv.StatusOK)
 	p := r.Parts[0]

@@ -1,0 +1,228 @@
+package inproc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Codec implements transport.Transport within one process, as Transport does, but with both ends of a connection between client
+// and handler: what is sent is framed, copied, parsed and answered in the same way as over a socket, and no kernel has a part in
+// it. So it is the rung between inproc and a network. Its zero value is ready.
+type Codec struct{}
+
+var _ transport.Transport = Codec{}
+
+// Name is the value of the transport column.
+func (Codec) Name() string { return "codec" }
+
+// Sleep is the disk's, as Transport's.
+func (Codec) Sleep() loop.Sleep { return Transport{}.Sleep() }
+
+// Serve makes g's loops reachable by Dial.
+func (Codec) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	o, err := o.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	return register("codec", &server{g: g, o: o}), nil
+}
+
+// Dial puts a connection, and its other end, onto l, which has to be one of the server's own network loops.
+func (Codec) Dial(_ context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	o, err := o.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	s, i, err := reach("codec", l, addr)
+	if err != nil {
+		return nil, err
+	}
+	var c *framed
+	if cerr := l.Call(func() { c, err = s.frame(l, i, o) }); cerr != nil || err != nil {
+		return nil, errors.Join(cerr, err)
+	}
+	return c, nil
+}
+
+// wires is the member that moves the bytes of all framed connections between one server and one loop.
+type wires struct {
+	l       *loop.Loop
+	host    *stream.Host
+	conns   []*framed
+	touched stream.Touched[*end]
+	late    func(*stream.Server, error)
+	from    [gatherMax]unix.Iovec
+	window  [2][]byte
+}
+
+const gatherMax = 64 // as the sockets'
+
+var _ loop.Member = (*wires)(nil)
+
+// framed is a connection: a client's end, and a server's.
+type framed struct {
+	*stream.Client
+	w      *wires
+	ends   [2]end // the client's, the server's
+	closed bool
+}
+
+var _ transport.Conn = (*framed)(nil)
+
+// end moves what one side sends to the other.
+type end struct {
+	c      *framed
+	side   stream.Side // nil until both are there
+	listed bool
+}
+
+func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, error) {
+	m, err := l.Shared(s, func() (loop.Member, error) {
+		h, err := stream.NewHost(l, s.g, i, s.o)
+		if err != nil {
+			return nil, err
+		}
+		w := &wires{l: l, host: h}
+		w.late = func(c *stream.Server, err error) { c.Driver().(*end).c.close(err) }
+		if _, err = l.Add(w); err != nil {
+			h.Close()
+		}
+		return w, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &framed{w: m.(*wires)}
+	c.ends[0].c, c.ends[1].c = c, c
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Hello: wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}})
+	if srv == nil {
+		return nil, &transport.Refusal{Code: wire.RefusedBusy}
+	}
+	hello, err := c.greeting(srv)
+	if err == nil {
+		c.Client, err = stream.NewClient(l, &c.ends[0], hello, o.RecvBytes)
+	}
+	if err != nil {
+		srv.Drop(transport.ErrPeerGone)
+		return nil, err
+	}
+	c.ends[0].side, c.ends[1].side = c.Client, srv
+	c.w.conns = append(c.w.conns, c)
+	return c, nil
+}
+
+// greeting is what the server's end answers to the hello.
+func (c *framed) greeting(srv *stream.Server) (hello wire.ServerHello, err error) {
+	var b []byte
+	for i := range c.w.from[:srv.Gather(c.w.from[:])] {
+		b = append(b, sys.IovecBytes(&c.w.from[i])...)
+	}
+	srv.Sent(len(b))
+	if err = hello.Decode(b); err == nil && hello.Code != wire.Granted {
+		err = &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
+	}
+	return hello, err
+}
+
+// Touch is stream.Driver's.
+func (e *end) Touch() {
+	w := e.c.w
+	w.touched.Add(w.l, e, &e.listed)
+}
+
+// Stamp is stream.Driver's: there is no kernel.
+func (e *end) Stamp() {}
+
+// Stage is loop.Member's: it moves what was touched, both ways, since reading may go on again, too.
+func (w *wires) Stage() error {
+	w.host.Resume()
+	list := w.touched.Take(w.l)
+	for i, e := range list {
+		list[i] = nil
+		e.listed = false
+		for from := range e.c.ends {
+			if err := e.c.move(from); err != nil {
+				e.c.close(err)
+			}
+		}
+	}
+	w.host.Tick(w.late)
+	return nil
+}
+
+// move copies what one end has to send to where the other one wants it, as far as that takes it.
+func (c *framed) move(from int) error {
+	w, to := c.w, c.ends[1-from].side
+	for !c.closed && c.ends[0].side != nil {
+		k := c.ends[from].side.Gather(w.from[:])
+		if k == 0 {
+			return nil
+		}
+		n, places := 0, to.Window(&w.window)
+		window := w.window
+		for i, at := 0, 0; i < k && at < places; {
+			src := sys.IovecBytes(&w.from[i])
+			m := copy(window[at], src)
+			sys.SetIovec(&w.from[i], src[m:])
+			window[at] = window[at][m:]
+			n += m
+			if m == len(src) {
+				i++
+			}
+			if len(window[at]) == 0 {
+				at++
+			}
+		}
+		if n == 0 {
+			return nil // paused: Touch comes when reading may go on
+		}
+		w.l.Stats.Copied += uint64(n)
+		c.ends[from].side.Sent(n)
+		if err := to.Received(n, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends both sides.
+func (c *framed) close(err error) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	for i, o := range c.w.conns {
+		if o == c {
+			c.w.conns = append(c.w.conns[:i], c.w.conns[i+1:]...)
+			break
+		}
+	}
+	for i := range c.ends {
+		c.ends[i].side.Drop(err)
+	}
+}
+
+// Hangup is transport.Conn's.
+func (c *framed) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
+
+// OnEvent is never called.
+func (w *wires) OnEvent(uint64, int32, uint32) {}
+
+// Poll is loop.Member's: nothing comes by itself.
+func (w *wires) Poll() int { return 0 }
+
+// Close is loop.Member's.
+func (w *wires) Close() bool {
+	for len(w.conns) > 0 {
+		w.conns[0].close(transport.ErrClosed)
+	}
+	w.host.Wind()
+	return w.host.Close()
+}

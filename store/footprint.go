@@ -1,0 +1,24 @@
+package store
+
+// FileBytes is how much disk space the slabs of a store take at most, about, and what it takes to load it: so many items, spread over
+// so many shards, with keys of keyBytes and values as long as those of sample, each as often as it stands there. A store whose
+// items are changed has up to a quarter more slots (spareShift).
+func FileBytes(items int64, keyBytes int, sample []int, shards int, changed bool) int64 {
+	share := map[uint8]int64{} // of sample
+	for _, value := range sample {
+		share[classOf(itemBytes(keyBytes, value))]++
+	}
+	sum := int64(0)
+	for c, n := range share {
+		s := newSlab(c)
+		slots := (items*n + int64(len(sample)) - 1) / int64(len(sample))
+		bytes := (slots + int64(s.free.perUnit) - 1) / int64(s.free.perUnit) * s.unitBytes()
+		if changed {
+			bytes += bytes >> spareShift
+		}
+		ahead := min(max(extentOne, bytes/int64(shards)/16), extentMax) // see nextExtent
+		ahead = max(ahead, s.unitBytes())
+		sum += bytes + int64(shards)*(ahead+ahead/4) // it grows when a quarter of the last extent is left
+	}
+	return sum
+}

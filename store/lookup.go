@@ -1,0 +1,96 @@
+package store
+
+import (
+	"bytes"
+
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+)
+
+// Requests that arrive together are looked up together, in steps: the leaves, the records, the items. Each step asks the CPU for what the next
+// one touches, of all of them, so that their cache misses overlap (group prefetching: Chen, Ailamaki, Gibbons, Mowry 2004). Then they are run,
+// in their order.
+
+// groupMax is how many are looked up together: as many misses as a core has under way, and the depth of many pipelines.
+const groupMax = 16
+
+// group are requests for one key each that wait for End, or for being groupMax.
+type group struct {
+	open bool // between Begin and End
+	n    int
+	r    [groupMax]*kv.Request
+	leaf [groupMax]uint32
+	rec  [groupMax]uint32
+}
+
+// aheadBytes is how much of an item is asked for: what lies behind it follows in order, which the CPU notices.
+const aheadBytes = 1280
+
+var _ kv.Batcher = (*Partition)(nil)
+
+// Begin is kv.Batcher's.
+func (p *Partition) Begin() { p.group.open = true }
+
+// End is kv.Batcher's.
+func (p *Partition) End() {
+	p.group.open = false
+	p.lookUp()
+}
+
+// join lets a request wait for others.
+func (p *Partition) join(r *kv.Request) {
+	g := &p.group
+	g.r[g.n] = r
+	if g.n++; g.n == groupMax {
+		p.lookUp()
+	}
+}
+
+// lookUp runs those that wait.
+func (p *Partition) lookUp() {
+	g := &p.group
+	n := g.n
+	g.n = 0
+	if n > 1 {
+		p.findAll(n)
+	}
+	for i := range n {
+		r := g.r[i]
+		g.r[i] = nil
+		p.run(r)
+	}
+}
+
+// findAll finds the records of n requests, which gets remember (see recall), and asks for the items.
+func (p *Partition) findAll(n int) {
+	x, g := p.index, &p.group
+	for i := range n {
+		g.rec[i] = 0
+		if key := g.r[i].Key; x.n > 0 && x.side(key) == 0 {
+			g.leaf[i] = x.leafOf(key)
+			sys.Prefetch(x.leaves.at(g.leaf[i]))
+		} else {
+			g.leaf[i] = 0
+		}
+	}
+	for i := range n {
+		if g.leaf[i] != 0 {
+			if g.rec[i] = x.likely(x.leaves.at(g.leaf[i]), g.r[i].Key); g.rec[i] != 0 {
+				sys.PrefetchBytes(x.heap.at(g.rec[i])[:headBytes])
+			}
+		}
+	}
+	for i := range n {
+		rec := g.rec[i]
+		if rec == 0 || !bytes.Equal(x.key(rec), g.r[i].Key) {
+			continue // it is looked for again
+		}
+		if g.r[i].Op == kv.OpGet {
+			g.r[i].Aux[2] = uint64(rec) | uint64(x.gone)<<32
+		}
+		if at := x.at(rec); p.files == nil {
+			b := p.slabs[at.class].memory(at.slot)
+			sys.PrefetchBytes(b[:min(len(b), aheadBytes)])
+		}
+	}
+}

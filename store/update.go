@@ -1,0 +1,145 @@
+package store
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// An update is a change whose new value follows from the one that is there. It reads that first; nothing is taken for it meanwhile, and
+// when it is at hand, the update becomes a put of what it makes of it, in the same step. So nobody comes in between.
+
+// readToUpdate reads the item that r updates, and goes on when that is at hand.
+func (p *Partition) readToUpdate(r *kv.Request, rec uint32) {
+	if p.index.flags(rec)&flagCorrupt != 0 {
+		p.count.corrupt++
+		p.finish(r, kv.StatusCorrupt)
+		return
+	}
+	at := p.index.at(rec)
+	if p.files != nil && at.large() {
+		p.readLarge(r, at)
+		return
+	}
+	it, s, ok := p.item(r, at, r.Key)
+	switch {
+	case !ok: // it is run again
+	case s != kv.StatusOK:
+		p.finish(r, s)
+	default:
+		p.changeFrom(r, rec, true, it.value)
+	}
+}
+
+// updateLarge goes on with what was read of a slot, if the key still has it: a slot that is read stays as it is.
+func (p *Partition) updateLarge(r *kv.Request, at place, whole []byte) {
+	if p.closing {
+		p.abort(r, kv.StatusClosed)
+		return
+	}
+	rec, found := p.index.find(r.Key)
+	if !found || p.index.flags(rec)&(flagBusy|flagHidden|flagTomb) != 0 || p.index.at(rec) != at {
+		p.change(r)
+		return
+	}
+	it, s := p.judge(whole, r.Key)
+	if s != kv.StatusOK {
+		p.finish(r, s)
+		return
+	}
+	p.changeFrom(r, rec, true, it.value)
+}
+
+// updated says how many bytes a change's value will have, or why it cannot be done, and changes nothing but r.Need; a swap whose key has
+// to be absent, and is not, gives what is there.
+func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.Status) {
+	switch r.Op {
+	case kv.OpDelete:
+		return 0, kv.StatusOK
+	case kv.OpAdd:
+		sum, s := added(r, old, there)
+		if s != kv.StatusOK {
+			return 0, s
+		}
+		var digits [kv.AddBytes]byte
+		return len(strconv.AppendInt(digits[:0], sum, 10)), kv.StatusOK
+	case kv.OpAppend:
+		bytes = len(old) + len(r.Value)
+		if bytes > most {
+			return 0, kv.StatusTooLarge
+		}
+		return bytes, roomFor(r, bytes)
+	case kv.OpSwap:
+		if s := roomFor(r, len(r.Value)+len(old)); s != kv.StatusOK {
+			return 0, s
+		}
+		if there && r.If == kv.IfAbsent {
+			update(r, old, there)
+			return 0, kv.StatusExists
+		}
+	}
+	return len(r.Value), kv.StatusOK
+}
+
+func roomFor(r *kv.Request, bytes int) kv.Status {
+	if bytes > cap(r.Value) {
+		r.Need = uint32(bytes)
+		return kv.StatusTooSmall
+	}
+	return kv.StatusOK
+}
+
+// update makes r.Value what is to be put. It is done once.
+func update(r *kv.Request, old []byte, there bool) {
+	switch r.Op {
+	case kv.OpAdd:
+		sum, _ := added(r, old, there)
+		r.Value = strconv.AppendInt(r.Value[:0], sum, 10)
+	case kv.OpAppend:
+		v := r.Value[:len(old)+len(r.Value)]
+		copy(v[len(old):], r.Value)
+		copy(v, old)
+		r.Value = v
+	case kv.OpSwap:
+		r.Limit = 0
+		if there {
+			n := len(r.Value)
+			copy(r.Value[n:n+len(old)], old)
+			r.Limit = uint32(len(old)) + 1
+		}
+	}
+}
+
+// added is the sum of an item and an operand.
+func added(r *kv.Request, old []byte, there bool) (int64, kv.Status) {
+	by := int64(binary.LittleEndian.Uint64(r.Value))
+	if !there {
+		return by, kv.StatusOK
+	}
+	n, ok := number(old)
+	switch {
+	case !ok:
+		return 0, kv.StatusNoNumber
+	case by > 0 && n > math.MaxInt64-by, by < 0 && n < math.MinInt64-by:
+		return 0, kv.StatusOverflow
+	}
+	return n + by, kv.StatusOK
+}
+
+// number reads an int64 as Redis does: decimal, no sign but a minus, no leading zeros, no spaces (string2ll in its util.c).
+func number(b []byte) (int64, bool) {
+	if len(b) == 0 || len(b) > kv.AddBytes {
+		return 0, false
+	}
+	digits := b
+	if b[0] == '-' {
+		digits = b[1:]
+	}
+	if len(digits) == 0 || digits[0] < '0' || digits[0] > '9' || digits[0] == '0' && len(b) > 1 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	return n, err == nil
+}

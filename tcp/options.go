@@ -1,0 +1,58 @@
+package tcp
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kvwire/kvwire/transport/stream"
+)
+
+// Engine is what moves the bytes of a server's connections.
+type Engine uint8
+
+const (
+	Epoll      Engine = iota // their loop, which epoll tells what is ready
+	Goroutines               // two goroutines for each connection, which hand what they read to its loop
+)
+
+var engineNames = [...]string{"epoll", "goroutine"}
+
+// Engines are the names of all.
+func Engines() []string { return engineNames[:] }
+
+// String is the engine as it stands in the tcp_engine column.
+func (e Engine) String() string { return engineNames[e] }
+
+// ParseEngine reads an engine's name.
+func ParseEngine(s string) (Engine, error) {
+	for i, n := range engineNames {
+		if s == n {
+			return Engine(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is unknown (%s)", s, strings.Join(engineNames[:], " or "))
+}
+
+// Options are those of both ends. The zero value is the default; docs/results has what the others were measured to cost.
+type Options struct {
+	Engine  Engine // of the server; a client's connections are always its loop's
+	Sockets stream.Sockets
+
+	// Cork holds back the last segment of a write that is not the turn's last (MSG_MORE). Engine Epoll.
+	Cork bool
+
+	// QuickAck acknowledges each receive at once (TCP_QUICKACK), with a system call. Engine Epoll.
+	QuickAck bool
+
+	// ZeroCopyBytes is the least that is sent from where it lies (MSG_ZEROCOPY), and held until the peer has acknowledged
+	// it; 0: everything is copied. Engine Epoll.
+	ZeroCopyBytes int
+}
+
+func (o Options) check() error {
+	if o.Engine == Goroutines && (o.Cork || o.QuickAck || o.ZeroCopyBytes > 0) {
+		return errors.New("tcp: Go's net package cannot cork, acknowledge at once or send without a copy (use engine epoll)")
+	}
+	return nil
+}

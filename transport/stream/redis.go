@@ -1,0 +1,153 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// abroad is what a client's end has besides when its server is a Redis. Replies come in the order of the commands and say not whose they
+// are, so calls stand in a line.
+type abroad struct {
+	line line // calls, in the order of their commands
+	skip int  // bytes to be thrown away: an end of line, and what there was no room for
+}
+
+const (
+	redisKeyBytes   = 1024
+	redisValueBytes = 16 << 20
+	redisHeadBytes  = 64 + redisKeyBytes + smallBytes // a command, but for a value that is not small
+)
+
+// redisHello stands for what a Redis does not say of itself.
+func redisHello(depth int) wire.ServerHello {
+	return wire.ServerHello{Version: wire.Version, Depth: uint16(depth), MaxKeyBytes: redisKeyBytes, MaxValueBytes: redisValueBytes, Loops: 1, Shards: []uint16{0}}
+}
+
+// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask what INFO says (kv.OpStats).
+func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
+	depth := int(hello.Depth)
+	mem, err := arena.New(recvBytes + depth*redisHeadBytes)
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(l, d, hello, mem, recvBytes, redisHeadBytes)
+	c.abroad = &abroad{line: line{q: make([]int, depth)}}
+	return c, nil
+}
+
+// beginCommand queues a call's command.
+func (c *Client) beginCommand(k *call) {
+	r := k.r
+	if r.Stages != nil {
+		c.time(r)
+	}
+	b := k.head[:0]
+	m := message{slot: k.index}
+	switch r.Op {
+	case kv.OpGet:
+		b = resp.AppendBulk(append(b, "*2\r\n$3\r\nGET\r\n"...), r.Key)
+	case kv.OpDelete:
+		b = resp.AppendBulk(append(b, "*2\r\n$3\r\nDEL\r\n"...), r.Key)
+	case kv.OpPut:
+		b = resp.AppendBulk(append(b, "*3\r\n$3\r\nSET\r\n"...), r.Key)
+		b = resp.AppendBulkHead(b, len(r.Value))
+		if len(r.Value) > smallBytes {
+			m.piece[1], m.piece[2] = r.Value, crlf
+		} else {
+			b = append(append(b, r.Value...), crlf...)
+			c.l.Stats.Copied += uint64(len(r.Value))
+		}
+	default: // stats; the rest was refused
+		b = append(b, "*1\r\n$4\r\nINFO\r\n"...)
+	}
+	c.l.Stats.Copied += uint64(len(r.Key))
+	m.piece[0] = b
+	c.abroad.line.push(k.index)
+	c.out.push(m)
+	c.driver.Touch()
+}
+
+// parseReplies takes all whole replies from the receive buffer.
+func (c *Client) parseReplies() error {
+	a := c.abroad
+	for len(c.in.rest) == 0 {
+		if n := min(a.skip, len(c.in.unread())); n > 0 {
+			a.skip -= n
+			c.in.consume(n)
+		}
+		if a.skip > 0 {
+			break
+		}
+		reply, used, err := resp.ReadReply(c.in.unread())
+		if err != nil {
+			return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
+		}
+		if used == 0 {
+			break
+		}
+		if a.line.n == 0 || !c.calls[a.line.first()].began {
+			return fmt.Errorf("%w: a reply to a command that was not sent: %.100q", transport.ErrProtocol, c.in.unread())
+		}
+		k := &c.calls[a.line.first()]
+		a.line.pop()
+		whole, err := c.replied(k, reply, used)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			c.cur = k
+			return nil
+		}
+		c.answered(k)
+	}
+	c.in.compact()
+	return nil
+}
+
+// replied holds a reply against the call that it answers; whole is false where its value is still on its way.
+func (c *Client) replied(k *call, p resp.Reply, used int) (whole bool, err error) {
+	a, r := c.abroad, k.r
+	text := p.Text
+	r.Status, r.Need = kv.StatusOK, 0
+	bulk := false
+	switch {
+	case p.Kind == '-' && bytes.HasPrefix(text, []byte("OOM")):
+		r.Status = kv.StatusNoSpace
+	case p.Kind == '-' && bytes.HasPrefix(text, []byte("ERR string exceeds")):
+		r.Status = kv.StatusTooLarge
+	case p.Kind == '-':
+		return false, fmt.Errorf("%w: the server says: %.200s", transport.ErrProtocol, text)
+	case r.Op == kv.OpPut && p.Kind == '+':
+	case r.Op == kv.OpDelete && p.Kind == ':':
+		if p.N == 0 {
+			r.Status = kv.StatusNotFound
+		}
+	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && p.Null:
+		r.Status = kv.StatusNotFound
+	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && p.Kind == '$':
+		bulk = true
+	default:
+		return false, fmt.Errorf("%w: a reply of kind %q to a %v", transport.ErrProtocol, p.Kind, r.Op)
+	}
+	c.in.consume(used)
+	if !bulk {
+		return true, nil
+	}
+	a.skip = len(crlf)
+	if p.N > cap(r.Value) {
+		r.Status, r.Need = kv.StatusTooSmall, uint32(p.N)
+		a.skip += p.N
+		return true, nil
+	}
+	r.Value = r.Value[:p.N]
+	copied, whole := c.in.take(r.Value)
+	c.l.Stats.Copied += uint64(copied)
+	return whole, nil
+}

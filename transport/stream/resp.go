@@ -1,0 +1,869 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// guest is what a connection has besides when its client speaks Redis's protocol. Each key of a command is a request, in a slot of its own;
+// commands are answered in the order in which they came, so each slot stands in a line, and the first of it is answered when
+// it has been done. A command stays where it was received until all of its requests have begun.
+//
+// Commands of one connection may depend on each other, and the handler need not do requests in the order in which they were
+// submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are told apart by
+// some bits of their hash.
+type guest struct {
+	cmd     resp.Command
+	args    [][]byte   // the first of them
+	spec    *resp.Spec // of the command that has begun; nil: none
+	before  *resp.Spec // of the one before it
+	next    int        // the argument that goes on, and before it
+	big     []byte     // a command that does not fit into the receive buffer, as far as its length is known; nil: it does
+	session resp.Session
+
+	line     line          // slots, in the order of their answers
+	more     []part        // by slot
+	readers  [hashes]int16 // requests under way
+	writers  [hashes]int16
+	alone    bool   // a command has begun that none may overtake
+	sum      int64  // of the parts of a command that were answered
+	failed   string // the first error of them
+	wrong    string // what is the matter with a command that cannot be done
+	last     string // what the client is told before the connection ends
+	flushing *slot  // a flush whose deletes are under way; their keys lie in its answer
+	deletes  int    // of these, that have not come back
+}
+
+const hashes = 256
+
+// part is what a slot has to know of its command.
+type part struct {
+	form   form
+	begin  bool // of its command
+	end    bool
+	array  int // values of the array that begins with it; 0: none
+	done   bool
+	bucket uint8
+	reads  bool // it is counted among bucket's readers
+	writes bool
+	tmp    []byte // asText; asKeys: the pattern, nil: all
+}
+
+// single is for a command of one request.
+func single(f form) part { return part{form: f, begin: true, end: true} }
+
+// form is how a request's outcome is told.
+type form uint8
+
+const (
+	asText   form = iota // tmp
+	asBulk               // the item
+	asOK                 // OK, or nothing where a condition did not hold
+	asCount              // how many were there
+	asBytes              // how long the item is
+	asSum                // the number that it has become
+	asLength             // how long it has become
+	asOld                // what was there
+	asKeys               // what a scan found
+	asSize               // how many items there are
+	asInfo               // … and what else the server says of itself
+	asFlush              // scans that delete what they find, until there is nothing
+	asNone               // a delete of a flush
+)
+
+// respDepth bounds the requests of such a connection that are under way: more stay where they were received.
+const respDepth = 32
+
+// speaksRESP says whether a connection that begins with b is not one of ours.
+func speaksRESP(b byte) bool { return b == '*' || b >= '\t' && b <= '~' }
+
+// invite makes a connection one that speaks RESP, and takes the commands that it has sent.
+func (c *Server) invite() {
+	g := &guest{}
+	c.guest, c.depth = g, min(respDepth, c.h.O.Depth)
+	if err := c.equip(); err != nil {
+		c.h.log("%s: refused: %v", c.name, err)
+		c.dismiss("-ERR max number of clients reached\r\n")
+		return
+	}
+	c.state = stateOpen
+	c.h.guests++
+	g.line.q, g.more = make([]int, len(c.slots)), make([]part, len(c.slots))
+	g.session = resp.Session{Proto: 2, ID: int64(c.h.Index) + c.h.guests*int64(c.h.Loops), MaxValueBytes: c.h.O.Limits.MaxValueBytes}
+	g.cmd.Reset()
+	c.parse()
+}
+
+// nextLoop shares such connections out among the loops, where the kernel has not done so.
+func (h *Host) nextLoop() int {
+	if h.Sockets.ReusePort {
+		return h.Index
+	}
+	h.shared++
+	return (h.shared - 1) % h.Loops
+}
+
+// commandMax bounds a command's bytes: a value of the largest kind, or as much in keys.
+func (c *Server) commandMax() int { return c.h.O.Limits.ScanRoom() + 64<<10 }
+
+// parseCommands takes all whole commands from what was received.
+func (c *Server) parseCommands() {
+	g := c.guest
+	for c.state == stateOpen && len(c.in.rest) == 0 && !c.paused {
+		if g.spec == nil {
+			b := g.big
+			if b == nil {
+				b = c.in.unread()
+			}
+			need, err := g.cmd.Read(b)
+			if err != nil {
+				c.h.log("%s: refused: %v", c.name, err)
+				c.dismiss("-ERR " + err.Error() + "\r\n")
+				return
+			}
+			if need > 0 {
+				if !c.gather(need) {
+					break
+				}
+				continue
+			}
+			if len(g.cmd.Args) == 0 {
+				c.commandEnds()
+				continue
+			}
+			if !c.begins() {
+				break
+			}
+		}
+		if !c.goesOn() {
+			break
+		}
+		c.commandEnds()
+	}
+	if g.spec == nil { // else its arguments lie there
+		c.in.compact()
+	}
+	if c.in.partial() {
+		c.h.watch()
+	}
+}
+
+// gather sees to it that need bytes of a command will lie together; false: they have to come, or memory has.
+func (c *Server) gather(need int) bool {
+	g := c.guest
+	if g.big == nil && need <= len(c.in.buf) {
+		return false
+	}
+	if need > c.commandMax() {
+		c.h.log("%s: refused: a command of %d B, at most %d", c.name, need, c.commandMax())
+		c.dismiss("-ERR Protocol error: invalid bulk length\r\n")
+		return false
+	}
+	if cap(g.big) < need {
+		b := c.take(min(max(need, 2*len(g.big)), c.commandMax()))
+		if b == nil {
+			c.pause()
+			return false
+		}
+		if g.big == nil {
+			g.big = b[:copy(b, c.in.unread())]
+			c.in.rd, c.in.wr = 0, 0
+		} else {
+			n := copy(b, g.big)
+			c.give(g.big)
+			g.big = b[:n]
+		}
+		c.h.L.Stats.Copied += uint64(len(g.big))
+	}
+	from := len(g.big)
+	g.big = g.big[:need]
+	copied, whole := c.in.take(g.big[from:])
+	c.h.L.Stats.Copied += uint64(copied)
+	return whole
+}
+
+// wait stops until a slot or a request comes back.
+func (c *Server) wait() {
+	c.h.full = false // others need not wait for it
+	c.pause()
+}
+
+// pause stops until memory comes back, too.
+func (c *Server) pause() {
+	c.paused = true
+	c.h.paused = append(c.h.paused, c)
+}
+
+// commandEnds forgets a command.
+func (c *Server) commandEnds() {
+	g := c.guest
+	g.spec = nil
+	if g.big != nil {
+		c.give(g.big)
+		g.big = nil
+	} else {
+		c.in.consume(g.cmd.Bytes)
+	}
+	if cap(g.cmd.Args) > 256 { // the memory for what is usual is kept
+		g.cmd.Args = nil
+	}
+	g.cmd.Reset()
+}
+
+// argsMax bounds the arguments of commands that do not take as many as one likes.
+const argsMax = 64
+
+// arg is an argument of the command that has begun, where it was received.
+func (c *Server) arg(i int) []byte {
+	g := c.guest
+	if g.big != nil {
+		return g.cmd.Args[i].Of(g.big)
+	}
+	return g.cmd.Args[i].Of(c.in.unread())
+}
+
+// begins looks at a command's name. false: the connection ends.
+func (c *Server) begins() bool {
+	g := c.guest
+	n := len(g.cmd.Args)
+	g.args = g.args[:0]
+	for i := range min(n, argsMax) {
+		g.args = append(g.args, c.arg(i))
+	}
+	spec, text := resp.Find(g.args[0], n, g.before)
+	if spec != nil && spec.Last != -1 && n > argsMax {
+		spec, text = nil, resp.TooMany
+	}
+	if spec == nil {
+		if text == "" {
+			text = resp.Unknown(g.args)
+		}
+		if resp.CrossProtocol(g.args[0]) {
+			c.h.log("%s: closed: it speaks HTTP", c.name)
+			c.dismiss("")
+			return false
+		}
+		spec, g.wrong = resp.Wrong, text
+	}
+	g.spec, g.before, g.next = spec, spec, 1
+	return true
+}
+
+// dismiss ends the connection in good order: what is under way is answered, and then the client is told this.
+func (c *Server) dismiss(text string) {
+	c.state = stateWinding
+	c.guest.last = text
+	c.farewell()
+}
+
+// farewell says the last word, when all answers are out of the handler's hands.
+func (c *Server) farewell() {
+	if c.state != stateWinding || c.busy > 0 {
+		return
+	}
+	c.state = stateRefusing
+	c.inSince = c.h.L.Now()
+	if c.guest.last == "" {
+		c.guest.last = "\r\n" // a driver looks whether it is the end when it has sent something
+	}
+	c.send(message{piece: [3][]byte{[]byte(c.guest.last)}, slot: -1})
+	c.h.watch()
+}
+
+// goesOn begins the requests of a command, as far as there are slots. false: it has to wait, or the connection ends.
+func (c *Server) goesOn() bool {
+	g, a := c.guest, c.guest.args
+	if g.alone {
+		c.wait()
+		return false
+	}
+	switch g.spec.Kind {
+	case resp.Answer:
+		return c.answer()
+	case resp.Quit:
+		c.commandEnds()
+		c.dismiss("+OK\r\n")
+		return false
+	case resp.Get:
+		return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asBulk))
+	case resp.Strlen:
+		return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
+	case resp.MultiGet:
+		return c.keys(kv.OpGet, asBulk)
+	case resp.Exists:
+		return c.keys(kv.OpGet, asCount)
+	case resp.Delete:
+		return c.keys(kv.OpDelete, asCount)
+	case resp.Set:
+		o, text := resp.ReadSet(a[3:])
+		if text != "" {
+			return c.cannot(text)
+		}
+		if o.Get {
+			return c.begin(kv.OpSwap, o.If, a[1], a[2], single(asOld))
+		}
+		return c.begin(kv.OpPut, o.If, a[1], a[2], single(asOK))
+	case resp.GetSet:
+		return c.begin(kv.OpSwap, kv.Always, a[1], a[2], single(asOld))
+	case resp.Append:
+		return c.begin(kv.OpAppend, kv.Always, a[1], a[2], single(asLength))
+	case resp.Add:
+		var by [8]byte
+		if text := g.spec.Add(a, &by); text != "" {
+			return c.cannot(text)
+		}
+		return c.begin(kv.OpAdd, kv.Always, a[1], by[:], single(asSum))
+	case resp.MultiSet:
+		for n := len(g.cmd.Args); g.next < n; g.next += 2 {
+			if !c.begin(kv.OpPut, kv.Always, c.arg(g.next), c.arg(g.next+1), part{form: asOK, begin: g.next == 1, end: g.next+2 == n}) {
+				return false
+			}
+		}
+		return true
+	case resp.Scan:
+		return c.scan()
+	case resp.Size:
+		return c.aside(asSize, kv.OpStats, nil, 0, nil)
+	case resp.Info:
+		return c.aside(asInfo, kv.OpStats, nil, 0, nil)
+	case resp.Flush:
+		return c.aside(asFlush, kv.OpScan, nil, uint32(c.depth), nil) // for the deletes there are as many slots
+	}
+	panic(fmt.Sprintf("stream: command %q of kind %d", g.spec.Name, g.spec.Kind))
+}
+
+// answer answers what the connection itself knows.
+func (c *Server) answer() bool {
+	g := c.guest
+	s := c.slot(single(asText))
+	if s == nil {
+		return false
+	}
+	b := s.small[:0]
+	switch {
+	case g.spec == resp.Wrong:
+		b = resp.AppendError(b, g.wrong)
+	case g.spec.Kind == resp.Scan: // behind the last key, or for what there is none of
+		b = resp.AppendScan(b, 0, nil)
+	default:
+		b = g.session.Answer(b, g.spec, g.args)
+	}
+	m := &g.more[s.index]
+	m.tmp, m.done = b, true
+	c.tell()
+	return true
+}
+
+// cannot answers a command that cannot be done.
+func (c *Server) cannot(why string) bool {
+	c.guest.spec, c.guest.wrong = resp.Wrong, why
+	return c.answer()
+}
+
+// slot takes one, at the end of the line; nil: the connection has to wait for one.
+func (c *Server) slot(p part) *slot {
+	if len(c.free) == 0 {
+		c.wait()
+		return nil
+	}
+	g := c.guest
+	s := &c.slots[c.free[len(c.free)-1]]
+	c.free = c.free[:len(c.free)-1]
+	g.more[s.index] = p
+	g.line.push(s.index)
+	s.block, s.reply = nil, nil
+	s.room = c.h.O.Limits.ScanRoom()
+	r := &s.req
+	r.Status, r.If, r.Limit, r.Need, r.Stages = 0, kv.Always, 0, 0, nil
+	return s
+}
+
+// clashes says whether a request for a key has to wait for one before it.
+func (c *Server) clashes(op kv.Op, key []byte) (bucket uint8, clash bool) {
+	g := c.guest
+	bucket = uint8(kv.Hash(key))
+	return bucket, g.writers[bucket] > 0 || op.Changes() && g.readers[bucket] > 0
+}
+
+// counts notes a request that others may have to wait for. Where the handler does the requests of a key in their order, these are only
+// those that may be submitted twice, for want of room.
+func (c *Server) counts(m *part, op kv.Op, bucket uint8) {
+	m.bucket = bucket
+	switch {
+	case op == kv.OpGet:
+		m.reads = true
+		c.guest.readers[bucket]++
+	case !c.h.O.InOrder || op == kv.OpAppend || op == kv.OpSwap:
+		m.writes = true
+		c.guest.writers[bucket]++
+	}
+}
+
+// keys begins a request for each of a command's keys.
+func (c *Server) keys(op kv.Op, f form) bool {
+	g := c.guest
+	for n := len(g.cmd.Args); g.next < n; g.next++ {
+		p := part{form: f, begin: g.next == 1, end: g.next == n-1}
+		if p.begin && f == asBulk {
+			p.array = n - 1
+		}
+		if !c.begin(op, kv.Always, c.arg(g.next), nil, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// room is take, and waits where there is none.
+func (c *Server) room(n int) []byte {
+	b := c.take(n)
+	if b == nil {
+		c.pause()
+		return nil
+	}
+	return b[:n]
+}
+
+// begin begins the request for one of a command's keys. value is a put's or an update's. false: the connection has to wait.
+func (c *Server) begin(op kv.Op, cond kv.If, key, value []byte, p part) bool {
+	g, l := c.guest, c.h.O.Limits
+	bucket, clash := c.clashes(op, key)
+	if clash || len(c.free) == 0 {
+		c.wait()
+		return false
+	}
+	if len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
+		s := c.slot(p)
+		s.req.Status, s.req.Key, g.more[s.index].done = kv.StatusTooLarge, nil, true
+		c.tell()
+		return true
+	}
+	n := len(key) + len(value)
+	want := n
+	if op == kv.OpAdd {
+		want = len(key) + kv.AddBytes
+	}
+	var block []byte
+	mine := want > smallBytes && g.big != nil && g.spec.Kind == resp.Set && op == kv.OpPut // it stays where it was received
+	if want > smallBytes && !mine {
+		if block = c.room(want); block == nil {
+			return false
+		}
+	}
+	s := c.slot(p)
+	r := &s.req
+	r.Op, r.If = op, cond
+	s.key = len(key)
+	switch {
+	case mine:
+		s.block = g.big
+		r.Key, r.Value = key, value
+		g.big, g.cmd.Bytes = nil, 0
+	default:
+		if block == nil {
+			block = s.small[:smallBytes:smallBytes]
+		}
+		s.block = block
+		copy(block, key)
+		copy(block[s.key:], value)
+		r.Key, r.Value = block[:s.key], block[s.key:n:cap(block)]
+		c.h.L.Stats.Copied += uint64(n)
+	}
+	c.counts(&g.more[s.index], op, bucket)
+	if op == kv.OpGet || op == kv.OpDelete {
+		c.submitPart(s)
+		return true
+	}
+	s.reply = s.small[replyAt:ownBytes:ownBytes]
+	c.busy++
+	c.h.Handler.Submit(r)
+	return true
+}
+
+// submitPart submits a request that has its key, with a first guess at the room for its answer.
+func (c *Server) submitPart(s *slot) {
+	r := &s.req
+	r.Key = s.block[:s.key]
+	s.reply = s.small[replyAt : ownBytes-2 : ownBytes]
+	c.busy++
+	want := 0
+	switch c.guest.more[s.index].form {
+	case asBulk:
+		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
+	case asKeys, asFlush, asSize, asInfo:
+		want = min(64<<10, s.room)
+	}
+	r.Need = uint32(want)
+	if want > smallBytes && !c.feed(s) {
+		c.starve(s)
+		return
+	}
+	c.resubmit(s)
+}
+
+// aside begins a command that waits for all before it, and that all others wait for.
+func (c *Server) aside(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
+	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush takes slots for its deletes
+		c.wait()
+		return false
+	}
+	var block []byte
+	if len(key) > smallBytes {
+		if block = c.room(len(key)); block == nil {
+			return false
+		}
+	}
+	s := c.slot(single(f))
+	if s == nil {
+		if block != nil {
+			c.give(block)
+		}
+		return false
+	}
+	c.guest.alone = true
+	if block == nil {
+		block = s.small[:len(key)]
+	}
+	s.block, s.key = block, copy(block, key)
+	s.req.Op, s.req.Limit = op, limit
+	c.guest.more[s.index].tmp = pattern
+	c.submitPart(s)
+	return true
+}
+
+// scan begins a SCAN.
+func (c *Server) scan() bool {
+	o, text := resp.ReadScan(c.guest.args)
+	if text != "" {
+		return c.cannot(text)
+	}
+	from, ok := c.h.cursors.Key(o.Cursor)
+	if !ok || o.None {
+		return c.answer()
+	}
+	return c.aside(asKeys, kv.OpScan, from, o.Count, bytes.Clone(o.Match))
+}
+
+// completePart takes a request back whose room was enough.
+func (c *Server) completePart(s *slot) {
+	g, r := c.guest, &s.req
+	m := &g.more[s.index]
+	c.busy--
+	if m.reads {
+		g.readers[m.bucket]--
+	}
+	if m.writes {
+		g.writers[m.bucket]--
+	}
+	switch m.form {
+	case asNone:
+		c.release(s)
+		c.deleted()
+		return
+	case asFlush:
+		if r.Status == kv.StatusOK && len(r.Value) > 0 {
+			c.flush(s)
+			return
+		}
+	}
+	m.done = true
+	c.tell()
+	if c.paused {
+		c.h.come()
+	}
+	c.farewell()
+}
+
+// forget gives back what a dead connection has of commands that were not answered; requests that are under way come back by themselves.
+func (c *Server) forget() {
+	g := c.guest
+	for ; g.line.n > 0; g.line.pop() {
+		if i := g.line.first(); g.more[i].done {
+			c.release(&c.slots[i])
+		}
+	}
+	if g.big != nil {
+		c.give(g.big)
+		g.big = nil
+	}
+	g.spec = nil
+}
+
+// retriable says whether a request that had too little room is to be submitted again.
+func (c *Server) retriable(s *slot) bool {
+	switch c.guest.more[s.index].form {
+	case asCount, asBytes:
+		return false
+	}
+	return s.req.Op.Updates() || int(s.req.Need) <= s.mayAnswer()
+}
+
+// enlarge gives an update the room that it needs, in a block of its own; false when there is none now.
+func (c *Server) enlarge(s *slot) bool {
+	r := &s.req
+	b := c.take(s.key + int(r.Need))
+	if b == nil {
+		return false
+	}
+	copy(b, r.Key)
+	n := copy(b[s.key:], r.Value)
+	c.h.L.Stats.Copied += uint64(s.key + n)
+	c.releaseBlock(s)
+	s.block = b
+	r.Key, r.Value = b[:s.key], b[s.key:s.key+n:cap(b)]
+	return true
+}
+
+// tell answers what is at the head of the line and done.
+func (c *Server) tell() {
+	g := c.guest
+	for g.line.n > 0 {
+		i := g.line.first()
+		m := &g.more[i]
+		if !m.done {
+			return
+		}
+		g.line.pop()
+		s := &c.slots[i]
+		if m.begin {
+			g.sum, g.failed = 0, ""
+		}
+		c.tellPart(s, m)
+	}
+}
+
+var crlf = []byte("\r\n")
+
+// tellPart sends a slot's part of an answer, or gives the slot back if that is nothing.
+func (c *Server) tellPart(s *slot, m *part) {
+	g, r := c.guest, &s.req
+	proto := g.session.Proto
+	var pieces [3][]byte
+	var head [64]byte
+	b := head[:0]
+	if m.array > 0 {
+		b = resp.AppendArray(b, m.array)
+	}
+	failed := ""
+	switch m.form {
+	case asText:
+		pieces[0] = m.tmp
+	case asBulk:
+		switch r.Status {
+		case kv.StatusOK:
+			c.hint = len(r.Value)
+			b = resp.AppendBulkHead(b, len(r.Value))
+			n := wire.HeaderBytes + len(r.Value)
+			from := wire.HeaderBytes - len(b)
+			copy(s.reply[from:], b)
+			s.reply = append(s.reply[:n], crlf...)
+			pieces[0] = s.reply[from:]
+		case kv.StatusNotFound:
+			b = resp.AppendNull(b, proto)
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asOK:
+		switch r.Status {
+		case kv.StatusOK:
+			b = append(b, "+OK\r\n"...)
+		case kv.StatusExists, kv.StatusNotFound:
+			b = resp.AppendNull(b, proto)
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asCount:
+		switch r.Status {
+		case kv.StatusOK, kv.StatusTooSmall:
+			g.sum++
+		case kv.StatusNotFound:
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+		if m.end {
+			b = resp.AppendInt(b, g.sum)
+		}
+	case asBytes:
+		switch r.Status {
+		case kv.StatusOK:
+			b = resp.AppendInt(b, int64(len(r.Value)))
+		case kv.StatusNotFound:
+			b = resp.AppendInt(b, 0)
+		case kv.StatusTooSmall:
+			b = resp.AppendInt(b, int64(r.Need))
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asSum:
+		if failed = textUnlessOK(r); failed == "" {
+			b = append(append(append(b, ':'), r.Value...), crlf...)
+		}
+	case asLength:
+		if failed = textUnlessOK(r); failed == "" {
+			b = resp.AppendInt(b, int64(len(r.Value)))
+		}
+	case asOld:
+		switch {
+		case r.Status == kv.StatusNotFound, r.Status == kv.StatusOK && r.Limit == 0:
+			b = resp.AppendNull(b, proto)
+		case r.Status == kv.StatusOK, r.Status == kv.StatusExists:
+			n := len(r.Value)
+			old := r.Value[n : n+int(r.Limit)-1]
+			pieces = [3][]byte{nil, old, crlf}
+			b = resp.AppendBulkHead(b, len(old))
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asKeys:
+		if failed = textUnlessOK(r); failed == "" {
+			pieces[0] = c.scanned(r, m.tmp)
+		}
+	case asSize, asInfo:
+		if failed = textUnlessOK(r); failed == "" {
+			pieces[0], failed = c.summed(r, m.form)
+		}
+	case asFlush:
+		if failed = textUnlessOK(r); failed == "" {
+			b = append(b, "+OK\r\n"...)
+		}
+	}
+	switch m.form {
+	case asKeys, asSize, asInfo, asFlush:
+		g.alone = false
+	}
+	if failed != "" && g.failed == "" {
+		g.failed = failed
+	}
+	c.sendPart(s, m, b, pieces, failed)
+}
+
+func textUnlessOK(r *kv.Request) string {
+	if r.Status == kv.StatusOK {
+		return ""
+	}
+	return resp.StatusText(r.Status, r.Key)
+}
+
+// sendPart sends what tellPart has put together: b, unless there are pieces without it.
+func (c *Server) sendPart(s *slot, m *part, b []byte, pieces [3][]byte, failed string) {
+	g := c.guest
+	whole := m.begin && m.end
+	switch {
+	case m.form == asBulk && !whole: // each value of an array may be an error
+		if failed != "" {
+			pieces[0] = resp.AppendError(append([]byte(nil), b...), failed)
+		}
+		g.failed = ""
+	case !m.end: // a part that says nothing for itself
+		c.release(s)
+		return
+	case g.failed != "":
+		pieces = [3][]byte{resp.AppendError(nil, g.failed)}
+		g.failed = ""
+	}
+	if pieces[1] != nil {
+		pieces[0] = append(s.small[replyAt:replyAt:ownBytes], b...)
+		c.send(message{piece: pieces, slot: s.index})
+		return
+	}
+	if pieces[0] != nil {
+		b = pieces[0]
+	}
+	if c.out.add(b) {
+		c.h.L.Stats.Copied += uint64(len(b))
+		c.release(s)
+		return
+	}
+	c.releaseBlock(s)
+	if pieces[0] == nil { // b is on the stack
+		c.releaseReply(s)
+		pieces[0] = append(s.small[:0], b...)
+	}
+	c.send(message{piece: pieces, slot: s.index})
+}
+
+// scanned is the answer to a SCAN.
+func (c *Server) scanned(r *kv.Request, pattern []byte) []byte {
+	var keys [][]byte
+	n := uint32(0)
+	var last []byte
+	for rest := r.Value; ; {
+		k, _, after, ok := kv.NextItem(rest)
+		if !ok {
+			break
+		}
+		rest, last = after, k
+		n++
+		if pattern == nil || resp.Match(pattern, k) {
+			keys = append(keys, k)
+		}
+	}
+	cursor := uint64(0)
+	if last != nil && (n == r.Limit || r.Need == kv.ScanMore) {
+		cursor = c.h.cursors.After(last)
+	}
+	return resp.AppendScan(nil, cursor, keys)
+}
+
+// summed is the answer to DBSIZE or INFO, from the server's counters.
+func (c *Server) summed(r *kv.Request, f form) (b []byte, failed string) {
+	var s struct {
+		Stores []struct {
+			Items uint64 `json:"items"`
+		} `json:"stores"`
+		Process struct{ User, Sys time.Duration } `json:"process"`
+	}
+	if err := json.Unmarshal(r.Value, &s); err != nil {
+		return nil, "ERR kvwire: its counters cannot be read: " + err.Error()
+	}
+	items := uint64(0)
+	for _, of := range s.Stores {
+		items += of.Items
+	}
+	if f == asSize {
+		return resp.AppendInt(nil, int64(items)), ""
+	}
+	return resp.AppendInfo(nil, items, len(c.h.servers), s.Process.User, s.Process.Sys), ""
+}
+
+// flush deletes what its scan has found.
+func (c *Server) flush(s *slot) {
+	g := c.guest
+	for rest := s.req.Value; ; {
+		k, _, after, ok := kv.NextItem(rest)
+		if !ok {
+			break
+		}
+		rest = after
+		d := &c.slots[c.free[len(c.free)-1]]
+		c.free = c.free[:len(c.free)-1]
+		g.more[d.index] = part{form: asNone}
+		d.block, d.reply = nil, nil
+		r := &d.req
+		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the scan's answer
+		g.deletes++
+		c.busy++
+		c.h.Handler.Submit(r)
+	}
+	g.flushing = s
+}
+
+// deleted is told of a delete of a flush; the last one begins the next scan.
+func (c *Server) deleted() {
+	g := c.guest
+	if g.deletes--; g.deletes > 0 {
+		return
+	}
+	s := g.flushing
+	g.flushing = nil
+	c.releaseReply(s)
+	s.req.Status = 0
+	s.req.Limit = uint32(c.depth)
+	c.submitPart(s)
+}

@@ -1,0 +1,349 @@
+package transporttest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/transport"
+)
+
+// guests are the tests of clients that speak Redis's protocol, where the network is a stream of bytes.
+var guests = []test{
+	{"GuestsMaySendInAnyPieces", guestPieces},
+	{"GuestsAreAnsweredInOrder", guestOrder},
+	{"GuestsSeeTheirOwnChanges", guestChanges},
+	{"GuestsMayPipelineWithoutEnd", guestPipeline},
+	{"GuestsWithCommandsLargerThanTheBuffer", guestLarge},
+	{"GuestsWhoseAnswersWaitForMemory", guestMemory},
+	{"GuestsThatAreWrongAreToldAndClosed", guestWrong},
+	{"GuestsThatNeverReadAreClosed", guestNeverReads},
+	{"GuestsDieInFlight", guestDies},
+}
+
+// command is a command as clients send it.
+func command(words ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(words))
+	for _, w := range words {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
+	}
+	return b.String()
+}
+
+func bulk(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+
+// say sends a text, beside which reading goes on.
+func (c *raw) say(text string) {
+	go func() { _, _ = io.WriteString(c, text) }() // an error shows in what is read
+}
+
+// want reads exactly that.
+func (c *raw) want(text string) {
+	c.t.Helper()
+	got := make([]byte, len(text))
+	n, err := io.ReadFull(c, got)
+	if err != nil || string(got) != text {
+		at := 0
+		for at < n && got[at] == text[at] {
+			at++
+		}
+		c.t.Fatalf("after %d bytes as they should be: %.100q, want %.100q (%v)", at, got[at:n], text[at:], err)
+	}
+}
+
+var guestScript = []struct{ send, want string }{
+	{command("PING"), "+PONG\r\n"},
+	{command("ping", "hello"), bulk("hello")},
+	{"PING\r\n", "+PONG\r\n"},
+	{"ECHO 'a b'\n", bulk("a b")},
+	{"\r\n*0\r\n", ""},
+	{command("GET", "k01"), "$-1\r\n"},
+	{command("SET", "k01", "one"), "+OK\r\n"},
+	{command("SET", "k02", ""), "+OK\r\n"},
+	{command("GET", "k01"), bulk("one")},
+	{command("GET", "k02"), bulk("")},
+	{command("MGET", "k01", "none", "k02", "k01"), "*4\r\n" + bulk("one") + "$-1\r\n" + bulk("") + bulk("one")},
+	{command("MSET", "k03", "3", "k04", "4"), "+OK\r\n"},
+	{command("MSET", "k03", "3", "k04"), "-ERR wrong number of arguments for 'mset' command\r\n"},
+	{command("EXISTS", "k01", "k01", "none", "k04"), ":3\r\n"},
+	{command("STRLEN", "k01") + command("STRLEN", "none") + command("STRLEN", "k02"), ":3\r\n:0\r\n:0\r\n"},
+	{command("SCAN", "0"), "*2\r\n" + bulk("0") + "*4\r\n" + bulk("k01") + bulk("k02") + bulk("k03") + bulk("k04")},
+	{command("SCAN", "0", "MATCH", "k*[24]", "COUNT", "100"), "*2\r\n" + bulk("0") + "*2\r\n" + bulk("k02") + bulk("k04")},
+	{command("SCAN", "0", "COUNT", "2"), "*2\r\n" + bulk("1") + "*2\r\n" + bulk("k01") + bulk("k02")},
+	{command("DEL", "k01", "none", "k02"), ":2\r\n"},
+	{command("UNLINK", "k01"), ":0\r\n"},
+	{command("GET"), "-ERR wrong number of arguments for 'get' command\r\n"},
+	{command("LPUSH", "k", "v"), "-ERR unknown command 'LPUSH', with args beginning with: 'k' 'v' \r\n"},
+	{command("SET", "k", "v", "EX", "10"), "-ERR kvwire keeps no times at which keys expire: leave out EX\r\n"},
+	{command("SET", "k", "v", "NX", "XX"), "-ERR syntax error\r\n"},
+	{command("SELECT", "0") + command("SELECT", "1"), "+OK\r\n-ERR DB index is out of range\r\n"},
+	{command("GET", strings.Repeat("k", 1025)), "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"},
+	{command("MGET", "k03", strings.Repeat("k", 1025)), "*2\r\n" + bulk("3") + "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"},
+	{command("FLUSHALL"), "+OK\r\n"},
+	{command("SCAN", "0"), "*2\r\n" + bulk("0") + "*0\r\n"},
+	{command("HELLO", "4"), "-NOPROTO unsupported protocol version\r\n"},
+	{command("HELLO", "3"), "%7\r\n" + bulk("server") + bulk("kvwire") + bulk("version") + bulk("7.0.0") + bulk("proto") + ":3\r\n" + bulk("id") + ":"},
+}
+
+func guestPieces(t *testing.T, n Network) {
+	for _, size := range []int{1, 2, 7, 100, 1 << 20} {
+		r := NewRig(t, n, 1, transport.ServerOptions{})
+		c := r.raw()
+		text, want := "", ""
+		for _, s := range guestScript {
+			text += s.send
+			want += s.want
+		}
+		go func() {
+			for b := []byte(text); len(b) > 0; {
+				k, err := c.Write(b[:min(size, len(b))])
+				if err != nil {
+					return
+				}
+				b = b[k:]
+			}
+		}()
+		c.want(want)
+		// From here on with RESP3.
+		rest := bufio.NewReader(c)
+		for range 10 {
+			if _, err := rest.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = c.Close()
+		k := r.raw()
+		k.say(command("HELLO", "3") + command("GET", "none") + command("QUIT") + command("PING"))
+		b, err := io.ReadAll(k)
+		if err != nil || !strings.HasSuffix(string(b), "*0\r\n_\r\n+OK\r\n") {
+			t.Fatalf("%q, %v", b, err)
+		}
+		_ = k.Close()
+		r.Stop()
+	}
+}
+
+// letAll answers what a partition holds, and what comes, in any order, until stop is closed.
+func (h *Held) letAll(rng *rand.Rand, stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if err := h.l.Call(func() { h.let(rng.IntN) }); err != nil {
+			return
+		}
+	}
+}
+
+func guestOrder(t *testing.T, n Network) {
+	r := NewRig(t, n, 2, transport.ServerOptions{})
+	for i, p := range r.Parts {
+		p.Hold(t)
+		stop := make(chan struct{})
+		defer close(stop)
+		go p.letAll(rand.New(rand.NewPCG(uint64(i), 1)), stop)
+	}
+	c := r.raw()
+	var send, want strings.Builder
+	for i := range 3000 {
+		k := fmt.Sprint("key", i)
+		switch i % 3 {
+		case 0:
+			send.WriteString(command("SET", k, k))
+			want.WriteString("+OK\r\n")
+		case 1:
+			send.WriteString(command("MGET", k, "x"+k, "y"+k))
+			want.WriteString("*3\r\n$-1\r\n$-1\r\n$-1\r\n")
+		default:
+			send.WriteString(command("DEL", k, "x"+k) + command("PING", k))
+			want.WriteString(":0\r\n" + bulk(k))
+		}
+	}
+	var keys []string // more than there are slots
+	for i := range 1000 {
+		keys = append(keys, fmt.Sprint("key", 3*i))
+	}
+	send.WriteString(command(append([]string{"MGET"}, keys...)...))
+	want.WriteString("*1000\r\n")
+	for _, k := range keys {
+		want.WriteString(bulk(k))
+	}
+	send.WriteString(command(append([]string{"DEL"}, keys...)...))
+	want.WriteString(":1000\r\n")
+	c.say(send.String())
+	c.want(want.String())
+}
+
+// The partitions answer in any order, and so may have done the requests in any order.
+func guestChanges(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	p := r.Parts[0]
+	p.Hold(t)
+	stop := make(chan struct{})
+	defer close(stop)
+	go p.letAll(rand.New(rand.NewPCG(1, 1)), stop)
+	c := r.raw()
+	rng := rand.New(rand.NewPCG(3, 3))
+	model := map[string]string{}
+	var send, want strings.Builder
+	for i := range 5000 {
+		k := fmt.Sprint("k", rng.IntN(6))
+		v, there := model[k]
+		switch rng.IntN(4) {
+		case 0:
+			model[k] = fmt.Sprint(i) + strings.Repeat("v", rng.IntN(2)*rng.IntN(3000))
+			send.WriteString(command("SET", k, model[k]))
+			want.WriteString("+OK\r\n")
+		case 1:
+			delete(model, k)
+			send.WriteString(command("DEL", k))
+			if there {
+				want.WriteString(":1\r\n")
+			} else {
+				want.WriteString(":0\r\n")
+			}
+		default:
+			send.WriteString(command("GET", k))
+			if there {
+				want.WriteString(bulk(v))
+			} else {
+				want.WriteString("$-1\r\n")
+			}
+		}
+	}
+	c.say(send.String())
+	c.want(want.String())
+}
+
+func guestPipeline(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	const commands = 200_000
+	c.say(command("SET", "key", "value") + strings.Repeat(command("GET", "key")+command("PING"), commands/2))
+	c.want("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
+}
+
+func guestLarge(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	largest := string(Fill(1<<20, 1))
+	c.say(command("SET", "large", largest) + command("GET", "large") + command("PING"))
+	c.want("+OK\r\n" + bulk(largest) + "+PONG\r\n")
+	c.say(command("SET", "large", largest+"x") + command("STRLEN", "large"))
+	c.want("-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n:1048576\r\n")
+	middle := string(Fill(20_000, 2))
+	c.say(command("MSET", "a", middle, "b", middle+"b", "c", "c") + command("MGET", "c", "b", "a"))
+	c.want("+OK\r\n*3\r\n" + bulk("c") + bulk(middle+"b") + bulk(middle))
+	key := strings.Repeat("k", 1024)
+	c.say(command("SET", key, "v") + command("GET", key) + command("DEL", key))
+	c.want("+OK\r\n" + bulk("v") + ":1\r\n")
+}
+
+func guestMemory(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20})
+	well := r.bystander()
+	value := string(Fill(1<<20, 1))
+	c := r.raw()
+	c.say(command("SET", "large", value))
+	c.want("+OK\r\n")
+	all := []*raw{r.raw(), r.raw(), r.raw()}
+	for _, k := range all {
+		k.say(strings.Repeat(command("GET", "large")+command("SET", "large", value), 20))
+	}
+	well()
+	for _, k := range all {
+		for range 20 {
+			k.want(bulk(value) + "+OK\r\n")
+		}
+	}
+	well()
+}
+
+func guestWrong(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	well := r.bystander()
+	cases := []struct{ send, want string }{
+		{"*1\r\nPING\r\n", "-ERR Protocol error: expected '$', got 'P'\r\n"},
+		{"*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"},
+		{"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n", "-ERR Protocol error: invalid bulk length\r\n"},
+		{"*3\r\n$3\r\nSET\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"},
+		{strings.Repeat("x", 100_000), "-ERR Protocol error: too big inline request\r\n"},
+		{command("SET", "k", "v") + command("GET", "k") + "*x\r\n" + command("GET", "k"), "+OK\r\n" + bulk("v") + "-ERR Protocol error: invalid multibulk length\r\n"},
+		{"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n"},
+		{"*1048576\r\n" + strings.Repeat("$1\r\nk\r\n", 300_000), "-ERR Protocol error: invalid bulk length\r\n"},
+	}
+	for _, s := range cases {
+		c := r.raw()
+		c.say(s.send)
+		b, err := io.ReadAll(c)
+		if string(b) != s.want { // a reset may follow, since not all was read
+			t.Fatalf("%.60q: %q (%v), want %q", s.send, b, err, s.want)
+		}
+		well()
+	}
+	r.Logged(len(cases), "")
+}
+
+func guestNeverReads(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
+	well := r.bystander()
+	c := r.raw()
+	c.say(command("SET", "large", string(Fill(1<<20, 1))))
+	c.want("+OK\r\n")
+	k := r.raw()
+	k.say(strings.Repeat(command("GET", "large"), 10_000))
+	r.Logged(1, "stopped in the middle")
+	well()
+}
+
+// A connection dies with requests and answers everywhere: nothing of it stays.
+func guestDies(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20})
+	well := r.bystander()
+	well()
+	p := r.Parts[0]
+	value := string(Fill(300_000, 1))
+	for i := range 30 {
+		p.Hold(t)
+		before := p.seen.Load()
+		c := r.raw()
+		c.say(command("SET", fmt.Sprint("k0", i%9), value) + command("GET", "k00") + command("MGET", "k01", "k02", "none") + command("FLUSHALL") + command("SET", "half", value)[:1000*i])
+		p.Await(t, before+1)
+		if i%3 > 0 {
+			_ = p.l.Call(func() { p.let(func(left int) int { return left - 1 }) })
+		}
+		_ = c.Close()
+		p.Release(t)
+		well()
+	}
+	// All of the memory is there.
+	c := r.raw()
+	largest := string(Fill(1<<20, 1))
+	for range 3 {
+		c.say(command("SET", "large", largest) + command("GET", "large"))
+		c.want("+OK\r\n" + bulk(largest))
+	}
+}
+
+// RunRedis runs what a client has to do that speaks Redis's protocol: n dials as one, at a server of ours.
+func RunRedis(t *testing.T, n Network) {
+	for _, c := range []test{
+		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
+		{"LargeValuesArriveWhole", largeValues},
+		{"LargePutsWithoutPause", largePuts},
+		{"ExactlyOnceCompletion", exactlyOnce},
+		{"TooSmallSaysHowMuch", tooSmall},
+		{"SubmitAfterClose", submitAfterClose},
+		{"ZeroAllocationsPerOperation", zeroAllocations},
+		{"ServerDeathInFlight", serverDeath},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
+	}
+}
