@@ -6,7 +6,7 @@ import (
 )
 
 // arrivals gives the intended starts of one thread of an open loop, one after the other. They follow
-// from the seed alone: neither the system's speed nor the operations have a say. The sum of
+// from the seed alone, or from a trace: neither the system's speed nor the operations have a say. The sum of
 // independent Poisson processes is one, so each thread has its own at its share of the rate.
 type arrivals struct {
 	next int64 // the first that was not taken yet, as loop.Nanos counts
@@ -14,7 +14,12 @@ type arrivals struct {
 	gap  float64 // mean, ns
 	rng  *rand.Rand
 	kind Arrival
+
+	replay *replay // TraceTimes: whose times these are
 }
+
+// neverDue is a time beyond any run.
+const neverDue = math.MaxInt64 / 2
 
 func newArrivals(s Spec, thread, threads int, begin int64) arrivals {
 	a := arrivals{gap: 1e9 * float64(threads) / s.TargetPerS, kind: s.Arrival,
@@ -27,15 +32,27 @@ func newArrivals(s Spec, thread, threads int, begin int64) arrivals {
 	return a
 }
 
+// newTraceArrivals are the times of a thread's rows of a trace that begins at begin.
+func newTraceArrivals(p *replay, begin int64) arrivals {
+	p.begin = begin
+	a := arrivals{kind: TraceTimes, replay: p}
+	a.advance()
+	return a
+}
+
 // advance goes on to the next arrival.
 func (a *arrivals) advance() {
+	if a.replay != nil {
+		a.next = a.replay.due()
+		return
+	}
 	if a.kind == Constant {
 		a.at += a.gap
 	} else {
 		a.at += a.gap * a.rng.ExpFloat64()
 	}
-	if a.at >= math.MaxInt64/2 { // beyond any run
-		a.at = math.MaxInt64 / 2
+	if a.at >= neverDue {
+		a.at = neverDue
 	}
 	a.next = int64(a.at)
 }

@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# What kvwire adds to a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking,
+# What kvwire adds to a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking or both spinning,
 # server and client on a CPU each. sockperf runs twice per round (A and A'), so that the noise is in the
 # same table. Prints the median round trip of each and the ratios, round by round and in all.
 #
-#   bench/echo.sh [rounds] [seconds]      needs sockperf (Debian: apt-get install sockperf) and bin/kvwire
+#   bench/echo.sh [rounds] [seconds] [block|spin]      needs sockperf (Debian: apt-get install sockperf) and bin/kvwire
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-10} seconds=${2:-2} port=${KVWIRE_ECHO_PORT:-17171}
+. bench/lib.sh
+rounds=${1:-10} seconds=${2:-2} wait=${3:-block} port=${KVWIRE_ECHO_PORT:-17171}
+polls=() # sockperf's way to spin
+case $wait in
+block) ;;
+spin) polls=(--nonblocked) ;;
+*) echo "echo.sh: $wait is no way to wait (block or spin)" >&2 && exit 2 ;;
+esac
 command -v sockperf >/dev/null || { echo "echo.sh: sockperf is missing (apt-get install sockperf)" >&2; exit 1; }
 [ -x bin/kvwire ] || { echo "echo.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
 cpus=$(nproc); server=$((cpus > 1 ? cpus / 2 : 0))
 
-timeout $((rounds * seconds * 8 + 60)) taskset -c "$server" sockperf server --tcp -i 127.0.0.1 -p "$port" >/dev/null 2>&1 &
+timeout $((rounds * seconds * 8 + 60)) taskset -c "$server" sockperf server --tcp -i 127.0.0.1 -p "$port" "${polls[@]}" >/dev/null 2>&1 &
 echo_pid=$!
 trap 'kill "$echo_pid" 2>/dev/null || true' EXIT
 for _ in $(seq 100); do # until it listens
@@ -20,15 +27,14 @@ for _ in $(seq 100); do # until it listens
 done
 
 bare() { # median round trip in µs
-	taskset -c 0 sockperf ping-pong --tcp -i 127.0.0.1 -p "$port" -m 64 --full-rtt -t "$seconds" 2>/dev/null |
+	taskset -c 0 sockperf ping-pong --tcp -i 127.0.0.1 -p "$port" -m 64 --full-rtt "${polls[@]}" -t "$seconds" 2>/dev/null |
 		sed 's/\x1b\[[0-9;]*m//g' | sed -n 's/.*percentile 50.000 = *\([0-9.]*\).*/\1/p'
 }
 ours() { # transport; 32-byte header + 32-byte key, 32-byte header + 32-byte value
-	bin/kvwire bench --transport "$1" --backend null --conns 1 --depth 1 --key-bytes 32 --value-bytes 32 --wait block \
+	bin/kvwire bench --transport "$1" --backend null --conns 1 --depth 1 --key-bytes 32 --value-bytes 32 --wait "$wait" \
 		--server-cpus "$server" --client-cpus 0 --warmup 200ms --duration "${seconds}s" --json |
 		sed -n 's/.*"lat_p50_ns":\([0-9]*\).*/\1/p' | awk '{print $1 / 1000}'
 }
-median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 
 echo "round  echo_us  echo2_us  tcp_us  uring_us  aa_ratio  tcp_ratio  uring_ratio"
 table=$(mktemp)

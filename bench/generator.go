@@ -30,10 +30,12 @@ type generator struct {
 	rng     *rand.Rand // kinds and scan lengths
 	kinds   [Kinds]float64
 	due     arrivals
+	replay  *replay // nil: no trace
 	sizes   *sizes
 	version uint64 // thread in the upper 16 bits, counted up with every value written
 	seed    uint32
 	rec     *recorder
+	watch   *rand.Rand // which requests' stages are taken down; nil: none's
 
 	start atomic.Int64 // written by Run, read each completion: the window's begin; MaxInt64 before it is known
 	end   atomic.Int64 // likewise: the window's end
@@ -64,8 +66,14 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, err
 		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
 		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
 		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s)}
+	if s.Stages > 0 {
+		g.watch = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
+	}
 	g.start.Store(math.MaxInt64)
 	g.end.Store(math.MaxInt64)
+	g.due.next = neverDue // until the load begins
+	g.replay = newReplay(s, thread, threads)
+	g.keys.replay = g.replay
 	var err error
 	g.slots, err = newSlots(c.InFlight, s.KeyBytes, room, g)
 	return g, err
@@ -73,13 +81,20 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, err
 
 // begin starts the load. On the loop's goroutine.
 func (g *generator) begin(now int64, thread, threads int) {
+	if g.replay.over() { // all records are other threads'
+		g.settle(now)
+	}
 	if g.spec.Loop == Open {
-		g.due = newArrivals(g.spec, thread, threads, now)
+		if g.replay != nil {
+			g.due = newTraceArrivals(g.replay, now)
+		} else {
+			g.due = newArrivals(g.spec, thread, threads, now)
+		}
 		// A failure is not hidden: the send lag shows what the timer's slack of 50 µs costs.
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		return
 	}
-	for len(g.slots.free) > 0 {
+	for len(g.slots.free) > 0 && !g.replay.over() {
 		g.issue(0)
 	}
 }
@@ -89,12 +104,16 @@ func (g *generator) issue(intended int64) {
 	s := g.slots.take()
 	g.rec.maxInFlight = max(g.rec.maxInFlight, g.slots.inFlight())
 	r := &s.req
-	s.kind = pick(&g.kinds, g.rng.Float64())
+	if g.replay != nil {
+		s.kind = g.replay.take()
+	} else {
+		s.kind = pick(&g.kinds, g.rng.Float64())
+	}
 	s.second = false
 	switch s.kind {
 	case Get, RMW:
 		s.id = g.keys.read()
-		r.Op, r.Value = kv.OpGet, s.buf[:0:g.sizes.of(s.id)]
+		r.Op, r.Value = kv.OpGet, s.buf[:0:g.sizes.room(s.id)]
 	case Put:
 		s.id = g.keys.read()
 		g.write(s)
@@ -115,15 +134,24 @@ func (g *generator) issue(intended int64) {
 	if intended == 0 {
 		s.intended = s.sent
 	}
+	r.Stages = nil
+	if g.watch != nil && g.watch.IntN(g.spec.Stages) == 0 {
+		r.Stages = &s.stages
+		s.stages.Start(s.intended)
+	}
 	g.h.Submit(r)
 }
 
 // write makes s a put of a new version.
 func (g *generator) write(s *slot) {
 	g.version++
-	s.req.Op, s.req.Value = kv.OpPut, s.buf[:g.sizes.of(s.id)]
+	version, bytes := g.version, g.sizes.of(s.id)
+	if g.replay != nil {
+		version, bytes = g.replay.written()
+	}
+	s.req.Op, s.req.Value = kv.OpPut, s.buf[:bytes]
 	if g.spec.Verify {
-		fillValue(s.req.Value, s.id, g.version, g.seed)
+		fillValue(s.req.Value, s.id, version, g.seed)
 	}
 }
 
@@ -131,6 +159,9 @@ func (g *generator) write(s *slot) {
 func (g *generator) Complete(r *kv.Request) {
 	now := loop.Nanos() // not the turn's time: a turn may deliver hundreds
 	s := &g.slots.slot[r.Slot]
+	if r.Stages != nil {
+		r.Stages.Mark(kv.StageNotifyClient, now)
+	}
 	if g.abandoned {
 		g.slots.put(s)
 		g.release()
@@ -144,7 +175,7 @@ func (g *generator) Complete(r *kv.Request) {
 	switch {
 	case g.stopped:
 	case g.spec.Loop == Closed:
-		if now < g.end.Load() {
+		if now < g.end.Load() && !g.replay.over() {
 			g.issue(0)
 		}
 	case g.due.next <= now && g.due.next < g.end.Load():
@@ -207,6 +238,9 @@ func (g *generator) finish(s *slot, now int64) bool {
 		record(g.rec.svc, now-s.sent)
 		record(g.rec.lag, s.sent-s.intended)
 	}
+	if s.req.Stages != nil && s.intended >= start && s.intended < g.end.Load() {
+		g.rec.stages[s.kind].add(&s.stages)
+	}
 	return true
 }
 
@@ -238,6 +272,8 @@ func (g *generator) verify(s *slot, inWindow bool) {
 	missing := uint64(0)
 	if s.kind == Scan {
 		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec, g.sizes)
+	} else if g.replay != nil {
+		f = g.replay.trace.check(s.req.Value, s.id)
 	} else {
 		f = checkValue(s.req.Value, s.id, g.sizes.of(s.id))
 	}
@@ -298,12 +334,13 @@ func (g *generator) send(waited bool) {
 	g.issue(at)
 }
 
-// settle tells Run that the window is over and nothing of it is left.
+// settle tells Run that the window, or the trace, is over and nothing of it is left.
 func (g *generator) settle(now int64) {
-	if g.settled || g.slots.inFlight() > 0 || !g.stopped && now < g.end.Load() {
+	over := g.stopped || g.replay.over()
+	if g.settled || g.slots.inFlight() > 0 || !over && now < g.end.Load() {
 		return
 	}
-	if g.spec.Loop == Open && !g.stopped && g.due.next < g.end.Load() {
+	if g.spec.Loop == Open && !over && g.due.next < g.end.Load() {
 		return
 	}
 	g.settled = true

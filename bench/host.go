@@ -66,6 +66,14 @@ type Host struct {
 	Known bool // /proc/stat could be read, and the window is long enough: a tick is at most 1 %
 }
 
+// HostOver is the machine's time from before to after, of which neither may be known (zero).
+func HostOver(before, after HostTimes) Host {
+	if before == (HostTimes{}) || after == (HostTimes{}) {
+		return Host{}
+	}
+	return hostDelta(before, after, nil)
+}
+
 func hostDelta(before, after HostTimes, err error) Host {
 	d := after.Sub(before)
 	return Host{HostTimes: d, Known: err == nil && d.Total() >= 100*hostTick}

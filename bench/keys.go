@@ -14,17 +14,18 @@ const (
 	Uniform                  // every record alike
 	Zipfian                  // few records most often, spread over the key space as YCSB does
 	Latest                   // the youngest records most often
+	TraceKeys                // as the trace has them
 	distEnd
 )
 
-var distNames = [...]string{"default", "uniform", "zipfian", "latest"}
+var distNames = [...]string{"default", "uniform", "zipfian", "latest", "trace"}
 
 // String is the distribution as it stands in the key_dist column.
 func (d KeyDist) String() string { return name(distNames[:], int(d)) }
 
-// ParseKeyDist reads a distribution's name.
+// ParseKeyDist reads the name of a distribution that needs no trace.
 func ParseKeyDist(s string) (KeyDist, error) {
-	i, err := index(distNames[1:], s, "key distribution", "uniform, zipfian or latest")
+	i, err := index(distNames[1:TraceKeys], s, "key distribution", "uniform, zipfian or latest")
 	return KeyDist(i + 1), err
 }
 
@@ -121,6 +122,8 @@ type chooser struct {
 	inserts uint64 // own inserts begun
 	acked   uint64 // own inserts of which all up to here have been acknowledged
 	done    []bool // ring: acknowledged, out of order, between acked and inserts
+
+	replay *replay // TraceKeys: whose records these are
 }
 
 // insertWindow bounds how far inserts run ahead of the oldest that is not acknowledged.
@@ -144,6 +147,8 @@ func newChooser(s Spec, thread, threads int, inserts bool) chooser {
 // read picks a record that is there.
 func (c *chooser) read() uint64 {
 	switch c.dist {
+	case TraceKeys:
+		return c.replay.id()
 	case Zipfian:
 		// Loaded records only: a modulus that grows would make others popular with every insert.
 		return scramble(c.ranks.Rank(c.rng.Float64())) % c.records

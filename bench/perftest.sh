@@ -9,6 +9,7 @@
 # one way, a 32-byte header and a 32-byte value the other. The server of READs sleeps, as ib_read_lat's does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. bench/lib.sh
 rounds=${1:-10} seconds=${2:-2} n=${KVWIRE_PERFTEST_N:-2000}
 for p in ib_send_lat ib_write_lat ib_read_lat ib_send_bw; do
 	command -v $p >/dev/null || { echo "perftest.sh: $p is missing (apt-get install perftest)" >&2; exit 1; }
@@ -42,7 +43,6 @@ ours() {                                                         # verb column f
 		sed -n "s/.*\"$column\":\([0-9.e+]*\).*/\1/p" | head -n 1
 }
 one() { ours "$1" lat_p50_ns --conns 1 --depth 1 "${@:2}" | awk '{print $1 / 1000}'; }
-median() { sort -n | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT

@@ -35,7 +35,8 @@ type recorder struct {
 	ops    [Kinds]uint64                  // completed in the window
 	errs   [statuses]uint64
 	misses uint64
-	bytes  uint64 // of values read and written, and of scans' answers
+	stages [Kinds]*StageTimes // nil: none are taken down
+	bytes  uint64             // of values read and written, and of scans' answers
 
 	scheduled   uint64 // open loop: arrivals in the window that were sent
 	missed      uint64 // open loop: of these, those that waited because no slot was free
@@ -55,6 +56,11 @@ func newRecorder(s Spec) *recorder {
 	}
 	if s.Loop == Open {
 		r.svc, r.lag = newHist(), newHist()
+	}
+	for k := range r.stages {
+		if s.Stages > 0 {
+			r.stages[k] = newStageTimes()
+		}
 	}
 	r.series = make([]*hdrhistogram.Histogram, int((int64(s.Duration)+r.interval-1)/r.interval))
 	for i := range r.series {
@@ -89,17 +95,15 @@ func (r *recorder) point(start, now, ns int64) {
 
 // merge adds another thread's counts to r's.
 func (r *recorder) merge(o *recorder) {
-	add := func(to, from *hdrhistogram.Histogram) {
-		if from != nil {
-			to.Merge(from)
+	for k := range r.lat {
+		merge(&r.lat[k], o.lat[k])
+		r.ops[k] += o.ops[k]
+		if r.stages[k] != nil {
+			r.stages[k].merge(o.stages[k])
 		}
 	}
-	for k := range r.lat {
-		add(r.lat[k], o.lat[k])
-		r.ops[k] += o.ops[k]
-	}
-	add(r.svc, o.svc)
-	add(r.lag, o.lag)
+	merge(&r.svc, o.svc)
+	merge(&r.lag, o.lag)
 	for i := range r.errs {
 		r.errs[i] += o.errs[i]
 	}

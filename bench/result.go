@@ -35,17 +35,22 @@ type Result struct {
 	VerifyFailures uint64
 	FirstFailure   string // in words; "" without one
 
-	Lat *hdrhistogram.Histogram // ns, all kinds, from the intended start
-	Svc *hdrhistogram.Histogram // ns, from the actual send; open loop, else nil
-	Lag *hdrhistogram.Histogram // ns, from the intended start to the send; open loop, else nil
+	// Histograms travel in an encoding of their own: see Encode.
+	Lat *hdrhistogram.Histogram `json:"-"` // ns, all kinds, from the intended start
+	Svc *hdrhistogram.Histogram `json:"-"` // ns, from the actual send; open loop, else nil
+	Lag *hdrhistogram.Histogram `json:"-"` // ns, from the intended start to the send; open loop, else nil
 
 	Scheduled   uint64 // open loop: arrivals of the window
 	MissedSends uint64 // of these, those that had to wait because all slots were taken
 	Unsent      uint64 // of these, those that were still waiting when the drain was over
+	TraceLeft   uint64 // rows of the trace, not repeated, that were never sent
 	MaxInFlight int    // most requests in flight at once; of several threads, the sum of each one's most
 
-	Series []Interval
-	Drift  Drift
+	Stages [Kinds]*StageTimes `json:"-"` // by kind; nil: none were watched
+
+	Series    []Interval                `json:"-"`
+	Drift     Drift                     `json:"-"`
+	intervals []*hdrhistogram.Histogram // behind Series, of Spec's window
 
 	Threads       Usage      // client threads alone
 	Process       Usage      // the whole process; with an in-process store that is the store, too
@@ -60,7 +65,7 @@ type Result struct {
 // KindOps are the operations of one kind.
 type KindOps struct {
 	Ops uint64
-	Lat *hdrhistogram.Histogram // ns, from the intended start; nil when the mix has none
+	Lat *hdrhistogram.Histogram `json:"-"` // ns, from the intended start; nil when the mix has none
 }
 
 // Interval is one step of the time series.
@@ -155,12 +160,20 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 	r.Misses, r.Bytes = rec.misses, rec.bytes
 	r.Scheduled, r.MissedSends, r.Unsent = rec.scheduled+rec.unsent, rec.missed, rec.unsent
 	r.MaxInFlight = rec.maxInFlight
-	r.series(rec, window)
+	for k, t := range rec.stages {
+		if t != nil && t.N > 0 {
+			r.Stages[k] = t
+		}
+	}
+	r.intervals = rec.series
+	r.series(window)
 }
 
-func (r *Result) series(rec *recorder, window time.Duration) {
-	step := time.Duration(rec.interval)
-	for i, h := range rec.series {
+// series fills in Series and Drift from the intervals' histograms.
+func (r *Result) series(window time.Duration) {
+	r.Series, r.Drift = nil, Drift{}
+	step := time.Duration(seriesInterval(r.Spec.Duration))
+	for i, h := range r.intervals {
 		begin := time.Duration(i) * step
 		if begin >= window {
 			break

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
@@ -85,7 +86,7 @@ type running struct {
 // add makes the generators, and then starts them, one loop after the other.
 func (w *running) add() error {
 	for i, c := range w.clients {
-		g, err := newGenerator(w.spec, w.mix, c, i, len(w.clients))
+		g, err := newGenerator(w.spec, w.mix, c, w.spec.FirstThread+i, w.spec.threads(len(w.clients)))
 		if err != nil {
 			return err
 		}
@@ -97,8 +98,8 @@ func (w *running) add() error {
 	for i, c := range w.clients {
 		var err error
 		gone := c.Loop.Call(func() {
-			if _, err = c.Loop.Add(w.gens[i]); err == nil {
-				w.gens[i].begin(now, i, len(w.clients))
+			if _, err = c.Loop.Add(w.gens[i]); err == nil && !w.spec.fromTheFirstRow() {
+				w.gens[i].begin(now, w.spec.FirstThread+i, w.spec.threads(len(w.clients)))
 			}
 		})
 		if err := errors.Join(gone, err); err != nil {
@@ -137,6 +138,9 @@ func (w *running) phases(ctx context.Context) error {
 		g.end.Store(end)
 		g.start.Store(start)
 	}
+	if err := w.beginTrace(start); err != nil {
+		return err
+	}
 	err = w.wait(ctx, "measure", w.spec.Duration)
 	end = min(end, loop.Nanos())
 	for _, g := range w.gens {
@@ -153,7 +157,25 @@ func (w *running) phases(ctx context.Context) error {
 	return errors.Join(err, gone)
 }
 
-// wait lets a phase pass, or ends it early: interrupted, or with the error that ends the run.
+// beginTrace begins a trace that has no warm-up with the window, so that none of its rows is left out.
+func (w *running) beginTrace(start int64) error {
+	if !w.spec.fromTheFirstRow() {
+		return nil
+	}
+	for i, c := range w.clients {
+		if err := c.Loop.Call(func() { w.gens[i].begin(start, w.spec.FirstThread+i, w.spec.threads(len(w.clients))) }); err != nil {
+			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
+		}
+	}
+	return nil
+}
+
+// traceOver says that no generator has a row left. All have told that they settled.
+func (w *running) traceOver() bool {
+	return !slices.ContainsFunc(w.gens, func(g *generator) bool { return !g.replay.over() })
+}
+
+// wait lets a phase pass, or ends it early: interrupted, at the end of the trace, or with the error that ends the run.
 func (w *running) wait(ctx context.Context, phase string, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -170,6 +192,16 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 		case <-ctx.Done():
 			w.res.Interrupted = true
 			return nil
+		case <-w.drained: // its rows are all answered, or it has ended otherwise: then the other cases tell
+			if w.settled++; w.settled < w.begun || !w.traceOver() {
+				continue
+			}
+			select {
+			case s := <-w.died: // it told before it settled
+				return deadError(s)
+			default:
+				return nil
+			}
 		case s := <-w.died:
 			return deadError(s)
 		case <-tick.C:
@@ -279,6 +311,11 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 			}
 		}
 	}
+	select {
+	case s := <-w.died: // told before the last one settled, and not seen yet
+		err = deadError(s)
+	default:
+	}
 	return true, err
 }
 
@@ -291,6 +328,9 @@ func (w *running) collect() {
 	w.res.take(rec, w.mix, w.res.Duration)
 	for _, g := range w.gens {
 		w.res.VerifyFailures += g.verifyFailures
+		if g.replay != nil && !g.replay.repeat {
+			w.res.TraceLeft += g.replay.left()
+		}
 		if w.res.FirstFailure == "" {
 			w.res.FirstFailure = g.firstFailure
 		}

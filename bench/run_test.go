@@ -140,6 +140,36 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
+func TestRunTakesStagesDown(t *testing.T) {
+	spec := Spec{Mix: "get=1,rmw=1", ValueBytes: 100, Records: 1000, Duration: 60 * time.Millisecond, Stages: 1}
+	clients, _ := loaded(t, spec, 2, 4)
+	res, err := Run(context.Background(), spec, clients, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []Kind{Get, RMW} {
+		st := res.Stages[k]
+		if st == nil || st.N == 0 || st.N > res.Op[k].Ops+8 || st.N+8 < res.Op[k].Ops { // those under way at an end of the window are in one of the two
+			t.Fatalf("%v: %d operations, and stages %+v", k, res.Op[k].Ops, st)
+		}
+		// The handler marks nothing: all is the last stage's. Histograms have two digits.
+		sum, mean := float64(st.Sum[kv.StageNotifyClient]), st.Total.Mean()
+		if got := sum / float64(st.N); st.SumTotal() != int64(sum) || math.Abs(got-mean) > 0.02*mean {
+			t.Errorf("%v: the stages' mean is %.0f ns, that of the totals %.0f", k, got, mean)
+		}
+	}
+	if res.Stages[Put] != nil {
+		t.Error("puts have stages, and there were none")
+	}
+	spec.Stages = 1000
+	if res, err = Run(context.Background(), spec, clients, nil); err != nil {
+		t.Fatal(err)
+	}
+	if st := res.Stages[Get]; st != nil && st.N > res.Op[Get].Ops/100+100 {
+		t.Errorf("one in 1000 makes %d of %d", st.N, res.Op[Get].Ops)
+	}
+}
+
 func TestRunFindsWrongAnswers(t *testing.T) {
 	spec := Spec{ValueBytes: 64, Records: 500, ScanItems: 5, Duration: 30 * time.Millisecond, Verify: true}
 	for name, c := range map[string]struct {

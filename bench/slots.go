@@ -17,6 +17,7 @@ type slot struct {
 	sent     int64 // when it did
 	kind     Kind
 	second   bool // rmw: the get is done, the put is under way
+	stages   kv.Stages
 }
 
 // slots are a thread's requests: one per request in flight, sized once.

@@ -31,18 +31,19 @@ func ParseLoopKind(s string) (LoopKind, error) {
 type Arrival uint8
 
 const (
-	Poisson  Arrival = iota // independent arrivals: exponential gaps
-	Constant                // equal gaps
+	Poisson    Arrival = iota // independent arrivals: exponential gaps
+	Constant                  // equal gaps
+	TraceTimes                // when the trace says
 )
 
-var arrivalNames = [...]string{"poisson", "constant"}
+var arrivalNames = [...]string{"poisson", "constant", "trace"}
 
 // String is the process as it stands in the arrival column.
 func (a Arrival) String() string { return name(arrivalNames[:], int(a)) }
 
-// ParseArrival reads a process's name.
+// ParseArrival reads the name of a process that needs no trace.
 func ParseArrival(s string) (Arrival, error) {
-	i, err := index(arrivalNames[:], s, "arrival", "poisson or constant")
+	i, err := index(arrivalNames[:TraceTimes], s, "arrival", "poisson or constant")
 	return Arrival(i), err
 }
 
@@ -63,11 +64,23 @@ type Spec struct {
 	Arrival    Arrival // open loop
 	TargetPerS float64 // open loop: arrivals per second of all threads together
 
+	// Trace, if there is one, says what mix, distributions, sizes, records and (open loop) arrivals say otherwise: Defaults puts
+	// into these what the trace has. The run ends with the trace's last answer, or at its time, whatever is first.
+	Trace       *Trace
+	TraceSpeed  float64 // open loop: so many times as fast; 0: 1
+	TraceRepeat bool    // at the trace's end it begins anew, and the run ends at its time
+
 	// The shape of the client, as it stands in the row. When set, they must agree with the clients
 	// given to Run: as many as ClientThreads, and Conns × Depth requests in flight in all.
 	Conns         int
 	Depth         int
 	ClientThreads int
+
+	// When several processes make one load, each runs its share of the threads: ClientThreads of them (or as many as there are
+	// clients), from FirstThread on, of AllThreads. They differ in their keys, records that they insert, and arrivals, whose
+	// rate TargetPerS is that of all. AllThreads 0: this process has them all.
+	FirstThread int
+	AllThreads  int
 
 	Duration time.Duration // of the measured window; 0: 10 s
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
@@ -77,16 +90,23 @@ type Spec struct {
 	// without sleeping. 0: 50 µs, since a sleep ends 4–69 µs late; below 0: never spin.
 	PaceSpin time.Duration
 
+	// Stages has one request in so many watched, by chance: how long each stage of it takes. 0: none. The clock is read some ten
+	// times for each, and receives of its connections are stamped by the kernel, so that such a run measures nothing else.
+	Stages int
+
 	Verify bool // check every value that is read; false only for handlers that keep nothing (null)
 
 	// OnWindow is called by Run's goroutine just before the measured window begins (true) and just
 	// after it has ended (false), for the caller's own counters. It may block; the load goes on
 	// during the first call and has stopped in the second. nil: none.
-	OnWindow func(begin bool)
+	OnWindow func(begin bool) `json:"-"`
 }
 
 // Defaults fills in what is zero and has another default.
 func (s Spec) Defaults() Spec {
+	if s.Trace != nil {
+		s = s.traced()
+	}
 	def(&s.Mix, "get")
 	def(&s.Theta, 0.99)
 	def(&s.KeyBytes, 16)
@@ -109,6 +129,8 @@ const (
 	maxThreads    = 1024
 	maxRecords    = 1 << 40
 	maxPerS       = 1e9
+	minTraceSpeed = 1e-3
+	maxTraceSpeed = 1e6
 )
 
 // Check says in one line what is wrong with a Spec, defaults filled in.
@@ -119,7 +141,7 @@ func (s Spec) Check() error {
 		return err
 	}
 	switch {
-	case s.KeyDist >= distEnd:
+	case s.KeyDist >= distEnd || s.KeyDist == TraceKeys && s.Trace == nil:
 		return fmt.Errorf("bench: key distribution %d is unknown", s.KeyDist)
 	case !(s.Theta > 0 && s.Theta < 1):
 		return fmt.Errorf("bench: theta %v: above 0 and below 1", s.Theta)
@@ -127,7 +149,9 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: keys of %d B: 1 to %d", s.KeyBytes, maxKeyBytes)
 	case s.ValueBytes < 0 || s.ValueBytes > maxValueBytes:
 		return fmt.Errorf("bench: values of %d B: 0 to %d", s.ValueBytes, maxValueBytes)
-	case s.ValueDist >= sizeDistEnd || s.ValueDist == FixedSize && s.ValueMinBytes != 0:
+	case s.ValueDist >= sizeDistEnd || s.ValueDist == TraceSizes && s.Trace == nil:
+		return fmt.Errorf("bench: distribution of sizes %d is unknown", s.ValueDist)
+	case s.ValueDist == FixedSize && s.ValueMinBytes != 0:
 		return fmt.Errorf("bench: values from %d B on: only if their sizes are uniform or zipfian", s.ValueMinBytes)
 	case s.ValueMinBytes < 0 || s.ValueMinBytes > s.ValueBytes:
 		return fmt.Errorf("bench: values from %d to %d B: the first is the smallest", s.ValueMinBytes, s.ValueBytes)
@@ -139,14 +163,22 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: mix %s inserts: keys of %d B may run out (8 B or more)", s.Mix, s.KeyBytes)
 	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
 		return fmt.Errorf("bench: scans of %d items: 1 to %d", s.ScanItems, maxScanItems)
-	case s.Loop > Open || s.Arrival > Constant:
+	case s.Loop > Open || s.Arrival > TraceTimes || s.Arrival == TraceTimes && s.Trace == nil:
 		return fmt.Errorf("bench: loop %d or arrival %d is unknown", s.Loop, s.Arrival)
-	case s.Loop == Open && !(s.TargetPerS > 0 && s.TargetPerS <= maxPerS):
+	case s.Trace != nil && !(s.TraceSpeed >= minTraceSpeed && s.TraceSpeed <= maxTraceSpeed):
+		return fmt.Errorf("bench: a trace %v times as fast: %v to %v", s.TraceSpeed, minTraceSpeed, maxTraceSpeed)
+	case s.Trace != nil && s.Loop == Open && s.TraceRepeat && s.Trace.period() == 0:
+		return fmt.Errorf("bench: trace %s: all rows have the same time, and it has no end to repeat it at", s.Trace.Name())
+	case s.Loop == Open && s.Arrival != TraceTimes && !(s.TargetPerS > 0 && s.TargetPerS <= maxPerS):
 		return fmt.Errorf("bench: an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
 	case s.Loop == Closed && s.TargetPerS != 0:
 		return fmt.Errorf("bench: a target rate (%v per second) needs an open loop", s.TargetPerS)
 	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads:
 		return fmt.Errorf("bench: %d connections × depth %d on %d threads: none below 0, at most %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
+	case s.Stages < 0:
+		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
+	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
+		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0:
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v: none below 0", s.Duration, s.Warmup, s.DrainMax)
 	}
@@ -168,10 +200,19 @@ func (s Spec) fits(clients []Client) error {
 	if s.ClientThreads != 0 && s.ClientThreads != len(clients) {
 		return fmt.Errorf("bench: %d client threads given, %d specified", len(clients), s.ClientThreads)
 	}
+	if s.AllThreads != 0 && s.FirstThread+len(clients) > s.AllThreads {
+		return fmt.Errorf("bench: %d client threads from %d on, of %d in all", len(clients), s.FirstThread, s.AllThreads)
+	}
 	if s.Conns != 0 && s.Depth != 0 && sum != s.Conns*s.Depth {
 		return fmt.Errorf("bench: clients keep %d requests in flight, %d connections × depth %d specified", sum, s.Conns, s.Depth)
 	}
 	return nil
+}
+
+// threads is how many there are in all processes.
+func (s Spec) threads(here int) int {
+	def(&s.AllThreads, here)
+	return s.AllThreads
 }
 
 func def[T comparable](p *T, v T) {

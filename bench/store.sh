@@ -8,6 +8,7 @@
 # KVWIRE_KEEP=1 leaves the store and fio's file for the next time. One store loop, generator and store on one thread (inproc).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. bench/lib.sh
 rounds=${1:-5} seconds=${2:-5} records=${3:-4M}
 command -v fio >/dev/null || { echo "store.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
 [ -x bin/kvwire ] || { echo "store.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
@@ -47,7 +48,6 @@ ours() { # column flags…
 		sed -n "s/.*\"$1\":\([0-9.e+]*\).*/\1/p" | head -n 1
 }
 cache1=$((size / 100))     # 1 %
-median() { sort -n | awk '{v[NR] = $1} END {if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
 show() { # name fio ours fio'
 	awk -v n="$1" -v a="$2" -v k="$3" -v b="$4" 'BEGIN {printf "%s %.0f %.0f %.0f %.3f %.3f\n", n, a, b, k, 2 * k / (a + b), a / b}' | tee -a "$table" |
 		awk '{printf "%-24s%12s%12s%12s%10s%10s\n", $1, $2, $3, $4, $5, $6}'

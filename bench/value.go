@@ -74,23 +74,28 @@ func fillValue(v []byte, id, version uint64, seed uint32) {
 	}
 }
 
+// valueVersion is the version of a value that is at least valueHeaderBytes long.
+func valueVersion(v []byte) uint64 { return binary.LittleEndian.Uint64(v[8:]) }
+
 // fault says what is wrong with something that was read.
 type fault uint8
 
 const (
-	faultNone   fault = iota
-	faultLength       // not valueBytes long
-	faultHeader       // the header's checksum does not fit
-	faultRecord       // whole, but another record's
-	faultFill         // the bytes after the header are not those of that record and version
-	faultKey          // scan: not a key of ours
-	faultOrder        // scan: not above the key before it, or below the first
-	faultItems        // scan: more items than asked for
-	faultForm         // scan: the answer does not end with a whole item
+	faultNone    fault = iota
+	faultLength        // not valueBytes long
+	faultHeader        // the header's checksum does not fit
+	faultRecord        // whole, but another record's
+	faultFill          // the bytes after the header are not those of that record and version
+	faultKey           // scan: not a key of ours
+	faultOrder         // scan: not above the key before it, or below the first
+	faultItems         // scan: more items than asked for
+	faultForm          // scan: the answer does not end with a whole item
+	faultVersion       // trace: a version that no row of this record wrote
 )
 
 var faultNames = [...]string{"right", "a wrong length", "a corrupt header", "another record's value", "corrupt bytes",
-	"a key that is none of ours", "keys out of order", "too many items", "an answer that is cut off"}
+	"a key that is none of ours", "keys out of order", "too many items", "an answer that is cut off",
+	"a version that the trace does not have"}
 
 // checkValue says whether v is some version of record id, valueBytes long.
 func checkValue(v []byte, id uint64, valueBytes int) fault {

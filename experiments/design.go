@@ -13,23 +13,29 @@ type Run struct {
 	Block, Order int  // from 1
 	Cell         int  // index of the experiment's Cells
 	AA           bool // the baseline of its question once more, to be compared with itself
+	Stages       bool // the cell once more, for its stages: they cost time, so it is compared with nothing
 }
 
 // Design is the order of all runs: randomised complete blocks (Fisher 1935). Each block has each cell once, and once more
-// the baseline of each question that has something to compare, in an order of its own that follows from seed. One block is no
-// design: it has the cells as they are.
+// the baseline of each question that has something to compare and each cell whose stages are taken down, in an order of its own that
+// follows from seed. One block is no design: it has the cells as they are.
 func (x *Experiment) Design(blocks int, seed uint64) []Run {
-	block := make([]Run, 0, len(x.Cells))
-	for i := range x.Cells {
-		block = append(block, Run{Cell: i})
-	}
-	if blocks > 1 {
-		for _, q := range x.Questions() {
-			if len(q.Cells) > 1 {
-				block = append(block, Run{Cell: q.Cells[0], AA: true})
-			}
+	var cells []int
+	var block, again []Run
+	for _, q := range x.Questions() {
+		cells = append(cells, q.Cells...)
+		if blocks > 1 && len(q.Cells) > 1 {
+			again = append(again, Run{Cell: q.Cells[0], AA: true})
 		}
 	}
+	slices.Sort(cells)
+	for _, i := range cells {
+		block = append(block, Run{Cell: i})
+		if x.Stages.Concerns(x.Cells[i]) {
+			again = append(again, Run{Cell: i, Stages: true})
+		}
+	}
+	block = append(block, again...)
 	var runs []Run
 	for b := range blocks {
 		order := slices.Clone(block)
@@ -51,12 +57,15 @@ type Question struct {
 	Cells []int // indexes of the experiment's Cells, the baseline first
 }
 
-// Questions are all of them, in the order of their first cells.
+// Questions are all that are asked, in the order of their first cells.
 func (x *Experiment) Questions() []Question {
 	var all []Question
 	at := map[string]int{}
 	for i, c := range x.Cells {
 		q, _ := x.Split(c)
+		if x.onlyPrimary && !x.Primary.Has(q) {
+			continue
+		}
 		k, known := at[q.String()]
 		if !known {
 			k = len(all)
@@ -78,4 +87,10 @@ func (x *Experiment) Split(c Cell) (question, variant Cell) {
 		}
 	}
 	return question, variant
+}
+
+// OnlyPrimary leaves the primary questions, and is false where the file has none. The other cells stay, and have no runs.
+func (x *Experiment) OnlyPrimary() bool {
+	x.onlyPrimary = x.Primary != nil
+	return x.onlyPrimary
 }

@@ -103,3 +103,44 @@ func TestBlocksAreCompleteAndInAnOrderOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+func TestStagesAddARunToEachBlock(t *testing.T) {
+	x := read(t, "name: x\ntransport: [inproc, tcp]\nbackend: [null, disk]\nstages: {one-in: 8, backend: disk}\n")
+	if x.Stages.OneIn != 8 {
+		t.Fatalf("%+v", x.Stages)
+	}
+	for blocks, want := range map[int]int{1: 6, 2: 2 * (4 + 2 + 2)} {
+		var cells []int
+		runs := x.Design(blocks, 1)
+		for _, r := range runs {
+			if r.Stages {
+				cells = append(cells, r.Cell)
+			}
+		}
+		slices.Sort(cells)
+		if len(runs) != want || !slices.Equal(slices.Compact(cells), []int{1, 3}) {
+			t.Errorf("%d blocks: %+v", blocks, runs)
+		}
+	}
+}
+
+func TestOnlyPrimaryLeavesTheQuestionsOfTheClaims(t *testing.T) {
+	x := read(t, "transport: [inproc, tcp]\nbackend: [null, mem]\nvalue-bytes: [64, 128]\nprimary:\n  metrics: ops_per_s\n  backend: null\n")
+	if !x.OnlyPrimary() {
+		t.Fatal("there are claims")
+	}
+	for blocks, runs := range map[int]int{1: 4, 2: 2 * (4 + 2)} {
+		design := x.Design(blocks, 1)
+		for _, r := range design {
+			if backend, _ := x.Cells[r.Cell].Get("backend"); backend != "null" {
+				t.Errorf("%d blocks run %s", blocks, x.Cells[r.Cell])
+			}
+		}
+		if len(design) != runs || len(x.Questions()) != 2 {
+			t.Errorf("%d blocks: %d runs for %d questions", blocks, len(design), len(x.Questions()))
+		}
+	}
+	if x := read(t, "transport: [inproc, tcp]\n"); x.OnlyPrimary() || len(x.Design(1, 1)) != 2 {
+		t.Errorf("without claims: %q", cells(x))
+	}
+}

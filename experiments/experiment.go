@@ -18,9 +18,11 @@ type Experiment struct {
 	Compare     string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
 	Primary     *Primary // the claims that the experiment is made for; nil: it explores
 	Thresholds  []Threshold
-	Cells       []Cell // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
+	Stages      *Stages // cells that are run once more in each block, to see where a request's time goes; nil: none
+	Cells       []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
 
-	variants []string // flags that belong to what is compared: Compare, and those that only some of its values have
+	variants    []string // flags that belong to what is compared: Compare, and those that only some of its values have
+	onlyPrimary bool
 }
 
 // Cell is the flags of one run: transport first, then as they stand in the file.
@@ -46,6 +48,18 @@ type Threshold struct {
 
 // Concerns says whether a cell has to keep it.
 func (t *Threshold) Concerns(c Cell) bool { return has(c, t.Where) }
+
+// Stages says of which cells, and of which share of their requests, the stages are taken down.
+type Stages struct {
+	OneIn int // 1 or more
+	Where []Values
+}
+
+// Concerns says whether a cell's stages are taken down.
+func (s *Stages) Concerns(c Cell) bool { return s != nil && has(c, s.Where) }
+
+// Sweeps says whether the experiment has several values of a flag.
+func (x *Experiment) Sweeps(flag string) bool { return slices.Contains(x.Axes, flag) }
 
 // Values are a flag and some of its values.
 type Values struct {

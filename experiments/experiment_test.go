@@ -289,7 +289,7 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add([]byte("name: x\nblocks: 3\ntransport: [tcp, uring]\ndepth: [1, 2]\ncompare: depth\nprimary: {metrics: [a, b], transport: tcp}\nthresholds:\n  - {metric: a, least: 1, depth: 2}\n"))
+	f.Add([]byte("name: x\nblocks: 3\ntransport: [tcp, uring]\ndepth: [1, 2]\ncompare: depth\nprimary: {metrics: [a, b], transport: tcp}\nthresholds:\n  - {metric: a, least: 1, depth: 2}\nstages: {one-in: 8, depth: 1}\n"))
 	f.Add(quick)
 	for _, s := range []string{"", "a", "conns: [1, 2]", "transport: [tcp]\noverrides: {tcp: {conns: 1}}", "conns: &a [*a]", "? [a]\n: b",
 		"conns: !!int 1", "<<: {conns: 1}", "conns: |\n  1\n", "- - - - 1", "conns: {", "\"conns\": '1'", "conns: [1,\n2", "---\n...\n---\nconns: 1"} {

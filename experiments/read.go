@@ -47,6 +47,15 @@ func (e *Error) Error() string {
 
 // Load reads and checks a file. A mistake in it comes back as an *Error, the first one only.
 func Load(path string, flags Flags) (*Experiment, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Read(path, data, flags)
+}
+
+// readFile reads at most one byte more than a file may have.
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("experiments: %w", err)
@@ -56,7 +65,7 @@ func Load(path string, flags Flags) (*Experiment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("experiments: %w", err)
 	}
-	return Read(path, data, flags)
+	return data, nil
 }
 
 // Read checks and unfolds the text of a file; path is for messages, and for the name where the text
@@ -102,7 +111,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	x := &Experiment{Name: nameOf(r.file)}
 	var axes []axis
 	var require *axis
-	var overrides, compare, primary, thresholds *pair
+	var overrides, compare, primary, thresholds, stages *pair
 	for _, p := range root {
 		switch p.key {
 		case "name":
@@ -123,6 +132,8 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			primary = &p
 		case "thresholds":
 			thresholds = &p
+		case "stages":
+			stages = &p
 		default:
 			var a axis
 			a, err = r.axis(p)
@@ -154,7 +165,46 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	if err := r.primary(primary, axes, x); err != nil {
 		return nil, err
 	}
+	if err := r.stages(stages, x); err != nil {
+		return nil, err
+	}
 	return x, r.thresholds(thresholds, x)
+}
+
+// stages reads one-in, and flags with the values that a cell must have.
+func (r *reader) stages(p *pair, x *Experiment) error {
+	if p == nil {
+		return nil
+	}
+	pairs, err := r.mapping(p.value, p.key)
+	if err != nil {
+		return err
+	}
+	x.Stages = new(Stages)
+	for _, q := range pairs {
+		if q.key == "one-in" {
+			s, err := r.scalar(q.key, q.value)
+			if err != nil {
+				return err
+			}
+			if x.Stages.OneIn, err = strconv.Atoi(s); err != nil || x.Stages.OneIn < 1 {
+				return r.errorAt(q.value.GetToken(), "stages: one-in %q: 1 or more, the requests of which one is watched", s)
+			}
+			continue
+		}
+		a, err := r.axis(q)
+		if err != nil {
+			return err
+		}
+		x.Stages.Where = append(x.Stages.Where, Values{a.name, a.values})
+	}
+	switch {
+	case x.Stages.OneIn == 0:
+		return r.errorAt(p.at, "stages: one-in is missing, the requests of which one is watched")
+	case !slices.ContainsFunc(x.Cells, x.Stages.Concerns):
+		return r.errorAt(p.at, "stages: they concern no cell")
+	}
+	return nil
 }
 
 // thresholds reads a list of bounds: a metric, least or most, and flags with the values that a cell must have.
@@ -338,7 +388,7 @@ func (r *reader) parse(data []byte) (root []pair, err error) {
 		switch {
 		case d.Body == nil || d.Body.Type() == ast.CommentType:
 		case body != nil:
-			return nil, r.errorAt(d.Body.GetToken(), "a second document: one experiment per file")
+			return nil, r.errorAt(d.Body.GetToken(), "a second document: one per file")
 		default:
 			body = d.Body
 		}

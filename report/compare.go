@@ -17,7 +17,7 @@ import (
 type Metric struct {
 	Name   string // a column of runs.csv, or a sum of columns
 	Higher bool   // is better
-	unit   string // in bench.txt
+	unit   string // in bench.txt; "": a number without one
 	of     func(r *Row) Float
 }
 
@@ -27,12 +27,16 @@ var Metrics = []Metric{
 	{"lat_p50_ns", false, "p50-ns", func(r *Row) Float { return float(r.LatP50Ns) }},
 	{"lat_p99_ns", false, "p99-ns", func(r *Row) Float { return float(r.LatP99Ns) }},
 	{"cpu_ns_per_op", false, "cpu-ns/op", func(r *Row) Float {
-		client := total(r.ClientUserNsPerOp, r.ClientSysNsPerOp)
-		if r.Transport == "inproc" {
-			return client // one process
-		}
-		return total(client, total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
+		return bothSides(r, total(r.ClientUserNsPerOp, r.ClientSysNsPerOp), total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
 	}},
+}
+
+// bothSides is what client and server come to together.
+func bothSides(r *Row, client, server Float) Float {
+	if r.inProcess() {
+		return client
+	}
+	return total(client, server)
 }
 
 // Of is a run's value, NA where it has none.
@@ -40,7 +44,10 @@ func (m Metric) Of(r *Row) Float { return m.of(r) }
 
 // Text is a value as people write it.
 func (m Metric) Text(v float64) string {
-	if m.Higher {
+	switch {
+	case m.unit == "":
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	case m.Higher:
 		return Rate(v)
 	}
 	return Duration(int64(v))
@@ -105,13 +112,9 @@ func Compare(all []Pairs) ([]Comparison, error) {
 	var claims []int // of out
 	for _, q := range all {
 		for _, m := range Metrics {
-			delta := math.NaN()
-			aa, err := q.Baseline.against(q.Again, m)
+			delta, err := Noise(q.Baseline, q.Again, m)
 			if err != nil {
 				return nil, err
-			}
-			if aa.pairs > 1 {
-				delta = stats.Floor(aa.Effect)
 			}
 			for _, v := range q.Variants {
 				c := Comparison{Question: q.Question, Baseline: q.Baseline.Label, Variant: v.Label, Metric: m, Delta: delta,
@@ -143,6 +146,16 @@ func Compare(all []Pairs) ([]Comparison, error) {
 		c.Verdict = verdict(stats.Judge(effects[claims[i]], p, c.Delta), c.Metric)
 	}
 	return out, nil
+}
+
+// Noise is δ, from a baseline and that baseline again: the difference below which two variants count as the same. NaN where it was not
+// run twice.
+func Noise(baseline, again Series, m Metric) (float64, error) {
+	aa, err := baseline.against(again, m)
+	if err != nil || aa.pairs < 2 {
+		return math.NaN(), err
+	}
+	return stats.Floor(aa.Effect), nil
 }
 
 // verdict says it in the metric's words: faster and slower, where less time is better.
@@ -200,11 +213,20 @@ func logs(rows []Row, m Metric) (v []float64, invalid, leftOut int) {
 // paired is an effect in log-ratios, and the blocks that it comes from.
 type paired struct {
 	stats.Effect
+	d                       []float64 // one of each block
 	pairs, invalid, leftOut int
 }
 
-// against pairs two series by block.
-func (s Series) against(o Series, m Metric) (p paired, err error) {
+// inProcess says whether client and server were one process, whose costs are in the client's columns.
+func (r *Row) inProcess() bool { return r.Transport == "inproc" || r.Transport == "codec" }
+
+// against pairs two series by block, by the logarithm of the ratio.
+func (s Series) against(o Series, m Metric) (paired, error) {
+	return s.differ(o, m, func(x, y float64) float64 { return math.Log(y) - math.Log(x) })
+}
+
+// differ pairs two series by block; by says how a pair differs.
+func (s Series) differ(o Series, m Metric, by func(x, y float64) float64) (p paired, err error) {
 	var valid, all []float64
 	for _, b := range slices.Sorted(maps.Keys(s.Rows)) {
 		if o.Rows[b] == nil {
@@ -216,11 +238,16 @@ func (s Series) against(o Series, m Metric) (p paired, err error) {
 			p.leftOut++
 			continue
 		}
-		d := math.Log(y) - math.Log(x)
+		d := by(x, y)
 		if all = append(all, d); s.Rows[b].valid() && o.Rows[b].valid() {
 			valid = append(valid, d)
 		}
 	}
+	return p, p.settle(valid, all)
+}
+
+// settle uses the valid blocks, as long as they are enough; all has them and the invalid ones.
+func (p *paired) settle(valid, all []float64) (err error) {
 	invalid := len(all) - len(valid)
 	if len(valid) >= MinPairs || invalid == 0 {
 		all = valid
@@ -228,10 +255,11 @@ func (s Series) against(o Series, m Metric) (p paired, err error) {
 	} else {
 		p.invalid = invalid
 	}
+	p.d = all
 	if p.pairs = len(all); p.pairs > 0 {
 		p.Effect, err = stats.Paired(all, 0.95)
 	}
-	return p, err
+	return err
 }
 
 func (r *Row) valid() bool {
@@ -248,19 +276,13 @@ func (r *Row) measured(m Metric) (float64, bool) {
 // WriteComparisons writes compare.csv.
 func WriteComparisons(w io.Writer, all []Comparison) error {
 	c := csv.NewWriter(w)
-	err := c.Write([]string{"question", "metric", "baseline", "variant", "pairs", "invalid_pairs", "left_out", "ratio", "ratio_low", "ratio_high", "level", "p", "p_holm", "delta_ratio", "verdict", "exploratory"})
-	number := func(v float64) string {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return ""
-		}
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	}
+	err := c.Write(names(compareColumns))
 	for _, x := range all {
 		if err != nil {
 			return err
 		}
-		err = c.Write([]string{x.Question, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.Invalid), strconv.Itoa(x.LeftOut), number(x.Ratio), number(x.Low),
-			number(x.High), number(x.Level), number(x.P), number(x.PHolm), number(x.Delta), x.Verdict, strconv.FormatBool(x.Verdict == "")})
+		err = c.Write([]string{x.Question, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.Invalid), strconv.Itoa(x.LeftOut), finite(x.Ratio), finite(x.Low),
+			finite(x.High), finite(x.Level), finite(x.P), finite(x.PHolm), finite(x.Delta), x.Verdict, strconv.FormatBool(x.Verdict == "")})
 	}
 	c.Flush()
 	return c.Error()

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -15,6 +16,21 @@ type Writer struct{ w *csv.Writer }
 func NewWriter(w io.Writer) (*Writer, error) {
 	c := &Writer{csv.NewWriter(w)}
 	return c, c.write(Columns())
+}
+
+// WriteRows replaces a file of rows, whole or not at all.
+func WriteRows(name string, rows []Row) error {
+	var b bytes.Buffer
+	w, err := NewWriter(&b)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := w.Append(r); err != nil {
+			return err
+		}
+	}
+	return replaceFile(name, b.Bytes())
 }
 
 // AppendTo is for a file that has its header.

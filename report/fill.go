@@ -18,6 +18,7 @@ type Server struct {
 	Go    bench.Runtime
 
 	DiskReads, DiskWrites Uint // NA where it does not count them
+	Other                 bool // it is not kvwire: of the rest only its CPU time is known
 }
 
 // Sides says where the store ran, and what the machine does without a run.
@@ -83,14 +84,23 @@ func fillFactors(row *Row, res *bench.Result) {
 		row.Depth = I(s.Depth)
 	}
 	row.ClientThreads = I(res.ClientThreads)
-	if s.KeyDist != bench.Uniform {
+	if s.KeyDist == bench.Zipfian || s.KeyDist == bench.Latest {
 		row.Theta = F(s.Theta)
 	}
 	if m, err := bench.ParseMix(s.Mix); err == nil && m.Share[bench.Scan] > 0 {
 		row.ScanItems = I(s.ScanItems)
 	}
 	if s.Loop == bench.Open {
-		row.Arrival, row.TargetPerS = s.Arrival.String(), F(s.TargetPerS)
+		row.Arrival = s.Arrival.String()
+		if s.Trace == nil {
+			row.TargetPerS = F(s.TargetPerS)
+		}
+	}
+	if s.Trace != nil {
+		row.Trace, row.TraceRepeat = s.Trace.Name(), B(s.TraceRepeat)
+		if s.Loop == bench.Open {
+			row.TraceSpeed = F(s.TraceSpeed)
+		}
 	}
 }
 
@@ -146,6 +156,9 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	usage, allocs, loops, both := res.Process, res.Go.Allocs, c, c
 	if s := sides.Server; s != nil {
 		row.ServerUserNsPerOp, row.ServerSysNsPerOp = per(float64(s.Usage.User)), per(float64(s.Usage.Sys))
+		if s.Other {
+			return
+		}
 		row.ServerSyscallsPerOp = per(float64(s.Loops.Syscalls))
 		if s.Loops.SQEs > 0 {
 			row.ServerEntersPerOp, row.ServerSQEsPerOp, row.ServerCQEsPerOp = per(float64(s.Loops.Enters)), per(float64(s.Loops.SQEs)), per(float64(s.Loops.CQEs))
@@ -174,6 +187,8 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 		row.RDMAReadFallbackRatio = F(float64(both.ReadMisses) / float64(both.Reads-both.ReadRetries))
 	}
 	row.CgoCallsPerOp = per(float64(both.CCalls))
+	row.SendsPerOp, row.ReceivesPerOp = per(float64(both.Sends)), per(float64(both.Receives))
+	row.HopsPerOp = per(float64(both.Mail))
 	if both.Polls > 0 { // there is a NIC
 		row.RDMAPostsPerOp, row.RDMAWRsPerOp, row.RDMAPollsPerOp = per(float64(both.Bells)), per(float64(both.WRs)), per(float64(both.Polls))
 		row.RDMAEmptyPollRatio = F(float64(both.EmptyPolls) / float64(both.Polls))
@@ -230,6 +245,16 @@ const (
 	maxDrift    = 0.05
 )
 
+// Disturbed says that the machine is why a run is invalid, and not what was run: done again, it may be valid. It does not
+// look at how large the figures are.
+func (r *Row) Disturbed() bool {
+	steal, _ := r.StealRatio.Get()
+	foreign, _ := r.ForeignCPURatio.Get()
+	steady, known := r.Steady.Get()
+	errs, _ := r.Errors.Get()
+	return r.Ops.Known() && errs == 0 && (steal > maxSteal || foreign > maxForeign || known && !steady)
+}
+
 // judge says whether the run may be used, and why not.
 func judge(row *Row, res *bench.Result) {
 	var why []string
@@ -258,7 +283,7 @@ func judge(row *Row, res *bench.Result) {
 	if v, ok := row.ForeignCPURatio.Get(); ok && v > maxForeign {
 		no("foreign CPU %.0f %%", v*100)
 	}
-	if res.Drift.Known {
+	if res.Drift.Known && res.Spec.Trace == nil { // a trace drifts by itself
 		// Few operations differ by chance: beyond the limit and beyond chance.
 		d := res.Drift.Ratio()
 		steady := math.Abs(d) <= math.Max(maxDrift, res.Drift.Noise())

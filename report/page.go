@@ -14,6 +14,7 @@ import (
 	"time"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/report/chart"
 )
 
@@ -28,6 +29,9 @@ type Page struct {
 	Comparisons       []Comparison
 	Questions         []PageQuestion
 	Curves            []PageCurve
+	Stages            []PageStages
+	Steps             []Step
+	Units             []units.Unit // of the bills of materials; none: there are none
 }
 
 // PageQuestion is a set of cells that are compared with each other.
@@ -68,6 +72,7 @@ type figure struct {
 
 type pageSection struct {
 	Title, Table string
+	Bill         string // of materials; "": none
 	Figures      []figure
 }
 
@@ -84,10 +89,22 @@ func WritePage(dir string, p *Page) error {
 		Claims   []claimLine
 		Sections []pageSection
 		Curves   []figure
+		Stages   []figure
+		Ladder   pageSection
 		Facts    [][2]string
 	}{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Claims: claimLines(p.Comparisons), Facts: facts(&p.Env)}
 	for _, c := range p.Curves {
 		view.Curves = append(view.Curves, d.figures(d.curves(c))...)
+	}
+	for _, s := range p.Stages {
+		view.Stages = append(view.Stages, d.figures(d.stages(s))...)
+	}
+	if len(p.Steps) > 0 {
+		var text strings.Builder
+		if err := PrintSteps(&text, p.Steps); err != nil {
+			return err
+		}
+		view.Ladder.Table, view.Ladder.Figures = text.String(), d.ladders(p)
 	}
 	for _, q := range p.Questions {
 		s := pageSection{Title: q.Title}
@@ -102,12 +119,20 @@ func WritePage(dir string, p *Page) error {
 			return err
 		}
 		s.Table = text.String()
+		text.Reset()
+		if err := printBill(&text, &q, p.Units); err != nil {
+			return err
+		}
+		s.Bill = text.String()
 		s.Figures = append(s.Figures, d.figures(d.latencies(q))...)
 		s.Figures = append(s.Figures, d.figures(d.cpu(q))...)
 		for _, m := range Metrics {
 			s.Figures = append(s.Figures, d.figures(d.ratios(q, m, p.Comparisons))...)
 		}
 		view.Sections = append(view.Sections, s)
+	}
+	if d.err == nil {
+		d.err = removeCharts(d.dir, d.n)
 	}
 	if d.err != nil {
 		return d.err
@@ -241,7 +266,7 @@ func (d *drawer) cpu(q PageQuestion) (string, *chart.Chart, error) {
 		for i, part := range parts {
 			x, ok := part.of(&v.Row).Get()
 			any = any || ok
-			stacks[i].Label = part.label
+			stacks[i].Label, stacks[i].Hue = part.label, i
 			stacks[i].Values = append(stacks[i].Values, x/1e3)
 		}
 	}
@@ -250,6 +275,95 @@ func (d *drawer) cpu(q PageQuestion) (string, *chart.Chart, error) {
 		return title, nil, nil
 	}
 	c, err := chart.Bars(title, "µs per operation (inproc: client and server are one process)", names, stacks)
+	return title, c, err
+}
+
+func (d *drawer) stages(s PageStages) (string, *chart.Chart, error) {
+	title := d.title("Where a request's time goes", s.Title)
+	most := 0.0
+	for _, b := range s.Bars {
+		most = max(most, b.MeanNs[StageTotal])
+	}
+	unit, name := 1e3, "µs"
+	if most > 10e6 {
+		unit, name = 1e6, "ms"
+	}
+	var names []string
+	for _, b := range s.Bars {
+		names = append(names, b.Label)
+	}
+	var parts []chart.Part
+	for i, stage := range stageNames {
+		part := chart.Part{Label: stage, Hue: i}
+		some := false
+		for _, b := range s.Bars {
+			part.Values = append(part.Values, b.MeanNs[stage]/unit)
+			some = some || b.MeanNs[stage] > 0
+		}
+		if some {
+			parts = append(parts, part)
+		}
+	}
+	c, err := chart.Bars(title, name+", mean of the requests that were watched", names, parts)
+	return title, c, err
+}
+
+// ladders draws, for each question of a ladder and each metric, what the rungs below and each step make together.
+func (d *drawer) ladders(p *Page) (all []figure) {
+	type place struct{ question, metric string }
+	var order []place
+	steps := map[place][]Step{}
+	for _, s := range p.Steps {
+		k := place{s.Question, s.Metric.Name}
+		if s.Step == "notification" { // an alternative, and no rung
+			continue
+		}
+		if steps[k] == nil {
+			order = append(order, k)
+		}
+		steps[k] = append(steps[k], s)
+	}
+	for _, k := range order {
+		all = append(all, d.figures(d.ladder(k.question, steps[k]))...)
+	}
+	return all
+}
+
+// ladderSteps are the rungs, from the lowest.
+var ladderSteps = []string{"codec", "network", "store", "disk"}
+
+func (d *drawer) ladder(question string, steps []Step) (string, *chart.Chart, error) {
+	of := map[string]map[string]float64{} // by path and step
+	var paths []string
+	for _, s := range steps {
+		if of[s.Path] == nil {
+			of[s.Path] = map[string]float64{}
+			paths = append(paths, s.Path)
+		}
+		of[s.Path][s.Step] = s.Ns
+	}
+	var parts []chart.Part
+	for i, name := range ladderSteps {
+		part := chart.Part{Label: name, Hue: i}
+		some := false
+		for _, path := range paths {
+			ns := of[path][name]
+			if name == "codec" && path != "inproc" {
+				ns = of["codec"]["codec"] // every network's frames are those
+			}
+			part.Values = append(part.Values, max(ns, 0)/1e3) // below 0: less than nothing within the noise, and the table says so
+			some = some || ns > 0
+		}
+		if some {
+			parts = append(parts, part)
+		}
+	}
+	m := steps[0].Metric
+	title := d.title("The ladder, "+m.Name, question)
+	if len(parts) == 0 {
+		return title, nil, nil
+	}
+	c, err := chart.Bars(title, "µs beside inproc and null, each step what it adds within a block", paths, parts)
 	return title, c, err
 }
 
@@ -293,7 +407,7 @@ func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
 	if len(lines) == 0 {
 		return title, nil, nil
 	}
-	c, err := chart.Curves(title, "operations per second", "median latency", lines, Duration)
+	c, err := chart.Curves(title, "operations per second", "median latency", lines, Rate, Duration)
 	return title, c, err
 }
 
@@ -332,7 +446,7 @@ func (c *Comparison) PairsText() string {
 	case c.Invalid > 0:
 		s += fmt.Sprintf(", %d of them invalid", c.Invalid)
 	case c.LeftOut > 0:
-		s += fmt.Sprintf(", %d more invalid", c.LeftOut)
+		s += fmt.Sprintf(", %d left out", c.LeftOut)
 	}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/internal/testenv"
 )
 
 // page is one with all that a page can have, and with names that are not meant well.
@@ -22,6 +24,10 @@ func page(t *testing.T) *Page {
 	p := pairs(10)
 	p.Question = "value-bytes=64"
 	compared, err := Compare([]Pairs{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := Steps([]Rung{rung("network", 10, 5000)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +43,8 @@ func page(t *testing.T) *Page {
 		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared,
 		Questions: []PageQuestion{{"value-bytes=64", []PageVariant{variant("tcp", 20_000), variant("fast", 10_000), variant("<b>slow</b>", 25_000)}},
 			{"empty", []PageVariant{{Label: "rdma", Row: Row{Transport: "rdma", SkippedReason: "there is none"}}}}},
+		Stages: []PageStages{{"mix=get", []StageBar{{"tcp", 10, map[string]float64{"store": 1000, "fabric_out": 3000, "total": 4000}}}}},
+		Steps:  steps, Units: someUnits,
 		Curves: []PageCurve{{"mix=get", []PageLine{{"tcp", []Row{{OpsPerS: F(1e4), LatP50Ns: I(10_000)}, {OpsPerS: F(1e5), LatP50Ns: I(90_000)}}}}}}}
 }
 
@@ -51,7 +59,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 	}
 	text := string(b)
 	for _, want := range []string{"What &amp; why?", "faster", "slower", "same", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "abc",
-		"prefers-color-scheme: dark", "@media print", "Throughput and latency", "CPU time"} {
+		"prefers-color-scheme: dark", "@media print", "Throughput and latency", "CPU time", "Where a request&#39;s time goes", "The ladder", "Units of the bills"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -69,7 +77,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 		}
 	}
 	svgs := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(text, -1)
-	if len(svgs) != 5 { // a curve, latencies, CPU, and two metrics that were measured
+	if len(svgs) != 8 { // a curve, stages, two ladders, latencies, CPU, and two metrics that were measured
 		t.Errorf("%d charts", len(svgs))
 	}
 	for i, s := range svgs {
@@ -103,7 +111,7 @@ func TestABrowserShowsThePage(t *testing.T) {
 		}
 	}
 	if browser == "" {
-		t.Skip("there is no chromium here (apt-get install chromium)")
+		testenv.Need(t, "chromium", errors.New("none of chromium, chromium-browser and google-chrome (apt-get install chromium)"))
 	}
 	dir := t.TempDir()
 	if err := WritePage(dir, page(t)); err != nil {

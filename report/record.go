@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -13,50 +14,109 @@ import (
 	"github.com/kvwire/kvwire/bench"
 )
 
-// Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log of one
-// interval, and the run's throughput over time as lines of timeseries.csv.
+// The kinds of histograms that a run has. All are in ns.
+const (
+	kindLat = "lat" // from the intended start
+	kindSvc = "svc" // from the actual send; open loop
+	kindLag = "lag" // from the intended start to the send; open loop
+)
+
+// Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log whose
+// first interval is from the intended start and has no tag (others: Tag=svc, Tag=lag), the run's throughput over time as
+// lines of timeseries.csv, and its stages, where some were watched, as lines of stages.csv.
 func Record(dir, run string, res *bench.Result) error {
 	if err := os.MkdirAll(filepath.Join(dir, "hdr"), 0o755); err != nil {
 		return err
 	}
 	if res.Lat != nil {
-		if err := writeHistogram(histogramFile(dir, run), res.Lat); err != nil {
+		if err := writeHistograms(histogramFile(dir, run), res); err != nil {
 			return err
 		}
 	}
-	return appendSeries(filepath.Join(dir, "timeseries.csv"), run, res.Series)
+	return errors.Join(appendSeries(filepath.Join(dir, seriesName), run, res.Series), appendStages(dir, run, res))
 }
 
-func histogramFile(dir, run string) string { return filepath.Join(dir, "hdr", run+".hlog") }
+const (
+	seriesName = "timeseries.csv"
+	hdrSuffix  = ".hlog"
+)
 
-func writeHistogram(name string, h *hdrhistogram.Histogram) error {
+func histogramFile(dir, run string) string { return filepath.Join(dir, "hdr", run+hdrSuffix) }
+
+func writeHistograms(name string, res *bench.Result) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
 	w := hdrhistogram.NewHistogramLogWriter(f)
-	err = errors.Join(w.OutputLogFormatVersion(), w.OutputLegend(), w.OutputIntervalHistogram(h))
+	err = errors.Join(w.OutputLogFormatVersion(), w.OutputLegend(), w.OutputIntervalHistogram(res.Lat))
+	for _, k := range []struct {
+		tag string
+		h   *hdrhistogram.Histogram
+	}{{kindSvc, res.Svc}, {kindLag, res.Lag}} {
+		if k.h != nil {
+			k.h.SetTag(k.tag)
+			err = errors.Join(err, w.OutputIntervalHistogram(k.h))
+		}
+	}
 	return errors.Join(err, f.Close())
 }
 
 // ReadHistogram gives the latencies that Record has left, in ns.
 func ReadHistogram(dir, run string) (*hdrhistogram.Histogram, error) {
+	var lat *hdrhistogram.Histogram
+	err := eachHistogram(dir, run, func(kind string, h *hdrhistogram.Histogram) error {
+		if kind == kindLat {
+			lat = h
+		}
+		return nil
+	})
+	if err == nil && lat == nil {
+		err = fmt.Errorf("%s: %w", histogramFile(dir, run), io.ErrUnexpectedEOF)
+	}
+	return lat, err
+}
+
+// eachHistogram gives all that Record has left of a run, by kind.
+func eachHistogram(dir, run string, take func(kind string, h *hdrhistogram.Histogram) error) error {
 	f, err := os.Open(histogramFile(dir, run))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	h, err := hdrhistogram.NewHistogramLogReader(f).NextIntervalHistogram()
-	if err == nil && h == nil {
-		err = io.ErrUnexpectedEOF
+	r := hdrhistogram.NewHistogramLogReader(f)
+	for {
+		h, err := r.NextIntervalHistogram()
+		if err == nil && h == nil {
+			return nil
+		}
+		if err == nil {
+			err = take(cmp.Or(h.Tag(), kindLat), h)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return h, nil
 }
 
 func appendSeries(name, run string, series []bench.Interval) error {
+	var lines [][]string
+	for _, v := range series {
+		line := []string{run, strconv.FormatInt(int64(v.Begin), 10), strconv.FormatInt(int64(v.Length), 10), strconv.FormatUint(v.Ops, 10),
+			F(float64(v.Ops) / v.Length.Seconds()).String(), "", ""}
+		if v.N >= 200 { // as Percentile: 100 values beyond it
+			line[5] = strconv.FormatInt(int64(v.P50), 10)
+		}
+		if v.N >= 10_000 {
+			line[6] = strconv.FormatInt(int64(v.P99), 10)
+		}
+		lines = append(lines, line)
+	}
+	return appendLines(name, seriesColumns, lines)
+}
+
+// appendLines adds to a CSV file that several runs write to, one after the other; the first one writes its header.
+func appendLines(name string, columns []tableField, lines [][]string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -68,19 +128,7 @@ func appendSeries(name, run string, series []bench.Interval) error {
 	}
 	w := csv.NewWriter(f)
 	if st.Size() == 0 {
-		_ = w.Write([]string{"run_id", "begin_ns", "length_ns", "ops", "ops_per_s", "lat_p50_ns", "lat_p99_ns"})
+		_ = w.Write(names(columns))
 	}
-	for _, v := range series {
-		line := []string{run, strconv.FormatInt(int64(v.Begin), 10), strconv.FormatInt(int64(v.Length), 10), strconv.FormatUint(v.Ops, 10),
-			F(float64(v.Ops) / v.Length.Seconds()).String(), "", ""}
-		if v.N >= 200 { // as Percentile: 100 values beyond it
-			line[5] = strconv.FormatInt(int64(v.P50), 10)
-		}
-		if v.N >= 10_000 {
-			line[6] = strconv.FormatInt(int64(v.P99), 10)
-		}
-		_ = w.Write(line)
-	}
-	w.Flush()
-	return w.Error()
+	return w.WriteAll(lines) // and flush
 }

@@ -2,9 +2,13 @@ package report
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -38,7 +42,8 @@ func TestColumnsOfVersion1KeepTheirPlaces(t *testing.T) {
 	}
 	for _, c := range []string{"ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "direct_io", "server_cpus", "client_cpus", "kernel", "limited_by", "fixed_buffers",
 		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "huge_pages", "rdma_export_bytes",
-		"rdma_posts_per_op", "rdma_wrs_per_op", "rdma_polls_per_op", "rdma_empty_poll_ratio", "rdma_cqes_per_poll", "rdma_reads_per_op", "rdma_read_retries_per_op", "rdma_read_fallback_ratio"} {
+		"rdma_posts_per_op", "rdma_wrs_per_op", "rdma_polls_per_op", "rdma_empty_poll_ratio", "rdma_cqes_per_poll", "rdma_reads_per_op", "rdma_read_retries_per_op", "rdma_read_fallback_ratio",
+		"workload", "trace", "trace_speed", "trace_repeat"} {
 		if _, ok := (&Row{}).Value(c); !ok {
 			t.Errorf("no column %s", c)
 		}
@@ -62,6 +67,26 @@ func full(t testing.TB) (r Row) {
 	r.Note = "a \"quoted\", comma'd\nnote – with two lines"
 	r.Valid = B(false)
 	return r
+}
+
+func TestARunIsDisturbedByTheMachineAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		row  Row
+		want bool
+	}{
+		"quiet":           {Row{Ops: U(1), StealRatio: F(0.01), ForeignCPURatio: F(0.1), Steady: B(true)}, false},
+		"nothing known":   {Row{Ops: U(1)}, false},
+		"steal":           {Row{Ops: U(1), StealRatio: F(0.011)}, true},
+		"foreign":         {Row{Ops: U(1), ForeignCPURatio: F(0.11)}, true},
+		"drift":           {Row{Ops: U(1), Steady: B(false)}, true},
+		"errors as well":  {Row{Ops: U(1), Steady: B(false), Errors: U(1)}, false},
+		"failed":          {Row{StealRatio: F(0.5), InvalidReason: "exit status 1: …"}, false},
+		"achieved little": {Row{Ops: U(1), AchievedRatio: F(0.5), Valid: B(false)}, false},
+	} {
+		if got := c.row.Disturbed(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
 
 func TestCSVComesBackAsItWas(t *testing.T) {
@@ -258,6 +283,40 @@ func TestAServerElsewhereTakesNoCPUHere(t *testing.T) {
 	b, ok := two.ForeignCPURatio.Get()
 	if !ok || b <= a {
 		t.Errorf("foreign CPU %v with the server here, %v with it elsewhere", a, b)
+	}
+}
+
+func TestFillSaysWhichTraceItWas(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.csv")
+	text := "time,op,key,size\n0,get,k,10\n1,put,k,20\n"
+	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	trace, err := bench.ReadTrace(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[bench.LoopKind]map[string]string{
+		bench.Open:   {"arrival": "trace", "trace_speed": "2"},
+		bench.Closed: {"arrival": "", "trace_speed": ""},
+	} {
+		r := result()
+		r.Spec = bench.Spec{Trace: trace, TraceSpeed: 2, Loop: kind}.Defaults()
+		r.Drift = bench.Drift{First: 1000, Last: 5000, Known: true} // the trace's own
+		var row Row
+		Fill(&row, r, Sides{})
+		for column, value := range map[string]string{"mix": "get=0.5,put=0.5", "key_dist": "trace", "value_dist": "trace", "value_bytes": "20", "value_min_bytes": "10", "records": "1",
+			"trace": fmt.Sprintf("a.csv@%x", sha256.Sum256([]byte(text)))[:len("a.csv@")+12], "trace_repeat": "false", "target_per_s": "", "theta": "", "drift_ratio": "", "steady": ""} {
+			want[column] = value
+		}
+		for column, value := range want {
+			if got, _ := row.Value(column); got != value {
+				t.Errorf("%v: %s is %q, expected %q", kind, column, got, value)
+			}
+		}
+		if strings.Contains(row.InvalidReason, "drift") {
+			t.Errorf("%v: %s", kind, row.InvalidReason)
+		}
 	}
 }
 

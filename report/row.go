@@ -115,7 +115,7 @@ type Row struct {
 	SchemaVersion Int    `csv:"schema_version"`
 	ExpID         string `csv:"exp_id"`
 	RunID         string `csv:"run_id"`
-	Phase         string `csv:"phase"` // measure, aa, ladder or breakdown
+	Phase         string `csv:"phase"` // measure, aa or breakdown
 	Block         Int    `csv:"block"`
 	OrderInBlock  Int    `csv:"order_in_block"`
 	Seed          Uint   `csv:"seed"`
@@ -219,7 +219,7 @@ type Row struct {
 	Update          string `csv:"update"`
 	CacheBytes      Int    `csv:"cache_bytes"`
 	Accel           string `csv:"accel"` // kvm or tcg: in a guest of ours
-	Hosts           Int    `csv:"hosts"` // 1: client and server on one
+	Hosts           Int    `csv:"hosts"` // machines that took part; 1: client and server on one
 	DirectIO        Bool   `csv:"direct_io"`
 	ServerCPUs      string `csv:"server_cpus"`
 	ClientCPUs      string `csv:"client_cpus"`
@@ -284,8 +284,34 @@ type Row struct {
 	OpsPerTurn        Float `csv:"ops_per_turn"`         // of the turns that found something and of those that did not
 
 	// Sizes of values, where they differ: value_bytes is the largest.
-	ValueDist     string `csv:"value_dist"` // fixed, uniform or zipfian
+	ValueDist     string `csv:"value_dist"` // fixed, uniform, zipfian or trace
 	ValueMinBytes Int    `csv:"value_min_bytes"`
+
+	// What the bill of materials counts, of client and server together.
+	SendsPerOp    Float `csv:"sends_per_op"`    // to sockets: system calls or ring entries
+	ReceivesPerOp Float `csv:"receives_per_op"` // from sockets, likewise
+	HopsPerOp     Float `csv:"hops_per_op"`     // from one loop to another
+	// Loads that come from a file. The factors above say what it came to.
+	Workload    string `csv:"workload"` // the YCSB property file's name
+	Trace       string `csv:"trace"`    // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	TraceSpeed  Float  `csv:"trace_speed"`
+	TraceRepeat Bool   `csv:"trace_repeat"`
+	// Processes that made the load together, each behind a launcher; conns and client_threads are those of all.
+	LoadHosts Int `csv:"load_hosts"`
+	Attempts  Int `csv:"attempts"` // of an experiment's run: those before the last one were disturbed
+
+	// Where the records come from.
+	DataSet string `csv:"data_set"` // fresh, reused or copied
+
+	// Of tcp's sockets.
+	TCPAccept        string `csv:"tcp_accept"` // one or each
+	TCPNoDelay       Bool   `csv:"tcp_nodelay"`
+	TCPCork          Bool   `csv:"tcp_cork"`
+	TCPQuickAck      Bool   `csv:"tcp_quickack"`
+	TCPSendBytes     Int    `csv:"tcp_send_bytes"` // 0: the kernel's
+	TCPReceiveBytes  Int    `csv:"tcp_receive_bytes"`
+	TCPBusyPollNs    Int    `csv:"tcp_busy_poll_ns"`
+	TCPZeroCopyBytes Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
 }
 
 // column is a field of Row.

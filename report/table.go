@@ -161,6 +161,17 @@ func note(r *Row) string {
 	return strings.Join(notes, "; ")
 }
 
+// TableCell is what stands in the column of the table that has this head, in one line: "–" where it is not known.
+func TableCell(r *Row, head string) string {
+	for _, c := range tableColumns {
+		if c.head == head {
+			values, _, _ := c.values([]Row{*r})
+			return values[0]
+		}
+	}
+	panic("report: the table has no column " + head)
+}
+
 // values are the column's cells, whether rows that ran differ in them, and whether any is known.
 func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 	values = make([]string, len(rows))

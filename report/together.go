@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/bench/stats"
 )
 
 // Together is one row for the runs of one cell in several blocks: rates and costs are medians of the valid runs, or of all
@@ -43,6 +44,15 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 		func(r *Row) *Float { return &r.ServerSysNsPerOp },
 		func(r *Row) *Float { return &r.ClientSyscallsPerOp },
 		func(r *Row) *Float { return &r.ServerSyscallsPerOp },
+		func(r *Row) *Float { return &r.SendsPerOp },
+		func(r *Row) *Float { return &r.ReceivesPerOp },
+		func(r *Row) *Float { return &r.CtxswVolPerOp },
+		func(r *Row) *Float { return &r.HopsPerOp },
+		func(r *Row) *Float { return &r.ClientSQEsPerOp },
+		func(r *Row) *Float { return &r.ServerSQEsPerOp },
+		func(r *Row) *Float { return &r.CgoCallsPerOp },
+		func(r *Row) *Float { return &r.BytesCopiedPerOp },
+		func(r *Row) *Float { return &r.GoodputBytesPerS },
 	} {
 		*of(&all) = medianOf(use, of)
 	}
@@ -65,6 +75,5 @@ func medianOf(rows []Row, of func(r *Row) *Float) Float {
 		v = append(v, x)
 	}
 	slices.Sort(v)
-	n := len(v)
-	return F((v[(n-1)/2] + v[n/2]) / 2)
+	return F(stats.Median(v))
 }

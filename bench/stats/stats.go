@@ -45,7 +45,7 @@ func Paired(d []float64, level float64) (Effect, error) {
 		}
 	}
 	w := walsh(d)
-	e := Effect{N: n, Estimate: median(w), P: signedRankP(d)}
+	e := Effect{N: n, Estimate: Median(w), P: signedRankP(d)}
 	e.Low, e.High, e.Level = interval(w, n, level)
 	return e, nil
 }
@@ -62,8 +62,8 @@ func walsh(d []float64) []float64 {
 	return w
 }
 
-// median of sorted values.
-func median(s []float64) float64 {
+// Median is that of sorted values, of which there is one at least.
+func Median(s []float64) float64 {
 	n := len(s)
 	if n%2 == 1 {
 		return s[n/2]
@@ -252,7 +252,7 @@ func Independent(a, b []float64, level float64) (Effect, error) {
 		}
 	}
 	slices.Sort(d)
-	e := Effect{N: min(n, m), Estimate: median(d), P: rankSumP(a, b)}
+	e := Effect{N: min(n, m), Estimate: Median(d), P: rankSumP(a, b)}
 	untied := make([]int, n+m)
 	for i := range untied {
 		untied[i] = 2 * (i + 1)

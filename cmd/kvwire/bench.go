@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -19,11 +17,16 @@ const benchHelp = `Examples:
   kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
   kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate that keeps it)
+  kvwire bench --transport uring --depth 1 --stages 16   (where a request's time goes)
+  kvwire bench --workload workloada --duration 30s   (a YCSB property file; flags beat it)
+  kvwire bench --trace trace.csv --trace-speed 2x    (columns time,op,key,size: each request at its time)
+  kvwire bench --target redis://127.0.0.1:6379 --transport tcp --mix b     (a Redis, loaded by kvwire load --target redis://…)
   kvwire bench --transport inproc --backend null     (the generator's own ceiling)
   kvwire bench --transport inproc --backend raw --disk-engine aio --conns 1 --depth 64     (an engine's)
+  kvwire bench --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2' --client-launch 'ssh lab3'
 
 Starts a server, loads it (unless --dir names a store that has as many records), warms up, measures, and prints one row. With --target it measures a server
-that runs already and was loaded with the same --records, --seed and sizes.`
+that runs already and was loaded with the same --records, --seed and sizes: kvwire's own, or one that speaks Redis's protocol (redis://).`
 
 func benchCommand(ctx context.Context, args []string) error {
 	f := newFactors("bench", benchHelp)
@@ -46,8 +49,10 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	f.warn() // after prepare, which may have executed the program again
 	spec.Verify = keeps(s.flags["backend"])
 	m, err := measure(ctx, s, spec, f.goal)
+	err = s.child.blame(err)
 	if cerr := s.close(); err == nil {
 		err = cerr
 	}
@@ -59,9 +64,12 @@ func benchCommand(ctx context.Context, args []string) error {
 		row.RunID = m.started.UTC().Format("20060102-150405.000")
 	}
 	werr := output(f, row)
+	if !f.json {
+		werr = errors.Join(werr, report.PrintStages(os.Stdout, m.result))
+	}
 	for _, dir := range []string{f.outputDir, f.recordDir} {
 		if dir != "" {
-			werr = errors.Join(werr, report.Record(dir, row.RunID, m.result))
+			werr = errors.Join(werr, report.Record(dir, row.RunID, m.result), s.writeHosts(dir))
 		}
 	}
 	if err == nil {
@@ -88,8 +96,7 @@ func (m *measured) verdict() error {
 // leavesServerAlone refuses flags of a server when there is one that runs already.
 func (f *factors) leavesServerAlone() error {
 	for _, name := range serverFlags {
-		both := slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) || slices.Contains(rdmaFlags, name)
-		if f.sets(name) && !both {
+		if f.sets(name) && !ofClient(name) {
 			return usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
 		}
 	}
@@ -98,9 +105,15 @@ func (f *factors) leavesServerAlone() error {
 
 // checkBench refuses flags that contradict each other, before anything is started.
 func (f *factors) checkBench() (spec bench.Spec, err error) {
+	if err := f.readSource(); err != nil {
+		return spec, err
+	}
+	if err := f.readTarget(); err != nil {
+		return spec, err
+	}
 	if f.target != "" {
-		if f.transport == "inproc" {
-			return spec, usagef("--target needs a network, not --transport inproc")
+		if f.inProcess() {
+			return spec, usagef("--target needs a network, not --transport %s", f.transport)
 		}
 		if err := f.leavesServerAlone(); err != nil {
 			return spec, err
@@ -110,16 +123,26 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 		switch {
 		case f.target != "":
 			return spec, usagef("--server-at starts a server, and --target has one: give one of them")
-		case f.transport == "inproc":
-			return spec, usagef("--server-at needs a network, not --transport inproc")
+		case f.inProcess():
+			return spec, usagef("--server-at needs a network, not --transport %s", f.transport)
 		case f.sets("dir"):
 			return spec, usagef("--dir %s: a server at --server-at chooses its folder itself", f.dir)
 		}
 	}
-	return f.spec()
+	if err := f.checkLaunch(); err != nil {
+		return spec, err
+	}
+	if spec, err = f.spec(); err != nil || len(f.launch.Clients) == 0 {
+		return spec, err
+	}
+	spec.AllThreads = len(f.launch.Clients) * f.clientThreads
+	if err := spec.Check(); err != nil {
+		return spec, usagef("%d load hosts: %v", len(f.launch.Clients), err)
+	}
+	return spec, nil
 }
 
-// inprocThreads are the loops that an inproc client lives on.
+// inprocThreads are the loops that a client without a network lives on.
 func (f *factors) inprocThreads() int { return max(1, f.serverThreads, f.netLoops) }
 
 // measured is one run and what surrounds it.
@@ -128,6 +151,9 @@ type measured struct {
 	result        *bench.Result
 	before, after counters // of the server, at the window's ends
 	err           error    // of reading them
+
+	hosts []report.LoadHost // whose result it is together; nil: the load was here
+	port  *rdmaPort         // of these
 }
 
 // isLoaded says whether the folder that --dir names holds as many items already: then they are those of an earlier load,
@@ -136,6 +162,11 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 	if !s.f.sets("dir") {
 		return false, nil
 	}
+	return s.holds(spec.Records)
+}
+
+// holds says whether the store has that many items.
+func (s *session) holds(records uint64) (bool, error) {
 	c, err := s.counters()
 	if err != nil {
 		return false, err
@@ -144,7 +175,20 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 	for i := range c.Stores {
 		items += c.Stores[i].Items
 	}
-	return items >= spec.Records, nil
+	return items >= records, nil
+}
+
+// load fills the store, unless it is loaded already.
+func (s *session) load(ctx context.Context, spec bench.Spec, show func(bench.Progress)) error {
+	if s.hosts != nil {
+		return s.hosts.load(ctx, spec, show)
+	}
+	loaded, err := s.isLoaded(spec)
+	if s.data = dataReused; err == nil && !loaded {
+		s.data = dataFresh
+		_, err = bench.Load(ctx, spec, s.client.threads, show)
+	}
+	return err
 }
 
 // measure loads the store, warms up and measures: once, or at the rates that a search asks for. What was found until an error
@@ -152,29 +196,31 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measured, error) {
 	p := newProgress("")
 	defer p.clear()
-	loaded, err := s.isLoaded(spec)
-	if err != nil {
-		return nil, err
-	}
-	if s.f.target == "" && keeps(s.f.backend) && !loaded {
-		if _, err := bench.Load(ctx, spec, s.client.threads, p.show); err != nil {
+	if s.f.target == "" && keeps(s.f.backend) {
+		if err := s.load(ctx, spec, p.show); err != nil {
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")
 			}
 			return nil, fmt.Errorf("load %d records: %w", spec.Records, err)
 		}
 	}
+	run := func(spec bench.Spec) (*measured, error) {
+		if s.hosts != nil {
+			return s.hosts.window(ctx, spec, p.show)
+		}
+		return window(ctx, s, spec, p.show)
+	}
 	if g != nil {
-		return search(ctx, spec, g, func(spec bench.Spec) (*measured, error) { return window(ctx, s, spec, p) }, func(line string) {
+		return search(ctx, spec, g, run, func(line string) {
 			p.clear()
 			fmt.Fprintln(os.Stderr, "kvwire:", line)
 		})
 	}
-	return window(ctx, s, spec, p)
+	return run(spec)
 }
 
 // window warms up and measures once.
-func window(ctx context.Context, s *session, spec bench.Spec, p *progress) (m *measured, err error) {
+func window(ctx context.Context, s *session, spec bench.Spec, show func(bench.Progress)) (m *measured, err error) {
 	m = &measured{started: time.Now()}
 	spec.OnWindow = func(begin bool) {
 		c, err := s.counters()
@@ -186,7 +232,7 @@ func window(ctx context.Context, s *session, spec bench.Spec, p *progress) (m *m
 		}
 		m.err = errors.Join(m.err, err)
 	}
-	if m.result, err = bench.Run(ctx, spec, s.client.threads, p.show); m.result == nil {
+	if m.result, err = bench.Run(ctx, spec, s.client.threads, show); m.result == nil {
 		return nil, err
 	}
 	return m, errors.Join(err, m.err)
@@ -243,23 +289,5 @@ func appendRow(dir string, row *report.Row) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeRows(name, append(rows, *row)), environment().WriteFile(dir))
-}
-
-// writeRows replaces a file of rows, whole or not at all.
-func writeRows(name string, rows []report.Row) error {
-	var b bytes.Buffer
-	w, err := report.NewWriter(&b)
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := w.Append(r); err != nil {
-			return err
-		}
-	}
-	if err := os.WriteFile(name+".new", b.Bytes(), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return errors.Join(report.WriteRows(name, append(rows, *row)), environment().WriteFile(dir))
 }

@@ -20,11 +20,12 @@ type child struct {
 	kill  func()
 	hello greeting
 	done  chan error
+	p     *process // the launcher's; nil: none
 }
 
 // serverFlags are the flags of bench that are serve's too.
 var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags)...)
+	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags, tcpFlags)...)
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {
@@ -37,6 +38,9 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if f.serverAt != "" {
 		return hire(ctx, f, flags)
 	}
+	if f.launch.Server != "" {
+		return launchServer(ctx, f, flags)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -48,6 +52,9 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	listen, err := n.listenOn(0)
 	if err != nil {
 		return nil, err
+	}
+	if f.launch.used() { // its clients are elsewhere
+		listen = f.launch.listen()
 	}
 	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + listen}, flags...)...)
 	cmd.Stderr = os.Stderr

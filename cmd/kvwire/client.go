@@ -21,11 +21,12 @@ type client struct {
 	conns   []transport.Conn
 	control transport.Conn
 	limit   int // bytes of an answer
+	redis   bool
 }
 
 // connect makes the client's threads and connections. group is the in-process server's, or nil.
 func connect(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (*client, error) {
-	c := &client{own: group == nil}
+	c := &client{own: group == nil, redis: f.redis}
 	if err := c.open(ctx, f, n, addr, group); err != nil {
 		c.close()
 		return nil, err
@@ -55,7 +56,7 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	}
 	t := n.impl(f)
 	dial := func(thread, want int) (transport.Conn, error) {
-		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want})
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want, Redis: f.redis})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
 		return err
@@ -99,6 +100,9 @@ func (c *client) ask() (s counters, err error) {
 	}
 	if r.Status != kv.StatusOK {
 		return s, fmt.Errorf("the server's counters: %v", r.Status)
+	}
+	if c.redis {
+		return redisCounters(string(r.Value))
 	}
 	return s, json.Unmarshal(r.Value, &s)
 }

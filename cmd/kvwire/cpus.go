@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -84,6 +85,9 @@ func confine(cpus cpusFlag) error {
 			return err
 		}
 		if got := affinity(); got.String() == cpus.String() {
+			if deaf != nil && deaf() {
+				return errors.New("interrupted before it began")
+			}
 			return fmt.Errorf("execute %s again: %w", exe, syscall.Exec(exe, os.Args, os.Environ()))
 		}
 		a := affinity()

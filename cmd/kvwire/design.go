@@ -8,10 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/experiments"
@@ -28,16 +26,24 @@ const (
 
 // blocksFlags say which runs there are to be.
 type blocksFlags struct {
-	quick, paper, dryRun bool
-	blocks               int
-	resume               string
+	quick, paper     bool
+	dryRun, estimate bool
+	primary          bool
+	keepData         bool
+	retry            int
+	blocks           int
+	resume           string
 }
 
 func (b *blocksFlags) add(s *pflag.FlagSet) {
 	s.BoolVar(&b.quick, "quick", false, fmt.Sprintf("%d blocks, and no verdicts", quickBlocks))
 	s.BoolVar(&b.paper, "paper", false, fmt.Sprintf("%d blocks", paperBlocks))
 	s.IntVar(&b.blocks, "blocks", 0, fmt.Sprintf("how often all cells are run; default: as the experiment says, or %d", standardBlocks))
-	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs and how long they take, and run nothing")
+	s.BoolVar(&b.primary, "primary", false, "only the cells that the experiment makes claims about")
+	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs, and how much time and disk space they take, and run nothing")
+	s.BoolVar(&b.estimate, "estimate", false, "the same without the runs")
+	s.IntVar(&b.retry, "retry", 0, "do a run again, so many times at most, where the machine disturbed it (steal, other processes, drift); the column attempts says how often")
+	s.BoolVar(&b.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
 	s.StringVar(&b.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
 }
 
@@ -62,12 +68,19 @@ func (b *blocksFlags) of(x *experiments.Experiment) int {
 	return n
 }
 
+// retryMax bounds --retry: on a machine that is not quiet once in so many times nothing is to be measured.
+const retryMax = 20
+
 // plan is what a folder of results has to be known of to go on with it.
 type plan struct {
 	ID     string `json:"id"`
 	Blocks int    `json:"blocks"`
 	Seed   uint64 `json:"seed"` // of the order of the runs
 	GitRev string `json:"git_rev"`
+
+	Launch  launchers `json:"launch,omitzero"`   // where the runs' processes are, which is the same for all runs
+	Primary bool      `json:"primary,omitempty"` // only the primary family
+	Retry   int       `json:"retry,omitempty"`   // times that a run is done again where the machine disturbed it
 }
 
 const (
@@ -78,8 +91,11 @@ const (
 // runID names a run: it is the same when it is tried again.
 func (p *plan) runID(run experiments.Run) string {
 	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, run.Cell+1)
-	if run.AA {
+	switch {
+	case run.AA:
 		id += "-aa"
+	case run.Stages:
+		id += "-stages"
 	}
 	return id
 }
@@ -87,7 +103,11 @@ func (p *plan) runID(run experiments.Run) string {
 // create makes the folder of a new execution.
 func (r *runner) create(path string, b blocksFlags) error {
 	now := r.begun.UTC()
-	r.plan = plan{ID: r.x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(r.x), Seed: uint64(now.UnixNano()), GitRev: version}
+	r.plan = plan{ID: r.x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(r.x), Seed: uint64(now.UnixNano()), GitRev: version, Launch: r.plan.Launch, Primary: b.primary, Retry: b.retry}
+	r.runs = r.design()
+	if err := r.afford(); err != nil {
+		return err
+	}
 	chosen := r.dir != ""
 	if !chosen {
 		r.dir = filepath.Join("results", r.plan.ID)
@@ -106,12 +126,19 @@ func (r *runner) create(path string, b blocksFlags) error {
 	if err != nil {
 		return err
 	}
-	r.runs = r.x.Design(r.plan.Blocks, r.plan.Seed)
 	j, err := json.MarshalIndent(r.plan, "", " ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(filepath.Join(r.dir, experimentCopy), text, 0o644), os.WriteFile(filepath.Join(r.dir, planFile), append(j, '\n'), 0o644))
+	return errors.Join(copyClaims(file, r.dir), os.WriteFile(filepath.Join(r.dir, experimentCopy), text, 0o644), os.WriteFile(filepath.Join(r.dir, planFile), append(j, '\n'), 0o644))
+}
+
+// design are the runs of the plan. Load hosts tell no stages.
+func (r *runner) design() []experiments.Run {
+	if len(r.plan.Launch.Clients) > 0 {
+		r.x.Stages = nil
+	}
+	return r.x.Design(r.plan.Blocks, r.plan.Seed)
 }
 
 // load takes over the plan and the rows of a folder.
@@ -124,13 +151,19 @@ func (r *runner) load(dir string) error {
 	if err := json.Unmarshal(b, &r.plan); err != nil || r.plan.Blocks < 1 || r.plan.Blocks > experiments.MaxBlocks {
 		return fmt.Errorf("%s is damaged (%v): run the experiment anew", filepath.Join(dir, planFile), err)
 	}
-	r.runs = r.x.Design(r.plan.Blocks, r.plan.Seed)
+	if r.plan.Primary && !r.x.OnlyPrimary() {
+		return fmt.Errorf("%s has the primary claims alone, and %s names none: run the experiment anew", filepath.Join(dir, planFile), experimentCopy)
+	}
+	r.runs = r.design()
 	rows, err := readRows(filepath.Join(dir, "runs.csv"))
 	for _, row := range rows {
 		r.rows[row.RunID] = row
 	}
 	return err
 }
+
+// failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
+var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
 
 // resume goes on in a folder. Runs that failed or were cut short are done again.
 func (r *runner) resume(dir string) error {
@@ -141,9 +174,15 @@ func (r *runner) resume(dir string) error {
 		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, r.plan.GitRev, version)
 	}
 	maps.DeleteFunc(r.rows, func(_ string, row report.Row) bool {
-		return row.SkippedReason != "" || !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted")
+		return row.SkippedReason != "" || !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
 	})
 	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(r.rows))
+	if err := r.afford(); err != nil {
+		return fmt.Errorf("--resume %s: %w", dir, err)
+	}
+	if err := report.Forget(dir, func(run string) bool { _, there := r.rows[run]; return there }); err != nil {
+		return fmt.Errorf("--resume %s: %w", dir, err)
+	}
 	return nil
 }
 
@@ -190,26 +229,17 @@ func (r *runner) compare() ([]report.Comparison, error) {
 	if r.plan.Blocks < 2 {
 		return nil, nil
 	}
-	series := func(q experiments.Question, cell int, aa bool) report.Series {
-		_, v := r.x.Split(r.x.Cells[cell])
-		s := report.Series{Label: values(v), Rows: map[int]*report.Row{}}
-		for _, row := range r.runsOf(cell, aa) {
-			block, _ := row.Block.Get()
-			s.Rows[int(block)] = &row
-		}
-		return s
-	}
 	var pairs []report.Pairs
 	for _, q := range r.x.Questions() {
 		if len(q.Cells) < 2 {
 			continue
 		}
-		p := report.Pairs{Question: r.asked(q.Flags), Baseline: series(q, q.Cells[0], false), Again: series(q, q.Cells[0], true)}
+		p := report.Pairs{Question: r.asked(q.Flags), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
 		if r.x.Primary.Has(q.Flags) && r.plan.Blocks > quickBlocks {
 			p.Primary = r.x.Primary.Metrics
 		}
 		for _, c := range q.Cells[1:] {
-			p.Variants = append(p.Variants, series(q, c, false))
+			p.Variants = append(p.Variants, r.series(c, false))
 		}
 		pairs = append(pairs, p)
 	}
@@ -217,11 +247,18 @@ func (r *runner) compare() ([]report.Comparison, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	f, err := os.Create(filepath.Join(r.dir, "compare.csv"))
-	if err != nil {
-		return nil, err
+	return all, r.write("compare.csv", func(w io.Writer) error { return report.WriteComparisons(w, all) })
+}
+
+// series are a cell's runs by block: those of the cell itself, or those of the baseline once more.
+func (r *runner) series(cell int, aa bool) report.Series {
+	_, v := r.x.Split(r.x.Cells[cell])
+	s := report.Series{Label: values(v), Rows: map[int]*report.Row{}}
+	for _, row := range r.runsOf(cell, aa) {
+		block, _ := row.Block.Get()
+		s.Rows[int(block)] = &row
 	}
-	return all, errors.Join(report.WriteComparisons(f, all), f.Close())
+	return s
 }
 
 // claimsMax bounds a primary family: with 10 blocks Holm's method can reject at most 25.
@@ -262,7 +299,7 @@ func values(c experiments.Cell) string {
 func (r *runner) asked(q experiments.Cell) string {
 	var say []string
 	for _, f := range q {
-		if slices.Contains(r.x.Axes, f.Name) {
+		if r.x.Sweeps(f.Name) {
 			say = append(say, f.Name+"="+f.Value)
 		}
 	}
@@ -300,59 +337,4 @@ func (r *runner) printVerdicts(w io.Writer, all []report.Comparison) error {
 			report.Number("%.3f", c.PHolm), report.Number("%.2f", c.Delta), c.PairsText())
 	}
 	return t.Flush()
-}
-
-// dryRun prints what would be run, and about how long it takes.
-func dryRun(w io.Writer, x *experiments.Experiment, blocks int) error {
-	design := x.Design(blocks, 1)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	extra := make([]int, len(x.Cells))
-	for _, run := range design {
-		if run.AA {
-			extra[run.Cell]++
-		}
-	}
-	took := make([]time.Duration, len(x.Cells)) // by a run of each
-	for i, c := range x.Cells {
-		f, err := cellFactors(c)
-		if err != nil {
-			return err
-		}
-		n := fmt.Sprintf("%d ×", blocks)
-		if extra[i] > 0 {
-			n = fmt.Sprintf("%d × (baseline)", blocks+extra[i])
-		}
-		if net, err := find(f.transport); err != nil {
-			return err
-		} else if err := net.works(); err != nil {
-			n = "not here"
-		} else {
-			took[i] = estimate(f)
-		}
-		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, n, c)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	var sum time.Duration
-	for _, run := range design {
-		sum += took[run.Cell]
-	}
-	_, err := fmt.Fprintf(w, "\n%d cells in %d blocks: %d runs, about %v\n", len(x.Cells), blocks, len(design), sum.Round(time.Second))
-	return err
-}
-
-// What a run takes beside warm-up and window, about: its processes, and the load of its store.
-const (
-	runOverhead  = 1200 * time.Millisecond
-	loadedPerSec = 150_000
-)
-
-// estimate is how long a run takes, about.
-func estimate(f *factors) time.Duration {
-	d := f.warmup + f.duration + runOverhead
-	if keeps(f.backend) {
-		d += time.Duration(f.records) * time.Second / loadedPerSec
-	}
-	return d
 }

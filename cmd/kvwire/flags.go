@@ -65,10 +65,15 @@ type factors struct {
 	hugePages       bool
 	rdma            rdma.Options // what they say: plan fills it in
 
+	tcp tcpValues
+
 	// The load.
+	loadSource
 	clientTransport string
 	target          string
+	redis           bool // target is a Redis's
 	serverAt        string
+	launch          launchers
 	mix             string
 	keyDist         string
 	keyBytes        bytesFlag
@@ -89,6 +94,7 @@ type factors struct {
 	duration        time.Duration
 	warmup          time.Duration
 	seed            uint64
+	stages          int
 
 	outputDir string
 	recordDir string
@@ -108,7 +114,7 @@ func newFactors(name, help string) *factors {
 
 func (f *factors) serverFlags() {
 	s := f.set
-	s.StringVar(&f.transport, "transport", "tcp", "network between client and server: inproc, tcp, uring or rdma")
+	s.StringVar(&f.transport, "transport", "tcp", "network between client and server: inproc (none: a call), codec (none: frames without a kernel), tcp, uring or rdma")
 	f.storeFlags()
 	s.StringVar(&f.placement, "placement", "colocated", "colocated: every loop has connections and keys; dispatched: network loops and store loops")
 	s.IntVar(&f.serverThreads, "server-threads", 0, "loops of the server; 0: one (dispatched: --net-loops and --store-loops)")
@@ -117,6 +123,7 @@ func (f *factors) serverFlags() {
 	s.StringVar(&f.wait, "wait", "block", "what an idle loop does, on both sides: block, spin or hybrid")
 	s.DurationVar(&f.spinMax, "spin-max", 50*time.Microsecond, "hybrid: how long to spin before sleeping")
 	s.StringVar(&f.ring, "ring", "shared", "uring: sockets and disk on one ring (shared), or on two (separate)")
+	f.tcpFlags()
 	f.rdmaFlags()
 	f.serverCPUs = cpusFlag{-1} // the default depends on the machine: see defaultCPUs
 	s.Var(&f.serverCPUs, "server-cpus", "CPUs of the server process (0,2-3; any); default: apart from the client's")
@@ -213,13 +220,15 @@ func (f *factors) loadFlags() {
 	s.Var(&f.clientCPUs, "client-cpus", "CPUs of the load generator's process; default: apart from the server's")
 	s.Lookup("client-cpus").DefValue = ""
 	s.BoolVar(&f.json, "json", false, "print the result as JSON")
+	f.sourceFlags()
 }
 
 func (f *factors) benchFlags() {
 	s := f.set
 	s.StringVar(&f.clientTransport, "client-transport", "", "the client's side, where it differs: tcp and uring understand each other")
-	s.StringVar(&f.target, "target", "", "host:port of a server that runs and is loaded; default: a server of its own")
+	s.StringVar(&f.target, "target", "", "host:port of a server that runs and is loaded, or redis://host:port; default: a server of its own")
 	s.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
+	f.launch.add(s)
 	s.StringVar(&f.mix, "mix", "get", "a to f (YCSB), get, put, insert, scan, rmw, or shares such as get=50,put=50")
 	s.StringVar(&f.keyDist, "key-dist", "", "uniform, zipfian or latest; default: the mix's own")
 	s.IntVar(&f.scanItems, "scan-items", 100, "scans ask for 1 to that many items")
@@ -229,6 +238,8 @@ func (f *factors) benchFlags() {
 	s.StringVar(&f.search, "search", "", "open loop: find the highest rate that keeps a percentile, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the least at which the percentile is known); the row is that of the rate found")
 	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
 	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
+	s.IntVar(&f.stages, "stages", 0, "watch one request in so many: how long each stage of it takes (stages.csv); 0: none. It costs time: measure nothing else meanwhile")
+	f.replayFlags()
 	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
 	s.StringVar(&f.recordDir, "record-dir", "", "leave those two there")
 	s.StringVar(&f.runID, "run-id", "", "the run's name in them")
@@ -300,12 +311,15 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	if f.rdma, err = f.rdmaOptions(); err != nil {
 		return p, err
 	}
+	if err := f.planTCP(); err != nil {
+		return p, err
+	}
 	p.NetLoops = max(1, f.serverThreads, f.netLoops)
 	p.StoreLoops = max(1, f.storeLoops)
 	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
 	p.Store = p.Net
 	p.Store.SocketRing = false
-	if t.name == "inproc" || p.Placement == loop.Dispatched {
+	if t.local || p.Placement == loop.Dispatched {
 		p.Store.Sleep = storeSleep()
 		if f.onDisk() && f.diskEngine != store.EngineUring {
 			p.Store.Sleep = loop.SleepEpoll // no io_uring but the engine's, or none at all
@@ -440,19 +454,22 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		}
 		f.loopKind = bench.Open.String()
 	}
-	if f.transport == "inproc" {
+	if f.inProcess() {
 		if f.sets("client-threads") {
-			return s, usagef("--client-threads: an inproc client lives on the server's loops (--server-threads; dispatched: --net-loops)")
+			return s, usagef("--client-threads: a client without a network lives on the server's loops (--server-threads; dispatched: --net-loops)")
 		}
 		if f.sets("client-cpus") {
-			return s, usagef("--client-cpus: an inproc client lives on the server's CPUs (--server-cpus)")
+			return s, usagef("--client-cpus: a client without a network lives on the server's CPUs (--server-cpus)")
 		}
 		f.clientThreads = f.inprocThreads()
 		f.conns = max(f.conns, f.clientThreads)
 	}
 	s = bench.Spec{Mix: f.mix, KeyBytes: int(f.keyBytes), ValueBytes: int(f.valueBytes), ValueMinBytes: int(f.valueMinBytes), Records: uint64(f.records),
 		ScanItems: f.scanItems, Seed: f.seed, TargetPerS: float64(f.targetPerS), Conns: f.conns, Depth: f.depth,
-		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Verify: keeps(f.backend)}
+		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Stages: f.stages, Verify: keeps(f.backend)}
+	if f.replay != nil {
+		s.Trace, s.TraceSpeed, s.TraceRepeat = f.replay, float64(f.traceSpeed), f.traceRepeat
+	}
 	if f.keyDist != "" {
 		if s.KeyDist, err = bench.ParseKeyDist(f.keyDist); err != nil {
 			return s, usagef("--key-dist: %v", err)
@@ -488,7 +505,7 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		return s, usagef("--key-bytes %s: at least 1", &f.keyBytes)
 	case f.sets("duration") && f.duration <= 0:
 		return s, usagef("--duration %v: above 0", f.duration)
-	case s.Loop == bench.Open && f.targetPerS <= 0 && f.set.Lookup("target-per-s") != nil:
+	case s.Loop == bench.Open && f.targetPerS <= 0 && f.replay == nil && f.set.Lookup("target-per-s") != nil:
 		return s, usagef("--loop open needs --target-per-s, the arrivals per second")
 	case s.Loop == bench.Closed && f.targetPerS > 0:
 		return s, usagef("--target-per-s needs --loop open")
@@ -513,11 +530,13 @@ func (f *factors) checkNames() error {
 		func() error { _, err := loop.ParsePlacement(f.placement); return err },
 		func() error { _, err := loop.ParseWait(f.wait); return err },
 		func() error { _, err := f.rdmaOptions(); return err },
+		func() error { _, err := f.tcpOptions(); return err },
 		func() error { _, err := store.ParseBackend(f.backend); return err },
 		func() error { _, err := f.store(1); return err },
 		func() error { _, err := bench.ParseMix(f.mix); return err },
 		func() error { _, err := bench.ParseLoopKind(f.loopKind); return err },
 		func() error { _, err := bench.ParseArrival(f.arrival); return err },
+		f.checkSource,
 	} {
 		if err := check(); err != nil {
 			return err

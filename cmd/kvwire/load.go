@@ -15,7 +15,9 @@ import (
 const loadHelp = `Examples:
   kvwire load --dir /data/kv --records 4M --value-bytes 1000
   kvwire load --dir /data/mixed --records 1M --value-bytes 16KiB --value-min-bytes 100 --value-dist zipfian
+  kvwire load --dir /data/kv --workload workloada
   kvwire load --target 127.0.0.1:7070 --transport uring --records 100k
+  kvwire load --target redis://127.0.0.1:6379 --transport tcp --records 100k
 
 Fills a store with records whose keys and values follow from --seed, so that bench can check them:
 the one in --dir, or that of a running server.`
@@ -30,13 +32,19 @@ const (
 
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
-	f.set.StringVar(&f.target, "target", "", "host:port of a running server")
+	f.set.StringVar(&f.target, "target", "", "host:port of a running server, or redis://host:port")
 	f.serverFlags()
 	f.loadFlags()
 	f.depth = loadDepth // a disk writes new items in long runs, if it has many at once
 	f.set.Lookup("depth").DefValue = strconv.Itoa(loadDepth)
 	f.mix = loadMix
 	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	if err := f.readSource(); err != nil {
+		return err
+	}
+	if err := f.readTarget(); err != nil {
 		return err
 	}
 	if f.target != "" {
@@ -68,6 +76,7 @@ func loadCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	f.warn()
 	if b := r.flags["backend"]; !keeps(b) {
 		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.target, b), r.close())
 	}

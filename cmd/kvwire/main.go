@@ -32,7 +32,7 @@ const (
 	exitUsage   = 2
 	exitMissing = 3 // a required transport does not work here
 	exitWrong   = 4 // a value that was read is not the one that was written
-	exitMissed  = 6 // an experiment missed a threshold of its own
+	exitMissed  = 6 // an experiment missed a threshold of its own, or (verify-claims --strict) disagrees with a claim
 )
 
 // exitError carries an exit code beside its message.
@@ -50,7 +50,7 @@ func usagef(format string, args ...any) error {
 
 // command is one subcommand.
 type command struct {
-	name, short string
+	name, short string // without a short one, it is started by kvwire alone
 	run         func(ctx context.Context, args []string) error
 }
 
@@ -61,14 +61,18 @@ func init() {
 		{"run", "run an experiment: every cell in fresh processes, table, CSV and report.html", runCommand},
 		{"compare", "compare two experiments' folders, cell by cell", compareCommand},
 		{"report", "write an experiment's report.html anew from its folder", reportCommand},
+		{"verify-claims", "what an experiment's folder says of what others claimed", claimsCommand},
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
 		{"load", "fill a store with records", loadCommand},
 		{"check", "look for damage in a store's files, without changing them", checkCommand},
 		{"stat", "what is in a store's files, and the memory that it takes to serve them", statCommand},
 		{"host", "start servers for a kvwire on another machine", hostCommand},
+		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
+		{"launched", "", launchedCommand},
+		{"loadhost", "", loadhostCommand},
 	}
 }
 
@@ -114,24 +118,60 @@ func interruptible() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		<-signals
+	signalled := make(chan chan bool)
+	deaf = func() bool {
+		signal.Stop(signals) // what came is in the channel when it returns
+		back := make(chan bool)
+		signalled <- back
+		return <-back
+	}
+	heard := false
+	first := func() {
+		heard = true
+		p := newProgress("")
+		p.shown = p.width != nil // a line that is written over, and the terminal's ^C behind it
+		p.clear()
 		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
 		cancel()
-		<-signals
-		exits.Lock()
-		for _, f := range exits.f {
-			f()
+	}
+	go func() {
+		for {
+			select {
+			case <-signals:
+				if heard {
+					undo()
+					os.Exit(exitFailed)
+				}
+				first()
+			case back := <-signalled:
+				select {
+				case <-signals: // the other case was as ready
+					heard = true
+				default:
+				}
+				back <- heard
+			}
 		}
-		os.Exit(exitFailed)
 	}()
 	return ctx
 }
+
+// deaf leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
+// before the process becomes another one, which would not know of it; nil: nobody listens.
+var deaf func() bool
 
 // exits are what is to be undone also when the user does not wait for an orderly end.
 var exits struct {
 	sync.Mutex
 	f []func()
+}
+
+// undo does it. What is added from then on is not done any more: the process ends.
+func undo() {
+	exits.Lock()
+	for _, f := range exits.f {
+		f()
+	}
 }
 
 func atExit(f func()) {
@@ -142,8 +182,11 @@ func atExit(f func()) {
 
 func commandNames() string {
 	s := ""
-	for i, c := range commands {
-		if i > 0 {
+	for _, c := range commands {
+		if c.short == "" {
+			continue
+		}
+		if s != "" {
 			s += ", "
 		}
 		s += c.name
@@ -160,9 +203,13 @@ kvwire measures what the network costs a key-value store, and where the time goe
 
 Commands:`)
 	for _, c := range commands {
-		fmt.Printf("  %-9s %s\n", c.name, c.short)
+		if c.short == "" {
+			continue
+		}
+		fmt.Printf("  %-13s %s\n", c.name, c.short)
 	}
 	fmt.Println(`
 kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
-Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data.`)
+Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data,
+6 thresholds missed.`)
 }

@@ -32,8 +32,12 @@ const asProgram = "KVWIRE_TEST_AS_PROGRAM"
 func TestScript(t *testing.T) {
 	uring := probe.Uring(probe.Local())
 	rdma := rdmaHere()
+	_, redis := exec.LookPath("redis-cli")
 	t.Run("uring", func(t *testing.T) { testenv.Need(t, "uring", uring.Err()) })
 	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", rdma) })
+	t.Run("redis", func(t *testing.T) { testenv.Need(t, "redis", redis) })
+	_, goycsb := exec.LookPath("goycsb")
+	t.Run("goycsb", func(t *testing.T) { testenv.Need(t, "goycsb", goycsb) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -46,6 +50,10 @@ func TestScript(t *testing.T) {
 				return uring.Err() == nil, nil
 			case "rdma":
 				return rdma == nil, nil
+			case "redis-cli":
+				return redis == nil, nil
+			case "goycsb":
+				return goycsb == nil, nil
 			}
 			return false, nil
 		},
@@ -112,11 +120,15 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// Every experiment of this checkout can be run: flags, values and cells.
+// Every experiment of this checkout can be run: flags, values and cells. It says what it is for, and its claims can be verified.
 func TestExperimentsAreInOrder(t *testing.T) {
 	files, err := filepath.Glob("../../experiments/*/experiment.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no experiments: %v", err)
+	}
+	artifact, err := os.ReadFile("../../docs/ARTIFACT.md")
+	if err != nil {
+		t.Error(err)
 	}
 	for _, file := range files {
 		x, err := readExperiment(file)
@@ -127,10 +139,51 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		if name := filepath.Base(filepath.Dir(file)); x.Name != name {
 			t.Errorf("%s is named %s", file, x.Name)
 		}
-		if _, err := os.Stat(filepath.Join(filepath.Dir(file), "README.md")); err != nil {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(file), "README.md"))
+		if err != nil {
 			t.Errorf("%s: %v", x.Name, err)
 		}
-		t.Logf("%s: %d cells over %v", x.Name, len(x.Cells), x.Axes)
+		for _, says := range []string{"Question.", "What was claimed.", "How to run.", "Minutes.", "What we see"} {
+			if !strings.Contains(string(text), "\n**"+says) {
+				t.Errorf("%s: README.md does not say **%s**", x.Name, says)
+			}
+		}
+		claims, err := claimsBeside(file, x)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, c := range claims {
+			if !strings.Contains(string(artifact), "`"+c.ID+"`") {
+				t.Errorf("%s: docs/ARTIFACT.md does not name the claim %s", x.Name, c.ID)
+			}
+		}
+		if links := strings.Contains(string(text), "](claims.yaml)"); links != (len(claims) > 0) {
+			t.Errorf("%s: %d claims, and README.md links to them: %v", x.Name, len(claims), links)
+		}
+		t.Logf("%s: %d cells over %v, %d claims", x.Name, len(x.Cells), x.Axes, len(claims))
+	}
+}
+
+// ^C ends a run whenever it comes, also while the process confines itself to its CPUs and becomes another one: 4 of 150 went on before that
+// was seen to.
+func TestInterruptIsHeardWheneverItComes(t *testing.T) {
+	for i := range 40 {
+		cmd := exec.Command(os.Args[0], "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
+		cmd.Env = append(os.Environ(), asProgram+"=1")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		<-time.After(time.Duration(i) * 1500 * time.Microsecond) // any moment will do
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+			<-ended
+			t.Fatalf("it went on after a ^C that came %v after its start", time.Duration(i)*1500*time.Microsecond)
+		}
 	}
 }
 

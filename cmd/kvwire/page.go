@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,8 +20,8 @@ const reportHelp = `Examples:
   kvwire report results/latest
   kvwire report docs/results/…
 
-Writes compare.csv, report.html and its charts anew from what a run left in a folder: runs.csv, hdr/, experiment.yaml, design.json and
-env.json.`
+Writes compare.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and MANIFEST.sha256 anew from what a run
+left in a folder: runs.csv, timeseries.csv, hdr/, experiment.yaml, design.json and env.json.`
 
 func reportCommand(_ context.Context, args []string) error {
 	f := newFactors("report", reportHelp)
@@ -38,15 +39,11 @@ func reportCommand(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	compared, err := r.compare()
-	if err != nil {
-		return err
+	found, err := r.findings()
+	if err == nil {
+		err = r.page(&found)
 	}
-	answers, err := r.answers()
 	if err != nil {
-		return err
-	}
-	if err := r.page(answers, compared); err != nil {
 		return err
 	}
 	fmt.Println(filepath.Join(dir, "report.html"))
@@ -81,15 +78,44 @@ func (r *runner) env() (e report.Env, err error) {
 	return e, err
 }
 
-// page writes report.html and its charts.
-func (r *runner) page(answers []answer, compared []report.Comparison) error {
-	p := &report.Page{Name: r.x.Name, Description: r.x.Description, ID: r.plan.ID, Blocks: r.plan.Blocks, Comparisons: compared,
-		Command: fmt.Sprintf("kvwire run %s --blocks %d", r.x.Name, r.plan.Blocks), Curves: r.curves(answers)}
-	var err error
-	if p.Env, err = r.env(); err != nil {
+// findings are what a folder's runs come to.
+type findings struct {
+	compared []report.Comparison
+	steps    []report.Step
+	answers  []answer
+}
+
+// findings writes compare.csv and steps.csv, where there is something for them. What was found until an error comes with it.
+func (r *runner) findings() (f findings, err error) {
+	var cerr, serr, aerr error
+	f.compared, cerr = r.compare()
+	f.steps, serr = r.steps()
+	f.answers, aerr = r.answers()
+	return f, errors.Join(cerr, serr, aerr)
+}
+
+// write makes a file of the folder anew.
+func (r *runner) write(name string, write func(w io.Writer) error) error {
+	f, err := os.Create(filepath.Join(r.dir, name))
+	if err != nil {
 		return err
 	}
-	for _, a := range answers {
+	return errors.Join(write(f), f.Close())
+}
+
+// page writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
+// datapackage.json, MANIFEST.sha256.
+func (r *runner) page(f *findings) error {
+	p := &report.Page{Name: r.x.Name, Description: r.x.Description, ID: r.plan.ID, Blocks: r.plan.Blocks, Comparisons: f.compared, Steps: f.steps,
+		Command: r.command(), Curves: r.curves(f.answers)}
+	var err, serr, uerr error
+	p.Env, err = r.env()
+	p.Stages, serr = r.stages()
+	p.Units, uerr = report.ReadUnits(r.dir)
+	if err := errors.Join(err, serr, uerr); err != nil {
+		return err
+	}
+	for _, a := range f.answers {
 		q := report.PageQuestion{Title: r.asked(a.Flags)}
 		for i, row := range a.rows {
 			_, v := r.x.Split(r.x.Cells[a.cell[i]])
@@ -98,15 +124,32 @@ func (r *runner) page(answers []answer, compared []report.Comparison) error {
 		p.Questions = append(p.Questions, q)
 	}
 	p.Warnings = r.warnings()
-	return errors.Join(report.WritePage(r.dir, p), r.benchText(), report.WriteManifest(r.dir))
+	return errors.Join(report.WritePage(r.dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.dir, r.inOrder()), report.WritePackage(r.dir, r.x.Name),
+		report.WriteManifest(r.dir))
+}
+
+// command is what runs the same again.
+func (r *runner) command() string {
+	s := fmt.Sprintf("kvwire run %s --blocks %d", r.x.Name, r.plan.Blocks)
+	if r.plan.Primary {
+		s += " --primary"
+	}
+	if r.plan.Retry > 0 {
+		s += fmt.Sprintf(" --retry %d", r.plan.Retry)
+	}
+	return s
+}
+
+// bills writes bill.csv, where there are units.
+func (r *runner) bills(p *report.Page) error {
+	if len(p.Units) == 0 {
+		return nil
+	}
+	return r.write("bill.csv", func(w io.Writer) error { return report.WriteBills(w, p.Questions, p.Units) })
 }
 
 // benchText writes bench.txt, for benchstat.
 func (r *runner) benchText() error {
-	f, err := os.Create(filepath.Join(r.dir, "bench.txt"))
-	if err != nil {
-		return err
-	}
 	cells := map[string]experiments.Cell{} // by run
 	var rows []report.Row                  // the baseline first, beside which benchstat puts the others
 	for i, c := range r.x.Cells {
@@ -115,17 +158,17 @@ func (r *runner) benchText() error {
 			rows = append(rows, row)
 		}
 	}
-	err = report.WriteBench(f, r.x.Name, rows, func(row *report.Row) string {
+	name := func(row *report.Row) string {
 		q, v := r.x.Split(cells[row.RunID])
 		parts := []string{strings.NewReplacer("-", "_").Replace(r.x.Name)}
 		for _, flag := range slices.Concat(v, q) {
-			if slices.Contains(r.x.Axes, flag.Name) {
+			if r.x.Sweeps(flag.Name) {
 				parts = append(parts, flag.Name+"="+strings.ReplaceAll(flag.Value, " ", "_"))
 			}
 		}
 		return strings.ToUpper(parts[0][:1]) + strings.Join(parts, "/")[1:]
-	})
-	return errors.Join(err, f.Close())
+	}
+	return r.write("bench.txt", func(w io.Writer) error { return report.WriteBench(w, r.x.Name, rows, name) })
 }
 
 // warnings are what a reader has to know before the figures.
@@ -170,7 +213,7 @@ var loadAxes = []string{"target-per-s", "depth", "conns"}
 func (r *runner) curves(answers []answer) (all []report.PageCurve) {
 	axis := ""
 	for _, a := range loadAxes {
-		if slices.Contains(r.x.Axes, a) && a != r.x.Compare {
+		if r.x.Sweeps(a) && a != r.x.Compare {
 			axis = a
 			break
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -37,21 +38,36 @@ func (f *factors) clientRow() *report.Row {
 		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), ValueDist: f.valueDist, ValueMinBytes: report.I(int(f.valueMinBytes)), Records: report.U(uint64(f.records)),
 		Conns: report.I(f.conns), Depth: report.I(f.depth), ClientThreads: report.I(f.clientThreads),
 		ClientTransport: f.clientTransport}
+	f.sourceRow(r)
 	if r.ClientTransport == "" {
 		r.ClientTransport = f.transport
 	}
-	r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt))
-	if one := r.Hosts == report.I(1); one && f.transport != "inproc" && f.transport != "rdma" {
+	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.used() {
+		r.Hosts = report.Int{} // seen when they are there
+	}
+	if n := len(f.launch.Clients); n > 0 {
+		r.LoadHosts, r.Conns, r.ClientThreads = report.I(n), report.I(n*f.conns), report.I(n*f.clientThreads)
+	}
+	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.transport != "rdma" {
 		r.Device = "loopback" // the kernel's way to any address of its own
+	}
+	if f.stages > 0 {
+		r.Phase = "breakdown"
 	}
 	if accel := os.Getenv("KVWIRE_ACCEL"); slices.Contains([]string{"kvm", "tcg"}, accel) {
 		r.Accel = accel
 	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		r.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
+	r.Kernel = kernel()
 	return r
+}
+
+// kernel is this machine's; "" where it does not say.
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 // hostsOf is on how many hosts client and server are, by the server's address: NA for a name, which may be either.
@@ -166,7 +182,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 		r.ServerThreads = report.I(max(1, number("server-threads")))
 	}
 	if r.Transport == "tcp" {
-		r.TCPEngine = "epoll"
+		tcpFactors(r, flags)
 	}
 	if r.Transport == "uring" {
 		r.Ring = flags["ring"]
@@ -197,28 +213,24 @@ func diskFactors(r *report.Row, flags map[string]string, number func(string) int
 		}
 	}
 	if r.Backend == "raw" {
-		var size bytesFlag
-		if size.Set(flags["raw-bytes"]) == nil {
-			r.RawBytes = report.I(int(size))
-		}
+		r.RawBytes = sizeOf(flags["raw-bytes"])
 		return
 	}
-	r.Update = flags["update"]
-	var cache bytesFlag
-	if cache.Set(flags["cache-bytes"]) == nil {
-		r.CacheBytes = report.I(int(cache))
+	r.Update, r.CacheBytes = flags["update"], sizeOf(flags["cache-bytes"])
+}
+
+// sizeOf is a server's flag that is a number of bytes, or a plain number; NA where the server does not have it.
+func sizeOf(text string) report.Int {
+	var n bytesFlag
+	if n.Set(text) != nil {
+		return report.Int{}
 	}
+	return report.I(int(n))
 }
 
 // rdmaFactors are what was asked for. What was granted is filled in where there is a connection.
 func rdmaFactors(r *report.Row, flags map[string]string) {
-	number := func(name string) report.Int { // our own text
-		var n bytesFlag
-		if n.Set(flags[name]) != nil {
-			return report.Int{}
-		}
-		return report.I(int(n))
-	}
+	number := func(name string) report.Int { return sizeOf(flags[name]) }
 	r.RDMAVerb, r.RDMAConnect, r.HugePages = flags["rdma-verb"], flags["rdma-connect"], report.B(flags["huge-pages"] == "true")
 	r.RDMASlotBytes, r.RDMAInlineBytes, r.RDMAMTU = number("rdma-slot-bytes"), number("rdma-inline-bytes"), number("rdma-mtu")
 	r.RDMASignalEvery, r.RDMAPostBatch = number("rdma-signal-every"), number("rdma-post-batch")
@@ -234,18 +246,29 @@ func (m *measured) row(s *session) *report.Row {
 	r := f.clientRow()
 	serverFactors(r, s.flags) // the server's own word: with --target, ours would be a guess
 	r.ServerCPUs, r.ClientCPUs = s.flags["server-cpus"], f.clientCPUs.String()
+	r.DataSet = s.data
 	sides := report.Sides{IdleCPUs: s.idle, InProcess: s.served != nil}
 	before, after := m.before, m.after
 	r0, w0 := before.disk()
 	r1, w1 := after.disk()
 	if !sides.InProcess && m.err == nil {
 		sides.Server = &report.Server{Usage: after.Process.Sub(before.Process), Loops: after.Loops.Sub(before.Loops),
-			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}}
+			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}, Other: f.redis}
 		if after.hasDisk() {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 		}
 	}
-	report.Fill(r, m.result, sides)
+	s.place(r)
+	if m.hosts != nil {
+		s.beside(m.hosts, sides.Server)
+		s.port = m.port
+		report.FillHosts(r, m.result, sides, m.hosts)
+	} else {
+		report.Fill(r, m.result, sides)
+	}
+	if sides.Server != nil && s.serverApart() {
+		report.FillServerHost(r, bench.HostOver(before.Host, after.Host), sides.Server.Usage)
+	}
 	s.port.fill(r)
 	s.granted.fill(r)
 	if after.hasDisk() && m.err == nil {
@@ -256,6 +279,9 @@ func (m *measured) row(s *session) *report.Row {
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
 	}
 	var notes []string
+	if n := m.result.TraceLeft; n > 0 {
+		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.replay.Rows()))
+	}
 	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(allowedCPUs()) <= 2 {
 		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
 	}

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
@@ -26,15 +27,21 @@ import (
 const runHelp = `Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
-  kvwire run network-overhead --dry-run         (the runs, and how long they take)
+  kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the runs, too)
+  kvwire run network-overhead --primary         (only what it makes claims about)
   kvwire run network-overhead --quick           (3 blocks: no verdicts)
   kvwire run --resume results/network-overhead-20261121-100000
+  kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
 Runs every cell of an experiment in fresh processes, once in each block (in an order of its own; the baseline of each question
-twice, to be compared with itself), and leaves runs.csv, runs.json, compare.csv, timeseries.csv, hdr/, env.json and run.log in
+twice, to be compared with itself), and leaves report.html, runs.csv, compare.csv, timeseries.csv, hist.csv.gz, datapackage.json and more in
 results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
 The first ^C finishes the run and writes what there is; --resume goes on from there.
+
+Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it): runs that only read use it as it
+is, others a copy (the column data_set). They are removed at the end; --keep-data leaves them to --resume. Cells with a dir of their own
+are left alone, and servers at another host load their own store each time.
 
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
 column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
@@ -46,6 +53,7 @@ func runCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
 	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the servers are started; default: here")
+	f.launch.add(f.set)
 	var arg, vm string
 	vmFlag(f, &vm)
 	var b blocksFlags
@@ -66,6 +74,15 @@ func runCommand(ctx context.Context, args []string) error {
 	if b.resume != "" && (vm != "" || f.outputDir != "") {
 		return usagef("--resume goes on in its own folder: leave out --vm and --output-dir")
 	}
+	if err := f.checkRunLaunch(b.resume, vm); err != nil {
+		return err
+	}
+	if b.retry < 0 || b.retry > retryMax {
+		return usagef("--retry %d: 0 to %d", b.retry, retryMax)
+	}
+	if b.resume != "" && (b.primary || b.dryRun || b.estimate || b.retry > 0) {
+		return usagef("--resume does what was planned when its folder was made: leave out --primary, --retry, --dry-run and --estimate")
+	}
 	x, err := readExperiment(arg)
 	if err != nil {
 		return err
@@ -73,8 +90,15 @@ func runCommand(ctx context.Context, args []string) error {
 	if b.of(x) < 0 {
 		return usagef("choose one of --quick, --paper and --blocks (1 to %d)", experiments.MaxBlocks)
 	}
-	if b.dryRun {
-		return dryRun(os.Stdout, x, b.of(x))
+	claims, err := claimsBeside(arg, x)
+	if err != nil {
+		return err
+	}
+	if b.primary && !x.OnlyPrimary() {
+		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
+	}
+	if b.dryRun || b.estimate {
+		return forecast(os.Stdout, x, b.of(x), f.serverAt, b.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, b)
@@ -83,6 +107,7 @@ func runCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	r.claims = len(claims)
 	err = r.run(ctx)
 	return errors.Join(err, r.finish())
 }
@@ -93,19 +118,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	flags := experiments.Flags{}
-	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id"}, g.Name) {
-			flags[g.Name] = func(value string) error {
-				f := newBenchFactors()
-				if err := f.set.Set(g.Name, value); err != nil {
-					return err
-				}
-				return f.checkNames()
-			}
-		}
-	})
-	x, err := experiments.Load(path, flags)
+	x, err := experiments.Load(path, experimentFlags())
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
@@ -126,6 +139,23 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 		return nil, err
 	}
 	return x, checkThresholds(x)
+}
+
+// experimentFlags are the flags that an experiment may set.
+func experimentFlags() experiments.Flags {
+	flags := experiments.Flags{}
+	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
+		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, launchFlags), g.Name) {
+			flags[g.Name] = func(value string) error {
+				f := newBenchFactors()
+				if err := f.set.Set(g.Name, value); err != nil {
+					return err
+				}
+				return f.checkNames()
+			}
+		}
+	})
+	return flags
 }
 
 func newBenchFactors() *factors {
@@ -151,6 +181,8 @@ func applicable(c experiments.Cell) experiments.Cell {
 		switch f.Name {
 		case "cache-bytes", "update":
 			return is("backend", "raw")
+		case "value-dist", "value-min-bytes": // it keeps no values whose sizes could differ
+			return is("backend", "null")
 		case "raw-bytes":
 			return !is("backend", "raw")
 		case "iopoll":
@@ -178,7 +210,7 @@ func applicable(c experiments.Cell) experiments.Cell {
 		case "rdma-srq":
 			return !is("transport", "rdma") || is("rdma-verb", "write")
 		}
-		return rdmaOnly(f.Name) && !is("transport", "rdma")
+		return rdmaOnly(f.Name) && !is("transport", "rdma") || !tcpApplies(f.Name, is)
 	})
 }
 
@@ -210,35 +242,37 @@ type runner struct {
 	w     *report.Writer // of csv
 	log   *os.File
 	rows  map[string]report.Row // by run
-	done  int                   // by this process
 	begun time.Time
-	wrong int // runs with wrong data
-	bad   int // runs that failed
-	cut   bool
+	table *live
+	costs costs
+	pace  pace // of the runs by this process
+	data  dataSets
+
+	loading time.Duration // that the run under way took to load data for all
+	wrong   int           // runs with wrong data
+	bad     int           // runs that failed
+	cut     bool
+
+	claims int // beside the experiment: kvwire verify-claims answers for them
 }
 
 func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags) (*runner, error) {
 	r := &runner{x: x, json: f.json, at: f.serverAt, begun: time.Now(), dir: f.outputDir, rows: map[string]report.Row{}}
-	for _, name := range x.Require {
-		n, err := find(name)
-		if err == nil {
-			err = n.works()
-		}
-		if err != nil {
-			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err)}
-		}
-	}
+	r.plan.Launch = f.launch
 	var err error
-	if b.resume != "" {
-		err = r.resume(b.resume)
-	} else {
-		err = r.create(path, b)
+	if b.resume == "" {
+		if err = r.required(); err == nil {
+			err = r.create(path, b)
+		}
+	} else if err = r.resume(b.resume); err == nil {
+		err = r.required()
 	}
 	if err != nil {
 		return nil, err
 	}
+	r.table, r.data.keep = newLive(r.x, len(r.runs)), b.keepData
 	name := filepath.Join(r.dir, "runs.csv")
-	if err := writeRows(name, r.inOrder()); err != nil {
+	if err := report.WriteRows(name, r.inOrder()); err != nil {
 		return nil, err
 	}
 	if r.csv, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0); err != nil {
@@ -253,12 +287,50 @@ func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags
 	return r, env.WriteFile(r.dir)
 }
 
+// required is why a transport does not work that the experiment requires. With launchers its hosts say it, when a run needs it.
+func (r *runner) required() error {
+	if r.plan.Launch.used() {
+		return nil
+	}
+	for _, name := range r.x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", r.x.Name, err)}
+		}
+	}
+	return nil
+}
+
+// afford sees what the missing runs take, and that there is room for it: before anything is written.
+func (r *runner) afford() (err error) {
+	if r.costs, err = estimates(r.x, r.at); err != nil {
+		return err
+	}
+	parent := temporaryParent()
+	r.data.dir = filepath.Join(parent, fmt.Sprintf("kvwire-%s-%x", r.plan.ID, r.plan.Seed))
+	return roomy(r.costs.demands(r.missing(), parent, used(r.data.dir)))
+}
+
+// missing are the runs that are not there yet.
+func (r *runner) missing() (runs []experiments.Run) {
+	for _, run := range r.runs {
+		if _, there := r.rows[r.plan.runID(run)]; !there {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
 // run does the runs that are not there yet, in the order of the design.
 func (r *runner) run(ctx context.Context) error {
 	// A child dies with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer func() { r.cut = ctx.Err() != nil }()
+	block := 0
 	for i, run := range r.runs {
 		id := r.plan.runID(run)
 		if _, there := r.rows[id]; there {
@@ -267,22 +339,58 @@ func (r *runner) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		row, err := r.cell(ctx, i, run)
+		if run.Block != block {
+			block = run.Block
+			err := r.calibrate(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		row, err := r.attempts(ctx, i, run, id)
 		if err != nil {
 			return err
 		}
-		row.ExpID, row.RunID, row.Phase = r.x.Name, id, "measure"
-		if run.AA {
+		row.ExpID, row.RunID = r.x.Name, id
+		switch {
+		case run.AA:
 			row.Phase = "aa"
+		case run.Stages:
+			row.Phase = "breakdown"
+		default:
+			row.Phase = "measure"
 		}
 		row.Block, row.OrderInBlock = report.I(run.Block), report.I(run.Order)
 		r.rows[id] = *row
-		r.done++
 		if err := r.w.Append(*row); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// attempts does a run, and again where the machine disturbed it, as often as was asked for. The last one counts.
+func (r *runner) attempts(ctx context.Context, i int, run experiments.Run, id string) (*report.Row, error) {
+	for n := 1; ; n++ {
+		begun := time.Now()
+		row, err := r.cell(ctx, i, run)
+		if err != nil {
+			return nil, err
+		}
+		if row.SkippedReason == "" {
+			r.pace.add(r.costs.of[run.Cell].run, time.Since(begun)-r.loading)
+			row.Attempts = report.I(n)
+		}
+		r.loading = 0
+		if n > r.plan.Retry || !row.Disturbed() || ctx.Err() != nil {
+			return row, nil
+		}
+		if err := report.Forget(r.dir, func(other string) bool { return other != id }); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // cell gives the row of one cell: measured, or with the reason why not.
@@ -292,10 +400,13 @@ func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.
 	if err != nil {
 		return nil, err
 	}
-	if f.transport != "inproc" {
-		f.serverAt = r.at
+	if !f.inProcess() {
+		f.serverAt, f.launch = r.at, r.plan.Launch
 	}
 	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.runs), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
+	if run.Stages {
+		label += " stages"
+	}
 	if f.backend == store.Raw.String() {
 		label += fmt.Sprintf(" %s depth %d", f.diskEngine, f.depth)
 	}
@@ -303,51 +414,108 @@ func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.
 	if err != nil {
 		return nil, err
 	}
-	err = n.works()
-	if err == nil && f.serverAt == "" {
-		f.settleEngine()
-		err = f.engineWorks()
+	if !f.launch.used() { // else its hosts say it
+		if err = n.works(); err == nil && f.serverAt == "" {
+			f.settleEngine()
+			err = f.engineWorks()
+		}
 	}
 	if err != nil {
-		why := err.Error()
-		for _, o := range r.rows {
-			if o.SkippedReason == err.Error() {
-				why = "as above"
-			}
-		}
-		fmt.Fprintf(os.Stderr, "%s: skipped: %s\n", label, why)
-		row := f.row()
-		row.SkippedReason = err.Error()
-		return row, nil
+		return r.skipped(f, i, run, label, err.Error()), nil
 	}
-	row, err := r.bench(ctx, label, f.serverAt, run)
+	row, err := r.bench(ctx, i, label, f, run)
 	if err == nil {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", label, summary(row))
+		r.table.finished(i, run, row, label+": "+summary(row))
 		return row, nil
 	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == exitWrong {
+	code := exitFailed
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	}
+	if code == exitMissing && f.launch.used() { // which only its hosts could say
+		if slices.Contains(r.x.Require, f.transport) {
+			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", r.x.Name, f.transport, err)}
+		}
+		return r.skipped(f, i, run, label, strings.TrimPrefix(err.Error(), exit.Error()+": ")), nil
+	}
+	if code == exitWrong {
 		r.wrong++
 	} else {
 		r.bad++
 	}
-	fmt.Fprintf(os.Stderr, "%s: failed: %v\n", label, err)
 	if row == nil {
 		row = f.row()
 	}
 	row.Valid, row.InvalidReason = report.B(false), strings.ReplaceAll(err.Error(), "\n", "; ")
+	r.table.finished(i, run, row, fmt.Sprintf("%s: failed: %v", label, err))
 	return row, nil
 }
 
-// bench runs kvwire bench for a cell.
-func (r *runner) bench(ctx context.Context, label, at string, run experiments.Run) (*report.Row, error) {
+// skipped is the row of a run that cannot take place.
+func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason string) *report.Row {
+	why := reason
+	for _, o := range r.rows {
+		if o.SkippedReason == reason {
+			why = "as above"
+		}
+	}
+	row := f.row()
+	row.SkippedReason = reason
+	r.table.finished(i, run, row, label+": skipped: "+why)
+	return row
+}
+
+// bench runs kvwire bench for a cell, with its processes where f says, on a store that is loaded where it may be.
+func (r *runner) bench(ctx context.Context, i int, label string, f *factors, run experiments.Run) (row *report.Row, err error) {
+	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, r.x.Cells[run.Cell].Args()...)
+	if run.Stages {
+		args = append(args, fmt.Sprintf("--stages=%d", r.x.Stages.OneIn))
+	}
+	if f.serverAt != "" {
+		args = append(args, "--server-at="+f.serverAt)
+	}
+	args = append(args, f.launch.args()...)
+	how := ""
+	if d, ok := f.dataSet(); ok {
+		r.data.run = func(ctx context.Context, args []string) error {
+			begun := time.Now()
+			_, err := r.program(ctx, i, label, run, loadingNow, args)
+			r.loading = time.Since(begun)
+			return err
+		}
+		var dir string
+		if dir, how, err = r.data.take(ctx, &d, f.writes()); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, r.data.leave()) }()
+		args = append(args, "--dir="+dir)
+	}
+	out, err := r.program(ctx, i, label, run, runningNow, args)
+	if len(out) == 0 {
+		return nil, err
+	}
+	row = new(report.Row)
+	if jerr := json.Unmarshal(out, row); jerr != nil {
+		return nil, errors.Join(err, jerr)
+	}
+	if how != "" {
+		row.DataSet = how
+	}
+	return row, err
+}
+
+// What is under way.
+const (
+	loadingNow = "loading its data"
+	runningNow = "running"
+)
+
+// program runs a command of kvwire's, and gives what it prints. Its last words are in the error.
+func (r *runner) program(ctx context.Context, i int, label string, run experiments.Run, what string, args []string) ([]byte, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
-	}
-	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, r.x.Cells[run.Cell].Args()...)
-	if at != "" {
-		args = append(args, "--server-at="+at)
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -362,19 +530,37 @@ func (r *runner) bench(ctx context.Context, label, at string, run experiments.Ru
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	defer stop()
-	last := r.watch(label, said)
+	last := r.watch(i, label, run, what, said)
 	err = cmd.Wait()
 	if err != nil && last != "" {
 		err = fmt.Errorf("%w: %s", err, strings.TrimPrefix(last, "kvwire: "))
 	}
-	if out.Len() == 0 {
-		return nil, err
+	return out.Bytes(), err
+}
+
+// calibrate measures the units of the bill of materials, in a process of its own: once for each block, since a machine changes.
+func (r *runner) calibrate(ctx context.Context) error {
+	had, err := report.ReadUnits(r.dir)
+	if err != nil {
+		return err
 	}
-	row := new(report.Row)
-	if jerr := json.Unmarshal(out.Bytes(), row); jerr != nil {
-		return nil, errors.Join(err, jerr)
+	exe, err := os.Executable()
+	if err != nil {
+		return err
 	}
-	return row, err
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, "calibrate", "--json")
+	cmd.Stderr = r.log
+	b, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("kvwire calibrate: %w (%s has what it said)", err, filepath.Join(r.dir, "run.log"))
+	}
+	var more []units.Unit
+	if err := json.Unmarshal(b, &more); err != nil {
+		return fmt.Errorf("kvwire calibrate: %w", err)
+	}
+	return report.WriteUnits(r.dir, units.Join(had, more))
 }
 
 // summary is a run's line while the experiment runs.
@@ -395,8 +581,7 @@ func summary(r *report.Row) string {
 }
 
 // watch shows on a terminal how far the experiment is, logs what the run says, and returns its last line.
-func (r *runner) watch(label string, said io.Reader) (last string) {
-	p := newProgress("")
+func (r *runner) watch(i int, label string, run experiments.Run, what string, said io.Reader) (last string) {
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -406,10 +591,14 @@ func (r *runner) watch(label string, said io.Reader) (last string) {
 	}()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	defer p.clear()
-	begun := time.Now()
+	begun, of := time.Now(), r.pace.of(r.costs.of[run.Cell].run)
+	if what == loadingNow {
+		of = r.pace.of(r.costs.of[run.Cell].load)
+	}
+	left := r.left()
 	for {
-		p.line("%s … %v%s", label, time.Since(begun).Round(time.Second), r.left())
+		since := time.Since(begun)
+		r.table.underWay(i, run, what, since, of, max(0, left-since))
 		select {
 		case s, ok := <-lines:
 			if !ok {
@@ -422,25 +611,27 @@ func (r *runner) watch(label string, said io.Reader) (last string) {
 	}
 }
 
-// left estimates the rest from the runs that are done.
-func (r *runner) left() string {
-	if r.done == 0 {
-		return ""
+// left is about how long the missing runs take, the one under way among them.
+func (r *runner) left() time.Duration {
+	runs := r.missing()
+	left := r.pace.of(r.costs.time(runs))
+	for _, l := range r.costs.loads(runs) {
+		if l.dir == "" && !r.data.has(l.data) {
+			left += r.pace.of(l.load)
+		}
 	}
-	per := time.Since(r.begun) / time.Duration(r.done)
-	return fmt.Sprintf(", about %v left", (per * time.Duration(len(r.runs)-len(r.rows))).Round(time.Second))
+	return left
 }
 
 // finish closes the files, prints the tables, and says how it went.
 func (r *runner) finish() error {
+	r.table.clear()
 	rows := r.inOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
-	compared, cerr := r.compare()
-	answers, aerr := r.answers()
-	err = errors.Join(err, cerr, aerr)
-	if err == nil {
-		err = r.page(answers, compared)
+	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
+	found, ferr := r.findings()
+	if err = errors.Join(err, ferr); err == nil {
+		err = r.page(&found)
 	}
 	if r.json {
 		_, werr := fmt.Printf("%s\n", all)
@@ -448,15 +639,28 @@ func (r *runner) finish() error {
 	} else {
 		fmt.Print(guestTitle(r.at != ""))
 		var table []report.Row
-		for _, a := range answers {
+		for _, a := range found.answers {
 			table = append(table, a.rows...)
 		}
-		err = errors.Join(err, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, compared))
-		files := "report.html, runs.csv, runs.json, timeseries.csv, hdr/, charts/, bench.txt, env.json, run.log"
-		if len(compared) > 0 {
+		err = errors.Join(err, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, found.compared))
+		if len(found.steps) > 0 && r.plan.Blocks > 1 {
+			fmt.Println()
+			err = errors.Join(err, report.PrintSteps(os.Stdout, found.steps))
+		}
+		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
+		if len(found.steps) > 0 {
+			files = "steps.csv, " + files
+		}
+		if len(found.compared) > 0 {
 			files = "compare.csv, " + files
 		}
 		fmt.Printf("\n%s: %s (%v)\n", r.dir, files, time.Since(r.begun).Round(time.Second))
+		if r.data.keep && r.data.made {
+			fmt.Printf("%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.data.dir)
+		}
+		if r.claims > 0 {
+			fmt.Printf("What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.dir)
+		}
 	}
 	switch {
 	case err != nil:
@@ -468,7 +672,7 @@ func (r *runner) finish() error {
 	case r.bad > 0:
 		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.runs), filepath.Join(r.dir, "run.log"), r.dir)
 	}
-	if missed := r.missed(answers); len(missed) > 0 {
+	if missed := r.missed(found.answers); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
 	}
 	return nil

@@ -39,8 +39,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	if f.transport == "inproc" {
-		return usagef("--transport inproc has no server: it is for bench and load")
+	if f.inProcess() {
+		return usagef("--transport %s has no server: it is for bench and load", f.transport)
 	}
 	if _, err := f.plan(); err != nil {
 		return err

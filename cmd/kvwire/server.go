@@ -33,6 +33,7 @@ type counters struct {
 	Flags   map[string]string `json:"flags"` // of the server, by name
 	GCPause time.Duration     `json:"gc_pause_ns"`
 	Allocs  uint64            `json:"allocs"`
+	Host    bench.HostTimes   `json:"host"` // of its machine; zero: not known
 }
 
 // disk sums what the partitions did to the disk.
@@ -134,7 +135,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		listen = "127.0.0.1:0"
 	}
 	s.server, err = n.impl(s.f).Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
-		Depth: max(s.f.depth, 256), Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
+		Depth: max(s.f.depth, 256), InOrder: !s.f.onDisk(), Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
 	return err
 }
 
@@ -164,6 +165,7 @@ func (s *served) counters() (c counters, err error) {
 		c.Allocs = allocs[0].Value.Uint64()
 	}
 	c.Process = bench.ProcessUsage()
+	c.Host, _ = bench.ReadHostTimes() // not known is zero
 	return c, nil
 }
 

@@ -19,9 +19,11 @@ type session struct {
 	served *served // in this process (inproc)
 	child  *child  // in a process of its own
 	client *client
+	hosts  *loadHosts        // in the client's place, with --client-launch
 	idle   report.Float      // CPUs that are busy without us; NA with --target
 	flags  map[string]string // the server's own, by name
 	port   *rdmaPort         // nil: not rdma
+	data   string            // how the store came to its records: the column data_set; "": not by this run
 
 	granted granted
 }
@@ -46,20 +48,25 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	if _, err := f.store(1); err != nil {
 		return nil, err
 	}
-	for _, n := range []*network{n, side} {
+	for _, n := range f.launch.here(n, side) {
 		if err := n.works(); err != nil {
 			return nil, err
 		}
 	}
 	cpus := defaultCPUs()
+	if f.launch.used() {
+		cpus = split{} // any: they are on hosts of their own
+	}
 	f.serverCPUs.or(cpus.server)
 	f.clientCPUs.or(cpus.client)
 	s := &session{f: f}
-	if f.transport == "inproc" {
+	if f.inProcess() {
 		f.clientCPUs = f.serverCPUs // one process
 	}
-	if err := confine(f.clientCPUs); err != nil {
-		return nil, err
+	if len(f.launch.Clients) == 0 {
+		if err := confine(f.clientCPUs); err != nil {
+			return nil, err
+		}
 	}
 	err = s.start(ctx, side)
 	if err == nil {
@@ -73,6 +80,10 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 
 // agree asks the server what it is, and refuses what would make a row that says something else.
 func (s *session) agree() error {
+	if s.hosts != nil { // each has agreed
+		s.flags, s.granted = s.hosts.agreed()
+		return nil
+	}
 	c, err := s.counters()
 	if err != nil {
 		return err
@@ -82,8 +93,11 @@ func (s *session) agree() error {
 	if wait := s.flags["wait"]; wait != s.f.wait {
 		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.wait, wait, s.f.wait)
 	}
-	for _, name := range rdmaFlags {
-		if here, there := s.f.set.Lookup(name).Value.String(), s.flags[name]; s.f.transport == "rdma" && there != here {
+	if s.f.redis || s.f.clientTransport != s.f.transport {
+		return nil
+	}
+	for _, name := range alike(s.f.transport) {
+		if here, there := s.f.set.Lookup(name).Value.String(), s.flags[name]; there != here {
 			return usagef("the server has --%s=%s and the client %s, which is no comparison: give both the same", name, there, here)
 		}
 	}
@@ -109,13 +123,13 @@ func (f *factors) clientNetwork(server *network) (*network, error) {
 
 func (s *session) start(ctx context.Context, side *network) (err error) {
 	f := s.f
-	if f.target == "" && f.serverAt == "" { // a server that runs already is not idle, and another machine is not seen
+	if f.target == "" && f.serverAt == "" && !f.launch.used() { // a server that runs already is not idle, and another machine is not seen
 		if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
 			s.idle = report.F(busy)
 		}
 	}
 	roomFor(max(f.clientThreads, f.serverThreads))
-	if f.transport == "inproc" {
+	if f.inProcess() {
 		if s.served, err = startServer(f); err != nil {
 			return err
 		}
@@ -128,6 +142,15 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 			return err
 		}
 		addr = s.child.hello.Listening
+	}
+	if f.launch.used() {
+		if addr, err = f.launch.reached(addr); err != nil {
+			return err
+		}
+	}
+	if len(f.launch.Clients) > 0 {
+		s.hosts, err = startLoadHosts(ctx, f, addr)
+		return err
 	}
 	s.port = findRDMAPort(f, addr)
 	s.client, err = connect(ctx, f, side, addr, nil)
@@ -166,6 +189,9 @@ func (s *session) counters() (counters, error) {
 // close ends the client, then the server.
 func (s *session) close() error {
 	var errs []error
+	if s.hosts != nil {
+		errs = append(errs, s.hosts.close())
+	}
 	if s.client != nil {
 		s.client.close()
 	}

@@ -18,16 +18,18 @@ import (
 
 // network is a transport by its name, and whether it works here.
 type network struct {
-	name string
-	impl func(f *factors) transport.Transport // f has been checked
-	here func() error                         // nil: it works
+	name  string
+	local bool                                 // client and server are one process, and the client lives on the server's loops
+	impl  func(f *factors) transport.Transport // f has been checked
+	here  func() error                         // nil: it works
 }
 
 var networks = []network{
-	{"inproc", func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
-	{"tcp", func(*factors) transport.Transport { return tcp.Transport{} }, func() error { return nil }},
-	{"uring", func(*factors) transport.Transport { return uring.Transport{} }, func() error { return probe.Uring(probe.Local()).Err() }},
-	{"rdma", func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
+	{"inproc", true, func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
+	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
+	{"tcp", false, func(f *factors) transport.Transport { return tcp.Transport{Options: f.tcp.options} }, func() error { return nil }},
+	{"uring", false, func(*factors) transport.Transport { return uring.Transport{} }, func() error { return probe.Uring(probe.Local()).Err() }},
+	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
 }
 
 // rdmaHere is why RDMA does not work here: the build, the library, or that no device has an address.
@@ -65,6 +67,12 @@ func find(name string) (*network, error) {
 		names = append(names, networks[i].name)
 	}
 	return nil, usagef("transport %q is unknown (%s)", name, strings.Join(names, ", "))
+}
+
+// inProcess says whether client and server are one process.
+func (f *factors) inProcess() bool {
+	n, err := find(f.transport)
+	return err == nil && n.local
 }
 
 // works is nil where the transport works, and else says why not and what to do, with the exit code.

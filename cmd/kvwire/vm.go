@@ -27,6 +27,8 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
 	case f.serverAt != "":
 		return usagef("--vm has its servers in guests: leave --server-at out")
+	case b.keepData:
+		return usagef("--vm: what a guest has loaded goes with it: leave --keep-data out")
 	case inGuest():
 		return usagef("--vm: this is a guest already: leave --vm out")
 	}
@@ -55,7 +57,7 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	if err := os.MkdirAll(writable, 0o755); err != nil { // here: the guest writes in folders that are there
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x, b.of(x)).Seconds())), "--rw", writable,
+	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x, b.of(x), 1+b.retry).Seconds())), "--rw", writable,
 		"--ro", filepath.Dir(exe), "--ro", filepath.Dir(file)}
 	if vm == "two" {
 		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --listen "+firstGuest)
@@ -64,8 +66,14 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	if vm == "two" {
 		args = append(args, "--server-at", firstGuest)
 	}
-	if blocks := b.of(x); blocks != 1 {
+	if blocks := b.of(x); blocks != new(blocksFlags).of(x) { // else the experiment says so there, too
 		args = append(args, fmt.Sprintf("--blocks=%d", blocks))
+	}
+	if b.primary {
+		args = append(args, "--primary")
+	}
+	if b.retry > 0 {
+		args = append(args, fmt.Sprintf("--retry=%d", b.retry))
 	}
 	if f.json {
 		args = append(args, "--json")
@@ -101,15 +109,15 @@ func vmScript() (string, error) {
 }
 
 // guestTime is when a guest is ended at the latest: runs are to take less than a minute more than they measure.
-func guestTime(x *experiments.Experiment, blocks int) time.Duration {
-	sum := 5 * time.Minute
+func guestTime(x *experiments.Experiment, blocks, attempts int) time.Duration {
+	sum := time.Duration(0)
 	for _, run := range x.Design(blocks, 1) {
 		sum += time.Minute
 		if f, err := cellFactors(x.Cells[run.Cell]); err == nil { // it was checked
 			sum += f.warmup + f.duration
 		}
 	}
-	return min(sum, 250*time.Hour)
+	return min(5*time.Minute+sum*time.Duration(attempts), 250*time.Hour)
 }
 
 // inGuest says whether this is a guest of vm.sh.

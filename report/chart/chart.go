@@ -33,10 +33,12 @@ const (
 // ink is the colour of text and axes: a page replaces it by the colour of its text.
 var ink = color.RGBA{1, 2, 3, 255}
 
-// palette is of Okabe and Ito (2008): to be told apart by the colour-blind, and on light and dark ground.
+// palette begins with Okabe and Ito's (2008): to be told apart by the colour-blind, and on light and dark ground. The last four are for
+// charts with many parts.
 var palette = []color.RGBA{
 	{0, 114, 178, 255}, {230, 159, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255},
 	{213, 94, 0, 255}, {86, 180, 233, 255}, {148, 148, 60, 255}, {130, 130, 130, 255},
+	{120, 60, 150, 255}, {180, 30, 60, 255}, {60, 90, 60, 255}, {190, 160, 130, 255},
 }
 
 func hue(i int) color.RGBA { return palette[i%len(palette)] }
@@ -154,6 +156,7 @@ func dashes(i int) []vg.Length {
 type Part struct {
 	Label  string
 	Values []float64 // one for each bar
+	Hue    int       // its colour's number, so that a thing has the same in several charts
 }
 
 // Bars draws stacked bars, the first at the top.
@@ -167,7 +170,7 @@ func Bars(title, unit string, names []string, parts []Part) (*Chart, error) {
 		turned[n-1-i] = name
 	}
 	var below *plotter.BarChart
-	for i, part := range parts {
+	for _, part := range parts {
 		v := make(plotter.Values, n)
 		for k := range v {
 			v[n-1-k] = part.Values[k]
@@ -176,7 +179,7 @@ func Bars(title, unit string, names []string, parts []Part) (*Chart, error) {
 		if err != nil {
 			return nil, fmt.Errorf("chart: %s, %s: %w", title, part.Label, err)
 		}
-		b.Horizontal, b.Color, b.LineStyle.Width = true, hue(i), 0
+		b.Horizontal, b.Color, b.LineStyle.Width = true, hue(part.Hue), 0
 		if below != nil {
 			b.StackOn(below)
 		}
@@ -249,12 +252,12 @@ func Ratios(title string, delta float64, ratios []Ratio) (*Chart, error) {
 	return &Chart{p, width, 2.2*vg.Centimeter + rowHeight*vg.Length(n)}, nil
 }
 
-// Curves draws lines with points: x and y as they are.
-func Curves(title, x, y string, lines []Line, duration Duration) (*Chart, error) {
+// Curves draws lines with points: x as rate writes it, and y as duration does.
+func Curves(title, x, y string, lines []Line, rate func(v float64) string, duration Duration) (*Chart, error) {
 	p := blank(title)
 	p.X.Label.Text, p.Y.Label.Text = x, y
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Tick.Marker = logTicks(func(v float64) string { return fmt.Sprintf("%.3g", v) })
+	p.X.Tick.Marker = logTicks(rate)
 	p.Y.Tick.Marker = logTicks(func(v float64) string { return duration(int64(v)) })
 	grid(p, true, true)
 	for i, l := range lines {

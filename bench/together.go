@@ -1,0 +1,230 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// MaxEncoded bounds an encoded result: 8 histograms of latencies and 120 of the time series take some 100 KiB and 4 KiB
+// each when their counts are spread as widely as they can be.
+const MaxEncoded = 8 << 20
+
+// countMost bounds a count: 100 million a second take 3 years to it, and sums of a thousand do not overflow.
+const countMost = 1 << 53
+
+// encoded is a result on its way to another process, as JSON with the histograms in HdrHistogram's own encoding (V2, base64).
+type encoded struct {
+	Result    *Result       `json:"result"`
+	Lat       string        `json:"lat"`
+	Svc       string        `json:"svc,omitempty"`
+	Lag       string        `json:"lag,omitempty"`
+	Op        [Kinds]string `json:"op"`
+	Intervals []string      `json:"intervals"`
+}
+
+// Encode gives a result as one line of JSON, which Decode reads.
+func (r *Result) Encode() ([]byte, error) {
+	e := encoded{Result: r}
+	text := func(h *hdrhistogram.Histogram) (string, error) {
+		if h == nil {
+			return "", nil
+		}
+		b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+		return string(b), err
+	}
+	var errs [3 + Kinds]error
+	e.Lat, errs[0] = text(r.Lat)
+	e.Svc, errs[1] = text(r.Svc)
+	e.Lag, errs[2] = text(r.Lag)
+	for k := range r.Op {
+		e.Op[k], errs[3+k] = text(r.Op[k].Lat)
+	}
+	err := errors.Join(errs[:]...)
+	for _, h := range r.intervals {
+		s, ierr := text(h)
+		e.Intervals, err = append(e.Intervals, s), errors.Join(err, ierr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bench: encode the latencies: %w", err)
+	}
+	return json.Marshal(e)
+}
+
+// DecodeResult reads what Encode wrote, in another process of the same version. All is checked, and nothing of b is kept.
+func DecodeResult(b []byte) (*Result, error) {
+	if len(b) > MaxEncoded {
+		return nil, fmt.Errorf("bench: a result of %d bytes: at most %d", len(b), MaxEncoded)
+	}
+	var e encoded
+	if err := json.Unmarshal(b, &e); err != nil {
+		return nil, fmt.Errorf("bench: a result that is none: %w", err)
+	}
+	r := e.Result
+	if r == nil {
+		return nil, errors.New("bench: a result that is none: it has no counts")
+	}
+	if err := r.sane(); err != nil {
+		return nil, fmt.Errorf("bench: a result that cannot be: %w", err)
+	}
+	if n := r.Spec.Duration / time.Duration(seriesInterval(r.Spec.Duration)); len(e.Intervals) > int(n)+1 {
+		return nil, fmt.Errorf("bench: a result that cannot be: %d intervals in %v", len(e.Intervals), r.Spec.Duration)
+	}
+	if err := r.decode(&e); err != nil {
+		return nil, fmt.Errorf("bench: the latencies of a result: %w", err)
+	}
+	r.series(r.Duration)
+	return r, nil
+}
+
+// sane looks at what sums and divisions rely on.
+func (r *Result) sane() error {
+	s := r.Spec
+	if err := s.Check(); err != nil {
+		return err
+	}
+	switch {
+	case s.Duration <= 0 || r.Duration < 0 || r.Duration > s.Duration || r.Warmup < 0:
+		return fmt.Errorf("a window of %v after a warm-up of %v, of %v", r.Duration, r.Warmup, s.Duration)
+	case r.ClientThreads < 1 || r.ClientThreads > maxThreads || r.MaxInFlight < 0 || r.MaxInFlight > countMost:
+		return fmt.Errorf("%d client threads, %d requests in flight", r.ClientThreads, r.MaxInFlight)
+	}
+	sum := uint64(0)
+	for _, n := range []uint64{r.Ops, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent} {
+		if n > countMost {
+			return fmt.Errorf("%d of something", n)
+		}
+	}
+	for _, k := range r.Op {
+		if k.Ops > countMost {
+			return fmt.Errorf("%d operations", k.Ops)
+		}
+		sum += k.Ops
+	}
+	if sum != r.Ops {
+		return fmt.Errorf("%d operations, and %d by their kinds", r.Ops, sum)
+	}
+	return nil
+}
+
+// decode fills in the histograms.
+func (r *Result) decode(e *encoded) (err error) {
+	read := func(s string, digits int64) *hdrhistogram.Histogram {
+		if s == "" || err != nil {
+			return nil
+		}
+		var h *hdrhistogram.Histogram
+		if h, err = hdrhistogram.Decode([]byte(s)); err != nil {
+			return nil
+		}
+		if h.LowestTrackableValue() != 1 || h.HighestTrackableValue() != histMax || h.SignificantFigures() != digits {
+			err = fmt.Errorf("from %d to %d ns with %d digits: another version's", h.LowestTrackableValue(), h.HighestTrackableValue(), h.SignificantFigures())
+			return nil
+		}
+		if h.TotalCount() > countMost {
+			err = fmt.Errorf("%d latencies", h.TotalCount())
+		}
+		return h
+	}
+	r.Lat, r.Svc, r.Lag = read(e.Lat, histDigits), read(e.Svc, histDigits), read(e.Lag, histDigits)
+	for k := range r.Op {
+		r.Op[k].Lat = read(e.Op[k], histDigits)
+	}
+	r.intervals = nil
+	for _, s := range e.Intervals {
+		r.intervals = append(r.intervals, read(s, seriesDigits))
+	}
+	open := r.Spec.Loop == Open
+	if err == nil && (r.Lat == nil || open != (r.Svc != nil) || open != (r.Lag != nil)) {
+		err = errors.New("one of them is missing")
+	}
+	for i, h := range r.intervals {
+		if err == nil && h == nil {
+			err = fmt.Errorf("interval %d is missing", i)
+		}
+	}
+	return err
+}
+
+// Together is one result of a load that several processes made at once: what was counted adds, latencies are merged by their
+// counts (percentiles are never averaged), and the busiest thread is that of all. The machine's times are left out, since
+// processes may share one or not. The parts are left alone; they are of the same window, and there is at least one.
+func Together(parts []*Result) (*Result, error) {
+	all := &Result{Spec: parts[0].Spec, Started: parts[0].Started, Lat: newHist()}
+	all.Spec.FirstThread, all.Spec.AllThreads, all.Spec.Conns, all.Spec.ClientThreads = 0, 0, 0, 0
+	if all.Spec.Loop == Open {
+		all.Svc, all.Lag = newHist(), newHist()
+	}
+	for _, r := range parts {
+		if r.Spec.Loop != all.Spec.Loop || r.Spec.Duration != all.Spec.Duration || len(r.intervals) != len(parts[0].intervals) {
+			return nil, fmt.Errorf("bench: results of a %s loop over %v and of a %s loop over %v are not of one load", all.Spec.Loop, all.Spec.Duration, r.Spec.Loop, r.Spec.Duration)
+		}
+		all.add(r)
+	}
+	all.series(all.Duration)
+	return all, nil
+}
+
+// add is Together's, for one of them.
+func (r *Result) add(o *Result) {
+	r.Spec.Conns += o.Spec.Conns
+	r.Spec.ClientThreads += o.ClientThreads
+	r.ClientThreads += o.ClientThreads
+	r.Duration, r.Warmup = max(r.Duration, o.Duration), max(r.Warmup, o.Warmup)
+	r.Interrupted = r.Interrupted || o.Interrupted
+	r.addCounts(o)
+	merge(&r.Lat, o.Lat)
+	merge(&r.Svc, o.Svc)
+	merge(&r.Lag, o.Lag)
+	for k := range o.Op {
+		r.Op[k].Ops += o.Op[k].Ops
+		merge(&r.Op[k].Lat, o.Op[k].Lat)
+	}
+	if r.intervals == nil {
+		r.intervals = make([]*hdrhistogram.Histogram, len(o.intervals))
+	}
+	for i, h := range o.intervals {
+		merge(&r.intervals[i], h)
+	}
+	r.Threads.Add(o.Threads)
+	r.Process.Add(o.Process)
+	r.ClientLoops.Add(o.ClientLoops)
+	if o.CPURatio > r.CPURatio {
+		r.CPURatio, r.BusyRatio = o.CPURatio, o.BusyRatio
+	}
+	r.Go.GCs += o.Go.GCs
+	r.Go.Allocs += o.Go.Allocs
+	r.Go.GCPause, r.Go.SchedP99 = max(r.Go.GCPause, o.Go.GCPause), max(r.Go.SchedP99, o.Go.SchedP99)
+}
+
+func (r *Result) addCounts(o *Result) {
+	r.Ops += o.Ops
+	r.Bytes += o.Bytes
+	r.Misses += o.Misses
+	r.Errors += o.Errors
+	for i, n := range o.ByStatus {
+		r.ByStatus[i] += n
+	}
+	r.VerifyFailures += o.VerifyFailures
+	if r.FirstFailure == "" {
+		r.FirstFailure = o.FirstFailure
+	}
+	r.Scheduled += o.Scheduled
+	r.MissedSends += o.MissedSends
+	r.Unsent += o.Unsent
+	r.MaxInFlight += o.MaxInFlight
+}
+
+// merge adds from's counts to those of *to, which is made where there is none. from may be nil.
+func merge(to **hdrhistogram.Histogram, from *hdrhistogram.Histogram) {
+	if from == nil {
+		return
+	}
+	if *to == nil {
+		*to = hdrhistogram.New(from.LowestTrackableValue(), from.HighestTrackableValue(), int(from.SignificantFigures()))
+	}
+	(*to).Merge(from)
+}

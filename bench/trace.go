@@ -1,0 +1,154 @@
+package bench
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Trace is a recorded load: which record was read or written, when, and with how many bytes. It does not change after it was
+// read, and any goroutine may ask it. docs/workloads.md describes the file.
+//
+// A key is a record, numbered by its first row. Every record is loaded before the run, with the first size that its key has.
+// A value that row i writes has version i+1, so whatever is read tells which row wrote it, and with that its length.
+type Trace struct {
+	name  string
+	rows  []traceRow
+	first []uint32 // by record: bytes of the value that is loaded
+	short []uint32 // by record: which lengths below valueHeaderBytes its values have, a bit each
+	least int      // bytes of the smallest value
+	most  int      // bytes of the largest
+	puts  int
+}
+
+// traceRow is one request, 16 B.
+type traceRow struct {
+	at   int64 // ns since the first row
+	id   uint32
+	size uint32 // of a put, with putBit; else 0
+}
+
+const putBit = 1 << 31
+
+// Bounds of a trace. Rows take 20 B each in memory, 4 of them for their thread's list; keys 8 B, and while the file is read some
+// 40 B more.
+const (
+	traceRowsMax   = 1 << 24
+	traceSpanMax   = 31 * 24 * time.Hour
+	traceLineBytes = 64 << 10
+)
+
+// ReadTrace reads a CSV file, or one that gzip packed (.gz). Errors are one line, with file and line.
+func ReadTrace(path string) (*Trace, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	packed := io.TeeReader(f, sum)
+	r := packed
+	if strings.HasSuffix(path, ".gz") {
+		if r, err = gzip.NewReader(packed); err != nil {
+			return nil, fmt.Errorf("%s: unpack: %w", path, err)
+		}
+	}
+	t, err := parseTrace(path, r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, packed); err != nil { // what gzip left, for the sum
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
+	return t, nil
+}
+
+// Name is the file's, without folders, and the first 12 digits of its SHA-256: a.csv@0123456789ab.
+func (t *Trace) Name() string { return t.name }
+
+// Rows is how many requests it has.
+func (t *Trace) Rows() int { return len(t.rows) }
+
+// Records is how many different keys it has.
+func (t *Trace) Records() uint64 { return uint64(len(t.first)) }
+
+// ValueBytes are the sizes of its smallest and its largest value.
+func (t *Trace) ValueBytes() (least, most int) { return t.least, t.most }
+
+// Mix is its share of each kind, to four digits, as ParseMix reads it.
+func (t *Trace) Mix() string {
+	share := func(n int) string { return strconv.FormatFloat(float64(n)/float64(len(t.rows)), 'g', 4, 64) }
+	switch gets := len(t.rows) - t.puts; {
+	case t.puts == 0:
+		return "get"
+	case gets == 0:
+		return "put"
+	default:
+		return "get=" + share(gets) + ",put=" + share(t.puts)
+	}
+}
+
+// Span is the time from the first row to the last one when it is sped up so many times.
+func (t *Trace) Span(speed float64) time.Duration {
+	return time.Duration(float64(t.rows[len(t.rows)-1].at) / speed)
+}
+
+// period is what a repeated trace takes: its span, and the mean gap before it begins anew. 0 when all rows have the same time.
+func (t *Trace) period() int64 {
+	span := t.rows[len(t.rows)-1].at
+	return span + span/int64(max(1, len(t.rows)-1))
+}
+
+// of lists one thread's rows: those of its records, so that the requests for a key are sent in the trace's order.
+func (t *Trace) of(thread, threads int) []uint32 {
+	mine := func(r *traceRow) bool { return int(r.id)%threads == thread }
+	n := 0
+	for i := range t.rows {
+		if mine(&t.rows[i]) {
+			n++
+		}
+	}
+	list := make([]uint32, 0, n)
+	for i := range t.rows {
+		if mine(&t.rows[i]) {
+			list = append(list, uint32(i))
+		}
+	}
+	return list
+}
+
+// check says whether v is a value of record id that was loaded or that a row writes, whole. Of a value too short for a version
+// it says whether the record has values of that length.
+func (t *Trace) check(v []byte, id uint64) fault {
+	if len(v) < valueHeaderBytes {
+		if t.short[id]&(1<<len(v)) == 0 {
+			return faultLength
+		}
+		return checkValue(v, id, len(v))
+	}
+	if f := checkValue(v, id, len(v)); f != faultNone {
+		return f
+	}
+	size := t.first[id]
+	if version := valueVersion(v); version > 0 {
+		if version > uint64(len(t.rows)) {
+			return faultVersion
+		}
+		row := &t.rows[version-1]
+		if uint64(row.id) != id || row.size&putBit == 0 {
+			return faultVersion
+		}
+		size = row.size &^ putBit
+	}
+	if uint32(len(v)) != size {
+		return faultLength
+	}
+	return faultNone
+}

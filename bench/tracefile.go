@@ -1,0 +1,237 @@
+package bench
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// parseTrace reads a trace; path is for messages. Memory is bounded by traceRowsMax and traceLineBytes, whatever r holds.
+func parseTrace(path string, r io.Reader) (*Trace, error) {
+	b := &bounded{r: r, left: traceLineBytes}
+	p := &traceParser{path: path, csv: csv.NewReader(b), t: &Trace{}, ids: map[uint64]uint32{}}
+	p.csv.ReuseRecord = true
+	err := p.header()
+	for err == nil {
+		b.left = traceLineBytes
+		err = p.row()
+	}
+	if err == io.EOF {
+		err = p.finish()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.t, nil
+}
+
+// traceParser turns lines into rows.
+type traceParser struct {
+	path   string
+	csv    *csv.Reader
+	column [len(traceColumns)]int
+	t      *Trace
+	ids    map[uint64]uint32 // record by the hash of its key: two keys of a hash (of 10 million, 3 in a million files) are one
+	begin  int64             // time of the first row, ns
+	last   int64             // of the row before
+}
+
+const (
+	timeColumn = iota
+	opColumn
+	keyColumn
+	sizeColumn
+)
+
+var traceColumns = [...]string{"time", "op", "key", "size"}
+
+// traceOps are the words for reads (false) and writes (true).
+var traceOps = map[string]bool{"get": false, "read": false, "put": true, "set": true, "write": true, "update": true, "insert": true}
+
+// next is a line's fields, valid until the next one. At the end of the file it returns io.EOF.
+func (p *traceParser) next() ([]string, error) {
+	fields, err := p.csv.Read()
+	var syntax *csv.ParseError
+	switch {
+	case err == nil || err == io.EOF:
+		return fields, err
+	case errors.As(err, &syntax):
+		return nil, fmt.Errorf("%s:%d: %w", p.path, syntax.Line, syntax.Err)
+	}
+	return nil, fmt.Errorf("%s: after row %d: %w", p.path, len(p.t.rows), err)
+}
+
+// wrong is a mistake in a column of the line that was read last.
+func (p *traceParser) wrong(column int, format string, args ...any) error {
+	line, _ := p.csv.FieldPos(p.column[column])
+	return fmt.Errorf("%s:%d: %s %s", p.path, line, traceColumns[column], fmt.Sprintf(format, args...))
+}
+
+// header finds the columns; others than ours are left alone.
+func (p *traceParser) header() error {
+	names, err := p.next()
+	if err == io.EOF {
+		return fmt.Errorf("%s: the file is empty: its first line names the columns %s", p.path, strings.Join(traceColumns[:], ","))
+	}
+	if err != nil {
+		return err
+	}
+	names[0] = strings.TrimPrefix(names[0], "\ufeff") // what some programs begin a file with
+	for i, want := range traceColumns {
+		p.column[i] = slices.Index(names, want)
+		if p.column[i] < 0 || slices.Contains(names[p.column[i]+1:], want) {
+			return fmt.Errorf("%s:1: column %s: once in the first line, which names the columns (%s)", p.path, want, strings.Join(traceColumns[:], ","))
+		}
+	}
+	return nil
+}
+
+// row adds a line.
+func (p *traceParser) row() error {
+	fields, err := p.next()
+	if err != nil {
+		return err
+	}
+	if len(p.t.rows) == traceRowsMax {
+		return fmt.Errorf("%s: more than %d rows: cut the trace into pieces", p.path, traceRowsMax)
+	}
+	at, ok := parseSeconds(fields[p.column[timeColumn]])
+	if !ok {
+		return p.wrong(timeColumn, "%q: seconds as a decimal number (0.25)", clip(fields[p.column[timeColumn]]))
+	}
+	if len(p.t.rows) == 0 {
+		p.begin, p.last = at, at
+	}
+	if at < p.last {
+		return p.wrong(timeColumn, "%q is before that of the row above: sort the file by time", clip(fields[p.column[timeColumn]]))
+	}
+	if at-p.begin > int64(traceSpanMax) {
+		return p.wrong(timeColumn, "%q is more than %v after the first row's: cut the trace into pieces", clip(fields[p.column[timeColumn]]), traceSpanMax)
+	}
+	p.last = at
+	put, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]
+	if !ok {
+		return p.wrong(opColumn, "%q is not replayed: get (or read) and put (or set, write, update, insert)", clip(fields[p.column[opColumn]]))
+	}
+	size, err := p.size(fields[p.column[sizeColumn]], put)
+	if err != nil {
+		return err
+	}
+	if fields[p.column[keyColumn]] == "" {
+		return p.wrong(keyColumn, "is empty")
+	}
+	p.add(at-p.begin, put, p.record(fields[p.column[keyColumn]]), size)
+	return nil
+}
+
+// noSize is the size of a record that none of its rows has told yet.
+const noSize = math.MaxUint32
+
+// size reads the last column, which a get may leave empty.
+func (p *traceParser) size(s string, put bool) (uint32, error) {
+	if s == "" && !put {
+		return noSize, nil
+	}
+	v, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || v > maxValueBytes {
+		return 0, p.wrong(sizeColumn, "%q: bytes of the value, 0 to %d", clip(s), maxValueBytes)
+	}
+	return uint32(v), nil
+}
+
+// record is the number of a key.
+func (p *traceParser) record(key string) uint32 {
+	hash := xxhash.Sum64String(key)
+	id, known := p.ids[hash]
+	if !known {
+		id = uint32(len(p.t.first))
+		p.ids[hash] = id
+		p.t.first = append(p.t.first, noSize)
+		p.t.short = append(p.t.short, 0)
+	}
+	return id
+}
+
+func (p *traceParser) add(at int64, put bool, id, size uint32) {
+	t := p.t
+	if t.first[id] == noSize {
+		t.first[id] = size
+	}
+	row := traceRow{at: at, id: id}
+	if put {
+		t.puts++
+		row.size = size | putBit
+	}
+	if (put || t.first[id] == size) && size < valueHeaderBytes {
+		t.short[id] |= 1 << size
+	}
+	t.rows = append(t.rows, row)
+}
+
+// finish sums up what was read.
+func (p *traceParser) finish() error {
+	t := p.t
+	if len(t.rows) == 0 {
+		return fmt.Errorf("%s: there is no row", p.path)
+	}
+	t.least = maxValueBytes
+	see := func(size uint32) { t.least, t.most = min(t.least, int(size)), max(t.most, int(size)) }
+	for i := range t.rows {
+		r := &t.rows[i]
+		if t.first[r.id] == noSize {
+			return fmt.Errorf("%s: row %d: none of the rows of its key has a size: give this one the value's", p.path, i+1)
+		}
+		see(t.first[r.id])
+		if r.size&putBit != 0 {
+			see(r.size &^ putBit)
+		}
+	}
+	t.rows, t.first, t.short = slices.Clip(t.rows), slices.Clip(t.first), slices.Clip(t.short)
+	return nil
+}
+
+// parseSeconds reads seconds as ns, exactly: a float64 of seconds since 1970 is off by up to 120 ns. Digits beyond the ninth are
+// left out. A number with an exponent, as programs write small ones, is read as a float64.
+func parseSeconds(s string) (ns int64, ok bool) {
+	if strings.ContainsAny(s, "eE") {
+		v, err := strconv.ParseFloat(s, 64)
+		return int64(v * 1e9), err == nil && v >= 0 && v*1e9 < 1<<62
+	}
+	whole, fraction, _ := strings.Cut(s, ".")
+	if len(whole) > 10 || whole+fraction == "" {
+		return 0, false
+	}
+	for _, c := range []byte(whole + fraction) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+	}
+	v, err := strconv.ParseInt(whole+(fraction + "000000000")[:9], 10, 64)
+	return v, err == nil
+}
+
+// bounded is a reader that fails when more than left bytes are taken from it: the parser gives every line as many anew, so that a
+// line without an end, or a quote without one, does not fill the memory.
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+var errLongLine = fmt.Errorf("a line is longer than %d bytes, or a quote has no end", traceLineBytes)
+
+// Read is io.Reader's.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errLongLine
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

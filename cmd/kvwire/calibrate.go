@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/rdma"
+)
+
+const calibrateHelp = `Examples:
+  kvwire calibrate
+  kvwire calibrate --json
+
+Measures what the things cost of which a request is made: a system call, a message through a socket, a wake-up, a hop between threads, a
+copy, a call into C, the load generator's own work. kvwire run does so before each block, and multiplies their medians with what
+each run has counted: bill.csv, and the bill of materials in report.html, with the rest that they do not explain.`
+
+func calibrateCommand(ctx context.Context, args []string) error {
+	f := newFactors("calibrate", calibrateHelp)
+	f.set.BoolVar(&f.json, "json", false, "print the units as JSON")
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	roomFor(2)
+	all, err := units.Measure(rdma.CallC)
+	if err != nil {
+		return err
+	}
+	own, err := ownUnits(ctx)
+	if err != nil {
+		return err
+	}
+	all = append(all, own...)
+	if f.json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", " ")
+		return e.Encode(all)
+	}
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, u := range all {
+		fmt.Fprintf(t, "%s\t%.0f ns\t%s\n", u.Name, u.Ns, u.What)
+	}
+	return t.Flush()
+}
+
+// ownUnits are what kvwire itself takes for an operation without a network, and for its frames.
+func ownUnits(ctx context.Context) ([]units.Unit, error) {
+	call, err := ownCost(ctx, "inproc")
+	if err != nil {
+		return nil, err
+	}
+	frames, err := ownCost(ctx, "codec")
+	if err != nil {
+		return nil, err
+	}
+	return []units.Unit{
+		{Name: units.Operation, Ns: call, What: "the generator's and the loop's work for an operation: a get over inproc from a store that does not look, 64 in flight"},
+		{Name: units.Frame, Ns: max(frames-call, 0), What: "both ends of a connection, without a kernel: the same over codec, beside it"},
+	}, nil
+}
+
+// ownCost is the CPU time of an operation in this process alone.
+func ownCost(ctx context.Context, transport string) (ns float64, err error) {
+	f := newBenchFactors()
+	if err := f.parse([]string{"--transport=" + transport, "--backend=null", "--value-bytes=64", "--records=1000", "--duration=150ms", "--warmup=50ms", "--server-cpus=any"}, nil); err != nil {
+		return 0, err
+	}
+	spec, err := f.checkBench()
+	if err != nil {
+		return 0, err
+	}
+	n, err := find(transport)
+	if err != nil {
+		return 0, err
+	}
+	s := &session{f: f}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if s.served, err = startServer(f); err != nil {
+		return 0, err
+	}
+	if s.client, err = connect(ctx, f, n, s.served.server.Addr(), s.served.group); err != nil {
+		return 0, err
+	}
+	res, err := bench.Run(ctx, spec, s.client.threads, nil)
+	switch {
+	case err != nil:
+		return 0, err
+	case res.Interrupted:
+		return 0, errors.New("interrupted")
+	case res.Ops == 0:
+		return 0, fmt.Errorf("calibrate: no operation over %s in %v", transport, spec.Duration.Round(time.Millisecond))
+	}
+	return float64(res.Process.CPU()) / float64(res.Ops), nil
+}

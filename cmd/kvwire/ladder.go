@@ -1,0 +1,126 @@
+package main
+
+import (
+	"io"
+	"strings"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+// rungs are the steps of the ladder that an experiment's cells make: from inproc over codec to each network, from null over mem to
+// disk on each of them, and from spinning to sleeping.
+func (r *runner) rungs() (all []report.Rung) {
+	cells := map[string]int{}
+	keys := make([]rungKey, len(r.x.Cells))
+	for i, c := range r.x.Cells {
+		keys[i] = r.rungKey(c)
+		cells[keys[i].String()] = i
+	}
+	add := func(step string, from rungKey, to int) bool {
+		i, ok := cells[from.String()]
+		if ok {
+			k := keys[to]
+			all = append(all, report.Rung{Question: k.rest, Path: k.network, Step: step, From: r.rung(i, keys[i]), To: r.rung(to, k)})
+		}
+		return ok
+	}
+	for i, k := range keys {
+		if k.backend == "null" && k.network != "inproc" {
+			if k.network == "codec" {
+				add("codec", k.with("inproc", k.backend, k.wait), i)
+			} else if !add("network", k.with("codec", k.backend, k.wait), i) {
+				add("network", k.with("inproc", k.backend, k.wait), i)
+			}
+		}
+		switch k.backend {
+		case "mem":
+			add("store", k.with(k.network, "null", k.wait), i)
+		case "disk":
+			add("disk", k.with(k.network, "mem", k.wait), i)
+		}
+		if k.wait == "block" {
+			add("notification", k.with(k.network, k.backend, "spin"), i)
+		}
+	}
+	return all
+}
+
+// rungKey is a cell's place among the rungs: all that sweeps. What does not apply to a cell, it does not have; so only what
+// sweeps can be compared.
+type rungKey struct{ network, backend, wait, rest string }
+
+func (k rungKey) String() string {
+	return strings.Join([]string{k.network, k.backend, k.wait, k.rest}, "\n")
+}
+
+func (k rungKey) with(network, backend, wait string) rungKey {
+	return rungKey{network, backend, wait, k.rest}
+}
+
+func (r *runner) rungKey(c experiments.Cell) (k rungKey) {
+	var network, rest []string
+	for _, f := range c {
+		switch {
+		case f.Name == "backend":
+			k.backend = f.Value
+		case f.Name == "wait":
+			k.wait = f.Value
+		case f.Name == "transport" || strings.HasPrefix(f.Name, "rdma-") && r.x.Sweeps(f.Name):
+			network = append(network, f.Value)
+		case r.x.Sweeps(f.Name):
+			rest = append(rest, f.Name+"="+f.Value)
+		}
+	}
+	k.network, k.rest = strings.Join(network, " "), strings.Join(rest, " ")
+	return k
+}
+
+// rung is a cell's runs, with what names it among the others.
+func (r *runner) rung(cell int, k rungKey) report.Series {
+	label := k.network
+	for _, f := range []struct{ name, value string }{{"backend", k.backend}, {"wait", k.wait}} {
+		if r.x.Sweeps(f.name) {
+			label += " " + f.value
+		}
+	}
+	s := r.series(cell, false)
+	s.Label = label
+	return s
+}
+
+// steps writes steps.csv, where the cells make a ladder.
+func (r *runner) steps() ([]report.Step, error) {
+	all, err := report.Steps(r.rungs())
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all, r.write("steps.csv", func(w io.Writer) error { return report.WriteSteps(w, all) })
+}
+
+// stages are the stages of each question's cells that were watched.
+func (r *runner) stages() (all []report.PageStages, err error) {
+	lines, err := report.ReadStages(r.dir)
+	if err != nil || len(lines) == 0 {
+		return nil, err
+	}
+	of := map[string][]report.StageLine{}
+	for _, l := range lines {
+		of[l.RunID] = append(of[l.RunID], l)
+	}
+	for _, q := range r.x.Questions() {
+		p := report.PageStages{Title: r.asked(q.Flags)}
+		for _, c := range q.Cells {
+			var runs []report.StageLine
+			for block := range r.plan.Blocks {
+				runs = append(runs, of[r.plan.runID(experiments.Run{Block: block + 1, Cell: c, Stages: true})]...)
+			}
+			_, v := r.x.Split(r.x.Cells[c])
+			p.Bars = append(p.Bars, report.StageBars(values(v), runs)...)
+		}
+		if len(p.Bars) > 0 {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}

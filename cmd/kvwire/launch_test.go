@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/report"
+)
+
+// script writes a shell script that stands in for a launcher, which ignores its arguments, and gives the command.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "launcher.sh")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sh " + name
+}
+
+// says is a shell line that greets as this version does, and another that says that it is ready.
+func says(t *testing.T) (greets, isReady string) {
+	t.Helper()
+	b, err := json.Marshal(hostWord{Kvwire: version, Machine: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("echo '%s'\n", b), `echo '{"ready":{"flags":{"backend":"null"}}}'` + "\n"
+}
+
+func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
+	t.Helper()
+	f := newBenchFactors()
+	if err := f.parse(args, nil); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := f.checkBench()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, spec
+}
+
+// A host that hangs ends the run with its name and its last words, and is not left behind, whether it ends with its input or not.
+func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
+	const silent = "said nothing for"
+	greets, isReady := says(t)
+	for name, c := range map[string]struct{ then, want string }{
+		"before it is ready":   {"echo 'kvwire: waiting for a lock' >&2\nwhile read x; do :; done", silent},
+		"in the run":           {isReady + "while read x; do :; done", silent},
+		"and ignores its end":  {isReady + "exec sleep 1000", silent},
+		"and talks of nothing": {isReady + "read go; echo '{\"loaded\":true}'; while read x; do :; done", "was to say what it has found"},
+		"and talks nonsense":   {isReady + "read go; echo gibberish; while read x; do :; done", "is no word of a load host"},
+		"and ends":             {isReady + "read go; echo 'no more' >&2; exit 5", "ended: exit status 5; it said last: no more"},
+		"and lies":             {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "a result that is none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			launcher := script(t, greets+c.then)
+			f, spec := launchedFactors(t, "--server-launch=env", "--client-launch="+launcher, "--server-addr=127.0.0.1", "--backend=null")
+			s := &loadHosts{f: f, silence: patience, hosts: make([]*loadHost, 1)}
+			if c.want == silent {
+				s.silence = 300 * time.Millisecond // too short for a slow machine is what is to be seen anyway
+			}
+			err := s.start(context.Background(), "127.0.0.1:1")
+			var pid int
+			if err == nil {
+				pid = s.hosts[0].cmd.Process.Pid
+				if _, err = s.window(context.Background(), spec, func(bench.Progress) {}); err == nil {
+					t.Error("it gave a result")
+				}
+				_ = s.close()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "load host 1 (behind "+launcher+")") {
+				t.Errorf("%v", err)
+			}
+			if pid != 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				t.Errorf("process %d is left", pid)
+			}
+		})
+	}
+}
+
+// ^C before the hosts are there ends the waiting, and them.
+func TestInterruptWhileHostsStart(t *testing.T) {
+	f, _ := launchedFactors(t, "--client-launch="+script(t, "echo up >&2; exec sleep 1000"), "--server-addr=127.0.0.1", "--backend=null")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := startLoadHosts(ctx, f, "127.0.0.1:1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Hosts are told apart by their kernels, and not by their number.
+func TestPlacesCountMachines(t *testing.T) {
+	host := func(machine, kernel string) hostWord {
+		w := hostWord{Machine: machine}
+		w.Env.Kernel = kernel
+		return w
+	}
+	for name, c := range map[string]struct {
+		addr                  string
+		server                hostWord
+		loads                 []hostWord
+		hosts, device, kernel string
+		apart                 bool
+	}{
+		"all on one":           {"127.0.0.1", host("a", "6.1"), []hostWord{host("a", "6.1"), host("a", "6.1")}, "1", "loopback", "6.1", false},
+		"namespaces of one":    {"10.0.0.1", host("a", "6.1"), []hostWord{host("a", "6.1")}, "1", "", "6.1", false},
+		"each on its own":      {"10.0.0.1", host("a", "6.1"), []hostWord{host("b", "6.18"), host("c", "6.1")}, "3", "", "6.1, 6.18", true},
+		"a load on the server": {"10.0.0.1", host("a", "6.1"), []hostWord{host("b", "6.1"), host("a", "6.1")}, "2", "", "6.1", false},
+		"one is not known":     {"10.0.0.1", host("a", "6.1"), []hostWord{host("", "6.1")}, "", "", "6.1", false},
+	} {
+		f, _ := launchedFactors(t, "--server-launch=env", "--client-launch=env", "--server-addr="+c.addr, "--backend=null")
+		s := &session{f: f, child: &child{p: &process{host: c.server}}, hosts: &loadHosts{f: f}}
+		for _, w := range c.loads {
+			s.hosts.hosts = append(s.hosts.hosts, &loadHost{process: &process{host: w}})
+		}
+		r := f.clientRow()
+		s.place(r)
+		if r.Hosts.String() != c.hosts || r.Device != c.device || r.Kernel != c.kernel || s.serverApart() != c.apart {
+			t.Errorf("%s: hosts %s, device %q, kernel %q, apart %v", name, r.Hosts, r.Device, r.Kernel, s.serverApart())
+		}
+	}
+}
+
+// A port counts once, however many load processes use it.
+func TestPortsOfLoadHostsAddUp(t *testing.T) {
+	port := func(machine, device string, n uint64) *loadHost {
+		w := &portWord{Before: map[string]uint64{"hw_counters/rcvd_rnr_err": 10}, After: map[string]uint64{"hw_counters/rcvd_rnr_err": 10 + n}}
+		w.Choice.Device, w.Choice.Provider = device, "mlx5"
+		return &loadHost{process: &process{host: hostWord{Machine: machine}}, found: &portion{Port: w}}
+	}
+	s := &loadHosts{hosts: []*loadHost{port("a", "mlx5_0", 1), port("a", "mlx5_0", 1), port("a", "mlx5_1", 2), port("b", "mlx5_0", 4), {process: &process{}, found: &portion{}}}}
+	r := &report.Row{Hosts: report.I(3)}
+	s.port().fill(r)
+	if r.RDMARnr != report.U(7) || r.RDMAProvider != "mlx5" || r.RDMADupReq.Known() {
+		t.Errorf("%s times no receive was posted, provider %q", r.RDMARnr, r.RDMAProvider)
+	}
+	if (&loadHosts{hosts: s.hosts[4:]}).port() != nil {
+		t.Error("a port without RDMA")
+	}
+}
+
+func TestSayingsPassLinesOnAndKeepKvwiresLast(t *testing.T) {
+	var to bytes.Buffer
+	s := &sayings{name: "load host 1", to: &to}
+	for _, part := range []string{"Welcome\nkvwire: no such", " device\nsrun: error: n1: Exited with", " exit code 3\n\n", strings.Repeat("x", 2*saidLineMax)} {
+		if n, err := s.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := s.last(); got != "; it said last: no such device" || !s.kvwires() {
+		t.Errorf("%q", got)
+	}
+	want := "kvwire: load host 1: Welcome\nkvwire: load host 1: no such device\nkvwire: load host 1: srun: error: n1: Exited with exit code 3\nkvwire: load host 1: " + strings.Repeat("x", saidLineMax) + "\n"
+	if to.String() != want {
+		t.Errorf("%q", &to)
+	}
+	quiet := &sayings{to: &to}
+	if got := quiet.last(); got != ", and has said nothing" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestArgumentsOfALaunchedProcessLeaveTheRestAlone(t *testing.T) {
+	in := strings.NewReader("[\"serve\",\"--dir=a b'c\\n\\\"\"]\nrest")
+	args, err := readArgs(in)
+	if err != nil || len(args) != 2 || args[1] != "--dir=a b'c\n\"" || in.Len() != len("rest") {
+		t.Errorf("%q, %d bytes left: %v", args, in.Len(), err)
+	}
+	for name, text := range map[string]string{"empty": "", "cut": `["serve"`, "none": "[]\n", "another command": `["run","quick"]` + "\n", "not a list": "{}\n", "too long": "[\"" + strings.Repeat("x", argsLineMax)} {
+		if args, err := readArgs(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: %q", name, args)
+		}
+	}
+}
+
+func FuzzReadArgs(f *testing.F) {
+	f.Add([]byte(`["serve","--json"]` + "\nmore"))
+	f.Add([]byte("[]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		args, err := readArgs(bytes.NewReader(b))
+		if err == nil && args[0] != "serve" && args[0] != "loadhost" {
+			t.Fatalf("it becomes %q", args)
+		}
+	})
+}
+
+func FuzzReadOrder(f *testing.F) {
+	for _, o := range []order{{Stop: true}, {Run: &bench.Spec{Mix: "a", AllThreads: 2}}, {Load: &loadOrder{Kept: true}}} {
+		b, err := json.Marshal(o)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := readOrder(b)
+		if err != nil {
+			return
+		}
+		if o.Run != nil {
+			_ = o.Run.Check()
+		}
+		if o.Load == nil && o.Run == nil && !o.Stop {
+			t.Fatal("an order without one")
+		}
+	})
+}
+
+func FuzzReadWord(f *testing.F) {
+	for _, w := range []word{{Loaded: true}, {Ready: &ready{MTU: 1024}}, {Progress: &bench.Progress{Ops: 1}}, {Found: &portion{Result: json.RawMessage(`{"result":{}}`)}}} {
+		b, err := json.Marshal(w)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var w word
+		if readWord(b, "load host 1", &w) != nil || w.Found == nil {
+			return
+		}
+		if _, err := bench.DecodeResult(w.Found.Result); err == nil && len(w.Found.Result) == 0 {
+			t.Fatal("a result of nothing")
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/tcp"
+	"github.com/kvwire/kvwire/transport/stream"
+)
+
+// tcpValues are the flags that need --transport tcp. All but engine and accept are both sides'.
+type tcpValues struct {
+	engine        string
+	accept        string
+	noDelay       bool
+	cork          bool
+	quickAck      bool
+	sendBytes     bytesFlag
+	receiveBytes  bytesFlag
+	busyPoll      time.Duration
+	zeroCopyBytes bytesFlag
+	options       tcp.Options // what they say: plan fills it in
+}
+
+// tcpBoth are the names of those that both sides have.
+var tcpBoth = []string{"tcp-nodelay", "tcp-cork", "tcp-quickack", "tcp-send-bytes", "tcp-receive-bytes", "tcp-busy-poll", "tcp-zerocopy-bytes"}
+
+var tcpFlags = append([]string{"tcp-engine", "tcp-accept"}, tcpBoth...)
+
+func (f *factors) tcpFlags() {
+	s, v := f.set, &f.tcp
+	s.StringVar(&v.engine, "tcp-engine", tcp.Epoll.String(), "tcp, this and what follows: what moves the bytes of the server's connections: their loop (epoll), or goroutines on Go's net package (goroutine)")
+	s.StringVar(&v.accept, "tcp-accept", "one", "one loop accepts all connections, or each does (SO_REUSEPORT)")
+	s.BoolVar(&v.noDelay, "tcp-nodelay", true, "small segments do not wait for the answer to those before them")
+	s.BoolVar(&v.cork, "tcp-cork", false, "the last segment of a write waits, where more of the turn's bytes follow (MSG_MORE)")
+	s.BoolVar(&v.quickAck, "tcp-quickack", false, "each receive is acknowledged at once, which takes a system call")
+	s.Var(&v.sendBytes, "tcp-send-bytes", "send buffer of a connection; 0: the kernel sizes it")
+	s.Var(&v.receiveBytes, "tcp-receive-bytes", "receive buffer of a connection; 0: the kernel sizes it")
+	s.DurationVar(&v.busyPoll, "tcp-busy-poll", 0, "how long a read looks at the device's queue (SO_BUSY_POLL; not on loopback)")
+	s.Var(&v.zeroCopyBytes, "tcp-zerocopy-bytes", "writes from that size on are not copied (MSG_ZEROCOPY), and their memory is held until they are acknowledged; 0: none")
+}
+
+// tcpOptions are what the flags say, checked.
+func (f *factors) tcpOptions() (o tcp.Options, err error) {
+	v := &f.tcp
+	if o.Engine, err = tcp.ParseEngine(v.engine); err != nil {
+		return o, usagef("--tcp-engine %v", err)
+	}
+	switch {
+	case v.accept != "one" && v.accept != "each":
+		return o, usagef("--tcp-accept %q is unknown (one or each)", v.accept)
+	case o.Engine != tcp.Epoll && (v.cork || v.quickAck || v.zeroCopyBytes > 0):
+		return o, usagef("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll: Go's net package cannot do that")
+	case v.busyPoll < 0 || v.busyPoll > time.Second || v.busyPoll%time.Microsecond != 0:
+		return o, usagef("--tcp-busy-poll %v: whole microseconds, up to 1s", v.busyPoll)
+	}
+	o.Cork, o.QuickAck, o.ZeroCopyBytes = v.cork, v.quickAck, int(v.zeroCopyBytes)
+	o.Sockets = stream.Sockets{Nagle: !v.noDelay, SendBytes: int(v.sendBytes), ReceiveBytes: int(v.receiveBytes),
+		BusyPoll: v.busyPoll, ReusePort: v.accept == "each"}
+	return o, nil
+}
+
+// planTCP checks the flags of tcp, and keeps what they say.
+func (f *factors) planTCP() (err error) {
+	for _, name := range tcpFlags {
+		if f.sets(name) && f.transport != "tcp" {
+			return usagef("--%s needs --transport tcp, not %s", name, f.transport)
+		}
+	}
+	f.tcp.options, err = f.tcpOptions()
+	return err
+}
+
+// tcpFactors are what was asked for.
+func tcpFactors(r *report.Row, flags map[string]string) {
+	size := func(name string) report.Int { return sizeOf(flags[name]) }
+	r.TCPEngine, r.TCPAccept = flags["tcp-engine"], flags["tcp-accept"]
+	r.TCPNoDelay, r.TCPCork, r.TCPQuickAck = report.B(flags["tcp-nodelay"] == "true"), report.B(flags["tcp-cork"] == "true"), report.B(flags["tcp-quickack"] == "true")
+	r.TCPSendBytes, r.TCPReceiveBytes, r.TCPZeroCopyBytes = size("tcp-send-bytes"), size("tcp-receive-bytes"), size("tcp-zerocopy-bytes")
+	if d, err := time.ParseDuration(flags["tcp-busy-poll"]); err == nil {
+		r.TCPBusyPollNs = report.I(int64(d))
+	}
+}
+
+// tcpApplies says whether a flag of tcp has a meaning in a cell.
+func tcpApplies(name string, is func(flag, value string) bool) bool {
+	switch name {
+	case "tcp-cork", "tcp-quickack", "tcp-zerocopy-bytes":
+		return is("transport", "tcp") && !is("tcp-engine", tcp.Goroutines.String())
+	}
+	return is("transport", "tcp") || !strings.HasPrefix(name, "tcp-")
+}
+
+// alike are the flags of which both sides of a network must have the same.
+func alike(network string) []string {
+	switch network {
+	case "rdma":
+		return rdmaFlags
+	case "tcp":
+		return tcpBoth
+	}
+	return nil
+}
+
+// ofClient says whether a server's flag is its client's, too.
+func ofClient(name string) bool {
+	return slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) ||
+		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name)
+}

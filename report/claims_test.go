@@ -1,0 +1,234 @@
+package report
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/bench/stats"
+)
+
+// expected is what a claim says; 0 is no bound.
+func expected(direction stats.Verdict, least, most float64) Expected {
+	e := Expected{direction, math.Inf(-1), math.Inf(1)}
+	if least > 0 {
+		e.Least = least
+	}
+	if most > 0 {
+		e.Most = most
+	}
+	return e
+}
+
+// shown compares rates by ops_per_s, over n blocks of a still machine.
+func shown(t *testing.T, e Expected, n int, rates ...float64) Shown {
+	t.Helper()
+	m, err := FindQuantity("ops_per_s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Shown{Metric: m, Expect: e, Noise: stats.FloorMin}
+	for i, rate := range rates {
+		s.Series = append(s.Series, series(string(rune('a'+i)), n, rate, still(i)))
+	}
+	return s
+}
+
+func judged(t *testing.T, blocks int, all ...Shown) []Finding {
+	t.Helper()
+	f, err := JudgeClaims(all, blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		e        Expected
+		base, of float64
+		want     Answer
+		why      string
+		blocks   int
+		noise    float64
+	}{
+		{name: "higher, and is", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, want: Agrees},
+		{name: "higher by so much, and is", e: expected(stats.Higher, 1.4, 1.6), base: 1e5, of: 1.5e5, want: Agrees},
+		{name: "higher by so much, and is less so", e: expected(stats.Higher, 1.8, 0), base: 1e5, of: 1.5e5, want: Disagrees, why: "the direction is as claimed, the size is not"},
+		{name: "higher by so much, and is more so", e: expected(stats.Higher, 1.1, 1.3), base: 1e5, of: 1.5e5, want: Disagrees, why: "the direction is as claimed, the size is not"},
+		{name: "higher, and is lower", e: expected(stats.Higher, 0, 0), base: 1e5, of: 0.7e5, want: Disagrees},
+		{name: "higher, and is the same", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1e5, want: Disagrees},
+		{name: "higher, and is, but not beyond the noise", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.2e5, noise: 0.3, want: Unsure, why: "the baseline differs from itself by as much (δ 0.30)"},
+		{name: "higher, and is lower, beyond the noise", e: expected(stats.Higher, 0, 0), base: 1e5, of: 0.6e5, noise: 0.3, want: Disagrees},
+		{name: "lower, and is", e: expected(stats.Lower, 0, 0.25), base: 1e5, of: 0.2e5, want: Agrees},
+		{name: "lower by so much, and is less so", e: expected(stats.Lower, 0, 0.25), base: 1e5, of: 0.5e5, want: Disagrees, why: "the direction is as claimed, the size is not"},
+		{name: "the same, and is", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.005e5, want: Agrees},
+		{name: "the same, and is not", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.2e5, want: Disagrees},
+		{name: "the same, on a machine where all is", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.2e5, noise: 0.3, want: Unsure, why: "calls everything the same"},
+		{name: "between", e: expected("", 0.9, 1.1), base: 1e5, of: 1e5, want: Agrees},
+		{name: "between, and is beyond", e: expected("", 0.9, 1.1), base: 1e5, of: 1.2e5, want: Disagrees},
+		{name: "at the bound", e: expected(stats.Higher, 1.5, 0), base: 1e5, of: 1.5e5, want: Unsure},
+		{name: "few blocks", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 5, want: TooFew, why: "it takes 6"},
+		{name: "one block", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 1, want: TooFew},
+		{name: "noise that nobody knows", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Unsure, why: "no baseline was run twice"},
+		{name: "noise that nobody knows, and a size", e: expected(stats.Higher, 1.4, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Agrees},
+		{name: "noise that nobody knows, and a size of the other side", e: expected(stats.Higher, 0, 1.6), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Unsure, why: "no baseline was run twice"},
+		{name: "between, where nobody knows the noise", e: expected("", 1.2, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Agrees},
+	} {
+		if c.blocks == 0 {
+			c.blocks = 10
+		}
+		s := shown(t, c.e, c.blocks, c.base, c.of)
+		if c.noise != 0 {
+			s.Noise = c.noise
+		}
+		f := judged(t, c.blocks, s)[0]
+		if f.Answer != c.want || !strings.Contains(f.Why, c.why) || c.why == "" && f.Why != "" && c.want != TooFew {
+			t.Errorf("%s: %q, %q; want %q, %q", c.name, f.Answer, f.Why, c.want, c.why)
+		}
+		if math.Abs(f.Value/(c.of/c.base)-1) > 0.01 || f.Low > f.Value || f.High < f.Value || f.Pairs != c.blocks {
+			t.Errorf("%s: a ratio of %v in %v to %v, of %d", c.name, f.Value, f.Low, f.High, f.Pairs)
+		}
+		if known := !math.IsNaN(f.PHolm); known && (c.want == TooFew || f.PHolm > 0.05) && c.want != Unsure {
+			t.Errorf("%s: p = %v", c.name, f.PHolm)
+		}
+	}
+}
+
+func TestAClaimOfACellsOwnValue(t *testing.T) {
+	m, err := FindQuantity("syscalls_per_op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(v float64, blocks int) Series {
+		s := Series{Label: "uring", Rows: map[int]*Row{}}
+		for b := 1; b <= blocks; b++ {
+			s.Rows[b] = &Row{Transport: "inproc", ClientSyscallsPerOp: F(v * (1 + float64(b%3)/100)), Valid: B(true)}
+		}
+		return s
+	}
+	for v, want := range map[float64]Answer{1. / 128: Agrees, 1. / 32: Disagrees, 0: Agrees} {
+		f := judged(t, 10, Shown{Metric: m, Series: []Series{of(v, 10)}, Expect: expected("", 0, 1./64)})[0]
+		if f.Answer != want || math.Abs(f.Value-v) > 0.02*v || !math.IsNaN(f.Delta) {
+			t.Errorf("%v: %+v, want %s", v, f, want)
+		}
+	}
+	if f := judged(t, 1, Shown{Metric: m, Series: []Series{of(1, 1)}, Expect: expected("", 0, 1./64)})[0]; f.Answer != TooFew || f.Value != 1.01 || f.Level != 0 {
+		t.Errorf("one block: %+v", f)
+	}
+	if s := m.Text(1. / 64); s != "0.0156" {
+		t.Errorf("a number of system calls as %q", s)
+	}
+}
+
+func TestATrendGoesOneWayOnly(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		e     Expected
+		rates []float64
+		want  Answer
+		why   string
+	}{
+		{"rises", expected(stats.Higher, 2, 0), []float64{1e5, 2e5, 4e5}, Agrees, ""},
+		{"rises, and stays", expected(stats.Higher, 2, 0), []float64{1e5, 4e5, 4e5}, Agrees, ""},
+		{"rises and falls", expected(stats.Higher, 2, 0), []float64{1e5, 4e5, 3e5}, Disagrees, "from b to c it is 0.75 times"},
+		{"rises too little", expected(stats.Higher, 2, 0), []float64{1e5, 1.2e5, 1.5e5}, Disagrees, "the direction is as claimed"},
+		{"falls", expected(stats.Lower, 0, 0.5), []float64{4e5, 2e5, 1e5}, Agrees, ""},
+		{"falls and rises", expected(stats.Lower, 0, 0.5), []float64{4e5, 1e5, 1.5e5}, Disagrees, "from b to c it is 1.50 times"},
+	} {
+		f := judged(t, 10, shown(t, c.e, 10, c.rates...))[0]
+		if f.Answer != c.want || !strings.HasPrefix(f.Why, c.why) || c.why == "" && f.Why != "" {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+	s := shown(t, expected(stats.Higher, 2, 0), 10, 1e5, 2e5, 4e5)
+	spoil(s.Series[1], 5)
+	if f := judged(t, 10, s)[0]; f.Answer != Unsure || f.Why != "from b to c: 5 valid blocks, and a verdict takes 6" {
+		t.Errorf("a step that is not known: %+v", f)
+	}
+}
+
+func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(s *Shown)
+		why    string
+	}{
+		"not run": {func(s *Shown) { s.Series[1].Rows = nil }, "b: not run"},
+		"skipped": {func(s *Shown) {
+			for _, r := range s.Series[0].Rows {
+				r.SkippedReason, r.OpsPerS = "no device", Float{}
+			}
+		}, "a: skipped: no device"},
+		"failed": {func(s *Shown) {
+			for _, r := range s.Series[1].Rows {
+				r.InvalidReason, r.OpsPerS = "it broke", Float{}
+			}
+		}, "b: failed: it broke"},
+		"without the figure": {func(s *Shown) { s.Metric, _ = FindQuantity("batch_mean") }, "a: it has no batch_mean"},
+		"nothing":            {func(s *Shown) { s.Series[0] = series("a", 10, 0, still(1)) }, "a: ops_per_s is 0, which has no ratio"},
+		"no block of both": {func(s *Shown) {
+			for b := 1; b <= 5; b++ {
+				delete(s.Series[0].Rows, b)
+				delete(s.Series[1].Rows, b+5)
+			}
+		}, "no block has all of it"},
+		"few valid runs": {func(s *Shown) { spoil(s.Series[1], 5) }, "5 valid blocks: a verdict takes 6"},
+		"cut short": {func(s *Shown) {
+			for b := 5; b <= 10; b++ {
+				delete(s.Series[0].Rows, b)
+			}
+		}, "4 valid blocks: a verdict takes 6"},
+	} {
+		s := shown(t, expected(stats.Higher, 0, 0), 10, 1e5, 2e5)
+		c.change(&s)
+		if f := judged(t, 10, s)[0]; f.Answer != NotMeasured || f.Why != c.why {
+			t.Errorf("%s: %q, %q; want %q", name, f.Answer, f.Why, c.why)
+		}
+	}
+}
+
+// The more claims there are, the less each p says.
+func TestAllClaimsShareTheError(t *testing.T) {
+	one := shown(t, expected(stats.Higher, 0, 0), 7, 1e5, 2e5)
+	if f := judged(t, 7, one)[0]; f.Answer != Agrees {
+		t.Errorf("alone: %+v", f)
+	}
+	for _, f := range judged(t, 7, one, one, one, one) {
+		if f.Answer != Unsure || math.Abs(f.PHolm-4*0.015625) > 1e-12 {
+			t.Errorf("among four: %+v", f)
+		}
+	}
+	missing := one
+	missing.Series = []Series{one.Series[0], {Label: "b"}}
+	if f := judged(t, 7, missing, missing, one, missing)[2]; f.Answer != Agrees {
+		t.Errorf("what was not measured takes no share: %+v", f)
+	}
+}
+
+func TestAllThatShowsAClaimHasToAgree(t *testing.T) {
+	for want, answers := range map[Answer][]Answer{
+		Agrees: {Agrees, Agrees}, Disagrees: {Agrees, Unsure, Disagrees}, Unsure: {Agrees, Unsure, NotMeasured}, NotMeasured: {Agrees, NotMeasured}, TooFew: {TooFew, NotMeasured},
+	} {
+		var f []Finding
+		for _, a := range answers {
+			f = append(f, Finding{Answer: a})
+		}
+		if got := Overall(f); got != want {
+			t.Errorf("%v: %s", answers, got)
+		}
+	}
+}
+
+func TestQuantitiesAreThoseOfBothSides(t *testing.T) {
+	r := &Row{Transport: "tcp", ClientSyscallsPerOp: F(1), ServerSyscallsPerOp: F(2), ServerUserNsPerOp: F(30), ServerSysNsPerOp: F(40)}
+	for name, want := range map[string]Float{"syscalls_per_op": F(3), "server_syscalls_per_op": F(2), "server_cpu_ns_per_op": F(70), "client_cpu_ns_per_op": {}, "batch_mean": {}} {
+		m, err := FindQuantity(name)
+		if err != nil || m.Of(r) != want {
+			t.Errorf("%s: %v, %v", name, m.Of(r), err)
+		}
+	}
+	if _, err := FindQuantity("speed"); err == nil || !strings.Contains(err.Error(), "batch_mean") {
+		t.Error(err)
+	}
+}

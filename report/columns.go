@@ -1,0 +1,183 @@
+package report
+
+import "strings"
+
+// tableField is a column of one of our CSV files.
+type tableField struct {
+	name, kind string // kind: a type of Frictionless Table Schema
+	meaning    string
+}
+
+func names(fields []tableField) (all []string) {
+	for _, f := range fields {
+		all = append(all, f.name)
+	}
+	return all
+}
+
+// The columns of what lies beside runs.csv, in their order.
+var (
+	seriesColumns = []tableField{
+		{"run_id", "string", "the run in runs.csv"},
+		{"begin_ns", "integer", "begin of the interval, since the window's begin"},
+		{"length_ns", "integer", "length of the interval"},
+		{"ops", "integer", "operations completed in it"},
+		{"ops_per_s", "number", "their rate"},
+		{"lat_p50_ns", "integer", "median latency, with two digits, of 200 operations or more"},
+		{"lat_p99_ns", "integer", "99th percentile of latency, with two digits, of 10,000 operations or more"},
+	}
+	histColumns = []tableField{
+		{"run_id", "string", "the run in runs.csv"},
+		{"kind", "string", "lat: from the intended start to the answer; svc: from the actual send; lag: from the intended start to the send (svc and lag: open loop)"},
+		{"lower_ns", "integer", "the least duration that counts in this bucket"},
+		{"upper_ns", "integer", "the greatest one"},
+		{"count", "integer", "operations in the bucket; buckets without any have no line"},
+	}
+	stageColumns = []tableField{
+		{"run_id", "string", "the run in runs.csv"},
+		{"op", "string", "the kind of operation"},
+		{"stage", "string", "what the time went to: client_queue, client_submit, fabric_out, notify_server, server_queue, store, disk, server_submit, fabric_back, notify_client, fabric (both ways, where they cannot be told apart), or total"},
+		{"n", "integer", "requests that were watched"},
+		{"mean_ns", "number", "mean; those of all stages add up to that of total"},
+		{"p50_ns", "integer", "median, with two digits, of 200 requests or more"},
+		{"p99_ns", "integer", "99th percentile, with two digits, of 10,000 requests or more"},
+	}
+	stepColumns = []tableField{
+		{"question", "string", "the flags that both cells have in common, of those that sweep"},
+		{"path", "string", "the network that the step belongs to"},
+		{"step", "string", "what is added: codec, network, store, disk, or notification"},
+		{"from", "string", "the cell without it"},
+		{"to", "string", "the cell with it"},
+		{"metric", "string", "lat_p50_ns or cpu_ns_per_op"},
+		{"pairs", "integer", "pairs of runs, each of one block, that the difference comes from"},
+		{"invalid_pairs", "integer", "of these, with an invalid run: only where fewer than 6 valid pairs are left"},
+		{"left_out", "integer", "pairs left out because a run is invalid"},
+		{"diff_ns", "number", "what the step adds: Hodges and Lehmann's estimate over the blocks"},
+		{"diff_low_ns", "number", "the interval's lower end"},
+		{"diff_high_ns", "number", "the interval's upper end"},
+		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few pairs allow"},
+	}
+	billColumns = []tableField{
+		{"question", "string", "the flags that the cells compared have in common, of those that sweep"},
+		{"variant", "string", "the cell, its runs together"},
+		{"item", "string", "a unit of calibration.json; sum: of all items; measured: cpu_ns_per_op; unexplained: the measured less the sum"},
+		{"count_per_op", "number", "how often an operation does it, of both sides"},
+		{"unit_ns", "number", "what one costs"},
+		{"ns_per_op", "number", "their product"},
+	}
+	compareColumns = []tableField{
+		{"question", "string", "the flags that the cells compared have in common, of those that sweep"},
+		{"metric", "string", "what is compared: ops_per_s, lat_p50_ns, lat_p99_ns or cpu_ns_per_op"},
+		{"baseline", "string", "the cell that others are compared with"},
+		{"variant", "string", "the cell compared with it"},
+		{"pairs", "integer", "pairs of runs, each of one block, that the ratio comes from"},
+		{"invalid_pairs", "integer", "of these, with an invalid run: only where fewer than 6 valid pairs are left"},
+		{"left_out", "integer", "pairs left out because a run is invalid"},
+		{"ratio", "number", "variant to baseline: Hodges and Lehmann's estimate over the blocks"},
+		{"ratio_low", "number", "the interval's lower end"},
+		{"ratio_high", "number", "the interval's upper end"},
+		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few pairs allow"},
+		{"p", "number", "Wilcoxon's signed-rank test of a ratio of 1, two-sided, exact"},
+		{"p_holm", "number", "p after Holm's correction for all primary claims"},
+		{"delta_ratio", "number", "below this difference all is the same: from the baseline beside itself, 0.03 at least"},
+		{"verdict", "string", "of a primary claim"},
+		{"exploratory", "boolean", "no claim: an interval without a verdict"},
+	}
+)
+
+// unitSuffixes are those that a name ends with, longest first: snake_case with SI base units.
+var unitSuffixes = []struct{ suffix, unit string }{
+	{"ns_per_op", "ns/op"}, {"bytes_copied_per_op", "B/op"}, {"bytes_per_s", "B/s"}, {"_per_op", "1/op"}, {"_per_s", "1/s"}, {"_per_io", "1/IO"},
+	{"_per_poll", "1/poll"}, {"_per_turn", "1/turn"}, {"_ns", "ns"}, {"_bytes", "B"}, {"_mtu", "B"}, {"_ratio", "1"},
+}
+
+// unitOf is a column's unit; "" where it has none.
+func unitOf(name string) string {
+	for _, u := range unitSuffixes {
+		if strings.HasSuffix(name, u.suffix) {
+			return u.unit
+		}
+	}
+	return ""
+}
+
+// meanings say what the columns of runs.csv mean. Every one has a line here: a test sees to it.
+var meanings = map[string]string{
+	"schema_version": "version of this table", "exp_id": "name of the experiment", "run_id": "name of the run; a run that is tried again keeps it",
+	"phase": "measure: a cell; aa: the baseline once more, to be compared with itself; breakdown: once more for its stages",
+	"block": "block of the design, from 1", "order_in_block": "place in its block's order, from 1", "seed": "of keys, operations and arrivals",
+	"started_at": "begin of the warm-up, UTC", "git_rev": "commit of the program",
+
+	"transport": "network between client and server", "device": "what carried it: hw, rxe, siw, loopback, veth or nic",
+	"wait": "what an idle loop does: block, spin or hybrid", "placement": "colocated: every loop has connections and keys; dispatched: network loops and store loops",
+	"rdma_verb": "how messages travel: send, write or read", "disk_engine": "how pages are read and written", "backend": "null, mem, disk or raw",
+	"mix": "operations: a YCSB letter, a kind, or shares", "key_dist": "distribution of keys", "key_bytes": "size of keys", "value_bytes": "size of values, or of the largest",
+	"records": "records in the store", "conns": "connections in all", "depth": "requests in flight on each connection", "client_threads": "threads of the load generator",
+	"server_threads": "loops of the server", "loop": "closed: a completion starts the next; open: arrivals by the clock", "arrival": "open loop: poisson or constant",
+	"target_per_s": "open loop: arrivals asked for", "durability": "when a put is acknowledged: device or flush",
+
+	"duration_ns": "the measured window", "warmup_ns": "before it, not recorded", "ops": "operations answered in the window", "errors": "operations that failed",
+	"misses": "reads of loaded records that were not there", "verify_failures": "values read that were not written for their key; empty where nothing was verified",
+	"ops_per_s": "operations by the window", "goodput_bytes_per_s": "bytes of values read and written", "lat_min_ns": "least latency, from the intended start to the answer",
+	"lat_mean_ns": "mean latency", "lat_p5_ns": "5th percentile of latency", "lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency",
+	"lat_p99_ns": "99th percentile of latency", "lat_p999_ns": "99.9th percentile of latency", "lat_max_ns": "greatest latency",
+	"svc_p50_ns": "open loop: median time from the actual send to the answer", "svc_p99_ns": "its 99th percentile", "svc_p999_ns": "its 99.9th percentile",
+
+	"lag_p50_ns": "open loop: median time from the intended start to the send", "lag_p99_ns": "its 99th percentile", "lag_max_ns": "its greatest",
+	"missed_sends": "open loop: arrivals that waited because all slots were taken", "achieved_ratio": "open loop: completed operations of arrivals",
+	"max_inflight": "most requests in flight at once", "client_cpu_ratio": "CPU time of the busiest client thread, of the window",
+
+	"client_user_ns_per_op": "CPU time of the client's process in user mode (inproc: of client and server)", "client_sys_ns_per_op": "CPU time of the client's process in the kernel",
+	"server_user_ns_per_op": "CPU time of the server's process in user mode", "server_sys_ns_per_op": "CPU time of the server's process in the kernel",
+	"host_busy_ns_per_op": "CPU time of the whole machine, less its idle baseline", "host_softirq_ns_per_op": "CPU time in soft interrupts",
+	"client_syscalls_per_op": "system calls of the client's loops", "server_syscalls_per_op": "system calls of the server's loops",
+	"ctxsw_vol_per_op": "voluntary context switches, of both sides", "ctxsw_invol_per_op": "involuntary ones", "cgo_calls_per_op": "calls into C, of both sides",
+	"polls_per_op": "turns of the server's loops", "empty_poll_ratio": "of these, those that found nothing", "batch_mean": "completions per turn of the server's loops that found something",
+	"bytes_copied_per_op": "copied in user space, by both sides", "allocs_per_op": "objects allocated, by both sides", "go_gc_pause_ns": "pauses of Go's collector in all, of the side that paused longer",
+	"go_sched_p99_ns": "99th percentile of the time that goroutines waited to run, of the side that waited longer", "disk_reads_per_op": "reads of the store", "disk_writes_per_op": "writes of the store",
+
+	"tcp_retrans": "segments sent again by the machine", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
+	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
+
+	"steal_ratio": "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate of the window's last third beside its first, less 1",
+	"steady": "no drift beyond 5 % and noise", "valid": "nothing stands between the row and a claim", "invalid_reason": "what does", "skipped_reason": "why the run did not take place",
+
+	"ring": "uring: sockets and disk on one ring (shared) or two (separate)", "client_transport": "the client's side", "tcp_engine": "tcp: how sockets are driven",
+	"update": "an item is rewritten to a free slot (cow) or over itself (inplace)", "cache_bytes": "page cache of the whole store", "accel": "kvm or tcg: in a guest of kvwire's",
+	"hosts": "1: client and server on one host", "direct_io": "files bypass the kernel's page cache", "server_cpus": "CPUs of the server's process", "client_cpus": "CPUs of the client's process",
+	"kernel": "release of Linux", "fixed_buffers": "memory is registered with io_uring", "net_loops": "dispatched: loops with connections", "store_loops": "dispatched: loops with keys",
+	"spin_max_ns": "hybrid: how long a loop spins before it sleeps", "theta": "of the zipfian distribution", "scan_items": "scans ask for 1 to that many items",
+
+	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent",
+	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "the same by the server's",
+	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "the same of the server's",
+	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "the same of the server's", "note": "for people",
+
+	"rdma_provider": "the driver, such as rxe, siw or mlx5", "rdma_connect": "how queue pairs are connected: tcp or cm", "rdma_inline_bytes": "messages up to that size are inline: as granted",
+	"rdma_signal_every": "one work request in so many asks for a completion", "rdma_post_batch": "work requests per doorbell, at most", "rdma_slot_bytes": "size of a receive",
+	"rdma_srq": "receives are shared by queue pairs", "rdma_mtu": "path MTU", "huge_pages": "huge pages asked for under registered memory", "rdma_export_bytes": "verb read: memory of the tables that items are read from",
+
+	"rdma_posts_per_op": "doorbells: calls that hand work to the NIC, of both sides", "rdma_wrs_per_op": "work requests for send queues, of both sides",
+	"rdma_polls_per_op": "polls of completion queues, of both sides", "rdma_empty_poll_ratio": "of these, those that found nothing", "rdma_cqes_per_poll": "completions of polls that found something",
+	"rdma_reads_per_op": "one-sided READs", "rdma_read_retries_per_op": "READs again of an item that was being written", "rdma_read_fallback_ratio": "of gets, those that went by SEND after all",
+
+	"disk_depth": "reads and writes in flight, per partition, at most", "disk_batch": "transfers held back until so many are queued; 0: each turn's go at its end",
+	"disk_wait": "completions that a loop sleeps for", "disk_wait_max_ns": "and for how long at most", "taskrun": "completions appear when the loop looks (defer) or whenever it is in the kernel (coop)",
+	"sqpoll": "a thread of the kernel submits", "iopoll": "completions are looked for at the device", "fixed_files": "files are registered with io_uring", "raw_bytes": "size of the raw backend's file",
+
+	"disk_syscalls_per_io": "system calls of the disk engine for each transfer", "disk_batch_mean": "transfers handed over at a time", "disk_depth_mean": "transfers in flight after each batch, per partition",
+	"disk_depth_max": "the most, since the store was opened", "turns_per_s": "turns of the server's loops", "ops_per_turn": "operations for each of them, empty ones counted",
+
+	"tcp_accept": "one loop accepts all connections, or each does", "tcp_nodelay": "TCP_NODELAY", "tcp_cork": "MSG_MORE where more of a turn's bytes follow", "tcp_quickack": "TCP_QUICKACK after each receive",
+	"tcp_send_bytes": "send buffer; 0: the kernel sizes it", "tcp_receive_bytes": "receive buffer; 0: the kernel sizes it", "tcp_busy_poll_ns": "SO_BUSY_POLL", "tcp_zerocopy_bytes": "writes from that size on are not copied; 0: none",
+
+	"value_dist": "sizes of values: fixed, uniform or zipfian", "value_min_bytes": "size of the smallest values, where sizes differ",
+
+	"sends_per_op": "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, likewise", "hops_per_op": "requests and replies that went from one loop to another, of both sides",
+
+	"workload": "name of the YCSB property file that the load came from", "trace": "name of the trace that was replayed, and the first 12 digits of its SHA-256", "trace_speed": "so many times as fast as it was",
+	"trace_repeat": "it began anew at its end", "load_hosts": "processes that made the load together, each behind a launcher",
+
+	"attempts": "times that an experiment did the run, of which the last counts: those before it were disturbed (--retry)",
+	"data_set": "the store's records: loaded by the run itself (fresh), loaded before (reused), or a copy of a store loaded before (copied)",
+}

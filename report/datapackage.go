@@ -1,0 +1,130 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+)
+
+// dataPackage is datapackage.json: a Frictionless Data Package (specs.frictionlessdata.io, version 1) with a tabular resource for
+// each CSV file, so that a reader finds type, unit and meaning of each column beside the data.
+type dataPackage struct {
+	Profile   string         `json:"profile"`
+	Name      string         `json:"name"`
+	Title     string         `json:"title"`
+	Resources []dataResource `json:"resources"`
+}
+
+type dataResource struct {
+	Profile     string     `json:"profile"`
+	Name        string     `json:"name"`
+	Path        string     `json:"path"`
+	Title       string     `json:"title"`
+	Format      string     `json:"format"`
+	MediaType   string     `json:"mediatype"`
+	Compression string     `json:"compression,omitempty"`
+	Encoding    string     `json:"encoding"`
+	Schema      dataSchema `json:"schema"`
+}
+
+type dataSchema struct {
+	Fields        []dataField `json:"fields"`
+	MissingValues []string    `json:"missingValues"`
+	PrimaryKey    []string    `json:"primaryKey,omitempty"`
+	ForeignKeys   []dataKey   `json:"foreignKeys,omitempty"`
+}
+
+type dataField struct {
+	Name        string `json:"name"`
+	Type        string `json:"type"`
+	Format      string `json:"format,omitempty"`
+	Unit        string `json:"unit,omitempty"`
+	Description string `json:"description"`
+}
+
+type dataKey struct {
+	Fields    []string `json:"fields"`
+	Reference struct {
+		Resource string   `json:"resource"`
+		Fields   []string `json:"fields"`
+	} `json:"reference"`
+}
+
+// WritePackage writes datapackage.json for those of our CSV files that are in dir.
+func WritePackage(dir, name string) error {
+	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name}
+	for _, r := range []struct {
+		name, path, title string
+		fields            []tableField
+		key               []string // none where a part of it may be empty, which a key may not
+		ofRun             bool
+	}{
+		{"runs", "runs.csv", "one row for each run", rowFields(), []string{"run_id"}, false},
+		{"compare", "compare.csv", "each variant beside its baseline, by each metric", compareColumns, nil, false},
+		{"steps", "steps.csv", "what each step of the ladder adds to the one below it", stepColumns, nil, false},
+		{"bill", "bill.csv", "what the CPU time of each cell's operations is made of", billColumns, nil, false},
+		{"stages", stagesFile, "where the time of the requests that were watched has gone", stageColumns, []string{"run_id", "op", "stage"}, true},
+		{"timeseries", seriesName, "throughput and latency over the window of each run", seriesColumns, []string{"run_id", "begin_ns"}, true},
+		{"hist", histName, "durations of each run, as counts in buckets", histColumns, []string{"run_id", "kind", "lower_ns"}, true},
+	} {
+		if _, err := os.Stat(filepath.Join(dir, r.path)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		d := dataResource{Profile: "tabular-data-resource", Name: r.name, Path: r.path, Title: r.title, Format: "csv", MediaType: "text/csv", Encoding: "utf-8",
+			Schema: dataSchema{Fields: describe(r.fields), MissingValues: []string{""}, PrimaryKey: r.key}}
+		if filepath.Ext(r.path) == ".gz" {
+			d.Compression = "gz"
+		}
+		if r.ofRun {
+			k := dataKey{Fields: []string{"run_id"}}
+			k.Reference.Resource, k.Reference.Fields = "runs", []string{"run_id"}
+			d.Schema.ForeignKeys = []dataKey{k}
+		}
+		p.Resources = append(p.Resources, d)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", " ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(p); err != nil {
+		return fmt.Errorf("report: datapackage.json: %w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, "datapackage.json"), b.Bytes(), 0o644)
+}
+
+func describe(fields []tableField) (all []dataField) {
+	for _, f := range fields {
+		d := dataField{Name: f.name, Type: f.kind, Unit: unitOf(f.name), Description: f.meaning}
+		if f.kind == "datetime" {
+			d.Format = "any" // RFC 3339 with a fraction of a second
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// rowFields are the columns of runs.csv.
+func rowFields() (fields []tableField) {
+	t := reflect.TypeFor[Row]()
+	for _, c := range columns {
+		kind := "string"
+		switch t.Field(c.index).Type {
+		case reflect.TypeFor[Int](), reflect.TypeFor[Uint]():
+			kind = "integer"
+		case reflect.TypeFor[Float]():
+			kind = "number"
+		case reflect.TypeFor[Bool]():
+			kind = "boolean"
+		}
+		if c.name == "started_at" {
+			kind = "datetime"
+		}
+		fields = append(fields, tableField{c.name, kind, meanings[c.name]})
+	}
+	return fields
+}

@@ -1,0 +1,103 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kvwire/kvwire/bench"
+)
+
+// LoadHost is one of several processes that made a run's load together, each behind a launcher.
+type LoadHost struct {
+	Name   string // as reasons name it
+	Result *bench.Result
+	Beside bench.Usage // of the run's other processes on the same machine, over the window
+}
+
+// FillHosts is Fill for a load that several hosts made: all is their results together (bench.Together). Times of machines are
+// those of the worst one, and the run is invalid where a host's part of it is, with the host's reason.
+func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
+	sides.IdleCPUs = Float{} // nobody has looked
+	Fill(row, all, sides)
+	row.LoadHosts = I(len(hosts))
+	var why []string
+	if row.InvalidReason != "" {
+		why = append(why, row.InvalidReason)
+	}
+	for _, h := range hosts {
+		one := Row{Hosts: I(1)} // what is beside it counts as a server on its machine
+		Fill(&one, h.Result, Sides{Server: &Server{Usage: h.Beside}})
+		row.StealRatio, row.ForeignCPURatio = worse(row.StealRatio, one.StealRatio), worse(row.ForeignCPURatio, one.ForeignCPURatio)
+		switch {
+		case len(hosts) == 1: // what it says is all that there is to say
+			row.HostSoftirqNsPerOp = one.HostSoftirqNsPerOp
+			if why = nil; one.InvalidReason != "" {
+				why = []string{one.InvalidReason}
+			}
+		case one.InvalidReason != "" && one.InvalidReason != row.InvalidReason:
+			why = append(why, h.Name+": "+one.InvalidReason)
+		}
+	}
+	row.Valid, row.InvalidReason = B(len(why) == 0), strings.Join(why, "; ")
+}
+
+// FillServerHost adds to a filled row what there is against the server's machine, when no load is made there: it may be as
+// disturbed as a client's.
+func FillServerHost(row *Row, h bench.Host, server bench.Usage) {
+	if !h.Known {
+		return
+	}
+	steal, foreign := h.Ratio(h.Steal), max(0, h.Ratio(h.User+h.Nice+h.System-server.CPU()))
+	row.StealRatio, row.ForeignCPURatio = worse(row.StealRatio, F(steal)), worse(row.ForeignCPURatio, F(foreign))
+	for _, c := range []struct {
+		what        string
+		value, most float64
+		digits      int
+	}{{"steal", steal, maxSteal, 1}, {"foreign CPU", foreign, maxForeign, 0}} {
+		if c.value <= c.most {
+			continue
+		}
+		if row.InvalidReason != "" {
+			row.InvalidReason += "; "
+		}
+		row.Valid = B(false)
+		row.InvalidReason += fmt.Sprintf("the server's host: %s %.*f %%", c.what, c.digits, c.value*100)
+	}
+}
+
+func worse(a, b Float) Float {
+	x, _ := a.Get()
+	if y, ok := b.Get(); ok && (!a.Known() || y > x) {
+		return b
+	}
+	return a
+}
+
+// HostEnv is the environment of a host that a launcher reached.
+type HostEnv struct {
+	Role string `json:"role"` // server, or load 1 and so on
+	Env  Env    `json:"env"`
+}
+
+// WriteHosts writes hosts.json into a folder: what env.json is for this machine, of the others.
+func WriteHosts(dir string, hosts []HostEnv) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(hosts)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "hosts.json"), b.Bytes(), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("report: environments of the hosts: %w", err)
+	}
+	return nil
+}

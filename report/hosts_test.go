@@ -1,0 +1,97 @@
+package report
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+)
+
+// together is what two hosts found, both as result does.
+func together(t *testing.T, parts ...*bench.Result) *bench.Result {
+	t.Helper()
+	all, err := bench.Together(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestFillHostsAddsAndTakesTheWorstMachine(t *testing.T) {
+	a, b := result(), result()
+	b.Host.User, b.Host.Steal = b.Host.User+time.Second, 100*time.Millisecond
+	row := Row{Transport: "tcp", Hosts: I(3)}
+	FillHosts(&row, together(t, a, b), Sides{Server: server(), IdleCPUs: F(0.1)},
+		[]LoadHost{{Name: "load host 1", Result: a}, {Name: "load host 2", Result: b, Beside: bench.Usage{User: 4 * time.Second}}})
+	for name, want := range map[string]string{
+		"ops": "400000", "ops_per_s": "40000", "conns": "8", "depth": "2", "client_threads": "4", "load_hosts": "2", "hosts": "3",
+		"client_user_ns_per_op": "2000", "server_user_ns_per_op": "2500", "lat_p50_ns": "100031",
+		"foreign_cpu_ratio": "0.2", // host 1: 5 s of 20, less its own one
+		"steal_ratio":       "0.004739336492890996", "host_busy_ns_per_op": "", "valid": "false", "invalid_reason": "load host 1: foreign CPU 20 %",
+	} {
+		if got, _ := row.Value(name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+}
+
+func TestFillHostsSaysWhoseReasonItIs(t *testing.T) {
+	good, bad := result(), result()
+	good.Host.User, good.Host.System = 0, time.Second // nothing foreign
+	bad.Host.HostTimes = good.Host.HostTimes
+	bad.Host.Steal, bad.Interrupted = time.Second, true
+	row := Row{}
+	FillHosts(&row, together(t, good, bad), Sides{}, []LoadHost{{Name: "load host 1", Result: good}, {Name: "load host 2", Result: bad}})
+	if row.Valid != B(false) || !strings.HasPrefix(row.InvalidReason, "interrupted; load host 2: interrupted; steal ") || strings.Contains(row.InvalidReason, "host 1") {
+		t.Errorf("valid %s: %s", row.Valid, row.InvalidReason)
+	}
+	row = Row{}
+	FillHosts(&row, together(t, bad), Sides{}, []LoadHost{{Name: "load host 1", Result: bad}})
+	if row.Valid != B(false) || !strings.HasPrefix(row.InvalidReason, "interrupted; steal ") || !row.HostSoftirqNsPerOp.Known() {
+		t.Errorf("a single host: valid %s: %s", row.Valid, row.InvalidReason)
+	}
+	row = Row{}
+	FillHosts(&row, together(t, good), Sides{}, []LoadHost{{Name: "load host 1", Result: good}})
+	if row.Valid != B(true) {
+		t.Errorf("a single good host: %s", row.InvalidReason)
+	}
+}
+
+func TestAServersHostMayBeDisturbedToo(t *testing.T) {
+	times := bench.HostTimes{User: 2 * time.Second, System: 2 * time.Second, Idle: 15 * time.Second, Steal: time.Second}
+	row := Row{StealRatio: F(0.001), ForeignCPURatio: F(0.3), Valid: B(true)}
+	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: time.Second})
+	if row.Valid != B(false) || row.InvalidReason != "the server's host: steal 5.0 %; the server's host: foreign CPU 15 %" || row.StealRatio != F(0.05) || row.ForeignCPURatio != F(0.3) {
+		t.Errorf("valid %s: %s; steal %s, foreign CPU %s", row.Valid, row.InvalidReason, row.StealRatio, row.ForeignCPURatio)
+	}
+	row = Row{InvalidReason: "drift +9 %", Valid: B(false)}
+	times.Steal = 0
+	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: time.Second})
+	if row.InvalidReason != "drift +9 %; the server's host: foreign CPU 16 %" {
+		t.Error(row.InvalidReason)
+	}
+	row = Row{Valid: B(true)}
+	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: 4 * time.Second})
+	if FillServerHost(&row, bench.HostOver(bench.HostTimes{}, times), bench.Usage{}); row.Valid != B(true) || row.StealRatio != F(0) {
+		t.Errorf("a quiet host, and one that is not known: %s", row.InvalidReason)
+	}
+}
+
+func TestHostsEnvironmentsComeBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	if err := WriteHosts(dir, []HostEnv{{Role: "server", Env: Env{Kernel: "6.1", CPUs: 4}}}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "hosts.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back []HostEnv
+	if err := json.Unmarshal(b, &back); err != nil || len(back) != 1 || back[0].Role != "server" || back[0].Env.Kernel != "6.1" {
+		t.Errorf("%v: %s", err, b)
+	}
+}
