@@ -16,7 +16,7 @@ TIMEOUT ?= 2h
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long bench bench-store doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long bench bench-store peers doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,11 @@ bench-store: ## the store beside fio on the same disk, in turn: how much of it r
 	@setup/install.sh bench-store
 	@$(MAKE) build
 	bench/store.sh
+
+peers: ## kvwire beside redis-server: {redis-benchmark, kvwire's client} x {redis-server, kvwire}
+	@setup/install.sh peers
+	@$(MAKE) build
+	bench/peers.sh
 
 doctor: build ## say what works on this machine and, where not, why and what to do
 	bin/kvwire doctor

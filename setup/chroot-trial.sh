@@ -42,18 +42,20 @@ bind() { # from to [options]
     mounts+=("$root$2")
     [[ -z ${3:-} ]] || mount -o "remount,bind,$3" "$root$2"
 }
-clean_up() {
+clean_up() { # the trial's own root last
     local i
     for ((i = ${#mounts[@]} - 1; i >= 0; i--)); do
         umount "${mounts[i]}" || umount -l "${mounts[i]}"
     done
     if [[ $keep ]]; then
         echo "kept: $root" >&2
-    elif ! grep -q " $root/" /proc/self/mountinfo; then # never delete through a mount
+    elif ! grep -q " $root[/ ]" /proc/self/mountinfo; then # never delete through a mount
         rm -rf --one-file-system "$root"
     fi
 }
 trap clean_up EXIT
+
+bind "$root" "" # a machine's root is a mount: without one ip netns does not work
 
 step() { printf '\n### %s (%ds)\n' "$*" "$SECONDS"; }
 
@@ -68,7 +70,7 @@ bind /sys /sys
 bind /dev /dev
 bind "$goroot" /usr/local/go ro
 environment=(HOME=/root "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin" LANG=C.UTF-8)
-for name in GOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOTOOLCHAIN http_proxy https_proxy no_proxy; do
+for name in KVWIRE_REQUIRE GOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOTOOLCHAIN http_proxy https_proxy no_proxy; do
     value=${!name:-$(go env "$name" 2>/dev/null || true)}
     [[ -z $value ]] || environment+=("$name=$value")
 done
@@ -96,7 +98,7 @@ status=0
 for target in "${targets[@]}"; do
     step "make $target"
     began=$SECONDS
-    timeout --kill-after=30 1500 chroot "$root" env -i "${environment[@]}" make -C /root/kvwire "$target" </dev/null || status=$?
+    timeout --kill-after=30 3600 chroot "$root" env -i "${environment[@]}" make -C /root/kvwire "$target" </dev/null || status=$?
     printf '### make %s: exit %d after %ds\n' "$target" "$status" $((SECONDS - began))
     ((status == 0)) || break
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh build|test|run|vm|bench-store: installs what is missing for that, and nothing else. Where nothing is missing it
+# install.sh build|test|run|vm|bench-store|peers: installs what is missing for that, and nothing else. Where nothing is missing it
 # touches no network and needs no rights. Go is the one thing that must be there. Where there is no RDMA device, test
 # and run take the guest's things with them; if those cannot be installed, they go on without.
 set -euo pipefail
@@ -74,6 +74,12 @@ if [[ " ${KVWIRE_TAGS-giouring rdma} " == *" rdma "* ]]; then   # the libraries 
 elif [[ $purpose == test ]]; then
     has_c_compiler || missing+=(gcc libc6-dev)
 fi
+if [[ $purpose == test ]]; then
+    need redis-tools program redis-cli # its package starts no server
+fi
+if [[ $purpose == test && ,${KVWIRE_REQUIRE-}, == *,chromium,* ]]; then
+    need chromium program chromium # large, and for one test: only where that must not be skipped
+fi
 must=${#missing[@]}
 case $purpose in
 build) ;;
@@ -83,12 +89,16 @@ vm)
     need perftest program ib_send_lat # bench/perftest.sh
     must=${#missing[@]}
     ;;
+peers)
+    need redis-tools program redis-check-rdb
+    must=${#missing[@]}
+    ;;
 bench-store)
     need fio program fio
     must=${#missing[@]}
     ;;
 test | run) compgen -G '/sys/class/infiniband/*' >/dev/null || [[ $HOSTTYPE != x86_64 ]] || need_guest ;;
-*) fail "install.sh $purpose: build, test, run, vm or bench-store" ;;
+*) fail "install.sh $purpose: build, test, run, vm, bench-store or peers" ;;
 esac
 ((${#missing[@]})) || exit 0
 

@@ -63,8 +63,8 @@ func TestInstall(t *testing.T) {
 		badApt = `apt-get=echo "apt-get $*"; exit 100`
 		sudo   = `sudo=echo "sudo $*"; exec "$@"`
 	)
-	// What the guest needs; of it all but the libraries of RDMA, which are looked for in /usr/lib.
-	guest := []string{`qemu-system-x86_64=`, `mke2fs=`, `rdma=`, `modprobe=`, `xz=`, `zstd=`, `ibv_devinfo=`, `ib_send_lat=`}
+	// What the guest needs, and the tests; of it all but the libraries of RDMA, which are looked for in /usr/lib.
+	guest := []string{`qemu-system-x86_64=`, `mke2fs=`, `rdma=`, `modprobe=`, `xz=`, `zstd=`, `ibv_devinfo=`, `ib_send_lat=`, `redis-cli=`}
 	libraries, _ := filepath.Glob("/usr/lib*/*/libibverbs/librxe-rdmav*.so")
 	devices, _ := filepath.Glob("/sys/class/infiniband/*")
 	here := runtime.GOARCH == "amd64" && len(devices) == 0 // test and run are to have a guest
@@ -75,6 +75,7 @@ func TestInstall(t *testing.T) {
 		programs []string
 		purpose  string
 		tags     string // "" means all
+		require  string // KVWIRE_REQUIRE
 		user     bool   // not root
 		skip     bool
 		code     int
@@ -85,7 +86,7 @@ func TestInstall(t *testing.T) {
 		{name: "nothing missing for a guest", programs: slices.Concat([]string{goodGo, gcc, badApt}, guest), purpose: "vm", skip: len(libraries) == 0},
 		{name: "without RDMA build needs no compiler", programs: []string{goodGo, badApt}, purpose: "build", tags: "giouring"},
 		{name: "build needs no guest", programs: []string{goodGo, gcc, badApt}, purpose: "build"},
-		{name: "no such purpose", programs: []string{goodGo, gcc, badApt}, purpose: "fun", code: 1, has: "install.sh fun: build, test, run, vm or bench-store"},
+		{name: "no such purpose", programs: []string{goodGo, gcc, badApt}, purpose: "fun", code: 1, has: "install.sh fun: build, test, run, vm, bench-store or peers"},
 		{name: "no Go", purpose: "build", code: 1, has: "Install Go 1.26 or later"},
 		{name: "old Go", programs: []string{`go=echo go1.24.4`}, purpose: "build", code: 1, has: "go1.24.4 is too old"},
 		{name: "release candidate", programs: []string{`go=echo go1.27rc1`, gcc}, purpose: "build"},
@@ -99,6 +100,8 @@ func TestInstall(t *testing.T) {
 		{name: "guest missing", programs: slices.Concat(noQemu, []string{apt}), purpose: "vm", has: "recommends qemu-system-x86"},
 		{name: "guest missing for the tests", programs: slices.Concat(noQemu, []string{apt}), purpose: "test", has: "recommends qemu-system-x86", skip: !here},
 		{name: "guest missing for a run", programs: slices.Concat(noQemu, []string{apt}), purpose: "run", has: "recommends qemu-system-x86", skip: !here},
+		{name: "browser missing where it is required", programs: slices.Concat([]string{goodGo, gcc, apt}, guest), purpose: "test", require: "auto,chromium", has: "recommends chromium\n", skip: len(libraries) == 0},
+		{name: "browser missing", programs: slices.Concat([]string{goodGo, gcc, badApt}, guest), purpose: "test", require: "auto,rdma", skip: len(libraries) == 0},
 		{name: "apt fails", programs: []string{goodGo, badApt}, purpose: "build", code: 1, has: "By hand, as root: apt-get update && apt-get install " + all},
 		{name: "no apt", programs: []string{goodGo}, purpose: "test", code: 1, has: "neither Debian nor Ubuntu"},
 		{name: "no apt for a guest", programs: noQemu, purpose: "vm", code: 1, has: "neither Debian nor Ubuntu"},
@@ -119,6 +122,9 @@ func TestInstall(t *testing.T) {
 			dir := machine(t, c.programs...)
 			cmd := exec.Command(filepath.Join(dir, "setup/install.sh"), c.purpose)
 			cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin"), "SSL_CERT_FILE=" + filepath.Join(dir, "setup/install.sh")} // any file will do
+			if c.require != "" {
+				cmd.Env = append(cmd.Env, "KVWIRE_REQUIRE="+c.require)
+			}
 			if c.tags != "" {
 				cmd.Env = append(cmd.Env, "KVWIRE_TAGS="+c.tags)
 			}
