@@ -121,7 +121,7 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 // greeting is what the server's end answers to the hello.
 func (c *framed) greeting(srv *stream.Server) (hello wire.ServerHello, err error) {
 	var b []byte
-	for i := range c.w.from[:srv.Gather(c.w.from[:])] {
+	for i := range c.w.from[:srv.Gather(c.w.from[:], stream.GatherBytes)] {
 		b = append(b, sys.IovecBytes(&c.w.from[i])...)
 	}
 	srv.Sent(len(b))
@@ -161,7 +161,7 @@ func (w *wires) Stage() error {
 func (c *framed) move(from int) error {
 	w, to := c.w, c.ends[1-from].side
 	for !c.closed && c.ends[0].side != nil {
-		k := c.ends[from].side.Gather(w.from[:])
+		k := c.ends[from].side.Gather(w.from[:], stream.GatherBytes)
 		if k == 0 {
 			return nil
 		}

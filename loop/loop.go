@@ -132,6 +132,14 @@ type Stats struct {
 	Sends      uint64 // to sockets: system calls or ring entries
 	Receives   uint64 // from sockets, likewise; also those that find nothing
 
+	// What did not go as it was asked for.
+	Shorts     uint64 // sends, and receives of a body of known length, that ended short, and were gone on with
+	Truncated  uint64 // requests that ended so: a client that does not go on (kv.StatusTruncated)
+	NoBuffers  uint64 // receives that found no provided buffer (ENOBUFS)
+	Overflows  uint64 // times that completions waited outside of a queue that was full
+	ZeroCopies uint64 // sends without a copy whose memory was free again
+	ZeroCopied uint64 // of these, those that the kernel copied after all
+
 	// Of members with a NIC of their own.
 	CCalls     uint64 // calls from Go into C
 	Bells      uint64 // doorbells: posts to a send queue
@@ -161,6 +169,12 @@ func (s *Stats) Add(o Stats) {
 	s.Copied += o.Copied
 	s.Sends += o.Sends
 	s.Receives += o.Receives
+	s.Shorts += o.Shorts
+	s.Truncated += o.Truncated
+	s.NoBuffers += o.NoBuffers
+	s.Overflows += o.Overflows
+	s.ZeroCopies += o.ZeroCopies
+	s.ZeroCopied += o.ZeroCopied
 	s.CCalls += o.CCalls
 	s.Bells += o.Bells
 	s.WRs += o.WRs
@@ -187,6 +201,12 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Copied -= o.Copied
 	s.Sends -= o.Sends
 	s.Receives -= o.Receives
+	s.Shorts -= o.Shorts
+	s.Truncated -= o.Truncated
+	s.NoBuffers -= o.NoBuffers
+	s.Overflows -= o.Overflows
+	s.ZeroCopies -= o.ZeroCopies
+	s.ZeroCopied -= o.ZeroCopied
 	s.CCalls -= o.CCalls
 	s.Bells -= o.Bells
 	s.WRs -= o.WRs

@@ -79,6 +79,9 @@ func (l *Loop) SocketSQE(id MemberID, tag uint64) *ring.SQE {
 	return l.socks.Next(uint64(id)<<tagBits | tag&tagMask)
 }
 
+// Sockets is the ring that SocketSQE fills; nil where there is none.
+func (l *Loop) Sockets() *ring.Ring { return l.socks }
+
 // UserData is the value that names a member's request to the kernel, for SQE.Cancel.
 func UserData(id MemberID, tag uint64) uint64 { return uint64(id)<<tagBits | tag&tagMask }
 
@@ -230,11 +233,12 @@ func (l *Loop) Counters() (s Stats, err error) {
 func (l *Loop) Snapshot() Stats {
 	s := l.Stats
 	if l.ring != nil {
-		s.Enters, s.SQEs, s.CQEs = l.ring.Enters, l.ring.SQEs, l.ring.CQEs
+		s.Enters, s.SQEs, s.CQEs, s.Overflows = l.ring.Enters, l.ring.SQEs, l.ring.CQEs, l.ring.Overflows
 		if l.socks != l.ring {
 			s.Enters += l.socks.Enters
 			s.SQEs += l.socks.SQEs
 			s.CQEs += l.socks.CQEs
+			s.Overflows += l.socks.Overflows
 		}
 		s.Syscalls += s.Enters
 	}

@@ -313,7 +313,7 @@ func (l *link) control() {
 // greet sends our hello, or a refusal, by TCP.
 func (l *link) greet() {
 	var v [verbs.MaxSGE]unix.Iovec
-	k := l.side.Gather(v[:])
+	k := l.side.Gather(v[:], stream.GatherBytes)
 	if k > 0 {
 		b := sys.IovecBytes(&v[0])
 		n, err := unix.Write(l.fd, b)

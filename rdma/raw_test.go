@@ -162,7 +162,7 @@ func (r *rawConn) Window(*[2][]byte) int { return 0 }
 func (r *rawConn) Received(int, int64) error { return nil }
 
 // Gather is stream.Side's.
-func (r *rawConn) Gather([]unix.Iovec) int { return 0 }
+func (r *rawConn) Gather([]unix.Iovec, int) int { return 0 }
 
 // Sent is stream.Side's.
 func (r *rawConn) Sent(int) {}

@@ -207,7 +207,7 @@ func (p *pair) send() {
 	if p.writing {
 		return
 	}
-	k := p.side.Gather(p.iov[:])
+	k := p.side.Gather(p.iov[:], stream.GatherBytes)
 	if k == 0 {
 		if p.side.Finished() && !p.halved {
 			p.halved = true

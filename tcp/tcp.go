@@ -260,7 +260,7 @@ func (s *socket) write() {
 		return
 	}
 	d := s.d
-	k := s.side.Gather(d.iov[:])
+	k := s.side.Gather(d.iov[:], stream.GatherBytes)
 	if k == 0 {
 		s.uncork()
 		return

@@ -12,7 +12,8 @@ type hub struct {
 	conns stream.Table[*conn]
 }
 
-type hubKey struct{}
+// hubKey finds the hub of a loop: one for all connections with the same options.
+type hubKey struct{ o Options }
 
 // conn is the client's end.
 type conn struct {
@@ -24,11 +25,15 @@ type conn struct {
 
 var _ transport.Conn = (*conn)(nil)
 
-func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
-	m, err := l.Shared(hubKey{}, func() (loop.Member, error) {
-		h := &hub{driver: driver{l: l}}
-		var err error
-		h.id, err = l.Add(h)
+func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
+	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
+		h := &hub{driver: driver{l: l, o: o}}
+		err := h.equip()
+		if err == nil {
+			if h.id, err = l.Add(h); err != nil {
+				h.unequip()
+			}
+		}
 		return h, err
 	})
 	if err != nil {
@@ -37,15 +42,20 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
 	c := &conn{hub: m.(*hub), gone: make(chan struct{})}
 	tag, row := c.hub.conns.Put()
 	*row = c
-	c.sock = c.hub.open(fd, tag, (*socket).close, func(s *socket) {
+	c.sock, err = c.hub.open(fd, tag, (*socket).close, func(s *socket) {
 		c.hub.conns.Drop(s.tag)
 		close(c.gone)
 	})
-	if c.Client, err = d.Client(l, c.sock); err != nil {
+	if err == nil {
+		if c.Client, err = d.Client(l, c.sock); err != nil {
+			c.sock.take()
+		}
+	}
+	if err != nil {
 		c.hub.conns.Drop(tag)
 		return nil, err
 	}
-	c.sock.side = c.Client
+	c.sock.side, c.sock.in.open = c.Client, true
 	c.sock.Touch() // the first receive
 	return c, nil
 }
@@ -53,9 +63,7 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed) (transport.Conn, error) {
 // Hangup is transport.Conn's.
 func (c *conn) Hangup() {
 	if c.hub.l.Do(func() {
-		if c.sock.fd >= 0 {
-			c.sock.close(transport.ErrClosed)
-		}
+		c.sock.close(transport.ErrClosed)
 	}) {
 		select {
 		case <-c.gone:
@@ -83,5 +91,9 @@ func (h *hub) Stage() error {
 // Close is loop.Member's: sockets close when nothing of theirs is in flight.
 func (h *hub) Close() bool {
 	h.conns.Each(func(_ uint64, c **conn) { (*c).sock.close(transport.ErrClosed) })
-	return h.conns.Len() == 0
+	if h.conns.Len() > 0 {
+		return false
+	}
+	h.unequip()
+	return true
 }

@@ -20,6 +20,7 @@ type endpoint struct {
 	acceptAt  int64 // not before: the system had no descriptor or memory
 	conns     stream.Table[conned]
 	late      func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
+	gone      func(*socket)               // likewise
 }
 
 // conned is one accepted connection.
@@ -28,11 +29,16 @@ type conned struct {
 	srv  *stream.Server
 }
 
-func newEndpoint(h *stream.Host, peers *stream.Peers) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L}, h: h, listener: -1, peers: peers}
+func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
+	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, listener: -1, peers: peers}
+	if err := e.equip(); err != nil {
+		return nil, err
+	}
+	e.gone = func(s *socket) { e.conns.Drop(s.tag) }
 	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*socket), err) }
 	id, err := h.L.Add(e)
 	if err != nil {
+		e.unequip()
 		return nil, err
 	}
 	e.id = id
@@ -48,15 +54,16 @@ func (e *endpoint) Listen(fd int) error {
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) {
 	kind := tag >> kindShift
-	switch kind {
-	case kindAccept:
+	if kind == kindAccept {
 		e.accepted(res, flags)
-		return
-	case kindCancel:
 		return
 	}
 	if c := e.conns.Get(tag & rowMask); c != nil {
-		c.sock.event(kind, res, flags)
+		s := c.sock
+		s.event(kind, res, flags)
+		if !s.in.open && s.fd >= 0 {
+			s.in.open = c.srv.Depth() > 0
+		}
 	}
 }
 
@@ -100,7 +107,12 @@ func (e *endpoint) acceptAgain() {
 // add takes a socket in: fresh, or with the hello that another loop has read.
 func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	tag, c := e.conns.Put()
-	s := e.open(fd, tag, e.ended, func(s *socket) { e.conns.Drop(s.tag) })
+	s, err := e.open(fd, tag, e.ended, e.gone)
+	if err != nil {
+		e.conns.Drop(tag)
+		e.h.TurnAway(fd)
+		return
+	}
 	c.sock = s
 	if moved == nil {
 		c.srv = e.h.NewServer(s, name)
@@ -108,12 +120,12 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 		c.srv = e.h.Adopt(s, moved)
 	}
 	if c.srv == nil {
-		s.fd = -1 // it is in no list but, maybe, that of the touched
+		fd = s.take()
 		e.conns.Drop(tag)
 		e.h.TurnAway(fd)
 		return
 	}
-	s.side = c.srv
+	s.side, s.in.open = c.srv, c.srv.Depth() > 0
 	s.Touch() // the first receive
 }
 
@@ -128,9 +140,8 @@ func (e *endpoint) ended(s *socket, err error) {
 	}
 	// Its hello was just received and nothing was sent: nothing is in flight.
 	c := e.conns.Get(s.tag)
-	m := c.srv.Moved(s.fd)
+	m := c.srv.Moved(s.take())
 	to := c.srv.MoveTo
-	s.fd = -1
 	s.side.Drop(err)
 	e.conns.Drop(s.tag)
 	e.peers.Move(to, m)
@@ -162,5 +173,9 @@ func (e *endpoint) Close() bool {
 		e.listener = -1
 	}
 	e.h.Wind()
-	return e.listener < 0 && e.h.Close() && e.conns.Len() == 0
+	if e.listener >= 0 || !e.h.Close() || e.conns.Len() > 0 {
+		return false
+	}
+	e.unequip()
+	return true
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/ring"
-	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
@@ -17,7 +16,7 @@ import (
 
 // Transport implements transport.Transport. Its zero value is ready. Whether sockets share the disk's
 // ring is the loop's matter (loop.Options.SocketRing).
-type Transport struct{}
+type Transport struct{ Options }
 
 var _ transport.Transport = Transport{}
 
@@ -28,18 +27,26 @@ func (Transport) Name() string { return "uring" }
 func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
 // Serve listens on addr, host:port.
-func (Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	return stream.Serve(addr, g, o, stream.Sockets{}, newEndpoint)
+func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	own, err := t.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+		return newEndpoint(h, p, own)
+	})
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
-func (Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
-	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(fd int, d *stream.Dialed) (transport.Conn, error) { return newConn(l, fd, d) })
+func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	own, err := t.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(fd int, d *stream.Dialed) (transport.Conn, error) {
+		return newConn(l, fd, d, own)
+	})
 }
-
-// gatherMax is the most pieces of one send. Each socket has room for them, since a send is in the
-// kernel's hands until it completes.
-const gatherMax = 64
 
 // What a tag says beside the connection's row.
 const (
@@ -56,38 +63,103 @@ const (
 type driver struct {
 	l       *loop.Loop
 	id      loop.MemberID
+	o       Options
+	bufs    *ring.Buffers // Multishot: what sockets receive into
+	given   bool          // buffers came back since they were last published
 	touched stream.Touched[*socket]
 	window  [2][]byte // scratch of receive
+	chains  []*chain  // Linked: those that no socket uses
+}
+
+// equip asks the ring for what the options need.
+func (d *driver) equip() (err error) {
+	r := d.l.Sockets()
+	if err := d.o.Check(r); err != nil {
+		return err
+	}
+	if d.o.NAPI > 0 {
+		if err := r.NAPI(d.o.NAPI); err != nil {
+			return fmt.Errorf("uring: %w", err)
+		}
+	}
+	if d.o.Multishot {
+		if d.bufs, err = r.Provide(d.o.Buffers, d.o.BufferBytes); err != nil {
+			return fmt.Errorf("uring: buffers for multishot receives: %w", err)
+		}
+	}
+	return nil
+}
+
+// unequip gives it back; no socket is left.
+func (d *driver) unequip() {
+	if d.bufs != nil {
+		d.bufs.Close()
+		d.bufs = nil
+	}
 }
 
 // socket is one TCP socket, blocking in the kernel's eyes (a non-blocking one makes the ring answer
 // EAGAIN instead of waiting), and its side of the conversation.
 type socket struct {
-	d        *driver
-	fd       int
-	tag      uint64
-	side     stream.Side
-	ended    func(s *socket, err error) // the side asked for the end, or the socket failed
-	gone     func(s *socket)            // the descriptor is closed, nothing is in flight
-	listed   bool                       // in d.touched
-	recving  bool                       // a receive is in flight
-	sending  bool                       // a send is in flight: one at a time, or bytes of two would mix
-	nonempty bool                       // the last receive left bytes behind
-	halved   bool                       // our sending half is shut
-	closing  bool                       // shut both ways; closed when nothing is in flight
-	why      error                      // of closing
+	d       *driver
+	fd      int
+	file    int // its place among the ring's registered files; below 0: it is not registered
+	tag     uint64
+	side    stream.Side
+	ended   func(s *socket, err error) // the side asked for the end, or the socket failed
+	gone    func(s *socket)            // the descriptor is closed, nothing is in flight
+	listed  bool                       // in d.touched
+	halved  bool                       // our sending half is shut
+	closing bool                       // shut both ways; closed when nothing is in flight
+	why     error                      // of closing
+	dead    bool                       // the side is told
 
-	rmsg, smsg unix.Msghdr
-	riov       [2]unix.Iovec
-	siov       [gatherMax]unix.Iovec
-
-	stamps  bool // the kernel says when it received
-	control [sys.StampBytes]byte
+	in  receiving
+	out sending
 }
 
-func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(*socket)) *socket {
+// cutter is a side whose requests may end with a short transfer (Once).
+type cutter interface {
+	CutSend()
+	CutReceive()
+}
+
+// open takes a socket in. The caller owns fd where it fails.
+func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(*socket)) (*socket, error) {
+	s := &socket{d: d, fd: fd, file: -1, tag: tag, ended: ended, gone: gone}
+	if d.o.FixedFiles {
+		var err error
+		if s.file, err = d.l.Sockets().AddFile(fd); err != nil {
+			return nil, fmt.Errorf("uring: %w", err)
+		}
+		d.l.Stats.Syscalls++
+	}
 	_ = unix.SetNonblock(fd, false)
-	return &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
+	return s, nil
+}
+
+// take gives the descriptor away; nothing is in flight.
+func (s *socket) take() int {
+	fd := s.fd
+	s.unregister()
+	s.fd = -1 // it is in no list but, maybe, that of the touched
+	return fd
+}
+
+func (s *socket) unregister() {
+	if s.file >= 0 {
+		s.d.l.Sockets().DropFile(s.file)
+		s.d.l.Stats.Syscalls++
+		s.file = -1
+	}
+}
+
+// on makes an entry's descriptor the registered one, where there is one.
+func (s *socket) on(e *ring.SQE) {
+	if s.file >= 0 {
+		e.Fd = int32(s.file)
+		e.FixedFile()
+	}
 }
 
 // Touch is stream.Driver's.
@@ -95,44 +167,23 @@ func (s *socket) Touch() {
 	s.d.touched.Add(s.d.l, s, &s.listed)
 }
 
-// Stamp is stream.Driver's. A receive that is in flight has none.
-func (s *socket) Stamp() {
-	s.stamps = sys.AskStamps(s.fd)
-	s.d.l.Stats.Syscalls++
-}
-
 // event takes a completion.
 func (s *socket) event(kind uint64, res int32, flags uint32) {
-	if kind == kindSend {
-		s.sending = false
-	} else {
-		s.recving = false
-	}
-	s.Touch()
-	if s.closing {
+	switch kind {
+	case kindSend:
+		s.sent(res, flags)
+	case kindRecv:
+		s.received(res, flags)
+	default:
 		return
 	}
-	switch {
-	case res == -int32(unix.EAGAIN), res == -int32(unix.EINTR):
-	case res < 0:
-		s.ended(s, fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)))
-	case kind == kindSend:
-		s.side.Sent(int(res))
-	case res == 0:
-		s.ended(s, transport.ErrPeerGone)
-	default:
-		s.nonempty = flags&ring.CQEFSockNonempty != 0
-		stamp := int64(0)
-		if s.rmsg.Control != nil {
-			if wall := sys.Stamp(&s.rmsg); wall != 0 {
-				stamp = loop.OfWall(wall)
-			}
-		}
-		if err := s.side.Received(int(res), stamp); err != nil {
-			s.ended(s, err)
-		}
-	}
+	s.Touch()
 }
+
+// again says that an entry found nothing to do and is simply tried again.
+func again(res int32) bool { return res == -int32(unix.EAGAIN) || res == -int32(unix.EINTR) }
+
+func failed(res int32) error { return fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)) }
 
 // flush puts the turn's receives and sends onto the ring.
 func (d *driver) flush() {
@@ -142,87 +193,27 @@ func (d *driver) flush() {
 		s.listed = false
 		s.stage()
 	}
+	if d.given {
+		d.given = false
+		d.bufs.Publish()
+	}
 }
 
 func (s *socket) stage() {
 	switch {
-	case s.fd < 0:
+	case s.dead, s.fd < 0 && !s.closing:
 	case s.closing:
-		if !s.recving && !s.sending {
+		if !s.in.armed && s.out.entries == 0 {
 			s.bury()
 		}
-	case !s.send() || !s.receive():
-		s.Touch() // the ring is full: next turn
-	}
-}
-
-// send sends what there is in one entry; false when the ring is full.
-func (s *socket) send() bool {
-	if s.sending {
-		return true
-	}
-	k := s.side.Gather(s.siov[:])
-	if k == 0 {
-		if s.side.Finished() && !s.halved {
-			s.halved = true
-			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
-			s.d.l.Stats.Syscalls++
-		}
-		return true
-	}
-	e := s.d.l.SocketSQE(s.d.id, kindSend<<kindShift|s.tag)
-	if e == nil {
-		return false
-	}
-	// WAITALL: the kernel goes on with a short send by itself. What it still leaves is sent again.
-	const flags = unix.MSG_NOSIGNAL | unix.MSG_WAITALL
-	if k == 1 {
-		e.Send(s.fd, sys.IovecBytes(&s.siov[0]), flags)
-	} else {
-		s.smsg = unix.Msghdr{Iov: &s.siov[0]}
-		s.smsg.SetIovlen(k)
-		e.Sendmsg(s.fd, &s.smsg, flags)
-	}
-	s.sending = true
-	s.d.l.Stats.Sends++
-	return true
-}
-
-// receive asks for the next bytes; false when the ring is full.
-func (s *socket) receive() bool {
-	if s.recving {
-		return true
-	}
-	w := &s.d.window
-	k := s.side.Window(w)
-	if k == 0 {
-		return true // paused: Touch comes when reading may go on
-	}
-	e := s.d.l.SocketSQE(s.d.id, kindRecv<<kindShift|s.tag)
-	if e == nil {
-		return false
-	}
-	s.rmsg = unix.Msghdr{Iov: &s.riov[0]}
-	switch {
-	case k == 1 && !s.stamps:
-		e.Recv(s.fd, w[0], 0)
 	default:
-		for i := range w[:k] {
-			sys.SetIovec(&s.riov[i], w[i])
+		if s.in.held.n > 0 && !s.resume() {
+			return // it ended with what had waited
 		}
-		s.rmsg.SetIovlen(k)
-		if s.stamps {
-			s.rmsg.Control = &s.control[0]
-			s.rmsg.SetControllen(len(s.control))
+		if !s.send() || !s.receive() {
+			s.Touch() // the ring is full: next turn
 		}
-		e.Recvmsg(s.fd, &s.rmsg, 0)
 	}
-	if !s.nonempty {
-		e.IoPrio = ring.PollFirst // an attempt now would find nothing
-	}
-	s.recving = true
-	s.d.l.Stats.Receives++
-	return true
 }
 
 // close begins to end the socket: what is in flight comes back at once, and then the side is told.
@@ -236,10 +227,23 @@ func (s *socket) close(err error) {
 	s.Touch()
 }
 
+// bury closes the descriptor, which no entry uses any more. What the kernel still holds of our memory goes nowhere then: the connection
+// is reset, and the news of it ends the socket.
 func (s *socket) bury() {
-	_ = unix.Close(s.fd)
-	s.d.l.Stats.Syscalls++
-	s.fd = -1
-	s.side.Drop(s.why)
-	s.gone(s)
+	if s.fd >= 0 {
+		s.discard()
+		s.out.leave()
+		if s.out.notes > 0 {
+			_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			s.d.l.Stats.Syscalls++
+		}
+		fd := s.take()
+		_ = unix.Close(fd)
+		s.d.l.Stats.Syscalls++
+	}
+	if s.out.notes == 0 {
+		s.dead = true
+		s.side.Drop(s.why)
+		s.gone(s)
+	}
 }

@@ -1,28 +1,66 @@
 package uring
 
 import (
+	"encoding/json"
+	"os"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-var network = transporttest.Network{Transport: Transport{}, Stream: true}
+// optionsEnv tells a child process which options it has.
+const optionsEnv = "KVWIRE_URINGTEST_OPTIONS"
 
-func TestMain(m *testing.M) { transporttest.Main(m, network) }
+// network is the transport with these options.
+func network(o Options) transporttest.Network {
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	return transporttest.Network{Transport: Transport{o}, Stream: true, Env: []string{optionsEnv + "=" + string(text)}}
+}
+
+func TestMain(m *testing.M) {
+	var o Options
+	if text := os.Getenv(optionsEnv); text != "" {
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+	}
+	transporttest.Main(m, network(o))
+}
 
 func TestUring(t *testing.T) {
 	testenv.Uring(t)
 	for name, separate := range map[string]bool{"shared": false, "separate": true} {
 		t.Run(name, func(t *testing.T) {
-			n := network
+			n := network(Options{})
 			n.SocketRing = separate
 			transporttest.Run(t, n)
 		})
 	}
 }
 
+// The suite with what is not the default.
+func TestOptions(t *testing.T) {
+	testenv.Uring(t)
+	for name, o := range map[string]Options{
+		"step":                              {Large: Step},
+		"linked":                            {Large: Linked},
+		"multishot":                         {Multishot: true},
+		"multishot, few and small buffers":  {Multishot: true, Buffers: 2, BufferBytes: 64},
+		"multishot, bundles, fixed files":   {Multishot: true, Bundle: true, BufferBytes: 256, FixedFiles: true},
+		"bundles, sent alone":               {Bundle: true},
+		"fixed files":                       {FixedFiles: true},
+		"without copy, from the first byte": {ZeroCopyBytes: 1},
+		"without copy, fixed files, step":   {ZeroCopyBytes: 10_000, FixedFiles: true, Large: Step},
+	} {
+		t.Run(name, func(t *testing.T) { transporttest.Run(t, network(o)) })
+	}
+}
+
 func BenchmarkLoopUringNull(b *testing.B) {
 	testenv.Uring(b)
-	transporttest.BenchmarkNull(b, network)
+	transporttest.BenchmarkNull(b, network(Options{}))
 }

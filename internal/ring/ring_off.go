@@ -2,6 +2,8 @@
 
 package ring
 
+import "time"
+
 // Built says whether this binary has io_uring support compiled in.
 const Built = false
 
@@ -30,4 +32,12 @@ func (*Ring) Reserve(int, int) error         { panic(never) }
 func (*Ring) SetBuffers(int, [][]byte) error { panic(never) }
 func (*Ring) SetFiles(int, []int) error      { panic(never) }
 func (*Ring) Supports(uint8) bool            { panic(never) }
+func (*Ring) Room(int) bool                  { panic(never) }
+func (*Ring) AddFile(int) (int, error)       { panic(never) }
+func (*Ring) DropFile(int)                   { panic(never) }
+func (*Ring) NAPI(time.Duration) error       { panic(never) }
+func (*Ring) Bundles() bool                  { panic(never) }
 func (*Ring) Close() error                   { panic(never) }
+
+func (*Ring) registerGroup(*bufReg) (uint16, error) { panic(never) }
+func (*Ring) unregisterGroup(uint16)                { panic(never) }

@@ -5,8 +5,10 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/pawelgaczynski/giouring"
@@ -22,10 +24,15 @@ const Built = true
 type Ring struct {
 	r       *giouring.Ring
 	sqPoll  bool
-	buffers bool    // some are registered
-	files   bool    // some are registered
-	sqFlags *uint32 // the kernel's flag word: TASKRUN, CQ_OVERFLOW
-	pending uint32  // filled and not yet shown to the kernel
+	buffers bool     // some are registered
+	files   bool     // some are registered
+	sqFlags *uint32  // the kernel's flag word: TASKRUN, CQ_OVERFLOW
+	table   table    // of AddFile
+	groups  int      // numbers of buffer groups that were used
+	spare   []uint16 // of these, those that are free
+	pending uint32   // filled and not yet shown to the kernel
+	entries uint32   // of the submission queue
+	bundles bool     // the kernel has them
 	wait    waitArg
 	got     [64]*giouring.CompletionQueueEvent
 	Counters
@@ -47,10 +54,13 @@ const (
 
 	setupIOPoll       = 1 << 0
 	setupSQPoll       = 1 << 1
+	setupCQSize       = 1 << 3
 	setupCoopTaskrun  = 1 << 8
 	setupTaskrunFlag  = 1 << 9
 	setupSingleIssuer = 1 << 12
 	setupDeferTaskrun = 1 << 13
+
+	featBundles = 1 << 14 // IORING_FEAT_RECVSEND_BUNDLE
 )
 
 // submissionQueue mirrors the head of giouring.SubmissionQueue, whose fields are not exported.
@@ -74,14 +84,14 @@ func Open(o Options) (*Ring, error) {
 	if o.IOPoll {
 		flags |= setupIOPoll
 	}
-	g, err := setup(o.Entries, flags)
+	g, p, err := setup(o, flags)
 	if polls := flags & (setupSQPoll | setupIOPoll); errors.Is(err, unix.EINVAL) && flags != polls {
-		g, err = setup(o.Entries, polls) // a kernel before 6.1 or 5.19: same meaning, more interrupts
+		g, p, err = setup(o, polls) // a kernel before 6.1 or 5.19: same meaning, more interrupts
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ring: io_uring_setup with %d entries: %w (%s)", o.Entries, err, remedy(err))
 	}
-	r := &Ring{r: g, sqPoll: o.SQPoll}
+	r := &Ring{r: g, sqPoll: o.SQPoll, entries: p[0], bundles: p[5]&featBundles != 0}
 	r.sqFlags = (*(**submissionQueue)(unsafe.Pointer(g))).flags
 	return r, nil
 }
@@ -90,14 +100,20 @@ func Open(o Options) (*Ring, error) {
 // load, and short enough that an idle store gives its CPU back.
 const sqIdle = 50
 
-func setup(entries int, flags uint32) (*giouring.Ring, error) {
+func setup(o Options, flags uint32) (*giouring.Ring, *params, error) {
 	g := giouring.NewRing()
-	p := [30]uint32{2: flags} // struct io_uring_params: giouring does not export its fields
+	p := &params{2: flags}
 	if flags&setupSQPoll != 0 {
 		p[4] = sqIdle
 	}
-	return g, g.QueueInitParams(uint32(entries), (*giouring.Params)(unsafe.Pointer(&p)))
+	if o.CQEntries > 0 {
+		p[1], p[2] = uint32(o.CQEntries), flags|setupCQSize
+	}
+	return g, p, g.QueueInitParams(uint32(o.Entries), (*giouring.Params)(unsafe.Pointer(p)))
 }
+
+// params is struct io_uring_params, whose fields giouring does not export.
+type params [30]uint32
 
 func remedy(err error) string {
 	switch {
@@ -139,6 +155,13 @@ func (r *Ring) Pending() int {
 		return int(r.pending)
 	}
 	return int(r.pending + r.untaken())
+}
+
+// Room makes sure that the next n entries go to the kernel together, for a chain of linked ones: it submits what is there, if they would
+// not fit behind it. False when they never fit, or not now.
+func (r *Ring) Room(n int) bool {
+	free := func() bool { return r.entries-r.pending-r.untaken() >= uint32(n) }
+	return uint32(n) <= r.entries && (free() || r.Submit() == nil && free())
 }
 
 func (r *Ring) untaken() uint32 {
@@ -218,6 +241,9 @@ func (r *Ring) SQPoll() bool { return r.sqPoll }
 
 // Reap copies completions that are visible into dst, oldest first, and frees their places.
 func (r *Ring) Reap(dst []CQE) int {
+	if atomic.LoadUint32(r.sqFlags)&sqOverflow != 0 {
+		r.Overflows++
+	}
 	ready := int(r.r.CQReady())
 	if ready == 0 {
 		return 0
@@ -233,15 +259,18 @@ func (r *Ring) Reap(dst []CQE) int {
 }
 
 const (
-	registerBuffers   = 0
-	unregisterBuffers = 1
-	registerFiles     = 2
-	unregisterFiles   = 3
-	registerProbe     = 8
-	registerFiles2    = 13
-	updateFiles2      = 14
-	registerBuffers2  = 15
-	updateBuffers     = 16
+	registerBuffers    = 0
+	unregisterBuffers  = 1
+	registerFiles      = 2
+	unregisterFiles    = 3
+	registerProbe      = 8
+	registerFiles2     = 13
+	updateFiles2       = 14
+	registerBuffers2   = 15
+	updateBuffers      = 16
+	registerPbufRing   = 22
+	unregisterPbufRing = 23
+	registerNAPI       = 27
 
 	registerSparse = 1 << 0
 )
@@ -271,12 +300,15 @@ func (r *Ring) RegisterBuffers(bufs [][]byte) error {
 	return err
 }
 
-// RegisterFiles makes files known for SQE.FixedFile; the index is the place in fds.
+// RegisterFiles makes files known for SQE.FixedFile; the index is the place in fds. AddFile may add others behind them.
 func (r *Ring) RegisterFiles(fds []int) error {
-	all := int32s(fds)
-	err := r.register(registerFiles, unsafe.Pointer(unsafe.SliceData(all)), len(all), fmt.Sprintf("%d files", len(fds)))
-	r.files = r.files || err == nil
-	return err
+	if r.files || r.openTable(len(fds)) != nil { // a kernel before 5.19: none can be added
+		all := int32s(fds)
+		err := r.register(registerFiles, unsafe.Pointer(unsafe.SliceData(all)), len(all), fmt.Sprintf("%d files", len(fds)))
+		r.files = r.files || err == nil
+		return err
+	}
+	return r.SetFiles(0, fds)
 }
 
 func int32s(fds []int) []int32 {
@@ -295,7 +327,7 @@ func (r *Ring) Unregister() {
 	if r.files {
 		_ = r.register(unregisterFiles, nil, 0, "no files")
 	}
-	r.buffers, r.files = false, false
+	r.buffers, r.files, r.table = false, false, table{}
 }
 
 // rsrcRegister is struct io_uring_rsrc_register, rsrcUpdate is struct io_uring_rsrc_update2.
@@ -320,8 +352,12 @@ func (r *Ring) Reserve(buffers, files int) error {
 		return err
 	}
 	r.buffers = true
-	a = rsrcRegister{nr: uint32(files), flags: registerSparse}
-	err := r.register(registerFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d files", files))
+	return r.reserveFiles(files)
+}
+
+func (r *Ring) reserveFiles(n int) error {
+	a := rsrcRegister{nr: uint32(n), flags: registerSparse}
+	err := r.register(registerFiles2, unsafe.Pointer(&a), int(unsafe.Sizeof(a)), fmt.Sprintf("room for %d files", n))
 	r.files = err == nil
 	return err
 }
@@ -343,6 +379,66 @@ func (r *Ring) SetFiles(first int, fds []int) error {
 	runtime.KeepAlive(all)
 	return err
 }
+
+// table is a ring's registered files, as AddFile hands out places in them.
+type table struct {
+	made bool
+	free []int // places, a stack
+}
+
+// fileRoom is how many files a table has room for, at most.
+const fileRoom = 1 << 15
+
+// openTable makes a table of which the first places are taken.
+func (r *Ring) openTable(taken int) error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return err
+	}
+	n := int(min(lim.Cur, fileRoom))
+	if err := r.reserveFiles(max(n, taken)); err != nil {
+		return err
+	}
+	r.table = table{made: true, free: make([]int, 0, n)}
+	for i := n - 1; i >= taken; i-- {
+		r.table.free = append(r.table.free, i)
+	}
+	return nil
+}
+
+// AddFile registers one file more, and gives its place. It is a system call (Linux 5.19).
+func (r *Ring) AddFile(fd int) (place int, err error) {
+	t := &r.table
+	if !t.made {
+		if err := r.openTable(0); err != nil {
+			return -1, err
+		}
+	}
+	if len(t.free) == 0 {
+		return -1, fmt.Errorf("ring: register a file: %w (raise ulimit -n)", unix.ENFILE)
+	}
+	place = t.free[len(t.free)-1]
+	if err := r.SetFiles(place, []int{fd}); err != nil {
+		return -1, err
+	}
+	t.free = t.free[:len(t.free)-1]
+	return place, nil
+}
+
+// DropFile takes back what AddFile did. Requests in flight end as they would have.
+func (r *Ring) DropFile(place int) {
+	_ = r.SetFiles(place, []int{-1})
+	r.table.free = append(r.table.free, place)
+}
+
+// NAPI has waits in this ring look at the device queues of its sockets for so long (IORING_REGISTER_NAPI, Linux 6.9; in µs).
+func (r *Ring) NAPI(busyPoll time.Duration) error {
+	a := [2]uint64{uint64(busyPoll.Microseconds())} // struct io_uring_napi
+	return r.register(registerNAPI, unsafe.Pointer(&a), 1, "NAPI busy polling")
+}
+
+// Bundles says whether the kernel has them (Linux 6.10).
+func (r *Ring) Bundles() bool { return r.bundles }
 
 // Supports asks the kernel whether it knows an opcode.
 func (r *Ring) Supports(opcode uint8) bool {
@@ -367,4 +463,34 @@ func (r *Ring) Supports(opcode uint8) bool {
 func (r *Ring) Close() error {
 	r.r.QueueExit()
 	return nil
+}
+
+// registerGroup registers a group of provided buffers under a number that is free.
+func (r *Ring) registerGroup(a *bufReg) (uint16, error) {
+	if bigEndian {
+		return 0, errors.New("ring: provided buffers on a big-endian machine: not built")
+	}
+	n := len(r.spare)
+	switch {
+	case n > 0:
+		a.group = r.spare[n-1]
+	case r.groups > math.MaxUint16:
+		return 0, fmt.Errorf("ring: a ring has %d groups of buffers already", r.groups)
+	default:
+		a.group = uint16(r.groups)
+	}
+	if err := r.register(registerPbufRing, unsafe.Pointer(a), 1, fmt.Sprintf("a ring of %d buffers", a.entries)); err != nil {
+		return 0, err
+	}
+	if n > 0 {
+		r.spare = r.spare[:n-1]
+	} else {
+		r.groups++
+	}
+	return a.group, nil
+}
+
+func (r *Ring) unregisterGroup(group uint16) {
+	_ = r.register(unregisterPbufRing, unsafe.Pointer(&bufReg{group: group}), 1, "no buffer ring")
+	r.spare = append(r.spare, group)
 }

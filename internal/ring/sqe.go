@@ -41,12 +41,18 @@ type CQE struct {
 
 // Flags of completions and submissions, by their kernel names.
 const (
-	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request goes on
+	CQEFBuffer       = 1 << 0 // IORING_CQE_F_BUFFER: CQE.Buffer is the provided buffer that was taken
+	CQEFMore         = 1 << 1 // IORING_CQE_F_MORE: the multishot request goes on, or a notification follows
 	CQEFSockNonempty = 1 << 2 // IORING_CQE_F_SOCK_NONEMPTY: more to read after this receive
+	CQEFNotif        = 1 << 3 // IORING_CQE_F_NOTIF: the memory of a send without copy is free again
+
+	NotifCopied = -1 << 31 // IORING_NOTIF_USAGE_ZC_COPIED, in Res of a notification: the kernel copied after all
 
 	PollFirst = 1 << 0 // IORING_RECVSEND_POLL_FIRST, in IoPrio: do not try before arming the poll
 
-	sqeFixedFile = 1 << 0 // IOSQE_FIXED_FILE, in Flags
+	sqeFixedFile    = 1 << 0 // IOSQE_FIXED_FILE, in Flags
+	sqeLink         = 1 << 2 // IOSQE_IO_LINK
+	sqeBufferSelect = 1 << 5 // IOSQE_BUFFER_SELECT
 
 	opNop         = 0
 	opFsync       = 3
@@ -62,8 +68,13 @@ const (
 	opWrite       = 23
 	opSend        = 26
 	opRecv        = 27
+	opSendZC      = 47
+	OpSendmsgZC   = 48 // IORING_OP_SENDMSG_ZC, for Supports
 
 	acceptMultishot = 1 << 0 // in IoPrio
+	recvMultishot   = 1 << 1 // IORING_RECV_MULTISHOT, in IoPrio
+	zcReportUsage   = 1 << 3 // IORING_SEND_ZC_REPORT_USAGE, in IoPrio
+	recvsendBundle  = 1 << 4 // IORING_RECVSEND_BUNDLE, in IoPrio
 	pollAddMulti    = 1 << 0 // in Len
 	fsyncDatasync   = 1 << 0
 
@@ -127,6 +138,37 @@ func (e *SQE) Sendmsg(fd int, m *unix.Msghdr, flags int) { e.msg(opSendmsg, fd, 
 // Recvmsg receives into what m describes; m and what it points to stay in place until the completion.
 func (e *SQE) Recvmsg(fd int, m *unix.Msghdr, flags int) { e.msg(opRecvmsg, fd, m, flags) }
 
+// RecvMultishot receives again and again, each time into a buffer of that group, or, as a bundle, into as many as there is
+// data for, until it is cancelled or fails: ENOBUFS when the group is empty.
+func (e *SQE) RecvMultishot(fd int, group uint16, bundle bool) {
+	e.Opcode, e.Fd, e.IoPrio, e.Flags, e.BufIndex = opRecv, int32(fd), recvMultishot, sqeBufferSelect, group
+	if bundle {
+		e.IoPrio |= recvsendBundle
+	}
+}
+
+// SendBundle sends all buffers of that group, in the order in which they were added (flags as send(2)).
+func (e *SQE) SendBundle(fd int, group uint16, flags int) {
+	e.Opcode, e.Fd, e.IoPrio, e.Flags, e.BufIndex, e.OpFlags = opSend, int32(fd), recvsendBundle, sqeBufferSelect, group, uint32(flags)
+}
+
+// SendZC is Send without a copy, where the device can: after its completion, which has CQEFMore, a notification says that b is
+// free again, and whether it was copied after all.
+func (e *SQE) SendZC(fd int, b []byte, flags int) {
+	e.Send(fd, b, flags)
+	e.Opcode, e.IoPrio = opSendZC, zcReportUsage
+}
+
+// SendmsgZC is Sendmsg without a copy, as SendZC.
+func (e *SQE) SendmsgZC(fd int, m *unix.Msghdr, flags int) {
+	e.msg(OpSendmsgZC, fd, m, flags)
+	e.IoPrio = zcReportUsage
+}
+
+// Link lets the entry that follows begin when this one has succeeded in full; else that one ends with ECANCELED. Both must be
+// of one submission: see Ring.Room.
+func (e *SQE) Link() { e.Flags |= sqeLink }
+
 func (e *SQE) msg(op uint8, fd int, m *unix.Msghdr, flags int) {
 	e.Opcode, e.Fd, e.Addr, e.Len, e.OpFlags = op, int32(fd), uint64(uintptr(unsafe.Pointer(m))), 1, uint32(flags)
 }
@@ -153,9 +195,13 @@ var bigEndian = func() bool {
 	return *(*byte)(unsafe.Pointer(&x)) == 0
 }()
 
+// BufferOf is Buffer for a completion's flags alone.
+func BufferOf(flags uint32) int { return int(flags >> 16) }
+
 // Options say how to make a ring. The zero value gives 256 entries and plain flags.
 type Options struct {
-	Entries      int  // submission queue entries; the completion queue has twice as many
+	Entries      int  // submission queue entries
+	CQEntries    int  // of the completion queue; 0: twice as many
 	DeferTaskrun bool // SINGLE_ISSUER | DEFER_TASKRUN (6.1): completions appear in Enter only. Not for a ring whose fd is in an epoll set.
 	CoopTaskrun  bool // COOP_TASKRUN | TASKRUN_FLAG (5.19): no interrupts for completions; the ring's fd works in epoll
 
@@ -175,6 +221,8 @@ type Counters struct {
 	Waits  uint64 // io_uring_enter calls of Wait
 	SQEs   uint64 // entries submitted
 	CQEs   uint64 // completions reaped
+
+	Overflows uint64 // times that completions were found waiting for room in the queue, which was full
 }
 
 var (

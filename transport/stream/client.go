@@ -43,6 +43,7 @@ type call struct {
 	sent  bool   // all its bytes are on their way
 	began bool   // some of its bytes may be on their way
 	whole bool   // its answer is here, and only the news that it was sent is missing
+	cut   bool   // a transfer of its bytes has ended short, and that is to be its end
 	times wire.Times
 	timed bool // times are the server's
 }
@@ -113,7 +114,7 @@ func (c *Client) finish(r *kv.Request, s kv.Status) {
 func (c *Client) begin(r *kv.Request) {
 	k := &c.calls[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
-	k.r, k.sent, k.began, k.whole, k.timed = r, false, false, false, false
+	k.r, k.sent, k.began, k.whole, k.cut, k.timed = r, false, false, false, false, false
 	k.turn++
 	if c.abroad != nil {
 		c.beginCommand(k)
@@ -281,6 +282,10 @@ func (c *Client) answered(k *call) {
 		return
 	}
 	r := k.r
+	if k.cut {
+		r.Status = kv.StatusTruncated
+		c.l.Stats.Truncated++
+	}
 	k.r = nil
 	c.free = append(c.free, k.index)
 	c.l.Finish(r)
@@ -329,8 +334,8 @@ func (c *Client) arrived(k *call) {
 }
 
 // Gather is Side's.
-func (c *Client) Gather(v []unix.Iovec) int {
-	n := c.out.gather(v)
+func (c *Client) Gather(v []unix.Iovec, max int) int {
+	n := c.out.gather(v, max)
 	c.handed()
 	return n
 }
@@ -359,6 +364,21 @@ func (c *Client) Sent(n int) {
 		if k.sent = true; k.whole {
 			c.answered(k)
 		}
+	}
+}
+
+// CutSend is for a driver that takes a short send for the end of the request whose bytes are next: that ends as
+// kv.StatusTruncated, when its answer has come. The driver goes on sending all the same, or nothing behind it could be told from its rest.
+func (c *Client) CutSend() {
+	if i := c.out.headSlot(); i >= 0 {
+		c.calls[i].cut = true
+	}
+}
+
+// CutReceive is CutSend for the answer that is being received.
+func (c *Client) CutReceive() {
+	if c.cur != nil {
+		c.cur.cut = true
 	}
 }
 

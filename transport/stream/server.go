@@ -615,8 +615,8 @@ func (c *Server) release(s *slot) {
 }
 
 // Gather is Side's.
-func (c *Server) Gather(v []unix.Iovec) int {
-	n := c.out.gather(v)
+func (c *Server) Gather(v []unix.Iovec, max int) int {
+	n := c.out.gather(v, max)
 	c.handed(n)
 	return n
 }

@@ -118,7 +118,7 @@ func (p *peer) get(id uint64) {
 func (p *peer) gather() (out []byte) {
 	p.turn(func() {
 		var v [64]unix.Iovec
-		for i := range v[:p.srv.Gather(v[:])] {
+		for i := range v[:p.srv.Gather(v[:], GatherBytes)] {
 			out = append(out, sys.IovecBytes(&v[i])...)
 		}
 	})

@@ -20,9 +20,9 @@ type Side interface {
 	// clock; 0: it is not known. An error ends the connection.
 	Received(n int, stamp int64) error
 
-	// Gather describes the bytes to send next, in order, at most GatherBytes of them, and returns how
+	// Gather describes the bytes to send next, in order, at most max of them, and returns how
 	// many places it filled: 0 when there is nothing. They stay in place until Sent or Drop.
-	Gather(v []unix.Iovec) int
+	Gather(v []unix.Iovec, max int) int
 
 	// Sent takes the news that n bytes of what Gather described are on their way.
 	Sent(n int)
@@ -58,7 +58,7 @@ type MessageSide interface {
 	Last() bool
 }
 
-// GatherBytes bounds what one send is given. A send that ends only when all its bytes are out must not take
+// GatherBytes is what one send is given at most, where nothing is said against it. A send that ends only when all its bytes are out must not take
 // so long with a slow reader that it looks like one that does not read.
 const GatherBytes = 1 << 20
 
@@ -207,8 +207,8 @@ func (o *outbox) add(b []byte) bool {
 	return true
 }
 
-func (o *outbox) gather(v []unix.Iovec) int {
-	k, skip, room := 0, o.off, GatherBytes
+func (o *outbox) gather(v []unix.Iovec, room int) int {
+	k, skip := 0, o.off
 	for i := range o.n {
 		m := &o.q[(o.head+i)%len(o.q)]
 		for _, p := range &m.piece {
@@ -256,6 +256,14 @@ func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
 		o.next, o.nextOff = o.next+1, 0
 	}
 	return k, n
+}
+
+// headSlot is the head message's slot; below 0: there is none.
+func (o *outbox) headSlot() int {
+	if o.n == 0 {
+		return -1
+	}
+	return o.q[o.head].slot
 }
 
 func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }

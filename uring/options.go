@@ -1,0 +1,96 @@
+package uring
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/ring"
+)
+
+// Large is how a transfer moves that the kernel may end short: a send, or the receive of what is left of a body whose length is known.
+type Large uint8
+
+const (
+	WaitAll Large = iota // MSG_WAITALL: the kernel goes on by itself
+	Step                 // as with sockets and writev: what is left is asked for in the next turn
+	Linked               // a send is a chain of entries of ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
+	Once                 // Step, but a client takes a short transfer for the end of its request: kv.StatusTruncated
+)
+
+var largeNames = [...]string{"waitall", "step", "linked", "once"}
+
+// Larges are the names of all.
+func Larges() []string { return largeNames[:] }
+
+// String is the way as it stands in the uring_large column.
+func (l Large) String() string { return largeNames[l] }
+
+// ParseLarge reads a way's name.
+func ParseLarge(s string) (Large, error) {
+	for i, n := range largeNames {
+		if s == n {
+			return Large(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is unknown (%s)", s, strings.Join(largeNames[:], ", "))
+}
+
+const (
+	// ChunkBytes is what each entry of a chain sends (Linked).
+	ChunkBytes = 256 << 10
+
+	// BodyBytes is from what length on the rest of a body is received into its place, by a receive of its own. The study of
+	// docs/results says how it was found.
+	BodyBytes = 32 << 10
+)
+
+// Options are those of either end. The zero value is the default; docs/adr/0015 has what the others were measured to cost.
+type Options struct {
+	Large Large
+
+	// Multishot has one entry receive again and again, into buffers of the loop's (IORING_RECV_MULTISHOT, Linux 6.0), from which bytes
+	// are copied. Bodies of BodyBytes and more are received into their place all the same.
+	Multishot   bool
+	Buffers     int // of each end and loop, a power of two; 0: 256
+	BufferBytes int // of each of them; 0: 4 KiB
+
+	Bundle        bool          // Multishot: one completion for as many buffers as there are bytes for. Sends: pieces as provided buffers (Linux 6.10)
+	FixedFiles    bool          // sockets are registered with the ring
+	ZeroCopyBytes int           // sends from that size on are without copy (SEND_ZC, Linux 6.0); 0: none
+	NAPI          time.Duration // waits look at the device's queue for so long (Linux 6.9); in µs
+}
+
+// Defaults fills in what is 0, and checks the rest.
+func (o Options) Defaults() (Options, error) {
+	if o.Buffers == 0 {
+		o.Buffers = 256
+	}
+	if o.BufferBytes == 0 {
+		o.BufferBytes = 4 << 10
+	}
+	switch {
+	case o.Buffers < 1 || o.Buffers > 1<<15 || o.Buffers&(o.Buffers-1) != 0:
+		return o, fmt.Errorf("%d buffers: a power of two up to %d", o.Buffers, 1<<15)
+	case o.BufferBytes < 64 || o.BufferBytes > 1<<20:
+		return o, fmt.Errorf("buffers of %d B: 64 B to 1 MiB", o.BufferBytes)
+	case o.ZeroCopyBytes > 0 && o.Large == Linked, o.ZeroCopyBytes > 0 && o.Bundle:
+		return o, fmt.Errorf("sends are linked, bundled or without copy: one of them")
+	case o.Bundle && o.Large == Linked:
+		return o, fmt.Errorf("sends are linked or bundled, not both")
+	case o.NAPI < 0 || o.NAPI > time.Second:
+		return o, fmt.Errorf("NAPI busy polling for %v: up to 1s", o.NAPI)
+	}
+	return o, nil
+}
+
+// Check says what of o the kernel does not have, by the ring r.
+func (o Options) Check(r *ring.Ring) error {
+	switch {
+	case o.ZeroCopyBytes > 0 && !r.Supports(ring.OpSendmsgZC):
+		return fmt.Errorf("uring: this kernel has no sends without copy (SENDMSG_ZC: Linux 6.1)")
+	case o.Bundle && !r.Bundles():
+		return fmt.Errorf("uring: this kernel has no bundles (IORING_RECVSEND_BUNDLE: Linux 6.10)")
+	}
+	return nil
+}

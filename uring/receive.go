@@ -1,0 +1,288 @@
+package uring
+
+import (
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// receiving is a socket's receive: one entry at a time, which receives once into the side's window, or again and again into the
+// loop's buffers.
+type receiving struct {
+	armed     bool  // an entry is in flight
+	shots     bool  // that is a multishot one
+	cancelled bool  // and was asked to end
+	open      bool  // the hello is through: the connection stays on this loop
+	nonempty  bool  // the last receive left bytes behind
+	body      int   // bytes that the entry in flight is to receive of a body; 0: it is of no known length
+	singles   int   // so many receives are not multishot, in a row: bodies come, or no buffer was free
+	held      held  // received, and waiting for the side, which has paused
+	over      error // behind what is held: how it ends
+
+	msg     unix.Msghdr
+	iov     [2]unix.Iovec
+	stamps  bool // the kernel says when it received
+	control [sys.StampBytes]byte
+}
+
+// singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
+const singlesAfterBody = 16
+
+// held are buffers that wait, oldest first. Most sockets never have any.
+type held struct {
+	q       []heldBuffer // a ring
+	head, n int
+}
+
+type heldBuffer struct{ id, off, end int }
+
+func (h *held) push(b heldBuffer) {
+	if h.n == len(h.q) {
+		q := make([]heldBuffer, max(8, 2*h.n))
+		for i := range h.n {
+			q[i] = h.q[(h.head+i)%len(h.q)]
+		}
+		h.q, h.head = q, 0
+	}
+	h.q[(h.head+h.n)%len(h.q)] = b
+	h.n++
+}
+
+func (h *held) first() *heldBuffer { return &h.q[h.head] }
+
+func (h *held) pop() {
+	h.head = (h.head + 1) % len(h.q)
+	h.n--
+}
+
+// Stamp is stream.Driver's. A receive that is in flight has none, and a multishot one is ended.
+func (s *socket) Stamp() {
+	s.in.stamps = sys.AskStamps(s.fd)
+	s.d.l.Stats.Syscalls++
+}
+
+// receive asks for the next bytes; false when the ring is full.
+func (s *socket) receive() bool {
+	in, d := &s.in, s.d
+	if in.armed && !in.shots {
+		return true
+	}
+	w := &d.window
+	k := s.side.Window(w)
+	body := k == 2 && len(w[0]) >= BodyBytes
+	if in.armed {
+		if k == 0 || body || in.stamps {
+			return s.cancel()
+		}
+		return true
+	}
+	if k == 0 || in.held.n > 0 {
+		return true // paused: Touch comes when reading may go on
+	}
+	e := d.l.SocketSQE(d.id, kindRecv<<kindShift|s.tag)
+	if e == nil {
+		return false
+	}
+	in.armed, in.cancelled, in.body = true, false, 0
+	d.l.Stats.Receives++
+	if body {
+		in.singles = singlesAfterBody
+	} else if in.singles > 0 {
+		in.singles--
+	}
+	in.shots = d.o.Multishot && in.open && in.singles == 0 && !in.stamps
+	if in.shots {
+		e.RecvMultishot(s.fd, d.bufs.Group(), d.o.Bundle)
+		s.on(e)
+		return true
+	}
+	flags := 0
+	if k == 2 {
+		in.body = len(w[0])
+	}
+	if body {
+		if d.o.Large != Once {
+			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // the peer shall be seen to send
+		}
+		if in.body = len(w[0]); d.o.Large == WaitAll || d.o.Large == Linked {
+			flags, k = unix.MSG_WAITALL, 1
+		} else if in.body == stream.GatherBytes {
+			k = 1
+		}
+	}
+	if k == 1 && !in.stamps {
+		e.Recv(s.fd, w[0], flags)
+	} else {
+		in.msg = unix.Msghdr{Iov: &in.iov[0]}
+		for i := range w[:k] {
+			sys.SetIovec(&in.iov[i], w[i])
+		}
+		in.msg.SetIovlen(k)
+		if in.stamps {
+			in.msg.Control = &in.control[0]
+			in.msg.SetControllen(len(in.control))
+		}
+		e.Recvmsg(s.fd, &in.msg, flags)
+	}
+	s.on(e)
+	if !in.nonempty {
+		e.IoPrio = ring.PollFirst // an attempt now would find nothing
+	}
+	return true
+}
+
+// cancel asks a multishot receive to end.
+func (s *socket) cancel() bool {
+	if s.in.cancelled {
+		return true
+	}
+	e := s.d.l.SocketSQE(s.d.id, kindCancel<<kindShift|s.tag)
+	if e == nil {
+		return false
+	}
+	e.Cancel(loop.UserData(s.d.id, kindRecv<<kindShift|s.tag))
+	s.in.cancelled = true
+	return true
+}
+
+// received takes a completion of a receive.
+func (s *socket) received(res int32, flags uint32) {
+	in, d := &s.in, s.d
+	if flags&ring.CQEFMore == 0 {
+		in.armed = false
+	}
+	if in.nonempty = flags&ring.CQEFSockNonempty != 0; in.shots {
+		s.shot(res, flags)
+		return
+	}
+	switch {
+	case s.closing, again(res):
+	case res < 0:
+		s.ended(s, failed(res))
+	case res == 0:
+		s.ended(s, transport.ErrPeerGone)
+	default:
+		stamp := int64(0)
+		if in.stamps && in.msg.Control != nil {
+			if wall := sys.Stamp(&in.msg); wall != 0 {
+				stamp = loop.OfWall(wall)
+			}
+		}
+		if int(res) < in.body {
+			d.l.Stats.Shorts++
+			if c, ok := s.side.(cutter); ok && d.o.Large == Once {
+				c.CutReceive()
+			}
+		}
+		if err := s.side.Received(int(res), stamp); err != nil {
+			s.ended(s, err)
+		}
+	}
+}
+
+// shot takes a completion of a multishot receive: the bytes lie in buffers, the first of which it names.
+func (s *socket) shot(res int32, flags uint32) {
+	in, d := &s.in, s.d
+	if flags&ring.CQEFBuffer != 0 {
+		id := ring.BufferOf(flags)
+		for left := int(res); ; {
+			n := min(left, d.o.BufferBytes)
+			left -= n
+			next := d.bufs.Next(id) // before id is given back
+			s.deliver(heldBuffer{id: id, end: n})
+			if left <= 0 {
+				break
+			}
+			id = next
+		}
+		if res > 0 {
+			return
+		}
+	}
+	var end error
+	switch {
+	case res == -int32(unix.ENOBUFS):
+		d.l.Stats.NoBuffers++
+		in.singles = 2 // the next one receives in place
+		return
+	case again(res), res == -int32(unix.ECANCELED):
+		return
+	case res < 0:
+		end = failed(res)
+	default:
+		end = transport.ErrPeerGone
+	}
+	switch {
+	case s.closing:
+	case in.held.n > 0:
+		in.over = end
+	default:
+		s.ended(s, end)
+	}
+}
+
+// deliver gives the side what lies in a buffer, or keeps it while the side has paused.
+func (s *socket) deliver(b heldBuffer) {
+	if s.closing {
+		s.giveBack(b.id)
+		return
+	}
+	if s.in.held.n == 0 && s.copyOut(&b) {
+		return
+	}
+	s.in.held.push(b)
+}
+
+// copyOut copies a buffer to where the side wants it, and says whether that was all.
+func (s *socket) copyOut(b *heldBuffer) (all bool) {
+	d := s.d
+	data := d.bufs.Bytes(b.id, b.end)
+	for b.off < b.end && !s.closing {
+		k := s.side.Window(&d.window)
+		if k == 0 {
+			return false
+		}
+		n := copy(d.window[0], data[b.off:])
+		if k == 2 {
+			n += copy(d.window[1], data[b.off+n:])
+		}
+		b.off += n
+		d.l.Stats.Copied += uint64(n)
+		if err := s.side.Received(n, 0); err != nil {
+			s.ended(s, err)
+			break
+		}
+	}
+	s.giveBack(b.id)
+	return true
+}
+
+// resume goes on with what is held; false when the socket ends.
+func (s *socket) resume() bool {
+	h := &s.in.held
+	for h.n > 0 && s.copyOut(h.first()) {
+		if h.pop(); s.closing {
+			return false
+		}
+	}
+	if h.n == 0 && s.in.over != nil {
+		s.ended(s, s.in.over)
+		return false
+	}
+	return true
+}
+
+func (s *socket) giveBack(id int) {
+	s.d.bufs.Give(id)
+	s.d.given = true
+}
+
+// discard gives back what is held.
+func (s *socket) discard() {
+	for h := &s.in.held; h.n > 0; h.pop() {
+		s.giveBack(h.first().id)
+	}
+}

@@ -1,0 +1,228 @@
+package uring
+
+import (
+	"math"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// gatherMax is the most pieces of one send. Each socket has room for them, since a send is in the
+// kernel's hands until it completes.
+const gatherMax = 64
+
+// sending is a socket's send: one at a time, or bytes of two would mix. It is one entry, or a chain of them.
+type sending struct {
+	entries int   // in the kernel's hands
+	notes   int   // completions of which the news that their memory is free is still to come
+	want    int   // bytes
+	done    int   // of these, those of completions that came
+	err     error // the first that failed
+	copies  bool  // the kernel may not hold more memory: sends are with copy from now on
+
+	msg    unix.Msghdr
+	iov    [gatherMax]unix.Iovec
+	chain  *chain        // Linked: while one is in flight
+	pieces *ring.Buffers // Bundle: a group of its own, which is empty while nothing is in flight
+}
+
+// chainMax is the entries of the longest chain.
+const chainMax = stream.GatherBytes / ChunkBytes
+
+// chain is what a chain's entries point to.
+type chain struct {
+	msg [chainMax]unix.Msghdr
+	iov [gatherMax + chainMax]unix.Iovec
+}
+
+// busy says whether memory of the side is in the kernel's hands.
+func (o *sending) busy() bool { return o.entries > 0 || o.notes > 0 }
+
+const sendFlags = unix.MSG_NOSIGNAL
+
+// send sends what there is; false when the ring is full.
+func (s *socket) send() bool {
+	o, d := &s.out, s.d
+	if o.busy() {
+		return true
+	}
+	room := stream.GatherBytes
+	if d.o.Large == Once {
+		room = math.MaxInt32
+	}
+	k := s.side.Gather(o.iov[:], room)
+	if k == 0 {
+		if s.side.Finished() && !s.halved {
+			s.halved = true
+			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+			d.l.Stats.Syscalls++
+		}
+		return true
+	}
+	o.want, o.done, o.err = 0, 0, nil
+	for i := range o.iov[:k] {
+		o.want += int(o.iov[i].Len)
+	}
+	if d.o.Large == Linked && o.want > ChunkBytes {
+		return s.sendChain(k)
+	}
+	flags := sendFlags
+	if d.o.Large == WaitAll || d.o.Large == Linked {
+		flags |= unix.MSG_WAITALL // a short send goes on in the kernel. What it still leaves is sent again
+	}
+	e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag)
+	if e == nil {
+		return false
+	}
+	zero := d.o.ZeroCopyBytes > 0 && o.want >= d.o.ZeroCopyBytes && !o.copies
+	if k > 1 {
+		o.msg = unix.Msghdr{Iov: &o.iov[0]}
+		o.msg.SetIovlen(k)
+	}
+	switch {
+	case k == 1 && zero:
+		e.SendZC(s.fd, sys.IovecBytes(&o.iov[0]), flags)
+	case k == 1:
+		e.Send(s.fd, sys.IovecBytes(&o.iov[0]), flags)
+	case zero:
+		e.SendmsgZC(s.fd, &o.msg, flags)
+	case d.o.Bundle && s.bundle(k):
+		e.SendBundle(s.fd, o.pieces.Group(), flags)
+	default:
+		e.Sendmsg(s.fd, &o.msg, flags)
+	}
+	s.on(e)
+	o.entries = 1
+	d.l.Stats.Sends++
+	return true
+}
+
+// sendChain sends the first k pieces as a chain of entries, of which each begins when the one before it has sent all.
+func (s *socket) sendChain(k int) bool {
+	o, d := &s.out, s.d
+	n := (o.want + ChunkBytes - 1) / ChunkBytes
+	if !d.l.Sockets().Room(n) {
+		return false
+	}
+	c := d.chain()
+	o.chain = c
+	at := 0 // in c.iov
+	i, off := 0, 0
+	for j := range n {
+		first, room := at, ChunkBytes
+		for room > 0 && i < k {
+			b := sys.IovecBytes(&o.iov[i])[off:]
+			if len(b) > room {
+				b = b[:room]
+				off += room
+			} else {
+				i, off = i+1, 0
+			}
+			sys.SetIovec(&c.iov[at], b)
+			room -= len(b)
+			at++
+		}
+		c.msg[j] = unix.Msghdr{Iov: &c.iov[first]}
+		c.msg[j].SetIovlen(at - first)
+		e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag) // there is room
+		e.Sendmsg(s.fd, &c.msg[j], sendFlags|unix.MSG_WAITALL)
+		s.on(e)
+		if j < n-1 {
+			e.Link()
+		}
+	}
+	o.entries = n
+	d.l.Stats.Sends += uint64(n)
+	return true
+}
+
+func (d *driver) chain() *chain {
+	if n := len(d.chains); n > 0 {
+		c := d.chains[n-1]
+		d.chains = d.chains[:n-1]
+		return c
+	}
+	return &chain{}
+}
+
+// sent takes a completion of a send.
+func (s *socket) sent(res int32, flags uint32) {
+	o, l := &s.out, s.d.l
+	if flags&ring.CQEFNotif != 0 {
+		o.notes--
+		l.Stats.ZeroCopies++
+		if res&ring.NotifCopied != 0 {
+			l.Stats.ZeroCopied++
+		}
+	} else {
+		if flags&ring.CQEFMore == 0 {
+			o.entries--
+		} else if flags&ring.CQEFBuffer == 0 {
+			o.entries--
+			o.notes++
+		}
+		switch {
+		case res >= 0:
+			o.done += int(res)
+		case again(res), res == -int32(unix.ECANCELED): // of a chain, behind one that was short
+		case res == -int32(unix.ENOMEM) && s.d.o.ZeroCopyBytes > 0 && !o.copies:
+			o.copies = true
+		case o.err == nil:
+			o.err = failed(res)
+		}
+	}
+	if o.busy() {
+		return
+	}
+	if o.chain != nil {
+		s.d.chains = append(s.d.chains, o.chain)
+		o.chain = nil
+	}
+	short := o.done < o.want
+	if o.pieces != nil && short {
+		o.leave() // what is left of them in the group is not what comes next
+	}
+	switch {
+	case s.closing:
+		return
+	case o.err != nil:
+		s.ended(s, o.err)
+		return
+	case short:
+		l.Stats.Shorts++
+	}
+	if c, ok := s.side.(cutter); ok && short && s.d.o.Large == Once {
+		c.CutSend()
+	}
+	if o.done > 0 {
+		s.side.Sent(o.done)
+	}
+}
+
+// bundle puts the first k pieces into the socket's own group; false when it has none, and cannot have one.
+func (s *socket) bundle(k int) bool {
+	o := &s.out
+	if o.pieces == nil {
+		var err error
+		if o.pieces, err = s.d.l.Sockets().Provide(gatherMax, 0); err != nil {
+			o.pieces = nil
+			return false
+		}
+		s.d.l.Stats.Syscalls++
+	}
+	for i := range k {
+		o.pieces.Add(sys.IovecBytes(&o.iov[i]), i)
+	}
+	o.pieces.Publish()
+	return true
+}
+
+// leave gives back what a socket has of the ring's.
+func (o *sending) leave() {
+	if o.pieces != nil {
+		o.pieces.Close()
+		o.pieces = nil
+	}
+}
