@@ -1,7 +1,6 @@
 package rdma
 
 import (
-	"os"
 	"testing"
 
 	"github.com/kvwire/kvwire/transport/transporttest"
@@ -10,7 +9,7 @@ import (
 // TestRDMAModes runs the suite over what is not the default; where that takes long, the brief one.
 func TestRDMAModes(t *testing.T) {
 	run := transporttest.RunBrief
-	if os.Getenv("KVWIRE_LONG") != "" {
+	if transporttest.Long {
 		run = transporttest.Run
 	}
 	for name, o := range map[string]Options{

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
 native=("${tags[@]}" -ldflags=-checklinkname=0)
-short=-short fuzz_seconds=4 guest_time=30m timeout=15m long=
+short=-short fuzz_seconds=4 guest_time=60m timeout=15m long=
 if [[ ${1:-} == --long ]]; then
     short= fuzz_seconds=60 guest_time=5h timeout=2h long=1
     export KVWIRE_LONG=1

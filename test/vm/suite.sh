@@ -25,7 +25,7 @@ smoke() { # all verbs, and tcp beside them
 
 run 60 cgo/verbs
 run 60 rdma/device
-run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 900)" rdma # long: a million torn READs
+run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 2400)" rdma # long: a million torn READs
 run 300 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
 smoke
 run 60 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back

@@ -285,7 +285,7 @@ func overDepth(t *testing.T, n Network) {
 }
 
 func halfOpen(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: 200 * time.Millisecond})
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: Stall})
 	well := r.bystander()
 	silent := r.raw()
 	half := r.raw()
@@ -337,19 +337,19 @@ func neverReads(t *testing.T, n Network) {
 // littleMemory gives the server a pool that cannot hold what its clients ask for at once: reading pauses
 // and answers wait, and all of them end well.
 func littleMemory(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 4 << 20, Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: 900_000}})
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: Bytes(4 << 20), Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: Bytes(900_000)}})
 	var cs []*Caller
 	for range 6 {
 		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 4})))
 	}
-	v := Fill(900_000, 3)
-	for round := range 3 {
+	v := Fill(Bytes(900_000), 3)
+	for round := range Effort(3) {
 		for i, c := range cs {
 			for j := range 4 {
 				if (i+j+round)%2 == 0 || round == 0 {
 					c.Submit(Put("k", v))
 				} else {
-					c.Submit(Get("k", 900_000))
+					c.Submit(Get("k", len(v)))
 				}
 			}
 		}
@@ -467,7 +467,7 @@ func outOfDescriptors(t *testing.T, n Network) {
 	well := r.bystander()
 	well()
 	var cs []*raw
-	for range 60 { // the kernel's queue takes those for which there is no descriptor
+	for range 50 { // the kernel's queue takes those for which there is no descriptor
 		cs = append(cs, r.raw())
 	}
 	well()

@@ -44,6 +44,17 @@ func Effort(n int) int {
 	return n
 }
 
+// Long says that time does not matter (make test-long).
+var Long = os.Getenv("KVWIRE_LONG") != ""
+
+// Bytes is a size that finds more the larger it is: n, or an eighth of it where the CPU is Emulated and time matters.
+func Bytes(n int) int {
+	if Emulated && !Long {
+		return n / 8
+	}
+	return n
+}
+
 // Network is a transport under test.
 type Network struct {
 	transport.Transport
@@ -55,8 +66,8 @@ type Network struct {
 	// connection's own, and no choice of a loop.
 	Local bool
 
-	// SocketRing gives the loops a second ring for sockets.
-	SocketRing bool
+	// Loops says how the loops are, but for how they sleep and wait.
+	Loops loop.Options
 
 	// Wait is the wait policy of all loops.
 	Wait loop.Wait
@@ -87,7 +98,9 @@ func (n Network) clientLoop(g *loop.Group) (*loop.Loop, func() error, error) {
 	if n.Local {
 		return g.Net()[0], func() error { return nil }, nil
 	}
-	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep(), Wait: n.Wait, SocketRing: n.SocketRing}, nil)
+	o := n.Loops
+	o.Name, o.Sleep, o.Wait = "client", n.Sleep(), n.Wait
+	l, err := loop.Start(o, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -183,8 +196,8 @@ func NewRig(t *testing.T, n Network, loops int, o transport.ServerOptions) *Rig 
 func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions) *Rig {
 	t.Helper()
 	r := &Rig{t: t, n: n}
+	p.Net = n.Loops
 	p.Net.Sleep, p.Store.Sleep = n.Sleep(), n.Sleep()
-	p.Net.SocketRing = n.SocketRing
 	p.Net.Wait, p.Store.Wait = n.Wait, n.Wait
 	g, err := loop.NewGroup(p, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
 		h := &Held{l: l, items: map[string][]byte{}}
@@ -523,10 +536,10 @@ func largeValues(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 4 << 20}})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 8}))
 	var sums [8][32]byte
-	for round := range 3 {
+	for round := range max(Effort(3), 2) {
 		var puts, gets []*kv.Request
 		for i := range sums {
-			v := Fill(1<<20+i*(1<<17)+round, uint64(i))
+			v := Fill(Bytes(1<<20+i*(1<<17))+round, uint64(i))
 			sums[i] = sha256.Sum256(v)
 			puts = append(puts, Put(fmt.Sprint("large", i), v))
 			gets = append(gets, Get(fmt.Sprint("large", i), 4<<20))
@@ -559,7 +572,7 @@ func largePuts(t *testing.T, n Network) {
 		ps = append(ps, p)
 		if err := r.Loop.Call(func() {
 			for i := range 16 {
-				q := Put(fmt.Sprint(i), Fill(1<<20, uint64(i)))
+				q := Put(fmt.Sprint(i), Fill(Bytes(1<<20), uint64(i)))
 				q.Owner = p
 				c.Submit(q)
 			}
@@ -951,6 +964,7 @@ func tooManyConns(t *testing.T, n Network) {
 type ping struct {
 	h    kv.Handler
 	left int
+	last int // what left is when it is done: 0, or below by those that are on their way then
 	done chan struct{}
 
 	failed int
@@ -965,7 +979,7 @@ func (p *ping) Complete(r *kv.Request) {
 		}
 	}
 	if p.left--; p.left <= 0 {
-		if p.left == 0 {
+		if p.left == p.last {
 			p.done <- struct{}{}
 		}
 		return
@@ -997,13 +1011,13 @@ func zeroAllocations(t *testing.T, n Network) {
 	c := NewCaller(t, r.Loop, conn)
 	sizes, ops := []int{64, 4096, 100_000}, 2000
 	if Emulated {
-		sizes, ops = []int{64, 20_000}, 1000
+		sizes, ops = []int{64, 20_000}, 400
 	}
 	for _, size := range sizes {
 		for _, op := range []kv.Op{kv.OpGet, kv.OpPut} {
 			c.Want(Put("k", Fill(size, 1)), kv.StatusOK)
 			var rs []*kv.Request
-			p := &ping{h: conn, done: make(chan struct{}, 1)}
+			p := &ping{h: conn, last: -7, done: make(chan struct{}, 1)}
 			for range 8 {
 				q := Get("k", size)
 				if op == kv.OpPut {
@@ -1026,12 +1040,6 @@ func zeroAllocations(t *testing.T, n Network) {
 				case <-time.After(Patience):
 					t.Fatal("the pings have stopped")
 				}
-				// Seven more are on their way back: let them, before the next round submits them again.
-				Until(t, "the last pings", func() bool {
-					left := 0
-					_ = r.Loop.Call(func() { left = p.left })
-					return left == -7
-				})
 			}
 			// Counted over the whole process, of which client and server are part. The frame of the test
 			// itself (Call, timers) allocates a few dozen times per round.
