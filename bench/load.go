@@ -198,7 +198,7 @@ func (d *loader) Complete(r *kv.Request) {
 		d.slots.put(s)
 		d.release()
 		return
-	case r.Status == kv.StatusOK:
+	case r.Status == kv.StatusOK, r.Status == kv.StatusTruncated: // the latter is sent whole all the same; if it is not there, the run sees that
 		d.acked++
 		d.busyRow = 0
 	case r.Status == kv.StatusBusy && d.busyRow < maxBusy && !d.stopped:

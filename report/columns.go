@@ -171,6 +171,14 @@ var meanings = map[string]string{
 	"tcp_accept": "one loop accepts all connections, or each does", "tcp_nodelay": "TCP_NODELAY", "tcp_cork": "MSG_MORE where more of a turn's bytes follow", "tcp_quickack": "TCP_QUICKACK after each receive",
 	"tcp_send_bytes": "send buffer; 0: the kernel sizes it", "tcp_receive_bytes": "receive buffer; 0: the kernel sizes it", "tcp_busy_poll_ns": "SO_BUSY_POLL", "tcp_zerocopy_bytes": "writes from that size on are not copied; 0: none",
 
+	"uring_receive": "io_uring's sockets: an entry receives once (single) or again and again into provided buffers (multishot)", "uring_buffers": "provided buffers of each loop", "uring_buffer_bytes": "size of each",
+	"uring_bundle": "one completion for several provided buffers, and sends of such", "uring_fixed_files": "sockets are registered", "uring_large": "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
+	"uring_zerocopy_bytes": "zerocopy: sends from that size on are not copied", "uring_napi_ns": "NAPI busy polling of a wait",
+
+	"lat_sd_ns": "standard deviation of the latency", "shorts_per_op": "sends, and receives of bodies of known length, that ended short, of both sides", "truncated": "requests that ended with such a transfer, among the errors",
+	"nobuffers_per_op": "receives that found no provided buffer (ENOBUFS), of both sides", "cq_overflows": "times that completions waited outside of a full queue, of both sides", "zerocopies_per_op": "sends that were to be without copy, of both sides",
+	"zerocopied_ratio": "of these, those that the kernel copied after all",
+
 	"value_dist": "sizes of values: fixed, uniform or zipfian", "value_min_bytes": "size of the smallest values, where sizes differ",
 
 	"sends_per_op": "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, likewise", "hops_per_op": "requests and replies that went from one loop to another, of both sides",

@@ -115,6 +115,7 @@ func fillOutcome(row *Row, res *bench.Result) {
 	}
 	if h := res.Lat; h != nil && h.TotalCount() > 0 {
 		row.LatMinNs, row.LatMeanNs, row.LatMaxNs = I(h.Min()), F(math.Round(h.Mean()*10)/10), I(h.Max())
+		row.LatSDNs = F(math.Round(h.StdDev()*10) / 10)
 		row.LatP5Ns, row.LatP50Ns, row.LatP90Ns = Percentile(h, 5), Percentile(h, 50), Percentile(h, 90)
 		row.LatP99Ns, row.LatP999Ns = Percentile(h, 99), Percentile(h, 99.9)
 	}
@@ -143,6 +144,7 @@ func fillGenerator(row *Row, res *bench.Result) {
 
 func fillCost(row *Row, res *bench.Result, sides Sides) {
 	row.GoGCPauseNs, row.GoSchedP99Ns = I(int64(res.Go.GCPause)), I(int64(res.Go.SchedP99))
+	row.Truncated = U(res.ClientLoops.Truncated)
 	if res.Ops == 0 {
 		return
 	}
@@ -185,6 +187,11 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	if both.Reads > 0 {
 		row.RDMAReadsPerOp, row.RDMAReadRetriesPerOp = per(float64(both.Reads)), per(float64(both.ReadRetries))
 		row.RDMAReadFallbackRatio = F(float64(both.ReadMisses) / float64(both.Reads-both.ReadRetries))
+	}
+	row.ShortsPerOp, row.NoBuffersPerOp = per(float64(both.Shorts)), per(float64(both.NoBuffers))
+	row.CQOverflows, row.ZeroCopiesPerOp = U(both.Overflows), per(float64(both.ZeroCopies))
+	if both.ZeroCopies > 0 {
+		row.ZeroCopiedRatio = F(float64(both.ZeroCopied) / float64(both.ZeroCopies))
 	}
 	row.CgoCallsPerOp = per(float64(both.CCalls))
 	row.SendsPerOp, row.ReceivesPerOp = per(float64(both.Sends)), per(float64(both.Receives))

@@ -312,6 +312,25 @@ type Row struct {
 	TCPReceiveBytes  Int    `csv:"tcp_receive_bytes"`
 	TCPBusyPollNs    Int    `csv:"tcp_busy_poll_ns"`
 	TCPZeroCopyBytes Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
+
+	// Of io_uring's sockets, on the sides that are uring; sqpoll and taskrun, above, are theirs, too.
+	UringReceive       string `csv:"uring_receive"` // single or multishot
+	UringBuffers       Int    `csv:"uring_buffers"` // multishot: provided, of each loop
+	UringBufferBytes   Int    `csv:"uring_buffer_bytes"`
+	UringBundle        Bool   `csv:"uring_bundle"`
+	UringFixedFiles    Bool   `csv:"uring_fixed_files"` // sockets are registered
+	UringLarge         string `csv:"uring_large"`       // waitall, step, linked, zerocopy or once
+	UringZeroCopyBytes Int    `csv:"uring_zerocopy_bytes"`
+	UringNAPINs        Int    `csv:"uring_napi_ns"`
+
+	// What did not go as it was asked for, of client and server together.
+	LatSDNs         Float `csv:"lat_sd_ns"`         // standard deviation
+	ShortsPerOp     Float `csv:"shorts_per_op"`     // sends, and receives of bodies, that ended short
+	Truncated       Uint  `csv:"truncated"`         // requests that ended so, among the errors
+	NoBuffersPerOp  Float `csv:"nobuffers_per_op"`  // receives that found no provided buffer (ENOBUFS)
+	CQOverflows     Uint  `csv:"cq_overflows"`      // times that completions waited outside of a full queue
+	ZeroCopiesPerOp Float `csv:"zerocopies_per_op"` // sends that were to be without copy
+	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
 }
 
 // column is a field of Row.

@@ -85,6 +85,16 @@ var tableColumns = []tableColumn{
 	{head: "wait", left: true, vary: true, value: func(r *Row) string { return r.Wait }},
 	{head: "placement", left: true, vary: true, value: func(r *Row) string { return r.Placement }},
 	{head: "ring", left: true, vary: true, value: func(r *Row) string { return r.Ring }},
+	{head: "client", left: true, vary: true, value: func(r *Row) string {
+		if r.ClientTransport == r.Transport {
+			return ""
+		}
+		return r.ClientTransport
+	}},
+	{head: "receive", left: true, vary: true, value: func(r *Row) string { return r.UringReceive }},
+	{head: "bundle", left: true, vary: true, value: func(r *Row) string { return r.UringBundle.String() }},
+	{head: "fixed", left: true, vary: true, value: func(r *Row) string { return r.UringFixedFiles.String() }},
+	{head: "large", left: true, vary: true, value: func(r *Row) string { return r.UringLarge }},
 	{head: "connect", left: true, vary: true, value: func(r *Row) string { return r.RDMAConnect }},
 	{head: "slot", vary: true, value: func(r *Row) string { return show(r.RDMASlotBytes, Size) }},
 	{head: "inline", vary: true, value: func(r *Row) string { return show(r.RDMAInlineBytes, Size) }},

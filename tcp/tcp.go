@@ -131,7 +131,11 @@ func (s *socket) event(events uint32) {
 	if events&unix.EPOLLERR != 0 && s.held > 0 {
 		d := s.d
 		d.l.Stats.Syscalls++
-		if sys.Sent(s.fd) {
+		if free, copied := sys.Sent(s.fd); free {
+			d.l.Stats.ZeroCopies++
+			if copied {
+				d.l.Stats.ZeroCopied++
+			}
 			events &^= unix.EPOLLERR
 			n := s.held
 			s.held = 0
@@ -309,6 +313,7 @@ func (s *socket) write() {
 	}
 	s.side.Sent(n)
 	if n < want {
+		d.l.Stats.Shorts++
 		s.blocked = true // the buffer is full, and its next room is a new edge
 	} else if more {
 		s.Touch()

@@ -12,13 +12,14 @@ import (
 type Large uint8
 
 const (
-	WaitAll Large = iota // MSG_WAITALL: the kernel goes on by itself
-	Step                 // as with sockets and writev: what is left is asked for in the next turn
-	Linked               // a send is a chain of entries of ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
-	Once                 // Step, but a client takes a short transfer for the end of its request: kv.StatusTruncated
+	WaitAll  Large = iota // MSG_WAITALL: the kernel goes on by itself
+	Step                  // as with sockets and writev: what is left is asked for in the next turn
+	Linked                // a send is a chain of entries of ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
+	ZeroCopy              // WaitAll, and sends of Options.ZeroCopyBytes and more are without copy (SENDMSG_ZC, Linux 6.1)
+	Once                  // Step, but a client takes a short transfer for the end of its request: kv.StatusTruncated
 )
 
-var largeNames = [...]string{"waitall", "step", "linked", "once"}
+var largeNames = [...]string{"waitall", "step", "linked", "zerocopy", "once"}
 
 // Larges are the names of all.
 func Larges() []string { return largeNames[:] }
@@ -57,7 +58,7 @@ type Options struct {
 
 	Bundle        bool          // Multishot: one completion for as many buffers as there are bytes for. Sends: pieces as provided buffers (Linux 6.10)
 	FixedFiles    bool          // sockets are registered with the ring
-	ZeroCopyBytes int           // sends from that size on are without copy (SEND_ZC, Linux 6.0); 0: none
+	ZeroCopyBytes int           // ZeroCopy: of the least send that is without copy; 0: 16 KiB
 	NAPI          time.Duration // waits look at the device's queue for so long (Linux 6.9); in µs
 }
 
@@ -69,25 +70,31 @@ func (o Options) Defaults() (Options, error) {
 	if o.BufferBytes == 0 {
 		o.BufferBytes = 4 << 10
 	}
+	if o.ZeroCopyBytes == 0 {
+		o.ZeroCopyBytes = 16 << 10
+	}
 	switch {
 	case o.Buffers < 1 || o.Buffers > 1<<15 || o.Buffers&(o.Buffers-1) != 0:
 		return o, fmt.Errorf("%d buffers: a power of two up to %d", o.Buffers, 1<<15)
 	case o.BufferBytes < 64 || o.BufferBytes > 1<<20:
 		return o, fmt.Errorf("buffers of %d B: 64 B to 1 MiB", o.BufferBytes)
-	case o.ZeroCopyBytes > 0 && o.Large == Linked, o.ZeroCopyBytes > 0 && o.Bundle:
-		return o, fmt.Errorf("sends are linked, bundled or without copy: one of them")
-	case o.Bundle && o.Large == Linked:
-		return o, fmt.Errorf("sends are linked or bundled, not both")
+	case o.ZeroCopyBytes < 1:
+		return o, fmt.Errorf("sends of %d B without copy: 1 B or more", o.ZeroCopyBytes)
+	case o.Bundle && (o.Large == Linked || o.Large == ZeroCopy):
+		return o, fmt.Errorf("a bundle cannot be %s", o.Large)
 	case o.NAPI < 0 || o.NAPI > time.Second:
 		return o, fmt.Errorf("NAPI busy polling for %v: up to 1s", o.NAPI)
 	}
 	return o, nil
 }
 
+// waits says whether the kernel goes on by itself with a transfer that is short.
+func (o *Options) waits() bool { return o.Large != Step && o.Large != Once }
+
 // Check says what of o the kernel does not have, by the ring r.
 func (o Options) Check(r *ring.Ring) error {
 	switch {
-	case o.ZeroCopyBytes > 0 && !r.Supports(ring.OpSendmsgZC):
+	case o.Large == ZeroCopy && !r.Supports(ring.OpSendmsgZC):
 		return fmt.Errorf("uring: this kernel has no sends without copy (SENDMSG_ZC: Linux 6.1)")
 	case o.Bundle && !r.Bundles():
 		return fmt.Errorf("uring: this kernel has no bundles (IORING_RECVSEND_BUNDLE: Linux 6.10)")

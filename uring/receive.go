@@ -107,7 +107,7 @@ func (s *socket) receive() bool {
 		if d.o.Large != Once {
 			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // the peer shall be seen to send
 		}
-		if in.body = len(w[0]); d.o.Large == WaitAll || d.o.Large == Linked {
+		if in.body = len(w[0]); d.o.waits() {
 			flags, k = unix.MSG_WAITALL, 1
 		} else if in.body == stream.GatherBytes {
 			k = 1

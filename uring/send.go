@@ -69,14 +69,14 @@ func (s *socket) send() bool {
 		return s.sendChain(k)
 	}
 	flags := sendFlags
-	if d.o.Large == WaitAll || d.o.Large == Linked {
+	if d.o.waits() {
 		flags |= unix.MSG_WAITALL // a short send goes on in the kernel. What it still leaves is sent again
 	}
 	e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag)
 	if e == nil {
 		return false
 	}
-	zero := d.o.ZeroCopyBytes > 0 && o.want >= d.o.ZeroCopyBytes && !o.copies
+	zero := d.o.Large == ZeroCopy && o.want >= d.o.ZeroCopyBytes && !o.copies
 	if k > 1 {
 		o.msg = unix.Msghdr{Iov: &o.iov[0]}
 		o.msg.SetIovlen(k)
@@ -167,7 +167,7 @@ func (s *socket) sent(res int32, flags uint32) {
 		case res >= 0:
 			o.done += int(res)
 		case again(res), res == -int32(unix.ECANCELED): // of a chain, behind one that was short
-		case res == -int32(unix.ENOMEM) && s.d.o.ZeroCopyBytes > 0 && !o.copies:
+		case res == -int32(unix.ENOMEM) && s.d.o.Large == ZeroCopy && !o.copies:
 			o.copies = true
 		case o.err == nil:
 			o.err = failed(res)

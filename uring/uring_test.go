@@ -36,7 +36,7 @@ func TestUring(t *testing.T) {
 	for name, separate := range map[string]bool{"shared": false, "separate": true} {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
-			n.SocketRing = separate
+			n.Loops.SocketRing = separate
 			transporttest.Run(t, n)
 		})
 	}
@@ -53,8 +53,8 @@ func TestOptions(t *testing.T) {
 		"multishot, bundles, fixed files":   {Multishot: true, Bundle: true, BufferBytes: 256, FixedFiles: true},
 		"bundles, sent alone":               {Bundle: true},
 		"fixed files":                       {FixedFiles: true},
-		"without copy, from the first byte": {ZeroCopyBytes: 1},
-		"without copy, fixed files, step":   {ZeroCopyBytes: 10_000, FixedFiles: true, Large: Step},
+		"without copy, from the first byte": {Large: ZeroCopy, ZeroCopyBytes: 1},
+		"without copy, fixed files":         {Large: ZeroCopy, ZeroCopyBytes: 10_000, FixedFiles: true},
 	} {
 		t.Run(name, func(t *testing.T) { transporttest.Run(t, network(o)) })
 	}

@@ -25,13 +25,13 @@ type child struct {
 
 // serverFlags are the flags of bench that are serve's too.
 var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags, tcpFlags)...)
+	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags, tcpFlags, uringFlags)...)
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {
 	flags := []string{"--server-cpus=" + f.serverCPUs.String()}
 	for _, name := range serverFlags {
-		if f.sets(name) && name != "server-cpus" {
+		if f.sets(name) && name != "server-cpus" && !f.clientsAlone(name) {
 			flags = append(flags, "--"+name+"="+f.set.Lookup(name).Value.String())
 		}
 	}

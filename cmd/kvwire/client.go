@@ -44,6 +44,9 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 		}
 		for i := range f.clientThreads {
 			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.spinMax}
+			if n.name == "uring" {
+				f.onRing(&o)
+			}
 			if len(f.clientCPUs) > 0 {
 				o.CPUs = []int{f.clientCPUs[i%len(f.clientCPUs)]}
 			}

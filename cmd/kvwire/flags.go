@@ -65,7 +65,8 @@ type factors struct {
 	hugePages       bool
 	rdma            rdma.Options // what they say: plan fills it in
 
-	tcp tcpValues
+	tcp   tcpValues
+	uring uringValues
 
 	// The load.
 	loadSource
@@ -124,6 +125,7 @@ func (f *factors) serverFlags() {
 	s.DurationVar(&f.spinMax, "spin-max", 50*time.Microsecond, "hybrid: how long to spin before sleeping")
 	s.StringVar(&f.ring, "ring", "shared", "uring: sockets and disk on one ring (shared), or on two (separate)")
 	f.tcpFlags()
+	f.uringFlags()
 	f.rdmaFlags()
 	f.serverCPUs = cpusFlag{-1} // the default depends on the machine: see defaultCPUs
 	s.Var(&f.serverCPUs, "server-cpus", "CPUs of the server process (0,2-3; any); default: apart from the client's")
@@ -192,8 +194,8 @@ func (f *factors) storeFlags() {
 	s.IntVar(&f.diskBatch, "disk-batch", 0, "hold them back until so many are queued or none is in flight; 0: each turn's go at its end")
 	s.IntVar(&f.diskWait, "disk-wait", 1, "engine uring: completions that a loop sleeps for, if so many are in flight")
 	s.DurationVar(&f.diskWaitMax, "disk-wait-max", 100*time.Microsecond, "… and for how long at most")
-	s.StringVar(&f.taskrun, "taskrun", "", "engine uring: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer where it sleeps in its ring")
-	s.BoolVar(&f.sqPoll, "sqpoll", false, "uring engines: a thread of the kernel submits, and takes a CPU")
+	s.StringVar(&f.taskrun, "taskrun", "", "disk engine and sockets uring: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer where it sleeps in its ring")
+	s.BoolVar(&f.sqPoll, "sqpoll", false, "uring engines and sockets: a thread of the kernel submits, and takes a CPU")
 	s.BoolVar(&f.ioPoll, "iopoll", false, "engine uring: look for completions at the device, which needs poll queues (kvwire doctor)")
 	s.BoolVar(&f.fixedBuffers, "fixed-buffers", true, "uring engines: register memory")
 	s.BoolVar(&f.fixedFiles, "fixed-files", true, "uring engines: register files")
@@ -314,10 +316,22 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	if err := f.planTCP(); err != nil {
 		return p, err
 	}
+	if err := f.planUring(); err != nil {
+		return p, err
+	}
+	if err := f.checkTaskrun(); err != nil {
+		return p, err
+	}
 	p.NetLoops = max(1, f.serverThreads, f.netLoops)
 	p.StoreLoops = max(1, f.storeLoops)
 	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
 	p.Store = p.Net
+	if f.transport == "uring" {
+		f.onRing(&p.Net)
+	}
+	if p.Placement == loop.Colocated {
+		p.Store = p.Net
+	}
 	p.Store.SocketRing = false
 	if t.local || p.Placement == loop.Dispatched {
 		p.Store.Sleep = storeSleep()
@@ -338,17 +352,29 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	return p, nil
 }
 
+// checkTaskrun checks what concerns all rings.
+func (f *factors) checkTaskrun() error {
+	switch {
+	case f.taskrun != "" && f.taskrun != "defer" && f.taskrun != "coop":
+		return usagef("--taskrun %q is unknown (defer or coop)", f.taskrun)
+	case f.taskrun != "" && f.sqPoll:
+		return usagef("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
+	}
+	return nil
+}
+
+// onRing gives loops with io_uring's sockets what was asked for of their ring.
+func (f *factors) onRing(o *loop.Options) {
+	o.CoopTaskrun, o.SQPoll = f.taskrun == "coop", f.sqPoll
+}
+
 // planDisk gives the loops that have keys what the disk engine needs, and checks its flags.
 func (f *factors) planDisk(o *loop.Options) error {
 	uring, coop := f.diskEngine == store.EngineUring, f.taskrun == "coop"
 	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without rings has another refusal for these (engineWorks)
 	switch {
-	case f.taskrun != "" && f.taskrun != "defer" && !coop:
-		return usagef("--taskrun %q is unknown (defer or coop)", f.taskrun)
-	case f.taskrun != "" && !uring:
+	case f.taskrun != "" && !uring && !f.hasUring():
 		return usagef("--taskrun needs --disk-engine uring, not %s", f.diskEngine)
-	case f.taskrun != "" && f.sqPoll:
-		return usagef("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
 	case f.taskrun == "defer" && epoll:
 		return usagef("--taskrun defer needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched): in epoll such a ring is not heard")
 	case f.diskWait > 1 && uring && (epoll || o.Wait == loop.WaitSpin):
@@ -360,7 +386,9 @@ func (f *factors) planDisk(o *loop.Options) error {
 	case f.diskDepth < 1:
 		return usagef("--disk-depth %d: 1 or more", f.diskDepth)
 	}
-	o.Ring, o.CoopTaskrun, o.SQPoll = uring, uring && coop, uring && f.sqPoll
+	if uring {
+		o.Ring, o.CoopTaskrun, o.SQPoll = true, coop, f.sqPoll
+	}
 	s, err := f.store(1)
 	if err != nil {
 		return err
@@ -388,6 +416,9 @@ func keeps(backend string) bool {
 var diskFlags = []string{"dir", "durability", "update", "disk-engine", "disk-depth", "disk-batch", "disk-wait", "disk-wait-max", "taskrun", "sqpoll", "iopoll",
 	"fixed-buffers", "fixed-files", "raw-bytes", "cache-bytes"}
 
+// ringFlags are those of them that concern the sockets' ring as well.
+var ringFlags = []string{"taskrun", "sqpoll"}
+
 // limits are the largest key and value that the server takes: 1 MiB, or what the load needs.
 func (f *factors) limits() kv.Limits {
 	value := max(1<<20, int(f.valueBytes))
@@ -404,7 +435,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	}
 	if !f.onDisk() {
 		for _, name := range diskFlags {
-			if f.sets(name) {
+			if f.sets(name) && !(f.hasUring() && slices.Contains(ringFlags, name)) {
 				return o, usagef("--%s needs --backend disk or raw, not %s", name, f.backend)
 			}
 		}
@@ -422,7 +453,8 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability, o.Update = f.diskEngine, f.durability, f.update
 	o.DepthMax, o.DiskBatch, o.DiskWait, o.DiskWaitMax = f.diskDepth, f.diskBatch, f.diskWait, f.diskWaitMax
-	o.SQPoll, o.IOPoll, o.NoFixedBuffers, o.NoFixedFiles = f.sqPoll, f.ioPoll, !f.fixedBuffers, !f.fixedFiles
+	o.SQPoll = f.sqPoll && (store.NeedsRing(f.diskEngine) || !f.hasUring())
+	o.IOPoll, o.NoFixedBuffers, o.NoFixedFiles = f.ioPoll, !f.fixedBuffers, !f.fixedFiles
 	o.RawBytes = int64(f.rawBytes)
 	o.NullValueBytes = int(f.valueBytes)
 	if f.transport == "rdma" && f.rdmaVerb == rdma.Read.String() {

@@ -51,6 +51,15 @@ func (f *factors) clientRow() *report.Row {
 	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.transport != "rdma" {
 		r.Device = "loopback" // the kernel's way to any address of its own
 	}
+	if r.ClientTransport == "uring" {
+		flags := map[string]string{}
+		for _, name := range slices.Concat(uringFlags, ringFlags) {
+			if g := f.set.Lookup(name); g != nil {
+				flags[name] = g.Value.String()
+			}
+		}
+		uringFactors(r, flags)
+	}
 	if f.stages > 0 {
 		r.Phase = "breakdown"
 	}
@@ -186,6 +195,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	}
 	if r.Transport == "uring" {
 		r.Ring = flags["ring"]
+		uringFactors(r, flags)
 	}
 	if r.Transport == "rdma" {
 		rdmaFactors(r, flags)

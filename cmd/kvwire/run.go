@@ -175,7 +175,8 @@ func applicable(c experiments.Cell) experiments.Cell {
 		engine = store.EngineUring
 	}
 	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
-		if slices.Contains(diskFlags, f.Name) && (is("backend", "null") || is("backend", "mem")) {
+		sockets := hasUring(is) && slices.Contains(ringFlags, f.Name)
+		if slices.Contains(diskFlags, f.Name) && (is("backend", "null") || is("backend", "mem")) && !sockets {
 			return true
 		}
 		switch f.Name {
@@ -192,9 +193,9 @@ func applicable(c experiments.Cell) experiments.Cell {
 		case "disk-wait-max":
 			return engine != store.EngineUring || is("wait", "spin") || is("disk-wait", "1")
 		case "taskrun":
-			return engine != store.EngineUring || is("sqpoll", "true")
+			return engine != store.EngineUring && !sockets || is("sqpoll", "true")
 		case "sqpoll", "fixed-buffers", "fixed-files":
-			return !store.NeedsRing(engine)
+			return !store.NeedsRing(engine) && !sockets
 		case "spin-max":
 			return !is("wait", "hybrid")
 		case "ring":
@@ -210,7 +211,7 @@ func applicable(c experiments.Cell) experiments.Cell {
 		case "rdma-srq":
 			return !is("transport", "rdma") || is("rdma-verb", "write")
 		}
-		return rdmaOnly(f.Name) && !is("transport", "rdma") || !tcpApplies(f.Name, is)
+		return rdmaOnly(f.Name) && !is("transport", "rdma") || !tcpApplies(f.Name, is) || !uringApplies(f.Name, is)
 	})
 }
 

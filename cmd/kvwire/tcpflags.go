@@ -100,6 +100,8 @@ func alike(network string) []string {
 		return rdmaFlags
 	case "tcp":
 		return tcpBoth
+	case "uring":
+		return uringFlags
 	}
 	return nil
 }
@@ -107,5 +109,5 @@ func alike(network string) []string {
 // ofClient says whether a server's flag is its client's, too.
 func ofClient(name string) bool {
 	return slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) ||
-		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name)
+		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name) || slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name)
 }

@@ -28,7 +28,7 @@ var networks = []network{
 	{"inproc", true, func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
 	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
 	{"tcp", false, func(f *factors) transport.Transport { return tcp.Transport{Options: f.tcp.options} }, func() error { return nil }},
-	{"uring", false, func(*factors) transport.Transport { return uring.Transport{} }, func() error { return probe.Uring(probe.Local()).Err() }},
+	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.uring.options} }, func() error { return probe.Uring(probe.Local()).Err() }},
 	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
 }
 

@@ -99,14 +99,16 @@ func Sendmsg(fd int, m *unix.Msghdr, flags uintptr) (int, error) {
 }
 
 // Sent takes one message of a non-blocking socket's error queue, and says whether it is the news that what was sent with
-// MSG_ZEROCOPY is the caller's again (Documentation/networking/msg_zerocopy.rst).
-func Sent(fd int) bool {
+// MSG_ZEROCOPY is the caller's again (Documentation/networking/msg_zerocopy.rst), and whether the kernel copied it after all.
+func Sent(fd int) (free, copied bool) {
 	var control [unix.SizeofCmsghdr + 64]byte // a sock_extended_err of 16 bytes, and the address of who caused it
 	m := unix.Msghdr{Control: &control[0]}
 	m.SetControllen(len(control))
 	_, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
 	const origin = unix.SizeofCmsghdr + 4 // behind ee_errno
-	return e == 0 && int(m.Controllen) > origin && control[origin] == unix.SO_EE_ORIGIN_ZEROCOPY
+	const code = origin + 2
+	free = e == 0 && int(m.Controllen) > code && control[origin] == unix.SO_EE_ORIGIN_ZEROCOPY
+	return free, free && control[code] == unix.SO_EE_CODE_ZEROCOPY_COPIED
 }
 
 // SetIovec points v at b.
