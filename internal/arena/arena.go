@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"reflect"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +102,15 @@ type Pool struct {
 	state    []uint8              // per smallest block: order+1 | freeBit or keptBit of the block that starts there; 0 inside a block
 	kept     [keptOrders][]uint32 // free blocks that are not merged yet: a block is split and merged for nothing when the next one is of its size
 	inUse    int
+	poison   bool
 }
+
+// Poison has pools that are made from now on fill what is freed with PoisonByte, and panic where somebody has written to it since. It is
+// for tests: a buffer that the kernel still holds shows so.
+var Poison atomic.Bool
+
+// PoisonByte is what free memory is full of, under Poison.
+const PoisonByte = 0xDD
 
 const (
 	freeBit = 0x80
@@ -126,7 +135,7 @@ func NewPool(size int) (*Pool, error) {
 	}
 	minShift := uint(bits.TrailingZeros(MinBlockBytes))
 	units := size >> minShift
-	p := &Pool{arena: a, base: uintptr(unsafe.Pointer(&a.mem[0])), minShift: minShift,
+	p := &Pool{arena: a, poison: Poison.Load(), base: uintptr(unsafe.Pointer(&a.mem[0])), minShift: minShift,
 		orders: bits.Len(uint(units)), where: make([]uint32, units), state: make([]uint8, units)}
 	p.free = make([][]uint32, p.orders)
 	for o := range p.free {
@@ -204,7 +213,11 @@ func (p *Pool) use(unit uint32, order, n int) []byte {
 	bytes := 1 << (p.minShift + uint(order))
 	p.inUse += bytes
 	off := int(unit) << p.minShift
-	return p.arena.mem[off : off+n : off+bytes]
+	b := p.arena.mem[off : off+n : off+bytes]
+	if p.poison {
+		checkPoison(b[:bytes])
+	}
+	return b
 }
 
 // least is the smallest order from want on of which a block is free; orders: none is.
@@ -224,6 +237,12 @@ func (p *Pool) Free(b []byte) {
 		panic("arena: Free of what is not a block in use")
 	}
 	o := int(p.state[unit]) - 1
+	if p.poison {
+		b := p.arena.mem[off:][:MinBlockBytes<<o]
+		for i := range b {
+			b[i] = PoisonByte
+		}
+	}
 	p.inUse -= 1 << (p.minShift + uint(o))
 	if o < keptOrders && len(p.kept[o]) < keptMax {
 		p.state[unit] = uint8(o+1) | keptBit
@@ -231,6 +250,15 @@ func (p *Pool) Free(b []byte) {
 		return
 	}
 	p.merge(unit, o)
+}
+
+// checkPoison panics if a free block was written to. Memory that was never used is all zero.
+func checkPoison(b []byte) {
+	for i, v := range b {
+		if v != PoisonByte && v != 0 {
+			panic(fmt.Sprintf("arena: byte %d of a free block of %d is %#x: somebody writes to what is not his any more", i, len(b), v))
+		}
+	}
 }
 
 // mergeKept merges what was kept.

@@ -138,7 +138,7 @@ func Run(t *testing.T, n Network) {
 		tests = append(tests, hostile...)
 	}
 	if n.Stream {
-		tests = append(tests, guests...)
+		tests = append(append(tests, guests...), crowds...)
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })

@@ -1,0 +1,239 @@
+package transporttest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// crowds are tests with many connections, or with many that end.
+var crowds = []test{
+	{"AThousandConnectionsAtOnce", thousand},
+	{"DisconnectsUnderLoadLeaveNothing", disconnects},
+}
+
+// thousand has a thousand connections talk at the same time, more than any queue or ring of buffers has places.
+func thousand(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
+	Crowd(t, r, 1000)
+}
+
+// Crowd has so many connections talk to a rig's server at the same time, in rounds of puts and of gets.
+func Crowd(t *testing.T, r *Rig, conns int) {
+	var cs []*Caller
+	for range conns {
+		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 2, RecvBytes: 8 << 10})))
+	}
+	size := func(i int) int { return []int{10, 700, 3000, 60_000}[i%4] }
+	for round := range 2 {
+		_ = r.Loop.Call(func() { // all in one turn
+			for i, c := range cs {
+				q := Put(fmt.Sprint(i), Fill(size(i+round), uint64(i+round)))
+				q.Owner = c
+				c.c.Submit(q)
+			}
+		})
+		for i, c := range cs {
+			if q := c.Next(); q.Status != kv.StatusOK {
+				t.Fatalf("put %d: %v", i, q.Status)
+			}
+		}
+		_ = r.Loop.Call(func() {
+			for i, c := range cs {
+				q := Get(fmt.Sprint(i), 60_000)
+				q.Owner = c
+				c.c.Submit(q)
+			}
+		})
+		for i, c := range cs {
+			if q := c.Next(); q.Status != kv.StatusOK || !bytes.Equal(q.Value, Fill(size(i+round), uint64(i+round))) {
+				t.Fatalf("get %d: %v, %d B, or other bytes than were put", i, q.Status, len(q.Value))
+			}
+		}
+	}
+	for _, c := range cs {
+		c.c.(transport.Conn).Hangup()
+	}
+}
+
+// patron is a connection of disconnects: a client's, or a raw one.
+type patron struct {
+	conn  transport.Conn
+	c     *Caller
+	raw   *raw
+	asked int
+}
+
+// given is memory that a request which nobody answered has given back: nobody may write to it any more.
+type given struct{ b []byte }
+
+const givenByte = 0xEE
+
+func (g given) check(t *testing.T) {
+	for i, v := range g.b {
+		if v != givenByte {
+			t.Fatalf("byte %d of %d of a request that has ended was written to", i, len(g.b))
+		}
+	}
+}
+
+// disconnects opens connections, and ends them at any moment: with requests on their way, in the middle of a message in either
+// direction, in good order or by a reset. What the server frees meanwhile is poisoned, so that a buffer which the kernel still
+// holds shows in a value, or as a panic; and it has so little of everything that what stayed behind would soon be missed.
+func disconnects(t *testing.T, n Network) {
+	arena.Poison.Store(true)
+	defer arena.Poison.Store(false)
+	r := NewRig(t, n, 2, transport.ServerOptions{Depth: 8, MaxConns: 24, PoolBytes: 6 << 20, StallMax: 10 * time.Second})
+	well := r.bystander()
+	well()
+	files := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(d)
+	}
+	before, routines := files(), runtime.NumGoroutine()
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 1))
+	end := time.Now().Add(map[bool]time.Duration{false: 2 * time.Second, true: time.Minute}[Long])
+	size := func(key int) int { return []int{0, 90, 5000, 40_000, 300_000, 1 << 20}[key%6] }
+	var open []patron
+	var back []given
+	leave := func(i int) {
+		p := open[i]
+		open[i] = open[len(open)-1]
+		open = open[:len(open)-1]
+		if p.raw != nil {
+			if rng.IntN(2) == 0 {
+				_ = p.raw.Conn.(*net.TCPConn).SetLinger(0)
+			}
+			_ = p.raw.Close()
+			return
+		}
+		for range rng.IntN(p.asked + 1) {
+			p.asked--
+			checkAnswer(t, p.c.Next(), size)
+		}
+		p.conn.Hangup()
+		for range p.asked {
+			q := p.c.Next()
+			if q.Status == kv.StatusClosed || q.Status == kv.StatusUnknown {
+				b := q.Value[:cap(q.Value)]
+				for i := range b {
+					b[i] = givenByte
+				}
+				back = append(back, given{b})
+				continue
+			}
+			checkAnswer(t, q, size)
+		}
+		if len(back) > 64 {
+			for _, g := range back {
+				g.check(t)
+			}
+			back = back[:0]
+		}
+	}
+	count := 0
+	for ; time.Now().Before(end); count++ {
+		if len(open) >= 16 || len(open) > 0 && rng.IntN(3) == 0 {
+			leave(rng.IntN(len(open)))
+			continue
+		}
+		if rng.IntN(3) == 0 {
+			c := r.raw()
+			open = append(open, patron{raw: c})
+			if h, err := tryGreet(c, 8); err != nil || h.Code != wire.Granted {
+				continue // as many are open as may be: those that were reset are not gone yet
+			}
+			var b []byte
+			for i := range rng.IntN(8) {
+				k := rng.IntN(24)
+				key := fmt.Sprint(k)
+				if rng.IntN(2) == 0 {
+					b = append(b, putFrame(uint64(i), key, string(Fill(size(k), uint64(k))))...)
+				} else {
+					b = append(b, frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: uint16(len(key)), ValueBytes: 1 << 20}, key)...)
+				}
+			}
+			if len(b) > 0 {
+				_ = c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) // the server may not take all that nobody reads
+				_, _ = c.Write(b[:rng.IntN(len(b)+1)])
+			}
+			continue
+		}
+		conn, err := r.TryDial(transport.DialOptions{Depth: 8, Loop: rng.IntN(2)})
+		if err != nil {
+			continue // likewise
+		}
+		p := patron{conn: conn, c: NewCaller(t, r.Loop, conn), asked: rng.IntN(9)}
+		open = append(open, p)
+		for range p.asked {
+			k := rng.IntN(24)
+			if rng.IntN(2) == 0 {
+				p.c.Submit(Put(fmt.Sprint(k), Fill(size(k), uint64(k))))
+			} else {
+				q := Get(fmt.Sprint(k), 1<<20)
+				q.Slot = uint64(k)
+				p.c.Submit(q)
+			}
+		}
+	}
+	t.Logf("%d steps, seed %d", count, seed)
+	for len(open) > 0 {
+		leave(0)
+	}
+	for _, g := range back {
+		g.check(t)
+	}
+	well()
+	Until(t, "all descriptors to be closed", func() bool { return files() <= before })
+	Until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
+	// All connections that may be open, and all memory that they may use.
+	var cs []*Caller
+	for i := range 23 {
+		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 2, Loop: i % 2})))
+	}
+	for _, c := range cs {
+		c.Submit(Put("5", Fill(1<<20, 5)), Put("5", Fill(1<<20, 5)))
+	}
+	for _, c := range cs {
+		for range 2 {
+			if q := c.Next(); q.Status != kv.StatusOK {
+				t.Fatalf("after %d steps a put ends as %v (seed %d)", count, q.Status, seed)
+			}
+		}
+		c.c.(transport.Conn).Hangup()
+	}
+}
+
+// checkAnswer wants the value that belongs to a key.
+func checkAnswer(t *testing.T, q *kv.Request, size func(int) int) {
+	t.Helper()
+	switch {
+	case q.Op == kv.OpGet && q.Status == kv.StatusNotFound:
+	case q.Status != kv.StatusOK:
+		t.Fatalf("%v: %v", q.Op, q.Status)
+	case q.Op == kv.OpGet && !bytes.Equal(q.Value, Fill(size(int(q.Slot)), q.Slot)):
+		t.Fatalf("get %s: %d B that are not those that were put", q.Key, len(q.Value))
+	}
+}
+
+// tryGreet is greet where the server may say no, or nothing.
+func tryGreet(c *raw, depth int) (h wire.ServerHello, err error) {
+	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil)); err != nil {
+		return h, err
+	}
+	return ReadHello(c.Conn)
+}
