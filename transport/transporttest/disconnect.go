@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
 )
 
 // crowds are tests with many connections, or with many that end.
@@ -62,7 +64,7 @@ func Crowd(t *testing.T, r *Rig, conns int) {
 		}
 	}
 	for _, c := range cs {
-		c.c.(transport.Conn).Hangup()
+		r.Hangup(c)
 	}
 }
 
@@ -93,7 +95,7 @@ func (g given) check(t *testing.T) {
 func disconnects(t *testing.T, n Network) {
 	arena.Poison.Store(true)
 	defer arena.Poison.Store(false)
-	r := NewRig(t, n, 2, transport.ServerOptions{Depth: 8, MaxConns: 24, PoolBytes: 6 << 20, StallMax: 10 * time.Second})
+	r := NewRig(t, n, 2, transport.ServerOptions{Depth: 8, MaxConns: 24, PoolBytes: 6 << 20, StallMax: 2 * time.Second})
 	well := r.bystander()
 	well()
 	files := func() int {
@@ -214,7 +216,7 @@ func disconnects(t *testing.T, n Network) {
 				t.Fatalf("after %d steps a put ends as %v (seed %d)", count, q.Status, seed)
 			}
 		}
-		c.c.(transport.Conn).Hangup()
+		r.Hangup(c)
 	}
 }
 
@@ -237,3 +239,30 @@ func tryGreet(c *raw, depth int) (h wire.ServerHello, err error) {
 	}
 	return ReadHello(c.Conn)
 }
+
+// Files says whether the process may have so many descriptors open; root takes what it needs.
+func Files(n int) bool {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur >= uint64(n) {
+		return true
+	}
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: max(uint64(n), lim.Max)}) == nil
+}
+
+// Resident is the memory that the process has now, in bytes: VmRSS without garbage.
+func Resident(t *testing.T) int {
+	t.Helper()
+	debug.FreeOSMemory()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// Hangup ends a caller's connection.
+func (r *Rig) Hangup(c *Caller) { c.c.(transport.Conn).Hangup() }

@@ -1,0 +1,238 @@
+package uring
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+	tt "github.com/kvwire/kvwire/transport/transporttest"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// watched is the transport with its endpoints in the test's hands.
+type watched struct {
+	Transport
+	ends []*endpoint // of the last server, by loop
+}
+
+func (w *watched) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	w.ends = nil
+	own, err := w.Defaults()
+	if err != nil {
+		return nil, err
+	}
+	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+		e, err := newEndpoint(h, p, own)
+		if err == nil {
+			w.ends = append(w.ends, e.(*endpoint))
+		}
+		return e, err
+	})
+}
+
+func watch(o Options) (*watched, tt.Network) {
+	w := &watched{Transport: Transport{o}}
+	n := network(o)
+	n.Transport = w
+	return w, n
+}
+
+// everyway are the options that decide how memory is given to the kernel.
+var everyway = map[string]Options{"waitall": {}, "step": {Large: Step}, "linked": {Large: Linked},
+	"multishot": {Multishot: true}, "zerocopy": {Large: ZeroCopy, ZeroCopyBytes: 1}}
+
+// stranger connects to a server as no client does, with its hello through.
+func stranger(t *testing.T, addr string, depth uint16) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(tt.Patience))
+	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := tt.ReadHello(c); err != nil || h.Code != wire.Granted {
+		t.Fatalf("hello: %v, %v", h, err)
+	}
+	return c.(*net.TCPConn)
+}
+
+func request(op kv.Op, key string, valueBytes int) []byte {
+	b := make([]byte, wire.HeaderBytes)
+	(&wire.Header{Op: op, KeyBytes: uint16(len(key)), ValueBytes: uint32(valueBytes)}).Encode(b)
+	return append(b, key...)
+}
+
+// The server ends a connection whose receive is in the kernel's hands, and for which bytes have come that the kernel has not moved
+// yet: they go to memory that is still the connection's. Free memory is poisoned, so that it would show in the next message
+// that lies there.
+func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
+	testenv.Uring(t)
+	arena.Poison.Store(true)
+	defer arena.Poison.Store(false)
+	for name, o := range everyway {
+		t.Run(name, func(t *testing.T) {
+			w, n := watch(o)
+			r := tt.NewRig(t, n, 1, transport.ServerOptions{})
+			e := w.ends[0]
+			for range 5 {
+				c := stranger(t, r.Server.Addr(), 1)
+				if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
+					t.Fatal(err)
+				}
+				on := func(f func()) {
+					if err := e.l.Call(f); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tt.Until(t, "the body's receive to be under way", func() (ok bool) {
+					on(func() {
+						e.conns.Each(func(_ uint64, c *conned) { ok = ok || c.sock.in.body >= BodyBytes && c.sock.in.armed })
+					})
+					return ok
+				})
+				on(func() {
+					if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
+						t.Error(err)
+					}
+					e.conns.Each(func(_ uint64, c *conned) { c.sock.close(transport.ErrStalled) })
+				})
+				tt.Until(t, "the connection to be gone", func() (ok bool) {
+					on(func() { ok = e.conns.Len() == 0 && e.h.Pool.InUse() == 0 })
+					return ok
+				})
+				k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
+				k.Want(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
+				k.Want(tt.Get("k", 1<<20), kv.StatusOK)
+				r.Hangup(k)
+			}
+		})
+	}
+}
+
+// A peer resets the connection while a chain of sends, or whatever there is instead, is on its way to it.
+func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
+	testenv.Uring(t)
+	arena.Poison.Store(true)
+	defer arena.Poison.Store(false)
+	for name, o := range everyway {
+		t.Run(name, func(t *testing.T) {
+			w, n := watch(o)
+			r := tt.NewRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}})
+			e := w.ends[0]
+			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+			v := tt.Fill(16<<20, 3)
+			k.Want(tt.Put("k", v), kv.StatusOK)
+			for range 3 {
+				c := stranger(t, r.Server.Addr(), 1)
+				if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, make([]byte, 1_300_000)); err != nil {
+					t.Fatal(err)
+				}
+				_ = c.SetLinger(0)
+				_ = c.Close()
+				tt.Until(t, "the connection to be gone", func() (ok bool) {
+					_ = e.l.Call(func() { ok = e.conns.Len() == 1 && e.h.Pool.InUse() == 0 })
+					return ok
+				})
+				if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
+					t.Fatal("the value that comes then is another one")
+				}
+			}
+		})
+	}
+}
+
+// So few buffers that most receives find none, and a completion queue that most completions do not fit into: slower, never wrong.
+func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
+	testenv.Uring(t)
+	for name, o := range map[string]Options{"multishot": {Multishot: true, Buffers: 4, BufferBytes: 1024}, "bundles": {Multishot: true, Bundle: true, Buffers: 4, BufferBytes: 1024}} {
+		t.Run(name, func(t *testing.T) {
+			w, n := watch(o)
+			n.Loops.RingEntries = 8
+			r := tt.NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
+			tt.Crowd(t, r, 1000)
+			s, err := w.ends[0].l.Counters()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.NoBuffers == 0 || s.Overflows == 0 {
+				t.Errorf("%d receives without a buffer, %d times that completions waited: nothing was too small", s.NoBuffers, s.Overflows)
+			}
+		})
+	}
+}
+
+// Ten thousand connections that say nothing.
+func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
+	testenv.Uring(t)
+	conns := 10_000
+	if testing.Short() || !tt.Files(2*conns+200) {
+		conns = 2_000
+	}
+	if !tt.Files(2*conns + 200) {
+		t.Skipf("no %d descriptors here: raise ulimit -n", 2*conns+200)
+	}
+	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}} {
+		t.Run(name, func(t *testing.T) {
+			_, n := watch(o)
+			r := tt.NewRig(t, n, 1, transport.ServerOptions{MaxConns: conns + 10, HelloMax: time.Hour})
+			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+			k.Want(tt.Put("k", tt.Fill(100, 1)), kv.StatusOK)
+			before := tt.Resident(t)
+			for range conns {
+				stranger(t, r.Server.Addr(), 16)
+			}
+			k.Want(tt.Get("k", 100), kv.StatusOK)
+			each := (tt.Resident(t) - before) / conns
+			t.Logf("%d B for each connection, of both ends, of which the client's is a socket", each)
+			if most := 256 << 20 / 10_000; each > most {
+				t.Errorf("an idle connection takes %d B, more than %d", each, most)
+			}
+		})
+	}
+}
+
+// A client that takes short transfers for the end says so of each request, and the connection goes on.
+func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
+	testenv.Uring(t)
+	server := network(Options{})
+	r := tt.NewRig(t, server, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}})
+	ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
+	defer cancel()
+	conn, err := Transport{Options{Large: Once}}.Dial(ctx, r.Loop, r.Server.Addr(), transport.DialOptions{Depth: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tt.NewCaller(t, r.Loop, conn)
+	truncated := uint64(0)
+	for _, n := range []int{100, 4 << 10, 16 << 20} {
+		want := kv.StatusOK
+		if n > 8<<20 { // more than sockets hold
+			want = kv.StatusTruncated
+			truncated += 2
+		}
+		key := fmt.Sprint(n)
+		c.Want(tt.Put(key, tt.Fill(n, 1)), want)
+		g := c.Want(tt.Get(key, n), want)
+		if string(g.Value) != string(tt.Fill(n, 1)) {
+			t.Fatalf("%d B: the bytes are not those that were put", n)
+		}
+	}
+	if s, err := r.Loop.Counters(); err != nil || s.Truncated != truncated || s.Shorts < truncated {
+		t.Fatalf("%d requests counted as truncated, %d short transfers (%v)", s.Truncated, s.Shorts, err)
+	}
+}
