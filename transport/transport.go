@@ -86,7 +86,7 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 	setInt(&o.Depth, 256)
 	setInt(&o.MaxConns, 16384)
 	setInt(&o.RecvBytes, 16<<10)
-	setInt(&o.ConnBytes, 256<<20) // address space: a page costs memory from its first use on
+	setInt(&o.ConnBytes, 512<<20) // address space: a page costs memory from its first use on
 	setInt(&o.PoolBytes, 256<<20)
 	setDuration(&o.HelloMax, 5*time.Second)
 	setDuration(&o.StallMax, 30*time.Second)

@@ -3,6 +3,7 @@ package uring
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -25,6 +26,11 @@ func TestMain(m *testing.M) {
 	var o Options
 	if text := os.Getenv(optionsEnv); text != "" {
 		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+	}
+	if errno, err := strconv.Atoi(os.Getenv(forbidEnv)); err == nil {
+		if err := forbid(uint32(errno)); err != nil {
 			panic(err)
 		}
 	}

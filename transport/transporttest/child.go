@@ -203,6 +203,20 @@ func (c *Child) line() string {
 	}
 }
 
+// Resident is the memory that the process has now, in bytes: VmRSS.
+func (c *Child) Resident() int {
+	c.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.cmd.Process.Pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		c.t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
 // Await waits until n requests have come, or, of a client, have ended.
 func (c *Child) Await(n int) {
 	c.t.Helper()

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -247,21 +246,6 @@ func Files(n int) bool {
 		return true
 	}
 	return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: max(uint64(n), lim.Max)}) == nil
-}
-
-// Resident is the memory that the process has now, in bytes: VmRSS without garbage.
-func Resident(t *testing.T) int {
-	t.Helper()
-	debug.FreeOSMemory()
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var size, pages int
-	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
-		t.Fatal(err)
-	}
-	return pages * os.Getpagesize()
 }
 
 // Hangup ends a caller's connection.
