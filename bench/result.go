@@ -126,6 +126,9 @@ func (r *Result) Achieved() (ratio float64, ok bool) {
 // turn, so there the CPU decides; a thread that spins uses all its CPU, so there the turns do.
 func (r *Result) Saturated() bool { return r.CPURatio > 0.9 && r.BusyRatio > 0.9 }
 
+// Truncated is how many of the errors are requests that ended with a short transfer, which only a client has that was told to end them so.
+func (r *Result) Truncated() uint64 { return r.ByStatus[kv.StatusTruncated] }
+
 // StatusErrors lists the errors by status, in words: "busy 12, io error 1"; "" without any.
 func (r *Result) StatusErrors() string {
 	s := ""

@@ -134,7 +134,6 @@ type Stats struct {
 
 	// What did not go as it was asked for.
 	Shorts     uint64 // sends, and receives of a body of known length, that ended short, and were gone on with
-	Truncated  uint64 // requests that ended so: a client that does not go on (kv.StatusTruncated)
 	NoBuffers  uint64 // receives that found no provided buffer (ENOBUFS)
 	Overflows  uint64 // times that completions waited outside of a queue that was full
 	ZeroCopies uint64 // sends without a copy whose memory was free again
@@ -170,7 +169,6 @@ func (s *Stats) Add(o Stats) {
 	s.Sends += o.Sends
 	s.Receives += o.Receives
 	s.Shorts += o.Shorts
-	s.Truncated += o.Truncated
 	s.NoBuffers += o.NoBuffers
 	s.Overflows += o.Overflows
 	s.ZeroCopies += o.ZeroCopies
@@ -202,7 +200,6 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Sends -= o.Sends
 	s.Receives -= o.Receives
 	s.Shorts -= o.Shorts
-	s.Truncated -= o.Truncated
 	s.NoBuffers -= o.NoBuffers
 	s.Overflows -= o.Overflows
 	s.ZeroCopies -= o.ZeroCopies

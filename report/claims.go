@@ -21,6 +21,15 @@ var quantities = []Metric{
 	{"batch_mean", true, "", func(r *Row) Float { return r.BatchMean }},
 	{"ops_per_turn", true, "", func(r *Row) Float { return r.OpsPerTurn }},
 	{"disk_batch_mean", true, "", func(r *Row) Float { return r.DiskBatchMean }},
+	{"whole_ratio", true, "", func(r *Row) Float { // of all requests, those whose transfers did not end short
+		n, known := r.Truncated.Get()
+		ops, _ := r.Ops.Get()
+		errs, _ := r.Errors.Get()
+		if !known || ops+errs == 0 {
+			return Float{}
+		}
+		return F(1 - float64(n)/float64(ops+errs))
+	}},
 	{"disk_syscalls_per_io", false, "", func(r *Row) Float { return r.DiskSyscallsPerIO }},
 }
 

@@ -106,7 +106,7 @@ func fillFactors(row *Row, res *bench.Result) {
 
 func fillOutcome(row *Row, res *bench.Result) {
 	row.DurationNs, row.WarmupNs = I(int64(res.Duration)), I(int64(res.Warmup))
-	row.Ops, row.Errors, row.Misses = U(res.Ops), U(res.Errors), U(res.Misses)
+	row.Ops, row.Errors, row.Misses, row.Truncated = U(res.Ops), U(res.Errors), U(res.Misses), U(res.Truncated())
 	if res.Spec.Verify {
 		row.VerifyFailures = U(res.VerifyFailures)
 	}
@@ -144,7 +144,6 @@ func fillGenerator(row *Row, res *bench.Result) {
 
 func fillCost(row *Row, res *bench.Result, sides Sides) {
 	row.GoGCPauseNs, row.GoSchedP99Ns = I(int64(res.Go.GCPause)), I(int64(res.Go.SchedP99))
-	row.Truncated = U(res.ClientLoops.Truncated)
 	if res.Ops == 0 {
 		return
 	}

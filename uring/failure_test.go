@@ -230,8 +230,8 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 			t.Fatalf("%d B: the bytes are not those that were put", n)
 		}
 	}
-	if s, err := r.Loop.Counters(); err != nil || s.Truncated != truncated || s.Shorts < truncated {
-		t.Fatalf("%d requests counted as truncated, %d short transfers (%v)", s.Truncated, s.Shorts, err)
+	if s, err := r.Loop.Counters(); err != nil || s.Shorts < truncated {
+		t.Fatalf("%d requests were truncated, and %d short transfers counted (%v)", truncated, s.Shorts, err)
 	}
 }
 

@@ -94,6 +94,8 @@ func (o *Options) waits() bool { return o.Large != Step && o.Large != Once }
 // Check says what of o the kernel does not have, by the ring r.
 func (o Options) Check(r *ring.Ring) error {
 	switch {
+	case o.Multishot && !r.Multishot():
+		return fmt.Errorf("uring: this kernel has no multishot receives (Linux 6.0)")
 	case o.Large == ZeroCopy && !r.Supports(ring.OpSendmsgZC):
 		return fmt.Errorf("uring: this kernel has no sends without copy (SENDMSG_ZC: Linux 6.1)")
 	case o.Bundle && !r.Bundles():

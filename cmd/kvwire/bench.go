@@ -83,11 +83,11 @@ func (m *measured) verdict() error {
 	switch r := m.result; {
 	case r.VerifyFailures > 0:
 		return &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", r.VerifyFailures, r.FirstFailure)}
-	case r.Errors > 0:
+	case r.Errors > r.Truncated():
 		return fmt.Errorf("%d operations failed: %s", r.Errors, r.StatusErrors())
 	case r.Misses > 0 && r.Spec.Verify:
 		return fmt.Errorf("%d records are not there (was the store loaded with these --records?)", r.Misses)
-	case r.Ops == 0 && !r.Interrupted:
+	case r.Ops+r.Errors == 0 && !r.Interrupted:
 		return errors.New("no operation completed in the window")
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
@@ -50,6 +51,49 @@ func SQPoll(h *Host) Finding {
 		f.Why = "making such a ring failed: " + err.Error()
 	}
 	return f
+}
+
+// Sockets says which options of io_uring's sockets the kernel has.
+func Sockets(h *Host) Finding {
+	f := Finding{Name: "io_uring sockets"}
+	if u := Uring(h); u.State != Available {
+		return as(f.Name, u)
+	}
+	missing, err := h.Sockets()
+	switch {
+	case err != nil:
+		f.Why = "asking failed: " + err.Error()
+	case len(missing) > 0:
+		f.State, f.Why, f.Remedy = Available, "without "+strings.Join(missing, ", "), "a newer kernel, for those options"
+	default:
+		f.State, f.Why = Available, "multishot receives, bundles, sends without copy, NAPI"
+	}
+	return f
+}
+
+// socketOptions asks a ring for each of them.
+func socketOptions() (missing []string, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, err := ring.Open(ring.Options{Entries: 8})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	no := func(ok bool, what string) {
+		if !ok {
+			missing = append(missing, what)
+		}
+	}
+	bufs, err := r.Provide(1, 64)
+	if err == nil {
+		bufs.Close()
+	}
+	no(err == nil && r.Multishot(), "multishot receives (Linux 6.0)")
+	no(r.Bundles(), "bundles (6.10)")
+	no(r.Supports(ring.OpSendmsgZC), "sends without copy (6.1)")
+	no(r.NAPI(0) == nil, "NAPI busy polling (6.9)")
+	return missing, nil
 }
 
 // Polled is what a read from a ring with IOPOLL has shown.

@@ -18,6 +18,7 @@ type Host struct {
 	OpenRing   func() (missing []string, _ error) // makes a ring and closes it: the operations that the kernel lacks
 	OpenAIO    func() error                       // makes a context and destroys it
 	OpenSQPoll func() error                       // makes a ring with SQPOLL and closes it
+	Sockets    func() (missing []string, _ error) // asks a ring for what sockets may use: the options that the kernel lacks
 	IOPoll     func(dir string) (Polled, error)   // reads from a file in dir, from a ring with IOPOLL
 	Access     func(path string) error            // nil when the absolute path can be opened for reading and writing
 	Direct     func(dir string) (Direct, error)   // tries O_DIRECT on a file in dir
@@ -30,6 +31,7 @@ func Local() *Host {
 		OpenRing:   openRing,
 		OpenAIO:    openAIO,
 		OpenSQPoll: openSQPoll,
+		Sockets:    socketOptions,
 		IOPoll:     tryIOPoll,
 		Access:     access,
 		Direct:     tryDirect,

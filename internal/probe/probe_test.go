@@ -37,6 +37,7 @@ func host(files ...string) *Host {
 		OpenRing:   func() ([]string, error) { return nil, nil },
 		OpenAIO:    func() error { return nil },
 		OpenSQPoll: func() error { return nil },
+		Sockets:    func() ([]string, error) { return nil, nil },
 		IOPoll:     func(string) (Polled, error) { return Polled{Queue: "sys/dev/block/8:0/queue"}, nil },
 		Access:     func(string) error { return nil },
 		Direct:     func(string) (Direct, error) { return Direct{FileSystem: "ext4", FreeBytes: 3 << 30}, nil },
@@ -357,4 +358,23 @@ func TestEnginesSayWhyNot(t *testing.T) {
 	h.OpenSQPoll = func() error { return fmt.Errorf("ring: %w", unix.EPERM) }
 	check(t, SQPoll(h), Unavailable, "5.11", "5.11")
 	check(t, SQPoll(host()), Available, "CPU", "")
+}
+
+func TestSocketsSaysWhichOptionsTheKernelLacks(t *testing.T) {
+	h := host()
+	for _, c := range []struct {
+		missing []string
+		err     error
+		state   State
+		why     string
+	}{
+		{nil, nil, Available, "multishot"},
+		{[]string{"bundles (6.10)"}, nil, Available, "without bundles (6.10)"},
+		{nil, unix.ENOMEM, Unknown, "cannot allocate"},
+	} {
+		h.Sockets = func() ([]string, error) { return c.missing, c.err }
+		if f := Sockets(h); f.State != c.state || !strings.Contains(f.Why, c.why) {
+			t.Errorf("%v, %v: %+v", c.missing, c.err, f)
+		}
+	}
 }

@@ -36,6 +36,7 @@ func (*Ring) Room(int) bool                  { panic(never) }
 func (*Ring) AddFile(int) (int, error)       { panic(never) }
 func (*Ring) DropFile(int)                   { panic(never) }
 func (*Ring) NAPI(time.Duration) error       { panic(never) }
+func (*Ring) Multishot() bool                { panic(never) }
 func (*Ring) Bundles() bool                  { panic(never) }
 func (*Ring) Close() error                   { panic(never) }
 

@@ -437,6 +437,9 @@ func (r *Ring) NAPI(busyPoll time.Duration) error {
 	return r.register(registerNAPI, unsafe.Pointer(&a), 1, "NAPI busy polling")
 }
 
+// Multishot says whether receives can be multishot: they came with SEND_ZC (Linux 6.0).
+func (r *Ring) Multishot() bool { return r.Supports(opSendZC) }
+
 // Bundles says whether the kernel has them (Linux 6.10).
 func (r *Ring) Bundles() bool { return r.bundles }
 

@@ -284,7 +284,6 @@ func (c *Client) answered(k *call) {
 	r := k.r
 	if k.cut {
 		r.Status = kv.StatusTruncated
-		c.l.Stats.Truncated++
 	}
 	k.r = nil
 	c.free = append(c.free, k.index)
