@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -249,11 +249,7 @@ func forbid(errno uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | errno},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
-	prog := unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
-	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog))); e != 0 {
-		return e
-	}
-	return nil
+	return sys.Filter(f)
 }
 
 func TestWhereItIsForbiddenTheTransportSaysWhatToDo(t *testing.T) {
