@@ -16,6 +16,15 @@ fi
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 
+# must COMMAND…: what fails is told at the end as well, and the rest runs all the same: one run shows all that is wrong.
+failed=()
+trap "exit 130" INT TERM
+must() {
+    local code=0
+    "$@" || code=$?
+    ((code == 0)) || { failed+=("$* (exit code $code)") && echo "FAILED: $* (exit code $code); the rest goes on" >&2; }
+}
+
 # kernel_has_uring is asked of the kernel, not of our own code, so that a bug there cannot turn tests into skips.
 kernel_has_uring() {
     local sysctl=/proc/sys/kernel/io_uring_disabled
@@ -57,19 +66,19 @@ echo "KVWIRE_REQUIRE=$KVWIRE_REQUIRE (a test that needs one of these fails where
 
 step "a bare build, without the native parts"
 go build ./...
-go vet ./...
+must go vet ./...
 # What the tags leave out, what is built on that, and the program.
-KVWIRE_REQUIRE='' go test -short -timeout 5m ./cgo/... ./internal/... ./rdma/... ./uring ./loop ./cmd/...
+must env KVWIRE_REQUIRE= go test -short -timeout 5m ./cgo/... ./internal/... ./rdma/... ./uring ./loop ./cmd/...
 
 step "vet and tests"
-go vet "${tags[@]}" ./...
+must go vet "${tags[@]}" ./...
 mkdir -p bin/test
 if go -C test/goycsb build -o "$PWD/bin/test/goycsb" .; then
     export PATH=$PWD/bin/test:$PATH
 else
     echo "go-ycsb could not be built: what it drives is not tested"
 fi
-go test "${native[@]}" -count=1 -timeout "$timeout" ./...
+must go test "${native[@]}" -count=1 -timeout "$timeout" ./...
 
 step "race detector, on what has several goroutines"
 concurrent=()
@@ -78,7 +87,7 @@ for dir in loop transport inproc tcp uring rdma wire store bench internal/ring i
         concurrent+=("./$dir/...")
     fi
 done
-CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout "$timeout" "${concurrent[@]}"
+must env CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout "$timeout" "${concurrent[@]}"
 
 # rdma_in_guest boots one guest for all that needs RDMA. Exit code 125: there is none to be had.
 rdma_in_guest() {
@@ -97,11 +106,11 @@ else
     case $code in
     0) echo "RDMA in a guest: passed in $((SECONDS - began)) s" ;;
     125)
-        [[ ! $must_rdma ]] || { echo "RDMA was not tested, and KVWIRE_REQUIRE names it: see above" >&2 && exit 1; }
+        [[ ! $must_rdma ]] || failed+=("RDMA, which KVWIRE_REQUIRE names: no device here, and no guest")
         echo "RDMA WAS NOT TESTED: no device here, and no guest (see above). All else goes on."
         untested=" but RDMA, which was not tested"
         ;;
-    *) echo "RDMA in a guest: failed after $((SECONDS - began)) s (exit code $code; 124 is the time limit)" >&2 && exit 1 ;;
+    *) failed+=("RDMA in a guest, after $((SECONDS - began)) s (exit code $code; 124 is the time limit)") ;;
     esac
 fi
 
@@ -118,7 +127,8 @@ run_experiment() {
     if ((code)); then
         cat bin/test/experiment.log >&2
         echo "$name ${*:2}: failed after $((SECONDS - began)) s (exit code $code; 124 is the time limit)" >&2
-        return "$code"
+        failed+=("experiment $name ${*:2} (exit code $code)")
+        return
     fi
     echo "$name ${*:2}: ran in $((SECONDS - began)) s"
 }
@@ -149,8 +159,8 @@ step "experiments"
 shipped_experiments
 
 step "arm64 builds and vets (without rdma: its cgo has no cross compiler here)"
-CGO_ENABLED=0 GOARCH=arm64 go build -tags giouring -ldflags=-checklinkname=0 ./...
-CGO_ENABLED=0 GOARCH=arm64 go vet -tags giouring ./...
+must env CGO_ENABLED=0 GOARCH=arm64 go build -tags giouring -ldflags=-checklinkname=0 ./...
+must env CGO_ENABLED=0 GOARCH=arm64 go vet -tags giouring ./...
 
 # fuzz target package: Go's fuzzer sometimes fails with its own deadline alone when the time is over, with no input that
 # failed: that, and nothing else, is tried again.
@@ -169,8 +179,13 @@ fuzz() {
 
 step "fuzzing, $fuzz_seconds s for each target, and more for resp's"
 # Without a bound on minimizing, a short run spends its time there.
-grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file name; do
-    fuzz "${name#func }" "$(dirname "$file")"
-done
+while IFS=: read -r file name; do
+    must fuzz "${name#func }" "$(dirname "$file")"
+done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort)
 
+if ((${#failed[@]})); then
+    step "FAILED"
+    printf '  %s\n' "${failed[@]}" >&2
+    exit 1
+fi
 step "all passed${untested:-}"
