@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
@@ -93,12 +94,11 @@ func (w Wait) String() string { return waitNames[w] }
 
 // ParseWait reads a wait policy's name.
 func ParseWait(s string) (Wait, error) {
-	for i, n := range waitNames {
-		if s == n {
-			return Wait(i), nil
-		}
+	w, err := names.Parse[Wait](s, waitNames[:])
+	if err != nil {
+		return 0, fmt.Errorf("wait policy %w", err)
 	}
-	return 0, fmt.Errorf("wait policy %q is unknown (block, spin or hybrid)", s)
+	return w, nil
 }
 
 // Options say how a loop waits and where it runs. The zero value blocks, sleeps in a ring, and

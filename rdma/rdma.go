@@ -9,6 +9,7 @@ import (
 	"math/bits"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 )
@@ -29,12 +30,11 @@ func (v Verb) String() string { return verbNames[v] }
 
 // ParseVerb reads a verb's name.
 func ParseVerb(s string) (Verb, error) {
-	for i, n := range verbNames {
-		if s == n {
-			return Verb(i), nil
-		}
+	v, err := names.Parse[Verb](s, verbNames[:])
+	if err != nil {
+		return 0, fmt.Errorf("verb %w", err)
 	}
-	return 0, fmt.Errorf("verb %q is unknown (send, write or read)", s)
+	return v, nil
 }
 
 // Connect says how queue pairs are connected. The hello goes by TCP in both cases.

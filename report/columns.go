@@ -171,7 +171,7 @@ var meanings = map[string]string{
 	"tcp_accept": "one loop accepts all connections, or each does", "tcp_nodelay": "TCP_NODELAY", "tcp_cork": "MSG_MORE where more of a turn's bytes follow", "tcp_quickack": "TCP_QUICKACK after each receive",
 	"tcp_send_bytes": "send buffer; 0: the kernel sizes it", "tcp_receive_bytes": "receive buffer; 0: the kernel sizes it", "tcp_busy_poll_ns": "SO_BUSY_POLL", "tcp_zerocopy_bytes": "writes from that size on are not copied; 0: none",
 
-	"uring_receive": "io_uring's sockets: an entry receives once (single) or again and again into provided buffers (multishot)", "uring_buffers": "provided buffers of each loop", "uring_buffer_bytes": "size of each",
+	"uring_receive": "io_uring's sockets: an entry receives once (single) or again and again into provided buffers (multishot)", "uring_buffers": "provided buffers of each loop", "uring_buffer_bytes": "size of each", "uring_body_bytes": "the least rest of a value that is received into its place, by a receive of its own",
 	"uring_bundle": "one completion for several provided buffers, and sends of such", "uring_fixed_files": "sockets are registered", "uring_large": "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
 	"uring_zerocopy_bytes": "zerocopy: sends from that size on are not copied", "uring_napi_ns": "NAPI busy polling of a wait",
 

@@ -317,6 +317,7 @@ type Row struct {
 	UringReceive       string `csv:"uring_receive"` // single or multishot
 	UringBuffers       Int    `csv:"uring_buffers"` // multishot: provided, of each loop
 	UringBufferBytes   Int    `csv:"uring_buffer_bytes"`
+	UringBodyBytes     Int    `csv:"uring_body_bytes"`
 	UringBundle        Bool   `csv:"uring_bundle"`
 	UringFixedFiles    Bool   `csv:"uring_fixed_files"` // sockets are registered
 	UringLarge         string `csv:"uring_large"`       // waitall, step, linked, zerocopy or once

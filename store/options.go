@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/kv"
 )
 
@@ -26,12 +27,11 @@ func (b Backend) String() string { return backendNames[b] }
 
 // ParseBackend reads a backend's name.
 func ParseBackend(s string) (Backend, error) {
-	for i, n := range backendNames {
-		if s == n {
-			return Backend(i), nil
-		}
+	b, err := names.Parse[Backend](s, backendNames[:])
+	if err != nil {
+		return 0, fmt.Errorf("store: backend %w", err)
 	}
-	return 0, fmt.Errorf("store: backend %q is unknown (null, mem, disk or raw)", s)
+	return b, nil
 }
 
 // The names that Durability takes.

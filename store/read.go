@@ -14,21 +14,11 @@ func (p *Partition) get(r *kv.Request) {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	switch f := p.index.flags(rec); {
-	case f&(flagHidden|flagTomb) != 0:
+	if p.index.flags(rec)&(flagHidden|flagTomb) != 0 {
 		p.finish(r, kv.StatusNotFound)
 		return
-	case f&flagCorrupt != 0:
-		p.count.corrupt++
-		p.finish(r, kv.StatusCorrupt)
-		return
 	}
-	at := p.index.at(rec)
-	if p.files != nil && at.large() {
-		p.readLarge(r, at)
-		return
-	}
-	it, s, ok := p.item(r, at, r.Key)
+	it, s, ok := p.itemOf(r, rec)
 	if !ok {
 		return
 	}
@@ -36,6 +26,21 @@ func (p *Partition) get(r *kv.Request) {
 		p.table.Put(r.Key, it.value)
 	}
 	p.answer(r, it, s)
+}
+
+// itemOf gives what lies at r's record; not ok: r has ended, or goes on when that was read.
+func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok bool) {
+	if p.index.flags(rec)&flagCorrupt != 0 {
+		p.count.corrupt++
+		p.finish(r, kv.StatusCorrupt)
+		return it, s, false
+	}
+	at := p.index.at(rec)
+	if p.files != nil && at.large() {
+		p.readLarge(r, at)
+		return it, s, false
+	}
+	return p.item(r, at, r.Key)
 }
 
 // recall finds a get's record, which it remembers in Aux[2] while it waits: a find takes two cache misses and more.

@@ -13,17 +13,7 @@ import (
 
 // readToUpdate reads the item that r updates, and goes on when that is at hand.
 func (p *Partition) readToUpdate(r *kv.Request, rec uint32) {
-	if p.index.flags(rec)&flagCorrupt != 0 {
-		p.count.corrupt++
-		p.finish(r, kv.StatusCorrupt)
-		return
-	}
-	at := p.index.at(rec)
-	if p.files != nil && at.large() {
-		p.readLarge(r, at)
-		return
-	}
-	it, s, ok := p.item(r, at, r.Key)
+	it, s, ok := p.itemOf(r, rec)
 	switch {
 	case !ok: // it is run again
 	case s != kv.StatusOK:

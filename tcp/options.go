@@ -2,9 +2,8 @@ package tcp
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
@@ -25,14 +24,7 @@ func Engines() []string { return engineNames[:] }
 func (e Engine) String() string { return engineNames[e] }
 
 // ParseEngine reads an engine's name.
-func ParseEngine(s string) (Engine, error) {
-	for i, n := range engineNames {
-		if s == n {
-			return Engine(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is unknown (%s)", s, strings.Join(engineNames[:], " or "))
-}
+func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engineNames[:]) }
 
 // Options are those of both ends. The zero value is the default; docs/results has what the others were measured to cost.
 type Options struct {

@@ -55,6 +55,20 @@ func watch(o Options) (*watched, tt.Network) {
 var everyway = map[string]Options{"waitall": {}, "step": {Large: Step}, "linked": {Large: Linked},
 	"multishot": {Multishot: true}, "zerocopy": {Large: ZeroCopy, ZeroCopyBytes: 1}}
 
+// inEveryWay has f run at a server of one loop, with each of everyway; what either end frees meanwhile is poisoned.
+func inEveryWay(t *testing.T, o transport.ServerOptions, f func(t *testing.T, r *tt.Rig, e *endpoint)) {
+	testenv.Uring(t)
+	arena.Poison.Store(true)
+	defer arena.Poison.Store(false)
+	for name, way := range everyway {
+		t.Run(name, func(t *testing.T) {
+			w, n := watch(way)
+			r := tt.NewRig(t, n, 1, o)
+			f(t, r, w.ends[0])
+		})
+	}
+}
+
 // stranger connects to a server as no client does, with its hello through.
 func stranger(t *testing.T, addr string, depth uint16) *net.TCPConn {
 	t.Helper()
@@ -83,82 +97,67 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 // yet: they go to memory that is still the connection's. Free memory is poisoned, so that it would show in the next message
 // that lies there.
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
-	testenv.Uring(t)
-	arena.Poison.Store(true)
-	defer arena.Poison.Store(false)
-	for name, o := range everyway {
-		t.Run(name, func(t *testing.T) {
-			w, n := watch(o)
-			r := tt.NewRig(t, n, 1, transport.ServerOptions{})
-			e := w.ends[0]
-			for range 5 {
-				c := stranger(t, r.Server.Addr(), 1)
-				if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
+	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
+		for range 5 {
+			c := stranger(t, r.Server.Addr(), 1)
+			if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
+				t.Fatal(err)
+			}
+			on := func(f func()) {
+				if err := e.l.Call(f); err != nil {
 					t.Fatal(err)
 				}
-				on := func(f func()) {
-					if err := e.l.Call(f); err != nil {
-						t.Fatal(err)
-					}
-				}
-				tt.Until(t, "the body's receive to be under way", func() (ok bool) {
-					on(func() {
-						e.conns.Each(func(_ uint64, c *conned) { ok = ok || c.sock.in.body >= BodyBytes && c.sock.in.armed })
-					})
-					return ok
-				})
-				on(func() {
-					if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
-						t.Error(err)
-					}
-					e.conns.Each(func(_ uint64, c *conned) { c.sock.close(transport.ErrStalled) })
-				})
-				tt.Until(t, "the connection to be gone", func() (ok bool) {
-					on(func() { ok = e.conns.Len() == 0 && e.h.Pool.InUse() == 0 })
-					return ok
-				})
-				k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
-				k.Want(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
-				k.Want(tt.Get("k", 1<<20), kv.StatusOK)
-				r.Hangup(k)
 			}
-		})
-	}
+			tt.Until(t, "the body's receive to be under way", func() (ok bool) {
+				on(func() {
+					e.conns.Each(func(_ uint64, c *conned) { ok = ok || c.sock.in.body >= e.o.BodyBytes && c.sock.in.armed })
+				})
+				return ok
+			})
+			on(func() {
+				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
+					t.Error(err)
+				}
+				e.conns.Each(func(_ uint64, c *conned) { c.sock.close(transport.ErrStalled) })
+			})
+			tt.Until(t, "the connection to be gone", func() (ok bool) {
+				on(func() { ok = e.conns.Len() == 0 && e.h.Pool.InUse() == 0 })
+				return ok
+			})
+			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
+			k.Want(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
+			k.Want(tt.Get("k", 1<<20), kv.StatusOK)
+			r.Hangup(k)
+		}
+	})
 }
 
 // A peer resets the connection while a chain of sends, or whatever there is instead, is on its way to it.
 func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
-	testenv.Uring(t)
-	arena.Poison.Store(true)
-	defer arena.Poison.Store(false)
-	for name, o := range everyway {
-		t.Run(name, func(t *testing.T) {
-			w, n := watch(o)
-			r := tt.NewRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}})
-			e := w.ends[0]
-			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-			v := tt.Fill(16<<20, 3)
-			k.Want(tt.Put("k", v), kv.StatusOK)
-			for range 3 {
-				c := stranger(t, r.Server.Addr(), 1)
-				if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(c, make([]byte, 1_300_000)); err != nil {
-					t.Fatal(err)
-				}
-				_ = c.SetLinger(0)
-				_ = c.Close()
-				tt.Until(t, "the connection to be gone", func() (ok bool) {
-					_ = e.l.Call(func() { ok = e.conns.Len() == 1 && e.h.Pool.InUse() == 0 })
-					return ok
-				})
-				if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
-					t.Fatal("the value that comes then is another one")
-				}
+	limits := kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}
+	inEveryWay(t, transport.ServerOptions{Limits: limits}, func(t *testing.T, r *tt.Rig, e *endpoint) {
+		k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+		v := tt.Fill(16<<20, 3)
+		k.Want(tt.Put("k", v), kv.StatusOK)
+		for range 3 {
+			c := stranger(t, r.Server.Addr(), 1)
+			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
+			if _, err := io.ReadFull(c, make([]byte, 1_300_000)); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetLinger(0)
+			_ = c.Close()
+			tt.Until(t, "the connection to be gone", func() (ok bool) {
+				_ = e.l.Call(func() { ok = e.conns.Len() == 1 && e.h.Pool.InUse() == 0 })
+				return ok
+			})
+			if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
+				t.Fatal("the value that comes then is another one")
+			}
+		}
+	})
 }
 
 // So few buffers that most receives find none, and a completion queue that most completions do not fit into: slower, never wrong.

@@ -2,9 +2,9 @@ package uring
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/ring"
 )
 
@@ -28,33 +28,22 @@ func Larges() []string { return largeNames[:] }
 func (l Large) String() string { return largeNames[l] }
 
 // ParseLarge reads a way's name.
-func ParseLarge(s string) (Large, error) {
-	for i, n := range largeNames {
-		if s == n {
-			return Large(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is unknown (%s)", s, strings.Join(largeNames[:], ", "))
-}
+func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
-const (
-	// ChunkBytes is what each entry of a chain sends (Linked).
-	ChunkBytes = 256 << 10
-
-	// BodyBytes is from what length on the rest of a body is received into its place, by a receive of its own. The study of
-	// docs/results says how it was found.
-	BodyBytes = 32 << 10
-)
+// ChunkBytes is what each entry of a chain sends (Linked).
+const ChunkBytes = 256 << 10
 
 // Options are those of either end. The zero value is the default; docs/adr/0015 has what the others were measured to cost.
 type Options struct {
 	Large Large
 
 	// Multishot has one entry receive again and again, into buffers of the loop's (IORING_RECV_MULTISHOT, Linux 6.0), from which bytes
-	// are copied. Bodies of BodyBytes and more are received into their place all the same.
+	// are copied.
 	Multishot   bool
 	Buffers     int // of each end and loop, a power of two; 0: 256
 	BufferBytes int // of each of them; 0: 4 KiB
+
+	BodyBytes int // the least rest of a body that is received into its place, by a receive of its own; 0: 32 KiB
 
 	Bundle        bool          // Multishot: one completion for as many buffers as there are bytes for. Sends: pieces as provided buffers (Linux 6.10)
 	FixedFiles    bool          // sockets are registered with the ring
@@ -73,7 +62,12 @@ func (o Options) Defaults() (Options, error) {
 	if o.ZeroCopyBytes == 0 {
 		o.ZeroCopyBytes = 16 << 10
 	}
+	if o.BodyBytes == 0 {
+		o.BodyBytes = 32 << 10
+	}
 	switch {
+	case o.BodyBytes < 1:
+		return o, fmt.Errorf("bodies of %d B: 1 B or more", o.BodyBytes)
 	case o.Buffers < 1 || o.Buffers > 1<<15 || o.Buffers&(o.Buffers-1) != 0:
 		return o, fmt.Errorf("%d buffers: a power of two up to %d", o.Buffers, 1<<15)
 	case o.BufferBytes < 64 || o.BufferBytes > 1<<20:

@@ -72,7 +72,7 @@ func (s *socket) receive() bool {
 	}
 	w := &d.window
 	k := s.side.Window(w)
-	body := k == 2 && len(w[0]) >= BodyBytes
+	body := k == 2 && len(w[0]) >= d.o.BodyBytes
 	if in.armed {
 		if k == 0 || body || in.stamps {
 			return s.cancel()

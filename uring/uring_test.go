@@ -55,7 +55,7 @@ func TestOptions(t *testing.T) {
 		"step":                              {Large: Step},
 		"linked":                            {Large: Linked},
 		"multishot":                         {Multishot: true},
-		"multishot, few and small buffers":  {Multishot: true, Buffers: 2, BufferBytes: 64},
+		"multishot, few and small buffers":  {Multishot: true, Buffers: 2, BufferBytes: 64, BodyBytes: 300},
 		"multishot, bundles, fixed files":   {Multishot: true, Bundle: true, BufferBytes: 256, FixedFiles: true},
 		"bundles, sent alone":               {Bundle: true},
 		"fixed files":                       {FixedFiles: true},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -91,23 +90,4 @@ func tcpApplies(name string, is func(flag, value string) bool) bool {
 		return is("transport", "tcp") && !is("tcp-engine", tcp.Goroutines.String())
 	}
 	return is("transport", "tcp") || !strings.HasPrefix(name, "tcp-")
-}
-
-// alike are the flags of which both sides of a network must have the same.
-func alike(network string) []string {
-	switch network {
-	case "rdma":
-		return rdmaFlags
-	case "tcp":
-		return tcpBoth
-	case "uring":
-		return uringFlags
-	}
-	return nil
-}
-
-// ofClient says whether a server's flag is its client's, too.
-func ofClient(name string) bool {
-	return slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) ||
-		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name) || slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name)
 }

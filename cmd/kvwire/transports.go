@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/inproc"
@@ -91,4 +92,28 @@ func storeSleep() loop.Sleep {
 		return loop.SleepRing
 	}
 	return loop.SleepEpoll
+}
+
+// alike are the flags of which both sides of a network must have the same.
+func alike(network string) []string {
+	switch network {
+	case "rdma":
+		return rdmaFlags
+	case "tcp":
+		return tcpBoth
+	case "uring":
+		return uringFlags
+	}
+	return nil
+}
+
+// ofClient says whether a server's flag is its client's, too.
+func ofClient(name string) bool {
+	return slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) ||
+		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name) || slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name)
+}
+
+// clientsAlone says whether a flag that servers have concerns the client here, and not the server.
+func (f *factors) clientsAlone(name string) bool {
+	return f.transport != "uring" && (slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name) && !f.onDisk())
 }

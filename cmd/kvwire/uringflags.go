@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ type uringValues struct {
 	receive       string
 	buffers       int
 	bufferBytes   bytesFlag
+	bodyBytes     bytesFlag
 	bundle        bool
 	fixedFiles    bool
 	large         string
@@ -22,15 +22,16 @@ type uringValues struct {
 	options       uring.Options // what they say: plan fills it in
 }
 
-var uringFlags = []string{"uring-receive", "uring-buffers", "uring-buffer-bytes", "uring-bundle", "uring-fixed-files", "uring-large", "uring-zerocopy-bytes", "uring-napi"}
+var uringFlags = []string{"uring-receive", "uring-buffers", "uring-buffer-bytes", "uring-body-bytes", "uring-bundle", "uring-fixed-files", "uring-large", "uring-zerocopy-bytes", "uring-napi"}
 
 func (f *factors) uringFlags() {
 	s, v := f.set, &f.uring
 	d, _ := uring.Options{}.Defaults() // the zero value passes
-	v.bufferBytes, v.zeroCopyBytes = bytesFlag(d.BufferBytes), bytesFlag(d.ZeroCopyBytes)
+	v.bufferBytes, v.bodyBytes, v.zeroCopyBytes = bytesFlag(d.BufferBytes), bytesFlag(d.BodyBytes), bytesFlag(d.ZeroCopyBytes)
 	s.StringVar(&v.receive, "uring-receive", "single", "uring, this and what follows: an entry receives once, into its place (single), or again and again into provided buffers (multishot)")
 	s.IntVar(&v.buffers, "uring-buffers", d.Buffers, "multishot: provided buffers of each loop, a power of two")
 	s.Var(&v.bufferBytes, "uring-buffer-bytes", "multishot: size of each of them")
+	s.Var(&v.bodyBytes, "uring-body-bytes", "the least rest of a value that is received into its place, by a receive of its own (which --uring-large says how)")
 	s.BoolVar(&v.bundle, "uring-bundle", false, "one completion for several provided buffers, and sends whose pieces are such")
 	s.BoolVar(&v.fixedFiles, "uring-fixed-files", false, "register sockets with the ring")
 	s.StringVar(&v.large, "uring-large", d.Large.String(), "what becomes of a transfer that the kernel would end short: "+strings.Join(uring.Larges(), ", ")+" (the last takes it for the end of its request, which is an error)")
@@ -41,11 +42,6 @@ func (f *factors) uringFlags() {
 // hasUring says whether one of the sides is uring.
 func (f *factors) hasUring() bool { return f.transport == "uring" || f.clientTransport == "uring" }
 
-// clientsAlone says whether a flag that servers have concerns the client here, and not the server.
-func (f *factors) clientsAlone(name string) bool {
-	return f.transport != "uring" && (slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name) && !f.onDisk())
-}
-
 // planUring checks the flags of uring, and keeps what they say.
 func (f *factors) planUring() (err error) {
 	v := &f.uring
@@ -54,7 +50,7 @@ func (f *factors) planUring() (err error) {
 			return usagef("--%s needs --transport uring, not %s", name, f.transport)
 		}
 	}
-	o := uring.Options{Multishot: v.receive == "multishot", Buffers: v.buffers, BufferBytes: int(v.bufferBytes), Bundle: v.bundle,
+	o := uring.Options{Multishot: v.receive == "multishot", Buffers: v.buffers, BufferBytes: int(v.bufferBytes), BodyBytes: int(v.bodyBytes), Bundle: v.bundle,
 		FixedFiles: v.fixedFiles, ZeroCopyBytes: int(v.zeroCopyBytes), NAPI: v.napi}
 	if o.Large, err = uring.ParseLarge(v.large); err != nil {
 		return usagef("--uring-large %v", err)
@@ -72,7 +68,7 @@ func (f *factors) planUring() (err error) {
 	for _, n := range []struct {
 		name  string
 		value int
-	}{{"uring-buffers", o.Buffers}, {"uring-buffer-bytes", o.BufferBytes}, {"uring-zerocopy-bytes", o.ZeroCopyBytes}} {
+	}{{"uring-buffers", o.Buffers}, {"uring-buffer-bytes", o.BufferBytes}, {"uring-body-bytes", o.BodyBytes}, {"uring-zerocopy-bytes", o.ZeroCopyBytes}} {
 		if n.value == 0 { // which is the default to Options
 			return usagef("--%s 0: above 0", n.name)
 		}
@@ -87,6 +83,7 @@ func (f *factors) planUring() (err error) {
 func uringFactors(r *report.Row, flags map[string]string) {
 	r.UringReceive, r.UringLarge = flags["uring-receive"], flags["uring-large"]
 	r.UringBundle, r.UringFixedFiles = report.B(flags["uring-bundle"] == "true"), report.B(flags["uring-fixed-files"] == "true")
+	r.UringBodyBytes = sizeOf(flags["uring-body-bytes"])
 	if r.UringReceive == "multishot" {
 		r.UringBuffers, r.UringBufferBytes = sizeOf(flags["uring-buffers"]), sizeOf(flags["uring-buffer-bytes"])
 	}

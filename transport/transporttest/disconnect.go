@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -97,14 +96,7 @@ func disconnects(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{Depth: 8, MaxConns: 24, PoolBytes: 6 << 20, StallMax: 2 * time.Second})
 	well := r.bystander()
 	well()
-	files := func() int {
-		d, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(d)
-	}
-	before, routines := files(), runtime.NumGoroutine()
+	before, routines := descriptors(t), runtime.NumGoroutine()
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 1))
 	end := time.Now().Add(map[bool]time.Duration{false: 2 * time.Second, true: time.Minute}[Long])
@@ -199,7 +191,7 @@ func disconnects(t *testing.T, n Network) {
 		g.check(t)
 	}
 	well()
-	Until(t, "all descriptors to be closed", func() bool { return files() <= before })
+	Until(t, "all descriptors to be closed", func() bool { return descriptors(t) <= before })
 	Until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
 	// All connections that may be open, and all memory that they may use.
 	var cs []*Caller

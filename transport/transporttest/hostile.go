@@ -489,24 +489,26 @@ type elsewhere struct {
 // Addr is transport.Server's.
 func (e elsewhere) Addr() string { return e.addr }
 
+// descriptors is how many this process has open.
+func descriptors(t *testing.T) int {
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
 func connectClose(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
 	well()
-	descriptors := func() int {
-		d, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(d)
-	}
-	fds, routines := descriptors(), runtime.NumGoroutine()
+	fds, routines := descriptors(t), runtime.NumGoroutine()
 	for i := range Effort(200) {
 		c := r.Dial(transport.DialOptions{Loop: i % 2})
 		NewCaller(t, r.Loop, c).Want(Put("k", Fill(i*30, 1)), kv.StatusOK)
 		c.Hangup()
 	}
-	Until(t, "all descriptors to be closed", func() bool { return descriptors() <= fds })
+	Until(t, "all descriptors to be closed", func() bool { return descriptors(t) <= fds })
 	Until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
 	well()
 }
