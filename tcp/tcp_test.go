@@ -24,6 +24,9 @@ func TestGoroutines(t *testing.T) {
 
 // The suite with everything that is off by default.
 func TestOptions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("no goroutine more than TestTCP: not for the race detector, unless in make test-long")
+	}
 	n := network
 	n.Transport = Transport{Options{Cork: true, QuickAck: true, ZeroCopyBytes: 10_000,
 		Sockets: stream.Sockets{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}

@@ -183,6 +183,9 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 // Ten thousand connections that say nothing, at a server in a process of its own.
 func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 	testenv.Uring(t)
+	if testenv.Race {
+		t.Skip("the race detector takes more memory than the server")
+	}
 	const conns = 10_000
 	if !tt.Files(conns + 200) {
 		t.Skipf("no %d descriptors here: raise ulimit -n", conns+200)
