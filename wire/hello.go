@@ -12,6 +12,15 @@ import (
 //	magic 0xCB 'k' 'v' 'w' | length u16 of what follows | body
 //
 // A receiver ignores what is longer than it knows, so a later version can add fields.
+//
+// A server that keeps secrets answers a client's hello with a challenge, takes a proof, and seals its grant with one of its own:
+//
+//	client  hello with FeatureAccess, a name and a nonce
+//	server  hello with the code Challenged, and a nonce for parameters; nothing else of itself
+//	client  a message whose body is a proof
+//	server  hello that grants, its last ProofBytes a proof over what is before them
+//
+// What is proved, and how: package access.
 
 // Magic begins every hello.
 var Magic = [4]byte{0xCB, 'k', 'v', 'w'}
@@ -24,7 +33,11 @@ const (
 	// MaxShards bounds the shard map.
 	MaxShards = 256
 	// MaxParams bounds a transport's own parameters in a hello.
-	MaxParams = 448
+	MaxParams = 416
+	// MaxNameBytes bounds the name of who connects.
+	MaxNameBytes = 64
+	// NonceBytes is the length of a nonce, ProofBytes that of a proof.
+	NonceBytes, ProofBytes = 32, 32
 	// AnyLoop in ClientHello.Loop asks for no particular loop.
 	AnyLoop = 0xFFFF
 
@@ -37,6 +50,12 @@ var (
 	ErrHello = errors.New("malformed hello")
 )
 
+// Features of a connection.
+const (
+	// FeatureAccess has both sides prove that they know a secret. A client that requires it goes on with no server that does not.
+	FeatureAccess = 1 << 0
+)
+
 // ClientHello opens a connection.
 type ClientHello struct {
 	Version  uint16
@@ -45,51 +64,71 @@ type ClientHello struct {
 	Depth    uint16 // requests that it wants in flight, ≥ 1; the server may grant fewer
 	Loop     uint16 // the loop that it wants to be served by, or AnyLoop
 	Params   []byte // the transport's own, at most MaxParams; Decode's lies in its argument
+
+	// With FeatureAccess.
+	Name  string           // who connects, at most MaxNameBytes
+	Nonce [NonceBytes]byte // not used before
 }
+
+// Wants says whether the client requires a feature, or would use it.
+func (h *ClientHello) Wants(feature uint32) bool { return (h.Required|h.Optional)&feature != 0 }
 
 const clientBody = 14 // without parameters, which follow with their length
 
 // Append appends the hello to b.
 func (h *ClientHello) Append(b []byte) []byte {
-	b = append(b, Magic[:]...)
-	n := clientBody
-	if len(h.Params) > 0 {
-		n += 2 + len(h.Params)
-	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(n))
+	from := len(b)
+	b = beginMessage(b)
 	b = binary.LittleEndian.AppendUint16(b, h.Version)
 	b = binary.LittleEndian.AppendUint32(b, h.Required)
 	b = binary.LittleEndian.AppendUint32(b, h.Optional)
 	b = binary.LittleEndian.AppendUint16(b, h.Depth)
 	b = binary.LittleEndian.AppendUint16(b, h.Loop)
-	return appendParams(b, h.Params)
+	b = appendParams(b, h.Params, h.Wants(FeatureAccess))
+	if h.Wants(FeatureAccess) {
+		if len(h.Name) > MaxNameBytes {
+			panic("wire: a name beyond MaxNameBytes")
+		}
+		b = append(append(b, byte(len(h.Name))), h.Name...)
+		b = append(b, h.Nonce[:]...)
+	}
+	return endMessage(b, from)
 }
 
-// appendParams writes parameters: nothing at all where there are none, as before there were any.
-func appendParams(b, params []byte) []byte {
+// beginMessage writes magic and length, which endMessage knows.
+func beginMessage(b []byte) []byte { return append(append(b, Magic[:]...), 0, 0) }
+
+// endMessage says how long the message is that begins at from.
+func endMessage(b []byte, from int) []byte {
+	binary.LittleEndian.PutUint16(b[from+len(Magic):], uint16(len(b)-from-helloHead))
+	return b
+}
+
+// appendParams writes parameters: where there are none, and nothing follows, nothing at all, as before there were any.
+func appendParams(b, params []byte, follows bool) []byte {
 	if len(params) > MaxParams {
 		panic("wire: parameters beyond MaxParams")
 	}
-	if len(params) == 0 {
+	if len(params) == 0 && !follows {
 		return b
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(params)))
 	return append(b, params...)
 }
 
-// readParams reads what follows the rest of a hello.
-func readParams(b []byte) ([]byte, error) {
+// readParams reads what follows the rest of a hello, and gives what follows it.
+func readParams(b []byte) (params, rest []byte, err error) {
 	if len(b) < 2 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	n := int(binary.LittleEndian.Uint16(b))
 	if b = b[2:]; n > MaxParams || n > len(b) {
-		return nil, fmt.Errorf("%w: %d bytes of parameters", ErrHello, n)
+		return nil, nil, fmt.Errorf("%w: %d bytes of parameters", ErrHello, n)
 	}
 	if n == 0 {
-		return nil, nil
+		return nil, b, nil
 	}
-	return b[:n:n], nil
+	return b[:n:n], b[n:], nil
 }
 
 // HelloBytes looks at the beginning of a message and says how long its hello is, whole. 0 means that
@@ -130,14 +169,21 @@ func (h *ClientHello) Decode(b []byte) error {
 		return fmt.Errorf("%w: depth 0", ErrHello)
 	}
 	var err error
-	h.Params, err = readParams(b[clientBody:])
-	return err
+	if h.Params, b, err = readParams(b[clientBody:]); err != nil || !h.Wants(FeatureAccess) {
+		return err
+	}
+	if len(b) == 0 || int(b[0]) > MaxNameBytes || len(b) < 1+int(b[0])+NonceBytes {
+		return fmt.Errorf("%w: no name and nonce in %d bytes", ErrHello, len(b))
+	}
+	name := 1 + int(b[0])
+	h.Name, h.Nonce = string(b[1:name]), [NonceBytes]byte(b[name:])
+	return nil
 }
 
 // ServerHello answers a ClientHello: it grants, or refuses with a code.
 type ServerHello struct {
 	Version       uint16
-	Code          Code   // Granted, or why not; then only Version, Code and Reason count
+	Code          Code   // Granted; or why not, and then only Version, Code and Reason count; or Challenged
 	Features      uint32 // those that are on
 	Depth         uint16 // requests that the client may have in flight
 	MaxKeyBytes   uint16
@@ -147,7 +193,7 @@ type ServerHello struct {
 	Loops         uint16   // loops that can be asked for, ≥ 1
 	Shards        []uint16 // the loop of each shard (kv.Shard); empty when loops own no keys
 	Reason        string   // for people, with a refusal
-	Params        []byte   // the transport's own, at most MaxParams; Decode's lies in its argument
+	Params        []byte   // the transport's own, at most MaxParams, or with Challenged the nonce; Decode's lies in its argument
 }
 
 const serverBody = 28 // without shard map and reason
@@ -158,12 +204,8 @@ func (h *ServerHello) Append(b []byte) []byte {
 		panic("wire: shard map beyond MaxShards")
 	}
 	reason := h.Reason[:min(len(h.Reason), maxReason)]
-	b = append(b, Magic[:]...)
-	n := serverBody + 2*len(h.Shards) + len(reason)
-	if len(h.Params) > 0 {
-		n += 2 + len(h.Params)
-	}
-	b = binary.LittleEndian.AppendUint16(b, uint16(n))
+	from := len(b)
+	b = beginMessage(b)
 	b = binary.LittleEndian.AppendUint16(b, h.Version)
 	b = binary.LittleEndian.AppendUint16(b, uint16(h.Code))
 	b = binary.LittleEndian.AppendUint32(b, h.Features)
@@ -178,7 +220,44 @@ func (h *ServerHello) Append(b []byte) []byte {
 	for _, s := range h.Shards {
 		b = binary.LittleEndian.AppendUint16(b, s)
 	}
-	return appendParams(append(b, reason...), h.Params)
+	return endMessage(appendParams(append(b, reason...), h.Params, h.Features&FeatureAccess != 0), from)
+}
+
+// Proof is what a side proves with that it knows a secret.
+type Proof [ProofBytes]byte
+
+// Append appends a message with the proof alone to b.
+func (p *Proof) Append(b []byte) []byte {
+	from := len(b)
+	return endMessage(append(beginMessage(b), p[:]...), from)
+}
+
+// Decode reads such a message, whole (HelloBytes long).
+func (p *Proof) Decode(b []byte) error {
+	if n, err := HelloBytes(b); err != nil || n != helloHead+ProofBytes || len(b) < n {
+		return fmt.Errorf("%w: no proof in %d bytes", ErrHello, len(b))
+	}
+	*p = Proof(b[helloHead:])
+	return nil
+}
+
+// AppendSealed is Append, for Features with FeatureAccess, with a proof at the end. prove is given the bytes before it, among them the length of all.
+func (h *ServerHello) AppendSealed(b []byte, prove func(said []byte) Proof) []byte {
+	from := len(b)
+	b = endMessage(append(h.Append(b), make([]byte, ProofBytes)...), from)
+	n := len(b) - ProofBytes
+	p := prove(b[from:n])
+	copy(b[n:], p[:])
+	return b
+}
+
+// Unseal cuts a sealed hello, whole (HelloBytes long), into the proof and what it is over.
+func Unseal(b []byte) (said []byte, p Proof, err error) {
+	n := len(b) - ProofBytes
+	if n < helloHead+serverBody {
+		return nil, p, fmt.Errorf("%w: no proof in %d bytes", ErrHello, len(b))
+	}
+	return b[:n], Proof(b[n:]), nil
 }
 
 // Decode reads a whole hello (HelloBytes long).
@@ -212,8 +291,11 @@ func (h *ServerHello) Decode(b []byte) error {
 		h.Shards = append(h.Shards, binary.LittleEndian.Uint16(b[2*i:]))
 	}
 	h.Reason = string(b[2*shards : 2*shards+reason])
-	if h.Params, err = readParams(b[2*shards+reason:]); err != nil {
+	if h.Params, _, err = readParams(b[2*shards+reason:]); err != nil {
 		return err
+	}
+	if h.Code == Challenged && len(h.Params) != NonceBytes {
+		return fmt.Errorf("%w: a nonce of %d bytes", ErrHello, len(h.Params))
 	}
 	if h.Code != Granted {
 		return nil
@@ -234,19 +316,21 @@ type Code uint16
 
 const (
 	Granted         Code = 0
-	RefusedVersion  Code = 1 // another version of the protocol
-	RefusedFeature  Code = 2 // a required feature is unknown here
-	RefusedLoop     Code = 3 // no such loop
-	RefusedBusy     Code = 4 // as many connections as there may be, or no memory for another one
-	RefusedGarbage  Code = 5 // not a hello, or not a frame
-	RefusedTooLarge Code = 6 // a length beyond the limits of the hello
-	RefusedDepth    Code = 7 // more requests in flight than granted
-	RefusedDeadline Code = 8 // a hello, a message or a reader that took too long
-	RefusedClosing  Code = 9 // the server is shutting down
+	RefusedVersion  Code = 1  // another version of the protocol
+	RefusedFeature  Code = 2  // a required feature is unknown here
+	RefusedLoop     Code = 3  // no such loop
+	RefusedBusy     Code = 4  // as many connections as there may be, or no memory for another one
+	RefusedGarbage  Code = 5  // not a hello, or not a frame
+	RefusedTooLarge Code = 6  // a length beyond the limits of the hello
+	RefusedDepth    Code = 7  // more requests in flight than granted
+	RefusedDeadline Code = 8  // a hello, a message or a reader that took too long
+	RefusedClosing  Code = 9  // the server is shutting down
+	RefusedAccess   Code = 10 // no name, or none with that secret
+	Challenged      Code = 11 // no refusal: a proof is wanted before anything is granted
 )
 
 var codeNames = [...]string{"granted", "protocol version", "unknown feature", "no such loop", "server is full",
-	"garbage", "too large", "too many requests in flight", "deadline", "server is closing"}
+	"garbage", "too large", "too many requests in flight", "deadline", "server is closing", "no access", "challenged"}
 
 // String is the code in words.
 func (c Code) String() string {

@@ -84,6 +84,8 @@ func TestHelloRoundTrip(t *testing.T) {
 	for _, c := range []ClientHello{
 		{Version: Version, Required: 1, Optional: 2, Depth: 16, Loop: AnyLoop},
 		{Version: Version, Depth: 1, Params: bytes.Repeat([]byte{7}, MaxParams)},
+		{Version: Version, Required: FeatureAccess, Depth: 1, Loop: 3, Name: "ann", Nonce: [NonceBytes]byte{1, NonceBytes - 1: 2}},
+		{Version: Version, Optional: FeatureAccess, Depth: 1, Params: bytes.Repeat([]byte{7}, MaxParams), Name: strings.Repeat("n", MaxNameBytes)},
 	} {
 		b := c.Append(nil)
 		var got ClientHello
@@ -100,6 +102,7 @@ func TestHelloRoundTrip(t *testing.T) {
 		{Version: Version, Depth: 16, MaxKeyBytes: 1024, MaxValueBytes: 1 << 20, StallMillis: 5000, Loop: 1, Loops: 2, Shards: []uint16{0, 1, 1}},
 		{Version: Version, Depth: 16, MaxKeyBytes: 1, Loops: MaxShards, Shards: make([]uint16, MaxShards), Params: bytes.Repeat([]byte{7}, MaxParams)},
 		{Version: Version, Code: RefusedBusy, Reason: "10000 connections are open"},
+		{Version: Version, Code: Challenged, Params: bytes.Repeat([]byte{7}, NonceBytes)},
 	} {
 		b := s.Append(nil)
 		if n, err := HelloBytes(b); n != len(b) || err != nil {
@@ -114,6 +117,51 @@ func TestHelloRoundTrip(t *testing.T) {
 				t.Errorf("a hello cut at %d of %d bytes passes", i, len(b))
 			}
 		}
+	}
+}
+
+func TestProofRoundTrip(t *testing.T) {
+	want := Proof{1, ProofBytes - 1: 2}
+	b := want.Append([]byte("before"))[6:]
+	var got Proof
+	if n, err := HelloBytes(b); err != nil || n != len(b) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if err := got.Decode(b); err != nil || got != want {
+		t.Errorf("%x came back as %x (%v)", want, got, err)
+	}
+	for i := range b {
+		if got.Decode(b[:i]) == nil {
+			t.Errorf("a proof cut at %d of %d bytes passes", i, len(b))
+		}
+	}
+	if b[4]--; got.Decode(b) == nil {
+		t.Error("a proof passes whose length is that of a shorter one")
+	}
+}
+
+func TestSealedHelloRoundTrip(t *testing.T) {
+	for _, h := range []ServerHello{
+		{Version: Version, Features: FeatureAccess, Depth: 16, MaxKeyBytes: 1, Loops: 1},
+		{Version: Version, Features: FeatureAccess, Depth: 16, MaxKeyBytes: 1, Loops: MaxShards, Shards: make([]uint16, MaxShards), Params: bytes.Repeat([]byte{7}, MaxParams)},
+	} {
+		proof := Proof{5, ProofBytes - 1: 6}
+		var proved []byte
+		b := h.AppendSealed(nil, func(said []byte) Proof { proved = bytes.Clone(said); return proof })
+		if n, err := HelloBytes(b); err != nil || n != len(b) {
+			t.Errorf("%d bytes of %d, %v", n, len(b), err)
+		}
+		said, p, err := Unseal(b)
+		if err != nil || p != proof || !bytes.Equal(said, proved) {
+			t.Errorf("unsealed: %x over %x, %v; want %x over %x", p, said, err, proof, proved)
+		}
+		var got ServerHello
+		if err := got.Decode(b); err != nil || !reflect.DeepEqual(got, h) {
+			t.Errorf("%+v came back as %+v (%v)", h, got, err)
+		}
+	}
+	if _, _, err := Unseal(make([]byte, 60)); err == nil {
+		t.Error("60 bytes are a sealed hello")
 	}
 }
 
@@ -161,15 +209,29 @@ func FuzzHeader(f *testing.F) {
 
 func FuzzHello(f *testing.F) {
 	f.Add((&ClientHello{Version: 1, Depth: 1}).Append(nil))
+	f.Add((&ClientHello{Version: 1, Depth: 1, Required: FeatureAccess, Params: []byte("p"), Name: "ann"}).Append(nil))
 	f.Add((&ServerHello{Version: 1, Depth: 1, Loops: 2, MaxKeyBytes: 1, Shards: []uint16{0, 1}, Reason: "x"}).Append(nil))
+	f.Add((&ServerHello{Version: 1, Code: Challenged, Params: make([]byte, NonceBytes)}).Append(nil))
+	f.Add((&ServerHello{Version: 1, Features: FeatureAccess, Depth: 1, Loops: 1, MaxKeyBytes: 1}).AppendSealed(nil, func([]byte) Proof { return Proof{} }))
+	f.Add((&Proof{1}).Append(nil))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		n, err := HelloBytes(in)
 		if err != nil || n == 0 || n > len(in) {
 			return
 		}
 		var c ClientHello
-		if c.Decode(in[:n]) == nil && c.Depth == 0 {
-			t.Fatal("depth 0 passes")
+		if c.Decode(in[:n]) == nil {
+			var again ClientHello
+			if err := again.Decode(c.Append(nil)); err != nil || !reflect.DeepEqual(c, again) || c.Depth == 0 {
+				t.Fatalf("%+v came back as %+v (%v)", c, again, err)
+			}
+		}
+		var p, same Proof
+		if p.Decode(in[:n]) == nil && (same.Decode(p.Append(nil)) != nil || p != same) {
+			t.Fatalf("%x came back as %x", p, same)
+		}
+		if said, p, err := Unseal(in[:n]); err == nil && string(said)+string(p[:]) != string(in[:n]) {
+			t.Fatalf("%x unseals to %x and %x", in[:n], said, p)
 		}
 		var s ServerHello
 		if s.Decode(in[:n]) != nil {
