@@ -18,7 +18,7 @@ const (
 )
 
 // statuses bounds the counters by status; what a handler invents beyond counts as the last.
-const statuses = int(kv.StatusTruncated) + 2
+const statuses = int(kv.StatusReadOnly) + 2
 
 func newHist() *hdrhistogram.Histogram { return hdrhistogram.New(1, histMax, histDigits) }
 

@@ -101,7 +101,8 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 	}
 	c := &framed{w: m.(*wires)}
 	c.ends[0].c, c.ends[1].c = c, c
-	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Hello: wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}})
+	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Said: want.Append(nil)})
 	if srv == nil {
 		return nil, &transport.Refusal{Code: wire.RefusedBusy}
 	}

@@ -75,11 +75,12 @@ const (
 	StatusNoNumber   Status = 12 // add: the item is no int64 in decimal; nothing was done
 	StatusOverflow   Status = 13 // add: the sum is no int64; nothing was done
 	StatusTruncated  Status = 14 // a transfer ended short, and its client does not go on with it: a put may have been applied
-	statusEnd        Status = 15
+	StatusReadOnly   Status = 15 // who asks may only read; nothing was done
+	statusEnd        Status = 16
 )
 
 var statusNames = [statusEnd]string{"ok", "not found", "buffer too small", "too large", "bad request",
-	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome", "exists", "not a number", "overflow", "truncated"}
+	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome", "exists", "not a number", "overflow", "truncated", "read only"}
 
 // String is the status in words.
 func (s Status) String() string {

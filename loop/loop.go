@@ -138,6 +138,7 @@ type Stats struct {
 	Overflows  uint64 // times that completions waited outside of a queue that was full
 	ZeroCopies uint64 // sends without a copy whose memory was free again
 	ZeroCopied uint64 // of these, those that the kernel copied after all
+	Denied     uint64 // connections and passwords of those who may not connect
 
 	// Of members with a NIC of their own.
 	CCalls     uint64 // calls from Go into C
@@ -168,6 +169,7 @@ func (s *Stats) Add(o Stats) {
 	s.Copied += o.Copied
 	s.Sends += o.Sends
 	s.Receives += o.Receives
+	s.Denied += o.Denied
 	s.Shorts += o.Shorts
 	s.NoBuffers += o.NoBuffers
 	s.Overflows += o.Overflows
@@ -199,6 +201,7 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Copied -= o.Copied
 	s.Sends -= o.Sends
 	s.Receives -= o.Receives
+	s.Denied -= o.Denied
 	s.Shorts -= o.Shorts
 	s.NoBuffers -= o.NoBuffers
 	s.Overflows -= o.Overflows

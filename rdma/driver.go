@@ -310,11 +310,10 @@ func (l *link) control() {
 	}
 }
 
-// greet sends our hello, or a refusal, by TCP.
+// greet sends a challenge, our hello, or a refusal, by TCP.
 func (l *link) greet() {
-	var v [verbs.MaxSGE]unix.Iovec
-	k := l.side.Gather(v[:], stream.GatherBytes)
-	if k > 0 {
+	var v [1]unix.Iovec
+	for l.side.Gather(v[:], stream.GatherBytes) > 0 {
 		b := sys.IovecBytes(&v[0])
 		n, err := unix.Write(l.fd, b)
 		l.d.l.Stats.Syscalls++

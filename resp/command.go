@@ -43,13 +43,14 @@ type Spec struct {
 	First, Last int // keys: first and last argument; Last -1: to the end; First 0: none
 	Step        int
 	flags       string
+	open        bool  // also to who has not come in
 	by          int64 // Add: 0: an argument says it, and minus says what of it
 	minus       bool
 }
 
 var specs = []Spec{
 	{Name: "append", Kind: Append, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
-	{Name: "auth", Arity: -2, flags: "fast"},
+	{Name: "auth", Arity: -2, flags: "fast", open: true},
 	{Name: "client", Arity: -2, flags: "admin"},
 	{Name: "command", Arity: -1, flags: "loading"},
 	{Name: "config", Arity: -2, flags: "admin"},
@@ -63,15 +64,15 @@ var specs = []Spec{
 	{Name: "flushdb", Kind: Flush, Arity: -1, flags: "write"},
 	{Name: "get", Kind: Get, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "getset", Kind: GetSet, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
-	{Name: "hello", Arity: -1, flags: "fast"},
+	{Name: "hello", Arity: -1, flags: "fast", open: true},
 	{Name: "incr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: 1},
 	{Name: "incrby", Kind: Add, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "info", Kind: Info, Arity: -1, flags: "loading"},
 	{Name: "mget", Kind: MultiGet, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
 	{Name: "mset", Kind: MultiSet, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
 	{Name: "ping", Arity: -1, flags: "fast"},
-	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast"},
-	{Name: "reset", Arity: 1, flags: "fast"},
+	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast", open: true},
+	{Name: "reset", Arity: 1, flags: "fast", open: true},
 	{Name: "scan", Kind: Scan, Arity: -2, flags: "readonly"},
 	{Name: "select", Arity: 2, flags: "fast"},
 	{Name: "set", Kind: Set, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
@@ -90,6 +91,7 @@ func CrossProtocol(word []byte) bool { return is(word, "POST") || is(word, "Host
 const (
 	errSyntax  = "ERR syntax error"
 	errInteger = "ERR value is not an integer or out of range"
+	errSecret  = "WRONGPASS invalid username-password pair or user is disabled."
 )
 
 // TooMany is for a command with far more arguments than it can have.
@@ -264,6 +266,36 @@ type Session struct {
 	Name  string // CLIENT SETNAME
 
 	MaxValueBytes int
+
+	// Admit says whether somebody may come in, and whether only to read; nil: anybody may, and nobody has a secret.
+	Admit    func(name, secret []byte) (readOnly, ok bool)
+	in       bool // somebody has
+	user     string
+	readOnly bool
+}
+
+// Denies is the error for a command that who has come in, or nobody yet, may not give; "" where they may.
+func (s *Session) Denies(spec *Spec) string {
+	switch {
+	case s.Admit == nil:
+	case !s.in && !spec.open:
+		return "NOAUTH Authentication required."
+	case s.readOnly && spec.flags == "write":
+		return "NOPERM User " + s.user + " has no permissions to run the '" + spec.Name + "' command"
+	}
+	return ""
+}
+
+// enter lets somebody in, or says why not. Who is in stays in.
+func (s *Session) enter(name, secret []byte) (errText string) {
+	readOnly, ok := s.Admit(name, secret)
+	if !ok {
+		return errSecret
+	}
+	if s.in, s.readOnly, s.user = true, readOnly, string(name); s.user == "" {
+		s.user = "default"
+	}
+	return ""
 }
 
 // nameMax bounds a connection's name.
@@ -291,7 +323,7 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 		}
 		return AppendStatus(b, "OK")
 	case "reset":
-		s.Proto, s.Name = 2, ""
+		s.Proto, s.Name, s.in = 2, "", false
 		return AppendStatus(b, "RESET")
 	case "auth":
 		return s.auth(b, args)
@@ -307,21 +339,30 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 	return AppendError(b, Unknown(args))
 }
 
-// auth answers as a Redis does that has no password: the default user may come in with any.
+// auth answers, where anybody may come in, as a Redis does that has no password: the default user may come in with any.
 func (s *Session) auth(b []byte, args [][]byte) []byte {
 	switch {
+	case len(args) <= 3 && s.Admit != nil:
+		var name []byte
+		if len(args) == 3 {
+			name = args[1]
+		}
+		if text := s.enter(name, args[len(args)-1]); text != "" {
+			return AppendError(b, text)
+		}
 	case len(args) == 2:
 		return AppendError(b, "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case len(args) > 3:
 		return AppendError(b, errSyntax)
 	case !is(args[1], "default"):
-		return AppendError(b, "WRONGPASS invalid username-password pair or user is disabled.")
+		return AppendError(b, errSecret)
 	}
 	return AppendStatus(b, "OK")
 }
 
 func (s *Session) hello(b []byte, args [][]byte) []byte {
 	proto, name := s.Proto, s.Name
+	var who [][]byte // name and secret
 	if len(args) > 1 {
 		n, ok := integer(args[1])
 		if !ok {
@@ -335,9 +376,7 @@ func (s *Session) hello(b []byte, args [][]byte) []byte {
 	for i := 2; i < len(args); {
 		switch a := args[i]; {
 		case is(a, "AUTH") && i+2 < len(args):
-			if !is(args[i+1], "default") {
-				return AppendError(b, "WRONGPASS invalid username-password pair or user is disabled.")
-			}
+			who = args[i+1 : i+3]
 			i += 3
 		case is(a, "SETNAME") && i+1 < len(args):
 			if !goodName(args[i+1]) {
@@ -347,6 +386,16 @@ func (s *Session) hello(b []byte, args [][]byte) []byte {
 			i += 2
 		default:
 			return AppendError(b, fmt.Sprintf("ERR Syntax error in HELLO option '%.128s'", a))
+		}
+	}
+	switch {
+	case who == nil && s.Admit != nil && !s.in:
+		return AppendError(b, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+	case who != nil && s.Admit == nil && !is(who[0], "default"):
+		return AppendError(b, errSecret)
+	case who != nil && s.Admit != nil:
+		if text := s.enter(who[0], who[1]); text != "" {
+			return AppendError(b, text)
 		}
 	}
 	s.Proto, s.Name = proto, name

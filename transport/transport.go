@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/wire"
 )
 
@@ -64,6 +65,7 @@ type ServerOptions struct {
 	ConnBytes int           // memory of a network loop for its connections, in all
 	PoolBytes int           // and for the keys and values under way, in all
 	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
+	Access    *access.List  // who may connect; nil: anybody
 	Log       func(string)  // one line per connection that ends in an error; nil: none
 }
 
@@ -72,7 +74,8 @@ type DialOptions struct {
 	Depth     int           // requests in flight; the server may grant fewer
 	Loop      int           // the server's loop to be served by, 0-based; below 0: any
 	DialMax   time.Duration // for connecting and the hello together
-	Redis     bool          // the server is a Redis: gets, puts, deletes, and stats, which are INFO's text. tcp and uring only
+	Access    *access.Entry // as whom, to a server that proves that it knows the secret, too; nil: as anybody
+	Redis     bool          // the server is a Redis: gets, puts, deletes, and stats, which are INFO's text. Access is told it in plain, and it proves nothing. tcp and uring only
 	RecvBytes int
 }
 
@@ -154,6 +157,8 @@ var (
 	ErrClosed = errors.New("the connection was closed")
 	// ErrProtocol means that the peer sent what no peer of this version sends.
 	ErrProtocol = errors.New("protocol violation")
+	// ErrImpostor means that the server grants without knowing the client's secret.
+	ErrImpostor = errors.New("the server does not know the secret, and may be anybody's")
 	// ErrStalled means that the peer stopped reading or writing in the middle of a message.
 	ErrStalled = errors.New("the peer stopped in the middle of a message")
 )

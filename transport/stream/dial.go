@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -60,8 +64,8 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Soc
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if o.Redis {
-		if err := ping(nc); err != nil {
-			return -1, hello, fmt.Errorf("PING to %s: %w", addr, err)
+		if err := ping(nc, o.Access); err != nil {
+			return -1, hello, fmt.Errorf("%s: %w", addr, err)
 		}
 		fd, err = sockets.take(nc.(*net.TCPConn))
 		return fd, redisHello(o.Depth), err
@@ -74,74 +78,134 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Soc
 		}
 	}
 	if hello, err = greet(nc, o, want); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("no answer within %v", o.DialMax)
+		}
 		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
 	}
 	fd, err = sockets.take(nc.(*net.TCPConn))
 	return fd, hello, err
 }
 
-// ping wants a Redis's answer to PING.
-func ping(nc net.Conn) error {
-	if _, err := io.WriteString(nc, "*1\r\n$4\r\nPING\r\n"); err != nil {
-		return err
-	}
-	var b [512]byte
-	for have := 0; have < len(b); have++ { // byte by byte: no byte of what follows is read
-		if _, err := io.ReadFull(nc, b[have:have+1]); err != nil {
-			return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
+// ping wants a Redis's answer to PING, after it was told who we are.
+func ping(nc net.Conn, who *access.Entry) error {
+	if who != nil {
+		words := []string{"AUTH", who.Name, who.Secret}
+		if who.Name == "" {
+			words = []string{"AUTH", who.Secret}
 		}
-		if b[have] == '\n' {
-			if said := strings.TrimSpace(string(b[:have])); said != "+PONG" {
-				return fmt.Errorf("the server says %q (is this a Redis, and does it let anybody in?)", said)
-			}
-			return nil
+		if err := say(nc, "OK", words...); err != nil {
+			return fmt.Errorf("AUTH: %w", err)
 		}
 	}
-	return errors.New("the answer has no end (is this a Redis?)")
+	if err := say(nc, "PONG", "PING"); err != nil {
+		return fmt.Errorf("PING: %w", err)
+	}
+	return nil
 }
 
-func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
-	if o.Loop >= 0 {
-		want.Loop = uint16(o.Loop)
+// say sends a command to a Redis and wants that answer.
+func say(nc net.Conn, want string, words ...string) error {
+	b := resp.AppendArray(nil, len(words))
+	for _, w := range words {
+		b = resp.AppendBulk(b, w)
 	}
-	if _, err := nc.Write(want.Append(nil)); err != nil {
-		return hello, err
+	line, err := ask(nc, b, make([]byte, 512), func(have []byte) (int, error) {
+		if n := len(have); n == 0 || have[n-1] != '\n' {
+			return n + 1, nil
+		}
+		return len(have), nil
+	})
+	if err != nil {
+		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
 	}
-	var b [wire.MaxHelloBytes]byte
-	have := 0
-	for {
-		n, err := wire.HelloBytes(b[:have])
-		if err != nil {
-			return hello, fmt.Errorf("%w (is this a kvwire server?)", err)
-		}
-		if n > 0 && have == n {
-			break
-		}
-		need := n
-		if n == 0 {
-			need = min(have+1, 6) // byte by byte to the length: no byte of what follows the hello is read
+	if said := strings.TrimSpace(string(line)); said != "+"+want {
+		return fmt.Errorf("the server says %q (is this a Redis, and does it let us in?)", said)
+	}
+	return nil
+}
+
+// ask sends a message and receives one into b, and no byte of what follows it. whole says, of what there is, how many bytes there have to be.
+func ask(nc net.Conn, message, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {
+	if _, err := nc.Write(message); err != nil {
+		return nil, err
+	}
+	for have := 0; ; {
+		need, err := whole(b[:have])
+		switch {
+		case err != nil:
+			return nil, err
+		case need == have:
+			return b[:have], nil
+		case need > len(b):
+			return nil, fmt.Errorf("%w: an answer of more than %d bytes", transport.ErrProtocol, len(b))
 		}
 		got, err := io.ReadFull(nc, b[have:need])
 		if have += got; err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = transport.ErrPeerGone
 			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = fmt.Errorf("no answer within %v", o.DialMax)
-			}
+			return nil, err
+		}
+	}
+}
+
+// helloBytes is ask's whole: byte by byte to the length of a hello, and then all of it.
+func helloBytes(have []byte) (int, error) {
+	n, err := wire.HelloBytes(have)
+	if err != nil {
+		return 0, fmt.Errorf("%w (is this a kvwire server?)", err)
+	}
+	if n == 0 {
+		n = len(have) + 1
+	}
+	return n, nil
+}
+
+func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
+	if o.Loop >= 0 {
+		want.Loop = uint16(o.Loop)
+	}
+	if o.Access != nil {
+		want.Required, want.Name = wire.FeatureAccess, o.Access.Name
+		_, _ = rand.Read(want.Nonce[:])
+	}
+	said := want.Append(nil)
+	b, err := ask(nc, said, make([]byte, wire.MaxHelloBytes), helloBytes)
+	if err != nil {
+		return hello, err
+	}
+	if err := hello.Decode(b); err != nil {
+		return hello, err
+	}
+	var t access.Transcript
+	challenged := o.Access != nil && hello.Code == wire.Challenged
+	if challenged {
+		t = access.NewTranscript(said, b)
+		proof := wire.Proof(o.Access.ClientProof(t))
+		if b, err = ask(nc, proof.Append(nil), make([]byte, wire.MaxHelloBytes), helloBytes); err != nil {
+			return hello, err
+		}
+		if err := hello.Decode(b); err != nil {
 			return hello, err
 		}
 	}
-	if err := hello.Decode(b[:have]); err != nil {
-		return hello, err
-	}
-	if hello.Code != wire.Granted {
+	switch {
+	case hello.Code != wire.Granted:
 		return hello, &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
-	}
-	if int(hello.Depth) > o.Depth {
+	case o.Access != nil && !(challenged && sealed(b, o.Access, t)):
+		return hello, transport.ErrImpostor
+	case int(hello.Depth) > o.Depth:
 		return hello, fmt.Errorf("%w: depth %d was granted, %d asked for", transport.ErrProtocol, hello.Depth, o.Depth)
 	}
 	return hello, nil
+}
+
+// sealed says whether a grant ends with the proof of one who knows the secret.
+func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
+	said, proof, err := wire.Unseal(b)
+	want := who.ServerProof(t, said)
+	return err == nil && hmac.Equal(want[:], proof[:])
 }
 
 // take is TakeFd for a connection, which it prepares.

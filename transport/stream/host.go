@@ -37,7 +37,8 @@ type Host struct {
 	died     bool        // a connection did, some of whose requests may be hungry
 	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
-	failedAt int64       // when a failed accept was last logged
+	failed   seldom      // accepts that failed
+	denied   seldom      // connections of those who may not connect
 	closing  bool
 
 	guests  int64         // connections that spoke RESP
@@ -205,11 +206,35 @@ func (h *Host) Wind() {
 	}
 }
 
-// AcceptFailed logs that a connection could not be accepted, at most once a second.
+// seldom is what is logged at most once a second, however often it happens.
+type seldom struct {
+	at     int64 // when it was last logged; 0: never
+	silent int   // times since then
+}
+
+// due counts, and says whether it is to be logged now, and how often it was not.
+func (s *seldom) due(now int64) (silent int, ok bool) {
+	if s.at != 0 && now-s.at <= 1e9 {
+		s.silent++
+		return 0, false
+	}
+	silent = s.silent
+	*s = seldom{at: now}
+	return silent, true
+}
+
+// AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
-	if now := h.L.Now(); now-h.failedAt > 1e9 || h.failedAt == 0 {
-		h.failedAt = now
+	if _, ok := h.failed.due(h.L.Now()); ok {
 		h.log("accept: %v (raise ulimit -n; connections that are open go on)", err)
+	}
+}
+
+// deny counts and logs that somebody was not let in.
+func (h *Host) deny(name string, why error) {
+	h.L.Stats.Denied++
+	if silent, ok := h.denied.due(h.L.Now()); ok {
+		h.log("%s: refused (%s): %v (%d more since the last such line)", name, wire.RefusedAccess, why, silent)
 	}
 }
 

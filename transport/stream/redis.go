@@ -122,6 +122,8 @@ func (c *Client) replied(k *call, p resp.Reply, used int) (whole bool, err error
 		r.Status = kv.StatusNoSpace
 	case p.Kind == '-' && bytes.HasPrefix(text, []byte("ERR string exceeds")):
 		r.Status = kv.StatusTooLarge
+	case p.Kind == '-' && bytes.HasPrefix(text, []byte("NOPERM")):
+		r.Status = kv.StatusReadOnly
 	case p.Kind == '-':
 		return false, fmt.Errorf("%w: the server says: %.200s", transport.ErrProtocol, text)
 	case r.Op == kv.OpPut && p.Kind == '+':

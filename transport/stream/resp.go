@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -96,8 +97,22 @@ func (c *Server) invite() {
 	c.h.guests++
 	g.line.q, g.more = make([]int, len(c.slots)), make([]part, len(c.slots))
 	g.session = resp.Session{Proto: 2, ID: int64(c.h.Index) + c.h.guests*int64(c.h.Loops), MaxValueBytes: c.h.O.Limits.MaxValueBytes}
+	if c.h.O.Access != nil {
+		g.session.Admit = c.admit
+	}
 	g.cmd.Reset()
 	c.parse()
+}
+
+// admit lets in who tells a secret: resp.Session's.
+func (c *Server) admit(name, secret []byte) (readOnly, ok bool) {
+	who := c.h.O.Access.Password(name, secret)
+	if who == nil {
+		c.h.deny(c.name, errors.New("AUTH with an unknown name, or another secret"))
+		return false, false
+	}
+	c.who = who
+	return who.ReadOnly, true
 }
 
 // nextLoop shares such connections out among the loops, where the kernel has not done so.
@@ -158,6 +173,11 @@ func (c *Server) parseCommands() {
 func (c *Server) gather(need int) bool {
 	g := c.guest
 	if g.big == nil && need <= len(c.in.buf) {
+		return false
+	}
+	if c.unknown() { // as Redis does, whose bound is 16 KiB
+		c.h.deny(c.name, fmt.Errorf("a command of %d B before AUTH", need))
+		c.dismiss("-ERR Protocol error: unauthenticated bulk length\r\n")
 		return false
 	}
 	if need > c.commandMax() {
@@ -249,6 +269,8 @@ func (c *Server) begins() bool {
 			c.dismiss("")
 			return false
 		}
+		spec, g.wrong = resp.Wrong, text
+	} else if text := g.session.Denies(spec); text != "" {
 		spec, g.wrong = resp.Wrong, text
 	}
 	g.spec, g.before, g.next = spec, spec, 1

@@ -23,10 +23,9 @@ type Endpoint interface {
 
 // Moved is a connection on its way from the loop that accepted it to the one that it asked for.
 type Moved struct {
-	Fd    int
-	Name  string
-	Hello wire.ClientHello
-	Said  []byte // by a client that speaks RESP, instead of a hello
+	Fd   int
+	Name string
+	Said []byte // what was received of it: a hello, or commands
 }
 
 // AcceptAgain is how long, in ns, accepting rests after the system had no descriptor or memory.

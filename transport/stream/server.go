@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +23,7 @@ type serverState uint8
 
 const (
 	stateHello    serverState = iota // the client's hello is awaited
+	stateProving                     // it was challenged, and its proof is awaited
 	stateMoving                      // the connection is on its way to another loop
 	stateOpen                        // requests and replies
 	stateWinding                     // no more requests are read; the refusal follows the last reply
@@ -53,11 +56,14 @@ type Server struct {
 	stamped bool  // the driver was asked for the kernel's times
 	stamp   int64 // of the last bytes that came; 0: it is not known
 
-	inSince  int64 // when the hello or the refusal began, or when the last bytes came
+	inSince  int64 // when the connection or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
 	fedAt    int64 // when the first request became hungry, or when one last got its room
 	MoveTo   int   // after ErrMove: the loop that the client wants
 	hello    wire.ClientHello
+	said     access.Transcript        // of its hello and our challenge
+	who      *access.Entry            // who has connected; nil: anybody, or nobody yet
+	begun    int64                    // when it was accepted
 	guest    *guest                   // its client speaks RESP; nil: the native frame
 	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
 	refusal  [256]byte                // the refusal, while it is sent
@@ -99,7 +105,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if buf == nil {
 		return nil
 	}
-	c := &Server{h: h, driver: d, name: name, at: len(h.servers), inSince: h.L.Now()}
+	c := &Server{h: h, driver: d, name: name, at: len(h.servers), begun: h.L.Now(), inSince: h.L.Now()}
 	c.recv, c.in.buf = buf, buf
 	c.out = newOutbox(2)
 	h.servers = append(h.servers, c)
@@ -111,29 +117,31 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 // NewServer.
 func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	c := h.NewServer(d, m.Name)
-	switch {
-	case c == nil:
-	case m.Said != nil:
-		c.in.wr = copy(c.in.buf, m.Said)
+	if c == nil {
+		return nil
+	}
+	c.in.wr = copy(c.in.buf, m.Said)
+	if speaksRESP(m.Said[0]) {
 		c.invite()
-	default:
-		c.hello = m.Hello
-		c.grant()
+	} else {
+		c.receiveHello() // which asks for this loop
 	}
 	return c
 }
 
 // Moved is the connection on its way to MoveTo; fd is its socket.
 func (c *Server) Moved(fd int) Moved {
-	m := Moved{Fd: fd, Name: c.name, Hello: c.hello}
-	if b := c.in.unread(); speaksRESP(b[0]) {
-		m.Said = bytes.Clone(b)
-	}
-	return m
+	return Moved{Fd: fd, Name: c.name, Said: bytes.Clone(c.in.unread())}
 }
 
 // Hello is the client's hello, once it came.
 func (c *Server) Hello() wire.ClientHello { return c.hello }
+
+// unknown says whether who has connected has yet to say who that is.
+func (c *Server) unknown() bool { return c.h.O.Access != nil && c.who == nil }
+
+// readOnly says whether who has connected may not change anything.
+func (c *Server) readOnly() bool { return c.who != nil && c.who.ReadOnly }
 
 // Depth is how many requests the client may have in flight, once its hello came.
 func (c *Server) Depth() int { return c.depth }
@@ -171,6 +179,9 @@ func (c *Server) Received(n int, stamp int64) error {
 			return nil
 		}
 		return c.receiveHello()
+	case stateProving:
+		c.in.received(n)
+		c.receiveProof()
 	case stateOpen:
 		c.inSince = c.h.L.Now()
 		if c.in.received(n) && c.guest == nil {
@@ -218,43 +229,91 @@ func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 // Last is MessageSide's.
 func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.n }
 
-func (c *Server) receiveHello() error {
+// message is a message of the hello that was received; nil: it is not whole, or was refused.
+func (c *Server) message() []byte {
 	b := c.in.unread()
 	n, err := wire.HelloBytes(b)
 	switch {
 	case err != nil:
 		c.refuse(wire.RefusedGarbage, err)
-		return nil
 	case n == 0 || len(b) < n:
-		return nil
 	case len(b) > n:
 		c.refuse(wire.RefusedGarbage, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, len(b)-n))
+	default:
+		return b
+	}
+	return nil
+}
+
+func (c *Server) receiveHello() error {
+	b := c.message()
+	if b == nil {
 		return nil
 	}
 	if err := c.hello.Decode(b); err != nil {
 		c.refuse(wire.RefusedGarbage, err)
 		return nil
 	}
+	proves, guarded := c.hello.Wants(wire.FeatureAccess), c.h.O.Access != nil
 	switch want := int(c.hello.Loop); {
 	case c.hello.Version != wire.Version:
 		c.refuse(wire.RefusedVersion, fmt.Errorf("the client speaks version %d, the server %d", c.hello.Version, wire.Version))
-	case c.hello.Required != 0:
+	case c.hello.Required&^wire.FeatureAccess != 0:
 		c.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
-	case want != wire.AnyLoop && want >= c.h.Loops:
-		c.refuse(wire.RefusedLoop, fmt.Errorf("loop %d of %d", want, c.h.Loops))
-	case want != wire.AnyLoop && want != c.h.Index:
+	case c.hello.Required != 0 && !guarded:
+		c.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server knows none (serve --auth-file)"))
+	case guarded && !proves:
+		c.refuse(wire.RefusedAccess, errors.New("this server wants a name and a secret (--auth-file)"))
+	case want < c.h.Loops && want != c.h.Index: // before anything is sent: then nothing is under way
 		c.MoveTo, c.state = want, stateMoving
 		return ErrMove
+	case guarded:
+		c.challenge(b)
 	default:
 		c.grant()
 	}
 	return nil
 }
 
+// challenge answers a hello with a nonce, and tells nothing of the server yet.
+func (c *Server) challenge(hello []byte) {
+	var nonce [wire.NonceBytes]byte
+	_, _ = rand.Read(nonce[:])
+	answer := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: nonce[:]}
+	b := answer.Append(c.greeting[:0])
+	c.said = access.NewTranscript(hello, b)
+	c.hello.Params = bytes.Clone(c.hello.Params) // the proof comes where they lie
+	c.in.consume(len(hello))
+	c.state = stateProving
+	c.send(message{piece: [3][]byte{b}, slot: -1})
+}
+
+// receiveProof lets in who has answered the challenge.
+func (c *Server) receiveProof() {
+	b := c.message()
+	if b == nil {
+		return
+	}
+	var p wire.Proof
+	if err := p.Decode(b); err != nil {
+		c.refuse(wire.RefusedGarbage, err)
+		return
+	}
+	if c.who = c.h.O.Access.Check(c.hello.Name, c.said, p); c.who == nil {
+		c.refuse(wire.RefusedAccess, errors.New("the name is unknown, or the secret another one"))
+		return
+	}
+	c.grant()
+}
+
 // grant gives the connection its memory and answers the hello. There are two slots for each request that
 // the client may have in flight: the next one can be seen before the news that the last answer was sent.
 func (c *Server) grant() {
 	h := c.h
+	if want := int(c.hello.Loop); want != wire.AnyLoop && want >= h.Loops {
+		c.refuse(wire.RefusedLoop, fmt.Errorf("loop %d of %d", want, h.Loops))
+		return
+	}
 	c.depth = min(int(c.hello.Depth), h.O.Depth)
 	var params []byte
 	if h.Grant != nil {
@@ -278,7 +337,16 @@ func (c *Server) grant() {
 		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
 		StallMillis: uint32(h.O.StallMax.Milliseconds()),
 		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
-	c.send(message{piece: [3][]byte{hello.Append(c.greeting[:0])}, slot: -1})
+	c.send(message{piece: [3][]byte{c.seal(&hello)}, slot: -1})
+}
+
+// seal encodes a grant, with our own proof for who has given one. The challenge lay there, and has arrived.
+func (c *Server) seal(hello *wire.ServerHello) []byte {
+	if c.who == nil {
+		return hello.Append(c.greeting[:0])
+	}
+	hello.Features = wire.FeatureAccess
+	return hello.AppendSealed(c.greeting[:0], func(said []byte) wire.Proof { return c.who.ServerProof(c.said, said) })
 }
 
 // equip gives the connection the memory for its depth. What was received of commands goes there.
@@ -310,7 +378,7 @@ func (c *Server) equip() error {
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
-	c.out = newOutbox(slots + 2) // the hello, the replies, a refusal
+	c.out.grow(slots + 3) // a challenge whose end is not known yet, the hello, the replies, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
 		s.of, s.index, s.small = c, i, mem[i*per:(i+1)*per:(i+1)*per]
@@ -407,6 +475,11 @@ func (c *Server) submit(s *slot) {
 	c.busy++
 	if r.Stages != nil {
 		c.time(s)
+	}
+	if c.readOnly() && r.Op.Changes() {
+		r.Status = kv.StatusReadOnly
+		c.h.L.Finish(r)
+		return
 	}
 	if r.Op == kv.OpPut {
 		r.Value = s.block[s.key:]
@@ -657,7 +730,11 @@ func (c *Server) Sent(n int) {
 
 // refuse queues the news that the connection ends, and logs why.
 func (c *Server) refuse(code wire.Code, why error) {
-	if code != wire.RefusedClosing {
+	switch code {
+	case wire.RefusedClosing:
+	case wire.RefusedAccess:
+		c.h.deny(c.name, why)
+	default:
 		c.h.log("%s: refused (%s): %v", c.name, code, why)
 	}
 	b := c.refusal[:wire.HeaderBytes]
@@ -682,7 +759,7 @@ func (c *Server) Wind() {
 		c.dismiss("-ERR kvwire is shutting down\r\n")
 	case c.state == stateOpen:
 		c.state = stateWinding
-	case c.state == stateHello:
+	case c.state == stateHello || c.state == stateProving:
 		c.refuse(wire.RefusedClosing, transport.ErrClosed)
 	}
 	if c.guest != nil {
@@ -703,14 +780,17 @@ func (c *Server) deadline() int64 {
 	switch c.state {
 	case stateDead:
 		return math.MaxInt64
-	case stateHello:
-		return c.inSince + int64(c.h.O.HelloMax)
+	case stateHello, stateProving:
+		return c.begun + int64(c.h.O.HelloMax)
 	case stateRefusing:
 		return c.inSince + min(stall, 1e9)
 	}
 	by := int64(math.MaxInt64)
+	if c.unknown() {
+		by = c.begun + int64(c.h.O.HelloMax)
+	}
 	if c.out.n > 0 {
-		by = c.outSince + stall
+		by = min(by, c.outSince+stall)
 	}
 	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.paused {
 		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
@@ -722,10 +802,10 @@ func (c *Server) deadline() int64 {
 }
 
 func (c *Server) lateness() error {
-	switch c.state {
-	case stateHello:
+	switch {
+	case c.state == stateHello, c.state == stateProving, c.unknown() && c.h.L.Now() >= c.begun+int64(c.h.O.HelloMax):
 		return fmt.Errorf("no hello within %v", c.h.O.HelloMax)
-	case stateRefusing:
+	case c.state == stateRefusing:
 		return transport.ErrClosed
 	}
 	if c.hungry > 0 && c.h.L.Now() >= c.fedAt+2*int64(c.h.O.StallMax) {

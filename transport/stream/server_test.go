@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,7 @@ func (a *answers) Submit(r *kv.Request) {
 type peer struct {
 	t   *testing.T
 	l   *loop.Loop
+	h   *Host
 	srv *Server
 	log []string
 }
@@ -43,6 +46,14 @@ func (p *peer) Touch() {}
 func (p *peer) Stamp() {}
 
 func newPeer(t *testing.T, value []byte, depth uint16) *peer {
+	p := acceptPeer(t, value, nil)
+	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
+	p.send(len(p.gather()))
+	return p
+}
+
+// acceptPeer is newPeer before the hello.
+func acceptPeer(t *testing.T, value []byte, who *access.List) *peer {
 	p := &peer{t: t}
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: loop.SleepEpoll}, Store: loop.Options{Sleep: loop.SleepEpoll}},
 		func(l *loop.Loop, _, _ int) (loop.Partition, error) {
@@ -54,15 +65,14 @@ func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop() })
-	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Log: func(s string) { p.log = append(p.log, s) }}.Defaults()
+	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Access: who, Log: func(s string) { p.log = append(p.log, s) }}.Defaults()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.l = g.Net()[0]
-	var h *Host
 	p.turn(func() {
-		if h, err = NewHost(p.l, g, 0, o); err == nil {
-			p.srv = h.NewServer(p, "peer")
+		if p.h, err = NewHost(p.l, g, 0, o); err == nil {
+			p.srv = p.h.NewServer(p, "peer")
 		}
 	})
 	if err != nil {
@@ -71,13 +81,11 @@ func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 	t.Cleanup(func() {
 		p.turn(func() {
 			p.srv.Drop(transport.ErrPeerGone)
-			if !h.Close() {
+			if !p.h.Close() {
 				t.Error("the connection holds requests after its end")
 			}
 		})
 	})
-	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
-	p.send(len(p.gather()))
 	return p
 }
 
@@ -154,6 +162,51 @@ func TestAPeerThatTookAllButOneByteMaySendAgain(t *testing.T) {
 	p.gather()
 	if len(p.log) != 0 {
 		t.Fatalf("the log: %q", p.log)
+	}
+}
+
+// A ring may tell of a proof that came before it tells that the challenge went.
+func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
+	ann := access.Entry{Name: "ann", Secret: "the secret of ann"}
+	p := acceptPeer(t, []byte("value"), access.NewList(ann))
+	hello := (&wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: wire.AnyLoop, Name: "ann"}).Append(nil)
+	p.receive(hello)
+	challenge := p.gather()
+	proof := wire.Proof(ann.ClientProof(access.NewTranscript(hello, challenge)))
+	p.receive(proof.Append(nil))
+	p.send(len(challenge))
+	grant := p.gather()
+	var h wire.ServerHello
+	if err := h.Decode(grant); err != nil || h.Code != wire.Granted || h.Depth != 4 || len(p.log) > 0 {
+		t.Fatalf("%+v, %v; the log: %q", h, err, p.log)
+	}
+	p.send(len(grant))
+	p.get(7)
+	if b := p.gather(); !bytes.HasSuffix(b, []byte("value")) {
+		t.Fatalf("an answer of %d B: %q", len(b), b)
+	}
+}
+
+// What a hello says of the transport lies in memory that is the next connection's as soon as this one has moved.
+func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
+	p := acceptPeer(t, nil, nil)
+	p.h.Loops = 2
+	hello := (&wire.ClientHello{Version: wire.Version, Depth: 4, Loop: 1, Params: []byte("parameters")}).Append(nil)
+	var moved Moved
+	p.turn(func() {
+		var w [2][]byte
+		p.srv.Window(&w)
+		if err := p.srv.Received(copy(w[0], hello), 0); !errors.Is(err, ErrMove) || p.srv.MoveTo != 1 {
+			t.Errorf("%v, to loop %d", err, p.srv.MoveTo)
+		}
+		moved = p.srv.Moved(-1)
+		p.srv.Drop(ErrMove)
+		p.srv = p.h.NewServer(p, "the next one")
+		p.srv.Window(&w)
+		clear(w[0])
+	})
+	if !bytes.Equal(moved.Said, hello) {
+		t.Fatalf("%x moved as %x", hello, moved.Said)
 	}
 }
 

@@ -183,6 +183,15 @@ type message struct {
 
 func newOutbox(depth int) outbox { return outbox{q: make([]message, depth)} }
 
+// grow makes room for so many messages in all; those that there are stay as they are.
+func (o *outbox) grow(depth int) {
+	q := make([]message, depth)
+	for i := range o.n {
+		q[i] = o.q[(o.head+i)%len(o.q)]
+	}
+	o.q, o.head = q, 0
+}
+
 func (o *outbox) push(m message) {
 	if o.n == len(o.q) {
 		panic("stream: more messages than the depth allows")

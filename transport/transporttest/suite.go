@@ -21,6 +21,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/wire"
 )
 
@@ -132,13 +133,13 @@ func Run(t *testing.T, n Network) {
 		{"StagesSumToTheTotal", stages},
 	}
 	if !n.Local {
-		tests = append(tests, remote...)
+		tests = append(append(tests, remote...), strangers...)
 	}
 	if n.Stream || n.Raw != nil {
 		tests = append(tests, hostile...)
 	}
 	if n.Stream {
-		tests = append(append(tests, guests...), crowds...)
+		tests = append(append(append(tests, guests...), strangeGuests...), crowds...)
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
@@ -180,6 +181,7 @@ type Rig struct {
 
 	t      *testing.T
 	n      Network
+	as     *access.Entry // who Dial connects as, where nothing else is said
 	group  *loop.Group
 	closed bool
 	mu     sync.Mutex
@@ -292,6 +294,9 @@ func (r *Rig) Dial(o transport.DialOptions) transport.Conn {
 func (r *Rig) TryDial(o transport.DialOptions) (transport.Conn, error) {
 	if o.DialMax == 0 {
 		o.DialMax = Patience
+	}
+	if o.Access == nil {
+		o.Access = r.as
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
