@@ -58,6 +58,7 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	}
 	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + listen}, flags...)...)
 	cmd.Stderr = os.Stderr
+	cmd.Env = withSecret(f.engage())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

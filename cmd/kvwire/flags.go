@@ -51,6 +51,7 @@ type factors struct {
 	listen        string
 	serverCPUs    cpusFlag
 	keepStdin     bool
+	guard         guard
 
 	// RDMA's, of both sides alike but for the table.
 	rdmaExportBytes bytesFlag
@@ -73,6 +74,7 @@ type factors struct {
 	clientTransport string
 	target          string
 	redis           bool // target is a Redis's
+	as              identity
 	serverAt        string
 	launch          launchers
 	mix             string
@@ -223,6 +225,7 @@ func (f *factors) loadFlags() {
 	s.Lookup("client-cpus").DefValue = ""
 	s.BoolVar(&f.json, "json", false, "print the result as JSON")
 	f.sourceFlags()
+	f.identityFlags()
 }
 
 func (f *factors) benchFlags() {

@@ -17,11 +17,12 @@ import (
 )
 
 const hostHelp = `Examples:
-  kvwire host --listen 10.78.0.1:7069
+  kvwire host --listen 10.78.0.1:7069 --insecure
   kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
 
 Starts servers on this machine for a kvwire on another one, one at a time and each as it asks, until ^C. A server
-ends with the connection that asked for it. There is no authentication in this version.`
+ends with the connection that asked for it. Anybody may ask, and use the servers: off loopback it needs --insecure, and is for networks that nobody else is on.
+Launchers (docs/hosts.md) need no such thing.`
 
 // hireLineMax bounds what a client asks for, in bytes; hireWait how long it may take to ask.
 const (
@@ -34,8 +35,12 @@ const (
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
+	f.insecureFlag()
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	if err := f.checkOpen(f.listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", f.listen)
@@ -62,7 +67,7 @@ func hostCommand(ctx context.Context, args []string) error {
 			return err
 		}
 		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
-		if err := hired(conn); err != nil {
+		if err := hired(conn, f.guard.insecure); err != nil {
 			fmt.Fprintf(os.Stderr, "kvwire: a server for %s: %v\n", conn.RemoteAddr(), err)
 		}
 		stop()
@@ -71,7 +76,7 @@ func hostCommand(ctx context.Context, args []string) error {
 }
 
 // hired runs a server for a connection, to its end.
-func hired(conn net.Conn) error {
+func hired(conn net.Conn, insecure bool) error {
 	_ = conn.SetReadDeadline(time.Now().Add(hireWait))
 	r := bufio.NewReaderSize(conn, hireLineMax)
 	line, err := r.ReadSlice('\n')
@@ -97,7 +102,7 @@ func hired(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0")}, flags)...)
+	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0"), fmt.Sprintf("--insecure=%t", insecure)}, flags)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, conn, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
 	cmd.WaitDelay = time.Second                           // it may end before its input does

@@ -173,25 +173,25 @@ func TestSayingsPassLinesOnAndKeepKvwiresLast(t *testing.T) {
 }
 
 func TestArgumentsOfALaunchedProcessLeaveTheRestAlone(t *testing.T) {
-	in := strings.NewReader("[\"serve\",\"--dir=a b'c\\n\\\"\"]\nrest")
-	args, err := readArgs(in)
-	if err != nil || len(args) != 2 || args[1] != "--dir=a b'c\n\"" || in.Len() != len("rest") {
-		t.Errorf("%q, %d bytes left: %v", args, in.Len(), err)
+	in := strings.NewReader("{\"args\":[\"serve\",\"--dir=a b'c\\n\\\"\"],\"secret\":\"s\"}\nrest")
+	r, err := readRole(in)
+	if err != nil || len(r.Args) != 2 || r.Args[1] != "--dir=a b'c\n\"" || r.Secret != "s" || in.Len() != len("rest") {
+		t.Errorf("%q, %d bytes left: %v", r, in.Len(), err)
 	}
-	for name, text := range map[string]string{"empty": "", "cut": `["serve"`, "none": "[]\n", "another command": `["run","quick"]` + "\n", "not a list": "{}\n", "too long": "[\"" + strings.Repeat("x", argsLineMax)} {
-		if args, err := readArgs(strings.NewReader(text)); err == nil {
-			t.Errorf("%s: %q", name, args)
+	for name, text := range map[string]string{"empty": "", "cut": `{"args":["serve"`, "none": `{"args":[]}` + "\n", "another command": `{"args":["run","quick"]}` + "\n", "a list": `["serve"]` + "\n", "too long": "[\"" + strings.Repeat("x", roleLineMax)} {
+		if r, err := readRole(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: %q", name, r)
 		}
 	}
 }
 
-func FuzzReadArgs(f *testing.F) {
-	f.Add([]byte(`["serve","--json"]` + "\nmore"))
-	f.Add([]byte("[]\n"))
+func FuzzReadRole(f *testing.F) {
+	f.Add([]byte(`{"args":["serve","--json"],"secret":"run rw x"}` + "\nmore"))
+	f.Add([]byte("{}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		args, err := readArgs(bytes.NewReader(b))
-		if err == nil && args[0] != "serve" && args[0] != "loadhost" {
-			t.Fatalf("it becomes %q", args)
+		r, err := readRole(bytes.NewReader(b))
+		if err == nil && r.Args[0] != "serve" && r.Args[0] != "loadhost" {
+			t.Fatalf("it becomes %q", r.Args)
 		}
 	})
 }

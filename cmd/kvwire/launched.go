@@ -20,7 +20,7 @@ import (
 )
 
 // A launcher is given two plain words only, the path of kvwire and "launched", since some (ssh) hand their arguments to a shell.
-// The process says what host it is on, reads its arguments as one line of JSON, and becomes what they say. From then on
+// The process says what host it is on, reads its role as one line of JSON, and becomes what that says. From then on
 // standard input and output are that command's. It ends when its standard input does.
 
 // hostWord is the first line that a launched process writes.
@@ -30,13 +30,19 @@ type hostWord struct {
 	Env     report.Env `json:"env"`
 }
 
+// role is the line that a launched process reads.
+type role struct {
+	Args   []string `json:"args"`
+	Secret string   `json:"secret,omitempty"` // for authEnv
+}
+
 // launchable are the commands that a launched process may become.
 var launchable = []string{"serve", "loadhost"}
 
-// Bounds of what is read: of arguments; of one line from a launched process (a load host's result, with the server's counters);
+// Bounds of what is read: of a role; of one line from a launched process (a load host's result, with the server's counters);
 // of a line of standard error that is kept; and of lines that a shell may write first.
 const (
-	argsLineMax   = 64 << 10
+	roleLineMax   = 64 << 10
 	wordLineMax   = 16 << 20
 	saidLineMax   = 4 << 10
 	greetingLines = 100
@@ -52,13 +58,13 @@ func launchedCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	type line struct {
-		args []string
-		err  error
+		role
+		err error
 	}
 	read := make(chan line, 1)
 	go func() {
-		args, err := readArgs(os.Stdin)
-		read <- line{args, err}
+		r, err := readRole(os.Stdin)
+		read <- line{r, err}
 	}()
 	var l line
 	select {
@@ -76,30 +82,30 @@ func launchedCommand(ctx context.Context, args []string) error {
 	if deaf != nil && deaf() {
 		return context.Canceled
 	}
-	return fmt.Errorf("execute %s: %w", exe, syscall.Exec(exe, append([]string{os.Args[0]}, l.args...), os.Environ()))
+	return fmt.Errorf("execute %s: %w", exe, syscall.Exec(exe, append([]string{os.Args[0]}, l.Args...), withSecret(l.Secret)))
 }
 
-// readArgs reads a line and not a byte beyond it, which would be the command's.
-func readArgs(r io.Reader) (args []string, err error) {
+// readRole reads a line and not a byte beyond it, which would be the command's.
+func readRole(in io.Reader) (r role, err error) {
 	var text []byte
 	for b := make([]byte, 1); ; {
-		if _, err := io.ReadFull(r, b); err != nil {
-			return nil, fmt.Errorf("launched: read what to become: %w (is standard input passed on? kubectl exec and docker exec need -i)", err)
+		if _, err := io.ReadFull(in, b); err != nil {
+			return r, fmt.Errorf("launched: read what to become: %w (is standard input passed on? kubectl exec and docker exec need -i)", err)
 		}
 		if b[0] == '\n' {
 			break
 		}
-		if text = append(text, b[0]); len(text) > argsLineMax {
-			return nil, fmt.Errorf("launched: arguments of more than %d bytes", argsLineMax)
+		if text = append(text, b[0]); len(text) > roleLineMax {
+			return r, fmt.Errorf("launched: arguments of more than %d bytes", roleLineMax)
 		}
 	}
-	if err := json.Unmarshal(text, &args); err != nil {
-		return nil, fmt.Errorf("launched: arguments: %w", err)
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("launched: arguments: %w", err)
 	}
-	if len(args) == 0 || !slices.Contains(launchable, args[0]) {
-		return nil, fmt.Errorf("launched: %.100q: it may become %s only", args, strings.Join(launchable, " or "))
+	if len(r.Args) == 0 || !slices.Contains(launchable, r.Args[0]) {
+		return r, fmt.Errorf("launched: %.100q: it may become %s only", r.Args, strings.Join(launchable, " or "))
 	}
-	return args, nil
+	return r, nil
 }
 
 // process is this side of a launched process. Its methods are for one goroutine, but kill, which is for any.
@@ -117,8 +123,8 @@ type process struct {
 	err   error
 }
 
-// launch starts kvwire behind a command and has it become what args say. The caller stops it, unless there is an error.
-func launch(ctx context.Context, name, prefix, path string, args []string) (*process, error) {
+// launch starts kvwire behind a command and has it become what its role says. The caller stops it, unless there is an error.
+func launch(ctx context.Context, name, prefix, path string, r role) (*process, error) {
 	if path == "" {
 		exe, err := os.Executable()
 		if err != nil {
@@ -135,7 +141,7 @@ func launch(ctx context.Context, name, prefix, path string, args []string) (*pro
 	}
 	err := p.greet(ctx)
 	if err == nil {
-		err = p.send(args)
+		err = p.send(r)
 	}
 	if err != nil {
 		p.kill() // what has become of it is known, or does not matter
@@ -348,7 +354,7 @@ func (s *sayings) kvwires() bool {
 // launchServer starts kvwire serve behind --server-launch, with these flags.
 func launchServer(ctx context.Context, f *factors, flags []string) (*child, error) {
 	args := append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + f.launch.listen()}, flags...)
-	p, err := launch(ctx, behind("the server", f.launch.Server), f.launch.Server, f.launch.Path, args)
+	p, err := launch(ctx, behind("the server", f.launch.Server), f.launch.Server, f.launch.Path, role{args, f.engage()})
 	if err != nil {
 		return nil, err
 	}

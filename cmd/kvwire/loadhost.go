@@ -77,6 +77,9 @@ func loadhostCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
+	if err := f.readIdentity(); err != nil {
+		return err
+	}
 	s, err := prepare(ctx, f)
 	if err != nil {
 		return err

@@ -14,15 +14,27 @@ import (
 
 const redisScheme = "redis://"
 
-// readTarget takes --target apart: host:port, of a kvwire server, or redis://host:port, of any that speaks Redis's protocol.
+// readTarget takes --target apart: host:port, of a kvwire server, or redis://[user:password@]host:port, of any that speaks Redis's
+// protocol. It finds out who the client is.
 func (f *factors) readTarget() error {
+	if err := f.readRedis(); err != nil {
+		return err
+	}
+	return f.readIdentity()
+}
+
+func (f *factors) readRedis() error {
 	at, redis := strings.CutPrefix(f.target, redisScheme)
 	if !redis {
 		return nil
 	}
-	f.target, f.redis = strings.TrimSuffix(at, "/"), true
+	at, err := f.cutUser(strings.TrimSuffix(at, "/"))
+	if err != nil {
+		return err
+	}
+	f.target, f.redis = at, true
 	if _, _, err := net.SplitHostPort(f.target); err != nil {
-		return usagef("--target %s%s: %v (redis://127.0.0.1:6379; a user, a password or a database is not spoken of)", redisScheme, at, err)
+		return usagef("--target %s%s: %v (redis://127.0.0.1:6379, redis://user:password@127.0.0.1:6379; there is no database but 0)", redisScheme, at, err)
 	}
 	if f.transport != "tcp" && f.transport != "uring" {
 		return usagef("--target %s%s needs --transport tcp or uring, not %s", redisScheme, at, f.transport)

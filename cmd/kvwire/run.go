@@ -145,7 +145,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 func experimentFlags() experiments.Flags {
 	flags := experiments.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, launchFlags), g.Name) {
+		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, identityFlags, launchFlags), g.Name) {
 			flags[g.Name] = func(value string) error {
 				f := newBenchFactors()
 				if err := f.set.Set(g.Name, value); err != nil {

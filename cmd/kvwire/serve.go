@@ -5,14 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 )
 
 const serveHelp = `Examples:
   kvwire serve --transport uring --listen 127.0.0.1:7070 --dir /data/kv
-  kvwire serve --transport rdma --rdma-verb write     (on the first RDMA device's address)
+  kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
+  kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
 
 Serves a store until ^C, in good order: what is in flight completes first.`
@@ -34,6 +34,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.valueBytes, f.keyBytes, f.depth, f.scanItems = 1<<10, 16, 256, 100
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
+	f.guardFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
@@ -54,16 +55,15 @@ func serveCommand(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if err := f.readGuard(f.listen); err != nil {
+		return err
+	}
 	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
 		return err
 	}
 	s, err := startServer(f)
 	if err != nil {
 		return err
-	}
-	// A program that starts a server ends it, too: there is nobody to be warned.
-	if host, _, err := net.SplitHostPort(s.server.Addr()); err == nil && !net.ParseIP(host).IsLoopback() && !f.keepStdin {
-		fmt.Fprintf(os.Stderr, "kvwire: warning: %s can be reached from other machines, and there is no authentication in this version\n", s.server.Addr())
 	}
 	c, err := s.counters()
 	if err == nil {

@@ -135,7 +135,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		listen = "127.0.0.1:0"
 	}
 	s.server, err = n.impl(s.f).Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
-		Depth: max(s.f.depth, 256), InOrder: !s.f.onDisk(), Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
+		Depth: max(s.f.depth, 256), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
 	return err
 }
 

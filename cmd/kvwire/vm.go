@@ -60,7 +60,7 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x, b.of(x), 1+b.retry).Seconds())), "--rw", writable,
 		"--ro", filepath.Dir(exe), "--ro", filepath.Dir(file)}
 	if vm == "two" {
-		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --listen "+firstGuest)
+		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --insecure --listen "+firstGuest)
 	}
 	args = append(args, "--", exe, "run", file, "--output-dir", dir)
 	if vm == "two" {
