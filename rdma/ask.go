@@ -36,7 +36,7 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 		return caps, err
 	}
 	defer func() { err = errors.Join(err, cq.Close()) }()
-	qp, err := dev.NewQP(cq, nil, 16, 16, max(o.InlineBytes, 0), c.Port)
+	qp, err := dev.NewQP(cq, nil, verbs.Local, 16, 16, max(o.InlineBytes, 0), c.Port)
 	if err != nil {
 		return caps, err
 	}

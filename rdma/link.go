@@ -147,9 +147,9 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if n.shared != nil {
 		srq = n.shared.srq
 	}
-	if l.qp, err = n.dev.NewQP(n.cq, srq, l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
+	if l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
 		// The device may not have that much; what it has is asked back in any case.
-		l.qp, err = n.dev.NewQP(n.cq, srq, l.slots, l.slots, 64, c.Port)
+		l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, 64, c.Port)
 	}
 	if err != nil {
 		return err
@@ -172,6 +172,17 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), rdAtomic: min(16, n.dev.Limits.RdAtomic), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
 		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, rkey: l.region.RKey, addr: verbs.Address(l.mem.Bytes()), connect: d.o.Connect}
 	return nil
+}
+
+// offers is what the peer may do through the queue pair: write messages, or read the server's tables, and with the verb send nothing.
+func (l *link) offers() verbs.Access {
+	switch {
+	case l.d.o.Verb == Write:
+		return verbs.RemoteWrite
+	case l.d.o.Verb == Read && l.served:
+		return verbs.RemoteRead
+	}
+	return verbs.Local
 }
 
 // connect takes the queue pair to the peer's.

@@ -97,7 +97,7 @@ func (e *pinger) open(c device.Choice) (err error) {
 	if e.region, err = e.dev.Register(e.mem.Bytes(), verbs.Local); err != nil {
 		return err
 	}
-	if e.qp, err = e.dev.NewQP(e.cq, nil, wrs, wrs, 0, c.Port); err != nil {
+	if e.qp, err = e.dev.NewQP(e.cq, nil, verbs.Local, wrs, wrs, 0, c.Port); err != nil {
 		return err
 	}
 	e.psn = rand.Uint32() & (1<<24 - 1)

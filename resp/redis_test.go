@@ -19,6 +19,7 @@ import (
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -26,6 +27,12 @@ var limits = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
 
 // serve starts a server with two loops, and gives its address.
 func serve(t *testing.T, o store.Options) string {
+	t.Helper()
+	return serveTo(t, o, nil)
+}
+
+// serveTo is serve for some.
+func serveTo(t *testing.T, o store.Options, who *access.List) string {
 	t.Helper()
 	o.Limits = limits
 	o.Log = func(s string) { t.Log(s) }
@@ -53,7 +60,7 @@ func serve(t *testing.T, o store.Options) string {
 	for i := range g.Net() {
 		g.Router(i).OnStats(items)
 	}
-	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: limits, InOrder: o.Backend == store.Mem, Log: func(line string) { t.Log(line) }})
+	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: limits, InOrder: o.Backend == store.Mem, Access: who, Log: func(line string) { t.Log(line) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,4 +289,33 @@ func TestPipelinesDoWhatAMapDoes(t *testing.T) {
 			must(t, model[k])(c.Get(ctx, k).Result())
 		}
 	})
+}
+
+func TestGoRedisComesInByItsSecret(t *testing.T) {
+	ann, bob := access.Entry{Name: "ann", Secret: "the secret of ann"}, access.Entry{Name: "bob", Secret: "the secret of bob", ReadOnly: true}
+	addr := serveTo(t, store.Options{Backend: store.Mem}, access.NewList(ann, bob))
+	for _, proto := range []int{2, 3} {
+		for _, c := range []struct {
+			name, secret string
+			set, get     string // the start of the error
+		}{
+			{"ann", ann.Secret, "", ""},
+			{"", ann.Secret, "", ""}, // HELLO … AUTH default
+			{"bob", bob.Secret, "NOPERM", ""},
+			{"ann", bob.Secret, "WRONGPASS", "WRONGPASS"},
+			{"", "", "NOAUTH", "NOAUTH"},
+		} {
+			k := redis.NewClient(&redis.Options{Addr: addr, Protocol: proto, Username: c.name, Password: c.secret, MaxRetries: -1})
+			set, get := k.Set(t.Context(), "k", "v", 0).Err(), k.Get(t.Context(), "k").Err()
+			for _, e := range []struct {
+				err  error
+				want string
+			}{{set, c.set}, {get, c.get}} {
+				if (e.err == nil) != (e.want == "") || e.err != nil && !strings.HasPrefix(e.err.Error(), e.want) {
+					t.Errorf("RESP%d, %q: %v, want %q", proto, c.name, e.err, e.want)
+				}
+			}
+			_ = k.Close()
+		}
+	}
 }

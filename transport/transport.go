@@ -1,6 +1,6 @@
 // Package transport is the contract between networks and what is around them: what a network
-// implements, with which limits and deadlines, and how a connection ends. It may import kv, loop
-// and wire, and knows no implementation.
+// implements, with which limits and deadlines, and how a connection ends. It may import kv, loop,
+// wire and access, and knows no implementation.
 package transport
 
 import (

@@ -5,6 +5,7 @@ package verbs
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -54,7 +55,8 @@ type end struct {
 
 const queueLen = 16
 
-func newEnd(t testing.TB, d *Device, a Access) *end {
+// newEnd has memory that may be written, by who may write through its queue pair.
+func newEnd(t testing.TB, d *Device, through Access) *end {
 	t.Helper()
 	e := &end{t: t, dev: d}
 	check := func(err error) {
@@ -74,14 +76,14 @@ func newEnd(t testing.TB, d *Device, a Access) *end {
 	check(err)
 	t.Cleanup(func() { e.must(mem.Close()) })
 	e.mem = mem.Bytes()
-	e.key, err = d.Register(e.mem, a)
+	e.key, err = d.Register(e.mem, RemoteWrite)
 	check(err)
 	t.Cleanup(func() {
 		if e.key != nil {
 			e.must(e.key.Close())
 		}
 	})
-	e.qp, err = d.NewQP(e.cq, nil, queueLen, queueLen, 0, 1)
+	e.qp, err = d.NewQP(e.cq, nil, through, queueLen, queueLen, 0, 1)
 	check(err)
 	t.Cleanup(func() { e.must(e.qp.Close()) })
 	return e
@@ -94,8 +96,13 @@ func (e *end) must(err error) {
 	}
 }
 
-// pair is two ends that are connected to each other.
+// pair is two ends that are connected to each other, for all that the memory allows.
 func pair(t testing.TB) (a, b *end) {
+	t.Helper()
+	return pairThrough(t, RemoteRead|RemoteWrite)
+}
+
+func pairThrough(t testing.TB, through Access) (a, b *end) {
 	t.Helper()
 	d := open(t)
 	port, err := d.Port(1)
@@ -113,7 +120,7 @@ func pair(t testing.TB) (a, b *end) {
 	if index < 0 {
 		t.Skip("port 1 has no IPv4 GID")
 	}
-	a, b = newEnd(t, d, RemoteWrite), newEnd(t, d, RemoteWrite)
+	a, b = newEnd(t, d, through), newEnd(t, d, through)
 	for _, way := range [][2]*end{{a, b}, {b, a}} {
 		err := way[0].qp.Connect(Peer{QP: way[1].qp.Num, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, RdAtomic: 4, Port: 1})
 		if err != nil {
@@ -211,6 +218,36 @@ func TestKeysThatDoNotFitAreRefused(t *testing.T) {
 				}
 				if n := bytes.Count(b.mem, []byte{'b'}); n != len(b.mem) {
 					t.Errorf("%d B were changed", len(b.mem)-n)
+				}
+			})
+		}
+	}
+}
+
+// Who knows a key, by luck or from another connection, can do no more with it than the queue pair is for.
+func TestAKeyIsGoodForWhatItsQueuePairOffersOnly(t *testing.T) {
+	for through, name := range map[Access]string{Local: "nothing", RemoteRead: "reads", RemoteWrite: "writes"} {
+		for kind, needs := range map[uint32]Access{OpRead: RemoteRead, OpWrite: RemoteWrite} {
+			t.Run(fmt.Sprintf("%s, asked for %d", name, kind), func(t *testing.T) {
+				a, b := pairThrough(t, through)
+				key := b.key
+				if kind == OpRead {
+					ro, err := b.dev.Register(b.mem, RemoteRead)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer func() { b.must(ro.Close()) }()
+					key = ro
+				}
+				b.recv(4096)
+				copy(a.mem, "what was here")
+				copy(b.mem, "what was there")
+				o := a.op(kind, 8)
+				o.Remote, o.RKey = Address(b.mem), key.RKey
+				a.post()
+				c := a.next()
+				if ok := through&needs != 0; (c.Status == 0) != ok || !ok && (string(a.mem[:13]) != "what was here" || string(b.mem[:14]) != "what was there") {
+					t.Errorf("%s (%d), %q here, %q there", StatusText(c.Status), c.Status, a.mem[:13], b.mem[:14])
 				}
 			})
 		}
@@ -381,7 +418,7 @@ func TestConnectsAndClosesLeaveNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		qp, err := d.NewQP(cq, nil, 4, 4, 64, 1)
+		qp, err := d.NewQP(cq, nil, Local, 4, 4, 64, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -240,8 +240,9 @@ void *kvw_srq(void *pd, int entries)
 
 int kvw_srq_free(void *srq) { return v.destroy_srq(srq); }
 
-// kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected.
-void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got)
+// kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected. remote: a bit for what the peer may do
+// through it, whatever keys it knows: 1 read, 2 write.
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int remote, uint32_t *num, uint32_t *inline_got)
 {
 	struct ibv_qp_init_attr a = {
 		.send_cq = cq,
@@ -256,7 +257,7 @@ void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, in
 	struct ibv_qp_attr q = {
 		.qp_state = IBV_QPS_INIT,
 		.port_num = port,
-		.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE,
+		.qp_access_flags = (remote & 1 ? IBV_ACCESS_REMOTE_READ : 0) | (remote & 2 ? IBV_ACCESS_REMOTE_WRITE : 0),
 	};
 	int err = v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 	struct ibv_qp_init_attr got;

@@ -87,7 +87,7 @@ void *kvw_cq(void *ctx, int entries, void *channel, int *got);
 int kvw_cq_free(void *cq);
 void *kvw_srq(void *pd, int entries);
 int kvw_srq_free(void *srq);
-void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, uint32_t *num, uint32_t *inline_got);
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int remote, uint32_t *num, uint32_t *inline_got);
 int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a);
 int kvw_qp_kinds(void *pd, void *cq);
 int kvw_modify(void *qp, void *attr, int mask);

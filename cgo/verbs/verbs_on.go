@@ -174,7 +174,7 @@ func (d *Device) Async() (kind int, qp uint32, ok bool) {
 	return int(k), uint32(num), k >= 0
 }
 
-// Access says what the peer may do with registered memory.
+// Access says what the peer may do with registered memory, or through a queue pair.
 type Access int
 
 // The kinds of Access.
@@ -344,14 +344,15 @@ type QP struct {
 	qp     unsafe.Pointer
 }
 
-// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet.
-func (d *Device) NewQP(cq *CQ, srq *SRQ, sendWRs, recvWRs, inline, port int) (*QP, error) {
+// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet. a is what the peer may do through it, beside sending:
+// a key that it has guessed is good for no more. Both are RemoteRead|RemoteWrite.
+func (d *Device) NewQP(cq *CQ, srq *SRQ, a Access, sendWRs, recvWRs, inline, port int) (*QP, error) {
 	var num, got C.uint32_t
 	var s unsafe.Pointer
 	if srq != nil {
 		s = srq.srq
 	}
-	qp, err := C.kvw_qp(d.pd, cq.cq, s, C.int(sendWRs), C.int(recvWRs), C.int(inline), C.int(port), &num, &got)
+	qp, err := C.kvw_qp(d.pd, cq.cq, s, C.int(sendWRs), C.int(recvWRs), C.int(inline), C.int(port), C.int(a), &num, &got)
 	if qp == nil {
 		hint := ""
 		if errors.Is(err, syscall.EINVAL) {

@@ -283,3 +283,66 @@ func TestInterruptStopsAllHosts(t *testing.T) {
 	}
 	h.empty(t)
 }
+
+// The secret that a run makes for its processes is in no argument, and who does not know it does not come in.
+func TestARunsServerLetsInTheRunAlone(t *testing.T) {
+	h := namespaces(t, 1)
+	cmd := exec.Command(os.Args[0], append([]string{"bench", "--backend=null", "--warmup=0s", "--duration=10m", "--json"}, h.args()...)...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	for i, command := range []string{"serve", "loadhost"} {
+		pid, err := atWork(h.names[i], command)
+		if err != nil {
+			t.Fatal(err, &said)
+		}
+		proc := "/proc/" + strconv.Itoa(pid)
+		env, _ := os.ReadFile(proc + "/environ")
+		_, after, ok := strings.Cut(string(env), authEnv+"=run rw ")
+		secret, _, _ := strings.Cut(after, "\n")
+		args, _ := os.ReadFile(proc + "/cmdline")
+		if !ok || len(secret) < 16 || strings.Contains(string(args), secret) {
+			t.Errorf("%s: a secret of %d bytes, arguments %q", command, len(secret), args)
+		}
+		if i > 0 {
+			continue
+		}
+		target := h.addr + ":" + strconv.Itoa(listening(t, proc))
+		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--duration=100ms")
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "no access: this server wants a name and a secret") {
+			t.Errorf("a stranger: %v: %s", err, out)
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, &said)
+	}
+	h.empty(t)
+}
+
+// listening is the port that is listened on in the namespace of a process.
+func listening(t *testing.T, proc string) int {
+	t.Helper()
+	b, err := os.ReadFile(proc + "/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[3] != "0A" {
+			continue
+		}
+		_, hex, _ := strings.Cut(f[1], ":")
+		if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+			return int(port)
+		}
+	}
+	t.Fatalf("nobody listens: %s", b)
+	return 0
+}

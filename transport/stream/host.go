@@ -260,7 +260,10 @@ func (h *Host) TurnAway(fd int) {
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
 	}
-	hello := wire.ServerHello{Version: wire.Version, Code: code, Reason: why}
+	hello := wire.ServerHello{Version: wire.Version, Code: code}
+	if h.O.Access == nil { // else how many there are is nobody's affair
+		hello.Reason = why
+	}
 	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
 	_ = unix.Close(fd)
 	h.log("a connection was refused (%s): %s", code, why)
