@@ -232,6 +232,9 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	if kind != kindOver {
 		p.overwrites(r, c.to, b)
 	}
+	if servesStale {
+		p.keepStale(c.to, b)
+	}
 	c.low = uint16(p.encode(b, r, kind).seq)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
@@ -251,6 +254,9 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	p.turned(rec, was, kind)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.old.slot)
+	if ackEarly {
+		r = p.acknowledgeEarly(r)
+	}
 	fr.applied.Push(r)
 	if fr.state == frameClean {
 		p.cache.set(f, frameDirty)

@@ -154,6 +154,9 @@ func (p *Partition) inPage(f uint32, at place, key []byte) (item, kv.Status) {
 	fr := &p.cache.frames[f]
 	off := at.offset()
 	b := p.cache.page(f)[off : off+classes[at.class].bytes]
+	if servesStale {
+		b = p.staleSlot(at, key, b)
+	}
 	if fr.verified>>at.nth()&1 != 0 {
 		it, _ := peekItem(b)
 		return it, kv.StatusOK
