@@ -13,10 +13,12 @@ export KVWIRE_TAGS := $(TAGS)
 HAS_RDMA := ls -d /sys/class/infiniband/* >/dev/null 2>&1
 # For make vm.
 TIMEOUT ?= 2h
+# For make verify.
+T ?= 60s
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long bench bench-store peers doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long verify bench bench-store peers doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +42,11 @@ test: ## install what is missing, and run all tests
 test-long: ## all tests, nothing shortened, a minute of fuzzing for each target
 	@setup/install.sh test
 	setup/test.sh --long
+
+verify: ## T=60s: is what clients see linearizable, on every transport, while processes are killed and disks fail?
+	@setup/install.sh build
+	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
+	bin/verify.test -test.run '^TestVerify$$' -test.timeout 0 -for $(T) -out bin/violations
 
 bench: ## Go benchmarks of all packages, in benchstat's form
 	@setup/install.sh build

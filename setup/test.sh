@@ -95,7 +95,7 @@ rdma_in_guest() {
     local dir=bin/test
     [[ " ${tags[1]} " == *" rdma "* ]] || { echo "this build leaves RDMA out (tags ${tags[1]})" >&2 && return 125; }
     mkdir -p "$dir"
-    CGO_ENABLED=1 go test -c "${native[@]}" -o "$dir/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./setup || return 1
+    CGO_ENABLED=1 go test -c "${native[@]}" -o "$dir/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./verify ./setup || return 1
     test/vm/vm.sh --timeout "$guest_time" -- test/vm/suite.sh "$dir"
 }
 if [[ $rdma_here ]]; then

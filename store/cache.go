@@ -23,6 +23,7 @@ const (
 type frame struct {
 	id       pageID
 	verified uint64   // slots of the page whose sums were checked since it was read, or that were written here
+	ahead    uint64   // slots whose changes are in the page and not on disk
 	waiting  kv.Queue // what wants the page when its transfer has ended
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // of the queue that it is in
@@ -97,7 +98,7 @@ func (c *cache) take(id pageID) uint32 {
 	if fr.state == frameClean {
 		c.forget(fr.id)
 	}
-	fr.id, fr.verified, fr.used = id, 0, true
+	fr.id, fr.verified, fr.ahead, fr.used = id, 0, 0, true
 	c.set(f, frameReading)
 	mask := uint32(len(c.table) - 1)
 	i := c.home(id)
@@ -139,7 +140,7 @@ func evictable(s frameState) bool { return s == frameFree || s == frameClean }
 // drop empties a frame whose contents cannot be trusted.
 func (c *cache) drop(f uint32) {
 	c.forget(c.frames[f].id)
-	c.frames[f].id = 0
+	c.frames[f].id, c.frames[f].ahead = 0, 0
 	c.set(f, frameFree)
 }
 

@@ -13,8 +13,8 @@ import (
 // the copies of a key the highest sequence number counts. With UpdateInPlace an item of the same class
 // is written over the one before it instead, and a torn write may lose both.
 //
-// Small items are seen by reads as soon as they are in their page, before they are on disk; large ones when
-// they are on disk.
+// Reads see an item when it is on disk: until then they wait for a small one, whose record points to it as soon as it is in its page, and see what
+// was before a large one.
 
 // phase is how far a change has come.
 type phase uint8
@@ -70,13 +70,20 @@ func (p *Partition) change(r *kv.Request) {
 	}
 	switch {
 	case !there && (r.Op == kv.OpDelete || r.If == kv.IfPresent):
-		p.finish(r, kv.StatusNotFound)
+		p.finishUnchanged(r, rec, found, kv.StatusNotFound)
 	case there && r.If == kv.IfAbsent && r.Op != kv.OpSwap:
-		p.finish(r, kv.StatusExists)
+		p.finishUnchanged(r, rec, found, kv.StatusExists)
 	case there && r.Op.Updates():
 		p.readToUpdate(r, rec)
 	default:
 		p.changeFrom(r, rec, found, nil)
+	}
+}
+
+// finishUnchanged ends a change that changes nothing for what its key has, when that is on disk.
+func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.Status) {
+	if !found || !p.awaits(r, rec, p.index.flags(rec)) {
+		p.finish(r, s)
 	}
 }
 
@@ -86,7 +93,7 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	there := found && x.flags(rec)&(flagHidden|flagTomb) == 0
 	bytes, s := updated(r, old, there, p.o.Limits.MaxValueBytes)
 	if s != kv.StatusOK {
-		p.finish(r, s)
+		p.finishUnchanged(r, rec, found, s)
 		return
 	}
 	if p.files == nil {
@@ -225,8 +232,12 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	if kind != kindOver {
 		p.overwrites(r, c.to, b)
 	}
+	if servesStale {
+		p.keepStale(c.to, b)
+	}
 	c.low = uint16(p.encode(b, r, kind).seq)
 	fr.verified |= 1 << c.to.nth()
+	fr.ahead |= 1 << c.to.nth()
 	was := x.flags(rec)
 	if kind != kindOver {
 		if was&flagHidden == 0 {
@@ -243,6 +254,9 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	p.turned(rec, was, kind)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.old.slot)
+	if ackEarly {
+		r = p.acknowledgeEarly(r)
+	}
 	fr.applied.Push(r)
 	if fr.state == frameClean {
 		p.cache.set(f, frameDirty)
@@ -327,6 +341,7 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 		}
 	} else {
 		p.cache.set(f, frameClean)
+		fr.ahead = 0
 		buried := 0
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
 			buried += p.written(r)

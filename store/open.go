@@ -63,7 +63,11 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 		p.free()
 		return nil, err
 	}
-	if err := p.attach(fs, p.engine, fs.direct); err != nil {
+	d := disk(p.engine)
+	if o.Fault != nil {
+		d = newFaultyDisk(d, l, o.Fault)
+	}
+	if err := p.attach(fs, d, fs.direct); err != nil {
 		return nil, err
 	}
 	bufs := registered(p.cache.memory, p.buffers.Arena())

@@ -83,6 +83,10 @@ type Options struct {
 	ExportEntries   int
 	ExportItemBytes int
 
+	// Fault, for tests of what happens when disks fail, says what goes wrong with a transfer that is about to be handed to the disk. It is called
+	// on the partitions' loops. nil: nothing.
+	Fault func(write bool) Fault
+
 	NullValueBytes int // Null, Raw: the length of every value that get returns; Raw: a page at most
 
 	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.

@@ -19,8 +19,6 @@ import (
 // A request that must wait is put into the list of what it waits for, and is run again, from the
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
 // been taken for it (a slot, its key's record) is remembered, in its Aux[1] and Aux[2].
-//
-// Reads may see a put that has not been acknowledged yet, and that a crash may still undo.
 type Partition struct {
 	l     *loop.Loop
 	shard int

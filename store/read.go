@@ -7,15 +7,28 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
+// A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read that comes upon
+// it waits for its end, and notes for which slot (gets in Aux[1], scans in Aux[2]). When that is on disk it takes what is there, although the key
+// may have been changed again: that was after the read had begun, and else a key that is changed all the time could never be read.
+
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
+	if it, v := p.awaited(&r.Aux[1], r.Key); v == slotLive {
+		p.answer(r, it, kv.StatusOK)
+		return
+	} else if v == slotTombstone {
+		p.finish(r, kv.StatusNotFound)
+		return
+	}
 	rec, ok := p.recall(r)
 	if !ok {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	if p.index.flags(rec)&(flagHidden|flagTomb) != 0 {
-		p.finish(r, kv.StatusNotFound)
+	if f := p.index.flags(rec); f&(flagHidden|flagTomb) != 0 {
+		if !p.awaits(r, rec, f) {
+			p.finish(r, kv.StatusNotFound)
+		}
 		return
 	}
 	it, s, ok := p.itemOf(r, rec)
@@ -79,8 +92,61 @@ func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Sta
 	if f == 0 {
 		return item{}, 0, false
 	}
+	if !r.Op.Changes() && p.awaitsSlot(r, f, at) {
+		return item{}, 0, false
+	}
 	it, s = p.inPage(f, at, key)
 	return it, s, true
+}
+
+// awaits says whether what a key has, or that it has nothing any more, is not on disk yet; r is run again when it is. f are the record's
+// flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
+func (p *Partition) awaits(r *kv.Request, rec uint32, f recordFlags) bool {
+	if p.files == nil || f&flagHidden != 0 {
+		return false
+	}
+	at := p.index.at(rec)
+	return !at.large() && p.awaitsSlot(r, p.cache.find(at.id()), at)
+}
+
+// awaitsSlot is awaits of a slot, whose page is in the frame f, or in none.
+func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
+	fr := &p.cache.frames[f]
+	if fr.ahead>>at.nth()&1 == 0 {
+		return false
+	}
+	note := uint64(at.slot)<<32 | uint64(at.class)<<8 | 1
+	switch r.Op {
+	case kv.OpGet:
+		r.Aux[1] = note
+	case kv.OpScan:
+		r.Aux[2] = note
+	}
+	fr.waiting.Push(r)
+	return true
+}
+
+// awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if it did not wait, or if the slot is another's by now. It is
+// called in the step in which the write ended, so that the page is there, or was dropped because its write has failed.
+func (p *Partition) awaited(note *uint64, key []byte) (item, verdict) {
+	n := *note
+	if n == 0 {
+		return item{}, slotUnused
+	}
+	*note = 0
+	at := place{uint8(n >> 8), uint32(n >> 32)}
+	f := p.cache.find(at.id())
+	if fr := &p.cache.frames[f]; f == 0 || fr.state == frameReading || fr.ahead>>at.nth()&1 != 0 {
+		return item{}, slotUnused
+	}
+	it, _ := peekItem(p.cache.page(f)[at.offset():][:classes[at.class].bytes])
+	switch {
+	case !bytes.Equal(it.key, key):
+		return item{}, slotUnused
+	case it.kind == kindTombstone:
+		return it, slotTombstone
+	}
+	return it, slotLive
 }
 
 // inPage gives the item in a slot of a page, after checking it once per stay in the cache.
@@ -88,6 +154,9 @@ func (p *Partition) inPage(f uint32, at place, key []byte) (item, kv.Status) {
 	fr := &p.cache.frames[f]
 	off := at.offset()
 	b := p.cache.page(f)[off : off+classes[at.class].bytes]
+	if servesStale {
+		b = p.staleSlot(at, key, b)
+	}
 	if fr.verified>>at.nth()&1 != 0 {
 		it, _ := peekItem(b)
 		return it, kv.StatusOK

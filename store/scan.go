@@ -35,8 +35,20 @@ func (p *Partition) scan(r *kv.Request) {
 		if !ok {
 			break
 		}
+		if it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v == slotLive {
+			if !p.scanAdd(r, &st, it, kv.StatusOK) {
+				return
+			}
+			continue
+		} else if v == slotTombstone {
+			continue
+		}
 		f := p.index.flags(rec)
 		if f&(flagHidden|flagTomb) != 0 {
+			if p.awaits(r, rec, f) {
+				st.keep(r)
+				return
+			}
 			continue
 		}
 		if f&flagCorrupt != 0 {

@@ -852,3 +852,99 @@ func TestGetsThatComeTogether(t *testing.T) {
 		}
 	})
 }
+
+// What is not on disk yet is not told of: who asks waits, and hears what came of it.
+func TestReadsWaitForWhatIsOnItsWay(t *testing.T) {
+	onEvery(t, Options{}, []string{"fault", "inplace"}, func(t *testing.T, g *rig) {
+		g.mustPut("a", "makes room")
+		ask := func() (all []*kv.Request) {
+			return []*kv.Request{
+				{Op: kv.OpGet, Key: []byte("k"), Value: make([]byte, 0, 10)},
+				{Op: kv.OpScan, Key: []byte("k"), Limit: 1, Value: make([]byte, 0, 100)},
+				{Op: kv.OpPut, Key: []byte("k"), Value: []byte("wrong"), If: kv.IfAbsent},
+			}
+		}
+		for _, c := range []struct {
+			change, was, now string // "-": a delete, and nothing there
+			errno            syscall.Errno
+		}{
+			{"one", "-", "one", 0}, {"two", "one", "two", 0}, {"three", "two", "two", syscall.EIO}, {"-", "two", "two", syscall.EIO}, {"-", "two", "-", 0},
+		} {
+			g.want("k", c.was)
+			g.on(func() {
+				g.disk.held = true
+				g.disk.fail = func(x *transfer) syscall.Errno {
+					if x.kind == writePage {
+						return c.errno
+					}
+					return 0
+				}
+			})
+			change := &kv.Request{Op: kv.OpPut, Key: []byte("k"), Value: []byte(c.change)}
+			if c.change == "-" {
+				change = &kv.Request{Op: kv.OpDelete, Key: []byte("k")}
+			}
+			asks := ask()
+			if c.change == "-" { // a put if absent would be one, and no question
+				asks[2] = &kv.Request{Op: kv.OpDelete, Key: []byte("k")}
+				if c.errno != 0 {
+					asks = asks[:2]
+				}
+			}
+			g.begin(append([]*kv.Request{change}, asks...)...)
+			for range 20 {
+				g.on(func() {})
+			}
+			if n := len(g.back); n != 0 {
+				t.Fatalf("%s over %s: %d requests were answered while the disk is silent", c.change, c.was, n)
+			}
+			g.on(func() { g.disk.held = false; g.l.Again() })
+			for range 1 + len(asks) {
+				<-g.back
+			}
+			got := "-"
+			if asks[0].Status == kv.StatusOK {
+				got = string(asks[0].Value)
+			}
+			var scanned []pair
+			if asks[1].Status == kv.StatusOK {
+				scanned = pairs(asks[1].Value)
+			}
+			if got != c.now || c.now == "-" != (len(scanned) == 0) || len(scanned) > 0 && scanned[0].value != c.now {
+				t.Fatalf("%s over %s: get %s, scan %v, want %s", c.change, c.was, got, scanned, c.now)
+			}
+			if len(asks) == 3 && asks[2].Status != map[bool]kv.Status{true: kv.StatusNotFound, false: kv.StatusExists}[c.change == "-"] {
+				t.Fatalf("%s over %s: %v: %v", c.change, c.was, asks[2].Op, asks[2].Status)
+			}
+			g.on(func() { g.disk.fail = nil })
+			g.want("k", c.now)
+		}
+	})
+}
+
+// A key that is being changed all the time can be read all the same.
+func TestReadsDoNotStarve(t *testing.T) {
+	onEvery(t, Options{}, []string{"disk", "fault", "inplace"}, func(t *testing.T, g *rig) {
+		var reads []*kv.Request
+		for i := range 16 {
+			g.begin(&kv.Request{Op: kv.OpPut, Key: []byte("k"), Value: fmt.Append(nil, i)})
+		}
+		reads = append(reads, &kv.Request{Op: kv.OpGet, Key: []byte("k"), Value: make([]byte, 0, 10)},
+			&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 1, Value: make([]byte, 0, 100)})
+		g.begin(reads...)
+		for changes, left := 0, len(reads); left > 0; {
+			r := <-g.back
+			if r.Op != kv.OpPut {
+				left--
+				continue
+			}
+			if changes++; changes > 2000 {
+				t.Fatalf("%d changes were made, and a read of the key still waits", changes)
+			}
+			g.begin(r)
+		}
+		for range 16 {
+			<-g.back
+		}
+	})
+}

@@ -185,14 +185,16 @@ func forbidden(dir, imported string) string {
 	switch {
 	case within(ours, "cmd"):
 		return "nothing imports cmd: move what is shared into a package of its own"
+	case within(ours, "verify"):
+		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
 	case within(ours, "experiments") && !within(dir, "cmd", "experiments"):
 		return "only cmd imports experiments: take its Experiment's values as arguments"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
-	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
-		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
+	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd", "verify"):
+		return "only rdma, cmd and verify import rdma/device: what others need is in internal/probe"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):

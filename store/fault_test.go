@@ -1,0 +1,49 @@
+package store
+
+import (
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// What Options.Fault wants happens, and nothing else: a write that fails is undone, whether or not the disk has it, and one that waits is
+// acknowledged afterwards.
+func TestFaultsAreInjected(t *testing.T) {
+	var fault atomic.Pointer[Fault]
+	fault.Store(&Fault{})
+	o := Options{Fault: func(write bool) Fault {
+		if write {
+			return *fault.Load()
+		}
+		return Fault{}
+	}}
+	onEvery(t, o, []string{"disk", "disk-epoll"}, func(t *testing.T, g *rig) {
+		for _, key := range []string{"small", "large"} {
+			value := func(c string) string {
+				if key == "large" {
+					return c + string(make([]byte, 20_000))
+				}
+				return c
+			}
+			fault.Store(&Fault{})
+			g.mustPut(key, value("a"))
+			for _, done := range []bool{false, true} {
+				fault.Store(&Fault{Errno: syscall.EIO, Done: done})
+				if s := g.put(key, value("b")); s != kv.StatusIOError {
+					t.Fatalf("a write that fails: %v", s)
+				}
+				g.want(key, value("a"))
+			}
+			fault.Store(&Fault{Wait: 20 * time.Millisecond})
+			began := time.Now()
+			g.mustPut(key, value("c"))
+			if took := time.Since(began); took < 20*time.Millisecond {
+				t.Fatalf("a write that waits 20 ms was acknowledged after %v", took)
+			}
+			g.want(key, value("c"))
+		}
+	})
+}

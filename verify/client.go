@@ -1,0 +1,321 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/transporttest"
+)
+
+// work is what a client is to do: so many operations on a history's keys, of several workers which wait for each answer.
+type work struct {
+	Task     task
+	History  int
+	Ops      int
+	CutOneIn int // a connection is cut before one in so many operations, with what is under way on it; 0: never
+}
+
+// task is a kind of work.
+type task uint8
+
+const (
+	fillUp task = iota // the fillers
+	stir               // operations at random, of all workers at the same time
+	settle             // what every key has in the end; then they are deleted
+)
+
+// Keys of a history: few, so that they are fought over.
+const (
+	registers = 4
+	counters  = 1
+	workers   = 6 // of a client
+	linkCount = 2 // connections of a client, which its workers share
+)
+
+// client asks a server for things, and tells of it.
+type client struct {
+	n       *network
+	process int
+	loops   []*loop.Loop
+	addr    atomic.Value // string; written by orders, read by workers that connect
+	tell    func(event)
+	links   [linkCount]link
+	numbers atomic.Int64 // of operations
+}
+
+// link is a connection, made anew when it has died.
+type link struct {
+	mu   sync.Mutex
+	conn transport.Conn // nil: none
+}
+
+// newClient makes a client; local are the server's loops where it lives in the server's process.
+func newClient(n *network, process int, local []*loop.Loop, tell func(event)) (*client, error) {
+	c := &client{n: n, process: process, loops: local, tell: tell}
+	if local == nil {
+		l, err := loop.Start(loop.Options{Name: "client", Sleep: n.impl.Sleep()}, nil)
+		if err != nil {
+			return nil, err
+		}
+		c.loops = []*loop.Loop{l}
+	}
+	return c, nil
+}
+
+func (c *client) loop(i int) *loop.Loop { return c.loops[i%len(c.loops)] }
+
+// connect gives connection i. The server may be away, and come back elsewhere.
+func (c *client) connect(i int) (transport.Conn, error) {
+	k := &c.links[i]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn != nil {
+		return k.conn, nil
+	}
+	end := time.Now().Add(transporttest.Patience)
+	pause := time.NewTicker(2 * time.Millisecond)
+	defer pause.Stop()
+	for ; ; <-pause.C {
+		ctx, cancel := context.WithDeadline(context.Background(), end)
+		conn, err := c.n.impl.Dial(ctx, c.loop(i), c.addr.Load().(string), transport.DialOptions{Depth: workers, Loop: transport.AnyLoop, Redis: c.n.redis})
+		cancel()
+		if err == nil {
+			k.conn = conn
+			return conn, nil
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("connect to %s for %v: %w", c.addr.Load(), transporttest.Patience, err)
+		}
+	}
+}
+
+// cut ends connection i, if it still is conn, with all that is under way on it.
+func (c *client) cut(i int, conn transport.Conn) {
+	k := &c.links[i]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn == conn {
+		k.conn = nil
+		conn.Hangup()
+	}
+}
+
+// do does the work, and tells that it has ended.
+func (c *client) do(w work) {
+	errs := make(chan error, workers)
+	n := 1
+	if w.Task == stir {
+		n = workers
+	}
+	for i := range n {
+		go func() {
+			errs <- (&worker{c: c, work: w, n: i, back: make(chan struct{}, 1), room: make([]byte, 0, valueBytesMax)}).run()
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			c.tell(event{Kind: failed, Text: err.Error()})
+			return
+		}
+	}
+	c.tell(event{Kind: ended})
+}
+
+// worker has one operation under way at a time.
+type worker struct {
+	c    *client
+	work work
+	n    int
+	back chan struct{}
+	room []byte
+}
+
+// Complete is kv.Completer's.
+func (w *worker) Complete(*kv.Request) { w.back <- struct{}{} }
+
+func (w *worker) run() error {
+	h := w.work.History
+	var keys []string
+	for i := range registers {
+		keys = append(keys, registerKey(h, i))
+	}
+	if w.c.n.local { // updates are not in the native frame
+		for i := range counters {
+			keys = append(keys, counterKey(h, i))
+		}
+	}
+	switch w.work.Task {
+	case fillUp:
+		return w.fill()
+	case settle:
+		return w.settle(keys)
+	}
+	for range w.work.Ops / workers {
+		link := w.n % linkCount
+		if n := w.work.CutOneIn; n > 0 && rand.IntN(n) == 0 {
+			conn, err := w.c.connect(link)
+			if err != nil {
+				return err
+			}
+			w.c.cut(link, conn)
+			w.c.tell(event{Kind: cut})
+		}
+		e, size := w.pick(keys)
+		if _, err := w.ask(e, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) fill() error {
+	for i := range fillers {
+		w.room = appendPiece(w.room[:0], idOf(0, 0, i), fillerBytes)
+		r := &kv.Request{Op: kv.OpPut, Key: []byte(fillerKey(i)), Value: w.room}
+		if err := w.submit(r); err != nil {
+			return err
+		}
+		if r.Status != kv.StatusOK {
+			return fmt.Errorf("put %s: %v", r.Key, r.Status)
+		}
+	}
+	return nil
+}
+
+func (w *worker) settle(keys []string) error {
+	asks := []event{}
+	for _, op := range []kv.Op{kv.OpGet, kv.OpScan, kv.OpDelete} {
+		for i, k := range keys {
+			if op != kv.OpScan || i == 0 && !w.c.n.redis {
+				asks = append(asks, event{Op: op, Key: k, Limit: registers + counters + 2})
+			}
+		}
+	}
+	end := time.Now().Add(transporttest.Patience)
+	for i := 0; i < len(asks); {
+		status, err := w.ask(asks[i], 0)
+		switch {
+		case err != nil:
+			return err
+		case status != kv.StatusIOError: // a failure may still be on its way, of a client's that is gone
+			i++
+		case time.Now().After(end):
+			return fmt.Errorf("%v %s: %v, for %v after the last failure", asks[i].Op, asks[i].Key, status, transporttest.Patience)
+		}
+	}
+	return nil
+}
+
+// pick chooses an operation and the bytes that it writes.
+func (w *worker) pick(keys []string) (e event, size int) {
+	e.Key = keys[rand.IntN(len(keys))]
+	dice := rand.IntN(100)
+	if dice < 4 && !w.c.n.redis {
+		e.Op, e.Limit = kv.OpScan, 1+rand.IntN(80)
+		if dice < 2 {
+			e.Key = fillerKey(rand.IntN(fillers))
+		}
+		return e, 0
+	}
+	switch {
+	case dice < 45:
+		e.Op = kv.OpGet
+	case dice < 57:
+		e.Op = kv.OpDelete
+	case isCounter(e.Key):
+		e.Op, e.By = kv.OpAdd, 1+rand.Int64N(1000)
+	case dice < 80 || !w.c.n.local:
+		e.Op = kv.OpPut
+	case dice < 86:
+		e.Op, e.If = kv.OpPut, kv.If(1+rand.IntN(2))
+	case dice < 94:
+		e.Op, e.If = kv.OpSwap, kv.If(rand.IntN(3))
+	default:
+		e.Op = kv.OpAppend
+	}
+	return e, valueBytes()
+}
+
+// valueBytes is a size of any kind: of small items, of a page, of several, and more than a socket takes at once.
+func valueBytes() int {
+	switch d := rand.IntN(100); {
+	case d < 50:
+		return pieceHeadBytes + rand.IntN(200)
+	case d < 82:
+		return 200 + rand.IntN(3000)
+	case d < 94:
+		return 3000 + rand.IntN(17_000)
+	case d < 99:
+		return 64<<10 + rand.IntN(64<<10)
+	}
+	return 300_000
+}
+
+// ask does one operation and tells of its begin and its end.
+func (w *worker) ask(e event, size int) (kv.Status, error) {
+	r := &kv.Request{Op: e.Op, If: e.If, Key: []byte(e.Key), Value: w.room[:0], Limit: uint32(e.Limit)}
+	e.Kind, e.Number, e.Worker = invoked, int(w.c.numbers.Add(1)), w.n
+	wrote := 0
+	switch e.Op {
+	case kv.OpAdd:
+		r.Value = binary.LittleEndian.AppendUint64(r.Value, uint64(e.By))
+	case kv.OpPut, kv.OpSwap, kv.OpAppend:
+		id := idOf(w.c.process, w.n, e.Number)
+		r.Value = appendPiece(r.Value, id, size)
+		e.Wrote, wrote = name(id), len(r.Value)
+	}
+	e.At = now()
+	w.c.tell(e)
+	if err := w.submit(r); err != nil {
+		return 0, err
+	}
+	got := event{Kind: returned, Number: e.Number, At: now(), Status: r.Status}
+	switch {
+	case e.Op == kv.OpSwap && (r.Status == kv.StatusOK || r.Status == kv.StatusExists):
+		if got.Got = absent; r.Limit > 0 {
+			got.Got = stateOf(e.Key, r.Value[wrote:wrote+int(r.Limit)-1])
+		}
+	case e.Op == kv.OpGet && r.Status == kv.StatusNotFound:
+		got.Got = absent
+	case r.Status != kv.StatusOK:
+	case e.Op == kv.OpScan:
+		got.More = r.Need == kv.ScanMore
+		for k, v, rest, ok := kv.NextItem(r.Value); ok; k, v, rest, ok = kv.NextItem(rest) {
+			got.Items = append(got.Items, item{string(k), stateOf(string(k), v)})
+		}
+	case e.Op == kv.OpGet || e.Op == kv.OpAdd || e.Op == kv.OpAppend:
+		got.Got = stateOf(e.Key, r.Value)
+	}
+	w.c.tell(got)
+	return r.Status, nil
+}
+
+// submit waits until r has completed. A connection that has died is made anew with the next one.
+func (w *worker) submit(r *kv.Request) error {
+	i := w.n % linkCount
+	conn, err := w.c.connect(i)
+	if err != nil {
+		return err
+	}
+	r.Owner = w
+	if !w.c.loop(i).Do(func() { conn.Submit(r) }) {
+		return fmt.Errorf("%v %s: %w", r.Op, r.Key, loop.ErrStopped)
+	}
+	select {
+	case <-w.back:
+	case <-time.After(transporttest.Patience):
+		return fmt.Errorf("%v %s did not complete within %v", r.Op, r.Key, transporttest.Patience)
+	}
+	if r.Status == kv.StatusUnknown || r.Status == kv.StatusClosed {
+		w.c.cut(i, conn)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package verify
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/kvwire/kvwire/inproc"
+	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/tcp"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/uring"
+)
+
+// network is a transport to verify.
+type network struct {
+	name    string
+	feature string // in KVWIRE_REQUIRE; "": it works everywhere
+	local   bool   // client and server are one process
+	redis   bool   // its clients speak Redis's protocol: gets, puts and deletes
+	impl    transport.Transport
+}
+
+var networks = []network{
+	{name: "inproc", local: true, impl: inproc.Transport{}},
+	{name: "tcp", impl: tcp.Transport{}},
+	{name: "tcp-redis", redis: true, impl: tcp.Transport{}},
+	{name: "tcp-goroutines", impl: tcp.Transport{Options: tcp.Options{Engine: tcp.Goroutines}}},
+	{name: "uring", feature: "uring", impl: uring.Transport{}},
+	{name: "rdma-send", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Send}}},
+	{name: "rdma-write", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Write}}},
+	{name: "rdma-read", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Read}}},
+}
+
+// find gives the network of that name.
+func find(name string) *network {
+	i := slices.IndexFunc(networks, func(n network) bool { return n.name == name })
+	if i < 0 {
+		panic("verify: no network " + name)
+	}
+	return &networks[i]
+}
+
+// here is nil where the network works on this machine, and else why not.
+func (n *network) here() error {
+	switch n.feature {
+	case "uring":
+		return uringHere()
+	case "rdma":
+		_, err := n.listen()
+		return err
+	}
+	return nil
+}
+
+func uringHere() error { return probe.Uring(probe.Local()).Err() }
+
+// listen is where its servers listen: on loopback, which has no RDMA device, or on the first device's address.
+func (n *network) listen() (string, error) {
+	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if n.feature == "rdma" {
+		if err := rdma.Unavailable(); err != nil {
+			return "", err
+		}
+		c, err := device.Pick(device.Local(), netip.Addr{})
+		if err != nil {
+			return "", err
+		}
+		host = c.Addr
+	}
+	return netip.AddrPortFrom(host, 0).String(), nil
+}
+
+// ringHere says whether loops may have rings.
+func ringHere() bool { return ring.Built && uringHere() == nil }

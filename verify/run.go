@@ -1,0 +1,439 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport/transporttest"
+)
+
+// Setup is what is verified together: a row of the table.
+type Setup struct {
+	Network   string
+	Placement loop.Placement
+	Backend   store.Backend
+	Update    string
+	Exe       string // the program that the server runs in; "": this one
+}
+
+// opsEach is how many operations each client does in a history.
+var opsEach = map[bool]int{false: 240, true: 60}[transporttest.Emulated]
+
+// String names a setup in the path of a test.
+func (s Setup) String() string {
+	t := s.Network + "/" + s.Placement.String() + "/" + s.Backend.String()
+	if s.Backend == store.Disk {
+		t += "-" + s.Update
+	}
+	return t
+}
+
+// Setups are all that there are: every network, placement, backend, and way of updating.
+func Setups() (all []Setup) {
+	for _, n := range networks {
+		for _, p := range []loop.Placement{loop.Colocated, loop.Dispatched} {
+			all = append(all, Setup{Network: n.name, Placement: p, Backend: store.Mem},
+				Setup{Network: n.name, Placement: p, Backend: store.Disk, Update: store.UpdateCOW},
+				Setup{Network: n.name, Placement: p, Backend: store.Disk, Update: store.UpdateInPlace})
+		}
+	}
+	return all
+}
+
+// Here says what a setup needs, as KVWIRE_REQUIRE names it, and why this machine has it not; nil: it has.
+func (s Setup) Here() (feature string, err error) {
+	n := find(s.Network)
+	return n.feature, n.here()
+}
+
+// plan is what goes wrong in a history.
+type plan struct {
+	Cuts       bool // connections are cut
+	KillServer bool // … and started again on its files
+	KillClient bool // another goes on
+	Slow, EIO  bool // the disk
+}
+
+// plans are gone through by a setup's histories, as far as it can have these faults.
+var plans = []plan{
+	{},
+	{Slow: true, KillServer: true},
+	{Cuts: true},
+	{EIO: true},
+	{KillServer: true},
+	{KillClient: true, Cuts: true},
+	{Slow: true, Cuts: true},
+	{EIO: true, KillServer: true, Cuts: true, Slow: true},
+}
+
+// can leaves those faults that a setup can have: without a network nothing is cut, and its one process is killed as a server; memory
+// does not outlive its server, and has no disk.
+func (p plan) can(s Setup, n *network) plan {
+	if n.local {
+		p.Cuts, p.KillClient = false, false
+	}
+	if s.Backend != store.Disk {
+		p.KillServer, p.Slow, p.EIO = false, false, false
+	}
+	return p
+}
+
+// String is the plan in words.
+func (p plan) String() string {
+	var all []string
+	for _, f := range []struct {
+		planned bool
+		text    string
+	}{{p.Cuts, "connections cut"}, {p.KillServer, "server killed"}, {p.KillClient, "client killed"}, {p.Slow, "slow disk"}, {p.EIO, "EIO"}} {
+		if f.planned {
+			all = append(all, f.text)
+		}
+	}
+	if all == nil {
+		return "nothing goes wrong"
+	}
+	return strings.Join(all, ", ")
+}
+
+// Figures are what a run has done.
+type Figures struct {
+	Histories  int
+	Operations int // those whose outcome was checked
+	Unknown    int // … and those that may have been done, or not
+	Scans      int // of the operations
+
+	Cuts, ServerKills, ClientKills, Slow, EIO int // faults
+	Reads                                     int // of the disk
+}
+
+// Add sums figures.
+func (f *Figures) Add(o Figures) {
+	f.Histories += o.Histories
+	f.Operations += o.Operations
+	f.Unknown += o.Unknown
+	f.Scans += o.Scans
+	f.Cuts += o.Cuts
+	f.ServerKills += o.ServerKills
+	f.ClientKills += o.ClientKills
+	f.Slow += o.Slow
+	f.EIO += o.EIO
+	f.Reads += o.Reads
+}
+
+// Run makes histories of a setup and checks them, until enough says so, which is asked after each, until ctx is done, or until one is not
+// linearizable. dir is for the store, out for pictures of what went wrong. An error that is ErrUndecided alone means that all others are linearizable.
+func Run(ctx context.Context, s Setup, dir, out string, enough func(Figures) bool) (f Figures, err error) {
+	r := &run{s: s, n: find(s.Network), dir: filepath.Join(dir, "store"), events: make(chan told, 1024), live: map[*process]bool{},
+		idle: map[*process]bool{}, told: map[*process]bool{}, f: &f}
+	defer r.end()
+	if err := r.begin(); err != nil {
+		return f, fmt.Errorf("verify %v: %w", s, err)
+	}
+	var undecided error
+	for i := 0; ctx.Err() == nil; i++ {
+		p := plans[i%len(plans)].can(s, r.n)
+		h, err := r.history(i, p)
+		if err == nil {
+			err = r.check(h, out)
+		}
+		if err != nil {
+			err = fmt.Errorf("verify %v: history %d (%v): %w", s, i, p, err)
+		}
+		switch {
+		case errors.Is(err, ErrUndecided):
+			undecided = err
+		case err != nil:
+			return f, err
+		}
+		if enough(f) {
+			break
+		}
+	}
+	err = r.fail(faults{}) // the server tells its counts once more
+	return f, errors.Join(undecided, err)
+}
+
+// run is a setup's processes.
+type run struct {
+	s      Setup
+	n      *network
+	dir    string
+	f      *Figures
+	events chan told
+	live   map[*process]bool // those whose end was not heard yet; false: they are being killed
+	last   int               // number of the process that was started last
+
+	server  *process
+	addr    string
+	faults  faults
+	clients []*process
+
+	h      *History          // of the moment; nil: none
+	done   int               // operations of it that have returned
+	idle   map[*process]bool // clients that have done their work
+	told   map[*process]bool // servers that have answered the last order
+	before counts            // of the server, what was counted already
+}
+
+// begin starts the server and its clients, and puts the fillers.
+func (r *run) begin() error {
+	if err := r.serve(); err != nil {
+		return err
+	}
+	for !r.n.local && len(r.clients) < 2 {
+		if err := r.newClient(); err != nil {
+			return err
+		}
+	}
+	r.work(r.clients[0], work{Task: fillUp})
+	return r.await("the fillers", func() bool { return r.idle[r.clients[0]] })
+}
+
+func (r *run) start(exe string, o order) (*process, error) {
+	r.last++
+	p, err := start(exe, r.last, r.events)
+	if err != nil {
+		return nil, err
+	}
+	r.live[p] = true
+	o.Network, o.Process = r.s.Network, r.last
+	p.order(o)
+	return p, nil
+}
+
+// serve starts the server on its files, and tells the clients where it is. Without a network it is the client, too.
+func (r *run) serve() error {
+	p, err := r.start(r.s.Exe, order{Serve: &serving{r.s.Placement, r.s.Backend, r.s.Update, r.dir}, Client: r.n.local, Faults: &r.faults})
+	if err != nil {
+		return err
+	}
+	r.server, r.before = p, counts{}
+	if err := r.await("the server", func() bool { return r.told[p] }); err != nil {
+		return err
+	}
+	if r.n.local {
+		r.clients, r.idle[p] = []*process{p}, true
+	}
+	for _, c := range r.clients {
+		c.order(order{Addr: r.addr})
+	}
+	return nil
+}
+
+func (r *run) newClient() error {
+	p, err := r.start("", order{Client: true, Addr: r.addr})
+	if err != nil {
+		return err
+	}
+	r.idle[p] = true
+	r.clients = append(r.clients, p)
+	return nil
+}
+
+func (r *run) work(p *process, w work) {
+	r.idle[p] = false
+	p.order(order{Work: &w})
+}
+
+// fail sets what the server's disk does wrong from now on.
+func (r *run) fail(f faults) error {
+	r.faults = f
+	r.told[r.server] = false
+	r.server.order(order{Faults: &f})
+	return r.await("the server", func() bool { return r.told[r.server] })
+}
+
+// await handles events until a condition holds.
+func (r *run) await(what string, ok func() bool) error {
+	timeout := time.NewTimer(2 * transporttest.Patience) // clients give up after one
+	defer timeout.Stop()
+	for !ok() {
+		select {
+		case t := <-r.events:
+			if err := r.handle(t); err != nil {
+				return err
+			}
+		case <-timeout.C:
+			return fmt.Errorf("waited %v for %s", 2*transporttest.Patience, what)
+		}
+	}
+	return nil
+}
+
+func (r *run) handle(t told) error {
+	switch {
+	case t.gone:
+		killed := !r.live[t.by]
+		delete(r.live, t.by)
+		if !killed {
+			return fmt.Errorf("process %d ended by itself: what it said is above", t.by.number)
+		}
+		r.idle[t.by] = true
+	case t.Kind == failed:
+		return fmt.Errorf("process %d: %s", t.by.number, t.Text)
+	case t.Kind == ready:
+		r.told[t.by], r.addr = true, t.Text
+		r.f.Reads += int(t.Counts.Reads - r.before.Reads)
+		r.f.Slow += int(t.Counts.Slow - r.before.Slow)
+		r.f.EIO += int(t.Counts.EIO - r.before.EIO)
+		r.before = t.Counts
+	case t.Kind == cut:
+		r.f.Cuts++
+	case t.Kind == ended:
+		r.idle[t.by] = true
+	case r.h != nil:
+		r.h.add(t.by.number, t.event)
+		if t.Kind == returned {
+			r.done++
+		}
+	}
+	return nil
+}
+
+// kill ends a process, and waits until all that it said was heard.
+func (r *run) kill(p *process) error {
+	r.live[p] = false
+	r.h.note(fmt.Sprintf("process %d is killed", p.number))
+	p.kill()
+	return r.await("a killed process to end", func() bool { _, there := r.live[p]; return !there })
+}
+
+func (r *run) allIdle() bool {
+	for _, p := range r.clients {
+		if !r.idle[p] {
+			return false
+		}
+	}
+	return true
+}
+
+// history makes one.
+func (r *run) history(i int, p plan) (*History, error) {
+	h := &History{}
+	r.h, r.done = h, 0
+	defer func() { r.h = nil }()
+	if err := r.wrong(p); err != nil {
+		return nil, err
+	}
+	w := work{Task: stir, History: i, Ops: opsEach}
+	if p.Cuts {
+		w.CutOneIn = 60
+	}
+	for _, c := range r.clients {
+		r.work(c, w)
+	}
+	// Any moment will do: when so many operations have returned.
+	total := len(r.clients) * opsEach
+	for _, k := range []struct {
+		wanted bool
+		kill   func(work) error
+	}{{p.KillClient, r.killClient}, {p.KillServer, r.killServer}} {
+		if !k.wanted {
+			continue
+		}
+		at := r.done + rand.IntN(total/2)
+		if err := r.await("operations", func() bool { return r.done >= at || r.allIdle() }); err != nil {
+			return nil, err
+		}
+		if err := k.kill(w); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.await("the operations", r.allIdle); err != nil {
+		return nil, err
+	}
+	if err := r.wrong(plan{}); err != nil {
+		return nil, err
+	}
+	r.work(r.clients[0], work{Task: settle, History: i})
+	return h, r.await("the last operations", r.allIdle)
+}
+
+// wrong sets what the disk does, if that changes.
+func (r *run) wrong(p plan) error {
+	f := faults{}
+	if p.Slow {
+		f.SlowOneIn = 4
+	}
+	if p.EIO {
+		f.EIOOneIn = 25
+	}
+	if f == r.faults {
+		return nil
+	}
+	return r.fail(f)
+}
+
+// killClient kills the last client, and starts another, which goes on.
+func (r *run) killClient(w work) error {
+	last := len(r.clients) - 1
+	p := r.clients[last]
+	r.clients = r.clients[:last]
+	if err := r.kill(p); err != nil {
+		return err
+	}
+	r.f.ClientKills++
+	if err := r.newClient(); err != nil {
+		return err
+	}
+	w.Ops /= 2
+	r.work(r.clients[last], w)
+	return nil
+}
+
+// killServer kills the server, and starts it again on its files. Clients go on by themselves; without a network they are new.
+func (r *run) killServer(w work) error {
+	if err := r.kill(r.server); err != nil {
+		return err
+	}
+	r.f.ServerKills++
+	if err := r.serve(); err != nil {
+		return err
+	}
+	r.h.note("the server is there again")
+	if r.n.local {
+		w.Ops /= 2
+		r.work(r.server, w)
+	}
+	return nil
+}
+
+// check counts a history and checks it.
+func (r *run) check(h *History, out string) error {
+	r.f.Histories++
+	for _, o := range h.ops {
+		switch {
+		case o.end != nil && nothingDone(o.end.Status):
+		case o.known():
+			r.f.Operations++
+			if o.call.Op == kv.OpScan {
+				r.f.Scans++
+			}
+		case o.call.Op.Changes():
+			r.f.Unknown++
+		}
+	}
+	return h.Check(filepath.Join(out, r.s.String()))
+}
+
+// end ends all processes, and waits for them.
+func (r *run) end() {
+	for p := range r.live {
+		p.kill()
+	}
+	for n := len(r.live); n > 0; {
+		if t := <-r.events; t.gone {
+			n--
+		}
+	}
+	_ = os.RemoveAll(r.dir)
+}

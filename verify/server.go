@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// serving says what a server is.
+type serving struct {
+	Placement loop.Placement
+	Backend   store.Backend
+	Update    string
+	Dir       string
+}
+
+// faults are what a server's disk does wrong. The zero value is a disk that works.
+type faults struct {
+	SlowOneIn int // of the transfers, one in so many waits up to slowMax before it is done; 0: none
+	EIOOneIn  int // … fails, a half of the writes after they were done; 0: none
+}
+
+const slowMax = 20 * time.Millisecond
+
+// counts are of a server's disk: what it read, and the faults that were injected.
+type counts struct{ Reads, Slow, EIO int64 }
+
+// faultyDisk decides for each transfer of all partitions.
+type faultyDisk struct {
+	slowOneIn, eioOneIn atomic.Int64 // set by orders, read by the loops
+	reads, slow, eio    atomic.Int64
+}
+
+func (d *faultyDisk) set(f faults) {
+	d.slowOneIn.Store(int64(f.SlowOneIn))
+	d.eioOneIn.Store(int64(f.EIOOneIn))
+}
+
+func (d *faultyDisk) counts() counts { return counts{d.reads.Load(), d.slow.Load(), d.eio.Load()} }
+
+// fault is store.Options.Fault, which loops call.
+func (d *faultyDisk) fault(write bool) (f store.Fault) {
+	if !write {
+		d.reads.Add(1)
+	}
+	if n := d.slowOneIn.Load(); n > 0 && rand.Int64N(n) == 0 {
+		d.slow.Add(1)
+		f.Wait = time.Duration(rand.Int64N(int64(slowMax)))
+	}
+	if n := d.eioOneIn.Load(); n > 0 && rand.Int64N(n) == 0 {
+		d.eio.Add(1)
+		f.Errno, f.Done = syscall.EIO, rand.IntN(2) == 0
+	}
+	return f
+}
+
+// limits of servers and of what clients ask for.
+var limits = kv.Limits{MaxKeyBytes: 64, MaxValueBytes: valueBytesMax}
+
+// serve starts a server, which ends with the process.
+func (n *network) serve(s serving, d *faultyDisk) (*loop.Group, transport.Server, error) {
+	engine := store.EnginePool
+	plan := loop.Plan{Placement: s.Placement, NetLoops: 2, Net: loop.Options{Sleep: n.impl.Sleep()}, Store: loop.Options{Sleep: loop.SleepEpoll}}
+	if plan.Placement == loop.Dispatched {
+		plan.NetLoops, plan.StoreLoops = 1, 2
+	}
+	if ringHere() {
+		engine = store.EngineUring
+		plan.Net.Ring, plan.Store = true, loop.Options{Sleep: loop.SleepRing}
+	}
+	o := store.Options{Backend: s.Backend, Dir: s.Dir, Limits: limits, CacheBytes: 256 << 10, DiskEngine: engine, Update: s.Update, Fault: d.fault}
+	if t, ok := n.impl.(rdma.Transport); ok && t.Verb == rdma.Read {
+		o.ExportEntries, o.ExportItemBytes = 256, 4096
+	}
+	g, err := loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) { return store.Open(l, shard, shards, o) })
+	if err != nil {
+		return nil, nil, err
+	}
+	addr, err := n.listen()
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := n.impl.Serve(addr, g, transport.ServerOptions{Limits: limits, InOrder: s.Backend == store.Mem})
+	return g, server, err
+}
