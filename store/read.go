@@ -13,12 +13,15 @@ import (
 
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
-	if it, v := p.awaited(&r.Aux[1], r.Key); v == slotLive {
-		p.answer(r, it, kv.StatusOK)
-		return
-	} else if v == slotTombstone {
-		p.finish(r, kv.StatusNotFound)
-		return
+	if r.Aux[1] != 0 {
+		switch it, v := p.awaited(&r.Aux[1], r.Key); v {
+		case slotLive:
+			p.answer(r, it, kv.StatusOK)
+			return
+		case slotTombstone:
+			p.finish(r, kv.StatusNotFound)
+			return
+		}
 	}
 	rec, ok := p.recall(r)
 	if !ok {
@@ -126,13 +129,10 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 	return true
 }
 
-// awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if it did not wait, or if the slot is another's by now. It is
+// awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if the slot is another's by now. It is
 // called in the step in which the write ended, so that the page is there, or was dropped because its write has failed.
 func (p *Partition) awaited(note *uint64, key []byte) (item, verdict) {
 	n := *note
-	if n == 0 {
-		return item{}, slotUnused
-	}
 	*note = 0
 	at := place{uint8(n >> 8), uint32(n >> 32)}
 	f := p.cache.find(at.id())

@@ -35,13 +35,16 @@ func (p *Partition) scan(r *kv.Request) {
 		if !ok {
 			break
 		}
-		if it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v == slotLive {
-			if !p.scanAdd(r, &st, it, kv.StatusOK) {
-				return
+		if r.Aux[2] != 0 {
+			switch it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v {
+			case slotLive:
+				if !p.scanAdd(r, &st, it, kv.StatusOK) {
+					return
+				}
+				continue
+			case slotTombstone:
+				continue
 			}
-			continue
-		} else if v == slotTombstone {
-			continue
 		}
 		f := p.index.flags(rec)
 		if f&(flagHidden|flagTomb) != 0 {
