@@ -77,6 +77,42 @@ func (x *Experiment) Questions() []Question {
 	return all
 }
 
+// Reduce has these cells instead of what the file unfolded to: the caller knows which flags mean something where. One that only some of
+// the values of Compare have left belongs to what is compared, as if the file had given it to them alone.
+func (x *Experiment) Reduce(cells []Cell) {
+	x.Cells = cells
+	for _, name := range x.peculiar() {
+		if !slices.Contains(x.variants, name) {
+			x.variants = append(x.variants, name)
+		}
+	}
+}
+
+// peculiar are the flags that belong to some values of Compare only: no cell of another value has them.
+func (x *Experiment) peculiar() (names []string) {
+	has := map[string]map[string]bool{} // by value of Compare
+	for _, c := range x.Cells {
+		v, _ := c.Get(x.Compare)
+		if has[v] == nil {
+			has[v] = map[string]bool{}
+		}
+		for _, f := range c {
+			has[v][f.Name] = true
+			if !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		for _, of := range has {
+			if !of[name] {
+				return name == x.Compare
+			}
+		}
+		return true
+	})
+}
+
 // Split takes a cell apart: the question that it answers, and which of the answers' variants it is.
 func (x *Experiment) Split(c Cell) (question, variant Cell) {
 	for _, f := range c {

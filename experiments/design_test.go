@@ -144,3 +144,35 @@ func TestOnlyPrimaryLeavesTheQuestionsOfTheClaims(t *testing.T) {
 		t.Errorf("without claims: %q", cells(x))
 	}
 }
+
+// A flag that is left to one transport alone belongs to what is compared; one that is left to some values of another axis does not.
+func TestReduceTellsWhatBelongsToWhatIsCompared(t *testing.T) {
+	x := read(t, "name: x\ntransport: [inproc, tcp]\nwait: [block, spin]\nmix: [get, put]\ndepth: [1, 16]\n")
+	var left []Cell
+	seen := map[string]bool{}
+	for _, c := range x.Cells {
+		c = slices.DeleteFunc(slices.Clone(c), func(f Flag) bool {
+			transport, _ := c.Get("transport")
+			mix, _ := c.Get("mix")
+			return f.Name == "wait" && transport == "inproc" || f.Name == "depth" && mix == "put"
+		})
+		if !seen[c.String()] {
+			left = append(left, c)
+		}
+		seen[c.String()] = true
+	}
+	x.Reduce(left)
+	var got []string
+	for _, q := range x.Questions() {
+		got = append(got, q.Flags.String())
+		for _, i := range q.Cells {
+			_, v := x.Split(x.Cells[i])
+			got = append(got, v.String())
+		}
+	}
+	variants := []string{"--transport=inproc", "--transport=tcp --wait=block", "--transport=tcp --wait=spin"}
+	want := slices.Concat([]string{"--mix=get --depth=1"}, variants, []string{"--mix=get --depth=16"}, variants, []string{"--mix=put"}, variants)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -212,6 +212,9 @@ func (d *drawer) figures(title string, c *chart.Chart, err error) []figure {
 	return []figure{{title, template.HTML(svg)}}
 }
 
+// linesMax is how many lines a chart can have that one can still tell apart. Where there are more it is left out: tables and bars have them all.
+const linesMax = 12
+
 // quantiles are where the curve of a distribution has its points.
 var quantiles = func() (q []float64) {
 	for e := 0.0; e < 5; e += 0.05 {
@@ -238,7 +241,7 @@ func (d *drawer) latencies(q PageQuestion) (string, *chart.Chart, error) {
 		lines = append(lines, l)
 	}
 	title := d.title("Latency", q.Title)
-	if len(lines) == 0 {
+	if len(lines) == 0 || len(lines) > linesMax {
 		return title, nil, nil
 	}
 	c, err := chart.Latencies(title, lines, Duration)
@@ -404,7 +407,7 @@ func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
 		}
 	}
 	title := d.title("Throughput and latency", p.Title)
-	if len(lines) == 0 {
+	if len(lines) == 0 || len(lines) > linesMax {
 		return title, nil, nil
 	}
 	c, err := chart.Curves(title, "operations per second", "median latency", lines, Rate, Duration)

@@ -79,7 +79,7 @@ func compareCommand(_ context.Context, args []string) error {
 		case x.LeftOut > 0:
 			runs += fmt.Sprintf(", of them invalid and left out: %d", x.LeftOut)
 		}
-		fmt.Fprintf(w, "%s %s\t%.3f\t%.3f to %.3f\t%.0f %%\t%.3f\t%s\n", values(v), r[0].asked(q), x.Ratio, x.Low, x.High, 100*x.Level, x.P, runs)
+		fmt.Fprintf(w, "%s %s\t%.3f\t%.3f to %.3f\t%.0f %%\t%.3f\t%s\n", named(r[0].x, v), r[0].asked(q), x.Ratio, x.Low, x.High, 100*x.Level, x.P, runs)
 	}
 	if common == 0 {
 		return fmt.Errorf("%s and %s have no cell in common that both have measured by %s", dirs[0], dirs[1], m.Name)

@@ -253,7 +253,7 @@ func (r *runner) compare() ([]report.Comparison, error) {
 // series are a cell's runs by block: those of the cell itself, or those of the baseline once more.
 func (r *runner) series(cell int, aa bool) report.Series {
 	_, v := r.x.Split(r.x.Cells[cell])
-	s := report.Series{Label: values(v), Rows: map[int]*report.Row{}}
+	s := report.Series{Label: named(r.x, v), Rows: map[int]*report.Row{}}
 	for _, row := range r.runsOf(cell, aa) {
 		block, _ := row.Block.Get()
 		s.Rows[int(block)] = &row
@@ -286,13 +286,21 @@ func checkClaims(path string, x *experiments.Experiment) error {
 	return nil
 }
 
-// values are a cell's values alone: "rdma write".
-func values(c experiments.Cell) string {
-	var v []string
-	for _, f := range c {
-		v = append(v, f.Value)
+// named is what tells a variant from the others: the values of what sweeps, "rdma write"; of a switch its name, where it is on.
+func named(x *experiments.Experiment, v experiments.Cell) string {
+	var say []string
+	for _, f := range v {
+		switch {
+		case f.Name == x.Compare:
+			say = append(say, f.Value)
+		case !x.Sweeps(f.Name), f.Value == "false":
+		case f.Value == "true":
+			say = append(say, f.Name)
+		default:
+			say = append(say, f.Value)
+		}
 	}
-	return strings.Join(v, " ")
+	return strings.Join(say, " ")
 }
 
 // asked is what tells a question from the others: the flags that sweep.

@@ -116,7 +116,7 @@ func (r *runner) stages() (all []report.PageStages, err error) {
 				runs = append(runs, of[r.plan.runID(experiments.Run{Block: block + 1, Cell: c, Stages: true})]...)
 			}
 			_, v := r.x.Split(r.x.Cells[c])
-			p.Bars = append(p.Bars, report.StageBars(values(v), runs)...)
+			p.Bars = append(p.Bars, report.StageBars(named(r.x, v), runs)...)
 		}
 		if len(p.Bars) > 0 {
 			all = append(all, p)

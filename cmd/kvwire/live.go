@@ -36,7 +36,7 @@ const againMark = " (again)"
 // cellName is the values in which a cell differs from others, the compared ones first: "tcp disk a 4KiB".
 func cellName(x *experiments.Experiment, cell int) string {
 	q, v := x.Split(x.Cells[cell])
-	say := []string{values(v)}
+	say := []string{named(x, v)}
 	for _, f := range q {
 		switch {
 		case !x.Sweeps(f.Name):

@@ -119,7 +119,7 @@ func (r *runner) page(f *findings) error {
 		q := report.PageQuestion{Title: r.asked(a.Flags)}
 		for i, row := range a.rows {
 			_, v := r.x.Split(r.x.Cells[a.cell[i]])
-			q.Variants = append(q.Variants, report.PageVariant{Label: values(v), Row: row, Lat: a.lats[i]})
+			q.Variants = append(q.Variants, report.PageVariant{Label: named(r.x, v), Row: row, Lat: a.lats[i]})
 		}
 		p.Questions = append(p.Questions, q)
 	}
@@ -232,7 +232,7 @@ func (r *runner) curves(answers []answer) (all []report.PageCurve) {
 		}
 		for i, row := range a.rows {
 			_, v := r.x.Split(r.x.Cells[a.cell[i]])
-			label := values(v)
+			label := named(r.x, v)
 			l := slices.IndexFunc(all[k].Lines, func(l report.PageLine) bool { return l.Label == label })
 			if l < 0 {
 				l = len(all[k].Lines)

@@ -134,7 +134,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 		}
 		seen[c.String()] = true
 	}
-	x.Cells = cells
+	x.Reduce(cells)
 	if err := checkClaims(path, x); err != nil {
 		return nil, err
 	}

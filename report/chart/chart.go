@@ -303,9 +303,16 @@ func (c *Chart) svg(w io.Writer, ground color.Color) error {
 	c.p.BackgroundColor = ground
 	s := vgsvg.New(c.w, c.h)
 	c.p.Draw(draw.New(s))
-	_, err := s.WriteTo(w)
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil {
+		return err
+	}
+	_, err := sameWidths.WriteString(w, b.String())
 	return err
 }
+
+// sameWidths names fonts whose letters are as wide as those by which texts were placed, one of which most machines have.
+var sameWidths = strings.NewReplacer("font-family:Liberation Sans", "font-family:'Liberation Sans',Arimo,Arial,Helvetica,sans-serif")
 
 // PDF writes the chart as a file, its fonts in it.
 func (c *Chart) PDF(w io.Writer) error {
