@@ -101,7 +101,7 @@ const TooMany = "ERR wrong number of arguments"
 // last first: a connection's commands are often alike.
 func Find(name []byte, args int, last *Spec) (*Spec, string) {
 	s := last
-	if s == nil || !s.is(name) {
+	if s == nil || s == Wrong || !s.is(name) {
 		s = nil
 		for i := range specs {
 			if specs[i].is(name) {

@@ -200,3 +200,14 @@ func TestScansGoOnBehindTheLastKey(t *testing.T) {
 		t.Fatalf("%d cursors are kept", len(c.key))
 	}
 }
+
+// What stands for a command that was refused is no command: nobody can give it by its name.
+func TestWhatIsWrongIsNoCommand(t *testing.T) {
+	for _, name := range []string{"wrong", "WRONG", ""} {
+		for _, last := range []*Spec{nil, Wrong} {
+			if s, text := Find([]byte(name), 1, last); s != nil || text != "" {
+				t.Errorf("%q after %v: %+v, %q", name, last, s, text)
+			}
+		}
+	}
+}
