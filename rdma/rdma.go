@@ -7,10 +7,12 @@ package rdma
 import (
 	"fmt"
 	"math/bits"
+	"net/netip"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -116,6 +118,16 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 // Unavailable is why this transport cannot run here, as one line with the remedy: a *probe.Refusal; nil
 // where it can.
 func Unavailable() error { return verbs.Unavailable() }
+
+// Here is where servers listen when nobody says where: the address of the first device that has one. Or why RDMA does not work here: the
+// build, the library, or that there is no such device.
+func Here() (netip.Addr, error) {
+	if err := Unavailable(); err != nil {
+		return netip.Addr{}, err
+	}
+	c, err := device.Pick(device.Local(), netip.Addr{})
+	return c.Addr, err
+}
 
 // slotsFor is how many slots a side has for a depth: room for as many messages again while the news of
 // free ones is on its way. A power of two, so that a message's number finds its slot also after 2^32 of them.

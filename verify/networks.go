@@ -8,7 +8,6 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/rdma"
-	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/uring"
@@ -61,14 +60,10 @@ func uringHere() error { return probe.Uring(probe.Local()).Err() }
 func (n *network) listen() (string, error) {
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	if n.feature == "rdma" {
-		if err := rdma.Unavailable(); err != nil {
+		var err error
+		if host, err = rdma.Here(); err != nil {
 			return "", err
 		}
-		c, err := device.Pick(device.Local(), netip.Addr{})
-		if err != nil {
-			return "", err
-		}
-		host = c.Addr
 	}
 	return netip.AddrPortFrom(host, 0).String(), nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
-	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/uring"
@@ -33,12 +32,8 @@ var networks = []network{
 	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
 }
 
-// rdmaHere is why RDMA does not work here: the build, the library, or that no device has an address.
 func rdmaHere() error {
-	if err := rdma.Unavailable(); err != nil {
-		return err
-	}
-	_, err := device.Pick(device.Local(), netip.Addr{})
+	_, err := rdma.Here()
 	return err
 }
 
@@ -50,11 +45,10 @@ func (n *network) listenOn(port uint16) (string, error) {
 		if err := n.works(); err != nil {
 			return "", err
 		}
-		c, err := device.Pick(device.Local(), netip.Addr{})
-		if err != nil {
+		var err error
+		if host, err = rdma.Here(); err != nil {
 			return "", err
 		}
-		host = c.Addr
 	}
 	return netip.AddrPortFrom(host, port).String(), nil
 }

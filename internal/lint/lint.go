@@ -193,8 +193,8 @@ func forbidden(dir, imported string) string {
 		return "only cmd imports experiments: take its Experiment's values as arguments"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
-	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd", "verify"):
-		return "only rdma, cmd and verify import rdma/device: what others need is in internal/probe"
+	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
+		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):
