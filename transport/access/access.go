@@ -1,5 +1,5 @@
 // Package access says who may connect to a server: names, rights and secrets, from a file, and the proofs by which both sides of a
-// hello show that they know a secret without telling it (docs/adr/0016). It imports the standard library only.
+// hello show that they know a secret without telling it (docs/adr/0016). It may import wire, which has the lengths of what is sent.
 package access
 
 import (
@@ -12,16 +12,17 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/kvwire/kvwire/wire"
 )
 
 // Bounds of the file and of what is in it. A secret is at most a block of SHA-256, so that one takes as long as another.
 const (
 	FileBytesMax  = 64 << 10
 	EntriesMax    = 256
-	NameBytesMax  = 64
+	NameBytesMax  = wire.MaxNameBytes
 	SecretMin     = 16
 	SecretMax     = 64
-	ProofBytes    = sha256.Size
 	clientPurpose = "kvwire client v1"
 	serverPurpose = "kvwire server v1"
 )
@@ -167,15 +168,15 @@ func NewTranscript(hello, challenge []byte) (t Transcript) {
 }
 
 // ClientProof is what a client answers to a challenge: HMAC-SHA-256 over the transcript.
-func (e *Entry) ClientProof(t Transcript) [ProofBytes]byte { return e.prove(clientPurpose, t, nil) }
+func (e *Entry) ClientProof(t Transcript) wire.Proof { return e.prove(clientPurpose, t, nil) }
 
 // ServerProof is what a server puts behind its grant: the same over the transcript and the grant, for another purpose, so that a proof
 // that was sent one way is none when it is sent back.
-func (e *Entry) ServerProof(t Transcript, grant []byte) [ProofBytes]byte {
+func (e *Entry) ServerProof(t Transcript, grant []byte) wire.Proof {
 	return e.prove(serverPurpose, t, grant)
 }
 
-func (e *Entry) prove(purpose string, t Transcript, more []byte) (p [ProofBytes]byte) {
+func (e *Entry) prove(purpose string, t Transcript, more []byte) (p wire.Proof) {
 	h := hmac.New(sha256.New, []byte(e.Secret))
 	h.Write([]byte(purpose)) // of one length
 	h.Write(t[:])
@@ -185,7 +186,7 @@ func (e *Entry) prove(purpose string, t Transcript, more []byte) (p [ProofBytes]
 }
 
 // Check gives whose proof that is; nil: nobody's. Its time does not tell a wrong name from a wrong secret.
-func (l *List) Check(name string, t Transcript, proof [ProofBytes]byte) *Entry {
+func (l *List) Check(name string, t Transcript, proof wire.Proof) *Entry {
 	e, known := l.find(name)
 	want := e.ClientProof(t)
 	if !hmac.Equal(want[:], proof[:]) || !known {

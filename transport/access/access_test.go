@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/wire"
 )
 
 const secret = "0123456789abcdef"
@@ -85,7 +87,7 @@ func TestProofs(t *testing.T) {
 	other := NewTranscript([]byte("hello"), []byte("another challenge"))
 	for name, c := range map[string]struct {
 		by    string
-		proof [ProofBytes]byte
+		proof wire.Proof
 		who   string
 	}{
 		"the right one":          {"ann", ann.ClientProof(said), "ann"},
@@ -96,7 +98,7 @@ func TestProofs(t *testing.T) {
 		"the decoy":              {"", l.decoy.ClientProof(said), ""},
 		"of another challenge":   {"ann", ann.ClientProof(other), ""},
 		"the server's own":       {"ann", ann.ServerProof(said, nil), ""},
-		"nothing but zero bytes": {"ann", [ProofBytes]byte{}, ""},
+		"nothing but zero bytes": {"ann", wire.Proof{}, ""},
 	} {
 		who := ""
 		if e := l.Check(c.by, said, c.proof); e != nil {

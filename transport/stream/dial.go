@@ -182,7 +182,7 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	challenged := o.Access != nil && hello.Code == wire.Challenged
 	if challenged {
 		t = access.NewTranscript(said, b)
-		proof := wire.Proof(o.Access.ClientProof(t))
+		proof := o.Access.ClientProof(t)
 		if b, err = ask(nc, proof.Append(nil), make([]byte, wire.MaxHelloBytes), helloBytes); err != nil {
 			return hello, err
 		}

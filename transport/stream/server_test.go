@@ -172,7 +172,7 @@ func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
 	hello := (&wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: wire.AnyLoop, Name: "ann"}).Append(nil)
 	p.receive(hello)
 	challenge := p.gather()
-	proof := wire.Proof(ann.ClientProof(access.NewTranscript(hello, challenge)))
+	proof := ann.ClientProof(access.NewTranscript(hello, challenge))
 	p.receive(proof.Append(nil))
 	p.send(len(challenge))
 	grant := p.gather()

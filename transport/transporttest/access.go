@@ -240,7 +240,7 @@ func nothingTold(t *testing.T, n Network) {
 	}
 	// That a loop is none is told to who is known.
 	c := r.raw()
-	proof := wire.Proof(ann.ClientProof(c.challenged(strange(7, "ann"))))
+	proof := ann.ClientProof(c.challenged(strange(7, "ann")))
 	c.send(proof.Append(nil))
 	if h := c.hello(); h.Code != wire.RefusedLoop {
 		t.Errorf("loop 7: %v", h.Code)
@@ -252,7 +252,7 @@ func replays(t *testing.T, n Network) {
 	r := newGuarded(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
 	c := r.raw()
-	proof := wire.Proof(ann.ClientProof(c.challenged(strange(0, "ann"))))
+	proof := ann.ClientProof(c.challenged(strange(0, "ann")))
 	c.send(proof.Append(nil))
 	if h := c.hello(); h.Code == wire.RefusedAccess { // what else a network wants to know is not in this hello
 		t.Fatalf("the right proof: %v", h.Code)
@@ -287,11 +287,11 @@ func badProofs(t *testing.T, n Network) {
 		"another hello": {func(access.Transcript) []byte { return hello.Append(nil) }, wire.RefusedGarbage},
 		"a command":     {func(access.Transcript) []byte { return []byte(command("PING")) }, wire.RefusedGarbage},
 		"a server's": {func(said access.Transcript) []byte {
-			p := wire.Proof(ann.ServerProof(said, nil))
+			p := ann.ServerProof(said, nil)
 			return p.Append(nil)
 		}, wire.RefusedAccess},
 		"one with something behind it": {func(said access.Transcript) []byte {
-			p := wire.Proof(ann.ClientProof(said))
+			p := ann.ClientProof(said)
 			return append(p.Append(nil), 0)
 		}, wire.RefusedGarbage},
 	} {
