@@ -24,6 +24,8 @@ const (
 	maxWords = 1000 // bytes of a claim's text, or source
 )
 
+const noClaims = "claims must be a list: - {id: …, claim: …, source: …, metric: …, cells: {…}, expect: {…}}"
+
 // Claim is what someone says of systems such as these, and where the experiment shows it.
 type Claim struct {
 	ID     string
@@ -103,6 +105,9 @@ func (c *claims) read(data []byte) ([]Claim, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(root) == 0 { // {}, which is neither empty nor something else than claims
+		return nil, &Error{File: c.file, Line: 1, Column: 1, Message: noClaims}
+	}
 	var all []Claim
 	for _, p := range root {
 		if p.key != "claims" {
@@ -110,7 +115,7 @@ func (c *claims) read(data []byte) ([]Claim, error) {
 		}
 		list, ok := p.value.(*ast.SequenceNode)
 		if !ok || len(list.Values) == 0 {
-			return nil, c.errorAt(p.at, "claims must be a list: - {id: …, claim: …, source: …, metric: …, cells: {…}, expect: {…}}")
+			return nil, c.errorAt(p.at, noClaims)
 		}
 		for _, n := range list.Values {
 			claim, err := c.claim(n)

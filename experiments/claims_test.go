@@ -147,6 +147,7 @@ func TestMistakeInAFileOfClaimsIsShownWithItsPlace(t *testing.T) {
 		{"another section", "claim:\n  - {}\n", `x.yaml:1:1: "claim" is unknown`},
 		{"no list", "claims: {id: one}\n", "x.yaml:1:1: claims must be a list"},
 		{"an empty list", "claims: []\n", "x.yaml:1:1: claims must be a list"},
+		{"a mapping of nothing", "{}\n", "x.yaml:1:1: claims must be a list"},
 		{"a list of texts", "claims: [one]\n", "x.yaml:1:10: a claim must be"},
 		{"an empty text", "claims:\n  - {id: one, claim: \"\"}\n", "x.yaml:2:22: claim: a text of 1 to 1000 bytes, not 0"},
 		{"a name that is none", "claims:\n  - {id: One, claim: c, source: s, metric: m, cells: {depth: 1}, expect: {least: 1}}\n", `x.yaml:2:10: id "One" must be 1 to 64`},
@@ -184,7 +185,7 @@ func TestAFileThatIsNotThereHasNoClaims(t *testing.T) {
 }
 
 func FuzzReadClaims(f *testing.F) {
-	for _, s := range []string{"", "claims: []", "claims: [{}]", "claims:\n  - {id: a}\n  - {id: a}\n", "claims: &a [*a]",
+	for _, s := range []string{"", "{}", "claims: []", "claims: [{}]", "claims:\n  - {id: a}\n  - {id: a}\n", "claims: &a [*a]",
 		"claims:\n  - {id: a, claim: c, source: s, metric: m, cells: {transport: tcp, mix: get, depth: 1}, beside: {transport: inproc}, expect: {direction: higher, least: 1.5}}\n",
 		"claims:\n  - {id: a, claim: c, source: s, metric: m, cells: {transport: tcp, mix: get}, along: depth, expect: {direction: lower, most: 1/64}}\n",
 		"claims:\n  - {id: a, claim: c, source: s, metric: m, cells: {depth: 1}, expect: {least: 1, most: 1e9}}\n"} {
