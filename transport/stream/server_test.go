@@ -35,7 +35,7 @@ func (a *answers) Submit(r *kv.Request) {
 
 // peer is the kernel of one connection: it moves bytes when the test says so.
 type peer struct {
-	t   *testing.T
+	t   testing.TB
 	l   *loop.Loop
 	h   *Host
 	srv *Server
