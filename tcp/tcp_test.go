@@ -46,3 +46,14 @@ func (a abroad) Dial(ctx context.Context, l *loop.Loop, addr string, o transport
 func TestRedis(t *testing.T) {
 	transporttest.RunRedis(t, transporttest.Network{Transport: abroad{}, Stream: true})
 }
+
+// Ten thousand connections that say nothing and a thousand that hardly read.
+func TestBearsIdleAndSlowConnections(t *testing.T) {
+	for name, o := range map[string]Options{"epoll": {}, "goroutines": {Engine: Goroutines}} {
+		t.Run(name, func(t *testing.T) {
+			n := network
+			n.Transport = Transport{o}
+			transporttest.Bear(t, n, transporttest.Crowded)
+		})
+	}
+}

@@ -206,6 +206,14 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 	}
 }
 
+// … and a thousand more that hardly read.
+func TestBearsIdleAndSlowConnections(t *testing.T) {
+	testenv.Uring(t)
+	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}} {
+		t.Run(name, func(t *testing.T) { tt.Bear(t, network(o), tt.Crowded) })
+	}
+}
+
 // A client that takes short transfers for the end says so of each request, and the connection goes on.
 func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	testenv.Uring(t)

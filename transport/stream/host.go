@@ -30,11 +30,13 @@ type Host struct {
 
 	conns    *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
 	servers  []*Server   // live, in no order
-	hungry   waitList    // gets that wait for room for their answers
-	paused   []*Server   // connections that wait for memory for their next message; bounded by servers
-	resumed  []*Server   // scratch of Resume
+	answers  waiters     // connections that wait for memory for an answer
+	messages waiters     // … for what comes
+	tried    []*Server   // scratch of Resume
+	trying   *Server     // by Resume
+	lenient  bool        // it is not looked at shares
+	gave     bool        // memory came back since the last tick
 	freed    bool        // memory came back since the last look
-	died     bool        // a connection did, some of whose requests may be hungry
 	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
 	failed   seldom      // accepts that failed
@@ -66,99 +68,6 @@ func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, arg
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
 
-// waitList is a queue of slots, linked through themselves.
-type waitList struct{ head, tail *slot }
-
-func (w *waitList) push(s *slot) {
-	s.next = nil
-	if w.tail == nil {
-		w.head = s
-	} else {
-		w.tail.next = s
-	}
-	w.tail = s
-}
-
-// join puts the rest of another list behind.
-func (w *waitList) join(rest waitList) {
-	if w.tail == nil {
-		*w = rest
-		return
-	}
-	w.tail.next = rest.head
-	w.tail = rest.tail
-}
-
-func (w *waitList) pop() *slot {
-	s := w.head
-	if w.head = s.next; w.head == nil {
-		w.tail = nil
-	}
-	s.next = nil
-	return s
-}
-
-// come says that memory came back: whoever waits for some is looked at in Resume, in this turn or, if
-// that is over, the next.
-func (h *Host) come() {
-	h.freed = true
-	if h.hungry.head != nil || len(h.paused) > 0 {
-		h.L.Again()
-	}
-}
-
-// Resume lets those go on that waited for memory, oldest first, as far as it reaches; one whose
-// connection has its share holds up nobody behind it. The driver calls it when it is staged.
-func (h *Host) Resume() {
-	if !h.freed {
-		return
-	}
-	h.freed = false
-	list, full := h.hungry, false
-	h.hungry = waitList{}
-	for list.head != nil {
-		if full && !h.died {
-			h.hungry.join(list)
-			break
-		}
-		s := list.pop()
-		c := s.of
-		switch {
-		case c.state == stateDead:
-			c.abandon(s)
-		case full:
-			h.hungry.push(s)
-		case c.feed(s):
-			c.fed()
-			c.resubmit(s)
-		default:
-			full = h.full
-			h.hungry.push(s)
-		}
-	}
-	h.died = false
-	paused := h.paused
-	h.paused = h.resumed[:0]
-	for i, c := range paused {
-		paused[i] = nil
-		if full && c.state == stateOpen {
-			h.paused = append(h.paused, c)
-			continue
-		}
-		if c.paused = false; c.state != stateOpen {
-			continue
-		}
-		c.inSince = h.L.Now() // it was not the peer who waited
-		c.parse()
-		if c.paused {
-			full = h.full
-		} else {
-			c.driver.Touch()
-		}
-	}
-	h.resumed = paused[:0]
-}
-
 // tickEvery is how often deadlines are looked at while some connection has one.
 func (h *Host) tickEvery() int64 {
 	return max(int64(min(h.O.HelloMax, h.O.StallMax))/4, 1e6)
@@ -173,6 +82,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 	}
 	if now >= h.nextTick {
 		h.nextTick = 0
+		h.unblock()
 		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
 			c := h.servers[i]
 			by := c.deadline()
@@ -276,12 +186,7 @@ func (h *Host) remove(c *Server) {
 	h.servers[c.at].at = c.at
 	h.servers[last] = nil
 	h.servers = h.servers[:last]
-	for i, p := range h.paused {
-		if p == c {
-			h.paused = append(h.paused[:i], h.paused[i+1:]...)
-			break
-		}
-	}
+	c.leave()
 	if c.recv != nil {
 		h.conns.Free(c.recv)
 		c.recv = nil

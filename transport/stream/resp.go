@@ -186,9 +186,9 @@ func (c *Server) gather(need int) bool {
 		return false
 	}
 	if cap(g.big) < need {
-		b := c.take(min(max(need, 2*len(g.big)), c.commandMax()))
+		b := c.takeMessage(min(max(need, 2*len(g.big)), c.commandMax()))
 		if b == nil {
-			c.pause()
+			c.pause(c.asked)
 			return false
 		}
 		if g.big == nil {
@@ -210,14 +210,7 @@ func (c *Server) gather(need int) bool {
 
 // wait stops until a slot or a request comes back.
 func (c *Server) wait() {
-	c.h.full = false // others need not wait for it
-	c.pause()
-}
-
-// pause stops until memory comes back, too.
-func (c *Server) pause() {
-	c.paused = true
-	c.h.paused = append(c.h.paused, c)
+	c.pause(0)
 }
 
 // commandEnds forgets a command.
@@ -444,9 +437,9 @@ func (c *Server) keys(op kv.Op, f form) bool {
 
 // room is take, and waits where there is none.
 func (c *Server) room(n int) []byte {
-	b := c.take(n)
+	b := c.takeMessage(n)
 	if b == nil {
-		c.pause()
+		c.pause(c.asked)
 		return nil
 	}
 	return b[:n]

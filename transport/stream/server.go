@@ -48,10 +48,15 @@ type Server struct {
 	busy   int   // requests that the handler owns, or that wait for memory
 	open   int   // requests whose answer was not handed to the kernel: at most the depth that was granted
 	depth  int
-	paused bool // it waits for memory
-	held   int  // bytes of the pool that its requests have
-	hungry int  // requests that wait for room for their answers
-	hint   int  // bytes of the last value read: the next answer's first guess
+	paused bool      // it waits for memory, and nothing is read
+	held   int       // bytes of the pool that its requests have
+	hungry slotQueue // requests that wait for room for their answers
+	asked  int       // bytes that take had not for it the last time
+	needs  int       // … when it was paused; 0: it waits for something else
+	among  *waiters  // nil: it does not wait
+	place  int       // there, from 1 on; 0: likewise
+	want   int       // what has to be free before it gets anything
+	hint   int       // bytes of the last value read: the next answer's first guess
 
 	stamped bool  // the driver was asked for the kernel's times
 	stamp   int64 // of the last bytes that came; 0: it is not known
@@ -59,6 +64,7 @@ type Server struct {
 	inSince  int64 // when the connection or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
 	fedAt    int64 // when the first request became hungry, or when one last got its room
+	heldAt   int64 // since when it has memory of the pool, or when it last gave some back
 	MoveTo   int   // after ErrMove: the loop that the client wants
 	hello    wire.ClientHello
 	said     access.Transcript        // of its hello and our challenge
@@ -73,7 +79,8 @@ type Server struct {
 type slot struct {
 	req   kv.Request
 	of    *Server
-	next  *slot // in a waitList
+	next  *slot // that is hungry
+	needs int   // bytes, while it is hungry
 	index int
 	id    uint64 // the client's
 	room  int    // what the client can take as an answer
@@ -428,9 +435,8 @@ func (c *Server) parseFrames() {
 		payload := hd.PayloadBytes()
 		if payload <= smallBytes {
 			s.block = s.small[:payload]
-		} else if s.block = c.take(payload); s.block == nil {
-			c.paused = true // reading goes on when memory comes back
-			c.h.paused = append(c.h.paused, c)
+		} else if s.block = c.takeMessage(payload); s.block == nil {
+			c.pause(c.asked) // reading goes on when memory comes back
 			return
 		}
 		c.free = c.free[:len(c.free)-1]
@@ -556,45 +562,6 @@ func (c *Server) feed(s *slot) bool {
 	}
 	s.reply = b[:cap(b)-behind]
 	return true
-}
-
-// take gets n bytes of the pool for a message or an answer; nil when there are none now. A connection that has
-// some already gets no more than what would still be free afterwards, as the dynamic thresholds of
-// Choudhury and Hahne (1998) share a switch's buffer: k greedy ones leave 1/(k+1) of it to the others.
-func (c *Server) take(n int) []byte {
-	h := c.h
-	if c.held > 0 && c.held+n > h.Pool.Largest()-h.Pool.InUse() {
-		h.full = false
-		return nil
-	}
-	b := h.Pool.Alloc(n)
-	if b == nil {
-		h.full = true
-		return nil
-	}
-	c.held += cap(b)
-	return b
-}
-
-func (c *Server) give(b []byte) {
-	c.held -= cap(b)
-	c.h.Pool.Free(b)
-	c.h.come()
-}
-
-// starve lets a request wait for the room for its answer.
-func (c *Server) starve(s *slot) {
-	if c.hungry++; c.hungry == 1 {
-		c.fedAt = c.h.L.Now()
-	}
-	c.h.hungry.push(s)
-	c.h.watch()
-}
-
-// fed counts a request that starves no more.
-func (c *Server) fed() {
-	c.hungry--
-	c.fedAt = c.h.L.Now()
 }
 
 func (c *Server) resubmit(s *slot) {
@@ -795,10 +762,22 @@ func (c *Server) deadline() int64 {
 	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.paused {
 		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
 	}
-	if c.hungry > 0 {
-		by = min(by, c.fedAt+2*stall) // whoever has the memory and does not move is closed before
+	if c.hungry.n > 0 {
+		by = min(by, c.fedAt+4*stall) // whoever has the memory, and does not move, or dawdles, is closed before
+	}
+	if c.dawdles() {
+		by = min(by, c.heldAt+2*stall)
 	}
 	return by
+}
+
+// dawdles says whether it is for its peer to take or send bytes that lie in memory for which others wait: an answer, or a message, has 2 StallMax then.
+func (c *Server) dawdles() bool {
+	others := len(c.h.answers) + len(c.h.messages)
+	if c.place > 0 {
+		others--
+	}
+	return others > 0 && c.held > 0 && (c.out.n > 0 || c.cur != nil)
 }
 
 func (c *Server) lateness() error {
@@ -808,11 +787,16 @@ func (c *Server) lateness() error {
 	case c.state == stateRefusing:
 		return transport.ErrClosed
 	}
-	if c.hungry > 0 && c.h.L.Now() >= c.fedAt+2*int64(c.h.O.StallMax) {
-		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 2*c.h.O.StallMax, c.h.Pool.InUse()>>20)
+	if c.hungry.n > 0 && c.h.L.Now() >= c.fedAt+4*int64(c.h.O.StallMax) {
+		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 4*c.h.O.StallMax, c.h.Pool.InUse()>>20)
+	}
+	if c.dawdles() && c.h.L.Now() >= c.heldAt+2*int64(c.h.O.StallMax) {
+		return fmt.Errorf("%w for %v, while others wait for its %d KiB of memory", errSlow, 2*c.h.O.StallMax, c.held>>10)
 	}
 	return fmt.Errorf("%w for %v", transport.ErrStalled, c.h.O.StallMax)
 }
+
+var errSlow = errors.New("the peer has taken or sent no whole message")
 
 // Drop is Side's. The connection's memory lives until its requests have come back.
 func (c *Server) Drop(err error) {
@@ -824,10 +808,11 @@ func (c *Server) Drop(err error) {
 		c.h.log("%s: closed: %v", c.name, err)
 	}
 	c.state = stateDead
-	if c.hungry > 0 { // they need not wait any more
-		c.h.died = true
-		c.h.come()
+	for c.hungry.n > 0 { // they need not wait any more
+		c.busy--
+		c.release(c.hungry.pop())
 	}
+	c.leave()
 	for n := math.MaxInt; ; { // replies that nobody will read
 		slot, ok := c.out.sent(&n)
 		if !ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
@@ -235,4 +236,63 @@ func TestOneSendIsBounded(t *testing.T) {
 	if len(got) != 2*one || !bytes.Equal(got[wire.HeaderBytes:one], v) || !bytes.Equal(got[one+wire.HeaderBytes:], v) {
 		t.Fatalf("%d B were sent, want %d, or they differ", len(got), 2*one)
 	}
+}
+
+// A peer that always takes something has stopped nowhere, and is closed all the same, with a reason, when others wait for memory that it holds, and it
+// takes no whole answer in twice the time that a peer which stops has; the others' requests end well.
+func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
+	slow := newPeer(t, make([]byte, 1<<20), 16)
+	slow.turn(func() { slow.h.O.StallMax = 500 * time.Millisecond })
+	for id := range uint64(3) {
+		slow.get(id)
+	}
+	var late []error
+	look := func() { // at the deadlines, of which time is known; the peer takes a byte
+		slow.turn(func() {
+			slow.h.Resume()
+			slow.h.nextTick = min(slow.h.nextTick, slow.h.L.Now())
+			slow.h.Tick(func(c *Server, err error) {
+				late = append(late, err)
+				c.Drop(err)
+			})
+			if slow.srv.state == stateOpen {
+				var v [4]unix.Iovec
+				slow.srv.Gather(v[:], 4096)
+				slow.srv.Sent(1)
+			}
+		})
+	}
+	var taken [][]byte // all of the pool
+	slow.turn(func() {
+		for n := slow.h.Pool.Largest(); n >= 4096; n /= 2 {
+			for b := slow.h.Pool.Alloc(n); b != nil; b = slow.h.Pool.Alloc(n) {
+				taken = append(taken, b)
+			}
+		}
+		slow.srv.heldAt -= 10e9 // it has not taken a whole answer for ten seconds
+	})
+	if look(); len(late) > 0 {
+		t.Fatalf("closed while nobody waits for its memory: %v", late)
+	}
+	other := &peer{t: t, l: slow.l, h: slow.h}
+	other.turn(func() { other.srv = other.h.NewServer(other, "other") })
+	other.receive((&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: wire.AnyLoop}).Append(nil))
+	other.send(len(other.gather()))
+	other.get(1)
+	if n := len(other.gather()); n > 0 {
+		t.Fatalf("%d bytes of an answer without memory", n)
+	}
+	if look(); len(late) != 1 || !errors.Is(late[0], errSlow) {
+		t.Fatalf("closed: %v", late)
+	}
+	look()
+	if n := len(other.gather()); n < 1<<20 {
+		t.Fatalf("%d bytes of an answer for which there is memory now", n)
+	}
+	other.turn(func() {
+		other.srv.Drop(transport.ErrPeerGone)
+		for _, b := range taken {
+			other.h.Pool.Free(b)
+		}
+	})
 }

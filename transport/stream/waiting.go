@@ -1,0 +1,250 @@
+package stream
+
+import "container/heap"
+
+// slotQueue is a queue of slots, linked through themselves.
+type slotQueue struct {
+	head, tail *slot
+	n          int
+}
+
+func (w *slotQueue) push(s *slot) {
+	if s.next = nil; w.tail == nil {
+		w.head = s
+	} else {
+		w.tail.next = s
+	}
+	w.tail = s
+	w.n++
+}
+
+func (w *slotQueue) pop() *slot {
+	s := w.head
+	if w.head = s.next; w.head == nil {
+		w.tail = nil
+	}
+	s.next = nil
+	w.n--
+	return s
+}
+
+// waiters are connections that wait for memory, as a heap: the one that wants least is first, so that nobody looks at thousands that
+// want more than there is.
+type waiters []*Server
+
+var _ heap.Interface = (*waiters)(nil)
+
+// Len, Less, Swap, Push and Pop are heap.Interface's.
+func (w waiters) Len() int           { return len(w) }
+func (w waiters) Less(i, j int) bool { return w[i].want < w[j].want }
+func (w waiters) Swap(i, j int) {
+	w[i], w[j] = w[j], w[i]
+	w[i].place, w[j].place = i+1, j+1
+}
+
+func (w *waiters) Push(c any) {
+	s := c.(*Server)
+	*w = append(*w, s)
+	s.place = len(*w)
+}
+
+func (w *waiters) Pop() any {
+	last := len(*w) - 1
+	c := (*w)[last]
+	(*w)[last] = nil
+	*w = (*w)[:last]
+	c.place = 0
+	return c
+}
+
+// leave has a connection wait no more, if it does.
+func (c *Server) leave() {
+	if c.place > 0 {
+		heap.Remove(c.among, c.place-1)
+	}
+}
+
+// unused is what the pool has, in blocks of whatever size.
+func (h *Host) unused() int { return h.Pool.Largest() - h.Pool.InUse() }
+
+// come says that memory came back: whoever waits for some is looked at in Resume, in this turn or, if
+// that is over, the next.
+func (h *Host) come() {
+	h.freed = true
+	if h.helps() {
+		h.L.Again()
+	}
+}
+
+// helps says whether what there is may do for one of those that wait.
+func (h *Host) helps() bool { return h.answers.helps(h.unused()) || h.messages.helps(h.unused()) }
+
+func (w waiters) helps(unused int) bool { return len(w) > 0 && w[0].want <= unused }
+
+// Resume lets those go on that waited for memory, answers before messages, the one that wants least first, as far as it reaches. The driver calls it when it
+// is staged.
+func (h *Host) Resume() {
+	if !h.freed {
+		return
+	}
+	h.freed, h.full = false, false
+	for _, w := range []*waiters{&h.answers, &h.messages} {
+		for !h.full && w.helps(h.unused()) {
+			h.try(w)
+		}
+	}
+	h.wait()
+}
+
+// try lets the first of those that wait go on. It waits again, if it has to, after the next wait.
+func (h *Host) try(w *waiters) {
+	c := heap.Pop(w).(*Server)
+	h.tried, h.trying = append(h.tried, c), c
+	c.goOn()
+	h.trying = nil
+}
+
+// unblock is for connections that wait for each other: when no memory has come back since the last tick, one gets a block, whatever its share.
+func (h *Host) unblock() {
+	w := &h.answers
+	if len(*w) == 0 {
+		w = &h.messages
+	}
+	if len(*w) > 0 {
+		if !h.gave {
+			h.lenient = true
+			h.try(w)
+			h.lenient = false
+			h.wait()
+		}
+		h.watch()
+	}
+	h.gave = false
+}
+
+// wait puts those that were tried where they belong.
+func (h *Host) wait() {
+	for i, c := range h.tried {
+		h.tried[i] = nil
+		c.await()
+	}
+	h.tried = h.tried[:0]
+}
+
+// goOn tries what waits for memory once more.
+func (c *Server) goOn() {
+	for c.hungry.n > 0 && c.feed(c.hungry.head) {
+		s := c.hungry.pop()
+		c.fedAt = c.h.L.Now()
+		c.resubmit(s)
+	}
+	if c.hungry.n > 0 {
+		c.hungry.head.needs = c.asked
+	}
+	if !c.paused {
+		return
+	}
+	if c.paused = false; c.state != stateOpen {
+		return
+	}
+	c.inSince = c.h.L.Now() // it was not the peer who waited
+	c.parse()
+	if !c.paused {
+		c.driver.Touch()
+	}
+}
+
+// await puts the connection among those that wait, or where it now belongs there, if it does. One that is being tried has its place afterwards.
+func (c *Server) await() {
+	var among *waiters
+	switch {
+	case c.h.trying == c:
+		return
+	case c.state == stateDead:
+	case c.hungry.n > 0:
+		among, c.want = &c.h.answers, c.share(c.hungry.head.needs)
+	case c.paused:
+		among, c.want = &c.h.messages, c.share(c.needs)
+	}
+	switch {
+	case c.place > 0 && c.among == among:
+		heap.Fix(among, c.place-1)
+		return
+	case c.place > 0:
+		c.leave()
+	}
+	if c.among = among; among != nil {
+		heap.Push(among, c)
+	}
+}
+
+// pause has nothing read until it is tried again: when n bytes are there for it; 0: whenever something came back.
+func (c *Server) pause(n int) {
+	c.paused, c.needs = true, n
+	c.await()
+	c.h.watch()
+}
+
+// starve lets a request wait for the room for its answer, which was asked for last.
+func (c *Server) starve(s *slot) {
+	if c.hungry.n == 0 {
+		c.fedAt = c.h.L.Now()
+	}
+	s.needs = c.asked
+	c.hungry.push(s)
+	c.await()
+	c.h.watch()
+}
+
+// share is what has to be free for the connection to get n bytes. One that has some
+// already gets no more than what would still be free afterwards, as the dynamic thresholds of
+// Choudhury and Hahne (1998) share a switch's buffer: k greedy ones leave 1/(k+1) of it to the others. And one that has none leaves
+// three times as much as it gets, unless that is a quarter of the pool: a thousand that want 256 KiB leave 1 MiB to those that want less.
+func (c *Server) share(n int) int {
+	switch {
+	case n == 0 || c.h.lenient:
+		return n
+	case c.held > 0:
+		return c.held + n
+	}
+	return max(min(4*n, c.h.Pool.Largest()/4), n)
+}
+
+// take gets n bytes of the pool for a message or an answer; nil when there are none now.
+func (c *Server) take(n int) []byte {
+	h := c.h
+	if c.asked = n; c.share(n) > h.unused() {
+		return nil
+	}
+	b := h.Pool.Alloc(n)
+	if b == nil {
+		h.full = true
+		return nil
+	}
+	if c.held == 0 {
+		c.heldAt = h.L.Now()
+	}
+	h.lenient = false
+	c.held += cap(b)
+	return b
+}
+
+// takeMessage is take for what comes, which waits for answers that wait: else all memory could be with those that need more of it.
+func (c *Server) takeMessage(n int) []byte {
+	if c.hungry.n > 0 {
+		c.asked = n
+		return nil
+	}
+	return c.take(n)
+}
+
+// give is take's opposite.
+func (c *Server) give(b []byte) {
+	c.held -= cap(b)
+	c.heldAt, c.h.gave = c.h.L.Now(), true
+	c.h.Pool.Free(b)
+	if c.place > 0 {
+		c.await()
+	}
+	c.h.come()
+}

@@ -1,0 +1,236 @@
+package transporttest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// Load is what a server bears while others work, and what it may cost.
+type Load struct {
+	Idle, Slow int // connections that say nothing, and that take 4 KiB a second of all that they asked for: values of 60 or 256 KiB
+	MaxBytes   int // of the server, all in all
+}
+
+// Crowded is more than a server has to bear. Its memory is the pool's 256 MiB, which the slow ones fill, and what connections hold themselves.
+var Crowded = Load{Idle: 10_000, Slow: 1_000, MaxBytes: 512 << 20}
+
+// window is for how long the others' throughput is measured at a time. That they keep four fifths of it is wanted where time does not matter.
+var window = map[bool]time.Duration{false: 200 * time.Millisecond, true: time.Second}[Long]
+
+const (
+	windows   = 5
+	keepLeast = 0.8
+	slowDepth = 16
+)
+
+var slowBytes = [2]int{60 << 10, 256 << 10}
+
+// Bear has a server in a process of its own hold connections that are idle or read slowly, while others work: these go on, nobody is thrown out, and memory is bounded. It says what the
+// others' throughput is with and without them, by turns.
+func Bear(t *testing.T, n Network, load Load) {
+	if testenv.Race {
+		t.Skip("the race detector takes more memory than the server")
+	}
+	if files := load.Idle + load.Slow + 300; !Files(files) {
+		t.Skipf("no %d descriptors here: raise ulimit -n", files)
+	}
+	s := StartChild(t, n, Plan{Answers: true, Stall: 2 * Patience})
+	l, err := loop.Start(loop.Options{Name: "others", Sleep: n.Sleep()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Rig{t: t, n: n, Loop: l, Server: elsewhere{addr: s.Addr}}
+	t.Cleanup(func() {
+		if err := l.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	owner := NewCaller(t, l, r.Dial(transport.DialOptions{}))
+	for i, n := range slowBytes {
+		owner.Want(Put(fmt.Sprint("large", i), Fill(n, 1)), kv.StatusOK)
+	}
+	work := r.others(8)
+	empty := s.Resident()
+
+	without := work.measure(t)
+	began := time.Now()
+	held := make([]*raw, 0, load.Idle+load.Slow)
+	for range load.Idle {
+		held = append(held, r.greeted(4))
+	}
+	for k := range load.Slow {
+		c := r.greeted(slowDepth)
+		if tc, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tc.SetReadBuffer(4 << 10)
+		}
+		for i := range slowDepth {
+			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 6, ValueBytes: uint32(slowBytes[k%2])}, fmt.Sprint("large", k%2)))
+		}
+		_ = c.SetDeadline(time.Time{}) // its reads end by stop
+		held = append(held, c)
+	}
+	took := time.Since(began)
+	stop, stopped := context.WithCancel(t.Context())
+	ends := make(chan error, load.Slow)
+	for _, c := range held[load.Idle:] {
+		go func() { ends <- c.trickle(stop) }()
+	}
+	with := work.measure(t)
+	full := s.Resident()
+	stopped()
+	for _, c := range held[load.Idle:] {
+		_ = c.SetDeadline(time.Unix(1, 0))
+	}
+	for range load.Slow {
+		if err := <-ends; err != nil {
+			t.Errorf("a connection that reads slowly was closed: %v", err)
+		}
+	}
+	for i, c := range held[:load.Idle] { // they live
+		if i%(1+load.Idle/50) == 0 {
+			_ = c.SetDeadline(time.Now().Add(Patience))
+			c.send(putFrame(1, "key", "value"))
+			if b := make([]byte, wire.HeaderBytes); !c.reads(b) {
+				t.Fatalf("idle connection %d was closed", i)
+			}
+		}
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+	after := work.measure(t)
+	work.end(t)
+	bare := median(append(without, after...))
+	kept := float64(median(with)) / float64(bare)
+	t.Logf("%d idle and %d slow connections, made in %.1f s: others do %.0f operations/s beside them, %.0f without (%.2f); the server has %d MiB, %d before",
+		load.Idle, load.Slow, took.Seconds(), float64(median(with))/window.Seconds(), float64(bare)/window.Seconds(), kept, full>>20, empty>>20)
+	if full > load.MaxBytes {
+		t.Errorf("the server takes %d MiB, at most %d are allowed", full>>20, load.MaxBytes>>20)
+	}
+	if Long && !Emulated && kept < keepLeast {
+		t.Errorf("others keep %.2f of their throughput, want %.2f", kept, keepLeast)
+	}
+}
+
+// reads says whether all of b came.
+func (c *raw) reads(b []byte) bool {
+	for n := 0; n < len(b); {
+		k, err := c.Read(b[n:])
+		if err != nil {
+			return false
+		}
+		n += k
+	}
+	return true
+}
+
+// trickle reads 4 KiB a second, until stop, after which reads end.
+func (c *raw) trickle(stop context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for b := make([]byte, 4<<10); ; {
+		if _, err := c.Read(b); stop.Err() != nil {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		select {
+		case <-stop.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// others are connections that always have requests under way, of values that fit into a slot and of such that need the pool.
+type others struct {
+	r     *Rig
+	done  atomic.Int64
+	wrong atomic.Int64 // requests that ended as they should not
+	left  atomic.Int64 // requests under way
+	ended atomic.Bool
+	conns []transport.Conn
+}
+
+const othersDepth = 8
+
+func (r *Rig) others(conns int) *others {
+	o := &others{r: r}
+	o.left.Store(int64(conns * othersDepth))
+	for i := range conns {
+		c := r.Dial(transport.DialOptions{Depth: othersDepth})
+		o.conns = append(o.conns, c)
+		if err := r.Loop.Call(func() {
+			for k := range othersDepth {
+				q := Put(fmt.Sprint("other", i, k), Fill([]int{100, 8 << 10}[k%2], uint64(k)))
+				q.Owner = &other{o, c}
+				c.Submit(q)
+			}
+		}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return o
+}
+
+// other submits its request anew, a get and a put by turns.
+type other struct {
+	all *others
+	c   kv.Handler
+}
+
+// Complete is kv.Completer's.
+func (o *other) Complete(q *kv.Request) {
+	o.all.done.Add(1)
+	if q.Status != kv.StatusOK {
+		o.all.wrong.Add(1)
+	}
+	if o.all.ended.Load() || q.Status != kv.StatusOK {
+		o.all.left.Add(-1)
+		return
+	}
+	if q.Op == kv.OpPut {
+		q.Op = kv.OpGet
+	} else {
+		q.Op = kv.OpPut
+	}
+	o.c.Submit(q)
+}
+
+// measure is how many operations ended in each of some windows.
+func (o *others) measure(t *testing.T) (all []int64) {
+	t.Helper()
+	for range windows {
+		before := o.done.Load()
+		time.Sleep(window) // it is what is measured
+		all = append(all, o.done.Load()-before)
+	}
+	if n := o.wrong.Load(); n > 0 {
+		t.Fatalf("%d of the others' requests failed", n)
+	}
+	return all
+}
+
+func (o *others) end(t *testing.T) {
+	o.ended.Store(true)
+	Until(t, "the others to end", func() bool { return o.left.Load() == 0 })
+	for _, c := range o.conns {
+		c.Hangup()
+	}
+}
+
+func median(v []int64) int64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
