@@ -35,7 +35,32 @@ type Transport interface {
 // Server is a listening transport. Its methods are for any goroutine but a loop's.
 type Server interface {
 	Addr() string // what Dial takes
-	Close() error // no new connections; those that there are end, when what is in flight has completed
+
+	// Close takes in no new connections, and ends those that there are: requests that were received are done and answered, and the peer is
+	// told. It waits until all are gone, for as long as their peers and the handler take.
+	Close() error
+
+	// Cut ends all connections in the middle of what they do, beside a Close that has waited long enough. Requests that the handler
+	// has are still waited for.
+	Cut()
+
+	// Stats is what there is and was of connections, for each network loop in order.
+	Stats() ([]Stats, error)
+}
+
+// Stats are the connections of a server on one network loop, since it began to listen.
+type Stats struct {
+	Conns      int    // open now
+	Paused     int    // of these, those from which nothing is read until memory comes back
+	Opened     uint64 // connections that were let in
+	Refused    uint64 // connections that were ended with a code, but for those that were open at the server's end
+	Requests   uint64 // requests begun; a command of Redis for several keys is several
+	Unanswered uint64 // of these, those whose answer was not out when this side ended the connection
+	BytesIn    uint64 // received
+	BytesOut   uint64 // sent
+
+	ConnBytes, ConnBytesMax int // memory that connections hold, and may hold
+	PoolBytes, PoolBytesMax int // memory of keys and values under way, likewise
 }
 
 // Conn is the client's end of a connection: a handler, living on a loop. Requests beyond the granted
@@ -159,6 +184,8 @@ var (
 	ErrProtocol = errors.New("protocol violation")
 	// ErrImpostor means that the server grants without knowing the client's secret.
 	ErrImpostor = errors.New("the server does not know the secret, and may be anybody's")
+	// ErrCut means that this side ended it before what was in flight was answered.
+	ErrCut = errors.New("cut off at the server's end")
 	// ErrStalled means that the peer stopped reading or writing in the middle of a message.
 	ErrStalled = errors.New("the peer stopped in the middle of a message")
 )

@@ -40,6 +40,8 @@ type Host struct {
 	failed   seldom      // accepts that failed
 	denied   seldom      // connections of those who may not connect
 	closing  bool
+	cut      bool            // connections end now, whatever they do
+	count    transport.Stats // what has been, and not what is now
 
 	guests  int64         // connections that spoke RESP
 	shared  int           // of these, those that this loop, which accepts, has shared out
@@ -164,10 +166,18 @@ func (h *Host) tickEvery() int64 {
 	return max(int64(min(h.O.HelloMax, h.O.StallMax))/4, 1e6)
 }
 
-// Tick calls late for each connection that has missed a deadline, and asks the loop to be woken for the
+// Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
 // next look. The driver calls it when it is staged.
 func (h *Host) Tick(late func(c *Server, err error)) {
 	now := h.L.Now()
+	if h.cut {
+		h.cut = false
+		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
+			if c := h.servers[i]; c.state != stateDead {
+				late(c, transport.ErrCut)
+			}
+		}
+	}
 	if h.nextTick == 0 {
 		return
 	}
@@ -204,6 +214,19 @@ func (h *Host) Wind() {
 	for _, c := range h.servers {
 		c.Wind()
 	}
+}
+
+// Cut ends all connections in this turn: answers that are not out are lost. None is taken in any more.
+func (h *Host) Cut() { h.closing, h.cut = true, true }
+
+// Stats is what there is and was of connections.
+func (h *Host) Stats() transport.Stats {
+	s := h.count
+	s.Conns, s.Paused = len(h.servers), len(h.paused)
+	if h.Pool != nil { // else it is closed
+		s.ConnBytes, s.ConnBytesMax, s.PoolBytes, s.PoolBytesMax = h.conns.InUse(), h.conns.Largest(), h.Pool.InUse(), h.Pool.Largest()
+	}
+	return s
 }
 
 // seldom is what is logged at most once a second, however often it happens.
@@ -264,6 +287,7 @@ func (h *Host) TurnAway(fd int) {
 	if h.O.Access == nil { // else how many there are is nobody's affair
 		hello.Reason = why
 	}
+	h.count.Refused++
 	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
 	_ = unix.Close(fd)
 	h.log("a connection was refused (%s): %s", code, why)

@@ -168,6 +168,8 @@ var remote = []test{
 	{"ServerDeathInFlight", serverDeath},
 	{"ClientDeathInFlight", clientDeath},
 	{"CloseWithRequestsInFlight", closeInFlight},
+	{"CutWithRequestsInFlight", cutInFlight},
+	{"CountersSayWhatWasAskedFor", counted},
 	{"ConnectionsGoToTheLoopTheyName", handOver},
 	{"Dispatched", dispatched},
 	{"TooManyConnectionsAreRefused", tooManyConns},
