@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
@@ -91,7 +92,7 @@ type ServerOptions struct {
 	PoolBytes int           // and for the keys and values under way, in all
 	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
 	Access    *access.List  // who may connect; nil: anybody
-	Log       func(string)  // one line per connection that ends in an error; nil: none
+	Log       *slog.Logger  // hears of connections that are refused, or end in an error, by one message for each kind; nil: nobody does
 }
 
 // DialOptions are a client's wishes. Zero values mean the defaults.
@@ -119,7 +120,7 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 	setDuration(&o.HelloMax, 5*time.Second)
 	setDuration(&o.StallMax, 30*time.Second)
 	if o.Log == nil {
-		o.Log = func(string) {}
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
 	case o.Limits.MaxKeyBytes > 1024:

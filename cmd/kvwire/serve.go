@@ -14,6 +14,7 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
+  kvwire serve --dir /data/kv --log-format json
 
 Serves a store until ^C, in good order: what is in flight completes first.`
 
@@ -35,9 +36,13 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
+	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	if err := f.checkLogging(); err != nil {
 		return err
 	}
 	if f.inProcess() {
@@ -79,6 +84,9 @@ func serveCommand(ctx context.Context, args []string) error {
 }
 
 func greet(f *factors, s *served, c counters) error {
+	l := f.limits()
+	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.transport, "loops", len(s.group.All()), "backend", f.backend, "dir", f.dir,
+		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", l.MaxKeyBytes, "value_bytes_max", l.MaxValueBytes, "depth_max", s.depthMax())
 	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid()}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(g)

@@ -37,8 +37,6 @@ type Host struct {
 	died     bool        // a connection did, some of whose requests may be hungry
 	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
-	failed   seldom      // accepts that failed
-	denied   seldom      // connections of those who may not connect
 	closing  bool
 	cut      bool            // connections end now, whatever they do
 	count    transport.Stats // what has been, and not what is now
@@ -62,8 +60,6 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 	}
 	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
 }
-
-func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
@@ -229,36 +225,21 @@ func (h *Host) Stats() transport.Stats {
 	return s
 }
 
-// seldom is what is logged at most once a second, however often it happens.
-type seldom struct {
-	at     int64 // when it was last logged; 0: never
-	silent int   // times since then
-}
-
-// due counts, and says whether it is to be logged now, and how often it was not.
-func (s *seldom) due(now int64) (silent int, ok bool) {
-	if s.at != 0 && now-s.at <= 1e9 {
-		s.silent++
-		return 0, false
-	}
-	silent = s.silent
-	*s = seldom{at: now}
-	return silent, true
-}
-
 // AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
-	if _, ok := h.failed.due(h.L.Now()); ok {
-		h.log("accept: %v (raise ulimit -n; connections that are open go on)", err)
-	}
+	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
 }
 
 // deny counts and logs that somebody was not let in.
 func (h *Host) deny(name string, why error) {
 	h.L.Stats.Denied++
-	if silent, ok := h.denied.due(h.L.Now()); ok {
-		h.log("%s: refused (%s): %v (%d more since the last such line)", name, wire.RefusedAccess, why, silent)
-	}
+	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
+}
+
+// refused counts and logs that a connection is ended with a code, whether its peer understands it or not.
+func (h *Host) refused(name string, code wire.Code, why any) {
+	h.count.Refused++
+	h.O.Log.Warn("connection refused", "peer", name, "code", code.String(), "reason", why)
 }
 
 // Idle says whether all connections are gone: nothing uses the memory of Arenas any more.
@@ -277,8 +258,8 @@ func (h *Host) Close() bool {
 	return true
 }
 
-// TurnAway refuses a connection that NewServer could not take, with a code, and closes it.
-func (h *Host) TurnAway(fd int) {
+// TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
+func (h *Host) TurnAway(fd int, name string) {
 	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
@@ -287,10 +268,11 @@ func (h *Host) TurnAway(fd int) {
 	if h.O.Access == nil { // else how many there are is nobody's affair
 		hello.Reason = why
 	}
-	h.count.Refused++
 	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
 	_ = unix.Close(fd)
-	h.log("a connection was refused (%s): %s", code, why)
+	if !h.closing {
+		h.refused(name, code, why)
+	}
 }
 
 // remove forgets a connection whose requests have all come back, and frees its memory.

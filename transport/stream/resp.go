@@ -89,8 +89,7 @@ func (c *Server) invite() {
 	g := &guest{}
 	c.guest, c.depth = g, min(respDepth, c.h.O.Depth)
 	if err := c.equip(); err != nil {
-		c.h.count.Refused++
-		c.h.log("%s: refused: %v", c.name, err)
+		c.h.refused(c.name, wire.RefusedBusy, err)
 		c.dismiss("-ERR max number of clients reached\r\n")
 		return
 	}
@@ -140,8 +139,7 @@ func (c *Server) parseCommands() {
 			}
 			need, err := g.cmd.Read(b)
 			if err != nil {
-				c.h.count.Refused++
-				c.h.log("%s: refused: %v", c.name, err)
+				c.h.refused(c.name, wire.RefusedGarbage, err)
 				c.dismiss("-ERR " + err.Error() + "\r\n")
 				return
 			}
@@ -184,8 +182,7 @@ func (c *Server) gather(need int) bool {
 		return false
 	}
 	if need > c.commandMax() {
-		c.h.count.Refused++
-		c.h.log("%s: refused: a command of %d B, at most %d", c.name, need, c.commandMax())
+		c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, c.commandMax()))
 		c.dismiss("-ERR Protocol error: invalid bulk length\r\n")
 		return false
 	}
@@ -269,8 +266,7 @@ func (c *Server) begins() bool {
 			text = resp.Unknown(g.args)
 		}
 		if resp.CrossProtocol(g.args[0]) {
-			c.h.count.Refused++
-			c.h.log("%s: closed: it speaks HTTP", c.name)
+			c.h.refused(c.name, wire.RefusedGarbage, "it speaks HTTP")
 			c.dismiss("")
 			return false
 		}

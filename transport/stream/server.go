@@ -758,8 +758,7 @@ func (c *Server) refuse(code wire.Code, why error) {
 		c.h.count.Refused++
 		c.h.deny(c.name, why)
 	default:
-		c.h.count.Refused++
-		c.h.log("%s: refused (%s): %v", c.name, code, why)
+		c.h.refused(c.name, code, why)
 	}
 	b := c.refusal[:wire.HeaderBytes]
 	if c.slots == nil {
@@ -856,7 +855,7 @@ func (c *Server) Drop(err error) {
 	}
 	quiet := c.state == stateRefusing || c.state == stateMoving || errors.Is(err, transport.ErrClosed) || errors.Is(err, transport.ErrPeerGone)
 	if !quiet {
-		c.h.log("%s: closed: %v", c.name, err)
+		c.h.O.Log.Warn("connection closed", "peer", c.name, "reason", err)
 	}
 	c.state = stateDead
 	if c.hungry > 0 { // they need not wait any more

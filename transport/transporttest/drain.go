@@ -85,10 +85,8 @@ func cutInFlight(t *testing.T, n Network) {
 			t.Fatalf("a request that was cut off ended as %v", s)
 		}
 	}
-	if s := r.stats(); s.Unanswered != 8 || s.Requests != 8 {
-		t.Errorf("8 requests were cut off: %+v", s)
-	}
-	p.Release(t) // whose requests they are is remembered until then
+	Until(t, "8 requests to be counted as not answered", func() bool { return r.stats().Unanswered == 8 }) // the client may know before
+	p.Release(t)                                                                                           // whose requests they are is remembered until then
 	r.closes(closed)
 }
 
@@ -98,11 +96,10 @@ func cutWhoNeverReads(t *testing.T, n Network) {
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
 	c := r.greeted(64)
-	before := r.Parts[0].seen.Load()
 	for i := range 64 { // 64 MiB of answers: more than socket buffers take
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
-	r.Parts[0].Await(t, before+64)
+	Until(t, "all requests to be received", func() bool { return r.stats().Requests == 1+64 })
 	closed := r.closing()
 	Until(t, "the others to be told", func() bool {
 		var err error
