@@ -51,6 +51,7 @@ type factors struct {
 	listen        string
 	serverCPUs    cpusFlag
 	keepStdin     bool
+	drainDeadline time.Duration
 	guard         guard
 	logging       logging
 	log           *slog.Logger // see logger

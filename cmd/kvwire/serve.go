@@ -14,9 +14,10 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
-  kvwire serve --dir /data/kv --log-format json
+  kvwire serve --dir /data/kv --drain-deadline 30s --log-format json
 
-Serves a store until ^C, in good order: what is in flight completes first.`
+Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
+With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
 
 // greeting is what serve prints when connections can be made, with --json as one line.
 type greeting struct {
@@ -36,6 +37,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
+	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 10*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
@@ -44,6 +46,9 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	if err := f.checkLogging(); err != nil {
 		return err
+	}
+	if f.drainDeadline < 0 {
+		return usagef("--drain-deadline %v: 0 or above", f.drainDeadline)
 	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
@@ -66,6 +71,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
 		return err
 	}
+	saysStop.Store(true)
 	s, err := startServer(f)
 	if err != nil {
 		return err
@@ -77,8 +83,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err == nil {
 		err = s.wait(ctx, f.keepStdin)
 	}
-	if cerr := s.close(); err == nil {
-		err = cerr
+	if derr := s.drain(f.drainDeadline); err == nil {
+		err = derr
 	}
 	return err
 }
