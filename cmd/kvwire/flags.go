@@ -52,6 +52,7 @@ type factors struct {
 	serverCPUs    cpusFlag
 	keepStdin     bool
 	drainDeadline time.Duration
+	metrics       string
 	guard         guard
 	logging       logging
 	log           *slog.Logger // see logger

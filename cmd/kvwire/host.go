@@ -35,7 +35,7 @@ const (
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
-	f.insecureFlag()
+	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too")
 	f.logFlags()
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {

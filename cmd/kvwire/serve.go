@@ -14,7 +14,7 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
-  kvwire serve --dir /data/kv --drain-deadline 30s --log-format json
+  kvwire serve --dir /data/kv --drain-deadline 30s --log-format json --metrics 127.0.0.1:9400
 
 Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
 With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
@@ -27,6 +27,7 @@ type greeting struct {
 	DirectIO  bool   `json:"direct_io"`
 	Dir       string `json:"dir,omitempty"`
 	Pid       int    `json:"pid"`
+	Metrics   string `json:"metrics,omitempty"` // the address of that port
 }
 
 func serveCommand(ctx context.Context, args []string) error {
@@ -38,6 +39,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
 	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 10*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
+	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
@@ -77,8 +79,13 @@ func serveCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	c, err := s.counters()
+	var m metricsPort
 	if err == nil {
-		err = greet(f, s, c)
+		m, err = serveMetrics(f.metrics, s)
+	}
+	defer m.close() // it tells of the end, too
+	if err == nil {
+		err = greet(f, s, c, m.addr())
 	}
 	if err == nil {
 		err = s.wait(ctx, f.keepStdin)
@@ -89,11 +96,11 @@ func serveCommand(ctx context.Context, args []string) error {
 	return err
 }
 
-func greet(f *factors, s *served, c counters) error {
+func greet(f *factors, s *served, c counters, metrics string) error {
 	l := f.limits()
 	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.transport, "loops", len(s.group.All()), "backend", f.backend, "dir", f.dir,
-		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", l.MaxKeyBytes, "value_bytes_max", l.MaxValueBytes, "depth_max", s.depthMax())
-	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid()}
+		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", l.MaxKeyBytes, "value_bytes_max", l.MaxValueBytes, "depth_max", s.depthMax(), "metrics", metrics)
+	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(g)
 	}
@@ -103,6 +110,9 @@ func greet(f *factors, s *served, c counters) error {
 		if !c.directIO() {
 			where += " (no O_DIRECT there: the page cache is in the way of every figure)"
 		}
+	}
+	if metrics != "" {
+		where += ", metrics on http://" + metrics + "/metrics"
 	}
 	_, err := fmt.Printf("kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.group.All()), g.Backend, where)
 	return err

@@ -145,20 +145,15 @@ func (s *served) depthMax() int { return max(s.f.depth, 256) }
 
 // counters asks all loops. Any goroutine but a loop's.
 func (s *served) counters() (c counters, err error) {
-	for _, l := range s.group.All() {
-		st, err := l.Counters()
-		if err != nil {
-			return c, err
-		}
-		c.Loops.Add(st)
+	loops, err := s.loops()
+	if err != nil {
+		return c, err
 	}
-	for shard, p := range s.group.Partitions() {
-		if err := s.group.Store()[shard].Call(func() {
-			st, _ := store.StatsOf(p)
-			c.Stores = append(c.Stores, st)
-		}); err != nil {
-			return c, err
-		}
+	for _, l := range loops {
+		c.Loops.Add(l)
+	}
+	if c.Stores, err = s.stores(); err != nil {
+		return c, err
 	}
 	c.Flags = s.flags
 	var gc debug.GCStats
@@ -171,6 +166,31 @@ func (s *served) counters() (c counters, err error) {
 	c.Process = bench.ProcessUsage()
 	c.Host, _ = bench.ReadHostTimes() // not known is zero
 	return c, nil
+}
+
+// loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
+func (s *served) loops() (all []loop.Stats, err error) {
+	for _, l := range s.group.All() {
+		st, err := l.Counters()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	return all, nil
+}
+
+// stores asks all partitions for theirs.
+func (s *served) stores() (all []store.Stats, err error) {
+	for shard, p := range s.group.Partitions() {
+		if err := s.group.Store()[shard].Call(func() {
+			st, _ := store.StatsOf(p)
+			all = append(all, st)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // stats answers kv.OpStats.
