@@ -14,6 +14,7 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
+  kvwire serve --dir /data/kv --listen 10.0.0.1:7070 --auth-file users --check     (could it?)
   kvwire serve --dir /data/kv --drain-deadline 30s --log-format json --metrics 127.0.0.1:9400
 
 Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
@@ -43,6 +44,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
+	check := false
+	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
@@ -55,22 +58,26 @@ func serveCommand(ctx context.Context, args []string) error {
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
 	}
-	if _, err := f.plan(); err != nil {
+	n, err := find(f.transport)
+	if err != nil {
 		return err
 	}
+	plan, err := f.plan()
+	if err != nil {
+		return err
+	}
+	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
+		return err
+	}
+	if check {
+		return f.check(n, plan)
+	}
 	if !f.sets("listen") {
-		n, err := find(f.transport)
-		if err != nil {
-			return err
-		}
 		if f.listen, err = n.listenOn(7070); err != nil {
 			return err
 		}
 	}
 	if err := f.readGuard(f.listen); err != nil {
-		return err
-	}
-	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
 		return err
 	}
 	saysStop.Store(true)
