@@ -39,7 +39,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
-	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 10*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
+	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
@@ -80,11 +80,11 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.readGuard(f.listen); err != nil {
 		return err
 	}
-	saysStop.Store(true)
 	s, err := startServer(f)
 	if err != nil {
 		return err
 	}
+	saysStop.Store(true)
 	c, err := s.counters()
 	var m metricsPort
 	if err == nil {
