@@ -76,6 +76,14 @@ func (s *server) Close() error {
 	return nil
 }
 
+// Cut is transport.Server's.
+func (s *server) Cut() {}
+
+// Stats is transport.Server's: a call leaves nothing to count.
+func (s *server) Stats() ([]transport.Stats, error) {
+	return make([]transport.Stats, len(s.g.Net())), nil
+}
+
 // Dial puts a connection onto l, which has to be one of the server's own network loops: on any other
 // there would be a wake-up of 22–34 µs in what is to be the zero line.
 func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.DialOptions) (transport.Conn, error) {

@@ -46,6 +46,22 @@ type Plan struct {
 	Shards     int     // partitions in all: one per loop that carries keys; filled in by NewGroup
 }
 
+// Keys is how many loops carry keys.
+func (p Plan) Keys() int {
+	if p.Placement == Colocated {
+		return p.NetLoops
+	}
+	return p.StoreLoops
+}
+
+// Loops is how many loops there are.
+func (p Plan) Loops() int {
+	if p.Placement == Colocated {
+		return p.NetLoops
+	}
+	return p.NetLoops + p.StoreLoops
+}
+
 // Group is a set of loops that together hold all keys: a server's, or an in-process store's.
 type Group struct {
 	plan   Plan
@@ -58,10 +74,7 @@ type Group struct {
 // NewGroup starts the loops and puts a partition onto each that carries keys. open is called on
 // that loop's goroutine, for all loops at the same time, and adds the partition to the loop itself.
 func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) (*Group, error) {
-	keys := p.StoreLoops
-	if p.Placement == Colocated {
-		keys = p.NetLoops
-	}
+	keys := p.Keys()
 	if p.NetLoops < 1 || keys < 1 {
 		return nil, fmt.Errorf("loop: a group needs at least one network loop and one store loop, not %d and %d", p.NetLoops, keys)
 	}

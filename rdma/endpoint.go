@@ -199,7 +199,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	*row = l
 	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		e.links.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	var srv *stream.Server
@@ -210,7 +210,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	}
 	if srv == nil {
 		l.release()
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	l.side = srv
@@ -269,7 +269,7 @@ func (e *endpoint) Close() bool {
 		e.cm = nil
 	}
 	if err := e.shut(); err != nil {
-		e.h.O.Log(err.Error())
+		e.h.O.Log.Error("device not freed", "device", e.choice.Device, "reason", err)
 	}
 	return e.h.Close()
 }

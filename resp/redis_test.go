@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -35,7 +36,7 @@ func serve(t *testing.T, o store.Options) string {
 func serveTo(t *testing.T, o store.Options, who *access.List) string {
 	t.Helper()
 	o.Limits = limits
-	o.Log = func(s string) { t.Log(s) }
+	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	n := tcp.Transport{}
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 2, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
 		return store.Open(l, shard, shards, o)
@@ -60,7 +61,7 @@ func serveTo(t *testing.T, o store.Options, who *access.List) string {
 	for i := range g.Net() {
 		g.Router(i).OnStats(items)
 	}
-	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: limits, InOrder: o.Backend == store.Mem, Access: who, Log: func(line string) { t.Log(line) }})
+	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: limits, InOrder: o.Backend == store.Mem, Access: who, Log: o.Log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (c *chain) run(t testing.TB, l *loop.Loop, n int) {
 
 // benchRig is a partition with n items of valueBytes.
 func benchRig(t testing.TB, kind string, n, valueBytes int) (*rig, [][]byte) {
-	g := newRig(t, kind, Options{CacheBytes: 256 << 20, Log: func(string) {}})
+	g := newRig(t, kind, Options{CacheBytes: 256 << 20, Log: silent})
 	keys := make([][]byte, n)
 	for i := range keys {
 		keys[i] = []byte(fmt.Sprintf("user%019d", i*2654435761%1000000007))

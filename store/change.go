@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
@@ -517,7 +516,7 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 func (p *Partition) writeFailed() {
 	if !p.window.lost {
 		p.window.fail()
-		p.o.Log(fmt.Sprintf("store: shard %d: a write has failed: tombstones stay until the store is opened again", p.shard))
+		p.o.Log.Warn("a write has failed: tombstones stay until the store is opened again", "shard", p.shard)
 	}
 }
 
@@ -687,6 +686,7 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		return
 	}
 	s.refused = true
+	p.failed(&transfer{kind: growSlab, class: s.class, off: s.bytes()}, errno)
 	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
 		rec, found := p.index.find(r.Key)
 		switch {

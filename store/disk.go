@@ -55,6 +55,11 @@ const (
 	growSlab                      // no bytes: reserves length bytes at off
 )
 
+// String is what the log calls it.
+func (k transferKind) String() string {
+	return [...]string{"page read", "page write", "item read", "item write", "file growth"}[k]
+}
+
 // transfer is one piece of disk IO, from before it is submitted until its completion.
 type transfer struct {
 	kind   transferKind

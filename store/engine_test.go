@@ -109,7 +109,7 @@ const bedPages = 256
 func newBed(t *testing.T, s setting, shard, shards int) *bed {
 	t.Helper()
 	b := &bed{t: t, o: s.o}
-	b.o.Backend, b.o.Dir, b.o.Log = Disk, t.TempDir(), func(s string) { t.Log(s) }
+	b.o.Backend, b.o.Dir, b.o.Log = Disk, t.TempDir(), testLog(t)
 	if err := b.o.check(shard, shards); err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestRawMovesAPageForEachRequest(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
 		g := &rig{t: t, back: make(chan *kv.Request, 4096), o: s.o}
 		g.o.Backend, g.o.Dir, g.o.RawBytes, g.o.NullValueBytes, g.o.DepthMax = Raw, t.TempDir(), 4<<20, 100, 64
-		g.o.Log = func(s string) { t.Log(s) }
+		g.o.Log = testLog(t)
 		var err error
 		open := func() {
 			if g.l, err = loop.Start(s.lo, func(l *loop.Loop) (err error) { g.p, err = Open(l, 0, 1, g.o); return err }); err != nil {

@@ -63,6 +63,11 @@ func prepare(dir string, shards int) error {
 	if err != nil {
 		return err
 	}
+	return m.match(dir, shards)
+}
+
+// match says whether a store has so many partitions.
+func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
 		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
 	}
@@ -91,10 +96,8 @@ func readManifest(dir string) (m manifest, err error) {
 
 // create makes an empty store, with the manifest last: a folder without one is not a store.
 func create(dir string, shards int) error {
-	if name, err := foreign(dir); err != nil {
-		return fmt.Errorf("store: look into %s: %w (check its permissions)", dir, cause(err))
-	} else if name != "" {
-		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
+	if err := free(dir); err != nil {
+		return err
 	}
 	made := func() error {
 		for i := range shards {
@@ -121,6 +124,16 @@ func create(dir string, shards int) error {
 	}
 	if err := made(); err != nil {
 		return fmt.Errorf("store: make a store in %s: %w (check permissions and free space)", dir, cause(err))
+	}
+	return nil
+}
+
+// free says why no store can be made in a folder without one.
+func free(dir string) error {
+	if name, err := foreign(dir); err != nil {
+		return fmt.Errorf("store: look into %s: %w (check its permissions)", dir, cause(err))
+	} else if name != "" {
+		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,14 +155,14 @@ func TestWithoutDirectIOTheStoreWorksAndSaysSo(t *testing.T) {
 		t.Skipf("no tmpfs: %v", err)
 	}
 	defer os.RemoveAll(dir)
-	said := ""
+	var said strings.Builder
 	g := &rig{t: t, back: make(chan *kv.Request, 1),
-		o: Options{Backend: Disk, Dir: dir, Limits: testLimits, Log: func(s string) { said += s }}}
+		o: Options{Backend: Disk, Dir: dir, Limits: testLimits, Log: slog.New(slog.NewTextHandler(&said, nil))}}
 	g.open()
 	g.mustPut("k", "v")
 	g.want("k", "v")
-	if g.stats().DirectIO || !strings.Contains(said, "O_DIRECT") {
-		t.Fatalf("direct_io %v, said %q", g.stats().DirectIO, said)
+	if g.stats().DirectIO || !strings.Contains(said.String(), "O_DIRECT") {
+		t.Fatalf("direct_io %v, said %q", g.stats().DirectIO, &said)
 	}
 	g.close()
 }

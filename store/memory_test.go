@@ -50,7 +50,7 @@ func TestMemoryIsCacheIndexAndABoundedRest(t *testing.T) {
 		userKey(keys[i], i)
 	}
 	before := residentBytes(t)
-	g := newRig(t, "disk", Options{CacheBytes: cache, Log: func(string) {}})
+	g := newRig(t, "disk", Options{CacheBytes: cache, Log: silent})
 	newChain(g, kv.OpPut, keys, 256, valueBytes).run(t, g.l, n)
 	check := func(when string) {
 		t.Helper()

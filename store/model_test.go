@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -365,7 +366,7 @@ func TestCrashLosesNothingThatWasAcknowledged(t *testing.T) {
 			crashes := 0
 			var unfinished, tombstones uint64
 			for seed := range uint64(rounds(125)) {
-				g := newRig(t, kind, Options{CacheBytes: 128 * pageBytes, Log: func(string) {}})
+				g := newRig(t, kind, Options{CacheBytes: 128 * pageBytes, Log: silent})
 				g.disk.rng = rand.New(rand.NewPCG(seed, 3))
 				m := newModel(g, seed, 120)
 				m.fill()
@@ -461,7 +462,7 @@ func childLength(key string, round int) int {
 
 func newRigIn(t *testing.T, dir string) *rig {
 	g := &rig{t: t, back: make(chan *kv.Request, 4096),
-		o: Options{Backend: Disk, Dir: dir, Limits: testLimits, CacheBytes: 64 * pageBytes, Log: func(s string) { t.Log(s) }}}
+		o: Options{Backend: Disk, Dir: dir, Limits: testLimits, CacheBytes: 64 * pageBytes, Log: testLog(t)}}
 	g.open()
 	return g
 }
@@ -534,7 +535,7 @@ func TestFailedWritesHurtOnlyTheirOwnChange(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			failed := 0
 			for seed := range uint64(rounds(20)) {
-				g := newRig(t, kind, Options{CacheBytes: 96 * pageBytes, Log: func(string) {}})
+				g := newRig(t, kind, Options{CacheBytes: 96 * pageBytes, Log: silent})
 				rng := rand.New(rand.NewPCG(seed, 9))
 				g.disk.reached = seed%2 == 0
 				fails := false
@@ -618,7 +619,7 @@ func TestPowerCut(t *testing.T) {
 	lost := map[bool]int{}
 	for seed := range uint64(rounds(20)) {
 		for _, cache := range []bool{false, true} {
-			g := newRig(t, "fault", Options{Log: func(string) {}})
+			g := newRig(t, "fault", Options{Log: silent})
 			g.disk.rng = rand.New(rand.NewPCG(seed, 5))
 			g.disk.cache = cache
 			for i := range 200 {
@@ -653,15 +654,15 @@ func TestDamageDoesNotBringAnOlderCopyBack(t *testing.T) {
 			if !g.disk.flip([]byte("<round 2 of 42>"), at) {
 				t.Fatal("the item is not on disk")
 			}
-			reported := ""
-			g.o.Log = func(s string) { reported += s }
+			var reported strings.Builder
+			g.o.Log = slog.New(slog.NewTextHandler(&reported, nil))
 			for range 2 {
 				g.open()
 				if v, s := g.get("k42"); s != kv.StatusCorrupt {
 					t.Fatalf("get: %v %s", s, short(v))
 				}
-				if !strings.Contains(reported, `key "k42"`) || g.stats().Items != 100 {
-					t.Fatalf("%d items, reported %q", g.stats().Items, reported)
+				if !strings.Contains(reported.String(), `key \"k42\"`) || g.stats().Items != 100 {
+					t.Fatalf("%d items, reported %q", g.stats().Items, &reported)
 				}
 				g.want("k41", fmt.Sprintf("<round 2 of 41>%s", strings.Repeat("v", 300)))
 				g.close()

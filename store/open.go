@@ -96,7 +96,7 @@ func start(l *loop.Loop, e engine, p loop.Member, fds []int, bufs [][]byte) erro
 }
 
 func sayNoDirect(o *Options, shard int) {
-	o.Log(fmt.Sprintf("store: shard %d: %s is not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", shard, o.Dir))
+	o.Log.Warn("not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", "shard", shard, "dir", o.Dir)
 }
 
 // newPartition makes an empty partition without a disk.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"log/slog"
 	"math/bits"
 	"time"
 
@@ -92,7 +93,7 @@ type Options struct {
 	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.
 	Progress func(shard int, done, total int64)
 
-	Log func(string) // gets one line for what the user should know about (corrupt items found, a fallback); nil: nobody
+	Log *slog.Logger // hears what the user should know about (corrupt items, a fallback, IO errors), by one message for each kind; nil: nobody does
 }
 
 const (
@@ -131,7 +132,7 @@ func (o *Options) check(shard, shards int) error {
 		o.Update = UpdateCOW
 	}
 	if o.Log == nil {
-		o.Log = func(string) {}
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	largest := roundUp(itemBytes(o.Limits.MaxKeyBytes, o.Limits.MaxValueBytes), pageBytes)
 	block := 1 << bits.Len(uint(largest-1)) // the pool hands out powers of two

@@ -5,7 +5,7 @@ package store
 
 import (
 	"encoding/json"
-	"fmt"
+	"syscall"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
@@ -218,6 +218,7 @@ func (p *Partition) complete(c completion) {
 	p.freed = true
 	if errno != 0 && t.kind != growSlab {
 		p.count.ioErrors++
+		p.failed(&t, errno)
 	}
 	switch t.kind {
 	case readPage:
@@ -235,6 +236,11 @@ func (p *Partition) complete(c completion) {
 	case growSlab:
 		p.slabGrown(&p.slabs[t.class], t.length, errno)
 	}
+}
+
+// failed logs a transfer that failed. Who asked for it hears of it besides.
+func (p *Partition) failed(t *transfer, errno syscall.Errno) {
+	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.class), "at", t.off, "reason", errno)
 }
 
 // Stage runs what waited for something that was given back, and hands the turn's transfers to the disk.
@@ -326,7 +332,7 @@ func (p *Partition) settle() {
 		err = p.files.setMark(p.window.last)
 	}
 	if err != nil {
-		p.o.Log(fmt.Sprintf("store: shard %d: mark the end of an orderly close: %v", p.shard, err))
+		p.o.Log.Error("the end of an orderly close is not marked", "shard", p.shard, "reason", err)
 	}
 }
 

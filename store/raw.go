@@ -205,8 +205,8 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
 	}
-	f := &rawFile{lock: -1, bytes: o.RawBytes / int64(shards) / pageBytes * pageBytes}
-	name := filepath.Join(o.Dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
+	f := &rawFile{lock: -1, bytes: o.rawShare(shards)}
+	name := rawPath(o.Dir, shard, shards)
 	if st, err := os.Stat(name); err != nil || st.Size() != f.bytes {
 		if err := writeRawFile(name, f.bytes); err != nil {
 			return nil, fmt.Errorf("store: write the raw file %s, %d MiB: %w (choose another folder, or a smaller size)", name, f.bytes>>20, cause(err))
@@ -222,9 +222,22 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	}
 	if err != nil {
 		f.close()
-		return nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", name, name)
+		return nil, errRawOpen(name)
 	}
 	return f, nil
+}
+
+func rawPath(dir string, shard, shards int) string {
+	return filepath.Join(dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
+}
+
+// rawShare is how many bytes each of the shards' files has.
+func (o *Options) rawShare(shards int) int64 {
+	return o.RawBytes / int64(shards) / pageBytes * pageBytes
+}
+
+func errRawOpen(name string) error {
+	return fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", name, name)
 }
 
 // rawPieceBytes is what is written at once: 1 MiB is where a disk's sequential speed begins.

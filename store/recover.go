@@ -84,10 +84,10 @@ func (p *Partition) recover() error {
 	d := &v.report
 	p.count.corrupt, p.count.unreadable, p.count.unfinished = d.Corrupt, d.Unreadable, d.Unfinished
 	if d.Corrupt > 0 {
-		p.o.Log(fmt.Sprintf("store: shard %d: %d corrupt items will not be served; the first is %v (kvwire check names all)", p.shard, d.Corrupt, d.Items[0]))
+		p.o.Log.Error("corrupt items will not be served (kvwire check names all)", "shard", p.shard, "items", d.Corrupt, "first", d.Items[0])
 	}
 	if d.Unreadable > 0 {
-		p.o.Log(fmt.Sprintf("store: shard %d: %d slots cannot be read: if they were not being written when the store ended, their items are lost, or show an older value (kvwire check)", p.shard, d.Unreadable))
+		p.o.Log.Error("slots cannot be read: if they were not being written when the store ended, their items are lost, or show an older value (kvwire check)", "shard", p.shard, "slots", d.Unreadable)
 	}
 	return nil
 }

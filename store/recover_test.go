@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 func FuzzRecover(f *testing.F) {
 	image := newFaultDisk(1)
 	ever := map[string][]string{} // all values that each key had
-	g := newRig(f, "fault", Options{Log: func(string) {}})
+	g := newRig(f, "fault", Options{Log: slog.New(slog.DiscardHandler)})
 	g.disk = image
 	g.close()
 	g.open()
@@ -94,7 +95,7 @@ func FuzzRecover(f *testing.F) {
 // newFuzzedRig opens a store on a disk; nil: it says that it cannot, in one line.
 func newFuzzedRig(t *testing.T, disk *faultDisk) *rig {
 	r := &rig{t: t, disk: disk, back: make(chan *kv.Request, 64)}
-	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: func(string) {}}
+	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: slog.New(slog.DiscardHandler)}
 	err := r.tryOpen()
 	if err == nil {
 		return r

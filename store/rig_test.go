@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 
@@ -49,7 +50,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 		g.o.CacheBytes = 64 * pageBytes
 	}
 	if o.Log == nil {
-		g.o.Log = func(s string) { t.Log(s) }
+		g.o.Log = testLog(t)
 	}
 	switch kind {
 	case "mem":
@@ -269,3 +270,8 @@ func short(s string) string {
 	}
 	return s
 }
+
+// testLog is a log for a test that fails, and silent none.
+func testLog(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+var silent = slog.New(slog.DiscardHandler)

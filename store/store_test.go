@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -401,12 +402,12 @@ func TestFlippedByteIsAnErrorAndNeighboursAreFine(t *testing.T) {
 			if n := g.stats().CorruptItems; n < 2 {
 				t.Fatalf("%d corrupt items counted", n)
 			}
-			reported := ""
+			var reported strings.Builder
 			g.close()
-			g.o.Log = func(s string) { reported += s }
+			g.o.Log = slog.New(slog.NewTextHandler(&reported, nil))
 			g.open()
-			if n := g.stats().CorruptItems; n != 2 || !strings.Contains(reported, "2 corrupt items") {
-				t.Fatalf("after reopening %d corrupt items, reported %q", n, reported)
+			if n := g.stats().CorruptItems; n != 2 || !strings.Contains(reported.String(), "corrupt items will not be served (kvwire check names all)\" shard=0 items=2 ") {
+				t.Fatalf("after reopening %d corrupt items, reported %q", n, &reported)
 			}
 			if v, s := g.get("key0100"); s == kv.StatusOK {
 				t.Fatalf("a damaged item is served: %q", v)

@@ -183,14 +183,14 @@ func (x *entries) fill(e *ring.SQE, t *transfer) {
 func (x *entries) register(b *engineBase, buffers func([][]byte) error, files func([]int) error, bufs [][]byte) {
 	if !b.o.NoFixedBuffers {
 		if err := buffers(bufs); err != nil {
-			b.o.Log(fmt.Sprintf("store: shard %d: the page cache is not registered with the ring, reads and writes cost more: %v", b.shard, err))
+			b.o.Log.Warn("the page cache is not registered with the ring: reads and writes cost more", "shard", b.shard, "reason", err)
 		} else {
 			x.bufs = true
 		}
 	}
 	if !b.o.NoFixedFiles {
 		if err := files(b.fds); err != nil {
-			b.o.Log(fmt.Sprintf("store: shard %d: the files are not registered with the ring, reads and writes cost more: %v", b.shard, err))
+			b.o.Log.Warn("the files are not registered with the ring: reads and writes cost more", "shard", b.shard, "reason", err)
 		} else {
 			x.files = true
 		}

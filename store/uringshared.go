@@ -201,7 +201,7 @@ func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
 			return err
 		}
 		if err := e.shared.r.Reserve(u.shards*len(bufs), u.shards*len(fds)); err != nil {
-			u.o.Log(fmt.Sprintf("store: %v", err)) // and each partition says what that costs
+			u.o.Log.Warn("not registered with the shared ring", "reason", err) // and each partition says what that costs
 		}
 		return nil
 	})

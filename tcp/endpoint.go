@@ -95,7 +95,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	m, err := e.open(fd, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
 	if err != nil {
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	c.m = m
@@ -107,7 +107,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if c.srv == nil {
 		fd = m.take()
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	e.join(m, c.srv)

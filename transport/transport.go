@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
@@ -35,7 +36,32 @@ type Transport interface {
 // Server is a listening transport. Its methods are for any goroutine but a loop's.
 type Server interface {
 	Addr() string // what Dial takes
-	Close() error // no new connections; those that there are end, when what is in flight has completed
+
+	// Close takes in no new connections, and ends those that there are: requests that were received are done and answered, and the peer is
+	// told. It waits until all are gone, for as long as their peers and the handler take.
+	Close() error
+
+	// Cut ends all connections in the middle of what they do, beside a Close that has waited long enough. Requests that the handler
+	// has are still waited for.
+	Cut()
+
+	// Stats is what there is and was of connections, for each network loop in order.
+	Stats() ([]Stats, error)
+}
+
+// Stats are the connections of a server on one network loop, since it began to listen.
+type Stats struct {
+	Conns      int    // open now
+	Paused     int    // of these, those from which nothing is read until memory comes back
+	Opened     uint64 // connections that were let in
+	Refused    uint64 // connections that were ended with a code, but for those that were open at the server's end
+	Requests   uint64 // requests begun; a command of Redis for several keys is several
+	Unanswered uint64 // of these, those whose answer was not out when this side ended the connection
+	BytesIn    uint64 // received
+	BytesOut   uint64 // sent
+
+	ConnBytes, ConnBytesMax int // memory that connections hold, and may hold
+	PoolBytes, PoolBytesMax int // memory of keys and values under way, likewise
 }
 
 // Conn is the client's end of a connection: a handler, living on a loop. Requests beyond the granted
@@ -66,7 +92,7 @@ type ServerOptions struct {
 	PoolBytes int           // and for the keys and values under way, in all
 	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
 	Access    *access.List  // who may connect; nil: anybody
-	Log       func(string)  // one line per connection that ends in an error; nil: none
+	Log       *slog.Logger  // hears of connections that are refused, or end in an error, by one message for each kind; nil: nobody does
 }
 
 // DialOptions are a client's wishes. Zero values mean the defaults.
@@ -94,7 +120,7 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 	setDuration(&o.HelloMax, 5*time.Second)
 	setDuration(&o.StallMax, 30*time.Second)
 	if o.Log == nil {
-		o.Log = func(string) {}
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
 	case o.Limits.MaxKeyBytes > 1024:
@@ -159,6 +185,8 @@ var (
 	ErrProtocol = errors.New("protocol violation")
 	// ErrImpostor means that the server grants without knowing the client's secret.
 	ErrImpostor = errors.New("the server does not know the secret, and may be anybody's")
+	// ErrCut means that this side ended it before what was in flight was answered.
+	ErrCut = errors.New("cut off at the server's end")
 	// ErrStalled means that the peer stopped reading or writing in the middle of a message.
 	ErrStalled = errors.New("the peer stopped in the middle of a message")
 )

@@ -110,7 +110,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	s, err := e.open(fd, tag, e.ended, e.gone)
 	if err != nil {
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	c.sock = s
@@ -122,7 +122,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if c.srv == nil {
 		fd = s.take()
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(fd, name)
 		return
 	}
 	s.side, s.in.open = c.srv, c.srv.Depth() > 0

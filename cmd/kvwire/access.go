@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -100,18 +101,24 @@ type guard struct {
 
 func (f *factors) guardFlags() {
 	f.set.StringVar(&f.guard.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
-	f.insecureFlag()
+	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too; with --auth-file, let anybody read --metrics alone")
 }
 
-func (f *factors) insecureFlag() {
-	f.set.BoolVar(&f.guard.insecure, "insecure", false, "let anybody connect who reaches --listen, from other machines, too")
+func (f *factors) insecureFlag(what string) {
+	f.set.BoolVar(&f.guard.insecure, "insecure", false, what)
 }
 
-// readGuard reads who may connect. Where that is anybody, listen has to be on loopback, or --insecure given.
+// readGuard reads who may connect. Where that is anybody, listen has to be on loopback, or --insecure given; so has --metrics, where nobody is asked.
 func (f *factors) readGuard(listen string) (err error) {
 	g := &f.guard
+	open, err := reached(f.metrics)
+	if err != nil {
+		return fmt.Errorf("--metrics: %w", err)
+	}
 	switch {
-	case g.insecure && g.file != "":
+	case open && !g.insecure:
+		return usagef("--metrics %s is reached from other machines, and nobody is asked there who they are: let in anybody, with --insecure, or keep it on loopback (ssh -L brings it elsewhere)", f.metrics)
+	case g.insecure && g.file != "" && !open:
 		return usagef("--insecure lets anybody connect, and --auth-file does not: give one of them")
 	case g.file != "":
 		g.list, err = access.ReadFile(g.file)
@@ -126,14 +133,20 @@ func (f *factors) readGuard(listen string) (err error) {
 
 // checkOpen refuses an address that other machines reach, where anybody may connect and nobody said so.
 func (f *factors) checkOpen(listen, remedy string) error {
-	at, err := stream.Resolve(listen)
-	if err != nil {
-		return err
+	open, err := reached(listen)
+	if err == nil && open && !f.guard.insecure {
+		err = usagef("--listen %s is reached from other machines: %s", listen, remedy)
 	}
-	if !f.guard.insecure && !at.IsLoopback() {
-		return usagef("--listen %s is reached from other machines: %s", listen, remedy)
+	return err
+}
+
+// reached says whether other machines reach an address, host:port; none is not reached.
+func reached(addr string) (bool, error) {
+	if addr == "" {
+		return false, nil
 	}
-	return nil
+	at, err := stream.Resolve(addr)
+	return err == nil && !at.IsLoopback(), err
 }
 
 // cutUser takes the user and password off what stands behind redis://.

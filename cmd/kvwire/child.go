@@ -56,7 +56,7 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if f.launch.used() { // its clients are elsewhere
 		listen = f.launch.listen()
 	}
-	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + listen}, flags...)...)
+	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=" + listen}, flags...)...)
 	cmd.Stderr = os.Stderr
 	cmd.Env = withSecret(f.engage())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/probe"
@@ -17,8 +16,20 @@ func (f *factors) settleEngine() {
 	}
 	if err := probe.Uring(probe.Local()).Err(); err != nil {
 		f.diskEngine = store.EnginePool
-		fmt.Fprintf(os.Stderr, "kvwire: the disk engine is pool: %v\n", err)
+		f.logger().Warn("the disk engine is pool", "reason", err)
 	}
+}
+
+// engines names what moves bytes of sockets and of files, where there is a choice: "epoll, uring".
+func (f *factors) engines() string {
+	var e []string
+	if f.transport == "tcp" {
+		e = append(e, f.tcp.engine)
+	}
+	if f.onDisk() {
+		e = append(e, f.diskEngine)
+	}
+	return strings.Join(e, ", ")
 }
 
 // engineThreads is how many threads the disk engine keeps busy besides the loops'.

@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/bits"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +51,11 @@ type factors struct {
 	listen        string
 	serverCPUs    cpusFlag
 	keepStdin     bool
+	drainDeadline time.Duration
+	metrics       string
 	guard         guard
+	logging       logging
+	log           *slog.Logger // see logger
 
 	// RDMA's, of both sides alike but for the table.
 	rdmaExportBytes bytesFlag
@@ -465,7 +469,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 		fit := max(1, int(f.rdmaExportBytes)/shards/(o.ExportItemBytes+exportHeadBytes))
 		o.ExportEntries = min(1<<(bits.Len(uint(fit))-1), 1<<26) // it would be rounded up
 	}
-	o.Log = func(s string) { fmt.Fprintln(os.Stderr, "kvwire:", s) }
+	o.Log = f.logger()
 	return o, nil
 }
 

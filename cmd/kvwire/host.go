@@ -35,9 +35,13 @@ const (
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
-	f.insecureFlag()
+	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too")
+	f.logFlags()
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	if err := f.checkLogging(); err != nil {
 		return err
 	}
 	if err := f.checkOpen(f.listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
@@ -47,7 +51,13 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("listen for those who want servers: %w", err)
 	}
-	context.AfterFunc(ctx, func() { _ = l.Close() })
+	saysStop.Store(true)
+	log := f.logger()
+	context.AfterFunc(ctx, func() {
+		log.Info("stopping")
+		_ = l.Close()
+	})
+	log.Info("started", "address", l.Addr().String(), "version", version)
 	if f.json {
 		err = json.NewEncoder(os.Stdout).Encode(struct {
 			Listening string `json:"listening"`
@@ -67,8 +77,9 @@ func hostCommand(ctx context.Context, args []string) error {
 			return err
 		}
 		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
-		if err := hired(conn, f.guard.insecure); err != nil {
-			fmt.Fprintf(os.Stderr, "kvwire: a server for %s: %v\n", conn.RemoteAddr(), err)
+		log.Info("asked for a server", "peer", conn.RemoteAddr().String())
+		if err := hired(conn, f); err != nil {
+			log.Error("server failed", "peer", conn.RemoteAddr().String(), "reason", err)
 		}
 		stop()
 		_ = conn.Close()
@@ -76,7 +87,7 @@ func hostCommand(ctx context.Context, args []string) error {
 }
 
 // hired runs a server for a connection, to its end.
-func hired(conn net.Conn, insecure bool) error {
+func hired(conn net.Conn, f *factors) error {
 	_ = conn.SetReadDeadline(time.Now().Add(hireWait))
 	r := bufio.NewReaderSize(conn, hireLineMax)
 	line, err := r.ReadSlice('\n')
@@ -102,7 +113,8 @@ func hired(conn net.Conn, insecure bool) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0"), fmt.Sprintf("--insecure=%t", insecure)}, flags)...)
+	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0"), fmt.Sprintf("--insecure=%t", f.guard.insecure),
+		"--log-format=" + f.logging.format, "--log-level=" + f.set.Lookup("log-level").Value.String()}, flags)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, conn, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
 	cmd.WaitDelay = time.Second                           // it may end before its input does

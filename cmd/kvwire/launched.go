@@ -353,7 +353,7 @@ func (s *sayings) kvwires() bool {
 
 // launchServer starts kvwire serve behind --server-launch, with these flags.
 func launchServer(ctx context.Context, f *factors, flags []string) (*child, error) {
-	args := append([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + f.launch.listen()}, flags...)
+	args := append([]string{"serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=" + f.launch.listen()}, flags...)
 	p, err := launch(ctx, behind("the server", f.launch.Server), f.launch.Server, f.launch.Path, role{args, f.engage()})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -128,6 +129,10 @@ func interruptible() context.Context {
 	heard := false
 	first := func() {
 		heard = true
+		if saysStop.Load() {
+			cancel()
+			return
+		}
 		p := newProgress("")
 		p.shown = p.width != nil // a line that is written over, and the terminal's ^C behind it
 		p.clear()
@@ -155,6 +160,9 @@ func interruptible() context.Context {
 	}()
 	return ctx
 }
+
+// saysStop is set by a command that says itself that it stops.
+var saysStop atomic.Bool
 
 // deaf leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
 // before the process becomes another one, which would not know of it; nil: nobody listens.

@@ -14,8 +14,11 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
+  kvwire serve --dir /data/kv --listen 10.0.0.1:7070 --auth-file users --check     (could it?)
+  kvwire serve --dir /data/kv --drain-deadline 30s --log-format json --metrics 127.0.0.1:9400
 
-Serves a store until ^C, in good order: what is in flight completes first.`
+Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
+With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
 
 // greeting is what serve prints when connections can be made, with --json as one line.
 type greeting struct {
@@ -25,6 +28,7 @@ type greeting struct {
 	DirectIO  bool   `json:"direct_io"`
 	Dir       string `json:"dir,omitempty"`
 	Pid       int    `json:"pid"`
+	Metrics   string `json:"metrics,omitempty"` // the address of that port
 }
 
 func serveCommand(ctx context.Context, args []string) error {
@@ -35,22 +39,40 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
+	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
+	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
+	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
+	check := false
+	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
 	if err := f.parse(args, nil); err != nil {
 		return err
+	}
+	if err := f.checkLogging(); err != nil {
+		return err
+	}
+	if f.drainDeadline < 0 {
+		return usagef("--drain-deadline %v: 0 or above", f.drainDeadline)
 	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
 	}
-	if _, err := f.plan(); err != nil {
+	n, err := find(f.transport)
+	if err != nil {
 		return err
 	}
+	plan, err := f.plan()
+	if err != nil {
+		return err
+	}
+	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
+		return err
+	}
+	if check {
+		return f.check(n, plan)
+	}
 	if !f.sets("listen") {
-		n, err := find(f.transport)
-		if err != nil {
-			return err
-		}
 		if f.listen, err = n.listenOn(7070); err != nil {
 			return err
 		}
@@ -58,28 +80,34 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.readGuard(f.listen); err != nil {
 		return err
 	}
-	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
-		return err
-	}
 	s, err := startServer(f)
 	if err != nil {
 		return err
 	}
+	saysStop.Store(true)
 	c, err := s.counters()
+	var m metricsPort
 	if err == nil {
-		err = greet(f, s, c)
+		m, err = serveMetrics(f.metrics, s)
+	}
+	defer m.close() // it tells of the end, too
+	if err == nil {
+		err = greet(f, s, c, m.addr())
 	}
 	if err == nil {
 		err = s.wait(ctx, f.keepStdin)
 	}
-	if cerr := s.close(); err == nil {
-		err = cerr
+	if derr := s.drain(f.drainDeadline); err == nil {
+		err = derr
 	}
 	return err
 }
 
-func greet(f *factors, s *served, c counters) error {
-	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid()}
+func greet(f *factors, s *served, c counters, metrics string) error {
+	l := f.limits()
+	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.transport, "loops", len(s.group.All()), "backend", f.backend, "dir", f.dir,
+		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", l.MaxKeyBytes, "value_bytes_max", l.MaxValueBytes, "depth_max", s.depthMax(), "metrics", metrics)
+	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(g)
 	}
@@ -89,6 +117,9 @@ func greet(f *factors, s *served, c counters) error {
 		if !c.directIO() {
 			where += " (no O_DIRECT there: the page cache is in the way of every figure)"
 		}
+	}
+	if metrics != "" {
+		where += ", metrics on http://" + metrics + "/metrics"
 	}
 	_, err := fmt.Printf("kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.group.All()), g.Backend, where)
 	return err

@@ -3,7 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -18,6 +18,7 @@ import (
 // served is a server in this process: loops, partitions, and a listening transport.
 type served struct {
 	f       *factors
+	log     *slog.Logger
 	group   *loop.Group
 	server  transport.Server
 	engines store.Engines
@@ -93,7 +94,7 @@ func startServer(f *factors) (*served, error) {
 	if err := f.engineWorks(); err != nil {
 		return nil, err
 	}
-	s := &served{f: f, flags: map[string]string{}}
+	s := &served{f: f, log: f.logger(), flags: map[string]string{}}
 	for _, name := range serverFlags {
 		if g := f.set.Lookup(name); g != nil {
 			s.flags[name] = g.Value.String()
@@ -135,26 +136,24 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		listen = "127.0.0.1:0"
 	}
 	s.server, err = n.impl(s.f).Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
-		Depth: max(s.f.depth, 256), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: func(line string) { fmt.Fprintln(os.Stderr, "kvwire:", line) }})
+		Depth: s.depthMax(), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: s.log})
 	return err
 }
 
+// depthMax is how many requests a connection may have in flight.
+func (s *served) depthMax() int { return max(s.f.depth, 256) }
+
 // counters asks all loops. Any goroutine but a loop's.
 func (s *served) counters() (c counters, err error) {
-	for _, l := range s.group.All() {
-		st, err := l.Counters()
-		if err != nil {
-			return c, err
-		}
-		c.Loops.Add(st)
+	loops, err := s.loops()
+	if err != nil {
+		return c, err
 	}
-	for shard, p := range s.group.Partitions() {
-		if err := s.group.Store()[shard].Call(func() {
-			st, _ := store.StatsOf(p)
-			c.Stores = append(c.Stores, st)
-		}); err != nil {
-			return c, err
-		}
+	for _, l := range loops {
+		c.Loops.Add(l)
+	}
+	if c.Stores, err = s.stores(); err != nil {
+		return c, err
 	}
 	c.Flags = s.flags
 	var gc debug.GCStats
@@ -167,6 +166,31 @@ func (s *served) counters() (c counters, err error) {
 	c.Process = bench.ProcessUsage()
 	c.Host, _ = bench.ReadHostTimes() // not known is zero
 	return c, nil
+}
+
+// loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
+func (s *served) loops() (all []loop.Stats, err error) {
+	for _, l := range s.group.All() {
+		st, err := l.Counters()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	return all, nil
+}
+
+// stores asks all partitions for theirs.
+func (s *served) stores() (all []store.Stats, err error) {
+	for shard, p := range s.group.Partitions() {
+		if err := s.group.Store()[shard].Call(func() {
+			st, _ := store.StatsOf(p)
+			all = append(all, st)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // stats answers kv.OpStats.

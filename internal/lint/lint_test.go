@@ -111,6 +111,8 @@ func TestImportRules(t *testing.T) {
 		{"cgo/verbs/a.go", module + "/rdma/device", "only rdma and cmd import rdma/device"},
 		{"bench/a.go", module + "/rdma/device", "only rdma and cmd import rdma/device"},
 		{"tcp/a.go", module + "/rdma/device", "only rdma and cmd import rdma/device"},
+		{"cmd/kvwire/a.go", "github.com/prometheus/client_golang/prometheus", ""},
+		{"loop/a.go", "github.com/prometheus/client_golang/prometheus", "may be imported in cmd/kvwire only"},
 		{"cgo/verbs/a.go", "C", ""},
 		{"rdma/a.go", "C", "may be imported in cgo/verbs only"},
 		{"internal/sys/a.go", "unsafe", ""},

@@ -529,6 +529,7 @@ RDMA rxe0/1   available  rxe (software) on dummy0, ACTIVE, path MTU 1024 of 1500
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
 RDMA memory   available  limit 8MiB, which does not bind this process (CAP_IPC_LOCK)
 RDMA address  available  --listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))
+                         -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
 `},
 		{"no permission", denied, `
 RDMA rxe0/1   available  rxe (software) on dummy0, ACTIVE, path MTU 1024 of 1500: 10.77.0.1 is GID 1 (RoCE v2), fd00::1 is GID 3 (RoCE v2)
@@ -547,6 +548,7 @@ RDMA MTU      no         a path MTU of 256 does not fit rxe0 (d, MTU 300): at mo
 RDMA memory   no         64MiB are to be registered and the limit is 8MiB
                          -> ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1
 RDMA address  available  --listen 10.0.0.5:7070 (rxe0 port 1, GID 0 (RoCE v2))
+                         -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
 `},
 		{"nothing to address", newMachine().net("d", 1500, "").rxe("rxe0", "d", "4: ACTIVE").rxe("rxe1", "e", "1: DOWN").file("proc/self/limits", "Max locked memory         unlimited            unlimited            bytes\n"), `
 RDMA rxe0/1   no         rxe0 port 1 has no IPv4 GID: its interface d has no address
@@ -562,6 +564,7 @@ RDMA siw0/1   available  siw (software) on eth3, ACTIVE: 10.5.0.1 not for kvwire
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
 RDMA memory   available  limit unlimited
 RDMA address  available  --listen 10.5.0.1:7070 (siw0 port 1 (iWARP: by rdma_cm only))
+                         -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
 `},
 		{"no device", newMachine(), "\n"},
 	} {

@@ -37,6 +37,9 @@ func Findings(s *System) (r probe.Report) {
 	memory.Name = "RDMA memory"
 	c, err := Pick(s, netip.Addr{})
 	address := row(aboutAddress, err, fmt.Sprintf("--listen %s (%s)", netip.AddrPortFrom(c.Addr, 7070), c.where()))
+	if err == nil {
+		address.Remedy = "with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)"
+	}
 	if err == nil && named(nets, c.Netdev) != nil {
 		if err := CheckMTU(c, 0); err != nil {
 			r = append(r, row(aboutMTU, err, ""))

@@ -39,9 +39,9 @@ type Host struct {
 	freed    bool        // memory came back since the last look
 	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
-	failed   seldom      // accepts that failed
-	denied   seldom      // connections of those who may not connect
 	closing  bool
+	cut      bool            // connections end now, whatever they do
+	count    transport.Stats // what has been, and not what is now
 
 	guests  int64         // connections that spoke RESP
 	shared  int           // of these, those that this loop, which accepts, has shared out
@@ -63,8 +63,6 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
 }
 
-func (h *Host) log(format string, args ...any) { h.O.Log(fmt.Sprintf(format, args...)) }
-
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
 
@@ -73,10 +71,18 @@ func (h *Host) tickEvery() int64 {
 	return max(int64(min(h.O.HelloMax, h.O.StallMax))/4, 1e6)
 }
 
-// Tick calls late for each connection that has missed a deadline, and asks the loop to be woken for the
+// Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
 // next look. The driver calls it when it is staged.
 func (h *Host) Tick(late func(c *Server, err error)) {
 	now := h.L.Now()
+	if h.cut {
+		h.cut = false
+		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
+			if c := h.servers[i]; c.state != stateDead {
+				late(c, transport.ErrCut)
+			}
+		}
+	}
 	if h.nextTick == 0 {
 		return
 	}
@@ -116,36 +122,39 @@ func (h *Host) Wind() {
 	}
 }
 
-// seldom is what is logged at most once a second, however often it happens.
-type seldom struct {
-	at     int64 // when it was last logged; 0: never
-	silent int   // times since then
-}
+// Cut ends all connections in this turn: answers that are not out are lost. None is taken in any more.
+func (h *Host) Cut() { h.closing, h.cut = true, true }
 
-// due counts, and says whether it is to be logged now, and how often it was not.
-func (s *seldom) due(now int64) (silent int, ok bool) {
-	if s.at != 0 && now-s.at <= 1e9 {
-		s.silent++
-		return 0, false
+// Stats is what there is and was of connections.
+func (h *Host) Stats() transport.Stats {
+	s := h.count
+	s.Conns = len(h.servers)
+	for _, c := range h.servers {
+		if c.paused {
+			s.Paused++
+		}
 	}
-	silent = s.silent
-	*s = seldom{at: now}
-	return silent, true
+	if h.Pool != nil { // else it is closed
+		s.ConnBytes, s.ConnBytesMax, s.PoolBytes, s.PoolBytesMax = h.conns.InUse(), h.conns.Largest(), h.Pool.InUse(), h.Pool.Largest()
+	}
+	return s
 }
 
 // AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
-	if _, ok := h.failed.due(h.L.Now()); ok {
-		h.log("accept: %v (raise ulimit -n; connections that are open go on)", err)
-	}
+	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
 }
 
 // deny counts and logs that somebody was not let in.
 func (h *Host) deny(name string, why error) {
 	h.L.Stats.Denied++
-	if silent, ok := h.denied.due(h.L.Now()); ok {
-		h.log("%s: refused (%s): %v (%d more since the last such line)", name, wire.RefusedAccess, why, silent)
-	}
+	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
+}
+
+// refused counts and logs that a connection is ended with a code, whether its peer understands it or not.
+func (h *Host) refused(name string, code wire.Code, why any) {
+	h.count.Refused++
+	h.O.Log.Warn("connection refused", "peer", name, "code", code.String(), "reason", why)
 }
 
 // Idle says whether all connections are gone: nothing uses the memory of Arenas any more.
@@ -164,8 +173,8 @@ func (h *Host) Close() bool {
 	return true
 }
 
-// TurnAway refuses a connection that NewServer could not take, with a code, and closes it.
-func (h *Host) TurnAway(fd int) {
+// TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
+func (h *Host) TurnAway(fd int, name string) {
 	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
@@ -176,7 +185,9 @@ func (h *Host) TurnAway(fd int) {
 	}
 	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
 	_ = unix.Close(fd)
-	h.log("a connection was refused (%s): %s", code, why)
+	if !h.closing {
+		h.refused(name, code, why)
+	}
 }
 
 // remove forgets a connection whose requests have all come back, and frees its memory.

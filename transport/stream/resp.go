@@ -89,11 +89,12 @@ func (c *Server) invite() {
 	g := &guest{}
 	c.guest, c.depth = g, min(respDepth, c.h.O.Depth)
 	if err := c.equip(); err != nil {
-		c.h.log("%s: refused: %v", c.name, err)
+		c.h.refused(c.name, wire.RefusedBusy, err)
 		c.dismiss("-ERR max number of clients reached\r\n")
 		return
 	}
 	c.state = stateOpen
+	c.h.count.Opened++
 	c.h.guests++
 	g.line.q, g.more = make([]int, len(c.slots)), make([]part, len(c.slots))
 	g.session = resp.Session{Proto: 2, ID: int64(c.h.Index) + c.h.guests*int64(c.h.Loops), MaxValueBytes: c.h.O.Limits.MaxValueBytes}
@@ -138,7 +139,7 @@ func (c *Server) parseCommands() {
 			}
 			need, err := g.cmd.Read(b)
 			if err != nil {
-				c.h.log("%s: refused: %v", c.name, err)
+				c.h.refused(c.name, wire.RefusedGarbage, err)
 				c.dismiss("-ERR " + err.Error() + "\r\n")
 				return
 			}
@@ -181,7 +182,7 @@ func (c *Server) gather(need int) bool {
 		return false
 	}
 	if need > c.commandMax() {
-		c.h.log("%s: refused: a command of %d B, at most %d", c.name, need, c.commandMax())
+		c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, c.commandMax()))
 		c.dismiss("-ERR Protocol error: invalid bulk length\r\n")
 		return false
 	}
@@ -258,7 +259,7 @@ func (c *Server) begins() bool {
 			text = resp.Unknown(g.args)
 		}
 		if resp.CrossProtocol(g.args[0]) {
-			c.h.log("%s: closed: it speaks HTTP", c.name)
+			c.h.refused(c.name, wire.RefusedGarbage, "it speaks HTTP")
 			c.dismiss("")
 			return false
 		}
@@ -496,7 +497,7 @@ func (c *Server) begin(op kv.Op, cond kv.If, key, value []byte, p part) bool {
 		return true
 	}
 	s.reply = s.small[replyAt:ownBytes:ownBytes]
-	c.busy++
+	c.begun()
 	c.h.Handler.Submit(r)
 	return true
 }
@@ -506,7 +507,7 @@ func (c *Server) submitPart(s *slot) {
 	r := &s.req
 	r.Key = s.block[:s.key]
 	s.reply = s.small[replyAt : ownBytes-2 : ownBytes]
-	c.busy++
+	c.begun()
 	want := 0
 	switch c.guest.more[s.index].form {
 	case asBulk:
@@ -863,7 +864,7 @@ func (c *Server) flush(s *slot) {
 		r := &d.req
 		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the scan's answer
 		g.deletes++
-		c.busy++
+		c.begun()
 		c.h.Handler.Submit(r)
 	}
 	g.flushing = s

@@ -34,6 +34,7 @@ const AcceptAgain = 100e6
 // Peers are the endpoints of one server, by the number of their loop.
 type Peers struct {
 	loops []*loop.Loop
+	hosts []*Host // nil, as in ends: it was not made
 	ends  []Endpoint
 }
 
@@ -59,7 +60,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: bound, p: &Peers{loops: g.Net(), ends: make([]Endpoint, len(g.Net()))}}
+	s := &server{addr: bound, p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
 	cursors := &resp.Cursors{}
 	err = s.each(func(i int, l *loop.Loop) error {
 		h, err := NewHost(l, g, i, o)
@@ -69,7 +70,9 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 		h.cursors, h.Sockets = cursors, sockets
 		if s.p.ends[i], err = newEndpoint(h, s.p); s.p.ends[i] == nil {
 			h.Close()
+			return err
 		}
+		s.p.hosts[i] = h
 		return err
 	})
 	if err == nil { // no connection comes before all are there
@@ -144,6 +147,25 @@ func (s *server) Close() error {
 		wg.Wait()
 	})
 	return nil
+}
+
+// Cut is transport.Server's.
+func (s *server) Cut() {
+	for i, h := range s.p.hosts {
+		if h != nil {
+			s.p.loops[i].Do(h.Cut)
+		}
+	}
+}
+
+// Stats is transport.Server's.
+func (s *server) Stats() ([]transport.Stats, error) {
+	all := make([]transport.Stats, len(s.p.hosts))
+	err := s.each(func(i int, _ *loop.Loop) error {
+		all[i] = s.p.hosts[i].Stats()
+		return nil
+	})
+	return all, err
 }
 
 // Dialed is what a client's connection is made of, beside its descriptor.

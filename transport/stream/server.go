@@ -69,7 +69,7 @@ type Server struct {
 	hello    wire.ClientHello
 	said     access.Transcript        // of its hello and our challenge
 	who      *access.Entry            // who has connected; nil: anybody, or nobody yet
-	begun    int64                    // when it was accepted
+	accepted int64                    // when
 	guest    *guest                   // its client speaks RESP; nil: the native frame
 	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
 	refusal  [256]byte                // the refusal, while it is sent
@@ -112,7 +112,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if buf == nil {
 		return nil
 	}
-	c := &Server{h: h, driver: d, name: name, at: len(h.servers), begun: h.L.Now(), inSince: h.L.Now()}
+	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Now(), inSince: h.L.Now()}
 	c.recv, c.in.buf = buf, buf
 	c.out = newOutbox(2)
 	h.servers = append(h.servers, c)
@@ -165,7 +165,7 @@ func (c *Server) Window(w *[2][]byte) int {
 	case c.state == stateRefusing:
 		w[0] = c.in.buf // thrown away, so that closing does not reset the connection under the refusal
 		return 1
-	case c.state == stateDead, c.state == stateWinding, c.paused:
+	case c.state == stateDead, c.state == stateWinding, c.paused, c.h.closing:
 		return 0
 	}
 	return c.in.window(w)
@@ -174,6 +174,7 @@ func (c *Server) Window(w *[2][]byte) int {
 // Received is Side's.
 func (c *Server) Received(n int, stamp int64) error {
 	c.stamp = stamp
+	c.h.count.BytesIn += uint64(n)
 	switch c.state {
 	case stateHello:
 		c.in.received(n)
@@ -205,6 +206,7 @@ func (c *Server) Take(b []byte) error {
 	if c.state != stateOpen {
 		return nil // thrown away
 	}
+	c.h.count.BytesIn += uint64(len(b))
 	c.inSince = c.h.L.Now()
 	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
 	if len(c.in.rest) > 0 {
@@ -340,6 +342,7 @@ func (c *Server) grant() {
 		return
 	}
 	c.state = stateOpen
+	h.count.Opened++
 	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
 		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
 		StallMillis: uint32(h.O.StallMax.Milliseconds()),
@@ -478,7 +481,7 @@ func (c *Server) submit(s *slot) {
 	r := &s.req
 	r.Key = s.block[:s.key]
 	s.reply = s.small[replyAt:timesAt:timesAt]
-	c.busy++
+	c.begun()
 	if r.Stages != nil {
 		c.time(s)
 	}
@@ -505,6 +508,21 @@ func (c *Server) submit(s *slot) {
 		return
 	}
 	c.resubmit(s)
+}
+
+// begun counts a request that was received.
+func (c *Server) begun() {
+	c.busy++
+	c.h.count.Requests++
+}
+
+// unanswered is how many requests were received whose answer is not out.
+func (c *Server) unanswered() int {
+	n := len(c.slots) - len(c.free)
+	if c.cur != nil {
+		n-- // it was not received
+	}
+	return n
 }
 
 // time begins a request's times: its last bytes are here.
@@ -617,6 +635,9 @@ func (c *Server) Complete(r *kv.Request) {
 
 // abandon gives up a request whose answer nobody can get any more.
 func (c *Server) abandon(s *slot) {
+	if c.state != stateDead { // else it was counted
+		c.h.count.Unanswered++
+	}
 	c.busy--
 	c.release(s)
 	c.bury()
@@ -684,6 +705,7 @@ func (c *Server) handed(pieces int) {
 // Sent is Side's.
 func (c *Server) Sent(n int) {
 	c.outSince = c.h.L.Now()
+	c.h.count.BytesOut += uint64(n)
 	for {
 		slot, ok := c.out.sent(&n)
 		if !ok {
@@ -700,9 +722,10 @@ func (c *Server) refuse(code wire.Code, why error) {
 	switch code {
 	case wire.RefusedClosing:
 	case wire.RefusedAccess:
+		c.h.count.Refused++
 		c.h.deny(c.name, why)
 	default:
-		c.h.log("%s: refused (%s): %v", c.name, code, why)
+		c.h.refused(c.name, code, why)
 	}
 	b := c.refusal[:wire.HeaderBytes]
 	if c.slots == nil {
@@ -718,10 +741,11 @@ func (c *Server) refuse(code wire.Code, why error) {
 	c.h.watch()
 }
 
-// Wind ends the connection in good order: nothing more is read, and when what is in flight has completed,
+// Wind ends the connection in good order: nothing more is read, and when what was received is done and answered,
 // the client is told. The driver calls it in each turn while it closes.
 func (c *Server) Wind() {
 	switch {
+	case c.state == stateOpen && c.paused: // there are more requests, whole, which wait for memory
 	case c.state == stateOpen && c.guest != nil:
 		c.dismiss("-ERR kvwire is shutting down\r\n")
 	case c.state == stateOpen:
@@ -748,13 +772,20 @@ func (c *Server) deadline() int64 {
 	case stateDead:
 		return math.MaxInt64
 	case stateHello, stateProving:
-		return c.begun + int64(c.h.O.HelloMax)
+		return c.accepted + int64(c.h.O.HelloMax)
 	case stateRefusing:
-		return c.inSince + min(stall, 1e9)
+		if c.h.closing && c.out.n > 0 { // answers, which the peer takes as it can
+			return c.outSince + stall
+		}
+		since := c.inSince
+		if c.h.closing {
+			since = max(since, c.outSince)
+		}
+		return since + min(stall, 1e9)
 	}
 	by := int64(math.MaxInt64)
 	if c.unknown() {
-		by = c.begun + int64(c.h.O.HelloMax)
+		by = c.accepted + int64(c.h.O.HelloMax)
 	}
 	if c.out.n > 0 {
 		by = min(by, c.outSince+stall)
@@ -782,7 +813,7 @@ func (c *Server) dawdles() bool {
 
 func (c *Server) lateness() error {
 	switch {
-	case c.state == stateHello, c.state == stateProving, c.unknown() && c.h.L.Now() >= c.begun+int64(c.h.O.HelloMax):
+	case c.state == stateHello, c.state == stateProving, c.unknown() && c.h.L.Now() >= c.accepted+int64(c.h.O.HelloMax):
 		return fmt.Errorf("no hello within %v", c.h.O.HelloMax)
 	case c.state == stateRefusing:
 		return transport.ErrClosed
@@ -803,9 +834,12 @@ func (c *Server) Drop(err error) {
 	if c.state == stateDead {
 		return
 	}
+	if !errors.Is(err, transport.ErrPeerGone) {
+		c.h.count.Unanswered += uint64(c.unanswered())
+	}
 	quiet := c.state == stateRefusing || c.state == stateMoving || errors.Is(err, transport.ErrClosed) || errors.Is(err, transport.ErrPeerGone)
 	if !quiet {
-		c.h.log("%s: closed: %v", c.name, err)
+		c.h.O.Log.Warn("connection closed", "peer", c.name, "reason", err)
 	}
 	c.state = stateDead
 	for c.hungry.n > 0 { // they need not wait any more

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,12 @@ type peer struct {
 	log []string
 }
 
+// Write takes a line of the log.
+func (p *peer) Write(line []byte) (int, error) {
+	p.log = append(p.log, string(line))
+	return len(line), nil
+}
+
 func (p *peer) Touch() {}
 func (p *peer) Stamp() {}
 
@@ -66,7 +73,7 @@ func acceptPeer(t *testing.T, value []byte, who *access.List) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop() })
-	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Access: who, Log: func(s string) { p.log = append(p.log, s) }}.Defaults()
+	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Access: who, Log: slog.New(slog.NewTextHandler(p, nil))}.Defaults()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func knowsNoSecret(t *testing.T, n Network) {
 	if got := guarded.denied(t); got != 6 {
 		t.Errorf("%d were denied, want 6", got)
 	}
-	guarded.Logged(1, "refused (no access)")
+	guarded.Logged(6, "connection denied")
 	for _, l := range guarded.Logs() {
 		if strings.Contains(l, "secret of") {
 			t.Errorf("a secret is in the log: %s", l)

@@ -27,6 +27,7 @@ var hostile = []test{
 	{"HalfOpenClientsMeetTheDeadline", halfOpen},
 	{"AStalledMessageMeetsTheDeadline", stalled},
 	{"AClientThatNeverReadsIsClosed", neverReads},
+	{"AClientThatNeverReadsIsCut", cutWhoNeverReads},
 	{"MemoryRunsOutAndComesBack", littleMemory},
 	{"MemoryThatComesBackWakesWhoWaits", memoryWakes},
 	{"IdleConnectionsLeaveMemoryForRequests", idleConnections},

@@ -23,6 +23,7 @@ var guests = []test{
 	{"GuestsThatAreWrongAreToldAndClosed", guestWrong},
 	{"GuestsThatNeverReadAreClosed", guestNeverReads},
 	{"GuestsDieInFlight", guestDies},
+	{"GuestsAreAnsweredAtTheEnd", closeAnswersGuests},
 }
 
 // command is a command as clients send it.

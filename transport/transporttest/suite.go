@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -168,6 +169,8 @@ var remote = []test{
 	{"ServerDeathInFlight", serverDeath},
 	{"ClientDeathInFlight", clientDeath},
 	{"CloseWithRequestsInFlight", closeInFlight},
+	{"CutWithRequestsInFlight", cutInFlight},
+	{"CountersSayWhatWasAskedFor", counted},
 	{"ConnectionsGoToTheLoopTheyName", handOver},
 	{"Dispatched", dispatched},
 	{"TooManyConnectionsAreRefused", tooManyConns},
@@ -216,11 +219,7 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	if o.Limits == (kv.Limits{}) {
 		o.Limits = small
 	}
-	o.Log = func(s string) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.logged = append(r.logged, s)
-	}
+	o.Log = slog.New(slog.NewTextHandler(r, nil))
 	if r.Server, err = n.Serve(n.listen(), g, o); err != nil {
 		_ = g.Stop()
 		t.Fatal(err)
@@ -254,6 +253,14 @@ func (r *Rig) Stop() {
 	if err := r.group.Stop(); err != nil {
 		r.t.Errorf("the server's loops: %v", err)
 	}
+}
+
+// Write takes a line of the server's log.
+func (r *Rig) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logged = append(r.logged, string(line))
+	return len(line), nil
 }
 
 func (r *Rig) Logs() []string {

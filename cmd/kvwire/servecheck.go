@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
+)
+
+// checked is what serve --check has found of one thing.
+type checked struct {
+	What  string `json:"what"`
+	OK    bool   `json:"ok"`
+	Found string `json:"found"` // or why not, and what to do
+}
+
+// checks are findings, and the exit code of the first one that stands in the way.
+type checks struct {
+	all    []checked
+	failed int
+	code   int
+}
+
+func (c *checks) add(what, found string, err error) {
+	if err == nil {
+		c.all = append(c.all, checked{what, true, found})
+		return
+	}
+	code := exitFailed
+	if e := new(exitError); errors.As(err, &e) {
+		code = e.code
+	}
+	if c.failed++; c.failed == 1 {
+		c.code = code
+	}
+	c.all = append(c.all, checked{what, false, strings.ReplaceAll(err.Error(), "\n", "; ")})
+}
+
+// check says of each thing that serve with these flags needs whether it is there, and leaves everything as it is. Flags that contradict each other are an
+// error at once, as they are without it.
+func (f *factors) check(n *network, plan loop.Plan) error {
+	if _, err := f.store(plan.Keys()); err != nil {
+		return err
+	}
+	c := &checks{}
+	c.add("flags", fmt.Sprintf("they go together: %d loops, %d partitions", plan.Loops(), plan.Keys()), nil)
+	works := n.works()
+	c.add("transport", n.name+" works here", works)
+	listen, err := f.listen, error(nil)
+	if !f.sets("listen") {
+		listen, err = n.listenOn(7070)
+	}
+	if works == nil || f.sets("listen") { // else it is the same once more
+		if err == nil {
+			err = f.canListen(n, listen)
+		}
+		c.add("listen", listen+" is free", err)
+	}
+	if _, err := reached(f.metrics); err != nil {
+		c.add("metrics", "", err)
+	} else if f.access(c, listen); f.metrics != "" {
+		c.add("metrics", f.metrics+" is free", bindable(f.metrics))
+	}
+	f.settleEngine()
+	if f.onDisk() {
+		c.add("disk engine", f.diskEngine+" works here", f.engineWorks())
+		found, err := f.look(plan.Keys())
+		c.add("dir", found, err)
+	}
+	if err := c.print(f.json); err != nil {
+		return err
+	}
+	if c.failed > 0 {
+		return &exitError{c.code, fmt.Errorf("%d of %d checks failed", c.failed, len(c.all))}
+	}
+	return nil
+}
+
+// access says who will be let in.
+func (f *factors) access(c *checks, listen string) {
+	err := f.readGuard(listen)
+	switch {
+	case err != nil || f.guard.list != nil:
+		c.add("access", "only who has a secret is let in", err)
+	case listen != "": // else where it would listen is not known
+		c.add("access", "anybody is let in who reaches "+listen, nil)
+	}
+}
+
+// print writes the findings, a line each, or one JSON array.
+func (c *checks) print(asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(os.Stdout)
+		e.SetEscapeHTML(false)
+		return e.Encode(c.all)
+	}
+	for _, l := range c.all {
+		state := "ok"
+		if !l.OK {
+			state = "failed"
+		}
+		if _, err := fmt.Printf("%-6s  %-11s  %s\n", state, l.What, l.Found); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// canListen says why a server of this network could not listen there.
+func (f *factors) canListen(n *network, addr string) error {
+	if n.name == "rdma" {
+		at, err := stream.Resolve(addr)
+		if err == nil {
+			_, err = device.Pick(device.Local(), at)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	fd, _, err := stream.Listen(addr, f.tcp.options.Sockets)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
+// bindable says why nobody could listen there.
+func bindable(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w (is the port free, and the address one of this machine?)", err)
+	}
+	return l.Close()
+}
+
+// look says what a store will find in its folder.
+func (f *factors) look(shards int) (string, error) {
+	o, err := f.store(shards)
+	if err != nil {
+		return "", err
+	}
+	where := "in " + o.Dir + ": "
+	if o.Dir == "" {
+		where = "in " + temporaryParent() + ", removed at the end: "
+		o.Dir = temporaryParent() + "/kvwire-check" // as it will be named, with a number of its own
+	}
+	found, err := o.Look(shards)
+	return where + found, err
+}

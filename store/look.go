@@ -1,0 +1,134 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Look says in a few words what a store of so many partitions with these options, on disk, will find in its folder, or why it could not be opened
+// there now. It changes nothing, and beside a store that is open it finds that it is.
+func (o Options) Look(shards int) (found string, err error) {
+	if err := o.check(0, shards); err != nil {
+		return "", err
+	}
+	st, err := os.Stat(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		return "a new folder, for a new store", canMake(o.Dir)
+	case err != nil:
+		return "", fmt.Errorf("store: look into %s: %w (check its permissions)", o.Dir, cause(err))
+	case !st.IsDir():
+		return "", fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, unix.ENOTDIR)
+	}
+	if err := writable(o.Dir, unix.W_OK|unix.X_OK); err != nil {
+		return "", err
+	}
+	if o.Backend == Raw {
+		return o.lookRaw(shards)
+	}
+	m, err := readManifest(o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "a folder for a new store", free(o.Dir)
+	}
+	if err == nil {
+		err = m.match(o.Dir, shards)
+	}
+	if err != nil {
+		return "", err
+	}
+	bytes, direct := int64(0), true
+	for shard := range shards {
+		n, d, err := lookFiles(o.Dir, shard)
+		if err != nil {
+			return "", err
+		}
+		bytes, direct = bytes+n, direct && d
+	}
+	return fmt.Sprintf("a store of %d partitions, %d MiB in files%s", shards, bytes>>20, without(direct)), nil
+}
+
+func without(direct bool) string {
+	if direct {
+		return ""
+	}
+	return ", without O_DIRECT"
+}
+
+// lookFiles opens a shard's files as who looks, beside others who look, and closes them.
+func lookFiles(dir string, shard int) (bytes int64, direct bool, err error) {
+	f, err := openFiles(dir, shard, true)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	for c, name := range f.names {
+		n, err := f.size(uint8(c))
+		if err == nil {
+			err = writable(name, unix.W_OK)
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		bytes += n
+	}
+	return bytes, f.direct, writable(f.dir, unix.W_OK|unix.X_OK)
+}
+
+func (o Options) lookRaw(shards int) (found string, err error) {
+	each := o.rawShare(shards)
+	for shard := range shards {
+		name := rawPath(o.Dir, shard, shards)
+		st, err := os.Stat(name)
+		if err != nil || st.Size() != each {
+			return fmt.Sprintf("raw files of %d MiB will be written", each*int64(shards)>>20), nil
+		}
+		if err := writable(name, unix.W_OK); err != nil {
+			return "", err
+		}
+		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return "", fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
+		}
+		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+		_ = unix.Close(fd)
+		if err != nil {
+			return "", errRawOpen(name)
+		}
+	}
+	return fmt.Sprintf("raw files of %d MiB", each*int64(shards)>>20), nil
+}
+
+// canMake says why a folder could not be made.
+func canMake(dir string) error {
+	dir = filepath.Clean(dir)
+	up := filepath.Dir(dir)
+	st, err := os.Stat(up)
+	switch {
+	case (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && up != dir:
+		return canMake(up)
+	case err == nil && !st.IsDir():
+		err = unix.ENOTDIR
+	case err == nil:
+		err = access(up, unix.W_OK|unix.X_OK)
+	}
+	if err != nil {
+		return fmt.Errorf("store: make %s: %w (choose another folder)", dir, cause(err))
+	}
+	return nil
+}
+
+func writable(path string, how uint32) error {
+	if err := access(path, how); err != nil {
+		return fmt.Errorf("store: write to %s: %w (%s)", path, err, openRemedy(err))
+	}
+	return nil
+}
+
+func access(path string, how uint32) error {
+	return unix.Faccessat(unix.AT_FDCWD, path, how, unix.AT_EACCESS)
+}

@@ -1,0 +1,152 @@
+package transporttest
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// stats are the counters of the server's first loop.
+func (r *Rig) stats() transport.Stats {
+	r.t.Helper()
+	all, err := r.Server.Stats()
+	if err != nil || len(all) == 0 {
+		r.t.Fatalf("%d loops' counters: %v", len(all), err)
+	}
+	return all[0]
+}
+
+// closing begins to close the server.
+func (r *Rig) closing() (closed chan struct{}) {
+	closed = make(chan struct{})
+	go func() { _ = r.Server.Close(); close(closed) }()
+	return closed
+}
+
+func (r *Rig) closes(closed chan struct{}) {
+	r.t.Helper()
+	select {
+	case <-closed:
+	case <-time.After(Patience):
+		r.t.Fatalf("the server does not close; the log: %q", r.Logs())
+	}
+}
+
+// counted has a server count what one client asks it for.
+func counted(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	if s := r.stats(); s.Conns != 0 || s.Opened != 0 || s.PoolBytes != 0 || s.PoolBytesMax == 0 || s.ConnBytesMax == 0 {
+		t.Errorf("before the first connection: %+v", s)
+	}
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	const requests, bytes = 20, 10_000
+	for i := range requests {
+		c.Want(Put(fmt.Sprint(i), Fill(bytes, uint64(i))), kv.StatusOK)
+	}
+	s := r.stats()
+	if s.Conns != 1 || s.Opened != 1 || s.Requests != requests || s.Refused != 0 || s.Unanswered != 0 {
+		t.Errorf("after %d puts: %+v", requests, s)
+	}
+	if sent := uint64(requests * (bytes + wire.HeaderBytes)); s.BytesIn < sent || s.BytesIn > sent+10_000 || s.ConnBytes == 0 {
+		t.Errorf("after puts of %d bytes: %+v", sent, s)
+	}
+	for i := range requests {
+		c.Want(Get(fmt.Sprint(i), bytes), kv.StatusOK)
+	}
+	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut >= requests*(bytes+2*wire.HeaderBytes) })
+	c.c.(transport.Conn).Hangup()
+	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
+	if s := r.stats(); s.Requests != 2*requests || s.Unanswered != 0 {
+		t.Errorf("after its end: %+v", s)
+	}
+}
+
+// cutInFlight has a server cut a connection whose requests the handler keeps for too long.
+func cutInFlight(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 8}))
+	p := r.Parts[0]
+	p.Hold(t)
+	for i := range 8 {
+		c.Submit(Put(fmt.Sprint(i), []byte("v")))
+	}
+	p.Await(t, 8)
+	closed := r.closing()
+	c.mustBeSilent(r)
+	r.Server.Cut()
+	for range 8 {
+		if s := c.Next().Status; s != kv.StatusUnknown {
+			t.Fatalf("a request that was cut off ended as %v", s)
+		}
+	}
+	Until(t, "8 requests to be counted as not answered", func() bool { return r.stats().Unanswered == 8 }) // the client may know before
+	p.Release(t)                                                                                           // whose requests they are is remembered until then
+	r.closes(closed)
+}
+
+// cutWhoNeverReads has a server cut a connection whose peer does not take its answers: an orderly close waits for it, and others do not suffer.
+func cutWhoNeverReads(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 64})
+	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
+	c := r.greeted(64)
+	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
+	}
+	Until(t, "all requests to be received", func() bool { return r.stats().Requests == 1+64 })
+	closed := r.closing()
+	Until(t, "the others to be told", func() bool {
+		var err error
+		_ = r.Loop.Call(func() { err = owner.c.(transport.Conn).Err() })
+		return err != nil
+	})
+	select {
+	case <-closed:
+		t.Fatal("it closed before its answers were taken")
+	default:
+	}
+	r.Server.Cut()
+	r.closes(closed)
+	if s := r.stats(); s.Unanswered == 0 || s.Unanswered > 64 || s.Conns != 0 {
+		t.Errorf("64 requests, of which a part was answered: %+v", s)
+	}
+}
+
+// closeAnswersGuests has a server close while a client of Redis has sent more commands than it may have under way: those that were
+// received are all answered.
+func closeAnswersGuests(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	c.say(command("SET", "k", "v"))
+	c.want("+OK\r\n")
+	p := r.Parts[0]
+	p.Hold(t)
+	const commands = 300
+	before, all := r.stats().BytesIn, strings.Repeat(command("GET", "k"), commands)
+	c.say(all)
+	Until(t, "all commands to be received", func() bool { return r.stats().BytesIn-before == uint64(len(all)) })
+	closed := r.closing()
+	Until(t, "the server to take no more connections", func() bool {
+		c, err := r.TryDial(transport.DialOptions{DialMax: time.Second})
+		if err == nil {
+			c.Hangup()
+		}
+		return err != nil
+	})
+	p.Release(t)
+	c.want(strings.Repeat(bulk("v"), commands))
+	if rest, err := io.ReadAll(c); string(rest) != "-ERR kvwire is shutting down\r\n" {
+		t.Errorf("the last word is %q (%v)", rest, err)
+	}
+	_ = c.Close()
+	r.closes(closed)
+	if s := r.stats(); s.Unanswered != 0 || s.Requests != commands+1 {
+		t.Errorf("%d commands: %+v", commands+1, s)
+	}
+}
