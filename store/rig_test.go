@@ -61,6 +61,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	case "fault", "inplace":
 		g.o.Backend, g.o.Dir = Disk, "memory"
 		g.disk = newFaultDisk(1)
+		g.disk.dsync = o.Durability == DurabilityFlush
 		if kind == "inplace" {
 			g.o.Update = UpdateInPlace
 			g.disk.unit = pageBytes
