@@ -331,13 +331,14 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	fr := &p.cache.frames[f]
 	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {
+		p.writeFailed(errno)
 		p.cache.drop(f) // the disk may hold the old page or the new one: ask it
 		var newestFirst kv.Queue
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
 			newestFirst.PushFront(r)
 		}
 		for r := newestFirst.Pop(); r != nil; r = newestFirst.Pop() {
-			p.undo(r, statusOf(errno))
+			p.undo(r)
 		}
 	} else {
 		p.cache.set(f, frameClean)
@@ -473,13 +474,13 @@ func (q *recordRing) pop() (rec uint32) {
 }
 
 // largeWritten ends a change of a large item.
-func (p *Partition) largeWritten(r *kv.Request, s kv.Status) {
+func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	x, c := p.index, changeOf(r)
 	was := x.flags(c.rec)
-	if s != kv.StatusOK {
-		p.writeFailed()
+	if errno != 0 {
+		p.writeFailed(errno)
 		r.Need = 0
-		p.abandon(r, c, s)
+		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
 	buried := p.settled(r, c)
@@ -513,23 +514,23 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 	p.wakeKey(c.rec)
 }
 
-// writeFailed notes that nobody knows what the disk has of a write.
-func (p *Partition) writeFailed() {
+// writeFailed notes that nobody knows what the disk has of a write. What is told of it is StatusIOError, for whatever reason it failed: the
+// others promise that nothing was done.
+func (p *Partition) writeFailed(errno syscall.Errno) {
 	if !p.window.lost {
 		p.window.fail()
-		p.o.Log(fmt.Sprintf("store: shard %d: a write has failed: tombstones stay until the store is opened again", p.shard))
+		p.o.Log(fmt.Sprintf("store: shard %d: a write has failed: %v (see dmesg): tombstones stay until the store is opened again", p.shard, errno))
 	}
 }
 
 // undo takes a change back whose page could not be written: the key has again what it had before. The disk may
 // have it all the same, and give it to who opens the store next, unless the key is changed again.
-func (p *Partition) undo(r *kv.Request, s kv.Status) {
+func (p *Partition) undo(r *kv.Request) {
 	x, c := p.index, changeOf(r)
-	p.writeFailed()
 	p.unexport(r.Key) // who has read it since may have put it there
 	r.Need = 0
 	if c.marks&markInPlace != 0 {
-		p.finish(r, s)
+		p.finish(r, kv.StatusIOError)
 		return
 	}
 	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
@@ -544,7 +545,7 @@ func (p *Partition) undo(r *kv.Request, s kv.Status) {
 	} else if c.marks&markOld != 0 { // a later one is on disk, and has freed our slot
 		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
 	}
-	p.finish(r, s)
+	p.finish(r, kv.StatusIOError)
 }
 
 // revert gives a key what it had before its last change.

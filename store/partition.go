@@ -231,7 +231,7 @@ func (p *Partition) complete(c completion) {
 		p.itemRead(&t, errno)
 	case writeItem:
 		p.buffers.Free(t.whole)
-		p.largeWritten(t.r, statusOf(errno))
+		p.largeWritten(t.r, errno)
 	case growSlab:
 		p.slabGrown(&p.slabs[t.class], t.length, errno)
 	}
