@@ -684,10 +684,12 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	waiting := s.waiting.Take()
 	if errno == 0 {
 		s.grown(bytes)
+		p.full = false
 		p.resume(waiting)
 		return
 	}
 	s.refused = true
+	p.sayFull(s, errno)
 	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
 		rec, found := p.index.find(r.Key)
 		switch {
@@ -698,6 +700,18 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		}
 	}
 }
+
+// sayFull logs that a slab cannot grow: once, and once more when some have grown in between, and fullPause has gone by.
+func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
+	if p.full || p.l.Now() < p.fullAgain {
+		return
+	}
+	p.full, p.fullAgain = true, p.l.Now()+fullPause
+	p.o.Log(fmt.Sprintf("store: shard %d: the slab of %d-byte slots in %s cannot grow: %v (free some space, or delete keys): what needs it is refused, all else goes on",
+		p.shard, classes[s.class].bytes, p.o.Dir, errno))
+}
+
+const fullPause = 10e9 // ns
 
 // freeAbove says whether a class of small slots above has a free one.
 func (p *Partition) freeAbove(class uint8) bool {
