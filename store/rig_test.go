@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"sync/atomic"
 	"testing"
 
@@ -69,7 +70,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	default: // a disk engine
 		needEngine(t, kind)
 		g.epoll = true
-		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, t.TempDir(), kind
+		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, cmp.Or(o.Dir, t.TempDir()), kind
 	}
 	g.open()
 	return g
