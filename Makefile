@@ -13,12 +13,13 @@ export KVWIRE_TAGS := $(TAGS)
 HAS_RDMA := ls -d /sys/class/infiniband/* >/dev/null 2>&1
 # For make vm.
 TIMEOUT ?= 2h
-# For make verify.
+# For make verify and make crash.
 T ?= 60s
+ROUNDS ?= 300
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long verify bench bench-store peers doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long verify crash bench bench-store peers doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +48,11 @@ verify: ## T=60s: is what clients see linearizable, on every transport, while pr
 	@setup/install.sh build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestVerify$$' -test.timeout 0 -for $(T) -out bin/violations
+
+crash: ## ROUNDS=300 [SEED=…]: does every acknowledged change survive SIGKILL at random moments under load, and during recovery?
+	@setup/install.sh build
+	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
+	bin/verify.test -test.run '^TestCrashes$$' -test.timeout 0 -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED)) -out bin/violations
 
 bench: ## Go benchmarks of all packages, in benchstat's form
 	@setup/install.sh build

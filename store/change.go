@@ -330,13 +330,14 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	fr := &p.cache.frames[f]
 	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {
+		p.writeFailed(errno)
 		p.cache.drop(f) // the disk may hold the old page or the new one: ask it
 		var newestFirst kv.Queue
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
 			newestFirst.PushFront(r)
 		}
 		for r := newestFirst.Pop(); r != nil; r = newestFirst.Pop() {
-			p.undo(r, statusOf(errno))
+			p.undo(r)
 		}
 	} else {
 		p.cache.set(f, frameClean)
@@ -472,13 +473,13 @@ func (q *recordRing) pop() (rec uint32) {
 }
 
 // largeWritten ends a change of a large item.
-func (p *Partition) largeWritten(r *kv.Request, s kv.Status) {
+func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	x, c := p.index, changeOf(r)
 	was := x.flags(c.rec)
-	if s != kv.StatusOK {
-		p.writeFailed()
+	if errno != 0 {
+		p.writeFailed(errno)
 		r.Need = 0
-		p.abandon(r, c, s)
+		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
 	buried := p.settled(r, c)
@@ -512,23 +513,23 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 	p.wakeKey(c.rec)
 }
 
-// writeFailed notes that nobody knows what the disk has of a write.
-func (p *Partition) writeFailed() {
+// writeFailed notes that nobody knows what the disk has of a write. What is told of it is StatusIOError, for whatever reason it failed: the
+// others promise that nothing was done.
+func (p *Partition) writeFailed(errno syscall.Errno) {
 	if !p.window.lost {
 		p.window.fail()
-		p.o.Log.Warn("a write has failed: tombstones stay until the store is opened again", "shard", p.shard)
+		p.o.Log.Warn("a write has failed: tombstones stay until the store is opened again", "shard", p.shard, "reason", errno, "remedy", "see dmesg")
 	}
 }
 
 // undo takes a change back whose page could not be written: the key has again what it had before. The disk may
 // have it all the same, and give it to who opens the store next, unless the key is changed again.
-func (p *Partition) undo(r *kv.Request, s kv.Status) {
+func (p *Partition) undo(r *kv.Request) {
 	x, c := p.index, changeOf(r)
-	p.writeFailed()
 	p.unexport(r.Key) // who has read it since may have put it there
 	r.Need = 0
 	if c.marks&markInPlace != 0 {
-		p.finish(r, s)
+		p.finish(r, kv.StatusIOError)
 		return
 	}
 	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
@@ -543,7 +544,7 @@ func (p *Partition) undo(r *kv.Request, s kv.Status) {
 	} else if c.marks&markOld != 0 { // a later one is on disk, and has freed our slot
 		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
 	}
-	p.finish(r, s)
+	p.finish(r, kv.StatusIOError)
 }
 
 // revert gives a key what it had before its last change.
@@ -682,11 +683,12 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	waiting := s.waiting.Take()
 	if errno == 0 {
 		s.grown(bytes)
+		p.full = false
 		p.resume(waiting)
 		return
 	}
 	s.refused = true
-	p.failed(&transfer{kind: growSlab, class: s.class, off: s.bytes()}, errno)
+	p.sayFull(s, errno)
 	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
 		rec, found := p.index.find(r.Key)
 		switch {
@@ -697,6 +699,17 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		}
 	}
 }
+
+// sayFull logs that a slab cannot grow: once, and once more when some have grown in between, and fullPause has gone by.
+func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
+	if p.full || p.l.Now() < p.fullAgain {
+		return
+	}
+	p.full, p.fullAgain = true, p.l.Now()+fullPause
+	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", "free some space, or delete keys")
+}
+
+const fullPause = 10e9 // ns
 
 // freeAbove says whether a class of small slots above has a free one.
 func (p *Partition) freeAbove(class uint8) bool {

@@ -30,12 +30,14 @@ func TestFaultsAreInjected(t *testing.T) {
 			}
 			fault.Store(&Fault{})
 			g.mustPut(key, value("a"))
-			for _, done := range []bool{false, true} {
-				fault.Store(&Fault{Errno: syscall.EIO, Done: done})
-				if s := g.put(key, value("b")); s != kv.StatusIOError {
-					t.Fatalf("a write that fails: %v", s)
+			for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EROFS} {
+				for _, done := range []bool{false, true} { // nobody may be told that nothing was done
+					fault.Store(&Fault{Errno: errno, Done: done})
+					if s := g.put(key, value("b")); s != kv.StatusIOError {
+						t.Fatalf("a write that fails with %v: %v", errno, s)
+					}
+					g.want(key, value("a"))
 				}
-				g.want(key, value("a"))
 			}
 			fault.Store(&Fault{Wait: 20 * time.Millisecond})
 			began := time.Now()

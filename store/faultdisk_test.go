@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 
 	"github.com/kvwire/kvwire/loop"
@@ -18,8 +19,10 @@ type faultDisk struct {
 	slab     [][]byte // by class
 	marked   uint64
 	unit     int               // bytes that are written whole, or not: sectorBytes, or a page
-	cache    bool              // what was written may be lost when the power goes, until the disk is synced
+	cache    bool              // what was written, and how far files have grown, may be lost when the power goes, until the disk is synced
+	dsync    bool              // … but writes while the partition serves, which carry RWF_DSYNC: they are durable when they have completed
 	unsynced map[sector][]byte // what the disk had before, of what was written since the last sync
+	sizes    [][]int64         // by class: those that a file may have after the power went, smallest first
 	capacity int64             // bytes of all slabs; 0: no bound
 	held     bool              // nothing completes
 	torn     bool              // transfers of several pages complete in parts
@@ -50,7 +53,9 @@ var (
 )
 
 func newFaultDisk(seed uint64) *faultDisk {
-	return &faultDisk{rng: rand.New(rand.NewPCG(seed, 1)), slab: make([][]byte, len(classes)), unit: sectorBytes, torn: true, begun: map[transferKind]int{}, unsynced: map[sector][]byte{}}
+	d := &faultDisk{rng: rand.New(rand.NewPCG(seed, 1)), slab: make([][]byte, len(classes)), sizes: make([][]int64, len(classes)), unit: sectorBytes, torn: true, begun: map[transferKind]int{}, unsynced: map[sector][]byte{}}
+	d.keepSizes()
+	return d
 }
 
 func (d *faultDisk) submit(tag uint64, t *transfer) bool {
@@ -107,7 +112,7 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	if d.fail != nil {
 		if e := d.fail(t); e != 0 {
 			if d.reached && (t.kind == writePage || t.kind == writeItem) {
-				d.write(t.class, t.off, t.buf)
+				d.write(t.class, t.off, t.buf, d.dsync)
 			}
 			return -int32(e)
 		}
@@ -117,6 +122,7 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 			return -int32(syscall.ENOSPC)
 		}
 		d.slab[t.class] = append(d.slab[t.class], make([]byte, t.off+t.length-int64(len(d.slab[t.class])))...)
+		d.sizes[t.class] = append(d.sizes[t.class], int64(len(d.slab[t.class])))
 		return 0
 	}
 	n := len(t.buf)
@@ -135,19 +141,26 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	if crc32.ChecksumIEEE(t.buf) != io.sum {
 		d.broken("what was in flight to %d of class %d was changed", t.off, t.class)
 	}
-	d.write(t.class, t.off, t.buf[:n])
+	d.write(t.class, t.off, t.buf[:n], d.dsync)
 	return int32(n)
 }
 
-func (d *faultDisk) write(class uint8, off int64, b []byte) {
+func (d *faultDisk) write(class uint8, off int64, b []byte, durable bool) {
 	at := d.slab[class][off:][:len(b)]
 	for i := 0; d.cache && i < len(b); i += sectorBytes {
 		k := sector{class, off + int64(i)}
-		if d.unsynced[k] == nil {
+		switch {
+		case durable:
+			delete(d.unsynced, k)
+		case d.unsynced[k] == nil:
 			d.unsynced[k] = bytes.Clone(at[i:min(i+sectorBytes, len(b))])
 		}
 	}
-	copy(at, b)
+	if copy(at, b); durable {
+		for len(d.sizes[class]) > 1 && d.sizes[class][0] < off+int64(len(b)) {
+			d.sizes[class] = d.sizes[class][1:]
+		}
+	}
 }
 
 func (d *faultDisk) bytes() (n int64) {
@@ -175,6 +188,12 @@ func (d *faultDisk) crash() {
 		}
 	}
 	clear(d.unsynced)
+	for c, sizes := range d.sizes {
+		if n := len(sizes); d.cache && n > 0 {
+			d.slab[c] = slices.Clip(d.slab[c][:sizes[d.rng.IntN(n)]])
+		}
+	}
+	d.keepSizes()
 }
 
 // flip changes one byte in the only place where the disk has needle, and says whether there was one.
@@ -201,7 +220,7 @@ func (d *faultDisk) readAt(class uint8, b []byte, off int64) error {
 }
 
 func (d *faultDisk) writeAt(class uint8, b []byte, off int64) error {
-	d.write(class, off, b)
+	d.write(class, off, b, false)
 	return nil
 }
 
@@ -213,7 +232,15 @@ func (d *faultDisk) mark() (uint64, error)     { return d.marked, nil }
 
 func (d *faultDisk) sync() error {
 	clear(d.unsynced)
+	d.keepSizes()
 	return nil
+}
+
+// keepSizes notes that files keep the sizes that they have.
+func (d *faultDisk) keepSizes() {
+	for c, b := range d.slab {
+		d.sizes[c] = append(d.sizes[c][:0], int64(len(b)))
+	}
 }
 
 func (d *faultDisk) setMark(seq uint64) error {

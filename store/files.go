@@ -254,7 +254,23 @@ func (f *osFiles) mark() (uint64, error) {
 func (f *osFiles) setMark(seq uint64) error {
 	b := binary.LittleEndian.AppendUint64(nil, seq)
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return replace(filepath.Join(f.dir, markName), b)
+	name := filepath.Join(f.dir, markName)
+	err := replace(name, b)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a store on a full disk must open, to be deleted from
+		_ = os.Remove(name + ".new")
+		err = overwrite(name, b)
+	}
+	return err
+}
+
+// overwrite writes over the beginning of a file that is there, which takes no space. If that is cut short, the checksum says so.
+func overwrite(name string, b []byte) error {
+	w, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = w.WriteAt(b, 0)
+	return errors.Join(err, w.Sync(), w.Close())
 }
 
 // replace writes a file such that there is always the old one or the new one, whole.

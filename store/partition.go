@@ -50,6 +50,9 @@ type Partition struct {
 	noBuffer kv.Queue // … for a transfer and its buffer
 	keys     [keyLists]kv.Queue
 
+	full      bool  // a slab could not grow, none has since, and the log says so
+	fullAgain int64 // not before: the log says so again
+
 	freed    bool      // something that requests may wait for was given back
 	draining *kv.Queue // the list that is being run again
 	stalled  bool      // … and its first request has to wait on
@@ -232,7 +235,7 @@ func (p *Partition) complete(c completion) {
 		p.itemRead(&t, errno)
 	case writeItem:
 		p.buffers.Free(t.whole)
-		p.largeWritten(t.r, statusOf(errno))
+		p.largeWritten(t.r, errno)
 	case growSlab:
 		p.slabGrown(&p.slabs[t.class], t.length, errno)
 	}

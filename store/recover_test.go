@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -15,7 +14,7 @@ import (
 func FuzzRecover(f *testing.F) {
 	image := newFaultDisk(1)
 	ever := map[string][]string{} // all values that each key had
-	g := newRig(f, "fault", Options{Log: slog.New(slog.DiscardHandler)})
+	g := newRig(f, "fault", Options{Log: silent})
 	g.disk = image
 	g.close()
 	g.open()
@@ -95,7 +94,7 @@ func FuzzRecover(f *testing.F) {
 // newFuzzedRig opens a store on a disk; nil: it says that it cannot, in one line.
 func newFuzzedRig(t *testing.T, disk *faultDisk) *rig {
 	r := &rig{t: t, disk: disk, back: make(chan *kv.Request, 64)}
-	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: slog.New(slog.DiscardHandler)}
+	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: silent}
 	err := r.tryOpen()
 	if err == nil {
 		return r

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -62,6 +63,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	case "fault", "inplace":
 		g.o.Backend, g.o.Dir = Disk, "memory"
 		g.disk = newFaultDisk(1)
+		g.disk.dsync = o.Durability == DurabilityFlush
 		if kind == "inplace" {
 			g.o.Update = UpdateInPlace
 			g.disk.unit = pageBytes
@@ -69,7 +71,7 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 	default: // a disk engine
 		needEngine(t, kind)
 		g.epoll = true
-		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, t.TempDir(), kind
+		g.o.Backend, g.o.Dir, g.o.DiskEngine = Disk, cmp.Or(o.Dir, t.TempDir()), kind
 	}
 	g.open()
 	return g

@@ -15,12 +15,15 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// work is what a client is to do: so many operations on a history's keys, of several workers which wait for each answer.
+// work is what a client is to do on a history's keys, of several workers which wait for each answer.
 type work struct {
-	Task     task
-	History  int
-	Ops      int
-	CutOneIn int // a connection is cut before one in so many operations, with what is under way on it; 0: never
+	Task      task
+	History   int
+	Seed      uint64 // of what it chooses
+	Workers   int    // stir, load, look
+	Registers int    // keys
+	Ops       int    // stir: of all workers
+	CutOneIn  int    // stir: a connection is cut before one in so many operations, with what is under way on it; 0: never
 }
 
 // task is a kind of work.
@@ -30,14 +33,17 @@ const (
 	fillUp task = iota // the fillers
 	stir               // operations at random, of all workers at the same time
 	settle             // what every key has in the end; then they are deleted
+	load               // changes at random, until the connection is lost
+	look               // a get of every key, and then all of them by scans
 )
 
 // Keys of a history: few, so that they are fought over.
 const (
-	registers = 4
-	counters  = 1
-	workers   = 6 // of a client
-	linkCount = 2 // connections of a client, which its workers share
+	registers  = 4
+	counters   = 1
+	workers    = 6  // of a client
+	workersMax = 24 // … that is to load the server
+	linkCount  = 2  // connections of a client, which its workers share
 )
 
 // client asks a server for things, and tells of it.
@@ -55,6 +61,7 @@ type client struct {
 type link struct {
 	mu   sync.Mutex
 	conn transport.Conn // nil: none
+	addr string         // where it goes
 }
 
 // newClient makes a client; local are the server's loops where it lives in the server's process.
@@ -72,8 +79,8 @@ func newClient(n *network, process int, local []*loop.Loop, tell func(event)) (*
 
 func (c *client) loop(i int) *loop.Loop { return c.loops[i%len(c.loops)] }
 
-// connect gives connection i. The server may be away, and come back elsewhere.
-func (c *client) connect(i int) (transport.Conn, error) {
+// connect gives connection i. The server may be away, and come back elsewhere: then again has it tried until it is there.
+func (c *client) connect(i int, again bool) (transport.Conn, error) {
 	k := &c.links[i]
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -85,16 +92,25 @@ func (c *client) connect(i int) (transport.Conn, error) {
 	defer pause.Stop()
 	for ; ; <-pause.C {
 		ctx, cancel := context.WithDeadline(context.Background(), end)
-		conn, err := c.n.impl.Dial(ctx, c.loop(i), c.addr.Load().(string), transport.DialOptions{Depth: workers, Loop: transport.AnyLoop, Redis: c.n.redis})
+		addr := c.addr.Load().(string)
+		conn, err := c.n.impl.Dial(ctx, c.loop(i), addr, transport.DialOptions{Depth: workersMax, Loop: transport.AnyLoop, Redis: c.n.redis})
 		cancel()
 		if err == nil {
-			k.conn = conn
+			k.conn, k.addr = conn, addr
 			return conn, nil
 		}
-		if time.Now().After(end) {
-			return nil, fmt.Errorf("connect to %s for %v: %w", c.addr.Load(), transporttest.Patience, err)
+		if !again || time.Now().After(end) {
+			return nil, fmt.Errorf("connect to %s for %v: %w", addr, transporttest.Patience, err)
 		}
 	}
+}
+
+// connected gives connection i if there is one.
+func (c *client) connected(i int) (transport.Conn, bool) {
+	k := &c.links[i]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.conn, k.conn != nil
 }
 
 // cut ends connection i, if it still is conn, with all that is under way on it.
@@ -108,16 +124,28 @@ func (c *client) cut(i int, conn transport.Conn) {
 	}
 }
 
+// moved takes the address of a new server. Connections to the one before it are of no use.
+func (c *client) moved(addr string) {
+	c.addr.Store(addr) // first: who connects now has the lock, and waits for it
+	for i := range c.links {
+		k := &c.links[i]
+		k.mu.Lock()
+		if k.conn != nil && k.addr != addr {
+			k.conn.Hangup()
+			k.conn = nil
+		}
+		k.mu.Unlock()
+	}
+}
+
 // do does the work, and tells that it has ended.
 func (c *client) do(w work) {
-	errs := make(chan error, workers)
-	n := 1
-	if w.Task == stir {
-		n = workers
-	}
+	n := max(w.Workers, 1)
+	errs := make(chan error, n)
 	for i := range n {
 		go func() {
-			errs <- (&worker{c: c, work: w, n: i, back: make(chan struct{}, 1), room: make([]byte, 0, valueBytesMax)}).run()
+			rng := rand.New(rand.NewPCG(w.Seed, uint64(c.process)<<workerBits|uint64(i)))
+			errs <- (&worker{c: c, work: w, n: i, rng: rng, back: make(chan struct{}, 1), room: make([]byte, 0, valueBytesMax)}).run()
 		}()
 	}
 	for range n {
@@ -134,6 +162,7 @@ type worker struct {
 	c    *client
 	work work
 	n    int
+	rng  *rand.Rand
 	back chan struct{}
 	room []byte
 }
@@ -142,26 +171,21 @@ type worker struct {
 func (w *worker) Complete(*kv.Request) { w.back <- struct{}{} }
 
 func (w *worker) run() error {
-	h := w.work.History
-	var keys []string
-	for i := range registers {
-		keys = append(keys, registerKey(h, i))
-	}
-	if w.c.n.local { // updates are not in the native frame
-		for i := range counters {
-			keys = append(keys, counterKey(h, i))
-		}
-	}
+	keys := keysOf(w.c.n, w.work.History, w.work.Registers)
 	switch w.work.Task {
 	case fillUp:
 		return w.fill()
 	case settle:
 		return w.settle(keys)
+	case load:
+		return w.load(keys)
+	case look:
+		return w.look(keys)
 	}
-	for range w.work.Ops / workers {
+	for range w.work.Ops / w.work.Workers {
 		link := w.n % linkCount
-		if n := w.work.CutOneIn; n > 0 && rand.IntN(n) == 0 {
-			conn, err := w.c.connect(link)
+		if n := w.work.CutOneIn; n > 0 && w.rng.IntN(n) == 0 {
+			conn, err := w.c.connect(link, true)
 			if err != nil {
 				return err
 			}
@@ -174,6 +198,19 @@ func (w *worker) run() error {
 		}
 	}
 	return nil
+}
+
+// keysOf are the keys of a history.
+func keysOf(n *network, history, registers int) (keys []string) {
+	for i := range registers {
+		keys = append(keys, registerKey(history, i))
+	}
+	if n.local { // updates are not in the native frame
+		for i := range counters {
+			keys = append(keys, counterKey(history, i))
+		}
+	}
+	return keys
 }
 
 func (w *worker) fill() error {
@@ -214,53 +251,115 @@ func (w *worker) settle(keys []string) error {
 	return nil
 }
 
-// pick chooses an operation and the bytes that it writes.
+// load changes keys until the server is gone: a half of the changes goes to a few keys, whose changes meet.
+func (w *worker) load(keys []string) error {
+	if _, err := w.c.connect(w.n%linkCount, false); err != nil {
+		return nil // it has been killed already
+	}
+	for {
+		from := keys
+		if w.rng.IntN(2) == 0 {
+			from = keys[:min(hotKeys, len(keys))]
+		}
+		e, size := w.choose(from, readsBelow+w.rng.IntN(100-readsBelow))
+		switch status, err := w.ask(e, size); {
+		case err != nil:
+			return err
+		case status == kv.StatusUnknown || status == kv.StatusClosed:
+			return nil
+		}
+	}
+}
+
+const hotKeys = 16
+
+// look reads the worker's share of the keys. The first worker scans them all, too.
+func (w *worker) look(keys []string) error {
+	for i := w.n; i < len(keys); i += w.work.Workers {
+		if _, err := w.ask(event{Op: kv.OpGet, Key: keys[i]}, 0); err != nil {
+			return err
+		}
+	}
+	if w.n > 0 || w.c.n.redis {
+		return nil
+	}
+	for from := registerKey(w.work.History, 0)[:8]; from != ""; {
+		next := ""
+		scanned := func(items []item, more bool) {
+			if n := len(items); n > 0 && (more || n == scanItems) {
+				next = items[n-1].Key + "\x00"
+			}
+		}
+		if _, err := w.askThen(event{Op: kv.OpScan, Key: from, Limit: scanItems}, 0, scanned); err != nil {
+			return err
+		}
+		from = next
+	}
+	return nil
+}
+
+const scanItems = 200
+
+// readsBelow is what throws of pick's die are reads.
+const readsBelow = 45
+
+// pick chooses an operation and how many bytes it writes.
 func (w *worker) pick(keys []string) (e event, size int) {
-	e.Key = keys[rand.IntN(len(keys))]
-	dice := rand.IntN(100)
+	dice := w.rng.IntN(100)
 	if dice < 4 && !w.c.n.redis {
-		e.Op, e.Limit = kv.OpScan, 1+rand.IntN(80)
+		e.Op, e.Limit, e.Key = kv.OpScan, 1+w.rng.IntN(80), keys[w.rng.IntN(len(keys))]
 		if dice < 2 {
-			e.Key = fillerKey(rand.IntN(fillers))
+			e.Key = fillerKey(w.rng.IntN(fillers))
 		}
 		return e, 0
 	}
+	return w.choose(keys, dice)
+}
+
+// choose is pick for one key.
+func (w *worker) choose(keys []string, dice int) (e event, size int) {
+	e.Key = keys[w.rng.IntN(len(keys))]
 	switch {
-	case dice < 45:
+	case dice < readsBelow:
 		e.Op = kv.OpGet
 	case dice < 57:
 		e.Op = kv.OpDelete
 	case isCounter(e.Key):
-		e.Op, e.By = kv.OpAdd, 1+rand.Int64N(1000)
+		e.Op, e.By = kv.OpAdd, 1+w.rng.Int64N(1000)
 	case dice < 80 || !w.c.n.local:
 		e.Op = kv.OpPut
 	case dice < 86:
-		e.Op, e.If = kv.OpPut, kv.If(1+rand.IntN(2))
+		e.Op, e.If = kv.OpPut, kv.If(1+w.rng.IntN(2))
 	case dice < 94:
-		e.Op, e.If = kv.OpSwap, kv.If(rand.IntN(3))
+		e.Op, e.If = kv.OpSwap, kv.If(w.rng.IntN(3))
 	default:
 		e.Op = kv.OpAppend
 	}
-	return e, valueBytes()
+	return e, valueBytes(w.rng)
 }
 
 // valueBytes is a size of any kind: of small items, of a page, of several, and more than a socket takes at once.
-func valueBytes() int {
-	switch d := rand.IntN(100); {
+func valueBytes(rng *rand.Rand) int {
+	switch d := rng.IntN(100); {
 	case d < 50:
-		return pieceHeadBytes + rand.IntN(200)
+		return pieceHeadBytes + rng.IntN(200)
 	case d < 82:
-		return 200 + rand.IntN(3000)
+		return 200 + rng.IntN(3000)
 	case d < 94:
-		return 3000 + rand.IntN(17_000)
+		return 3000 + rng.IntN(17_000)
 	case d < 99:
-		return 64<<10 + rand.IntN(64<<10)
+		return 64<<10 + rng.IntN(64<<10)
 	}
 	return 300_000
 }
 
 // ask does one operation and tells of its begin and its end.
 func (w *worker) ask(e event, size int) (kv.Status, error) {
+	return w.askThen(e, size, func([]item, bool) {})
+}
+
+// askThen is ask; scanned hears what a scan has found.
+func (w *worker) askThen(e event, size int, scanned func(items []item, more bool)) (kv.Status, error) {
 	r := &kv.Request{Op: e.Op, If: e.If, Key: []byte(e.Key), Value: w.room[:0], Limit: uint32(e.Limit)}
 	e.Kind, e.Number, e.Worker = invoked, int(w.c.numbers.Add(1)), w.n
 	wrote := 0
@@ -291,6 +390,7 @@ func (w *worker) ask(e event, size int) (kv.Status, error) {
 		for k, v, rest, ok := kv.NextItem(r.Value); ok; k, v, rest, ok = kv.NextItem(rest) {
 			got.Items = append(got.Items, item{string(k), stateOf(string(k), v)})
 		}
+		scanned(got.Items, got.More)
 	case e.Op == kv.OpGet || e.Op == kv.OpAdd || e.Op == kv.OpAppend:
 		got.Got = stateOf(e.Key, r.Value)
 	}
@@ -298,12 +398,19 @@ func (w *worker) ask(e event, size int) (kv.Status, error) {
 	return r.Status, nil
 }
 
-// submit waits until r has completed. A connection that has died is made anew with the next one.
+// submit waits until r has completed. A connection that has died is made anew with the next one, but under a load, which ends with it.
 func (w *worker) submit(r *kv.Request) error {
 	i := w.n % linkCount
-	conn, err := w.c.connect(i)
-	if err != nil {
-		return err
+	conn, ok := w.c.connected(i)
+	if !ok && w.work.Task == load {
+		r.Status = kv.StatusClosed
+		return nil
+	}
+	if !ok {
+		var err error
+		if conn, err = w.c.connect(i, true); err != nil {
+			return err
+		}
 	}
 	r.Owner = w
 	if !w.c.loop(i).Do(func() { conn.Submit(r) }) {

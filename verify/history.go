@@ -75,6 +75,11 @@ type note struct {
 // note remembers what is being done now.
 func (h *History) note(text string) { h.notes = append(h.notes, note{now(), text}) }
 
+// before notes what a key has when the history begins: as if process 0, which there is not, had put it before all else.
+func (h *History) before(key, state string) {
+	h.ops = append(h.ops, &operation{call: event{Kind: invoked, Op: kv.OpPut, Key: key, Wrote: state}, end: &event{Kind: returned}})
+}
+
 // add takes an event of a process.
 func (h *History) add(process int, e event) {
 	at := [2]int{process, e.Number}

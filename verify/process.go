@@ -90,7 +90,7 @@ func (c *child) obey(o order) error {
 		}
 	}
 	if o.Addr != "" {
-		c.client.addr.Store(o.Addr)
+		c.client.moved(o.Addr)
 	}
 	if o.Work != nil {
 		go c.client.do(*o.Work)

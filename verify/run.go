@@ -23,6 +23,9 @@ type Setup struct {
 	Backend   store.Backend
 	Update    string
 	Exe       string // the program that the server runs in; "": this one
+
+	Engine     string // of the disk; "": the best that is here
+	Durability string
 }
 
 // opsEach is how many operations each client does in a history.
@@ -210,9 +213,13 @@ func (r *run) start(exe string, o order) (*process, error) {
 	return p, nil
 }
 
+func (r *run) serving() *serving {
+	return &serving{r.s.Placement, r.s.Backend, r.s.Update, r.s.Engine, r.s.Durability, r.dir}
+}
+
 // serve starts the server on its files, and tells the clients where it is. Without a network it is the client, too.
 func (r *run) serve() error {
-	p, err := r.start(r.s.Exe, order{Serve: &serving{r.s.Placement, r.s.Backend, r.s.Update, r.dir}, Client: r.n.local, Faults: &r.faults})
+	p, err := r.start(r.s.Exe, order{Serve: r.serving(), Client: r.n.local, Faults: &r.faults})
 	if err != nil {
 		return err
 	}
@@ -324,7 +331,7 @@ func (r *run) history(i int, p plan) (*History, error) {
 	if err := r.wrong(p); err != nil {
 		return nil, err
 	}
-	w := work{Task: stir, History: i, Ops: opsEach}
+	w := work{Task: stir, History: i, Seed: rand.Uint64(), Workers: workers, Registers: registers, Ops: opsEach}
 	if p.Cuts {
 		w.CutOneIn = 60
 	}
@@ -354,7 +361,7 @@ func (r *run) history(i int, p plan) (*History, error) {
 	if err := r.wrong(plan{}); err != nil {
 		return nil, err
 	}
-	r.work(r.clients[0], work{Task: settle, History: i})
+	r.work(r.clients[0], work{Task: settle, History: i, Registers: registers})
 	return h, r.await("the last operations", r.allIdle)
 }
 

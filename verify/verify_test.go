@@ -92,6 +92,14 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a crash with bug=early", func(t *testing.T) {
+		t.Setenv("KVWIRE_SEEDED_BUG", "early")
+		f, err := Crashes{Rounds: 60, Each: 20, Seed: 1, Dir: t.TempDir(), Out: t.TempDir(), Exe: exe, Told: func(CrashFigures) {}}.Run(t.Context())
+		if !errors.Is(err, ErrViolation) {
+			t.Fatalf("%v, and the bug was not caught: %v", f, err)
+		}
+		t.Logf("caught after %d rounds and %d acknowledged changes", f.Rounds, f.Acknowledged)
+	})
 }
 
 // TestVerify is make verify: all setups that work here, in turn, until the time is over.

@@ -1,0 +1,298 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/kv"
+)
+
+// fileSystem is an ext4 of a test's own, in a file behind a loop device: it can be full, and broken, and nobody else notices.
+type fileSystem struct {
+	t          *testing.T
+	image, dir string
+}
+
+// newFileSystem makes one, for root on a kernel with loop devices.
+func newFileSystem(t *testing.T, bytes int64) *fileSystem {
+	f := &fileSystem{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
+	err := os.WriteFile(f.image, nil, 0o600)
+	if err == nil {
+		err = os.Truncate(f.image, bytes)
+	}
+	if err == nil {
+		err = command("mkfs.ext4", "-q", "-F", "-m", "0", f.image)
+	}
+	if err == nil {
+		err = f.mount()
+	}
+	testenv.Need(t, "loop", err)
+	t.Cleanup(func() {
+		if err := command("umount", f.dir); err != nil {
+			_ = command("umount", "-l", f.dir) // a test that has failed leaves the store open
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *fileSystem) mount() error {
+	return command("mount", "-o", "loop,errors=remount-ro", f.image, f.dir)
+}
+
+// ballast takes up so much room, or with -1 all that there is, until free gives it back.
+func (f *fileSystem) ballast(bytes int) (free func()) {
+	f.t.Helper()
+	w, err := os.CreateTemp(f.dir, "ballast")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for b := make([]byte, 1<<20); bytes != 0 && len(b) >= 512; {
+		if bytes > 0 {
+			b = b[:min(bytes, len(b))]
+		}
+		switch _, err := w.Write(b); {
+		case err != nil && bytes > 0:
+			f.t.Fatal(err)
+		case err != nil:
+			b = b[:len(b)/2]
+		case bytes > 0:
+			bytes -= len(b)
+		}
+	}
+	_ = w.Sync() // what was written late may not have found a block
+	_ = w.Close()
+	return func() {
+		if err := os.Remove(w.Name()); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// fail has the kernel find an error, after which it makes the file system read-only, whatever is open there.
+func (f *fileSystem) fail() {
+	f.t.Helper()
+	out, err := exec.Command("findmnt", "-no", "SOURCE", f.dir).Output()
+	if err == nil {
+		err = os.WriteFile(filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(out))), "trigger_fs_error"), []byte("1"), 0)
+	}
+	testenv.Need(f.t, "loop", err)
+}
+
+// repair mounts it again, read and write, as one does after such an error.
+func (f *fileSystem) repair() {
+	f.t.Helper()
+	if err := command("umount", f.dir); err != nil {
+		f.t.Fatal(err)
+	}
+	_ = command("e2fsck", "-fy", f.image) // exit code 1 says that it has repaired something
+	if err := f.mount(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func command(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// said keeps what a store logs.
+type said struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Write takes one line.
+func (s *said) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = append(s.lines, string(line))
+	return len(line), nil
+}
+
+// once fails unless exactly one line has the words.
+func (s *said) once(t *testing.T, words string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, l := range s.lines {
+		if strings.Contains(l, words) {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Fatalf("%d lines say %q, of %d:\n%s", n, words, len(s.lines), strings.Join(s.lines[:min(len(s.lines), 20)], "\n"))
+	}
+}
+
+func onFileSystem(t *testing.T, bytes int64, f func(t *testing.T, fs *fileSystem, g *rig, log *said)) {
+	for i, engine := range EngineNames {
+		for j, update := range []string{UpdateCOW, UpdateInPlace} {
+			if rounds(2) <= 2 && (i+j)%2 == 1 { // make test-long has all
+				continue
+			}
+			t.Run(engine+"/"+update, func(t *testing.T) {
+				fs, log := newFileSystem(t, bytes), &said{}
+				g := newRig(t, engine, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Durability: DurabilityFlush, Log: slog.New(slog.NewTextHandler(log, nil))})
+				f(t, fs, g, log)
+				g.close()
+			})
+		}
+	}
+}
+
+// bulk are puts of keys that follow one another, many at the same time.
+type bulk struct {
+	g     *rig
+	acked map[string]string
+}
+
+func (b *bulk) put(from, n, bytes int) (all []*kv.Request) {
+	for i := from; i < from+n; i++ {
+		v := fmt.Sprintf("%d.%d.", i, bytes)
+		all = append(all, &kv.Request{Op: kv.OpPut, Key: fmt.Appendf(nil, "key%06d", i), Value: []byte(v + strings.Repeat("v", bytes-len(v)))})
+	}
+	b.g.do(all...)
+	for _, r := range all {
+		if r.Status == kv.StatusOK {
+			b.acked[string(r.Key)] = string(r.Value)
+		}
+	}
+	return all
+}
+
+// check gets all that was acknowledged.
+func (b *bulk) check() {
+	b.g.t.Helper()
+	var all []*kv.Request
+	for k, v := range b.acked {
+		all = append(all, &kv.Request{Op: kv.OpGet, Key: []byte(k), Value: make([]byte, 0, len(v))})
+	}
+	for some := range slices.Chunk(all, 256) {
+		b.g.do(some...)
+	}
+	for _, r := range all {
+		if v := b.acked[string(r.Key)]; r.Status != kv.StatusOK || string(r.Value) != v {
+			b.g.t.Fatalf("get %s: %v %s, want %s", r.Key, r.Status, short(string(r.Value)), short(v))
+		}
+	}
+}
+
+// A store on a full disk says so, to who asks and once in the log; it loses nothing, reads go on, and changes and deletes too; a put works again when there is room.
+func TestFullFileSystem(t *testing.T) {
+	onFileSystem(t, 16<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) {
+		makeRoom := fs.ballast(4 << 20)
+		b := &bulk{g, map[string]string{}}
+		i, refused := 0, 0
+		for ; refused < 500; i += 64 {
+			for _, r := range b.put(i, 64, []int{300, 900, 2500, 20_000}[i/64%4]) {
+				switch r.Status {
+				case kv.StatusOK:
+				case kv.StatusNoSpace:
+					refused++
+				default:
+					t.Fatalf("put %s: %v", r.Key, r.Status)
+				}
+			}
+		}
+		log.once(t, "a slab cannot grow")
+		b.check()
+		if s := g.stats(); s.IOErrors != 0 {
+			t.Errorf("%d transfers failed, on a disk that is full and nothing else", s.IOErrors)
+		}
+		fs.ballast(-1)
+		g.close()
+		g.open() // it can be opened with nothing to spare
+		b.check()
+
+		var deletes []*kv.Request
+		for k := range b.acked {
+			if deletes = append(deletes, &kv.Request{Op: kv.OpDelete, Key: []byte(k)}); len(deletes) > len(b.acked)/2 {
+				break
+			}
+		}
+		g.do(deletes...)
+		for _, r := range deletes {
+			if r.Status != kv.StatusOK {
+				t.Fatalf("delete %s: %v", r.Key, r.Status)
+			}
+			delete(b.acked, string(r.Key))
+		}
+		for _, r := range b.put(i, 64, 300) { // into what the deletes left
+			if r.Status != kv.StatusOK {
+				t.Fatalf("put %s after deletes: %v", r.Key, r.Status)
+			}
+		}
+		makeRoom()
+		for _, r := range b.put(i+64, 64, 9000) {
+			if r.Status != kv.StatusOK {
+				t.Fatalf("put %s with room on the disk: %v", r.Key, r.Status)
+			}
+		}
+		g.close()
+		g.open()
+		b.check()
+		if n := int(g.stats().Items); n != len(b.acked) {
+			t.Fatalf("%d items, %d were put and not deleted", n, len(b.acked))
+		}
+	})
+}
+
+// A store whose file system becomes read-only says so to who changes something, reads go on, and what was acknowledged is there when it was repaired.
+func TestFileSystemBecomesReadOnly(t *testing.T) {
+	onFileSystem(t, 64<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) {
+		b := &bulk{g, map[string]string{}}
+		failed := map[string]bool{}
+		for i := range 12 {
+			if i == 6 {
+				fs.fail()
+			}
+			for _, r := range b.put(i*64, 64, []int{300, 900, 2500, 20_000}[i%4]) {
+				switch {
+				case r.Status == kv.StatusIOError && i >= 6:
+					failed[string(r.Key)] = true
+				case r.Status != kv.StatusOK:
+					t.Fatalf("put %s, %d rounds before the file system is read-only: %v", r.Key, 6-i, r.Status)
+				}
+			}
+		}
+		if len(failed) == 0 {
+			t.Fatal("no put has failed")
+		}
+		log.once(t, "a write has failed")
+		b.check()
+		if s := g.del("key000000"); s != kv.StatusIOError {
+			t.Fatalf("delete: %v", s)
+		}
+		g.close()
+		if err := g.tryOpen(); err == nil || !strings.Contains(err.Error(), "read-only") {
+			t.Fatalf("opened on a read-only file system: %v", err)
+		} else if t.Log(err); strings.Contains(err.Error(), "\n") {
+			t.Error("it has several lines")
+		}
+		fs.repair()
+		g.open()
+		b.check()
+		for k := range failed {
+			if v, s := g.get(k); s != kv.StatusNotFound && (s != kv.StatusOK || !strings.HasSuffix(v, "v")) {
+				t.Fatalf("%s, whose put failed: %v %s", k, s, short(v))
+			}
+		}
+		g.mustPut("key000000", "again")
+		b.acked["key000000"] = "again"
+		g.close()
+		g.open()
+		b.check()
+	})
+}
