@@ -10,7 +10,7 @@ rounds=${1:-5} seconds=${2:-2}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 trap 'exit 130' INT TERM
-variants=("default" "again" "--tcp-engine=goroutine" "--tcp-nodelay=false" "--tcp-cork" "--tcp-quickack"
+variants=("default" "again" "--tcp-engine=goroutine" "--tcp-engine=goroutine --tcp-client-engine=goroutine" "--tcp-nodelay=false" "--tcp-cork" "--tcp-quickack"
     "--tcp-send-bytes=256KiB --tcp-receive-bytes=256KiB" "--tcp-zerocopy-bytes=32KiB" "--tcp-busy-poll=50us")
 loads=("1 1 64 get" "4 16 64 get" "4 256 64 get" "4 16 4KiB get" "4 16 4KiB put" "4 4 1MiB get")
 for ((round = 1; round <= rounds; round++)); do

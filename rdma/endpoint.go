@@ -199,7 +199,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	*row = l
 	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		e.links.Drop(tag)
-		e.h.TurnAway(fd)
+		e.h.TurnAway(stream.Socket{Fd: fd})
 		return
 	}
 	var srv *stream.Server
@@ -210,7 +210,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	}
 	if srv == nil {
 		l.release()
-		e.h.TurnAway(fd)
+		e.h.TurnAway(stream.Socket{Fd: fd})
 		return
 	}
 	l.side = srv
@@ -230,7 +230,7 @@ func (e *endpoint) ended(l *link, err error) {
 	delete(e.awaited, l.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
-		m := srv.Moved(l.fd)
+		m := srv.Moved(stream.Socket{Fd: l.fd})
 		to := srv.MoveTo
 		l.release()
 		l.side.Drop(err)

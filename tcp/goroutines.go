@@ -67,8 +67,25 @@ type pair struct {
 	window [2][]byte         // the reader's while it reads
 }
 
-// open is movers'. The descriptor is duplicated into the hands of the net package, which knows no other way.
-func (c *crew) open(fd int, _ uint64, ended func(error), gone func()) (mover, error) {
+// open is movers'. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
+func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
+	nc, known := s.Conn.(*net.TCPConn)
+	if !known {
+		var err error
+		if nc, err = adopt(s.Fd); err != nil {
+			return nil, err
+		}
+	}
+	p := &pair{c: c, nc: nc, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
+	p.control(c.sockets.Prepare) // again: the net package has set what it likes
+	c.running.Add(2)
+	go p.read()
+	go p.write()
+	return p, nil
+}
+
+// adopt puts a descriptor into the hands of the net package, unless it fails.
+func adopt(fd int) (*net.TCPConn, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -85,12 +102,7 @@ func (c *crew) open(fd int, _ uint64, ended func(error), gone func()) (mover, er
 		return nil, fmt.Errorf("tcp: a %T", nc)
 	}
 	_ = unix.Close(fd)
-	p := &pair{c: c, nc: tc, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
-	p.control(c.sockets.Prepare) // again: the net package has set what it likes
-	c.running.Add(2)
-	go p.read()
-	go p.write()
-	return p, nil
+	return tc, nil
 }
 
 // join is movers'.
@@ -329,14 +341,9 @@ func (p *pair) close(err error) {
 }
 
 // take is mover's.
-func (p *pair) take() int {
-	fd, err := stream.TakeFd(p.nc)
-	if err != nil {
-		fd = -1 // no descriptor is left: who gets it closes the connection
-	}
-	_ = p.nc.Close()
+func (p *pair) take() stream.Socket {
 	p.leave()
-	return fd
+	return stream.Socket{Conn: p.nc}
 }
 
 // leave sends the goroutines home.

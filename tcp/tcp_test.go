@@ -18,7 +18,7 @@ func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 
 func TestGoroutines(t *testing.T) {
 	n := network
-	n.Transport = Transport{Options{Engine: Goroutines}}
+	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines}}
 	transporttest.Run(t, n)
 }
 

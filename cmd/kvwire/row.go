@@ -60,6 +60,9 @@ func (f *factors) clientRow() *report.Row {
 		}
 		uringFactors(r, flags)
 	}
+	if r.ClientTransport == "tcp" {
+		r.TCPClientEngine = f.tcp.clientEngine
+	}
 	if f.stages > 0 {
 		r.Phase = "breakdown"
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -9,9 +10,10 @@ import (
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
-// tcpValues are the flags that need --transport tcp. All but engine and accept are both sides'.
+// tcpValues are the flags that need --transport tcp. All but the first three are both sides'.
 type tcpValues struct {
 	engine        string
+	clientEngine  string
 	accept        string
 	noDelay       bool
 	cork          bool
@@ -28,6 +30,9 @@ var tcpBoth = []string{"tcp-nodelay", "tcp-cork", "tcp-quickack", "tcp-send-byte
 
 var tcpFlags = append([]string{"tcp-engine", "tcp-accept"}, tcpBoth...)
 
+// tcpClient are those of the client alone.
+var tcpClient = []string{"tcp-client-engine"}
+
 func (f *factors) tcpFlags() {
 	s, v := f.set, &f.tcp
 	s.StringVar(&v.engine, "tcp-engine", tcp.Epoll.String(), "tcp, this and what follows: what moves the bytes of the server's connections: their loop (epoll), or goroutines on Go's net package (goroutine)")
@@ -41,17 +46,26 @@ func (f *factors) tcpFlags() {
 	s.Var(&v.zeroCopyBytes, "tcp-zerocopy-bytes", "writes from that size on are not copied (MSG_ZEROCOPY), and their memory is held until they are acknowledged; 0: none")
 }
 
+func (f *factors) tcpClientFlags() {
+	f.set.StringVar(&f.tcp.clientEngine, "tcp-client-engine", tcp.Epoll.String(), "tcp: what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine")
+}
+
 // tcpOptions are what the flags say, checked.
 func (f *factors) tcpOptions() (o tcp.Options, err error) {
 	v := &f.tcp
 	if o.Engine, err = tcp.ParseEngine(v.engine); err != nil {
 		return o, usagef("--tcp-engine %v", err)
 	}
+	if v.clientEngine != "" { // it is a client
+		if o.ClientEngine, err = tcp.ParseEngine(v.clientEngine); err != nil {
+			return o, usagef("--tcp-client-engine %v", err)
+		}
+	}
 	switch {
 	case v.accept != "one" && v.accept != "each":
 		return o, usagef("--tcp-accept %q is unknown (one or each)", v.accept)
-	case o.Engine != tcp.Epoll && (v.cork || v.quickAck || v.zeroCopyBytes > 0):
-		return o, usagef("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll: Go's net package cannot do that")
+	case (o.Engine != tcp.Epoll || o.ClientEngine != tcp.Epoll) && (v.cork || v.quickAck || v.zeroCopyBytes > 0):
+		return o, usagef("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll, and the client's, too: Go's net package cannot do that")
 	case v.busyPoll < 0 || v.busyPoll > time.Second || v.busyPoll%time.Microsecond != 0:
 		return o, usagef("--tcp-busy-poll %v: whole microseconds, up to 1s", v.busyPoll)
 	}
@@ -63,10 +77,13 @@ func (f *factors) tcpOptions() (o tcp.Options, err error) {
 
 // planTCP checks the flags of tcp, and keeps what they say.
 func (f *factors) planTCP() (err error) {
-	for _, name := range tcpFlags {
+	for _, name := range slices.Concat(tcpFlags, tcpClient) {
 		if f.sets(name) && f.transport != "tcp" {
 			return usagef("--%s needs --transport tcp, not %s", name, f.transport)
 		}
+	}
+	if f.sets("tcp-client-engine") && f.clientTransport != "" && f.clientTransport != "tcp" {
+		return usagef("--tcp-client-engine needs a client over tcp, not --client-transport %s", f.clientTransport)
 	}
 	f.tcp.options, err = f.tcpOptions()
 	return err
@@ -87,7 +104,9 @@ func tcpFactors(r *report.Row, flags map[string]string) {
 func tcpApplies(name string, is func(flag, value string) bool) bool {
 	switch name {
 	case "tcp-cork", "tcp-quickack", "tcp-zerocopy-bytes":
-		return is("transport", "tcp") && !is("tcp-engine", tcp.Goroutines.String())
+		return is("transport", "tcp") && !is("tcp-engine", tcp.Goroutines.String()) && !is("tcp-client-engine", tcp.Goroutines.String())
+	case "tcp-client-engine":
+		return is("transport", "tcp") && !is("client-transport", "uring")
 	}
 	return is("transport", "tcp") || !strings.HasPrefix(name, "tcp-")
 }

@@ -48,43 +48,43 @@ func Resolve(addr string) (netip.Addr, error) {
 	return a.AddrPort().Addr().Unmap(), nil
 }
 
-// Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay. params, where
+// Dial connects and agrees on a hello. The socket is the caller's: a descriptor, non-blocking, no delay. params, where
 // it is not nil, gives the transport's own parameters for the hello, when the addresses of the connection
 // are known.
-func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (fd int, hello wire.ServerHello, err error) {
+func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (s Socket, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
 	d := net.Dialer{KeepAlive: -1, Control: sockets.control}
 	d.SetMultipathTCP(false)
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return -1, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
+		return s, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
 	}
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if o.Redis {
 		if err := ping(nc, o.Access); err != nil {
-			return -1, hello, fmt.Errorf("%s: %w", addr, err)
+			return s, hello, fmt.Errorf("%s: %w", addr, err)
 		}
-		fd, err = sockets.take(nc.(*net.TCPConn))
-		return fd, redisHello(o.Depth), err
+		s.Fd, err = sockets.take(nc.(*net.TCPConn))
+		return s, redisHello(o.Depth), err
 	}
 	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
 	if params != nil {
 		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
 		if want.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
-			return -1, hello, fmt.Errorf("connect to %s: %w", addr, err)
+			return s, hello, fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}
 	if hello, err = greet(nc, o, want); err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("no answer within %v", o.DialMax)
 		}
-		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
+		return s, hello, fmt.Errorf("hello with %s: %w", addr, err)
 	}
-	fd, err = sockets.take(nc.(*net.TCPConn))
-	return fd, hello, err
+	s.Fd, err = sockets.take(nc.(*net.TCPConn))
+	return s, hello, err
 }
 
 // ping wants a Redis's answer to PING, after it was told who we are.

@@ -9,7 +9,6 @@ import (
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
-	"golang.org/x/sys/unix"
 )
 
 // Host is what the server's connections on one loop share: memory, limits, the handler, and the lists
@@ -255,7 +254,7 @@ func (h *Host) Close() bool {
 }
 
 // TurnAway refuses a connection that NewServer could not take, with a code, and closes it.
-func (h *Host) TurnAway(fd int) {
+func (h *Host) TurnAway(s Socket) {
 	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
@@ -264,8 +263,7 @@ func (h *Host) TurnAway(fd int) {
 	if h.O.Access == nil { // else how many there are is nobody's affair
 		hello.Reason = why
 	}
-	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
-	_ = unix.Close(fd)
+	s.last(hello.Append(nil))
 	h.log("a connection was refused (%s): %s", code, why)
 }
 

@@ -129,9 +129,9 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	return c
 }
 
-// Moved is the connection on its way to MoveTo; fd is its socket.
-func (c *Server) Moved(fd int) Moved {
-	return Moved{Fd: fd, Name: c.name, Said: bytes.Clone(c.in.unread())}
+// Moved is the connection on its way to MoveTo.
+func (c *Server) Moved(s Socket) Moved {
+	return Moved{Socket: s, Name: c.name, Said: bytes.Clone(c.in.unread())}
 }
 
 // Hello is the client's hello, once it came.
