@@ -67,7 +67,10 @@ type endpoint struct {
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, peers: p}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(fd, name, nil) }}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
+		e.add(fd, name, nil)
+		return nil
+	}}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err

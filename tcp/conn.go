@@ -33,7 +33,7 @@ func newConn(l *loop.Loop, s stream.Socket, d *stream.Dialed, o Options) (transp
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
 		h := &hub{l: l}
 		id, err := l.Add(h)
-		h.movers = newMovers(l, id, o.ClientEngine, o)
+		h.movers = newMovers(l, id, o.ClientEngine, o.Sockets, o)
 		return h, err
 	})
 	if err != nil {

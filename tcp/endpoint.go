@@ -28,9 +28,9 @@ type movers interface {
 	end()                        // all are gone
 }
 
-func newMovers(l *loop.Loop, id loop.MemberID, by Engine, o Options) movers {
+func newMovers(l *loop.Loop, id loop.MemberID, by Engine, sockets stream.Sockets, o Options) movers {
 	if by == Goroutines {
-		return &crew{l: l, sockets: o.Sockets}
+		return &crew{l: l, sockets: sockets}
 	}
 	return &driver{l: l, id: id, o: o}
 }
@@ -59,13 +59,16 @@ const tagListener = 1 << 55
 
 func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
 	e := &endpoint{l: h.L, h: h, peers: peers}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(stream.Socket{Fd: fd}, name, nil) }}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error { return e.add(stream.Socket{Fd: fd}, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
 	e.id = id
-	e.movers = newMovers(h.L, id, o.Engine, o)
+	e.movers = newMovers(h.L, id, o.Engine, h.Sockets, o)
+	if h.Sockets.TLS != nil {
+		h.Beside = stream.SessionBytes
+	}
 	e.late = func(c *stream.Server, err error) { c.Driver().(mover).close(err) }
 	return e, nil
 }
@@ -92,14 +95,17 @@ func (e *endpoint) Poll() int {
 	return e.movers.Poll() + e.listener.Poll()
 }
 
-// add takes a socket in: fresh, or with the hello that another loop has read.
-func (e *endpoint) add(s stream.Socket, name string, moved *stream.Moved) {
+// add takes a socket in: fresh, or with the hello that another loop has read. A fresh one stays the caller's when there is no descriptor for it.
+func (e *endpoint) add(s stream.Socket, name string, moved *stream.Moved) error {
 	tag, c := e.conns.Put()
 	m, err := e.open(s, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
 	if err != nil {
 		e.conns.Drop(tag)
+		if moved == nil && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
+			return err
+		}
 		e.h.TurnAway(s)
-		return
+		return nil
 	}
 	c.m = m
 	if moved == nil {
@@ -111,13 +117,14 @@ func (e *endpoint) add(s stream.Socket, name string, moved *stream.Moved) {
 		s = m.take()
 		e.conns.Drop(tag)
 		e.h.TurnAway(s)
-		return
+		return nil
 	}
 	e.join(m, c.srv)
+	return nil
 }
 
 // Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
-func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Socket, m.Name, &m) }
+func (e *endpoint) Adopt(m stream.Moved) { _ = e.add(m.Socket, m.Name, &m) }
 
 // ended is called when a connection's socket has ended or failed, or its hello asks for another loop.
 func (e *endpoint) ended(tag uint64, err error) {

@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"crypto/tls"
 	"errors"
 
 	"github.com/kvwire/kvwire/internal/names"
@@ -32,6 +33,9 @@ type Options struct {
 	ClientEngine Engine // of a client
 	Sockets      stream.Sockets
 
+	// ServerTLS and ClientTLS have each connection of that side begin with a TLS handshake; nil: plaintext. Engine Goroutines.
+	ServerTLS, ClientTLS *tls.Config
+
 	// Cork holds back the last segment of a write that is not the turn's last (MSG_MORE). Engine Epoll.
 	Cork bool
 
@@ -44,7 +48,10 @@ type Options struct {
 }
 
 // check is for one side, whose engine that is.
-func (o Options) check(by Engine) error {
+func (o Options) check(by Engine, tls *tls.Config) error {
+	if by != Goroutines && tls != nil {
+		return errors.New("tcp: TLS needs the engine goroutine: crypto/tls reads and writes on a blocking connection")
+	}
 	if by == Goroutines && (o.Cork || o.QuickAck || o.ZeroCopyBytes > 0) {
 		return errors.New("tcp: Go's net package cannot cork, acknowledge at once or send without a copy (use engine epoll)")
 	}

@@ -28,21 +28,23 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Serve listens on addr, host:port.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	if err := t.Options.check(t.Options.Engine); err != nil {
+	if err := t.Options.check(t.Options.Engine, t.Options.ServerTLS); err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, t.Options.Sockets, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	sockets := t.Options.Sockets
+	sockets.TLS = t.Options.ServerTLS
+	return stream.Serve(addr, g, o, sockets, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		return newEndpoint(h, p, t.Options)
 	})
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
 func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
-	if err := t.Options.check(t.Options.ClientEngine); err != nil {
+	if err := t.Options.check(t.Options.ClientEngine, t.Options.ClientTLS); err != nil {
 		return nil, err
 	}
 	sockets := t.Options.Sockets
-	sockets.ReusePort = false
+	sockets.ReusePort, sockets.TLS = false, t.Options.ClientTLS
 	return stream.Connect(ctx, l, addr, o, sockets, func(s stream.Socket, d *stream.Dialed) (transport.Conn, error) {
 		return newConn(l, s, d, t.Options)
 	})

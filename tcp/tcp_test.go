@@ -12,7 +12,7 @@ import (
 
 var network = transporttest.Network{Transport: Transport{}, Stream: true}
 
-func TestMain(m *testing.M) { transporttest.Main(m, network) }
+func TestMain(m *testing.M) { transporttest.Main(m, inherited()) }
 
 func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 

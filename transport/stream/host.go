@@ -23,6 +23,9 @@ type Host struct {
 	Shards  []uint16    // the shard map for the hello
 	Sockets Sockets     // of its connections
 
+	// Beside is what the transport itself needs of memory for each connection, in bytes. ConnBytes bounds it, too.
+	Beside int
+
 	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
 	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
 	Grant func(c *Server) (params []byte, err error)
@@ -279,6 +282,10 @@ func (h *Host) remove(c *Server) {
 			h.paused = append(h.paused[:i], h.paused[i+1:]...)
 			break
 		}
+	}
+	if c.beside != nil {
+		h.conns.Free(c.beside)
+		c.beside = nil
 	}
 	if c.recv != nil {
 		h.conns.Free(c.recv)

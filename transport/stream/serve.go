@@ -39,10 +39,13 @@ func (s Socket) Close() {
 
 // last writes what a new socket's buffer has room for, and closes.
 func (s Socket) last(b []byte) {
-	if s.Conn != nil {
-		_, _ = s.Conn.Write(b)
-	} else {
+	switch c := s.Conn.(type) {
+	case nil:
 		_, _ = unix.Write(s.Fd, b)
+	case *Session:
+		c.last(b)
+	default:
+		_, _ = c.Write(b)
 	}
 	s.Close()
 }

@@ -1,6 +1,8 @@
 package transporttest
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,6 +44,23 @@ type raw struct {
 	r *Rig
 	t *testing.T
 	net.Conn
+	tcp   *net.TCPConn
+	first *heard // with TLS
+}
+
+// heard keeps what a server says first: a refusal, in the clear, may be in a session's place.
+type heard struct {
+	net.Conn
+	said []byte
+}
+
+// Read is net.Conn's.
+func (h *heard) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if len(h.said) < wire.MaxHelloBytes {
+		h.said = append(h.said, b[:n]...)
+	}
+	return n, err
 }
 
 func (r *Rig) raw() *raw {
@@ -51,9 +70,34 @@ func (r *Rig) raw() *raw {
 		r.t.Fatal(err)
 	}
 	_ = c.SetDeadline(time.Now().Add(Patience))
-	k := &raw{r, r.t, c}
+	k := &raw{r: r, t: r.t, Conn: c, tcp: c.(*net.TCPConn)}
+	if r.n.ClientTLS != nil { // hands are shaken with the first byte
+		k.first = &heard{Conn: c}
+		k.Conn = tls.Client(k.first, r.n.ClientTLS)
+	}
 	r.t.Cleanup(func() { _ = k.Close() })
 	return k
+}
+
+// Close is net.Conn's, without a last word.
+func (c *raw) Close() error {
+	if c.first != nil {
+		return c.tcp.Close()
+	}
+	return c.Conn.Close()
+}
+
+// refused says whether the server refuses to shake hands, and why.
+func (c *raw) refused() (h wire.ServerHello, ok bool) {
+	if c.first == nil {
+		return h, false
+	}
+	var clear tls.RecordHeaderError
+	if err := c.Conn.(*tls.Conn).Handshake(); !errors.As(err, &clear) {
+		return h, false
+	}
+	h, err := ReadHello(io.MultiReader(bytes.NewReader(c.first.said), c.tcp))
+	return h, err == nil
 }
 
 // greeted is raw after an exchange of hellos.
@@ -72,6 +116,9 @@ func (n Network) messages() bool { return n.Raw != nil }
 // greet exchanges hellos.
 func (c *raw) greet(depth int) wire.ServerHello {
 	c.t.Helper()
+	if h, refused := c.refused(); refused {
+		return h
+	}
 	if !c.r.n.messages() {
 		c.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil))
 		return c.hello()
