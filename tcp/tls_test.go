@@ -71,7 +71,13 @@ func newSecured(t *testing.T) transporttest.Network {
 	return n
 }
 
-func TestTLS(t *testing.T) { transporttest.Run(t, newSecured(t)) }
+func TestTLS(t *testing.T) {
+	if testing.Short() { // the race detector, to which it is TestGoroutines with much arithmetic
+		transporttest.RunBrief(t, newSecured(t))
+		return
+	}
+	transporttest.Run(t, newSecured(t))
+}
 
 // server makes a rig whose server has TLS, and a client beside all others that must not notice anything.
 func server(t *testing.T, n transporttest.Network, o transport.ServerOptions) (r *transporttest.Rig, well func()) {

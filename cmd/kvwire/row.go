@@ -61,7 +61,7 @@ func (f *factors) clientRow() *report.Row {
 		uringFactors(r, flags)
 	}
 	if r.ClientTransport == "tcp" {
-		r.TCPClientEngine = f.tcp.clientEngine
+		r.TCPClientEngine, r.TLS = f.tcp.clientEngine, f.tcp.tls
 	}
 	if f.stages > 0 {
 		r.Phase = "breakdown"

@@ -218,6 +218,16 @@ func garbage(t *testing.T, n Network) {
 		c.closes()
 		well()
 	}
+	c := r.raw()
+	c.send([]byte{0x16, 3, 1, 2, 0, 1, 0}) // TLS, where there is none, or within it
+	want := wire.RefusedFeature
+	if n.ServerTLS != nil {
+		want = wire.RefusedGarbage
+	}
+	if h := c.hello(); h.Code != want {
+		t.Fatalf("TLS: %v %q", h.Code, h.Reason)
+	}
+	c.closes()
 	for name, c := range map[string]struct {
 		h    wire.ClientHello
 		code wire.Code
@@ -240,9 +250,9 @@ func garbage(t *testing.T, n Network) {
 	k.send(frame(wire.Header{Op: kv.OpGet, Flags: wire.FlagReply}))
 	k.ends(wire.RefusedGarbage)
 	well()
-	r.Logged(10, "")
-	if l := r.Logs(); len(l) != 10 {
-		t.Fatalf("10 bad clients left %d log lines: %q", len(l), l)
+	r.Logged(11, "")
+	if l := r.Logs(); len(l) != 11 {
+		t.Fatalf("11 bad clients left %d log lines: %q", len(l), l)
 	}
 }
 
