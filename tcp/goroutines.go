@@ -196,7 +196,7 @@ func (p *pair) did(d *done) {
 	p.Touch()
 	switch {
 	case p.closing:
-	case errors.Is(d.err, stream.ErrNoSession):
+	case errors.Is(d.err, stream.ErrNoSession), errors.Is(d.err, transport.ErrProtocol):
 		p.ended(d.err)
 	case d.err != nil && errors.Is(d.err, io.EOF):
 		p.ended(transport.ErrPeerGone)

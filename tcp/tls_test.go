@@ -2,9 +2,14 @@ package tcp
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -39,7 +44,7 @@ func secured(certificate, key []byte) (transporttest.Network, error) {
 		return n, err
 	}
 	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines, ServerTLS: n.ServerTLS, ClientTLS: n.ClientTLS}}
-	// crypto/tls makes a reader of 32 bytes when it asks for a record that was not received with the one before.
+	// crypto/tls makes a small reader when it asks for a record that was not received with the one before.
 	n.Allocates = func(size int) float64 { return 1 + float64(size)/(16<<10) }
 	n.Env = []string{tlsEnv + "=" + string(certificate) + string(key)}
 	return n, nil
@@ -505,4 +510,163 @@ func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 	if each > stream.SessionBytes {
 		t.Errorf("a stranger takes %d B, and is counted as %d", each, stream.SessionBytes)
 	}
+}
+
+// sealed makes records of a client by hand, so that it can say in them what no client says. RFC 8446, 5.2 and 7.
+type sealed struct {
+	t      *testing.T
+	c      *net.TCPConn
+	secret []byte
+	aead   cipher.AEAD
+	iv     []byte
+	seq    uint64
+}
+
+// seal shakes hands, and takes the client's part of the session out of crypto/tls' hands.
+func seal(t *testing.T, r *transporttest.Rig, config *tls.Config) *sealed {
+	t.Helper()
+	s := &sealed{t: t, c: stranger(t, r)}
+	var log bytes.Buffer
+	config = config.Clone()
+	config.KeyLogWriter = &log
+	c := tls.Client(s.c, config)
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if suite := c.ConnectionState().CipherSuite; suite != tls.TLS_AES_128_GCM_SHA256 {
+		t.Skipf("the session is by %s, and this test knows AES-128-GCM only, which Go takes where the CPU has AES", tls.CipherSuiteName(suite))
+	}
+	for line := range strings.Lines(log.String()) {
+		if words := strings.Fields(line); words[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, err := hex.DecodeString(words[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.use(secret)
+		}
+	}
+	if s.aead == nil {
+		t.Fatal("no secret in the key log")
+	}
+	return s
+}
+
+func (s *sealed) expand(label string, n int) []byte {
+	s.t.Helper()
+	label = "tls13 " + label
+	info := append([]byte{byte(n >> 8), byte(n), byte(len(label))}, label...)
+	b, err := hkdf.Expand(sha256.New, s.secret, string(append(info, 0)), n)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return b
+}
+
+func (s *sealed) use(secret []byte) {
+	s.t.Helper()
+	s.secret, s.seq = secret, 0
+	block, err := aes.NewCipher(s.expand("key", 16))
+	if err == nil {
+		s.aead, err = cipher.NewGCM(block)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.iv = s.expand("iv", 12)
+}
+
+// record is one of that type.
+func (s *sealed) record(kind byte, text []byte) []byte {
+	nonce := bytes.Clone(s.iv)
+	for i := range 8 {
+		nonce[4+i] ^= byte(s.seq >> (56 - 8*i))
+	}
+	s.seq++
+	n := len(text) + 1 + s.aead.Overhead()
+	head := []byte{0x17, 3, 3, byte(n >> 8), byte(n)}
+	return s.aead.Seal(bytes.Clone(head), nonce, append(bytes.Clone(text), kind), head)
+}
+
+// update is a KeyUpdate, after which the next key is used.
+func (s *sealed) update(wanted byte) []byte {
+	b := s.record(22, []byte{24, 0, 0, 1, wanted})
+	s.use(s.expand("traffic upd", 32))
+	return b
+}
+
+func TestTLSWhatNoClientSaysInASession(t *testing.T) {
+	n := newSecured(t)
+	r, well := server(t, n, transport.ServerOptions{})
+	said := (&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: 1}).Append(nil)
+	message := func(kind byte, announced, there int) []byte {
+		return append([]byte{kind, byte(announced >> 16), byte(announced >> 8), byte(announced)}, make([]byte, there)...)
+	}
+	for name, says := range map[string]func(s *sealed) []byte{
+		"another ClientHello":       func(s *sealed) []byte { return s.record(22, message(1, 200, 200)) },
+		"a certificate":             func(s *sealed) []byte { return s.record(22, message(11, 200, 200)) },
+		"a Finished":                func(s *sealed) []byte { return s.record(22, message(20, 32, 32)) },
+		"a message of 16 MiB":       func(s *sealed) []byte { return s.record(22, message(1, 1<<24-1, 100)) },
+		"a message without end":     func(s *sealed) []byte { return s.long(message(1, 60_000, 0)) },
+		"a certificate without end": func(s *sealed) []byte { return s.long(message(11, 250_000, 0)) },
+		"a record of no type":       func(s *sealed) []byte { return s.record(0, nil) },
+		"a record of another type":  func(s *sealed) []byte { return s.record(99, said) },
+		"an alert of no length":     func(s *sealed) []byte { return s.record(21, []byte{2}) },
+		"a record twice": func(s *sealed) []byte {
+			b := s.record(23, said[:4])
+			return append(b, b...)
+		},
+		"a record that was changed": func(s *sealed) []byte {
+			b := s.record(23, said)
+			b[20] ^= 1
+			return b
+		},
+		"records of nothing": func(s *sealed) (b []byte) {
+			for range 100 {
+				b = append(b, s.record(23, nil)...)
+			}
+			return b
+		},
+		"keys and nothing else": func(s *sealed) (b []byte) {
+			for range 100 {
+				b = append(b, s.update(1)...)
+			}
+			return b
+		},
+		"half a message among data": func(s *sealed) []byte {
+			return append(s.record(22, message(24, 1, 0)), s.record(23, said)...)
+		},
+	} {
+		s := seal(t, r, n.ClientTLS)
+		go func() { _, _ = s.c.Write(says(s)) }() // it is not read to its end
+		all(t, s.c)
+		well()
+		if t.Failed() {
+			t.Fatalf("%s", name)
+		}
+	}
+	r.Logged(2, "closed: protocol violation: TLS: a handshake message is too long")
+	r.Logged(14, "closed: protocol violation: TLS: ")
+	// Some new keys are a client's good right, also in the middle of what it says.
+	s := seal(t, r, n.ClientTLS)
+	b := s.record(23, said[:3])
+	for range 5 {
+		b = append(b, s.update(1)...)
+	}
+	if _, err := s.c.Write(append(b, s.record(23, said[3:])...)); err != nil {
+		t.Fatal(err)
+	}
+	h := make([]byte, 5)
+	if _, err := io.ReadFull(s.c, h); err != nil || h[0] != 0x17 {
+		t.Fatalf("the server answers %x (%v)", h, err)
+	}
+	well()
+}
+
+// long is as much of a handshake message as is read by who sets no bounds, in full records.
+func (s *sealed) long(begins []byte) (b []byte) {
+	b = s.record(22, append(begins, make([]byte, 16_000)...))
+	for range 15 {
+		b = append(b, s.record(22, make([]byte, 16_000))...)
+	}
+	return b
 }

@@ -8,12 +8,12 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
-	"golang.org/x/sys/unix"
 )
 
 // Session is one end of a TLS session over a TCP connection. What is said otherwise is said in it: the hello, frames, Redis's commands.
@@ -29,25 +29,29 @@ type Session struct {
 type under struct {
 	*net.TCPConn
 	calls atomic.Int64 // system calls, by whoever of the two made them
-	left  int          // bytes that may still come before the session is there; below 0: it is
-	heard []byte       // the first of them, as far as it has room
+	left  int          // bytes that may still come before something comes of them: the session, or what was said in it; below 0: any
+	heard []byte       // the first of all, as far as it has room
 }
 
-// Bounds of a session. crypto/tls has buffers of its own: a record each way, and what came of a handshake message.
+// Bounds of a session. crypto/tls has buffers of its own: a record each way, and handshake messages of up to 256 KiB, which a peer may
+// begin at any time.
 const (
-	// SessionBytes is what a session takes of memory, handshake and goroutines included, rounded up.
-	SessionBytes = 64 << 10
+	// SessionBytes is what a server's end takes of memory at most, with its goroutines: 35 KiB while hands are shaken, and what a peer may
+	// have it gather, in buffers that grow by doubling.
+	SessionBytes = 128 << 10
 
 	strangerBytes = 16 << 10 // a client's part of a handshake; one of today's has some 2 KiB
 	serverBytes   = 80 << 10 // a server's, with a chain of certificates
 	recordBytes   = 16 << 10 // of a record, at most (RFC 8446)
+	readBytes     = recordBytes + 512
+	gatheredBytes = 40 << 10 // that a client may send before a byte of it is worth something: a record that is not whole, and a read more
 	bodyBytes     = 64 << 10 // of a body that are waited for before the loop hears of them
 )
 
 // ErrNoSession means that a client did not shake hands: it speaks no TLS, or another one, or does not trust the server.
 var ErrNoSession = errors.New("no TLS session")
 
-var errHandshakeLong = errors.New("the handshake is too long")
+var errLong = errors.New("a handshake message is too long")
 
 // NewSession is the server's end, on a connection on which nothing was said yet. Its first Receive shakes hands.
 func NewSession(nc *net.TCPConn, c *tls.Config) *Session {
@@ -100,16 +104,16 @@ func (u *under) explain(err error) error {
 func (u *under) Read(b []byte) (int, error) {
 	switch {
 	case u.left == 0:
-		return 0, errHandshakeLong
+		return 0, errLong
 	case u.left > 0:
-		b = b[:min(len(b), u.left)]
+		b = b[:min(len(b), u.left, readBytes)]
 	}
 	n, err := u.TCPConn.Read(b)
 	u.calls.Add(1)
 	if u.left > 0 {
 		u.left -= n
-		u.heard = append(u.heard, b[:min(n, cap(u.heard)-len(u.heard))]...)
 	}
+	u.heard = append(u.heard, b[:min(n, cap(u.heard)-len(u.heard))]...)
 	return n, err
 }
 
@@ -127,7 +131,7 @@ func (s *Session) Calls() int { return int(s.under.calls.Swap(0)) }
 
 // Receive fills the places of w in order, as far as bytes come, and shakes hands before that; an error of that is ErrNoSession, unless the
 // peer just left. Of two places the first is a body's: of a long one as much is waited for as is worth telling the loop. What it returns, if
-// anything, comes without an error.
+// anything, comes without an error. A peer that breaks TLS's rules is transport.ErrProtocol.
 func (s *Session) Receive(w [][]byte) (n int, err error) {
 	if !s.open {
 		if err := s.shake(); err != nil {
@@ -137,24 +141,45 @@ func (s *Session) Receive(w [][]byte) (n int, err error) {
 	}
 	switch {
 	case len(w) == 1:
-		n, err = s.Read(w[0])
+		n, err = s.read(w[0])
 	case len(w[0]) >= recordBytes:
-		n, err = io.ReadFull(s, w[0][:min(len(w[0]), bodyBytes)])
+		for body := w[0][:min(len(w[0]), bodyBytes)]; n < len(body) && err == nil; {
+			var more int
+			more, err = s.read(body[n:])
+			n += more
+		}
 	default: // what is behind a body is in its record: it goes to w[1], and what is the body's from there
-		n, err = s.Read(w[1])
+		n, err = s.read(w[1])
 		body := copy(w[0], w[1][:n])
 		copy(w[1], w[1][body:n])
 	}
-	if n > 0 {
-		err = nil // it comes again
+	switch {
+	case n > 0:
+		return n, nil // an error comes again
+	case departed(err):
+		return 0, err
+	}
+	return 0, fmt.Errorf("%w: TLS: %w", transport.ErrProtocol, err)
+}
+
+func (s *Session) read(b []byte) (int, error) {
+	n, err := s.Read(b)
+	if n > 0 && s.under.left >= 0 {
+		s.under.left = gatheredBytes
 	}
 	return n, err
 }
 
+// departed says whether an error means that the peer, or this side, just left.
+func departed(err error) bool {
+	var errno syscall.Errno
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &errno)
+}
+
 func (s *Session) shake() error {
 	err := s.Handshake()
-	s.under.left = -1
-	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+	s.under.left = gatheredBytes
+	if err == nil || departed(err) {
 		return err
 	}
 	var record tls.RecordHeaderError
