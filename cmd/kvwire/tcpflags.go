@@ -15,8 +15,8 @@ import (
 type tcpValues struct {
 	engine        string
 	clientEngine  string
-	tls           string
 	accept        string
+	tls           string
 	noDelay       bool
 	cork          bool
 	quickAck      bool
@@ -86,7 +86,6 @@ func (f *factors) tcpOptions() (o tcp.Options, err error) {
 // planTLS checks what TLS needs, and chooses the engines where the user did not: a session reads and writes on a blocking connection.
 func (f *factors) planTLS() error {
 	v := &f.tcp
-	engines := map[string]*string{"tcp-engine": &v.engine, "tcp-client-engine": &v.clientEngine}
 	switch {
 	case v.tls != on:
 		return nil
@@ -97,13 +96,14 @@ func (f *factors) planTLS() error {
 	case f.serverAt != "":
 		return usagef("--tls on: a kvwire host has no certificate for the servers that it starts: start them by --server-launch")
 	}
-	for name, engine := range engines {
-		switch {
-		case f.sets(name) && *engine != tcp.Goroutines.String():
-			return usagef("TLS needs --%s goroutine, not %s: crypto/tls reads and writes on blocking connections", name, *engine)
-		case f.set.Lookup(name) != nil:
-			*engine = tcp.Goroutines.String()
+	for _, by := range []struct {
+		name   string
+		engine *string
+	}{{"tcp-engine", &v.engine}, {"tcp-client-engine", &v.clientEngine}} {
+		if f.sets(by.name) && *by.engine != tcp.Goroutines.String() {
+			return usagef("TLS needs --%s goroutine, not %s: crypto/tls reads and writes on blocking connections", by.name, *by.engine)
 		}
+		*by.engine = tcp.Goroutines.String()
 	}
 	return nil
 }
