@@ -457,59 +457,82 @@ func TestTLSAChangedByteEndsTheConnection(t *testing.T) {
 	}
 }
 
-// Strangers that have the server wait for the rest of a record, each of the greatest length that there is.
+// Strangers that have the server wait for the rest of what they say: of a record of the greatest length that there is, and, in a session, of a
+// handshake message.
 func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 	if testenv.Race {
 		t.Skip("the race detector's memory is not the server's")
 	}
-	const strangers = 500
+	const strangers = 300
 	if !transporttest.Files(3 * strangers) {
 		t.Skip("no descriptors for it (ulimit -n)")
 	}
 	n := newSecured(t)
-	r, well := server(t, n, transport.ServerOptions{HelloMax: time.Hour})
-	well()
-	memory := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc + m.StackInuse
-	}
-	before := memory()
-	first := []byte{0x16, 3, 1, 0x48, 0, 1, 0, 0xF0, 0} // as long as a record may be, and a message that goes on
-	sent := make([]byte, 15<<10)
-	copy(sent, first)
-	var ks []*net.TCPConn
-	for range strangers {
-		k := stranger(t, r)
-		if _, err := k.Write(sent); err != nil {
-			t.Fatal(err)
-		}
-		ks = append(ks, k)
-	}
-	transporttest.Until(t, "all to be received", func() bool {
-		for _, k := range ks {
-			rc, err := k.SyscallConn()
-			if err != nil {
-				t.Fatal(err)
+	for name, connect := range map[string]func(t *testing.T, r *transporttest.Rig) (c *net.TCPConn, says []byte){
+		"in the handshake": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
+			says := make([]byte, 15<<10)
+			copy(says, []byte{0x16, 3, 1, 0x48, 0, 1, 0, 0xF0, 0}) // as long as a record may be, and a message that goes on
+			return stranger(t, r), says
+		},
+		"in a session": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
+			s := seal(t, r, n.ClientTLS)
+			return s.c, s.long([]byte{11, 3, 0xD0, 0x90})[:39<<10]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, well := server(t, n, transport.ServerOptions{HelloMax: time.Hour})
+			well()
+			memory := func() uint64 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return m.HeapAlloc + m.StackInuse
 			}
-			left := 0
-			_ = rc.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-			if err != nil {
-				t.Fatal(err)
+			before := memory()
+			var ks []*net.TCPConn
+			for range strangers {
+				k, says := connect(t, r)
+				if _, err := k.Write(says); err != nil {
+					t.Fatal(err)
+				}
+				ks = append(ks, k)
 			}
-			if left > 0 {
-				return false
+			transporttest.Until(t, "all to be received", func() bool {
+				for _, k := range ks {
+					if unacknowledged(t, k) > 0 {
+						return false
+					}
+				}
+				return true
+			})
+			well()
+			each := (memory() - before) / strangers
+			t.Logf("%d B for each stranger", each)
+			if each > stream.SessionBytes {
+				t.Errorf("a stranger takes %d B, and is counted as %d", each, stream.SessionBytes)
 			}
-		}
-		return true
-	})
-	well()
-	each := (memory() - before) / strangers
-	t.Logf("%d B for each stranger", each)
-	if each > stream.SessionBytes {
-		t.Errorf("a stranger takes %d B, and is counted as %d", each, stream.SessionBytes)
+			for _, k := range ks { // none was closed meanwhile
+				_ = k.SetReadDeadline(time.Unix(1, 0))
+				if _, err := k.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Fatalf("a stranger was closed: %v", err)
+				}
+			}
+		})
 	}
+}
+
+// unacknowledged is how much of what was written the peer's kernel does not have yet.
+func unacknowledged(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	rc, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked error
+	if err := rc.Control(func(fd uintptr) { n, asked = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil || asked != nil {
+		t.Fatal(err, asked)
+	}
+	return n
 }
 
 // sealed makes records of a client by hand, so that it can say in them what no client says. RFC 8446, 5.2 and 7.
