@@ -10,8 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 )
 
@@ -40,18 +38,11 @@ func ServerTLS(certificate, key []byte) (*tls.Config, error) {
 
 // ServerTLSFiles is the same from files. Nobody but its owner may read the key's.
 func ServerTLSFiles(certificate, key string) (*tls.Config, error) {
-	cert, err := readPEM(certificate)
+	cert, err := read(certificate, false)
 	if err != nil {
 		return nil, err
 	}
-	st, err := os.Stat(key)
-	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
-	}
-	if m := st.Mode().Perm(); m&0o077 != 0 {
-		return nil, fmt.Errorf("access: %s has mode %04o, and a key is nobody else's affair: chmod 600 %s", key, m, key)
-	}
-	k, err := readPEM(key)
+	k, err := read(key, true)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +66,7 @@ func ClientTLS(signers []byte, name string) (*tls.Config, error) {
 
 // ClientTLSFile is the same from a file.
 func ClientTLSFile(signers, name string) (*tls.Config, error) {
-	b, err := readPEM(signers)
+	b, err := read(signers, false)
 	if err != nil {
 		return nil, err
 	}
@@ -84,22 +75,6 @@ func ClientTLSFile(signers, name string) (*tls.Config, error) {
 		return nil, fmt.Errorf("access: %s: %w", signers, err)
 	}
 	return c, nil
-}
-
-func readPEM(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("access: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, FileBytesMax+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("access: %w", err)
-	case len(b) > FileBytesMax:
-		return nil, fmt.Errorf("access: %s: more than %d KiB", file, FileBytesMax>>10)
-	}
-	return b, nil
 }
 
 // NewCertificate makes a certificate for a run's own server, called RunName, that has signed itself, and its key: ECDSA over P-256, PEM.
