@@ -57,7 +57,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		return failed
 	}
-	fd, hello, err := stream.Dial(ctx, addr, o, stream.Sockets{}, func(local, remote netip.Addr) (b []byte, err error) {
+	s, hello, err := stream.Dial(ctx, addr, o, stream.Sockets{}, func(local, remote netip.Addr) (b []byte, err error) {
 		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {
@@ -83,12 +83,12 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		if err == nil {
 			err = call(func() (err error) {
-				c, err = k.begin(fd, hello)
+				c, err = k.begin(s.Fd, hello)
 				return err
 			})
 		}
 		if err != nil {
-			_ = unix.Close(fd)
+			s.Close()
 			err = fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}

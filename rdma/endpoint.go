@@ -67,7 +67,10 @@ type endpoint struct {
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, peers: p}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(fd, name, nil) }}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
+		e.add(fd, name, nil)
+		return nil
+	}}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -199,7 +202,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	*row = l
 	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		e.links.Drop(tag)
-		e.h.TurnAway(fd, name)
+		e.h.TurnAway(stream.Socket{Fd: fd}, name)
 		return
 	}
 	var srv *stream.Server
@@ -210,7 +213,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	}
 	if srv == nil {
 		l.release()
-		e.h.TurnAway(fd, name)
+		e.h.TurnAway(stream.Socket{Fd: fd}, name)
 		return
 	}
 	l.side = srv
@@ -230,7 +233,7 @@ func (e *endpoint) ended(l *link, err error) {
 	delete(e.awaited, l.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
-		m := srv.Moved(l.fd)
+		m := srv.Moved(stream.Socket{Fd: l.fd})
 		to := srv.MoveTo
 		l.release()
 		l.side.Drop(err)

@@ -179,6 +179,8 @@ var meanings = map[string]string{
 	"nobuffers_per_op": "receives that found no provided buffer (ENOBUFS), of both sides", "cq_overflows": "times that completions waited outside of a full queue, of both sides", "zerocopies_per_op": "sends that were to be without copy, of both sides",
 	"zerocopied_ratio": "of these, those that the kernel copied after all",
 
+	"tcp_client_engine": "tcp: how the client's sockets are driven", "tls": "tcp: TLS 1.3 on each connection: on or off",
+
 	"value_dist": "sizes of values: fixed, uniform or zipfian", "value_min_bytes": "size of the smallest values, where sizes differ",
 
 	"sends_per_op": "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, likewise", "hops_per_op": "requests and replies that went from one loop to another, of both sides",

@@ -332,6 +332,10 @@ type Row struct {
 	CQOverflows     Uint  `csv:"cq_overflows"`      // times that completions waited outside of a full queue
 	ZeroCopiesPerOp Float `csv:"zerocopies_per_op"` // sends that were to be without copy
 	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
+
+	// Of tcp's client, and of both sides.
+	TCPClientEngine string `csv:"tcp_client_engine"`
+	TLS             string `csv:"tls"` // on or off
 }
 
 // column is a field of Row.

@@ -91,6 +91,9 @@ var tableColumns = []tableColumn{
 		}
 		return r.ClientTransport
 	}},
+	{head: "engine", left: true, vary: true, value: func(r *Row) string { return r.TCPEngine }},
+	{head: "client engine", left: true, vary: true, value: func(r *Row) string { return r.TCPClientEngine }},
+	{head: "TLS", left: true, vary: true, value: func(r *Row) string { return r.TLS }},
 	{head: "receive", left: true, vary: true, value: func(r *Row) string { return r.UringReceive }},
 	{head: "bundle", left: true, vary: true, value: func(r *Row) string { return r.UringBundle.String() }},
 	{head: "fixed", left: true, vary: true, value: func(r *Row) string { return r.UringFixedFiles.String() }},

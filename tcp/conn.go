@@ -8,9 +8,12 @@ import (
 
 // hub is the member that moves the bytes of all client connections of one loop.
 type hub struct {
-	driver
+	movers
+	l     *loop.Loop
 	conns stream.Table[*conn]
 }
+
+var _ loop.Armer = (*hub)(nil)
 
 // hubKey finds the hub of a loop: one for all connections with the same options.
 type hubKey struct{ o Options }
@@ -19,54 +22,58 @@ type hubKey struct{ o Options }
 type conn struct {
 	*stream.Client
 	hub  *hub
-	sock *socket
+	m    mover
+	gone chan struct{} // closed when the socket is
 }
 
 var _ transport.Conn = (*conn)(nil)
 
-func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
+// newConn owns the socket, also where it fails.
+func newConn(l *loop.Loop, s stream.Socket, d *stream.Dialed, o Options) (transport.Conn, error) {
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
-		h := &hub{driver: driver{l: l, o: o}}
-		var err error
-		h.id, err = l.Add(h)
+		h := &hub{l: l}
+		id, err := l.Add(h)
+		h.movers = newMovers(l, id, o.ClientEngine, o.Sockets, o)
 		return h, err
 	})
 	if err != nil {
+		s.Close()
 		return nil, err
 	}
-	c := &conn{hub: m.(*hub)}
-	tag, row := c.hub.conns.Put()
+	h := m.(*hub)
+	c := &conn{hub: h, gone: make(chan struct{})}
+	tag, row := h.conns.Put()
 	*row = c
-	sock, err := c.hub.open(fd, tag, func(err error) { c.sock.close(err) }, func() {})
+	c.m, err = h.open(s, tag, func(err error) { c.m.close(err) }, func() {
+		h.conns.Drop(tag)
+		close(c.gone)
+	})
 	if err == nil {
-		c.sock = sock.(*socket)
-		if c.Client, err = d.Client(l, c.sock); err == nil {
-			c.sock.side = c.Client
+		if c.Client, err = d.Client(l, c.m); err == nil {
+			h.join(c.m, c.Client)
 			return c, nil
 		}
-		c.sock.release()
+		s = c.m.take()
 	}
-	c.hub.conns.Drop(tag)
+	h.conns.Drop(tag)
+	s.Close()
 	return nil, err
 }
 
 // Hangup is transport.Conn's.
 func (c *conn) Hangup() {
-	_ = c.hub.l.Call(func() {
-		if c.hub.conns.Get(c.sock.tag) == nil {
-			return // hung up already, or its loop has ended
+	if c.hub.l.Do(func() { c.m.close(transport.ErrClosed) }) {
+		select {
+		case <-c.gone:
+		case <-c.hub.l.Done():
 		}
-		c.hub.conns.Drop(c.sock.tag)
-		if !c.sock.closed {
-			c.sock.close(transport.ErrClosed)
-		}
-	})
+	}
 }
 
 // OnEvent is loop.Member's.
 func (h *hub) OnEvent(tag uint64, res int32, _ uint32) {
 	if c := h.conns.Get(tag); c != nil {
-		(*c).sock.event(uint32(res))
+		(*c).m.event(uint32(res))
 	}
 }
 
@@ -78,11 +85,10 @@ func (h *hub) Stage() error {
 
 // Close is loop.Member's.
 func (h *hub) Close() bool {
-	h.conns.Each(func(tag uint64, c **conn) {
-		if s := (*c).sock; !s.closed {
-			s.close(transport.ErrClosed)
-		}
-		h.conns.Drop(tag)
-	})
+	h.conns.Each(func(_ uint64, c **conn) { (*c).m.close(transport.ErrClosed) })
+	if h.conns.Len() > 0 {
+		return false
+	}
+	h.end()
 	return true
 }

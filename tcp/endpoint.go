@@ -11,21 +11,28 @@ import (
 // mover moves the bytes of one connection: a socket under epoll, or a pair of goroutines.
 type mover interface {
 	stream.Driver
-	event(ready uint32) // epoll's
-	close(err error)    // ends the connection, now or as soon as nothing of it is under way
-	take() (fd int)     // gives the descriptor away; nothing is under way, and nobody closes it
+	event(ready uint32)  // epoll's
+	close(err error)     // ends the connection, now or as soon as nothing of it is under way; once is enough
+	take() stream.Socket // gives the socket away; nothing is under way, and nobody closes it
 }
 
 // movers are those of one loop.
 type movers interface {
-	// open makes a connection's mover. It owns fd, unless it fails. ended is called when the socket has ended or failed, or when
+	// open makes a connection's mover. It owns the socket, unless it fails. ended is called when the socket has ended or failed, or when
 	// the side says that it ends, and gone when it is closed.
-	open(fd int, tag uint64, ended func(error), gone func()) (mover, error)
+	open(s stream.Socket, tag uint64, ended func(error), gone func()) (mover, error)
 	join(m mover, s stream.Side) // m moves the bytes of s from now on
 	Poll() int                   // loop.Member's
 	Arm() (bool, error)          // loop.Armer's
 	flush()                      // in Stage
 	end()                        // all are gone
+}
+
+func newMovers(l *loop.Loop, id loop.MemberID, by Engine, sockets stream.Sockets, o Options) movers {
+	if by == Goroutines {
+		return &crew{l: l, sockets: sockets}
+	}
+	return &driver{l: l, id: id, o: o}
 }
 
 // endpoint is the server's share of connections on one loop.
@@ -52,16 +59,15 @@ const tagListener = 1 << 55
 
 func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
 	e := &endpoint{l: h.L, h: h, peers: peers}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) { e.add(fd, name, nil) }}
+	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error { return e.add(stream.Socket{Fd: fd}, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
 	e.id = id
-	if o.Engine == Goroutines {
-		e.movers = &crew{l: h.L, sockets: o.Sockets}
-	} else {
-		e.movers = &driver{l: h.L, id: id, o: o}
+	e.movers = newMovers(h.L, id, o.Engine, h.Sockets, o)
+	if h.Sockets.TLS != nil {
+		h.Beside = stream.SessionBytes
 	}
 	e.late = func(c *stream.Server, err error) { c.Driver().(mover).close(err) }
 	return e, nil
@@ -89,14 +95,17 @@ func (e *endpoint) Poll() int {
 	return e.movers.Poll() + e.listener.Poll()
 }
 
-// add takes a socket in: fresh, or with the hello that another loop has read.
-func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
+// add takes a socket in: fresh, or with the hello that another loop has read. A fresh one stays the caller's when there is no descriptor for it.
+func (e *endpoint) add(s stream.Socket, name string, moved *stream.Moved) error {
 	tag, c := e.conns.Put()
-	m, err := e.open(fd, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
+	m, err := e.open(s, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
 	if err != nil {
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd, name)
-		return
+		if moved == nil && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
+			return err
+		}
+		e.h.TurnAway(s, name)
+		return nil
 	}
 	c.m = m
 	if moved == nil {
@@ -105,16 +114,17 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 		c.srv = e.h.Adopt(m, moved)
 	}
 	if c.srv == nil {
-		fd = m.take()
+		s = m.take()
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd, name)
-		return
+		e.h.TurnAway(s, name)
+		return nil
 	}
 	e.join(m, c.srv)
+	return nil
 }
 
 // Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
-func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
+func (e *endpoint) Adopt(m stream.Moved) { _ = e.add(m.Socket, m.Name, &m) }
 
 // ended is called when a connection's socket has ended or failed, or its hello asks for another loop.
 func (e *endpoint) ended(tag uint64, err error) {

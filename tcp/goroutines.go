@@ -22,7 +22,7 @@ import (
 // next window and the next bytes. It belongs to its loop; the goroutines touch nothing but the mailbox.
 type crew struct {
 	l       *loop.Loop
-	sockets stream.Sockets
+	sockets stream.Sockets // with TLS, if its connections are a server's that has it
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
@@ -37,6 +37,7 @@ type done struct {
 	p     *pair
 	sent  bool // else received
 	n     int
+	calls int   // system calls that are known of
 	stamp int64 // the kernel's, by the wall clock, of what was received; 0: it is not known
 	err   error
 }
@@ -47,11 +48,12 @@ var _ movers = (*crew)(nil)
 type pair struct {
 	c       *crew
 	nc      *net.TCPConn
+	tls     *stream.Session // on nc; nil: none
 	side    stream.Side
 	ended   func(err error)
 	gone    func()
 	reads   chan int      // so many places of window are to be read into; closed at the end
-	writes  chan struct{} // what is in out is to be sent; closed at the end
+	writes  chan struct{} // what is in out is to be sent, or, if there is none, our sending half to be shut; closed at the end
 	reading bool          // a read is under way
 	writing bool
 	listed  bool  // in c.touched
@@ -67,8 +69,31 @@ type pair struct {
 	window [2][]byte         // the reader's while it reads
 }
 
-// open is movers'. The descriptor is duplicated into the hands of the net package, which knows no other way.
-func (c *crew) open(fd int, _ uint64, ended func(error), gone func()) (mover, error) {
+// open is movers'. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
+func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
+	tls, known := s.Conn.(*stream.Session)
+	var nc *net.TCPConn
+	if known {
+		nc = tls.TCP()
+	} else if nc, known = s.Conn.(*net.TCPConn); !known {
+		var err error
+		if nc, err = adopt(s.Fd); err != nil {
+			return nil, err
+		}
+		if c.sockets.TLS != nil {
+			tls = stream.NewSession(nc, c.sockets.TLS)
+		}
+	}
+	p := &pair{c: c, nc: nc, tls: tls, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
+	p.control(c.sockets.Prepare) // again: the net package has set what it likes
+	c.running.Add(2)
+	go p.read()
+	go p.write()
+	return p, nil
+}
+
+// adopt puts a descriptor into the hands of the net package, unless it fails.
+func adopt(fd int) (*net.TCPConn, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -85,12 +110,7 @@ func (c *crew) open(fd int, _ uint64, ended func(error), gone func()) (mover, er
 		return nil, fmt.Errorf("tcp: a %T", nc)
 	}
 	_ = unix.Close(fd)
-	p := &pair{c: c, nc: tc, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
-	p.control(c.sockets.Prepare) // again: the net package has set what it likes
-	c.running.Add(2)
-	go p.read()
-	go p.write()
-	return p, nil
+	return tc, nil
 }
 
 // join is movers'.
@@ -147,8 +167,11 @@ func (p *pair) Touch() {
 	p.c.touched.Add(p.c.l, p, &p.listed)
 }
 
-// Stamp is stream.Driver's. A read that is under way has none.
+// Stamp is stream.Driver's. A read that is under way has none. Nor have those of a session: the kernel does not see what is in its records.
 func (p *pair) Stamp() {
+	if p.tls != nil {
+		return
+	}
 	p.control(func(fd int) { p.stamps.Store(sys.AskStamps(fd)) })
 	p.c.l.Stats.Syscalls++
 }
@@ -169,9 +192,12 @@ func (p *pair) did(d *done) {
 	} else {
 		p.reading = false
 	}
+	p.c.l.Stats.Syscalls += uint64(d.calls)
 	p.Touch()
 	switch {
 	case p.closing:
+	case errors.Is(d.err, stream.ErrNoSession), errors.Is(d.err, transport.ErrProtocol):
+		p.ended(d.err)
 	case d.err != nil && errors.Is(d.err, io.EOF):
 		p.ended(transport.ErrPeerGone)
 	case d.err != nil:
@@ -211,19 +237,22 @@ func (p *pair) send() {
 	if k == 0 {
 		if p.side.Finished() && !p.halved {
 			p.halved = true
-			_ = p.nc.CloseWrite()
-			p.c.l.Stats.Syscalls++
+			p.order(nil)
 		}
 		return
 	}
 	for i := range k {
 		p.pieces[i] = sys.IovecBytes(&p.iov[i])
 	}
-	p.writing = true
-	p.out = p.pieces[:k]
-	p.writes <- struct{}{}
-	p.c.l.Stats.Syscalls++
+	p.order(p.pieces[:k])
 	p.c.l.Stats.Sends++
+}
+
+// order tells the writer what to send; nil: that this was all.
+func (p *pair) order(out net.Buffers) {
+	p.writing = true
+	p.out = out
+	p.writes <- struct{}{}
 }
 
 // receive gives the reader the places of the next bytes.
@@ -237,7 +266,6 @@ func (p *pair) receive() {
 	}
 	p.reading = true
 	p.reads <- k
-	p.c.l.Stats.Syscalls++
 	p.c.l.Stats.Receives++
 }
 
@@ -246,10 +274,14 @@ func (p *pair) read() {
 	defer p.c.running.Done()
 	m := newMessage(p.nc)
 	for k := range p.reads {
-		d := done{p: p}
-		if stamps := p.stamps.Load(); k > 1 || stamps {
+		d := done{p: p, calls: 1}
+		switch stamps := p.stamps.Load(); {
+		case p.tls != nil:
+			d.n, d.err = p.tls.Receive(p.window[:k])
+			d.calls = p.tls.Calls()
+		case k > 1 || stamps:
 			d.n, d.stamp, d.err = m.read(p.window[:k], stamps)
-		} else {
+		default:
 			d.n, d.err = p.nc.Read(p.window[0])
 		}
 		p.c.put(d)
@@ -312,8 +344,22 @@ func (m *message) read(w [][]byte, stamps bool) (n int, stamp int64, err error) 
 func (p *pair) write() {
 	defer p.c.running.Done()
 	for range p.writes {
-		n, err := p.out.WriteTo(p.nc)
-		p.c.put(done{p: p, sent: true, n: int(n), err: err})
+		d := done{p: p, sent: true, calls: 1}
+		switch {
+		case p.tls != nil && p.out != nil:
+			d.n, d.err = p.tls.Send(p.out)
+			d.calls = p.tls.Calls()
+		case p.tls != nil:
+			p.tls.Finish()
+			d.calls += p.tls.Calls()
+		case p.out != nil:
+			var n int64
+			n, d.err = p.out.WriteTo(p.nc)
+			d.n = int(n)
+		default:
+			_ = p.nc.CloseWrite()
+		}
+		p.c.put(d)
 	}
 }
 
@@ -329,14 +375,12 @@ func (p *pair) close(err error) {
 }
 
 // take is mover's.
-func (p *pair) take() int {
-	fd, err := stream.TakeFd(p.nc)
-	if err != nil {
-		fd = -1 // no descriptor is left: who gets it closes the connection
-	}
-	_ = p.nc.Close()
+func (p *pair) take() stream.Socket {
 	p.leave()
-	return fd
+	if p.tls != nil {
+		return stream.Socket{Conn: p.tls}
+	}
+	return stream.Socket{Conn: p.nc}
 }
 
 // leave sends the goroutines home.

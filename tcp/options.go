@@ -1,13 +1,14 @@
 package tcp
 
 import (
+	"crypto/tls"
 	"errors"
 
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
-// Engine is what moves the bytes of a server's connections.
+// Engine is what moves the bytes of connections.
 type Engine uint8
 
 const (
@@ -28,8 +29,12 @@ func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engin
 
 // Options are those of both ends. The zero value is the default; docs/results has what the others were measured to cost.
 type Options struct {
-	Engine  Engine // of the server; a client's connections are always its loop's
-	Sockets stream.Sockets
+	Engine       Engine // of a server
+	ClientEngine Engine // of a client
+	Sockets      stream.Sockets
+
+	// ServerTLS and ClientTLS have each connection of that side begin with a TLS handshake; nil: plaintext. Engine Goroutines.
+	ServerTLS, ClientTLS *tls.Config
 
 	// Cork holds back the last segment of a write that is not the turn's last (MSG_MORE). Engine Epoll.
 	Cork bool
@@ -42,8 +47,12 @@ type Options struct {
 	ZeroCopyBytes int
 }
 
-func (o Options) check() error {
-	if o.Engine == Goroutines && (o.Cork || o.QuickAck || o.ZeroCopyBytes > 0) {
+// check is for one side, whose engine that is.
+func (o Options) check(by Engine, tls *tls.Config) error {
+	if by != Goroutines && tls != nil {
+		return errors.New("tcp: TLS needs the engine goroutine: crypto/tls reads and writes on a blocking connection")
+	}
+	if by == Goroutines && (o.Cork || o.QuickAck || o.ZeroCopyBytes > 0) {
 		return errors.New("tcp: Go's net package cannot cork, acknowledge at once or send without a copy (use engine epoll)")
 	}
 	return nil

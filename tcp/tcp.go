@@ -1,5 +1,5 @@
 // Package tcp is the network of TCP sockets: under epoll, non-blocking, edge-triggered, one gathered
-// write per connection and turn; or, for the server, in goroutines on Go's net package, as most Go servers have
+// write per connection and turn; or in goroutines on Go's net package, as most Go servers have
 // it. What a connection says is transport/stream's; here are the system calls. It may not import store.
 package tcp
 
@@ -28,20 +28,25 @@ func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Serve listens on addr, host:port.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	if err := t.Options.check(); err != nil {
+	if err := t.Options.check(t.Options.Engine, t.Options.ServerTLS); err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, t.Options.Sockets, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	sockets := t.Options.Sockets
+	sockets.TLS = t.Options.ServerTLS
+	return stream.Serve(addr, g, o, sockets, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		return newEndpoint(h, p, t.Options)
 	})
 }
 
 // Dial connects to addr, host:port, and puts the connection onto l.
 func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+	if err := t.Options.check(t.Options.ClientEngine, t.Options.ClientTLS); err != nil {
+		return nil, err
+	}
 	sockets := t.Options.Sockets
-	sockets.ReusePort = false
-	return stream.Connect(ctx, l, addr, o, sockets, func(fd int, d *stream.Dialed) (transport.Conn, error) {
-		return newConn(l, fd, d, t.Options)
+	sockets.ReusePort, sockets.TLS = false, t.Options.ClientTLS
+	return stream.Connect(ctx, l, addr, o, sockets, func(s stream.Socket, d *stream.Dialed) (transport.Conn, error) {
+		return newConn(l, s, d, t.Options)
 	})
 }
 
@@ -88,7 +93,8 @@ type socket struct {
 var _ movers = (*driver)(nil)
 
 // open makes a socket whose events come to the member with tag.
-func (d *driver) open(fd int, tag uint64, ended func(error), gone func()) (mover, error) {
+func (d *driver) open(from stream.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
+	fd := from.Fd
 	s := &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
 	if d.o.ZeroCopyBytes > 0 {
 		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
@@ -340,6 +346,9 @@ func (s *socket) shutIfFinished() {
 
 // close ends the socket's life; err is told to its side.
 func (s *socket) close(err error) {
+	if s.closed {
+		return
+	}
 	s.release()
 	if s.held > 0 { // what the kernel has of our memory goes nowhere: the connection is reset
 		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
@@ -351,9 +360,9 @@ func (s *socket) close(err error) {
 }
 
 // take is mover's.
-func (s *socket) take() int {
+func (s *socket) take() stream.Socket {
 	s.release()
-	return s.fd
+	return stream.Socket{Fd: s.fd}
 }
 
 // release takes the socket off the loop and leaves the descriptor open.

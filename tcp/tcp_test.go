@@ -12,13 +12,13 @@ import (
 
 var network = transporttest.Network{Transport: Transport{}, Stream: true}
 
-func TestMain(m *testing.M) { transporttest.Main(m, network) }
+func TestMain(m *testing.M) { transporttest.Main(m, inherited()) }
 
 func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 
 func TestGoroutines(t *testing.T) {
 	n := network
-	n.Transport = Transport{Options{Engine: Goroutines}}
+	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines}}
 	transporttest.Run(t, n)
 }
 

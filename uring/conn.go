@@ -4,6 +4,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
+	"golang.org/x/sys/unix"
 )
 
 // hub is the member that moves the bytes of all client connections of one loop.
@@ -25,7 +26,13 @@ type conn struct {
 
 var _ transport.Conn = (*conn)(nil)
 
-func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
+// newConn owns fd, also where it fails.
+func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (_ transport.Conn, err error) {
+	defer func() {
+		if err != nil {
+			_ = unix.Close(fd)
+		}
+	}()
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
 		h := &hub{driver: driver{l: l, o: o}}
 		err := h.equip()

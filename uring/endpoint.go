@@ -110,7 +110,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	s, err := e.open(fd, tag, e.ended, e.gone)
 	if err != nil {
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd, name)
+		e.h.TurnAway(stream.Socket{Fd: fd}, name)
 		return
 	}
 	c.sock = s
@@ -122,7 +122,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if c.srv == nil {
 		fd = s.take()
 		e.conns.Drop(tag)
-		e.h.TurnAway(fd, name)
+		e.h.TurnAway(stream.Socket{Fd: fd}, name)
 		return
 	}
 	s.side, s.in.open = c.srv, c.srv.Depth() > 0
@@ -140,7 +140,7 @@ func (e *endpoint) ended(s *socket, err error) {
 	}
 	// Its hello was just received and nothing was sent: nothing is in flight.
 	c := e.conns.Get(s.tag)
-	m := c.srv.Moved(s.take())
+	m := c.srv.Moved(stream.Socket{Fd: s.take()})
 	to := c.srv.MoveTo
 	s.side.Drop(err)
 	e.conns.Drop(s.tag)

@@ -43,8 +43,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if err != nil {
 		return nil, err
 	}
-	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(fd int, d *stream.Dialed) (transport.Conn, error) {
-		return newConn(l, fd, d, own)
+	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(s stream.Socket, d *stream.Dialed) (transport.Conn, error) {
+		return newConn(l, s.Fd, d, own)
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,22 +15,51 @@ import (
 // in --auth-file. Arguments would be seen by all users of the machine.
 const authEnv = "KVWIRE_AUTH"
 
-// identity is who a client says that it is.
+// tlsEnv is that for a run's certificate, as PEM: with its key for a server, without for clients.
+const tlsEnv = "KVWIRE_TLS"
+
+// told is what a run tells its own processes so.
+type told struct {
+	Secret string `json:"secret,omitempty"` // for authEnv
+	TLS    string `json:"tls,omitempty"`    // for tlsEnv
+}
+
+// env is this process' environment, and in it what is told.
+func (t told) env() []string {
+	env := os.Environ()
+	if t.Secret != "" {
+		env = append(env, authEnv+"="+t.Secret)
+	}
+	if t.TLS != "" {
+		env = append(env, tlsEnv+"="+t.TLS)
+	}
+	return env
+}
+
+// identity is who a client says that it is, and whom it takes for its server.
 type identity struct {
-	file, name string
-	who        *access.Entry // nil: nobody
+	file, name  string
+	who         *access.Entry // nil: nobody
+	ca, tlsName string
+	signers     string      // PEM, where it is a run's own
+	tls         *tls.Config // nil: whoever answers, in the clear
 }
 
 // identityFlags are the names of the flags that say so.
-var identityFlags = []string{"auth-file", "auth-name"}
+var identityFlags = []string{"auth-file", "auth-name", "tls-ca", "tls-name"}
 
 func (f *factors) identityFlags() {
 	f.set.StringVar(&f.as.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
 	f.set.StringVar(&f.as.name, "auth-name", "", "which of its lines; default: the first")
+	f.set.StringVar(&f.as.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
+	f.set.StringVar(&f.as.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
 }
 
-// readIdentity finds out who this client is.
+// readIdentity finds out who this client is, and whom it trusts.
 func (f *factors) readIdentity() (err error) {
+	if err := f.readSigners(); err != nil {
+		return err
+	}
 	a := &f.as
 	switch {
 	case a.file == "" && a.name != "":
@@ -56,6 +86,33 @@ func (f *factors) readIdentity() (err error) {
 	return nil
 }
 
+// readSigners finds out whether this client speaks TLS, and whom it takes for its server then.
+func (f *factors) readSigners() (err error) {
+	a := &f.as
+	switch {
+	case a.ca == "" && a.tlsName != "":
+		return usagef("--tls-name needs --tls-ca")
+	case a.ca != "" && f.target == "":
+		return usagef("--tls-ca needs --target: a server of the run's own has a certificate that the run makes (--tls on)")
+	case a.ca != "" && f.sets("tls") && f.tcp.tls != on:
+		return usagef("--tls-ca is for TLS: leave --tls %s out", f.tcp.tls)
+	case a.ca != "":
+		f.tcp.tls = on
+		a.tls, err = access.ClientTLSFile(a.ca, a.tlsName)
+		return err
+	case f.tcp.tls != on || f.target == "":
+		return nil
+	}
+	text, ok := os.LookupEnv(tlsEnv)
+	if !ok {
+		return usagef("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
+	}
+	if a.tls, err = access.ClientTLS([]byte(text), access.RunName); err != nil {
+		return usagef("%s: %v", tlsEnv, err)
+	}
+	return nil
+}
+
 // inherited are those that the run which has started this process named; nil: there is no such run.
 func inherited() (*access.List, error) {
 	text, ok := os.LookupEnv(authEnv)
@@ -69,43 +126,79 @@ func inherited() (*access.List, error) {
 	return list, nil
 }
 
-// engage makes the secret that a server of the run's own and its clients share, and gives it as text.
-func (f *factors) engage() string {
+// engage makes the secret that a server of the run's own and its clients share, and a certificate if they speak TLS, and gives what the
+// server is told.
+func (f *factors) engage() (t told, err error) {
+	a := &f.as
 	who := access.Random("run")
-	f.as.who = &who
-	return f.as.text()
-}
-
-// text is what other clients of the run are told; "": nothing.
-func (a *identity) text() string {
-	if a.who == nil {
-		return ""
+	a.who = &who
+	if f.tcp.tls == on {
+		certificate, key, err := access.NewCertificate()
+		if err != nil {
+			return t, err
+		}
+		if a.tls, err = access.ClientTLS(certificate, access.RunName); err != nil {
+			return t, err
+		}
+		a.signers = string(certificate)
+		t.TLS = a.signers + string(key)
 	}
-	return a.who.Text()
+	t.Secret = who.Text()
+	return t, nil
 }
 
-// withSecret is this process' environment, and in it such a text.
-func withSecret(text string) []string {
-	if text == "" {
-		return os.Environ()
+// told is what other clients of the run are told.
+func (a *identity) told() (t told) {
+	if a.who != nil {
+		t.Secret = a.who.Text()
 	}
-	return append(os.Environ(), authEnv+"="+text)
+	t.TLS = a.signers
+	return t
 }
 
-// guard is who a server lets in.
+// guard is who a server lets in, and what it shows to them.
 type guard struct {
-	file     string
-	insecure bool
-	list     *access.List // nil: anybody
+	file             string
+	insecure         bool
+	list             *access.List // nil: anybody
+	certificate, key string
+	tls              *tls.Config // nil: nothing, and all is said in the clear
 }
 
 func (f *factors) guardFlags() {
+	f.set.StringVar(&f.guard.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, and behind it those between it and who signed it)")
+	f.set.StringVar(&f.guard.key, "tls-key", "", "its key (PEM), in a file that is its owner's alone (chmod 600)")
 	f.set.StringVar(&f.guard.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
 	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too; with --auth-file, let anybody read --metrics alone")
 }
 
 func (f *factors) insecureFlag(what string) {
 	f.set.BoolVar(&f.guard.insecure, "insecure", false, what)
+}
+
+// readCertificate reads what the server shows. It comes before plan, since TLS needs an engine.
+func (f *factors) readCertificate() (err error) {
+	g := &f.guard
+	switch {
+	case (g.certificate == "") != (g.key == ""):
+		return usagef("--tls-cert and --tls-key need each other")
+	case g.certificate != "" && f.sets("tls") && f.tcp.tls != on:
+		return usagef("--tls-cert is for TLS: leave --tls %s out", f.tcp.tls)
+	case g.certificate != "":
+		f.tcp.tls = on
+		g.tls, err = access.ServerTLSFiles(g.certificate, g.key)
+		return err
+	case f.tcp.tls != on:
+		return nil
+	}
+	text, ok := os.LookupEnv(tlsEnv)
+	if !ok {
+		return usagef("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)")
+	}
+	if g.tls, err = access.ServerTLS([]byte(text), []byte(text)); err != nil {
+		return usagef("%s: %v", tlsEnv, err)
+	}
+	return nil
 }
 
 // readGuard reads who may connect. Where that is anybody, listen has to be on loopback, or --insecure given; so has --metrics, where nobody is asked.

@@ -18,6 +18,7 @@ const benchHelp = `Examples:
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
   kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate that keeps it)
   kvwire bench --transport uring --depth 1 --stages 16   (where a request's time goes)
+  kvwire bench --tls on      (its cost, beside --tcp-engine goroutine --tcp-client-engine goroutine)
   kvwire bench --workload workloada --duration 30s   (a YCSB property file; flags beat it)
   kvwire bench --trace trace.csv --trace-speed 2x    (columns time,op,key,size: each request at its time)
   kvwire bench --target redis://127.0.0.1:6379 --transport tcp --mix b     (a Redis, loaded by kvwire load --target redis://…)

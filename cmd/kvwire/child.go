@@ -56,9 +56,13 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if f.launch.used() { // its clients are elsewhere
 		listen = f.launch.listen()
 	}
+	t, err := f.engage()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(exe, append([]string{"serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=" + listen}, flags...)...)
 	cmd.Stderr = os.Stderr
-	cmd.Env = withSecret(f.engage())
+	cmd.Env = t.env()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

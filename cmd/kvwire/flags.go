@@ -228,6 +228,7 @@ func (f *factors) loadFlags() {
 	s.Var(&f.clientCPUs, "client-cpus", "CPUs of the load generator's process; default: apart from the server's")
 	s.Lookup("client-cpus").DefValue = ""
 	s.BoolVar(&f.json, "json", false, "print the result as JSON")
+	f.tcpClientFlags()
 	f.sourceFlags()
 	f.identityFlags()
 }

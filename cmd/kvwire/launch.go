@@ -169,7 +169,7 @@ func (l *launchers) here(server, client *network) (here []*network) {
 }
 
 // connectFlags are the flags that a load process needs to connect; what it is to do it is told.
-var connectFlags = slices.Concat([]string{"client-transport", "wait", "spin-max", "conns", "depth", "client-threads"}, rdmaFlags, tcpBoth, uringFlags, ringFlags)
+var connectFlags = slices.Concat([]string{"client-transport", "wait", "spin-max", "conns", "depth", "client-threads"}, rdmaFlags, tcpBoth, tcpClient, uringFlags, ringFlags)
 
 // machineID is the same for all processes under one running kernel, and different elsewhere; "" where it is not known.
 func machineID() string {

@@ -32,8 +32,8 @@ type hostWord struct {
 
 // role is the line that a launched process reads.
 type role struct {
-	Args   []string `json:"args"`
-	Secret string   `json:"secret,omitempty"` // for authEnv
+	Args []string `json:"args"`
+	told
 }
 
 // launchable are the commands that a launched process may become.
@@ -82,7 +82,7 @@ func launchedCommand(ctx context.Context, args []string) error {
 	if deaf != nil && deaf() {
 		return context.Canceled
 	}
-	return fmt.Errorf("execute %s: %w", exe, syscall.Exec(exe, append([]string{os.Args[0]}, l.Args...), withSecret(l.Secret)))
+	return fmt.Errorf("execute %s: %w", exe, syscall.Exec(exe, append([]string{os.Args[0]}, l.Args...), l.told.env()))
 }
 
 // readRole reads a line and not a byte beyond it, which would be the command's.
@@ -354,7 +354,11 @@ func (s *sayings) kvwires() bool {
 // launchServer starts kvwire serve behind --server-launch, with these flags.
 func launchServer(ctx context.Context, f *factors, flags []string) (*child, error) {
 	args := append([]string{"serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=" + f.launch.listen()}, flags...)
-	p, err := launch(ctx, behind("the server", f.launch.Server), f.launch.Server, f.launch.Path, role{args, f.engage()})
+	t, err := f.engage()
+	if err != nil {
+		return nil, err
+	}
+	p, err := launch(ctx, behind("the server", f.launch.Server), f.launch.Server, f.launch.Path, role{args, t})
 	if err != nil {
 		return nil, err
 	}

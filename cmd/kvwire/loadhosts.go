@@ -53,7 +53,7 @@ func (s *loadHosts) start(ctx context.Context, addr string) error {
 	}
 	err := s.each(ctx, func(ctx context.Context, i int) error {
 		name := behind(fmt.Sprintf("load host %d", i+1), f.launch.Clients[i])
-		p, err := launch(ctx, name, f.launch.Clients[i], f.launch.Path, role{args, f.as.text()})
+		p, err := launch(ctx, name, f.launch.Clients[i], f.launch.Path, role{args, f.as.told()})
 		if err != nil {
 			return err
 		}

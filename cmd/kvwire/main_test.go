@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -54,13 +57,17 @@ func TestScript(t *testing.T) {
 				return redis == nil, nil
 			case "goycsb":
 				return goycsb == nil, nil
+			case "openssl":
+				_, err := exec.LookPath("openssl")
+				return err == nil, nil
 			}
 			return false, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":    code,
-			"rows":    rows,
-			"listens": listens,
+			"code":        code,
+			"rows":        rows,
+			"listens":     listens,
+			"certificate": certificate,
 		},
 	})
 }
@@ -100,6 +107,16 @@ func rows(ts *testscript.TestScript, _ bool, args []string) {
 			}
 		}
 	}
+}
+
+// certificate FILE KEY: makes one for a server on this machine, that has signed itself.
+func certificate(ts *testscript.TestScript, _ bool, args []string) {
+	now := time.Now()
+	c, key, err := access.Certificate(&x509.Certificate{DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), c, 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
 }
 
 // listens FILE VAR: waits until a server has written its greeting, and sets VAR to its address.

@@ -60,6 +60,9 @@ func (f *factors) clientRow() *report.Row {
 		}
 		uringFactors(r, flags)
 	}
+	if r.ClientTransport == "tcp" {
+		r.TCPClientEngine, r.TLS = f.tcp.clientEngine, f.tcp.tls
+	}
 	if f.stages > 0 {
 		r.Phase = "breakdown"
 	}

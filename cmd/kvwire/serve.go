@@ -12,6 +12,7 @@ import (
 const serveHelp = `Examples:
   kvwire serve --transport uring --listen 127.0.0.1:7070 --dir /data/kv
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
+  kvwire serve --listen 10.0.0.1:7070 --auth-file users --tls-cert server.pem --tls-key server.key     (TLS only: bench --target 10.0.0.1:7070 --tls-ca ca.pem)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
   kvwire serve --dir /data/kv --listen 10.0.0.1:7070 --auth-file users --check     (could it?)
@@ -57,6 +58,9 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
+	}
+	if err := f.readCertificate(); err != nil {
+		return err
 	}
 	n, err := find(f.transport)
 	if err != nil {

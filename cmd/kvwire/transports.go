@@ -11,7 +11,6 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
-	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/uring"
 )
@@ -27,7 +26,7 @@ type network struct {
 var networks = []network{
 	{"inproc", true, func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
 	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
-	{"tcp", false, func(f *factors) transport.Transport { return tcp.Transport{Options: f.tcp.options} }, func() error { return nil }},
+	{"tcp", false, (*factors).overTCP, func() error { return nil }},
 	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.uring.options} }, func() error { return probe.Uring(probe.Local()).Err() }},
 	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
 }

@@ -60,6 +60,19 @@ func NewList(entries ...Entry) *List { return &List{entries, Random("")} }
 
 // ReadFile reads a file of lines NAME rw|ro SECRET, which nobody but its owner may read.
 func ReadFile(file string) (*List, error) {
+	text, err := read(file, true)
+	if err != nil {
+		return nil, err
+	}
+	l, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("access: %s: %w", file, err)
+	}
+	return l, nil
+}
+
+// read reads a small file: one that nobody but its owner may read, if it is secret.
+func read(file string, secret bool) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
@@ -69,18 +82,17 @@ func ReadFile(file string) (*List, error) {
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
 	}
-	if m := st.Mode().Perm(); m&0o077 != 0 {
+	if m := st.Mode().Perm(); secret && m&0o077 != 0 {
 		return nil, fmt.Errorf("access: %s has mode %04o, and secrets are nobody else's affair: chmod 600 %s", file, m, file)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, FileBytesMax+1))
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
 	}
-	l, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("access: %s: %w", file, err)
+	if len(text) > FileBytesMax {
+		return nil, fmt.Errorf("access: %s: more than %d KiB", file, FileBytesMax>>10)
 	}
-	return l, nil
+	return text, nil
 }
 
 // Parse reads the text of a file: lines NAME rw|ro SECRET, empty ones, and comments that begin with #. Errors name a line, and never

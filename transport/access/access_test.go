@@ -1,11 +1,15 @@
 package access
 
 import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/wire"
 )
@@ -165,4 +169,49 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCertificatesOfRuns(t *testing.T) {
+	certificate, key, err := NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ certificate, key []byte }{
+		"no key":         {certificate, certificate},
+		"no certificate": {key, key},
+		"nothing":        {},
+	} {
+		if _, err := ServerTLS(c.certificate, c.key); err == nil {
+			t.Errorf("%s: a server takes it", name)
+		}
+	}
+	if _, err := ClientTLS(key, RunName); err == nil {
+		t.Error("a client takes a key for a certificate")
+	}
+	server, err := ServerTLS(append(bytes.Clone(certificate), key...), append(bytes.Clone(certificate), key...)) // as a run tells it
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := ClientTLS(certificate, RunName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*tls.Config{server, client} {
+		if c.MinVersion != tls.VersionTLS13 || c.InsecureSkipVerify {
+			t.Errorf("%+v", c)
+		}
+	}
+	// A run on hosts whose clocks differ by hours.
+	for _, at := range []time.Duration{-20 * time.Hour, 0, 29 * 24 * time.Hour} {
+		if _, err := server.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, DNSName: RunName, CurrentTime: time.Now().Add(at)}); err != nil {
+			t.Errorf("%v from now: %v", at, err)
+		}
+	}
+	large := filepath.Join(t.TempDir(), "large.pem")
+	if err := os.WriteFile(large, append(certificate, make([]byte, FileBytesMax)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ClientTLSFile(large, ""); err == nil || !strings.Contains(err.Error(), "more than 64 KiB") {
+		t.Errorf("a file of more than 64 KiB: %v", err)
+	}
 }

@@ -48,43 +48,60 @@ func Resolve(addr string) (netip.Addr, error) {
 	return a.AddrPort().Addr().Unmap(), nil
 }
 
-// Dial connects and agrees on a hello. The descriptor is the caller's: non-blocking, no delay. params, where
+// Dial connects and agrees on a hello. The socket is the caller's: a descriptor, non-blocking, no delay. params, where
 // it is not nil, gives the transport's own parameters for the hello, when the addresses of the connection
 // are known.
-func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (fd int, hello wire.ServerHello, err error) {
+func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (s Socket, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
 	d := net.Dialer{KeepAlive: -1, Control: sockets.control}
 	d.SetMultipathTCP(false)
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return -1, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
+		return s, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
 	}
-	defer nc.Close()
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	tcp := nc.(*net.TCPConn)
+	defer func() {
+		if s.Conn == nil {
+			_ = tcp.Close()
+		}
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if sockets.TLS != nil {
+		session, err := enter(tcp, addr, sockets.TLS)
+		if err != nil {
+			return Socket{}, hello, fmt.Errorf("TLS with %s: %w", addr, late(err, o))
+		}
+		nc = session
+	}
 	if o.Redis {
 		if err := ping(nc, o.Access); err != nil {
-			return -1, hello, fmt.Errorf("%s: %w", addr, err)
+			return s, hello, fmt.Errorf("%s: %w", addr, err)
 		}
-		fd, err = sockets.take(nc.(*net.TCPConn))
-		return fd, redisHello(o.Depth), err
+		s, err = sockets.take(nc, stop)
+		return s, redisHello(o.Depth), late(err, o)
 	}
 	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
 	if params != nil {
 		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
 		if want.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
-			return -1, hello, fmt.Errorf("connect to %s: %w", addr, err)
+			return s, hello, fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}
 	if hello, err = greet(nc, o, want); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("no answer within %v", o.DialMax)
-		}
-		return -1, hello, fmt.Errorf("hello with %s: %w", addr, err)
+		return s, hello, fmt.Errorf("hello with %s: %w", addr, late(err, o))
 	}
-	fd, err = sockets.take(nc.(*net.TCPConn))
-	return fd, hello, err
+	s, err = sockets.take(nc, stop)
+	return s, hello, late(err, o)
+}
+
+// late says a missed deadline in words.
+func late(err error, o transport.DialOptions) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no answer within %v", o.DialMax)
+	}
+	return err
 }
 
 // ping wants a Redis's answer to PING, after it was told who we are.
@@ -130,13 +147,18 @@ func ask(nc net.Conn, message, b []byte, whole func(have []byte) (int, error)) (
 	if _, err := nc.Write(message); err != nil {
 		return nil, err
 	}
-	for have := 0; ; {
+	return hear(nc, nil, b, whole)
+}
+
+// hear is ask's second half. The first bytes may have come.
+func hear(nc net.Conn, first, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {
+	for have := copy(b, first); ; {
 		need, err := whole(b[:have])
 		switch {
 		case err != nil:
 			return nil, err
-		case need == have:
-			return b[:have], nil
+		case need <= have:
+			return b[:need], nil
 		case need > len(b):
 			return nil, fmt.Errorf("%w: an answer of more than %d bytes", transport.ErrProtocol, len(b))
 		}
@@ -208,13 +230,18 @@ func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
 	return err == nil && hmac.Equal(want[:], proof[:])
 }
 
-// take is TakeFd for a connection, which it prepares.
-func (o Sockets) take(c syscall.Conn) (int, error) {
-	fd, err := TakeFd(c)
-	if err == nil {
-		o.Prepare(fd)
+// take is a connection for a loop: a descriptor of its own, prepared, or the session. stop ends what would set deadlines on it.
+func (o Sockets) take(nc net.Conn, stop func() bool) (s Socket, err error) {
+	if tcp, plain := nc.(*net.TCPConn); plain {
+		if s.Fd, err = TakeFd(tcp); err == nil {
+			o.Prepare(s.Fd)
+		}
+		return s, err
 	}
-	return fd, err
+	if !stop() {
+		return s, os.ErrDeadlineExceeded
+	}
+	return Socket{Conn: nc}, nil
 }
 
 // TakeFd duplicates a socket's descriptor out of the net package's hands, and makes it fit for a loop: non-blocking.

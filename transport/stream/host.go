@@ -9,7 +9,6 @@ import (
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
-	"golang.org/x/sys/unix"
 )
 
 // Host is what the server's connections on one loop share: memory, limits, the handler, and the lists
@@ -23,6 +22,9 @@ type Host struct {
 	Loops   int         // network loops
 	Shards  []uint16    // the shard map for the hello
 	Sockets Sockets     // of its connections
+
+	// Beside is what the transport itself needs of memory for each connection, in bytes. ConnBytes bounds it, too.
+	Beside int
 
 	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
 	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
@@ -174,7 +176,7 @@ func (h *Host) Close() bool {
 }
 
 // TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
-func (h *Host) TurnAway(fd int, name string) {
+func (h *Host) TurnAway(s Socket, name string) {
 	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
@@ -183,8 +185,7 @@ func (h *Host) TurnAway(fd int, name string) {
 	if h.O.Access == nil { // else how many there are is nobody's affair
 		hello.Reason = why
 	}
-	_, _ = unix.Write(fd, hello.Append(nil)) // a new socket's buffer has room for it
-	_ = unix.Close(fd)
+	s.last(hello.Append(nil))
 	if !h.closing {
 		h.refused(name, code, why)
 	}
@@ -198,6 +199,10 @@ func (h *Host) remove(c *Server) {
 	h.servers[last] = nil
 	h.servers = h.servers[:last]
 	c.leave()
+	if c.beside != nil {
+		h.conns.Free(c.beside)
+		c.beside = nil
+	}
 	if c.recv != nil {
 		h.conns.Free(c.recv)
 		c.recv = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 
@@ -21,9 +22,37 @@ type Endpoint interface {
 	Listen(fd int) error // on its loop: begins to accept from a listening socket, which it owns then
 }
 
+// Socket is a connection's, on its way to who owns it next: a descriptor, or what holds one.
+type Socket struct {
+	Fd   int      // where Conn is nil
+	Conn net.Conn // of Go's net package; nil: none
+}
+
+// Close closes it, and does not block.
+func (s Socket) Close() {
+	if s.Conn != nil {
+		_ = s.Conn.Close()
+	} else {
+		_ = unix.Close(s.Fd)
+	}
+}
+
+// last writes what a new socket's buffer has room for, and closes.
+func (s Socket) last(b []byte) {
+	switch c := s.Conn.(type) {
+	case nil:
+		_, _ = unix.Write(s.Fd, b)
+	case *Session:
+		c.last(b)
+	default:
+		_, _ = c.Write(b)
+	}
+	s.Close()
+}
+
 // Moved is a connection on its way from the loop that accepted it to the one that it asked for.
 type Moved struct {
-	Fd   int
+	Socket
 	Name string
 	Said []byte // what was received of it: a hello, or commands
 }
@@ -41,7 +70,7 @@ type Peers struct {
 // Move hands a connection over. From the loop that has it.
 func (p *Peers) Move(to int, m Moved) {
 	if !p.loops[to].Do(func() { p.ends[to].Adopt(m) }) {
-		_ = unix.Close(m.Fd)
+		m.Close()
 	}
 }
 
@@ -183,23 +212,23 @@ func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
 	return NewClient(l, driver, d.hello, d.recvBytes)
 }
 
-// Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the descriptor, unless it returns an error.
-func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets Sockets, make func(fd int, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
+// Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the socket, also where it fails.
+func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets Sockets, make func(s Socket, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err
 	}
-	fd, hello, err := Dial(ctx, addr, o, sockets, nil)
+	s, hello, err := Dial(ctx, addr, o, sockets, nil)
 	if err != nil {
 		return nil, err
 	}
 	var c transport.Conn
 	var mkErr error
-	if err := l.Call(func() { c, mkErr = make(fd, &Dialed{hello, o.RecvBytes, o.Redis}) }); err != nil || mkErr != nil {
-		_ = unix.Close(fd)
-		return nil, errors.Join(err, mkErr)
+	if err := l.Call(func() { c, mkErr = make(s, &Dialed{hello, o.RecvBytes, o.Redis}) }); err != nil {
+		s.Close()
+		return nil, err
 	}
-	return c, nil
+	return c, mkErr
 }
 
 // Table finds connections by their tag: a place and how often it was used, so that an event for a

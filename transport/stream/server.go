@@ -40,6 +40,7 @@ type Server struct {
 	state  serverState
 	in     inbox
 	recv   []byte // of conns: what in receives into, but for a message transport
+	beside []byte // of conns, and not used: Host.Beside of them are elsewhere
 	out    outbox
 	mem    []byte // of all slots
 	slots  []slot
@@ -112,8 +113,15 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if buf == nil {
 		return nil
 	}
+	var beside []byte
+	if h.Beside > 0 {
+		if beside = h.conns.Alloc(h.Beside); beside == nil {
+			h.conns.Free(buf)
+			return nil
+		}
+	}
 	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Now(), inSince: h.L.Now()}
-	c.recv, c.in.buf = buf, buf
+	c.recv, c.in.buf, c.beside = buf, buf, beside
 	c.out = newOutbox(2)
 	h.servers = append(h.servers, c)
 	h.watch()
@@ -136,9 +144,9 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	return c
 }
 
-// Moved is the connection on its way to MoveTo; fd is its socket.
-func (c *Server) Moved(fd int) Moved {
-	return Moved{Fd: fd, Name: c.name, Said: bytes.Clone(c.in.unread())}
+// Moved is the connection on its way to MoveTo.
+func (c *Server) Moved(s Socket) Moved {
+	return Moved{Socket: s, Name: c.name, Said: bytes.Clone(c.in.unread())}
 }
 
 // Hello is the client's hello, once it came.
@@ -178,6 +186,10 @@ func (c *Server) Received(n int, stamp int64) error {
 	switch c.state {
 	case stateHello:
 		c.in.received(n)
+		if c.in.unread()[0] == beginsTLS && c.h.Sockets.TLS == nil {
+			c.refuse(wire.RefusedFeature, errors.New("the client speaks TLS, and this server has no certificate (serve --tls-cert)"))
+			return nil
+		}
 		if c.h.Grant == nil && speaksRESP(c.in.unread()[0]) {
 			if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
 				c.state = stateMoving
@@ -833,6 +845,10 @@ var errSlow = errors.New("the peer has taken or sent no whole message")
 func (c *Server) Drop(err error) {
 	if c.state == stateDead {
 		return
+	}
+	if errors.Is(err, ErrNoSession) {
+		c.h.deny(c.name, err)
+		err = transport.ErrPeerGone
 	}
 	if !errors.Is(err, transport.ErrPeerGone) {
 		c.h.count.Unanswered += uint64(c.unanswered())

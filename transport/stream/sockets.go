@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/tls"
 	"fmt"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ type Sockets struct {
 	ReceiveBytes int           // SO_RCVBUF; 0: the kernel sizes it
 	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read looks at the device's queue; in µs
 	ReusePort    bool          // each of a server's loops has a listener of its own (SO_REUSEPORT), and the kernel chooses
+	TLS          *tls.Config   // of this side; nil: everything is said in the clear. A transport has to know how to move a Session
 }
 
 // control sets what has to be set before a socket listens or connects, since the window scale follows from the buffers. What is

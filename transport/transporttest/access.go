@@ -3,6 +3,7 @@ package transporttest
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -67,13 +68,13 @@ func knowsSecret(t *testing.T, n Network) {
 		}
 	}
 	r.bystander()()
-	if r.denied(t) != 0 || len(r.Logs()) > 0 {
-		t.Errorf("%d were denied, and the log has %q", r.denied(t), r.Logs())
+	if r.Denied(t) != 0 || len(r.Logs()) > 0 {
+		t.Errorf("%d were denied, and the log has %q", r.Denied(t), r.Logs())
 	}
 }
 
-// denied is how many connections the server counts that it did not let in.
-func (r *Rig) denied(t *testing.T) (n uint64) {
+// Denied is how many connections the server counts that it did not let in.
+func (r *Rig) Denied(t *testing.T) (n uint64) {
 	t.Helper()
 	for _, l := range r.group.All() {
 		s, err := l.Counters()
@@ -112,7 +113,7 @@ func knowsNoSecret(t *testing.T, n Network) {
 	if _, err := guarded.TryDial(transport.DialOptions{}); !errors.As(err, &refusal) || refusal.Code != wire.RefusedAccess {
 		t.Errorf("nobody: %v", err)
 	}
-	if got := guarded.denied(t); got != 6 {
+	if got := guarded.Denied(t); got != 6 {
 		t.Errorf("%d were denied, want 6", got)
 	}
 	guarded.Logged(6, "connection denied")
@@ -155,6 +156,9 @@ func impostors(t *testing.T, n Network) {
 				}
 				defer c.Close()
 				_ = c.SetDeadline(time.Now().Add(Patience))
+				if n.ServerTLS != nil {
+					c = tls.Server(c, n.ServerTLS)
+				}
 				for _, b := range says {
 					if _, err := readMessage(c); err != nil {
 						return
@@ -424,7 +428,7 @@ func guestAuth(t *testing.T, n Network) {
 		_ = c.Close()
 		well()
 	}
-	if got := r.denied(t); got != 6 {
+	if got := r.Denied(t); got != 6 {
 		t.Errorf("%d were denied, want 6", got)
 	}
 	// Where nobody has a secret, AUTH says so.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -109,7 +108,7 @@ func disconnects(t *testing.T, n Network) {
 		open = open[:len(open)-1]
 		if p.raw != nil {
 			if rng.IntN(2) == 0 {
-				_ = p.raw.Conn.(*net.TCPConn).SetLinger(0)
+				_ = p.raw.tcp.SetLinger(0)
 			}
 			_ = p.raw.Close()
 			return

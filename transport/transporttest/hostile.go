@@ -1,6 +1,8 @@
 package transporttest
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,6 +45,23 @@ type raw struct {
 	r *Rig
 	t *testing.T
 	net.Conn
+	tcp   *net.TCPConn
+	first *heard // with TLS
+}
+
+// heard keeps what a server says first: a refusal, in the clear, may be in a session's place.
+type heard struct {
+	net.Conn
+	said []byte
+}
+
+// Read is net.Conn's.
+func (h *heard) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if len(h.said) < wire.MaxHelloBytes {
+		h.said = append(h.said, b[:n]...)
+	}
+	return n, err
 }
 
 func (r *Rig) raw() *raw {
@@ -52,9 +71,34 @@ func (r *Rig) raw() *raw {
 		r.t.Fatal(err)
 	}
 	_ = c.SetDeadline(time.Now().Add(Patience))
-	k := &raw{r, r.t, c}
+	k := &raw{r: r, t: r.t, Conn: c, tcp: c.(*net.TCPConn)}
+	if r.n.ClientTLS != nil { // hands are shaken with the first byte
+		k.first = &heard{Conn: c}
+		k.Conn = tls.Client(k.first, r.n.ClientTLS)
+	}
 	r.t.Cleanup(func() { _ = k.Close() })
 	return k
+}
+
+// Close is net.Conn's, without a last word.
+func (c *raw) Close() error {
+	if c.first != nil {
+		return c.tcp.Close()
+	}
+	return c.Conn.Close()
+}
+
+// refused says whether the server refuses to shake hands, and why.
+func (c *raw) refused() (h wire.ServerHello, ok bool) {
+	if c.first == nil {
+		return h, false
+	}
+	var clear tls.RecordHeaderError
+	if err := c.Conn.(*tls.Conn).Handshake(); !errors.As(err, &clear) {
+		return h, false
+	}
+	h, err := ReadHello(io.MultiReader(bytes.NewReader(c.first.said), c.tcp))
+	return h, err == nil
 }
 
 // greeted is raw after an exchange of hellos.
@@ -73,6 +117,9 @@ func (n Network) messages() bool { return n.Raw != nil }
 // greet exchanges hellos.
 func (c *raw) greet(depth int) wire.ServerHello {
 	c.t.Helper()
+	if h, refused := c.refused(); refused {
+		return h
+	}
 	if !c.r.n.messages() {
 		c.send((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil))
 		return c.hello()
@@ -172,6 +219,16 @@ func garbage(t *testing.T, n Network) {
 		c.closes()
 		well()
 	}
+	c := r.raw()
+	c.send([]byte{0x16, 3, 1, 2, 0, 1, 0}) // TLS, where there is none, or within it
+	want := wire.RefusedFeature
+	if n.ServerTLS != nil {
+		want = wire.RefusedGarbage
+	}
+	if h := c.hello(); h.Code != want {
+		t.Fatalf("TLS: %v %q", h.Code, h.Reason)
+	}
+	c.closes()
 	for name, c := range map[string]struct {
 		h    wire.ClientHello
 		code wire.Code
@@ -194,9 +251,9 @@ func garbage(t *testing.T, n Network) {
 	k.send(frame(wire.Header{Op: kv.OpGet, Flags: wire.FlagReply}))
 	k.ends(wire.RefusedGarbage)
 	well()
-	r.Logged(10, "")
-	if l := r.Logs(); len(l) != 10 {
-		t.Fatalf("10 bad clients left %d log lines: %q", len(l), l)
+	r.Logged(11, "")
+	if l := r.Logs(); len(l) != 11 {
+		t.Fatalf("11 bad clients left %d log lines: %q", len(l), l)
 	}
 }
 
