@@ -156,6 +156,9 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if err := k.connect(peer); err != nil {
 		return nil, err
 	}
+	if err := k.bind(); err != nil {
+		return nil, err
+	}
 	side, err := stream.NewClient(k.d.l, k, hello, 0)
 	if err != nil {
 		return nil, err
