@@ -42,7 +42,7 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 	}
 	l := dev.Limits
 	caps = Caps{Kinds: dev.Kinds(cq), InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
-		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxSRQWRs: l.SRQWRs}
+		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxSRQWRs: l.SRQWRs, MemoryWindows: l.Windows}
 	return caps, qp.Close()
 }
 

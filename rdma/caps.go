@@ -25,6 +25,7 @@ type Caps struct {
 	MaxCQEs         int      `json:"max_cqes"`          // of a completion queue
 	MaxRdAtomic     int      `json:"max_rd_atomic"`     // READs in flight of a queue pair
 	MaxSRQWRs       int      `json:"max_srq_wrs"`       // 0: no shared receive queues
+	MemoryWindows   bool     `json:"memory_windows"`    // of type 2B: with the verb write, a key for a connection's slots opens them to its peer alone
 }
 
 // Pong is what PingPong found.

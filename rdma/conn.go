@@ -165,16 +165,19 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
-	if k.d.o.Verb == Read {
-		tables, err := decodeTables(hello.Params[paramsBytes:])
-		if err == nil && len(tables) > 0 {
+	switch k.d.o.Verb {
+	case Read:
+		var tables []exported
+		if tables, err = decodeTables(hello.Params[paramsBytes:]); err == nil && len(tables) > 0 {
 			k.reader, err = newReader(k, tables, int(hello.Depth), side)
 		}
-		if err != nil {
-			k.d.l.UnwatchRarely(k.d.id, fd, k.tag)
-			side.Drop(err)
-			return nil, err
-		}
+	case Write:
+		err = k.bind()
+	}
+	if err != nil {
+		k.d.l.UnwatchRarely(k.d.id, fd, k.tag)
+		side.Drop(err)
+		return nil, err
 	}
 	k.up, k.heardAt = true, k.d.l.Now()
 	if hello.StallMillis > 0 {

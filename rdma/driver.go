@@ -187,6 +187,9 @@ func (d *driver) reap(cs []verbs.Completion) {
 		switch {
 		case c.Status == verbs.StatusFlushed:
 			err = transport.ErrPeerGone
+		case c.Status != 0 && c.WR&wrRecv == 0 && l.sq[c.WR&(wrRecv-1)].bind:
+			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
+			l.refuse(err)
 		case c.Status != 0:
 			err = fmt.Errorf("%w: %s (vendor's code %#x)", transport.ErrPeerGone, verbs.StatusText(c.Status), c.Vendor)
 		case c.WR&wrRecv != 0:
@@ -233,7 +236,7 @@ func (d *driver) flush() {
 		case l.closed:
 		case l.up:
 			l.stage()
-		default:
+		case l.qp == nil || l.ours != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
 			l.greet()
 		}
 	}

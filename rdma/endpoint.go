@@ -81,6 +81,10 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 	if err := e.open(c); err != nil {
 		return e, err
 	}
+	if o.Verb == Write && e.nic.exposes == verbs.RemoteWrite && h.Index == 0 {
+		h.O.Log.Warn("the device has no memory windows of type 2B: a client that was let in and guesses another's key and address can write into its slots",
+			"device", c.Device, "remedy", "where clients do not trust each other: --rdma-verb send")
+	}
 	for _, a := range h.Arenas() {
 		if o.HugePages {
 			_ = a.Huge() // what the kernel has of them
@@ -146,6 +150,9 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	if l.mine.connect == ByCM {
 		l.mine.port = e.cm.Port
 		e.awaited[peer.token] = l
+	} else if err := l.bind(); err != nil {
+		l.destroy()
+		return nil, err
 	}
 	return encodeTables(l.mine.encode(), e.tables), nil
 }
@@ -165,6 +172,9 @@ func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 			return
 		}
 		l.cm = cm
+		if err := l.bind(); err != nil {
+			e.ended(l, err)
+		}
 	}
 	if !e.l.Do(accept) {
 		r.Reject()

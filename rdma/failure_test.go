@@ -104,10 +104,22 @@ func bystander(t *testing.T, r *tt.Rig) func() {
 	}
 }
 
-// raw makes a connection that says what the test wants; see newRaw.
+// raw makes a connection that says what the test wants, when both sides' first words were said.
 func raw(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *params)) *rawConn {
 	t.Helper()
-	c, h := newRaw(t, o, r.Loop, tcpTo(t, r.Server.Addr()), depth, change)
+	c := rawWith(t, r, o, depth, change, nil)
+	if change == nil {
+		if err := c.wait(func() bool { return c.k.known }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// rawWith is raw that waits for nothing; see newRaw.
+func rawWith(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *params), began func(k *link)) *rawConn {
+	t.Helper()
+	c, h := newRaw(t, o, r.Loop, tcpTo(t, r.Server.Addr()), depth, change, began)
 	if h.Code != wire.Granted {
 		t.Fatalf("hello refused: %v %s", h.Code, h.Reason)
 	}
@@ -495,10 +507,11 @@ func writesElsewhere(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	for name, change := range map[string]func(k *link){
-		"wrong key":        func(k *link) { k.peer.rkey ^= 0x00FF00 },
-		"out of range":     func(k *link) { k.peer.addr += 1 << 30 },
-		"across the end":   func(k *link) { k.peer.addr += uint64(k.peer.slots*(k.peer.slotBytes+64) - 8) },
-		"before the start": func(k *link) { k.peer.addr -= 8 },
+		"wrong key":        func(k *link) { k.theirs.rkey ^= 0x00FF00 },
+		"out of range":     func(k *link) { k.theirs.addr += 1 << 30 },
+		"across the end":   func(k *link) { k.theirs.addr += uint64(k.peer.slots*k.peer.slotBytes) - 8 },
+		"behind the end":   func(k *link) { k.theirs.addr += uint64(k.peer.slots * k.peer.slotBytes) }, // where messages lie that it sends
+		"before the start": func(k *link) { k.theirs.addr -= 8 },
 	} {
 		c := raw(t, r, o, 4, nil)
 		_ = c.on(func() error { change(c.k); return nil })
@@ -536,8 +549,8 @@ func toNowhere(t *testing.T, n tt.Network, o Options) {
 		name, c := c.name, raw(t, r, o, 4, c.change)
 		at := time.Now()
 		_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
-		// The device may take what came before its time for a copy, acknowledge it, and forget it.
-		err := c.wait(func() bool { return len(c.out) == 0 && c.k.drained() })
+		// The device may take what came before its time for a copy, acknowledge it, and forget it: with the verb write, our key.
+		err := c.wait(func() bool { return c.k.drained() && (len(c.out) == 0 || c.k.ours == keyTold && !c.k.known) })
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("another %s: neither acknowledged nor refused", name)
 		}
@@ -682,8 +695,9 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 
 func noResource(t *testing.T, n tt.Network, _ Options) {
 	none := resources(t)
+	var r *tt.Rig
 	t.Run("WhileTheServerRuns", func(t *testing.T) {
-		r := tt.NewRig(t, n, 2, transport.ServerOptions{})
+		r = tt.NewRig(t, n, 2, transport.ServerOptions{})
 		for loop := range 2 {
 			r.Dial(transport.DialOptions{Loop: loop}).Hangup()
 		}
@@ -691,8 +705,10 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 		well()
 		p := r.Parts[0]
 		before := resources(t)
+		var d *driver
 		for i := range repeats(400) {
 			conn := r.Dial(transport.DialOptions{Loop: i % 2})
+			d = linkOf(conn).d
 			c := tt.NewCaller(t, r.Loop, conn)
 			c.Want(tt.Put("k", tt.Fill(i*30, 1)), kv.StatusOK)
 			if i%10 == 0 { // with a request on its way
@@ -704,8 +720,19 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 		}
 		untilResources(t, before)
 		well()
+		_ = r.Loop.Call(func() {
+			if d.failed != nil {
+				t.Error(d.failed)
+			}
+		})
 	})
 	untilResources(t, none)
+	// Windows are not counted, but a region is not freed under one (rxe), nor a protection domain.
+	for _, line := range r.Logs() {
+		if strings.Contains(line, "verbs: free") {
+			t.Error(line)
+		}
+	}
 }
 
 // memlock starts a server and a client with very little memory that they may lock, as many systems have it.

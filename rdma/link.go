@@ -35,8 +35,8 @@ type link struct {
 	closed bool
 
 	qp     *verbs.QP
-	mem    *arena.Arena // slots, then the places that messages are copied to
-	region *verbs.Region
+	mem    *arena.Arena  // slots, then the places that messages are copied to
+	region *verbs.Region // of it what this side's work requests point to
 	cm     *verbs.CMConn // what connected it, if that was rdma_cm
 	choice device.Choice
 	port   verbs.Port
@@ -50,6 +50,14 @@ type link struct {
 	spare            []uint32 // slots that are free and not posted yet
 	posted           uint32   // receives in all
 	told             uint32   // the count that the peer knows
+
+	// With the verb write: where the peer writes, and what opens it; see keys.go.
+	exposed *verbs.Region // the slots
+	window  *verbs.Window // on all of them; nil: the device has none
+	ours    keyState
+	key     slotsKey // for our slots
+	theirs  slotsKey // for the peer's
+	known   bool     // theirs has come; or the verb needs none
 
 	// Sending.
 	peer    params
@@ -82,6 +90,7 @@ type sending struct {
 	bytes  uint32
 	copied bool // when it was posted: the side's memory is free
 	read   int  // the reader's slot + 1 of a READ; 0: a message
+	bind   bool // of the window: no message
 }
 
 // WR ids: the link's tag, whether it is a receive, and the place in the queue.
@@ -129,17 +138,19 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if n.shared == nil { // which has slots of its own
 		l.staged = l.slots * l.slotBytes
 	}
-	if l.mem, err = arena.New(l.staged + l.slots*l.sqBytes); err != nil {
+	room, own := l.staged+l.slots*l.sqBytes, 0
+	if d.o.Verb == Write {
+		room, own = room+slotsKeyBytes, l.staged // the peer's slots are not our work requests'
+	} else {
+		l.ours, l.known = keyTold, true
+	}
+	if l.mem, err = arena.New(room); err != nil {
 		return err
 	}
 	if d.o.HugePages {
 		_ = l.mem.Huge() // what the kernel has of them
 	}
-	access := verbs.Local
-	if d.o.Verb == Write {
-		access = verbs.RemoteWrite
-	}
-	if l.region, err = n.dev.Register(l.mem.Bytes(), access); err != nil {
+	if l.region, err = n.dev.Register(l.mem.Bytes()[own:], verbs.Local); err != nil {
 		return err
 	}
 	inline := max(d.o.InlineBytes, 0)
@@ -150,6 +161,9 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
 		// The device may not have that much; what it has is asked back in any case.
 		l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, 64, c.Port)
+	}
+	if err == nil && d.o.Verb == Write {
+		err = l.expose()
 	}
 	if err != nil {
 		return err
@@ -170,7 +184,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	}
 	l.told = l.posted
 	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), rdAtomic: min(16, n.dev.Limits.RdAtomic), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
-		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, rkey: l.region.RKey, addr: verbs.Address(l.mem.Bytes()), connect: d.o.Connect}
+		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, connect: d.o.Connect}
 	return nil
 }
 
@@ -236,8 +250,11 @@ func (l *link) post(slot uint32) error {
 func (l *link) postSpare() error {
 	for _, slot := range l.spare {
 		var b []byte
-		if l.d.o.Verb != Write {
+		switch {
+		case l.d.o.Verb != Write:
 			b = l.slot(slot)
+		case l.posted == 0:
+			b = l.keyRoom()
 		}
 		if err := l.d.nic.batch.Recv(l.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(slot), b, l.region.LKey); err != nil {
 			return err
@@ -264,6 +281,9 @@ func (l *link) received(c *verbs.Completion) error {
 		l.Touch()
 	}
 	slot := uint32(c.WR) & (wrRecv - 1)
+	if !l.known {
+		return l.takeKey(slot, c.Bytes)
+	}
 	if c.Bytes == 0 {
 		// Its place is free at once, also when messages before it wait for memory; and the peer's last credit may
 		// have been this one, so that it can tell us nothing until it knows.
@@ -317,12 +337,15 @@ func (l *link) credits() int {
 
 // stage puts what there is to send into the batch.
 func (l *link) stage() {
+	if l.tellKey(); l.ours != keyTold {
+		return
+	}
 	var last *verbs.Op
 	n := l.d.nic
 	if l.reader != nil {
 		last = l.reader.stage(last)
 	}
-	for l.credits() > 1 {
+	for l.known && l.credits() > 1 {
 		if n.batch.Full() {
 			l.announce(last)
 			last = nil
@@ -351,8 +374,8 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	l.expect()
 	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
 	if l.d.o.Verb == Write && bytes > 0 { // one without bytes takes a receive and no slot
-		op.Kind, op.RKey = verbs.OpWrite, l.peer.rkey
-		op.Remote = l.peer.addr + uint64(l.written%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
+		op.Kind, op.RKey = verbs.OpWrite, l.theirs.rkey
+		op.Remote = l.theirs.addr + uint64(l.written%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
 		l.written++
 	}
 	small := bytes <= min(l.qp.Inline, l.d.o.InlineBytes)
@@ -362,8 +385,7 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 		key, ok := n.lkey(b)
 		if !ok {
 			copied = true
-			at := l.staged + int(place)*l.sqBytes
-			to := l.mem.Bytes()[at : at+l.sqBytes][:0]
+			to := l.staging(place)[:0]
 			for j := range v {
 				to = append(to, sys.IovecBytes(&v[j])...) // never grows: staging is as large as the message may be
 			}
@@ -415,8 +437,11 @@ func (l *link) done(place uint32) {
 	for range n {
 		s := &l.sq[l.sqHead%uint32(len(l.sq))]
 		l.sqHead++
-		if s.read != 0 {
+		switch {
+		case s.read != 0:
 			l.reader.ended(s.read - 1)
+		case s.bind:
+			l.ours = keyBound
 		}
 	}
 	l.tell()
@@ -448,6 +473,9 @@ func (l *link) destroy() {
 		return // its member has closed, and it was destroyed then
 	}
 	var errs []error
+	if l.window != nil { // nobody's key opens the slots any more
+		errs = append(errs, l.window.Close())
+	}
 	if l.qp != nil {
 		if s := l.d.nic.shared; s != nil {
 			errs = append(errs, s.leave(l, l.d.nic.batch))
@@ -464,8 +492,10 @@ func (l *link) destroy() {
 		l.reader.drop()
 		l.reader = nil
 	}
-	if l.region != nil {
-		errs = append(errs, l.region.Close())
+	for _, r := range []*verbs.Region{l.exposed, l.region} {
+		if r != nil {
+			errs = append(errs, r.Close())
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		l.d.failed = err
@@ -474,5 +504,5 @@ func (l *link) destroy() {
 		_ = l.mem.Close()
 	}
 	l.d.nic.reserved -= l.reserved
-	l.qp, l.region, l.mem, l.reserved = nil, nil, nil, 0
+	l.qp, l.window, l.exposed, l.region, l.mem, l.reserved = nil, nil, nil, nil, nil, 0
 }

@@ -21,8 +21,9 @@ type nic struct {
 	batch    *verbs.Batch
 	reserved int // places in the completion queue that connections may fill
 	memory   []piece
-	shared   *shared // receive queue; nil: each connection has its own
-	writes   bool    // every doorbell is a system call, as with the software providers
+	shared   *shared      // receive queue; nil: each connection has its own
+	writes   bool         // every doorbell is a system call, as with the software providers
+	exposes  verbs.Access // how slots that peers write into are registered: Bindable, or, where the device has no windows, RemoteWrite
 }
 
 // piece is memory that a work request may point to.
@@ -39,7 +40,10 @@ func openNIC(c device.Choice, o Options, s *loop.Stats) (*nic, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &nic{name: c.Device, dev: dev, writes: c.Software}
+	n := &nic{name: c.Device, dev: dev, writes: c.Software, exposes: verbs.RemoteWrite}
+	if dev.Limits.Windows {
+		n.exposes = verbs.Bindable
+	}
 	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), &s.CCalls); err == nil {
 		n.batch, err = verbs.NewBatch(&s.CCalls)
 	}

@@ -11,10 +11,9 @@ import (
 //
 //	 0 format u8 | 1 verb u8 | 2 path MTU / 256 u8 | 3 READs in flight u8
 //	 4 queue pair u32 | 8 first packet's sequence number u32 | 12 LID u16 | 14 slots u16
-//	16 GID | 32 slot bytes u32 | 36 rkey u32 | 40 address of the slots u64
-//	48 way of connecting u8 | 49 zero u8 | 50 rdma_cm port u16 | 52 zero u32 | 56 token [16]
+//	16 GID | 32 slot bytes u32 | 36 way of connecting u8 | 37 zero u8 | 38 rdma_cm port u16 | 40 token [16]
 //
-// Key and address count with the verb write; the port is the server's and the token the client's, with rdma_cm.
+// The port is the server's and the token the client's, with rdma_cm. With the verb write, keys for the slots follow through the queue pair.
 type params struct {
 	verb      Verb
 	mtu       int
@@ -24,16 +23,14 @@ type params struct {
 	slots     int
 	gid       [16]byte
 	slotBytes int
-	rkey      uint32
-	addr      uint64
 	connect   Connect
 	port      uint16
 	token     [16]byte
 }
 
 const (
-	paramsFormat = 1
-	paramsBytes  = 72
+	paramsFormat = 2
+	paramsBytes  = 56
 )
 
 func (p *params) encode() []byte {
@@ -45,11 +42,8 @@ func (p *params) encode() []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(p.slots))
 	b = append(b, p.gid[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(p.slotBytes))
-	b = binary.LittleEndian.AppendUint32(b, p.rkey)
-	b = binary.LittleEndian.AppendUint64(b, p.addr)
 	b = append(b, byte(p.connect), 0)
 	b = binary.LittleEndian.AppendUint16(b, p.port)
-	b = binary.LittleEndian.AppendUint32(b, 0)
 	return append(b, p.token[:]...)
 }
 
@@ -65,8 +59,7 @@ func (p *params) decode(b []byte) error {
 		qp: binary.LittleEndian.Uint32(b[4:]), psn: binary.LittleEndian.Uint32(b[8:]),
 		lid: binary.LittleEndian.Uint16(b[12:]), slots: int(binary.LittleEndian.Uint16(b[14:])),
 		gid: [16]byte(b[16:32]), slotBytes: int(binary.LittleEndian.Uint32(b[32:])),
-		rkey: binary.LittleEndian.Uint32(b[36:]), addr: binary.LittleEndian.Uint64(b[40:]),
-		connect: Connect(b[48]), port: binary.LittleEndian.Uint16(b[50:]), token: [16]byte(b[56:72])}
+		connect: Connect(b[36]), port: binary.LittleEndian.Uint16(b[38:]), token: [16]byte(b[40:56])}
 	switch {
 	case int(p.verb) >= len(verbNames):
 		return fmt.Errorf("%w: verb %d", transport.ErrProtocol, p.verb)

@@ -47,7 +47,7 @@ var _ stream.MessageSide = (*rawConn)(nil)
 func rawDial(o Options) func(testing.TB, *loop.Loop, net.Conn, int) (net.Conn, wire.ServerHello) {
 	return func(t testing.TB, l *loop.Loop, c net.Conn, depth int) (net.Conn, wire.ServerHello) {
 		t.Helper()
-		r, h := newRaw(t, o, l, c, depth, nil)
+		r, h := newRaw(t, o, l, c, depth, nil, nil)
 		if r == nil {
 			return nil, h
 		}
@@ -55,8 +55,8 @@ func rawDial(o Options) func(testing.TB, *loop.Loop, net.Conn, int) (net.Conn, w
 	}
 }
 
-// newRaw exchanges hellos on c and takes it over. change may falsify what our hello says.
-func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change func(p *params)) (*rawConn, wire.ServerHello) {
+// newRaw exchanges hellos on c and takes it over. change may falsify what our hello says, and began what comes after it.
+func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change func(p *params), began func(k *link)) (*rawConn, wire.ServerHello) {
 	t.Helper()
 	opts, err := o.Defaults()
 	if err != nil {
@@ -113,6 +113,12 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		}
 		if err := r.k.connect(peer); err != nil {
 			return err
+		}
+		if err := r.k.bind(); err != nil {
+			return err
+		}
+		if began != nil {
+			began(r.k)
 		}
 		fd, err := duplicate(c.(*net.TCPConn))
 		if err != nil {

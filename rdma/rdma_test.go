@@ -17,7 +17,7 @@ func TestUnavailableSaysWhatToDo(t *testing.T) {
 }
 
 func TestParamsRoundTrip(t *testing.T) {
-	p := params{verb: Write, mtu: 1024, rdAtomic: 16, qp: 0x123456, psn: 0xABCDEF, lid: 7, slots: 32, gid: [16]byte{10: 0xFF, 11: 0xFF, 12: 10}, slotBytes: 8192, rkey: 99, addr: 1 << 40}
+	p := params{verb: Write, mtu: 1024, rdAtomic: 16, qp: 0x123456, psn: 0xABCDEF, lid: 7, slots: 32, gid: [16]byte{10: 0xFF, 11: 0xFF, 12: 10}, slotBytes: 8192, connect: ByCM, port: 99, token: [16]byte{1, 15: 16}}
 	b := p.encode()
 	var got params
 	if err := got.decode(append(b, 1, 2, 3)); err != nil || got != p {

@@ -105,13 +105,21 @@ func pair(t testing.TB) (a, b *end) {
 func pairThrough(t testing.TB, through Access) (a, b *end) {
 	t.Helper()
 	d := open(t)
-	port, err := d.Port(1)
+	a, b = newEnd(t, d, through), newEnd(t, d, through)
+	connect(t, a, b)
+	return a, b
+}
+
+// connect connects two ends on port 1, by its first IPv4 GID.
+func connect(t testing.TB, a, b *end) {
+	t.Helper()
+	port, err := a.dev.Port(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gid, index := [16]byte{}, -1
 	for i := range port.GIDs {
-		g, err := d.GID(1, i)
+		g, err := a.dev.GID(1, i)
 		if err == nil && bytes.Equal(g[:12], []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF}) {
 			gid, index = g, i
 			break
@@ -120,14 +128,12 @@ func pairThrough(t testing.TB, through Access) (a, b *end) {
 	if index < 0 {
 		t.Skip("port 1 has no IPv4 GID")
 	}
-	a, b = newEnd(t, d, through), newEnd(t, d, through)
 	for _, way := range [][2]*end{{a, b}, {b, a}} {
 		err := way[0].qp.Connect(Peer{QP: way[1].qp.Num, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, RdAtomic: 4, Port: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	return a, b
 }
 
 func (e *end) recv(n int) {
@@ -278,6 +284,136 @@ func TestRegionsForReadingCannotBeWritten(t *testing.T) {
 	}
 }
 
+// thirds are two more, connected to each other, in the protection domain that the pair's ends share.
+func thirds(t *testing.T, a *end) (c, d *end) {
+	t.Helper()
+	c, d = newEnd(t, a.dev, RemoteRead|RemoteWrite), newEnd(t, a.dev, RemoteRead|RemoteWrite)
+	connect(t, c, d)
+	return c, d
+}
+
+// window binds a window to the first bytes of b's memory, and closes it before the queue pair.
+func window(t *testing.T, b *end, access Access, bytes int) (w *Window, r *Region, bound Completion) {
+	t.Helper()
+	if !b.dev.Limits.Windows {
+		t.Skipf("%s has no memory windows of type 2B", b.dev.Name)
+	}
+	var err error
+	if r, err = b.dev.Register(b.mem[:bytes], access); err != nil {
+		t.Fatal(err)
+	}
+	w, err = b.dev.NewWindow()
+	if err == nil {
+		err = w.Bind(b.qp, r, b.mem[:bytes], 5)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.must(errors.Join(w.Close(), r.Close())) })
+	return w, r, b.next()
+}
+
+// A window's key is good through its own queue pair, in its own memory, for writing, and until it is closed.
+func TestAWindowsKeyIsGoodThroughItsQueuePairAlone(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		kind   uint32
+		change func(o *Op, r *Region)
+		other  bool // through another queue pair of the same protection domain
+		ok     bool
+	}{
+		{"its own", OpWrite, nil, false, true},
+		{"another queue pair's", OpWrite, nil, true, false},
+		{"to read", OpRead, nil, false, false},
+		{"with the key of its memory", OpWrite, func(o *Op, r *Region) { o.RKey = r.LKey }, false, false},
+		{"behind its end", OpWrite, func(o *Op, _ *Region) { o.Remote += 4096 }, false, false},
+		{"across its end", OpWrite, func(o *Op, _ *Region) { o.Remote += 4096 - 8 }, false, false},
+		{"before its start", OpWrite, func(o *Op, _ *Region) { o.Remote-- }, false, false},
+		{"with the key that it had before", OpWrite, func(o *Op, _ *Region) { o.RKey = o.RKey&^0xFF | (o.RKey-1)&0xFF }, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b := pair(t)
+			w, r, bound := window(t, b, Bindable, 4096)
+			if bound.Status != 0 || bound.WR != 5 {
+				t.Fatalf("%s: %+v", StatusText(bound.Status), bound)
+			}
+			from := a
+			if c.other {
+				var to *end
+				from, to = thirds(t, a)
+				to.recv(4096)
+			}
+			b.recv(0)
+			copy(b.mem, "what was there")
+			copy(from.mem, "WHAT WAS HERE")
+			o := from.op(c.kind, 13)
+			o.Remote, o.RKey = Address(b.mem), w.RKey
+			if c.change != nil {
+				c.change(o, r)
+			}
+			from.post()
+			got := from.next()
+			want := "what was there"
+			if c.ok {
+				want = "WHAT WAS HEREe"
+			}
+			if (got.Status == 0) != c.ok || !c.ok && StatusText(got.Status) != "remote access error" || string(b.mem[:14]) != want {
+				t.Errorf("%s (%d), %q there", StatusText(got.Status), got.Status, b.mem[:14])
+			}
+		})
+	}
+}
+
+func TestAClosedWindowsKeyOpensNothing(t *testing.T) {
+	a, b := pair(t)
+	r, err := b.dev.Register(b.mem, Bindable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { b.must(r.Close()) }()
+	write := func(key uint32, said string) Completion {
+		b.recv(0)
+		copy(a.mem, said)
+		o := a.op(OpWrite, 4)
+		o.Remote, o.RKey = Address(b.mem), key
+		a.post()
+		return a.next()
+	}
+	opened := func() *Window {
+		if !b.dev.Limits.Windows {
+			t.Skipf("%s has no memory windows of type 2B", b.dev.Name)
+		}
+		w, err := b.dev.NewWindow()
+		if err == nil {
+			err = w.Bind(b.qp, r, b.mem, 5)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := b.next(); c.Status != 0 {
+			t.Fatal(StatusText(c.Status))
+		}
+		return w
+	}
+	w := opened()
+	if c, came := write(w.RKey, "soon"), b.next(); c.Status != 0 || came.Status != 0 || string(b.mem[:4]) != "soon" {
+		t.Fatal(StatusText(c.Status), StatusText(came.Status))
+	}
+	b.must(w.Close())
+	again := opened() // of the same memory; it may have the number that the other had, and not its key
+	defer func() { b.must(again.Close()) }()
+	if c := write(w.RKey, "late"); StatusText(c.Status) != "remote access error" || string(b.mem[:4]) != "soon" {
+		t.Errorf("%s, %q", StatusText(c.Status), b.mem[:4])
+	}
+}
+
+func TestWindowsAreBoundToMemoryThatIsForThem(t *testing.T) {
+	_, b := pair(t)
+	if _, _, bound := window(t, b, Local, 4096); StatusText(bound.Status) != "memory management operation error" {
+		t.Errorf("%s (%d)", StatusText(bound.Status), bound.Status)
+	}
+}
+
 func TestMessagesBeyondTheReceiveAreRefused(t *testing.T) {
 	a, b := pair(t)
 	b.recv(100)
@@ -421,6 +557,15 @@ func TestConnectsAndClosesLeaveNothing(t *testing.T) {
 		qp, err := d.NewQP(cq, nil, Local, 4, 4, 64, 1)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if d.Limits.Windows {
+			w, err := d.NewWindow()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := errors.Join(qp.Close(), cq.Close()); err != nil {
 			t.Fatal(err)

@@ -144,6 +144,7 @@ int kvw_device(void *ctx, struct kvw_dev *out)
 	*out = (struct kvw_dev){
 		.max_qp = a.max_qp, .max_qp_wr = a.max_qp_wr, .max_cqe = a.max_cqe, .max_sge = a.max_sge,
 		.max_srq = a.max_srq, .max_srq_wr = a.max_srq_wr, .max_rd_atomic = a.max_qp_rd_atom, .ports = a.phys_port_cnt,
+		.windows = a.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B ? 1 : 0,
 	};
 	snprintf(out->fw, sizeof out->fw, "%s", a.fw_ver);
 	return 0;
@@ -194,12 +195,14 @@ int kvw_async(void *ctx, uint32_t *qp_num)
 void *kvw_pd(void *ctx) { return v.alloc_pd(ctx); }
 int kvw_pd_free(void *pd) { return v.dealloc_pd(pd); }
 
-// remote: 0 none, 1 the peer may read, 2 it may write.
+// remote: 0 none, 1 the peer may read, 2 it may write, 4 windows may be bound to it.
 void *kvw_mr(void *pd, void *addr, uint64_t len, int remote, uint32_t *lkey, uint32_t *rkey)
 {
 	int access = remote == 1 ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE;
 	if (remote == 2)
 		access |= IBV_ACCESS_REMOTE_WRITE;
+	if (remote == 4)
+		access |= IBV_ACCESS_MW_BIND;
 	struct ibv_mr *mr = v.reg_mr(pd, addr, len, access);
 	if (mr) {
 		*lkey = mr->lkey;
@@ -209,6 +212,30 @@ void *kvw_mr(void *pd, void *addr, uint64_t len, int remote, uint32_t *lkey, uin
 }
 
 int kvw_mr_free(void *mr) { return v.dereg_mr(mr); }
+
+void *kvw_mw(void *pd) { return ibv_alloc_mw(pd, IBV_MW_TYPE_2); }
+
+// kvw_mw_bind posts the work request that lets the peer of qp write from addr on, and says by which key. It makes a completion.
+int kvw_mw_bind(void *qp, void *mw, void *mr, uint64_t addr, uint64_t len, uint64_t wr_id, uint32_t *rkey)
+{
+	struct ibv_mw *w = mw;
+	struct ibv_send_wr wr = {
+		.wr_id = wr_id,
+		.opcode = IBV_WR_BIND_MW,
+		.send_flags = IBV_SEND_SIGNALED,
+		.bind_mw = {
+			.mw = w,
+			.rkey = ibv_inc_rkey(w->rkey),
+			.bind_info = { .mr = mr, .addr = addr, .length = len, .mw_access_flags = IBV_ACCESS_REMOTE_WRITE },
+		},
+	}, *bad;
+	int err = ibv_post_send(qp, &wr, &bad);
+	if (!err)
+		*rkey = w->rkey = wr.bind_mw.rkey;
+	return err;
+}
+
+int kvw_mw_free(void *mw) { return ibv_dealloc_mw(mw); }
 
 void *kvw_channel(void *ctx, int *fd)
 {

@@ -49,7 +49,7 @@ struct kvw_port {
 };
 
 struct kvw_dev {
-	uint32_t max_qp, max_qp_wr, max_cqe, max_sge, max_srq, max_srq_wr, max_rd_atomic, ports;
+	uint32_t max_qp, max_qp_wr, max_cqe, max_sge, max_srq, max_srq_wr, max_rd_atomic, ports, windows;
 	char fw[64];
 };
 
@@ -81,6 +81,9 @@ void *kvw_pd(void *ctx);
 int kvw_pd_free(void *pd);
 void *kvw_mr(void *pd, void *addr, uint64_t len, int remote, uint32_t *lkey, uint32_t *rkey);
 int kvw_mr_free(void *mr);
+void *kvw_mw(void *pd);
+int kvw_mw_bind(void *qp, void *mw, void *mr, uint64_t addr, uint64_t len, uint64_t wr_id, uint32_t *rkey);
+int kvw_mw_free(void *mw);
 void *kvw_channel(void *ctx, int *fd);
 int kvw_channel_free(void *ch);
 void *kvw_cq(void *ctx, int entries, void *channel, int *got);

@@ -1,7 +1,7 @@
 // Package verbs is a thin face of libibverbs, the one package that may import "C". It is in builds with the tag
 // rdma and cgo; in others it only says so. Calls are shaped for batches: many work requests, receives or
 // completions in one crossing, all in memory outside the Go heap. Nothing is closed but by its Close,
-// in the order queue pair, shared receive queue, completion queue, region, device. It may import
+// in the order window, queue pair, shared receive queue, completion queue, region, device. It may import
 // internal packages only.
 //
 // What the calls mean is the verbs' own: InfiniBand Architecture Specification, volume 1, chapter 11, and

@@ -87,6 +87,7 @@ type Device struct {
 // Limits are a device's own.
 type Limits struct {
 	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, RdAtomic, Ports int
+	Windows                                             bool // it has memory windows of type 2B
 	Firmware                                            string
 }
 
@@ -118,7 +119,7 @@ func Open(name string) (*Device, error) {
 		C.kvw_close(ctx)
 		return nil, fail("query device "+name, errno(n), "")
 	}
-	d.Limits = Limits{int(a.max_qp), int(a.max_qp_wr), int(a.max_cqe), int(a.max_sge), int(a.max_srq), int(a.max_srq_wr), int(a.max_rd_atomic), int(a.ports), C.GoString(&a.fw[0])}
+	d.Limits = Limits{int(a.max_qp), int(a.max_qp_wr), int(a.max_cqe), int(a.max_sge), int(a.max_srq), int(a.max_srq_wr), int(a.max_rd_atomic), int(a.ports), a.windows != 0, C.GoString(&a.fw[0])}
 	if d.pd, err = C.kvw_pd(ctx); d.pd == nil {
 		C.kvw_close(ctx)
 		return nil, fail("make a protection domain on "+name, err, "")
@@ -179,9 +180,10 @@ type Access int
 
 // The kinds of Access.
 const (
-	Local       Access = iota // only this side's work requests
-	RemoteRead                // the peer may read, and this side's work requests may only read too
-	RemoteWrite               // the peer may write
+	Local       Access = 0 // only this side's work requests
+	RemoteRead  Access = 1 // the peer may read, and this side's work requests may only read too
+	RemoteWrite Access = 2 // the peer may write
+	Bindable    Access = 4 // of memory: the peer may write through a Window
 )
 
 // Region is registered memory.
@@ -208,6 +210,42 @@ func (d *Device) Register(b []byte, a Access) (*Region, error) {
 func (r *Region) Close() error {
 	if n := C.kvw_mr_free(r.mr); n != 0 {
 		return fail("free a memory region", errno(n), "")
+	}
+	return nil
+}
+
+// Window is a memory window of type 2B: the right to write into a part of a Bindable region, by a key that is good through one queue
+// pair and no other (InfiniBand Architecture Specification, volume 1, 10.6.7). It belongs to the queue pair's goroutine.
+type Window struct {
+	RKey uint32 // good from Bind's completion to Close
+	mw   unsafe.Pointer
+}
+
+// NewWindow makes a window that is bound to nothing. It is made after its queue pair, and closed before it: where a process ends without
+// closing, the kernel frees what was made last first, and a window of rxe holds its queue pair.
+func (d *Device) NewWindow() (*Window, error) {
+	mw, err := C.kvw_mw(d.pd)
+	if mw == nil {
+		return nil, fail("make a memory window on "+d.Name, err, "the device may have no more of them: fewer connections, or --rdma-verb send")
+	}
+	return &Window{mw: mw}, nil
+}
+
+// Bind posts the work request that lets q's peer write into mem, which lies in r; q is connected. The key must not be told before the
+// completion of wr. Once for each window.
+func (w *Window) Bind(q *QP, r *Region, mem []byte, wr uint64) error {
+	var rkey C.uint32_t
+	if n := C.kvw_mw_bind(q.qp, w.mw, r.mr, C.uint64_t(Address(mem)), C.uint64_t(len(mem)), C.uint64_t(wr), &rkey); n != 0 {
+		return fail("bind a memory window", errno(n), "")
+	}
+	w.RKey = uint32(rkey)
+	return nil
+}
+
+// Close takes the right back: when it returns nobody writes by its key.
+func (w *Window) Close() error {
+	if n := C.kvw_mw_free(w.mw); n != 0 {
+		return fail("free a memory window", errno(n), "")
 	}
 	return nil
 }
@@ -345,7 +383,7 @@ type QP struct {
 }
 
 // NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet. a is what the peer may do through it, beside sending:
-// a key that it has guessed is good for no more. Both are RemoteRead|RemoteWrite.
+// a key that it has guessed is good for no more. RemoteRead|RemoteWrite are both.
 func (d *Device) NewQP(cq *CQ, srq *SRQ, a Access, sendWRs, recvWRs, inline, port int) (*QP, error) {
 	var num, got C.uint32_t
 	var s unsafe.Pointer

@@ -60,6 +60,11 @@ func pingPong() probe.Report {
 		f.Why = fmt.Sprintf("%s, %d B round trip %s (median of %d)", c.Device, p.Bytes, report.Duration(p.Median.Nanoseconds()), p.Trips)
 		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
 			f.Why += fmt.Sprintf("; it makes queue pairs of the kinds %s, and kvwire uses RC", strings.Join(caps.Kinds, ", "))
+			if caps.MemoryWindows {
+				f.Why += "; with memory windows of type 2B, which keep connections of --rdma-verb write apart"
+			} else {
+				f.Why += "; without memory windows of type 2B: connections of --rdma-verb write are not kept apart (SECURITY.md)"
+			}
 		}
 	case errors.As(err, &refusal):
 		f.State, f.Why, f.Remedy = refusal.Finding.State, refusal.Finding.Why, refusal.Finding.Remedy
