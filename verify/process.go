@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // order is what the parent tells a child process. The first says what the child is.
@@ -76,7 +77,7 @@ func (c *child) obey(o order) error {
 		n := find(o.Network)
 		var loops []*loop.Loop
 		if o.Serve != nil {
-			g, s, err := n.serve(*o.Serve, &c.disk)
+			g, s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{})
 			if err != nil {
 				return err
 			}

@@ -98,8 +98,8 @@ func (s *serving) engine() string {
 	return store.EnginePool
 }
 
-// serve starts a server, which ends with the process.
-func (n *network) serve(s serving, d *faultyDisk) (*loop.Group, transport.Server, error) {
+// serve starts a server, which ends with the process, or first, and then its loops.
+func (n *network) serve(s serving, d *faultyDisk, so transport.ServerOptions) (*loop.Group, transport.Server, error) {
 	engine := s.engine()
 	plan := loop.Plan{Placement: s.Placement, NetLoops: 2, Net: loop.Options{Sleep: n.impl.Sleep()}, Store: loop.Options{Sleep: loop.SleepEpoll}}
 	if plan.Placement == loop.Dispatched {
@@ -121,6 +121,7 @@ func (n *network) serve(s serving, d *faultyDisk) (*loop.Group, transport.Server
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := n.impl.Serve(addr, g, transport.ServerOptions{Limits: limits, InOrder: s.Backend == store.Mem})
+	so.Limits, so.InOrder = limits, s.Backend == store.Mem
+	server, err := n.impl.Serve(addr, g, so)
 	return g, server, err
 }
