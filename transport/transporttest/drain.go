@@ -128,9 +128,14 @@ func closeAnswersGuests(t *testing.T, n Network) {
 	p := r.Parts[0]
 	p.Hold(t)
 	const commands = 300
-	before, all := r.stats().BytesIn, strings.Repeat(command("GET", "k"), commands)
-	c.say(all)
-	Until(t, "all commands to be received", func() bool { return r.stats().BytesIn-before == uint64(len(all)) })
+	before, get := r.stats().BytesIn, command("GET", "k")
+	c.say(strings.Repeat(get, commands))
+	Until(t, "more commands than are begun", func() bool { return r.stats().Paused == 1 })
+	s := r.stats()
+	received := int(s.BytesIn-before) / len(get) // how the network cuts them is its own affair
+	if uint64(received) < s.Requests {
+		t.Fatalf("%d commands were received: %+v", received, s)
+	}
 	closed := r.closing()
 	Until(t, "the server to take no more connections", func() bool {
 		c, err := r.TryDial(transport.DialOptions{DialMax: time.Second})
@@ -140,13 +145,14 @@ func closeAnswersGuests(t *testing.T, n Network) {
 		return err != nil
 	})
 	p.Release(t)
-	c.want(strings.Repeat(bulk("v"), commands))
+	c.want(strings.Repeat(bulk("v"), received))
 	if rest, err := io.ReadAll(c); string(rest) != "-ERR kvwire is shutting down\r\n" {
 		t.Errorf("the last word is %q (%v)", rest, err)
 	}
 	_ = c.Close()
 	r.closes(closed)
-	if s := r.stats(); s.Unanswered != 0 || s.Requests != commands+1 {
-		t.Errorf("%d commands: %+v", commands+1, s)
+	if s := r.stats(); s.Unanswered != 0 || s.Requests != uint64(received)+1 {
+		t.Errorf("%d commands were received: %+v", received, s)
 	}
+	t.Logf("%d of %d commands were received, and answered", received, commands)
 }
