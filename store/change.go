@@ -707,8 +707,12 @@ func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
 		return
 	}
 	p.full, p.fullAgain = true, p.l.Now()+fullPause
-	p.o.Log(fmt.Sprintf("store: shard %d: the slab of %d-byte slots in %s cannot grow: %v (free some space, or delete keys): what needs it is refused, all else goes on",
-		p.shard, classes[s.class].bytes, p.o.Dir, errno))
+	todo := "free some space"
+	if errno == syscall.EFBIG {
+		todo = "raise ulimit -f"
+	}
+	p.o.Log(fmt.Sprintf("store: shard %d: the slab of %d-byte slots in %s cannot grow: %v (%s, or delete keys): what needs it is refused, all else goes on",
+		p.shard, classes[s.class].bytes, p.o.Dir, errno, todo))
 }
 
 const fullPause = 10e9 // ns

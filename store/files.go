@@ -49,7 +49,7 @@ func slabPath(dir string, shard int, class uint8) string {
 // shards, and several processes, may do so at the same time.
 func prepare(dir string, shards int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("store: make %s: %w (choose another folder)", dir, cause(err))
+		return fmt.Errorf("store: make %s: %w (%s)", dir, cause(err), remedy(err, "choose another folder"))
 	}
 	unlock, err := lock(dir, unix.LOCK_EX)
 	if err != nil {
@@ -73,7 +73,7 @@ func prepare(dir string, shards int) error {
 func readManifest(dir string) (m manifest, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if err != nil {
-		return m, fmt.Errorf("store: read %s of %s: %w (run as the user who made it)", manifestName, dir, cause(err))
+		return m, fmt.Errorf("store: read %s of %s: %w (%s)", manifestName, dir, cause(err), remedy(err, "run as the user who made it"))
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, fmt.Errorf("store: %s of %s is damaged: %v (restore it from a backup, or choose another folder)", manifestName, dir, err)
@@ -92,7 +92,7 @@ func readManifest(dir string) (m manifest, err error) {
 // create makes an empty store, with the manifest last: a folder without one is not a store.
 func create(dir string, shards int) error {
 	if name, err := foreign(dir); err != nil {
-		return fmt.Errorf("store: look into %s: %w (check its permissions)", dir, cause(err))
+		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
 	} else if name != "" {
 		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
 	}
@@ -120,7 +120,7 @@ func create(dir string, shards int) error {
 		return syncPath(filepath.Dir(filepath.Clean(dir)))
 	}
 	if err := made(); err != nil {
-		return fmt.Errorf("store: make a store in %s: %w (check permissions and free space)", dir, cause(err))
+		return fmt.Errorf("store: make a store in %s: %w (%s)", dir, cause(err), remedy(err, "check permissions and free space"))
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func cause(err error) error {
 func lock(dir string, how int) (unlock func(), err error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("store: open %s: %w (it must be a folder that you may read)", dir, err)
+		return nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
 	}
 	for {
 		if err = unix.Flock(fd, how); err != unix.EINTR {
@@ -298,12 +298,21 @@ func openRemedy(err error) string {
 		return "a part of the store is missing: restore it from a backup, or load the data anew"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "run as the user who made it"
-	case errors.Is(err, unix.EROFS):
-		return "the file system is read-only"
+	}
+	return remedy(err, "see kvwire doctor")
+}
+
+// remedy is what to do about an error that a limit or the file system explains, or else what otherwise says.
+func remedy(err error, otherwise string) string {
+	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return "raise ulimit -n"
+	case errors.Is(err, unix.EROFS):
+		return "mount the file system read and write, or choose another folder"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "free some space, or choose another folder"
 	}
-	return "see kvwire doctor"
+	return otherwise
 }
 
 func (f *osFiles) size(class uint8) (int64, error) {
