@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ import (
 //	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
 //	                        or closed in order; damage to those is no write that a crash cut short
 //
-// The folder of an open shard is locked (flock).
+// The folder of an open shard is locked (flock), and so are its slabs, for as long as anything is under way to them.
 const (
 	manifestName  = "store.json"
 	formatVersion = 2
@@ -219,9 +220,36 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 		f.fds = append(f.fds, fd)
 		f.names = append(f.names, name)
 		f.direct = f.direct && direct
+		if err := lockSlab(fd, how); err != nil {
+			_ = f.close()
+			return nil, fmt.Errorf("store: lock %s: %w", name, err)
+		}
 	}
 	return f, nil
 }
+
+// lockSlab locks a slab's file, and waits where its folder could be locked and it can not: a process that was killed has writes under way.
+// io_uring ends them after the process has ended (io_ring_exit_work), when the folder's lock is gone, and each keeps its file open, and so
+// locked, until then. Without that one of them could reach the disk after the slabs were read, over what was put there since.
+func lockSlab(fd, how int) error {
+	end := time.Now().Add(lingerMax)
+	for {
+		err := unix.Flock(fd, how|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case time.Now().After(end):
+			return fmt.Errorf("somebody else, or a process that has ended, has used it for %v (look for a disk that hangs: dmesg)", lingerMax)
+		default:
+			time.Sleep(time.Millisecond) // it is no event that anybody tells
+		}
+	}
+}
+
+const lingerMax = 30 * time.Second
 
 // mark reads how far the shard had settled; 0 when nobody has said, or what was said is damaged.
 func (f *osFiles) mark() (uint64, error) {
