@@ -706,7 +706,11 @@ func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
 		return
 	}
 	p.full, p.fullAgain = true, p.l.Now()+fullPause
-	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", "free some space, or delete keys")
+	todo := "free some space"
+	if errno == syscall.EFBIG {
+		todo = "raise ulimit -f"
+	}
+	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", todo+", or delete keys")
 }
 
 const fullPause = 10e9 // ns

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ import (
 //	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
 //	                        or closed in order; damage to those is no write that a crash cut short
 //
-// The folder of an open shard is locked (flock).
+// The folder of an open shard is locked (flock), and so are its slabs, for as long as anything is under way to them.
 const (
 	manifestName  = "store.json"
 	formatVersion = 2
@@ -49,7 +50,7 @@ func slabPath(dir string, shard int, class uint8) string {
 // shards, and several processes, may do so at the same time.
 func prepare(dir string, shards int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("store: make %s: %w (choose another folder)", dir, cause(err))
+		return fmt.Errorf("store: make %s: %w (%s)", dir, cause(err), remedy(err, "choose another folder"))
 	}
 	unlock, err := lock(dir, unix.LOCK_EX)
 	if err != nil {
@@ -78,7 +79,7 @@ func (m *manifest) match(dir string, shards int) error {
 func readManifest(dir string) (m manifest, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if err != nil {
-		return m, fmt.Errorf("store: read %s of %s: %w (run as the user who made it)", manifestName, dir, cause(err))
+		return m, fmt.Errorf("store: read %s of %s: %w (%s)", manifestName, dir, cause(err), remedy(err, "run as the user who made it"))
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, fmt.Errorf("store: %s of %s is damaged: %v (restore it from a backup, or choose another folder)", manifestName, dir, err)
@@ -123,7 +124,7 @@ func create(dir string, shards int) error {
 		return syncPath(filepath.Dir(filepath.Clean(dir)))
 	}
 	if err := made(); err != nil {
-		return fmt.Errorf("store: make a store in %s: %w (check permissions and free space)", dir, cause(err))
+		return fmt.Errorf("store: make a store in %s: %w (%s)", dir, cause(err), remedy(err, "check permissions and free space"))
 	}
 	return nil
 }
@@ -131,7 +132,7 @@ func create(dir string, shards int) error {
 // free says why no store can be made in a folder without one.
 func free(dir string) error {
 	if name, err := foreign(dir); err != nil {
-		return fmt.Errorf("store: look into %s: %w (check its permissions)", dir, cause(err))
+		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
 	} else if name != "" {
 		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
 	}
@@ -182,7 +183,7 @@ func cause(err error) error {
 func lock(dir string, how int) (unlock func(), err error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("store: open %s: %w (it must be a folder that you may read)", dir, err)
+		return nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
 	}
 	for {
 		if err = unix.Flock(fd, how); err != unix.EINTR {
@@ -232,9 +233,36 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 		f.fds = append(f.fds, fd)
 		f.names = append(f.names, name)
 		f.direct = f.direct && direct
+		if err := lockSlab(fd, how); err != nil {
+			_ = f.close()
+			return nil, fmt.Errorf("store: lock %s: %w", name, err)
+		}
 	}
 	return f, nil
 }
+
+// lockSlab locks a slab's file, and waits where its folder could be locked and it can not: a process that was killed has writes under way.
+// io_uring ends them after the process has ended (io_ring_exit_work), when the folder's lock is gone, and each keeps its file open, and so
+// locked, until then. Without that one of them could reach the disk after the slabs were read, over what was put there since.
+func lockSlab(fd, how int) error {
+	end := time.Now().Add(lingerMax)
+	for {
+		err := unix.Flock(fd, how|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case time.Now().After(end):
+			return fmt.Errorf("somebody else, or a process that has ended, has used it for %v (look for a disk that hangs: dmesg)", lingerMax)
+		default:
+			time.Sleep(time.Millisecond) // it is no event that anybody tells
+		}
+	}
+}
+
+const lingerMax = 30 * time.Second
 
 // mark reads how far the shard had settled; 0 when nobody has said, or what was said is damaged.
 func (f *osFiles) mark() (uint64, error) {
@@ -311,12 +339,21 @@ func openRemedy(err error) string {
 		return "a part of the store is missing: restore it from a backup, or load the data anew"
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return "run as the user who made it"
-	case errors.Is(err, unix.EROFS):
-		return "the file system is read-only"
+	}
+	return remedy(err, "see kvwire doctor")
+}
+
+// remedy is what to do about an error that a limit or the file system explains, or else what otherwise says.
+func remedy(err error, otherwise string) string {
+	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return "raise ulimit -n"
+	case errors.Is(err, unix.EROFS):
+		return "mount the file system read and write, or choose another folder"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "free some space, or choose another folder"
 	}
-	return "see kvwire doctor"
+	return otherwise
 }
 
 func (f *osFiles) size(class uint8) (int64, error) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -210,4 +211,27 @@ func TestOptionsAreCheckedAtTheDoor(t *testing.T) {
 
 func limits(keyBytes, valueBytes int) kv.Limits {
 	return kv.Limits{MaxKeyBytes: keyBytes, MaxValueBytes: valueBytes}
+}
+
+// A process that was killed may have writes under way when it has ended, which keep their files locked: a store that is opened meanwhile waits for them.
+func TestOpenWaitsForTheWritesOfAKilledProcess(t *testing.T) {
+	g := newRig(t, EngineSync, Options{})
+	g.mustPut("key", "value")
+	g.close()
+	fd, err := unix.Open(slabPath(g.o.Dir, 0, 3), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Flock(fd, unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const late = 50 * time.Millisecond
+	began := time.Now()
+	time.AfterFunc(late, func() { _ = unix.Close(fd) })
+	g.open()
+	if took := time.Since(began); took < late {
+		t.Errorf("opened after %v, with writes under way for %v", took, late)
+	}
+	g.want("key", "value")
+	g.close()
 }

@@ -123,6 +123,8 @@ func remedy(err error) string {
 		return "this kernel or its seccomp filter has no io_uring: Linux 5.19 or later is needed"
 	case errors.Is(err, unix.ENOMEM):
 		return "locked-memory limit: ulimit -l unlimited"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "raise ulimit -n"
 	}
 	return "see kvwire doctor"
 }

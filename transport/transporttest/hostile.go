@@ -8,15 +8,20 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
 )
 
 // hostile are the tests that speak to the server as no client does. In each, a well-behaved connection
@@ -37,6 +42,7 @@ var hostile = []test{
 	{"CloseWithHalfMessagesThatHoldAllMemory", closeHalfMessages},
 	{"AHalfClosedConnectionIsNoticed", halfClosed},
 	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
+	{"OutOfDescriptorsTheServerRests", outOfDescriptorsRests},
 	{"ConnectAndCloseLeavesNothing", connectClose},
 }
 
@@ -70,6 +76,11 @@ func (r *Rig) raw() *raw {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.rawOn(c)
+}
+
+// rawOn is raw on a connection that there is.
+func (r *Rig) rawOn(c net.Conn) *raw {
 	_ = c.SetDeadline(time.Now().Add(Patience))
 	k := &raw{r: r, t: r.t, Conn: c, tcp: c.(*net.TCPConn)}
 	if r.n.ClientTLS != nil { // hands are shaken with the first byte
@@ -536,6 +547,98 @@ func outOfDescriptors(t *testing.T, n Network) {
 		_ = c.Close()
 	}
 	well()
+}
+
+// outOfDescriptorsRests has a server that cannot accept a connection do nothing but ask again now and then, until it can.
+func outOfDescriptorsRests(t *testing.T, n Network) {
+	fewDescriptors(t, 100) // before the server's first accept: a ring's keeps the limit that it began with
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far})
+	well := r.bystander()
+	well()
+	addr, err := netip.ParseAddrPort(r.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "a client's socket")
+	defer file.Close()
+	giveBack := takeDescriptors()
+	defer giveBack()
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}); err != nil {
+		t.Fatal(err)
+	}
+	Until(t, "accept to fail", func() bool {
+		return slices.ContainsFunc(r.Logs(), func(l string) bool {
+			return strings.Contains(l, "accept") && strings.Contains(l, "too many open files")
+		})
+	})
+	turns := func() uint64 {
+		s, err := r.group.Net()[0].Counters()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Turns
+	}
+	before := turns()
+	const pause = 300 * time.Millisecond
+	<-time.After(pause) // what happens meanwhile is counted
+	if did := turns() - before; did > 100 {
+		t.Errorf("%d turns in %v in which there was nothing to do but to try an accept again", did, pause)
+	}
+	well()
+	giveBack()
+	c, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := r.rawOn(c).greet(1); h.Code != wire.Granted {
+		t.Fatalf("with descriptors again: %v", h)
+	}
+}
+
+// fewDescriptors leaves the process so many, until the test ends.
+func fewDescriptors(t *testing.T, n uint64) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := uint64(0)
+	for _, d := range fds {
+		if k, err := strconv.ParseUint(d.Name(), 10, 64); err == nil {
+			top = max(top, k)
+		}
+	}
+	set := func(l unix.Rlimit) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+			t.Error(err)
+		}
+	}
+	set(unix.Rlimit{Cur: top + n, Max: was.Max})
+	t.Cleanup(func() { set(was) })
+}
+
+// takeDescriptors takes all that are left, until they are given back.
+func takeDescriptors() (giveBack func()) {
+	var taken []int
+	for {
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	return sync.OnceFunc(func() {
+		for _, fd := range taken {
+			_ = unix.Close(fd)
+		}
+	})
 }
 
 // elsewhere is a rig's server with another address.
