@@ -87,12 +87,18 @@ func (f *fileSystem) fail() {
 	testenv.Need(f.t, "loop", err)
 }
 
-// repair mounts it again, read and write, as one does after such an error.
+// repair mounts it again, read and write, as one does after such an error: a copy, since other mount namespaces, such as ip-netns makes, may
+// keep the one that is read-only.
 func (f *fileSystem) repair() {
 	f.t.Helper()
 	if err := command("umount", f.dir); err != nil {
 		f.t.Fatal(err)
 	}
+	repaired := f.image + "-repaired"
+	if err := command("cp", "--sparse=always", f.image, repaired); err != nil {
+		f.t.Fatal(err)
+	}
+	f.image = repaired
 	_ = command("e2fsck", "-fy", f.image) // exit code 1 says that it has repaired something
 	if err := f.mount(); err != nil {
 		f.t.Fatal(err)
