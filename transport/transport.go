@@ -87,6 +87,7 @@ type ServerOptions struct {
 	MaxConns  int           // connections per network loop
 	HelloMax  time.Duration // from accept to a whole hello
 	StallMax  time.Duration // a message half received, or a reply that the peer does not read
+	IdleMax   time.Duration // nothing under way; 0: for ever
 	RecvBytes int           // receive buffer of a connection
 	ConnBytes int           // memory of a network loop for its connections, in all
 	PoolBytes int           // and for the keys and values under way, in all
@@ -123,6 +124,10 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
+	case o.Depth < 1 || o.MaxConns < 1 || o.PoolBytes < 1 || o.ConnBytes < 1:
+		return o, fmt.Errorf("transport: depth %d, %d connections, %d B for them and %d B for what is under way: each must be 1 at least", o.Depth, o.MaxConns, o.ConnBytes, o.PoolBytes)
+	case o.HelloMax < time.Millisecond || o.StallMax < time.Millisecond || o.IdleMax < 0 || o.IdleMax > 0 && o.IdleMax < time.Millisecond:
+		return o, fmt.Errorf("transport: deadlines of %v for a hello, %v for a peer that stops, %v for one that is idle: at least 1ms each", o.HelloMax, o.StallMax, o.IdleMax)
 	case o.Limits.MaxKeyBytes > 1024:
 		return o, fmt.Errorf("transport: largest key %d B: at most 1024", o.Limits.MaxKeyBytes)
 	case o.Limits.MaxValueBytes > 16<<20:

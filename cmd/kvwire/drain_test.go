@@ -139,6 +139,13 @@ func TestTERMAnswersWhatWasReceived(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range conns {
 				c := s.dial()
+				pong := make([]byte, len("+PONG\r\n")) // then the server knows what it speaks
+				if _, err := io.WriteString(c, "PING\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, pong); err != nil {
+					t.Fatalf("%q, %v", pong, err)
+				}
 				wg.Go(func() { of[i], last[i] = fillUntilTheEnd(c, i, &acknowledged) })
 			}
 			tick := time.NewTicker(time.Millisecond)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,6 +53,7 @@ type factors struct {
 	serverCPUs    cpusFlag
 	keepStdin     bool
 	drainDeadline time.Duration
+	bounds        serverBounds
 	metrics       string
 	guard         guard
 	logging       logging
@@ -433,7 +435,7 @@ func (f *factors) limits() kv.Limits {
 	if answer := f.scanItems * (int(f.valueBytes) + int(f.keyBytes) + kv.ItemHeaderBytes); answer > value {
 		value = min(answer, store.ValueBytesMax)
 	}
-	return kv.Limits{MaxKeyBytes: store.KeyBytesMax, MaxValueBytes: value}
+	return kv.Limits{MaxKeyBytes: cmp.Or(int(f.bounds.keyBytes), store.KeyBytesMax), MaxValueBytes: cmp.Or(int(f.bounds.valueBytes), value)}
 }
 
 // store is the store's options, for each of the shards.

@@ -40,6 +40,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
+	f.boundFlags()
 	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logFlags()
@@ -51,6 +52,9 @@ func serveCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := f.checkLogging(); err != nil {
+		return err
+	}
+	if err := f.checkBounds(); err != nil {
 		return err
 	}
 	if f.drainDeadline < 0 {
@@ -108,9 +112,9 @@ func serveCommand(ctx context.Context, args []string) error {
 }
 
 func greet(f *factors, s *served, c counters, metrics string) error {
-	l := f.limits()
+	o := s.serverOptions()
 	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.transport, "loops", len(s.group.All()), "backend", f.backend, "dir", f.dir,
-		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", l.MaxKeyBytes, "value_bytes_max", l.MaxValueBytes, "depth_max", s.depthMax(), "metrics", metrics)
+		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
 	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(os.Stdout).Encode(g)

@@ -158,13 +158,9 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	s.server, err = n.impl(s.f).Serve(listen, s.group, transport.ServerOptions{Limits: s.f.limits(),
-		Depth: s.depthMax(), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: s.log})
+	s.server, err = n.impl(s.f).Serve(listen, s.group, s.serverOptions())
 	return err
 }
-
-// depthMax is how many requests a connection may have in flight.
-func (s *served) depthMax() int { return max(s.f.depth, 256) }
 
 // counters asks all loops. Any goroutine but a loop's.
 func (s *served) counters() (c counters, err error) {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -70,7 +71,7 @@ func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h
 
 // tickEvery is how often deadlines are looked at while some connection has one.
 func (h *Host) tickEvery() int64 {
-	return max(int64(min(h.O.HelloMax, h.O.StallMax))/4, 1e6)
+	return max(int64(min(h.O.HelloMax, h.O.StallMax, cmp.Or(h.O.IdleMax, h.O.StallMax)))/4, 1e6)
 }
 
 // Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
@@ -97,7 +98,9 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 			if by == math.MaxInt64 {
 				continue
 			}
-			if now >= by {
+			if now >= c.idleUntil() {
+				c.rest()
+			} else if now >= by {
 				late(c, c.lateness())
 				continue
 			}

@@ -811,7 +811,25 @@ func (c *Server) deadline() int64 {
 	if c.dawdles() {
 		by = min(by, c.heldAt+2*stall)
 	}
-	return by
+	return min(by, c.idleUntil())
+}
+
+// idleUntil is when a connection of which nothing is under way has been so for IdleMax; MaxInt64: never.
+func (c *Server) idleUntil() int64 {
+	if c.h.O.IdleMax == 0 || c.state != stateOpen || c.busy > 0 || c.out.n > 0 || c.cur != nil || c.in.partial() {
+		return math.MaxInt64
+	}
+	return max(c.inSince, c.outSince) + int64(c.h.O.IdleMax)
+}
+
+// rest ends a connection that has been idle for too long, with a code: its peer lives, and may wonder.
+func (c *Server) rest() {
+	if why := fmt.Errorf("nothing was asked for in %v", c.h.O.IdleMax); c.guest != nil {
+		c.h.refused(c.name, wire.RefusedDeadline, why)
+		c.dismiss("-ERR " + why.Error() + "\r\n")
+	} else {
+		c.refuse(wire.RefusedDeadline, why)
+	}
 }
 
 // dawdles says whether it is for its peer to take or send bytes that lie in memory for which others wait: an answer, or a message, has 2 StallMax then.

@@ -34,6 +34,7 @@ var hostile = []test{
 	{"HalfOpenClientsMeetTheDeadline", halfOpen},
 	{"AStalledMessageMeetsTheDeadline", stalled},
 	{"AClientThatNeverReadsIsClosed", neverReads},
+	{"AnIdleConnectionMeetsItsDeadline", idles},
 	{"AClientThatNeverReadsIsCut", cutWhoNeverReads},
 	{"MemoryRunsOutAndComesBack", littleMemory},
 	{"MemoryThatComesBackWakesWhoWaits", memoryWakes},
@@ -384,6 +385,31 @@ func stalled(t *testing.T, n Network) {
 	idle.send(putFrame(1, "key", "value"))
 	if _, err := io.ReadFull(idle, make([]byte, wire.HeaderBytes)); err != nil {
 		t.Fatalf("an idle connection was closed: %v", err)
+	}
+}
+
+// idles has a connection that asks for nothing closed, with a code, where there is a deadline for that, and not one that asks, or waits for an answer.
+func idles(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall})
+	idle := r.greeted(4)
+	idle.send(putFrame(1, "key", "value"))
+	idle.ends(wire.RefusedDeadline)
+	r.Logged(1, "nothing was asked for in")
+	well := r.bystander()
+	for began := time.Now(); time.Since(began) < 2*Stall; {
+		well()
+	}
+	waits := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	h := r.Parts[0]
+	seen := h.seen.Load()
+	h.Hold(t)
+	waits.Submit(Put("slow", []byte("value")))
+	h.Await(t, seen+1)
+	began := time.Now()
+	Until(t, "the deadline to pass", func() bool { return time.Since(began) > 2*Stall })
+	h.Release(t)
+	if q := waits.Next(); q.Status != kv.StatusOK {
+		t.Fatalf("a request that takes longer than a connection may be idle: %v", q.Status)
 	}
 }
 

@@ -22,6 +22,7 @@ var guests = []test{
 	{"GuestsWhoseAnswersWaitForMemory", guestMemory},
 	{"GuestsThatAreWrongAreToldAndClosed", guestWrong},
 	{"GuestsThatNeverReadAreClosed", guestNeverReads},
+	{"GuestsThatAreIdleMeetTheirDeadline", guestIdles},
 	{"GuestsDieInFlight", guestDies},
 	{"GuestsAreAnsweredAtTheEnd", closeAnswersGuests},
 }
@@ -290,6 +291,17 @@ func guestWrong(t *testing.T, n Network) {
 		well()
 	}
 	r.Logged(len(cases), "")
+}
+
+func guestIdles(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall})
+	c := r.raw()
+	c.say(command("SET", "k", "v"))
+	b, err := io.ReadAll(c)
+	if want := fmt.Sprintf("+OK\r\n-ERR nothing was asked for in %v\r\n", Stall); string(b) != want {
+		t.Fatalf("%q (%v), want %q", b, err, want)
+	}
+	r.Logged(1, "nothing was asked for in")
 }
 
 func guestNeverReads(t *testing.T, n Network) {

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// serverBounds are what clients may have of a server that is not a run's, and how long they may take. Zero is the default of transport.ServerOptions.
+type serverBounds struct {
+	conns, depth         int
+	keyBytes, valueBytes bytesFlag
+	connBytes, poolBytes bytesFlag
+	hello, stall, idle   time.Duration
+}
+
+func (f *factors) boundFlags() {
+	o, err := transport.ServerOptions{}.Defaults()
+	if err != nil {
+		panic(err)
+	}
+	b, s := &f.bounds, f.set
+	*b = serverBounds{keyBytes: bytesFlag(o.Limits.MaxKeyBytes), connBytes: bytesFlag(o.ConnBytes), poolBytes: bytesFlag(o.PoolBytes)}
+	s.IntVar(&b.conns, "max-conns", o.MaxConns, "connections of each loop; one more is refused")
+	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
+	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
+	s.Var(&b.valueBytes, "max-value-bytes", "largest value, 16KiB at least, which is for the server's counters; 0: 1MiB, or --value-bytes where that is more")
+	s.Var(&b.connBytes, "conn-memory", "memory of each loop that connections hold while they live; one for which there is none is refused")
+	s.Var(&b.poolBytes, "request-memory", "memory of each loop for keys and values under way, which connections share, and wait for")
+	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
+	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
+	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way; 0: it may stay, and a peer that is dead is noticed in 30s")
+}
+
+// checkBounds refuses what no server can have.
+func (f *factors) checkBounds() error {
+	b := &f.bounds
+	for _, n := range []struct {
+		flag           string
+		v, least, most int
+	}{{"max-conns", b.conns, 1, 1 << 20}, {"max-depth", b.depth, 1, transport.MaxDepth}, {"max-key-bytes", int(b.keyBytes), 1, store.KeyBytesMax},
+		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"conn-memory", int(b.connBytes), 1 << 20, 1 << 40}, {"request-memory", int(b.poolBytes), 1, 1 << 40}} {
+		if n.v < n.least || n.v > n.most {
+			return usagef("--%s %d: %d to %d", n.flag, n.v, n.least, n.most)
+		}
+	}
+	for _, d := range []struct {
+		flag string
+		v    time.Duration
+	}{{"hello-deadline", b.hello}, {"stall-deadline", b.stall}, {"idle-deadline", cmp.Or(b.idle, time.Second)}} {
+		if d.v < time.Millisecond {
+			return usagef("--%s %v: at least 1ms", d.flag, d.v)
+		}
+	}
+	return nil
+}
+
+// serverOptions are those of a server's connections.
+func (s *served) serverOptions() transport.ServerOptions {
+	b := &s.f.bounds
+	return transport.ServerOptions{Limits: s.f.limits(), Depth: cmp.Or(b.depth, max(s.f.depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
+		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: s.log}
+}
