@@ -50,6 +50,9 @@ func TestRedis(t *testing.T) {
 // Ten thousand connections that say nothing and a thousand that hardly read.
 func TestBearsIdleAndSlowConnections(t *testing.T) {
 	for name, o := range map[string]Options{"epoll": {}, "goroutines": {Engine: Goroutines}} {
+		if name != "epoll" && !transporttest.Long {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			n := network
 			n.Transport = Transport{o}

@@ -210,6 +210,9 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 func TestBearsIdleAndSlowConnections(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}} {
+		if name != "single" && !tt.Long {
+			continue
+		}
 		t.Run(name, func(t *testing.T) { tt.Bear(t, network(o), tt.Crowded) })
 	}
 }
