@@ -13,13 +13,13 @@ export KVWIRE_TAGS := $(TAGS)
 HAS_RDMA := ls -d /sys/class/infiniband/* >/dev/null 2>&1
 # For make vm.
 TIMEOUT ?= 2h
-# For make verify, make soak and make crash.
+# For make verify, make soak, make fuzz (seconds) and make crash.
 T ?= 60s
 ROUNDS ?= 300
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long verify crash soak bench bench-store peers doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long verify crash soak fuzz bench bench-store peers doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -58,6 +58,10 @@ soak: ## T=60s: servers of all networks under load, with clients that come and g
 	@setup/install.sh build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestSoak$$' -test.timeout 0 -soak $(T)
+
+fuzz: ## T=60s: each fuzz target for so long
+	@setup/install.sh build
+	setup/fuzz.sh $(T)
 
 bench: ## Go benchmarks of all packages, in benchstat's form
 	@setup/install.sh build

@@ -163,26 +163,8 @@ step "arm64 builds and vets (without rdma: its cgo has no cross compiler here)"
 must env CGO_ENABLED=0 GOARCH=arm64 go build -tags giouring -ldflags=-checklinkname=0 ./...
 must env CGO_ENABLED=0 GOARCH=arm64 go vet -tags giouring ./...
 
-# fuzz target package: Go's fuzzer sometimes fails with its own deadline alone when the time is over, with no input that
-# failed: that, and nothing else, is tried again.
-fuzz() {
-    local said code=0 seconds=$fuzz_seconds
-    [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # what strangers send: a minute for its three
-    for _ in 1 2 3; do
-        code=0
-        said=$(go test "${native[@]}" -run '^$' -fuzz "^$1\$" -fuzztime "${seconds}s" -fuzzminimizetime 20x "$2" 2>&1) || code=$?
-        printf '%s\n' "$said"
-        ((code)) || return 0
-        [[ $said == *'context deadline exceeded'* && $said != *'Failing input'* && $said != *'panic'* ]] || return "$code"
-    done
-    return "$code"
-}
-
 step "fuzzing, $fuzz_seconds s for each target, and more for resp's"
-# Without a bound on minimizing, a short run spends its time there.
-while IFS=: read -r file name; do
-    must fuzz "${name#func }" "$(dirname "$file")"
-done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort)
+must setup/fuzz.sh "$fuzz_seconds"
 
 if ((${#failed[@]})); then
     step "FAILED"

@@ -27,8 +27,8 @@ func (f *factors) boundFlags() {
 	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
 	s.Var(&b.valueBytes, "max-value-bytes", "largest value, 16KiB at least, which is for the server's counters; 0: 1MiB, or --value-bytes where that is more")
-	s.Var(&b.connBytes, "conn-memory", "memory of each loop that connections hold while they live; one for which there is none is refused")
-	s.Var(&b.poolBytes, "request-memory", "memory of each loop for keys and values under way, which connections share, and wait for")
+	s.Var(&b.connBytes, "connection-memory", "memory of each loop that connections hold while they live; one for which there is none is refused")
+	s.Var(&b.poolBytes, "message-memory", "memory of each loop for keys and values under way, which connections share, and wait for")
 	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
 	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
 	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way; 0: it may stay, and a peer that is dead is noticed in 30s")
@@ -41,7 +41,7 @@ func (f *factors) checkBounds() error {
 		flag           string
 		v, least, most int
 	}{{"max-conns", b.conns, 1, 1 << 20}, {"max-depth", b.depth, 1, transport.MaxDepth}, {"max-key-bytes", int(b.keyBytes), 1, store.KeyBytesMax},
-		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"conn-memory", int(b.connBytes), 1 << 20, 1 << 40}, {"request-memory", int(b.poolBytes), 1, 1 << 40}} {
+		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"connection-memory", int(b.connBytes), 1 << 20, 1 << 40}, {"message-memory", int(b.poolBytes), 1, 1 << 40}} {
 		if n.v < n.least || n.v > n.most {
 			return usagef("--%s %d: %d to %d", n.flag, n.v, n.least, n.most)
 		}
