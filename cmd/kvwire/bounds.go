@@ -2,8 +2,11 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 )
@@ -31,7 +34,7 @@ func (f *factors) boundFlags() {
 	s.Var(&b.poolBytes, "message-memory", "memory of each loop for keys and values under way, which connections share, and wait for")
 	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
 	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
-	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way; 0: it may stay, and a peer that is dead is noticed in 30s")
+	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
 }
 
 // checkBounds refuses what no server can have.
@@ -62,4 +65,25 @@ func (s *served) serverOptions() transport.ServerOptions {
 	b := &s.f.bounds
 	return transport.ServerOptions{Limits: s.f.limits(), Depth: cmp.Or(b.depth, max(s.f.depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
 		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: s.log}
+}
+
+// memory says how much a server may take beside its index and what it keeps in memory, and whether there is as much: the pages of pools and cache are taken by their use.
+func (s *served) memory(p *loop.Plan) (said string, enough bool) {
+	o, err := s.serverOptions().Defaults()
+	if err != nil {
+		return err.Error(), false
+	}
+	need := int64(p.NetLoops) * int64(o.ConnBytes+o.PoolBytes)
+	if s.f.onDisk() {
+		need += int64(s.f.cacheBytes)
+	}
+	have, by, err := probe.Memory(probe.Local())
+	if err != nil {
+		return err.Error(), true
+	}
+	said = fmt.Sprintf("up to %d MiB for connections, requests and cache, and the index beside them, of %d MiB (%s)", need>>20, have>>20, by)
+	if need > have {
+		return said + ": lower --cache-bytes, --message-memory or --connection-memory, or the kernel may end the server under load", false
+	}
+	return said, true
 }

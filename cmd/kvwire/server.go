@@ -105,6 +105,9 @@ func startServer(f *factors) (*served, error) {
 			s.flags[name] = g.Value.String()
 		}
 	}
+	if said, enough := s.memory(&plan); !enough {
+		s.log.Warn("memory", "found", said)
+	}
 	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.onDisk() && f.dir == "" {
 		if s.dir, err = temporary(); err != nil {

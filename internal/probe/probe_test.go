@@ -378,3 +378,31 @@ func TestSocketsSaysWhichOptionsTheKernelLacks(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryIsTheLeastOfTheMachineAndItsGroups(t *testing.T) {
+	const total = "MemTotal:       1000 kB\nMemFree: 1 kB\n"
+	for name, c := range map[string]struct {
+		files map[string]string
+		bytes int64
+		by    string
+	}{
+		"no groups": {nil, 1000 << 10, "this machine"},
+		"two": {map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/memory.max": "5000\n"},
+			5000, "/sys/fs/cgroup/a/memory.max"},
+		"one": {map[string]string{"proc/self/cgroup": "9:name=systemd:/\n4:memory:/x\n0::/\n", "sys/fs/cgroup/memory/x/memory.limit_in_bytes": "7000\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 7000, "/sys/fs/cgroup/memory/x/memory.limit_in_bytes"},
+		"a path of the host's": {map[string]string{"proc/self/cgroup": "0::/docker/1\n", "sys/fs/cgroup/memory.max": "6000\n"}, 6000, "/sys/fs/cgroup/memory.max"},
+		"nonsense":             {map[string]string{"proc/self/cgroup": "::\n0\n0::../..\n", "sys/fs/cgroup/memory.max": "-\n"}, 1000 << 10, "this machine"},
+	} {
+		root := fstest.MapFS{"proc/meminfo": {Data: []byte(total)}}
+		for n, text := range c.files {
+			root[n] = &fstest.MapFile{Data: []byte(text)}
+		}
+		if bytes, by, err := Memory(&Host{Root: root}); bytes != c.bytes || by != c.by || err != nil {
+			t.Errorf("%s: %d by %s, %v", name, bytes, by, err)
+		}
+	}
+	if _, _, err := Memory(&Host{Root: fstest.MapFS{}}); err == nil {
+		t.Error("nothing is known, and no error")
+	}
+}
