@@ -250,7 +250,7 @@ func TestOneSendIsBounded(t *testing.T) {
 func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 	slow := newPeer(t, make([]byte, 1<<20), 16)
 	slow.turn(func() { slow.h.O.StallMax = 500 * time.Millisecond })
-	for id := range uint64(3) {
+	for id := range uint64(10) {
 		slow.get(id)
 	}
 	var late []error

@@ -196,18 +196,14 @@ func (c *Server) starve(s *slot) {
 	c.h.watch()
 }
 
-// share is what has to be free for the connection to get n bytes. One that has some
-// already gets no more than what would still be free afterwards, as the dynamic thresholds of
-// Choudhury and Hahne (1998) share a switch's buffer: k greedy ones leave 1/(k+1) of it to the others. And one that has none leaves
-// three times as much as it gets, unless that is a quarter of the pool: a thousand that want 256 KiB leave 1 MiB to those that want less.
+// share is what has to be free for the connection to get n bytes: as much as it would have then, as the dynamic thresholds of
+// Choudhury and Hahne (1998) share a switch's buffer, where k greedy ones leave 1/(k+1) of it to the others; and 16 times as much as it gets, unless that is more than a
+// quarter of the pool: a thousand that want 64 KiB leave 1 MiB to those that want less.
 func (c *Server) share(n int) int {
-	switch {
-	case n == 0 || c.h.lenient:
+	if n == 0 || c.h.lenient {
 		return n
-	case c.held > 0:
-		return c.held + n
 	}
-	return max(min(4*n, c.h.Pool.Largest()/4), n)
+	return max(c.held+n, min(16*n, c.h.Pool.Largest()/4))
 }
 
 // take gets n bytes of the pool for a message or an answer; nil when there are none now.

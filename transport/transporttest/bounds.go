@@ -34,6 +34,9 @@ const (
 	slowDepth = 16
 )
 
+// bearRounds are done one after another: a single one is off by a fifth now and then where CPUs are shared.
+var bearRounds = map[bool]int{false: 1, true: 3}[Long]
+
 var slowBytes = [2]int{60 << 10, 256 << 10}
 
 // Bear has a server in a process of its own hold connections that are idle or read slowly, while others work: these go on, nobody is thrown out, and memory is bounded. It says what the
@@ -61,8 +64,20 @@ func Bear(t *testing.T, n Network, load Load) {
 		owner.Want(Put(fmt.Sprint("large", i), Fill(n, 1)), kv.StatusOK)
 	}
 	work := r.others(8)
-	empty := s.Resident()
+	var kept []float64
+	for range bearRounds {
+		kept = append(kept, r.bear(s, work, load))
+	}
+	work.end(t)
+	slices.Sort(kept)
+	if k := kept[len(kept)/2]; Long && !Emulated && k < keepLeast {
+		t.Errorf("others keep %.2f of their throughput, the median of %.2f, want %.2f", k, kept, keepLeast)
+	}
+}
 
+// bear holds the connections once, and gives the share of their throughput that the others keep.
+func (r *Rig) bear(s *Child, work *others, load Load) float64 {
+	t, empty := r.t, s.Resident()
 	without := work.measure(t)
 	began := time.Now()
 	held := make([]*raw, 0, load.Idle+load.Slow)
@@ -110,7 +125,6 @@ func Bear(t *testing.T, n Network, load Load) {
 		_ = c.Close()
 	}
 	after := work.measure(t)
-	work.end(t)
 	bare := median(append(without, after...))
 	kept := float64(median(with)) / float64(bare)
 	t.Logf("%d idle and %d slow connections, made in %.1f s: others do %.0f operations/s beside them, %.0f without (%.2f); the server has %d MiB, %d before",
@@ -118,9 +132,7 @@ func Bear(t *testing.T, n Network, load Load) {
 	if full > load.MaxBytes {
 		t.Errorf("the server takes %d MiB, at most %d are allowed", full>>20, load.MaxBytes>>20)
 	}
-	if Long && !Emulated && kept < keepLeast {
-		t.Errorf("others keep %.2f of their throughput, want %.2f", kept, keepLeast)
-	}
+	return kept
 }
 
 // reads says whether all of b came.
