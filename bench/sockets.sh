@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# sockets.sh [ROUNDS [SECONDS]]: what each way to drive and set tcp's sockets gains or costs, one at a time, beside the defaults, which
+# sockets.sh [ROUNDS [SECONDS [PATTERN]]]: what each way to drive and set tcp's sockets gains or costs, one at a time, beside the defaults, which
 # run twice (A/A). By turns, null backend, one thread and one CPU each. Prints medians of the rounds' ratios: operations a second, and CPU time
-# of both sides for each. What TLS costs is its line beside that of goroutines on both sides, which it needs. 18 minutes by default.
+# of both sides for each. What TLS costs is its line beside that of goroutines on both sides, which it needs. 18 minutes by default;
+# PATTERN leaves the ways that match it, such as 'engine|tls'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
@@ -12,6 +13,11 @@ trap 'rm -f "$out"' EXIT
 trap 'exit 130' INT TERM
 variants=("default" "again" "--tcp-engine=goroutine" "--tcp-engine=goroutine --tcp-client-engine=goroutine" "--tls=on" "--tcp-nodelay=false" "--tcp-cork" "--tcp-quickack"
     "--tcp-send-bytes=256KiB --tcp-receive-bytes=256KiB" "--tcp-zerocopy-bytes=32KiB" "--tcp-busy-poll=50us")
+kept=()
+for v in "${variants[@]}"; do
+    [[ $v != --* || $v =~ ${3:-} ]] && kept+=("$v")
+done
+variants=("${kept[@]}")
 loads=("1 1 64 get" "4 16 64 get" "4 256 64 get" "4 16 4KiB get" "4 16 4KiB put" "4 4 1MiB get")
 for ((round = 1; round <= rounds; round++)); do
     for load in "${loads[@]}"; do

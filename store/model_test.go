@@ -38,7 +38,7 @@ type model struct {
 // buffer has room for the largest value.
 func (m *model) buffer() []byte {
 	if m.taken == len(m.buffers) {
-		m.buffers = append(m.buffers, make([]byte, 0, 1<<18))
+		m.buffers = append(m.buffers, make([]byte, 0, m.g.o.Limits.MaxValueBytes)) // appends make items of that size, seldom
 	}
 	m.taken++
 	return m.buffers[m.taken-1]
