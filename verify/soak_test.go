@@ -22,6 +22,8 @@ func TestSoak(t *testing.T) {
 	case k.For > 0:
 	case transporttest.Long:
 		k.For = 2 * time.Minute
+	case transporttest.Emulated:
+		k.For, k.Laps = 20*time.Second, 3
 	default:
 		k.For, k.Laps = 3*time.Second, 3
 	}
