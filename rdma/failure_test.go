@@ -5,7 +5,6 @@ package rdma
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -164,22 +164,12 @@ func resources(t *testing.T) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("rdma", "-j", "resource", "show", c.Device).Output()
+	all, err := testenv.RDMAObjects(c.Device)
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip("no rdma tool here (apt-get install iproute2)")
 	}
-	var rows []map[string]any
-	if err == nil {
-		err = json.Unmarshal(out, &rows)
-	}
-	if err != nil || len(rows) != 1 {
-		t.Fatalf("rdma resource show: %v: %s", err, out)
-	}
-	all := map[string]int{}
-	for _, kind := range []string{"qp", "cq", "mr", "pd", "srq", "cm_id"} {
-		if n, ok := rows[0][kind].(float64); ok {
-			all[kind] = int(n)
-		}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }

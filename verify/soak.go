@@ -2,13 +2,11 @@ package verify
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
@@ -236,50 +235,22 @@ func (s *soaking) left() (l Left, err error) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	l.Goroutines, l.HeapBytes = runtime.NumGoroutine(), int(m.HeapAlloc)
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
+	if l.Files, err = testenv.OpenFiles(); err != nil {
 		return l, err
 	}
-	l.Files = len(d)
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
+	if l.ResidentBytes, err = testenv.Resident(os.Getpid()); err != nil {
 		return l, err
 	}
-	var size, pages int
-	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
-		return l, err
-	}
-	l.ResidentBytes = pages * os.Getpagesize()
 	for _, t := range s.tanks {
 		if t.n.feature == "rdma" {
-			l.Objects, err = rdmaObjects()
-			break
-		}
-	}
-	return l, err
-}
-
-// rdmaObjects is how many objects all RDMA devices have, as the rdma tool counts them.
-func rdmaObjects() (n int, err error) {
-	out, err := exec.Command("rdma", "-j", "resource", "show").Output()
-	if err != nil {
-		return 0, fmt.Errorf("rdma resource show: %w (apt-get install iproute2)", err)
-	}
-	var rows []map[string]any
-	if err := json.Unmarshal(out, &rows); err != nil {
-		return 0, fmt.Errorf("rdma resource show: %w", err)
-	}
-	for _, r := range rows {
-		for _, v := range r {
-			if k, ok := v.(float64); ok {
-				n += int(k)
+			kinds, err := testenv.RDMAObjects()
+			for _, n := range kinds {
+				l.Objects += n
 			}
-		}
-		if i, ok := r["ifindex"].(float64); ok { // its number, and no object
-			n -= int(i)
+			return l, err
 		}
 	}
-	return n, nil
+	return l, nil
 }
 
 // tank is a network's server and its clients.

@@ -3,6 +3,7 @@ package transporttest
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -116,8 +117,8 @@ func (r *Rig) bear(s *Child, work *others, load Load) float64 {
 		if i%(1+load.Idle/50) == 0 {
 			_ = c.SetDeadline(time.Now().Add(Patience))
 			c.send(putFrame(1, "key", "value"))
-			if b := make([]byte, wire.HeaderBytes); !c.reads(b) {
-				t.Fatalf("idle connection %d was closed", i)
+			if _, err := io.ReadFull(c, make([]byte, wire.HeaderBytes)); err != nil {
+				t.Fatalf("idle connection %d was closed: %v", i, err)
 			}
 		}
 	}
@@ -133,18 +134,6 @@ func (r *Rig) bear(s *Child, work *others, load Load) float64 {
 		t.Errorf("the server takes %d MiB, at most %d are allowed", full>>20, load.MaxBytes>>20)
 	}
 	return kept
-}
-
-// reads says whether all of b came.
-func (c *raw) reads(b []byte) bool {
-	for n := 0; n < len(b); {
-		k, err := c.Read(b[n:])
-		if err != nil {
-			return false
-		}
-		n += k
-	}
-	return true
 }
 
 // trickle reads 4 KiB a second, until stop, after which reads end.

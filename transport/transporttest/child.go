@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -206,15 +207,11 @@ func (c *Child) line() string {
 // Resident is the memory that the process has now, in bytes: VmRSS.
 func (c *Child) Resident() int {
 	c.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.cmd.Process.Pid))
+	n, err := testenv.Resident(c.cmd.Process.Pid)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var size, pages int
-	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
-		c.t.Fatal(err)
-	}
-	return pages * os.Getpagesize()
+	return n
 }
 
 // Await waits until n requests have come, or, of a client, have ended.

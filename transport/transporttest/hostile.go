@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
@@ -678,11 +679,11 @@ func (e elsewhere) Addr() string { return e.addr }
 
 // descriptors is how many this process has open.
 func descriptors(t *testing.T) int {
-	d, err := os.ReadDir("/proc/self/fd")
+	n, err := testenv.OpenFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(d)
+	return n
 }
 
 func connectClose(t *testing.T, n Network) {
