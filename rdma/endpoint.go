@@ -28,6 +28,11 @@ const (
 // Serve listens on addr, host:port, by TCP: the hello and the queue pairs' numbers travel there. The address
 // says which device serves.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
+	return t.serve(addr, g, o, func(*endpoint) {})
+}
+
+// serve is Serve, which shows each endpoint that it has made.
+func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, made func(*endpoint)) (transport.Server, error) {
 	opts, err := t.Options.Defaults()
 	if err != nil {
 		return nil, err
@@ -47,7 +52,11 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 		return nil, err
 	}
 	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
-		return newEndpoint(h, p, opts, c, g)
+		e, err := newEndpoint(h, p, opts, c, g)
+		if err == nil {
+			made(e.(*endpoint))
+		}
+		return e, err
 	})
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
-	"github.com/kvwire/kvwire/transport/stream"
 	tt "github.com/kvwire/kvwire/transport/transporttest"
 )
 
@@ -24,26 +23,7 @@ type tapped struct {
 
 // Serve is Transport's.
 func (t tapped) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
-	opts, err := t.Options.Defaults()
-	if err != nil {
-		return nil, err
-	}
-	at, err := stream.Resolve(addr)
-	if err != nil {
-		return nil, err
-	}
-	c, err := pick(at)
-	if err != nil {
-		return nil, err
-	}
-	o.ConnBytes, o.PoolBytes = connBytes, poolBytes
-	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
-		e, err := newEndpoint(h, p, opts, c, g)
-		if err == nil {
-			t.tap(e.(*endpoint))
-		}
-		return e, err
-	})
+	return t.serve(addr, g, o, t.tap)
 }
 
 // keysRig is a rig of one loop, its server's endpoint, and options for its clients.

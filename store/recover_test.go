@@ -12,12 +12,9 @@ import (
 // FuzzRecover lays bytes over the slabs of a store that was closed in order, anywhere, and opens it. Whatever they are, no key has a value that
 // nobody put, what is untouched is served, and the store takes changes that are there after it was opened once more.
 func FuzzRecover(f *testing.F) {
-	image := newFaultDisk(1)
 	ever := map[string][]string{} // all values that each key had
 	g := newRig(f, "fault", Options{Log: silent})
-	g.disk = image
-	g.close()
-	g.open()
+	image := g.disk
 	sizes := []int{0, 10, 90, 300, 1000, 3000, 9000, 70_000}
 	for round := range 3 {
 		for i, n := range sizes {

@@ -103,14 +103,9 @@ func (f *factors) readSigners() (err error) {
 	case f.tcp.tls != on || f.target == "":
 		return nil
 	}
-	text, ok := os.LookupEnv(tlsEnv)
-	if !ok {
-		return usagef("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
-	}
-	if a.tls, err = access.ClientTLS([]byte(text), access.RunName); err != nil {
-		return usagef("%s: %v", tlsEnv, err)
-	}
-	return nil
+	a.tls, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
+		func(text []byte) (*tls.Config, error) { return access.ClientTLS(text, access.RunName) })
+	return err
 }
 
 // inherited are those that the run which has started this process named; nil: there is no such run.
@@ -191,14 +186,22 @@ func (f *factors) readCertificate() (err error) {
 	case f.tcp.tls != on:
 		return nil
 	}
+	g.tls, err = tlsOfRun("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)",
+		func(text []byte) (*tls.Config, error) { return access.ServerTLS(text, text) })
+	return err
+}
+
+// tlsOfRun makes TLS of what the run that has started this process gave it; missing says what to do where it gave nothing.
+func tlsOfRun(missing string, of func(text []byte) (*tls.Config, error)) (*tls.Config, error) {
 	text, ok := os.LookupEnv(tlsEnv)
 	if !ok {
-		return usagef("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)")
+		return nil, usagef("%s", missing)
 	}
-	if g.tls, err = access.ServerTLS([]byte(text), []byte(text)); err != nil {
-		return usagef("%s: %v", tlsEnv, err)
+	c, err := of([]byte(text))
+	if err != nil {
+		return nil, usagef("%s: %v", tlsEnv, err)
 	}
-	return nil
+	return c, nil
 }
 
 // readGuard reads who may connect. Where that is anybody, listen has to be on loopback, or --insecure given; so has --metrics, where nobody is asked.

@@ -60,22 +60,22 @@ func (f *factors) checkBounds() error {
 	return nil
 }
 
-// serverOptions are those of a server's connections.
-func (s *served) serverOptions() transport.ServerOptions {
-	b := &s.f.bounds
-	return transport.ServerOptions{Limits: s.f.limits(), Depth: cmp.Or(b.depth, max(s.f.depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
-		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !s.f.onDisk(), Access: s.f.guard.list, Log: s.log}
+// serverOptions are those of a server's connections, without its log.
+func (f *factors) serverOptions() transport.ServerOptions {
+	b := &f.bounds
+	return transport.ServerOptions{Limits: f.limits(), Depth: cmp.Or(b.depth, max(f.depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
+		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.onDisk(), Access: f.guard.list}
 }
 
 // memory says how much a server may take beside its index and what it keeps in memory, and whether there is as much: the pages of pools and cache are taken by their use.
-func (s *served) memory(p *loop.Plan) (said string, enough bool) {
-	o, err := s.serverOptions().Defaults()
+func (f *factors) memory(p *loop.Plan) (said string, enough bool) {
+	o, err := f.serverOptions().Defaults()
 	if err != nil {
 		return err.Error(), false
 	}
 	need := int64(p.NetLoops) * int64(o.ConnBytes+o.PoolBytes)
-	if s.f.onDisk() {
-		need += int64(s.f.cacheBytes)
+	if f.onDisk() {
+		need += int64(f.cacheBytes)
 	}
 	have, by, err := probe.Memory(probe.Local())
 	if err != nil {

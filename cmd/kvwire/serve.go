@@ -112,7 +112,7 @@ func serveCommand(ctx context.Context, args []string) error {
 }
 
 func greet(f *factors, s *served, c counters, metrics string) error {
-	o := s.serverOptions()
+	o := f.serverOptions()
 	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.transport, "loops", len(s.group.All()), "backend", f.backend, "dir", f.dir,
 		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
 	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}

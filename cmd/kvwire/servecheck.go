@@ -68,7 +68,7 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 	} else if f.access(c, listen); f.metrics != "" {
 		c.add("metrics", f.metrics+" is free", bindable(f.metrics))
 	}
-	said, _ := (&served{f: f}).memory(&plan)
+	said, _ := f.memory(&plan)
 	c.add("memory", said, nil) // a server can be started with less
 	f.settleEngine()
 	if f.onDisk() {

@@ -105,7 +105,7 @@ func startServer(f *factors) (*served, error) {
 			s.flags[name] = g.Value.String()
 		}
 	}
-	if said, enough := s.memory(&plan); !enough {
+	if said, enough := f.memory(&plan); !enough {
 		s.log.Warn("memory", "found", said)
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
@@ -161,7 +161,9 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	s.server, err = n.impl(s.f).Serve(listen, s.group, s.serverOptions())
+	o := s.f.serverOptions()
+	o.Log = s.log
+	s.server, err = n.impl(s.f).Serve(listen, s.group, o)
 	return err
 }
 

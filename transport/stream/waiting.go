@@ -166,13 +166,11 @@ func (c *Server) await() {
 	case c.paused:
 		among, c.want = &c.h.messages, c.share(c.needs)
 	}
-	switch {
-	case c.place > 0 && c.among == among:
+	if c.place > 0 && c.among == among {
 		heap.Fix(among, c.place-1)
 		return
-	case c.place > 0:
-		c.leave()
 	}
+	c.leave()
 	if c.among = among; among != nil {
 		heap.Push(among, c)
 	}

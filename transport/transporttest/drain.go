@@ -69,14 +69,7 @@ func counted(t *testing.T, n Network) {
 
 // cutInFlight has a server cut a connection whose requests the handler keeps for too long.
 func cutInFlight(t *testing.T, n Network) {
-	r := NewRig(t, n, 1, transport.ServerOptions{})
-	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 8}))
-	p := r.Parts[0]
-	p.Hold(t)
-	for i := range 8 {
-		c.Submit(Put(fmt.Sprint(i), []byte("v")))
-	}
-	p.Await(t, 8)
+	r, c, p := eightInFlight(t, n)
 	closed := r.closing()
 	c.mustBeSilent(r)
 	r.Server.Cut()

@@ -847,7 +847,9 @@ func clientDeath(t *testing.T, n Network) {
 	}
 }
 
-func closeInFlight(t *testing.T, n Network) {
+// eightInFlight has a server's partition hold a client's eight puts.
+func eightInFlight(t *testing.T, n Network) (*Rig, *Caller, *Held) {
+	t.Helper()
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 8}))
 	p := r.Parts[0]
@@ -856,6 +858,11 @@ func closeInFlight(t *testing.T, n Network) {
 		c.Submit(Put(fmt.Sprint(i), []byte("v")))
 	}
 	p.Await(t, 8)
+	return r, c, p
+}
+
+func closeInFlight(t *testing.T, n Network) {
+	r, c, p := eightInFlight(t, n)
 	done := make(chan struct{})
 	go func() { _ = r.Server.Close(); close(done) }()
 	// An orderly close waits for the handler, so nothing has completed yet; then every answer arrives.
