@@ -315,6 +315,10 @@ func TestTLSAHandshakeThatStallsMeetsTheDeadline(t *testing.T) {
 	r, well := server(t, n, transport.ServerOptions{HelloMax: transporttest.Stall})
 	hello := clientHello(t, n.ClientTLS)
 	var ks []*net.TCPConn
+	quiet := stranger(t, r) // in the session, and says nothing; first, since it has the deadline to get there, too
+	if err := tls.Client(quiet, n.ClientTLS).Handshake(); err != nil {
+		t.Fatal(err)
+	}
 	for _, cut := range []int{0, 1, 4, 5, 6, len(hello) / 2, len(hello) - 1, len(hello)} {
 		k := stranger(t, r)
 		if _, err := k.Write(hello[:cut]); err != nil {
@@ -335,10 +339,6 @@ func TestTLSAHandshakeThatStallsMeetsTheDeadline(t *testing.T) {
 	}()
 	unfinished := stranger(t, r) // all but the client's Finished
 	go func() { _ = tls.Client(&mute{unfinished, len(hello)}, n.ClientTLS).Handshake() }()
-	quiet := stranger(t, r) // in the session, and says nothing
-	if err := tls.Client(quiet, n.ClientTLS).Handshake(); err != nil {
-		t.Fatal(err)
-	}
 	well()
 	r.Logged(len(ks)+3, "no hello within")
 	for _, k := range append(ks, drips, quiet) {
