@@ -54,14 +54,14 @@ func (p *peer) Touch() {}
 func (p *peer) Stamp() {}
 
 func newPeer(t *testing.T, value []byte, depth uint16) *peer {
-	p := acceptPeer(t, value, nil)
+	p := acceptPeer(t, value, transport.ServerOptions{})
 	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
 	p.send(len(p.gather()))
 	return p
 }
 
 // acceptPeer is newPeer before the hello.
-func acceptPeer(t *testing.T, value []byte, who *access.List) *peer {
+func acceptPeer(t *testing.T, value []byte, o transport.ServerOptions) *peer {
 	p := &peer{t: t}
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: loop.SleepEpoll}, Store: loop.Options{Sleep: loop.SleepEpoll}},
 		func(l *loop.Loop, _, _ int) (loop.Partition, error) {
@@ -73,8 +73,8 @@ func acceptPeer(t *testing.T, value []byte, who *access.List) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop() })
-	o, err := transport.ServerOptions{Limits: kv.Limits{MaxValueBytes: max(len(value), 1)}, Access: who, Log: slog.New(slog.NewTextHandler(p, nil))}.Defaults()
-	if err != nil {
+	o.Limits, o.Log = kv.Limits{MaxValueBytes: max(len(value), 1)}, slog.New(slog.NewTextHandler(p, nil))
+	if o, err = o.Defaults(); err != nil {
 		t.Fatal(err)
 	}
 	p.l = g.Net()[0]
@@ -107,12 +107,17 @@ func (p *peer) turn(f func()) {
 
 func (p *peer) receive(b []byte) {
 	p.t.Helper()
+	if len(p.offer(b)) > 0 {
+		p.t.Fatal("the server does not read")
+	}
+}
+
+// offer has the server receive as much as it reads, and gives the rest.
+func (p *peer) offer(b []byte) []byte {
+	p.t.Helper()
 	p.turn(func() {
-		for len(b) > 0 {
-			var w [2][]byte
-			if p.srv.Window(&w) == 0 {
-				p.t.Fatal("the server does not read")
-			}
+		var w [2][]byte
+		for len(b) > 0 && p.srv.Window(&w) > 0 {
 			n := copy(w[0], b)
 			b = b[n:]
 			if err := p.srv.Received(n, 0); err != nil {
@@ -121,6 +126,7 @@ func (p *peer) receive(b []byte) {
 		}
 	})
 	p.turn(func() {})
+	return b
 }
 
 func (p *peer) get(id uint64) {
@@ -176,7 +182,7 @@ func TestAPeerThatTookAllButOneByteMaySendAgain(t *testing.T) {
 // A ring may tell of a proof that came before it tells that the challenge went.
 func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
 	ann := access.Entry{Name: "ann", Secret: "the secret of ann"}
-	p := acceptPeer(t, []byte("value"), access.NewList(ann))
+	p := acceptPeer(t, []byte("value"), transport.ServerOptions{Access: access.NewList(ann)})
 	hello := (&wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: wire.AnyLoop, Name: "ann"}).Append(nil)
 	p.receive(hello)
 	challenge := p.gather()
@@ -197,7 +203,7 @@ func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
 
 // What a hello says of the transport lies in memory that is the next connection's as soon as this one has moved.
 func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
-	p := acceptPeer(t, nil, nil)
+	p := acceptPeer(t, nil, transport.ServerOptions{})
 	p.h.Loops = 2
 	hello := (&wire.ClientHello{Version: wire.Version, Depth: 4, Loop: 1, Params: []byte("parameters")}).Append(nil)
 	var moved Moved
@@ -302,4 +308,96 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 			other.h.Pool.Free(b)
 		}
 	})
+}
+
+// look is a look at the deadlines.
+func (p *peer) look() {
+	p.turn(func() {
+		p.h.Resume()
+		p.h.nextTick = min(p.h.nextTick, p.h.L.Now())
+		p.h.Tick(func(_ *Server, err error) { p.t.Error(err) })
+	})
+	p.turn(func() {})
+}
+
+// drain takes all answers, and gives them.
+func (p *peer) drain() (out []byte) {
+	for {
+		b := p.gather()
+		if len(b) == 0 {
+			return out
+		}
+		out = append(out, b...)
+		p.send(len(b))
+		p.turn(func() { p.h.Resume() })
+		p.turn(func() {})
+	}
+}
+
+// leave has no more than n bytes of the pool left, until its end.
+func (p *peer) leave(n int) {
+	var taken [][]byte
+	p.turn(func() {
+		for p.h.unused()-2<<20 >= n {
+			taken = append(taken, p.h.Pool.Alloc(2<<20))
+		}
+	})
+	p.t.Cleanup(func() {
+		p.turn(func() {
+			for _, b := range taken {
+				p.h.Pool.Free(b)
+			}
+		})
+	})
+}
+
+// When connections wait for memory, and none comes back, what there is goes to one that waits for nothing else: not to one whose peer has answers to read.
+func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
+	idle := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
+	idle.receive(grantedHello)
+	idle.drain()
+	for id := range uint64(3) {
+		idle.get(id) // and reads none
+	}
+	idle.leave(2 << 20)
+	held := 0
+	idle.turn(func() { held = idle.srv.held })
+	for range 4 {
+		idle.look()
+	}
+	idle.turn(func() {
+		if idle.srv.hungry.n == 0 || idle.srv.held != held {
+			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.held, idle.srv.hungry.n)
+		}
+	})
+	other := &peer{t: t, l: idle.l, h: idle.h}
+	other.turn(func() { other.srv = other.h.NewServer(other, "other") })
+	other.receive(grantedHello)
+	other.drain()
+	for id := range uint64(2) {
+		other.get(id)
+	}
+	if n := len(other.drain()); n < 2<<20 {
+		t.Errorf("%d bytes of two answers", n)
+	}
+	other.turn(func() { other.srv.Drop(transport.ErrPeerGone) })
+}
+
+// A guest's command waits for memory, and not, with all there is, for the answer before it, which waits for memory then.
+func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
+	value := strings.Repeat("v", 1<<20)
+	p := acceptPeer(t, []byte(value), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
+	p.receive([]byte("PING\r\n"))
+	p.drain()
+	p.leave(2 << 20)
+	const times = 3
+	rest := []byte(strings.Repeat("GET k\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n"+value+"\r\n", times))
+	var got []byte
+	for range 4 * times {
+		rest = p.offer(rest)
+		got = append(got, p.drain()...)
+	}
+	if want := strings.Repeat("$1048576\r\n"+value+"\r\n+OK\r\n", times); string(got) != want {
+		t.Errorf("%d bytes of answers, want %d; of what was sent %d are not read", len(got), len(want), len(rest))
+	}
 }

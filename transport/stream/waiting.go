@@ -1,6 +1,9 @@
 package stream
 
-import "container/heap"
+import (
+	"cmp"
+	"container/heap"
+)
 
 // slotQueue is a queue of slots, linked through themselves.
 type slotQueue struct {
@@ -90,36 +93,43 @@ func (h *Host) Resume() {
 	h.freed, h.full = false, false
 	for _, w := range []*waiters{&h.answers, &h.messages} {
 		for !h.full && w.helps(h.unused()) {
-			h.try(w)
+			h.try((*w)[0])
 		}
 	}
 	h.wait()
 }
 
-// try lets the first of those that wait go on. It waits again, if it has to, after the next wait.
-func (h *Host) try(w *waiters) {
-	c := heap.Pop(w).(*Server)
+// try lets one of those that wait go on. It waits again, if it has to, after the next wait.
+func (h *Host) try(c *Server) {
+	c.leave()
 	h.tried, h.trying = append(h.tried, c), c
 	c.goOn()
 	h.trying = nil
 }
 
-// unblock is for connections that wait for each other: when no memory has come back since the last tick, one gets a block, whatever its share.
+// unblock is for connections that wait for each other: when no memory has come back since the last tick, one gets a block, whatever its share. Not one
+// whose peer has answers to read: it waits for its peer, and a block for it may be the last for those whose peers do read.
 func (h *Host) unblock() {
-	w := &h.answers
-	if len(*w) == 0 {
-		w = &h.messages
-	}
-	if len(*w) > 0 {
-		if !h.gave {
+	if len(h.answers)+len(h.messages) > 0 {
+		if c := cmp.Or(h.answers.held(), h.messages.held()); c != nil && !h.gave {
 			h.lenient = true
-			h.try(w)
+			h.try(c)
 			h.lenient = false
 			h.wait()
 		}
 		h.watch()
 	}
 	h.gave = false
+}
+
+// held is who wants least of those whose peers can do nothing; nil: there is none.
+func (w waiters) held() (least *Server) {
+	for _, c := range w {
+		if c.out.n == 0 && (least == nil || c.want < least.want) {
+			least = c
+		}
+	}
+	return least
 }
 
 // wait puts those that were tried where they belong.
@@ -223,9 +233,14 @@ func (c *Server) take(n int) []byte {
 	return b
 }
 
-// takeMessage is take for what comes, which waits for answers that wait: else all memory could be with those that need more of it.
+// takeMessage is take for what comes, which waits for answers that wait: else all memory could be with those that need more of it. A guest's
+// leaves as much behind while answers of its own may be about to wait: the message may have to wait for these, with its memory.
 func (c *Server) takeMessage(n int) []byte {
-	if c.hungry.n > 0 {
+	behind := 0
+	if c.guest != nil && c.busy > 0 && !c.h.lenient {
+		behind = n
+	}
+	if c.hungry.n > 0 || c.share(n)+behind > c.h.unused() {
 		c.asked = n
 		return nil
 	}
