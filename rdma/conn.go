@@ -5,6 +5,7 @@ package rdma
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -139,7 +140,9 @@ func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.Se
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
 		p := verbs.Peer{MTU: min(peer.mtu, k.mine.mtu), RdAtomic: min(peer.rdAtomic, k.mine.rdAtomic), Shared: k.d.o.SRQ}
-		k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, p)
+		if k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, p); errors.Is(err, unix.ECONNRESET) {
+			err = fmt.Errorf("%w: %w", transport.ErrPeerGone, err)
+		}
 	}
 	return err
 }

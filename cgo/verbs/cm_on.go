@@ -46,6 +46,7 @@ const (
 	cmConnectRequest  = 4
 	cmConnectResponse = 5
 	cmEstablished     = 9
+	cmDisconnected    = 10
 )
 
 // cm is a channel of rdma_cm events. One goroutine uses it at a time.
@@ -123,7 +124,8 @@ func (p *Peer) srq() C.int {
 }
 
 // ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, RdAtomic and
-// Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet.
+// Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet. ECONNRESET: the server
+// has ended the connection again, before it was made.
 func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
 	c, id, err := newCM()
 	if err != nil {
@@ -152,6 +154,13 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 		}
 		return nil
 	}
+	// ended says why the last steps failed, where it is the server: the kernel has then no attributes for a queue pair.
+	ended := func(err error) error {
+		if e, why := c.next(time.Now().Add(time.Second), -1); why == nil && e._type == cmDisconnected {
+			return fmt.Errorf("verbs: rdma_cm: connect to %v:%d: %w", to, port, syscall.ECONNRESET)
+		}
+		return err
+	}
 	const ms = 2000
 	if n := C.kvw_cm_resolve_addr(id, src, dst, C.uint16_t(port), ms); n != 0 {
 		return nil, fail(fmt.Sprintf("rdma_cm: resolve %v from %v", to, from), errno(n), "is the address in a network of an RDMA device?")
@@ -172,10 +181,10 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 		return nil, err
 	}
 	if n := C.kvw_cm_qp(id, q.qp, C.uint32_t(mtuCode(p.MTU)), C.uint32_t(p.RdAtomic)); n != 0 {
-		return nil, fail("rdma_cm: connect a queue pair", errno(n), "")
+		return nil, ended(fail("rdma_cm: connect a queue pair", errno(n), ""))
 	}
 	if n := C.kvw_cm_establish(id); n != 0 {
-		return nil, fail("rdma_cm: establish a connection", errno(n), "")
+		return nil, ended(fail("rdma_cm: establish a connection", errno(n), ""))
 	}
 	return conn, nil
 }
