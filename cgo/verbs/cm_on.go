@@ -45,6 +45,7 @@ const (
 	cmRouteResolved   = 2
 	cmConnectRequest  = 4
 	cmConnectResponse = 5
+	cmRejected        = 8
 	cmEstablished     = 9
 	cmDisconnected    = 10
 )
@@ -156,7 +157,7 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 	}
 	// ended says why the last steps failed, where it is the server: the kernel has then no attributes for a queue pair.
 	ended := func(err error) error {
-		if e, why := c.next(time.Now().Add(time.Second), -1); why == nil && e._type == cmDisconnected {
+		if e, why := c.next(time.Now().Add(time.Second), -1); why == nil && (e._type == cmRejected || e._type == cmDisconnected) {
 			return fmt.Errorf("verbs: rdma_cm: connect to %v:%d: %w", to, port, syscall.ECONNRESET)
 		}
 		return err
