@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +13,7 @@ import (
 // split is which CPUs the two processes of a run have.
 type split struct{ server, client cpusFlag }
 
-// allowedEnv keeps the CPUs that kvwire was started with across confine's exec.
+// allowedEnv tells the processes that a confined one starts which CPUs kvwire was started with.
 const allowedEnv = "KVWIRE_CPUS"
 
 // allowedCPUs are those that kvwire was started with.
@@ -57,49 +57,67 @@ func (c *cpusFlag) or(def cpusFlag) cpusFlag {
 	return *c
 }
 
-// confine keeps the whole process, the runtime's own threads too, on these CPUs: threads that exist already
-// cannot be moved from here, so it sets its own mask and executes itself again. Nothing may have been
-// started before. It leaves room for Go code beside locked loop threads.
+// confine keeps the whole process, the runtime's own threads too, on these CPUs, and all processes that it starts.
 func confine(cpus cpusFlag) error {
 	if len(cpus) == 0 { // any: those that kvwire was started with, and not what is left of them here
 		if s := os.Getenv(allowedEnv); s == "" || cpus.Set(s) != nil {
 			return nil
 		}
 	}
-	if cpus.String() != func() string { a := affinity(); return a.String() }() {
-		runtime.LockOSThread()
-		var set unix.CPUSet
-		for _, c := range cpus {
-			set.Set(c)
-		}
-		if os.Getenv(allowedEnv) == "" {
-			a := affinity()
-			_ = os.Setenv(allowedEnv, a.String())
-		}
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			a := affinity()
-			return usagef("CPUs %s: %v (allowed here: %s)", &cpus, err, &a)
-		}
-		exe, err := os.Executable()
-		if err != nil {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	allowed := affinity()
+	if cpus.String() == allowed.String() {
+		return nil
+	}
+	var set unix.CPUSet
+	for _, c := range cpus {
+		set.Set(c)
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return usagef("CPUs %s: %v (allowed here: %s)", &cpus, err, &allowed)
+	}
+	if got := affinity(); got.String() != cpus.String() {
+		return usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &got)
+	}
+	if os.Getenv(allowedEnv) == "" {
+		_ = os.Setenv(allowedEnv, allowed.String())
+	}
+	for {
+		if moved, err := moveThreads(&set); err != nil || moved == 0 {
 			return err
 		}
-		if got := affinity(); got.String() == cpus.String() {
-			if deaf != nil && deaf() {
-				return errors.New("interrupted before it began")
-			}
-			return fmt.Errorf("execute %s again: %w", exe, syscall.Exec(exe, os.Args, os.Environ()))
-		}
-		a := affinity()
-		return usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &a)
 	}
-	return nil
+}
+
+// moveThreads moves those threads of the process that are not on the CPUs of set yet. One that is made meanwhile is where its maker was: when none
+// had to be moved, all are there.
+func moveThreads(set *unix.CPUSet) (moved int, err error) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0, fmt.Errorf("find the process's threads: %w", err)
+	}
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return 0, fmt.Errorf("a thread's number: %w", err)
+		}
+		var now unix.CPUSet
+		if err = unix.SchedGetaffinity(tid, &now); err == nil && now != *set {
+			moved++
+			err = unix.SchedSetaffinity(tid, set)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) { // that one has ended
+			return 0, fmt.Errorf("move thread %d to its CPUs: %w", tid, err)
+		}
+	}
+	return moved, nil
 }
 
 // roomFor sets GOMAXPROCS for that many locked loops beside Go's own work, since sysmon takes the
 // processor from a loop that is in the kernel for more than 20 µs. The user's own setting counts.
 func roomFor(loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(runtime.NumCPU() + loops)
+		runtime.GOMAXPROCS(len(affinity()) + loops)
 	}
 }

@@ -181,8 +181,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 	}
 }
 
-// ^C ends a run whenever it comes, also while the process confines itself to its CPUs and becomes another one: 4 of 150 went on before that
-// was seen to.
+// ^C ends a run whenever it comes, also while the process confines itself to its CPUs: it executed itself again for that, and 4 of 150 went on.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 	for i := range 40 {
 		cmd := exec.Command(os.Args[0], "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")

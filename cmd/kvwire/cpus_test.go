@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+// All threads of a process are where it was told to be, those too that the runtime had made before.
+func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
+	allowed := affinity()
+	if len(allowed) < 2 {
+		t.Skip("one CPU: there is nowhere else to be")
+	}
+	cpu := fmt.Sprint(allowed[len(allowed)-1])
+	for range 5 {
+		s := serve(t, "--transport", "tcp", "--backend", "null", "--server-threads", "2", "--server-cpus", cpu)
+		status, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.cmd.Process.Pid))
+		if err != nil || len(status) < 4 {
+			t.Fatalf("%d threads (%v)", len(status), err)
+		}
+		for _, name := range status {
+			b, err := os.ReadFile(name)
+			if os.IsNotExist(err) {
+				continue // it has ended
+			}
+			if m := regexp.MustCompile(`Cpus_allowed_list:\s*(.*)`).FindSubmatch(b); m == nil || string(m[1]) != cpu {
+				t.Errorf("%s: %q (%v), want CPU %s", name, m, err, cpu)
+			}
+		}
+		s.signal()
+		s.end(exitOK)
+	}
+}
