@@ -55,9 +55,24 @@ func (p *peer) Stamp() {}
 
 func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 	p := acceptPeer(t, value, transport.ServerOptions{})
+	p.greet(depth)
+	return p
+}
+
+// greet says the hello, and takes the answer.
+func (p *peer) greet(depth uint16) {
+	p.t.Helper()
 	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
 	p.send(len(p.gather()))
-	return p
+}
+
+// another is a second connection of the host, after its hello. The test ends it.
+func (p *peer) another(depth uint16) *peer {
+	p.t.Helper()
+	o := &peer{t: p.t, l: p.l, h: p.h}
+	o.turn(func() { o.srv = o.h.NewServer(o, "other") })
+	o.greet(depth)
+	return o
 }
 
 // acceptPeer is newPeer before the hello.
@@ -261,13 +276,11 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 	}
 	var late []error
 	look := func() { // at the deadlines, of which time is known; the peer takes a byte
+		slow.look(func(c *Server, err error) {
+			late = append(late, err)
+			c.Drop(err)
+		})
 		slow.turn(func() {
-			slow.h.Resume()
-			slow.h.nextTick = min(slow.h.nextTick, slow.h.L.Now())
-			slow.h.Tick(func(c *Server, err error) {
-				late = append(late, err)
-				c.Drop(err)
-			})
 			if slow.srv.state == stateOpen {
 				var v [4]unix.Iovec
 				slow.srv.Gather(v[:], 4096)
@@ -275,22 +288,12 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 			}
 		})
 	}
-	var taken [][]byte // all of the pool
-	slow.turn(func() {
-		for n := slow.h.Pool.Largest(); n >= 4096; n /= 2 {
-			for b := slow.h.Pool.Alloc(n); b != nil; b = slow.h.Pool.Alloc(n) {
-				taken = append(taken, b)
-			}
-		}
-		slow.srv.heldAt -= 10e9 // it has not taken a whole answer for ten seconds
-	})
+	slow.leave(0)
+	slow.turn(func() { slow.srv.heldAt -= 10e9 }) // it has not taken a whole answer for ten seconds
 	if look(); len(late) > 0 {
 		t.Fatalf("closed while nobody waits for its memory: %v", late)
 	}
-	other := &peer{t: t, l: slow.l, h: slow.h}
-	other.turn(func() { other.srv = other.h.NewServer(other, "other") })
-	other.receive((&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: wire.AnyLoop}).Append(nil))
-	other.send(len(other.gather()))
+	other := slow.another(1)
 	other.get(1)
 	if n := len(other.gather()); n > 0 {
 		t.Fatalf("%d bytes of an answer without memory", n)
@@ -302,20 +305,15 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 	if n := len(other.gather()); n < 1<<20 {
 		t.Fatalf("%d bytes of an answer for which there is memory now", n)
 	}
-	other.turn(func() {
-		other.srv.Drop(transport.ErrPeerGone)
-		for _, b := range taken {
-			other.h.Pool.Free(b)
-		}
-	})
+	other.turn(func() { other.srv.Drop(transport.ErrPeerGone) })
 }
 
 // look is a look at the deadlines.
-func (p *peer) look() {
+func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {
 		p.h.Resume()
 		p.h.nextTick = min(p.h.nextTick, p.h.L.Now())
-		p.h.Tick(func(_ *Server, err error) { p.t.Error(err) })
+		p.h.Tick(late)
 	})
 	p.turn(func() {})
 }
@@ -334,12 +332,18 @@ func (p *peer) drain() (out []byte) {
 	}
 }
 
-// leave has no more than n bytes of the pool left, until its end.
+// leave takes all of the pool but n bytes, until the test's end.
 func (p *peer) leave(n int) {
 	var taken [][]byte
 	p.turn(func() {
-		for p.h.unused()-2<<20 >= n {
-			taken = append(taken, p.h.Pool.Alloc(2<<20))
+		for size := p.h.Pool.Largest(); size >= 4096; size /= 2 {
+			for p.h.unused()-size >= n {
+				b := p.h.Pool.Alloc(size)
+				if b == nil {
+					break // what is left lies apart
+				}
+				taken = append(taken, b)
+			}
 		}
 	})
 	p.t.Cleanup(func() {
@@ -354,8 +358,7 @@ func (p *peer) leave(n int) {
 // When connections wait for memory, and none comes back, what there is goes to one that waits for nothing else: not to one whose peer has answers to read.
 func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	idle := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
-	idle.receive(grantedHello)
-	idle.drain()
+	idle.greet(4)
 	for id := range uint64(3) {
 		idle.get(id) // and reads none
 	}
@@ -363,17 +366,14 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	held := 0
 	idle.turn(func() { held = idle.srv.held })
 	for range 4 {
-		idle.look()
+		idle.look(func(_ *Server, err error) { t.Error(err) })
 	}
 	idle.turn(func() {
 		if idle.srv.hungry.n == 0 || idle.srv.held != held {
 			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.held, idle.srv.hungry.n)
 		}
 	})
-	other := &peer{t: t, l: idle.l, h: idle.h}
-	other.turn(func() { other.srv = other.h.NewServer(other, "other") })
-	other.receive(grantedHello)
-	other.drain()
+	other := idle.another(4)
 	for id := range uint64(2) {
 		other.get(id)
 	}

@@ -111,7 +111,7 @@ func (h *Host) try(c *Server) {
 // whose peer has answers to read: it waits for its peer, and a block for it may be the last for those whose peers do read.
 func (h *Host) unblock() {
 	if len(h.answers)+len(h.messages) > 0 {
-		if c := cmp.Or(h.answers.held(), h.messages.held()); c != nil && !h.gave {
+		if c := h.stuck(); c != nil {
 			h.lenient = true
 			h.try(c)
 			h.lenient = false
@@ -122,8 +122,16 @@ func (h *Host) unblock() {
 	h.gave = false
 }
 
-// held is who wants least of those whose peers can do nothing; nil: there is none.
-func (w waiters) held() (least *Server) {
+// stuck is the connection that gets a block; nil: there is none, or memory has come back.
+func (h *Host) stuck() *Server {
+	if h.gave {
+		return nil
+	}
+	return cmp.Or(h.answers.stuck(), h.messages.stuck())
+}
+
+// stuck is who wants least of those whose peers can do nothing; nil: there is none.
+func (w waiters) stuck() (least *Server) {
 	for _, c := range w {
 		if c.out.n == 0 && (least == nil || c.want < least.want) {
 			least = c
@@ -236,11 +244,7 @@ func (c *Server) take(n int) []byte {
 // takeMessage is take for what comes, which waits for answers that wait: else all memory could be with those that need more of it. A guest's
 // leaves as much behind while answers of its own may be about to wait: the message may have to wait for these, with its memory.
 func (c *Server) takeMessage(n int) []byte {
-	behind := 0
-	if c.guest != nil && c.busy > 0 && !c.h.lenient {
-		behind = n
-	}
-	if c.hungry.n > 0 || c.share(n)+behind > c.h.unused() {
+	if c.hungry.n > 0 || c.guest != nil && c.busy > 0 && !c.h.lenient && c.share(n)+n > c.h.unused() {
 		c.asked = n
 		return nil
 	}
