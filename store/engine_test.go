@@ -327,12 +327,12 @@ func TestEngineLosesNoWakeUp(t *testing.T) {
 				s.lo.Wait = wait
 				b := newBed(t, s, 0, 1)
 				defer b.stop()
-				left := rounds(4000)
+				left := rounds(10_000)
 				if strings.Contains(s.name, ",") {
-					left = rounds(1000) // an option
+					left = rounds(2000) // an option
 				}
 				if s.o.SQPoll && wait != loop.WaitBlock {
-					left = rounds(500) // on few CPUs the kernel's thread and the loop wait a time slice for each other
+					left = rounds(1000) // on few CPUs the kernel's thread and the loop wait a time slice for each other
 				}
 				done := make(chan struct{})
 				if err := b.l.Call(func() {

@@ -31,14 +31,13 @@ func TestEveryUnitIsMeasured(t *testing.T) {
 		}
 		seen[u.Name] = u.Ns
 	}
-	const most = 1e9 // of a unit that was mixed up, and not of a busy machine, where a hop alone may take milliseconds
-	for _, name := range []string{Syscall, CopyKiB, CgoCall, Hop} {
+	for name, most := range map[string]float64{Syscall: 1e6, CopyKiB: 1e6, CgoCall: 1e6, Hop: 1e9} { // on a busy machine a hop waits for its turn
 		if seen[name] <= 0 || seen[name] > most {
 			t.Errorf("%s costs %v ns", name, seen[name])
 		}
 	}
 	for _, name := range []string{Send, Receive, SocketKiB, Sleep} { // what is left of them may be nothing, on a noisy machine
-		if ns, ok := seen[name]; !ok || ns < 0 || ns > most {
+		if ns, ok := seen[name]; !ok || ns < 0 || ns > 1e7 {
 			t.Errorf("%s costs %v ns", name, ns)
 		}
 	}
