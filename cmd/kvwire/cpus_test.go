@@ -15,6 +15,7 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 		t.Skip("one CPU: there is nowhere else to be")
 	}
 	cpu := fmt.Sprint(allowed[len(allowed)-1])
+	list := regexp.MustCompile(`Cpus_allowed_list:\s*(.*)`)
 	for range 5 {
 		s := serve(t, "--transport", "tcp", "--backend", "null", "--server-threads", "2", "--server-cpus", cpu)
 		status, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.cmd.Process.Pid))
@@ -26,7 +27,7 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 			if os.IsNotExist(err) {
 				continue // it has ended
 			}
-			if m := regexp.MustCompile(`Cpus_allowed_list:\s*(.*)`).FindSubmatch(b); m == nil || string(m[1]) != cpu {
+			if m := list.FindSubmatch(b); m == nil || string(m[1]) != cpu {
 				t.Errorf("%s: %q (%v), want CPU %s", name, m, err, cpu)
 			}
 		}
