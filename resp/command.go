@@ -237,6 +237,9 @@ func ReadScan(args [][]byte) (o ScanOptions, errText string) {
 		}
 		switch a, v := args[i], args[i+1]; {
 		case is(a, "MATCH"):
+			if len(v) > PatternMax {
+				return o, errPattern
+			}
 			o.Match = v
 		case is(a, "COUNT"):
 			n, ok := integer(v)
@@ -460,13 +463,29 @@ func AppendInfo(b []byte, items uint64, conns int, user, sys time.Duration) []by
 func (s *Session) config(b []byte, args [][]byte) []byte {
 	switch sub := args[1]; {
 	case is(sub, "GET") && len(args) > 2:
-		all := [][2]string{{"appendonly", "no"}, {"databases", "1"}, {"maxmemory", "0"}, {"proto-max-bulk-len", strconv.Itoa(s.MaxValueBytes)}, {"save", ""}}
-		all = slices.DeleteFunc(all, func(v [2]string) bool {
-			return !slices.ContainsFunc(args[2:], func(p []byte) bool { return Match(bytes.ToLower(p), []byte(v[0])) })
-		})
-		b = AppendMap(b, len(all), s.Proto)
-		for _, v := range all {
-			b = AppendBulk(AppendBulk(b, v[0]), v[1])
+		all := [...][2]string{{"appendonly", "no"}, {"databases", "1"}, {"maxmemory", "0"}, {"proto-max-bulk-len", strconv.Itoa(s.MaxValueBytes)}, {"save", ""}}
+		var wanted [len(all)]bool
+		var p Pattern
+		for _, a := range args[2:] {
+			if len(a) > PatternMax {
+				return AppendError(b, errPattern)
+			}
+			p.Compile(bytes.ToLower(a))
+			for i, v := range all {
+				wanted[i] = wanted[i] || p.Match([]byte(v[0]))
+			}
+		}
+		n := 0
+		for _, w := range wanted {
+			if w {
+				n++
+			}
+		}
+		b = AppendMap(b, n, s.Proto)
+		for i, v := range all {
+			if wanted[i] {
+				b = AppendBulk(AppendBulk(b, v[0]), v[1])
+			}
 		}
 		return b
 	case is(sub, "SET") && len(args) > 3:

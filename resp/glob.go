@@ -1,72 +1,117 @@
 package resp
 
-// Match says whether a name fits a pattern as SCAN's MATCH has it: * and ? and [a-z], [^a], and \ before a character that is meant
-// itself (stringmatchlen in Redis's util.c). It takes at most len(pattern) · len(name) steps, where Redis's recursion takes
-// exponentially many for patterns of many stars.
-func Match(pattern, name []byte) bool {
-	p, n := 0, 0
-	star, back := -1, 0 // behind the last *, and where the name goes on if what follows does not fit
-	for n < len(name) {
-		if p < len(pattern) && pattern[p] == '*' {
-			p++
-			star, back = p, n
-			continue
-		}
-		if next, ok := matchOne(pattern, p, name[n]); ok {
-			p, n = next, n+1
-			continue
-		}
-		if star < 0 {
-			return false
-		}
-		back++
-		p, n = star, back
-	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
+import "slices"
+
+// PatternMax bounds a pattern's bytes: as many as the longest key has.
+const PatternMax = 1 << 10
+
+// errPattern is for a longer one.
+const errPattern = "ERR the pattern is too long: at most 1024 bytes"
+
+// Pattern is a pattern as SCAN's MATCH has it: * and ? and [a-z], [^a], and \ before a character that is meant itself (stringmatchlen in
+// Redis's util.c). It is an automaton whose states are how many of the pattern's characters the name has had so far, a bit each, all of which
+// a character of the name moves at once (Shift-And: Baeza-Yates and Gonnet 1992, with the loops of Wu and Manber). So a name costs as many steps as it
+// has bytes, times one word for each 64 characters of the pattern, whatever both are. Its zero value is ready for Compile, and keeps its memory: up
+// to 34 KiB.
+type Pattern struct {
+	last  int      // the state in which the whole pattern was had
+	words int      // of states
+	moves []uint64 // words for each byte: the states from which it leads to the next
+	stays []uint64 // the states from which any byte leads back: there is a * there
 }
 
-// matchOne compares one character with what stands at p, and says where the pattern goes on.
-func matchOne(pattern []byte, p int, c byte) (next int, ok bool) {
-	if p >= len(pattern) {
-		return p, false
-	}
-	switch pattern[p] {
-	case '?':
-		return p + 1, true
-	case '[':
-		return matchSet(pattern, p+1, c)
-	case '\\':
-		if p+1 < len(pattern) {
-			p++
-		}
-	}
-	return p + 1, pattern[p] == c
-}
-
-// matchSet is for what stands between brackets; p is behind the first one. A set that does not end goes on to the pattern's end.
-func matchSet(pattern []byte, p int, c byte) (next int, ok bool) {
-	not := p < len(pattern) && pattern[p] == '^'
-	if not {
-		p++
-	}
-	for ; p < len(pattern) && pattern[p] != ']'; p++ {
-		switch {
-		case pattern[p] == '\\' && p+1 < len(pattern):
-			p++
-			ok = ok || pattern[p] == c
-		case p+2 < len(pattern) && pattern[p+1] == '-':
-			from, to := pattern[p], pattern[p+2]
-			if from > to {
-				from, to = to, from
-			}
-			p += 2
-			ok = ok || from <= c && c <= to
+// Compile reads a pattern of at most PatternMax bytes. It takes at most 256 steps for each.
+func (p *Pattern) Compile(pattern []byte) {
+	p.last = 0
+	p.words = len(pattern)/64 + 1
+	p.moves = zeros(p.moves, 256*p.words)
+	p.stays = zeros(p.stays, p.words)
+	for i := 0; i < len(pattern); {
+		word, bit := p.last/64, uint64(1)<<(p.last%64)
+		switch pattern[i] {
+		case '*':
+			p.stays[word] |= bit
+			i++
+			continue
+		case '?':
+			p.move(word, bit, 0, 255)
+			i++
+		case '[':
+			i = p.set(pattern, i+1, word, bit)
 		default:
-			ok = ok || pattern[p] == c
+			if pattern[i] == '\\' && i+1 < len(pattern) {
+				i++
+			}
+			p.move(word, bit, pattern[i], pattern[i])
+			i++
+		}
+		p.last++
+	}
+}
+
+func zeros(s []uint64, n int) []uint64 {
+	s = slices.Grow(s[:0], n)[:n]
+	clear(s)
+	return s
+}
+
+// move lets the bytes from one to another lead on from a state.
+func (p *Pattern) move(word int, bit uint64, from, to byte) {
+	for c := int(from); c <= int(to); c++ {
+		p.moves[c*p.words+word] |= bit
+	}
+}
+
+// set is for what stands between brackets; i is behind the first one. A set that does not end goes on to the pattern's end. It returns where the
+// pattern goes on.
+func (p *Pattern) set(pattern []byte, i, word int, bit uint64) int {
+	not := i < len(pattern) && pattern[i] == '^'
+	if not {
+		i++
+	}
+	for ; i < len(pattern) && pattern[i] != ']'; i++ {
+		from, to := pattern[i], pattern[i]
+		switch {
+		case from == '\\' && i+1 < len(pattern):
+			i++
+			from, to = pattern[i], pattern[i]
+		case i+2 < len(pattern) && pattern[i+1] == '-':
+			i += 2
+			from, to = min(from, pattern[i]), max(from, pattern[i])
+		}
+		p.move(word, bit, from, to)
+	}
+	if not {
+		for c := range 256 {
+			p.moves[c*p.words+word] ^= bit
 		}
 	}
-	return min(p+1, len(pattern)), ok != not
+	return min(i+1, len(pattern))
+}
+
+// Match says whether a name fits.
+func (p *Pattern) Match(name []byte) bool {
+	ok, _ := p.match(name)
+	return ok
+}
+
+// match is Match, and counts the words of states that it looks at.
+func (p *Pattern) match(name []byte) (ok bool, steps int) {
+	var in [PatternMax/64 + 1]uint64 // the states that it may be in
+	states := in[:p.words]
+	states[0] = 1
+	for i, c := range name {
+		moves := p.moves[int(c)*p.words:][:p.words]
+		some, carry := uint64(0), uint64(0)
+		for w, s := range states {
+			m := s & moves[w]
+			states[w] = m<<1 | carry | s&p.stays[w]
+			carry = m >> 63
+			some |= states[w]
+		}
+		if some == 0 {
+			return false, (i + 1) * p.words
+		}
+	}
+	return states[p.last/64]>>(p.last%64)&1 != 0, len(name) * p.words
 }

@@ -3,6 +3,7 @@ package resp
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -149,19 +150,184 @@ func FuzzReplies(f *testing.F) {
 	})
 }
 
+// match is Match with a pattern that is new.
+func match(pattern, name []byte) bool {
+	var p Pattern
+	p.Compile(pattern)
+	return p.Match(name)
+}
+
 func FuzzMatch(f *testing.F) {
 	f.Add([]byte("user:*[0-9]?"), []byte("user:a71"))
 	f.Add([]byte("[^a-c]\\*[z-a"), []byte("d*b"))
 	f.Add([]byte("[]-"), []byte("-"))
+	f.Add([]byte(strings.Repeat("[a-c]*", 40)), []byte(strings.Repeat("abc", 30)))
 	f.Fuzz(func(t *testing.T, pattern, name []byte) {
-		Match(pattern, name)
-		if !bytes.ContainsAny(pattern, "*?[\\") && Match(pattern, name) != bytes.Equal(pattern, name) {
-			t.Fatalf("%q and %q", pattern, name)
-		}
-		if !bytes.ContainsAny(pattern, `[\`) && Match(pattern, name) && !Match(append(bytes.Clone(pattern), '*'), append(bytes.Clone(name), name...)) {
-			t.Fatalf("%q fits %q, and with a * behind not what begins like it", pattern, name)
+		pattern = pattern[:min(len(pattern), PatternMax)]
+		if got, want := match(pattern, name), matchBacktracking(pattern, name); got != want {
+			t.Fatalf("%q fits %q: %v, want %v", pattern, name, got, want)
 		}
 	})
+}
+
+// matchBacktracking is another way to the same: it follows Redis's stringmatchlen, one character after the other, and goes back to the last *
+// where one does not fit.
+func matchBacktracking(pattern, name []byte) bool {
+	p, n := 0, 0
+	star, back := -1, 0
+	for n < len(name) {
+		if p < len(pattern) && pattern[p] == '*' {
+			p++
+			star, back = p, n
+			continue
+		}
+		if next, ok := matchOne(pattern, p, name[n]); ok {
+			p, n = next, n+1
+			continue
+		}
+		if star < 0 {
+			return false
+		}
+		back++
+		p, n = star, back
+	}
+	for p < len(pattern) && pattern[p] == '*' {
+		p++
+	}
+	return p == len(pattern)
+}
+
+func matchOne(pattern []byte, p int, c byte) (next int, ok bool) {
+	if p >= len(pattern) {
+		return p, false
+	}
+	switch pattern[p] {
+	case '?':
+		return p + 1, true
+	case '[':
+		return matchSet(pattern, p+1, c)
+	case '\\':
+		if p+1 < len(pattern) {
+			p++
+		}
+	}
+	return p + 1, pattern[p] == c
+}
+
+func matchSet(pattern []byte, p int, c byte) (next int, ok bool) {
+	not := p < len(pattern) && pattern[p] == '^'
+	if not {
+		p++
+	}
+	for ; p < len(pattern) && pattern[p] != ']'; p++ {
+		switch {
+		case pattern[p] == '\\' && p+1 < len(pattern):
+			p++
+			ok = ok || pattern[p] == c
+		case p+2 < len(pattern) && pattern[p+1] == '-':
+			from, to := pattern[p], pattern[p+2]
+			if from > to {
+				from, to = to, from
+			}
+			p += 2
+			ok = ok || from <= c && c <= to
+		default:
+			ok = ok || pattern[p] == c
+		}
+	}
+	return min(p+1, len(pattern)), ok != not
+}
+
+func TestPatternsFitWhatBacktrackingFits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	const letters = "aabc*?[]^-\\\xff"
+	text := func(of string, n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = of[rng.IntN(len(of))]
+		}
+		return b
+	}
+	var p Pattern // used again and again, as a server does
+	fits := 0
+	for range 50_000 {
+		pattern := text(letters, rng.IntN(12))
+		if rng.IntN(20) == 0 { // of several words
+			pattern = bytes.Repeat(pattern, 1+rng.IntN(PatternMax/12))
+		}
+		p.Compile(pattern)
+		for range 3 {
+			name := text(letters, rng.IntN(12))
+			if rng.IntN(4) == 0 {
+				name = text("a", rng.IntN(300))
+			}
+			got, want := p.Match(name), matchBacktracking(pattern, name)
+			if got != want {
+				t.Fatalf("%q fits %q: %v, want %v", pattern, name, got, want)
+			}
+			if got {
+				fits++
+			}
+		}
+	}
+	if fits < 1000 {
+		t.Errorf("only %d fit", fits)
+	}
+}
+
+// However a pattern is made, a name costs one step for each of its bytes and each 64 bytes of the pattern.
+func TestAPatternCostsALineOfSteps(t *testing.T) {
+	const keyBytes = 1024
+	for name, pattern := range map[string]string{
+		"stars":            strings.Repeat("a*", PatternMax/2-1) + "b",
+		"a large set":      "*[" + strings.Repeat("b", PatternMax-4) + "]b",
+		"many sets":        strings.Repeat("*[a-z]", PatternMax/6) + "b",
+		"sets of all":      strings.Repeat("[\x00-\xff]", PatternMax/5),
+		"a set without ]":  "*[" + strings.Repeat("x-z", PatternMax/3-1),
+		"one star":         "*" + strings.Repeat("a", PatternMax/2) + "b",
+		"stars in a row":   strings.Repeat("*", PatternMax-1) + "b",
+		"question marks":   strings.Repeat("?*", PatternMax/2),
+		"the longest name": strings.Repeat("a", PatternMax),
+	} {
+		var p Pattern
+		p.Compile([]byte(pattern))
+		if _, steps := p.match(bytes.Repeat([]byte("a"), keyBytes)); steps > keyBytes*(PatternMax/64+1) {
+			t.Errorf("%s: %d steps", name, steps)
+		}
+	}
+	for _, command := range []string{"scan", "config"} {
+		longest := bytes.Repeat([]byte("["), PatternMax)
+		args := [][]byte{[]byte(command), []byte("0"), []byte("MATCH"), longest}
+		answer := func() string {
+			if command == "scan" {
+				_, text := ReadScan(args)
+				return text
+			}
+			return string((&Session{Proto: 2}).config(nil, [][]byte{nil, []byte("GET"), args[3]}))
+		}
+		if text := answer(); strings.Contains(text, "ERR") {
+			t.Errorf("%s: %s", command, text)
+		}
+		args[3] = append(longest, '[')
+		if text := answer(); !strings.Contains(text, errPattern) {
+			t.Errorf("%s with a pattern of %d bytes: %q", command, len(args[3]), text)
+		}
+	}
+}
+
+func TestCompiledPatternsKeepTheirMemory(t *testing.T) {
+	var p Pattern
+	patterns := [][]byte{bytes.Repeat([]byte("[a-z]*"), PatternMax/6), []byte("user:*")}
+	p.Compile(patterns[0])
+	name := []byte("user:1234")
+	if n := testing.AllocsPerRun(100, func() {
+		for _, pattern := range patterns {
+			p.Compile(pattern)
+			p.Match(name)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 // As Redis's own tests of stringmatchlen, and keys.tcl, have it.
@@ -176,9 +342,9 @@ func TestMatch(t *testing.T) {
 		{"h[ae]llo", "hallo", true}, {"h[ae]llo", "hillo", false}, {"h[^e]llo", "hallo", true}, {"h[^e]llo", "hello", false},
 		{"h[a-c]llo", "hbllo", true}, {"h[c-a]llo", "hbllo", true}, {"h[a-c]llo", "hdllo", false},
 		{`h\*llo`, "h*llo", true}, {`h\*llo`, "hello", false}, {`[\]]`, "]", true},
-		{"a*a*a*a*a*a*a*a*a*b", strings.Repeat("a", 200), false}, // in no time
+		{"a*a*a*a*a*a*a*a*a*b", strings.Repeat("a", 200), false},
 	} {
-		if got := Match([]byte(c.pattern), []byte(c.name)); got != c.want {
+		if got := match([]byte(c.pattern), []byte(c.name)); got != c.want {
 			t.Errorf("%q fits %q: %v", c.pattern, c.name, got)
 		}
 	}

@@ -49,6 +49,7 @@ type Host struct {
 	guests  int64         // connections that spoke RESP
 	shared  int           // of these, those that this loop, which accepts, has shared out
 	cursors *resp.Cursors // of all loops' SCANs
+	pattern resp.Pattern  // of the SCAN that is answered
 }
 
 // NewHost makes a host for l. It takes its memory at once, as address space.

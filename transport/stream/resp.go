@@ -812,6 +812,8 @@ func (c *Server) scanned(r *kv.Request, pattern []byte) []byte {
 	var keys [][]byte
 	n := uint32(0)
 	var last []byte
+	match := &c.h.pattern
+	match.Compile(pattern)
 	for rest := r.Value; ; {
 		k, _, after, ok := kv.NextItem(rest)
 		if !ok {
@@ -819,7 +821,7 @@ func (c *Server) scanned(r *kv.Request, pattern []byte) []byte {
 		}
 		rest, last = after, k
 		n++
-		if pattern == nil || resp.Match(pattern, k) {
+		if pattern == nil || match.Match(k) {
 			keys = append(keys, k)
 		}
 	}

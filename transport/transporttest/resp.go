@@ -76,6 +76,8 @@ var guestScript = []struct{ send, want string }{
 	{command("STRLEN", "k01") + command("STRLEN", "none") + command("STRLEN", "k02"), ":3\r\n:0\r\n:0\r\n"},
 	{command("SCAN", "0"), "*2\r\n" + bulk("0") + "*4\r\n" + bulk("k01") + bulk("k02") + bulk("k03") + bulk("k04")},
 	{command("SCAN", "0", "MATCH", "k*[24]", "COUNT", "100"), "*2\r\n" + bulk("0") + "*2\r\n" + bulk("k02") + bulk("k04")},
+	{command("SCAN", "0", "MATCH", "k0"+strings.Repeat("*[a-z]", 1000)), "-ERR the pattern is too long: at most 1024 bytes\r\n"},
+	{command("CONFIG", "GET", strings.Repeat("[a-z]*", 1000)), "-ERR the pattern is too long: at most 1024 bytes\r\n"},
 	{command("SCAN", "0", "COUNT", "2"), "*2\r\n" + bulk("1") + "*2\r\n" + bulk("k01") + bulk("k02")},
 	{command("DEL", "k01", "none", "k02"), ":2\r\n"},
 	{command("UNLINK", "k01"), ":0\r\n"},
