@@ -21,6 +21,9 @@ const (
 	OpAdd    Op = 6 // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
 	OpAppend Op = 7 // Value is put behind the item's bytes; it becomes the whole item
 	OpSwap   Op = 8 // a put; what was there follows Value's bytes, in its capacity, and Limit is that length + 1, 0 where nothing was there
+
+	// OpKeys is a page of a walk (Position), and no part of the native frame either.
+	OpKeys Op = 9 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark behind them
 )
 
 // AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
@@ -51,6 +54,8 @@ func (o Op) String() string {
 		return "append"
 	case OpSwap:
 		return "swap"
+	case OpKeys:
+		return "keys"
 	}
 	return "unknown"
 }
@@ -118,8 +123,8 @@ type Request struct {
 	// it leaves it alone and sets Need.
 	Value []byte
 
-	Limit uint32 // scan: most items to return, ≥ 1
-	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore
+	Limit uint32 // scan, OpKeys: most items to return, ≥ 1
+	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore; OpKeys' OK: a mark
 
 	Owner Completer // gets the request back; set by the submitter
 	Slot  uint64    // the submitter's own: which of its slots this is
@@ -185,6 +190,11 @@ func (l Limits) Check(r *Request) Status {
 		if len(r.Key) != 0 {
 			return StatusBadRequest
 		}
+	case OpKeys:
+		if len(r.Key) != PositionBytes || r.Limit == 0 {
+			return StatusBadRequest
+		}
+		return StatusOK // a position is no key
 	default:
 		return StatusBadRequest
 	}

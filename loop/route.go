@@ -32,6 +32,8 @@ func (t *Router) Submit(r *kv.Request) {
 		t.scan(r)
 	case r.Op == kv.OpStats:
 		t.answerStats(r)
+	case r.Op == kv.OpKeys:
+		t.page(r)
 	default:
 		t.send(r, kv.Shard(r.Key, len(t.shards)))
 	}
@@ -67,6 +69,23 @@ func (t *Router) send(r *kv.Request, shard int) {
 		t.l.Finish(r)
 		return
 	}
+}
+
+// Shards is the number of partitions.
+func (t *Router) Shards() int { return len(t.shards) }
+
+// page sends a page of a walk to the partition whose turn it is.
+func (t *Router) page(r *kv.Request) {
+	shard := len(t.shards)
+	if len(r.Key) == kv.PositionBytes {
+		shard = kv.PositionIn(r.Key).Shard()
+	}
+	if shard >= len(t.shards) {
+		r.Status = kv.StatusBadRequest
+		t.l.Finish(r)
+		return
+	}
+	t.send(r, shard)
 }
 
 func (t *Router) answerStats(r *kv.Request) {

@@ -3,10 +3,13 @@ package resp
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/kv"
 )
 
 // cut reads all commands of a text that arrives in pieces of n bytes, each command as its words between bars.
@@ -350,20 +353,35 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestScansGoOnBehindTheLastKey(t *testing.T) {
-	var c Cursors
-	if k, ok := c.Key(0); !ok || len(k) != 0 {
-		t.Fatal("cursor 0 is the beginning")
+// A cursor is the position, whoever has asked for others meanwhile; and what is none of this server's is no position.
+func TestACursorIsItsPosition(t *testing.T) {
+	const shards = 256
+	c := NewCursors()
+	if at, ok := c.Position(0, shards); !ok || at != kv.PositionAt(0, kv.MarkFirst) {
+		t.Fatalf("cursor 0 is %x, not the beginning", at)
 	}
-	first := c.After([]byte("k"))
-	if k, ok := c.Key(first); !ok || string(k) != "k\x00" {
-		t.Fatalf("%q, %v", k, ok)
+	seen := map[uint64]bool{0: true}
+	for _, shard := range []int{0, 1, 77, shards - 1} {
+		for _, mark := range []uint32{1, 2, 1 << 31, kv.MarkFirst - 1, kv.MarkFirst} {
+			want := kv.PositionAt(shard, mark)
+			cursor := c.Of(want)
+			if at, ok := c.Position(cursor, shards); !ok || at != want || seen[cursor] || cursor > math.MaxInt64 {
+				t.Errorf("position %x has cursor %d, which is position %x (%v)", want, cursor, at, ok)
+			}
+			seen[cursor] = true
+			if _, ok := c.Position(cursor, shard); ok {
+				t.Errorf("a cursor of partition %d is good for a server of %d", shard, shard)
+			}
+			other := Cursors{c.server ^ 1<<(positionBits+3)}
+			if _, ok := other.Position(cursor, shards); ok {
+				t.Error("another server's cursor is good")
+			}
+		}
 	}
-	for range cursorsMax {
-		c.After([]byte("other"))
-	}
-	if _, ok := c.Key(first); ok || len(c.key) != cursorsMax {
-		t.Fatalf("%d cursors are kept", len(c.key))
+	for _, cursor := range []uint64{math.MaxUint64, c.Of(kv.PositionAt(1, kv.MarkEnd)), c.Of(kv.PositionAt(shards, 1)), c.server ^ 1<<63 | 1} {
+		if at, ok := c.Position(cursor, shards); ok {
+			t.Errorf("cursor %d is position %x", cursor, at)
+		}
 	}
 }
 

@@ -35,11 +35,23 @@ func serve(t *testing.T, o store.Options) string {
 // serveTo is serve for some.
 func serveTo(t *testing.T, o store.Options, who *access.List) string {
 	t.Helper()
+	return serveFrom(t, o, who, func(_ *loop.Loop, p loop.Partition) loop.Partition { return p })
+}
+
+// serveFrom is serveTo with partitions that before stands in front of.
+func serveFrom(t *testing.T, o store.Options, who *access.List, before func(*loop.Loop, loop.Partition) loop.Partition) string {
+	t.Helper()
+	var stores [2]loop.Partition
 	o.Limits = limits
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	n := tcp.Transport{}
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 2, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
-		return store.Open(l, shard, shards, o)
+		p, err := store.Open(l, shard, shards, o)
+		if err != nil {
+			return nil, err
+		}
+		stores[shard] = p
+		return before(l, p), nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +62,7 @@ func serveTo(t *testing.T, o store.Options, who *access.List) string {
 		}
 		for i, l := range g.All() {
 			_ = l.Call(func() {
-				if s, ok := store.StatsOf(g.Partitions()[i]); ok {
+				if s, ok := store.StatsOf(stores[i]); ok {
 					all.Stores = append(all.Stores, s)
 				}
 			})
@@ -158,7 +170,7 @@ func TestGoRedisCommands(t *testing.T) {
 	})
 }
 
-func TestScanGivesAllKeysInOrder(t *testing.T) {
+func TestScanGivesAllKeysOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		var want []string
 		p := c.Pipeline()
@@ -176,7 +188,7 @@ func TestScanGivesAllKeysInOrder(t *testing.T) {
 			for it.Next(ctx) {
 				got = append(got, it.Val())
 			}
-			if it.Err() != nil || !slices.Equal(got, want) {
+			if slices.Sort(got); it.Err() != nil || !slices.Equal(got, want) {
 				t.Fatalf("COUNT %d: %d keys, %v", count, len(got), it.Err())
 			}
 		}
@@ -191,6 +203,219 @@ func TestScanGivesAllKeysInOrder(t *testing.T) {
 		must(t, "OK")(c.FlushDB(ctx).Result())
 		must(t, int64(0))(c.DBSize(ctx).Result())
 	})
+}
+
+// walk is one that a client does page by page: how often each key was given, and which of them it has to give.
+type walk struct {
+	cursor uint64
+	given  map[string]int
+	stays  map[string]bool
+}
+
+// Several walks at once, of a client whose commands go by any of its connections, give every key that stays, while keys come and go, and others SCAN
+// thousands of times: with keys of all lengths, up to the largest, and of any bytes.
+func TestScansGiveEveryKeyThatStays(t *testing.T) {
+	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
+		rng := rand.New(rand.NewPCG(11, 11))
+		key := func() string {
+			b := []byte(strings.Repeat("\xff", []int{1, 8, 300, 1024}[rng.IntN(4)]))
+			switch rng.IntN(3) {
+			case 0:
+				b = b[:1+rng.IntN(len(b))]
+			case 1:
+				for i := range b {
+					b[i] = byte(rng.Uint32())
+				}
+			}
+			b[rng.IntN(len(b))] = byte(rng.IntN(256))
+			return string(b)
+		}
+		there := map[string]bool{}
+		put := func(n int) {
+			p := c.Pipeline()
+			for range n {
+				k := key()
+				there[k] = true
+				p.Set(ctx, k, "v", 0)
+			}
+			if _, err := p.Exec(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(500)
+		must(t, "OK")(c.Set(ctx, strings.Repeat("\xff", 1024), "the last key that there can be", 0).Result())
+		there[strings.Repeat("\xff", 1024)] = true
+		walks := make([]walk, 5)
+		for i := range walks {
+			walks[i] = walk{given: map[string]int{}, stays: maps.Clone(there)}
+		}
+		others := redis.NewClient(&redis.Options{Addr: c.Options().Addr, ReadTimeout: 30 * time.Second})
+		defer others.Close()
+		for open := len(walks); open > 0; {
+			put(5)
+			for k := range there { // any
+				must(t, int64(1))(c.Del(ctx, k).Result())
+				delete(there, k)
+				for _, w := range walks {
+					delete(w.stays, k)
+				}
+				break
+			}
+			p := others.Pipeline()
+			for range 250 {
+				p.Scan(ctx, 0, "", 1)
+			}
+			if _, err := p.Exec(ctx); err != nil {
+				t.Fatal(err)
+			}
+			w := &walks[rng.IntN(len(walks))]
+			for w.stays == nil {
+				w = &walks[rng.IntN(len(walks))]
+			}
+			keys, cursor, err := c.Scan(ctx, w.cursor, "", int64(1+rng.IntN(250))).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range keys {
+				w.given[k]++
+			}
+			if w.cursor = cursor; cursor != 0 {
+				continue
+			}
+			for k := range w.stays {
+				if w.given[k] != 1 {
+					t.Fatalf("a key of %d bytes that was there all the time was given %d times", len(k), w.given[k])
+				}
+			}
+			open, w.stays = open-1, nil
+		}
+		if _, _, err := c.Scan(ctx, 12345, "", 10).Result(); err == nil || !strings.HasPrefix(err.Error(), "ERR invalid cursor") {
+			t.Errorf("a cursor that nobody has given: %v", err)
+		}
+	})
+}
+
+// A SCAN of as much as there may be gives a page that its answer has room for, and its pattern picks from it.
+func TestScansOfManyLargeKeys(t *testing.T) {
+	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
+		p := c.Pipeline()
+		want := []string{}
+		for i := range 700 {
+			k := fmt.Sprintf("%04d", i) + strings.Repeat("k", []int{0, 5, 6, 95, 96, 995, 996, 1020}[i%8])
+			if want = append(want, k); len(k) == 4 {
+				want[i] = strings.Repeat(string(rune('a'+i%26)), 1+i/26)
+			}
+			p.Set(ctx, want[i], "v", 0)
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(want)
+		for _, pattern := range []string{"", "*", "0*k", "*[0-46-9]kkk*"} {
+			var got []string
+			for it := c.Scan(ctx, 0, pattern, 1<<40).Iterator(); it.Next(ctx); {
+				got = append(got, it.Val())
+			}
+			fit := slices.DeleteFunc(slices.Clone(want), func(k string) bool {
+				switch pattern {
+				case "0*k":
+					return k[0] != '0' || !strings.HasSuffix(k, "k")
+				case "*[0-46-9]kkk*":
+					i := strings.Index(k, "kkk")
+					return i < 1 || k[i-1] == '5' || k[i-1] > '9'
+				}
+				return false
+			})
+			if slices.Sort(got); !slices.Equal(got, fit) || len(fit) < 100 {
+				t.Errorf("MATCH %q: %d keys, want %d", pattern, len(got), len(fit))
+			}
+		}
+	})
+}
+
+// rival stands before a partition, and writes two new keys whenever one is deleted: of them, one comes before all others, and one after.
+type rival struct {
+	loop.Partition
+	l       *loop.Loop
+	deletes int
+	most    int // deletes after which it writes no more
+	fail    kv.Status
+}
+
+func (v *rival) Submit(r *kv.Request) {
+	if r.Op == kv.OpDelete {
+		v.deletes++
+		if v.fail != kv.StatusOK && v.deletes > 40 {
+			r.Status = v.fail
+			v.l.Finish(r)
+			return
+		}
+		for _, where := range []string{"a", "z"} {
+			if v.deletes <= v.most {
+				v.Partition.Submit(&kv.Request{Op: kv.OpPut, Key: fmt.Appendf(nil, "%s%09d", where, v.deletes), Value: []byte("v"), Owner: v})
+			}
+		}
+	}
+	v.Partition.Submit(r)
+}
+
+func (v *rival) Complete(*kv.Request) {}
+
+// FLUSHDB ends beside who writes faster than it deletes: it has gone through the keys once, and deleted those that were there when it began, and at most as many others as fit
+// between them.
+func TestFlushEndsBesideWriters(t *testing.T) {
+	for name, o := range map[string]store.Options{
+		"mem":  {Backend: store.Mem},
+		"disk": {Backend: store.Disk, DiskEngine: store.EnginePool, CacheBytes: 64 << 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if o.Backend == store.Disk {
+				o.Dir = t.TempDir()
+			}
+			const keys = 500
+			var rivals []*rival
+			var mu sync.Mutex
+			addr := serveFrom(t, o, nil, func(l *loop.Loop, p loop.Partition) loop.Partition {
+				mu.Lock()
+				defer mu.Unlock()
+				rivals = append(rivals, &rival{Partition: p, l: l, most: 20 * keys})
+				return rivals[len(rivals)-1]
+			})
+			c := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
+			defer c.Close()
+			ctx := t.Context()
+			for i := range keys {
+				must(t, "OK")(c.Set(ctx, fmt.Sprint("key", i), "v", 0).Result())
+			}
+			must(t, "OK")(c.FlushDB(ctx).Result())
+			for i := range keys {
+				must(t, int64(0))(c.Exists(ctx, fmt.Sprint("key", i)).Result())
+			}
+			if deletes := rivals[0].deletes + rivals[1].deletes; deletes < keys || deletes > 2*keys {
+				t.Errorf("%d deletes, for %d keys", deletes, keys)
+			}
+		})
+	}
+}
+
+// FLUSHDB that cannot delete a key says so, and ends.
+func TestFlushThatFailsSaysSo(t *testing.T) {
+	addr := serveFrom(t, store.Options{Backend: store.Mem}, nil, func(l *loop.Loop, p loop.Partition) loop.Partition {
+		return &rival{Partition: p, l: l, fail: kv.StatusNoSpace}
+	})
+	c := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
+	defer c.Close()
+	ctx := t.Context()
+	const keys = 500
+	for i := range keys {
+		must(t, "OK")(c.Set(ctx, fmt.Sprint("key", i), "v", 0).Result())
+	}
+	if err := c.FlushDB(ctx).Err(); err == nil || err.Error() != "OOM command not allowed: no space" {
+		t.Errorf("FLUSHDB: %v", err)
+	}
+	if n, err := c.DBSize(ctx).Result(); err != nil || n == 0 || n == keys {
+		t.Errorf("%d keys are left, %v", n, err)
+	}
 }
 
 // Updates are done in one step where the key lives: whoever counts, appends or comes first, does so alone.

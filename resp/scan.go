@@ -1,54 +1,46 @@
 package resp
 
 import (
-	"bytes"
+	"crypto/rand"
+	"encoding/binary"
 	"strconv"
-	"sync"
+
+	"github.com/kvwire/kvwire/kv"
 )
 
-// Cursors are the places of SCANs that go on. Redis's cursor is a number, and clients take it for one; ours stands for a key, behind which
-// the scan goes on, so that a scan gives keys in order. They are those of a server, whichever connection asks, and the oldest is forgotten when
-// there are too many. Its zero value is ready, for any goroutine.
-type Cursors struct {
-	mu   sync.Mutex
-	last uint64
-	key  map[uint64][]byte
+// Cursors turns positions of a walk into SCAN's cursors, and back. A cursor is the position itself, 48 bits, below 15 bits that a server has picked when it started: so none
+// has to be remembered, or can be forgotten, and one of another server, or from before a restart, is known for what it is. Clients take a cursor for a
+// decimal number of 64 bits, some with a sign.
+type Cursors struct{ server uint64 }
+
+// NewCursors picks a server's.
+func NewCursors() Cursors {
+	var b [2]byte
+	_, _ = rand.Read(b[:])
+	return Cursors{uint64(binary.LittleEndian.Uint16(b[:])>>1) << positionBits}
 }
 
-// cursorsMax bounds the scans that can go on.
-const cursorsMax = 4096
+const positionBits = 48 // 16 of the partition, 32 of its mark
 
-// After gives a cursor for what comes behind a key, which is copied.
-func (c *Cursors) After(key []byte) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.key == nil {
-		c.key = map[uint64][]byte{}
-	}
-	c.last++
-	delete(c.key, c.last-cursorsMax)
-	c.key[c.last] = append(bytes.Clone(key), 0) // the least key that is greater
-	return c.last
-}
+// ErrCursor is for a cursor that is not one of this server's.
+const ErrCursor = "ERR invalid cursor: it is not this server's, or from before its last start: begin again at 0"
 
-// Key is where a scan goes on; of cursor 0 the beginning. ok is false where it is not known.
-func (c *Cursors) Key(cursor uint64) (key []byte, ok bool) {
+// Of is the cursor of a position.
+func (c Cursors) Of(at kv.Position) uint64 { return c.server | uint64(at) }
+
+// Position is where a SCAN goes on; of cursor 0 the beginning. ok is false where the cursor is not one that a server with so many partitions has given.
+func (c Cursors) Position(cursor uint64, shards int) (at kv.Position, ok bool) {
 	if cursor == 0 {
-		return nil, true
+		return kv.PositionAt(0, kv.MarkFirst), true
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key, ok = c.key[cursor]
-	return key, ok
+	at = kv.Position(cursor & (1<<positionBits - 1))
+	return at, cursor&^(1<<positionBits-1) == c.server && at.Shard() < shards && at.Mark() != kv.MarkEnd
 }
 
-// AppendScan appends SCAN's answer.
-func AppendScan(b []byte, cursor uint64, keys [][]byte) []byte {
+// AppendScan appends SCAN's answer as far as its keys, n of which follow as bulk strings.
+func AppendScan(b []byte, cursor uint64, n int) []byte {
+	var digits [20]byte
 	b = AppendArray(b, 2)
-	b = AppendBulk(b, strconv.FormatUint(cursor, 10))
-	b = AppendArray(b, len(keys))
-	for _, k := range keys {
-		b = AppendBulk(b, k)
-	}
-	return b
+	b = AppendBulk(b, string(strconv.AppendUint(digits[:0], cursor, 10)))
+	return AppendArray(b, n)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/kvwire/kvwire/internal/arena"
 )
@@ -19,9 +20,11 @@ const (
 
 // keyHeap keeps blobs in mapped memory, outside the collector's sight, in units of 4 bytes, so that 4 bytes
 // name one of 16 GiB. A blob never moves. There are two sorts: a record is a head and a key, a
-// separator a length and a key.
+// separator a length and a key. A map has a bit for each unit where a record begins, so that walks find records without
+// the index, in the order of their numbers, which stays as it is while keys come and go.
 type keyHeap struct {
 	chunks [][]byte
+	begins [][]uint64 // of each chunk: the map
 	arenas []*arena.Arena
 	used   int                                              // bytes of the last chunk
 	inUse  int                                              // bytes in blobs
@@ -32,6 +35,8 @@ const (
 	keyUnitBytes  = 4
 	keyChunkShift = 23 // of units
 	keyChunkMask  = 1<<keyChunkShift - 1
+
+	keyMapBytes = 1 << keyChunkShift / 8 // of a chunk: 1 B for a record of 32
 )
 
 // The head of a record: slot u32, class u8, flags u8, length of the key u16.
@@ -74,8 +79,14 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 		if err != nil {
 			return 0, false
 		}
-		h.arenas = append(h.arenas, a)
+		m, err := arena.New(keyMapBytes)
+		if err != nil {
+			_ = a.Close()
+			return 0, false
+		}
+		h.arenas = append(h.arenas, a, m)
 		h.chunks = append(h.chunks, a.Bytes())
+		h.begins = append(h.begins, arena.Of[uint64](m))
 		h.used = 0
 		if len(h.chunks) == 1 {
 			h.used = keyUnitBytes // place 0 is nobody's
@@ -103,7 +114,39 @@ func (h *keyHeap) addRecord(key []byte) (rec uint32, ok bool) {
 	clear(b[:headBytes])
 	binary.LittleEndian.PutUint16(b[headKeyBytes:], uint16(len(key)))
 	copy(b[headBytes:], key)
+	word, bit := h.begin(rec)
+	*word |= bit
 	return rec, true
+}
+
+// begin is the place in the map of the unit with a number.
+func (h *keyHeap) begin(rec uint32) (word *uint64, bit uint64) {
+	return &h.begins[rec>>keyChunkShift][rec&keyChunkMask/64], 1 << (rec % 64)
+}
+
+// end is above the numbers of all records.
+func (h *keyHeap) end() uint32 {
+	if len(h.chunks) == 0 {
+		return 0
+	}
+	return uint32((len(h.chunks)-1)<<keyChunkShift + h.used/keyUnitBytes - 1)
+}
+
+// before finds the record with the highest number below a mark, which becomes that number: or, when steps are used up, the least one below which
+// it has not looked, or 0 when there is none left, and ok is false. A step is a look at 64 numbers.
+func (h *keyHeap) before(mark *uint32, steps *int) (ok bool) {
+	*mark = min(*mark, h.end())
+	for *mark > 0 && *steps > 0 {
+		*steps--
+		n := *mark - 1 // the highest to look at
+		word, _ := h.begin(n)
+		if w := *word << (63 - n%64); w != 0 {
+			*mark = n - uint32(bits.LeadingZeros64(w))
+			return true
+		}
+		*mark = n &^ 63
+	}
+	return false
 }
 
 func (h *keyHeap) record(rec uint32) []byte {
@@ -112,7 +155,11 @@ func (h *keyHeap) record(rec uint32) []byte {
 	return b[headBytes:end:end]
 }
 
-func (h *keyHeap) freeRecord(rec uint32) { h.free(rec, headBytes+len(h.record(rec))) }
+func (h *keyHeap) freeRecord(rec uint32) {
+	word, bit := h.begin(rec)
+	*word &^= bit
+	h.free(rec, headBytes+len(h.record(rec)))
+}
 
 // addSeparator keeps a copy of a separator.
 func (h *keyHeap) addSeparator(key []byte) (ref uint32, ok bool) {
@@ -133,7 +180,13 @@ func (h *keyHeap) separator(ref uint32) []byte {
 
 func (h *keyHeap) freeSeparator(ref uint32) { h.free(ref, separatorHeadBytes+len(h.separator(ref))) }
 
-func (h *keyHeap) bytes() int { return indexChunksBytes(len(h.chunks), h.used) }
+func (h *keyHeap) bytes() int {
+	if len(h.chunks) == 0 {
+		return 0
+	}
+	maps := (len(h.chunks)-1)*keyMapBytes + roundUp(h.used/keyUnitBytes/8+1, arena.PageBytes)
+	return indexChunksBytes(len(h.chunks), h.used) + maps
+}
 
 func (h *keyHeap) close() {
 	closeAll(h.arenas)

@@ -33,7 +33,7 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		if n.table != nil {
 			n.table.Put(r.Key, r.Value)
 		}
-	case r.Op == kv.OpScan || r.Op == kv.OpStats:
+	case r.Op == kv.OpScan || r.Op == kv.OpKeys || r.Op == kv.OpStats:
 		r.Value = r.Value[:0]
 	case r.Op == kv.OpAdd:
 		r.Value = append(r.Value[:0], '0')

@@ -95,7 +95,7 @@ func (p *Partition) Submit(r *kv.Request) {
 		p.finish(r, s)
 		return
 	}
-	if p.group.open && r.Op != kv.OpScan && r.Op != kv.OpStats && r.Stages == nil {
+	if p.group.open && r.Op != kv.OpScan && r.Op != kv.OpKeys && r.Op != kv.OpStats && r.Stages == nil {
 		p.join(r)
 		return
 	}
@@ -132,6 +132,8 @@ func (p *Partition) step(r *kv.Request) {
 		p.get(r)
 	case kv.OpScan:
 		p.scan(r)
+	case kv.OpKeys:
+		p.walk(r)
 	case kv.OpStats:
 		p.answerStats(r)
 	default:

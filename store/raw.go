@@ -76,7 +76,7 @@ func (r *rawPartition) Submit(q *kv.Request) {
 	case r.closing:
 		q.Status = kv.StatusClosed
 	case q.Status != kv.StatusOK:
-	case q.Op == kv.OpScan, q.Op == kv.OpStats:
+	case q.Op == kv.OpScan, q.Op == kv.OpKeys, q.Op == kv.OpStats:
 		q.Value = q.Value[:0]
 	case q.Op == kv.OpGet && cap(q.Value) < r.o.NullValueBytes:
 		q.Status, q.Need = kv.StatusTooSmall, uint32(r.o.NullValueBytes)

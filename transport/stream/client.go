@@ -91,7 +91,7 @@ func (c *Client) Submit(r *kv.Request) {
 		return
 	}
 	s := c.limits.Check(r)
-	if r.Op.Updates() || c.abroad != nil && r.Op == kv.OpScan { // neither protocol has them
+	if r.Op.Updates() || r.Op == kv.OpKeys || c.abroad != nil && r.Op == kv.OpScan { // neither protocol has them
 		s = kv.StatusBadRequest
 	}
 	if s != kv.StatusOK {

@@ -46,10 +46,10 @@ type Host struct {
 	cut      bool            // connections end now, whatever they do
 	count    transport.Stats // what has been, and not what is now
 
-	guests  int64         // connections that spoke RESP
-	shared  int           // of these, those that this loop, which accepts, has shared out
-	cursors *resp.Cursors // of all loops' SCANs
-	pattern resp.Pattern  // of the SCAN that is answered
+	guests  int64        // connections that spoke RESP
+	shared  int          // of these, those that this loop, which accepts, has shared out
+	cursors resp.Cursors // of SCANs: the same on all loops
+	pattern resp.Pattern // of the SCAN that is answered
 }
 
 // NewHost makes a host for l. It takes its memory at once, as address space.

@@ -37,7 +37,7 @@ type guest struct {
 	failed   string // the first error of them
 	wrong    string // what is the matter with a command that cannot be done
 	last     string // what the client is told before the connection ends
-	flushing *slot  // a flush whose deletes are under way; their keys lie in its answer
+	flushing *slot  // a flush whose deletes are under way; their keys lie in its page
 	deletes  int    // of these, that have not come back
 }
 
@@ -53,7 +53,7 @@ type part struct {
 	bucket uint8
 	reads  bool // it is counted among bucket's readers
 	writes bool
-	tmp    []byte // asText; asKeys: the pattern, nil: all
+	tmp    []byte // asText
 }
 
 // single is for a command of one request.
@@ -71,10 +71,10 @@ const (
 	asSum                // the number that it has become
 	asLength             // how long it has become
 	asOld                // what was there
-	asKeys               // what a scan found
+	asKeys               // what a page of a walk has
 	asSize               // how many items there are
 	asInfo               // … and what else the server says of itself
-	asFlush              // scans that delete what they find, until there is nothing
+	asFlush              // a walk that deletes what it finds
 	asNone               // a delete of a flush
 )
 
@@ -352,7 +352,9 @@ func (c *Server) goesOn() bool {
 	case resp.Info:
 		return c.aside(asInfo, kv.OpStats, nil, 0, nil)
 	case resp.Flush:
-		return c.aside(asFlush, kv.OpScan, nil, uint32(c.depth), nil) // for the deletes there are as many slots
+		var at [kv.PositionBytes]byte
+		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
+		return c.aside(asFlush, kv.OpKeys, at[:], uint32(c.depth), nil) // for the deletes there are as many slots
 	}
 	panic(fmt.Sprintf("stream: command %q of kind %d", g.spec.Name, g.spec.Kind))
 }
@@ -368,8 +370,8 @@ func (c *Server) answer() bool {
 	switch {
 	case g.spec == resp.Wrong:
 		b = resp.AppendError(b, g.wrong)
-	case g.spec.Kind == resp.Scan: // behind the last key, or for what there is none of
-		b = resp.AppendScan(b, 0, nil)
+	case g.spec.Kind == resp.Scan: // for a type that no item has
+		b = resp.AppendScan(b, 0, 0)
 	default:
 		b = g.session.Answer(b, g.spec, g.args)
 	}
@@ -515,8 +517,11 @@ func (c *Server) submitPart(s *slot) {
 	switch c.guest.more[s.index].form {
 	case asBulk:
 		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
-	case asKeys, asFlush, asSize, asInfo:
+	case asSize, asInfo:
 		want = min(64<<10, s.room)
+	case asKeys, asFlush:
+		want = pageBytes(c.h.O.Limits)
+		s.room = want*16/17 - scanHeadMax // see scanned
 	}
 	r.Need = uint32(want)
 	if want > smallBytes && !c.feed(s) {
@@ -526,15 +531,16 @@ func (c *Server) submitPart(s *slot) {
 	c.resubmit(s)
 }
 
-// aside begins a command that waits for all before it, and that all others wait for.
+// aside begins a command that waits for all before it, and that all others wait for. pattern, for asKeys, lies behind key until the answer is there.
 func (c *Server) aside(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
 	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush takes slots for its deletes
 		c.wait()
 		return false
 	}
 	var block []byte
-	if len(key) > smallBytes {
-		if block = c.room(len(key)); block == nil {
+	n := len(key) + len(pattern)
+	if n > smallBytes {
+		if block = c.room(n); block == nil {
 			return false
 		}
 	}
@@ -547,11 +553,11 @@ func (c *Server) aside(f form, op kv.Op, key []byte, limit uint32, pattern []byt
 	}
 	c.guest.alone = true
 	if block == nil {
-		block = s.small[:len(key)]
+		block = s.small[:n]
 	}
 	s.block, s.key = block, copy(block, key)
+	copy(block[s.key:], pattern)
 	s.req.Op, s.req.Limit = op, limit
-	c.guest.more[s.index].tmp = pattern
 	c.submitPart(s)
 	return true
 }
@@ -562,16 +568,24 @@ func (c *Server) scan() bool {
 	if text != "" {
 		return c.cannot(text)
 	}
-	from, ok := c.h.cursors.Key(o.Cursor)
-	if !ok || o.None {
+	at, ok := c.h.cursors.Position(o.Cursor, c.h.Handler.Shards())
+	switch {
+	case !ok:
+		return c.cannot(resp.ErrCursor)
+	case o.None:
 		return c.answer()
 	}
-	return c.aside(asKeys, kv.OpScan, from, o.Count, bytes.Clone(o.Match))
+	if o.Match == nil {
+		o.Match = all
+	}
+	var key [kv.PositionBytes]byte
+	at.Put(key[:])
+	return c.aside(asKeys, kv.OpKeys, key[:], o.Count, o.Match)
 }
 
 // completePart takes a request back whose room was enough.
 func (c *Server) completePart(s *slot) {
-	g, r := c.guest, &s.req
+	g := c.guest
 	m := &g.more[s.index]
 	c.busy--
 	if m.reads {
@@ -582,15 +596,17 @@ func (c *Server) completePart(s *slot) {
 	}
 	switch m.form {
 	case asNone:
-		c.release(s)
-		c.deleted()
+		c.deleted(s)
 		return
 	case asFlush:
-		if r.Status == kv.StatusOK && len(r.Value) > 0 {
-			c.flush(s)
-			return
-		}
+		c.flush(s)
+		return
 	}
+	c.done(m)
+}
+
+// done answers a request that has all that its answer needs.
+func (c *Server) done(m *part) {
 	m.done = true
 	c.tell()
 	if c.paused {
@@ -741,7 +757,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 		}
 	case asKeys:
 		if failed = textUnlessOK(r); failed == "" {
-			pieces[0] = c.scanned(r, m.tmp)
+			pieces[0] = c.scanned(s)
 		}
 	case asSize, asInfo:
 		if failed = textUnlessOK(r); failed == "" {
@@ -807,29 +823,49 @@ func (c *Server) sendPart(s *slot, m *part, b []byte, pieces [3][]byte, failed s
 	c.send(message{piece: pieces, slot: s.index})
 }
 
-// scanned is the answer to a SCAN.
-func (c *Server) scanned(r *kv.Request, pattern []byte) []byte {
-	var keys [][]byte
-	n := uint32(0)
-	var last []byte
-	match := &c.h.pattern
+// all is the pattern that all keys fit.
+var all = []byte("*")
+
+// pageBytes is the room for a page of a walk, and for SCAN's answer, which is made of it in place: with the head, a block of 64 KiB.
+func pageBytes(l kv.Limits) int {
+	return min(64<<10, max(l.ScanRoom(), 2*(l.MaxKeyBytes+scanHeadMax))) - wire.HeaderBytes - len(crlf)
+}
+
+// scanHeadMax bounds what stands before the keys in SCAN's answer.
+const scanHeadMax = 64
+
+// scanned makes the answer to a SCAN of the page that its request has brought, in the same memory: the keys that fit go to its end, and from there one
+// by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more takes 1 to 3 bytes more in the answer than in
+// the page, where it takes 16 at least.
+func (c *Server) scanned(s *slot) []byte {
+	r, pattern, match := &s.req, s.block[s.key:], &c.h.pattern
 	match.Compile(pattern)
+	n, fit := 0, r.Value[:0]
 	for rest := r.Value; ; {
 		k, _, after, ok := kv.NextItem(rest)
 		if !ok {
 			break
 		}
-		rest, last = after, k
-		n++
-		if pattern == nil || match.Match(k) {
-			keys = append(keys, k)
+		if bytes.Equal(pattern, all) || match.Match(k) {
+			fit = append(fit, rest[:len(rest)-len(after)]...)
+			n++
 		}
+		rest = after
 	}
+	rest := s.reply[len(s.reply)-len(fit):]
+	copy(rest, fit)
 	cursor := uint64(0)
-	if last != nil && (n == r.Limit || r.Need == kv.ScanMore) {
-		cursor = c.h.cursors.After(last)
+	if next, ok := kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards()); ok {
+		cursor = c.h.cursors.Of(next)
 	}
-	return resp.AppendScan(nil, cursor, keys)
+	b := resp.AppendScan(s.reply[:0], cursor, n)
+	for range n {
+		k, _, after, _ := kv.NextItem(rest)
+		b = resp.AppendBulk(b, k)
+		rest = after
+	}
+	c.h.L.Stats.Copied += uint64(2*len(fit) + len(b))
+	return b
 }
 
 // summed is the answer to DBSIZE or INFO, from the server's counters.
@@ -853,10 +889,15 @@ func (c *Server) summed(r *kv.Request, f form) (b []byte, failed string) {
 	return resp.AppendInfo(nil, items, len(c.h.servers), s.Process.User, s.Process.Sys), ""
 }
 
-// flush deletes what its scan has found.
+// flush deletes what a page of its walk has, and goes on with the next one. Each key is deleted when the walk comes to it, and the walk ends, whatever
+// others write meanwhile.
 func (c *Server) flush(s *slot) {
-	g := c.guest
-	for rest := s.req.Value; ; {
+	g, q := c.guest, &s.req
+	if q.Status != kv.StatusOK {
+		c.done(&g.more[s.index])
+		return
+	}
+	for rest := q.Value; ; {
 		k, _, after, ok := kv.NextItem(rest)
 		if !ok {
 			break
@@ -867,24 +908,40 @@ func (c *Server) flush(s *slot) {
 		g.more[d.index] = part{form: asNone}
 		d.block, d.reply = nil, nil
 		r := &d.req
-		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the scan's answer
+		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the page
 		g.deletes++
 		c.begun()
 		c.h.Handler.Submit(r)
 	}
-	g.flushing = s
+	if g.flushing = s; g.deletes == 0 {
+		c.flushOn()
+	}
 }
 
-// deleted is told of a delete of a flush; the last one begins the next scan.
-func (c *Server) deleted() {
+// deleted is told of a delete of a flush. The first that fails is its last: those that are under way are waited for.
+func (c *Server) deleted(d *slot) {
 	g := c.guest
-	if g.deletes--; g.deletes > 0 {
-		return
+	if q := &g.flushing.req; q.Status == kv.StatusOK && d.req.Status != kv.StatusNotFound {
+		q.Status = d.req.Status
 	}
+	c.release(d)
+	if g.deletes--; g.deletes == 0 {
+		c.flushOn()
+	}
+}
+
+// flushOn asks for the next page of a flush, of whose page all is deleted, or ends it.
+func (c *Server) flushOn() {
+	g := c.guest
 	s := g.flushing
 	g.flushing = nil
+	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Need, c.h.Handler.Shards())
+	if !ok || s.req.Status != kv.StatusOK {
+		c.done(&g.more[s.index])
+		return
+	}
+	next.Put(s.block)
 	c.releaseReply(s)
-	s.req.Status = 0
 	s.req.Limit = uint32(c.depth)
 	c.submitPart(s)
 }

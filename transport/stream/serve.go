@@ -90,7 +90,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 		return nil, err
 	}
 	s := &server{addr: bound, p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
-	cursors := &resp.Cursors{}
+	cursors := resp.NewCursors()
 	err = s.each(func(i int, l *loop.Loop) error {
 		h, err := NewHost(l, g, i, o)
 		if err != nil {

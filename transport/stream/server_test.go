@@ -28,6 +28,11 @@ func (a *answers) Poll() int                     { return 0 }
 func (a *answers) Stage() error                  { return nil }
 func (a *answers) Close() bool                   { return true }
 func (a *answers) Submit(r *kv.Request) {
+	if r.Op == kv.OpKeys { // there are none
+		r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], kv.MarkEnd
+		a.l.Finish(r)
+		return
+	}
 	if r.Status = kv.StatusTooSmall; cap(r.Value) >= len(a.v) {
 		r.Status, r.Value = kv.StatusOK, append(r.Value[:0], a.v...)
 	}

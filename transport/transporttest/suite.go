@@ -356,6 +356,8 @@ func (h *Held) answer(r *kv.Request) {
 		h.items[string(r.Key)] = append([]byte(nil), r.Value...)
 	case r.Op == kv.OpScan:
 		h.scan(r)
+	case r.Op == kv.OpKeys:
+		h.page(r)
 	case !there:
 		r.Status = kv.StatusNotFound
 	case r.Op == kv.OpDelete:
@@ -386,6 +388,20 @@ func (h *Held) scan(r *kv.Request) {
 		r.Value = out
 		n++
 	}
+}
+
+// page gives a page of a walk over k00 … k99. A mark is how many of them are left.
+func (h *Held) page(r *kv.Request) {
+	r.Value = r.Value[:0]
+	left := min(kv.PositionIn(r.Key).Mark(), 100)
+	for n := uint32(0); left > 0 && n < r.Limit; left-- {
+		key := []byte(fmt.Sprintf("k%02d", 100-left))
+		if _, ok := h.items[string(key)]; ok {
+			r.Value, _ = kv.AppendItem(r.Value, key, nil)
+			n++
+		}
+	}
+	r.Need = left
 }
 
 // let answers what is held, in the order that pick chooses: the place of the next among those left.

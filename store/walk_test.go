@@ -1,0 +1,226 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// page asks for a page of a walk.
+func (g *rig) page(at kv.Position, limit, room int) (keys []string, next kv.Position, ok bool) {
+	g.t.Helper()
+	r := &kv.Request{Op: kv.OpKeys, Key: make([]byte, kv.PositionBytes), Limit: uint32(limit), Value: make([]byte, 0, room)}
+	at.Put(r.Key)
+	g.do(r)
+	if r.Status != kv.StatusOK {
+		g.t.Fatalf("a page at %x: %v", at, r.Status)
+	}
+	for _, p := range pairs(r.Value) {
+		keys = append(keys, p.key)
+	}
+	if len(keys) > limit || r.Need >= at.Mark() {
+		g.t.Fatalf("%d keys of at most %d; mark %d after %d", len(keys), limit, r.Need, at.Mark())
+	}
+	next, ok = at.Next(r.Need, 1)
+	return keys, next, ok
+}
+
+// walker is a walk that is under way, and the keys that were there at each of its moments.
+type walker struct {
+	at   kv.Position
+	stay map[string]bool // that it has to give
+	got  map[string]int
+	may  map[string]int // how often each may be given
+}
+
+// Walks give each key that is there from their first page to their last exactly once, and others at most as often as they came: with keys of all lengths and
+// of any bytes, while keys come and go, and any number of walks stand anywhere.
+func TestWalksGiveEveryKeyThatStays(t *testing.T) {
+	for name, key := range randomKeys() {
+		walkKeys := func(t *testing.T, g *rig) {
+			rng := rand.New(rand.NewPCG(7, 7))
+			there := map[string]bool{}
+			begin := func() *walker {
+				w := &walker{at: kv.PositionAt(0, kv.MarkFirst), stay: map[string]bool{}, got: map[string]int{}, may: map[string]int{}}
+				for k := range there {
+					w.stay[k], w.may[k] = true, 1
+				}
+				return w
+			}
+			var walks []*walker
+			change := func() {
+				k := key(rng)
+				if rng.IntN(10) == 0 {
+					k = k + strings.Repeat("\xff", 1024-len(k)) // as long as keys may be
+				}
+				switch {
+				case !there[k]:
+					g.mustPut(k, strings.Repeat("v", rng.IntN(100)))
+					there[k] = true
+					for _, w := range walks {
+						w.may[k]++
+					}
+				case rng.IntN(2) == 0:
+					g.mustPut(k, "another")
+				default:
+					g.mustDelete(k)
+					delete(there, k)
+					for _, w := range walks {
+						delete(w.stay, k)
+					}
+				}
+			}
+			for range 300 {
+				change()
+			}
+			ended := 0
+			for ended < 12 {
+				change()
+				if rng.IntN(20) == 0 && len(walks) < 8 {
+					walks = append(walks, begin())
+				}
+				if len(walks) == 0 {
+					continue
+				}
+				i := rng.IntN(len(walks))
+				w := walks[i]
+				keys, next, more := g.page(w.at, 1+rng.IntN(40), 2000+rng.IntN(20_000))
+				for _, k := range keys {
+					w.got[k]++
+				}
+				if w.at = next; more {
+					continue
+				}
+				ended++
+				walks = slices.Delete(walks, i, i+1)
+				for k := range w.stay {
+					if w.got[k] != 1 {
+						t.Fatalf("%q was there all the time, and given %d times", short(k), w.got[k])
+					}
+				}
+				for k, n := range w.got {
+					if n > w.may[k] {
+						t.Fatalf("%q was given %d times, and came %d times", short(k), n, w.may[k])
+					}
+				}
+			}
+		}
+		t.Run(name, func(t *testing.T) { onEvery(t, Options{}, []string{"mem", "fault"}, walkKeys) })
+	}
+}
+
+// A walk ends, although more keys come with each page than it gives.
+func TestAWalkEndsBesideWritersThatAreFaster(t *testing.T) {
+	onEvery(t, Options{Log: silent}, []string{"mem", "disk"}, func(t *testing.T, g *rig) {
+		n := 0
+		write := func(more int) {
+			for range more {
+				g.mustPut(fmt.Sprintf("key%06d", n), "v")
+				n++
+			}
+		}
+		write(300)
+		given, at := 0, kv.PositionAt(0, kv.MarkFirst)
+		for pages := 0; ; pages++ {
+			keys, next, more := g.page(at, 10, 4096)
+			given += len(keys)
+			if !more {
+				break
+			}
+			if pages > 100 {
+				t.Fatalf("%d pages, and no end", pages)
+			}
+			at = next
+			write(20)
+		}
+		if given != 300 {
+			t.Errorf("%d keys, of 300 that were there when it began", given)
+		}
+	})
+}
+
+// One page looks at a bounded number of places, also where deletes have left no keys, and the walk goes on behind them.
+func TestAPageOfAWalkIsBounded(t *testing.T) {
+	g := newRig(t, "mem", Options{})
+	defer g.close()
+	key := func(i int) string { return fmt.Sprintf("%0200d", i) }
+	const n = 20_000
+	for i := range n {
+		g.mustPut(key(i), "")
+	}
+	for i := 1; i < n; i++ {
+		g.mustDelete(key(i))
+	}
+	var found []string
+	pages, at := 0, kv.PositionAt(0, kv.MarkFirst)
+	for more := true; more; pages++ {
+		var keys []string
+		keys, at, more = g.page(at, 1000, 64<<10)
+		found = append(found, keys...)
+	}
+	if len(found) != 1 || found[0] != key(0) {
+		t.Errorf("%d keys were found", len(found))
+	}
+	units := n * keyUnits(headBytes+200)
+	if least := units / 64 / walkSteps; pages < least {
+		t.Errorf("%d pages looked at %d places, %d at most each", pages, units, 64*walkSteps)
+	}
+	h := &g.p.(*Partition).index.heap
+	mark, steps := kv.MarkFirst, 10
+	if g.on(func() {
+		if h.before(&mark, &steps) || steps != 0 {
+			t.Errorf("10 steps have come to %d, %d are left", mark, steps)
+		}
+	}); mark == 0 {
+		t.Error("10 steps have come to the end")
+	}
+}
+
+// A mark that somebody has made up is harmless.
+func TestAnyMarkIsGood(t *testing.T) {
+	g := newRig(t, "mem", Options{})
+	defer g.close()
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		g.mustPut(fmt.Sprint("key", rng.IntN(1000)), "v")
+	}
+	for range 2000 {
+		mark := rng.Uint32() >> rng.IntN(32)
+		if mark == kv.MarkEnd {
+			continue
+		}
+		keys, _, _ := g.page(kv.PositionAt(0, mark), 5, 4096)
+		for _, k := range keys {
+			if !strings.HasPrefix(k, "key") {
+				t.Fatalf("mark %d gives %q", mark, k)
+			}
+		}
+	}
+	if _, _, more := g.page(kv.PositionAt(0, 1), 5, 4096); more {
+		t.Error("there is a key below the first mark")
+	}
+}
+
+// A key that is being deleted is given until its tombstone is on disk: the delete may fail.
+func TestAWalkGivesWhatADeleteHasNotTakenYet(t *testing.T) {
+	g := newRig(t, "fault", Options{Log: silent})
+	defer g.close()
+	g.mustPut("gone", "v")
+	g.mustPut("stays", "v")
+	r := &kv.Request{Op: kv.OpDelete, Key: []byte("gone"), Owner: g}
+	walk := &kv.Request{Op: kv.OpKeys, Key: make([]byte, kv.PositionBytes), Limit: 10, Value: make([]byte, 0, 4096), Owner: g}
+	kv.PositionAt(0, kv.MarkFirst).Put(walk.Key)
+	g.begin(r, walk) // in one turn: the page is not written yet
+	<-g.back
+	<-g.back
+	if got := pairs(walk.Value); r.Status != kv.StatusOK || len(got) != 2 {
+		t.Errorf("delete: %v; keys: %v", r.Status, got)
+	}
+	if keys, _, _ := g.page(kv.PositionAt(0, kv.MarkFirst), 10, 4096); len(keys) != 1 || keys[0] != "stays" {
+		t.Errorf("after the delete: %q", keys)
+	}
+}
