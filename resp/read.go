@@ -15,6 +15,8 @@ const (
 	MaxArgs = 1 << 20
 	// MaxBulkBytes bounds what an argument may be announced to have, as Redis does (proto-max-bulk-len).
 	MaxBulkBytes = 512 << 20
+	// argsPerRead bounds the arguments that one Read goes on by: some 50 µs.
+	argsPerRead = 4096
 	// maxLineBytes bounds a line: Redis's 64 KiB, less since it has to fit into a receive buffer.
 	maxLineBytes = 8 << 10
 )
@@ -48,7 +50,8 @@ type Command struct {
 func (c *Command) Reset() { *c = Command{Args: c.Args[:0], bulk: -1} }
 
 // Read goes on in b, the bytes from the command's first one on. need is 0 when the command is whole; else it is how many bytes b must have at
-// least before it is worth to call again: more than it has. An error, a ProtocolError, ends the connection.
+// least before it is worth to call again: more than it has; or below 0 when it has gone on by as many arguments as one call may, and is to be called again later. An error,
+// a ProtocolError, ends the connection.
 func (c *Command) Read(b []byte) (need int, err error) {
 	if !c.begun {
 		if len(b) == 0 {
@@ -73,7 +76,10 @@ func (c *Command) Read(b []byte) (need int, err error) {
 	if c.inline {
 		return c.readInline(b)
 	}
-	for c.left > 0 {
+	for n := 0; c.left > 0; n++ {
+		if n == argsPerRead {
+			return -1, nil
+		}
 		if c.bulk < 0 {
 			if len(b) == c.pos {
 				return len(b) + 1, nil

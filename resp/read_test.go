@@ -21,6 +21,8 @@ func cut(text string, n int) (all []string, err error) {
 		switch {
 		case err != nil:
 			return all, err
+		case need < 0:
+			continue
 		case need > end-begin:
 			if end == len(text) {
 				return all, nil
@@ -38,6 +40,25 @@ func cut(text string, n int) (all []string, err error) {
 		all = append(all, strings.Join(words, "|"))
 		begin += c.Bytes
 		c.Reset()
+	}
+}
+
+// A command of very many arguments is read in several goes, none of which holds up a loop for long.
+func TestOneReadTakesABoundedNumberOfArguments(t *testing.T) {
+	const args = 100_000
+	text := []byte(fmt.Sprintf("*%d\r\n", args) + strings.Repeat("$1\r\nk\r\n", args))
+	var c Command
+	for had := 0; ; had = len(c.Args) {
+		need, err := c.Read(text)
+		if err != nil || need > 0 || len(c.Args)-had > argsPerRead {
+			t.Fatalf("a read takes %d arguments, and asks for %d bytes (%v)", len(c.Args)-had, need, err)
+		}
+		if need == 0 {
+			break
+		}
+	}
+	if len(c.Args) != args || c.Bytes != len(text) {
+		t.Errorf("%d arguments, %d bytes", len(c.Args), c.Bytes)
 	}
 }
 

@@ -134,7 +134,11 @@ func (c *Server) commandMax() int { return c.h.O.Limits.ScanRoom() + 64<<10 }
 // parseCommands takes all whole commands from what was received.
 func (c *Server) parseCommands() {
 	g := c.guest
-	for c.state == stateOpen && len(c.in.rest) == 0 && !c.paused {
+	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.paused; n++ {
+		if n == commandsMax {
+			c.yield()
+			break
+		}
 		if g.spec == nil {
 			b := g.big
 			if b == nil {
@@ -145,6 +149,10 @@ func (c *Server) parseCommands() {
 				c.h.refused(c.name, wire.RefusedGarbage, err)
 				c.dismiss("-ERR " + err.Error() + "\r\n")
 				return
+			}
+			if need < 0 {
+				c.yield()
+				break
 			}
 			if need > 0 {
 				if !c.gather(need) {
@@ -215,6 +223,16 @@ func (c *Server) gather(need int) bool {
 // wait stops until a slot or a request comes back.
 func (c *Server) wait() {
 	c.pause(0)
+}
+
+// commandsMax bounds the commands that are taken at once from what was received, so that a pipeline of tiny ones does not hold up other connections.
+const commandsMax = 256
+
+// yield lets others have the loop: what was received is gone on with when the host is next staged.
+func (c *Server) yield() {
+	c.pause(0)
+	c.h.freed = true
+	c.h.L.Again()
 }
 
 // commandEnds forgets a command.

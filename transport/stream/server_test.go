@@ -406,3 +406,41 @@ func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 		t.Errorf("%d bytes of answers, want %d; of what was sent %d are not read", len(got), len(want), len(rest))
 	}
 }
+
+// A pipeline of tiny commands is taken in turns: a bounded number of commands in each, whatever lies in the buffer, and all in the end.
+func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
+	for _, c := range []struct {
+		command, answer string
+		each            int // commands for an answer
+	}{
+		{"PING\r\n", "+PONG\r\n", 1},
+		{"*1\r\n$4\r\nPING\r\n", "+PONG\r\n", 1},
+		{"\r\n\r\n\r\n\r\nPING\r\n", "+PONG\r\n", 5},
+	} {
+		p := acceptPeer(t, nil, transport.ServerOptions{})
+		p.receive([]byte("PING\r\n"))
+		p.drain()
+		const answers, most = 2000, 256 + 5
+		rest := []byte(strings.Repeat(c.command, answers))
+		got, turns := 0, 0
+		for ; got < answers && turns < 10*answers; turns++ {
+			p.turn(func() { // as a driver's: it goes on with what waits, or receives once
+				var w [2][]byte
+				if p.h.Resume(); p.srv.out.n == 0 && p.srv.Window(&w) > 0 && len(rest) > 0 {
+					n := copy(w[0], rest)
+					rest = rest[n:]
+					_ = p.srv.Received(n, 0)
+				}
+			})
+			b := p.gather()
+			p.send(len(b))
+			if n := len(b) / len(c.answer) * c.each; n > most {
+				t.Fatalf("%q: %d commands in one turn", c.command, n)
+			}
+			got += len(b) / len(c.answer)
+		}
+		if got != answers || len(rest) > 0 {
+			t.Errorf("%q: %d answers to %d commands after %d turns", c.command, got, answers, turns)
+		}
+	}
+}
