@@ -101,7 +101,7 @@ func sayNoDirect(o *Options, shard int) {
 
 // newPartition makes an empty partition without a disk.
 func newPartition(l *loop.Loop, shard int, o Options) *Partition {
-	p := &Partition{l: l, shard: shard, o: o, index: newIndex(), slabs: make([]slab, len(classes))}
+	p := &Partition{l: l, shard: shard, o: o, index: newIndex(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
 	p.grows = make([]uint8, 0, len(classes))
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))

@@ -18,7 +18,7 @@ import (
 //
 // A request that must wait is put into the list of what it waits for, and is run again, from the
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
-// been taken for it (a slot, its key's record) is remembered, in its Aux[1] and Aux[2].
+// been taken for it (a slot, its key's record) is remembered, in its Aux.
 type Partition struct {
 	l     *loop.Loop
 	shard int
@@ -49,6 +49,9 @@ type Partition struct {
 	noFrame  kv.Queue // requests that wait for a frame of the cache
 	noBuffer kv.Queue // … for a transfer and its buffer
 	keys     [keyLists]kv.Queue
+	later    kv.Queue // scans whose turn was up
+	marks    scanMarks
+	scanTurn int // keys that a scan looks at in a turn: scanTurn, but for tests
 
 	full      bool  // a slab could not grow, none has since, and the log says so
 	fullAgain int64 // not before: the log says so again
@@ -86,7 +89,7 @@ func (p *Partition) unexport(key []byte) {
 
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
-	r.Aux[1], r.Aux[2], r.Need = 0, 0, 0
+	r.Aux, r.Need = [3]uint64{}, 0
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		r.Stages.Hand = kv.AtWork
@@ -146,6 +149,9 @@ func (p *Partition) step(r *kv.Request) {
 }
 
 func (p *Partition) finish(r *kv.Request, s kv.Status) {
+	if r.Op == kv.OpScan {
+		p.marks.free(r)
+	}
 	r.Status, r.Aux[1] = s, 0
 	finish(p.l, r)
 }
@@ -199,10 +205,13 @@ func (p *Partition) drain(q *kv.Queue) {
 // OnEvent is never called: what the disk hears of is its engine's affair.
 func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
-// Poll takes the disk's completions.
+// Poll goes on with a scan whose turn was up, and takes the disk's completions.
 func (p *Partition) Poll() (found int) {
-	if p.files == nil || p.closed {
+	if p.closed {
 		return 0
+	}
+	if found = p.goOn(); p.files == nil {
+		return found
 	}
 	for {
 		n := p.io.disk.poll(p.done[:])
@@ -347,7 +356,7 @@ func (p *Partition) sweep() {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer} {
+	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.later} {
 		p.resume(q.Take())
 	}
 	for i := range p.keys {

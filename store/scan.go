@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"math"
 
 	"github.com/kvwire/kvwire/kv"
@@ -10,6 +11,63 @@ import (
 // where the last one begins, and Need how many items from the start of the scan have been
 // asked of the disk. The next key is the one after the answer's last, whatever happened to the
 // index since.
+
+// Where its turn is up among keys that are not in the answer, deleted ones above all, there is a mark, and it goes on from there.
+
+// scanTurn bounds the keys that a scan looks at in one turn: some 500 µs.
+const scanTurn = 1024
+
+// scanMarks are the keys behind which scans go on: at most one for each that is under way. A scan has the number of its own in Aux[0]; 0: none.
+type scanMarks struct {
+	of    []scanMark // number 1 first
+	spare uint64     // the number of one that nobody has
+}
+
+type scanMark struct {
+	key  []byte
+	next uint64 // spare
+}
+
+func (m *scanMarks) set(r *kv.Request, key []byte) {
+	if r.Aux[0] == 0 {
+		if m.spare == 0 {
+			m.of = append(m.of, scanMark{})
+			m.spare = uint64(len(m.of))
+		}
+		r.Aux[0] = m.spare
+		m.spare = m.of[m.spare-1].next
+	}
+	k := &m.of[r.Aux[0]-1]
+	k.key, k.next = append(k.key[:0], key...), 0
+}
+
+// key is nil where a scan has none.
+func (m *scanMarks) key(r *kv.Request) []byte {
+	if r.Aux[0] == 0 {
+		return nil
+	}
+	return m.of[r.Aux[0]-1].key
+}
+
+func (m *scanMarks) free(r *kv.Request) {
+	if n := r.Aux[0]; n != 0 {
+		m.of[n-1].next, m.spare = m.spare, n
+		r.Aux[0] = 0
+	}
+}
+
+// goOn has the oldest of the scans whose turn was up go on: one each turn, so that there may be any number of them.
+func (p *Partition) goOn() int {
+	r := p.later.Pop()
+	if r == nil {
+		return 0
+	}
+	if !p.later.Empty() {
+		p.l.Again()
+	}
+	p.run(r)
+	return 1
+}
 
 // scanAhead is the number of items whose pages are read ahead of the answer.
 const scanAhead = 32
@@ -25,69 +83,89 @@ func scanStateOf(r *kv.Request) scanState {
 
 func (s scanState) keep(r *kv.Request) { r.Aux[1] = uint64(s.n)<<32 | uint64(s.last) }
 
-// scan adds items to the answer until one has to be waited for.
+// scan adds items to the answer until one has to be waited for, or its turn is up.
 func (p *Partition) scan(r *kv.Request) {
 	st := scanStateOf(r)
 	c := p.scanFrom(r, st)
-	for st.n < r.Limit {
-		before := c
+	passed := uint32(0) // the key that was looked at last, where it is not in the answer
+	for looked := 0; st.n < r.Limit; looked++ {
+		if looked == p.scanTurn {
+			st.keep(r)
+			if passed != 0 {
+				p.marks.set(r, p.index.key(passed))
+			}
+			p.later.Push(r)
+			p.l.Again()
+			return
+		}
+		before, had := c, st.n
 		rec, ok := p.index.next(&c)
 		if !ok {
 			break
 		}
-		if r.Aux[2] != 0 {
-			switch it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v {
-			case slotLive:
-				if !p.scanAdd(r, &st, it, kv.StatusOK) {
-					return
-				}
-				continue
-			case slotTombstone:
-				continue
-			}
-		}
-		f := p.index.flags(rec)
-		if f&(flagHidden|flagTomb) != 0 {
-			if p.awaits(r, rec, f) {
-				st.keep(r)
-				return
-			}
-			continue
-		}
-		if f&flagCorrupt != 0 {
-			p.count.corrupt++
-			p.scanAdd(r, &st, item{}, kv.StatusCorrupt)
+		if !p.scanKey(r, &st, rec, before) {
 			return
 		}
-		st.keep(r)
-		at := p.index.at(rec)
-		if p.files != nil && at.large() {
-			if n := int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes; !p.scanRoom(r, st, n) {
-				return
-			}
-			p.readAhead(r, st, before)
-			p.readLarge(r, at)
-			return
-		}
-		it, s, ok := p.item(r, at, p.index.key(rec))
-		if !ok {
-			p.readAhead(r, st, before)
-			return
-		}
-		if !p.scanAdd(r, &st, it, s) {
-			return
+		if passed = rec; st.n > had {
+			passed = 0
 		}
 	}
 	p.scanEnd(r, 0)
 }
 
-// scanFrom puts a cursor after what the answer has.
+// scanKey adds the item of a record, if it has one. before is the cursor before it. false: the scan has ended, or waits, and is run again then.
+func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cursor) bool {
+	if r.Aux[2] != 0 {
+		switch it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v {
+		case slotLive:
+			return p.scanAdd(r, st, it, kv.StatusOK)
+		case slotTombstone:
+			return true
+		}
+	}
+	f := p.index.flags(rec)
+	if f&(flagHidden|flagTomb) != 0 {
+		if p.awaits(r, rec, f) {
+			st.keep(r)
+			return false
+		}
+		return true
+	}
+	if f&flagCorrupt != 0 {
+		p.count.corrupt++
+		return p.scanAdd(r, st, item{}, kv.StatusCorrupt)
+	}
+	st.keep(r)
+	at := p.index.at(rec)
+	if p.files != nil && at.large() {
+		if n := int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes; !p.scanRoom(r, *st, n) {
+			return false
+		}
+		p.readAhead(r, *st, before)
+		p.readLarge(r, at)
+		return false
+	}
+	it, s, ok := p.item(r, at, p.index.key(rec))
+	if !ok {
+		p.readAhead(r, *st, before)
+		return false
+	}
+	return p.scanAdd(r, st, it, s)
+}
+
+// scanFrom puts a cursor after what the answer has, or the scan has passed.
 func (p *Partition) scanFrom(r *kv.Request, st scanState) cursor {
+	mark := p.marks.key(r)
 	if st.n == 0 {
-		r.Value = r.Value[:0]
+		if r.Value = r.Value[:0]; mark != nil {
+			return p.index.seek(mark, true)
+		}
 		return p.index.seek(r.Key, false)
 	}
 	key, _, _, _ := kv.NextItem(r.Value[st.last:])
+	if bytes.Compare(key, mark) < 0 {
+		key = mark
+	}
 	return p.index.seek(key, true)
 }
 
@@ -116,7 +194,8 @@ func (p *Partition) scanAdd(r *kv.Request, st *scanState, it item, s kv.Status) 
 	begin := len(r.Value)
 	out, ok := kv.AppendItem(r.Value, it.key, it.value)
 	if !ok {
-		return p.scanRoom(r, *st, len(it.key)+len(it.value))
+		p.scanRoom(r, *st, len(it.key)+len(it.value))
+		return false
 	}
 	p.l.Stats.Copied += uint64(len(out) - begin)
 	r.Value = out

@@ -1,0 +1,194 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/kv"
+)
+
+// A scan looks at a bounded number of keys in one turn, whether they get into its answer or not, and others have the loop in between. It ends with the same
+// answer.
+func TestAScanIsCutIntoTurns(t *testing.T) {
+	const n = 20_000
+	key := func(i int) string { return fmt.Sprintf("key%06d", i) }
+	for name, deleted := range map[string]bool{"items": false, "keys that were deleted": true} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, "mem", Options{Log: silent})
+			defer g.close()
+			p := g.p.(*Partition)
+			for i := range n {
+				g.mustPut(key(i), "v")
+			}
+			if deleted { // as if their tombstones had to stay
+				g.on(func() {
+					for i := range n - 1 {
+						rec, _ := p.index.find([]byte(key(i)))
+						p.index.setFlags(rec, flagTomb)
+					}
+				})
+			}
+			scan := &kv.Request{Op: kv.OpScan, Limit: n, Value: make([]byte, 0, 1<<20), Owner: g}
+			var turns uint64
+			g.on(func() {
+				p.Submit(scan)
+				if s := scanStateOf(scan); s.n > scanTurn {
+					t.Errorf("%d items in one turn", s.n)
+				}
+				if p.later.Empty() {
+					t.Error("the scan has looked at all in one turn")
+				}
+				turns = g.l.Stats.Turns
+			})
+			g.mustPut("another", "v") // it does not wait for the scan
+			if r := <-g.back; r != scan {
+				t.Fatalf("a %v has ended", r.Op)
+			}
+			g.on(func() {
+				if turns = g.l.Stats.Turns - turns; turns < n/scanTurn-1 {
+					t.Errorf("%d keys in %d turns", n, turns)
+				}
+				if !p.later.Empty() || len(p.marks.of) > 1 || scan.Aux[0] != 0 {
+					t.Errorf("something stays of a scan that has ended: %d marks", len(p.marks.of))
+				}
+			})
+			var want []string
+			for i := range n {
+				if !deleted || i == n-1 {
+					want = append(want, key(i))
+				}
+			}
+			var got []string
+			for _, it := range pairs(scan.Value) {
+				got = append(got, it.key)
+			}
+			if got = slices.DeleteFunc(got, func(k string) bool { return k == "another" }); !slices.Equal(got, want) {
+				t.Errorf("%d items, want %d", len(got), len(want))
+			}
+		})
+	}
+}
+
+// Several scans that are cut into turns go on in turn, one in each.
+func TestScansTakeTurns(t *testing.T) {
+	g := newRig(t, "mem", Options{Log: silent})
+	defer g.close()
+	p := g.p.(*Partition)
+	for i := range 1000 {
+		g.mustPut(fmt.Sprintf("key%06d", i), "v")
+	}
+	var scans []*kv.Request
+	for range 10 {
+		scans = append(scans, &kv.Request{Op: kv.OpScan, Limit: 1000, Value: make([]byte, 0, 1<<20), Owner: g})
+	}
+	g.on(func() {
+		p.scanTurn = 100
+		for _, r := range scans {
+			p.Submit(r)
+		}
+		for i := range 90 { // the loop's own turns go on afterwards
+			least, most := uint32(1000), uint32(0)
+			for _, r := range scans {
+				least, most = min(least, scanStateOf(r).n), max(most, scanStateOf(r).n)
+			}
+			if i < 80 && most-least > 100 {
+				t.Errorf("turn %d: a scan has %d items, another one %d", i, least, most)
+			}
+			p.goOn()
+		}
+	})
+	for range scans {
+		if r := <-g.back; r.Status != kv.StatusOK || len(pairs(r.Value)) != 1000 {
+			t.Errorf("%v, %d items", r.Status, len(pairs(r.Value)))
+		}
+	}
+}
+
+// A scan that passes many deleted keys, and waits for pages between them which others push out of the cache, comes to its end: it does not begin
+// again at the last item that it has.
+func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
+	onEvery(t, Options{Log: silent}, []string{"fault"}, func(t *testing.T, g *rig) {
+		p := g.p.(*Partition)
+		key := func(i int) string { return fmt.Sprintf("key%06d", i) }
+		const n = 5000
+		value := strings.Repeat("v", 2000)
+		for i := range n {
+			if i%500 == 0 {
+				g.mustPut(key(i), value)
+			} else {
+				g.mustPut(key(i), "")
+			}
+		}
+		g.on(func() {
+			p.scanTurn = 50
+			for i := range n {
+				if rec, _ := p.index.find([]byte(key(i))); i%500 != 0 {
+					p.index.setFlags(rec, flagTomb)
+				}
+			}
+		})
+		for i := range 300 {
+			g.mustPut(fmt.Sprintf("other%06d", i), value)
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		scan := &kv.Request{Op: kv.OpScan, Limit: n / 500, Value: make([]byte, 0, 1<<20), Owner: g}
+		g.begin(scan)
+		for others := 0; ; others++ {
+			r := &kv.Request{Op: kv.OpGet, Key: fmt.Appendf(nil, "other%06d", rng.IntN(300)), Value: make([]byte, 0, 4096), Owner: g}
+			g.begin(r)
+			back := <-g.back
+			if back == scan {
+				<-g.back
+				break
+			}
+			if others == 20_000 {
+				t.Fatal("the scan does not end")
+			}
+		}
+		if got := pairs(scan.Value); scan.Status != kv.StatusOK || len(got) != n/500 {
+			t.Fatalf("%v, %d items", scan.Status, len(got))
+		}
+		g.on(func() { // what was marked so here has no tombstone
+			for i := range n {
+				if rec, _ := p.index.find([]byte(key(i))); i%500 != 0 {
+					p.index.setFlags(rec, 0)
+				}
+			}
+		})
+	})
+}
+
+// A partition that closes ends the scans that it has put aside.
+func TestClosingEndsScansWhoseTurnWasUp(t *testing.T) {
+	g := newRig(t, "mem", Options{Log: silent})
+	p := g.p.(*Partition)
+	for i := range 100 {
+		g.mustPut(fmt.Sprintf("key%06d", i), "v")
+	}
+	scan := &kv.Request{Op: kv.OpScan, Limit: 100, Value: make([]byte, 0, 1<<20), Owner: g}
+	g.on(func() {
+		p.scanTurn = 10
+		p.Submit(scan)
+		p.closing = true
+		p.sweep()
+	})
+	if r := <-g.back; r.Status != kv.StatusClosed {
+		t.Errorf("%v", r.Status)
+	}
+	g.close()
+}
+
+func TestScansCutIntoTurnsDoWhatAMapDoes(t *testing.T) {
+	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
+		g.on(func() { g.p.(*Partition).scanTurn = 7 })
+		m := newModel(g, 19, 1000)
+		m.fill()
+		for range rounds(100) {
+			m.batch()
+		}
+		m.checkAll()
+	})
+}
