@@ -51,12 +51,23 @@ func (l *link) listen(now int64) {
 		l.ended(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.heardAt).Round(time.Millisecond)))
 		return
 	}
-	l.expect()
+	by := l.heardAt + l.quietMax()
+	if l.askedAt != 0 {
+		by = l.askedAt + l.stallMax - l.quietMax()
+	}
+	l.lookAt(max(by, now+l.quietMax()/8))
 }
 
 // expect makes sure that listen looks soon.
 func (l *link) expect() {
-	if l.stallMax != 0 && l.d.listenAt == 0 {
-		l.d.listenAt = l.d.l.Now() + l.quietMax()/2
+	if l.stallMax != 0 {
+		l.lookAt(l.d.l.Now() + l.quietMax()/2)
+	}
+}
+
+// lookAt makes sure that listen looks at t at the latest.
+func (l *link) lookAt(t int64) {
+	if l.d.listenAt == 0 || t < l.d.listenAt {
+		l.d.listenAt = t
 	}
 }

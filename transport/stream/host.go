@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/loop"
@@ -38,10 +39,11 @@ type Host struct {
 	tried    []*Server   // scratch of Resume
 	trying   *Server     // by Resume
 	lenient  bool        // it is not looked at shares
-	gave     bool        // memory came back since the last tick
+	gave     bool        // memory came back since the last look at who waits for each other
 	freed    bool        // memory came back since the last look
 	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
+	judgeAt  int64       // not before: the next look at who waits for each other
 	closing  bool
 	cut      bool            // connections end now, whatever they do
 	count    transport.Stats // what has been, and not what is now
@@ -70,9 +72,20 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
 
-// tickEvery is how often deadlines are looked at while some connection has one.
-func (h *Host) tickEvery() int64 {
-	return max(int64(min(h.O.HelloMax, h.O.StallMax, cmp.Or(h.O.IdleMax, h.O.StallMax)))/4, 1e6)
+// refusingMax is how long a refusal may take to arrive.
+const refusingMax = time.Second
+
+// tickEvery is the longest time between two looks at the deadlines, in ns, while some connection has one. It is less than the shortest deadline,
+// so one that begins after a look is known before it passes, and the look after that is when it passes.
+func (h *Host) tickEvery() int64 { return min(h.judgeEvery(), int64(refusingMax)/4) }
+
+// tickLeast is the shortest time between two looks: a connection may outlive its deadline by that, 1/16 of the shortest at most. Without it, connections that
+// each have a deadline of their own could have the loop do nothing but look.
+func (h *Host) tickLeast() int64 { return h.tickEvery() / 4 }
+
+// judgeEvery is how long nobody gets memory back before one of the connections that may wait for each other gets a block.
+func (h *Host) judgeEvery() int64 {
+	return int64(min(h.O.HelloMax, h.O.StallMax, cmp.Or(h.O.IdleMax, h.O.StallMax))) / 4
 }
 
 // Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
@@ -92,7 +105,11 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 	}
 	if now >= h.nextTick {
 		h.nextTick = 0
-		h.unblock()
+		if now >= h.judgeAt {
+			h.unblock()
+			h.judgeAt = now + h.judgeEvery()
+		}
+		next := int64(math.MaxInt64)
 		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
 			c := h.servers[i]
 			by := c.deadline()
@@ -101,11 +118,15 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 			}
 			if now >= c.idleUntil() {
 				c.rest()
+				by = c.deadline()
 			} else if now >= by {
 				late(c, c.lateness())
 				continue
 			}
-			h.watch()
+			next = min(next, by)
+		}
+		if next != math.MaxInt64 || len(h.answers)+len(h.messages) > 0 {
+			h.nextTick = now + min(h.tickEvery(), max(next-now, h.tickLeast()))
 		}
 	}
 	if h.nextTick != 0 {
@@ -117,6 +138,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 func (h *Host) watch() {
 	if h.nextTick == 0 {
 		h.nextTick = h.L.Now() + h.tickEvery()
+		h.judgeAt = h.L.Now() + h.judgeEvery()
 	}
 }
 

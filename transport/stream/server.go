@@ -793,7 +793,7 @@ func (c *Server) deadline() int64 {
 		if c.h.closing {
 			since = max(since, c.outSince)
 		}
-		return since + min(stall, 1e9)
+		return since + min(stall, int64(refusingMax))
 	}
 	by := int64(math.MaxInt64)
 	if c.unknown() {

@@ -317,7 +317,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {
 		p.h.Resume()
-		p.h.nextTick = min(p.h.nextTick, p.h.L.Now())
+		p.h.nextTick, p.h.judgeAt = min(p.h.nextTick, p.h.L.Now()), 0
 		p.h.Tick(late)
 	})
 	p.turn(func() {})

@@ -107,7 +107,7 @@ func (h *Host) try(c *Server) {
 	h.trying = nil
 }
 
-// unblock is for connections that wait for each other: when no memory has come back since the last tick, one gets a block, whatever its share. Not one
+// unblock is for connections that wait for each other: when no memory has come back since it was last called, one gets a block, whatever its share. Not one
 // whose peer has answers to read: it waits for its peer, and a block for it may be the last for those whose peers do read.
 func (h *Host) unblock() {
 	if len(h.answers)+len(h.messages) > 0 {
@@ -117,7 +117,6 @@ func (h *Host) unblock() {
 			h.lenient = false
 			h.wait()
 		}
-		h.watch()
 	}
 	h.gave = false
 }
