@@ -42,6 +42,9 @@ func AppendBulk[S string | []byte](b []byte, s S) []byte {
 // AppendBulkHead appends what stands before n bytes of a string; an end of line follows them.
 func AppendBulkHead(b []byte, n int) []byte { return appendHead(b, '$', int64(n)) }
 
+// BulkBytes is how many bytes a string of n bytes takes at most, with its head and its end of line.
+func BulkBytes(n int) int { return n + len("$\r\n\r\n") + 19 }
+
 // AppendNull appends that there is nothing.
 func AppendNull(b []byte, proto int) []byte {
 	if proto == 3 {

@@ -106,7 +106,7 @@ func FuzzServer(f *testing.F) {
 func answering(f *testing.F) (*loop.Loop, *loop.Group) {
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: loop.SleepEpoll}, Store: loop.Options{Sleep: loop.SleepEpoll}},
 		func(l *loop.Loop, _, _ int) (loop.Partition, error) {
-			a := &answers{l, []byte("an answer")}
+			a := &answers{l: l, v: []byte("an answer")}
 			_, err := l.Add(a)
 			return a, err
 		})

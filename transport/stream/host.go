@@ -52,6 +52,7 @@ type Host struct {
 	shared  int          // of these, those that this loop, which accepts, has shared out
 	cursors resp.Cursors // of SCANs: the same on all loops
 	pattern resp.Pattern // of the SCAN that is answered
+	scratch []byte       // what an answer is put together in, before it is known how long it is
 }
 
 // NewHost makes a host for l. It takes its memory at once, as address space.

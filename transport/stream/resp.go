@@ -53,7 +53,7 @@ type part struct {
 	bucket uint8
 	reads  bool // it is counted among bucket's readers
 	writes bool
-	tmp    []byte // asText
+	tmp    []byte // asText, asEcho: what is told, in the slot's memory
 }
 
 // single is for a command of one request.
@@ -64,6 +64,7 @@ type form uint8
 
 const (
 	asText   form = iota // tmp
+	asEcho               // tmp, as a bulk string
 	asBulk               // the item
 	asOK                 // OK, or nothing where a condition did not hold
 	asCount              // how many were there
@@ -377,26 +378,74 @@ func (c *Server) goesOn() bool {
 	panic(fmt.Sprintf("stream: command %q of kind %d", g.spec.Name, g.spec.Kind))
 }
 
-// answer answers what the connection itself knows.
+// answer answers what the connection itself knows. Like any other answer it lies in the slot's own memory or in a block of the pool until it is sent: what a
+// peer has us say is bounded by what it may hold. The connection waits where there is neither.
 func (c *Server) answer() bool {
 	g := c.guest
-	s := c.slot(single(asText))
-	if s == nil {
+	if len(c.free) == 0 {
+		c.wait()
 		return false
 	}
-	b := s.small[:0]
+	if what, ok := resp.Echoed(g.spec, g.args); ok {
+		return c.echo(what)
+	}
+	b := c.h.scratch[:0]
 	switch {
 	case g.spec == resp.Wrong:
 		b = resp.AppendError(b, g.wrong)
 	case g.spec.Kind == resp.Scan: // for a type that no item has
 		b = resp.AppendScan(b, 0, 0)
-	default:
+	default: // what is long has changed nothing, and may be asked for again
 		b = g.session.Answer(b, g.spec, g.args)
 	}
-	m := &g.more[s.index]
-	m.tmp, m.done = b, true
-	c.tell()
+	c.h.scratch = b
+	var block []byte
+	if len(b) > ownBytes {
+		if block = c.room(len(b)); block == nil {
+			return false
+		}
+	}
+	s := c.slot(single(asText))
+	if s.reply = block; block == nil {
+		block = s.small[:len(b)]
+	}
+	c.h.L.Stats.Copied += uint64(copy(block, b))
+	c.toldBy(s, block)
 	return true
+}
+
+// echo answers with a part of the command, which stays where it was received if that is a block of its own.
+func (c *Server) echo(what []byte) bool {
+	g := c.guest
+	if len(what) <= smallBytes {
+		s := c.slot(single(asText))
+		c.h.L.Stats.Copied += uint64(len(what))
+		c.toldBy(s, resp.AppendBulk(s.small[:0], what))
+		return true
+	}
+	if g.big == nil {
+		block := c.room(len(what))
+		if block == nil {
+			return false
+		}
+		s := c.slot(single(asEcho))
+		s.block = block
+		c.h.L.Stats.Copied += uint64(copy(block, what))
+		c.toldBy(s, block)
+		return true
+	}
+	s := c.slot(single(asEcho))
+	s.block = g.big
+	g.big, g.cmd.Bytes = nil, 0
+	c.toldBy(s, what)
+	return true
+}
+
+// toldBy answers with what lies in the slot's memory.
+func (c *Server) toldBy(s *slot, what []byte) {
+	m := &c.guest.more[s.index]
+	m.tmp, m.done = what, true
+	c.tell()
 }
 
 // cannot answers a command that cannot be done.
@@ -536,7 +585,7 @@ func (c *Server) submitPart(s *slot) {
 	case asBulk:
 		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
 	case asSize, asInfo:
-		want = min(64<<10, s.room)
+		want = max(min(64<<10, s.room), smallBytes+1) // the answer is put together in the slot, beside what was found
 	case asKeys, asFlush:
 		want = pageBytes(c.h.O.Limits)
 		s.room = want*16/17 - scanHeadMax // see scanned
@@ -707,6 +756,9 @@ func (c *Server) tellPart(s *slot, m *part) {
 	switch m.form {
 	case asText:
 		pieces[0] = m.tmp
+	case asEcho:
+		b = resp.AppendBulkHead(b, len(m.tmp))
+		pieces = [3][]byte{nil, m.tmp, crlf}
 	case asBulk:
 		switch r.Status {
 		case kv.StatusOK:
@@ -779,7 +831,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 		}
 	case asSize, asInfo:
 		if failed = textUnlessOK(r); failed == "" {
-			pieces[0], failed = c.summed(r, m.form)
+			pieces[0], failed = c.summed(s, m.form)
 		}
 	case asFlush:
 		if failed = textUnlessOK(r); failed == "" {
@@ -790,6 +842,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 	case asKeys, asSize, asInfo, asFlush:
 		g.alone = false
 	}
+	m.tmp = nil
 	if failed != "" && g.failed == "" {
 		g.failed = failed
 	}
@@ -803,21 +856,21 @@ func textUnlessOK(r *kv.Request) string {
 	return resp.StatusText(r.Status, r.Key)
 }
 
-// sendPart sends what tellPart has put together: b, unless there are pieces without it.
+// sendPart sends what tellPart has put together: pieces, which lie in the slot's memory, with b as the first if there is only a second, or b alone.
 func (c *Server) sendPart(s *slot, m *part, b []byte, pieces [3][]byte, failed string) {
 	g := c.guest
 	whole := m.begin && m.end
 	switch {
 	case m.form == asBulk && !whole: // each value of an array may be an error
 		if failed != "" {
-			pieces[0] = resp.AppendError(append([]byte(nil), b...), failed)
+			b = resp.AppendError(b, failed)
 		}
 		g.failed = ""
 	case !m.end: // a part that says nothing for itself
 		c.release(s)
 		return
 	case g.failed != "":
-		pieces = [3][]byte{resp.AppendError(nil, g.failed)}
+		b, pieces = resp.AppendError(b[:0], g.failed), [3][]byte{}
 		g.failed = ""
 	}
 	if pieces[1] != nil {
@@ -887,24 +940,25 @@ func (c *Server) scanned(s *slot) []byte {
 }
 
 // summed is the answer to DBSIZE or INFO, from the server's counters.
-func (c *Server) summed(r *kv.Request, f form) (b []byte, failed string) {
+func (c *Server) summed(slot *slot, f form) (b []byte, failed string) {
 	var s struct {
 		Stores []struct {
 			Items uint64 `json:"items"`
 		} `json:"stores"`
 		Process struct{ User, Sys time.Duration } `json:"process"`
 	}
-	if err := json.Unmarshal(r.Value, &s); err != nil {
+	if err := json.Unmarshal(slot.req.Value, &s); err != nil {
 		return nil, "ERR kvwire: its counters cannot be read: " + err.Error()
 	}
 	items := uint64(0)
 	for _, of := range s.Stores {
 		items += of.Items
 	}
+	b = slot.small[:0:ownBytes]
 	if f == asSize {
-		return resp.AppendInt(nil, int64(items)), ""
+		return resp.AppendInt(b, int64(items)), ""
 	}
-	return resp.AppendInfo(nil, items, len(c.h.servers), s.Process.User, s.Process.Sys), ""
+	return resp.AppendInfo(b, items, len(c.h.servers), s.Process.User, s.Process.Sys), ""
 }
 
 // flush deletes what a page of its walk has, and goes on with the next one. Each key is deleted when the walk comes to it, and the walk ends, whatever

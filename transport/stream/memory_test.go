@@ -1,0 +1,160 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// counted says whether b lies in memory that is counted: a pool of the host's, or what a connection has of its own.
+func (p *peer) counted(b []byte) bool {
+	for _, in := range [][]byte{p.h.Pool.Arena().Bytes(), p.h.conns.Arena().Bytes(), p.srv.greeting[:], p.srv.refusal[:]} {
+		from, at := reflect.ValueOf(in).Pointer(), reflect.ValueOf(b).Pointer()
+		if at >= from && at+uintptr(len(b)) <= from+uintptr(len(in)) {
+			return true
+		}
+	}
+	return len(b) <= len(crlf) // which all answers share
+}
+
+// uncounted is how many bytes wait to be sent, or to be told, that lie elsewhere.
+func (p *peer) uncounted() (n int) {
+	p.turn(func() {
+		o := &p.srv.out
+		for i := range o.n {
+			for _, b := range o.q[(o.head+i)%len(o.q)].piece {
+				if !p.counted(b) {
+					n += len(b)
+				}
+			}
+		}
+		for i := range p.srv.guest.more {
+			if b := p.srv.guest.more[i].tmp; !p.counted(b) {
+				n += len(b)
+			}
+		}
+	})
+	return n
+}
+
+// text is a command as clients send it.
+func text(words ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(words))
+	for _, w := range words {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
+	}
+	return b.String()
+}
+
+// Whatever a client has the server say, the words lie in memory that is counted until they are sent, and nothing of them stays then.
+func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
+	long := strings.Repeat("x", 100_000)
+	names := append([]string{"COMMAND", "INFO"}, strings.Fields(strings.Repeat("get unknown ", 30))...)
+	var items []byte
+	for i := range 300 {
+		b, _ := kv.AppendItem(make([]byte, 0, 2000), fmt.Appendf(nil, "%0*d", 1+i*3, i), nil)
+		items = append(items, b...)
+	}
+	commands := map[string]string{
+		"ECHO of a byte":             text("ECHO", "x"),
+		"ECHO of what fits a slot":   text("ECHO", long[:250]),
+		"ECHO of what does not":      text("ECHO", long[:300]),
+		"ECHO of a receive buffer":   text("ECHO", long[:10_000]),
+		"ECHO of more than that":     text("ECHO", long),
+		"ECHO of what no value has":  text("ECHO", strings.Repeat("y", 1<<20)),
+		"ECHO of nothing":            text("ECHO", ""),
+		"ECHO with an odd length":    "*2\r\n$4\r\nECHO\r\n$0000000000005\r\nhelloXY",
+		"PING":                       text("PING"),
+		"PING of much":               text("PING", long),
+		"a line":                     "ECHO '" + long[:5000] + "'\r\n",
+		"COMMAND":                    text("COMMAND"),
+		"COMMAND INFO":               text(names...),
+		"COMMAND of another kind":    text("COMMAND", long[:9000]),
+		"CONFIG GET":                 text("CONFIG", "GET", "*"),
+		"CONFIG of another kind":     text("CONFIG", strings.Repeat("\U0001F600", 3000)),
+		"CLIENT INFO":                text("CLIENT", "SETNAME", long[:128]) + text("CLIENT", "INFO"),
+		"HELLO":                      text("HELLO", "3", "SETNAME", long[:128]),
+		"HELLO with what it has not": text("HELLO", "2", strings.Repeat("\U0001F600", 3000)),
+		"an unknown command":         text(long[:9000], long, long),
+		"too many arguments":         text(append([]string{"GET"}, strings.Fields(strings.Repeat("k ", 100))...)...),
+		"a key that is too long":     text("GET", long),
+		"keys that are too long":     text("MGET", long[:9000], long[:9000], "k"),
+		"SCAN":                       text("SCAN", "0", "COUNT", "10000"),
+		"SCAN for some":              text("SCAN", "0", "COUNT", "300", "MATCH", "*7*"),
+		"SCAN behind the end":        text("SCAN", "7"),
+		"DBSIZE":                     text("DBSIZE"),
+		"INFO":                       text("INFO"),
+		"GET":                        text("GET", "k"),
+		"MGET":                       text("MGET", "a", "b", "c"),
+		"SET and a value":            text("SET", "k", long),
+		"SET with what it has not":   text("SET", "k", "v", "EX", "10"),
+	}
+	for name, command := range commands {
+		t.Run(name, func(t *testing.T) {
+			p := acceptPeer(t, bytes.Repeat([]byte("v"), 5000), transport.ServerOptions{PoolBytes: 16 << 20, StallMax: time.Hour, HelloMax: time.Hour})
+			p.h.O.Limits.MaxValueBytes = 1 << 20
+			p.turn(func() {
+				p.by.of[kv.OpScan], p.by.of[kv.OpStats], p.by.of[kv.OpPut] = items, []byte("{}"), nil
+			})
+			times := 200 // more than there are slots
+			if len(command) > 50_000 {
+				times = 70
+			}
+			rest := []byte(strings.Repeat(command, times))
+			got := 0
+			for round := 0; ; round++ {
+				before := len(rest)
+				rest = p.offer(rest)
+				if n := p.uncounted(); n > 0 {
+					t.Fatalf("%d bytes of answers lie in memory that nobody counts", n)
+				}
+				n := len(p.drain())
+				if got += n; n == 0 && len(rest) == before {
+					break
+				}
+			}
+			if len(rest) > 0 || got < times {
+				t.Errorf("%d bytes of answers; %d bytes of commands are not read", got, len(rest))
+			}
+			p.turn(func() {
+				if n := p.h.Pool.InUse(); n > 0 || p.srv.held > 0 || len(p.srv.free) != len(p.srv.slots) {
+					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.held, len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
+				}
+				if slices.ContainsFunc(p.srv.guest.more, func(m part) bool { return m.tmp != nil }) {
+					t.Error("a slot that is free keeps an answer")
+				}
+				if n := cap(p.h.scratch); n > 1<<20 {
+					t.Errorf("the loop keeps %d bytes to put answers together", n)
+				}
+			})
+		})
+	}
+}
+
+// Connections that have much said, and read nothing, share the pool with others, and go on when these have read.
+func TestEchoesWaitForMemory(t *testing.T) {
+	p := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
+	most := 0
+	command := text("ECHO", strings.Repeat("e", 1<<20))
+	rest := []byte(strings.Repeat(command, 20))
+	got := 0
+	for range 100 {
+		rest = p.offer(rest)
+		p.turn(func() { most = max(most, p.h.Pool.InUse()) })
+		got += len(p.drain())
+	}
+	if want := 20 * len(text(strings.Repeat("e", 1<<20))[len("*1\r\n"):]); got != want || len(rest) > 0 {
+		t.Errorf("%d bytes of answers, want %d; %d bytes of commands are not read", got, want, len(rest))
+	}
+	if size := p.h.Pool.Largest(); most > size || most == 0 {
+		t.Errorf("%d bytes of a pool of %d are in use", most, size)
+	}
+}
