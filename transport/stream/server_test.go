@@ -106,18 +106,30 @@ func (p *peer) another(depth uint16) *peer {
 
 // acceptPeer is newPeer before the hello.
 func acceptPeer(t *testing.T, value []byte, o transport.ServerOptions) *peer {
+	o.Limits = kv.Limits{MaxValueBytes: max(len(value), 1)}
+	var by *answers
+	p := acceptPeerOf(t, func(l *loop.Loop) loop.Partition {
+		by = &answers{l: l, v: value, of: map[kv.Op][]byte{}}
+		return by
+	}, o)
+	p.by = by
+	return p
+}
+
+// acceptPeerOf is acceptPeer of a server with another partition.
+func acceptPeerOf(t *testing.T, part func(*loop.Loop) loop.Partition, o transport.ServerOptions) *peer {
 	p := &peer{t: t}
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: loop.SleepEpoll}, Store: loop.Options{Sleep: loop.SleepEpoll}},
 		func(l *loop.Loop, _, _ int) (loop.Partition, error) {
-			p.by = &answers{l: l, v: value, of: map[kv.Op][]byte{}}
-			_, err := l.Add(p.by)
-			return p.by, err
+			a := part(l)
+			_, err := l.Add(a)
+			return a, err
 		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop() })
-	o.Limits, o.Log = kv.Limits{MaxValueBytes: max(len(value), 1)}, slog.New(slog.NewTextHandler(p, nil))
+	o.Log = slog.New(slog.NewTextHandler(p, nil))
 	if o, err = o.Defaults(); err != nil {
 		t.Fatal(err)
 	}
