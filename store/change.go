@@ -104,16 +104,20 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
 		c.to, c.marks = x.at(rec), markInPlace
 	} else {
-		to, ok := p.claim(r, class, there)
+		frees := there && (r.Op == kv.OpDelete || x.at(rec).class == class)
+		to, ok := p.claim(r, class, there, frees)
 		if !ok {
 			return
 		}
 		c.to = to
+		p.claims++
 	}
 	if !found {
 		var ok bool
 		if rec, ok = x.insert(r.Key); !ok {
 			p.slabs[c.to.class].free.put(c.to.slot)
+			p.claims--
+			p.freed = true
 			p.finish(r, kv.StatusBusy)
 			return
 		}
@@ -302,24 +306,25 @@ func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
 	if kind == kindTombstone {
 		value = nil
 	}
-	n := encodeItem(b, r.Key, value, st)
+	encodeItem(b, r.Key, value, st)
 	p.l.Stats.Copied += uint64(len(value))
-	if len(b) > pageBytes {
-		clear(b[n:]) // what others left in the buffer does not go to disk
-	}
 	return st
 }
 
-// storeLarge writes an item with pages of its own, as far as it reaches.
+// storeLarge writes an item, or a tombstone, to a slot with pages of its own, as far as it reaches.
 func (p *Partition) storeLarge(r *kv.Request, c change) {
-	n := roundUp(itemBytes(len(r.Key), len(r.Value)), pageBytes)
-	b := p.buffer(r, n)
+	kind, n := uint8(kindLive), itemBytes(len(r.Key), len(r.Value))
+	if r.Op == kv.OpDelete {
+		kind, n = kindTombstone, itemBytes(len(r.Key), 0)
+	}
+	b := p.buffer(r, roundUp(n, pageBytes))
 	if b == nil {
 		return
 	}
 	p.overwrites(r, c.to, nil)
-	c.low = uint16(p.encode(b, r, kindLive).seq)
-	p.slabs[c.to.class].whole[c.to.slot].bytes = uint32(itemBytes(len(r.Key), len(r.Value)))
+	c.low = uint16(p.encode(b, r, kind).seq)
+	clear(b[n:]) // what others left in the buffer does not go to disk
+	p.slabs[c.to.class].whole[c.to.slot].bytes = uint32(n)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.rec)
 	p.io.begin(transfer{kind: writeItem, class: c.to.class, slot: c.to.slot, r: r, buf: b, whole: b,
@@ -355,6 +360,9 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 func (p *Partition) written(r *kv.Request) (buried int) {
 	c := changeOf(r)
 	buried = p.settled(r, c)
+	if c.marks&markInPlace == 0 {
+		p.claims--
+	}
 	if c.marks&markOld != 0 {
 		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
 	}
@@ -472,7 +480,7 @@ func (q *recordRing) pop() (rec uint32) {
 	return rec
 }
 
-// largeWritten ends a change of a large item.
+// largeWritten ends a change whose slot has pages of its own.
 func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	x, c := p.index, changeOf(r)
 	was := x.flags(c.rec)
@@ -483,15 +491,23 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 		return
 	}
 	buried := p.settled(r, c)
-	old := x.at(c.rec)
+	p.claims--
+	old, kind := x.at(c.rec), uint8(kindLive)
+	if r.Op == kv.OpDelete {
+		kind = kindTombstone
+	}
 	p.unexport(r.Key)
 	x.put(c.rec, c.to)
-	p.turned(c.rec, was, kindLive)
+	p.turned(c.rec, was, kind)
 	if was&flagHidden == 0 {
 		if was&flagTomb == 0 {
 			p.stale.add(kv.Hash(r.Key))
 		}
 		p.release(old, r.Key, was&flagTomb == 0)
+	}
+	if kind == kindTombstone {
+		buried = 1
+		p.queueTomb(c.rec)
 	}
 	p.finish(r, kv.StatusOK)
 	p.dropTombs(2 * buried)
@@ -502,6 +518,7 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 	if c.marks&markInPlace == 0 {
 		p.slabs[c.to.class].free.put(c.to.slot)
+		p.claims--
 	}
 	if f := p.index.flags(c.rec); f&flagHidden != 0 {
 		p.index.delete(c.rec)
@@ -518,7 +535,7 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 func (p *Partition) writeFailed(errno syscall.Errno) {
 	if !p.window.lost {
 		p.window.fail()
-		p.o.Log.Warn("a write has failed: tombstones stay until the store is opened again", "shard", p.shard, "reason", errno, "remedy", "see dmesg")
+		p.o.Log.Warn("a write has failed: tombstones stay until the store is opened again", "shard", p.shard, "reason", errno, "remedy", spaceRemedy(errno, "see dmesg"))
 	}
 }
 
@@ -532,6 +549,7 @@ func (p *Partition) undo(r *kv.Request) {
 		p.finish(r, kv.StatusIOError)
 		return
 	}
+	p.claims--
 	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
 		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
@@ -609,10 +627,18 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 	}
 }
 
-// claim takes a slot for a change. there says that the key has an item, whose slot becomes free in turn. If there is
-// no slot, r waits until the slab has grown, or fails.
-func (p *Partition) claim(r *kv.Request, class uint8, there bool) (at place, ok bool) {
+// claim takes a slot for a change. there says that the key has an item, whose slot becomes free in turn; frees that this slot is as good for a
+// tombstone as the one that is taken. If there is no slot, r waits until the slab has grown, or fails.
+func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
+	if p.behind(&p.noSlot) {
+		p.starve(&p.noSlot, r)
+		return place{}, false
+	}
 	s := &p.slabs[class]
+	if !frees && !p.roomForTombs() {
+		p.awaitGrowth(r, &p.slabs[tombClass], p.slabs[tombClass].units(extentMin))
+		return place{}, false
+	}
 	if there || !s.reserved(p.count.tombs) {
 		if slot, ok := s.take(p.fits[class]); ok {
 			if !s.growing && !s.refused {
@@ -628,24 +654,74 @@ func (p *Partition) claim(r *kv.Request, class uint8, there bool) (at place, ok 
 			return place{class, slot}, true
 		}
 	}
-	if r.Op == kv.OpDelete && s.refused { // a tombstone fits everywhere: a full store can be deleted from
-		for c := range smallClasses {
-			if slot, ok := p.slabs[c].free.set.next(0); ok && c > int(class) {
-				p.slabs[c].free.claim(slot)
-				return place{uint8(c), slot}, true
-			}
+	n := s.units(s.extent)
+	if r.Op == kv.OpDelete && (s.refused || n == 0) { // a tombstone fits into every larger slot
+		if at, ok = p.claimAbove(class); ok {
+			return at, true
+		}
+		if p.claims > 0 || len(p.lingers) > 0 { // each of these will free a slot
+			p.starve(&p.noSlot, r)
+			return place{}, false
 		}
 	}
-	n := s.units(s.extent)
-	if n == 0 {
-		p.finish(r, kv.StatusNoSpace)
-		return place{}, false
-	}
-	s.waiting.Push(r)
-	if !s.growing {
-		p.growSlab(s, n)
+	p.awaitGrowth(r, s, n)
+	return place{}, false
+}
+
+// claimAbove takes the smallest free slot that is larger than those of a class.
+func (p *Partition) claimAbove(class uint8) (at place, ok bool) {
+	for c := int(class) + 1; c < len(p.slabs); c++ {
+		if slot, ok := p.slabs[c].free.set.next(0); ok {
+			p.slabs[c].free.claim(slot)
+			return place{uint8(c), slot}, true
+		}
 	}
 	return place{}, false
+}
+
+// Room for tombstones. A delete takes a slot and, when its tombstone is on disk, frees the slot of the item, which is large enough for the
+// tombstone of the next delete. So a store that cannot grow can be emptied through a few slots, if these are large enough for every
+// key: those of tombClass and above. A partition keeps tombRoomMin of them from all changes that would leave fewer, which are those that put a new
+// item or move one to another class, and grows by an extent of extentMin (48 slots) when it has fewer than tombRoomWanted. What is between the two is
+// for deletes of items in smaller slots, which free none of tombClass: as many as there are smaller classes, at most, before one finds
+// a free slot below (each frees one of a larger class than any that was free). Deletes that find no slot free wait for changes that are under way.
+const (
+	tombRoomMin    = smallClasses
+	tombRoomWanted = 2 * tombRoomMin
+)
+
+// tombClass is the smallest class that holds a tombstone of any key.
+var tombClass = classOf(itemBytes(KeyBytesMax, 0))
+
+// roomForTombs says whether a new item may take a slot, and sees to it that there is room.
+func (p *Partition) roomForTombs() bool {
+	s := &p.slabs[tombClass]
+	if s.free.free >= tombRoomWanted {
+		return true
+	}
+	room := uint64(0)
+	for c := int(tombClass); c < len(p.slabs); c++ {
+		room += uint64(p.slabs[c].free.free)
+	}
+	if room < tombRoomWanted && !s.growing && !s.refused {
+		p.growSlab(s, s.units(extentMin))
+	}
+	return room > tombRoomMin
+}
+
+// awaitGrowth has r wait until a slab has grown by n bytes or more, or fails if it was refused that just now.
+func (p *Partition) awaitGrowth(r *kv.Request, s *slab, n int64) {
+	switch {
+	case n == 0:
+		p.finish(r, kv.StatusNoSpace)
+	case p.refusing == s:
+		p.finish(r, p.refusal)
+	default:
+		s.waiting.Push(r)
+		if !s.growing {
+			p.growSlab(s, n)
+		}
+	}
 }
 
 // fit is what claim thinks of a page of a class with free slots: 0 for no, 1 if it has to be read, 2 for yes.
@@ -689,15 +765,9 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	}
 	s.refused = true
 	p.sayFull(s, errno)
-	for r := waiting.Pop(); r != nil; r = waiting.Pop() {
-		rec, found := p.index.find(r.Key)
-		switch {
-		case r.Op == kv.OpDelete && p.freeAbove(s.class), s.free.free > 0 && (!s.reserved(p.count.tombs) || found && p.index.flags(rec)&(flagHidden|flagTomb) == 0):
-			p.run(r)
-		default:
-			p.abort(r, statusOf(errno))
-		}
-	}
+	p.refusing, p.refusal = s, statusOf(errno)
+	p.resume(waiting) // some may find a slot that was freed since
+	p.refusing = nil
 }
 
 // sayFull logs that a slab cannot grow: once, and once more when some have grown in between, and fullPause has gone by.
@@ -706,24 +776,10 @@ func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
 		return
 	}
 	p.full, p.fullAgain = true, p.l.Now()+fullPause
-	todo := "free some space"
-	if errno == syscall.EFBIG {
-		todo = "raise ulimit -f"
-	}
-	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", todo+", or delete keys")
+	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", spaceRemedy(errno, "free some space")+", or delete keys")
 }
 
 const fullPause = 10e9 // ns
-
-// freeAbove says whether a class of small slots above has a free one.
-func (p *Partition) freeAbove(class uint8) bool {
-	for c := int(class) + 1; c < smallClasses; c++ {
-		if p.slabs[c].free.free > 0 {
-			return true
-		}
-	}
-	return false
-}
 
 // growMemory gives a slab of the mem backend more memory, within the bound.
 func (p *Partition) growMemory(s *slab) bool {

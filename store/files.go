@@ -238,7 +238,32 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 			return nil, fmt.Errorf("store: lock %s: %w", name, err)
 		}
 	}
+	if !look {
+		err = f.withinLimit()
+	}
+	if err != nil {
+		_ = f.close()
+		return nil, err
+	}
 	return f, nil
+}
+
+// withinLimit refuses slabs that are larger than what this process may write to: some of the writes would fail.
+func (f *osFiles) withinLimit() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return fmt.Errorf("store: look up the limit of the size of files: %w", err)
+	}
+	for c, name := range f.names {
+		n, err := f.size(uint8(c))
+		if err == nil && uint64(n) > limit.Cur {
+			err = fmt.Errorf("store: %s has %d bytes, and this process may write files of up to %d (raise ulimit -f)", name, n, limit.Cur)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lockSlab locks a slab's file, and waits where its folder could be locked and it can not: a process that was killed has writes under way.
@@ -352,6 +377,19 @@ func remedy(err error, otherwise string) string {
 		return "mount the file system read and write, or choose another folder"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "free some space, or choose another folder"
+	}
+	return otherwise
+}
+
+// spaceRemedy is what to do about a write that found no space, or else what otherwise says.
+func spaceRemedy(err error, otherwise string) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return "free some space"
+	case errors.Is(err, unix.EDQUOT):
+		return "raise the quota, or free some space"
+	case errors.Is(err, unix.EFBIG):
+		return "raise ulimit -f"
 	}
 	return otherwise
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
+	"golang.org/x/sys/unix"
 )
 
 // fileSystem is an ext4 of a test's own, in a file behind a loop device: it can be full, and broken, and nobody else notices.
@@ -253,6 +255,86 @@ func TestFullFileSystem(t *testing.T) {
 			t.Fatalf("%d items, %d were put and not deleted", n, len(b.acked))
 		}
 	})
+}
+
+// A store of large items that has filled its file system can be emptied, after it was opened with nothing to spare, and filled again.
+func TestAFullFileSystemCanBeEmptied(t *testing.T) {
+	onFileSystem(t, 24<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) { emptyAFullOne(t, g, fs.ballast) })
+}
+
+// The same in memory, where files are not extended for good.
+func TestAFullTmpfsCanBeEmptied(t *testing.T) {
+	for _, update := range []string{UpdateCOW, UpdateInPlace} {
+		t.Run(update, func(t *testing.T) {
+			fs := &fileSystem{t: t, dir: t.TempDir()}
+			testenv.Need(t, "loop", command("mount", "-t", "tmpfs", "-o", "size=12m", "none", fs.dir))
+			t.Cleanup(func() {
+				if err := command("umount", "-l", fs.dir); err != nil {
+					t.Error(err)
+				}
+			})
+			g := newRig(t, EnginePool, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Log: silent})
+			emptyAFullOne(t, g, fs.ballast)
+			g.close()
+		})
+	}
+}
+
+func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func()) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	size := func(n int) func() int { return func() int { return n } }
+	keys := fillUp(g, rng, "a", size(10), size(20_000))
+	defer ballast(-1)()
+	g.close()
+	g.open()
+	empty(g, keys, 100)
+	again := fillUp(g, rng, "b", size(10), size(20_000))
+	if len(again) < len(keys)*9/10 {
+		t.Fatalf("%d items, after %d were deleted", len(again), len(keys))
+	}
+	empty(g, again, 1)
+}
+
+// A limit of the process on the size of files refuses what needs a larger one, and nothing else; a store whose files are larger already is not opened to be
+// written, since some of its writes would fail.
+func TestAFileSizeLimit(t *testing.T) {
+	needEngine(t, EnginePool)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	limit := func(bytes uint64) {
+		t.Helper()
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: was.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer limit(was.Cur)
+	for _, update := range []string{UpdateCOW, UpdateInPlace} {
+		t.Run(update, func(t *testing.T) {
+			defer limit(was.Cur)
+			limit(3 << 20)
+			log := &said{}
+			g := newRig(t, EnginePool, Options{Update: update, Log: slog.New(slog.NewTextHandler(log, nil))})
+			rng := rand.New(rand.NewPCG(1, 2))
+			size := func(n int) func() int { return func() int { return n } }
+			keys := fillUp(g, rng, "a", size(10), size(20_000))
+			log.once(t, "ulimit -f")
+			g.close()
+			limit(2 << 20)
+			err := g.tryOpen()
+			if err == nil || !strings.Contains(err.Error(), "ulimit -f") || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("opened with a lower limit: %v", err)
+			}
+			if _, err := Inspect(g.o.Dir, nil); err != nil {
+				t.Fatal("reading needs no such limit: ", err)
+			}
+			limit(3 << 20)
+			g.open()
+			empty(g, keys, 100)
+			g.close()
+		})
+	}
 }
 
 // A store whose file system becomes read-only says so to who changes something, reads go on, and what was acknowledged is there when it was repaired.

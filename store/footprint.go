@@ -8,7 +8,7 @@ func FileBytes(items int64, keyBytes int, sample []int, shards int, changed bool
 	for _, value := range sample {
 		share[classOf(itemBytes(keyBytes, value))]++
 	}
-	sum := int64(0)
+	sum := int64(shards) * extentMin // room for tombstones
 	for c, n := range share {
 		s := newSlab(c)
 		slots := (items*n + int64(len(sample)) - 1) / int64(len(sample))

@@ -48,6 +48,11 @@ type Partition struct {
 
 	noFrame  kv.Queue // requests that wait for a frame of the cache
 	noBuffer kv.Queue // … for a transfer and its buffer
+	noSlot   kv.Queue // deletes that wait for a slot which a change under way will free, and changes that came after them
+	claims   int      // slots that changes have taken which have not ended
+
+	refusing *slab     // while what waited for a slab's growth is run, after it was refused
+	refusal  kv.Status // … and how what needs the growth ends
 	keys     [keyLists]kv.Queue
 	later    kv.Queue // scans whose turn was up
 	marks    scanMarks
@@ -266,6 +271,7 @@ func (p *Partition) Stage() error {
 		p.freed = false
 		p.drain(&p.noFrame)
 		p.drain(&p.noBuffer)
+		p.drain(&p.noSlot)
 	}
 	p.stageGrowth()
 	// Writes first: they are bounded, and reads ahead of scans may take all places for as long as there are scans.
@@ -356,7 +362,7 @@ func (p *Partition) sweep() {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.later} {
+	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noSlot, &p.later} {
 		p.resume(q.Take())
 	}
 	for i := range p.keys {
