@@ -22,7 +22,7 @@ func Copy(ctx context.Context, from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(to, 0o755); err != nil {
+	if err := os.Mkdir(to, dirMode); err != nil {
 		return fmt.Errorf("store: copy %s to %s: %w (choose a folder that does not exist)", from, to, cause(err))
 	}
 	memory, err := arena.New(copyPieceBytes)
@@ -49,16 +49,20 @@ func copyRemedy(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("%w (free some space, or choose a folder on another disk)", err)
 	}
+	var other *notOwn
+	if errors.As(err, &other) {
+		return fmt.Errorf("%w (%s)", err, other.remedy)
+	}
 	return err
 }
 
 func copyShard(ctx context.Context, from, to string, shard int, buf []byte) error {
-	unlock, err := lock(shardDir(from, shard), unix.LOCK_SH|unix.LOCK_NB)
+	_, unlock, err := lock(shardDir(from, shard), unix.LOCK_SH|unix.LOCK_NB, func(name string) (int, error) { return openOwnDir(name, false) })
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := os.Mkdir(shardDir(to, shard), 0o755); err != nil {
+	if err := os.Mkdir(shardDir(to, shard), dirMode); err != nil {
 		return err
 	}
 	for c := range classes {
@@ -75,7 +79,7 @@ func copyShard(ctx context.Context, from, to string, shard int, buf []byte) erro
 
 // copyFile copies a small file.
 func copyFile(from, to string) error {
-	b, err := os.ReadFile(from)
+	b, err := readOwn(from)
 	if err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func copyFile(from, to string) error {
 }
 
 func copySlab(ctx context.Context, from, to string, buf []byte) (err error) {
-	if err := os.WriteFile(to, nil, 0o644); err != nil {
+	if err := createEmpty(to); err != nil {
 		return err
 	}
 	in, _, err := openDirect(from, unix.O_RDONLY)

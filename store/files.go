@@ -49,10 +49,10 @@ func slabPath(dir string, shard int, class uint8) string {
 // prepare makes a store in dir if there is none, and otherwise checks that it is the one asked for. Several
 // shards, and several processes, may do so at the same time.
 func prepare(dir string, shards int) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return fmt.Errorf("store: make %s: %w (%s)", dir, cause(err), remedy(err, "choose another folder"))
 	}
-	unlock, err := lock(dir, unix.LOCK_EX)
+	_, unlock, err := lock(dir, unix.LOCK_EX, openDir)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (m *manifest) match(dir string, shards int) error {
 
 // readManifest says what store is in a folder, if this program can read it. fs.ErrNotExist: none.
 func readManifest(dir string) (m manifest, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, manifestName))
+	b, err := readOwn(filepath.Join(dir, manifestName))
 	if err != nil {
 		return m, fmt.Errorf("store: read %s of %s: %w (%s)", manifestName, dir, cause(err), remedy(err, "run as the user who made it"))
 	}
@@ -102,11 +102,11 @@ func create(dir string, shards int) error {
 	}
 	made := func() error {
 		for i := range shards {
-			if err := os.MkdirAll(shardDir(dir, i), 0o755); err != nil {
+			if err := makeShardDir(shardDir(dir, i)); err != nil {
 				return err
 			}
 			for c := range classes {
-				if err := os.WriteFile(slabPath(dir, i, uint8(c)), nil, 0o644); err != nil {
+				if err := createEmpty(slabPath(dir, i, uint8(c))); err != nil {
 					return err
 				}
 			}
@@ -127,6 +127,18 @@ func create(dir string, shards int) error {
 		return fmt.Errorf("store: make a store in %s: %w (%s)", dir, cause(err), remedy(err, "check permissions and free space"))
 	}
 	return nil
+}
+
+// makeShardDir makes a shard's folder. One that is there, as an interrupted create leaves it, will do.
+func makeShardDir(name string) error {
+	if err := os.Mkdir(name, dirMode); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	fd, err := openOwnDir(name, true)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return unix.Close(fd)
 }
 
 // free says why no store can be made in a folder without one.
@@ -173,31 +185,38 @@ func syncPath(path string) error {
 // cause is the plain error inside one that names the path again.
 func cause(err error) error {
 	var p *fs.PathError
-	if errors.As(err, &p) {
+	var other *notOwn // which is of a path inside the one that is named
+	if errors.As(err, &p) && !errors.As(err, &other) {
 		return p.Err
 	}
 	return err
 }
 
-// lock locks a folder; with LOCK_NB a lock that somebody has is an error.
-func lock(dir string, how int) (unlock func(), err error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
+// openDir opens a store's folder, to which a link may lead.
+func openDir(dir string) (fd int, err error) {
+	return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// lock locks a folder, opened by open; with LOCK_NB a lock that somebody has is an error, and else one that they have for lingerMax. fd is open until unlock.
+func lock(dir string, how int, open func(string) (int, error)) (fd int, unlock func(), err error) {
+	if fd, err = open(dir); err != nil {
+		return -1, nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
 	}
-	for {
-		if err = unix.Flock(fd, how); err != unix.EINTR {
-			break
+	if how&unix.LOCK_NB == 0 {
+		err = lockSlab(fd, how)
+	} else {
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			err = unix.Flock(fd, how)
 		}
 	}
 	if err != nil {
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", dir, dir)
+			return -1, nil, fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", dir, dir)
 		}
-		return nil, fmt.Errorf("store: lock %s: %w", dir, err)
+		return -1, nil, fmt.Errorf("store: lock %s: %w", dir, err)
 	}
-	return func() { _ = unix.Close(fd) }, nil
+	return fd, func() { _ = unix.Close(fd) }, nil
 }
 
 // osFiles are the slabs of one shard on a file system.
@@ -205,6 +224,7 @@ type osFiles struct {
 	fds    []int // by class
 	names  []string
 	direct bool // all are open with O_DIRECT, on a file system that has a disk
+	wide   bool // others could open files, or the shard's folder, until now
 	dir    string
 	unlock func()
 }
@@ -218,7 +238,7 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 		how, flags = unix.LOCK_SH, unix.O_RDONLY
 	}
 	sub := shardDir(dir, shard)
-	unlock, err := lock(sub, how|unix.LOCK_NB)
+	folder, unlock, err := lock(sub, how|unix.LOCK_NB, func(name string) (int, error) { return openOwnDir(name, !look) })
 	if err != nil {
 		return nil, err
 	}
@@ -239,13 +259,38 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 		}
 	}
 	if !look {
-		err = f.withinLimit()
+		if err = f.closeToOthers(dir, folder); err == nil {
+			err = f.withinLimit()
+		}
 	}
 	if err != nil {
 		_ = f.close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// closeToOthers sees that nobody else may open the files, whatever version made them.
+func (f *osFiles) closeToOthers(dir string, folder int) error {
+	err := closeFolderToOthers(dir) // which may be the user's own: it does not count as wide
+	manifest := -1
+	if err == nil {
+		manifest, err = openOwn(filepath.Join(dir, manifestName), unix.O_RDONLY)
+	}
+	if err == nil {
+		defer unix.Close(manifest)
+		for _, fd := range append([]int{manifest, folder}, f.fds...) {
+			was, e := closeToOthers(fd)
+			f.wide = f.wide || was
+			if e != nil && err == nil {
+				err = e
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("store: close %s to other users: %w (%s)", dir, err, remedy(err, "run as the user who made it, or chmod -R go= "+dir))
+	}
+	return nil
 }
 
 // withinLimit refuses slabs that are larger than what this process may write to: some of the writes would fail.
@@ -291,12 +336,12 @@ const lingerMax = 30 * time.Second
 
 // mark reads how far the shard had settled; 0 when nobody has said, or what was said is damaged.
 func (f *osFiles) mark() (uint64, error) {
-	b, err := os.ReadFile(filepath.Join(f.dir, markName))
+	b, err := readOwn(filepath.Join(f.dir, markName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read %s of %s: %w", markName, f.dir, cause(err))
+		return 0, fmt.Errorf("read %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "run as the user who made it"))
 	}
 	if len(b) != 12 || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli) {
 		return 0, nil
@@ -318,20 +363,26 @@ func (f *osFiles) setMark(seq uint64) error {
 
 // overwrite writes over the beginning of a file that is there, which takes no space. If that is cut short, the checksum says so.
 func overwrite(name string, b []byte) error {
-	w, err := os.OpenFile(name, os.O_WRONLY, 0)
+	fd, err := openOwn(name, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
+	w := os.NewFile(uintptr(fd), name)
 	_, err = w.WriteAt(b, 0)
 	return errors.Join(err, w.Sync(), w.Close())
 }
 
 // replace writes a file such that there is always the old one or the new one, whole.
 func replace(name string, b []byte) error {
-	if err := os.WriteFile(name+".new", b, 0o644); err != nil {
+	if err := os.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := syncPath(name + ".new"); err != nil {
+	w, err := createOwn(name + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(name+".new", name); err != nil {
@@ -350,9 +401,9 @@ func inMemory(dir string) bool {
 
 // openDirect opens with O_DIRECT, or without where the file system refuses it.
 func openDirect(name string, flags int) (fd int, direct bool, err error) {
-	fd, err = unix.Open(name, flags|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	fd, err = openOwn(name, flags|unix.O_DIRECT)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.Open(name, flags|unix.O_CLOEXEC, 0)
+		fd, err = openOwn(name, flags)
 		return fd, false, err
 	}
 	return fd, true, err
@@ -370,7 +421,10 @@ func openRemedy(err error) string {
 
 // remedy is what to do about an error that a limit or the file system explains, or else what otherwise says.
 func remedy(err error, otherwise string) string {
+	var other *notOwn
 	switch {
+	case errors.As(err, &other):
+		return other.remedy
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return "raise ulimit -n"
 	case errors.Is(err, unix.EROFS):

@@ -30,7 +30,7 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lock(dir, unix.LOCK_SH)
+	_, unlock, err := lock(dir, unix.LOCK_SH, openDir)
 	if err != nil {
 		return nil, err
 	}

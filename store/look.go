@@ -83,21 +83,19 @@ func (o Options) lookRaw(shards int) (found string, err error) {
 	each := o.rawShare(shards)
 	for shard := range shards {
 		name := rawPath(o.Dir, shard, shards)
-		st, err := os.Stat(name)
-		if err != nil || st.Size() != each {
+		if toBeWritten(name, each) {
 			return fmt.Sprintf("raw files of %d MiB will be written", each*int64(shards)>>20), nil
 		}
-		if err := writable(name, unix.W_OK); err != nil {
-			return "", err
-		}
-		fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := openOwn(name, unix.O_RDONLY)
 		if err != nil {
 			return "", fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
 		}
-		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+		if err = writable(name, unix.W_OK); err == nil && unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil {
+			err = errRawOpen(name)
+		}
 		_ = unix.Close(fd)
 		if err != nil {
-			return "", errRawOpen(name)
+			return "", err
 		}
 	}
 	return fmt.Sprintf("raw files of %d MiB", each*int64(shards)>>20), nil

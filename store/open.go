@@ -80,6 +80,9 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	if !fs.direct {
 		sayNoDirect(&o, shard)
 	}
+	if fs.wide {
+		o.Log.Warn("other users could open the files of this store until now: they are closed to them", "shard", shard, "dir", o.Dir)
+	}
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -202,12 +203,12 @@ type rawFile struct {
 // openRawFile opens it, and makes it when it is not there or has another size: written from end to end, so that reads go to
 // the device and writes need no new space.
 func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.Dir, dirMode); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
 	}
 	f := &rawFile{lock: -1, bytes: o.rawShare(shards)}
 	name := rawPath(o.Dir, shard, shards)
-	if st, err := os.Stat(name); err != nil || st.Size() != f.bytes {
+	if toBeWritten(name, f.bytes) {
 		if err := writeRawFile(name, f.bytes); err != nil {
 			return nil, fmt.Errorf("store: write the raw file %s, %d MiB: %w (choose another folder, or a smaller size)", name, f.bytes>>20, cause(err))
 		}
@@ -217,7 +218,14 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 		return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
 	}
 	f.direct = f.direct && !inMemory(o.Dir)
-	if f.lock, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+	if err = closeFolderToOthers(o.Dir); err == nil {
+		_, err = closeToOthers(f.fd)
+	}
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("store: close %s to other users: %w (%s)", name, err, openRemedy(err))
+	}
+	if f.lock, err = openOwn(name, unix.O_RDONLY); err == nil {
 		err = unix.Flock(f.lock, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err != nil {
@@ -225,6 +233,12 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 		return nil, errRawOpen(name)
 	}
 	return f, nil
+}
+
+// toBeWritten says that a raw file is not there, or not with so many bytes. What is there and no file is refused when it is opened; but a block device gives way, as ever.
+func toBeWritten(name string, bytes int64) bool {
+	st, err := os.Lstat(name)
+	return err != nil || st.Mode().Type() == fs.ModeDevice || st.Mode().IsRegular() && st.Size() != bytes
 }
 
 func rawPath(dir string, shard, shards int) string {
@@ -245,7 +259,10 @@ const rawPieceBytes = 1 << 20
 
 // writeRawFile makes the file, whole or not at all. Its bytes differ from page to page: some devices do not store zeros.
 func writeRawFile(name string, bytes int64) (err error) {
-	f, err := os.Create(name + ".new")
+	if err := os.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := createOwn(name + ".new")
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,9 @@ func (s *dataSets) make() error {
 		if st, err = os.Lstat(s.dir); err == nil && (!st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
 			err = fmt.Errorf("%s is there and is somebody else's (remove it)", s.dir)
 		}
+		if err == nil {
+			err = os.Chmod(s.dir, 0o700)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("folder for the data sets: %w (choose another disk with TMPDIR)", err)

@@ -149,6 +149,17 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
+	mine := filepath.Join(parent, "mine") // and open to others, until now
+	if err := errors.Join(os.Mkdir(mine, 0o700), os.Chmod(mine, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&dataSets{dir: mine, keep: true}).make(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(mine); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("the folder of the data sets has mode %v (%v)", st.Mode(), err)
+	}
+
 	file := filepath.Join(parent, "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)

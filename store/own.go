@@ -1,0 +1,172 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The folders and files of a store are open to their owner alone: they hold data, and who can open one can lock it, so that the next start fails.
+const (
+	dirMode   = 0o700
+	fileMode  = 0o600
+	otherBits = 0o077
+)
+
+// notOwn is why a file or folder in the place of one of a store's is not used.
+type notOwn struct{ what, remedy string }
+
+func (e *notOwn) Error() string { return e.what }
+
+// openOwn opens one of a store's files. It follows no link, waits for no FIFO, and refuses what is no regular file, belongs to somebody else, or is
+// to be written and has another name (a hard link): what is written would change there, too.
+func openOwn(name string, flags int) (fd int, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		return -1, err
+	}
+	writes := flags&unix.O_ACCMODE != unix.O_RDONLY
+	if err := isOwn(name, &st, unix.S_IFREG, writes); err != nil {
+		return -1, err
+	}
+	if fd, err = unix.Open(name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = isOwn(name, &st, unix.S_IFREG, writes) // it may have been replaced meanwhile
+	}
+	if err == nil { // reads and writes are not to be refused because they would wait
+		if flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
+			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&^unix.O_NONBLOCK)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// isOwn refuses what is not of that type, or belongs to another user than the one who runs this, the owner of the folder that it is in, and root.
+func isOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
+	is, ok := map[uint32]string{unix.S_IFREG: "a file", unix.S_IFDIR: "a folder", unix.S_IFLNK: "a symbolic link", unix.S_IFIFO: "a FIFO",
+		unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device"}[st.Mode&unix.S_IFMT]
+	if !ok {
+		is = "of an unknown type"
+	}
+	if st.Mode&unix.S_IFMT != kind {
+		todo := "remove it, and restore the store from a backup"
+		if is == "a symbolic link" {
+			todo = "put what it points to in its place: no link is followed inside a store"
+		}
+		return &notOwn{"it is " + is, todo}
+	}
+	var folder unix.Stat_t
+	if err := unix.Stat(filepath.Dir(name), &folder); err != nil {
+		return err
+	}
+	if me := uint32(os.Geteuid()); st.Uid != folder.Uid && st.Uid != me && st.Uid != 0 {
+		return &notOwn{fmt.Sprintf("it belongs to user %d, its folder to user %d, and this process to user %d", st.Uid, folder.Uid, me), "remove it, or change its owner if it is of this store: chown"}
+	}
+	if writes && kind == unix.S_IFREG && st.Nlink > 1 {
+		return &notOwn{fmt.Sprintf("it has %d names (hard links), which would all change with it", st.Nlink), "replace it by a copy: cp -p --remove-destination, or remove the others: find -samefile"}
+	}
+	return nil
+}
+
+// openOwnDir opens a folder inside a store. To change what is in it, one must be its owner, or root.
+func openOwnDir(name string, writes bool) (fd int, err error) {
+	if fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		var st unix.Stat_t
+		if unix.Lstat(name, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			err = isOwn(name, &st, unix.S_IFDIR, writes)
+		}
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = isOwn(name, &st, unix.S_IFDIR, writes)
+	}
+	if me := uint32(os.Geteuid()); err == nil && writes && me != 0 && st.Uid != me {
+		err = &notOwn{fmt.Sprintf("it belongs to user %d, and this process to user %d", st.Uid, me), "run as the user who made it"}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// readOwn reads a small file of a store.
+func readOwn(name string) ([]byte, error) {
+	fd, err := openOwn(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, smallFileBytes))
+}
+
+const smallFileBytes = 1 << 16
+
+// createOwn makes a file that was not there, for its owner alone. Where root makes one in somebody else's folder, it belongs to the folder's owner.
+func createOwn(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode) // O_EXCL follows no link
+	if err != nil {
+		return nil, err
+	}
+	var folder unix.Stat_t
+	if err = unix.Stat(filepath.Dir(name), &folder); err == nil && os.Geteuid() == 0 && folder.Uid != 0 {
+		err = f.Chown(int(folder.Uid), int(folder.Gid))
+	}
+	if err != nil {
+		_ = f.Close()
+		_ = os.Remove(name)
+		return nil, err
+	}
+	return f, nil
+}
+
+// createEmpty makes an empty file. One that is there, as an interrupted create leaves it, will do.
+func createEmpty(name string) error {
+	f, err := createOwn(name)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	fd, err := openOwn(name, unix.O_RDWR)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return unix.Close(fd)
+}
+
+// closeToOthers takes away what others may do with an open file or folder, as earlier versions have left it, and says whether that was anything. Whose
+// it is not, leaves it.
+func closeToOthers(fd int) (was bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, err
+	}
+	if me := uint32(os.Geteuid()); st.Mode&otherBits == 0 || me != 0 && st.Uid != me {
+		return false, nil
+	}
+	return true, unix.Fchmod(fd, st.Mode&0o7777&^otherBits)
+}
+
+// closeFolderToOthers is closeToOthers for the folder that --dir names.
+func closeFolderToOthers(dir string) error {
+	fd, err := openDir(dir)
+	if err != nil {
+		return err
+	}
+	_, err = closeToOthers(fd)
+	return errors.Join(err, unix.Close(fd))
+}
