@@ -19,12 +19,6 @@ import (
 // refusedVerb is the code for sides that would not understand each other.
 const refusedVerb = wire.RefusedFeature
 
-// Memory of a network loop, where nothing else is asked for: it is pinned, all of it, from the start.
-const (
-	connBytes = 16 << 20
-	poolBytes = 32 << 20
-)
-
 // Serve listens on addr, host:port, by TCP: the hello and the queue pairs' numbers travel there. The address
 // says which device serves.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
@@ -37,11 +31,8 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 	if err != nil {
 		return nil, err
 	}
-	if o.ConnBytes == 0 {
-		o.ConnBytes = connBytes
-	}
-	if o.PoolBytes == 0 {
-		o.PoolBytes = poolBytes
+	if o, err = ServerDefaults(o); err != nil {
+		return nil, err
 	}
 	at, err := stream.Resolve(addr)
 	if err != nil {
@@ -145,8 +136,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	if choice.Device != e.nic.name {
 		return nil, fmt.Errorf("rdma: %v has the device %s, and this server uses %s (listen on one address)", ipOf(sa), choice.Device, e.nic.name)
 	}
-	const staging = 64 // a refusal: all else lies in registered memory
-	if err := l.open(choice, c.Depth(), staging); err != nil {
+	if err := l.open(choice, c.Depth(), stagingBytes); err != nil {
 		return nil, err
 	}
 	if err := l.connect(peer); err != nil {

@@ -32,9 +32,6 @@ type piece struct {
 	region *verbs.Region
 }
 
-// cqEntries is the size of a loop's completion queue, if the device can: room for 200 to 500 connections.
-const cqEntries = 32 << 10
-
 func openNIC(c device.Choice, o Options, s *loop.Stats) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {

@@ -23,9 +23,6 @@ type shared struct {
 	byQP      map[uint32]*link
 }
 
-// sharedSlots bounds a loop's shared receive queue: 16 MiB with slots of 8 KiB.
-const sharedSlots = 2048
-
 func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 	s = &shared{slotBytes: slotBytes, slots: min(sharedSlots, dev.Limits.SRQWRs), byQP: map[uint32]*link{}}
 	if s.srq, err = dev.NewSRQ(s.slots); err != nil {

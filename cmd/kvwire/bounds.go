@@ -7,6 +7,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 )
@@ -21,17 +22,19 @@ type serverBounds struct {
 
 func (f *factors) boundFlags() {
 	o, err := transport.ServerOptions{}.Defaults()
-	if err != nil {
+	pinned, perr := rdma.ServerDefaults(transport.ServerOptions{})
+	if err = cmp.Or(err, perr); err != nil {
 		panic(err)
 	}
 	b, s := &f.bounds, f.set
-	*b = serverBounds{keyBytes: bytesFlag(o.Limits.MaxKeyBytes), connBytes: bytesFlag(o.ConnBytes), poolBytes: bytesFlag(o.PoolBytes)}
+	size := func(bytes int) string { b := bytesFlag(bytes); return b.String() }
+	*b = serverBounds{keyBytes: bytesFlag(o.Limits.MaxKeyBytes)}
 	s.IntVar(&b.conns, "max-conns", o.MaxConns, "connections of each loop; one more is refused")
 	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
 	s.Var(&b.valueBytes, "max-value-bytes", "largest value, 16KiB at least, which is for the server's counters; 0: 1MiB, or --value-bytes where that is more")
-	s.Var(&b.connBytes, "connection-memory", "memory of each loop that connections hold while they live; one for which there is none is refused")
-	s.Var(&b.poolBytes, "message-memory", "memory of each loop for keys and values under way, which connections share, and wait for")
+	s.Var(&b.connBytes, "connection-memory", fmt.Sprintf("memory of each loop that connections hold while they live; one for which there is none is refused; 0: %s, or over rdma, where it is pinned, %s", size(o.ConnBytes), size(pinned.ConnBytes)))
+	s.Var(&b.poolBytes, "message-memory", fmt.Sprintf("memory of each loop for keys and values under way, which connections share, and wait for; 0: %s, or over rdma, where it is pinned, %s", size(o.PoolBytes), size(pinned.PoolBytes)))
 	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
 	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
 	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
@@ -44,7 +47,7 @@ func (f *factors) checkBounds() error {
 		flag           string
 		v, least, most int
 	}{{"max-conns", b.conns, 1, 1 << 20}, {"max-depth", b.depth, 1, transport.MaxDepth}, {"max-key-bytes", int(b.keyBytes), 1, store.KeyBytesMax},
-		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"connection-memory", int(b.connBytes), 1 << 20, 1 << 40}, {"message-memory", int(b.poolBytes), 1, 1 << 40}} {
+		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"connection-memory", cmp.Or(int(b.connBytes), 1<<20), 1 << 20, 1 << 40}, {"message-memory", cmp.Or(int(b.poolBytes), 1), 1, 1 << 40}} {
 		if n.v < n.least || n.v > n.most {
 			return usagef("--%s %d: %d to %d", n.flag, n.v, n.least, n.most)
 		}
@@ -67,6 +70,49 @@ func (f *factors) serverOptions() transport.ServerOptions {
 		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.onDisk(), Access: f.guard.list}
 }
 
+// pins is the memory that a server of so many network loops pins, in bytes: least of it with its first connection, and most with all that it can have. Other networks pin none.
+func (f *factors) pins(netLoops int) (p rdma.Pinned, least, most uint64, err error) {
+	if f.transport != "rdma" {
+		return p, 0, 0, nil
+	}
+	if p, err = (rdma.Transport{Options: f.rdma}).Pinned(f.serverOptions()); err != nil {
+		return p, 0, 0, err
+	}
+	tables := uint64(0)
+	if f.rdmaVerb == rdma.Read.String() {
+		tables = uint64(f.rdmaExportBytes)
+	}
+	return p, uint64(netLoops)*p.Loop + p.Conn + tables, uint64(netLoops)*p.LoopMax() + tables, nil
+}
+
+// defaultPins is what one loop of a server with the default flags pins.
+func defaultPins() (least, most uint64, err error) {
+	f := newFactors("serve", "")
+	f.serverFlags()
+	f.boundFlags()
+	f.transport = "rdma"
+	_, least, most, err = f.pins(1)
+	return least, most, err
+}
+
+// pinned says how much memory the server will pin, and whether it can.
+func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
+	of, least, most, err := f.pins(p.NetLoops)
+	if err != nil {
+		return "", err
+	}
+	found := probe.Pinnable(h, least, most)
+	if err := found.Err(); found.State == probe.Unavailable {
+		return "", &exitError{exitMissing, err}
+	}
+	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each connection of it, of which it can have %d: %d MiB with the first connection, %d MiB with all; %s",
+		of.Loop>>20, float64(of.Conn)/(1<<20), of.Conns, least>>20, most>>20, found.Why)
+	if found.Remedy != "" {
+		said += ": " + found.Remedy
+	}
+	return said, nil
+}
+
 // memory says how much a server may take beside its index and what it keeps in memory, and whether there is as much: the pages of pools and cache are taken by their use.
 func (f *factors) memory(p *loop.Plan) (said string, enough bool) {
 	o, err := f.serverOptions().Defaults()
@@ -74,6 +120,13 @@ func (f *factors) memory(p *loop.Plan) (said string, enough bool) {
 		return err.Error(), false
 	}
 	need := int64(p.NetLoops) * int64(o.ConnBytes+o.PoolBytes)
+	if f.transport == "rdma" {
+		_, _, most, err := f.pins(p.NetLoops)
+		if err != nil {
+			return err.Error(), false
+		}
+		need = int64(most)
+	}
 	if f.onDisk() {
 		need += int64(f.cacheBytes)
 	}

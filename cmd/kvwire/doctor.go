@@ -37,7 +37,11 @@ func doctorCommand(_ context.Context, args []string) error {
 			refused[n.name] = err
 		}
 	}
-	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local())...)
+	least, most, err := defaultPins()
+	if err != nil {
+		return err
+	}
+	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local(), least, most)...)
 	r = append(r, pingPong()...)
 	if f.json {
 		return r.WriteJSON(os.Stdout)

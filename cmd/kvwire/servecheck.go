@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport/stream"
@@ -70,6 +71,10 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 	}
 	said, _ := f.memory(&plan)
 	c.add("memory", said, nil) // a server can be started with less
+	if n.name == "rdma" {
+		found, err := f.pinned(probe.Local(), &plan)
+		c.add("pinned", found, err)
+	}
 	f.settleEngine()
 	if f.onDisk() {
 		c.add("disk engine", f.diskEngine+" works here", f.engineWorks())

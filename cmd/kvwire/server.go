@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
@@ -107,6 +108,11 @@ func startServer(f *factors) (*served, error) {
 	}
 	if said, enough := f.memory(&plan); !enough {
 		s.log.Warn("memory", "found", said)
+	}
+	if n.name == "rdma" {
+		if _, err := f.pinned(probe.Local(), &plan); err != nil {
+			return nil, err
+		}
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.onDisk() && f.dir == "" {

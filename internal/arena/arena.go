@@ -123,12 +123,12 @@ const (
 // MinBlockBytes is the smallest block that a Pool hands out.
 const MinBlockBytes = 512
 
+// PoolBytes is the memory of a pool that is made for size bytes.
+func PoolBytes(size int) int { return 1 << bits.Len(uint(max(size, MinBlockBytes)-1)) }
+
 // NewPool makes a pool over an arena of its own with size bytes, rounded up to a power of two.
 func NewPool(size int) (*Pool, error) {
-	if size < MinBlockBytes {
-		size = MinBlockBytes
-	}
-	size = 1 << bits.Len(uint(size-1))
+	size = PoolBytes(size)
 	a, err := New(size)
 	if err != nil {
 		return nil, err

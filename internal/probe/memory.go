@@ -8,6 +8,34 @@ import (
 	"strings"
 )
 
+// Pinnable says whether a server can pin memory here: least bytes before it serves anybody, and up to most while it serves. Both are held against the
+// locked-memory limit, and against the memory that there is: a quarter of it is left for all else, since what is pinned the kernel cannot take back.
+func Pinnable(h *Host, least, most uint64) Finding {
+	f := Lockable(h, least)
+	if f.State == Unavailable {
+		return f
+	}
+	have, by, err := Memory(h)
+	if err != nil {
+		return f // not known is no refusal
+	}
+	room := uint64(have) / 4 * 3
+	f.Why += fmt.Sprintf("; of %s of memory (%s)", size(uint64(have)), by)
+	switch {
+	case least > room:
+		f.State = Unavailable
+		f.Why = fmt.Sprintf("%s are to be pinned of %s of memory (%s), of which a quarter is for all else", size(least), size(uint64(have)), by)
+		f.Remedy = "less memory to be pinned: fewer loops, or a lower --message-memory or --connection-memory"
+	case most > room:
+		f.Remedy = fmt.Sprintf("with all connections %s are pinned, and the kernel may end the process: lower --max-conns or --max-depth", size(most))
+	default:
+		if l := Lockable(h, most); l.State == Unavailable {
+			f.Remedy = "some connections will be refused: " + l.Why + " with all of them: " + l.Remedy
+		}
+	}
+	return f
+}
+
 // Memory is how many bytes this process may use before the kernel ends it or others, and what says so: the machine's memory, or the least limit of its control groups
 // (cgroups(7): memory.max of version 2, memory.limit_in_bytes of version 1).
 func Memory(h *Host) (bytes int64, by string, err error) {

@@ -116,6 +116,21 @@ func TestLockableRefusesWhatTheLimitDoesNotHold(t *testing.T) {
 	check(t, Lockable(host(), 1), Unknown, "cannot be read", "")
 }
 
+func TestPinnableLeavesAQuarterOfTheMemory(t *testing.T) {
+	const mem, two = "proc/meminfo", "MemTotal:       2097152 kB\n"
+	const noLimit = "Max locked memory         unlimited            unlimited            bytes\n"
+	const gib = "Max locked memory         1073741824           1073741824           bytes\n"
+	const bound, free = "CapEff:\t0000000000000000\n", "CapEff:\t000001ffffffffff\n"
+	check(t, Pinnable(host(limits, noLimit, mem, two), 48<<20, 176<<20), Available, "limit unlimited; of 2GiB of memory (this machine)", "")
+	check(t, Pinnable(host(limits, gib, status, free, mem, two), 1<<30, 3<<29), Available, "CAP_IPC_LOCK", "")
+	check(t, Pinnable(host(limits, gib, status, free, mem, two), 2304<<20, 2500<<20), Unavailable, "2.25GiB are to be pinned of 2GiB of memory (this machine), of which a quarter is for all else", "fewer loops")
+	check(t, Pinnable(host(limits, noLimit, mem, two), 1<<30, 1600<<20), Available, "of 2GiB of memory", "the kernel may end the process: lower --max-conns")
+	check(t, Pinnable(host(limits, gib, status, bound, mem, two), 2<<30, 2<<30), Unavailable, "2GiB are to be registered and the limit is 1GiB", "ulimit -l unlimited")
+	check(t, Pinnable(host(limits, gib, status, bound, mem, two), 1<<30, 1400<<20), Available, "limit 1GiB", "some connections will be refused: 1.367GiB are to be registered")
+	check(t, Pinnable(host(mem, two), 1<<30, 1<<30), Unknown, "cannot be read", "")
+	check(t, Pinnable(host(limits, noLimit), 1<<50, 1<<50), Available, "limit unlimited", "") // memory is not known
+}
+
 func TestFilesSaysTheLimit(t *testing.T) {
 	check(t, Files(host(limits, "Max open files            1024                 524288               files     \n")), Available, "limit 1024", "ulimit -n")
 	check(t, Files(host(limits, "Max open files            20000                20000                files     \n")), Available, "limit 20000", "")

@@ -527,7 +527,7 @@ func TestFindingsShowPortsFilesMemoryAndAddress(t *testing.T) {
 		{"soft-RoCE", soft().file("proc/self/status", "CapEff:\t000001ffffffffff\n"), `
 RDMA rxe0/1   available  rxe (software) on dummy0, ACTIVE, path MTU 1024 of 1500: 10.77.0.1 is GID 1 (RoCE v2), fd00::1 is GID 3 (RoCE v2)
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
-RDMA memory   available  limit 8MiB, which does not bind this process (CAP_IPC_LOCK)
+RDMA memory   available  a server with the defaults pins 50 MiB with its first connection, and 176 MiB with all that it can have; limit 8MiB, which does not bind this process (CAP_IPC_LOCK)
 RDMA address  available  --listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))
                          -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
 `},
@@ -535,7 +535,7 @@ RDMA address  available  --listen 10.77.0.1:7070 (rxe0 port 1, GID 1 (RoCE v2))
 RDMA rxe0/1   available  rxe (software) on dummy0, ACTIVE, path MTU 1024 of 1500: 10.77.0.1 is GID 1 (RoCE v2), fd00::1 is GID 3 (RoCE v2)
 RDMA uverbs0  no         no permission for /dev/infiniband/uverbs0 of rxe0
                          -> run as root, or as root: chmod a+rw /dev/infiniband/uverbs0 (or usermod -aG rdma USER, where the file is that group's), or in a container: --device /dev/infiniband/uverbs0
-RDMA memory   no         64MiB are to be registered and the limit is 8MiB
+RDMA memory   no         50MiB are to be registered and the limit is 8MiB
                          -> ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1
 RDMA address  no         no permission for /dev/infiniband/uverbs0 of rxe0
                          -> run as root, or as root: chmod a+rw /dev/infiniband/uverbs0 (or usermod -aG rdma USER, where the file is that group's), or in a container: --device /dev/infiniband/uverbs0
@@ -545,7 +545,7 @@ RDMA rxe0/1   available  rxe (software) on d, ACTIVE: 10.0.0.5 is GID 0 (RoCE v2
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
 RDMA MTU      no         a path MTU of 256 does not fit rxe0 (d, MTU 300): at most 0
                          -> on both hosts as root: ip link set d mtu 336
-RDMA memory   no         64MiB are to be registered and the limit is 8MiB
+RDMA memory   no         50MiB are to be registered and the limit is 8MiB
                          -> ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1
 RDMA address  available  --listen 10.0.0.5:7070 (rxe0 port 1, GID 0 (RoCE v2))
                          -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
@@ -555,21 +555,21 @@ RDMA rxe0/1   no         rxe0 port 1 has no IPv4 GID: its interface d has no add
                          -> as root: ip addr add 10.77.0.1/24 dev d
 RDMA rxe1/1   no         rxe1 port 1 is DOWN
                          -> as root: ip link set e up, or plug in the cable
-RDMA memory   available  limit unlimited
+RDMA memory   available  a server with the defaults pins 50 MiB with its first connection, and 176 MiB with all that it can have; limit unlimited
 RDMA address  no         rxe0 port 1 has no IPv4 GID: its interface d has no address
                          -> as root: ip addr add 10.77.0.1/24 dev d
 `},
 		{"iWARP", siw().file("proc/self/limits", "Max locked memory         unlimited            unlimited            bytes\n"), `
 RDMA siw0/1   available  siw (software) on eth3, ACTIVE: 10.5.0.1 not for kvwire (iWARP has no immediate data)
 RDMA uverbs0  available  /dev/infiniband/uverbs0 can be opened
-RDMA memory   available  limit unlimited
+RDMA memory   available  a server with the defaults pins 50 MiB with its first connection, and 176 MiB with all that it can have; limit unlimited
 RDMA address  available  --listen 10.5.0.1:7070 (siw0 port 1 (iWARP: by rdma_cm only))
                          -> with --auth-file FILE, which names who may connect, since other machines reach it (or --insecure: anybody)
 `},
 		{"no device", newMachine(), "\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := Findings(c.m.system())
+			r := Findings(c.m.system(), 50<<20, 176<<20)
 			var b strings.Builder
 			b.WriteByte('\n')
 			if err := r.WriteText(&b); err != nil {
@@ -625,7 +625,7 @@ func TestLocalAnswers(t *testing.T) {
 		t.Log(err)
 	}
 	var b strings.Builder
-	if err := Findings(s).WriteText(&b); err != nil {
+	if err := Findings(s, 50<<20, 176<<20).WriteText(&b); err != nil {
 		t.Error(err)
 	}
 	t.Logf("on this machine:\n%s", b.String())

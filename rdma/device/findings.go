@@ -10,12 +10,9 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
-// arenaBytes is what a quick run registers, roughly: an arena of each process.
-const arenaBytes = 64 << 20
-
-// Findings are rows for kvwire doctor: each port, its device file, the limit on registered memory, and the address to
-// listen on. Without a device there are none: probe.RDMA says what is missing.
-func Findings(s *System) (r probe.Report) {
+// Findings are rows for kvwire doctor: each port, its device file, whether a server can pin memory as it will (see probe.Pinnable), and the
+// address to listen on. Without a device there are none: probe.RDMA says what is missing.
+func Findings(s *System, pinLeast, pinMost uint64) (r probe.Report) {
 	ports, nets := s.list(wholeTable)
 	if len(ports) == 0 {
 		return nil
@@ -33,7 +30,10 @@ func Findings(s *System) (r probe.Report) {
 			r = append(r, row(name, p.Choices[0].openable(s), p.Verbs+" can be opened"))
 		}
 	}
-	memory := probe.Lockable(s.Host, arenaBytes)
+	memory := probe.Pinnable(s.Host, pinLeast, pinMost)
+	if memory.State == probe.Available {
+		memory.Why = fmt.Sprintf("a server with the defaults pins %d MiB with its first connection, and %d MiB with all that it can have; %s", pinLeast>>20, pinMost>>20, memory.Why)
+	}
 	memory.Name = "RDMA memory"
 	c, err := Pick(s, netip.Addr{})
 	address := row(aboutAddress, err, fmt.Sprintf("--listen %s (%s)", netip.AddrPortFrom(c.Addr, 7070), c.where()))

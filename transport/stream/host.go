@@ -55,10 +55,19 @@ type Host struct {
 	scratch []byte       // what an answer is put together in, before it is known how long it is
 }
 
+// poolBytes is what the pool of keys and values is made for: what was asked for, and at least two messages and two answers of the largest kind.
+func poolBytes(o transport.ServerOptions) int {
+	return max(o.PoolBytes, 4*(wire.HeaderBytes+o.Limits.ScanRoom()))
+}
+
+// MemoryBytes is the size of a host's Arenas together. The options have their defaults.
+func MemoryBytes(o transport.ServerOptions) int {
+	return arena.PoolBytes(poolBytes(o)) + arena.PoolBytes(o.ConnBytes)
+}
+
 // NewHost makes a host for l. It takes its memory at once, as address space.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
-	need := 4 * (wire.HeaderBytes + o.Limits.ScanRoom()) // two messages and two answers of the largest kind
-	pool, err := arena.NewPool(max(o.PoolBytes, need))
+	pool, err := arena.NewPool(poolBytes(o))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,63 @@
+package rdma
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
+)
+
+// Memory of a network loop, where nothing else is asked for: it is pinned, all of it, from the start.
+const (
+	connBytes = 16 << 20
+	poolBytes = 32 << 20
+)
+
+// cqEntries is the size of a loop's completion queue, if the device can: room for 200 to 500 connections.
+const cqEntries = 32 << 10
+
+// sharedSlots bounds a loop's shared receive queue: 16 MiB with slots of 8 KiB.
+const sharedSlots = 2048
+
+// stagingBytes is the room that a server's connection has for each message that does not lie in registered memory: a refusal.
+const stagingBytes = 64
+
+// ServerDefaults fills in what is zero: the bounds of transport.ServerOptions, but for memory, which costs more where it is pinned.
+func ServerDefaults(o transport.ServerOptions) (transport.ServerOptions, error) {
+	if o.ConnBytes == 0 {
+		o.ConnBytes = connBytes
+	}
+	if o.PoolBytes == 0 {
+		o.PoolBytes = poolBytes
+	}
+	return o.Defaults()
+}
+
+// Pinned is the memory that a server registers with its device, in bytes. The tables of the verb read come on top.
+type Pinned struct {
+	Loop  uint64 // of each network loop, from the start: its pools, and the shared receive queue
+	Conn  uint64 // of each connection of the largest depth
+	Conns int    // such connections that a loop can have
+}
+
+// LoopMax is the most that a network loop ever pins.
+func (p Pinned) LoopMax() uint64 { return p.Loop + uint64(p.Conns)*p.Conn }
+
+// Pinned is what a server of these options pins.
+func (t Transport) Pinned(o transport.ServerOptions) (p Pinned, err error) {
+	opts, err := t.Options.Defaults()
+	if err != nil {
+		return p, err
+	}
+	if o, err = ServerDefaults(o); err != nil {
+		return p, fmt.Errorf("rdma: pinned memory: %w", err)
+	}
+	slots := slotsFor(o.Depth)
+	p.Loop = uint64(stream.MemoryBytes(o))
+	p.Conn, p.Conns = uint64(slots*(opts.SlotBytes+stagingBytes)), min(o.MaxConns, cqEntries/(2*slots))
+	if opts.SRQ {
+		p.Loop += uint64(sharedSlots * opts.SlotBytes)
+		p.Conn, p.Conns = uint64(slots*stagingBytes), min(p.Conns, sharedSlots/slots)
+	}
+	return p, nil
+}
