@@ -152,6 +152,7 @@ type Stats struct {
 	Reads       uint64 // RDMA READs posted
 	ReadRetries uint64 // of an entry that was being written
 	ReadMisses  uint64 // gets that the server had to answer after all
+	ReadSkips   uint64 // gets for which no READ was tried: nothing is exported, or not that key
 }
 
 // Add sums counters of several loops.
@@ -184,6 +185,7 @@ func (s *Stats) Add(o Stats) {
 	s.Reads += o.Reads
 	s.ReadRetries += o.ReadRetries
 	s.ReadMisses += o.ReadMisses
+	s.ReadSkips += o.ReadSkips
 }
 
 // Sub is what was counted since o.
@@ -216,6 +218,7 @@ func (s Stats) Sub(o Stats) Stats {
 	s.Reads -= o.Reads
 	s.ReadRetries -= o.ReadRetries
 	s.ReadMisses -= o.ReadMisses
+	s.ReadSkips -= o.ReadSkips
 	return s
 }
 

@@ -191,8 +191,11 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 
 // Submit is kv.Handler's.
 func (c *conn) Submit(r *kv.Request) {
-	if d := c.link.reader; d != nil && r.Op == kv.OpGet && c.limits.Check(r) == kv.StatusOK && d.get(r) {
-		return
+	if l := c.link; l.d.o.Verb == Read && r.Op == kv.OpGet && c.limits.Check(r) == kv.StatusOK {
+		if l.reader != nil && l.reader.get(r) {
+			return
+		}
+		l.d.l.Stats.ReadSkips++
 	}
 	c.Client.Submit(r)
 }

@@ -183,9 +183,9 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	}
 	row.CtxswVolPerOp, row.CtxswInvolPerOp = per(float64(usage.CtxVol)), per(float64(usage.CtxInvol))
 	row.AllocsPerOp, row.BytesCopiedPerOp = per(float64(allocs)), per(float64(both.Copied))
-	if both.Reads > 0 {
+	if gets := both.Reads - both.ReadRetries + both.ReadSkips; gets > 0 {
 		row.RDMAReadsPerOp, row.RDMAReadRetriesPerOp = per(float64(both.Reads)), per(float64(both.ReadRetries))
-		row.RDMAReadFallbackRatio = F(float64(both.ReadMisses) / float64(both.Reads-both.ReadRetries))
+		row.RDMAReadFallbackRatio = F(float64(both.ReadMisses+both.ReadSkips) / float64(gets))
 	}
 	row.ShortsPerOp, row.NoBuffersPerOp = per(float64(both.Shorts)), per(float64(both.NoBuffers))
 	row.CQOverflows, row.ZeroCopiesPerOp = U(both.Overflows), per(float64(both.ZeroCopies))

@@ -322,11 +322,11 @@ func TestFillSaysWhichTraceItWas(t *testing.T) {
 
 func TestFillSumsWhatBothNICsCost(t *testing.T) {
 	row, r, s := Row{Transport: "rdma", RDMAVerb: "read"}, result(), server()
-	r.ClientLoops.Add(loop.Stats{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 25_000})
+	r.ClientLoops.Add(loop.Stats{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 15_000, ReadSkips: 25_000})
 	s.Loops.Add(loop.Stats{CCalls: 10_000, Bells: 10_000, WRs: 100_000, Polls: 40_000, EmptyPolls: 40_000, WCs: 0})
 	Fill(&row, r, Sides{Server: s})
 	for name, want := range map[string]string{"cgo_calls_per_op": "0.15", "rdma_posts_per_op": "0.25", "rdma_wrs_per_op": "1.5", "rdma_polls_per_op": "0.5",
-		"rdma_empty_poll_ratio": "0.5", "rdma_cqes_per_poll": "2", "rdma_reads_per_op": "0.55", "rdma_read_retries_per_op": "0.05", "rdma_read_fallback_ratio": "0.25"} {
+		"rdma_empty_poll_ratio": "0.5", "rdma_cqes_per_poll": "2", "rdma_reads_per_op": "0.55", "rdma_read_retries_per_op": "0.05", "rdma_read_fallback_ratio": "0.32"} {
 		if got, _ := row.Value(name); got != want {
 			t.Errorf("%s is %q, expected %q", name, got, want)
 		}

@@ -169,6 +169,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 	p.unexport(r.Key)
 	update(r, old, found)
 	p.encode(p.slabs[class].memory(x.at(rec).slot), r, kindLive)
+	p.offer(r.Key, r.Value)
 	p.finish(r, kv.StatusOK)
 }
 
@@ -349,15 +350,15 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 		fr.ahead = 0
 		buried := 0
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
-			buried += p.written(r)
+			buried += p.written(r, f)
 		}
 		p.dropTombs(2 * buried)
 	}
 	p.resume(waiting)
 }
 
-// written ends a change of which the page is on disk. It returns 1 if tombstones may have become superfluous.
-func (p *Partition) written(r *kv.Request) (buried int) {
+// written ends a change of which the page, in the frame f, is on disk. It returns 1 if tombstones may have become superfluous.
+func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	c := changeOf(r)
 	buried = p.settled(r, c)
 	if c.marks&markInPlace == 0 {
@@ -371,9 +372,23 @@ func (p *Partition) written(r *kv.Request) (buried int) {
 		if rec, ok := p.index.find(r.Key); ok && p.index.flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			p.queueTomb(rec)
 		}
+	} else if p.table != nil {
+		p.offerWritten(r.Key, c.to, f)
 	}
 	p.finish(r, kv.StatusOK)
 	return buried
+}
+
+// offerWritten offers what the page in f, which is on disk as it is, has in a slot, if it is still what the key has. It takes the item from
+// the page: a change of the same slot may have followed r's into it.
+func (p *Partition) offerWritten(key []byte, at place, f uint32) {
+	rec, ok := p.index.find(key)
+	if !ok || p.index.at(rec) != at || p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
+		return
+	}
+	if it, ok := peekItem(p.cache.page(f)[at.offset():][:classes[at.class].bytes]); ok {
+		p.offer(key, it.value)
+	}
 }
 
 // settled notes that a change is on disk, and with it the end of what it overwrote.
@@ -508,6 +523,8 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	if kind == kindTombstone {
 		buried = 1
 		p.queueTomb(c.rec)
+	} else {
+		p.offer(r.Key, r.Value)
 	}
 	p.finish(r, kv.StatusOK)
 	p.dropTombs(2 * buried)

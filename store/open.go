@@ -15,39 +15,39 @@ func Open(l *loop.Loop, shard, shards int, o Options) (loop.Partition, error) {
 	if err := o.check(shard, shards); err != nil {
 		return nil, err
 	}
-	var table *export.Table
-	if o.ExportEntries > 0 {
-		var err error
-		if table, err = export.New(o.ExportEntries, o.ExportItemBytes); err != nil {
-			return nil, err
-		}
-	}
-	p, err := openBackend(l, shard, shards, o, table)
-	if err != nil && table != nil {
-		_ = table.Close()
-	}
-	return p, err
-}
-
-func openBackend(l *loop.Loop, shard, shards int, o Options, table *export.Table) (loop.Partition, error) {
 	switch o.Backend {
 	case Null:
-		n := &nullPartition{l: l, shard: shard, o: o, table: table}
-		_, err := l.Add(n)
+		n := &nullPartition{l: l, shard: shard, o: o}
+		var err error
+		if n.table, err = o.newTable(); err == nil {
+			_, err = l.Add(n)
+		}
+		if err != nil && n.table != nil {
+			_ = n.table.Close()
+		}
 		return n, err
 	case Mem:
 		p := newPartition(l, shard, o)
-		p.table = table
-		_, err := l.Add(p)
+		var err error
+		if p.table, err = o.newTable(); err == nil {
+			_, err = l.Add(p)
+		}
+		if err != nil {
+			p.free()
+		}
 		return p, err
 	case Raw:
 		return openRaw(l, shard, shards, o)
 	}
-	p, err := openDisk(l, shard, shards, o)
-	if err == nil {
-		p.table = table
+	return openDisk(l, shard, shards, o)
+}
+
+// newTable is the table that NICs may read; nil where none was asked for.
+func (o *Options) newTable() (*export.Table, error) {
+	if o.ExportEntries == 0 {
+		return nil, nil
 	}
-	return p, err
+	return export.New(o.ExportEntries, o.ExportItemBytes)
 }
 
 func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err error) {
@@ -136,5 +136,8 @@ func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
 		}
 	}
 	p.io.batch = p.o.DiskBatch
+	if p.table, err = p.o.newTable(); err != nil {
+		return err
+	}
 	return p.recover()
 }

@@ -81,14 +81,21 @@ func (p *Partition) keyList(rec uint32) *kv.Queue { return &p.keys[rec*265443576
 
 var _ loop.Partition = (*Partition)(nil)
 
-// Export is the table that NICs may read; nil: none. An item gets into it when it is read in place, and out of it
-// before anybody can see that it changes.
+// Export is the table that NICs may read; nil: none. An item gets into it when the store is opened, when a change of it is acknowledged, and, in
+// the place of another one, when it is read; and out of it before anybody can see that it changes.
 func (p *Partition) Export() *export.Table { return p.table }
 
 // unexport is called before a key's item changes for those who read it here.
 func (p *Partition) unexport(key []byte) {
 	if p.table != nil {
 		p.table.Drop(key)
+	}
+}
+
+// offer makes readable what a change has left of its key, where no item of another key is in the way: those that are read are worth more.
+func (p *Partition) offer(key, value []byte) {
+	if p.table != nil {
+		p.table.Offer(key, value)
 	}
 }
 

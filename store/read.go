@@ -273,6 +273,11 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 		p.updateLarge(r, place{t.class, t.slot}, t.whole)
 	default:
 		it, s := p.judge(t.whole, r.Key)
+		if s == kv.StatusOK && p.table != nil {
+			if rec, ok := p.index.find(r.Key); ok && p.index.at(rec) == (place{t.class, t.slot}) { // no change has overtaken the read
+				p.table.Put(r.Key, it.value)
+			}
+		}
 		p.answer(r, it, s)
 	}
 	p.buffers.Free(t.whole)

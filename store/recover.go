@@ -26,6 +26,8 @@ type recovery struct {
 	tombs   [][]byte     // the keys of tombstones
 	garbage []place      // slots whose head cannot be read, brokenMax of them
 
+	shown []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
+
 	unreadable uint64 // all of them
 	stale      uint64 // copies that do not count
 	report     Damage
@@ -95,6 +97,9 @@ func (p *Partition) recover() error {
 // examine finds what the slabs hold, and changes nothing on disk.
 func (p *Partition) examine() (*recovery, error) {
 	v := &recovery{p: p, load: newLoader(p.index)}
+	if p.table != nil {
+		v.shown = make([]uint64, p.table.Entries) // until the store is open
+	}
 	defer v.load.close()
 	mark, err := p.files.mark()
 	if err != nil {
@@ -281,7 +286,25 @@ func (v *recovery) found(at place, b []byte) error {
 	if n := roundUp(itemBytes(len(it.key), len(it.value)), pageBytes); at.large() && v.p.buffers != nil && n > v.p.buffers.Largest() {
 		return fmt.Errorf("the item of key %s has %d bytes: raise the largest value, or the buffers, to hold it", quoted(it.key), n)
 	}
+	if v.shown != nil && verdict == slotLive {
+		v.show(it)
+	}
 	return v.adopt(at, it.key, flags, it.seq, len(it.value))
+}
+
+// show makes an item readable for NICs if it is the latest of its key so far. Those that turn out not to be are taken back by lost.
+func (v *recovery) show(it item) {
+	t := v.p.table
+	n := &v.shown[t.Entry(it.key)]
+	if t.Holds(it.key) {
+		if *n >= it.seq {
+			return
+		}
+		t.Drop(it.key)
+	}
+	if t.Offer(it.key, it.value) {
+		*n = it.seq
+	}
 }
 
 // adopt takes a copy of a key's item in.
@@ -317,8 +340,11 @@ func (v *recovery) judge() {
 }
 
 // lost is called for each copy that does not count.
-func (v *recovery) lost(key []byte, at place, flags recordFlags, _ uint64) {
+func (v *recovery) lost(key []byte, at place, flags recordFlags, seq uint64) {
 	p := v.p
+	if v.shown != nil && v.shown[p.table.Entry(key)] == seq {
+		p.table.Drop(key)
+	}
 	p.count.key(flags, -1)
 	if flags&flagTomb == 0 {
 		v.stale++

@@ -124,7 +124,7 @@ func TestMetricsCountWhatIsAskedFor(t *testing.T) {
 
 // Nothing that is counted is left out.
 func TestAllThatIsCountedIsAMetric(t *testing.T) {
-	allOf(t, loopMetrics, "Reads", "ReadRetries", "ReadMisses") // a client's, with the verb read
+	allOf(t, loopMetrics, "Reads", "ReadRetries", "ReadMisses", "ReadSkips") // a client's, with the verb read
 	allOf(t, transportMetrics)
 	allOf(t, storeMetrics, "Shard", "Backend", "Slabs", "Engine") // in labels, and as their sums
 }

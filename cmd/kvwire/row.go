@@ -253,6 +253,18 @@ func rdmaFactors(r *report.Row, flags map[string]string) {
 	}
 }
 
+// fallbackMax is the share of gets that may go by SEND in a row of the verb read before its note says so: such a row's latencies are of both verbs.
+const fallbackMax = 0.05
+
+// fallbackNote is what a row of the verb read has to say of gets that were not READs; "" where they are few.
+func fallbackNote(r *report.Row) string {
+	share, ok := r.RDMAReadFallbackRatio.Get()
+	if !ok || share <= fallbackMax {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %% of the gets went by SEND, not by READ: raise --rdma-export-bytes, or --warmup", 100*share)
+}
+
 // row is a measured run's.
 func (m *measured) row(s *session) *report.Row {
 	f := s.f
@@ -304,6 +316,9 @@ func (m *measured) row(s *session) *report.Row {
 		if !after.directIO() {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
+	}
+	if note := fallbackNote(r); note != "" {
+		notes = append(notes, note)
 	}
 	r.Note = strings.Join(notes, "; ")
 	return r

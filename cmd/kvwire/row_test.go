@@ -66,6 +66,21 @@ func TestRDMAPortFillsTheWireColumns(t *testing.T) {
 	}
 }
 
+func TestARowOfTheVerbReadSaysHowManyGetsWentBySend(t *testing.T) {
+	for _, c := range []struct {
+		share report.Float
+		want  string
+	}{
+		{report.Float{}, ""}, {report.F(0), ""}, {report.F(0.05), ""},
+		{report.F(0.051), "5 % of the gets went by SEND, not by READ: raise --rdma-export-bytes, or --warmup"},
+		{report.F(0.63), "63 % of the gets went by SEND, not by READ: raise --rdma-export-bytes, or --warmup"},
+	} {
+		if got := fallbackNote(&report.Row{RDMAReadFallbackRatio: c.share}); got != c.want {
+			t.Errorf("%s: %q", c.share, got)
+		}
+	}
+}
+
 func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
 	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
 	if len(files) < 3 {

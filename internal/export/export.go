@@ -37,7 +37,7 @@ type Shape struct {
 }
 
 // Place is where a key's entry begins, from the start of the table.
-func (s Shape) Place(key []byte) int { return int(place(key)) & (s.Entries - 1) * s.EntryBytes }
+func (s Shape) Place(key []byte) int { return s.Entry(key) * s.EntryBytes }
 
 // place uses another hash than kv.Shard, whose keys all have its high bits in common.
 func place(key []byte) uint32 {
@@ -103,6 +103,21 @@ func (t *Table) Put(key, value []byte) {
 	binary.LittleEndian.PutUint64(e[sumAt:], sum(t.seq, e[:n]))
 	atomic.StoreUint64(arena.Word(e), t.seq)
 }
+
+// Offer is Put of an item that nobody has asked for yet: it leaves its place to another key's item that is there. ok says whether the item is readable.
+func (t *Table) Offer(key, value []byte) (ok bool) {
+	if e := t.entry(key); binary.LittleEndian.Uint64(e) != 0 && !holds(e, key) {
+		return false
+	}
+	t.Put(key, value)
+	return t.Holds(key)
+}
+
+// Holds says whether a key's item is readable.
+func (t *Table) Holds(key []byte) bool { return holds(t.entry(key), key) }
+
+// Entry is the number of a key's entry.
+func (s Shape) Entry(key []byte) int { return int(place(key)) & (s.Entries - 1) }
 
 // Drop makes a key unreadable: its item is about to change.
 func (t *Table) Drop(key []byte) {

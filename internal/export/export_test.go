@@ -25,6 +25,23 @@ func (t *Table) read(key []byte, room int) []byte {
 	return bytes.Clone(t.mem.Bytes()[at : at+t.ReadBytes(len(key), room)])
 }
 
+func TestAnOfferLeavesAnothersPlaceAlone(t *testing.T) {
+	x := table(t, 1, 100) // one place for all
+	a, b := []byte("a"), []byte("b")
+	if !x.Offer(a, []byte("1")) || !x.Holds(a) || x.Offer(b, []byte("2")) || x.Holds(b) || !x.Holds(a) {
+		t.Error("the first one is not there, or was displaced")
+	}
+	if x.Drop(a); !x.Offer(b, []byte("2")) || x.Holds(a) {
+		t.Error("a free place was not taken")
+	}
+	if x.Put(a, []byte("3")); !x.Holds(a) || x.Holds(b) {
+		t.Error("Put displaces")
+	}
+	if x.Drop(a); x.Offer(a, make([]byte, 200)) || x.Holds(a) {
+		t.Error("what is too large was taken")
+	}
+}
+
 func TestAnItemIsReadAsItWasPut(t *testing.T) {
 	x := table(t, 100, 300)
 	if x.Entries != 128 || x.EntryBytes%64 != 0 {
