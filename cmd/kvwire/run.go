@@ -63,6 +63,12 @@ func runCommand(ctx context.Context, args []string) error {
 			arg = filepath.Join(b.resume, experimentCopy)
 			return nil
 		}
+		if vm == "one" && b.resume == "" { // --vm alone, or --vm VALUE: a flag whose value may be left out does not take the word behind it
+			var err error
+			if vm, rest, err = vmWord(rest); err != nil {
+				return err
+			}
+		}
 		if len(rest) != 1 || b.resume != "" {
 			return usagef("run takes one experiment: a folder, a file, or a name under experiments/ (with --resume: none)")
 		}

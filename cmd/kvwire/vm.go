@@ -19,6 +19,24 @@ func vmFlag(f *factors, to *string) {
 	f.set.Lookup("vm").NoOptDefVal = "one"
 }
 
+// vmWord takes the value of --vm out of what stands beside the flags: one of two words, the other of which is the experiment.
+func vmWord(words []string) (vm string, rest []string, err error) {
+	for i, w := range words {
+		if w != "one" && w != "two" {
+			continue
+		}
+		switch len(words) {
+		case 1:
+			if _, err := experiments.Find(w); err != nil {
+				return "", nil, usagef("--vm=%s of which experiment? (kvwire run --vm=%s NAME)", w, w)
+			}
+		case 2:
+			return w, []string{words[1-i]}, nil
+		}
+	}
+	return "one", words, nil
+}
+
 // runInGuest puts test/vm/vm.sh in the place of this process: ^C, output and exit code are its own from then on. It
 // returns on errors only.
 func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b blocksFlags) error {

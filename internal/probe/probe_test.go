@@ -198,6 +198,8 @@ func TestRDMANamesWhatIsMissing(t *testing.T) {
 		{"modules that cannot be listed", nil, []string{osrelease, "6.1.0\n", "lib/modules/6.1.0/kernel/x", ""}, Unavailable, "cannot be listed", "modprobe rdma_rxe"},
 		{"rxe to be loaded", nil, []string{osrelease, "6.1.0\n", dep, rxe, "sys/class/net/lo/address", "", "sys/class/net/enp1s0/address", ""}, Unavailable, "can make one", "modprobe rdma_rxe && rdma link add rxe0 type rxe netdev enp1s0"},
 		{"rxe loaded, no link", nil, []string{osrelease, "6.1.0\n", "sys/module/rdma_rxe/refcnt", "0\n"}, Unavailable, "though rdma_rxe is loaded", "root: rdma link add rxe0 type rxe netdev eth0"},
+		{"being removed", nil, with(class, "sys/class/infiniband_verbs/abi_version", "6\n"), Unavailable, "rxe0 is being removed: a process that has it open", "rdma resource show qp"},
+		{"being removed, beside one that stays", unix.EACCES, with(soft, "sys/class/infiniband/rxe9", "->../../devices/virtual/infiniband/rxe9", "sys/devices/virtual/infiniband/rxe9/node_type", "1: CA\n"), Unavailable, "no permission for " + uverbs, "chmod"},
 		{"no uverbs module", nil, class, Unavailable, "ib_uverbs is not loaded", "modprobe ib_uverbs"},
 		{"device file not in the container", nil, known, Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},
 		{"another device's file", nil, with(known, "dev/infiniband/uverbs1", ""), Unavailable, "no /dev/infiniband/uverbs*", "--device /dev/infiniband"},

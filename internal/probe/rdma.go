@@ -57,6 +57,8 @@ func RDMA(h *Host) Finding {
 	case denied != "":
 		f.Why = "no permission for " + denied
 		f.Remedy = DeviceFileRemedy(denied)
+	case h.leaving(names):
+		f.Why, f.Remedy = list+" is being removed: a process that has it open holds that up", LeavingRemedy
 	case !h.exists("sys/class/infiniband_verbs"):
 		f.Why, f.Remedy = list+" is there, but the kernel module ib_uverbs is not loaded", "as root: modprobe ib_uverbs"
 	default:
@@ -65,6 +67,34 @@ func RDMA(h *Host) Finding {
 	}
 	return f
 }
+
+// Leaving says whether a device is being removed: the kernel has taken its device file away already, of which sysfs tells (in a container, too), and waits for
+// those who have it open. Without the module ib_uverbs no device has one.
+func (h *Host) Leaving(device string) bool {
+	if !h.exists("sys/class/infiniband/"+device) || !h.exists("sys/class/infiniband_verbs") {
+		return false
+	}
+	files, _ := fs.Glob(h.Root, "sys/class/infiniband_verbs/uverbs*/ibdev")
+	for _, f := range files {
+		if name, _ := h.read(f); name == device {
+			return false
+		}
+	}
+	return true
+}
+
+// leaving says it of all of them.
+func (h *Host) leaving(devices []string) bool {
+	for _, d := range devices {
+		if !h.Leaving(d) {
+			return false
+		}
+	}
+	return true
+}
+
+// LeavingRemedy says what to do about a device that is being removed.
+const LeavingRemedy = "end what uses it (rdma resource show qp names the processes), and make it again: rdma link add NAME type rxe netdev INTERFACE; or use another device"
 
 // DeviceFileRemedy says what to do about a file in /dev/infiniband that may not be opened.
 func DeviceFileRemedy(file string) string {

@@ -282,6 +282,8 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 	broken.deny["/dev/infiniband/uverbs0"] = syscall.EIO
 	vanished := soft()
 	vanished.deny["/dev/infiniband/uverbs0"] = syscall.ENOENT
+	leaving := soft().file("sys/class/infiniband_verbs/abi_version", "6\n")
+	delete(leaving.files, "sys/class/infiniband_verbs/uverbs0/ibdev")
 	noUverbs := soft()
 	noUverbs.chars["rxe0"] = nil
 	delete(noUverbs.files, "sys/class/infiniband_verbs/uverbs0/ibdev")
@@ -325,6 +327,7 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		{"no permission", denied, "10.77.0.1", "no permission for /dev/infiniband/uverbs0 of rxe0", "usermod -aG rdma USER"},
 		{"no permission, unspecified", denied, "0.0.0.0", "no permission for /dev/infiniband/uverbs0", "--device /dev/infiniband/uverbs0"},
 		{"device file gone", vanished, "10.77.0.1", "/dev/infiniband/uverbs0 of rxe0 is not there", "docker run --device /dev/infiniband/uverbs0"},
+		{"being removed", leaving, "10.77.0.1", "rxe0 is being removed: a process that has it open", "rdma resource show qp"},
 		{"device file broken", broken, "10.77.0.1", "cannot be opened: input/output error", "kvwire doctor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -344,6 +344,7 @@ func (c *Server) grant() {
 			var r *transport.Refusal
 			if errors.As(err, &r) {
 				code = r.Code
+				err = errors.New(r.Reason) // the client says itself that it was refused, and the code
 			}
 			c.refuse(code, err)
 			return

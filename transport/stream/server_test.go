@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -482,5 +483,24 @@ func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 		if got != answers || len(rest) > 0 {
 			t.Errorf("%q: %d answers to %d commands after %d turns", c.command, got, answers, turns)
 		}
+	}
+}
+
+// TestARefusalOfTheTransportIsSaidOnce: the client adds that it was refused, and the code.
+func TestARefusalOfTheTransportIsSaidOnce(t *testing.T) {
+	p := acceptPeer(t, nil, transport.ServerOptions{Depth: 4})
+	p.turn(func() {
+		p.h.Grant = func(*Server) ([]byte, error) {
+			return nil, fmt.Errorf("grant: %w", &transport.Refusal{Code: wire.RefusedFeature, Reason: "one side uses another verb"})
+		}
+	})
+	p.receive((&wire.ClientHello{Version: wire.Version, Depth: 4, Loop: wire.AnyLoop}).Append(nil))
+	said := p.gather()
+	var h wire.ServerHello
+	if err := h.Decode(said); err != nil || h.Code != wire.RefusedFeature || h.Reason != "one side uses another verb" {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	if err := (&transport.Refusal{Code: h.Code, Reason: h.Reason}).Error(); strings.Count(err, "refused") != 1 {
+		t.Error(err)
 	}
 }
