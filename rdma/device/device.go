@@ -106,6 +106,8 @@ type Choice struct {
 	Port      int        // from 1
 	GIDIndex  int        // in the port's table; iWARP: of no use
 	GID       [16]byte   // network byte order
+	PKey      uint16     // of the interface's partition, on InfiniBand; 0: not known
+	PKeyIndex int        // of it in the port's table; below 0: it is not there
 	GIDType   string     // RoCE v2, RoCE v1, InfiniBand or iWARP
 	Addr      netip.Addr // the address that it was picked for or found by
 	Netdev    string     // the network interface with the address

@@ -234,6 +234,63 @@ func TestPickLooksBehindHoles(t *testing.T) {
 	}
 }
 
+// partitions is infiniband with child interfaces, whose addresses belong to other partitions.
+func partitions() *machine {
+	m := infiniband()
+	for i, key := range []string{"0x7fff", "0xffff", "0x0002", "0x8003"} {
+		m.file(fmt.Sprint(m.dir("mlx4_0"), "/ports/1/pkeys/", i), key+"\n")
+	}
+	for name, key := range map[string]string{"ib0": "0xffff", "ib0.8002": "0x8002", "ib0.8003": "0x8003", "ib0.8004": "0x8004"} {
+		m.file("sys/class/net/"+name+"/pkey", key+"\n")
+	}
+	for i, name := range []string{"ib0.8002", "ib0.8003", "ib0.8004"} {
+		m.net(name, 2044, "00:00:10:49:fe:80:00:00:00:00:00:00:e4:1d:2d:03:00:aa:bb:c1", fmt.Sprintf("10.3.%d.1/24", 2+i))
+	}
+	return m
+}
+
+func TestPickTakesThePartitionOfTheInterface(t *testing.T) {
+	for ip, want := range map[string]struct {
+		key   uint16
+		index int
+	}{"10.3.0.1": {0xffff, 1}, "10.3.2.1": {0x8002, 2}, "10.3.3.1": {0x8003, 3}, "10.4.0.1": {0, 0}} {
+		if c, err := Pick(partitions().system(), netip.MustParseAddr(ip)); err != nil || c.PKey != want.key || c.PKeyIndex != want.index {
+			t.Errorf("%s: partition %#x at %d, want %#x at %d; %v", ip, c.PKey, c.PKeyIndex, want.key, want.index, err)
+		}
+	}
+	_, err := Pick(partitions().system(), netip.MustParseAddr("10.3.4.1"))
+	line(t, err, "ib0.8004 is in the partition 0x8004, which is not in the table of mlx4_0 port 1", "subnet manager")
+}
+
+// efa is a machine of Amazon's: its device has neither RC nor a link layer that has a name.
+func efa() *machine {
+	return newMachine().
+		net("ens5", 9001, "0a:00:00:00:00:01", "10.6.0.1/24").
+		device("rdmap0s6", "pci0000:00/0000:00:06.0", "6: <unknown>").
+		link("sys/devices/pci0000:00/0000:00:06.0/infiniband/rdmap0s6/device", "../../../0000:00:06.0").
+		link("sys/devices/pci0000:00/0000:00:06.0/driver", "../../../bus/pci/drivers/efa").
+		port("rdmap0s6", 1, "4: ACTIVE", "Unspecified", "fe80::800:ff:fe00:1 - -")
+}
+
+func TestDevicesWithoutReliableConnectionsAreNamed(t *testing.T) {
+	const why, remedy = "rdmap0s6 port 1 is Amazon's EFA, which has no reliable connected queue pairs (RC)", "--transport tcp or uring"
+	for _, ip := range []string{"10.6.0.1", "0.0.0.0", "127.0.0.1"} {
+		_, err := Pick(efa().system(), netip.MustParseAddr(ip))
+		line(t, err, why, remedy)
+	}
+	f, ok := Findings(efa().system(), 1, 1).Get("RDMA rdmap0s6/1")
+	if !ok || f.State != probe.Unavailable || f.Why != why || !strings.Contains(f.Remedy, remedy) {
+		t.Errorf("doctor: %+v", f)
+	}
+	both := efa().net("eth9", 1500, "", "10.7.0.1/24").rxe("rxe9", "eth9", "4: ACTIVE", "::ffff:10.7.0.1 RoCE v2 eth9")
+	if c, err := Pick(both.system(), netip.Addr{}); err != nil || c.Device != "rxe9" {
+		t.Errorf("beside one with RC: %+v, %v", c, err)
+	}
+	odd := newMachine().net("o", 1500, "", "10.8.0.1/24").device("odd0", "pci0000:00/0000:00:07.0", "1: CA").port("odd0", 1, "4: ACTIVE", "Unknown", "::ffff:10.8.0.1 RoCE v2 o")
+	_, err := Pick(odd.system(), netip.MustParseAddr("10.8.0.1"))
+	line(t, err, "odd0 port 1 has the link layer Unknown, which is neither Ethernet nor InfiniBand", "rdma-setup")
+}
+
 func TestPickKnowsItsDevice(t *testing.T) {
 	for _, c := range []struct {
 		m    *machine

@@ -20,6 +20,7 @@ type Env struct {
 	Address   string `json:"address"`
 	Netdev    string `json:"netdev,omitempty"`
 	NetMTU    int    `json:"netdev_mtu_bytes,omitempty"`
+	PKey      uint16 `json:"pkey,omitempty"`           // of the partition
 	MTU       int    `json:"path_mtu_bytes,omitempty"` // the largest; verbs may know a smaller one
 }
 
@@ -28,7 +29,7 @@ func ReadEnv(s *System, c Choice) Env {
 	p := Port{Device: c.Device, Number: c.Port}
 	read := func(path string) string { text, _ := s.read(path); return text }
 	e := Env{Device: c.Device, Port: c.Port, Provider: c.Provider, Software: c.Software, LinkLayer: c.LinkLayer, GIDIndex: c.GIDIndex,
-		GIDType: c.GIDType, Address: c.Addr.String(), Netdev: c.Netdev, NetMTU: c.NetMTU, MTU: c.MTU,
+		GIDType: c.GIDType, Address: c.Addr.String(), Netdev: c.Netdev, NetMTU: c.NetMTU, PKey: c.PKey, MTU: c.MTU,
 		Firmware: read(class(c.Device) + "/fw_ver"), Board: read(class(c.Device) + "/board_id"), NodeGUID: read(class(c.Device) + "/node_guid"),
 		State: read(p.dir() + "/state"), Rate: read(p.dir() + "/rate")}
 	if c.GID != [16]byte{} {

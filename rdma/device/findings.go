@@ -90,6 +90,9 @@ func portFinding(p *Port) probe.Finding {
 			mtu = fmt.Sprintf(", path MTU %d of %d", c.MTU, c.NetMTU)
 		}
 	}
+	if err := p.unfit(); err != nil {
+		return row(name, err, "")
+	}
 	switch {
 	case p.Down():
 		return row(name, down(p), "")

@@ -37,6 +37,10 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	if len(ports) == 0 {
 		return Choice{}, noDevice(s)
 	}
+	unfit := ports[0].unfit()
+	if ports = slices.DeleteFunc(ports, func(p Port) bool { return p.unfit() != nil }); len(ports) == 0 {
+		return Choice{}, unfit
+	}
 	if ip.IsLoopback() {
 		return Choice{}, refuse(aboutAddress, ip.String()+" is loopback, on which no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", useOther(ports))
 	}
@@ -92,6 +96,10 @@ func (c *Choice) usable(s *System, ports []Port) error {
 	if c.GIDType == RoCEv1 {
 		return refuse(aboutAddress, fmt.Sprintf("%s is a GID of RoCE v1 alone on %s port %d: other networks do not carry it", c.Addr, c.Device, c.Port),
 			"a NIC and kernel with RoCE v2, or another address: "+useOther(ports))
+	}
+	if c.PKeyIndex < 0 {
+		return refuse(aboutPort, fmt.Sprintf("%s is in the partition %#04x, which is not in the table of %s port %d", c.Netdev, c.PKey, c.Device, c.Port),
+			"have the subnet manager give the port that partition, or use the address of another interface")
 	}
 	return c.openable(s)
 }

@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"path"
@@ -144,10 +145,11 @@ func (s *System) gids(p *Port, gap int) (table []gid) {
 // addressed fills in a port's interfaces and choices.
 func (s *System) addressed(p *Port, table []gid, nets []Interface, iwarp bool) {
 	switch {
+	case p.unfit() != nil:
 	case iwarp:
-		p.byInterface(table, nets, s.iwarpNetdevs(p, table, nets), IWARP)
+		s.byInterface(p, table, nets, s.iwarpNetdevs(p, table, nets), IWARP)
 	case p.LinkLayer == InfiniBand:
-		p.byInterface(table, nets, ipoib(table, nets), InfiniBand)
+		s.byInterface(p, table, nets, ipoib(table, nets), InfiniBand)
 	default:
 		p.byGID(table, nets)
 		if parent, ok := s.read(class(p.Device) + "/parent"); ok && parent != "" {
@@ -187,7 +189,7 @@ func (p *Port) byGID(table []gid, nets []Interface) {
 }
 
 // byInterface takes the addresses of the port's interfaces, of which its GIDs do not tell: GID 0 is the port's own.
-func (p *Port) byInterface(table []gid, nets []Interface, netdevs []string, kind string) {
+func (s *System) byInterface(p *Port, table []gid, nets []Interface, netdevs []string, kind string) {
 	p.Netdevs = netdevs
 	var own gid
 	if len(table) > 0 && table[0].index == 0 {
@@ -200,9 +202,13 @@ func (p *Port) byInterface(table []gid, nets []Interface, netdevs []string, kind
 		if net == nil {
 			continue
 		}
+		pkey, index := uint16(0), 0
+		if kind == InfiniBand {
+			pkey, index = s.partition(p, name)
+		}
 		for _, prefix := range net.Prefixes {
 			c := p.choice(own, prefix.Addr(), net)
-			c.GIDType = kind
+			c.GIDType, c.PKey, c.PKeyIndex = kind, pkey, index
 			p.Choices = append(p.Choices, c)
 		}
 	}
@@ -226,6 +232,48 @@ func ipoib(table []gid, nets []Interface) (names []string) {
 	}
 	return names
 }
+
+// partition is the P_Key of an IPoIB interface, and where the port's table has it: a queue pair is in the partition of its index there. The top bit of a
+// key says that the member is a full one, whom limited ones can reach; the table may have it as either. A child interface has another key than its parent.
+func (s *System) partition(p *Port, netdev string) (key uint16, index int) {
+	text, ok := s.read("sys/class/net/" + netdev + "/pkey")
+	n, err := strconv.ParseUint(text, 0, 16)
+	if !ok || err != nil {
+		return 0, 0 // not known: the default partition's place
+	}
+	const full = 0x8000
+	key, index = uint16(n), -1
+	for i := 0; ; i++ {
+		text, ok := s.read(p.dir() + "/pkeys/" + strconv.Itoa(i))
+		if !ok {
+			return key, index
+		}
+		switch n, err := strconv.ParseUint(text, 0, 16); {
+		case err != nil:
+		case uint16(n) == key:
+			return key, i
+		case uint16(n)&^full == key&^full && index < 0:
+			index = i
+		}
+	}
+}
+
+// noRC are drivers whose devices have no reliable connected queue pairs, and what they are.
+var noRC = map[string]string{"efa": "Amazon's EFA", "usnic_verbs": "Cisco's usNIC"}
+
+// unfit is why nothing of a port can be used, whatever its addresses are, or nil.
+func (p *Port) unfit() error {
+	if what, ok := noRC[p.Provider]; ok {
+		return refuse(aboutPort, fmt.Sprintf("%s is %s, which has no reliable connected queue pairs (RC)", p, what), "a NIC with RC; or --transport tcp or uring; or make rdma-setup, for soft-RoCE")
+	}
+	if p.LinkLayer != "" && p.LinkLayer != InfiniBand && p.LinkLayer != Ethernet {
+		return refuse(aboutPort, fmt.Sprintf("%s has the link layer %s, which is neither Ethernet nor InfiniBand", p, p.LinkLayer), "a NIC with one of these; or make rdma-setup, for soft-RoCE")
+	}
+	return nil
+}
+
+// Ethernet is the other link layer than InfiniBand.
+const Ethernet = "Ethernet"
 
 // iwarpNetdevs are an RNIC's interfaces: those that newer kernels name with the GID, or else those
 // whose hardware address GID 0 begins with, or else those on the same bus device.
