@@ -48,7 +48,7 @@ func (l *link) listen(now int64) {
 		l.askedAt, l.ask = now, true
 		l.Touch()
 	case l.askedAt != 0 && now-l.askedAt >= l.stallMax-l.quietMax():
-		l.ended(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.heardAt).Round(time.Millisecond)))
+		l.ended(l, l.d.because(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.heardAt).Round(time.Millisecond))))
 		return
 	}
 	by := l.heardAt + l.quietMax()

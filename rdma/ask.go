@@ -31,18 +31,18 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 		return caps, err
 	}
 	var calls uint64
-	cq, err := dev.NewCQ(64, &calls)
+	cq, err := dev.NewCQ(64, 0, &calls)
 	if err != nil {
 		return caps, err
 	}
 	defer func() { err = errors.Join(err, cq.Close()) }()
-	qp, err := dev.NewQP(cq, nil, verbs.Local, 16, 16, max(o.InlineBytes, 0), c.Port)
+	qp, err := dev.NewQP(cq, verbs.QPOptions{SendWRs: 16, RecvWRs: 16, Inline: max(o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex})
 	if err != nil {
 		return caps, err
 	}
 	l := dev.Limits
 	caps = Caps{Kinds: dev.Kinds(cq), InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
-		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxSRQWRs: l.SRQWRs, MemoryWindows: l.Windows}
+		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxInitRdAtomic: l.InitRdAtomic, Vectors: l.Vectors, MaxSRQWRs: l.SRQWRs, MemoryWindows: l.Windows}
 	return caps, qp.Close()
 }
 

@@ -20,12 +20,14 @@ type Caps struct {
 	MTU             int      `json:"path_mtu_bytes"` // the lesser of the port's and what was asked for
 	MaxMessageBytes int      `json:"max_message_bytes"`
 	MaxQPs          int      `json:"max_queue_pairs"`
-	MaxWRs          int      `json:"max_work_requests"` // of a queue
-	MaxSGEs         int      `json:"max_sges"`          // of a work request
-	MaxCQEs         int      `json:"max_cqes"`          // of a completion queue
-	MaxRdAtomic     int      `json:"max_rd_atomic"`     // READs in flight of a queue pair
-	MaxSRQWRs       int      `json:"max_srq_wrs"`       // 0: no shared receive queues
-	MemoryWindows   bool     `json:"memory_windows"`    // of type 2B: with the verb write, a key for a connection's slots opens them to its peer alone
+	MaxWRs          int      `json:"max_work_requests"`  // of a queue
+	MaxSGEs         int      `json:"max_sges"`           // of a work request
+	MaxCQEs         int      `json:"max_cqes"`           // of a completion queue
+	MaxRdAtomic     int      `json:"max_rd_atomic"`      // READs in flight of a queue pair: its peer's
+	MaxInitRdAtomic int      `json:"max_init_rd_atomic"` // and its own
+	Vectors         int      `json:"completion_vectors"`
+	MaxSRQWRs       int      `json:"max_srq_wrs"`    // 0: no shared receive queues
+	MemoryWindows   bool     `json:"memory_windows"` // of type 2B: with the verb write, a key for a connection's slots opens them to its peer alone
 }
 
 // Pong is what PingPong found.

@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
-	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -22,6 +22,9 @@ import (
 
 // hub is the member that moves the messages of all client connections of one loop over one device.
 type hub struct{ driver }
+
+// hubs counts them, so that their completion queues use all of a device's interrupts.
+var hubs atomic.Uint32
 
 type hubKey struct {
 	device string
@@ -109,7 +112,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // prepare makes the queue pair of a connection that is to be. On the loop.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
-		h := &hub{driver{l: l, o: o}}
+		h := &hub{driver{l: l, o: o, number: int(hubs.Add(1) - 1)}}
 		var err error
 		if h.id, err = l.Add(h); err != nil {
 			return nil, err
@@ -120,10 +123,8 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	h := m.(*hub)
-	if h.nic == nil {
-		if err := h.open(c); err != nil {
-			return nil, err
-		}
+	if err := h.revive(nil, func() error { return h.open(c) }); err != nil {
+		return nil, err
 	}
 	tag, row := h.links.Put()
 	k := &link{d: &h.driver, tag: tag, fd: -1, ended: (*link).close}
@@ -139,8 +140,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
-		p := verbs.Peer{MTU: min(peer.mtu, k.mine.mtu), RdAtomic: min(peer.rdAtomic, k.mine.rdAtomic), Shared: k.d.o.SRQ}
-		if k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, p); errors.Is(err, unix.ECONNRESET) {
+		if k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
 			err = fmt.Errorf("%w: %w", transport.ErrPeerGone, err)
 		}
 	}
@@ -151,6 +151,9 @@ func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.Se
 func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if k.closed {
 		return nil, transport.ErrClosed
+	}
+	if n := k.d.nic; n.dead != nil {
+		return nil, n.dead
 	}
 	var peer params
 	if err := peer.decode(hello.Params); err != nil {
@@ -210,6 +213,7 @@ func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 
 // Stage is loop.Member's.
 func (h *hub) Stage() error {
+	h.bury(nil)
 	if h.nic != nil {
 		h.flush()
 		h.listen()

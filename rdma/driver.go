@@ -5,6 +5,7 @@ package rdma
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/sys"
@@ -21,18 +22,28 @@ type driver struct {
 	l       *loop.Loop
 	id      loop.MemberID
 	o       Options
+	number  int // among the members that use a device: which interrupt its completions have
 	nic     *nic
 	links   stream.Table[*link]
 	touched stream.Touched[*link]
 	owners  []*link // of the batch's work requests
 	broken  []broken
 	found   []verbs.Completion // what Arm found, for the next Poll
+	later   []verbs.Completion // what drain found of others, likewise
+	events  []event            // what drain found of asynchronous events, for the next turn
+	note    func(kind int)     // says in the server's log what has happened to its device; nil: there is no log
 	armed   bool               // an event will tell of the next completion
 	idle    bool               // the last Poll found nothing
 
 	listenAt int64 // when clients' connections are looked at next; 0: none waits for an answer
 	failed   error // something could not be freed: our own bug, or the device is gone
 	iov      [verbs.MaxSGE]unix.Iovec
+}
+
+// event is an asynchronous event of the device.
+type event struct {
+	kind int
+	qp   uint32
 }
 
 // broken is a link whose work request was refused.
@@ -50,7 +61,7 @@ const (
 
 // open opens the device for this member. On its loop.
 func (d *driver) open(c device.Choice) error {
-	n, err := openNIC(c, d.o, &d.l.Stats)
+	n, err := openNIC(c, d.o, d.number, &d.l.Stats)
 	if err != nil {
 		return err
 	}
@@ -94,15 +105,7 @@ func (d *driver) event(tag uint64) {
 	}
 }
 
-// Kinds of asynchronous events, of ibv_event_type.
-const (
-	eventCQError     = 0
-	eventQPFatal     = 1
-	eventQPRequest   = 2
-	eventQPAccess    = 3
-	eventDeviceFatal = 8
-)
-
+// async takes the device's events.
 func (d *driver) async() {
 	for d.nic != nil {
 		kind, qp, ok := d.nic.dev.Async()
@@ -110,22 +113,99 @@ func (d *driver) async() {
 		if !ok {
 			return
 		}
-		switch kind {
-		case eventCQError, eventDeviceFatal:
-			d.failAll(fmt.Errorf("%w: the device %s failed or was removed (event %d)", transport.ErrPeerGone, d.nic.name, kind))
-		case eventQPFatal, eventQPRequest, eventQPAccess:
-			d.links.Each(func(_ uint64, l **link) {
-				if k := *l; k.qp != nil && k.qp.Num == qp {
-					k.ended(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, kind))
-				}
-			})
-		}
+		d.happened(event{kind, qp})
 	}
 }
 
-// failAll ends all connections.
-func (d *driver) failAll(err error) {
-	d.links.Each(func(_ uint64, l **link) { (*l).ended(*l, err) })
+// happened does what follows from an event.
+func (d *driver) happened(e event) {
+	if d.nic == nil {
+		return
+	}
+	switch reactionTo(e.kind) {
+	case reactDevice:
+		d.lose(&lostError{fmt.Sprintf("the device %s is lost: %s", d.nic.name, eventText(e.kind))})
+	case reactPair:
+		d.links.Each(func(_ uint64, l **link) {
+			if k := *l; k.qp != nil && k.qp.Num == e.qp && k.side != nil {
+				k.ended(k, d.because(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
+			}
+		})
+		return
+	case reactLook:
+		forgetPicks()
+	default:
+		return
+	}
+	if d.note != nil {
+		d.note(e.kind)
+	}
+}
+
+// because is why a link has ended: err, or what explains it.
+func (d *driver) because(l *link, err error) error {
+	if down := d.down(l); down != "" {
+		return &lostError{down + "; so the connection failed"}
+	}
+	return err
+}
+
+// down says that a link's port is not active, and what to do; "": it is, or nobody can say.
+func (d *driver) down(l *link) string {
+	if d.nic == nil || l.qp == nil {
+		return ""
+	}
+	d.l.Stats.Syscalls++
+	if p, err := d.nic.dev.Port(l.choice.Port); err != nil || p.Active {
+		return ""
+	}
+	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.choice.Port, l.choice.Device, l.choice.Netdev)
+}
+
+// lose ends all connections, since nothing of the device works any more. It is closed when the last one is gone (bury), and opened again
+// when one is asked for (revive).
+func (d *driver) lose(why error) {
+	if d.nic == nil || d.nic.dead != nil {
+		return
+	}
+	d.nic.dead = why
+	forgetPicks()
+	d.links.Each(func(_ uint64, l **link) {
+		if k := *l; k.qp != nil && k.side != nil { // one whose dial is under way ends with that
+			k.ended(k, why)
+		}
+	})
+	d.l.Again()
+}
+
+// bury closes a device that is lost, when no connection has anything of it any more; before is done first. What cannot be freed of it the
+// kernel frees with the descriptor.
+func (d *driver) bury(before func()) {
+	if d.nic == nil || d.nic.dead == nil {
+		return
+	}
+	used := false
+	d.links.Each(func(_ uint64, l **link) { used = used || (*l).qp != nil })
+	if used {
+		return
+	}
+	if before != nil {
+		before()
+	}
+	_ = d.shut()
+	d.failed, d.found, d.later, d.events, d.armed = nil, nil, nil, nil, false
+}
+
+// revive opens the device if it is not open, or was lost.
+func (d *driver) revive(before func(), open func() error) error {
+	d.bury(before)
+	switch {
+	case d.nic == nil:
+		return open()
+	case d.nic.dead != nil:
+		return fmt.Errorf("rdma: %w (connections over it are about to end: try again)", d.nic.dead)
+	}
+	return nil
 }
 
 // Poll is loop.Member's.
@@ -133,10 +213,15 @@ func (d *driver) Poll() int {
 	if d.nic == nil {
 		return 0
 	}
-	n := len(d.found)
-	d.reap(d.found)
-	d.found = nil
-	for d.nic != nil {
+	found, later, events := d.found, d.later, d.events
+	d.found, d.later, d.events = nil, nil, nil // to reap may find more for later
+	n := len(found) + len(later) + len(events)
+	d.reap(found)
+	d.reap(later)
+	for _, e := range events {
+		d.happened(e)
+	}
+	for d.nic != nil && d.nic.dead == nil && len(d.later) == 0 { // what is for later came before what is still in the queue
 		var cs []verbs.Completion
 		var err error
 		if d.idle && n == 0 && d.l.Spins() {
@@ -146,7 +231,7 @@ func (d *driver) Poll() int {
 		}
 		d.l.Stats.Polls++
 		if err != nil {
-			d.failAll(err)
+			d.lose(err)
 			break
 		}
 		if len(cs) == 0 {
@@ -172,10 +257,10 @@ func (d *driver) reap(cs []verbs.Completion) {
 	for i := range cs {
 		c := &cs[i]
 		var l *link
-		if s := d.nic.shared; s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0 {
-			if l = s.byQP[c.QP]; l == nil {
-				_ = s.post(uint32(c.WR)&(wrRecv-1), d.nic.batch) // of a queue pair that is gone
-				continue
+		if s := d.nic.shared; s.brings(c) {
+			s.given--
+			if l = s.byQP[c.QP]; l == nil || l.closed || c.Status != 0 {
+				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may take it
 			}
 		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
 			l = *row
@@ -186,12 +271,12 @@ func (d *driver) reap(cs []verbs.Completion) {
 		var err error
 		switch {
 		case c.Status == verbs.StatusFlushed:
-			err = transport.ErrPeerGone
+			err = d.because(l, transport.ErrPeerGone)
 		case c.Status != 0 && c.WR&wrRecv == 0 && l.sq[c.WR&(wrRecv-1)].bind:
 			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
 			l.refuse(err)
 		case c.Status != 0:
-			err = fmt.Errorf("%w: %s (vendor's code %#x)", transport.ErrPeerGone, verbs.StatusText(c.Status), c.Vendor)
+			err = lost(c.Status, verbs.StatusText(c.Status), c.Vendor, d.down(l))
 		case c.WR&wrRecv != 0:
 			err = l.received(c)
 		default:
@@ -203,16 +288,88 @@ func (d *driver) reap(cs []verbs.Completion) {
 	}
 }
 
+// drainMax bounds how long a loop waits until a queue pair takes nothing more from the shared receive queue, and drainNap how long it sleeps meanwhile.
+const (
+	drainMax = 20 * time.Millisecond
+	drainNap = 1 // ms
+)
+
+// drain has a link's queue pair, which is about to be destroyed, take no slot of the shared receive queue any more, and takes all slots back that it
+// has filled: with the queue pair goes what is in the completion queue of it (on mlx5), and their slots would never be posted again. See
+// docs/adr/0030-a-device-that-fails.md.
+func (d *driver) drain(l *link) {
+	if d.nic.dead != nil {
+		return
+	}
+	d.l.Stats.Syscalls++
+	if l.qp.Fail() != nil {
+		return // a device that is about to be lost
+	}
+	for until := time.Now().Add(drainMax); ; {
+		last := d.lastTaken(l.qp.Num)
+		d.takeBack(l.qp.Num)
+		if last || !time.Now().Before(until) {
+			return
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(d.nic.dev.AsyncFd), Events: unix.POLLIN}}, drainNap)
+		d.l.Stats.Syscalls++
+	}
+}
+
+// lastTaken says whether the device has told that a queue pair takes no more receives. Other events wait for the next turn.
+func (d *driver) lastTaken(qp uint32) (last bool) {
+	for {
+		kind, of, ok := d.nic.dev.Async()
+		d.l.Stats.Syscalls++
+		switch {
+		case !ok:
+			return last
+		case kind == verbs.EventLastWQE && of == qp:
+			last = true
+		case reactionTo(kind) != reactNot:
+			d.events = append(d.events, event{kind, of})
+			d.l.Again()
+		}
+	}
+}
+
+// takeBack posts again the slots that are in the completion queue for a queue pair. Others' completions wait for the next turn.
+func (d *driver) takeBack(qp uint32) {
+	for {
+		cs, err := d.nic.cq.Aside()
+		d.l.Stats.Polls++
+		if err != nil {
+			return // the next Poll says so
+		}
+		for i := range cs {
+			switch s := d.nic.shared; {
+			case cs[i].QP != qp:
+				d.later = append(d.later, cs[i]) // at most as many as the queue holds
+				d.l.Again()
+			case s.brings(&cs[i]):
+				s.given--
+				_ = s.post(slotOf(&cs[i]), d.nic.batch)
+			}
+		}
+		if len(cs) < verbs.PollMax {
+			return
+		}
+	}
+}
+
 // Arm is loop.Armer's.
 func (d *driver) Arm() (bool, error) {
-	if d.nic == nil || d.armed {
+	if d.nic == nil || d.nic.dead != nil || d.armed {
 		return false, nil
+	}
+	if len(d.later) > 0 {
+		return true, nil
 	}
 	d.l.Stats.Syscalls++
 	d.l.Stats.Polls++
 	cs, err := d.nic.cq.Arm()
 	if err != nil {
-		d.failAll(err)
+		d.lose(err)
 		return true, nil
 	}
 	d.armed = true
@@ -240,7 +397,9 @@ func (d *driver) flush() {
 			l.greet()
 		}
 	}
-	d.post()
+	if d.nic != nil {
+		d.post()
+	}
 	for i, l := range list {
 		list[i] = nil
 		if l.up && !l.closed {
@@ -260,7 +419,7 @@ func (d *driver) flush() {
 // post hands the batch to the device: receives first, since the messages say how many there are.
 func (d *driver) post() {
 	if err := d.nic.batch.PostRecvs(); err != nil {
-		d.failAll(err)
+		d.lose(err)
 		return
 	}
 	first := 0
@@ -297,11 +456,11 @@ func (l *link) control() {
 			return
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			l.ended(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err))
+			l.ended(l, l.d.because(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // what it sent before, a refusal say, is here already
 			if !l.closed {
-				l.ended(l, transport.ErrPeerGone)
+				l.ended(l, l.d.because(l, transport.ErrPeerGone))
 			}
 		case l.up:
 			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))

@@ -59,6 +59,7 @@ type endpoint struct {
 	cm       *verbs.CMListener
 	awaited  map[verbs.CMToken]*link // that rdma_cm will connect
 	peers    *stream.Peers
+	group    *loop.Group
 	choice   device.Choice // of the address that the server listens on
 	listener stream.Acceptor
 	watching bool // the listener
@@ -66,7 +67,10 @@ type endpoint struct {
 }
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o}, h: h, choice: c, peers: p}
+	e := &endpoint{driver: driver{l: h.L, o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
+	e.note = func(kind int) {
+		h.O.Log.Warn("the device tells of an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
+	}
 	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
 		e.add(fd, name, nil)
 		return nil
@@ -78,33 +82,72 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 	e.id = id
 	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*link), err) }
 	h.Grant = e.grant
-	if err := e.open(c); err != nil {
+	if err := e.equip(c); err != nil {
 		return e, err
 	}
 	if o.Verb == Write && e.nic.exposes == verbs.RemoteWrite && h.Index == 0 {
 		h.O.Log.Warn("the device has no memory windows of type 2B: a client that was let in and guesses another's key and address can write into its slots",
 			"device", c.Device, "remedy", "where clients do not trust each other: --rdma-verb send")
 	}
-	for _, a := range h.Arenas() {
-		if o.HugePages {
+	return e, nil
+}
+
+// equip opens the device, with all that connections share.
+func (e *endpoint) equip(c device.Choice) (err error) {
+	if err := e.open(c); err != nil {
+		return err
+	}
+	for _, a := range e.h.Arenas() {
+		if e.o.HugePages {
 			_ = a.Huge() // what the kernel has of them
 		}
 		if _, err := e.nic.register(a, verbs.Local); err != nil {
-			return e, err
+			return err
 		}
 	}
-	if o.Connect == ByCM {
+	if e.o.Connect == ByCM {
 		e.awaited = map[verbs.CMToken]*link{}
-		if e.cm, err = verbs.ListenCM(c.Addr, e.request); err != nil {
-			return e, err
+		if e.cm, err = verbs.ListenCM(c.Addr, e.request, e.removed); err != nil {
+			return err
 		}
 	}
-	if o.Verb == Read {
-		if e.tables, err = e.nic.export(g); err != nil {
-			return e, err
-		}
+	if e.o.Verb == Read {
+		e.tables, err = e.nic.export(e.group)
 	}
-	return e, nil
+	return err
+}
+
+// again opens a device that was lost, for the connection that is asked for.
+func (e *endpoint) again() error {
+	return e.revive(e.stopCM, func() error {
+		c, err := pick(e.choice.Addr)
+		if err == nil {
+			err = e.equip(c)
+		}
+		if err != nil {
+			if e.nic != nil {
+				e.nic.dead = err
+				e.bury(e.stopCM)
+			}
+			return fmt.Errorf("rdma: open the device again: %w", err)
+		}
+		e.choice = c
+		e.h.O.Log.Info("the device is open again", "device", c.Device, "loop", e.h.Index)
+		return nil
+	})
+}
+
+// removed is called when rdma_cm tells that the device is about to go, on a goroutine of its own.
+func (e *endpoint) removed() {
+	e.l.Do(func() { e.happened(event{kind: verbs.EventDeviceFatal}) })
+}
+
+// stopCM ends the listener of rdma_cm; all connections that it made are closed.
+func (e *endpoint) stopCM() {
+	if e.cm != nil {
+		e.cm.Close()
+		e.cm = nil
+	}
 }
 
 // Listen is stream.Endpoint's.
@@ -121,6 +164,9 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	var peer params
 	if err := peer.decode(c.Hello().Params); err != nil {
 		return nil, &transport.Refusal{Code: wire.RefusedFeature, Reason: err.Error()}
+	}
+	if err := e.again(); err != nil {
+		return nil, err
 	}
 	sa, err := unix.Getsockname(l.fd)
 	if err != nil {
@@ -165,7 +211,7 @@ func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 			r.Reject()
 			return
 		}
-		cm, err := r.Accept(l.qp, l.path())
+		cm, err := r.Accept(l.qp, l.path(&l.peer))
 		if err != nil {
 			e.ended(l, err)
 			return
@@ -254,9 +300,10 @@ func (e *endpoint) ended(l *link, err error) {
 
 // Stage is loop.Member's.
 func (e *endpoint) Stage() error {
-	if e.nic == nil {
-		return nil // it could not be opened, and is about to be closed
+	if e.h.Pool == nil {
+		return nil // it is closed
 	}
+	e.bury(e.stopCM)
 	e.h.Resume()
 	e.flush()
 	e.h.Tick(e.late)
@@ -276,10 +323,7 @@ func (e *endpoint) Close() bool {
 	if !e.h.Idle() {
 		return false
 	}
-	if e.cm != nil {
-		e.cm.Close()
-		e.cm = nil
-	}
+	e.stopCM()
 	if err := e.shut(); err != nil {
 		e.h.O.Log.Error("device not freed", "device", e.choice.Device, "reason", err)
 	}

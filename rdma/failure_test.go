@@ -561,7 +561,7 @@ func badParams(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	before := resources(t)
-	good := params{verb: o.Verb, mtu: 1024, rdAtomic: 16, qp: 77, slots: 16, slotBytes: 8192, gid: netip.MustParseAddr(n.Host).As16()}
+	good := params{verb: o.Verb, mtu: 1024, responds: 16, qp: 77, slots: 16, slotBytes: 8192, gid: netip.MustParseAddr(n.Host).As16()}
 	if err := new(params).decode(good.encode()); err != nil {
 		t.Fatal(err)
 	}
@@ -634,7 +634,7 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 	well := bystander(t, r)
 	well()
 	before := resources(t)
-	good := params{verb: o.Verb, mtu: 1024, rdAtomic: 16, qp: 77, slots: 16, slotBytes: 8192, gid: netip.MustParseAddr(n.Host).As16()}
+	good := params{verb: o.Verb, mtu: 1024, responds: 16, qp: 77, slots: 16, slotBytes: 8192, gid: netip.MustParseAddr(n.Host).As16()}
 	granted := wire.ServerHello{Version: wire.Version, Depth: 4, MaxKeyBytes: 100, MaxValueBytes: 1000, Loops: 1}
 	answer := func(params []byte) []byte {
 		h := granted

@@ -32,7 +32,7 @@ func must(t *testing.T, line string) {
 }
 
 // goneRig is a server on a device that the test may take away, with eight requests in flight.
-func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller) {
+func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	must(t, "ip link add "+goneNet+" type dummy")
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", goneNet).Run() })
 	must(t, "ip addr add "+goneReach+" dev "+goneNet)
@@ -41,14 +41,15 @@ func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller) {
 	t.Cleanup(func() { _ = exec.Command("rdma", "link", "del", goneLink).Run() })
 	n.Host = goneAddr
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: stopStall})
-	c := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
+	conn := r.Dial(transport.DialOptions{Depth: 16})
+	c := tt.NewCaller(t, r.Loop, conn)
 	c.Want(tt.Put("k", tt.Fill(5000, 1)), kv.StatusOK)
 	r.Parts[0].Hold(t)
 	for range 8 {
 		c.Submit(tt.Get("k", 5000))
 	}
 	r.Parts[0].Await(t, 1+8)
-	return r, c
+	return r, c, conn
 }
 
 // TestTheNetworkGoesAway takes away, in a guest, what a connection with requests in flight stands on. The requests end
@@ -58,13 +59,13 @@ func TestTheNetworkGoesAway(t *testing.T) {
 	if os.Getenv("KVWIRE_ACCEL") == "" || os.Getuid() != 0 {
 		t.Skip("changes network interfaces, so it runs as root in a guest only: make test")
 	}
-	for _, c := range []struct{ name, away, back string }{
-		{"AddressRemoved", "ip addr del " + goneReach + " dev " + goneNet, "ip addr add " + goneReach + " dev " + goneNet},
-		{"InterfaceDown", "ip link set " + goneNet + " down", "ip link set " + goneNet + " up"},
+	for _, c := range []struct{ name, away, back, says string }{
+		{"AddressRemoved", "ip addr del " + goneReach + " dev " + goneNet, "ip addr add " + goneReach + " dev " + goneNet, "the peer "},
+		{"InterfaceDown", "ip link set " + goneNet + " down", "ip link set " + goneNet + " up", "port 1 of " + goneLink + " is down (ip link set " + goneNet + " up"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			well := bystander(t, tt.NewRig(t, there, 1, transport.ServerOptions{}))
-			r, caller := goneRig(t, there)
+			r, caller, conn := goneRig(t, there)
 			at := time.Now()
 			must(t, c.away)
 			r.Parts[0].Release(t)
@@ -75,6 +76,12 @@ func TestTheNetworkGoesAway(t *testing.T) {
 			t.Logf("the 8 requests in flight ended after %v: %v", time.Since(at).Round(time.Millisecond), ended)
 			if ended[kv.StatusOK]+ended[kv.StatusUnknown] != 8 {
 				t.Errorf("requests in flight ended as %v", ended)
+			}
+			var err error
+			if _ = r.Loop.Call(func() { err = conn.Err() }); ended[kv.StatusUnknown] > 0 && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("the connection ended with %v, and not with %s", err, c.says)
+			} else {
+				t.Log(err)
 			}
 			if conn, err := r.TryDial(transport.DialOptions{}); err == nil {
 				conn.Hangup()
@@ -109,7 +116,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 			}
 			well()
 		})
-		r, caller := goneRig(t, there)
+		r, caller, _ := goneRig(t, there)
 		go func() { ended <- exec.Command("rdma", "link", "del", goneLink).Run() }()
 		file := "/sys/class/infiniband/" + goneLink
 		tt.Until(t, "the deletion to begin", func() bool {

@@ -3,6 +3,7 @@
 package rdma
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -153,16 +154,11 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if l.region, err = n.dev.Register(l.mem.Bytes()[own:], verbs.Local); err != nil {
 		return err
 	}
-	inline := max(d.o.InlineBytes, 0)
-	var srq *verbs.SRQ
+	q := verbs.QPOptions{Access: l.offers(), SendWRs: l.slots, RecvWRs: l.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
 	if n.shared != nil {
-		srq = n.shared.srq
+		q.SRQ = n.shared.srq
 	}
-	if l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, inline, c.Port); err != nil && inline > 0 {
-		// The device may not have that much; what it has is asked back in any case.
-		l.qp, err = n.dev.NewQP(n.cq, srq, l.offers(), l.slots, l.slots, 64, c.Port)
-	}
-	if err == nil && d.o.Verb == Write {
+	if l.qp, err = n.dev.NewQP(n.cq, q); err == nil && d.o.Verb == Write {
 		err = l.expose()
 	}
 	if err != nil {
@@ -183,10 +179,13 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	l.told = l.posted
-	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), rdAtomic: min(16, n.dev.Limits.RdAtomic), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
+	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), responds: min(readsMax, n.dev.Limits.RdAtomic), initiates: min(readsMax, cmp.Or(n.dev.Limits.InitRdAtomic, n.dev.Limits.RdAtomic)), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
 		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, connect: d.o.Connect}
 	return nil
 }
+
+// readsMax bounds the READs in flight of a queue pair, where the device can do more.
+const readsMax = 16
 
 // offers is what the peer may do through the queue pair: write messages, or read the server's tables, and with the verb send nothing.
 func (l *link) offers() verbs.Access {
@@ -218,13 +217,16 @@ func (l *link) connect(peer params) error {
 	if l.port.InfiniBand && peer.lid != 0 {
 		gid = -1
 	}
-	return l.qp.Connect(verbs.Peer{QP: peer.qp, PSN: peer.psn, GID: peer.gid, LID: peer.lid, MTU: min(peer.mtu, l.mine.mtu),
-		RdAtomic: min(peer.rdAtomic, l.mine.rdAtomic), GIDIndex: gid, Port: l.choice.Port, MyPSN: l.mine.psn})
+	p := l.path(&peer)
+	p.QP, p.PSN, p.GID, p.LID, p.GIDIndex, p.Port, p.MyPSN = peer.qp, peer.psn, peer.gid, peer.lid, gid, l.choice.Port, l.mine.psn
+	return l.qp.Connect(p)
 }
 
-// path is what rdma_cm needs to know beside what it finds out.
-func (l *link) path() verbs.Peer {
-	return verbs.Peer{MTU: min(l.peer.mtu, l.mine.mtu), RdAtomic: min(l.peer.rdAtomic, l.mine.rdAtomic), Shared: l.d.o.SRQ}
+// path is what both ends can, and what was asked for: all that rdma_cm needs to know beside what it finds out.
+func (l *link) path(peer *params) verbs.Peer {
+	p := verbs.Peer{MTU: min(peer.mtu, l.mine.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
+	p.Initiates, p.Responds = l.mine.reads(peer)
+	return p
 }
 
 func (l *link) slot(i uint32) []byte {
@@ -270,6 +272,7 @@ func (l *link) received(c *verbs.Completion) error {
 	before := l.allowed
 	// The count is the peer's word: it never goes back, and is at most what its slots allow.
 	if more := int32(c.Imm - l.allowed); more < 0 || int(int32(c.Imm-l.sent)) > l.peer.slots {
+		l.giveBack(c)
 		return fmt.Errorf("%w: it has posted %d receives, after %d", transport.ErrProtocol, c.Imm, l.allowed)
 	} else if more > 0 {
 		l.allowed = c.Imm
@@ -297,6 +300,7 @@ func (l *link) received(c *verbs.Completion) error {
 		return nil
 	}
 	if int(l.arrTail-l.arrHead) == len(l.arrived) || int(c.Bytes) > l.slotBytes {
+		l.giveBack(c)
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrTail-l.arrHead, l.slots)
 	}
 	if l.d.o.Verb == Write {
@@ -305,6 +309,13 @@ func (l *link) received(c *verbs.Completion) error {
 	l.arrived[l.arrTail%uint32(len(l.arrived))] = arrival{slot, c.Bytes}
 	l.arrTail++
 	return l.take()
+}
+
+// giveBack posts the slot of a message that ends the connection, where it is not the connection's own.
+func (l *link) giveBack(c *verbs.Completion) {
+	if s := l.d.nic.shared; s != nil {
+		_ = s.post(slotOf(c), l.d.nic.batch)
+	}
 }
 
 // take gives messages to the side, as far as it has memory for them.
@@ -478,6 +489,7 @@ func (l *link) destroy() {
 	}
 	if l.qp != nil {
 		if s := l.d.nic.shared; s != nil {
+			l.d.drain(l)
 			errs = append(errs, s.leave(l, l.d.nic.batch))
 		}
 		l.d.post() // what the batch holds may be for this queue pair

@@ -23,6 +23,7 @@ type nic struct {
 	memory   []piece
 	shared   *shared      // receive queue; nil: each connection has its own
 	writes   bool         // every doorbell is a system call, as with the software providers
+	dead     error        // why nothing of it works any more; nil: it does
 	exposes  verbs.Access // how slots that peers write into are registered: Bindable, or, where the device has no windows, RemoteWrite
 }
 
@@ -32,7 +33,8 @@ type piece struct {
 	region *verbs.Region
 }
 
-func openNIC(c device.Choice, o Options, s *loop.Stats) (*nic, error) {
+// openNIC opens a choice's device; number is the member's among those that share it.
+func openNIC(c device.Choice, o Options, number int, s *loop.Stats) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func openNIC(c device.Choice, o Options, s *loop.Stats) (*nic, error) {
 	if dev.Limits.Windows {
 		n.exposes = verbs.Bindable
 	}
-	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), &s.CCalls); err == nil {
+	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), number, &s.CCalls); err == nil {
 		n.batch, err = verbs.NewBatch(&s.CCalls)
 	}
 	if err == nil && o.SRQ {

@@ -1,6 +1,7 @@
 package rdma
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -9,15 +10,16 @@ import (
 
 // params are what each side's hello says of its queue pair. On the wire, little-endian:
 //
-//	 0 format u8 | 1 verb u8 | 2 path MTU / 256 u8 | 3 READs in flight u8
+//	 0 format u8 | 1 verb u8 | 2 path MTU / 256 u8 | 3 READs of the peer in flight u8
 //	 4 queue pair u32 | 8 first packet's sequence number u32 | 12 LID u16 | 14 slots u16
-//	16 GID | 32 slot bytes u32 | 36 way of connecting u8 | 37 zero u8 | 38 rdma_cm port u16 | 40 token [16]
+//	16 GID | 32 slot bytes u32 | 36 way of connecting u8 | 37 READs of this side in flight u8, 0: as many | 38 rdma_cm port u16 | 40 token [16]
 //
 // The port is the server's and the token the client's, with rdma_cm. With the verb write, keys for the slots follow through the queue pair.
 type params struct {
 	verb      Verb
 	mtu       int
-	rdAtomic  int
+	responds  int // READs in flight: the peer's, which this side answers
+	initiates int // and those of this side
 	qp, psn   uint32
 	lid       uint16
 	slots     int
@@ -28,6 +30,11 @@ type params struct {
 	token     [16]byte
 }
 
+// reads are the READs in flight that both ends can have: those of this side, and the peer's.
+func (p *params) reads(peer *params) (initiates, responds int) {
+	return min(p.initiates, peer.responds), min(p.responds, peer.initiates)
+}
+
 const (
 	paramsFormat = 2
 	paramsBytes  = 56
@@ -35,14 +42,14 @@ const (
 
 func (p *params) encode() []byte {
 	b := make([]byte, 0, paramsBytes)
-	b = append(b, paramsFormat, byte(p.verb), byte(p.mtu/256), byte(p.rdAtomic))
+	b = append(b, paramsFormat, byte(p.verb), byte(p.mtu/256), byte(p.responds))
 	b = binary.LittleEndian.AppendUint32(b, p.qp)
 	b = binary.LittleEndian.AppendUint32(b, p.psn)
 	b = binary.LittleEndian.AppendUint16(b, p.lid)
 	b = binary.LittleEndian.AppendUint16(b, uint16(p.slots))
 	b = append(b, p.gid[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(p.slotBytes))
-	b = append(b, byte(p.connect), 0)
+	b = append(b, byte(p.connect), byte(p.initiates))
 	b = binary.LittleEndian.AppendUint16(b, p.port)
 	return append(b, p.token[:]...)
 }
@@ -55,7 +62,7 @@ func (p *params) decode(b []byte) error {
 	case len(b) < paramsBytes || b[0] != paramsFormat:
 		return fmt.Errorf("%w: %d bytes of parameters of format %d", transport.ErrProtocol, len(b), b[0])
 	}
-	*p = params{verb: Verb(b[1]), mtu: 256 * int(b[2]), rdAtomic: int(b[3]),
+	*p = params{verb: Verb(b[1]), mtu: 256 * int(b[2]), responds: int(b[3]), initiates: int(cmp.Or(b[37], b[3])),
 		qp: binary.LittleEndian.Uint32(b[4:]), psn: binary.LittleEndian.Uint32(b[8:]),
 		lid: binary.LittleEndian.Uint16(b[12:]), slots: int(binary.LittleEndian.Uint16(b[14:])),
 		gid: [16]byte(b[16:32]), slotBytes: int(binary.LittleEndian.Uint32(b[32:])),

@@ -25,6 +25,13 @@ type picked struct {
 // pickMax is how long a choice is taken for true. One that is not any more makes connections fail with a reason.
 const pickMax = time.Second
 
+// forgetPicks has the next pick look again: what it looks at has changed. Any goroutine.
+func forgetPicks() {
+	picks.Lock()
+	clear(picks.m)
+	picks.Unlock()
+}
+
 // usable refuses what has no immediate data, by which credits travel.
 func usable(c device.Choice) error {
 	if c.CMOnly() {

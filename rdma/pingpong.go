@@ -85,7 +85,7 @@ func (e *pinger) open(c device.Choice) (err error) {
 	if !e.port.Active {
 		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
 	}
-	if e.cq, err = e.dev.NewCQ(2*wrs, &e.calls); err != nil {
+	if e.cq, err = e.dev.NewCQ(2*wrs, 0, &e.calls); err != nil {
 		return err
 	}
 	if e.batch, err = verbs.NewBatch(&e.calls); err != nil {
@@ -97,7 +97,7 @@ func (e *pinger) open(c device.Choice) (err error) {
 	if e.region, err = e.dev.Register(e.mem.Bytes(), verbs.Local); err != nil {
 		return err
 	}
-	if e.qp, err = e.dev.NewQP(e.cq, nil, verbs.Local, wrs, wrs, 0, c.Port); err != nil {
+	if e.qp, err = e.dev.NewQP(e.cq, verbs.QPOptions{SendWRs: wrs, RecvWRs: wrs, Port: c.Port, PKeyIndex: c.PKeyIndex}); err != nil {
 		return err
 	}
 	e.psn = rand.Uint32() & (1<<24 - 1)
@@ -117,7 +117,7 @@ func (e *pinger) connect(c device.Choice, to *pinger) error {
 	if e.port.InfiniBand && to.port.LID != 0 {
 		gid = -1
 	}
-	return e.qp.Connect(verbs.Peer{QP: to.qp.Num, PSN: to.psn, GID: c.GID, LID: to.port.LID, MTU: e.port.MTU, RdAtomic: 1,
+	return e.qp.Connect(verbs.Peer{QP: to.qp.Num, PSN: to.psn, GID: c.GID, LID: to.port.LID, MTU: e.port.MTU, Initiates: 1, Responds: 1,
 		GIDIndex: gid, Port: c.Port, MyPSN: e.psn})
 }
 

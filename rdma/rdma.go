@@ -64,15 +64,17 @@ func ParseConnect(s string) (Connect, error) {
 
 // Options are what an experiment can set. Zero values mean the defaults of Defaults.
 type Options struct {
-	Verb        Verb
-	Connect     Connect
-	SlotBytes   int  // largest message that this side receives; a larger frame travels in fragments
-	InlineBytes int  // most bytes that are copied into the work request; below 0: none
-	SignalEvery int  // work requests for each completion, where no memory waits for it
-	PostBatch   int  // most work requests for one doorbell
-	SRQ         bool // the connections of a loop share one receive queue
-	MTU         int  // of the path, bytes; the port's and the peer's limit it
-	HugePages   bool // slots in huge pages, where the kernel has some
+	Verb         Verb
+	Connect      Connect
+	SlotBytes    int  // largest message that this side receives; a larger frame travels in fragments
+	InlineBytes  int  // most bytes that are copied into the work request; below 0: none
+	SignalEvery  int  // work requests for each completion, where no memory waits for it
+	PostBatch    int  // most work requests for one doorbell
+	SRQ          bool // the connections of a loop share one receive queue
+	MTU          int  // of the path, bytes; the port's and the peer's limit it
+	TrafficClass int  // of the packets: on Ethernet DSCP and ECN, which choose their priority; 0: rdma_cm's, or none
+	ServiceLevel int  // on InfiniBand, where it chooses the virtual lane; 0: the path record's with rdma_cm, or 0
+	HugePages    bool // slots in huge pages, where the kernel has some
 }
 
 // Defaults fills in what is zero, and checks the rest.
@@ -100,6 +102,10 @@ func (o Options) Defaults() (Options, error) {
 		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb write, whose messages say where they go")
 	case o.MTU < 256 || o.MTU > 4096 || o.MTU&(o.MTU-1) != 0:
 		return o, fmt.Errorf("rdma: path MTU %d: 256, 512, 1024, 2048 or 4096", o.MTU)
+	case o.TrafficClass < 0 || o.TrafficClass > 255:
+		return o, fmt.Errorf("rdma: traffic class %d: 0 to 255", o.TrafficClass)
+	case o.ServiceLevel < 0 || o.ServiceLevel > 15:
+		return o, fmt.Errorf("rdma: service level %d: 0 to 15", o.ServiceLevel)
 	}
 	return o, nil
 }

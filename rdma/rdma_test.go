@@ -17,7 +17,7 @@ func TestUnavailableSaysWhatToDo(t *testing.T) {
 }
 
 func TestParamsRoundTrip(t *testing.T) {
-	p := params{verb: Write, mtu: 1024, rdAtomic: 16, qp: 0x123456, psn: 0xABCDEF, lid: 7, slots: 32, gid: [16]byte{10: 0xFF, 11: 0xFF, 12: 10}, slotBytes: 8192, connect: ByCM, port: 99, token: [16]byte{1, 15: 16}}
+	p := params{verb: Write, mtu: 1024, responds: 16, initiates: 8, qp: 0x123456, psn: 0xABCDEF, lid: 7, slots: 32, gid: [16]byte{10: 0xFF, 11: 0xFF, 12: 10}, slotBytes: 8192, connect: ByCM, port: 99, token: [16]byte{1, 15: 16}}
 	b := p.encode()
 	var got params
 	if err := got.decode(append(b, 1, 2, 3)); err != nil || got != p {
@@ -31,7 +31,7 @@ func TestParamsRoundTrip(t *testing.T) {
 }
 
 func TestOptionsThatCannotBe(t *testing.T) {
-	for _, o := range []Options{{SlotBytes: 100}, {SlotBytes: 1000}, {SlotBytes: 2 << 20}, {InlineBytes: 5000}, {SignalEvery: 100}, {SignalEvery: -1}, {PostBatch: 65}, {MTU: 1500}} {
+	for _, o := range []Options{{SlotBytes: 100}, {SlotBytes: 1000}, {SlotBytes: 2 << 20}, {InlineBytes: 5000}, {SignalEvery: 100}, {SignalEvery: -1}, {PostBatch: 65}, {MTU: 1500}, {TrafficClass: 256}, {TrafficClass: -1}, {ServiceLevel: 16}, {ServiceLevel: -1}} {
 		if _, err := o.Defaults(); err == nil {
 			t.Errorf("%+v passes", o)
 		}

@@ -20,6 +20,7 @@ type shared struct {
 	slots     int // that there can be
 	posted    int // that have been posted once, from the first on
 	reserved  int // by links
+	given     int // slots that the device has: posted, and not come back with a completion
 	byQP      map[uint32]*link
 }
 
@@ -67,12 +68,21 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 	return errors.Join(errs...)
 }
 
+// brings says whether a completion is that of one of the queue's slots. Without such a queue none is.
+func (s *shared) brings(c *verbs.Completion) bool {
+	return s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0
+}
+
+// slotOf is the slot of a receive.
+func slotOf(c *verbs.Completion) uint32 { return uint32(c.WR) & (wrRecv - 1) }
+
 func (s *shared) slot(i uint32) []byte {
 	at := int(i) * s.slotBytes
 	return s.mem.Bytes()[at : at+s.slotBytes : at+s.slotBytes]
 }
 
 func (s *shared) post(slot uint32, b *verbs.Batch) error {
+	s.given++
 	return b.Recv(nil, s.srq, wrRecv|uint64(slot), s.slot(slot), s.region.LKey)
 }
 

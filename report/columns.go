@@ -175,6 +175,8 @@ var meanings = map[string]string{
 	"uring_bundle": "one completion for several provided buffers, and sends of such", "uring_fixed_files": "sockets are registered", "uring_large": "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
 	"uring_zerocopy_bytes": "zerocopy: sends from that size on are not copied", "uring_napi_ns": "NAPI busy polling of a wait",
 
+	"rdma_traffic_class": "traffic class of the packets, with DSCP; 0: the system's", "rdma_service_level": "service level of the packets, on InfiniBand; 0: the path record's with rdma_cm, else 0",
+
 	"lat_sd_ns": "standard deviation of the latency", "shorts_per_op": "sends, and receives of bodies of known length, that ended short, of both sides", "truncated": "requests that ended with such a transfer, among the errors",
 	"nobuffers_per_op": "receives that found no provided buffer (ENOBUFS), of both sides", "cq_overflows": "times that completions waited outside of a full queue, of both sides", "zerocopies_per_op": "sends that were to be without copy, of both sides",
 	"zerocopied_ratio": "of these, those that the kernel copied after all",

@@ -41,7 +41,7 @@ func TestColumnsOfVersion1KeepTheirPlaces(t *testing.T) {
 		}
 	}
 	for _, c := range []string{"ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "direct_io", "server_cpus", "client_cpus", "kernel", "limited_by", "fixed_buffers",
-		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "huge_pages", "rdma_export_bytes",
+		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "rdma_traffic_class", "rdma_service_level", "huge_pages", "rdma_export_bytes",
 		"rdma_posts_per_op", "rdma_wrs_per_op", "rdma_polls_per_op", "rdma_empty_poll_ratio", "rdma_cqes_per_poll", "rdma_reads_per_op", "rdma_read_retries_per_op", "rdma_read_fallback_ratio",
 		"workload", "trace", "trace_speed", "trace_repeat"} {
 		if _, ok := (&Row{}).Value(c); !ok {

@@ -336,6 +336,10 @@ type Row struct {
 	// Of tcp's client, and of both sides.
 	TCPClientEngine string `csv:"tcp_client_engine"`
 	TLS             string `csv:"tls"` // on or off
+
+	// Of RDMA's packets.
+	RDMATrafficClass Int `csv:"rdma_traffic_class"` // 0: the system's
+	RDMAServiceLevel Int `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
 }
 
 // column is a field of Row.

@@ -104,6 +104,8 @@ var tableColumns = []tableColumn{
 	{head: "signal", vary: true, value: func(r *Row) string { return r.RDMASignalEvery.String() }},
 	{head: "batch", vary: true, value: func(r *Row) string { return r.RDMAPostBatch.String() }},
 	{head: "path MTU", vary: true, value: func(r *Row) string { return r.RDMAMTU.String() }},
+	{head: "class", vary: true, value: func(r *Row) string { return r.RDMATrafficClass.String() }},
+	{head: "level", vary: true, value: func(r *Row) string { return r.RDMAServiceLevel.String() }},
 	{head: "huge", left: true, vary: true, value: func(r *Row) string { return r.HugePages.String() }},
 	{head: "keys", left: true, vary: true, value: func(r *Row) string { return r.KeyDist }},
 	{head: "conns", vary: true, value: func(r *Row) string { return r.Conns.String() }},

@@ -27,6 +27,7 @@ static struct {
 	int (*ack_cm_event)(struct rdma_cm_event *);
 	__be16 (*get_src_port)(struct rdma_cm_id *);
 	const char *(*event_str)(enum rdma_cm_event_type);
+	int (*set_option)(struct rdma_cm_id *, int, int, void *, size_t);
 	int (*init_qp_attr)(struct rdma_cm_id *, struct ibv_qp_attr *, int *);
 } cm;
 
@@ -36,7 +37,7 @@ int kvw_cm_load(char *err, int n)
 #define SYMBOL(name) { "rdma_" #name, &cm.name }
 		SYMBOL(create_event_channel), SYMBOL(destroy_event_channel), SYMBOL(create_id), SYMBOL(destroy_id), SYMBOL(bind_addr),
 		SYMBOL(resolve_addr), SYMBOL(resolve_route), SYMBOL(connect), SYMBOL(establish), SYMBOL(listen), SYMBOL(accept),
-		SYMBOL(reject), SYMBOL(get_cm_event), SYMBOL(ack_cm_event), SYMBOL(get_src_port), SYMBOL(event_str), SYMBOL(init_qp_attr),
+		SYMBOL(reject), SYMBOL(get_cm_event), SYMBOL(ack_cm_event), SYMBOL(get_src_port), SYMBOL(event_str), SYMBOL(init_qp_attr), SYMBOL(set_option),
 	};
 	return kvw_symbols("librdmacm.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
 }
@@ -126,7 +127,13 @@ int kvw_cm_event(void *ch, struct kvw_cm_event *out)
 	return result(cm.ack_cm_event(e));
 }
 
-static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, uint32_t mtu, uint32_t rd_atomic)
+// kvw_cm_traffic_class asks for a traffic class of the packets, before an address is resolved.
+int kvw_cm_traffic_class(void *id, uint8_t traffic_class)
+{
+	return result(cm.set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_TOS, &traffic_class, sizeof traffic_class));
+}
+
+static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, const struct kvw_qp_attr *want)
 {
 	struct ibv_qp_attr a;
 	int mask;
@@ -136,11 +143,15 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, ui
 		return errno;
 	if (state == IBV_QPS_RTR) { // rdma_cm leaves the timer at 0, which is 655 ms
 		a.min_rnr_timer = KVW_MIN_RNR;
-		if (a.path_mtu > mtu)
-			a.path_mtu = mtu;
-		a.max_dest_rd_atomic = rd_atomic;
+		if (a.path_mtu > want->mtu)
+			a.path_mtu = want->mtu;
+		a.max_dest_rd_atomic = want->responds;
+		if (want->traffic_class)
+			a.ah_attr.grh.traffic_class = want->traffic_class;
+		if (want->service_level) // else the path record's
+			a.ah_attr.sl = want->service_level;
 	} else {
-		a.max_rd_atomic = rd_atomic;
+		a.max_rd_atomic = want->initiates;
 		a.timeout = KVW_TIMEOUT;
 		a.retry_cnt = KVW_RETRY;
 		a.rnr_retry = KVW_RNR_RETRY;
@@ -149,25 +160,25 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, ui
 }
 
 // kvw_cm_qp takes a queue pair in INIT to RTR and RTS, as the request or the answer on id says.
-int kvw_cm_qp(void *id, void *qp, uint32_t mtu, uint32_t rd_atomic)
+int kvw_cm_qp(void *id, void *qp, const struct kvw_qp_attr *a)
 {
-	int err = to_state(id, qp, IBV_QPS_RTR, mtu, rd_atomic);
-	return err ? err : to_state(id, qp, IBV_QPS_RTS, mtu, rd_atomic);
+	int err = to_state(id, qp, IBV_QPS_RTR, a);
+	return err ? err : to_state(id, qp, IBV_QPS_RTS, a);
 }
 
-int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, int rd_atomic, int srq)
+int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, const struct kvw_qp_attr *a, int srq)
 {
 	struct rdma_conn_param p = {
-		.private_data = priv, .private_data_len = len, .responder_resources = rd_atomic, .initiator_depth = rd_atomic,
+		.private_data = priv, .private_data_len = len, .responder_resources = a->responds, .initiator_depth = a->initiates,
 		.retry_count = KVW_RETRY, .rnr_retry_count = KVW_RNR_RETRY, .srq = srq, .qp_num = qp_num,
 	};
 	return result(cm.connect(id, &p));
 }
 
-int kvw_cm_accept(void *id, uint32_t qp_num, int rd_atomic, int srq)
+int kvw_cm_accept(void *id, uint32_t qp_num, const struct kvw_qp_attr *a, int srq)
 {
 	struct rdma_conn_param p = {
-		.responder_resources = rd_atomic, .initiator_depth = rd_atomic, .rnr_retry_count = KVW_RNR_RETRY, .srq = srq, .qp_num = qp_num,
+		.responder_resources = a->responds, .initiator_depth = a->initiates, .rnr_retry_count = KVW_RNR_RETRY, .srq = srq, .qp_num = qp_num,
 	};
 	return result(cm.accept(id, &p));
 }

@@ -21,9 +21,11 @@ int kvw_cm_listen(void *id, const char *ip, uint16_t *port);
 int kvw_cm_resolve_addr(void *id, const char *from, const char *ip, uint16_t port, int timeout_ms);
 int kvw_cm_resolve_route(void *id, int timeout_ms);
 int kvw_cm_event(void *ch, struct kvw_cm_event *out);
-int kvw_cm_qp(void *id, void *qp, uint32_t mtu, uint32_t rd_atomic);
-int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, int rd_atomic, int srq);
-int kvw_cm_accept(void *id, uint32_t qp_num, int rd_atomic, int srq);
+struct kvw_qp_attr; // of it mtu, initiates, responds, traffic_class and service_level
+int kvw_cm_traffic_class(void *id, uint8_t traffic_class);
+int kvw_cm_qp(void *id, void *qp, const struct kvw_qp_attr *a);
+int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, const struct kvw_qp_attr *a, int srq);
+int kvw_cm_accept(void *id, uint32_t qp_num, const struct kvw_qp_attr *a, int srq);
 int kvw_cm_reject(void *id);
 int kvw_cm_establish(void *id);
 const char *kvw_cm_text(int type);

@@ -5,6 +5,7 @@ package verbs
 /*
 #include <stdlib.h>
 #include "cm.h"
+#include "shim.h"
 */
 import "C"
 
@@ -48,6 +49,7 @@ const (
 	cmRejected        = 8
 	cmEstablished     = 9
 	cmDisconnected    = 10
+	cmDeviceRemoval   = 11
 )
 
 // cm is a channel of rdma_cm events. One goroutine uses it at a time.
@@ -117,6 +119,12 @@ func (c *CMConn) Close() error {
 	return nil
 }
 
+// attr is of p what rdma_cm does not find out.
+func (p *Peer) attr() *C.struct_kvw_qp_attr {
+	return &C.struct_kvw_qp_attr{mtu: C.uint32_t(mtuCode(p.MTU)), initiates: C.uint32_t(p.Initiates), responds: C.uint32_t(p.Responds),
+		traffic_class: C.uint8_t(p.TrafficClass), service_level: C.uint8_t(p.ServiceLevel)}
+}
+
 func (p *Peer) srq() C.int {
 	if p.Shared {
 		return 1
@@ -124,8 +132,8 @@ func (p *Peer) srq() C.int {
 	return 0
 }
 
-// ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, RdAtomic and
-// Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet. ECONNRESET: the server
+// ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, Initiates,
+// Responds, TrafficClass, ServiceLevel and Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet. ECONNRESET: the server
 // has ended the connection again, before it was made.
 func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
 	c, id, err := newCM()
@@ -163,6 +171,11 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 		return err
 	}
 	const ms = 2000
+	if p.TrafficClass != 0 {
+		if n := C.kvw_cm_traffic_class(id, C.uint8_t(p.TrafficClass)); n != 0 {
+			return nil, fail(fmt.Sprintf("rdma_cm: ask for traffic class %d", p.TrafficClass), errno(n), "leave --rdma-traffic-class out, or --rdma-connect tcp")
+		}
+	}
 	if n := C.kvw_cm_resolve_addr(id, src, dst, C.uint16_t(port), ms); n != 0 {
 		return nil, fail(fmt.Sprintf("rdma_cm: resolve %v from %v", to, from), errno(n), "is the address in a network of an RDMA device?")
 	}
@@ -175,13 +188,13 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 	if err := wait(cmRouteResolved, "find a route to"); err != nil {
 		return nil, err
 	}
-	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(len(token)), C.int(p.RdAtomic), p.srq()); n != 0 {
+	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(len(token)), p.attr(), p.srq()); n != 0 {
 		return nil, fail(fmt.Sprintf("rdma_cm: connect to %v:%d", to, port), errno(n), "")
 	}
 	if err := wait(cmConnectResponse, "connect to"); err != nil {
 		return nil, err
 	}
-	if n := C.kvw_cm_qp(id, q.qp, C.uint32_t(mtuCode(p.MTU)), C.uint32_t(p.RdAtomic)); n != 0 {
+	if n := C.kvw_cm_qp(id, q.qp, p.attr()); n != 0 {
 		return nil, ended(fail("rdma_cm: connect a queue pair", errno(n), ""))
 	}
 	if n := C.kvw_cm_establish(id); n != 0 {
@@ -200,8 +213,8 @@ type CMListener struct {
 }
 
 // ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. request
-// calls one of Accept and Reject, in time or later.
-func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest)) (*CMListener, error) {
+// calls one of Accept and Reject, in time or later. removed is called there when the device is about to be removed: then nothing comes any more.
+func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest), removed func()) (*CMListener, error) {
 	c, id, err := newCM()
 	if err != nil {
 		return nil, err
@@ -222,18 +235,21 @@ func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest)) (*CMList
 		return nil, err
 	}
 	l.Port = uint16(port)
-	go l.serve(request)
+	go l.serve(request, removed)
 	return l, nil
 }
 
-func (l *CMListener) serve(request func(CMToken, *CMRequest)) {
+func (l *CMListener) serve(request func(CMToken, *CMRequest), removed func()) {
 	defer close(l.done)
 	for {
 		e, err := l.c.next(time.Time{}, l.wake)
 		if err != nil {
 			return
 		}
-		if e._type == cmConnectRequest { // of other events the TCP connection tells
+		switch e._type { // of other events the TCP connection tells
+		case cmDeviceRemoval:
+			removed()
+		case cmConnectRequest:
 			var token CMToken
 			for i := range min(int(e.priv_len), len(token)) {
 				token[i] = byte(e.priv[i])
@@ -255,11 +271,11 @@ func (l *CMListener) Close() {
 // CMRequest is a connection request.
 type CMRequest struct{ id unsafe.Pointer }
 
-// Accept connects a queue pair of ours to it. Of p the MTU, RdAtomic and Shared count. On the queue pair's goroutine.
+// Accept connects a queue pair of ours to it. Of p the MTU, Initiates, Responds, TrafficClass, ServiceLevel and Shared count. On the queue pair's goroutine.
 func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
-	n := C.kvw_cm_qp(r.id, q.qp, C.uint32_t(mtuCode(p.MTU)), C.uint32_t(p.RdAtomic))
+	n := C.kvw_cm_qp(r.id, q.qp, p.attr())
 	if n == 0 {
-		n = C.kvw_cm_accept(r.id, C.uint32_t(q.Num), C.int(p.RdAtomic), p.srq())
+		n = C.kvw_cm_accept(r.id, C.uint32_t(q.Num), p.attr(), p.srq())
 	}
 	if n != 0 {
 		r.Reject()

@@ -66,7 +66,7 @@ func newEnd(t testing.TB, d *Device, through Access) *end {
 		}
 	}
 	var err error
-	e.cq, err = d.NewCQ(64, &e.calls)
+	e.cq, err = d.NewCQ(64, 0, &e.calls)
 	check(err)
 	t.Cleanup(func() { e.must(e.cq.Close()) })
 	e.batch, err = NewBatch(&e.calls)
@@ -83,7 +83,7 @@ func newEnd(t testing.TB, d *Device, through Access) *end {
 			e.must(e.key.Close())
 		}
 	})
-	e.qp, err = d.NewQP(e.cq, nil, through, queueLen, queueLen, 0, 1)
+	e.qp, err = d.NewQP(e.cq, QPOptions{Access: through, SendWRs: queueLen, RecvWRs: queueLen, Port: 1})
 	check(err)
 	t.Cleanup(func() { e.must(e.qp.Close()) })
 	return e
@@ -129,7 +129,7 @@ func connect(t testing.TB, a, b *end) {
 		t.Skip("port 1 has no IPv4 GID")
 	}
 	for _, way := range [][2]*end{{a, b}, {b, a}} {
-		err := way[0].qp.Connect(Peer{QP: way[1].qp.Num, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, RdAtomic: 4, Port: 1})
+		err := way[0].qp.Connect(Peer{QP: way[1].qp.Num, PSN: 7, MyPSN: 7, GID: gid, GIDIndex: index, MTU: port.MTU, Initiates: 4, Responds: 4, Port: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -548,13 +548,13 @@ func TestArmLosesNoCompletion(t *testing.T) {
 
 func TestConnectsAndClosesLeaveNothing(t *testing.T) {
 	d := open(t)
-	for range 100 {
+	for i := range 100 {
 		var calls uint64
-		cq, err := d.NewCQ(16, &calls)
+		cq, err := d.NewCQ(16, i, &calls)
 		if err != nil {
 			t.Fatal(err)
 		}
-		qp, err := d.NewQP(cq, nil, Local, 4, 4, 64, 1)
+		qp, err := d.NewQP(cq, QPOptions{SendWRs: 4, RecvWRs: 4, Inline: 64, Port: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -143,7 +143,9 @@ int kvw_device(void *ctx, struct kvw_dev *out)
 		return err;
 	*out = (struct kvw_dev){
 		.max_qp = a.max_qp, .max_qp_wr = a.max_qp_wr, .max_cqe = a.max_cqe, .max_sge = a.max_sge,
-		.max_srq = a.max_srq, .max_srq_wr = a.max_srq_wr, .max_rd_atomic = a.max_qp_rd_atom, .ports = a.phys_port_cnt,
+		.max_srq = a.max_srq, .max_srq_wr = a.max_srq_wr, .ports = a.phys_port_cnt,
+		.max_rd_atomic = a.max_qp_rd_atom, .max_init_rd_atomic = a.max_qp_init_rd_atom,
+		.vectors = ((struct ibv_context *)ctx)->num_comp_vectors,
 		.windows = a.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B ? 1 : 0,
 	};
 	snprintf(out->fw, sizeof out->fw, "%s", a.fw_ver);
@@ -249,9 +251,9 @@ void *kvw_channel(void *ctx, int *fd)
 
 int kvw_channel_free(void *ch) { return v.destroy_comp_channel(ch); }
 
-void *kvw_cq(void *ctx, int entries, void *channel, int *got)
+void *kvw_cq(void *ctx, int entries, void *channel, int vector, int *got)
 {
-	struct ibv_cq *cq = v.create_cq(ctx, entries, NULL, channel, 0);
+	struct ibv_cq *cq = v.create_cq(ctx, entries, NULL, channel, vector);
 	if (cq)
 		*got = cq->cqe;
 	return cq;
@@ -269,7 +271,7 @@ int kvw_srq_free(void *srq) { return v.destroy_srq(srq); }
 
 // kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected. remote: a bit for what the peer may do
 // through it, whatever keys it knows: 1 read, 2 write.
-void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int remote, uint32_t *num, uint32_t *inline_got)
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int pkey_index, int remote, uint32_t *num, uint32_t *inline_got)
 {
 	struct ibv_qp_init_attr a = {
 		.send_cq = cq,
@@ -284,6 +286,7 @@ void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, in
 	struct ibv_qp_attr q = {
 		.qp_state = IBV_QPS_INIT,
 		.port_num = port,
+		.pkey_index = pkey_index,
 		.qp_access_flags = (remote & 1 ? IBV_ACCESS_REMOTE_READ : 0) | (remote & 2 ? IBV_ACCESS_REMOTE_WRITE : 0),
 	};
 	int err = v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
@@ -309,14 +312,15 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 		.path_mtu = a->mtu,
 		.dest_qp_num = a->qp_num,
 		.rq_psn = a->psn,
-		.max_dest_rd_atomic = a->rd_atomic,
+		.max_dest_rd_atomic = a->responds,
 		.min_rnr_timer = KVW_MIN_RNR,
-		.ah_attr = { .dlid = a->lid, .port_num = a->port, .is_global = a->global },
+		.ah_attr = { .dlid = a->lid, .port_num = a->port, .is_global = a->global, .sl = a->service_level },
 	};
 	if (a->global) {
 		memcpy(q.ah_attr.grh.dgid.raw, a->gid, 16);
 		q.ah_attr.grh.sgid_index = a->gid_index;
 		q.ah_attr.grh.hop_limit = 64;
+		q.ah_attr.grh.traffic_class = a->traffic_class;
 	}
 	int err = v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 		IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
@@ -328,9 +332,16 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 		.timeout = KVW_TIMEOUT,
 		.retry_cnt = KVW_RETRY,
 		.rnr_retry = KVW_RNR_RETRY,
-		.max_rd_atomic = a->rd_atomic,
+		.max_rd_atomic = a->initiates,
 	};
 	return -v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
+}
+
+// kvw_qp_fail takes the queue pair to its error state: it takes no receive any more, and what is queued in it is flushed.
+int kvw_qp_fail(void *qp)
+{
+	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };
+	return v.modify_qp(qp, &q, IBV_QP_STATE);
 }
 
 // kvw_qp_kinds says which kinds of queue pair can be made: 1 RC, 2 UC, 4 UD.

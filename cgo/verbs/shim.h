@@ -49,14 +49,17 @@ struct kvw_port {
 };
 
 struct kvw_dev {
-	uint32_t max_qp, max_qp_wr, max_cqe, max_sge, max_srq, max_srq_wr, max_rd_atomic, ports, windows;
+	uint32_t max_qp, max_qp_wr, max_cqe, max_sge, max_srq, max_srq_wr, ports, windows, vectors;
+	uint32_t max_rd_atomic, max_init_rd_atomic; // of a queue pair: READs of its peer, and of its own
 	char fw[64];
 };
 
 struct kvw_qp_attr { // what connect needs of the peer
-	uint32_t qp_num, psn, mtu, lid, global, gid_index, port, rd_atomic;
+	uint32_t qp_num, psn, mtu, lid, global, gid_index, port;
+	uint32_t initiates, responds; // READs in flight: ours, and the peer's
 	uint8_t gid[16];
 	uint32_t my_psn;
+	uint8_t traffic_class, service_level; // 0: none was asked for
 };
 
 // Of every queue pair: 0.64 ms; 67 ms before a packet is sent again, 6 times, since rxe takes the 7 for endless; and as
@@ -86,12 +89,13 @@ int kvw_mw_bind(void *qp, void *mw, void *mr, uint64_t addr, uint64_t len, uint6
 int kvw_mw_free(void *mw);
 void *kvw_channel(void *ctx, int *fd);
 int kvw_channel_free(void *ch);
-void *kvw_cq(void *ctx, int entries, void *channel, int *got);
+void *kvw_cq(void *ctx, int entries, void *channel, int vector, int *got);
 int kvw_cq_free(void *cq);
 void *kvw_srq(void *pd, int entries);
 int kvw_srq_free(void *srq);
-void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int remote, uint32_t *num, uint32_t *inline_got);
+void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int pkey_index, int remote, uint32_t *num, uint32_t *inline_got);
 int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a);
+int kvw_qp_fail(void *qp);
 int kvw_qp_kinds(void *pd, void *cq);
 int kvw_modify(void *qp, void *attr, int mask);
 int kvw_qp_free(void *qp);

@@ -86,16 +86,18 @@ type Device struct {
 
 // Limits are a device's own.
 type Limits struct {
-	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, RdAtomic, Ports int
-	Windows                                             bool // it has memory windows of type 2B
-	Firmware                                            string
+	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, Ports int
+	RdAtomic, InitRdAtomic                    int  // READs in flight on a queue pair: its peer's, and its own
+	Vectors                                   int  // of completions: interrupts, each of which some CPU has
+	Windows                                   bool // it has memory windows of type 2B
+	Firmware                                  string
 }
 
 // Port is the state of a device's port.
 type Port struct {
 	Active     bool
-	MTU        int // bytes of payload of a packet
-	InfiniBand bool
+	MTU        int  // bytes of payload of a packet
+	InfiniBand bool // of the link layer InfiniBand, where LIDs are the addresses within a subnet
 	LID        uint16
 	MaxMessage int // bytes
 	GIDs       int
@@ -119,7 +121,8 @@ func Open(name string) (*Device, error) {
 		C.kvw_close(ctx)
 		return nil, fail("query device "+name, errno(n), "")
 	}
-	d.Limits = Limits{int(a.max_qp), int(a.max_qp_wr), int(a.max_cqe), int(a.max_sge), int(a.max_srq), int(a.max_srq_wr), int(a.max_rd_atomic), int(a.ports), a.windows != 0, C.GoString(&a.fw[0])}
+	d.Limits = Limits{QPs: int(a.max_qp), WRs: int(a.max_qp_wr), CQEs: int(a.max_cqe), SGEs: int(a.max_sge), SRQs: int(a.max_srq), SRQWRs: int(a.max_srq_wr), Ports: int(a.ports),
+		RdAtomic: int(a.max_rd_atomic), InitRdAtomic: int(a.max_init_rd_atomic), Vectors: int(a.vectors), Windows: a.windows != 0, Firmware: C.GoString(&a.fw[0])}
 	if d.pd, err = C.kvw_pd(ctx); d.pd == nil {
 		C.kvw_close(ctx)
 		return nil, fail("make a protection domain on "+name, err, "")
@@ -155,8 +158,8 @@ func (d *Device) Port(port int) (Port, error) {
 	if n := C.kvw_port(d.ctx, C.int(port), &a); n != 0 {
 		return Port{}, fail(fmt.Sprintf("query port %d of %s", port, d.Name), errno(n), "")
 	}
-	const active, ethernet = 4, 2
-	return Port{a.state == active, MTUBytes(uint8(a.mtu)), a.link_layer != ethernet, uint16(a.lid), int(a.max_msg), int(a.gids)}, nil
+	const active, infiniBand = 4, 1
+	return Port{a.state == active, MTUBytes(uint8(a.mtu)), a.link_layer == infiniBand, uint16(a.lid), int(a.max_msg), int(a.gids)}, nil
 }
 
 // GID reads an entry of a port's table.
@@ -257,6 +260,7 @@ type CQ struct {
 	cq, ch  unsafe.Pointer
 	mem     *arena.Arena // out and call
 	out     []Completion
+	aside   []Completion // another such, for Aside
 	call    *C.struct_kvw_cq_call
 	calls   *uint64
 }
@@ -272,29 +276,27 @@ type Completion struct {
 	Vendor uint32
 }
 
-// StatusFlushed is the status of work requests that were in the queue when their queue pair failed.
-const StatusFlushed = 5
-
 // StatusText is a completion's status in words.
 func StatusText(status uint32) string { return C.GoString(C.kvw_status(C.int(status))) }
 
 // PollMax is the most completions that one Poll gives.
 const PollMax = 64
 
-// NewCQ makes a completion queue. Each call into C adds 1 to calls.
-func (d *Device) NewCQ(entries int, calls *uint64) (*CQ, error) {
+// NewCQ makes a completion queue, whose events come by the interrupt vector of that number, modulo those that the device has. Each call into C
+// adds 1 to calls.
+func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	var fd, got C.int
 	ch, err := C.kvw_channel(d.ctx, &fd)
 	if ch == nil {
 		return nil, fail("make a completion channel on "+d.Name, err, "raise ulimit -n")
 	}
-	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, &got)
+	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, C.int(vector%max(d.Limits.Vectors, 1)), &got)
 	if cq == nil {
 		C.kvw_channel_free(ch)
 		return nil, fail(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")
 	}
 	const wcs = PollMax * int(unsafe.Sizeof(Completion{}))
-	a, err := arena.New(wcs + int(unsafe.Sizeof(C.struct_kvw_cq_call{})))
+	a, err := arena.New(2*wcs + int(unsafe.Sizeof(C.struct_kvw_cq_call{})))
 	if err != nil {
 		C.kvw_cq_free(cq)
 		C.kvw_channel_free(ch)
@@ -302,8 +304,9 @@ func (d *Device) NewCQ(entries int, calls *uint64) (*CQ, error) {
 	}
 	b := a.Bytes()
 	q := &CQ{Entries: int(got), Fd: int(fd), cq: cq, ch: ch, mem: a, calls: calls,
-		out:  unsafe.Slice((*Completion)(unsafe.Pointer(&b[0])), PollMax),
-		call: (*C.struct_kvw_cq_call)(unsafe.Pointer(&b[wcs]))}
+		out:   unsafe.Slice((*Completion)(unsafe.Pointer(&b[0])), PollMax),
+		aside: unsafe.Slice((*Completion)(unsafe.Pointer(&b[wcs])), PollMax),
+		call:  (*C.struct_kvw_cq_call)(unsafe.Pointer(&b[2*wcs]))}
 	*q.call = C.struct_kvw_cq_call{cq: cq, out: (*C.struct_kvw_wc)(unsafe.Pointer(&b[0])), n: PollMax}
 	return q, nil
 }
@@ -333,6 +336,18 @@ func (q *CQ) polled(what string) ([]Completion, error) {
 func (q *CQ) Poll() ([]Completion, error) {
 	enter(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
 	return q.polled("poll a completion queue")
+}
+
+// Aside is Poll while somebody still looks at what Poll, Spin or Arm has given, which stays valid. What it gives itself is valid until the next Aside.
+func (q *CQ) Aside() ([]Completion, error) {
+	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.aside)))
+	enter(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
+	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.out)))
+	*q.calls++
+	if n := q.call.found; n < 0 {
+		return nil, fail("poll a completion queue", errno(C.int(n)), "")
+	}
+	return q.aside[:q.call.found], nil
 }
 
 // Spin polls so often, within C, or until there is something. Polls take 10 to 20 ns each; for how long, see enter.
@@ -382,23 +397,48 @@ type QP struct {
 	qp     unsafe.Pointer
 }
 
-// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet. a is what the peer may do through it, beside sending:
-// a key that it has guessed is good for no more. RemoteRead|RemoteWrite are both.
-func (d *Device) NewQP(cq *CQ, srq *SRQ, a Access, sendWRs, recvWRs, inline, port int) (*QP, error) {
+// QPOptions are what a queue pair is made with.
+type QPOptions struct {
+	SRQ       *SRQ   // nil: it has receives of its own
+	Access    Access // of the peer, beside sending: a key that it has guessed is good for no more. RemoteRead|RemoteWrite are both
+	SendWRs   int
+	RecvWRs   int // without an SRQ
+	Inline    int // bytes in a work request, as far as the device can: QP.Inline is what it grants
+	Port      int
+	PKeyIndex int // of the partition, in the port's table
+}
+
+// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet.
+func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 	var num, got C.uint32_t
-	var s unsafe.Pointer
-	if srq != nil {
-		s = srq.srq
+	var srq, qp unsafe.Pointer
+	if o.SRQ != nil {
+		srq = o.SRQ.srq
 	}
-	qp, err := C.kvw_qp(d.pd, cq.cq, s, C.int(sendWRs), C.int(recvWRs), C.int(inline), C.int(port), C.int(a), &num, &got)
-	if qp == nil {
+	err := withInline(o.Inline, func(bytes int) (err error) {
+		qp, err = C.kvw_qp(d.pd, cq.cq, srq, C.int(o.SendWRs), C.int(o.RecvWRs), C.int(bytes), C.int(o.Port), C.int(o.PKeyIndex), C.int(o.Access), &num, &got)
+		if qp != nil {
+			return nil // errno may be anything
+		}
+		return err
+	})
+	if err != nil {
 		hint := ""
 		if errors.Is(err, syscall.EINVAL) {
-			hint = fmt.Sprintf("the device's limits: %d work requests, %d queue pairs; inline data of %d B may be too much", d.Limits.WRs, d.Limits.QPs, inline)
+			hint = fmt.Sprintf("the device's limits: %d work requests, %d queue pairs", d.Limits.WRs, d.Limits.QPs)
 		}
-		return nil, fail(fmt.Sprintf("make a queue pair with %d + %d work requests on %s", sendWRs, recvWRs, d.Name), err, hint)
+		return nil, fail(fmt.Sprintf("make a queue pair with %d + %d work requests on %s", o.SendWRs, o.RecvWRs, d.Name), err, hint)
 	}
 	return &QP{uint32(num), int(got), qp}, nil
+}
+
+// Fail takes the queue pair to its error state: it takes no receive any more, and what is queued in it ends with StatusFlushed. Of one with
+// an SRQ, EventLastWQE tells when no more completions of receives will come.
+func (q *QP) Fail() error {
+	if n := C.kvw_qp_fail(q.qp); n != 0 {
+		return fail("take a queue pair to its error state", errno(n), "")
+	}
+	return nil
 }
 
 // Kinds are the kinds of queue pair that the device makes when it is asked, of RC, UC and UD.
@@ -418,19 +458,21 @@ type Peer struct {
 	GID      [16]byte
 	LID      uint16
 	MTU      int    // of the path, bytes: the lesser of both sides'
-	RdAtomic int    // READs in flight, both ways
 	GIDIndex int    // of this side, in its port's table; below 0: InfiniBand without a global route
 	Port     int    // of this side
 	Shared   bool   // this side has a shared receive queue
 	MyPSN    uint32 // the first packet sequence number that this side sends
+
+	Initiates, Responds        int   // READs in flight: this side's, and the peer's
+	TrafficClass, ServiceLevel uint8 // of the packets; 0: rdma_cm's, or 0
 }
 
 // Connect takes the queue pair to RTS. Receives are posted before.
 func (q *QP) Connect(p Peer) error {
 	a := C.struct_kvw_qp_attr{
 		qp_num: C.uint32_t(p.QP), psn: C.uint32_t(p.PSN), mtu: C.uint32_t(mtuCode(p.MTU)), lid: C.uint32_t(p.LID),
-		gid_index: C.uint32_t(max(p.GIDIndex, 0)), port: C.uint32_t(p.Port), rd_atomic: C.uint32_t(p.RdAtomic),
-		my_psn: C.uint32_t(p.MyPSN),
+		gid_index: C.uint32_t(max(p.GIDIndex, 0)), port: C.uint32_t(p.Port), initiates: C.uint32_t(p.Initiates), responds: C.uint32_t(p.Responds),
+		my_psn: C.uint32_t(p.MyPSN), traffic_class: C.uint8_t(p.TrafficClass), service_level: C.uint8_t(p.ServiceLevel),
 	}
 	if p.GIDIndex >= 0 {
 		a.global = 1

@@ -60,3 +60,26 @@ func TestMTUCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestInlineDataIsAsMuchAsTheDeviceGrants(t *testing.T) {
+	refused := errors.New("invalid argument")
+	for _, c := range []struct{ want, limit, got, tries int }{
+		{220, 1000, 220, 1}, {220, 220, 220, 1}, {220, 192, 192, 2}, {220, 191, 160, 3}, {220, 100, 96, 5}, {220, 64, 64, 6}, {220, 36, 32, 7}, {220, 0, 0, 8},
+		{1024, 900, 896, 2}, {1024, 0, 0, 9}, {64, 60, 48, 2}, {16, 15, 0, 2}, {1, 0, 0, 2}, {0, 0, 0, 1},
+	} {
+		got, tries := -1, 0
+		err := withInline(c.want, func(bytes int) error {
+			if tries++; bytes > c.limit {
+				return refused
+			}
+			got = bytes
+			return nil
+		})
+		if err != nil || got != c.got || tries != c.tries {
+			t.Errorf("of %d B with a limit of %d: %d B after %d tries, %v; want %d after %d", c.want, c.limit, got, tries, err, c.got, c.tries)
+		}
+	}
+	if err := withInline(220, func(int) error { return refused }); err != refused {
+		t.Errorf("what cannot be made: %v", err)
+	}
+}

@@ -69,8 +69,11 @@ type factors struct {
 	rdmaPostBatch   int
 	rdmaSRQ         bool
 	rdmaMTU         int
-	hugePages       bool
-	rdma            rdma.Options // what they say: plan fills it in
+
+	rdmaTrafficClass, rdmaServiceLevel int
+
+	hugePages bool
+	rdma      rdma.Options // what they say: plan fills it in
 
 	tcp   tcpValues
 	uring uringValues
@@ -141,7 +144,7 @@ func (f *factors) serverFlags() {
 }
 
 // rdmaFlags are the names of the flags that need --transport rdma, and which both sides have.
-var rdmaFlags = []string{"rdma-verb", "rdma-connect", "rdma-slot-bytes", "rdma-inline-bytes", "rdma-signal-every", "rdma-post-batch", "rdma-srq", "rdma-mtu", "huge-pages"}
+var rdmaFlags = []string{"rdma-verb", "rdma-connect", "rdma-slot-bytes", "rdma-inline-bytes", "rdma-signal-every", "rdma-post-batch", "rdma-srq", "rdma-mtu", "rdma-traffic-class", "rdma-service-level", "huge-pages"}
 
 // rdmaOnly says whether a flag needs --transport rdma.
 func rdmaOnly(name string) bool {
@@ -160,6 +163,8 @@ func (f *factors) rdmaFlags() {
 	s.IntVar(&f.rdmaPostBatch, "rdma-post-batch", d.PostBatch, "work requests for each doorbell, at most")
 	s.BoolVar(&f.rdmaSRQ, "rdma-srq", false, "the connections of a loop share one receive queue; not with the verb write")
 	s.IntVar(&f.rdmaMTU, "rdma-mtu", d.MTU, "path MTU: 256, 512, 1024, 2048 or 4096; the ports may limit it")
+	s.IntVar(&f.rdmaTrafficClass, "rdma-traffic-class", 0, "traffic class of the packets, 0 to 255: on Ethernet the byte with DSCP, by which switches choose a queue; 0: the system's")
+	s.IntVar(&f.rdmaServiceLevel, "rdma-service-level", 0, "service level of the packets, 0 to 15: on InfiniBand it chooses the virtual lane; 0: the path record's with --rdma-connect cm, else 0")
 	s.BoolVar(&f.hugePages, "huge-pages", false, "messages in huge pages, where the kernel has some")
 	f.rdmaExportBytes = 64 << 20
 	s.Var(&f.rdmaExportBytes, "rdma-export-bytes", "verb read: memory of the tables, of the whole server, from which items are read")
@@ -176,7 +181,7 @@ func (f *factors) rdmaOptions() (o rdma.Options, err error) {
 		}
 	}
 	o = rdma.Options{SlotBytes: int(f.rdmaSlotBytes), InlineBytes: int(f.rdmaInlineBytes), SignalEvery: f.rdmaSignalEvery,
-		PostBatch: f.rdmaPostBatch, SRQ: f.rdmaSRQ, MTU: f.rdmaMTU, HugePages: f.hugePages}
+		PostBatch: f.rdmaPostBatch, SRQ: f.rdmaSRQ, MTU: f.rdmaMTU, TrafficClass: f.rdmaTrafficClass, ServiceLevel: f.rdmaServiceLevel, HugePages: f.hugePages}
 	if o.InlineBytes == 0 {
 		o.InlineBytes = -1
 	}

@@ -247,6 +247,7 @@ func rdmaFactors(r *report.Row, flags map[string]string) {
 	r.RDMAVerb, r.RDMAConnect, r.HugePages = flags["rdma-verb"], flags["rdma-connect"], report.B(flags["huge-pages"] == "true")
 	r.RDMASlotBytes, r.RDMAInlineBytes, r.RDMAMTU = number("rdma-slot-bytes"), number("rdma-inline-bytes"), number("rdma-mtu")
 	r.RDMASignalEvery, r.RDMAPostBatch = number("rdma-signal-every"), number("rdma-post-batch")
+	r.RDMATrafficClass, r.RDMAServiceLevel = number("rdma-traffic-class"), number("rdma-service-level")
 	r.RDMASRQ = report.B(flags["rdma-srq"] == "true")
 	if r.RDMAVerb == rdma.Read.String() {
 		r.RDMAExportBytes = number("rdma-export-bytes")
