@@ -290,7 +290,7 @@ func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	if ch == nil {
 		return nil, fail("make a completion channel on "+d.Name, err, "raise ulimit -n")
 	}
-	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, C.int(vector%max(d.Limits.Vectors, 1)), &got)
+	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, C.int(vectorOf(vector, d.Limits.Vectors)), &got)
 	if cq == nil {
 		C.kvw_channel_free(ch)
 		return nil, fail(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")

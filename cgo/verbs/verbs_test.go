@@ -83,3 +83,11 @@ func TestInlineDataIsAsMuchAsTheDeviceGrants(t *testing.T) {
 		t.Errorf("what cannot be made: %v", err)
 	}
 }
+
+func TestCompletionVectorsAreSpread(t *testing.T) {
+	for _, c := range []struct{ user, vectors, want int }{{0, 4, 0}, {3, 4, 3}, {4, 4, 0}, {7, 4, 3}, {5, 1, 0}, {5, 0, 0}} {
+		if got := vectorOf(c.user, c.vectors); got != c.want {
+			t.Errorf("user %d of %d vectors: %d, want %d", c.user, c.vectors, got, c.want)
+		}
+	}
+}
