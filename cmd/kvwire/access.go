@@ -3,9 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
-	"net/url"
 	"os"
-	"strings"
 
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/stream"
@@ -243,20 +241,4 @@ func reached(addr string) (bool, error) {
 	}
 	at, err := stream.Resolve(addr)
 	return err == nil && !at.IsLoopback(), err
-}
-
-// cutUser takes the user and password off what stands behind redis://.
-func (f *factors) cutUser(at string) (rest string, err error) {
-	i := strings.LastIndexByte(at, '@')
-	if i < 0 {
-		return at, nil
-	}
-	user, password, ok := strings.Cut(at[:i], ":")
-	name, err := url.PathUnescape(user)
-	secret, serr := url.PathUnescape(password)
-	if err != nil || serr != nil || !ok || secret == "" {
-		return "", usagef("--target %s…@%s: user:password, or :password, with %%40 for @ and the like", redisScheme, at[i+1:])
-	}
-	f.as.who = &access.Entry{Name: name, Secret: secret}
-	return at[i+1:], nil
 }

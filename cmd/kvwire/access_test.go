@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +50,31 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		"redis://ann@10.0.0.1:6379":          {},
 		"redis://ann:@10.0.0.1:6379":         {},
 		"redis://ann:s3cret%zz@h:1":          {},
-		"redis://ann:s3cret@h":               {},
+		"redis://ann:s3cret@h":               {"h:6379", "ann", "s3cret"},
+		"redis://ann:s3cret@h/0":             {"h:6379", "ann", "s3cret"},
+		"redis://[::1]":                      {"[::1]:6379", "", ""},
+		"redis://h":                          {"h:6379", "", ""},
+		"REDIS://ann:s3cret@h:1":             {"h:1", "ann", "s3cret"},
+		"redis://ann:s3cret/x@h:1":           {"h:1", "ann", "s3cret/x"},
+		"redis://ann:s3cret@h:1/1":           {},
+		"redis://ann:s3cret@h:1/x":           {},
+		"redis://h:1/?password=s3cret":       {},
+		"redis://h?password=s3cret":          {},
+		"redis://h:1#s3cret":                 {},
+		"redis://ann:s3cret@h:99999":         {},
+		"redis://ann:s3cret@h:0":             {},
+		"redis://ann:s3cret@::1":             {},
+		"redis://ann:s3cret@h:":              {},
+		"redis://ann:s3cret@":                {},
+		"redis://ann:my s3cret@":             {},
+		"rediss://ann:s3cret@h:1":            {},
+		"REDISS://ann:s3cret@h:1":            {},
+		"http://ann:s3cret@h:1":              {},
+		"://ann:s3cret@h:1":                  {},
+		"ann:s3cret@h:1":                     {},
+		"ann:s3cret@h":                       {},
+		"h":                                  {},
+		"h:http":                             {},
 	} {
 		f := newFactors("bench", "")
 		f.serverFlags()
@@ -59,8 +85,9 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		}
 		err := f.readTarget()
 		if want.at == "" {
-			if err == nil || strings.Contains(err.Error(), "s3cret") {
-				t.Errorf("%s: %v", target, err)
+			var e *exitError
+			if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v, want a usage error without the secret", target, err)
 			}
 			continue
 		}
@@ -70,6 +97,28 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		}
 		if err != nil || f.target != want.at || name != want.name || secret != want.secret || !f.redis {
 			t.Errorf("%s: %q as %q with %q, %v", target, f.target, name, secret, err)
+		}
+	}
+}
+
+// What kvwire writes for people and logs has no secrets of URLs in it, whatever their scheme.
+func TestTextsHaveNoSecretsOfURLs(t *testing.T) {
+	for text, want := range map[string]string{
+		"dial redis://bob:s3cret@h:1: refused":            "dial redis://…@h:1: refused",
+		"dial REDISS://bob:s3:c@ret@h:1/0 and a@b":        "dial REDISS://…@h:1/0 and a@b",
+		`get "http://h/x?password=s3cret&b=1": no`:        `get "http://h/x?…": no`,
+		"redis://:s3cret@a:1, redis://:s3cret@b:2":        "redis://…@a:1, redis://…@b:2",
+		"ann@h.example: nothing of a URL, 1://2 and p@ss": "ann@h.example: nothing of a URL, 1://2 and p@ss",
+	} {
+		if got := maskedURLs(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+		for _, format := range []string{"text", "json"} {
+			var b bytes.Buffer
+			slog.New(newHandler(&b, format, slog.LevelInfo)).Info("said", "error", errors.New(text))
+			if strings.Contains(b.String(), "s3") || strings.Count(b.String(), "\n") != 1 {
+				t.Errorf("the log as %s: %s", format, &b)
+			}
 		}
 	}
 }

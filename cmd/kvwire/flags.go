@@ -277,7 +277,7 @@ func (f *factors) parse(args []string, rest func(args []string) error) error {
 		return rest(f.set.Args())
 	}
 	if f.set.NArg() > 0 {
-		return usagef("unexpected %q (see %s --help)", f.set.Arg(0), f.set.Name())
+		return usagef("unexpected %q (see %s --help)", masked(f.set.Arg(0)), f.set.Name())
 	}
 	return nil
 }

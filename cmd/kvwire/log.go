@@ -54,6 +54,7 @@ func (f *factors) logger() *slog.Logger {
 // newHandler writes records to w, in the format of that name.
 func newHandler(w io.Writer, format string, level slog.Level) slog.Handler {
 	o := &slog.HandlerOptions{Level: level}
+	w = masking{w}
 	if format == "json" {
 		return slog.NewJSONHandler(w, o)
 	}

@@ -106,7 +106,7 @@ func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exitOK
 	}
-	fmt.Fprintln(os.Stderr, "kvwire:", err)
+	fmt.Fprintln(os.Stderr, "kvwire:", maskedURLs(err.Error()))
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.code

@@ -1,20 +1,25 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
+	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
-const redisScheme = "redis://"
+const redisPort = "6379"
 
-// readTarget takes --target apart: host:port, of a kvwire server, or redis://[user:password@]host:port, of any that speaks Redis's
+// readTarget takes --target apart: host:port, of a kvwire server, or redis://[user:password@]host[:port][/0], of any that speaks Redis's
 // protocol. It finds out who the client is.
 func (f *factors) readTarget() error {
 	if err := f.readRedis(); err != nil {
@@ -24,25 +29,127 @@ func (f *factors) readTarget() error {
 }
 
 func (f *factors) readRedis() error {
-	at, redis := strings.CutPrefix(f.target, redisScheme)
-	if !redis {
-		return nil
+	scheme, _, isURL := strings.Cut(f.target, "://")
+	if !isURL {
+		if f.target == "" {
+			return nil
+		}
+		return checkAddress("target", f.target)
 	}
-	at, err := f.cutUser(strings.TrimSuffix(at, "/"))
+	if !strings.EqualFold(scheme, "redis") {
+		what := "is no scheme of kvwire"
+		if strings.EqualFold(scheme, "rediss") {
+			what = "is Redis's protocol over TLS, which kvwire does not speak"
+		}
+		return usagef("--target %s: %q %s: redis://host:port, or host:port of a kvwire server", masked(f.target), scheme, what)
+	}
+	at, who, err := parseRedisURL(f.target)
 	if err != nil {
-		return err
+		return usagef("--target %s: %v (redis://host:port/0, with user:password and an @ before the host where there are such)", masked(f.target), err)
 	}
 	f.target, f.redis = at, true
-	if _, _, err := net.SplitHostPort(f.target); err != nil {
-		return usagef("--target %s%s: %v (redis://127.0.0.1:6379, redis://user:password@127.0.0.1:6379; there is no database but 0)", redisScheme, at, err)
+	if who != nil {
+		f.as.who = who
 	}
 	if f.transport != "tcp" && f.transport != "uring" {
-		return usagef("--target %s%s needs --transport tcp or uring, not %s", redisScheme, at, f.transport)
+		return usagef("--target redis://%s needs --transport tcp or uring, not %s", at, f.transport)
 	}
 	if m, err := bench.ParseMix(f.mix); err == nil && m.Share[bench.Scan] > 0 {
 		return usagef("--mix %s scans, and a Redis has no scan by key", f.mix)
 	}
 	return nil
+}
+
+// parseRedisURL takes redis://[user:password@]host[:port][/0] apart; who is nil where nobody is named. Its errors hold neither user nor password.
+func parseRedisURL(text string) (at string, who *access.Entry, err error) {
+	_, at, _ = strings.Cut(text, "://")
+	if i := strings.LastIndexByte(at, '@'); i >= 0 {
+		if who, err = parseUser(at[:i]); err != nil {
+			return "", nil, err
+		}
+		at = at[i+1:]
+	}
+	at, db, _ := strings.Cut(at, "/")
+	switch {
+	case db != "" && db != "0":
+		return "", nil, errors.New("there is no database but 0, and nothing else may stand behind the address")
+	case at == "" || at[0] == ':':
+		return "", nil, errors.New("it names no host")
+	case strings.ContainsAny(at, "?#"):
+		return "", nil, errors.New("nothing may stand behind the address but /0")
+	}
+	if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasSuffix(at, ":") && (!strings.Contains(at, ":") || strings.HasSuffix(at, "]")) {
+		at = net.JoinHostPort(strings.Trim(at, "[]"), redisPort)
+	}
+	return at, who, checkHostPort(at)
+}
+
+// parseUser reads what stands before the @ of a URL.
+func parseUser(text string) (*access.Entry, error) {
+	user, password, ok := strings.Cut(text, ":")
+	name, err := url.PathUnescape(user)
+	secret, serr := url.PathUnescape(password)
+	if err != nil || serr != nil || !ok || secret == "" {
+		return nil, errors.New("before the @: user:password, or :password, with %40 for @ and the like")
+	}
+	return &access.Entry{Name: name, Secret: secret}, nil
+}
+
+// checkAddress refuses a flag that is no host:port.
+func checkAddress(flag, addr string) error {
+	if err := checkHostPort(addr); err != nil {
+		return usagef("--%s %s: %v", flag, masked(addr), err)
+	}
+	return nil
+}
+
+// checkHostPort says what is wrong with an address, without the address.
+func checkHostPort(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil:
+		return errors.New("host:port, such as 127.0.0.1:7070 or [::1]:7070")
+	case strings.ContainsAny(host, "@/ "):
+		return errors.New("a host's name or address, and nothing before it")
+	case perr != nil || n == 0:
+		return errors.New("the port is a number from 1 to 65535")
+	}
+	return nil
+}
+
+// masked is a text without what stands between a URL's scheme and its last @, which may hold a password, and without a URL's query, which may, too. Where there
+// is no scheme, what stands before an @ is left out.
+func masked(text string) string {
+	text = urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "$1…@"), "$1?…")
+	if !strings.Contains(text, "://") {
+		if i := strings.LastIndexByte(text, '@'); i >= 0 {
+			return "…" + text[i:]
+		}
+	}
+	return text
+}
+
+// maskedURLs is a text, such as an error's, in which each URL is masked. A URL ends at a blank or a quote there.
+func maskedURLs(text string) string {
+	return urlQuery.ReplaceAllString(urlInText.ReplaceAllString(text, "$1…@"), "$1?…")
+}
+
+var (
+	urlInText = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*@`)
+	urlUser   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
+	urlQuery  = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
+)
+
+// masking is a writer whose lines are written without the secrets of URLs.
+type masking struct{ w io.Writer }
+
+// Write is io.Writer's. A line comes at a time.
+func (m masking) Write(line []byte) (int, error) {
+	if _, err := io.WriteString(m.w, maskedURLs(string(line))); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 // redisCounters are what INFO tells of a server that a row wants to know: its CPU time, and its items.
