@@ -33,6 +33,16 @@ func TestOptions(t *testing.T) {
 	transporttest.Run(t, n)
 }
 
+func TestAPortWithListenersOfEachLoopHasOneServer(t *testing.T) {
+	for _, engine := range []Engine{Epoll, Goroutines} {
+		t.Run(engine.String(), func(t *testing.T) {
+			n := network
+			n.Transport = Transport{Options{Engine: engine, ClientEngine: engine, Sockets: stream.Sockets{ReusePort: true}}}
+			transporttest.OnePort(t, n)
+		})
+	}
+}
+
 func BenchmarkLoopTCPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
 
 // abroad dials a server as if it were a Redis.

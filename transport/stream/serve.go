@@ -137,16 +137,28 @@ func (s *server) each(f func(i int, l *loop.Loop) error) error {
 	return nil
 }
 
-// listen makes the listeners of so many loops: -1 for those that do not accept.
+// listen makes the listeners of so many loops: -1 for those that do not accept. The first one is bound and listens as an exclusive socket does, and shares its
+// port (SO_REUSEPORT) from then on: a second server finds the port in use, whatever it asks for, and two that start at the same time cannot both have it,
+// since the kernel looks again when a socket begins to listen.
 func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, err error) {
 	fds = slices.Repeat([]int{-1}, loops)
 	for i := range fds {
 		if i > 0 && !sockets.ReusePort {
 			break
 		}
-		if fds[i], bound, err = Listen(addr, sockets); err != nil {
-			for _, fd := range fds[:i] {
-				_ = unix.Close(fd)
+		this := sockets
+		this.ReusePort = i > 0
+		fds[i], bound, err = Listen(addr, this)
+		if err == nil && i == 0 && sockets.ReusePort {
+			if err = unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+				err = fmt.Errorf("listen on %s: share the port between loops (SO_REUSEPORT): %w", addr, err)
+			}
+		}
+		if err != nil {
+			for _, fd := range fds[:i+1] {
+				if fd >= 0 {
+					_ = unix.Close(fd)
+				}
 			}
 			return nil, "", err
 		}

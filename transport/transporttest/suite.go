@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,6 +182,32 @@ var remote = []test{
 	{"ConnectionsGoToTheLoopTheyName", handOver},
 	{"Dispatched", dispatched},
 	{"TooManyConnectionsAreRefused", tooManyConns},
+	{"APortHasOneServer", OnePort},
+}
+
+// OnePort has a second server ask for the address of the first, and for the wildcards of its port: it is told that the address is in use, however many loops
+// accept, and the first one goes on.
+func OnePort(t *testing.T, n Network) {
+	first, second := NewRig(t, n, 2, transport.ServerOptions{}), NewRig(t, n, 2, transport.ServerOptions{})
+	host, port, err := net.SplitHostPort(first.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := []string{host}
+	if net.ParseIP(host).IsLoopback() {
+		hosts = append(hosts, "0.0.0.0", "::", "")
+	}
+	for _, host := range hosts {
+		addr := net.JoinHostPort(host, port)
+		s, err := n.Serve(addr, second.group, transport.ServerOptions{Limits: small})
+		if err == nil {
+			_ = s.Close()
+			t.Errorf("a second server on %s, where there is one", addr)
+		} else if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("a second server on %s: %v, want that it is in use", addr, err)
+		}
+	}
+	first.bystander()()
 }
 
 // Rig is a server with its loops and a client's loop.
