@@ -58,10 +58,6 @@ var _ loop.Member = (*generator)(nil)
 var _ kv.Completer = (*generator)(nil)
 
 func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, error) {
-	room := s.ValueBytes
-	if m.Share[Scan] > 0 {
-		room = max(room, s.ScanItems*(kv.ItemHeaderBytes+s.KeyBytes+s.ValueBytes))
-	}
 	g := &generator{l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
 		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
 		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
@@ -75,7 +71,7 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, err
 	g.replay = newReplay(s, thread, threads)
 	g.keys.replay = g.replay
 	var err error
-	g.slots, err = newSlots(c.InFlight, s.KeyBytes, room, g)
+	g.slots, err = newSlots(c.InFlight, s.KeyBytes, s.room(m), g)
 	return g, err
 }
 

@@ -29,10 +29,14 @@ type slots struct {
 
 const bufferAlign = 64 // a cache line: neighbours do not share one
 
+func alignUp(v int) int { return (v + bufferAlign - 1) &^ (bufferAlign - 1) }
+
+// slotBytes is the memory of a slot's key and value.
+func slotBytes(keyBytes, valueBytes int) int { return alignUp(keyBytes) + alignUp(valueBytes) }
+
 // newSlots makes n requests whose completions go to owner, with room for keys and values.
 func newSlots(n, keyBytes, valueBytes int, owner kv.Completer) (slots, error) {
-	up := func(v int) int { return (v + bufferAlign - 1) &^ (bufferAlign - 1) }
-	each := up(keyBytes) + up(valueBytes)
+	each := slotBytes(keyBytes, valueBytes)
 	mem, err := arena.New(n * each)
 	if err != nil {
 		return slots{}, fmt.Errorf("bench: buffers of %d requests in flight, %d B each: %w", n, each, err)
@@ -42,7 +46,7 @@ func newSlots(n, keyBytes, valueBytes int, owner kv.Completer) (slots, error) {
 		b := mem.Bytes()[i*each : (i+1)*each]
 		t := &s.slot[i]
 		t.key = b[:keyBytes:keyBytes]
-		t.buf = b[up(keyBytes):][:valueBytes:valueBytes]
+		t.buf = b[alignUp(keyBytes):][:valueBytes:valueBytes]
 		padKey(t.key)
 		t.req = kv.Request{Key: t.key, Owner: owner, Slot: uint64(i)}
 		s.free[i] = uint32(n - 1 - i)

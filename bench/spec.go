@@ -6,6 +6,8 @@ package bench
 import (
 	"fmt"
 	"time"
+
+	"github.com/kvwire/kvwire/kv"
 )
 
 // LoopKind says what makes the next request start.
@@ -127,11 +129,30 @@ const (
 	maxValueBytes = 16 << 20
 	maxScanItems  = 10_000
 	maxThreads    = 1024
+	maxInFlight   = 1 << 26 // 65,536 connections with 1024 requests each
 	maxRecords    = 1 << 40
 	maxPerS       = 1e9
 	minTraceSpeed = 1e-3
 	maxTraceSpeed = 1e6
 )
+
+// WindowMax is the longest window, and the longest warm-up: the time series of a longer one would have no room, and no sense.
+const WindowMax = 2400 * time.Hour
+
+// RequestBytes is the memory that a run takes for each request in flight: its key, and its value or a scan's answer.
+func (s Spec) RequestBytes() int {
+	s = s.Defaults()
+	m, _ := ParseMix(s.Mix)
+	return slotBytes(s.KeyBytes, s.room(m))
+}
+
+// room is the size of the largest value, or answer to a scan.
+func (s *Spec) room(m Mix) int {
+	if m.Share[Scan] > 0 {
+		return max(s.ValueBytes, s.ScanItems*(kv.ItemHeaderBytes+s.KeyBytes+s.ValueBytes))
+	}
+	return s.ValueBytes
+}
 
 // Check says in one line what is wrong with a Spec, defaults filled in.
 func (s Spec) Check() error {
@@ -173,14 +194,14 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
 	case s.Loop == Closed && s.TargetPerS != 0:
 		return fmt.Errorf("bench: a target rate (%v per second) needs an open loop", s.TargetPerS)
-	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads:
-		return fmt.Errorf("bench: %d connections × depth %d on %d threads: none below 0, at most %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
+	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads || s.Conns > maxInFlight/max(s.Depth, 1):
+		return fmt.Errorf("bench: %d connections × depth %d on %d threads: none below 0, at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
 	case s.Stages < 0:
 		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
 		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
-	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0:
-		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v: none below 0", s.Duration, s.Warmup, s.DrainMax)
+	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || max(s.Duration, s.Warmup, s.DrainMax) > WindowMax:
+		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v: none below 0 or above %v", s.Duration, s.Warmup, s.DrainMax, WindowMax)
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"target rate, abo": {Loop: Open},
 		"needs an open":    {TargetPerS: 5},
 		"none below 0":     {Duration: -1},
+		"or above 2400h":   {Warmup: math.MaxInt64},
+		"2400h0m0s":        {Duration: WindowMax + 1},
+		"requests in flig": {Conns: math.MaxInt64, Depth: 1024},
 		"distribution 9":   {KeyDist: 9},
 		"records":          {Records: 1 << 41},
 		"threads":          {ClientThreads: -1},
@@ -151,6 +154,15 @@ func TestSeriesIntervalKeepsTheSeriesModest(t *testing.T) {
 		n := (int64(d) + step - 1) / step
 		if n > maxIntervals || n < minIntervals && d > minIntervals {
 			t.Errorf("%v: %d intervals of %v", d, n, time.Duration(step))
+		}
+	}
+}
+
+// The recorder of the shortest and the longest window has a time series of few intervals.
+func TestTheTimeSeriesOfAnyWindowIsBounded(t *testing.T) {
+	for _, d := range []time.Duration{1, 999, time.Microsecond, time.Second, time.Hour, WindowMax} {
+		if n := len(newRecorder(Spec{Duration: d}.Defaults()).series); n < 1 || n > maxIntervals+1 {
+			t.Errorf("%v: %d intervals", d, n)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
-	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -40,25 +39,16 @@ func (f *factors) boundFlags() {
 	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
 }
 
-// checkBounds refuses what no server can have.
+// checkBounds refuses what the ranges of the flags, in which 0 has a meaning of its own, leave open.
 func (f *factors) checkBounds() error {
 	b := &f.bounds
-	for _, n := range []struct {
-		flag           string
-		v, least, most int
-	}{{"max-conns", b.conns, 1, 1 << 20}, {"max-depth", b.depth, 1, transport.MaxDepth}, {"max-key-bytes", int(b.keyBytes), 1, store.KeyBytesMax},
-		{"max-value-bytes", cmp.Or(int(b.valueBytes), 1<<20), 16 << 10, store.ValueBytesMax}, {"connection-memory", cmp.Or(int(b.connBytes), 1<<20), 1 << 20, 1 << 40}, {"message-memory", cmp.Or(int(b.poolBytes), 1), 1, 1 << 40}} {
-		if n.v < n.least || n.v > n.most {
-			return usagef("--%s %d: %d to %d", n.flag, n.v, n.least, n.most)
-		}
-	}
-	for _, d := range []struct {
-		flag string
-		v    time.Duration
-	}{{"hello-deadline", b.hello}, {"stall-deadline", b.stall}, {"idle-deadline", cmp.Or(b.idle, time.Second)}} {
-		if d.v < time.Millisecond {
-			return usagef("--%s %v: at least 1ms", d.flag, d.v)
-		}
+	switch {
+	case b.valueBytes != 0 && b.valueBytes < 16<<10:
+		return usagef("--max-value-bytes %s: 0, or 16KiB to 16MiB", &b.valueBytes)
+	case b.connBytes != 0 && b.connBytes < 1<<20:
+		return usagef("--connection-memory %s: 0, or at least 1MiB", &b.connBytes)
+	case b.idle != 0 && b.idle < time.Millisecond:
+		return usagef("--idle-deadline %v: 0, or at least 1ms", b.idle)
 	}
 	return nil
 }

@@ -68,9 +68,6 @@ func (b *blocksFlags) of(x *experiments.Experiment) int {
 	return n
 }
 
-// retryMax bounds --retry: on a machine that is not quiet once in so many times nothing is to be measured.
-const retryMax = 20
-
 // plan is what a folder of results has to be known of to go on with it.
 type plan struct {
 	ID     string `json:"id"`

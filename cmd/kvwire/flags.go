@@ -172,14 +172,6 @@ func (f *factors) rdmaFlags() {
 
 // rdmaOptions are what the flags say, checked.
 func (f *factors) rdmaOptions() (o rdma.Options, err error) {
-	for _, n := range []struct {
-		name  string
-		value int
-	}{{"rdma-slot-bytes", int(f.rdmaSlotBytes)}, {"rdma-signal-every", f.rdmaSignalEvery}, {"rdma-post-batch", f.rdmaPostBatch}, {"rdma-mtu", f.rdmaMTU}} {
-		if n.value == 0 { // which is the default to Options
-			return o, usagef("--%s 0: above 0", n.name)
-		}
-	}
 	o = rdma.Options{SlotBytes: int(f.rdmaSlotBytes), InlineBytes: int(f.rdmaInlineBytes), SignalEvery: f.rdmaSignalEvery,
 		PostBatch: f.rdmaPostBatch, SRQ: f.rdmaSRQ, MTU: f.rdmaMTU, TrafficClass: f.rdmaTrafficClass, ServiceLevel: f.rdmaServiceLevel, HugePages: f.hugePages}
 	if o.InlineBytes == 0 {
@@ -267,11 +259,12 @@ func (f *factors) benchFlags() {
 
 // parse reads the arguments; what is left over is an error unless rest takes it.
 func (f *factors) parse(args []string, rest func(args []string) error) error {
+	f.limit()
 	if err := f.set.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
 		}
-		return usagef("%v (see %s --help)", err, f.set.Name())
+		return usagef("%v (see %s --help)", mistake(err), f.set.Name())
 	}
 	if rest != nil {
 		return rest(f.set.Args())
@@ -304,8 +297,6 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	switch {
 	case f.sets("spin-max") && wait != loop.WaitHybrid:
 		return p, usagef("--spin-max needs --wait hybrid, not %s", wait)
-	case f.spinMax <= 0:
-		return p, usagef("--spin-max %v: above 0", f.spinMax)
 	case f.ring != "shared" && f.ring != "separate":
 		return p, usagef("--ring %q is unknown (shared or separate)", f.ring)
 	case f.ring == "separate" && f.transport != "uring":
@@ -314,8 +305,6 @@ func (f *factors) plan() (p loop.Plan, err error) {
 		return p, usagef("--net-loops and --store-loops need --placement dispatched")
 	case p.Placement == loop.Dispatched && f.serverThreads != 0:
 		return p, usagef("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
-	case min(f.serverThreads, f.netLoops, f.storeLoops) < 0 || max(f.serverThreads, f.netLoops, f.storeLoops) > 256:
-		return p, usagef("loops: 1 to 256")
 	}
 	for _, name := range append(rdmaFlags, "rdma-export-bytes") {
 		if f.sets(name) && f.transport != "rdma" {
@@ -398,8 +387,6 @@ func (f *factors) planDisk(o *loop.Options) error {
 		return usagef("--raw-bytes needs --backend raw, not %s", f.backend)
 	case f.sets("cache-bytes") && f.backend == store.Raw.String():
 		return usagef("--cache-bytes needs --backend disk, not raw")
-	case f.diskDepth < 1:
-		return usagef("--disk-depth %d: 1 or more", f.diskDepth)
 	}
 	if uring {
 		o.Ring, o.CoopTaskrun, o.SQPoll = true, coop, f.sqPoll
@@ -542,29 +529,19 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		return s, usagef("--value-dist %s needs a backend that keeps values, not null", f.valueDist)
 	case s.ValueDist == bench.FixedSize && f.sets("value-min-bytes"):
 		return s, usagef("--value-min-bytes needs --value-dist uniform or zipfian")
-	case f.conns < 1 || f.conns > 65536:
-		return s, usagef("--conns %d: 1 to 65536", f.conns)
-	case f.depth < 1 || f.depth > 1024:
-		return s, usagef("--depth %d: 1 to 1024", f.depth)
-	case f.clientThreads < 1 || f.clientThreads > f.conns:
+	case f.clientThreads > f.conns:
 		return s, usagef("--client-threads %d: 1 to --conns (%d)", f.clientThreads, f.conns)
-	case f.keyBytes < 1:
-		return s, usagef("--key-bytes %s: at least 1", &f.keyBytes)
-	case f.sets("duration") && f.duration <= 0:
-		return s, usagef("--duration %v: above 0", f.duration)
 	case s.Loop == bench.Open && f.targetPerS <= 0 && f.replay == nil && f.set.Lookup("target-per-s") != nil:
 		return s, usagef("--loop open needs --target-per-s, the arrivals per second")
 	case s.Loop == bench.Closed && f.targetPerS > 0:
 		return s, usagef("--target-per-s needs --loop open")
-	case f.records < 1:
-		return s, usagef("--records %s: at least 1", &f.records)
 	case f.sets("arrival") && s.Loop != bench.Open:
 		return s, usagef("--arrival needs --loop open")
 	}
 	if err := s.Check(); err != nil {
 		return s, usagef("%v", err)
 	}
-	return s, nil
+	return s, f.checkAmounts(s)
 }
 
 // checkNames checks the flags whose values are names, one by one: what an experiment file gets wrong is

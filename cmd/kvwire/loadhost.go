@@ -184,6 +184,9 @@ func (d *driven) do(j job) error {
 	if j.Load != nil {
 		return d.load(j.ctx, j.Load)
 	}
+	if err := fitsRequests(*j.Run); err != nil {
+		return err
+	}
 	m, err := window(j.ctx, d.s, *j.Run, d.progress())
 	if m == nil {
 		return err

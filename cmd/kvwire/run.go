@@ -83,9 +83,6 @@ func runCommand(ctx context.Context, args []string) error {
 	if err := f.checkRunLaunch(b.resume, vm); err != nil {
 		return err
 	}
-	if b.retry < 0 || b.retry > retryMax {
-		return usagef("--retry %d: 0 to %d", b.retry, retryMax)
-	}
 	if b.resume != "" && (b.primary || b.dryRun || b.estimate || b.retry > 0) {
 		return usagef("--resume does what was planned when its folder was made: leave out --primary, --retry, --dry-run and --estimate")
 	}
@@ -169,6 +166,7 @@ func newBenchFactors() *factors {
 	f.serverFlags()
 	f.loadFlags()
 	f.benchFlags()
+	f.limit()
 	return f
 }
 

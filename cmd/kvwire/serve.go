@@ -57,9 +57,6 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.checkBounds(); err != nil {
 		return err
 	}
-	if f.drainDeadline < 0 {
-		return usagef("--drain-deadline %v: 0 or above", f.drainDeadline)
-	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
 	}

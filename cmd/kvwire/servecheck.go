@@ -51,7 +51,7 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 		return err
 	}
 	c := &checks{}
-	c.add("flags", fmt.Sprintf("they go together: %d loops, %d partitions", plan.Loops(), plan.Keys()), nil)
+	c.add("flags", fmt.Sprintf("they go together: %d loops, %d partitions", plan.Loops(), plan.Keys()), f.checkServerAmounts(&plan))
 	works := n.works()
 	c.add("transport", n.name+" works here", works)
 	listen, err := f.listen, error(nil)
@@ -131,7 +131,9 @@ func (f *factors) canListen(n *network, addr string) error {
 			return err
 		}
 	}
-	fd, _, err := stream.Listen(addr, f.tcp.options.Sockets)
+	sockets := f.tcp.options.Sockets
+	sockets.ReusePort = false // as a server's first listener: nobody else may have the port
+	fd, _, err := stream.Listen(addr, sockets)
 	if err == nil {
 		_ = unix.Close(fd)
 	}

@@ -97,6 +97,9 @@ func startServer(f *factors) (*served, error) {
 	if err := f.engineWorks(); err != nil {
 		return nil, err
 	}
+	if err := f.checkServerAmounts(&plan); err != nil {
+		return nil, err
+	}
 	if err := addressSpace(&plan, int64(f.cacheBytes)); err != nil {
 		return nil, err
 	}

@@ -74,8 +74,8 @@ func (f *factors) tcpOptions() (o tcp.Options, err error) {
 		return o, usagef("--tcp-accept %q is unknown (one or each)", v.accept)
 	case (o.Engine != tcp.Epoll || o.ClientEngine != tcp.Epoll) && (v.cork || v.quickAck || v.zeroCopyBytes > 0):
 		return o, usagef("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll, and the client's, too: Go's net package cannot do that")
-	case v.busyPoll < 0 || v.busyPoll > time.Second || v.busyPoll%time.Microsecond != 0:
-		return o, usagef("--tcp-busy-poll %v: whole microseconds, up to 1s", v.busyPoll)
+	case v.busyPoll%time.Microsecond != 0:
+		return o, usagef("--tcp-busy-poll %v: whole microseconds", v.busyPoll)
 	}
 	o.Cork, o.QuickAck, o.ZeroCopyBytes = v.cork, v.quickAck, int(v.zeroCopyBytes)
 	o.Sockets = stream.Sockets{Nagle: !v.noDelay, SendBytes: int(v.sendBytes), ReceiveBytes: int(v.receiveBytes),

@@ -13,7 +13,7 @@ import (
 // units of sizes and counts, longest suffix first. A bare k, M or G is decimal for counts and, as everywhere in
 // storage flags, binary for sizes.
 var (
-	sizeUnits = []unit{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
+	sizeUnits = []unit{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
 		{"B", 1}, {"k", 1 << 10}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}}
 	countUnits = []unit{{"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9}}
 )
@@ -31,11 +31,19 @@ func parseUnits(s string, units []unit, what, example string) (float64, error) {
 			break
 		}
 	}
-	v, err := strconv.ParseFloat(number, 64)
+	v, err := parseDecimal(number)
 	if err != nil || v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
 		return 0, fmt.Errorf("%q is no %s (such as %s)", s, what, example)
 	}
 	return v * factor, nil
+}
+
+// parseDecimal is strconv.ParseFloat without its hexadecimal numbers and underscores.
+func parseDecimal(s string) (float64, error) {
+	if strings.ContainsAny(s, "xX_") {
+		return 0, strconv.ErrSyntax
+	}
+	return strconv.ParseFloat(s, 64)
 }
 
 // bytesFlag is a size in bytes.

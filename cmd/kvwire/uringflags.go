@@ -65,14 +65,6 @@ func (f *factors) planUring() (err error) {
 	case v.napi%time.Microsecond != 0:
 		return usagef("--uring-napi %v: whole microseconds", v.napi)
 	}
-	for _, n := range []struct {
-		name  string
-		value int
-	}{{"uring-buffers", o.Buffers}, {"uring-buffer-bytes", o.BufferBytes}, {"uring-body-bytes", o.BodyBytes}, {"uring-zerocopy-bytes", o.ZeroCopyBytes}} {
-		if n.value == 0 { // which is the default to Options
-			return usagef("--%s 0: above 0", n.name)
-		}
-	}
 	if v.options, err = o.Defaults(); err != nil {
 		return usagef("uring: %v", err)
 	}

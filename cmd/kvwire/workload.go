@@ -212,7 +212,7 @@ type speedFlag float64
 
 // Set is pflag.Value's.
 func (v *speedFlag) Set(s string) error {
-	n, err := strconv.ParseFloat(strings.TrimSuffix(s, "x"), 64)
+	n, err := parseDecimal(strings.TrimSuffix(s, "x"))
 	if err != nil || !(n >= 0.001 && n <= 1e6) {
 		return fmt.Errorf("%q is no speed from 0.001x to 1000000x (such as 2x or 0.5x)", s)
 	}

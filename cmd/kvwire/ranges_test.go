@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/big"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// helpOf is what a command prints for --help, which ends it before it does anything.
+func helpOf(t *testing.T, c command) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := make(chan string)
+	go func() { b, _ := io.ReadAll(r); text <- string(b) }()
+	err = tryFlags(w, c, "--help")
+	_ = w.Close()
+	if !errors.Is(err, pflag.ErrHelp) {
+		t.Fatalf("%s --help: %v", c.name, err)
+	}
+	return <-text
+}
+
+// tryFlags runs a command, whose output goes to w.
+func tryFlags(w *os.File, c command, args ...string) error {
+	stdout := os.Stdout
+	os.Stdout = w
+	defer func() { os.Stdout = stdout }()
+	return c.run(context.Background(), args)
+}
+
+var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|speed)\b`)
+
+// Of each numeric flag of each command both ends of its range are accepted, and what lies beyond is a usage error. --help
+// behind the flag ends the command once its flags are read.
+func TestEveryNumericFlagHasARange(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	found := map[string]bool{}
+	for _, c := range commands {
+		if c.name == "launched" { // takes no flags
+			continue
+		}
+		for _, m := range flagLine.FindAllStringSubmatch(helpOf(t, c), -1) {
+			name := m[1]
+			s, ok := spans[name]
+			if !ok {
+				t.Errorf("%s --%s has no range", c.name, name)
+				continue
+			}
+			found[name] = true
+			try := func(value string) error { return tryFlags(null, c, "--"+name+"="+value, "--help") }
+			for _, v := range []string{s.least, s.most} {
+				if err := try(v); !errors.Is(err, pflag.ErrHelp) {
+					t.Errorf("%s --%s=%s, an end of its range: %v", c.name, name, v, err)
+				}
+			}
+			bad := []string{beyond(t, s.most, 1), "99999999999999999999999999", "1e30", "2562048h", "-1", "-1ns", "-9223372036854775808",
+				"NaN", "nan", "inf", "+Inf", "0x10", "0o17", "1_0", "", " ", "1e", "٣"}
+			if below := beyond(t, s.least, -1); below != "" {
+				bad = append(bad, below)
+			}
+			for _, v := range bad {
+				err := try(v)
+				var e *exitError
+				if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s --%s=%s: %v, want a usage error of one line", c.name, name, v, err)
+				}
+			}
+		}
+	}
+	for name := range spans {
+		if !found[name] {
+			t.Errorf("the range of --%s is of no flag", name)
+		}
+	}
+}
+
+// beyond is the value next to an end of a range, in the end's own unit; "" below 0.
+func beyond(t *testing.T, end string, step int64) string {
+	t.Helper()
+	digits := strings.TrimRight(end, "KMGTiBxhmnus")
+	if strings.Contains(digits, ".") {
+		return "0.0009x"
+	}
+	n, ok := new(big.Int).SetString(digits, 10)
+	if !ok {
+		t.Fatalf("%q is no number with a unit", end)
+	}
+	n.Add(n, big.NewInt(step))
+	if n.Sign() < 0 {
+		return ""
+	}
+	if step < 0 && n.Sign() == 0 {
+		return "0"
+	}
+	return n.String() + end[len(digits):]
+}
+
+// Numbers are decimal: a leading zero does not make them octal, whatever way they come.
+func TestALeadingZeroIsDecimal(t *testing.T) {
+	for flag, want := range map[string]string{"conns=010": "10", "depth=+0016": "16", "seed=010": "10", "value-bytes=010KiB": "10KiB", "records=0100": "100", "stages=00": "0"} {
+		name, value, _ := strings.Cut(flag, "=")
+		f := newBenchFactors()
+		if err := f.set.Set(name, value); err != nil {
+			t.Errorf("--%s: %v", flag, err)
+		} else if got := f.set.Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s is %s, want %s", flag, got, want)
+		}
+	}
+}
+
+// Flags that are each in range, and whose product no machine has, are a usage error before anything is allocated; so is a window that
+// another one's limit would make longer.
+func TestProductsOfFlags(t *testing.T) {
+	for name, args := range map[string][]string{
+		"requests":        {"--conns=65536", "--depth=1024", "--value-bytes=16MiB"},
+		"answers":         {"--conns=65536", "--depth=1024", "--mix=scan", "--scan-items=10000", "--value-bytes=16MiB"},
+		"data":            {"--records=1099511627776", "--value-bytes=16MiB"},
+		"client threads":  {"--client-threads=5"},
+		"longest window":  {"--duration=2562047h"},
+		"longest warm-up": {"--warmup=2562047h47m"},
+		"longest of both": {"--duration=2400h1ns", "--warmup=2400h"},
+	} {
+		f := newBenchFactors()
+		err := f.parse(args, nil)
+		if err == nil {
+			_, err = f.checkBench()
+		}
+		var e *exitError
+		if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want a usage error", name, err)
+		}
+	}
+	for name, args := range map[string][]string{
+		"cache":           {"--cache-bytes=1024TiB"},
+		"provided memory": {"--transport=uring", "--uring-receive=multishot", "--uring-buffers=32768", "--uring-buffer-bytes=1MiB", "--server-threads=256"},
+	} {
+		f := newBenchFactors()
+		if err := f.parse(args, nil); err != nil {
+			t.Fatal(err)
+		}
+		p, err := f.plan()
+		if err == nil {
+			err = f.checkServerAmounts(&p)
+		}
+		var e *exitError
+		if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want a usage error", name, err)
+		}
+	}
+}
+
+// Every factor of an experiment may be at either end of its range: the cell is run, or refused in one line.
+func TestCellsAtTheEndsOfRanges(t *testing.T) {
+	for name, s := range spans {
+		if newBenchFactors().set.Lookup(name) == nil {
+			continue
+		}
+		for _, v := range []string{s.least, s.most} {
+			f := newBenchFactors()
+			if err := f.parse([]string{"--" + name + "=" + v, "--loop=open", "--target-per-s=1"}, nil); err != nil {
+				t.Errorf("--%s=%s: %v", name, v, err)
+				continue
+			}
+			_, err := f.checkBench()
+			if err == nil {
+				_, err = f.plan()
+			}
+			if err == nil {
+				c := estimate(f)
+				if c.run < 0 || c.load < 0 || c.bytes < 0 || c.extra < 0 {
+					t.Errorf("--%s=%s: an estimate below 0: %+v", name, v, c)
+				}
+			}
+			var e *exitError
+			if err != nil && (!errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("--%s=%s: %v, want a usage error of one line", name, v, err)
+			}
+		}
+	}
+}
