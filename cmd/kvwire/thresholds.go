@@ -33,11 +33,16 @@ func boundsOf(t *experiments.Threshold) (b bounds, err error) {
 		} else {
 			var d time.Duration
 			d, err = time.ParseDuration(x.text)
-			*x.to = float64(d)
+			if *x.to = float64(d); err == nil && d < 0 {
+				err = fmt.Errorf("%q: 0 or above", x.text)
+			}
 		}
 		if err != nil {
 			return b, fmt.Errorf("%s: %w", t.Metric, err)
 		}
+	}
+	if b.least > b.most {
+		return b, fmt.Errorf("%s: least %s is above most %s: no run would keep both", t.Metric, t.Least, t.Most)
 	}
 	return b, nil
 }
