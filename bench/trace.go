@@ -1,15 +1,17 @@
 package bench
 
 import (
+	"bufio"
 	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/textfile"
 )
 
 // Trace is a recorded load: which record was read or written, when, and with how many bytes. It does not change after it was
@@ -44,22 +46,58 @@ const (
 	traceLineBytes = 64 << 10
 )
 
-// ReadTrace reads a CSV file, or one that gzip packed (.gz). Errors are one line, with file and line.
-func ReadTrace(path string) (*Trace, error) {
-	f, err := os.Open(path)
+// TimeUnit is what the numbers of a trace's column time count.
+type TimeUnit uint8
+
+const (
+	Seconds TimeUnit = iota
+	Milliseconds
+	Microseconds
+	Nanoseconds
+)
+
+var unitNames = [...]string{"s", "ms", "us", "ns"}
+
+// TimeUnits are the names of all units.
+func TimeUnits() []string { return unitNames[:] }
+
+// String is the unit's name.
+func (u TimeUnit) String() string { return name(unitNames[:], int(u)) }
+
+// ParseTimeUnit reads a unit's name.
+func ParseTimeUnit(s string) (TimeUnit, error) {
+	i, err := index(unitNames[:], s, "unit", strings.Join(unitNames[:], ", "))
+	return TimeUnit(i), err
+}
+
+// digits are the decimal places that make ns of the unit.
+func (u TimeUnit) digits() int { return 9 - 3*int(u) }
+
+// gzipMagic begins every file that gzip made.
+const gzipMagic = "\x1f\x8b"
+
+// ReadTrace reads a CSV file, or one that gzip packed, whatever its name. Errors are one line, with file and line.
+func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
+	f, err := textfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
 	}
 	defer f.Close()
 	sum := sha256.New()
-	packed := io.TeeReader(f, sum)
-	r := packed
-	if strings.HasSuffix(path, ".gz") {
+	packed := bufio.NewReader(io.TeeReader(f, sum))
+	var r io.Reader = packed
+	begin, err := packed.Peek(len(gzipMagic))
+	switch {
+	case err != nil && err != io.EOF:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	case string(begin) == gzipMagic:
 		if r, err = gzip.NewReader(packed); err != nil {
 			return nil, fmt.Errorf("%s: unpack: %w", path, err)
 		}
+	case strings.HasSuffix(path, ".gz"):
+		return nil, fmt.Errorf("%s: by its name gzip packed it, and by its first bytes it did not: give it another name, or pack it", path)
 	}
-	t, err := parseTrace(path, r)
+	t, err := parseTrace(path, r, unit)
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +105,13 @@ func ReadTrace(path string) (*Trace, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
+	if unit != Seconds {
+		t.name += "/" + unit.String()
+	}
 	return t, nil
 }
 
-// Name is the file's, without folders, and the first 12 digits of its SHA-256: a.csv@0123456789ab.
+// Name is the file's, without folders, the first 12 digits of its SHA-256, and the unit of its times, where it is not seconds: a.csv@0123456789ab/us.
 func (t *Trace) Name() string { return t.name }
 
 // Rows is how many requests it has.

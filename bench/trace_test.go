@@ -22,7 +22,7 @@ import (
 
 func traceOf(t testing.TB, text string) *Trace {
 	t.Helper()
-	tr, err := parseTrace("t.csv", strings.NewReader(text))
+	tr, err := parseTrace("t.csv", strings.NewReader(text), Seconds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestTraceColumnsAreFoundByName(t *testing.T) {
 		"time,op,key,size\n0,get,\"user1\",5", // no end of line
 		"op,key,size,time\nread,user1,5,1700000000.123456789\n\n",
 	} {
-		tr, err := parseTrace("t", strings.NewReader(text))
+		tr, err := parseTrace("t", strings.NewReader(text), Seconds)
 		if err != nil || tr.Rows() != 1 || tr.Mix() != "get" || tr.first[0] != 5 {
 			t.Errorf("%q: %v %+v", text, err, tr)
 		}
@@ -81,12 +81,12 @@ func TestSecondsAreReadExactly(t *testing.T) {
 		"0": 0, "1": 1e9, "0.5": 5e8, ".5": 5e8, "2.": 2e9, "1700000000.123456789": 1700000000123456789, "0.0000000019": 1,
 		"1e-05": 10_000, "1.5E3": 1_500_000_000_000,
 	} {
-		if got, ok := parseSeconds(s); !ok || got != want {
+		if got, ok := parseTime(s, Seconds); !ok || got != want {
 			t.Errorf("%q: %d, %v; expected %d", s, got, ok, want)
 		}
 	}
 	for _, s := range []string{"", ".", "-1", "+1", "1s", "1,5", "0x1", "NaN", "Inf", "1e400", "-1e3", "1e", "99999999999", "9999999999", "1_0"} {
-		if got, ok := parseSeconds(s); ok {
+		if got, ok := parseTime(s, Seconds); ok {
 			t.Errorf("%q was taken as %d ns", s, got)
 		}
 	}
@@ -100,7 +100,7 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		"time,op,key\n":                       "t.csv:1: column size: once",
 		"time,op,key,size,op\n":               "t.csv:1: column op: once",
 		"0,get,a,1\n":                         "t.csv:1: column time: once",
-		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x": seconds as a decimal number`,
+		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x": a decimal number (0.25), of s`,
 		head + "2,get,a,1\n1,get,a,1\n":       `t.csv:3: time "1" is before that of the row above: sort the file by time`,
 		head + "0,get,a,1\n3000000,get,a,1\n": `t.csv:3: time "3000000" is more than 744h0m0s after`,
 		head + "0,delete,a,1\n":               `t.csv:2: op "delete" is not replayed: get (or read) and put`,
@@ -119,7 +119,7 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		strings.Repeat("\n", 2*traceLineBytes):                               "a line is longer",
 		head + "0,get,a," + strings.Repeat("9", 100) + "\n":                  strings.Repeat("9", 40) + "…",
 	} {
-		_, err := parseTrace("t.csv", strings.NewReader(text))
+		_, err := parseTrace("t.csv", strings.NewReader(text), Seconds)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%.60q:\ngot  %v\nwant %s", text, err, want)
 		}
@@ -138,16 +138,16 @@ func TestReadTraceUnpacksAndNamesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	one, err := ReadTrace(plain)
+	one, err := ReadTrace(plain, Seconds)
 	if err != nil || one.Name() != fmt.Sprintf("a.csv@%x", sha256.Sum256([]byte(small)))[:len("a.csv@")+12] {
 		t.Fatalf("%v %+v", err, one)
 	}
-	two, err := ReadTrace(packed)
+	two, err := ReadTrace(packed, Seconds)
 	if err != nil || !slices.Equal(one.rows, two.rows) || !strings.HasPrefix(two.Name(), "a.csv.gz@") || two.Name() != fmt.Sprintf("a.csv.gz@%x", sha256.Sum256(b.Bytes()))[:len("a.csv.gz@")+12] {
 		t.Fatalf("%v %+v", err, two)
 	}
 	for _, name := range []string{cut, filepath.Join(dir, "none.csv")} {
-		if tr, err := ReadTrace(name); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
+		if tr, err := ReadTrace(name, Seconds); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -456,7 +456,7 @@ func FuzzParseTrace(f *testing.F) {
 	f.Add([]byte("\ufeffkey,size,client,time,op\r\n\"user\n1\",5,x,0,GET\r\n"))
 	f.Add([]byte("time,op,key,size\n1e-05,put,a,0\n1e5,get,a,\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		tr, err := parseTrace("t", bytes.NewReader(text))
+		tr, err := parseTrace("t", bytes.NewReader(text), Seconds)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n\r") || tr != nil {
 				t.Fatalf("%q, %v", err, tr)
@@ -485,4 +485,56 @@ func FuzzParseTrace(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestTimesAreOfTheUnitThatIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		unit TimeUnit
+		want int64
+	}{{"1.5", Milliseconds, 1_500_000}, {"1700000000000123.456", Microseconds, 1700000000000123456}, {"2.9", Nanoseconds, 2}, {"0.0009", Microseconds, 0},
+		{".9", Nanoseconds, 0}, {"1700000000123456789", Nanoseconds, 1700000000123456789}, {"1e3", Microseconds, 1_000_000}} {
+		if got, ok := parseTime(c.text, c.unit); !ok || got != c.want {
+			t.Errorf("%s %s: %d, %v; expected %d", c.text, c.unit, got, ok, c.want)
+		}
+	}
+	if got, ok := parseTime("9999999999999999", Milliseconds); ok {
+		t.Errorf("a time beyond 63 bits was taken as %d ns", got)
+	}
+	text := "time,op,key,size\n0,put,a,1\n2000000000,get,a,1\n"
+	if _, err := parseTrace("t", strings.NewReader(text), Seconds); err == nil || !strings.Contains(err.Error(), "--trace-unit") {
+		t.Errorf("a trace of 63 years: %v", err)
+	}
+	if tr, err := parseTrace("t", strings.NewReader(text), Microseconds); err != nil || tr.Span(1) != 2000*time.Second {
+		t.Errorf("%v, %v", tr, err)
+	}
+}
+
+// A trace is unpacked by what it is, and not by what it is called; byte order marks are skipped or named.
+func TestATraceIsReadByItsFirstBytes(t *testing.T) {
+	dir := t.TempDir()
+	pack := func(text string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, _ = io.WriteString(w, text)
+		_ = w.Close()
+		return b.String()
+	}
+	for name, c := range map[string]struct{ text, wrong string }{
+		"a.csv": {"\xef\xbb\xbf" + small, ""}, "b.csv": {pack(small), ""}, "c": {pack("\xef\xbb\xbf" + small), ""},
+		"d.csv": {"\xff\xfet\x00", "UTF-16, little-endian"}, "e.csv.gz": {small, "by its first bytes it did not"}, "f.gz": {"", "by its first bytes it did not"},
+		"g.gz": {pack("\xfe\xff\x00t"), "UTF-16, big-endian"},
+	} {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(c.text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		tr, err := ReadTrace(name, Seconds)
+		switch {
+		case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)):
+			t.Errorf("%s: %v, want %q", name, err, c.wrong)
+		case c.wrong == "" && (err != nil || tr.Rows() == 0):
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

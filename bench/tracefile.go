@@ -11,14 +11,19 @@ import (
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/kvwire/kvwire/internal/textfile"
 )
 
 // parseTrace reads a trace; path is for messages. Memory is bounded by traceRowsMax and traceLineBytes, whatever r holds.
-func parseTrace(path string, r io.Reader) (*Trace, error) {
+func parseTrace(path string, r io.Reader, unit TimeUnit) (*Trace, error) {
+	r, err := textfile.Reader(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	b := &bounded{r: r, left: traceLineBytes}
-	p := &traceParser{path: path, csv: csv.NewReader(b), t: &Trace{}, ids: map[uint64]uint32{}}
+	p := &traceParser{path: path, unit: unit, csv: csv.NewReader(b), t: &Trace{}, ids: map[uint64]uint32{}}
 	p.csv.ReuseRecord = true
-	err := p.header()
+	err = p.header()
 	for err == nil {
 		b.left = traceLineBytes
 		err = p.row()
@@ -35,6 +40,7 @@ func parseTrace(path string, r io.Reader) (*Trace, error) {
 // traceParser turns lines into rows.
 type traceParser struct {
 	path   string
+	unit   TimeUnit
 	csv    *csv.Reader
 	column [len(traceColumns)]int
 	t      *Trace
@@ -83,7 +89,6 @@ func (p *traceParser) header() error {
 	if err != nil {
 		return err
 	}
-	names[0] = strings.TrimPrefix(names[0], "\ufeff") // what some programs begin a file with
 	for i, want := range traceColumns {
 		p.column[i] = slices.Index(names, want)
 		if p.column[i] < 0 || slices.Contains(names[p.column[i]+1:], want) {
@@ -102,9 +107,9 @@ func (p *traceParser) row() error {
 	if len(p.t.rows) == traceRowsMax {
 		return fmt.Errorf("%s: more than %d rows: cut the trace into pieces", p.path, traceRowsMax)
 	}
-	at, ok := parseSeconds(fields[p.column[timeColumn]])
+	at, ok := parseTime(fields[p.column[timeColumn]], p.unit)
 	if !ok {
-		return p.wrong(timeColumn, "%q: seconds as a decimal number (0.25)", clip(fields[p.column[timeColumn]]))
+		return p.wrong(timeColumn, "%q: a decimal number (0.25), of %s", clip(fields[p.column[timeColumn]]), p.unit)
 	}
 	if len(p.t.rows) == 0 {
 		p.begin, p.last = at, at
@@ -113,7 +118,7 @@ func (p *traceParser) row() error {
 		return p.wrong(timeColumn, "%q is before that of the row above: sort the file by time", clip(fields[p.column[timeColumn]]))
 	}
 	if at-p.begin > int64(traceSpanMax) {
-		return p.wrong(timeColumn, "%q is more than %v after the first row's: cut the trace into pieces", clip(fields[p.column[timeColumn]]), traceSpanMax)
+		return p.wrong(timeColumn, "%q is more than %v after the first row's, counted in %s: name its unit (--trace-unit %s), or cut the trace into pieces", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
 	}
 	p.last = at
 	put, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]
@@ -197,15 +202,17 @@ func (p *traceParser) finish() error {
 	return nil
 }
 
-// parseSeconds reads seconds as ns, exactly: a float64 of seconds since 1970 is off by up to 120 ns. Digits beyond the ninth are
+// parseTime reads a number of units as ns, exactly: a float64 of seconds since 1970 is off by up to 120 ns. Digits behind the ns are
 // left out. A number with an exponent, as programs write small ones, is read as a float64.
-func parseSeconds(s string) (ns int64, ok bool) {
+func parseTime(s string, unit TimeUnit) (ns int64, ok bool) {
+	digits := unit.digits()
 	if strings.ContainsAny(s, "eE") {
 		v, err := strconv.ParseFloat(s, 64)
-		return int64(v * 1e9), err == nil && v >= 0 && v*1e9 < 1<<62
+		v *= math.Pow10(digits)
+		return int64(v), err == nil && v >= 0 && v < 1<<62
 	}
 	whole, fraction, _ := strings.Cut(s, ".")
-	if len(whole) > 10 || whole+fraction == "" {
+	if whole+fraction == "" {
 		return 0, false
 	}
 	for _, c := range []byte(whole + fraction) {
@@ -213,7 +220,10 @@ func parseSeconds(s string) (ns int64, ok bool) {
 			return 0, false
 		}
 	}
-	v, err := strconv.ParseInt(whole+(fraction + "000000000")[:9], 10, 64)
+	if whole += (fraction + "000000000")[:digits]; whole == "" {
+		return 0, true // less than an ns
+	}
+	v, err := strconv.ParseInt(whole, 10, 64)
 	return v, err == nil
 }
 

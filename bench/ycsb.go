@@ -2,14 +2,14 @@ package bench
 
 import (
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/textfile"
 )
 
 // Workload is what a property file of YCSB's core workload asks for, in the words of Spec. What the file leaves out and YCSB has
@@ -34,14 +34,9 @@ const workloadBytes = 1 << 20
 
 // ReadWorkload reads a property file. Errors are one line, with file and line.
 func ReadWorkload(path string) (*Workload, error) {
-	f, err := os.Open(path)
+	text, err := textfile.ReadFile(path, workloadBytes)
 	if err != nil {
 		return nil, fmt.Errorf("workload: %w (name a YCSB property file)", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, workloadBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("workload: %w", err)
 	}
 	return ParseWorkload(path, text)
 }

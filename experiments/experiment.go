@@ -1,6 +1,6 @@
 // Package experiments reads experiment files: NAME/experiment.yaml says which flags a set of runs
 // takes, and which of them sweep. It knows no flag itself: the caller gives their names and how their
-// values are checked. Only cmd may import it, and it imports nothing of ours.
+// values are checked. Only cmd may import it, and it imports nothing of ours but internal/textfile.
 package experiments
 
 import (
@@ -103,9 +103,9 @@ func (c Cell) Args() []string {
 // String is the cell as a person would type it.
 func (c Cell) String() string { return strings.Join(c.Args(), " ") }
 
-// Flags are the flags that an experiment may set, by name without dashes in front, each with what
-// is wrong with a value (nil: nothing).
-type Flags map[string]func(value string) error
+// Flags are the flags that an experiment may set, by name without dashes in front, each with what a value means, in one spelling
+// (1KiB and 1024 are the same size), or what is wrong with it.
+type Flags map[string]func(value string) (meaning string, err error)
 
 // transportFlag is the flag by which overrides and require go.
 const transportFlag = "transport"

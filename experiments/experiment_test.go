@@ -14,24 +14,25 @@ import (
 
 // testFlags accept anything but for a few that are checked.
 func testFlags() Flags {
-	anything := func(string) error { return nil }
+	anything := func(v string) (string, error) { return v, nil }
 	f := Flags{}
 	for _, n := range []string{"backend", "mix", "key-dist", "key-bytes", "value-bytes", "records", "duration", "warmup", "seed",
 		"cache-bytes", "loop", "wait", "placement", "client-threads", "server-threads", "target-per-s", "rdma-verb"} {
 		f[n] = anything
 	}
-	number := func(v string) error {
-		if _, err := strconv.Atoi(v); err != nil {
-			return fmt.Errorf("%q is not a number", v)
+	number := func(v string) (string, error) {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return "", fmt.Errorf("%q is not a number", v)
 		}
-		return nil
+		return strconv.Itoa(n), nil
 	}
 	f["conns"], f["depth"] = number, number
-	f["transport"] = func(v string) error {
+	f["transport"] = func(v string) (string, error) {
 		if !slices.Contains([]string{"inproc", "tcp", "uring", "rdma"}, v) {
-			return fmt.Errorf("unknown transport %q", v)
+			return "", fmt.Errorf("unknown transport %q", v)
 		}
-		return nil
+		return v, nil
 	}
 	return f
 }
@@ -169,6 +170,7 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 		{"bad value in a long list", "conns:\n  - 1\n  - many\n", `x.yaml:3:5: conns: "many" is not a number`},
 		{"duplicate key", "conns: 1\nmix: get\nconns: 2\n", `x.yaml:3:1: "conns" stands here twice: first on line 1`},
 		{"duplicate value", "conns: [1, 2, 1]\n", `x.yaml:1:15: conns has "1" twice`},
+		{"a value in two spellings", "conns: [1, 2, 01]\n", `x.yaml:1:15: conns has "1" and "01", which are the same: leave one of them`},
 		{"mapping for a value", "conns: {a: 1}\n", `x.yaml:1:8: conns must be a value or a list of values, not a mapping`},
 		{"list in a list", "conns: [1, [2]]\n", `conns must be a value or a list of values, not a list`},
 		{"no value", "mix: get\nconns:\n", `conns has no value`},
@@ -313,7 +315,11 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, c := range x.Cells {
 			for _, flag := range c {
-				if check := flags[flag.Name]; check == nil || check(flag.Value) != nil {
+				check := flags[flag.Name]
+				if check == nil {
+					t.Fatalf("%s: no flag", flag.Name)
+				}
+				if _, err := check(flag.Value); err != nil {
 					t.Fatalf("cell %q", c)
 				}
 			}

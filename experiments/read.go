@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+	"github.com/kvwire/kvwire/internal/textfile"
 )
 
 // Bounds of a file. The parser recurses, so depth is bounded before it begins: brackets by maxDepth,
@@ -56,12 +55,7 @@ func Load(path string, flags Flags) (*Experiment, error) {
 
 // readFile reads at most one byte more than a file may have.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("experiments: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
+	data, err := textfile.ReadFile(path, MaxFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("experiments: %w", err)
 	}
@@ -483,10 +477,16 @@ func (r *reader) axis(p pair) (axis, error) {
 	if err != nil {
 		return a, err
 	}
+	spelled := make(map[string]string, len(a.values)) // by meaning
 	for i, v := range a.values {
-		if err := check(v); err != nil {
+		meaning, err := check(v)
+		if err != nil {
 			return a, r.errorAt(a.places[i], "%s: %s", p.key, oneLine(err.Error()))
 		}
+		if first, twice := spelled[meaning]; twice {
+			return a, r.errorAt(a.places[i], "%s has %q and %q, which are the same: leave one of them", p.key, first, v)
+		}
+		spelled[meaning] = v
 	}
 	return a, nil
 }

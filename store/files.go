@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/textfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,9 +47,20 @@ func slabPath(dir string, shard int, class uint8) string {
 	return filepath.Join(shardDir(dir, shard), fmt.Sprintf("slab-%08d", classes[class].bytes))
 }
 
+// isFolder refuses what is there and is no folder.
+func isFolder(dir string) error {
+	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
+		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.Kind(st.Mode()))
+	}
+	return nil
+}
+
 // prepare makes a store in dir if there is none, and otherwise checks that it is the one asked for. Several
 // shards, and several processes, may do so at the same time.
 func prepare(dir string, shards int) error {
+	if err := isFolder(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return fmt.Errorf("store: make %s: %w (%s)", dir, cause(err), remedy(err, "choose another folder"))
 	}

@@ -23,6 +23,9 @@ type Inspected struct {
 // Inspect reads all slabs of the store in dir, as opening it does, and changes nothing; nobody may have it open. progress
 // hears, from several goroutines, how much of a shard has been read; nil: nobody does.
 func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([]Inspected, error) {
+	if err := isFolder(dir); err != nil {
+		return nil, err
+	}
 	m, err := readManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("store: %s is not a store: it has no %s (give the folder that --dir names)", dir, manifestName)

@@ -23,7 +23,7 @@ func (o Options) Look(shards int) (found string, err error) {
 	case err != nil:
 		return "", fmt.Errorf("store: look into %s: %w (check its permissions)", o.Dir, cause(err))
 	case !st.IsDir():
-		return "", fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, unix.ENOTDIR)
+		return "", isFolder(o.Dir)
 	}
 	if err := writable(o.Dir, unix.W_OK|unix.X_OK); err != nil {
 		return "", err

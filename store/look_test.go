@@ -72,7 +72,7 @@ func TestLookSaysWhatOpeningWouldSay(t *testing.T) {
 	look("nothing there", disk(made), 2, "a new folder", "")
 	look("far below nothing", disk(filepath.Join(made, "a", "b")), 2, "a new folder", "")
 	look("below a file", disk(filepath.Join(dir, "file", "a")), 1, "", "not a directory")
-	look("a file", disk(filepath.Join(dir, "file")), 1, "", "not a directory (choose another folder)")
+	look("a file", disk(filepath.Join(dir, "file")), 1, "", "not a directory, but a file (choose another folder)")
 	look("somebody else's folder", disk(filepath.Join(dir, "other")), 1, "", "it has no store.json, but data")
 	look("an old store", disk(old), 1, "", "has format 1, this program reads 2")
 	look("options that cannot be", Options{Backend: Disk, Dir: made, DiskEngine: "none"}, 1, "", "none")

@@ -43,11 +43,15 @@ type cost struct {
 	bytes int64         // that they take, in folder
 	extra int64         // what this run alone takes, while it runs, in the temporary folder
 	dir   string        // the user's own folder; "": a temporary one
+	long  string        // why the run takes so long; "": it does not
 }
 
 // estimate is what a run of these flags costs.
 func estimate(f *factors) cost {
 	c := cost{kind: f.backend + " " + f.valueBytes.String(), run: f.warmup + f.duration + runOverhead}
+	if f.trace != "" {
+		c.long = f.warning
+	}
 	d, ok := f.data()
 	at := func(bytes, perS int64) time.Duration {
 		return time.Duration(float64(bytes) / float64(perS) * float64(time.Second))
@@ -174,7 +178,20 @@ func (c *costs) print(w io.Writer, x *experiments.Experiment, blocks int, runs [
 	for _, d := range wants {
 		fmt.Fprintln(w, d)
 	}
+	for _, why := range c.long(runs) {
+		fmt.Fprintln(w, why)
+	}
 	return nil
+}
+
+// long is why runs take unusually long, each reason once.
+func (c *costs) long(runs []experiments.Run) (all []string) {
+	for _, run := range runs {
+		if why := c.of[run.Cell].long; why != "" && !slices.Contains(all, why) {
+			all = append(all, why)
+		}
+	}
+	return all
 }
 
 // there says whether the user's folder has its store, or raw file, already.

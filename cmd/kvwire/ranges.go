@@ -29,7 +29,7 @@ var spans = map[string]span{
 	"raw-bytes": {"4KiB", "1024TiB"}, "cache-bytes": {"256KiB", "1024TiB"},
 
 	"rdma-slot-bytes": {"256", "1MiB"}, "rdma-inline-bytes": {"0", "1KiB"}, "rdma-signal-every": {"1", "64"}, "rdma-post-batch": {"1", "64"},
-	"rdma-mtu": {"256", "4096"}, "rdma-export-bytes": {"4KiB", "1TiB"},
+	"rdma-mtu": {"256", "4096"}, "rdma-traffic-class": {"0", "255"}, "rdma-service-level": {"0", "15"}, "rdma-export-bytes": {"4KiB", "1TiB"},
 
 	"tcp-send-bytes": {"0", "1GiB"}, "tcp-receive-bytes": {"0", "1GiB"}, "tcp-busy-poll": {"0s", "1s"}, "tcp-zerocopy-bytes": {"0", "1GiB"},
 
@@ -136,6 +136,15 @@ func mistake(err error) error {
 	var v *pflag.InvalidValueError
 	if errors.As(err, &v) {
 		return fmt.Errorf("--%s %s: %w", v.GetFlag().Name, v.GetValue(), v.Unwrap())
+	}
+	return err
+}
+
+// reason is what is wrong with a flag's value, without the flag and the value.
+func reason(err error) error {
+	var v *pflag.InvalidValueError
+	if errors.As(err, &v) {
+		return v.Unwrap()
 	}
 	return err
 }

@@ -149,12 +149,12 @@ func experimentFlags() experiments.Flags {
 	flags := experiments.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
 		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, identityFlags, launchFlags), g.Name) {
-			flags[g.Name] = func(value string) error {
+			flags[g.Name] = func(value string) (string, error) {
 				f := newBenchFactors()
 				if err := f.set.Set(g.Name, value); err != nil {
-					return err
+					return "", reason(err)
 				}
-				return f.checkNames()
+				return f.set.Lookup(g.Name).Value.String(), f.checkNames()
 			}
 		}
 	})
@@ -313,6 +313,9 @@ func (r *runner) required() error {
 func (r *runner) afford() (err error) {
 	if r.costs, err = estimates(r.x, r.at); err != nil {
 		return err
+	}
+	for _, why := range r.costs.long(r.missing()) {
+		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}
 	parent := temporaryParent()
 	r.data.dir = filepath.Join(parent, fmt.Sprintf("kvwire-%s-%x", r.plan.ID, r.plan.Seed))

@@ -15,18 +15,20 @@ import (
 type loadSource struct {
 	workload     string // --workload
 	trace        string // --trace
+	traceUnit    string
 	traceSpeed   speedFlag
 	traceRepeat  bool
 	workloadName string       // of what was read
 	replay       *bench.Trace // likewise
-	warning      string       // about what the property file says in vain, one line
+	warning      string       // about what the property file says in vain, or about a trace's length: one line
 }
 
 // sourceFlags are load's and bench's.
 func (f *factors) sourceFlags() {
 	s := f.set
 	s.StringVar(&f.workload, "workload", "", "a YCSB property file: records, sizes, operations, distributions and pace, where no other flag says otherwise (docs/workloads.md)")
-	s.StringVar(&f.trace, "trace", "", "a CSV file (or .csv.gz) with the columns time,op,key,size: its requests, each at its time (docs/workloads.md)")
+	s.StringVar(&f.trace, "trace", "", "a CSV file (gzip may have packed it) with the columns time,op,key,size: its requests, each at its time (docs/workloads.md)")
+	s.StringVar(&f.traceUnit, "trace-unit", bench.Seconds.String(), "what the trace's times count: "+strings.Join(bench.TimeUnits(), ", "))
 }
 
 // replayFlags are bench's alone.
@@ -47,7 +49,7 @@ func (f *factors) readSource() error {
 	case f.trace != "":
 		return f.readTrace()
 	}
-	for _, name := range []string{"trace-speed", "trace-repeat"} {
+	for _, name := range []string{"trace-speed", "trace-repeat", "trace-unit"} {
 		if f.sets(name) {
 			return usagef("--%s needs --trace", name)
 		}
@@ -60,8 +62,11 @@ func (f *factors) checkSource() (err error) {
 	if f.workload != "" {
 		_, err = bench.ReadWorkload(f.workload)
 	}
-	if f.trace != "" {
-		_, err = openTrace(f.trace)
+	if f.trace != "" { // the unit of its times is another flag
+		_, err = bench.ReadTrace(f.trace, bench.Nanoseconds)
+	}
+	if _, uerr := bench.ParseTimeUnit(f.traceUnit); err == nil {
+		err = uerr
 	}
 	return err
 }
@@ -71,13 +76,15 @@ func (f *factors) readWorkload() error {
 	if err != nil {
 		return usagef("%v", err)
 	}
-	f.workloadName, f.warning = w.Name, w.Note
+	if f.workloadName = w.Name; w.Note != "" {
+		f.warning = fmt.Sprintf("workload %s: %s", f.workload, w.Note)
+	}
 	for name, value := range f.workloadFlags(w) {
 		if f.set.Lookup(name) == nil || f.sets(name) {
 			continue
 		}
 		if err := f.set.Set(name, value); err != nil {
-			return usagef("%s: --%s=%s: %v", f.workload, name, value, err)
+			return usagef("%s: --%s=%s: %v", f.workload, name, value, reason(err))
 		}
 	}
 	return nil
@@ -116,6 +123,9 @@ func (f *factors) workloadFlags(w *bench.Workload) map[string]string {
 // ofTrace are the flags that a trace speaks for.
 var ofTrace = []string{"mix", "key-dist", "records", "value-bytes", "value-dist", "value-min-bytes", "scan-items", "arrival", "target-per-s", "search"}
 
+// traceLong is a length above which a trace's times are more likely of another unit than meant.
+const traceLong = 12 * time.Hour
+
 // traceGrace is how long after its last row's time a trace may still be answered within the window.
 const traceGrace = time.Second
 
@@ -125,7 +135,7 @@ func (f *factors) readTrace() error {
 			return usagef("--%s: the trace says that itself (leave it out, or --trace)", name)
 		}
 	}
-	t, err := openTrace(f.trace)
+	t, err := f.openTrace()
 	if err != nil {
 		return usagef("%v", err)
 	}
@@ -167,6 +177,10 @@ func (f *factors) timeTrace(t *bench.Trace) error {
 	}
 	if !f.sets("duration") {
 		f.duration = span - f.warmup + traceGrace
+		if span > traceLong {
+			f.warning = fmt.Sprintf("trace %s: the run takes %v, by its times at --trace-speed %s: if they are not in %s, end it (^C) and give --trace-unit (%s), or choose --duration",
+				f.trace, f.duration.Round(time.Minute), &f.traceSpeed, f.traceUnit, strings.Join(bench.TimeUnits(), ", "))
+		}
 	}
 	return nil
 }
@@ -187,23 +201,33 @@ func (f *factors) sourceRow(r *report.Row) {
 }
 
 // traces are those that were read: an experiment asks for the same one in many cells. The main goroutine's.
-var traces = map[string]*bench.Trace{}
+var traces = map[traceFile]*bench.Trace{}
 
-func openTrace(path string) (*bench.Trace, error) {
-	if t := traces[path]; t != nil {
+type traceFile struct {
+	path string
+	unit bench.TimeUnit
+}
+
+func (f *factors) openTrace() (*bench.Trace, error) {
+	unit, err := bench.ParseTimeUnit(f.traceUnit)
+	if err != nil {
+		return nil, fmt.Errorf("--trace-unit: %w", err)
+	}
+	this := traceFile{f.trace, unit}
+	if t := traces[this]; t != nil {
 		return t, nil
 	}
-	t, err := bench.ReadTrace(path)
+	t, err := bench.ReadTrace(f.trace, unit)
 	if err == nil {
-		traces[path] = t
+		traces[this] = t
 	}
 	return t, err
 }
 
-// warn says on stderr what of the property file has no part in the run.
+// warn says on stderr what of the property file has no part in the run, or that the trace is long.
 func (f *factors) warn() {
 	if f.warning != "" {
-		fmt.Fprintf(os.Stderr, "kvwire: workload %s: %s\n", f.workload, f.warning)
+		fmt.Fprintln(os.Stderr, "kvwire:", f.warning)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package access says who may connect to a server: names, rights and secrets, from a file, and the proofs by which both sides of a
-// hello show that they know a secret without telling it (docs/adr/0016). It may import wire, which has the lengths of what is sent.
+// hello show that they know a secret without telling it (docs/adr/0016). It may import wire, which has the lengths of what is sent, and internal/textfile.
 package access
 
 import (
@@ -10,9 +10,9 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/textfile"
 	"github.com/kvwire/kvwire/wire"
 )
 
@@ -73,7 +73,7 @@ func ReadFile(file string) (*List, error) {
 
 // read reads a small file: one that nobody but its owner may read, if it is secret.
 func read(file string, secret bool) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := textfile.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
 	}
@@ -91,6 +91,9 @@ func read(file string, secret bool) ([]byte, error) {
 	}
 	if len(text) > FileBytesMax {
 		return nil, fmt.Errorf("access: %s: more than %d KiB", file, FileBytesMax>>10)
+	}
+	if text, err = textfile.Text(text); err != nil {
+		return nil, fmt.Errorf("access: %s: %w", file, err)
 	}
 	return text, nil
 }

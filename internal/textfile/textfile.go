@@ -1,0 +1,99 @@
+// Package textfile owns how files are read that users name: experiments, property files, traces, secrets and certificates. It opens nothing but files, so that
+// no command waits for a pipe, and knows byte order marks. It imports nothing of ours.
+package textfile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a file for reading. A folder, a pipe, a socket or a device is an error, at once. The caller closes it.
+func Open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that nobody writes to opens, too
+	if errors.Is(err, unix.ENXIO) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("it is a socket or a device, and not a file")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, and not a file", Kind(st.Mode()))}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Kind names what stands at a path, for errors.
+func Kind(m fs.FileMode) string {
+	switch {
+	case m.IsRegular():
+		return "a file"
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
+
+// ReadFile is the text of a file of at most max bytes, without its byte order mark, or max+1 bytes of a larger one.
+func ReadFile(path string, max int) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := Reader(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return io.ReadAll(io.LimitReader(r, int64(max)+1))
+}
+
+// marks are the byte order marks of encodings that are refused, longest first: that of UTF-16 begins that of UTF-32.
+var marks = []struct{ mark, encoding string }{
+	{"\xff\xfe\x00\x00", "UTF-32, little-endian"},
+	{"\x00\x00\xfe\xff", "UTF-32, big-endian"},
+	{"\xff\xfe", "UTF-16, little-endian"},
+	{"\xfe\xff", "UTF-16, big-endian"},
+}
+
+const utf8Mark = "\xef\xbb\xbf"
+
+// Text is text without the byte order mark of UTF-8 at its beginning. That of another encoding is an error, which names it.
+func Text(text []byte) ([]byte, error) {
+	for _, m := range marks {
+		if bytes.HasPrefix(text, []byte(m.mark)) {
+			return nil, fmt.Errorf("the file is %s, by its byte order mark: save it as UTF-8", m.encoding)
+		}
+	}
+	return bytes.TrimPrefix(text, []byte(utf8Mark)), nil
+}
+
+// Reader is Text for what r reads.
+func Reader(r io.Reader) (io.Reader, error) {
+	b := bufio.NewReader(r)
+	begin, err := b.Peek(len("\xff\xfe\x00\x00"))
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	rest, err := Text(begin)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.Discard(len(begin) - len(rest))
+	return b, err
+}
