@@ -42,7 +42,7 @@ type generator struct {
 
 	stopped   bool // nothing more is submitted
 	settled   bool // drained was told
-	abandoned bool // Run gave up waiting: close with requests under way
+	abandoned bool // the drain is over: what comes back from now on is not recorded
 
 	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
 	died    chan<- kv.Status
@@ -189,7 +189,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 	var n uint64 // bytes of values moved
 	switch {
 	case r.Status == kv.StatusOK:
-		n = uint64(len(r.Value))
+		n = valueBytes(r)
 		if g.spec.Verify && r.Op != kv.OpPut {
 			g.verify(s, now >= start)
 		}
@@ -225,19 +225,55 @@ func (g *generator) finish(s *slot, now int64) bool {
 		g.rec.ops[s.kind]++
 		g.rec.bytes += n
 		g.rec.point(start, now, ns)
-		if g.spec.Loop == Closed {
-			record(g.rec.lat[s.kind], ns)
-		}
 	}
-	if g.spec.Loop == Open && s.intended >= start && s.intended < g.end.Load() {
-		record(g.rec.lat[s.kind], ns)
-		record(g.rec.svc, now-s.sent)
-		record(g.rec.lag, s.sent-s.intended)
+	// A closed loop's request that completes in the drain was under way at the window's end.
+	if s.intended < g.end.Load() && (g.spec.Loop == Closed || s.intended >= start) {
+		g.took(s, now)
 	}
 	if s.req.Stages != nil && s.intended >= start && s.intended < g.end.Load() {
 		g.rec.stages[s.kind].add(&s.stages)
 	}
 	return true
+}
+
+// took records how long s has taken until now.
+func (g *generator) took(s *slot, now int64) {
+	record(g.rec.lat[s.kind], now-s.intended)
+	if g.spec.Loop == Open {
+		record(g.rec.svc, now-s.sent)
+		record(g.rec.lag, s.sent-s.intended)
+	}
+}
+
+// abandon ends the drain: requests without an answer count, and their ages are lower bounds of their latencies. A window that has not
+// begun has no latencies. On the loop's goroutine, or after its end.
+func (g *generator) abandon(now int64) (unanswered int) {
+	g.stopped, g.abandoned = true, true
+	unanswered = g.slots.inFlight()
+	g.rec.unanswered += uint64(unanswered)
+	if unanswered == 0 || g.start.Load() == math.MaxInt64 {
+		return unanswered
+	}
+	for i := range g.slots.slot {
+		if s := &g.slots.slot[i]; s.inFlight {
+			g.took(s, now)
+		}
+	}
+	return unanswered
+}
+
+// valueBytes are the bytes of values in a request that is done: of a scan those in its items.
+func valueBytes(r *kv.Request) (n uint64) {
+	if r.Op != kv.OpScan {
+		return uint64(len(r.Value))
+	}
+	for b := r.Value; ; {
+		_, value, rest, ok := kv.NextItem(b)
+		if !ok {
+			return n
+		}
+		n, b = n+uint64(len(value)), rest
+	}
 }
 
 func (g *generator) ackInsert(s *slot) {
@@ -344,18 +380,21 @@ func (g *generator) settle(now int64) {
 	g.drained <- struct{}{} // room for one of each thread
 }
 
-// stop ends submission, counts the arrivals of the window that were never sent, and tells Run when
+// stop ends submission, counts the arrivals of the window that were never sent, with their age, and tells Run when
 // nothing is under way. On the loop's goroutine.
 func (g *generator) stop() {
 	g.stopped = true
+	now := loop.Nanos()
 	if start := g.start.Load(); g.spec.Loop == Open && start != math.MaxInt64 {
 		for ; g.due.next < g.end.Load(); g.due.advance() {
 			if g.due.next >= start {
 				g.rec.unsent++
+				record(g.rec.late, now-g.due.next)
+				record(g.rec.lag, now-g.due.next)
 			}
 		}
 	}
-	g.settle(loop.Nanos())
+	g.settle(now)
 }
 
 // OnEvent is never called: a generator has neither ring entries nor descriptors.

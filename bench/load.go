@@ -23,8 +23,8 @@ type Loaded struct {
 const maxBusy = 100_000
 
 // Load puts records 0 to spec.Records-1, each thread a range of its own in order, and returns when all
-// are acknowledged. The first put that fails ends it. Otherwise like Run; of spec it uses the records,
-// sizes, seed and DrainMax. An interrupted load returns ctx's error.
+// are acknowledged. The first put that fails ends it, and so does a thread that no put is acknowledged to for SilenceMax. Otherwise like
+// Run; of spec it uses the records, sizes, seed, DrainMax and SilenceMax. An interrupted load returns ctx's error.
 func Load(ctx context.Context, spec Spec, clients []Client, progress func(Progress)) (Loaded, error) {
 	spec = spec.Defaults()
 	if err := spec.Check(); err != nil {
@@ -60,9 +60,11 @@ type loading struct {
 	begun   int        // so many of them are on their loops: the first ones
 	ended   chan error // one from each loader: nil, or why it stopped
 	told    int
+	hung    bool // nothing is acknowledged any more
 }
 
 func (w *loading) add() error {
+	begun := loop.Nanos()
 	n := uint64(len(w.clients))
 	each, more := w.spec.Records/n, w.spec.Records%n
 	next := uint64(0)
@@ -72,7 +74,7 @@ func (w *loading) add() error {
 		if uint64(i) < more {
 			next++
 		}
-		l.end = next
+		l.end, l.last = next, begun
 		var err error
 		if l.slots, err = newSlots(c.InFlight, w.spec.KeyBytes, w.spec.ValueBytes, l); err != nil {
 			return err
@@ -115,6 +117,22 @@ func (w *loading) wait(ctx context.Context) error {
 			if err := w.watch.tick(); err != nil {
 				return err
 			}
+			if err := w.silent(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// silent is an error when puts are under way on a thread, and none was acknowledged to it for SilenceMax.
+func (w *loading) silent() error {
+	for i, l := range w.loaders[:w.begun] {
+		waits, since := 0, int64(0)
+		_ = w.clients[i].Loop.Call(func() { waits, since = l.slots.inFlight(), loop.Nanos()-l.last }) // one that has ended is the watcher's
+		if waits > 0 && since > int64(w.spec.SilenceMax) {
+			w.hung = true
+			return fmt.Errorf("bench: load: of %d puts under way on client loop %s none was acknowledged for %v: %w", waits, w.clients[i].Loop.Name(), w.spec.SilenceMax, ErrStuck)
 		}
 	}
 	return nil
@@ -128,7 +146,7 @@ func (w *loading) leave() error {
 	}
 	timer := time.NewTimer(w.spec.DrainMax)
 	defer timer.Stop()
-	for w.told < w.begun && !late {
+	for w.told < w.begun && !late && !w.hung {
 		select {
 		case <-w.ended:
 			w.told++
@@ -144,8 +162,8 @@ func (w *loading) leave() error {
 	for _, l := range w.loaders[w.begun:] {
 		l.release()
 	}
-	if stuck > 0 {
-		return fmt.Errorf("bench: %d of them, %v after the end of the load: %w", stuck, w.spec.DrainMax, ErrStuck)
+	if stuck > 0 && !w.hung { // else that was told
+		return fmt.Errorf("bench: %d puts had no answer %v after the end of the load: %w", stuck, w.spec.DrainMax, ErrStuck)
 	}
 	return nil
 }
@@ -167,6 +185,7 @@ type loader struct {
 	told      bool
 	abandoned bool
 	err       error
+	last      int64 // when a put was last acknowledged, as loop.Nanos counts
 	ended     chan<- error
 	done      atomic.Uint64 // acked, written each turn by the loop, read by Load
 }
@@ -193,6 +212,7 @@ func (d *loader) put(s *slot, id uint64) {
 // Complete takes a put back, and sends the next record, or the same one again when the store is busy.
 func (d *loader) Complete(r *kv.Request) {
 	s := &d.slots.slot[r.Slot]
+	d.last = d.l.Now()
 	switch {
 	case d.abandoned:
 		d.slots.put(s)

@@ -7,12 +7,12 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Latencies are recorded from 1 ns to 60 s with three digits; what is longer counts as 60 s.
+// Latencies are recorded from 1 ns to 208 days with three digits. No run takes longer (Spec.Check), so no latency is cut short.
 const (
-	histMax    = int64(60 * time.Second)
+	histMax    = int64(1) << 54
 	histDigits = 3
 
-	maxIntervals = 120 // of the time series; with two digits, 30 KiB each and thread
+	maxIntervals = 120 // of the time series; with two digits, 48 KiB each and thread, touched only where it is used
 	minIntervals = 12  // so that thirds can be told apart
 	seriesDigits = 2
 )
@@ -29,9 +29,10 @@ func record(h *hdrhistogram.Histogram, ns int64) {
 
 // recorder is what one thread writes down during the measured window. Everything is made before it.
 type recorder struct {
-	lat    [Kinds]*hdrhistogram.Histogram // 221 KiB each, touched only where it is used
+	lat    [Kinds]*hdrhistogram.Histogram // 370 KiB each, touched only where it is used
 	svc    *hdrhistogram.Histogram        // open loop: from the actual send
 	lag    *hdrhistogram.Histogram        // open loop: from the intended start to the send
+	late   *hdrhistogram.Histogram        // open loop: from the intended start of arrivals never sent to the end of the drain
 	ops    [Kinds]uint64                  // completed in the window
 	errs   [statuses]uint64
 	misses uint64
@@ -41,56 +42,59 @@ type recorder struct {
 	scheduled   uint64 // open loop: arrivals in the window that were sent
 	missed      uint64 // open loop: of these, those that waited because no slot was free
 	unsent      uint64 // open loop: arrivals in the window that were never sent
+	unanswered  uint64 // requests that were sent and had no answer at the end of the drain
 	maxInFlight int
 
-	series   []*hdrhistogram.Histogram
-	interval int64 // ns
-	at       int   // interval that is being written
-	next     int64 // when it ends
+	series []*hdrhistogram.Histogram
+	window time.Duration
+	at     int   // interval that is being written
+	next   int64 // when it ends; 0: none is yet
 }
 
 func newRecorder(s Spec) *recorder {
-	r := &recorder{interval: seriesInterval(s.Duration)}
+	r := &recorder{window: s.Duration}
 	for k := range r.lat {
 		r.lat[k] = newHist()
 	}
 	if s.Loop == Open {
-		r.svc, r.lag = newHist(), newHist()
+		r.svc, r.lag, r.late = newHist(), newHist(), newHist()
 	}
 	for k := range r.stages {
 		if s.Stages > 0 {
 			r.stages[k] = newStageTimes()
 		}
 	}
-	r.series = make([]*hdrhistogram.Histogram, int((int64(s.Duration)+r.interval-1)/r.interval))
+	r.series = make([]*hdrhistogram.Histogram, seriesIntervals(s.Duration))
 	for i := range r.series {
 		r.series[i] = hdrhistogram.New(1, histMax, seriesDigits)
 	}
 	return r
 }
 
-// seriesInterval is a second, less for short windows, whole seconds for long ones.
-func seriesInterval(window time.Duration) int64 {
-	switch {
-	case window < minIntervals*time.Second:
-		return max(1, int64(window)/minIntervals)
-	case window > maxIntervals*time.Second:
-		return int64((window/maxIntervals + time.Second - 1).Truncate(time.Second))
-	}
-	return int64(time.Second)
+// seriesIntervals is the number of intervals of a window's time series: one a second, more for short windows, one in several
+// seconds for long ones.
+func seriesIntervals(window time.Duration) int {
+	each := max(time.Second, (window/maxIntervals + time.Second - 1).Truncate(time.Second))
+	n := (window + each - 1) / each
+	return int(max(1, min(max(n, minIntervals), window)))
+}
+
+// seriesBegin is when interval i of n begins, since the window's begin. All intervals are of the same length but for the last
+// nanosecond, and together they are the window exactly: interval n would begin at its end.
+func seriesBegin(window time.Duration, i, n int) time.Duration {
+	return time.Duration(int64(window)/int64(n)*int64(i)) + time.Duration(int64(window)%int64(n)*int64(i)/int64(n))
 }
 
 // point adds a completion at now to the time series of a window that began at start.
 func (r *recorder) point(start, now, ns int64) {
-	for now >= r.next {
-		if r.next == 0 {
-			r.next = start
-			r.at = -1
-		}
-		r.next += r.interval
-		r.at++
+	if r.next == 0 {
+		r.next = start + int64(seriesBegin(r.window, 1, len(r.series)))
 	}
-	record(r.series[min(r.at, len(r.series)-1)], ns)
+	for now >= r.next && r.at < len(r.series)-1 {
+		r.at++
+		r.next = start + int64(seriesBegin(r.window, r.at+1, len(r.series)))
+	}
+	record(r.series[r.at], ns)
 }
 
 // merge adds another thread's counts to r's.
@@ -104,6 +108,7 @@ func (r *recorder) merge(o *recorder) {
 	}
 	merge(&r.svc, o.svc)
 	merge(&r.lag, o.lag)
+	merge(&r.late, o.late)
 	for i := range r.errs {
 		r.errs[i] += o.errs[i]
 	}
@@ -112,6 +117,7 @@ func (r *recorder) merge(o *recorder) {
 	r.scheduled += o.scheduled
 	r.missed += o.missed
 	r.unsent += o.unsent
+	r.unanswered += o.unanswered
 	r.maxInFlight += o.maxInFlight
 	for i := range r.series {
 		r.series[i].Merge(o.series[i])

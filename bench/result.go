@@ -13,10 +13,12 @@ import (
 // Result is what a run found. Two rules say what counts:
 //
 // Operations, rates, bytes and the time series count what completed within the window. Latencies of a
-// closed loop are of the same operations; those of an open loop are of all arrivals whose intended
-// start lies in the window, also when they completed after it, or the slowest would be left out.
-// Errors and misses count from the window's begin to the end of the drain, wrong values and dead
-// connections always.
+// closed loop are of the same operations, and of the requests under way at the window's end; those of an
+// open loop are of all arrivals whose intended start lies in the window. Both count requests that
+// completed after the window, or the slowest would be left out; of a request without an answer, and of an
+// arrival never sent, the latency is its age at the end of the drain, which is a lower bound.
+// Errors and misses count from the window's begin to the end of the drain; wrong values, dead
+// connections and requests without an answer always.
 type Result struct {
 	Spec        Spec // with defaults filled in
 	Started     time.Time
@@ -26,7 +28,7 @@ type Result struct {
 
 	Ops    uint64         // answered: OK or not found
 	Op     [Kinds]KindOps // of these, by kind
-	Bytes  uint64         // of values read and written, and of scans' answers
+	Bytes  uint64         // of values read and written
 	Misses uint64         // reads of records that were loaded and are not there
 
 	Errors   uint64 // answered with another status
@@ -43,6 +45,7 @@ type Result struct {
 	Scheduled   uint64 // open loop: arrivals of the window
 	MissedSends uint64 // of these, those that had to wait because all slots were taken
 	Unsent      uint64 // of these, those that were still waiting when the drain was over
+	Unanswered  uint64 // requests that were sent and had no answer when the drain was over
 	TraceLeft   uint64 // rows of the trace, not repeated, that were never sent
 	MaxInFlight int    // most requests in flight at once; of several threads, the sum of each one's most
 
@@ -155,12 +158,15 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 		r.Ops += rec.ops[k]
 		r.Lat.Merge(rec.lat[k])
 	}
+	if rec.late != nil { // their kinds were not drawn
+		r.Lat.Merge(rec.late)
+	}
 	for i, n := range rec.errs {
 		r.Errors += n
 		r.ByStatus[i] = n
 	}
 	r.Svc, r.Lag = rec.svc, rec.lag
-	r.Misses, r.Bytes = rec.misses, rec.bytes
+	r.Misses, r.Bytes, r.Unanswered = rec.misses, rec.bytes, rec.unanswered
 	r.Scheduled, r.MissedSends, r.Unsent = rec.scheduled+rec.unsent, rec.missed, rec.unsent
 	r.MaxInFlight = rec.maxInFlight
 	for k, t := range rec.stages {
@@ -172,24 +178,30 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 	r.series(window)
 }
 
-// series fills in Series and Drift from the intervals' histograms.
+// series fills in Series and Drift from the intervals' histograms. The intervals add up to the window. One that was cut to less
+// than half by an early end belongs to the one before it: a rate over so short a time says nothing.
 func (r *Result) series(window time.Duration) {
 	r.Series, r.Drift = nil, Drift{}
-	step := time.Duration(seriesInterval(r.Spec.Duration))
+	n := seriesIntervals(r.Spec.Duration)
+	whole := 0
 	for i, h := range r.intervals {
-		begin := time.Duration(i) * step
+		begin, end := seriesBegin(r.Spec.Duration, i, n), seriesBegin(r.Spec.Duration, i+1, n)
 		if begin >= window {
 			break
 		}
-		n := uint64(h.TotalCount())
-		v := Interval{Begin: begin, Length: min(step, window-begin), Ops: n, N: n}
-		if n > 0 {
-			v.P50, v.P99 = time.Duration(h.ValueAtQuantile(50)), time.Duration(h.ValueAtQuantile(99))
+		if i > 0 && window-begin < (end-begin)/2 {
+			last := r.intervals[i-1].Clone()
+			last.Merge(h)
+			begin = r.Series[i-1].Begin
+			r.Series[i-1] = interval(begin, window-begin, last)
+			break
 		}
-		r.Series = append(r.Series, v)
+		if end <= window {
+			whole++
+		}
+		r.Series = append(r.Series, interval(begin, min(end, window)-begin, h))
 	}
-	whole := int(window / step)
-	third := min(whole, len(r.Series)) / 3
+	third := whole / 3
 	if third == 0 {
 		return
 	}
@@ -198,4 +210,14 @@ func (r *Result) series(window time.Duration) {
 		r.Drift.Last += r.Series[whole-1-i].Ops
 	}
 	r.Drift.Known = r.Drift.First > 0
+}
+
+// interval is a step of the time series, whose latencies are h.
+func interval(begin, length time.Duration, h *hdrhistogram.Histogram) Interval {
+	n := uint64(h.TotalCount())
+	v := Interval{Begin: begin, Length: length, Ops: n, N: n}
+	if n > 0 {
+		v.P50, v.P99 = time.Duration(h.ValueAtQuantile(50)), time.Duration(h.ValueAtQuantile(99))
+	}
+	return v
 }

@@ -34,13 +34,14 @@ const progressEvery = 250 * time.Millisecond
 var (
 	// ErrDead means that a connection died during the run.
 	ErrDead = errors.New("the peer is gone")
-	// ErrStuck means that requests did not complete within DrainMax after the window.
-	ErrStuck = errors.New("requests did not complete")
+	// ErrStuck means that requests had no answer when the drain was over, or that a load came to a halt.
+	ErrStuck = errors.New("the server does not answer")
 )
 
 // Run puts a generator onto each client's loop, lets it run for the warm-up and then the measured
 // window, waits for what is under way, and takes the generators off again. Any goroutine but a
-// loop's may call it; it blocks until then. When ctx ends, the window ends, and what there is
+// loop's may call it; it blocks until then: for DrainMax after the window at most where nothing is
+// answered any more, and twice that where an open loop's arrivals still wait. When ctx ends, the window ends, and what there is
 // comes back with Interrupted set and no error. With an error, the result holds what was found until
 // then, or is nil when nothing ran. Loops that spin need GOMAXPROCS above their number, or the
 // window's begin and end are noticed late.
@@ -254,13 +255,15 @@ func (w *running) costs(before, after marks) {
 
 // leave waits for what is under way and takes the generators off their loops. Unless stop, an open
 // loop's waiting arrivals are sent first, for at most DrainMax; then nothing more is sent, and what is
-// under way has DrainMax to complete. What has not is abandoned: its handler keeps the buffers.
+// under way has DrainMax to complete, if anything has in the meantime. What has not is abandoned: its handler keeps the buffers.
 func (w *running) leave(ctx context.Context, stop bool) error {
 	w.watch.begin("drain", w.spec.DrainMax)
 	var err error
-	all := false
+	all, hung := false, false
 	if !stop {
+		before := w.answered()
 		all, err = w.await(ctx)
+		hung = !w.res.Interrupted && (w.spec.Loop == Closed || w.answered() == before)
 	}
 	for i := range w.begun {
 		if !all && w.clients[i].Loop.Call(w.gens[i].stop) != nil {
@@ -268,23 +271,34 @@ func (w *running) leave(ctx context.Context, stop bool) error {
 			all = true // nobody is left there to wait for; the others are abandoned
 		}
 	}
-	if !all {
+	if !all && !hung {
 		_, e := w.await(context.WithoutCancel(ctx))
 		err = errors.Join(err, e)
 	}
-	stuck := 0
+	unanswered, now := 0, loop.Nanos()
 	for i, g := range w.gens[:w.begun] {
 		l := w.clients[i].Loop
-		_ = l.Call(func() { g.abandoned = true; stuck += g.slots.inFlight() })
+		abandon := func() { unanswered += g.abandon(now) }
+		if l.Call(abandon) != nil {
+			abandon() // the loop has ended
+		}
 		l.Remove(g)
 	}
 	for _, g := range w.gens[w.begun:] {
 		g.release()
 	}
-	if stuck > 0 {
-		err = errors.Join(err, fmt.Errorf("bench: %d of them, %v after the end: %w", stuck, w.spec.DrainMax, ErrStuck))
+	if unanswered > 0 {
+		err = errors.Join(err, fmt.Errorf("bench: %d requests had no answer at the end of the drain (%v): %w", unanswered, w.spec.DrainMax, ErrStuck))
 	}
 	return err
+}
+
+// answered is the number of requests that were answered until now, as the loops have it.
+func (w *running) answered() (n uint64) {
+	for i, g := range w.gens[:w.begun] {
+		_ = w.clients[i].Loop.Call(func() { n += g.total })
+	}
+	return n
 }
 
 // await waits until every generator has settled: at most DrainMax, and not beyond ctx or the end of a

@@ -113,8 +113,11 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 			if len(windows) != 2 || !windows[0] || windows[1] {
 				t.Errorf("the window was announced as %v", windows)
 			}
-			if res.Ops == 0 || res.Duration != spec.Duration || res.Lat.TotalCount() != int64(res.Ops) || res.Svc != nil {
+			if res.Ops == 0 || res.Duration != spec.Duration || res.Svc != nil {
 				t.Errorf("%d ops, %d latencies in %v", res.Ops, res.Lat.TotalCount(), res.Duration)
+			}
+			if late := res.Lat.TotalCount() - int64(res.Ops); late < 0 || late > 8 { // those that were under way at the end
+				t.Errorf("%d latencies of %d operations", res.Lat.TotalCount(), res.Ops)
 			}
 			m, _ := ParseMix(mix)
 			var series uint64
@@ -379,7 +382,7 @@ func TestRunReportsRequestsThatNeverComplete(t *testing.T) {
 				spec.TargetPerS = 2000
 			}
 			res, err := Run(context.Background(), spec, []Client{{l, h, 3}}, nil)
-			if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "3 of them") {
+			if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "3 requests had no answer") {
 				t.Fatalf("error %v", err)
 			}
 			if kind == Open && (res.Scheduled < 20 || res.Unsent+3 < res.Scheduled) { // the slots may be taken before the window

@@ -17,6 +17,7 @@ type slot struct {
 	sent     int64 // when it did
 	kind     Kind
 	second   bool // rmw: the get is done, the put is under way
+	inFlight bool // between take and put
 	stages   kv.Stages
 }
 
@@ -60,7 +61,11 @@ func (s *slots) take() *slot {
 	n := len(s.free) - 1
 	i := s.free[n]
 	s.free = s.free[:n]
+	s.slot[i].inFlight = true
 	return &s.slot[i]
 }
 
-func (s *slots) put(t *slot) { s.free = append(s.free, uint32(t.req.Slot)) } // never grows: one entry per slot
+func (s *slots) put(t *slot) {
+	t.inFlight = false
+	s.free = append(s.free, uint32(t.req.Slot)) // never grows: one entry per slot
+}

@@ -88,6 +88,9 @@ type Spec struct {
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
 	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
 
+	// SilenceMax bounds how long no put of a load may be acknowledged before the load ends in an error. 0: 15 s
+	SilenceMax time.Duration
+
 	// PaceSpin, open loop: a thread sleeps until this long before the next arrival and then turns
 	// without sleeping. 0: 50 µs, since a sleep ends 4–69 µs late; below 0: never spin.
 	PaceSpin time.Duration
@@ -116,6 +119,7 @@ func (s Spec) Defaults() Spec {
 	def(&s.ScanItems, 100)
 	def(&s.Duration, 10*time.Second)
 	def(&s.DrainMax, 5*time.Second)
+	def(&s.SilenceMax, 15*time.Second)
 	def(&s.PaceSpin, 50*time.Microsecond)
 	if m, err := ParseMix(s.Mix); err == nil && s.KeyDist == DistOfMix {
 		s.KeyDist = m.dist
@@ -137,7 +141,7 @@ const (
 )
 
 // WindowMax is the longest window, and the longest warm-up: the time series of a longer one would have no room, and no sense.
-const WindowMax = 2400 * time.Hour
+const WindowMax = 1200 * time.Hour // four of these, warm-up, window and drain twice, stay below histMax
 
 // RequestBytes is the memory that a run takes for each request in flight: its key, and its value or a scan's answer.
 func (s Spec) RequestBytes() int {
@@ -200,8 +204,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
 		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
-	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || max(s.Duration, s.Warmup, s.DrainMax) > WindowMax:
-		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v: none below 0 or above %v", s.Duration, s.Warmup, s.DrainMax, WindowMax)
+	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
+		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: none below 0 or above %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
 }

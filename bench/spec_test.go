@@ -73,7 +73,7 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"needs an open":    {TargetPerS: 5},
 		"none below 0":     {Duration: -1},
 		"or above 2400h":   {Warmup: math.MaxInt64},
-		"2400h0m0s":        {Duration: WindowMax + 1},
+		"1200h0m0s":        {Duration: WindowMax + 1},
 		"requests in flig": {Conns: math.MaxInt64, Depth: 1024},
 		"distribution 9":   {KeyDist: 9},
 		"records":          {Records: 1 << 41},
@@ -148,12 +148,48 @@ func TestArrivalsFollowFromTheSeed(t *testing.T) {
 	}
 }
 
-func TestSeriesIntervalKeepsTheSeriesModest(t *testing.T) {
-	for _, d := range []time.Duration{1, time.Millisecond, time.Second, 10 * time.Second, 12 * time.Second, time.Minute, 2 * time.Minute, 121 * time.Second, time.Hour, 100 * time.Hour} {
-		step := seriesInterval(d)
-		n := (int64(d) + step - 1) / step
+func TestIntervalsOfTheSeriesAreFewAndMakeTheWindow(t *testing.T) {
+	for _, d := range []time.Duration{1, 5, time.Millisecond, time.Second, 10 * time.Second, 9_999_999_937, 12 * time.Second, 12_500 * time.Millisecond, time.Minute,
+		2 * time.Minute, 121 * time.Second, time.Hour, 100 * time.Hour, WindowMax} {
+		n := seriesIntervals(d)
 		if n > maxIntervals || n < minIntervals && d > minIntervals {
-			t.Errorf("%v: %d intervals of %v", d, n, time.Duration(step))
+			t.Errorf("%v: %d intervals", d, n)
+		}
+		if seriesBegin(d, 0, n) != 0 || seriesBegin(d, n, n) != d {
+			t.Errorf("%v: the intervals are from %v to %v", d, seriesBegin(d, 0, n), seriesBegin(d, n, n))
+		}
+		for i := range n {
+			if each := seriesBegin(d, i+1, n) - seriesBegin(d, i, n); each != d/time.Duration(n) && each != d/time.Duration(n)+1 {
+				t.Fatalf("%v: interval %d of %d takes %v", d, i, n, each)
+			}
+		}
+	}
+	if n := seriesIntervals(45 * time.Second); n != 45 {
+		t.Errorf("45 s have %d intervals", n)
+	}
+}
+
+// Wherever the window is cut, its series is as long as it is, has all operations, and no interval so short that its rate says nothing.
+func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
+	spec := Spec{Duration: 12 * time.Second}
+	for _, window := range []time.Duration{1, 499_999_999, 500 * time.Millisecond, time.Second, time.Second + 4, 1499 * time.Millisecond, 1500 * time.Millisecond, 11_999_999_996, 12 * time.Second} {
+		rec := newRecorder(spec)
+		ops := uint64(0)
+		for at := time.Duration(0); at < window; at += 100 * time.Millisecond {
+			rec.point(5, 5+int64(at), 1000)
+			ops++
+		}
+		r := &Result{Spec: spec, intervals: rec.series}
+		r.series(window)
+		at, got := time.Duration(0), uint64(0)
+		for i, v := range r.Series {
+			if v.Begin != at || v.Length < 500*time.Millisecond && i > 0 {
+				t.Errorf("%v: interval %d is %v from %v on", window, i, v.Length, v.Begin)
+			}
+			at, got = at+v.Length, got+v.Ops
+		}
+		if at != window || got != ops {
+			t.Errorf("%v: the series has %v and %d of %d operations", window, at, got, ops)
 		}
 	}
 }

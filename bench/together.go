@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -70,7 +69,7 @@ func DecodeResult(b []byte) (*Result, error) {
 	if err := r.sane(); err != nil {
 		return nil, fmt.Errorf("bench: a result that cannot be: %w", err)
 	}
-	if n := r.Spec.Duration / time.Duration(seriesInterval(r.Spec.Duration)); len(e.Intervals) > int(n)+1 {
+	if len(e.Intervals) > seriesIntervals(r.Spec.Duration) {
 		return nil, fmt.Errorf("bench: a result that cannot be: %d intervals in %v", len(e.Intervals), r.Spec.Duration)
 	}
 	if err := r.decode(&e); err != nil {
@@ -93,7 +92,7 @@ func (r *Result) sane() error {
 		return fmt.Errorf("%d client threads, %d requests in flight", r.ClientThreads, r.MaxInFlight)
 	}
 	sum := uint64(0)
-	for _, n := range []uint64{r.Ops, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent} {
+	for _, n := range []uint64{r.Ops, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
 		if n > countMost {
 			return fmt.Errorf("%d of something", n)
 		}
@@ -215,6 +214,7 @@ func (r *Result) addCounts(o *Result) {
 	r.Scheduled += o.Scheduled
 	r.MissedSends += o.MissedSends
 	r.Unsent += o.Unsent
+	r.Unanswered += o.Unanswered
 	r.MaxInFlight += o.MaxInFlight
 }
 

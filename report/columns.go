@@ -117,10 +117,11 @@ var meanings = map[string]string{
 	"target_per_s": "open loop: arrivals asked for", "durability": "when a put is acknowledged: device or flush",
 
 	"duration_ns": "the measured window", "warmup_ns": "before it, not recorded", "ops": "operations answered in the window", "errors": "operations that failed",
-	"misses": "reads of loaded records that were not there", "verify_failures": "values read that were not written for their key; empty where nothing was verified",
-	"ops_per_s": "operations by the window", "goodput_bytes_per_s": "bytes of values read and written", "lat_min_ns": "least latency, from the intended start to the answer",
+	"misses": "reads of loaded records that were not there", "unanswered": "requests that were sent and had no answer at the end of the drain; the latencies count their ages, as lower bounds",
+	"verify_failures": "values read that were not written for their key; empty where nothing was verified",
+	"ops_per_s":       "operations by the window", "goodput_bytes_per_s": "bytes of values read and written, in scans, too: without keys and headers", "lat_min_ns": "least latency, from the intended start to the answer",
 	"lat_mean_ns": "mean latency", "lat_p5_ns": "5th percentile of latency", "lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency",
-	"lat_p99_ns": "99th percentile of latency", "lat_p999_ns": "99.9th percentile of latency", "lat_max_ns": "greatest latency",
+	"lat_p99_ns": "99th percentile of latency", "lat_p999_ns": "99.9th percentile of latency", "lat_max_ns": "greatest latency, of requests that completed after the window, too",
 	"svc_p50_ns": "open loop: median time from the actual send to the answer", "svc_p99_ns": "its 99th percentile", "svc_p999_ns": "its 99.9th percentile",
 
 	"lag_p50_ns": "open loop: median time from the intended start to the send", "lag_p99_ns": "its 99th percentile", "lag_max_ns": "its greatest",
@@ -148,7 +149,7 @@ var meanings = map[string]string{
 	"kernel": "release of Linux", "fixed_buffers": "memory is registered with io_uring", "net_loops": "dispatched: loops with connections", "store_loops": "dispatched: loops with keys",
 	"spin_max_ns": "hybrid: how long a loop spins before it sleeps", "theta": "of the zipfian distribution", "scan_items": "scans ask for 1 to that many items",
 
-	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent",
+	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent; the latencies count their ages, as lower bounds",
 	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "the same by the server's",
 	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "the same of the server's",
 	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "the same of the server's", "note": "for people",

@@ -107,6 +107,7 @@ func fillFactors(row *Row, res *bench.Result) {
 func fillOutcome(row *Row, res *bench.Result) {
 	row.DurationNs, row.WarmupNs = I(int64(res.Duration)), I(int64(res.Warmup))
 	row.Ops, row.Errors, row.Misses, row.Truncated = U(res.Ops), U(res.Errors), U(res.Misses), U(res.Truncated())
+	row.Unanswered = U(res.Unanswered)
 	if res.Spec.Verify {
 		row.VerifyFailures = U(res.VerifyFailures)
 	}
@@ -258,7 +259,8 @@ func (r *Row) Disturbed() bool {
 	foreign, _ := r.ForeignCPURatio.Get()
 	steady, known := r.Steady.Get()
 	errs, _ := r.Errors.Get()
-	return r.Ops.Known() && errs == 0 && (steal > maxSteal || foreign > maxForeign || known && !steady)
+	unanswered, _ := r.Unanswered.Get()
+	return r.Ops.Known() && errs == 0 && unanswered == 0 && (steal > maxSteal || foreign > maxForeign || known && !steady)
 }
 
 // judge says whether the run may be used, and why not.
@@ -273,6 +275,9 @@ func judge(row *Row, res *bench.Result) {
 	}
 	if res.Errors > 0 {
 		no("errors: %s", res.StatusErrors())
+	}
+	if res.Unanswered > 0 {
+		no("%d requests had no answer: the latencies count their ages", res.Unanswered)
 	}
 	if res.Interrupted {
 		no("interrupted")
@@ -301,7 +306,18 @@ func judge(row *Row, res *bench.Result) {
 	row.Valid, row.InvalidReason = B(len(why) == 0), strings.Join(why, "; ")
 }
 
+// Invalidate says that the run may not be used, for one reason more.
+func (r *Row) Invalidate(reason string) {
+	if r.Valid = B(false); r.InvalidReason != "" {
+		reason = r.InvalidReason + "; " + reason
+	}
+	r.InvalidReason = reason
+}
+
 func judgeOpen(res *bench.Result, no func(string, ...any)) {
+	if res.Unsent > 0 {
+		no("%d arrivals were never sent: the latencies count their ages", res.Unsent)
+	}
 	if res.Saturated() {
 		no("client saturated (%.0f %% of a CPU)", res.CPURatio*100)
 	}

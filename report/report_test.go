@@ -275,6 +275,30 @@ func TestFillOfAGoodRun(t *testing.T) {
 	}
 }
 
+func TestFillOfARunThatLostRequests(t *testing.T) {
+	r := result()
+	r.Unanswered = 16
+	var row Row
+	Fill(&row, r, Sides{})
+	if got, _ := row.Value("unanswered"); got != "16" || row.Valid != B(false) || row.InvalidReason != "16 requests had no answer: the latencies count their ages" {
+		t.Errorf("%s unanswered, invalid: %q", got, row.InvalidReason)
+	}
+	row.StealRatio = F(1) // whatever the machine did: a run that lost requests is none to do again until it looks better
+	if row.Disturbed() {
+		t.Error("the machine is to blame")
+	}
+	r = result()
+	r.Spec.Loop, r.Spec.TargetPerS, r.Lag, r.Svc = bench.Open, 20_000, hist(1), hist(1)
+	r.Scheduled, r.Unsent = 200_000, 1
+	row = Row{}
+	if Fill(&row, r, Sides{}); !strings.Contains(row.InvalidReason, "1 arrivals were never sent") {
+		t.Errorf("invalid: %q", row.InvalidReason)
+	}
+	if row.Invalidate("the server is gone"); !strings.HasSuffix(row.InvalidReason, "; the server is gone") {
+		t.Errorf("invalid: %q", row.InvalidReason)
+	}
+}
+
 func TestAServerElsewhereTakesNoCPUHere(t *testing.T) {
 	one, two := Row{Hosts: I(1)}, Row{Hosts: I(2)}
 	Fill(&one, result(), Sides{Server: server()})

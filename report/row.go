@@ -340,6 +340,9 @@ type Row struct {
 	// Of RDMA's packets.
 	RDMATrafficClass Int `csv:"rdma_traffic_class"` // 0: the system's
 	RDMAServiceLevel Int `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
+
+	// What was lost.
+	Unanswered Uint `csv:"unanswered"` // requests without an answer at the end of the drain
 }
 
 // column is a field of Row.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	f.warn() // after prepare, which may have executed the program again
 	spec.Verify = keeps(s.flags["backend"])
 	m, err := measure(ctx, s, spec, f.goal)
+	s.noteHang(m, err)
 	err = s.child.blame(err)
 	if cerr := s.close(); err == nil {
 		err = cerr
@@ -168,7 +170,7 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 
 // holds says whether the store has that many items.
 func (s *session) holds(records uint64) (bool, error) {
-	c, err := s.counters()
+	c, err := s.counters(firstAnswerMax)
 	if err != nil {
 		return false, err
 	}
@@ -223,20 +225,29 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 // window warms up and measures once.
 func window(ctx context.Context, s *session, spec bench.Spec, show func(bench.Progress)) (m *measured, err error) {
 	m = &measured{started: time.Now()}
+	var after chan error
 	spec.OnWindow = func(begin bool) {
-		c, err := s.counters()
 		s.port.look(begin)
 		if begin {
-			m.before = c
-		} else {
-			m.after = c
+			m.before, m.err = s.counters(answerMax)
+			return
 		}
-		m.err = errors.Join(m.err, err)
+		after = make(chan error, 1)
+		go func() { // beside the drain: a server that does not answer takes its time once
+			var err error
+			m.after, err = s.counters(answerMax)
+			after <- err
+		}()
 	}
-	if m.result, err = bench.Run(ctx, spec, s.client.threads, show); m.result == nil {
+	m.result, err = bench.Run(ctx, spec, s.client.threads, show)
+	if after != nil {
+		aerr := <-after
+		m.err = cmp.Or(m.err, aerr)
+	}
+	if m.result == nil {
 		return nil, err
 	}
-	return m, errors.Join(err, m.err)
+	return m, cmp.Or(err, m.err) // where requests have no answer, that the counters have none is no other error
 }
 
 // output prints the row, and appends it to --output-dir's runs.csv.

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -21,6 +23,8 @@ type child struct {
 	hello greeting
 	done  chan error
 	p     *process // the launcher's; nil: none
+	hung  bool     // it did not answer: stop does not wait for it
+	ours  bool     // its store is in a temporary folder on this machine, which it removes at its end
 }
 
 // serverFlags are the flags of bench that are serve's too.
@@ -75,7 +79,7 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }}
+	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }, ours: f.onDisk() && f.dir == ""}
 	if err := c.greeted(ctx, out, cmd.Wait); err != nil {
 		return nil, err
 	}
@@ -118,7 +122,11 @@ func (c *child) greeted(ctx context.Context, out io.Reader, wait func() error) (
 // stop ends the server in good order, or by force when that takes too long.
 func (c *child) stop() error {
 	_ = c.stdin.Close()
-	timeout := time.NewTimer(patience)
+	wait := patience
+	if c.hung {
+		wait = hungPatience
+	}
+	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	select {
 	case err := <-c.done:
@@ -126,6 +134,10 @@ func (c *child) stop() error {
 	case <-timeout.C:
 		c.kill()
 		<-c.done
-		return fmt.Errorf("the server did not end within %v and was killed", patience)
+		err := fmt.Errorf("the server did not end within %v and was killed", wait)
+		if dir := c.hello.Dir; c.ours && strings.HasPrefix(filepath.Base(dir), temporaryName) {
+			err = errors.Join(err, os.RemoveAll(dir)) // what it would have done itself
+		}
+		return err
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -88,8 +89,11 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	return nil
 }
 
-// ask gets the server's counters.
-func (c *client) ask() (s counters, err error) {
+// errNoAnswer means that the server did not answer in time.
+var errNoAnswer = errors.New("the server does not answer")
+
+// ask gets the server's counters. It waits for that long.
+func (c *client) ask(wait time.Duration) (s counters, err error) {
 	b := make([]byte, 0, min(64<<10, c.limit))
 	back := make(answered, 1)
 	r := &kv.Request{Op: kv.OpStats, Value: b, Owner: back}
@@ -98,8 +102,8 @@ func (c *client) ask() (s counters, err error) {
 	}
 	select {
 	case <-back:
-	case <-time.After(patience):
-		return s, fmt.Errorf("the server did not answer for %v", patience)
+	case <-time.After(wait):
+		return s, fmt.Errorf("the server's counters: none after %v: %w", wait, errNoAnswer)
 	}
 	if r.Status != kv.StatusOK {
 		return s, fmt.Errorf("the server's counters: %v", r.Status)

@@ -292,6 +292,9 @@ func (m *measured) row(s *session) *report.Row {
 	} else {
 		report.Fill(r, m.result, sides)
 	}
+	if m.err != nil {
+		r.Invalidate(text(m.err))
+	}
 	if sides.Server != nil && s.serverApart() {
 		report.FillServerHost(r, bench.HostOver(before.Host, after.Host), sides.Server.Usage)
 	}

@@ -84,7 +84,7 @@ func (s *session) agree() error {
 		s.flags, s.granted = s.hosts.agreed()
 		return nil
 	}
-	c, err := s.counters()
+	c, err := s.counters(firstAnswerMax)
 	if err != nil {
 		return err
 	}
@@ -157,10 +157,13 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	return err
 }
 
+// temporaryName begins the name of a temporary folder.
+const temporaryName = "kvwire-"
+
 // temporary makes a folder for a store: where TMPDIR says, or else in /tmp or /var/tmp, whichever has a disk
 // under it that O_DIRECT reaches. The caller removes it.
 func temporary() (string, error) {
-	dir, err := os.MkdirTemp(temporaryParent(), "kvwire-")
+	dir, err := os.MkdirTemp(temporaryParent(), temporaryName)
 	if err == nil {
 		atExit(func() { _ = os.RemoveAll(dir) })
 	} else {
@@ -178,12 +181,25 @@ func temporaryParent() string {
 	return parent
 }
 
-// counters are the server's.
-func (s *session) counters() (counters, error) {
+// How long a server may take to tell its counters: before a run, when it may have only just begun, and at the ends of a window.
+const (
+	firstAnswerMax = 15 * time.Second
+	answerMax      = 5 * time.Second
+)
+
+// counters are the server's. One in another process may take that long.
+func (s *session) counters(wait time.Duration) (counters, error) {
 	if s.served != nil {
 		return s.served.counters()
 	}
-	return s.client.ask()
+	return s.client.ask(wait)
+}
+
+// noteHang remembers that the server did not answer, after a run: its end is then not waited for.
+func (s *session) noteHang(m *measured, err error) {
+	if s.child != nil && (errors.Is(err, bench.ErrStuck) || errors.Is(err, errNoAnswer) || m != nil && (m.result.Unanswered > 0 || m.err != nil)) {
+		s.child.hung = true
+	}
 }
 
 // close ends the client, then the server.

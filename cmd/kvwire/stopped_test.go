@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/report"
+)
+
+// running is a kvwire in a process of its own.
+type running struct {
+	t         *testing.T
+	cmd       *exec.Cmd
+	out, said bytes.Buffer // read them after end
+}
+
+func begin(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, cmd: exec.Command(os.Args[0], args...)}
+	r.cmd.Env = append(os.Environ(), asProgram+"=1")
+	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.said
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// busy waits until a process has used that much CPU time, in hundredths of a second.
+func (r *running) busy(pid, ticks int) {
+	r.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); cpuTicks(pid) < ticks; <-tick.C {
+		if time.Now().After(deadline) {
+			_ = r.cmd.Process.Kill()
+			_ = r.cmd.Wait()
+			r.t.Fatalf("process %d does nothing: %s", pid, &r.said)
+		}
+	}
+}
+
+// end waits for the process and wants exit code 1. It may not take as long as a server's end may.
+func (r *running) end() {
+	r.t.Helper()
+	watchdog := time.AfterFunc(patience, func() { _ = r.cmd.Process.Signal(syscall.SIGQUIT) }) // it tells where it is
+	defer watchdog.Stop()
+	_ = r.cmd.Wait()
+	if code := r.cmd.ProcessState.ExitCode(); code != exitFailed {
+		r.t.Fatalf("exit code %d, want %d; it said %s", code, exitFailed, &r.said)
+	}
+	if !strings.Contains(r.said.String(), "the server does not answer") {
+		r.t.Errorf("it said %q", &r.said)
+	}
+}
+
+// lost checks the row of a run whose server has stopped.
+func (r *running) lost(reasons ...string) {
+	r.t.Helper()
+	var row report.Row
+	if err := json.Unmarshal(r.out.Bytes(), &row); err != nil {
+		r.t.Fatalf("%v: %q", err, &r.out)
+	}
+	n, _ := row.Unanswered.Get()
+	valid, known := row.Valid.Get()
+	most, _ := row.LatMaxNs.Get()
+	if n == 0 || valid || !known || time.Duration(most) < 4*time.Second { // the drain alone takes 5 s
+		r.t.Errorf("%d requests without an answer, valid %v, at most %v", n, valid, time.Duration(most))
+	}
+	for _, reason := range append(reasons, strconv.FormatUint(n, 10)+" requests had no answer") {
+		if !strings.Contains(row.InvalidReason, reason) {
+			r.t.Errorf("invalid: %q, which does not have %q", row.InvalidReason, reason)
+		}
+	}
+}
+
+// A server that stops in the middle of a run or a load ends it soon, and leaves its traces.
+func TestAServerThatStopsEndsTheRun(t *testing.T) {
+	stop := func(t *testing.T, pid int) {
+		t.Helper()
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(patience); ; <-tick.C {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if _, rest, _ := strings.Cut(string(b), ") "); strings.HasPrefix(rest, "T") {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("process %d does not stop: %s", pid, b)
+			}
+		}
+	}
+	needsRing := func(t *testing.T, name string) {
+		if name == "uring" {
+			if err := probe.Uring(probe.Local()).Err(); err != nil {
+				t.Skip(err)
+			}
+		}
+	}
+	args := func(s *serving, more ...string) []string {
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--duration", "3s", "--conns", "2", "--depth", "2"}, more...)
+	}
+	for _, name := range []string{"tcp", "uring"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			needsRing(t, name)
+			s := serve(t, "--transport", name, "--backend", "null")
+			r := begin(t, args(s, "--transport", name)...)
+			r.busy(s.cmd.Process.Pid, 50)
+			stop(t, s.cmd.Process.Pid)
+			r.end()
+			r.lost()
+		})
+	}
+	t.Run("open", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
+		r := begin(t, args(s, "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
+		r.busy(s.cmd.Process.Pid, 20)
+		stop(t, s.cmd.Process.Pid)
+		r.end()
+		r.lost("arrivals were never sent")
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "--transport", "tcp", "--backend", "null")
+		r := begin(t, args(s, "--transport", "tcp", "--duration", "10m")...)
+		r.busy(s.cmd.Process.Pid, 50)
+		stop(t, s.cmd.Process.Pid)
+		_ = r.cmd.Process.Signal(syscall.SIGINT)
+		r.end()
+		r.lost("interrupted")
+	})
+	t.Run("load", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
+		r := begin(t, "load", "--target", s.hello.Listening, "--transport", "tcp", "--records", "100M", "--value-bytes", "10")
+		r.busy(s.cmd.Process.Pid, 50)
+		stop(t, s.cmd.Process.Pid)
+		r.end()
+	})
+	t.Run("its own server", func(t *testing.T) { // which is killed then, and its temporary folder is removed
+		dir := t.TempDir()
+		t.Setenv("TMPDIR", dir)
+		r := begin(t, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "3s")
+		pid := r.child()
+		r.busy(pid, 50)
+		stop(t, pid)
+		r.end()
+		r.lost("the server's counters")
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+}
+
+// child is the process that this one has started.
+func (r *running) child() int {
+	r.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", r.cmd.Process.Pid))
+		for _, f := range files {
+			b, _ := os.ReadFile(f)
+			if pids := strings.Fields(string(b)); len(pids) > 0 {
+				pid, _ := strconv.Atoi(pids[0])
+				return pid
+			}
+		}
+	}
+	_ = r.cmd.Process.Kill()
+	r.t.Fatal("it starts no server")
+	return 0
+}
+
+// muteRedis answers so many commands as a Redis without any item does, on all connections together, and then none.
+func muteRedis(t *testing.T, answers int64) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	var left atomic.Int64
+	left.Store(answers)
+	serveConn := func(c net.Conn) {
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			n, _ := strconv.Atoi(strings.TrimSpace(line[1:]))
+			var words []string
+			for range n {
+				size, err := r.ReadString('\n')
+				if err != nil {
+					return
+				}
+				k, _ := strconv.Atoi(strings.TrimSpace(size[1:]))
+				b := make([]byte, k+2)
+				if _, err := io.ReadFull(r, b); err != nil {
+					return
+				}
+				words = append(words, strings.ToLower(string(b[:k])))
+			}
+			if left.Add(-1) < 0 {
+				continue
+			}
+			answer := "+OK\r\n"
+			switch {
+			case words[0] == "ping":
+				answer = "+PONG\r\n"
+			case words[0] == "info":
+				text := "# Server\r\nredis_version:7.0.0\r\n"
+				answer = fmt.Sprintf("$%d\r\n%s\r\n", len(text), text)
+			case words[0] == "get":
+				answer = "$-1\r\n"
+			}
+			if _, err := io.WriteString(c, answer); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serveConn(c)
+		}
+	}()
+	return "redis://" + l.Addr().String()
+}
+
+func TestARedisThatStopsEndsTheRun(t *testing.T) {
+	for _, mix := range []string{"get", "put"} {
+		t.Run(mix, func(t *testing.T) {
+			t.Parallel()
+			r := begin(t, "bench", "--json", "--target", muteRedis(t, 500), "--transport", "tcp", "--mix", mix, "--conns", "2", "--depth", "2", "--warmup", "0s", "--duration", "300ms")
+			r.end()
+			r.lost()
+		})
+	}
+}
