@@ -72,7 +72,7 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"target rate, abo": {Loop: Open},
 		"needs an open":    {TargetPerS: 5},
 		"none below 0":     {Duration: -1},
-		"or above 2400h":   {Warmup: math.MaxInt64},
+		"or above 1200h":   {Warmup: math.MaxInt64},
 		"1200h0m0s":        {Duration: WindowMax + 1},
 		"requests in flig": {Conns: math.MaxInt64, Depth: 1024},
 		"distribution 9":   {KeyDist: 9},

@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -45,12 +46,20 @@ func (e *Error) Error() string {
 }
 
 // Load reads and checks a file. A mistake in it comes back as an *Error, the first one only.
-func Load(path string, flags Flags) (*Experiment, error) {
+func Load(path string, flags Flags) (*Experiment, error) { return LoadAs(path, "", flags) }
+
+// LoadAs is Load of a copy: name is the experiment's where the text has none, whatever the folder is called. "": as Load.
+func LoadAs(path, name string, flags Flags) (*Experiment, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return Read(path, data, flags)
+	r := reader{file: path, named: name, flags: flags}
+	x, err := r.read(data)
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
 }
 
 // readFile reads at most one byte more than a file may have.
@@ -75,6 +84,7 @@ func Read(path string, data []byte, flags Flags) (*Experiment, error) {
 
 type reader struct {
 	file  string
+	named string // the experiment's name where the text has none; "": from the file's own
 	flags Flags
 }
 
@@ -102,7 +112,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Experiment{Name: nameOf(r.file)}
+	x := &Experiment{Name: cmp.Or(r.named, nameOf(r.file))}
 	var axes []axis
 	var require *axis
 	var overrides, compare, primary, thresholds, stages *pair

@@ -42,7 +42,7 @@ const manifestName = "MANIFEST.sha256"
 func WriteManifest(dir string) error {
 	var text strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || d.Name() == manifestName {
+		if err != nil || !d.Type().IsRegular() || d.Name() == manifestName || d.Name() == lockName {
 			return err
 		}
 		f, err := os.Open(path)
@@ -61,5 +61,5 @@ func WriteManifest(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, manifestName), []byte(text.String()), 0o644)
+	return WriteFile(filepath.Join(dir, manifestName), []byte(text.String()))
 }

@@ -52,7 +52,7 @@ func WriteUnits(dir string, all []units.Unit) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, UnitsFile), append(b, '\n'))
+	return WriteFile(filepath.Join(dir, UnitsFile), append(b, '\n'))
 }
 
 // counts are what a row counts of each unit, per operation; NA where it does not.

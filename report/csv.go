@@ -30,7 +30,7 @@ func WriteRows(name string, rows []Row) error {
 			return err
 		}
 	}
-	return replaceFile(name, b.Bytes())
+	return WriteFile(name, b.Bytes())
 }
 
 // AppendTo is for a file that has its header.

@@ -94,7 +94,7 @@ func WritePackage(dir, name string) error {
 	if err := e.Encode(p); err != nil {
 		return fmt.Errorf("report: datapackage.json: %w", err)
 	}
-	return os.WriteFile(filepath.Join(dir, "datapackage.json"), b.Bytes(), 0o644)
+	return WriteFile(filepath.Join(dir, "datapackage.json"), b.Bytes())
 }
 
 func describe(fields []tableField) (all []dataField) {

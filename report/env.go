@@ -188,7 +188,7 @@ func (e Env) WriteFile(dir string) error {
 	if err := enc.Encode(e); err != nil {
 		return fmt.Errorf("report: environment: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "env.json"), b.Bytes(), 0o644); err != nil {
+	if err := WriteFile(filepath.Join(dir, "env.json"), b.Bytes()); err != nil {
 		return fmt.Errorf("report: environment: %w", err)
 	}
 	return nil

@@ -1,13 +1,13 @@
 package report
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -17,28 +17,29 @@ import (
 // histName is compressed: a run has a thousand buckets or so with counts, and its name is in the line of each.
 const histName = "hist.csv.gz"
 
-// WriteHistograms writes hist.csv.gz: for each run, kind of duration and bucket that has a count, one line. Runs without a
-// histogram have none. The bytes follow from the runs alone.
+// WriteHistograms writes hist.csv.gz: for each run, kind of duration and bucket that has a count, one line. The bytes follow from
+// the runs alone. Where a run's histogram is lost, the file stays as it is: it may be the only one that still has it.
 func WriteHistograms(dir string, rows []Row) error {
-	f, err := os.Create(filepath.Join(dir, histName))
-	if err != nil {
-		return err
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	lost, err := writeBuckets(z, dir, rows)
+	if err = errors.Join(err, z.Close()); err == nil && !lost {
+		err = WriteFile(filepath.Join(dir, histName), b.Bytes())
 	}
-	z := gzip.NewWriter(f)
-	err = writeBuckets(z, dir, rows)
-	if err = errors.Join(err, z.Close(), f.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("report: %s: %w", histName, err)
 	}
 	return nil
 }
 
-func writeBuckets(w io.Writer, dir string, rows []Row) error {
+// writeBuckets says, too, whether a histogram is lost.
+func writeBuckets(w io.Writer, dir string, rows []Row) (lost bool, err error) {
 	c := csv.NewWriter(w)
-	err := c.Write(names(histColumns))
+	err = c.Write(names(histColumns))
 	for i := range rows {
 		run := rows[i].RunID
 		if err != nil {
-			return err
+			return lost, err
 		}
 		if !rows[i].Ops.Known() { // it did not take place, or failed
 			continue
@@ -55,9 +56,9 @@ func writeBuckets(w io.Writer, dir string, rows []Row) error {
 			return nil
 		})
 		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
+			lost, err = true, nil
 		}
 	}
 	c.Flush()
-	return errors.Join(err, c.Error())
+	return lost, errors.Join(err, c.Error())
 }

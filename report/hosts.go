@@ -94,7 +94,7 @@ func WriteHosts(dir string, hosts []HostEnv) error {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "hosts.json"), b.Bytes(), 0o644)
+		err = WriteFile(filepath.Join(dir, "hosts.json"), b.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("report: environments of the hosts: %w", err)

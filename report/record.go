@@ -23,7 +23,8 @@ const (
 
 // Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log whose
 // first interval is from the intended start and has no tag (others: Tag=svc, Tag=lag), the run's throughput over time as
-// lines of timeseries.csv, and its stages, where some were watched, as lines of stages.csv.
+// lines of timeseries.csv, and its stages, where some were watched, as lines of stages.csv. A run that dir has already is
+// an fs.ErrExist, and nothing is written.
 func Record(dir, run string, res *bench.Result) error {
 	if err := os.MkdirAll(filepath.Join(dir, "hdr"), 0o755); err != nil {
 		return err
@@ -44,7 +45,7 @@ const (
 func histogramFile(dir, run string) string { return filepath.Join(dir, "hdr", run+hdrSuffix) }
 
 func writeHistograms(name string, res *bench.Result) error {
-	f, err := os.Create(name)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func Forget(dir string, keep func(run string) bool) error {
 		b, err := os.ReadFile(name)
 		if err == nil {
 			if b, err = keepSeries(b, keep); err == nil {
-				err = replaceFile(name, b)
+				err = WriteFile(name, b)
 			}
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -79,12 +79,4 @@ func keepSeries(b []byte, keep func(run string) bool) ([]byte, error) {
 			}
 		}
 	}
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(name string, b []byte) error {
-	if err := os.WriteFile(name+".new", b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
 }

@@ -10,7 +10,7 @@ import (
 
 // Together is one row for the runs of one cell in several blocks: rates and costs are medians of the valid runs, or of all
 // where none is valid, and percentiles are those of all their latencies in one histogram, which comes with it (percentiles are
-// never averaged; nil: there are none). lat gives that of a run.
+// never averaged; nil: there are none, or not of all). lat gives that of a run; nil: it is lost.
 func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, *hdrhistogram.Histogram, error) {
 	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.valid() })
 	valid := len(use)
@@ -18,6 +18,7 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 		use = rows
 	}
 	var h *hdrhistogram.Histogram
+	lost := false
 	for i := range use {
 		if !use[i].Ops.Known() {
 			continue
@@ -26,11 +27,16 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 		switch {
 		case err != nil:
 			return use[0], nil, err
+		case of == nil:
+			lost = true
 		case h == nil:
 			h = of
 		default:
 			h.Merge(of)
 		}
+	}
+	if lost { // what is left would be some blocks'
+		h = nil
 	}
 	all := use[0]
 	if len(rows) == 1 {

@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -64,21 +67,46 @@ func benchCommand(ctx context.Context, args []string) error {
 	}
 	row := m.row(s)
 	if row.RunID = f.runID; row.RunID == "" {
-		row.RunID = m.started.UTC().Format("20060102-150405.000")
+		row.RunID = newRunID(m.started)
 	}
-	werr := output(f, row)
+	werr := s.save(row, m.result) // before the output, whose reader may have gone: then SIGPIPE ends the process
+	werr = errors.Join(werr, output(f, row))
 	if !f.json {
 		werr = errors.Join(werr, report.PrintStages(os.Stdout, m.result))
-	}
-	for _, dir := range []string{f.outputDir, f.recordDir} {
-		if dir != "" {
-			werr = errors.Join(werr, report.Record(dir, row.RunID, m.result), s.writeHosts(dir))
-		}
 	}
 	if err == nil {
 		err = m.verdict()
 	}
 	return errors.Join(err, werr)
+}
+
+// newRunID is a name that no other run has, here or elsewhere: its time, and 32 bits by chance.
+func newRunID(started time.Time) string {
+	var chance [4]byte
+	_, _ = rand.Read(chance[:]) // it cannot fail
+	return fmt.Sprintf("%s-%x", started.UTC().Format("20060102-150405.000"), chance)
+}
+
+// save leaves in --output-dir and --record-dir what a run has found, beside what other processes leave there at the same time.
+func (s *session) save(row *report.Row, res *bench.Result) (err error) {
+	f := s.f
+	for _, dir := range slices.Compact([]string{f.outputDir, f.recordDir}) {
+		if dir == "" {
+			continue
+		}
+		err = errors.Join(err, report.Locked(dir, func() error {
+			err := report.Record(dir, row.RunID, res)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("run %s is there already, and nothing was written: %w", row.RunID, err)
+			}
+			err = errors.Join(err, s.writeHosts(dir))
+			if dir == f.outputDir {
+				err = errors.Join(err, appendRow(dir, row))
+			}
+			return err
+		}))
+	}
+	return err
 }
 
 // verdict is an error when the run did not do what it was asked to.
@@ -250,17 +278,12 @@ func window(ctx context.Context, s *session, spec bench.Spec, show func(bench.Pr
 	return m, cmp.Or(err, m.err) // where requests have no answer, that the counters have none is no other error
 }
 
-// output prints the row, and appends it to --output-dir's runs.csv.
-func output(f *factors, row *report.Row) (err error) {
+// output prints the row.
+func output(f *factors, row *report.Row) error {
 	if f.json {
-		err = json.NewEncoder(os.Stdout).Encode(row)
-	} else {
-		err = report.PrintTable(os.Stdout, []report.Row{*row})
+		return json.NewEncoder(os.Stdout).Encode(row)
 	}
-	if f.outputDir != "" {
-		err = errors.Join(err, appendRow(f.outputDir, row))
-	}
-	return err
+	return report.PrintTable(os.Stdout, []report.Row{*row})
 }
 
 // readyFor makes a folder for results and sees that a row can be added there.
@@ -268,8 +291,11 @@ func readyFor(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
+	if _, err := os.Lstat(filepath.Join(dir, planFile)); err == nil {
+		return usagef("--output-dir %s has the results of an experiment, which kvwire run --resume goes on with: name another folder", dir)
+	}
 	if _, err := readRows(filepath.Join(dir, "runs.csv")); err != nil {
-		return err
+		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
 	}
 	f, err := os.CreateTemp(dir, ".kvwire-")
 	if err != nil {
@@ -289,17 +315,17 @@ func readRows(name string) ([]report.Row, error) {
 	defer f.Close()
 	rows, err := report.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w (nothing was added to it: name another --output-dir)", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return rows, nil
 }
 
-// appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it.
+// appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
 func appendRow(dir string, row *report.Row) error {
 	name := filepath.Join(dir, "runs.csv")
 	rows, err := readRows(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (nothing was added to it)", err)
 	}
 	return errors.Join(report.WriteRows(name, append(rows, *row)), environment().WriteFile(dir))
 }

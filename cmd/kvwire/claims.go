@@ -199,7 +199,7 @@ func copyClaims(file, dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, os.WriteFile(filepath.Join(dir, experiments.ClaimsFile), text, 0o644))
+	return errors.Join(err, report.WriteFile(filepath.Join(dir, experiments.ClaimsFile), text))
 }
 
 // shown is what a claim's cells measured.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/kvwire/kvwire/experiments"
@@ -50,6 +51,10 @@ func compareCommand(_ context.Context, args []string) error {
 	if env[0].CPUModel != env[1].CPUModel || env[0].CPUs != env[1].CPUs || env[0].Kernel != env[1].Kernel {
 		fmt.Println("   Two machines, or two kernels: the ratios are theirs, too.")
 	}
+	changed := r[0].plan.Inputs.differ(r[1].plan.Inputs)
+	for _, name := range changed {
+		fmt.Printf("   %s is not the same file in both: its cells are left out.\n", name)
+	}
 	cells := map[string]int{} // of the second
 	for i, c := range r[1].x.Cells {
 		cells[c.String()] = i
@@ -59,7 +64,9 @@ func compareCommand(_ context.Context, args []string) error {
 	common := 0
 	for i, c := range r[0].x.Cells {
 		k, ok := cells[c.String()]
-		if !ok {
+		if !ok || slices.ContainsFunc(c, func(f experiments.Flag) bool {
+			return slices.Contains(inputFlags, f.Name) && slices.Contains(changed, f.Value)
+		}) {
 			continue
 		}
 		a, b := r[0].runsOf(i, false), r[1].runsOf(k, false)

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -75,9 +79,14 @@ type plan struct {
 	Seed   uint64 `json:"seed"` // of the order of the runs
 	GitRev string `json:"git_rev"`
 
+	Experiment string      `json:"experiment,omitempty"` // its name, which the folder's is not when it is moved
+	Inputs     inputCopies `json:"inputs,omitempty"`     // what its file names, and where it is here
+
 	Launch  launchers `json:"launch,omitzero"`   // where the runs' processes are, which is the same for all runs
 	Primary bool      `json:"primary,omitempty"` // only the primary family
 	Retry   int       `json:"retry,omitempty"`   // times that a run is done again where the machine disturbed it
+
+	numbers map[int]int // of cells in runs' names; nil: they are counted from 1
 }
 
 const (
@@ -87,7 +96,11 @@ const (
 
 // runID names a run: it is the same when it is tried again.
 func (p *plan) runID(run experiments.Run) string {
-	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, run.Cell+1)
+	number := run.Cell + 1
+	if p.numbers != nil {
+		number = p.numbers[run.Cell]
+	}
+	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, number)
 	switch {
 	case run.AA:
 		id += "-aa"
@@ -100,20 +113,10 @@ func (p *plan) runID(run experiments.Run) string {
 // create makes the folder of a new execution.
 func (r *runner) create(path string, b blocksFlags) error {
 	now := r.begun.UTC()
-	r.plan = plan{ID: r.x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(r.x), Seed: uint64(now.UnixNano()), GitRev: version, Launch: r.plan.Launch, Primary: b.primary, Retry: b.retry}
+	r.plan = plan{Experiment: r.x.Name, ID: r.x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(r.x), Seed: uint64(now.UnixNano()), GitRev: version, Launch: r.plan.Launch, Primary: b.primary, Retry: b.retry}
 	r.runs = r.design()
 	if err := r.afford(); err != nil {
 		return err
-	}
-	chosen := r.dir != ""
-	if !chosen {
-		r.dir = filepath.Join("results", r.plan.ID)
-	}
-	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	if _, err := os.Stat(filepath.Join(r.dir, "runs.csv")); err == nil && chosen {
-		return usagef("%s has results already: choose another --output-dir (or go on with --resume)", r.dir)
 	}
 	file, err := experiments.Find(path)
 	if err != nil {
@@ -123,11 +126,77 @@ func (r *runner) create(path string, b blocksFlags) error {
 	if err != nil {
 		return err
 	}
+	if r.dir != "" {
+		if err := os.MkdirAll(r.dir, 0o755); err != nil {
+			return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+		}
+		if _, err := os.Stat(filepath.Join(r.dir, "runs.csv")); err == nil {
+			return hasResults(r.dir)
+		}
+	} else {
+		if r.dir, err = newFolder(resultsFolder, r.plan.ID); err != nil {
+			return err
+		}
+		r.plan.ID = filepath.Base(r.dir)
+		r.data.dir = r.dataFolder()
+	}
+	if r.plan.Inputs, err = copyInputs(r.x, r.dir); err != nil {
+		return err
+	}
+	inputs = opened{r.dir, r.plan.Inputs} // runs take the copies, which nobody changes meanwhile
 	j, err := json.MarshalIndent(r.plan, "", " ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(copyClaims(file, r.dir), os.WriteFile(filepath.Join(r.dir, experimentCopy), text, 0o644), os.WriteFile(filepath.Join(r.dir, planFile), append(j, '\n'), 0o644))
+	err = r.claim(os.O_RDWR | os.O_CREATE | os.O_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		return hasResults(r.dir)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = r.claimed.Write(append(j, '\n'))
+	return errors.Join(err, copyClaims(file, r.dir), report.WriteFile(filepath.Join(r.dir, experimentCopy), text))
+}
+
+func hasResults(dir string) error {
+	return usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
+}
+
+// resultsFolder is where folders of results are made that have no other place.
+const resultsFolder = "results"
+
+// newFolder makes a folder of that name, or of the name with -2, -3 and so on where another process has it.
+func newFolder(parent, name string) (dir string, err error) {
+	if err = os.MkdirAll(parent, 0o755); err == nil {
+		dir = filepath.Join(parent, name)
+		for n := 2; n <= foldersMax; n++ {
+			if err = os.Mkdir(dir, 0o755); !errors.Is(err, fs.ErrExist) {
+				break
+			}
+			dir = filepath.Join(parent, fmt.Sprintf("%s-%d", name, n))
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	return dir, nil
+}
+
+// foldersMax bounds the folders of one experiment that are made in one second.
+const foldersMax = 1000
+
+// claim opens the plan's file, whose lock keeps other processes from the folder's runs until this one ends.
+func (r *runner) claim(how int) error {
+	f, err := os.OpenFile(filepath.Join(r.dir, planFile), how, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := report.TryLock(f); err != nil {
+		return errors.Join(fmt.Errorf("%s: a kvwire run is at work there: %w", r.dir, err), f.Close())
+	}
+	r.claimed = f
+	return nil
 }
 
 // design are the runs of the plan. Load hosts tell no stages.
@@ -141,12 +210,8 @@ func (r *runner) design() []experiments.Run {
 // load takes over the plan and the rows of a folder.
 func (r *runner) load(dir string) error {
 	r.dir, r.rows = dir, map[string]report.Row{}
-	b, err := os.ReadFile(filepath.Join(dir, planFile))
-	if err != nil {
-		return fmt.Errorf("%w (name a folder that kvwire run has made)", err)
-	}
-	if err := json.Unmarshal(b, &r.plan); err != nil || r.plan.Blocks < 1 || r.plan.Blocks > experiments.MaxBlocks {
-		return fmt.Errorf("%s is damaged (%v): run the experiment anew", filepath.Join(dir, planFile), err)
+	if err := r.plan.read(dir); err != nil {
+		return err
 	}
 	if r.plan.Primary && !r.x.OnlyPrimary() {
 		return fmt.Errorf("%s has the primary claims alone, and %s names none: run the experiment anew", filepath.Join(dir, planFile), experimentCopy)
@@ -156,7 +221,95 @@ func (r *runner) load(dir string) error {
 	for _, row := range rows {
 		r.rows[row.RunID] = row
 	}
-	return err
+	return errors.Join(err, r.number())
+}
+
+// number sees that each row is of the cell that its name says. A folder of an early version with the primary claims alone counts
+// their cells alone.
+func (r *runner) number() error {
+	stranger := r.stranger()
+	if stranger == nil || !r.plan.Primary {
+		return stranger
+	}
+	var cells []int
+	for _, q := range r.x.Questions() {
+		cells = append(cells, q.Cells...)
+	}
+	slices.Sort(cells)
+	r.plan.numbers = map[int]int{}
+	for i, cell := range cells {
+		r.plan.numbers[cell] = i + 1
+	}
+	if r.stranger() != nil {
+		return stranger
+	}
+	return nil
+}
+
+// cellColumns are flags whose values stand in a row as they were given, under the same name.
+var cellColumns = []string{"transport", "backend", "mix", "value-bytes", "key-bytes", "depth", "wait", "placement", "loop", "rdma-verb", "disk-engine", "update", "durability"}
+
+// stranger is an error where a row is not of the cell that its name says: the design or the rows are another experiment's.
+func (r *runner) stranger() error {
+	factors := map[int]*report.Row{} // by cell
+	found := 0
+	for _, run := range r.runs {
+		id := r.plan.runID(run)
+		row, there := r.rows[id]
+		if !there {
+			continue
+		}
+		found++
+		c := r.x.Cells[run.Cell]
+		if factors[run.Cell] == nil {
+			f, err := cellFactors(c)
+			if err != nil {
+				return err
+			}
+			factors[run.Cell] = f.row()
+		}
+		for _, name := range cellColumns {
+			column := strings.ReplaceAll(name, "-", "_")
+			want, _ := factors[run.Cell].Value(column)
+			got, _ := row.Value(column)
+			if _, sets := c.Get(name); sets && want != "" && got != "" && got != want {
+				return fmt.Errorf("run %s in runs.csv has %s %s, and its cell in %s has %s: they are not of one experiment", id, column, got, experimentCopy, want)
+			}
+		}
+	}
+	if found == 0 && len(r.rows) > 0 {
+		return fmt.Errorf("%s names none of the %d runs in runs.csv: they are not of one experiment", planFile, len(r.rows))
+	}
+	return nil
+}
+
+// read reads the plan of a folder.
+func (p *plan) read(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, planFile))
+	if err != nil {
+		return fmt.Errorf("%w (name a folder that kvwire run has made)", err)
+	}
+	if err := json.Unmarshal(b, p); err != nil || p.Blocks < 1 || p.Blocks > experiments.MaxBlocks {
+		return fmt.Errorf("%s is damaged (%v): run the experiment anew", filepath.Join(dir, planFile), err)
+	}
+	return nil
+}
+
+// timeOfID ends a plan's ID, behind the experiment's name.
+var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
+
+// readCopy reads the experiment of a folder of results from what lies in it, whatever the folder is called and wherever it is. From
+// then on its inputs are the copies in the folder.
+func readCopy(dir string) (*experiments.Experiment, error) {
+	var p plan
+	if err := p.read(dir); err != nil {
+		return nil, err
+	}
+	if err := p.Inputs.check(dir); err != nil {
+		return nil, err
+	}
+	inputs = opened{dir, p.Inputs}
+	return readExperimentAs(filepath.Join(dir, experimentCopy), cmp.Or(p.Experiment, timeOfID.ReplaceAllString(p.ID, "")))
 }
 
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
@@ -166,6 +319,9 @@ var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
 func (r *runner) resume(dir string) error {
 	if err := r.load(dir); err != nil {
 		return fmt.Errorf("--resume %s: %w", dir, err)
+	}
+	if err := r.claim(os.O_RDWR); err != nil {
+		return fmt.Errorf("--resume %w", err)
 	}
 	if r.plan.GitRev != version {
 		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, r.plan.GitRev, version)
@@ -210,7 +366,7 @@ func (r *runner) answers() (all []answer, err error) {
 			if len(of) == 0 {
 				continue
 			}
-			row, lat, err := report.Together(of, func(id string) (*hdrhistogram.Histogram, error) { return report.ReadHistogram(r.dir, id) })
+			row, lat, err := report.Together(of, r.histogram)
 			if err != nil {
 				return all, err
 			}
@@ -219,6 +375,16 @@ func (r *runner) answers() (all []answer, err error) {
 		all = append(all, a)
 	}
 	return all, nil
+}
+
+// histogram has a run's latencies; nil: they are lost.
+func (r *runner) histogram(id string) (*hdrhistogram.Histogram, error) {
+	h, err := report.ReadHistogram(r.dir, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.lost++
+		return nil, nil
+	}
+	return h, err
 }
 
 // compare writes compare.csv, where there are blocks to pair.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,7 +23,8 @@ const reportHelp = `Examples:
   kvwire report docs/results/…
 
 Writes compare.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and MANIFEST.sha256 anew from what a run
-left in a folder: runs.csv, timeseries.csv, hdr/, experiment.yaml, design.json and env.json.`
+left in a folder: runs.csv, timeseries.csv, hdr/, experiment.yaml, inputs/, design.json and env.json. What is missing is named, and the rest
+is drawn; of a folder of kvwire bench --output-dir, too.`
 
 func reportCommand(_ context.Context, args []string) error {
 	f := newFactors("report", reportHelp)
@@ -35,19 +38,103 @@ func reportCommand(_ context.Context, args []string) error {
 	}); err != nil {
 		return err
 	}
-	r, err := openResults(dir)
-	if err != nil {
-		return err
-	}
-	found, err := r.findings()
+	r, draw, err := openReport(dir)
 	if err == nil {
-		err = r.page(&found)
+		err = draw()
 	}
 	if err != nil {
 		return err
+	}
+	if missing := r.absent(); missing != "" {
+		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the rest is drawn\n", dir, missing)
 	}
 	fmt.Println(filepath.Join(dir, "report.html"))
 	return nil
+}
+
+// openReport reads what there is in a folder, and says how it is drawn: as an experiment, or as rows alone.
+func openReport(dir string) (r *runner, draw func() error, err error) {
+	for _, name := range []string{planFile, experimentCopy} {
+		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return openRows(dir)
+		}
+	}
+	if r, err = openResults(dir); err != nil {
+		return nil, nil, err
+	}
+	return r, func() error {
+		found, err := r.findings()
+		if err == nil {
+			err = r.page(&found)
+		}
+		return err
+	}, nil
+}
+
+// factorColumns are the columns by which rows without an experiment are told apart.
+var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
+	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
+	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll"}
+
+// openRows is for a folder of kvwire bench --output-dir, or what is left of an experiment's: runs.csv alone says what was run.
+func openRows(dir string) (r *runner, draw func() error, err error) {
+	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(rows) == 0 {
+		return nil, nil, usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
+	}
+	r = &runner{dir: dir, x: &experiments.Experiment{Name: cmp.Or(rows[0].ExpID, "bench")}, rows: map[string]report.Row{}}
+	q, blocks, err := r.question(rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, func() error {
+		env, err := r.env()
+		if err != nil {
+			return err
+		}
+		p := &report.Page{Name: r.x.Name, Description: "Rows without an experiment: each line is the runs that agree in all factors.", ID: filepath.Base(filepath.Clean(dir)),
+			Blocks: blocks, Env: env, Questions: []report.PageQuestion{q}, Warnings: r.warnings()}
+		return errors.Join(report.WritePage(dir, p), report.WriteHistograms(dir, rows), report.WritePackage(dir, r.x.Name), report.WriteManifest(dir))
+	}, nil
+}
+
+// question puts rows that agree in all factors together, and labels them by the factors that differ. blocks is how many there are of
+// the most frequent ones.
+func (r *runner) question(rows []report.Row) (q report.PageQuestion, blocks int, err error) {
+	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
+	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {
+		return !slices.ContainsFunc(rows, func(row report.Row) bool { v, _ := row.Value(column); return v != value(0, column) })
+	})
+	var labels []string
+	of := map[string][]report.Row{}
+	for i := range rows {
+		if phase := rows[i].Phase; phase == "breakdown" || phase == "aa" {
+			continue
+		}
+		var say []string
+		for _, column := range differ {
+			if v := value(i, column); v != "" {
+				say = append(say, column+"="+v)
+			}
+		}
+		label := cmp.Or(strings.Join(say, " "), value(i, "transport"))
+		if of[label] == nil {
+			labels = append(labels, label)
+		}
+		of[label] = append(of[label], rows[i])
+	}
+	for _, label := range labels {
+		blocks = max(blocks, len(of[label]))
+		row, lat, err := report.Together(of[label], r.histogram)
+		if err != nil {
+			return q, 0, err
+		}
+		q.Variants = append(q.Variants, report.PageVariant{Label: label, Row: row, Lat: lat})
+	}
+	return q, blocks, nil
 }
 
 // openResults reads what a run left in a folder.
@@ -55,7 +142,7 @@ func openResults(dir string) (*runner, error) {
 	if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
 		return nil, usagef("%v (name a folder that kvwire run has made)", err)
 	}
-	x, err := readExperiment(filepath.Join(dir, experimentCopy))
+	x, err := readCopy(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -66,10 +153,27 @@ func openResults(dir string) (*runner, error) {
 	return r, nil
 }
 
-// env is env.json.
+// absent lists what a folder of results usually has, and this one has not; "" for nothing.
+func (r *runner) absent() string {
+	var all []string
+	for _, name := range []string{experimentCopy, planFile, "env.json", "timeseries.csv", report.UnitsFile} {
+		if _, err := os.Stat(filepath.Join(r.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			all = append(all, name)
+		}
+	}
+	if r.lost > 0 {
+		all = append(all, fmt.Sprintf("latencies in hdr/ of %d runs", r.lost))
+	}
+	return strings.Join(all, ", ")
+}
+
+// env is env.json; empty where there is none.
 func (r *runner) env() (e report.Env, err error) {
 	name := filepath.Join(r.dir, "env.json")
 	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil
+	}
 	if err == nil {
 		if err = json.Unmarshal(b, &e); err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
@@ -188,6 +292,9 @@ func (r *runner) warnings() (say []string) {
 	}
 	if r.plan.Blocks < report.MinPairs {
 		say = append(say, fmt.Sprintf("%d of each run: this shows, and proves nothing.", r.plan.Blocks))
+	}
+	if r.lost > 0 {
+		say = append(say, fmt.Sprintf("hdr/ lacks the latencies of %d runs: percentiles of several blocks together, and their curves, are left out.", r.lost))
 	}
 	if missing := len(r.runs) - len(r.rows); missing > 0 {
 		say = append(say, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.runs)))

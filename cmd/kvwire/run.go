@@ -86,7 +86,11 @@ func runCommand(ctx context.Context, args []string) error {
 	if b.resume != "" && (b.primary || b.dryRun || b.estimate || b.retry > 0) {
 		return usagef("--resume does what was planned when its folder was made: leave out --primary, --retry, --dry-run and --estimate")
 	}
-	x, err := readExperiment(arg)
+	read := func() (*experiments.Experiment, error) { return readExperiment(arg) }
+	if b.resume != "" {
+		read = func() (*experiments.Experiment, error) { return readCopy(b.resume) }
+	}
+	x, err := read()
 	if err != nil {
 		return err
 	}
@@ -121,7 +125,12 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	x, err := experiments.Load(path, experimentFlags())
+	return readExperimentAs(path, "")
+}
+
+// readExperimentAs is readExperiment of a file whose experiment has that name, where the text has none.
+func readExperimentAs(path, name string) (*experiments.Experiment, error) {
+	x, err := experiments.LoadAs(path, name, experimentFlags())
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
@@ -237,21 +246,22 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 
 // runner is one execution of an experiment.
 type runner struct {
-	x     *experiments.Experiment
-	json  bool
-	at    string // --server-at
-	plan  plan
-	dir   string
-	runs  []experiments.Run // all that are to be
-	csv   *os.File
-	w     *report.Writer // of csv
-	log   *os.File
-	rows  map[string]report.Row // by run
-	begun time.Time
-	table *live
-	costs costs
-	pace  pace // of the runs by this process
-	data  dataSets
+	x       *experiments.Experiment
+	json    bool
+	at      string // --server-at
+	plan    plan
+	dir     string
+	runs    []experiments.Run // all that are to be
+	csv     *os.File
+	claimed *os.File       // the plan's file: its lock is this process'
+	w       *report.Writer // of csv
+	log     *os.File
+	rows    map[string]report.Row // by run
+	begun   time.Time
+	table   *live
+	costs   costs
+	pace    pace // of the runs by this process
+	data    dataSets
 
 	loading time.Duration // that the run under way took to load data for all
 	wrong   int           // runs with wrong data
@@ -259,6 +269,7 @@ type runner struct {
 	cut     bool
 
 	claims int // beside the experiment: kvwire verify-claims answers for them
+	lost   int // runs whose latencies are not in the folder
 }
 
 func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags) (*runner, error) {
@@ -317,9 +328,13 @@ func (r *runner) afford() (err error) {
 	for _, why := range r.costs.long(r.missing()) {
 		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}
-	parent := temporaryParent()
-	r.data.dir = filepath.Join(parent, fmt.Sprintf("kvwire-%s-%x", r.plan.ID, r.plan.Seed))
-	return roomy(r.costs.demands(r.missing(), parent, used(r.data.dir)))
+	r.data.dir = r.dataFolder()
+	return roomy(r.costs.demands(r.missing(), filepath.Dir(r.data.dir), used(r.data.dir)))
+}
+
+// dataFolder is where the runs' stores are loaded.
+func (r *runner) dataFolder() string {
+	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.plan.ID, r.plan.Seed))
 }
 
 // missing are the runs that are not there yet.
@@ -476,7 +491,7 @@ func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason s
 
 // bench runs kvwire bench for a cell, with its processes where f says, on a store that is loaded where it may be.
 func (r *runner) bench(ctx context.Context, i int, label string, f *factors, run experiments.Run) (row *report.Row, err error) {
-	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, r.x.Cells[run.Cell].Args()...)
+	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, inputs.args(r.x.Cells[run.Cell])...)
 	if run.Stages {
 		args = append(args, fmt.Sprintf("--stages=%d", r.x.Stages.OneIn))
 	}
@@ -636,7 +651,7 @@ func (r *runner) finish() error {
 	r.table.clear()
 	rows := r.inOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), os.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n'), 0o644), r.latest())
+	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), r.claimed.Close(), report.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n')), r.latest())
 	found, ferr := r.findings()
 	if err = errors.Join(err, ferr); err == nil {
 		err = r.page(&found)
@@ -689,13 +704,16 @@ func (r *runner) finish() error {
 // latest points results/latest at this folder, when it lies in results.
 func (r *runner) latest() error {
 	parent, name := filepath.Split(filepath.Clean(r.dir))
-	if filepath.Clean(parent) != "results" {
+	if filepath.Clean(parent) != resultsFolder {
 		return nil
 	}
 	link := filepath.Join(parent, "latest")
 	if st, err := os.Lstat(link); err == nil && st.Mode()&os.ModeSymlink == 0 {
 		return fmt.Errorf("%s is not a link and was left alone", link)
 	}
-	_ = os.Remove(link)
-	return os.Symlink(name, link)
+	part := fmt.Sprintf("%s.%d.new", link, os.Getpid())
+	if err := os.Symlink(name, part); err != nil {
+		return err
+	}
+	return os.Rename(part, link) // whoever looks finds a link, and of two runs that end at once either's
 }

@@ -67,8 +67,10 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	}
 	dir, writable := f.outputDir, f.outputDir
 	if dir == "" {
-		writable = "results"
-		dir = filepath.Join(writable, x.Name+"-"+time.Now().UTC().Format("20060102-150405"))
+		writable = resultsFolder
+		if dir, err = newFolder(writable, x.Name+"-"+time.Now().UTC().Format("20060102-150405")); err != nil {
+			return err
+		}
 	} else if _, err := os.Stat(filepath.Join(dir, "runs.csv")); err == nil {
 		return usagef("%s has results already: choose another --output-dir", dir)
 	}

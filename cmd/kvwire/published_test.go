@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// published are the folders with results in this checkout, by their names there, and copies of them that no folder above explains.
+func published(t *testing.T) map[string]string {
+	t.Helper()
+	const root = "../../docs/results"
+	all := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "runs.csv" {
+			return err
+		}
+		name, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		all[name] = filepath.Join(t.TempDir(), "Results (copy)")
+		return os.CopyFS(all[name], os.DirFS(filepath.Dir(path)))
+	})
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d folders: %v", len(all), err)
+	}
+	return all
+}
+
+// said is what a function writes to standard error.
+func said(t *testing.T, f func()) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stderr
+	os.Stderr = w
+	back := make(chan string)
+	go func() {
+		var b bytes.Buffer
+		_, _ = io.Copy(&b, r)
+		back <- b.String()
+	}()
+	f()
+	os.Stderr = before
+	_ = w.Close()
+	return <-back
+}
+
+// Every folder that is published can be drawn again from what lies in it, wherever it is and whatever it is called, and says what it lacks.
+func TestPublishedFoldersAreDrawnAgain(t *testing.T) {
+	all := published(t)
+	t.Chdir(t.TempDir())
+	for name, dir := range all {
+		t.Run(name, func(t *testing.T) {
+			before := pairs(t, dir)
+			words := said(t, func() {
+				if err := reportCommand(context.Background(), []string{dir}); err != nil {
+					t.Error(err)
+				}
+			})
+			if strings.Count(words, "\n") > 1 {
+				t.Errorf("it says more than a line: %s", words)
+			}
+			page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+			if err != nil || !bytes.Contains(page, []byte("<svg")) {
+				t.Errorf("nothing is drawn: %v", err)
+			}
+			if after := pairs(t, dir); before != "" && after != before {
+				t.Errorf("compare.csv had pairs of runs\n%s, and has\n%s", before, after)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "claims.yaml")); err == nil {
+				if err := claimsCommand(context.Background(), []string{dir}); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+				return
+			}
+			if err := compareCommand(context.Background(), []string{dir, dir, "--metric", "cpu_ns_per_op"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// pairs are the comparisons in a folder's compare.csv that have any, and of how many pairs they are; "" without the file.
+func pairs(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, "compare.csv"))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	lines, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, l := range lines[1:] {
+		if l[4] != "0" {
+			n++
+		}
+	}
+	return fmt.Sprint(n)
+}
+
+// A folder whose rows are of other cells than its experiment's is refused, and not drawn as if they were.
+func TestRowsOfAnotherExperimentAreRefused(t *testing.T) {
+	dir := published(t)["2026-11-21-studies/ladder"]
+	name := filepath.Join(dir, experimentCopy)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(b), "depth: [1, 64]", "depth: [64, 1]", 1)
+	if err := os.WriteFile(name, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := reportCommand(context.Background(), []string{dir}); err == nil || changed == string(b) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kvwire/kvwire/report"
+	"golang.org/x/sys/unix"
+)
+
+// benchInto are the arguments of a short run that leaves its row in a folder.
+func benchInto(dir string) []string {
+	return []string{"bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "100ms", "--output-dir", dir}
+}
+
+// runsOfTable are the runs of a table beside runs.csv, in the order of their first lines; its header stands once.
+func runsOfTable(t *testing.T, name string) (runs []string) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines, err := csv.NewReader(f).ReadAll()
+	if err != nil || len(lines) == 0 || lines[0][0] != "run_id" {
+		t.Fatalf("%s: %v, %d lines", name, err, len(lines))
+	}
+	for _, l := range lines[1:] {
+		if !slices.Contains(runs, l[0]) {
+			runs = append(runs, l[0])
+		}
+	}
+	return runs
+}
+
+func TestBenchesAtOnceLeaveAllTheirRows(t *testing.T) {
+	const n = 8
+	dir := filepath.Join(t.TempDir(), "new", "c")
+	var all []*running
+	for range n {
+		all = append(all, begin(t, benchInto(dir)...))
+	}
+	for _, r := range all {
+		if err := r.cmd.Wait(); err != nil {
+			t.Errorf("%v: %s", err, &r.said)
+		}
+	}
+	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, r := range rows {
+		ids = append(ids, r.RunID)
+		if _, err := report.ReadHistogram(dir, r.RunID); err != nil {
+			t.Error(err)
+		}
+	}
+	slices.Sort(ids)
+	series := runsOfTable(t, filepath.Join(dir, "timeseries.csv"))
+	slices.Sort(series)
+	if len(slices.Compact(slices.Clone(ids))) != n || !slices.Equal(ids, series) {
+		t.Errorf("of %d runs there are the rows %v and the series %v", n, ids, series)
+	}
+}
+
+// What a run has found is saved before it is printed: a reader that has gone ends the process.
+func TestTheRowIsSavedThoughNobodyReadsTheOutput(t *testing.T) {
+	for _, output := range []string{"", "--json"} {
+		dir := filepath.Join(t.TempDir(), "c")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		cmd := exec.Command(os.Args[0], append(benchInto(dir), strings.Fields(output)...)...)
+		cmd.Env = append(os.Environ(), asProgram+"=1")
+		cmd.Stdout = w
+		if err := cmd.Run(); err == nil {
+			t.Error("it did not see that nobody reads")
+		}
+		_ = w.Close()
+		rows, err := readRows(filepath.Join(dir, "runs.csv"))
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%d rows, %v", len(rows), err)
+		}
+		if _, err := report.ReadHistogram(dir, rows[0].RunID); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A run's name is taken once: a second one with it is refused, and changes nothing.
+func TestARunOfTheSameNameIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	first := begin(t, append(benchInto(dir), "--run-id", "one")...)
+	if err := first.cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, &first.said)
+	}
+	before, err := os.ReadFile(filepath.Join(dir, "hdr", "one.hlog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := begin(t, append(benchInto(dir), "--run-id", "one")...)
+	if err := second.cmd.Wait(); err == nil || !strings.Contains(second.said.String(), "run one is there already") {
+		t.Errorf("%v: %s", err, &second.said)
+	}
+	after, err := os.ReadFile(filepath.Join(dir, "hdr", "one.hlog"))
+	rows, rerr := readRows(filepath.Join(dir, "runs.csv"))
+	if err != nil || rerr != nil || string(after) != string(before) || len(rows) != 1 {
+		t.Errorf("%v, %v, %d rows", err, rerr, len(rows))
+	}
+}
+
+// Experiments that begin in the same second have folders of their own.
+func TestFoldersOfTheSameNameAreDifferent(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "results")
+	var mu sync.Mutex
+	dirs := map[string]bool{}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			dir, err := newFolder(parent, "quick-20261128-120000")
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			dirs[dir] = true
+		})
+	}
+	wait.Wait()
+	if len(dirs) != 8 || !dirs[filepath.Join(parent, "quick-20261128-120000")] || !dirs[filepath.Join(parent, "quick-20261128-120000-8")] {
+		t.Errorf("folders %v", dirs)
+	}
+}
+
+// One kvwire run at a time is at work in a folder.
+func TestAFolderIsClaimedOnce(t *testing.T) {
+	dir := t.TempDir()
+	one, two := &runner{dir: dir}, &runner{dir: dir}
+	if err := one.claim(os.O_RDWR | os.O_CREATE | os.O_EXCL); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.claim(os.O_RDWR | os.O_CREATE | os.O_EXCL); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a new run: %v", err)
+	}
+	if err := two.claim(os.O_RDWR); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("--resume: %v", err)
+	}
+	if err := one.claimed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.claim(os.O_RDWR); err != nil {
+		t.Errorf("--resume after its end: %v", err)
+	}
+	_ = two.claimed.Close()
+}
+
+// results/latest is a link at every moment.
+func TestLatestIsAlwaysALink(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(resultsFolder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(resultsFolder, "latest")
+	if err := (&runner{dir: "results/a"}).latest(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		var all error
+		for range 500 {
+			all = errors.Join(all, (&runner{dir: "results/b"}).latest(), (&runner{dir: "results/a"}).latest())
+		}
+		done <- all
+	}()
+	for {
+		if _, err := os.Readlink(link); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(resultsFolder); err != nil || len(left) != 1 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			return
+		default:
+		}
+	}
+}
