@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/bench"
@@ -21,8 +22,8 @@ const (
 	kindLag = "lag" // from the intended start to the send; open loop
 )
 
-// Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log whose
-// first interval is from the intended start and has no tag (others: Tag=svc, Tag=lag), the run's throughput over time as
+// Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log with
+// the measured window as its interval (from the intended start without a tag; others: Tag=svc, Tag=lag), the run's throughput over time as
 // lines of timeseries.csv, and its stages, where some were watched, as lines of stages.csv. A run that dir has already is
 // an fs.ErrExist, and nothing is written.
 func Record(dir, run string, res *bench.Result) error {
@@ -50,17 +51,32 @@ func writeHistograms(name string, res *bench.Result) error {
 		return err
 	}
 	w := hdrhistogram.NewHistogramLogWriter(f)
-	err = errors.Join(w.OutputLogFormatVersion(), w.OutputLegend(), w.OutputIntervalHistogram(res.Lat))
-	for _, k := range []struct {
-		tag string
-		h   *hdrhistogram.Histogram
-	}{{kindSvc, res.Svc}, {kindLag, res.Lag}} {
-		if k.h != nil {
-			k.h.SetTag(k.tag)
-			err = errors.Join(err, w.OutputIntervalHistogram(k.h))
-		}
-	}
+	err = errors.Join(w.OutputLogFormatVersion(), logTimes(w, res.Started), w.OutputLegend(), logInterval(f, "", res.Lat, res), logInterval(f, "Tag="+kindSvc+",", res.Svc, res),
+		logInterval(f, "Tag="+kindLag+",", res.Lag, res))
 	return errors.Join(err, f.Close())
+}
+
+// logTimes writes when the run began, to milliseconds, as HdrHistogram's log format 1.3 has it: intervals begin relative to that. The
+// library's own writer leaves out the milliseconds.
+func logTimes(w *hdrhistogram.HistogramLogWriter, started time.Time) error {
+	seconds, text := 0.0, "not known"
+	if !started.IsZero() {
+		seconds, text = float64(started.UnixMilli())/1000, started.UTC().Format(time.RFC3339)
+	}
+	return errors.Join(w.OutputComment(fmt.Sprintf("[StartTime: %.3f (seconds since epoch), %s]", seconds, text)), w.OutputComment(fmt.Sprintf("[BaseTime: %.3f (seconds since epoch)]", seconds)))
+}
+
+// logInterval writes the measured window as one interval of a log: its begin since the run's, its length in seconds, the maximum in
+// ms, and the histogram. The library's own writer rounds both times to milliseconds.
+func logInterval(f io.Writer, tag string, h *hdrhistogram.Histogram, res *bench.Result) error {
+	if h == nil {
+		return nil
+	}
+	b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "%s%.6f,%.6f,%.6f,%s\n", tag, res.Warmup.Seconds(), res.Duration.Seconds(), float64(h.Max())/1e6, b)
+	}
+	return err
 }
 
 // ReadHistogram gives the latencies that Record has left, in ns.
