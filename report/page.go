@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -137,15 +138,11 @@ func WritePage(dir string, p *Page) error {
 	if d.err != nil {
 		return d.err
 	}
-	f, err := os.Create(filepath.Join(dir, "report.html"))
-	if err != nil {
+	var page bytes.Buffer
+	if err := pageTemplate.Execute(&page, view); err != nil {
 		return err
 	}
-	if err := pageTemplate.Execute(f, view); err != nil {
-		_ = f.Close()
-		return err
-	}
-	return f.Close()
+	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
 }
 
 // label says in every chart what kind of RDMA and of machine it is of.

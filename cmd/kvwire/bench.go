@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -229,6 +230,7 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 	defer p.clear()
 	if s.f.target == "" && keeps(s.f.backend) {
 		if err := s.load(ctx, spec, p.show); err != nil {
+			s.noteHang(nil, err)
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")
 			}
@@ -304,16 +306,19 @@ func readyFor(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
+// readRows reads a runs.csv; none where there is no such file.
 func readRows(name string) ([]report.Row, error) {
-	f, err := os.Open(name)
+	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	rows, err := report.Read(f)
+	rows, err := report.Read(bytes.NewReader(b))
+	if whole := bytes.LastIndexByte(b, '\n') + 1; err != nil && whole > 0 && whole < len(b) { // a crash has cut the last row short
+		rows, err = report.Read(bytes.NewReader(b[:whole]))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

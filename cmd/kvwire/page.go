@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -200,11 +201,11 @@ func (r *runner) findings() (f findings, err error) {
 
 // write makes a file of the folder anew.
 func (r *runner) write(name string, write func(w io.Writer) error) error {
-	f, err := os.Create(filepath.Join(r.dir, name))
-	if err != nil {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
 		return err
 	}
-	return errors.Join(write(f), f.Close())
+	return report.WriteFile(filepath.Join(r.dir, name), b.Bytes())
 }
 
 // page writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
