@@ -53,7 +53,11 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 	}
 	at := p.index.at(rec)
 	if p.files != nil && at.large() {
-		p.readLarge(r, at)
+		if s = roomToRead(r, p.largeBytes(at)-len(r.Key), p.o.Limits.MaxValueBytes); s != kv.StatusOK {
+			p.finish(r, s)
+		} else {
+			p.readLarge(r, at)
+		}
 		return it, s, false
 	}
 	return p.item(r, at, r.Key)
@@ -72,16 +76,39 @@ func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
 
 // answer ends a get.
 func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
-	switch {
-	case s != kv.StatusOK:
-	case len(it.value) > cap(r.Value):
-		r.Need = uint32(len(it.value))
-		s = kv.StatusTooSmall
-	default:
+	if s == kv.StatusOK {
+		s = roomFor(r, len(it.value))
+	}
+	if s == kv.StatusOK {
 		r.Value = append(r.Value[:0], it.value...)
 		p.l.Stats.Copied += uint64(len(it.value))
 	}
 	p.finish(r, s)
+}
+
+// roomToRead is OK if r, a get or an update, has the room that an item's value of so many bytes takes, and otherwise how r ends; most is the
+// longest value. The length of a large item is known before it is read, so one that has to be asked for again, with more room, is read once.
+func roomToRead(r *kv.Request, bytes, most int) kv.Status {
+	switch r.Op {
+	case kv.OpGet:
+		return roomFor(r, bytes)
+	case kv.OpAppend:
+		if bytes+len(r.Value) > most {
+			return kv.StatusTooLarge
+		}
+		return roomFor(r, bytes+len(r.Value))
+	case kv.OpSwap:
+		return roomFor(r, bytes+len(r.Value))
+	}
+	return kv.StatusOK
+}
+
+func roomFor(r *kv.Request, bytes int) kv.Status {
+	if bytes > cap(r.Value) {
+		r.Need = uint32(bytes)
+		return kv.StatusTooSmall
+	}
+	return kv.StatusOK
 }
 
 // item gives a key's item in place: with the mem backend any, with the disk backend one that shares
@@ -244,11 +271,16 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 // readLarge reads an item that has pages of its own into a buffer. The slot stays as it is until the
 // read has ended: see release.
 func (p *Partition) readLarge(r *kv.Request, at place) {
-	n := roundUp(int(p.slabs[at.class].whole[at.slot].bytes), pageBytes)
+	n := roundUp(headerBytes+p.largeBytes(at), pageBytes)
 	if b := p.buffer(r, n); b != nil {
 		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
 			off: at.id().offset(), fixed: p.bufferFixed})
 	}
+}
+
+// largeBytes is how many bytes key and value of a large item have.
+func (p *Partition) largeBytes(at place) int {
+	return int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes
 }
 
 // buffer gives n bytes for a large item, and sees to it that a transfer is to be had; nil means that r waits.

@@ -138,7 +138,7 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cur
 	st.keep(r)
 	at := p.index.at(rec)
 	if p.files != nil && at.large() {
-		if n := int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes; !p.scanRoom(r, *st, n) {
+		if n := p.largeBytes(at); !p.scanRoom(r, *st, n) {
 			return false
 		}
 		p.readAhead(r, *st, before)

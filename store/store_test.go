@@ -84,6 +84,55 @@ func TestGetSaysHowMuchRoomItNeeds(t *testing.T) {
 	})
 }
 
+// The length of a large item is known before it is read: who lacks room for it is told without a read, and comes again.
+func TestALargeItemIsReadOnceHoweverLittleRoomThereIs(t *testing.T) {
+	g := newRig(t, "fault", Options{Limits: kv.Limits{MaxKeyBytes: 16, MaxValueBytes: 20_000}})
+	g.disk.torn = false       // a transfer is one
+	g.mustPut("small", "new") // a swap to a small item need not wait for its slab to grow, after which it would read again
+	const n = 10_000
+	old := strings.Repeat("v", n)
+	for _, c := range []struct {
+		op    kv.Op
+		value string
+		need  int
+		want  string
+	}{
+		{kv.OpGet, "", n, old},
+		{kv.OpAppend, "tail", n + 4, old + "tail"},
+		{kv.OpSwap, "new", n + 3, "new"},
+	} {
+		t.Run(fmt.Sprint(c.op), func(t *testing.T) {
+			g.mustPut("k", old)
+			g.on(func() { clear(g.disk.begun) })
+			r := &kv.Request{Op: c.op, Key: []byte("k"), Value: append(make([]byte, 0, c.need-1), c.value...)}
+			if g.do(r); r.Status != kv.StatusTooSmall || int(r.Need) != c.need || string(r.Value) != c.value {
+				t.Fatalf("%v, needs %d, %q; want %d", r.Status, r.Need, short(string(r.Value)), c.need)
+			}
+			r.Value = append(make([]byte, 0, c.need), c.value...)
+			if g.do(r); r.Status != kv.StatusOK || string(r.Value) != c.want {
+				t.Fatalf("%v, %d bytes", r.Status, len(r.Value))
+			}
+			g.on(func() {
+				if n := g.disk.begun[readItem]; n != 1 {
+					t.Errorf("%d reads, want 1", n)
+				}
+			})
+		})
+	}
+	g.mustPut("k", old)
+	g.on(func() { clear(g.disk.begun) })
+	r := &kv.Request{Op: kv.OpAppend, Key: []byte("k"), Value: make([]byte, n+1, 3*n)}
+	if g.do(r); r.Status != kv.StatusTooLarge {
+		t.Errorf("an item that would be too long: %v", r.Status)
+	}
+	g.on(func() {
+		if n := g.disk.begun[readItem]; n != 0 {
+			t.Errorf("%d reads for an item that would be too long", n)
+		}
+	})
+	g.close()
+}
+
 func TestDeletedSlotsAreUsedAgain(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
 		fill := func() uint64 {

@@ -56,13 +56,9 @@ func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.S
 		var digits [kv.AddBytes]byte
 		return len(strconv.AppendInt(digits[:0], sum, 10)), kv.StatusOK
 	case kv.OpAppend:
-		bytes = len(old) + len(r.Value)
-		if bytes > most {
-			return 0, kv.StatusTooLarge
-		}
-		return bytes, roomFor(r, bytes)
+		return len(old) + len(r.Value), roomToRead(r, len(old), most)
 	case kv.OpSwap:
-		if s := roomFor(r, len(r.Value)+len(old)); s != kv.StatusOK {
+		if s := roomToRead(r, len(old), most); s != kv.StatusOK {
 			return 0, s
 		}
 		if there && r.If == kv.IfAbsent {
@@ -71,14 +67,6 @@ func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.S
 		}
 	}
 	return len(r.Value), kv.StatusOK
-}
-
-func roomFor(r *kv.Request, bytes int) kv.Status {
-	if bytes > cap(r.Value) {
-		r.Need = uint32(bytes)
-		return kv.StatusTooSmall
-	}
-	return kv.StatusOK
 }
 
 // update makes r.Value what is to be put. It is done once.
