@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What kvwire adds to a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking or both spinning,
 # server and client on a CPU each. sockperf runs twice per round (A and A'), so that the noise is in the
-# same table. Prints the median round trip of each and the ratios, round by round and in all.
+# same table. Prints the median round trip of each and the ratios, round by round and in all. A run that failed is shown as -, counted
+# below the medians, and in none of them.
 #
 #   bench/echo.sh [rounds] [seconds] [block|spin]      needs sockperf (Debian: apt-get install sockperf) and bin/kvwire
 set -euo pipefail
@@ -26,13 +27,15 @@ for _ in $(seq 100); do # until it listens
 	read -rt 0.05 <> <(:) || true
 done
 
-bare() { # median round trip in µs
+bare() { figure sockperf round_trip; } # the median, in µs
+round_trip() {
 	taskset -c 0 sockperf ping-pong --tcp -i 127.0.0.1 -p "$port" -m 64 --full-rtt "${polls[@]}" -t "$seconds" 2>/dev/null |
 		sed 's/\x1b\[[0-9;]*m//g' | sed -n 's/.*percentile 50.000 = *\([0-9.]*\).*/\1/p'
 }
-ours() { # transport; 32-byte header + 32-byte key, 32-byte header + 32-byte value
-	bin/kvwire bench --transport "$1" --backend null --conns 1 --depth 1 --key-bytes 32 --value-bytes 32 --wait "$wait" \
-		--server-cpus "$server" --client-cpus 0 --warmup 200ms --duration "${seconds}s" --json |
+ours() { figure "kvwire bench --transport $1" our_round_trip "$1"; }
+our_round_trip() { # transport; 32-byte header + 32-byte key, 32-byte header + 32-byte value
+	timeout $((seconds * 4 + 60)) bin/kvwire bench --transport "$1" --backend null --conns 1 --depth 1 --key-bytes 32 --value-bytes 32 --wait "$wait" \
+		--server-cpus "$server" --client-cpus 0 --warmup 200ms --duration "${seconds}s" --json 2>/dev/null |
 		sed -n 's/.*"lat_p50_ns":\([0-9]*\).*/\1/p' | awk '{print $1 / 1000}'
 }
 
@@ -41,9 +44,9 @@ table=$(mktemp)
 trap 'kill "$echo_pid" 2>/dev/null || true; rm -f "$table"' EXIT
 for i in $(seq "$rounds"); do
 	a=$(bare) t=$(ours tcp) b=$(bare) u=$(ours uring)
-	awk -v i="$i" -v a="$a" -v b="$b" -v t="$t" -v u="$u" \
-		'BEGIN {m = (a + b) / 2; printf "%5d  %7.2f  %8.2f  %6.2f  %8.2f  %8.3f  %9.3f  %11.3f\n", i, a, b, t, u, a / b, t / m, u / m}' | tee -a "$table"
+	awk -v i="$i" -v a="$a" -v b="$b" -v t="$t" -v u="$u" "$figures_awk"'BEGIN {
+		m = mean(a, b)
+		printf "%5d  %7s  %8s  %6s  %8s  %8s  %9s  %11s\n", i, show("%.2f", a), show("%.2f", b), show("%.2f", t), show("%.2f", u),
+			show("%.3f", ratio(a, b)), show("%.3f", ratio(t, m)), show("%.3f", ratio(u, m)) }' | tee -a "$table"
 done
-printf 'median'
-for column in 2 3 4 5 6 7 8; do awk -v c=$column '{print $c}' "$table" | median | awk '{printf "  %.3f", $1}'; done
-echo
+medians "$table" 8 %.3f | awk '{gsub(" ", "  "); print}'

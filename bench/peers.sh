@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # peers.sh [ROUNDS [SECONDS]]: {redis-benchmark, kvwire's client} x {redis-server, kvwire}: what the client costs, and what the server. All
 # by turns, one thread each, servers on one CPU and clients on the other, equal connections x in flight. A second redis-server stands beside
-# the first to show the noise. 7 minutes by default. Servers listen on loopback, and end with it.
+# the first to show the noise. 7 minutes by default. Servers listen on loopback, and end with it. A run that failed is named, counted at
+# the end, and in no median.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
@@ -51,7 +52,7 @@ for name in redis again kvwire; do
     answers "${port[$name]}"
 done
 
-cpu() { redis-cli -p "$1" info cpu | tr -d '\r' | awk -F: '/^used_cpu_(user|sys):/ { s += $2 } END { printf "%.6f", s }'; }
+cpu() { redis-cli -p "$1" info cpu | tr -d '\r' | awk -F: '/^used_cpu_(user|sys):/ { s += $2; n++ } END { if (n == 2) printf "%.6f", s }'; }
 by_redis() { # PORT CONNS DEPTH BYTES OP REQUESTS: operations a second
     timeout 300 taskset -c 1 redis-benchmark -p "$1" -c "$2" -P "$3" -d "$4" -n "$6" -r $records -t "$5" --csv 2>/dev/null | tail -n 1 | cut -d, -f2 | tr -d '"'
 }
@@ -61,14 +62,18 @@ measure() {
     if [[ $1 == redis-benchmark ]]; then
         n=${amount["$3 $4 $5"]}
         before=$(cpu "$p")
-        rate=$(by_redis "$p" "${@:3}" "$n")
-        awk -v r="$rate" -v n="$n" -v a="$before" -v b="$(cpu "$p")" 'BEGIN { printf "%.0f %.3f\n", r, (b - a) * 1e6 / n }'
+        rate=$(figure "redis-benchmark with $2, $3 x $4, $5 B, $6," by_redis "$p" "${@:3}" "$n")
+        awk -v r="$rate" -v n="$n" -v a="$before" -v b="$(cpu "$p")" "$figures_awk"'BEGIN {
+            print show("%.0f", r), number(r) && number(a) && number(b) ? show("%.3f", (b - a) * 1e6 / n) : "-" }'
         return
     fi
-    row=$(timeout 300 taskset -c 1 bin/kvwire bench --target "redis://127.0.0.1:$p" --transport tcp --client-cpus 1 --conns "$3" --depth "$4" --value-bytes "$5" \
-        --records $records --mix "${6/set/put}" --key-dist uniform --duration "${seconds}s" --warmup 200ms --json 2>>"$dir/client.log") || { tail -n 3 "$dir/client.log" >&2 && fail "kvwire bench failed"; }
-    grep -oE '"(ops_per_s|server_user_ns_per_op|server_sys_ns_per_op)":[0-9.e+]+' <<<"$row" |
-        awk -F: '/ops_per_s/ { r = $2 } /server/ { c += $2 } END { printf "%.0f %.3f\n", r, c / 1000 }'
+    row=
+    if ! row=$(timeout 300 taskset -c 1 bin/kvwire bench --target "redis://127.0.0.1:$p" --transport tcp --client-cpus 1 --conns "$3" --depth "$4" --value-bytes "$5" \
+        --records $records --mix "${6/set/put}" --key-dist uniform --duration "${seconds}s" --warmup 200ms --json 2>"$dir/client.log"); then
+        echo "peers: kvwire bench with $2, $3 x $4, $5 B, $6, failed and is left out: $(tail -n 1 "$dir/client.log")" >&2
+        row=
+    fi
+    tr ',{}' '\n\n\n' <<<"$row" | awk -F: "$figures_awk"'/"ops_per_s"/ { r = $2 } /"server_(user|sys)_ns_per_op"/ { c += $2 } END { print show("%.0f", r), show("%.3f", ratio(c, 1000)) }'
 }
 
 points=("50 16 64" "50 16 1024" "50 1 64" "1 1 64")
@@ -76,7 +81,8 @@ declare -A amount # of redis-benchmark's requests: about as many as take $second
 echo "peers: kvwire beside redis-server $(redis-cli -p "${port[redis]}" info server | tr -d '\r' | sed -n 's/^redis_version://p'): $rounds rounds of ${#points[@]} loads x 2 operations x 2 clients x 3 servers, about $((rounds * ${#points[@]} * 12 * (seconds + 1) / 60 + 1)) min" >&2
 for point in "${points[@]}"; do
     read -r conns depth bytes <<<"$point"
-    rate=$(by_redis "${port[redis]}" "$conns" "$depth" "$bytes" set 20000)
+    rate=$(figure "redis-benchmark" by_redis "${port[redis]}" "$conns" "$depth" "$bytes" set 20000)
+    [[ $rate != - ]] || fail "redis-benchmark gives no figure at $conns x $depth: how much to ask for is not known"
     amount[$point]=$(awk -v r="$rate" -v s="$seconds" 'BEGIN { printf "%d", r * s }')
 done
 out=$dir/out
@@ -84,8 +90,9 @@ for ((round = 1; round <= rounds; round++)); do
     for point in "${points[@]}"; do
         read -r conns depth bytes <<<"$point"
         for name in redis again kvwire; do # of both clients' keys all are there, in this size
-            by_redis "${port[$name]}" 50 16 "$bytes" set 500000 >/dev/null
-            bin/kvwire load --target "redis://127.0.0.1:${port[$name]}" --transport tcp --records $records --value-bytes "$bytes" >/dev/null 2>&1
+            by_redis "${port[$name]}" 50 16 "$bytes" set 500000 >/dev/null || fail "redis-benchmark cannot fill the server $name"
+            bin/kvwire load --target "redis://127.0.0.1:${port[$name]}" --transport tcp --records $records --value-bytes "$bytes" >/dev/null 2>"$dir/client.log" ||
+                fail "kvwire load with the server $name: $(tail -n 1 "$dir/client.log")"
         done
         for op in set get; do
             for client in redis-benchmark kvwire; do
@@ -99,19 +106,21 @@ for ((round = 1; round <= rounds; round++)); do
     echo "peers: round $round of $rounds" >&2
 done
 # Medians of the rounds; ratios are of the same round, and their medians.
-sed 's/ x /_x_/; s/ B|/_B|/' "$out" | awk "$median_awk"'
-function med(kind, key, name,   i, v, n) { n = 0; for (i = 1; i <= rounds; i++) v[++n] = x[kind, key, name, i]; return median(v, n) }
-function ratio(kind, key, name, inverse,   i, v, n, r) {
+sed 's/ x /_x_/; s/ B|/_B|/' "$out" | awk "$figures_awk"'
+function med(kind, key, name,   i, v, n) { n = 0; for (i = 1; i <= rounds; i++) if (number(x[kind, key, name, i])) v[++n] = x[kind, key, name, i]; return median(v, n) }
+function beside(kind, key, name, inverse,   i, v, n, r) {
     n = 0
-    for (i = 1; i <= rounds; i++) { r = x[kind, key, name, i] / x[kind, key, "redis", i]; v[++n] = inverse ? 1 / r : r }
+    for (i = 1; i <= rounds; i++) { r = ratio(x[kind, key, name, i], x[kind, key, "redis", i]); if (number(r)) v[++n] = inverse ? 1 / r : r }
     return median(v, n)
 }
-{ if (!($1 in seen)) { seen[$1] = 1; keys[++m] = $1 }; x["r", $1, $3, $2] = $4; x["c", $1, $3, $2] = $5; rounds = $2 > rounds ? $2 : rounds }
+{ if (!($1 in seen)) { seen[$1] = 1; keys[++m] = $1 }; x["r", $1, $3, $2] = $4; x["c", $1, $3, $2] = $5; failed += !number($4) || !number($5); rounds = $2 > rounds ? $2 : rounds }
 END {
     printf "%-16s %-8s %-7s %-4s %10s %10s %7s %6s   %9s %9s %7s %6s\n", "client", "c x P", "value", "op", "redis/s", "kvwire/s", "ratio", "A/A", "redis us", "kvwire us", "ops/CPU", "A/A"
     for (i = 1; i <= m; i++) {
         k = keys[i]; split(k, p, "|"); gsub("_", " ", p[2]); gsub("_", " ", p[3])
-        printf "%-16s %-8s %-7s %-4s %10.0f %10.0f %7.2f %6.2f   %9.2f %9.2f %7.2f %6.2f\n", p[1], p[2], p[3], p[4], med("r", k, "redis"), med("r", k, "kvwire"), ratio("r", k, "kvwire", 0), ratio("r", k, "again", 0),
-            med("c", k, "redis"), med("c", k, "kvwire"), ratio("c", k, "kvwire", 1), ratio("c", k, "again", 1)
+        printf "%-16s %-8s %-7s %-4s %10s %10s %7s %6s   %9s %9s %7s %6s\n", p[1], p[2], p[3], p[4],
+            show("%.0f", med("r", k, "redis")), show("%.0f", med("r", k, "kvwire")), show("%.2f", beside("r", k, "kvwire", 0)), show("%.2f", beside("r", k, "again", 0)),
+            show("%.2f", med("c", k, "redis")), show("%.2f", med("c", k, "kvwire")), show("%.2f", beside("c", k, "kvwire", 1)), show("%.2f", beside("c", k, "again", 1))
     }
+    if (failed) printf "%d of %d runs failed, and are in no median\n", failed, NR
 }'

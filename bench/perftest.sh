@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What kvwire adds to bare verbs: its round trips beside perftest's on the same device, both sides busy polling, and its
 # message rate beside ib_send_bw's. perftest's latencies are half round trips, so they count twice, but for READ.
-# The bare program runs twice per round (A and A'), so that the noise is in the same table.
+# The bare program runs twice per round (A and A'), so that the noise is in the same table. A run that failed is shown as -, counted
+# below the medians, and in none of them.
 #
 #   bench/perftest.sh [rounds] [seconds]     where an RDMA device is, or in a guest: make vm CMD='bench/perftest.sh 10 2'
 #
@@ -34,15 +35,18 @@ pair() { # program arguments…: prints the client's line of results
 	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" "$addr" 2>/dev/null | grep -E '^ *[0-9]+ +[0-9]+ ' | tail -n 1
 	wait "$server" || true
 }
-lat() { pair "$@" -n "$n" | awk '{print $5}'; }                  # typical, µs
-rate() { pair ib_send_bw -s 64 -q 8 -t 16 -n $((n * 10)) | awk '{print $5 * 1e6}'; } # messages/s
-ours() {                                                         # verb column flags…
+lat() { figure "$1" typical "$@"; } # of half a round trip, µs
+typical() { pair "$@" -n "$n" | awk '{print $5}'; }
+rate() { figure ib_send_bw messages; } # messages/s
+messages() { pair ib_send_bw -s 64 -q 8 -t 16 -n $((n * 10)) | awk '{print $5 * 1e6}'; }
+ours() { figure "kvwire bench --rdma-verb $1" column "$@"; }
+column() { # verb column flags…
 	local verb=$1 column=$2
 	shift 2
 	timeout 120 bin/kvwire bench --transport rdma --rdma-verb "$verb" --wait spin --key-bytes 32 --warmup 300ms --duration "${seconds}s" --json "$@" 2>/dev/null |
 		sed -n "s/.*\"$column\":\([0-9.e+]*\).*/\1/p" | head -n 1
 }
-one() { ours "$1" lat_p50_ns --conns 1 --depth 1 "${@:2}" | awk '{print $1 / 1000}'; }
+one() { ours "$1" lat_p50_ns --conns 1 --depth 1 "${@:2}" | awk "$figures_awk"'{print ratio($1, 1000)}'; }
 
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
@@ -59,13 +63,12 @@ for i in $(seq "$rounds"); do
 	r=$(one read --backend mem --value-bytes 4KiB --records 100 --warmup 1s --wait hybrid --spin-max 10ms)
 	bw=$(rate)
 	k=$(ours send ops_per_s --backend null --value-bytes 32 --conns 8 --depth 16)
-	awk -v i="$i" -v a="$a" -v b="$b" -v s="$s" -v wl="$wl" -v w="$w" -v rl="$rl" -v r="$r" -v bw="$bw" -v k="$k" 'BEGIN {
-		m = a + b # twice the mean of both
-		printf "%d %.2f %.2f %.2f %.3f %.2f %.2f %.3f %.2f %.2f %.3f %.1f %.1f %.3f %.3f\n", i, 2 * a, 2 * b, s, s / m, 2 * wl, w, w / (2 * wl), rl, r, r / rl,
-			bw / 1000, 2 * k / 1000, 2 * k / bw, a / b }' | tee -a "$table" | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'
+	awk -v i="$i" -v a="$a" -v b="$b" -v s="$s" -v wl="$wl" -v w="$w" -v rl="$rl" -v r="$r" -v bw="$bw" -v k="$k" "$figures_awk"'
+		function twice(x) { return ratio(x, 0.5) }
+		BEGIN {
+			print i, show("%.2f", twice(a)), show("%.2f", twice(b)), show("%.2f", s), show("%.3f", ratio(s, twice(mean(a, b)))),
+				show("%.2f", twice(wl)), show("%.2f", w), show("%.3f", ratio(w, twice(wl))), show("%.2f", rl), show("%.2f", r), show("%.3f", ratio(r, rl)),
+				show("%.1f", ratio(bw, 1000)), show("%.1f", ratio(k, 500)), show("%.3f", ratio(twice(k), bw)), show("%.3f", ratio(a, b))
+		}' | tee -a "$table" | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'
 done
-{
-	printf 'median'
-	for column in $(seq 2 15); do awk -v c="$column" '{print $c}' "$table" | median | awk '{printf " %.3f", $1}'; done
-	echo
-} | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'
+medians "$table" 15 %.3f | awk '{for (i = 1; i <= NF; i++) printf "%13s", $i; print ""}'

@@ -31,7 +31,8 @@ for load in "1 1" "1 16" "64 1" "64 16"; do
         timeout 60 perf record -q -e cpu-clock -F 1999 -g -p "$server" -o "$dir/perf.data" -- sleep "$seconds" 2>"$dir/err" ||
             { cat "$dir/err" >&2 && exit 1; }
         wait "$bench" || { cat "$dir/err" >&2 && echo "profile: kvwire bench ${flags[*]} failed" >&2 && exit 1; }
-        ns=$(grep -oE '"server_(user|sys)_ns_per_op":[0-9.e+]+' "$dir/row" | awk -F: '{ n += $2 } END { print n }')
+        ns=$({ grep -oE '"server_(user|sys)_ns_per_op":[0-9.e+]+' "$dir/row" || true; } | awk -F: '{ n += $2 } END { print n }')
+        [[ $ns ]] || { echo "profile: kvwire bench ${flags[*]} gives no CPU time of its server" >&2 && exit 1; }
         timeout 120 perf script -i "$dir/perf.data" -F ip,sym,dso 2>/dev/null | awk -v ns="$ns" -v columns="$columns" '
             # A sample is its frames, the innermost first, and an empty line. The innermost that says what it is for decides.
             function judge() {

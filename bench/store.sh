@@ -5,7 +5,8 @@
 #
 # Needs fio (Debian: apt-get install fio) and bin/kvwire, and twice the data's size of free space where KVWIRE_DIR says (default:
 # /var/tmp). fio runs twice per round (A and A'), so that the noise is in the same table. Everything is removed at the end;
-# KVWIRE_KEEP=1 leaves the store and fio's file for the next time. One store loop, generator and store on one thread (inproc).
+# KVWIRE_KEEP=1 leaves the store and fio's file for the next time. One store loop, generator and store on one thread (inproc). A run that
+# failed is shown as -, counted beside the medians, and in none of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
@@ -26,7 +27,8 @@ if ! [ -e "$where/loaded-$records" ]; then
 	touch "$where/loaded-$records"
 fi
 size=$(du -sb "$where/store" | cut -f 1)
-fio_() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
+fio_() { figure "fio --rw=$1" iops "$@"; }
+iops() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
 	local file=$where/fio bytes=$((size / 4096 * 4096)) only=
 	if [ "$1" = randread ]; then # a file that is smaller than it is told to use it would write, in spite of the mode
 		file=$(ls -S "$where"/store/shard-000/slab-* | head -n 1) only=--readonly
@@ -34,7 +36,7 @@ fio_() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writ
 	fi
 	fio --name=x --filename="$file" --size="$bytes" $only --ioengine=io_uring --direct=1 --bs=4k --rw="$1" --iodepth="$2" --registerfiles=1 --fixedbufs=1 \
 		--time_based --runtime="$seconds" --ramp_time=1 --randrepeat=0 --norandommap --output-format=json "${@:3}" |
-		sed -n 's/^ *"iops" : \([0-9.]*\),*/\1/p' | awk '{s += $1} END {print s}'
+		sed -n 's/^ *"iops" : \([0-9.]*\),*/\1/p' | awk '{s += $1} END {if (NR) print s}'
 }
 if ! [ -e "$where/fio" ]; then
 	echo "laying out fio's file" >&2
@@ -44,12 +46,16 @@ seed=1
 ours() { # column flags…
 	# Another seed each time: puts lie on disk in the order in which they came, and the same keys in the same order would find them together.
 	seed=$((seed + 1))
+	figure "kvwire bench ${*:2}" column "$@"
+}
+column() {
 	kvwire bench --seed $((RANDOM + seed)) --transport inproc --backend disk "${items[@]}" --conns 1 --duration "${seconds}s" --warmup 1s --json "${@:2}" 2>/dev/null |
 		sed -n "s/.*\"$1\":\([0-9.e+]*\).*/\1/p" | head -n 1
 }
 cache1=$((size / 100))     # 1 %
 show() { # name fio ours fio'
-	awk -v n="$1" -v a="$2" -v k="$3" -v b="$4" 'BEGIN {printf "%s %.0f %.0f %.0f %.3f %.3f\n", n, a, b, k, 2 * k / (a + b), a / b}' | tee -a "$table" |
+	awk -v n="$1" -v a="$2" -v k="$3" -v b="$4" "$figures_awk"'BEGIN {
+		print n, show("%.0f", a), show("%.0f", b), show("%.0f", k), show("%.3f", ratio(k, mean(a, b))), show("%.3f", ratio(a, b)) }' | tee -a "$table" |
 		awk '{printf "%-24s%12s%12s%12s%10s%10s\n", $1, $2, $3, $4, $5, $6}'
 }
 printf '%-24s%12s%12s%12s%10s%10s\n' what fio "fio'" kvwire ratio "A/A'"
@@ -70,8 +76,11 @@ for _ in $(seq "$rounds"); do
 done
 echo
 for what in get-depth-1 get-depth-16 get-depth-64 put-cow-depth-64 put-inplace-depth-64 put-flush-depth-64; do
-	printf '%-24s median ratio %.3f, A/A %.3f\n' $what "$(awk -v w=$what '$1 == w {print $5}' "$table" | median)" "$(awk -v w=$what '$1 == w {print $6}' "$table" | median)"
+	awk -v w=$what '$1 == w' "$table" | awk -v w=$what "$figures_awk"'
+		number($5) { v[++n] = $5 } number($6) { u[++m] = $6 } !number($5) || !number($6) { failed++ }
+		END { printf "%-24s median ratio %s, A/A %s", w, show("%.3f", median(v, n)), show("%.3f", median(u, m)); print failed ? ", " failed " of " NR " rounds failed" : "" }'
 done
+shown() { awk "$figures_awk"'{print show("%.3f", $1)}'; }
 # Flush beside device, round by round; fio's own beside it.
-awk '$1 == "put-cow-depth-64" {k[++n] = $3; f[n] = ($2 + $4) / 2} $1 == "put-flush-depth-64" {print $3 / k[++m], ($2 + $4) / 2 / f[m]}' "$table" >"$table.flush"
-printf '%-24s median ratio %.3f, of fio %.3f\n' flush/device "$(cut -d ' ' -f 1 "$table.flush" | median)" "$(cut -d ' ' -f 2 "$table.flush" | median)"
+awk "$figures_awk"'$1 == "put-cow-depth-64" {k[++n] = $4; f[n] = mean($2, $3)} $1 == "put-flush-depth-64" {m++; print ratio($4, k[m]), ratio(mean($2, $3), f[m])}' "$table" >"$table.flush"
+printf '%-24s median ratio %s, of fio %s\n' flush/device "$(cut -d ' ' -f 1 "$table.flush" | median | shown)" "$(cut -d ' ' -f 2 "$table.flush" | median | shown)"
