@@ -46,7 +46,8 @@ are left alone, and servers at another host load their own store each time.
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
 column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
 client and servers are in two guests on one wire; on 2 CPUs without kvm that shows that things work, and not how
-fast. Exit codes of its own: 124 it took too long, 125 no guest can be had here, 130 ended by the second ^C.`
+fast. Exit codes of its own: 123 the guest's clock ran too fast or too slow, 124 it took too long, 125 no guest can
+be had here, 130 ended by the second ^C.`
 
 func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)

@@ -24,8 +24,10 @@ mean nothing as absolute figures). ^C interrupts the command; a second one ends 
   --server CMD  for --two: a line for bash; ends when COMMAND has ended
   --help        this
 
-KVWIRE_VM_ACCEL=kvm or =tcg on this machine chooses. Exit codes of its own: 2 usage, 124 timeout, 125 no guest or
-a guest that died, 130 ended by ^C.'
+KVWIRE_VM_ACCEL=kvm or =tcg on this machine chooses. The guest'"'"'s clock is compared with this machine'"'"'s before the command
+starts and when it has ended. It runs by the time-stamp counter, whose frequency is measured here and given to the guest'"'"'s
+kernel; KVWIRE_VM_TSC_KHZ=N gives N, and 0 leaves it to that kernel. Exit codes of its own: 2 usage, 123 the guest'"'"'s clock ran
+more than 1 % too fast or too slow, 124 timeout, 125 no guest or a guest that died, 130 ended by ^C.'
 
 # How: the kernel is kernel.sh'"'"'s, the initramfs runs init (see there), qemu passes this machine'"'"'s root in over 9p,
 # and three virtio console ports are the command'"'"'s stdout and stderr (files, followed) and a channel for words (fifos).
@@ -85,6 +87,7 @@ case ${KVWIRE_VM_ACCEL:-} in
 '' | kvm | tcg) ;;
 *) fail 2 "KVWIRE_VM_ACCEL=$KVWIRE_VM_ACCEL: must be kvm or tcg" ;;
 esac
+[[ ${KVWIRE_VM_TSC_KHZ:-0} =~ ^(0|[1-9][0-9]{4,7})$ ]] || fail 2 "KVWIRE_VM_TSC_KHZ=$KVWIRE_VM_TSC_KHZ: must be a number of kHz (5 to 8 digits), or 0"
 for d in "$checkout/results" "$PWD/results"; do
     [[ $d != "$checkout/results" ]] || mkdir -p "$d" 2>/dev/null || continue # a checkout that is read-only
     [[ ! -d $d ]] || writable+=("$(cd "$d" && pwd -P)")
@@ -134,6 +137,22 @@ interrupts=0
 trap 'interrupt INT' INT
 trap 'interrupt TERM' TERM
 trap 'interrupt TERM' HUP
+
+# tsc_khz prints the frequency of the counter by which the guest's clock runs: with kvm, and with emulation on x86, it is this machine's.
+# A guest's kernel would measure it against emulated timers, and has been ten times off where qemu was not scheduled meanwhile.
+tsc_khz() {
+    [[ ! ${KVWIRE_VM_TSC_KHZ:-} ]] || { echo "$KVWIRE_VM_TSC_KHZ" && return; }
+    local sum program
+    sum=$(cksum <"$here/tsc.c")
+    program=$kernel/../tsc-${sum%% *}
+    if [[ ! -x $program ]]; then
+        cc -O1 -o "$program.$$" "$here/tsc.c" 2>"$tmp/cc.log" && mv "$program.$$" "$program" || {
+            echo "vm: cc cannot compile tsc.c: the guest's kernel measures the rate of its clock itself ($(head -n 1 "$tmp/cc.log"))" >&2
+            echo 0 && return
+        }
+    fi
+    "$program" || echo 0
+}
 
 # words prints a script that runs a command as it would run here.
 words() {
@@ -186,9 +205,12 @@ boot() {
     [[ -e $image ]] || image=$kernel/vmlinuz
     local args=(-accel "$accel" -cpu max)
     [[ $accel == kvm ]] || args=(-accel tcg,thread=multi -cpu max)
+    local tsc
+    tsc=$(tsc_khz)
+    if ((tsc)); then tsc="tsc_early_khz=$tsc"; else tsc=; fi
     args+=(-machine pc -smp "$cpus" -m "$mem" -nodefaults -no-user-config -display none -no-reboot
         -kernel "$image" -initrd "$dir/initrd"
-        -append "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off tsc=reliable clocksource=tsc random.trust_cpu=on cryptomgr.notests"
+        -append "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off tsc=reliable clocksource=tsc $tsc random.trust_cpu=on cryptomgr.notests"
         -serial "file:$dir/console"
         -device virtio-serial-pci
         -chardev "file,id=out,path=$dir/out" -device virtserialport,chardev=out,name=out
@@ -226,7 +248,7 @@ states=() codes=()
 boot_all() {
     local g
     for g in "${guests[@]}"; do
-        states[g]=boot
+        states[g]=boot first[g]=
         if [[ $two && $g == 0 ]]; then
             boot 0 bash -c "$server"
         else
@@ -239,6 +261,37 @@ boot_all() {
 
 tell() { # guest, word
     printf '%s\n' "$2" >&$((30 + $1))
+}
+
+# uptime is this machine's clock, in hundredths of a second.
+uptime() {
+    local up
+    read -r up _ </proc/uptime
+    echo $((10#${up/./}))
+}
+
+# ask_clock asks a guest for its clock. It reads it at some moment between question and answer, so both are noted.
+asked=() first_asked=() first_heard=() first=()
+ask_clock() { # guest
+    asked[$1]=$(uptime)
+    tell "$1" clock
+}
+
+# check_clock compares what has passed by the guest's clock and by this machine's since the first answer, which it notes. This machine's
+# is known to within the time that questions and answers took, and each clock to within its step: only more than 1 % beyond that counts.
+check_clock() { # guest, its clock
+    local now passed least most
+    now=$(uptime) passed=$((10#${2/./}))
+    if [[ ! ${first[$1]:-} ]]; then
+        first_asked[$1]=${asked[$1]} first_heard[$1]=$now first[$1]=$passed
+        return
+    fi
+    ((passed -= first[$1])) || true
+    least=$((asked[$1] - first_heard[$1])) most=$((now - first_asked[$1]))
+    (((passed + 1) * 100 < (least - 1) * 99 || (passed - 1) * 100 > (most + 1) * 101)) || return 0
+    lost 123 "$(awk -v g=$passed -v a=$least -v b=$most 'BEGIN {
+        printf "the clock of the guest went on by %.2f s in %.2f to %.2f s: its deadlines and figures are wrong (start it again", g / 100, a / 100, b / 100 }'
+    )$([[ ! ${KVWIRE_VM_TSC_KHZ:-} ]] && echo ')' || echo ', without KVWIRE_VM_TSC_KHZ)')" "$1"
 }
 
 # lost ends with code $1 after a guest was lost, and leaves its console log where the next loss overwrites it.
@@ -265,10 +318,23 @@ interrupt() {
 heard() { # guest, word, rest
     local g=$1
     case $2 in
-    ready)
-        states[g]=ready
-        # The second guest's command waits for the first one's.
-        ((g == 1)) || tell "$g" go
+    up | ready)
+        states[g]=$([[ $2 == up ]] && echo up || echo booted)
+        ask_clock "$g"
+        ;;
+    clock)
+        check_clock "$g" "$3"
+        case ${states[g]} in
+        booted)
+            states[g]=ready
+            # The second guest's command waits for the first one's.
+            ((g == 1)) || tell "$g" go
+            ;;
+        ended)
+            states[g]=exit
+            tell "$g" bye
+            ;;
+        esac
         ;;
     run)
         states[g]=run
@@ -277,10 +343,9 @@ heard() { # guest, word, rest
     listening) ((g == 1)) || start_by=$SECONDS ;;
     failed) lost 125 "the guest gave up: $3" "$g" ;;
     exit)
-        states[g]=exit codes[g]=$3
-        tell "$g" bye
+        states[g]=ended codes[g]=$3
+        ask_clock "$g"
         ;;
-    *) states[g]=$2 ;; # up
     esac
 }
 
@@ -339,6 +404,7 @@ expire() {
     done
     case ${states[g]} in
     run) lost 124 "timeout: the command had not ended after $timeout s" "$g" ;;
+    ended) lost 124 "timeout: the command had ended, and the guest had not said what its clock shows, after $timeout s" "$g" ;;
     *) lost 124 "timeout: the guest had not started the command after $timeout s" "$g" ;;
     esac
 }
@@ -368,7 +434,13 @@ if ! watch_guests; then
 fi
 if [[ $two && ${states[0]} == run ]]; then
     tell 0 TERM
-    hear 0 5 && [[ $word == exit ]] && tell 0 bye || true
+    if hear 0 5 && [[ $word == exit ]]; then
+        ask_clock 0
+        if hear 0 5 && [[ $word == clock ]]; then
+            check_clock 0 "$rest"
+        fi
+        tell 0 bye
+    fi
 fi
 for p in "${pids[@]}"; do # they power off
     for ((i = 0; i < 50; i++)); do
