@@ -240,6 +240,9 @@ func containsByte(s string, b byte) bool {
 	return false
 }
 
+// mapKeys bounds the keys of a mapPartition.
+const mapKeys = 20_000
+
 // mapPartition keeps items in a map, in order for scans.
 type mapPartition struct {
 	bare
@@ -264,7 +267,7 @@ func (m *mapPartition) Submit(r *kv.Request) {
 		r.Value = r.Value[:0]
 		r.Need = 0
 		n := uint32(0)
-		for k := range 1000 {
+		for k := range mapKeys {
 			key := key(k)
 			v, ok := m.items[string(key)]
 			if !ok || string(key) < string(r.Key) {
@@ -350,6 +353,58 @@ func TestRouterFindsEveryKeyAndMergesScans(t *testing.T) {
 			checkRun(t, r.Value, 0, 10)
 		})
 	}
+}
+
+// A scan of many small items is merged in several turns, and others are answered in between.
+func TestALargeMergeIsCutIntoTurns(t *testing.T) {
+	const loops = 3
+	g := newMapGroup(t, Plan{NetLoops: loops, Net: Options{Sleep: SleepEpoll}})
+	for i, p := range g.Partitions() {
+		_ = g.Net()[i].Call(func() {
+			for k := range mapKeys {
+				if kv.Shard(key(k), loops) == i {
+					p.(*mapPartition).items[string(key(k))] = string(key(k * 7))
+				}
+			}
+		})
+	}
+	d := &driver{back: make(chan *kv.Request, 1)}
+	l := g.Net()[0]
+	scan := &kv.Request{Op: kv.OpScan, Key: key(0), Limit: mapKeys, Value: make([]byte, 0, mapKeys*(kv.ItemHeaderBytes+8)), Owner: d}
+	scans := &mergeWatch{r: scan}
+	l.Do(func() {
+		_, _ = l.Add(scans)
+		g.Router(0).Submit(scan)
+	})
+	r := <-d.back
+	if r.Status != kv.StatusOK || r.Need != 0 {
+		t.Fatalf("%v, need %d", r.Status, r.Need)
+	}
+	checkRun(t, r.Value, 0, mapKeys)
+	_ = l.Call(func() {
+		if least := mapKeys * loops / mergeTurn; scans.most > mergeTurn/loops || scans.turns < least {
+			t.Errorf("%d items were merged in one turn, in %d turns in all, of %d at least", scans.most, scans.turns, least)
+		}
+	})
+}
+
+// mergeWatch counts the items that a merge adds to a scan's answer between two turns.
+type mergeWatch struct {
+	bare
+	r     *kv.Request
+	had   int
+	most  int
+	turns int
+}
+
+func (w *mergeWatch) Stage() error {
+	have := len(w.r.Value) / (kv.ItemHeaderBytes + 8)
+	if have > w.had {
+		w.turns++
+		w.most = max(w.most, have-w.had)
+	}
+	w.had = have
+	return nil
 }
 
 func checkRun(t *testing.T, b []byte, from, n int) {

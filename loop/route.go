@@ -120,7 +120,11 @@ type scan struct {
 	buf  [][]byte // room for each partition's answer: grows to the largest asked for, then stays
 	rest [][]byte // what is left of each partition's answer while merging
 	left int      // partitions that have not answered
+	n    uint32   // items that are merged
 }
+
+// mergeTurn bounds what a merge does in one turn, in looks at a partition's next item: some 300 µs.
+const mergeTurn = 16 << 10
 
 func (t *Router) scan(r *kv.Request) {
 	if len(t.scans) == 0 && t.made == maxScans {
@@ -145,13 +149,19 @@ func (t *Router) scan(r *kv.Request) {
 	}
 }
 
-// Complete takes one partition's answer; the last one ends the scan.
+// Complete takes one partition's answer. When all are there they are merged, in one turn or more, and the scan ends.
 func (s *scan) Complete(*kv.Request) {
-	if s.left--; s.left > 0 {
-		return
+	if s.left > 0 {
+		if s.left--; s.left > 0 {
+			return
+		}
+		s.begin()
 	}
 	r, t := s.r, s.t
-	s.merge(r)
+	if !s.merge(r) {
+		t.l.Finish(&s.part[0]) // it is delivered to us again, in the next turn
+		return
+	}
 	Mark(r, kv.StageStore)
 	s.r = nil
 	t.scans = append(t.scans, s)
@@ -161,11 +171,11 @@ func (s *scan) Complete(*kv.Request) {
 	}
 }
 
-// merge puts the answers together in key order, until the limit or the room is reached. An answer that
-// stopped short for want of room ends the merge where it ends: beyond it that partition may
-// have smaller keys than the others.
-func (s *scan) merge(r *kv.Request) {
+// begin begins the merge. The first answer that is none is the scan's.
+func (s *scan) begin() {
+	r := s.r
 	r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], 0
+	s.n = 0
 	for i := range s.part {
 		p := &s.part[i]
 		if p.Status != kv.StatusOK {
@@ -174,7 +184,16 @@ func (s *scan) merge(r *kv.Request) {
 		}
 		s.rest[i] = p.Value
 	}
-	for n := uint32(0); n < r.Limit; n++ {
+}
+
+// merge puts the answers together in key order, until the limit or the room is reached, or, reporting false, its turn is up. An answer that
+// stopped short for want of room ends the merge where it ends: beyond it that partition may
+// have smaller keys than the others.
+func (s *scan) merge(r *kv.Request) (ended bool) {
+	for looks := 0; r.Status == kv.StatusOK && s.n < r.Limit; s.n++ {
+		if looks += len(s.part); looks > mergeTurn {
+			return false
+		}
 		least := -1
 		var key, value, after []byte
 		for i, b := range s.rest {
@@ -182,7 +201,7 @@ func (s *scan) merge(r *kv.Request) {
 			if !ok {
 				if s.part[i].Need == kv.ScanMore {
 					r.Need = kv.ScanMore
-					return
+					return true
 				}
 				continue
 			}
@@ -191,14 +210,15 @@ func (s *scan) merge(r *kv.Request) {
 			}
 		}
 		if least < 0 {
-			return
+			return true
 		}
 		out, ok := kv.AppendItem(r.Value, key, value)
 		if !ok {
 			r.Need = kv.ScanMore
-			return
+			return true
 		}
 		s.t.l.Stats.Copied += uint64(len(out) - len(r.Value))
 		r.Value, s.rest[least] = out, after
 	}
+	return true
 }
