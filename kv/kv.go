@@ -123,7 +123,7 @@ type Request struct {
 	// it leaves it alone and sets Need.
 	Value []byte
 
-	Limit uint32 // scan, OpKeys: most items to return, ≥ 1
+	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: 0, or StatsBrief
 	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore; OpKeys' OK: a mark
 
 	Owner Completer // gets the request back; set by the submitter
@@ -137,6 +137,10 @@ type Request struct {
 	Home Completer // the owner to restore when a request has crossed to another loop
 	Aux  [3]uint64 // the handler's own: what it has to remember of this request
 }
+
+// StatsBrief in Limit asks for how many items there are and what CPU time the process has used, and no more: a few hundred bytes, however many loops and
+// partitions a server has.
+const StatsBrief = 1
 
 // ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan
 // whose first item alone does not fit ends as TooSmall.

@@ -12,7 +12,7 @@ import (
 type Router struct {
 	l      *Loop
 	shards []*Loop
-	stats  func() []byte
+	stats  func(brief bool) []byte
 
 	scans   []*scan  // idle
 	made    int      // scans that exist
@@ -21,9 +21,9 @@ type Router struct {
 
 func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
 
-// OnStats sets what answers kv.OpStats: a function that may block, called on a goroutine of its own.
+// OnStats sets what answers kv.OpStats: a function that may block, called on a goroutine of its own. brief asks for what kv.StatsBrief does.
 // To be set before requests arrive.
-func (t *Router) OnStats(f func() []byte) { t.stats = f }
+func (t *Router) OnStats(f func(brief bool) []byte) { t.stats = f }
 
 // Submit sends r to the partition of its key.
 func (t *Router) Submit(r *kv.Request) {
@@ -95,7 +95,7 @@ func (t *Router) answerStats(r *kv.Request) {
 		return
 	}
 	go func() { // off the data path; it owns r until Do hands it back
-		b := t.stats()
+		b := t.stats(r.Limit == kv.StatsBrief)
 		t.l.Do(func() {
 			Mark(r, kv.StageStore)
 			if len(b) > cap(r.Value) {

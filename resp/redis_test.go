@@ -56,7 +56,7 @@ func serveFrom(t *testing.T, o store.Options, who *access.List, before func(*loo
 	if err != nil {
 		t.Fatal(err)
 	}
-	items := func() []byte {
+	items := func(bool) []byte {
 		var all struct {
 			Stores []store.Stats `json:"stores"`
 		}

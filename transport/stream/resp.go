@@ -367,9 +367,9 @@ func (c *Server) goesOn() bool {
 	case resp.Scan:
 		return c.scan()
 	case resp.Size:
-		return c.aside(asSize, kv.OpStats, nil, 0, nil)
+		return c.aside(asSize, kv.OpStats, nil, kv.StatsBrief, nil)
 	case resp.Info:
-		return c.aside(asInfo, kv.OpStats, nil, 0, nil)
+		return c.aside(asInfo, kv.OpStats, nil, kv.StatsBrief, nil)
 	case resp.Flush:
 		var at [kv.PositionBytes]byte
 		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
