@@ -35,11 +35,11 @@ func serve(t *testing.T, o store.Options) string {
 // serveTo is serve for some.
 func serveTo(t *testing.T, o store.Options, who *access.List) string {
 	t.Helper()
-	return serveFrom(t, o, who, func(_ *loop.Loop, p loop.Partition) loop.Partition { return p })
+	return serveFrom(t, o, who, func(_ *loop.Loop, _ int, p loop.Partition) loop.Partition { return p })
 }
 
 // serveFrom is serveTo with partitions that before stands in front of.
-func serveFrom(t *testing.T, o store.Options, who *access.List, before func(*loop.Loop, loop.Partition) loop.Partition) string {
+func serveFrom(t *testing.T, o store.Options, who *access.List, before func(l *loop.Loop, shard int, p loop.Partition) loop.Partition) string {
 	t.Helper()
 	var stores [2]loop.Partition
 	o.Limits = limits
@@ -51,7 +51,7 @@ func serveFrom(t *testing.T, o store.Options, who *access.List, before func(*loo
 			return nil, err
 		}
 		stores[shard] = p
-		return before(l, p), nil
+		return before(l, shard, p), nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -337,6 +337,7 @@ func TestScansOfManyLargeKeys(t *testing.T) {
 type rival struct {
 	loop.Partition
 	l       *loop.Loop
+	shard   int
 	deletes int
 	most    int // deletes after which it writes no more
 	fail    kv.Status
@@ -352,7 +353,7 @@ func (v *rival) Submit(r *kv.Request) {
 		}
 		for _, where := range []string{"a", "z"} {
 			if v.deletes <= v.most {
-				v.Partition.Submit(&kv.Request{Op: kv.OpPut, Key: fmt.Appendf(nil, "%s%09d", where, v.deletes), Value: []byte("v"), Owner: v})
+				v.Partition.Submit(&kv.Request{Op: kv.OpPut, Key: v.key(where), Value: []byte("v"), Owner: v})
 			}
 		}
 	}
@@ -360,6 +361,15 @@ func (v *rival) Submit(r *kv.Request) {
 }
 
 func (v *rival) Complete(*kv.Request) {}
+
+// key is one of this partition's that begins so.
+func (v *rival) key(where string) []byte {
+	for i := 0; ; i++ {
+		if k := fmt.Appendf(nil, "%s%09d-%d", where, v.deletes, i); kv.Shard(k, 2) == v.shard {
+			return k
+		}
+	}
+}
 
 // FLUSHDB ends beside who writes faster than it deletes: it has gone through the keys once, and deleted those that were there when it began, and at most as many others as fit
 // between them.
@@ -375,10 +385,10 @@ func TestFlushEndsBesideWriters(t *testing.T) {
 			const keys = 500
 			var rivals []*rival
 			var mu sync.Mutex
-			addr := serveFrom(t, o, nil, func(l *loop.Loop, p loop.Partition) loop.Partition {
+			addr := serveFrom(t, o, nil, func(l *loop.Loop, shard int, p loop.Partition) loop.Partition {
 				mu.Lock()
 				defer mu.Unlock()
-				rivals = append(rivals, &rival{Partition: p, l: l, most: 20 * keys})
+				rivals = append(rivals, &rival{Partition: p, l: l, shard: shard, most: 4 * keys})
 				return rivals[len(rivals)-1]
 			})
 			c := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
@@ -400,7 +410,7 @@ func TestFlushEndsBesideWriters(t *testing.T) {
 
 // FLUSHDB that cannot delete a key says so, and ends.
 func TestFlushThatFailsSaysSo(t *testing.T) {
-	addr := serveFrom(t, store.Options{Backend: store.Mem}, nil, func(l *loop.Loop, p loop.Partition) loop.Partition {
+	addr := serveFrom(t, store.Options{Backend: store.Mem}, nil, func(l *loop.Loop, _ int, p loop.Partition) loop.Partition {
 		return &rival{Partition: p, l: l, fail: kv.StatusNoSpace}
 	})
 	c := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
