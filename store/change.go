@@ -647,11 +647,15 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 // claim takes a slot for a change. there says that the key has an item, whose slot becomes free in turn; frees that this slot is as good for a
 // tombstone as the one that is taken. If there is no slot, r waits until the slab has grown, or fails.
 func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
+	s := &p.slabs[class]
 	if p.behind(&p.noSlot) {
-		p.starve(&p.noSlot, r)
+		if p.refusing == s && r.Op != kv.OpDelete { // it has waited for the slab, and there is no slot free at all
+			p.finish(r, p.refusal)
+		} else {
+			p.starve(&p.noSlot, r)
+		}
 		return place{}, false
 	}
-	s := &p.slabs[class]
 	if !frees && !p.roomForTombs() {
 		p.awaitGrowth(r, &p.slabs[tombClass], p.slabs[tombClass].units(extentMin))
 		return place{}, false
@@ -777,6 +781,9 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	if errno == 0 {
 		s.grown(bytes)
 		p.full = false
+		for i := range p.slabs { // they may ask again, too: else tombstones would go on to take larger slots
+			p.slabs[i].refused = false
+		}
 		p.resume(waiting)
 		return
 	}

@@ -191,7 +191,7 @@ func syncPath(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return finishFile(f, nil)
 }
 
 // cause is the plain error inside one that names the path again.
@@ -370,7 +370,10 @@ func (f *osFiles) setMark(seq uint64) error {
 		_ = os.Remove(name + ".new")
 		err = overwrite(name, b)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("write %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "see dmesg"))
+	}
+	return nil
 }
 
 // overwrite writes over the beginning of a file that is there, which takes no space. If that is cut short, the checksum says so.
@@ -381,7 +384,18 @@ func overwrite(name string, b []byte) error {
 	}
 	w := os.NewFile(uintptr(fd), name)
 	_, err = w.WriteAt(b, 0)
-	return errors.Join(err, w.Sync(), w.Close())
+	return finishFile(w, err)
+}
+
+// finishFile makes what was written durable, closes the file, and gives the first error.
+func finishFile(w *os.File, err error) error {
+	if err == nil {
+		err = w.Sync()
+	}
+	if closed := w.Close(); err == nil {
+		err = closed
+	}
+	return err
 }
 
 // replace writes a file such that there is always the old one or the new one, whole.
@@ -394,7 +408,7 @@ func replace(name string, b []byte) error {
 		return err
 	}
 	_, err = w.Write(b)
-	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
+	if err = finishFile(w, err); err != nil {
 		return err
 	}
 	if err := os.Rename(name+".new", name); err != nil {

@@ -128,17 +128,24 @@ func (s *said) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// once fails unless exactly one line has the words.
-func (s *said) once(t *testing.T, words string) {
-	t.Helper()
+// count is how many lines have the words.
+func (s *said) count(words string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
 	for _, l := range s.lines {
 		if strings.Contains(l, words) {
 			n++
 		}
 	}
+	return n
+}
+
+// once fails unless exactly one line has the words.
+func (s *said) once(t *testing.T, words string) {
+	t.Helper()
+	n := s.count(words)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if n != 1 {
 		t.Fatalf("%d lines say %q, of %d:\n%s", n, words, len(s.lines), strings.Join(s.lines[:min(len(s.lines), 20)], "\n"))
 	}
@@ -259,7 +266,7 @@ func TestFullFileSystem(t *testing.T) {
 
 // A store of large items that has filled its file system can be emptied, after it was opened with nothing to spare, and filled again.
 func TestAFullFileSystemCanBeEmptied(t *testing.T) {
-	onFileSystem(t, 24<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) { emptyAFullOne(t, g, fs.ballast) })
+	onFileSystem(t, 24<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) { emptyAFullOne(t, g, fs.ballast, log) })
 }
 
 // The same in memory, where files are not extended for good.
@@ -273,14 +280,15 @@ func TestAFullTmpfsCanBeEmptied(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			g := newRig(t, EnginePool, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Log: silent})
-			emptyAFullOne(t, g, fs.ballast)
+			log := &said{}
+			g := newRig(t, EnginePool, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Log: slog.New(slog.NewTextHandler(log, nil))})
+			emptyAFullOne(t, g, fs.ballast, log)
 			g.close()
 		})
 	}
 }
 
-func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func()) {
+func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func(), log *said) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	size := func(n int) func() int { return func() int { return n } }
 	keys := fillUp(g, rng, "a", size(10), size(20_000))
@@ -293,6 +301,9 @@ func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func()) {
 		t.Fatalf("%d items, after %d were deleted", len(again), len(keys))
 	}
 	empty(g, again, 1)
+	if n := log.count("not marked"); n > 0 {
+		t.Errorf("%d times the end of an orderly close was not marked on the full disk", n)
+	}
 }
 
 // A limit of the process on the size of files refuses what needs a larger one, and nothing else; a store whose files are larger already is not opened to be

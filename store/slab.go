@@ -20,7 +20,7 @@ type slab struct {
 	asked   int64    // bytes of the growth under way
 	growing bool     // a growth is queued or under way
 	waiting kv.Queue // puts that wait for it
-	refused bool     // the last growth found no space: the next put that needs a slot asks again
+	refused bool     // the last growth found no space, and no slab has grown since: the next put that needs a slot asks again
 
 	mem []*arena.Arena // mem backend: chunks of memChunkBytes, or of one slot if that is larger
 }
@@ -79,7 +79,6 @@ func (s *slab) units(bytes int64) int64 {
 func (s *slab) grown(bytes int64) {
 	s.add(uint32(bytes / s.unitBytes()))
 	s.extent = s.nextExtent()
-	s.refused = false
 }
 
 // nextExtent is small beside the slab, so that the space that it takes stays near that of its items.
