@@ -149,6 +149,44 @@ func TestDeletesOfAFullStoreWaitForSlots(t *testing.T) {
 	}
 }
 
+// A full store whose tombstones stay, since a write has failed, is changed for as long as that goes: new items never take the slots that its deletes need.
+func TestAFullStoreWhoseTombstonesStayCanBeEmptied(t *testing.T) {
+	for _, kind := range []string{"fault", "inplace"} {
+		t.Run(kind, func(t *testing.T) {
+			g := newRig(t, kind, Options{Log: silent})
+			g.on(func() { g.disk.fail = func(t *transfer) syscall.Errno { return unix.EIO } })
+			if s := g.put("first", "v"); s != kv.StatusIOError {
+				t.Fatal(s)
+			}
+			rng := rand.New(rand.NewPCG(5, 5))
+			g.on(func() { g.disk.bound(4<<20, unix.ENOSPC) })
+			n := -1
+			key := func() int { // and values, by turns: small, a tombstone of the largest key, more than a page
+				n++
+				return []int{10, 1000, 10}[n%3]
+			}
+			value := func() int { return []int{20, 300, 9000}[n%3] }
+			var keys [][]byte
+			for round := range 40 {
+				some := fillUp(g, rng, fmt.Sprint(round, "."), key, value)
+				keys = append(keys, some...)
+				rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+				for range min(30, len(keys)-1) {
+					g.mustDelete(string(keys[0]))
+					keys = keys[1:]
+				}
+			}
+			empty(g, keys, 10)
+			g.close()
+			g.open()
+			if s := g.stats(); s.Items != 0 {
+				t.Fatalf("%d items came back", s.Items)
+			}
+			g.close()
+		})
+	}
+}
+
 // A full store whose changes are cut short by crashes keeps what was acknowledged, and can be emptied in the end.
 func TestAFullStoreSurvivesCrashes(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
