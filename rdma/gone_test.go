@@ -3,6 +3,7 @@
 package rdma
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	tt "github.com/kvwire/kvwire/transport/transporttest"
 )
@@ -124,6 +126,10 @@ func TestTheNetworkGoesAway(t *testing.T) {
 			out, _ := exec.Command("rdma", "link", "show", goneLink+"/1").Output()
 			return err != nil || len(out) == 0
 		})
+		_, err := device.Pick(device.Local(), netip.MustParseAddr(goneAddr))
+		if t.Log(err); err == nil || strings.Contains(err.Error(), "udevadm") {
+			t.Errorf("of a device that is being removed one is told: %v", err)
+		}
 		// rxe waits until nobody uses the link; another driver may take it away from us.
 		r.Parts[0].Release(t)
 		for range 8 {
