@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -66,10 +67,10 @@ func confine(cpus cpusFlag) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	allowed := affinity()
-	if cpus.String() == allowed.String() {
+	if now := affinity(); cpus.String() == now.String() {
 		return nil
 	}
+	allowed := allowedCPUs() // not those that another side has left for this process
 	var set unix.CPUSet
 	for _, c := range cpus {
 		set.Set(c)
@@ -78,7 +79,7 @@ func confine(cpus cpusFlag) error {
 		return usagef("CPUs %s: %v (allowed here: %s)", &cpus, err, &allowed)
 	}
 	if got := affinity(); got.String() != cpus.String() {
-		return usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &got)
+		return usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &allowed)
 	}
 	if os.Getenv(allowedEnv) == "" {
 		_ = os.Setenv(allowedEnv, allowed.String())
@@ -88,6 +89,17 @@ func confine(cpus cpusFlag) error {
 			return err
 		}
 	}
+}
+
+// checkAllowed refuses CPUs that this machine, or who started kvwire, does not allow: before a server is started on them.
+func checkAllowed(flag string, cpus cpusFlag) error {
+	allowed := allowedCPUs()
+	for _, c := range cpus {
+		if len(allowed) > 0 && !slices.Contains(allowed, c) {
+			return usagef("--%s %s: CPU %d is not allowed here (allowed here: %s)", flag, &cpus, c, &allowed)
+		}
+	}
+	return nil
 }
 
 // moveThreads moves those threads of the process that are not on the CPUs of set yet. One that is made meanwhile is where its maker was: when none

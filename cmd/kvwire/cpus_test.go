@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -33,5 +35,21 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 		}
 		s.signal()
 		s.end(exitOK)
+	}
+}
+
+// What is allowed is what kvwire was started with, also in a process that another side has confined.
+func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
+	t.Setenv(allowedEnv, "0,1")
+	var e *exitError
+	err := checkAllowed("server-cpus", cpusFlag{1, 2})
+	if !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
+		t.Errorf("%v", err)
+	}
+	if err := checkAllowed("server-cpus", cpusFlag{0, 1}); err != nil {
+		t.Error(err)
+	}
+	if err := confine(cpusFlag{1023}); !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "allowed here: 0,1") {
+		t.Errorf("%v", err)
 	}
 }

@@ -59,6 +59,16 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	}
 	f.serverCPUs.or(cpus.server)
 	f.clientCPUs.or(cpus.client)
+	if f.target == "" && f.serverAt == "" && f.launch.Server == "" {
+		if err := checkAllowed("server-cpus", f.serverCPUs); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.launch.Clients) == 0 {
+		if err := checkAllowed("client-cpus", f.clientCPUs); err != nil {
+			return nil, err
+		}
+	}
 	s := &session{f: f}
 	if f.inProcess() {
 		f.clientCPUs = f.serverCPUs // one process
