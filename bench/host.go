@@ -5,29 +5,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/cgroup"
 )
 
 // HostTimes are what all CPUs of the machine together have spent since it started, from the first
 // line of /proc/stat (proc_stat(5)), in steps of 10 ms.
 type HostTimes struct {
 	User, Nice, System, Idle, IOWait, IRQ, SoftIRQ, Steal time.Duration
+
+	Quotas [quotasMax]QuotaTimes `json:",omitzero"` // of the control groups of this process that have a quota, its own first
 }
+
+// QuotaTimes are the periods of a quota of CPU time that have passed, and those of them in which the process was made to stand still.
+type QuotaTimes struct{ Periods, Throttled uint64 }
+
+// quotasMax bounds the control groups that are looked at: groups in groups with a quota each are rare.
+const quotasMax = 4
 
 const hostTick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 
 var errNoCPULine = errors.New("no line of the form \"cpu user nice system idle iowait irq softirq steal\"")
 
-// ReadHostTimes looks at /proc/stat.
+// ReadHostTimes looks at /proc/stat, and at the quotas of this process's control groups.
 func ReadHostTimes() (HostTimes, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return HostTimes{}, fmt.Errorf("bench: %w", err)
 	}
-	return parseHostTimes(b)
+	h, err := parseHostTimes(b)
+	h.Quotas = quotaTimes(os.DirFS("/"))
+	return h, err
+}
+
+func quotaTimes(root fs.FS) (all [quotasMax]QuotaTimes) {
+	for i, q := range cgroup.Quotas(root) {
+		if i < quotasMax {
+			all[i] = QuotaTimes{q.Periods, q.Throttled}
+		}
+	}
+	return all
 }
 
 func parseHostTimes(b []byte) (h HostTimes, err error) {
@@ -50,8 +72,25 @@ func parseHostTimes(b []byte) (h HostTimes, err error) {
 // Sub is what was spent since o. iowait and idle may run backwards on some kernels: never below 0.
 func (h HostTimes) Sub(o HostTimes) HostTimes {
 	d := func(a, b time.Duration) time.Duration { return max(0, a-b) }
-	return HostTimes{d(h.User, o.User), d(h.Nice, o.Nice), d(h.System, o.System), d(h.Idle, o.Idle),
-		d(h.IOWait, o.IOWait), d(h.IRQ, o.IRQ), d(h.SoftIRQ, o.SoftIRQ), d(h.Steal, o.Steal)}
+	s := HostTimes{User: d(h.User, o.User), Nice: d(h.Nice, o.Nice), System: d(h.System, o.System), Idle: d(h.Idle, o.Idle),
+		IOWait: d(h.IOWait, o.IOWait), IRQ: d(h.IRQ, o.IRQ), SoftIRQ: d(h.SoftIRQ, o.SoftIRQ), Steal: d(h.Steal, o.Steal)}
+	for i, q := range h.Quotas {
+		if was := o.Quotas[i]; q.Periods >= was.Periods && q.Throttled >= was.Throttled { // else it is another group
+			s.Quotas[i] = QuotaTimes{q.Periods - was.Periods, q.Throttled - was.Throttled}
+		}
+	}
+	return s
+}
+
+// Throttled is the share of a quota's periods in which the process was made to stand still, of the quota where it is largest; false: no period of a quota
+// has passed.
+func (h HostTimes) Throttled() (ratio float64, known bool) {
+	for _, q := range h.Quotas {
+		if q.Periods > 0 {
+			ratio, known = max(ratio, float64(q.Throttled)/float64(q.Periods)), true
+		}
+	}
+	return ratio, known
 }
 
 // Busy is the time in which a CPU did something for this machine.

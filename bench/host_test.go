@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime/metrics"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -63,5 +64,27 @@ func TestBucketQuantile(t *testing.T) {
 	}
 	if got := bucketQuantile(after, after, 0.99); got != 0 {
 		t.Errorf("nothing waited: %v", got)
+	}
+}
+
+func TestThrottledIsTheWorstQuotasShare(t *testing.T) {
+	before := HostTimes{Quotas: [quotasMax]QuotaTimes{{100, 10}, {50, 0}, {9, 9}}}
+	after := HostTimes{Quotas: [quotasMax]QuotaTimes{{145, 46}, {90, 1}, {3, 3}}}
+	if ratio, known := after.Sub(before).Throttled(); ratio != 0.8 || !known {
+		t.Errorf("%v, %v; 36 of 45 periods expected", ratio, known)
+	}
+	if _, known := after.Sub(after).Throttled(); known {
+		t.Error("a share of no period")
+	}
+	root := fstest.MapFS{}
+	cgroup := ""
+	for range quotasMax + 2 { // more groups in groups than are looked at
+		cgroup += "/a"
+		root["sys/fs/cgroup"+cgroup+"/cpu.max"] = &fstest.MapFile{Data: []byte("1000 1000\n")}
+		root["sys/fs/cgroup"+cgroup+"/cpu.stat"] = &fstest.MapFile{Data: []byte("nr_periods 7\nnr_throttled 3\n")}
+	}
+	root["proc/self/cgroup"] = &fstest.MapFile{Data: []byte("0::" + cgroup + "\n")}
+	if got := quotaTimes(root); got != [quotasMax]QuotaTimes{{7, 3}, {7, 3}, {7, 3}, {7, 3}} {
+		t.Errorf("%v", got)
 	}
 }

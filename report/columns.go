@@ -140,7 +140,8 @@ var meanings = map[string]string{
 	"tcp_retrans": "segments sent again by the machine", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
 	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
 
-	"steal_ratio": "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate of the window's last third beside its first, less 1",
+	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run stood still, of the worse side",
+	"steal_ratio":     "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate of the window's last third beside its first, less 1",
 	"steady": "no drift beyond 5 % and noise", "valid": "nothing stands between the row and a claim", "invalid_reason": "what does", "skipped_reason": "why the run did not take place",
 
 	"ring": "uring: sockets and disk on one ring (shared) or two (separate)", "client_transport": "the client's side", "tcp_engine": "tcp: how sockets are driven",

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/cgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +34,9 @@ type Env struct {
 	Clocksource string            `json:"clocksource,omitempty"`
 	Mitigations map[string]string `json:"mitigations,omitempty"` // by vulnerability
 	MemoryBytes uint64            `json:"memory_bytes,omitempty"`
+
+	CPUQuota         float64 `json:"cpu_quota_cpus,omitempty"` // CPUs whose time the control groups of this process allow it; absent without a quota
+	CPUQuotaPeriodNs int64   `json:"cpu_quota_period_ns,omitempty"`
 
 	IOUringDisabled *int    `json:"io_uring_disabled,omitempty"` // 0: allowed to all
 	MemlockBytes    *uint64 `json:"memlock_bytes,omitempty"`     // soft limit; absent when unlimited
@@ -129,6 +133,9 @@ func environment(root string) (e Env) {
 		for _, f := range files {
 			e.Mitigations[filepath.Base(f)] = read(cpu + "vulnerabilities/" + filepath.Base(f))
 		}
+	}
+	if q, ok := cgroup.Least(cgroup.Quotas(os.DirFS(root))); ok {
+		e.CPUQuota, e.CPUQuotaPeriodNs = q.CPUs, int64(q.Period)
 	}
 	if v, err := strconv.Atoi(read("proc/sys/kernel/io_uring_disabled")); err == nil {
 		e.IOUringDisabled = &v

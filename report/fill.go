@@ -213,6 +213,9 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 
 func fillHost(row *Row, res *bench.Result, sides Sides) {
 	h := res.Host
+	if v, ok := h.Throttled(); ok {
+		row.ThrottledRatio = F(v)
+	}
 	if !h.Known || res.Duration <= 0 {
 		return
 	}
@@ -248,6 +251,7 @@ const (
 	MinAchieved = 0.98 // of the arrivals of an open loop
 	maxLag      = 0.10 // p99 of the send lag, of the median latency
 	maxSteal    = 0.01
+	maxStill    = 0.01 // periods of a CPU quota in which the run stood still
 	maxForeign  = 0.10
 	maxDrift    = 0.05
 )
@@ -257,10 +261,11 @@ const (
 func (r *Row) Disturbed() bool {
 	steal, _ := r.StealRatio.Get()
 	foreign, _ := r.ForeignCPURatio.Get()
+	still, _ := r.ThrottledRatio.Get()
 	steady, known := r.Steady.Get()
 	errs, _ := r.Errors.Get()
 	unanswered, _ := r.Unanswered.Get()
-	return r.Ops.Known() && errs == 0 && unanswered == 0 && (steal > maxSteal || foreign > maxForeign || known && !steady)
+	return r.Ops.Known() && errs == 0 && unanswered == 0 && (steal > maxSteal || still > maxStill || foreign > maxForeign || known && !steady)
 }
 
 // judge says whether the run may be used, and why not.
@@ -290,6 +295,9 @@ func judge(row *Row, res *bench.Result) {
 	}
 	if v, ok := row.StealRatio.Get(); ok && v > maxSteal {
 		no("steal %.1f %%", v*100)
+	}
+	if v, ok := row.ThrottledRatio.Get(); ok && v > maxStill {
+		no("CPU quota: stood still in %.0f %% of its periods", v*100)
 	}
 	if v, ok := row.ForeignCPURatio.Get(); ok && v > maxForeign {
 		no("foreign CPU %.0f %%", v*100)

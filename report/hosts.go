@@ -32,6 +32,7 @@ func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
 		one := Row{Hosts: I(1)} // what is beside it counts as a server on its machine
 		Fill(&one, h.Result, Sides{Server: &Server{Usage: h.Beside}})
 		row.StealRatio, row.ForeignCPURatio = worse(row.StealRatio, one.StealRatio), worse(row.ForeignCPURatio, one.ForeignCPURatio)
+		row.ThrottledRatio = worse(row.ThrottledRatio, one.ThrottledRatio)
 		switch {
 		case len(hosts) == 1: // what it says is all that there is to say
 			row.HostSoftirqNsPerOp = one.HostSoftirqNsPerOp
@@ -61,12 +62,30 @@ func FillServerHost(row *Row, h bench.Host, server bench.Usage) {
 		if c.value <= c.most {
 			continue
 		}
-		if row.InvalidReason != "" {
-			row.InvalidReason += "; "
-		}
-		row.Valid = B(false)
-		row.InvalidReason += fmt.Sprintf("the server's host: %s %.*f %%", c.what, c.digits, c.value*100)
+		row.against("the server's host: %s %.*f %%", c.what, c.digits, c.value*100)
 	}
+}
+
+// FillServerQuota adds to a filled row what there is against the CPU quota of the server's process, which may be another one than that of the load: it is looked
+// at where it is the worse one.
+func FillServerQuota(row *Row, h bench.Host) {
+	v, ok := h.Throttled()
+	load, known := row.ThrottledRatio.Get()
+	if !ok || known && load >= v {
+		return
+	}
+	if row.ThrottledRatio = F(v); v > maxStill && load <= maxStill {
+		row.against("the server's CPU quota: stood still in %.0f %% of its periods", v*100)
+	}
+}
+
+// against adds a reason not to use a row.
+func (r *Row) against(format string, a ...any) {
+	if r.InvalidReason != "" {
+		r.InvalidReason += "; "
+	}
+	r.Valid = B(false)
+	r.InvalidReason += fmt.Sprintf(format, a...)
 }
 
 func worse(a, b Float) Float {

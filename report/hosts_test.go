@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,5 +94,50 @@ func TestHostsEnvironmentsComeBack(t *testing.T) {
 	var back []HostEnv
 	if err := json.Unmarshal(b, &back); err != nil || len(back) != 1 || back[0].Role != "server" || back[0].Env.Kernel != "6.1" {
 		t.Errorf("%v: %s", err, b)
+	}
+}
+
+func TestARunThatAQuotaStoppedIsNotValid(t *testing.T) {
+	quota := func(periods, throttled uint64) bench.HostTimes {
+		var h bench.HostTimes
+		h.Quotas[0] = bench.QuotaTimes{Periods: periods, Throttled: throttled}
+		return h
+	}
+	res := &bench.Result{Ops: 1000, Duration: time.Second, Host: bench.Host{HostTimes: quota(45, 36)}}
+	row := Row{}
+	Fill(&row, res, Sides{})
+	if row.ThrottledRatio != F(0.8) || row.Valid != B(false) || !strings.Contains(row.InvalidReason, "CPU quota: stood still in 80 % of its periods") || !row.Disturbed() {
+		t.Errorf("%s: %s, %s", row.ThrottledRatio, row.Valid, row.InvalidReason)
+	}
+	why := row.InvalidReason
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(45, 36)}); row.InvalidReason != why {
+		t.Errorf("the same group's quota counts twice: %s", row.InvalidReason)
+	}
+	row = Row{Valid: B(true)}
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 0)}); row.Valid != B(true) || row.ThrottledRatio != F(0) {
+		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
+	}
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 50)}); row.ThrottledRatio != F(0.5) || row.Valid != B(false) || row.InvalidReason != "the server's CPU quota: stood still in 50 % of its periods" {
+		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
+	}
+	row = Row{}
+	if Fill(&row, &bench.Result{Ops: 1000, Duration: time.Second}, Sides{}); row.ThrottledRatio.Known() {
+		t.Error("a share where there is no quota")
+	}
+}
+
+func TestEnvironmentHasTheTightestCPUQuota(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "300000 100000\n", "sys/fs/cgroup/a/cpu.max": "75000 50000\n"} {
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := environment(root); e.CPUQuota != 1.5 || e.CPUQuotaPeriodNs != 50e6 {
+		t.Errorf("%v CPUs in %d ns", e.CPUQuota, e.CPUQuotaPeriodNs)
+	}
+	if e := environment(t.TempDir()); e.CPUQuota != 0 {
+		t.Errorf("%v CPUs without a quota", e.CPUQuota)
 	}
 }

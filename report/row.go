@@ -343,6 +343,9 @@ type Row struct {
 
 	// What was lost.
 	Unanswered Uint `csv:"unanswered"` // requests without an answer at the end of the drain
+
+	// Of the control groups of the run's processes.
+	ThrottledRatio Float `csv:"throttled_ratio"` // share of a CPU quota's periods in which they stood still, of the worse side
 }
 
 // column is a field of Row.

@@ -46,7 +46,7 @@ func (b *blocksFlags) add(s *pflag.FlagSet) {
 	s.BoolVar(&b.primary, "primary", false, "only the cells that the experiment makes claims about")
 	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs, and how much time and disk space they take, and run nothing")
 	s.BoolVar(&b.estimate, "estimate", false, "the same without the runs")
-	s.IntVar(&b.retry, "retry", 0, "do a run again, so many times at most, where the machine disturbed it (steal, other processes, drift); the column attempts says how often")
+	s.IntVar(&b.retry, "retry", 0, "do a run again, so many times at most, where the machine disturbed it (steal, a CPU quota, other processes, drift); the column attempts says how often")
 	s.BoolVar(&b.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
 	s.StringVar(&b.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
 }

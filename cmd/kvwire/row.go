@@ -298,6 +298,9 @@ func (m *measured) row(s *session) *report.Row {
 	if sides.Server != nil && s.serverApart() {
 		report.FillServerHost(r, bench.HostOver(before.Host, after.Host), sides.Server.Usage)
 	}
+	if sides.Server != nil {
+		report.FillServerQuota(r, bench.HostOver(before.Host, after.Host))
+	}
 	s.port.fill(r)
 	s.granted.fill(r)
 	if after.hasDisk() && m.err == nil {

@@ -25,7 +25,7 @@ func (h *Host) Doctor(dir string, refused map[string]error) Report {
 			r[i] = finding(r[i].Name, err)
 		}
 	}
-	return append(r, uring, Sockets(h), SQPoll(h), IOPoll(h, dir), direct, Memlock(h), Files(h), CPUs(h), rdma,
+	return append(r, uring, Sockets(h), SQPoll(h), IOPoll(h, dir), direct, Memlock(h), Files(h), CPUs(h), Quota(h), rdma,
 		Module(h, "ib_uverbs"), Module(h, "rdma_rxe"), NetNamespace(h))
 }
 

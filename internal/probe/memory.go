@@ -6,6 +6,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/kvwire/kvwire/internal/cgroup"
 )
 
 // Pinnable says whether a server can pin memory here: least bytes before it serves anybody, and up to most while it serves. Both are held against the
@@ -47,32 +49,12 @@ func Memory(h *Host) (bytes int64, by string, err error) {
 		return 0, "", fmt.Errorf("memory: /proc/meminfo: %w", err)
 	}
 	bytes, by = bytes<<10, "this machine"
-	b, err = fs.ReadFile(h.Root, "proc/self/cgroup")
-	if err != nil {
-		return bytes, by, nil // a kernel without them
-	}
-	for l := range strings.Lines(string(b)) {
-		f := strings.SplitN(strings.TrimSpace(l), ":", 3) // number:controllers:path
-		if len(f) < 3 {
-			continue
+	cgroup.Folders(h.Root, "memory", func(dir string, version int) {
+		file := path.Join(dir, map[int]string{1: "memory.limit_in_bytes", 2: "memory.max"}[version])
+		b, err := fs.ReadFile(h.Root, file)
+		if n, perr := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && perr == nil && n < bytes {
+			bytes, by = n, "/"+file
 		}
-		root, name := "sys/fs/cgroup", "memory.max"
-		switch {
-		case f[1] == "memory":
-			root, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-		case f[1] != "":
-			continue
-		}
-		for at := path.Clean("/" + f[2]); ; at = path.Dir(at) {
-			file := path.Join(root, at, name)
-			b, err := fs.ReadFile(h.Root, file) // in a container the path may be another's: then what is above counts
-			if n, perr := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && perr == nil && n < bytes {
-				bytes, by = n, "/"+file
-			}
-			if at == "/" {
-				break
-			}
-		}
-	}
+	})
 	return bytes, by, nil
 }

@@ -423,3 +423,10 @@ func TestMemoryIsTheLeastOfTheMachineAndItsGroups(t *testing.T) {
 		t.Error("nothing is known, and no error")
 	}
 }
+
+func TestQuotaSaysHowOftenItStopsThreads(t *testing.T) {
+	const group = "proc/self/cgroup"
+	check(t, Quota(host(group, "0::/a\n")), Available, "none", "")
+	check(t, Quota(host(group, "0::/a\n", "sys/fs/cgroup/a/cpu.max", "50000 100000\n", "sys/fs/cgroup/a/cpu.stat", "nr_periods 45\nnr_throttled 36\n")),
+		Available, "0.50 CPUs (/sys/fs/cgroup/a/cpu.max): when that is used, all threads stand still for the rest of each 100ms; so far in 36 of 45 periods", "without a quota")
+}

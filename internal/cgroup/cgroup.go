@@ -1,0 +1,114 @@
+// Package cgroup owns what the kernel tells of the control groups of this process (cgroups(7)): their files, of version 1 and 2, and the quotas of CPU time among
+// them. It imports nothing of ours.
+package cgroup
+
+import (
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Folders calls f with the folder of each control group of this process that has a controller, and of its ancestors, the process's own first. root is the root
+// folder. In a container the paths may be another's: folders that are not there are f's to pass over.
+func Folders(root fs.FS, controller string, f func(dir string, version int)) {
+	b, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return // a kernel without them
+	}
+	for l := range strings.Lines(string(b)) {
+		g := strings.SplitN(strings.TrimSpace(l), ":", 3) // number:controllers:path
+		if len(g) < 3 {
+			continue
+		}
+		mounts, version := []string{"sys/fs/cgroup"}, 2
+		if g[1] != "" {
+			if !slices.Contains(strings.Split(g[1], ","), controller) {
+				continue
+			}
+			mounts, version = []string{"sys/fs/cgroup/" + g[1]}, 1
+			if g[1] != controller {
+				mounts = append(mounts, "sys/fs/cgroup/"+controller)
+			}
+		}
+		for _, mount := range mounts {
+			if _, err := fs.Stat(root, mount); err != nil {
+				continue
+			}
+			for at := path.Clean("/" + g[2]); ; at = path.Dir(at) {
+				f(path.Join(mount, at), version)
+				if at == "/" {
+					break
+				}
+			}
+			break
+		}
+	}
+}
+
+// Quota is a bound on the CPU time of a control group: in each period its threads run for CPUs × Period in all, and stand still for the rest.
+type Quota struct {
+	File   string // that says so, from the root on
+	CPUs   float64
+	Period time.Duration
+
+	Periods   uint64 // that have passed in which the group had something to run
+	Throttled uint64 // of these, those in which it was made to stand still
+}
+
+// Quotas are those of this process's control groups, its own first; nil: there is none.
+func Quotas(root fs.FS) (all []Quota) {
+	Folders(root, "cpu", func(dir string, version int) {
+		var q Quota
+		var quota, period string
+		if version == 2 {
+			q.File = path.Join(dir, "cpu.max")
+			if f := strings.Fields(read(root, q.File)); len(f) == 2 {
+				quota, period = f[0], f[1]
+			}
+		} else {
+			q.File = path.Join(dir, "cpu.cfs_quota_us")
+			quota, period = read(root, q.File), read(root, path.Join(dir, "cpu.cfs_period_us"))
+		}
+		us, err := strconv.ParseUint(quota, 10, 40) // "max" and -1 are no bound
+		every, perr := strconv.ParseUint(period, 10, 40)
+		if err != nil || perr != nil || us == 0 || every == 0 {
+			return
+		}
+		q.File = "/" + q.File
+		q.CPUs, q.Period = float64(us)/float64(every), time.Duration(every)*time.Microsecond
+		for l := range strings.Lines(read(root, path.Join(dir, "cpu.stat"))) {
+			name, value, _ := strings.Cut(strings.TrimSpace(l), " ")
+			n, err := strconv.ParseUint(value, 10, 64)
+			switch {
+			case err != nil:
+			case name == "nr_periods":
+				q.Periods = n
+			case name == "nr_throttled":
+				q.Throttled = n
+			}
+		}
+		all = append(all, q)
+	})
+	return all
+}
+
+// Least is the quota with the fewest CPUs; false: there is none.
+func Least(all []Quota) (q Quota, ok bool) {
+	for i, o := range all {
+		if i == 0 || o.CPUs < q.CPUs {
+			q = o
+		}
+	}
+	return q, len(all) > 0
+}
+
+func read(root fs.FS, name string) string {
+	b, err := fs.ReadFile(root, name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
