@@ -152,7 +152,7 @@ func (e *endpoint) stopCM() {
 
 // Listen is stream.Endpoint's.
 func (e *endpoint) Listen(fd int) error {
-	e.listener.Fd = fd
+	e.listener.Listen(fd)
 	err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN, tagListener)
 	e.watching = err == nil
 	return err

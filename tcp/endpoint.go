@@ -75,7 +75,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 
 // Listen is stream.Endpoint's.
 func (e *endpoint) Listen(fd int) error {
-	e.listener.Fd = fd
+	e.listener.Listen(fd)
 	return e.l.Watch(e.id, fd, unix.EPOLLIN, tagListener)
 }
 

@@ -18,6 +18,7 @@ type endpoint struct {
 	accepting bool  // a multishot accept is in flight
 	cancelled bool  // and was asked to end
 	acceptAt  int64 // not before: the system had no descriptor or memory
+	spare     stream.Spare
 	conns     stream.Table[conned]
 	late      func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
 	gone      func(*socket)               // likewise
@@ -48,6 +49,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 // Listen is stream.Endpoint's. The ring waits for connections only where the socket blocks.
 func (e *endpoint) Listen(fd int) error {
 	e.listener = fd
+	e.spare.Keep()
 	return unix.SetNonblock(fd, false)
 }
 
@@ -73,6 +75,7 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 	}
 	switch {
 	case res >= 0:
+		e.spare.Found()
 		e.h.Sockets.Prepare(int(res))
 		name := "a peer"
 		if sa, err := unix.Getpeername(int(res)); err == nil {
@@ -81,7 +84,7 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 		e.l.Stats.Syscalls++
 		e.add(int(res), name, nil)
 	case res != -int32(unix.ECANCELED) && res != -int32(unix.EINTR) && res != -int32(unix.ECONNABORTED):
-		e.h.AcceptFailed(unix.Errno(-res)) // out of descriptors or memory: those that are open go on
+		e.spare.Short(e.h, e.listener, unix.Errno(-res)) // out of descriptors or memory: those that are open go on
 		e.acceptAt = e.l.Now() + stream.AcceptAgain
 	}
 }
@@ -171,6 +174,7 @@ func (e *endpoint) Close() bool {
 	if e.listener >= 0 && !e.accepting {
 		_ = unix.Close(e.listener)
 		e.listener = -1
+		e.spare.Drop()
 	}
 	e.h.Wind()
 	if e.listener >= 0 || !e.h.Close() || e.conns.Len() > 0 {

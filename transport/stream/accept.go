@@ -18,10 +18,17 @@ type Acceptor struct {
 	waits bool  // fd was accepted, and not taken
 	fd    int
 	name  string
+	spare Spare
 }
 
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
+
+// Listen begins to accept from a listening socket, whose events the caller watches.
+func (a *Acceptor) Listen(fd int) {
+	a.Fd = fd
+	a.spare.Keep()
+}
 
 // Ready is called when the listener is readable.
 func (a *Acceptor) Ready() { a.some = true }
@@ -34,12 +41,16 @@ func (a *Acceptor) Poll() int {
 	for i := range acceptBatch {
 		err := a.accept()
 		if err == nil && a.waits {
-			err = a.Take(a.fd, a.name)
-			a.waits = err != nil
+			if err = a.Take(a.fd, a.name); err == nil {
+				a.waits = false
+				a.spare.Found()
+			}
 		}
 		switch {
+		case err != nil && a.spare.Short(a.H, a.Fd, err) && a.waits:
+			a.H.turnAway(Socket{Fd: a.fd}, a.name, noDescriptor)
+			a.waits = false
 		case err != nil: // those that are open go on
-			a.H.AcceptFailed(err)
 			a.at = a.H.L.Now() + AcceptAgain
 			return i
 		case !a.some:
@@ -83,5 +94,76 @@ func (a *Acceptor) Close() {
 	if a.waits {
 		_ = unix.Close(a.fd)
 	}
+	a.spare.Drop()
 	a.Fd, a.some, a.waits = -1, false, false
+}
+
+// Spare is a descriptor that a listener keeps for when the system has no other. Connections wait for one to become free, and when there was none for half
+// the time that a hello may take, they are accepted in the spare one's place, told that the server is busy, and closed: a client gets an end, and those that
+// are open go on. It belongs to a Host's loop.
+type Spare struct {
+	fd    int
+	kept  bool
+	short bool
+	since int64 // of short, as the loop counts
+}
+
+const noDescriptor = "the server has no descriptor for it"
+
+// Keep opens the descriptor, if it is not open. Without one, connections wait.
+func (s *Spare) Keep() {
+	if s.kept {
+		return
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	s.fd, s.kept = fd, err == nil
+}
+
+// Drop closes it.
+func (s *Spare) Drop() {
+	if s.kept {
+		_ = unix.Close(s.fd)
+		s.kept = false
+	}
+}
+
+// Found is called when a connection was accepted and taken.
+func (s *Spare) Found() {
+	if s.short {
+		s.short = false
+		s.Keep()
+	}
+}
+
+// Short is called when one was not, and why. It logs that and, when descriptors have been short for long enough, refuses the connections that wait at the
+// listener; then it is true.
+func (s *Spare) Short(h *Host, listener int, err error) bool {
+	h.AcceptFailed(err)
+	now := h.L.Now()
+	if !s.short {
+		s.short, s.since = true, now
+	}
+	if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || now-s.since < int64(h.O.HelloMax/2) {
+		return false
+	}
+	s.refuse(h, listener)
+	return true
+}
+
+func (s *Spare) refuse(h *Host, listener int) {
+	s.Keep()
+	s.Drop()
+	defer s.Keep()
+	for range acceptBatch {
+		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // the listener may be one that blocks
+		if n, err := unix.Poll(ready, 0); n < 1 || err != nil {
+			return
+		}
+		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		h.L.Stats.Syscalls += 2
+		if err != nil {
+			return // somebody else was faster
+		}
+		h.turnAway(Socket{Fd: fd}, PeerName(sa), noDescriptor)
+	}
 }

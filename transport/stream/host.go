@@ -213,7 +213,11 @@ func (h *Host) Close() bool {
 
 // TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
 func (h *Host) TurnAway(s Socket, name string) {
-	code, why := wire.RefusedBusy, fmt.Sprintf("%d connections are open", len(h.servers))
+	h.turnAway(s, name, fmt.Sprintf("%d connections are open", len(h.servers)))
+}
+
+func (h *Host) turnAway(s Socket, name, why string) {
+	code := wire.RefusedBusy
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
 	}

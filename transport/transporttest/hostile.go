@@ -45,6 +45,7 @@ var hostile = []test{
 	{"AHalfClosedConnectionIsNoticed", halfClosed},
 	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
 	{"OutOfDescriptorsTheServerRests", outOfDescriptorsRests},
+	{"WithoutDescriptorsForLongClientsGetAnEnd", noDescriptorsForLong},
 	{"ConnectAndCloseLeavesNothing", connectClose},
 }
 
@@ -624,6 +625,58 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 	if h := r.rawOn(c).greet(1); h.Code != wire.Granted {
 		t.Fatalf("with descriptors again: %v", h)
 	}
+}
+
+// noDescriptorsForLong has clients connect to a server that has no descriptor for them: each gets an end, those that are in go on, and others are let in when there
+// are descriptors again.
+func noDescriptorsForLong(t *testing.T, n Network) {
+	fewDescriptors(t, 100)
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: 2 * Stall})
+	well := r.bystander()
+	well()
+	r.greeted(1).Close() // the listener has been at work
+	addr, err := netip.ParseAddrPort(r.Server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fds []int
+	for range 5 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		fds = append(fds, fd)
+	}
+	giveBack := takeDescriptors()
+	defer giveBack()
+	for _, fd := range fds {
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait := unix.NsecToTimeval(int64(Patience))
+	for i, fd := range fds {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+			t.Fatal(err)
+		}
+		for b := make([]byte, 256); ; {
+			k, err := unix.Read(fd, b)
+			if errors.Is(err, unix.EAGAIN) {
+				t.Fatalf("client %d heard nothing in %v", i, Patience)
+			}
+			if k <= 0 {
+				break // the end, in one way or the other
+			}
+		}
+	}
+	well()
+	r.Logged(1, "the server has no descriptor for it")
+	giveBack()
+	if h := r.raw().greet(1); h.Code != wire.Granted {
+		t.Fatalf("with descriptors again: %v", h)
+	}
+	well()
 }
 
 // fewDescriptors leaves the process so many, until the test ends.
