@@ -58,6 +58,7 @@ type pair struct {
 	writing bool
 	listed  bool  // in c.touched
 	halved  bool  // our sending half is shut
+	eof     bool  // all that the peer has sent was received; its answers are on their way
 	closing bool  // nc is closed; gone when nothing is under way
 	why     error // of closing
 	left    bool  // the goroutines are sent home
@@ -199,7 +200,9 @@ func (p *pair) did(d *done) {
 	case errors.Is(d.err, stream.ErrNoSession), errors.Is(d.err, transport.ErrProtocol):
 		p.ended(d.err)
 	case d.err != nil && errors.Is(d.err, io.EOF):
-		p.ended(transport.ErrPeerGone)
+		if p.eof = p.side.PeerFinished(); !p.eof {
+			p.ended(transport.ErrPeerGone)
+		}
 	case d.err != nil:
 		p.ended(fmt.Errorf("%w: %w", transport.ErrPeerGone, d.err))
 	case d.sent:
@@ -235,9 +238,13 @@ func (p *pair) send() {
 	}
 	k := p.side.Gather(p.iov[:], stream.GatherBytes)
 	if k == 0 {
-		if p.side.Finished() && !p.halved {
+		switch {
+		case !p.side.Finished():
+		case !p.halved:
 			p.halved = true
 			p.order(nil)
+		case p.eof:
+			p.ended(transport.ErrPeerGone)
 		}
 		return
 	}
@@ -257,7 +264,7 @@ func (p *pair) order(out net.Buffers) {
 
 // receive gives the reader the places of the next bytes.
 func (p *pair) receive() {
-	if p.reading {
+	if p.reading || p.eof || p.closing {
 		return
 	}
 	k := p.side.Window(&p.window)

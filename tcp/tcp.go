@@ -81,6 +81,7 @@ type socket struct {
 	queued  bool            // in d.ready
 	more    bool            // the kernel may have bytes, or the end, that no event will announce
 	ending  bool            // the peer has shut its half, or the socket failed
+	eof     bool            // all that the peer has sent was received; its answers are on their way
 	blocked bool            // the send buffer is full; an event will come
 	halved  bool            // our sending half is shut
 	closed  bool
@@ -151,6 +152,15 @@ func (s *socket) event(events uint32) {
 		}
 	}
 	const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	if s.closed { // that was the last answer
+		return
+	}
+	if s.eof {
+		if events&unix.EPOLLHUP != 0 { // and now it does not read either
+			s.ended(transport.ErrPeerGone)
+		}
+		return
+	}
 	s.ending = s.ending || events&end != 0
 	if events&(unix.EPOLLIN|end) != 0 {
 		s.more = true
@@ -161,7 +171,7 @@ func (s *socket) event(events uint32) {
 // read receives once. A read that fills its window leaves more for the next turn, so that one busy
 // connection does not hold up the others.
 func (s *socket) read() {
-	if s.closed || !s.more {
+	if s.closed || !s.more || s.eof {
 		return
 	}
 	d := s.d
@@ -189,7 +199,10 @@ func (s *socket) read() {
 		s.ended(fmt.Errorf("%w: receive: %w", transport.ErrPeerGone, err))
 		return
 	case n == 0:
-		s.ended(transport.ErrPeerGone)
+		if s.more, s.eof = false, s.side.PeerFinished(); !s.eof {
+			s.ended(transport.ErrPeerGone)
+		}
+		s.Touch()
 		return
 	default:
 		// A short read has emptied the socket: what comes later is a new edge. Only the end may have come
@@ -273,6 +286,7 @@ func (s *socket) write() {
 	k := s.side.Gather(d.iov[:], stream.GatherBytes)
 	if k == 0 {
 		s.uncork()
+		s.shutIfFinished()
 		return
 	}
 	want := 0
@@ -336,8 +350,13 @@ func (s *socket) uncork() {
 	}
 }
 
+// shutIfFinished shuts the sending half behind the last answer, and ends the socket if the peer has shut its own.
 func (s *socket) shutIfFinished() {
-	if s.side.Finished() && !s.halved {
+	switch {
+	case s.halved || !s.side.Finished():
+	case s.eof:
+		s.ended(transport.ErrPeerGone)
+	default:
 		s.halved = true
 		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 		s.d.l.Stats.Syscalls++

@@ -1,6 +1,8 @@
 package uring
 
 import (
+	"errors"
+
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
@@ -21,12 +23,16 @@ type receiving struct {
 	singles   int   // so many receives are not multishot, in a row: bodies come, or no buffer was free
 	held      held  // received, and waiting for the side, which has paused
 	over      error // behind what is held: how it ends
+	eof       bool  // all that the peer has sent was received; its answers are on their way
 
 	msg     unix.Msghdr
 	iov     [2]unix.Iovec
 	stamps  bool // the kernel says when it received
 	control [sys.StampBytes]byte
 }
+
+// errFinished is the end of what the peer sends, in good order.
+var errFinished = errors.New("uring: the peer has shut its sending half")
 
 // singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
 const singlesAfterBody = 16
@@ -67,7 +73,7 @@ func (s *socket) Stamp() {
 // receive asks for the next bytes; false when the ring is full.
 func (s *socket) receive() bool {
 	in, d := &s.in, s.d
-	if in.armed && !in.shots {
+	if in.armed && !in.shots || in.eof {
 		return true
 	}
 	w := &d.window
@@ -163,7 +169,7 @@ func (s *socket) received(res int32, flags uint32) {
 	case res < 0:
 		s.ended(s, failed(res))
 	case res == 0:
-		s.ended(s, transport.ErrPeerGone)
+		s.peerFinished()
 	default:
 		stamp := int64(0)
 		if in.stamps && in.msg.Control != nil {
@@ -213,14 +219,23 @@ func (s *socket) shot(res int32, flags uint32) {
 	case res < 0:
 		end = failed(res)
 	default:
-		end = transport.ErrPeerGone
+		end = errFinished
 	}
 	switch {
 	case s.closing:
 	case in.held.n > 0:
 		in.over = end
+	case res == 0:
+		s.peerFinished()
 	default:
 		s.ended(s, end)
+	}
+}
+
+// peerFinished ends the socket, unless answers are owed to its peer.
+func (s *socket) peerFinished() {
+	if s.in.eof = s.side.PeerFinished(); !s.in.eof {
+		s.ended(s, transport.ErrPeerGone)
 	}
 }
 
@@ -269,6 +284,11 @@ func (s *socket) resume() bool {
 		}
 	}
 	if h.n == 0 && s.in.over != nil {
+		if errors.Is(s.in.over, errFinished) {
+			s.in.over = nil
+			s.peerFinished()
+			return s.in.eof
+		}
 		s.ended(s, s.in.over)
 		return false
 	}

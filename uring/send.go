@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +55,11 @@ func (s *socket) send() bool {
 	}
 	k := s.side.Gather(o.iov[:], room)
 	if k == 0 {
-		if s.side.Finished() && !s.halved {
+		switch {
+		case s.halved || !s.side.Finished():
+		case s.in.eof:
+			s.ended(s, transport.ErrPeerGone)
+		default:
 			s.halved = true
 			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 			d.l.Stats.Syscalls++

@@ -384,6 +384,9 @@ func (c *Client) CutReceive() {
 // Finished is Side's: a client just closes.
 func (c *Client) Finished() bool { return false }
 
+// PeerFinished is Side's: a server that sends nothing more answers nothing more.
+func (c *Client) PeerFinished() bool { return false }
+
 // Drop is Side's: what may have been applied ends as unknown, the rest as closed.
 func (c *Client) Drop(err error) {
 	if c.err != nil {

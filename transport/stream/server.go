@@ -50,6 +50,7 @@ type Server struct {
 	open   int   // requests whose answer was not handed to the kernel: at most the depth that was granted
 	depth  int
 	paused bool      // it waits for memory, and nothing is read
+	ended  bool      // the peer has shut its sending half: nothing more comes
 	held   int       // bytes of the pool that its requests have
 	hungry slotQueue // requests that wait for room for their answers
 	asked  int       // bytes that take had not for it the last time
@@ -173,7 +174,7 @@ func (c *Server) Window(w *[2][]byte) int {
 	case c.state == stateRefusing:
 		w[0] = c.in.buf // thrown away, so that closing does not reset the connection under the refusal
 		return 1
-	case c.state == stateDead, c.state == stateWinding, c.paused, c.h.closing:
+	case c.state == stateDead, c.state == stateWinding, c.paused, c.ended, c.h.closing:
 		return 0
 	}
 	return c.in.window(w)
@@ -775,8 +776,30 @@ func (c *Server) Wind() {
 	}
 }
 
-// Finished is Side's: the refusal is out.
-func (c *Server) Finished() bool { return c.state == stateRefusing && c.out.n == 0 }
+// Finished is Side's: the refusal is out, or all answers for a peer that sends nothing more.
+func (c *Server) Finished() bool {
+	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.owes()
+}
+
+// PeerFinished is Side's. A peer may shut its sending half behind its last request and wait for the answers: `printf … | nc` does.
+func (c *Server) PeerFinished() bool {
+	c.ended = true
+	return c.owes()
+}
+
+// owes says whether answers are to be sent for what was received, or requests to be done: also of those that were received and not read,
+// for want of memory or a slot.
+func (c *Server) owes() bool {
+	switch c.state {
+	case stateOpen:
+		return c.out.n > 0 || c.paused || c.busy > 0 || c.unanswered() > 0
+	case stateWinding:
+		return true // the last words follow
+	case stateRefusing:
+		return c.out.n > 0
+	}
+	return false
+}
 
 // deadline is when the connection has failed if nothing happens; MaxInt64 when it may stay as it is.
 func (c *Server) deadline() int64 {

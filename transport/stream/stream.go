@@ -31,6 +31,11 @@ type Side interface {
 	// what still comes until the peer closes or the deadline passes, and then drops the connection.
 	Finished() bool
 
+	// PeerFinished takes the news that the peer has shut its sending half, in good order. false: the
+	// connection ends now. true: answers are owed for what the peer has sent before; the driver
+	// receives no more, goes on sending, and drops the connection when Finished says so.
+	PeerFinished() bool
+
 	// Drop ends the connection: no byte moves any more, and no memory given out by Window or Gather
 	// is in the kernel's hands. It says why.
 	Drop(err error)

@@ -148,7 +148,7 @@ func Run(t *testing.T, n Network) {
 		tests = append(tests, hostile...)
 	}
 	if n.Stream {
-		tests = append(append(append(tests, guests...), strangeGuests...), crowds...)
+		tests = append(append(append(append(tests, guests...), strangeGuests...), halves...), crowds...)
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })

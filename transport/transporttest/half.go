@@ -1,0 +1,189 @@
+package transporttest
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// halves are tests of clients that shut their sending half behind their last request, and read the answers then.
+var halves = []test{
+	{"AnswersFollowTheEndOfInput", halfAnswers},
+	{"AnswersFollowTheEndOfCommands", halfCommands},
+	{"AnswersThatWaitForMemoryFollowTheEndOfCommands", halfMemory},
+	{"NobodyReadsBehindTheEndOfInput", halfGone},
+}
+
+// shut ends what the client sends, in good order.
+func (c *raw) shut() {
+	c.t.Helper()
+	var err error
+	if s, ok := c.Conn.(*tls.Conn); ok {
+		if err = s.Handshake(); err == nil {
+			err = s.CloseWrite()
+		}
+	}
+	if err == nil {
+		err = c.tcp.CloseWrite()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// noticed lets the server's only loop see what other connections have done before.
+func (r *Rig) noticed() {
+	r.t.Helper()
+	c := r.raw()
+	for range 20 {
+		c.say(command("PING"))
+		c.want("+PONG\r\n")
+	}
+	_ = c.Close()
+}
+
+// all reads that text, and the end behind it.
+func (c *raw) all(want string) {
+	c.t.Helper()
+	c.want(want)
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		c.t.Fatalf("behind the answers: %.100q (%v), want the end", rest, err)
+	}
+}
+
+// frames are so many puts of the native protocol.
+func frames(n int) (b []byte) {
+	for i := range n {
+		hd := wire.Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 5, ID: uint64(i)}
+		at := len(b)
+		b = append(b, make([]byte, wire.HeaderBytes)...)
+		hd.Encode(b[at:])
+		b = append(b, fmt.Sprintf("k%02dvalue", i)...)
+	}
+	return b
+}
+
+func halfAnswers(t *testing.T, n Network) {
+	const puts = 6
+	for _, rest := range [][]byte{nil, frames(1)[:20], frames(1)[:wire.HeaderBytes+4]} { // a message that is not whole is none
+		r := NewRig(t, n, 1, transport.ServerOptions{})
+		p := r.Parts[0]
+		p.Hold(t)
+		c := r.greeted(8)
+		c.send(append(frames(puts), rest...))
+		p.Await(t, puts)
+		c.shut()
+		r.noticed()
+		p.Release(t)
+		b, err := io.ReadAll(c)
+		if err != nil || len(b) != puts*wire.HeaderBytes {
+			t.Fatalf("%d B of answers behind the end of input (%v), want %d", len(b), err, puts*wire.HeaderBytes)
+		}
+		for i := range puts {
+			var hd wire.Header
+			if err := hd.Decode(b[i*wire.HeaderBytes:]); err != nil || hd.ID != uint64(i) || hd.Status != kv.StatusOK {
+				t.Fatalf("answer %d: %+v (%v)", i, hd, err)
+			}
+		}
+		Until(t, "the end of the connection", func() bool { return r.conns() == 0 })
+	}
+}
+
+// conns is how many connections the server has.
+func (r *Rig) conns() (n int) {
+	r.t.Helper()
+	all, err := r.Server.Stats()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, s := range all {
+		n += s.Conns
+	}
+	return n
+}
+
+func halfCommands(t *testing.T, n Network) {
+	const many = 1000
+	sets, oks := "", ""
+	for i := range many {
+		sets += command("SET", fmt.Sprintf("k%02d", i%90), fmt.Sprint(i))
+		oks += "+OK\r\n"
+	}
+	for _, s := range []struct{ name, send, want string }{
+		{"one", "PING\r\n", "+PONG\r\n"},
+		{"nothing", "", ""},
+		{"many", sets + command("DBSIZE") + command("SCAN", "0", "COUNT", "1"), oks},
+		{"a command that is not whole", sets + command("SET", "half", "value")[:20], oks},
+		{"its own end", "PING\r\nQUIT\r\nPING\r\n", "+PONG\r\n+OK\r\n"},
+		{"an error", "PING\r\n*x\r\n", "+PONG\r\n-ERR Protocol error: invalid multibulk length\r\n"},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			for _, held := range []bool{false, true} {
+				r := NewRig(t, n, 1, transport.ServerOptions{})
+				p := r.Parts[0]
+				if held && s.name == "many" {
+					p.Hold(t)
+				}
+				c := r.raw()
+				c.send([]byte(s.send))
+				c.shut()
+				if held {
+					r.noticed()
+					p.Release(t)
+				}
+				if s.name == "many" { // the rest of the answers: DBSIZE is the server's to know
+					c.want(s.want)
+					if b, err := io.ReadAll(c); err != nil || strings.Count(string(b), "\r\n") < 2 {
+						t.Fatalf("behind the answers: %q (%v), want two more", b, err)
+					}
+					continue
+				}
+				c.all(s.want)
+			}
+		})
+	}
+}
+
+func halfMemory(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 5 << 20})
+	large := string(Fill(1<<20, 1))
+	c := r.raw()
+	c.say(command("SET", "large", large))
+	c.want("+OK\r\n")
+	const many = 24
+	c.send([]byte(strings.Repeat(command("GET", "large"), many)))
+	c.want(bulk(large))
+	c.shut()
+	r.noticed()
+	c.all(strings.Repeat(bulk(large), many-1))
+}
+
+// A peer that has shut its half and is gone then is not waited for.
+func halfGone(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	well := r.bystander()
+	well()
+	p := r.Parts[0]
+	for _, reset := range []bool{false, true} {
+		p.Hold(t)
+		before := p.seen.Load()
+		c := r.raw()
+		c.send([]byte(command("SET", "k01", string(Fill(1<<20, 1))) + command("GET", "k01")))
+		p.Await(t, before+1)
+		c.shut()
+		r.noticed()
+		if reset {
+			_ = c.tcp.SetLinger(0)
+		}
+		_ = c.Close()
+		p.Release(t)
+		Until(t, "the end of the connection", func() bool { return r.conns() == 1 })
+		well()
+	}
+}
