@@ -18,19 +18,24 @@ const (
 
 	// Updates read an item and change it in one step at the key's owner. Where Value's capacity does not do, they end as
 	// TooSmall, with Need, and nothing was done. They are no part of the native frame.
-	OpAdd    Op = 6 // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
-	OpAppend Op = 7 // Value is put behind the item's bytes; it becomes the whole item
-	OpSwap   Op = 8 // a put; what was there follows Value's bytes, in its capacity, and Limit is that length + 1, 0 where nothing was there
+	OpAdd    Op = 6  // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
+	OpAppend Op = 7  // Value is put behind the item's bytes; it becomes the whole item
+	OpSwap   Op = 8  // a put; what was there follows Value's bytes, in its capacity, and Limit is that length + 1, 0 where nothing was there
+	OpTake   Op = 9  // a delete; Value becomes what was there
+	OpPatch  Op = 10 // Value replaces the item's bytes from Limit on, behind zero bytes where the item is shorter; it becomes the whole item
 
 	// OpKeys is a page of a walk (Position), and no part of the native frame either.
-	OpKeys Op = 9 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark behind them
+	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark behind them
 )
 
 // AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
 const AddBytes = 20
 
 // Updates says whether the op reads an item and changes it in one step.
-func (o Op) Updates() bool { return o >= OpAdd && o <= OpSwap }
+func (o Op) Updates() bool { return o >= OpAdd && o <= OpPatch }
+
+// Deletes says whether the op leaves no item.
+func (o Op) Deletes() bool { return o == OpDelete || o == OpTake }
 
 // Changes says whether the op may change an item.
 func (o Op) Changes() bool { return o == OpPut || o == OpDelete || o.Updates() }
@@ -56,6 +61,10 @@ func (o Op) String() string {
 		return "swap"
 	case OpKeys:
 		return "keys"
+	case OpTake:
+		return "take"
+	case OpPatch:
+		return "patch"
 	}
 	return "unknown"
 }
@@ -123,7 +132,7 @@ type Request struct {
 	// it leaves it alone and sets Need.
 	Value []byte
 
-	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: 0, or StatsBrief
+	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: 0, or StatsBrief; patch: the first byte that is replaced
 	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore; OpKeys' OK: a mark
 
 	Owner Completer // gets the request back; set by the submitter
@@ -178,7 +187,7 @@ func (l Limits) Check(r *Request) Status {
 		if len(r.Key) == 0 {
 			return StatusBadRequest
 		}
-	case OpAppend, OpSwap:
+	case OpAppend, OpSwap, OpTake, OpPatch:
 		if len(r.Key) == 0 {
 			return StatusBadRequest
 		}
@@ -202,7 +211,7 @@ func (l Limits) Check(r *Request) Status {
 	default:
 		return StatusBadRequest
 	}
-	if len(r.Key) > l.MaxKeyBytes || r.Op.Changes() && r.Op != OpDelete && len(r.Value) > l.MaxValueBytes {
+	if len(r.Key) > l.MaxKeyBytes || r.Op.Changes() && !r.Op.Deletes() && len(r.Value) > l.MaxValueBytes {
 		return StatusTooLarge
 	}
 	return StatusOK

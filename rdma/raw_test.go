@@ -174,7 +174,8 @@ func (r *rawConn) Gather([]unix.Iovec, int) int { return 0 }
 func (r *rawConn) Sent(int) {}
 
 // Finished is stream.Side's.
-func (r *rawConn) Finished() bool { return false }
+func (r *rawConn) Finished() bool     { return false }
+func (c *rawConn) PeerFinished() bool { return false }
 
 // Drop is stream.Side's.
 func (r *rawConn) Drop(err error) {

@@ -33,6 +33,14 @@ const (
 	Size
 	Flush
 	Info
+	SetAbsent // SETNX
+	MultiSetAbsent
+	Range
+	Patch // SETRANGE
+	Take  // GETDEL
+	Type
+	Expiry // TTL and its like: what is asked of times that nothing has
+	Expire // what would give a key such a time
 )
 
 // Spec is what is known of a command beforehand.
@@ -60,9 +68,15 @@ var specs = []Spec{
 	{Name: "del", Kind: Delete, Arity: -2, First: 1, Last: -1, Step: 1, flags: "write"},
 	{Name: "echo", Arity: 2, flags: "fast"},
 	{Name: "exists", Kind: Exists, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
+	{Name: "expire", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "expireat", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "expiretime", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "flushall", Kind: Flush, Arity: -1, flags: "write"},
 	{Name: "flushdb", Kind: Flush, Arity: -1, flags: "write"},
 	{Name: "get", Kind: Get, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "getdel", Kind: Take, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "getex", Kind: Get, Arity: -2, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "getrange", Kind: Range, Arity: 4, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "getset", Kind: GetSet, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "hello", Arity: -1, flags: "fast", open: true},
 	{Name: "incr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: 1},
@@ -70,14 +84,57 @@ var specs = []Spec{
 	{Name: "info", Kind: Info, Arity: -1, flags: "loading"},
 	{Name: "mget", Kind: MultiGet, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
 	{Name: "mset", Kind: MultiSet, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
+	{Name: "msetnx", Kind: MultiSetAbsent, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
+	{Name: "persist", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "pexpire", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "pexpireat", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "pexpiretime", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "ping", Arity: -1, flags: "fast"},
+	{Name: "psetex", Kind: Expire, Arity: 4, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "pttl", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast", open: true},
 	{Name: "reset", Arity: 1, flags: "fast", open: true},
 	{Name: "scan", Kind: Scan, Arity: -2, flags: "readonly"},
 	{Name: "select", Arity: 2, flags: "fast"},
 	{Name: "set", Kind: Set, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "setex", Kind: Expire, Arity: 4, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "setnx", Kind: SetAbsent, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "setrange", Kind: Patch, Arity: 4, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "strlen", Kind: Strlen, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "substr", Kind: Range, Arity: 4, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "touch", Kind: Exists, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
+	{Name: "ttl", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
+	{Name: "type", Kind: Type, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "unlink", Kind: Delete, Arity: -2, First: 1, Last: -1, Step: 1, flags: "write"},
+}
+
+// subs are the subcommands of commands that have such, with their arity: arguments with both names; below 0: at least so many.
+var subs = map[string]map[string]int{
+	"client":  {"getname": 2, "id": 2, "info": 2, "list": -2, "no-evict": 3, "no-touch": 3, "setinfo": 4, "setname": 3},
+	"command": {"count": 2, "docs": -2, "info": -2},
+	"config":  {"get": -3, "resetstat": 2, "set": -4},
+}
+
+// findSub gives a command's subcommand in lower case, or the text of an error.
+func findSub(command string, args [][]byte) (sub, errText string) {
+	var lower [16]byte
+	name := args[1]
+	if len(name) <= len(lower) {
+		name = append(lower[:0], name...)
+		for i, c := range name {
+			if c >= 'A' && c <= 'Z' {
+				name[i] = c | 0x20
+			}
+		}
+	}
+	arity, ok := subs[command][string(name)]
+	switch {
+	case !ok:
+		return "", fmt.Sprintf("ERR unknown subcommand '%.128s'. Try %s HELP.", args[1], strings.ToUpper(command))
+	case arity > 0 && len(args) != arity, len(args) < -arity:
+		return "", "ERR wrong number of arguments for '" + command + "|" + string(name) + "' command"
+	}
+	return string(name), ""
 }
 
 // Wrong stands for a command that cannot be done; its connection knows why.
@@ -172,8 +229,8 @@ func StatusText(s kv.Status, key []byte) string {
 func (s *Spec) Add(args [][]byte, to *[8]byte) string {
 	by := s.by
 	if by == 0 {
-		n, err := strconv.ParseInt(string(args[2]), 10, 64)
-		if err != nil || args[2][0] == '+' {
+		n, ok := kv.Int(args[2])
+		if !ok {
 			return errInteger
 		}
 		if s.minus {
@@ -205,12 +262,96 @@ func ReadSet(args [][]byte) (o SetOptions, errText string) {
 		case is(a, "GET"):
 			o.Get = true
 		case is(a, "EX"), is(a, "PX"), is(a, "EXAT"), is(a, "PXAT"), is(a, "KEEPTTL"):
-			return o, "ERR kvwire keeps no times at which keys expire: leave out " + strings.ToUpper(string(a))
+			return o, noExpiry + "leave out " + strings.ToUpper(string(a))
 		default:
 			return o, errSyntax
 		}
 	}
 	return o, ""
+}
+
+// noExpiry begins the errors for what would give a key a time at which it expires (docs/adr/0012).
+const noExpiry = "ERR kvwire keeps no times at which keys expire: "
+
+// NoExpiry is the error for a command of kind Expire.
+func (s *Spec) NoExpiry() string {
+	if strings.HasSuffix(s.Name, "setex") {
+		return noExpiry + "SET sets a key without one"
+	}
+	return noExpiry + "leave out " + strings.ToUpper(s.Name)
+}
+
+// Expiry gives the answers to a command of kind Expiry, for a key that is there and for one that is not.
+func (s *Spec) Expiry() (there, not int64) {
+	if s.Name == "persist" {
+		return 0, 0
+	}
+	return -1, -2
+}
+
+// ReadGetEx reads what stands behind GETEX's key, or gives an error's text.
+func ReadGetEx(args [][]byte) (errText string) {
+	switch {
+	case !slices.ContainsFunc(args, func(a []byte) bool { return !is(a, "PERSIST") }):
+		return ""
+	case len(args) == 2 && (is(args[0], "EX") || is(args[0], "PX") || is(args[0], "EXAT") || is(args[0], "PXAT")):
+		return noExpiry + "leave out " + strings.ToUpper(string(args[0]))
+	}
+	return errSyntax
+}
+
+// ReadFlush looks at what stands behind FLUSHALL's or FLUSHDB's name, or gives an error's text. Both wait for the end in any case.
+func ReadFlush(args [][]byte) (errText string) {
+	if len(args) == 0 || len(args) == 1 && (is(args[0], "ASYNC") || is(args[0], "SYNC")) {
+		return ""
+	}
+	return errSyntax
+}
+
+// OneKey is the error for a command of several keys that are to be set all or none, where there is more than one: they lie in different
+// partitions, and no step changes several of these.
+const OneKey = "ERR kvwire sets several keys one by one, and cannot set all or none: MSETNX takes one key and value"
+
+// ReadRange reads GETRANGE's first and last place, or gives an error's text.
+func ReadRange(args [][]byte) (first, last int64, errText string) {
+	first, ok := kv.Int(args[0])
+	last, ok2 := kv.Int(args[1])
+	if !ok || !ok2 {
+		return 0, 0, errInteger
+	}
+	return first, last, ""
+}
+
+// Cut gives the places first to last, both included, out of a value: GETRANGE's; those below 0 count from its end.
+func Cut(value []byte, first, last int64) []byte {
+	n := int64(len(value))
+	if first < 0 && last < 0 && first > last {
+		return nil
+	}
+	if first < 0 {
+		first = max(first+n, 0)
+	}
+	if last < 0 {
+		last = max(last+n, 0)
+	}
+	if last = min(last, n-1); first > last {
+		return nil
+	}
+	return value[first : last+1]
+}
+
+// ReadOffset reads SETRANGE's place for so many bytes, or gives an error's text.
+func ReadOffset(arg []byte, n, most int) (offset uint32, errText string) {
+	at, ok := kv.Int(arg)
+	switch {
+	case !ok:
+		return 0, errInteger
+	case at < 0:
+		return 0, "ERR offset is out of range"
+	case at > int64(most) || n > 0 && int(at)+n > most:
+		return 0, StatusText(kv.StatusTooLarge, nil)
+	}
+	return uint32(at), ""
 }
 
 // ScanOptions are SCAN's.
@@ -242,7 +383,7 @@ func ReadScan(args [][]byte) (o ScanOptions, errText string) {
 			}
 			o.Match = v
 		case is(a, "COUNT"):
-			n, ok := integer(v)
+			n, ok := kv.Int(v)
 			if !ok {
 				return o, errInteger
 			}
@@ -322,7 +463,7 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 		}
 		return AppendError(b, "ERR wrong number of arguments for 'ping' command")
 	case "select":
-		switch n, ok := integer(args[1]); {
+		switch n, ok := kv.Int(args[1]); {
 		case !ok:
 			return AppendError(b, errInteger)
 		case n != 0:
@@ -371,14 +512,14 @@ func (s *Session) hello(b []byte, args [][]byte) []byte {
 	proto, name := s.Proto, s.Name
 	var who [][]byte // name and secret
 	if len(args) > 1 {
-		n, ok := integer(args[1])
+		n, ok := kv.Int(args[1])
 		if !ok {
 			return AppendError(b, "ERR Protocol version is not an integer or out of range")
 		}
 		if n != 2 && n != 3 {
 			return AppendError(b, "NOPROTO unsupported protocol version")
 		}
-		proto = n
+		proto = int(n)
 	}
 	for i := 2; i < len(args); {
 		switch a := args[i]; {
@@ -427,30 +568,26 @@ func goodName(b []byte) bool {
 }
 
 func (s *Session) client(b []byte, args [][]byte) []byte {
-	switch sub := args[1]; {
-	case is(sub, "SETNAME") && len(args) == 3:
+	sub, text := findSub("client", args)
+	switch sub {
+	case "setname":
 		if !goodName(args[2]) {
 			return AppendError(b, errName)
 		}
 		s.Name = string(args[2])
-		return AppendStatus(b, "OK")
-	case is(sub, "GETNAME") && len(args) == 2:
+	case "getname":
 		if s.Name == "" {
 			return AppendNull(b, s.Proto)
 		}
 		return AppendBulk(b, s.Name)
-	case is(sub, "ID") && len(args) == 2:
+	case "id":
 		return AppendInt(b, s.ID)
-	case is(sub, "INFO") && len(args) == 2:
+	case "info":
 		return AppendBulk(b, fmt.Sprintf("id=%d name=%s db=0 resp=%d\n", s.ID, s.Name, s.Proto))
-	case is(sub, "SETINFO") && len(args) == 4, is(sub, "NO-EVICT") && len(args) == 3, is(sub, "NO-TOUCH") && len(args) == 3:
-		return AppendStatus(b, "OK")
+	case "":
+		return AppendError(b, text)
 	}
-	return appendUnknownSub(b, "client", args[1])
-}
-
-func appendUnknownSub(b []byte, command string, sub []byte) []byte {
-	return AppendError(b, fmt.Sprintf("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try %s HELP.", sub, strings.ToUpper(command)))
+	return AppendStatus(b, "OK")
 }
 
 // AppendInfo appends what INFO says.
@@ -465,8 +602,9 @@ func AppendInfo(b []byte, items uint64, conns int, user, sys time.Duration) []by
 
 // config gives what clients ask for when they connect. Nothing can be set: a server's options are flags.
 func (s *Session) config(b []byte, args [][]byte) []byte {
-	switch sub := args[1]; {
-	case is(sub, "GET") && len(args) > 2:
+	sub, text := findSub("config", args)
+	switch sub {
+	case "get":
 		all := [...][2]string{{"appendonly", "no"}, {"databases", "1"}, {"maxmemory", "0"}, {"proto-max-bulk-len", strconv.Itoa(s.MaxValueBytes)}, {"save", ""}}
 		var wanted [len(all)]bool
 		var p Pattern
@@ -492,12 +630,12 @@ func (s *Session) config(b []byte, args [][]byte) []byte {
 			}
 		}
 		return b
-	case is(sub, "SET") && len(args) > 3:
+	case "set":
 		return AppendError(b, "ERR CONFIG SET failed: kvwire is set up by flags when it starts: kvwire serve --help")
-	case is(sub, "RESETSTAT") && len(args) == 2:
+	case "resetstat":
 		return AppendStatus(b, "OK")
 	}
-	return appendUnknownSub(b, "config", args[1])
+	return AppendError(b, text)
 }
 
 func (s *Session) command(b []byte, args [][]byte) []byte {
@@ -508,12 +646,13 @@ func (s *Session) command(b []byte, args [][]byte) []byte {
 		}
 		return b
 	}
-	switch sub := args[1]; {
-	case is(sub, "COUNT") && len(args) == 2:
+	sub, text := findSub("command", args)
+	switch sub {
+	case "count":
 		return AppendInt(b, int64(len(specs)))
-	case is(sub, "DOCS"):
+	case "docs":
 		return AppendMap(b, 0, s.Proto)
-	case is(sub, "INFO"):
+	case "info":
 		b = AppendArray(b, len(args)-2)
 		for _, name := range args[2:] {
 			if i := slices.IndexFunc(specs, func(s Spec) bool { return s.is(name) }); i >= 0 {
@@ -524,7 +663,7 @@ func (s *Session) command(b []byte, args [][]byte) []byte {
 		}
 		return b
 	}
-	return appendUnknownSub(b, "command", args[1])
+	return AppendError(b, text)
 }
 
 // append describes a command: name, arity, flags, first and last key, step.

@@ -8,6 +8,10 @@ package resp
 import (
 	"bytes"
 	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kvwire/kvwire/kv"
 )
 
 const (
@@ -127,7 +131,7 @@ func number(b []byte, what, wrong string) (n, used int, err error) {
 		n = 10*n + int(b[end]-'0')
 		end++
 	}
-	if end > 0 && end+1 < len(b) && b[end] == '\r' {
+	if end > 0 && end+1 < len(b) && b[end] == '\r' && (b[0] != '0' || end == 1) {
 		return n, end + 2, nil
 	}
 	end = bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\r')
@@ -137,36 +141,15 @@ func number(b []byte, what, wrong string) (n, used int, err error) {
 		}
 		return 0, 0, nil
 	}
-	n, ok := integer(b[:end])
+	number, ok := kv.Int(b[:end])
 	if !ok {
 		return 0, 0, ProtocolError("invalid " + wrong)
 	}
-	return n, end + 2, nil
+	return int(number), end + 2, nil
 }
 
-// integer reads a decimal number of at most 18 digits.
-func integer(b []byte) (n int, ok bool) {
-	digits := b
-	if len(b) > 0 && b[0] == '-' {
-		digits = b[1:]
-	}
-	if len(digits) == 0 || len(digits) > 18 {
-		return 0, false
-	}
-	for _, d := range digits {
-		if d < '0' || d > '9' {
-			return 0, false
-		}
-		n = 10*n + int(d-'0')
-	}
-	if len(digits) < len(b) {
-		n = -n
-	}
-	return n, true
-}
-
-// readInline reads a line of words, as a person types it. Words in quotes are not unescaped but where they have no escapes, which is all
-// that people type; others are refused.
+// readInline reads a line of words, as a person types it, with Redis's quotes (sdssplitargs in its sds.c): "…" has the escapes \n \r \t \b \a
+// and \xHH, '…' only \'. Words are unescaped where they lie in b, which their bytes are then changed in.
 func (c *Command) readInline(b []byte) (need int, err error) {
 	end := bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\n')
 	if end < 0 {
@@ -182,22 +165,62 @@ func (c *Command) readInline(b []byte) (need int, err error) {
 			i++
 			continue
 		}
-		from := i
-		if q := line[i]; q == '"' || q == '\'' {
-			n := bytes.IndexByte(line[i+1:], q)
-			if n < 0 || i+n+2 < len(line) && !space(line[i+n+2]) || bytes.IndexByte(line[i+1:i+1+n], '\\') >= 0 {
-				return 0, ProtocolError("unbalanced quotes in request")
-			}
-			c.Args = append(c.Args, Span{uint32(from + 1), uint32(n)})
-			i += n + 2
-			continue
+		from, to, next := word(line, i)
+		if next < 0 {
+			return 0, ProtocolError("unbalanced quotes in request")
 		}
-		for i < len(line) && !space(line[i]) {
-			i++
-		}
-		c.Args = append(c.Args, Span{uint32(from), uint32(i - from)})
+		c.Args = append(c.Args, Span{uint32(from), uint32(to - from)})
+		i = next
 	}
 	return 0, nil
+}
+
+// word unescapes the word that begins at line[i], in place: it lies from from to to then, and the line goes on at next. next is -1 where a
+// quote does not end, or not with the word.
+func word(line []byte, i int) (from, to, next int) {
+	from, to = i, i
+	quote := byte(0)
+	for ; i < len(line); i++ {
+		ch := line[i]
+		switch {
+		case quote == 0 && space(ch):
+			return from, to, i
+		case quote == 0 && (ch == '"' || ch == '\''):
+			quote = ch
+			continue
+		case quote == 0:
+		case ch == quote:
+			if i+1 < len(line) && !space(line[i+1]) {
+				return 0, 0, -1
+			}
+			return from, to, i + 1
+		case ch != '\\' || i+1 == len(line):
+		case quote == '\'':
+			if line[i+1] == '\'' {
+				i++
+				ch = '\''
+			}
+		default:
+			if i+3 < len(line) && line[i+1] == 'x' {
+				if n, err := strconv.ParseUint(string(line[i+2:i+4]), 16, 8); err == nil {
+					ch = byte(n)
+					i += 3
+					break
+				}
+			}
+			i++
+			ch = line[i]
+			if k := strings.IndexByte("nrtba", ch); k >= 0 {
+				ch = "\n\r\t\b\a"[k]
+			}
+		}
+		line[to] = ch
+		to++
+	}
+	if quote != 0 {
+		return 0, 0, -1
+	}
+	return from, to, i
 }
 
 func space(b byte) bool {

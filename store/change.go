@@ -68,7 +68,7 @@ func (p *Partition) change(r *kv.Request) {
 		there = f&(flagHidden|flagTomb) == 0
 	}
 	switch {
-	case !there && (r.Op == kv.OpDelete || r.If == kv.IfPresent):
+	case !there && (r.Op.Deletes() || r.If == kv.IfPresent):
 		p.finishUnchanged(r, rec, found, kv.StatusNotFound)
 	case there && r.If == kv.IfAbsent && r.Op != kv.OpSwap:
 		p.finishUnchanged(r, rec, found, kv.StatusExists)
@@ -104,7 +104,7 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
 		c.to, c.marks = x.at(rec), markInPlace
 	} else {
-		frees := there && (r.Op == kv.OpDelete || x.at(rec).class == class)
+		frees := there && (r.Op.Deletes() || x.at(rec).class == class)
 		to, ok := p.claim(r, class, there, frees)
 		if !ok {
 			return
@@ -133,10 +133,11 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 // changeMemory is changeFrom for the mem backend: at once.
 func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []byte, bytes int) {
 	x := p.index
-	if r.Op == kv.OpDelete {
+	if r.Op.Deletes() {
 		p.unexport(r.Key)
 		at := x.at(rec)
 		x.delete(rec)
+		update(r, old, true)
 		p.slabs[at.class].free.put(at.slot)
 		p.count.items--
 		p.finish(r, kv.StatusOK)
@@ -228,7 +229,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	p.unexport(r.Key)
 	kind := uint8(kindLive)
 	switch {
-	case r.Op == kv.OpDelete:
+	case r.Op.Deletes():
 		kind = kindTombstone
 	case c.marks&markInPlace != 0:
 		kind = kindOver
@@ -315,7 +316,7 @@ func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
 // storeLarge writes an item, or a tombstone, to a slot with pages of its own, as far as it reaches.
 func (p *Partition) storeLarge(r *kv.Request, c change) {
 	kind, n := uint8(kindLive), itemBytes(len(r.Key), len(r.Value))
-	if r.Op == kv.OpDelete {
+	if r.Op.Deletes() {
 		kind, n = kindTombstone, itemBytes(len(r.Key), 0)
 	}
 	b := p.buffer(r, roundUp(n, pageBytes))
@@ -367,7 +368,7 @@ func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	if c.marks&markOld != 0 {
 		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
 	}
-	if r.Op == kv.OpDelete {
+	if r.Op.Deletes() {
 		buried = 1
 		if rec, ok := p.index.find(r.Key); ok && p.index.flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			p.queueTomb(rec)
@@ -508,7 +509,7 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	buried := p.settled(r, c)
 	p.claims--
 	old, kind := x.at(c.rec), uint8(kindLive)
-	if r.Op == kv.OpDelete {
+	if r.Op.Deletes() {
 		kind = kindTombstone
 	}
 	p.unexport(r.Key)
@@ -649,7 +650,7 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
 	s := &p.slabs[class]
 	if p.behind(&p.noSlot) {
-		if p.refusing == s && r.Op != kv.OpDelete { // it has waited for the slab, and there is no slot free at all
+		if p.refusing == s && !r.Op.Deletes() { // it has waited for the slab, and there is no slot free at all
 			p.finish(r, p.refusal)
 		} else {
 			p.starve(&p.noSlot, r)
@@ -676,7 +677,7 @@ func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at pla
 		}
 	}
 	n := s.units(s.extent)
-	if r.Op == kv.OpDelete && (s.refused || n == 0) { // a tombstone fits into every larger slot
+	if r.Op.Deletes() && (s.refused || n == 0) { // a tombstone fits into every larger slot
 		if at, ok = p.claimAbove(class); ok {
 			return at, true
 		}

@@ -107,7 +107,7 @@ type foretold struct {
 func (m *model) change(key string) *kv.Request {
 	r := &kv.Request{Key: []byte(key)}
 	was := m.may[key]
-	kind := m.rng.IntN(12)
+	kind := m.rng.IntN(14)
 	switch {
 	case kind < 3:
 		r.Op = kv.OpDelete
@@ -151,6 +151,31 @@ func (m *model) change(key string) *kv.Request {
 		f.after, f.gives = value, value+old
 		if there && room < len(old)+len(value) {
 			f = foretold{status: kv.StatusTooSmall, after: was[0], gives: value}
+		}
+	case 12:
+		r.Op, r.If, value = kv.OpTake, kv.Always, ""
+		room = len(old) - m.rng.IntN(2)*m.rng.IntN(2)
+		switch {
+		case !there:
+			f = foretold{status: kv.StatusNotFound, after: "-"}
+		case room < len(old):
+			f = foretold{status: kv.StatusTooSmall, after: old}
+		default:
+			f = foretold{after: "-", gives: old}
+		}
+	case 13:
+		r.Op, r.If, r.Limit = kv.OpPatch, kv.Always, uint32(m.rng.IntN(len(old)+50))
+		now := make([]byte, max(len(old), int(r.Limit)+len(value)))
+		copy(now, old)
+		copy(now[r.Limit:], value)
+		room = len(now) - m.rng.IntN(2)*m.rng.IntN(2)
+		switch {
+		case len(now) > m.g.o.Limits.MaxValueBytes:
+			f.status = kv.StatusTooLarge
+		case max(room, len(value)) < len(now):
+			f.status = kv.StatusTooSmall
+		default:
+			f.after, f.gives = string(now), string(now)
 		}
 	default:
 		n, err := strconv.ParseInt(old, 10, 64)

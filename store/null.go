@@ -39,6 +39,8 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		r.Value = append(r.Value[:0], '0')
 	case r.Op == kv.OpSwap:
 		r.Limit = 0
+	case r.Op == kv.OpTake:
+		r.Value = r.Value[:0]
 	}
 	loop.Mark(r, kv.StageStore)
 	n.l.Finish(r)

@@ -48,6 +48,14 @@ func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.S
 	switch r.Op {
 	case kv.OpDelete:
 		return 0, kv.StatusOK
+	case kv.OpTake:
+		return 0, roomFor(r, len(old))
+	case kv.OpPatch:
+		bytes = max(len(old), int(r.Limit)+len(r.Value))
+		if bytes > most {
+			return 0, kv.StatusTooLarge
+		}
+		return bytes, roomFor(r, bytes)
 	case kv.OpAdd:
 		sum, s := added(r, old, there)
 		if s != kv.StatusOK {
@@ -80,6 +88,18 @@ func update(r *kv.Request, old []byte, there bool) {
 		copy(v[len(old):], r.Value)
 		copy(v, old)
 		r.Value = v
+	case kv.OpTake:
+		r.Value = append(r.Value[:0], old...)
+	case kv.OpPatch:
+		n, at := len(r.Value), int(r.Limit)
+		v := r.Value[:max(len(old), at+n)]
+		copy(v[at:], r.Value) // before what is in its place
+		copy(v[:at], old)
+		clear(v[min(len(old), at):at])
+		if len(old) > at+n {
+			copy(v[at+n:], old[at+n:])
+		}
+		r.Value = v
 	case kv.OpSwap:
 		r.Limit = 0
 		if there {
@@ -96,7 +116,7 @@ func added(r *kv.Request, old []byte, there bool) (int64, kv.Status) {
 	if !there {
 		return by, kv.StatusOK
 	}
-	n, ok := number(old)
+	n, ok := kv.Int(old)
 	switch {
 	case !ok:
 		return 0, kv.StatusNoNumber
@@ -104,20 +124,4 @@ func added(r *kv.Request, old []byte, there bool) (int64, kv.Status) {
 		return 0, kv.StatusOverflow
 	}
 	return n + by, kv.StatusOK
-}
-
-// number reads an int64 as Redis does: decimal, no sign but a minus, no leading zeros, no spaces (string2ll in its util.c).
-func number(b []byte) (int64, bool) {
-	if len(b) == 0 || len(b) > kv.AddBytes {
-		return 0, false
-	}
-	digits := b
-	if b[0] == '-' {
-		digits = b[1:]
-	}
-	if len(digits) == 0 || digits[0] < '0' || digits[0] > '9' || digits[0] == '0' && len(b) > 1 {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	return n, err == nil
 }

@@ -54,6 +54,9 @@ type part struct {
 	reads  bool // it is counted among bucket's readers
 	writes bool
 	tmp    []byte // asText, asEcho: what is told, in the slot's memory
+
+	first, last int64  // asRange: the places; asExpiry: the answer where the key is there, and where not
+	limit       uint32 // the request's
 }
 
 // single is for a command of one request.
@@ -76,6 +79,11 @@ const (
 	asSize               // how many items there are
 	asInfo               // … and what else the server says of itself
 	asFlush              // a walk that deletes what it finds
+	asSet                // 1, or 0 where a condition did not hold
+	asRange              // some of the item
+	asTaken              // what was there, and is not any more
+	asType               // of what type the item is
+	asExpiry             // what there is of a time at which the item expires: nothing
 	asNone               // a delete of a flush
 )
 
@@ -129,8 +137,8 @@ func (h *Host) nextLoop() int {
 	return (h.shared - 1) % h.Loops
 }
 
-// commandMax bounds a command's bytes: a value of the largest kind, or as much in keys.
-func (c *Server) commandMax() int { return c.h.O.Limits.ScanRoom() + 64<<10 }
+// commandMax bounds a command's bytes: a value of the largest kind and 64 KiB, or, for one of many keys and values, a sixteenth of the pool.
+func (c *Server) commandMax() int { return max(c.h.O.Limits.ScanRoom()+64<<10, c.h.Pool.Largest()/16) }
 
 // parseCommands takes all whole commands from what was received.
 func (c *Server) parseCommands() {
@@ -195,7 +203,7 @@ func (c *Server) gather(need int) bool {
 	}
 	if need > c.commandMax() {
 		c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, c.commandMax()))
-		c.dismiss("-ERR Protocol error: invalid bulk length\r\n")
+		c.dismiss(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, c.commandMax()))
 		return false
 	}
 	if cap(g.big) < need {
@@ -329,7 +337,44 @@ func (c *Server) goesOn() bool {
 		c.dismiss("+OK\r\n")
 		return false
 	case resp.Get:
+		if text := resp.ReadGetEx(a[2:]); text != "" {
+			return c.cannot(text)
+		}
 		return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asBulk))
+	case resp.Range:
+		p := single(asRange)
+		var text string
+		if p.first, p.last, text = resp.ReadRange(a[2:]); text != "" {
+			return c.cannot(text)
+		}
+		return c.begin(kv.OpGet, kv.Always, a[1], nil, p)
+	case resp.Type:
+		return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asType))
+	case resp.Expiry:
+		p := single(asExpiry)
+		p.first, p.last = g.spec.Expiry()
+		return c.begin(kv.OpGet, kv.Always, a[1], nil, p)
+	case resp.Expire:
+		return c.cannot(g.spec.NoExpiry())
+	case resp.Take:
+		return c.begin(kv.OpTake, kv.Always, a[1], nil, single(asTaken))
+	case resp.SetAbsent:
+		return c.begin(kv.OpPut, kv.IfAbsent, a[1], a[2], single(asSet))
+	case resp.MultiSetAbsent:
+		if len(g.cmd.Args) > 3 {
+			return c.cannot(resp.OneKey)
+		}
+		return c.begin(kv.OpPut, kv.IfAbsent, a[1], a[2], single(asSet))
+	case resp.Patch:
+		p := single(asLength)
+		var text string
+		if p.limit, text = resp.ReadOffset(a[2], len(a[3]), c.h.O.Limits.MaxValueBytes); text != "" {
+			return c.cannot(text)
+		}
+		if len(a[3]) == 0 { // changes nothing, and makes no key
+			return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
+		}
+		return c.begin(kv.OpPatch, kv.Always, a[1], a[3], p)
 	case resp.Strlen:
 		return c.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
 	case resp.MultiGet:
@@ -371,6 +416,9 @@ func (c *Server) goesOn() bool {
 	case resp.Info:
 		return c.aside(asInfo, kv.OpStats, nil, kv.StatsBrief, nil)
 	case resp.Flush:
+		if text := resp.ReadFlush(a[1:]); text != "" {
+			return c.cannot(text)
+		}
 		var at [kv.PositionBytes]byte
 		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
 		return c.aside(asFlush, kv.OpKeys, at[:], uint32(c.depth), nil) // for the deletes there are as many slots
@@ -468,7 +516,7 @@ func (c *Server) slot(p part) *slot {
 	s.block, s.reply = nil, nil
 	s.room = c.h.O.Limits.ScanRoom()
 	r := &s.req
-	r.Status, r.If, r.Limit, r.Need, r.Stages = 0, kv.Always, 0, 0, nil
+	r.Status, r.If, r.Limit, r.Need, r.Stages = 0, kv.Always, p.limit, 0, nil
 	return s
 }
 
@@ -487,7 +535,7 @@ func (c *Server) counts(m *part, op kv.Op, bucket uint8) {
 	case op == kv.OpGet:
 		m.reads = true
 		c.guest.readers[bucket]++
-	case !c.h.O.InOrder || op == kv.OpAppend || op == kv.OpSwap:
+	case !c.h.O.InOrder || op.Updates() && op != kv.OpAdd:
 		m.writes = true
 		c.guest.writers[bucket]++
 	}
@@ -582,7 +630,7 @@ func (c *Server) submitPart(s *slot) {
 	c.begun()
 	want := 0
 	switch c.guest.more[s.index].form {
-	case asBulk:
+	case asBulk, asRange:
 		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
 	case asSize, asInfo:
 		want = max(min(64<<10, s.room), smallBytes+1) // the answer is put together in the slot, beside what was found
@@ -700,7 +748,7 @@ func (c *Server) forget() {
 // retriable says whether a request that had too little room is to be submitted again.
 func (c *Server) retriable(s *slot) bool {
 	switch c.guest.more[s.index].form {
-	case asCount, asBytes:
+	case asCount, asBytes, asType, asExpiry:
 		return false
 	}
 	return s.req.Op.Updates() || int(s.req.Need) <= s.mayAnswer()
@@ -759,18 +807,27 @@ func (c *Server) tellPart(s *slot, m *part) {
 	case asEcho:
 		b = resp.AppendBulkHead(b, len(m.tmp))
 		pieces = [3][]byte{nil, m.tmp, crlf}
-	case asBulk:
+	case asBulk, asRange:
 		switch r.Status {
 		case kv.StatusOK:
 			c.hint = len(r.Value)
-			b = resp.AppendBulkHead(b, len(r.Value))
-			n := wire.HeaderBytes + len(r.Value)
-			from := wire.HeaderBytes - len(b)
-			copy(s.reply[from:], b)
-			s.reply = append(s.reply[:n], crlf...)
-			pieces[0] = s.reply[from:]
+			value, at := r.Value, wire.HeaderBytes
+			if m.form == asRange {
+				value = resp.Cut(value, m.first, m.last)
+				at += cap(r.Value) - cap(value)
+			}
+			if len(value) == 0 { // it may lie anywhere
+				at = wire.HeaderBytes
+			}
+			b = resp.AppendBulkHead(b, len(value))
+			copy(s.reply[at-len(b):], b)
+			s.reply = append(s.reply[:at+len(value)], crlf...)
+			pieces[0] = s.reply[at-len(b):]
 		case kv.StatusNotFound:
-			b = resp.AppendNull(b, proto)
+			if b = resp.AppendNull(b, proto); m.form == asRange {
+				b = resp.AppendBulkHead(b[:0], 0)
+				b = append(b, crlf...)
+			}
 		default:
 			failed = resp.StatusText(r.Status, r.Key)
 		}
@@ -808,6 +865,42 @@ func (c *Server) tellPart(s *slot, m *part) {
 	case asSum:
 		if failed = textUnlessOK(r); failed == "" {
 			b = append(append(append(b, ':'), r.Value...), crlf...)
+		}
+	case asSet:
+		switch r.Status {
+		case kv.StatusOK:
+			b = resp.AppendInt(b, 1)
+		case kv.StatusExists:
+			b = resp.AppendInt(b, 0)
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asType, asExpiry:
+		switch r.Status {
+		case kv.StatusOK, kv.StatusTooSmall:
+			if m.form == asType {
+				b = resp.AppendStatus(b, "string")
+			} else {
+				b = resp.AppendInt(b, m.first)
+			}
+		case kv.StatusNotFound:
+			if m.form == asType {
+				b = resp.AppendStatus(b, "none")
+			} else {
+				b = resp.AppendInt(b, m.last)
+			}
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asTaken:
+		switch r.Status {
+		case kv.StatusOK:
+			pieces = [3][]byte{nil, r.Value, crlf}
+			b = resp.AppendBulkHead(b, len(r.Value))
+		case kv.StatusNotFound:
+			b = resp.AppendNull(b, proto)
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
 		}
 	case asLength:
 		if failed = textUnlessOK(r); failed == "" {
