@@ -17,7 +17,8 @@ func cut(text string, n int) (all []string, err error) {
 	var c Command
 	begin, end := 0, 0 // of the command, and of what has arrived
 	for {
-		need, err := c.Read([]byte(text[begin:end]))
+		b := []byte(text[begin:end])
+		need, err := c.Read(b)
 		switch {
 		case err != nil:
 			return all, err
@@ -32,7 +33,6 @@ func cut(text string, n int) (all []string, err error) {
 		case need > 0:
 			return all, fmt.Errorf("it has %d bytes and asks for %d", end-begin, need)
 		}
-		b := []byte(text[begin:end])
 		var words []string
 		for _, a := range c.Args {
 			words = append(words, string(a.Of(b)))

@@ -71,6 +71,8 @@ var guestScript = []struct{ send, want string }{
 	{command("GET", "k02"), bulk("")},
 	{command("MGET", "k01", "none", "k02", "k01"), "*4\r\n" + bulk("one") + "$-1\r\n" + bulk("") + bulk("one")},
 	{command("MSET", "k03", "3", "k04", "4"), "+OK\r\n"},
+	{command("MSET", "k03", "3", "k04", "4", "k05", string(Fill(900_000, 1)), "k06", string(Fill(900_000, 2))), "+OK\r\n"},
+	{command("DEL", "k05", "k06"), ":2\r\n"},
 	{command("MSET", "k03", "3", "k04"), "-ERR wrong number of arguments for 'mset' command\r\n"},
 	{command("EXISTS", "k01", "k01", "none", "k04"), ":3\r\n"},
 	{command("STRLEN", "k01") + command("STRLEN", "none") + command("STRLEN", "k02"), ":3\r\n:0\r\n:0\r\n"},
@@ -279,12 +281,12 @@ func guestWrong(t *testing.T, n Network) {
 	cases := []struct{ send, want string }{
 		{"*1\r\nPING\r\n", "-ERR Protocol error: expected '$', got 'P'\r\n"},
 		{"*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"},
-		{"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n", "-ERR Protocol error: invalid bulk length\r\n"},
+		{"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n", "-ERR a command of 536870946 bytes or more: at most 16777216, a sixteenth of the server's --message-memory\r\n"},
 		{"*3\r\n$3\r\nSET\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"},
 		{strings.Repeat("x", 100_000), "-ERR Protocol error: too big inline request\r\n"},
 		{command("SET", "k", "v") + command("GET", "k") + "*x\r\n" + command("GET", "k"), "+OK\r\n" + bulk("v") + "-ERR Protocol error: invalid multibulk length\r\n"},
 		{"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n"},
-		{"*1048576\r\n" + strings.Repeat("$1\r\nk\r\n", 300_000), "-ERR Protocol error: invalid bulk length\r\n"},
+		{"*2\r\n$4\r\nMGET\r\n$100000000\r\n", "-ERR a command of 100000028 bytes or more: at most 16777216, a sixteenth of the server's --message-memory\r\n"},
 	}
 	for _, s := range cases {
 		c := r.raw()
