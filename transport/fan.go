@@ -32,6 +32,16 @@ type fan struct {
 	owners [][]Conn // by shard; empty: the server routes
 }
 
+// Err is why the first of the connections that died did; nil while all live. Only their loop may call it.
+func (f *fan) Err() error {
+	for _, c := range f.all {
+		if err := c.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Submit is kv.Handler's.
 func (f *fan) Submit(r *kv.Request) {
 	to := f.all
