@@ -71,7 +71,7 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 		"ECHO of more than that":     text("ECHO", long),
 		"ECHO of what no value has":  text("ECHO", strings.Repeat("y", 1<<20)),
 		"ECHO of nothing":            text("ECHO", ""),
-		"ECHO with an odd length":    "*2\r\n$4\r\nECHO\r\n$0000000000005\r\nhelloXY",
+		"ECHO with an odd end":       "*2\r\n$4\r\nECHO\r\n$5\r\nhelloXY",
 		"PING":                       text("PING"),
 		"PING of much":               text("PING", long),
 		"a line":                     "ECHO '" + long[:5000] + "'\r\n",
