@@ -234,13 +234,16 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	case c.marks&markInPlace != 0:
 		kind = kindOver
 	}
-	if kind != kindOver {
+	if kind == kindOver {
+		p.slabs[c.to.class].forget(c.to, b)
+	} else {
 		p.overwrites(r, c.to, b)
 	}
 	if servesStale {
 		p.keepStale(c.to, b)
 	}
 	c.low = uint16(p.encode(b, r, kind).seq)
+	p.slabs[c.to.class].note(c.to, b)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
 	was := x.flags(rec)
@@ -289,11 +292,13 @@ func (p *Partition) setFlags(rec uint32, was, now recordFlags) {
 // overwrites notes in r which stale copy, if any, goes when its slot, with the bytes b, is written.
 func (p *Partition) overwrites(r *kv.Request, at place, b []byte) {
 	r.Need = 0
-	if s := &p.slabs[at.class]; s.alone() {
+	s := &p.slabs[at.class]
+	it, v := s.forget(at, b)
+	if s.alone() {
 		if w := &s.whole[at.slot]; w.has {
 			r.Need, w.has = w.stale|staleNoted, false
 		}
-	} else if it, v := parseHead(b); v == slotLive {
+	} else if v == slotLive {
 		r.Need = kv.Hash(it.key) | staleNoted
 	}
 }
@@ -326,7 +331,9 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 	p.overwrites(r, c.to, nil)
 	c.low = uint16(p.encode(b, r, kind).seq)
 	clear(b[n:]) // what others left in the buffer does not go to disk
-	p.slabs[c.to.class].whole[c.to.slot].bytes = uint32(n)
+	s := &p.slabs[c.to.class]
+	s.note(c.to, b)
+	s.whole[c.to.slot].bytes = uint32(n)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.rec)
 	p.io.begin(transfer{kind: writeItem, class: c.to.class, slot: c.to.slot, r: r, buf: b, whole: b,

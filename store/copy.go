@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -70,14 +71,16 @@ func copyShard(ctx context.Context, from, to string, shard int, buf []byte) erro
 			return err
 		}
 	}
-	mark := filepath.Join(shardDir(from, shard), markName)
-	if _, err := os.Stat(mark); err != nil {
-		return nil // nobody has said how far it had settled
+	for _, name := range []string{accountName, markName} { // a shard that nobody has opened has neither
+		err := copyFile(filepath.Join(shardDir(from, shard), name), filepath.Join(shardDir(to, shard), name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return copyFile(mark, filepath.Join(shardDir(to, shard), markName))
+	return nil
 }
 
-// copyFile copies a small file.
+// copyFile copies a file that fits into memory.
 func copyFile(from, to string) error {
 	b, err := readOwn(from)
 	if err != nil {

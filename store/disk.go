@@ -1,6 +1,7 @@
 package store
 
 import (
+	"io"
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
@@ -31,10 +32,12 @@ type files interface {
 	size(class uint8) (int64, error)
 	readAt(class uint8, b []byte, off int64) error // all of b; whole pages
 	writeAt(class uint8, b []byte, off int64) error
-	extend(class uint8, size int64) error // where the file system cannot preallocate
+	extend(class uint8, size int64) error // where the file system cannot preallocate; or cuts off what is behind size
 	sync() error                          // what was written is durable
-	mark() (uint64, error)                // what setMark was last given; 0: nothing
-	setMark(seq uint64) error             // keeps a number, durably, and all or nothing
+	mark() (mark, error)                  // what setMark was last given
+	setMark(m mark) error                 // keeps it, durably, and all or nothing
+	account() (io.ReadCloser, error)      // what setAccount was last given; nil: nothing
+	setAccount(write func(io.Writer) error) error
 	close() error
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"syscall"
@@ -17,7 +18,9 @@ type faultDisk struct {
 	l        *loop.Loop // of the partition that has it open
 	rng      *rand.Rand
 	slab     [][]byte // by class
-	marked   uint64
+	marked   mark
+	pages    []byte            // the account; nil: none
+	noPages  error             // with which writing the account fails
 	unit     int               // bytes that are written whole, or not: sectorBytes, or a page
 	cache    bool              // what was written, and how far files have grown, may be lost when the power goes, until the disk is synced
 	dsync    bool              // … but writes while the partition serves, which carry RWF_DSYNC: they are durable when they have completed
@@ -224,11 +227,18 @@ func (d *faultDisk) writeAt(class uint8, b []byte, off int64) error {
 	return nil
 }
 
-func (d *faultDisk) extend(uint8, int64) error { return syscall.EOPNOTSUPP }
-func (d *faultDisk) close() error              { return nil }
-func (d *faultDisk) flush() error              { return nil }
-func (d *faultDisk) calls() uint64             { return 0 }
-func (d *faultDisk) mark() (uint64, error)     { return d.marked, nil }
+func (d *faultDisk) extend(class uint8, size int64) error {
+	if size > int64(len(d.slab[class])) {
+		return syscall.EOPNOTSUPP
+	}
+	d.slab[class] = slices.Clip(d.slab[class][:size])
+	return nil
+}
+
+func (d *faultDisk) close() error        { return nil }
+func (d *faultDisk) flush() error        { return nil }
+func (d *faultDisk) calls() uint64       { return 0 }
+func (d *faultDisk) mark() (mark, error) { return d.marked, nil }
 
 func (d *faultDisk) sync() error {
 	clear(d.unsynced)
@@ -243,7 +253,26 @@ func (d *faultDisk) keepSizes() {
 	}
 }
 
-func (d *faultDisk) setMark(seq uint64) error {
-	d.marked = seq
+func (d *faultDisk) setMark(m mark) error {
+	d.marked = parseMark(m.encode())
+	return nil
+}
+
+func (d *faultDisk) account() (io.ReadCloser, error) {
+	if d.pages == nil {
+		return nil, nil
+	}
+	return io.NopCloser(bytes.NewReader(d.pages)), nil
+}
+
+func (d *faultDisk) setAccount(write func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	if d.noPages != nil {
+		return d.noPages
+	}
+	d.pages = b.Bytes()
 	return nil
 }

@@ -1,11 +1,9 @@
 package store
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -23,6 +21,7 @@ import (
 //	shard-000/slab-NNNNNNNN one file per class, by the size of its slots in bytes
 //	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
 //	                        or closed in order; damage to those is no write that a crash cut short
+//	shard-000/pages         a sum of what each page held then (account.go): those that hold something else were lost
 //
 // The folder of an open shard is locked (flock), and so are its slabs, for as long as anything is under way to them.
 const (
@@ -346,27 +345,23 @@ func lockSlab(fd, how int) error {
 
 const lingerMax = 30 * time.Second
 
-// mark reads how far the shard had settled; 0 when nobody has said, or what was said is damaged.
-func (f *osFiles) mark() (uint64, error) {
+// mark reads the state in which the shard was left.
+func (f *osFiles) mark() (mark, error) {
 	b, err := readOwn(filepath.Join(f.dir, markName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return mark{}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "run as the user who made it"))
+		return mark{}, fmt.Errorf("read %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "run as the user who made it"))
 	}
-	if len(b) != 12 || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[:8], castagnoli) {
-		return 0, nil
-	}
-	return binary.LittleEndian.Uint64(b), nil
+	return parseMark(b), nil
 }
 
-func (f *osFiles) setMark(seq uint64) error {
-	b := binary.LittleEndian.AppendUint64(nil, seq)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+func (f *osFiles) setMark(m mark) error {
+	b := m.encode()
 	name := filepath.Join(f.dir, markName)
 	err := replace(name, b)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a store on a full disk must open, to be deleted from
+	if noSpace(err) { // a store on a full disk must open, to be deleted from
 		_ = os.Remove(name + ".new")
 		err = overwrite(name, b)
 	}
@@ -400,6 +395,14 @@ func finishFile(w *os.File, err error) error {
 
 // replace writes a file such that there is always the old one or the new one, whole.
 func replace(name string, b []byte) error {
+	return replaceBy(name, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// replaceBy is replace for a file that write writes.
+func replaceBy(name string, write func(w io.Writer) error) error {
 	if err := os.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -407,8 +410,7 @@ func replace(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(b)
-	if err = finishFile(w, err); err != nil {
+	if err = finishFile(w, write(w)); err != nil {
 		return err
 	}
 	if err := os.Rename(name+".new", name); err != nil {

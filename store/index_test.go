@@ -197,9 +197,10 @@ func TestLoaderKeepsTheLatestOfEachKey(t *testing.T) {
 					}
 					latest[k] = copied{i, seq}
 				}
-				ok := ld.finish(func(key []byte, at place, flags recordFlags, seq uint64) {
+				ok := ld.finish(func(key []byte, flags recordFlags, c, later keyCopy) {
+					at, seq := c.at, c.seq
 					i := slices.Index(lost[string(key)], at.slot)
-					if i < 0 || at.class != 3 || flags != recordFlags(at.slot) || seq>>40 > uint64(latest[string(key)].seq) {
+					if i < 0 || at.class != 3 || flags != recordFlags(at.slot) || seq > later.seq || seq>>40 > uint64(latest[string(key)].seq) {
 						t.Fatalf("copy %d of %q got lost", at.slot, short(string(key)))
 					}
 					lost[string(key)] = slices.Delete(lost[string(key)], i, i+1)

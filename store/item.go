@@ -132,10 +132,10 @@ func peekItem(b []byte) (it item, ok bool) {
 }
 
 // mendHead finds the one byte of a garbage slot's header or key without whose damage the head sum would be right,
-// and gives what the head said. A CRC32C tells all such changes of so short a message apart. b is changed meanwhile.
-func mendHead(b []byte) (it item, ok bool) {
+// and gives what the head said, and its sum. A CRC32C tells all such changes of so short a message apart. b is changed meanwhile.
+func mendHead(b []byte) (it item, sum uint32, ok bool) {
 	if len(b) < headerBytes {
-		return item{}, false
+		return item{}, 0, false
 	}
 	n := headerBytes + int(min(binary.LittleEndian.Uint16(b[2:]), KeyBytesMax))
 	found := 0
@@ -146,14 +146,14 @@ func mendHead(b []byte) (it item, ok bool) {
 			got, v := parseHead(b)
 			if v == slotLive || v == slotTombstone {
 				found++
-				it = got
+				it, sum = got, binary.LittleEndian.Uint32(b[20:])
 				it.key = append([]byte(nil), got.key...)
 				it.value = nil
 			}
 		}
 		b[i] = was
 	}
-	return it, found == 1
+	return it, sum, found == 1
 }
 
 func zero(b []byte) bool {

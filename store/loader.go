@@ -26,6 +26,12 @@ type loadEntry struct {
 	rec    uint32
 }
 
+// keyCopy says which copy of a key it is.
+type keyCopy struct {
+	at  place
+	seq uint64
+}
+
 // run is a part of what was added, in order once it is full.
 type run struct {
 	memory *arena.Arena
@@ -159,9 +165,9 @@ func (ld *loader) compareKeys(a, b loadEntry) int {
 	return 1
 }
 
-// finish fills the index and ends the loader. It hands each copy that is not the latest of its key to lost, with
-// the key in place, and forgets it. ok is false when there was no memory; then the index is fit for close only.
-func (ld *loader) finish(lost func(key []byte, at place, flags recordFlags, seq uint64)) (ok bool) {
+// finish fills the index and ends the loader. It hands each copy that is not the latest of its key to lost, the later ones first, with
+// the key in place and the copy that is as late or just later, and forgets it. ok is false when there was no memory; then the index is fit for close only.
+func (ld *loader) finish(lost func(key []byte, flags recordFlags, c, later keyCopy)) (ok bool) {
 	defer ld.close()
 	if len(ld.runs) == 0 {
 		return true
@@ -174,8 +180,11 @@ func (ld *loader) finish(lost func(key []byte, at place, flags recordFlags, seq 
 	m := newMerge(ld)
 	for last, ok := m.next(); ok; {
 		e, more := m.next()
+		later := keyCopy{x.at(last.rec), last.seq}
 		for ; more && e.cached == last.cached && bytes.Equal(x.key(e.rec), x.key(last.rec)); e, more = m.next() {
-			lost(x.key(e.rec), x.at(e.rec), x.flags(e.rec), e.seq)
+			c := keyCopy{x.at(e.rec), e.seq}
+			lost(x.key(e.rec), x.flags(e.rec), c, later)
+			later = c
 			x.heap.freeRecord(e.rec)
 		}
 		if !b.add(last) {

@@ -84,6 +84,10 @@ type Options struct {
 	ExportEntries   int
 	ExportItemBytes int
 
+	// AcceptLoss opens a partition whose pages do not hold what was written to them: older values, and keys that were deleted, may be there
+	// instead of what they held. It is logged, and accepted for good. Else such a partition is not opened.
+	AcceptLoss bool
+
 	// Fault, for tests of what happens when disks fail, says what goes wrong with a transfer that is about to be handed to the disk. It is called
 	// on the partitions' loops. nil: nothing.
 	Fault func(write bool) Fault

@@ -38,6 +38,7 @@ type Partition struct {
 	writing     int // pages that are being written
 	files       files
 	direct      bool   // files are open with O_DIRECT
+	based       bool   // the account on disk tells of an earlier state
 	engine      engine // of files on a disk
 	fixed       bool   // memory is registered with the ring
 	grows       []uint8
@@ -347,20 +348,6 @@ func (p *Partition) Close() bool {
 	p.settle()
 	p.free()
 	return true
-}
-
-// settle marks on disk that all changes are there, so that what is damaged later is told from what a crash cut short.
-func (p *Partition) settle() {
-	if p.files == nil || p.window.lost {
-		return
-	}
-	err := p.files.sync()
-	if err == nil {
-		err = p.files.setMark(p.window.last)
-	}
-	if err != nil {
-		p.o.Log.Error("the end of an orderly close is not marked", "shard", p.shard, "reason", err)
-	}
 }
 
 // sweep ends what waits for something that no transfer in flight will bring.

@@ -151,13 +151,13 @@ func TestMendHeadFindsTheOneByte(t *testing.T) {
 			continue // the sum of the value
 		}
 		b[at] ^= byte(1 + rng.IntN(255))
-		it, ok := mendHead(b)
+		it, _, ok := mendHead(b)
 		if !ok || !bytes.Equal(it.key, key) || it.seq != seq {
 			t.Fatalf("byte %d of %d was changed, and not found: %v %q", at, headerBytes+len(key), ok, it.key)
 		}
 		b[(at+1)%20] ^= byte(1 + rng.IntN(255))
 		b[(at+2)%20] ^= byte(1 + rng.IntN(255))
-		if it, ok := mendHead(b); ok {
+		if it, _, ok := mendHead(b); ok {
 			t.Fatalf("something was made of garbage: %q", it.key)
 		}
 	}

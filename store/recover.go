@@ -19,6 +19,8 @@ import (
 type recovery struct {
 	p       *Partition
 	load    *loader
+	mark    mark // as it was found
+	base    base
 	settled uint64
 	last    uint64 // the highest number seen
 	broken  []brokenItem
@@ -28,7 +30,11 @@ type recovery struct {
 
 	shown []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
-	unreadable uint64 // all of them
+	lostUnits  []lostUnit // brokenMax of them
+	same       []bitTree  // by class: units that hold what the account says
+	doubled    map[lostUnit]bool
+	unreadable uint64 // all slots whose head cannot be read
+	unlisted   uint64 // damaged items beyond brokenMax
 	stale      uint64 // copies that do not count
 	report     Damage
 }
@@ -51,7 +57,15 @@ type Damage struct {
 	Unreadable uint64    `json:"unreadable"` // slots of which nobody can say what they held
 	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short: nobody was told that they are there
 	Items      []Corrupt `json:"items,omitempty"`
+
+	LostPages uint64      `json:"lost_pages"`       // pages that do not hold what was written to them last
+	LostKeys  uint64      `json:"lost_keys_max"`    // as many keys were there at most: what is found of them is gone, older, or should be gone
+	Lost      []LostPages `json:"lost,omitempty"`   // the first of them
+	Record    string      `json:"record,omitempty"` // why nobody can say whether pages were lost
 }
+
+// Loses says that keys may have older values, or be there although they were deleted, or be gone, and which is not known.
+func (d *Damage) Loses() bool { return d.LostPages > 0 || d.Record != "" }
 
 // Corrupt is an item that was damaged.
 type Corrupt struct {
@@ -75,16 +89,18 @@ func (c Corrupt) String() string {
 func (p *Partition) recover() error {
 	v, err := p.examine()
 	if err == nil {
-		err = v.wipe()
+		err = v.refuse()
 	}
 	if err == nil {
-		err = p.files.setMark(p.window.last)
+		err = v.renew()
 	}
 	if err != nil {
 		return fmt.Errorf("store: shard %d: %w", p.shard, err)
 	}
+	v.sayLost()
 	d := &v.report
 	p.count.corrupt, p.count.unreadable, p.count.unfinished = d.Corrupt, d.Unreadable, d.Unfinished
+	p.count.lostPages = d.LostPages
 	if d.Corrupt > 0 {
 		p.o.Log.Error("corrupt items will not be served (kvwire check names all)", "shard", p.shard, "items", d.Corrupt, "first", d.Items[0])
 	}
@@ -101,13 +117,16 @@ func (p *Partition) examine() (*recovery, error) {
 		v.shown = make([]uint64, p.table.Entries) // until the store is open
 	}
 	defer v.load.close()
-	mark, err := p.files.mark()
+	var err error
+	if v.mark, err = p.files.mark(); err != nil {
+		return nil, err
+	}
+	v.settled, v.last = v.mark.seq, v.mark.seq
+	pieces, err := p.piecesToRead()
 	if err != nil {
 		return nil, err
 	}
-	v.settled, v.last = mark, mark
-	pieces, err := p.piecesToRead()
-	if err != nil {
+	if err := v.readBase(); err != nil {
 		return nil, err
 	}
 	p.stale = newStaleCounts(staleCounters(p.slabs))
@@ -159,10 +178,10 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 			return nil, err
 		}
 		units := size / s.unitBytes() // what a growth that failed left behind it is grown into again
-		if units > (1<<32-1)/max(int64(s.free.perUnit), int64(classes[c].pages)) {
+		if units > s.unitsMax() {
 			return nil, fmt.Errorf("slab of %d-byte slots has %d bytes: more than there are numbers for", classes[c].bytes, size)
 		}
-		s.add(uint32(units))
+		s.addFile(uint32(units))
 		s.extent = s.nextExtent()
 		step := max(pieceBytes/s.unitBytes(), 1) * s.unitBytes()
 		for off := int64(0); off < s.bytes(); off += step {
@@ -233,32 +252,40 @@ func (v *recovery) parse(c *piece) error {
 	s := &v.p.slabs[c.class]
 	cl := &classes[c.class]
 	unit := int(s.unitBytes())
-	slot := uint32(c.off/s.unitBytes()) * s.free.perUnit
-	for b := c.b; len(b) > 0; b = b[unit:] {
+	first := uint32(c.off / s.unitBytes())
+	for b := c.b; len(b) > 0; b, first = b[unit:], first+1 {
+		var t tally
 		for i := range s.free.perUnit {
 			off := int(i) * cl.bytes
-			if err := v.found(place{c.class, slot + i}, b[off:off+cl.bytes]); err != nil {
+			if err := v.found(place{c.class, first*s.free.perUnit + i}, b[off:off+cl.bytes], &t); err != nil {
 				return err
 			}
 		}
-		slot += s.free.perUnit
+		v.compare(s, first, &t)
 	}
 	return nil
 }
 
 // found takes in what one slot holds.
-func (v *recovery) found(at place, b []byte) error {
+func (v *recovery) found(at place, b []byte, t *tally) error {
 	it, verdict := parseSlot(b)
 	if verdict == slotUnused {
 		return nil
 	}
 	s := &v.p.slabs[at.class]
 	s.fresh = max(s.fresh, at.page()+1)
+	sum := slotSum(b, verdict, at.nth())
+	t.raw ^= sum
 	mended := false
 	if verdict == slotGarbage {
+		t.unsure = true
 		if v.unreadable++; v.unreadable <= brokenMax {
-			it, mended = mendHead(b)
+			var head uint32
+			if it, head, mended = mendHead(b); mended {
+				sum = mixSum(head, at.nth())
+			}
 		}
+		t.mended ^= sum
 		if !mended {
 			if len(v.garbage) < brokenMax {
 				v.garbage = append(v.garbage, at)
@@ -267,14 +294,21 @@ func (v *recovery) found(at place, b []byte) error {
 		}
 		v.unreadable--
 		verdict = slotBroken
+	} else {
+		t.mended ^= sum
 	}
+	t.newest = max(t.newest, it.seq)
 	v.last = max(v.last, it.seq)
 	if verdict == slotBroken {
-		if len(v.broken) >= brokenMax {
+		b := brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, mended}
+		switch {
+		case it.seq <= v.settled: // whatever comes, it was acknowledged
+			v.damage(b)
+		case len(v.broken) < brokenMax:
+			v.broken = append(v.broken, b)
+		default:
 			v.unreadable++
-			return nil
 		}
-		v.broken = append(v.broken, brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, mended})
 		return nil
 	}
 	v.settled = max(v.settled, it.stamp.settled())
@@ -330,27 +364,40 @@ func (v *recovery) judge() {
 		case b.seq > v.settled && b.kind != kindOver:
 			v.report.Unfinished++
 			unfinished = append(unfinished, b)
-		case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
-			v.unreadable++
 		default:
-			v.damaged = append(v.damaged, b)
+			v.damage(b)
 		}
 	}
 	v.broken = unfinished // to be wiped
 }
 
+// damage takes in a broken item that no crash explains.
+func (v *recovery) damage(b brokenItem) {
+	switch {
+	case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
+		v.unreadable++
+	case len(v.damaged) < brokenMax:
+		v.damaged = append(v.damaged, b)
+	default:
+		v.unlisted++
+	}
+}
+
 // lost is called for each copy that does not count.
-func (v *recovery) lost(key []byte, at place, flags recordFlags, seq uint64) {
+func (v *recovery) lost(key []byte, flags recordFlags, c, later keyCopy) {
 	p := v.p
-	if v.shown != nil && v.shown[p.table.Entry(key)] == seq {
+	if v.shown != nil && v.shown[p.table.Entry(key)] == c.seq {
 		p.table.Drop(key)
+	}
+	if c.seq == later.seq {
+		v.twice(c.at, later.at)
 	}
 	p.count.key(flags, -1)
 	if flags&flagTomb == 0 {
 		v.stale++
 		p.stale.add(kv.Hash(key))
 	}
-	p.release(at, key, flags&flagTomb == 0)
+	p.release(c.at, key, flags&flagTomb == 0)
 }
 
 // sum lists the tombstones that count, and the corrupt items.
@@ -371,7 +418,12 @@ func (v *recovery) sum() {
 			place(b.at, quoted(b.key))
 		}
 	}
+	d.Corrupt += v.unlisted
 	d.Unreadable = v.unreadable
+	if v.mark.state == markMissing && v.last > 0 { // it is written before anything else is
+		d.Record = markName + " is missing"
+	}
+	v.listLost()
 	for _, at := range v.garbage {
 		place(at, "")
 	}
@@ -396,10 +448,12 @@ func (v *recovery) wipe() error {
 		if err := v.p.files.readAt(b.at.class, page, off); err != nil {
 			return err
 		}
-		clear(page[b.at.offset():][:min(classes[b.at.class].bytes, pageBytes-b.at.offset())])
+		slot := page[b.at.offset():][:min(classes[b.at.class].bytes, pageBytes-b.at.offset())]
+		v.p.slabs[b.at.class].forget(b.at, slot)
+		clear(slot)
 		if err := v.p.files.writeAt(b.at.class, page, off); err != nil {
 			return err
 		}
 	}
-	return v.p.files.sync()
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzRecover lays bytes over the slabs of a store that was closed in order, anywhere, and opens it. Whatever they are, no key has a value that
-// nobody put, what is untouched is served, and the store takes changes that are there after it was opened once more.
+// nobody put, and none but its last, unless the store was refused and its loss accepted; and it takes changes that are there after it was opened once more.
 func FuzzRecover(f *testing.F) {
 	ever := map[string][]string{} // all values that each key had
 	g := newRig(f, "fault", Options{Log: silent})
@@ -47,16 +47,19 @@ func FuzzRecover(f *testing.F) {
 	f.Fuzz(func(t *testing.T, class uint8, at uint32, b []byte) {
 		c := int(class) % len(classes)
 		disk := newFaultDisk(1)
-		disk.marked = image.marked
+		disk.marked, disk.pages = image.marked, image.pages
 		for i := range image.slab {
 			disk.slab[i] = bytes.Clone(used[i])
 		}
 		if n := len(disk.slab[c]); n > 0 {
 			copy(disk.slab[c][int(at)%n:], b)
 		}
-		r := newFuzzedRig(t, disk)
-		if r == nil {
-			return // refused, with the reason
+		r := newFuzzedRig(t, disk, false)
+		refused := r == nil
+		if refused {
+			if r = newFuzzedRig(t, disk, true); r == nil {
+				return // with the reason
+			}
 		}
 		for key, values := range ever {
 			value, status := r.get(key)
@@ -70,16 +73,16 @@ func FuzzRecover(f *testing.F) {
 			if status != kv.StatusOK && status != kv.StatusNotFound && status != kv.StatusCorrupt {
 				t.Fatalf("key %s: %v", key, status)
 			}
-			if len(b) == 0 || len(disk.slab[c]) == 0 {
+			if len(b) == 0 || len(disk.slab[c]) == 0 || !refused && status != kv.StatusCorrupt {
 				if gone := key[0] == 'b'; gone != (status == kv.StatusNotFound) || !gone && value != values[len(values)-1] {
-					t.Fatalf("untouched key %s: %v, %s", key, status, short(value))
+					t.Fatalf("key %s: %v, %s (refused: %v)", key, status, short(value), refused)
 				}
 			}
 		}
 		r.mustPut("a1", "changed")
 		r.mustPut("new", "changed")
 		r.close()
-		if r = newFuzzedRig(t, disk); r == nil {
+		if r = newFuzzedRig(t, disk, false); r == nil {
 			t.Fatal("it opened before a change, and does not after it")
 		}
 		r.want("a1", "changed")
@@ -89,9 +92,9 @@ func FuzzRecover(f *testing.F) {
 }
 
 // newFuzzedRig opens a store on a disk; nil: it says that it cannot, in one line.
-func newFuzzedRig(t *testing.T, disk *faultDisk) *rig {
+func newFuzzedRig(t *testing.T, disk *faultDisk, acceptLoss bool) *rig {
 	r := &rig{t: t, disk: disk, back: make(chan *kv.Request, 64)}
-	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: silent}
+	r.o = Options{Backend: Disk, Dir: "memory", Limits: testLimits, CacheBytes: 64 * pageBytes, Log: silent, AcceptLoss: acceptLoss}
 	err := r.tryOpen()
 	if err == nil {
 		return r

@@ -13,6 +13,7 @@ type slab struct {
 	class uint8
 	free  freeMap
 	whole []wholeSlot // of slots that have their pages to themselves
+	sums  []uint32    // of files: by unit, what it holds (see slotSum)
 	fresh uint32      // the first page that nobody has written since it was made: it is zero, and need not be read
 	cur   uint32      // the unit that puts are filling
 
@@ -77,7 +78,7 @@ func (s *slab) units(bytes int64) int64 {
 
 // grown takes over an extent of so many bytes.
 func (s *slab) grown(bytes int64) {
-	s.add(uint32(bytes / s.unitBytes()))
+	s.addFile(uint32(bytes / s.unitBytes()))
 	s.extent = s.nextExtent()
 }
 
@@ -90,6 +91,12 @@ func (s *slab) add(units uint32) {
 	if s.alone() {
 		s.whole = append(s.whole, make([]wholeSlot, units)...)
 	}
+}
+
+// addFile is add for a slab that is a file: the new units are zero.
+func (s *slab) addFile(units uint32) {
+	s.add(units)
+	s.sums = append(s.sums, make([]uint32, units)...)
 }
 
 // shrink makes the next attempt ask for less; false when it cannot be less.

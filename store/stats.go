@@ -9,6 +9,7 @@ type counters struct {
 	corrupt, ioErrors   uint64
 	unreadable          uint64
 	unfinished          uint64
+	lostPages           uint64
 	memBytes            int64
 }
 
@@ -49,6 +50,7 @@ type Stats struct {
 	CorruptItems     uint64 `json:"corrupt_items"`     // found while recovering, and each time that one was asked for
 	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found while recovering: nobody can say what they held
 	UnfinishedWrites uint64 `json:"unfinished_writes"` // found while recovering: a crash cut them short
+	LostPages        uint64 `json:"lost_pages"`        // … which was accepted: they did not hold what was written to them
 	IndexBytes       uint64 `json:"index_bytes"`
 	BufferBytes      uint64 `json:"buffer_bytes"`  // for large items
 	FixedBuffers     bool   `json:"fixed_buffers"` // memory is registered with the ring
@@ -92,7 +94,7 @@ func (p *Partition) Snapshot() Stats {
 	s := Stats{
 		Backend: p.o.Backend.String(), Shard: p.shard,
 		Items: uint64(p.count.items), Tombstones: uint64(p.count.tombs),
-		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt, UnreadableSlots: p.count.unreadable, UnfinishedWrites: p.count.unfinished,
+		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt, UnreadableSlots: p.count.unreadable, UnfinishedWrites: p.count.unfinished, LostPages: p.count.lostPages,
 		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
 		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
 		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,

@@ -268,8 +268,8 @@ func (r *crashRun) inspect() (items int, err error) {
 		return 0, err
 	}
 	for _, s := range all {
-		if d := s.Damage; d.Corrupt+d.Unreadable > 0 {
-			return 0, fmt.Errorf("kvwire check would find %d corrupt items and %d slots that it cannot read: %v", d.Corrupt, d.Unreadable, d.Items)
+		if d := s.Damage; d.Corrupt+d.Unreadable > 0 || d.Loses() {
+			return 0, fmt.Errorf("kvwire check would find %d corrupt items, %d slots that it cannot read, and %d lost pages (%s): %v %v", d.Corrupt, d.Unreadable, d.LostPages, d.Record, d.Items, d.Lost)
 		}
 		items += int(s.Items)
 	}

@@ -53,6 +53,7 @@ type factors struct {
 	serverCPUs    cpusFlag
 	keepStdin     bool
 	drainDeadline time.Duration
+	acceptLoss    bool
 	bounds        serverBounds
 	metrics       string
 	guard         guard
@@ -451,7 +452,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	if f.update != store.UpdateCOW && f.update != store.UpdateInPlace {
 		return o, usagef("--update %q is unknown (cow or inplace)", f.update)
 	}
-	o.Dir, o.Limits = f.dir, f.limits()
+	o.Dir, o.Limits, o.AcceptLoss = f.dir, f.limits(), f.acceptLoss
 	o.CacheBytes = max(int(f.cacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability, o.Update = f.diskEngine, f.durability, f.update
 	o.DepthMax, o.DiskBatch, o.DiskWait, o.DiskWaitMax = f.diskDepth, f.diskBatch, f.diskWait, f.diskWaitMax

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -21,8 +22,10 @@ Examples:
   kvwire check /data/kv
   kvwire check --json /data/kv | jq '.[].damage'
 
-Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key.
-Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items.`
+Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key. It also compares each
+page with what the store noted of it when it was last closed or opened, and names those that hold something else: what was put or deleted
+there last is lost, and an older value, or a deleted key, may be back in its place.
+Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items, or lost pages.`
 
 const statHelp = `Usage: kvwire stat DIR
 
@@ -64,11 +67,20 @@ func checkCommand(_ context.Context, args []string) error {
 			return err
 		}
 	}
-	var items, bad uint64
+	var items, bad, pages, keys uint64
+	unknown := 0
 	for i := range all {
 		d := &all[i].Damage
 		items += all[i].Items
 		bad += d.Corrupt + d.Unreadable
+		pages += d.LostPages
+		keys += d.LostKeys
+		if d.Record != "" {
+			unknown++
+		}
+		if !asJSON {
+			printLost(i, d)
+		}
 		for n, c := range d.Items {
 			if asJSON {
 				break
@@ -86,13 +98,38 @@ func checkCommand(_ context.Context, args []string) error {
 			fmt.Printf("shard %d: %d writes that the end of a process cut short; opening the store clears them\n", i, d.Unfinished)
 		}
 	}
+	var wrong []string
 	if bad > 0 {
-		return &exitError{exitWrong, fmt.Errorf("%d of %d items in %d shards are damaged (put them again, or restore the folder from a backup)", bad, items, len(all))}
+		wrong = append(wrong, fmt.Sprintf("%d of %d items in %d shards are damaged (put them again, or restore the folder from a backup)", bad, items, len(all)))
+	}
+	if pages > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d pages do not hold what was written to them: what was put or deleted last of up to %d keys is lost, and what is found of them may be older (restore the folder from a backup, or begin with what is left: kvwire serve --accept-loss)", pages, keys))
+	}
+	if unknown > 0 {
+		wrong = append(wrong, fmt.Sprintf("in %d of %d shards nobody can say whether pages were lost (restore the folder from a backup, or begin with what is there: kvwire serve --accept-loss)", unknown, len(all)))
+	}
+	if wrong != nil {
+		return &exitError{exitWrong, errors.New(strings.Join(wrong, "; "))}
 	}
 	if !asJSON {
 		fmt.Printf("%d items in %d shards, none damaged\n", items, len(all))
 	}
 	return nil
+}
+
+// printLost names a shard's lost pages.
+func printLost(shard int, d *store.Damage) {
+	named := uint64(0)
+	for _, l := range d.Lost {
+		fmt.Printf("shard %d: lost: %v\n", shard, l)
+		named += uint64(l.Pages)
+	}
+	if named < d.LostPages {
+		fmt.Printf("shard %d: … and %d pages more\n", shard, d.LostPages-named)
+	}
+	if d.Record != "" {
+		fmt.Printf("shard %d: %s, so nobody can say whether pages were lost\n", shard, d.Record)
+	}
 }
 
 func statCommand(_ context.Context, args []string) error {
@@ -116,6 +153,7 @@ func statCommand(_ context.Context, args []string) error {
 		sum.IndexBytes += s.IndexBytes
 		sum.Took = max(sum.Took, s.Took)
 		sum.Damage.Corrupt += s.Damage.Corrupt + s.Damage.Unreadable
+		sum.Damage.LostPages += s.Damage.LostPages
 		for _, b := range s.Slabs {
 			have, seen := slabs[b.SlotBytes]
 			if !seen {
@@ -127,8 +165,8 @@ func statCommand(_ context.Context, args []string) error {
 			slabs[b.SlotBytes] = b
 		}
 	}
-	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
-		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt)
+	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
+		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, sum.Damage.LostPages)
 	fmt.Printf("%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
 	fmt.Printf("memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
 		report.Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/kvwire/kvwire/store"
 )
 
 const serveHelp = `Examples:
@@ -46,6 +48,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
+	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store in which pages do not hold what was written to them, and begin with what is left: keys may have older values, be there although they were deleted, or be gone")
 	check := false
 	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
 	if err := f.parse(args, nil); err != nil {
@@ -56,6 +59,9 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	if err := f.checkBounds(); err != nil {
 		return err
+	}
+	if f.acceptLoss && f.backend != store.Disk.String() {
+		return usagef("--accept-loss needs --backend disk, not %s", f.backend)
 	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
