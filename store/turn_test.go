@@ -32,6 +32,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 				})
 			}
 			scan := &kv.Request{Op: kv.OpScan, Limit: n, Value: make([]byte, 0, 1<<20), Owner: g}
+			another := &kv.Request{Op: kv.OpPut, Key: []byte("another"), Value: []byte("v"), Owner: g} // it does not wait for the scan
 			var turns uint64
 			g.on(func() {
 				p.Submit(scan)
@@ -42,10 +43,10 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 					t.Error("the scan has looked at all in one turn")
 				}
 				turns = g.l.Stats.Turns
+				p.Submit(another)
 			})
-			g.mustPut("another", "v") // it does not wait for the scan
-			if r := <-g.back; r != scan {
-				t.Fatalf("a %v has ended", r.Op)
+			if first, second := <-g.back, <-g.back; first != another || second != scan {
+				t.Fatalf("a %v has ended, and then a %v", first.Op, second.Op)
 			}
 			g.on(func() {
 				if turns = g.l.Stats.Turns - turns; turns < n/scanTurn-1 {
