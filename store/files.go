@@ -284,19 +284,21 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 // closeToOthers sees that nobody else may open the files, whatever version made them.
 func (f *osFiles) closeToOthers(dir string, folder int) error {
 	err := closeFolderToOthers(dir) // which may be the user's own: it does not count as wide
-	manifest := -1
-	if err == nil {
-		manifest, err = openOwn(filepath.Join(dir, manifestName), unix.O_RDONLY)
-	}
-	if err == nil {
-		defer unix.Close(manifest)
-		for _, fd := range append([]int{manifest, folder}, f.fds...) {
-			was, e := closeToOthers(fd)
-			f.wide = f.wide || was
-			if e != nil && err == nil {
-				err = e
-			}
+	fds := append([]int{folder}, f.fds...)
+	for _, name := range []string{filepath.Join(dir, manifestName), filepath.Join(f.dir, accountName)} {
+		fd, e := openOwn(name, unix.O_RDONLY)
+		switch {
+		case e == nil:
+			defer unix.Close(fd)
+			fds = append(fds, fd)
+		case !errors.Is(e, fs.ErrNotExist): // a shard that was not closed yet has no account
+			err = errors.Join(err, e)
 		}
+	}
+	for _, fd := range fds {
+		was, e := closeToOthers(fd)
+		f.wide = f.wide || was
+		err = errors.Join(err, e)
 	}
 	if err != nil {
 		return fmt.Errorf("store: close %s to other users: %w (%s)", dir, err, remedy(err, "run as the user who made it, or chmod -R go= "+dir))
