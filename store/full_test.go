@@ -88,7 +88,7 @@ func TestAFullStoreCanBeEmptied(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%v", kind, name, errno), func(t *testing.T) {
 					g := newRig(t, kind, Options{Log: silent, CacheBytes: 128 * pageBytes})
 					rng := rand.New(rand.NewPCG(1, uint64(i)))
-					g.disk.bound(6<<20, errno)
+					g.on(func() { g.disk.bound(6<<20, errno) })
 					key, value := between(rng, sizes[0], sizes[1]), between(rng, sizes[2], sizes[3])
 					first := 0
 					for round, together := range []int{1, 7, 1000} {
@@ -122,7 +122,7 @@ func TestDeletesOfAFullStoreWaitForSlots(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
 			g := newRig(t, kind, Options{Log: silent})
-			g.disk.bound(4<<20, unix.ENOSPC)
+			g.on(func() { g.disk.bound(4<<20, unix.ENOSPC) })
 			rng := rand.New(rand.NewPCG(3, 3))
 			keys := fillUp(g, rng, "key", func() int { return 10 }, func() int { return 20_000 })
 			g.on(func() { g.disk.held = true })
@@ -194,8 +194,10 @@ func TestAFullStoreSurvivesCrashes(t *testing.T) {
 			for seed := range uint64(rounds(10)) {
 				g := newRig(t, kind, Options{Log: silent, CacheBytes: 128 * pageBytes})
 				rng := rand.New(rand.NewPCG(seed, 4))
-				g.disk.rng = rng
-				g.disk.bound(4<<20, unix.ENOSPC)
+				g.on(func() {
+					g.disk.rng = rand.New(rand.NewPCG(seed, 5))
+					g.disk.bound(4<<20, unix.ENOSPC)
+				})
 				size := func() int { return []int{20, 900, 5000, 20_000}[rng.IntN(4)] }
 				may := map[string][]string{} // what a key may have: "-" for nothing
 				for _, k := range fillUp(g, rng, "", func() int { return 10 + rng.IntN(20) }, size) {
