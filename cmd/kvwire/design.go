@@ -287,7 +287,7 @@ func (r *runner) stranger() error {
 func (p *plan) read(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, planFile))
 	if err != nil {
-		return fmt.Errorf("%w (name a folder that kvwire run has made)", err)
+		return usagef("%w (name a folder that kvwire run has made)", err)
 	}
 	if err := json.Unmarshal(b, p); err != nil || p.Blocks < 1 || p.Blocks > experiments.MaxBlocks {
 		return fmt.Errorf("%s is damaged (%v): run the experiment anew", filepath.Join(dir, planFile), err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -205,9 +206,12 @@ func (s *session) counters(wait time.Duration) (counters, error) {
 	return s.client.ask(wait)
 }
 
-// noteHang remembers that the server did not answer, after a run: its end is then not waited for.
+// noteHang remembers that the server did not answer, after a run or a load: its end is then not waited for. A load host's error
+// comes as words.
 func (s *session) noteHang(m *measured, err error) {
-	if s.child != nil && (errors.Is(err, bench.ErrStuck) || errors.Is(err, errNoAnswer) || m != nil && (m.result.Unanswered > 0 || m.err != nil)) {
+	silent := m != nil && (m.result.Unanswered > 0 || m.err != nil) ||
+		err != nil && (strings.Contains(err.Error(), bench.ErrStuck.Error()) || strings.Contains(err.Error(), errNoAnswer.Error()))
+	if s.child != nil && silent {
 		s.child.hung = true
 	}
 }
