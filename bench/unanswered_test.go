@@ -16,11 +16,14 @@ type muted struct {
 	l       *loop.Loop
 	answers int
 	held    []*kv.Request
+	full    func() // called when it holds as many as a thread has in flight, 4; nil: nobody cares
 }
 
 func (m *muted) Submit(r *kv.Request) {
 	if m.answers == 0 {
-		m.held = append(m.held, r)
+		if m.held = append(m.held, r); len(m.held) == 4 && m.full != nil {
+			m.full()
+		}
 		return
 	}
 	m.answers--
@@ -46,12 +49,17 @@ func TestRunCountsRequestsWithoutAnAnswer(t *testing.T) {
 		"trace":  {Loop: Open, Trace: trace},
 		"rmw":    {Mix: "rmw"},
 	} {
-		for _, answers := range []int{0, 100} {
-			t.Run(name+"/"+map[int]string{0: "never", 100: "until then"}[answers], func(t *testing.T) {
+		for _, answers := range []int{0, 20} {
+			t.Run(name+"/"+map[int]string{0: "never", 20: "until then"}[answers], func(t *testing.T) {
 				l := startLoop(t)
 				h := &muted{l: l, answers: answers}
-				spec.Duration, spec.DrainMax = 60*time.Millisecond, 30*time.Millisecond
-				res, err := Run(context.Background(), spec, []Client{{l, h, 4}}, nil)
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				spec.Duration, spec.DrainMax = 300*time.Millisecond, 100*time.Millisecond
+				if spec.Loop == Closed { // the window ends when nothing moves any more
+					spec.Duration, h.full = time.Hour, cancel
+				}
+				res, err := Run(ctx, spec, []Client{{l, h, 4}}, nil)
 				if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "4 requests had no answer") {
 					t.Errorf("error %v", err)
 				}
@@ -107,10 +115,12 @@ func TestRunCountsRequestsWithoutAnAnswer(t *testing.T) {
 // One of two threads goes on: its share does not hide what the other one lost.
 func TestRunCountsTheUnansweredOfOneThread(t *testing.T) {
 	clients, _ := loaded(t, Spec{Records: 100}, 2, 4)
-	h := &muted{l: clients[1].Loop, answers: 50}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h := &muted{l: clients[1].Loop, answers: 50, full: cancel}
 	clients[1].Handler = h
-	spec := Spec{Records: 100, Duration: 60 * time.Millisecond, DrainMax: 30 * time.Millisecond}
-	res, err := Run(context.Background(), spec, clients, nil)
+	spec := Spec{Records: 100, Duration: time.Hour, DrainMax: 30 * time.Millisecond}
+	res, err := Run(ctx, spec, clients, nil)
 	if !errors.Is(err, ErrStuck) || res.Unanswered != 4 || time.Duration(res.Lat.Max()) < spec.DrainMax {
 		t.Fatalf("error %v, %d unanswered, at most %v", err, res.Unanswered, time.Duration(res.Lat.Max()))
 	}
@@ -122,14 +132,16 @@ func TestRunCountsTheUnansweredOfOneThread(t *testing.T) {
 // A pause that begins in the window and ends in the drain is the greatest latency, though nothing of it completed in the window.
 func TestRunCountsLatenciesThatEndInTheDrain(t *testing.T) {
 	l := startLoop(t)
-	h := &muted{l: l, answers: 100}
-	spec := Spec{Duration: 60 * time.Millisecond}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h := &muted{l: l, answers: 100, full: cancel}
+	spec := Spec{Duration: time.Hour}
 	spec.OnWindow = func(begin bool) {
 		if !begin {
 			_ = l.Call(h.release)
 		}
 	}
-	res, err := Run(context.Background(), spec, []Client{{l, h, 4}}, nil)
+	res, err := Run(ctx, spec, []Client{{l, h, 4}}, nil)
 	if err != nil || res.Unanswered != 0 || res.Ops > 100 {
 		t.Fatalf("error %v, %d unanswered, %d operations", err, res.Unanswered, res.Ops)
 	}
@@ -161,7 +173,7 @@ func TestInterruptedRunCountsRequestsWithoutAnAnswer(t *testing.T) {
 func TestLoadEndsWhenNothingIsAnswered(t *testing.T) {
 	l := startLoop(t)
 	h := &muted{l: l, answers: 100}
-	got, err := Load(context.Background(), Spec{Records: 1000, SilenceMax: 20 * time.Millisecond, DrainMax: time.Hour}, []Client{{l, h, 4}}, nil)
+	got, err := Load(context.Background(), Spec{Records: 1000, SilenceMax: 200 * time.Millisecond, DrainMax: time.Hour}, []Client{{l, h, 4}}, nil)
 	if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "of 4 puts under way") || got.Records != 100 {
 		t.Fatalf("error %v, %d records", err, got.Records)
 	}
