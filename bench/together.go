@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/kvwire/kvwire/internal/quote"
 )
 
 // MaxEncoded bounds an encoded result: 8 histograms of latencies and 120 of the time series take some 100 KiB and 4 KiB
@@ -66,6 +68,7 @@ func DecodeResult(b []byte) (*Result, error) {
 	if r == nil {
 		return nil, errors.New("bench: a result that is none: it has no counts")
 	}
+	quote.Strings(r)
 	if err := r.sane(); err != nil {
 		return nil, fmt.Errorf("bench: a result that cannot be: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport/access"
@@ -177,7 +178,7 @@ func (r *Refusal) Error() string {
 	if r.Reason == "" {
 		return "refused by the server: " + r.Code.String()
 	}
-	return "refused by the server: " + r.Code.String() + ": " + r.Reason
+	return "refused by the server: " + r.Code.String() + ": " + quote.Text(r.Reason)
 }
 
 // Sentinels for decisions.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/quote"
 )
 
 // child is a server in a process of its own, which ends with this one: it watches its standard input.
@@ -91,7 +93,8 @@ func (c *child) greeted(ctx context.Context, out io.Reader, wait func() error) (
 	said := make(chan error, 1)
 	go func() {
 		r := bufio.NewReader(out)
-		err := json.NewDecoder(r).Decode(&c.hello)
+		err := quote.Error(json.NewDecoder(r).Decode(&c.hello))
+		quote.Strings(&c.hello)
 		said <- err
 		_, _ = io.Copy(io.Discard, r)
 		c.done <- wait()

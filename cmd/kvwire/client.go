@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -111,7 +112,11 @@ func (c *client) ask(wait time.Duration) (s counters, err error) {
 	if c.redis {
 		return redisCounters(string(r.Value))
 	}
-	return s, json.Unmarshal(r.Value, &s)
+	if err := json.Unmarshal(r.Value, &s); err != nil {
+		return s, fmt.Errorf("the server's counters: %w", quote.Error(err))
+	}
+	quote.Strings(&s)
+	return s, nil
 }
 
 type answered chan *kv.Request

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -197,6 +198,7 @@ func (p *process) greet(ctx context.Context) error {
 		if json.Unmarshal(line, &p.host) != nil || p.host.Kvwire == "" {
 			continue
 		}
+		quote.Strings(&p.host)
 		if p.host.Kvwire != version {
 			return fmt.Errorf("%s: kvwire is %.100q there, and %s here: copy this one there, or name it with --launch-path", p.name, p.host.Kvwire, version)
 		}
@@ -318,7 +320,7 @@ func (s *sayings) Write(b []byte) (int, error) {
 }
 
 func (s *sayings) end() {
-	line := strings.TrimSpace(string(s.part))
+	line := quote.Line(strings.TrimSpace(string(s.part)))
 	s.part = s.part[:0]
 	if line == "" {
 		return
@@ -368,6 +370,7 @@ func launchServer(ctx context.Context, f *factors, flags []string) (*child, erro
 		if err = json.Unmarshal(line, &c.hello); err != nil {
 			err = fmt.Errorf("%s: %.100q is no server's greeting", p.name, line)
 		}
+		quote.Strings(&c.hello)
 	}
 	if err != nil {
 		_ = p.stop() // the reason is known

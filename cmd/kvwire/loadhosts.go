@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 )
@@ -103,8 +104,9 @@ func (s *loadHosts) word(ctx context.Context, i int) (w word, err error) {
 // readWord reads one line of a load host.
 func readWord(b []byte, name string, w *word) error {
 	if err := json.Unmarshal(b, w); err != nil {
-		return fmt.Errorf("%s: %.100q is no word of a load host: %w", name, b, err)
+		return fmt.Errorf("%s: %.100q is no word of a load host: %w", name, b, quote.Error(err))
 	}
+	quote.Strings(w)
 	return nil
 }
 
@@ -183,7 +185,7 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 		h := s.hosts[i]
 		h.found = w.Found
 		if h.res, err = bench.DecodeResult(w.Found.Result); err != nil {
-			err = fmt.Errorf("%s: %w", h.name, err)
+			err = fmt.Errorf("%s: %w", h.name, quote.Error(err))
 		}
 		return err
 	})

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/kvwire/kvwire/internal/quote"
 )
 
 // version is set by the Makefile.
@@ -106,7 +108,7 @@ func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exitOK
 	}
-	fmt.Fprintln(os.Stderr, "kvwire:", maskedURLs(err.Error()))
+	fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.code

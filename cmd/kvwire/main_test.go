@@ -68,6 +68,8 @@ func TestScript(t *testing.T) {
 			"rows":        rows,
 			"listens":     listens,
 			"certificate": certificate,
+			"hostile":     hostile,
+			"shows":       shows,
 		},
 	})
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
@@ -471,13 +472,14 @@ func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.
 	if row == nil {
 		row = f.row()
 	}
-	row.Valid, row.InvalidReason = report.B(false), strings.ReplaceAll(err.Error(), "\n", "; ")
-	r.table.finished(i, run, row, fmt.Sprintf("%s: failed: %v", label, err))
+	row.Valid, row.InvalidReason = report.B(false), quote.Line(err.Error())
+	r.table.finished(i, run, row, fmt.Sprintf("%s: failed: %s", label, row.InvalidReason))
 	return row, nil
 }
 
 // skipped is the row of a run that cannot take place.
 func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason string) *report.Row {
+	reason = quote.Line(reason)
 	why := reason
 	for _, o := range r.rows {
 		if o.SkippedReason == reason {

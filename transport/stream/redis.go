@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
@@ -125,7 +126,7 @@ func (c *Client) replied(k *call, p resp.Reply, used int) (whole bool, err error
 	case p.Kind == '-' && bytes.HasPrefix(text, []byte("NOPERM")):
 		r.Status = kv.StatusReadOnly
 	case p.Kind == '-':
-		return false, fmt.Errorf("%w: the server says: %.200s", transport.ErrProtocol, text)
+		return false, fmt.Errorf("%w: the server says: %s", transport.ErrProtocol, quote.Text(text))
 	case r.Op == kv.OpPut && p.Kind == '+':
 	case r.Op == kv.OpDelete && p.Kind == ':':
 		if p.N == 0 {

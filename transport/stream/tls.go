@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/wire"
@@ -83,6 +84,7 @@ func (u *under) explain(err error) error {
 	var record tls.RecordHeaderError
 	var name x509.HostnameError
 	var signer x509.UnknownAuthorityError
+	err = quote.Error(err) // a certificate has names in it
 	switch {
 	case errors.As(err, &record):
 		var hello wire.ServerHello
