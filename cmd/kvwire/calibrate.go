@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -39,11 +38,11 @@ func calibrateCommand(ctx context.Context, args []string) error {
 	}
 	all = append(all, own...)
 	if f.json {
-		e := json.NewEncoder(os.Stdout)
+		e := json.NewEncoder(stdout)
 		e.SetIndent("", " ")
 		return e.Encode(all)
 	}
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, u := range all {
 		fmt.Fprintf(t, "%s\t%.0f ns\t%s\n", u.Name, u.Ns, u.What)
 	}

@@ -55,7 +55,7 @@ func claimsCommand(_ context.Context, args []string) error {
 		}
 		all = append(all, v)
 	}
-	if err := printVerified(os.Stdout, all, f.json); err != nil {
+	if err := printVerified(stdout, all, f.json); err != nil {
 		return err
 	}
 	return disagreements(all, strict)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"text/tabwriter"
 
@@ -46,20 +45,20 @@ func compareCommand(_ context.Context, args []string) error {
 		if env[i], err = r[i].env(); err != nil {
 			return err
 		}
-		fmt.Printf("%c  %s: commit %s, %s, Linux %s\n", 'A'+i, r[i].plan.ID, env[i].GitRev, env[i].CPUModel, env[i].Kernel)
+		fmt.Fprintf(stdout, "%c  %s: commit %s, %s, Linux %s\n", 'A'+i, r[i].plan.ID, env[i].GitRev, env[i].CPUModel, env[i].Kernel)
 	}
 	if env[0].CPUModel != env[1].CPUModel || env[0].CPUs != env[1].CPUs || env[0].Kernel != env[1].Kernel {
-		fmt.Println("   Two machines, or two kernels: the ratios are theirs, too.")
+		fmt.Fprintln(stdout, "   Two machines, or two kernels: the ratios are theirs, too.")
 	}
 	changed := r[0].plan.Inputs.differ(r[1].plan.Inputs)
 	for _, name := range changed {
-		fmt.Printf("   %s is not the same file in both: its cells are left out.\n", name)
+		fmt.Fprintf(stdout, "   %s is not the same file in both: its cells are left out.\n", name)
 	}
 	cells := map[string]int{} // of the second
 	for i, c := range r[1].x.Cells {
 		cells[c.String()] = i
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\n%s\tB/A\tinterval\tcovers\tp\truns\n", m.Name)
 	common := 0
 	for i, c := range r[0].x.Cells {

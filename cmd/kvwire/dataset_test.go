@@ -205,7 +205,7 @@ func TestAnInterruptedRunRemovesItsDataSets(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err == nil || !strings.Contains(said.String(), "--resume") {
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "--resume") {
 		t.Errorf("%v: %s", err, &said)
 	}
 	if left, _ := filepath.Glob(temporary + "/*"); len(left) > 0 {

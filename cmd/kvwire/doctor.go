@@ -44,9 +44,9 @@ func doctorCommand(_ context.Context, args []string) error {
 	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local(), least, most)...)
 	r = append(r, pingPong()...)
 	if f.json {
-		return r.WriteJSON(os.Stdout)
+		return r.WriteJSON(stdout)
 	}
-	return r.WriteText(os.Stdout)
+	return r.WriteText(stdout)
 }
 
 // pingPong tries the device that would be picked; without one there is no row.
@@ -96,7 +96,7 @@ func versionCommand(_ context.Context, args []string) error {
 		RDMA    bool   `json:"rdma"`
 	}{version, runtime.Version(), runtime.GOARCH, ring.Built, rdma.Built}
 	if f.json {
-		return json.NewEncoder(os.Stdout).Encode(v)
+		return json.NewEncoder(stdout).Encode(v)
 	}
 	built := "with io_uring"
 	if !v.Uring {
@@ -107,6 +107,6 @@ func versionCommand(_ context.Context, args []string) error {
 	} else {
 		built += ", without RDMA (build tag rdma, with cgo)"
 	}
-	fmt.Printf("kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, built)
+	fmt.Fprintf(stdout, "kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, built)
 	return nil
 }

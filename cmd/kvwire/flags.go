@@ -120,7 +120,7 @@ func newFactors(name, help string) *factors {
 	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)}
 	f.set.SortFlags = false
 	f.set.Usage = func() {
-		fmt.Printf("%s\n\nFlags:\n%s", help, f.set.FlagUsagesWrapped(100))
+		fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, f.set.FlagUsagesWrapped(100))
 	}
 	return f
 }

@@ -61,11 +61,11 @@ func hostCommand(ctx context.Context, args []string) error {
 	})
 	log.Info("started", "address", l.Addr().String(), "version", version)
 	if f.json {
-		err = json.NewEncoder(os.Stdout).Encode(struct {
+		err = json.NewEncoder(stdout).Encode(struct {
 			Listening string `json:"listening"`
 		}{l.Addr().String()})
 	} else {
-		_, err = fmt.Printf("kvwire starts servers for who asks on %s\n", l.Addr())
+		_, err = fmt.Fprintf(stdout, "kvwire starts servers for who asks on %s\n", l.Addr())
 	}
 	if err != nil {
 		return errors.Join(err, l.Close())

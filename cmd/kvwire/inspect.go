@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -41,7 +40,7 @@ func inspectFolder(name, help string, args []string) (all []store.Inspected, asJ
 	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	set.SortFlags = false
 	set.BoolVar(&asJSON, "json", false, "everything, as JSON")
-	set.Usage = func() { fmt.Fprintf(os.Stdout, "%s\n\nFlags:\n%s", help, set.FlagUsages()) }
+	set.Usage = func() { fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, set.FlagUsages()) }
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil, false, err
@@ -63,7 +62,7 @@ func checkCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if asJSON {
-		if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
+		if err := json.NewEncoder(stdout).Encode(all); err != nil {
 			return err
 		}
 	}
@@ -89,13 +88,13 @@ func checkCommand(_ context.Context, args []string) error {
 			if c.Key == "" {
 				what = "unreadable"
 			}
-			fmt.Printf("shard %d: %s: %v\n", c.Shard, what, c)
+			fmt.Fprintf(stdout, "shard %d: %s: %v\n", c.Shard, what, c)
 			if n+1 == len(d.Items) && uint64(len(d.Items)) < d.Corrupt+d.Unreadable {
-				fmt.Printf("shard %d: … and %d more\n", c.Shard, d.Corrupt+d.Unreadable-uint64(len(d.Items)))
+				fmt.Fprintf(stdout, "shard %d: … and %d more\n", c.Shard, d.Corrupt+d.Unreadable-uint64(len(d.Items)))
 			}
 		}
 		if d.Unfinished > 0 && !asJSON {
-			fmt.Printf("shard %d: %d writes that the end of a process cut short; opening the store clears them\n", i, d.Unfinished)
+			fmt.Fprintf(stdout, "shard %d: %d writes that the end of a process cut short; opening the store clears them\n", i, d.Unfinished)
 		}
 	}
 	var wrong []string
@@ -112,7 +111,7 @@ func checkCommand(_ context.Context, args []string) error {
 		return &exitError{exitWrong, errors.New(strings.Join(wrong, "; "))}
 	}
 	if !asJSON {
-		fmt.Printf("%d items in %d shards, none damaged\n", items, len(all))
+		fmt.Fprintf(stdout, "%d items in %d shards, none damaged\n", items, len(all))
 	}
 	return nil
 }
@@ -121,14 +120,14 @@ func checkCommand(_ context.Context, args []string) error {
 func printLost(shard int, d *store.Damage) {
 	named := uint64(0)
 	for _, l := range d.Lost {
-		fmt.Printf("shard %d: lost: %v\n", shard, l)
+		fmt.Fprintf(stdout, "shard %d: lost: %v\n", shard, l)
 		named += uint64(l.Pages)
 	}
 	if named < d.LostPages {
-		fmt.Printf("shard %d: … and %d pages more\n", shard, d.LostPages-named)
+		fmt.Fprintf(stdout, "shard %d: … and %d pages more\n", shard, d.LostPages-named)
 	}
 	if d.Record != "" {
-		fmt.Printf("shard %d: %s, so nobody can say whether pages were lost\n", shard, d.Record)
+		fmt.Fprintf(stdout, "shard %d: %s, so nobody can say whether pages were lost\n", shard, d.Record)
 	}
 }
 
@@ -138,7 +137,7 @@ func statCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(all)
+		return json.NewEncoder(stdout).Encode(all)
 	}
 	var sum store.Inspected
 	slabs := map[int]store.SlabStats{}
@@ -165,12 +164,12 @@ func statCommand(_ context.Context, args []string) error {
 			slabs[b.SlotBytes] = b
 		}
 	}
-	fmt.Printf("%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
+	fmt.Fprintf(stdout, "%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
 		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, sum.Damage.LostPages)
-	fmt.Printf("%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
-	fmt.Printf("memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
+	fmt.Fprintf(stdout, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
+	fmt.Fprintf(stdout, "memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
 		report.Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "slot bytes\tused\tfree\tfile\t")
 	for _, n := range sizes {
 		b := slabs[n]

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 
@@ -93,9 +92,9 @@ func loadCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if f.json {
-		return json.NewEncoder(os.Stdout).Encode(done)
+		return json.NewEncoder(stdout).Encode(done)
 	}
-	fmt.Printf("loaded %d of %d records in %v (%.0f/s)\n", done.Records, spec.Records, done.Duration.Round(time.Millisecond),
+	fmt.Fprintf(stdout, "loaded %d of %d records in %v (%.0f/s)\n", done.Records, spec.Records, done.Duration.Round(time.Millisecond),
 		float64(done.Records)/max(done.Duration.Seconds(), 1e-9))
 	return nil
 }

@@ -36,6 +36,8 @@ const (
 	exitMissing = 3 // a required transport does not work here
 	exitWrong   = 4 // a value that was read is not the one that was written
 	exitMissed  = 6 // an experiment missed a threshold of its own, or (verify-claims --strict) disagrees with a claim
+
+	exitInterrupted = 130 // ^C, TERM or HUP ended it early, whatever it has written; serve and host end so in good order, with 0
 )
 
 // exitError carries an exit code beside its message.
@@ -90,17 +92,34 @@ func realMain(args []string) int {
 		if len(args) == 0 {
 			return exitUsage
 		}
-		return exitOK
+		return exitCode(outputError(nil))
 	}
 	if args[0] == "--version" {
 		args[0] = "version"
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
-			return exitCode(c.run(interruptible(), args[1:]))
+			ctx := interruptible()
+			err := c.run(ctx, args[1:])
+			return exitCode(interrupted(ctx, outputError(err)))
 		}
 	}
 	return exitCode(usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
+}
+
+// errInterrupted is the end of a command that has written what there was.
+var errInterrupted = errors.New("interrupted")
+
+// interrupted gives the end of a command exitInterrupted, where a signal has ended it early and it has no code of its own.
+func interrupted(ctx context.Context, err error) error {
+	var e *exitError
+	if ctx.Err() == nil || saysStop.Load() || errors.As(err, &e) {
+		return err
+	}
+	if err == nil {
+		err = errInterrupted
+	}
+	return &exitError{exitInterrupted, err}
 }
 
 // exitCode prints an error as one line and gives its exit code.
@@ -108,7 +127,9 @@ func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exitOK
 	}
-	fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
+	if !errors.Is(err, errInterrupted) && !unread(err) {
+		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
+	}
 	var e *exitError
 	if errors.As(err, &e) {
 		return e.code
@@ -147,7 +168,7 @@ func interruptible() context.Context {
 			case <-signals:
 				if heard {
 					undo()
-					os.Exit(exitFailed)
+					os.Exit(exitInterrupted)
 				}
 				first()
 			case back := <-signalled:
@@ -205,7 +226,7 @@ func commandNames() string {
 }
 
 func usage() {
-	fmt.Println(`Examples:
+	fmt.Fprintln(stdout, `Examples:
   kvwire run experiments/quick          every transport that works here, table and CSV
   kvwire bench --transport uring --backend mem --conns 64 --depth 16
 
@@ -216,10 +237,10 @@ Commands:`)
 		if c.short == "" {
 			continue
 		}
-		fmt.Printf("  %-13s %s\n", c.name, c.short)
+		fmt.Fprintf(stdout, "  %-13s %s\n", c.name, c.short)
 	}
-	fmt.Println(`
+	fmt.Fprintln(stdout, `
 kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data,
-6 thresholds missed.`)
+6 thresholds missed, 130 ended early by ^C, TERM or HUP.`)
 }

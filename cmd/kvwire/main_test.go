@@ -227,8 +227,8 @@ func TestInterruptLeavesTheRow(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("%v: %s", err, &said)
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
+				t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
 			}
 			var row report.Row
 			if err := json.Unmarshal(out.Bytes(), &row); err != nil {
@@ -255,4 +255,48 @@ func cpuTicks(pid int) int {
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
 	return user + system
+}
+
+// A command that a signal ends early has one exit code, whichever it is and whatever it has written by then.
+func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
+	for name, c := range map[string]struct {
+		args  []string
+		there string // a file, when the command is at work
+	}{
+		"run":  {[]string{"run", "x.yaml", "--output-dir", "results"}, "results/run.log"},
+		"load": {[]string{"load", "--dir", "store", "--disk-engine", "pool", "--records", "100M", "--value-bytes", "100"}, "store/shard-000"},
+	} {
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			t.Run(name+" "+signal.String(), func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte("transport: inproc\nbackend: \"null\"\nduration: 10m\nwarmup: 0s\nblocks: 1\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				cmd := exec.Command(os.Args[0], c.args...)
+				cmd.Dir, cmd.Env = dir, append(os.Environ(), asProgram+"=1", "TMPDIR="+dir)
+				var said bytes.Buffer
+				cmd.Stderr = &said
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer cmd.Process.Kill()
+				tick := time.NewTicker(5 * time.Millisecond)
+				defer tick.Stop()
+				for deadline := time.Now().Add(patience); ; <-tick.C {
+					if _, err := os.Stat(filepath.Join(dir, c.there)); err == nil {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatalf("it does not begin: %s", &said)
+					}
+				}
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
+					t.Errorf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+				}
+			})
+		}
+	}
 }

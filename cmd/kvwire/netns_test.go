@@ -271,8 +271,8 @@ func TestInterruptStopsAllHosts(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v: %s", err, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
 	}
 	var row report.Row
 	if err := json.Unmarshal([]byte(out.String()), &row); err != nil {
@@ -320,8 +320,8 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v: %s", err, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
 	}
 	h.empty(t)
 }

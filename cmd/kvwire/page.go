@@ -49,7 +49,7 @@ func reportCommand(_ context.Context, args []string) error {
 	if missing := r.absent(); missing != "" {
 		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the rest is drawn\n", dir, missing)
 	}
-	fmt.Println(filepath.Join(dir, "report.html"))
+	fmt.Fprintln(stdout, filepath.Join(dir, "report.html"))
 	return nil
 }
 

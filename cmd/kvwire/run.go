@@ -107,7 +107,7 @@ func runCommand(ctx context.Context, args []string) error {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
 	if b.dryRun || b.estimate {
-		return forecast(os.Stdout, x, b.of(x), f.serverAt, b.dryRun)
+		return forecast(stdout, x, b.of(x), f.serverAt, b.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, b)
@@ -558,6 +558,9 @@ func (r *runner) program(ctx context.Context, i int, label string, run experimen
 	defer stop()
 	last := r.watch(i, label, run, what, said)
 	err = cmd.Wait()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == exitInterrupted && ctx.Err() != nil && out.Len() > 0 {
+		err = nil // its row says so
+	}
 	if err != nil && last != "" {
 		err = fmt.Errorf("%w: %s", err, strings.TrimPrefix(last, "kvwire: "))
 	}
@@ -660,18 +663,18 @@ func (r *runner) finish() error {
 		err = r.page(&found)
 	}
 	if r.json {
-		_, werr := fmt.Printf("%s\n", all)
+		_, werr := fmt.Fprintf(stdout, "%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Print(guestTitle(r.at != ""))
+		fmt.Fprint(stdout, guestTitle(r.at != ""))
 		var table []report.Row
 		for _, a := range found.answers {
 			table = append(table, a.rows...)
 		}
-		err = errors.Join(err, report.PrintTable(os.Stdout, table), r.printVerdicts(os.Stdout, found.compared))
+		err = errors.Join(err, report.PrintTable(stdout, table), r.printVerdicts(stdout, found.compared))
 		if len(found.steps) > 0 && r.plan.Blocks > 1 {
-			fmt.Println()
-			err = errors.Join(err, report.PrintSteps(os.Stdout, found.steps))
+			fmt.Fprintln(stdout)
+			err = errors.Join(err, report.PrintSteps(stdout, found.steps))
 		}
 		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
 		if len(found.steps) > 0 {
@@ -680,12 +683,12 @@ func (r *runner) finish() error {
 		if len(found.compared) > 0 {
 			files = "compare.csv, " + files
 		}
-		fmt.Printf("\n%s: %s (%v)\n", r.dir, files, time.Since(r.begun).Round(time.Second))
+		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.dir, files, time.Since(r.begun).Round(time.Second))
 		if r.data.keep && r.data.made {
-			fmt.Printf("%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.data.dir)
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.data.dir)
 		}
 		if r.claims > 0 {
-			fmt.Printf("What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.dir)
+			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.dir)
 		}
 	}
 	switch {

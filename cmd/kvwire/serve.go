@@ -120,7 +120,7 @@ func greet(f *factors, s *served, c counters, metrics string) error {
 		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
 	g := greeting{Listening: s.server.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.directIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
-		return json.NewEncoder(os.Stdout).Encode(g)
+		return json.NewEncoder(stdout).Encode(g)
 	}
 	where := ""
 	if f.onDisk() {
@@ -132,7 +132,7 @@ func greet(f *factors, s *served, c counters, metrics string) error {
 	if metrics != "" {
 		where += ", metrics on http://" + metrics + "/metrics"
 	}
-	_, err := fmt.Printf("kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.group.All()), g.Backend, where)
+	_, err := fmt.Fprintf(stdout, "kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.group.All()), g.Backend, where)
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/probe"
@@ -104,7 +103,7 @@ func (f *factors) access(c *checks, listen string) {
 // print writes the findings, a line each, or one JSON array.
 func (c *checks) print(asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(os.Stdout)
+		e := json.NewEncoder(stdout)
 		e.SetEscapeHTML(false)
 		return e.Encode(c.all)
 	}
@@ -113,7 +112,7 @@ func (c *checks) print(asJSON bool) error {
 		if !l.OK {
 			state = "failed"
 		}
-		if _, err := fmt.Printf("%-6s  %-11s  %s\n", state, l.What, l.Found); err != nil {
+		if _, err := fmt.Fprintf(stdout, "%-6s  %-11s  %s\n", state, l.What, l.Found); err != nil {
 			return err
 		}
 	}
