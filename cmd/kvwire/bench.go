@@ -194,20 +194,24 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 	if !s.f.sets("dir") {
 		return false, nil
 	}
-	return s.holds(spec.Records)
+	items, err := s.items()
+	if items > 0 && items != spec.Records && err == nil {
+		what := "all of them are loaded"
+		if items > spec.Records {
+			what = fmt.Sprintf("the first %d that were loaded are used, and what else is there is left alone", spec.Records)
+		}
+		fmt.Fprintf(os.Stderr, "kvwire: the store in %s has %d items, and --records asks for %d: %s\n", s.f.dir, items, spec.Records, what)
+	}
+	return items >= spec.Records, err
 }
 
-// holds says whether the store has that many items.
-func (s *session) holds(records uint64) (bool, error) {
+// items is how many the store has.
+func (s *session) items() (n uint64, err error) {
 	c, err := s.counters(firstAnswerMax)
-	if err != nil {
-		return false, err
-	}
-	items := uint64(0)
 	for i := range c.Stores {
-		items += c.Stores[i].Items
+		n += c.Stores[i].Items
 	}
-	return items >= records, nil
+	return n, err
 }
 
 // load fills the store, unless it is loaded already.

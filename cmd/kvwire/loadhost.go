@@ -203,10 +203,10 @@ func (d *driven) do(j job) error {
 
 func (d *driven) load(ctx context.Context, o *loadOrder) error {
 	if o.Kept {
-		switch has, err := d.s.holds(o.Spec.Records); {
+		switch items, err := d.s.items(); {
 		case err != nil:
 			return err
-		case has:
+		case items >= o.Spec.Records:
 			return d.out.Encode(word{Loaded: true})
 		}
 	}
