@@ -152,6 +152,9 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 		}
 	}
 	if f.serverAt != "" {
+		if err := checkAddress("server-at", f.serverAt, 1); err != nil {
+			return spec, err
+		}
 		switch {
 		case f.target != "":
 			return spec, usagef("--server-at starts a server, and --target has one: give one of them")

@@ -46,6 +46,9 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err := f.checkLogging(); err != nil {
 		return err
 	}
+	if err := checkAddress("listen", f.listen, 0); err != nil {
+		return err
+	}
 	if err := f.checkOpen(f.listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (f *factors) readRedis() error {
 		if f.target == "" {
 			return nil
 		}
-		return checkAddress("target", f.target)
+		return checkAddress("target", f.target, 1)
 	}
 	if !strings.EqualFold(scheme, "redis") {
 		what := "is no scheme of kvwire"
@@ -81,7 +81,7 @@ func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasSuffix(at, ":") && (!strings.Contains(at, ":") || strings.HasSuffix(at, "]")) {
 		at = net.JoinHostPort(strings.Trim(at, "[]"), redisPort)
 	}
-	return at, who, checkHostPort(at)
+	return at, who, checkHostPort(at, 1)
 }
 
 // parseUser reads what stands before the @ of a URL.
@@ -95,16 +95,16 @@ func parseUser(text string) (*access.Entry, error) {
 	return &access.Entry{Name: name, Secret: secret}, nil
 }
 
-// checkAddress refuses a flag that is no host:port.
-func checkAddress(flag, addr string) error {
-	if err := checkHostPort(addr); err != nil {
+// checkAddress refuses a flag that is no host:port, whose port is least or above: 0, where one is picked, or 1.
+func checkAddress(flag, addr string, least uint64) error {
+	if err := checkHostPort(addr, least); err != nil {
 		return usagef("--%s %s: %v", flag, masked(addr), err)
 	}
 	return nil
 }
 
 // checkHostPort says what is wrong with an address, without the address.
-func checkHostPort(addr string) error {
+func checkHostPort(addr string, least uint64) error {
 	host, port, err := net.SplitHostPort(addr)
 	n, perr := strconv.ParseUint(port, 10, 16)
 	switch {
@@ -112,8 +112,8 @@ func checkHostPort(addr string) error {
 		return errors.New("host:port, such as 127.0.0.1:7070 or [::1]:7070")
 	case strings.ContainsAny(host, "@/ "):
 		return errors.New("a host's name or address, and nothing before it")
-	case perr != nil || n == 0:
-		return errors.New("the port is a number from 1 to 65535")
+	case perr != nil || n < least:
+		return fmt.Errorf("the port is a number from %d to 65535", least)
 	}
 	return nil
 }

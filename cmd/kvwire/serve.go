@@ -63,6 +63,14 @@ func serveCommand(ctx context.Context, args []string) error {
 	if f.acceptLoss && f.backend != store.Disk.String() {
 		return usagef("--accept-loss needs --backend disk, not %s", f.backend)
 	}
+	if err := checkAddress("listen", f.listen, 0); err != nil {
+		return err
+	}
+	if f.metrics != "" {
+		if err := checkAddress("metrics", f.metrics, 0); err != nil {
+			return err
+		}
+	}
 	if f.inProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.transport)
 	}
