@@ -61,6 +61,8 @@ func (e *lostError) Is(target error) bool { return target == transport.ErrPeerGo
 
 // Statuses of completions that tell what has happened, of ibv_wc_status.
 const (
+	statusLocal      = 2  // this side's queue pair cannot send as it was set up
+	statusRefused    = 9  // this one and the next two: the peer's device refused what was sent
 	statusRetries    = 12 // nothing was acknowledged
 	statusNoReceives = 13 // a receive was missing each time
 )
@@ -72,6 +74,10 @@ func lost(status uint32, text string, vendor uint32, down string) error {
 	switch {
 	case down != "":
 		return &lostError{fmt.Sprintf("%s; so the connection failed (%s)", down, said)}
+	case status == statusLocal:
+		return &lostError{fmt.Sprintf("the device could not send: the address that this side has connected from may be gone (%s)", said)}
+	case status >= statusRefused && status < statusRetries:
+		return &lostError{fmt.Sprintf("the peer's device refused what was sent (%s)", said)}
 	case status == statusRetries:
 		return &lostError{fmt.Sprintf("the peer acknowledged nothing of what was sent, again and again: its process, its host or the network between is gone (%s)", said)}
 	case status == statusNoReceives:

@@ -39,7 +39,10 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		{statusRetries, down, "port 1 of rxe0 is down (ip link set eth0 up); so the connection failed (text, vendor's code 0x81)", false},
 		{verbs.StatusFlushed, down, "port 1 of rxe0 is down", false},
 		{verbs.StatusFlushed, "", "the peer closed the connection: text", true},
-		{10, "", "the peer closed the connection: text, vendor's code 0x81", true},
+		{1, "", "the peer closed the connection: text, vendor's code 0x81", true},
+		{statusLocal, "", "the device could not send: the address that this side has connected from may be gone (text, vendor's code 0x81)", false},
+		{9, "", "the peer's device refused what was sent", false},
+		{11, "", "the peer's device refused what was sent", false},
 	} {
 		err := lost(c.status, "text", 0x81, c.down)
 		if !errors.Is(err, transport.ErrPeerGone) || !strings.Contains(err.Error(), c.has) || strings.Contains(err.Error(), "the peer closed") != c.closed {
