@@ -30,6 +30,7 @@ type guest struct {
 
 	line     line          // slots, in the order of their answers
 	more     []part        // by slot
+	asked    uint64        // slots that were taken
 	readers  [hashes]int16 // requests under way
 	writers  [hashes]int16
 	alone    bool   // a command has begun that none may overtake
@@ -46,7 +47,8 @@ const hashes = 256
 // part is what a slot has to know of its command.
 type part struct {
 	form   form
-	begin  bool // of its command
+	nth    uint64 // among all that were taken
+	begin  bool   // of its command
 	end    bool
 	array  int // values of the array that begins with it; 0: none
 	done   bool
@@ -456,6 +458,8 @@ func (c *Server) answer() bool {
 	s := c.slot(single(asText))
 	if s.reply = block; block == nil {
 		block = s.small[:len(b)]
+	} else {
+		c.owes(s, block)
 	}
 	c.h.L.Stats.Copied += uint64(copy(block, b))
 	c.toldBy(s, block)
@@ -471,20 +475,23 @@ func (c *Server) echo(what []byte) bool {
 		c.toldBy(s, resp.AppendBulk(s.small[:0], what))
 		return true
 	}
-	if g.big == nil {
-		block := c.room(len(what))
-		if block == nil {
+	if c.owed > 0 && c.owed+len(what) > c.h.ahead() { // until the peer has taken some
+		c.wait()
+		return false
+	}
+	block, mine := g.big, g.big != nil
+	if !mine {
+		if block = c.room(len(what)); block == nil {
 			return false
 		}
-		s := c.slot(single(asEcho))
-		s.block = block
 		c.h.L.Stats.Copied += uint64(copy(block, what))
-		c.toldBy(s, block)
-		return true
+		what = block
 	}
 	s := c.slot(single(asEcho))
-	s.block = g.big
-	g.big, g.cmd.Bytes = nil, 0
+	if s.block = block; mine {
+		g.big, g.cmd.Bytes = nil, 0
+	}
+	c.owes(s, block)
 	c.toldBy(s, what)
 	return true
 }
@@ -511,6 +518,8 @@ func (c *Server) slot(p part) *slot {
 	g := c.guest
 	s := &c.slots[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
+	g.asked++
+	p.nth = g.asked
 	g.more[s.index] = p
 	g.line.push(s.index)
 	s.block, s.reply = nil, nil
@@ -638,12 +647,7 @@ func (c *Server) submitPart(s *slot) {
 		want = pageBytes(c.h.O.Limits)
 		s.room = want*16/17 - scanHeadMax // see scanned
 	}
-	r.Need = uint32(want)
-	if want > smallBytes && !c.feed(s) {
-		c.starve(s)
-		return
-	}
-	c.resubmit(s)
+	c.ask(s, want)
 }
 
 // aside begins a command that waits for all before it, and that all others wait for. pattern, for asKeys, lies behind key until the answer is there.
@@ -700,7 +704,7 @@ func (c *Server) scan() bool {
 
 // completePart takes a request back whose room was enough.
 func (c *Server) completePart(s *slot) {
-	g := c.guest
+	g, r := c.guest, &s.req
 	m := &g.more[s.index]
 	c.busy--
 	if m.reads {
@@ -716,6 +720,10 @@ func (c *Server) completePart(s *slot) {
 	case asFlush:
 		c.flush(s)
 		return
+	}
+	if r.Op == kv.OpPut { // its answer may have to wait, and needs no memory
+		c.releaseBlock(s)
+		r.Value = nil
 	}
 	c.done(m)
 }
@@ -757,7 +765,7 @@ func (c *Server) retriable(s *slot) bool {
 // enlarge gives an update the room that it needs, in a block of its own; false when there is none now.
 func (c *Server) enlarge(s *slot) bool {
 	r := &s.req
-	b := c.take(s.key + int(r.Need))
+	b := c.takeAnswer(s, s.key+int(r.Need))
 	if b == nil {
 		return false
 	}
@@ -786,6 +794,7 @@ func (c *Server) tell() {
 		}
 		c.tellPart(s, m)
 	}
+	c.ease()
 }
 
 var crlf = []byte("\r\n")

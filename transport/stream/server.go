@@ -52,6 +52,7 @@ type Server struct {
 	paused bool      // it waits for memory, and nothing is read
 	ended  bool      // the peer has shut its sending half: nothing more comes
 	held   int       // bytes of the pool that its requests have
+	owed   int       // of these, what answers have that are under way or that its peer has to take
 	hungry slotQueue // requests that wait for room for their answers
 	asked  int       // bytes that take had not for it the last time
 	needs  int       // … when it was paused; 0: it waits for something else
@@ -83,6 +84,7 @@ type slot struct {
 	of    *Server
 	next  *slot // that is hungry
 	needs int   // bytes, while it is hungry
+	owed  int   // bytes of the pool that its answer has, or is to have
 	index int
 	id    uint64 // the client's
 	room  int    // what the client can take as an answer
@@ -516,7 +518,16 @@ func (c *Server) submit(s *slot) {
 	case kv.OpScan, kv.OpStats:
 		want = s.mayAnswer()
 	}
-	r.Need = uint32(want)
+	c.ask(s, want)
+}
+
+// ask submits a request whose answer is guessed to have so many bytes. While the peer has much to take, a get does not wait on a mere guess: what it needs
+// comes back then. A guest's would be answered in its turn only.
+func (c *Server) ask(s *slot, want int) {
+	if s.req.Op == kv.OpGet && c.guest == nil && !c.mayOwe(s, want) {
+		want = 0
+	}
+	s.req.Need = uint32(want)
 	if want > smallBytes && !c.feed(s) {
 		c.starve(s)
 		return
@@ -579,7 +590,7 @@ func (s *slot) again() bool {
 	return int(s.req.Need) <= s.mayAnswer()
 }
 
-// feed gets the room for an answer of r.Need bytes; false when there is none now.
+// feed gets the room for an answer of r.Need bytes; false when there is none now, or when its peer has to take others before.
 func (c *Server) feed(s *slot) bool {
 	behind := 0
 	if c.guest != nil {
@@ -588,7 +599,7 @@ func (c *Server) feed(s *slot) bool {
 		}
 		behind = len(crlf)
 	}
-	b := c.take(wire.HeaderBytes + int(s.req.Need) + behind)
+	b := c.takeAnswer(s, wire.HeaderBytes+int(s.req.Need)+behind)
 	if b == nil {
 		return false
 	}
@@ -612,11 +623,13 @@ func (c *Server) Complete(r *kv.Request) {
 	alive := c.state == stateOpen || c.state == stateWinding
 	if alive && r.Status == kv.StatusTooSmall && s.again() {
 		c.releaseReply(s)
+		c.settle(s)
 		if c.feed(s) {
 			c.resubmit(s)
 		} else {
 			c.starve(s)
 		}
+		c.ease()
 		return
 	}
 	if !alive {
@@ -683,6 +696,7 @@ func (c *Server) releaseReply(s *slot) {
 func (c *Server) release(s *slot) {
 	c.releaseBlock(s)
 	c.releaseReply(s)
+	c.settle(s)
 	c.free = append(c.free, s.index)
 	if c.guest != nil && c.paused { // for a slot
 		c.h.come()
@@ -723,12 +737,13 @@ func (c *Server) Sent(n int) {
 	for {
 		slot, ok := c.out.sent(&n)
 		if !ok {
-			return
+			break
 		}
 		if slot >= 0 {
 			c.release(&c.slots[slot])
 		}
 	}
+	c.ease()
 }
 
 // refuse queues the news that the connection ends, and logs why.
@@ -778,18 +793,18 @@ func (c *Server) Wind() {
 
 // Finished is Side's: the refusal is out, or all answers for a peer that sends nothing more.
 func (c *Server) Finished() bool {
-	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.owes()
+	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
 }
 
 // PeerFinished is Side's. A peer may shut its sending half behind its last request and wait for the answers: `printf … | nc` does.
 func (c *Server) PeerFinished() bool {
 	c.ended = true
-	return c.owes()
+	return c.answersLeft()
 }
 
-// owes says whether answers are to be sent for what was received, or requests to be done: also of those that were received and not read,
+// answersLeft says whether answers are to be sent for what was received, or requests to be done: also of those that were received and not read,
 // for want of memory or a slot.
-func (c *Server) owes() bool {
+func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
 		return c.out.n > 0 || c.paused || c.busy > 0 || c.unanswered() > 0
@@ -829,7 +844,7 @@ func (c *Server) deadline() int64 {
 	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.paused {
 		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
 	}
-	if c.hungry.n > 0 {
+	if c.starves() {
 		by = min(by, c.fedAt+4*stall) // whoever has the memory, and does not move, or dawdles, is closed before
 	}
 	if c.dawdles() {
@@ -872,7 +887,7 @@ func (c *Server) lateness() error {
 	case c.state == stateRefusing:
 		return transport.ErrClosed
 	}
-	if c.hungry.n > 0 && c.h.L.Now() >= c.fedAt+4*int64(c.h.O.StallMax) {
+	if c.starves() && c.h.L.Now() >= c.fedAt+4*int64(c.h.O.StallMax) {
 		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 4*c.h.O.StallMax, c.h.Pool.InUse()>>20)
 	}
 	if c.dawdles() && c.h.L.Now() >= c.heldAt+2*int64(c.h.O.StallMax) {

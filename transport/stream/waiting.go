@@ -21,6 +21,20 @@ func (w *slotQueue) push(s *slot) {
 	w.n++
 }
 
+// insert puts a slot before the first one that is behind it.
+func (w *slotQueue) insert(s *slot, behind func(than *slot) bool) {
+	at := &w.head
+	for *at != nil && !behind(*at) {
+		at = &(*at).next
+	}
+	if *at == nil {
+		w.push(s)
+		return
+	}
+	s.next, *at = *at, s
+	w.n++
+}
+
 func (w *slotQueue) pop() *slot {
 	s := w.head
 	if w.head = s.next; w.head == nil {
@@ -178,10 +192,12 @@ func (c *Server) await() {
 	case c.h.trying == c:
 		return
 	case c.state == stateDead:
-	case c.hungry.n > 0:
-		among, c.want = &c.h.answers, c.share(c.hungry.head.needs)
+	case c.hungry.n > 0 && c.mayOwe(c.hungry.head, c.hungry.head.needs): // else for its peer: see ease
+		if among, c.want = &c.h.answers, c.answerShare(c.hungry.head.needs); c.among != among {
+			c.fedAt = c.h.L.Now()
+		}
 	case c.paused:
-		among, c.want = &c.h.messages, c.share(c.needs)
+		among, c.want = &c.h.messages, c.messageShare(c.needs)
 	}
 	if c.place > 0 && c.among == among {
 		heap.Fix(among, c.place-1)
@@ -202,14 +218,70 @@ func (c *Server) pause(n int) {
 
 // starve lets a request wait for the room for its answer, which was asked for last.
 func (c *Server) starve(s *slot) {
-	if c.hungry.n == 0 {
-		c.fedAt = c.h.L.Now()
-	}
 	s.needs = c.asked
-	c.hungry.push(s)
+	if g := c.guest; g != nil && c.hungry.n > 0 { // its answers wait in their order, or one could wait for another that is behind it
+		c.hungry.insert(s, func(than *slot) bool { return g.more[than.index].nth > g.more[s.index].nth })
+	} else {
+		c.hungry.push(s)
+	}
 	c.await()
 	c.h.watch()
 }
+
+// aheadMax bounds the memory of a connection's answers that are under way or that its peer has to take: what is read for a peer is bounded by what that takes.
+// It is two answers of 1 MiB, in blocks of powers of two.
+const aheadMax = 4 << 20
+
+// ahead is aheadMax, or an eighth of the pool where that is less.
+func (h *Host) ahead() int { return min(aheadMax, h.Pool.Largest()/8) }
+
+// mayOwe says whether the connection may begin an answer of n bytes now: if there is none that its peer has to take before, or not much. Of a guest, whose answers
+// have an order, the next one may always begin when the peer has taken all: those behind it wait for it.
+func (c *Server) mayOwe(s *slot, n int) bool {
+	if n <= smallBytes || c.owed == 0 || c.owed+n <= c.h.ahead() {
+		return true
+	}
+	return c.guest != nil && c.out.n == 0 && c.guest.line.n > 0 && c.guest.line.first() == s.index
+}
+
+// takeAnswer is take for the answer to a slot's request.
+func (c *Server) takeAnswer(s *slot, n int) []byte {
+	if !c.mayOwe(s, n) {
+		c.asked = n
+		return nil
+	}
+	b := c.take(n, c.answerShare(n))
+	if b != nil {
+		c.owes(s, b)
+	}
+	return b
+}
+
+// owes notes that the answer to a slot's request takes a block.
+func (c *Server) owes(s *slot, b []byte) {
+	c.settle(s)
+	s.owed = cap(b)
+	c.owed += s.owed
+}
+
+// settle notes that it takes nothing any more.
+func (c *Server) settle(s *slot) {
+	c.owed -= s.owed
+	s.owed = 0
+}
+
+// ease lets answers that wait for the peer be tried, when it has taken enough.
+func (c *Server) ease() {
+	if c.hungry.n == 0 || c.starves() {
+		return
+	}
+	if c.await(); c.starves() {
+		c.h.come()
+	}
+}
+
+// starves says whether the connection waits for memory for an answer, and not for its peer.
+func (c *Server) starves() bool { return c.hungry.n > 0 && c.among == &c.h.answers }
 
 // share is what has to be free for the connection to get n bytes: as much as it would have then, as the dynamic thresholds of
 // Choudhury and Hahne (1998) share a switch's buffer, where k greedy ones leave 1/(k+1) of it to the others; and 16 times as much as it gets, unless that is more than a
@@ -221,10 +293,19 @@ func (c *Server) share(n int) int {
 	return max(c.held+n, min(16*n, c.h.Pool.Largest()/4))
 }
 
-// take gets n bytes of the pool for a message or an answer; nil when there are none now.
-func (c *Server) take(n int) []byte {
+// answerShare is share for an answer. A guest may hold a command that has to wait for the answer before it: it can give nothing back without that, and gets it
+// whatever its share is, unless there is one that its peer has not taken.
+func (c *Server) answerShare(n int) int {
+	if c.guest != nil && c.guest.big != nil && c.out.n == 0 {
+		return n
+	}
+	return c.share(n)
+}
+
+// take gets n bytes of the pool for a message or an answer, when so many are free; nil when they are not now.
+func (c *Server) take(n, free int) []byte {
 	h := c.h
-	if c.asked = n; c.share(n) > h.unused() {
+	if c.asked = n; free > h.unused() {
 		return nil
 	}
 	b := h.Pool.Alloc(n)
@@ -240,14 +321,27 @@ func (c *Server) take(n int) []byte {
 	return b
 }
 
-// takeMessage is take for what comes, which waits for answers that wait: else all memory could be with those that need more of it. A guest's
-// leaves as much behind while answers of its own may be about to wait: the message may have to wait for these, with its memory.
+// takeMessage is take for what comes, which waits for answers that wait for memory: else all of it could be with those that need more of it.
 func (c *Server) takeMessage(n int) []byte {
-	if c.hungry.n > 0 || c.guest != nil && c.busy > 0 && !c.h.lenient && c.share(n)+n > c.h.unused() {
+	if c.starves() {
 		c.asked = n
 		return nil
 	}
-	return c.take(n)
+	return c.take(n, c.messageShare(n))
+}
+
+// messageShare is share for a message. A guest's leaves as much behind while answers of its own may be about to wait: the message may have to wait for these, with its
+// memory. It may have to wait for a peer that takes no answers, too: such messages have a quarter of the pool in all, as long as nobody else needs it.
+func (c *Server) messageShare(n int) int {
+	switch {
+	case n == 0 || c.guest == nil || c.busy == 0:
+		return c.share(n)
+	case c.hungry.n > 0:
+		return max(c.share(n), c.h.Pool.Largest()*3/4+2*n)
+	case c.h.lenient:
+		return n
+	}
+	return c.share(n) + n
 }
 
 // give is take's opposite.

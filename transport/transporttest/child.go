@@ -30,6 +30,7 @@ type Plan struct {
 	Room    int    // of each
 	Answers bool   // of a server: requests are answered; else all are held back
 	Stall   time.Duration
+	Memory  int // of a server: of its connections, and as much for what is under way; 0: the defaults
 	Files   int // limit of open files; 0: as it is. Hellos have all the time then
 	Memlock int // limit of locked memory in bytes; 0: as it is
 }
@@ -98,7 +99,7 @@ func (p Plan) server(n Network) (*atomic.Int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := transport.ServerOptions{Limits: small, StallMax: p.Stall}
+	o := transport.ServerOptions{Limits: small, StallMax: p.Stall, PoolBytes: p.Memory, ConnBytes: p.Memory}
 	if p.Files != 0 {
 		o.HelloMax = far
 	}

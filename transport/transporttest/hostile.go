@@ -41,6 +41,7 @@ var hostile = []test{
 	{"MemoryThatComesBackWakesWhoWaits", memoryWakes},
 	{"IdleConnectionsLeaveMemoryForRequests", idleConnections},
 	{"OneConnectionLeavesMemoryForOthers", oneHoldsMuch},
+	{"WhatIsReadIsBoundedByWhatIsTaken", readsLittleAhead},
 	{"CloseWithHalfMessagesThatHoldAllMemory", closeHalfMessages},
 	{"AHalfClosedConnectionIsNoticed", halfClosed},
 	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
@@ -429,6 +430,44 @@ func neverReads(t *testing.T, n Network) {
 		return strings.Contains(strings.Join(r.Logs(), "\n"), "stopped in the middle")
 	})
 	well()
+}
+
+// aheadMax bounds what is read for a connection and not sent: two answers of 1 MiB, and the one that comes next.
+const aheadMax = 4 << 20
+
+// readsLittleAhead has a client ask for much and take nothing, and later all.
+func readsLittleAhead(t *testing.T, n Network) {
+	const gets = 64
+	value := Fill(Bytes(1<<20), 1)
+	r := NewRig(t, n, 1, transport.ServerOptions{Depth: gets})
+	NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})).Want(Put("large", value), kv.StatusOK)
+	c := r.greeted(gets)
+	for i := range gets {
+		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: uint32(len(value))}, "large"))
+	}
+	r.littleAhead(gets)
+	if _, err := io.CopyN(io.Discard, c, int64(gets*(wire.HeaderBytes+len(value)))); err != nil {
+		t.Errorf("the answers do not come, when they are taken: %v", err)
+	}
+}
+
+// littleAhead looks, while so many gets have come and others go on, at what was read and not sent.
+func (r *Rig) littleAhead(gets int) {
+	t := r.t
+	t.Helper()
+	well, p := r.bystander(), r.Parts[0]
+	p.Await(t, 1+int64(gets))
+	for range Effort(200) {
+		well()
+		read := p.read.Load()
+		all, err := r.Server.Stats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ahead := read - int64(all[0].BytesOut); ahead > aheadMax {
+			t.Fatalf("%d bytes are read for a client that has not taken them, at most %d are enough", ahead, aheadMax)
+		}
+	}
 }
 
 // littleMemory gives the server a pool that cannot hold what its clients ask for at once: reading pauses

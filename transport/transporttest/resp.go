@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -20,6 +21,8 @@ var guests = []test{
 	{"GuestsMayPipelineWithoutEnd", guestPipeline},
 	{"GuestsWithCommandsLargerThanTheBuffer", guestLarge},
 	{"GuestsWhoseAnswersWaitForMemory", guestMemory},
+	{"GuestsHaveReadWhatTheyTake", guestTakesNothing},
+	{"GuestsHaveRepeatedWhatMemoryIsThereFor", guestEchoes},
 	{"GuestsThatAreWrongAreToldAndClosed", guestWrong},
 	{"GuestsThatNeverReadAreClosed", guestNeverReads},
 	{"GuestsThatAreIdleMeetTheirDeadline", guestIdles},
@@ -273,6 +276,45 @@ func guestMemory(t *testing.T, n Network) {
 		}
 	}
 	well()
+}
+
+// A client asks for much and takes nothing, and later all.
+func guestTakesNothing(t *testing.T, n Network) {
+	const gets = 64
+	value := string(Fill(1<<20, 1))
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := r.raw()
+	c.say(command("SET", "large", value))
+	c.want("+OK\r\n")
+	c.say(strings.Repeat(command("GET", "large")+command("PING"), gets/2) + command(append([]string{"MGET"}, strings.Fields(strings.Repeat("large ", gets/2))...)...))
+	r.littleAhead(16) // as many as are under way at once are GETs, and PINGs between them
+	for range gets / 2 {
+		c.want(bulk(value) + "+PONG\r\n")
+	}
+	c.want(fmt.Sprintf("*%d\r\n", gets/2) + strings.Repeat(bulk(value), gets/2))
+}
+
+// Clients have the server repeat what they say, take all of it, and stay: the server has its pools then, and no more.
+func guestEchoes(t *testing.T, n Network) {
+	if testenv.Race {
+		t.Skip("the race detector takes more memory than the server")
+	}
+	const memory, beside = 16 << 20, 100 << 20
+	s := StartChild(t, n, Plan{Answers: true, Stall: Patience, Memory: memory})
+	r := &Rig{t: t, n: n, Server: elsewhere{addr: s.Addr}}
+	what := string(Fill(1<<20, 1))
+	all := []*raw{r.raw(), r.raw(), r.raw(), r.raw()}
+	for _, c := range all {
+		c.say(strings.Repeat(command("ECHO", what), 66))
+	}
+	for _, c := range all {
+		for range 66 {
+			c.want(bulk(what))
+		}
+	}
+	if got := s.Resident(); got > 2*memory+beside {
+		t.Errorf("the server has %d MiB, and may have %d for what is under way and for connections, beside %d", got>>20, 2*memory>>20, beside>>20)
+	}
 }
 
 func guestWrong(t *testing.T, n Network) {

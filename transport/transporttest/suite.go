@@ -351,6 +351,7 @@ type Held struct {
 	hold  bool // requests wait until release
 	wait  []*kv.Request
 	seen  atomic.Int64 // requests that have come
+	read  atomic.Int64 // bytes of values that were read for gets
 }
 
 func (h *Held) OnEvent(uint64, int32, uint32) {}
@@ -393,6 +394,7 @@ func (h *Held) answer(r *kv.Request) {
 		r.Status, r.Need = kv.StatusTooSmall, uint32(len(v))
 	default:
 		r.Value = append(r.Value[:0], v...)
+		h.read.Add(int64(len(v)))
 	}
 	h.l.Finish(r)
 }

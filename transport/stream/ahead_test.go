@@ -1,0 +1,173 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// What is read is bounded by what its reader takes: a peer that asks for much and takes nothing has two large answers begun, and not as many as it may have
+// requests under way. Who takes them gets all.
+func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
+	const times, bytesEach = 100, 1 << 20
+	value := bytes.Repeat([]byte("v"), bytesEach)
+	gets := func(p *peer) (rest []byte) {
+		p.greet(times)
+		for id := range uint64(times) {
+			p.get(id)
+		}
+		return nil
+	}
+	say := func(what string) func(p *peer) []byte {
+		return func(p *peer) []byte { return p.offer([]byte(what)) }
+	}
+	pairs := make([]string, times)
+	for i := range pairs {
+		pairs[i] = fmt.Sprint("k", i)
+	}
+	one := len(value) + len("$1048576\r\n\r\n")
+	for _, c := range []struct {
+		name string
+		do   func(p *peer) (rest []byte)
+		want int // bytes of all answers
+		copy int // answers that are copies of what was received: nothing is read for them
+	}{
+		{"gets", gets, times * (len(value) + wire.HeaderBytes), 0},
+		{"GET", say(strings.Repeat("GET k\r\n", times)), times * one, 0},
+		{"GET, and what is small between", say(strings.Repeat("GET k\r\nPING\r\n", times)), times * (one + len("+PONG\r\n")), 0},
+		{"MGET", say(text(append([]string{"MGET"}, pairs...)...)), times*one + len("*100\r\n"), 0},
+		{"ECHO", say(strings.Repeat(text("ECHO", string(value)), times)), times * one, times},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := acceptPeer(t, value, transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
+			rest := c.do(p)
+			look := func() { p.look(func(_ *Server, err error) { t.Error(err) }) }
+			for range 5 { // nothing comes of time
+				look()
+			}
+			var held int
+			p.turn(func() { held = p.srv.held })
+			if most := aheadMax + 2*bytesEach; p.by.begun > most || held > most+2*bytesEach {
+				t.Fatalf("%d bytes are read for a peer that takes nothing, and %d held; %d are enough", p.by.begun, held, most)
+			}
+			got, most := 0, 0
+			for round := 0; round < 20*times && got < c.want; round++ {
+				rest = p.offer(rest)
+				b := p.gather()
+				p.send(len(b) / 2) // it is slow
+				got += len(b) / 2
+				if len(b) == 1 {
+					p.send(1)
+					got++
+				}
+				look()
+				most = max(most, p.by.begun-got)
+			}
+			if got != c.want || len(rest) > 0 {
+				t.Errorf("%d bytes of answers, want %d; %d bytes are not read", got, c.want, len(rest))
+			}
+			if c.copy == 0 && p.by.begun < times*bytesEach {
+				t.Errorf("%d bytes are read of %d", p.by.begun, times*bytesEach)
+			}
+			if most > aheadMax+2*bytesEach {
+				t.Errorf("%d bytes were read that the peer had not taken", most)
+			}
+			p.turn(func() {
+				if p.srv.owed != 0 || p.srv.held != 0 {
+					t.Errorf("when all is taken, %d bytes are owed, and %d held", p.srv.owed, p.srv.held)
+				}
+			})
+		})
+	}
+}
+
+// Answers that are small, or that were guessed to be large and are not, wait for nobody.
+func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
+	p := acceptPeer(t, []byte("small"), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
+	p.h.O.Limits.MaxValueBytes = 1 << 20
+	p.greet(100)
+	p.turn(func() { p.srv.hint = 1 << 20 })
+	for id := range uint64(100) {
+		p.get(id)
+	}
+	p.turn(func() {
+		if n := p.srv.out.n; n != 100 || p.srv.hungry.n != 0 {
+			t.Errorf("%d answers of 100, %d wait", n, p.srv.hungry.n)
+		}
+		if p.srv.owed > p.h.ahead() {
+			t.Errorf("%d bytes are owed", p.srv.owed)
+		}
+	})
+}
+
+// A command's parts are answered in order. One that needs much may come to know so after those behind it have taken all that may be owed.
+func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
+	p := acceptPeer(t, bytes.Repeat([]byte("v"), 1<<20), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
+	p.receive([]byte("GET warm\r\n"))
+	p.drain()
+	p.turn(func() { p.srv.hint, p.by.last = 0, true })
+	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are asked for without room
+	p.turn(func() {                                   // and those behind the first get theirs
+		if p.srv.hungry.n < 2 {
+			t.Errorf("only %d answers wait", p.srv.hungry.n)
+		}
+	})
+	got := 0
+	for range 40 {
+		got += len(p.drain())
+		p.look(func(_ *Server, err error) { t.Error(err) })
+	}
+	if want := 8 * (1<<20 + len("$1048576\r\n\r\n")); got != want {
+		t.Errorf("%d bytes of answers, want %d", got, want)
+	}
+}
+
+// A client may send a whole pipeline before it reads: commands with values are received behind answers that wait for it. Where memory is short, they are not: it
+// would be with clients that read nothing.
+func TestCommandsAreReceivedBehindAnswersThatWaitForTheirPeer(t *testing.T) {
+	value := strings.Repeat("v", 1<<20)
+	pipeline := strings.Repeat("GET k\r\n", 10) + strings.Repeat(text("SET", "another", value), 10)
+	for _, c := range []struct {
+		name string
+		pool int
+		all  bool
+		most int // bytes held
+	}{
+		{"much memory", 256 << 20, true, 4<<20 + 2<<20},
+		{"little memory", 1, false, 2 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := acceptPeer(t, []byte(value), transport.ServerOptions{PoolBytes: c.pool, StallMax: time.Hour, HelloMax: time.Hour})
+			p.turn(func() { p.by.of[kv.OpPut] = nil })
+			p.receive([]byte("GET warm\r\n"))
+			p.drain()
+			rest := []byte(pipeline)
+			for range 20 {
+				rest = p.offer(rest)
+				p.turn(func() { p.h.Resume() })
+			}
+			p.turn(func() {
+				if p.srv.held > c.most {
+					t.Errorf("a client that reads nothing has %d bytes, at most %d are enough", p.srv.held, c.most)
+				}
+			})
+			if (len(rest) == 0) != c.all {
+				t.Errorf("%d bytes of commands are not read", len(rest))
+			}
+			got := 0
+			for range 100 {
+				rest = p.offer(rest)
+				got += len(p.drain())
+			}
+			if want := 10*(1<<20+len("$1048576\r\n\r\n")) + 10*len("+OK\r\n"); got != want || len(rest) > 0 {
+				t.Errorf("%d bytes of answers, want %d; %d bytes of commands are not read", got, want, len(rest))
+			}
+		})
+	}
+}
