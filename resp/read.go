@@ -7,6 +7,7 @@ package resp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,6 +35,9 @@ func (e ProtocolError) Error() string { return "Protocol error: " + string(e) }
 // Span is where an argument lies: bytes Off to Off+Len of the command's.
 type Span struct{ Off, Len uint32 }
 
+// SpanBytes is the size of one.
+const SpanBytes = 8
+
 // Of is the argument in the command's bytes.
 func (s Span) Of(b []byte) []byte { return b[s.Off : s.Off+s.Len : s.Off+s.Len] }
 
@@ -43,19 +47,34 @@ type Command struct {
 	Args  []Span // of a whole command, its name first; none: there is nothing to do
 	Bytes int    // of a whole command
 
+	// Room is asked for more room for Args when that is full, and leaves them as they are where there is none now. nil: Args grow as they like.
+	Room func()
+
 	pos    int // bytes that were looked at
-	left   int // arguments to come
+	left   int // arguments to come; of a line: its bytes, 0: its end has not come
 	bulk   int // bytes of the argument that was announced; -1: none
 	begun  bool
 	inline bool
 }
 
 // Reset begins the next command.
-func (c *Command) Reset() { *c = Command{Args: c.Args[:0], bulk: -1} }
+func (c *Command) Reset() { *c = Command{Args: c.Args[:0], Room: c.Room, bulk: -1} }
+
+// roomy says whether there is room for one more argument.
+func (c *Command) roomy() bool {
+	if len(c.Args) == cap(c.Args) && c.Room != nil {
+		c.Room()
+		return len(c.Args) < cap(c.Args)
+	}
+	return true
+}
+
+// ErrNoRoom means that there is no room for the arguments now: Read goes on when it is called again.
+var ErrNoRoom = errors.New("no room for the arguments")
 
 // Read goes on in b, the bytes from the command's first one on. need is 0 when the command is whole; else it is how many bytes b must have at
 // least before it is worth to call again: more than it has; or below 0 when it has gone on by as many arguments as one call may, and is to be called again later. An error,
-// a ProtocolError, ends the connection.
+// a ProtocolError, ends the connection, but for ErrNoRoom.
 func (c *Command) Read(b []byte) (need int, err error) {
 	if !c.begun {
 		if len(b) == 0 {
@@ -108,6 +127,9 @@ func (c *Command) Read(b []byte) (need int, err error) {
 		if len(b) < end {
 			return end, nil
 		}
+		if !c.roomy() {
+			return 0, ErrNoRoom
+		}
 		c.Args = append(c.Args, Span{uint32(c.pos), uint32(c.bulk)}) // Redis does not look at the two bytes behind it, either
 		c.pos, c.bulk = end, -1
 		c.left--
@@ -151,27 +173,32 @@ func number(b []byte, what, wrong string) (n, used int, err error) {
 // readInline reads a line of words, as a person types it, with Redis's quotes (sdssplitargs in its sds.c): "…" has the escapes \n \r \t \b \a
 // and \xHH, '…' only \'. Words are unescaped where they lie in b, which their bytes are then changed in.
 func (c *Command) readInline(b []byte) (need int, err error) {
-	end := bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\n')
-	if end < 0 {
+	if c.left == 0 { // else its end was found: what is unescaped may have others
+		c.left = 1 + bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\n')
+	}
+	if c.left == 0 {
 		if len(b) >= maxLineBytes {
 			return 0, ProtocolError("too big inline request")
 		}
 		return len(b) + 1, nil
 	}
-	c.Bytes, c.begun = end+1, false
-	line := bytes.TrimSuffix(b[:end], []byte("\r"))
-	for i := 0; i < len(line); {
+	line := bytes.TrimSuffix(b[:c.left-1], []byte("\r"))
+	for i := c.pos; i < len(line); {
 		if space(line[i]) {
 			i++
 			continue
+		}
+		if !c.roomy() { // before the word is unescaped, which is done once
+			return 0, ErrNoRoom
 		}
 		from, to, next := word(line, i)
 		if next < 0 {
 			return 0, ProtocolError("unbalanced quotes in request")
 		}
 		c.Args = append(c.Args, Span{uint32(from), uint32(to - from)})
-		i = next
+		i, c.pos = next, next
 	}
+	c.Bytes, c.begun = c.left, false
 	return 0, nil
 }
 

@@ -65,6 +65,18 @@ func Of[T any](a *Arena) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(a.mem))), len(a.mem)/int(t.Size()))
 }
 
+// In sees a block of a pool as an array of as many T as there is room for, of which none counts yet. T must be free of pointers.
+func In[T any](b []byte) []T {
+	t := reflect.TypeFor[T]()
+	if pointers(t) {
+		panic("arena: an array of " + t.String() + ", which holds pointers")
+	}
+	if uintptr(unsafe.Pointer(unsafe.SliceData(b)))%uintptr(t.Align()) != 0 {
+		panic("arena: an array that is not aligned")
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), cap(b)/int(t.Size()))[:0]
+}
+
 func pointers(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Array:

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // counted says whether b lies in memory that is counted: a pool of the host's, or what a connection has of its own.
@@ -156,5 +158,83 @@ func TestEchoesWaitForMemory(t *testing.T) {
 	}
 	if size := p.h.Pool.Largest(); most > size || most == 0 {
 		t.Errorf("%d bytes of a pool of %d are in use", most, size)
+	}
+}
+
+// Where a command's arguments lie is noted in memory that is counted, however many they are and whether the command ever becomes whole. Without any, it waits.
+func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
+	keys := strings.Fields(strings.Repeat("k ", 20_000))
+	for name, command := range map[string]string{
+		"an array": text(append([]string{"EXISTS"}, keys...)...),
+		"a line":   "EXISTS " + strings.Join(keys[:3000], " ") + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := acceptPeer(t, []byte("v"), transport.ServerOptions{PoolBytes: 16 << 20, StallMax: time.Hour, HelloMax: time.Hour})
+			p.h.O.Limits.MaxValueBytes = 1 << 20
+			p.receive([]byte("PING\r\n"))
+			p.drain()
+			var taken [][]byte
+			p.turn(func() { // there is none
+				for size := p.h.Pool.Largest(); size >= 512; size /= 2 {
+					for b := p.h.Pool.Alloc(size); b != nil; b = p.h.Pool.Alloc(size) {
+						taken = append(taken, b)
+					}
+				}
+			})
+			rest := p.offer([]byte(command))
+			noted := func() (n, uncounted int) {
+				p.turn(func() {
+					g := p.srv.guest
+					if n = cap(g.cmd.Args); n > argsMax && cap(g.many) < n*resp.SpanBytes {
+						uncounted = n * resp.SpanBytes
+					}
+				})
+				return n, uncounted
+			}
+			if n, uncounted := noted(); n > argsMax || uncounted > 0 || !p.srv.paused {
+				t.Errorf("without memory, %d arguments are noted", n)
+			}
+			p.turn(func() {
+				for _, b := range taken {
+					p.h.Pool.Free(b)
+				}
+				p.h.come()
+			})
+			got, most := "", 0
+			for round := 0; round < 2000 && got == ""; round++ { // as many keys at a time as there are slots
+				p.turn(func() { p.h.Resume() })
+				rest = p.offer(rest)
+				n, uncounted := noted()
+				if most = max(most, n); uncounted > 0 {
+					t.Fatalf("%d bytes of notes lie in memory that nobody counts", uncounted)
+				}
+				got += string(p.drain())
+			}
+			if want := fmt.Sprintf(":%d\r\n", strings.Count(command, "k")); got != want || most <= argsMax {
+				t.Errorf("%q, want %q; %d arguments were noted", got, want, most)
+			}
+			p.turn(func() {
+				if n := p.h.Pool.InUse(); n > 0 || cap(p.srv.guest.cmd.Args) != argsMax {
+					t.Errorf("%d bytes of the pool are in use, and there is room for %d arguments", n, cap(p.srv.guest.cmd.Args))
+				}
+			})
+		})
+	}
+}
+
+// Nobody who has not said who they are has memory of the pool.
+func TestStrangersHaveFewArguments(t *testing.T) {
+	secrets := access.NewList(access.Entry{Name: "ann", Secret: "the secret of ann"})
+	for _, command := range []string{text(append([]string{"AUTH"}, strings.Fields(strings.Repeat("k ", 100))...)...), "AUTH " + strings.Repeat("k ", 100) + "\r\n"} {
+		p := acceptPeer(t, nil, transport.ServerOptions{Access: secrets})
+		p.offer([]byte(command))
+		if got := string(p.drain()); got != "-ERR Protocol error: unauthenticated multibulk length\r\n" {
+			t.Errorf("%q", got)
+		}
+		p.turn(func() {
+			if n := p.h.Pool.InUse(); n > 0 {
+				t.Errorf("%d bytes of the pool are in use", n)
+			}
+		})
 	}
 }

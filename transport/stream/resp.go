@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/wire"
@@ -21,7 +22,9 @@ import (
 // some bits of their hash.
 type guest struct {
 	cmd     resp.Command
-	args    [][]byte   // the first of them
+	args    [][]byte // the first of them
+	few     [argsMax]resp.Span
+	many    []byte     // what cmd.Args lie in where they are more than few: of the pool; nil: they are not
 	spec    *resp.Spec // of the command that has begun; nil: none
 	before  *resp.Spec // of the one before it
 	next    int        // the argument that goes on, and before it
@@ -115,6 +118,7 @@ func (c *Server) invite() {
 	if c.h.O.Access != nil {
 		g.session.Admit = c.admit
 	}
+	g.cmd.Args, g.cmd.Room = g.few[:0], c.roomForArgs
 	g.cmd.Reset()
 	c.parse()
 }
@@ -156,6 +160,15 @@ func (c *Server) parseCommands() {
 				b = c.in.unread()
 			}
 			need, err := g.cmd.Read(b)
+			if errors.Is(err, resp.ErrNoRoom) {
+				if c.unknown() { // as Redis does, whose bound is 10
+					c.h.deny(c.name, fmt.Errorf("a command of more than %d arguments before AUTH", argsMax))
+					c.dismiss("-ERR Protocol error: unauthenticated multibulk length\r\n")
+					return
+				}
+				c.pause(c.asked)
+				break
+			}
 			if err != nil {
 				c.h.refused(c.name, wire.RefusedGarbage, err)
 				c.dismiss("-ERR " + err.Error() + "\r\n")
@@ -256,13 +269,36 @@ func (c *Server) commandEnds() {
 	} else {
 		c.in.consume(g.cmd.Bytes)
 	}
-	if cap(g.cmd.Args) > 256 { // the memory for what is usual is kept
-		g.cmd.Args = nil
-	}
+	c.forgetArgs()
 	g.cmd.Reset()
 }
 
-// argsMax bounds the arguments of commands that do not take as many as one likes.
+// forgetArgs gives back what a command's arguments lie in.
+func (c *Server) forgetArgs() {
+	g := c.guest
+	if g.many != nil {
+		c.give(g.many)
+		g.many = nil
+	}
+	g.cmd.Args = g.few[:0]
+}
+
+// roomForArgs makes room for twice as many arguments, in memory that is counted; it leaves them as they are where there is none now.
+func (c *Server) roomForArgs() {
+	g := c.guest
+	if c.unknown() {
+		return
+	}
+	b := c.takeMessage(2 * cap(g.cmd.Args) * resp.SpanBytes)
+	if b == nil {
+		return
+	}
+	args := append(arena.In[resp.Span](b), g.cmd.Args...)
+	c.forgetArgs()
+	g.many, g.cmd.Args = b, args
+}
+
+// argsMax bounds the arguments of commands that do not take as many as one likes. More than these lie in memory of the pool.
 const argsMax = 64
 
 // arg is an argument of the command that has begun, where it was received.
@@ -750,6 +786,7 @@ func (c *Server) forget() {
 		c.give(g.big)
 		g.big = nil
 	}
+	c.forgetArgs()
 	g.spec = nil
 }
 
