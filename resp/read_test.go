@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -414,5 +415,36 @@ func TestWhatIsWrongIsNoCommand(t *testing.T) {
 				t.Errorf("%q after %v: %+v, %q", name, last, s, text)
 			}
 		}
+	}
+}
+
+// A line goes on where it was when there was no room for its next word: what is unescaped is so once.
+func TestALineWithoutRoomGoesOnWhereItWas(t *testing.T) {
+	text := []byte(`ECHO "a\nb\\\\" 'it\'s' "\x5cx41" plain` + "\r\nPING\r\n")
+	var c Command
+	calls := 0
+	c.Room = func() {
+		if calls++; calls%3 == 0 {
+			args := make([]Span, len(c.Args), cap(c.Args)+1)
+			copy(args, c.Args)
+			c.Args = args
+		}
+	}
+	for {
+		need, err := c.Read(text)
+		if errors.Is(err, ErrNoRoom) {
+			continue
+		}
+		if need != 0 || err != nil {
+			t.Fatal(need, err)
+		}
+		break
+	}
+	var words []string
+	for _, a := range c.Args {
+		words = append(words, string(a.Of(text)))
+	}
+	if want := []string{"ECHO", "a\nb\\\\", "it's", `\x41`, "plain"}; !slices.Equal(words, want) || string(text[c.Bytes:]) != "PING\r\n" {
+		t.Fatalf("%q, and behind it %q", words, text[c.Bytes:])
 	}
 }
