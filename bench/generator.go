@@ -45,7 +45,7 @@ type generator struct {
 	abandoned bool // the drain is over: what comes back from now on is not recorded
 
 	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
-	died    chan<- kv.Status
+	died    chan<- error
 
 	verifyFailures uint64 // counted in warm-up and drain, too
 	firstFailure   string
@@ -293,7 +293,7 @@ func (g *generator) failed(status kv.Status, inWindow bool) {
 	}
 	g.stopped = true
 	select {
-	case g.died <- status:
+	case g.died <- deadError("a request", g.h, status):
 	default: // another one has told already
 	}
 }
@@ -468,6 +468,11 @@ func (g *generator) release() {
 	}
 }
 
-func deadError(s kv.Status) error {
-	return fmt.Errorf("bench: the connection died: a request ended as %q; the run was ended: %w", s, ErrDead)
+// deadError is the error for what ended as no answer does; with its cause, if the handler is a connection, which knows it. Only the handler's loop may call it.
+func deadError(what string, h kv.Handler, s kv.Status) error {
+	err := fmt.Errorf("bench: %s ended as %q: %w", what, s, ErrDead)
+	if c, ok := h.(interface{ Err() error }); ok && c.Err() != nil {
+		return fmt.Errorf("%w: %w", err, c.Err())
+	}
+	return err
 }

@@ -228,9 +228,10 @@ func (d *loader) Complete(r *kv.Request) {
 		return
 	case d.err == nil:
 		d.stopped = true
-		d.err = fmt.Errorf("bench: load: put of record %d ended as %q", s.id, r.Status)
+		what := fmt.Sprintf("load: put of record %d", s.id)
+		d.err = fmt.Errorf("bench: %s ended as %q", what, r.Status)
 		if r.Status == kv.StatusClosed || r.Status == kv.StatusUnknown {
-			d.err = fmt.Errorf("%w: %w", d.err, ErrDead)
+			d.err = deadError(what, d.h, r.Status)
 		}
 	}
 	if d.stopped || d.next == d.end {

@@ -33,7 +33,7 @@ const progressEvery = 250 * time.Millisecond
 
 var (
 	// ErrDead means that a connection died during the run.
-	ErrDead = errors.New("the peer is gone")
+	ErrDead = errors.New("the connection died")
 	// ErrStuck means that requests had no answer when the drain was over, or that a load came to a halt.
 	ErrStuck = errors.New("the server does not answer")
 )
@@ -58,7 +58,7 @@ func Run(ctx context.Context, spec Spec, clients []Client, progress func(Progres
 		return nil, err
 	}
 	w := &running{spec: spec, mix: mix, clients: clients,
-		drained: make(chan struct{}, len(clients)), died: make(chan kv.Status, 1),
+		drained: make(chan struct{}, len(clients)), died: make(chan error, 1),
 		res: &Result{Spec: spec, ClientThreads: len(clients)}}
 	w.watch = watcher{report: progress, clients: clients, ops: w.ops}
 	if err := w.add(); err != nil {
@@ -80,7 +80,7 @@ type running struct {
 	begun   int // so many of them are on their loops: the first ones
 	settled int // of these, those that have told on drained
 	drained chan struct{}
-	died    chan kv.Status
+	died    chan error
 	res     *Result
 }
 
@@ -198,13 +198,13 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 				continue
 			}
 			select {
-			case s := <-w.died: // it told before it settled
-				return deadError(s)
+			case err := <-w.died: // it told before it settled
+				return err
 			default:
 				return nil
 			}
-		case s := <-w.died:
-			return deadError(s)
+		case err := <-w.died:
+			return err
 		case <-tick.C:
 			if err := w.watch.tick(); err != nil {
 				return err
@@ -312,8 +312,8 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 		select {
 		case <-w.drained:
 			w.settled++
-		case s := <-w.died:
-			err = deadError(s) // and on: what is under way there completes now
+		case dead := <-w.died:
+			err = dead // and on: what is under way there completes now
 		case <-timer.C:
 			return false, err
 		case <-ctx.Done():
@@ -326,8 +326,8 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 		}
 	}
 	select {
-	case s := <-w.died: // told before the last one settled, and not seen yet
-		err = deadError(s)
+	case dead := <-w.died: // told before the last one settled, and not seen yet
+		err = dead
 	default:
 	}
 	return true, err

@@ -588,7 +588,7 @@ func driven(t testing.TB, spec Spec, inFlight int) (*generator, *queue) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.drained, g.died = make(chan struct{}, 1), make(chan kv.Status, 1)
+	g.drained, g.died = make(chan struct{}, 1), make(chan error, 1)
 	g.start.Store(loop.Nanos())
 	t.Cleanup(func() { _ = g.slots.mem.Close() })
 	return g, q

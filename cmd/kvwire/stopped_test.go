@@ -192,14 +192,38 @@ func (r *running) child() int {
 
 // muteRedis answers so many commands as a Redis without any item does, on all connections together, and then none.
 func muteRedis(t *testing.T, answers int64) string {
+	var left atomic.Int64
+	left.Store(answers)
+	return fakeRedis(t, func(words []string) string {
+		if left.Add(-1) < 0 {
+			return ""
+		}
+		return emptyRedis(words)
+	})
+}
+
+// emptyRedis is the answer of a Redis without any item.
+func emptyRedis(words []string) string {
+	switch words[0] {
+	case "ping":
+		return "+PONG\r\n"
+	case "info":
+		text := "# Server\r\nredis_version:7.0.0\r\n"
+		return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text)
+	case "get":
+		return "$-1\r\n"
+	}
+	return "+OK\r\n"
+}
+
+// fakeRedis is the URL of a server that gives these answers to commands, whose words are in lower case; "": none.
+func fakeRedis(t *testing.T, answer func(words []string) string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	var left atomic.Int64
-	left.Store(answers)
 	serveConn := func(c net.Conn) {
 		defer c.Close()
 		r := bufio.NewReader(c)
@@ -222,20 +246,7 @@ func muteRedis(t *testing.T, answers int64) string {
 				}
 				words = append(words, strings.ToLower(string(b[:k])))
 			}
-			if left.Add(-1) < 0 {
-				continue
-			}
-			answer := "+OK\r\n"
-			switch {
-			case words[0] == "ping":
-				answer = "+PONG\r\n"
-			case words[0] == "info":
-				text := "# Server\r\nredis_version:7.0.0\r\n"
-				answer = fmt.Sprintf("$%d\r\n%s\r\n", len(text), text)
-			case words[0] == "get":
-				answer = "$-1\r\n"
-			}
-			if _, err := io.WriteString(c, answer); err != nil {
+			if _, err := io.WriteString(c, answer(words)); err != nil {
 				return
 			}
 		}
@@ -260,5 +271,33 @@ func TestARedisThatStopsEndsTheRun(t *testing.T) {
 			r.end()
 			r.lost()
 		})
+	}
+}
+
+// What a Redis says when it does not do a command is told, and ends the run: nothing is measured of a server that refuses.
+func TestTheErrorOfARedisIsTold(t *testing.T) {
+	for _, c := range []struct{ command, said string }{
+		{"get", "LOADING Redis is loading the dataset in memory"},
+		{"get", "MOVED 3999 127.0.0.1:6381"},
+		{"set", "READONLY You can't write against a read only replica."},
+		{"set", "MISCONF Redis is configured to save RDB snapshots, but it's \x1b[31mcurrently unable\x07 to persist to disk."},
+	} {
+		target := fakeRedis(t, func(words []string) string {
+			if words[0] == c.command {
+				return "-" + c.said + "\r\n"
+			}
+			return emptyRedis(words)
+		})
+		args := [][]string{{"bench", "--mix", map[string]string{"get": "c", "set": "put"}[c.command], "--duration", "10s", "--warmup", "0s"}}
+		if c.command == "set" {
+			args = append(args, []string{"load"})
+		}
+		for _, a := range args {
+			r := begin(t, append(a, "--target", target, "--transport", "tcp", "--records", "1k")...)
+			_ = r.cmd.Wait()
+			if code := r.cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(r.said.String(), strings.Fields(c.said)[0]+" ") || strings.ContainsAny(r.said.String(), "\x1b\x07") {
+				t.Errorf("%s, of a Redis that says %q: exit code %d, %q", a[0], c.said, code, &r.said)
+			}
+		}
 	}
 }
