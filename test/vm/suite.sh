@@ -27,7 +27,7 @@ run 60 cgo/verbs
 run 60 rdma/device
 run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 2400)" rdma # long: a million torn READs
 run 300 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
-run 1500 verify -test.run "^TestHistories\$/^rdma$([[ ${KVWIRE_LONG:-} ]] || echo '/colocated/disk-cow')"
+run 1500 verify -test.run "^TestHistories\$/^rdma-$([[ ${KVWIRE_LONG:-} ]] || echo '/colocated/disk-cow')"
 run 200 verify -test.run "^TestSoak\$"
 smoke
 run 60 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back
