@@ -130,11 +130,13 @@ func (y *ycsbFile) truth(key string, otherwise bool) bool {
 	return v
 }
 
-// class refuses workloads that are not the core one. Before YCSB 0.17 its package had another name.
+// class refuses workloads that are not the core one. Before YCSB 0.17 its package had another name; go-ycsb's files call it core.
 func (y *ycsbFile) class() {
 	const core = "site.ycsb.workloads.CoreWorkload"
-	if s := y.text("workload", core); s != core && s != "com.yahoo.ycsb.workloads.CoreWorkload" {
-		y.wrong("workload", "%q is none that kvwire has: only %s", clip(s), core)
+	switch s := y.text("workload", core); s {
+	case core, "com.yahoo.ycsb.workloads.CoreWorkload", "core":
+	default:
+		y.wrong("workload", "%q is none that kvwire has: only %s, which go-ycsb calls core", clip(s), core)
 	}
 }
 

@@ -31,6 +31,10 @@ func TestYCSBsCoreWorkloadsAreOurMixes(t *testing.T) {
 			t.Errorf("%s: %v", letter, err)
 			continue
 		}
+		other := strings.Replace(text, "site.ycsb.workloads.CoreWorkload", "core", 1) // as go-ycsb's files have it
+		if again, err := ParseWorkload("some/workload"+letter, []byte(other)); other == text || err != nil || !reflect.DeepEqual(again, w) {
+			t.Errorf("%s of go-ycsb: %+v (%v)", letter, again, err)
+		}
 		want, _ := ParseMix(letter)
 		got, err := ParseMix(w.Mix)
 		if err != nil {
