@@ -97,7 +97,7 @@ type factors struct {
 	scanItems       int
 	loopKind        string
 	arrival         string
-	targetPerS      countFlag
+	targetPerS      rateFlag
 	search          string
 	goal            *goal // of search
 	conns           int
@@ -244,7 +244,7 @@ func (f *factors) benchFlags() {
 	s.IntVar(&f.scanItems, "scan-items", 100, "scans ask for 1 to that many items")
 	s.StringVar(&f.loopKind, "loop", "closed", "closed: a completion starts the next; open: arrivals by the clock, --target-per-s")
 	s.StringVar(&f.arrival, "arrival", "poisson", "open loop: poisson or constant")
-	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second")
+	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second; 0.5 is one every two seconds")
 	s.StringVar(&f.search, "search", "", "open loop: find the highest rate that keeps a percentile, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the least at which the percentile is known); the row is that of the rate found")
 	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
 	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
@@ -485,7 +485,7 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		case f.sets("loop") && f.loopKind != bench.Open.String():
 			return s, usagef("--search needs --loop open")
 		case f.targetPerS <= 0:
-			f.targetPerS = countFlag(f.goal.from(f.duration))
+			f.targetPerS = rateFlag(f.goal.from(f.duration))
 		}
 		f.loopKind = bench.Open.String()
 	}

@@ -38,7 +38,7 @@ func tryFlags(w *os.File, c command, args ...string) error {
 	return c.run(context.Background(), args)
 }
 
-var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|speed)\b`)
+var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|rate|speed)\b`)
 
 // Of each numeric flag of each command both ends of its range are accepted, and what lies beyond is a usage error. --help
 // behind the flag ends the command once its flags are read.

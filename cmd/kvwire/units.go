@@ -98,6 +98,24 @@ func (c *countFlag) String() string { return strconv.FormatFloat(float64(*c), 'f
 // Type is pflag.Value's.
 func (c *countFlag) Type() string { return "count" }
 
+// rateFlag is how many there are in a second, which may be less than one.
+type rateFlag float64
+
+// Set is pflag.Value's.
+func (r *rateFlag) Set(s string) error {
+	v, err := parseUnits(s, countUnits, "rate", "1000, 50k, 0.5")
+	if err == nil {
+		*r = rateFlag(v)
+	}
+	return err
+}
+
+// String is pflag.Value's.
+func (r *rateFlag) String() string { return strconv.FormatFloat(float64(*r), 'f', -1, 64) }
+
+// Type is pflag.Value's.
+func (r *rateFlag) Type() string { return "rate" }
+
 // cpusFlag is a list of CPUs.
 type cpusFlag []int
 
