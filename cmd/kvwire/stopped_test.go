@@ -56,11 +56,16 @@ func (r *running) busy(pid, ticks int) {
 // end waits for the process and wants exit code 1. It may not take as long as a server's end may.
 func (r *running) end() {
 	r.t.Helper()
+	r.endsWith(exitFailed)
+}
+
+func (r *running) endsWith(want int) {
+	r.t.Helper()
 	watchdog := time.AfterFunc(patience, func() { _ = r.cmd.Process.Signal(syscall.SIGQUIT) }) // it tells where it is
 	defer watchdog.Stop()
 	_ = r.cmd.Wait()
-	if code := r.cmd.ProcessState.ExitCode(); code != exitFailed {
-		r.t.Fatalf("exit code %d, want %d; it said %s", code, exitFailed, &r.said)
+	if code := r.cmd.ProcessState.ExitCode(); code != want {
+		r.t.Fatalf("exit code %d, want %d; it said %s", code, want, &r.said)
 	}
 	if !strings.Contains(r.said.String(), "the server does not answer") {
 		r.t.Errorf("it said %q", &r.said)
@@ -144,7 +149,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		r.busy(s.cmd.Process.Pid, 50)
 		stop(t, s.cmd.Process.Pid)
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
-		r.end()
+		r.endsWith(exitInterrupted)
 		r.lost("interrupted")
 	})
 	t.Run("load", func(t *testing.T) {
