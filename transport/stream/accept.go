@@ -151,14 +151,13 @@ func (s *Spare) Short(h *Host, listener int, err error) bool {
 }
 
 func (s *Spare) refuse(h *Host, listener int) {
-	s.Keep()
-	s.Drop()
 	defer s.Keep()
 	for range acceptBatch {
 		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // the listener may be one that blocks
-		if n, err := unix.Poll(ready, 0); n < 1 || err != nil {
+		if n, err := unix.Poll(ready, 0); n < 1 || err != nil || s.enough() {
 			return
 		}
+		s.Drop()
 		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		h.L.Stats.Syscalls += 2
 		if err != nil {
@@ -166,4 +165,16 @@ func (s *Spare) refuse(h *Host, listener int) {
 		}
 		h.turnAway(Socket{Fd: fd}, PeerName(sa), noDescriptor)
 	}
+}
+
+// enough looks whether the system has descriptors again, beside the spare one: a client that connects after they were given back is let in.
+func (s *Spare) enough() bool {
+	if s.Keep(); !s.kept {
+		return false
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil
 }
