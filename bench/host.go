@@ -22,17 +22,17 @@ type HostTimes struct {
 	Quotas [quotasMax]QuotaTimes `json:",omitzero"` // of the control groups of this process that have a quota, its own first
 }
 
-// QuotaTimes are the periods of a quota of CPU time that have passed, and those of them in which the process was made to stand still.
+// QuotaTimes counts the periods of a quota of CPU time: all that have passed, and those in which the process was throttled.
 type QuotaTimes struct{ Periods, Throttled uint64 }
 
-// quotasMax bounds the control groups that are looked at: groups in groups with a quota each are rare.
+// quotasMax bounds the control groups with a quota that are read: nested groups with a quota each are rare.
 const quotasMax = 4
 
 const hostTick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 
 var errNoCPULine = errors.New("no line of the form \"cpu user nice system idle iowait irq softirq steal\"")
 
-// ReadHostTimes looks at /proc/stat, and at the quotas of this process's control groups.
+// ReadHostTimes reads /proc/stat and the quotas of this process's control groups.
 func ReadHostTimes() (HostTimes, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -82,8 +82,8 @@ func (h HostTimes) Sub(o HostTimes) HostTimes {
 	return s
 }
 
-// Throttled is the share of a quota's periods in which the process was made to stand still, of the quota where it is largest; false: no period of a quota
-// has passed.
+// Throttled returns the share of a quota's periods in which the process was throttled, for the quota with the largest share; ok is false if no period
+// of a quota has passed.
 func (h HostTimes) Throttled() (ratio float64, known bool) {
 	for _, q := range h.Quotas {
 		if q.Periods > 0 {

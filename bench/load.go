@@ -132,7 +132,7 @@ func (w *loading) silent() error {
 		_ = w.clients[i].Loop.Call(func() { waits, since = l.slots.inFlight(), loop.Nanos()-l.last }) // one that has ended is the watcher's
 		if waits > 0 && since > int64(w.spec.SilenceMax) {
 			w.hung = true
-			return fmt.Errorf("bench: load: of %d puts under way on client loop %s none was acknowledged for %v: %w", waits, w.clients[i].Loop.Name(), w.spec.SilenceMax, ErrStuck)
+			return fmt.Errorf("bench: load: none of the %d puts under way on client loop %s was acknowledged for %v: %w", waits, w.clients[i].Loop.Name(), w.spec.SilenceMax, ErrStuck)
 		}
 	}
 	return nil

@@ -88,7 +88,7 @@ type Spec struct {
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
 	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
 
-	// SilenceMax bounds how long no put of a load may be acknowledged before the load ends in an error. 0: 15 s
+	// SilenceMax bounds the time without an acknowledged put after which a load ends with an error. 0: 15 s
 	SilenceMax time.Duration
 
 	// PaceSpin, open loop: a thread sleeps until this long before the next arrival and then turns
@@ -140,17 +140,17 @@ const (
 	maxTraceSpeed = 1e6
 )
 
-// WindowMax is the longest window, and the longest warm-up: the time series of a longer one would have no room, and no sense.
+// WindowMax is the longest window and the longest warm-up. The time series of a longer window would not fit, and would be of no use.
 const WindowMax = 1200 * time.Hour // four of these, warm-up, window and drain twice, stay below histMax
 
-// RequestBytes is the memory that a run takes for each request in flight: its key, and its value or a scan's answer.
+// RequestBytes returns the memory that a run takes for each request in flight: the key, and the value or the answer to a scan.
 func (s Spec) RequestBytes() int {
 	s = s.Defaults()
 	m, _ := ParseMix(s.Mix)
 	return slotBytes(s.KeyBytes, s.room(m))
 }
 
-// room is the size of the largest value, or answer to a scan.
+// room returns the size of the largest value, or of the largest answer to a scan.
 func (s *Spec) room(m Mix) int {
 	if m.Share[Scan] > 0 {
 		return max(s.ValueBytes, s.ScanItems*(kv.ItemHeaderBytes+s.KeyBytes+s.ValueBytes))
@@ -199,13 +199,13 @@ func (s Spec) Check() error {
 	case s.Loop == Closed && s.TargetPerS != 0:
 		return fmt.Errorf("bench: a target rate (%v per second) needs an open loop", s.TargetPerS)
 	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads || s.Conns > maxInFlight/max(s.Depth, 1):
-		return fmt.Errorf("bench: %d connections × depth %d on %d threads: none below 0, at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
+		return fmt.Errorf("bench: %d connections × depth %d on %d threads: each must be 0 or more, with at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
 	case s.Stages < 0:
 		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
 		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
-		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: none below 0 or above %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
+		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ const (
 	traceLineBytes = 64 << 10
 )
 
-// TimeUnit is what the numbers of a trace's column time count.
+// TimeUnit is the unit of the numbers in a trace's column time.
 type TimeUnit uint8
 
 const (
@@ -58,7 +58,7 @@ const (
 
 var unitNames = [...]string{"s", "ms", "us", "ns"}
 
-// TimeUnits are the names of all units.
+// TimeUnits returns the names of all units.
 func TimeUnits() []string { return unitNames[:] }
 
 // String is the unit's name.
@@ -70,13 +70,13 @@ func ParseTimeUnit(s string) (TimeUnit, error) {
 	return TimeUnit(i), err
 }
 
-// digits are the decimal places that make ns of the unit.
+// digits returns the number of decimal places between the unit and ns.
 func (u TimeUnit) digits() int { return 9 - 3*int(u) }
 
-// gzipMagic begins every file that gzip made.
+// gzipMagic begins every file in gzip format.
 const gzipMagic = "\x1f\x8b"
 
-// ReadTrace reads a CSV file, or one that gzip packed, whatever its name. Errors are one line, with file and line.
+// ReadTrace reads a CSV file, plain or compressed by gzip, whatever its name. Errors are one line, with the file and the line number.
 func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
 	f, err := textfile.Open(path)
 	if err != nil {
@@ -95,7 +95,7 @@ func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
 			return nil, fmt.Errorf("%s: unpack: %w", path, err)
 		}
 	case strings.HasSuffix(path, ".gz"):
-		return nil, fmt.Errorf("%s: by its name gzip packed it, and by its first bytes it did not: give it another name, or pack it", path)
+		return nil, fmt.Errorf("%s: the name ends in .gz, but the content is not in gzip format: rename the file, or compress it with gzip", path)
 	}
 	t, err := parseTrace(path, r, unit)
 	if err != nil {
@@ -111,7 +111,7 @@ func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
 	return t, nil
 }
 
-// Name is the file's, without folders, the first 12 digits of its SHA-256, and the unit of its times, where it is not seconds: a.csv@0123456789ab/us.
+// Name consists of the file's name without folders, the first 12 digits of its SHA-256, and the unit of its times if that is not seconds: a.csv@0123456789ab/us.
 func (t *Trace) Name() string { return t.name }
 
 // Rows is how many requests it has.

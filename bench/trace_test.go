@@ -100,7 +100,7 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		"time,op,key\n":                       "t.csv:1: column size: once",
 		"time,op,key,size,op\n":               "t.csv:1: column op: once",
 		"0,get,a,1\n":                         "t.csv:1: column time: once",
-		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x": a decimal number (0.25), of s`,
+		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x" is not a decimal number of s, such as 0.25`,
 		head + "2,get,a,1\n1,get,a,1\n":       `t.csv:3: time "1" is before that of the row above: sort the file by time`,
 		head + "0,get,a,1\n3000000,get,a,1\n": `t.csv:3: time "3000000" is more than 744h0m0s after`,
 		head + "0,delete,a,1\n":               `t.csv:2: op "delete" is not replayed: get (or read) and put`,
@@ -522,7 +522,7 @@ func TestATraceIsReadByItsFirstBytes(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, wrong string }{
 		"a.csv": {"\xef\xbb\xbf" + small, ""}, "b.csv": {pack(small), ""}, "c": {pack("\xef\xbb\xbf" + small), ""},
-		"d.csv": {"\xff\xfet\x00", "UTF-16, little-endian"}, "e.csv.gz": {small, "by its first bytes it did not"}, "f.gz": {"", "by its first bytes it did not"},
+		"d.csv": {"\xff\xfet\x00", "UTF-16, little-endian"}, "e.csv.gz": {small, "the content is not in gzip format"}, "f.gz": {"", "the content is not in gzip format"},
 		"g.gz": {pack("\xfe\xff\x00t"), "UTF-16, big-endian"},
 	} {
 		name = filepath.Join(dir, name)

@@ -109,7 +109,7 @@ func (p *traceParser) row() error {
 	}
 	at, ok := parseTime(fields[p.column[timeColumn]], p.unit)
 	if !ok {
-		return p.wrong(timeColumn, "%q: a decimal number (0.25), of %s", clip(fields[p.column[timeColumn]]), p.unit)
+		return p.wrong(timeColumn, "%q is not a decimal number of %s, such as 0.25", clip(fields[p.column[timeColumn]]), p.unit)
 	}
 	if len(p.t.rows) == 0 {
 		p.begin, p.last = at, at
@@ -118,7 +118,7 @@ func (p *traceParser) row() error {
 		return p.wrong(timeColumn, "%q is before that of the row above: sort the file by time", clip(fields[p.column[timeColumn]]))
 	}
 	if at-p.begin > int64(traceSpanMax) {
-		return p.wrong(timeColumn, "%q is more than %v after the first row's, counted in %s: name its unit (--trace-unit %s), or cut the trace into pieces", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
+		return p.wrong(timeColumn, "%q is more than %v after the first row, in the unit %s: set the right unit (--trace-unit %s), or divide the trace into shorter files", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
 	}
 	p.last = at
 	put, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]

@@ -136,7 +136,7 @@ func (y *ycsbFile) class() {
 	switch s := y.text("workload", core); s {
 	case core, "com.yahoo.ycsb.workloads.CoreWorkload", "core":
 	default:
-		y.wrong("workload", "%q is none that kvwire has: only %s, which go-ycsb calls core", clip(s), core)
+		y.wrong("workload", "%q is not supported: only %s (in go-ycsb: core) is", clip(s), core)
 	}
 }
 

@@ -20,12 +20,12 @@ const (
 	// TooSmall, with Need, and nothing was done. They are no part of the native frame.
 	OpAdd    Op = 6  // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
 	OpAppend Op = 7  // Value is put behind the item's bytes; it becomes the whole item
-	OpSwap   Op = 8  // a put; what was there follows Value's bytes, in its capacity, and Limit is that length + 1, 0 where nothing was there
-	OpTake   Op = 9  // a delete; Value becomes what was there
-	OpPatch  Op = 10 // Value replaces the item's bytes from Limit on, behind zero bytes where the item is shorter; it becomes the whole item
+	OpSwap   Op = 8  // a put; the old item follows Value's bytes, in its capacity, and Limit is the old item's length + 1, or 0 if there was none
+	OpTake   Op = 9  // a delete; Value becomes the old item
+	OpPatch  Op = 10 // Value replaces the item's bytes from Limit on, after zero bytes if the item is shorter; it becomes the whole item
 
-	// OpKeys is a page of a walk (Position), and no part of the native frame either.
-	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark behind them
+	// OpKeys reads a page of a walk (Position). It is not part of the native frame either.
+	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark after them
 )
 
 // AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
@@ -34,7 +34,7 @@ const AddBytes = 20
 // Updates says whether the op reads an item and changes it in one step.
 func (o Op) Updates() bool { return o >= OpAdd && o <= OpPatch }
 
-// Deletes says whether the op leaves no item.
+// Deletes reports whether the op removes the item.
 func (o Op) Deletes() bool { return o == OpDelete || o == OpTake }
 
 // Changes says whether the op may change an item.
@@ -147,8 +147,8 @@ type Request struct {
 	Aux  [3]uint64 // the handler's own: what it has to remember of this request
 }
 
-// StatsBrief in Limit asks for how many items there are and what CPU time the process has used, and no more: a few hundred bytes, however many loops and
-// partitions a server has.
+// StatsBrief in Limit asks for the number of items and the CPU time of the process only: a few hundred bytes, whatever the number of loops and
+// partitions.
 const StatsBrief = 1
 
 // ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan
@@ -207,7 +207,7 @@ func (l Limits) Check(r *Request) Status {
 		if len(r.Key) != PositionBytes || r.Limit == 0 {
 			return StatusBadRequest
 		}
-		return StatusOK // a position is no key
+		return StatusOK // a position is not a key
 	default:
 		return StatusBadRequest
 	}

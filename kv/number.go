@@ -2,7 +2,7 @@ package kv
 
 import "strconv"
 
-// Int reads an int64 as Redis does (string2ll in its util.c): decimal, no sign but a minus, no leading zeros, no spaces.
+// Int parses an int64 as Redis does (string2ll in its util.c): decimal, with no sign but a minus, no leading zeros and no spaces.
 func Int(b []byte) (n int64, ok bool) {
 	digits := b
 	if len(b) > 0 && b[0] == '-' {

@@ -5,24 +5,24 @@ import (
 	"math"
 )
 
-// A walk visits all keys, partition by partition and page by page, in an order of each partition's own: of OpKeys, a request has the keys of one page.
-// Nobody remembers a walk: where it goes on is in its position, which stays good whatever happens to the keys meanwhile. It gives each key
-// that is there from its first page to its last exactly once, and a key that comes or goes meanwhile at most once for each time that it comes. It
-// ends, however fast keys come: what is new lies behind it, or where it has not been but where there was room before it came.
+// A walk visits all keys, one partition after the other, page by page. Each partition chooses its own order. A request with OpKeys returns the keys of
+// one page. No state of a walk is kept between requests: its position is in the request, and stays valid whatever happens to the keys. A walk returns each
+// key that exists from the first page to the last exactly once, and a key that is added or deleted meanwhile at most once for each time that it is added.
+// Every walk ends, however fast keys are added: a new key gets a place that the walk has passed, or a free place that existed when the walk came to the partition.
 
-// Position is where a walk goes on: the partition, in the upper 32 bits, and a mark of that partition's.
+// Position is the place where a walk continues: the partition in the upper 32 bits, and a mark within the partition in the lower 32.
 type Position uint64
 
-// PositionBytes is a position's length as a request's Key.
+// PositionBytes is the length of a position in a request's Key.
 const PositionBytes = 8
 
-// Marks that all partitions have. From MarkFirst on they have others, down to MarkEnd.
+// Marks of every partition. The other marks of a partition lie between these two; a walk goes from MarkFirst down to MarkEnd.
 const (
 	MarkFirst uint32 = math.MaxUint32 // before the first page
-	MarkEnd   uint32 = 0              // behind the last one
+	MarkEnd   uint32 = 0              // after the last page
 )
 
-// PositionAt is a partition's mark.
+// PositionAt returns the position of a mark in a partition.
 func PositionAt(shard int, mark uint32) Position { return Position(shard)<<32 | Position(mark) }
 
 // PositionIn reads a position from the Key of a request.
@@ -31,13 +31,13 @@ func PositionIn(key []byte) Position { return Position(binary.LittleEndian.Uint6
 // Put writes a position to the Key of a request.
 func (p Position) Put(key []byte) { binary.LittleEndian.PutUint64(key, uint64(p)) }
 
-// Shard is the partition that has the position. It may be one that there is not.
+// Shard returns the partition of the position. The partition may not exist.
 func (p Position) Shard() int { return int(p >> 32) }
 
-// Mark is the partition's.
+// Mark returns the mark within the partition.
 func (p Position) Mark() uint32 { return uint32(p) }
 
-// Next is the position behind a page, whose request has ended with a mark in Need; ok is false behind the last page of the last partition.
+// Next returns the position after a page; mark is Need of the page's request. ok is false after the last page of the last partition.
 func (p Position) Next(mark uint32, shards int) (next Position, ok bool) {
 	if mark != MarkEnd {
 		return PositionAt(p.Shard(), mark), true

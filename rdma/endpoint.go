@@ -69,7 +69,7 @@ type endpoint struct {
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
 	e.note = func(kind int) {
-		h.O.Log.Warn("the device tells of an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
+		h.O.Log.Warn("the device reported an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
 	}
 	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
 		e.add(fd, name, nil)

@@ -7,18 +7,18 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// reaction is what follows from an asynchronous event of a device.
+// reaction is the consequence of an asynchronous event of a device.
 type reaction uint8
 
 const (
 	reactNot    reaction = iota
 	reactPair            // its queue pair has failed: the connection ends
-	reactDevice          // nothing of this device's works any more: all connections end, and it is opened again when one is asked for
-	reactLook            // what was picked by may have changed: the next connection looks again
+	reactDevice          // the device is unusable: all its connections end, and the next connection opens it again
+	reactLook            // the choice of device, port and GID may be out of date: the next connection chooses again
 )
 
-// reactionTo says what follows from an event, of ibv_event_type. A port that goes down ends no connection: the device goes on trying for half a second, and
-// then they end, each with its reason; nor does an address that goes away.
+// reactionTo returns the reaction to an event of ibv_event_type. Neither a port that goes down nor an address that is removed ends a connection at once: the device
+// retransmits for half a second, and then each connection ends with its own reason.
 func reactionTo(kind int) reaction {
 	switch kind {
 	case verbs.EventQPFatal, verbs.EventQPRequest, verbs.EventQPAccess:
@@ -31,7 +31,7 @@ func reactionTo(kind int) reaction {
 	return reactNot
 }
 
-// eventText is what has happened, in words.
+// eventText describes an event.
 func eventText(kind int) string {
 	switch kind {
 	case verbs.EventCQError:
@@ -50,36 +50,36 @@ func eventText(kind int) string {
 	return fmt.Sprintf("event %d", kind)
 }
 
-// lostError is the end of a connection that the peer has not closed. It counts as ErrPeerGone: what was in flight may have been done.
+// lostError is the reason for the end of a connection that the peer did not close. errors.Is finds ErrPeerGone in it: requests in flight may have been executed.
 type lostError struct{ why string }
 
-// Error is one line.
+// Error returns one line.
 func (e *lostError) Error() string { return e.why }
 
-// Is makes it an ErrPeerGone.
+// Is reports true for ErrPeerGone.
 func (e *lostError) Is(target error) bool { return target == transport.ErrPeerGone }
 
-// Statuses of completions that tell what has happened, of ibv_wc_status.
+// Statuses of ibv_wc_status that identify a cause.
 const (
 	statusLocal      = 2  // this side's queue pair cannot send as it was set up
-	statusRefused    = 9  // this one and the next two: the peer's device refused what was sent
+	statusRefused    = 9  // this one and the next two: the peer's device rejected a request
 	statusRetries    = 12 // nothing was acknowledged
 	statusNoReceives = 13 // a receive was missing each time
 )
 
-// lost says why a connection ended whose work request has failed. text and vendor are the device's words for the status, and down says that its port is not
-// active, and what to do; "": it is.
+// lost returns the reason for the end of a connection after a failed work request. text and vendor are the device's description of the status. down is not empty
+// if the port is not active: it states that, with a remedy.
 func lost(status uint32, text string, vendor uint32, down string) error {
 	said := fmt.Sprintf("%s, vendor's code %#x", text, vendor)
 	switch {
 	case down != "":
 		return &lostError{fmt.Sprintf("%s; so the connection failed (%s)", down, said)}
 	case status == statusLocal:
-		return &lostError{fmt.Sprintf("the device could not send: the address that this side has connected from may be gone (%s)", said)}
+		return &lostError{fmt.Sprintf("the device could not send: this side's address may have been removed (%s)", said)}
 	case status >= statusRefused && status < statusRetries:
-		return &lostError{fmt.Sprintf("the peer's device refused what was sent (%s)", said)}
+		return &lostError{fmt.Sprintf("the peer's device rejected a request (%s)", said)}
 	case status == statusRetries:
-		return &lostError{fmt.Sprintf("the peer acknowledged nothing of what was sent, again and again: its process, its host or the network between is gone (%s)", said)}
+		return &lostError{fmt.Sprintf("the peer did not acknowledge a message after all retries: its process, its host or the network in between is down (%s)", said)}
 	case status == statusNoReceives:
 		return &lostError{fmt.Sprintf("the peer took no message for too long: its process may be stopped (%s)", said)}
 	}

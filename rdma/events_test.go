@@ -41,8 +41,8 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		{verbs.StatusFlushed, "", "the peer closed the connection: text", true},
 		{1, "", "the peer closed the connection: text, vendor's code 0x81", true},
 		{statusLocal, "", "the device could not send: the address that this side has connected from may be gone (text, vendor's code 0x81)", false},
-		{9, "", "the peer's device refused what was sent", false},
-		{11, "", "the peer's device refused what was sent", false},
+		{9, "", "the peer's device rejected a request", false},
+		{11, "", "the peer's device rejected a request", false},
 	} {
 		err := lost(c.status, "text", 0x81, c.down)
 		if !errors.Is(err, transport.ErrPeerGone) || !strings.Contains(err.Error(), c.has) || strings.Contains(err.Error(), "the peer closed") != c.closed {

@@ -7,22 +7,22 @@ import (
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
-// Memory of a network loop, where nothing else is asked for: it is pinned, all of it, from the start.
+// Defaults of a network loop's memory. All of it is pinned from the start.
 const (
 	connBytes = 16 << 20
 	poolBytes = 32 << 20
 )
 
-// cqEntries is the size of a loop's completion queue, if the device can: room for 200 to 500 connections.
+// cqEntries is the size of a loop's completion queue, if the device supports it: enough for 200 to 500 connections.
 const cqEntries = 32 << 10
 
 // sharedSlots bounds a loop's shared receive queue: 16 MiB with slots of 8 KiB.
 const sharedSlots = 2048
 
-// stagingBytes is the room that a server's connection has for each message that does not lie in registered memory: a refusal.
+// stagingBytes is the memory of a server's connection for each message outside registered memory, such as a refusal.
 const stagingBytes = 64
 
-// ServerDefaults fills in what is zero: the bounds of transport.ServerOptions, but for memory, which costs more where it is pinned.
+// ServerDefaults replaces zero options by defaults: those of transport.ServerOptions, except for memory, where the defaults are lower because it is pinned.
 func ServerDefaults(o transport.ServerOptions) (transport.ServerOptions, error) {
 	if o.ConnBytes == 0 {
 		o.ConnBytes = connBytes
@@ -33,17 +33,17 @@ func ServerDefaults(o transport.ServerOptions) (transport.ServerOptions, error) 
 	return o.Defaults()
 }
 
-// Pinned is the memory that a server registers with its device, in bytes. The tables of the verb read come on top.
+// Pinned is the memory that a server registers with its device, in bytes, without the tables of the verb read.
 type Pinned struct {
-	Loop  uint64 // of each network loop, from the start: its pools, and the shared receive queue
-	Conn  uint64 // of each connection of the largest depth
-	Conns int    // such connections that a loop can have
+	Loop  uint64 // for each network loop, from the start: its pools and the shared receive queue
+	Conn  uint64 // for each connection of the largest depth
+	Conns int    // the most such connections of a loop
 }
 
-// LoopMax is the most that a network loop ever pins.
+// LoopMax returns the most memory that a network loop can pin.
 func (p Pinned) LoopMax() uint64 { return p.Loop + uint64(p.Conns)*p.Conn }
 
-// Pinned is what a server of these options pins.
+// Pinned returns the memory that a server with these options pins.
 func (t Transport) Pinned(o transport.ServerOptions) (p Pinned, err error) {
 	opts, err := t.Options.Defaults()
 	if err != nil {

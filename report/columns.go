@@ -117,7 +117,7 @@ var meanings = map[string]string{
 	"target_per_s": "open loop: arrivals asked for", "durability": "when a put is acknowledged: device or flush",
 
 	"duration_ns": "the measured window", "warmup_ns": "before it, not recorded", "ops": "operations answered in the window", "errors": "operations that failed",
-	"misses": "reads of loaded records that were not there", "unanswered": "requests that were sent and had no answer at the end of the drain; the latencies count their ages, as lower bounds",
+	"misses": "reads of loaded records that were not there", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
 	"verify_failures": "values read that were not written for their key; empty where nothing was verified",
 	"ops_per_s":       "operations by the window", "goodput_bytes_per_s": "bytes of values read and written, in scans, too: without keys and headers", "lat_min_ns": "least latency, from the intended start to the answer",
 	"lat_mean_ns": "mean latency", "lat_p5_ns": "5th percentile of latency", "lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency",
@@ -140,7 +140,7 @@ var meanings = map[string]string{
 	"tcp_retrans": "segments sent again by the machine", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
 	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
 
-	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run stood still, of the worse side",
+	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run was throttled, of the worse side",
 	"steal_ratio":     "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate of the window's last third beside its first, less 1",
 	"steady": "no drift beyond 5 % and noise", "valid": "nothing stands between the row and a claim", "invalid_reason": "what does", "skipped_reason": "why the run did not take place",
 
@@ -150,7 +150,7 @@ var meanings = map[string]string{
 	"kernel": "release of Linux", "fixed_buffers": "memory is registered with io_uring", "net_loops": "dispatched: loops with connections", "store_loops": "dispatched: loops with keys",
 	"spin_max_ns": "hybrid: how long a loop spins before it sleeps", "theta": "of the zipfian distribution", "scan_items": "scans ask for 1 to that many items",
 
-	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent; the latencies count their ages, as lower bounds",
+	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
 	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "the same by the server's",
 	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "the same of the server's",
 	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "the same of the server's", "note": "for people",

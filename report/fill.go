@@ -251,7 +251,7 @@ const (
 	MinAchieved = 0.98 // of the arrivals of an open loop
 	maxLag      = 0.10 // p99 of the send lag, of the median latency
 	maxSteal    = 0.01
-	maxStill    = 0.01 // periods of a CPU quota in which the run stood still
+	maxStill    = 0.01 // periods of a CPU quota in which the run was throttled
 	maxForeign  = 0.10
 	maxDrift    = 0.05
 )
@@ -282,7 +282,7 @@ func judge(row *Row, res *bench.Result) {
 		no("errors: %s", res.StatusErrors())
 	}
 	if res.Unanswered > 0 {
-		no("%d requests had no answer: the latencies count their ages", res.Unanswered)
+		no("%d requests had no answer: their ages count as latencies", res.Unanswered)
 	}
 	if res.Interrupted {
 		no("interrupted")
@@ -297,7 +297,7 @@ func judge(row *Row, res *bench.Result) {
 		no("steal %.1f %%", v*100)
 	}
 	if v, ok := row.ThrottledRatio.Get(); ok && v > maxStill {
-		no("CPU quota: stood still in %.0f %% of its periods", v*100)
+		no("CPU quota: throttled in %.0f %% of its periods", v*100)
 	}
 	if v, ok := row.ForeignCPURatio.Get(); ok && v > maxForeign {
 		no("foreign CPU %.0f %%", v*100)
@@ -324,7 +324,7 @@ func (r *Row) Invalidate(reason string) {
 
 func judgeOpen(res *bench.Result, no func(string, ...any)) {
 	if res.Unsent > 0 {
-		no("%d arrivals were never sent: the latencies count their ages", res.Unsent)
+		no("%d arrivals were never sent: their ages count as latencies", res.Unsent)
 	}
 	if res.Saturated() {
 		no("client saturated (%.0f %% of a CPU)", res.CPURatio*100)

@@ -75,7 +75,7 @@ func FillServerQuota(row *Row, h bench.Host) {
 		return
 	}
 	if row.ThrottledRatio = F(v); v > maxStill && load <= maxStill {
-		row.against("the server's CPU quota: stood still in %.0f %% of its periods", v*100)
+		row.against("the server's CPU quota: throttled in %.0f %% of its periods", v*100)
 	}
 }
 

@@ -106,7 +106,7 @@ func TestARunThatAQuotaStoppedIsNotValid(t *testing.T) {
 	res := &bench.Result{Ops: 1000, Duration: time.Second, Host: bench.Host{HostTimes: quota(45, 36)}}
 	row := Row{}
 	Fill(&row, res, Sides{})
-	if row.ThrottledRatio != F(0.8) || row.Valid != B(false) || !strings.Contains(row.InvalidReason, "CPU quota: stood still in 80 % of its periods") || !row.Disturbed() {
+	if row.ThrottledRatio != F(0.8) || row.Valid != B(false) || !strings.Contains(row.InvalidReason, "CPU quota: throttled in 80 % of its periods") || !row.Disturbed() {
 		t.Errorf("%s: %s, %s", row.ThrottledRatio, row.Valid, row.InvalidReason)
 	}
 	why := row.InvalidReason
@@ -117,7 +117,7 @@ func TestARunThatAQuotaStoppedIsNotValid(t *testing.T) {
 	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 0)}); row.Valid != B(true) || row.ThrottledRatio != F(0) {
 		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
 	}
-	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 50)}); row.ThrottledRatio != F(0.5) || row.Valid != B(false) || row.InvalidReason != "the server's CPU quota: stood still in 50 % of its periods" {
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 50)}); row.ThrottledRatio != F(0.5) || row.Valid != B(false) || row.InvalidReason != "the server's CPU quota: throttled in 50 % of its periods" {
 		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
 	}
 	row = Row{}

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockName is the file whose lock keeps processes apart that add to one folder. It stays: removing it would let two in.
+// lockName is a file in a folder of results. Its lock serialises the processes that add to the folder. The file stays: if it were removed, two processes could hold a lock at the same time.
 const lockName = ".lock"
 
-// lockMax bounds the wait for a lock. Whoever has it writes some files, which takes milliseconds.
+// lockMax bounds the wait for a lock. The owner writes some files, which takes milliseconds.
 const lockMax = time.Minute
 
-// Locked makes a folder, where there is none, and calls write while no other process is in Locked for the same folder.
+// Locked creates a folder if it does not exist, and calls write while it holds the folder's lock.
 func Locked(dir string, write func() error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one)", err)
@@ -37,7 +37,7 @@ func Locked(dir string, write func() error) error {
 	}
 }
 
-// TryLock locks a file for this process alone, until it is closed. EWOULDBLOCK: another process has it.
+// TryLock locks a file exclusively until it is closed, without waiting. EWOULDBLOCK: another process holds the lock.
 func TryLock(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -45,12 +45,12 @@ func TryLock(f *os.File) error {
 			return nil
 		}
 		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock %s: %w (another process is at it, or the file system has no locks)", f.Name(), err)
+			return fmt.Errorf("lock %s: %w (another process uses the folder, or its file system has no locks)", f.Name(), err)
 		}
 	}
 }
 
-// WriteFile writes a file whole or not at all: readers find the one before or this one.
+// WriteFile replaces a file atomically: readers find either the old content or the new.
 func WriteFile(name string, b []byte) error {
 	part := fmt.Sprintf("%s.%d.new", name, os.Getpid())
 	err := os.WriteFile(part, b, 0o644)

@@ -280,7 +280,7 @@ func TestFillOfARunThatLostRequests(t *testing.T) {
 	r.Unanswered = 16
 	var row Row
 	Fill(&row, r, Sides{})
-	if got, _ := row.Value("unanswered"); got != "16" || row.Valid != B(false) || row.InvalidReason != "16 requests had no answer: the latencies count their ages" {
+	if got, _ := row.Value("unanswered"); got != "16" || row.Valid != B(false) || row.InvalidReason != "16 requests had no answer: their ages count as latencies" {
 		t.Errorf("%s unanswered, invalid: %q", got, row.InvalidReason)
 	}
 	row.StealRatio = F(1) // whatever the machine did: a run that lost requests is none to do again until it looks better

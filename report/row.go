@@ -345,7 +345,7 @@ type Row struct {
 	Unanswered Uint `csv:"unanswered"` // requests without an answer at the end of the drain
 
 	// Of the control groups of the run's processes.
-	ThrottledRatio Float `csv:"throttled_ratio"` // share of a CPU quota's periods in which they stood still, of the worse side
+	ThrottledRatio Float `csv:"throttled_ratio"` // share of a CPU quota's periods in which the threads were throttled, of the worse side
 }
 
 // column is a field of Row.

@@ -271,7 +271,7 @@ func ReadSet(args [][]byte) (o SetOptions, errText string) {
 }
 
 // noExpiry begins the errors for what would give a key a time at which it expires (docs/adr/0012).
-const noExpiry = "ERR kvwire keeps no times at which keys expire: "
+const noExpiry = "ERR kvwire has no expiry times: "
 
 // NoExpiry is the error for a command of kind Expire.
 func (s *Spec) NoExpiry() string {
@@ -310,7 +310,7 @@ func ReadFlush(args [][]byte) (errText string) {
 
 // OneKey is the error for a command of several keys that are to be set all or none, where there is more than one: they lie in different
 // partitions, and no step changes several of these.
-const OneKey = "ERR kvwire sets several keys one by one, and cannot set all or none: MSETNX takes one key and value"
+const OneKey = "ERR kvwire cannot set several keys atomically: MSETNX takes one key and one value"
 
 // ReadRange reads GETRANGE's first and last place, or gives an error's text.
 func ReadRange(args [][]byte) (first, last int64, errText string) {

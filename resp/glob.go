@@ -2,25 +2,25 @@ package resp
 
 import "slices"
 
-// PatternMax bounds a pattern's bytes: as many as the longest key has.
+// PatternMax is the largest size of a pattern in bytes. It equals the size of the longest key.
 const PatternMax = 1 << 10
 
-// errPattern is for a longer one.
+// errPattern is the error for a longer pattern.
 const errPattern = "ERR the pattern is too long: at most 1024 bytes"
 
 // Pattern is a pattern as SCAN's MATCH has it: * and ? and [a-z], [^a], and \ before a character that is meant itself (stringmatchlen in
-// Redis's util.c). It is an automaton whose states are how many of the pattern's characters the name has had so far, a bit each, all of which
-// a character of the name moves at once (Shift-And: Baeza-Yates and Gonnet 1992, with the loops of Wu and Manber). So a name costs as many steps as it
+// Redis's util.c). It is a bit-parallel automaton: state n means that the name has matched the first n characters of the pattern. Each state is one
+// bit, and each character of the name advances all states at once (Shift-And: Baeza-Yates and Gonnet 1992, with the loops of Wu and Manber). So a name costs as many steps as it
 // has bytes, times one word for each 64 characters of the pattern, whatever both are. Its zero value is ready for Compile, and keeps its memory: up
 // to 34 KiB.
 type Pattern struct {
-	last  int      // the state in which the whole pattern was had
+	last  int      // the state in which the whole pattern has matched
 	words int      // of states
 	moves []uint64 // words for each byte: the states from which it leads to the next
 	stays []uint64 // the states from which any byte leads back: there is a * there
 }
 
-// Compile reads a pattern of at most PatternMax bytes. It takes at most 256 steps for each.
+// Compile reads a pattern of at most PatternMax bytes. It takes at most 256 steps for each byte.
 func (p *Pattern) Compile(pattern []byte) {
 	p.last = 0
 	p.words = len(pattern)/64 + 1
@@ -89,13 +89,13 @@ func (p *Pattern) set(pattern []byte, i, word int, bit uint64) int {
 	return min(i+1, len(pattern))
 }
 
-// Match says whether a name fits.
+// Match reports whether a name matches the pattern.
 func (p *Pattern) Match(name []byte) bool {
 	ok, _ := p.match(name)
 	return ok
 }
 
-// match is Match, and counts the words of states that it looks at.
+// match is Match. It also counts the words of states that it reads.
 func (p *Pattern) match(name []byte) (ok bool, steps int) {
 	var in [PatternMax/64 + 1]uint64 // the states that it may be in
 	states := in[:p.words]

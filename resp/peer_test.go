@@ -135,9 +135,9 @@ func (p peers) same(t *testing.T, words ...string) {
 
 // differs says whether answers may differ: docs/adr/0012.
 func differs(words []string, redis, kvwire string) bool {
-	return strings.HasPrefix(kvwire, "-ERR kvwire keeps no times") || // SETEX, EXPIRE …
+	return strings.HasPrefix(kvwire, "-ERR kvwire has no expiry times") || // SETEX, EXPIRE …
 		strings.HasPrefix(kvwire, "-ERR kvwire has no empty keys") ||
-		strings.HasPrefix(kvwire, "-ERR kvwire sets several keys one by one") // MSETNX
+		strings.HasPrefix(kvwire, "-ERR kvwire cannot set several keys atomically") // MSETNX
 }
 
 // What a command takes, and how its arguments are read, is Redis's own affair: who wrote for Redis finds the same here.

@@ -8,12 +8,12 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Cursors turns positions of a walk into SCAN's cursors, and back. A cursor is the position itself, 48 bits, below 15 bits that a server has picked when it started: so none
-// has to be remembered, or can be forgotten, and one of another server, or from before a restart, is known for what it is. Clients take a cursor for a
-// decimal number of 64 bits, some with a sign.
+// Cursors converts positions of a walk to SCAN's cursors, and back. The lower 48 bits of a cursor are the position, and the next 15 bits are a number that the server
+// chose at its start. So the server keeps no cursors, and can detect cursors of another server or from before a restart. For clients a cursor is a
+// decimal number of 64 bits, for some of them with a sign.
 type Cursors struct{ server uint64 }
 
-// NewCursors picks a server's.
+// NewCursors chooses a server's number.
 func NewCursors() Cursors {
 	var b [2]byte
 	_, _ = rand.Read(b[:])
@@ -22,13 +22,13 @@ func NewCursors() Cursors {
 
 const positionBits = 48 // 16 of the partition, 32 of its mark
 
-// ErrCursor is for a cursor that is not one of this server's.
-const ErrCursor = "ERR invalid cursor: it is not this server's, or from before its last start: begin again at 0"
+// ErrCursor is the error for a cursor that this server did not give.
+const ErrCursor = "ERR invalid cursor: it is from another server, or from before a restart: begin again at 0"
 
-// Of is the cursor of a position.
+// Of returns the cursor of a position.
 func (c Cursors) Of(at kv.Position) uint64 { return c.server | uint64(at) }
 
-// Position is where a SCAN goes on; of cursor 0 the beginning. ok is false where the cursor is not one that a server with so many partitions has given.
+// Position returns the position of a cursor: for cursor 0, the beginning of a walk. ok is false if this server, with that many partitions, did not give the cursor.
 func (c Cursors) Position(cursor uint64, shards int) (at kv.Position, ok bool) {
 	if cursor == 0 {
 		return kv.PositionAt(0, kv.MarkFirst), true

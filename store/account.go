@@ -18,8 +18,8 @@ import (
 
 // A shard keeps an account of its slabs (adr/0027): a sum of the heads of all items in each unit, that is a page, or a slot with pages
 // of its own. The sums are in memory while the shard serves, change with each item that is put into a page, and are written to the
-// shard's file pages when it closes. Recovery computes them anew from what it reads, and compares: a page that was zeroed, cut off,
-// taken from elsewhere, or left as it was before its last write has another sum.
+// shard's file pages at the close. Recovery computes the sums from the slabs and compares: a page that was zeroed, cut off,
+// taken from another place, or is in the state before its last write has another sum.
 //
 // The file, little-endian:
 //
@@ -34,7 +34,7 @@ const (
 	accountMagic = "kvpages1"
 )
 
-// mark is what a shard keeps about the state in which it was left.
+// mark is the state in which a shard was left; it is in the shard's file settled.
 type mark struct {
 	seq     uint64 // every change up to here was on disk
 	state   markState
@@ -44,16 +44,16 @@ type mark struct {
 type markState uint32
 
 const (
-	markMissing markState = iota // there is none: nobody has opened the shard yet
-	markAlone                    // no account counts: it could not be written, or an older version had the shard open
-	markOpen                     // the account tells of an earlier state: changes since then have higher numbers
-	markClosed                   // the account tells of this state
-	markDamaged                  // it cannot be read
+	markMissing markState = iota // there is no mark: the shard was never opened
+	markAlone                    // no account is valid: it could not be written, or an older version had the shard open
+	markOpen                     // the account describes an earlier state; changes since then have higher sequence numbers
+	markClosed                   // the account describes this state
+	markDamaged                  // the mark cannot be read
 )
 
 const (
 	markBytes    = 20 // sequence, account, state, and a CRC32C of them
-	markBytesOld = 12 // sequence and CRC: what versions without accounts write, and read of no other length
+	markBytesOld = 12 // sequence and CRC: the only length that versions without accounts write and read
 )
 
 func (m mark) encode() []byte {
@@ -63,7 +63,7 @@ func (m mark) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// parseMark trusts nothing that it reads.
+// parseMark reads a mark. Its input is not trusted.
 func parseMark(b []byte) mark {
 	n := len(b) - 4
 	if len(b) != markBytes && len(b) != markBytesOld || binary.LittleEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], castagnoli) {
@@ -79,8 +79,8 @@ func parseMark(b []byte) mark {
 	return m
 }
 
-// slotSum is what a slot adds to the sum of its unit. The sum of an item's head covers its key, its sequence number and the
-// sum of its value; nth tells the slots of a page apart.
+// slotSum returns the part of a slot in the sum of its unit. The checksum of an item's head covers its key, its sequence number and
+// the checksum of its value; nth distinguishes the slots of a page.
 func slotSum(b []byte, v verdict, nth uint) uint32 {
 	switch v {
 	case slotUnused:
@@ -91,7 +91,7 @@ func slotSum(b []byte, v verdict, nth uint) uint32 {
 	return mixSum(binary.LittleEndian.Uint32(b[20:]), nth)
 }
 
-// mixSum is the finalizer of MurmurHash3: sums of one page are combined by exclusive or, and CRCs are linear in it.
+// mixSum is the finalizer of MurmurHash3. It is needed because the sums of a page are combined by exclusive or, in which CRCs are linear.
 func mixSum(sum uint32, nth uint) uint32 {
 	h := sum + uint32(nth)*0x9E3779B9
 	h ^= h >> 16
@@ -101,8 +101,8 @@ func mixSum(sum uint32, nth uint) uint32 {
 	return h ^ h>>16
 }
 
-// forget takes what a slot holds out of the sum of its unit, before it is overwritten. b is the slot, and not looked at where
-// it has its pages to itself: those are written without being read.
+// forget removes a slot's item from the sum of its unit, before the slot is overwritten. b is the content of the slot; it is ignored
+// for a slot with pages of its own, because these are overwritten without being read.
 func (s *slab) forget(at place, b []byte) (it item, v verdict) {
 	if s.alone() {
 		s.sums[at.slot] = 0
@@ -113,12 +113,12 @@ func (s *slab) forget(at place, b []byte) (it item, v verdict) {
 	return it, v
 }
 
-// note adds the item that was put into a slot.
+// note adds the item in a slot to the sum of its unit.
 func (s *slab) note(at place, b []byte) {
 	s.sums[at.slot/s.free.perUnit] ^= slotSum(b, slotLive, at.nth())
 }
 
-// writeAccount writes the sums, and returns their CRC.
+// writeAccount writes the account, and returns its CRC.
 func writeAccount(w io.Writer, slabs []slab, seq uint64) (crc uint32, err error) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	put := func(b []byte) {
@@ -153,9 +153,9 @@ func writeAccount(w io.Writer, slabs []slab, seq uint64) (crc uint32, err error)
 
 var errAccount = errors.New("is damaged")
 
-// readAccount reads the sums into the slabs, which have room for the units that their files have. It calls cut for each unit that held
-// something and is not in its file any more. On an error neither counts. It trusts nothing that it reads, takes memory for
-// the units that there are alone, and reads no more sums than the largest slabs would have.
+// readAccount reads the sums into the slabs, which have room for the units of their files. It calls cut for each unit that is in the
+// account, held items, and is missing in its file. After an error the sums and the calls are not valid. The input is not trusted: memory is
+// allocated for existing units only, and no more sums are read than the largest slabs can have.
 func readAccount(r io.Reader, slabs []slab, cut func(s *slab, unit uint32)) (seq uint64, crc uint32, err error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	defer func() {
@@ -213,7 +213,7 @@ func readAccount(r io.Reader, slabs []slab, cut func(s *slab, unit uint32)) (seq
 	return seq, want, nil
 }
 
-// keepAccount writes the account of what is on disk now, durably.
+// keepAccount writes the account of the present state of the disk, durably.
 func (p *Partition) keepAccount() (crc uint32, err error) {
 	err = p.files.setAccount(func(w io.Writer) (err error) {
 		crc, err = writeAccount(w, p.slabs, p.window.last)
@@ -222,7 +222,7 @@ func (p *Partition) keepAccount() (crc uint32, err error) {
 	return crc, err
 }
 
-// noSpace says whether an error is the file system's, or a limit's, that there is no space.
+// noSpace reports whether an error means that the file system or a limit leaves no space.
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
 }
@@ -248,28 +248,28 @@ func (f *osFiles) setAccount(write func(w io.Writer) error) error {
 	return nil
 }
 
-// base is the state of the disk that the account tells of.
+// base is the state of the disk that the account describes.
 type base struct {
 	known  bool
 	closed bool // nothing has changed since
 	seq    uint64
 }
 
-// tally is what a scan has found in one unit.
+// tally is the result of a scan of one unit.
 type tally struct {
-	raw    uint32 // the sum of what is there
-	mended uint32 // … where heads that could be mended were
+	raw    uint32 // the sum of the unit as it is
+	mended uint32 // … and the sum after the repair of heads
 	newest uint64 // the highest sequence number
-	unsure bool   // there is a head that nobody can read, or that was mended: a crash may have cut a write short there
+	unsure bool   // a head is unreadable or was repaired: a crash may have interrupted a write there
 }
 
-// lostUnit is one that does not hold what it should.
+// lostUnit is a unit whose content was lost.
 type lostUnit struct {
 	class uint8
 	unit  uint32
 }
 
-// LostPages are pages, one after the other, that do not hold what was in them.
+// LostPages is a run of adjacent lost pages: they do not hold what was last written to them.
 type LostPages struct {
 	Shard     int    `json:"shard"`
 	SlotBytes int    `json:"slot_bytes"` // names the slab
@@ -277,7 +277,7 @@ type LostPages struct {
 	Pages     uint32 `json:"pages"`
 }
 
-// String is such pages in a message.
+// String describes the pages for a message.
 func (l LostPages) String() string {
 	if l.Pages == 1 {
 		return fmt.Sprintf("page %d of the slab of %d-byte slots", l.First, l.SlotBytes)
@@ -285,7 +285,7 @@ func (l LostPages) String() string {
 	return fmt.Sprintf("pages %d to %d of the slab of %d-byte slots", l.First, l.First+l.Pages-1, l.SlotBytes)
 }
 
-// readBase reads the account, if there is one that counts.
+// readBase reads the account, if there is a valid one.
 func (v *recovery) readBase() error {
 	p := v.p
 	switch v.mark.state {
@@ -325,8 +325,8 @@ func (v *recovery) readBase() error {
 	return nil
 }
 
-// compare holds what a unit has against the account, and keeps its sum. A page that was written since the account was has an item with a higher
-// number, or one that a crash has cut short; one that has neither, and another sum, is not what was written there last.
+// compare compares a unit with the account, and keeps its sum. A page that was written after the account has an item with a higher sequence
+// number, or an unfinished item. A page that has neither, and has another sum, was lost.
 func (v *recovery) compare(s *slab, unit uint32, t *tally) {
 	was := s.sums[unit]
 	s.sums[unit] = t.raw
@@ -342,7 +342,7 @@ func (v *recovery) compare(s *slab, unit uint32, t *tally) {
 	}
 }
 
-// lose notes that what was in a unit is not there any more.
+// lose records that the content of a unit was lost.
 func (v *recovery) lose(s *slab, unit uint32) {
 	v.report.LostPages += uint64(classes[s.class].pages)
 	v.report.LostKeys += uint64(s.free.perUnit)
@@ -351,8 +351,8 @@ func (v *recovery) lose(s *slab, unit uint32) {
 	}
 }
 
-// twice notes that there are two copies of one change, which is never written to two places: a page came to that of another. The first
-// copy is wiped when that is accepted, so that it is not found again.
+// twice records that one change has copies at two places. No change is written to two places, so a page was written to the place of another.
+// If the user accepts the loss, the first copy is cleared, so that it is not found again.
 func (v *recovery) twice(at, other place) {
 	if len(v.broken) < brokenMax {
 		v.broken = append(v.broken, brokenItem{at: at})
@@ -376,12 +376,12 @@ func (v *recovery) twice(at, other place) {
 	}
 }
 
-// holds says whether a unit is known to hold what it should.
+// holds reports whether a unit is known not to be lost.
 func (v *recovery) holds(u lostUnit) bool {
 	return v.base.known && v.same[u.class].has(u.unit)
 }
 
-// listLost makes runs of the lost units.
+// listLost combines adjacent lost units into runs.
 func (v *recovery) listLost() {
 	slices.SortFunc(v.lostUnits, func(a, b lostUnit) int {
 		if a.class != b.class {
@@ -407,30 +407,30 @@ func (s *slab) unitsMax() int64 {
 	return math.MaxUint32 / max(int64(s.free.perUnit), int64(classes[s.class].pages))
 }
 
-// refuse is the error with which a shard is not opened whose newest items may be lost, unless the user has accepted that.
+// refuse returns the error for a shard that may have lost its newest items; nil if the user has accepted the loss.
 func (v *recovery) refuse() error {
 	d := &v.report
 	switch {
 	case v.p.o.AcceptLoss || !d.Loses():
 		return nil
 	case d.LostPages > 0:
-		return fmt.Errorf("%d pages do not hold what was written to them, %v the first: what was put or deleted last of up to %d keys is lost (kvwire check names all; restore the folder from a backup, or have the server "+
-			"begin with what is left, older values and deleted keys among it: kvwire serve --accept-loss)", d.LostPages, d.Lost[0], d.LostKeys)
+		return fmt.Errorf("%d pages are lost, the first is %v: up to %d keys may have an older value, be back although they were deleted, or be gone (kvwire check names all pages; restore the folder from a backup, "+
+			"or open it with what is left: kvwire serve --accept-loss)", d.LostPages, d.Lost[0], d.LostKeys)
 	}
-	return fmt.Errorf("%s: without it nobody can say whether pages were lost (restore the folder from a backup, or have the server begin with what is there: kvwire serve --accept-loss)", d.Record)
+	return fmt.Errorf("%s, so it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", d.Record)
 }
 
-// sayLost logs what the user has accepted.
+// sayLost logs the loss that the user has accepted.
 func (v *recovery) sayLost() {
 	d, log := &v.report, v.p.o.Log
 	if d.LostPages > 0 {
-		log.Error("pages were lost, which was accepted: keys may have older values, be there although they were deleted, or be gone", "shard", v.p.shard, "pages", d.LostPages, "keys_max", d.LostKeys, "first", d.Lost[0])
+		log.Error("pages are lost, and --accept-loss is set: keys may have an older value, be back although they were deleted, or be gone", "shard", v.p.shard, "pages", d.LostPages, "keys_max", d.LostKeys, "first", d.Lost[0])
 	} else if d.Record != "" {
-		log.Error("nobody can say whether pages were lost, which was accepted", "shard", v.p.shard, "reason", d.Record)
+		log.Error("it is not known whether pages were lost, and --accept-loss is set", "shard", v.p.shard, "reason", d.Record)
 	}
 }
 
-// renew leaves the shard as one that is open: what a crash cut short is wiped, and there is an account of what is on disk.
+// renew prepares the shard for changes: it clears unfinished items and writes an account of the state of the disk.
 func (v *recovery) renew() error {
 	p := v.p
 	if err := p.trim(); err != nil {
@@ -440,14 +440,14 @@ func (v *recovery) renew() error {
 		p.based = true
 		return p.files.setMark(mark{seq: p.window.last, state: markOpen})
 	}
-	// Wiping takes items out of pages without a new number: until there is a new account, none counts.
+	// Clearing removes items from pages without a new sequence number, so no account is valid until a new one is written.
 	if err := p.files.setMark(mark{seq: v.mark.seq, state: markAlone}); err != nil {
 		return err
 	}
 	if err := v.wipe(); err != nil {
 		return err
 	}
-	if err := p.files.sync(); err != nil { // what the account tells of stays when the power goes
+	if err := p.files.sync(); err != nil { // the state that the account describes must survive a power cut
 		return err
 	}
 	_, err := p.keepAccount()
@@ -462,7 +462,7 @@ func (v *recovery) renew() error {
 	return p.files.setMark(p.openMark())
 }
 
-// trim cuts off what is less than a unit at the end of a slab's file: the slab grows by units that are zero.
+// trim cuts off a partial unit at the end of a slab's file, because a slab grows by whole zeroed units.
 func (p *Partition) trim() error {
 	for i := range p.slabs {
 		s := &p.slabs[i]
@@ -477,7 +477,7 @@ func (p *Partition) trim() error {
 	return nil
 }
 
-// openMark is the mark of a shard whose changes are all on disk, and of which the account, if there is one, tells an earlier state.
+// openMark returns the mark of an open shard: all changes are on disk, and the account, if there is one, describes an earlier state.
 func (p *Partition) openMark() mark {
 	m := mark{seq: p.window.last, state: markAlone}
 	if p.based {
@@ -487,11 +487,11 @@ func (p *Partition) openMark() mark {
 }
 
 func (p *Partition) sayNoAccount(err error) {
-	p.o.Log.Warn("no account of the pages could be written: those that are lost before there is one may not be noticed", "shard", p.shard, "reason", err, "remedy", "free some space")
+	p.o.Log.Warn("the account of pages could not be written: until one is written, lost pages may not be found", "shard", p.shard, "reason", err, "remedy", "free some space")
 }
 
-// settle marks on disk that all changes are there, and gives account of them, so that what is damaged or lost later is told from what a
-// crash cut short.
+// settle writes the account and the mark that all changes are on disk, so that recovery can distinguish later damage or loss from writes
+// that a crash interrupted.
 func (p *Partition) settle() {
 	if p.files == nil || p.window.lost {
 		return

@@ -808,7 +808,7 @@ func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
 		return
 	}
 	p.full, p.fullAgain = true, p.l.Now()+fullPause
-	p.o.Log.Error("a slab cannot grow: what needs it is refused, all else goes on", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", spaceRemedy(errno, "free some space")+", or delete keys")
+	p.o.Log.Error("a slab cannot grow: requests that need it are refused, all others are served", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", spaceRemedy(errno, "free some space")+", or delete keys")
 }
 
 const fullPause = 10e9 // ns

@@ -301,7 +301,7 @@ func (f *osFiles) closeToOthers(dir string, folder int) error {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		return fmt.Errorf("store: close %s to other users: %w (%s)", dir, err, remedy(err, "run as the user who made it, or chmod -R go= "+dir))
+		return fmt.Errorf("store: remove other users' permissions from %s: %w (%s)", dir, err, remedy(err, "run as the user who made it, or chmod -R go= "+dir))
 	}
 	return nil
 }

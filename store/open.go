@@ -81,7 +81,7 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 		sayNoDirect(&o, shard)
 	}
 	if fs.wide {
-		o.Log.Warn("other users could open the files of this store until now: they are closed to them", "shard", shard, "dir", o.Dir)
+		o.Log.Warn("other users could open the files of this store: their permissions were removed", "shard", shard, "dir", o.Dir)
 	}
 	return p, nil
 }

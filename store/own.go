@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The folders and files of a store are open to their owner alone: they hold data, and who can open one can lock it, so that the next start fails.
+// Only their owner can open the folders and files of a store: they hold data, and whoever can open one can lock it, so that the next start fails.
 const (
 	dirMode   = 0o700
 	fileMode  = 0o600
 	otherBits = 0o077
 )
 
-// notOwn is why a file or folder in the place of one of a store's is not used.
+// notOwn is the reason why a file or folder is not used as part of a store.
 type notOwn struct{ what, remedy string }
 
 func (e *notOwn) Error() string { return e.what }
 
-// openOwn opens one of a store's files. It follows no link, waits for no FIFO, and refuses what is no regular file, belongs to somebody else, or is
-// to be written and has another name (a hard link): what is written would change there, too.
+// openOwn opens a file of a store. It follows no symbolic link and does not wait for a FIFO. It refuses a file that is not regular, that belongs to another
+// user, or that is opened for writing and has a second name (a hard link), because the other name would change, too.
 func openOwn(name string, flags int) (fd int, err error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(name, &st); err != nil {
@@ -37,9 +37,9 @@ func openOwn(name string, flags int) (fd int, err error) {
 		return -1, err
 	}
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = isOwn(name, &st, unix.S_IFREG, writes) // it may have been replaced meanwhile
+		err = isOwn(name, &st, unix.S_IFREG, writes) // the file may have been replaced since the first check
 	}
-	if err == nil { // reads and writes are not to be refused because they would wait
+	if err == nil { // reads and writes must be allowed to block
 		if flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
 			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&^unix.O_NONBLOCK)
 		}
@@ -51,7 +51,7 @@ func openOwn(name string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// isOwn refuses what is not of that type, or belongs to another user than the one who runs this, the owner of the folder that it is in, and root.
+// isOwn returns an error unless a file has the given type and belongs to the user of this process, to the owner of its folder, or to root.
 func isOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
 	is, ok := map[uint32]string{unix.S_IFREG: "a file", unix.S_IFDIR: "a folder", unix.S_IFLNK: "a symbolic link", unix.S_IFIFO: "a FIFO",
 		unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device"}[st.Mode&unix.S_IFMT]
@@ -78,7 +78,7 @@ func isOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
 	return nil
 }
 
-// openOwnDir opens a folder inside a store. To change what is in it, one must be its owner, or root.
+// openOwnDir opens a folder inside a store. For writing, the process must run as the owner of the folder or as root.
 func openOwnDir(name string, writes bool) (fd int, err error) {
 	if fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
 		var st unix.Stat_t
@@ -114,7 +114,7 @@ func readOwn(name string) ([]byte, error) {
 
 const smallFileBytes = 1 << 16
 
-// createOwn makes a file that was not there, for its owner alone. Where root makes one in somebody else's folder, it belongs to the folder's owner.
+// createOwn creates a new file with permissions for its owner only. A file that root creates in another user's folder belongs to the owner of the folder.
 func createOwn(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode) // O_EXCL follows no link
 	if err != nil {
@@ -148,8 +148,8 @@ func createEmpty(name string) error {
 	return unix.Close(fd)
 }
 
-// closeToOthers takes away what others may do with an open file or folder, as earlier versions have left it, and says whether that was anything. Whose
-// it is not, leaves it.
+// closeToOthers removes the permissions of other users from an open file or folder, as earlier versions have left it, and reports whether there were any. It
+// does nothing to files of another owner, unless it runs as root.
 func closeToOthers(fd int) (was bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

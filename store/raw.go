@@ -223,7 +223,7 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	}
 	if err != nil {
 		f.close()
-		return nil, fmt.Errorf("store: close %s to other users: %w (%s)", name, err, openRemedy(err))
+		return nil, fmt.Errorf("store: remove other users' permissions from %s: %w (%s)", name, err, openRemedy(err))
 	}
 	if f.lock, err = openOwn(name, unix.O_RDONLY); err == nil {
 		err = unix.Flock(f.lock, unix.LOCK_EX|unix.LOCK_NB)

@@ -4,13 +4,13 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// A walk goes down the numbers of the records, which are the marks of its positions: a key has the same one as long as it is there, and so is
-// found, whatever else comes and goes. It needs the index's memory alone, and no page.
+// A walk goes through the numbers of the records from the highest to the lowest. These numbers are the marks of its positions. A key keeps its number as
+// long as it exists, so the walk finds it, whatever happens to other keys. A walk reads the index in memory only, and no page.
 
 // walkSteps bounds the work of one page, in looks at 64 numbers or at a key: together some 100 µs.
 const walkSteps = 4096
 
-// walk answers with a page of a walk: fewer keys than the limit where room or steps do not reach.
+// walk answers with one page of a walk. The page has fewer keys than the limit if the room or the steps do not suffice.
 func (p *Partition) walk(r *kv.Request) {
 	h, mark := &p.index.heap, kv.PositionIn(r.Key).Mark()
 	r.Value = r.Value[:0]
@@ -38,7 +38,7 @@ func (p *Partition) walk(r *kv.Request) {
 	p.finish(r, kv.StatusOK)
 }
 
-// present says whether a walk gives a record's key: also when it is being deleted, and the disk may still say no.
+// present reports whether a walk returns the key of a record. It does so during a delete, too, because the write of the tombstone may still fail.
 func (p *Partition) present(rec uint32) bool {
 	f := p.index.flags(rec)
 	if f&(flagHidden|flagTomb) == flagTomb && p.files != nil {

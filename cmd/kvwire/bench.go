@@ -98,7 +98,7 @@ func (s *session) save(row *report.Row, res *bench.Result) (err error) {
 		err = errors.Join(err, report.Locked(dir, func() error {
 			err := report.Record(dir, row.RunID, res)
 			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("run %s is there already, and nothing was written: %w", row.RunID, err)
+				return fmt.Errorf("run %s exists already, so nothing was written: %w", row.RunID, err)
 			}
 			err = errors.Join(err, s.writeHosts(dir))
 			if dir == f.outputDir {
@@ -199,9 +199,9 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 	}
 	items, err := s.items()
 	if items > 0 && items != spec.Records && err == nil {
-		what := "all of them are loaded"
+		what := "all records are loaded again"
 		if items > spec.Records {
-			what = fmt.Sprintf("the first %d that were loaded are used, and what else is there is left alone", spec.Records)
+			what = fmt.Sprintf("the run uses the first %d, and leaves the others as they are", spec.Records)
 		}
 		fmt.Fprintf(os.Stderr, "kvwire: the store in %s has %d items, and --records asks for %d: %s\n", s.f.dir, items, spec.Records, what)
 	}
@@ -301,7 +301,7 @@ func readyFor(dir string) error {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, planFile)); err == nil {
-		return usagef("--output-dir %s has the results of an experiment, which kvwire run --resume goes on with: name another folder", dir)
+		return usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
 	}
 	if _, err := readRows(filepath.Join(dir, "runs.csv")); err != nil {
 		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)

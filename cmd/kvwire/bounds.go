@@ -32,23 +32,23 @@ func (f *factors) boundFlags() {
 	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
 	s.Var(&b.valueBytes, "max-value-bytes", "largest value, 16KiB at least, which is for the server's counters; 0: 1MiB, or --value-bytes where that is more")
-	s.Var(&b.connBytes, "connection-memory", fmt.Sprintf("memory of each loop that connections hold while they live; one for which there is none is refused; 0: %s, or over rdma, where it is pinned, %s", size(o.ConnBytes), size(pinned.ConnBytes)))
-	s.Var(&b.poolBytes, "message-memory", fmt.Sprintf("memory of each loop for keys and values under way, which connections share, and wait for; 0: %s, or over rdma, where it is pinned, %s", size(o.PoolBytes), size(pinned.PoolBytes)))
+	s.Var(&b.connBytes, "connection-memory", fmt.Sprintf("memory of each loop for open connections; a connection is refused when none is left; 0: %s, over rdma (pinned) %s", size(o.ConnBytes), size(pinned.ConnBytes)))
+	s.Var(&b.poolBytes, "message-memory", fmt.Sprintf("memory of each loop for keys and values under way; all connections share it, and wait when none is left; 0: %s, over rdma (pinned) %s", size(o.PoolBytes), size(pinned.PoolBytes)))
 	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
 	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
 	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
 }
 
-// checkBounds refuses what the ranges of the flags, in which 0 has a meaning of its own, leave open.
+// checkBounds refuses values that the ranges of the flags allow because 0 has a special meaning.
 func (f *factors) checkBounds() error {
 	b := &f.bounds
 	switch {
 	case b.valueBytes != 0 && b.valueBytes < 16<<10:
-		return usagef("--max-value-bytes %s: 0, or 16KiB to 16MiB", &b.valueBytes)
+		return usagef("--max-value-bytes %s: must be 0, or from 16KiB to 16MiB", &b.valueBytes)
 	case b.connBytes != 0 && b.connBytes < 1<<20:
-		return usagef("--connection-memory %s: 0, or at least 1MiB", &b.connBytes)
+		return usagef("--connection-memory %s: must be 0, or at least 1MiB", &b.connBytes)
 	case b.idle != 0 && b.idle < time.Millisecond:
-		return usagef("--idle-deadline %v: 0, or at least 1ms", b.idle)
+		return usagef("--idle-deadline %v: must be 0, or at least 1ms", b.idle)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (f *factors) serverOptions() transport.ServerOptions {
 		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.onDisk(), Access: f.guard.list}
 }
 
-// pins is the memory that a server of so many network loops pins, in bytes: least of it with its first connection, and most with all that it can have. Other networks pin none.
+// pins returns the memory in bytes that a server with that many network loops pins: least with its first connection, most with all connections. Networks other than rdma pin none.
 func (f *factors) pins(netLoops int) (p rdma.Pinned, least, most uint64, err error) {
 	if f.transport != "rdma" {
 		return p, 0, 0, nil
@@ -75,7 +75,7 @@ func (f *factors) pins(netLoops int) (p rdma.Pinned, least, most uint64, err err
 	return p, uint64(netLoops)*p.Loop + p.Conn + tables, uint64(netLoops)*p.LoopMax() + tables, nil
 }
 
-// defaultPins is what one loop of a server with the default flags pins.
+// defaultPins returns the memory that one loop of a server with the default flags pins.
 func defaultPins() (least, most uint64, err error) {
 	f := newFactors("serve", "")
 	f.serverFlags()
@@ -85,7 +85,7 @@ func defaultPins() (least, most uint64, err error) {
 	return least, most, err
 }
 
-// pinned says how much memory the server will pin, and whether it can.
+// pinned describes the memory that the server will pin; an error means that it cannot pin it.
 func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
 	of, least, most, err := f.pins(p.NetLoops)
 	if err != nil {
@@ -95,7 +95,7 @@ func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
 	if err := found.Err(); found.State == probe.Unavailable {
 		return "", &exitError{exitMissing, err}
 	}
-	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each connection of it, of which it can have %d: %d MiB with the first connection, %d MiB with all; %s",
+	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each of its connections (at most %d): %d MiB with the first connection, %d MiB with all; %s",
 		of.Loop>>20, float64(of.Conn)/(1<<20), of.Conns, least>>20, most>>20, found.Why)
 	if found.Remedy != "" {
 		said += ": " + found.Remedy

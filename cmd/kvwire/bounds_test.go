@@ -33,8 +33,8 @@ func TestOverRDMAAServerPinsTheTransportsOwnMemoryUnlessItIsTold(t *testing.T) {
 		args []string
 		says string // of what is pinned, or why not
 	}{
-		{nil, "48 MiB for each loop and 2.016 MiB for each connection of it, of which it can have 64: 50 MiB with the first connection, 177 MiB with all; limit unlimited; of 2GiB of memory"},
-		{[]string{"--server-threads", "3"}, "48 MiB for each loop and 2.016 MiB for each connection of it, of which it can have 64: 146 MiB with the first connection, 531 MiB with all"},
+		{nil, "48 MiB for each loop and 2.016 MiB for each of its connections (at most 64): 50 MiB with the first connection, 177 MiB with all; limit unlimited; of 2GiB of memory"},
+		{[]string{"--server-threads", "3"}, "48 MiB for each loop and 2.016 MiB for each of its connections (at most 64): 146 MiB with the first connection, 531 MiB with all"},
 		{[]string{"--rdma-verb", "read", "--rdma-export-bytes", "100MiB"}, ": 150 MiB with the first connection, 277 MiB with all"},
 		{[]string{"--message-memory", "256MiB", "--connection-memory", "512MiB"}, "768 MiB for each loop"},
 		{[]string{"--message-memory", "256MiB", "--connection-memory", "512MiB", "--server-threads", "3"}, "2.252GiB are to be pinned of 2GiB of memory"},

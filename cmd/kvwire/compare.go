@@ -48,7 +48,7 @@ func compareCommand(_ context.Context, args []string) error {
 		fmt.Fprintf(stdout, "%c  %s: commit %s, %s, Linux %s\n", 'A'+i, r[i].plan.ID, env[i].GitRev, env[i].CPUModel, env[i].Kernel)
 	}
 	if env[0].CPUModel != env[1].CPUModel || env[0].CPUs != env[1].CPUs || env[0].Kernel != env[1].Kernel {
-		fmt.Fprintln(stdout, "   Two machines, or two kernels: the ratios are theirs, too.")
+		fmt.Fprintln(stdout, "   The machines or kernels differ: the ratios include this difference.")
 	}
 	changed := r[0].plan.Inputs.differ(r[1].plan.Inputs)
 	for _, name := range changed {

@@ -46,7 +46,7 @@ func (b *blocksFlags) add(s *pflag.FlagSet) {
 	s.BoolVar(&b.primary, "primary", false, "only the cells that the experiment makes claims about")
 	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs, and how much time and disk space they take, and run nothing")
 	s.BoolVar(&b.estimate, "estimate", false, "the same without the runs")
-	s.IntVar(&b.retry, "retry", 0, "do a run again, so many times at most, where the machine disturbed it (steal, a CPU quota, other processes, drift); the column attempts says how often")
+	s.IntVar(&b.retry, "retry", 0, "repeat a run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
 	s.BoolVar(&b.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
 	s.StringVar(&b.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
 }
@@ -193,7 +193,7 @@ func (r *runner) claim(how int) error {
 		return err
 	}
 	if err := report.TryLock(f); err != nil {
-		return errors.Join(fmt.Errorf("%s: a kvwire run is at work there: %w", r.dir, err), f.Close())
+		return errors.Join(fmt.Errorf("%s: another kvwire run uses this folder: %w", r.dir, err), f.Close())
 	}
 	r.claimed = f
 	return nil
@@ -273,12 +273,12 @@ func (r *runner) stranger() error {
 			want, _ := factors[run.Cell].Value(column)
 			got, _ := row.Value(column)
 			if _, sets := c.Get(name); sets && want != "" && got != "" && got != want {
-				return fmt.Errorf("run %s in runs.csv has %s %s, and its cell in %s has %s: they are not of one experiment", id, column, got, experimentCopy, want)
+				return fmt.Errorf("run %s in runs.csv has %s %s, and its cell in %s has %s: they belong to different experiments", id, column, got, experimentCopy, want)
 			}
 		}
 	}
 	if found == 0 && len(r.rows) > 0 {
-		return fmt.Errorf("%s names none of the %d runs in runs.csv: they are not of one experiment", planFile, len(r.rows))
+		return fmt.Errorf("%s names none of the %d runs in runs.csv: they belong to different experiments", planFile, len(r.rows))
 	}
 	return nil
 }

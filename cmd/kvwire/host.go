@@ -102,12 +102,12 @@ func hired(conn net.Conn, f *factors) error {
 	_ = conn.SetReadDeadline(time.Time{})
 	var flags []string
 	if err := json.Unmarshal(line, &flags); err != nil {
-		return fmt.Errorf("what it asks for: %w", quote.Error(err))
+		return fmt.Errorf("read the request for a server: %w", quote.Error(err))
 	}
 	for _, a := range flags {
 		name, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
 		if name == "dir" || !slices.Contains(serverFlags, name) { // no folder of this machine is another's affair
-			return fmt.Errorf("it asks for %.100q, which it may not", a)
+			return fmt.Errorf("the request has the argument %.100q, which is not allowed", a)
 		}
 	}
 	host, _, err := net.SplitHostPort(conn.LocalAddr().String())

@@ -14,31 +14,31 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// inputCopies are files that an experiment names, by the name that it has for each: property files of YCSB and traces.
+// inputCopies are the copies of an experiment's input files (YCSB property files and traces), by the name of each file in the experiment.
 type inputCopies map[string]inputCopy
 
-// inputCopy is a file in a folder of results.
+// inputCopy is the copy of one file in a folder of results.
 type inputCopy struct {
 	File   string `json:"file"` // in the folder
 	SHA256 string `json:"sha256"`
 }
 
-// inputsFolder has the copies, each in a folder that begins its hash and under its own name, which rows have.
+// inputsFolder is the folder of the copies. Each copy is in a subfolder named by the first digits of its hash, and keeps its own name, which rows show.
 const inputsFolder = "inputs"
 
 // inputFlags are the flags whose values name files.
 var inputFlags = []string{"workload", "trace"}
 
-// opened is the folder of results whose copies stand for the files that its experiment names.
+// opened is a folder of results whose copies replace the files that its experiment names.
 type opened struct {
 	dir    string
 	copies inputCopies
 }
 
-// inputs are those of the folder that was opened last. The main goroutine's.
+// inputs belongs to the folder that was opened last. Only the main goroutine uses it.
 var inputs opened
 
-// find is where a file is read that a flag names.
+// find returns the path to read for a file that a flag names.
 func (o opened) find(path string) string {
 	if c, ok := o.copies[path]; ok {
 		return filepath.Join(o.dir, filepath.FromSlash(c.File))
@@ -46,7 +46,7 @@ func (o opened) find(path string) string {
 	return path
 }
 
-// args are a cell's, with the copies in the place of its files.
+// args returns the arguments of a cell, with the copies in place of its files.
 func (o opened) args(c experiments.Cell) []string {
 	c = slices.Clone(c)
 	for i, f := range c {
@@ -87,7 +87,7 @@ func copyInputs(x *experiments.Experiment, dir string) (inputCopies, error) {
 	return copies, nil
 }
 
-// check sees that the copies are in the folder, and as they were.
+// check verifies that the copies are in the folder and unchanged.
 func (c inputCopies) check(dir string) error {
 	for name, of := range c {
 		if !filepath.IsLocal(filepath.FromSlash(of.File)) {
@@ -101,13 +101,13 @@ func (c inputCopies) check(dir string) error {
 			return err
 		}
 		if sum := fmt.Sprintf("%x", sha256.Sum256(b)); sum != of.SHA256 {
-			return fmt.Errorf("%s: %s is not what was measured: its SHA-256 is %s, and was %s", dir, of.File, sum, of.SHA256)
+			return fmt.Errorf("%s: the input %s has changed since the measurement: its SHA-256 is %s, and was %s", dir, of.File, sum, of.SHA256)
 		}
 	}
 	return nil
 }
 
-// differ are the files that two folders name alike and that are not the same in both.
+// differ returns the files that have the same name but different content in two folders.
 func (c inputCopies) differ(o inputCopies) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(c)) {
 		if there, both := o[name]; both && there.SHA256 != c[name].SHA256 {

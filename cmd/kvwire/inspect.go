@@ -21,9 +21,9 @@ Examples:
   kvwire check /data/kv
   kvwire check --json /data/kv | jq '.[].damage'
 
-Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key. It also compares each
-page with what the store noted of it when it was last closed or opened, and names those that hold something else: what was put or deleted
-there last is lost, and an older value, or a deleted key, may be back in its place.
+Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key. It also compares
+each page with the account of pages that the store wrote when it was last closed or opened, and names lost pages. The last changes of the
+keys on a lost page are gone: such a key may have an older value, or be back although it was deleted.
 Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items, or lost pages.`
 
 const statHelp = `Usage: kvwire stat DIR
@@ -102,10 +102,10 @@ func checkCommand(_ context.Context, args []string) error {
 		wrong = append(wrong, fmt.Sprintf("%d of %d items in %d shards are damaged (put them again, or restore the folder from a backup)", bad, items, len(all)))
 	}
 	if pages > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d pages do not hold what was written to them: what was put or deleted last of up to %d keys is lost, and what is found of them may be older (restore the folder from a backup, or begin with what is left: kvwire serve --accept-loss)", pages, keys))
+		wrong = append(wrong, fmt.Sprintf("%d pages are lost: up to %d keys may have an older value, be back although they were deleted, or be gone (restore the folder from a backup, or open it with what is left: kvwire serve --accept-loss)", pages, keys))
 	}
 	if unknown > 0 {
-		wrong = append(wrong, fmt.Sprintf("in %d of %d shards nobody can say whether pages were lost (restore the folder from a backup, or begin with what is there: kvwire serve --accept-loss)", unknown, len(all)))
+		wrong = append(wrong, fmt.Sprintf("in %d of %d shards it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", unknown, len(all)))
 	}
 	if wrong != nil {
 		return &exitError{exitWrong, errors.New(strings.Join(wrong, "; "))}
@@ -127,7 +127,7 @@ func printLost(shard int, d *store.Damage) {
 		fmt.Fprintf(stdout, "shard %d: … and %d pages more\n", shard, d.LostPages-named)
 	}
 	if d.Record != "" {
-		fmt.Fprintf(stdout, "shard %d: %s, so nobody can say whether pages were lost\n", shard, d.Record)
+		fmt.Fprintf(stdout, "shard %d: %s, so it is not known whether pages were lost\n", shard, d.Record)
 	}
 }
 

@@ -59,7 +59,7 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 		"in the run":           {isReady + "while read x; do :; done", silent},
 		"and ignores its end":  {isReady + "exec sleep 1000", silent},
 		"and talks of nothing": {isReady + "read go; echo '{\"loaded\":true}'; while read x; do :; done", "was to say what it has found"},
-		"and talks nonsense":   {isReady + "read go; echo gibberish; while read x; do :; done", "is no word of a load host"},
+		"and talks nonsense":   {isReady + "read go; echo gibberish; while read x; do :; done", "which is not a message of kvwire"},
 		"and ends":             {isReady + "read go; echo 'no more' >&2; exit 5", "ended: exit status 5; it said last: no more"},
 		"and lies":             {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "a result that is none"},
 	} {

@@ -81,7 +81,7 @@ func loadCommand(ctx context.Context, args []string) error {
 		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.target, b), r.close())
 	}
 	if items, err := r.items(); err == nil && items > spec.Records {
-		fmt.Fprintf(os.Stderr, "kvwire: the store has %d items already, and --records asks for %d: these are written, and the others stay\n", items, spec.Records)
+		fmt.Fprintf(os.Stderr, "kvwire: the store has %d items already, and --records asks for %d: the load writes these %[2]d and keeps the others\n", items, spec.Records)
 	}
 	p := newProgress("")
 	done, err := bench.Load(ctx, spec, r.client.threads, p.show)

@@ -104,7 +104,7 @@ func (s *loadHosts) word(ctx context.Context, i int) (w word, err error) {
 // readWord reads one line of a load host.
 func readWord(b []byte, name string, w *word) error {
 	if err := json.Unmarshal(b, w); err != nil {
-		return fmt.Errorf("%s: %.100q is no word of a load host: %w", name, b, quote.Error(err))
+		return fmt.Errorf("%s: the load host sent %.100q, which is not a message of kvwire: %w", name, b, quote.Error(err))
 	}
 	quote.Strings(w)
 	return nil

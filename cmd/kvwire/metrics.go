@@ -108,7 +108,7 @@ var storeMetrics = []metric[store.Stats]{
 	counter("partition", "store_cache_joins_total", "Requests that found their page being read.", func(s *store.Stats) uint64 { return s.CacheJoins }),
 	counter("partition", "store_corrupt_items_total", "Corrupt items found while opening, and each time that one was asked for.", func(s *store.Stats) uint64 { return s.CorruptItems }),
 	gauge("partition", "store_unreadable_slots", "Slots that could not be read while opening.", func(s *store.Stats) uint64 { return s.UnreadableSlots }),
-	gauge("partition", "store_lost_pages", "Pages that did not hold what was written to them while opening, which was accepted.", func(s *store.Stats) uint64 { return s.LostPages }),
+	gauge("partition", "store_lost_pages", "Lost pages that were found at the open and accepted (--accept-loss).", func(s *store.Stats) uint64 { return s.LostPages }),
 	gauge("partition", "store_unfinished_writes", "Writes that a crash had cut short, found while opening.", func(s *store.Stats) uint64 { return s.UnfinishedWrites }),
 
 	counter("partition", "disk_reads_total", "Reads from the disk.", func(s *store.Stats) uint64 { return s.DiskReads }),

@@ -47,7 +47,7 @@ func reportCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if missing := r.absent(); missing != "" {
-		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the rest is drawn\n", dir, missing)
+		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the report leaves it out\n", dir, missing)
 	}
 	fmt.Fprintln(stdout, filepath.Join(dir, "report.html"))
 	return nil
@@ -96,7 +96,7 @@ func openRows(dir string) (r *runner, draw func() error, err error) {
 		if err != nil {
 			return err
 		}
-		p := &report.Page{Name: r.x.Name, Description: "Rows without an experiment: each line is the runs that agree in all factors.", ID: filepath.Base(filepath.Clean(dir)),
+		p := &report.Page{Name: r.x.Name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(dir)),
 			Blocks: blocks, Env: env, Questions: []report.PageQuestion{q}, Warnings: r.warnings()}
 		return errors.Join(report.WritePage(dir, p), report.WriteHistograms(dir, rows), report.WritePackage(dir, r.x.Name), report.WriteManifest(dir))
 	}, nil

@@ -21,7 +21,7 @@ type span struct{ least, most string }
 // longest is bench.WindowMax, as users write it.
 var longest = fmt.Sprintf("%dh", bench.WindowMax/time.Hour)
 
-// spans are the ranges of all flags whose values are numbers, sizes or durations. Where 0 has a meaning of its own, the flag's help has it.
+// spans are the ranges of all flags whose values are numbers, sizes or durations. Where 0 has a special meaning, the flag's help states it.
 var spans = map[string]span{
 	"server-threads": {"0", "256"}, "net-loops": {"0", "256"}, "store-loops": {"0", "256"},
 	"spin-max":   {"1ns", "10s"},
@@ -49,7 +49,7 @@ var spans = map[string]span{
 	"blocks": {"0", "100"}, "retry": {"0", "20"},
 }
 
-// numeric are the types of flags that need a range.
+// numeric has the types of flags that need a range, with their parsers.
 var numeric = map[string]func(text string) (float64, error){
 	"int": func(s string) (float64, error) {
 		v, err := strconv.ParseInt(s, 10, 64)
@@ -62,7 +62,7 @@ var numeric = map[string]func(text string) (float64, error){
 	"duration": func(s string) (float64, error) {
 		d, err := time.ParseDuration(s)
 		if err != nil {
-			return 0, fmt.Errorf("%q is no duration (such as 10s or 250ms)", s)
+			return 0, fmt.Errorf("%q is not a duration, such as 10s or 250ms", s)
 		}
 		return float64(d), nil
 	},
@@ -72,7 +72,7 @@ var numeric = map[string]func(text string) (float64, error){
 	"speed": func(s string) (float64, error) { var v speedFlag; err := v.Set(s); return float64(v), err },
 }
 
-// wholeNumber words the mistake in a number; nil: there is none. Numbers are decimal: 010 is ten, and 0x10 is none.
+// wholeNumber returns the error for a number that did not parse, or nil. Numbers are decimal: 010 is ten, and 0x10 is not a number.
 func wholeNumber(s string, err error) error {
 	switch {
 	case err == nil:
@@ -85,7 +85,7 @@ func wholeNumber(s string, err error) error {
 
 var errOutOfRange = errors.New("out of range")
 
-// ranged is a flag's value that is set only to what lies in its range.
+// ranged is a flag's value that accepts only values in its range.
 type ranged struct {
 	pflag.Value
 	span
@@ -94,11 +94,11 @@ type ranged struct {
 
 var _ pflag.Value = (*ranged)(nil)
 
-// Set is pflag.Value's.
+// Set implements pflag.Value.
 func (r *ranged) Set(s string) error {
 	v, err := r.number(s)
 	if errors.Is(err, errOutOfRange) {
-		return fmt.Errorf("%s to %s", r.least, r.most)
+		return fmt.Errorf("must be from %s to %s", r.least, r.most)
 	}
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (r *ranged) Set(s string) error {
 		panic(err) // the table's
 	}
 	if v < least || v > most {
-		return fmt.Errorf("%s to %s", r.least, r.most)
+		return fmt.Errorf("must be from %s to %s", r.least, r.most)
 	}
 	if t := r.Type(); t == "int" || t == "uint64" { // pflag takes a leading 0 for octal
 		s = cmp.Or(strings.TrimLeft(s, "+-0"), "0")
@@ -117,7 +117,7 @@ func (r *ranged) Set(s string) error {
 	return r.Value.Set(s)
 }
 
-// limit gives all numeric flags their ranges, and their help the ends. It may come again.
+// limit sets the ranges of all numeric flags and adds them to the help. It may be called again.
 func (f *factors) limit() {
 	f.set.VisitAll(func(g *pflag.Flag) {
 		if _, is := g.Value.(*ranged); is || numeric[g.Value.Type()] == nil {
@@ -132,7 +132,7 @@ func (f *factors) limit() {
 	})
 }
 
-// mistake words what is wrong with the arguments.
+// mistake returns an error of the flag package in kvwire's words.
 func mistake(err error) error {
 	var v *pflag.InvalidValueError
 	if errors.As(err, &v) {
@@ -141,7 +141,7 @@ func mistake(err error) error {
 	return err
 }
 
-// reason is what is wrong with a flag's value, without the flag and the value.
+// reason returns the error of a flag's value, without the flag and the value.
 func reason(err error) error {
 	var v *pflag.InvalidValueError
 	if errors.As(err, &v) {

@@ -37,15 +37,15 @@ func (f *factors) readRedis() error {
 		return checkAddress("target", f.target, 1)
 	}
 	if !strings.EqualFold(scheme, "redis") {
-		what := "is no scheme of kvwire"
+		what := "is not supported"
 		if strings.EqualFold(scheme, "rediss") {
-			what = "is Redis's protocol over TLS, which kvwire does not speak"
+			what = "(Redis over TLS) is not supported"
 		}
-		return usagef("--target %s: %q %s: redis://host:port, or host:port of a kvwire server", masked(f.target), scheme, what)
+		return usagef("--target %s: %q %s: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme, what)
 	}
 	at, who, err := parseRedisURL(f.target)
 	if err != nil {
-		return usagef("--target %s: %v (redis://host:port/0, with user:password and an @ before the host where there are such)", masked(f.target), err)
+		return usagef("--target %s: %v (redis://host:port, or redis://user:password@host:port)", masked(f.target), err)
 	}
 	f.target, f.redis = at, true
 	if who != nil {
@@ -72,11 +72,11 @@ func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	at, db, _ := strings.Cut(at, "/")
 	switch {
 	case db != "" && db != "0":
-		return "", nil, errors.New("there is no database but 0, and nothing else may stand behind the address")
+		return "", nil, errors.New("there is no database but 0, and nothing else may follow the address")
 	case at == "" || at[0] == ':':
-		return "", nil, errors.New("it names no host")
+		return "", nil, errors.New("the host is missing")
 	case strings.ContainsAny(at, "?#"):
-		return "", nil, errors.New("nothing may stand behind the address but /0")
+		return "", nil, errors.New("only /0 may follow the address")
 	}
 	if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasSuffix(at, ":") && (!strings.Contains(at, ":") || strings.HasSuffix(at, "]")) {
 		at = net.JoinHostPort(strings.Trim(at, "[]"), redisPort)
@@ -90,7 +90,7 @@ func parseUser(text string) (*access.Entry, error) {
 	name, err := url.PathUnescape(user)
 	secret, serr := url.PathUnescape(password)
 	if err != nil || serr != nil || !ok || secret == "" {
-		return nil, errors.New("before the @: user:password, or :password, with %40 for @ and the like")
+		return nil, errors.New("the part before the last @ must be user:password or :password, in percent-encoding (%40 for @)")
 	}
 	return &access.Entry{Name: name, Secret: secret}, nil
 }
@@ -109,11 +109,11 @@ func checkHostPort(addr string, least uint64) error {
 	n, perr := strconv.ParseUint(port, 10, 16)
 	switch {
 	case err != nil:
-		return errors.New("host:port, such as 127.0.0.1:7070 or [::1]:7070")
+		return errors.New("must be host:port, such as 127.0.0.1:7070 or [::1]:7070")
 	case strings.ContainsAny(host, "@/ "):
-		return errors.New("a host's name or address, and nothing before it")
+		return errors.New("the host must be a name or an address, with nothing before it")
 	case perr != nil || n < least:
-		return fmt.Errorf("the port is a number from %d to 65535", least)
+		return fmt.Errorf("the port must be a number from %d to 65535", least)
 	}
 	return nil
 }

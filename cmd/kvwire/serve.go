@@ -48,7 +48,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
-	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store in which pages do not hold what was written to them, and begin with what is left: keys may have older values, be there although they were deleted, or be gone")
+	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
 	check := false
 	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
 	if err := f.parse(args, nil); err != nil {

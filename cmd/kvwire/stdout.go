@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdout is where commands write their results. It keeps the first error, with which the command has failed (outputError), so that a line need not check
-// whether it was written. It belongs to the main goroutine.
+// stdout receives the results of commands. It keeps the first write error, which makes the command fail (outputError), so that callers need not check each
+// write. It belongs to the main goroutine.
 var stdout = &results{}
 
 type results struct{ err error }
 
 var _ io.Writer = (*results)(nil)
 
-// Write is io.Writer's.
+// Write implements io.Writer.
 func (o *results) Write(b []byte) (int, error) {
 	n, err := os.Stdout.Write(b)
 	if err != nil && o.err == nil {
@@ -27,7 +27,7 @@ func (o *results) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// outputError is err, the end of a command, or why what it wrote did not arrive, where that is all that went wrong.
+// outputError returns err, the result of a command, or the write error if the command itself had none.
 func outputError(err error) error {
 	if (err == nil || errors.Is(err, pflag.ErrHelp)) && stdout.err != nil {
 		return fmt.Errorf("the output was not written: %w (free some space, or send it elsewhere)", stdout.err)
@@ -35,7 +35,7 @@ func outputError(err error) error {
 	return err
 }
 
-// unread says whether a command failed because nobody reads its output any more (| head), which needs no word.
+// unread reports whether a command failed because the reader of its output has gone (| head). This needs no message.
 func unread(err error) bool {
 	return errors.Is(stdout.err, unix.EPIPE) && errors.Is(err, unix.EPIPE)
 }

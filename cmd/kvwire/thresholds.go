@@ -42,7 +42,7 @@ func boundsOf(t *experiments.Threshold) (b bounds, err error) {
 		}
 	}
 	if b.least > b.most {
-		return b, fmt.Errorf("%s: least %s is above most %s: no run would keep both", t.Metric, t.Least, t.Most)
+		return b, fmt.Errorf("%s: least %s is above most %s: no run can meet both", t.Metric, t.Least, t.Most)
 	}
 	return b, nil
 }

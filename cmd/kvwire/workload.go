@@ -27,8 +27,8 @@ type loadSource struct {
 func (f *factors) sourceFlags() {
 	s := f.set
 	s.StringVar(&f.workload, "workload", "", "a YCSB property file: records, sizes, operations, distributions and pace, where no other flag says otherwise (docs/workloads.md)")
-	s.StringVar(&f.trace, "trace", "", "a CSV file (gzip may have packed it) with the columns time,op,key,size: its requests, each at its time (docs/workloads.md)")
-	s.StringVar(&f.traceUnit, "trace-unit", bench.Seconds.String(), "what the trace's times count: "+strings.Join(bench.TimeUnits(), ", "))
+	s.StringVar(&f.trace, "trace", "", "a CSV file, plain or compressed by gzip, with the columns time,op,key,size: its requests, each at its time (docs/workloads.md)")
+	s.StringVar(&f.traceUnit, "trace-unit", bench.Seconds.String(), "unit of the trace's times: "+strings.Join(bench.TimeUnits(), ", "))
 }
 
 // replayFlags are bench's alone.
@@ -178,7 +178,7 @@ func (f *factors) timeTrace(t *bench.Trace) error {
 	if !f.sets("duration") {
 		f.duration = span - f.warmup + traceGrace
 		if span > traceLong {
-			f.warning = fmt.Sprintf("trace %s: the run takes %v, by its times at --trace-speed %s: if they are not in %s, end it (^C) and give --trace-unit (%s), or choose --duration",
+			f.warning = fmt.Sprintf("trace %s: the run takes %v at --trace-speed %s: if the times are not in %s, end the run (^C) and set --trace-unit (%s), or set --duration",
 				f.trace, f.duration.Round(time.Minute), &f.traceSpeed, f.traceUnit, strings.Join(bench.TimeUnits(), ", "))
 		}
 	}

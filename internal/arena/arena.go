@@ -65,7 +65,7 @@ func Of[T any](a *Arena) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(a.mem))), len(a.mem)/int(t.Size()))
 }
 
-// In sees a block of a pool as an array of as many T as there is room for, of which none counts yet. T must be free of pointers.
+// In returns a block of a pool as an empty array with capacity for as many T as fit. T must not contain pointers.
 func In[T any](b []byte) []T {
 	t := reflect.TypeFor[T]()
 	if pointers(t) {
@@ -135,7 +135,7 @@ const (
 // MinBlockBytes is the smallest block that a Pool hands out.
 const MinBlockBytes = 512
 
-// PoolBytes is the memory of a pool that is made for size bytes.
+// PoolBytes returns the memory that a pool for size bytes takes.
 func PoolBytes(size int) int { return 1 << bits.Len(uint(max(size, MinBlockBytes)-1)) }
 
 // NewPool makes a pool over an arena of its own with size bytes, rounded up to a power of two.

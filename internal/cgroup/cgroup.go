@@ -1,5 +1,5 @@
-// Package cgroup owns what the kernel tells of the control groups of this process (cgroups(7)): their files, of version 1 and 2, and the quotas of CPU time among
-// them. It imports nothing of ours.
+// Package cgroup reads the control groups of this process (cgroups(7)): it finds their folders, of version 1 and 2, and their quotas of CPU time. It may not
+// import other packages of kvwire.
 package cgroup
 
 import (
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Folders calls f with the folder of each control group of this process that has a controller, and of its ancestors, the process's own first. root is the root
-// folder. In a container the paths may be another's: folders that are not there are f's to pass over.
+// Folders calls f with the folder of this process's control group for a controller, and then with the folders of its ancestors. root is the root folder. In a
+// container the paths may be those of the host, so f must skip folders that do not exist.
 func Folders(root fs.FS, controller string, f func(dir string, version int)) {
 	b, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -48,7 +48,7 @@ func Folders(root fs.FS, controller string, f func(dir string, version int)) {
 	}
 }
 
-// Quota is a bound on the CPU time of a control group: in each period its threads run for CPUs × Period in all, and stand still for the rest.
+// Quota is a bound on the CPU time of a control group: in each period its threads run for CPUs × Period in all, and are throttled for the rest.
 type Quota struct {
 	File   string // that says so, from the root on
 	CPUs   float64
@@ -58,7 +58,7 @@ type Quota struct {
 	Throttled uint64 // of these, those in which it was made to stand still
 }
 
-// Quotas are those of this process's control groups, its own first; nil: there is none.
+// Quotas returns the quotas of this process's control groups, those of its own group first; nil if there are none.
 func Quotas(root fs.FS) (all []Quota) {
 	Folders(root, "cpu", func(dir string, version int) {
 		var q Quota
@@ -95,7 +95,7 @@ func Quotas(root fs.FS) (all []Quota) {
 	return all
 }
 
-// Least is the quota with the fewest CPUs; false: there is none.
+// Least returns the quota with the fewest CPUs; ok is false if there are no quotas.
 func Least(all []Quota) (q Quota, ok bool) {
 	for i, o := range all {
 		if i == 0 || o.CPUs < q.CPUs {

@@ -104,7 +104,7 @@ func (t *Table) Put(key, value []byte) {
 	atomic.StoreUint64(arena.Word(e), t.seq)
 }
 
-// Offer is Put of an item that nobody has asked for yet: it leaves its place to another key's item that is there. ok says whether the item is readable.
+// Offer is Put for an item that no get has asked for yet: it does not displace the item of another key. ok reports whether the item is readable.
 func (t *Table) Offer(key, value []byte) (ok bool) {
 	if e := t.entry(key); binary.LittleEndian.Uint64(e) != 0 && !holds(e, key) {
 		return false
@@ -113,10 +113,10 @@ func (t *Table) Offer(key, value []byte) (ok bool) {
 	return t.Holds(key)
 }
 
-// Holds says whether a key's item is readable.
+// Holds reports whether a key's item is readable.
 func (t *Table) Holds(key []byte) bool { return holds(t.entry(key), key) }
 
-// Entry is the number of a key's entry.
+// Entry returns the number of a key's entry.
 func (s Shape) Entry(key []byte) int { return int(place(key)) & (s.Entries - 1) }
 
 // Drop makes a key unreadable: its item is about to change.

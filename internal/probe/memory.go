@@ -10,8 +10,8 @@ import (
 	"github.com/kvwire/kvwire/internal/cgroup"
 )
 
-// Pinnable says whether a server can pin memory here: least bytes before it serves anybody, and up to most while it serves. Both are held against the
-// locked-memory limit, and against the memory that there is: a quarter of it is left for all else, since what is pinned the kernel cannot take back.
+// Pinnable reports whether a server can pin memory on this machine: least bytes at its start, and up to most while it serves. It compares both with the
+// locked-memory limit and with the machine's memory, of which a quarter must stay free, because the kernel cannot reclaim pinned memory.
 func Pinnable(h *Host, least, most uint64) Finding {
 	f := Lockable(h, least)
 	if f.State == Unavailable {
@@ -19,14 +19,14 @@ func Pinnable(h *Host, least, most uint64) Finding {
 	}
 	have, by, err := Memory(h)
 	if err != nil {
-		return f // not known is no refusal
+		return f // an unknown size is no reason to refuse
 	}
 	room := uint64(have) / 4 * 3
 	f.Why += fmt.Sprintf("; of %s of memory (%s)", size(uint64(have)), by)
 	switch {
 	case least > room:
 		f.State = Unavailable
-		f.Why = fmt.Sprintf("%s are to be pinned of %s of memory (%s), of which a quarter is for all else", size(least), size(uint64(have)), by)
+		f.Why = fmt.Sprintf("%s are to be pinned of %s of memory (%s); a quarter must stay free for other uses", size(least), size(uint64(have)), by)
 		f.Remedy = "less memory to be pinned: fewer loops, or a lower --message-memory or --connection-memory"
 	case most > room:
 		f.Remedy = fmt.Sprintf("with all connections %s are pinned, and the kernel may end the process: lower --max-conns or --max-depth", size(most))

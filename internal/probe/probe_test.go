@@ -123,7 +123,7 @@ func TestPinnableLeavesAQuarterOfTheMemory(t *testing.T) {
 	const bound, free = "CapEff:\t0000000000000000\n", "CapEff:\t000001ffffffffff\n"
 	check(t, Pinnable(host(limits, noLimit, mem, two), 48<<20, 176<<20), Available, "limit unlimited; of 2GiB of memory (this machine)", "")
 	check(t, Pinnable(host(limits, gib, status, free, mem, two), 1<<30, 3<<29), Available, "CAP_IPC_LOCK", "")
-	check(t, Pinnable(host(limits, gib, status, free, mem, two), 2304<<20, 2500<<20), Unavailable, "2.25GiB are to be pinned of 2GiB of memory (this machine), of which a quarter is for all else", "fewer loops")
+	check(t, Pinnable(host(limits, gib, status, free, mem, two), 2304<<20, 2500<<20), Unavailable, "2.25GiB are to be pinned of 2GiB of memory (this machine); a quarter must stay free for other uses", "fewer loops")
 	check(t, Pinnable(host(limits, noLimit, mem, two), 1<<30, 1600<<20), Available, "of 2GiB of memory", "the kernel may end the process: lower --max-conns")
 	check(t, Pinnable(host(limits, gib, status, bound, mem, two), 2<<30, 2<<30), Unavailable, "2GiB are to be registered and the limit is 1GiB", "ulimit -l unlimited")
 	check(t, Pinnable(host(limits, gib, status, bound, mem, two), 1<<30, 1400<<20), Available, "limit 1GiB", "some connections will be refused: 1.367GiB are to be registered")
@@ -428,5 +428,5 @@ func TestQuotaSaysHowOftenItStopsThreads(t *testing.T) {
 	const group = "proc/self/cgroup"
 	check(t, Quota(host(group, "0::/a\n")), Available, "none", "")
 	check(t, Quota(host(group, "0::/a\n", "sys/fs/cgroup/a/cpu.max", "50000 100000\n", "sys/fs/cgroup/a/cpu.stat", "nr_periods 45\nnr_throttled 36\n")),
-		Available, "0.50 CPUs (/sys/fs/cgroup/a/cpu.max): when that is used, all threads stand still for the rest of each 100ms; so far in 36 of 45 periods", "without a quota")
+		Available, "0.50 CPUs (/sys/fs/cgroup/a/cpu.max): when the quota is used up, all threads are throttled for the rest of the period of 100ms; so far in 36 of 45 periods", "without a quota")
 }

@@ -58,7 +58,7 @@ func RDMA(h *Host) Finding {
 		f.Why = "no permission for " + denied
 		f.Remedy = DeviceFileRemedy(denied)
 	case h.leaving(names):
-		f.Why, f.Remedy = list+" is being removed: a process that has it open holds that up", LeavingRemedy
+		f.Why, f.Remedy = list+" is being removed: a process that has it open delays this", LeavingRemedy
 	case !h.exists("sys/class/infiniband_verbs"):
 		f.Why, f.Remedy = list+" is there, but the kernel module ib_uverbs is not loaded", "as root: modprobe ib_uverbs"
 	default:
@@ -68,8 +68,8 @@ func RDMA(h *Host) Finding {
 	return f
 }
 
-// Leaving says whether a device is being removed: the kernel has taken its device file away already, of which sysfs tells (in a container, too), and waits for
-// those who have it open. Without the module ib_uverbs no device has one.
+// Leaving reports whether a device is being removed: the kernel has already removed its device file, which sysfs shows (in a container, too), and waits for the
+// processes that have it open. Without the module ib_uverbs no device has such a file.
 func (h *Host) Leaving(device string) bool {
 	if !h.exists("sys/class/infiniband/"+device) || !h.exists("sys/class/infiniband_verbs") {
 		return false
@@ -83,7 +83,7 @@ func (h *Host) Leaving(device string) bool {
 	return true
 }
 
-// leaving says it of all of them.
+// leaving is Leaving for all devices.
 func (h *Host) leaving(devices []string) bool {
 	for _, d := range devices {
 		if !h.Leaving(d) {
@@ -93,7 +93,7 @@ func (h *Host) leaving(devices []string) bool {
 	return true
 }
 
-// LeavingRemedy says what to do about a device that is being removed.
+// LeavingRemedy is the remedy for a device that is being removed.
 const LeavingRemedy = "end what uses it (rdma resource show qp names the processes), and make it again: rdma link add NAME type rxe netdev INTERFACE; or use another device"
 
 // DeviceFileRemedy says what to do about a file in /dev/infiniband that may not be opened.

@@ -177,14 +177,14 @@ func CPUs(h *Host) Finding {
 	return f
 }
 
-// Quota says whether a control group bounds this process's CPU time.
+// Quota reports whether a control group limits this process's CPU time.
 func Quota(h *Host) Finding {
 	f := Finding{Name: "CPU quota", State: Available, Why: "none: no control group bounds the CPU time"}
 	q, ok := cgroup.Least(cgroup.Quotas(h.Root))
 	if !ok {
 		return f
 	}
-	f.Why = fmt.Sprintf("%.2f CPUs (%s): when that is used, all threads stand still for the rest of each %v; so far in %d of %d periods", q.CPUs, q.File, q.Period, q.Throttled, q.Periods)
+	f.Why = fmt.Sprintf("%.2f CPUs (%s): when the quota is used up, all threads are throttled for the rest of the period of %v; so far in %d of %d periods", q.CPUs, q.File, q.Period, q.Throttled, q.Periods)
 	f.Remedy = "measure without a quota (docker: no --cpus; Kubernetes: no CPU limit), and keep others off with a cpuset"
 	return f
 }

@@ -1,5 +1,5 @@
-// Package quote makes what a peer has sent fit to be shown, on a terminal, in a log or in a file: escape codes and line breaks do
-// nothing there, and its length is bounded. It may import the standard library only.
+// Package quote makes text from a peer safe for a terminal, a log or a file: it quotes escape codes and line breaks, and bounds the
+// length. It may import the standard library only.
 package quote
 
 import (
@@ -15,13 +15,13 @@ const (
 	LineBytes = 4 << 10
 )
 
-// Text is a peer's text within a message: s itself if all of it can be printed, and otherwise as Go writes it, in quotation marks. What
-// is beyond TextBytes is left out.
+// Text returns a peer's text for use within a message: s itself if all of it can be printed, else s quoted as a Go string. It cuts the
+// text at TextBytes.
 func Text[S ~string | ~[]byte](s S) string {
 	return text(string(s[:min(len(s), TextBytes+1)]), TextBytes)
 }
 
-// Line is a message in which a peer's text may be: in one line of at most LineBytes. What belongs to several errors is put one behind the other.
+// Line returns a message that may contain a peer's text as one line of at most LineBytes. It joins the lines of several errors.
 func Line(s string) string {
 	s = s[:min(len(s), LineBytes+1)]
 	if printable(s) && len(s) <= LineBytes {
@@ -56,7 +56,7 @@ func text(s string, max int) string {
 	return strconv.Quote(s) + more
 }
 
-// cut leaves max bytes of s at most, and no part of a rune.
+// cut returns at most max bytes of s, without a partial rune at the end.
 func cut(s string, max int) (head, more string) {
 	if len(s) <= max {
 		return s, ""
@@ -67,7 +67,7 @@ func cut(s string, max int) (head, more string) {
 	return s[:max], "…"
 }
 
-// printable says whether all of s is valid UTF-8 that is seen, and does nothing else: no control, no direction of writing, no line break.
+// printable reports whether s is valid UTF-8 with printable characters only: no control characters, no changes of writing direction, no line breaks.
 func printable(s string) bool {
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
@@ -79,7 +79,7 @@ func printable(s string) bool {
 	return true
 }
 
-// Error is err with Text's words; nil is nil. errors.Is and errors.As find in it what they find in err.
+// Error returns err with its message changed by Text, or nil for nil. errors.Is and errors.As find the same errors in the result as in err.
 func Error(err error) error {
 	if err == nil {
 		return nil
@@ -92,14 +92,14 @@ type shown struct {
 	text string
 }
 
-// Error is error's.
+// Error implements error.
 func (e shown) Error() string { return e.text }
 
-// Unwrap is for errors.Is.
+// Unwrap returns the original error, for errors.Is and errors.As.
 func (e shown) Unwrap() error { return e.error }
 
-// Strings makes each string that v points to, in whatever depth, what Text makes of it. v is what was read from a peer's JSON: it has no cycles.
-// Fields that are not exported, and bytes, stay as they are.
+// Strings applies Text to each string that v points to, at any depth. v was decoded from a peer's JSON, so it has no cycles.
+// Unexported fields and bytes stay unchanged.
 func Strings(v any) { strs(reflect.ValueOf(v)) }
 
 func strs(v reflect.Value) {

@@ -1,5 +1,5 @@
-// Package textfile owns how files are read that users name: experiments, property files, traces, secrets and certificates. It opens nothing but files, so that
-// no command waits for a pipe, and knows byte order marks. It imports nothing of ours.
+// Package textfile owns the reading of text files that users name: experiments, property files, traces, secrets and certificates. It opens regular files
+// only, so that no command waits for a pipe, and it handles byte order marks. It may not import other packages of kvwire.
 package textfile
 
 import (
@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a file for reading. A folder, a pipe, a socket or a device is an error, at once. The caller closes it.
+// Open opens a regular file for reading. For a folder, a pipe, a socket or a device it returns an error at once, without waiting. The caller closes the file.
 func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that nobody writes to opens, too
 	if errors.Is(err, unix.ENXIO) {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("it is a socket or a device, and not a file")}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("it is a socket or a device, not a file")}
 	}
 	if err != nil {
 		return nil, err
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, and not a file", Kind(st.Mode()))}
+		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, not a file", Kind(st.Mode()))}
 	}
 	if err != nil {
 		_ = f.Close()
@@ -34,7 +34,7 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Kind names what stands at a path, for errors.
+// Kind names a type of file, for error messages.
 func Kind(m fs.FileMode) string {
 	switch {
 	case m.IsRegular():
@@ -49,7 +49,7 @@ func Kind(m fs.FileMode) string {
 	return "a device"
 }
 
-// ReadFile is the text of a file of at most max bytes, without its byte order mark, or max+1 bytes of a larger one.
+// ReadFile returns the text of a file without its byte order mark. Of a text longer than max bytes it returns the first max+1 bytes.
 func ReadFile(path string, max int) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -63,7 +63,7 @@ func ReadFile(path string, max int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, int64(max)+1))
 }
 
-// marks are the byte order marks of encodings that are refused, longest first: that of UTF-16 begins that of UTF-32.
+// marks are the byte order marks of refused encodings, longest first, because the mark of UTF-16 is a prefix of the mark of UTF-32.
 var marks = []struct{ mark, encoding string }{
 	{"\xff\xfe\x00\x00", "UTF-32, little-endian"},
 	{"\x00\x00\xfe\xff", "UTF-32, big-endian"},
@@ -73,17 +73,17 @@ var marks = []struct{ mark, encoding string }{
 
 const utf8Mark = "\xef\xbb\xbf"
 
-// Text is text without the byte order mark of UTF-8 at its beginning. That of another encoding is an error, which names it.
+// Text removes the byte order mark of UTF-8 from the beginning of a text. The mark of another encoding is an error that names the encoding.
 func Text(text []byte) ([]byte, error) {
 	for _, m := range marks {
 		if bytes.HasPrefix(text, []byte(m.mark)) {
-			return nil, fmt.Errorf("the file is %s, by its byte order mark: save it as UTF-8", m.encoding)
+			return nil, fmt.Errorf("the file has the byte order mark of %s: save it as UTF-8", m.encoding)
 		}
 	}
 	return bytes.TrimPrefix(text, []byte(utf8Mark)), nil
 }
 
-// Reader is Text for what r reads.
+// Reader is Text for a reader.
 func Reader(r io.Reader) (io.Reader, error) {
 	b := bufio.NewReader(r)
 	begin, err := b.Peek(len("\xff\xfe\x00\x00"))

@@ -11,7 +11,7 @@ import (
 // openable is why the choice's device file cannot be opened, or nil.
 func (c *Choice) openable(s *System) error {
 	if s.Host.Leaving(c.Device) {
-		return refuse(aboutFile, c.Device+" is being removed: a process that has it open holds that up", probe.LeavingRemedy)
+		return refuse(aboutFile, c.Device+" is being removed: a process that has it open delays this", probe.LeavingRemedy)
 	}
 	if c.Verbs == "" {
 		f := probe.RDMA(s.Host) // knows whether it is the module or the container

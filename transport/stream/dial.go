@@ -137,7 +137,7 @@ func say(nc net.Conn, want string, words ...string) error {
 		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
 	}
 	if said := strings.TrimSpace(string(line)); said != "+"+want {
-		return fmt.Errorf("the server says %.200q (is this a Redis, and does it let us in?)", said)
+		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", said)
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func (c *Client) replied(k *call, p resp.Reply, used int) (whole bool, err error
 	case p.Kind == '-' && bytes.HasPrefix(text, []byte("NOPERM")):
 		r.Status = kv.StatusReadOnly
 	case p.Kind == '-':
-		return false, fmt.Errorf("the server says: %s", quote.Text(text))
+		return false, fmt.Errorf("the server answered: %s", quote.Text(text))
 	case r.Op == kv.OpPut && p.Kind == '+':
 	case r.Op == kv.OpDelete && p.Kind == ':':
 		if p.N == 0 {
