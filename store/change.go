@@ -652,7 +652,7 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 	}
 }
 
-// claim takes a slot for a change. there says that the key has an item, whose slot becomes free in turn; frees that this slot is as good for a
+// claim takes a slot for a change. there: the key has an item, whose slot becomes free in turn; frees: that slot is as good for a
 // tombstone as the one that is taken. If there is no slot, r waits until the slab has grown, or fails.
 func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
 	s := &p.slabs[class]
@@ -697,7 +697,7 @@ func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at pla
 	return place{}, false
 }
 
-// claimAbove takes the smallest free slot that is larger than those of a class.
+// claimAbove takes a free slot of the smallest larger class that has one.
 func (p *Partition) claimAbove(class uint8) (at place, ok bool) {
 	for c := int(class) + 1; c < len(p.slabs); c++ {
 		if slot, ok := p.slabs[c].free.set.next(0); ok {
@@ -722,7 +722,7 @@ const (
 // tombClass is the smallest class that holds a tombstone of any key.
 var tombClass = classOf(itemBytes(KeyBytesMax, 0))
 
-// roomForTombs says whether a new item may take a slot, and sees to it that there is room.
+// roomForTombs reports whether a new item may take a slot. It also makes the partition grow when room for tombstones is short.
 func (p *Partition) roomForTombs() bool {
 	s := &p.slabs[tombClass]
 	if s.free.free >= tombRoomWanted {

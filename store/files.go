@@ -46,7 +46,7 @@ func slabPath(dir string, shard int, class uint8) string {
 	return filepath.Join(shardDir(dir, shard), fmt.Sprintf("slab-%08d", classes[class].bytes))
 }
 
-// isFolder refuses what is there and is no folder.
+// isFolder returns an error if the path exists and is not a folder.
 func isFolder(dir string) error {
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
 		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.Kind(st.Mode()))
@@ -140,7 +140,7 @@ func create(dir string, shards int) error {
 	return nil
 }
 
-// makeShardDir makes a shard's folder. One that is there, as an interrupted create leaves it, will do.
+// makeShardDir creates a shard's folder. It accepts an existing folder, as an interrupted create leaves it.
 func makeShardDir(name string) error {
 	if err := os.Mkdir(name, dirMode); !errors.Is(err, fs.ErrExist) {
 		return err
@@ -203,12 +203,12 @@ func cause(err error) error {
 	return err
 }
 
-// openDir opens a store's folder, to which a link may lead.
+// openDir opens a store's folder. The path may be a symbolic link.
 func openDir(dir string) (fd int, err error) {
 	return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// lock locks a folder, opened by open; with LOCK_NB a lock that somebody has is an error, and else one that they have for lingerMax. fd is open until unlock.
+// lock locks a folder, opened by open. If another process holds the lock, it returns an error: at once with LOCK_NB, else after lingerMax. fd is open until unlock.
 func lock(dir string, how int, open func(string) (int, error)) (fd int, unlock func(), err error) {
 	if fd, err = open(dir); err != nil {
 		return -1, nil, fmt.Errorf("store: open %s: %w (%s)", dir, err, remedy(err, "it must be a folder that you may read"))
@@ -235,7 +235,7 @@ type osFiles struct {
 	fds    []int // by class
 	names  []string
 	direct bool // all are open with O_DIRECT, on a file system that has a disk
-	wide   bool // others could open files, or the shard's folder, until now
+	wide   bool // other users could open files, or the shard's folder, until this open
 	dir    string
 	unlock func()
 }
@@ -281,7 +281,7 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 	return f, nil
 }
 
-// closeToOthers sees that nobody else may open the files, whatever version made them.
+// closeToOthers removes the permissions of other users from the files, whatever version created them.
 func (f *osFiles) closeToOthers(dir string, folder int) error {
 	err := closeFolderToOthers(dir) // which may be the user's own: it does not count as wide
 	fds := append([]int{folder}, f.fds...)
@@ -306,7 +306,7 @@ func (f *osFiles) closeToOthers(dir string, folder int) error {
 	return nil
 }
 
-// withinLimit refuses slabs that are larger than what this process may write to: some of the writes would fail.
+// withinLimit returns an error if a slab is larger than the files that this process may write: some writes would fail.
 func (f *osFiles) withinLimit() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
@@ -465,7 +465,7 @@ func remedy(err error, otherwise string) string {
 	return otherwise
 }
 
-// spaceRemedy is what to do about a write that found no space, or else what otherwise says.
+// spaceRemedy returns the remedy for a write that found no space, and otherwise for any other error.
 func spaceRemedy(err error, otherwise string) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC):

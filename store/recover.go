@@ -59,12 +59,12 @@ type Damage struct {
 	Items      []Corrupt `json:"items,omitempty"`
 
 	LostPages uint64      `json:"lost_pages"`       // pages that do not hold what was written to them last
-	LostKeys  uint64      `json:"lost_keys_max"`    // as many keys were there at most: what is found of them is gone, older, or should be gone
+	LostKeys  uint64      `json:"lost_keys_max"`    // the most keys on these pages: each of them may be older, back although it was deleted, or gone
 	Lost      []LostPages `json:"lost,omitempty"`   // the first of them
-	Record    string      `json:"record,omitempty"` // why nobody can say whether pages were lost
+	Record    string      `json:"record,omitempty"` // why it is not known whether pages were lost
 }
 
-// Loses says that keys may have older values, or be there although they were deleted, or be gone, and which is not known.
+// Loses reports whether unknown keys may have an older value, be back although they were deleted, or be gone.
 func (d *Damage) Loses() bool { return d.LostPages > 0 || d.Record != "" }
 
 // Corrupt is an item that was damaged.

@@ -24,7 +24,7 @@ type Acceptor struct {
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
 
-// Listen begins to accept from a listening socket, whose events the caller watches.
+// Listen prepares to accept from a listening socket. The caller watches the socket's events.
 func (a *Acceptor) Listen(fd int) {
 	a.Fd = fd
 	a.spare.Keep()
@@ -98,9 +98,9 @@ func (a *Acceptor) Close() {
 	a.Fd, a.some, a.waits = -1, false, false
 }
 
-// Spare is a descriptor that a listener keeps for when the system has no other. Connections wait for one to become free, and when there was none for half
-// the time that a hello may take, they are accepted in the spare one's place, told that the server is busy, and closed: a client gets an end, and those that
-// are open go on. It belongs to a Host's loop.
+// Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After half of the
+// deadline of a hello without one, each is accepted with the spare descriptor, refused as busy, and closed: its client gets an end, and open connections
+// continue. It belongs to a Host's loop.
 type Spare struct {
 	fd    int
 	kept  bool
@@ -110,7 +110,7 @@ type Spare struct {
 
 const noDescriptor = "the server has no descriptor for it"
 
-// Keep opens the descriptor, if it is not open. Without one, connections wait.
+// Keep opens the descriptor if it is not open. If that fails, connections wait.
 func (s *Spare) Keep() {
 	if s.kept {
 		return
@@ -127,7 +127,7 @@ func (s *Spare) Drop() {
 	}
 }
 
-// Found is called when a connection was accepted and taken.
+// Found must be called after a connection was accepted.
 func (s *Spare) Found() {
 	if s.short {
 		s.short = false
@@ -135,8 +135,8 @@ func (s *Spare) Found() {
 	}
 }
 
-// Short is called when one was not, and why. It logs that and, when descriptors have been short for long enough, refuses the connections that wait at the
-// listener; then it is true.
+// Short must be called with the error of a failed accept. It logs the error. If descriptors have been short for long enough, it refuses the connections that
+// wait at the listener and returns true.
 func (s *Spare) Short(h *Host, listener int, err error) bool {
 	h.AcceptFailed(err)
 	now := h.L.Now()

@@ -228,15 +228,15 @@ func (c *Server) starve(s *slot) {
 	c.h.watch()
 }
 
-// aheadMax bounds the memory of a connection's answers that are under way or that its peer has to take: what is read for a peer is bounded by what that takes.
-// It is two answers of 1 MiB, in blocks of powers of two.
+// aheadMax bounds the memory of a connection's unsent answers, both under way and waiting for the peer (docs/adr/0021). It is enough for two answers of 1 MiB, in
+// blocks of powers of two.
 const aheadMax = 4 << 20
 
-// ahead is aheadMax, or an eighth of the pool where that is less.
+// ahead returns aheadMax, or an eighth of the pool if that is less.
 func (h *Host) ahead() int { return min(aheadMax, h.Pool.Largest()/8) }
 
-// mayOwe says whether the connection may begin an answer of n bytes now: if there is none that its peer has to take before, or not much. Of a guest, whose answers
-// have an order, the next one may always begin when the peer has taken all: those behind it wait for it.
+// mayOwe reports whether the connection may begin an answer of n bytes now: if it has no unsent answers, or stays within the bound. A Redis connection sends answers in
+// order, so its next answer may always begin once the peer has taken all answers that were ready: later answers wait for it.
 func (c *Server) mayOwe(s *slot, n int) bool {
 	if n <= smallBytes || c.owed == 0 || c.owed+n <= c.h.ahead() {
 		return true
@@ -244,7 +244,7 @@ func (c *Server) mayOwe(s *slot, n int) bool {
 	return c.guest != nil && c.out.n == 0 && c.guest.line.n > 0 && c.guest.line.first() == s.index
 }
 
-// takeAnswer is take for the answer to a slot's request.
+// takeAnswer is take for the answer to a slot's request. It returns nil if the connection may not begin the answer yet, or if there is no memory.
 func (c *Server) takeAnswer(s *slot, n int) []byte {
 	if !c.mayOwe(s, n) {
 		c.asked = n
@@ -257,20 +257,20 @@ func (c *Server) takeAnswer(s *slot, n int) []byte {
 	return b
 }
 
-// owes notes that the answer to a slot's request takes a block.
+// owes counts the block of the answer to a slot's request.
 func (c *Server) owes(s *slot, b []byte) {
 	c.settle(s)
 	s.owed = cap(b)
 	c.owed += s.owed
 }
 
-// settle notes that it takes nothing any more.
+// settle ends the count of a slot's answer.
 func (c *Server) settle(s *slot) {
 	c.owed -= s.owed
 	s.owed = 0
 }
 
-// ease lets answers that wait for the peer be tried, when it has taken enough.
+// ease retries answers that wait for the peer, after the peer has taken enough.
 func (c *Server) ease() {
 	if c.hungry.n == 0 || c.starves() {
 		return
@@ -280,7 +280,7 @@ func (c *Server) ease() {
 	}
 }
 
-// starves says whether the connection waits for memory for an answer, and not for its peer.
+// starves reports whether the connection waits for memory for an answer, and not for its peer.
 func (c *Server) starves() bool { return c.hungry.n > 0 && c.among == &c.h.answers }
 
 // share is what has to be free for the connection to get n bytes: as much as it would have then, as the dynamic thresholds of
