@@ -14,7 +14,7 @@ const (
 	OpPut    Op = 2 // Value holds the bytes to keep; insert or overwrite
 	OpDelete Op = 3 // NotFound when the key was not there
 	OpScan   Op = 4 // Value receives up to Limit items from Key on, in key order (AppendItem's form)
-	OpStats  Op = 5 // Value receives the server's counters as JSON; never on the data path
+	OpStats  Op = 5 // Value receives what Limit asks for (StatsAll …); never on the data path
 
 	// Updates read an item and change it in one step at the key's owner. Where Value's capacity does not do, they end as
 	// TooSmall, with Need, and nothing was done. They are no part of the native frame.
@@ -132,7 +132,7 @@ type Request struct {
 	// it leaves it alone and sets Need.
 	Value []byte
 
-	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: 0, or StatsBrief; patch: the first byte that is replaced
+	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: StatsAll …; patch: the first byte that is replaced
 	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore; OpKeys' OK: a mark
 
 	Owner Completer // gets the request back; set by the submitter
@@ -147,9 +147,34 @@ type Request struct {
 	Aux  [3]uint64 // the handler's own: what it has to remember of this request
 }
 
-// StatsBrief in Limit asks for the number of items and the CPU time of the process only: a few hundred bytes, whatever the number of loops and
-// partitions.
-const StatsBrief = 1
+// What OpStats gives, by Limit. The native frame knows the first two, of which each client may ask.
+const (
+	// StatsAll are the server's counters, as JSON.
+	StatsAll uint32 = iota
+
+	// StatsBrief are the number of items and the CPU time of the process, as JSON: a few hundred bytes, however many loops and
+	// partitions a server has.
+	StatsBrief
+
+	// StatsInfo is the text of Redis's INFO; Key has one byte for each section.
+	StatsInfo
+
+	// StatsClients is the text of Redis's CLIENT LIST, a line for each connection. Key is empty, or has the ids of those that are listed: 8 bytes
+	// each, little-endian.
+	StatsClients
+
+	// StatsKinds is how many there are.
+	StatsKinds
+)
+
+// Answer ends a request, as far as its outcome goes, with an answer that lies elsewhere.
+func (r *Request) Answer(b []byte) {
+	if len(b) > cap(r.Value) {
+		r.Status, r.Need = StatusTooSmall, uint32(len(b))
+		return
+	}
+	r.Status, r.Value = StatusOK, append(r.Value[:0], b...)
+}
 
 // ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan
 // whose first item alone does not fit ends as TooSmall.
@@ -200,7 +225,7 @@ func (l Limits) Check(r *Request) Status {
 			return StatusBadRequest
 		}
 	case OpStats:
-		if len(r.Key) != 0 {
+		if len(r.Key) != 0 || r.Limit > StatsBrief {
 			return StatusBadRequest
 		}
 	case OpKeys:

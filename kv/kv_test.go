@@ -93,6 +93,8 @@ func TestLimitsCheck(t *testing.T) {
 		{Request{Op: OpKeys, Limit: 1}, StatusBadRequest},
 		{Request{Op: OpKeys, Key: make([]byte, PositionBytes+1), Limit: 1}, StatusBadRequest},
 		{Request{Op: OpStats, Key: []byte("k")}, StatusBadRequest},
+		{Request{Op: OpStats, Limit: StatsBrief}, StatusOK},
+		{Request{Op: OpStats, Limit: StatsClients}, StatusBadRequest}, // no client of the native frame may ask for it
 		{Request{}, StatusBadRequest},
 		{Request{Op: 200, Key: []byte("k")}, StatusBadRequest},
 	} {

@@ -12,7 +12,7 @@ import (
 type Router struct {
 	l      *Loop
 	shards []*Loop
-	stats  func(brief bool) []byte
+	stats  [kv.StatsKinds]func(r *kv.Request)
 
 	scans   []*scan  // idle
 	made    int      // scans that exist
@@ -21,9 +21,18 @@ type Router struct {
 
 func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
 
-// OnStats sets what answers kv.OpStats: a function that may block, called on a goroutine of its own. brief asks for what kv.StatsBrief does.
-// To be set before requests arrive.
-func (t *Router) OnStats(f func(brief bool) []byte) { t.stats = f }
+// OnStats sets what answers a kv.OpStats whose Limit is what: a function that may block, called on a goroutine of its own. It owns the request meanwhile, and
+// sets its outcome. To be set before requests arrive.
+func (t *Router) OnStats(what uint32, f func(r *kv.Request)) { t.stats[what] = f }
+
+// Stats calls what answers such a request; without any it is a bad one. Any goroutine but a loop's.
+func (t *Router) Stats(what uint32, r *kv.Request) {
+	if f := t.stats[what]; f != nil {
+		f(r)
+		return
+	}
+	r.Status = kv.StatusBadRequest
+}
 
 // Submit sends r to the partition of its key.
 func (t *Router) Submit(r *kv.Request) {
@@ -89,20 +98,15 @@ func (t *Router) page(r *kv.Request) {
 }
 
 func (t *Router) answerStats(r *kv.Request) {
-	if t.stats == nil {
+	if r.Limit >= kv.StatsKinds || t.stats[r.Limit] == nil {
 		r.Status = kv.StatusBadRequest
 		t.l.Finish(r)
 		return
 	}
 	go func() { // off the data path; it owns r until Do hands it back
-		b := t.stats(r.Limit == kv.StatsBrief)
+		t.Stats(r.Limit, r)
 		t.l.Do(func() {
 			Mark(r, kv.StageStore)
-			if len(b) > cap(r.Value) {
-				r.Status, r.Need = kv.StatusTooSmall, uint32(len(b))
-			} else {
-				r.Status, r.Value = kv.StatusOK, append(r.Value[:0], b...)
-			}
 			t.l.Finish(r)
 		})
 	}()

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kvwire/kvwire/kv"
 )
@@ -41,6 +40,9 @@ const (
 	Type
 	Expiry // TTL and its like: what is asked of times that nothing has
 	Expire // what would give a key such a time
+	Keys
+	Random // RANDOMKEY
+	Client // what it lists is not its connection's own affair: see ReadClient
 )
 
 // Spec is what is known of a command beforehand.
@@ -59,7 +61,7 @@ type Spec struct {
 var specs = []Spec{
 	{Name: "append", Kind: Append, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "auth", Arity: -2, flags: "fast", open: true},
-	{Name: "client", Arity: -2, flags: "admin"},
+	{Name: "client", Kind: Client, Arity: -2, flags: "admin"},
 	{Name: "command", Arity: -1, flags: "loading"},
 	{Name: "config", Arity: -2, flags: "admin"},
 	{Name: "dbsize", Kind: Size, Arity: 1, flags: "readonly"},
@@ -82,6 +84,7 @@ var specs = []Spec{
 	{Name: "incr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: 1},
 	{Name: "incrby", Kind: Add, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "info", Kind: Info, Arity: -1, flags: "loading"},
+	{Name: "keys", Kind: Keys, Arity: 2, flags: "readonly"},
 	{Name: "mget", Kind: MultiGet, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
 	{Name: "mset", Kind: MultiSet, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
 	{Name: "msetnx", Kind: MultiSetAbsent, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
@@ -93,6 +96,7 @@ var specs = []Spec{
 	{Name: "psetex", Kind: Expire, Arity: 4, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "pttl", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast", open: true},
+	{Name: "randomkey", Kind: Random, Arity: 1, flags: "readonly"},
 	{Name: "reset", Arity: 1, flags: "fast", open: true},
 	{Name: "scan", Kind: Scan, Arity: -2, flags: "readonly"},
 	{Name: "select", Arity: 2, flags: "fast"},
@@ -379,7 +383,7 @@ func ReadScan(args [][]byte) (o ScanOptions, errText string) {
 		switch a, v := args[i], args[i+1]; {
 		case is(a, "MATCH"):
 			if len(v) > PatternMax {
-				return o, errPattern
+				return o, ErrPattern
 			}
 			o.Match = v
 		case is(a, "COUNT"):
@@ -411,6 +415,9 @@ type Session struct {
 
 	MaxValueBytes int
 
+	// Describe appends the connection's line of CLIENT LIST, with its end of line.
+	Describe func(b []byte) []byte
+
 	// Admit says whether somebody may come in, and whether only to read; nil: anybody may, and nobody has a secret.
 	Admit    func(name, secret []byte) (readOnly, ok bool)
 	in       bool // somebody has
@@ -425,9 +432,24 @@ func (s *Session) Denies(spec *Spec) string {
 	case !s.in && !spec.open:
 		return "NOAUTH Authentication required."
 	case s.readOnly && spec.flags == "write":
-		return "NOPERM User " + s.user + " has no permissions to run the '" + spec.Name + "' command"
+		return s.notPermitted(spec.Name)
 	}
 	return ""
+}
+
+func (s *Session) notPermitted(command string) string {
+	return "NOPERM User " + s.user + " has no permissions to run the '" + command + "' command"
+}
+
+// User is the name of who has come in: "" for nobody, where somebody has to.
+func (s *Session) User() string {
+	switch {
+	case s.Admit == nil:
+		return "default"
+	case !s.in:
+		return ""
+	}
+	return s.user
 }
 
 // enter lets somebody in, or says why not. Who is in stays in.
@@ -583,21 +605,47 @@ func (s *Session) client(b []byte, args [][]byte) []byte {
 	case "id":
 		return AppendInt(b, s.ID)
 	case "info":
-		return AppendBulk(b, fmt.Sprintf("id=%d name=%s db=0 resp=%d\n", s.ID, s.Name, s.Proto))
+		return AppendVerbatim(b, s.Describe(nil), s.Proto)
+	case "list": // of a type that no connection has
+		return AppendVerbatim(b, nil, s.Proto)
 	case "":
 		return AppendError(b, text)
 	}
 	return AppendStatus(b, "OK")
 }
 
-// AppendInfo appends what INFO says.
-func AppendInfo(b []byte, items uint64, conns int, user, sys time.Duration) []byte {
-	text := fmt.Sprintf("# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\nserver_name:kvwire\r\n\r\n# Clients\r\nconnected_clients:%d\r\n\r\n"+
-		"# Replication\r\nrole:master\r\n\r\n# CPU\r\nused_cpu_sys:%.6f\r\nused_cpu_user:%.6f\r\n\r\n# Keyspace\r\n", redisVersion, conns, sys.Seconds(), user.Seconds())
-	if items > 0 {
-		text += fmt.Sprintf("db0:keys=%d,expires=0,avg_ttl=0\r\n", items)
+// ReadClient reads a CLIENT LIST: lists is true where connections are to be listed, of these ids alone if there are any (8 bytes each, little-endian), or
+// the text of an error. All other CLIENT commands are Answer's. Connections are of type normal, all of them. A user who may only read may not know who else
+// there is.
+func (s *Session) ReadClient(args [][]byte) (lists bool, ids []byte, errText string) {
+	if sub, text := findSub("client", args); text != "" || sub != "list" {
+		return false, nil, text
 	}
-	return AppendBulk(b, text)
+	switch n := len(args); {
+	case s.Admit != nil && s.readOnly:
+		return false, nil, s.notPermitted("client|list")
+	case n == 2:
+		return true, nil, ""
+	case n == 4 && is(args[2], "TYPE"):
+		switch t := args[3]; {
+		case is(t, "normal"):
+			return true, nil, ""
+		case is(t, "master"), is(t, "replica"), is(t, "slave"), is(t, "pubsub"):
+			return false, nil, ""
+		default:
+			return false, nil, fmt.Sprintf("ERR Unknown client type '%.128s'", t)
+		}
+	case n > 3 && is(args[2], "ID"):
+		for _, a := range args[3:] {
+			id, ok := kv.Int(a)
+			if !ok {
+				return false, nil, "ERR Invalid client ID"
+			}
+			ids = binary.LittleEndian.AppendUint64(ids, uint64(id))
+		}
+		return true, ids, ""
+	}
+	return false, nil, errSyntax
 }
 
 // config gives what clients ask for when they connect. Nothing can be set: a server's options are flags.
@@ -610,7 +658,7 @@ func (s *Session) config(b []byte, args [][]byte) []byte {
 		var p Pattern
 		for _, a := range args[2:] {
 			if len(a) > PatternMax {
-				return AppendError(b, errPattern)
+				return AppendError(b, ErrPattern)
 			}
 			p.Compile(bytes.ToLower(a))
 			for i, v := range all {

@@ -5,10 +5,10 @@ import "slices"
 // PatternMax is the largest size of a pattern in bytes. It equals the size of the longest key.
 const PatternMax = 1 << 10
 
-// errPattern is the error for a longer pattern.
-const errPattern = "ERR the pattern is too long: at most 1024 bytes"
+// ErrPattern is the error for a longer pattern.
+const ErrPattern = "ERR the pattern is too long: at most 1024 bytes"
 
-// Pattern is a pattern as SCAN's MATCH has it: * and ? and [a-z], [^a], and \ before a character that is meant itself (stringmatchlen in
+// Pattern is a pattern as KEYS and SCAN's MATCH have it: * and ? and [a-z], [^a], and \ before a character that is meant itself (stringmatchlen in
 // Redis's util.c). It is a bit-parallel automaton: state n means that the name has matched the first n characters of the pattern. Each state is one
 // bit, and each character of the name advances all states at once (Shift-And: Baeza-Yates and Gonnet 1992, with the loops of Wu and Manber). So a name costs as many steps as it
 // has bytes, times one word for each 64 characters of the pattern, whatever both are. Its zero value is ready for Compile, and keeps its memory: up

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,16 +158,61 @@ SETRANGE v 1 EY|GET v|SETRANGE v 7 x|GET v|SETRANGE v 0|SETRANGE v -1 x|SETRANGE
 GETDEL v|GETDEL v|GETDEL|GETDEL v w|GETEX fresh|GETEX fresh PERSIST|GETEX fresh FOO|GETEX fresh EX|GETEX fresh PERSIST PERSIST|GETEX none|GETEX
 TYPE fresh|TYPE none|TYPE|TYPE a b|TTL fresh|TTL none|PTTL fresh|EXPIRETIME fresh|PEXPIRETIME none|PERSIST fresh|PERSIST none|TTL|TTL a b|PERSIST
 SETEX fresh 10|SETEX fresh|PSETEX|EXPIRE fresh|DBSIZE a|SCAN|SCAN x|SCAN 0 COUNT|SCAN 0 COUNT 0|SCAN 0 COUNT x|SCAN 0 MATCH|SCAN 0 FOO a|SCAN 0 COUNT 007|SCAN 1x
-KEYS|RANDOMKEY a|INFO server extra none|CONFIG|CONFIG GET|CONFIG SET|CONFIG FOO|CLIENT|CLIENT FOO|CLIENT SETNAME|CLIENT SETNAME a b|CLIENT GETNAME|CLIENT SETNAME me|CLIENT GETNAME|CLIENT ID x
+KEYS|KEYS a b|FLUSHALL|KEYS *|KEYS|RANDOMKEY|RANDOMKEY a|SET abc 1|KEYS *|KEYS a?c|KEYS a\?c|KEYS a[a-c]c|KEYS a[^b]c|KEYS abc|KEYS ABC|KEYS a|KEYS b*|KEYS *c|KEYS [|RANDOMKEY|keys ABC*|DEL abc|KEYS abc|RANDOMKEY
+INFO none|INFO none other|INFO keyspace|SET a 1|INFO KEYSPACE|INFO keyspace none keyspace|DEL a|CONFIG|CONFIG GET|CONFIG SET|CONFIG FOO|CLIENT|CLIENT FOO|CLIENT SETNAME|CLIENT SETNAME a b|CLIENT GETNAME|CLIENT SETNAME me|CLIENT GETNAME|CLIENT ID x
+CLIENT LIST x|CLIENT LIST TYPE|CLIENT LIST TYPE master|CLIENT LIST TYPE x|CLIENT LIST type PubSub|CLIENT LIST ID|CLIENT LIST ID x|CLIENT LIST ID 1 x|CLIENT LIST ID 987654321|CLIENT LIST FOO 1 2|CLIENT INFO x
 COMMAND COUNT x|COMMAND FOO|HELLO x|HELLO 007|HELLO 4|HELLO 2 FOO|HELLO 2 SETNAME|AUTH|AUTH a|AUTH a b|AUTH a b c|FOO|FOO a b|RESET a
 DBSIZE|FLUSHALL FOO|FLUSHDB a|FLUSHALL ASYNC SYNC|FLUSHDB ASYNC ASYNC|DBSIZE|FLUSHDB SYNC|DBSIZE|SET a 1|FLUSHALL async|DBSIZE`), "\n") {
 		for _, command := range strings.Split(line, "|") {
-			words := strings.Fields(command)
-			if words[0] == "INFO" {
-				continue // its words differ
-			}
-			p.same(t, words...)
+			p.same(t, strings.Fields(command)...)
 		}
+	}
+}
+
+// fields are those of an INFO, by section.
+func fields(text string) (sections []string, of map[string][]string) {
+	of = map[string][]string{}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if name, ok := strings.CutPrefix(line, "# "); ok {
+			sections = append(sections, name)
+		} else if name, _, ok := strings.Cut(line, ":"); ok {
+			last := sections[len(sections)-1]
+			of[last] = append(of[last], name)
+		}
+	}
+	return sections, of
+}
+
+// Whatever sections are asked for, those that there are come in a Redis's order, and all of their fields are a Redis's but what only kvwire has.
+func TestInfoHasTheSectionsOfARedis(t *testing.T) {
+	p := newPeers(t)
+	p.same(t, "SET", "a", "1")
+	known := map[string]bool{"kvwire_version": true, "server_name": true}
+	for _, command := range []string{"INFO", "INFO default", "INFO all", "INFO everything", "INFO keyspace server", "INFO CPU none memory", "INFO replication", "INFO clients stats"} {
+		words := strings.Fields(command)
+		all, theirs := fields(p.redis.ask(t, words...))
+		sections, ours := fields(p.kvwire.ask(t, words...))
+		var want []string
+		for _, s := range all {
+			switch s {
+			case "Persistence", "Modules", "Errorstats", "Commandstats", "Latencystats", "Cluster": // kvwire has none
+			default:
+				want = append(want, s)
+			}
+		}
+		if !slices.Equal(sections, want) {
+			t.Errorf("%s has %q, Redis's %q", command, sections, want)
+		}
+		for s, fields := range ours {
+			for _, f := range fields {
+				if !known[f] && !slices.Contains(theirs[s], f) {
+					t.Errorf("%s: Redis's section %s has no %s", command, s, f)
+				}
+			}
+		}
+	}
+	if text := p.kvwire.ask(t, "INFO", "replication"); !strings.Contains(text, "\r\n# Replication\r\nrole:master\r\n") {
+		t.Errorf("INFO replication is %q", text)
 	}
 }
 

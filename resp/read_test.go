@@ -334,7 +334,7 @@ func TestAPatternCostsALineOfSteps(t *testing.T) {
 			t.Errorf("%s: %s", command, text)
 		}
 		args[3] = append(longest, '[')
-		if text := answer(); !strings.Contains(text, errPattern) {
+		if text := answer(); !strings.Contains(text, ErrPattern) {
 			t.Errorf("%s with a pattern of %d bytes: %q", command, len(args[3]), text)
 		}
 	}

@@ -56,7 +56,7 @@ func serveFrom(t *testing.T, o store.Options, who *access.List, before func(l *l
 	if err != nil {
 		t.Fatal(err)
 	}
-	items := func(bool) []byte {
+	items := func(r *kv.Request) {
 		var all struct {
 			Stores []store.Stats `json:"stores"`
 		}
@@ -68,10 +68,10 @@ func serveFrom(t *testing.T, o store.Options, who *access.List, before func(l *l
 			})
 		}
 		b, _ := json.Marshal(all)
-		return b
+		r.Answer(b)
 	}
 	for i := range g.Net() {
-		g.Router(i).OnStats(items)
+		g.Router(i).OnStats(kv.StatsBrief, items)
 	}
 	s, err := n.Serve("127.0.0.1:0", g, transport.ServerOptions{Limits: limits, InOrder: o.Backend == store.Mem, Access: who, Log: o.Log})
 	if err != nil {

@@ -42,6 +42,19 @@ func AppendBulk[S string | []byte](b []byte, s S) []byte {
 // AppendBulkHead appends what stands before n bytes of a string; an end of line follows them.
 func AppendBulkHead(b []byte, n int) []byte { return appendHead(b, '$', int64(n)) }
 
+// AppendVerbatim appends a text: with RESP2 a string.
+func AppendVerbatim(b, text []byte, proto int) []byte {
+	return append(append(AppendVerbatimHead(b, len(text), proto), text...), "\r\n"...)
+}
+
+// AppendVerbatimHead appends what stands before n bytes of a text; an end of line follows them.
+func AppendVerbatimHead(b []byte, n int, proto int) []byte {
+	if proto == 3 {
+		return append(appendHead(b, '=', int64(n)+4), "txt:"...)
+	}
+	return AppendBulkHead(b, n)
+}
+
 // BulkBytes is how many bytes a string of n bytes takes at most, with its head and its end of line.
 func BulkBytes(n int) int { return n + len("$\r\n\r\n") + 19 }
 

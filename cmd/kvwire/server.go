@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
@@ -164,7 +165,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 		return err
 	}
 	for i := range s.group.Net() {
-		s.group.Router(i).OnStats(s.stats)
+		s.onStats(s.group.Router(i))
 	}
 	listen := s.f.listen
 	if listen == "" {
@@ -246,23 +247,26 @@ func (s *served) brief() (c briefCounters, err error) {
 	return c, err
 }
 
-// stats answers kv.OpStats.
-func (s *served) stats(brief bool) []byte {
-	var c any
-	var err error
-	if brief {
-		c, err = s.brief()
-	} else {
-		c, err = s.counters()
+// onStats has a router answer with the counters; the transport knows the rest.
+func (s *served) onStats(t *loop.Router) {
+	t.OnStats(kv.StatsAll, answerJSON(s.counters))
+	t.OnStats(kv.StatsBrief, answerJSON(s.brief))
+}
+
+// answerJSON answers a request with what f gives.
+func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
+	return func(r *kv.Request) {
+		c, err := f()
+		if err != nil { // a loop has ended
+			r.Status = kv.StatusClosed
+			return
+		}
+		b, err := json.Marshal(c)
+		if err != nil {
+			panic(err) // they are numbers and names
+		}
+		r.Answer(b)
 	}
-	if err != nil {
-		return nil
-	}
-	b, err := json.Marshal(c)
-	if err != nil {
-		return nil
-	}
-	return b
 }
 
 // close ends connections, partitions and loops, and removes a temporary store.

@@ -26,7 +26,7 @@ func TestBriefCountersAreAsShortForManyPartitions(t *testing.T) {
 		}
 		s := &served{group: g}
 		for i := range loops {
-			g.Router(i).OnStats(s.stats)
+			s.onStats(g.Router(i))
 		}
 		back := make(ended, 1)
 		do := func(r *kv.Request) *kv.Request {

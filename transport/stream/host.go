@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
@@ -48,7 +49,11 @@ type Host struct {
 	cut      bool            // connections end now, whatever they do
 	count    transport.Stats // what has been, and not what is now
 
-	guests  int64        // connections that spoke RESP
+	numbered int64               // connections that were made
+	commands uint64              // that were begun, and requests
+	rejected uint64              // connections for which there was no room
+	random   func(uint64) uint64 // below a number
+
 	shared  int          // of these, those that this loop, which accepts, has shared out
 	cursors resp.Cursors // of SCANs: the same on all loops
 	pattern resp.Pattern // of the SCAN that is answered
@@ -76,7 +81,7 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 		_ = pool.Close()
 		return nil, err
 	}
-	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops()}, nil
+	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}, nil
 }
 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
@@ -192,6 +197,9 @@ func (h *Host) deny(name string, why error) {
 // refused counts and logs that a connection is ended with a code, whether its peer understands it or not.
 func (h *Host) refused(name string, code wire.Code, why any) {
 	h.count.Refused++
+	if code == wire.RefusedBusy {
+		h.rejected++
+	}
 	h.O.Log.Warn("connection refused", "peer", name, "code", code.String(), "reason", why)
 }
 

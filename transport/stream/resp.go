@@ -43,6 +43,8 @@ type guest struct {
 	last     string // what the client is told before the connection ends
 	flushing *slot  // a flush whose deletes are under way; their keys lie in its page
 	deletes  int    // of these, that have not come back
+	keys     keys   // of KEYS
+	draw     draw   // of RANDOMKEY
 }
 
 const hashes = 256
@@ -71,25 +73,27 @@ func single(f form) part { return part{form: f, begin: true, end: true} }
 type form uint8
 
 const (
-	asText   form = iota // tmp
-	asEcho               // tmp, as a bulk string
-	asBulk               // the item
-	asOK                 // OK, or nothing where a condition did not hold
-	asCount              // how many were there
-	asBytes              // how long the item is
-	asSum                // the number that it has become
-	asLength             // how long it has become
-	asOld                // what was there
-	asKeys               // what a page of a walk has
-	asSize               // how many items there are
-	asInfo               // … and what else the server says of itself
-	asFlush              // a walk that deletes what it finds
-	asSet                // 1, or 0 where a condition did not hold
-	asRange              // some of the item
-	asTaken              // what was there, and is not any more
-	asType               // of what type the item is
-	asExpiry             // what there is of a time at which the item expires: nothing
-	asNone               // a delete of a flush
+	asText     form = iota // tmp
+	asEcho                 // tmp, as a bulk string
+	asBulk                 // the item
+	asOK                   // OK, or nothing where a condition did not hold
+	asCount                // how many were there
+	asBytes                // how long the item is
+	asSum                  // the number that it has become
+	asLength               // how long it has become
+	asOld                  // what was there
+	asKeys                 // what a page of a walk has
+	asSize                 // how many items there are
+	asVerbatim             // a text that the server has of itself
+	asMatching             // a walk that gathers the keys that fit a pattern
+	asRandom               // a key, or nothing
+	asFlush                // a walk that deletes what it finds
+	asSet                  // 1, or 0 where a condition did not hold
+	asRange                // some of the item
+	asTaken                // what was there, and is not any more
+	asType                 // of what type the item is
+	asExpiry               // what there is of a time at which the item expires: nothing
+	asNone                 // a delete of a flush
 )
 
 // respDepth bounds the requests of such a connection that are under way: more stay where they were received.
@@ -112,9 +116,8 @@ func (c *Server) invite() {
 	}
 	c.state = stateOpen
 	c.h.count.Opened++
-	c.h.guests++
 	g.line.q, g.more = make([]int, len(c.slots)), make([]part, len(c.slots))
-	g.session = resp.Session{Proto: 2, ID: int64(c.h.Index) + c.h.guests*int64(c.h.Loops), MaxValueBytes: c.h.O.Limits.MaxValueBytes}
+	g.session = resp.Session{Proto: 2, ID: c.number, MaxValueBytes: c.h.O.Limits.MaxValueBytes, Describe: c.describe}
 	if c.h.O.Access != nil {
 		g.session.Admit = c.admit
 	}
@@ -336,6 +339,7 @@ func (c *Server) begins() bool {
 		spec, g.wrong = resp.Wrong, text
 	}
 	g.spec, g.before, g.next = spec, spec, 1
+	c.h.commands++
 	return true
 }
 
@@ -452,7 +456,20 @@ func (c *Server) goesOn() bool {
 	case resp.Size:
 		return c.aside(asSize, kv.OpStats, nil, kv.StatsBrief, nil)
 	case resp.Info:
-		return c.aside(asInfo, kv.OpStats, nil, kv.StatsBrief, nil)
+		var numbers [64]byte
+		return c.aside(asVerbatim, kv.OpStats, resp.ReadInfo(numbers[:0], a[1:]), kv.StatsInfo, nil)
+	case resp.Client:
+		switch lists, ids, text := g.session.ReadClient(a); {
+		case text != "":
+			return c.cannot(text)
+		case lists:
+			return c.aside(asVerbatim, kv.OpStats, ids, kv.StatsClients, nil)
+		}
+		return c.answer()
+	case resp.Keys:
+		return c.keysOf(a[1])
+	case resp.Random:
+		return c.random()
 	case resp.Flush:
 		if text := resp.ReadFlush(a[1:]); text != "" {
 			return c.cannot(text)
@@ -677,8 +694,15 @@ func (c *Server) submitPart(s *slot) {
 	switch c.guest.more[s.index].form {
 	case asBulk, asRange:
 		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
-	case asSize, asInfo:
+	case asSize:
 		want = max(min(64<<10, s.room), smallBytes+1) // the answer is put together in the slot, beside what was found
+	case asVerbatim:
+		want, s.room = textBytes, c.commandMax()
+	case asMatching:
+		want = pageBytes(c.h.O.Limits)
+		s.room = roomForPage(want)
+	case asRandom:
+		want = kv.ItemHeaderBytes + c.h.O.Limits.MaxKeyBytes
 	case asKeys, asFlush:
 		want = pageBytes(c.h.O.Limits)
 		s.room = want*16/17 - scanHeadMax // see scanned
@@ -686,7 +710,7 @@ func (c *Server) submitPart(s *slot) {
 	c.ask(s, want)
 }
 
-// aside begins a command that waits for all before it, and that all others wait for. pattern, for asKeys, lies behind key until the answer is there.
+// aside begins a command that waits for all before it, and that all others wait for. pattern, for asKeys and asMatching, lies behind key until the answer is there.
 func (c *Server) aside(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
 	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush takes slots for its deletes
 		c.wait()
@@ -756,6 +780,12 @@ func (c *Server) completePart(s *slot) {
 	case asFlush:
 		c.flush(s)
 		return
+	case asMatching:
+		c.collect(s)
+		return
+	case asRandom:
+		c.pick(s)
+		return
 	}
 	if r.Op == kv.OpPut { // its answer may have to wait, and needs no memory
 		c.releaseBlock(s)
@@ -795,6 +825,8 @@ func (c *Server) retriable(s *slot) bool {
 	switch c.guest.more[s.index].form {
 	case asCount, asBytes, asType, asExpiry:
 		return false
+	case asVerbatim:
+		return int(s.req.Need) <= c.commandMax()
 	}
 	return s.req.Op.Updates() || int(s.req.Need) <= s.mayAnswer()
 }
@@ -968,9 +1000,45 @@ func (c *Server) tellPart(s *slot, m *part) {
 		if failed = textUnlessOK(r); failed == "" {
 			pieces[0] = c.scanned(s)
 		}
-	case asSize, asInfo:
+	case asMatching:
+		switch r.Status {
+		case kv.StatusOK:
+			b = resp.AppendArray(b, g.keys.n)
+			at := wire.HeaderBytes - len(b)
+			copy(s.reply[at:], b)
+			pieces[0] = s.reply[at : wire.HeaderBytes+g.keys.bytes]
+		case kv.StatusTooLarge:
+			failed = fmt.Sprintf("ERR KEYS has more than %d bytes of keys: use SCAN", c.keysMax())
+		case kv.StatusBusy:
+			failed = "OOM command not allowed: no memory for the keys of KEYS now: use SCAN"
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asRandom:
 		if failed = textUnlessOK(r); failed == "" {
-			pieces[0], failed = c.summed(s, m.form)
+			if k, _, _, ok := kv.NextItem(r.Value); ok {
+				pieces = [3][]byte{nil, k, crlf}
+				b = resp.AppendBulkHead(b, len(k))
+			} else {
+				b = resp.AppendNull(b, proto)
+			}
+		}
+	case asVerbatim:
+		switch r.Status {
+		case kv.StatusOK:
+			b = resp.AppendVerbatimHead(b, len(r.Value), proto)
+			at := wire.HeaderBytes - len(b)
+			copy(s.reply[at:], b)
+			s.reply = append(s.reply[:wire.HeaderBytes+len(r.Value)], crlf...)
+			pieces[0] = s.reply[at:]
+		case kv.StatusTooSmall: // only a list may be so long
+			failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
+		default:
+			failed = resp.StatusText(r.Status, r.Key)
+		}
+	case asSize:
+		if failed = textUnlessOK(r); failed == "" {
+			pieces[0], failed = summed(s)
 		}
 	case asFlush:
 		if failed = textUnlessOK(r); failed == "" {
@@ -978,7 +1046,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 		}
 	}
 	switch m.form {
-	case asKeys, asSize, asInfo, asFlush:
+	case asKeys, asSize, asVerbatim, asFlush, asMatching, asRandom:
 		g.alone = false
 	}
 	m.tmp = nil
@@ -1048,10 +1116,22 @@ const scanHeadMax = 64
 // by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more takes 1 to 3 bytes more in the answer than in
 // the page, where it takes 16 at least.
 func (c *Server) scanned(s *slot) []byte {
-	r, pattern, match := &s.req, s.block[s.key:], &c.h.pattern
+	r := &s.req
+	rest, n := c.h.fitting(s.block[s.key:], r.Value, s.reply)
+	cursor := uint64(0)
+	if next, ok := kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards()); ok {
+		cursor = c.h.cursors.Of(next)
+	}
+	b := appendKeys(resp.AppendScan(s.reply[:0], cursor, n), rest)
+	c.h.L.Stats.Copied += uint64(len(b))
+	return b
+}
+
+// fitting leaves n keys of a page, those that fit a pattern, and moves them to the end of room, in which the page lies.
+func (h *Host) fitting(pattern, page, room []byte) (rest []byte, n int) {
+	match, fit := &h.pattern, page[:0]
 	match.Compile(pattern)
-	n, fit := 0, r.Value[:0]
-	for rest := r.Value; ; {
+	for rest := page; ; {
 		k, _, after, ok := kv.NextItem(rest)
 		if !ok {
 			break
@@ -1062,42 +1142,189 @@ func (c *Server) scanned(s *slot) []byte {
 		}
 		rest = after
 	}
-	rest := s.reply[len(s.reply)-len(fit):]
+	rest = room[len(room)-len(fit):]
 	copy(rest, fit)
-	cursor := uint64(0)
-	if next, ok := kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards()); ok {
-		cursor = c.h.cursors.Of(next)
-	}
-	b := resp.AppendScan(s.reply[:0], cursor, n)
-	for range n {
-		k, _, after, _ := kv.NextItem(rest)
-		b = resp.AppendBulk(b, k)
-		rest = after
-	}
-	c.h.L.Stats.Copied += uint64(2*len(fit) + len(b))
-	return b
+	h.L.Stats.Copied += uint64(2 * len(fit))
+	return rest, n
 }
 
-// summed is the answer to DBSIZE or INFO, from the server's counters.
-func (c *Server) summed(slot *slot, f form) (b []byte, failed string) {
-	var s struct {
-		Stores []struct {
-			Items uint64 `json:"items"`
-		} `json:"stores"`
-		Process struct{ User, Sys time.Duration } `json:"process"`
+// appendKeys appends a page's keys to an answer.
+func appendKeys(b, page []byte) []byte {
+	for {
+		k, _, after, ok := kv.NextItem(page)
+		if !ok {
+			return b
+		}
+		b = resp.AppendBulk(b, k)
+		page = after
 	}
-	if err := json.Unmarshal(slot.req.Value, &s); err != nil {
+}
+
+// keys is a KEYS under way. The keys that were found lie in its slot's answer as they will be sent, behind the room of a header, in which the head of the
+// array comes to lie; the pages of the walk are put behind them. When the answer's block has no room for a page, it gets one of twice the size. It never waits
+// for that while it has one: two that did could wait for each other.
+type keys struct {
+	n     int
+	bytes int
+}
+
+// keysMax bounds the keys of a KEYS, as they are sent: a block of the size of the largest command has room for a page behind them.
+func (c *Server) keysMax() int { return c.commandMax() - 64<<10 - wire.HeaderBytes }
+
+// roomForPage is the largest page whose keys fit into n bytes of an answer: see scanned.
+func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
+
+// keysOf begins a KEYS, when the peer has taken all answers before it: its memory is then all that the connection owes.
+func (c *Server) keysOf(pattern []byte) bool {
+	if len(pattern) > resp.PatternMax {
+		return c.cannot(resp.ErrPattern)
+	}
+	if c.owed > 0 {
+		c.wait()
+		return false
+	}
+	c.guest.keys = keys{}
+	var at [kv.PositionBytes]byte
+	kv.PositionAt(0, kv.MarkFirst).Put(at[:])
+	return c.aside(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
+}
+
+// collect keeps what a page of KEYS's walk has, and goes on with the next one.
+func (c *Server) collect(s *slot) {
+	g, r := c.guest, &s.req
+	var next kv.Position
+	more := false
+	if r.Status == kv.StatusOK {
+		room := s.reply[wire.HeaderBytes+g.keys.bytes:]
+		rest, n := c.h.fitting(s.block[s.key:], r.Value, room)
+		b := appendKeys(room[:0], rest)
+		c.h.L.Stats.Copied += uint64(len(b))
+		g.keys.n += n
+		g.keys.bytes += len(b)
+		next, more = kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards())
+		switch room = room[len(b):]; {
+		case g.keys.bytes > c.keysMax():
+			r.Status = kv.StatusTooLarge
+		case more && len(room) < 2*(c.h.O.Limits.MaxKeyBytes+scanHeadMax) && !c.widen(s):
+			r.Status = kv.StatusBusy
+		}
+	}
+	if !more || r.Status != kv.StatusOK {
+		c.done(&g.more[s.index])
+		return
+	}
+	room := s.reply[wire.HeaderBytes+g.keys.bytes:]
+	next.Put(s.block)
+	r.Value = room[:0:roomForPage(len(room))]
+	c.goesOnFrom(s)
+}
+
+// goesOnFrom submits the request for the next page of a walk, whose position and room were set.
+func (c *Server) goesOnFrom(s *slot) {
+	s.req.Status, s.req.Need = 0, 0
+	c.begun()
+	c.h.Handler.Submit(&s.req)
+}
+
+// widen gives KEYS's answer a block of twice the size; false where there is none now.
+func (c *Server) widen(s *slot) bool {
+	n := min(2*cap(s.reply), c.commandMax())
+	b := c.take(n, c.share(n))
+	if b == nil {
+		return false
+	}
+	c.h.L.Stats.Copied += uint64(copy(b, s.reply[:wire.HeaderBytes+c.guest.keys.bytes]))
+	c.releaseReply(s)
+	s.reply = b[:cap(b)]
+	c.owes(s, b)
+	return true
+}
+
+// draw is a RANDOMKEY under way. It takes a partition by chance, each with the same chance, and in it a mark by chance, up to that of the first key of a walk; the key
+// that a walk finds below it is the one. Keys are spread over the partitions by their hash, so each has about the same chance as far as that goes; within a
+// partition of the store it is a key's in proportion to its length and to what of the memory for keys is free behind it, where keys were deleted; and the first
+// key of the walk has the least chance. A partition that has no keys leaves its chance to the next one.
+type draw struct {
+	left  int // partitions that may have a key
+	state drawState
+}
+
+type drawState uint8
+
+const (
+	drawFirst drawState = iota // the walk's first key is looked for
+	drawBelow                  // a key below a mark by chance
+	drawAny                    // there was none: the walk's first key is taken
+)
+
+// random begins a RANDOMKEY.
+func (c *Server) random() bool {
+	shards := c.h.Handler.Shards()
+	var at [kv.PositionBytes]byte
+	kv.PositionAt(int(c.h.random(uint64(shards))), kv.MarkFirst).Put(at[:])
+	c.guest.draw = draw{left: shards}
+	return c.aside(asRandom, kv.OpKeys, at[:], 1, nil)
+}
+
+// pick looks at what a RANDOMKEY has found. It ends: each look but for the first three in a partition leaves a part of it behind, or the partition.
+func (c *Server) pick(s *slot) {
+	d, r := &c.guest.draw, &s.req
+	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
+	switch {
+	case r.Status != kv.StatusOK, found && d.state != drawFirst:
+		c.done(&c.guest.more[s.index])
+		return
+	case found:
+		d.state = drawBelow
+		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.random(uint64(r.Need)+1)))
+	case r.Need != kv.MarkEnd: // where there is much without keys
+		at = kv.PositionAt(at.Shard(), r.Need)
+	case d.state == drawBelow:
+		d.state = drawAny
+		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
+	default:
+		if d.left--; d.left == 0 {
+			c.done(&c.guest.more[s.index])
+			return
+		}
+		d.state = drawFirst
+		at = kv.PositionAt((at.Shard()+1)%c.h.Handler.Shards(), kv.MarkFirst)
+	}
+	at.Put(s.block)
+	r.Value = r.Value[:0]
+	c.goesOnFrom(s)
+}
+
+// textBytes is the room that a text of the server's own has at first.
+const textBytes = 4<<10 - wire.HeaderBytes - len("\r\n")
+
+// summed is the answer to DBSIZE, from the server's counters.
+func summed(slot *slot) (b []byte, failed string) {
+	c, err := readBrief(slot.req.Value)
+	if err != nil {
 		return nil, "ERR kvwire: its counters cannot be read: " + err.Error()
 	}
-	items := uint64(0)
-	for _, of := range s.Stores {
-		items += of.Items
+	return resp.AppendInt(slot.small[:0:ownBytes], int64(c.items())), ""
+}
+
+// brief is what a kv.StatsBrief has.
+type brief struct {
+	Stores []struct {
+		Items uint64 `json:"items"`
+	} `json:"stores"`
+	Process struct{ User, Sys time.Duration } `json:"process"`
+}
+
+func readBrief(b []byte) (c brief, err error) {
+	err = json.Unmarshal(b, &c)
+	return c, err
+}
+
+func (c *brief) items() (n uint64) {
+	for _, of := range c.Stores {
+		n += of.Items
 	}
-	b = slot.small[:0:ownBytes]
-	if f == asSize {
-		return resp.AppendInt(b, int64(items)), ""
-	}
-	return resp.AppendInfo(b, items, len(c.h.servers), s.Process.User, s.Process.Sys), ""
+	return n
 }
 
 // flush deletes what a page of its walk has, and goes on with the next one. Each key is deleted when the walk comes to it, and the walk ends, whatever

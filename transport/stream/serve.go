@@ -7,7 +7,9 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
@@ -89,7 +91,12 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: bound, p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
+	s := &server{addr: bound, since: time.Now(), p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
+	for i := range g.Net() {
+		t := g.Router(i)
+		t.OnStats(kv.StatsInfo, func(r *kv.Request) { s.info(t, r) })
+		t.OnStats(kv.StatsClients, s.clients)
+	}
 	cursors := resp.NewCursors()
 	err = s.each(func(i int, l *loop.Loop) error {
 		h, err := NewHost(l, g, i, o)
@@ -169,8 +176,12 @@ func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, e
 
 type server struct {
 	addr  string
+	since time.Time
 	p     *Peers
 	close sync.Once
+
+	listing sync.Mutex // one CLIENT LIST at a time
+	lists   uint64     // that were begun
 }
 
 // Addr is transport.Server's.

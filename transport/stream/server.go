@@ -74,6 +74,8 @@ type Server struct {
 	who      *access.Entry            // who has connected; nil: anybody, or nobody yet
 	accepted int64                    // when
 	guest    *guest                   // its client speaks RESP; nil: the native frame
+	number   int64                    // among all connections of the server: CLIENT LIST's id
+	listed   uint64                   // the last CLIENT LIST that has it
 	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
 	refusal  [256]byte                // the refusal, while it is sent
 }
@@ -126,6 +128,8 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Now(), inSince: h.L.Now()}
 	c.recv, c.in.buf, c.beside = buf, buf, beside
 	c.out = newOutbox(2)
+	h.numbered++
+	c.number = int64(h.Index) + h.numbered*int64(h.Loops)
 	h.servers = append(h.servers, c)
 	h.watch()
 	return c
@@ -498,8 +502,15 @@ func (c *Server) submit(s *slot) {
 	r.Key = s.block[:s.key]
 	s.reply = s.small[replyAt:timesAt:timesAt]
 	c.begun()
+	c.h.commands++
 	if r.Stages != nil {
 		c.time(s)
+	}
+	if r.Op == kv.OpStats { // there is more to ask for than the frame knows
+		if r.Status = c.h.O.Limits.Check(r); r.Status != kv.StatusOK {
+			c.h.L.Finish(r)
+			return
+		}
 	}
 	if c.readOnly() && r.Op.Changes() {
 		r.Status = kv.StatusReadOnly

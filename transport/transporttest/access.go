@@ -403,8 +403,8 @@ func guestAuth(t *testing.T, n Network) {
 	all := noAuth + noAuth + noAuth + "+OK\r\n$-1\r\n"
 	for name, s := range map[string]struct{ send, want string }{
 		"a secret": {command("PING") + command("GET", "k") + command("FLUSHALL") + command("AUTH", ann.Secret) + command("GET", "k"), all},
-		"a name and a secret": {"PING\r\n" + command("INFO") + command("MSET", "a", "1", "b", "2") + command("AUTH", "ann", ann.Secret) + command("GET", "a"),
-			all},
+		"a name and a secret": {"PING\r\n" + command("INFO") + command("CLIENT", "LIST") + command("KEYS", "*") + command("RANDOMKEY") + command("MSET", "a", "1", "b", "2") + command("AUTH", "ann", ann.Secret) + command("GET", "a"),
+			noAuth + noAuth + noAuth + all},
 		"default's":              {command("AUTH", "default", ann.Secret) + command("PING"), "+OK\r\n+PONG\r\n"},
 		"a reader's":             {command("AUTH", "bob", bob.Secret) + command("PING"), "+OK\r\n+PONG\r\n"},
 		"another secret":         {command("AUTH", eve.Secret) + command("AUTH", "ann", bob.Secret) + command("PING"), wrongPass + wrongPass + noAuth},
@@ -451,6 +451,10 @@ func guestReader(t *testing.T, n Network) {
 		k.say(command(words...))
 		k.want(fmt.Sprintf("-NOPERM User bob has no permissions to run the '%s' command\r\n", words[0]))
 	}
+	k.say(command("CLIENT", "LIST") + command("CLIENT", "LIST", "ID", "1") + command("CLIENT", "GETNAME"))
+	k.want(strings.Repeat("-NOPERM User bob has no permissions to run the 'client|list' command\r\n", 2) + "$-1\r\n")
+	k.say(command("KEYS", "k?1"))
+	k.want("*1\r\n" + bulk("k01"))
 	k.say(command("MGET", "k01", "k02", "new") + command("SCAN", "0") + command("EXISTS", "k01"))
 	k.want("*3\r\n" + bulk("1") + bulk("2") + "$-1\r\n*2\r\n" + bulk("0") + "*2\r\n" + bulk("k01") + bulk("k02") + ":1\r\n")
 }

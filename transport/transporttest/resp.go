@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ var guests = []test{
 	{"GuestsThatNeverReadAreClosed", guestNeverReads},
 	{"GuestsThatAreIdleMeetTheirDeadline", guestIdles},
 	{"GuestsDieInFlight", guestDies},
+	{"GuestsAreListed", guestList},
 	{"GuestsAreAnsweredAtTheEnd", closeAnswersGuests},
 }
 
@@ -82,6 +85,9 @@ var guestScript = []struct{ send, want string }{
 	{command("SCAN", "0"), "*2\r\n" + bulk("0") + "*4\r\n" + bulk("k01") + bulk("k02") + bulk("k03") + bulk("k04")},
 	{command("SCAN", "0", "MATCH", "k*[24]", "COUNT", "100"), "*2\r\n" + bulk("0") + "*2\r\n" + bulk("k02") + bulk("k04")},
 	{command("SCAN", "0", "MATCH", "k0"+strings.Repeat("*[a-z]", 1000)), "-ERR the pattern is too long: at most 1024 bytes\r\n"},
+	{command("KEYS", "*"), "*4\r\n" + bulk("k01") + bulk("k02") + bulk("k03") + bulk("k04")},
+	{command("KEYS", "k*[24]") + command("KEYS", "k01") + command("KEYS", ""), "*2\r\n" + bulk("k02") + bulk("k04") + "*1\r\n" + bulk("k01") + "*0\r\n"},
+	{command("KEYS", "k0"+strings.Repeat("*[a-z]", 1000)), "-ERR the pattern is too long: at most 1024 bytes\r\n"},
 	{command("CONFIG", "GET", strings.Repeat("[a-z]*", 1000)), "-ERR the pattern is too long: at most 1024 bytes\r\n"},
 	{command("SCAN", "0", "COUNT", "2", "TYPE", "hash"), "*2\r\n" + bulk("0") + "*0\r\n"},
 	{command("SCAN", "0", "MATCH", ""), "*2\r\n" + bulk("0") + "*0\r\n"},
@@ -98,6 +104,9 @@ var guestScript = []struct{ send, want string }{
 	{command("MGET", "k03", strings.Repeat("k", 1025)), "*2\r\n" + bulk("3") + "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"},
 	{command("FLUSHALL"), "+OK\r\n"},
 	{command("SCAN", "0"), "*2\r\n" + bulk("0") + "*0\r\n"},
+	{command("KEYS", "*") + command("RANDOMKEY"), "*0\r\n$-1\r\n"},
+	{command("SET", "k77", "7") + command("RANDOMKEY") + command("KEYS", "*7?") + command("DEL", "k77"), "+OK\r\n" + bulk("k77") + "*1\r\n" + bulk("k77") + ":1\r\n"},
+	{command("CLIENT", "LIST", "TYPE", "pubsub") + command("CLIENT", "LIST", "x"), bulk("") + "-ERR syntax error\r\n"},
 	{command("HELLO", "4"), "-NOPROTO unsupported protocol version\r\n"},
 	{command("HELLO", "3"), "%7\r\n" + bulk("server") + bulk("kvwire") + bulk("version") + bulk("7.0.0") + bulk("proto") + ":3\r\n" + bulk("id") + ":"},
 }
@@ -392,6 +401,66 @@ func guestDies(t *testing.T, n Network) {
 		c.say(command("SET", "large", largest) + command("GET", "large"))
 		c.want("+OK\r\n" + bulk(largest))
 	}
+}
+
+// reply reads one string.
+func (c *raw) reply(from *bufio.Reader) string {
+	c.t.Helper()
+	line, err := from.ReadString('\n')
+	if err != nil || line[0] != '$' {
+		c.t.Fatalf("%q (%v), want a string", line, err)
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(line[1:]))
+	b := make([]byte, n+2)
+	if _, err := io.ReadFull(from, b); err != nil {
+		c.t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+// All connections of all loops are listed, once, by the names that they gave themselves; and one alone, by itself or by its id.
+func guestList(t *testing.T, n Network) {
+	const guests = 7
+	r := NewRig(t, n, 2, transport.ServerOptions{})
+	well := r.bystander() // a connection that has no name
+	well()
+	line := regexp.MustCompile(`^id=(\d+) addr=[^ ]+:\d+ name=(\w*) age=\d+ idle=\d+ flags=N db=0 cmd=(\w+) user=(\w*)( resp=[23])?$`)
+	all := map[string]*raw{}
+	readers := map[string]*bufio.Reader{}
+	for i := range guests {
+		name := fmt.Sprint("guest", i)
+		c := r.raw()
+		c.say(command("CLIENT", "SETNAME", name))
+		c.want("+OK\r\n")
+		all[name], readers[name] = c, bufio.NewReader(c)
+	}
+	for name, c := range all {
+		c.say(command("CLIENT", "LIST") + command("CLIENT", "INFO") + command("PING"))
+		list, own := c.reply(readers[name]), strings.TrimSuffix(c.reply(readers[name]), "\n")
+		if pong, err := readers[name].ReadString('\n'); pong != "+PONG\r\n" {
+			t.Fatalf("%q (%v)", pong, err)
+		}
+		ids, names := map[string]bool{}, map[string]bool{}
+		for _, text := range strings.Split(strings.TrimSuffix(list, "\n"), "\n") {
+			m := line.FindStringSubmatch(text)
+			if m == nil || ids[m[1]] {
+				t.Fatalf("a line is %q, of a list %q", text, list)
+			}
+			ids[m[1]], names[m[2]] = true, true
+		}
+		if len(ids) != guests+1 || len(names) != guests+1 {
+			t.Errorf("%d connections with %d names are listed, want %d: %q", len(ids), len(names), guests+1, list)
+		}
+		m := line.FindStringSubmatch(own)
+		if m == nil || m[2] != name || m[3] != "client" || m[4] != "default" || m[5] != " resp=2" {
+			t.Fatalf("%s says of itself %q", name, own)
+		}
+		c.say(command("CLIENT", "LIST", "ID", "0", m[1]))
+		if one := c.reply(readers[name]); strings.Count(one, "\n") != 1 || !strings.HasPrefix(one, "id="+m[1]+" ") {
+			t.Errorf("by its id %s is %q", name, one)
+		}
+	}
+	well()
 }
 
 // RunRedis runs what a client has to do that speaks Redis's protocol: n dials as one, at a server of ours.

@@ -1,0 +1,169 @@
+package stream
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/resp"
+	"golang.org/x/sys/unix"
+)
+
+// info answers kv.StatsInfo: it asks all loops, one by one, and reads what the kernel knows of the process. Any goroutine but a loop's.
+func (s *server) info(t *loop.Router, r *kv.Request) {
+	t.Stats(kv.StatsBrief, r)
+	if r.Status != kv.StatusOK {
+		return
+	}
+	c, err := readBrief(r.Value)
+	if err != nil {
+		r.Status = kv.StatusCorrupt
+		return
+	}
+	f := resp.Facts{PID: os.Getpid(), Uptime: time.Since(s.since), MemoryBytes: residentBytes(), User: c.Process.User, Sys: c.Process.Sys, Items: c.items()}
+	f.Version, f.OS = version(), system()
+	if _, port, err := net.SplitHostPort(s.addr); err == nil {
+		f.Port, _ = strconv.Atoi(port)
+	}
+	if err := s.each(func(i int, _ *loop.Loop) error {
+		h := s.p.hosts[i]
+		f.Conns += len(h.servers)
+		f.ConnsMax += h.O.MaxConns
+		f.Opened += h.count.Opened
+		f.Rejected += h.rejected
+		f.Commands += h.commands
+		f.BytesIn += h.count.BytesIn
+		f.BytesOut += h.count.BytesOut
+		return nil
+	}); err != nil {
+		r.Status = kv.StatusClosed
+		return
+	}
+	r.Answer(f.Append(nil, r.Key))
+}
+
+// residentBytes is the memory that the process has; 0: it is not known.
+func residentBytes() uint64 {
+	var size, pages uint64
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}
+
+// version is what the program was built from, where that is known.
+func version() string {
+	b, ok := debug.ReadBuildInfo()
+	if !ok || b.Main.Version == "(devel)" {
+		return ""
+	}
+	return b.Main.Version
+}
+
+// system is the kernel: Linux, its release, and the machine.
+func system() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:]) + " " + unix.ByteSliceToString(u.Machine[:])
+}
+
+// list is a CLIENT LIST under way. It lies in the room for its answer.
+type list struct {
+	nth  uint64
+	ids  []byte // kv.StatsClients'
+	text []byte
+	at   int // of the loop's connections, all from there on have been looked at
+}
+
+// clients answers kv.StatsClients: it asks the loops one by one, and each for a part at a time. A list that has no room is begun again with twice as much.
+// Any goroutine but a loop's.
+func (s *server) clients(r *kv.Request) {
+	s.listing.Lock()
+	defer s.listing.Unlock()
+	s.lists++
+	q := list{nth: s.lists, ids: r.Key, text: r.Value[:0]}
+	for i, l := range s.p.loops {
+		fits := true
+		for q.at = math.MaxInt; q.at > 0 && fits; {
+			if err := l.Call(func() { fits = s.p.hosts[i].list(&q) }); err != nil {
+				r.Status = kv.StatusClosed
+				return
+			}
+		}
+		if !fits {
+			r.Status, r.Need = kv.StatusTooSmall, uint32(2*cap(r.Value))
+			return
+		}
+	}
+	r.Status, r.Value = kv.StatusOK, q.text
+}
+
+// listPart bounds the connections that a loop looks at for a list in one turn: some 100 µs.
+const listPart = 128
+
+// list adds a part of the loop's connections to a list, the last ones first; not ok: there is no room. When one ends, the last one takes its place: it was listed
+// before, or will be.
+func (h *Host) list(q *list) (ok bool) {
+	q.at = min(q.at, len(h.servers))
+	for range min(listPart, q.at) {
+		q.at--
+		c := h.servers[q.at]
+		if c.listed == q.nth || c.state == stateMoving || c.state == stateDead || !q.wants(c.number) {
+			continue
+		}
+		c.listed = q.nth
+		if cap(q.text)-len(q.text) < lineMax {
+			return false
+		}
+		q.text = c.describe(q.text)
+	}
+	return true
+}
+
+func (q *list) wants(number int64) bool {
+	for ids := q.ids; len(ids) >= 8; ids = ids[8:] {
+		if binary.LittleEndian.Uint64(ids) == uint64(number) {
+			return true
+		}
+	}
+	return len(q.ids) == 0
+}
+
+// lineMax bounds a line: the names of a connection and of who has come in have 128 and 255 bytes at most, all else is short.
+const lineMax = 1 << 10
+
+// describe appends the connection's line of CLIENT LIST, with those of Redis's fields that there are.
+func (c *Server) describe(b []byte) []byte {
+	now := c.h.L.Now()
+	name, command, user := "", "NULL", ""
+	if c.who != nil {
+		user = c.who.Name
+	}
+	g := c.guest
+	if g != nil {
+		name, user = g.session.Name, g.session.User()
+		if g.before != nil {
+			command = g.before.Name
+		}
+	}
+	const second = int64(time.Second)
+	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, c.name, name,
+		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, command, user)
+	if g != nil {
+		b = fmt.Appendf(b, " resp=%d", g.session.Proto)
+	}
+	return append(b, '\n')
+}
