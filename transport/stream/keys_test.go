@@ -175,8 +175,8 @@ func TestKeysOfADeadConnectionHaveNoMemory(t *testing.T) {
 		p, w := newWalked(t, strings.Fields(strings.Repeat(strings.Repeat("k", 1000)+" ", 300)))
 		w.hold = hold
 		p.receive([]byte(text("KEYS", strings.Repeat("*", 300)) + text("PING")))
-		for w.held == nil {
-			p.turn(func() {})
+		for held := false; !held; {
+			p.turn(func() { held = w.held != nil })
 		}
 		p.turn(func() {
 			p.srv.Drop(transport.ErrPeerGone)
