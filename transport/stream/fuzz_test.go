@@ -43,6 +43,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(append(bytes.Clone(grantedHello), frames(put)[:100]...), uint64(3))
 	f.Add([]byte("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$3\r\nabc\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\nMGET a b c\r\nQUIT\r\n"), uint64(4))
 	f.Add([]byte("HELLO 3\r\nSCAN 0 COUNT 10\r\nMULTI\r\nINCR a\r\nEXEC\r\n"), uint64(5))
+	f.Add([]byte("KEYS *\r\nSET a 1\r\nRANDOMKEY\r\nKEYS [a-z]?\r\nCLIENT LIST\r\nCLIENT INFO\r\nINFO cpu\r\nKEYS a\r\nPING\r\n"), uint64(6))
 	l, g := answering(f)
 	o, err := transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 64 << 10}, Depth: 4, PoolBytes: 1, ConnBytes: 1 << 20}.Defaults()
 	if err != nil {

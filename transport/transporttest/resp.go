@@ -385,7 +385,7 @@ func guestDies(t *testing.T, n Network) {
 		p.Hold(t)
 		before := p.seen.Load()
 		c := r.raw()
-		c.say(command("SET", fmt.Sprint("k0", i%9), value) + command("GET", "k00") + command("MGET", "k01", "k02", "none") + command("FLUSHALL") + command("SET", "half", value)[:1000*i])
+		c.say(command("SET", fmt.Sprint("k0", i%9), value) + command("GET", "k00") + command("MGET", "k01", "k02", "none") + command("KEYS", "*") + command("RANDOMKEY") + command("CLIENT", "LIST") + command("FLUSHALL") + command("SET", "half", value)[:1000*i])
 		p.Await(t, before+1)
 		if i%3 > 0 {
 			_ = p.l.Call(func() { p.let(func(left int) int { return left - 1 }) })
