@@ -47,7 +47,7 @@ var _ movers = (*crew)(nil)
 // pair is one connection and its two goroutines.
 type pair struct {
 	c       *crew
-	nc      *net.TCPConn
+	nc      stream.NetConn
 	tls     *stream.Session // on nc; nil: none
 	side    stream.Side
 	ended   func(err error)
@@ -73,10 +73,10 @@ type pair struct {
 // open is movers'. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
 func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
 	tls, known := s.Conn.(*stream.Session)
-	var nc *net.TCPConn
+	var nc stream.NetConn
 	if known {
-		nc = tls.TCP()
-	} else if nc, known = s.Conn.(*net.TCPConn); !known {
+		nc = tls.Plain()
+	} else if nc, known = s.Conn.(stream.NetConn); !known {
 		var err error
 		if nc, err = adopt(s.Fd); err != nil {
 			return nil, err
@@ -94,24 +94,24 @@ func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (
 }
 
 // adopt puts a descriptor into the hands of the net package, unless it fails.
-func adopt(fd int) (*net.TCPConn, error) {
+func adopt(fd int) (stream.NetConn, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(own), "tcp")
+	f := os.NewFile(uintptr(own), "socket")
 	nc, err := net.FileConn(f)
 	_ = f.Close()
 	if err != nil {
 		return nil, err
 	}
-	tc, ok := nc.(*net.TCPConn)
+	c, ok := nc.(stream.NetConn)
 	if !ok {
 		_ = nc.Close()
 		return nil, fmt.Errorf("tcp: a %T", nc)
 	}
 	_ = unix.Close(fd)
-	return tc, nil
+	return c, nil
 }
 
 // join is movers'.
@@ -169,8 +169,9 @@ func (p *pair) Touch() {
 }
 
 // Stamp is stream.Driver's. A read that is under way has none. Nor have those of a session: the kernel does not see what is in its records.
+// Nor those of a unix socket: see socket.Stamp.
 func (p *pair) Stamp() {
-	if p.tls != nil {
+	if _, local := p.nc.(*net.UnixConn); local || p.tls != nil {
 		return
 	}
 	p.control(func(fd int) { p.stamps.Store(sys.AskStamps(fd)) })

@@ -1,4 +1,4 @@
-// Package tcp is the network of TCP sockets: under epoll, non-blocking, edge-triggered, one gathered
+// Package tcp is the network of TCP sockets, and of unix sockets, which say the same: under epoll, non-blocking, edge-triggered, one gathered
 // write per connection and turn; or in goroutines on Go's net package, as most Go servers have
 // it. What a connection says is transport/stream's; here are the system calls. It may not import store.
 package tcp
@@ -26,7 +26,7 @@ func (Transport) Name() string { return "tcp" }
 // Sleep is epoll: the disk's ring, if any, is one of its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
-// Serve listens on addr, host:port.
+// Serve listens on addr, host:port or unix:PATH.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	if err := t.Options.check(t.Options.Engine, t.Options.ServerTLS); err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	})
 }
 
-// Dial connects to addr, host:port, and puts the connection onto l.
+// Dial connects to addr, host:port or unix:PATH, and puts the connection onto l.
 func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	if err := t.Options.check(t.Options.ClientEngine, t.Options.ClientTLS); err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ type driver struct {
 	control [sys.StampBytes]byte
 }
 
-// socket is one non-blocking TCP socket and its side of the conversation.
+// socket is one non-blocking socket and its side of the conversation.
 type socket struct {
 	d       *driver
 	fd      int
@@ -85,6 +85,7 @@ type socket struct {
 	blocked bool            // the send buffer is full; an event will come
 	halved  bool            // our sending half is shut
 	closed  bool
+	local   bool // a unix socket: without what only TCP has
 	stamps  bool // the kernel says when it received
 	corked  bool // the last write said that more follows
 	held    int  // bytes of a write that is not copied: nothing else is sent until they are ours again
@@ -97,7 +98,8 @@ var _ movers = (*driver)(nil)
 func (d *driver) open(from stream.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
 	fd := from.Fd
 	s := &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
-	if d.o.ZeroCopyBytes > 0 {
+	s.local = stream.IsUnix(fd)
+	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
 	if err := d.l.Watch(d.id, fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP, tag); err != nil {
@@ -120,8 +122,12 @@ func (s *socket) Touch() {
 	}
 }
 
-// Stamp is stream.Driver's.
+// Stamp is stream.Driver's. The kernel stamps nothing on a unix socket; and without room for control data it takes in no descriptor
+// that a peer passes along.
 func (s *socket) Stamp() {
+	if s.local {
+		return
+	}
 	s.stamps = sys.AskStamps(s.fd)
 	s.d.l.Stats.Syscalls++
 }
@@ -208,7 +214,7 @@ func (s *socket) read() {
 		// A short read has emptied the socket: what comes later is a new edge. Only the end may have come
 		// with the bytes, on their edge.
 		s.more = s.ending || n == len(w[0])+len(w[1])*(k-1)
-		if d.o.QuickAck {
+		if d.o.QuickAck && !s.local {
 			_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 			d.l.Stats.Syscalls++
 		}
@@ -298,7 +304,7 @@ func (s *socket) write() {
 	zero := s.zero && want >= d.o.ZeroCopyBytes
 	if zero {
 		flags = unix.MSG_ZEROCOPY
-	} else if s.corked = d.o.Cork && more; s.corked {
+	} else if s.corked = d.o.Cork && more && !s.local; s.corked {
 		flags = unix.MSG_MORE
 	}
 	d.l.Stats.Syscalls++

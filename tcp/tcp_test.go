@@ -22,6 +22,24 @@ func TestGoroutines(t *testing.T) {
 	transporttest.Run(t, n)
 }
 
+// hostEnv tells a child process where its server listens.
+const hostEnv = "KVWIRE_TCPTEST_HOST"
+
+// The suite over unix sockets. What only TCP has is off there, whatever is asked for.
+func TestUnixSockets(t *testing.T) {
+	for name, o := range map[string]Options{
+		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: stream.Sockets{SendBytes: 64 << 10}},
+		"goroutines": {Engine: Goroutines, ClientEngine: Goroutines},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := network
+			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
+			n.Env = []string{hostEnv + "=" + n.Host}
+			transporttest.Run(t, n)
+		})
+	}
+}
+
 // The suite with everything that is off by default.
 func TestOptions(t *testing.T) {
 	if testing.Short() {

@@ -54,7 +54,9 @@ func secured(certificate, key []byte) (transporttest.Network, error) {
 func inherited() transporttest.Network {
 	text, ok := os.LookupEnv(tlsEnv)
 	if !ok {
-		return network
+		n := network
+		n.Host = os.Getenv(hostEnv)
+		return n
 	}
 	n, err := secured([]byte(text), []byte(text))
 	if err != nil {

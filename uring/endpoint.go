@@ -79,7 +79,7 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 		e.h.Sockets.Prepare(int(res))
 		name := "a peer"
 		if sa, err := unix.Getpeername(int(res)); err == nil {
-			name = stream.PeerName(sa)
+			name = stream.PeerName(int(res), sa)
 		}
 		e.l.Stats.Syscalls++
 		e.add(int(res), name, nil)

@@ -21,7 +21,7 @@ type sending struct {
 	want    int   // bytes
 	done    int   // of these, those of completions that came
 	err     error // the first that failed
-	copies  bool  // the kernel may not hold more memory: sends are with copy from now on
+	copies  bool  // sends are with copy: the kernel may not hold more memory, or it is a unix socket
 
 	msg    unix.Msghdr
 	iov    [gatherMax]unix.Iovec

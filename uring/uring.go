@@ -1,4 +1,4 @@
-// Package uring is the network of TCP sockets under io_uring: accept, receive and send are entries on the
+// Package uring is the network of TCP sockets, and of unix sockets, under io_uring: accept, receive and send are entries on the
 // loop's ring, which also carries the disk's, so that one enter per turn submits and waits for all of
 // it. What a connection says is transport/stream's; here are the entries. It may not import store.
 package uring
@@ -26,7 +26,7 @@ func (Transport) Name() string { return "uring" }
 // Sleep is the ring.
 func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
-// Serve listens on addr, host:port.
+// Serve listens on addr, host:port or unix:PATH.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	own, err := t.Defaults()
 	if err != nil {
@@ -37,7 +37,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	})
 }
 
-// Dial connects to addr, host:port, and puts the connection onto l.
+// Dial connects to addr, host:port or unix:PATH, and puts the connection onto l.
 func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	own, err := t.Defaults()
 	if err != nil {
@@ -98,7 +98,7 @@ func (d *driver) unequip() {
 	}
 }
 
-// socket is one TCP socket, blocking in the kernel's eyes (a non-blocking one makes the ring answer
+// socket is one socket, blocking in the kernel's eyes (a non-blocking one makes the ring answer
 // EAGAIN instead of waiting), and its side of the conversation.
 type socket struct {
 	d       *driver
@@ -134,6 +134,7 @@ func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(
 		}
 		d.l.Stats.Syscalls++
 	}
+	s.out.copies = d.o.Large == ZeroCopy && stream.IsUnix(fd) // the kernel refuses sends without copy there
 	_ = unix.SetNonblock(fd, false)
 	return s, nil
 }

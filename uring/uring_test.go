@@ -13,6 +13,9 @@ import (
 // optionsEnv tells a child process which options it has.
 const optionsEnv = "KVWIRE_URINGTEST_OPTIONS"
 
+// hostEnv tells it where its server listens.
+const hostEnv = "KVWIRE_URINGTEST_HOST"
+
 // network is the transport with these options.
 func network(o Options) transporttest.Network {
 	text, err := json.Marshal(o)
@@ -34,7 +37,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	transporttest.Main(m, network(o))
+	n := network(o)
+	n.Host = os.Getenv(hostEnv)
+	transporttest.Main(m, n)
 }
 
 func TestUring(t *testing.T) {
@@ -44,6 +49,23 @@ func TestUring(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
 			transporttest.Run(t, n)
+		})
+	}
+}
+
+// The suite over unix sockets: with what is the default, and where sends without copy are asked for, which they do not have.
+func TestUnixSockets(t *testing.T) {
+	testenv.Uring(t)
+	for name, o := range map[string]Options{"default": {}, "without copy": {Large: ZeroCopy, ZeroCopyBytes: 1}} {
+		t.Run(name, func(t *testing.T) {
+			n := network(o)
+			n.Host = transporttest.UnixHost(t)
+			n.Env = append(n.Env, hostEnv+"="+n.Host)
+			if o == (Options{}) {
+				transporttest.Run(t, n)
+			} else {
+				transporttest.RunBrief(t, n)
+			}
 		})
 	}
 }

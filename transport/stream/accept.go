@@ -77,7 +77,7 @@ func (a *Acceptor) accept() error {
 		return err
 	}
 	a.H.Sockets.Prepare(fd)
-	a.waits, a.fd, a.name = true, fd, PeerName(sa)
+	a.waits, a.fd, a.name = true, fd, PeerName(fd, sa)
 	return nil
 }
 
@@ -163,7 +163,7 @@ func (s *Spare) refuse(h *Host, listener int) {
 		if err != nil {
 			return // somebody else was faster
 		}
-		h.turnAway(Socket{Fd: fd}, PeerName(sa), noDescriptor)
+		h.turnAway(Socket{Fd: fd}, PeerName(fd, sa), noDescriptor)
 	}
 }
 

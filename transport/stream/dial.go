@@ -36,8 +36,11 @@ func Listen(addr string, sockets Sockets) (fd int, bound string, err error) {
 	return fd, bound, err
 }
 
-// Resolve gives the IP address of host:port; without a host the unspecified one.
+// Resolve gives the IP address of host:port; without a host the unspecified one. A unix socket has none.
 func Resolve(addr string) (netip.Addr, error) {
+	if _, local := UnixPath(addr); local {
+		return netip.Addr{}, fmt.Errorf("resolve %s: a unix socket has no IP address (use host:port)", addr)
+	}
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("resolve %s: %w", addr, err)
@@ -48,28 +51,36 @@ func Resolve(addr string) (netip.Addr, error) {
 	return a.AddrPort().Addr().Unmap(), nil
 }
 
-// Dial connects and agrees on a hello. The socket is the caller's: a descriptor, non-blocking, no delay. params, where
-// it is not nil, gives the transport's own parameters for the hello, when the addresses of the connection
+// NetConn is a connection of Go's net package whose sending half can be shut: *net.TCPConn or *net.UnixConn.
+type NetConn interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// Dial connects to addr, host:port or unix:PATH, and agrees on a hello. The socket is the caller's: a descriptor, non-blocking, no delay. params, where
+// it is not nil, gives the transport's own parameters for the hello, when the IP addresses of the connection
 // are known.
 func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Sockets, params func(local, remote netip.Addr) ([]byte, error)) (s Socket, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
-	d := net.Dialer{KeepAlive: -1, Control: sockets.control}
-	d.SetMultipathTCP(false)
-	nc, err := d.DialContext(ctx, "tcp", addr)
+	if _, local := UnixPath(addr); local && (params != nil || sockets.TLS != nil) {
+		return s, hello, fmt.Errorf("connect to %s: neither RDMA nor TLS works over a unix socket (use host:port)", addr)
+	}
+	plain, err := sockets.connect(ctx, addr)
 	if err != nil {
 		return s, hello, fmt.Errorf("connect to %s: %w (is the server running there?)", addr, err)
 	}
-	tcp := nc.(*net.TCPConn)
+	nc := net.Conn(plain)
 	defer func() {
 		if s.Conn == nil {
-			_ = tcp.Close()
+			_ = plain.Close()
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if sockets.TLS != nil {
-		session, err := enter(tcp, addr, sockets.TLS)
+		session, err := enter(plain, addr, sockets.TLS)
 		if err != nil {
 			return Socket{}, hello, fmt.Errorf("TLS with %s: %w", addr, late(err, o))
 		}
@@ -94,6 +105,37 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets Soc
 	}
 	s, err = sockets.take(nc, stop)
 	return s, hello, late(err, o)
+}
+
+// connect makes the connection.
+func (o Sockets) connect(ctx context.Context, addr string) (NetConn, error) {
+	d := net.Dialer{KeepAlive: -1, Control: o.control}
+	d.SetMultipathTCP(false)
+	path, local := UnixPath(addr)
+	if !local {
+		nc, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return nc.(*net.TCPConn), nil
+	}
+	if err := CheckUnixPath(path); err != nil {
+		return nil, err
+	}
+	for {
+		nc, err := d.DialContext(ctx, "unix", path)
+		switch {
+		case err == nil:
+			return nc.(*net.UnixConn), nil
+		case !errors.Is(err, unix.EAGAIN):
+			return nil, err
+		}
+		select { // the listener's queue is full, and nobody announces when it is not: unlike TCP, the kernel does not try again
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // late says a missed deadline in words.
@@ -143,8 +185,15 @@ func say(nc net.Conn, want string, words ...string) error {
 }
 
 // ask sends a message and receives one into b, and no byte of what follows it. whole says, of what there is, how many bytes there have to be.
+// A server that refuses a connection when it is made may have closed it before the message: on a unix socket that is an error of the
+// write, and the refusal is there to be read.
 func ask(nc net.Conn, message, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {
 	if _, err := nc.Write(message); err != nil {
+		if errors.Is(err, unix.EPIPE) {
+			if answer, herr := hear(nc, nil, b, whole); herr == nil {
+				return answer, nil
+			}
+		}
 		return nil, err
 	}
 	return hear(nc, nil, b, whole)
@@ -232,8 +281,8 @@ func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
 
 // take is a connection for a loop: a descriptor of its own, prepared, or the session. stop ends what would set deadlines on it.
 func (o Sockets) take(nc net.Conn, stop func() bool) (s Socket, err error) {
-	if tcp, plain := nc.(*net.TCPConn); plain {
-		if s.Fd, err = TakeFd(tcp); err == nil {
+	if c, plain := nc.(NetConn); plain {
+		if s.Fd, err = TakeFd(c); err == nil {
 			o.Prepare(s.Fd)
 		}
 		return s, err
@@ -267,13 +316,18 @@ func TakeFd(c syscall.Conn) (int, error) {
 	return fd, nil
 }
 
-// PeerName is the address of a socket's peer, for the log.
-func PeerName(sa unix.Sockaddr) string {
+// PeerName is the address of a socket's peer, for the log; of a unix socket the process at the other end.
+func PeerName(fd int, sa unix.Sockaddr) string {
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
 		return fmt.Sprintf("%d.%d.%d.%d:%d", a.Addr[0], a.Addr[1], a.Addr[2], a.Addr[3], a.Port)
 	case *unix.SockaddrInet6:
 		return fmt.Sprintf("[%s]:%d", net.IP(a.Addr[:]), a.Port)
+	case *unix.SockaddrUnix:
+		if who, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			return fmt.Sprintf("unix socket, pid %d, uid %d", who.Pid, who.Uid)
+		}
+		return "unix socket"
 	}
 	return "a peer"
 }

@@ -76,7 +76,7 @@ func (p *Peers) Move(to int, m Moved) {
 	}
 }
 
-// Serve listens on addr and puts an endpoint onto each network loop of g. The first loop accepts, unless sockets say that each
+// Serve listens on addr, host:port or unix:PATH, and puts an endpoint onto each network loop of g. The first loop accepts, unless sockets say that each
 // does: the kernel's choice among several listeners is not the client's. newEndpoint is called on each loop.
 // An endpoint that it returns beside an error is on the loop, and is closed there.
 func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Sockets, newEndpoint func(h *Host, p *Peers) (Endpoint, error)) (transport.Server, error) {
@@ -87,11 +87,11 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 	if n := len(g.Net()); n > wire.MaxShards || g.Shards() > wire.MaxShards {
 		return nil, fmt.Errorf("transport: %d network loops, %d partitions: at most %d of each", n, g.Shards(), wire.MaxShards)
 	}
-	listeners, bound, err := listen(addr, len(g.Net()), sockets)
+	listeners, bound, file, err := listen(addr, len(g.Net()), sockets)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{addr: bound, since: time.Now(), p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
+	s := &server{addr: bound, file: file, since: time.Now(), p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
 	for i := range g.Net() {
 		t := g.Router(i)
 		t.OnStats(kv.StatsInfo, func(r *kv.Request) { s.info(t, r) })
@@ -147,8 +147,17 @@ func (s *server) each(f func(i int, l *loop.Loop) error) error {
 // listen makes the listeners of so many loops: -1 for those that do not accept. The first one is bound and listens as an exclusive socket does, and shares its
 // port (SO_REUSEPORT) from then on: a second server finds the port in use, whatever it asks for, and two that start at the same time cannot both have it,
 // since the kernel looks again when a socket begins to listen.
-func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, err error) {
+//
+// A unix socket has one listener, and a file, which the caller removes at the end.
+func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, file *socketFile, err error) {
 	fds = slices.Repeat([]int{-1}, loops)
+	if path, local := UnixPath(addr); local {
+		if sockets.ReusePort || sockets.TLS != nil {
+			return nil, "", nil, fmt.Errorf("listen on %s: a unix socket has one listener and no TLS (use host:port)", addr)
+		}
+		fds[0], file, err = listenUnix(path)
+		return fds, addr, file, err
+	}
 	for i := range fds {
 		if i > 0 && !sockets.ReusePort {
 			break
@@ -167,16 +176,17 @@ func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, e
 					_ = unix.Close(fd)
 				}
 			}
-			return nil, "", err
+			return nil, "", nil, err
 		}
 		addr = bound // where port 0 has picked one
 	}
-	return fds, bound, nil
+	return fds, bound, nil, nil
 }
 
 type server struct {
 	addr  string
 	since time.Time
+	file  *socketFile // of a unix socket; nil: there is none
 	p     *Peers
 	close sync.Once
 
@@ -188,8 +198,11 @@ type server struct {
 func (s *server) Addr() string { return s.addr }
 
 // Close is transport.Server's. All endpoints close side by side.
-func (s *server) Close() error {
+func (s *server) Close() (err error) {
 	s.close.Do(func() {
+		if s.file != nil {
+			err = s.file.remove()
+		}
 		var wg sync.WaitGroup
 		for i, e := range s.p.ends {
 			if e != nil { // nil: Serve failed before it was made
@@ -198,7 +211,7 @@ func (s *server) Close() error {
 		}
 		wg.Wait()
 	})
-	return nil
+	return err
 }
 
 // Cut is transport.Server's.

@@ -21,8 +21,11 @@ type Sockets struct {
 }
 
 // control sets what has to be set before a socket listens or connects, since the window scale follows from the buffers. What is
-// accepted inherits it.
-func (o Sockets) control(_, _ string, c syscall.RawConn) error {
+// accepted by TCP inherits it. A unix socket has nothing of it before Prepare.
+func (o Sockets) control(network, _ string, c syscall.RawConn) error {
+	if network == "unix" {
+		return nil
+	}
 	var err error
 	set := func(fd uintptr, what string, option, value int) {
 		if e := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value); e != nil && err == nil {
@@ -57,8 +60,14 @@ func socketRemedy(e error) string {
 
 // Prepare sets what every connection's socket has, on both ends: a dead peer is noticed within about 30 s (keep-alive when idle,
 // the user timeout when bytes are on their way), and no Nagle delay, unless it is wanted. What the kernel refuses stays as it
-// is: none of it is needed for correctness.
+// is: none of it is needed for correctness. A unix socket has a send buffer only: its peer's death is known at once.
 func (o Sockets) Prepare(fd int) {
+	if IsUnix(fd) {
+		if o.SendBytes > 0 {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBytes)
+		}
+		return
+	}
 	noDelay := 1
 	if o.Nagle {
 		noDelay = 0

@@ -28,7 +28,7 @@ type Session struct {
 
 // under is the connection beneath a session.
 type under struct {
-	*net.TCPConn
+	NetConn
 	calls atomic.Int64 // system calls, by whoever of the two made them
 	left  int          // bytes that may still come before something comes of them: the session, or what was said in it; below 0: any
 	heard []byte       // the first of all, as far as it has room
@@ -55,13 +55,13 @@ var ErrNoSession = errors.New("no TLS session")
 var errLong = errors.New("a handshake message is too long")
 
 // NewSession is the server's end, on a connection on which nothing was said yet. Its first Receive shakes hands.
-func NewSession(nc *net.TCPConn, c *tls.Config) *Session {
-	u := &under{TCPConn: nc, left: strangerBytes}
+func NewSession(nc NetConn, c *tls.Config) *Session {
+	u := &under{NetConn: nc, left: strangerBytes}
 	return &Session{Conn: tls.Server(u, c), under: u}
 }
 
 // enter is the client's end, when hands were shaken with the server at addr, until nc's deadline.
-func enter(nc *net.TCPConn, addr string, c *tls.Config) (*Session, error) {
+func enter(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 	if c.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -70,7 +70,7 @@ func enter(nc *net.TCPConn, addr string, c *tls.Config) (*Session, error) {
 		c = c.Clone()
 		c.ServerName = host
 	}
-	u := &under{TCPConn: nc, left: serverBytes, heard: make([]byte, 0, wire.MaxHelloBytes)}
+	u := &under{NetConn: nc, left: serverBytes, heard: make([]byte, 0, wire.MaxHelloBytes)}
 	s := &Session{Conn: tls.Client(u, c), under: u, open: true}
 	if err := s.Handshake(); err != nil {
 		return nil, u.explain(err)
@@ -88,7 +88,7 @@ func (u *under) explain(err error) error {
 	switch {
 	case errors.As(err, &record):
 		var hello wire.ServerHello
-		if b, err := hear(u.TCPConn, u.heard, make([]byte, wire.MaxHelloBytes), helloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
+		if b, err := hear(u.NetConn, u.heard, make([]byte, wire.MaxHelloBytes), helloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
 			return &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
@@ -110,7 +110,7 @@ func (u *under) Read(b []byte) (int, error) {
 	case u.left > 0:
 		b = b[:min(len(b), u.left, readBytes)]
 	}
-	n, err := u.TCPConn.Read(b)
+	n, err := u.NetConn.Read(b)
 	u.calls.Add(1)
 	if u.left > 0 {
 		u.left -= n
@@ -122,11 +122,11 @@ func (u *under) Read(b []byte) (int, error) {
 // Write is net.Conn's.
 func (u *under) Write(b []byte) (int, error) {
 	u.calls.Add(1)
-	return u.TCPConn.Write(b)
+	return u.NetConn.Write(b)
 }
 
-// TCP is the connection beneath.
-func (s *Session) TCP() *net.TCPConn { return s.under.TCPConn }
+// Plain is the connection beneath.
+func (s *Session) Plain() NetConn { return s.under.NetConn }
 
 // Calls is how many system calls were made since it was last asked, by both goroutines.
 func (s *Session) Calls() int { return int(s.under.calls.Swap(0)) }
@@ -205,8 +205,8 @@ func (u *under) tell(first byte) {
 		return
 	}
 	_ = u.SetWriteDeadline(time.Now().Add(time.Second))
-	_, _ = u.TCPConn.Write(b)
-	_ = u.TCPConn.CloseWrite()
+	_, _ = u.NetConn.Write(b)
+	_ = u.NetConn.CloseWrite()
 }
 
 // Send writes all pieces. Each write is a record at least, and a system call, so small ones go together.
@@ -241,17 +241,17 @@ func (s *Session) Send(pieces [][]byte) (sent int, err error) {
 // Finish says that nothing more will be sent. It may block for a peer that does not read, as Send.
 func (s *Session) Finish() {
 	_ = s.CloseWrite()
-	_ = s.under.TCPConn.CloseWrite()
+	_ = s.under.NetConn.CloseWrite()
 }
 
 // Close ends the connection, and blocks for nobody: without a last word, which no message needs to be known to be whole.
-func (s *Session) Close() error { return s.under.TCPConn.Close() }
+func (s *Session) Close() error { return s.under.NetConn.Close() }
 
 // last writes in the clear where there is no session yet, since no handshake is worth a refusal.
 func (s *Session) last(b []byte) {
 	if s.open {
 		_, _ = s.Write(b)
 	} else {
-		_, _ = s.under.TCPConn.Write(b)
+		_, _ = s.under.NetConn.Write(b)
 	}
 }

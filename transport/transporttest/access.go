@@ -143,7 +143,8 @@ func impostors(t *testing.T, n Network) {
 		"that challenges, and challenges again": {challenge.Append(nil), challenge.Append(nil)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", n.listen())
+			addr := n.listen()
+			l, err := net.Listen(goNet(addr))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +170,10 @@ func impostors(t *testing.T, n Network) {
 				}
 				_, _ = io.Copy(io.Discard, c)
 			}()
-			k, err := n.Dial(t.Context(), r.Loop, l.Addr().String(), transport.DialOptions{Access: &ann, Depth: 4, DialMax: Patience})
+			if !n.unix() {
+				addr = l.Addr().String() // where port 0 has picked one
+			}
+			k, err := n.Dial(t.Context(), r.Loop, addr, transport.DialOptions{Access: &ann, Depth: 4, DialMax: Patience})
 			if err == nil {
 				k.Hangup()
 				t.Fatal("the client goes on with it")

@@ -108,7 +108,7 @@ func disconnects(t *testing.T, n Network) {
 		open = open[:len(open)-1]
 		if p.raw != nil {
 			if rng.IntN(2) == 0 {
-				_ = p.raw.tcp.SetLinger(0)
+				p.raw.reset()
 			}
 			_ = p.raw.Close()
 			return

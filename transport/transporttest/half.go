@@ -30,7 +30,7 @@ func (c *raw) shut() {
 		}
 	}
 	if err == nil {
-		err = c.tcp.CloseWrite()
+		err = c.plain.CloseWrite()
 	}
 	if err != nil {
 		c.t.Fatal(err)
@@ -179,7 +179,7 @@ func halfGone(t *testing.T, n Network) {
 		c.shut()
 		r.noticed()
 		if reset {
-			_ = c.tcp.SetLinger(0)
+			c.reset()
 		}
 		_ = c.Close()
 		p.Release(t)

@@ -55,8 +55,14 @@ type raw struct {
 	r *Rig
 	t *testing.T
 	net.Conn
-	tcp   *net.TCPConn
+	plain plainConn
 	first *heard // with TLS
+}
+
+// plainConn is *net.TCPConn or *net.UnixConn.
+type plainConn interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // heard keeps what a server says first: a refusal, in the clear, may be in a session's place.
@@ -76,17 +82,23 @@ func (h *heard) Read(b []byte) (int, error) {
 
 func (r *Rig) raw() *raw {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", r.Server.Addr(), Patience)
+	c, err := dialRaw(r.Server.Addr())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return r.rawOn(c)
 }
 
+// dialRaw connects to a server's address.
+func dialRaw(addr string) (net.Conn, error) {
+	network, at := goNet(addr)
+	return net.DialTimeout(network, at, Patience)
+}
+
 // rawOn is raw on a connection that there is.
 func (r *Rig) rawOn(c net.Conn) *raw {
 	_ = c.SetDeadline(time.Now().Add(Patience))
-	k := &raw{r: r, t: r.t, Conn: c, tcp: c.(*net.TCPConn)}
+	k := &raw{r: r, t: r.t, Conn: c, plain: c.(plainConn)}
 	if r.n.ClientTLS != nil { // hands are shaken with the first byte
 		k.first = &heard{Conn: c}
 		k.Conn = tls.Client(k.first, r.n.ClientTLS)
@@ -98,9 +110,16 @@ func (r *Rig) rawOn(c net.Conn) *raw {
 // Close is net.Conn's, without a last word.
 func (c *raw) Close() error {
 	if c.first != nil {
-		return c.tcp.Close()
+		return c.plain.Close()
 	}
 	return c.Conn.Close()
+}
+
+// reset has Close break the connection off, where there is such a thing: on a unix socket the end is the same.
+func (c *raw) reset() {
+	if tcp, ok := c.plain.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 // refused says whether the server refuses to shake hands, and why.
@@ -112,7 +131,7 @@ func (c *raw) refused() (h wire.ServerHello, ok bool) {
 	if err := c.Conn.(*tls.Conn).Handshake(); !errors.As(err, &clear) {
 		return h, false
 	}
-	h, err := ReadHello(io.MultiReader(bytes.NewReader(c.first.said), c.tcp))
+	h, err := ReadHello(io.MultiReader(bytes.NewReader(c.first.said), c.plain))
 	return h, err == nil
 }
 
@@ -622,11 +641,8 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far})
 	well := r.bystander()
 	well()
-	addr, err := netip.ParseAddrPort(r.Server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family, at := sockaddr(t, r.Server.Addr())
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -634,7 +650,7 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 	defer file.Close()
 	giveBack := takeDescriptors()
 	defer giveBack()
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}); err != nil {
+	if err := unix.Connect(fd, at); err != nil {
 		t.Fatal(err)
 	}
 	Until(t, "accept to fail", func() bool {
@@ -674,13 +690,10 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 	well := r.bystander()
 	well()
 	r.greeted(1).Close() // the listener has been at work
-	addr, err := netip.ParseAddrPort(r.Server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
+	family, at := sockaddr(t, r.Server.Addr())
 	var fds []int
 	for range 5 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -690,7 +703,7 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 	giveBack := takeDescriptors()
 	defer giveBack()
 	for _, fd := range fds {
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}); err != nil {
+		if err := unix.Connect(fd, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -716,6 +729,19 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 		t.Fatalf("with descriptors again: %v", h)
 	}
 	well()
+}
+
+// sockaddr is a server's address as the kernel has it.
+func sockaddr(t *testing.T, addr string) (family int, sa unix.Sockaddr) {
+	t.Helper()
+	if network, path := goNet(addr); network == "unix" {
+		return unix.AF_UNIX, &unix.SockaddrUnix{Name: path}
+	}
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 }
 
 // fewDescriptors leaves the process so many, until the test ends.

@@ -63,7 +63,8 @@ func Bytes(n int) int {
 type Network struct {
 	transport.Transport
 
-	// Host is the address that servers listen on; loopback if it is empty.
+	// Host is the address that servers listen on; loopback if it is empty, and with unix:FOLDER unix sockets in that folder, whose
+	// path is short.
 	Host string
 
 	// Local says that client and server share a loop: there is no peer that could die, no depth of the
@@ -100,7 +101,37 @@ func (n Network) listen() string {
 	if n.Host == "" {
 		return "127.0.0.1:0"
 	}
+	if n.unix() {
+		return fmt.Sprintf("%s/%d.%d", n.Host, os.Getpid(), sockets.Add(1))
+	}
 	return n.Host + ":0"
+}
+
+const unixScheme = "unix:"
+
+// unix says that servers listen on unix sockets.
+func (n Network) unix() bool { return strings.HasPrefix(n.Host, unixScheme) }
+
+// sockets counts the unix sockets of this process.
+var sockets atomic.Int64
+
+// goNet is an address as Go's net package has it.
+func goNet(addr string) (network, address string) {
+	if path, local := strings.CutPrefix(addr, unixScheme); local {
+		return "unix", path
+	}
+	return "tcp", addr
+}
+
+// UnixHost is a Host for unix sockets, in a folder that is removed with the test.
+func UnixHost(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kvsock-") // t.TempDir may be longer than a socket's path can be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return unixScheme + dir
 }
 
 // clientLoop is the loop that connections are put onto, and what ends it.
@@ -189,16 +220,19 @@ var remote = []test{
 // accept, and the first one goes on.
 func OnePort(t *testing.T, n Network) {
 	first, second := NewRig(t, n, 2, transport.ServerOptions{}), NewRig(t, n, 2, transport.ServerOptions{})
-	host, port, err := net.SplitHostPort(first.Server.Addr())
-	if err != nil {
-		t.Fatal(err)
+	addrs := []string{first.Server.Addr()}
+	if !n.unix() {
+		host, port, err := net.SplitHostPort(addrs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if net.ParseIP(host).IsLoopback() {
+			for _, any := range []string{"0.0.0.0", "::", ""} {
+				addrs = append(addrs, net.JoinHostPort(any, port))
+			}
+		}
 	}
-	hosts := []string{host}
-	if net.ParseIP(host).IsLoopback() {
-		hosts = append(hosts, "0.0.0.0", "::", "")
-	}
-	for _, host := range hosts {
-		addr := net.JoinHostPort(host, port)
+	for _, addr := range addrs {
 		s, err := n.Serve(addr, second.group, transport.ServerOptions{Limits: small})
 		if err == nil {
 			_ = s.Close()
