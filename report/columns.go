@@ -108,7 +108,7 @@ var meanings = map[string]string{
 	"block": "block of the design, from 1", "order_in_block": "place in its block's order, from 1", "seed": "of keys, operations and arrivals",
 	"started_at": "begin of the warm-up, UTC", "git_rev": "commit of the program",
 
-	"transport": "network between client and server", "device": "what carried it: hw, rxe, siw, loopback, veth or nic",
+	"transport": "network between client and server", "device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
 	"wait": "what an idle loop does: block, spin or hybrid", "placement": "colocated: every loop has connections and keys; dispatched: network loops and store loops",
 	"rdma_verb": "how messages travel: send, write or read", "disk_engine": "how pages are read and written", "backend": "null, mem, disk or raw",
 	"mix": "operations: a YCSB letter, a kind, or shares", "key_dist": "distribution of keys", "key_bytes": "size of keys", "value_bytes": "size of values, or of the largest",

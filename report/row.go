@@ -124,7 +124,7 @@ type Row struct {
 
 	// Factors.
 	Transport     string `csv:"transport"`
-	Device        string `csv:"device"` // hw, rxe, siw, loopback, veth or nic
+	Device        string `csv:"device"` // hw, rxe, siw, loopback, unix, veth or nic
 	Wait          string `csv:"wait"`
 	Placement     string `csv:"placement"`
 	RDMAVerb      string `csv:"rdma_verb"`

@@ -202,7 +202,7 @@ func tlsOfRun(missing string, of func(text []byte) (*tls.Config, error)) (*tls.C
 	return c, nil
 }
 
-// readGuard reads who may connect. Where that is anybody, listen has to be on loopback, or --insecure given; so has --metrics, where nobody is asked.
+// readGuard reads who may connect. Where that is anybody, listen has to be on loopback or a unix socket, or --insecure given; so has --metrics, where nobody is asked.
 func (f *factors) readGuard(listen string) (err error) {
 	g := &f.guard
 	open, err := reached(f.metrics)
@@ -234,9 +234,9 @@ func (f *factors) checkOpen(listen, remedy string) error {
 	return err
 }
 
-// reached says whether other machines reach an address, host:port; none is not reached.
+// reached says whether other machines reach an address, host:port; none is not reached, nor is a unix socket.
 func reached(addr string) (bool, error) {
-	if addr == "" {
+	if _, local := stream.UnixPath(addr); local || addr == "" {
 		return false, nil
 	}
 	at, err := stream.Resolve(addr)

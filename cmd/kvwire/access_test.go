@@ -16,7 +16,7 @@ func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
 		t.Fatal(err)
 	}
 	for listen, loopback := range map[string]bool{
-		"127.0.0.1:7070": true, "127.8.0.1:0": true, "localhost:0": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true,
+		"127.0.0.1:7070": true, "127.8.0.1:0": true, "localhost:0": true, "unix:/run/kvwire": true, "unix:kvwire:7070": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true,
 		"0.0.0.0:0": false, ":7070": false, "[::]:0": false, "10.0.0.1:7070": false, "[fe80::1]:0": false, "[::ffff:10.0.0.1]:0": false, "192.168.1.1:1": false,
 	} {
 		for _, c := range []struct {
@@ -52,6 +52,16 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		"redis://ann:s3cret%zz@h:1":          {},
 		"redis://ann:s3cret@h":               {"h:6379", "ann", "s3cret"},
 		"redis://ann:s3cret@h/0":             {"h:6379", "ann", "s3cret"},
+		"redis+unix:///run/r.sock":           {"unix:/run/r.sock", "", ""},
+		"redis+unix://ann:s3/c@/run/a@b/s":   {"unix:/run/a@b/s", "ann", "s3/c"},
+		"redis+unix://ann:s3/c@/run/r.sock":  {"unix:/run/r.sock", "ann", "s3/c"},
+		"redis+unix://:s3cret@/run/a%20b":    {"unix:/run/a b", "", "s3cret"},
+		"redis+unix:///run/a@/s":             {"unix:/run/a@/s", "", ""},
+		"redis+unix://h/run/r.sock":          {},
+		"redis+unix:///run/r.sock?db=1":      {},
+		"redis+unix://ann@/run/r.sock":       {},
+		"redis+unix://ann:s3cret@":           {},
+		"unix:///run/r.sock":                 {},
 		"redis://[::1]":                      {"[::1]:6379", "", ""},
 		"redis://h":                          {"h:6379", "", ""},
 		"REDIS://ann:s3cret@h:1":             {"h:1", "ann", "s3cret"},

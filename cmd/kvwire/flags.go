@@ -236,7 +236,7 @@ func (f *factors) loadFlags() {
 func (f *factors) benchFlags() {
 	s := f.set
 	s.StringVar(&f.clientTransport, "client-transport", "", "the client's side, where it differs: tcp and uring understand each other")
-	s.StringVar(&f.target, "target", "", "host:port of a server that runs and is loaded, or redis://host:port; default: a server of its own")
+	s.StringVar(&f.target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
 	s.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
 	f.launch.add(s)
 	s.StringVar(&f.mix, "mix", "get", "a to f (YCSB), get, put, insert, scan, rmw, or shares such as get=50,put=50")

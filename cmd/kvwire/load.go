@@ -17,7 +17,7 @@ const loadHelp = `Examples:
   kvwire load --dir /data/mixed --records 1M --value-bytes 16KiB --value-min-bytes 100 --value-dist zipfian
   kvwire load --dir /data/kv --workload workloada
   kvwire load --target 127.0.0.1:7070 --transport uring --records 100k
-  kvwire load --target redis://127.0.0.1:6379 --transport tcp --records 100k
+  kvwire load --target redis://127.0.0.1:6379 --transport tcp --records 100k     (or redis+unix:///run/redis/redis.sock)
 
 Fills a store with records whose keys and values follow from --seed, so that bench can check them:
 the one in --dir, or that of a running server. It ends in an error where the server has not answered for 15 s.`
@@ -32,7 +32,7 @@ const (
 
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
-	f.set.StringVar(&f.target, "target", "", "host:port of a running server, or redis://host:port")
+	f.set.StringVar(&f.target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port or redis+unix:///PATH")
 	f.serverFlags()
 	f.loadFlags()
 	f.depth = loadDepth // a disk writes new items in long runs, if it has many at once

@@ -15,12 +15,13 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/stream"
 )
 
 const redisPort = "6379"
 
-// readTarget takes --target apart: host:port, of a kvwire server, or redis://[user:password@]host[:port][/0], of any that speaks Redis's
-// protocol. It finds out who the client is.
+// readTarget takes --target apart: host:port or unix:PATH, of a kvwire server; redis://[user:password@]host[:port][/0] or
+// redis+unix://[user:password@]/path, of any that speaks Redis's protocol. It finds out who the client is.
 func (f *factors) readTarget() error {
 	if err := f.readRedis(); err != nil {
 		return err
@@ -34,25 +35,33 @@ func (f *factors) readRedis() error {
 		if f.target == "" {
 			return nil
 		}
-		return checkAddress("target", f.target, 1)
+		return f.checkReach("target", f.target, 1)
 	}
-	if !strings.EqualFold(scheme, "redis") {
-		what := "is not supported"
-		if strings.EqualFold(scheme, "rediss") {
-			what = "(Redis over TLS) is not supported"
-		}
-		return usagef("--target %s: %q %s: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme, what)
+	parse, form := parseRedisURL, "redis://host:port, or redis://user:password@host:port"
+	switch strings.ToLower(scheme) {
+	case "redis":
+	case "redis+unix":
+		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
+	case "unix":
+		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", masked(f.target))
+	case "rediss":
+		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
+	default:
+		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
 	}
-	at, who, err := parseRedisURL(f.target)
+	at, who, err := parse(f.target)
 	if err != nil {
-		return usagef("--target %s: %v (redis://host:port, or redis://user:password@host:port)", masked(f.target), err)
+		return usagef("--target %s: %v (%s)", masked(f.target), err, form)
 	}
 	f.target, f.redis = at, true
 	if who != nil {
 		f.as.who = who
 	}
 	if f.transport != "tcp" && f.transport != "uring" {
-		return usagef("--target redis://%s needs --transport tcp or uring, not %s", at, f.transport)
+		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.transport)
+	}
+	if err := f.checkUnix("target", at); err != nil {
+		return err
 	}
 	if m, err := bench.ParseMix(f.mix); err == nil && m.Share[bench.Scan] > 0 {
 		return usagef("--mix %s scans, and a Redis has no scan by key", f.mix)
@@ -84,6 +93,27 @@ func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	return at, who, checkHostPort(at, 1)
 }
 
+// parseRedisUnixURL takes redis+unix://[user:password@]/path apart, as parseRedisURL; at is unix:/path.
+func parseRedisUnixURL(text string) (at string, who *access.Entry, err error) {
+	_, at, _ = strings.Cut(text, "://")
+	if i := strings.LastIndex(at, "@/"); i >= 0 && at[0] != '/' {
+		if who, err = parseUser(at[:i]); err != nil {
+			return "", nil, err
+		}
+		at = at[i+1:]
+	}
+	path, err := url.PathUnescape(at)
+	switch {
+	case err != nil:
+		return "", nil, errors.New("of the path: %25 for % and the like")
+	case path == "" || path[0] != '/':
+		return "", nil, errors.New("behind the slashes there is a whole path, from / on, and no host")
+	case strings.ContainsAny(at, "?#"):
+		return "", nil, errors.New("nothing may stand behind the path: there is no database but 0 (%3F for a ? in the path)")
+	}
+	return "unix:" + path, who, nil
+}
+
 // parseUser reads what stands before the @ of a URL.
 func parseUser(text string) (*access.Entry, error) {
 	user, password, ok := strings.Cut(text, ":")
@@ -105,6 +135,9 @@ func checkAddress(flag, addr string, least uint64) error {
 
 // checkHostPort says what is wrong with an address, without the address.
 func checkHostPort(addr string, least uint64) error {
+	if _, local := stream.UnixPath(addr); local {
+		return errUnixHere
+	}
 	host, port, err := net.SplitHostPort(addr)
 	n, perr := strconv.ParseUint(port, 10, 16)
 	switch {

@@ -16,6 +16,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,7 +50,7 @@ func (f *factors) clientRow() *report.Row {
 		r.LoadHosts, r.Conns, r.ClientThreads = report.I(n), report.I(n*f.conns), report.I(n*f.clientThreads)
 	}
 	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.transport != "rdma" {
-		r.Device = "loopback" // the kernel's way to any address of its own
+		r.Device = carriedBy(f.target)
 	}
 	if r.ClientTransport == "uring" {
 		flags := map[string]string{}
@@ -86,7 +87,7 @@ func kernel() string {
 // Another address than ours counts as another host, though it may be a container's.
 func hostsOf(target string) report.Int {
 	host, _, err := net.SplitHostPort(target)
-	if target == "" || host == "localhost" {
+	if _, local := stream.UnixPath(target); local || target == "" || host == "localhost" {
 		return report.I(1)
 	}
 	ip, perr := netip.ParseAddr(host)
@@ -209,6 +210,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if r.Backend == "disk" || r.Backend == "raw" {
 		diskFactors(r, flags, number)
 	}
+	unixFactors(r)
 }
 
 // diskFactors are what was asked for; what was registered is filled in where there is a server.

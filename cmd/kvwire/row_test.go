@@ -12,7 +12,7 @@ import (
 
 func TestHostsOfTellsOneFromTwo(t *testing.T) {
 	for target, want := range map[string]report.Int{
-		"": report.I(1), "127.0.0.1:7070": report.I(1), "localhost:7070": report.I(1), "[::1]:7070": report.I(1), "0.0.0.0:7070": report.I(1),
+		"": report.I(1), "127.0.0.1:7070": report.I(1), "localhost:7070": report.I(1), "[::1]:7070": report.I(1), "0.0.0.0:7070": report.I(1), "unix:/run/kvwire": report.I(1),
 		"192.0.2.1:7070": report.I(2), "[2001:db8::1]:7070": report.I(2), // documentation's: nobody's
 		"server:7070": {}, "nonsense": {},
 	} {

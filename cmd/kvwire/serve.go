@@ -13,6 +13,7 @@ import (
 
 const serveHelp = `Examples:
   kvwire serve --transport uring --listen 127.0.0.1:7070 --dir /data/kv
+  kvwire serve --listen unix:/run/user/1000/kvwire --dir /data/kv     (a unix socket, this user's alone: bench --target unix:/run/user/1000/kvwire)
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)
   kvwire serve --listen 10.0.0.1:7070 --auth-file users --tls-cert server.pem --tls-key server.key     (TLS only: bench --target 10.0.0.1:7070 --tls-ca ca.pem)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
@@ -37,7 +38,7 @@ type greeting struct {
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
 	f.serverFlags()
-	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7070", "host:port; port 0 picks one; default with rdma: port 7070 of the first device's address")
+	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7070", "host:port, where port 0 picks one, or unix:PATH, a unix socket whose file is its owner's alone (tcp, uring); default with rdma: port 7070 of the first device's address")
 	f.valueBytes, f.keyBytes, f.depth, f.scanItems = 1<<10, 16, 256, 100
 	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
 	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
@@ -63,7 +64,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if f.acceptLoss && f.backend != store.Disk.String() {
 		return usagef("--accept-loss needs --backend disk, not %s", f.backend)
 	}
-	if err := checkAddress("listen", f.listen, 0); err != nil {
+	if err := f.checkReach("listen", f.listen, 0); err != nil {
 		return err
 	}
 	if f.metrics != "" {

@@ -92,9 +92,12 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 // access says who will be let in.
 func (f *factors) access(c *checks, listen string) {
 	err := f.readGuard(listen)
+	_, local := stream.UnixPath(listen)
 	switch {
 	case err != nil || f.guard.list != nil:
 		c.add("access", "only who has a secret is let in", err)
+	case listen != "" && local: // by the mode of its file
+		c.add("access", "this user and root alone reach "+listen, nil)
 	case listen != "": // else where it would listen is not known
 		c.add("access", "anybody is let in who reaches "+listen, nil)
 	}
@@ -129,6 +132,9 @@ func (f *factors) canListen(n *network, addr string) error {
 		if err != nil {
 			return err
 		}
+	}
+	if path, local := stream.UnixPath(addr); local {
+		return stream.CheckUnix(path)
 	}
 	sockets := f.tcp.options.Sockets
 	sockets.ReusePort = false // as a server's first listener: nobody else may have the port
