@@ -115,6 +115,16 @@ func (l *Loop) watch(fd int, events uint32, user uint64) error {
 	return nil
 }
 
+// Change has a Watch announce other events. Those that are ready already are announced again. Only for loops that sleep in epoll.
+func (l *Loop) Change(id MemberID, fd int, events uint32, tag uint64) error {
+	ev := sys.EpollEvent(events|sys.EPOLLET, uint64(id)<<tagBits|tag&tagMask)
+	l.Stats.Syscalls++
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
+		return fmt.Errorf("loop %s: watch descriptor %d for other events: %w", l.o.Name, fd, err)
+	}
+	return nil
+}
+
 // Rewatch goes on with a Watch after an event that had these flags: in a ring the kernel ends a multishot poll now and
 // then, always when the event came from another ring.
 func (l *Loop) Rewatch(id MemberID, fd int, events uint32, tag uint64, flags uint32) error {

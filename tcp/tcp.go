@@ -86,6 +86,7 @@ type socket struct {
 	halved  bool            // our sending half is shut
 	closed  bool
 	local   bool // a unix socket: without what only TCP has
+	roomy   bool // and it is watched for room in its send buffer, too
 	stamps  bool // the kernel says when it received
 	corked  bool // the last write said that more follows
 	held    int  // bytes of a write that is not copied: nothing else is sent until they are ours again
@@ -93,6 +94,9 @@ type socket struct {
 }
 
 var _ movers = (*driver)(nil)
+
+// allEvents are those that a socket is watched for.
+const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
 
 // open makes a socket whose events come to the member with tag.
 func (d *driver) open(from stream.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
@@ -102,7 +106,11 @@ func (d *driver) open(from stream.Socket, tag uint64, ended func(error), gone fu
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
-	if err := d.l.Watch(d.id, fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP, tag); err != nil {
+	events := uint32(allEvents)
+	if s.local {
+		events &^= unix.EPOLLOUT // see full
+	}
+	if err := d.l.Watch(d.id, fd, events, tag); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -320,7 +328,7 @@ func (s *socket) write() {
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		s.blocked = true
+		s.full()
 		return
 	case errors.Is(err, unix.EINTR):
 		s.Touch()
@@ -340,11 +348,27 @@ func (s *socket) write() {
 	s.side.Sent(n)
 	if n < want {
 		d.l.Stats.Shorts++
-		s.blocked = true // the buffer is full, and its next room is a new edge
+		if s.full(); s.closed {
+			return
+		}
 	} else if more {
 		s.Touch()
 	}
 	s.shutIfFinished()
+}
+
+// full notes that the send buffer is full: its next room is a new edge. A unix socket asks for those edges here for the first time: whenever
+// its peer reads, there is one (unix_write_space in net/unix/af_unix.c), while TCP has them after a full buffer only. They would wake the
+// loop once more for each message.
+func (s *socket) full() {
+	s.blocked = true
+	if !s.local || s.roomy {
+		return
+	}
+	s.roomy = true
+	if err := s.d.l.Change(s.d.id, s.fd, allEvents, s.tag); err != nil {
+		s.ended(err)
+	}
 }
 
 // uncork sends what the last write held back, when nothing has followed after all: pulling the cork pushes it, tcp(7).
