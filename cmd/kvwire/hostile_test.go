@@ -26,8 +26,12 @@ var hostileServers = map[string]func(c net.Conn){
 			_, _ = c.Write((&wire.ServerHello{Version: wire.Version, Code: wire.RefusedAccess, Reason: hostileText}).Append(nil))
 		}
 	},
-	"ping": func(c net.Conn) { redisSays(c, "-ERR "+oneLine+"\r\n", "", "") },
-	"info": func(c net.Conn) { redisSays(c, "+PONG\r\n", bulk("db0:keys="+oneLine+"\r\n"), "") },
+	"auth": func(c net.Conn) {
+		redisRepeats(c, "-ERR unknown command 'AUTH', with args beginning with: 'ann' 's3cre\r\n")
+	},
+	"whole": func(c net.Conn) { redisRepeats(c, "-ERR no command: AUTH ann s3cret\r\n") },
+	"ping":  func(c net.Conn) { redisSays(c, "-ERR "+oneLine+"\r\n", "", "") },
+	"info":  func(c net.Conn) { redisSays(c, "+PONG\r\n", bulk("db0:keys="+oneLine+"\r\n"), "") },
 	"get": func(c net.Conn) {
 		redisSays(c, "+PONG\r\n", bulk("used_cpu_user:1\r\n"), "-ERR "+oneLine+strings.Repeat("x", 1000)+"\r\n")
 	},
@@ -62,6 +66,13 @@ func redisSays(c net.Conn, ping, info, get string) {
 		if _, err := io.WriteString(c, answer); err != nil {
 			return
 		}
+	}
+}
+
+// redisRepeats answers the first command that comes.
+func redisRepeats(c net.Conn, answer string) {
+	if _, err := c.Read(make([]byte, 512)); err == nil {
+		_, _ = io.WriteString(c, answer)
 	}
 }
 

@@ -152,13 +152,18 @@ func checkHostPort(addr string, least uint64) error {
 }
 
 // masked is a text without what stands between a URL's scheme and its last @, which may hold a password, and without a URL's query, which may, too. Where there
-// is no scheme, what stands before an @ is left out.
+// is no scheme, what stands before an @ is left out. A URL without an @ is shown where it is plainly a host and a port: user:password may stand there, too, whose @ was forgotten or written as %40.
 func masked(text string) string {
 	text = urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "$1…@"), "$1?…")
-	if !strings.Contains(text, "://") {
+	scheme, at, isURL := strings.Cut(text, "://")
+	if !isURL {
 		if i := strings.LastIndexByte(text, '@'); i >= 0 {
 			return "…" + text[i:]
 		}
+		return text
+	}
+	if !strings.Contains(at, "@") && !hostAndPort.MatchString(at) {
+		return scheme + "://…"
 	}
 	return text
 }
@@ -169,9 +174,10 @@ func maskedURLs(text string) string {
 }
 
 var (
-	urlInText = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*@`)
-	urlUser   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
-	urlQuery  = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
+	urlInText   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*@`)
+	urlUser     = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
+	hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]*\]?)(:[0-9]*)?(/[^?#]*)?([?]…)?$`)
+	urlQuery    = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
 )
 
 // masking is a writer whose lines are written without the secrets of URLs.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -179,9 +180,24 @@ func say(nc net.Conn, want string, words ...string) error {
 		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
 	}
 	if said := strings.TrimSpace(string(line)); said != "+"+want {
-		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", said)
+		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", unrepeated(said, words[1:]))
 	}
 	return nil
+}
+
+// unrepeated is what a server says, less what it repeats of words, which are a name and a secret: a Redis that knows no AUTH repeats what it was sent, cut off
+// somewhere.
+func unrepeated(said string, words []string) string {
+	const repeats = "with args beginning with:"
+	if before, _, ok := strings.Cut(said, repeats); ok {
+		said = before + repeats + " …"
+	}
+	for _, word := range slices.Backward(words) {
+		if word != "" {
+			said = strings.ReplaceAll(said, word, "…")
+		}
+	}
+	return said
 }
 
 // ask sends a message and receives one into b, and no byte of what follows it. whole says, of what there is, how many bytes there have to be.
