@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -45,6 +46,9 @@ func ReadWorkload(path string) (*Workload, error) {
 func ParseWorkload(path string, text []byte) (*Workload, error) {
 	if len(text) > workloadBytes {
 		return nil, fmt.Errorf("%s: larger than %d bytes: this is no property file", path, workloadBytes)
+	}
+	if bytes.IndexByte(text, 0) >= 0 { // UTF-16 without its mark would otherwise be keys that nobody knows, and the load another one
+		return nil, fmt.Errorf("%s: has zero bytes: this is no text, or UTF-16: save it as UTF-8", path)
 	}
 	props, err := parseProperties(path, text)
 	if err != nil {

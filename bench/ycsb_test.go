@@ -118,6 +118,14 @@ func TestWorkloadNotesWhatHasNoEffect(t *testing.T) {
 	}
 }
 
+func TestWorkloadWithZeroBytesIsRefused(t *testing.T) {
+	for _, text := range []string{"w\x00o\x00r\x00k\x00=\x00c\x00\n\x00", "\x00a\x00=\x001", "readproportion=1\n\x00"} {
+		if w, err := ParseWorkload("w", []byte(text)); err == nil || !strings.Contains(err.Error(), "w: has zero bytes") {
+			t.Errorf("%q: %+v, %v", text, w, err)
+		}
+	}
+}
+
 func manyKeys(n int) string {
 	s := ""
 	for i := range n {
