@@ -194,6 +194,8 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 		{"too deep", "conns: " + strings.Repeat("[", 40) + "\n", `x.yaml:1:40: brackets nest deeper than 32`},
 		{"too many keys", strings.Repeat("a: 1\n", 9000), `x.yaml:8193:2: more than 8192 keys`},
 		{"line too long", "mix: get\n#" + strings.Repeat("-", 5000) + "\n", `x.yaml:2:2048: the line is longer`},
+		{"stages of one in none", "transport: tcp\nstages: {one-in: 0}\n", `x.yaml:2:18: stages: one-in "0": 1 to 1000000000`},
+		{"stages of one in too many", "transport: tcp\nstages: {one-in: 1000000001}\n", `x.yaml:2:18: stages: one-in "1000000001": 1 to 1000000000`},
 		{"not text", "conns: \xff\n", `x.yaml: not UTF-8 text`},
 		{"too large", strings.Repeat("# nothing\n", MaxFileBytes/10+1), `x.yaml: larger than 1048576 bytes`},
 	} {

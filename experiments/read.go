@@ -175,6 +175,9 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	return x, r.thresholds(thresholds, x)
 }
 
+// mostOneIn is what --stages takes.
+const mostOneIn = 1_000_000_000
+
 // stages reads one-in, and flags with the values that a cell must have.
 func (r *reader) stages(p *pair, x *Experiment) error {
 	if p == nil {
@@ -191,8 +194,8 @@ func (r *reader) stages(p *pair, x *Experiment) error {
 			if err != nil {
 				return err
 			}
-			if x.Stages.OneIn, err = strconv.Atoi(s); err != nil || x.Stages.OneIn < 1 {
-				return r.errorAt(q.value.GetToken(), "stages: one-in %q: 1 or more, the requests of which one is watched", s)
+			if x.Stages.OneIn, err = strconv.Atoi(s); err != nil || x.Stages.OneIn < 1 || x.Stages.OneIn > mostOneIn {
+				return r.errorAt(q.value.GetToken(), "stages: one-in %q: 1 to %d, the requests of which one is watched", s, mostOneIn)
 			}
 			continue
 		}
