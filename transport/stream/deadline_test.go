@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,20 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 		{"an answer to a command is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.receive([]byte("PING\r\n")) }},
 		{"idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.greet(4) }},
 		{"a guest is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
+		{"no memory for the rest of a command, for which others wait", 2 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) {
+			p.h.O.Limits.MaxValueBytes = 1 << 20
+			p.receive([]byte("PING\r\n"))
+			p.drain()
+			p.receive([]byte("*100000\r\n" + strings.Repeat("$1\r\nk\r\n", 100)))
+			p.leave(0)
+			p.offer([]byte(strings.Repeat("$1\r\nk\r\n", 20_000)))
+			p.turn(func() {
+				another := p.h.NewServer(p, "another")
+				another.state = stateOpen
+				another.pause(1 << 30)
+				p.t.Cleanup(func() { p.turn(func() { another.Drop(transport.ErrPeerGone) }) })
+			})
+		}},
 		{"no memory for an answer", 4 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) { p.greet(4); p.leave(0); p.get(1) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -235,7 +235,7 @@ func (c *Server) gather(need int) bool {
 			c.in.rd, c.in.wr = 0, 0
 		} else {
 			n := copy(b, g.big)
-			c.give(g.big)
+			c.replace(g.big)
 			g.big = b[:n]
 		}
 		c.h.L.Stats.Copied += uint64(len(g.big))
@@ -297,7 +297,9 @@ func (c *Server) roomForArgs() {
 		return
 	}
 	args := append(arena.In[resp.Span](b), g.cmd.Args...)
-	c.forgetArgs()
+	if g.many != nil {
+		c.replace(g.many)
+	}
 	g.many, g.cmd.Args = b, args
 }
 

@@ -888,7 +888,13 @@ func (c *Server) dawdles() bool {
 	if c.place > 0 {
 		others--
 	}
-	return others > 0 && c.held > 0 && (c.out.n > 0 || c.cur != nil)
+	return others > 0 && c.held > 0 && (c.out.n > 0 || c.cur != nil || c.gathers())
+}
+
+// gathers says whether the connection has memory for a guest's command that is not whole. It may wait for more of it, and others that do the same for each other.
+func (c *Server) gathers() bool {
+	g := c.guest
+	return g != nil && g.spec == nil && (g.big != nil || g.many != nil)
 }
 
 func (c *Server) lateness() error {

@@ -346,8 +346,13 @@ func (c *Server) messageShare(n int) int {
 
 // give is take's opposite.
 func (c *Server) give(b []byte) {
-	c.held -= cap(b)
 	c.heldAt, c.h.gave = c.h.L.Now(), true
+	c.replace(b)
+}
+
+// replace is give for a block whose content lies in a larger one now: nothing has ended by that, so it is no progress, neither of the peer's nor of those that wait.
+func (c *Server) replace(b []byte) {
+	c.held -= cap(b)
 	c.h.Pool.Free(b)
 	if c.place > 0 {
 		c.await()
