@@ -174,7 +174,7 @@ func maskedURLs(text string) string {
 }
 
 var (
-	urlInText   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*@`)
+	urlInText   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*(?:@|%40)`)
 	urlUser     = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
 	hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]*\]?)(:[0-9]*)?(/[^?#]*)?([?]…)?$`)
 	urlQuery    = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
