@@ -332,6 +332,9 @@ func TakeFd(c syscall.Conn) (int, error) {
 	return fd, nil
 }
 
+// unixPeer begins the name of a peer at a unix socket.
+const unixPeer = "unix socket"
+
 // PeerName is the address of a socket's peer, for the log; of a unix socket the process at the other end.
 func PeerName(fd int, sa unix.Sockaddr) string {
 	switch a := sa.(type) {
@@ -341,9 +344,9 @@ func PeerName(fd int, sa unix.Sockaddr) string {
 		return fmt.Sprintf("[%s]:%d", net.IP(a.Addr[:]), a.Port)
 	case *unix.SockaddrUnix:
 		if who, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			return fmt.Sprintf("unix socket, pid %d, uid %d", who.Pid, who.Uid)
+			return fmt.Sprintf("%s, pid %d, uid %d", unixPeer, who.Pid, who.Uid)
 		}
-		return "unix socket"
+		return unixPeer
 	}
 	return "a peer"
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
@@ -160,10 +161,18 @@ func (c *Server) describe(b []byte) []byte {
 		}
 	}
 	const second = int64(time.Second)
-	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, c.name, name,
+	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), name,
 		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, command, user)
 	if g != nil {
 		b = fmt.Appendf(b, " resp=%d", g.session.Proto)
 	}
 	return append(b, '\n')
+}
+
+// address is a peer's in a list of clients, one word: of a unix socket, which has none, as Redis has it.
+func address(peer string) string {
+	if strings.HasPrefix(peer, unixPeer) {
+		return "unix:0"
+	}
+	return peer
 }
