@@ -49,7 +49,7 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 			if progress != nil {
 				o.Progress = func(_ int, done, total int64) { progress(i, m.Shards, done, total) }
 			}
-			if all[i], errs[i] = inspect(dir, i, o); errs[i] != nil {
+			if all[i], errs[i] = inspect(dir, i, m.Shards, o); errs[i] != nil {
 				errs[i] = fmt.Errorf("store: shard %d: %w", i, errs[i])
 			}
 		})
@@ -58,9 +58,10 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 	return all, errors.Join(errs...)
 }
 
-func inspect(dir string, shard int, o Options) (in Inspected, err error) {
+func inspect(dir string, shard, shards int, o Options) (in Inspected, err error) {
 	began := time.Now()
 	p := newPartition(nil, shard, o)
+	p.shards = shards
 	defer p.free()
 	fs, err := openFiles(dir, shard, true)
 	if err != nil {

@@ -52,6 +52,7 @@ func (o *Options) newTable() (*export.Table, error) {
 
 func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err error) {
 	p := newPartition(l, shard, o)
+	p.shards = shards
 	var fs *osFiles
 	if p.engine, err = newEngine(l, shard, shards, &p.o); err == nil {
 		err = prepare(o.Dir, shards)

@@ -20,9 +20,10 @@ import (
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
 // been taken for it (a slot, its key's record) is remembered, in its Aux.
 type Partition struct {
-	l     *loop.Loop
-	shard int
-	o     Options
+	l      *loop.Loop
+	shard  int
+	shards int // of the store; 0: not known
+	o      Options
 
 	table  *export.Table // of items that NICs may read; nil: none
 	index  *index

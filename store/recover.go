@@ -312,6 +312,13 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 		return nil
 	}
 	v.settled = max(v.settled, it.stamp.settled())
+	if owner := v.p.ownerOf(it.key); owner != v.p.shard {
+		if !v.p.o.AcceptLoss {
+			return fmt.Errorf("key %s belongs to shard %d: folders of shards were exchanged, or pages were copied between them (move the folders back, or restore the store from a backup; kvwire serve --accept-loss opens it without such items)", quoted(it.key), owner)
+		}
+		v.unreadable++
+		return nil
+	}
 	flags := recordFlags(0)
 	if verdict == slotTombstone {
 		flags = flagTomb
@@ -324,6 +331,14 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 		v.show(it)
 	}
 	return v.adopt(at, it.key, flags, it.seq, len(it.value))
+}
+
+// ownerOf is the shard that a key belongs to.
+func (p *Partition) ownerOf(key []byte) int {
+	if p.shards < 2 {
+		return p.shard
+	}
+	return kv.Shard(key, p.shards)
 }
 
 // show makes an item readable for NICs if it is the latest of its key so far. Those that turn out not to be are taken back by lost.
