@@ -34,13 +34,13 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		has    string
 		closed bool // by the peer, as far as anybody knows
 	}{
-		{statusRetries, "", "the peer acknowledged nothing of what was sent", false},
+		{statusRetries, "", "the peer did not acknowledge a message after all retries", false},
 		{statusNoReceives, "", "the peer took no message for too long", false},
 		{statusRetries, down, "port 1 of rxe0 is down (ip link set eth0 up); so the connection failed (text, vendor's code 0x81)", false},
 		{verbs.StatusFlushed, down, "port 1 of rxe0 is down", false},
 		{verbs.StatusFlushed, "", "the peer closed the connection: text", true},
 		{1, "", "the peer closed the connection: text, vendor's code 0x81", true},
-		{statusLocal, "", "the device could not send: the address that this side has connected from may be gone (text, vendor's code 0x81)", false},
+		{statusLocal, "", "the device could not send: this side's address may have been removed (text, vendor's code 0x81)", false},
 		{9, "", "the peer's device rejected a request", false},
 		{11, "", "the peer's device rejected a request", false},
 	} {
