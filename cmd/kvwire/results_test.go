@@ -108,7 +108,7 @@ func TestARunOfTheSameNameIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := begin(t, append(benchInto(dir), "--run-id", "one")...)
-	if err := second.cmd.Wait(); err == nil || !strings.Contains(second.said.String(), "run one is there already") {
+	if err := second.cmd.Wait(); err == nil || !strings.Contains(second.said.String(), "run one exists already") {
 		t.Errorf("%v: %s", err, &second.said)
 	}
 	after, err := os.ReadFile(filepath.Join(dir, "hdr", "one.hlog"))
