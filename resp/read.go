@@ -60,6 +60,23 @@ type Command struct {
 // Reset begins the next command.
 func (c *Command) Reset() { *c = Command{Args: c.Args[:0], Room: c.Room, bulk: -1} }
 
+// argBytesMin is the least that an argument of an array takes: "$0\r\n\r\n".
+const argBytesMin = 6
+
+// Announced returns the number of arguments that an array has announced, and the bytes of the whole command: at least, and about, if the arguments to come are
+// as long as those so far. All are 0 for a line, and before the number has come.
+func (c *Command) Announced() (args, least, about int) {
+	if !c.begun || c.inline {
+		return 0, 0, 0
+	}
+	args = len(c.Args) + c.left
+	least = c.pos + c.left*argBytesMin
+	if about = least; len(c.Args) > 0 {
+		about = max(least, c.pos+c.left*(c.pos/len(c.Args)))
+	}
+	return args, least, about
+}
+
 // roomy says whether there is room for one more argument.
 func (c *Command) roomy() bool {
 	if len(c.Args) == cap(c.Args) && c.Room != nil {

@@ -238,3 +238,61 @@ func TestStrangersHaveFewArguments(t *testing.T) {
 		})
 	}
 }
+
+// Connections that send commands of many arguments at the same time, for all of which together there is no memory, are all served: what a command will take
+// is known from its beginning, and none takes a part of it and waits for the rest.
+func TestCommandsOfManyArgumentsAreServedInTurn(t *testing.T) {
+	for name, key := range map[string]string{"short keys": "a", "long keys": strings.Repeat("k", 40)} {
+		t.Run(name, func(t *testing.T) {
+			p := acceptPeer(t, []byte("v"), transport.ServerOptions{PoolBytes: 6 << 20, StallMax: time.Hour, HelloMax: time.Hour})
+			p.h.O.Limits.MaxValueBytes = 1 << 20
+			const keys = 8_000
+			command := []byte(text(append([]string{"EXISTS"}, strings.Fields(strings.Repeat(key+" ", keys))...)...))
+			want := resp.AppendInt(nil, keys)
+			peers := []*peer{p}
+			p.receive([]byte("PING\r\n"))
+			p.drain()
+			for range 39 {
+				o := &peer{t: t, l: p.l, h: p.h, by: p.by}
+				o.turn(func() { o.srv = o.h.NewServer(o, "other") })
+				o.receive([]byte("PING\r\n"))
+				o.drain()
+				t.Cleanup(func() { o.turn(func() { o.srv.Drop(transport.ErrPeerGone) }) })
+				peers = append(peers, o)
+			}
+			rest, answers := make([][]byte, len(peers)), make([][]byte, len(peers))
+			for i := range rest {
+				rest[i] = command
+			}
+			waited, answered := 0, 0
+			for idle := 0; answered < len(peers) && idle < 500; { // a command that is whole takes some hundred rounds: as many keys at a time as there are slots
+				moved := false
+				for i, o := range peers { // each sends a piece at a time
+					piece := rest[i][:min(len(rest[i]), 10_000)]
+					left := len(rest[i]) - len(piece) + len(o.offer(piece))
+					b := o.drain()
+					moved = moved || left < len(rest[i]) || len(b) > 0
+					rest[i], answers[i] = rest[i][len(rest[i])-left:], append(answers[i], b...)
+					if len(b) > 0 {
+						answered++
+					}
+					if o.srv.paused {
+						waited++
+					}
+					o.turn(func() { o.h.Resume() })
+				}
+				if idle++; moved {
+					idle = 0
+				}
+			}
+			for i := range peers {
+				if !bytes.Equal(answers[i], want) {
+					t.Errorf("connection %d: %q, want %q; %d bytes of its command are not read", i, answers[i], want, len(rest[i]))
+				}
+			}
+			if waited == 0 {
+				t.Error("none of them had to wait: the test shows nothing")
+			}
+		})
+	}
+}

@@ -169,6 +169,10 @@ func (c *Server) parseCommands() {
 					c.dismiss("-ERR Protocol error: unauthenticated multibulk length\r\n")
 					return
 				}
+				if _, least, _ := g.cmd.Announced(); least > c.commandMax() {
+					c.tooLong(least)
+					return
+				}
 				c.pause(c.asked)
 				break
 			}
@@ -220,12 +224,12 @@ func (c *Server) gather(need int) bool {
 		return false
 	}
 	if need > c.commandMax() {
-		c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, c.commandMax()))
-		c.dismiss(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, c.commandMax()))
+		c.tooLong(need)
 		return false
 	}
 	if cap(g.big) < need {
-		b := c.takeMessage(min(max(need, 2*len(g.big)), c.commandMax()))
+		_, _, about := g.cmd.Announced()
+		b := c.takeMessage(min(max(need, 2*len(g.big), about), c.commandMax()))
 		if b == nil {
 			c.pause(c.asked)
 			return false
@@ -245,6 +249,12 @@ func (c *Server) gather(need int) bool {
 	copied, whole := c.in.take(g.big[from:])
 	c.h.L.Stats.Copied += uint64(copied)
 	return whole
+}
+
+// tooLong ends the connection because of a command of so many bytes or more.
+func (c *Server) tooLong(need int) {
+	c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, c.commandMax()))
+	c.dismiss(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, c.commandMax()))
 }
 
 // wait stops until a slot or a request comes back.
@@ -286,13 +296,19 @@ func (c *Server) forgetArgs() {
 	g.cmd.Args = g.few[:0]
 }
 
-// roomForArgs makes room for twice as many arguments, in memory that is counted; it leaves them as they are where there is none now.
+// roomForArgs makes room in counted memory for all arguments that were announced, or for twice as many; it leaves them as they are where there is none
+// now. It waits until there is also room for the command itself: many connections that each had one of the two and waited for the other would wait for ever.
 func (c *Server) roomForArgs() {
 	g := c.guest
-	if c.unknown() {
+	announced, least, about := g.cmd.Announced()
+	if c.unknown() || least > c.commandMax() {
 		return
 	}
-	b := c.takeMessage(2 * cap(g.cmd.Args) * resp.SpanBytes)
+	n, rest := max(2*cap(g.cmd.Args), announced)*resp.SpanBytes, 0
+	if g.big == nil && about > len(c.in.buf) {
+		rest = min(about, c.commandMax())
+	}
+	b := c.takeMessageBefore(n, rest)
 	if b == nil {
 		return
 	}

@@ -322,18 +322,25 @@ func (c *Server) take(n, free int) []byte {
 }
 
 // takeMessage is take for what comes, which waits for answers that wait for memory: else all of it could be with those that need more of it.
-func (c *Server) takeMessage(n int) []byte {
-	if c.starves() {
-		c.asked = n
-		return nil
+func (c *Server) takeMessage(n int) []byte { return c.takeMessageBefore(n, 0) }
+
+// takeMessageBefore is takeMessage for n bytes that so many more will follow, for which there has to be room, too.
+func (c *Server) takeMessageBefore(n, more int) (b []byte) {
+	if !c.starves() {
+		b = c.take(n, c.messageShare(n+more))
 	}
-	return c.take(n, c.messageShare(n))
+	if b == nil {
+		c.asked = n + more
+	}
+	return b
 }
 
 // messageShare is share for a message. A guest's leaves as much behind while answers of its own may be about to wait: the message may have to wait for these, with its
 // memory. It may have to wait for a peer that takes no answers, too: such messages have a quarter of the pool in all, as long as nobody else needs it.
 func (c *Server) messageShare(n int) int {
 	switch {
+	case c.guest != nil && c.guest.many != nil && c.hungry.n == 0: // there was room for this, too, when its arguments got theirs: roomForArgs
+		return n
 	case n == 0 || c.guest == nil || c.busy == 0:
 		return c.share(n)
 	case c.hungry.n > 0:
