@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,13 +81,18 @@ func copyShard(ctx context.Context, from, to string, shard int, buf []byte) erro
 	return nil
 }
 
-// copyFile copies a file that fits into memory.
+// copyFile copies a file of any size.
 func copyFile(from, to string) error {
-	b, err := readOwn(from)
+	fd, err := openOwn(from, unix.O_RDONLY)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: from, Err: err}
 	}
-	return replace(to, b)
+	in := os.NewFile(uintptr(fd), from)
+	defer in.Close()
+	return replaceBy(to, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
 }
 
 func copySlab(ctx context.Context, from, to string, buf []byte) (err error) {

@@ -90,3 +90,22 @@ func TestACopyThatFailsLeavesNothing(t *testing.T) {
 	}
 	g.close()
 }
+
+// The account of a store of more than 64 MiB has more than 64 KiB, as no other small file has.
+func TestACopyHasTheWholeAccount(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, accountName), filepath.Join(dir, "copy")
+	want := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
+	if err := os.WriteFile(from, want, fileMode); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyFile(from, to); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d of %d bytes (%v)", len(got), len(want), err)
+	}
+	if _, err := readOwn(from); err == nil {
+		t.Error("a file that is longer than it may be was read in part")
+	}
+}

@@ -109,7 +109,11 @@ func readOwn(name string) ([]byte, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, smallFileBytes))
+	b, err := io.ReadAll(io.LimitReader(f, smallFileBytes+1))
+	if err == nil && len(b) > smallFileBytes {
+		err = fmt.Errorf("%s has more than %d bytes", name, smallFileBytes)
+	}
+	return b, err
 }
 
 const smallFileBytes = 1 << 16
