@@ -32,8 +32,7 @@ const (
 	Size
 	Flush
 	Info
-	SetAbsent // SETNX
-	MultiSetAbsent
+	SetAbsent // SETNX, and MSETNX of one key
 	Range
 	Patch // SETRANGE
 	Take  // GETDEL
@@ -87,7 +86,7 @@ var specs = []Spec{
 	{Name: "keys", Kind: Keys, Arity: 2, flags: "readonly"},
 	{Name: "mget", Kind: MultiGet, Arity: -2, First: 1, Last: -1, Step: 1, flags: "readonly"},
 	{Name: "mset", Kind: MultiSet, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
-	{Name: "msetnx", Kind: MultiSetAbsent, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
+	{Name: "msetnx", Kind: SetAbsent, Arity: -3, First: 1, Last: -1, Step: 2, flags: "write"},
 	{Name: "persist", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "pexpire", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "pexpireat", Kind: Expire, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},

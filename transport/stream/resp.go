@@ -419,8 +419,6 @@ func (c *Server) goesOn() bool {
 	case resp.Take:
 		return c.begin(kv.OpTake, kv.Always, a[1], nil, single(asTaken))
 	case resp.SetAbsent:
-		return c.begin(kv.OpPut, kv.IfAbsent, a[1], a[2], single(asSet))
-	case resp.MultiSetAbsent:
 		if len(g.cmd.Args) > 3 {
 			return c.cannot(resp.OneKey)
 		}
@@ -916,9 +914,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 				at = wire.HeaderBytes
 			}
 			b = resp.AppendBulkHead(b, len(value))
-			copy(s.reply[at-len(b):], b)
-			s.reply = append(s.reply[:at+len(value)], crlf...)
-			pieces[0] = s.reply[at-len(b):]
+			pieces[0] = s.framed(b, at, len(value))
 		case kv.StatusNotFound:
 			if b = resp.AppendNull(b, proto); m.form == asRange {
 				b = resp.AppendBulkHead(b[:0], 0)
@@ -1045,10 +1041,7 @@ func (c *Server) tellPart(s *slot, m *part) {
 		switch r.Status {
 		case kv.StatusOK:
 			b = resp.AppendVerbatimHead(b, len(r.Value), proto)
-			at := wire.HeaderBytes - len(b)
-			copy(s.reply[at:], b)
-			s.reply = append(s.reply[:wire.HeaderBytes+len(r.Value)], crlf...)
-			pieces[0] = s.reply[at:]
+			pieces[0] = s.framed(b, wire.HeaderBytes, len(r.Value))
 		case kv.StatusTooSmall: // only a list may be so long
 			failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
 		default:
@@ -1072,6 +1065,14 @@ func (c *Server) tellPart(s *slot, m *part) {
 		g.failed = failed
 	}
 	c.sendPart(s, m, b, pieces, failed)
+}
+
+// framed puts a head in front of n bytes of the slot's answer, from place at on, and an end of line behind them, and returns it all. There is room for both.
+func (s *slot) framed(head []byte, at, n int) []byte {
+	from := at - len(head)
+	copy(s.reply[from:], head)
+	s.reply = append(s.reply[:at+n], crlf...)
+	return s.reply[from:]
 }
 
 func textUnlessOK(r *kv.Request) string {
