@@ -420,8 +420,8 @@ func (v *recovery) refuse() error {
 	return fmt.Errorf("%s, so it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", d.Record)
 }
 
-// sayLost logs the loss that the user has accepted.
-func (v *recovery) sayLost() {
+// logLost logs the loss that the user has accepted.
+func (v *recovery) logLost() {
 	d, log := &v.report, v.p.o.Log
 	if d.LostPages > 0 {
 		log.Error("pages are lost, and --accept-loss is set: keys may have an older value, be back although they were deleted, or be gone", "shard", v.p.shard, "pages", d.LostPages, "keys_max", d.LostKeys, "first", d.Lost[0])
@@ -457,7 +457,7 @@ func (v *recovery) renew() error {
 	case !noSpace(err): // a store on a full disk must open, to be deleted from
 		return err
 	default:
-		p.sayNoAccount(err)
+		p.logNoAccount(err)
 	}
 	return p.files.setMark(p.openMark())
 }
@@ -486,7 +486,7 @@ func (p *Partition) openMark() mark {
 	return m
 }
 
-func (p *Partition) sayNoAccount(err error) {
+func (p *Partition) logNoAccount(err error) {
 	p.o.Log.Warn("the account of pages could not be written: until one is written, lost pages may not be found", "shard", p.shard, "reason", err, "remedy", "free some space")
 }
 
@@ -503,7 +503,7 @@ func (p *Partition) settle() {
 		if crc, err = p.keepAccount(); err == nil {
 			m = mark{seq: p.window.last, state: markClosed, account: crc}
 		} else if noSpace(err) {
-			p.sayNoAccount(err)
+			p.logNoAccount(err)
 			err = nil
 		}
 		if err == nil {

@@ -97,7 +97,7 @@ func (p *Partition) recover() error {
 	if err != nil {
 		return fmt.Errorf("store: shard %d: %w", p.shard, err)
 	}
-	v.sayLost()
+	v.logLost()
 	d := &v.report
 	p.count.corrupt, p.count.unreadable, p.count.unfinished = d.Corrupt, d.Unreadable, d.Unfinished
 	p.count.lostPages = d.LostPages
