@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -113,9 +114,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	}
 	needsRing := func(t *testing.T, name string) {
 		if name == "uring" {
-			if err := probe.Uring(probe.Local()).Err(); err != nil {
-				t.Skip(err)
-			}
+			testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 		}
 	}
 	args := func(s *serving, more ...string) []string {
