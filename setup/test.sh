@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass. About 20 minutes on 2 cores, and some 13 more where
+# test.sh [--long]: everything that must pass. About 30 minutes on 2 cores, and some 6 more where
 # RDMA is to be had in a guest alone, under emulation; --long takes hours there, and 10 GB of disk.
 # KVWIRE_REQUIRE is a list of what must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
