@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // Writer writes runs.csv: UTF-8, LF, RFC 4180, the header always. Each row is handed to the file when
@@ -134,4 +135,23 @@ func readRow(c *csv.Reader, at []int, record []string) (row Row, err error) {
 		}
 	}
 	return row, nil
+}
+
+// ReadRows reads a runs.csv; none where there is no such file.
+func ReadRows(name string) ([]Row, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err := Read(bytes.NewReader(b))
+	if whole := bytes.LastIndexByte(b, '\n') + 1; err != nil && whole > 0 && whole < len(b) { // a crash has cut the last row short
+		rows, err = Read(bytes.NewReader(b[:whole]))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return rows, nil
 }

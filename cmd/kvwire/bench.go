@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -300,10 +300,10 @@ func readyFor(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, planFile)); err == nil {
+	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
 		return usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
 	}
-	if _, err := readRows(filepath.Join(dir, "runs.csv")); err != nil {
+	if _, err := report.ReadRows(filepath.Join(dir, "runs.csv")); err != nil {
 		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
 	}
 	f, err := os.CreateTemp(dir, ".kvwire-")
@@ -313,29 +313,10 @@ func readyFor(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// readRows reads a runs.csv; none where there is no such file.
-func readRows(name string) ([]report.Row, error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	rows, err := report.Read(bytes.NewReader(b))
-	if whole := bytes.LastIndexByte(b, '\n') + 1; err != nil && whole > 0 && whole < len(b) { // a crash has cut the last row short
-		rows, err = report.Read(bytes.NewReader(b[:whole]))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return rows, nil
-}
-
 // appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
 func appendRow(dir string, row *report.Row) error {
 	name := filepath.Join(dir, "runs.csv")
-	rows, err := readRows(name)
+	rows, err := report.ReadRows(name)
 	if err != nil {
 		return fmt.Errorf("%w (nothing was added to it)", err)
 	}

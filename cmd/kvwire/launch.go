@@ -9,17 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/lab"
 	"github.com/spf13/pflag"
 )
 
-// launchers are commands that stand in front of a run's processes, so that these run on other hosts: ssh lab1, srun -w n1, ip
-// netns exec n1. The zero value: all processes run here.
-type launchers struct {
-	Server  string   `json:"server,omitempty"`  // in front of the server
-	Clients []string `json:"clients,omitempty"` // in front of one load process each
-	Addr    string   `json:"addr,omitempty"`    // the server's host, for itself and for its clients
-	Path    string   `json:"path,omitempty"`    // kvwire on those hosts; "": as here
-}
+// launchers are lab.Launchers with their flags.
+type launchers lab.Launchers
 
 // launchFlags are the names of the flags that say so.
 var launchFlags = []string{"server-launch", "client-launch", "server-addr", "launch-path"}

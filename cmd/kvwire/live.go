@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -24,7 +25,7 @@ type live struct {
 func newLive(x *experiments.Experiment, runs int) *live {
 	l := &live{progress: newProgress(""), runs: runs, widest: len("cell"), none: map[int]bool{}}
 	for i := range x.Cells {
-		l.cells = append(l.cells, cellName(x, i))
+		l.cells = append(l.cells, lab.CellName(x, i))
 		l.widest = max(l.widest, utf8.RuneCountInString(l.cells[i])+len(againMark))
 	}
 	return l
@@ -32,22 +33,6 @@ func newLive(x *experiments.Experiment, runs int) *live {
 
 // againMark stands behind the baseline that is run once more.
 const againMark = " (again)"
-
-// cellName is the values in which a cell differs from others, the compared ones first: "tcp disk a 4KiB".
-func cellName(x *experiments.Experiment, cell int) string {
-	q, v := x.Split(x.Cells[cell])
-	say := []string{named(x, v)}
-	for _, f := range q {
-		switch {
-		case !x.Sweeps(f.Name):
-		case f.Value == "true" || f.Value == "false":
-			say = append(say, f.Name+"="+f.Value)
-		default:
-			say = append(say, f.Value)
-		}
-	}
-	return strings.TrimSpace(strings.Join(say, " "))
-}
 
 // The columns beside the cell, as wide as their figures get.
 var liveColumns = []struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab"
 )
 
 // version is set by the Makefile.
@@ -112,8 +113,7 @@ var errInterrupted = errors.New("interrupted")
 
 // interrupted gives the end of a command exitInterrupted, where a signal has ended it early and it has no code of its own.
 func interrupted(ctx context.Context, err error) error {
-	var e *exitError
-	if ctx.Err() == nil || saysStop.Load() || errors.As(err, &e) {
+	if _, has := codeOf(err); ctx.Err() == nil || saysStop.Load() || has {
 		return err
 	}
 	if err == nil {
@@ -130,11 +130,20 @@ func exitCode(err error) int {
 	if !errors.Is(err, errInterrupted) && !unread(err) {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
 	}
-	var e *exitError
-	if errors.As(err, &e) {
-		return e.code
+	if code, has := codeOf(err); has {
+		return code
 	}
 	return exitFailed
+}
+
+// codeOf is the exit code that an error carries; false: none of its own.
+func codeOf(err error) (code int, has bool) {
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.code, true
+	}
+	var usage *lab.UsageError
+	return exitUsage, errors.As(err, &usage)
 }
 
 // interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.

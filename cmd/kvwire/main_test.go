@@ -16,6 +16,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -167,7 +168,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 				t.Errorf("%s: README.md does not say **%s**", x.Name, says)
 			}
 		}
-		claims, err := claimsBeside(file, x)
+		claims, err := results.ReadClaims(file, x, experimentFlags())
 		if err != nil {
 			t.Error(err)
 		}

@@ -227,7 +227,7 @@ func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 // onlyRow is the one row of a folder of results.
 func onlyRow(t *testing.T, dir string) *report.Row {
 	t.Helper()
-	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	rows, err := report.ReadRows(filepath.Join(dir, "runs.csv"))
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("%d rows: %v", len(rows), err)
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/lab"
 )
 
 // published are the folders with results in this checkout, by their names there, and copies of them that no folder above explains.
@@ -83,7 +85,7 @@ func TestPublishedFoldersAreDrawnAgain(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if _, err := os.Stat(filepath.Join(dir, planFile)); err != nil {
+			if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
 				return
 			}
 			if err := compareCommand(context.Background(), []string{dir, dir, "--metric", "cpu_ns_per_op"}); err != nil {
@@ -117,7 +119,7 @@ func pairs(t *testing.T, dir string) string {
 // A folder whose rows are of other cells than its experiment's is refused, and not drawn as if they were.
 func TestRowsOfAnotherExperimentAreRefused(t *testing.T) {
 	dir := published(t)["2026-11-21-studies/ladder"]
-	name := filepath.Join(dir, experimentCopy)
+	name := filepath.Join(dir, lab.ExperimentCopy)
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/csv"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/report"
-	"golang.org/x/sys/unix"
 )
 
 // benchInto are the arguments of a short run that leaves its row in a folder.
@@ -53,7 +51,7 @@ func TestBenchesAtOnceLeaveAllTheirRows(t *testing.T) {
 			t.Logf("%v: %s", err, &r.said)
 		}
 	}
-	rows, err := readRows(filepath.Join(dir, "runs.csv"))
+	rows, err := report.ReadRows(filepath.Join(dir, "runs.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +86,7 @@ func TestTheRowIsSavedThoughNobodyReadsTheOutput(t *testing.T) {
 			t.Error("it did not see that nobody reads")
 		}
 		_ = w.Close()
-		rows, err := readRows(filepath.Join(dir, "runs.csv"))
+		rows, err := report.ReadRows(filepath.Join(dir, "runs.csv"))
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("%d rows, %v", len(rows), err)
 		}
@@ -112,7 +110,7 @@ func TestARunOfTheSameNameIsRefused(t *testing.T) {
 		t.Errorf("%v: %s", err, &second.said)
 	}
 	after, err := os.ReadFile(filepath.Join(dir, "hdr", "one.hlog"))
-	rows, rerr := readRows(filepath.Join(dir, "runs.csv"))
+	rows, rerr := report.ReadRows(filepath.Join(dir, "runs.csv"))
 	if err != nil || rerr != nil || string(after) != string(before) || len(rows) != 1 {
 		t.Errorf("%v, %v, %d rows", err, rerr, len(rows))
 	}
@@ -141,28 +139,6 @@ func TestFoldersOfTheSameNameAreDifferent(t *testing.T) {
 	}
 }
 
-// One kvwire run at a time is at work in a folder.
-func TestAFolderIsClaimedOnce(t *testing.T) {
-	dir := t.TempDir()
-	one, two := &runner{dir: dir}, &runner{dir: dir}
-	if err := one.claim(os.O_RDWR | os.O_CREATE | os.O_EXCL); err != nil {
-		t.Fatal(err)
-	}
-	if err := two.claim(os.O_RDWR | os.O_CREATE | os.O_EXCL); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a new run: %v", err)
-	}
-	if err := two.claim(os.O_RDWR); !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Errorf("--resume: %v", err)
-	}
-	if err := one.claimed.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := two.claim(os.O_RDWR); err != nil {
-		t.Errorf("--resume after its end: %v", err)
-	}
-	_ = two.claimed.Close()
-}
-
 // results/latest is a link at every moment.
 func TestLatestIsAlwaysALink(t *testing.T) {
 	t.Chdir(t.TempDir())
@@ -170,14 +146,14 @@ func TestLatestIsAlwaysALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := filepath.Join(resultsFolder, "latest")
-	if err := (&runner{dir: "results/a"}).latest(); err != nil {
+	if err := linkLatest("results/a"); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error)
 	go func() {
 		var all error
 		for range 500 {
-			all = errors.Join(all, (&runner{dir: "results/b"}).latest(), (&runner{dir: "results/a"}).latest())
+			all = errors.Join(all, linkLatest("results/b"), linkLatest("results/a"))
 		}
 		done <- all
 	}()
@@ -195,26 +171,6 @@ func TestLatestIsAlwaysALink(t *testing.T) {
 			}
 			return
 		default:
-		}
-	}
-}
-
-// A row that a crash has cut short does not stand in the way of the others. One that only lacks its last newline is whole.
-func TestARowThatWasCutShortIsLeftOut(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "runs.csv")
-	if err := report.WriteRows(name, []report.Row{{RunID: "one"}, {RunID: "two", Note: "x"}}); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for cut, want := range map[int]int{0: 2, 1: 2, 60: 1} {
-		if err := os.WriteFile(name, whole[:len(whole)-cut], 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if rows, err := readRows(name); err != nil || len(rows) != want {
-			t.Errorf("without its last %d bytes: %d rows, %v", cut, len(rows), err)
 		}
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
@@ -62,7 +64,7 @@ func runCommand(ctx context.Context, args []string) error {
 	b.add(f.set)
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) == 0 && b.resume != "" {
-			arg = filepath.Join(b.resume, experimentCopy)
+			arg = filepath.Join(b.resume, lab.ExperimentCopy)
 			return nil
 		}
 		if vm == "one" && b.resume == "" { // --vm alone, or --vm VALUE: a flag whose value may be left out does not take the word behind it
@@ -90,7 +92,7 @@ func runCommand(ctx context.Context, args []string) error {
 	}
 	read := func() (*experiments.Experiment, error) { return readExperiment(arg) }
 	if b.resume != "" {
-		read = func() (*experiments.Experiment, error) { return readCopy(b.resume) }
+		read = func() (*experiments.Experiment, error) { return results.ReadExperiment(b.resume, resultsReader()) }
 	}
 	x, err := read()
 	if err != nil {
@@ -99,7 +101,7 @@ func runCommand(ctx context.Context, args []string) error {
 	if b.of(x) < 0 {
 		return usagef("choose one of --quick, --paper and --blocks (1 to %d)", experiments.MaxBlocks)
 	}
-	claims, err := claimsBeside(arg, x)
+	claims, err := results.ReadClaims(arg, x, experimentFlags())
 	if err != nil {
 		return err
 	}
@@ -149,10 +151,10 @@ func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 		seen[c.String()] = true
 	}
 	x.Reduce(cells)
-	if err := checkClaims(path, x); err != nil {
+	if err := results.CheckPrimary(path, x); err != nil {
 		return nil, err
 	}
-	return x, checkThresholds(x)
+	return x, results.CheckThresholds(x, parseRate)
 }
 
 // experimentFlags are the flags that an experiment may set.
@@ -248,22 +250,19 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 
 // runner is one execution of an experiment.
 type runner struct {
-	x       *experiments.Experiment
-	json    bool
-	at      string // --server-at
-	plan    plan
-	dir     string
-	runs    []experiments.Run // all that are to be
-	csv     *os.File
-	claimed *os.File       // the plan's file: its lock is this process'
-	w       *report.Writer // of csv
-	log     *os.File
-	rows    map[string]report.Row // by run
-	begun   time.Time
-	table   *live
-	costs   costs
-	pace    pace // of the runs by this process
-	data    dataSets
+	json     bool
+	at       string // --server-at
+	launch   launchers
+	folder   *results.Folder // the experiment, its plan, and the rows that there are
+	csv      *os.File        // the rows' file
+	planLock *os.File        // the plan's file: its lock is this process'
+	w        *report.Writer  // of csv
+	log      *os.File
+	begun    time.Time
+	table    *live
+	costs    costs
+	pace     pace // of the runs by this process
+	data     dataSets
 
 	loading time.Duration // that the run under way took to load data for all
 	wrong   int           // runs with wrong data
@@ -271,52 +270,50 @@ type runner struct {
 	cut     bool
 
 	claims int // beside the experiment: kvwire verify-claims answers for them
-	lost   int // runs whose latencies are not in the folder
 }
 
 func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags) (*runner, error) {
-	r := &runner{x: x, json: f.json, at: f.serverAt, begun: time.Now(), dir: f.outputDir, rows: map[string]report.Row{}}
-	r.plan.Launch = f.launch
+	r := &runner{json: f.json, at: f.serverAt, launch: f.launch, begun: time.Now()}
 	var err error
 	if b.resume == "" {
-		if err = r.required(); err == nil {
-			err = r.create(path, b)
+		if err = r.required(x); err == nil {
+			err = r.create(x, path, f.outputDir, b)
 		}
-	} else if err = r.resume(b.resume); err == nil {
-		err = r.required()
+	} else if err = r.resume(x, b.resume); err == nil {
+		err = r.required(x)
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.table, r.data.keep = newLive(r.x, len(r.runs)), b.keepData
-	name := filepath.Join(r.dir, "runs.csv")
-	if err := report.WriteRows(name, r.inOrder()); err != nil {
+	r.table, r.data.keep = newLive(x, len(r.folder.Runs)), b.keepData
+	name := filepath.Join(r.folder.Dir, lab.RowsFile)
+	if err := report.WriteRows(name, r.folder.RowsInOrder()); err != nil {
 		return nil, err
 	}
 	if r.csv, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0); err != nil {
 		return nil, err
 	}
 	r.w = report.AppendTo(r.csv)
-	if r.log, err = os.OpenFile(filepath.Join(r.dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
+	if r.log, err = os.OpenFile(filepath.Join(r.folder.Dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 		return nil, err
 	}
 	env := environment()
 	env.GOMAXPROCS = 0 // of this process, and not of those that measure
-	return r, env.WriteFile(r.dir)
+	return r, env.WriteFile(r.folder.Dir)
 }
 
 // required is why a transport does not work that the experiment requires. With launchers its hosts say it, when a run needs it.
-func (r *runner) required() error {
-	if r.plan.Launch.used() {
+func (r *runner) required(x *experiments.Experiment) error {
+	if r.launch.used() {
 		return nil
 	}
-	for _, name := range r.x.Require {
+	for _, name := range x.Require {
 		n, err := find(name)
 		if err == nil {
 			err = n.works()
 		}
 		if err != nil {
-			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", r.x.Name, err)}
+			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err)}
 		}
 	}
 	return nil
@@ -324,29 +321,19 @@ func (r *runner) required() error {
 
 // afford sees what the missing runs take, and that there is room for it: before anything is written.
 func (r *runner) afford() (err error) {
-	if r.costs, err = estimates(r.x, r.at); err != nil {
+	if r.costs, err = estimates(r.folder.Experiment, r.at); err != nil {
 		return err
 	}
-	for _, why := range r.costs.long(r.missing()) {
+	for _, why := range r.costs.long(r.folder.MissingRuns()) {
 		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}
 	r.data.dir = r.dataFolder()
-	return roomy(r.costs.demands(r.missing(), filepath.Dir(r.data.dir), used(r.data.dir)))
+	return roomy(r.costs.demands(r.folder.MissingRuns(), filepath.Dir(r.data.dir), used(r.data.dir)))
 }
 
 // dataFolder is where the runs' stores are loaded.
 func (r *runner) dataFolder() string {
-	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.plan.ID, r.plan.Seed))
-}
-
-// missing are the runs that are not there yet.
-func (r *runner) missing() (runs []experiments.Run) {
-	for _, run := range r.runs {
-		if _, there := r.rows[r.plan.runID(run)]; !there {
-			runs = append(runs, run)
-		}
-	}
-	return runs
+	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.folder.Plan.ID, r.folder.Plan.Seed))
 }
 
 // run does the runs that are not there yet, in the order of the design.
@@ -356,9 +343,9 @@ func (r *runner) run(ctx context.Context) error {
 	defer runtime.UnlockOSThread()
 	defer func() { r.cut = ctx.Err() != nil }()
 	block := 0
-	for i, run := range r.runs {
-		id := r.plan.runID(run)
-		if _, there := r.rows[id]; there {
+	for i, run := range r.folder.Runs {
+		id := r.folder.Plan.RunID(run)
+		if _, there := r.folder.Rows[id]; there {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -378,7 +365,7 @@ func (r *runner) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		row.ExpID, row.RunID = r.x.Name, id
+		row.ExpID, row.RunID = r.folder.Experiment.Name, id
 		switch {
 		case run.AA:
 			row.Phase = "aa"
@@ -388,7 +375,7 @@ func (r *runner) run(ctx context.Context) error {
 			row.Phase = "measure"
 		}
 		row.Block, row.OrderInBlock = report.I(run.Block), report.I(run.Order)
-		r.rows[id] = *row
+		r.folder.Rows[id] = *row
 		if err := r.w.Append(*row); err != nil {
 			return err
 		}
@@ -409,10 +396,10 @@ func (r *runner) attempts(ctx context.Context, i int, run experiments.Run, id st
 			row.Attempts = report.I(n)
 		}
 		r.loading = 0
-		if n > r.plan.Retry || !row.Disturbed() || ctx.Err() != nil {
+		if n > r.folder.Plan.Retry || !row.Disturbed() || ctx.Err() != nil {
 			return row, nil
 		}
-		if err := report.Forget(r.dir, func(other string) bool { return other != id }); err != nil {
+		if err := report.Forget(r.folder.Dir, func(other string) bool { return other != id }); err != nil {
 			return nil, err
 		}
 	}
@@ -420,15 +407,15 @@ func (r *runner) attempts(ctx context.Context, i int, run experiments.Run, id st
 
 // cell gives the row of one cell: measured, or with the reason why not.
 func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.Row, error) {
-	c := r.x.Cells[run.Cell]
+	c := r.folder.Experiment.Cells[run.Cell]
 	f, err := cellFactors(c)
 	if err != nil {
 		return nil, err
 	}
 	if !f.inProcess() {
-		f.serverAt, f.launch = r.at, r.plan.Launch
+		f.serverAt, f.launch = r.at, r.launch
 	}
-	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.runs), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
+	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.folder.Runs), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
 	if run.Stages {
 		label += " stages"
 	}
@@ -459,8 +446,8 @@ func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.
 		code = exit.ExitCode()
 	}
 	if code == exitMissing && f.launch.used() { // which only its hosts could say
-		if slices.Contains(r.x.Require, f.transport) {
-			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", r.x.Name, f.transport, err)}
+		if slices.Contains(r.folder.Experiment.Require, f.transport) {
+			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", r.folder.Experiment.Name, f.transport, err)}
 		}
 		return r.skipped(f, i, run, label, strings.TrimPrefix(err.Error(), exit.Error()+": ")), nil
 	}
@@ -481,7 +468,7 @@ func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.
 func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason string) *report.Row {
 	reason = quote.Line(reason)
 	why := reason
-	for _, o := range r.rows {
+	for _, o := range r.folder.Rows {
 		if o.SkippedReason == reason {
 			why = "as above"
 		}
@@ -494,9 +481,9 @@ func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason s
 
 // bench runs kvwire bench for a cell, with its processes where f says, on a store that is loaded where it may be.
 func (r *runner) bench(ctx context.Context, i int, label string, f *factors, run experiments.Run) (row *report.Row, err error) {
-	args := append([]string{"bench", "--json", "--record-dir=" + r.dir, "--run-id=" + r.plan.runID(run)}, inputs.args(r.x.Cells[run.Cell])...)
+	args := append([]string{"bench", "--json", "--record-dir=" + r.folder.Dir, "--run-id=" + r.folder.Plan.RunID(run)}, inputs.Args(r.folder.Experiment.Cells[run.Cell])...)
 	if run.Stages {
-		args = append(args, fmt.Sprintf("--stages=%d", r.x.Stages.OneIn))
+		args = append(args, fmt.Sprintf("--stages=%d", r.folder.Experiment.Stages.OneIn))
 	}
 	if f.serverAt != "" {
 		args = append(args, "--server-at="+f.serverAt)
@@ -569,7 +556,7 @@ func (r *runner) program(ctx context.Context, i int, label string, run experimen
 
 // calibrate measures the units of the bill of materials, in a process of its own: once for each block, since a machine changes.
 func (r *runner) calibrate(ctx context.Context) error {
-	had, err := report.ReadUnits(r.dir)
+	had, err := report.ReadUnits(r.folder.Dir)
 	if err != nil {
 		return err
 	}
@@ -583,13 +570,13 @@ func (r *runner) calibrate(ctx context.Context) error {
 	cmd.Stderr = r.log
 	b, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("kvwire calibrate: %w (%s has what it said)", err, filepath.Join(r.dir, "run.log"))
+		return fmt.Errorf("kvwire calibrate: %w (%s has what it said)", err, filepath.Join(r.folder.Dir, "run.log"))
 	}
 	var more []units.Unit
 	if err := json.Unmarshal(b, &more); err != nil {
 		return fmt.Errorf("kvwire calibrate: %w", err)
 	}
-	return report.WriteUnits(r.dir, units.Join(had, more))
+	return report.WriteUnits(r.folder.Dir, units.Join(had, more))
 }
 
 // summary is a run's line while the experiment runs.
@@ -642,7 +629,7 @@ func (r *runner) watch(i int, label string, run experiments.Run, what string, sa
 
 // left is about how long the missing runs take, the one under way among them.
 func (r *runner) left() time.Duration {
-	runs := r.missing()
+	runs := r.folder.MissingRuns()
 	left := r.pace.of(r.costs.time(runs))
 	for _, l := range r.costs.loads(runs) {
 		if l.dir == "" && !r.data.has(l.data) {
@@ -655,12 +642,12 @@ func (r *runner) left() time.Duration {
 // finish closes the files, prints the tables, and says how it went.
 func (r *runner) finish() error {
 	r.table.clear()
-	rows := r.inOrder()
+	rows := r.folder.RowsInOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), r.claimed.Close(), report.WriteFile(filepath.Join(r.dir, "runs.json"), append(all, '\n')), r.latest())
-	found, ferr := r.findings()
+	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
+	found, ferr := r.folder.Findings()
 	if err = errors.Join(err, ferr); err == nil {
-		err = r.page(&found)
+		err = r.folder.WritePage(&found)
 	}
 	if r.json {
 		_, werr := fmt.Fprintf(stdout, "%s\n", all)
@@ -668,48 +655,48 @@ func (r *runner) finish() error {
 	} else {
 		fmt.Fprint(stdout, guestTitle(r.at != ""))
 		var table []report.Row
-		for _, a := range found.answers {
-			table = append(table, a.rows...)
+		for _, q := range found.Questions {
+			table = append(table, q.Rows...)
 		}
-		err = errors.Join(err, report.PrintTable(stdout, table), r.printVerdicts(stdout, found.compared))
-		if len(found.steps) > 0 && r.plan.Blocks > 1 {
+		err = errors.Join(err, report.PrintTable(stdout, table), r.folder.PrintVerdicts(stdout, found.Comparisons))
+		if len(found.Steps) > 0 && r.folder.Plan.Blocks > 1 {
 			fmt.Fprintln(stdout)
-			err = errors.Join(err, report.PrintSteps(stdout, found.steps))
+			err = errors.Join(err, report.PrintSteps(stdout, found.Steps))
 		}
 		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
-		if len(found.steps) > 0 {
+		if len(found.Steps) > 0 {
 			files = "steps.csv, " + files
 		}
-		if len(found.compared) > 0 {
+		if len(found.Comparisons) > 0 {
 			files = "compare.csv, " + files
 		}
-		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.dir, files, time.Since(r.begun).Round(time.Second))
+		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.folder.Dir, files, time.Since(r.begun).Round(time.Second))
 		if r.data.keep && r.data.made {
 			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.data.dir)
 		}
 		if r.claims > 0 {
-			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.dir)
+			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.folder.Dir)
 		}
 	}
 	switch {
 	case err != nil:
 		return err
 	case r.cut:
-		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.rows), len(r.runs), r.dir)
+		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.folder.Rows), len(r.folder.Runs), r.folder.Dir)
 	case r.wrong > 0:
 		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
 	case r.bad > 0:
-		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.runs), filepath.Join(r.dir, "run.log"), r.dir)
+		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
 	}
-	if missed := r.missed(found.answers); len(missed) > 0 {
+	if missed := r.folder.MissedThresholds(found.Questions); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
 	}
 	return nil
 }
 
-// latest points results/latest at this folder, when it lies in results.
-func (r *runner) latest() error {
-	parent, name := filepath.Split(filepath.Clean(r.dir))
+// linkLatest points results/latest at a folder that lies in results.
+func linkLatest(dir string) error {
+	parent, name := filepath.Split(filepath.Clean(dir))
 	if filepath.Clean(parent) != resultsFolder {
 		return nil
 	}

@@ -12,14 +12,14 @@ import (
 
 // stdout receives the results of commands. It keeps the first write error, which makes the command fail (outputError), so that callers need not check each
 // write. It belongs to the main goroutine.
-var stdout = &results{}
+var stdout = &commandOutput{}
 
-type results struct{ err error }
+type commandOutput struct{ err error }
 
-var _ io.Writer = (*results)(nil)
+var _ io.Writer = (*commandOutput)(nil)
 
 // Write implements io.Writer.
-func (o *results) Write(b []byte) (int, error) {
+func (o *commandOutput) Write(b []byte) (int, error) {
 	n, err := os.Stdout.Write(b)
 	if err != nil && o.err == nil {
 		o.err = err

@@ -60,10 +60,10 @@ func (f *factors) readSource() error {
 // checkSource sees that the file can be read.
 func (f *factors) checkSource() (err error) {
 	if f.workload != "" {
-		_, err = bench.ReadWorkload(inputs.find(f.workload))
+		_, err = bench.ReadWorkload(inputs.Path(f.workload))
 	}
 	if f.trace != "" { // the unit of its times is another flag
-		_, err = bench.ReadTrace(inputs.find(f.trace), bench.Nanoseconds)
+		_, err = bench.ReadTrace(inputs.Path(f.trace), bench.Nanoseconds)
 	}
 	if _, uerr := bench.ParseTimeUnit(f.traceUnit); err == nil {
 		err = uerr
@@ -72,7 +72,7 @@ func (f *factors) checkSource() (err error) {
 }
 
 func (f *factors) readWorkload() error {
-	w, err := bench.ReadWorkload(inputs.find(f.workload))
+	w, err := bench.ReadWorkload(inputs.Path(f.workload))
 	if err != nil {
 		return usagef("%v", err)
 	}
@@ -213,7 +213,7 @@ func (f *factors) openTrace() (*bench.Trace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--trace-unit: %w", err)
 	}
-	this := traceFile{inputs.find(f.trace), unit}
+	this := traceFile{inputs.Path(f.trace), unit}
 	if t := traces[this]; t != nil {
 		return t, nil
 	}

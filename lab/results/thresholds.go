@@ -1,4 +1,4 @@
-package main
+package results
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -16,7 +17,8 @@ type bounds struct {
 	least, most float64
 }
 
-func boundsOf(t *experiments.Threshold) (b bounds, err error) {
+// boundsOf reads a threshold. rate is Reader.Rate.
+func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error)) (b bounds, err error) {
 	b = bounds{least: math.Inf(-1), most: math.Inf(1)}
 	if b.metric, err = report.FindMetric(t.Metric); err != nil {
 		return b, err
@@ -29,7 +31,7 @@ func boundsOf(t *experiments.Threshold) (b bounds, err error) {
 			continue
 		}
 		if b.metric.Higher {
-			*x.to, err = parseUnits(x.text, countUnits, "rate", "50k, 1.5M")
+			*x.to, err = rate(x.text)
 		} else {
 			var d time.Duration
 			d, err = time.ParseDuration(x.text)
@@ -47,29 +49,29 @@ func boundsOf(t *experiments.Threshold) (b bounds, err error) {
 	return b, nil
 }
 
-// checkThresholds sees that all can be judged.
-func checkThresholds(x *experiments.Experiment) error {
+// CheckThresholds sees that all can be judged. rate is Reader.Rate.
+func CheckThresholds(x *experiments.Experiment, rate func(text string) (float64, error)) error {
 	for i := range x.Thresholds {
 		t := &x.Thresholds[i]
-		if _, err := boundsOf(t); err != nil {
-			return usagef("%s:%d: threshold: %v", t.File, t.Line, err)
+		if _, err := boundsOf(t, rate); err != nil {
+			return lab.Usagef("%s:%d: threshold: %v", t.File, t.Line, err)
 		}
 	}
 	return nil
 }
 
-// missed are the thresholds that cells did not keep, a line each. A cell that was skipped has nothing to keep; one
+// MissedThresholds are the thresholds that cells did not keep, a line each. A cell that was skipped has nothing to keep; one
 // without a figure has not kept it.
-func (r *runner) missed(answers []answer) (lines []string) {
-	for i := range r.x.Thresholds {
-		t := &r.x.Thresholds[i]
-		b, err := boundsOf(t)
+func (r *Folder) MissedThresholds(questions []QuestionResult) (lines []string) {
+	for i := range r.Experiment.Thresholds {
+		t := &r.Experiment.Thresholds[i]
+		b, err := boundsOf(t, r.reader.Rate)
 		if err != nil {
 			continue // it was checked
 		}
-		for _, a := range answers {
-			for k, row := range a.rows {
-				c := r.x.Cells[a.cell[k]]
+		for _, a := range questions {
+			for k, row := range a.Rows {
+				c := r.Experiment.Cells[a.RowCells[k]]
 				if !t.Concerns(c) || row.SkippedReason != "" {
 					continue
 				}

@@ -1,4 +1,4 @@
-package main
+package results
 
 import (
 	"io"
@@ -10,10 +10,10 @@ import (
 
 // rungs are the steps of the ladder that an experiment's cells make: from inproc over codec to each network, from null over mem to
 // disk on each of them, and from spinning to sleeping.
-func (r *runner) rungs() (all []report.Rung) {
+func (r *Folder) rungs() (all []report.Rung) {
 	cells := map[string]int{}
-	keys := make([]rungKey, len(r.x.Cells))
-	for i, c := range r.x.Cells {
+	keys := make([]rungKey, len(r.Experiment.Cells))
+	for i, c := range r.Experiment.Cells {
 		keys[i] = r.rungKey(c)
 		cells[keys[i].String()] = i
 	}
@@ -58,7 +58,7 @@ func (k rungKey) with(network, backend, wait string) rungKey {
 	return rungKey{network, backend, wait, k.rest}
 }
 
-func (r *runner) rungKey(c experiments.Cell) (k rungKey) {
+func (r *Folder) rungKey(c experiments.Cell) (k rungKey) {
 	var network, rest []string
 	for _, f := range c {
 		switch {
@@ -66,9 +66,9 @@ func (r *runner) rungKey(c experiments.Cell) (k rungKey) {
 			k.backend = f.Value
 		case f.Name == "wait":
 			k.wait = f.Value
-		case f.Name == "transport" || strings.HasPrefix(f.Name, "rdma-") && r.x.Sweeps(f.Name):
+		case f.Name == "transport" || strings.HasPrefix(f.Name, "rdma-") && r.Experiment.Sweeps(f.Name):
 			network = append(network, f.Value)
-		case r.x.Sweeps(f.Name):
+		case r.Experiment.Sweeps(f.Name):
 			rest = append(rest, f.Name+"="+f.Value)
 		}
 	}
@@ -77,10 +77,10 @@ func (r *runner) rungKey(c experiments.Cell) (k rungKey) {
 }
 
 // rung is a cell's runs, with what names it among the others.
-func (r *runner) rung(cell int, k rungKey) report.Series {
+func (r *Folder) rung(cell int, k rungKey) report.Series {
 	label := k.network
 	for _, f := range []struct{ name, value string }{{"backend", k.backend}, {"wait", k.wait}} {
-		if r.x.Sweeps(f.name) {
+		if r.Experiment.Sweeps(f.name) {
 			label += " " + f.value
 		}
 	}
@@ -90,7 +90,7 @@ func (r *runner) rung(cell int, k rungKey) report.Series {
 }
 
 // steps writes steps.csv, where the cells make a ladder.
-func (r *runner) steps() ([]report.Step, error) {
+func (r *Folder) steps() ([]report.Step, error) {
 	all, err := report.Steps(r.rungs())
 	if err != nil || len(all) == 0 {
 		return nil, err
@@ -99,8 +99,8 @@ func (r *runner) steps() ([]report.Step, error) {
 }
 
 // stages are the stages of each question's cells that were watched.
-func (r *runner) stages() (all []report.PageStages, err error) {
-	lines, err := report.ReadStages(r.dir)
+func (r *Folder) stages() (all []report.PageStages, err error) {
+	lines, err := report.ReadStages(r.Dir)
 	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
@@ -108,15 +108,14 @@ func (r *runner) stages() (all []report.PageStages, err error) {
 	for _, l := range lines {
 		of[l.RunID] = append(of[l.RunID], l)
 	}
-	for _, q := range r.x.Questions() {
-		p := report.PageStages{Title: r.asked(q.Flags)}
+	for _, q := range r.Experiment.Questions() {
+		p := report.PageStages{Title: r.questionName(q.Flags)}
 		for _, c := range q.Cells {
 			var runs []report.StageLine
-			for block := range r.plan.Blocks {
-				runs = append(runs, of[r.plan.runID(experiments.Run{Block: block + 1, Cell: c, Stages: true})]...)
+			for block := range r.Plan.Blocks {
+				runs = append(runs, of[r.Plan.RunID(experiments.Run{Block: block + 1, Cell: c, Stages: true})]...)
 			}
-			_, v := r.x.Split(r.x.Cells[c])
-			p.Bars = append(p.Bars, report.StageBars(named(r.x, v), runs)...)
+			p.Bars = append(p.Bars, report.StageBars(r.variantName(c), runs)...)
 		}
 		if len(p.Bars) > 0 {
 			all = append(all, p)

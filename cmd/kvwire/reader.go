@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
+	"github.com/kvwire/kvwire/report"
+)
+
+// inputs are those of the folder that was opened last. Only the main goroutine uses them.
+var inputs lab.Inputs
+
+// resultsReader is what folders of results are read with: this program's flags.
+func resultsReader() results.Reader {
+	return results.Reader{
+		Flags: experimentFlags(),
+		Experiment: func(path, name string, copies lab.Inputs) (*experiments.Experiment, error) {
+			inputs = copies
+			return readExperimentAs(path, name)
+		},
+		Factors: func(c experiments.Cell) (*report.Row, error) {
+			f, err := cellFactors(c)
+			if err != nil {
+				return nil, err
+			}
+			return f.row(), nil
+		},
+		Rate: parseRate,
+	}
+}
+
+// parseRate reads a rate in operations per second.
+func parseRate(text string) (float64, error) {
+	return parseUnits(text, countUnits, "rate", "50k, 1.5M")
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kvwire/kvwire/lab/results"
+)
+
+const reportHelp = `Examples:
+  kvwire report results/latest
+  kvwire report docs/results/…
+
+Writes compare.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and MANIFEST.sha256 anew from what a run
+left in a folder: runs.csv, timeseries.csv, hdr/, experiment.yaml, inputs/, design.json and env.json. What is missing is named, and the rest
+is drawn; of a folder of kvwire bench --output-dir, too.`
+
+func reportCommand(_ context.Context, args []string) error {
+	f := newFactors("report", reportHelp)
+	var dir string
+	if err := f.parse(args, func(rest []string) error {
+		if len(rest) != 1 {
+			return usagef("report takes one folder that kvwire run has made")
+		}
+		dir = rest[0]
+		return nil
+	}); err != nil {
+		return err
+	}
+	r, err := results.OpenReport(dir, resultsReader())
+	if err != nil {
+		return err
+	}
+	if err := r.WriteReport(); err != nil {
+		return err
+	}
+	if missing := r.MissingFiles(); missing != "" {
+		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the report leaves it out\n", dir, missing)
+	}
+	fmt.Fprintln(stdout, filepath.Join(dir, "report.html"))
+	return nil
+}

@@ -1,0 +1,128 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Copies are the copies of an experiment's input files (YCSB property files and traces), by the name of each file in the experiment.
+type Copies map[string]Copy
+
+// Copy is the copy of one file in a folder of results.
+type Copy struct {
+	File   string `json:"file"` // in the folder
+	SHA256 string `json:"sha256"`
+}
+
+// inputsFolder is the folder of the copies. Each copy is in a subfolder named by the first digits of its hash, and keeps its own name, which rows show.
+const inputsFolder = "inputs"
+
+// InputFlags are the flags whose values name files.
+var InputFlags = []string{"workload", "trace"}
+
+// Inputs are the input files of an experiment whose copies are in a folder of results. The zero value: there are no copies.
+type Inputs struct {
+	Dir    string
+	Copies Copies
+}
+
+// Path returns the path to read for a file that a flag names.
+func (in Inputs) Path(name string) string {
+	if c, ok := in.Copies[name]; ok {
+		return filepath.Join(in.Dir, filepath.FromSlash(c.File))
+	}
+	return name
+}
+
+// Args returns the arguments of a cell, with the copies in place of its files.
+func (in Inputs) Args(c experiments.Cell) []string {
+	c = slices.Clone(c)
+	for i, f := range c {
+		if slices.Contains(InputFlags, f.Name) {
+			c[i].Value = in.Path(f.Value)
+		}
+	}
+	return c.Args()
+}
+
+// CopyInputs copies the files that an experiment's cells name into a folder of results.
+func CopyInputs(x *experiments.Experiment, dir string) (Copies, error) {
+	var copies Copies
+	for _, cell := range x.Cells {
+		for _, f := range cell {
+			if _, done := copies[f.Value]; done || !slices.Contains(InputFlags, f.Name) {
+				continue
+			}
+			b, err := os.ReadFile(f.Value)
+			if err != nil {
+				return nil, fmt.Errorf("copy the experiment's input: %w", err)
+			}
+			sum := fmt.Sprintf("%x", sha256.Sum256(b))
+			c := Copy{File: inputsFolder + "/" + sum[:12] + "/" + filepath.Base(f.Value), SHA256: sum}
+			name := filepath.Join(dir, filepath.FromSlash(c.File))
+			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+				return nil, fmt.Errorf("copy the experiment's input: %w", err)
+			}
+			if err := report.WriteFile(name, b); err != nil {
+				return nil, fmt.Errorf("copy the experiment's input: %w", err)
+			}
+			if copies == nil {
+				copies = Copies{}
+			}
+			copies[f.Value] = c
+		}
+	}
+	return copies, nil
+}
+
+// CopyClaims copies the claims about the experiment in a file into the folder of its results. A file without claims is no error.
+func CopyClaims(file, dir string) error {
+	path := experiments.ClaimsPath(file)
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, report.WriteFile(filepath.Join(dir, experiments.ClaimsFile), text))
+}
+
+// Check verifies that the copies are in the folder and unchanged.
+func (c Copies) Check(dir string) error {
+	for name, of := range c {
+		if !filepath.IsLocal(filepath.FromSlash(of.File)) {
+			return fmt.Errorf("%s: the input %q is not in the folder", filepath.Join(dir, PlanFile), of.File)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(of.File)))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s: the copy of the experiment's input %s is missing: %w", dir, name, err)
+		case err != nil:
+			return err
+		}
+		if sum := fmt.Sprintf("%x", sha256.Sum256(b)); sum != of.SHA256 {
+			return fmt.Errorf("%s: the input %s has changed since the measurement: its SHA-256 is %s, and was %s", dir, of.File, sum, of.SHA256)
+		}
+	}
+	return nil
+}
+
+// Differ returns the files that have the same name but different content in two folders.
+func (c Copies) Differ(o Copies) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if there, both := o[name]; both && there.SHA256 != c[name].SHA256 {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,52 @@
+package lab
+
+import (
+	"strings"
+
+	"github.com/kvwire/kvwire/experiments"
+)
+
+// VariantName is what distinguishes a variant from the others of its question: the values of the flags that sweep ("rdma write"); of a switch its
+// name, where it is on.
+func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
+	var words []string
+	for _, f := range variant {
+		switch {
+		case f.Name == x.Compare:
+			words = append(words, f.Value)
+		case !x.Sweeps(f.Name), f.Value == "false":
+		case f.Value == "true":
+			words = append(words, f.Name)
+		default:
+			words = append(words, f.Value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// QuestionName is what distinguishes a question from the others: the flags that sweep ("backend=disk depth=4").
+func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
+	var words []string
+	for _, f := range question {
+		if x.Sweeps(f.Name) {
+			words = append(words, f.Name+"="+f.Value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// CellName is the values in which a cell differs from others, the compared ones first: "tcp disk a 4KiB".
+func CellName(x *experiments.Experiment, cell int) string {
+	question, variant := x.Split(x.Cells[cell])
+	words := []string{VariantName(x, variant)}
+	for _, f := range question {
+		switch {
+		case !x.Sweeps(f.Name):
+		case f.Value == "true" || f.Value == "false":
+			words = append(words, f.Name+"="+f.Value)
+		default:
+			words = append(words, f.Value)
+		}
+	}
+	return strings.TrimSpace(strings.Join(words, " "))
+}

@@ -1,0 +1,361 @@
+package results
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// FolderClaims is the answer of one folder to each claim about its experiment; it is what --json prints.
+type FolderClaims struct {
+	Folder     string        `json:"folder"`
+	Experiment string        `json:"experiment"`
+	Blocks     int           `json:"blocks"`
+	Claims     []JudgedClaim `json:"claims"`
+}
+
+// JudgedClaim is one claim with the answer to it.
+type JudgedClaim struct {
+	ID     string            `json:"id"`
+	Claim  string            `json:"claim"`
+	Source string            `json:"source"`
+	Metric string            `json:"metric"`
+	Expect string            `json:"expect"` // higher, ≥ 1.8
+	Answer report.Answer     `json:"answer"`
+	Shown  []ShownComparison `json:"shown"`
+
+	metric report.Metric
+	ratio  bool
+}
+
+// ShownComparison is one comparison; what is not known is left out.
+type ShownComparison struct {
+	Of           string        `json:"of"`   // uring beside tcp, depth=4
+	Kind         string        `json:"kind"` // ratio or value
+	Answer       report.Answer `json:"answer"`
+	Why          string        `json:"why,omitempty"`
+	Value        *float64      `json:"value,omitempty"` // in the metric's unit where it is no ratio
+	Low          *float64      `json:"low,omitempty"`
+	High         *float64      `json:"high,omitempty"`
+	Level        *float64      `json:"level,omitempty"`
+	PHolm        *float64      `json:"p_holm,omitempty"`
+	DeltaRatio   *float64      `json:"delta_ratio,omitempty"`
+	Pairs        int           `json:"pairs"`
+	InvalidPairs int           `json:"invalid_pairs"`
+	LeftOut      int           `json:"left_out"`
+
+	finding report.Finding
+}
+
+// JudgeClaims holds the folder against the claims about its experiment: those that the run copied, else those of the experiment's name under
+// experiments/, or those of the named experiment where that is not "".
+func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
+	claims, err := r.claimsFor(experiment)
+	if err != nil {
+		return v, err
+	}
+	v = FolderClaims{Folder: r.Dir, Experiment: r.Experiment.Name, Blocks: r.Plan.Blocks}
+	var all []report.Shown
+	for i := range claims {
+		shown, err := r.shown(&claims[i])
+		if err != nil {
+			return v, err
+		}
+		all = append(all, shown...)
+	}
+	findings, err := report.JudgeClaims(all, r.Plan.Blocks)
+	if err != nil {
+		return v, err
+	}
+	for i := range claims {
+		c := &claims[i]
+		of := findings[:len(c.Shown)]
+		findings = findings[len(c.Shown):]
+		v.Claims = append(v.Claims, r.judgedClaim(c, of))
+	}
+	return v, nil
+}
+
+// claimsFor are the claims that this folder is held against.
+func (r *Folder) claimsFor(experiment string) ([]experiments.Claim, error) {
+	file := filepath.Join(r.Dir, lab.ExperimentCopy)
+	if _, err := os.Stat(experiments.ClaimsPath(file)); err != nil || experiment != "" {
+		if experiment == "" {
+			experiment = filepath.Join("experiments", r.Experiment.Name) // and no folder of results that is called so
+		}
+		if file, err = experiments.Find(experiment); err != nil {
+			return nil, lab.Usagef("%s has no %s, and no experiment has: %v (name one with --experiment)", r.Dir, experiments.ClaimsFile, err)
+		}
+	}
+	claims, err := ReadClaims(file, r.Experiment, r.reader.Flags)
+	if err == nil && len(claims) == 0 {
+		err = lab.Usagef("there is no %s beside %s: nobody claimed anything", experiments.ClaimsFile, file)
+	}
+	return claims, err
+}
+
+// ReadClaims reads the claims about an experiment, which arg names as for experiments.Find, and checks their metrics. None is no error.
+func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) ([]experiments.Claim, error) {
+	file, err := experiments.Find(arg)
+	if err != nil {
+		return nil, &lab.UsageError{Err: err}
+	}
+	path := experiments.ClaimsPath(file)
+	if path == "" {
+		return nil, nil
+	}
+	claims, err := experiments.LoadClaims(path, x, flags)
+	if err != nil {
+		return nil, &lab.UsageError{Err: err}
+	}
+	for _, c := range claims {
+		if _, err := report.FindQuantity(c.Metric); err != nil {
+			return nil, lab.Usagef("%s:%d: claim %s: %v", c.File, c.Line, c.ID, err)
+		}
+	}
+	return claims, nil
+}
+
+// shown is what a claim's cells measured.
+func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
+	m, err := report.FindQuantity(c.Metric)
+	if err != nil {
+		return nil, err // it was checked
+	}
+	expect := report.Expected{Least: c.Expect.Least, Most: c.Expect.Most}
+	switch c.Expect.Direction {
+	case experiments.Higher:
+		expect.Direction = stats.Higher
+	case experiments.Lower:
+		expect.Direction = stats.Lower
+	case experiments.Same:
+		expect.Direction = stats.Same
+	}
+	for _, s := range c.Shown {
+		noise, err := r.noiseOf(s[0], m)
+		if err != nil {
+			return nil, err
+		}
+		one := report.Shown{Metric: m, Expect: expect, Noise: noise}
+		for _, cell := range s {
+			series := r.series(cell, false)
+			series.Label = r.label(c, s, cell)
+			one.Series = append(one.Series, series)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// noiseOf is δ of a cell's question, or, where that has no baseline that was run twice, the largest that the experiment has.
+func (r *Folder) noiseOf(cell int, m report.Metric) (float64, error) {
+	largest := math.NaN()
+	for _, q := range r.Experiment.Questions() {
+		d, err := report.Noise(r.series(q.Cells[0], false), r.series(q.Cells[0], true), m)
+		if err != nil || math.IsNaN(d) {
+			if err != nil {
+				return d, err
+			}
+			continue
+		}
+		if slices.Contains(q.Cells, cell) {
+			return d, nil
+		}
+		if !(d <= largest) { // NaN is smaller than any
+			largest = d
+		}
+	}
+	return largest, nil
+}
+
+// differs says whether the cells that are shown differ in a flag.
+func (r *Folder) differs(s experiments.Shown, flag string) bool {
+	first, there := r.Experiment.Cells[s[0]].Get(flag)
+	return slices.ContainsFunc(s, func(i int) bool {
+		v, ok := r.Experiment.Cells[i].Get(flag)
+		return v != first || ok != there
+	})
+}
+
+// label is one of the cells that are shown, by what it differs in from the others; one alone by the flags that sweep.
+func (r *Folder) label(c *experiments.Claim, s experiments.Shown, cell int) string {
+	if c.Along != "" {
+		v, _ := r.Experiment.Cells[cell].Get(c.Along)
+		return c.Along + "=" + v
+	}
+	if !c.Beside {
+		return r.questionName(r.Experiment.Cells[cell])
+	}
+	var v []string
+	for _, f := range r.Experiment.Cells[cell] {
+		if r.Experiment.Sweeps(f.Name) && r.differs(s, f.Name) {
+			v = append(v, f.Value)
+		}
+	}
+	return strings.Join(v, " ")
+}
+
+// comparedText is what is compared, in words: "uring beside tcp, depth=4".
+func (r *Folder) comparedText(c *experiments.Claim, s experiments.Shown) string {
+	first, last := r.label(c, s, s[0]), r.label(c, s, s[len(s)-1])
+	if len(s) == 1 {
+		return first
+	}
+	common := slices.DeleteFunc(slices.Clone(r.Experiment.Cells[s[0]]), func(f experiments.Flag) bool { return r.differs(s, f.Name) })
+	text := last + " beside " + first
+	if c.Along != "" {
+		_, last, _ = strings.Cut(last, "=")
+		text = first + " to " + last
+	}
+	if also := r.questionName(common); also != "" {
+		text += ", " + also
+	}
+	return text
+}
+
+// judgedClaim puts together what was found of a claim.
+func (r *Folder) judgedClaim(c *experiments.Claim, findings []report.Finding) JudgedClaim {
+	m, _ := report.FindQuantity(c.Metric) // it was checked
+	v := JudgedClaim{ID: c.ID, Claim: c.Text, Source: c.Source, Metric: c.Metric, Answer: report.Overall(findings), metric: m, ratio: c.Beside || c.Along != ""}
+	v.Expect = expectText(c.Expect, func(bound float64) string {
+		if v.ratio {
+			return fmt.Sprintf("%.4g", bound)
+		}
+		return m.Text(bound)
+	})
+	for i, f := range findings {
+		one := ShownComparison{Of: r.comparedText(c, c.Shown[i]), Kind: "value", Answer: f.Answer, Why: f.Why, Value: finite(f.Value), Low: finite(f.Low), High: finite(f.High), Level: finite(f.Level),
+			PHolm: finite(f.PHolm), DeltaRatio: finite(f.Delta), Pairs: f.Pairs, InvalidPairs: f.Invalid, LeftOut: f.LeftOut, finding: f}
+		if v.ratio {
+			one.Kind = "ratio"
+		}
+		v.Shown = append(v.Shown, one)
+	}
+	return v
+}
+
+// finite is v, or nil where it is not known.
+func finite(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
+}
+
+// expectText is an expectation as people write it.
+func expectText(e experiments.Expectation, number func(float64) string) string {
+	var words []string
+	if e.Direction != "" {
+		words = append(words, e.Direction)
+	}
+	if !math.IsInf(e.Least, 0) {
+		words = append(words, "≥ "+number(e.Least))
+	}
+	if !math.IsInf(e.Most, 0) {
+		words = append(words, "≤ "+number(e.Most))
+	}
+	return strings.Join(words, ", ")
+}
+
+// PrintClaims prints the answers of folders, as text or as JSON.
+func PrintClaims(w io.Writer, all []FolderClaims, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		return e.Encode(all)
+	}
+	for i := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := all[i].print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// print prints a line for each comparison, and below the claims in words, with what the answers alone do not say.
+func (v *FolderClaims) print(w io.Writer) error {
+	blocks := "1 block"
+	if v.Blocks != 1 {
+		blocks = fmt.Sprintf("%d blocks", v.Blocks)
+	}
+	fmt.Fprintf(w, "%s: claims about %s, %s\n\n", v.Folder, v.Experiment, blocks)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "claim\tanswer\tmeasured\tinterval\tclaimed\tp (Holm)\tδ\tpairs\tof")
+	for _, c := range v.Claims {
+		for _, s := range c.Shown {
+			measured, interval := s.figures(&c)
+			x := report.Comparison{Pairs: s.Pairs, Invalid: s.InvalidPairs, LeftOut: s.LeftOut}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", c.ID, s.Answer, measured, interval, c.Expect, report.Number("%.3f", s.finding.PHolm), report.Number("%.2f", s.finding.Delta),
+				x.PairsText(), c.Metric, s.Of)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range v.Claims {
+		fmt.Fprintf(w, "\n%s: %s\n  “%s” (%s)\n", c.ID, c.Answer, c.Claim, c.Source)
+		c.printReasons(w)
+	}
+	return nil
+}
+
+// printReasons prints what the answers alone do not say; where that is the same for all, once.
+func (c *JudgedClaim) printReasons(w io.Writer) {
+	first := c.Shown[0].Why
+	if !slices.ContainsFunc(c.Shown, func(s ShownComparison) bool { return s.Why != first }) {
+		if first != "" {
+			fmt.Fprintf(w, "  %s\n", first)
+		}
+		return
+	}
+	for _, s := range c.Shown {
+		if s.Why != "" {
+			fmt.Fprintf(w, "  %s: %s\n", s.Of, s.Why)
+		}
+	}
+}
+
+// figures are the measured figure and its interval, as people write them; "" where there is none. An interval of one value is none.
+func (s *ShownComparison) figures(c *JudgedClaim) (measured, interval string) {
+	text := c.metric.Text
+	if c.ratio {
+		text = func(v float64) string { return fmt.Sprintf("%.2f", v) }
+	}
+	f := &s.finding
+	if math.IsNaN(f.Value) {
+		return "", ""
+	}
+	if f.Pairs > 1 {
+		interval = fmt.Sprintf("%s to %s", text(f.Low), text(f.High))
+		if f.Level < 0.95 {
+			interval += fmt.Sprintf(" (%.0f %%)", 100*f.Level)
+		}
+	}
+	return text(f.Value), interval
+}
+
+// Disagreements are the claims that a folder disagrees with, as EXPERIMENT/ID.
+func Disagreements(all []FolderClaims) (ids []string) {
+	for _, v := range all {
+		for _, c := range v.Claims {
+			if c.Answer == report.Disagrees {
+				ids = append(ids, v.Experiment+"/"+c.ID)
+			}
+		}
+	}
+	return ids
+}

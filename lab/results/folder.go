@@ -1,0 +1,192 @@
+// Package results owns reading an experiment's folder back: its rows by run, and what they come to: comparisons, steps, stages, thresholds, answers to
+// claims, and the report with the files beside it. It runs nothing. It may import lab, experiments, report, bench/stats and bench/units; never cmd, no
+// transport, no store: what a cell's flags mean is in the Reader that the caller gives.
+package results
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Reader is what the flags of experiments mean. Its functions are called by the goroutine that calls this package.
+type Reader struct {
+	Flags experiments.Flags // that an experiment and its claims may set
+
+	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name where the text has none. From
+	// then on the input files of its cells are read from their copies.
+	Experiment func(path, name string, inputs lab.Inputs) (*experiments.Experiment, error)
+
+	// Factors is a row with the factors of a cell, as of a run that did not take place.
+	Factors func(c experiments.Cell) (*report.Row, error)
+
+	// Rate reads a rate as people write it, in operations per second: 50k, 1.5M.
+	Rate func(text string) (float64, error)
+}
+
+// Folder is the folder of an experiment: its plan, and the rows of the runs that there are. It belongs to one goroutine.
+type Folder struct {
+	files
+	Experiment *experiments.Experiment
+	Plan       lab.Plan
+	Runs       []experiments.Run     // all runs of the plan, in its order
+	Rows       map[string]report.Row // by run ID: those that there are
+	reader     Reader
+}
+
+// New is a folder that has no rows yet. dir may be "" until its place is known.
+func New(dir string, x *experiments.Experiment, plan lab.Plan, reader Reader) *Folder {
+	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, reader: reader}
+}
+
+// Open reads what a run left in a folder.
+func Open(dir string, reader Reader) (*Folder, error) {
+	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
+		return nil, lab.Usagef("%v (name a folder that kvwire run has made)", err)
+	}
+	x, err := ReadExperiment(dir, reader)
+	if err != nil {
+		return nil, err
+	}
+	r, err := Load(dir, x, reader)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return r, nil
+}
+
+// timeOfID ends a plan's ID, behind the experiment's name.
+var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
+
+// ReadExperiment reads the experiment of a folder of results from what lies in it, whatever the folder is called and wherever it is. From
+// then on its inputs are the copies in the folder.
+func ReadExperiment(dir string, reader Reader) (*experiments.Experiment, error) {
+	p, err := lab.ReadPlan(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Inputs.Check(dir); err != nil {
+		return nil, err
+	}
+	name := cmp.Or(p.Experiment, timeOfID.ReplaceAllString(p.ID, ""))
+	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, lab.Inputs{Dir: dir, Copies: p.Inputs})
+}
+
+// Load reads the plan and the rows of a folder, whose experiment is x.
+func Load(dir string, x *experiments.Experiment, reader Reader) (*Folder, error) {
+	plan, err := lab.ReadPlan(dir)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Primary && !x.OnlyPrimary() {
+		return nil, fmt.Errorf("%s has the primary claims alone, and %s names none: run the experiment anew", filepath.Join(dir, lab.PlanFile), lab.ExperimentCopy)
+	}
+	r := New(dir, x, plan, reader)
+	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	for _, row := range rows {
+		r.Rows[row.RunID] = row
+	}
+	if err := errors.Join(err, r.numberCells()); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// numberCells finds how runs' names number the cells, by the factors in the rows. A folder of an early version with the primary claims alone
+// counts their cells alone.
+func (r *Folder) numberCells() error {
+	err := r.checkRowsBelong()
+	if err == nil || !r.Plan.Primary {
+		return err
+	}
+	r.Plan.NumberQuestionCells(r.Experiment)
+	if r.checkRowsBelong() != nil {
+		return err
+	}
+	return nil
+}
+
+// cellColumns are flags whose values stand in a row as they were given, under the same name.
+var cellColumns = []string{"transport", "backend", "mix", "value-bytes", "key-bytes", "depth", "wait", "placement", "loop", "rdma-verb", "disk-engine", "update", "durability"}
+
+// checkRowsBelong is an error where a row is not of the cell that its name says: the design or the rows are another experiment's.
+func (r *Folder) checkRowsBelong() error {
+	factors := map[int]*report.Row{} // by cell
+	found := 0
+	for _, run := range r.Runs {
+		id := r.Plan.RunID(run)
+		row, there := r.Rows[id]
+		if !there {
+			continue
+		}
+		found++
+		c := r.Experiment.Cells[run.Cell]
+		if factors[run.Cell] == nil {
+			row, err := r.reader.Factors(c)
+			if err != nil {
+				return err
+			}
+			factors[run.Cell] = row
+		}
+		for _, name := range cellColumns {
+			column := strings.ReplaceAll(name, "-", "_")
+			want, _ := factors[run.Cell].Value(column)
+			got, _ := row.Value(column)
+			if _, sets := c.Get(name); sets && want != "" && got != "" && got != want {
+				return fmt.Errorf("run %s in runs.csv has %s %s, and its cell in %s has %s: they belong to different experiments", id, column, got, lab.ExperimentCopy, want)
+			}
+		}
+	}
+	if found == 0 && len(r.Rows) > 0 {
+		return fmt.Errorf("%s names none of the %d runs in runs.csv: they belong to different experiments", lab.PlanFile, len(r.Rows))
+	}
+	return nil
+}
+
+// MissingRuns are the runs that are not there yet.
+func (r *Folder) MissingRuns() (runs []experiments.Run) {
+	for _, run := range r.Runs {
+		if _, there := r.Rows[r.Plan.RunID(run)]; !there {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// RowsInOrder are the rows that there are, in the order of the design.
+func (r *Folder) RowsInOrder() (rows []report.Row) {
+	for _, run := range r.Runs {
+		if row, ok := r.Rows[r.Plan.RunID(run)]; ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// CellRows are a cell's rows, by block: those of the cell itself, or, again, those of the baseline once more (A/A).
+func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
+	for block := range r.Plan.Blocks {
+		if row, ok := r.Rows[r.Plan.RunID(experiments.Run{Block: block + 1, Cell: cell, AA: again})]; ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// series are a cell's runs by block: those of the cell itself, or, again, those of the baseline once more (A/A).
+func (r *Folder) series(cell int, again bool) report.Series {
+	s := report.Series{Label: r.variantName(cell), Rows: map[int]*report.Row{}}
+	for _, row := range r.CellRows(cell, again) {
+		block, _ := row.Block.Get()
+		s.Rows[int(block)] = &row
+	}
+	return s
+}

@@ -1,0 +1,159 @@
+package results
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+// WriteReport writes all that a folder's runs come to anew: compare.csv and steps.csv, the page, and the files beside it.
+func (r *Folder) WriteReport() error {
+	found, err := r.Findings()
+	if err != nil {
+		return err
+	}
+	return r.WritePage(&found)
+}
+
+// WritePage writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
+// datapackage.json, MANIFEST.sha256.
+func (r *Folder) WritePage(f *Findings) error {
+	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Blocks: r.Plan.Blocks, Comparisons: f.Comparisons, Steps: f.Steps,
+		Command: r.command(), Curves: r.curves(f.Questions)}
+	var err, serr, uerr error
+	p.Env, err = r.Env()
+	p.Stages, serr = r.stages()
+	p.Units, uerr = report.ReadUnits(r.Dir)
+	if err := errors.Join(err, serr, uerr); err != nil {
+		return err
+	}
+	for _, a := range f.Questions {
+		q := report.PageQuestion{Title: r.questionName(a.Flags)}
+		for i, row := range a.Rows {
+			q.Variants = append(q.Variants, report.PageVariant{Label: r.variantName(a.RowCells[i]), Row: row, Lat: a.Histograms[i]})
+		}
+		p.Questions = append(p.Questions, q)
+	}
+	p.Warnings = r.warnings()
+	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
+		report.WriteManifest(r.Dir))
+}
+
+// command is what runs the same again.
+func (r *Folder) command() string {
+	s := fmt.Sprintf("kvwire run %s --blocks %d", r.Experiment.Name, r.Plan.Blocks)
+	if r.Plan.Primary {
+		s += " --primary"
+	}
+	if r.Plan.Retry > 0 {
+		s += fmt.Sprintf(" --retry %d", r.Plan.Retry)
+	}
+	return s
+}
+
+// bills writes bill.csv, where there are units.
+func (r *Folder) bills(p *report.Page) error {
+	if len(p.Units) == 0 {
+		return nil
+	}
+	return r.write("bill.csv", func(w io.Writer) error { return report.WriteBills(w, p.Questions, p.Units) })
+}
+
+// benchText writes bench.txt, for benchstat.
+func (r *Folder) benchText() error {
+	cells := map[string]experiments.Cell{} // by run
+	var rows []report.Row                  // the baseline first, beside which benchstat puts the others
+	for i, c := range r.Experiment.Cells {
+		for _, row := range r.CellRows(i, false) {
+			cells[row.RunID] = c
+			rows = append(rows, row)
+		}
+	}
+	name := func(row *report.Row) string {
+		q, v := r.Experiment.Split(cells[row.RunID])
+		parts := []string{strings.NewReplacer("-", "_").Replace(r.Experiment.Name)}
+		for _, flag := range slices.Concat(v, q) {
+			if r.Experiment.Sweeps(flag.Name) {
+				parts = append(parts, flag.Name+"="+strings.ReplaceAll(flag.Value, " ", "_"))
+			}
+		}
+		return strings.ToUpper(parts[0][:1]) + strings.Join(parts, "/")[1:]
+	}
+	return r.write("bench.txt", func(w io.Writer) error { return report.WriteBench(w, r.Experiment.Name, rows, name) })
+}
+
+// warnings are what a reader has to know before the figures.
+func (r *Folder) warnings() (lines []string) {
+	failed, invalid := 0, 0
+	skipped := map[string]int{} // by reason
+	for _, row := range r.Rows {
+		valid, _ := row.Valid.Get()
+		switch {
+		case row.SkippedReason != "":
+			skipped[row.SkippedReason]++
+		case !row.Ops.Known():
+			failed++
+		case !valid:
+			invalid++
+		}
+	}
+	lines = r.dataWarnings(r.Plan.Blocks)
+	if missing := len(r.Runs) - len(r.Rows); missing > 0 {
+		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.Runs)))
+	}
+	for _, why := range slices.Sorted(maps.Keys(skipped)) {
+		lines = append(lines, fmt.Sprintf("%d of %d runs were skipped: %s.", skipped[why], len(r.Runs), why))
+	}
+	for _, w := range []struct {
+		n    int
+		what string
+	}{{failed, "failed: run.log has what they said"}, {invalid, "were disturbed (valid = false): runs.csv says by what"}} {
+		if w.n > 0 {
+			lines = append(lines, fmt.Sprintf("%d of %d runs %s.", w.n, len(r.Runs), w.what))
+		}
+	}
+	return lines
+}
+
+// loadAxes are the flags that change how much is asked for, and nothing else.
+var loadAxes = []string{"target-per-s", "depth", "conns"}
+
+// curves are the cells that differ in how much is asked for alone: latency over throughput.
+func (r *Folder) curves(questions []QuestionResult) (all []report.PageCurve) {
+	axis := ""
+	for _, a := range loadAxes {
+		if r.Experiment.Sweeps(a) && a != r.Experiment.Compare {
+			axis = a
+			break
+		}
+	}
+	if axis == "" {
+		return nil
+	}
+	at := map[string]int{}
+	for _, a := range questions {
+		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiments.Flag) bool { return f.Name == axis })
+		k, known := at[rest.String()]
+		if !known {
+			k = len(all)
+			at[rest.String()] = k
+			all = append(all, report.PageCurve{Title: r.questionName(rest)})
+		}
+		for i, row := range a.Rows {
+			label := r.variantName(a.RowCells[i])
+			l := slices.IndexFunc(all[k].Lines, func(l report.PageLine) bool { return l.Label == label })
+			if l < 0 {
+				l = len(all[k].Lines)
+				all[k].Lines = append(all[k].Lines, report.PageLine{Label: label})
+			}
+			all[k].Lines[l].Rows = append(all[k].Lines[l].Rows, row)
+		}
+	}
+	return all
+}

@@ -1,0 +1,111 @@
+package results
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Reportable is a folder of which a report can be written.
+type Reportable interface {
+	WriteReport() error
+	MissingFiles() string // to be asked for after WriteReport, which counts the latencies that are missing
+}
+
+var (
+	_ Reportable = (*Folder)(nil)
+	_ Reportable = (*Rows)(nil)
+)
+
+// OpenReport reads what there is in a folder: an experiment, or rows alone.
+func OpenReport(dir string, reader Reader) (Reportable, error) {
+	for _, name := range []string{lab.PlanFile, lab.ExperimentCopy} {
+		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return openRows(dir)
+		}
+	}
+	return Open(dir, reader)
+}
+
+// Rows is a folder of kvwire bench --output-dir, or what is left of an experiment's: runs.csv alone has what was run.
+type Rows struct {
+	files
+	name     string // of the experiment that the rows are of, or bench
+	rows     []report.Row
+	question report.PageQuestion // the rows by their factors
+	blocks   int                 // rows of the factors that have most
+}
+
+func openRows(dir string) (*Rows, error) {
+	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, lab.Usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
+	}
+	r := &Rows{files: files{Dir: dir}, name: cmp.Or(rows[0].ExpID, "bench"), rows: rows}
+	if r.question, r.blocks, err = r.combine(rows); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// WriteReport writes report.html and the files beside it anew.
+func (r *Rows) WriteReport() error {
+	env, err := r.Env()
+	if err != nil {
+		return err
+	}
+	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
+		Blocks: r.blocks, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: no plan says how many blocks there are
+	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
+}
+
+// factorColumns are the columns by which rows without an experiment are told apart.
+var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
+	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
+	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll"}
+
+// combine puts rows that agree in all factors together, and labels them by the factors that differ. blocks is how many there are of
+// the most frequent ones.
+func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, blocks int, err error) {
+	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
+	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {
+		return !slices.ContainsFunc(rows, func(row report.Row) bool { v, _ := row.Value(column); return v != value(0, column) })
+	})
+	var labels []string
+	of := map[string][]report.Row{}
+	for i := range rows {
+		if phase := rows[i].Phase; phase == "breakdown" || phase == "aa" {
+			continue
+		}
+		var words []string
+		for _, column := range differ {
+			if v := value(i, column); v != "" {
+				words = append(words, column+"="+v)
+			}
+		}
+		label := cmp.Or(strings.Join(words, " "), value(i, "transport"))
+		if of[label] == nil {
+			labels = append(labels, label)
+		}
+		of[label] = append(of[label], rows[i])
+	}
+	for _, label := range labels {
+		blocks = max(blocks, len(of[label]))
+		row, lat, err := report.Together(of[label], r.histogram)
+		if err != nil {
+			return q, 0, err
+		}
+		q.Variants = append(q.Variants, report.PageVariant{Label: label, Row: row, Lat: lat})
+	}
+	return q, blocks, nil
+}
