@@ -250,6 +250,7 @@ type Loop struct {
 	relay    relay
 
 	now      int64 // monotonic ns since base, read once a turn
+	parked   int64 // ns for which the loop has been parked, in all
 	deadline int64 // sleep no longer than until then
 	waitFor  int   // SleepRing: completions that end the sleep; 0 means one
 	busyAt   int64 // last time a turn found something
@@ -258,6 +259,9 @@ type Loop struct {
 	Stats Stats
 
 	again bool // a member has work for the next turn that no descriptor will announce
+
+	nap     *nap // to be taken at the end of this turn; nil: none
+	parking parking
 
 	box      mailbox
 	sleeping atomic.Bool  // written by the loop before and after it sleeps; senders take it to false and wake it

@@ -200,8 +200,8 @@ func (l *Loop) Spins() bool { return l.o.Wait != WaitBlock }
 // Name is the name given in Options.
 func (l *Loop) Name() string { return l.o.Name }
 
-// Do runs f on the loop's goroutine, in one of its next turns. Any goroutine may call it. It reports
-// false, and f never runs, when the loop has ended. Not for the data path: it allocates and locks.
+// Do runs f on the loop's goroutine, in one of its next turns, which on a parked loop come after Resume. Any goroutine may call it. It
+// reports false, and f never runs, when the loop has ended. Not for the data path: it allocates and locks.
 func (l *Loop) Do(f func()) bool {
 	l.todo.mu.Lock()
 	if l.todo.gone {
@@ -215,7 +215,7 @@ func (l *Loop) Do(f func()) bool {
 	return true
 }
 
-// Call is Do that waits until f has run. Not from the loop's own goroutine.
+// Call is Do that waits until f has run: on a parked loop until after Resume. Not from the loop's own goroutine.
 func (l *Loop) Call(f func()) error {
 	done := make(chan struct{})
 	if !l.Do(func() { f(); close(done) }) {
@@ -273,10 +273,11 @@ func (l *Loop) Remove(m Member) {
 	<-done
 }
 
-// Stop closes all members, the youngest first, ends the loop and waits for it. Any other goroutine
+// Stop closes all members, the youngest first, ends the loop and waits for it. A parked loop is resumed first. Any other goroutine
 // may call it, more than once. It returns why the loop ended, if it ended by itself.
 func (l *Loop) Stop() error {
 	l.stop.Store(true)
+	l.Resume()
 	l.wake()
 	<-l.done
 	return l.err

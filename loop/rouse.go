@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// rouseEvery is how often a timer runs while there are loops. It bounds for how long a garbage collection can be held up by a loop
+// rouseEvery is how often a timer runs while there are loops that are not parked. It bounds for how long a garbage collection can be held up by a loop
 // that falls asleep in the moment in which the world is stopped (docs/adr/0013): Go's monitor would look at such a thread, but
 // sleeps for up to a minute when nothing else is due.
 const rouseEvery = 50 * time.Millisecond
@@ -13,8 +13,8 @@ const rouseEvery = 50 * time.Millisecond
 // rouser keeps that timer for all loops of the process.
 var rouser struct {
 	mu    sync.Mutex
-	loops int           // mu
-	stop  chan struct{} // mu; closed when the last loop ends
+	loops int           // mu; that are not parked
+	stop  chan struct{} // mu; closed when the last loop ends or is parked
 	ended chan struct{} // mu
 }
 

@@ -46,6 +46,9 @@ func (l *Loop) turns() error {
 		if err := l.submit(); err != nil {
 			return fmt.Errorf("loop %s: %w", l.o.Name, err)
 		}
+		if l.nap != nil {
+			l.rest()
+		}
 	}
 }
 

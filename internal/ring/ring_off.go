@@ -24,6 +24,7 @@ func (*Ring) Enter(int, int64) error         { panic(never) }
 func (*Ring) Submit() error                  { panic(never) }
 func (*Ring) Wait(int, int64) error          { panic(never) }
 func (*Ring) SQPoll() bool                   { panic(never) }
+func (*Ring) Idle() bool                     { panic(never) }
 func (*Ring) Reap([]CQE) int                 { panic(never) }
 func (*Ring) RegisterBuffers([][]byte) error { panic(never) }
 func (*Ring) RegisterFiles([]int) error      { panic(never) }

@@ -241,6 +241,11 @@ func (r *Ring) enter(toSubmit uint32, wait int, timeoutNs int64, flags uint32) e
 // SQPoll says whether a thread of the kernel submits.
 func (r *Ring) SQPoll() bool { return r.sqPoll }
 
+// Idle reports whether the kernel does nothing for this ring by itself: there is no thread that submits (SQPoll), or it sleeps. Any goroutine may call it.
+func (r *Ring) Idle() bool {
+	return !r.sqPoll || atomic.LoadUint32(r.sqFlags)&sqNeedWakeup != 0
+}
+
 // Reap copies completions that are visible into dst, oldest first, and frees their places.
 func (r *Ring) Reap(dst []CQE) int {
 	if atomic.LoadUint32(r.sqFlags)&sqOverflow != 0 {
