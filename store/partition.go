@@ -70,8 +70,9 @@ type Partition struct {
 
 	closing, closed bool
 
-	count counters
-	done  [64]completion
+	count     counters
+	writeBack writeBack
+	done      [64]completion
 }
 
 // keyLists is the number of lists in which requests wait for a key that is being changed. Keys
@@ -82,6 +83,7 @@ const keyLists = 64
 func (p *Partition) keyList(rec uint32) *kv.Queue { return &p.keys[rec*2654435769>>26%keyLists] }
 
 var _ loop.Partition = (*Partition)(nil)
+var _ loop.Busier = (*Partition)(nil)
 
 // Export is the table that NICs may read; nil: none. An item gets into it when the store is opened, when a change of it is acknowledged, and, in
 // the place of another one, when it is read; and out of it before anybody can see that it changes.
@@ -351,6 +353,25 @@ func (p *Partition) Close() bool {
 	return true
 }
 
+// Busy is loop.Busier's: a partition is at rest when it has no request, no transfer in flight or planned, and nothing of it is in the kernel's page cache alone.
+func (p *Partition) Busy() string {
+	switch {
+	case p.closed:
+		return ""
+	case !p.later.Empty():
+		return "a scan goes on"
+	case p.files == nil:
+		return ""
+	case p.io.active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
+		return "the disk reads or writes"
+	case p.freed, p.claims > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
+		return "requests wait for the disk"
+	case !p.direct:
+		return p.writeBack.busy(p.io.writes, p.files.sync, &p.o)
+	}
+	return ""
+}
+
 // sweep ends what waits for something that no transfer in flight will bring.
 func (p *Partition) sweep() {
 	for _, s := range p.grows {
@@ -370,6 +391,7 @@ func (p *Partition) sweep() {
 
 // free frees what the partition holds.
 func (p *Partition) free() {
+	p.writeBack.wait()
 	if p.table != nil {
 		_ = p.table.Close()
 	}

@@ -32,10 +32,12 @@ type rawPartition struct {
 
 	closing, closed bool
 
-	done [64]completion
+	writeBack writeBack
+	done      [64]completion
 }
 
 var _ loop.Partition = (*rawPartition)(nil)
+var _ loop.Busier = (*rawPartition)(nil)
 
 func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err error) {
 	r := &rawPartition{l: l, shard: shard, o: o}
@@ -105,6 +107,20 @@ func (r *rawPartition) begin(q *kv.Request) {
 		copy(t.buf, q.Value)
 	}
 	r.io.begin(t)
+}
+
+// Busy is loop.Busier's: see Partition.Busy.
+func (r *rawPartition) Busy() string {
+	switch {
+	case r.closed:
+		return ""
+	case r.io.active() > 0, !r.waiting.Empty():
+		return "the disk reads or writes"
+	case !r.file.direct:
+		fd := r.file.fd
+		return r.writeBack.busy(r.io.writes, func() error { return unix.Fdatasync(fd) }, &r.o)
+	}
+	return ""
 }
 
 // OnEvent is never called: what the disk hears of is its engine's affair.
@@ -178,6 +194,7 @@ func (r *rawPartition) Close() bool {
 }
 
 func (r *rawPartition) release() {
+	r.writeBack.wait()
 	_ = r.memory.Close()
 	r.file.close()
 }

@@ -82,6 +82,14 @@ func (q *queued) Poll() int {
 	return 0
 }
 
+// idle names what the kernel does for a ring of an engine's own by itself; "": nothing. It is for loop.Busier.
+func idle(r *ring.Ring) string {
+	if r != nil && !r.Idle() {
+		return "the kernel's thread that submits to the disk (SQPOLL) has not gone to sleep"
+	}
+	return ""
+}
+
 // Arm looks once more.
 func (q *queued) Arm() (bool, error) {
 	if q.by == nil {
@@ -103,6 +111,7 @@ type uringShared struct {
 
 var _ engine = (*uringShared)(nil)
 var _ loop.Armer = (*uringShared)(nil)
+var _ loop.Busier = (*uringShared)(nil)
 
 // sharedRing is that ring. It is made without SINGLE_ISSUER and DEFER_TASKRUN, which belong to one thread; so the kernel
 // interrupts the thread that has submitted to let its completions appear.
@@ -228,6 +237,14 @@ func (u *uringShared) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return u.send(s.r, uint64(u.shard)<<shardShift)
+}
+
+// Busy is loop.Busier's.
+func (u *uringShared) Busy() string {
+	if u.ring == nil {
+		return ""
+	}
+	return idle(u.ring.r)
 }
 
 // Close leaves the ring to the others.

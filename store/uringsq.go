@@ -23,6 +23,7 @@ type uringSQ struct {
 
 var _ engine = (*uringSQ)(nil)
 var _ loop.Armer = (*uringSQ)(nil)
+var _ loop.Busier = (*uringSQ)(nil)
 
 // reaper is that thread. It sleeps in an epoll set of the rings.
 type reaper struct {
@@ -157,6 +158,9 @@ func (u *uringSQ) flush() error {
 	}
 	return u.send(u.ring, 0)
 }
+
+// Busy is loop.Busier's.
+func (u *uringSQ) Busy() string { return idle(u.ring) }
 
 // Close takes the ring out of the reaping thread's hands and ends it.
 func (u *uringSQ) Close() bool {
