@@ -64,7 +64,7 @@ type wires struct {
 
 const gatherMax = 64 // as the sockets'
 
-var _ loop.Member = (*wires)(nil)
+var _ loop.Busier = (*wires)(nil)
 
 // framed is a connection: a client's end, and a server's.
 type framed struct {
@@ -218,6 +218,9 @@ func (w *wires) OnEvent(uint64, int32, uint32) {}
 
 // Poll is loop.Member's: nothing comes by itself.
 func (w *wires) Poll() int { return 0 }
+
+// Busy is loop.Busier's: the clients' ends wait for these.
+func (w *wires) Busy() string { return w.host.Busy() }
 
 // Close is loop.Member's.
 func (w *wires) Close() bool {

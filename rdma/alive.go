@@ -28,12 +28,12 @@ func (d *driver) listen() {
 	if d.listenAt == 0 {
 		return
 	}
-	if now := d.l.Now(); now >= d.listenAt {
+	if now := d.l.Awake(); now >= d.listenAt {
 		d.listenAt = 0
 		d.links.Each(func(_ uint64, row **link) { (*row).listen(now) })
 	}
 	if d.listenAt != 0 {
-		d.l.WakeAt(d.listenAt)
+		d.l.WakeAwake(d.listenAt)
 	}
 }
 
@@ -61,7 +61,7 @@ func (l *link) listen(now int64) {
 // expect makes sure that listen looks soon.
 func (l *link) expect() {
 	if l.stallMax != 0 {
-		l.lookAt(l.d.l.Now() + l.quietMax()/2)
+		l.lookAt(l.d.l.Awake() + l.quietMax()/2)
 	}
 }
 

@@ -23,6 +23,8 @@ import (
 // hub is the member that moves the messages of all client connections of one loop over one device.
 type hub struct{ driver }
 
+var _ loop.Busier = (*hub)(nil)
+
 // hubs counts them, so that their completion queues use all of a device's interrupts.
 var hubs atomic.Uint32
 
@@ -185,7 +187,7 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
-	k.up, k.heardAt = true, k.d.l.Now()
+	k.up, k.heardAt = true, k.d.l.Awake()
 	if hello.StallMillis > 0 {
 		k.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
 	}
@@ -219,6 +221,17 @@ func (h *hub) Stage() error {
 		h.listen()
 	}
 	return nil
+}
+
+// Busy is loop.Busier's.
+func (h *hub) Busy() string {
+	s := h.busy()
+	h.links.Each(func(_ uint64, l **link) {
+		if c, ok := (*l).side.(*stream.Client); ok && s == "" {
+			s = c.Busy()
+		}
+	})
+	return s
 }
 
 // Close is loop.Member's.

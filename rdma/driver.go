@@ -357,6 +357,21 @@ func (d *driver) takeBack(qp uint32) {
 	}
 }
 
+// busy names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
+// what answers it shows that it has arrived. One of the side's memory does.
+func (d *driver) busy() string {
+	if len(d.found)+len(d.later)+len(d.events)+len(d.broken) > 0 {
+		return "the device has completions that were not looked at"
+	}
+	s := ""
+	d.links.Each(func(_ uint64, row **link) {
+		if l := *row; s == "" && l.up && !l.closed && l.working() {
+			s = "messages of a queue pair are under way"
+		}
+	})
+	return s
+}
+
 // Arm is loop.Armer's.
 func (d *driver) Arm() (bool, error) {
 	if d.nic == nil || d.nic.dead != nil || d.armed {

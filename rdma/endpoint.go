@@ -66,6 +66,8 @@ type endpoint struct {
 	late     func(*stream.Server, error)
 }
 
+var _ loop.Busier = (*endpoint)(nil)
+
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
 	e := &endpoint{driver: driver{l: h.L, o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
 	e.note = func(kind int) {
@@ -309,6 +311,14 @@ func (e *endpoint) Stage() error {
 	e.h.Tick(e.late)
 	e.listener.Stage()
 	return nil
+}
+
+// Busy is loop.Busier's.
+func (e *endpoint) Busy() string {
+	if s := e.busy(); s != "" {
+		return s
+	}
+	return e.h.Busy()
 }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.

@@ -278,7 +278,7 @@ func (l *link) received(c *verbs.Completion) error {
 		l.allowed = c.Imm
 		l.Touch()
 	}
-	l.heardAt, l.askedAt, l.ask = l.d.l.Now(), 0, false
+	l.heardAt, l.askedAt, l.ask = l.d.l.Awake(), 0, false
 	if l.served && c.Bytes == 0 && int(c.Imm-before) < l.peer.slots/2 {
 		l.owes = true // its news alone are not worth a message
 		l.Touch()
@@ -473,6 +473,11 @@ func (l *link) tell() {
 	if bytes > 0 {
 		l.side.Sent(bytes)
 	}
+}
+
+// working reports whether messages that came wait for their side, the device has memory of the side's, or READs are in flight.
+func (l *link) working() bool {
+	return l.arrHead != l.arrTail || l.sqTold != l.sqTail || l.reader != nil && (len(l.reader.free) < len(l.reader.slots) || !l.reader.waiting.Empty())
 }
 
 // drained says whether all that was sent has arrived.

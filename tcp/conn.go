@@ -14,6 +14,7 @@ type hub struct {
 }
 
 var _ loop.Armer = (*hub)(nil)
+var _ loop.Busier = (*hub)(nil)
 
 // hubKey finds the hub of a loop: one for all connections with the same options.
 type hubKey struct{ o Options }
@@ -81,6 +82,17 @@ func (h *hub) OnEvent(tag uint64, res int32, _ uint32) {
 func (h *hub) Stage() error {
 	h.flush()
 	return nil
+}
+
+// Busy is loop.Busier's.
+func (h *hub) Busy() string {
+	s := h.busy()
+	h.conns.Each(func(_ uint64, c **conn) {
+		if s == "" {
+			s = (*c).Busy()
+		}
+	})
+	return s
 }
 
 // Close is loop.Member's.

@@ -25,6 +25,7 @@ type movers interface {
 	Poll() int                   // loop.Member's
 	Arm() (bool, error)          // loop.Armer's
 	flush()                      // in Stage
+	busy() string                // what is received and not yet looked at, or is in other threads' hands; "": nothing
 	end()                        // all are gone
 }
 
@@ -54,6 +55,7 @@ type conned struct {
 }
 
 var _ loop.Armer = (*endpoint)(nil)
+var _ loop.Busier = (*endpoint)(nil)
 
 const tagListener = 1 << 55
 
@@ -148,6 +150,14 @@ func (e *endpoint) Stage() error {
 	e.h.Tick(e.late)
 	e.listener.Stage()
 	return nil
+}
+
+// Busy is loop.Busier's.
+func (e *endpoint) Busy() string {
+	if s := e.busy(); s != "" {
+		return s
+	}
+	return e.h.Busy()
 }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.

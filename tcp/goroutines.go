@@ -160,6 +160,14 @@ func (c *crew) flush() {
 	}
 }
 
+// busy is movers'. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
+func (c *crew) busy() string {
+	if c.some.Load() {
+		return "a goroutine has received or sent something"
+	}
+	return ""
+}
+
 // end waits for the goroutines, which have nothing to do any more.
 func (c *crew) end() { c.running.Wait() }
 

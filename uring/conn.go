@@ -13,6 +13,8 @@ type hub struct {
 	conns stream.Table[*conn]
 }
 
+var _ loop.Busier = (*hub)(nil)
+
 // hubKey finds the hub of a loop: one for all connections with the same options.
 type hubKey struct{ o Options }
 
@@ -93,6 +95,17 @@ func (h *hub) Poll() int { return 0 }
 func (h *hub) Stage() error {
 	h.flush()
 	return nil
+}
+
+// Busy is loop.Busier's: see endpoint.Busy.
+func (h *hub) Busy() string {
+	s := ""
+	h.conns.Each(func(_ uint64, c **conn) {
+		if s == "" {
+			s = (*c).Busy()
+		}
+	})
+	return s
 }
 
 // Close is loop.Member's: sockets close when nothing of theirs is in flight.

@@ -24,6 +24,8 @@ type endpoint struct {
 	gone      func(*socket)               // likewise
 }
 
+var _ loop.Busier = (*endpoint)(nil)
+
 // conned is one accepted connection.
 type conned struct {
 	sock *socket
@@ -161,6 +163,9 @@ func (e *endpoint) Stage() error {
 	e.h.Tick(e.late)
 	return nil
 }
+
+// Busy is loop.Busier's. Bytes are counted as sent when all completions and notifications of their send are there, so that their side is busy till then.
+func (e *endpoint) Busy() string { return e.h.Busy() }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.
 func (e *endpoint) Close() bool {

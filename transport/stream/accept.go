@@ -139,7 +139,7 @@ func (s *Spare) Found() {
 // wait at the listener and returns true.
 func (s *Spare) Short(h *Host, listener int, err error) bool {
 	h.AcceptFailed(err)
-	now := h.L.Now()
+	now := h.L.Awake()
 	if !s.short {
 		s.short, s.since = true, now
 	}

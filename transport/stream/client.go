@@ -84,6 +84,15 @@ func (c *Client) Err() error { return c.err }
 // InFlight is the number of requests that wait for an answer.
 func (c *Client) InFlight() int { return len(c.calls) - len(c.free) }
 
+// Busy is loop.Busier's for the member that moves the bytes: "" when no request is under way. The kernel has none of the connection's memory then, but what it
+// receives into.
+func (c *Client) Busy() string {
+	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.n > 0 {
+		return "requests to the server are under way"
+	}
+	return ""
+}
+
 // Submit is kv.Handler's.
 func (c *Client) Submit(r *kv.Request) {
 	if c.err != nil {

@@ -106,7 +106,7 @@ func (h *Host) judgeEvery() int64 {
 // Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
 // next look. The driver calls it when it is staged.
 func (h *Host) Tick(late func(c *Server, err error)) {
-	now := h.L.Now()
+	now := h.L.Awake()
 	if h.cut {
 		h.cut = false
 		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
@@ -145,15 +145,15 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 		}
 	}
 	if h.nextTick != 0 {
-		h.L.WakeAt(h.nextTick)
+		h.L.WakeAwake(h.nextTick)
 	}
 }
 
 // watch makes sure that deadlines are looked at soon.
 func (h *Host) watch() {
 	if h.nextTick == 0 {
-		h.nextTick = h.L.Now() + h.tickEvery()
-		h.judgeAt = h.L.Now() + h.judgeEvery()
+		h.nextTick = h.L.Awake() + h.tickEvery()
+		h.judgeAt = h.L.Awake() + h.judgeEvery()
 	}
 }
 
@@ -181,6 +181,17 @@ func (h *Host) Stats() transport.Stats {
 		s.ConnBytes, s.ConnBytesMax, s.PoolBytes, s.PoolBytesMax = h.conns.InUse(), h.conns.Largest(), h.Pool.InUse(), h.Pool.Largest()
 	}
 	return s
+}
+
+// Busy is loop.Busier's for the member that moves the bytes: it names a connection with a request under way, or with something to send. The kernel has none of
+// its memory when there is none. A peer that has connected and has not sent its hello is not waited for.
+func (h *Host) Busy() string {
+	for _, c := range h.servers {
+		if c.underWay() {
+			return "requests of " + c.name + " are under way"
+		}
+	}
+	return ""
 }
 
 // AcceptFailed logs that a connection could not be accepted.

@@ -148,7 +148,7 @@ const lineMax = 1 << 10
 
 // describe appends the connection's line of CLIENT LIST, with those of Redis's fields that there are.
 func (c *Server) describe(b []byte) []byte {
-	now := c.h.L.Now()
+	now := c.h.L.Awake()
 	name, command, user := "", "NULL", ""
 	if c.who != nil {
 		user = c.who.Name

@@ -374,7 +374,7 @@ func (c *Server) farewell() {
 		return
 	}
 	c.state = stateRefusing
-	c.inSince = c.h.L.Now()
+	c.inSince = c.h.L.Awake()
 	if c.guest.last == "" {
 		c.guest.last = "\r\n" // a driver looks whether it is the end when it has sent something
 	}

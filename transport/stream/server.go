@@ -125,7 +125,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 			return nil
 		}
 	}
-	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Now(), inSince: h.L.Now()}
+	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Awake(), inSince: h.L.Awake()}
 	c.recv, c.in.buf, c.beside = buf, buf, beside
 	c.out = newOutbox(2)
 	h.numbered++
@@ -210,7 +210,7 @@ func (c *Server) Received(n int, stamp int64) error {
 		c.in.received(n)
 		c.receiveProof()
 	case stateOpen:
-		c.inSince = c.h.L.Now()
+		c.inSince = c.h.L.Awake()
 		if c.in.received(n) && c.guest == nil {
 			c.submit(c.cur)
 			c.cur = nil
@@ -226,7 +226,7 @@ func (c *Server) Take(b []byte) error {
 		return nil // thrown away
 	}
 	c.h.count.BytesIn += uint64(len(b))
-	c.inSince = c.h.L.Now()
+	c.inSince = c.h.L.Awake()
 	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
 	if len(c.in.rest) > 0 {
 		copied, whole := c.in.goOn()
@@ -561,6 +561,11 @@ func (c *Server) unanswered() int {
 	return n
 }
 
+// underWay reports whether a request of the connection is received, done or answered, or something else is to be sent.
+func (c *Server) underWay() bool {
+	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.paused || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
+}
+
 // time begins a request's times: its last bytes are here.
 func (c *Server) time(s *slot) {
 	now := loop.Nanos()
@@ -683,7 +688,7 @@ func (c *Server) abandon(s *slot) {
 
 func (c *Server) send(m message) {
 	if c.out.n == 0 {
-		c.outSince = c.h.L.Now()
+		c.outSince = c.h.L.Awake()
 	}
 	c.out.push(m)
 	c.driver.Touch()
@@ -743,7 +748,7 @@ func (c *Server) handed(pieces int) {
 
 // Sent is Side's.
 func (c *Server) Sent(n int) {
-	c.outSince = c.h.L.Now()
+	c.outSince = c.h.L.Awake()
 	c.h.count.BytesOut += uint64(n)
 	for {
 		slot, ok := c.out.sent(&n)
@@ -776,7 +781,7 @@ func (c *Server) refuse(code wire.Code, why error) {
 		hd.Encode(b)
 	}
 	c.state = stateRefusing
-	c.inSince = c.h.L.Now()
+	c.inSince = c.h.L.Awake()
 	c.send(message{piece: [3][]byte{b}, slot: -1})
 	c.h.watch()
 }
@@ -899,15 +904,15 @@ func (c *Server) gathers() bool {
 
 func (c *Server) lateness() error {
 	switch {
-	case c.state == stateHello, c.state == stateProving, c.unknown() && c.h.L.Now() >= c.accepted+int64(c.h.O.HelloMax):
+	case c.state == stateHello, c.state == stateProving, c.unknown() && c.h.L.Awake() >= c.accepted+int64(c.h.O.HelloMax):
 		return fmt.Errorf("no hello within %v", c.h.O.HelloMax)
 	case c.state == stateRefusing:
 		return transport.ErrClosed
 	}
-	if c.starves() && c.h.L.Now() >= c.fedAt+4*int64(c.h.O.StallMax) {
+	if c.starves() && c.h.L.Awake() >= c.fedAt+4*int64(c.h.O.StallMax) {
 		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 4*c.h.O.StallMax, c.h.Pool.InUse()>>20)
 	}
-	if c.dawdles() && c.h.L.Now() >= c.heldAt+2*int64(c.h.O.StallMax) {
+	if c.dawdles() && c.h.L.Awake() >= c.heldAt+2*int64(c.h.O.StallMax) {
 		return fmt.Errorf("%w for %v, while others wait for its %d KiB of memory", errSlow, 2*c.h.O.StallMax, c.held>>10)
 	}
 	return fmt.Errorf("%w for %v", transport.ErrStalled, c.h.O.StallMax)

@@ -166,7 +166,7 @@ func (h *Host) wait() {
 func (c *Server) goOn() {
 	for c.hungry.n > 0 && c.feed(c.hungry.head) {
 		s := c.hungry.pop()
-		c.fedAt = c.h.L.Now()
+		c.fedAt = c.h.L.Awake()
 		c.resubmit(s)
 	}
 	if c.hungry.n > 0 {
@@ -178,7 +178,7 @@ func (c *Server) goOn() {
 	if c.paused = false; c.state != stateOpen {
 		return
 	}
-	c.inSince = c.h.L.Now() // it was not the peer who waited
+	c.inSince = c.h.L.Awake() // it was not the peer who waited
 	c.parse()
 	if !c.paused {
 		c.driver.Touch()
@@ -194,7 +194,7 @@ func (c *Server) await() {
 	case c.state == stateDead:
 	case c.hungry.n > 0 && c.mayOwe(c.hungry.head, c.hungry.head.needs): // else for its peer: see ease
 		if among, c.want = &c.h.answers, c.answerShare(c.hungry.head.needs); c.among != among {
-			c.fedAt = c.h.L.Now()
+			c.fedAt = c.h.L.Awake()
 		}
 	case c.paused:
 		among, c.want = &c.h.messages, c.messageShare(c.needs)
@@ -314,7 +314,7 @@ func (c *Server) take(n, free int) []byte {
 		return nil
 	}
 	if c.held == 0 {
-		c.heldAt = h.L.Now()
+		c.heldAt = h.L.Awake()
 	}
 	h.lenient = false
 	c.held += cap(b)
@@ -353,7 +353,7 @@ func (c *Server) messageShare(n int) int {
 
 // give is take's opposite.
 func (c *Server) give(b []byte) {
-	c.heldAt, c.h.gave = c.h.L.Now(), true
+	c.heldAt, c.h.gave = c.h.L.Awake(), true
 	c.replace(b)
 }
 

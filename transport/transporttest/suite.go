@@ -171,12 +171,13 @@ func Run(t *testing.T, n Network) {
 		{"WaitPolicies", waitPolicies},
 		{"ZeroAllocationsPerOperation", zeroAllocations},
 		{"StagesSumToTheTotal", stages},
+		{"AParkedServerTakesNoCPU", parked},
 	}
 	if !n.Local {
 		tests = append(append(tests, remote...), strangers...)
 	}
 	if n.Stream || n.Raw != nil {
-		tests = append(tests, hostile...)
+		tests = append(append(tests, hostile...), test{"TimeParkedIsNoTimeForAHello", parkedHello})
 	}
 	if n.Stream {
 		tests = append(append(append(append(tests, guests...), strangeGuests...), halves...), crowds...)
@@ -197,6 +198,7 @@ func RunBrief(t *testing.T, n Network) {
 		{"PipeliningToDepthAndBeyond", pipelining},
 		{"ServerDeathInFlight", serverDeath},
 		{"MemoryRunsOutAndComesBack", littleMemory},
+		{"BothSidesParkInTurn", parkedBoth},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
@@ -214,6 +216,9 @@ var remote = []test{
 	{"Dispatched", dispatched},
 	{"TooManyConnectionsAreRefused", tooManyConns},
 	{"APortHasOneServer", OnePort},
+	{"ABusyServerIsNotParked", parkedNotQuiet},
+	{"BothSidesParkInTurn", parkedBoth},
+	{"TimeParkedIsNoIdleTime", parkedIdle},
 }
 
 // OnePort has a second server ask for the address of the first, and for the wildcards of its port: it is told that the address is in use, however many loops

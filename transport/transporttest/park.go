@@ -1,0 +1,180 @@
+package transporttest
+
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"golang.org/x/sys/unix"
+)
+
+// parkPause is how long servers are parked here where nothing else bounds it, and parkedMax the CPU time that each of their threads may have used meanwhile: to
+// fall asleep, and on a machine whose clock of a thread lags.
+const (
+	parkPause = 60 * time.Millisecond
+	parkedMax = 15 * time.Millisecond
+)
+
+// parkServer parks the server once it is quiet, and returns its loops' threads.
+func (r *Rig) parkServer() (tids []int) {
+	r.t.Helper()
+	var mu sync.Mutex
+	by := map[*loop.Loop]int{} // last may run again
+	if err := r.group.Park(Patience, func(l *loop.Loop) {
+		mu.Lock()
+		defer mu.Unlock()
+		by[l] = unix.Gettid()
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, tid := range by {
+		tids = append(tids, tid)
+	}
+	return tids
+}
+
+// threadCPU is the CPU time of a thread of this process, in ns.
+func threadCPU(t *testing.T, tid int) int64 {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^tid<<3|6), &ts); err != nil { // CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED
+		t.Fatal(err)
+	}
+	return ts.Nano()
+}
+
+// parked parks a server several times, under each wait policy: it takes no CPU time then, and what its client asks for meanwhile is answered afterwards.
+func parked(t *testing.T, n Network) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4)) // loops that spin
+	for _, n.Wait = range []loop.Wait{loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid} {
+		t.Run(n.Wait.String(), func(t *testing.T) {
+			r := NewRig(t, n, 2, transport.ServerOptions{})
+			c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
+			c.Want(Put("k", Fill(20_000, 1)), kv.StatusOK)
+			for range 3 {
+				tids := r.parkServer()
+				asked := func() { // more bytes than one message of any transport has
+					for i := range 8 {
+						q := Get("k", 20_000)
+						if i%2 == 0 {
+							q = Put("other", Fill(20_000, uint64(i)))
+						}
+						q.Owner = c
+						c.c.Submit(q)
+					}
+				}
+				if !r.Loop.Do(asked) { // with n.Local it is a parked loop
+					t.Fatal("the client's loop has ended")
+				}
+				before := make([]int64, len(tids))
+				for i, tid := range tids {
+					before[i] = threadCPU(t, tid)
+				}
+				select {
+				case q := <-c.back:
+					t.Fatalf("a parked server has answered a %v: %v", q.Op, q.Status)
+				case <-time.After(parkPause):
+				}
+				for i, tid := range tids {
+					if used := time.Duration(threadCPU(t, tid) - before[i]); used > parkedMax {
+						t.Errorf("a parked loop has used %v of CPU time in %v", used, parkPause)
+					}
+				}
+				r.group.Resume()
+				for range 8 {
+					if q := c.Next(); q.Status != kv.StatusOK {
+						t.Fatalf("a %v that was sent to a parked server: %v", q.Op, q.Status)
+					}
+				}
+			}
+		})
+	}
+}
+
+// parkedNotQuiet has a server not park as long as it has a request to answer.
+func parkedNotQuiet(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	r.Parts[0].Hold(t)
+	c.Submit(Put("k", []byte("v")))
+	r.Parts[0].Await(t, 1)
+	if err := r.group.Park(10*time.Millisecond, nil); err == nil {
+		t.Fatal("a server was parked with a request under way")
+	}
+	r.Parts[0].Release(t)
+	if q := c.Next(); q.Status != kv.StatusOK {
+		t.Fatal(q.Status)
+	}
+	r.parkServer()
+	r.group.Resume()
+	c.Want(Get("k", 10), kv.StatusOK)
+}
+
+// parkedBoth parks client and server in turn, many times, with requests in between: in the order of a slice.
+func parkedBoth(t *testing.T, n Network) {
+	r := NewRig(t, n, 2, transport.ServerOptions{})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	for i := range Effort(50) {
+		c.Want(Put("k", Fill(3000, uint64(i))), kv.StatusOK)
+		c.Want(Get("k", 3000), kv.StatusOK)
+		if err := loop.ParkAll([]*loop.Loop{r.Loop}, Patience, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.parkServer()
+		r.group.Resume()
+		r.Loop.Resume()
+	}
+}
+
+// parkedIdle parks a server for longer than its connections may be idle: they live, and are ended when they were idle for as long while it was awake.
+func parkedIdle(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall, HelloMax: Stall, StallMax: Stall})
+	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
+	c.Want(Put("k", []byte("v")), kv.StatusOK)
+	r.parkServer()
+	<-time.After(Stall + Stall/2)
+	r.group.Resume()
+	c.Want(Get("k", 10), kv.StatusOK)
+	Until(t, "the end of a connection that is idle while the server is awake", func() bool { return c.err() != nil })
+}
+
+// err is why the connection has ended.
+func (c *Caller) err() (err error) {
+	if cerr := c.l.Call(func() { err = c.c.Err() }); cerr != nil {
+		c.t.Fatal(cerr)
+	}
+	return err
+}
+
+// parkedHello parks a server for longer than a hello may take.
+func parkedHello(t *testing.T, n Network) {
+	hello := 2 * Stall
+	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: hello})
+	conn, err := net.Dial(goNet(r.Server.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	Until(t, "the connection to be accepted", func() bool {
+		s, err := r.Server.Stats()
+		return err == nil && s[0].Conns == 1
+	})
+	r.parkServer()
+	<-time.After(hello + hello/2)
+	r.group.Resume()
+	_ = conn.SetReadDeadline(time.Now().Add(hello / 4))
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a server that was parked did not wait for a hello: %v", err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(Patience))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a server that was parked waits for a hello for ever: %v", err)
+	}
+}
