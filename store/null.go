@@ -13,6 +13,8 @@ type nullPartition struct {
 	o      Options
 	table  *export.Table // nil: none
 	closed bool
+
+	late kv.Queue // requests that wait for their delay, oldest first
 }
 
 var _ loop.Partition = (*nullPartition)(nil)
@@ -42,22 +44,64 @@ func (n *nullPartition) Submit(r *kv.Request) {
 	case r.Op == kv.OpTake:
 		r.Value = r.Value[:0]
 	}
+	if n.o.NullBusy > 0 && !n.closed {
+		for until := loop.Nanos() + int64(n.o.NullBusy); loop.Nanos() < until; {
+		}
+	}
+	if n.o.NullDelay > 0 && !n.closed {
+		r.Aux[1] = uint64(loop.Nanos() + int64(n.o.NullDelay))
+		n.late.Push(r)
+		return
+	}
 	loop.Mark(r, kv.StageStore)
 	n.l.Finish(r)
 }
 
 func (n *nullPartition) OnEvent(uint64, int32, uint32) {}
-func (n *nullPartition) Poll() int                     { return 0 }
-func (n *nullPartition) Stage() error                  { return nil }
+
+// Poll answers the requests whose delay is over. All have the same delay, so the oldest is the first.
+func (n *nullPartition) Poll() (found int) {
+	for r := n.late.Pop(); r != nil; r = n.late.Pop() {
+		if !n.closed && int64(r.Aux[1]) > loop.Nanos() {
+			n.late.PushFront(r)
+			return found
+		}
+		r.Aux[1] = 0
+		loop.Mark(r, kv.StageStore)
+		n.l.Finish(r)
+		found++
+	}
+	return found
+}
+
+// Stage keeps the loop turning while a delay runs: a loop that slept would wake some 50 µs late.
+func (n *nullPartition) Stage() error {
+	if !n.late.Empty() {
+		n.l.Again()
+	}
+	return nil
+}
+
+// Busy implements loop.Busier.
+func (n *nullPartition) Busy() string {
+	if !n.late.Empty() {
+		return "requests wait for --null-delay"
+	}
+	return ""
+}
 
 // Export is the table that NICs may read; nil: none.
 func (n *nullPartition) Export() *export.Table { return n.table }
 
 func (n *nullPartition) Close() bool {
-	if n.table != nil && !n.closed {
-		_ = n.table.Close()
+	if n.closed {
+		return true
 	}
 	n.closed = true
+	n.Poll()
+	if n.table != nil {
+		_ = n.table.Close()
+	}
 	return true
 }
 

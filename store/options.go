@@ -50,6 +50,9 @@ const (
 	ValueBytesMax = 16 << 20
 )
 
+// NullMax bounds NullBusy and NullDelay.
+const NullMax = 10 * time.Millisecond
+
 // Options say what a partition is and how large. Every partition of a store is given the same.
 type Options struct {
 	Backend Backend
@@ -92,7 +95,9 @@ type Options struct {
 	// on the partitions' loops. nil: nothing.
 	Fault func(write bool) Fault
 
-	NullValueBytes int // Null, Raw: the length of every value that get returns; Raw: a page at most
+	NullBusy       time.Duration // Null: CPU time that each request takes besides
+	NullDelay      time.Duration // Null: how much later each request is answered
+	NullValueBytes int           // Null, Raw: the length of every value that get returns; Raw: a page at most
 
 	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.
 	Progress func(shard int, done, total int64)
@@ -152,6 +157,10 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: values of up to %d bytes: choose 1 to %d (16 MiB)", o.Limits.MaxValueBytes, ValueBytesMax)
 	case o.CacheBytes < cacheBytesMin:
 		return fmt.Errorf("store: a cache of %d bytes per partition is too small: choose %d (256 KiB) or more", o.CacheBytes, cacheBytesMin)
+	case o.NullBusy < 0 || o.NullBusy > NullMax || o.NullDelay < 0 || o.NullDelay > NullMax:
+		return fmt.Errorf("store: NullBusy %v and NullDelay %v must be from 0 to %v", o.NullBusy, o.NullDelay, NullMax)
+	case (o.NullBusy > 0 || o.NullDelay > 0) && o.Backend != Null:
+		return fmt.Errorf("store: NullBusy and NullDelay are for the backend %v, not %v", Null, o.Backend)
 	case o.MemBytes < 0 || o.NullValueBytes < 0:
 		return fmt.Errorf("store: MemBytes %d and NullValueBytes %d must not be negative", o.MemBytes, o.NullValueBytes)
 	case o.NullValueBytes > o.Limits.MaxValueBytes:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
@@ -824,6 +825,22 @@ func TestNullAnswersWithoutLooking(t *testing.T) {
 		t.Errorf("statistics of backend %q", s.Backend)
 	}
 	g.close()
+}
+
+func TestNullTakesTheTimeThatItIsTold(t *testing.T) {
+	const each = 2 * time.Millisecond
+	for _, o := range []Options{{Backend: Null, NullBusy: each}, {Backend: Null, NullDelay: each}} {
+		g := &rig{t: t, o: o, back: make(chan *kv.Request, 8)}
+		g.open()
+		for range 3 {
+			begun := time.Now()
+			r := kv.Request{Op: kv.OpPut, Key: []byte("k"), Value: []byte("v")}
+			if g.do(&r); r.Status != kv.StatusOK || time.Since(begun) < each {
+				t.Errorf("busy %v, delay %v: %v after %v", o.NullBusy, o.NullDelay, r.Status, time.Since(begun))
+			}
+		}
+		g.close()
+	}
 }
 
 func TestMemRefusesPutsBeyondItsBound(t *testing.T) {
