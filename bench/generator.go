@@ -47,11 +47,9 @@ type generator struct {
 	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
 	died    chan<- error
 
-	verifyFailures uint64 // counted in warm-up and drain, too
-	firstFailure   string
-	total          uint64
-	published      int64
-	done           atomic.Uint64 // total, written now and then by the loop, read by Run for progress
+	total     uint64
+	published int64
+	done      atomic.Uint64 // total, written now and then by the loop, read by Run for progress
 }
 
 var _ loop.Member = (*generator)(nil)
@@ -61,7 +59,7 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, err
 	g := &generator{l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
 		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
 		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
-		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s)}
+		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, seriesIntervals(s.Duration))}
 	if s.Stages > 0 {
 		g.watch = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
 	}
@@ -238,10 +236,10 @@ func (g *generator) finish(s *slot, now int64) bool {
 
 // took records how long s has taken until now.
 func (g *generator) took(s *slot, now int64) {
-	record(g.rec.lat[s.kind], now-s.intended)
+	g.rec.lat[s.kind].record(now - s.intended)
 	if g.spec.Loop == Open {
-		record(g.rec.svc, now-s.sent)
-		record(g.rec.lag, s.sent-s.intended)
+		g.rec.svc.record(now - s.sent)
+		g.rec.lag.record(s.sent - s.intended)
 	}
 }
 
@@ -315,8 +313,8 @@ func (g *generator) verify(s *slot, inWindow bool) {
 	if f == faultNone {
 		return
 	}
-	if g.verifyFailures++; g.verifyFailures == 1 {
-		g.firstFailure = describe(f, s.kind, s.id, s.req.Value)
+	if g.rec.verifyFailures++; g.rec.verifyFailures == 1 {
+		g.rec.firstFailure = describe(f, s.kind, s.id, s.req.Value)
 	}
 }
 
@@ -389,8 +387,8 @@ func (g *generator) stop() {
 		for ; g.due.next < g.end.Load(); g.due.advance() {
 			if g.due.next >= start {
 				g.rec.unsent++
-				record(g.rec.late, now-g.due.next)
-				record(g.rec.lag, now-g.due.next)
+				g.rec.late.record(now - g.due.next)
+				g.rec.lag.record(now - g.due.next)
 			}
 		}
 	}

@@ -22,22 +22,32 @@ const statuses = int(kv.StatusReadOnly) + 2
 
 func newHist() *hdrhistogram.Histogram { return hdrhistogram.New(1, histMax, histDigits) }
 
-// record adds one duration in ns.
+// record adds one duration in ns to a histogram of stages or of the time series.
 func record(h *hdrhistogram.Histogram, ns int64) {
 	_ = h.RecordValue(min(max(ns, 0), histMax)) // cannot fail within the range
 }
 
 // recorder is what one thread writes down during the measured window. Everything is made before it.
 type recorder struct {
-	lat    [Kinds]*hdrhistogram.Histogram // 370 KiB each, touched only where it is used
-	svc    *hdrhistogram.Histogram        // open loop: from the actual send
-	lag    *hdrhistogram.Histogram        // open loop: from the intended start to the send
-	late   *hdrhistogram.Histogram        // open loop: from the intended start of arrivals never sent to the end of the drain
-	ops    [Kinds]uint64                  // completed in the window
+	counts
+	lat    [Kinds]*durations  // 368 KiB each, touched only where it is used
+	svc    *durations         // open loop: from the actual send
+	lag    *durations         // open loop: from the intended start to the send
+	late   *durations         // open loop: from the intended start of arrivals never sent to the end of the drain
+	stages [Kinds]*StageTimes // nil: none are taken down
+
+	series []*hdrhistogram.Histogram // none: the load is one in slices
+	window time.Duration
+	at     int   // interval that is being written
+	next   int64 // when it ends; 0: none is yet
+}
+
+// counts are the numbers of a recorder.
+type counts struct {
+	ops    [Kinds]uint64 // completed in the window
 	errs   [statuses]uint64
 	misses uint64
-	stages [Kinds]*StageTimes // nil: none are taken down
-	bytes  uint64             // of values read and written, and of scans' answers
+	bytes  uint64 // of values read and written, and of scans' answers
 
 	scheduled   uint64 // open loop: arrivals in the window that were sent
 	missed      uint64 // open loop: of these, those that waited because no slot was free
@@ -45,26 +55,46 @@ type recorder struct {
 	unanswered  uint64 // requests that were sent and had no answer at the end of the drain
 	maxInFlight int
 
-	series []*hdrhistogram.Histogram
-	window time.Duration
-	at     int   // interval that is being written
-	next   int64 // when it ends; 0: none is yet
+	verifyFailures uint64 // counted in warm-up and drain, too
+	firstFailure   string
 }
 
-func newRecorder(s Spec) *recorder {
+// add sums the counts of two threads.
+func (c *counts) add(o *counts) {
+	for k, n := range o.ops {
+		c.ops[k] += n
+	}
+	for i, n := range o.errs {
+		c.errs[i] += n
+	}
+	c.misses += o.misses
+	c.bytes += o.bytes
+	c.scheduled += o.scheduled
+	c.missed += o.missed
+	c.unsent += o.unsent
+	c.unanswered += o.unanswered
+	c.maxInFlight += o.maxInFlight
+	c.verifyFailures += o.verifyFailures
+	if c.firstFailure == "" {
+		c.firstFailure = o.firstFailure
+	}
+}
+
+// newRecorder makes what a thread needs, with a time series of so many intervals.
+func newRecorder(s Spec, intervals int) *recorder {
 	r := &recorder{window: s.Duration}
 	for k := range r.lat {
-		r.lat[k] = newHist()
+		r.lat[k] = newDurations()
 	}
 	if s.Loop == Open {
-		r.svc, r.lag, r.late = newHist(), newHist(), newHist()
+		r.svc, r.lag, r.late = newDurations(), newDurations(), newDurations()
 	}
 	for k := range r.stages {
 		if s.Stages > 0 {
 			r.stages[k] = newStageTimes()
 		}
 	}
-	r.series = make([]*hdrhistogram.Histogram, seriesIntervals(s.Duration))
+	r.series = make([]*hdrhistogram.Histogram, intervals)
 	for i := range r.series {
 		r.series[i] = hdrhistogram.New(1, histMax, seriesDigits)
 	}
@@ -87,6 +117,9 @@ func seriesBegin(window time.Duration, i, n int) time.Duration {
 
 // point adds a completion at now to the time series of a window that began at start.
 func (r *recorder) point(start, now, ns int64) {
+	if len(r.series) == 0 {
+		return
+	}
 	if r.next == 0 {
 		r.next = start + int64(seriesBegin(r.window, 1, len(r.series)))
 	}
@@ -99,27 +132,37 @@ func (r *recorder) point(start, now, ns int64) {
 
 // merge adds another thread's counts to r's.
 func (r *recorder) merge(o *recorder) {
-	for k := range r.lat {
-		merge(&r.lat[k], o.lat[k])
-		r.ops[k] += o.ops[k]
+	r.counts.add(&o.counts)
+	r.mergeDurations(o)
+	for k := range r.stages {
 		if r.stages[k] != nil {
 			r.stages[k].merge(o.stages[k])
 		}
 	}
-	merge(&r.svc, o.svc)
-	merge(&r.lag, o.lag)
-	merge(&r.late, o.late)
-	for i := range r.errs {
-		r.errs[i] += o.errs[i]
-	}
-	r.misses += o.misses
-	r.bytes += o.bytes
-	r.scheduled += o.scheduled
-	r.missed += o.missed
-	r.unsent += o.unsent
-	r.unanswered += o.unanswered
-	r.maxInFlight += o.maxInFlight
 	for i := range r.series {
 		r.series[i].Merge(o.series[i])
 	}
+}
+
+// mergeDurations adds another recorder's latencies to r's.
+func (r *recorder) mergeDurations(o *recorder) {
+	for k := range r.lat {
+		r.lat[k].merge(o.lat[k])
+	}
+	if r.svc != nil {
+		r.svc.merge(o.svc)
+		r.lag.merge(o.lag)
+		r.late.merge(o.late)
+	}
+}
+
+// reset takes counts and latencies back to 0, for the next slice. Stages go on.
+func (r *recorder) reset() {
+	r.counts = counts{}
+	for _, d := range r.lat {
+		d.reset()
+	}
+	r.svc.reset()
+	r.lag.reset()
+	r.late.reset()
 }

@@ -154,21 +154,22 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 		if m.Share[k] == 0 && rec.ops[k] == 0 {
 			continue
 		}
-		r.Op[k] = KindOps{Ops: rec.ops[k], Lat: rec.lat[k]}
+		r.Op[k] = KindOps{Ops: rec.ops[k], Lat: rec.lat[k].hist()}
 		r.Ops += rec.ops[k]
-		r.Lat.Merge(rec.lat[k])
+		rec.lat[k].addTo(r.Lat)
 	}
 	if rec.late != nil { // their kinds were not drawn
-		r.Lat.Merge(rec.late)
+		rec.late.addTo(r.Lat)
 	}
 	for i, n := range rec.errs {
 		r.Errors += n
 		r.ByStatus[i] = n
 	}
-	r.Svc, r.Lag = rec.svc, rec.lag
+	r.Svc, r.Lag = rec.svc.hist(), rec.lag.hist()
 	r.Misses, r.Bytes, r.Unanswered = rec.misses, rec.bytes, rec.unanswered
 	r.Scheduled, r.MissedSends, r.Unsent = rec.scheduled+rec.unsent, rec.missed, rec.unsent
 	r.MaxInFlight = rec.maxInFlight
+	r.VerifyFailures, r.FirstFailure = rec.verifyFailures, rec.firstFailure
 	for k, t := range rec.stages {
 		if t != nil && t.N > 0 {
 			r.Stages[k] = t

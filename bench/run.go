@@ -341,12 +341,8 @@ func (w *running) collect() {
 	}
 	w.res.take(rec, w.mix, w.res.Duration)
 	for _, g := range w.gens {
-		w.res.VerifyFailures += g.verifyFailures
 		if g.replay != nil && !g.replay.repeat {
 			w.res.TraceLeft += g.replay.left()
-		}
-		if w.res.FirstFailure == "" {
-			w.res.FirstFailure = g.firstFailure
 		}
 	}
 }

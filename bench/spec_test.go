@@ -173,7 +173,7 @@ func TestIntervalsOfTheSeriesAreFewAndMakeTheWindow(t *testing.T) {
 func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
 	spec := Spec{Duration: 12 * time.Second}
 	for _, window := range []time.Duration{1, 499_999_999, 500 * time.Millisecond, time.Second, time.Second + 4, 1499 * time.Millisecond, 1500 * time.Millisecond, 11_999_999_996, 12 * time.Second} {
-		rec := newRecorder(spec)
+		rec := newRecorder(spec, seriesIntervals(spec.Duration))
 		ops := uint64(0)
 		for at := time.Duration(0); at < window; at += 100 * time.Millisecond {
 			rec.point(5, 5+int64(at), 1000)
@@ -197,7 +197,7 @@ func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
 // The recorder of the shortest and the longest window has a time series of few intervals.
 func TestTheTimeSeriesOfAnyWindowIsBounded(t *testing.T) {
 	for _, d := range []time.Duration{1, 999, time.Microsecond, time.Second, time.Hour, WindowMax} {
-		if n := len(newRecorder(Spec{Duration: d}.Defaults()).series); n < 1 || n > maxIntervals+1 {
+		if n := seriesIntervals(d); n < 1 || n > maxIntervals+1 {
 			t.Errorf("%v: %d intervals", d, n)
 		}
 	}

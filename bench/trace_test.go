@@ -388,13 +388,13 @@ func TestReplayCountsFromTheTimeOfTheRow(t *testing.T) {
 	if !slices.Equal(ids, []uint64{0, 0, 1, 0, 1}) || !slices.Equal(intended, []uint64{0, 1, 2, 3, 4}) {
 		t.Errorf("records %d at %d", ids, intended)
 	}
-	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.settled || g.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
-		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.settled, g.verifyFailures, g.firstFailure)
+	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.settled || g.rec.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
+		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.settled, g.rec.verifyFailures, g.rec.firstFailure)
 	}
-	if least := g.rec.lag.Min(); least < int64(50*time.Second) { // what is longer than a minute counts as one
+	if least := g.rec.lag.hist().Min(); least < int64(50*time.Second) { // what is longer than a minute counts as one
 		t.Errorf("a row was sent only %v late", time.Duration(least))
 	}
-	if most := g.rec.svc.Max(); most > int64(time.Minute)/2 {
+	if most := g.rec.svc.hist().Max(); most > int64(time.Minute)/2 {
 		t.Errorf("the service took %v", time.Duration(most))
 	}
 }
