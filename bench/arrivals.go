@@ -32,6 +32,12 @@ func newArrivals(s Spec, thread, threads int, begin int64) arrivals {
 	return a
 }
 
+// shift moves the arrivals that are left: a load in slices does not count the time between two of them.
+func (a *arrivals) shift(by int64) {
+	a.at = min(a.at+float64(by), neverDue)
+	a.next = int64(a.at)
+}
+
 // newTraceArrivals are the times of a thread's rows of a trace that begins at begin.
 func newTraceArrivals(p *replay, begin int64) arrivals {
 	p.begin = begin

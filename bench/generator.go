@@ -20,6 +20,9 @@ import (
 // and their latency counts from when they were due. After the window's end, arrivals of the window
 // that still wait are sent as slots come free (until stop).
 //
+// A load in slices begins again and again: keys, versions and random numbers go on, and so do the arrivals,
+// for which no time passes between two slices.
+//
 // An op costs the generator two reads of the clock (44 ns each): completion and next send.
 type generator struct {
 	l       *loop.Loop
@@ -37,12 +40,16 @@ type generator struct {
 	rec     *recorder
 	watch   *rand.Rand // which requests' stages are taken down; nil: none's
 
-	start atomic.Int64 // written by Run, read each completion: the window's begin; MaxInt64 before it is known
+	start atomic.Int64 // written by Run or Slice, read each completion: the window's begin; MaxInt64 before it is known
 	end   atomic.Int64 // likewise: the window's end
 
-	stopped   bool // nothing more is submitted
-	settled   bool // drained was told
-	abandoned bool // the drain is over: what comes back from now on is not recorded
+	stopped   bool  // nothing more is submitted: also before the load begins
+	settled   bool  // drained was told
+	abandoned bool  // the drain is over: what comes back from now on is not recorded
+	left      bool  // the loop has begun to close the generator
+	ended     int64 // open loop: the end of the last slice's window
+
+	marks *[2]threadMark // at the begin of the slice and when it has settled; nil: it is no slice
 
 	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
 	died    chan<- error
@@ -55,26 +62,30 @@ type generator struct {
 var _ loop.Member = (*generator)(nil)
 var _ kv.Completer = (*generator)(nil)
 
-func newGenerator(s Spec, m Mix, c Client, thread, threads int) (*generator, error) {
-	g := &generator{l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
+// newGenerator makes the generator of one of all threads, with a time series of so many intervals. Its load has not begun.
+func newGenerator(s Spec, m Mix, c Client, thread, threads, intervals int) (*generator, error) {
+	g := &generator{stopped: true, l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
 		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
 		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
-		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, seriesIntervals(s.Duration))}
+		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, intervals)}
 	if s.Stages > 0 {
 		g.watch = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
 	}
 	g.start.Store(math.MaxInt64)
 	g.end.Store(math.MaxInt64)
-	g.due.next = neverDue // until the load begins
 	g.replay = newReplay(s, thread, threads)
 	g.keys.replay = g.replay
+	if s.Loop == Open && g.replay == nil {
+		g.due = newArrivals(s, thread, threads, 0)
+	}
 	var err error
 	g.slots, err = newSlots(c.InFlight, s.KeyBytes, s.room(m), g)
 	return g, err
 }
 
-// begin starts the load. On the loop's goroutine.
-func (g *generator) begin(now int64, thread, threads int) {
+// begin starts the load, or that of a slice, which begins at now. On the loop's goroutine.
+func (g *generator) begin(now int64) {
+	g.stopped, g.settled = false, false
 	if g.replay.over() { // all records are other threads'
 		g.settle(now)
 	}
@@ -82,7 +93,7 @@ func (g *generator) begin(now int64, thread, threads int) {
 		if g.replay != nil {
 			g.due = newTraceArrivals(g.replay, now)
 		} else {
-			g.due = newArrivals(g.spec, thread, threads, now)
+			g.due.shift(now - g.ended)
 		}
 		// A failure is not hidden: the send lag shows what the timer's slack of 50 µs costs.
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -91,6 +102,17 @@ func (g *generator) begin(now int64, thread, threads int) {
 	for len(g.slots.free) > 0 && !g.replay.over() {
 		g.issue(0)
 	}
+}
+
+// beginSlice is begin for a slice. A loop that comes to it late has less time, or none; one that has closed the generator has no load.
+func (g *generator) beginSlice(begin int64) {
+	g.marks[0], g.marks[1] = markThread(g.l), threadMark{}
+	if now := loop.Nanos(); g.left || g.spec.Loop == Closed && now >= g.end.Load() {
+		g.stopped, g.settled = true, false
+		g.settle(now)
+		return
+	}
+	g.begin(begin)
 }
 
 // issue submits the next operation in a free slot. intended is 0 in a closed loop: now.
@@ -364,7 +386,7 @@ func (g *generator) send(waited bool) {
 	g.issue(at)
 }
 
-// settle tells Run that the window, or the trace, is over and nothing of it is left.
+// settle tells Run or Slice that the window, or the trace, is over and nothing of it is left.
 func (g *generator) settle(now int64) {
 	over := g.stopped || g.replay.over()
 	if g.settled || g.slots.inFlight() > 0 || !over && now < g.end.Load() {
@@ -375,6 +397,10 @@ func (g *generator) settle(now int64) {
 	}
 	g.settled = true
 	g.stopped = true
+	g.ended = g.end.Load()
+	if g.marks != nil {
+		g.marks[1] = markThread(g.l)
+	}
 	g.drained <- struct{}{} // room for one of each thread
 }
 
@@ -383,8 +409,8 @@ func (g *generator) settle(now int64) {
 func (g *generator) stop() {
 	g.stopped = true
 	now := loop.Nanos()
-	if start := g.start.Load(); g.spec.Loop == Open && start != math.MaxInt64 {
-		for ; g.due.next < g.end.Load(); g.due.advance() {
+	if start, end := g.start.Load(), g.end.Load(); g.spec.Loop == Open && end != math.MaxInt64 {
+		for ; g.due.next < end; g.due.advance() {
 			if g.due.next >= start {
 				g.rec.unsent++
 				g.rec.late.record(now - g.due.next)
@@ -432,6 +458,8 @@ func (g *generator) Stage() error {
 	if at >= end { // all of the window were sent
 		if now < end {
 			g.l.WakeAt(end)
+		} else if g.slots.inFlight() == 0 { // Poll settles: it was still before the end when it looked
+			g.l.Again()
 		}
 		return nil
 	}
@@ -446,7 +474,7 @@ func (g *generator) Stage() error {
 // Close submits nothing more, waits for what is under way, and frees the buffers. When Run gave up
 // waiting, the buffers stay with the handler that still has them, until it gives the last one back.
 func (g *generator) Close() bool {
-	g.stopped = true
+	g.stopped, g.left = true, true
 	g.settle(loop.Nanos()) // the loop may be closing us without Run's asking
 	if g.slots.inFlight() > 0 && !g.abandoned {
 		return false

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
@@ -46,6 +45,38 @@ var (
 // then, or is nil when nothing ran. Loops that spin need GOMAXPROCS above their number, or the
 // window's begin and end are noticed late.
 func Run(ctx context.Context, spec Spec, clients []Client, progress func(Progress)) (*Result, error) {
+	w, err := newRunning(spec, clients)
+	if err != nil {
+		return nil, err
+	}
+	w.watch.report = progress
+	w.res = &Result{Spec: w.spec, ClientThreads: len(clients)}
+	if err := w.begin(); err != nil {
+		return nil, errors.Join(err, w.leave(ctx, true))
+	}
+	err = w.phases(ctx)
+	err = errors.Join(err, w.leave(ctx, err != nil || w.interrupted))
+	w.collect()
+	return w.res, err
+}
+
+// running is one Run, or a load in slices. It belongs to the goroutine that calls Run, or Slices' methods.
+type running struct {
+	spec        Spec
+	mix         Mix
+	clients     []Client
+	watch       watcher
+	gens        []*generator
+	added       int // so many of them are on their loops: the first ones
+	settled     int // of these, those that have told on drained, of the slice if there are slices
+	interrupted bool
+	drained     chan struct{}
+	died        chan error
+	res         *Result // Run's
+}
+
+// newRunning checks what a run is given. Nothing is made yet.
+func newRunning(spec Spec, clients []Client) (*running, error) {
 	spec = spec.Defaults()
 	if err := spec.Check(); err != nil {
 		return nil, err
@@ -57,58 +88,53 @@ func Run(ctx context.Context, spec Spec, clients []Client, progress func(Progres
 	if err != nil {
 		return nil, err
 	}
-	w := &running{spec: spec, mix: mix, clients: clients,
-		drained: make(chan struct{}, len(clients)), died: make(chan error, 1),
-		res: &Result{Spec: spec, ClientThreads: len(clients)}}
-	w.watch = watcher{report: progress, clients: clients, ops: w.ops}
-	if err := w.add(); err != nil {
-		return nil, errors.Join(err, w.leave(ctx, true))
-	}
-	err = w.phases(ctx)
-	err = errors.Join(err, w.leave(ctx, err != nil || w.res.Interrupted))
-	w.collect()
-	return w.res, err
+	w := &running{spec: spec, mix: mix, clients: clients, drained: make(chan struct{}, len(clients)), died: make(chan error, 1)}
+	w.watch = watcher{clients: clients, ops: w.ops}
+	return w, nil
 }
 
-// running is one Run. It belongs to Run's goroutine.
-type running struct {
-	spec    Spec
-	mix     Mix
-	clients []Client
-	watch   watcher
-	gens    []*generator
-	begun   int // so many of them are on their loops: the first ones
-	settled int // of these, those that have told on drained
-	drained chan struct{}
-	died    chan error
-	res     *Result
-}
-
-// add makes the generators, and then starts them, one loop after the other.
-func (w *running) add() error {
+// make makes the generators, each with a time series of so many intervals.
+func (w *running) make(intervals int) error {
 	for i, c := range w.clients {
-		g, err := newGenerator(w.spec, w.mix, c, w.spec.FirstThread+i, w.spec.threads(len(w.clients)))
+		g, err := newGenerator(w.spec, w.mix, c, w.spec.FirstThread+i, w.spec.threads(len(w.clients)), intervals)
 		if err != nil {
 			return err
 		}
 		g.drained, g.died = w.drained, w.died
 		w.gens = append(w.gens, g)
 	}
-	w.res.Started = time.Now()
-	now := loop.Nanos()
+	return nil
+}
+
+// add puts the generators onto their loops, one after the other, where each does what then says.
+func (w *running) add(then func(*generator)) error {
 	for i, c := range w.clients {
 		var err error
 		gone := c.Loop.Call(func() {
-			if _, err = c.Loop.Add(w.gens[i]); err == nil && !w.spec.fromTheFirstRow() {
-				w.gens[i].begin(now, w.spec.FirstThread+i, w.spec.threads(len(w.clients)))
+			if _, err = c.Loop.Add(w.gens[i]); err == nil {
+				then(w.gens[i])
 			}
 		})
 		if err := errors.Join(gone, err); err != nil {
 			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
 		}
-		w.begun++
+		w.added++
 	}
 	return nil
+}
+
+// begin makes the generators and starts them, except for a trace that begins with the window.
+func (w *running) begin() error {
+	if err := w.make(seriesIntervals(w.spec.Duration)); err != nil {
+		return err
+	}
+	w.res.Started = time.Now()
+	now := loop.Nanos()
+	return w.add(func(g *generator) {
+		if !w.spec.fromTheFirstRow() {
+			g.begin(now)
+		}
+	})
 }
 
 func (w *running) ops() (n uint64) {
@@ -123,7 +149,7 @@ func (w *running) phases(ctx context.Context) error {
 	begun := loop.Nanos()
 	err := w.wait(ctx, "warm-up", w.spec.Warmup)
 	w.res.Warmup = time.Duration(loop.Nanos() - begun)
-	if err != nil || w.res.Interrupted {
+	if err != nil || w.interrupted {
 		return err
 	}
 	if w.spec.OnWindow != nil {
@@ -164,19 +190,15 @@ func (w *running) beginTrace(start int64) error {
 		return nil
 	}
 	for i, c := range w.clients {
-		if err := c.Loop.Call(func() { w.gens[i].begin(start, w.spec.FirstThread+i, w.spec.threads(len(w.clients))) }); err != nil {
+		if err := c.Loop.Call(func() { w.gens[i].begin(start) }); err != nil {
 			return fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
 		}
 	}
 	return nil
 }
 
-// traceOver says that no generator has a row left. All have told that they settled.
-func (w *running) traceOver() bool {
-	return !slices.ContainsFunc(w.gens, func(g *generator) bool { return !g.replay.over() })
-}
-
-// wait lets a phase pass, or ends it early: interrupted, at the end of the trace, or with the error that ends the run.
+// wait lets a phase pass, or ends it early: interrupted, with the error that ends the run, or when all generators have settled, at the end of
+// the trace or of the window.
 func (w *running) wait(ctx context.Context, phase string, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -191,10 +213,10 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 		case <-timer.C:
 			return nil
 		case <-ctx.Done():
-			w.res.Interrupted = true
+			w.interrupted = true
 			return nil
-		case <-w.drained: // its rows are all answered, or it has ended otherwise: then the other cases tell
-			if w.settled++; w.settled < w.begun || !w.traceOver() {
+		case <-w.drained:
+			if w.settled++; w.settled < w.added {
 				continue
 			}
 			select {
@@ -263,39 +285,58 @@ func (w *running) leave(ctx context.Context, stop bool) error {
 	if !stop {
 		before := w.answered()
 		all, err = w.await(ctx)
-		hung = !w.res.Interrupted && (w.spec.Loop == Closed || w.answered() == before)
+		hung = !w.interrupted && (w.spec.Loop == Closed || w.answered() == before)
 	}
-	for i := range w.begun {
-		if !all && w.clients[i].Loop.Call(w.gens[i].stop) != nil {
-			err = errors.Join(err, fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped))
-			all = true // nobody is left there to wait for; the others are abandoned
+	if !all {
+		err = errors.Join(err, w.halt(ctx, hung))
+	}
+	err = errors.Join(err, w.abandon())
+	w.remove()
+	return err
+}
+
+// halt has nothing more sent, and unless the load hangs it waits until what is under way is complete, for DrainMax at most.
+func (w *running) halt(ctx context.Context, hung bool) error {
+	for i, g := range w.gens[:w.added] {
+		if w.clients[i].Loop.Call(g.stop) != nil { // nobody is left there to wait for; the others are abandoned
+			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
 		}
 	}
-	if !all && !hung {
-		_, e := w.await(context.WithoutCancel(ctx))
-		err = errors.Join(err, e)
+	if hung {
+		return nil
 	}
+	_, err := w.await(context.WithoutCancel(ctx))
+	return err
+}
+
+// abandon ends the drain. It returns an error if requests have no answer.
+func (w *running) abandon() error {
 	unanswered, now := 0, loop.Nanos()
-	for i, g := range w.gens[:w.begun] {
-		l := w.clients[i].Loop
+	for i, g := range w.gens[:w.added] {
 		abandon := func() { unanswered += g.abandon(now) }
-		if l.Call(abandon) != nil {
+		if w.clients[i].Loop.Call(abandon) != nil {
 			abandon() // the loop has ended
 		}
-		l.Remove(g)
 	}
-	for _, g := range w.gens[w.begun:] {
+	if unanswered == 0 {
+		return nil
+	}
+	return fmt.Errorf("bench: %d requests had no answer at the end of the drain (%v): %w", unanswered, w.spec.DrainMax, ErrStuck)
+}
+
+// remove takes the generators off their loops. Their requests are answered or abandoned.
+func (w *running) remove() {
+	for i, g := range w.gens[:w.added] {
+		w.clients[i].Loop.Remove(g)
+	}
+	for _, g := range w.gens[w.added:] {
 		g.release()
 	}
-	if unanswered > 0 {
-		err = errors.Join(err, fmt.Errorf("bench: %d requests had no answer at the end of the drain (%v): %w", unanswered, w.spec.DrainMax, ErrStuck))
-	}
-	return err
 }
 
 // answered is the number of requests that were answered until now, as the loops have it.
 func (w *running) answered() (n uint64) {
-	for i, g := range w.gens[:w.begun] {
+	for i, g := range w.gens[:w.added] {
 		_ = w.clients[i].Loop.Call(func() { n += g.total })
 	}
 	return n
@@ -308,7 +349,7 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 	defer timer.Stop()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
-	for w.settled < w.begun {
+	for w.settled < w.added {
 		select {
 		case <-w.drained:
 			w.settled++
@@ -317,7 +358,7 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 		case <-timer.C:
 			return false, err
 		case <-ctx.Done():
-			w.res.Interrupted = true
+			w.interrupted = true
 			return false, err
 		case <-tick.C:
 			if e := w.watch.tick(); e != nil {
@@ -340,6 +381,7 @@ func (w *running) collect() {
 		rec.merge(g.rec)
 	}
 	w.res.take(rec, w.mix, w.res.Duration)
+	w.res.Interrupted = w.interrupted
 	for _, g := range w.gens {
 		if g.replay != nil && !g.replay.repeat {
 			w.res.TraceLeft += g.replay.left()

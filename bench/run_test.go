@@ -584,7 +584,7 @@ func driven(t testing.TB, spec Spec, inFlight int) (*generator, *queue) {
 	}
 	m, _ := ParseMix(spec.Mix)
 	q := &queue{}
-	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1)
+	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1, seriesIntervals(spec.Duration))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -602,7 +602,7 @@ func TestGeneratorAllocatesNothing(t *testing.T) {
 				spec.TargetPerS = 1e8
 			}
 			g, q := driven(t, spec, 8)
-			g.begin(loop.Nanos(), 0, 1)
+			g.begin(loop.Nanos())
 			if n := testing.AllocsPerRun(5000, func() {
 				g.Poll()
 				for range 4 {
@@ -628,7 +628,7 @@ func BenchmarkGenerator(b *testing.B) {
 	for _, mix := range []string{"get", "c", "a"} {
 		b.Run("turn/"+mix, func(b *testing.B) {
 			g, q := driven(b, Spec{Mix: mix, ValueBytes: 64, Records: 100_000, Duration: time.Hour}, 16)
-			g.begin(0, 0, 1)
+			g.begin(0)
 			b.ReportAllocs()
 			for b.Loop() {
 				g.Complete(q.next())

@@ -370,7 +370,7 @@ func TestReplayCountsFromTheTimeOfTheRow(t *testing.T) {
 	g, q := driven(t, Spec{Trace: tr, Loop: Open, Duration: 2 * time.Hour, Verify: true}, 2)
 	begin := loop.Nanos() - int64(time.Hour)
 	g.start.Store(begin)
-	g.begin(begin, 0, 1)
+	g.begin(begin)
 	if n := g.Poll(); n != 2 || g.Poll() != 0 {
 		t.Fatalf("%d were sent into 2 slots", n)
 	}
@@ -403,7 +403,7 @@ func TestReplayAllocatesNothing(t *testing.T) {
 	tr := traceOf(t, small)
 	for _, kind := range []LoopKind{Closed, Open} {
 		g, q := driven(t, Spec{Trace: tr, TraceRepeat: true, TraceSpeed: 1e6, Loop: kind, Duration: time.Hour}, 8)
-		g.begin(loop.Nanos(), 0, 1)
+		g.begin(loop.Nanos())
 		if n := testing.AllocsPerRun(5000, func() {
 			g.Poll()
 			for range 4 {
