@@ -43,11 +43,11 @@ type generator struct {
 	start atomic.Int64 // written by Run or Slice, read each completion: the window's begin; MaxInt64 before it is known
 	end   atomic.Int64 // likewise: the window's end
 
-	stopped   bool  // nothing more is submitted: also before the load begins
-	settled   bool  // drained was told
-	abandoned bool  // the drain is over: what comes back from now on is not recorded
-	left      bool  // the loop has begun to close the generator
-	ended     int64 // open loop: the end of the last slice's window
+	stopped   bool        // nothing more is submitted: also before the load begins
+	settled   bool        // drained was told
+	abandoned bool        // the drain is over: what comes back from now on is not recorded
+	left      atomic.Bool // written by the loop when it begins to close the generator, read by Slice
+	ended     int64       // open loop: the end of the last slice's window
 
 	marks *[2]threadMark // at the begin of the slice and when it has settled; nil: it is no slice
 
@@ -106,8 +106,8 @@ func (g *generator) begin(now int64) {
 
 // beginSlice is begin for a slice. A loop that comes to it late has less time, or none; one that has closed the generator has no load.
 func (g *generator) beginSlice(begin int64) {
-	g.marks[0], g.marks[1] = markThread(g.l), threadMark{}
-	if now := loop.Nanos(); g.left || g.spec.Loop == Closed && now >= g.end.Load() {
+	g.marks[0] = markThread(g.l)
+	if now := loop.Nanos(); g.left.Load() || g.spec.Loop == Closed && now >= g.end.Load() {
 		g.stopped, g.settled = true, false
 		g.settle(now)
 		return
@@ -404,6 +404,13 @@ func (g *generator) settle(now int64) {
 	g.drained <- struct{}{} // room for one of each thread
 }
 
+// mark takes the thread's counters at the end of a slice that does not settle. On the loop's goroutine.
+func (g *generator) mark() {
+	if g.marks != nil && g.marks[1].at == 0 {
+		g.marks[1] = markThread(g.l)
+	}
+}
+
 // stop ends submission, counts the arrivals of the window that were never sent, with their age, and tells Run when
 // nothing is under way. On the loop's goroutine.
 func (g *generator) stop() {
@@ -474,7 +481,8 @@ func (g *generator) Stage() error {
 // Close submits nothing more, waits for what is under way, and frees the buffers. When Run gave up
 // waiting, the buffers stay with the handler that still has them, until it gives the last one back.
 func (g *generator) Close() bool {
-	g.stopped, g.left = true, true
+	g.stopped = true
+	g.left.Store(true)
 	g.settle(loop.Nanos()) // the loop may be closing us without Run's asking
 	if g.slots.inFlight() > 0 && !g.abandoned {
 		return false

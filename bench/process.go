@@ -113,3 +113,15 @@ type threadMark struct {
 func markThread(l *loop.Loop) threadMark {
 	return threadMark{usage: threadUsage(), loop: l.Snapshot(), at: loop.Nanos()}
 }
+
+// since is what the thread has spent since o; at is the time that has passed, in ns.
+func (m threadMark) since(o threadMark) threadMark {
+	return threadMark{usage: m.usage.Sub(o.usage), loop: m.loop.Sub(o.loop), at: m.at - o.at}
+}
+
+// add sums what was spent.
+func (m *threadMark) add(o threadMark) {
+	m.usage.Add(o.usage)
+	m.loop.Add(o.loop)
+	m.at += o.at
+}

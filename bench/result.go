@@ -26,10 +26,15 @@ type Result struct {
 	Warmup      time.Duration // likewise
 	Interrupted bool          // ctx ended the run before its time
 
+	Slices int // windows that Duration is the sum of; 0: it is one
+
 	Ops    uint64         // answered: OK or not found
 	Op     [Kinds]KindOps // of these, by kind
 	Bytes  uint64         // of values read and written
 	Misses uint64         // reads of records that were loaded and are not there
+
+	// CostOps are the operations behind costs (CPU time, counters): of slices those from begin to drained. 0: Ops
+	CostOps uint64
 
 	Errors   uint64 // answered with another status
 	ByStatus [statuses]uint64
@@ -52,7 +57,7 @@ type Result struct {
 	Stages [Kinds]*StageTimes `json:"-"` // by kind; nil: none were watched
 
 	Series    []Interval                `json:"-"`
-	Drift     Drift                     `json:"-"`
+	Drift     Drift                     // worked out from the series, or from slices
 	intervals []*hdrhistogram.Histogram // behind Series, of Spec's window
 
 	Threads       Usage      // client threads alone
@@ -147,6 +152,18 @@ func (r *Result) StatusErrors() string {
 	return s
 }
 
+// addThreads adds what each thread has spent, in the time that its mark says.
+func (r *Result) addThreads(spent []threadMark) {
+	for _, t := range spent {
+		r.Threads.Add(t.usage)
+		r.ClientLoops.Add(t.loop)
+		if ratio := float64(t.usage.CPU()) / float64(max(1, t.at)); ratio > r.CPURatio {
+			r.CPURatio = ratio
+			r.BusyRatio = 1 - float64(t.loop.EmptyTurns)/float64(max(1, t.loop.Turns))
+		}
+	}
+}
+
 // take moves the merged records into r.
 func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 	r.Lat = newHist()
@@ -179,10 +196,13 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 	r.series(window)
 }
 
-// series fills in Series and Drift from the intervals' histograms. The intervals add up to the window. One that was cut to less
+// series fills in Series and Drift from the intervals' histograms; without any, as of slices, Drift stays. The intervals add up to the window. One that was cut to less
 // than half by an early end belongs to the one before it: a rate over so short a time says nothing.
 func (r *Result) series(window time.Duration) {
-	r.Series, r.Drift = nil, Drift{}
+	if r.Series = nil; len(r.intervals) == 0 {
+		return
+	}
+	r.Drift = Drift{}
 	n := seriesIntervals(r.Spec.Duration)
 	whole := 0
 	for i, h := range r.intervals {

@@ -260,16 +260,11 @@ func (w *running) mark() (m marks, err error) {
 // costs takes what the window cost from the counters at its ends.
 func (w *running) costs(before, after marks) {
 	r := w.res
+	spent := make([]threadMark, len(after.threads))
 	for i, a := range after.threads {
-		b := before.threads[i]
-		u, s := a.usage.Sub(b.usage), a.loop.Sub(b.loop)
-		r.Threads.Add(u)
-		r.ClientLoops.Add(s)
-		if ratio := float64(u.CPU()) / float64(max(1, a.at-b.at)); ratio > r.CPURatio {
-			r.CPURatio = ratio
-			r.BusyRatio = 1 - float64(s.EmptyTurns)/float64(max(1, s.Turns))
-		}
+		spent[i] = a.since(before.threads[i])
 	}
+	r.addThreads(spent)
 	r.Process = after.process.Sub(before.process)
 	r.Go = after.runtime.since(before.runtime)
 	r.Host = hostDelta(before.host, after.host, errors.Join(before.hostErr, after.hostErr))
@@ -314,7 +309,7 @@ func (w *running) abandon() error {
 	unanswered, now := 0, loop.Nanos()
 	for i, g := range w.gens[:w.added] {
 		abandon := func() { unanswered += g.abandon(now) }
-		if w.clients[i].Loop.Call(abandon) != nil {
+		if w.clients[i].Loop.Call(func() { abandon(); g.mark() }) != nil {
 			abandon() // the loop has ended
 		}
 	}

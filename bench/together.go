@@ -91,11 +91,13 @@ func (r *Result) sane() error {
 	switch {
 	case s.Duration <= 0 || r.Duration < 0 || r.Duration > s.Duration || r.Warmup < 0:
 		return fmt.Errorf("a window of %v after a warm-up of %v, of %v", r.Duration, r.Warmup, s.Duration)
+	case r.Slices < 0 || r.Slices > countMost || r.Drift.Known && r.Drift.First == 0 || max(r.Drift.First, r.Drift.Last) > countMost:
+		return fmt.Errorf("%d slices, %d operations in the first third and %d in the last", r.Slices, r.Drift.First, r.Drift.Last)
 	case r.ClientThreads < 1 || r.ClientThreads > maxThreads || r.MaxInFlight < 0 || r.MaxInFlight > countMost:
 		return fmt.Errorf("%d client threads, %d requests in flight", r.ClientThreads, r.MaxInFlight)
 	}
 	sum := uint64(0)
-	for _, n := range []uint64{r.Ops, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
+	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
 		if n > countMost {
 			return fmt.Errorf("%d of something", n)
 		}
@@ -161,7 +163,8 @@ func Together(parts []*Result) (*Result, error) {
 		all.Svc, all.Lag = newHist(), newHist()
 	}
 	for _, r := range parts {
-		if r.Spec.Loop != all.Spec.Loop || r.Spec.Duration != all.Spec.Duration || len(r.intervals) != len(parts[0].intervals) {
+		if r.Spec.Loop != all.Spec.Loop || (r.Slices > 0) != (parts[0].Slices > 0) || r.Slices == 0 && r.Spec.Duration != all.Spec.Duration ||
+			len(r.intervals) != len(parts[0].intervals) {
 			return nil, fmt.Errorf("bench: results of a %s loop over %v and of a %s loop over %v are not of one load", all.Spec.Loop, all.Spec.Duration, r.Spec.Loop, r.Spec.Duration)
 		}
 		all.add(r)
@@ -175,6 +178,7 @@ func (r *Result) add(o *Result) {
 	r.Spec.Conns += o.Spec.Conns
 	r.Spec.ClientThreads += o.ClientThreads
 	r.ClientThreads += o.ClientThreads
+	r.Spec.Duration, r.Slices = max(r.Spec.Duration, o.Spec.Duration), max(r.Slices, o.Slices)
 	r.Duration, r.Warmup = max(r.Duration, o.Duration), max(r.Warmup, o.Warmup)
 	r.Interrupted = r.Interrupted || o.Interrupted
 	r.addCounts(o)
@@ -204,6 +208,10 @@ func (r *Result) add(o *Result) {
 
 func (r *Result) addCounts(o *Result) {
 	r.Ops += o.Ops
+	r.CostOps += o.CostOps
+	r.Drift.First += o.Drift.First
+	r.Drift.Last += o.Drift.Last
+	r.Drift.Known = r.Drift.First > 0
 	r.Bytes += o.Bytes
 	r.Misses += o.Misses
 	r.Errors += o.Errors

@@ -1,0 +1,375 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kvwire/kvwire/loop"
+)
+
+// Slices is a load in slices: short runs on generators that stay on their loops. Between two slices nothing is in flight and nothing is
+// submitted. Keys, versions of values and random numbers go on from slice to slice, and so do the arrivals of an open loop, for which no time
+// passes between two slices. It belongs to one goroutine, which is none of the loops'.
+type Slices struct {
+	// Latencies has every slice carry its latencies, for TogetherSlices. It may be changed before each slice.
+	Latencies bool
+
+	w   *running
+	err error // why there are no more slices
+	all *recorder
+	lat *durations // of one slice, all kinds
+
+	first          time.Time // the first slice's begin
+	began          int64     // the same, as loop.Nanos counts
+	n              int       // slices
+	settle, window time.Duration
+	asked          time.Duration // sum of the windows that were asked for
+	spent          []threadMark  // by each thread, in all slices
+	totals         []uint64      // operations of each thread until the last slice
+	allOps         uint64
+	series         []Interval
+	whole          []uint64 // operations of the slices that were not cut short
+	interrupted    bool
+}
+
+// Slice is what one slice found. What counts is as for a Result; its window is that of the slice.
+type Slice struct {
+	Began       time.Time     `json:"began"`
+	Settle      time.Duration `json:"settle_ns"` // before the window, recorded only in AllOps; as it was
+	Window      time.Duration `json:"window_ns"` // as it was
+	Drain       time.Duration `json:"drain_ns"`  // from the window's end until nothing was in flight
+	Length      time.Duration `json:"length_ns"` // settle, window and drain
+	Interrupted bool          `json:"interrupted,omitempty"`
+
+	Ops            uint64 `json:"ops"`     // completed in the window: OK or not found
+	AllOps         uint64 `json:"all_ops"` // completed in settle, window and drain
+	Bytes          uint64 `json:"bytes"`   // of values read and written in the window
+	Misses         uint64 `json:"misses"`
+	Errors         uint64 `json:"errors"`
+	VerifyFailures uint64 `json:"verify_failures"` // in settle and drain, too
+	FirstFailure   string `json:"first_failure,omitempty"`
+
+	Scheduled   uint64 `json:"scheduled"` // open loop, as in Result, and the next two
+	MissedSends uint64 `json:"missed_sends"`
+	Unsent      uint64 `json:"unsent"`
+	Unanswered  uint64 `json:"unanswered"`
+	MaxInFlight int    `json:"max_in_flight"`
+
+	P50 int64  `json:"p50_ns"` // of the latencies; 0 where there are none, or where they are not known
+	P90 int64  `json:"p90_ns"`
+	P99 int64  `json:"p99_ns"`
+	N   uint64 `json:"n"` // latencies behind the percentiles
+
+	ClientLoops loop.Stats `json:"client_loops"` // from the slice's begin until nothing was in flight, of all threads together
+	Threads     Usage      `json:"threads"`      // likewise
+
+	Counts []byte `json:"counts,omitempty"` // the latencies, if Slices.Latencies asked for them: see durations.encode
+}
+
+var (
+	errSlicesClosed = errors.New("bench: the slices are closed")
+	errSliceTrace   = errors.New("bench: a trace is replayed as a whole, not in slices")
+)
+
+// OpenSlices makes the generators with all that they need and adds them to their loops. Nothing is issued. Of the spec, Duration and Warmup are
+// not used: each slice has its own. DrainMax bounds the drain of each slice. OnWindow, if there is one, is called by each Slice just before its load
+// begins (true), and when nothing is in flight any more (false); what Slice does after that, to merge and clear latencies, takes CPU time but needs no
+// loop: a caller that parks the loops and reads clocks in OnWindow has none of it in its costs.
+func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
+	w, err := newRunning(spec, clients)
+	if err != nil {
+		return nil, err
+	}
+	if w.spec.Trace != nil {
+		return nil, errSliceTrace
+	}
+	err = w.make(0)
+	for _, g := range w.gens {
+		g.marks = new([2]threadMark)
+	}
+	if err == nil {
+		err = w.add(func(*generator) {})
+	}
+	if err != nil {
+		w.remove()
+		return nil, err
+	}
+	return &Slices{w: w, all: newRecorder(w.spec, 0), lat: newDurations(),
+		spent: make([]threadMark, len(clients)), totals: make([]uint64, len(clients))}, nil
+}
+
+// Slice begins the load on all loops, lets settle pass, counts for window, and returns when nothing is in flight. Begin and end of the window are
+// set before the load begins, and the generators stop at its end by themselves, so that the window is as long as it was asked for whenever this goroutine
+// runs. It blocks for settle and window, and then for DrainMax at most where nothing is answered any more, or twice that where an open
+// loop's arrivals still wait. When ctx ends, the slice ends, and what there is comes back with Interrupted set and no error; slices may follow.
+// With an error (ErrDead, ErrStuck, loop.ErrStopped) the slice holds what was found until then, and no slice may follow.
+func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice, error) {
+	if s.err != nil {
+		return Slice{}, fmt.Errorf("bench: no slice follows one that failed: %w", s.err)
+	}
+	if settle < 0 || window <= 0 || max(settle, window) > WindowMax || s.asked+window > WindowMax || s.settle+settle > WindowMax {
+		return Slice{}, fmt.Errorf("bench: a slice of %v after %v: the window is above 0, and all together are at most %v", window, settle, WindowMax)
+	}
+	if ctx.Err() != nil {
+		s.interrupted = true
+		return Slice{Began: time.Now(), Interrupted: true}, nil
+	}
+	onWindow := s.w.spec.OnWindow
+	if onWindow != nil {
+		onWindow(true)
+	}
+	t := times{wall: time.Now(), begin: loop.Nanos()}
+	t.start = t.begin + int64(settle)
+	t.end = t.start + int64(window)
+	s.err = s.load(ctx, &t)
+	if onWindow != nil {
+		onWindow(false)
+	}
+	s.asked += window
+	v := s.reckon(&t)
+	if s.err == nil && !v.Interrupted {
+		s.whole = append(s.whole, v.Ops)
+	}
+	return v, s.err
+}
+
+// times are those of one slice, as loop.Nanos counts.
+type times struct {
+	wall       time.Time // of begin
+	begin      int64
+	start, end int64 // of the window, as it was in the end; start is MaxInt64 if it has not begun
+	over       int64 // nothing is in flight any more
+}
+
+// load is the part of a slice that needs the loops. When it returns, nothing is in flight, or it is abandoned.
+func (s *Slices) load(ctx context.Context, t *times) error {
+	w := s.w
+	w.settled, w.interrupted = 0, false
+	for _, g := range w.gens {
+		*g.marks = [2]threadMark{}
+	}
+	s.bound(t)
+	err := s.begin(t.begin)
+	if err == nil {
+		err = w.wait(ctx, "slice", time.Duration(t.end-t.begin)+w.spec.DrainMax)
+	}
+	if err != nil || w.settled < w.added {
+		err = errors.Join(err, s.cut(ctx, t, err == nil && !w.interrupted && w.spec.Loop == Closed))
+	}
+	t.over = t.end
+	for i, g := range w.gens {
+		t.over = max(t.over, g.marks[1].at)
+		if err == nil && g.left.Load() {
+			err = fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
+		}
+	}
+	return err
+}
+
+// bound tells the generators when the window begins and ends.
+func (s *Slices) bound(t *times) {
+	for _, g := range s.w.gens {
+		g.end.Store(t.end)
+		g.start.Store(t.start)
+	}
+}
+
+// begin begins the load on all loops, and does not wait until it has.
+func (s *Slices) begin(now int64) error {
+	for i, g := range s.w.gens {
+		if l := s.w.clients[i].Loop; !l.Do(func() { g.beginSlice(now) }) {
+			return fmt.Errorf("bench: client loop %s: %w", l.Name(), loop.ErrStopped)
+		}
+	}
+	return nil
+}
+
+// cut ends a slice that did not end by itself: interrupted, by an error, or because its drain takes too long.
+func (s *Slices) cut(ctx context.Context, t *times, hung bool) error {
+	w := s.w
+	if now := loop.Nanos(); now < t.end {
+		if t.end = now; now < t.start {
+			t.start = math.MaxInt64
+		}
+		s.bound(t)
+	}
+	err := w.halt(ctx, hung)
+	for more := true; more; { // those that settled meanwhile, and nobody waited for
+		select {
+		case <-w.drained:
+			w.settled++
+		default:
+			more = false
+		}
+	}
+	if w.settled < w.added {
+		err = errors.Join(err, w.abandon())
+	}
+	return err
+}
+
+// reckon takes what the generators wrote, adds it to what all slices have, and clears it for the next one.
+func (s *Slices) reckon(t *times) Slice {
+	v := Slice{Began: t.wall, Interrupted: s.w.interrupted, Settle: time.Duration(min(t.start, t.end) - t.begin),
+		Window: time.Duration(max(0, t.end-t.start)), Drain: time.Duration(t.over - t.end), Length: time.Duration(t.over - t.begin)}
+	var c counts
+	for i, g := range s.w.gens {
+		c.add(&g.rec.counts)
+		for _, d := range g.rec.lat {
+			s.lat.merge(d)
+		}
+		s.lat.merge(g.rec.late)
+		s.all.mergeDurations(g.rec)
+		g.rec.reset()
+		v.AllOps += g.total - s.totals[i]
+		s.totals[i] = g.total
+		if m := g.marks; m[0].at != 0 && m[1].at != 0 { // else its loop has ended
+			spent := m[1].since(m[0])
+			v.Threads.Add(spent.usage)
+			v.ClientLoops.Add(spent.loop)
+			s.spent[i].add(spent)
+		}
+	}
+	v.take(&c)
+	v.latencies(s.lat, s.Latencies)
+	s.lat.reset()
+	s.add(t, &v, &c)
+	return v
+}
+
+// take fills in the counts.
+func (v *Slice) take(c *counts) {
+	for _, n := range c.ops {
+		v.Ops += n
+	}
+	for _, n := range c.errs {
+		v.Errors += n
+	}
+	v.Bytes, v.Misses, v.VerifyFailures, v.FirstFailure = c.bytes, c.misses, c.verifyFailures, c.firstFailure
+	v.Scheduled, v.MissedSends, v.Unsent, v.Unanswered, v.MaxInFlight = c.scheduled+c.unsent, c.missed, c.unsent, c.unanswered, c.maxInFlight
+}
+
+// latencies fills in the percentiles.
+func (v *Slice) latencies(d *durations, carry bool) {
+	var p [3]int64
+	d.percentiles(p[:], 50, 90, 99)
+	v.P50, v.P90, v.P99, v.N = p[0], p[1], p[2], d.total()
+	if carry {
+		v.Counts = d.encode()
+	}
+}
+
+// add adds a slice to what all slices have.
+func (s *Slices) add(t *times, v *Slice, c *counts) {
+	most := max(s.all.maxInFlight, c.maxInFlight)
+	s.all.counts.add(c)
+	s.all.maxInFlight = most
+	if s.first.IsZero() {
+		s.first, s.began = t.wall, t.begin
+	}
+	s.settle += v.Settle
+	s.window += v.Window
+	s.allOps += v.AllOps
+	s.interrupted = s.interrupted || v.Interrupted
+	s.n++
+	if v.Window > 0 {
+		s.series = append(s.series, Interval{Begin: time.Duration(t.start - s.began), Length: v.Window, Ops: v.Ops,
+			P50: time.Duration(v.P50), P99: time.Duration(v.P99), N: v.N})
+	}
+}
+
+// Result is all slices together, as if their windows were one. CostOps are the operations of settle, window and drain, and Threads and
+// ClientLoops are of that time. Series has an interval for each slice, with time between them, and its latencies have three digits; Drift compares the
+// first third of the slices that were not cut short with the last. Spec.Duration is the sum of the windows that were asked for. Process, Host and Go
+// are the caller's to fill in, who knows what they are of: the time from resume to park.
+func (s *Slices) Result() *Result {
+	w := s.w
+	r := &Result{Spec: w.spec, Started: s.first, Slices: s.n, Duration: s.window, Warmup: s.settle, Interrupted: s.interrupted,
+		CostOps: s.allOps, ClientThreads: len(w.clients)}
+	if s.asked > 0 {
+		r.Spec.Duration = s.asked
+	}
+	all := *s.all
+	for k := range all.stages {
+		if all.stages[k] == nil {
+			continue
+		}
+		all.stages[k] = newStageTimes()
+		for _, g := range w.gens {
+			all.stages[k].merge(g.rec.stages[k])
+		}
+	}
+	r.take(&all, w.mix, s.window)
+	r.addThreads(s.spent)
+	r.Series = append(r.Series, s.series...)
+	for i := range len(s.whole) / 3 {
+		r.Drift.First += s.whole[i]
+		r.Drift.Last += s.whole[len(s.whole)-1-i]
+	}
+	r.Drift.Known = r.Drift.First > 0
+	return r
+}
+
+// Close takes the generators off their loops. It waits for the loops, which must not be parked, until ctx ends; what is left then goes on in a
+// goroutine of its own, until the loops turn again or end. Buffers of requests without an answer stay with their handler, as after a Run.
+// It may be called after any error, and more than once.
+func (s *Slices) Close(ctx context.Context) error {
+	if errors.Is(s.err, errSlicesClosed) {
+		return nil
+	}
+	s.err = errors.Join(s.err, errSlicesClosed)
+	done := make(chan struct{})
+	go func() { s.w.remove(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("bench: the client loops do not give their generators back: %w", context.Cause(ctx))
+	}
+}
+
+// TogetherSlices is one slice of a load that several processes made at once, as Together: what was counted adds, and times are the longest.
+// Percentiles are those of all latencies if every part carries them (Slices.Latencies), and unknown otherwise (N is 0). There is at least one part.
+func TogetherSlices(parts []Slice) (Slice, error) {
+	v, lat, carry := Slice{Began: parts[0].Began}, newDurations(), true
+	for i := range parts {
+		o := &parts[i]
+		if o.Began.Before(v.Began) {
+			v.Began = o.Began
+		}
+		v.Settle, v.Window, v.Drain, v.Length = max(v.Settle, o.Settle), max(v.Window, o.Window), max(v.Drain, o.Drain), max(v.Length, o.Length)
+		v.Interrupted = v.Interrupted || o.Interrupted
+		v.addCounts(o)
+		v.ClientLoops.Add(o.ClientLoops)
+		v.Threads.Add(o.Threads)
+		if err := lat.decode(o.Counts); err != nil {
+			return Slice{}, err
+		}
+		carry = carry && (o.N == 0 || len(o.Counts) > 0)
+	}
+	if carry {
+		v.latencies(lat, true)
+	}
+	return v, nil
+}
+
+// addCounts is TogetherSlices', for one of them.
+func (v *Slice) addCounts(o *Slice) {
+	v.Ops += o.Ops
+	v.AllOps += o.AllOps
+	v.Bytes += o.Bytes
+	v.Misses += o.Misses
+	v.Errors += o.Errors
+	v.VerifyFailures += o.VerifyFailures
+	if v.FirstFailure == "" {
+		v.FirstFailure = o.FirstFailure
+	}
+	v.Scheduled += o.Scheduled
+	v.MissedSends += o.MissedSends
+	v.Unsent += o.Unsent
+	v.Unanswered += o.Unanswered
+	v.MaxInFlight += o.MaxInFlight
+}
