@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 )
 
@@ -17,22 +18,25 @@ type Slices struct {
 	// Latencies has every slice carry its latencies, for TogetherSlices. It may be changed before each slice.
 	Latencies bool
 
-	w   *running
-	err error // why there are no more slices
-	all *recorder
-	lat *durations // of one slice, all kinds
+	w       *running
+	lat     *durations    // of one slice, of all kinds; empty between slices
+	err     error         // why there are no more slices
+	removed chan struct{} // closed when the generators are off their loops; nil before Close
 
-	first          time.Time // the first slice's begin
-	began          int64     // the same, as loop.Nanos counts
-	n              int       // slices
-	settle, window time.Duration
-	asked          time.Duration // sum of the windows that were asked for
-	spent          []threadMark  // by each thread, in all slices
-	totals         []uint64      // operations of each thread until the last slice
-	allOps         uint64
-	series         []Interval
-	whole          []uint64 // operations of the slices that were not cut short
-	interrupted    bool
+	all struct { // slices together
+		n              int
+		interrupted    bool
+		first          time.Time // begin of the first one
+		began          int64     // the same, as loop.Nanos counts
+		settle, window time.Duration
+		asked          time.Duration // sum of the windows that were asked for
+		allOps         uint64
+		rec            *recorder
+		spent          []threadMark // by each thread
+		series         []Interval   // of all
+		whole          []uint64     // operations of those that were not cut short
+	}
+	totals []uint64 // operations of each thread until the last slice
 }
 
 // Slice is what one slice found. What counts is as for a Result; its window is that of the slice.
@@ -61,7 +65,7 @@ type Slice struct {
 	P50 int64  `json:"p50_ns"` // of the latencies; 0 where there are none, or where they are not known
 	P90 int64  `json:"p90_ns"`
 	P99 int64  `json:"p99_ns"`
-	N   uint64 `json:"n"` // latencies behind the percentiles
+	N   uint64 `json:"n"` // latencies behind the percentiles; of a closed loop also those of requests under way at the window's end
 
 	ClientLoops loop.Stats `json:"client_loops"` // from the slice's begin until nothing was in flight, of all threads together
 	Threads     Usage      `json:"threads"`      // likewise
@@ -75,9 +79,11 @@ var (
 )
 
 // OpenSlices makes the generators with all that they need and adds them to their loops. Nothing is issued. Of the spec, Duration and Warmup are
-// not used: each slice has its own. DrainMax bounds the drain of each slice. OnWindow, if there is one, is called by each Slice just before its load
-// begins (true), and when nothing is in flight any more (false); what Slice does after that, to merge and clear latencies, takes CPU time but needs no
-// loop: a caller that parks the loops and reads clocks in OnWindow has none of it in its costs.
+// not used: each slice has its own. DrainMax bounds the drain of each slice. A spec with a trace is refused.
+//
+// OnWindow, if there is one, is called by each Slice just before its load begins (true), and when nothing is in flight any more (false). After the
+// second call Slice merges and clears latencies, which takes CPU time but needs no loop. A caller that parks the loops and reads clocks
+// in OnWindow has none of it in its costs; one that does so around Slice has all of it.
 func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 	w, err := newRunning(spec, clients)
 	if err != nil {
@@ -97,24 +103,29 @@ func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 		w.remove()
 		return nil, err
 	}
-	return &Slices{w: w, all: newRecorder(w.spec, 0), lat: newDurations(),
-		spent: make([]threadMark, len(clients)), totals: make([]uint64, len(clients))}, nil
+	s := &Slices{w: w, lat: newDurations(), totals: make([]uint64, len(clients))}
+	s.all.rec = newRecorder(w.spec, 0)
+	s.all.spent = make([]threadMark, len(clients))
+	return s, nil
 }
 
 // Slice begins the load on all loops, lets settle pass, counts for window, and returns when nothing is in flight. Begin and end of the window are
-// set before the load begins, and the generators stop at its end by themselves, so that the window is as long as it was asked for whenever this goroutine
-// runs. It blocks for settle and window, and then for DrainMax at most where nothing is answered any more, or twice that where an open
-// loop's arrivals still wait. When ctx ends, the slice ends, and what there is comes back with Interrupted set and no error; slices may follow.
-// With an error (ErrDead, ErrStuck, loop.ErrStopped) the slice holds what was found until then, and no slice may follow.
+// set before the load begins, and the generators stop at its end by themselves: the window has its length however late this goroutine runs.
+// Slice blocks for settle and window, and then for DrainMax at most where nothing is answered any more, or twice that where an open
+// loop's arrivals still wait.
+//
+// When ctx ends, the slice ends, and what there is comes back with Interrupted set and no error; slices may follow. If ctx has ended before, there
+// is no load, and OnWindow is not called. With an error (ErrDead, ErrStuck, loop.ErrStopped) the slice holds what was found until then, and no
+// slice may follow.
 func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice, error) {
 	if s.err != nil {
 		return Slice{}, fmt.Errorf("bench: no slice follows one that failed: %w", s.err)
 	}
-	if settle < 0 || window <= 0 || max(settle, window) > WindowMax || s.asked+window > WindowMax || s.settle+settle > WindowMax {
+	if settle < 0 || window <= 0 || max(settle, window) > WindowMax || s.all.asked+window > WindowMax || s.all.settle+settle > WindowMax {
 		return Slice{}, fmt.Errorf("bench: a slice of %v after %v: the window is above 0, and all together are at most %v", window, settle, WindowMax)
 	}
 	if ctx.Err() != nil {
-		s.interrupted = true
+		s.all.interrupted = true
 		return Slice{Began: time.Now(), Interrupted: true}, nil
 	}
 	onWindow := s.w.spec.OnWindow
@@ -124,14 +135,14 @@ func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice
 	t := times{wall: time.Now(), begin: loop.Nanos()}
 	t.start = t.begin + int64(settle)
 	t.end = t.start + int64(window)
-	s.err = s.load(ctx, &t)
+	s.err = s.run(ctx, &t)
 	if onWindow != nil {
 		onWindow(false)
 	}
-	s.asked += window
-	v := s.reckon(&t)
+	s.all.asked += window
+	v := s.collect(&t)
 	if s.err == nil && !v.Interrupted {
-		s.whole = append(s.whole, v.Ops)
+		s.all.whole = append(s.all.whole, v.Ops)
 	}
 	return v, s.err
 }
@@ -144,20 +155,20 @@ type times struct {
 	over       int64 // nothing is in flight any more
 }
 
-// load is the part of a slice that needs the loops. When it returns, nothing is in flight, or it is abandoned.
-func (s *Slices) load(ctx context.Context, t *times) error {
+// run is the part of a slice that needs the loops. When it returns, nothing is in flight, or it is abandoned.
+func (s *Slices) run(ctx context.Context, t *times) error {
 	w := s.w
 	w.settled, w.interrupted = 0, false
 	for _, g := range w.gens {
 		*g.marks = [2]threadMark{}
 	}
-	s.bound(t)
+	s.setWindow(t)
 	err := s.begin(t.begin)
 	if err == nil {
 		err = w.wait(ctx, "slice", time.Duration(t.end-t.begin)+w.spec.DrainMax)
 	}
 	if err != nil || w.settled < w.added {
-		err = errors.Join(err, s.cut(ctx, t, err == nil && !w.interrupted && w.spec.Loop == Closed))
+		err = errors.Join(err, s.endEarly(ctx, t, err == nil && !w.interrupted && w.spec.Loop == Closed))
 	}
 	t.over = t.end
 	for i, g := range w.gens {
@@ -169,8 +180,8 @@ func (s *Slices) load(ctx context.Context, t *times) error {
 	return err
 }
 
-// bound tells the generators when the window begins and ends.
-func (s *Slices) bound(t *times) {
+// setWindow sets begin and end of the window in all generators.
+func (s *Slices) setWindow(t *times) {
 	for _, g := range s.w.gens {
 		g.end.Store(t.end)
 		g.start.Store(t.start)
@@ -187,14 +198,14 @@ func (s *Slices) begin(now int64) error {
 	return nil
 }
 
-// cut ends a slice that did not end by itself: interrupted, by an error, or because its drain takes too long.
-func (s *Slices) cut(ctx context.Context, t *times, hung bool) error {
+// endEarly ends a slice that did not end by itself: interrupted, by an error, or because its drain takes too long.
+func (s *Slices) endEarly(ctx context.Context, t *times, hung bool) error {
 	w := s.w
 	if now := loop.Nanos(); now < t.end {
 		if t.end = now; now < t.start {
 			t.start = math.MaxInt64
 		}
-		s.bound(t)
+		s.setWindow(t)
 	}
 	err := w.halt(ctx, hung)
 	for more := true; more; { // those that settled meanwhile, and nobody waited for
@@ -211,8 +222,8 @@ func (s *Slices) cut(ctx context.Context, t *times, hung bool) error {
 	return err
 }
 
-// reckon takes what the generators wrote, adds it to what all slices have, and clears it for the next one.
-func (s *Slices) reckon(t *times) Slice {
+// collect takes what the generators wrote, adds it to what all slices have, and clears it for the next one.
+func (s *Slices) collect(t *times) Slice {
 	v := Slice{Began: t.wall, Interrupted: s.w.interrupted, Settle: time.Duration(min(t.start, t.end) - t.begin),
 		Window: time.Duration(max(0, t.end-t.start)), Drain: time.Duration(t.over - t.end), Length: time.Duration(t.over - t.begin)}
 	var c counts
@@ -222,7 +233,7 @@ func (s *Slices) reckon(t *times) Slice {
 			s.lat.merge(d)
 		}
 		s.lat.merge(g.rec.late)
-		s.all.mergeDurations(g.rec)
+		s.all.rec.mergeDurations(g.rec)
 		g.rec.reset()
 		v.AllOps += g.total - s.totals[i]
 		s.totals[i] = g.total
@@ -230,18 +241,18 @@ func (s *Slices) reckon(t *times) Slice {
 			spent := m[1].since(m[0])
 			v.Threads.Add(spent.usage)
 			v.ClientLoops.Add(spent.loop)
-			s.spent[i].add(spent)
+			s.all.spent[i].add(spent)
 		}
 	}
-	v.take(&c)
-	v.latencies(s.lat, s.Latencies)
+	v.fillCounts(&c)
+	v.fillLatencies(s.lat, s.Latencies)
 	s.lat.reset()
 	s.add(t, &v, &c)
 	return v
 }
 
-// take fills in the counts.
-func (v *Slice) take(c *counts) {
+// fillCounts fills in what was counted.
+func (v *Slice) fillCounts(c *counts) {
 	for _, n := range c.ops {
 		v.Ops += n
 	}
@@ -252,8 +263,8 @@ func (v *Slice) take(c *counts) {
 	v.Scheduled, v.MissedSends, v.Unsent, v.Unanswered, v.MaxInFlight = c.scheduled+c.unsent, c.missed, c.unsent, c.unanswered, c.maxInFlight
 }
 
-// latencies fills in the percentiles.
-func (v *Slice) latencies(d *durations, carry bool) {
+// fillLatencies fills in the percentiles.
+func (v *Slice) fillLatencies(d *durations, carry bool) {
 	var p [3]int64
 	d.percentiles(p[:], 50, 90, 99)
 	v.P50, v.P90, v.P99, v.N = p[0], p[1], p[2], d.total()
@@ -264,35 +275,35 @@ func (v *Slice) latencies(d *durations, carry bool) {
 
 // add adds a slice to what all slices have.
 func (s *Slices) add(t *times, v *Slice, c *counts) {
-	most := max(s.all.maxInFlight, c.maxInFlight)
-	s.all.counts.add(c)
-	s.all.maxInFlight = most
-	if s.first.IsZero() {
-		s.first, s.began = t.wall, t.begin
+	most := max(s.all.rec.maxInFlight, c.maxInFlight)
+	s.all.rec.counts.add(c)
+	s.all.rec.maxInFlight = most
+	if s.all.first.IsZero() {
+		s.all.first, s.all.began = t.wall, t.begin
 	}
-	s.settle += v.Settle
-	s.window += v.Window
-	s.allOps += v.AllOps
-	s.interrupted = s.interrupted || v.Interrupted
-	s.n++
+	s.all.settle += v.Settle
+	s.all.window += v.Window
+	s.all.allOps += v.AllOps
+	s.all.interrupted = s.all.interrupted || v.Interrupted
+	s.all.n++
 	if v.Window > 0 {
-		s.series = append(s.series, Interval{Begin: time.Duration(t.start - s.began), Length: v.Window, Ops: v.Ops,
+		s.all.series = append(s.all.series, Interval{Begin: time.Duration(t.start - s.all.began), Length: v.Window, Ops: v.Ops,
 			P50: time.Duration(v.P50), P99: time.Duration(v.P99), N: v.N})
 	}
 }
 
 // Result is all slices together, as if their windows were one. CostOps are the operations of settle, window and drain, and Threads and
-// ClientLoops are of that time. Series has an interval for each slice, with time between them, and its latencies have three digits; Drift compares the
-// first third of the slices that were not cut short with the last. Spec.Duration is the sum of the windows that were asked for. Process, Host and Go
-// are the caller's to fill in, who knows what they are of: the time from resume to park.
+// ClientLoops are of that time. Series has an interval for each slice, with time between them; Encode leaves it out, since percentiles of several
+// hosts cannot be merged. Drift compares the first third of the slices that were not cut short with the last. Spec.Duration is the sum of the windows
+// that were asked for. Process, Host and Go are left to the caller, who knows the time from resume to park.
 func (s *Slices) Result() *Result {
 	w := s.w
-	r := &Result{Spec: w.spec, Started: s.first, Slices: s.n, Duration: s.window, Warmup: s.settle, Interrupted: s.interrupted,
-		CostOps: s.allOps, ClientThreads: len(w.clients)}
-	if s.asked > 0 {
-		r.Spec.Duration = s.asked
+	r := &Result{Spec: w.spec, Started: s.all.first, Slices: s.all.n, Duration: s.all.window, Warmup: s.all.settle, Interrupted: s.all.interrupted,
+		CostOps: s.all.allOps, ClientThreads: len(w.clients)}
+	if s.all.asked > 0 {
+		r.Spec.Duration = s.all.asked
 	}
-	all := *s.all
+	all := *s.all.rec
 	for k := range all.stages {
 		if all.stages[k] == nil {
 			continue
@@ -302,12 +313,12 @@ func (s *Slices) Result() *Result {
 			all.stages[k].merge(g.rec.stages[k])
 		}
 	}
-	r.take(&all, w.mix, s.window)
-	r.addThreads(s.spent)
-	r.Series = append(r.Series, s.series...)
-	for i := range len(s.whole) / 3 {
-		r.Drift.First += s.whole[i]
-		r.Drift.Last += s.whole[len(s.whole)-1-i]
+	r.take(&all, w.mix, s.all.window)
+	r.addThreads(s.all.spent)
+	r.Series = append(r.Series, s.all.series...)
+	for i := range len(s.all.whole) / 3 {
+		r.Drift.First += s.all.whole[i]
+		r.Drift.Last += s.all.whole[len(s.all.whole)-1-i]
 	}
 	r.Drift.Known = r.Drift.First > 0
 	return r
@@ -317,14 +328,13 @@ func (s *Slices) Result() *Result {
 // goroutine of its own, until the loops turn again or end. Buffers of requests without an answer stay with their handler, as after a Run.
 // It may be called after any error, and more than once.
 func (s *Slices) Close(ctx context.Context) error {
-	if errors.Is(s.err, errSlicesClosed) {
-		return nil
+	if s.removed == nil {
+		s.err = errors.Join(s.err, errSlicesClosed)
+		s.removed = make(chan struct{})
+		go func() { s.w.remove(); close(s.removed) }()
 	}
-	s.err = errors.Join(s.err, errSlicesClosed)
-	done := make(chan struct{})
-	go func() { s.w.remove(); close(done) }()
 	select {
-	case <-done:
+	case <-s.removed:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("bench: the client loops do not give their generators back: %w", context.Cause(ctx))
@@ -350,8 +360,9 @@ func TogetherSlices(parts []Slice) (Slice, error) {
 		}
 		carry = carry && (o.N == 0 || len(o.Counts) > 0)
 	}
+	v.FirstFailure = quote.Text(v.FirstFailure)
 	if carry {
-		v.latencies(lat, true)
+		v.fillLatencies(lat, true)
 	}
 	return v, nil
 }

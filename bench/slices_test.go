@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -79,7 +80,8 @@ func TestSlicesAddUp(t *testing.T) {
 				}
 				expectIdle(t, s)
 				if v.Ops == 0 || v.AllOps < v.Ops || v.Settle != settle || v.Window != window || v.Drain < 0 || v.Length != settle+window+v.Drain ||
-					v.N < v.Ops && spec.Loop == Closed || v.P50 > v.P90 || v.P90 > v.P99 || v.P99 == 0 || v.Interrupted || v.Counts != nil || v.Threads.CPU() <= 0 || v.ClientLoops.Turns == 0 {
+					v.N < v.Ops && spec.Loop == Closed || v.P50 > v.P90 || v.P90 > v.P99 || v.P99 == 0 || v.Interrupted || v.Counts != nil ||
+					v.Threads.CPU() <= 0 || v.ClientLoops.Turns == 0 {
 					t.Errorf("a slice: %+v", v)
 				}
 				windows, settles, n = windows+v.Window, settles+v.Settle, n+v.N
@@ -88,7 +90,8 @@ func TestSlicesAddUp(t *testing.T) {
 				sum.Threads.Add(v.Threads)
 			}
 			r := s.Result()
-			if r.Ops != sum.Ops || r.CostOps != sum.AllOps || r.Bytes != sum.Bytes || r.Errors != 0 || r.Misses != 0 || r.VerifyFailures != 0 || r.Scheduled != sum.Scheduled ||
+			if r.Ops != sum.Ops || r.CostOps != sum.AllOps || r.Bytes != sum.Bytes || r.Errors != 0 || r.Misses != 0 ||
+				r.VerifyFailures != 0 || r.Scheduled != sum.Scheduled ||
 				r.MissedSends != sum.MissedSends || r.Unsent != 0 || uint64(r.Lat.TotalCount()) != n || r.Duration != windows || r.Warmup != settles || r.Slices != 7 ||
 				r.Spec.Duration != windows || r.Threads != sum.Threads || r.ClientLoops != sum.ClientLoops || r.ClientThreads != 2 || r.CPURatio <= 0 || r.Interrupted {
 				t.Errorf("together %+v,\nand the slices' sum is %+v", *r, sum)
@@ -154,6 +157,20 @@ func TestSlicesOfSeveralHostsGoTogether(t *testing.T) {
 				t.Errorf("together %+v", all)
 			}
 			a, b := slices[0][0], slices[1][0]
+			if b.Counts == nil {
+				t.Fatal("a slice does not carry its latencies")
+			}
+			text, err := json.Marshal(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := Slice{}
+			if err := json.Unmarshal(text, &back); err != nil || !back.Began.Equal(b.Began) {
+				t.Errorf("%s: %v", text, err)
+			}
+			if back.Began = b.Began; !reflect.DeepEqual(back, b) {
+				t.Errorf("%+v comes back as %+v", b, back)
+			}
 			v, err := TogetherSlices([]Slice{a, b})
 			if err != nil {
 				t.Fatal(err)
@@ -245,7 +262,8 @@ func TestSliceSendsArrivalsThatWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Scheduled != 10 || v.N != 10 || v.MissedSends < 9 || v.Unsent != 0 || v.Ops != 0 || v.AllOps != 12 || v.Drain < 15*time.Millisecond || v.P99 < int64(20*time.Millisecond) {
+	if v.Scheduled != 10 || v.N != 10 || v.MissedSends < 9 || v.Unsent != 0 || v.Ops != 0 || v.AllOps != 12 ||
+		v.Drain < 15*time.Millisecond || v.P99 < int64(20*time.Millisecond) {
 		t.Errorf("%+v", v)
 	}
 }
@@ -314,6 +332,59 @@ func TestSliceEndsWhenTheConnectionDies(t *testing.T) {
 	}
 }
 
+// What is under way at the window's end is waited for.
+func TestSliceWaitsForWhatIsUnderWay(t *testing.T) {
+	l := startLoop(t)
+	h := &staller{l: l, pause: int64(30 * time.Millisecond)}
+	h.begun.Store(true)
+	if err := l.Call(func() { _, _ = l.Add(h) }); err != nil {
+		t.Fatal(err)
+	}
+	s := openSlices(t, Spec{}, Client{l, h, 3})
+	v, err := s.Slice(context.Background(), settle, window)
+	if err != nil || v.Ops != 0 || v.AllOps != 3 || v.N != 3 || v.Unanswered != 0 || v.Drain < 15*time.Millisecond || v.P50 < int64(20*time.Millisecond) {
+		t.Errorf("%v, %+v", err, v)
+	}
+	expectIdle(t, s)
+}
+
+func TestInterruptedSliceReportsRequestsThatNeverComplete(t *testing.T) {
+	for _, settling := range []time.Duration{0, time.Hour} {
+		l := startLoop(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		h := &muted{l: l, answers: 10, full: cancel}
+		s := openSlices(t, Spec{DrainMax: 20 * time.Millisecond}, Client{l, h, 4})
+		v, err := s.Slice(ctx, settling, time.Hour)
+		if !errors.Is(err, ErrStuck) || !v.Interrupted || v.Unanswered != 4 || v.AllOps != 10 || (v.N > 0) != (settling == 0) {
+			t.Errorf("settle %v: %v, %+v", settling, err, v)
+		}
+		refused(t, s)
+		closeSlices(t, s)
+		if err := l.Call(h.release); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+}
+
+// A loop that does not turn, as one that is parked, does not hold Close for ever.
+func TestSlicesCloseIsBounded(t *testing.T) {
+	l := startLoop(t)
+	s := openSlices(t, Spec{}, Client{l, &null{l}, 4})
+	if _, err := s.Slice(context.Background(), settle, window); err != nil {
+		t.Fatal(err)
+	}
+	parked := make(chan struct{})
+	l.Do(func() { <-parked })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	close(parked)
+	closeSlices(t, s)
+}
+
 // refused looks for the error of a slice after one that failed.
 func refused(t *testing.T, s *Slices) {
 	t.Helper()
@@ -334,7 +405,8 @@ func TestSliceReportsRequestsThatNeverComplete(t *testing.T) {
 			s := openSlices(t, spec, Client{l, h, 4})
 			s.Latencies = true
 			v, err := s.Slice(context.Background(), settle, window)
-			if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "4 requests had no answer") || v.Unanswered != 4 || v.AllOps != uint64(answers) || v.N < 4 || v.Window != window {
+			if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "4 requests had no answer") || v.Unanswered != 4 ||
+				v.AllOps != uint64(answers) || v.N < 4 || v.Window != window {
 				t.Errorf("%v, %+v", err, v)
 			}
 			if most := v.Drain; most < spec.DrainMax || most > time.Second {
@@ -450,6 +522,19 @@ func TestOpenSlicesRefusesWhatRunRefuses(t *testing.T) {
 	closeSlices(t, s)
 	if _, err := s.Slice(context.Background(), settle, window); !errors.Is(err, errSlicesClosed) {
 		t.Errorf("a slice after Close: %v", err)
+	}
+}
+
+// What a slice reads of its loops at its ends does not allocate.
+func TestMarksAllocateNothing(t *testing.T) {
+	l := startLoop(t)
+	var m [2]threadMark
+	if err := l.Call(func() {
+		if n := testing.AllocsPerRun(100, func() { m[0], m[1] = markThread(l), m[0] }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
