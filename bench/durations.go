@@ -133,8 +133,8 @@ func (d *durations) addTo(h *hdrhistogram.Histogram) {
 
 // encode writes the buckets that are not empty, the lowest first: the distance from the one before (from -1), and the count, both as unsigned
 // varints. 60,000 latencies take some 3 KiB.
-func (d *durations) encode() []byte {
-	b, last := []byte{}, -1
+func (d *durations) encode() (b []byte) {
+	last := -1
 	for i, n := range d.each {
 		b = binary.AppendUvarint(b, uint64(i-last))
 		b = binary.AppendUvarint(b, n)

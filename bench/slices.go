@@ -46,6 +46,7 @@ type Slice struct {
 	Window      time.Duration `json:"window_ns"` // as it was
 	Drain       time.Duration `json:"drain_ns"`  // from the window's end until nothing was in flight
 	Length      time.Duration `json:"length_ns"` // settle, window and drain
+	Late        time.Duration `json:"late_ns"`   // from the slice's begin until the last loop began its load; above Settle, the window lacks some of it
 	Interrupted bool          `json:"interrupted,omitempty"`
 
 	Ops            uint64 `json:"ops"`     // completed in the window: OK or not found
@@ -80,6 +81,8 @@ var (
 
 // OpenSlices makes the generators with all that they need and adds them to their loops. Nothing is issued. Of the spec, Duration and Warmup are
 // not used: each slice has its own. DrainMax bounds the drain of each slice. A spec with a trace is refused.
+//
+// Loops that spin need GOMAXPROCS above their number, or some of them begin a slice late: Slice.Late.
 //
 // OnWindow, if there is one, is called by each Slice just before its load begins (true), and when nothing is in flight any more (false). After the
 // second call Slice merges and clears latencies, which takes CPU time but needs no loop. A caller that parks the loops and reads clocks
@@ -238,6 +241,7 @@ func (s *Slices) collect(t *times) Slice {
 		v.AllOps += g.total - s.totals[i]
 		s.totals[i] = g.total
 		if m := g.marks; m[0].at != 0 && m[1].at != 0 { // else its loop has ended
+			v.Late = max(v.Late, time.Duration(m[0].at-t.begin))
 			spent := m[1].since(m[0])
 			v.Threads.Add(spent.usage)
 			v.ClientLoops.Add(spent.loop)
@@ -351,6 +355,7 @@ func TogetherSlices(parts []Slice) (Slice, error) {
 			v.Began = o.Began
 		}
 		v.Settle, v.Window, v.Drain, v.Length = max(v.Settle, o.Settle), max(v.Window, o.Window), max(v.Drain, o.Drain), max(v.Length, o.Length)
+		v.Late = max(v.Late, o.Late)
 		v.Interrupted = v.Interrupted || o.Interrupted
 		v.addCounts(o)
 		v.ClientLoops.Add(o.ClientLoops)
