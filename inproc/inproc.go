@@ -84,6 +84,9 @@ func (s *server) Stats() ([]transport.Stats, error) {
 	return make([]transport.Stats, len(s.g.Net())), nil
 }
 
+// LoopStats is transport.Server's.
+func (s *server) LoopStats(int) transport.Stats { return transport.Stats{} }
+
 // Dial puts a connection onto l, which has to be one of the server's own network loops: on any other
 // there would be a wake-up of 22–34 µs in what is to be the zero line.
 func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.DialOptions) (transport.Conn, error) {

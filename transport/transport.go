@@ -34,7 +34,7 @@ type Transport interface {
 	Dial(ctx context.Context, l *loop.Loop, addr string, o DialOptions) (Conn, error)
 }
 
-// Server is a listening transport. Its methods are for any goroutine but a loop's.
+// Server is a listening transport. Its methods are for any goroutine but a loop's, where they do not say otherwise.
 type Server interface {
 	Addr() string // what Dial takes
 
@@ -48,6 +48,9 @@ type Server interface {
 
 	// Stats is what there is and was of connections, for each network loop in order.
 	Stats() ([]Stats, error)
+
+	// LoopStats is that of network loop i alone, on that loop's goroutine.
+	LoopStats(i int) Stats
 }
 
 // Stats are the connections of a server on one network loop, since it began to listen.

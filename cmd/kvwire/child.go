@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,13 +21,16 @@ import (
 
 // child is a server in a process of its own, which ends with this one: it watches its standard input.
 type child struct {
-	stdin io.Closer
-	kill  func()
-	hello greeting
-	done  chan error
-	p     *process // the launcher's; nil: none
-	hung  bool     // it did not answer: stop does not wait for it
-	ours  bool     // its store is in a temporary folder on this machine, which it removes at its end
+	stdin   io.WriteCloser
+	kill    func()
+	hello   greeting
+	done    chan error
+	control *serverControl // nil: it was not started with --control
+	lines   chan []byte    // with control: of its standard output, after the greeting; closed at its end. A launcher's are the process's
+	quit    chan struct{}  // closed when nobody takes lines any more
+	p       *process       // the launcher's; nil: none
+	hung    bool           // it did not answer: stop does not wait for it
+	ours    bool           // its store is in a temporary folder on this machine, which it removes at its end
 }
 
 // serverFlags are the flags of bench that are serve's too.
@@ -40,6 +44,9 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 		if f.sets(name) && name != "server-cpus" && !f.clientsAlone(name) {
 			flags = append(flags, "--"+name+"="+f.set.Lookup(name).Value.String())
 		}
+	}
+	if f.control {
+		flags = append(flags, "--control")
 	}
 	if f.serverAt != "" {
 		return hire(ctx, f, flags)
@@ -82,22 +89,40 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
 	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }, ours: f.onDisk() && f.dir == ""}
-	if err := c.greeted(ctx, out, cmd.Wait); err != nil {
+	if err := c.greeted(ctx, f.control, out, cmd.Wait); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// greeted waits for a server's greeting, and watches over its end. One that does not greet is stopped.
-func (c *child) greeted(ctx context.Context, out io.Reader, wait func() error) (err error) {
+// greeted waits for a server's greeting, and watches over its end. One that does not greet is stopped. With control, what it writes from then on are answers.
+func (c *child) greeted(ctx context.Context, control bool, out io.Reader, wait func() error) (err error) {
 	said := make(chan error, 1)
+	c.lines, c.quit = make(chan []byte), make(chan struct{})
+	if control {
+		c.control = &serverControl{write: c.write, next: c.next}
+	}
 	go func() {
-		r := bufio.NewReader(out)
-		err := quote.Error(json.NewDecoder(r).Decode(&c.hello))
-		quote.Strings(&c.hello)
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, wordLineMax)
+		var err error
+		if lines.Scan() {
+			err = quote.Error(json.Unmarshal(lines.Bytes(), &c.hello))
+			quote.Strings(&c.hello)
+		} else if err = lines.Err(); err == nil {
+			err = io.EOF
+		}
 		said <- err
-		_, _ = io.Copy(io.Discard, r)
+		for control && lines.Scan() {
+			select {
+			case c.lines <- bytes.Clone(lines.Bytes()):
+			case <-c.quit:
+			}
+		}
+		close(c.lines)
+		_, _ = io.Copy(io.Discard, out)
 		c.done <- wait()
+		close(c.done)
 	}()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
@@ -122,9 +147,50 @@ func (c *child) greeted(ctx context.Context, out io.Reader, wait func() error) (
 	return nil
 }
 
-// stop ends the server in good order, or by force when that takes too long.
+// quits are the channels whose end says that nobody takes lines any more.
+func (c *child) quits() (all []chan struct{}) {
+	if c.quit != nil {
+		all = append(all, c.quit)
+	}
+	if c.p != nil {
+		all = append(all, c.p.quit)
+	}
+	return all
+}
+
+func (c *child) write(line []byte) error {
+	_, err := c.stdin.Write(line)
+	return err
+}
+
+// next is the next line of the server's. It waits for that long.
+func (c *child) next(ctx context.Context, wait time.Duration) ([]byte, error) {
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	select {
+	case line, ok := <-c.lines:
+		if !ok {
+			return nil, errors.New("it has ended")
+		}
+		return line, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timeout.C:
+		c.hung = true
+		return nil, fmt.Errorf("no answer within %v", wait)
+	}
+}
+
+// stop ends the server in good order, or by force when that takes too long. It may be called again, and then returns nil.
 func (c *child) stop() error {
 	_ = c.stdin.Close()
+	for _, quit := range c.quits() {
+		select {
+		case <-quit:
+		default:
+			close(quit)
+		}
+	}
 	wait := patience
 	if c.hung {
 		wait = hungPatience

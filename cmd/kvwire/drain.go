@@ -14,6 +14,7 @@ const cutGrace = time.Second
 // What was acknowledged is on disk in any case.
 func (s *served) drain(deadline time.Duration) error {
 	begun := time.Now()
+	s.unpark()
 	s.log.Info("stopping: requests that were received are answered first (a second signal stops at once)", "drain_deadline", deadline)
 	var before, after uint64
 	gone := make(chan struct{}) // all connections are

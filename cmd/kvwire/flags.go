@@ -52,6 +52,7 @@ type factors struct {
 	listen        string
 	serverCPUs    cpusFlag
 	keepStdin     bool
+	control       bool // serve: obey standard input (control.go). Else: start a server that does
 	drainDeadline time.Duration
 	acceptLoss    bool
 	bounds        serverBounds

@@ -106,7 +106,7 @@ func hired(conn net.Conn, f *factors) error {
 	}
 	for _, a := range flags {
 		name, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
-		if name == "dir" || !slices.Contains(serverFlags, name) { // no folder of this machine is another's affair
+		if name == "dir" || name != "control" && !slices.Contains(serverFlags, name) { // no folder of this machine is another's affair
 			return fmt.Errorf("the request has the argument %.100q, which is not allowed", a)
 		}
 	}
@@ -120,10 +120,21 @@ func hired(conn net.Conn, f *factors) error {
 	}
 	cmd := exec.Command(exe, slices.Concat([]string{"serve", "--json", "--exit-with-stdin", "--listen=" + net.JoinHostPort(host, "0"), fmt.Sprintf("--insecure=%t", f.guard.insecure),
 		"--log-format=" + f.logging.format, "--log-level=" + f.set.Lookup("log-level").Value.String()}, flags)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, conn, os.Stderr
+	cmd.Stdout, cmd.Stderr = conn, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the server in order
 	cmd.WaitDelay = time.Second                           // it may end before its input does
-	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { // until the connection closes: as cmd.Stdin, it would hold up Wait behind a server that has died
+		_, _ = io.Copy(in, r)
+		_ = in.Close()
+	}()
+	if err := cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return err
 	}
 	return nil
@@ -144,7 +155,7 @@ func hire(ctx context.Context, f *factors, flags []string) (*child, error) {
 		return nil, errors.Join(fmt.Errorf("--server-at %s: %w", f.serverAt, err), conn.Close())
 	}
 	c := &child{stdin: hireEnd{conn}, done: make(chan error, 1), kill: func() { _ = conn.Close() }}
-	if err := c.greeted(ctx, conn, conn.Close); err != nil {
+	if err := c.greeted(ctx, f.control, conn, conn.Close); err != nil {
 		return nil, fmt.Errorf("%w, where kvwire host runs, %s", err, f.serverAt)
 	}
 	return c, nil

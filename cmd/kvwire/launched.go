@@ -376,7 +376,15 @@ func launchServer(ctx context.Context, f *factors, flags []string) (*child, erro
 		_ = p.stop() // the reason is known
 		return nil, err
 	}
-	close(p.quit)
+	if f.control {
+		c.control = &serverControl{write: p.write, next: func(ctx context.Context, wait time.Duration) ([]byte, error) {
+			line, err := p.next(ctx, wait)
+			c.hung = c.hung || p.hung
+			return line, err
+		}}
+	} else {
+		close(p.quit)
+	}
 	go func() {
 		<-p.ended
 		err := p.err
@@ -384,6 +392,7 @@ func launchServer(ctx context.Context, f *factors, flags []string) (*child, erro
 			err = fmt.Errorf("%s ended: %w%s", p.name, err, p.said.last())
 		}
 		c.done <- err
+		close(c.done)
 	}()
 	return c, nil
 }

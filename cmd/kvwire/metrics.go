@@ -158,33 +158,25 @@ func describe[T any](ch chan<- *prometheus.Desc, ms []metric[T]) {
 	}
 }
 
-// Collect is prometheus.Collector's. It waits for the loops, each of which may be at work.
+// Collect is prometheus.Collector's. It waits for the loops, each of which may be at work. While they are parked, they are what they were then.
 func (c *serverCollector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.s
-	loops, err := s.loops()
-	var conns []transport.Stats
-	if err == nil {
-		conns, err = s.server.Stats()
-	}
-	var stores []store.Stats
-	if err == nil {
-		stores, err = s.stores()
-	}
+	n, err := s.seen()
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(serverInfo, fmt.Errorf("a loop has ended: %w", err))
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(serverInfo, prometheus.GaugeValue, 1, version, s.f.transport, s.f.backend, s.f.engines(), s.f.placement)
 	for i, l := range s.group.All() {
-		collect(ch, loopMetrics, l.Name(), &loops[i])
+		collect(ch, loopMetrics, l.Name(), &n.loops[i])
 	}
 	for i, l := range s.group.Net() {
-		collect(ch, transportMetrics, l.Name(), &conns[i])
+		collect(ch, transportMetrics, l.Name(), &n.conns[i])
 	}
-	for i := range stores {
-		collect(ch, storeMetrics, strconv.Itoa(i), &stores[i])
+	for i := range n.stores {
+		collect(ch, storeMetrics, strconv.Itoa(i), &n.stores[i])
 	}
 }
 

@@ -48,6 +48,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
+	f.set.BoolVar(&f.control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
+	_ = f.set.MarkHidden("control")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
 	check := false
@@ -115,7 +117,7 @@ func serveCommand(ctx context.Context, args []string) error {
 		err = greet(f, s, c, m.addr())
 	}
 	if err == nil {
-		err = s.wait(ctx, f.keepStdin)
+		err = s.wait(ctx)
 	}
 	if derr := s.drain(f.drainDeadline); err == nil {
 		err = derr
@@ -146,10 +148,13 @@ func greet(f *factors, s *served, c counters, metrics string) error {
 }
 
 // wait ends with ctx, with a loop that failed, or with standard input.
-func (s *served) wait(ctx context.Context, stdin bool) error {
-	ended := make(chan struct{})
-	if stdin {
-		go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(ended) }()
+func (s *served) wait(ctx context.Context) error {
+	ended := make(chan error, 1)
+	switch {
+	case s.f.control:
+		go func() { ended <- s.obey(ctx, os.Stdin, os.Stdout) }()
+	case s.f.keepStdin:
+		go func() { _, _ = io.Copy(io.Discard, os.Stdin); ended <- nil }()
 	}
 	failed := make(chan error, len(s.group.All()))
 	for _, l := range s.group.All() {
@@ -157,7 +162,8 @@ func (s *served) wait(ctx context.Context, stdin bool) error {
 	}
 	select {
 	case <-ctx.Done():
-	case <-ended:
+	case err := <-ended:
+		return err
 	case err := <-failed:
 		return fmt.Errorf("a loop ended: %w", err)
 	}

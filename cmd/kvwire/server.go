@@ -28,6 +28,7 @@ type served struct {
 	engines store.Engines
 	dir     string // to be removed at the end; "": the user's own, or none
 	flags   map[string]string
+	parking parking
 }
 
 // counters are what a server tells of itself (kv.OpStats): its flags, and what has grown from its start on.
@@ -177,18 +178,28 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 	return err
 }
 
-// counters asks all loops. Any goroutine but a loop's.
+// counters asks all loops, or gives what they had counted when they were parked. Any goroutine but a loop's.
 func (s *served) counters() (c counters, err error) {
+	if n := s.parking.seen.Load(); n != nil {
+		return s.sum(n.loops, n.stores), nil
+	}
 	loops, err := s.loops()
 	if err != nil {
 		return c, err
 	}
+	stores, err := s.stores()
+	if err != nil {
+		return c, err
+	}
+	return s.sum(loops, stores), nil
+}
+
+// sum makes counters of what loops and partitions have counted.
+func (s *served) sum(loops []loop.Stats, stores []store.Stats) (c counters) {
 	for _, l := range loops {
 		c.Loops.Add(l)
 	}
-	if c.Stores, err = s.stores(); err != nil {
-		return c, err
-	}
+	c.Stores = stores
 	c.Flags = s.flags
 	var gc debug.GCStats
 	debug.ReadGCStats(&gc)
@@ -199,7 +210,7 @@ func (s *served) counters() (c counters, err error) {
 	}
 	c.Process = bench.ProcessUsage()
 	c.Host, _ = bench.ReadHostTimes() // not known is zero
-	return c, nil
+	return c
 }
 
 // loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
@@ -271,6 +282,7 @@ func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
 
 // close ends connections, partitions and loops, and removes a temporary store.
 func (s *served) close() error {
+	s.unpark()
 	var errs []error
 	if s.server != nil {
 		errs = append(errs, s.server.Close())

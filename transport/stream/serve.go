@@ -233,6 +233,9 @@ func (s *server) Stats() ([]transport.Stats, error) {
 	return all, err
 }
 
+// LoopStats is transport.Server's.
+func (s *server) LoopStats(i int) transport.Stats { return s.p.hosts[i].Stats() }
+
 // Dialed is what a client's connection is made of, beside its descriptor.
 type Dialed struct {
 	hello     wire.ServerHello

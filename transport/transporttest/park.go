@@ -157,7 +157,8 @@ func (c *Caller) err() (err error) {
 func parkedHello(t *testing.T, n Network) {
 	hello := 2 * Stall
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: hello})
-	conn, err := net.Dial(goNet(r.Server.Addr()))
+	network, address := goNet(r.Server.Addr())
+	conn, err := net.Dial(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
