@@ -38,6 +38,8 @@ type Env struct {
 	CPUQuota         float64 `json:"cpu_quota_cpus,omitempty"` // CPUs whose time the control groups of this process allow it; absent without a quota
 	CPUQuotaPeriodNs int64   `json:"cpu_quota_period_ns,omitempty"`
 
+	SlowStartAfterIdle *bool `json:"tcp_slow_start_after_idle,omitempty"` // a TCP connection that was idle for a retransmission timeout begins with a small window again; absent: not known
+
 	IOUringDisabled *int    `json:"io_uring_disabled,omitempty"` // 0: allowed to all
 	MemlockBytes    *uint64 `json:"memlock_bytes,omitempty"`     // soft limit; absent when unlimited
 	MemlockNoLimit  bool    `json:"memlock_unlimited,omitempty"`
@@ -137,6 +139,7 @@ func environment(root string) (e Env) {
 	if q, ok := cgroup.Least(cgroup.Quotas(os.DirFS(root))); ok {
 		e.CPUQuota, e.CPUQuotaPeriodNs = q.CPUs, int64(q.Period)
 	}
+	e.SlowStartAfterIdle = flag("proc/sys/net/ipv4/tcp_slow_start_after_idle")
 	if v, err := strconv.Atoi(read("proc/sys/kernel/io_uring_disabled")); err == nil {
 		e.IOUringDisabled = &v
 	}

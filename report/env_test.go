@@ -11,10 +11,11 @@ import (
 func TestEnvironmentOfACannedMachine(t *testing.T) {
 	root := t.TempDir()
 	for name, text := range map[string]string{
-		"etc/os-release":                    "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
-		"proc/cpuinfo":                      "processor\t: 0\nmodel name\t: Some CPU @ 2.50GHz\nphysical id\t: 0\ncore id\t\t: 0\nflags\t\t: fpu hypervisor sse\n\nprocessor\t: 1\nmodel name\t: Some CPU @ 2.50GHz\nphysical id\t: 0\ncore id\t\t: 0\n\nprocessor\t: 2\nphysical id\t: 1\ncore id\t\t: 0\n",
-		"proc/meminfo":                      "MemTotal:        8000000 kB\nMemFree: 5 kB\n",
-		"proc/sys/kernel/io_uring_disabled": "2\n",
+		"etc/os-release":                                                  "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
+		"proc/cpuinfo":                                                    "processor\t: 0\nmodel name\t: Some CPU @ 2.50GHz\nphysical id\t: 0\ncore id\t\t: 0\nflags\t\t: fpu hypervisor sse\n\nprocessor\t: 1\nmodel name\t: Some CPU @ 2.50GHz\nphysical id\t: 0\ncore id\t\t: 0\n\nprocessor\t: 2\nphysical id\t: 1\ncore id\t\t: 0\n",
+		"proc/meminfo":                                                    "MemTotal:        8000000 kB\nMemFree: 5 kB\n",
+		"proc/sys/kernel/io_uring_disabled":                               "2\n",
+		"proc/sys/net/ipv4/tcp_slow_start_after_idle":                     "1\n",
 		"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor":            "performance\n",
 		"sys/devices/system/cpu/intel_pstate/no_turbo":                    "1\n",
 		"sys/devices/system/cpu/smt/active":                               "1\n",
@@ -38,7 +39,7 @@ func TestEnvironmentOfACannedMachine(t *testing.T) {
 	}
 	want := `{"os":"Debian GNU/Linux 12 (bookworm)","arch":"","cpu_model":"Some CPU @ 2.50GHz","cpus":0,"cores":2,"hypervisor":true,` +
 		`"cpu_governor":"performance","turbo":false,"smt":true,"numa_nodes":2,"thp":"madvise","clocksource":"tsc","mitigations":{"meltdown":"Mitigation: PTI"},` +
-		`"memory_bytes":8192000000,"io_uring_disabled":2,"go_version":""}`
+		`"memory_bytes":8192000000,"tcp_slow_start_after_idle":true,"io_uring_disabled":2,"go_version":""}`
 	if string(b) != want {
 		t.Errorf("%s\nexpected\n%s", b, want)
 	}

@@ -71,6 +71,9 @@ func (c *conn) Hangup() {
 	}
 }
 
+// Control is for stream.CongestionWindow.
+func (c *conn) Control(f func(fd int)) bool { return c.m.control(f) }
+
 // OnEvent is loop.Member's.
 func (h *hub) OnEvent(tag uint64, res int32, _ uint32) {
 	if c := h.conns.Get(tag); c != nil {

@@ -11,9 +11,10 @@ import (
 // mover moves the bytes of one connection: a socket under epoll, or a pair of goroutines.
 type mover interface {
 	stream.Driver
-	event(ready uint32)  // epoll's
-	close(err error)     // ends the connection, now or as soon as nothing of it is under way; once is enough
-	take() stream.Socket // gives the socket away; nothing is under way, and nobody closes it
+	event(ready uint32)          // epoll's
+	close(err error)             // ends the connection, now or as soon as nothing of it is under way; once is enough
+	control(f func(fd int)) bool // calls f with a descriptor whose bytes are the side's, if there is one, and says so
+	take() stream.Socket         // gives the socket away; nothing is under way, and nobody closes it
 }
 
 // movers are those of one loop.

@@ -86,7 +86,7 @@ func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (
 		}
 	}
 	p := &pair{c: c, nc: nc, tls: tls, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
-	p.control(c.sockets.Prepare) // again: the net package has set what it likes
+	p.onSocket(c.sockets.Prepare) // again: the net package has set what it likes
 	c.running.Add(2)
 	go p.read()
 	go p.write()
@@ -182,15 +182,18 @@ func (p *pair) Stamp() {
 	if _, local := p.nc.(*net.UnixConn); local || p.tls != nil {
 		return
 	}
-	p.control(func(fd int) { p.stamps.Store(sys.AskStamps(fd)) })
+	p.onSocket(func(fd int) { p.stamps.Store(sys.AskStamps(fd)) })
 	p.c.l.Stats.Syscalls++
 }
 
-func (p *pair) control(f func(fd int)) {
-	if rc, err := p.nc.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { f(int(fd)) })
-	}
+// onSocket calls f with the descriptor, and reports whether it did.
+func (p *pair) onSocket(f func(fd int)) bool {
+	rc, err := p.nc.SyscallConn()
+	return err == nil && rc.Control(func(fd uintptr) { f(int(fd)) }) == nil
 }
+
+// control is mover's. A session's records are not the side's bytes.
+func (p *pair) control(f func(fd int)) bool { return p.tls == nil && p.onSocket(f) }
 
 // event is mover's: Go's netpoller hears of what is ready.
 func (p *pair) event(uint32) {}

@@ -416,6 +416,15 @@ func (s *socket) close(err error) {
 	s.gone()
 }
 
+// control is mover's.
+func (s *socket) control(f func(fd int)) bool {
+	if s.closed {
+		return false
+	}
+	f(s.fd)
+	return true
+}
+
 // take is mover's.
 func (s *socket) take() stream.Socket {
 	s.release()

@@ -81,6 +81,15 @@ func (c *conn) Hangup() {
 	}
 }
 
+// Control is for stream.CongestionWindow.
+func (c *conn) Control(f func(fd int)) bool {
+	if c.sock.fd < 0 {
+		return false
+	}
+	f(c.sock.fd)
+	return true
+}
+
 // OnEvent is loop.Member's.
 func (h *hub) OnEvent(tag uint64, res int32, flags uint32) {
 	if c := h.conns.Get(tag & rowMask); c != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,5 +178,27 @@ func parkedHello(t *testing.T, n Network) {
 	_ = conn.SetReadDeadline(time.Now().Add(Patience))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a server that was parked waits for a hello for ever: %v", err)
+	}
+}
+
+// congestion wants the window of a client's connection where there is TCP under it and nothing else, and none elsewhere.
+func congestion(t *testing.T, n Network) {
+	r := NewRig(t, n, 1, transport.ServerOptions{})
+	conn := r.Dial(transport.DialOptions{})
+	c := NewCaller(t, r.Loop, conn)
+	c.Want(Put("k", Fill(100_000, 1)), kv.StatusOK)
+	window := func() (segments int, ok bool) {
+		if err := r.Loop.Call(func() { segments, ok = stream.CongestionWindow(conn) }); err != nil {
+			t.Fatal(err)
+		}
+		return segments, ok
+	}
+	want := n.Stream && !n.unix() && n.ClientTLS == nil
+	if segments, ok := window(); ok != want || ok && segments < 1 {
+		t.Fatalf("a congestion window of %d segments, known %v, want %v", segments, ok, want)
+	}
+	conn.Hangup()
+	if segments, ok := window(); ok {
+		t.Fatalf("a congestion window of %d segments of a connection that has ended", segments)
 	}
 }

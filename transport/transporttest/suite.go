@@ -172,6 +172,7 @@ func Run(t *testing.T, n Network) {
 		{"ZeroAllocationsPerOperation", zeroAllocations},
 		{"StagesSumToTheTotal", stages},
 		{"AParkedServerTakesNoCPU", parked},
+		{"TheCongestionWindowIsKnownOfTCP", congestion},
 	}
 	if !n.Local {
 		tests = append(append(tests, remote...), strangers...)
