@@ -82,6 +82,22 @@ func (h HostTimes) Sub(o HostTimes) HostTimes {
 	return s
 }
 
+// Add sums times. Quotas are those of the same control groups.
+func (h *HostTimes) Add(o HostTimes) {
+	h.User += o.User
+	h.Nice += o.Nice
+	h.System += o.System
+	h.Idle += o.Idle
+	h.IOWait += o.IOWait
+	h.IRQ += o.IRQ
+	h.SoftIRQ += o.SoftIRQ
+	h.Steal += o.Steal
+	for i, q := range o.Quotas {
+		h.Quotas[i].Periods += q.Periods
+		h.Quotas[i].Throttled += q.Throttled
+	}
+}
+
 // Throttled returns the share of a quota's periods in which the process was throttled, for the quota with the largest share; ok is false if no period
 // of a quota has passed.
 func (h HostTimes) Throttled() (ratio float64, known bool) {
@@ -111,6 +127,11 @@ func HostOver(before, after HostTimes) Host {
 		return Host{}
 	}
 	return hostDelta(before, after, nil)
+}
+
+// HostOf is the machine's time that several windows come to together.
+func HostOf(sum HostTimes) Host {
+	return Host{HostTimes: sum, Known: sum.Total() >= 100*hostTick}
 }
 
 func hostDelta(before, after HostTimes, err error) Host {

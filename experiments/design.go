@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// MaxBlocks bounds how often an experiment's cells are run.
-const MaxBlocks = 100
+// MaxGenerations bounds how often an experiment's cells are run.
+const MaxGenerations = 100
 
 // Run is one run of an experiment: a cell, in a block.
 type Run struct {
@@ -123,6 +123,14 @@ func (x *Experiment) Split(c Cell) (question, variant Cell) {
 		}
 	}
 	return question, variant
+}
+
+// Compared are the flags in which the variants of a question may differ: Compare, and those that belong to its values.
+func (x *Experiment) Compared() []string {
+	if x.Compare == "" {
+		return nil
+	}
+	return slices.Clone(x.variants)
 }
 
 // OnlyPrimary leaves the primary questions, and is false where the file has none. The other cells stay, and have no runs.

@@ -6,6 +6,7 @@ package experiments
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Experiment is one file, checked and unfolded.
@@ -14,12 +15,19 @@ type Experiment struct {
 	Description string   // free text; "" when the file has none
 	Require     []string // transports without which nothing is to be run; each one is among the cells'
 	Axes        []string // the flags that sweep, transport first, then as they stand in the file
-	Blocks      int      // times that all cells are run; 0 when the file does not say
-	Compare     string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
-	Primary     *Primary // the claims that the experiment is made for; nil: it explores
-	Thresholds  []Threshold
-	Stages      *Stages // cells that are run once more in each block, to see where a request's time goes; nil: none
-	Cells       []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
+
+	Generations int           // times that all variants of a question are started and measured; 0 when the file does not say
+	Time        time.Duration // that a question is measured for, all its generations together; 0: the file does not say
+	Slice       time.Duration // counted window of a slice; SliceWhole: each cell by itself, in one piece; 0: the file does not say
+	Until       float64       // ratio: measuring stops when all intervals are so narrow; 0: it does not
+	Matters     float64       // ratio: the least difference that counts; 0: the file does not say
+	Interaction []string      // two flags that sweep, one of them Compare; none: no interaction is asked for
+
+	Compare    string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
+	Primary    *Primary // the claims that the experiment is made for; nil: it explores
+	Thresholds []Threshold
+	Stages     *Stages // cells that are run once more in each block, to see where a request's time goes; nil: none
+	Cells      []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
 
 	variants    []string // flags that belong to what is compared: Compare, and those that only some of its values have
 	onlyPrimary bool

@@ -128,6 +128,7 @@ require: [tcp]
 transport: [inproc, tcp]
 conns: 4
 depth: [1, 16]
+compare: depth
 overrides:
   inproc: {conns: 1, wait: spin, depth: 64}
   tcp:
@@ -293,6 +294,7 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Add([]byte("name: x\ngenerations: 3\ntime: 60s\nslice: 50ms\nuntil: 3%\nmatters: 3%\ninteraction: [depth, transport]\ntransport: [tcp, uring]\ndepth: [1, 2]\n"))
 	f.Add([]byte("name: x\nblocks: 3\ntransport: [tcp, uring]\ndepth: [1, 2]\ncompare: depth\nprimary: {metrics: [a, b], transport: tcp}\nthresholds:\n  - {metric: a, least: 1, depth: 2}\nstages: {one-in: 8, depth: 1}\n"))
 	f.Add(quick)
 	for _, s := range []string{"", "a", "conns: [1, 2]", "transport: [tcp]\noverrides: {tcp: {conns: 1}}", "conns: &a [*a]", "? [a]\n: b",

@@ -11,7 +11,7 @@ func (r *reader) unknown(key string) string {
 	if key == "" {
 		return "a key is empty"
 	}
-	names := []string{"name", "description", "require", "overrides"}
+	names := []string{"name", "description", "require", "overrides", "generations", "time", "slice", "until", "matters", "interaction", "compare", "primary", "thresholds", "stages"}
 	for n := range r.flags {
 		names = append(names, n)
 	}

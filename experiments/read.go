@@ -115,7 +115,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	x := &Experiment{Name: cmp.Or(r.named, nameOf(r.file))}
 	var axes []axis
 	var require *axis
-	var overrides, compare, primary, thresholds, stages *pair
+	var overrides, compare, primary, thresholds, stages, interaction *pair
 	for _, p := range root {
 		switch p.key {
 		case "name":
@@ -128,8 +128,6 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			require = &a
 		case "overrides":
 			overrides = &p
-		case "blocks":
-			x.Blocks, err = r.blocks(p)
 		case "compare":
 			compare = &p
 		case "primary":
@@ -138,10 +136,15 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 			thresholds = &p
 		case "stages":
 			stages = &p
+		case "interaction":
+			interaction = &p
 		default:
-			var a axis
-			a, err = r.axis(p)
-			axes = append(axes, a)
+			var known bool
+			if known, err = r.settings(p, x); !known {
+				var a axis
+				a, err = r.axis(p)
+				axes = append(axes, a)
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -164,6 +167,12 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 		return nil, err
 	}
 	if err := r.compare(compare, axes, perTransport, x); err != nil {
+		return nil, err
+	}
+	if err := r.alike(x, axes, perTransport); err != nil {
+		return nil, err
+	}
+	if err := r.interaction(interaction, x); err != nil {
 		return nil, err
 	}
 	if err := r.primary(primary, axes, x); err != nil {
@@ -256,18 +265,6 @@ func (r *reader) thresholds(p *pair, x *Experiment) error {
 	return nil
 }
 
-func (r *reader) blocks(p pair) (int, error) {
-	s, err := r.scalar(p.key, p.value)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > MaxBlocks {
-		return 0, r.errorAt(p.value.GetToken(), "blocks %q: choose 1 to %d, how often all cells are run", s, MaxBlocks)
-	}
-	return n, nil
-}
-
 // compare finds the axis that is compared: the file's word, or the first that sweeps.
 func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *Experiment) error {
 	if p != nil {
@@ -286,7 +283,7 @@ func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *E
 	if x.Compare == transportFlag {
 		for _, by := range overrides {
 			for _, a := range by {
-				if find(axes, a.name) == nil {
+				if find(axes, a.name) == nil && ofTransport(a.name) {
 					x.variants = append(x.variants, a.name)
 				}
 			}

@@ -22,22 +22,18 @@ const (
 	RowsFile       = "runs.csv"        // a row for each run
 )
 
-// QuickBlocks is a number of blocks that is too small for verdicts.
-const QuickBlocks = 3
-
 // Plan is what a folder of results has to be known of to go on with it: the content of design.json.
 type Plan struct {
 	ID     string `json:"id"`
-	Blocks int    `json:"blocks"`
-	Seed   uint64 `json:"seed"` // of the order of the runs
 	GitRev string `json:"git_rev"`
+	Settings
+	Blocks int `json:"blocks,omitempty"` // the generations of early versions, whose runs were whole
 
 	Experiment string `json:"experiment,omitempty"` // its name, which the folder's is not when it is moved
 	Inputs     Copies `json:"inputs,omitempty"`     // what its file names, and where it is here
 
 	Launch  Launchers `json:"launch,omitzero"`   // where the runs' processes are, which is the same for all runs
 	Primary bool      `json:"primary,omitempty"` // only the primary family
-	Retry   int       `json:"retry,omitempty"`   // times that a run is done again where the machine disturbed it
 
 	numbers map[int]int // of cells in runs' names; nil: they are counted from 1
 }
@@ -58,7 +54,11 @@ func ReadPlan(dir string) (p Plan, err error) {
 	if err != nil {
 		return p, Usagef("%w (name a folder that kvwire run has made)", err)
 	}
-	if err := json.Unmarshal(b, &p); err != nil || p.Blocks < 1 || p.Blocks > experiments.MaxBlocks {
+	err = json.Unmarshal(b, &p)
+	if p.Generations == 0 {
+		p.Generations = p.Blocks
+	}
+	if err != nil || p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0 {
 		return p, fmt.Errorf("%s is damaged (%v): run the experiment anew", name, err)
 	}
 	return p, nil
@@ -82,12 +82,28 @@ func LockPlan(dir string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// Runs are the runs of the plan in their order. Load hosts measure no stages: with them the experiment's stages are removed.
-func (p *Plan) Runs(x *experiments.Experiment) []experiments.Run {
+// Runs are all runs of the plan, generation by generation. Load hosts measure no stages: with them the experiment's stages are removed.
+func (p *Plan) Runs(x *experiments.Experiment) (runs []experiments.Run) {
 	if len(p.Launch.Clients) > 0 {
 		x.Stages = nil
 	}
-	return x.Design(p.Blocks, p.Seed)
+	questions := x.Questions()
+	for g := 1; g <= p.Generations; g++ {
+		var stages []experiments.Run
+		for _, q := range questions {
+			for _, c := range q.Cells {
+				runs = append(runs, experiments.Run{Block: g, Cell: c})
+				if x.Stages.Concerns(x.Cells[c]) && (g <= breakdownMax || p.Blocks > 0) {
+					stages = append(stages, experiments.Run{Block: g, Cell: c, Stages: true})
+				}
+			}
+			if len(q.Cells) > 1 && (p.Slice > 0 || p.Generations > 1) {
+				runs = append(runs, experiments.Run{Block: g, Cell: q.Cells[0], AA: true})
+			}
+		}
+		runs = append(runs, stages...)
+	}
+	return runs
 }
 
 // RunID names a run: it is the same when it is tried again.

@@ -47,7 +47,7 @@ func FindQuantity(name string) (Metric, error) {
 
 // Expected is what a claim says of the ratio of a figure to another, or of a figure itself: that it lies between least and most.
 type Expected struct {
-	Direction   stats.Verdict // Higher or Lower, by more than δ, or Same, within it; "": least and most say all
+	Direction   stats.Verdict // Higher or Lower, or Same, within what matters; "": least and most say all
 	Least, Most float64       // -Inf and +Inf: none
 }
 
@@ -56,7 +56,7 @@ type Shown struct {
 	Metric Metric
 	Series []Series // one, whose own value is meant; or in order, of which the last is compared with the first, and each with the one before
 	Expect Expected
-	Noise  float64 // δ of the ratios; NaN: not known
+	Self   Self // what the baseline of its question shows beside itself, by this metric: the check of the instrument
 }
 
 // Answer is whether what was measured agrees with a claim.
@@ -64,10 +64,10 @@ type Answer string
 
 // The answers.
 const (
-	Agrees      Answer = "agrees"         // the figure lies within what was claimed, significantly
-	Disagrees   Answer = "disagrees"      // it lies outside
-	Unsure      Answer = "can't tell"     // neither
-	TooFew      Answer = "too few blocks" // a figure, and no verdict
+	Agrees      Answer = "agrees"              // the figure lies within what was claimed, significantly
+	Disagrees   Answer = "disagrees"           // it lies outside
+	Unsure      Answer = "can't tell"          // neither
+	TooFew      Answer = "too few generations" // a figure, and no verdict
 	NotMeasured Answer = "not measured"
 )
 
@@ -75,25 +75,26 @@ const (
 type Finding struct {
 	Answer           Answer
 	Why              string  // what the answer alone does not say; ""
-	Pairs            int     // blocks that the figure comes from
-	Invalid, LeftOut int     // as a Comparison's
+	Pairs            int     // generations that the figure comes from
+	LeftOut          int     // as a Comparison's
 	Value, Low, High float64 // the ratio, or the cell's own value; NaN: none
 	Level            float64 // that the interval covers
-	PHolm, Delta     float64 // NaN: not tested; not known
+	PHolm            float64 // NaN: not tested
 }
 
-// JudgeClaims answers for all that is shown, which share the error of stats.Alpha (Holm). blocks is how many there were to be: with fewer
-// than MinPairs there is no verdict.
+// JudgeClaims answers for all that is shown, which share the error of stats.Alpha (Holm). generations is how many there were to be: with
+// fewer than MinPairs there is no verdict.
 //
 // A figure agrees when the hypothesis that it is at a bound is rejected for each bound, and lies within them; it
-// disagrees when that is rejected for the one that it is beyond. Along an axis it disagrees, too, where a step goes the other way
-// by more than δ: the steps of an axis share stats.Alpha of their own.
-func JudgeClaims(all []Shown, blocks int) ([]Finding, error) {
+// disagrees when that is rejected for the one that it is beyond. A direction agrees when no difference is rejected, and disagrees when one
+// that matters in this direction is. Along an axis it disagrees, too, where a step goes the other way by more than what matters: the steps
+// of an axis share stats.Alpha of their own.
+func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 	out := make([]Finding, len(all))
 	var tested []int // of out
 	var ps []float64
 	for i := range all {
-		f, p, err := all[i].find(blocks)
+		f, p, err := all[i].find(generations)
 		if err != nil {
 			return nil, err
 		}
@@ -114,13 +115,13 @@ func JudgeClaims(all []Shown, blocks int) ([]Finding, error) {
 }
 
 // find answers for one alone: Agrees and Disagrees are where the figure lies, and p is for Holm to judge.
-func (s *Shown) find(blocks int) (f Finding, p float64, err error) {
-	f = Finding{Answer: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN(), Delta: math.NaN()}
+func (s *Shown) find(generations int) (f Finding, p float64, err error) {
+	f = Finding{Answer: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
 	of, figure, err := s.effect()
 	if err != nil {
 		return f, 0, err
 	}
-	f.Pairs, f.Invalid, f.LeftOut = of.pairs, of.invalid, of.leftOut
+	f.Pairs, f.LeftOut = of.pairs, of.leftOut
 	for _, x := range s.Series {
 		if why := x.missing(s.Metric, len(s.Series) > 1); why != "" {
 			f.Why = why
@@ -128,38 +129,32 @@ func (s *Shown) find(blocks int) (f Finding, p float64, err error) {
 		}
 	}
 	if of.pairs == 0 {
-		f.Why = "no block has all of it"
+		f.Why = "no generation has all of it"
 		return f, 0, nil
 	}
 	f.Value, f.Low, f.High, f.Level = figure(of.Estimate), figure(of.Low), figure(of.High), of.Level
-	if len(s.Series) > 1 {
-		f.Delta = s.Noise
-	}
 	switch {
-	case blocks < MinPairs:
+	case generations < MinPairs:
 		f.Answer, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d", MinPairs)
 		return f, 0, nil
-	case of.pairs < MinPairs || of.invalid > 0:
-		f.Why = fmt.Sprintf("%d valid blocks: a verdict takes %d", of.pairs-of.invalid, MinPairs)
+	case of.pairs < MinPairs:
+		f.Why = fmt.Sprintf("%d generations: a verdict takes %d", of.pairs, MinPairs)
 		return f, 0, nil
-	case math.IsNaN(s.Noise) && !s.sized():
-		f.Answer, f.Why = Unsure, "no baseline was run twice: what is noise is not known"
+	case len(s.Series) > 1 && !s.Self.Checked && !s.sized():
+		f.Answer, f.Why = Unsure, unchecked
 		return f, 0, nil
-	case s.Expect.Direction == stats.Same && s.Noise > stats.SameMax:
-		f.Answer, f.Why = Unsure, fmt.Sprintf("a machine whose baseline differs from itself by %.0f %% calls everything the same", 100*s.Noise)
+	case len(s.Series) > 1 && s.Self.Differs:
+		f.Answer, f.Why = Unsure, s.Self.why()
 		return f, 0, nil
 	}
 	f.Answer, p, err = s.place(of)
-	switch {
-	case f.Answer == Disagrees && s.goesAsClaimed(of):
+	if f.Answer == Disagrees && s.goesAsClaimed(of) {
 		f.Why = "the direction is as claimed, the size is not"
-	case f.Answer == Unsure:
-		f.Why = fmt.Sprintf("the baseline differs from itself by as much (δ %.2f)", s.Noise)
 	}
 	return f, p, err
 }
 
-// sized says whether a claim can be judged without δ: it has no direction, or says how far in that.
+// sized says whether a claim can be judged where nothing checks the instrument: it has no direction, or a size in that direction.
 func (s *Shown) sized() bool {
 	switch s.Expect.Direction {
 	case stats.Higher:
@@ -170,64 +165,59 @@ func (s *Shown) sized() bool {
 	return s.Expect.Direction == ""
 }
 
-// floor is δ, or the least that it can be where it is not known.
-func (s *Shown) floor() float64 {
-	if math.IsNaN(s.Noise) {
-		return stats.FloorMin
-	}
-	return s.Noise
-}
-
-// effect is what the blocks say, and how its figures are read: in logarithms of ratios, or as they are.
+// effect is what the generations say, and how its figures are read: in logarithms of ratios, or as they are.
 func (s *Shown) effect() (of paired, figure func(float64) float64, err error) {
 	if len(s.Series) == 1 {
 		of, err = s.Series[0].own(s.Metric)
 		return of, func(v float64) float64 { return v }, err
 	}
-	of, err = s.Series[0].against(s.Series[len(s.Series)-1], s.Metric)
+	of, err = s.Series[0].against(&s.Series[len(s.Series)-1], s.Metric)
 	return of, math.Exp, err
 }
 
-// bounds are those of the effect: of a value itself, or of the logarithm of a ratio, where a direction is one beyond delta.
+// bounds are those of the effect: of a value itself, or of the logarithm of a ratio, where a direction is one beyond delta, and the same
+// is what lies within what matters.
 func (s *Shown) bounds(delta float64) (least, most float64) {
 	least, most = s.Expect.Least, s.Expect.Most
 	if len(s.Series) == 1 {
 		return least, most
 	}
 	least, most = math.Log(max(0, least)), math.Log(most)
-	limit := math.Log1p(delta)
 	switch s.Expect.Direction {
 	case stats.Higher:
-		least = max(least, limit)
+		least = max(least, math.Log1p(delta))
 	case stats.Lower:
-		most = min(most, -limit)
+		most = min(most, math.Log1p(-delta))
 	case stats.Same:
-		least, most = max(least, -limit), min(most, limit)
+		least, most = max(least, math.Log1p(-stats.Matters)), min(most, math.Log1p(stats.Matters))
 	}
 	return least, most
 }
 
-// place says where the estimate lies, and p of the hypothesis that the truth does not. A direction is one beyond δ, and is refuted where
-// there is none at all: what noise could hide is neither.
-func (s *Shown) place(of paired) (Answer, float64, error) {
-	if least, most := s.bounds(s.floor()); of.Estimate > least && of.Estimate < most {
-		p, err := of.beyond(least, most)
-		return Agrees, p, err
+// place says where the estimate lies, and p of the hypothesis that the truth does not. A direction is any difference that is surely there,
+// and is refuted where one that matters surely is not.
+func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
+	answer, p = Unsure, 1
+	if least, most := s.bounds(0); of.Estimate > least && of.Estimate < most {
+		if p, err = of.beyond(least, most); err != nil || p <= stats.Alpha {
+			return Agrees, p, err
+		}
+		answer = Agrees // which is for Holm to refuse
 	}
-	refuted := s.floor()
-	if s.Expect.Direction != stats.Same {
-		refuted = stats.FloorMin
-	}
-	least, most := s.bounds(refuted)
-	switch {
+	bound := math.NaN()
+	switch least, most := s.bounds(stats.Matters); {
 	case of.Estimate <= least:
-		p, err := of.beyond(least)
-		return Disagrees, p, err
+		bound = least
 	case of.Estimate >= most:
-		p, err := of.beyond(most)
-		return Disagrees, p, err
+		bound = most
+	default:
+		return answer, p, nil
 	}
-	return Unsure, 1, nil
+	refuted, err := of.beyond(bound)
+	if err != nil || refuted <= stats.Alpha || answer == Unsure {
+		return Disagrees, refuted, err
+	}
+	return answer, p, nil
 }
 
 // beyond is p of the hypothesis that the effect is at one of some bounds, for the one that is most likely.
@@ -251,8 +241,7 @@ func (p *paired) beyond(bounds ...float64) (most float64, err error) {
 
 // goesAsClaimed says whether the whole interval is on the side that was claimed.
 func (s *Shown) goesAsClaimed(of paired) bool {
-	limit := math.Log1p(s.floor())
-	return s.Expect.Direction == stats.Higher && of.Low > limit || s.Expect.Direction == stats.Lower && of.High < -limit
+	return s.Expect.Direction == stats.Higher && of.Low > 0 || s.Expect.Direction == stats.Lower && of.High < 0
 }
 
 // steps looks at each step along an axis: none may go the other way.
@@ -261,15 +250,15 @@ func (s *Shown) steps(f *Finding) error {
 	if n < 2 || f.Answer == Disagrees {
 		return nil
 	}
-	limit, level := math.Log1p(s.floor()), 1-stats.Alpha/float64(n)
+	limit, level := math.Log1p(stats.Matters), 1-stats.Alpha/float64(n)
 	for i := range n {
-		of, err := s.Series[i].against(s.Series[i+1], s.Metric)
+		of, err := s.Series[i].against(&s.Series[i+1], s.Metric)
 		if err != nil {
 			return err
 		}
 		step := fmt.Sprintf("from %s to %s", s.Series[i].Label, s.Series[i+1].Label)
-		if of.pairs < MinPairs || of.invalid > 0 {
-			f.Answer, f.Why = Unsure, fmt.Sprintf("%s: %d valid blocks, and a verdict takes %d", step, of.pairs-of.invalid, MinPairs)
+		if of.pairs < MinPairs {
+			f.Answer, f.Why = Unsure, fmt.Sprintf("%s: %d generations, and a verdict takes %d", step, of.pairs, MinPairs)
 			continue
 		}
 		e, err := stats.Paired(of.d, level)
@@ -285,24 +274,22 @@ func (s *Shown) steps(f *Finding) error {
 	return nil
 }
 
-// own are a series' values themselves.
-func (s Series) own(m Metric) (p paired, err error) {
-	var valid, all []float64
-	for _, r := range s.Rows {
+// own are a series' values themselves, of its valid runs.
+func (s *Series) own(m Metric) (p paired, err error) {
+	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
+		r := s.Rows[g]
 		v, ok := m.of(r).Get()
-		if !ok || r.SkippedReason != "" {
+		if !ok || r.SkippedReason != "" || !r.valid() {
 			p.leftOut++
 			continue
 		}
-		if all = append(all, v); r.valid() {
-			valid = append(valid, v)
-		}
+		p.d, p.generations = append(p.d, v), append(p.generations, g)
 	}
-	return p, p.settle(valid, all)
+	return p, p.settle()
 }
 
 // missing is why no run of a series has a value, for a ratio or as it is; "": one has.
-func (s Series) missing(m Metric, ratio bool) (why string) {
+func (s *Series) missing(m Metric, ratio bool) (why string) {
 	why = "not run"
 	for _, b := range slices.Sorted(maps.Keys(s.Rows)) {
 		r := s.Rows[b]

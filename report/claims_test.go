@@ -27,7 +27,7 @@ func shown(t *testing.T, e Expected, n int, rates ...float64) Shown {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Shown{Metric: m, Expect: e, Noise: stats.FloorMin}
+	s := Shown{Metric: m, Expect: e, Self: Self{Checked: true}}
 	for i, rate := range rates {
 		s.Series = append(s.Series, series(string(rune('a'+i)), n, rate, still(i)))
 	}
@@ -51,7 +51,7 @@ func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 		want     Answer
 		why      string
 		blocks   int
-		noise    float64
+		self     string // "": the baseline is like itself; differs; unchecked
 	}{
 		{name: "higher, and is", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, want: Agrees},
 		{name: "higher by so much, and is", e: expected(stats.Higher, 1.4, 1.6), base: 1e5, of: 1.5e5, want: Agrees},
@@ -59,29 +59,32 @@ func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 		{name: "higher by so much, and is more so", e: expected(stats.Higher, 1.1, 1.3), base: 1e5, of: 1.5e5, want: Disagrees, why: "the direction is as claimed, the size is not"},
 		{name: "higher, and is lower", e: expected(stats.Higher, 0, 0), base: 1e5, of: 0.7e5, want: Disagrees},
 		{name: "higher, and is the same", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1e5, want: Disagrees},
-		{name: "higher, and is, but not beyond the noise", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.2e5, noise: 0.3, want: Unsure, why: "the baseline differs from itself by as much (δ 0.30)"},
-		{name: "higher, and is lower, beyond the noise", e: expected(stats.Higher, 0, 0), base: 1e5, of: 0.6e5, noise: 0.3, want: Disagrees},
+		{name: "higher, and the baseline differs from itself", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.2e5, self: "differs", want: Unsure, why: "the baseline differs from itself: 1.010 to 1.030 (99 %)"},
+		{name: "higher, and is by less than what matters", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.01e5, want: Agrees},
+		{name: "higher, and is lower by less than that", e: expected(stats.Higher, 0, 0), base: 1e5, of: 0.99e5, want: Disagrees},
 		{name: "lower, and is", e: expected(stats.Lower, 0, 0.25), base: 1e5, of: 0.2e5, want: Agrees},
 		{name: "lower by so much, and is less so", e: expected(stats.Lower, 0, 0.25), base: 1e5, of: 0.5e5, want: Disagrees, why: "the direction is as claimed, the size is not"},
 		{name: "the same, and is", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.005e5, want: Agrees},
 		{name: "the same, and is not", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.2e5, want: Disagrees},
-		{name: "the same, on a machine where all is", e: expected(stats.Same, 0, 0), base: 1e5, of: 1.2e5, noise: 0.3, want: Unsure, why: "calls everything the same"},
 		{name: "between", e: expected("", 0.9, 1.1), base: 1e5, of: 1e5, want: Agrees},
 		{name: "between, and is beyond", e: expected("", 0.9, 1.1), base: 1e5, of: 1.2e5, want: Disagrees},
 		{name: "at the bound", e: expected(stats.Higher, 1.5, 0), base: 1e5, of: 1.5e5, want: Unsure},
 		{name: "few blocks", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 5, want: TooFew, why: "it takes 6"},
 		{name: "one block", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 1, want: TooFew},
-		{name: "noise that nobody knows", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Unsure, why: "no baseline was run twice"},
-		{name: "noise that nobody knows, and a size", e: expected(stats.Higher, 1.4, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Agrees},
-		{name: "noise that nobody knows, and a size of the other side", e: expected(stats.Higher, 0, 1.6), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Unsure, why: "no baseline was run twice"},
-		{name: "between, where nobody knows the noise", e: expected("", 1.2, 0), base: 1e5, of: 1.5e5, noise: math.NaN(), want: Agrees},
+		{name: "nothing that checks", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Unsure, why: "the baseline was not measured twice"},
+		{name: "nothing that checks, and a size", e: expected(stats.Higher, 1.4, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Agrees},
+		{name: "nothing that checks, and a size of the other side", e: expected(stats.Higher, 0, 1.6), base: 1e5, of: 1.5e5, self: "unchecked", want: Unsure, why: "the baseline was not measured twice"},
+		{name: "between, where nothing checks", e: expected("", 1.2, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Agrees},
 	} {
 		if c.blocks == 0 {
 			c.blocks = 10
 		}
 		s := shown(t, c.e, c.blocks, c.base, c.of)
-		if c.noise != 0 {
-			s.Noise = c.noise
+		switch c.self {
+		case "differs":
+			s.Self = Self{Checked: true, Differs: true, Wide: Interval{1.01, 1.03, 0.99}}
+		case "unchecked":
+			s.Self = Self{}
 		}
 		f := judged(t, c.blocks, s)[0]
 		if f.Answer != c.want || !strings.Contains(f.Why, c.why) || c.why == "" && f.Why != "" && c.want != TooFew {
@@ -110,7 +113,7 @@ func TestAClaimOfACellsOwnValue(t *testing.T) {
 	}
 	for v, want := range map[float64]Answer{1. / 128: Agrees, 1. / 32: Disagrees, 0: Agrees} {
 		f := judged(t, 10, Shown{Metric: m, Series: []Series{of(v, 10)}, Expect: expected("", 0, 1./64)})[0]
-		if f.Answer != want || math.Abs(f.Value-v) > 0.02*v || !math.IsNaN(f.Delta) {
+		if f.Answer != want || math.Abs(f.Value-v) > 0.02*v {
 			t.Errorf("%v: %+v, want %s", v, f, want)
 		}
 	}
@@ -144,7 +147,7 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 	}
 	s := shown(t, expected(stats.Higher, 2, 0), 10, 1e5, 2e5, 4e5)
 	spoil(s.Series[1], 5)
-	if f := judged(t, 10, s)[0]; f.Answer != Unsure || f.Why != "from b to c: 5 valid blocks, and a verdict takes 6" {
+	if f := judged(t, 10, s)[0]; f.Answer != Unsure || f.Why != "from b to c: 5 generations, and a verdict takes 6" {
 		t.Errorf("a step that is not known: %+v", f)
 	}
 }
@@ -172,13 +175,13 @@ func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 				delete(s.Series[0].Rows, b)
 				delete(s.Series[1].Rows, b+5)
 			}
-		}, "no block has all of it"},
-		"few valid runs": {func(s *Shown) { spoil(s.Series[1], 5) }, "5 valid blocks: a verdict takes 6"},
+		}, "no generation has all of it"},
+		"few valid runs": {func(s *Shown) { spoil(s.Series[1], 5) }, "5 generations: a verdict takes 6"},
 		"cut short": {func(s *Shown) {
 			for b := 5; b <= 10; b++ {
 				delete(s.Series[0].Rows, b)
 			}
-		}, "4 valid blocks: a verdict takes 6"},
+		}, "4 generations: a verdict takes 6"},
 	} {
 		s := shown(t, expected(stats.Higher, 0, 0), 10, 1e5, 2e5)
 		c.change(&s)

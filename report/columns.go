@@ -49,13 +49,12 @@ var (
 		{"from", "string", "the cell without it"},
 		{"to", "string", "the cell with it"},
 		{"metric", "string", "lat_p50_ns or cpu_ns_per_op"},
-		{"pairs", "integer", "pairs of runs, each of one block, that the difference comes from"},
-		{"invalid_pairs", "integer", "of these, with an invalid run: only where fewer than 6 valid pairs are left"},
-		{"left_out", "integer", "pairs left out because a run is invalid"},
-		{"diff_ns", "number", "what the step adds: Hodges and Lehmann's estimate over the blocks"},
+		{"generations", "integer", "generations that the difference comes from"},
+		{"left_out", "integer", "generations left out because a side is invalid or has no value"},
+		{"diff_ns", "number", "what the step adds: Hodges and Lehmann's estimate over the generations"},
 		{"diff_low_ns", "number", "the interval's lower end"},
 		{"diff_high_ns", "number", "the interval's upper end"},
-		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few pairs allow"},
+		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few generations allow"},
 	}
 	billColumns = []tableField{
 		{"question", "string", "the flags that the cells compared have in common, of those that sweep"},
@@ -66,22 +65,41 @@ var (
 		{"ns_per_op", "number", "their product"},
 	}
 	compareColumns = []tableField{
+		{"kind", "string", "ratio: variant to baseline; interaction: that ratio where a factor has a value, to the ratio where it has its first"},
 		{"question", "string", "the flags that the cells compared have in common, of those that sweep"},
+		{"at", "string", "interaction: the factor, its value, and the first"},
 		{"metric", "string", "what is compared: ops_per_s, lat_p50_ns, lat_p99_ns or cpu_ns_per_op"},
-		{"baseline", "string", "the cell that others are compared with"},
-		{"variant", "string", "the cell compared with it"},
-		{"pairs", "integer", "pairs of runs, each of one block, that the ratio comes from"},
-		{"invalid_pairs", "integer", "of these, with an invalid run: only where fewer than 6 valid pairs are left"},
-		{"left_out", "integer", "pairs left out because a run is invalid"},
-		{"ratio", "number", "variant to baseline: Hodges and Lehmann's estimate over the blocks"},
+		{"baseline", "string", "the variant that others are compared with"},
+		{"variant", "string", "the variant compared with it"},
+		{"generations", "integer", "generations that the ratio comes from: one log-ratio of each"},
+		{"left_out", "integer", "generations left out because a side is invalid or has no value"},
+		{"ratio", "number", "variant to baseline: Hodges and Lehmann's estimate over the generations"},
 		{"ratio_low", "number", "the interval's lower end"},
 		{"ratio_high", "number", "the interval's upper end"},
-		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few pairs allow"},
-		{"p", "number", "Wilcoxon's signed-rank test of a ratio of 1, two-sided, exact"},
+		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few generations allow"},
+		{"aa_low", "number", "the baseline again to the baseline: the 95 % interval's lower end"},
+		{"aa_high", "number", "its upper end"},
+		{"p", "number", "Wilcoxon's signed-rank test of a ratio of 1, two-sided, exact: the level of the widest interval that excludes 1 is 1 - p"},
 		{"p_holm", "number", "p after Holm's correction for all primary claims"},
-		{"delta_ratio", "number", "below this difference all is the same: from the baseline beside itself, 0.03 at least"},
-		{"verdict", "string", "of a primary claim"},
+		{"corrected_low", "number", "of a primary claim: the lower end of the interval at corrected_level"},
+		{"corrected_high", "number", "its upper end"},
+		{"corrected_level", "number", "1 - a/(m-k+1): a 0.05 (a third of it with three looks), m claims, k the claim's rank by p, or that of the first one not rejected"},
+		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x % where it lies beyond what matters), same, can't tell, not measured"},
+		{"why", "string", "the reason where there is no verdict"},
+		{"ratio_calm", "number", "the ratio without slices in which the hypervisor took CPU time"},
+		{"ratio_calm_low", "number", "its interval's lower end"},
+		{"ratio_calm_high", "number", "its interval's upper end"},
 		{"exploratory", "boolean", "no claim: an interval without a verdict"},
+	}
+	carryColumns = []tableField{
+		{"question", "string", "the flags that the cells compared have in common, of those that sweep"},
+		{"metric", "string", "ops_per_s, cpu_ns_per_op or lat_p50_ns"},
+		{"after", "string", "the variant whose slice came before"},
+		{"ratio", "number", "slices after that variant to all of the same variant and generation: Hodges and Lehmann's estimate over the generations"},
+		{"low", "number", "the interval's lower end"},
+		{"high", "number", "the interval's upper end"},
+		{"level", "number", "what the interval covers, exactly: at least 0.95, or the most that so few generations allow"},
+		{"generations", "integer", "generations that it comes from"},
 	}
 )
 
@@ -104,8 +122,10 @@ func unitOf(name string) string {
 // meanings say what the columns of runs.csv mean. Every one has a line here: a test sees to it.
 var meanings = map[string]string{
 	"schema_version": "version of this table", "exp_id": "name of the experiment", "run_id": "name of the run; a run that is tried again keeps it",
-	"phase": "measure: a cell; aa: the baseline once more, to be compared with itself; breakdown: once more for its stages",
-	"block": "block of the design, from 1", "order_in_block": "place in its block's order, from 1", "seed": "of keys, operations and arrivals",
+	"phase":    "measure: a cell; aa: the baseline once more, to be compared with itself; breakdown: once more for its stages",
+	"question": "the flags that the cells compared have in common, of those that sweep", "cell": "the experiment's cell, from 1", "variant": "the cell among those of its question: the values of what is compared; with again: the baseline once more",
+	"generation": "from 1: fresh processes of all variants, measured beside each other (version 1: a block of the design)", "order_in_generation": "place in its generation's order, from 1",
+	"method": "slices: by turns with the other variants of the question; whole: by itself, in one piece", "slice_ns": "counted window of a slice", "settle_ns": "time before it that is not counted", "slices": "slices that the run was measured in", "seed": "of keys, operations and arrivals",
 	"started_at": "begin of the warm-up, UTC", "git_rev": "commit of the program",
 
 	"transport": "network between client and server", "device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
@@ -130,19 +150,20 @@ var meanings = map[string]string{
 
 	"client_user_ns_per_op": "CPU time of the client's process in user mode (inproc: of client and server)", "client_sys_ns_per_op": "CPU time of the client's process in the kernel",
 	"server_user_ns_per_op": "CPU time of the server's process in user mode", "server_sys_ns_per_op": "CPU time of the server's process in the kernel",
-	"host_busy_ns_per_op": "CPU time of the whole machine, less its idle baseline", "host_softirq_ns_per_op": "CPU time in soft interrupts",
+	"host_busy_ns_per_op": "CPU time of the whole machine, less its idle baseline", "host_softirq_ns_per_op": "CPU time in soft interrupts", "ksoftirqd_ns_per_op": "CPU time of the kernel's ksoftirqd threads, which is in neither process",
+	"client_parked_cpu_ns": "CPU time of the client's process while it was parked, in all", "server_parked_cpu_ns": "the same of the server's", "parked_cpu_ratio": "CPU time while parked, of both, by the time that they were parked",
 	"client_syscalls_per_op": "system calls of the client's loops", "server_syscalls_per_op": "system calls of the server's loops",
 	"ctxsw_vol_per_op": "voluntary context switches, of both sides", "ctxsw_invol_per_op": "involuntary ones", "cgo_calls_per_op": "calls into C, of both sides",
 	"polls_per_op": "turns of the server's loops", "empty_poll_ratio": "of these, those that found nothing", "batch_mean": "completions per turn of the server's loops that found something",
 	"bytes_copied_per_op": "copied in user space, by both sides", "allocs_per_op": "objects allocated, by both sides", "go_gc_pause_ns": "pauses of Go's collector in all, of the side that paused longer",
 	"go_sched_p99_ns": "99th percentile of the time that goroutines waited to run, of the side that waited longer", "disk_reads_per_op": "reads of the store", "disk_writes_per_op": "writes of the store",
 
-	"tcp_retrans": "segments sent again by the machine", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
+	"tcp_retrans": "segments sent again by the machine", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections", "tcp_slow_start_after_idle": "the system's setting: an idle connection forgets its congestion window", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
 	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
 
 	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run was throttled, of the worse side",
 	"steal_ratio":     "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate of the window's last third beside its first, less 1",
-	"steady": "no drift beyond 5 % and noise", "valid": "nothing stands between the row and a claim", "invalid_reason": "what does", "skipped_reason": "why the run did not take place",
+	"steady": "no drift beyond 5 % and noise", "marks": "what was not as it should be and makes no run invalid: drift, steal, a CPU quota, CPU time of others", "valid": "its figures are of what was to be measured", "invalid_reason": "what does", "skipped_reason": "why the run did not take place",
 
 	"ring": "uring: sockets and disk on one ring (shared) or two (separate)", "client_transport": "the client's side", "tcp_engine": "tcp: how sockets are driven",
 	"update": "an item is rewritten to a free slot (cow) or over itself (inplace)", "cache_bytes": "page cache of the whole store", "accel": "kvm or tcg: in a guest of kvwire's",
@@ -194,4 +215,26 @@ var meanings = map[string]string{
 
 	"attempts": "times that an experiment did the run, of which the last counts: those before it were disturbed (--retry)",
 	"data_set": "the store's records: loaded by the run itself (fresh), loaded before (reused), or a copy of a store loaded before (copied)",
+}
+
+// sliceMeanings say what the columns of slices.csv mean.
+var sliceMeanings = map[string]string{
+	"run_id": "the run in runs.csv that has all slices of this generation and variant", "question": "the flags that the cells compared have in common, of those that sweep", "cell": "the experiment's cell, from 1",
+	"variant": "the cell among those of its question; with again: the baseline once more", "generation": "from 1: fresh processes of all variants", "slice": "number within the generation and variant, from 1",
+	"round": "of the generation, from 1: one slice of each variant", "place": "in the round, from 1", "after": "the variant whose slice came before; empty for the first", "started_at": "begin of the load, UTC",
+
+	"settle_ns": "under load before the window, not counted", "window_ns": "the counted window", "drain_ns": "from the end of the window until no request was in flight", "ops": "operations answered in the window",
+	"slice_ops": "operations answered from resume to park: those behind CPU time and counters", "errors": "operations that failed", "ops_per_s": "operations by the window",
+	"lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency", "lat_p99_ns": "99th percentile of latency",
+
+	"client_cpu_ns": "CPU time of the client's process from resume to park (inproc: of client and server)", "server_cpu_ns": "the same of the server's process", "cpu_ns_per_op": "CPU time of both by slice_ops",
+	"parked_ns": "the pause before this slice", "client_parked_cpu_ns": "CPU time of the client's process in that pause", "server_parked_cpu_ns": "the same of the server's",
+	"host_softirq_ns": "the machine's CPU time in soft interrupts", "ksoftirqd_ns": "CPU time of the kernel's ksoftirqd threads", "steal_ratio": "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes",
+
+	"client_syscalls": "system calls of the client's loops", "server_syscalls": "system calls of the server's loops", "client_enters": "calls of io_uring_enter by the client's loops", "server_enters": "the same by the server's",
+	"client_sqes": "submission queue entries of the client's loops", "server_sqes": "the same of the server's", "client_cqes": "completion queue entries of the client's loops", "server_cqes": "the same of the server's",
+	"sends": "sends to sockets, of both sides", "receives": "receives from sockets, of both sides", "rdma_posts": "doorbells, of both sides", "rdma_wrs": "work requests for send queues, of both sides", "rdma_polls": "polls of completion queues, of both sides",
+	"ctxsw_vol": "voluntary context switches, of both sides", "ctxsw_invol": "involuntary ones", "bytes_copied": "copied in user space, by both sides", "disk_reads": "reads of the store", "disk_writes": "writes of the store",
+
+	"max_inflight": "most requests in flight at once", "achieved_ratio": "open loop: completed operations of arrivals", "missed_sends": "open loop: arrivals that waited because all slots were taken", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections",
 }

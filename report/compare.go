@@ -1,10 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -73,92 +73,237 @@ func FindMetric(name string) (Metric, error) {
 	return Metric{}, fmt.Errorf("metric %q is unknown (%s)", name, strings.Join(names, ", "))
 }
 
-// Series are the runs of one cell, one of each block at most.
+// Series are the runs of one cell, one of each generation at most.
 type Series struct {
-	Label string
-	Rows  map[int]*Row // by block
+	Label  string
+	Rows   map[int]*Row    // by generation
+	Slices map[int][]Slice // by generation; none: it was not measured in slices
 }
 
 // Pairs is what is to be compared: a baseline, that baseline again, and the variants.
 type Pairs struct {
 	Question string
+	Compared []string // the flags in which baseline and variants may differ: what is compared, and what belongs to its values; nil: they are not held against each other
 	Primary  []string // metrics for which verdicts are given; the others only have intervals
 	Baseline Series
 	Again    Series // may be empty
 	Variants []Series
 }
 
-// Comparison is a row of compare.csv: one variant beside its baseline, by one metric, over the blocks that have both.
-type Comparison struct {
-	Question, Baseline, Variant string
-	Metric                      Metric
-	Pairs                       int     // blocks that were compared: those with a valid run of both, if they are MinPairs or more
-	Invalid                     int     // … of these, those in which one was invalid: there were not enough others, and there is no verdict
-	LeftOut                     int     // blocks that were not, because one of the two was invalid or failed
-	Ratio, Low, High            float64 // of variant to baseline; NaN without pairs
-	Level                       float64 // that the interval covers
-	P, PHolm                    float64 // NaN: not tested
-	Delta                       float64 // what counts as the same; NaN: the baseline was not run twice
-	Verdict                     string  // "": it is exploratory
+// Options are those of a comparison.
+type Options struct {
+	Looks   int     // how often the results are looked at, at most, before they are final: each look has its share of stats.Alpha; 0: 1
+	Matters float64 // the difference that counts as one, such as 0.03; 0: stats.Matters
 }
 
-// MinPairs is how many pairs a verdict needs: with 6 an interval of 95 % exists.
+func (o Options) filled() (Options, error) {
+	if o.Looks < 0 || o.Matters < 0 || o.Matters >= 1 {
+		return o, fmt.Errorf("report: %d looks, and a difference that matters of %v: at least one look, and a ratio from 0 to 1", o.Looks, o.Matters)
+	}
+	if o.Looks == 0 {
+		o.Looks = 1
+	}
+	if o.Matters == 0 {
+		o.Matters = stats.Matters
+	}
+	return o, nil
+}
+
+// Interval is one of ratios; the ends are NaN where there is none.
+type Interval struct {
+	Low, High, Level float64
+}
+
+func noInterval() Interval { return Interval{math.NaN(), math.NaN(), math.NaN()} }
+
+// interval is that of an effect in log-ratios.
+func interval(e stats.Effect) Interval { return Interval{math.Exp(e.Low), math.Exp(e.High), e.Level} }
+
+// Text is an interval as people write it: "0.931 to 0.988"; "" where there is none.
+func (i Interval) Text() string {
+	if math.IsNaN(i.Low) || math.IsNaN(i.High) || math.IsInf(i.Low, 0) || math.IsInf(i.High, 0) {
+		return ""
+	}
+	return fmt.Sprintf("%.3f to %.3f", i.Low, i.High)
+}
+
+// Kinds of comparisons.
+const (
+	KindRatio       = "ratio"
+	KindInteraction = "interaction"
+)
+
+// Comparison is a row of compare.csv: one variant beside its baseline, by one metric, over the generations that have both.
+type Comparison struct {
+	Kind              string
+	Question          string
+	At                string // interaction: "depth=16 / depth=1"
+	Baseline, Variant string
+	Metric            Metric
+	Pairs             int      // generations that were compared
+	LeftOut           int      // generations that were not, because one of the two was invalid, failed or has no value
+	Ratio             float64  // of variant to baseline; NaN without pairs
+	Interval                   // of the ratio, at 95 %
+	AA                Interval // of the baseline again to the baseline, at 95 %: the band that is drawn
+	P, PHolm          float64  // NaN: not tested
+	Corrected         Interval // of a claim, at the level that its family leaves it
+	Verdict           string   // "": it is exploratory
+	Why               string   // why there is no verdict
+	CalmRatio         float64  // of the slices that no steal touched; NaN: not known
+	Calm              Interval
+}
+
+func newComparison(kind, question string, baseline, variant string, m Metric) Comparison {
+	none := math.NaN()
+	return Comparison{Kind: kind, Question: question, Baseline: baseline, Variant: variant, Metric: m, Ratio: none, Interval: noInterval(), AA: noInterval(), P: none, PHolm: none,
+		Corrected: noInterval(), CalmRatio: none, Calm: noInterval()}
+}
+
+// fill takes over what the generations come to.
+func (c *Comparison) fill(e, calm paired) {
+	if c.Pairs, c.LeftOut = e.pairs, e.leftOut; e.pairs > 0 {
+		c.Ratio, c.Interval, c.P = math.Exp(e.Estimate), interval(e.Effect), e.DualP
+	}
+	if calm.pairs > 0 {
+		c.CalmRatio, c.Calm = math.Exp(calm.Estimate), interval(calm.Effect)
+	}
+}
+
+// Claim says whether a comparison is one for which a verdict is to be given.
+func (c *Comparison) Claim() bool { return c.Verdict != "" }
+
+// MinPairs is how many pairs an interval of 95 % takes.
 const MinPairs = 6
 
-// Compare gives the comparisons of all metrics. Verdicts are adjusted for how many there are in all.
-func Compare(all []Pairs) ([]Comparison, error) {
+// selfLevel is that of the interval by which a baseline differs from itself: the check of the instrument.
+const selfLevel = 0.99
+
+// The verdicts that are no direction.
+const (
+	verdictCantTell    = string(stats.CantTell)
+	verdictNotMeasured = "not measured"
+)
+
+// Compare gives the comparisons of all metrics. The intervals behind the verdicts are corrected for how many verdicts there are in all
+// (Holm 1979), and for the looks. An error says that two sides differ in more than what is compared.
+func Compare(all []Pairs, o Options) ([]Comparison, error) {
+	o, err := o.filled()
+	if err != nil {
+		return nil, err
+	}
 	var out []Comparison
-	var effects []stats.Effect
-	var claims []int // of out
-	for _, q := range all {
+	var claims []int       // of out
+	var family [][]float64 // their log-ratios
+	var selves []Self
+	for i := range all {
+		q := &all[i]
+		if err := q.alike(); err != nil {
+			return nil, err
+		}
 		for _, m := range Metrics {
-			delta, err := Noise(q.Baseline, q.Again, m)
+			aa, err := SelfOf(q.Baseline, q.Again, m)
 			if err != nil {
 				return nil, err
 			}
-			for _, v := range q.Variants {
-				c := Comparison{Question: q.Question, Baseline: q.Baseline.Label, Variant: v.Label, Metric: m, Delta: delta,
-					Ratio: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), P: math.NaN(), PHolm: math.NaN()}
+			for k := range q.Variants {
+				v := &q.Variants[k]
+				c := newComparison(KindRatio, q.Question, q.Baseline.Label, v.Label, m)
+				c.AA = aa.Band
 				e, err := q.Baseline.against(v, m)
 				if err != nil {
 					return nil, err
 				}
-				if c.Pairs, c.Invalid, c.LeftOut = e.pairs, e.invalid, e.leftOut; e.pairs > 0 {
-					c.Ratio, c.Low, c.High, c.Level, c.P = math.Exp(e.Estimate), math.Exp(e.Low), math.Exp(e.High), e.Level, e.P
+				calm, err := q.Baseline.calmAgainst(v, m)
+				if err != nil {
+					return nil, err
 				}
+				c.fill(e, calm)
 				if slices.Contains(q.Primary, m.Name) {
-					c.Verdict = string(stats.CantTell)
-					if e.pairs >= MinPairs && e.invalid == 0 && !math.IsNaN(delta) {
-						claims = append(claims, len(out))
+					c.Verdict = verdictCantTell
+					if e.pairs > 0 {
+						claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
+					} else {
+						c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has both")
 					}
 				}
-				out, effects = append(out, c), append(effects, e.Effect)
+				out = append(out, c)
 			}
 		}
 	}
-	ps := make([]float64, len(claims))
-	for i, k := range claims {
-		ps[i] = out[k].P
+	judged, err := stats.JudgeFamily(family, stats.Alpha/float64(o.Looks), o.Matters)
+	if err != nil {
+		return nil, err
 	}
-	for i, p := range stats.Holm(ps) {
-		c := &out[claims[i]]
-		c.PHolm = p
-		c.Verdict = verdict(stats.Judge(effects[claims[i]], p, c.Delta), c.Metric)
+	for i := range judged {
+		out[claims[i]].judge(&judged[i], &selves[i])
 	}
 	return out, nil
 }
 
-// Noise is δ, from a baseline and that baseline again: the difference below which two variants count as the same. NaN where it was not
-// run twice.
-func Noise(baseline, again Series, m Metric) (float64, error) {
-	aa, err := baseline.against(again, m)
-	if err != nil || aa.pairs < 2 {
-		return math.NaN(), err
-	}
-	return stats.Floor(aa.Effect), nil
+// Self is what a baseline shows beside itself, by one metric: the check of the instrument.
+type Self struct {
+	Band    Interval // of the baseline again to the baseline, at 95 %
+	Checked bool     // it was measured twice
+	Wide    Interval // the same at 99 %
+	Differs bool     // that excludes 1
 }
 
-// verdict says it in the metric's words: faster and slower, where less time is better.
+// SelfOf holds a baseline against itself.
+func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
+	s = Self{Band: noInterval(), Wide: noInterval()}
+	aa, err := baseline.against(&again, m)
+	if err != nil || aa.pairs == 0 {
+		return s, err
+	}
+	wide, err := stats.Paired(aa.d, selfLevel)
+	if err != nil {
+		return s, err
+	}
+	s.Band, s.Checked, s.Wide, s.Differs = interval(aa.Effect), true, interval(wide), wide.DualP <= 1-selfLevel
+	return s, nil
+}
+
+// unchecked is why there is no verdict where a baseline was not measured twice.
+const unchecked = "the baseline was not measured twice: nothing checks the instrument"
+
+// why is why there is no verdict where a baseline differs from itself.
+func (s *Self) why() string {
+	return fmt.Sprintf("the baseline differs from itself: %.3f to %.3f (%.0f %%)", s.Wide.Low, s.Wide.High, 100*selfLevel)
+}
+
+// judge gives a claim its verdict, or the reason why there is none.
+func (c *Comparison) judge(j *stats.Judged, aa *Self) {
+	c.PHolm = j.PHolm
+	if j.N >= j.Needed {
+		c.Corrected = interval(j.Effect)
+	}
+	switch {
+	case j.N < j.Needed:
+		c.Why = fmt.Sprintf("too few generations: %d, and a verdict takes %d", j.N, j.Needed)
+	case !aa.Checked:
+		c.Why = unchecked
+	case aa.Differs:
+		c.Why = aa.why()
+	case j.Verdict == stats.CantTell:
+		c.Why = fmt.Sprintf("interval too wide: %.3f to %.3f", c.Corrected.Low, c.Corrected.High)
+	default:
+		c.Verdict = verdict(j.Verdict, c.Metric)
+		if j.AtLeast > 0 {
+			c.Verdict += " by at least " + atLeast(j.AtLeast)
+		}
+	}
+}
+
+// atLeast is a ratio in per cent, rounded down: what is said is not more than what is known.
+func atLeast(ratio float64) string {
+	percent := math.Floor(1000*ratio) / 10
+	if percent >= 10 {
+		percent = math.Floor(percent)
+	}
+	return strconv.FormatFloat(percent, 'f', -1, 64) + " %"
+}
+
+// verdict is a verdict in the metric's words: faster and slower, where less time is better.
 func verdict(v stats.Verdict, m Metric) string {
 	better, worse := "faster", "slower"
 	if m.Name == "cpu_ns_per_op" {
@@ -173,13 +318,13 @@ func verdict(v stats.Verdict, m Metric) string {
 	return string(v)
 }
 
-// Unpaired compares the runs of a cell in two folders, which nothing pairs: b beside a. Invalid runs are left out as long as there are
-// others. There is no verdict: neighbours and weather of two days are in the difference.
+// Unpaired compares the runs of a cell in two folders, which nothing pairs: b beside a. Invalid runs are left out. There is no verdict:
+// neighbours and weather of two days are in the difference.
 func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
-	c = Comparison{Metric: m, Ratio: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), P: math.NaN(), PHolm: math.NaN(), Delta: math.NaN()}
-	x, invalid, out := logs(a, m)
-	y, invalid2, out2 := logs(b, m)
-	c.Invalid, c.LeftOut = invalid+invalid2, out+out2
+	c = newComparison(KindRatio, "", "", "", m)
+	x, out := logs(a, m)
+	y, out2 := logs(b, m)
+	c.LeftOut = out + out2
 	if c.Pairs = min(len(x), len(y)); c.Pairs == 0 {
 		return c, nil
 	}
@@ -187,80 +332,25 @@ func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
 	if err != nil {
 		return c, err
 	}
-	c.Ratio, c.Low, c.High, c.Level, c.P = math.Exp(e.Estimate), math.Exp(e.Low), math.Exp(e.High), e.Level, e.P
+	c.Ratio, c.Interval, c.P = math.Exp(e.Estimate), interval(e), e.P
 	return c, nil
 }
 
-// logs are the logarithms of what runs measured: of the valid ones, or of all where none is valid.
-func logs(rows []Row, m Metric) (v []float64, invalid, leftOut int) {
-	var all []float64
+// logs are the logarithms of what valid runs measured.
+func logs(rows []Row, m Metric) (v []float64, leftOut int) {
 	for i := range rows {
 		x, ok := rows[i].measured(m)
-		if !ok {
+		if !ok || !rows[i].valid() {
 			leftOut++
 			continue
 		}
-		if all = append(all, math.Log(x)); rows[i].valid() {
-			v = append(v, math.Log(x))
-		}
+		v = append(v, math.Log(x))
 	}
-	if len(v) == 0 {
-		return all, len(all), leftOut
-	}
-	return v, 0, leftOut + len(all) - len(v)
-}
-
-// paired is an effect in log-ratios, and the blocks that it comes from.
-type paired struct {
-	stats.Effect
-	d                       []float64 // one of each block
-	pairs, invalid, leftOut int
+	return v, leftOut
 }
 
 // inProcess says whether client and server were one process, whose costs are in the client's columns.
 func (r *Row) inProcess() bool { return r.Transport == "inproc" || r.Transport == "codec" }
-
-// against pairs two series by block, by the logarithm of the ratio.
-func (s Series) against(o Series, m Metric) (paired, error) {
-	return s.differ(o, m, func(x, y float64) float64 { return math.Log(y) - math.Log(x) })
-}
-
-// differ pairs two series by block; by says how a pair differs.
-func (s Series) differ(o Series, m Metric, by func(x, y float64) float64) (p paired, err error) {
-	var valid, all []float64
-	for _, b := range slices.Sorted(maps.Keys(s.Rows)) {
-		if o.Rows[b] == nil {
-			continue
-		}
-		x, ok := s.Rows[b].measured(m)
-		y, ok2 := o.Rows[b].measured(m)
-		if !ok || !ok2 {
-			p.leftOut++
-			continue
-		}
-		d := by(x, y)
-		if all = append(all, d); s.Rows[b].valid() && o.Rows[b].valid() {
-			valid = append(valid, d)
-		}
-	}
-	return p, p.settle(valid, all)
-}
-
-// settle uses the valid blocks, as long as they are enough; all has them and the invalid ones.
-func (p *paired) settle(valid, all []float64) (err error) {
-	invalid := len(all) - len(valid)
-	if len(valid) >= MinPairs || invalid == 0 {
-		all = valid
-		p.leftOut += invalid
-	} else {
-		p.invalid = invalid
-	}
-	p.d = all
-	if p.pairs = len(all); p.pairs > 0 {
-		p.Effect, err = stats.Paired(all, 0.95)
-	}
-	return err
-}
 
 func (r *Row) valid() bool {
 	v, ok := r.Valid.Get()
@@ -281,9 +371,21 @@ func WriteComparisons(w io.Writer, all []Comparison) error {
 		if err != nil {
 			return err
 		}
-		err = c.Write([]string{x.Question, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.Invalid), strconv.Itoa(x.LeftOut), finite(x.Ratio), finite(x.Low),
-			finite(x.High), finite(x.Level), finite(x.P), finite(x.PHolm), finite(x.Delta), x.Verdict, strconv.FormatBool(x.Verdict == "")})
+		err = c.Write([]string{x.Kind, x.Question, x.At, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.LeftOut), finite(x.Ratio), finite(x.Low),
+			finite(x.High), finite(x.Level), finite(x.AA.Low), finite(x.AA.High), finite(x.P), finite(x.PHolm), finite(x.Corrected.Low), finite(x.Corrected.High), finite(x.Corrected.Level),
+			x.Verdict, x.Why, finite(x.CalmRatio), finite(x.Calm.Low), finite(x.Calm.High), strconv.FormatBool(!x.Claim())})
 	}
 	c.Flush()
 	return c.Error()
+}
+
+// IntervalOf is the interval of the ratio of a variant to its baseline at a level, or the widest that so few generations allow. Its Level is 0 where there is
+// no generation that has both.
+func IntervalOf(baseline, variant Series, m Metric, level float64) (Interval, error) {
+	of, err := baseline.against(&variant, m)
+	if err != nil || of.pairs == 0 {
+		return Interval{}, err
+	}
+	e, err := stats.Paired(of.d, level)
+	return interval(e), err
 }

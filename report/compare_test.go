@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"math"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"github.com/kvwire/kvwire/bench"
 )
 
-// series is n valid runs, one in each block, whose rate is rate times what noise gives for the block.
-func series(label string, n int, rate float64, noise func(block int) float64) Series {
+// series is n valid runs, one in each generation, whose rate is rate times what noise gives for it.
+func series(label string, n int, rate float64, noise func(generation int) float64) Series {
 	s := Series{Label: label, Rows: map[int]*Row{}}
 	for b := 1; b <= n; b++ {
 		v := rate * noise(b)
@@ -23,7 +24,7 @@ func series(label string, n int, rate float64, noise func(block int) float64) Se
 	return s
 }
 
-// still is a machine whose blocks differ and whose runs do not, but for some part per thousand.
+// still is a machine whose generations differ and whose runs do not, but for some part per thousand.
 func still(salt int) func(int) float64 {
 	return func(b int) float64 { return float64(1+b%3) * (1 + float64((b*7+salt*5)%11-5)/2000) }
 }
@@ -44,18 +45,27 @@ func pairs(n int) Pairs {
 		Variants: []Series{series("fast", n, 2e5, still(3)), series("slow", n, 0.8e5, still(4)), series("alike", n, 1.01e5, still(5))}}
 }
 
-func TestVerdictsPerMetric(t *testing.T) {
-	all, err := Compare([]Pairs{pairs(10)})
+func compare(t *testing.T, o Options, all ...Pairs) []Comparison {
+	t.Helper()
+	out, err := Compare(all, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for variant, want := range map[string]string{"fast": "faster", "slow": "slower", "alike": "same"} {
+	return out
+}
+
+func TestVerdictsPerMetric(t *testing.T) {
+	all := compare(t, Options{}, pairs(12))
+	for variant, want := range map[string]string{"fast": "faster by at least 9", "slow": "slower by at least 19", "alike": "faster"} {
 		for _, metric := range []string{"ops_per_s", "lat_p50_ns"} {
 			c := find(t, all, variant, metric)
-			if c.Verdict != want || c.Pairs != 10 || c.LeftOut+c.Invalid != 0 {
-				t.Errorf("%s by %s: %+v", variant, metric, c)
+			if metric == "lat_p50_ns" {
+				want = strings.NewReplacer("at least 9", "at least 49", "at least 19", "at least 24").Replace(want)
 			}
-			if c.PHolm < c.P || c.Delta != 0.03 || c.Low > c.Ratio || c.High < c.Ratio {
+			if !strings.HasPrefix(c.Verdict, want) || c.Why != "" || c.Pairs != 12 || c.LeftOut != 0 || c.Kind != KindRatio {
+				t.Errorf("%s by %s: %q, %+v, want %s", variant, metric, c.Verdict, c, want)
+			}
+			if c.PHolm < c.P || c.Low > c.Ratio || c.High < c.Ratio || c.Corrected.Low > c.Low || c.Corrected.High < c.High || c.Corrected.Level < c.Level || !(c.AA.Low <= 1 && c.AA.High >= 1) {
 				t.Errorf("%s by %s: %+v", variant, metric, c)
 			}
 		}
@@ -69,71 +79,128 @@ func TestVerdictsPerMetric(t *testing.T) {
 	}
 }
 
-func TestNoVerdictWithoutEvidence(t *testing.T) {
-	for name, change := range map[string]func(p *Pairs){
-		"few blocks":          func(p *Pairs) { *p = pairs(5) },
-		"no A/A":              func(p *Pairs) { p.Again = Series{} },
-		"five valid runs":     func(p *Pairs) { spoil(p.Variants[0], 5) },
-		"a baseline that was": func(p *Pairs) { spoil(p.Baseline, 10) },
-		"a noisy machine": func(p *Pairs) {
-			p.Again = series("tcp", 10, 1e5, func(b int) float64 { return still(1)(b) * float64(1+b%4) })
-		},
+// Every verdict, and every reason why there is none.
+func TestVerdictsAndReasons(t *testing.T) {
+	alone := func(p *Pairs) { p.Variants, p.Primary = p.Variants[:1], []string{"ops_per_s"} }
+	noisy := func(width float64) func(int) float64 {
+		return func(g int) float64 { return still(1)(g) * math.Exp(width*(float64((g*7)%12)/6-11./12)) }
+	}
+	for _, c := range []struct {
+		name         string
+		n            int
+		change       func(p *Pairs)
+		o            Options
+		metric       string
+		verdict, why string
+	}{
+		{name: "faster", n: 12, change: alone, verdict: "faster by at least 99 %"},
+		{name: "less time is faster", n: 12, change: func(p *Pairs) { alone(p); p.Primary = []string{"lat_p50_ns"} }, metric: "lat_p50_ns", verdict: "faster by at least 49 %"},
+		{name: "surely, and by little", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 1.02e5, still(3)) }, verdict: "faster"},
+		{name: "slower", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 0.9549e5, still(1)) }, verdict: "slower by at least 4.5 %"},
+		{name: "same", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 1e5, noisy(0.02)) }, verdict: "same"},
+		{name: "the same, where less matters", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 1e5, noisy(0.02)) }, o: Options{Matters: 0.002}, verdict: "can't tell", why: "interval too wide: "},
+		{name: "20 % at noise of 10 %", n: 12, change: func(p *Pairs) {
+			alone(p)
+			p.Baseline, p.Again, p.Variants[0] = series("tcp", 12, 1e5, still(1)), series("tcp", 12, 1e5, noisy(0.1)), series("fast", 12, 1.2e5, noisy(0.1))
+		}, verdict: "faster by at least "},
+		{name: "wide", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 1e5, noisy(0.5)) }, verdict: "can't tell", why: "interval too wide: "},
+		{name: "few generations", n: 5, change: alone, verdict: "can't tell", why: "too few generations: 5, and a verdict takes 6"},
+		{name: "few for three looks", n: 6, change: alone, o: Options{Looks: 3}, verdict: "can't tell", why: "too few generations: 6, and a verdict takes 7"},
+		{name: "few for six claims", n: 7, verdict: "can't tell", why: "too few generations: 7, and a verdict takes 8"},
+		{name: "enough valid ones", n: 12, change: func(p *Pairs) { alone(p); spoil(p.Variants[0], 6) }, verdict: "faster by at least 99 %"},
+		{name: "few valid ones", n: 12, change: func(p *Pairs) { alone(p); spoil(p.Variants[0], 7) }, verdict: "can't tell", why: "too few generations: 5, and a verdict takes 6"},
+		{name: "marks", n: 12, change: func(p *Pairs) {
+			alone(p)
+			for _, r := range p.Variants[0].Rows {
+				r.Marks, r.Steady, r.StealRatio = "drift +30 %; steal 20.0 %", B(false), F(0.2)
+			}
+		}, verdict: "faster by at least 99 %"},
+		{name: "no A/A", n: 12, change: func(p *Pairs) { alone(p); p.Again = Series{} }, verdict: "can't tell", why: "the baseline was not measured twice"},
+		{name: "an A/A that differs", n: 12, change: func(p *Pairs) { alone(p); p.Again = series("tcp", 12, 1.05e5, still(2)) }, verdict: "can't tell", why: "the baseline differs from itself: 1.0"},
+		{name: "an A/A that differs at 95 % alone", n: 7, change: func(p *Pairs) { alone(p); p.Again = series("tcp", 7, 1.05e5, still(2)) }, verdict: "faster by at least 99 %"},
+		{name: "skipped", n: 12, change: func(p *Pairs) {
+			alone(p)
+			for _, r := range p.Variants[0].Rows {
+				r.SkippedReason, r.OpsPerS, r.Valid = "no device", Float{}, Bool{}
+			}
+		}, verdict: "not measured", why: "fast: skipped: no device"},
+		{name: "never run", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0].Rows = nil }, verdict: "not measured", why: "fast: not run"},
+		{name: "a baseline that failed", n: 12, change: func(p *Pairs) {
+			alone(p)
+			for _, r := range p.Baseline.Rows {
+				r.InvalidReason, r.OpsPerS = "exit status 1", Float{}
+			}
+		}, verdict: "not measured", why: "tcp: failed: exit status 1"},
 	} {
-		p := pairs(10)
-		change(&p)
-		all, err := Compare([]Pairs{p})
-		if err != nil {
-			t.Fatal(err)
+		p := pairs(c.n)
+		if c.change != nil {
+			c.change(&p)
 		}
-		if c := find(t, all, "fast", "ops_per_s"); c.Verdict != "can't tell" {
-			t.Errorf("%s: %+v", name, c)
+		metric := cmp.Or(c.metric, "ops_per_s")
+		got := find(t, compare(t, c.o, p), "fast", metric)
+		if !strings.HasPrefix(got.Verdict, c.verdict) || c.verdict == "same" && got.Verdict != c.verdict || c.verdict == "faster" && got.Verdict != c.verdict ||
+			!strings.HasPrefix(got.Why, c.why) || c.why == "" && got.Why != "" {
+			t.Errorf("%s: %q, %q (%s, corrected %s, A/A %s); want %q, %q", c.name, got.Verdict, got.Why, got.Interval.Text(), got.Corrected.Text(), got.AA.Text(), c.verdict, c.why)
 		}
 	}
 }
 
 func spoil(s Series, n int) {
-	for b := 1; b <= n; b++ {
-		s.Rows[b].Valid = B(false)
+	for g := 1; g <= n; g++ {
+		s.Rows[g].Valid = B(false)
 	}
 }
 
-// Invalid runs are left out as long as there are enough others; else they are compared, and said to be.
+// Only what is truly invalid, failed or missing is left out.
 func TestInvalidRunsAreLeftOut(t *testing.T) {
-	for n, want := range map[int][3]int{4: {6, 0, 4}, 5: {10, 5, 0}} {
-		p := pairs(10)
-		spoil(p.Variants[0], n)
-		all, _ := Compare([]Pairs{p})
-		if c := find(t, all, "fast", "ops_per_s"); [3]int{c.Pairs, c.Invalid, c.LeftOut} != want {
-			t.Errorf("%d invalid: %+v, want %v", n, c, want)
-		}
+	p := pairs(12)
+	spoil(p.Variants[0], 4)
+	if c := find(t, compare(t, Options{}, p), "fast", "ops_per_s"); c.Pairs != 8 || c.LeftOut != 4 {
+		t.Errorf("4 invalid: %+v", c)
 	}
-	p := pairs(10)
+	p = pairs(12)
 	p.Variants[0].Rows[3].OpsPerS, p.Variants[0].Rows[4].SkippedReason = Float{}, "there is none here"
 	delete(p.Variants[0].Rows, 7)
-	all, _ := Compare([]Pairs{p})
-	if c := find(t, all, "fast", "ops_per_s"); c.Pairs != 7 || c.LeftOut != 2 {
+	if c := find(t, compare(t, Options{}, p), "fast", "ops_per_s"); c.Pairs != 9 || c.LeftOut != 2 {
 		t.Errorf("a failed, a skipped and a missing run: %+v", c)
 	}
 }
 
-// The more claims there are, the less each p says.
+// The more claims there are, the less each p says; what was not measured is no claim.
 func TestClaimsShareTheError(t *testing.T) {
 	p := pairs(7)
-	p.Variants = p.Variants[:1]
-	one, _ := Compare([]Pairs{p})
-	var many []Pairs
-	for range 6 {
-		many = append(many, p)
+	p.Variants, p.Primary = p.Variants[:1], []string{"ops_per_s"}
+	one := find(t, compare(t, Options{}, p), "fast", "ops_per_s")
+	many := find(t, compare(t, Options{}, p, p, p, p, p, p), "fast", "ops_per_s")
+	if !strings.HasPrefix(one.Verdict, "faster") || many.Verdict != "can't tell" || many.PHolm != 6*one.PHolm || many.Why != "too few generations: 7, and a verdict takes 8" {
+		t.Errorf("%v %v alone, %v %v %q among six", one.Verdict, one.PHolm, many.Verdict, many.PHolm, many.Why)
 	}
-	all, _ := Compare(many)
-	a, b := find(t, one, "fast", "ops_per_s"), find(t, all, "fast", "ops_per_s")
-	if a.Verdict != "faster" || b.Verdict != "can't tell" || b.PHolm != 6*a.PHolm {
-		t.Errorf("%v %v among two, %v %v among twelve", a.Verdict, a.PHolm, b.Verdict, b.PHolm)
+	p.Variants = append(p.Variants, Series{Label: "rdma"}, Series{Label: "rdma write"}, Series{Label: "rdma read"})
+	if c := find(t, compare(t, Options{}, p), "fast", "ops_per_s"); c.PHolm != one.PHolm || c.Verdict != one.Verdict {
+		t.Errorf("beside three that were not measured: %v %v", c.Verdict, c.PHolm)
+	}
+}
+
+func TestExploratoryRowsHaveAnIntervalAndNoVerdict(t *testing.T) {
+	p := pairs(12)
+	p.Primary = nil
+	for _, c := range compare(t, Options{Looks: 3}, p) {
+		if c.Claim() || c.Why != "" || !math.IsNaN(c.Corrected.Low) || c.Pairs > 0 && (c.Level < 0.95 || c.Level > 0.97) {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+func TestOptionsOutOfBoundsAreRefused(t *testing.T) {
+	for _, o := range []Options{{Looks: -1}, {Matters: -0.1}, {Matters: 1}} {
+		if _, err := Compare([]Pairs{pairs(6)}, o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
 	}
 }
 
 func TestComparisonsAsCSVHaveNoNaN(t *testing.T) {
-	all, _ := Compare([]Pairs{pairs(10)})
+	all := compare(t, Options{}, pairs(10))
 	var b bytes.Buffer
 	if err := WriteComparisons(&b, all); err != nil {
 		t.Fatal(err)
@@ -141,6 +208,10 @@ func TestComparisonsAsCSVHaveNoNaN(t *testing.T) {
 	lines, err := csv.NewReader(&b).ReadAll()
 	if err != nil || len(lines) != 1+len(all) || len(all) != 3*len(Metrics) {
 		t.Fatalf("%d lines of %d comparisons: %v", len(lines), len(all), err)
+	}
+	if got := strings.Join(lines[0], " "); got != "kind question at metric baseline variant generations left_out ratio ratio_low ratio_high level aa_low aa_high p p_holm "+
+		"corrected_low corrected_high corrected_level verdict why ratio_calm ratio_calm_low ratio_calm_high exploratory" {
+		t.Error(got)
 	}
 	for _, l := range lines {
 		if s := strings.Join(l, ","); strings.Contains(s, "NaN") || strings.Contains(s, "Inf") {
@@ -169,13 +240,18 @@ func TestTogetherMergesLatencies(t *testing.T) {
 	if p50 != 100 || p99 != 900 || got.OpsPerS != F(20) || all.TotalCount() != 30_000 {
 		t.Errorf("p50 %d, p99 %d, %v ops/s", p50, p99, got.OpsPerS)
 	}
-	rows[2].Valid = B(false)
-	of["a"], of["b"] = hdrhistogram.New(1, 1e9, 3), hdrhistogram.New(1, 1e9, 3)
-	_ = of["a"].RecordValues(100, 10_000)
-	_ = of["b"].RecordValues(100, 10_000)
-	got, _, _ = Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
-	if p99, _ := got.LatP99Ns.Get(); p99 != 100 || got.valid() || !strings.Contains(got.InvalidReason, "1 of 3") {
-		t.Errorf("an invalid run counts: p99 %d, %q", p99, got.InvalidReason)
+	if got.Valid != B(true) || note(&got) != "" {
+		t.Errorf("%v: %s", got.Valid, note(&got))
+	}
+	rows[1].Valid, rows[2].Marks = B(false), "drift +40 %"
+	for i := range rows {
+		h := hdrhistogram.New(1, 1e9, 3)
+		_ = h.RecordValues([]int64{100, 100, 900}[i], 10_000)
+		of[rows[i].RunID] = h
+	}
+	got, all, _ = Together(rows, func(id string) (*hdrhistogram.Histogram, error) { return of[id], nil })
+	if got.OpsPerS != F(20) || all.TotalCount() != 30_000 || !strings.HasPrefix(got.InvalidReason, "1 of 3 runs") || !strings.HasPrefix(got.Marks, "1 of 3 runs") {
+		t.Errorf("all runs together are all runs: %v, %d, %q, %q", got.OpsPerS, all.TotalCount(), got.InvalidReason, got.Marks)
 	}
 }
 
@@ -261,10 +337,10 @@ func TestUnpairedRuns(t *testing.T) {
 	if err != nil || math.Abs(c.Ratio-2) > 0.01 || c.Low > c.Ratio || c.High < c.Ratio || c.Pairs != 7 || c.Level < 0.95 || c.P > 0.001 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if c, _ := Unpaired(rows(100, 8, 2), rows(200, 7, 0), m); c.Pairs != 6 || c.LeftOut != 2 || c.Invalid != 0 {
+	if c, _ := Unpaired(rows(100, 8, 2), rows(200, 7, 0), m); c.Pairs != 6 || c.LeftOut != 2 {
 		t.Errorf("invalid runs beside others: %+v", c)
 	}
-	if c, _ := Unpaired(rows(100, 3, 3), rows(200, 3, 0), m); c.Pairs != 3 || c.LeftOut != 0 || c.Invalid != 3 {
+	if c, _ := Unpaired(rows(100, 3, 3), rows(200, 3, 0), m); c.Pairs != 0 || c.LeftOut != 3 {
 		t.Errorf("nothing but invalid runs: %+v", c)
 	}
 	if c, err := Unpaired([]Row{{SkippedReason: "none"}}, rows(1, 3, 0), m); err != nil || c.Pairs != 0 || !math.IsNaN(c.Ratio) {

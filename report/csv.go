@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"regexp"
+	"strings"
 )
 
 // Writer writes runs.csv: UTF-8, LF, RFC 4180, the header always. Each row is handed to the file when
@@ -16,7 +19,7 @@ type Writer struct{ w *csv.Writer }
 // NewWriter writes the header.
 func NewWriter(w io.Writer) (*Writer, error) {
 	c := &Writer{csv.NewWriter(w)}
-	return c, c.write(Columns())
+	return c, writeLine(c.w, Columns())
 }
 
 // WriteRows replaces a file of rows, whole or not at all.
@@ -40,21 +43,22 @@ func AppendTo(w io.Writer) *Writer { return &Writer{csv.NewWriter(w)} }
 // Append writes one row. Its schema version is filled in.
 func (w *Writer) Append(r Row) error {
 	r.SchemaVersion = I(SchemaVersion)
-	return w.write(r.Fields())
+	return writeLine(w.w, r.Fields())
 }
 
-func (w *Writer) write(fields []string) error {
-	if err := w.w.Write(fields); err != nil {
+// writeLine hands a line to the file at once.
+func writeLine(w *csv.Writer, fields []string) error {
+	if err := w.Write(fields); err != nil {
 		return fmt.Errorf("report: write row: %w", err)
 	}
-	w.w.Flush()
-	if err := w.w.Error(); err != nil {
+	w.Flush()
+	if err := w.Error(); err != nil {
 		return fmt.Errorf("report: write row: %w", err)
 	}
 	return nil
 }
 
-// Bounds of what Read takes.
+// Bounds of what is read.
 const (
 	maxCSVBytes   = 256 << 20
 	maxRows       = 1 << 20
@@ -63,10 +67,37 @@ const (
 
 var errTooLong = errors.New("longer than 256 MiB")
 
-// Read reads runs.csv whole. Columns may be in any order, and may be missing; one that is unknown is an
+// Read reads runs.csv whole, of version 1 or 2. Columns may be in any order, and may be missing; one that is unknown is an
 // error, as is another schema version. With an error, which names line and column, the rows before it
 // are returned.
-func Read(r io.Reader) ([]Row, error) {
+func Read(r io.Reader) (rows []Row, err error) {
+	err = readTable(r, "runs.csv", rowSchema, func() reflect.Value {
+		rows = append(rows, Row{})
+		return reflect.ValueOf(&rows[len(rows)-1]).Elem()
+	})
+	if err != nil && len(rows) > 0 && errors.Is(err, errRow) {
+		rows = rows[:len(rows)-1]
+	}
+	for i := range rows {
+		if v, _ := rows[i].SchemaVersion.Get(); v == 1 {
+			rows[i].fromVersion1()
+		}
+	}
+	return rows, err
+}
+
+// errRow says that the last row is not whole.
+var errRow = errors.New("")
+
+// rowError is a mistake in one row.
+type rowError struct{ error }
+
+func (e rowError) Is(target error) bool { return target == errRow }
+
+func (e rowError) Unwrap() error { return e.error }
+
+// readTable reads a CSV file with a header into rows that next gives.
+func readTable(r io.Reader, name string, s *schema, next func() reflect.Value) error {
 	limited := &io.LimitedReader{R: r, N: maxCSVBytes + 1}
 	c := csv.NewReader(limited)
 	c.ReuseRecord = true
@@ -75,44 +106,41 @@ func Read(r io.Reader) ([]Row, error) {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("no header")
 		}
-		return nil, fmt.Errorf("report: runs.csv: %w", err)
+		return fmt.Errorf("report: %s: %w", name, err)
 	}
-	at, err := readHeader(c, header)
+	at, err := readHeader(c, name, s, header)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var rows []Row
-	for {
+	for n := 0; ; n++ {
 		record, err := c.Read()
 		switch {
 		case limited.N <= 0:
-			return rows, fmt.Errorf("report: runs.csv: %w", errTooLong)
+			return fmt.Errorf("report: %s: %w", name, errTooLong)
 		case errors.Is(err, io.EOF):
-			return rows, nil
+			return nil
 		case err != nil:
-			return rows, fmt.Errorf("report: runs.csv: %w", err)
-		case len(rows) == maxRows:
-			return rows, fmt.Errorf("report: runs.csv: more than %d rows", maxRows)
+			return fmt.Errorf("report: %s: %w", name, err)
+		case n == maxRows:
+			return fmt.Errorf("report: %s: more than %d rows", name, maxRows)
 		}
-		row, err := readRow(c, at, record)
-		if err != nil {
-			return rows, err
+		if err := readRow(c, name, s, at, record, next()); err != nil {
+			return rowError{err}
 		}
-		rows = append(rows, row)
 	}
 }
 
-func readHeader(c *csv.Reader, header []string) (at []int, err error) {
+func readHeader(c *csv.Reader, file string, s *schema, header []string) (at []int, err error) {
 	seen := map[int]bool{}
 	for i, name := range header {
-		index, ok := byName[name]
+		index, ok := s.byName[name]
 		if !ok || seen[index] {
 			line, col := c.FieldPos(i)
 			what := "is unknown"
 			if ok {
 				what = "is there twice"
 			}
-			return nil, fmt.Errorf("report: runs.csv: line %d, character %d: column %q %s", line, col, clip(name), what)
+			return nil, fmt.Errorf("report: %s: line %d, character %d: column %q %s", file, line, col, clip(name), what)
 		}
 		seen[index] = true
 		at = append(at, index)
@@ -120,21 +148,51 @@ func readHeader(c *csv.Reader, header []string) (at []int, err error) {
 	return at, nil
 }
 
-func readRow(c *csv.Reader, at []int, record []string) (row Row, err error) {
+func readRow(c *csv.Reader, file string, s *schema, at []int, record []string, row reflect.Value) error {
 	for i, value := range record {
-		err := row.set(at[i], value)
+		err := s.setField(row, at[i], value)
 		if len(value) > maxFieldBytes {
 			err = fmt.Errorf("a value of %d B, at most %d", len(value), maxFieldBytes)
 		}
-		if v, ok := row.SchemaVersion.Get(); ok && v != SchemaVersion {
-			err = fmt.Errorf("version %d, and this program knows %d", v, SchemaVersion)
+		if r, is := row.Addr().Interface().(*Row); is && err == nil {
+			if v, ok := r.SchemaVersion.Get(); ok && (v < 1 || v > SchemaVersion) {
+				err = fmt.Errorf("version %d, and this program knows 1 to %d", v, SchemaVersion)
+			}
 		}
 		if err != nil {
 			line, col := c.FieldPos(i)
-			return Row{}, fmt.Errorf("report: runs.csv: line %d, character %d, column %s: %w", line, col, columns[at[i]].name, err)
+			return fmt.Errorf("report: %s: line %d, character %d, column %s: %w", file, line, col, s.columns[at[i]], err)
 		}
 	}
-	return row, nil
+	return nil
+}
+
+// markReason is what version 1 called a reason for a run to be invalid, and is a mark now; with several machines behind the name of one.
+var markReason = regexp.MustCompile(`^([^:]+: |the server's )?(steal [0-9.]+ %|CPU quota: throttled in [0-9]+ % of its periods|foreign CPU [0-9]+ %|drift [+-][0-9]+ %)$`)
+
+// fromVersion1 makes marks of what no longer makes a run invalid, and names how it was measured.
+func (r *Row) fromVersion1() {
+	if r.SkippedReason != "" {
+		return
+	}
+	if r.Method == "" && r.Ops.Known() {
+		r.Method = MethodWhole
+	}
+	if r.InvalidReason == "" {
+		return
+	}
+	var marks, reasons []string
+	for _, why := range strings.Split(r.InvalidReason, "; ") {
+		if markReason.MatchString(why) {
+			marks = append(marks, why)
+		} else {
+			reasons = append(reasons, why)
+		}
+	}
+	if len(marks) == 0 {
+		return
+	}
+	r.Marks, r.InvalidReason, r.Valid = strings.Join(marks, "; "), strings.Join(reasons, "; "), B(len(reasons) == 0)
 }
 
 // ReadRows reads a runs.csv; none where there is no such file.

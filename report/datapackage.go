@@ -65,6 +65,8 @@ func WritePackage(dir, name string) error {
 		ofRun             bool
 	}{
 		{"runs", "runs.csv", "one row for each run", rowFields(), []string{"run_id"}, false},
+		{"slices", SlicesFile, "one row for each slice of a run", schemaFields(reflect.TypeFor[Slice](), sliceMeanings), []string{"run_id", "slice"}, true},
+		{"carryover", CarryFile, "what a variant leaves to the slice that follows its own", carryColumns, nil, false},
 		{"compare", "compare.csv", "each variant beside its baseline, by each metric", compareColumns, nil, false},
 		{"steps", "steps.csv", "what each step of the ladder adds to the one below it", stepColumns, nil, false},
 		{"bill", "bill.csv", "what the CPU time of each cell's operations is made of", billColumns, nil, false},
@@ -109,11 +111,14 @@ func describe(fields []tableField) (all []dataField) {
 }
 
 // rowFields are the columns of runs.csv.
-func rowFields() (fields []tableField) {
-	t := reflect.TypeFor[Row]()
-	for _, c := range columns {
+func rowFields() []tableField { return schemaFields(reflect.TypeFor[Row](), meanings) }
+
+// schemaFields are the columns of a table whose rows are of type t.
+func schemaFields(t reflect.Type, meanings map[string]string) (fields []tableField) {
+	for i := range t.NumField() {
+		f := t.Field(i)
 		kind := "string"
-		switch t.Field(c.index).Type {
+		switch f.Type {
 		case reflect.TypeFor[Int](), reflect.TypeFor[Uint]():
 			kind = "integer"
 		case reflect.TypeFor[Float]():
@@ -121,10 +126,11 @@ func rowFields() (fields []tableField) {
 		case reflect.TypeFor[Bool]():
 			kind = "boolean"
 		}
-		if c.name == "started_at" {
+		name := f.Tag.Get("csv")
+		if name == "started_at" {
 			kind = "datetime"
 		}
-		fields = append(fields, tableField{c.name, kind, meanings[c.name]})
+		fields = append(fields, tableField{name, kind, meanings[name]})
 	}
 	return fields
 }

@@ -26,7 +26,15 @@ func TestEveryColumnHasAMeaning(t *testing.T) {
 			t.Errorf("columns.go says what %s means, which is no column", c)
 		}
 	}
-	for _, fields := range [][]tableField{seriesColumns, histColumns, compareColumns} {
+	for _, c := range SliceColumns() {
+		if sliceMeanings[c] == "" {
+			t.Errorf("slices.csv: the column %s has no meaning: give it a line in columns.go", c)
+		}
+	}
+	if len(sliceMeanings) != len(SliceColumns()) {
+		t.Errorf("%d meanings of %d columns of slices.csv", len(sliceMeanings), len(SliceColumns()))
+	}
+	for _, fields := range [][]tableField{seriesColumns, histColumns, compareColumns, carryColumns, stepColumns, billColumns} {
 		for _, f := range fields {
 			if f.meaning == "" {
 				t.Errorf("the column %s has no meaning", f.name)
@@ -37,7 +45,7 @@ func TestEveryColumnHasAMeaning(t *testing.T) {
 
 func TestUnitsAreThoseOfTheNames(t *testing.T) {
 	for name, want := range map[string]string{"lat_p50_ns": "ns", "client_sys_ns_per_op": "ns/op", "bytes_copied_per_op": "B/op", "goodput_bytes_per_s": "B/s", "ops_per_s": "1/s",
-		"disk_syscalls_per_io": "1/IO", "achieved_ratio": "1", "allocs_per_op": "1/op", "value_bytes": "B", "mix": "", "block": ""} {
+		"disk_syscalls_per_io": "1/IO", "achieved_ratio": "1", "allocs_per_op": "1/op", "value_bytes": "B", "mix": "", "generation": "", "client_cpu_ns": "ns"} {
 		if got := unitOf(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}

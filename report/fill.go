@@ -145,10 +145,11 @@ func fillGenerator(row *Row, res *bench.Result) {
 
 func fillCost(row *Row, res *bench.Result, sides Sides) {
 	row.GoGCPauseNs, row.GoSchedP99Ns = I(int64(res.Go.GCPause)), I(int64(res.Go.SchedP99))
-	if res.Ops == 0 {
+	ops := costOps(res)
+	if ops == 0 {
 		return
 	}
-	per := func(n float64) Float { return F(n / float64(res.Ops)) }
+	per := func(n float64) Float { return F(n / ops) }
 	c := res.ClientLoops
 	row.ClientUserNsPerOp, row.ClientSysNsPerOp = per(float64(res.Process.User)), per(float64(res.Process.Sys))
 	row.ClientSyscallsPerOp = per(float64(c.Syscalls))
@@ -203,7 +204,7 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	}
 	row.PollsPerOp = per(float64(loops.Turns))
 	if loops.Turns > 0 {
-		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/res.Duration.Seconds()), F(float64(res.Ops)/float64(loops.Turns))
+		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/res.Duration.Seconds()), F(ops/float64(loops.Turns))
 		row.EmptyPollRatio = F(float64(loops.EmptyTurns) / float64(loops.Turns))
 	}
 	if busy := loops.Turns - loops.EmptyTurns; busy > 0 {
@@ -228,13 +229,22 @@ func fillHost(row *Row, res *bench.Result, sides Sides) {
 		// Interrupts are nobody's: those of the run's own packets are among them.
 		row.ForeignCPURatio = F(max(0, h.Ratio(h.User+h.Nice+h.System-ours)))
 	}
-	if res.Ops == 0 {
+	ops := costOps(res)
+	if ops == 0 {
 		return
 	}
-	row.HostSoftirqNsPerOp = F(float64(h.SoftIRQ) / float64(res.Ops))
+	row.HostSoftirqNsPerOp = F(float64(h.SoftIRQ) / ops)
 	if idle, ok := sides.IdleCPUs.Get(); ok {
-		row.HostBusyNsPerOp = F(max(0, float64(h.Busy())-idle*float64(res.Duration)) / float64(res.Ops))
+		row.HostBusyNsPerOp = F(max(0, float64(h.Busy())-idle*float64(res.Duration)) / ops)
 	}
+}
+
+// costOps are the operations that the costs were spent on.
+func costOps(res *bench.Result) float64 {
+	if res.CostOps != 0 {
+		return float64(res.CostOps)
+	}
+	return float64(res.Ops)
 }
 
 // Percentile is a percentile of h in ns, or NA: it says something only where at least 100 values lie
@@ -250,14 +260,18 @@ func Percentile(h *hdrhistogram.Histogram, p float64) Int {
 const (
 	MinAchieved = 0.98 // of the arrivals of an open loop
 	maxLag      = 0.10 // p99 of the send lag, of the median latency
-	maxSteal    = 0.01
-	maxStill    = 0.01 // periods of a CPU quota in which the run was throttled
-	maxForeign  = 0.10
-	maxDrift    = 0.05
 )
 
-// Disturbed says that the machine is why a run is invalid, and not what was run: done again, it may be valid. It does not
-// look at how large the figures are.
+// Limits beyond which a run has a mark.
+const (
+	maxSteal   = 0.01
+	maxStill   = 0.01 // periods of a CPU quota in which the run was throttled
+	maxForeign = 0.10
+	maxDrift   = 0.05
+)
+
+// Disturbed says that the machine gave a run its marks, and that nothing else is wrong with it: done again, it may have none. It does
+// not look at how large the figures are.
 func (r *Row) Disturbed() bool {
 	steal, _ := r.StealRatio.Get()
 	foreign, _ := r.ForeignCPURatio.Get()
@@ -268,10 +282,12 @@ func (r *Row) Disturbed() bool {
 	return r.Ops.Known() && errs == 0 && unanswered == 0 && (steal > maxSteal || still > maxStill || foreign > maxForeign || known && !steady)
 }
 
-// judge says whether the run may be used, and why not.
+// judge says whether the run may be used, and why not, and which marks it has. What the machine did to it is a mark: a comparison takes
+// all runs, and its interval has their noise in it.
 func judge(row *Row, res *bench.Result) {
-	var why []string
+	var why, marks []string
 	no := func(format string, a ...any) { why = append(why, fmt.Sprintf(format, a...)) }
+	mark := func(format string, a ...any) { marks = append(marks, fmt.Sprintf(format, a...)) }
 	if res.VerifyFailures > 0 {
 		no("%d values read wrong: %s", res.VerifyFailures, res.FirstFailure)
 	}
@@ -294,13 +310,13 @@ func judge(row *Row, res *bench.Result) {
 		judgeOpen(res, no)
 	}
 	if v, ok := row.StealRatio.Get(); ok && v > maxSteal {
-		no("steal %.1f %%", v*100)
+		mark("steal %.1f %%", v*100)
 	}
 	if v, ok := row.ThrottledRatio.Get(); ok && v > maxStill {
-		no("CPU quota: throttled in %.0f %% of its periods", v*100)
+		mark("CPU quota: throttled in %.0f %% of its periods", v*100)
 	}
 	if v, ok := row.ForeignCPURatio.Get(); ok && v > maxForeign {
-		no("foreign CPU %.0f %%", v*100)
+		mark("foreign CPU %.0f %%", v*100)
 	}
 	if res.Drift.Known && res.Spec.Trace == nil { // a trace drifts by itself
 		// Few operations differ by chance: beyond the limit and beyond chance.
@@ -308,10 +324,11 @@ func judge(row *Row, res *bench.Result) {
 		steady := math.Abs(d) <= math.Max(maxDrift, res.Drift.Noise())
 		row.DriftRatio, row.Steady = F(d), B(steady)
 		if !steady {
-			no("drift %+.0f %%", d*100)
+			mark("drift %+.0f %%", d*100)
 		}
 	}
 	row.Valid, row.InvalidReason = B(len(why) == 0), strings.Join(why, "; ")
+	row.Marks = strings.Join(marks, "; ")
 }
 
 // Invalidate says that the run may not be used, for one reason more.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/bench"
@@ -19,15 +20,12 @@ type LoadHost struct {
 }
 
 // FillHosts is Fill for a load that several hosts made: all is their results together (bench.Together). Times of machines are
-// those of the worst one, and the run is invalid where a host's part of it is, with the host's reason.
+// those of the worst one, and the run is invalid or has marks where a host's part of it is or has, with the host's name.
 func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
 	sides.IdleCPUs = Float{} // nobody has looked
 	Fill(row, all, sides)
 	row.LoadHosts = I(len(hosts))
-	var why []string
-	if row.InvalidReason != "" {
-		why = append(why, row.InvalidReason)
-	}
+	why, marks := []string{row.InvalidReason}, []string{row.Marks}
 	for _, h := range hosts {
 		one := Row{Hosts: I(1)} // what is beside it counts as a server on its machine
 		Fill(&one, h.Result, Sides{Server: &Server{Usage: h.Beside}})
@@ -36,17 +34,26 @@ func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
 		switch {
 		case len(hosts) == 1: // what it says is all that there is to say
 			row.HostSoftirqNsPerOp = one.HostSoftirqNsPerOp
-			if why = nil; one.InvalidReason != "" {
-				why = []string{one.InvalidReason}
+			why, marks = []string{one.InvalidReason}, []string{one.Marks}
+		default:
+			if one.InvalidReason != "" && one.InvalidReason != row.InvalidReason {
+				why = append(why, h.Name+": "+one.InvalidReason)
 			}
-		case one.InvalidReason != "" && one.InvalidReason != row.InvalidReason:
-			why = append(why, h.Name+": "+one.InvalidReason)
+			if one.Marks != "" && one.Marks != row.Marks {
+				marks = append(marks, h.Name+": "+one.Marks)
+			}
 		}
 	}
-	row.Valid, row.InvalidReason = B(len(why) == 0), strings.Join(why, "; ")
+	row.InvalidReason, row.Marks = joined(why), joined(marks)
+	row.Valid = B(row.InvalidReason == "")
 }
 
-// FillServerHost adds to a filled row what there is against the server's machine, when no load is made there: it may be as
+// joined are the parts that say something.
+func joined(parts []string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "; ")
+}
+
+// FillServerHost adds to a filled row the marks of the server's machine, when no load is made there: it may be as
 // disturbed as a client's.
 func FillServerHost(row *Row, h bench.Host, server bench.Usage) {
 	if !h.Known {
@@ -62,11 +69,11 @@ func FillServerHost(row *Row, h bench.Host, server bench.Usage) {
 		if c.value <= c.most {
 			continue
 		}
-		row.against("the server's host: %s %.*f %%", c.what, c.digits, c.value*100)
+		row.mark("the server's host: %s %.*f %%", c.what, c.digits, c.value*100)
 	}
 }
 
-// FillServerQuota adds to a filled row what there is against the CPU quota of the server's process, which may be another one than that of the load: it is looked
+// FillServerQuota adds to a filled row the mark of the CPU quota of the server's process, which may be another one than that of the load: it is looked
 // at where it is the worse one.
 func FillServerQuota(row *Row, h bench.Host) {
 	v, ok := h.Throttled()
@@ -75,17 +82,13 @@ func FillServerQuota(row *Row, h bench.Host) {
 		return
 	}
 	if row.ThrottledRatio = F(v); v > maxStill && load <= maxStill {
-		row.against("the server's CPU quota: throttled in %.0f %% of its periods", v*100)
+		row.mark("the server's CPU quota: throttled in %.0f %% of its periods", v*100)
 	}
 }
 
-// against adds a reason not to use a row.
-func (r *Row) against(format string, a ...any) {
-	if r.InvalidReason != "" {
-		r.InvalidReason += "; "
-	}
-	r.Valid = B(false)
-	r.InvalidReason += fmt.Sprintf(format, a...)
+// mark adds a mark to a row.
+func (r *Row) mark(format string, a ...any) {
+	r.Marks = joined([]string{r.Marks, fmt.Sprintf(format, a...)})
 }
 
 func worse(a, b Float) Float {

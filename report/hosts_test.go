@@ -32,7 +32,7 @@ func TestFillHostsAddsAndTakesTheWorstMachine(t *testing.T) {
 		"ops": "400000", "ops_per_s": "40000", "conns": "8", "depth": "2", "client_threads": "4", "load_hosts": "2", "hosts": "3",
 		"client_user_ns_per_op": "2000", "server_user_ns_per_op": "2500", "lat_p50_ns": "100031",
 		"foreign_cpu_ratio": "0.2", // host 1: 5 s of 20, less its own one
-		"steal_ratio":       "0.004739336492890996", "host_busy_ns_per_op": "", "valid": "false", "invalid_reason": "load host 1: foreign CPU 20 %",
+		"steal_ratio":       "0.004739336492890996", "host_busy_ns_per_op": "", "valid": "true", "invalid_reason": "", "marks": "load host 1: foreign CPU 20 %",
 	} {
 		if got, _ := row.Value(name); got != want {
 			t.Errorf("%s is %q, expected %q", name, got, want)
@@ -47,12 +47,12 @@ func TestFillHostsSaysWhoseReasonItIs(t *testing.T) {
 	bad.Host.Steal, bad.Interrupted = time.Second, true
 	row := Row{}
 	FillHosts(&row, together(t, good, bad), Sides{}, []LoadHost{{Name: "load host 1", Result: good}, {Name: "load host 2", Result: bad}})
-	if row.Valid != B(false) || !strings.HasPrefix(row.InvalidReason, "interrupted; load host 2: interrupted; steal ") || strings.Contains(row.InvalidReason, "host 1") {
+	if row.Valid != B(false) || row.InvalidReason != "interrupted" || !strings.HasPrefix(row.Marks, "load host 2: steal ") || strings.Contains(row.Marks, "host 1") {
 		t.Errorf("valid %s: %s", row.Valid, row.InvalidReason)
 	}
 	row = Row{}
 	FillHosts(&row, together(t, bad), Sides{}, []LoadHost{{Name: "load host 1", Result: bad}})
-	if row.Valid != B(false) || !strings.HasPrefix(row.InvalidReason, "interrupted; steal ") || !row.HostSoftirqNsPerOp.Known() {
+	if row.Valid != B(false) || row.InvalidReason != "interrupted" || !strings.HasPrefix(row.Marks, "steal ") || !row.HostSoftirqNsPerOp.Known() {
 		t.Errorf("a single host: valid %s: %s", row.Valid, row.InvalidReason)
 	}
 	row = Row{}
@@ -66,19 +66,19 @@ func TestAServersHostMayBeDisturbedToo(t *testing.T) {
 	times := bench.HostTimes{User: 2 * time.Second, System: 2 * time.Second, Idle: 15 * time.Second, Steal: time.Second}
 	row := Row{StealRatio: F(0.001), ForeignCPURatio: F(0.3), Valid: B(true)}
 	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: time.Second})
-	if row.Valid != B(false) || row.InvalidReason != "the server's host: steal 5.0 %; the server's host: foreign CPU 15 %" || row.StealRatio != F(0.05) || row.ForeignCPURatio != F(0.3) {
-		t.Errorf("valid %s: %s; steal %s, foreign CPU %s", row.Valid, row.InvalidReason, row.StealRatio, row.ForeignCPURatio)
+	if row.Valid != B(true) || row.Marks != "the server's host: steal 5.0 %; the server's host: foreign CPU 15 %" || row.StealRatio != F(0.05) || row.ForeignCPURatio != F(0.3) {
+		t.Errorf("valid %s: %s; steal %s, foreign CPU %s", row.Valid, row.Marks, row.StealRatio, row.ForeignCPURatio)
 	}
-	row = Row{InvalidReason: "drift +9 %", Valid: B(false)}
+	row = Row{Marks: "drift +9 %", Valid: B(true)}
 	times.Steal = 0
 	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: time.Second})
-	if row.InvalidReason != "drift +9 %; the server's host: foreign CPU 16 %" {
-		t.Error(row.InvalidReason)
+	if row.Marks != "drift +9 %; the server's host: foreign CPU 16 %" {
+		t.Error(row.Marks)
 	}
 	row = Row{Valid: B(true)}
 	FillServerHost(&row, bench.Host{HostTimes: times, Known: true}, bench.Usage{User: 4 * time.Second})
-	if FillServerHost(&row, bench.HostOver(bench.HostTimes{}, times), bench.Usage{}); row.Valid != B(true) || row.StealRatio != F(0) {
-		t.Errorf("a quiet host, and one that is not known: %s", row.InvalidReason)
+	if FillServerHost(&row, bench.HostOver(bench.HostTimes{}, times), bench.Usage{}); row.Marks != "" || row.StealRatio != F(0) {
+		t.Errorf("a quiet host, and one that is not known: %s", row.Marks)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestHostsEnvironmentsComeBack(t *testing.T) {
 	}
 }
 
-func TestARunThatAQuotaStoppedIsNotValid(t *testing.T) {
+func TestARunThatAQuotaStoppedHasAMark(t *testing.T) {
 	quota := func(periods, throttled uint64) bench.HostTimes {
 		var h bench.HostTimes
 		h.Quotas[0] = bench.QuotaTimes{Periods: periods, Throttled: throttled}
@@ -106,19 +106,19 @@ func TestARunThatAQuotaStoppedIsNotValid(t *testing.T) {
 	res := &bench.Result{Ops: 1000, Duration: time.Second, Host: bench.Host{HostTimes: quota(45, 36)}}
 	row := Row{}
 	Fill(&row, res, Sides{})
-	if row.ThrottledRatio != F(0.8) || row.Valid != B(false) || !strings.Contains(row.InvalidReason, "CPU quota: throttled in 80 % of its periods") || !row.Disturbed() {
-		t.Errorf("%s: %s, %s", row.ThrottledRatio, row.Valid, row.InvalidReason)
+	if row.ThrottledRatio != F(0.8) || row.Valid != B(true) || !strings.Contains(row.Marks, "CPU quota: throttled in 80 % of its periods") || !row.Disturbed() {
+		t.Errorf("%s: %s, %s", row.ThrottledRatio, row.Valid, row.Marks)
 	}
-	why := row.InvalidReason
-	if FillServerQuota(&row, bench.Host{HostTimes: quota(45, 36)}); row.InvalidReason != why {
-		t.Errorf("the same group's quota counts twice: %s", row.InvalidReason)
+	why := row.Marks
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(45, 36)}); row.Marks != why {
+		t.Errorf("the same group's quota counts twice: %s", row.Marks)
 	}
 	row = Row{Valid: B(true)}
-	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 0)}); row.Valid != B(true) || row.ThrottledRatio != F(0) {
-		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 0)}); row.Marks != "" || row.ThrottledRatio != F(0) {
+		t.Errorf("%s: %s", row.ThrottledRatio, row.Marks)
 	}
-	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 50)}); row.ThrottledRatio != F(0.5) || row.Valid != B(false) || row.InvalidReason != "the server's CPU quota: throttled in 50 % of its periods" {
-		t.Errorf("%s: %s", row.ThrottledRatio, row.InvalidReason)
+	if FillServerQuota(&row, bench.Host{HostTimes: quota(100, 50)}); row.ThrottledRatio != F(0.5) || row.Valid != B(true) || row.Marks != "the server's CPU quota: throttled in 50 % of its periods" {
+		t.Errorf("%s: %s", row.ThrottledRatio, row.Marks)
 	}
 	row = Row{}
 	if Fill(&row, &bench.Result{Ops: 1000, Duration: time.Second}, Sides{}); row.ThrottledRatio.Known() {

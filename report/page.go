@@ -24,7 +24,7 @@ type Page struct {
 	Name, Description string
 	Command           string // that runs it again
 	ID                string // of this execution
-	Blocks            int
+	Generations       int
 	Env               Env
 	Warnings          []string // what a reader has to know before the figures
 	Comparisons       []Comparison
@@ -363,20 +363,20 @@ func (d *drawer) ladder(question string, steps []Step) (string, *chart.Chart, er
 	if len(parts) == 0 {
 		return title, nil, nil
 	}
-	c, err := chart.Bars(title, "µs beside inproc and null, each step what it adds within a block", paths, parts)
+	c, err := chart.Bars(title, "µs beside inproc and null, each step what it adds within a generation", paths, parts)
 	return title, c, err
 }
 
 func (d *drawer) ratios(q PageQuestion, m Metric, all []Comparison) (string, *chart.Chart, error) {
 	var ratios []chart.Ratio
-	delta := 0.0
+	band := chart.Ratio{Low: 1, Mid: 1, High: 1}
 	baseline := ""
 	for _, c := range all {
-		if c.Question == q.Title && c.Metric.Name == m.Name && c.Pairs > 0 {
+		if c.Kind == KindRatio && c.Question == q.Title && c.Metric.Name == m.Name && c.Pairs > 0 {
 			ratios = append(ratios, chart.Ratio{Label: c.Variant, Low: c.Low, Mid: c.Ratio, High: c.High})
 			baseline = c.Baseline
-			if !math.IsNaN(c.Delta) {
-				delta = c.Delta
+			if !math.IsNaN(c.AA.Low) {
+				band.Low, band.High = c.AA.Low, c.AA.High
 			}
 		}
 	}
@@ -384,7 +384,7 @@ func (d *drawer) ratios(q PageQuestion, m Metric, all []Comparison) (string, *ch
 	if len(ratios) == 0 {
 		return title, nil, nil
 	}
-	c, err := chart.Ratios(title, delta, ratios)
+	c, err := chart.Ratios(title, band, ratios)
 	return title, c, err
 }
 
@@ -413,18 +413,19 @@ func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
 
 // claimLine is a verdict in words.
 type claimLine struct {
-	Verdict, Class, Variant, Baseline, Question, Metric, Ratio, Interval, P, Delta, Pairs string
+	Verdict, Class, Why, Variant, Baseline, Question, Metric, Ratio, Interval, Level, AA, Pairs string
 }
 
 func claimLines(all []Comparison) (lines []claimLine) {
 	for _, c := range all {
-		if c.Verdict == "" {
+		if !c.Claim() {
 			continue
 		}
-		l := claimLine{Verdict: c.Verdict, Class: strings.NewReplacer(" ", "-", "'", "").Replace(c.Verdict), Variant: c.Variant, Baseline: c.Baseline,
-			Question: c.Question, Metric: c.Metric.Name, P: Number("%.3f", c.PHolm), Delta: Number("%.1f %%", 100*c.Delta), Pairs: c.PairsText()}
+		class, _, _ := strings.Cut(c.Verdict, " ")
+		l := claimLine{Verdict: c.Verdict, Class: strings.ReplaceAll(class, "'", ""), Why: c.Why, Variant: c.Variant, Baseline: c.Baseline, Question: c.Question,
+			Metric: c.Metric.Name, Interval: c.Corrected.Text(), Level: Number("%.1f %%", 100*c.Corrected.Level), AA: c.AA.Text(), Pairs: c.PairsText()}
 		if c.Pairs > 0 {
-			l.Ratio, l.Interval = Number("%.3f", c.Ratio), fmt.Sprintf("%.3f to %.3f", c.Low, c.High)
+			l.Ratio = Number("%.3f", c.Ratio)
 		}
 		lines = append(lines, l)
 	}
@@ -439,16 +440,12 @@ func Number(f string, v float64) string {
 	return fmt.Sprintf(f, v)
 }
 
-// PairsText says how many blocks a comparison comes from, and what became of the others.
+// PairsText says how many generations a comparison comes from, and how many were left out.
 func (c *Comparison) PairsText() string {
-	s := fmt.Sprint(c.Pairs)
-	switch {
-	case c.Invalid > 0:
-		s += fmt.Sprintf(", %d of them invalid", c.Invalid)
-	case c.LeftOut > 0:
-		s += fmt.Sprintf(", %d left out", c.LeftOut)
+	if c.LeftOut > 0 {
+		return fmt.Sprintf("%d, %d left out", c.Pairs, c.LeftOut)
 	}
-	return s
+	return fmt.Sprint(c.Pairs)
 }
 
 // facts are the environment as lines.

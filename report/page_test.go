@@ -23,7 +23,7 @@ func page(t *testing.T) *Page {
 	t.Helper()
 	p := pairs(10)
 	p.Question = "value-bytes=64"
-	compared, err := Compare([]Pairs{p})
+	compared, err := Compare([]Pairs{p}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func page(t *testing.T) *Page {
 		return PageVariant{label, Row{Transport: label, Mix: "get", OpsPerS: F(1e9 / float64(ns)), LatP50Ns: I(ns), ClientUserNsPerOp: F(1000), ClientSysNsPerOp: F(500),
 			ServerUserNsPerOp: F(700), ServerSysNsPerOp: F(300), Valid: B(true), Device: "rxe"}, h}
 	}
-	return &Page{Name: "a<script>alert(1)</script>", Description: "What & why?", Command: "kvwire run x", ID: "x-1", Blocks: 10, Env: Env{Arch: "amd64", GitRev: "abc"},
+	return &Page{Name: "a<script>alert(1)</script>", Description: "What & why?", Command: "kvwire run x", ID: "x-1", Generations: 10, Env: Env{Arch: "amd64", GitRev: "abc"},
 		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared,
 		Questions: []PageQuestion{{"value-bytes=64", []PageVariant{variant("tcp", 20_000), variant("fast", 10_000), variant("<b>slow</b>", 25_000)}},
 			{"empty", []PageVariant{{Label: "rdma", Row: Row{Transport: "rdma", SkippedReason: "there is none"}}}}},
@@ -58,7 +58,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for _, want := range []string{"What &amp; why?", "faster", "slower", "same", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "abc",
+	for _, want := range []string{"What &amp; why?", "faster", "slower", "generations", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "abc",
 		"prefers-color-scheme: dark", "@media print", "Throughput and latency", "CPU time", "Where a request&#39;s time goes", "The ladder", "Units of the bills"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)

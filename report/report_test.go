@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,33 +20,84 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// The core of version 1, as the notes on measuring have it. Columns may be added after it, never moved.
-const coreColumns = `schema_version exp_id run_id phase block order_in_block seed started_at git_rev
-transport device wait placement rdma_verb disk_engine backend mix key_dist key_bytes value_bytes
-records conns depth client_threads server_threads loop arrival target_per_s durability
-duration_ns warmup_ns ops errors misses verify_failures ops_per_s goodput_bytes_per_s
-lat_min_ns lat_mean_ns lat_p5_ns lat_p50_ns lat_p90_ns lat_p99_ns lat_p999_ns lat_max_ns svc_p50_ns svc_p99_ns svc_p999_ns
-lag_p50_ns lag_p99_ns lag_max_ns missed_sends achieved_ratio max_inflight client_cpu_ratio
-client_user_ns_per_op client_sys_ns_per_op server_user_ns_per_op server_sys_ns_per_op
-host_busy_ns_per_op host_softirq_ns_per_op client_syscalls_per_op server_syscalls_per_op ctxsw_vol_per_op ctxsw_invol_per_op
-cgo_calls_per_op polls_per_op empty_poll_ratio batch_mean bytes_copied_per_op allocs_per_op go_gc_pause_ns go_sched_p99_ns
-disk_reads_per_op disk_writes_per_op
-tcp_retrans rdma_rnr rdma_dup_req rdma_seq_err rdma_retry_exceeded
-steal_ratio foreign_cpu_ratio drift_ratio steady valid invalid_reason skipped_reason`
+// Identity of version 2. Then come all factors, outcome, cost, wire and validity.
+const identityColumns = `schema_version exp_id run_id phase question cell variant generation order_in_generation attempts seed started_at git_rev`
 
-func TestColumnsOfVersion1KeepTheirPlaces(t *testing.T) {
-	core, all := strings.Fields(coreColumns), Columns()
-	for i, c := range core {
-		if all[i] != c {
-			t.Fatalf("column %d is %s, expected %s", i, all[i], c)
+func TestColumnsAreIdentityThenFactorsThenTheRest(t *testing.T) {
+	all, factors := Columns(), FactorColumns()
+	if got := strings.Join(all[:13], " "); got != identityColumns || all[13] != factors[0] {
+		t.Errorf("identity: %s, and then %s", got, all[13])
+	}
+	for _, c := range []string{"method", "slice_ns", "settle_ns", "transport", "rdma_verb", "depth", "ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "kernel", "workload", "trace_repeat",
+		"rdma_mtu", "disk_batch", "value_min_bytes", "data_set", "tcp_nodelay", "tcp_slow_start_after_idle", "uring_napi_ns", "tls", "load_hosts"} {
+		if !slices.Contains(factors, c) {
+			t.Errorf("%s is no factor", c)
 		}
 	}
-	for _, c := range []string{"ring", "client_transport", "tcp_engine", "update", "cache_bytes", "accel", "hosts", "direct_io", "server_cpus", "client_cpus", "kernel", "limited_by", "fixed_buffers",
-		"rdma_provider", "rdma_connect", "rdma_inline_bytes", "rdma_signal_every", "rdma_post_batch", "rdma_slot_bytes", "rdma_srq", "rdma_mtu", "rdma_traffic_class", "rdma_service_level", "huge_pages", "rdma_export_bytes",
-		"rdma_posts_per_op", "rdma_wrs_per_op", "rdma_polls_per_op", "rdma_empty_poll_ratio", "rdma_cqes_per_poll", "rdma_reads_per_op", "rdma_read_retries_per_op", "rdma_read_fallback_ratio",
-		"workload", "trace", "trace_speed", "trace_repeat"} {
-		if _, ok := (&Row{}).Value(c); !ok {
-			t.Errorf("no column %s", c)
+	rest := all[13+len(factors):]
+	last := -1
+	for _, c := range []string{"slices", "duration_ns", "ops_per_s", "limited_by", "lag_p50_ns", "client_user_ns_per_op", "ksoftirqd_ns_per_op", "client_parked_cpu_ns", "server_parked_cpu_ns", "parked_cpu_ratio",
+		"tcp_retrans", "tcp_cwnd", "steal_ratio", "marks", "valid", "invalid_reason", "skipped_reason", "note"} {
+		at := slices.Index(rest, c)
+		if at <= last {
+			t.Errorf("%s stands at %d behind the factors, and what is before it at %d", c, at, last)
+		}
+		last = at
+	}
+}
+
+// Folders of version 1 are read: blocks are generations, and what no longer makes a run invalid is a mark.
+func TestOldFoldersAreRead(t *testing.T) {
+	files, err := filepath.Glob("../docs/results/*/*/runs*.csv")
+	more, err2 := filepath.Glob("../docs/results/*/runs*.csv")
+	if files = append(files, more...); err != nil || err2 != nil || len(files) < 10 {
+		t.Fatalf("%d files of results: %v, %v", len(files), err, err2)
+	}
+	marked := 0
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := Read(f)
+		f.Close()
+		if err != nil || len(rows) == 0 {
+			t.Errorf("%s: %d rows, %v", name, len(rows), err)
+			continue
+		}
+		for _, r := range rows {
+			if r.Marks != "" {
+				marked++
+			}
+			valid, known := r.Valid.Get()
+			if strings.Contains(r.InvalidReason, "drift ") || strings.Contains(r.InvalidReason, "foreign CPU") || known && valid != (r.InvalidReason == "") || r.Ops.Known() && r.Method != MethodWhole {
+				t.Fatalf("%s: run %s: valid %v, %q, marks %q, method %q", name, r.RunID, r.Valid, r.InvalidReason, r.Marks, r.Method)
+			}
+			if r.ExpID == "network-overhead" && strings.Contains(name, "2026-11-21-network-overhead") && !r.Generation.Known() {
+				t.Fatalf("%s: run %s is of no generation", name, r.RunID)
+			}
+		}
+	}
+	if marked < 500 {
+		t.Errorf("%d rows have marks", marked)
+	}
+}
+
+func TestOneReasonOfVersion1StaysWhereItIsOne(t *testing.T) {
+	text := "schema_version,run_id,block,order_in_block,ops,valid,invalid_reason\n" +
+		"1,a,3,4,5,false,4 loaded records missing; steal 2.0 %; CPU quota: throttled in 3 % of its periods; drift -12 %\n1,b,3,5,5,false,load host 1: foreign CPU 11 %; the server's CPU quota: throttled in 50 % of its periods\n1,c,3,6,5,false,send lag p99 15 µs\n"
+	rows, err := Read(strings.NewReader(text))
+	if err != nil || len(rows) != 3 {
+		t.Fatal(rows, err)
+	}
+	for i, want := range []Row{
+		{RunID: "a", OrderInGeneration: I(4), Valid: B(false), InvalidReason: "4 loaded records missing", Marks: "steal 2.0 %; CPU quota: throttled in 3 % of its periods; drift -12 %"},
+		{RunID: "b", OrderInGeneration: I(5), Valid: B(true), Marks: "load host 1: foreign CPU 11 %; the server's CPU quota: throttled in 50 % of its periods"},
+		{RunID: "c", OrderInGeneration: I(6), Valid: B(false), InvalidReason: "send lag p99 15 µs"},
+	} {
+		want.SchemaVersion, want.Generation, want.Ops, want.Method = I(1), I(3), U(5), MethodWhole
+		if rows[i] != want {
+			t.Errorf("%+v", rows[i])
 		}
 	}
 }
@@ -133,7 +185,7 @@ func TestReadNamesLineAndColumn(t *testing.T) {
 		"ops,transport\n5\n":                    {"line 2", "fields"},
 		"ops,transport\n5,\"tcp\n":              {"quote"},
 		"transport\n\xff\n":                     {"column transport", "UTF-8"},
-		"schema_version\n2\n":                   {"column schema_version", "version 2"},
+		"schema_version\n3\n":                   {"column schema_version", "version 3"},
 		"note\n" + strings.Repeat("x", 1<<17):   {"column note", "65536"},
 		"ops\n99999999999999999999999999999999": {"column ops"},
 	} {
@@ -383,32 +435,32 @@ func TestJudgeSaysWhatIsWrong(t *testing.T) {
 		r.Svc, r.Lag, r.Scheduled = r.Lat, hist(1000, 1000), r.Ops
 	}
 	for name, c := range map[string]struct {
-		change func(*bench.Result)
-		reason string
+		change        func(*bench.Result)
+		reason, marks string
 	}{
-		"good":           {func(r *bench.Result) {}, ""},
-		"good open":      {open, ""},
-		"wrong value":    {func(r *bench.Result) { r.VerifyFailures, r.FirstFailure = 3, "get of record 7" }, "3 values read wrong: get of record 7"},
-		"missing":        {func(r *bench.Result) { r.Misses = 4 }, "4 loaded records missing"},
-		"errors":         {func(r *bench.Result) { r.Errors = 5; r.ByStatus[5] = 5 }, "errors: no space 5"},
-		"interrupted":    {func(r *bench.Result) { r.Interrupted = true }, "interrupted"},
-		"steal":          {func(r *bench.Result) { r.Host.Steal = time.Second }, "steal 4.8 %"},
-		"foreign":        {func(r *bench.Result) { r.Host.User += 3 * time.Second; r.Host.Idle -= 3 * time.Second }, "foreign CPU 20 %"},
-		"drift":          {func(r *bench.Result) { r.Drift.Last = 60_000 }, "drift -9 %"},
-		"chance":         {func(r *bench.Result) { r.Drift = bench.Drift{First: 100, Last: 120, Known: true} }, ""},
-		"closed at 100%": {func(r *bench.Result) { r.CPURatio, r.BusyRatio = 1, 0.99 }, ""},
-		"open at 100%":   {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 0.95, 0.99 }, "client saturated (95 % of a CPU)"},
-		"open, spinning": {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 1, 0.5 }, ""},
-		"too slow":       {func(r *bench.Result) { open(r); r.Scheduled = 210_000 }, "achieved 95.2 % of the target"},
-		"late sends":     {func(r *bench.Result) { open(r); r.Lag = hist(15_000, 15_000) }, "send lag p99 15.0 µs, 15 % of the median"},
-		"two":            {func(r *bench.Result) { r.Misses = 4; r.Interrupted = true }, "4 loaded records missing; interrupted"},
+		"good":           {func(r *bench.Result) {}, "", ""},
+		"good open":      {open, "", ""},
+		"wrong value":    {func(r *bench.Result) { r.VerifyFailures, r.FirstFailure = 3, "get of record 7" }, "3 values read wrong: get of record 7", ""},
+		"missing":        {func(r *bench.Result) { r.Misses = 4 }, "4 loaded records missing", ""},
+		"errors":         {func(r *bench.Result) { r.Errors = 5; r.ByStatus[5] = 5 }, "errors: no space 5", ""},
+		"interrupted":    {func(r *bench.Result) { r.Interrupted = true }, "interrupted", ""},
+		"steal":          {func(r *bench.Result) { r.Host.Steal = time.Second }, "", "steal 4.8 %"},
+		"foreign":        {func(r *bench.Result) { r.Host.User += 3 * time.Second; r.Host.Idle -= 3 * time.Second }, "", "foreign CPU 20 %"},
+		"drift":          {func(r *bench.Result) { r.Drift.Last = 60_000 }, "", "drift -9 %"},
+		"chance":         {func(r *bench.Result) { r.Drift = bench.Drift{First: 100, Last: 120, Known: true} }, "", ""},
+		"closed at 100%": {func(r *bench.Result) { r.CPURatio, r.BusyRatio = 1, 0.99 }, "", ""},
+		"open at 100%":   {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 0.95, 0.99 }, "client saturated (95 % of a CPU)", ""},
+		"open, spinning": {func(r *bench.Result) { open(r); r.CPURatio, r.BusyRatio = 1, 0.5 }, "", ""},
+		"too slow":       {func(r *bench.Result) { open(r); r.Scheduled = 210_000 }, "achieved 95.2 % of the target", ""},
+		"late sends":     {func(r *bench.Result) { open(r); r.Lag = hist(15_000, 15_000) }, "send lag p99 15.0 µs, 15 % of the median", ""},
+		"two":            {func(r *bench.Result) { r.Misses = 4; r.Interrupted = true }, "4 loaded records missing; interrupted", ""},
 	} {
 		r := result()
 		c.change(r)
 		row := Row{}
 		Fill(&row, r, Sides{Server: server()})
-		if row.InvalidReason != c.reason || row.Valid != B(c.reason == "") {
-			t.Errorf("%s: valid %v, reason %q, expected %q", name, row.Valid, row.InvalidReason, c.reason)
+		if row.InvalidReason != c.reason || row.Valid != B(c.reason == "") || row.Marks != c.marks {
+			t.Errorf("%s: valid %v, reason %q, marks %q, expected %q and %q", name, row.Valid, row.InvalidReason, row.Marks, c.reason, c.marks)
 		}
 	}
 	r := result()
@@ -445,15 +497,15 @@ func TestTableIsAlignedAndTellsReasons(t *testing.T) {
 	rows := []Row{row("inproc", 2_345_678, 200, 410), row("tcp", 123_456, 2100, 98_700), {Transport: "rdma", SkippedReason: "no RDMA device\n(modprobe rdma_rxe)"}, row("uring", 99_000, 2100, 1_200_000)}
 	rows[1].ServerUserNsPerOp, rows[1].ServerSysNsPerOp, rows[1].ServerSyscallsPerOp = F(900), F(4000), F(0.5)
 	rows[1].LatP99Ns, rows[1].Note = I(213_000), "no O_DIRECT: page cache"
-	rows[3].Valid, rows[3].InvalidReason = B(false), "drift +7 %"
+	rows[3].Valid, rows[3].InvalidReason, rows[3].Marks = B(false), "interrupted", "drift +7 %"
 	rows[3].Conns = I(64)
 	rows[0].LimitedBy = "client"
 	want := `transport  op   value  conns  ops/s      p50     p99  CPU µs/op  syscalls/op  note
 inproc     get   64 B     16  2.35M   410 ns       –       1.20         1.25  limited by the client
 tcp        get   64 B     16   123k  98.7 µs  213 µs  3.10+4.90    1.25/0.50  no O_DIRECT: page cache
 rdma       –        –      –      –        –       –          –            –  skipped: no RDMA device (modprobe rdma_rxe)
-uring      get   64 B     64  99.0k  1.20 ms       –       3.10         1.25  invalid: drift +7 %
-` + legend
+uring      get   64 B     64  99.0k  1.20 ms       –       3.10         1.25  !; invalid: interrupted
+` + legend + marksNote
 	var b bytes.Buffer
 	if err := PrintTable(&b, rows); err != nil || b.String() != want {
 		t.Errorf("%v\n%s\nexpected\n%s", err, b.String(), want)

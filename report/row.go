@@ -4,18 +4,14 @@
 package report
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 )
 
-// SchemaVersion is the version of runs.csv that this package writes and reads.
-const SchemaVersion = 1
+// SchemaVersion is the version of runs.csv that this package writes. It reads version 1, too.
+const SchemaVersion = 2
 
 // Opt is a number or truth value that may be unknown. The zero value is NA: an empty field, never 0.
 type Opt[T int64 | uint64 | float64 | bool] struct {
@@ -107,22 +103,36 @@ func (o *Opt[T]) set(s string) error {
 	return nil
 }
 
-// Row is one run: one line of runs.csv, with its columns in their order. The first block is the core
-// of version 1; factors and counters that came later stand after it. Empty means NA: does not
-// apply, or is not known.
+// How a run was measured: the values of the column method.
+const (
+	MethodSlices = "slices" // by turns with the other variants of its question
+	MethodWhole  = "whole"  // by itself, in one piece
+)
+
+// Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
+// validity. Empty means NA: does not apply, or is not known. Of a run in slices it is all slices of one generation together.
 type Row struct {
 	// Identity.
-	SchemaVersion Int    `csv:"schema_version"`
-	ExpID         string `csv:"exp_id"`
-	RunID         string `csv:"run_id"`
-	Phase         string `csv:"phase"` // measure, aa or breakdown
-	Block         Int    `csv:"block"`
-	OrderInBlock  Int    `csv:"order_in_block"`
-	Seed          Uint   `csv:"seed"`
-	StartedAt     string `csv:"started_at"` // RFC 3339, UTC
-	GitRev        string `csv:"git_rev"`
+	SchemaVersion     Int    `csv:"schema_version"`
+	ExpID             string `csv:"exp_id"`
+	RunID             string `csv:"run_id"`
+	Phase             string `csv:"phase"`               // measure, aa or breakdown
+	Question          string `csv:"question"`            // the flags that sweep, of those that the cells compared have in common
+	Cell              Int    `csv:"cell"`                // of the experiment, from 1
+	Variant           string `csv:"variant"`             // what is compared: "rdma write"; of phase aa "tcp again"
+	Generation        Int    `csv:"generation"`          // from 1; version 1 had its blocks here
+	OrderInGeneration Int    `csv:"order_in_generation"` // from 1
+	Attempts          Int    `csv:"attempts"`            // of an experiment's run: those before the last one were disturbed
+	Seed              Uint   `csv:"seed"`
+	StartedAt         string `csv:"started_at"` // RFC 3339, UTC
+	GitRev            string `csv:"git_rev"`
 
-	// Factors.
+	// Factors of the measurement.
+	Method   string `csv:"method"`    // slices: by turns with the other variants; whole: by itself
+	SliceNs  Int    `csv:"slice_ns"`  // counted window of a slice
+	SettleNs Int    `csv:"settle_ns"` // uncounted, before it
+
+	// Factors of the network, the loops and the load.
 	Transport     string `csv:"transport"`
 	Device        string `csv:"device"` // hw, rxe, siw, loopback, unix, veth or nic
 	Wait          string `csv:"wait"`
@@ -144,75 +154,7 @@ type Row struct {
 	TargetPerS    Float  `csv:"target_per_s"`
 	Durability    string `csv:"durability"`
 
-	// Outcome.
-	DurationNs       Int   `csv:"duration_ns"`
-	WarmupNs         Int   `csv:"warmup_ns"`
-	Ops              Uint  `csv:"ops"`
-	Errors           Uint  `csv:"errors"`
-	Misses           Uint  `csv:"misses"`
-	VerifyFailures   Uint  `csv:"verify_failures"` // NA where nothing was verified
-	OpsPerS          Float `csv:"ops_per_s"`
-	GoodputBytesPerS Float `csv:"goodput_bytes_per_s"`
-	LatMinNs         Int   `csv:"lat_min_ns"`
-	LatMeanNs        Float `csv:"lat_mean_ns"`
-	LatP5Ns          Int   `csv:"lat_p5_ns"`
-	LatP50Ns         Int   `csv:"lat_p50_ns"`
-	LatP90Ns         Int   `csv:"lat_p90_ns"`
-	LatP99Ns         Int   `csv:"lat_p99_ns"`
-	LatP999Ns        Int   `csv:"lat_p999_ns"`
-	LatMaxNs         Int   `csv:"lat_max_ns"`
-	SvcP50Ns         Int   `csv:"svc_p50_ns"`
-	SvcP99Ns         Int   `csv:"svc_p99_ns"`
-	SvcP999Ns        Int   `csv:"svc_p999_ns"`
-
-	// Generator.
-	LagP50Ns       Int   `csv:"lag_p50_ns"`
-	LagP99Ns       Int   `csv:"lag_p99_ns"`
-	LagMaxNs       Int   `csv:"lag_max_ns"`
-	MissedSends    Uint  `csv:"missed_sends"`
-	AchievedRatio  Float `csv:"achieved_ratio"`
-	MaxInflight    Int   `csv:"max_inflight"`
-	ClientCPURatio Float `csv:"client_cpu_ratio"` // of the busiest client thread
-
-	// Cost. Without a side in the name: client and server together.
-	ClientUserNsPerOp   Float `csv:"client_user_ns_per_op"`
-	ClientSysNsPerOp    Float `csv:"client_sys_ns_per_op"`
-	ServerUserNsPerOp   Float `csv:"server_user_ns_per_op"`
-	ServerSysNsPerOp    Float `csv:"server_sys_ns_per_op"`
-	HostBusyNsPerOp     Float `csv:"host_busy_ns_per_op"` // less the idle baseline
-	HostSoftirqNsPerOp  Float `csv:"host_softirq_ns_per_op"`
-	ClientSyscallsPerOp Float `csv:"client_syscalls_per_op"`
-	ServerSyscallsPerOp Float `csv:"server_syscalls_per_op"`
-	CtxswVolPerOp       Float `csv:"ctxsw_vol_per_op"`
-	CtxswInvolPerOp     Float `csv:"ctxsw_invol_per_op"`
-	CgoCallsPerOp       Float `csv:"cgo_calls_per_op"`
-	PollsPerOp          Float `csv:"polls_per_op"`     // turns of the server's loops
-	EmptyPollRatio      Float `csv:"empty_poll_ratio"` // of these, those that found nothing
-	BatchMean           Float `csv:"batch_mean"`       // completions per turn of the server's loops that found something
-	BytesCopiedPerOp    Float `csv:"bytes_copied_per_op"`
-	AllocsPerOp         Float `csv:"allocs_per_op"`
-	GoGCPauseNs         Int   `csv:"go_gc_pause_ns"` // in all, of the side that paused longer
-	GoSchedP99Ns        Int   `csv:"go_sched_p99_ns"`
-	DiskReadsPerOp      Float `csv:"disk_reads_per_op"`
-	DiskWritesPerOp     Float `csv:"disk_writes_per_op"`
-
-	// Wire.
-	TCPRetrans        Uint `csv:"tcp_retrans"`
-	RDMARnr           Uint `csv:"rdma_rnr"` // these four: of the client's port, whoever used it
-	RDMADupReq        Uint `csv:"rdma_dup_req"`
-	RDMASeqErr        Uint `csv:"rdma_seq_err"`
-	RDMARetryExceeded Uint `csv:"rdma_retry_exceeded"`
-
-	// Validity.
-	StealRatio      Float  `csv:"steal_ratio"`
-	ForeignCPURatio Float  `csv:"foreign_cpu_ratio"`
-	DriftRatio      Float  `csv:"drift_ratio"` // last third of the window against the first: 0 is steady
-	Steady          Bool   `csv:"steady"`
-	Valid           Bool   `csv:"valid"`
-	InvalidReason   string `csv:"invalid_reason"`
-	SkippedReason   string `csv:"skipped_reason"` // the run did not take place
-
-	// Further factors.
+	// Factors of both sides, and of the machine.
 	Ring            string `csv:"ring"` // shared or separate
 	ClientTransport string `csv:"client_transport"`
 	TCPEngine       string `csv:"tcp_engine"`
@@ -230,41 +172,30 @@ type Row struct {
 	SpinMaxNs       Int    `csv:"spin_max_ns"`
 	Theta           Float  `csv:"theta"`
 	ScanItems       Int    `csv:"scan_items"`
+	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian or trace
+	ValueMinBytes   Int    `csv:"value_min_bytes"`
+	Workload        string `csv:"workload"` // the YCSB property file's name
+	Trace           string `csv:"trace"`    // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	TraceSpeed      Float  `csv:"trace_speed"`
+	TraceRepeat     Bool   `csv:"trace_repeat"`
+	LoadHosts       Int    `csv:"load_hosts"`
+	DataSet         string `csv:"data_set"` // fresh, reused or copied
 
-	// Further outcome.
-	LimitedBy         string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full
-	Unsent            Uint   `csv:"unsent"`     // open loop: arrivals never sent
-	ClientEntersPerOp Float  `csv:"client_enters_per_op"`
-	ServerEntersPerOp Float  `csv:"server_enters_per_op"`
-	ClientSQEsPerOp   Float  `csv:"client_sqes_per_op"`
-	ServerSQEsPerOp   Float  `csv:"server_sqes_per_op"`
-	ClientCQEsPerOp   Float  `csv:"client_cqes_per_op"`
-	ServerCQEsPerOp   Float  `csv:"server_cqes_per_op"`
-	Note              string `csv:"note"` // for people: "no O_DIRECT: page cache"
+	// Factors of RDMA.
+	RDMAProvider     string `csv:"rdma_provider"`      // the driver: rxe, siw, mlx5, …
+	RDMAConnect      string `csv:"rdma_connect"`       // tcp or cm
+	RDMAInlineBytes  Int    `csv:"rdma_inline_bytes"`  // up to that size messages are inline: what was asked for, or less where the queue pair granted less
+	RDMASignalEvery  Int    `csv:"rdma_signal_every"`  // one send in so many asks for a completion
+	RDMAPostBatch    Int    `csv:"rdma_post_batch"`    // work requests per doorbell, at most
+	RDMASlotBytes    Int    `csv:"rdma_slot_bytes"`    // of a receive
+	RDMASRQ          Bool   `csv:"rdma_srq"`           // receives shared by queue pairs
+	RDMAMTU          Int    `csv:"rdma_mtu"`           // path MTU in bytes: the least of what was asked for and of both ports'
+	HugePages        Bool   `csv:"huge_pages"`         // under the registered memory, as asked for
+	RDMAExportBytes  Int    `csv:"rdma_export_bytes"`  // verb read: memory of the tables that items are read from
+	RDMATrafficClass Int    `csv:"rdma_traffic_class"` // 0: the system's
+	RDMAServiceLevel Int    `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
 
-	// RDMA's factors.
-	RDMAProvider    string `csv:"rdma_provider"`     // the driver: rxe, siw, mlx5, …
-	RDMAConnect     string `csv:"rdma_connect"`      // tcp or cm
-	RDMAInlineBytes Int    `csv:"rdma_inline_bytes"` // up to that size messages are inline: what was asked for, or less where the queue pair granted less
-	RDMASignalEvery Int    `csv:"rdma_signal_every"` // one send in so many asks for a completion
-	RDMAPostBatch   Int    `csv:"rdma_post_batch"`   // work requests per doorbell, at most
-	RDMASlotBytes   Int    `csv:"rdma_slot_bytes"`   // of a receive
-	RDMASRQ         Bool   `csv:"rdma_srq"`          // receives shared by queue pairs
-	RDMAMTU         Int    `csv:"rdma_mtu"`          // path MTU in bytes: the least of what was asked for and of both ports'
-	HugePages       Bool   `csv:"huge_pages"`        // under the registered memory, as asked for
-	RDMAExportBytes Int    `csv:"rdma_export_bytes"` // verb read: memory of the tables that items are read from
-
-	// RDMA's costs, of client and server together.
-	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC
-	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests for send queues
-	RDMAPollsPerOp        Float `csv:"rdma_polls_per_op"` // of completion queues
-	RDMAEmptyPollRatio    Float `csv:"rdma_empty_poll_ratio"`
-	RDMACQEsPerPoll       Float `csv:"rdma_cqes_per_poll"`       // of polls that found something
-	RDMAReadsPerOp        Float `csv:"rdma_reads_per_op"`        // one-sided
-	RDMAReadRetriesPerOp  Float `csv:"rdma_read_retries_per_op"` // torn, and read again
-	RDMAReadFallbackRatio Float `csv:"rdma_read_fallback_ratio"` // of gets, those that went by send after all
-
-	// The disk engine's factors. fixed_buffers and direct_io, above, are what came of it.
+	// Factors of the disk engine. fixed_buffers and direct_io, above, are what came of it.
 	DiskDepth     Int    `csv:"disk_depth"`       // reads and writes in flight, per partition, at most
 	DiskBatch     Int    `csv:"disk_batch"`       // held back until so many are queued; 0: adaptive, each turn's
 	DiskWait      Int    `csv:"disk_wait"`        // completions that a loop sleeps for (wait_nr)
@@ -275,45 +206,20 @@ type Row struct {
 	FixedFiles    Bool   `csv:"fixed_files"`
 	RawBytes      Int    `csv:"raw_bytes"` // of the raw backend's file
 
-	// What the disk engines, and the turns of the server's loops, came to.
-	DiskSyscallsPerIO Float `csv:"disk_syscalls_per_io"` // on a loop's ring those that carried transfers, sockets' entries among them or not; else all, threads that reap included
-	DiskBatchMean     Float `csv:"disk_batch_mean"`      // transfers handed over at a time
-	DiskDepthMean     Float `csv:"disk_depth_mean"`      // in flight after each batch, per partition
-	DiskDepthMax      Int   `csv:"disk_depth_max"`       // since the store was opened
-	TurnsPerS         Float `csv:"turns_per_s"`          // of all loops together
-	OpsPerTurn        Float `csv:"ops_per_turn"`         // of the turns that found something and of those that did not
+	// Factors of tcp's sockets.
+	TCPAccept             string `csv:"tcp_accept"` // one or each
+	TCPNoDelay            Bool   `csv:"tcp_nodelay"`
+	TCPCork               Bool   `csv:"tcp_cork"`
+	TCPQuickAck           Bool   `csv:"tcp_quickack"`
+	TCPSendBytes          Int    `csv:"tcp_send_bytes"` // 0: the kernel's
+	TCPReceiveBytes       Int    `csv:"tcp_receive_bytes"`
+	TCPBusyPollNs         Int    `csv:"tcp_busy_poll_ns"`
+	TCPZeroCopyBytes      Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
+	TCPClientEngine       string `csv:"tcp_client_engine"`
+	TLS                   string `csv:"tls"`                       // on or off
+	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// Sizes of values, where they differ: value_bytes is the largest.
-	ValueDist     string `csv:"value_dist"` // fixed, uniform, zipfian or trace
-	ValueMinBytes Int    `csv:"value_min_bytes"`
-
-	// What the bill of materials counts, of client and server together.
-	SendsPerOp    Float `csv:"sends_per_op"`    // to sockets: system calls or ring entries
-	ReceivesPerOp Float `csv:"receives_per_op"` // from sockets, likewise
-	HopsPerOp     Float `csv:"hops_per_op"`     // from one loop to another
-	// Loads that come from a file. The factors above say what it came to.
-	Workload    string `csv:"workload"` // the YCSB property file's name
-	Trace       string `csv:"trace"`    // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
-	TraceSpeed  Float  `csv:"trace_speed"`
-	TraceRepeat Bool   `csv:"trace_repeat"`
-	// Processes that made the load together, each behind a launcher; conns and client_threads are those of all.
-	LoadHosts Int `csv:"load_hosts"`
-	Attempts  Int `csv:"attempts"` // of an experiment's run: those before the last one were disturbed
-
-	// Where the records come from.
-	DataSet string `csv:"data_set"` // fresh, reused or copied
-
-	// Of tcp's sockets.
-	TCPAccept        string `csv:"tcp_accept"` // one or each
-	TCPNoDelay       Bool   `csv:"tcp_nodelay"`
-	TCPCork          Bool   `csv:"tcp_cork"`
-	TCPQuickAck      Bool   `csv:"tcp_quickack"`
-	TCPSendBytes     Int    `csv:"tcp_send_bytes"` // 0: the kernel's
-	TCPReceiveBytes  Int    `csv:"tcp_receive_bytes"`
-	TCPBusyPollNs    Int    `csv:"tcp_busy_poll_ns"`
-	TCPZeroCopyBytes Int    `csv:"tcp_zerocopy_bytes"` // 0: every write is copied
-
-	// Of io_uring's sockets, on the sides that are uring; sqpoll and taskrun, above, are theirs, too.
+	// Factors of io_uring's sockets, on the sides that are uring; sqpoll and taskrun, above, are theirs, too.
 	UringReceive       string `csv:"uring_receive"` // single or multishot
 	UringBuffers       Int    `csv:"uring_buffers"` // multishot: provided, of each loop
 	UringBufferBytes   Int    `csv:"uring_buffer_bytes"`
@@ -324,182 +230,164 @@ type Row struct {
 	UringZeroCopyBytes Int    `csv:"uring_zerocopy_bytes"`
 	UringNAPINs        Int    `csv:"uring_napi_ns"`
 
-	// What did not go as it was asked for, of client and server together.
-	LatSDNs         Float `csv:"lat_sd_ns"`         // standard deviation
+	// Outcome.
+	Slices           Int    `csv:"slices"` // how many the run was measured in; whole: NA
+	DurationNs       Int    `csv:"duration_ns"`
+	WarmupNs         Int    `csv:"warmup_ns"`
+	Ops              Uint   `csv:"ops"`
+	Errors           Uint   `csv:"errors"`
+	Misses           Uint   `csv:"misses"`
+	Unanswered       Uint   `csv:"unanswered"`      // requests without an answer at the end of the drain
+	Unsent           Uint   `csv:"unsent"`          // open loop: arrivals never sent
+	Truncated        Uint   `csv:"truncated"`       // requests that ended so, among the errors
+	VerifyFailures   Uint   `csv:"verify_failures"` // NA where nothing was verified
+	OpsPerS          Float  `csv:"ops_per_s"`
+	GoodputBytesPerS Float  `csv:"goodput_bytes_per_s"`
+	LatMinNs         Int    `csv:"lat_min_ns"`
+	LatMeanNs        Float  `csv:"lat_mean_ns"`
+	LatSDNs          Float  `csv:"lat_sd_ns"` // standard deviation
+	LatP5Ns          Int    `csv:"lat_p5_ns"`
+	LatP50Ns         Int    `csv:"lat_p50_ns"`
+	LatP90Ns         Int    `csv:"lat_p90_ns"`
+	LatP99Ns         Int    `csv:"lat_p99_ns"`
+	LatP999Ns        Int    `csv:"lat_p999_ns"`
+	LatMaxNs         Int    `csv:"lat_max_ns"`
+	SvcP50Ns         Int    `csv:"svc_p50_ns"`
+	SvcP99Ns         Int    `csv:"svc_p99_ns"`
+	SvcP999Ns        Int    `csv:"svc_p999_ns"`
+	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full
+
+	// Generator.
+	LagP50Ns       Int   `csv:"lag_p50_ns"`
+	LagP99Ns       Int   `csv:"lag_p99_ns"`
+	LagMaxNs       Int   `csv:"lag_max_ns"`
+	MissedSends    Uint  `csv:"missed_sends"`
+	AchievedRatio  Float `csv:"achieved_ratio"`
+	MaxInflight    Int   `csv:"max_inflight"`
+	ClientCPURatio Float `csv:"client_cpu_ratio"` // of the busiest client thread
+
+	// Cost. Without a side in the name: client and server together. Per operation from the resume to the park.
+	ClientUserNsPerOp   Float `csv:"client_user_ns_per_op"`
+	ClientSysNsPerOp    Float `csv:"client_sys_ns_per_op"`
+	ServerUserNsPerOp   Float `csv:"server_user_ns_per_op"`
+	ServerSysNsPerOp    Float `csv:"server_sys_ns_per_op"`
+	HostBusyNsPerOp     Float `csv:"host_busy_ns_per_op"` // less the idle baseline
+	HostSoftirqNsPerOp  Float `csv:"host_softirq_ns_per_op"`
+	KsoftirqdNsPerOp    Float `csv:"ksoftirqd_ns_per_op"` // CPU time of the ksoftirqd threads, which is in neither process
+	ClientSyscallsPerOp Float `csv:"client_syscalls_per_op"`
+	ServerSyscallsPerOp Float `csv:"server_syscalls_per_op"`
+	ClientEntersPerOp   Float `csv:"client_enters_per_op"`
+	ServerEntersPerOp   Float `csv:"server_enters_per_op"`
+	ClientSQEsPerOp     Float `csv:"client_sqes_per_op"`
+	ServerSQEsPerOp     Float `csv:"server_sqes_per_op"`
+	ClientCQEsPerOp     Float `csv:"client_cqes_per_op"`
+	ServerCQEsPerOp     Float `csv:"server_cqes_per_op"`
+	CtxswVolPerOp       Float `csv:"ctxsw_vol_per_op"`
+	CtxswInvolPerOp     Float `csv:"ctxsw_invol_per_op"`
+	CgoCallsPerOp       Float `csv:"cgo_calls_per_op"`
+	PollsPerOp          Float `csv:"polls_per_op"`     // turns of the server's loops
+	EmptyPollRatio      Float `csv:"empty_poll_ratio"` // of these, those that found nothing
+	BatchMean           Float `csv:"batch_mean"`       // completions per turn of the server's loops that found something
+	BytesCopiedPerOp    Float `csv:"bytes_copied_per_op"`
+	AllocsPerOp         Float `csv:"allocs_per_op"`
+	GoGCPauseNs         Int   `csv:"go_gc_pause_ns"` // in all, of the side that paused longer
+	GoSchedP99Ns        Int   `csv:"go_sched_p99_ns"`
+	DiskReadsPerOp      Float `csv:"disk_reads_per_op"`
+	DiskWritesPerOp     Float `csv:"disk_writes_per_op"`
+	ClientParkedCPUNs   Int   `csv:"client_parked_cpu_ns"` // CPU time of the client while it was parked, in all
+	ServerParkedCPUNs   Int   `csv:"server_parked_cpu_ns"`
+	ParkedCPURatio      Float `csv:"parked_cpu_ratio"` // of both, of the time that they were parked
+
+	// Cost of messages and of loops, of client and server together.
+	SendsPerOp      Float `csv:"sends_per_op"`      // to sockets: system calls or ring entries
+	ReceivesPerOp   Float `csv:"receives_per_op"`   // from sockets, likewise
+	HopsPerOp       Float `csv:"hops_per_op"`       // from one loop to another
 	ShortsPerOp     Float `csv:"shorts_per_op"`     // sends, and receives of bodies, that ended short
-	Truncated       Uint  `csv:"truncated"`         // requests that ended so, among the errors
 	NoBuffersPerOp  Float `csv:"nobuffers_per_op"`  // receives that found no provided buffer (ENOBUFS)
 	CQOverflows     Uint  `csv:"cq_overflows"`      // times that completions waited outside of a full queue
 	ZeroCopiesPerOp Float `csv:"zerocopies_per_op"` // sends that were to be without copy
 	ZeroCopiedRatio Float `csv:"zerocopied_ratio"`  // of these, those that the kernel copied after all
+	TurnsPerS       Float `csv:"turns_per_s"`       // of all loops together
+	OpsPerTurn      Float `csv:"ops_per_turn"`      // of the turns that found something and of those that did not
 
-	// Of tcp's client, and of both sides.
-	TCPClientEngine string `csv:"tcp_client_engine"`
-	TLS             string `csv:"tls"` // on or off
+	// Cost of RDMA, of client and server together.
+	RDMAPostsPerOp        Float `csv:"rdma_posts_per_op"` // doorbells: calls that hand work to the NIC
+	RDMAWRsPerOp          Float `csv:"rdma_wrs_per_op"`   // work requests for send queues
+	RDMAPollsPerOp        Float `csv:"rdma_polls_per_op"` // of completion queues
+	RDMAEmptyPollRatio    Float `csv:"rdma_empty_poll_ratio"`
+	RDMACQEsPerPoll       Float `csv:"rdma_cqes_per_poll"`       // of polls that found something
+	RDMAReadsPerOp        Float `csv:"rdma_reads_per_op"`        // one-sided
+	RDMAReadRetriesPerOp  Float `csv:"rdma_read_retries_per_op"` // torn, and read again
+	RDMAReadFallbackRatio Float `csv:"rdma_read_fallback_ratio"` // of gets, those that went by send after all
 
-	// Of RDMA's packets.
-	RDMATrafficClass Int `csv:"rdma_traffic_class"` // 0: the system's
-	RDMAServiceLevel Int `csv:"rdma_service_level"` // 0: rdma_cm's, or 0
+	// Cost of the disk engine.
+	DiskSyscallsPerIO Float `csv:"disk_syscalls_per_io"` // on a loop's ring those that carried transfers, sockets' entries among them or not; else all, threads that reap included
+	DiskBatchMean     Float `csv:"disk_batch_mean"`      // transfers handed over at a time
+	DiskDepthMean     Float `csv:"disk_depth_mean"`      // in flight after each batch, per partition
+	DiskDepthMax      Int   `csv:"disk_depth_max"`       // since the store was opened
 
-	// What was lost.
-	Unanswered Uint `csv:"unanswered"` // requests without an answer at the end of the drain
+	// Wire.
+	TCPRetrans        Uint `csv:"tcp_retrans"`
+	RDMARnr           Uint `csv:"rdma_rnr"` // these four: of the client's port, whoever used it
+	RDMADupReq        Uint `csv:"rdma_dup_req"`
+	RDMASeqErr        Uint `csv:"rdma_seq_err"`
+	RDMARetryExceeded Uint `csv:"rdma_retry_exceeded"`
+	TCPCwnd           Int  `csv:"tcp_cwnd"` // congestion window at the end, in segments: the least of the connections
 
-	// Of the control groups of the run's processes.
-	ThrottledRatio Float `csv:"throttled_ratio"` // share of a CPU quota's periods in which the threads were throttled, of the worse side
+	// Validity.
+	StealRatio      Float  `csv:"steal_ratio"`
+	ForeignCPURatio Float  `csv:"foreign_cpu_ratio"`
+	DriftRatio      Float  `csv:"drift_ratio"` // last third of the window against the first: 0 is steady
+	Steady          Bool   `csv:"steady"`
+	ThrottledRatio  Float  `csv:"throttled_ratio"` // share of a CPU quota's periods in which the threads were throttled, of the worse side
+	Marks           string `csv:"marks"`           // what was not as it should be, and makes no run invalid: "drift +12 %; foreign CPU 30 %"
+	Valid           Bool   `csv:"valid"`
+	InvalidReason   string `csv:"invalid_reason"`
+	SkippedReason   string `csv:"skipped_reason"` // the run did not take place
+	Note            string `csv:"note"`           // for people: "no O_DIRECT: page cache"
 }
 
-// column is a field of Row.
-type column struct {
-	name  string
-	index int
-}
-
-var columns, byName = rowColumns()
-
-func rowColumns() (cols []column, names map[string]int) {
-	t := reflect.TypeFor[Row]()
-	names = map[string]int{}
-	for i := range t.NumField() {
-		name := t.Field(i).Tag.Get("csv")
-		if _, twice := names[name]; twice || name == "" {
-			panic("report: column of " + t.Field(i).Name)
-		}
-		names[name] = i
-		cols = append(cols, column{name, i})
-	}
-	return cols, names
-}
+// rowSchema are the columns of runs.csv. Version 1 called two of them otherwise.
+var rowSchema = schemaOf[Row](map[string]string{"block": "generation", "order_in_block": "order_in_generation"})
 
 // Columns are the names of all columns, in order.
-func Columns() []string {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.name
-	}
-	return names
-}
+func Columns() []string { return rowSchema.names() }
 
-// field is what all but string columns have.
-type field interface {
-	String() string
-	Known() bool
-}
+// The first factor and the first column behind the factors.
+const (
+	firstFactor  = "method"
+	firstOutcome = "slices"
+)
 
-type setter interface{ set(string) error }
+// FactorColumns are the names of the columns that say what was measured, and how: two runs with the same values in all of them are of
+// one cell.
+func FactorColumns() []string {
+	all := Columns()
+	return all[rowSchema.byName[firstFactor]:rowSchema.byName[firstOutcome]]
+}
 
 // Fields are the row's values as they stand in runs.csv.
-func (r *Row) Fields() []string {
-	v := reflect.ValueOf(r).Elem()
-	fields := make([]string, len(columns))
-	for i := range columns {
-		switch f := v.Field(i).Interface().(type) {
-		case string:
-			fields[i] = text(f)
-		case field:
-			fields[i] = f.String()
-		}
-	}
-	return fields
-}
+func (r *Row) Fields() []string { return rowSchema.fields(reflect.ValueOf(r).Elem()) }
 
 // Value is a column's value as it stands in runs.csv; ok is false when there is no such column.
 func (r *Row) Value(name string) (value string, ok bool) {
-	i, ok := byName[name]
+	i, ok := rowSchema.byName[name]
 	if !ok {
 		return "", false
 	}
-	if s, is := reflect.ValueOf(r).Elem().Field(i).Interface().(string); is {
-		return text(s), true
-	}
-	return reflect.ValueOf(r).Elem().Field(i).Interface().(field).String(), true
+	return fieldText(reflect.ValueOf(r).Elem().Field(i)), true
 }
 
 // Set gives a column a value as it would stand in runs.csv.
 func (r *Row) Set(name, value string) error {
-	i, ok := byName[name]
-	if !ok {
-		return fmt.Errorf("report: there is no column %q", clip(name))
-	}
-	return r.set(i, value)
-}
-
-func (r *Row) set(i int, value string) error {
-	f := reflect.ValueOf(r).Elem().Field(i).Addr().Interface()
-	if s, ok := f.(*string); ok {
-		if !utf8.ValidString(value) {
-			return fmt.Errorf("%q is not UTF-8", clip(value))
-		}
-		*s = text(value)
-		return nil
-	}
-	return f.(setter).set(value)
-}
-
-// text is a string as it may stand in a field: UTF-8 without carriage returns, which readers of CSV
-// treat in different ways.
-func text(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\r", "")
-}
-
-func clip(s string) string {
-	if len(s) > 40 {
-		return s[:40] + "…"
-	}
-	return s
+	return rowSchema.set(reflect.ValueOf(r).Elem(), name, value)
 }
 
 // MarshalJSON is the row with the columns' names, in their order; what is NA is left out.
-func (r Row) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	v := reflect.ValueOf(&r).Elem()
-	for _, c := range columns {
-		var value []byte
-		switch f := v.Field(c.index).Interface().(type) {
-		case string:
-			if f == "" {
-				continue
-			}
-			var err error
-			if value, err = json.Marshal(text(f)); err != nil {
-				return nil, err
-			}
-		case field:
-			if !f.Known() {
-				continue
-			}
-			value = []byte(f.String())
-		}
-		if b.Len() > 1 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "%q:", c.name)
-		b.Write(value)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
+func (r Row) MarshalJSON() ([]byte, error) { return rowSchema.marshal(reflect.ValueOf(&r).Elem()) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (r *Row) UnmarshalJSON(b []byte) error {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return fmt.Errorf("report: row: %w", err)
-	}
 	*r = Row{}
-	for name, raw := range all {
-		value := string(raw)
-		if value == "null" {
-			continue
-		}
-		if strings.HasPrefix(value, `"`) {
-			if err := json.Unmarshal(raw, &value); err != nil {
-				return fmt.Errorf("report: row: %s: %w", name, err)
-			}
-		}
-		if err := r.Set(name, value); err != nil {
-			return fmt.Errorf("report: row: %s: %w", clip(name), err)
-		}
-	}
-	return nil
+	return rowSchema.unmarshal(reflect.ValueOf(r).Elem(), b)
 }

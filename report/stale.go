@@ -33,9 +33,9 @@ func removeCharts(dir string, last int) error {
 }
 
 // Forget takes out of dir what Record has left of runs that are not to be kept: those that will be done again would have their
-// lines in timeseries.csv and stages.csv twice.
+// lines in timeseries.csv, stages.csv and slices.csv twice.
 func Forget(dir string, keep func(run string) bool) error {
-	for _, file := range []string{seriesName, stagesFile} {
+	for _, file := range []string{seriesName, stagesFile, SlicesFile} {
 		name := filepath.Join(dir, file)
 		b, err := os.ReadFile(name)
 		if err == nil {

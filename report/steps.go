@@ -17,12 +17,12 @@ type Rung struct {
 	From, To Series
 }
 
-// Step is a rung by one metric: the difference within each block, over all blocks that have both cells.
+// Step is a rung by one metric: the difference within each generation, over all generations that have both cells.
 type Step struct {
 	Rung
-	Metric                  Metric
-	Pairs, Invalid, LeftOut int     // as a Comparison's
-	Ns, Low, High, Level    float64 // Hodges and Lehmann's estimate, and its exact interval
+	Metric               Metric
+	Pairs, LeftOut       int     // as a Comparison's
+	Ns, Low, High, Level float64 // Hodges and Lehmann's estimate, and its exact interval
 }
 
 // stepMetrics are times, of which a difference says something.
@@ -36,12 +36,12 @@ func Steps(rungs []Rung) (all []Step, err error) {
 			if err != nil {
 				return nil, err
 			}
-			p, err := r.From.differ(r.To, m, func(x, y float64) float64 { return y - x })
+			p, err := r.From.differ(&r.To, m, false, func(x, y float64) float64 { return y - x })
 			if err != nil {
 				return nil, err
 			}
 			if p.pairs > 0 {
-				all = append(all, Step{r, m, p.pairs, p.invalid, p.leftOut, p.Estimate, p.Low, p.High, p.Level})
+				all = append(all, Step{r, m, p.pairs, p.leftOut, p.Estimate, p.Low, p.High, p.Level})
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func WriteSteps(w io.Writer, all []Step) error {
 	c := csv.NewWriter(w)
 	_ = c.Write(names(stepColumns))
 	for _, s := range all {
-		_ = c.Write([]string{s.Question, s.Path, s.Step, s.From.Label, s.To.Label, s.Metric.Name, strconv.Itoa(s.Pairs), strconv.Itoa(s.Invalid), strconv.Itoa(s.LeftOut),
+		_ = c.Write([]string{s.Question, s.Path, s.Step, s.From.Label, s.To.Label, s.Metric.Name, strconv.Itoa(s.Pairs), strconv.Itoa(s.LeftOut),
 			finite(s.Ns), finite(s.Low), finite(s.High), finite(s.Level)})
 	}
 	c.Flush()
@@ -71,16 +71,13 @@ func WriteSteps(w io.Writer, all []Step) error {
 // PrintSteps prints what each rung adds.
 func PrintSteps(w io.Writer, all []Step) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "step\tfrom\tto\tin\tby\tadds\tinterval\tpairs")
+	fmt.Fprintln(t, "step\tfrom\tto\tin\tby\tadds\tinterval\tgenerations")
 	for _, s := range all {
 		interval := ""
 		if !math.IsNaN(s.Low) && !math.IsInf(s.Low, 0) && !math.IsInf(s.High, 0) {
 			interval = fmt.Sprintf("%s to %s (%.0f %%)", signed(s.Low), signed(s.High), 100*s.Level)
 		}
 		pairs := strconv.Itoa(s.Pairs)
-		if s.Invalid > 0 {
-			pairs += fmt.Sprintf(", %d of them invalid", s.Invalid)
-		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Step, s.From.Label, s.To.Label, s.Question, s.Metric.Name, signed(s.Ns), interval, pairs)
 	}
 	return t.Flush()

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -164,6 +165,9 @@ func note(r *Row) string {
 		return "skipped: " + r.SkippedReason
 	}
 	var notes []string
+	if r.Marks != "" {
+		notes = append(notes, marked)
+	}
 	if r.Note != "" {
 		notes = append(notes, r.Note)
 	}
@@ -175,6 +179,12 @@ func note(r *Row) string {
 	}
 	return strings.Join(notes, "; ")
 }
+
+// marked stands in the note of a row that has marks; below the table is one line for all of them.
+const (
+	marked    = "!"
+	marksNote = "! The machine was not quiet, or the load drifted: runs.csv has it in the column marks. The run counts.\n"
+)
 
 // TableCell is what stands in the column of the table that has this head, in one line: "–" where it is not known.
 func TableCell(r *Row, head string) string {
@@ -277,6 +287,9 @@ func PrintTable(w io.Writer, rows []Row) error {
 		line(func(i int) string { return cells[i][r] })
 	}
 	b.WriteString(legend)
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.Marks != "" && r.SkippedReason == "" }) {
+		b.WriteString(marksNote)
+	}
 	for i, n := range below {
 		fmt.Fprintf(&b, "[%d] %s\n", i+1, n)
 	}

@@ -8,13 +8,12 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Together is one row for the runs of one cell in several blocks: rates and costs are medians of the valid runs, or of all
-// where none is valid, and percentiles are those of all their latencies in one histogram, which comes with it (percentiles are
-// never averaged; nil: there are none, or not of all). lat gives that of a run; nil: it is lost.
+// Together is one row for the runs of one cell in several generations: rates and costs are medians of all runs that have operations,
+// and percentiles are those of all their latencies in one histogram, which comes with it (percentiles are never averaged; nil: there are
+// none, or not of all). lat gives that of a run; nil: it is lost.
 func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, *hdrhistogram.Histogram, error) {
-	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.valid() })
-	valid := len(use)
-	if valid == 0 {
+	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.Ops.Known() })
+	if len(use) == 0 {
 		use = rows
 	}
 	var h *hdrhistogram.Histogram
@@ -35,7 +34,7 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 			h.Merge(of)
 		}
 	}
-	if lost { // what is left would be some blocks'
+	if lost { // what is left would be some generations'
 		h = nil
 	}
 	all := use[0]
@@ -63,9 +62,12 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 		*of(&all) = medianOf(use, of)
 	}
 	all.LatP50Ns, all.LatP99Ns = Percentile(h, 50), Percentile(h, 99)
-	all.Valid, all.InvalidReason = B(true), ""
-	if all.SkippedReason == "" && valid < len(rows) {
-		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (runs.csv says why)", len(rows)-valid, len(rows))
+	all.Valid, all.InvalidReason, all.Marks = B(true), "", ""
+	if n := count(rows, func(r *Row) bool { return !r.valid() }); n > 0 && all.SkippedReason == "" {
+		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (runs.csv says why)", n, len(rows))
+	}
+	if n := count(use, func(r *Row) bool { return r.Marks != "" }); n > 0 {
+		all.Marks = fmt.Sprintf("%d of %d runs (runs.csv says which marks)", n, len(rows))
 	}
 	return all, h, nil
 }
@@ -82,4 +84,13 @@ func medianOf(rows []Row, of func(r *Row) *Float) Float {
 	}
 	slices.Sort(v)
 	return F(stats.Median(v))
+}
+
+func count(rows []Row, is func(r *Row) bool) (n int) {
+	for i := range rows {
+		if is(&rows[i]) {
+			n++
+		}
+	}
+	return n
 }

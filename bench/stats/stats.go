@@ -1,8 +1,8 @@
-// Package stats says what paired measurements allow to conclude: the size of an effect with an exact interval, and a verdict
-// that takes into account how many were asked for and how large the noise is. It knows no transport and no metric.
+// Package stats holds what paired measurements allow to conclude: the size of an effect with an exact interval, and a verdict
+// whose interval takes into account how many were asked for. It knows no transport and no metric.
 //
-// The pairs are blocks of a randomised complete block design: in each block every variant is measured once, and so is the
-// baseline, twice. What is compared within a block has the same neighbours, disk and temperature.
+// The pairs are generations: in each one every variant is measured, and so is the baseline, twice. What is compared within a
+// generation has the same neighbours, disk and temperature.
 package stats
 
 import (
@@ -18,6 +18,10 @@ type Effect struct {
 	Low, High float64 // of the interval
 	Level     float64 // what the interval covers, exactly: at least what was asked for, or the most that so few pairs allow
 	P         float64 // two-sided, exact, of the Wilcoxon signed-rank test against no difference
+
+	// DualP is the p of the test that the interval inverts: an interval that misses at most a excludes 0 exactly where DualP <= a. It is P
+	// where there are neither ties nor zeros, which count against a difference here, and else it is at least as large as P.
+	DualP float64
 }
 
 // PairsMax bounds the pairs: the exact distribution and all means of pairs are computed.
@@ -30,14 +34,20 @@ const PairsMax = 1000
 // Theory, 1981, 3.7), after differences of 0 have been dropped, as Wilcoxon does. R's wilcox.test with exact = TRUE agrees
 // where there are neither ties nor zeros.
 func Paired(d []float64, level float64) (Effect, error) {
+	if !(level > 0 && level < 1) {
+		return Effect{}, fmt.Errorf("stats: a level of %v: choose one between 0 and 1, such as 0.95", level)
+	}
+	return pairedMiss(d, 1-level)
+}
+
+// pairedMiss is Paired by what the interval may miss: 1 less the level.
+func pairedMiss(d []float64, miss float64) (Effect, error) {
 	n := len(d)
 	switch {
 	case n == 0:
 		return Effect{}, fmt.Errorf("stats: no pairs to compare")
 	case n > PairsMax:
 		return Effect{}, fmt.Errorf("stats: %d pairs: at most %d", n, PairsMax)
-	case !(level > 0 && level < 1):
-		return Effect{}, fmt.Errorf("stats: a level of %v: choose one between 0 and 1, such as 0.95", level)
 	}
 	for _, v := range d {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -46,8 +56,38 @@ func Paired(d []float64, level float64) (Effect, error) {
 	}
 	w := walsh(d)
 	e := Effect{N: n, Estimate: Median(w), P: signedRankP(d)}
-	e.Low, e.High, e.Level = interval(w, n, level)
+	p := untied(n)
+	e.Low, e.High, e.Level = invert(w, p, miss)
+	e.DualP = dualP(w, p)
 	return e, nil
+}
+
+// untied is the distribution of the signed-rank statistic of n differences without ties, by doubled values.
+func untied(n int) []float64 {
+	ranks := make([]int, n)
+	for i := range ranks {
+		ranks[i] = 2 * (i + 1)
+	}
+	return below(ranks, n*(n+1)+1)
+}
+
+// dualP is twice the probability of a statistic as far out as that of 0: as many Walsh averages as that are not beyond 0. The sum is
+// that of invert, in the same order, so that both agree to the last bit.
+func dualP(w, p []float64) float64 {
+	above, below := 0, 0
+	for _, v := range w {
+		if v >= 0 {
+			above++
+		}
+		if v <= 0 {
+			below++
+		}
+	}
+	sum := 0.0
+	for k := 0; k <= min(above, below); k++ {
+		sum += p[2*k]
+	}
+	return min(1, 2*sum)
 }
 
 // walsh are the means of all pairs of differences, each with itself too, sorted.
@@ -71,30 +111,21 @@ func Median(s []float64) float64 {
 	return s[n/2-1]/2 + s[n/2]/2
 }
 
-// interval is from the k-th smallest to the k-th largest Walsh average, k as large as the level allows: it misses where the
-// statistic of the test is below k, or as far from its other end.
-func interval(w []float64, n int, level float64) (low, high, covers float64) {
-	ranks := make([]int, n)
-	for i := range ranks {
-		ranks[i] = 2 * (i + 1)
-	}
-	return invert(w, below(ranks, 2*len(w)+1), level)
-}
-
-// invert gives the interval of a test from the sorted values w that its statistic counts. p is the distribution of
-// the statistic, doubled, from its least value on.
-func invert(w, p []float64, level float64) (low, high, covers float64) {
-	k, miss := 0, 0.0 // of one side: P(W ≤ k-1)
+// invert gives the interval of a test from the sorted values w that its statistic counts: from the k-th smallest to the k-th largest, k
+// as large as it may be for the interval to miss at most miss, of both sides together. It misses where the statistic is below k, or as
+// far from its other end. p is the distribution of the statistic, doubled, from its least value on.
+func invert(w, p []float64, miss float64) (low, high, covers float64) {
+	k, missed := 0, 0.0 // of one side: P(W ≤ k-1)
 	for sum := 0.0; k < len(w); k++ {
-		if sum += p[2*k]; 2*sum > 1-level {
+		if sum += p[2*k]; 2*sum > miss {
 			break
 		}
-		miss = sum
+		missed = sum
 	}
 	if k == 0 { // with so few values the widest that there is covers less than was asked for
 		return w[0], w[len(w)-1], 1 - 2*p[0]
 	}
-	return w[k-1], w[len(w)-k], 1 - 2*miss
+	return w[k-1], w[len(w)-k], 1 - 2*missed
 }
 
 // midranks gives the ranks of values, sorted by this, and the rank of each: doubled, and the mean of those that are equal.
@@ -161,74 +192,6 @@ func signedRankP(d []float64) float64 {
 	return min(1, 2*tail)
 }
 
-// Holm adjusts p values for how many they are (Holm 1979): those that are at most α may be rejected together with an
-// error of α in all. The order is that of ps.
-func Holm(ps []float64) []float64 {
-	order := make([]int, len(ps))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case ps[a] < ps[b]:
-			return -1
-		case ps[a] > ps[b]:
-			return 1
-		}
-		return 0
-	})
-	adjusted := make([]float64, len(ps))
-	most := 0.0
-	for k, i := range order {
-		most = max(most, min(1, float64(len(ps)-k)*ps[i]))
-		adjusted[i] = most
-	}
-	return adjusted
-}
-
-// FloorMin is the least difference that is called one: 3 %.
-const FloorMin = 0.03
-
-// Floor is δ, the ratio less 1 below which two variants count as the same: twice the half-width of the interval of the
-// baseline against itself, and FloorMin at least. aa are log-ratios.
-func Floor(aa Effect) float64 {
-	return max(FloorMin, math.Expm1(aa.High-aa.Low))
-}
-
-// Verdict is what may be said of a variant beside its baseline.
-type Verdict string
-
-// The verdicts. Higher and Lower say how the metric differs; whether that is good is the metric's affair.
-const (
-	Higher   Verdict = "higher"     // significantly, and by more than δ
-	Lower    Verdict = "lower"      //
-	Same     Verdict = "same"       // the whole interval is within δ
-	CantTell Verdict = "can't tell" // neither
-)
-
-// Alpha is the error that a family of verdicts may have in all.
-const Alpha = 0.05
-
-// SameMax is the largest δ for which two variants may be called the same: on a machine that is noisier than that nothing can be.
-const SameMax = 0.25
-
-// Judge gives the verdict on an effect of log-ratios: p is that of the effect after Holm, delta from Floor.
-func Judge(e Effect, p, delta float64) Verdict {
-	limit := math.Log1p(delta)
-	switch {
-	case e.Low >= -limit && e.High <= limit:
-		if delta > SameMax {
-			return CantTell
-		}
-		return Same
-	case p <= Alpha && e.Estimate > limit:
-		return Higher
-	case p <= Alpha && e.Estimate < -limit:
-		return Lower
-	}
-	return CantTell
-}
-
 // Independent gives the effect of b beside a where nothing pairs them: the shift from a to b. Estimate and interval are those of
 // Hodges and Lehmann for two samples (the median of all differences), inverted from the rank-sum test of Wilcoxon (1945) and
 // Mann and Whitney (1947), whose distribution is computed for the ranks that there are. N is the smaller sample's size.
@@ -253,11 +216,11 @@ func Independent(a, b []float64, level float64) (Effect, error) {
 	}
 	slices.Sort(d)
 	e := Effect{N: min(n, m), Estimate: Median(d), P: rankSumP(a, b)}
-	untied := make([]int, n+m)
-	for i := range untied {
-		untied[i] = 2 * (i + 1)
+	places := make([]int, n+m)
+	for i := range places {
+		places[i] = 2 * (i + 1)
 	}
-	e.Low, e.High, e.Level = invert(d, sumsOf(untied, n)[n*(n+1):], level) // the least sum of ranks is n(n+1)/2
+	e.Low, e.High, e.Level = invert(d, sumsOf(places, n)[n*(n+1):], 1-level) // the least sum of ranks is n(n+1)/2
 	return e, nil
 }
 

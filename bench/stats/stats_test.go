@@ -212,35 +212,6 @@ func TestHolm(t *testing.T) {
 	}
 }
 
-func TestVerdicts(t *testing.T) {
-	ln := math.Log
-	for name, c := range map[string]struct {
-		low, estimate, high, p float64
-		want                   Verdict
-	}{
-		"twice":                     {ln(1.8), ln(2), ln(2.2), 0.002, Higher},
-		"half":                      {ln(0.4), ln(0.5), ln(0.6), 0.002, Lower},
-		"within delta":              {ln(0.97), ln(1.01), ln(1.04), 0.5, Same},
-		"small, and surely there":   {ln(1.01), ln(1.02), ln(1.03), 0.002, Same},
-		"larger, by less than that": {ln(1.01), ln(1.04), ln(1.08), 0.002, CantTell},
-		"wide":                      {ln(0.5), ln(1.3), ln(3), 0.3, CantTell},
-		"large, but one of many":    {ln(1.2), ln(1.5), ln(1.9), 0.06, CantTell},
-	} {
-		if got := Judge(Effect{Low: c.low, Estimate: c.estimate, High: c.high}, c.p, 0.05); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-	if got := Judge(Effect{Low: -0.01, High: 0.01}, 0.5, 2*SameMax); got != CantTell {
-		t.Errorf("on a noisy machine: %s", got)
-	}
-	if d := Floor(Effect{Low: -0.001, High: 0.001}); d != FloorMin {
-		t.Errorf("a quiet machine's floor is %v", d)
-	}
-	if d := Floor(Effect{Low: -0.1, High: 0.1}); !near(d, math.Expm1(0.2)) {
-		t.Errorf("a noisy one's is %v", d)
-	}
-}
-
 func TestIndependentAgreesWithR(t *testing.T) {
 	// Permeability constants of membranes at term and before (Hollander and Wolfe, 1973, p. 69): R's example.
 	term := []float64{0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46}

@@ -86,36 +86,45 @@ func (f *factors) writes() bool {
 }
 
 // dataSets are the loaded stores of an experiment, in a folder of their own: each is loaded for the first run that needs it, in a
-// process of its own, so that all runs find it alike. It belongs to the runner's goroutine.
+// process of its own, so that all runs find it alike. Processes that live at the same time have different places, and each place has a copy
+// of its own. One goroutine at a time calls its methods.
 type dataSets struct {
-	dir  string // made for the first data set
-	keep bool   // leave it at the end
-	run  func(ctx context.Context, args []string) error
-	made bool
+	dir    string // made for the first data set
+	keep   bool   // leave it at the end
+	load   func(ctx context.Context, args []string) error
+	made   bool
+	places map[int]string // by place: the data set of which its copy is, as it was loaded
 }
 
-// take gives a run its store: the data set itself, where it only reads, or a copy, which leave removes. How it came to it is what
-// data_set says.
-func (s *dataSets) take(ctx context.Context, d *dataSet, writes bool) (dir, how string, err error) {
+// take gives the process at a place its store. The copy of a process that only read is used again. How the store came to its records is
+// what data_set says.
+func (s *dataSets) take(ctx context.Context, d *dataSet, writes bool, place int) (dir, how string, err error) {
 	if err := s.make(); err != nil {
 		return "", "", err
 	}
-	dir = filepath.Join(s.dir, d.name())
+	loaded := filepath.Join(s.dir, d.name())
 	if !s.has(d.name()) {
-		if err := s.fill(ctx, d, dir); err != nil {
+		if err := s.fill(ctx, d, loaded); err != nil {
 			return "", "", err
 		}
 	}
-	if !writes {
-		return dir, dataReused, nil
-	}
-	if err := store.Copy(ctx, dir, s.copy()); err != nil {
-		if errors.Is(err, context.Canceled) {
-			err = errors.New("interrupted while its data were copied: nothing was measured")
+	dir = s.copy(place)
+	if s.places[place] != d.name() {
+		delete(s.places, place)
+		if err := os.RemoveAll(dir); err != nil {
+			return "", "", err
 		}
-		return "", "", err
+		if err := store.Copy(ctx, loaded, dir); err != nil {
+			if errors.Is(err, context.Canceled) {
+				err = errors.New("interrupted while its data were copied: nothing was measured")
+			}
+			return "", "", err
+		}
 	}
-	return s.copy(), dataCopied, nil
+	if s.places[place] = d.name(); writes {
+		delete(s.places, place)
+	}
+	return dir, dataCopied, nil
 }
 
 // has says whether a data set is there, whole.
@@ -124,10 +133,7 @@ func (s *dataSets) has(name string) bool {
 	return err == nil
 }
 
-// leave removes what take has made for one run.
-func (s *dataSets) leave() error { return os.RemoveAll(s.copy()) }
-
-func (s *dataSets) copy() string { return filepath.Join(s.dir, "copy") }
+func (s *dataSets) copy(place int) string { return filepath.Join(s.dir, fmt.Sprintf("copy-%d", place)) }
 
 // make sees that the folder is there, and ours alone: its parent may be everybody's.
 func (s *dataSets) make() error {
@@ -147,11 +153,11 @@ func (s *dataSets) make() error {
 	if err != nil {
 		return fmt.Errorf("folder for the data sets: %w (choose another disk with TMPDIR)", err)
 	}
-	s.made = true
+	s.made, s.places = true, map[int]string{}
 	if !s.keep {
 		atExit(func() { _ = os.RemoveAll(s.dir) })
 	}
-	return s.leave() // of a process that ended in the middle
+	return s.removeCopies() // of a process that ended in the middle
 }
 
 // fill loads a data set. It is in the place of its name when it is whole, and not before.
@@ -159,7 +165,7 @@ func (s *dataSets) fill(ctx context.Context, d *dataSet, dir string) error {
 	part := dir + ".part"
 	err := os.RemoveAll(part)
 	if err == nil {
-		err = s.run(ctx, d.load(part))
+		err = s.load(ctx, d.load(part))
 	}
 	if err == nil {
 		err = os.Rename(part, dir)
@@ -174,10 +180,19 @@ func (s *dataSets) fill(ctx context.Context, d *dataSet, dir string) error {
 	return fmt.Errorf("load the data set: %w", err)
 }
 
+// removeCopies removes the copies of all places.
+func (s *dataSets) removeCopies() error {
+	all, err := filepath.Glob(s.copy(0)[:len(s.copy(0))-1] + "*")
+	for _, dir := range all {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
 // close removes them, unless they are to be kept.
 func (s *dataSets) close() error {
 	if s.keep {
-		return nil
+		return s.removeCopies()
 	}
 	return os.RemoveAll(s.dir)
 }

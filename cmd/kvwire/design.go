@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
@@ -16,64 +17,108 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// How often all cells of an experiment are run, where its file does not say.
-const (
-	quickBlocks    = lab.QuickBlocks // no verdicts
-	standardBlocks = 10              // the smallest exact p is 0.002
-	paperBlocks    = 20
-)
-
-// blocksFlags say which runs there are to be.
-type blocksFlags struct {
+// generationsFlags say how an experiment is measured.
+type generationsFlags struct {
 	quick, paper     bool
 	dryRun, estimate bool
 	primary          bool
 	keepData         bool
 	retry            int
-	blocks           int
+	generations      int
+	blocks           int // the old name of generations
+	slice, time      time.Duration
+	until            percentFlag
 	resume           string
 }
 
-func (b *blocksFlags) add(s *pflag.FlagSet) {
-	s.BoolVar(&b.quick, "quick", false, fmt.Sprintf("%d blocks, and no verdicts", quickBlocks))
-	s.BoolVar(&b.paper, "paper", false, fmt.Sprintf("%d blocks", paperBlocks))
-	s.IntVar(&b.blocks, "blocks", 0, fmt.Sprintf("how often all cells are run; default: as the experiment says, or %d", standardBlocks))
-	s.BoolVar(&b.primary, "primary", false, "only the cells that the experiment makes claims about")
-	s.BoolVar(&b.dryRun, "dry-run", false, "print the runs, and how much time and disk space they take, and run nothing")
-	s.BoolVar(&b.estimate, "estimate", false, "the same without the runs")
-	s.IntVar(&b.retry, "retry", 0, "repeat a run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
-	s.BoolVar(&b.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
-	s.StringVar(&b.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
+// How many generations there are, where neither a flag nor the experiment says.
+const (
+	quickGenerations = 3 // no verdicts
+	paperGenerations = 24
+)
+
+func (g *generationsFlags) add(s *pflag.FlagSet) {
+	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("how often a question's processes are started afresh; default: as the experiment says, or %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
+	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "load on one variant at a time, while the others are parked; the first tenth is not counted; 0: whole runs, one after the other")
+	s.DurationVar(&g.time, "time", 0, "for each question, all generations together; 0: as the experiment says, or 60s (12s for each variant beyond 5; on disk three times as long)")
+	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are that narrow, such as 3%; looked at after half of the generations, three quarters and all")
+	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, and no verdicts", quickGenerations))
+	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations", paperGenerations))
+	s.IntVar(&g.blocks, "blocks", 0, "the old name of --generations")
+	_ = s.MarkHidden("blocks")
+	s.BoolVar(&g.primary, "primary", false, "only the cells that the experiment makes claims about")
+	s.BoolVar(&g.dryRun, "dry-run", false, "print the cells, and how much time and disk space they take, and run nothing")
+	s.BoolVar(&g.estimate, "estimate", false, "the same without the cells")
+	s.IntVar(&g.retry, "retry", 0, "repeat a whole run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
+	s.BoolVar(&g.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
+	s.StringVar(&g.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
 }
 
-// of is the number of blocks; -1 when the flags contradict each other.
-func (b *blocksFlags) of(x *experiments.Experiment) int {
-	n, said := x.Blocks, 0
-	if n == 0 {
-		n = standardBlocks
+// plannedFlags are the flags that are decided when a folder is made.
+var plannedFlags = []string{"primary", "retry", "dry-run", "estimate", "generations", "blocks", "quick", "paper", "slice", "time", "until"}
+
+func (g *generationsFlags) checkResume(s *pflag.FlagSet) error {
+	if g.resume == "" {
+		return nil
 	}
+	for _, name := range plannedFlags {
+		if s.Changed(name) {
+			return usagef("--resume goes on as planned when its folder was made: leave out --%s", name)
+		}
+	}
+	return nil
+}
+
+// settings are how the experiment is measured: as the flags say, and else as its file says.
+func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment) (o lab.Settings, err error) {
+	o = lab.Settings{Slice: lab.DefaultSlice, Time: x.Time, Until: x.Until, Retry: g.retry, Generations: x.Generations}
+	switch {
+	case s.Changed("slice"):
+		o.Slice = g.slice
+	case x.Slice == experiments.SliceWhole:
+		o.Slice = 0
+	case x.Slice > 0:
+		o.Slice = x.Slice
+	}
+	if s.Changed("time") {
+		o.Time = g.time
+	}
+	if s.Changed("until") {
+		o.Until = float64(g.until)
+	}
+	said := 0
 	for _, f := range []struct {
-		set    bool
-		blocks int
-	}{{b.quick, quickBlocks}, {b.paper, paperBlocks}, {b.blocks != 0, b.blocks}} {
+		set bool
+		n   int
+	}{{g.quick, quickGenerations}, {g.paper, paperGenerations}, {g.blocks != 0, g.blocks}, {g.generations != 0, g.generations}} {
 		if f.set {
-			n = f.blocks
+			o.Generations = f.n
 			said++
 		}
 	}
-	if said > 1 || n < 1 || n > experiments.MaxBlocks {
-		return -1
+	if o.Generations == 0 {
+		if o.Generations = lab.DefaultGenerations; o.Until > 0 {
+			o.Generations = lab.UntilGenerations
+		}
 	}
-	return n
+	switch {
+	case said > 1 || o.Generations < 1 || o.Generations > experiments.MaxGenerations:
+		return o, usagef("choose one of --quick, --paper and --generations (1 to %d)", experiments.MaxGenerations)
+	case o.Slice != 0 && o.Slice < lab.SliceMin:
+		return o, usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 2 ms", o.Slice, lab.SliceMin)
+	case o.Until > 0 && o.Slice == 0:
+		return o, usagef("--until needs slices: leave out --slice 0")
+	}
+	return o, nil
 }
 
 // create makes the folder of a new execution: dir, or where that is "" one of its own.
-func (r *runner) create(x *experiments.Experiment, path, dir string, b blocksFlags) error {
+func (r *runner) create(x *experiments.Experiment, path, dir string, primary bool, settings lab.Settings) error {
 	now := r.begun.UTC()
-	plan := lab.Plan{Experiment: x.Name, ID: x.Name + "-" + now.Format("20060102-150405"), Blocks: b.of(x), Seed: uint64(now.UnixNano()), GitRev: version,
-		Launch: lab.Launchers(r.launch), Primary: b.primary, Retry: b.retry}
+	settings.Seed = uint64(now.UnixNano())
+	plan := lab.Plan{Experiment: x.Name, ID: x.Name + "-" + now.Format("20060102-150405"), Settings: settings, GitRev: version, Launch: lab.Launchers(r.exec.launch), Primary: primary}
 	r.folder = results.New(dir, x, plan, resultsReader())
-	if err := r.afford(); err != nil {
+	if err := errors.Join(r.plan(), r.afford()); err != nil {
 		return err
 	}
 	file, err := experiments.Find(path)
@@ -97,7 +142,7 @@ func (r *runner) create(x *experiments.Experiment, path, dir string, b blocksFla
 			return err
 		}
 		folder.Dir, folder.Plan.ID = dir, filepath.Base(dir)
-		r.data.dir = r.dataFolder()
+		r.exec.data.dir = r.dataFolder()
 	}
 	if folder.Plan.Inputs, err = lab.CopyInputs(x, dir); err != nil {
 		return err
@@ -157,15 +202,16 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 		return fmt.Errorf("--resume %w", err)
 	}
 	plan, rows := &r.folder.Plan, r.folder.Rows
-	r.launch = launchers(plan.Launch)
+	r.exec.launch = launchers(plan.Launch)
 	if plan.GitRev != version {
 		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, plan.GitRev, version)
 	}
 	maps.DeleteFunc(rows, func(_ string, row report.Row) bool {
 		return row.SkippedReason != "" || !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
 	})
+	r.folder.DropPartGenerations()
 	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(rows))
-	if err := r.afford(); err != nil {
+	if err := errors.Join(r.plan(), r.afford()); err != nil {
 		return fmt.Errorf("--resume %s: %w", dir, err)
 	}
 	if err := report.Forget(dir, func(run string) bool { _, there := rows[run]; return there }); err != nil {

@@ -14,41 +14,34 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"golang.org/x/sys/unix"
 )
 
-// What a run takes beside warm-up and window, about.
+// How fast data are loaded, opened and copied, about.
 const (
-	// Its processes, and the look at the idle machine: the mean of 11 runs with nothing to load, 0.32 to 1.03 s
-	// (docs/results/2026-11-21-quick/runs.csv: started_at beside that of the run before).
-	runOverhead = 450 * time.Millisecond
-
 	// Loading: records of 64 B, from the 6 runs there that load 50,000 of them; and what the disk takes in pages
 	// (docs/results/2026-11-21-store, Loading).
 	loadedPerSec   = 135_000
 	loadBytesPerS  = 400 << 20
-	openBytesPerS  = 800 << 20 // a store that is loaded is read whole to be opened: the same, Opening
-	copyBytesPerS  = 600 << 20 // read and written, each at 1.3 GB/s (the same, fio in large pieces)
 	writeBytesPerS = 1200 << 20
 )
 
-// cost is how long a run takes, about, and the space on disk that goes with it.
+// cost is how long a cell's data take to load, about, and the space on disk that goes with them.
 type cost struct {
-	kind  string // of cell, in words
-	run   time.Duration
 	load  time.Duration // once, for all runs of the same data
 	data  string        // these data's name; "": none, or its own each time
 	bytes int64         // that they take, in folder
-	extra int64         // what this run alone takes, while it runs, in the temporary folder
+	extra int64         // what each of its processes takes while it lives, in the temporary folder
 	dir   string        // the user's own folder; "": a temporary one
 	long  string        // why the run takes so long; "": it does not
 }
 
-// estimate is what a run of these flags costs.
-func estimate(f *factors) cost {
-	c := cost{kind: f.backend + " " + f.valueBytes.String(), run: f.warmup + f.duration + runOverhead}
+// estimate is what the data of a cell with these flags cost.
+func estimate(f *factors) (c cost) {
 	if f.trace != "" {
 		c.long = f.warning
 	}
@@ -57,7 +50,6 @@ func estimate(f *factors) cost {
 		return time.Duration(float64(bytes) / float64(perS) * float64(time.Second))
 	}
 	load := max(at(int64(d.records), loadedPerSec), at(d.bytes(false), loadBytesPerS))
-	disk := f.backend == store.Disk.String()
 	_, shared := f.dataSet()
 	switch {
 	case !ok:
@@ -66,21 +58,10 @@ func estimate(f *factors) cost {
 		c.load = at(c.bytes, writeBytesPerS)
 	case f.backend == store.Raw.String():
 		c.extra = int64(f.rawBytes)
-		c.run += at(c.extra, writeBytesPerS)
-	case disk && f.sets("dir"):
+	case f.backend == store.Disk.String() && f.sets("dir"):
 		c.dir, c.data, c.bytes, c.load = f.dir, "store", d.bytes(f.writes()), load
-		c.run += at(d.bytes(false), openBytesPerS)
 	case shared:
-		c.data, c.bytes, c.load = d.name(), d.bytes(false), load
-		c.run += at(c.bytes, openBytesPerS)
-		if c.kind += ", read in place"; f.writes() {
-			c.kind, c.extra = strings.Replace(c.kind, "read in place", "copied", 1), d.bytes(true)
-			c.run += at(c.bytes, copyBytesPerS)
-		}
-	case disk:
-		c.run += load
-	case keeps(f.backend):
-		c.run += at(int64(d.records), loadedPerSec)
+		c.data, c.bytes, c.load, c.extra = d.name(), d.bytes(false), load, d.bytes(f.writes())
 	}
 	return c
 }
@@ -110,16 +91,6 @@ func estimates(x *experiments.Experiment, at string) (c costs, err error) {
 	return c, nil
 }
 
-// time is how long these runs take one after the other, without the loading of data.
-func (c *costs) time(runs []experiments.Run) (sum time.Duration) {
-	for _, run := range runs {
-		if c.here[run.Cell] {
-			sum += c.of[run.Cell].run
-		}
-	}
-	return sum
-}
-
 // loads are the costs whose data have to be loaded, one for each data set.
 func (c *costs) loads(runs []experiments.Run) (all []cost) {
 	for _, run := range runs {
@@ -135,53 +106,6 @@ func (c *costs) loads(runs []experiments.Run) (all []cost) {
 		all[i].bytes, all[i].load = max(all[i].bytes, x.bytes), max(all[i].load, x.load)
 	}
 	return all
-}
-
-// print writes the time by kind of cell, its sum, and the space.
-func (c *costs) print(w io.Writer, x *experiments.Experiment, blocks int, runs []experiments.Run, wants []demand) error {
-	var kinds []string
-	count, took, cells := map[string]int{}, map[string]time.Duration{}, map[int]bool{}
-	missing := 0
-	for _, run := range runs {
-		cells[run.Cell] = true
-		if !c.here[run.Cell] {
-			missing++
-			continue
-		}
-		k := c.of[run.Cell]
-		if count[k.kind] == 0 {
-			kinds = append(kinds, k.kind)
-		}
-		count[k.kind]++
-		took[k.kind] += k.run
-	}
-	slices.Sort(kinds)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "runs\teach\tin all\t")
-	for _, k := range kinds {
-		fmt.Fprintf(t, "%d\t%v\t%v\t  %s\n", count[k], (took[k] / time.Duration(count[k])).Round(10*time.Millisecond), took[k].Round(time.Second), k)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	sum, loads := c.time(runs), c.loads(runs)
-	for _, l := range loads {
-		if !l.there() {
-			sum += l.load
-		}
-	}
-	not := ""
-	if missing > 0 {
-		not = fmt.Sprintf(", %d of them not here", missing)
-	}
-	fmt.Fprintf(w, "\n%d cells in %d blocks: %d runs%s, about %v\n", len(cells), blocks, len(runs), not, sum.Round(time.Second))
-	for _, d := range wants {
-		fmt.Fprintln(w, d)
-	}
-	for _, why := range c.long(runs) {
-		fmt.Fprintln(w, why)
-	}
-	return nil
 }
 
 // long is why runs take unusually long, each reason once.
@@ -221,7 +145,7 @@ func (d demand) String() string {
 
 // demands are the space that these runs want: in the folder for temporary stores, where the experiment has some bytes already, and in those
 // that the user named, less what is there.
-func (c *costs) demands(runs []experiments.Run, temporary string, have int64) (all []demand) {
+func (c *costs) demands(r *lab.Runner, runs []experiments.Run, temporary string, have int64) (all []demand) {
 	sets, sum, extra := 0, int64(0), int64(0)
 	named := map[string]int64{}
 	for _, l := range c.loads(runs) {
@@ -237,10 +161,14 @@ func (c *costs) demands(runs []experiments.Run, temporary string, have int64) (a
 			all = append(all, demand{dir, report.Size(left), left})
 		}
 	}
-	for _, run := range runs {
-		if c.here[run.Cell] {
-			extra = max(extra, c.of[run.Cell].extra)
+	for _, together := range r.Together() {
+		sum := int64(0)
+		for _, cell := range together {
+			if c.here[cell] {
+				sum += c.of[cell].extra
+			}
 		}
+		extra = max(extra, sum)
 	}
 	var what []string
 	switch sets {
@@ -251,7 +179,7 @@ func (c *costs) demands(runs []experiments.Run, temporary string, have int64) (a
 		what = append(what, fmt.Sprintf("%d data sets of %s in all", sets, report.Size(sum)))
 	}
 	if extra > 0 {
-		what = append(what, "up to "+report.Size(extra)+" for each run")
+		what = append(what, "up to "+report.Size(extra)+" for the processes of a generation")
 	}
 	if left := sum + extra - have; left > 0 {
 		all = append(all, demand{temporary, strings.Join(what, ", and "), left})
@@ -307,28 +235,76 @@ func used(dir string) (sum int64) {
 	return sum
 }
 
+// planner is a lab.Runner that only plans.
+func planner(x *experiments.Experiment, settings lab.Settings, at string) (*lab.Runner, error) {
+	r := results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
+	return r, r.Prepare()
+}
+
+// plannedTime is how long an experiment takes, about, where all its cells can be run.
+func plannedTime(x *experiments.Experiment, settings lab.Settings) (time.Duration, error) {
+	r, err := planner(x, settings, "")
+	if err != nil {
+		return 0, err
+	}
+	return r.Estimate(), nil
+}
+
 // forecast prints what an experiment takes, with its cells before that where all is asked for, and is an error where the disk has not
 // the space.
-func forecast(w io.Writer, x *experiments.Experiment, blocks int, at string, all bool) error {
-	design := x.Design(blocks, 1)
+func forecast(w io.Writer, x *experiments.Experiment, settings lab.Settings, at string, all bool) error {
+	r, err := planner(x, settings, at)
+	if err != nil {
+		return err
+	}
 	c, err := estimates(x, at)
 	if err != nil {
 		return err
 	}
+	runs := r.Runs()
 	if all {
-		if err := printCells(w, x, blocks, design, &c); err != nil {
+		if err := printCells(w, x, runs, &c); err != nil {
 			return err
 		}
 	}
-	wants := c.demands(design, temporaryParent(), 0)
-	if err := c.print(w, x, blocks, design, wants); err != nil {
+	wants := c.demands(r, runs, temporaryParent(), 0)
+	if err := c.print(w, x, r, runs, wants); err != nil {
 		return err
 	}
 	return roomy(wants)
 }
 
-// printCells prints the cells, and how often each is run.
-func printCells(w io.Writer, x *experiments.Experiment, blocks int, design []experiments.Run, c *costs) error {
+// print writes how the experiment is measured, how long it takes, and the space.
+func (c *costs) print(w io.Writer, x *experiments.Experiment, r *lab.Runner, runs []experiments.Run, wants []demand) error {
+	cells, missing := map[int]bool{}, 0
+	for _, run := range runs {
+		if !cells[run.Cell] && !c.here[run.Cell] {
+			missing++
+		}
+		cells[run.Cell] = true
+	}
+	sum := r.Estimate()
+	for _, l := range c.loads(runs) {
+		if !l.there() {
+			sum += l.load
+		}
+	}
+	not := ""
+	if missing > 0 {
+		not = fmt.Sprintf(", %d of them not here", missing)
+	}
+	fmt.Fprintf(w, "%d questions, %d cells%s, %d generations, %s: about %v\n", len(x.Questions()), len(cells), not, r.Generations, r.Method(), sum.Round(time.Second))
+	for _, d := range wants {
+		fmt.Fprintln(w, d)
+	}
+	for _, why := range c.long(runs) {
+		fmt.Fprintln(w, why)
+	}
+	return nil
+}
+
+// printCells prints the cells, and how often each is measured.
+func printCells(w io.Writer, x *experiments.Experiment, design []experiments.Run, c *costs) error {
 	runs, also := make([]int, len(x.Cells)), make([]string, len(x.Cells))
 	for _, run := range design {
 		if runs[run.Cell]++; run.Block == 1 && run.AA {

@@ -111,7 +111,8 @@ func readRole(in io.Reader) (r role, err error) {
 
 // process is this side of a launched process. Its methods are for one goroutine, but kill, which is for any.
 type process struct {
-	name  string // as errors and the log name it
+	name  string    // as errors and the log name it
+	log   io.Writer // of its standard error; nil: this process's
 	host  hostWord
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
@@ -154,6 +155,9 @@ func launch(ctx context.Context, name, prefix, path string, r role) (*process, e
 
 func (p *process) start() (err error) {
 	p.said = &sayings{name: p.name, to: os.Stderr}
+	if p.log != nil {
+		p.said.to = p.log
+	}
 	p.cmd.Stderr = p.said
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for this process, which then ends the others in order
 	p.cmd.WaitDelay = time.Second                           // a launcher's own children may keep standard error open

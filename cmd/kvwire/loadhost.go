@@ -23,6 +23,10 @@ type order struct {
 	Load *loadOrder  `json:"load,omitempty"`
 	Run  *bench.Spec `json:"run,omitempty"`  // its share of one measured run
 	Stop bool        `json:"stop,omitempty"` // end the order before this one early
+
+	Open  *bench.Spec `json:"open,omitempty"`  // its share of a load in slices: make it, and park
+	Slice *sliceOrder `json:"slice,omitempty"` // one slice of it
+	Close bool        `json:"close,omitempty"` // end it
 }
 
 // loadOrder has the store loaded.
@@ -37,6 +41,10 @@ type word struct {
 	Loaded   bool            `json:"loaded,omitempty"`
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
+
+	Opened bool       `json:"opened,omitempty"`
+	Slice  *loadSlice `json:"slice,omitempty"`
+	Closed *loadSum   `json:"closed,omitempty"`
 }
 
 // ready is what the server is, and what it granted.
@@ -91,8 +99,9 @@ func loadhostCommand(ctx context.Context, args []string) error {
 
 // driven is a session that orders drive.
 type driven struct {
-	s   *session
-	out *json.Encoder
+	s    *session
+	out  *json.Encoder
+	load *localLoad // in slices; nil: none
 }
 
 // job is an order, and what ends it early.
@@ -169,7 +178,7 @@ func readOrder(b []byte) (o order, err error) {
 		return o, fmt.Errorf("loadhost: an order that is none: %w", err)
 	}
 	n := 0
-	for _, has := range []bool{o.Load != nil, o.Run != nil, o.Stop} {
+	for _, has := range []bool{o.Load != nil, o.Run != nil, o.Stop, o.Open != nil, o.Slice != nil, o.Close} {
 		if has {
 			n++
 		}
@@ -181,8 +190,13 @@ func readOrder(b []byte) (o order, err error) {
 }
 
 func (d *driven) do(j job) error {
-	if j.Load != nil {
-		return d.load(j.ctx, j.Load)
+	switch {
+	case j.Load != nil:
+		return d.fill(j.ctx, j.Load)
+	case j.Open != nil:
+		return d.open(j.Open)
+	case j.Slice != nil, j.Close:
+		return d.slice(j)
 	}
 	if err := fitsRequests(*j.Run); err != nil {
 		return err
@@ -201,7 +215,42 @@ func (d *driven) do(j job) error {
 	return d.out.Encode(word{Found: p})
 }
 
-func (d *driven) load(ctx context.Context, o *loadOrder) error {
+// open makes a load in slices.
+func (d *driven) open(spec *bench.Spec) (err error) {
+	if err := fitsRequests(*spec); err != nil {
+		return err
+	}
+	if d.load, err = d.s.openLocalLoad(*spec); err != nil {
+		return err
+	}
+	return d.out.Encode(word{Opened: true})
+}
+
+// slice makes one slice of the load that is open, or ends it.
+func (d *driven) slice(j job) error {
+	if d.load == nil {
+		return errors.New("loadhost: an order for a load in slices, and none is open")
+	}
+	if j.Slice != nil {
+		s, err := d.load.slice(j.ctx, j.Slice.Settle, j.Slice.Window)
+		if err != nil {
+			return err
+		}
+		return d.out.Encode(word{Slice: &s})
+	}
+	sum, err := d.load.close(j.ctx)
+	d.load = nil
+	if err == nil {
+		err = sum.encode(d.s.port)
+	}
+	if err != nil {
+		return err
+	}
+	return d.out.Encode(word{Closed: &sum})
+}
+
+// fill loads the store.
+func (d *driven) fill(ctx context.Context, o *loadOrder) error {
 	if o.Kept {
 		switch items, err := d.s.items(); {
 		case err != nil:

@@ -79,6 +79,7 @@ func init() {
 		{"version", "version, build and what is compiled in", versionCommand},
 		{"launched", "", launchedCommand},
 		{"loadhost", "", loadhostCommand},
+		{"variant", "", variantCommand},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,12 @@ func TestPublishedFoldersAreDrawnAgain(t *testing.T) {
 			if err != nil || !bytes.Contains(page, []byte("<svg")) {
 				t.Errorf("nothing is drawn: %v", err)
 			}
+			if name == "2026-11-21-studies/throughput-latency" { // its open loop fell behind in every run: nothing is left to compare
+				if after := pairs(t, dir); after != "0" {
+					t.Errorf("%s comparisons of invalid runs", after)
+				}
+				return
+			}
 			if after := pairs(t, dir); before != "" && after != before {
 				t.Errorf("compare.csv had pairs of runs\n%s, and has\n%s", before, after)
 			}
@@ -107,9 +114,9 @@ func pairs(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	n, at := 0, slices.IndexFunc(lines[0], func(c string) bool { return c == "pairs" || c == "generations" })
 	for _, l := range lines[1:] {
-		if l[4] != "0" {
+		if l[at] != "0" {
 			n++
 		}
 	}

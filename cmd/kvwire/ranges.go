@@ -46,7 +46,7 @@ var spans = map[string]span{
 	"connection-memory": {"0", "1TiB"}, "message-memory": {"0", "1TiB"},
 	"hello-deadline": {"1ms", "24h"}, "stall-deadline": {"1ms", "24h"}, "idle-deadline": {"0s", "8760h"}, "drain-deadline": {"0s", "24h"},
 
-	"blocks": {"0", "100"}, "retry": {"0", "20"},
+	"generations": {"0", "100"}, "blocks": {"0", "100"}, "slice": {"0s", "10s"}, "time": {"0s", "24h"}, "retry": {"0", "20"},
 }
 
 // numeric has the types of flags that need a range, with their parsers.

@@ -1,25 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/experiments"
-	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
@@ -32,19 +25,23 @@ const runHelp = `Examples:
   kvwire run quick --output-dir results/mine
   kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the runs, too)
   kvwire run network-overhead --primary         (only what it makes claims about)
-  kvwire run network-overhead --quick           (3 blocks: no verdicts)
+  kvwire run network-overhead --quick           (3 generations: no verdicts)
+  kvwire run uring-options --until 3%           (until the intervals are within 3 %, at most 24 generations)
+  kvwire run network-overhead --slice 0         (whole runs, one after the other)
   kvwire run --resume results/network-overhead-20261121-100000
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
-Runs every cell of an experiment in fresh processes, once in each block (in an order of its own; the baseline of each question
-twice, to be compared with itself), and leaves report.html, runs.csv, compare.csv, timeseries.csv, hist.csv.gz, datapackage.json and more in
-results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
-The first ^C finishes the run and writes what there is; --resume goes on from there.
+An experiment asks questions: cells that differ in the compared factor only. A question is measured in generations. Each generation starts a
+server and a client for each variant, and for the baseline twice (A/A). All of them live at once, and by turns each has a slice of load
+(--slice) while the others are parked, so that the machine's noise is the same for all. What must not be interrupted, such as a trace, is
+measured in whole runs (the column method). Leaves report.html, runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and
+more in results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
+The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
 
-Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it): runs that only read use it as it
-is, others a copy (the column data_set). They are removed at the end; --keep-data leaves them to --resume. Cells with a dir of their own
-are left alone, and servers at another host load their own store each time.
+Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it), and copied for each variant
+(the column data_set). They are removed at the end; --keep-data leaves them to --resume. Cells with a dir of their own
+are measured in whole runs, and servers at another host load their own store each time.
 
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
 column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
@@ -60,20 +57,20 @@ func runCommand(ctx context.Context, args []string) error {
 	f.launch.add(f.set)
 	var arg, vm string
 	vmFlag(f, &vm)
-	var b blocksFlags
-	b.add(f.set)
+	g := new(generationsFlags)
+	g.add(f.set)
 	if err := f.parse(args, func(rest []string) error {
-		if len(rest) == 0 && b.resume != "" {
-			arg = filepath.Join(b.resume, lab.ExperimentCopy)
+		if len(rest) == 0 && g.resume != "" {
+			arg = filepath.Join(g.resume, lab.ExperimentCopy)
 			return nil
 		}
-		if vm == "one" && b.resume == "" { // --vm alone, or --vm VALUE: a flag whose value may be left out does not take the word behind it
+		if vm == "one" && g.resume == "" { // --vm alone, or --vm VALUE: a flag whose value may be left out does not take the word behind it
 			var err error
 			if vm, rest, err = vmWord(rest); err != nil {
 				return err
 			}
 		}
-		if len(rest) != 1 || b.resume != "" {
+		if len(rest) != 1 || g.resume != "" {
 			return usagef("run takes one experiment: a folder, a file, or a name under experiments/ (with --resume: none)")
 		}
 		arg = rest[0]
@@ -81,40 +78,41 @@ func runCommand(ctx context.Context, args []string) error {
 	}); err != nil {
 		return err
 	}
-	if b.resume != "" && (vm != "" || f.outputDir != "") {
+	if g.resume != "" && (vm != "" || f.outputDir != "") {
 		return usagef("--resume goes on in its own folder: leave out --vm and --output-dir")
 	}
-	if err := f.checkRunLaunch(b.resume, vm); err != nil {
+	if err := f.checkRunLaunch(g.resume, vm); err != nil {
 		return err
 	}
-	if b.resume != "" && (b.primary || b.dryRun || b.estimate || b.retry > 0) {
-		return usagef("--resume does what was planned when its folder was made: leave out --primary, --retry, --dry-run and --estimate")
+	if err := g.checkResume(f.set); err != nil {
+		return err
 	}
 	read := func() (*experiments.Experiment, error) { return readExperiment(arg) }
-	if b.resume != "" {
-		read = func() (*experiments.Experiment, error) { return results.ReadExperiment(b.resume, resultsReader()) }
+	if g.resume != "" {
+		read = func() (*experiments.Experiment, error) { return results.ReadExperiment(g.resume, resultsReader()) }
 	}
 	x, err := read()
 	if err != nil {
 		return err
 	}
-	if b.of(x) < 0 {
-		return usagef("choose one of --quick, --paper and --blocks (1 to %d)", experiments.MaxBlocks)
+	settings, err := g.settings(f.set, x)
+	if err != nil {
+		return err
 	}
 	claims, err := results.ReadClaims(arg, x, experimentFlags())
 	if err != nil {
 		return err
 	}
-	if b.primary && !x.OnlyPrimary() {
+	if g.primary && !x.OnlyPrimary() {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
-	if b.dryRun || b.estimate {
-		return forecast(stdout, x, b.of(x), f.serverAt, b.dryRun)
+	if g.dryRun || g.estimate {
+		return forecast(stdout, x, settings, f.serverAt, g.dryRun)
 	}
 	if vm != "" {
-		return runInGuest(vm, x, arg, f, b)
+		return runInGuest(vm, x, arg, f, g, settings)
 	}
-	r, err := newRunner(x, f, arg, b)
+	r, err := newRunner(x, f, arg, g, settings)
 	if err != nil {
 		return err
 	}
@@ -248,63 +246,58 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 	return f, err
 }
 
-// runner is one execution of an experiment.
+// runner is one execution of an experiment: it decides nothing of the order, which is lab.Runner's, and prints what came of it.
 type runner struct {
-	json     bool
-	at       string // --server-at
-	launch   launchers
+	lab      *lab.Runner
+	exec     *processes
 	folder   *results.Folder // the experiment, its plan, and the rows that there are
-	csv      *os.File        // the rows' file
-	planLock *os.File        // the plan's file: its lock is this process'
-	w        *report.Writer  // of csv
-	log      *os.File
-	begun    time.Time
+	keeper   *results.Keeper
+	planLock *os.File // the plan's file: its lock is this process'
 	table    *live
-	costs    costs
-	pace     pace // of the runs by this process
-	data     dataSets
-
-	loading time.Duration // that the run under way took to load data for all
-	wrong   int           // runs with wrong data
-	bad     int           // runs that failed
-	cut     bool
-
-	claims int // beside the experiment: kvwire verify-claims answers for them
+	log      *os.File
+	json     bool
+	begun    time.Time
+	cut      bool
+	claims   int // beside the experiment: kvwire verify-claims answers for them
 }
 
-func newRunner(x *experiments.Experiment, f *factors, path string, b blocksFlags) (*runner, error) {
-	r := &runner{json: f.json, at: f.serverAt, launch: f.launch, begun: time.Now()}
-	var err error
-	if b.resume == "" {
+func newRunner(x *experiments.Experiment, f *factors, path string, g *generationsFlags, settings lab.Settings) (r *runner, err error) {
+	r = &runner{json: f.json, begun: time.Now(), exec: &processes{x: x, serverAt: f.serverAt, launch: f.launch}}
+	if g.resume == "" {
 		if err = r.required(x); err == nil {
-			err = r.create(x, path, f.outputDir, b)
+			err = r.create(x, path, f.outputDir, g.primary, settings)
 		}
-	} else if err = r.resume(x, b.resume); err == nil {
+	} else if err = r.resume(x, g.resume); err == nil {
 		err = r.required(x)
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.table, r.data.keep = newLive(x, len(r.folder.Runs)), b.keepData
-	name := filepath.Join(r.folder.Dir, lab.RowsFile)
-	if err := report.WriteRows(name, r.folder.RowsInOrder()); err != nil {
+	dir := r.folder.Dir
+	if r.log, err = os.OpenFile(filepath.Join(dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 		return nil, err
 	}
-	if r.csv, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+	if r.keeper, err = r.folder.Keeper(); err != nil {
 		return nil, err
 	}
-	r.w = report.AppendTo(r.csv)
-	if r.log, err = os.OpenFile(filepath.Join(r.folder.Dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
-		return nil, err
-	}
+	r.exec.dir, r.exec.log, r.exec.data.keep = dir, r.log, g.keepData
+	r.exec.data.load = r.exec.loadData
+	r.table = newLive(r.folder, r.log)
+	r.lab.Keeper, r.lab.Watcher = r.keeper, r.table
 	env := environment()
 	env.GOMAXPROCS = 0 // of this process, and not of those that measure
-	return r, env.WriteFile(r.folder.Dir)
+	return r, env.WriteFile(dir)
+}
+
+// plan makes the lab's runner for the folder's plan. It starts nothing.
+func (r *runner) plan() error {
+	r.lab = r.folder.Runner(r.exec)
+	return r.lab.Prepare()
 }
 
 // required is why a transport does not work that the experiment requires. With launchers its hosts say it, when a run needs it.
 func (r *runner) required(x *experiments.Experiment) error {
-	if r.launch.used() {
+	if r.exec.launch.used() {
 		return nil
 	}
 	for _, name := range x.Require {
@@ -319,16 +312,18 @@ func (r *runner) required(x *experiments.Experiment) error {
 	return nil
 }
 
-// afford sees what the missing runs take, and that there is room for it: before anything is written.
-func (r *runner) afford() (err error) {
-	if r.costs, err = estimates(r.folder.Experiment, r.at); err != nil {
+// afford sees what the missing steps take, and that there is room for it: before anything is written.
+func (r *runner) afford() error {
+	c, err := estimates(r.folder.Experiment, r.exec.serverAt)
+	if err != nil {
 		return err
 	}
-	for _, why := range r.costs.long(r.folder.MissingRuns()) {
+	missing := r.folder.MissingRuns()
+	for _, why := range c.long(missing) {
 		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}
-	r.data.dir = r.dataFolder()
-	return roomy(r.costs.demands(r.folder.MissingRuns(), filepath.Dir(r.data.dir), used(r.data.dir)))
+	r.exec.data.dir = r.dataFolder()
+	return roomy(c.demands(r.lab, missing, filepath.Dir(r.exec.data.dir), used(r.exec.data.dir)))
 }
 
 // dataFolder is where the runs' stores are loaded.
@@ -336,307 +331,37 @@ func (r *runner) dataFolder() string {
 	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.folder.Plan.ID, r.folder.Plan.Seed))
 }
 
-// run does the runs that are not there yet, in the order of the design.
+// run does what is not kept yet.
 func (r *runner) run(ctx context.Context) error {
-	// A child dies with this thread (Pdeathsig), so the thread must not end before.
+	// A child of a whole run dies with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer func() { r.cut = ctx.Err() != nil }()
-	block := 0
-	for i, run := range r.folder.Runs {
-		id := r.folder.Plan.RunID(run)
-		if _, there := r.folder.Rows[id]; there {
-			continue
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if run.Block != block {
-			block = run.Block
-			err := r.calibrate(ctx)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		row, err := r.attempts(ctx, i, run, id)
-		if err != nil {
-			return err
-		}
-		row.ExpID, row.RunID = r.folder.Experiment.Name, id
-		switch {
-		case run.AA:
-			row.Phase = "aa"
-		case run.Stages:
-			row.Phase = "breakdown"
-		default:
-			row.Phase = "measure"
-		}
-		row.Block, row.OrderInBlock = report.I(run.Block), report.I(run.Order)
-		r.folder.Rows[id] = *row
-		if err := r.w.Append(*row); err != nil {
-			return err
-		}
-	}
-	return nil
+	err := r.lab.Run(ctx)
+	r.cut = ctx.Err() != nil
+	return err
 }
 
-// attempts does a run, and again where the machine disturbed it, as often as was asked for. The last one counts.
-func (r *runner) attempts(ctx context.Context, i int, run experiments.Run, id string) (*report.Row, error) {
-	for n := 1; ; n++ {
-		begun := time.Now()
-		row, err := r.cell(ctx, i, run)
-		if err != nil {
-			return nil, err
-		}
-		if row.SkippedReason == "" {
-			r.pace.add(r.costs.of[run.Cell].run, time.Since(begun)-r.loading)
-			row.Attempts = report.I(n)
-		}
-		r.loading = 0
-		if n > r.folder.Plan.Retry || !row.Disturbed() || ctx.Err() != nil {
-			return row, nil
-		}
-		if err := report.Forget(r.folder.Dir, func(other string) bool { return other != id }); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// cell gives the row of one cell: measured, or with the reason why not.
-func (r *runner) cell(ctx context.Context, i int, run experiments.Run) (*report.Row, error) {
-	c := r.folder.Experiment.Cells[run.Cell]
-	f, err := cellFactors(c)
-	if err != nil {
-		return nil, err
-	}
-	if !f.inProcess() {
-		f.serverAt, f.launch = r.at, r.launch
-	}
-	label := fmt.Sprintf("[%d/%d] %s %s %s %s", i+1, len(r.folder.Runs), report.Network(f.row()), f.backend, f.mix, f.valueBytes.String())
-	if run.Stages {
-		label += " stages"
-	}
-	if f.backend == store.Raw.String() {
-		label += fmt.Sprintf(" %s depth %d", f.diskEngine, f.depth)
-	}
-	n, err := find(f.transport)
-	if err != nil {
-		return nil, err
-	}
-	if !f.launch.used() { // else its hosts say it
-		if err = n.works(); err == nil && f.serverAt == "" {
-			f.settleEngine()
-			err = f.engineWorks()
-		}
-	}
-	if err != nil {
-		return r.skipped(f, i, run, label, err.Error()), nil
-	}
-	row, err := r.bench(ctx, i, label, f, run)
-	if err == nil {
-		r.table.finished(i, run, row, label+": "+summary(row))
-		return row, nil
-	}
-	var exit *exec.ExitError
-	code := exitFailed
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	}
-	if code == exitMissing && f.launch.used() { // which only its hosts could say
-		if slices.Contains(r.folder.Experiment.Require, f.transport) {
-			return nil, &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", r.folder.Experiment.Name, f.transport, err)}
-		}
-		return r.skipped(f, i, run, label, strings.TrimPrefix(err.Error(), exit.Error()+": ")), nil
-	}
-	if code == exitWrong {
-		r.wrong++
-	} else {
-		r.bad++
-	}
-	if row == nil {
-		row = f.row()
-	}
-	row.Valid, row.InvalidReason = report.B(false), quote.Line(err.Error())
-	r.table.finished(i, run, row, fmt.Sprintf("%s: failed: %s", label, row.InvalidReason))
-	return row, nil
-}
-
-// skipped is the row of a run that cannot take place.
-func (r *runner) skipped(f *factors, i int, run experiments.Run, label, reason string) *report.Row {
-	reason = quote.Line(reason)
-	why := reason
-	for _, o := range r.folder.Rows {
-		if o.SkippedReason == reason {
-			why = "as above"
-		}
-	}
-	row := f.row()
-	row.SkippedReason = reason
-	r.table.finished(i, run, row, label+": skipped: "+why)
-	return row
-}
-
-// bench runs kvwire bench for a cell, with its processes where f says, on a store that is loaded where it may be.
-func (r *runner) bench(ctx context.Context, i int, label string, f *factors, run experiments.Run) (row *report.Row, err error) {
-	args := append([]string{"bench", "--json", "--record-dir=" + r.folder.Dir, "--run-id=" + r.folder.Plan.RunID(run)}, inputs.Args(r.folder.Experiment.Cells[run.Cell])...)
-	if run.Stages {
-		args = append(args, fmt.Sprintf("--stages=%d", r.folder.Experiment.Stages.OneIn))
-	}
-	if f.serverAt != "" {
-		args = append(args, "--server-at="+f.serverAt)
-	}
-	args = append(args, f.launch.args()...)
-	how := ""
-	if d, ok := f.dataSet(); ok {
-		r.data.run = func(ctx context.Context, args []string) error {
-			begun := time.Now()
-			_, err := r.program(ctx, i, label, run, loadingNow, args)
-			r.loading = time.Since(begun)
-			return err
-		}
-		var dir string
-		if dir, how, err = r.data.take(ctx, &d, f.writes()); err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, r.data.leave()) }()
-		args = append(args, "--dir="+dir)
-	}
-	out, err := r.program(ctx, i, label, run, runningNow, args)
-	if len(out) == 0 {
-		return nil, err
-	}
-	row = new(report.Row)
-	if jerr := json.Unmarshal(out, row); jerr != nil {
-		return nil, errors.Join(err, jerr)
-	}
-	if how != "" {
-		row.DataSet = how
-	}
-	return row, err
-}
-
-// What is under way.
-const (
-	loadingNow = "loading its data"
-	runningNow = "running"
-)
-
-// program runs a command of kvwire's, and gives what it prints. Its last words are in the error.
-func (r *runner) program(ctx context.Context, i int, label string, run experiments.Run, what string, args []string) ([]byte, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	said, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
-	defer stop()
-	last := r.watch(i, label, run, what, said)
-	err = cmd.Wait()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == exitInterrupted && ctx.Err() != nil && out.Len() > 0 {
-		err = nil // its row says so
-	}
-	if err != nil && last != "" {
-		err = fmt.Errorf("%w: %s", err, strings.TrimPrefix(last, "kvwire: "))
-	}
-	return out.Bytes(), err
-}
-
-// calibrate measures the units of the bill of materials, in a process of its own: once for each block, since a machine changes.
-func (r *runner) calibrate(ctx context.Context) error {
-	had, err := report.ReadUnits(r.folder.Dir)
-	if err != nil {
-		return err
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, exe, "calibrate", "--json")
-	cmd.Stderr = r.log
-	b, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("kvwire calibrate: %w (%s has what it said)", err, filepath.Join(r.folder.Dir, "run.log"))
-	}
-	var more []units.Unit
-	if err := json.Unmarshal(b, &more); err != nil {
-		return fmt.Errorf("kvwire calibrate: %w", err)
-	}
-	return report.WriteUnits(r.folder.Dir, units.Join(had, more))
-}
-
-// summary is a run's line while the experiment runs.
+// summary is a run's part of a line while the experiment runs.
 func summary(r *report.Row) string {
+	if r.SkippedReason != "" {
+		return "skipped: " + r.SkippedReason
+	}
+	if !r.Ops.Known() && r.InvalidReason != "" {
+		return "failed: " + r.InvalidReason
+	}
 	s := "no operations"
 	if v, ok := r.OpsPerS.Get(); ok {
 		s = report.Rate(v) + " ops/s"
 	}
-	for _, p := range []struct {
-		name string
-		v    report.Int
-	}{{"p50", r.LatP50Ns}, {"p99", r.LatP99Ns}} {
-		if v, ok := p.v.Get(); ok {
-			s += ", " + p.name + " " + report.Duration(v)
+	if v, ok := r.LatP50Ns.Get(); ok {
+		s += ", p50 " + report.Duration(v)
+	}
+	if m, err := report.FindMetric("cpu_ns_per_op"); err == nil {
+		if v, ok := m.Of(r).Get(); ok {
+			s += ", CPU " + m.Text(v)
 		}
 	}
 	return s
-}
-
-// watch shows on a terminal how far the experiment is, logs what the run says, and returns its last line.
-func (r *runner) watch(i int, label string, run experiments.Run, what string, said io.Reader) (last string) {
-	lines := make(chan string)
-	go func() {
-		defer close(lines)
-		for s := bufio.NewScanner(said); s.Scan(); {
-			lines <- s.Text()
-		}
-	}()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	begun, of := time.Now(), r.pace.of(r.costs.of[run.Cell].run)
-	if what == loadingNow {
-		of = r.pace.of(r.costs.of[run.Cell].load)
-	}
-	left := r.left()
-	for {
-		since := time.Since(begun)
-		r.table.underWay(i, run, what, since, of, max(0, left-since))
-		select {
-		case s, ok := <-lines:
-			if !ok {
-				return last
-			}
-			last = s
-			fmt.Fprintf(r.log, "%s: %s\n", label, s)
-		case <-tick.C:
-		}
-	}
-}
-
-// left is about how long the missing runs take, the one under way among them.
-func (r *runner) left() time.Duration {
-	runs := r.folder.MissingRuns()
-	left := r.pace.of(r.costs.time(runs))
-	for _, l := range r.costs.loads(runs) {
-		if l.dir == "" && !r.data.has(l.data) {
-			left += r.pace.of(l.load)
-		}
-	}
-	return left
 }
 
 // finish closes the files, prints the tables, and says how it went.
@@ -644,7 +369,7 @@ func (r *runner) finish() error {
 	r.table.clear()
 	rows := r.folder.RowsInOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.data.close(), r.csv.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
+	err = errors.Join(err, r.exec.data.close(), r.keeper.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
 	found, ferr := r.folder.Findings()
 	if err = errors.Join(err, ferr); err == nil {
 		err = r.folder.WritePage(&found)
@@ -653,17 +378,17 @@ func (r *runner) finish() error {
 		_, werr := fmt.Fprintf(stdout, "%s\n", all)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Fprint(stdout, guestTitle(r.at != ""))
+		fmt.Fprint(stdout, guestTitle(r.exec.serverAt != ""))
 		var table []report.Row
 		for _, q := range found.Questions {
 			table = append(table, q.Rows...)
 		}
 		err = errors.Join(err, report.PrintTable(stdout, table), r.folder.PrintVerdicts(stdout, found.Comparisons))
-		if len(found.Steps) > 0 && r.folder.Plan.Blocks > 1 {
+		if len(found.Steps) > 0 && r.folder.Plan.Generations > 1 {
 			fmt.Fprintln(stdout)
 			err = errors.Join(err, report.PrintSteps(stdout, found.Steps))
 		}
-		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
+		files := "report.html, runs.csv, slices.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
 		if len(found.Steps) > 0 {
 			files = "steps.csv, " + files
 		}
@@ -671,8 +396,8 @@ func (r *runner) finish() error {
 			files = "compare.csv, " + files
 		}
 		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.folder.Dir, files, time.Since(r.begun).Round(time.Second))
-		if r.data.keep && r.data.made {
-			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.data.dir)
+		if r.exec.data.keep && r.exec.data.made {
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.exec.data.dir)
 		}
 		if r.claims > 0 {
 			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.folder.Dir)
@@ -683,10 +408,10 @@ func (r *runner) finish() error {
 		return err
 	case r.cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.folder.Rows), len(r.folder.Runs), r.folder.Dir)
-	case r.wrong > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.wrong)}
-	case r.bad > 0:
-		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.bad, len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
+	case r.exec.wrong.Load() > 0:
+		return &exitError{exitWrong, fmt.Errorf("%d runs read wrong data", r.exec.wrong.Load())}
+	case r.folder.Failed() > 0:
+		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
 	}
 	if missed := r.folder.MissedThresholds(found.Questions); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}

@@ -27,6 +27,7 @@ type session struct {
 	data   string            // how the store came to its records: the column data_set; "": not by this run
 
 	granted granted
+	parked  *parked // what the server had counted when it was parked; nil: it is awake
 }
 
 // idleLook is how long the machine is watched before anything of ours runs.
@@ -134,7 +135,7 @@ func (f *factors) clientNetwork(server *network) (*network, error) {
 
 func (s *session) start(ctx context.Context, side *network) (err error) {
 	f := s.f
-	if f.target == "" && f.serverAt == "" && !f.launch.used() { // a server that runs already is not idle, and another machine is not seen
+	if f.target == "" && f.serverAt == "" && !f.launch.used() && !f.control { // variants start together, a server that runs already is not idle, and another machine is not seen
 		if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
 			s.idle = report.F(busy)
 		}

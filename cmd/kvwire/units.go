@@ -116,6 +116,34 @@ func (r *rateFlag) String() string { return strconv.FormatFloat(float64(*r), 'f'
 // Type is pflag.Value's.
 func (r *rateFlag) Type() string { return "rate" }
 
+// percentFlag is a share: 3% or 0.03.
+type percentFlag float64
+
+// Set is pflag.Value's.
+func (p *percentFlag) Set(s string) error {
+	text, percent := strings.CutSuffix(s, "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0.001 && v <= 0.5) {
+		return fmt.Errorf("%q is not a share from 0.1%% to 50%%, such as 3%%", s)
+	}
+	*p = percentFlag(v)
+	return nil
+}
+
+// String is pflag.Value's.
+func (p *percentFlag) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(100*float64(*p), 'g', 6, 64) + "%"
+}
+
+// Type is pflag.Value's.
+func (p *percentFlag) Type() string { return "percent" }
+
 // cpusFlag is a list of CPUs.
 type cpusFlag []int
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,13 +40,13 @@ func vmWord(words []string) (vm string, rest []string, err error) {
 
 // runInGuest puts test/vm/vm.sh in the place of this process: ^C, output and exit code are its own from then on. It
 // returns on errors only.
-func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b blocksFlags) error {
+func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, g *generationsFlags, settings lab.Settings) error {
 	switch {
 	case vm != "one" && vm != "two":
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
 	case f.serverAt != "":
 		return usagef("--vm has its servers in guests: leave --server-at out")
-	case b.keepData:
+	case g.keepData:
 		return usagef("--vm: what a guest has loaded goes with it: leave --keep-data out")
 	case inGuest():
 		return usagef("--vm: this is a guest already: leave --vm out")
@@ -77,7 +78,11 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	if err := os.MkdirAll(writable, 0o755); err != nil { // here: the guest writes in folders that are there
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	args := []string{script, "--timeout", strconv.Itoa(int(guestTime(x, b.of(x), 1+b.retry).Seconds())), "--rw", writable,
+	most, err := guestTime(x, settings)
+	if err != nil {
+		return err
+	}
+	args := []string{script, "--timeout", strconv.Itoa(int(most.Seconds())), "--rw", writable,
 		"--ro", filepath.Dir(exe), "--ro", filepath.Dir(file)}
 	if vm == "two" {
 		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --insecure --listen "+firstGuest)
@@ -86,20 +91,16 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, b 
 	if vm == "two" {
 		args = append(args, "--server-at", firstGuest)
 	}
-	if blocks := b.of(x); blocks != new(blocksFlags).of(x) { // else the experiment says so there, too
-		args = append(args, fmt.Sprintf("--blocks=%d", blocks))
-	}
-	if b.primary {
-		args = append(args, "--primary")
-	}
-	if b.retry > 0 {
-		args = append(args, fmt.Sprintf("--retry=%d", b.retry))
+	for _, name := range plannedFlags { // what else the experiment says it says there, too
+		if flag := f.set.Lookup(name); flag.Changed {
+			args = append(args, "--"+name+"="+flag.Value.String())
+		}
 	}
 	if f.json {
 		args = append(args, "--json")
 	}
 	guests := map[string]string{"one": "a guest", "two": "two guests"}[vm]
-	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for the %d runs of %s\n", guests, len(x.Design(b.of(x), 1)), x.Name)
+	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for %s\n", guests, x.Name)
 	return fmt.Errorf("start %s: %w", script, syscall.Exec(script, args, os.Environ()))
 }
 
@@ -128,16 +129,10 @@ func vmScript() (string, error) {
 	return "", fmt.Errorf("--vm: no %s beside this program, nor above the working folder (run bin/kvwire in a checkout of kvwire)", name)
 }
 
-// guestTime is when a guest is ended at the latest: runs are to take less than a minute more than they measure.
-func guestTime(x *experiments.Experiment, blocks, attempts int) time.Duration {
-	sum := time.Duration(0)
-	for _, run := range x.Design(blocks, 1) {
-		sum += time.Minute
-		if f, err := cellFactors(x.Cells[run.Cell]); err == nil { // it was checked
-			sum += f.warmup + f.duration
-		}
-	}
-	return min(5*time.Minute+sum*time.Duration(attempts), 250*time.Hour)
+// guestTime is when a guest is ended at the latest: an emulated one takes several times as long to start processes and to load data.
+func guestTime(x *experiments.Experiment, settings lab.Settings) (time.Duration, error) {
+	sum, err := plannedTime(x, settings)
+	return min(5*time.Minute+4*sum, 250*time.Hour), err
 }
 
 // inGuest says whether this is a guest of vm.sh.

@@ -19,10 +19,10 @@ import (
 
 // FolderClaims is the answer of one folder to each claim about its experiment; it is what --json prints.
 type FolderClaims struct {
-	Folder     string        `json:"folder"`
-	Experiment string        `json:"experiment"`
-	Blocks     int           `json:"blocks"`
-	Claims     []JudgedClaim `json:"claims"`
+	Folder      string        `json:"folder"`
+	Experiment  string        `json:"experiment"`
+	Generations int           `json:"generations"`
+	Claims      []JudgedClaim `json:"claims"`
 }
 
 // JudgedClaim is one claim with the answer to it.
@@ -41,19 +41,17 @@ type JudgedClaim struct {
 
 // ShownComparison is one comparison; what is not known is left out.
 type ShownComparison struct {
-	Of           string        `json:"of"`   // uring beside tcp, depth=4
-	Kind         string        `json:"kind"` // ratio or value
-	Answer       report.Answer `json:"answer"`
-	Why          string        `json:"why,omitempty"`
-	Value        *float64      `json:"value,omitempty"` // in the metric's unit where it is no ratio
-	Low          *float64      `json:"low,omitempty"`
-	High         *float64      `json:"high,omitempty"`
-	Level        *float64      `json:"level,omitempty"`
-	PHolm        *float64      `json:"p_holm,omitempty"`
-	DeltaRatio   *float64      `json:"delta_ratio,omitempty"`
-	Pairs        int           `json:"pairs"`
-	InvalidPairs int           `json:"invalid_pairs"`
-	LeftOut      int           `json:"left_out"`
+	Of      string        `json:"of"`   // uring beside tcp, depth=4
+	Kind    string        `json:"kind"` // ratio or value
+	Answer  report.Answer `json:"answer"`
+	Why     string        `json:"why,omitempty"`
+	Value   *float64      `json:"value,omitempty"` // in the metric's unit where it is no ratio
+	Low     *float64      `json:"low,omitempty"`
+	High    *float64      `json:"high,omitempty"`
+	Level   *float64      `json:"level,omitempty"`
+	PHolm   *float64      `json:"p_holm,omitempty"`
+	Pairs   int           `json:"pairs"`
+	LeftOut int           `json:"left_out"`
 
 	finding report.Finding
 }
@@ -65,7 +63,7 @@ func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 	if err != nil {
 		return v, err
 	}
-	v = FolderClaims{Folder: r.Dir, Experiment: r.Experiment.Name, Blocks: r.Plan.Blocks}
+	v = FolderClaims{Folder: r.Dir, Experiment: r.Experiment.Name, Generations: r.Plan.Generations}
 	var all []report.Shown
 	for i := range claims {
 		shown, err := r.shown(&claims[i])
@@ -74,7 +72,7 @@ func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 		}
 		all = append(all, shown...)
 	}
-	findings, err := report.JudgeClaims(all, r.Plan.Blocks)
+	findings, err := report.JudgeClaims(all, r.Plan.Generations)
 	if err != nil {
 		return v, err
 	}
@@ -143,11 +141,11 @@ func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 		expect.Direction = stats.Same
 	}
 	for _, s := range c.Shown {
-		noise, err := r.noiseOf(s[0], m)
+		self, err := r.selfOf(s[0], m)
 		if err != nil {
 			return nil, err
 		}
-		one := report.Shown{Metric: m, Expect: expect, Noise: noise}
+		one := report.Shown{Metric: m, Expect: expect, Self: self}
 		for _, cell := range s {
 			series := r.series(cell, false)
 			series.Label = r.label(c, s, cell)
@@ -158,25 +156,19 @@ func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 	return all, nil
 }
 
-// noiseOf is δ of a cell's question, or, where that has no baseline that was run twice, the largest that the experiment has.
-func (r *Folder) noiseOf(cell int, m report.Metric) (float64, error) {
-	largest := math.NaN()
+// selfOf is what the baseline of a cell's question shows beside itself, or, where that was not measured twice, another question's: one that
+// differs from itself, if there is one.
+func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error) {
 	for _, q := range r.Experiment.Questions() {
-		d, err := report.Noise(r.series(q.Cells[0], false), r.series(q.Cells[0], true), m)
-		if err != nil || math.IsNaN(d) {
-			if err != nil {
-				return d, err
-			}
-			continue
+		s, err := report.SelfOf(r.series(q.Cells[0], false), r.series(q.Cells[0], true), m)
+		if err != nil || s.Checked && slices.Contains(q.Cells, cell) {
+			return s, err
 		}
-		if slices.Contains(q.Cells, cell) {
-			return d, nil
-		}
-		if !(d <= largest) { // NaN is smaller than any
-			largest = d
+		if s.Checked && (s.Differs || !other.Checked) {
+			other = s
 		}
 	}
-	return largest, nil
+	return other, nil
 }
 
 // differs says whether the cells that are shown differ in a flag.
@@ -236,7 +228,7 @@ func (r *Folder) judgedClaim(c *experiments.Claim, findings []report.Finding) Ju
 	})
 	for i, f := range findings {
 		one := ShownComparison{Of: r.comparedText(c, c.Shown[i]), Kind: "value", Answer: f.Answer, Why: f.Why, Value: finite(f.Value), Low: finite(f.Low), High: finite(f.High), Level: finite(f.Level),
-			PHolm: finite(f.PHolm), DeltaRatio: finite(f.Delta), Pairs: f.Pairs, InvalidPairs: f.Invalid, LeftOut: f.LeftOut, finding: f}
+			PHolm: finite(f.PHolm), Pairs: f.Pairs, LeftOut: f.LeftOut, finding: f}
 		if v.ratio {
 			one.Kind = "ratio"
 		}
@@ -288,18 +280,18 @@ func PrintClaims(w io.Writer, all []FolderClaims, asJSON bool) error {
 
 // print prints a line for each comparison, and below the claims in words, with what the answers alone do not say.
 func (v *FolderClaims) print(w io.Writer) error {
-	blocks := "1 block"
-	if v.Blocks != 1 {
-		blocks = fmt.Sprintf("%d blocks", v.Blocks)
+	generations := "1 generation"
+	if v.Generations != 1 {
+		generations = fmt.Sprintf("%d generations", v.Generations)
 	}
-	fmt.Fprintf(w, "%s: claims about %s, %s\n\n", v.Folder, v.Experiment, blocks)
+	fmt.Fprintf(w, "%s: claims about %s, %s\n\n", v.Folder, v.Experiment, generations)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "claim\tanswer\tmeasured\tinterval\tclaimed\tp (Holm)\tδ\tpairs\tof")
+	fmt.Fprintln(t, "claim\tanswer\tmeasured\tinterval\tclaimed\tp (Holm)\tgenerations\tof")
 	for _, c := range v.Claims {
 		for _, s := range c.Shown {
 			measured, interval := s.figures(&c)
-			x := report.Comparison{Pairs: s.Pairs, Invalid: s.InvalidPairs, LeftOut: s.LeftOut}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", c.ID, s.Answer, measured, interval, c.Expect, report.Number("%.3f", s.finding.PHolm), report.Number("%.2f", s.finding.Delta),
+			x := report.Comparison{Pairs: s.Pairs, LeftOut: s.LeftOut}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", c.ID, s.Answer, measured, interval, c.Expect, report.Number("%.3f", s.finding.PHolm),
 				x.PairsText(), c.Metric, s.Of)
 		}
 	}

@@ -56,10 +56,7 @@ func PrintRatios(out io.Writer, dirs [2]string, m report.Metric, reader Reader) 
 		common++
 		q, _ := r[0].Experiment.Split(c)
 		runs := fmt.Sprintf("%d and %d", len(a), len(b))
-		switch {
-		case x.Invalid > 0:
-			runs += fmt.Sprintf(", of them invalid and counted: %d", x.Invalid)
-		case x.LeftOut > 0:
+		if x.LeftOut > 0 {
 			runs += fmt.Sprintf(", of them invalid and left out: %d", x.LeftOut)
 		}
 		fmt.Fprintf(w, "%s %s\t%.3f\t%.3f to %.3f\t%.0f %%\t%.3f\t%s\n", r[0].variantName(i), r[0].questionName(q), x.Ratio, x.Low, x.High, 100*x.Level, x.P, runs)

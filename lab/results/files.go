@@ -72,12 +72,12 @@ func (r *files) write(name string, write func(w io.Writer) error) error {
 }
 
 // dataWarnings are what a reader has to know of how much data there is, whatever the folder.
-func (r *files) dataWarnings(blocks int) (lines []string) {
-	if blocks < report.MinPairs {
-		lines = append(lines, fmt.Sprintf("%d of each run: this shows, and proves nothing.", blocks))
+func (r *files) dataWarnings(generations int) (lines []string) {
+	if generations < report.MinPairs {
+		lines = append(lines, fmt.Sprintf("%d of each run: this shows, and proves nothing.", generations))
 	}
 	if r.lostHistograms > 0 {
-		lines = append(lines, fmt.Sprintf("hdr/ lacks the latencies of %d runs: percentiles of several blocks together, and their curves, are left out.", r.lostHistograms))
+		lines = append(lines, fmt.Sprintf("hdr/ lacks the latencies of %d runs: percentiles of several generations together, and their curves, are left out.", r.lostHistograms))
 	}
 	return lines
 }

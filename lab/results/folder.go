@@ -37,14 +37,15 @@ type Folder struct {
 	files
 	Experiment *experiments.Experiment
 	Plan       lab.Plan
-	Runs       []experiments.Run     // all runs of the plan, in its order
-	Rows       map[string]report.Row // by run ID: those that there are
+	Runs       []experiments.Run         // all runs of the plan, in its order
+	Rows       map[string]report.Row     // by run ID: those that there are
+	Slices     map[string][]report.Slice // by run ID: those of runs that have a row
 	reader     Reader
 }
 
 // New is a folder that has no rows yet. dir may be "" until its place is known.
 func New(dir string, x *experiments.Experiment, plan lab.Plan, reader Reader) *Folder {
-	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, reader: reader}
+	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, reader: reader}
 }
 
 // Open reads what a run left in a folder.
@@ -94,10 +95,21 @@ func Load(dir string, x *experiments.Experiment, reader Reader) (*Folder, error)
 	for _, row := range rows {
 		r.Rows[row.RunID] = row
 	}
-	if err := errors.Join(err, r.numberCells()); err != nil {
+	if err := errors.Join(err, r.numberCells(), r.readSlices()); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// readSlices reads the slices of the runs that have a row.
+func (r *Folder) readSlices() error {
+	all, err := report.ReadSlices(filepath.Join(r.Dir, report.SlicesFile))
+	for _, s := range all {
+		if _, there := r.Rows[s.RunID]; there {
+			r.Slices[s.RunID] = append(r.Slices[s.RunID], s)
+		}
+	}
+	return err
 }
 
 // numberCells finds how runs' names number the cells, by the factors in the rows. A folder of an early version with the primary claims alone
@@ -171,22 +183,25 @@ func (r *Folder) RowsInOrder() (rows []report.Row) {
 	return rows
 }
 
-// CellRows are a cell's rows, by block: those of the cell itself, or, again, those of the baseline once more (A/A).
+// CellRows are a cell's rows, by generation: those of the cell itself, or, again, those of the baseline once more (A/A).
 func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
-	for block := range r.Plan.Blocks {
-		if row, ok := r.Rows[r.Plan.RunID(experiments.Run{Block: block + 1, Cell: cell, AA: again})]; ok {
+	for generation := range r.Plan.Generations {
+		if row, ok := r.Rows[r.Plan.RunID(experiments.Run{Block: generation + 1, Cell: cell, AA: again})]; ok {
 			rows = append(rows, row)
 		}
 	}
 	return rows
 }
 
-// series are a cell's runs by block: those of the cell itself, or, again, those of the baseline once more (A/A).
+// series are a cell's runs by generation: those of the cell itself, or, again, those of the baseline once more (A/A).
 func (r *Folder) series(cell int, again bool) report.Series {
-	s := report.Series{Label: r.variantName(cell), Rows: map[int]*report.Row{}}
+	s := report.Series{Label: r.variantName(cell), Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
 	for _, row := range r.CellRows(cell, again) {
-		block, _ := row.Block.Get()
-		s.Rows[int(block)] = &row
+		generation, _ := row.Generation.Get()
+		s.Rows[int(generation)] = &row
+		if of := r.Slices[row.RunID]; of != nil {
+			s.Slices[int(generation)] = of
+		}
 	}
 	return s
 }

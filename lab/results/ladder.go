@@ -112,8 +112,8 @@ func (r *Folder) stages() (all []report.PageStages, err error) {
 		p := report.PageStages{Title: r.questionName(q.Flags)}
 		for _, c := range q.Cells {
 			var runs []report.StageLine
-			for block := range r.Plan.Blocks {
-				runs = append(runs, of[r.Plan.RunID(experiments.Run{Block: block + 1, Cell: c, Stages: true})]...)
+			for generation := range r.Plan.Generations {
+				runs = append(runs, of[r.Plan.RunID(experiments.Run{Block: generation + 1, Cell: c, Stages: true})]...)
 			}
 			p.Bars = append(p.Bars, report.StageBars(r.variantName(c), runs)...)
 		}

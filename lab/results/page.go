@@ -24,7 +24,7 @@ func (r *Folder) WriteReport() error {
 // WritePage writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
 func (r *Folder) WritePage(f *Findings) error {
-	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Blocks: r.Plan.Blocks, Comparisons: f.Comparisons, Steps: f.Steps,
+	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Steps: f.Steps,
 		Command: r.command(), Curves: r.curves(f.Questions)}
 	var err, serr, uerr error
 	p.Env, err = r.Env()
@@ -47,7 +47,13 @@ func (r *Folder) WritePage(f *Findings) error {
 
 // command is what runs the same again.
 func (r *Folder) command() string {
-	s := fmt.Sprintf("kvwire run %s --blocks %d", r.Experiment.Name, r.Plan.Blocks)
+	s := fmt.Sprintf("kvwire run %s --generations %d --slice %v", r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
+	if r.Plan.Time > 0 {
+		s += fmt.Sprintf(" --time %v", r.Plan.Time)
+	}
+	if r.Plan.Until > 0 {
+		s += fmt.Sprintf(" --until %g%%", 100*r.Plan.Until)
+	}
 	if r.Plan.Primary {
 		s += " --primary"
 	}
@@ -103,7 +109,7 @@ func (r *Folder) warnings() (lines []string) {
 			invalid++
 		}
 	}
-	lines = r.dataWarnings(r.Plan.Blocks)
+	lines = r.dataWarnings(r.Plan.Generations)
 	if missing := len(r.Runs) - len(r.Rows); missing > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.Runs)))
 	}
@@ -113,7 +119,7 @@ func (r *Folder) warnings() (lines []string) {
 	for _, w := range []struct {
 		n    int
 		what string
-	}{{failed, "failed: run.log has what they said"}, {invalid, "were disturbed (valid = false): runs.csv says by what"}} {
+	}{{failed, "failed: run.log has what they said"}, {invalid, "are invalid (valid = false): runs.csv says why"}} {
 		if w.n > 0 {
 			lines = append(lines, fmt.Sprintf("%d of %d runs %s.", w.n, len(r.Runs), w.what))
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
@@ -53,7 +54,7 @@ func (r *Folder) questionResults() (all []QuestionResult, err error) {
 
 // compare writes compare.csv, where there are blocks to pair.
 func (r *Folder) compare() ([]report.Comparison, error) {
-	if r.Plan.Blocks < 2 {
+	if r.Plan.Generations < 2 {
 		return nil, nil
 	}
 	var pairs []report.Pairs
@@ -61,8 +62,8 @@ func (r *Folder) compare() ([]report.Comparison, error) {
 		if len(q.Cells) < 2 {
 			continue
 		}
-		p := report.Pairs{Question: r.questionName(q.Flags), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
-		if r.Experiment.Primary.Has(q.Flags) && r.Plan.Blocks > lab.QuickBlocks {
+		p := report.Pairs{Question: r.questionName(q.Flags), Compared: r.Experiment.Compared(), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
+		if r.Experiment.Primary.Has(q.Flags) && r.Plan.Generations >= report.MinPairs {
 			p.Primary = r.Experiment.Primary.Metrics
 		}
 		for _, c := range q.Cells[1:] {
@@ -70,11 +71,50 @@ func (r *Folder) compare() ([]report.Comparison, error) {
 		}
 		pairs = append(pairs, p)
 	}
-	all, err := report.Compare(pairs)
+	all, err := report.Compare(pairs, r.options())
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
 	return all, r.write("compare.csv", func(w io.Writer) error { return report.WriteComparisons(w, all) })
+}
+
+// options are how the folder's comparisons are judged.
+func (r *Folder) options() report.Options {
+	o := report.Options{Matters: r.Experiment.Matters}
+	if r.Plan.Until > 0 {
+		o.Looks = lab.LooksMax
+	}
+	return o
+}
+
+// halfWidth is the widest half-width of the intervals of a question at a level, as a ratio less 1: those of its primary metrics, or else of operations per second, median
+// latency and CPU time. It is infinite where an interval does not exist.
+func (r *Folder) halfWidth(question int, level float64) (widest float64, err error) {
+	q := r.Experiment.Questions()[question]
+	metrics := []string{"ops_per_s", "lat_p50_ns", "cpu_ns_per_op"}
+	if r.Experiment.Primary.Has(q.Flags) {
+		metrics = r.Experiment.Primary.Metrics
+	}
+	for _, name := range metrics {
+		m, err := report.FindMetric(name)
+		if err != nil {
+			return 0, err
+		}
+		for _, c := range q.Cells[1:] {
+			i, err := report.IntervalOf(r.series(q.Cells[0], false), r.series(c, false), m, level)
+			if err != nil {
+				return 0, err
+			}
+			if i.Level == 0 { // it was not measured: more generations bring nothing
+				continue
+			}
+			if i.Level < level {
+				return math.Inf(1), nil
+			}
+			widest = max(widest, math.Sqrt(i.High/i.Low)-1)
+		}
+	}
+	return widest, nil
 }
 
 // Findings are what a folder's runs come to.
@@ -115,12 +155,12 @@ func CheckPrimary(path string, x *experiments.Experiment) error {
 	return nil
 }
 
-// primaryClaimsMax bounds a primary family: with 10 blocks Holm's method can reject at most 25.
+// primaryClaimsMax bounds a primary family: 12 generations are enough for it.
 const primaryClaimsMax = 12
 
 // PrintVerdicts prints the claims, or why there are none.
 func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
-	if r.Plan.Blocks < 2 || len(all) == 0 {
+	if r.Plan.Generations < 2 || len(all) == 0 {
 		return nil
 	}
 	var claims []report.Comparison
@@ -132,21 +172,17 @@ func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 	fmt.Fprintln(w)
 	if len(claims) == 0 {
 		why := "the experiment has no primary claims"
-		if r.Plan.Blocks <= lab.QuickBlocks {
-			why = fmt.Sprintf("%d blocks are too few", r.Plan.Blocks)
+		if r.Plan.Generations < report.MinPairs {
+			why = fmt.Sprintf("%d generations are too few", r.Plan.Generations)
 		}
 		fmt.Fprintf(w, "No verdicts: %s. compare.csv has %d ratios with intervals.\n", why, len(all))
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\t95 % interval\tp (Holm)\tδ\tpairs")
+	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\tcorrected interval\tbaseline beside itself\tgenerations\twhy")
 	for _, c := range claims {
-		interval := ""
-		if c.Pairs > 0 {
-			interval = fmt.Sprintf("%.2f to %.2f", c.Low, c.High)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.2f", c.Ratio), interval,
-			report.Number("%.3f", c.PHolm), report.Number("%.2f", c.Delta), c.PairsText())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.3f", c.Ratio), c.Corrected.Text(),
+			c.AA.Text(), c.PairsText(), c.Why)
 	}
 	return t.Flush()
 }

@@ -37,10 +37,10 @@ func OpenReport(dir string, reader Reader) (Reportable, error) {
 // Rows is a folder of kvwire bench --output-dir, or what is left of an experiment's: runs.csv alone has what was run.
 type Rows struct {
 	files
-	name     string // of the experiment that the rows are of, or bench
-	rows     []report.Row
-	question report.PageQuestion // the rows by their factors
-	blocks   int                 // rows of the factors that have most
+	name        string // of the experiment that the rows are of, or bench
+	rows        []report.Row
+	question    report.PageQuestion // the rows by their factors
+	generations int                 // rows of the factors that have most
 }
 
 func openRows(dir string) (*Rows, error) {
@@ -52,7 +52,7 @@ func openRows(dir string) (*Rows, error) {
 		return nil, lab.Usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
 	}
 	r := &Rows{files: files{Dir: dir}, name: cmp.Or(rows[0].ExpID, "bench"), rows: rows}
-	if r.question, r.blocks, err = r.combine(rows); err != nil {
+	if r.question, r.generations, err = r.combine(rows); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -65,7 +65,7 @@ func (r *Rows) WriteReport() error {
 		return err
 	}
 	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
-		Blocks: r.blocks, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: no plan says how many blocks there are
+		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: no plan says how many generations there are
 	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
 }
 
@@ -74,9 +74,9 @@ var factorColumns = []string{"transport", "client_transport", "rdma_verb", "devi
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll"}
 
-// combine puts rows that agree in all factors together, and labels them by the factors that differ. blocks is how many there are of
+// combine puts rows that agree in all factors together, and labels them by the factors that differ. generations is how many there are of
 // the most frequent ones.
-func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, blocks int, err error) {
+func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations int, err error) {
 	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
 	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {
 		return !slices.ContainsFunc(rows, func(row report.Row) bool { v, _ := row.Value(column); return v != value(0, column) })
@@ -100,12 +100,12 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, blocks int, er
 		of[label] = append(of[label], rows[i])
 	}
 	for _, label := range labels {
-		blocks = max(blocks, len(of[label]))
+		generations = max(generations, len(of[label]))
 		row, lat, err := report.Together(of[label], r.histogram)
 		if err != nil {
 			return q, 0, err
 		}
 		q.Variants = append(q.Variants, report.PageVariant{Label: label, Row: row, Lat: lat})
 	}
-	return q, blocks, nil
+	return q, generations, nil
 }

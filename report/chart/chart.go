@@ -201,11 +201,11 @@ type Ratio struct {
 	Low, Mid, High float64
 }
 
-// Ratios draws intervals on a logarithmic axis, the first at the top, around 1 and a band of ± delta, in which all is the
-// same; no band when delta is not above 0.
-func Ratios(title string, delta float64, ratios []Ratio) (*Chart, error) {
+// Ratios draws intervals on a logarithmic axis, the first at the top, around 1 and a band: the interval of the baseline beside itself; no
+// band when it has no width.
+func Ratios(title string, band Ratio, ratios []Ratio) (*Chart, error) {
 	p := blank(title)
-	p.X.Label.Text = "ratio to the baseline (line: 95 % interval; band: the baseline beside itself)"
+	p.X.Label.Text = "ratio to the baseline (line: 95 % interval; band: that of the baseline beside itself)"
 	p.X.Scale = plot.LogScale{}
 	p.X.Tick.Marker = logTicks(func(v float64) string { return fmt.Sprintf("%.3g", v) })
 	n := len(ratios)
@@ -214,14 +214,14 @@ func Ratios(title string, delta float64, ratios []Ratio) (*Chart, error) {
 	for _, r := range ratios {
 		low, high = min(low, r.Low/1.1), max(high, r.High*1.1)
 	}
-	if delta > 0 {
-		low, high = min(low, 0.95/(1+delta)), max(high, 1.05*(1+delta))
-		band, err := plotter.NewPolygon(plotter.XYs{{X: 1 / (1 + delta), Y: -0.5}, {X: 1 + delta, Y: -0.5}, {X: 1 + delta, Y: top}, {X: 1 / (1 + delta), Y: top}})
+	if band.Low > 0 && band.Low < band.High && !math.IsInf(band.High, 0) {
+		low, high = min(low, 0.95*band.Low), max(high, 1.05*band.High)
+		area, err := plotter.NewPolygon(plotter.XYs{{X: band.Low, Y: -0.5}, {X: band.High, Y: -0.5}, {X: band.High, Y: top}, {X: band.Low, Y: top}})
 		if err != nil {
 			return nil, fmt.Errorf("chart: %s: %w", title, err)
 		}
-		band.Color, band.LineStyle.Width = color.NRGBA{128, 128, 128, 70}, 0
-		p.Add(band)
+		area.Color, area.LineStyle.Width = color.NRGBA{128, 128, 128, 70}, 0
+		p.Add(area)
 	}
 	grid(p, true, false)
 	names := make([]string, n)

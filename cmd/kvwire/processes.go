@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// processes is the lab.Exec of kvwire run: each variant, and each whole run, is a process of kvwire's.
+type processes struct {
+	x        *experiments.Experiment
+	dir      string // of the results
+	serverAt string // --server-at
+	launch   launchers
+	log      io.Writer    // run.log
+	wrong    atomic.Int32 // processes that read wrong data
+
+	mu    sync.Mutex // of what follows: variants start at the same time
+	data  dataSets
+	cells map[int]*factors // flags of cells, checked
+}
+
+var _ lab.Exec = (*processes)(nil)
+
+// factors are a cell's flags, with its processes where --server-at and the launchers say.
+func (p *processes) factors(cell int) (*factors, error) {
+	if f := p.cells[cell]; f != nil {
+		return f, nil
+	}
+	f, err := cellFactors(p.x.Cells[cell])
+	if err != nil {
+		return nil, err
+	}
+	if !f.inProcess() {
+		f.serverAt, f.launch = p.serverAt, p.launch
+	}
+	if p.cells == nil {
+		p.cells = map[int]*factors{}
+	}
+	p.cells[cell] = f
+	return f, nil
+}
+
+// Facts implements lab.Exec.
+func (p *processes) Facts(cell int) (lab.Facts, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, err := p.factors(cell)
+	if err != nil {
+		return lab.Facts{}, err
+	}
+	row := f.row()
+	row.DurationNs, row.WarmupNs = report.I(int64(f.duration)), report.I(int64(f.warmup))
+	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil}, nil
+}
+
+// whole is why a cell cannot be measured in slices; "": it can.
+func (f *factors) whole() string {
+	mix, err := bench.ParseMix(f.mix)
+	switch {
+	case f.trace != "":
+		return "a trace is sent once, from its beginning to its end"
+	case f.search != "":
+		return "a search measures at several rates"
+	case err == nil && mix.Share[bench.Insert] > 0:
+		return "its inserts change the number of records"
+	case f.sets("dir"):
+		return "its folder can be open in one process only"
+	}
+	return ""
+}
+
+// notHere is why a cell cannot be run on this machine, as far as this process can see; nil: it can, or only its hosts can say.
+func (p *processes) notHere(f *factors) error {
+	if f.launch.used() {
+		return nil
+	}
+	n, err := find(f.transport)
+	if err == nil {
+		err = n.works()
+	}
+	if err == nil && f.serverAt == "" {
+		f.settleEngine()
+		err = f.engineWorks()
+	}
+	if err != nil {
+		return &lab.NotHere{Reason: quote.Line(err.Error())}
+	}
+	return nil
+}
+
+// explain makes what a process ended with an error of lab's.
+func (p *processes) explain(f *factors, err error) error {
+	var exit *exitError
+	if !f.launch.used() || !errors.As(err, &exit) || exit.code != exitMissing {
+		return err
+	}
+	if slices.Contains(p.x.Require, f.transport) { // only its hosts could say
+		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.transport, err)}}
+	}
+	return &lab.NotHere{Reason: quote.Line(err.Error())}
+}
+
+// args are the flags of a run of a cell.
+func (p *processes) args(command string, f *factors, cell int, id string) []string {
+	args := append([]string{command, "--record-dir=" + p.dir, "--run-id=" + id}, inputs.Args(p.x.Cells[cell])...)
+	if f.serverAt != "" {
+		args = append(args, "--server-at="+f.serverAt)
+	}
+	return append(args, f.launch.args()...)
+}
+
+// Start implements lab.Exec.
+func (p *processes) Start(ctx context.Context, v lab.Variant) (lab.Process, error) {
+	f, err := p.startable(v.Cell)
+	if err != nil {
+		return nil, err
+	}
+	args := p.args("variant", f, v.Cell, v.RunID)
+	dir, how, err := p.takeData(ctx, f, v.Place)
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		args = append(args, "--dir="+dir)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	proc := &process{name: v.Label, cmd: exec.Command(exe, args...), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: p.log}
+	if err := proc.start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", v.Label, err)
+	}
+	one := &variantProcess{process: proc, how: how, wrong: &p.wrong}
+	if err := one.ready(ctx); err != nil {
+		one.Kill()
+		return nil, p.explain(f, err)
+	}
+	return one, nil
+}
+
+// startable are the flags of a cell that can be run here. It may be called for several cells at once.
+func (p *processes) startable(cell int) (*factors, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, err := p.factors(cell)
+	if err == nil {
+		err = p.notHere(f)
+	}
+	return f, err
+}
+
+// takeData gives a variant its store; "": it makes its own.
+func (p *processes) takeData(ctx context.Context, f *factors, place int) (dir, how string, err error) {
+	d, ok := f.dataSet()
+	if !ok {
+		return "", "", nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.data.take(ctx, &d, f.writes(), place)
+}
+
+// variantProcess is a variant of a generation.
+type variantProcess struct {
+	*process
+	how   string        // how its store came to its records; "": it loaded them
+	wrong *atomic.Int32 // counts processes that read wrong data
+}
+
+// orderWait is how long a variant may take beyond what it was ordered to do: for requests without an answer, and a busy machine.
+const orderWait = 30 * time.Second
+
+// ready waits until the variant has loaded its data and is parked.
+func (v *variantProcess) ready(ctx context.Context) error {
+	for {
+		w, err := v.word(ctx, patience)
+		if err != nil || w.Ready {
+			return err
+		}
+	}
+}
+
+func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w variantWord, err error) {
+	line, err := v.next(ctx, wait)
+	if err != nil {
+		if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == exitWrong {
+			v.wrong.Add(1)
+		}
+		return w, err
+	}
+	if err := json.Unmarshal(line, &w); err != nil {
+		return w, fmt.Errorf("%s: %.100q is not a message of kvwire: %w", v.name, line, quote.Error(err))
+	}
+	return w, nil
+}
+
+// Slice implements lab.Process.
+func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration) (s report.Slice, err error) {
+	if err := v.send(variantOrder{Slice: &sliceOrder{settle, window}}); err != nil {
+		return s, err
+	}
+	w, err := v.word(ctx, settle+window+orderWait)
+	switch {
+	case err != nil:
+		return s, err
+	case w.Slice == nil:
+		return s, unexpected(v.process, "what a slice has found")
+	}
+	return *w.Slice, nil
+}
+
+// Finish implements lab.Process.
+func (v *variantProcess) Finish(ctx context.Context) (*report.Row, error) {
+	if err := v.send(variantOrder{Finish: true}); err != nil {
+		return nil, err
+	}
+	w, err := v.word(ctx, orderWait)
+	switch {
+	case err != nil:
+		return nil, err
+	case w.Row == nil:
+		return nil, unexpected(v.process, "its row")
+	}
+	if v.how != "" {
+		w.Row.DataSet = v.how
+	}
+	if err := v.stop(); err != nil {
+		return nil, fmt.Errorf("%s ended: %w%s", v.name, err, v.said.last())
+	}
+	return w.Row, nil
+}
+
+// Kill implements lab.Process.
+func (v *variantProcess) Kill() {
+	v.hung = true
+	select {
+	case <-v.ended:
+		return
+	default:
+	}
+	_ = v.stop() // its server ends with it
+}
+
+// loadData loads a data set. Its caller holds the lock.
+func (p *processes) loadData(ctx context.Context, args []string) error {
+	_, err := p.program(ctx, "load", args)
+	return err
+}
+
+// Run implements lab.Exec: a whole run is a kvwire bench.
+func (p *processes) Run(ctx context.Context, run experiments.Run, id string) (row *report.Row, err error) {
+	f, err := p.startable(run.Cell)
+	if err != nil {
+		return nil, err
+	}
+	args := append(p.args("bench", f, run.Cell, id), "--json")
+	if run.Stages {
+		args = append(args, fmt.Sprintf("--stages=%d", p.x.Stages.OneIn))
+	}
+	dir, how, err := p.takeData(ctx, f, 0)
+	if err != nil {
+		return nil, err
+	}
+	if dir != "" {
+		args = append(args, "--dir="+dir)
+	}
+	out, err := p.program(ctx, id, args)
+	if len(out) == 0 {
+		return nil, p.explain(f, err)
+	}
+	row = new(report.Row)
+	if jerr := json.Unmarshal(out, row); jerr != nil {
+		return nil, errors.Join(err, jerr)
+	}
+	if how != "" {
+		row.DataSet = how
+	}
+	return row, err
+}
+
+// program runs a command of kvwire's, and gives what it prints. Its last words are in the error.
+func (p *processes) program(ctx context.Context, name string, args []string) ([]byte, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	said := &sayings{name: name, to: p.log}
+	cmd.Stdout, cmd.Stderr = &out, said
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
+	defer stop()
+	err = cmd.Wait()
+	exit := new(exec.ExitError)
+	if errors.As(err, &exit) && exit.ExitCode() == exitInterrupted && ctx.Err() != nil && out.Len() > 0 {
+		err = nil // its row says so
+	}
+	if err != nil {
+		code := exitFailed
+		if errors.As(err, &exit) {
+			code = exit.ExitCode()
+		}
+		if code == exitWrong {
+			p.wrong.Add(1)
+		}
+		err = &exitError{cmp.Or(max(code, 0), exitFailed), fmt.Errorf("%w: %s", err, strings.TrimPrefix(said.last(), "; it said last: "))}
+	}
+	return out.Bytes(), err
+}
+
+// Calibrate implements lab.Exec: it measures the units of the bill of materials, in a process of its own.
+func (p *processes) Calibrate(ctx context.Context) error {
+	had, err := report.ReadUnits(p.dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	b, err := p.program(ctx, "calibrate", []string{"calibrate", "--json"})
+	if err != nil {
+		return fmt.Errorf("kvwire calibrate: %w", err)
+	}
+	var more []units.Unit
+	if err := json.Unmarshal(b, &more); err != nil {
+		return fmt.Errorf("kvwire calibrate: %w", err)
+	}
+	return report.WriteUnits(p.dir, units.Join(had, more))
+}

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport/stream"
+)
+
+// sliceLoad is a load that is made in slices: by this process, or by load hosts. It belongs to one goroutine. Between slices the client is
+// parked.
+type sliceLoad interface {
+	// slice resumes the client, runs one slice, and parks the client.
+	slice(ctx context.Context, settle, window time.Duration) (loadSlice, error)
+	// close ends the load and gives all its slices together. The client is parked, and is of no more use.
+	close(ctx context.Context) (loadSum, error)
+}
+
+// loadSlice is the client's side of a slice. Of several load hosts it is their sum, but for Host and Ksoftirqd, which are the first one's,
+// and Parked, which is the longest.
+type loadSlice struct {
+	bench.Slice
+	CPU       time.Duration // of the client's process, from resume to park
+	Usage     bench.Usage   // the same, divided into user and system, with context switches
+	Parked    time.Duration // the pause before the slice
+	ParkedCPU time.Duration // the process's CPU time in that pause
+	Host      bench.HostTimes
+	Ksoftirqd time.Duration // CPU time of the kernel's threads for soft interrupts
+	Visible   bool          // those threads can be seen
+	Cwnd      int           // congestion window at the slice's end, in segments: the median of the connections; 0: not known
+}
+
+// loadSum is all slices of a load together. It crosses from load hosts as JSON.
+type loadSum struct {
+	Result    json.RawMessage // bench.Result.Encode's
+	Parked    time.Duration   // of all pauses
+	ParkedCPU time.Duration
+	Ksoftirqd time.Duration
+	Visible   bool
+	SlowStart bool // tcp_slow_start_after_idle
+	TCP       bool // and it is known
+	Port      *portWord
+
+	result *bench.Result
+	hosts  []report.LoadHost // nil: one client here
+	port   *rdmaPort         // of load hosts
+}
+
+// openLoad makes the load of a session.
+func (s *session) openLoad(ctx context.Context, spec bench.Spec) (sliceLoad, error) {
+	if s.hosts != nil {
+		return s.hosts.openLoad(ctx, spec)
+	}
+	return s.openLocalLoad(spec)
+}
+
+// localLoad is a load by this process's loops.
+type localLoad struct {
+	s      *session
+	slices *bench.Slices
+	at     time.Time     // of the last park
+	cpu    time.Duration // of the process, then
+	usage  bench.Usage   // of all slices
+	host   bench.HostTimes
+	sum    loadSum
+	now    loadSlice // under way
+	err    error     // of parking
+}
+
+var _ sliceLoad = (*localLoad)(nil)
+
+func (s *session) openLocalLoad(spec bench.Spec) (l *localLoad, err error) {
+	l = &localLoad{s: s}
+	spec.OnWindow = l.onWindow
+	if err := s.wakeLoad(); err != nil {
+		return nil, err
+	}
+	if l.slices, err = bench.OpenSlices(spec, s.client.threads); err != nil {
+		return nil, err
+	}
+	s.port.look(true)
+	return l, l.park()
+}
+
+// parkWait bounds the wait for loops to have nothing to do: write-back of a disk takes that long at most.
+const parkWait = 20 * time.Second
+
+// resume and park are for the loops of a client in a process of its own. An in-process server's loops, on which its client lives, are the
+// server's to park.
+func (c *client) resume() {
+	if c.own {
+		loop.ResumeAll(c.loops)
+	}
+}
+
+func (c *client) park() error {
+	if !c.own {
+		return nil
+	}
+	if err := loop.ParkAll(c.loops, parkWait, nil); err != nil {
+		return fmt.Errorf("park the client: %w", err)
+	}
+	return nil
+}
+
+// parkServer parks the server, unless it is, and gives what it has counted.
+func (s *session) parkServer(ctx context.Context) (parked, error) {
+	if s.parked == nil {
+		p, err := s.parker().park(ctx)
+		if err != nil {
+			return p, fmt.Errorf("park the server: %w", err)
+		}
+		s.parked = &p
+	}
+	return *s.parked, nil
+}
+
+// resumeServer resumes the server, which is parked, and gives its CPU time before that.
+func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
+	s.parked = nil
+	cpu, err := s.parker().resume(ctx)
+	if err != nil {
+		err = fmt.Errorf("resume the server: %w", err)
+	}
+	return time.Duration(cpu), err
+}
+
+// wakeLoad resumes the loops on which the load's generators live, whether or not they are parked.
+func (s *session) wakeLoad() error {
+	if s.served == nil {
+		s.client.resume()
+		return nil
+	}
+	if s.parked == nil {
+		return nil
+	}
+	_, err := s.resumeServer(context.Background())
+	return err
+}
+
+// park parks the client, and an in-process server, and notes the time.
+func (l *localLoad) park() (err error) {
+	if l.s.served != nil {
+		_, err = l.s.parkServer(context.Background())
+	} else {
+		err = l.s.client.park()
+	}
+	l.at, l.cpu = time.Now(), bench.ProcessCPU()
+	return err
+}
+
+// onWindow is bench's, before the load of a slice begins and when nothing is in flight any more: what the process does besides, such as
+// merging latencies, is not in the slice's costs.
+func (l *localLoad) onWindow(begin bool) {
+	s := &l.now
+	if begin {
+		s.Usage, s.CPU = bench.ProcessUsage(), bench.ProcessCPU()
+		s.Parked, s.ParkedCPU = time.Since(l.at), s.CPU-l.cpu
+		l.s.client.resume()
+		return
+	}
+	s.Cwnd = l.s.client.cwnd()
+	if l.err = l.park(); l.err == nil {
+		s.CPU = l.cpu - s.CPU
+		s.Usage = divide(s.CPU, bench.ProcessUsage().Sub(s.Usage))
+	}
+}
+
+func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (loadSlice, error) {
+	host, herr := bench.ReadHostTimes()
+	soft, visible := bench.KsoftirqdCPU()
+	l.now = loadSlice{}
+	found, err := l.slices.Slice(ctx, settle, window)
+	s := l.now
+	s.Slice = found
+	switch {
+	case err != nil:
+		return s, err
+	case l.err != nil:
+		return s, l.err
+	case found.Interrupted:
+		return s, context.Canceled
+	}
+	if after, err := bench.ReadHostTimes(); herr == nil && err == nil {
+		s.Host = after.Sub(host)
+		l.host.Add(s.Host)
+	}
+	if after, ok := bench.KsoftirqdCPU(); visible && ok {
+		s.Ksoftirqd, s.Visible = after-soft, true
+		l.sum.Ksoftirqd += s.Ksoftirqd
+		l.sum.Visible = true
+	}
+	l.usage.Add(s.Usage)
+	l.sum.Parked += s.Parked
+	l.sum.ParkedCPU += s.ParkedCPU
+	return s, nil
+}
+
+// cwnd is the median of the connections' congestion windows, in segments; 0: not known.
+func (c *client) cwnd() int {
+	var all []int
+	_ = c.loops[0].Call(func() {
+		for _, conn := range c.conns {
+			if n, ok := stream.CongestionWindow(conn); ok {
+				all = append(all, n)
+			}
+		}
+	})
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// slowStartAfterIdle reads net.ipv4.tcp_slow_start_after_idle: with it a TCP connection that was parked for a retransmission timeout begins
+// with a small congestion window again.
+func slowStartAfterIdle() (on, known bool) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_slow_start_after_idle")
+	return strings.TrimSpace(string(b)) != "0", err == nil
+}
+
+func (l *localLoad) close(ctx context.Context) (loadSum, error) {
+	if err := l.s.wakeLoad(); err != nil {
+		return l.sum, err
+	}
+	err := l.slices.Close(ctx)
+	res := l.slices.Result()
+	res.Process, res.Host = l.usage, bench.HostOf(l.host)
+	l.s.port.look(false)
+	l.sum.result = res
+	l.sum.SlowStart, l.sum.TCP = slowStartAfterIdle()
+	return l.sum, errors.Join(err, l.park())
+}
+
+// hostsLoad is a load by several load hosts.
+type hostsLoad struct {
+	s *loadHosts
+}
+
+var _ sliceLoad = (*hostsLoad)(nil)
+
+func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, error) {
+	l := &hostsLoad{s}
+	words, err := l.order(ctx, func(i int) order {
+		one := spec
+		one.FirstThread = i * s.f.clientThreads
+		return order{Open: &one}
+	})
+	for i, w := range words {
+		if err == nil && !w.Opened {
+			err = unexpected(s.hosts[i].process, "that its load is ready")
+		}
+	}
+	return l, err
+}
+
+// order gives each host its order, one right after the other, and waits for all of their words.
+func (l *hostsLoad) order(ctx context.Context, what func(i int) order) ([]word, error) {
+	hosts := l.s.hosts
+	for i, h := range hosts {
+		if err := h.send(what(i)); err != nil {
+			return nil, err
+		}
+	}
+	words := make([]word, len(hosts))
+	err := l.s.each(ctx, func(ctx context.Context, i int) (err error) {
+		words[i], err = l.s.await(ctx, i, func(bench.Progress) {})
+		return err
+	})
+	return words, err
+}
+
+func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s loadSlice, err error) {
+	words, err := l.order(ctx, func(int) order { return order{Slice: &sliceOrder{settle, window}} })
+	if err != nil {
+		return s, err
+	}
+	var parts []bench.Slice
+	var cwnd []int
+	for i, w := range words {
+		if w.Slice == nil {
+			return s, unexpected(l.s.hosts[i].process, "what a slice has found")
+		}
+		parts = append(parts, w.Slice.Slice)
+		s.CPU += w.Slice.CPU
+		s.Usage.Add(w.Slice.Usage)
+		s.Parked = max(s.Parked, w.Slice.Parked)
+		s.ParkedCPU += w.Slice.ParkedCPU
+		cwnd = append(cwnd, w.Slice.Cwnd)
+	}
+	slices.Sort(cwnd)
+	s.Host, s.Ksoftirqd, s.Visible, s.Cwnd = words[0].Slice.Host, words[0].Slice.Ksoftirqd, words[0].Slice.Visible, cwnd[len(cwnd)/2]
+	s.Slice, err = bench.TogetherSlices(parts)
+	return s, err
+}
+
+func (l *hostsLoad) close(ctx context.Context) (sum loadSum, err error) {
+	words, err := l.order(ctx, func(int) order { return order{Close: true} })
+	if err != nil {
+		return sum, err
+	}
+	var parts []*bench.Result
+	for i, w := range words {
+		h := l.s.hosts[i]
+		if w.Closed == nil {
+			return sum, unexpected(h.process, "all its slices")
+		}
+		if h.res, err = bench.DecodeResult(w.Closed.Result); err != nil {
+			return sum, fmt.Errorf("%s: %w", h.name, quote.Error(err))
+		}
+		h.found = &portion{Port: w.Closed.Port}
+		parts = append(parts, h.res)
+		sum.hosts = append(sum.hosts, report.LoadHost{Name: fmt.Sprintf("load host %d", i+1), Result: h.res})
+		sum.Parked = max(sum.Parked, w.Closed.Parked)
+		sum.ParkedCPU += w.Closed.ParkedCPU
+	}
+	first := words[0].Closed
+	sum.Ksoftirqd, sum.Visible, sum.SlowStart, sum.TCP = first.Ksoftirqd, first.Visible, first.SlowStart, first.TCP
+	sum.port = l.s.port()
+	sum.result, err = bench.Together(parts)
+	return sum, err
+}
+
+// encode makes a local sum ready to cross to another host.
+func (s *loadSum) encode(port *rdmaPort) (err error) {
+	if port != nil {
+		s.Port = &portWord{Choice: port.choice, Before: port.before, After: port.after}
+	}
+	s.Result, err = s.result.Encode()
+	return err
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/report"
+)
+
+// A variant of a question and the kvwire run that started it exchange lines of JSON: orders one way, words the other. The variant
+// starts its server, connects, loads its data, warms up, parks, and reports that it is ready. Then it answers each order.
+
+// variantOrder is a line to a variant: one of these.
+type variantOrder struct {
+	Slice  *sliceOrder `json:"slice,omitempty"`
+	Finish bool        `json:"finish,omitempty"` // report the row of all slices, and end
+}
+
+// sliceOrder is one slice of load.
+type sliceOrder struct {
+	Settle time.Duration `json:"settle_ns"` // not counted
+	Window time.Duration `json:"window_ns"`
+}
+
+// variantWord is a line from a variant: one of these.
+type variantWord struct {
+	Progress *bench.Progress `json:"progress,omitempty"` // of loading and warming up
+	Ready    bool            `json:"ready,omitempty"`
+	Slice    *report.Slice   `json:"slice,omitempty"`
+	Row      *report.Row     `json:"row,omitempty"`
+}
+
+// variantCommand is what kvwire run starts for each variant of a generation.
+func variantCommand(ctx context.Context, args []string) error {
+	f := newFactors("variant", "What kvwire run starts for each variant of a question.")
+	f.serverFlags()
+	f.loadFlags()
+	f.benchFlags()
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	spec, err := f.checkBench()
+	if err != nil {
+		return err
+	}
+	f.control = true
+	s, err := prepare(ctx, f)
+	if err != nil {
+		return err
+	}
+	f.warn()
+	spec.Verify = keeps(s.flags["backend"])
+	v := &variant{s: s, spec: spec, out: json.NewEncoder(os.Stdout)}
+	err = v.open(ctx)
+	if err == nil {
+		err = v.obey(ctx)
+	}
+	v.close()
+	s.noteHang(nil, err)
+	err = s.child.blame(err)
+	return errors.Join(err, s.close())
+}
+
+// variant is a session whose load is made in slices. It belongs to one goroutine.
+type variant struct {
+	s    *session
+	spec bench.Spec
+	out  *json.Encoder
+
+	load    sliceLoad
+	started time.Time
+	before  parked // after the warm-up
+	last    parked // after the last slice
+	server  serverCost
+	cwnd    []int // of all slices
+}
+
+// serverCost is what the slices cost the server's process: its CPU time under load and while it was parked.
+type serverCost struct {
+	load, parked time.Duration
+}
+
+// open loads the data, warms up, and parks. It says meanwhile how far it is.
+func (v *variant) open(ctx context.Context) (err error) {
+	show := v.progress()
+	if keeps(v.s.f.backend) {
+		if err := v.s.load(ctx, v.spec, show); err != nil {
+			return fmt.Errorf("load %d records: %w", v.spec.Records, err)
+		}
+	}
+	if v.spec.Warmup > 0 {
+		if err := v.warm(ctx); err != nil {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+	}
+	if err := v.openLoad(ctx); err != nil {
+		return err
+	}
+	v.started, v.before = time.Now(), v.last
+	return v.out.Encode(variantWord{Ready: true})
+}
+
+// openLoad makes the load, and parks client and server.
+func (v *variant) openLoad(ctx context.Context) (err error) {
+	if v.load, err = v.s.openLoad(ctx, v.spec); err == nil {
+		v.last, err = v.s.parkServer(ctx)
+	}
+	return err
+}
+
+// warm puts the variant under load for its warm-up, of which nothing is kept.
+func (v *variant) warm(ctx context.Context) error {
+	if err := v.openLoad(ctx); err != nil {
+		return err
+	}
+	_, err := v.slice(ctx, sliceOrder{Window: v.spec.Warmup})
+	_, cerr := v.load.close(ctx)
+	v.load, v.server, v.cwnd = nil, serverCost{}, nil
+	return errors.Join(err, cerr)
+}
+
+// progress says now and then how far loading is.
+func (v *variant) progress() func(bench.Progress) {
+	var last time.Time
+	return func(p bench.Progress) {
+		if now := time.Now(); now.Sub(last) >= saySpace {
+			last = now
+			_ = v.out.Encode(variantWord{Progress: &p})
+		}
+	}
+}
+
+// obey carries out orders until one to finish, the end of its input, or the end of ctx.
+func (v *variant) obey(ctx context.Context) error {
+	orders, failed := make(chan variantOrder), make(chan error, 1)
+	go func() { failed <- readLines(ctx, os.Stdin, orders) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			return err
+		case o := <-orders:
+			var w variantWord
+			var err error
+			switch {
+			case o.Slice != nil:
+				w.Slice, err = v.slice(ctx, *o.Slice)
+			case o.Finish:
+				w.Row, err = v.finish(ctx)
+			default:
+				err = errors.New("variant: an order that is none")
+			}
+			if err == nil {
+				err = v.out.Encode(w)
+			}
+			if err != nil || o.Finish {
+				return err
+			}
+		}
+	}
+}
+
+// slice resumes server and client, puts them under load, and parks them.
+func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error) {
+	began, err := v.s.resumeServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := v.load.slice(ctx, o.Settle, o.Window)
+	if err != nil {
+		return nil, err
+	}
+	if l.VerifyFailures > 0 {
+		return nil, &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", l.VerifyFailures, l.FirstFailure)}
+	}
+	p, err := v.s.parkServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	load, pause := time.Duration(p.CPU)-began, began-time.Duration(v.last.CPU)
+	v.server.load += load
+	v.server.parked += pause
+	if l.Cwnd > 0 {
+		v.cwnd = append(v.cwnd, l.Cwnd)
+	}
+	s, server, ours := l.row(v.spec), loop.Stats{}, l.CPU
+	if v.s.served == nil {
+		s.ServerCPUNs, s.ServerParkedCPUNs = report.I(int64(load)), report.I(int64(pause))
+		server = p.Loops.Sub(v.last.Loops)
+		usage := p.Process.Sub(v.last.Process)
+		s.CtxswVol, s.CtxswInvol = report.U(l.Usage.CtxVol+usage.CtxVol), report.U(l.Usage.CtxInvol+usage.CtxInvol)
+		ours += load
+	}
+	fillCounters(s, l.ClientLoops, server)
+	if p.hasDisk() {
+		r0, w0 := v.last.disk()
+		r1, w1 := p.disk()
+		s.DiskReads, s.DiskWrites = report.U(r1-r0), report.U(w1-w0)
+	}
+	if !v.s.f.launch.used() && v.s.f.serverAt == "" {
+		s.ForeignCPURatio = foreign(l.Host, ours)
+	}
+	if cpu, ok := s.ClientCPUNs.Get(); ok && l.AllOps > 0 {
+		server, _ := s.ServerCPUNs.Get()
+		s.CPUNsPerOp = report.F(float64(cpu+server) / float64(l.AllOps))
+	}
+	v.last = p
+	return s, nil
+}
+
+// finish ends the load and gives the row of all slices. Their latencies are in --record-dir.
+func (v *variant) finish(ctx context.Context) (*report.Row, error) {
+	sum, err := v.load.close(ctx)
+	v.load = nil
+	if err != nil {
+		return nil, err
+	}
+	res := sum.result
+	res.Started = v.started
+	after := v.last.counters
+	if v.s.served == nil { // the processes' clocks are exact, and rusage says how they divide
+		u := after.Process.Sub(v.before.counters.Process)
+		after.Process = v.before.counters.Process
+		after.Process.Add(divide(v.server.load, u))
+	}
+	m := &measured{started: v.started, result: res, before: v.before.counters, after: after, hosts: sum.hosts, port: sum.port}
+	row := m.row(v.s)
+	row.RunID = v.s.f.runID
+	v.fill(row, &sum)
+	if n := len(v.cwnd); n > 0 {
+		slices.Sort(v.cwnd)
+		row.TCPCwnd = report.I(v.cwnd[n/2])
+	}
+	if err := v.s.save(row, res); err != nil {
+		return nil, err
+	}
+	return row, nil
+}
+
+// divide is an exact CPU time, divided as usage is divided; counts are those of usage.
+func divide(cpu time.Duration, usage bench.Usage) bench.Usage {
+	user := time.Duration(0)
+	if all := usage.CPU(); all > 0 {
+		user = time.Duration(float64(cpu) * float64(usage.User) / float64(all))
+	}
+	usage.User, usage.Sys = user, cpu-user
+	return usage
+}
+
+// fill adds what is known of a run in slices alone.
+func (v *variant) fill(row *report.Row, sum *loadSum) {
+	all := sum.ParkedCPU
+	row.ClientParkedCPUNs = report.I(int64(sum.ParkedCPU))
+	if v.s.served == nil {
+		row.ServerParkedCPUNs = report.I(int64(v.server.parked))
+		all += v.server.parked
+	}
+	if sum.Parked > 0 {
+		row.ParkedCPURatio = report.F(float64(all) / float64(sum.Parked))
+	}
+	if ops := sum.result.CostOps; sum.Visible && ops > 0 {
+		row.KsoftirqdNsPerOp = report.F(float64(sum.Ksoftirqd) / float64(ops))
+	}
+	if sum.TCP && v.s.f.transport != "rdma" && v.s.served == nil {
+		row.TCPSlowStartAfterIdle = report.B(sum.SlowStart)
+	}
+}
+
+// close wakes all loops, and ends a load that was not finished.
+func (v *variant) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), hungPatience)
+	defer cancel()
+	if v.load != nil && v.s.hosts == nil {
+		_, _ = v.load.close(ctx)
+	}
+	if v.s.parked != nil {
+		_, _ = v.s.resumeServer(ctx)
+	}
+	if v.s.client != nil {
+		v.s.client.resume()
+	}
+}
+
+// readLines reads lines of JSON until the input ends, or ctx does.
+func readLines[T any](ctx context.Context, in io.Reader, to chan<- T) error {
+	s := bufio.NewScanner(in)
+	s.Buffer(nil, orderLineMax)
+	for s.Scan() {
+		var v T
+		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
+			return fmt.Errorf("read an order: %w", quote.Error(err))
+		}
+		select {
+		case to <- v:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("read orders: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package lab
+
+import (
+	"context"
+	"time"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Exec does what a Runner decides: it starts the processes. The implementation in cmd/kvwire runs kvwire itself, here and behind launchers.
+// Tests have one without processes. One goroutine calls its methods, but Start, which is called for all variants of a generation at once.
+type Exec interface {
+	// Facts describes a cell. It starts nothing.
+	Facts(cell int) (Facts, error)
+
+	// Start starts a variant of a generation: a server and a client of its own, connected, with its data loaded, and parked. The caller
+	// ends the process, with Finish or Kill. A *NotHere error means that the cell cannot be run here.
+	Start(ctx context.Context, v Variant) (Process, error)
+
+	// Run measures a cell in one whole run. A *NotHere error means that the cell cannot be run here; other errors come with a row where the
+	// run measured something.
+	Run(ctx context.Context, run experiments.Run, id string) (*report.Row, error)
+
+	// Calibrate measures the unit costs of the bill of materials once more.
+	Calibrate(ctx context.Context) error
+}
+
+// Facts is what a Runner has to know of a cell.
+type Facts struct {
+	Row   *report.Row // its factors
+	Whole string      // why it cannot be measured in slices; "": it can
+	Disk  bool        // its data have to be copied for each generation
+	Here  bool        // it can be run on this machine, as far as that is known without starting it
+}
+
+// Variant is one of the processes of a generation: a cell of a question, or its baseline once more (A/A).
+type Variant struct {
+	Cell       int // index of the experiment's Cells
+	Again      bool
+	Generation int    // from 1
+	Place      int    // among the variants of the generation, from 0: variants that live at the same time have different places
+	RunID      string // of its row
+	Label      string // for people: tcp, tcp again, rdma write
+}
+
+// Process is a variant that lives and is parked. One goroutine calls its methods.
+type Process interface {
+	// Slice puts the variant under load for settle, which is not counted, and window, which is, and parks it again. The caller fills in the
+	// slice's place in the design. An error means that the process is of no use any more: only Kill is left.
+	Slice(ctx context.Context, settle, window time.Duration) (report.Slice, error)
+
+	// Finish ends the process in good order, records its latencies, and gives the row of all its slices together.
+	Finish(ctx context.Context) (*report.Row, error)
+
+	// Kill ends the process at once. It may be called at any time, and again.
+	Kill()
+}
+
+// NotHere is the error of a cell that cannot be run on this machine.
+type NotHere struct{ Reason string }
+
+// Error is the reason.
+func (e *NotHere) Error() string { return e.Reason }
+
+// Keeper keeps what was measured. One goroutine calls its methods.
+type Keeper interface {
+	// Has says whether a run's row is kept, so that the run need not be done.
+	Has(id string) bool
+
+	// Keep adds the rows of a generation of a question, with its slices, or the row of a whole run. Either all of it is kept, or, after an
+	// error or a crash, a part that Forget removes.
+	Keep(rows []*report.Row, slices []report.Slice) error
+
+	// Forget removes what processes have recorded of runs that are not kept.
+	Forget(ids []string) error
+
+	// HalfWidth is the widest half-width of the intervals of a question that decide when it is answered, as a ratio (0.03: 3 %), at a level.
+	// It is infinite where there are too few generations.
+	HalfWidth(question int, level float64) (float64, error)
+}
+
+// Watcher is told how far a Runner is. One goroutine calls its methods.
+type Watcher interface {
+	// Started is called before a generation of a question (or a whole run) is measured.
+	Started(s Step)
+	// Sliced is called after each round of slices.
+	Sliced(s Step, rounds, of int)
+	// Kept is called when its rows are kept.
+	Kept(s Step, rows []*report.Row)
+	// Noted is called for what went wrong and is gone on from, in one line.
+	Noted(s Step, line string)
+}
+
+// Step is where a Runner is.
+type Step struct {
+	Question    int // index of the experiment's questions; -1: none (a run for its stages)
+	Generation  int // from 1
+	Generations int
+	Whole       *experiments.Run // nil: slices
+	Done, Of    int              // steps done and planned
+	Left        time.Duration    // about, for this step and all that follow
+}

@@ -1,0 +1,145 @@
+package results
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Runner is a runner for the folder's plan. Its Keeper and Watcher are the caller's to set.
+func (r *Folder) Runner(exec lab.Exec) *lab.Runner {
+	return &lab.Runner{Experiment: r.Experiment, Settings: r.Plan.Settings, Exec: exec, Name: r.Plan.RunID, Labels: func(q experiments.Question) (string, []string) {
+		var labels []string
+		for _, c := range q.Cells {
+			labels = append(labels, r.variantName(c))
+		}
+		return r.questionName(q.Flags), labels
+	}}
+}
+
+// Keeper adds rows and slices to a folder. It belongs to one goroutine.
+type Keeper struct {
+	r      *Folder
+	csv    *os.File // runs.csv
+	rows   *report.Writer
+	slices *report.SliceWriter
+}
+
+var _ lab.Keeper = (*Keeper)(nil)
+
+// Keeper opens the folder's files to add to. runs.csv is written anew with the rows that there are, and slices of runs without a row are
+// removed.
+func (r *Folder) Keeper() (k *Keeper, err error) {
+	name := filepath.Join(r.Dir, lab.RowsFile)
+	if err := report.WriteRows(name, r.RowsInOrder()); err != nil {
+		return nil, err
+	}
+	k = &Keeper{r: r}
+	if k.csv, err = os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+		return nil, err
+	}
+	k.rows = report.AppendTo(k.csv)
+	if r.Plan.Slice <= 0 {
+		return k, nil
+	}
+	if k.slices, err = report.OpenSlices(filepath.Join(r.Dir, report.SlicesFile)); err != nil {
+		return nil, errors.Join(err, k.csv.Close())
+	}
+	return k, nil
+}
+
+// Has implements lab.Keeper.
+func (k *Keeper) Has(id string) bool {
+	_, there := k.r.Rows[id]
+	return there
+}
+
+// Keep implements lab.Keeper. A run's slices are in the file before its row is.
+func (k *Keeper) Keep(rows []*report.Row, slices []report.Slice) error {
+	if len(slices) > 0 {
+		if err := k.slices.Append(slices...); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(k.r.Dir, report.SlicesFile), err)
+		}
+	}
+	for _, row := range rows {
+		if err := k.rows.Append(*row); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(k.r.Dir, lab.RowsFile), err)
+		}
+	}
+	for _, row := range rows {
+		k.r.Rows[row.RunID] = *row
+	}
+	for _, s := range slices {
+		k.r.Slices[s.RunID] = append(k.r.Slices[s.RunID], s)
+	}
+	return nil
+}
+
+// Forget implements lab.Keeper.
+func (k *Keeper) Forget(ids []string) error {
+	gone := map[string]bool{}
+	for _, id := range ids {
+		gone[id] = !k.Has(id)
+	}
+	return report.Forget(k.r.Dir, func(id string) bool { return !gone[id] })
+}
+
+// HalfWidth implements lab.Keeper.
+func (k *Keeper) HalfWidth(question int, level float64) (float64, error) {
+	return k.r.halfWidth(question, level)
+}
+
+// Close closes the files.
+func (k *Keeper) Close() error {
+	err := k.csv.Close()
+	if k.slices != nil {
+		err = errors.Join(err, k.slices.Close())
+	}
+	return err
+}
+
+// Failed is the number of runs that have no figures, or wrong ones, though they could be started.
+func (r *Folder) Failed() (n int) {
+	for _, row := range r.Rows {
+		if row.SkippedReason == "" && !row.Ops.Known() {
+			n++
+		}
+	}
+	return n
+}
+
+// DropPartGenerations removes the rows of generations in slices of which a row is missing: their slices were made by turns, so they are
+// measured together again.
+func (r *Folder) DropPartGenerations() {
+	if r.Plan.Slice <= 0 {
+		return
+	}
+	for _, q := range r.Experiment.Questions() {
+		for g := 1; g <= r.Plan.Generations; g++ {
+			ids := []string{r.Plan.RunID(experiments.Run{Block: g, Cell: q.Cells[0], AA: true})}
+			if len(q.Cells) < 2 {
+				ids = nil
+			}
+			for _, c := range q.Cells {
+				ids = append(ids, r.Plan.RunID(experiments.Run{Block: g, Cell: c}))
+			}
+			whole, missing := false, false
+			for _, id := range ids {
+				row, there := r.Rows[id]
+				missing = missing || !there
+				whole = whole || row.Method == report.MethodWhole
+			}
+			if missing && !whole {
+				for _, id := range ids {
+					delete(r.Rows, id)
+					delete(r.Slices, id)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,699 @@
+package lab
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Settings are how an experiment is measured.
+type Settings struct {
+	Generations int           `json:"generations"`
+	Seed        uint64        `json:"seed"`               // of all orders
+	Slice       time.Duration `json:"slice_ns,omitempty"` // of load on one variant at a time, settling included; 0: whole runs
+	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: as DefaultTime says
+	Until       float64       `json:"until,omitempty"`    // a question is answered when its intervals are that narrow: 0.03 for 3 %; 0: all generations are measured
+	Retry       int           `json:"retry,omitempty"`    // whole runs: how often one is done again where the machine disturbed it
+}
+
+// Bounds and defaults.
+const (
+	DefaultSlice       = 50 * time.Millisecond
+	SliceMin           = 5 * time.Millisecond
+	DefaultGenerations = 12 // an exact 95 % interval needs 6, Holm's correction for 12 claims 9
+	UntilGenerations   = 24 // with Until: looks at half of them, three quarters and all
+	LooksMax           = 3
+
+	timeMin      = 60 * time.Second // of a question
+	timeEach     = 12 * time.Second // and for each variant at least
+	diskTimes    = 3                // as long where data are copied
+	settleShare  = 10               // of a slice, one part in so many settles
+	roundsMin    = 4                // of a generation, whatever the time
+	betweenMost  = 5 * time.Millisecond
+	breakdownMax = 3 // generations in which cells are run for their stages, and units are calibrated
+)
+
+// DefaultTime is how long a question with so many variants takes, its baseline's second process among them.
+func DefaultTime(variants int, disk bool) time.Duration {
+	t := max(timeMin, time.Duration(variants)*timeEach)
+	if disk {
+		t *= diskTimes
+	}
+	return t
+}
+
+// Looks are the numbers of generations after which Until looks at the intervals: fixed beforehand, and the last one is all.
+func Looks(generations int) []int {
+	return slices.Compact([]int{(generations + 1) / 2, (3*generations + 3) / 4, generations})
+}
+
+// Level is what the interval of each look covers (Bonferroni: the looks share an error of 0.05), or the interval of all generations where
+// there are no looks.
+func Level(until float64) float64 {
+	if until > 0 {
+		return 1 - 0.05/LooksMax
+	}
+	return 0.95
+}
+
+// Runner measures an experiment. Its fields are set before Run, and not changed.
+type Runner struct {
+	Experiment *experiments.Experiment
+	Settings
+	Exec    Exec
+	Keeper  Keeper
+	Watcher Watcher
+	Name    func(run experiments.Run) string                               // of a run: its row's run_id
+	Labels  func(question experiments.Question) (name string, of []string) // of a question, and of its cells
+
+	questions []question
+	failed    map[string]error // variants that failed twice in a generation, by question and label
+	overhead  time.Duration    // of a generation: starting and ending its processes, as the last one had it
+	spent     time.Duration    // of steps that were measured
+	planned   time.Duration    // what those were planned to take
+	done, of  int
+}
+
+// question is one of the experiment's, with what Run needs of it.
+type question struct {
+	experiments.Question
+	name   string
+	labels []string
+	facts  []Facts
+	whole  bool // its cells are measured in whole runs
+	time   time.Duration
+	closed bool      // its intervals are narrow enough
+	only   []Variant // in the place of its cells' variants; nil: theirs
+}
+
+// step is one generation of a question, or a whole run.
+type step struct {
+	question, generation int
+	whole                *experiments.Run
+}
+
+// Prepare reads the facts of all cells, and returns what is planned. It starts nothing.
+func (r *Runner) Prepare() error {
+	if r.questions != nil {
+		return nil
+	}
+	for _, q := range r.Experiment.Questions() {
+		one := question{Question: q, whole: r.Slice <= 0}
+		one.name, one.labels = r.Labels(q)
+		disk := false
+		for _, c := range q.Cells {
+			f, err := r.Exec.Facts(c)
+			if err != nil {
+				return err
+			}
+			one.facts = append(one.facts, f)
+			one.whole = one.whole || f.Whole != ""
+			disk = disk || f.Disk
+		}
+		if one.time = r.Time; one.time <= 0 {
+			one.time = DefaultTime(len(one.variants()), disk)
+		}
+		r.questions = append(r.questions, one)
+	}
+	return nil
+}
+
+// variants are the processes of a generation of a question: its cells, and the baseline once more where it has something to compare.
+func (q *question) variants() (all []Variant) {
+	if q.only != nil {
+		return q.only
+	}
+	for i, c := range q.Cells {
+		all = append(all, Variant{Cell: c, Label: q.labels[i]})
+	}
+	if len(q.Cells) > 1 {
+		all = append(all, Variant{Cell: q.Cells[0], Again: true, Label: q.labels[0] + " again"})
+	}
+	for i := range all {
+		all[i].Place = i
+	}
+	return all
+}
+
+// steps are all steps of the design, in its order: generation by generation, and within one the questions in a random order.
+func (r *Runner) steps() (all []step) {
+	for g := 1; g <= r.Generations; g++ {
+		rng := rand.New(rand.NewPCG(r.Seed, uint64(g)))
+		var some []step
+		for i := range r.questions {
+			q := &r.questions[i]
+			if !q.whole {
+				some = append(some, step{question: i, generation: g})
+				continue
+			}
+			for _, run := range q.wholeRuns(g, r.Generations > 1 || r.Slice > 0) {
+				some = append(some, step{question: i, generation: g, whole: &run})
+			}
+		}
+		if g <= breakdownMax {
+			for i, c := range r.Experiment.Cells {
+				if r.Experiment.Stages.Concerns(c) && r.measured(i) {
+					some = append(some, step{question: -1, generation: g, whole: &experiments.Run{Block: g, Cell: i, Stages: true}})
+				}
+			}
+		}
+		if r.Generations > 1 {
+			rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+		}
+		for i, s := range some {
+			if s.whole != nil {
+				s.whole.Order = i + 1
+			}
+		}
+		all = append(all, some...)
+	}
+	return all
+}
+
+// measured says whether a cell belongs to a question.
+func (r *Runner) measured(cell int) bool {
+	return slices.ContainsFunc(r.questions, func(q question) bool { return slices.Contains(q.Cells, cell) })
+}
+
+// wholeRuns are the runs of a generation of a question that is measured in whole runs.
+func (q *question) wholeRuns(generation int, again bool) (runs []experiments.Run) {
+	for _, c := range q.Cells {
+		runs = append(runs, experiments.Run{Block: generation, Cell: c})
+	}
+	if again && len(q.Cells) > 1 {
+		runs = append(runs, experiments.Run{Block: generation, Cell: q.Cells[0], AA: true})
+	}
+	return runs
+}
+
+// Runs are all runs of the design that have a row, in its order.
+func (r *Runner) Runs() (all []experiments.Run) {
+	for _, s := range r.steps() {
+		all = append(all, r.runsOf(s)...)
+	}
+	return all
+}
+
+// runsOf are the runs of a step.
+func (r *Runner) runsOf(s step) (runs []experiments.Run) {
+	if s.whole != nil {
+		return []experiments.Run{*s.whole}
+	}
+	for _, v := range r.questions[s.question].variants() {
+		runs = append(runs, experiments.Run{Block: s.generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again})
+	}
+	return runs
+}
+
+// Estimate is how long all steps take that are not kept yet, without loading data.
+func (r *Runner) Estimate() (sum time.Duration) {
+	for _, s := range r.steps() {
+		if !r.kept(s) {
+			sum += r.timeOf(s)
+		}
+	}
+	return sum
+}
+
+// Together are the cells whose processes live at the same time, for each step of a generation.
+func (r *Runner) Together() (all [][]int) {
+	for i := range r.questions {
+		q := &r.questions[i]
+		var cells []int
+		for _, v := range q.variants() {
+			if cells = append(cells, v.Cell); q.whole {
+				all, cells = append(all, cells), nil
+			}
+		}
+		all = append(all, cells)
+	}
+	return all
+}
+
+// Method is how the questions are measured, in words.
+func (r *Runner) Method() string {
+	whole := 0
+	for _, q := range r.questions {
+		if q.whole {
+			whole++
+		}
+	}
+	switch whole {
+	case 0:
+		return fmt.Sprintf("slices of %v", r.Slice)
+	case len(r.questions):
+		return "whole runs"
+	}
+	return fmt.Sprintf("slices of %v, %d questions in whole runs", r.Slice, whole)
+}
+
+// timeOf is how long a step is to take.
+func (r *Runner) timeOf(s step) time.Duration {
+	if s.whole == nil {
+		if !slices.ContainsFunc(r.questions[s.question].facts, func(f Facts) bool { return f.Here }) {
+			return 0
+		}
+		return r.questions[s.question].time / time.Duration(r.Generations)
+	}
+	f := r.factsOf(s.whole.Cell)
+	if !f.Here {
+		return 0
+	}
+	row := f.Row
+	window, _ := row.DurationNs.Get()
+	warmup, _ := row.WarmupNs.Get()
+	return time.Duration(window+warmup) + wholeOverhead
+}
+
+// wholeOverhead is what a whole run takes beside its warm-up and window: its processes, and the look at the idle machine.
+const wholeOverhead = 450 * time.Millisecond
+
+func (r *Runner) factsOf(cell int) Facts {
+	for _, q := range r.questions {
+		if i := slices.Index(q.Cells, cell); i >= 0 {
+			return q.facts[i]
+		}
+	}
+	f, _ := r.Exec.Facts(cell)
+	return f
+}
+
+// kept says whether all rows of a step are kept.
+func (r *Runner) kept(s step) bool {
+	return r.Keeper != nil && !slices.ContainsFunc(r.runsOf(s), func(run experiments.Run) bool { return !r.Keeper.Has(r.Name(run)) })
+}
+
+// Run measures what is not kept yet. It returns nil when ctx ends: then the generation under way is dropped, and all complete ones are kept.
+// Variants that fail have a row with the reason. An error means that nothing more can be measured or kept.
+func (r *Runner) Run(ctx context.Context) error {
+	if err := r.Prepare(); err != nil {
+		return err
+	}
+	r.failed, r.done = map[string]error{}, 0
+	steps := r.steps()
+	r.of = len(steps)
+	generation := 0
+	for _, s := range steps {
+		if s.generation != generation {
+			if err := r.look(generation); err != nil {
+				return err
+			}
+			generation = s.generation
+			if err := r.calibrate(ctx, s); err != nil || ctx.Err() != nil {
+				return err
+			}
+		}
+		r.done++
+		if r.kept(s) || s.question >= 0 && r.questions[s.question].closed {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		begun := time.Now()
+		at := r.at(s)
+		r.Watcher.Started(at)
+		var err error
+		if s.whole != nil {
+			err = r.runWhole(ctx, s, at)
+		} else {
+			err = r.generation(ctx, s, at)
+		}
+		if err != nil {
+			return err
+		}
+		r.spent += time.Since(begun)
+		r.planned += r.timeOf(s)
+	}
+	return r.look(generation)
+}
+
+// calibrate measures the units before the first generations, where something of them is missing.
+func (r *Runner) calibrate(ctx context.Context, s step) error {
+	if s.generation > breakdownMax || r.kept(s) {
+		return nil
+	}
+	err := r.Exec.Calibrate(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// look closes the questions whose intervals are narrow enough, after the generations that Looks names.
+func (r *Runner) look(generation int) error {
+	if r.Until <= 0 || !slices.Contains(Looks(r.Generations), generation) {
+		return nil
+	}
+	for i := range r.questions {
+		q := &r.questions[i]
+		if q.closed || len(q.Cells) < 2 {
+			continue
+		}
+		width, err := r.Keeper.HalfWidth(i, Level(r.Until))
+		if err != nil {
+			return err
+		}
+		q.closed = width <= r.Until
+	}
+	return nil
+}
+
+func (r *Runner) at(s step) Step {
+	at := Step{Question: s.question, Generation: s.generation, Generations: r.Generations, Whole: s.whole, Done: r.done, Of: r.of}
+	left := time.Duration(0)
+	for _, o := range r.steps()[r.done-1:] {
+		if !r.kept(o) && !(o.question >= 0 && r.questions[o.question].closed) {
+			left += r.timeOf(o)
+		}
+	}
+	if r.planned > 0 {
+		left = time.Duration(float64(left) * float64(r.spent) / float64(r.planned))
+	}
+	at.Left = left
+	return at
+}
+
+// runWhole measures a cell in one whole run, and again where the machine disturbed it, as often as was asked for. The last one counts.
+func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
+	id := r.Name(*s.whole)
+	for n := 1; ; n++ {
+		row, err := r.Exec.Run(ctx, *s.whole, id)
+		if row == nil {
+			row = clone(r.factsOf(s.whole.Cell).Row)
+		}
+		var fatal *Fatal
+		var nothere *NotHere
+		switch {
+		case errors.As(err, &fatal):
+			return err
+		case errors.As(err, &nothere):
+			row.SkippedReason = nothere.Reason
+		case err != nil:
+			row.Valid, row.InvalidReason = report.B(false), oneLine(err)
+		}
+		if row.SkippedReason == "" {
+			row.Attempts = report.I(n)
+		}
+		if n > r.Retry || !row.Disturbed() || ctx.Err() != nil {
+			r.label(row, s, *s.whole, id)
+			row.Method = report.MethodWhole
+			if err := r.Keeper.Keep([]*report.Row{row}, nil); err != nil {
+				return err
+			}
+			r.Watcher.Kept(at, []*report.Row{row})
+			return nil
+		}
+		if err := r.Keeper.Forget([]string{id}); err != nil {
+			return err
+		}
+	}
+}
+
+// Fatal is an error of a run after which no other run is of use, such as a transport that the experiment requires and that does not work.
+type Fatal struct{ Err error }
+
+// Error is its text.
+func (e *Fatal) Error() string { return e.Err.Error() }
+
+// Unwrap is the cause.
+func (e *Fatal) Unwrap() error { return e.Err }
+
+// label fills in a row's place in the design.
+func (r *Runner) label(row *report.Row, s step, run experiments.Run, id string) {
+	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Block), report.I(run.Order)
+	row.Cell = report.I(run.Cell + 1)
+	switch {
+	case run.AA:
+		row.Phase = "aa"
+	case run.Stages:
+		row.Phase = "breakdown"
+	default:
+		row.Phase = "measure"
+	}
+	for _, q := range r.questions {
+		if i := slices.Index(q.Cells, run.Cell); i >= 0 {
+			if row.Question, row.Variant = q.name, q.labels[i]; run.AA {
+				row.Variant += " again"
+			}
+		}
+	}
+}
+
+func oneLine(err error) string { return quote.Line(err.Error()) }
+
+func clone(row *report.Row) *report.Row {
+	c := *row
+	return &c
+}
+
+// generation measures one generation of a question. Where a variant fails, the generation is done again once; when it fails again,
+// the generation is done without it, and so are those that follow.
+func (r *Runner) generation(ctx context.Context, s step, at Step) error {
+	tried := map[string]bool{}
+	for {
+		g := r.newGeneration(s)
+		err := g.measure(ctx, at)
+		if ctx.Err() != nil {
+			return r.Keeper.Forget(g.ids())
+		}
+		var broken *brokenVariant
+		if !errors.As(err, &broken) {
+			if err == nil {
+				err = r.keepGeneration(g, at)
+			}
+			return err
+		}
+		if err := r.Keeper.Forget(g.ids()); err != nil {
+			return err
+		}
+		label := broken.variant.Label
+		if !tried[label] {
+			tried[label] = true
+			r.Watcher.Noted(at, fmt.Sprintf("%s failed, the generation is done again: %s", label, oneLine(broken.err)))
+			continue
+		}
+		r.failed[g.key(label)] = broken.err
+		r.Watcher.Noted(at, fmt.Sprintf("%s failed again, the others go on: %s", label, oneLine(broken.err)))
+	}
+}
+
+// Measure measures one generation of variants that the caller chooses, which may be of the same cell, and takes about so long. It keeps
+// nothing. Their Generation and Place are filled in; their run IDs and labels are the caller's. The first variant that fails, or cannot be run here, ends it
+// with an error.
+func (r *Runner) Measure(ctx context.Context, name string, number int, variants []Variant, d time.Duration) (rows []*report.Row, found []report.Slice, err error) {
+	if err := r.Prepare(); err != nil {
+		return nil, nil, err
+	}
+	q := &question{name: name, time: d * time.Duration(r.Generations), only: slices.Clone(variants)}
+	for i := range q.only {
+		v := &q.only[i]
+		v.Generation, v.Place = number, i
+		q.labels = append(q.labels, v.Label)
+		q.Cells = append(q.Cells, v.Cell)
+		q.facts = append(q.facts, r.factsOf(v.Cell))
+	}
+	g := &generation{r: r, s: step{question: -1, generation: number}, q: q, all: q.only}
+	g.time = d
+	err = g.measure(ctx, Step{Question: -1, Generation: number, Generations: r.Generations})
+	for _, row := range g.rows {
+		if err == nil && row.SkippedReason != "" {
+			err = errors.New(row.SkippedReason)
+		}
+	}
+	return g.rows, g.slices, err
+}
+
+func (r *Runner) keepGeneration(g *generation, at Step) error {
+	if err := r.Keeper.Keep(g.rows, g.slices); err != nil {
+		return err
+	}
+	r.Watcher.Kept(at, g.rows)
+	return nil
+}
+
+// generation is one generation of a question while it is measured.
+type generation struct {
+	r        *Runner
+	s        step
+	q        *question
+	all      []Variant // of the question
+	live     []Variant // those that were started
+	process  []Process // theirs
+	rows     []*report.Row
+	slices   []report.Slice
+	counts   []int // slices of each live variant
+	time     time.Duration
+	deadline time.Time
+}
+
+// brokenVariant is the error of a variant that failed in a generation.
+type brokenVariant struct {
+	variant Variant
+	err     error
+}
+
+// Error names the variant.
+func (e *brokenVariant) Error() string { return e.variant.Label + ": " + e.err.Error() }
+
+func (r *Runner) newGeneration(s step) *generation {
+	g := &generation{r: r, s: s, q: &r.questions[s.question], time: r.timeOf(s)}
+	for _, v := range g.q.variants() {
+		v.Generation = s.generation
+		v.RunID = r.Name(experiments.Run{Block: s.generation, Cell: v.Cell, AA: v.Again})
+		g.all = append(g.all, v)
+	}
+	return g
+}
+
+func (g *generation) ids() (ids []string) {
+	for _, v := range g.all {
+		ids = append(ids, v.RunID)
+	}
+	return ids
+}
+
+// key names a variant of the question among all.
+func (g *generation) key(label string) string { return g.q.name + "\n" + label }
+
+// measure starts the variants, gives them their slices, and ends them. It leaves no process behind.
+func (g *generation) measure(ctx context.Context, at Step) error {
+	defer func() {
+		for _, p := range g.process {
+			p.Kill()
+		}
+	}()
+	begun := time.Now()
+	g.deadline = begun.Add(g.time)
+	if err := g.start(ctx); err != nil {
+		return err
+	}
+	started := time.Since(begun)
+	if err := g.rounds(ctx, at); err != nil {
+		return err
+	}
+	ending := time.Now()
+	if err := g.finish(ctx); err != nil {
+		return err
+	}
+	g.r.overhead = started + time.Since(ending)
+	return nil
+}
+
+// start starts all variants at once. Those that cannot run here, and those that failed before, have a row that says so.
+func (g *generation) start(ctx context.Context) error {
+	process, errs := make([]Process, len(g.all)), make([]error, len(g.all))
+	var wait sync.WaitGroup
+	for i, v := range g.all {
+		if errs[i] = g.r.failed[g.key(v.Label)]; errs[i] == nil {
+			wait.Go(func() { process[i], errs[i] = g.r.Exec.Start(ctx, v) })
+		}
+	}
+	wait.Wait()
+	var first error
+	for i, v := range g.all {
+		var fatal *Fatal
+		var nothere *NotHere
+		switch {
+		case errs[i] == nil:
+			g.live, g.process = append(g.live, v), append(g.process, process[i])
+		case errors.As(errs[i], &fatal):
+			first = errs[i]
+		case errors.As(errs[i], &nothere):
+			row := clone(g.r.factsOf(v.Cell).Row)
+			row.SkippedReason = nothere.Reason
+			g.add(v, row)
+		case g.r.failed[g.key(v.Label)] != nil:
+			row := clone(g.r.factsOf(v.Cell).Row)
+			row.Valid, row.InvalidReason = report.B(false), oneLine(errs[i])
+			g.add(v, row)
+		default:
+			first = cmp.Or(first, error(&brokenVariant{v, errs[i]}))
+		}
+	}
+	g.counts = make([]int, len(g.live))
+	return first
+}
+
+// add takes a variant's row into the generation.
+func (g *generation) add(v Variant, row *report.Row) {
+	g.r.label(row, g.s, experiments.Run{Block: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
+	row.Question, row.Variant, row.Method = g.q.name, v.Label, report.MethodSlices
+	g.rows = append(g.rows, row)
+}
+
+// count is how many rounds fit the generation's time: whole sets, over which the order is balanced, where one fits.
+func (g *generation) count() int {
+	k := len(g.live)
+	each := time.Duration(k) * (g.r.Slice + betweenMost)
+	ending := g.r.overhead / 4 // of starting and ending, ending is the smaller part
+	n := max(roundsMin, int(max(0, time.Until(g.deadline)-ending)/each))
+	if set := setOf(k); n > set {
+		n -= n % set
+	}
+	return n
+}
+
+// settle is the part of a slice that is not counted.
+func (r *Runner) settle() time.Duration { return r.Slice / settleShare }
+
+// rounds gives each variant one slice in each round.
+func (g *generation) rounds(ctx context.Context, at Step) error {
+	if len(g.live) == 0 {
+		return nil
+	}
+	settle := g.r.settle()
+	rng := rand.New(rand.NewPCG(g.r.Seed, uint64(g.s.generation)<<32|uint64(g.s.question)))
+	n, after := g.count(), ""
+	for round, order := range orders(len(g.live), n, rng) {
+		for place, i := range order {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			v := g.live[i]
+			s, err := g.process[i].Slice(ctx, settle, g.r.Slice-settle)
+			if err != nil {
+				return &brokenVariant{v, err}
+			}
+			g.counts[i]++
+			s.RunID, s.Question, s.Cell, s.Variant = v.RunID, g.q.name, report.I(v.Cell+1), v.Label
+			s.Generation, s.Slice, s.Round, s.Place, s.After = report.I(v.Generation), report.I(g.counts[i]), report.I(round+1), report.I(place+1), after
+			g.slices = append(g.slices, s)
+			after = v.Label
+		}
+		g.r.Watcher.Sliced(at, round+1, n)
+	}
+	return nil
+}
+
+// finish ends all variants at once, and takes their rows.
+func (g *generation) finish(ctx context.Context) error {
+	rows, errs := make([]*report.Row, len(g.live)), make([]error, len(g.live))
+	var wait sync.WaitGroup
+	for i, p := range g.process {
+		wait.Go(func() { rows[i], errs[i] = p.Finish(ctx) })
+	}
+	wait.Wait()
+	for i, v := range g.live {
+		if errs[i] != nil {
+			return &brokenVariant{v, errs[i]}
+		}
+		rows[i].Slices, rows[i].SliceNs, rows[i].SettleNs = report.I(g.counts[i]), report.I(int64(g.r.Slice-g.r.settle())), report.I(int64(g.r.settle()))
+		g.add(v, rows[i])
+	}
+	slices.SortFunc(g.rows, func(a, b *report.Row) int {
+		x, _ := a.OrderInGeneration.Get()
+		y, _ := b.OrderInGeneration.Get()
+		return cmp.Compare(x, y)
+	})
+	return nil
+}

@@ -1,0 +1,90 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ownColumns are, by a factor, the columns that belong to its values: where it is compared they may differ, too. A name that ends with *
+// stands for all columns that begin so.
+var ownColumns = map[string][]string{
+	"transport":        {"client_transport", "device", "ring", "tls", "sqpoll", "taskrun", "huge_pages", "tcp_*", "uring_*", "rdma_*", "client_cpus", "server_cpus"},
+	"client_transport": {"ring", "tls", "sqpoll", "taskrun", "tcp_*", "uring_*", "rdma_*"},
+	"rdma_verb":        {"rdma_*"},
+	"tcp_engine":       {"tcp_*", "tls"},
+	"tls":              {"tcp_*"},
+	"disk_engine":      {"disk_*", "direct_io", "fixed_buffers", "fixed_files", "sqpoll", "iopoll", "taskrun"},
+	"backend":          {"disk_*", "direct_io", "fixed_buffers", "fixed_files", "sqpoll", "iopoll", "taskrun", "data_set"},
+	"server_threads":   {"client_threads", "net_loops", "store_loops", "conns", "server_cpus", "client_cpus"},
+	"placement":        {"server_threads", "net_loops", "store_loops", "server_cpus", "client_cpus"},
+	"client_threads":   {"conns", "client_cpus"},
+	"mix":              {"scan_items", "data_set"},
+	"update":           {"data_set"},
+	"value_dist":       {"value_min_bytes"},
+	"value_bytes":      {"value_min_bytes", "cache_bytes"},
+	"workload":         {"mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records", "data_set"},
+	"trace":            {"trace_*", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records", "data_set", "arrival"},
+	"loop":             {"arrival", "target_per_s"},
+}
+
+// mayDiffer says whether a column belongs to what is compared.
+func mayDiffer(column string, compared []string) bool {
+	for _, name := range compared {
+		name = strings.ReplaceAll(name, "-", "_")
+		if column == name || column == name+"_ns" { // spin-max is spin_max_ns
+			return true
+		}
+		for _, own := range ownColumns[name] {
+			if prefix, many := strings.CutSuffix(own, "*"); column == own || many && strings.HasPrefix(column, prefix) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// factor is a factor's value as far as it matters to a comparison: a copy of a data set is as good as the set itself.
+func (r *Row) factor(column string) string {
+	v, _ := r.Value(column)
+	if column == "data_set" && v == "copied" {
+		return "reused"
+	}
+	return v
+}
+
+// unlike is the first factor in which two runs differ beside what is compared; "": they are alike. A factor that one of them does not have
+// does not apply to it.
+func unlike(a, b *Row, compared []string) (column string) {
+	for _, c := range FactorColumns() {
+		x, y := a.factor(c), b.factor(c)
+		if x != "" && y != "" && x != y && !mayDiffer(c, compared) {
+			return c
+		}
+	}
+	return ""
+}
+
+// alike is an error where a variant's run differs from the baseline's of the same generation in more than what is compared.
+func (q *Pairs) alike() error {
+	if len(q.Compared) == 0 {
+		return nil
+	}
+	for _, v := range slices.Concat([]Series{q.Again}, q.Variants) {
+		for g, r := range v.Rows {
+			base := q.Baseline.Rows[g]
+			if base == nil || base.SkippedReason != "" || r.SkippedReason != "" {
+				continue
+			}
+			if c := unlike(base, r, q.Compared); c != "" {
+				question := ""
+				if q.Question != "" {
+					question = " at " + q.Question
+				}
+				return fmt.Errorf("report: %s and %s%s, generation %d: %s has %s %s, and %s has %s: a comparison by %s would differ in it too (measure both with the same)",
+					q.Baseline.Label, v.Label, question, g, q.Baseline.Label, c, base.factor(c), v.Label, r.factor(c), q.Compared[0])
+			}
+		}
+	}
+	return nil
+}

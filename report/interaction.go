@@ -1,0 +1,76 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kvwire/kvwire/bench/stats"
+)
+
+// Interaction asks whether what a variant does beside its baseline depends on another factor: two questions that differ in that factor
+// alone.
+type Interaction struct {
+	Question string // what both have in common
+	Factor   string // the flag in which they differ: "depth"
+	From, To string // its values in both: From is the first that the experiment has
+	AtFrom   Pairs
+	AtTo     Pairs
+}
+
+// Interactions gives the ratios of ratios, (variant to baseline at To) to (variant to baseline at From), of all metrics and variants
+// that both questions have, with their intervals over generations. There are no verdicts.
+func Interactions(all []Interaction) (out []Comparison, err error) {
+	for i := range all {
+		x := &all[i]
+		for _, q := range []*Pairs{&x.AtFrom, &x.AtTo} {
+			if err := q.alike(); err != nil {
+				return nil, err
+			}
+		}
+		for _, m := range Metrics {
+			for k := range x.AtTo.Variants {
+				v := &x.AtTo.Variants[k]
+				at := slices.IndexFunc(x.AtFrom.Variants, func(s Series) bool { return s.Label == v.Label })
+				if at < 0 {
+					continue
+				}
+				c := newComparison(KindInteraction, x.Question, x.AtTo.Baseline.Label, v.Label, m)
+				c.At = fmt.Sprintf("%s=%s / %s=%s", x.Factor, x.To, x.Factor, x.From)
+				e, err := x.ratio(m, v, &x.AtFrom.Variants[at], false)
+				if err != nil {
+					return nil, err
+				}
+				calm, err := x.ratio(m, v, &x.AtFrom.Variants[at], true)
+				if err != nil {
+					return nil, err
+				}
+				c.fill(e, calm)
+				out = append(out, c)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ratio pairs the log-ratios of both questions by the number of their generation. Generations of two questions are not measured at the
+// same time: the pairs are as good as any others, and the interval has the noise of both.
+func (x *Interaction) ratio(m Metric, to, from *Series, calm bool) (p paired, err error) {
+	a, err := x.AtTo.Baseline.differ(to, m, calm, logRatio)
+	if err != nil {
+		return p, err
+	}
+	b, err := x.AtFrom.Baseline.differ(from, m, calm, logRatio)
+	if err != nil {
+		return p, err
+	}
+	for i, g := range a.generations {
+		if k := slices.Index(b.generations, g); k >= 0 {
+			p.d, p.generations = append(p.d, a.d[i]-b.d[k]), append(p.generations, g)
+		}
+	}
+	p.leftOut = a.leftOut + b.leftOut
+	if p.pairs = len(p.d); p.pairs > 0 {
+		p.Effect, err = stats.Paired(p.d, 0.95)
+	}
+	return p, err
+}

@@ -1,0 +1,109 @@
+package report
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/kvwire/kvwire/bench/stats"
+)
+
+// paired is an effect over generations.
+type paired struct {
+	stats.Effect
+	d              []float64 // one of each generation
+	generations    []int     // theirs
+	pairs, leftOut int
+}
+
+// way gives the one value that a generation has of two sides; by says how two values differ. calm leaves out what steal touched. ok is
+// false where there is no value.
+type way func(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool)
+
+// ofSlices are the metrics that slices have as well. Their value of a generation is byRound's; that of all others is byRow's.
+var ofSlices = map[string]func(s *Slice) Float{
+	"ops_per_s":     func(s *Slice) Float { return s.OpsPerS },
+	"cpu_ns_per_op": func(s *Slice) Float { return s.CPUNsPerOp },
+	"lat_p50_ns":    func(s *Slice) Float { return float(s.LatP50Ns) },
+}
+
+// way is how the metric's value of a generation is found.
+func (m Metric) way() way {
+	if ofSlices[m.Name] != nil {
+		return byRound
+	}
+	return byRow
+}
+
+// byRow takes the totals of the generation. What steal touched is in them: there is nothing calm.
+func byRow(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
+	a, ok := x.Rows[generation].measured(m)
+	b, ok2 := y.Rows[generation].measured(m)
+	if !ok || !ok2 || calm {
+		return 0, false
+	}
+	return by(a, b), true
+}
+
+// byRound takes the median over the rounds of the generation, in each of which the two sides had a slice close to each other. Where no
+// round has a value of both it takes the totals.
+func byRound(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
+	of := ofSlices[m.Name]
+	rounds := map[int64]float64{}
+	value := func(s *Slice) (float64, int64, bool) {
+		v, ok := of(s).Get()
+		round, ok2 := s.Round.Get()
+		return v, round, ok && ok2 && v > 0 && (!calm || s.calm())
+	}
+	for i := range x.Slices[generation] {
+		if v, round, ok := value(&x.Slices[generation][i]); ok {
+			rounds[round] = v
+		}
+	}
+	var d []float64
+	for i := range y.Slices[generation] {
+		if v, round, ok := value(&y.Slices[generation][i]); ok && rounds[round] > 0 {
+			d = append(d, by(rounds[round], v))
+		}
+	}
+	if len(d) == 0 {
+		return byRow(x, y, m, generation, calm, by)
+	}
+	slices.Sort(d)
+	return stats.Median(d), true
+}
+
+// logRatio is that of y to x, both above 0.
+func logRatio(x, y float64) float64 { return math.Log(y) - math.Log(x) }
+
+// against pairs two series by generation, by the logarithm of the ratio of o to s.
+func (s *Series) against(o *Series, m Metric) (paired, error) { return s.differ(o, m, false, logRatio) }
+
+// calmAgainst is against without slices that steal touched: nothing where there are no slices.
+func (s *Series) calmAgainst(o *Series, m Metric) (paired, error) {
+	return s.differ(o, m, true, logRatio)
+}
+
+// differ pairs two series by generation; by says how a pair differs. Generations in which a side is invalid, or has no value, are left out.
+func (s *Series) differ(o *Series, m Metric, calm bool, by func(x, y float64) float64) (p paired, err error) {
+	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
+		if o.Rows[g] == nil {
+			continue
+		}
+		d, ok := m.way()(s, o, m, g, calm, by)
+		if !ok || !s.Rows[g].valid() || !o.Rows[g].valid() {
+			p.leftOut++
+			continue
+		}
+		p.d, p.generations = append(p.d, d), append(p.generations, g)
+	}
+	return p, p.settle()
+}
+
+// settle finds the effect, where there is a generation.
+func (p *paired) settle() (err error) {
+	if p.pairs = len(p.d); p.pairs > 0 {
+		p.Effect, err = stats.Paired(p.d, 0.95)
+	}
+	return err
+}
