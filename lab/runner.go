@@ -120,7 +120,7 @@ func (r *Runner) Prepare() error {
 			disk = disk || f.Disk
 		}
 		if one.time = r.Time; one.time <= 0 {
-			one.time = DefaultTime(len(one.variants()), disk)
+			one.time = DefaultTime(one.here(), disk)
 		}
 		r.questions = append(r.questions, one)
 	}
@@ -142,6 +142,19 @@ func (q *question) variants() (all []Variant) {
 		all[i].Place = i
 	}
 	return all
+}
+
+// here is the number of variants that can be run on this machine.
+func (q *question) here() (n int) {
+	for i := range q.facts {
+		if q.facts[i].Here {
+			n++
+		}
+	}
+	if n > 0 && len(q.Cells) > 1 && q.facts[0].Here {
+		n++
+	}
+	return n
 }
 
 // steps are all steps of the design, in its order: generation by generation, and within one the questions in a random order.
