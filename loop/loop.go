@@ -258,7 +258,8 @@ type Loop struct {
 
 	Stats Stats
 
-	again bool // a member has work for the next turn that no descriptor will announce
+	again      bool // a member has work for the next turn that no descriptor will announce
+	unfinished bool // again, at the end of this turn
 
 	nap     *nap // to be taken at the end of this turn; nil: none
 	parking parking

@@ -54,7 +54,7 @@ func (l *Loop) park(last func(), quiet bool) (busy string, err error) {
 	}
 	l.parking.nap = n
 	l.parking.mu.Unlock()
-	if !l.Do(func() { l.nap, l.again = n, true }) {
+	if !l.Do(func() { l.nap = n }) {
 		l.forget(n)
 		return "", ErrStopped
 	}
@@ -122,6 +122,8 @@ func (l *Loop) work() string {
 		return "requests of other loops wait"
 	case len(l.closing) > 0:
 		return "a member closes"
+	case l.unfinished:
+		return "a member has more to do in the next turn"
 	case l.ring != nil && !l.ring.Idle() || l.socks != nil && !l.socks.Idle():
 		return "the kernel's thread that submits (SQPOLL) has not gone to sleep"
 	}

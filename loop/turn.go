@@ -169,7 +169,7 @@ func (l *Loop) submit() error {
 			wait = false
 		}
 	}
-	l.again = false
+	l.unfinished, l.again = l.again, false
 	for i := 0; wait && i < len(l.armers); i++ {
 		found, err := l.armers[i].Arm()
 		if err != nil {
@@ -200,7 +200,7 @@ func (l *Loop) submit() error {
 
 // maySleep applies the wait policy.
 func (l *Loop) maySleep() bool {
-	if !l.finished.Empty() || l.again {
+	if !l.finished.Empty() || l.again || l.nap != nil {
 		return false
 	}
 	switch l.o.Wait {
