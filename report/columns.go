@@ -83,7 +83,7 @@ var (
 		{"p_holm", "number", "p after Holm's correction for all primary claims"},
 		{"corrected_low", "number", "of a primary claim: the lower end of the interval at corrected_level"},
 		{"corrected_high", "number", "its upper end"},
-		{"corrected_level", "number", "1 - a/(m-k+1): a 0.05 (a third of it with three looks), m claims, k the claim's rank by p, or that of the first one not rejected"},
+		{"corrected_level", "number", "what it covers, exactly: at least 1 - a/(m-k+1), a 0.05 (a third of it with three looks), m claims, k the claim's rank by p, or that of the first one not rejected; empty where there are too few generations for it"},
 		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x % where it lies beyond what matters), same, can't tell, not measured"},
 		{"why", "string", "the reason where there is no verdict"},
 		{"ratio_calm", "number", "the ratio without slices in which the hypervisor took CPU time"},

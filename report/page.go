@@ -28,6 +28,7 @@ type Page struct {
 	Env               Env
 	Warnings          []string // what a reader has to know before the figures
 	Comparisons       []Comparison
+	Carry             []Carry // of slices; none: there are none
 	Questions         []PageQuestion
 	Curves            []PageCurve
 	Stages            []PageStages
@@ -88,12 +89,14 @@ func WritePage(dir string, p *Page) error {
 		Date     string
 		Label    string
 		Claims   []claimLine
+		Inter    []claimLine // interactions
+		Carried  []carryLine
 		Sections []pageSection
 		Curves   []figure
 		Stages   []figure
 		Ladder   pageSection
 		Facts    [][2]string
-	}{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Claims: claimLines(p.Comparisons), Facts: facts(&p.Env)}
+	}{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons), Carried: carryLines(p.Carry), Facts: facts(&p.Env)}
 	for _, c := range p.Curves {
 		view.Curves = append(view.Curves, d.figures(d.curves(c))...)
 	}
@@ -428,6 +431,29 @@ func claimLines(all []Comparison) (lines []claimLine) {
 			l.Ratio = Number("%.3f", c.Ratio)
 		}
 		lines = append(lines, l)
+	}
+	return lines
+}
+
+func interactionLines(all []Comparison) (lines []claimLine) {
+	for _, c := range all {
+		if c.Kind == KindInteraction && c.Pairs > 0 {
+			lines = append(lines, claimLine{Variant: c.Variant, Baseline: c.Baseline, Question: strings.TrimSpace(c.Question + " " + c.At), Metric: c.Metric.Name,
+				Ratio: Number("%.3f", c.Ratio), Interval: c.Interval.Text(), Level: Number("%.1f %%", 100*c.Level), Pairs: c.PairsText()})
+		}
+	}
+	return lines
+}
+
+// carryLine is what a variant leaves, in words.
+type carryLine struct{ Question, Metric, After, Ratio, Interval, Generations string }
+
+// carryLines are those whose interval excludes 1: the others say that nothing was found.
+func carryLines(all []Carry) (lines []carryLine) {
+	for _, c := range all {
+		if c.Level >= 0.95 && (c.Low > 1 || c.High < 1) {
+			lines = append(lines, carryLine{c.Question, c.Metric, c.After, Number("%.3f", c.Ratio), Interval{c.Low, c.High, c.Level}.Text(), fmt.Sprint(c.Generations)})
+		}
 	}
 	return lines
 }

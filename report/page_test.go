@@ -27,6 +27,11 @@ func page(t *testing.T) *Page {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inter, err := Interactions([]Interaction{{Question: "mix=get", Factor: "depth", From: "1", To: "16", AtFrom: p, AtTo: p}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared = append(compared, inter...)
 	steps, err := Steps([]Rung{rung("network", 10, 5000)})
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +45,7 @@ func page(t *testing.T) *Page {
 			ServerUserNsPerOp: F(700), ServerSysNsPerOp: F(300), Valid: B(true), Device: "rxe"}, h}
 	}
 	return &Page{Name: "a<script>alert(1)</script>", Description: "What & why?", Command: "kvwire run x", ID: "x-1", Generations: 10, Env: Env{Arch: "amd64", GitRev: "abc"},
-		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared,
+		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared, Carry: []Carry{{"depth=1", "ops_per_s", "uring", 0.95, 0.93, 0.97, 0.96, 12}, {"depth=1", "ops_per_s", "tcp", 1, 0.99, 1.01, 0.96, 12}},
 		Questions: []PageQuestion{{"value-bytes=64", []PageVariant{variant("tcp", 20_000), variant("fast", 10_000), variant("<b>slow</b>", 25_000)}},
 			{"empty", []PageVariant{{Label: "rdma", Row: Row{Transport: "rdma", SkippedReason: "there is none"}}}}},
 		Stages: []PageStages{{"mix=get", []StageBar{{"tcp", 10, map[string]float64{"store": 1000, "fabric_out": 3000, "total": 4000}}}}},
@@ -58,7 +63,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for _, want := range []string{"What &amp; why?", "faster", "slower", "generations", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "abc",
+	for _, want := range []string{"What &amp; why?", "faster", "slower", "generations", "Interactions", "mix=get depth=16 / depth=1", "Carry-over", "0.930 to 0.970", "all 2 lines", "value-bytes=64", "3 of 40 runs were disturbed", "RDMA is soft-RoCE", "abc",
 		"prefers-color-scheme: dark", "@media print", "Throughput and latency", "CPU time", "Where a request&#39;s time goes", "The ladder", "Units of the bills"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)

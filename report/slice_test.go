@@ -321,3 +321,35 @@ func TestSidesThatDifferInMoreAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestMeasuringStopsWhereAllIntervalsAreNarrow(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		n      int
+		change func(p *Pairs)
+		until  float64
+		want   bool
+	}{
+		{"narrow", 12, func(p *Pairs) {}, 0.03, true},
+		{"asked for more", 12, func(p *Pairs) {}, 0.0001, false},
+		{"six, where a third of the error takes seven", 6, func(p *Pairs) {}, 0.03, false},
+		{"one that is wide", 12, func(p *Pairs) {
+			p.Variants[2] = series("alike", 12, 1e5, func(g int) float64 { return float64(1 + g%5) })
+		}, 0.03, false},
+		{"one that is wide and no claim", 12, func(p *Pairs) {
+			p.Primary = []string{"ops_per_s"}
+			for g, r := range p.Variants[0].Rows {
+				r.LatP50Ns = I(1000 * (1 + g%5))
+			}
+		}, 0.03, true},
+		{"no claims at all", 12, func(p *Pairs) { p.Primary = nil }, 0.03, true},
+		{"one that was not measured", 12, func(p *Pairs) { p.Variants[0].Rows = nil }, 0.03, true},
+		{"nothing was measured", 12, func(p *Pairs) { p.Baseline.Rows = nil }, 0.03, false},
+	} {
+		p := pairs(c.n)
+		c.change(&p)
+		if got, err := Narrow([]Pairs{p}, Options{Looks: 3}, c.until); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v", c.name, got, err)
+		}
+	}
+}
