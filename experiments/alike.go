@@ -17,6 +17,9 @@ func ofTransport(flag string) bool {
 	})
 }
 
+// clientless says whether a transport has no client of its own: client and server are one process.
+func clientless(transport string) bool { return transport == "inproc" || transport == "codec" }
+
 // alike refuses overrides that make transports differ in more than themselves, where transports are what is compared: a ratio of two of
 // them would be that of the other flag, too.
 func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) error {
@@ -30,7 +33,7 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 				continue
 			}
 			for _, other := range transports.values {
-				if other == t {
+				if other == t || clientless(other) && strings.HasPrefix(a.name, "client-") {
 					continue
 				}
 				has := ""

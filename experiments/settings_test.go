@@ -107,6 +107,7 @@ func TestTransportsThatWouldDifferInMoreAreRefused(t *testing.T) {
 		{"all the same", "transport: [tcp, uring]\noverrides: {tcp: {conns: 8}, uring: {conns: 8}}\n", ""},
 		{"the same in another spelling", "transport: [tcp, uring]\nconns: 8\noverrides: {tcp: {conns: 08}}\n", ""},
 		{"a transport's own", "transport: [tcp, rdma]\noverrides: {rdma: {rdma-verb: [send, write]}}\n", ""},
+		{"one that has no client", "transport: [inproc, tcp]\noverrides: {tcp: {client-threads: 2}}\n", ""},
 		{"fewer of the same", "transport: [tcp, uring]\nconns: [1, 8]\noverrides: {uring: {conns: 8}}\n", ""},
 		{"another axis is compared", "transport: [tcp, uring]\nconns: 4\ndepth: [1, 2]\ncompare: depth\noverrides: {tcp: {conns: 8}}\n", ""},
 		{"one transport", "transport: tcp\nconns: 4\noverrides: {tcp: {conns: 8}}\n", ""},

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -9,7 +10,7 @@ import (
 // ownColumns are, by a factor, the columns that belong to its values: where it is compared they may differ, too. A name that ends with *
 // stands for all columns that begin so.
 var ownColumns = map[string][]string{
-	"transport":        {"client_transport", "device", "ring", "tls", "sqpoll", "taskrun", "huge_pages", "tcp_*", "uring_*", "rdma_*", "client_cpus", "server_cpus"},
+	"transport":        {"client_transport", "device", "ring", "tls", "sqpoll", "taskrun", "huge_pages", "tcp_*", "uring_*", "rdma_*"},
 	"client_transport": {"ring", "tls", "sqpoll", "taskrun", "tcp_*", "uring_*", "rdma_*"},
 	"rdma_verb":        {"rdma_*"},
 	"tcp_engine":       {"tcp_*", "tls"},
@@ -27,6 +28,9 @@ var ownColumns = map[string][]string{
 	"trace":            {"trace_*", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records", "data_set", "arrival"},
 	"loop":             {"arrival", "target_per_s"},
 }
+
+// ofTwoProcesses are the columns that say something else, or nothing, of a run in one process: inproc and codec.
+var ofTwoProcesses = []string{"client_threads", "client_cpus", "server_cpus", "hosts", "load_hosts"}
 
 // mayDiffer says whether a column belongs to what is compared.
 func mayDiffer(column string, compared []string) bool {
@@ -58,33 +62,29 @@ func (r *Row) factor(column string) string {
 func unlike(a, b *Row, compared []string) (column string) {
 	for _, c := range FactorColumns() {
 		x, y := a.factor(c), b.factor(c)
-		if x != "" && y != "" && x != y && !mayDiffer(c, compared) {
-			return c
+		if x == "" || y == "" || x == y || mayDiffer(c, compared) || a.inProcess() != b.inProcess() && slices.Contains(ofTwoProcesses, c) {
+			continue
 		}
+		return c
 	}
 	return ""
 }
 
-// alike is an error where a variant's run differs from the baseline's of the same generation in more than what is compared.
-func (q *Pairs) alike() error {
+// unlike is why a variant, or the baseline again, is not comparable with the baseline: in one generation they differ in more than what is
+// compared. "": they are alike.
+func (q *Pairs) unlike(v *Series) (why string) {
 	if len(q.Compared) == 0 {
-		return nil
+		return ""
 	}
-	for _, v := range slices.Concat([]Series{q.Again}, q.Variants) {
-		for g, r := range v.Rows {
-			base := q.Baseline.Rows[g]
-			if base == nil || base.SkippedReason != "" || r.SkippedReason != "" {
-				continue
-			}
-			if c := unlike(base, r, q.Compared); c != "" {
-				question := ""
-				if q.Question != "" {
-					question = " at " + q.Question
-				}
-				return fmt.Errorf("report: %s and %s%s, generation %d: %s has %s %s, and %s has %s: a comparison by %s would differ in it too (measure both with the same)",
-					q.Baseline.Label, v.Label, question, g, q.Baseline.Label, c, base.factor(c), v.Label, r.factor(c), q.Compared[0])
-			}
+	for _, g := range slices.Sorted(maps.Keys(v.Rows)) {
+		base, r := q.Baseline.Rows[g], v.Rows[g]
+		if base == nil || base.SkippedReason != "" || r.SkippedReason != "" {
+			continue
+		}
+		if c := unlike(base, r, q.Compared); c != "" {
+			return fmt.Sprintf("a comparison by %s would differ in %s, too: %s has %s, and %s has %s, in generation %d: measure both with the same",
+				q.Compared[0], c, q.Baseline.Label, base.factor(c), v.Label, r.factor(c), g)
 		}
 	}
-	return nil
+	return ""
 }

@@ -148,7 +148,7 @@ type Comparison struct {
 	P, PHolm          float64  // NaN: not tested
 	Corrected         Interval // of a claim, at the level that its family leaves it
 	Verdict           string   // "": it is exploratory
-	Why               string   // why there is no verdict
+	Why               string   // why there is no verdict, or no ratio
 	CalmRatio         float64  // of the slices that no steal touched; NaN: not known
 	Calm              Interval
 }
@@ -181,11 +181,14 @@ const selfLevel = 0.99
 // The verdicts that are no direction.
 const (
 	verdictCantTell    = string(stats.CantTell)
-	verdictNotMeasured = "not measured"
+	verdictNotMeasured = "not measured" // a side has no value: no claim
+
+	verdictNotComparable = "not comparable" // the sides differ in more than what is compared: no claim
 )
 
 // Compare gives the comparisons of all metrics. The intervals behind the verdicts are corrected for how many verdicts there are in all
-// (Holm 1979), and for the looks. An error says that two sides differ in more than what is compared.
+// (Holm 1979), and for the looks. A row whose sides differ in more than what is compared is refused: it has no ratio, and says in which
+// factor, and both values. It is no claim, and one with a side that was not measured is none.
 func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	o, err := o.filled()
 	if err != nil {
@@ -197,8 +200,8 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	var selves []Self
 	for i := range all {
 		q := &all[i]
-		if err := q.alike(); err != nil {
-			return nil, err
+		if why := q.unlike(&q.Again); why != "" {
+			return nil, fmt.Errorf("report: the baseline again at %q: %s", q.Question, why)
 		}
 		for _, m := range Metrics {
 			aa, err := SelfOf(q.Baseline, q.Again, m)
@@ -209,6 +212,14 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 				v := &q.Variants[k]
 				c := newComparison(KindRatio, q.Question, q.Baseline.Label, v.Label, m)
 				c.AA = aa.Band
+				claim := slices.Contains(q.Primary, m.Name)
+				if c.Why = q.unlike(v); c.Why != "" {
+					if claim {
+						c.Verdict = verdictNotComparable
+					}
+					out = append(out, c)
+					continue
+				}
 				e, err := q.Baseline.against(v, m)
 				if err != nil {
 					return nil, err
@@ -218,13 +229,12 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 					return nil, err
 				}
 				c.fill(e, calm)
-				if slices.Contains(q.Primary, m.Name) {
+				switch {
+				case claim && e.pairs > 0:
 					c.Verdict = verdictCantTell
-					if e.pairs > 0 {
-						claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
-					} else {
-						c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has both")
-					}
+					claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
+				case claim:
+					c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has valid runs of both")
 				}
 				out = append(out, c)
 			}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -22,11 +23,6 @@ type Interaction struct {
 func Interactions(all []Interaction) (out []Comparison, err error) {
 	for i := range all {
 		x := &all[i]
-		for _, q := range []*Pairs{&x.AtFrom, &x.AtTo} {
-			if err := q.alike(); err != nil {
-				return nil, err
-			}
-		}
 		for _, m := range Metrics {
 			for k := range x.AtTo.Variants {
 				v := &x.AtTo.Variants[k]
@@ -36,6 +32,10 @@ func Interactions(all []Interaction) (out []Comparison, err error) {
 				}
 				c := newComparison(KindInteraction, x.Question, x.AtTo.Baseline.Label, v.Label, m)
 				c.At = fmt.Sprintf("%s=%s / %s=%s", x.Factor, x.To, x.Factor, x.From)
+				if c.Why = cmp.Or(x.AtTo.unlike(v), x.AtFrom.unlike(&x.AtFrom.Variants[at])); c.Why != "" {
+					out = append(out, c)
+					continue
+				}
 				e, err := x.ratio(m, v, &x.AtFrom.Variants[at], false)
 				if err != nil {
 					return nil, err

@@ -327,6 +327,20 @@ func TestFillOfAGoodRun(t *testing.T) {
 	}
 }
 
+// In slices the costs are of all operations from resume to park, more than the window counted; rates are of the window.
+func TestCostsAreOfTheOperationsBehindThem(t *testing.T) {
+	r := result()
+	r.CostOps = 2 * r.Ops
+	row := Row{Transport: "tcp"}
+	Fill(&row, r, Sides{Server: server(), IdleCPUs: F(0.1)})
+	for name, want := range map[string]string{"ops": "200000", "ops_per_s": "20000", "client_user_ns_per_op": "1000", "server_sys_ns_per_op": "5000", "host_busy_ns_per_op": "12500", "host_softirq_ns_per_op": "2500",
+		"client_syscalls_per_op": "1", "polls_per_op": "1", "disk_reads_per_op": "0.25", "batch_mean": "3", "ops_per_turn": "1"} {
+		if got, _ := row.Value(name); got != want {
+			t.Errorf("%s is %q, expected %q", name, got, want)
+		}
+	}
+}
+
 func TestFillOfARunThatLostRequests(t *testing.T) {
 	r := result()
 	r.Unanswered = 16

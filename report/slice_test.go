@@ -288,7 +288,7 @@ func TestSidesThatDifferInMoreAreRefused(t *testing.T) {
 		want     string // "": taken
 	}{
 		{"alike", func(p *Pairs) {}, []string{"transport"}, ""},
-		{"connections", change(func(r *Row) { r.Conns = I(4) }), []string{"transport"}, "tcp and fast at q, generation "},
+		{"connections", change(func(r *Row) { r.Conns = I(4) }), []string{"transport"}, "a comparison by transport would differ in conns, too: tcp has 8, and fast has 4, in generation 1: measure both with the same"},
 		{"connections, which are what is compared", change(func(r *Row) { r.Conns = I(4) }), []string{"conns"}, ""},
 		{"nobody says what is compared", change(func(r *Row) { r.Conns = I(4) }), nil, ""},
 		{"does not apply to one", change(func(r *Row) { r.Conns = Int{} }), []string{"transport"}, ""},
@@ -297,27 +297,42 @@ func TestSidesThatDifferInMoreAreRefused(t *testing.T) {
 		}), []string{"transport"}, ""},
 		{"what belongs to a variant", change(func(r *Row) { r.Wait = "spin" }), []string{"transport", "wait"}, ""},
 		{"as a flag is written", change(func(r *Row) { r.DiskEngine = "aio" }), []string{"disk-engine"}, ""},
-		{"measured in other slices", change(func(r *Row) { r.SliceNs = I(100) }), []string{"transport"}, "slice_ns 50, and fast has 100"},
-		{"whole beside slices", change(func(r *Row) { r.Method = MethodWhole }), []string{"transport"}, "method slices, and fast has whole"},
-		{"a store loaded by the run", change(func(r *Row) { r.DataSet = "fresh" }), []string{"transport"}, "data_set reused, and fast has fresh"},
+		{"measured in other slices", change(func(r *Row) { r.SliceNs = I(100) }), []string{"transport"}, "in slice_ns, too: tcp has 50, and fast has 100"},
+		{"whole beside slices", change(func(r *Row) { r.Method = MethodWhole }), []string{"transport"}, "in method, too: tcp has slices, and fast has whole"},
+		{"a store loaded by the run", change(func(r *Row) { r.DataSet = "fresh" }), []string{"transport"}, "in data_set, too: tcp has reused, and fast has fresh"},
 		{"a copy of the same store", change(func(r *Row) { r.DataSet = "copied" }), []string{"transport"}, ""},
+		{"in one process", change(func(r *Row) { r.Transport, r.ClientThreads, r.ClientCPUs, r.Hosts = "inproc", I(2), "0-1", I(1) }), []string{"transport"}, ""},
+		{"on other CPUs", change(func(r *Row) { r.ClientCPUs = "2" }), []string{"transport"}, "in client_cpus, too"},
 		{"skipped", change(func(r *Row) { r.Conns, r.SkippedReason = I(4), "no device" }), []string{"transport"}, ""},
-		{"the baseline again", func(p *Pairs) { p.Again.Rows[2].Depth = I(1) }, []string{"transport"}, "depth 16, and tcp has 1"},
+		{"the baseline again", func(p *Pairs) { p.Again.Rows[2].Depth = I(1) }, []string{"transport"}, "in depth, too: tcp has 16, and tcp has 1"},
 	} {
 		p := pairs(6)
 		p.Compared = c.compared
 		for _, s := range []Series{p.Baseline, p.Again, p.Variants[0], p.Variants[1], p.Variants[2]} {
 			for _, r := range s.Rows {
-				r.Conns, r.Depth, r.Wait, r.SliceNs, r.Method, r.DataSet, r.DiskEngine, r.TCPNoDelay, r.Device, r.Transport = I(8), I(16), "block", I(50), MethodSlices, "reused", "uring", B(true), "loopback", "tcp"
+				r.Conns, r.Depth, r.Wait, r.SliceNs, r.Method, r.DataSet, r.DiskEngine, r.TCPNoDelay, r.Device, r.Transport, r.ClientThreads, r.ClientCPUs, r.Hosts = I(8), I(16), "block", I(50), MethodSlices, "reused", "uring", B(true), "loopback", "tcp", I(1), "1", I(2)
 			}
 		}
 		c.change(&p)
-		_, err := Compare([]Pairs{p}, Options{})
-		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		all, err := Compare([]Pairs{p}, Options{})
+		if c.name == "the baseline again" {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
 		}
-		if c.name == "connections" && (err == nil || !strings.Contains(err.Error(), "tcp has conns 8, and fast has 4: a comparison by transport would differ in it too")) {
-			t.Error(err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := find(t, all, "fast", "ops_per_s")
+		if refused := got.Verdict == "not comparable"; refused != (c.want != "") || refused && (!strings.Contains(got.Why, c.want) || !math.IsNaN(got.Ratio) || got.Pairs != 0) {
+			t.Errorf("%s: %q, %q, want %q", c.name, got.Verdict, got.Why, c.want)
+		}
+		if other := find(t, all, "slow", "ops_per_s"); other.Pairs != 6 || other.Why != "" && !strings.HasPrefix(other.Why, "too few") {
+			t.Errorf("%s: another variant, which is alike: %+v", c.name, other)
+		}
+		if got := find(t, all, "fast", "cpu_ns_per_op"); got.Claim() || (got.Why != "") != (c.want != "") {
+			t.Errorf("%s: an exploratory row: %q, %q", c.name, got.Verdict, got.Why)
 		}
 	}
 }
