@@ -125,6 +125,25 @@ func TestAClaimOfACellsOwnValue(t *testing.T) {
 	}
 }
 
+func TestABaselineInOneProcessIsCheckedByTheCPUTimeOfBothSides(t *testing.T) {
+	of := func(factor float64) Series {
+		s := Series{Label: "inproc", Rows: map[int]*Row{}}
+		for g := 1; g <= 10; g++ {
+			s.Rows[g] = &Row{Transport: "inproc", ClientUserNsPerOp: F(factor * (100 + float64(g%3))), ClientSysNsPerOp: F(10), Valid: B(true)}
+		}
+		return s
+	}
+	for name, checked := range map[string]bool{"server_cpu_ns_per_op": true, "server_syscalls_per_op": false} {
+		m, err := FindQuantity(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := SelfOf(of(1), of(1.2), m); err != nil || s.Checked != checked || s.Differs != checked {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+}
+
 func TestATrendGoesOneWayOnly(t *testing.T) {
 	for _, c := range []struct {
 		name  string

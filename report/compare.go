@@ -172,6 +172,17 @@ func (c *Comparison) fill(e, calm paired) {
 // Claim says whether a comparison is one for which a verdict is to be given.
 func (c *Comparison) Claim() bool { return c.Verdict != "" }
 
+// whyMax is the longest reason, in characters, that stands in a table for people.
+const whyMax = 80
+
+// ShortWhy is Why, cut to what a line of a table has room for.
+func (c *Comparison) ShortWhy() string {
+	if r := []rune(c.Why); len(r) > whyMax {
+		return string(r[:whyMax]) + "…"
+	}
+	return c.Why
+}
+
 // MinPairs is how many pairs an interval of 95 % takes.
 const MinPairs = 6
 
@@ -258,10 +269,16 @@ type Self struct {
 	Differs bool     // that excludes 1
 }
 
-// SelfOf holds a baseline against itself.
+// SelfOf holds a baseline against itself. The CPU time of one side, which a baseline in one process does not have, is checked by that of
+// both.
 func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 	s = Self{Band: noInterval(), Wide: noInterval()}
 	aa, err := baseline.against(&again, m)
+	if err == nil && aa.pairs == 0 && (m.Name == "client_cpu_ns_per_op" || m.Name == "server_cpu_ns_per_op") {
+		if m, err = FindMetric("cpu_ns_per_op"); err == nil {
+			aa, err = baseline.against(&again, m)
+		}
+	}
 	if err != nil || aa.pairs == 0 {
 		return s, err
 	}

@@ -347,3 +347,11 @@ func TestUnpairedRuns(t *testing.T) {
 		t.Errorf("nothing measured: %+v, %v", c, err)
 	}
 }
+
+func TestLongReasonsAreCutInTables(t *testing.T) {
+	for why, want := range map[string]string{"": "", "short": "short", strings.Repeat("ä", 81): strings.Repeat("ä", 80) + "…"} {
+		if got := (&Comparison{Why: why}).ShortWhy(); got != want {
+			t.Errorf("%q: %q", why, got)
+		}
+	}
+}
