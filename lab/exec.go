@@ -75,9 +75,8 @@ type Keeper interface {
 	// Forget removes what processes have recorded of runs that are not kept.
 	Forget(ids []string) error
 
-	// HalfWidth is the widest half-width of the intervals of a question that decide when it is answered, as a ratio (0.03: 3 %), at a level.
-	// It is infinite where there are too few generations.
-	HalfWidth(question int, level float64) (float64, error)
+	// Narrow says whether the intervals of a question are within the ratio until to either side (0.03: 3 %), at the level of a look.
+	Narrow(question int, until float64) (bool, error)
 }
 
 // Watcher is told how far a Runner is. One goroutine calls its methods.

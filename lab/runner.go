@@ -56,15 +56,6 @@ func Looks(generations int) []int {
 	return slices.Compact([]int{(generations + 1) / 2, (3*generations + 3) / 4, generations})
 }
 
-// Level is what the interval of each look covers (Bonferroni: the looks share an error of 0.05), or the interval of all generations where
-// there are no looks.
-func Level(until float64) float64 {
-	if until > 0 {
-		return 1 - 0.05/LooksMax
-	}
-	return 0.95
-}
-
 // Runner measures an experiment. Its fields are set before Run, and not changed.
 type Runner struct {
 	Experiment *experiments.Experiment
@@ -372,11 +363,11 @@ func (r *Runner) look(generation int) error {
 		if q.closed || len(q.Cells) < 2 {
 			continue
 		}
-		width, err := r.Keeper.HalfWidth(i, Level(r.Until))
+		narrow, err := r.Keeper.Narrow(i, r.Until)
 		if err != nil {
 			return err
 		}
-		q.closed = width <= r.Until
+		q.closed = narrow
 	}
 	return nil
 }

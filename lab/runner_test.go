@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -31,13 +30,12 @@ type fakeLab struct {
 	keep   func() error                   // nil: all is kept
 	whole  map[int]string                 // why cells are whole
 	run    func(id string) *report.Row    // nil: a valid row
-	width  func(q int, level float64) float64
+	width  func(q int) float64
 
 	rows   map[string]*report.Row
 	slices []report.Slice
 	forgot []string
 	noted  []string
-	looks  []float64
 }
 
 func (f *fakeLab) Facts(cell int) (Facts, error) {
@@ -84,12 +82,8 @@ func (f *fakeLab) Keep(rows []*report.Row, s []report.Slice) error {
 
 func (f *fakeLab) Forget(ids []string) error { f.forgot = append(f.forgot, ids...); return nil }
 
-func (f *fakeLab) HalfWidth(q int, level float64) (float64, error) {
-	f.looks = append(f.looks, level)
-	if f.width == nil {
-		return math.Inf(1), nil
-	}
-	return f.width(q, level), nil
+func (f *fakeLab) Narrow(q int, until float64) (bool, error) {
+	return f.width != nil && f.width(q) <= until, nil
 }
 
 func (f *fakeLab) Started(Step)              {}
@@ -385,7 +379,7 @@ func TestWholeRunsAlone(t *testing.T) {
 func TestUntilClosesAQuestionAtOneOfThreeLooks(t *testing.T) {
 	f, r := newFake(t, twoQuestions, Settings{Generations: 8, Slice: time.Millisecond, Until: 0.03})
 	looked := map[int]int{}
-	f.width = func(q int, level float64) float64 {
+	f.width = func(q int) float64 {
 		looked[q]++
 		if q == 0 && looked[q] == 2 {
 			return 0.02
@@ -398,11 +392,6 @@ func TestUntilClosesAQuestionAtOneOfThreeLooks(t *testing.T) {
 	// Looks after 4, 6 and 8 generations: the first question has 6 of them.
 	if len(f.rows) != 6*3+8*3 {
 		t.Errorf("%d rows", len(f.rows))
-	}
-	for _, level := range f.looks {
-		if level != 1-0.05/3 {
-			t.Errorf("a look at %v", level)
-		}
 	}
 	if looked[0] != 2 || looked[1] != 3 {
 		t.Errorf("looks: %v", looked)

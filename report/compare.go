@@ -405,14 +405,3 @@ func WriteComparisons(w io.Writer, all []Comparison) error {
 	c.Flush()
 	return c.Error()
 }
-
-// IntervalOf is the interval of the ratio of a variant to its baseline at a level, or the widest that so few generations allow. Its Level is 0 where there is
-// no generation that has both.
-func IntervalOf(baseline, variant Series, m Metric, level float64) (Interval, error) {
-	of, err := baseline.against(&variant, m)
-	if err != nil || of.pairs == 0 {
-		return Interval{}, err
-	}
-	e, err := stats.Paired(of.d, level)
-	return interval(e), err
-}

@@ -89,9 +89,9 @@ func (k *Keeper) Forget(ids []string) error {
 	return report.Forget(k.r.Dir, func(id string) bool { return !gone[id] })
 }
 
-// HalfWidth implements lab.Keeper.
-func (k *Keeper) HalfWidth(question int, level float64) (float64, error) {
-	return k.r.halfWidth(question, level)
+// Narrow implements lab.Keeper.
+func (k *Keeper) Narrow(question int, until float64) (bool, error) {
+	return report.Narrow([]report.Pairs{k.r.pairs(k.r.Experiment.Questions()[question])}, k.r.options(), until)
 }
 
 // Close closes the files.

@@ -24,7 +24,7 @@ func (r *Folder) WriteReport() error {
 // WritePage writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
 func (r *Folder) WritePage(f *Findings) error {
-	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Steps: f.Steps,
+	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Carry: f.Carry, Steps: f.Steps,
 		Command: r.command(), Curves: r.curves(f.Questions)}
 	var err, serr, uerr error
 	p.Env, err = r.Env()

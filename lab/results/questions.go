@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"slices"
 	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
@@ -52,30 +52,77 @@ func (r *Folder) questionResults() (all []QuestionResult, err error) {
 	return all, nil
 }
 
-// compare writes compare.csv, where there are blocks to pair.
+// pairs are the runs of a question, its baseline apart.
+func (r *Folder) pairs(q experiments.Question) report.Pairs {
+	p := report.Pairs{Question: r.questionName(q.Flags), Compared: r.Experiment.Compared(), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
+	if r.Experiment.Primary.Has(q.Flags) && r.Plan.Generations >= report.MinPairs {
+		p.Primary = r.Experiment.Primary.Metrics
+	}
+	for _, c := range q.Cells[1:] {
+		p.Variants = append(p.Variants, r.series(c, false))
+	}
+	return p
+}
+
+// compare writes compare.csv, where there are generations to pair: ratios first, then interactions.
 func (r *Folder) compare() ([]report.Comparison, error) {
 	if r.Plan.Generations < 2 {
 		return nil, nil
 	}
 	var pairs []report.Pairs
 	for _, q := range r.Experiment.Questions() {
-		if len(q.Cells) < 2 {
-			continue
+		if len(q.Cells) > 1 {
+			pairs = append(pairs, r.pairs(q))
 		}
-		p := report.Pairs{Question: r.questionName(q.Flags), Compared: r.Experiment.Compared(), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
-		if r.Experiment.Primary.Has(q.Flags) && r.Plan.Generations >= report.MinPairs {
-			p.Primary = r.Experiment.Primary.Metrics
-		}
-		for _, c := range q.Cells[1:] {
-			p.Variants = append(p.Variants, r.series(c, false))
-		}
-		pairs = append(pairs, p)
 	}
 	all, err := report.Compare(pairs, r.options())
-	if err != nil || len(all) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	more, err := report.Interactions(r.interactions())
+	if all = append(all, more...); err != nil || len(all) == 0 {
 		return nil, err
 	}
 	return all, r.write("compare.csv", func(w io.Writer) error { return report.WriteComparisons(w, all) })
+}
+
+// interactions are the pairs of questions that differ in the experiment's interaction factor alone: the first of its values, and each other one.
+func (r *Folder) interactions() (all []report.Interaction) {
+	factor := ""
+	for _, name := range r.Experiment.Interaction {
+		if name != r.Experiment.Compare {
+			factor = name
+		}
+	}
+	if factor == "" {
+		return nil
+	}
+	first := map[string]experiments.Question{} // by the flags in common
+	for _, q := range r.Experiment.Questions() {
+		value, _ := q.Flags.Get(factor)
+		rest := slices.DeleteFunc(slices.Clone(q.Flags), func(f experiments.Flag) bool { return f.Name == factor })
+		from, known := first[rest.String()]
+		if !known {
+			first[rest.String()] = q
+			continue
+		}
+		old, _ := from.Flags.Get(factor)
+		all = append(all, report.Interaction{Question: r.questionName(rest), Factor: factor, From: old, To: value, AtFrom: r.pairs(from), AtTo: r.pairs(q)})
+	}
+	return all
+}
+
+// carryOver writes carryover.csv: what a variant leaves to the slice after its own.
+func (r *Folder) carryOver() ([]report.Carry, error) {
+	var all []report.Slice
+	for _, run := range r.Runs {
+		all = append(all, r.Slices[r.Plan.RunID(run)]...)
+	}
+	carry := report.CarryOver(all)
+	if len(carry) == 0 {
+		return nil, nil
+	}
+	return carry, r.write(report.CarryFile, func(w io.Writer) error { return report.WriteCarryOver(w, carry) })
 }
 
 // options are how the folder's comparisons are judged.
@@ -87,50 +134,22 @@ func (r *Folder) options() report.Options {
 	return o
 }
 
-// halfWidth is the widest half-width of the intervals of a question at a level, as a ratio less 1: those of its primary metrics, or else of operations per second, median
-// latency and CPU time. It is infinite where an interval does not exist.
-func (r *Folder) halfWidth(question int, level float64) (widest float64, err error) {
-	q := r.Experiment.Questions()[question]
-	metrics := []string{"ops_per_s", "lat_p50_ns", "cpu_ns_per_op"}
-	if r.Experiment.Primary.Has(q.Flags) {
-		metrics = r.Experiment.Primary.Metrics
-	}
-	for _, name := range metrics {
-		m, err := report.FindMetric(name)
-		if err != nil {
-			return 0, err
-		}
-		for _, c := range q.Cells[1:] {
-			i, err := report.IntervalOf(r.series(q.Cells[0], false), r.series(c, false), m, level)
-			if err != nil {
-				return 0, err
-			}
-			if i.Level == 0 { // it was not measured: more generations bring nothing
-				continue
-			}
-			if i.Level < level {
-				return math.Inf(1), nil
-			}
-			widest = max(widest, math.Sqrt(i.High/i.Low)-1)
-		}
-	}
-	return widest, nil
-}
-
 // Findings are what a folder's runs come to.
 type Findings struct {
 	Comparisons []report.Comparison
 	Steps       []report.Step
+	Carry       []report.Carry
 	Questions   []QuestionResult
 }
 
-// Findings writes compare.csv and steps.csv, where there is something for them. What was found until an error comes with it.
+// Findings writes compare.csv, carryover.csv and steps.csv, where there is something for them. What was found until an error comes with it.
 func (r *Folder) Findings() (f Findings, err error) {
-	var cerr, serr, qerr error
+	var cerr, oerr, serr, qerr error
 	f.Comparisons, cerr = r.compare()
+	f.Carry, oerr = r.carryOver()
 	f.Steps, serr = r.steps()
 	f.Questions, qerr = r.questionResults()
-	return f, errors.Join(cerr, serr, qerr)
+	return f, errors.Join(cerr, oerr, serr, qerr)
 }
 
 // CheckPrimary sees that the primary metrics exist, and that the claims are few.
@@ -175,14 +194,67 @@ func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 		if r.Plan.Generations < report.MinPairs {
 			why = fmt.Sprintf("%d generations are too few", r.Plan.Generations)
 		}
-		fmt.Fprintf(w, "No verdicts: %s. compare.csv has %d ratios with intervals.\n", why, len(all))
-		return nil
+		fmt.Fprintf(w, "No verdicts: %s.\n", why)
+		return printRatios(w, all)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\tcorrected interval\tbaseline beside itself\tgenerations\twhy")
 	for _, c := range claims {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.3f", c.Ratio), c.Corrected.Text(),
-			c.AA.Text(), c.PairsText(), c.Why)
+			c.AA.Text(), c.PairsText(), c.ShortWhy())
 	}
 	return t.Flush()
+}
+
+// ratioColumns are the metrics of the table of ratios.
+var ratioColumns = []struct{ metric, head string }{{"cpu_ns_per_op", "CPU per operation"}, {"lat_p50_ns", "p50"}, {"ops_per_s", "ops/s"}}
+
+// printRatios prints what each variant is beside its baseline, with intervals.
+func printRatios(w io.Writer, all []report.Comparison) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(t, "ratio to the baseline\t")
+	for _, c := range ratioColumns {
+		fmt.Fprintf(t, "%s\t", c.head)
+	}
+	fmt.Fprintln(t, "in")
+	type line struct{ variant, baseline, question string }
+	var order []line
+	of := map[line]map[string]report.Comparison{}
+	for _, c := range all {
+		if c.Kind != report.KindRatio || c.Pairs == 0 {
+			continue
+		}
+		l := line{c.Variant, c.Baseline, c.Question}
+		if of[l] == nil {
+			of[l] = map[string]report.Comparison{}
+			order = append(order, l)
+		}
+		of[l][c.Metric.Name] = c
+	}
+	for _, l := range order {
+		fmt.Fprintf(t, "%s / %s\t", l.variant, l.baseline)
+		for _, column := range ratioColumns {
+			c := of[l][column.metric]
+			if c.Pairs == 0 {
+				fmt.Fprint(t, "\t")
+				continue
+			}
+			fmt.Fprintf(t, "%s [%s, %s]\t", ratioText(c.Ratio), ratioText(c.Low), ratioText(c.High))
+		}
+		fmt.Fprintln(t, l.question)
+	}
+	return t.Flush()
+}
+
+// ratioText is a ratio with three digits.
+func ratioText(v float64) string {
+	switch {
+	case v >= 99.95:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 9.995:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 0.9995:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
