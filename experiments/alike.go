@@ -1,7 +1,6 @@
 package experiments
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -49,8 +48,9 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 				default:
 					continue
 				}
-				return r.errorAt(a.at, "%s", fmt.Sprintf("overrides of %s: %s %s, and %s %s: a comparison of transports would differ in %s too (give both the same, or sweep it and compare: %s)",
-					t, a.name, strings.Join(a.values, ", "), other, has, a.name, a.name))
+				return r.errorAt(a.at, "overrides of %s: %s %s, and %s %s: a comparison of transports would differ in %s too "+
+					"(give both the same, or sweep it and compare: %s)",
+					t, a.name, strings.Join(a.values, ", "), other, has, a.name, a.name)
 			}
 		}
 	}

@@ -25,8 +25,9 @@ var ownColumns = map[string][]string{
 	"value_dist":       {"value_min_bytes"},
 	"value_bytes":      {"value_min_bytes", "cache_bytes"},
 	"workload":         {"mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records", "data_set"},
-	"trace":            {"trace_*", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records", "data_set", "arrival"},
-	"loop":             {"arrival", "target_per_s"},
+	"trace": {"trace_*", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
+		"data_set", "arrival"},
+	"loop": {"arrival", "target_per_s"},
 }
 
 // ofTwoProcesses are the columns that say something else, or nothing, of a run in one process: inproc and codec.

@@ -28,7 +28,8 @@ var carryMetrics = []string{"ops_per_s", "cpu_ns_per_op", "lat_p50_ns"}
 
 // CarryOver estimates, for each question, metric and predecessor, how slices that followed the predecessor differ from others. Each
 // slice is held against the median of its own variant in its own generation, in logarithms. A generation's value is the median over the
-// slices that followed the predecessor, which are in the median, too: with few variants the estimate is too small. Over the generations it is Hodges and Lehmann's estimate with its exact interval.
+// slices that followed the predecessor, which are in the median, too: with few variants the estimate is too small.
+// Over the generations it is Hodges and Lehmann's estimate with its exact interval.
 func CarryOver(all []Slice) (out []Carry) {
 	type key struct{ question, metric, after string }
 	var order []key
@@ -50,7 +51,8 @@ func CarryOver(all []Slice) (out []Carry) {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.question, b.question), cmp.Compare(slices.Index(carryMetrics, a.metric), slices.Index(carryMetrics, b.metric)), cmp.Compare(a.after, b.after))
+		metric := cmp.Compare(slices.Index(carryMetrics, a.metric), slices.Index(carryMetrics, b.metric))
+		return cmp.Or(cmp.Compare(a.question, b.question), metric, cmp.Compare(a.after, b.after))
 	})
 	for _, k := range order {
 		d := values[k]

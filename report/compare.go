@@ -83,7 +83,7 @@ type Series struct {
 // Pairs is what is to be compared: a baseline, that baseline again, and the variants.
 type Pairs struct {
 	Question string
-	Compared []string // the flags in which baseline and variants may differ: what is compared, and what belongs to its values; nil: they are not held against each other
+	Compared []string // the flags in which baseline and variants may differ: what is compared, and what belongs to its values; nil: any
 	Primary  []string // metrics for which verdicts are given; the others only have intervals
 	Baseline Series
 	Again    Series // may be empty
@@ -155,8 +155,8 @@ type Comparison struct {
 
 func newComparison(kind, question string, baseline, variant string, m Metric) Comparison {
 	none := math.NaN()
-	return Comparison{Kind: kind, Question: question, Baseline: baseline, Variant: variant, Metric: m, Ratio: none, Interval: noInterval(), AA: noInterval(), P: none, PHolm: none,
-		Corrected: noInterval(), CalmRatio: none, Calm: noInterval()}
+	return Comparison{Kind: kind, Question: question, Baseline: baseline, Variant: variant, Metric: m,
+		Ratio: none, Interval: noInterval(), AA: noInterval(), P: none, PHolm: none, Corrected: noInterval(), CalmRatio: none, Calm: noInterval()}
 }
 
 // fill takes over what the generations come to.
@@ -398,8 +398,9 @@ func WriteComparisons(w io.Writer, all []Comparison) error {
 		if err != nil {
 			return err
 		}
-		err = c.Write([]string{x.Kind, x.Question, x.At, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.LeftOut), finite(x.Ratio), finite(x.Low),
-			finite(x.High), finite(x.Level), finite(x.AA.Low), finite(x.AA.High), finite(x.P), finite(x.PHolm), finite(x.Corrected.Low), finite(x.Corrected.High), finite(x.Corrected.Level),
+		err = c.Write([]string{x.Kind, x.Question, x.At, x.Metric.Name, x.Baseline, x.Variant, strconv.Itoa(x.Pairs), strconv.Itoa(x.LeftOut),
+			finite(x.Ratio), finite(x.Low), finite(x.High), finite(x.Level), finite(x.AA.Low), finite(x.AA.High), finite(x.P), finite(x.PHolm),
+			finite(x.Corrected.Low), finite(x.Corrected.High), finite(x.Corrected.Level),
 			x.Verdict, x.Why, finite(x.CalmRatio), finite(x.Calm.Low), finite(x.Calm.High), strconv.FormatBool(!x.Claim())})
 	}
 	c.Flush()

@@ -168,7 +168,8 @@ func readRow(c *csv.Reader, file string, s *schema, at []int, record []string, r
 }
 
 // markReason is what version 1 called a reason for a run to be invalid, and is a mark now; with several machines behind the name of one.
-var markReason = regexp.MustCompile(`^([^:]+: |the server's )?(steal [0-9.]+ %|CPU quota: throttled in [0-9]+ % of its periods|foreign CPU [0-9]+ %|drift [+-][0-9]+ %)$`)
+var markReason = regexp.MustCompile(`^([^:]+: |the server's )?` +
+	`(steal [0-9.]+ %|CPU quota: throttled in [0-9]+ % of its periods|foreign CPU [0-9]+ %|drift [+-][0-9]+ %)$`)
 
 // fromVersion1 makes marks of what no longer makes a run invalid, and names how it was measured.
 func (r *Row) fromVersion1() {

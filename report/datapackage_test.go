@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +127,11 @@ func TestPackageDescribesTheFilesThatAreThere(t *testing.T) {
 	if err := WriteHistograms(dir, rows); err != nil {
 		t.Fatal(err)
 	}
-	if err := WritePackage(dir, "small"); err != nil {
+	slicesOf, err := OpenSlices(filepath.Join(dir, SlicesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(slicesOf.Append(Slice{RunID: "one", Slice: I(1)}), slicesOf.Close(), WritePackage(dir, "small")); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "datapackage.json"))
@@ -168,7 +173,7 @@ func TestPackageDescribesTheFilesThatAreThere(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(paths, []string{"runs.csv", "timeseries.csv", "hist.csv.gz"}) { // nothing was compared
+	if !slices.Equal(paths, []string{"runs.csv", "slices.csv", "timeseries.csv", "hist.csv.gz"}) { // nothing was compared
 		t.Error(paths)
 	}
 }
