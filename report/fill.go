@@ -59,7 +59,7 @@ func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 	}
 	if s := sides.Server; s != nil && s.Loops.Turns > 0 {
 		threads, _ := row.ServerThreads.Get()
-		cpu := s.Usage.CPU().Seconds() / (res.Duration.Seconds() * float64(max(1, threads)))
+		cpu := s.Usage.CPU().Seconds() / (costTime(res).Seconds() * float64(max(1, threads)))
 		if busy := 1 - float64(s.Loops.EmptyTurns)/float64(s.Loops.Turns); cpu > 0.9 && busy > 0.9 {
 			full = append(full, "server")
 		}
@@ -204,7 +204,7 @@ func fillCost(row *Row, res *bench.Result, sides Sides) {
 	}
 	row.PollsPerOp = per(float64(loops.Turns))
 	if loops.Turns > 0 {
-		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/res.Duration.Seconds()), F(ops/float64(loops.Turns))
+		row.TurnsPerS, row.OpsPerTurn = F(float64(loops.Turns)/costTime(res).Seconds()), F(ops/float64(loops.Turns))
 		row.EmptyPollRatio = F(float64(loops.EmptyTurns) / float64(loops.Turns))
 	}
 	if busy := loops.Turns - loops.EmptyTurns; busy > 0 {
@@ -237,6 +237,14 @@ func fillHost(row *Row, res *bench.Result, sides Sides) {
 	if idle, ok := sides.IdleCPUs.Get(); ok {
 		row.HostBusyNsPerOp = F(max(0, float64(h.Busy())-idle*float64(res.Duration)) / ops)
 	}
+}
+
+// costTime is the time in which the costs arose: the window, and of slices their settling, too.
+func costTime(res *bench.Result) time.Duration {
+	if res.Slices > 0 {
+		return res.Duration + res.Warmup
+	}
+	return res.Duration
 }
 
 // costOps are the operations that the costs were spent on.
