@@ -18,9 +18,9 @@ import (
 
 // parkPause is how long servers are parked here where nothing else bounds it, and parkedMax the CPU time that each of their threads may have used meanwhile: to
 // fall asleep, and on a machine whose clock of a thread lags.
-const (
-	parkPause = 60 * time.Millisecond
-	parkedMax = 15 * time.Millisecond
+var (
+	parkPause = map[bool]time.Duration{false: 60 * time.Millisecond, true: 400 * time.Millisecond}[Emulated]
+	parkedMax = parkPause / 4
 )
 
 // parkServer parks the server once it is quiet, and returns its loops' threads.
@@ -134,13 +134,13 @@ func parkedBoth(t *testing.T, n Network) {
 	}
 }
 
-// parkedIdle parks a server for longer than its connections may be idle: they live, and are ended when they were idle for as long while it was awake.
+// parkedIdle parks a server for as long as its connections may be idle: they live, and are ended when they were idle for as long while it was awake.
 func parkedIdle(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall, HelloMax: Stall, StallMax: Stall})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	c.Want(Put("k", []byte("v")), kv.StatusOK)
 	r.parkServer()
-	<-time.After(Stall + Stall/2)
+	<-time.After(Stall)
 	r.group.Resume()
 	c.Want(Get("k", 10), kv.StatusOK)
 	Until(t, "the end of a connection that is idle while the server is awake", func() bool { return c.err() != nil })
@@ -154,7 +154,7 @@ func (c *Caller) err() (err error) {
 	return err
 }
 
-// parkedHello parks a server for longer than a hello may take.
+// parkedHello parks a server for as long as a hello may take.
 func parkedHello(t *testing.T, n Network) {
 	hello := 2 * Stall
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: hello})
@@ -169,7 +169,7 @@ func parkedHello(t *testing.T, n Network) {
 		return err == nil && s[0].Conns == 1
 	})
 	r.parkServer()
-	<-time.After(hello + hello/2)
+	<-time.After(hello)
 	r.group.Resume()
 	_ = conn.SetReadDeadline(time.Now().Add(hello / 4))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
