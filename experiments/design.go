@@ -1,54 +1,16 @@
 package experiments
 
-import (
-	"math/rand/v2"
-	"slices"
-)
+import "slices"
 
 // MaxGenerations bounds how often an experiment's cells are run.
 const MaxGenerations = 100
 
-// Run is one run of an experiment: a cell, in a block.
+// Run is one run of an experiment: a cell, in a generation.
 type Run struct {
-	Block, Order int  // from 1
+	Block, Order int  // the generation, and the place in it, from 1
 	Cell         int  // index of the experiment's Cells
 	AA           bool // the baseline of its question once more, to be compared with itself
 	Stages       bool // the cell once more, for its stages: they cost time, so it is compared with nothing
-}
-
-// Design is the order of all runs: randomised complete blocks (Fisher 1935). Each block has each cell once, and once more
-// the baseline of each question that has something to compare and each cell whose stages are taken down, in an order of its own that
-// follows from seed. One block is no design: it has the cells as they are.
-func (x *Experiment) Design(blocks int, seed uint64) []Run {
-	var cells []int
-	var block, again []Run
-	for _, q := range x.Questions() {
-		cells = append(cells, q.Cells...)
-		if blocks > 1 && len(q.Cells) > 1 {
-			again = append(again, Run{Cell: q.Cells[0], AA: true})
-		}
-	}
-	slices.Sort(cells)
-	for _, i := range cells {
-		block = append(block, Run{Cell: i})
-		if x.Stages.Concerns(x.Cells[i]) {
-			again = append(again, Run{Cell: i, Stages: true})
-		}
-	}
-	block = append(block, again...)
-	var runs []Run
-	for b := range blocks {
-		order := slices.Clone(block)
-		if blocks > 1 {
-			rng := rand.New(rand.NewPCG(seed, uint64(b)))
-			rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		}
-		for i := range order {
-			order[i].Block, order[i].Order = b+1, i+1
-		}
-		runs = append(runs, order...)
-	}
-	return runs
 }
 
 // Question is what several cells have in common: they differ in what is compared, and in nothing else.

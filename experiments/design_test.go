@@ -1,7 +1,6 @@
 package experiments
 
 import (
-	"reflect"
 	"slices"
 	"testing"
 )
@@ -65,82 +64,23 @@ func TestAnotherAxisIsComparedWhereTheFileSaysSo(t *testing.T) {
 	}
 }
 
-func TestBlocksAreCompleteAndInAnOrderOfTheirOwn(t *testing.T) {
-	x := read(t, designed)
-	const blocks = 5
-	runs := x.Design(blocks, 7)
-	if len(runs) != blocks*(8+2) {
-		t.Fatalf("%d runs", len(runs))
-	}
-	orders := map[string]bool{}
-	for b := range blocks {
-		block := runs[b*10:][:10]
-		cells, again, order := map[int]int{}, map[int]int{}, ""
-		for i, r := range block {
-			if r.Block != b+1 || r.Order != i+1 {
-				t.Fatalf("%+v in block %d at %d", r, b+1, i+1)
-			}
-			if order += string(rune('a' + r.Cell)); r.AA {
-				again[r.Cell]++
-			} else {
-				cells[r.Cell]++
-			}
-		}
-		if len(cells) != 8 || !reflect.DeepEqual(again, map[int]int{0: 1, 1: 1}) {
-			t.Fatalf("block %d: %v, and again %v", b+1, cells, again)
-		}
-		orders[order] = true
-	}
-	if len(orders) != blocks {
-		t.Errorf("%d orders in %d blocks", len(orders), blocks)
-	}
-	if !slices.Equal(runs, x.Design(blocks, 7)) || slices.Equal(runs, x.Design(blocks, 8)) {
-		t.Error("the order follows from the seed")
-	}
-	for i, r := range x.Design(1, 7) {
-		if r.Cell != i || r.AA {
-			t.Fatalf("one block has the cells as they are: %+v at %d", r, i)
-		}
-	}
-}
-
-func TestStagesAddARunToEachBlock(t *testing.T) {
-	x := read(t, "name: x\ntransport: [inproc, tcp]\nbackend: [null, disk]\nstages: {one-in: 8, backend: disk}\n")
-	if x.Stages.OneIn != 8 {
-		t.Fatalf("%+v", x.Stages)
-	}
-	for blocks, want := range map[int]int{1: 6, 2: 2 * (4 + 2 + 2)} {
-		var cells []int
-		runs := x.Design(blocks, 1)
-		for _, r := range runs {
-			if r.Stages {
-				cells = append(cells, r.Cell)
-			}
-		}
-		slices.Sort(cells)
-		if len(runs) != want || !slices.Equal(slices.Compact(cells), []int{1, 3}) {
-			t.Errorf("%d blocks: %+v", blocks, runs)
-		}
-	}
-}
-
 func TestOnlyPrimaryLeavesTheQuestionsOfTheClaims(t *testing.T) {
 	x := read(t, "transport: [inproc, tcp]\nbackend: [null, mem]\nvalue-bytes: [64, 128]\nprimary:\n  metrics: ops_per_s\n  backend: null\n")
 	if !x.OnlyPrimary() {
 		t.Fatal("there are claims")
 	}
-	for blocks, runs := range map[int]int{1: 4, 2: 2 * (4 + 2)} {
-		design := x.Design(blocks, 1)
-		for _, r := range design {
-			if backend, _ := x.Cells[r.Cell].Get("backend"); backend != "null" {
-				t.Errorf("%d blocks run %s", blocks, x.Cells[r.Cell])
+	qs := x.Questions()
+	for _, q := range qs {
+		for _, c := range q.Cells {
+			if backend, _ := x.Cells[c].Get("backend"); backend != "null" {
+				t.Errorf("the question %s has the cell %s", q.Flags, x.Cells[c])
 			}
 		}
-		if len(design) != runs || len(x.Questions()) != 2 {
-			t.Errorf("%d blocks: %d runs for %d questions", blocks, len(design), len(x.Questions()))
-		}
 	}
-	if x := read(t, "transport: [inproc, tcp]\n"); x.OnlyPrimary() || len(x.Design(1, 1)) != 2 {
+	if len(qs) != 2 {
+		t.Errorf("%d questions", len(qs))
+	}
+	if x := read(t, "transport: [inproc, tcp]\n"); x.OnlyPrimary() || len(x.Questions()) != 1 {
 		t.Errorf("without claims: %q", cells(x))
 	}
 }

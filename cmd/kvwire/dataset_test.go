@@ -67,7 +67,7 @@ func TestDataSetsAreTheSameWhereTheirFilesAre(t *testing.T) {
 	}
 }
 
-func TestOnlyMixesThatReadUseADataSetInPlace(t *testing.T) {
+func TestMixesThatWriteAreKnown(t *testing.T) {
 	for mix, want := range map[string]bool{"a": true, "b": true, "c": false, "d": true, "e": true, "f": true, "get": false, "scan": false, "get=50,scan=50": false, "put": true, "insert": true, "rmw": true,
 		"get=99,put=1": true} {
 		if got := asked(t, "--mix="+mix).writes(); got != want {
@@ -76,32 +76,54 @@ func TestOnlyMixesThatReadUseADataSetInPlace(t *testing.T) {
 	}
 }
 
-func TestDataSetsAreLoadedOnceAndCopiedForRunsThatWrite(t *testing.T) {
-	f := asked(t, "--records=500")
+// Processes that live at the same time have copies of their own. A copy is made anew after a process that wrote, and for other data.
+func TestDataSetsAreLoadedOnceAndCopiedForEachPlace(t *testing.T) {
+	f, g := asked(t, "--records=500"), asked(t, "--records=300")
 	d, _ := f.dataSet()
+	other, _ := g.dataSet()
 	loads := 0
-	s := &dataSets{dir: filepath.Join(t.TempDir(), "data"), run: func(ctx context.Context, args []string) error { loads++; return program(ctx, args) }}
-	first, how, err := s.take(t.Context(), &d, false)
-	if err != nil || how != dataReused || loads != 1 {
-		t.Fatalf("%v, %s, %d loads", err, how, loads)
-	}
-	copied, how, err := s.take(t.Context(), &d, true)
-	if err != nil || how != dataCopied || loads != 1 || copied == first {
-		t.Fatalf("%v, %s, %d loads, %s beside %s", err, how, loads, copied, first)
-	}
-	for _, dir := range []string{first, copied} {
-		if all, err := store.Inspect(dir, nil); err != nil || all[0].Items != 500 {
-			t.Errorf("%s: %v, %d items", dir, err, all[0].Items)
+	s := &dataSets{dir: filepath.Join(t.TempDir(), "data"), load: func(ctx context.Context, args []string) error { loads++; return program(ctx, args) }}
+	mark := func(dir string) string { return filepath.Join(dir, "mark") } // is gone when the copy is made anew
+	take := func(d *dataSet, writes bool, place int, again bool, wantLoads int) string {
+		t.Helper()
+		dir, how, err := s.take(t.Context(), d, writes, place)
+		if err != nil || how != dataCopied || loads != wantLoads {
+			t.Fatalf("%v, %s, %d loads, want %d", err, how, loads, wantLoads)
 		}
+		if _, err := os.Stat(mark(dir)); (err == nil) != again {
+			t.Errorf("place %d: the copy of before is used again: %v, want %v", place, err == nil, again)
+		}
+		_ = os.Remove(mark(dir))
+		if all, err := store.Inspect(dir, nil); err != nil || all[0].Items != d.records {
+			t.Fatalf("%s: %v, %d items, want %d", dir, err, all[0].Items, d.records)
+		}
+		if err := os.WriteFile(mark(dir), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return dir
 	}
-	if err := s.leave(); err != nil {
+	first := take(&d, false, 0, false, 1)
+	if second := take(&d, true, 1, false, 1); second == first {
+		t.Errorf("two places have the same folder %s", first)
+	}
+	take(&d, false, 0, true, 1)  // the one before only read
+	take(&d, false, 1, false, 1) // it wrote
+	take(&other, false, 0, false, 2)
+	take(&d, false, 0, false, 2)
+
+	s.keep = true
+	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
-	if again, _, err := s.take(t.Context(), &d, false); err != nil || again != first || loads != 1 {
-		t.Errorf("%v, %s, %d loads", err, again, loads)
+	left, _ := filepath.Glob(s.dir + "/*")
+	slices.Sort(left)
+	want := []string{filepath.Join(s.dir, d.name()), filepath.Join(s.dir, other.name())}
+	if slices.Sort(want); !slices.Equal(left, want) {
+		t.Errorf("there are %q, want %q", left, want)
 	}
-	if left, _ := filepath.Glob(s.dir + "/*"); !slices.Equal(left, []string{first}) {
-		t.Errorf("there are %q", left)
+	s = &dataSets{dir: s.dir, load: s.load}
+	if _, _, err := s.take(t.Context(), &d, false, 0); err != nil || loads != 2 {
+		t.Errorf("%v, %d loads: another process finds what was kept", err, loads)
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
@@ -126,18 +148,18 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 		}
 		return errors.New("no --dir")
 	}
-	s := &dataSets{dir: filepath.Join(parent, "data"), run: half}
+	s := &dataSets{dir: filepath.Join(parent, "data"), load: half}
 	for range 2 {
-		if _, _, err := s.take(t.Context(), &d, false); !errors.Is(err, failed) {
+		if _, _, err := s.take(t.Context(), &d, false, 0); !errors.Is(err, failed) {
 			t.Fatal(err)
 		}
 	}
 	// One whose process did not live to remove it, and the copy of a run.
-	if err := errors.Join(os.Mkdir(filepath.Join(s.dir, d.name()+".part"), 0o755), os.Mkdir(s.copy(), 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(s.dir, d.name()+".part"), 0o755), os.Mkdir(s.copy(0), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	s = &dataSets{dir: s.dir, run: half}
-	if _, _, err := s.take(t.Context(), &d, false); !errors.Is(err, failed) {
+	s = &dataSets{dir: s.dir, load: half}
+	if _, _, err := s.take(t.Context(), &d, false, 0); !errors.Is(err, failed) {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(s.dir + "/*"); len(left) > 0 {
@@ -145,7 +167,7 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := s.take(ended, &d, false); err == nil || !strings.Contains(err.Error(), "interrupted while loading") {
+	if _, _, err := s.take(ended, &d, false, 0); err == nil || !strings.Contains(err.Error(), "interrupted while loading") {
 		t.Errorf("%v", err)
 	}
 
@@ -169,14 +191,14 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, link} {
-		s := &dataSets{dir: dir, run: half}
-		if _, _, err := s.take(t.Context(), &d, false); err == nil || !strings.Contains(err.Error(), "somebody else's") {
+		s := &dataSets{dir: dir, load: half}
+		if _, _, err := s.take(t.Context(), &d, false, 0); err == nil || !strings.Contains(err.Error(), "somebody else's") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
 }
 
-// ^C in the middle of a run leaves its row, and no data.
+// ^C in the middle of a generation, or of a whole run, leaves no data.
 func TestAnInterruptedRunRemovesItsDataSets(t *testing.T) {
 	dir := t.TempDir()
 	file, temporary := filepath.Join(dir, "small.yaml"), filepath.Join(dir, "tmp")

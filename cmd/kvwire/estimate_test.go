@@ -1,11 +1,14 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
 )
 
 func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
@@ -26,8 +29,8 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 	}
 }
 
-// made is what an experiment costs, one data set of which is read and written, and its runs.
-func made(t *testing.T, n int) (*costs, []experiments.Run) {
+// made is what an experiment costs, one data set of which is read and written, and its runner.
+func made(t *testing.T, n int) (*costs, *lab.Runner) {
 	t.Helper()
 	x := &experiments.Experiment{Cells: []experiments.Cell{
 		{{Name: "transport", Value: "inproc"}, {Name: "mix", Value: "c"}, {Name: "records", Value: "100k"}},
@@ -39,27 +42,52 @@ func made(t *testing.T, n int) (*costs, []experiments.Run) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &c, x.Design(n, 1)
+	r, err := planner(x, lab.Settings{Generations: n, Slice: lab.DefaultSlice}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &c, r
 }
 
-func TestDemandsAreOfEachDataSetOnceAndOneCopy(t *testing.T) {
-	c, runs := made(t, 10)
+func TestDemandsAreOfEachDataSetOnceAndACopyForEachProcess(t *testing.T) {
+	c, r := made(t, 10)
+	runs := r.Runs()
 	if n := len(c.loads(runs)); n != 2 {
 		t.Fatalf("%d data to be loaded: one for the cells that agree, and the named folder's", n)
 	}
-	all := c.demands(runs, "/tmp", 0)
-	set, extra, named := c.of[0].bytes, c.of[1].extra, c.of[3].bytes
-	if len(all) != 2 || all[0].bytes != named || all[1].bytes != set+extra || all[1].dir != "/tmp" || extra <= set {
-		t.Errorf("%+v; a set takes %d, a copy that is written %d, the named folder %d", all, set, extra, named)
+	all := c.demands(r, runs, "/tmp", 0)
+	set, read, written, named := c.of[0].bytes, c.of[0].extra, c.of[1].extra, c.of[3].bytes
+	if len(all) != 2 || all[0].bytes != named || all[1].bytes != set+written || all[1].dir != "/tmp" || written <= read || read < set {
+		t.Errorf("%+v; a set takes %d, a copy that is read %d, one that is written %d, the named folder %d", all, set, read, written, named)
 	}
-	if all := c.demands(runs, "/tmp", set); len(all) != 2 || all[1].bytes != extra {
+	if all := c.demands(r, runs, "/tmp", set); len(all) != 2 || all[1].bytes != written {
 		t.Errorf("with the set there: %+v", all)
 	}
-	if all := c.demands([]experiments.Run{{Block: 1, Order: 1, Cell: 2}}, "/tmp", 0); len(all) != 0 {
-		t.Errorf("without a store: %+v", all)
+}
+
+// All processes of a generation live at the same time, the baseline's second one among them.
+func TestDemandsHaveAllProcessesOfAGeneration(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(file, []byte("transport: [inproc, tcp]\nbackend: disk\nmix: a\nrecords: 100k\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	if c.of[0].run >= c.of[1].run || c.of[2].run >= c.of[0].run {
-		t.Errorf("%v to read in place, %v to copy, %v without a store", c.of[0].run, c.of[1].run, c.of[2].run)
+	x, err := readExperiment(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := estimates(x, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slice, processes := range map[time.Duration]int64{lab.DefaultSlice: 3, 0: 1} {
+		r, err := planner(x, lab.Settings{Generations: 2, Slice: slice}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := c.demands(r, r.Runs(), "/tmp", 0)
+		if want := c.of[0].bytes + processes*c.of[0].extra; len(all) != 1 || all[0].bytes != want {
+			t.Errorf("slices of %v: %+v, want %d bytes", slice, all, want)
+		}
 	}
 }
 

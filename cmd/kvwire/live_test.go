@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"golang.org/x/sys/unix"
 )
@@ -44,53 +46,80 @@ func screen(written string) (lines []string) {
 	return append(lines, strings.TrimRight(string(line), " "))
 }
 
-// table is a live table of two cells on a terminal of a width that the test changes.
-func table(width *int) (*live, *bytes.Buffer) {
-	var out bytes.Buffer
-	l := &live{progress: &progress{out: &out, width: func() int { return *width }}, runs: 120, cells: []string{"inproc disk a 64KiB", "rdma write disk a 64KiB"}, none: map[int]bool{}}
-	l.widest = len(l.cells[1]) + len(againMark)
-	return l, &out
+// shownLive is a live display of an experiment of two questions, on a terminal of a width that the test changes; nil: on none.
+func shownLive(t *testing.T, width *int) (l *live, out, log *bytes.Buffer) {
+	t.Helper()
+	cell := func(words ...string) (c experiments.Cell) {
+		for i := 0; i < len(words); i += 2 {
+			c = append(c, experiments.Flag{Name: words[i], Value: words[i+1]})
+		}
+		return c
+	}
+	any := func(value string) (string, error) { return value, nil }
+	x, err := experiments.Read("x.yaml", []byte("transport: [inproc, tcp]\nmix: [get, put]\n"), experiments.Flags{"transport": any, "mix": any})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := x.Cells[1].String(), cell("transport", "inproc", "mix", "put").String(); got != want {
+		t.Fatalf("the second cell is %s, want %s", got, want)
+	}
+	out, log = new(bytes.Buffer), new(bytes.Buffer)
+	l = &live{progress: &progress{out: out}, folder: &results.Folder{Experiment: x}, log: log, shown: map[string]bool{}}
+	if width != nil {
+		l.width = func() int { return *width }
+	}
+	return l, out, log
 }
 
-func liveRow() *report.Row {
-	return &report.Row{Transport: "tcp", OpsPerS: report.F(98_200), LatP50Ns: report.I(784_000), LatP99Ns: report.I(1_290_000), Valid: report.B(false), InvalidReason: "drift +45 %",
+func liveRow(variant string) *report.Row {
+	return &report.Row{Variant: variant, OpsPerS: report.F(98_200), LatP50Ns: report.I(784_000), Valid: report.B(true), Ops: report.U(1),
 		ClientUserNsPerOp: report.F(2770), ClientSysNsPerOp: report.F(0), ServerUserNsPerOp: report.F(5600), ServerSysNsPerOp: report.F(0)}
 }
 
-func TestLiveTableKeepsFinishedRunsAboveTheOneUnderWay(t *testing.T) {
-	width := 140
-	l, out := table(&width)
-	l.underWay(0, experiments.Run{Block: 1, Cell: 0}, runningNow, 0, 3*time.Second, 5*time.Minute)
-	l.finished(0, experiments.Run{Block: 1, Cell: 0}, liveRow(), "")
-	l.underWay(1, experiments.Run{Block: 1, Cell: 1}, runningNow, time.Second, 3*time.Second, 4*time.Minute)
-	l.finished(1, experiments.Run{Block: 1, Cell: 1, AA: true}, &report.Row{Valid: report.B(false), InvalidReason: "exit status 1"}, "")
-	l.finished(2, experiments.Run{Block: 10, Cell: 1}, &report.Row{SkippedReason: "no device"}, "")
-	l.finished(3, experiments.Run{Block: 10, Cell: 1}, &report.Row{SkippedReason: "no device"}, "")
-	l.underWay(11, experiments.Run{Block: 10, Cell: 0}, runningNow, 2*time.Second, 3*time.Second, time.Minute)
-	want := []string{
-		"    run  block  cell                              ops/s       p50       p99   CPU µs/op  note",
-		"  1/120      1  inproc disk a 64KiB               98.2k    784 µs   1.29 ms   2.77+5.60  invalid: drift +45 %",
-		"  2/120      1  rdma write disk a 64KiB (again)       –         –         –           –  invalid: exit status 1",
-		"  3/120     10  rdma write disk a 64KiB               –         –         –           –  skipped: no device",
-		" 12/120     10  inproc disk a 64KiB: running, 2s of about 3s; about 1m0s left",
+// steps has l show a generation that failed once and is kept, and then one that is under way.
+func steps(l *live) {
+	first := lab.Step{Question: 0, Generation: 1, Generations: 12, Done: 1, Of: 24, Left: 2 * time.Minute}
+	l.Started(first)
+	l.Noted(first, "tcp failed, the generation is done again: it ended")
+	for i := range 3 {
+		l.Sliced(first, i+1, 3)
 	}
+	l.Kept(first, []*report.Row{liveRow("inproc"), {Variant: "rdma", SkippedReason: "no device"}, {Variant: "tcp", Valid: report.B(false), InvalidReason: "it ended"}})
+	whole := lab.Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiments.Run{Block: 1, Cell: 3}}
+	l.Kept(whole, []*report.Row{{Variant: "rdma", SkippedReason: "no device"}})
+	l.Kept(whole, []*report.Row{liveRow("tcp")})
+	l.Sliced(lab.Step{Question: 1, Generation: 2, Generations: 12, Done: 3, Of: 24, Left: time.Minute}, 7, 40)
+}
+
+var keptLines = []string{
+	"[1/24] generation 1/12, mix=get: tcp failed, the generation is done again: it ended",
+	"[1/24] generation 1/12, mix=get: inproc 98.2k ops/s, p50 784 µs, CPU 8.37 µs; rdma skipped: no device; tcp failed: it ended",
+	"[2/24] generation 1/12, tcp put: tcp 98.2k ops/s, p50 784 µs, CPU 8.37 µs",
+}
+
+func TestFinishedStepsStayAboveTheOneUnderWay(t *testing.T) {
+	width := 140
+	l, out, log := shownLive(t, &width)
+	steps(l)
+	want := append(slices.Clone(keptLines), "[3/24] generation 2/12, mix=put: round 7 of 40; about 1m0s left")
 	if got := screen(out.String()); !slices.Equal(got, want) {
 		t.Errorf("the screen shows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	l.clear()
-	if got := screen(out.String()); !slices.Equal(got[:4], want[:4]) || got[4] != "" {
-		t.Errorf("in the end it shows\n%s", strings.Join(got, "\n"))
+	if l.clear(); screen(out.String())[3] != "" {
+		t.Errorf("in the end it shows\n%s", strings.Join(screen(out.String()), "\n"))
+	}
+	if got := log.String(); got != keptLines[0]+"\n" {
+		t.Errorf("the log has %q", got)
 	}
 }
 
-func TestLiveTableFollowsTheTerminalsWidth(t *testing.T) {
+func TestStepsFollowTheTerminalsWidth(t *testing.T) {
 	width := 140
-	l, out := table(&width)
+	l, out, _ := shownLive(t, &width)
 	lines := 0
-	for i, w := range []int{140, 76, 40, 3, 1, 0, 76} {
+	for _, w := range []int{140, 76, 40, 3, 1, 0, 76} {
 		width = w
-		l.underWay(i, experiments.Run{Block: 1, Cell: i % 2}, runningNow, 0, time.Second, time.Minute)
-		l.finished(i, experiments.Run{Block: 1, Cell: i % 2}, liveRow(), "")
+		steps(l)
 		all := screen(out.String())
 		for _, s := range all[lines:] {
 			if n := utf8.RuneCountInString(s); n > max(w-1, 0) {
@@ -98,36 +127,16 @@ func TestLiveTableFollowsTheTerminalsWidth(t *testing.T) {
 			}
 		}
 		lines = len(all) - 1
-	}
-	all := screen(out.String())
-	if !strings.HasPrefix(all[2], "    run  block  cell ") {
-		t.Errorf("the table has other columns after %q, and no head that says so: %q", all[1], all[2])
-	}
-	if got := all[3]; got != "  2/120      1  rdma write disk…   98.2k    784 µs   1.29 ms   2.77+5.60  …" {
-		t.Errorf("on 76 columns: %q", got)
+		l.clear()
 	}
 }
 
-func TestLiveTableIsPlainLinesWhereThereIsNoTerminal(t *testing.T) {
-	var out bytes.Buffer
-	l := &live{progress: &progress{out: &out}, runs: 2, cells: []string{"a"}}
-	l.underWay(0, experiments.Run{}, runningNow, 0, 0, 0)
-	l.finished(0, experiments.Run{}, liveRow(), "[1/2] a: 98.2k ops/s")
+func TestStepsArePlainLinesWhereThereIsNoTerminal(t *testing.T) {
+	l, out, _ := shownLive(t, nil)
+	steps(l)
 	l.clear()
-	if got := out.String(); got != "[1/2] a: 98.2k ops/s\n" {
-		t.Errorf("%q", got)
-	}
-}
-
-func TestPaceCorrectsWhatIsLeft(t *testing.T) {
-	var p pace
-	if got := p.of(time.Minute); got != time.Minute {
-		t.Errorf("before the first run: %v", got)
-	}
-	p.add(2*time.Second, 3*time.Second)
-	p.add(2*time.Second, 5*time.Second)
-	if got := p.of(time.Minute); got != 2*time.Minute {
-		t.Errorf("runs that take twice as long: %v", got)
+	if got, want := out.String(), strings.Join(keptLines, "\n")+"\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -157,15 +166,15 @@ func terminal(t *testing.T, columns uint16) (program, shown *os.File) {
 	return program, shown
 }
 
-func TestARunOnATerminalShowsItsTable(t *testing.T) {
+func TestARunOnATerminalShowsItsSteps(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "small.yaml")
-	if err := os.WriteFile(file, []byte("name: small\ntransport: [inproc, tcp]\nbackend: null\nduration: 300ms\nwarmup: 10ms\nblocks: 1\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("name: small\ntransport: [inproc, tcp]\nbackend: null\nwarmup: 10ms\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	const columns = 90
 	program, shown := terminal(t, columns)
-	cmd := exec.Command(os.Args[0], "run", file, "--output-dir", filepath.Join(dir, "out"))
+	cmd := exec.Command(os.Args[0], "run", file, "--generations", "1", "--slice", "20ms", "--time", "500ms", "--output-dir", filepath.Join(dir, "out"))
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Stderr = program
 	if err := cmd.Start(); err != nil {
@@ -187,11 +196,11 @@ func TestARunOnATerminalShowsItsTable(t *testing.T) {
 		t.Fatalf("%v: %q", err, written)
 	}
 	lines := screen(string(written))
-	if len(lines) != 4 || !strings.Contains(lines[0], "cell") || !strings.Contains(lines[1], "1/2      1  inproc ") || !strings.Contains(lines[2], "2/2      1  tcp ") || lines[3] != "" {
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "[1/1] generation 1/1: inproc ") || lines[1] != "" {
 		t.Errorf("the screen shows\n%s", strings.Join(lines, "\n"))
 	}
-	if !bytes.Contains(written, []byte("tcp: running, 0s of about 1s; about ")) {
-		t.Errorf("the run under way was not shown: %q", written)
+	if !bytes.Contains(written, []byte("[1/1] generation 1/1: round 1 of ")) {
+		t.Errorf("the step under way was not shown: %q", written)
 	}
 	for _, part := range strings.FieldsFunc(strings.ReplaceAll(string(written), "\033[K", ""), func(r rune) bool { return r == '\r' || r == '\n' }) {
 		if utf8.RuneCountInString(part) >= columns {

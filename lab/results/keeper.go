@@ -44,13 +44,26 @@ func (r *Folder) Keeper() (k *Keeper, err error) {
 		return nil, err
 	}
 	k.rows = report.AppendTo(k.csv)
-	if r.Plan.Slice <= 0 {
-		return k, nil
-	}
-	if k.slices, err = report.OpenSlices(filepath.Join(r.Dir, report.SlicesFile)); err != nil {
+	if err := k.openSlices(); err != nil {
 		return nil, errors.Join(err, k.csv.Close())
 	}
 	return k, nil
+}
+
+func (k *Keeper) openSlices() (err error) {
+	if k.r.Plan.Slice > 0 {
+		k.slices, err = report.OpenSlices(filepath.Join(k.r.Dir, report.SlicesFile))
+	}
+	return err
+}
+
+func (k *Keeper) closeSlices() error {
+	if k.slices == nil {
+		return nil
+	}
+	err := k.slices.Close()
+	k.slices = nil
+	return err
 }
 
 // Has implements lab.Keeper.
@@ -86,7 +99,12 @@ func (k *Keeper) Forget(ids []string) error {
 	for _, id := range ids {
 		gone[id] = !k.Has(id)
 	}
-	return report.Forget(k.r.Dir, func(id string) bool { return !gone[id] })
+	// It puts another file in the place of slices.csv: what is open would be written to the old one, and lost.
+	err := k.closeSlices()
+	if err == nil {
+		err = report.Forget(k.r.Dir, func(id string) bool { return !gone[id] })
+	}
+	return errors.Join(err, k.openSlices())
 }
 
 // Narrow implements lab.Keeper.
@@ -96,11 +114,7 @@ func (k *Keeper) Narrow(question int, until float64) (bool, error) {
 
 // Close closes the files.
 func (k *Keeper) Close() error {
-	err := k.csv.Close()
-	if k.slices != nil {
-		err = errors.Join(err, k.slices.Close())
-	}
-	return err
+	return errors.Join(k.csv.Close(), k.closeSlices())
 }
 
 // Failed is the number of runs that have no figures, or wrong ones, though they could be started.
