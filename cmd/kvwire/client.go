@@ -124,8 +124,9 @@ type answered chan *kv.Request
 // Complete is kv.Completer's.
 func (a answered) Complete(r *kv.Request) { a <- r }
 
-// close hangs up and ends the client's own loops.
+// close hangs up and ends the client's own loops, which may be parked.
 func (c *client) close() {
+	c.resume()
 	for _, k := range c.conns {
 		k.Hangup()
 	}

@@ -200,13 +200,19 @@ func TestHalfALoadIsNeverUsed(t *testing.T) {
 
 // ^C in the middle of a generation, or of a whole run, leaves no data.
 func TestAnInterruptedRunRemovesItsDataSets(t *testing.T) {
+	for _, slice := range []string{"20ms", "0"} {
+		t.Run("slice "+slice, func(t *testing.T) { interruptedWithData(t, slice) })
+	}
+}
+
+func interruptedWithData(t *testing.T, slice string) {
 	dir := t.TempDir()
 	file, temporary := filepath.Join(dir, "small.yaml"), filepath.Join(dir, "tmp")
-	text := "name: small\ntransport: inproc\nbackend: disk\nrecords: 500\nmix: a\nduration: 10m\nwarmup: 0s\nblocks: 1\n"
+	text := "name: small\ntransport: inproc\nbackend: disk\nrecords: 500\nmix: a\nduration: 10m\nwarmup: 0s\n"
 	if err := errors.Join(os.WriteFile(file, []byte(text), 0o644), os.Mkdir(temporary, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "run", file, "--output-dir", filepath.Join(dir, "out"))
+	cmd := exec.Command(os.Args[0], "run", file, "--generations", "1", "--slice", slice, "--output-dir", filepath.Join(dir, "out"))
 	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+temporary)
 	var said strings.Builder
 	cmd.Stderr = &said
@@ -217,7 +223,7 @@ func TestAnInterruptedRunRemovesItsDataSets(t *testing.T) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); ; <-tick.C {
-		if copies, _ := filepath.Glob(temporary + "/kvwire-small-*/copy/store.json"); len(copies) == 1 {
+		if copies, _ := filepath.Glob(temporary + "/kvwire-small-*/copy-0/store.json"); len(copies) == 1 {
 			break
 		}
 		if time.Now().After(deadline) {

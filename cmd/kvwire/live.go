@@ -62,14 +62,16 @@ func (l *live) Noted(s lab.Step, line string) {
 // title names a step: [3/24] generation 1/12, backend=disk mix=get.
 func (l *live) title(s lab.Step) string {
 	t := fmt.Sprintf("[%d/%d] generation %d/%d", s.Done, s.Of, s.Generation, s.Generations)
-	x := l.folder.Experiment
+	x, name := l.folder.Experiment, ""
 	switch {
 	case s.Whole != nil && s.Whole.Stages:
-		return t + ", stages of " + lab.CellName(x, s.Whole.Cell)
+		name = strings.TrimSpace("stages of " + lab.CellName(x, s.Whole.Cell))
 	case s.Whole != nil:
-		return t + ", " + lab.CellName(x, s.Whole.Cell)
+		name = lab.CellName(x, s.Whole.Cell)
+	default:
+		name = lab.QuestionName(x, x.Questions()[s.Question].Flags)
 	}
-	if name := lab.QuestionName(x, x.Questions()[s.Question].Flags); name != "" {
+	if name != "" {
 		t += ", " + name
 	}
 	return t

@@ -277,7 +277,7 @@ func (v *variant) fill(row *report.Row, sum *loadSum) {
 	}
 }
 
-// close wakes all loops, and ends a load that was not finished.
+// close ends a load that was not finished, and resumes the server. The session's close resumes the client.
 func (v *variant) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), hungPatience)
 	defer cancel()
@@ -286,9 +286,6 @@ func (v *variant) close() {
 	}
 	if v.s.parked != nil {
 		_, _ = v.s.resumeServer(ctx)
-	}
-	if v.s.client != nil {
-		v.s.client.resume()
 	}
 }
 

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -26,10 +27,12 @@ func (r *Folder) questionName(flags experiments.Cell) string {
 	return lab.QuestionName(r.Experiment, flags)
 }
 
-// variantName is what distinguishes a cell from the others of its question.
+// variantName is what distinguishes a cell from the others of its question, or, where there are no others, its transport.
 func (r *Folder) variantName(cell int) string {
-	_, variant := r.Experiment.Split(r.Experiment.Cells[cell])
-	return lab.VariantName(r.Experiment, variant)
+	c := r.Experiment.Cells[cell]
+	_, variant := r.Experiment.Split(c)
+	transport, _ := c.Get("transport")
+	return cmp.Or(lab.VariantName(r.Experiment, variant), transport, r.Experiment.Name)
 }
 
 // questionResults are all questions, in the order in which they are compared.
