@@ -140,8 +140,8 @@ shipped_experiments() {
     mkdir -p bin/test
     go build "${native[@]}" -o bin/test/kvwire ./cmd/kvwire
     if [[ ! $long ]]; then
-        run_experiment quick --blocks 1
-        run_experiment distributed-kv --blocks 1
+        run_experiment quick --generations 1 --time 2s
+        run_experiment distributed-kv --generations 1 --time 4s
         return
     fi
     for file in experiments/*/experiment.yaml; do

@@ -17,7 +17,7 @@ run() { # seconds, package, arguments…
 
 smoke() { # all verbs, and tcp beside them
     local began=$SECONDS code=0
-    KVWIRE_TEST_AS_PROGRAM=1 timeout -k 20 240 "$tests/kvwire.test" run experiments/quick-rdma --output-dir /tmp/smoke 2>/tmp/smoke.log || code=$?
+    KVWIRE_TEST_AS_PROGRAM=1 timeout -k 20 240 "$tests/kvwire.test" run experiments/quick-rdma --generations 1 --time 10s --output-dir /tmp/smoke 2>/tmp/smoke.log || code=$?
     ((code == 0)) || cat /tmp/smoke.log
     printf 'guest: %-14s %s (%ds)\n' quick-rdma "$( ((code)) && echo "FAILED, exit code $code" || echo ok)" $((SECONDS - began))
     ((code == 0)) || failed+=(quick-rdma)
