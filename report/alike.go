@@ -16,7 +16,7 @@ var ownColumns = map[string][]string{
 	"tcp_engine":       {"tcp_*", "tls"},
 	"tls":              {"tcp_*"},
 	"disk_engine":      {"disk_*", "direct_io", "fixed_buffers", "fixed_files", "sqpoll", "iopoll", "taskrun"},
-	"backend":          {"disk_*", "direct_io", "fixed_buffers", "fixed_files", "sqpoll", "iopoll", "taskrun", "data_set"},
+	"backend":          {"disk_*", "direct_io", "fixed_buffers", "fixed_files", "sqpoll", "iopoll", "taskrun", "data_set", "null_*"},
 	"server_threads":   {"client_threads", "net_loops", "store_loops", "conns", "server_cpus", "client_cpus"},
 	"placement":        {"server_threads", "net_loops", "store_loops", "server_cpus", "client_cpus"},
 	"client_threads":   {"conns", "client_cpus"},

@@ -187,6 +187,7 @@ var meanings = map[string]string{
 	"disk_depth": "reads and writes in flight, per partition, at most", "disk_batch": "transfers held back until so many are queued; 0: each turn's go at its end",
 	"disk_wait": "completions that a loop sleeps for", "disk_wait_max_ns": "and for how long at most", "taskrun": "completions appear when the loop looks (defer) or whenever it is in the kernel (coop)",
 	"sqpoll": "a thread of the kernel submits", "iopoll": "completions are looked for at the device", "fixed_files": "files are registered with io_uring", "raw_bytes": "size of the raw backend's file",
+	"null_busy_ns": "backend null: CPU time that each request takes besides (a known cost)", "null_delay_ns": "backend null: how much later each request is answered (a known delay)",
 
 	"disk_syscalls_per_io": "system calls of the disk engine for each transfer", "disk_batch_mean": "transfers handed over at a time", "disk_depth_mean": "transfers in flight after each batch, per partition",
 	"disk_depth_max": "the most, since the store was opened", "turns_per_s": "turns of the server's loops", "ops_per_turn": "operations for each of them, empty ones counted",

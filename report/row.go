@@ -204,7 +204,9 @@ type Row struct {
 	SQPoll        Bool   `csv:"sqpoll"`
 	IOPoll        Bool   `csv:"iopoll"`
 	FixedFiles    Bool   `csv:"fixed_files"`
-	RawBytes      Int    `csv:"raw_bytes"` // of the raw backend's file
+	RawBytes      Int    `csv:"raw_bytes"`     // of the raw backend's file
+	NullBusyNs    Int    `csv:"null_busy_ns"`  // null: CPU time that each request takes besides
+	NullDelayNs   Int    `csv:"null_delay_ns"` // null: how much later each request is answered
 
 	// Factors of tcp's sockets.
 	TCPAccept             string `csv:"tcp_accept"` // one or each

@@ -35,7 +35,7 @@ type child struct {
 
 // serverFlags are the flags of bench that are serve's too.
 var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, rdmaFlags, tcpFlags, uringFlags)...)
+	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, nullFlags, rdmaFlags, tcpFlags, uringFlags)...)
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {

@@ -47,6 +47,8 @@ type factors struct {
 	fixedBuffers  bool
 	fixedFiles    bool
 	rawBytes      bytesFlag
+	nullBusy      time.Duration
+	nullDelay     time.Duration
 	cacheBytes    bytesFlag
 	dir           string
 	listen        string
@@ -208,6 +210,8 @@ func (f *factors) storeFlags() {
 	s.BoolVar(&f.fixedFiles, "fixed-files", true, "uring engines: register files")
 	f.rawBytes = 1 << 30
 	s.Var(&f.rawBytes, "raw-bytes", "size of the raw backend's file, of the whole store")
+	s.DurationVar(&f.nullBusy, "null-busy", 0, "null: CPU time that each request takes besides, to see whether a known cost is found (kvwire instrument)")
+	s.DurationVar(&f.nullDelay, "null-delay", 0, "null: each request is answered so much later, which takes CPU time as well: its loop does not sleep meanwhile")
 	f.cacheBytes = 64 << 20
 	s.Var(&f.cacheBytes, "cache-bytes", "page cache of the whole store")
 	s.StringVar(&f.dir, "dir", "", "the store's folder; default: a temporary one, removed at the end")
@@ -432,6 +436,23 @@ func (f *factors) limits() kv.Limits {
 	return kv.Limits{MaxKeyBytes: cmp.Or(int(f.bounds.keyBytes), store.KeyBytesMax), MaxValueBytes: cmp.Or(int(f.bounds.valueBytes), value)}
 }
 
+// nullFlags are the flags that need the null backend.
+var nullFlags = []string{"null-busy", "null-delay"}
+
+// checkNull refuses the null backend's flags where they mean nothing.
+func (f *factors) checkNull() error {
+	for _, name := range nullFlags {
+		switch {
+		case !f.sets(name):
+		case f.backend != store.Null.String():
+			return usagef("--%s needs --backend null, not %s", name, f.backend)
+		case f.transport == "rdma" && f.rdmaVerb == rdma.Read.String():
+			return usagef("--%s concerns requests that the server answers: with --rdma-verb read clients fetch values by themselves (choose send or write)", name)
+		}
+	}
+	return nil
+}
+
 // store is the store's options, for each of the shards.
 func (f *factors) store(shards int) (o store.Options, err error) {
 	if o.Backend, err = store.ParseBackend(f.backend); err != nil {
@@ -443,6 +464,9 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 				return o, usagef("--%s needs --backend disk or raw, not %s", name, f.backend)
 			}
 		}
+	}
+	if err := f.checkNull(); err != nil {
+		return o, err
 	}
 	if !slices.Contains(store.EngineNames, f.diskEngine) {
 		return o, usagef("--disk-engine %q is unknown (%s)", f.diskEngine, strings.Join(store.EngineNames, ", "))
@@ -460,7 +484,7 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 	o.SQPoll = f.sqPoll && (store.NeedsRing(f.diskEngine) || !f.hasUring())
 	o.IOPoll, o.NoFixedBuffers, o.NoFixedFiles = f.ioPoll, !f.fixedBuffers, !f.fixedFiles
 	o.RawBytes = int64(f.rawBytes)
-	o.NullValueBytes = int(f.valueBytes)
+	o.NullBusy, o.NullDelay, o.NullValueBytes = f.nullBusy, f.nullDelay, int(f.valueBytes)
 	if f.transport == "rdma" && f.rdmaVerb == rdma.Read.String() {
 		o.ExportItemBytes = min(int(f.valueBytes)+exportKeyBytes, 1<<20)
 		fit := max(1, int(f.rdmaExportBytes)/shards/(o.ExportItemBytes+exportHeadBytes))

@@ -26,7 +26,7 @@ var spans = map[string]span{
 	"server-threads": {"0", "256"}, "net-loops": {"0", "256"}, "store-loops": {"0", "256"},
 	"spin-max":   {"1ns", "10s"},
 	"disk-depth": {"1", "32768"}, "disk-batch": {"0", "32768"}, "disk-wait": {"0", "32768"}, "disk-wait-max": {"1ns", "10s"},
-	"raw-bytes": {"4KiB", "1024TiB"}, "cache-bytes": {"256KiB", "1024TiB"},
+	"raw-bytes": {"4KiB", "1024TiB"}, "cache-bytes": {"256KiB", "1024TiB"}, "null-busy": {"0s", "10ms"}, "null-delay": {"0s", "10ms"},
 
 	"rdma-slot-bytes": {"256", "1MiB"}, "rdma-inline-bytes": {"0", "1KiB"}, "rdma-signal-every": {"1", "64"}, "rdma-post-batch": {"1", "64"},
 	"rdma-mtu": {"256", "4096"}, "rdma-traffic-class": {"0", "255"}, "rdma-service-level": {"0", "15"}, "rdma-export-bytes": {"4KiB", "1TiB"},

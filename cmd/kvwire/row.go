@@ -207,6 +207,9 @@ func serverFactors(r *report.Row, flags map[string]string) {
 	if spin, err := time.ParseDuration(flags["spin-max"]); err == nil && r.Wait == "hybrid" {
 		r.SpinMaxNs = report.I(int64(spin))
 	}
+	if r.Backend == "null" {
+		r.NullBusyNs, r.NullDelayNs = durationOf(flags["null-busy"]), durationOf(flags["null-delay"])
+	}
 	if r.Backend == "disk" || r.Backend == "raw" {
 		diskFactors(r, flags, number)
 	}
@@ -241,6 +244,15 @@ func sizeOf(text string) report.Int {
 		return report.Int{}
 	}
 	return report.I(int(n))
+}
+
+// durationOf is a server's flag that is a duration, in ns; NA where the server does not have it.
+func durationOf(text string) report.Int {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return report.Int{}
+	}
+	return report.I(int64(d))
 }
 
 // rdmaFactors are what was asked for. What was granted is filled in where there is a connection.

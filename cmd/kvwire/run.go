@@ -201,6 +201,8 @@ func applicable(c experiments.Cell) experiments.Cell {
 			return is("backend", "null")
 		case "raw-bytes":
 			return !is("backend", "raw")
+		case "null-busy", "null-delay":
+			return !is("backend", "null")
 		case "iopoll":
 			return engine != store.EngineUring
 		case "disk-wait":

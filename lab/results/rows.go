@@ -72,7 +72,7 @@ func (r *Rows) WriteReport() error {
 // factorColumns are the columns by which rows without an experiment are told apart.
 var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
-	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll"}
+	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
 // combine puts rows that agree in all factors together, and labels them by the factors that differ. generations is how many there are of
 // the most frequent ones.
