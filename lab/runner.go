@@ -656,7 +656,7 @@ func (g *generation) rounds(ctx context.Context, at Step) error {
 		return nil
 	}
 	settle := g.r.settle()
-	rng := rand.New(rand.NewPCG(g.r.Seed, uint64(g.s.generation)<<32|uint64(g.s.question)))
+	rng := rand.New(rand.NewPCG(g.r.Seed, uint64(g.s.generation)<<32|uint64(uint32(g.s.question)))) // question -1: Measure
 	n, after := g.count(), ""
 	for round, order := range orders(len(g.live), n, rng) {
 		for place, i := range order {

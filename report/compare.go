@@ -183,6 +183,11 @@ func (c *Comparison) ShortWhy() string {
 	return c.Why
 }
 
+// Decided says whether a verdict was given: one that is neither can't tell nor not measured.
+func (c *Comparison) Decided() bool {
+	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured
+}
+
 // MinPairs is how many pairs an interval of 95 % takes.
 const MinPairs = 6
 

@@ -1,0 +1,150 @@
+package lab
+
+import (
+	"math"
+	"slices"
+
+	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/report"
+)
+
+// coverageLevel is that of the exact interval of an observed coverage.
+const coverageLevel = 0.95
+
+// Coverage is how often the intervals of experiments contain a ratio of 1, which is known to be the true one, by one metric.
+type Coverage struct {
+	Metric      string  `json:"metric"`
+	Experiments int     `json:"experiments"`
+	Short       int     `json:"short"`      // of these, those that lack some of their generations, because a run was invalid (Coverages only)
+	Covered     int     `json:"covered"`    // experiments whose interval contains 1
+	Attained    float64 `json:"attained"`   // what the intervals cover by the theory, for that number of generations: their mean
+	Low         float64 `json:"low"`        // exact 95 % interval of the share that is covered
+	High        float64 `json:"high"`       //
+	HalfWidth   float64 `json:"half_width"` // median half-width of the experiments' intervals, as a ratio less 1
+}
+
+// Agrees says whether what the intervals are to cover lies within the interval of what they did cover.
+func (c *Coverage) Agrees() bool { return c.Low <= c.Attained && c.Attained <= c.High }
+
+// Coverages sums up the trials of experiments in which a cell was compared with itself, metric by metric.
+func Coverages(trials []Trial) []Coverage {
+	all := coverages(trials, func(t *Trial) report.Interval { return t.Interval })
+	for i := range all {
+		for _, t := range trials {
+			if t.Metric.Name == all[i].Metric && t.Pairs > 0 && t.LeftOut > 0 {
+				all[i].Short++
+			}
+		}
+	}
+	return all
+}
+
+// Controls sums up how the second process of the baseline compares with the first in experiments with a known cost, metric by metric.
+func Controls(trials []Trial) []Coverage {
+	var once []Trial // all variants of an experiment have the same
+	seen := map[string]int{}
+	for _, t := range trials {
+		if seen[t.Metric.Name] != t.Number {
+			seen[t.Metric.Name] = t.Number
+			once = append(once, t)
+		}
+	}
+	return coverages(once, func(t *Trial) report.Interval { return t.AA })
+}
+
+func coverages(trials []Trial, of func(t *Trial) report.Interval) (all []Coverage) {
+	for _, m := range report.Metrics {
+		c := Coverage{Metric: m.Name}
+		var widths []float64
+		for i := range trials {
+			t := &trials[i]
+			interval := of(t)
+			if t.Metric.Name != m.Name || math.IsNaN(interval.Level) {
+				continue
+			}
+			c.Experiments++
+			c.Attained += interval.Level
+			if interval.Low <= 1 && 1 <= interval.High {
+				c.Covered++
+			}
+			widths = append(widths, halfWidth(interval))
+		}
+		if c.Experiments == 0 {
+			continue
+		}
+		c.Attained /= float64(c.Experiments)
+		c.Low, c.High = stats.Binomial(c.Covered, c.Experiments, coverageLevel)
+		c.HalfWidth = median(widths)
+		all = append(all, c)
+	}
+	return all
+}
+
+// Injected is what experiments with a known cost in one variant find, by the metric in which it is known.
+type Injected struct {
+	Variant     string  `json:"variant"`
+	Metric      string  `json:"metric"`
+	Experiments int     `json:"experiments"`
+	Expected    float64 `json:"expected"`   // ratio to the baseline: median
+	Ratio       float64 `json:"ratio"`      // the estimates' median
+	Error       float64 `json:"error"`      // median distance of an estimate from what was expected of its experiment, as a ratio less 1
+	Found       int     `json:"found"`      // experiments whose interval lies beyond 1, on the side of the expected ratio
+	Opposite    int     `json:"opposite"`   // on the other side
+	Covered     int     `json:"covered"`    // whose interval contains the expected ratio
+	Verdicts    int     `json:"verdicts"`   // that have a verdict
+	HalfWidth   float64 `json:"half_width"` // median half-width of the intervals, as a ratio less 1
+}
+
+// Injections sums up the trials whose ratio is known beforehand, by variant and metric, in the order in which they come.
+func Injections(trials []Trial) (all []Injected) {
+	type key struct{ variant, metric string }
+	var keys []key
+	of := map[key][]*Trial{}
+	for i := range trials {
+		t := &trials[i]
+		if math.IsNaN(t.Expected) || math.IsNaN(t.Ratio) {
+			continue
+		}
+		k := key{t.Variant, t.Metric.Name}
+		if of[k] == nil {
+			keys = append(keys, k)
+		}
+		of[k] = append(of[k], t)
+	}
+	for _, k := range keys {
+		x := Injected{Variant: k.variant, Metric: k.metric, Experiments: len(of[k])}
+		var expects, ratios, errs, widths []float64
+		for _, t := range of[k] {
+			above, below := t.Low > 1, t.High < 1
+			switch {
+			case above && t.Expected > 1, below && t.Expected < 1:
+				x.Found++
+			case above, below:
+				x.Opposite++
+			}
+			if t.Low <= t.Expected && t.Expected <= t.High {
+				x.Covered++
+			}
+			if t.Decided() {
+				x.Verdicts++
+			}
+			expects, ratios = append(expects, t.Expected), append(ratios, t.Ratio)
+			errs, widths = append(errs, math.Abs(t.Ratio/t.Expected-1)), append(widths, halfWidth(t.Interval))
+		}
+		x.Expected, x.Ratio, x.Error, x.HalfWidth = median(expects), median(ratios), median(errs), median(widths)
+		all = append(all, x)
+	}
+	return all
+}
+
+// halfWidth is that of an interval of ratios, as a ratio less 1.
+func halfWidth(i report.Interval) float64 { return math.Sqrt(i.High/i.Low) - 1 }
+
+// median is that of values in any order, which it sorts; NaN of none.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return math.NaN()
+	}
+	slices.Sort(v)
+	return stats.Median(v)
+}
