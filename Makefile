@@ -16,10 +16,12 @@ TIMEOUT ?= 2h
 # For make verify, make soak, make fuzz (seconds) and make crash.
 T ?= 60s
 ROUNDS ?= 300
+# For make instrument.
+OUT ?= docs/results
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long verify crash soak fuzz bench bench-store peers doctor vm rdma-setup rdma-undo clean
+.PHONY: help build run test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +78,11 @@ peers: ## kvwire beside redis-server: {redis-benchmark, kvwire's client} x {redi
 	@setup/install.sh peers
 	@$(MAKE) build
 	bench/peers.sh
+
+instrument: ## OUT=docs/results: experiments whose answers are known, half an hour of them: are the intervals right, are known costs found?
+	@setup/install.sh instrument
+	@$(MAKE) build
+	bin/kvwire instrument --output-dir $(OUT)
 
 doctor: build ## say what works on this machine and, where not, why and what to do
 	bin/kvwire doctor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh build|test|run|vm|bench-store|peers: installs what is missing for that, and nothing else. Where nothing is missing it
+# install.sh build|test|run|vm|bench-store|peers|instrument: installs what is missing for that, and nothing else. Where nothing is missing it
 # touches no network and needs no rights. Go is the one thing that must be there. Where there is no RDMA device, test
 # and run take the guest's things with them; if those cannot be installed, they go on without.
 set -euo pipefail
@@ -89,7 +89,7 @@ vm)
     need perftest program ib_send_lat # bench/perftest.sh
     must=${#missing[@]}
     ;;
-peers)
+peers | instrument)
     need redis-tools program redis-check-rdb
     must=${#missing[@]}
     ;;
@@ -98,7 +98,7 @@ bench-store)
     must=${#missing[@]}
     ;;
 test | run) compgen -G '/sys/class/infiniband/*' >/dev/null || [[ $HOSTTYPE != x86_64 ]] || need_guest ;;
-*) fail "install.sh $purpose: build, test, run, vm, bench-store or peers" ;;
+*) fail "install.sh $purpose: build, test, run, vm, bench-store, peers or instrument" ;;
 esac
 ((${#missing[@]})) || exit 0
 

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"math"
+	"time"
+
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -45,8 +48,7 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		r.Value = r.Value[:0]
 	}
 	if n.o.NullBusy > 0 && !n.closed {
-		for until := loop.Nanos() + int64(n.o.NullBusy); loop.Nanos() < until; {
-		}
+		busy(n.o.NullBusy)
 	}
 	if n.o.NullDelay > 0 && !n.closed {
 		r.Aux[1] = uint64(loop.Nanos() + int64(n.o.NullDelay))
@@ -55,6 +57,28 @@ func (n *nullPartition) Submit(r *kv.Request) {
 	}
 	loop.Mark(r, kv.StageStore)
 	n.l.Finish(r)
+}
+
+// busy takes CPU time until d has passed.
+func busy(d time.Duration) {
+	for until := loop.Nanos() + int64(d); loop.Nanos() < until; {
+	}
+}
+
+// NullBusyCost measures the CPU time that a request takes besides with that NullBusy: somewhat more, by up to two looks at the clock. It
+// takes some milliseconds.
+func NullBusyCost(d time.Duration) time.Duration {
+	const batches, batch = 20, 5 * time.Millisecond / 10
+	calls := max(1, int(batch/max(d, 50)))
+	least := time.Duration(math.MaxInt64) // of batches: another process may have had the CPU in some
+	for range batches {
+		begun := loop.Nanos()
+		for range calls {
+			busy(d)
+		}
+		least = min(least, time.Duration((loop.Nanos()-begun)/int64(calls)))
+	}
+	return least
 }
 
 func (n *nullPartition) OnEvent(uint64, int32, uint32) {}

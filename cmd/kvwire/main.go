@@ -74,6 +74,7 @@ func init() {
 		{"check", "look for damage in a store's files, without changing them", checkCommand},
 		{"stat", "what is in a store's files, and the memory that it takes to serve them", statCommand},
 		{"host", "start servers for a kvwire on another machine", hostCommand},
+		{"instrument", "check the instrument: experiments whose answers are known, with the same machinery", instrumentCommand},
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},

@@ -47,6 +47,8 @@ var spans = map[string]span{
 	"hello-deadline": {"1ms", "24h"}, "stall-deadline": {"1ms", "24h"}, "idle-deadline": {"0s", "8760h"}, "drain-deadline": {"0s", "24h"},
 
 	"generations": {"0", "100"}, "blocks": {"0", "100"}, "slice": {"0s", "10s"}, "time": {"0s", "24h"}, "retry": {"0", "20"},
+
+	"experiments": {"0", "10000"}, "injected": {"0", "10000"}, "injected-generations": {"1", "100"}, "pairs": {"0", "100"},
 }
 
 // numeric has the types of flags that need a range, with their parsers.

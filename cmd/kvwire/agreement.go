@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/report"
+)
+
+// The agreement with redis-benchmark: one server of kvwire's, with the store mem, speaks Redis's protocol. Both clients load it by turns, with as
+// many connections and requests in flight, on the same CPUs.
+
+// agreementLoads are the loads: connections, and requests in flight on each.
+var agreementLoads = []struct{ conns, depth int }{{4, 16}, {50, 1}}
+
+const (
+	agreementRecords = 1000
+	agreementBytes   = 64
+	agreementWindow  = time.Second // of a run, about
+	agreementWarmup  = 100 * time.Millisecond
+	agreementExtra   = 500 * time.Millisecond // that a run takes besides
+	redisProbe       = 20_000                 // requests of redis-benchmark, to see how many take agreementWindow
+	redisTimeout     = 60 * time.Second
+)
+
+// agreementResult is what both clients found.
+type agreementResult struct {
+	Skipped string          `json:"skipped,omitempty"` // why there is nothing
+	Loads   []agreementLoad `json:"loads,omitempty"`
+}
+
+// agreementLoad is one load by both clients: rates in operations per second.
+type agreementLoad struct {
+	Conns  int       `json:"conns"`
+	Depth  int       `json:"depth"`
+	Redis  []float64 `json:"redis_benchmark_ops_per_s"`
+	Kvwire []float64 `json:"kvwire_ops_per_s"`
+	Ratio  float64   `json:"ratio"` // of kvwire's rate to redis-benchmark's, by Hodges and Lehmann; 0: no pairs
+	Low    float64   `json:"low"`
+	High   float64   `json:"high"`
+	Level  float64   `json:"level"` // that the interval covers
+}
+
+// agreementTime is how long it takes, about.
+func (i *instrument) agreementTime() time.Duration {
+	return time.Duration(i.pairs*len(agreementLoads)*2) * (agreementWindow + agreementExtra)
+}
+
+// agreementMissing is why the agreement cannot be measured here; "": it can.
+func (i *instrument) agreementMissing() string {
+	if i.pairs == 0 {
+		return "it was not asked for"
+	}
+	for _, name := range []string{"redis-benchmark", "taskset"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return name + " is not installed"
+		}
+	}
+	return ""
+}
+
+// agreement measures it. The end of ctx is no error; pairs that are complete count.
+func (i *instrument) agreement(ctx context.Context) (*agreementResult, error) {
+	if why := i.agreementMissing(); why != "" {
+		return &agreementResult{Skipped: why}, nil
+	}
+	cpus := defaultCPUs()
+	server, addr, err := openServer(ctx, cpus.server.String())
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{addr: addr, cpus: cpus.client.String(), exec: &processes{dir: i.scratch, log: io.Discard}}
+	r, err := i.agree(ctx, p)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return r, errors.Join(err, server.stop())
+}
+
+// openServer starts a server that everybody on this machine may use, as redis-benchmark knows no secret. It ends with this process.
+func openServer(ctx context.Context, cpus string) (p *process, addr string, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, "", err
+	}
+	p = &process{name: "the server", cmd: exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
+		"--server-cpus="+cpus), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: io.Discard}
+	if err := p.start(); err != nil {
+		return nil, "", err
+	}
+	var hello greeting
+	line, err := p.next(ctx, patience)
+	if err == nil {
+		err = json.Unmarshal(line, &hello)
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, p.stop())
+	}
+	return p, hello.Listening, nil
+}
+
+// agree loads the records of both clients, and makes the runs: within each pair in a random order.
+func (i *instrument) agree(ctx context.Context, p *peer) (*agreementResult, error) {
+	r := &agreementResult{}
+	if _, err := p.redis(ctx, 4, 16, redisProbe, "set"); err != nil { // 20 times as many sets as there are keys: e^-20 of them have none
+		return r, err
+	}
+	if _, err := p.exec.program(ctx, "load", p.kvwireArgs("load")); err != nil {
+		return r, fmt.Errorf("kvwire load: %w", err)
+	}
+	for _, load := range agreementLoads {
+		rate, err := p.redis(ctx, load.conns, load.depth, redisProbe, "get")
+		if err != nil {
+			return r, err
+		}
+		requests := max(redisProbe, int(rate*agreementWindow.Seconds()))
+		l := agreementLoad{Conns: load.conns, Depth: load.depth}
+		for n := range i.pairs {
+			i.show.line("%s: %d x %d, pair %d of %d", i.show.part, l.Conns, l.Depth, n+1, i.pairs)
+			theirs, ours, err := p.pair(ctx, load.conns, load.depth, requests)
+			if err != nil {
+				r.Loads = append(r.Loads, l)
+				return r, err
+			}
+			l.Redis, l.Kvwire = append(l.Redis, theirs), append(l.Kvwire, ours)
+			if err := l.compare(); err != nil {
+				return r, err
+			}
+		}
+		r.Loads = append(r.Loads, l)
+	}
+	return r, nil
+}
+
+// compare works out the ratio of the pairs that there are.
+func (l *agreementLoad) compare() error {
+	var d []float64
+	for i := range l.Redis {
+		d = append(d, math.Log(l.Kvwire[i]/l.Redis[i]))
+	}
+	e, err := stats.Paired(d, 0.95)
+	if err != nil {
+		return err
+	}
+	l.Ratio, l.Low, l.High, l.Level = math.Exp(e.Estimate), math.Exp(e.Low), math.Exp(e.High), e.Level
+	return nil
+}
+
+// peer is the server, and how both clients reach it.
+type peer struct {
+	addr string // host:port
+	cpus string // of the clients
+	exec *processes
+}
+
+// pair is a run of each client, in a random order: operations per second.
+func (p *peer) pair(ctx context.Context, conns, depth, requests int) (theirs, ours float64, err error) {
+	runs := []func() error{
+		func() (err error) { theirs, err = p.redis(ctx, conns, depth, requests, "get"); return err },
+		func() (err error) { ours, err = p.kvwire(ctx, conns, depth); return err },
+	}
+	if rand.IntN(2) == 1 {
+		slices.Reverse(runs)
+	}
+	return theirs, ours, errors.Join(runs[0](), runs[1]())
+}
+
+// redis runs redis-benchmark: operations per second.
+func (p *peer) redis(ctx context.Context, conns, depth, requests int, op string) (float64, error) {
+	host, port, err := net.SplitHostPort(p.addr)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "taskset", "-c", p.cpus, "redis-benchmark", "-h", host, "-p", port, "-c", strconv.Itoa(conns), "-P", strconv.Itoa(depth),
+		"-d", strconv.Itoa(agreementBytes), "-r", strconv.Itoa(agreementRecords), "-n", strconv.Itoa(requests), "-t", op, "--csv")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // ^C is for this process
+	out, err := cmd.Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && len(exit.Stderr) > 0 {
+		err = fmt.Errorf("%w: %s", err, quote.Line(string(exit.Stderr)))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("redis-benchmark, %d x %d: %w", conns, depth, err)
+	}
+	return redisRate(string(out))
+}
+
+// redisRate is the rate in the last line of redis-benchmark's CSV: "GET","325203.25",…
+func redisRate(csv string) (float64, error) {
+	lines := strings.Split(strings.TrimSpace(csv), "\n")
+	last := lines[len(lines)-1]
+	if fields := strings.Split(last, ","); len(fields) > 1 {
+		if rate, err := strconv.ParseFloat(strings.Trim(fields[1], `"`), 64); err == nil && rate > 0 {
+			return rate, nil
+		}
+	}
+	return 0, fmt.Errorf("redis-benchmark printed %.100q, which has no rate", last)
+}
+
+// kvwireArgs are the arguments of both of kvwire's commands.
+func (p *peer) kvwireArgs(more ...string) []string {
+	return append(more, "--target=redis://"+p.addr, "--transport=tcp", fmt.Sprintf("--records=%d", agreementRecords), fmt.Sprintf("--value-bytes=%d", agreementBytes), "--client-cpus="+p.cpus)
+}
+
+// kvwire runs kvwire bench: operations per second.
+func (p *peer) kvwire(ctx context.Context, conns, depth int) (float64, error) {
+	out, err := p.exec.program(ctx, "bench", append(p.kvwireArgs("bench"), fmt.Sprintf("--conns=%d", conns), fmt.Sprintf("--depth=%d", depth), "--mix=get", "--key-dist=uniform",
+		"--duration="+agreementWindow.String(), "--warmup="+agreementWarmup.String(), "--json"))
+	if err != nil {
+		return 0, fmt.Errorf("kvwire bench, %d x %d: %w", conns, depth, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	var row report.Row
+	if err := json.Unmarshal(out, &row); err != nil {
+		return 0, fmt.Errorf("kvwire bench: %w", err)
+	}
+	rate, ok := row.OpsPerS.Get()
+	if !ok || rate <= 0 {
+		return 0, errors.New("kvwire bench: no operations")
+	}
+	return rate, nil
+}

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/store"
+)
+
+const instrumentHelp = `Examples:
+  kvwire instrument
+  kvwire instrument --output-dir results/instrument
+  kvwire instrument --experiments 30 --injected 3         (3 minutes: how it looks)
+  kvwire instrument --experiments 0 --injected 0          (only the agreement with redis-benchmark)
+  kvwire instrument --injected 0 --load=false --pairs 0   (only A/A, on a machine that does nothing else)
+
+Shows how far the instrument of kvwire run can be trusted: it measures small experiments whose answers are known beforehand, with the same
+processes, slices and statistics.
+  A/A        two processes of one cell are compared. The share of intervals that contain 1 has to be what the theory says. A competing load runs beside.
+  injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay):
+             how often is it found, and how exact is the estimate? Without a competing load and beside one.
+  agreement  the same load on the same server, by redis-benchmark and by kvwire bench, by turns.
+
+Writes instrument.md (the tables, and how it was done), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
+about 30 minutes; the first ^C ends it, and what is complete is written. Exit code 6: a coverage is not what the theory says. With a right instrument
+that happens by chance, too: for each of the four metrics in one of 20 times at most.`
+
+// instrument is the command's flags, and what it has found so far. It belongs to one goroutine.
+type instrument struct {
+	experiments, injected            int
+	generations, injectedGenerations int
+	pairs                            int
+	slice, time                      time.Duration
+	load                             bool
+	dir                              string
+
+	scratch string // a folder for what variants record, which nobody reads
+	show    *studyProgress
+	found   instrumentResult
+}
+
+// Known costs that are injected.
+var injectedShares = []float64{0.05, 0.10} // of the server's CPU time for a request
+
+const injectedDelay = 5 * time.Microsecond
+
+const studyWarmup = 20 * time.Millisecond
+
+// studyCell is the cell of a study: a get of 64 B over tcp, whose answer costs the server nothing but what more says.
+func studyCell(conns, depth int, more ...experiments.Flag) experiments.Cell {
+	return append(experiments.Cell{{Name: "transport", Value: "tcp"}, {Name: "backend", Value: "null"}, {Name: "value-bytes", Value: "64"}, {Name: "records", Value: "1000"},
+		{Name: "conns", Value: strconv.Itoa(conns)}, {Name: "depth", Value: strconv.Itoa(depth)}, {Name: "warmup", Value: studyWarmup.String()}}, more...)
+}
+
+func instrumentCommand(ctx context.Context, args []string) (err error) {
+	f := newFactors("instrument", instrumentHelp)
+	i := &instrument{}
+	s := f.set
+	s.IntVar(&i.experiments, "experiments", 400, "A/A experiments; 0: none")
+	s.IntVar(&i.injected, "injected", 40, "experiments with known costs, without a competing load and beside one; 0: none")
+	s.IntVar(&i.generations, "generations", 6, "of each A/A experiment; 0: 6, the fewest that have an interval of 95 %")
+	s.IntVar(&i.injectedGenerations, "injected-generations", lab.DefaultGenerations, "of each experiment with known costs")
+	s.IntVar(&i.pairs, "pairs", 12, "runs of redis-benchmark and of kvwire bench, of each load; 0: none")
+	s.DurationVar(&i.slice, "slice", 25*time.Millisecond, "load on one process at a time; the first tenth is not counted")
+	s.DurationVar(&i.time, "time", 0, "of a generation, starting its processes included; 0: as short as it can be, 4 slices of each process")
+	s.BoolVar(&i.load, "load", true, "a competing load: one thread that takes CPU time, on and off for 20 to 300 ms at a time")
+	s.StringVar(&i.dir, "output-dir", "docs/results", "the folder for instrument.md, instrument.json and instrument.csv, which are replaced")
+	if err := f.parse(args, nil); err != nil {
+		return err
+	}
+	if i.slice < lab.SliceMin {
+		return usagef("--slice %v: %v at least", i.slice, lab.SliceMin)
+	}
+	if i.generations == 0 {
+		i.generations = report.MinPairs
+	}
+	if err := os.MkdirAll(i.dir, 0o755); err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	if i.scratch, err = os.MkdirTemp("", temporaryName); err != nil {
+		return err
+	}
+	atExit(func() { _ = os.RemoveAll(i.scratch) })
+	defer func() { err = errors.Join(err, os.RemoveAll(i.scratch)) }()
+	return i.run(ctx)
+}
+
+// run does all parts, writes what was found, and says whether it is what it has to be.
+func (i *instrument) run(ctx context.Context) error {
+	// Children of the agreement die with this thread (Pdeathsig), so the thread must not end before.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begun := time.Now()
+	env := environment()
+	env.GOMAXPROCS = 0 // of this process, and not of those that measure
+	i.found = instrumentResult{Command: "kvwire " + strings.Join(os.Args[1:], " "), Began: begun.UTC().Format(time.RFC3339), Revision: version, Env: env, SliceNs: i.slice.Nanoseconds(),
+		TimeNs: i.time.Nanoseconds(), WarmupNs: studyWarmup.Nanoseconds()}
+	i.show = newStudyProgress(i.planned(), i.agreementTime())
+	err := i.parts(ctx)
+	i.show.clear()
+	i.found.Seconds, i.found.Interrupted = time.Since(begun).Seconds(), ctx.Err() != nil
+	if err != nil {
+		i.found.Failed = err.Error()
+	}
+	if werr := i.found.write(i.dir); werr != nil {
+		return errors.Join(err, werr)
+	}
+	if _, werr := io.WriteString(stdout, i.found.text()); werr != nil {
+		return errors.Join(err, werr)
+	}
+	if wrong := i.found.disagreements(); err == nil && len(wrong) > 0 {
+		err = &exitError{exitMissed, fmt.Errorf("the coverage of %s is not what the theory says: see %s/%s", strings.Join(wrong, ", "), i.dir, instrumentPage)}
+	}
+	return err
+}
+
+// parts measures what was asked for. It leaves what there is in found.
+func (i *instrument) parts(ctx context.Context) error {
+	if i.experiments > 0 && ctx.Err() == nil {
+		if err := i.aa(ctx); err != nil {
+			return fmt.Errorf("A/A: %w", err)
+		}
+	}
+	for _, load := range []bool{false, true} {
+		if i.injected > 0 && (!load || i.load) && ctx.Err() == nil {
+			if err := i.inject(ctx, load); err != nil {
+				return fmt.Errorf("known costs: %w", err)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	i.show.begin("agreement with redis-benchmark", 0)
+	var err error
+	if i.found.Agreement, err = i.agreement(ctx); err != nil {
+		return fmt.Errorf("agreement with redis-benchmark: %w", err)
+	}
+	return nil
+}
+
+// planned is how many generations there are.
+func (i *instrument) planned() (n int) {
+	n = (i.experiments + 2) / 3 * i.generations // three experiments share a generation
+	if i.injected > 0 {
+		each := i.injectedGenerations * (i.injected + 1)
+		if n += each; i.load {
+			n += each
+		}
+	}
+	return n
+}
+
+// compete makes the competing load, where it is asked for; what it returns ends it.
+func compete(load bool) (stop func()) {
+	if !load {
+		return func() {}
+	}
+	return lab.Compete(uint64(time.Now().UnixNano()))
+}
+
+// study is a study of some cells.
+func (i *instrument) study(id string, generations int, cells ...experiments.Cell) (*lab.Study, error) {
+	x := &experiments.Experiment{Name: "instrument", Cells: cells}
+	exec := &processes{x: x, dir: i.scratch, log: io.Discard}
+	exec.data.load = exec.loadData
+	for c := range cells {
+		if _, err := exec.Facts(c); err != nil {
+			return nil, err
+		}
+	}
+	r := &lab.Runner{Experiment: x, Exec: exec, Keeper: &forgetful{dir: i.scratch}, Watcher: i.show,
+		Settings: lab.Settings{Generations: generations, Seed: uint64(time.Now().UnixNano()), Slice: i.slice},
+		Labels: func(q experiments.Question) (string, []string) {
+			return id, make([]string, len(q.Cells)) // the study names its variants itself
+		}}
+	return &lab.Study{Runner: r, Generations: generations, Time: max(i.time, 1), ID: id, Show: func(int) { i.show.step() }}, nil
+}
+
+// aa compares a cell with itself.
+func (i *instrument) aa(ctx context.Context) error {
+	s, err := i.study("aa", i.generations, studyCell(4, 16))
+	if err != nil {
+		return err
+	}
+	i.show.begin("A/A"+besideLoad(i.load), (i.experiments+2)/3*i.generations)
+	defer compete(i.load)()
+	trials, err := s.AA(ctx, 0, i.experiments)
+	i.found.AA = &studyResult{Load: i.load, Asked: i.experiments, Generations: i.generations, Conns: 4, Depth: 16, Coverage: lab.Coverages(trials), trials: trials}
+	return err
+}
+
+// inject compares variants with known costs with their baseline. The costs are shares of what the baseline was found to take beforehand.
+func (i *instrument) inject(ctx context.Context, load bool) error {
+	base := studyCell(1, 1)
+	alone, err := i.study("alone", i.injectedGenerations, base)
+	if err != nil {
+		return err
+	}
+	i.show.begin("known costs"+besideLoad(load), i.injectedGenerations*(i.injected+1))
+	defer compete(load)()
+	rows, err := alone.Alone(ctx, 0)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	var server []float64
+	for _, row := range rows {
+		user, ok := row.ServerUserNsPerOp.Get()
+		sys, ok2 := row.ServerSysNsPerOp.Get()
+		if ok && ok2 {
+			server = append(server, user+sys)
+		}
+	}
+	if len(server) == 0 {
+		return errors.New("the server's CPU time is not known")
+	}
+	slices.Sort(server)
+	result := studyResult{Load: load, Asked: i.injected, Generations: i.injectedGenerations, Conns: 1, Depth: 1, ServerNs: server[len(server)/2]}
+	cells := []experiments.Cell{base}
+	var known []lab.Known
+	for _, share := range injectedShares {
+		c := costOf(share, result.ServerNs)
+		result.Costs = append(result.Costs, c)
+		cells = append(cells, studyCell(1, 1, experiments.Flag{Name: "null-busy", Value: time.Duration(c.BusyNs).String()}))
+		known = append(known, lab.Known{Label: c.Label, Cell: len(cells) - 1, Metric: "cpu_ns_per_op", Expected: more("cpu_ns_per_op", float64(c.CostNs))})
+	}
+	cells = append(cells, studyCell(1, 1, experiments.Flag{Name: "null-delay", Value: injectedDelay.String()}))
+	known = append(known, lab.Known{Label: "delay of " + injectedDelay.String(), Cell: len(cells) - 1, Metric: "lat_p50_ns", Expected: more("lat_p50_ns", float64(injectedDelay))})
+	s, err := i.study("injected", i.injectedGenerations, cells...)
+	if err != nil {
+		return err
+	}
+	trials, err := s.Inject(ctx, 0, known, i.injected)
+	result.Injected, result.Coverage, result.trials = lab.Injections(trials), lab.Controls(trials), trials
+	i.found.Injected = append(i.found.Injected, result)
+	return err
+}
+
+// more is the ratio of a baseline's value and so much more to that value.
+func more(metric string, cost float64) func(baseline *report.Row) float64 {
+	m, err := report.FindMetric(metric)
+	if err != nil {
+		panic(err) // a name of ours
+	}
+	return func(baseline *report.Row) float64 {
+		v, ok := m.Of(baseline).Get()
+		if !ok || v <= 0 {
+			return math.NaN()
+		}
+		return (v + cost) / v
+	}
+}
+
+// costOf is a known cost that is a share of the server's CPU time for a request. What --null-busy takes is measured: it is somewhat more than
+// its value.
+func costOf(share, serverNs float64) injectedCost {
+	want := time.Duration(share * serverNs)
+	d := max(1, want)
+	for range 3 {
+		d = max(1, d-(store.NullBusyCost(d)-want))
+	}
+	return injectedCost{Label: fmt.Sprintf("%.0f %% more CPU time of the server", 100*share), Share: share, BusyNs: int64(d), CostNs: int64(store.NullBusyCost(d))}
+}
+
+func besideLoad(load bool) string {
+	if load {
+		return " beside a competing load"
+	}
+	return ""
+}
+
+// forgetful is a lab.Keeper that keeps nothing: a study evaluates its rows at once.
+type forgetful struct{ dir string }
+
+var _ lab.Keeper = (*forgetful)(nil)
+
+// Has implements lab.Keeper.
+func (*forgetful) Has(string) bool { return false }
+
+// Keep implements lab.Keeper.
+func (*forgetful) Keep([]*report.Row, []report.Slice) error { return nil }
+
+// Forget implements lab.Keeper.
+func (k *forgetful) Forget(ids []string) error {
+	return report.Forget(k.dir, func(run string) bool { return !slices.Contains(ids, run) })
+}
+
+// HalfWidth implements lab.Keeper.
+func (*forgetful) HalfWidth(int, float64) (float64, error) { return math.Inf(1), nil }
+
+// studyProgress shows how far the command is: a line that is written over on a terminal, and elsewhere a line for each tenth of a part.
+type studyProgress struct {
+	*progress
+	part       string
+	done, of   int // generations of the part
+	all, total int // of all parts
+	begun      time.Time
+	rest       time.Duration // what follows the generations
+}
+
+var _ lab.Watcher = (*studyProgress)(nil)
+
+func newStudyProgress(total int, rest time.Duration) *studyProgress {
+	return &studyProgress{progress: newProgress(""), total: total, begun: time.Now(), rest: rest}
+}
+
+func (p *studyProgress) begin(part string, generations int) {
+	p.part, p.done, p.of = part, 0, generations
+	p.say(p.part + ": begun")
+}
+
+// step is called after each generation.
+func (p *studyProgress) step() {
+	p.done++
+	p.all++
+	left := p.rest
+	if p.all < p.total {
+		left += time.Since(p.begun) / time.Duration(p.all) * time.Duration(p.total-p.all)
+	}
+	text := fmt.Sprintf("%s: generation %d of %d; about %v left", p.part, p.done, p.of, left.Round(time.Second))
+	if p.width != nil {
+		p.line("%s", text)
+	} else if p.of > 0 && 10*p.done/p.of > 10*(p.done-1)/p.of {
+		p.say(text)
+	}
+}
+
+// say writes a line that stays.
+func (p *studyProgress) say(line string) {
+	if p.width == nil {
+		fmt.Fprintln(p.out, line)
+		return
+	}
+	p.stay(line)
+}
+
+// Started implements lab.Watcher.
+func (*studyProgress) Started(lab.Step) {}
+
+// Sliced implements lab.Watcher.
+func (*studyProgress) Sliced(lab.Step, int, int) {}
+
+// Kept implements lab.Watcher.
+func (*studyProgress) Kept(lab.Step, []*report.Row) {}
+
+// Noted implements lab.Watcher.
+func (p *studyProgress) Noted(_ lab.Step, line string) { p.say(p.part + ": " + line) }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Files that kvwire instrument writes.
+const (
+	instrumentPage    = "instrument.md"
+	instrumentFigures = "instrument.json"
+	instrumentTrials  = "instrument.csv"
+)
+
+// instrumentResult is what kvwire instrument found: instrument.json.
+type instrumentResult struct {
+	Command     string           `json:"command"`
+	Began       string           `json:"began"`
+	Seconds     float64          `json:"seconds"`
+	Revision    string           `json:"revision"`
+	Interrupted bool             `json:"interrupted,omitempty"`
+	Failed      string           `json:"failed,omitempty"` // why it ended early
+	SliceNs     int64            `json:"slice_ns"`         // the first tenth is not counted
+	TimeNs      int64            `json:"time_ns"`          // of a generation; 0: as short as it can be
+	WarmupNs    int64            `json:"warmup_ns"`        // of each process
+	AA          *studyResult     `json:"aa,omitempty"`
+	Injected    []studyResult    `json:"injected,omitempty"`
+	Agreement   *agreementResult `json:"agreement,omitempty"`
+	Env         report.Env       `json:"env"`
+}
+
+// studyResult is one study: a cell compared with itself, or with variants of known cost.
+type studyResult struct {
+	Load        bool           `json:"competing_load"`
+	Asked       int            `json:"experiments_asked"`
+	Generations int            `json:"generations"`
+	Conns       int            `json:"conns"`
+	Depth       int            `json:"depth"`
+	Coverage    []lab.Coverage `json:"coverage"`                   // of intervals of a cell beside itself
+	ServerNs    float64        `json:"server_ns_per_op,omitempty"` // the server's CPU time for a request, measured beforehand: median
+	Costs       []injectedCost `json:"injected_costs,omitempty"`   // that were made from it
+	Injected    []lab.Injected `json:"injected_results,omitempty"` // what was found of them
+
+	trials []lab.Trial
+}
+
+// injectedCost is CPU time that a server's requests take besides.
+type injectedCost struct {
+	Label  string  `json:"label"`
+	Share  float64 `json:"share"`        // of the server's CPU time for a request that was aimed at
+	BusyNs int64   `json:"null_busy_ns"` // the flag
+	CostNs int64   `json:"cost_ns"`      // what it takes, measured
+}
+
+// done is how many experiments of the study are complete.
+func (s *studyResult) done() (n int) {
+	for _, t := range s.trials {
+		n = max(n, t.Number)
+	}
+	return n
+}
+
+// disagreements are the metrics whose A/A coverage is not what it has to be.
+func (r *instrumentResult) disagreements() (metrics []string) {
+	if r.AA == nil {
+		return nil
+	}
+	for _, c := range r.AA.Coverage {
+		if !c.Agrees() {
+			metrics = append(metrics, c.Metric)
+		}
+	}
+	return metrics
+}
+
+// write writes all files.
+func (r *instrumentResult) write(dir string) error {
+	figures, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	trials, err := r.csv()
+	if err != nil {
+		return err
+	}
+	return errors.Join(report.WriteFile(filepath.Join(dir, instrumentFigures), append(figures, '\n')), report.WriteFile(filepath.Join(dir, instrumentTrials), trials),
+		report.WriteFile(filepath.Join(dir, instrumentPage), []byte(r.text())))
+}
+
+// csv has a line for each experiment, variant and metric.
+func (r *instrumentResult) csv() ([]byte, error) {
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	number := func(v float64) string {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return ""
+		}
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	_ = w.Write([]string{"study", "competing_load", "experiment", "variant", "metric", "generations", "left_out", "expected_ratio", "ratio", "low", "high", "level", "aa_low", "aa_high", "aa_level",
+		"corrected_low", "corrected_high", "corrected_level", "verdict", "why"})
+	add := func(name string, s *studyResult) {
+		for _, t := range s.trials {
+			_ = w.Write([]string{name, strconv.FormatBool(s.Load), strconv.Itoa(t.Number), t.Variant, t.Metric.Name, strconv.Itoa(t.Pairs), strconv.Itoa(t.LeftOut), number(t.Expected), number(t.Ratio),
+				number(t.Low), number(t.High), number(t.Level), number(t.AA.Low), number(t.AA.High), number(t.AA.Level),
+				number(t.Corrected.Low), number(t.Corrected.High), number(t.Corrected.Level), t.Verdict, t.Why})
+		}
+	}
+	if r.AA != nil {
+		add("aa", r.AA)
+	}
+	for i := range r.Injected {
+		add("injected", &r.Injected[i])
+	}
+	w.Flush()
+	return b.Bytes(), w.Error()
+}
+
+// text is instrument.md.
+func (r *instrumentResult) text() string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("# Is the instrument right?\n")
+	p("kvwire compares variants with exact intervals. This page shows whether these intervals are right, by experiments whose answers are known beforehand. They are measured as `kvwire run`")
+	p("measures: fresh processes in each generation, which have slices of load by turns, one log-ratio for each generation, and the interval of Hodges and Lehmann over the generations.\n")
+	r.how(p)
+	if r.AA != nil {
+		r.aaText(p)
+	}
+	for i := range r.Injected {
+		r.Injected[i].injectedText(p)
+	}
+	if r.Agreement != nil {
+		r.Agreement.text(p)
+	}
+	p("instrument.csv has the interval of each experiment, and instrument.json these figures: all tables can be recomputed from them.")
+	return b.String()
+}
+
+// how says how it was measured.
+func (r *instrumentResult) how(p func(string, ...any)) {
+	p("| | |\n|---|---|")
+	p("| command | `%s` |", r.Command)
+	p("| begun, duration | %s, %v |", r.Began, (time.Duration(r.Seconds) * time.Second).String())
+	p("| commit | %s |", r.Revision)
+	p("| machine | %s, %d CPUs%s |", cmp.Or(r.Env.CPUModel, r.Env.Arch), r.Env.CPUs, map[bool]string{true: ", virtual"}[r.Env.Hypervisor != nil && *r.Env.Hypervisor])
+	p("| kernel | %s, %s |", r.Env.Kernel, r.Env.OS)
+	time := "as short as it can be: 4 slices of each process"
+	if r.TimeNs > 0 {
+		time = report.Duration(r.TimeNs)
+	}
+	p("| slice, generation | %s, of which the first tenth is not counted; %s |", report.Duration(r.SliceNs), time)
+	p("")
+	if r.Failed != "" {
+		p("**It ended early:** %s. What follows is of the experiments that were complete.\n", r.Failed)
+	} else if r.Interrupted {
+		p("**It was interrupted.** What follows is of the experiments that were complete.\n")
+	}
+}
+
+func loadText(load bool) string {
+	if load {
+		return "beside a competing load: one thread of another process that takes CPU time, on and off for 20 to 300 ms at a time"
+	}
+	return "on the machine as it was, without a load of ours beside"
+}
+
+func (r *instrumentResult) aaText(p func(string, ...any)) {
+	s := r.AA
+	p("## A cell beside itself\n")
+	p("Two processes of one cell are compared (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s. The true ratio is 1. %d experiments of %d; each has %d generations. Three",
+		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
+	p("experiments with two processes each live at the same time and have their slices by turns. *Attained* is what the interval covers by the theory: with so few generations only some levels are possible.")
+	p("*Agrees* means that it lies within the exact 95 %% interval of the share that was observed (Clopper and Pearson). With a right instrument that fails by chance for each metric in one of 20 runs at most.\n")
+	coverageText(p, s.Coverage, true)
+}
+
+// coverageText is a table of coverages.
+func coverageText(p func(string, ...any), all []lab.Coverage, judged bool) {
+	head, line := "", ""
+	if judged {
+		head, line = " agrees |", "---|"
+	}
+	p("| metric | experiments | interval contains 1 | share | exact 95 %% interval | attained |%s half-width of the intervals, median |", head)
+	p("|---|---|---|---|---|---|%s---|", line)
+	short := 0
+	for i := range all {
+		c := &all[i]
+		agrees := ""
+		if judged {
+			agrees = " " + map[bool]string{true: "yes", false: "**no**"}[c.Agrees()] + " |"
+		}
+		p("| %s | %d | %d | %.3f | %.3f to %.3f | %.4f |%s %.1f %% |", c.Metric, c.Experiments, c.Covered, float64(c.Covered)/float64(c.Experiments), c.Low, c.High, c.Attained, agrees, 100*c.HalfWidth)
+		short = max(short, c.Short)
+	}
+	p("")
+	if short > 0 {
+		p("Up to %d experiments of a metric lack a generation, whose run was invalid. They count at the level of those that they have.\n", short)
+	}
+}
+
+func (s *studyResult) injectedText(p func(string, ...any)) {
+	p("## A known cost in one variant, %s\n", map[bool]string{true: "beside a competing load", false: "without a competing load"}[s.Load])
+	p("Measured %s. One connection with one request in flight (nothing is batched, so the cost is the same for each request), %d generations; %d experiments of %d. The server's CPU time for a request was measured",
+		loadText(s.Load), s.Generations, s.done(), s.Asked)
+	p("beforehand, by the same instrument: %s (median of %d generations).", report.Duration(int64(s.ServerNs)), s.Generations)
+	for _, c := range s.Costs {
+		p("%s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
+	}
+	p("The expected ratio is that of the metric, in which client and server are together, and is worked out from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
+	p("*Verdict*: one was given, after Holm's correction for all metrics and variants of the experiment that are claims (%d), and with the check of the baseline beside itself.\n", s.claims())
+	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains what is expected | verdict | half-width, median |")
+	p("|---|---|---|---|---|---|---|---|---|---|---|")
+	for _, x := range s.Injected {
+		share := func(n int) string { return fmt.Sprintf("%.0f %%", 100*float64(n)/float64(x.Experiments)) }
+		p("| %s | %s | %d | %.4f | %.4f | %.2f %% | %s | %s | %s | %s | %.1f %% |", x.Variant, x.Metric, x.Experiments, x.Expected, x.Ratio, 100*x.Error, share(x.Found), share(x.Opposite), share(x.Covered),
+			share(x.Verdicts), 100*x.HalfWidth)
+	}
+	p("\nThe second process of the baseline beside the first, in the same experiments:\n")
+	coverageText(p, s.Coverage, false)
+}
+
+// claims is how many verdicts an experiment has.
+func (s *studyResult) claims() (n int) {
+	for i := range s.trials {
+		if s.trials[i].Number == 1 && s.trials[i].Claim() {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *agreementResult) text(p func(string, ...any)) {
+	p("## The same load by redis-benchmark\n")
+	if a.Skipped != "" {
+		p("Not measured: %s.\n", a.Skipped)
+		return
+	}
+	p("One server of kvwire's (tcp, mem) speaks Redis's protocol. Gets of %d B among %d keys, by redis-benchmark and by `kvwire bench --target redis://`, by turns in a random order, about %v each; both on", agreementBytes,
+		agreementRecords, agreementWindow)
+	p("the same CPUs, the server on others. The loops are closed, so that a client that is quicker itself gets more answers: the ratio is that of the clients, too. redis-benchmark sends its requests in flight")
+	p("(-P) together and waits for all of their answers; kvwire sends the next one for each answer. With one in flight (-P 1) both do the same.\n")
+	p("| connections x in flight | pairs | redis-benchmark, median ops/s | kvwire, median ops/s | kvwire / redis-benchmark | interval | level |")
+	p("|---|---|---|---|---|---|---|")
+	for _, l := range a.Loads {
+		if len(l.Redis) == 0 {
+			continue
+		}
+		p("| %d x %d | %d | %s | %s | %.3f | %.3f to %.3f | %.4f |", l.Conns, l.Depth, len(l.Redis), report.Rate(middle(l.Redis)), report.Rate(middle(l.Kvwire)), l.Ratio, l.Low, l.High, l.Level)
+	}
+	p("")
+}
+
+// middle is the median of values, the upper one of two.
+func middle(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
