@@ -30,7 +30,7 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@setup/install.sh build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: ## install what is missing, build, and measure: tables in about 3 minutes
+run: ## install what is missing, build, and measure: tables in about 4 minutes
 	@setup/install.sh run
 	@$(HAS_RDMA) || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare & \
 	    $(MAKE) build; code=$$?; wait; exit $$code
