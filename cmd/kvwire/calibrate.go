@@ -17,9 +17,9 @@ const calibrateHelp = `Examples:
   kvwire calibrate
   kvwire calibrate --json
 
-Measures what the things cost of which a request is made: a system call, a message through a socket, a wake-up, a hop between threads, a
-copy, a call into C, the load generator's own work. kvwire run does so before each block, and multiplies their medians with what
-each run has counted: bill.csv, and the bill of materials in report.html, with the rest that they do not explain.`
+Measures the unit costs of a request's parts: a system call, a message through a socket, a wake-up, a hop between threads, a copy, a call
+into C, the load generator's own work. kvwire run does so before each of the first 3 generations. It multiplies the median of each unit
+by the counts of each run: bill.csv, and the bill of materials in report.html, with the rest that they do not explain.`
 
 func calibrateCommand(ctx context.Context, args []string) error {
 	f := newFactors("calibrate", calibrateHelp)

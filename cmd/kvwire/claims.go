@@ -13,12 +13,12 @@ const claimsHelp = `Examples:
   kvwire verify-claims results/aurora-ring-designs-20261121-100000 results/kvell-ycsb-20261121-120000 --json
   kvwire verify-claims results/old --experiment aurora-ring-designs     (the claims as they are now)
 
-Says of each claim in an experiment's claims.yaml whether the figures in a folder of results agree with it: agrees, disagrees, can't
-tell (the figure is too uncertain), not measured, or, of fewer than 6 blocks, no verdict. A claim is about a ratio, paired block
-by block, along an axis or between two cells, or about a cell's own figure. The intervals cover 95 %, where the pairs allow it; p is
-adjusted for all claims of the file (Holm).
+Compares each claim in an experiment's claims.yaml with the figures in a folder of results. The answer is agrees, disagrees, can't tell
+(the interval is too wide, or the baseline differs from itself), not measured, or too few generations (fewer than 6). A claim is about the
+ratio of two cells, of the last cell of an axis to the first, or about a cell's own figure. Ratios are paired generation by generation.
+The intervals cover 95 %, where there are enough generations. p is adjusted for all claims of the file (Holm).
 
-To disagree with somebody is a finding and no failure: exit code 0. With --strict it is 6.`
+A disagreement is a finding and no failure: exit code 0. With --strict it is 6.`
 
 func claimsCommand(_ context.Context, args []string) error {
 	f := newFactors("verify-claims", claimsHelp)

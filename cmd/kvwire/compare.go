@@ -11,9 +11,9 @@ const compareHelp = `Examples:
   kvwire compare results/quick-20261120-100000 results/quick-20261121-100000
   kvwire compare before after --metric cpu_ns_per_op
 
-Compares the cells that two folders of results have in common: the ratio of the second to the first, with an exact interval. Runs of
-two folders were not made side by side, so neighbours and weather are in the ratio too, and there is no verdict: to compare
-two builds, run both in one experiment. benchstat reads both folders' bench.txt as well.`
+Compares the cells that two folders of results have in common: the ratio of the second to the first, with an exact interval. The two
+folders were not measured by turns, so the interval does not cover what changed on the machine between them, and there is no verdict.
+Invalid runs are left out. benchstat reads both folders' bench.txt as well.`
 
 func compareCommand(_ context.Context, args []string) error {
 	f := newFactors("compare", compareHelp)

@@ -38,20 +38,20 @@ const (
 )
 
 func (g *generationsFlags) add(s *pflag.FlagSet) {
-	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("how often a question's processes are started afresh; default: as the experiment says, or %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
-	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "load on one variant at a time, while the others are parked; the first tenth is not counted; 0: whole runs, one after the other")
-	s.DurationVar(&g.time, "time", 0, "for each question, all generations together; 0: as the experiment says, or 60s (12s for each variant beyond 5; on disk three times as long)")
-	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are that narrow, such as 3%; looked at after half of the generations, three quarters and all")
-	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, and no verdicts", quickGenerations))
-	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations", paperGenerations))
+	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("how often fresh processes are started for each question; default: as the experiment says, or %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
+	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "time of load on one variant, while the others are parked; its first tenth is not counted; 0: whole runs, one after the other")
+	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: as the experiment says, or 60s (with more than 5 variants 12s for each; on disk three times as long)")
+	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are within ± this, such as 3%; looked at after half of the generations, three quarters and all")
+	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, and no verdicts; the time is that of --time", quickGenerations))
+	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations; the time is that of --time", paperGenerations))
 	s.IntVar(&g.blocks, "blocks", 0, "the old name of --generations")
 	_ = s.MarkHidden("blocks")
 	s.BoolVar(&g.primary, "primary", false, "only the cells that the experiment makes claims about")
 	s.BoolVar(&g.dryRun, "dry-run", false, "print the cells, and how much time and disk space they take, and run nothing")
 	s.BoolVar(&g.estimate, "estimate", false, "the same without the cells")
-	s.IntVar(&g.retry, "retry", 0, "repeat a whole run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
+	s.IntVar(&g.retry, "retry", 0, "whole runs only: repeat one that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
 	s.BoolVar(&g.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
-	s.StringVar(&g.resume, "resume", "", "a folder of results: do the runs that are missing or have failed there")
+	s.StringVar(&g.resume, "resume", "", "a folder of results: measure the generations and runs that are missing or have failed there")
 }
 
 // plannedFlags are the flags that are decided when a folder is made.

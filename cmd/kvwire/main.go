@@ -64,10 +64,10 @@ var commands []command
 
 func init() {
 	commands = []command{
-		{"run", "run an experiment: every cell in fresh processes, table, CSV and report.html", runCommand},
+		{"run", "run an experiment: fresh processes in each generation, table, CSV and report.html", runCommand},
 		{"compare", "compare two experiments' folders, cell by cell", compareCommand},
 		{"report", "write an experiment's report.html anew from its folder", reportCommand},
-		{"verify-claims", "what an experiment's folder says of what others claimed", claimsCommand},
+		{"verify-claims", "compare an experiment's figures with what others claimed", claimsCommand},
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
 		{"load", "fill a store with records", loadCommand},

@@ -13,9 +13,10 @@ const reportHelp = `Examples:
   kvwire report results/latest
   kvwire report docs/results/…
 
-Writes compare.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and MANIFEST.sha256 anew from what a run
-left in a folder: runs.csv, timeseries.csv, hdr/, experiment.yaml, inputs/, design.json and env.json. What is missing is named, and the rest
-is drawn; of a folder of kvwire bench --output-dir, too.`
+Writes compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
+MANIFEST.sha256 anew from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
+experiment.yaml, inputs/, design.json and env.json. Files that are missing are named, and the report is made of the others. A folder of
+kvwire bench --output-dir works, too.`
 
 func reportCommand(_ context.Context, args []string) error {
 	f := newFactors("report", reportHelp)

@@ -25,18 +25,20 @@ const runHelp = `Examples:
   kvwire run quick --output-dir results/mine
   kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the runs, too)
   kvwire run network-overhead --primary         (only what it makes claims about)
-  kvwire run network-overhead --quick           (3 generations: no verdicts)
-  kvwire run uring-options --until 3%           (until the intervals are within 3 %, at most 24 generations)
+  kvwire run network-overhead --quick           (3 generations, no verdicts, in the same time)
+  kvwire run network-overhead --time 20s        (20 seconds for each question)
+  kvwire run uring-options --until 3%           (until the intervals are within ±3 %, at most 24 generations)
   kvwire run network-overhead --slice 0         (whole runs, one after the other)
   kvwire run --resume results/network-overhead-20261121-100000
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
-An experiment asks questions: cells that differ in the compared factor only. A question is measured in generations. Each generation starts a
-server and a client for each variant, and for the baseline twice (A/A). All of them live at once, and by turns each has a slice of load
-(--slice) while the others are parked, so that the machine's noise is the same for all. What must not be interrupted, such as a trace, is
-measured in whole runs (the column method). Leaves report.html, runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and
-more in results/NAME-TIME (and results/latest). A transport that does not work here is a row with its reason.
+An experiment consists of questions. Cells that differ in the compared factor only form one question. A question is measured in generations.
+Each generation starts a server and a client for each variant, and for the baseline twice (A/A). All of them live at once. By turns each has
+a slice of load (--slice) while the others are parked, so slow noise of the machine is the same for all. What must not be interrupted (a
+trace, a mix with inserts, a cell with its own dir) is measured in whole runs: the column method names which. The results are report.html,
+runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and results/latest). A transport that does
+not work here has a row with the reason.
 The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
 
 Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it), and copied for each variant
