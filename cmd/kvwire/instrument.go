@@ -297,8 +297,8 @@ func (k *forgetful) Forget(ids []string) error {
 	return report.Forget(k.dir, func(run string) bool { return !slices.Contains(ids, run) })
 }
 
-// HalfWidth implements lab.Keeper.
-func (*forgetful) HalfWidth(int, float64) (float64, error) { return math.Inf(1), nil }
+// Narrow implements lab.Keeper.
+func (*forgetful) Narrow(int, float64) (bool, error) { return false, nil }
 
 // studyProgress shows how far the command is: a line that is written over on a terminal, and elsewhere a line for each tenth of a part.
 type studyProgress struct {
