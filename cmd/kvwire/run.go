@@ -23,7 +23,7 @@ import (
 const runHelp = `Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
-  kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the runs, too)
+  kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the cells, too)
   kvwire run network-overhead --primary         (only what it makes claims about)
   kvwire run network-overhead --quick           (3 generations, no verdicts, in the same time)
   kvwire run network-overhead --time 20s        (20 seconds for each question)
@@ -36,7 +36,7 @@ const runHelp = `Examples:
 An experiment consists of questions. Cells that differ in the compared factor only form one question. A question is measured in generations.
 Each generation starts a server and a client for each variant, and for the baseline twice (A/A). All of them live at once. By turns each has
 a slice of load (--slice) while the others are parked, so slow noise of the machine is the same for all. What must not be interrupted (a
-trace, a mix with inserts, a cell with its own dir) is measured in whole runs: the column method names which. The results are report.html,
+trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column method). The results are report.html,
 runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and results/latest). A transport that does
 not work here has a row with the reason.
 The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
