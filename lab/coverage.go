@@ -23,7 +23,7 @@ type Coverage struct {
 	HalfWidth   float64 `json:"half_width"` // median half-width of the experiments' intervals, as a ratio less 1
 }
 
-// Agrees says whether what the intervals are to cover lies within the interval of what they did cover.
+// Agrees reports whether the coverage of the theory lies within the interval of the observed coverage.
 func (c *Coverage) Agrees() bool { return c.Low <= c.Attained && c.Attained <= c.High }
 
 // Coverages sums up the trials of experiments in which a cell was compared with itself, metric by metric.

@@ -9,7 +9,7 @@ import (
 )
 
 // Exec does what a Runner decides: it starts the processes. The implementation in cmd/kvwire runs kvwire itself, here and behind launchers.
-// Tests have one without processes. One goroutine calls its methods, but Start, which is called for all variants of a generation at once.
+// Tests have one without processes. One goroutine calls its methods, except Start: that is called for all variants of a generation at once.
 type Exec interface {
 	// Facts describes a cell. It starts nothing.
 	Facts(cell int) (Facts, error)
@@ -26,7 +26,7 @@ type Exec interface {
 	Calibrate(ctx context.Context) error
 }
 
-// Facts is what a Runner has to know of a cell.
+// Facts describes a cell to a Runner.
 type Facts struct {
 	Row   *report.Row // its factors
 	Whole string      // why it cannot be measured in slices; "": it can
@@ -47,7 +47,7 @@ type Variant struct {
 // Process is a variant that lives and is parked. One goroutine calls its methods.
 type Process interface {
 	// Slice puts the variant under load for settle, which is not counted, and window, which is, and parks it again. The caller fills in the
-	// slice's place in the design. An error means that the process is of no use any more: only Kill is left.
+	// slice's place in the design. After an error only Kill may be called.
 	Slice(ctx context.Context, settle, window time.Duration) (report.Slice, error)
 
 	// Finish ends the process in good order, records its latencies, and gives the row of all its slices together.
@@ -63,9 +63,9 @@ type NotHere struct{ Reason string }
 // Error is the reason.
 func (e *NotHere) Error() string { return e.Reason }
 
-// Keeper keeps what was measured. One goroutine calls its methods.
+// Keeper stores rows and slices. One goroutine calls its methods.
 type Keeper interface {
-	// Has says whether a run's row is kept, so that the run need not be done.
+	// Has reports whether a run's row is kept: such a run is not done again.
 	Has(id string) bool
 
 	// Keep adds the rows of a generation of a question, with its slices, or the row of a whole run. Either all of it is kept, or, after an
@@ -75,11 +75,11 @@ type Keeper interface {
 	// Forget removes what processes have recorded of runs that are not kept.
 	Forget(ids []string) error
 
-	// Narrow says whether the intervals of a question are within the ratio until to either side (0.03: 3 %), at the level of a look.
+	// Narrow reports whether the intervals of a question are within the ratio until to either side (0.03: 3 %), at the level of a look.
 	Narrow(question int, until float64) (bool, error)
 }
 
-// Watcher is told how far a Runner is. One goroutine calls its methods.
+// Watcher shows the progress of a Runner. One goroutine calls its methods.
 type Watcher interface {
 	// Started is called before a generation of a question (or a whole run) is measured.
 	Started(s Step)
@@ -87,11 +87,11 @@ type Watcher interface {
 	Sliced(s Step, rounds, of int)
 	// Kept is called when its rows are kept.
 	Kept(s Step, rows []*report.Row)
-	// Noted is called for what went wrong and is gone on from, in one line.
+	// Noted is called with one line about an error after which the Runner goes on.
 	Noted(s Step, line string)
 }
 
-// Step is where a Runner is.
+// Step is the position of a Runner in its plan.
 type Step struct {
 	Question    int // index of the experiment's questions; -1: none (a run for its stages)
 	Generation  int // from 1

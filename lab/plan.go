@@ -1,5 +1,6 @@
-// Package lab owns what an execution of an experiment leaves in its folder and what names things there: the plan (design.json), the copies of the
-// experiment, of its claims and of its input files, the names of runs, and the names of cells, variants and questions. lab/results reads a folder back.
+// Package lab owns an execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
+// Exec, the plan (design.json), the copies of the experiment, of its claims and of its input files, and the names of runs, cells, variants and questions.
+// lab/results reads a folder back.
 // It may import experiments, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
 package lab
 
@@ -22,7 +23,7 @@ const (
 	RowsFile       = "runs.csv"        // a row for each run
 )
 
-// Plan is what a folder of results has to be known of to go on with it: the content of design.json.
+// Plan is the content of design.json: what is needed to go on with a folder of results.
 type Plan struct {
 	ID     string `json:"id"`
 	GitRev string `json:"git_rev"`

@@ -20,8 +20,8 @@ type Settings struct {
 	Generations int           `json:"generations"`
 	Seed        uint64        `json:"seed"`               // of all orders
 	Slice       time.Duration `json:"slice_ns,omitempty"` // of load on one variant at a time, settling included; 0: whole runs
-	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: as DefaultTime says
-	Until       float64       `json:"until,omitempty"`    // a question is answered when its intervals are that narrow: 0.03 for 3 %; 0: all generations are measured
+	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: DefaultTime
+	Until       float64       `json:"until,omitempty"`    // a question ends when its intervals are that narrow: 0.03 for 3 %; 0: all generations are measured
 	Retry       int           `json:"retry,omitempty"`    // whole runs: how often one is done again where the machine disturbed it
 }
 
@@ -183,7 +183,7 @@ func (r *Runner) steps() (all []step) {
 	return all
 }
 
-// measured says whether a cell belongs to a question.
+// measured reports whether a cell belongs to a question.
 func (r *Runner) measured(cell int) bool {
 	return slices.ContainsFunc(r.questions, func(q question) bool { return slices.Contains(q.Cells, cell) })
 }
@@ -278,7 +278,7 @@ func (r *Runner) timeOf(s step) time.Duration {
 	return time.Duration(window+warmup) + wholeOverhead
 }
 
-// wholeOverhead is what a whole run takes beside its warm-up and window: its processes, and the look at the idle machine.
+// wholeOverhead is the time of a whole run beside its warm-up and window: for its processes, and to measure the idle machine.
 const wholeOverhead = 450 * time.Millisecond
 
 func (r *Runner) factsOf(cell int) Facts {
@@ -291,7 +291,7 @@ func (r *Runner) factsOf(cell int) Facts {
 	return f
 }
 
-// kept says whether all rows of a step are kept.
+// kept reports whether all rows of a step are kept.
 func (r *Runner) kept(s step) bool {
 	return r.Keeper != nil && !slices.ContainsFunc(r.runsOf(s), func(run experiments.Run) bool { return !r.Keeper.Has(r.Name(run)) })
 }
@@ -387,7 +387,7 @@ func (r *Runner) at(s step) Step {
 	return at
 }
 
-// runWhole measures a cell in one whole run, and again where the machine disturbed it, as often as was asked for. The last one counts.
+// runWhole measures a cell in one whole run, and repeats it while the machine disturbs it, Retry times at most. The last one counts.
 func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
 	id := r.Name(*s.whole)
 	for n := 1; ; n++ {
@@ -593,7 +593,7 @@ func (g *generation) measure(ctx context.Context, at Step) error {
 	return nil
 }
 
-// start starts all variants at once. Those that cannot run here, and those that failed before, have a row that says so.
+// start starts all variants at once. Those that cannot run here, and those that failed before, have a row with the reason.
 func (g *generation) start(ctx context.Context) error {
 	process, errs := make([]Process, len(g.all)), make([]error, len(g.all))
 	var wait sync.WaitGroup

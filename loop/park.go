@@ -13,11 +13,11 @@ var ErrParked = errors.New("loop: parked already")
 // Busier is a Member that has work which goes on between requests, or outlives them. A Group parks when none of its members is busy.
 type Busier interface {
 	// Busy names the work that is under way, for an error; "" when there is none. It is called on the member's loop at the end of a turn, and may begin
-	// what leads to rest, such as writing out what the kernel caches: it is called again until it returns "".
+	// work that has to be done before parking, such as write-back of cached pages: it is called again until it returns "".
 	Busy() string
 }
 
-// nap is one time that a loop is parked.
+// nap is one period in which a loop is parked.
 type nap struct {
 	last   func()
 	quiet  bool          // only where no member is busy
@@ -37,14 +37,14 @@ type parking struct {
 // futex, outside ring and epoll set, and takes no CPU. last, which may be nil, runs on the loop's goroutine just before. Park returns when last has run and
 // the loop sleeps. Any goroutine but the loop's own may call it.
 //
-// What the kernel or other loops have for the loop meanwhile is there after Resume. Do queues its function, which runs after Resume, and Call and Remove
-// wait for that. Stop resumes the loop first. The errors are ErrParked and ErrStopped.
+// The first turn after Resume finds what has come from the kernel and from other loops meanwhile. Do queues its function, which runs after Resume, and Call and
+// Remove wait for that. Stop resumes the loop first. The errors are ErrParked and ErrStopped.
 func (l *Loop) Park(last func()) error {
 	_, err := l.park(last, false)
 	return err
 }
 
-// park is Park, which with quiet is refused while a member is busy: then it returns what the member does.
+// park is Park. With quiet it refuses while a member is busy, and returns what the member is doing.
 func (l *Loop) park(last func(), quiet bool) (busy string, err error) {
 	n := &nap{last: last, quiet: quiet, settle: make(chan struct{}), resume: make(chan struct{})}
 	l.parking.mu.Lock()
@@ -87,7 +87,7 @@ func (l *Loop) Resume() {
 	}
 }
 
-// rest sleeps at the end of a turn, as Park has asked for. The turn's entries are in the kernel's hands.
+// rest sleeps at the end of a turn, for Park. The turn's entries have been submitted.
 func (l *Loop) rest() {
 	n := l.nap
 	l.nap = nil
@@ -137,22 +137,22 @@ func (l *Loop) work() string {
 	return ""
 }
 
-// Awake is Now without the time for which the loop was parked. Deadlines of peers are counted by it: a peer cannot be late while this side does not look.
+// Awake is Now without the time for which the loop was parked. Deadlines of peers are counted by it, since a parked loop receives nothing.
 func (l *Loop) Awake() int64 { return l.now - l.parked }
 
 // WakeAwake is WakeAt for a time of Awake.
 func (l *Loop) WakeAwake(t int64) { l.WakeAt(t + l.parked) }
 
-// parkAgain is how long to wait before members that are busy are asked again: short beside a slice, long beside a turn, and twice as long each time, since to
-// ask takes a turn of CPU time.
+// parkAgain is the first wait before busy members are checked again: short beside a slice, long beside a turn. It doubles up to parkAgainMax, since each check
+// takes a turn of CPU time.
 const (
 	parkAgain    = 100 * time.Microsecond
 	parkAgainMax = 2 * time.Millisecond
 )
 
 // ParkAll parks loops in this order once none of their members is busy, or after wait gives up with an error that names the loop and what it does, and leaves
-// all of them awake. last, which may be nil, runs on each loop's goroutine just before it sleeps; after an attempt in vain it runs again, and the last run counts.
-// Nothing new may come meanwhile that the loops would work on, or what has come late waits until ResumeAll. Any goroutine but a loop's own.
+// all of them awake. last, which may be nil, runs on each loop's goroutine just before it sleeps; after a failed attempt it runs again, and the last run counts.
+// The caller sends no new work to the loops meanwhile: work that comes late waits until ResumeAll. Any goroutine but a loop's own.
 func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	until := time.Now().Add(wait)
 	for again := parkAgain; ; again = min(2*again, parkAgainMax) {
@@ -167,8 +167,8 @@ func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	}
 }
 
-// parkOnce parks all loops, or none and says which is busy with what. A loop that is parked first and has work for a later one, or the other way round, shows as
-// work of the later one, which is why all are resumed.
+// parkOnce parks all loops, or none, and returns which loop is busy with what. Work between a parked loop and a later one shows as work of the later one, so all
+// loops are resumed.
 func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	for i, l := range loops {
 		busy, err = l.park(func() {
@@ -188,7 +188,7 @@ func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	return "", nil
 }
 
-// ResumeAll resumes loops, the last that was parked first: what a loop asks of a later one finds that awake.
+// ResumeAll resumes loops in the reverse order of parking: a loop that hands work to a later one finds it awake.
 func ResumeAll(loops []*Loop) {
 	for i := len(loops) - 1; i >= 0; i-- {
 		loops[i].Resume()

@@ -14,7 +14,7 @@ import (
 // CarryFile is where a folder of results has its carry-over.
 const CarryFile = "carryover.csv"
 
-// Carry is what a variant leaves to the slice that follows its own: a line of carryover.csv. 1 is nothing.
+// Carry is the effect of a variant on the slice that follows its own: a line of carryover.csv. A ratio of 1 is no effect.
 type Carry struct {
 	Question, Metric string
 	After            string  // the variant whose slice came before
@@ -23,11 +23,11 @@ type Carry struct {
 	Generations      int
 }
 
-// carryMetrics are those that are looked at, in the order of the lines.
+// carryMetrics are the metrics of carryover.csv, in the order of its lines.
 var carryMetrics = []string{"ops_per_s", "cpu_ns_per_op", "lat_p50_ns"}
 
 // CarryOver estimates, for each question, metric and predecessor, how slices that followed the predecessor differ from others. Each
-// slice is held against the median of its own variant in its own generation, in logarithms. A generation's value is the median over the
+// slice is compared with the median of its own variant in its own generation, in logarithms. A generation's value is the median over the
 // slices that followed the predecessor, which are in the median, too: with few variants the estimate is too small.
 // Over the generations it is Hodges and Lehmann's estimate with its exact interval.
 func CarryOver(all []Slice) (out []Carry) {

@@ -169,7 +169,7 @@ func (c *Comparison) fill(e, calm paired) {
 	}
 }
 
-// Claim says whether a comparison is one for which a verdict is to be given.
+// Claim reports whether a comparison is to have a verdict.
 func (c *Comparison) Claim() bool { return c.Verdict != "" }
 
 // whyMax is the longest reason, in characters, that stands in a table for people.
@@ -183,7 +183,7 @@ func (c *Comparison) ShortWhy() string {
 	return c.Why
 }
 
-// Decided says whether a verdict was given: one that is neither can't tell nor not measured.
+// Decided reports whether a verdict was given: one that is neither can't tell nor not measured.
 func (c *Comparison) Decided() bool {
 	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured
 }
@@ -266,7 +266,7 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	return out, nil
 }
 
-// Self is what a baseline shows beside itself, by one metric: the check of the instrument.
+// Self compares a baseline with itself (A/A), by one metric: the check of the instrument.
 type Self struct {
 	Band    Interval // of the baseline again to the baseline, at 95 %
 	Checked bool     // it was measured twice
@@ -274,7 +274,7 @@ type Self struct {
 	Differs bool     // that excludes 1
 }
 
-// SelfOf holds a baseline against itself. The CPU time of one side, which a baseline in one process does not have, is checked by that of
+// SelfOf compares a baseline with itself. The CPU time of one side, which a baseline in one process does not have, is checked by that of
 // both.
 func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 	s = Self{Band: noInterval(), Wide: noInterval()}
@@ -326,7 +326,7 @@ func (c *Comparison) judge(j *stats.Judged, aa *Self) {
 	}
 }
 
-// atLeast is a ratio in per cent, rounded down: what is said is not more than what is known.
+// atLeast is a ratio in per cent, rounded down: it does not exceed the end of the interval.
 func atLeast(ratio float64) string {
 	percent := math.Floor(1000*ratio) / 10
 	if percent >= 10 {
@@ -351,7 +351,7 @@ func verdict(v stats.Verdict, m Metric) string {
 }
 
 // Unpaired compares the runs of a cell in two folders, which nothing pairs: b beside a. Invalid runs are left out. There is no verdict:
-// neighbours and weather of two days are in the difference.
+// the folders were not measured by turns, so the ratio has in it what changed on the machine between them.
 func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
 	c = newComparison(KindRatio, "", "", "", m)
 	x, out := logs(a, m)
@@ -381,7 +381,7 @@ func logs(rows []Row, m Metric) (v []float64, leftOut int) {
 	return v, leftOut
 }
 
-// inProcess says whether client and server were one process, whose costs are in the client's columns.
+// inProcess reports whether client and server were one process, whose costs are in the client's columns.
 func (r *Row) inProcess() bool { return r.Transport == "inproc" || r.Transport == "codec" }
 
 func (r *Row) valid() bool {

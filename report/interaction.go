@@ -8,8 +8,8 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Interaction asks whether what a variant does beside its baseline depends on another factor: two questions that differ in that factor
-// alone.
+// Interaction is the question whether the effect of a variant depends on another factor. It has two questions that differ in that factor
+// only.
 type Interaction struct {
 	Question string // what both have in common
 	Factor   string // the flag in which they differ: "depth"

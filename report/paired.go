@@ -16,7 +16,7 @@ type paired struct {
 	pairs, leftOut int
 }
 
-// way gives the one value that a generation has of two sides; by says how two values differ. calm leaves out what steal touched. ok is
+// A way gives the value of one generation for two sides. by is the difference of two values. calm leaves out slices that steal touched. ok is
 // false where there is no value.
 type way func(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool)
 
@@ -35,7 +35,7 @@ func (m Metric) way() way {
 	return byRow
 }
 
-// byRow takes the totals of the generation. What steal touched is in them: there is nothing calm.
+// byRow takes the totals of the generation. They include slices that steal touched, so there is no calm value.
 func byRow(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
 	a, ok := x.Rows[generation].measured(m)
 	b, ok2 := y.Rows[generation].measured(m)
@@ -84,7 +84,7 @@ func (s *Series) calmAgainst(o *Series, m Metric) (paired, error) {
 	return s.differ(o, m, true, logRatio)
 }
 
-// differ pairs two series by generation; by says how a pair differs. Generations in which a side is invalid, or has no value, are left out.
+// differ pairs two series by generation; by is the difference of a pair. Generations in which a side is invalid, or has no value, are left out.
 func (s *Series) differ(o *Series, m Metric, calm bool, by func(x, y float64) float64) (p paired, err error) {
 	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
 		if o.Rows[g] == nil {

@@ -103,7 +103,7 @@ func (s *Slice) UnmarshalJSON(b []byte) error {
 	return sliceSchema.unmarshal(reflect.ValueOf(s).Elem(), b)
 }
 
-// calm says whether the hypervisor took no CPU time in the slice, as far as is known.
+// calm reports whether the hypervisor took no CPU time in the slice, as far as is known.
 func (s *Slice) calm() bool {
 	steal, _ := s.StealRatio.Get()
 	return steal == 0

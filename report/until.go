@@ -7,7 +7,7 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Narrow says whether measuring may stop: whether each interval that counts reaches at most until, such as 0.03, to either side. The
+// Narrow reports whether measuring may stop: whether each interval that counts reaches at most until, such as 0.03, to either side. The
 // intervals are at 1 - stats.Alpha/Looks, at every look alike. Those that count are of the primary metrics; where no question has any,
 // of the metrics that slices have. What was not measured does not count.
 func Narrow(all []Pairs, o Options, until float64) (bool, error) {

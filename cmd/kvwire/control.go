@@ -18,17 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server with --control parks its loops and resumes them, as lines of its standard input ask: "park" or "resume". Each line is answered by one line of JSON
+// A server with --control takes orders from its standard input, one a line: "park" or "resume" (its loops). Each line is answered by one line of JSON
 // on standard output, a controlReply. The end of the input ends the server, as with --exit-with-stdin.
 
-// parked is what a server has counted when all its loops are parked.
+// parked is the answer to park: the server's counters when all its loops are parked.
 type parked struct {
 	counters
 	CPU   int64 `json:"cpu_ns"` // CPU time of the process since its start, in ns (CLOCK_PROCESS_CPUTIME_ID), read after the last loop was parked
 	Conns int   `json:"conns"`  // connections that are open
 }
 
-// resumed is what a server says when its loops go on.
+// resumed is the answer to resume.
 type resumed struct {
 	CPU int64 `json:"cpu_ns"` // as in parked, read before the first loop woke
 }
@@ -40,8 +40,8 @@ type controlReply struct {
 	Error   string   `json:"error,omitempty"`
 }
 
-// Bounds of control: of a line that asks for something, in bytes; how long a server may take to become quiet, which includes writing back what the kernel caches
-// of its files; and how long who asks waits for the answer, beside that.
+// Bounds of control: the length of an order in bytes; the time in which a server becomes quiet, write-back of its files' cached pages included; and the time
+// that the caller waits for the answer, beside that.
 const (
 	controlLineMax = 256
 	quietMax       = 30 * time.Second
@@ -61,7 +61,7 @@ var (
 
 // parking is the state of a served whose loops can be parked.
 type parking struct {
-	mu     sync.Mutex           // held while loops are being parked or resumed, and by who asks them for no request of theirs
+	mu     sync.Mutex           // held while loops are parked or resumed, and while their counters are read
 	seen   atomic.Pointer[seen] // written under mu; nil: the loops are awake
 	ending atomic.Bool          // the server ends: its loops stay awake
 }
@@ -122,7 +122,7 @@ func (s *served) newSeen() *seen {
 	return &seen{make([]loop.Stats, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
 }
 
-// look takes down what a loop has counted, on that loop. It is number i of the group. Network loops come first there.
+// look records the counters of a loop, on that loop. It is number i of the group, in which network loops come first.
 func (s *served) look(n *seen, l *loop.Loop, i int) {
 	n.loops[i] = l.Snapshot()
 	if i < len(n.conns) {
@@ -157,7 +157,7 @@ func (s *served) unpark() {
 	}
 }
 
-// seen is what the loops have counted: they are asked, or, while they are parked, what they had counted before. Any goroutine but a loop's.
+// seen returns the loops' counters; of parked loops those of the moment of parking. Any goroutine but a loop's.
 func (s *served) seen() (n *seen, err error) {
 	s.parking.mu.Lock()
 	defer s.parking.mu.Unlock()
@@ -174,7 +174,7 @@ func (s *served) seen() (n *seen, err error) {
 	return n, err
 }
 
-// obey does what the lines of in ask for, and answers each on out, until in ends or an answer cannot be written.
+// obey carries out the orders of in, and answers each on out, until in ends or an answer cannot be written.
 func (s *served) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, controlLineMax)
@@ -190,7 +190,7 @@ func (s *served) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	return nil // whatever has ended the input
 }
 
-// control does what one line asks for.
+// control carries out one order.
 func (s *served) control(ctx context.Context, line string) (r controlReply) {
 	var err error
 	switch line {
@@ -220,7 +220,7 @@ type serverControl struct {
 	broken error                                                         // an answer is missing: what comes next would be mistaken for it
 }
 
-// park has the server park its loops, and returns what it has counted. It waits for the answer no longer than ctx, or quietMax and controlMax together. After an
+// park makes the server park its loops, and returns its counters. It waits for the answer no longer than ctx, or quietMax and controlMax together. After an
 // error of the server's own its loops are awake.
 func (c *serverControl) park(ctx context.Context) (parked, error) {
 	r, err := c.ask(ctx, "park", quietMax+controlMax)
@@ -233,7 +233,7 @@ func (c *serverControl) park(ctx context.Context) (parked, error) {
 	return *r.Parked, nil
 }
 
-// resume has the server go on, and returns the CPU time of its process before its loops woke, in ns.
+// resume makes the server resume its loops, and returns the CPU time of its process before its loops woke, in ns.
 func (c *serverControl) resume(ctx context.Context) (cpuNs int64, err error) {
 	r, err := c.ask(ctx, "resume", controlMax)
 	if err == nil && r.Resumed == nil {
@@ -250,7 +250,7 @@ func (c *serverControl) breaks(err error) error {
 	return err
 }
 
-// ask writes a line and reads the answer.
+// ask writes an order and reads the answer.
 func (c *serverControl) ask(ctx context.Context, what string, wait time.Duration) (r controlReply, err error) {
 	if c.broken != nil {
 		return r, c.broken

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// generationsFlags say how an experiment is measured.
+// generationsFlags are the flags for how an experiment is measured.
 type generationsFlags struct {
 	quick, paper     bool
 	dryRun, estimate bool
@@ -31,7 +31,7 @@ type generationsFlags struct {
 	resume           string
 }
 
-// How many generations there are, where neither a flag nor the experiment says.
+// Generations of --quick and --paper.
 const (
 	quickGenerations = 3 // no verdicts
 	paperGenerations = 24
@@ -69,7 +69,7 @@ func (g *generationsFlags) checkResume(s *pflag.FlagSet) error {
 	return nil
 }
 
-// settings are how the experiment is measured: as the flags say, and else as its file says.
+// settings are how the experiment is measured: by the flags, else by its file, else by default.
 func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment) (o lab.Settings, err error) {
 	o = lab.Settings{Slice: lab.DefaultSlice, Time: x.Time, Until: x.Until, Retry: g.retry, Generations: x.Generations}
 	switch {

@@ -41,7 +41,7 @@ type processes struct {
 
 var _ lab.Exec = (*processes)(nil)
 
-// factors are a cell's flags, with its processes where --server-at and the launchers say.
+// factors are a cell's flags, with the run's --server-at and launchers.
 func (p *processes) factors(cell int) (*factors, error) {
 	if f := p.cells[cell]; f != nil {
 		return f, nil
@@ -89,7 +89,7 @@ func (f *factors) whole() string {
 	return ""
 }
 
-// notHere is why a cell cannot be run on this machine, as far as this process can see; nil: it can, or only its hosts can say.
+// notHere is why a cell cannot be run on this machine; nil: it can, or only the launched hosts know.
 func (p *processes) notHere(f *factors) error {
 	if f.launch.used() {
 		return nil
@@ -108,13 +108,13 @@ func (p *processes) notHere(f *factors) error {
 	return nil
 }
 
-// explain makes what a process ended with an error of lab's.
+// explain turns the error with which a process ended into one of package lab.
 func (p *processes) explain(f *factors, err error) error {
 	var exit *exitError
 	if !f.launch.used() || !errors.As(err, &exit) || exit.code != exitMissing {
 		return err
 	}
-	if slices.Contains(p.x.Require, f.transport) { // only its hosts could say
+	if slices.Contains(p.x.Require, f.transport) { // only the launched hosts know
 		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.transport, err)}}
 	}
 	return &lab.NotHere{Reason: quote.Line(err.Error())}
@@ -299,7 +299,7 @@ func (p *processes) Run(ctx context.Context, run experiments.Run, id string) (ro
 	return row, err
 }
 
-// program runs a command of kvwire's, and gives what it prints. Its last words are in the error.
+// program runs a kvwire command and returns its standard output. An error has the last line of its standard error.
 func (p *processes) program(ctx context.Context, name string, args []string) ([]byte, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -318,7 +318,7 @@ func (p *processes) program(ctx context.Context, name string, args []string) ([]
 	err = cmd.Wait()
 	exit := new(exec.ExitError)
 	if errors.As(err, &exit) && exit.ExitCode() == exitInterrupted && ctx.Err() != nil && out.Len() > 0 {
-		err = nil // its row says so
+		err = nil // its row has the reason
 	}
 	if err != nil {
 		code := exitFailed

@@ -22,7 +22,7 @@ import (
 type sliceLoad interface {
 	// slice resumes the client, runs one slice, and parks the client.
 	slice(ctx context.Context, settle, window time.Duration) (loadSlice, error)
-	// close ends the load and gives all its slices together. The client is parked, and is of no more use.
+	// close ends the load and gives all its slices together. Afterwards the client is parked, and may not be used.
 	close(ctx context.Context) (loadSum, error)
 }
 
@@ -95,8 +95,8 @@ func (s *session) openLocalLoad(spec bench.Spec) (l *localLoad, err error) {
 // parkWait bounds the wait for loops to have nothing to do: write-back of a disk takes that long at most.
 const parkWait = 20 * time.Second
 
-// resume and park are for the loops of a client in a process of its own. An in-process server's loops, on which its client lives, are the
-// server's to park.
+// resume and park are for a client in a process of its own. The client of an in-process server lives on the server's loops, which the
+// server parks.
 func (c *client) resume() {
 	if c.own {
 		loop.ResumeAll(c.loops)
@@ -113,7 +113,7 @@ func (c *client) park() error {
 	return nil
 }
 
-// parkServer parks the server, unless it is, and gives what it has counted.
+// parkServer parks the server, unless it is parked, and returns its counters.
 func (s *session) parkServer(ctx context.Context) (parked, error) {
 	if s.parked == nil {
 		p, err := s.parker().park(ctx)
@@ -125,7 +125,7 @@ func (s *session) parkServer(ctx context.Context) (parked, error) {
 	return *s.parked, nil
 }
 
-// resumeServer resumes the server, which is parked, and gives its CPU time before that.
+// resumeServer resumes the server, which is parked, and returns its CPU time before that.
 func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
 	s.parked = nil
 	cpu, err := s.parker().resume(ctx)
@@ -159,8 +159,8 @@ func (l *localLoad) park() (err error) {
 	return err
 }
 
-// onWindow is bench's, before the load of a slice begins and when nothing is in flight any more: what the process does besides, such as
-// merging latencies, is not in the slice's costs.
+// onWindow is bench.Spec's: it is called before the load of a slice begins, and when nothing is in flight any more. So other work of the
+// process, such as merging latencies, is not in the slice's costs.
 func (l *localLoad) onWindow(begin bool) {
 	s := &l.now
 	if begin {
@@ -265,7 +265,7 @@ func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, 
 	return l, err
 }
 
-// order gives each host its order, one right after the other, and waits for all of their words.
+// order sends each host its order, one right after the other, and waits for the words of all.
 func (l *hostsLoad) order(ctx context.Context, what func(i int) order) ([]word, error) {
 	hosts := l.s.hosts
 	for i, h := range hosts {

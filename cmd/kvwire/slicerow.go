@@ -39,7 +39,7 @@ func (l *loadSlice) row(spec bench.Spec) *report.Slice {
 	return s
 }
 
-// percentile is one in ns, where its rule allows one: 100 values beyond it.
+// percentile returns a percentile in ns if at least 100 values lie beyond it, else NA.
 func percentile(ns int64, n uint64, p float64) report.Int {
 	if float64(n)*min(p, 100-p)/100 < 100-1e-6 {
 		return report.Int{}

@@ -17,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// A variant of a question and the kvwire run that started it exchange lines of JSON: orders one way, words the other. The variant
+// A variant of a question and the kvwire run that started it exchange lines of JSON: orders to the variant, words from it. The variant
 // starts its server, connects, loads its data, warms up, parks, and reports that it is ready. Then it answers each order.
 
 // variantOrder is a line to a variant: one of these.
@@ -90,7 +90,7 @@ type serverCost struct {
 	load, parked time.Duration
 }
 
-// open loads the data, warms up, and parks. It says meanwhile how far it is.
+// open loads the data, warms up, and parks. Meanwhile it reports its progress.
 func (v *variant) open(ctx context.Context) (err error) {
 	show := v.progress()
 	if keeps(v.s.f.backend) {
@@ -129,7 +129,7 @@ func (v *variant) warm(ctx context.Context) error {
 	return errors.Join(err, cerr)
 }
 
-// progress says now and then how far loading is.
+// progress reports the progress of loading, at most once in saySpace.
 func (v *variant) progress() func(bench.Progress) {
 	var last time.Time
 	return func(p bench.Progress) {
@@ -248,7 +248,7 @@ func (v *variant) finish(ctx context.Context) (*report.Row, error) {
 	return row, nil
 }
 
-// divide is an exact CPU time, divided as usage is divided; counts are those of usage.
+// divide splits an exact CPU time into user and system time in the proportion of usage. Counts are those of usage.
 func divide(cpu time.Duration, usage bench.Usage) bench.Usage {
 	user := time.Duration(0)
 	if all := usage.CPU(); all > 0 {
@@ -258,7 +258,7 @@ func divide(cpu time.Duration, usage bench.Usage) bench.Usage {
 	return usage
 }
 
-// fill adds what is known of a run in slices alone.
+// fill adds the columns that only runs in slices have.
 func (v *variant) fill(row *report.Row, sum *loadSum) {
 	all := sum.ParkedCPU
 	row.ClientParkedCPUNs = report.I(int64(sum.ParkedCPU))

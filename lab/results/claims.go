@@ -56,7 +56,7 @@ type ShownComparison struct {
 	finding report.Finding
 }
 
-// JudgeClaims holds the folder against the claims about its experiment: those that the run copied, else those of the experiment's name under
+// JudgeClaims compares the folder with the claims about its experiment: those that the run copied, else those of the experiment's name under
 // experiments/, or those of the named experiment where that is not "".
 func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 	claims, err := r.claimsFor(experiment)
@@ -85,7 +85,7 @@ func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 	return v, nil
 }
 
-// claimsFor are the claims that this folder is held against.
+// claimsFor are the claims that this folder is compared with.
 func (r *Folder) claimsFor(experiment string) ([]experiments.Claim, error) {
 	file := filepath.Join(r.Dir, lab.ExperimentCopy)
 	if _, err := os.Stat(experiments.ClaimsPath(file)); err != nil || experiment != "" {
@@ -171,7 +171,7 @@ func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error
 	return other, nil
 }
 
-// differs says whether the cells that are shown differ in a flag.
+// differs reports whether the cells that are shown differ in a flag.
 func (r *Folder) differs(s experiments.Shown, flag string) bool {
 	first, there := r.Experiment.Cells[s[0]].Get(flag)
 	return slices.ContainsFunc(s, func(i int) bool {
@@ -278,7 +278,7 @@ func PrintClaims(w io.Writer, all []FolderClaims, asJSON bool) error {
 	return nil
 }
 
-// print prints a line for each comparison, and below the claims in words, with what the answers alone do not say.
+// print prints a line for each comparison, and below them the claims in words, with the reasons of their answers.
 func (v *FolderClaims) print(w io.Writer) error {
 	generations := "1 generation"
 	if v.Generations != 1 {
@@ -305,7 +305,7 @@ func (v *FolderClaims) print(w io.Writer) error {
 	return nil
 }
 
-// printReasons prints what the answers alone do not say; where that is the same for all, once.
+// printReasons prints the reasons of answers; a reason that all share, once.
 func (c *JudgedClaim) printReasons(w io.Writer) {
 	first := c.Shown[0].Why
 	if !slices.ContainsFunc(c.Shown, func(s ShownComparison) bool { return s.Why != first }) {

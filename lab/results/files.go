@@ -71,7 +71,7 @@ func (r *files) write(name string, write func(w io.Writer) error) error {
 	return report.WriteFile(filepath.Join(r.Dir, name), b.Bytes())
 }
 
-// dataWarnings are what a reader has to know of how much data there is, whatever the folder.
+// dataWarnings are warnings about the amount of data, for any folder.
 func (r *files) dataWarnings(generations int) (lines []string) {
 	if generations < report.MinPairs {
 		lines = append(lines, fmt.Sprintf("%d of each run: this shows, and proves nothing.", generations))

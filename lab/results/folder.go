@@ -129,7 +129,7 @@ func (r *Folder) numberCells() error {
 // cellColumns are flags whose values stand in a row as they were given, under the same name.
 var cellColumns = []string{"transport", "backend", "mix", "value-bytes", "key-bytes", "depth", "wait", "placement", "loop", "rdma-verb", "disk-engine", "update", "durability"}
 
-// checkRowsBelong is an error where a row is not of the cell that its name says: the design or the rows are another experiment's.
+// checkRowsBelong is an error where a row is not of the cell that its name has: the design or the rows are another experiment's.
 func (r *Folder) checkRowsBelong() error {
 	factors := map[int]*report.Row{} // by cell
 	found := 0

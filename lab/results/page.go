@@ -94,7 +94,7 @@ func (r *Folder) benchText() error {
 	return r.write("bench.txt", func(w io.Writer) error { return report.WriteBench(w, r.Experiment.Name, rows, name) })
 }
 
-// warnings are what a reader has to know before the figures.
+// warnings stand above the figures in the report: what is missing, skipped, failed or invalid.
 func (r *Folder) warnings() (lines []string) {
 	failed, invalid := 0, 0
 	skipped := map[string]int{} // by reason
@@ -127,10 +127,10 @@ func (r *Folder) warnings() (lines []string) {
 	return lines
 }
 
-// loadAxes are the flags that change how much is asked for, and nothing else.
+// loadAxes are the flags that change the amount of load, and nothing else.
 var loadAxes = []string{"target-per-s", "depth", "conns"}
 
-// curves are the cells that differ in how much is asked for alone: latency over throughput.
+// curves are the cells that differ in the amount of load only: latency over throughput.
 func (r *Folder) curves(questions []QuestionResult) (all []report.PageCurve) {
 	axis := ""
 	for _, a := range loadAxes {

@@ -115,7 +115,7 @@ func (r *Folder) interactions() (all []report.Interaction) {
 	return all
 }
 
-// carryOver writes carryover.csv: what a variant leaves to the slice after its own.
+// carryOver writes carryover.csv: the effect of each variant on the slice after its own.
 func (r *Folder) carryOver() ([]report.Carry, error) {
 	var all []report.Slice
 	for _, run := range r.Runs {
@@ -137,7 +137,7 @@ func (r *Folder) options() report.Options {
 	return o
 }
 
-// Findings are what a folder's runs come to.
+// Findings are the results of a folder's runs.
 type Findings struct {
 	Comparisons []report.Comparison
 	Steps       []report.Step
@@ -155,7 +155,7 @@ func (r *Folder) Findings() (f Findings, err error) {
 	return f, errors.Join(cerr, oerr, serr, qerr)
 }
 
-// CheckPrimary sees that the primary metrics exist, and that the claims are few.
+// CheckPrimary checks that the primary metrics exist, and that there are at most primaryClaimsMax claims.
 func CheckPrimary(path string, x *experiments.Experiment) error {
 	if x.Primary == nil {
 		return nil
@@ -212,7 +212,7 @@ func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 // ratioColumns are the metrics of the table of ratios.
 var ratioColumns = []struct{ metric, head string }{{"cpu_ns_per_op", "CPU per operation"}, {"lat_p50_ns", "p50"}, {"ops_per_s", "ops/s"}}
 
-// printRatios prints what each variant is beside its baseline, with intervals.
+// printRatios prints the ratio of each variant to its baseline, with intervals.
 func printRatios(w io.Writer, all []report.Comparison) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "ratio to the baseline\t")

@@ -16,7 +16,7 @@ import (
 // Reportable is a folder of which a report can be written.
 type Reportable interface {
 	WriteReport() error
-	MissingFiles() string // to be asked for after WriteReport, which counts the latencies that are missing
+	MissingFiles() string // valid after WriteReport, which counts the latencies that are missing
 }
 
 var (
@@ -69,7 +69,7 @@ func (r *Rows) WriteReport() error {
 	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
 }
 
-// factorColumns are the columns by which rows without an experiment are told apart.
+// factorColumns are the columns by which rows without an experiment are distinguished.
 var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}

@@ -49,7 +49,7 @@ func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error))
 	return b, nil
 }
 
-// CheckThresholds sees that all can be judged. rate is Reader.Rate.
+// CheckThresholds checks that all can be judged. rate is Reader.Rate.
 func CheckThresholds(x *experiments.Experiment, rate func(text string) (float64, error)) error {
 	for i := range x.Thresholds {
 		t := &x.Thresholds[i]
