@@ -17,7 +17,7 @@ import (
 // ClaimsFile is the name of the file of claims that may lie beside an experiment's.
 const ClaimsFile = "claims.yaml"
 
-// Bounds of a file of claims. What all claims together look at has to be decided together: with 10 blocks the smallest exact p is
+// Bounds of a file of claims. All comparisons of a file are decided together: with 10 generations the smallest exact p is
 // 0.00195, of which Holm's method can reject 25.
 const (
 	MaxShown = 25

@@ -13,7 +13,7 @@ type Run struct {
 	Stages       bool // the cell once more, for its stages: they cost time, so it is compared with nothing
 }
 
-// Question is what several cells have in common: they differ in what is compared, and in nothing else.
+// Question is a group of cells that differ in the compared factor only.
 type Question struct {
 	Flags Cell
 	Cells []int // indexes of the experiment's Cells, the baseline first

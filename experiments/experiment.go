@@ -26,7 +26,7 @@ type Experiment struct {
 	Compare    string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
 	Primary    *Primary // the claims that the experiment is made for; nil: it explores
 	Thresholds []Threshold
-	Stages     *Stages // cells that are run once more in each block, to see where a request's time goes; nil: none
+	Stages     *Stages // cells that have whole runs of their own, to see where a request's time goes; nil: none
 	Cells      []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
 
 	variants    []string // flags that belong to what is compared: Compare, and those that only some of its values have
