@@ -134,7 +134,7 @@ run_experiment() {
     echo "$name ${*:2}: ran in $((SECONDS - began)) s"
 }
 
-# shipped_experiments runs all of them in three blocks, --long; else two that are short, in one (1.5 minutes by --dry-run).
+# shipped_experiments runs all of them in three generations with --long, else two in one generation (half a minute by --estimate).
 shipped_experiments() {
     local file name
     mkdir -p bin/test
