@@ -8,10 +8,10 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// coverageLevel is that of the exact interval of an observed coverage.
+// coverageLevel is the level of the exact interval of an observed coverage.
 const coverageLevel = 0.95
 
-// Coverage is how often the intervals of experiments contain a ratio of 1, which is known to be the true one, by one metric.
+// Coverage is the share of experiments whose interval contains the true ratio, which is known to be 1, by one metric.
 type Coverage struct {
 	Metric      string  `json:"metric"`
 	Experiments int     `json:"experiments"`
@@ -80,7 +80,7 @@ func coverages(trials []Trial, of func(t *Trial) report.Interval) (all []Coverag
 	return all
 }
 
-// Injected is what experiments with a known cost in one variant find, by the metric in which it is known.
+// Injected sums up experiments with a known cost in one variant, by the metric in which it is known.
 type Injected struct {
 	Variant     string  `json:"variant"`
 	Metric      string  `json:"metric"`
@@ -137,7 +137,7 @@ func Injections(trials []Trial) (all []Injected) {
 	return all
 }
 
-// halfWidth is that of an interval of ratios, as a ratio less 1.
+// halfWidth is the half-width of an interval of ratios, as a ratio less 1.
 func halfWidth(i report.Interval) float64 { return math.Sqrt(i.High/i.Low) - 1 }
 
 // median is that of values in any order, which it sorts; NaN of none.

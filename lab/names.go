@@ -6,7 +6,7 @@ import (
 	"github.com/kvwire/kvwire/experiments"
 )
 
-// VariantName is what distinguishes a variant from the others of its question: the values of the flags that sweep ("rdma write"); of a switch its
+// VariantName is the name of a variant within its question: the values of the flags that sweep ("rdma write"); of a switch its
 // name, where it is on.
 func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
 	var words []string
@@ -24,7 +24,7 @@ func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
 	return strings.Join(words, " ")
 }
 
-// QuestionName is what distinguishes a question from the others: the flags that sweep ("backend=disk depth=4").
+// QuestionName is the name of a question within its experiment: the flags that sweep ("backend=disk depth=4").
 func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
 	var words []string
 	for _, f := range question {

@@ -42,7 +42,7 @@ const (
 	breakdownMax = 3 // generations in which cells are run for their stages, and units are calibrated
 )
 
-// DefaultTime is how long a question with so many variants takes, its baseline's second process among them.
+// DefaultTime is the time of a question with so many variants, the baseline's second process among them.
 func DefaultTime(variants int, disk bool) time.Duration {
 	t := max(timeMin, time.Duration(variants)*timeEach)
 	if disk {
@@ -218,7 +218,7 @@ func (r *Runner) runsOf(s step) (runs []experiments.Run) {
 	return runs
 }
 
-// Estimate is how long all steps take that are not kept yet, without loading data.
+// Estimate is the time of all steps that are not kept yet, without loading data.
 func (r *Runner) Estimate() (sum time.Duration) {
 	for _, s := range r.steps() {
 		if !r.kept(s) {
@@ -243,7 +243,7 @@ func (r *Runner) Together() (all [][]int) {
 	return all
 }
 
-// Method is how the questions are measured, in words.
+// Method names in words how the questions are measured.
 func (r *Runner) Method() string {
 	whole := 0
 	for _, q := range r.questions {
@@ -260,7 +260,7 @@ func (r *Runner) Method() string {
 	return fmt.Sprintf("slices of %v, %d questions in whole runs", r.Slice, whole)
 }
 
-// timeOf is how long a step is to take.
+// timeOf is the planned time of a step.
 func (r *Runner) timeOf(s step) time.Duration {
 	if s.whole == nil {
 		if !slices.ContainsFunc(r.questions[s.question].facts, func(f Facts) bool { return f.Here }) {
@@ -635,7 +635,7 @@ func (g *generation) add(v Variant, row *report.Row) {
 	g.rows = append(g.rows, row)
 }
 
-// count is how many rounds fit the generation's time: whole sets, over which the order is balanced, where one fits.
+// count is the number of rounds that fit the generation's time: whole sets, over which the order is balanced, where one fits.
 func (g *generation) count() int {
 	k := len(g.live)
 	each := time.Duration(k) * (g.r.Slice + betweenMost)

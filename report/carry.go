@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// CarryFile is where a folder of results has its carry-over.
+// CarryFile is the file of carry-over in a folder of results.
 const CarryFile = "carryover.csv"
 
 // Carry is the effect of a variant on the slice that follows its own: a line of carryover.csv. A ratio of 1 is no effect.

@@ -31,7 +31,7 @@ var Metrics = []Metric{
 	}},
 }
 
-// bothSides is what client and server come to together.
+// bothSides is the sum of client and server.
 func bothSides(r *Row, client, server Float) Float {
 	if r.inProcess() {
 		return client
@@ -80,7 +80,7 @@ type Series struct {
 	Slices map[int][]Slice // by generation; none: it was not measured in slices
 }
 
-// Pairs is what is to be compared: a baseline, that baseline again, and the variants.
+// Pairs are the series of a question that are compared: a baseline, that baseline again, and the variants.
 type Pairs struct {
 	Question string
 	Compared []string // the flags in which baseline and variants may differ: what is compared, and what belongs to its values; nil: any
@@ -116,7 +116,7 @@ type Interval struct {
 
 func noInterval() Interval { return Interval{math.NaN(), math.NaN(), math.NaN()} }
 
-// interval is that of an effect in log-ratios.
+// interval converts the interval of an effect from log-ratios to ratios.
 func interval(e stats.Effect) Interval { return Interval{math.Exp(e.Low), math.Exp(e.High), e.Level} }
 
 // Text is an interval as people write it: "0.931 to 0.988"; "" where there is none.
@@ -188,10 +188,10 @@ func (c *Comparison) Decided() bool {
 	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured
 }
 
-// MinPairs is how many pairs an interval of 95 % takes.
+// MinPairs is the least number of pairs with an interval of 95 %.
 const MinPairs = 6
 
-// selfLevel is that of the interval by which a baseline differs from itself: the check of the instrument.
+// selfLevel is the level of the A/A interval that has to contain 1: the check of the instrument.
 const selfLevel = 0.99
 
 // The verdicts that are no direction.
@@ -295,10 +295,10 @@ func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 	return s, nil
 }
 
-// unchecked is why there is no verdict where a baseline was not measured twice.
+// unchecked is the reason for no verdict where a baseline was not measured twice.
 const unchecked = "the baseline was not measured twice: nothing checks the instrument"
 
-// why is why there is no verdict where a baseline differs from itself.
+// why is the reason for no verdict where a baseline differs from itself.
 func (s *Self) why() string {
 	return fmt.Sprintf("the baseline differs from itself: %.3f to %.3f (%.0f %%)", s.Wide.Low, s.Wide.High, 100*selfLevel)
 }

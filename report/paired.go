@@ -27,7 +27,7 @@ var ofSlices = map[string]func(s *Slice) Float{
 	"lat_p50_ns":    func(s *Slice) Float { return float(s.LatP50Ns) },
 }
 
-// way is how the metric's value of a generation is found.
+// way returns the way to the metric's value of a generation.
 func (m Metric) way() way {
 	if ofSlices[m.Name] != nil {
 		return byRound
@@ -73,7 +73,7 @@ func byRound(x, y *Series, m Metric, generation int, calm bool, by func(x, y flo
 	return stats.Median(d), true
 }
 
-// logRatio is that of y to x, both above 0.
+// logRatio is the logarithm of the ratio of y to x, both above 0.
 func logRatio(x, y float64) float64 { return math.Log(y) - math.Log(x) }
 
 // against pairs two series by generation, by the logarithm of the ratio of o to s.

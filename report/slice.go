@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// SlicesFile is where a folder of results has its slices.
+// SlicesFile is the file of slices in a folder of results.
 const SlicesFile = "slices.csv"
 
 // Slice is one slice of one variant: one line of slices.csv, with its columns in their order. Times and counters are of this slice alone.

@@ -66,7 +66,7 @@ type parking struct {
 	ending atomic.Bool          // the server ends: its loops stay awake
 }
 
-// seen is what loops have counted, by their place in the group.
+// seen are the counters of loops, by their place in the group.
 type seen struct {
 	loops  []loop.Stats
 	conns  []transport.Stats // of network loops

@@ -167,7 +167,7 @@ func hasResults(dir string) error {
 	return usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
 }
 
-// resultsFolder is where folders of results are made that have no other place.
+// resultsFolder is the parent of folders of results where --output-dir names none.
 const resultsFolder = "results"
 
 // newFolder makes a folder of that name, or of the name with -2, -3 and so on where another process has it.

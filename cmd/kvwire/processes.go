@@ -73,7 +73,7 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil}, nil
 }
 
-// whole is why a cell cannot be measured in slices; "": it can.
+// whole is the reason why a cell cannot be measured in slices; "": it can.
 func (f *factors) whole() string {
 	mix, err := bench.ParseMix(f.mix)
 	switch {
@@ -188,7 +188,7 @@ type variantProcess struct {
 	wrong *atomic.Int32 // counts processes that read wrong data
 }
 
-// orderWait is how long a variant may take beyond what it was ordered to do: for requests without an answer, and a busy machine.
+// orderWait is the time that a variant may take beyond that of its order: for requests without an answer, and a busy machine.
 const orderWait = 30 * time.Second
 
 // ready waits until the variant has loaded its data and is parked.

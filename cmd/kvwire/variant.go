@@ -40,7 +40,7 @@ type variantWord struct {
 	Row      *report.Row     `json:"row,omitempty"`
 }
 
-// variantCommand is what kvwire run starts for each variant of a generation.
+// variantCommand is the process of one variant of a generation, which kvwire run starts.
 func variantCommand(ctx context.Context, args []string) error {
 	f := newFactors("variant", "What kvwire run starts for each variant of a question.")
 	f.serverFlags()
@@ -85,7 +85,7 @@ type variant struct {
 	cwnd    []int // of all slices
 }
 
-// serverCost is what the slices cost the server's process: its CPU time under load and while it was parked.
+// serverCost is the CPU time of the server's process: under load, and while it was parked.
 type serverCost struct {
 	load, parked time.Duration
 }

@@ -125,7 +125,7 @@ func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) 
 	return claims, nil
 }
 
-// shown is what a claim's cells measured.
+// shown are the figures that a claim's cells measured.
 func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 	m, err := report.FindQuantity(c.Metric)
 	if err != nil {
@@ -156,7 +156,7 @@ func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 	return all, nil
 }
 
-// selfOf is what the baseline of a cell's question shows beside itself, or, where that was not measured twice, another question's: one that
+// selfOf is the A/A comparison of a cell's question, or, where that was not measured twice, another question's: one that
 // differs from itself, if there is one.
 func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error) {
 	for _, q := range r.Experiment.Questions() {
@@ -198,7 +198,7 @@ func (r *Folder) label(c *experiments.Claim, s experiments.Shown, cell int) stri
 	return strings.Join(v, " ")
 }
 
-// comparedText is what is compared, in words: "uring beside tcp, depth=4".
+// comparedText names the two sides of a comparison: "uring beside tcp, depth=4".
 func (r *Folder) comparedText(c *experiments.Claim, s experiments.Shown) string {
 	first, last := r.label(c, s, s[0]), r.label(c, s, s[len(s)-1])
 	if len(s) == 1 {

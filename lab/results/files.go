@@ -16,7 +16,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// files are what every folder with rows may have, with an experiment or without.
+// files are the files that a folder with rows may have, with an experiment or without.
 type files struct {
 	Dir string
 

@@ -17,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Reader is what the flags of experiments mean. Its functions are called by the goroutine that calls this package.
+// Reader interprets the flags of experiments. Its functions are called by the goroutine that calls this package.
 type Reader struct {
 	Flags experiments.Flags // that an experiment and its claims may set
 

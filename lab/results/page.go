@@ -45,7 +45,7 @@ func (r *Folder) WritePage(f *Findings) error {
 		report.WriteManifest(r.Dir))
 }
 
-// command is what runs the same again.
+// command is the command line that runs the same experiment again.
 func (r *Folder) command() string {
 	s := fmt.Sprintf("kvwire run %s --generations %d --slice %v", r.Experiment.Name, r.Plan.Generations, r.Plan.Slice)
 	if r.Plan.Time > 0 {

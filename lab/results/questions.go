@@ -22,12 +22,12 @@ type QuestionResult struct {
 	RowCells   []int                     // the rows' cells, as indices into the experiment's
 }
 
-// questionName is what distinguishes a question from the others.
+// questionName is the name of a question within its experiment.
 func (r *Folder) questionName(flags experiments.Cell) string {
 	return lab.QuestionName(r.Experiment, flags)
 }
 
-// variantName is what distinguishes a cell from the others of its question, or, where there are no others, its transport.
+// variantName is the name of a cell within its question, or, where it is the only one, its transport.
 func (r *Folder) variantName(cell int) string {
 	c := r.Experiment.Cells[cell]
 	_, variant := r.Experiment.Split(c)
