@@ -827,6 +827,14 @@ func TestNullAnswersWithoutLooking(t *testing.T) {
 	g.close()
 }
 
+func TestTheCostOfNullBusyIsMeasured(t *testing.T) {
+	for _, d := range []time.Duration{1, 500, 20 * time.Microsecond} {
+		if cost := NullBusyCost(d); cost < d || cost > d+time.Millisecond {
+			t.Errorf("a request that is busy for %v takes %v", d, cost)
+		}
+	}
+}
+
 func TestNullTakesTheTimeThatItIsTold(t *testing.T) {
 	const each = 2 * time.Millisecond
 	for _, o := range []Options{{Backend: Null, NullBusy: each}, {Backend: Null, NullDelay: each}} {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
@@ -107,6 +108,9 @@ func (i *instrument) run(ctx context.Context) error {
 	env.GOMAXPROCS = 0 // of this process, and not of those that measure
 	i.found = instrumentResult{Command: "kvwire " + strings.Join(os.Args[1:], " "), Began: begun.UTC().Format(time.RFC3339), Revision: version, Env: env, SliceNs: i.slice.Nanoseconds(),
 		TimeNs: i.time.Nanoseconds(), WarmupNs: studyWarmup.Nanoseconds()}
+	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+		i.found.BusyCPUs = &busy
+	}
 	i.show = newStudyProgress(i.planned(), i.agreementTime())
 	err := i.parts(ctx)
 	i.show.clear()
@@ -143,7 +147,9 @@ func (i *instrument) parts(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	i.show.begin("agreement with redis-benchmark", 0)
+	if i.agreementMissing() == "" {
+		i.show.begin("agreement with redis-benchmark", 0)
+	}
 	var err error
 	if i.found.Agreement, err = i.agreement(ctx); err != nil {
 		return fmt.Errorf("agreement with redis-benchmark: %w", err)

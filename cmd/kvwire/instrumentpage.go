@@ -32,10 +32,11 @@ type instrumentResult struct {
 	Seconds     float64          `json:"seconds"`
 	Revision    string           `json:"revision"`
 	Interrupted bool             `json:"interrupted,omitempty"`
-	Failed      string           `json:"failed,omitempty"` // why it ended early
-	SliceNs     int64            `json:"slice_ns"`         // the first tenth is not counted
-	TimeNs      int64            `json:"time_ns"`          // of a generation; 0: as short as it can be
-	WarmupNs    int64            `json:"warmup_ns"`        // of each process
+	Failed      string           `json:"failed,omitempty"`    // why it ended early
+	SliceNs     int64            `json:"slice_ns"`            // the first tenth is not counted
+	TimeNs      int64            `json:"time_ns"`             // of a generation; 0: as short as it can be
+	WarmupNs    int64            `json:"warmup_ns"`           // of each process
+	BusyCPUs    *float64         `json:"busy_cpus,omitempty"` // that others kept busy before it began; nil: not known
 	AA          *studyResult     `json:"aa,omitempty"`
 	Injected    []studyResult    `json:"injected,omitempty"`
 	Agreement   *agreementResult `json:"agreement,omitempty"`
@@ -158,6 +159,9 @@ func (r *instrumentResult) how(p func(string, ...any)) {
 	p("| commit | %s |", r.Revision)
 	p("| machine | %s, %d CPUs%s |", cmp.Or(r.Env.CPUModel, r.Env.Arch), r.Env.CPUs, map[bool]string{true: ", virtual"}[r.Env.Hypervisor != nil && *r.Env.Hypervisor])
 	p("| kernel | %s, %s |", r.Env.Kernel, r.Env.OS)
+	if r.BusyCPUs != nil {
+		p("| CPUs that others kept busy before it began | %.2f of %d |", *r.BusyCPUs, r.Env.CPUs)
+	}
 	time := "as short as it can be: 4 slices of each process"
 	if r.TimeNs > 0 {
 		time = report.Duration(r.TimeNs)
@@ -183,7 +187,7 @@ func (r *instrumentResult) aaText(p func(string, ...any)) {
 	p("## A cell beside itself\n")
 	p("Two processes of one cell are compared (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s. The true ratio is 1. %d experiments of %d; each has %d generations. Three",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
-	p("experiments with two processes each live at the same time and have their slices by turns. *Attained* is what the interval covers by the theory: with so few generations only some levels are possible.")
+	p("experiments with two processes each live at the same time and have their slices by turns; apart from the machine they share nothing. *Attained* is what the interval covers by the theory: with so few generations only some levels are possible.")
 	p("*Agrees* means that it lies within the exact 95 %% interval of the share that was observed (Clopper and Pearson). With a right instrument that fails by chance for each metric in one of 20 runs at most.\n")
 	coverageText(p, s.Coverage, true)
 }
@@ -216,10 +220,12 @@ func (s *studyResult) injectedText(p func(string, ...any)) {
 	p("## A known cost in one variant, %s\n", map[bool]string{true: "beside a competing load", false: "without a competing load"}[s.Load])
 	p("Measured %s. One connection with one request in flight (nothing is batched, so the cost is the same for each request), %d generations; %d experiments of %d. The server's CPU time for a request was measured",
 		loadText(s.Load), s.Generations, s.done(), s.Asked)
-	p("beforehand, by the same instrument: %s (median of %d generations).", report.Duration(int64(s.ServerNs)), s.Generations)
+	p("beforehand, by the same instrument: %s (median of %d generations).\n", report.Duration(int64(s.ServerNs)), s.Generations)
 	for _, c := range s.Costs {
-		p("%s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
+		p("- %s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
 	}
+	p("- delay of %v: `--null-delay %v`.\n", injectedDelay, injectedDelay)
+	p("A server that answers %v later lets its client sleep longer, and where loops block, a longer sleep may end later: the median may rise by more than the delay.", injectedDelay)
 	p("The expected ratio is that of the metric, in which client and server are together, and is worked out from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
 	p("*Verdict*: one was given, after Holm's correction for all metrics and variants of the experiment that are claims (%d), and with the check of the baseline beside itself.\n", s.claims())
 	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains what is expected | verdict | half-width, median |")
