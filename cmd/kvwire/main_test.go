@@ -67,6 +67,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":        code,
 			"rows":        rows,
+			"sliced":      sliced,
 			"listens":     listens,
 			"certificate": certificate,
 			"hostile":     hostile,
