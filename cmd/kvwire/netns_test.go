@@ -171,7 +171,7 @@ func TestTheServerAloneInANamespace(t *testing.T) {
 	h.empty(t)
 }
 
-// A host that dies fails its run, with its reason, and --resume does it again.
+// A host that dies once has its generation done again; dying again, it fails the variant, with its reason, and --resume does it again.
 func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 	for _, c := range []struct {
 		name, command string
@@ -181,7 +181,7 @@ func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 			h := namespaces(t, 2)
 			dir := t.TempDir()
 			file, out := filepath.Join(dir, "killed.yaml"), filepath.Join(dir, "out")
-			if err := os.WriteFile(file, []byte("name: killed\ntransport: tcp\nbackend: mem\nrecords: 2k\nduration: 3s\nwarmup: 50ms\nblocks: 1\n"), 0o600); err != nil {
+			if err := os.WriteFile(file, []byte("name: killed\ntransport: tcp\nbackend: mem\nrecords: 2k\nwarmup: 50ms\ngenerations: 1\nslice: 20ms\ntime: 4s\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			run := exec.Command(os.Args[0], append([]string{"run", file, "--output-dir=" + out}, h.args()...)...)
@@ -191,16 +191,17 @@ func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer run.Process.Kill()
-			_, err := atWork(h.names[2], "loadhost") // the run is under way
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := atWork(h.names[c.at], c.command)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-				t.Fatal(err)
+			for range 2 {
+				if _, err := atWork(h.names[2], "loadhost"); err != nil { // the generation is under way
+					t.Fatal(err)
+				}
+				pid, err := atWork(h.names[c.at], c.command)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
 			}
 			var exit *exec.ExitError
 			if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
