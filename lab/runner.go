@@ -20,7 +20,7 @@ type Settings struct {
 	Generations int           `json:"generations"`
 	Seed        uint64        `json:"seed"`               // of all orders
 	Slice       time.Duration `json:"slice_ns,omitempty"` // of load on one variant at a time, settling included; 0: whole runs
-	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: DefaultTime
+	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: DefaultTime, and a share of it for fewer generations
 	Until       float64       `json:"until,omitempty"`    // a question ends when its intervals are that narrow: 0.03 for 3 %; 0: all generations are measured
 	Retry       int           `json:"retry,omitempty"`    // whole runs: how often one is done again where the machine disturbed it
 }
@@ -42,7 +42,7 @@ const (
 	breakdownMax = 3 // generations in which cells are run for their stages, and units are calibrated
 )
 
-// DefaultTime is the time of a question with so many variants, the baseline's second process among them.
+// DefaultTime is the time of a question with so many variants, the baseline's second process among them, for DefaultGenerations.
 func DefaultTime(variants int, disk bool) time.Duration {
 	t := max(timeMin, time.Duration(variants)*timeEach)
 	if disk {
@@ -111,7 +111,7 @@ func (r *Runner) Prepare() error {
 			disk = disk || f.Disk
 		}
 		if one.time = r.Time; one.time <= 0 {
-			one.time = DefaultTime(one.here(), disk)
+			one.time = DefaultTime(one.here(), disk) * time.Duration(r.Generations) / DefaultGenerations
 		}
 		r.questions = append(r.questions, one)
 	}

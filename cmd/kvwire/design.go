@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +41,7 @@ const (
 func (g *generationsFlags) add(s *pflag.FlagSet) {
 	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("how often fresh processes are started for each question; default: as the experiment says, or %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
 	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "time of load on one variant, while the others are parked; its first tenth is not counted; 0: whole runs, one after the other")
-	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: as the experiment says, or 60s (with more than 5 variants 12s for each; on disk three times as long)")
+	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: as the experiment says, or 60s (with more than 5 variants 12s for each; on disk three times as long); with another number of generations in proportion")
 	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are within ± this, such as 3%; looked at after half of the generations, three quarters and all")
 	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, and no verdicts; the time is that of --time", quickGenerations))
 	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations; the time is that of --time", paperGenerations))
@@ -95,6 +96,9 @@ func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment)
 			o.Generations = f.n
 			said++
 		}
+	}
+	if said > 0 && o.Time > 0 && !s.Changed("time") { // the file's time is for the file's generations
+		o.Time = o.Time * time.Duration(o.Generations) / time.Duration(max(1, cmp.Or(x.Generations, lab.DefaultGenerations)))
 	}
 	if o.Generations == 0 {
 		if o.Generations = lab.DefaultGenerations; o.Until > 0 {
