@@ -392,7 +392,13 @@ func (r *runner) finish() error {
 			fmt.Fprintln(stdout)
 			err = errors.Join(err, report.PrintSteps(stdout, found.Steps))
 		}
-		files := "report.html, runs.csv, slices.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
+		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
+		if r.folder.Plan.Slice > 0 {
+			files = "slices.csv, " + files
+		}
+		if len(found.Carry) > 0 {
+			files = "carryover.csv, " + files
+		}
 		if len(found.Steps) > 0 {
 			files = "steps.csv, " + files
 		}
