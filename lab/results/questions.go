@@ -215,7 +215,7 @@ var ratioColumns = []struct{ metric, head string }{{"cpu_ns_per_op", "CPU per op
 // printRatios prints the ratio of each variant to its baseline, with intervals.
 func printRatios(w io.Writer, all []report.Comparison) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "ratio to the baseline\t")
+	fmt.Fprint(t, "ratio to the baseline [95 %]\t")
 	for _, c := range ratioColumns {
 		fmt.Fprintf(t, "%s\t", c.head)
 	}
@@ -242,7 +242,11 @@ func printRatios(w io.Writer, all []report.Comparison) error {
 				fmt.Fprint(t, "\t")
 				continue
 			}
-			fmt.Fprintf(t, "%s [%s, %s]\t", ratioText(c.Ratio), ratioText(c.Low), ratioText(c.High))
+			level := ""
+			if c.Level < 0.95 {
+				level = fmt.Sprintf(" (%.0f %%)", 100*c.Level)
+			}
+			fmt.Fprintf(t, "%s [%s, %s]%s\t", ratioText(c.Ratio), ratioText(c.Low), ratioText(c.High), level)
 		}
 		fmt.Fprintln(t, l.question)
 	}
