@@ -83,12 +83,18 @@ func NullBusyCost(d time.Duration) time.Duration {
 
 func (n *nullPartition) OnEvent(uint64, int32, uint32) {}
 
-// Poll answers the requests whose delay is over. All have the same delay, so the oldest is the first.
+// nullSoon is when a delay is waited for, in ns: a turn of the loop takes about as long, and the answer would be so much too late.
+const nullSoon = 1000
+
+// Poll answers the requests whose delay is over, or soon is. All have the same delay, so the oldest is the first.
 func (n *nullPartition) Poll() (found int) {
 	for r := n.late.Pop(); r != nil; r = n.late.Pop() {
-		if !n.closed && int64(r.Aux[1]) > loop.Nanos() {
-			n.late.PushFront(r)
-			return found
+		if left := int64(r.Aux[1]) - loop.Nanos(); !n.closed && left > 0 {
+			if left > nullSoon {
+				n.late.PushFront(r)
+				return found
+			}
+			busy(time.Duration(left))
 		}
 		r.Aux[1] = 0
 		loop.Mark(r, kv.StageStore)

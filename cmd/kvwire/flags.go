@@ -332,6 +332,9 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	if err := f.checkTaskrun(); err != nil {
 		return p, err
 	}
+	if err := f.checkNull(); err != nil {
+		return p, err
+	}
 	p.NetLoops = max(1, f.serverThreads, f.netLoops)
 	p.StoreLoops = max(1, f.storeLoops)
 	p.Net = loop.Options{Sleep: t.sleep(), Wait: wait, SpinMax: f.spinMax, SocketRing: f.ring == "separate", CPUs: f.serverCPUs}
@@ -464,9 +467,6 @@ func (f *factors) store(shards int) (o store.Options, err error) {
 				return o, usagef("--%s needs --backend disk or raw, not %s", name, f.backend)
 			}
 		}
-	}
-	if err := f.checkNull(); err != nil {
-		return o, err
 	}
 	if !slices.Contains(store.EngineNames, f.diskEngine) {
 		return o, usagef("--disk-engine %q is unknown (%s)", f.diskEngine, strings.Join(store.EngineNames, ", "))
