@@ -33,7 +33,7 @@ type Trial struct {
 	report.Comparison         // its AA is the baseline's second process, where there was one
 }
 
-// Known is a variant whose cost is known, by one metric.
+// Known is a variant whose cost is known, by one metric. A variant may be known by several: then it has the same label and cell in all.
 type Known struct {
 	Label    string
 	Cell     int
@@ -75,7 +75,9 @@ func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experim
 	variants := []Variant{{Cell: baseline, Label: "baseline"}, {Cell: baseline, Label: "baseline again", Again: true}}
 	var primary []string
 	for _, k := range known {
-		variants = append(variants, Variant{Cell: k.Cell, Label: k.Label})
+		if !slices.ContainsFunc(variants, func(v Variant) bool { return v.Label == k.Label }) {
+			variants = append(variants, Variant{Cell: k.Cell, Label: k.Label})
+		}
 		if !slices.Contains(primary, k.Metric) {
 			primary = append(primary, k.Metric)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,29 +171,38 @@ func TestAnExperimentThatLacksGenerationsIsCountedAtItsOwnLevel(t *testing.T) {
 }
 
 func TestAKnownCostIsFound(t *testing.T) {
-	_, s := newStudy(t, 12, func(v Variant) float64 {
+	f, s := newStudy(t, 12, func(v Variant) float64 {
 		return map[string]float64{"dear": 1.4, "same": 1}[v.Label] + map[bool]float64{true: 1}[v.Label[0] == 'b']
 	})
 	known := []Known{
 		{"dear", 1, "cpu_ns_per_op", func(*report.Row) float64 { return 1.2 }},
 		{"same", 2, "cpu_ns_per_op", func(*report.Row) float64 { return 1 }},
+		{"same", 2, "lat_p50_ns", func(*report.Row) float64 { return 1 }},
 	}
 	trials, err := s.Inject(t.Context(), 0, known, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := Injections(trials)
-	if len(all) != 2 {
+	if len(all) != 3 {
 		t.Fatalf("%+v", all)
 	}
-	if x := all[0]; x.Variant != "dear" || x.Experiments != 20 || x.Found != 20 || x.Opposite != 0 || x.Verdicts != 20 || x.Expected != 1.2 || x.Error > 0.03 || math.Abs(x.Ratio-1.2) > 0.03 || x.Covered < 16 {
+	if len(f.started) != 20*12*4 {
+		t.Errorf("%d processes", len(f.started))
+	}
+	of := func(variant, metric string) Injected {
+		return all[slices.IndexFunc(all, func(x Injected) bool { return x.Variant == variant && x.Metric == metric })]
+	}
+	if x := of("dear", "cpu_ns_per_op"); x.Experiments != 20 || x.Found != 20 || x.Opposite != 0 || x.Verdicts != 20 || x.Expected != 1.2 || x.Error > 0.03 || math.Abs(x.Ratio-1.2) > 0.03 || x.Covered < 16 {
 		t.Errorf("%+v", x)
 	}
-	if x := all[1]; x.Variant != "same" || x.Found+x.Opposite > 5 || x.Covered < 16 {
+	if x := of("same", "cpu_ns_per_op"); x.Found+x.Opposite > 5 || x.Covered < 16 {
 		t.Errorf("%+v", x)
 	}
 	for _, x := range trials {
-		if claim := x.Metric.Name == "cpu_ns_per_op"; x.Claim() != claim || math.IsNaN(x.Expected) == claim {
+		claim := x.Metric.Name == "cpu_ns_per_op" || x.Metric.Name == "lat_p50_ns"
+		known := claim && (x.Variant == "same" || x.Metric.Name == "cpu_ns_per_op")
+		if x.Claim() != claim || math.IsNaN(x.Expected) == known {
 			t.Errorf("%s, %s: verdict %q, expected %v", x.Variant, x.Metric.Name, x.Verdict, x.Expected)
 		}
 	}

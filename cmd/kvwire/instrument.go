@@ -31,7 +31,8 @@ Shows how far the instrument of kvwire run can be trusted: it measures small exp
 processes, slices and statistics.
   A/A        two processes of one cell are compared. The share of intervals that contain 1 has to be what the theory says. A competing load runs beside.
   injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay):
-             how often is it found, and how exact is the estimate? Without a competing load and beside one.
+             how often is it found, and how exact is the estimate? Without a competing load and beside one. Loops spin here, so that the
+             costs of sleeping and waking, which grow with the time that a thread sleeps, are not in the ratio.
   agreement  the same load on the same server, by redis-benchmark and by kvwire bench, by turns.
 
 Writes instrument.md (the tables, and how it was done), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
@@ -45,6 +46,7 @@ type instrument struct {
 	pairs                            int
 	slice, time                      time.Duration
 	load                             bool
+	wait                             string // of the loops, where something is injected
 	dir                              string
 
 	scratch string // a folder for what variants record, which nobody reads
@@ -76,6 +78,7 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	s.IntVar(&i.pairs, "pairs", 12, "runs of redis-benchmark and of kvwire bench, of each load; 0: none")
 	s.DurationVar(&i.slice, "slice", 25*time.Millisecond, "load on one process at a time; the first tenth is not counted")
 	s.DurationVar(&i.time, "time", 0, "of a generation, starting its processes included; 0: as short as it can be, 4 slices of each process")
+	s.StringVar(&i.wait, "wait", "spin", "what idle loops do in the experiments with known costs: spin, or block (a thread that sleeps longer also wakes up later and at a higher cost: more than the known cost)")
 	s.BoolVar(&i.load, "load", true, "a competing load: one thread that takes CPU time, on and off for 20 to 300 ms at a time")
 	s.StringVar(&i.dir, "output-dir", "docs/results", "the folder for instrument.md, instrument.json and instrument.csv, which are replaced")
 	if err := f.parse(args, nil); err != nil {
@@ -83,6 +86,9 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	}
 	if i.slice < lab.SliceMin {
 		return usagef("--slice %v: %v at least", i.slice, lab.SliceMin)
+	}
+	if i.wait != "spin" && i.wait != "block" {
+		return usagef("--wait %q: spin or block", i.wait)
 	}
 	if i.generations == 0 {
 		i.generations = report.MinPairs
@@ -138,10 +144,11 @@ func (i *instrument) parts(ctx context.Context) error {
 		}
 	}
 	for _, load := range []bool{false, true} {
-		if i.injected > 0 && (!load || i.load) && ctx.Err() == nil {
-			if err := i.inject(ctx, load); err != nil {
-				return fmt.Errorf("known costs: %w", err)
-			}
+		if i.injected == 0 || load && !i.load || ctx.Err() != nil {
+			break
+		}
+		if err := i.inject(ctx, load); err != nil {
+			return fmt.Errorf("known costs: %w", err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -161,7 +168,7 @@ func (i *instrument) parts(ctx context.Context) error {
 func (i *instrument) planned() (n int) {
 	n = (i.experiments + 2) / 3 * i.generations // three experiments share a generation
 	if i.injected > 0 {
-		each := i.injectedGenerations * (i.injected + 1)
+		each := i.injectedGenerations * (i.injected + 1) // and what a request takes, beforehand
 		if n += each; i.load {
 			n += each
 		}
@@ -208,10 +215,15 @@ func (i *instrument) aa(ctx context.Context) error {
 	return err
 }
 
-// inject compares variants with known costs with their baseline. The costs are shares of what the baseline was found to take beforehand.
+// inject compares variants with known costs with their baseline. CPU time is a share of what the baseline was found to take beforehand. All
+// variants answer injectedDelay later than the store would, and the one with the delay so much later again: what the timer takes is in the
+// baseline, too.
 func (i *instrument) inject(ctx context.Context, load bool) error {
-	base := studyCell(1, 1)
-	alone, err := i.study("alone", i.injectedGenerations, base)
+	cell := func(delay, busy time.Duration) experiments.Cell {
+		return studyCell(1, 1, experiments.Flag{Name: "wait", Value: i.wait}, experiments.Flag{Name: "null-delay", Value: delay.String()}, experiments.Flag{Name: "null-busy", Value: busy.String()})
+	}
+	cells := []experiments.Cell{cell(injectedDelay, 0)}
+	alone, err := i.study("alone", i.injectedGenerations, cells...)
 	if err != nil {
 		return err
 	}
@@ -221,37 +233,48 @@ func (i *instrument) inject(ctx context.Context, load bool) error {
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	var server []float64
-	for _, row := range rows {
-		user, ok := row.ServerUserNsPerOp.Get()
-		sys, ok2 := row.ServerSysNsPerOp.Get()
-		if ok && ok2 {
-			server = append(server, user+sys)
-		}
+	r := studyResult{Load: load, Asked: i.injected, Generations: i.injectedGenerations, Conns: 1, Depth: 1, Wait: i.wait}
+	if r.ServerNs, err = serverCPU(rows); err != nil {
+		return err
 	}
-	if len(server) == 0 {
-		return errors.New("the server's CPU time is not known")
-	}
-	slices.Sort(server)
-	result := studyResult{Load: load, Asked: i.injected, Generations: i.injectedGenerations, Conns: 1, Depth: 1, ServerNs: server[len(server)/2]}
-	cells := []experiments.Cell{base}
 	var known []lab.Known
 	for _, share := range injectedShares {
-		c := costOf(share, result.ServerNs)
-		result.Costs = append(result.Costs, c)
-		cells = append(cells, studyCell(1, 1, experiments.Flag{Name: "null-busy", Value: time.Duration(c.BusyNs).String()}))
-		known = append(known, lab.Known{Label: c.Label, Cell: len(cells) - 1, Metric: "cpu_ns_per_op", Expected: more("cpu_ns_per_op", float64(c.CostNs))})
+		c := costOf(share, r.ServerNs)
+		r.Costs = append(r.Costs, c)
+		cells = append(cells, cell(injectedDelay, time.Duration(c.BusyNs)))
+		cpu := more("cpu_ns_per_op", float64(c.CostNs))
+		if i.wait == "spin" { // both sides take CPU time for as long as a request takes
+			cpu = more("lat_p50_ns", float64(c.CostNs))
+			known = append(known, lab.Known{Label: c.Label, Cell: len(cells) - 1, Metric: "lat_p50_ns", Expected: cpu})
+		}
+		known = append(known, lab.Known{Label: c.Label, Cell: len(cells) - 1, Metric: "cpu_ns_per_op", Expected: cpu})
 	}
-	cells = append(cells, studyCell(1, 1, experiments.Flag{Name: "null-delay", Value: injectedDelay.String()}))
+	cells = append(cells, cell(2*injectedDelay, 0))
 	known = append(known, lab.Known{Label: "delay of " + injectedDelay.String(), Cell: len(cells) - 1, Metric: "lat_p50_ns", Expected: more("lat_p50_ns", float64(injectedDelay))})
 	s, err := i.study("injected", i.injectedGenerations, cells...)
 	if err != nil {
 		return err
 	}
 	trials, err := s.Inject(ctx, 0, known, i.injected)
-	result.Injected, result.Coverage, result.trials = lab.Injections(trials), lab.Controls(trials), trials
-	i.found.Injected = append(i.found.Injected, result)
+	r.Injected, r.Coverage, r.trials = lab.Injections(trials), lab.Controls(trials), trials
+	i.found.Injected = append(i.found.Injected, r)
 	return err
+}
+
+// serverCPU is the median of the server's CPU time for a request, in ns.
+func serverCPU(rows []*report.Row) (float64, error) {
+	var all []float64
+	for _, row := range rows {
+		user, ok := row.ServerUserNsPerOp.Get()
+		sys, ok2 := row.ServerSysNsPerOp.Get()
+		if ok && ok2 {
+			all = append(all, user+sys)
+		}
+	}
+	if len(all) == 0 {
+		return 0, errors.New("the server's CPU time is not known")
+	}
+	return middle(all), nil
 }
 
 // more is the ratio of a baseline's value and so much more to that value.

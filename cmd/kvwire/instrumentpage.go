@@ -50,6 +50,7 @@ type studyResult struct {
 	Generations int            `json:"generations"`
 	Conns       int            `json:"conns"`
 	Depth       int            `json:"depth"`
+	Wait        string         `json:"wait,omitempty"`             // of the loops, where something is injected: block or spin
 	Coverage    []lab.Coverage `json:"coverage"`                   // of intervals of a cell beside itself
 	ServerNs    float64        `json:"server_ns_per_op,omitempty"` // the server's CPU time for a request, measured beforehand: median
 	Costs       []injectedCost `json:"injected_costs,omitempty"`   // that were made from it
@@ -218,16 +219,20 @@ func coverageText(p func(string, ...any), all []lab.Coverage, judged bool) {
 
 func (s *studyResult) injectedText(p func(string, ...any)) {
 	p("## A known cost in one variant, %s\n", map[bool]string{true: "beside a competing load", false: "without a competing load"}[s.Load])
-	p("Measured %s. One connection with one request in flight (nothing is batched, so the cost is the same for each request), %d generations; %d experiments of %d. The server's CPU time for a request was measured",
-		loadText(s.Load), s.Generations, s.done(), s.Asked)
+	p("Measured %s. One connection with one request in flight (nothing is batched, so a cost is the same for each request), %d generations; %d experiments of %d.", loadText(s.Load), s.Generations, s.done(), s.Asked)
+	if s.Wait == "spin" {
+		p("Loops spin (`--wait spin`), so that no thread sleeps longer, and wakes up later, than in the baseline. Both sides then take CPU time for as long as")
+		p("a request takes: its CPU time is expected to grow as its median latency does, by the known cost.")
+	} else {
+		p("Loops block. A thread that sleeps longer also wakes up later, and waking it takes more CPU time: on some machines more is found than the known cost.")
+	}
+	p("All variants answer %v later than the store would (`--null-delay`), and the one with the delay %v later: what the timer takes is in the baseline, too. The server's CPU time for a request was measured", injectedDelay, 2*injectedDelay)
 	p("beforehand, by the same instrument: %s (median of %d generations).\n", report.Duration(int64(s.ServerNs)), s.Generations)
 	for _, c := range s.Costs {
 		p("- %s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
 	}
-	p("- delay of %v: `--null-delay %v`.\n", injectedDelay, injectedDelay)
-	p("A server that answers %v later lets its client sleep longer, and where loops block, a longer sleep may end later: the median may rise by more than the delay.", injectedDelay)
-	p("The expected ratio is that of the metric, in which client and server are together, and is worked out from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
-	p("*Verdict*: one was given, after Holm's correction for all metrics and variants of the experiment that are claims (%d), and with the check of the baseline beside itself.\n", s.claims())
+	p("\nThe expected ratio is that of the metric (cpu_ns_per_op: client and server together), worked out from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
+	p("*Verdict*: one was given, after Holm's correction for the claims of an experiment (%d), and with the check of the baseline beside itself.\n", s.claims())
 	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains what is expected | verdict | half-width, median |")
 	p("|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, x := range s.Injected {
