@@ -38,6 +38,7 @@ type instrumentResult struct {
 	WarmupNs    int64            `json:"warmup_ns"`           // of each process
 	BusyCPUs    *float64         `json:"busy_cpus,omitempty"` // that others kept busy before it began; nil: not known
 	AA          *studyResult     `json:"aa,omitempty"`
+	Whole       *studyResult     `json:"whole,omitempty"` // slices beside whole runs
 	Injected    []studyResult    `json:"injected,omitempty"`
 	Agreement   *agreementResult `json:"agreement,omitempty"`
 	Env         report.Env       `json:"env"`
@@ -124,6 +125,9 @@ func (r *instrumentResult) csv() ([]byte, error) {
 	if r.AA != nil {
 		add("aa", r.AA)
 	}
+	if r.Whole != nil {
+		add("whole", r.Whole)
+	}
 	for i := range r.Injected {
 		add("injected", &r.Injected[i])
 	}
@@ -141,6 +145,9 @@ func (r *instrumentResult) text() string {
 	r.how(p)
 	if r.AA != nil {
 		r.aaText(p)
+	}
+	if r.Whole != nil {
+		r.Whole.wholeText(p)
 	}
 	for i := range r.Injected {
 		r.Injected[i].injectedText(p)
@@ -191,6 +198,22 @@ func (r *instrumentResult) aaText(p func(string, ...any)) {
 	p("experiments with two processes each live at the same time and have their slices by turns; apart from the machine they share nothing. *Attained* is what the interval covers by the theory: with so few generations only some levels are possible.")
 	p("*Agrees* means that it lies within the exact 95 %% interval of the share that was observed (Clopper and Pearson). With a right instrument that fails by chance for each metric in one of 20 runs at most.\n")
 	coverageText(p, s.Coverage, true)
+}
+
+// wholeText is a table of the ratios of slices to whole runs.
+func (s *studyResult) wholeText(p func(string, ...any)) {
+	p("## Slices beside whole runs\n")
+	p("One cell (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s: in slices of %v, by turns with two more processes of the same cell, and in one whole run of %v,", s.Conns, s.Depth,
+		loadText(false), lab.DefaultSlice, wholeWindow)
+	p("in a random order, as pairs. If taking turns costs nothing, the ratio of slices to whole runs is 1.\n")
+	p("| metric | pairs | slices / whole | interval | level |")
+	p("|---|---|---|---|---|")
+	for _, t := range s.trials {
+		if t.Pairs > 0 {
+			p("| %s | %d | %.3f | %.3f to %.3f | %.4f |", t.Metric.Name, t.Pairs, t.Ratio, t.Low, t.High, t.Level)
+		}
+	}
+	p("")
 }
 
 // coverageText is a table of coverages.

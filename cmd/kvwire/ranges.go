@@ -48,7 +48,7 @@ var spans = map[string]span{
 
 	"generations": {"0", "100"}, "blocks": {"0", "100"}, "slice": {"0s", "10s"}, "time": {"0s", "24h"}, "retry": {"0", "20"},
 
-	"experiments": {"0", "10000"}, "injected": {"0", "10000"}, "injected-generations": {"1", "100"}, "pairs": {"0", "100"},
+	"experiments": {"0", "10000"}, "injected": {"0", "10000"}, "injected-generations": {"1", "100"}, "pairs": {"0", "100"}, "whole": {"0", "100"},
 }
 
 // numeric has the types of flags that need a range, with their parsers.
