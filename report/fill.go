@@ -339,6 +339,14 @@ func judge(row *Row, res *bench.Result) {
 	row.Marks = strings.Join(marks, "; ")
 }
 
+// Mark adds something that was not as it should be, and makes the run no less valid.
+func (r *Row) Mark(what string) {
+	if r.Marks != "" {
+		what = r.Marks + "; " + what
+	}
+	r.Marks = what
+}
+
 // Invalidate says that the run may not be used, for one reason more.
 func (r *Row) Invalidate(reason string) {
 	if r.Valid = B(false); r.InvalidReason != "" {

@@ -94,6 +94,11 @@ func loadhostCommand(ctx context.Context, args []string) error {
 	}
 	d := &driven{s: s, out: json.NewEncoder(os.Stdout)}
 	err = d.obey(ctx, os.Stdin)
+	if d.load != nil {
+		ending, cancel := context.WithTimeout(context.Background(), hungPatience)
+		defer cancel()
+		d.load.abandon(ending)
+	}
 	return errors.Join(err, s.close())
 }
 
@@ -223,6 +228,7 @@ func (d *driven) open(spec *bench.Spec) (err error) {
 	if d.load, err = d.s.openLocalLoad(*spec); err != nil {
 		return err
 	}
+	d.load.slices.Latencies = true // percentiles of several hosts need them
 	return d.out.Encode(word{Opened: true})
 }
 

@@ -25,12 +25,18 @@ import (
 // TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
+			orderWait = d
+		}
 		os.Exit(realMain(os.Args[1:]))
 	}
 	testscript.Main(m, map[string]func(){"kvwire": func() { os.Exit(realMain(os.Args[1:])) }})
 }
 
-const asProgram = "KVWIRE_TEST_AS_PROGRAM"
+const (
+	asProgram       = "KVWIRE_TEST_AS_PROGRAM"
+	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // orderWait's value
+)
 
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {

@@ -186,18 +186,28 @@ type variantProcess struct {
 	*process
 	how   string        // how its store came to its records; "": it loaded them
 	wrong *atomic.Int32 // counts processes that read wrong data
+	kin   []processID   // its server and what else it has started, as it was last seen
 }
 
-// orderWait is the time that a variant may take beyond that of its order: for requests without an answer, and a busy machine.
-const orderWait = 30 * time.Second
+// orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: controlMax to
+// resume the server, DrainMax twice for requests without an answer, and quietMax and controlMax to park the server. Tests have a shorter one.
+var orderWait = 70 * time.Second
 
 // ready waits until the variant has loaded its data and is parked.
 func (v *variantProcess) ready(ctx context.Context) error {
 	for {
 		w, err := v.word(ctx, patience)
+		v.look()
 		if err != nil || w.Ready {
 			return err
 		}
+	}
+}
+
+// look takes down which processes the variant has started. Where it dies they outlive it for a moment, and have its store open.
+func (v *variantProcess) look() {
+	if now := descendants(v.cmd.Process.Pid); len(now) > 0 {
+		v.kin = now
 	}
 }
 
@@ -251,15 +261,17 @@ func (v *variantProcess) Finish(ctx context.Context) (*report.Row, error) {
 	return w.Row, nil
 }
 
-// Kill implements lab.Process.
+// Kill implements lab.Process. Its server, which ends with it, has ended when it returns.
 func (v *variantProcess) Kill() {
 	v.hung = true
 	select {
 	case <-v.ended:
-		return
 	default:
+		v.look()
+		_ = v.stop()
 	}
-	_ = v.stop() // its server ends with it
+	outlive(v.kin, hungPatience)
+	v.kin = nil
 }
 
 // loadData loads a data set. Its caller holds the lock.

@@ -24,6 +24,8 @@ type sliceLoad interface {
 	slice(ctx context.Context, settle, window time.Duration) (loadSlice, error)
 	// close ends the load and gives all its slices together. Afterwards the client is parked, and may not be used.
 	close(ctx context.Context) (loadSum, error)
+	// abandon ends a load whose slices are of no use. It waits for no request.
+	abandon(ctx context.Context)
 }
 
 // loadSlice is the client's side of a slice. Of several load hosts it is their sum, but for Host and Ksoftirqd, which are the first one's,
@@ -230,6 +232,12 @@ func slowStartAfterIdle() (on, known bool) {
 	return strings.TrimSpace(string(b)) != "0", err == nil
 }
 
+func (l *localLoad) abandon(ctx context.Context) {
+	if l.s.wakeLoad() == nil {
+		_ = l.slices.Close(ctx)
+	}
+}
+
 func (l *localLoad) close(ctx context.Context) (loadSum, error) {
 	if err := l.s.wakeLoad(); err != nil {
 		return l.sum, err
@@ -304,6 +312,8 @@ func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s 
 	s.Slice, err = bench.TogetherSlices(parts)
 	return s, err
 }
+
+func (l *hostsLoad) abandon(context.Context) {} // each host does so at the end of its input
 
 func (l *hostsLoad) close(ctx context.Context) (sum loadSum, err error) {
 	words, err := l.order(ctx, func(int) order { return order{Close: true} })

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
@@ -60,7 +62,16 @@ func variantCommand(ctx context.Context, args []string) error {
 	}
 	f.warn()
 	spec.Verify = keeps(s.flags["backend"])
-	v := &variant{s: s, spec: spec, out: json.NewEncoder(os.Stdout)}
+	// Who ordered it may end at any time: a word that nobody reads is an error then, and not the end of this process, whose server and temporary
+	// folder are still to be removed.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	v := &variant{s: s, spec: spec, out: json.NewEncoder(os.Stdout), orders: make(chan variantOrder), over: make(chan error, 1)}
+	go func() { // it ends with its input, or with the process
+		v.over <- readLines(ctx, os.Stdin, v.orders)
+		cancel()
+	}()
 	err = v.open(ctx)
 	if err == nil {
 		err = v.obey(ctx)
@@ -73,9 +84,11 @@ func variantCommand(ctx context.Context, args []string) error {
 
 // variant is a session whose load is made in slices. It belongs to one goroutine.
 type variant struct {
-	s    *session
-	spec bench.Spec
-	out  *json.Encoder
+	s      *session
+	spec   bench.Spec
+	out    *json.Encoder
+	orders chan variantOrder
+	over   chan error // why there are no more orders
 
 	load    sliceLoad
 	started time.Time
@@ -83,6 +96,8 @@ type variant struct {
 	last    parked // after the last slice
 	server  serverCost
 	cwnd    []int // of all slices
+	slices  int
+	late    int // slices in which a loop began its load after the window had begun
 }
 
 // serverCost is the CPU time of the server's process: under load, and while it was parked.
@@ -125,7 +140,7 @@ func (v *variant) warm(ctx context.Context) error {
 	}
 	_, err := v.slice(ctx, sliceOrder{Window: v.spec.Warmup})
 	_, cerr := v.load.close(ctx)
-	v.load, v.server, v.cwnd = nil, serverCost{}, nil
+	v.load, v.server, v.cwnd, v.slices, v.late = nil, serverCost{}, nil, 0, 0
 	return errors.Join(err, cerr)
 }
 
@@ -140,17 +155,18 @@ func (v *variant) progress() func(bench.Progress) {
 	}
 }
 
-// obey carries out orders until one to finish, the end of its input, or the end of ctx.
+// obey carries out orders until one to finish, the end of its input, which ends the order under way, too, or the end of ctx.
 func (v *variant) obey(ctx context.Context) error {
-	orders, failed := make(chan variantOrder), make(chan error, 1)
-	go func() { failed <- readLines(ctx, os.Stdin, orders) }()
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-failed:
-			return err
-		case o := <-orders:
+			select {
+			case err := <-v.over:
+				return err
+			default:
+				return ctx.Err()
+			}
+		case o := <-v.orders:
 			var w variantWord
 			var err error
 			switch {
@@ -189,6 +205,9 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		return nil, err
 	}
 	load, pause := time.Duration(p.CPU)-began, began-time.Duration(v.last.CPU)
+	if v.slices++; l.Late > l.Settle {
+		v.late++
+	}
 	v.server.load += load
 	v.server.parked += pause
 	if l.Cwnd > 0 {
@@ -272,6 +291,9 @@ func (v *variant) fill(row *report.Row, sum *loadSum) {
 	if ops := sum.result.CostOps; sum.Visible && ops > 0 {
 		row.KsoftirqdNsPerOp = report.F(float64(sum.Ksoftirqd) / float64(ops))
 	}
+	if v.late > 0 {
+		row.Mark(fmt.Sprintf("%d of %d slices began late", v.late, v.slices))
+	}
 	if sum.TCP && v.s.f.transport != "rdma" && v.s.served == nil {
 		row.TCPSlowStartAfterIdle = report.B(sum.SlowStart)
 	}
@@ -281,11 +303,13 @@ func (v *variant) fill(row *report.Row, sum *loadSum) {
 func (v *variant) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), hungPatience)
 	defer cancel()
-	if v.load != nil && v.s.hosts == nil {
-		_, _ = v.load.close(ctx)
+	if v.load != nil {
+		v.load.abandon(ctx)
 	}
 	if v.s.parked != nil {
-		_, _ = v.s.resumeServer(ctx)
+		if _, err := v.s.resumeServer(ctx); err != nil && v.s.child != nil {
+			v.s.child.hung = true
+		}
 	}
 }
 
