@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,7 @@ type controlReply struct {
 const (
 	controlLineMax = 256
 	quietMax       = 30 * time.Second
+	quietSoon      = 5 * time.Second // the same of a server that keeps nothing on a disk
 	controlMax     = 10 * time.Second
 )
 
@@ -217,13 +219,14 @@ func (s *served) control(ctx context.Context, line string) (r controlReply) {
 type serverControl struct {
 	write  func(line []byte) error
 	next   func(ctx context.Context, wait time.Duration) ([]byte, error) // the next line of the server's
+	quiet  time.Duration                                                 // how long the server may take to become quiet; 0: quietMax
 	broken error                                                         // an answer is missing: what comes next would be mistaken for it
 }
 
-// park makes the server park its loops, and returns its counters. It waits for the answer no longer than ctx, or quietMax and controlMax together. After an
+// park makes the server park its loops, and returns its counters. It waits for the answer no longer than ctx, or quiet and controlMax together. After an
 // error of the server's own its loops are awake.
 func (c *serverControl) park(ctx context.Context) (parked, error) {
-	r, err := c.ask(ctx, "park", quietMax+controlMax)
+	r, err := c.ask(ctx, "park", cmp.Or(c.quiet, quietMax)+controlMax)
 	if err == nil && r.Parked == nil {
 		err = c.breaks(errors.New("the server's answer to park is another one"))
 	}

@@ -197,7 +197,7 @@ const foldersMax = 1000
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
 var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
 
-// resume goes on in a folder. Runs that failed or were cut short are done again.
+// resume goes on in a folder. Runs that failed, were cut short, or have lost slices are done again.
 func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 	if r.folder, err = results.Load(dir, x, resultsReader()); err != nil {
 		return fmt.Errorf("--resume %s: %w", dir, err)
@@ -211,7 +211,8 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, plan.GitRev, version)
 	}
 	maps.DeleteFunc(rows, func(_ string, row report.Row) bool {
-		return row.SkippedReason != "" || !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
+		n, _ := row.Slices.Get()
+		return row.SkippedReason != "" || !row.Ops.Known() || int64(len(r.folder.Slices[row.RunID])) < n || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
 	})
 	r.folder.DropPartGenerations()
 	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(rows))

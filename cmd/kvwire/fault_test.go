@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
@@ -27,14 +29,21 @@ type faulty struct {
 // beginFaulty runs an experiment in slices.
 func beginFaulty(t *testing.T, text string, env ...string) *faulty {
 	t.Helper()
-	dir := t.TempDir()
-	file, out := filepath.Join(dir, "faulty.yaml"), filepath.Join(dir, "out")
-	text = "name: faulty\nslice: 20ms\nwarmup: 0s\n" + text
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	out := filepath.Join(t.TempDir(), "out")
+	return resumeFaulty(t, out, []string{"run", writeFaulty(t, text), "--output-dir", out}, env...)
+}
+
+// writeFaulty is the file of an experiment that is measured in slices.
+func writeFaulty(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "faulty.yaml")
+	if err := os.WriteFile(file, []byte("name: faulty\nslice: 20ms\nwarmup: 0s\n"+text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return resumeFaulty(t, out, []string{"run", file, "--output-dir", out}, env...)
+	return file
 }
+
+// resumeFaulty runs kvwire run, with its results in out and its temporary files beside.
 
 func resumeFaulty(t *testing.T, out string, args []string, env ...string) *faulty {
 	t.Helper()
@@ -191,5 +200,130 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 				f.rows(3, 1, c.reason)
 			})
 		}
+	}
+}
+
+// twoGenerations is twoNetworks with a complete generation before the one under way.
+func twoGenerations(time string) string {
+	return strings.Replace(twoNetworks, "generations: 1\ntime: 3s", "generations: 2\ntime: "+time, 1)
+}
+
+// ^C in the middle of a generation, once and twice, and the death of kvwire run itself leave no process, and no slice without its row. --resume does the
+// generation again, and keeps the complete one.
+func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		signals []syscall.Signal
+		code    int
+		clean   bool // it removes what has no row itself, and not --resume alone
+	}{
+		{"^C", []syscall.Signal{syscall.SIGINT}, exitInterrupted, true},
+		{"^C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, exitInterrupted, false},
+		{"killed", []syscall.Signal{syscall.SIGKILL}, -1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := beginFaulty(t, twoGenerations("4s"))
+			f.find(nil, "-b02-c001", true)
+			f.look()
+			for _, s := range c.signals {
+				_ = f.cmd.Process.Signal(s)
+			}
+			_ = f.cmd.Wait()
+			if code := f.cmd.ProcessState.ExitCode(); code != c.code {
+				t.Fatalf("exit code %d, want %d: %s", code, c.code, &f.said)
+			}
+			f.leavesNobody(10 * time.Second)
+			if c.clean {
+				f.rows(3, 0, "")
+			}
+			before := f.read(lab.RowsFile)
+			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
+			again.ends(exitOK)
+			again.rows(6, 0, "")
+			if after := f.read(lab.RowsFile); !bytes.HasPrefix(after, before) {
+				t.Errorf("the rows of the complete generation are not as they were:\n%s\n%s", before, after)
+			}
+			if !strings.Contains(again.said.String(), "has 3 of its runs") {
+				t.Errorf("it said %s", &again.said)
+			}
+		})
+	}
+}
+
+func (f *faulty) read(name string) []byte {
+	f.t.Helper()
+	b, err := os.ReadFile(filepath.Join(f.dir, name))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
+}
+
+// A generation whose last lines were cut short, of its rows or of its slices, is measured again.
+func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
+	f := beginFaulty(t, twoGenerations("1s"))
+	f.ends(exitOK)
+	f.rows(6, 0, "")
+	for _, file := range []string{lab.RowsFile, report.SlicesFile} {
+		b := f.read(file)
+		if err := os.WriteFile(filepath.Join(f.dir, file), b[:len(b)-20], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
+		again.ends(exitOK)
+		again.rows(6, 0, "")
+		if !strings.Contains(again.said.String(), "has 3 of its runs") {
+			t.Errorf("%s was cut, and it said %s", file, &again.said)
+		}
+	}
+}
+
+// Variants that read other values than were written fail, with exit code 4.
+func TestVariantsThatReadWrongData(t *testing.T) {
+	file := writeFaulty(t, "transport: [inproc, tcp]\nbackend: disk\ndisk-engine: pool\nmix: get\nrecords: 500\nvalue-bytes: 128\ngenerations: 1\ntime: 1s\n")
+	out := filepath.Join(t.TempDir(), "out")
+	kept := resumeFaulty(t, out, []string{"run", file, "--keep-data", "--output-dir", out})
+	kept.ends(exitOK)
+	// Another data set takes the place of the one that is kept.
+	sets, _ := filepath.Glob(filepath.Join(filepath.Dir(out), "kvwire-faulty-*", "records-*"))
+	if len(sets) != 1 {
+		t.Fatalf("data sets: %q", sets)
+	}
+	header, _, _ := bytes.Cut(kept.read(lab.RowsFile), []byte("\n"))
+	if err := errors.Join(os.RemoveAll(sets[0]), program(t.Context(), []string{"load", "--dir", sets[0], "--disk-engine=pool", "--records=500", "--value-bytes=100"}),
+		os.WriteFile(filepath.Join(out, lab.RowsFile), append(header, '\n'), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	again := resumeFaulty(t, out, []string{"run", "--resume", out})
+	again.ends(exitWrong)
+	again.rows(3, 3, "values were read that are not those that were written")
+}
+
+// A full disk ends the run with an error that names the file. What is complete is kept, and --resume goes on when there is room.
+func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("kvwire", dir, "tmpfs", 0, "size=4m"); err != nil {
+		testenv.Need(t, "mount", fmt.Errorf("a small disk: %w", err))
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	out := filepath.Join(dir, "out")
+	f := resumeFaulty(t, out, []string{"run", writeFaulty(t, twoGenerations("4s")), "--output-dir", out})
+	f.find(nil, "-b02-c001", false)
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o644); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	f.ends(exitFailed)
+	if said := f.said.String(); !strings.Contains(said, "no space left on device") || !strings.Contains(said, out) {
+		t.Errorf("it said %s", said)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	again := resumeFaulty(t, out, []string{"run", "--resume", out})
+	again.ends(exitOK)
+	again.rows(6, 0, "")
+	if !strings.Contains(again.said.String(), "has 3 of its runs") {
+		t.Errorf("it said %s", &again.said)
 	}
 }

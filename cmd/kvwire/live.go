@@ -17,7 +17,7 @@ type live struct {
 	*progress
 	folder *results.Folder
 	log    io.Writer
-	shown  map[string]bool // reasons of skipped runs
+	shown  map[string]bool // reasons of skipped and of failed runs: each is shown once
 }
 
 var _ lab.Watcher = (*live)(nil)
@@ -40,13 +40,15 @@ func (l *live) Sliced(s lab.Step, rounds, of int) {
 func (l *live) Kept(s lab.Step, rows []*report.Row) {
 	var parts []string
 	for _, row := range rows {
-		if row.SkippedReason != "" {
-			if l.shown[row.SkippedReason] {
-				continue
-			}
-			l.shown[row.SkippedReason] = true
+		again := l.shown[row.SkippedReason+row.InvalidReason]
+		l.shown[row.SkippedReason+row.InvalidReason] = row.SkippedReason+row.InvalidReason != ""
+		switch {
+		case again && row.SkippedReason != "":
+		case again && !row.Ops.Known():
+			parts = append(parts, row.Variant+" failed")
+		default:
+			parts = append(parts, row.Variant+" "+summary(row))
 		}
-		parts = append(parts, row.Variant+" "+summary(row))
 	}
 	if len(parts) > 0 {
 		l.print(l.title(s) + ": " + strings.Join(parts, "; "))

@@ -342,6 +342,9 @@ func (r *runner) run(ctx context.Context) error {
 	defer runtime.UnlockOSThread()
 	err := r.lab.Run(ctx)
 	r.cut = ctx.Err() != nil
+	if err != nil {
+		err = fmt.Errorf("stopped after %d of %d runs: %w (kvwire run --resume %s goes on when the cause is gone)", len(r.folder.Rows), len(r.folder.Runs), err, r.folder.Dir)
+	}
 	return err
 }
 

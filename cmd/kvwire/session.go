@@ -153,6 +153,9 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 		if s.child, err = startChild(ctx, f); err != nil {
 			return err
 		}
+		if s.child.control != nil && !f.onDisk() {
+			s.child.control.quiet = quietSoon
+		}
 		addr = s.child.hello.Listening
 	}
 	if f.launch.used() {

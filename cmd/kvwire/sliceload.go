@@ -120,7 +120,7 @@ func (s *session) parkServer(ctx context.Context) (parked, error) {
 	if s.parked == nil {
 		p, err := s.parker().park(ctx)
 		if err != nil {
-			return p, fmt.Errorf("park the server: %w", err)
+			return p, err
 		}
 		s.parked = &p
 	}
@@ -131,9 +131,6 @@ func (s *session) parkServer(ctx context.Context) (parked, error) {
 func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
 	s.parked = nil
 	cpu, err := s.parker().resume(ctx)
-	if err != nil {
-		err = fmt.Errorf("resume the server: %w", err)
-	}
 	return time.Duration(cpu), err
 }
 
