@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,14 +23,16 @@ const hostHelp = `Examples:
   kvwire host --listen 10.78.0.1:7069 --insecure
   kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
 
-Starts servers on this machine for a kvwire on another one, one at a time and each as it asks, until ^C. A server
-ends with the connection that asked for it. Anybody may ask, and use the servers: off loopback it needs --insecure, and is for networks that nobody else is on.
+Starts servers on this machine for a kvwire on another one, each as it asks, until ^C: the variants of a question
+live at the same time. A server ends with the connection that asked for it. Anybody may ask, and use the servers: off loopback it needs --insecure, and is for networks that nobody else is on.
 Launchers (docs/hosts.md) need no such thing.`
 
-// hireLineMax bounds what a client asks for, in bytes; hireWait how long it may take to ask.
+// hireLineMax bounds what a client asks for, in bytes; hireWait how long it may take to ask; hiredMax the servers that live at the same time:
+// who asks for one more waits until one ends.
 const (
 	hireLineMax = 16 << 10
 	hireWait    = 10 * time.Second
+	hiredMax    = 64
 )
 
 // hostCommand is inetd for servers: a connection's first line is the flags of serve as a JSON list, and from then on it is
@@ -73,7 +76,15 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	places := make(chan struct{}, hiredMax)
 	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
 			return nil
@@ -81,13 +92,16 @@ func hostCommand(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
-		log.Info("asked for a server", "peer", conn.RemoteAddr().String())
-		if err := hired(conn, f); err != nil {
-			log.Error("server failed", "peer", conn.RemoteAddr().String(), "reason", err)
-		}
-		stop()
-		_ = conn.Close()
+		servers.Go(func() {
+			defer func() { <-places }()
+			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
+			log.Info("asked for a server", "peer", conn.RemoteAddr().String())
+			if err := hired(conn, f); err != nil {
+				log.Error("server failed", "peer", conn.RemoteAddr().String(), "reason", err)
+			}
+			stop()
+			_ = conn.Close()
+		})
 	}
 }
 
