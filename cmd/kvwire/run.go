@@ -25,7 +25,7 @@ const runHelp = `Examples:
   kvwire run quick --output-dir results/mine
   kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the cells, too)
   kvwire run network-overhead --primary         (only what it makes claims about)
-  kvwire run network-overhead --quick           (3 generations, no verdicts, in the same time)
+  kvwire run network-overhead --quick           (3 generations: no verdicts, a quarter of the time)
   kvwire run network-overhead --time 20s        (20 seconds for each question)
   kvwire run uring-options --until 3%           (until the intervals are within ±3 %, at most 24 generations)
   kvwire run network-overhead --slice 0         (whole runs, one after the other)
