@@ -206,3 +206,39 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 		}
 	}
 }
+// What is kept after something was forgotten is in the files, too: slices.csv is another file then.
+func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
+	any := func(value string) (string, error) { return value, nil }
+	x, err := experiments.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiments.Flags{"transport": any})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	r := New(dir, x, lab.Plan{ID: "x", Settings: lab.Settings{Generations: 3, Slice: 20 * time.Millisecond}}, Reader{})
+	k, err := r.Keeper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := func(generation int) string { return r.Plan.RunID(experiments.Run{Block: generation, Cell: 0}) }
+	for g := 1; g <= 3; g++ {
+		// A process of the generation failed: what there is of it goes, and what was kept stays.
+		if err := k.Forget([]string{id(g), id(1)}[:1+min(g-1, 1)]); err != nil {
+			t.Fatal(err)
+		}
+		err := k.Keep([]*report.Row{{RunID: id(g), Generation: report.I(g)}}, []report.Slice{{RunID: id(g), Slice: report.I(1)}, {RunID: id(g), Slice: report.I(2)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	if err != nil || len(rows) != 3 {
+		t.Errorf("%d rows (%v)", len(rows), err)
+	}
+	all, err := report.ReadSlices(filepath.Join(dir, report.SlicesFile))
+	if of := report.ByRun(all); err != nil || len(all) != 6 || len(of[id(1)]) != 2 || len(of[id(3)]) != 2 {
+		t.Errorf("%d slices (%v): %v", len(all), err, of)
+	}
+}
