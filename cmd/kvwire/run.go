@@ -39,7 +39,8 @@ a slice of load (--slice) while the others are parked, so slow noise of the mach
 trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column method). The results are report.html,
 runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and results/latest). A transport that does
 not work here has a row with the reason.
-The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
+When the process of a variant dies, hangs or reads wrong data, its generation is measured again once. When it fails again, the variant's rows
+have the reason, and the others go on. The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
 
 Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it), and copied for each variant
 (the column data_set). They are removed at the end; --keep-data leaves them to --resume. Cells with a dir of their own

@@ -206,6 +206,7 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 		}
 	}
 }
+
 // What is kept after something was forgotten is in the files, too: slices.csv is another file then.
 func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	any := func(value string) (string, error) { return value, nil }
