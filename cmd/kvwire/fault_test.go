@@ -73,7 +73,7 @@ func (f *faulty) find(others []processID, cell string, server bool) processID {
 	for deadline := time.Now().Add(patience); f.lives() && time.Now().Before(deadline); <-tick.C {
 		for _, p := range f.look() {
 			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.pid) < 6 {
+			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.pid) < 3 {
 				continue
 			}
 			if server {
@@ -162,7 +162,7 @@ func (f *faulty) rows(want, wantFailed int, reason string) {
 }
 
 // twoNetworks is an experiment of 3 s, whose cells 1 and 2 are tcp and inproc.
-const twoNetworks = "transport: [tcp, inproc]\nbackend: mem\nmix: a\nrecords: 1k\ngenerations: 1\ntime: 3s\n"
+const twoNetworks = "transport: [tcp, inproc]\nbackend: mem\nmix: a\nrecords: 1k\ngenerations: 1\ntime: 6s\n"
 
 // A process that is killed or stands still has its generation done again; the second time its variant is failed, and the others go on.
 func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
@@ -205,7 +205,7 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 
 // twoGenerations is twoNetworks with a complete generation before the one under way.
 func twoGenerations(time string) string {
-	return strings.Replace(twoNetworks, "generations: 1\ntime: 3s", "generations: 2\ntime: "+time, 1)
+	return strings.Replace(twoNetworks, "generations: 1\ntime: 6s", "generations: 2\ntime: "+time, 1)
 }
 
 // ^C in the middle of a generation, once and twice, and the death of kvwire run itself leave no process, and no slice without its row. --resume does the
@@ -222,7 +222,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 		{"killed", []syscall.Signal{syscall.SIGKILL}, -1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := beginFaulty(t, twoGenerations("4s"))
+			f := beginFaulty(t, twoGenerations("12s"))
 			f.find(nil, "-b02-c001", true)
 			f.look()
 			for _, s := range c.signals {
@@ -307,7 +307,7 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	out := filepath.Join(dir, "out")
-	f := resumeFaulty(t, out, []string{"run", writeFaulty(t, twoGenerations("4s")), "--output-dir", out})
+	f := resumeFaulty(t, out, []string{"run", writeFaulty(t, twoGenerations("12s")), "--output-dir", out})
 	f.find(nil, "-b02-c001", false)
 	filler := filepath.Join(dir, "filler")
 	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o644); !errors.Is(err, syscall.ENOSPC) {
