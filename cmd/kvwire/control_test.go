@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,9 +257,7 @@ func TestChildrenAreParked(t *testing.T) {
 		})
 		t.Run(name+"/hangs", func(t *testing.T) {
 			c := start(t, true)
-			if err := syscall.Kill(c.hello.Pid, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			stopAll(t, c.hello.Pid)
 			defer syscall.Kill(c.hello.Pid, syscall.SIGKILL)
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
@@ -273,6 +273,32 @@ func TestChildrenAreParked(t *testing.T) {
 				t.Fatal("control of a server that was started without")
 			}
 		})
+	}
+}
+
+// stopAll stops a process, and waits until each of its threads stands still: the signal comes to those that run a moment later.
+func stopAll(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		running := 0
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, name := range tasks {
+			b, _ := os.ReadFile(name)
+			if i := bytes.LastIndexByte(b, ')'); i < 0 || len(b) < i+3 || b[i+2] != 'T' {
+				running++
+			}
+		}
+		if err == nil && len(tasks) > 0 && running == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d threads of process %d go on after SIGSTOP (%v)", running, len(tasks), pid, err)
+		}
 	}
 }
 
