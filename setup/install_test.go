@@ -86,7 +86,7 @@ func TestInstall(t *testing.T) {
 		{name: "nothing missing for a guest", programs: slices.Concat([]string{goodGo, gcc, badApt}, guest), purpose: "vm", skip: len(libraries) == 0},
 		{name: "without RDMA build needs no compiler", programs: []string{goodGo, badApt}, purpose: "build", tags: "giouring"},
 		{name: "build needs no guest", programs: []string{goodGo, gcc, badApt}, purpose: "build"},
-		{name: "no such purpose", programs: []string{goodGo, gcc, badApt}, purpose: "fun", code: 1, has: "install.sh fun: build, test, run, vm, bench-store or peers"},
+		{name: "no such purpose", programs: []string{goodGo, gcc, badApt}, purpose: "fun", code: 1, has: "install.sh fun: build, test, run, vm, bench-store, peers or instrument"},
 		{name: "no Go", purpose: "build", code: 1, has: "Install Go 1.26 or later"},
 		{name: "old Go", programs: []string{`go=echo go1.24.4`}, purpose: "build", code: 1, has: "go1.24.4 is too old"},
 		{name: "release candidate", programs: []string{`go=echo go1.27rc1`, gcc}, purpose: "build"},
