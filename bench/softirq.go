@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -10,31 +9,6 @@ import (
 	"sync"
 	"time"
 )
-
-// SoftIRQ is the CPU time of software interrupts, of all CPUs since the machine started. Network packets are received in them. The CPU clock of
-// a process has none of it, except for the software interrupts that came while the process ran, on kernels without CONFIG_IRQ_TIME_ACCOUNTING.
-type SoftIRQ struct {
-	All       time.Duration // from /proc/stat (proc_stat(5)), in steps of 10 ms; it has Ksoftirqd's in it
-	Ksoftirqd time.Duration // of the threads ksoftirqd/N alone, in ns
-	Known     bool          // the threads ksoftirqd/N are visible: not in a PID namespace of its own
-}
-
-// SoftIRQTimes reads /proc/stat and the threads ksoftirqd/N.
-func SoftIRQTimes() (SoftIRQ, error) {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return SoftIRQ{}, fmt.Errorf("bench: %w", err)
-	}
-	h, err := parseHostTimes(b)
-	s := SoftIRQ{All: h.SoftIRQ}
-	s.Ksoftirqd, s.Known = KsoftirqdCPU()
-	return s, err
-}
-
-// Sub is what was spent since o.
-func (s SoftIRQ) Sub(o SoftIRQ) SoftIRQ {
-	return SoftIRQ{All: max(0, s.All-o.All), Ksoftirqd: max(0, s.Ksoftirqd-o.Ksoftirqd), Known: s.Known && o.Known}
-}
 
 // KsoftirqdCPU is the CPU time of all threads ksoftirqd/N since the machine started, in ns. Of a thread that runs just now it may lag by up to a
 // tick of the scheduler (1–10 ms). ok is false where the threads are not visible. Their PIDs are looked for once.

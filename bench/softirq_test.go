@@ -52,21 +52,6 @@ func TestKsoftirqdIsFoundAndSummed(t *testing.T) {
 	}
 }
 
-func TestSoftIRQTimesRise(t *testing.T) {
-	a, err := SoftIRQTimes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := SoftIRQTimes()
-	if err != nil || b.All < a.All || b.Ksoftirqd < a.Ksoftirqd || b.Known != a.Known {
-		t.Errorf("%+v and then %+v, %v", a, b, err)
-	}
-	want := SoftIRQ{All: 10 * time.Millisecond, Ksoftirqd: 3}
-	if got := (SoftIRQ{All: 30 * time.Millisecond, Ksoftirqd: 5, Known: true}).Sub(SoftIRQ{All: 20 * time.Millisecond, Ksoftirqd: 2}); got != want {
-		t.Errorf("the difference is %+v", got)
-	}
-}
-
 func TestProcessCPUCountsWhatThisProcessDoes(t *testing.T) {
 	before, deadline := ProcessCPU(), time.Now().Add(time.Minute)
 	for ProcessCPU()-before < 2*time.Millisecond {

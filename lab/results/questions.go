@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
@@ -89,28 +88,11 @@ func (r *Folder) compare() ([]report.Comparison, error) {
 	return all, r.write("compare.csv", func(w io.Writer) error { return report.WriteComparisons(w, all) })
 }
 
-// interactions are the pairs of questions that differ in the experiment's interaction factor alone: the first of its values, and each other one.
+// interactions are the experiment's interactions with the runs of both questions.
 func (r *Folder) interactions() (all []report.Interaction) {
-	factor := ""
-	for _, name := range r.Experiment.Interaction {
-		if name != r.Experiment.Compare {
-			factor = name
-		}
-	}
-	if factor == "" {
-		return nil
-	}
-	first := map[string]experiments.Question{} // by the flags in common
-	for _, q := range r.Experiment.Questions() {
-		value, _ := q.Flags.Get(factor)
-		rest := slices.DeleteFunc(slices.Clone(q.Flags), func(f experiments.Flag) bool { return f.Name == factor })
-		from, known := first[rest.String()]
-		if !known {
-			first[rest.String()] = q
-			continue
-		}
-		old, _ := from.Flags.Get(factor)
-		all = append(all, report.Interaction{Question: r.questionName(rest), Factor: factor, From: old, To: value, AtFrom: r.pairs(from), AtTo: r.pairs(q)})
+	factor, pairs := r.Experiment.Interactions()
+	for _, p := range pairs {
+		all = append(all, report.Interaction{Question: r.questionName(p.Common), Factor: factor, From: p.From, To: p.To, AtFrom: r.pairs(p.AtFrom), AtTo: r.pairs(p.AtTo)})
 	}
 	return all
 }
