@@ -12,11 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
-	"golang.org/x/sys/unix"
 )
 
 // A server with --control takes orders from its standard input, one a line: "park" or "resume" (its loops). Each line is answered by one line of JSON
@@ -75,15 +75,6 @@ type seen struct {
 	stores []store.Stats     // by shard
 }
 
-// processCPU is the CPU time of this process since its start, in ns.
-func processCPU() (int64, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
-		return 0, fmt.Errorf("the process's CPU clock: %w", err)
-	}
-	return ts.Nano(), nil
-}
-
 // park waits until the server is quiet, parks all its loops and returns what they have counted. An error leaves them awake. Any goroutine but a loop's.
 func (s *served) park(ctx context.Context) (p parked, err error) {
 	s.parking.mu.Lock()
@@ -104,16 +95,13 @@ func (s *served) park(ctx context.Context) (p parked, err error) {
 	if err := s.group.Park(wait, func(l *loop.Loop) { s.look(n, l, place[l]) }); err != nil {
 		return p, err
 	}
-	cpu, err := processCPU()
-	if err == nil && s.parking.ending.Load() {
-		err = errors.New("the server ends")
-	}
-	if err != nil {
+	cpu := bench.ProcessCPU()
+	if s.parking.ending.Load() {
 		s.group.Resume()
-		return p, err
+		return p, errors.New("the server ends")
 	}
 	s.parking.seen.Store(n)
-	p = parked{counters: s.sum(n.loops, n.stores), CPU: cpu}
+	p = parked{counters: s.sum(n.loops, n.stores), CPU: cpu.Nanoseconds()}
 	for _, c := range n.conns {
 		p.Conns += c.Conns
 	}
@@ -144,10 +132,10 @@ func (s *served) resume(context.Context) (cpuNs int64, err error) {
 	if s.parking.seen.Load() == nil {
 		return 0, errors.New("the server is not parked")
 	}
-	cpuNs, err = processCPU()
+	cpuNs = bench.ProcessCPU().Nanoseconds()
 	s.parking.seen.Store(nil)
 	s.group.Resume()
-	return cpuNs, err
+	return cpuNs, nil
 }
 
 // unpark resumes the loops at the server's end, for good.

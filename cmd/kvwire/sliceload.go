@@ -208,13 +208,15 @@ func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (lo
 // cwnd is the median of the connections' congestion windows, in segments; 0: not known.
 func (c *client) cwnd() int {
 	var all []int
-	_ = c.loops[0].Call(func() {
-		for _, conn := range c.conns {
-			if n, ok := stream.CongestionWindow(conn); ok {
-				all = append(all, n)
+	for thread, l := range c.loops {
+		_ = l.Call(func() {
+			for i := thread; i < len(c.conns); i += len(c.loops) { // as open deals them out: a connection is its loop's alone
+				if n, ok := stream.CongestionWindow(c.conns[i]); ok {
+					all = append(all, n)
+				}
 			}
-		}
-	})
+		})
+	}
 	if len(all) == 0 {
 		return 0
 	}
