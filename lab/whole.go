@@ -2,71 +2,139 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/report"
 )
 
-// together is how many processes take turns where slices are compared with whole runs.
-const together = 3
+// A cell in slices is compared with the same process when nothing interrupts it: in each of so many rounds as much load in slices, by turns with a second process, as in one piece.
+const (
+	pieceWindow = time.Second
+	pieceRounds = 10
+)
 
-// Whole measures a cell in slices, by turns with two more processes of the same cell, and in one whole run, in a random order: so many
-// times. The trials are of one experiment: the ratio of slices to whole runs by each metric, whose rows are paired. The end of ctx is no error, and then the
-// trials are of the complete pairs.
-func (s *Study) Whole(ctx context.Context, cell, pairs int) (trials []Trial, err error) {
-	whole := report.Series{Label: "whole", Rows: map[int]*report.Row{}}
-	sliced := report.Series{Label: "slices", Rows: map[int]*report.Row{}}
-	rng := rand.New(rand.NewPCG(s.Runner.Seed, uint64(pairs)))
-	for n := 1; n <= pairs && ctx.Err() == nil; n++ {
-		var one, other *report.Row
-		run := []func() error{
-			func() (err error) { one, err = s.whole(ctx, cell); return err },
-			func() (err error) { other, err = s.slicesOf(ctx, cell); return err },
-		}
-		first := rng.IntN(2)
-		for i := range run {
-			if err := run[(first+i)%2](); err != nil && ctx.Err() == nil {
-				return nil, err
-			}
-		}
+// WholeTime is about how long Whole takes.
+func WholeTime(generations int) time.Duration {
+	return time.Duration(generations) * (pieceRounds*3*pieceWindow + 2*time.Second)
+}
+
+// Whole measures a process in slices, by turns with a second process of the same cell, and in pieces of a second without an interruption, in
+// so many generations, each with processes of its own. Within a round of a generation the order is random. The trials are of one experiment: the ratio of slices to pieces by
+// each metric that slices have. The end of ctx is no error, and then the trials are of the complete generations.
+func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Trial, err error) {
+	if err := s.Runner.Prepare(); err != nil {
+		return nil, err
+	}
+	whole := report.Series{Label: "whole", Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
+	sliced := report.Series{Label: "slices", Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
+	rng := rand.New(rand.NewPCG(s.Runner.Seed, uint64(generations)))
+	for n := 1; n <= generations && ctx.Err() == nil; n++ {
+		row, pieces, sums, err := s.pieces(ctx, cell, rng)
 		if ctx.Err() != nil {
 			break
 		}
-		one.Generation, other.Generation = report.I(n), report.I(n)
-		whole.Rows[n], sliced.Rows[n] = one, other
+		if err != nil {
+			return nil, err
+		}
+		row.Generation = report.I(n)
+		whole.Rows[n], sliced.Rows[n] = row, row
+		whole.Slices[n], sliced.Slices[n] = pieces, sums
 		if s.Show != nil {
 			s.Show(n)
 		}
 	}
 	found, err := report.Compare([]report.Pairs{{Baseline: whole, Variants: []report.Series{sliced}}}, report.Options{})
 	for _, c := range found {
-		trials = append(trials, Trial{Number: 1, Expected: 1, Comparison: c})
+		if report.OfSlices(c.Metric) {
+			trials = append(trials, Trial{Number: 1, Expected: 1, Comparison: c})
+		}
 	}
 	return trials, err
 }
 
-// whole is the row of one whole run.
-func (s *Study) whole(ctx context.Context, cell int) (*report.Row, error) {
+// pieces is one generation of Whole: the row of the process, and for each round its piece, and its slices together.
+func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *report.Row, pieces, sums []report.Slice, err error) {
+	var live [2]Process
+	defer func() {
+		for _, p := range live {
+			if p != nil {
+				p.Kill()
+			}
+		}
+	}()
 	s.made++
-	id := fmt.Sprintf("%s-%06d-whole", s.ID, s.made)
-	row, err := s.Runner.Exec.Run(ctx, experiments.Run{Block: s.made, Cell: cell}, id)
-	if err != nil {
-		return nil, err
+	var ids []string
+	for i := range live {
+		v := Variant{Cell: cell, Generation: s.made, Place: i, RunID: fmt.Sprintf("%s-%06d-%d", s.ID, s.made, i+1), Label: fmt.Sprintf("s%d", i+1)}
+		ids = append(ids, v.RunID)
+		if live[i], err = s.Runner.Exec.Start(ctx, v); err != nil {
+			return nil, nil, nil, err
+		}
 	}
-	return row, s.Runner.Keeper.Forget([]string{id})
+	defer func() { err = errors.Join(err, s.Runner.Keeper.Forget(ids)) }()
+	settle := s.Runner.settle()
+	window := s.Runner.Slice - settle
+	inPiece := func() error {
+		p, err := live[0].Slice(ctx, settle, pieceWindow)
+		pieces = append(pieces, p)
+		return err
+	}
+	inSlices := func() error {
+		var all []report.Slice
+		for range max(1, int(pieceWindow/window)) {
+			for i, p := range live {
+				one, err := p.Slice(ctx, settle, window)
+				if err != nil {
+					return err
+				}
+				if i == 0 {
+					all = append(all, one)
+				}
+			}
+		}
+		sums = append(sums, sumOf(all))
+		return nil
+	}
+	for round := range pieceRounds {
+		order := []func() error{inPiece, inSlices}
+		rng.Shuffle(2, func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, measure := range order {
+			if err := measure(); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		pieces[round].Round, sums[round].Round = report.I(round+1), report.I(round+1)
+	}
+	row, err = live[0].Finish(ctx)
+	return row, pieces, sums, err
 }
 
-// slicesOf is the row of one of several processes that take turns.
-func (s *Study) slicesOf(ctx context.Context, cell int) (*report.Row, error) {
-	var variants []Variant
-	for i := range together {
-		variants = append(variants, Variant{Cell: cell, Label: fmt.Sprintf("s%d", i+1)})
+// sumOf are slices together, by the metrics that slices have: mean rates and costs, and the median of the medians.
+func sumOf(all []report.Slice) (s report.Slice) {
+	var rate, cpu, ops float64
+	var p50 []int64
+	for i := range all {
+		r, _ := all[i].OpsPerS.Get()
+		c, _ := all[i].CPUNsPerOp.Get()
+		n, _ := all[i].SliceOps.Get()
+		rate, cpu, ops = rate+r, cpu+c*float64(n), ops+float64(n)
+		if p, ok := all[i].LatP50Ns.Get(); ok {
+			p50 = append(p50, p)
+		}
 	}
-	rows, _, err := s.generation(ctx, variants)
-	if err != nil || len(rows) == 0 {
-		return nil, err
+	if len(all) > 0 {
+		s.OpsPerS = report.F(rate / float64(len(all)))
 	}
-	return rows[0], nil
+	if ops > 0 {
+		s.CPUNsPerOp = report.F(cpu / ops)
+	}
+	if len(p50) > 0 {
+		slices.Sort(p50)
+		s.LatP50Ns = report.I(p50[len(p50)/2])
+	}
+	return s
 }

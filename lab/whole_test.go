@@ -2,48 +2,69 @@ package lab
 
 import (
 	"context"
-	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/report"
 )
 
-func TestSlicesAreComparedWithWholeRuns(t *testing.T) {
-	f, s := newStudy(t, 1, nil)
-	rng := rand.New(rand.NewPCG(3, 3))
-	f.run = func(string) *report.Row { // a whole run that takes 10 % more CPU time
-		row := noisy(rng, func(Variant) float64 { return 1.2 })(Variant{})
-		row.Valid, row.Ops = report.B(true), report.U(1)
-		return row
+// slowStart is a process whose load takes 2 ms of each slice to begin, in which it computes and completes nothing.
+type slowStart struct{ *studyProcess }
+
+func (p slowStart) Slice(ctx context.Context, settle, window time.Duration) (report.Slice, error) {
+	s, err := p.studyProcess.Slice(ctx, settle, window)
+	ops := float64(window-2*time.Millisecond) / float64(10*time.Microsecond)
+	s.Ops, s.SliceOps = report.U(uint64(ops)), report.U(uint64(ops))
+	s.OpsPerS = report.F(ops / window.Seconds())
+	s.CPUNsPerOp = report.F(float64(window) / ops)
+	s.LatP50Ns = report.I(10_000)
+	return s, err
+}
+
+type slowLab struct{ *studyLab }
+
+func (l slowLab) Start(ctx context.Context, v Variant) (Process, error) {
+	p, err := l.studyLab.Start(ctx, v)
+	if err != nil {
+		return nil, err
 	}
-	trials, err := s.Whole(t.Context(), 0, 30)
+	return slowStart{p.(*studyProcess)}, nil
+}
+
+func TestWhatTakingTurnsCostsIsFound(t *testing.T) {
+	f, s := newStudy(t, 1, nil)
+	s.Runner.Exec = slowLab{f}
+	s.Runner.Slice = 50 * time.Millisecond
+	trials, err := s.Whole(t.Context(), 0, 6)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.runs) != 30 || f.most != together || len(f.forgot) != 30*(1+together) {
-		t.Errorf("%d whole runs, %d processes at once, %d runs forgotten", len(f.runs), f.most, len(f.forgot))
+	if f.most != 2 || len(f.started) != 12 || len(f.forgot) != 12 {
+		t.Errorf("%d processes at once, %d in all, %d runs forgotten", f.most, len(f.started), len(f.forgot))
 	}
-	for _, trial := range trials {
-		if trial.Pairs != 30 {
-			t.Errorf("%s: %d pairs", trial.Metric.Name, trial.Pairs)
+	want := map[string]float64{"ops_per_s": (43.0 / 45) / (998.0 / 1000), "cpu_ns_per_op": (45.0 / 43) / (1000.0 / 998), "lat_p50_ns": 1}
+	for _, x := range trials {
+		if x.Pairs != 6 || x.Ratio < want[x.Metric.Name]*0.999 || x.Ratio > want[x.Metric.Name]*1.001 {
+			t.Errorf("%s: %d pairs, ratio %v, and not %v", x.Metric.Name, x.Pairs, x.Ratio, want[x.Metric.Name])
 		}
-		if ratio := trial.Ratio; trial.Metric.Name == "cpu_ns_per_op" && (ratio < 0.88 || ratio > 0.94) {
-			t.Errorf("CPU time of slices to whole runs: %v", ratio)
-		}
+	}
+	if len(trials) != len(want) {
+		t.Errorf("%d metrics", len(trials))
 	}
 }
 
-func TestAnInterruptedComparisonWithWholeRunsHasItsCompletePairs(t *testing.T) {
+func TestAnInterruptedComparisonWithWholeRunsHasItsCompleteGenerations(t *testing.T) {
 	f, s := newStudy(t, 1, nil)
+	s.Runner.Exec = slowLab{f}
+	s.Runner.Slice = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
-	f.run = func(string) *report.Row {
-		if len(f.runs) == 4 {
+	s.Show = func(n int) {
+		if n == 3 {
 			cancel()
 		}
-		return &report.Row{Valid: report.B(true), Ops: report.U(1), OpsPerS: report.F(1)}
 	}
 	trials, err := s.Whole(ctx, 0, 30)
-	if err != nil || len(trials) == 0 || trials[0].Pairs != 3 && trials[0].Pairs != 4 {
+	if err != nil || len(trials) == 0 || trials[0].Pairs != 3 {
 		t.Errorf("%v, %+v", err, trials)
 	}
 }

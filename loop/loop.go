@@ -254,6 +254,8 @@ type Loop struct {
 	deadline int64 // sleep no longer than until then
 	waitFor  int   // SleepRing: completions that end the sleep; 0 means one
 	busyAt   int64 // last time a turn found something
+	yielded  int64 // last time the P was handed to the scheduler
+	told     bool  // the scheduler was told of a system call since then
 	spinMax  int64
 
 	Stats Stats

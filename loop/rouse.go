@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -46,5 +47,21 @@ func unrouse() {
 	if rouser.loops--; rouser.loops == 0 {
 		close(rouser.stop)
 		<-rouser.ended
+	}
+}
+
+// A loop that makes system calls of which the scheduler is told hands its P to the scheduler each yieldEvery, when it has nothing to do, or at the latest after
+// yieldLatest. Go's monitor thread looks each 10 ms. From a goroutine that it saw running 10 ms before, and that is in such a call, it takes the
+// P away, and then it looks each 20 µs for some milliseconds, in which it interrupts the loops (docs/adr/0039).
+const (
+	yieldEvery  = 5e6 // ns
+	yieldLatest = 8e6
+)
+
+// yield is for the end of a turn. It costs some 10 µs where it is due: a goroutine that is locked to its thread hands its P to another thread and gets it back.
+func (l *Loop) yield(empty bool) {
+	if d := l.now - l.yielded; l.told && (d > yieldLatest || empty && d > yieldEvery) {
+		l.yielded, l.told = l.now, false
+		runtime.Gosched()
 	}
 }

@@ -43,6 +43,7 @@ func (l *Loop) turns() error {
 		} else {
 			l.Stats.EmptyTurns++
 		}
+		l.yield(found == 0) // not after submit, which may have slept: then there is work
 		if err := l.submit(); err != nil {
 			return fmt.Errorf("loop %s: %w", l.o.Name, err)
 		}
@@ -215,6 +216,7 @@ func (l *Loop) maySleep() bool {
 func (l *Loop) enter(wait bool, timeout int64) error {
 	if l.socks != l.ring {
 		if l.socks.Pending() > 0 || l.socks.NeedsEnter() {
+			l.told = true
 			if err := l.socks.Enter(0, 0); err != nil {
 				return err
 			}
@@ -231,6 +233,7 @@ func (l *Loop) enter(wait bool, timeout int64) error {
 	} else if l.ring.Pending() == 0 && !l.ring.NeedsEnter() {
 		return nil
 	}
+	l.told = true
 	return l.ring.Enter(n, timeout)
 }
 
@@ -238,6 +241,7 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	if l.ring != nil {
 		// Before sleeping: enter with GETEVENTS, and look at the ring again.
 		if l.ring.Pending() > 0 || l.ring.NeedsEnter() {
+			l.told = true
 			if err := l.ring.Enter(0, 0); err != nil {
 				return err
 			}
@@ -255,6 +259,7 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	}
 	if wait {
 		l.Stats.Sleeps++
+		l.told = true
 	}
 	l.looked = l.now
 	l.Stats.Syscalls++

@@ -27,9 +27,12 @@ var ofSlices = map[string]func(s *Slice) Float{
 	"lat_p50_ns":    func(s *Slice) Float { return float(s.LatP50Ns) },
 }
 
+// OfSlices tells whether slices have the metric as well: its value of a generation is then that of rounds.
+func OfSlices(m Metric) bool { return ofSlices[m.Name] != nil }
+
 // way returns the way to the metric's value of a generation.
 func (m Metric) way() way {
-	if ofSlices[m.Name] != nil {
+	if OfSlices(m) {
 		return byRound
 	}
 	return byRow

@@ -132,6 +132,7 @@ func (s *served) resume(context.Context) (cpuNs int64, err error) {
 	if s.parking.seen.Load() == nil {
 		return 0, errors.New("the server is not parked")
 	}
+	loop.Calm()
 	cpuNs = bench.ProcessCPU().Nanoseconds()
 	s.parking.seen.Store(nil)
 	s.group.Resume()

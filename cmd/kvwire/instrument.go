@@ -33,11 +33,12 @@ processes, slices and statistics.
   injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay):
              how often is it found, and how exact is the estimate? Without a competing load and beside one. Loops spin here, so that the
              costs of sleeping and waking, which grow with the time that a thread sleeps, are not in the ratio.
-  whole      a cell in slices of 50 ms, by turns with two more processes, and in a whole run of 10 s: taking turns has to cost nothing.
+  whole      a process in slices of 50 ms, by turns with a second one, and in pieces of a second that nothing interrupts: taking turns has to
+             cost nothing.
   agreement  the same load on the same server, by redis-benchmark and by kvwire bench, by turns.
 
 Writes instrument.md (the tables, and how it was done), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
-about 35 minutes; the first ^C ends it, and what is complete is written. Exit code 6: it is complete, and a coverage is not what the theory says. With a right instrument
+about 40 minutes; the first ^C ends it, and what is complete is written. Exit code 6: it is complete, and a coverage is not what the theory says. With a right instrument
 that happens by chance, too: for each of the four metrics in one of 20 times at most.`
 
 // instrument is the command's flags, and what it has found so far. It belongs to one goroutine.
@@ -73,11 +74,11 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	i := &instrument{}
 	s := f.set
 	s.IntVar(&i.experiments, "experiments", 400, "A/A experiments; 0: none")
-	s.IntVar(&i.injected, "injected", 40, "experiments with known costs, without a competing load and beside one; 0: none")
+	s.IntVar(&i.injected, "injected", 24, "experiments with known costs, without a competing load and beside one; 0: none")
 	s.IntVar(&i.generations, "generations", 6, "of each A/A experiment; 0: 6, the fewest that have an interval of 95 %")
 	s.IntVar(&i.injectedGenerations, "injected-generations", lab.DefaultGenerations, "of each experiment with known costs")
 	s.IntVar(&i.pairs, "pairs", 12, "runs of redis-benchmark and of kvwire bench, of each load; 0: none")
-	s.IntVar(&i.whole, "whole", 12, "pairs of a measurement in slices and a whole run of 10 s; 0: none")
+	s.IntVar(&i.whole, "whole", 12, "generations in which 10 s of load in slices are compared with 10 s in pieces of a second; 0: none")
 	s.DurationVar(&i.slice, "slice", 25*time.Millisecond, "load on one process at a time; the first tenth is not counted")
 	s.DurationVar(&i.time, "time", 0, "of a generation, starting its processes included; 0: as short as it can be, 4 slices of each process")
 	s.StringVar(&i.wait, "wait", "spin", "what idle loops do in the experiments with known costs: spin, or block (a thread that sleeps longer also wakes up later and at a higher cost: more than the known cost)")
@@ -119,7 +120,7 @@ func (i *instrument) run(ctx context.Context) error {
 	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
 		i.found.BusyCPUs = &busy
 	}
-	i.show = newStudyProgress(i.planned(), i.agreementTime()+i.wholeTime())
+	i.show = newStudyProgress(i.planned(), i.agreementTime()+lab.WholeTime(i.whole))
 	err := i.parts(ctx)
 	i.show.clear()
 	i.found.Seconds, i.found.Interrupted = time.Since(begun).Seconds(), ctx.Err() != nil
@@ -222,28 +223,17 @@ func (i *instrument) aa(ctx context.Context) error {
 	return err
 }
 
-// Slices beside whole runs: the whole run's window, and how long a generation of three processes takes.
-const (
-	wholeWindow     = 10 * time.Second
-	wholeGeneration = 12 * time.Second
-)
-
-// wholeTime is about how long compareWhole takes.
-func (i *instrument) wholeTime() time.Duration {
-	return time.Duration(i.whole) * (wholeWindow + wholeGeneration + 2*time.Second)
-}
-
-// compareWhole compares a cell in slices with the same cell in whole runs, without a competing load.
+// compareWhole compares a cell in slices with the same cell in pieces that nothing interrupts, without a competing load.
 func (i *instrument) compareWhole(ctx context.Context) error {
-	s, err := i.study("whole", 1, studyCell(4, 16, experiments.Flag{Name: "duration", Value: wholeWindow.String()}))
+	s, err := i.study("whole", 1, studyCell(4, 16))
 	if err != nil {
 		return err
 	}
-	s.Runner.Slice, s.Time = lab.DefaultSlice, wholeGeneration
+	s.Runner.Slice = lab.DefaultSlice
 	i.show.begin("slices beside whole runs", i.whole)
-	s.Show = nil // a pair is no generation
+	s.Show = nil // these are no generations of the plan
 	trials, err := s.Whole(ctx, 0, i.whole)
-	i.show.rest -= i.wholeTime()
+	i.show.rest -= lab.WholeTime(i.whole)
 	i.found.Whole = &studyResult{Asked: i.whole, Conns: 4, Depth: 16, trials: trials}
 	return err
 }

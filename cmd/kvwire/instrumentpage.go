@@ -203,10 +203,10 @@ func (r *instrumentResult) aaText(p func(string, ...any)) {
 // wholeText is a table of the ratios of slices to whole runs.
 func (s *studyResult) wholeText(p func(string, ...any)) {
 	p("## Slices beside whole runs\n")
-	p("One cell (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s: in slices of %v, by turns with two more processes of the same cell, and in one whole run of %v,", s.Conns, s.Depth,
-		loadText(false), lab.DefaultSlice, wholeWindow)
-	p("in a random order, as pairs. If taking turns costs nothing, the ratio of slices to whole runs is 1.\n")
-	p("| metric | pairs | slices / whole | interval | level |")
+	p("One process (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s: 10 s of load in slices of %v, by turns with a second process, and 10 s in pieces of a second that", s.Conns, s.Depth,
+		loadText(false), lab.DefaultSlice)
+	p("nothing interrupts; ten rounds of both, in a random order, in each of %d generations with processes of their own. If taking turns costs nothing, the ratio is 1.\n", s.Asked)
+	p("| metric | generations | slices / whole | interval | level |")
 	p("|---|---|---|---|---|")
 	for _, t := range s.trials {
 		if t.Pairs > 0 {

@@ -24,9 +24,10 @@ type order struct {
 	Run  *bench.Spec `json:"run,omitempty"`  // its share of one measured run
 	Stop bool        `json:"stop,omitempty"` // end the order before this one early
 
-	Open  *bench.Spec `json:"open,omitempty"`  // its share of a load in slices: make it, and park
-	Slice *sliceOrder `json:"slice,omitempty"` // one slice of it
-	Close bool        `json:"close,omitempty"` // end it
+	Open    *bench.Spec `json:"open,omitempty"`    // its share of a load in slices: make it, and park
+	Prepare bool        `json:"prepare,omitempty"` // be ready for a slice of it
+	Slice   *sliceOrder `json:"slice,omitempty"`   // one slice of it
+	Close   bool        `json:"close,omitempty"`   // end it
 }
 
 // loadOrder has the store loaded.
@@ -42,9 +43,10 @@ type word struct {
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
 
-	Opened bool       `json:"opened,omitempty"`
-	Slice  *loadSlice `json:"slice,omitempty"`
-	Closed *loadSum   `json:"closed,omitempty"`
+	Opened   bool       `json:"opened,omitempty"`
+	Prepared bool       `json:"prepared,omitempty"`
+	Slice    *loadSlice `json:"slice,omitempty"`
+	Closed   *loadSum   `json:"closed,omitempty"`
 }
 
 // ready is what the server is, and what it granted.
@@ -93,7 +95,7 @@ func loadhostCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	d := &driven{s: s, out: json.NewEncoder(os.Stdout)}
-	err = d.obey(ctx, os.Stdin)
+	err = d.obey(ctx, ordersIn())
 	if d.load != nil {
 		ending, cancel := context.WithTimeout(context.Background(), hungPatience)
 		defer cancel()
@@ -183,7 +185,7 @@ func readOrder(b []byte) (o order, err error) {
 		return o, fmt.Errorf("loadhost: an order that is none: %w", err)
 	}
 	n := 0
-	for _, has := range []bool{o.Load != nil, o.Run != nil, o.Stop, o.Open != nil, o.Slice != nil, o.Close} {
+	for _, has := range []bool{o.Load != nil, o.Run != nil, o.Stop, o.Open != nil, o.Prepare, o.Slice != nil, o.Close} {
 		if has {
 			n++
 		}
@@ -200,7 +202,7 @@ func (d *driven) do(j job) error {
 		return d.fill(j.ctx, j.Load)
 	case j.Open != nil:
 		return d.open(j.Open)
-	case j.Slice != nil, j.Close:
+	case j.Prepare, j.Slice != nil, j.Close:
 		return d.slice(j)
 	}
 	if err := fitsRequests(*j.Run); err != nil {
@@ -236,6 +238,12 @@ func (d *driven) open(spec *bench.Spec) (err error) {
 func (d *driven) slice(j job) error {
 	if d.load == nil {
 		return errors.New("loadhost: an order for a load in slices, and none is open")
+	}
+	if j.Prepare {
+		if err := d.load.ready(j.ctx); err != nil {
+			return err
+		}
+		return d.out.Encode(word{Prepared: true})
 	}
 	if j.Slice != nil {
 		s, err := d.load.slice(j.ctx, j.Slice.Settle, j.Slice.Window)

@@ -152,9 +152,9 @@ func (s *served) wait(ctx context.Context) error {
 	ended := make(chan error, 1)
 	switch {
 	case s.f.control:
-		go func() { ended <- s.obey(ctx, os.Stdin, os.Stdout) }()
+		go func() { ended <- s.obey(ctx, ordersIn(), os.Stdout) }()
 	case s.f.keepStdin:
-		go func() { _, _ = io.Copy(io.Discard, os.Stdin); ended <- nil }()
+		go func() { _, _ = io.Copy(io.Discard, ordersIn()); ended <- nil }()
 	}
 	failed := make(chan error, len(s.group.All()))
 	for _, l := range s.group.All() {

@@ -20,6 +20,8 @@ import (
 // sliceLoad is a load that is made in slices: by this process, or by load hosts. It belongs to one goroutine. Between slices the client is
 // parked.
 type sliceLoad interface {
+	// ready makes the process of the client ready for a slice. It is called before the server resumes, whose costs begin then.
+	ready(ctx context.Context) error
 	// slice resumes the client, runs one slice, and parks the client.
 	slice(ctx context.Context, settle, window time.Duration) (loadSlice, error)
 	// close ends the load and gives all its slices together. Afterwards the client is parked, and may not be used.
@@ -77,6 +79,11 @@ type localLoad struct {
 	sum    loadSum
 	now    loadSlice // under way
 	err    error     // of parking
+
+	hostBefore    bench.HostTimes // at ready, and the next three
+	hostErr       error
+	softBefore    time.Duration
+	softIsVisible bool
 }
 
 var _ sliceLoad = (*localLoad)(nil)
@@ -175,9 +182,14 @@ func (l *localLoad) onWindow(begin bool) {
 	}
 }
 
+func (l *localLoad) ready(context.Context) error {
+	l.hostBefore, l.hostErr = bench.ReadHostTimes()
+	l.softBefore, l.softIsVisible = bench.KsoftirqdCPU()
+	loop.Calm()
+	return nil
+}
+
 func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (loadSlice, error) {
-	host, herr := bench.ReadHostTimes()
-	soft, visible := bench.KsoftirqdCPU()
 	l.now = loadSlice{}
 	found, err := l.slices.Slice(ctx, settle, window)
 	s := l.now
@@ -190,12 +202,12 @@ func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (lo
 	case found.Interrupted:
 		return s, context.Canceled
 	}
-	if after, err := bench.ReadHostTimes(); herr == nil && err == nil {
-		s.Host = after.Sub(host)
+	if after, err := bench.ReadHostTimes(); l.hostErr == nil && err == nil {
+		s.Host = after.Sub(l.hostBefore)
 		l.host.Add(s.Host)
 	}
-	if after, ok := bench.KsoftirqdCPU(); visible && ok {
-		s.Ksoftirqd, s.Visible = after-soft, true
+	if after, ok := bench.KsoftirqdCPU(); l.softIsVisible && ok {
+		s.Ksoftirqd, s.Visible = after-l.softBefore, true
 		l.sum.Ksoftirqd += s.Ksoftirqd
 		l.sum.Visible = true
 	}
@@ -286,6 +298,16 @@ func (l *hostsLoad) order(ctx context.Context, what func(i int) order) ([]word, 
 		return err
 	})
 	return words, err
+}
+
+func (l *hostsLoad) ready(ctx context.Context) error {
+	words, err := l.order(ctx, func(int) order { return order{Prepare: true} })
+	for i, w := range words {
+		if err == nil && !w.Prepared {
+			err = unexpected(l.s.hosts[i].process, "that it is prepared for a slice")
+		}
+	}
+	return err
 }
 
 func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s loadSlice, err error) {

@@ -69,7 +69,7 @@ func variantCommand(ctx context.Context, args []string) error {
 	defer cancel()
 	v := &variant{s: s, spec: spec, out: json.NewEncoder(os.Stdout), orders: make(chan variantOrder), over: make(chan error, 1)}
 	go func() { // it ends with its input, or with the process
-		v.over <- readLines(ctx, os.Stdin, v.orders)
+		v.over <- readLines(ctx, ordersIn(), v.orders)
 		cancel()
 	}()
 	err = v.open(ctx)
@@ -189,8 +189,10 @@ func (v *variant) obey(ctx context.Context) error {
 
 // slice resumes server and client, puts them under load, and parks them.
 func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error) {
+	ready := make(chan error, 1)
+	go func() { ready <- v.load.ready(ctx) }() // beside the server, which prepares itself as well before it resumes
 	began, err := v.s.resumeServer(ctx)
-	if err != nil {
+	if err := errors.Join(err, <-ready); err != nil {
 		return nil, err
 	}
 	l, err := v.load.slice(ctx, o.Settle, o.Window)

@@ -51,6 +51,12 @@ func EpollWait(epfd int, events []unix.EpollEvent, timeoutNs int64) (int, error)
 	return result(n, e)
 }
 
+// Sleep has the thread sleep for so many ns, or until a signal comes. The scheduler is not told: the goroutine keeps its P.
+func Sleep(ns int64) {
+	ts := unix.NsecToTimespec(ns)
+	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
 func result(n uintptr, e syscall.Errno) (int, error) {
 	if e != 0 {
 		return 0, errno(e)
