@@ -84,7 +84,7 @@ var (
 //
 // Loops that spin need GOMAXPROCS above their number, or some of them begin a slice late: Slice.Late.
 //
-// OnWindow, if there is one, is called by each Slice just before its load begins (true), and when nothing is in flight any more (false). After the
+// OnWindow, if there is one, is called by each Slice just before its load begins (true), and when nothing is in flight any more (false; not after an error). After the
 // second call Slice merges and clears latencies, which takes CPU time but needs no loop. A caller that parks the loops and reads clocks
 // in OnWindow has none of it in its costs; one that does so around Slice has all of it.
 func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
@@ -139,7 +139,7 @@ func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice
 	t.start = t.begin + int64(settle)
 	t.end = t.start + int64(window)
 	s.err = s.run(ctx, &t)
-	if onWindow != nil {
+	if onWindow != nil && s.err == nil {
 		onWindow(false)
 	}
 	s.all.asked += window

@@ -55,15 +55,16 @@ type dataKey struct {
 	} `json:"reference"`
 }
 
-// WritePackage writes datapackage.json for those of our CSV files that are in dir.
-func WritePackage(dir, name string) error {
-	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name}
-	for _, r := range []struct {
-		name, path, title string
-		fields            []tableField
-		key               []string // none where a part of it may be empty, which a key may not
-		ofRun             bool
-	}{
+// table is one of our CSV files.
+type table struct {
+	name, path, title string
+	fields            []tableField
+	key               []string // none where a part of it may be empty, which a key may not
+	ofRun             bool
+}
+
+func tables() []table {
+	return []table{
 		{"runs", "runs.csv", "one row for each run", rowFields(), []string{"run_id"}, false},
 		{"slices", SlicesFile, "one row for each slice of a run", schemaFields(reflect.TypeFor[Slice](), sliceMeanings), []string{"run_id", "slice"}, true},
 		{"carryover", CarryFile, "what a variant leaves to the slice that follows its own", carryColumns, nil, false},
@@ -73,7 +74,13 @@ func WritePackage(dir, name string) error {
 		{"stages", stagesFile, "where the time of the requests that were watched has gone", stageColumns, []string{"run_id", "op", "stage"}, true},
 		{"timeseries", seriesName, "throughput and latency over the window of each run", seriesColumns, []string{"run_id", "begin_ns"}, true},
 		{"hist", histName, "durations of each run, as counts in buckets", histColumns, []string{"run_id", "kind", "lower_ns"}, true},
-	} {
+	}
+}
+
+// WritePackage writes datapackage.json for those of our CSV files that are in dir.
+func WritePackage(dir, name string) error {
+	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name}
+	for _, r := range tables() {
 		if _, err := os.Stat(filepath.Join(dir, r.path)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -77,8 +77,9 @@ type localLoad struct {
 	usage  bench.Usage   // of all slices
 	host   bench.HostTimes
 	sum    loadSum
-	now    loadSlice // under way
-	err    error     // of parking
+	now    loadSlice       // under way
+	ctx    context.Context // of the slice under way
+	err    error           // of parking
 
 	hostBefore    bench.HostTimes // at ready, and the next three
 	hostErr       error
@@ -176,9 +177,13 @@ func (l *localLoad) onWindow(begin bool) {
 		return
 	}
 	s.Cwnd = l.s.client.cwnd()
-	if l.err = l.park(); l.err == nil {
-		s.CPU = l.cpu - s.CPU
-		s.Usage = divide(s.CPU, bench.ProcessUsage().Sub(s.Usage))
+	if l.err = l.park(); l.err != nil {
+		return
+	}
+	s.CPU = l.cpu - s.CPU
+	s.Usage = divide(s.CPU, bench.ProcessUsage().Sub(s.Usage))
+	if l.s.parker() != nil {
+		_, l.err = l.s.parkServer(l.ctx) // at once: a server that spins takes CPU time until then
 	}
 }
 
@@ -190,7 +195,7 @@ func (l *localLoad) ready(context.Context) error {
 }
 
 func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (loadSlice, error) {
-	l.now = loadSlice{}
+	l.now, l.ctx = loadSlice{}, ctx
 	found, err := l.slices.Slice(ctx, settle, window)
 	s := l.now
 	s.Slice = found
