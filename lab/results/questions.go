@@ -183,7 +183,7 @@ func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 		return printRatios(w, all)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\tcorrected interval\tbaseline beside itself\tgenerations\twhy")
+	fmt.Fprintln(t, "verdict\tvariant\tbaseline\tquestion, metric\tratio\tcorrected interval\tA/A interval\tgenerations\twhy")
 	for _, c := range claims {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.3f", c.Ratio), c.Corrected.Text(),
 			c.AA.Text(), c.PairsText(), c.ShortWhy())
@@ -201,7 +201,7 @@ func printRatios(w io.Writer, all []report.Comparison) error {
 	for _, c := range ratioColumns {
 		fmt.Fprintf(t, "%s\t", c.head)
 	}
-	fmt.Fprintln(t, "in")
+	fmt.Fprintln(t, "question")
 	type line struct{ variant, baseline, question string }
 	var order []line
 	of := map[line]map[string]report.Comparison{}
