@@ -143,8 +143,8 @@ func (l *Loop) Awake() int64 { return l.now - l.parked }
 // WakeAwake is WakeAt for a time by Awake.
 func (l *Loop) WakeAwake(t int64) { l.WakeAt(t + l.parked) }
 
-// parkAgain is the first pause before busy members are checked again: short compared with a slice, long compared with a turn. It doubles up to parkAgainMax, because each check
-// takes a turn of CPU time.
+// parkAgain is the first pause before busy members are checked again: short compared with a slice, long compared with a turn. It doubles up to parkAgainMax,
+// because each check takes a turn of CPU time.
 const (
 	parkAgain    = 100 * time.Microsecond
 	parkAgainMax = 2 * time.Millisecond
@@ -167,8 +167,8 @@ func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	}
 }
 
-// parkOnce parks all loops or none. If none, it returns which loop is busy, with its work. Work between a parked loop and a later one shows up as work of the later one, so all
-// parked loops are resumed.
+// parkOnce parks all loops or none. If none, it returns which loop is busy, with its work. Work between a parked loop and a later one shows up as work of
+// the later one, so all parked loops are resumed.
 func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	for i, l := range loops {
 		busy, err = l.park(func() {

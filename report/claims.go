@@ -86,9 +86,9 @@ type Finding struct {
 // fewer than MinPairs there is no verdict.
 //
 // A figure agrees when it lies within the bounds, and the hypothesis that it equals a bound is rejected for each bound. It
-// disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when "no difference" is rejected. It disagrees when a difference
-// of stats.Matters in this direction is rejected. Along an axis it also disagrees when a step goes the other way by more than stats.Matters: the steps
-// of an axis share another stats.Alpha.
+// disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when
+// "no difference" is rejected. It disagrees when a difference of stats.Matters in this direction is rejected. Along an axis it
+// also disagrees when a step goes the other way by more than stats.Matters: the steps of an axis share another stats.Alpha.
 func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 	out := make([]Finding, len(all))
 	var tested []int // of out

@@ -238,9 +238,9 @@ func (i *instrument) compareWhole(ctx context.Context) error {
 	return err
 }
 
-// inject compares variants that have known costs with their baseline. A cost in CPU time is a share of the baseline's own, which is measured beforehand. All
-// variants, the baseline too, answer injectedDelay later than the store would; the variant with a known delay answers 2*injectedDelay later. So the cost of the timer is in the
-// baseline, too.
+// inject compares variants that have known costs with their baseline. A cost in CPU time is a share of the baseline's server CPU time, which is measured
+// beforehand. The baseline and all variants answer injectedDelay later than the store would; the variant with a known delay answers 2*injectedDelay later.
+// So the cost of the timer is in the baseline, too.
 func (i *instrument) inject(ctx context.Context, load bool) error {
 	cell := func(delay, busy time.Duration) experiments.Cell {
 		return studyCell(1, 1, experiments.Flag{Name: "wait", Value: i.wait}, experiments.Flag{Name: "null-delay", Value: delay.String()}, experiments.Flag{Name: "null-busy", Value: busy.String()})
