@@ -60,7 +60,7 @@ func ReadPlan(dir string) (p Plan, err error) {
 		p.Generations = p.Blocks
 	}
 	if err != nil || p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0 {
-		return p, fmt.Errorf("%s is damaged (%v): run the experiment anew", name, err)
+		return p, fmt.Errorf("%s is damaged (%v): run the experiment again", name, err)
 	}
 	return p, nil
 }

@@ -208,7 +208,7 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 	plan, rows := &r.folder.Plan, r.folder.Rows
 	r.exec.launch = launchers(plan.Launch)
 	if plan.GitRev != version {
-		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, plan.GitRev, version)
+		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: continue with that version, or run the experiment again", dir, plan.GitRev, version)
 	}
 	maps.DeleteFunc(rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()

@@ -423,9 +423,9 @@ func (r *runner) finish() error {
 	case r.cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.folder.Rows), len(r.folder.Runs), r.folder.Dir)
 	case r.exec.wrong.Load() > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data; %s has what they said", r.exec.wrong.Load(), filepath.Join(r.folder.Dir, "run.log"))}
+		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", r.exec.wrong.Load(), filepath.Join(r.folder.Dir, "run.log"))}
 	case r.folder.Failed() > 0:
-		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
+		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
 	}
 	if missed := r.folder.MissedThresholds(found.Questions); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
