@@ -42,7 +42,7 @@ func (g *generationsFlags) add(s *pflag.FlagSet) {
 	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("number of generations: how often each question gets fresh processes; default: the experiment's, else %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
 	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "time of load on one variant at a time, while the others are parked; its first tenth is not counted; 0: whole runs, one after the other")
 	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: the experiment's, else 60s (with more than 5 variants 12s for each; on disk three times as long), in proportion to the number of generations")
-	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are within ± this, such as 3%; checked after half of the generations, three quarters and all")
+	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios have half-widths of at most this, such as 3%; checked after half of the generations, three quarters and all")
 	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, without verdicts; without --time, the time is in proportion", quickGenerations))
 	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations; without --time, the time is in proportion", paperGenerations))
 	s.IntVar(&g.blocks, "blocks", 0, "the old name of --generations")

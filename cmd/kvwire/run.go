@@ -27,7 +27,7 @@ const runHelp = `Examples:
   kvwire run network-overhead --primary         (only the questions with primary claims)
   kvwire run network-overhead --quick           (3 generations: no verdicts, a quarter of the time)
   kvwire run network-overhead --time 20s        (20 seconds for each question)
-  kvwire run uring-options --until 3%           (until the intervals are within ±3 %, at most 24 generations)
+  kvwire run uring-options --until 3%           (until the half-widths of the intervals are at most 3 %; 24 generations at most)
   kvwire run network-overhead --slice 0         (whole runs, one after the other)
   kvwire run --resume results/network-overhead-20261121-100000
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
