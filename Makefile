@@ -79,7 +79,7 @@ peers: ## kvwire beside redis-server: {redis-benchmark, kvwire's client} x {redi
 	@$(MAKE) build
 	bench/peers.sh
 
-instrument: ## OUT=docs/results: experiments whose answers are known, 40 minutes of them: are the intervals right, are known costs found?
+instrument: ## OUT=docs/results: test the method with experiments whose answers are known (40 minutes): are the intervals right, are known costs found?
 	@setup/install.sh instrument
 	@$(MAKE) build
 	bin/kvwire instrument --output-dir $(OUT)

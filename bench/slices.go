@@ -11,42 +11,42 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// Slices is a load in slices: short runs on generators that stay on their loops. Between two slices nothing is in flight and nothing is
-// submitted. Keys, versions of values and random numbers go on from slice to slice, and so do the arrivals of an open loop, for which no time
-// passes between two slices. It belongs to one goroutine, which is none of the loops'.
+// Slices is a load in slices: short runs on generators that stay on their loops. Between two slices no request is in flight and none is
+// submitted. Keys, versions of values and random numbers continue from slice to slice. So do the arrivals of an open loop: for them no time
+// passes between two slices. Slices belongs to one goroutine, which must not be a loop's.
 type Slices struct {
-	// Latencies has every slice carry its latencies, for TogetherSlices. It may be changed before each slice.
+	// Latencies makes each Slice carry its latencies (Slice.Counts), for TogetherSlices. It may be changed before each slice.
 	Latencies bool
 
 	w       *running
-	lat     *durations    // of one slice, of all kinds; empty between slices
-	err     error         // why there are no more slices
+	lat     *durations    // latencies of one slice, of all kinds of operations; empty between slices
+	err     error         // not nil: no slice may follow
 	removed chan struct{} // closed when the generators are off their loops; nil before Close
 
-	all struct { // slices together
+	all struct { // over all slices
 		n              int
 		interrupted    bool
-		first          time.Time // begin of the first one
-		began          int64     // the same, as loop.Nanos counts
+		first          time.Time // start of the first slice
+		began          int64     // the same, by loop.Nanos
 		settle, window time.Duration
-		asked          time.Duration // sum of the windows that were asked for
+		asked          time.Duration // sum of the requested windows
 		allOps         uint64
 		rec            *recorder
-		spent          []threadMark // by each thread
-		series         []Interval   // of all
-		whole          []uint64     // operations of those that were not cut short
+		spent          []threadMark // of each thread
+		series         []Interval   // one interval for each slice
+		whole          []uint64     // operations of each slice that was not cut short
 	}
-	totals []uint64 // operations of each thread until the last slice
+	totals []uint64 // operations of each thread up to the end of the last slice
 }
 
-// Slice is what one slice found. What counts is as for a Result; its window is that of the slice.
+// Slice is the result of one slice. Operations count as in a Result, with the slice's window.
 type Slice struct {
 	Began       time.Time     `json:"began"`
-	Settle      time.Duration `json:"settle_ns"` // before the window, recorded only in AllOps; as it was
-	Window      time.Duration `json:"window_ns"` // as it was
+	Settle      time.Duration `json:"settle_ns"` // actual time under load before the window; its operations are only in AllOps
+	Window      time.Duration `json:"window_ns"` // actual length
 	Drain       time.Duration `json:"drain_ns"`  // from the window's end until nothing was in flight
 	Length      time.Duration `json:"length_ns"` // settle, window and drain
-	Late        time.Duration `json:"late_ns"`   // from the slice's begin until the last loop began its load; above Settle, the window lacks some of it
+	Late        time.Duration `json:"late_ns"`   // from the slice's start until the last loop began its load; if above Settle, a part of the window has too little load
 	Interrupted bool          `json:"interrupted,omitempty"`
 
 	Ops            uint64 `json:"ops"`     // completed in the window: OK or not found
@@ -57,36 +57,36 @@ type Slice struct {
 	VerifyFailures uint64 `json:"verify_failures"` // in settle and drain, too
 	FirstFailure   string `json:"first_failure,omitempty"`
 
-	Scheduled   uint64 `json:"scheduled"` // open loop, as in Result, and the next two
+	Scheduled   uint64 `json:"scheduled"` // open loop; this and the next two as in Result
 	MissedSends uint64 `json:"missed_sends"`
 	Unsent      uint64 `json:"unsent"`
 	Unanswered  uint64 `json:"unanswered"`
 	MaxInFlight int    `json:"max_in_flight"`
 
-	P50 int64  `json:"p50_ns"` // of the latencies; 0 where there are none, or where they are not known
+	P50 int64  `json:"p50_ns"` // percentiles of the latencies; 0: there are none, or they are not known
 	P90 int64  `json:"p90_ns"`
 	P99 int64  `json:"p99_ns"`
-	N   uint64 `json:"n"` // latencies behind the percentiles; of a closed loop also those of requests under way at the window's end
+	N   uint64 `json:"n"` // number of latencies in the percentiles; of a closed loop also of requests in flight at the window's end
 
-	ClientLoops loop.Stats `json:"client_loops"` // from the slice's begin until nothing was in flight, of all threads together
+	ClientLoops loop.Stats `json:"client_loops"` // from the slice's start until nothing was in flight, of all threads together
 	Threads     Usage      `json:"threads"`      // likewise
 
-	Counts []byte `json:"counts,omitempty"` // the latencies, if Slices.Latencies asked for them: see durations.encode
+	Counts []byte `json:"counts,omitempty"` // the latencies, if Slices.Latencies is set: see durations.encode
 }
 
 var (
 	errSlicesClosed = errors.New("bench: the slices are closed")
-	errSliceTrace   = errors.New("bench: a trace is replayed as a whole, not in slices")
+	errSliceTrace   = errors.New("bench: a trace is replayed in one piece, not in slices")
 )
 
-// OpenSlices makes the generators with all that they need and adds them to their loops. Nothing is issued. Of the spec, Duration and Warmup are
+// OpenSlices makes the generators with all that they need and adds them to their loops. It issues no requests. Of the spec, Duration and Warmup are
 // not used: each slice has its own. DrainMax bounds the drain of each slice. A spec with a trace is refused.
 //
-// Loops that spin need GOMAXPROCS above their number, or some of them begin a slice late: Slice.Late.
+// Loops that spin need GOMAXPROCS above their number, else some of them begin a slice late (Slice.Late).
 //
-// OnWindow, if there is one, is called by each Slice just before its load begins (true), and when nothing is in flight any more (false; not after an error). After the
-// second call Slice merges and clears latencies, which takes CPU time but needs no loop. A caller that parks the loops and reads clocks
-// in OnWindow has none of it in its costs; one that does so around Slice has all of it.
+// Slice calls the spec's OnWindow, if there is one, just before the load begins (true), and when nothing is in flight any more (false; not after an error). After the
+// second call Slice merges and clears latencies, which takes CPU time but no loop. A caller that parks the loops and reads clocks
+// in OnWindow excludes this time from its costs; a caller that does so around Slice includes it.
 func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 	w, err := newRunning(spec, clients)
 	if err != nil {
@@ -112,20 +112,20 @@ func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 	return s, nil
 }
 
-// Slice begins the load on all loops, lets settle pass, counts for window, and returns when nothing is in flight. Begin and end of the window are
-// set before the load begins, and the generators stop at its end by themselves: the window has its length however late this goroutine runs.
-// Slice blocks for settle and window, and then for DrainMax at most where nothing is answered any more, or twice that where an open
+// Slice starts the load on all loops, waits for settle, counts for window, and returns when nothing is in flight. Start and end of the window are
+// set before the load begins, and the generators stop at its end by themselves, so the window has its length however late this goroutine runs.
+// Slice blocks for settle and window, and then for at most DrainMax if requests get no answers, or twice that if an open
 // loop's arrivals still wait.
 //
-// When ctx ends, the slice ends, and what there is comes back with Interrupted set and no error; slices may follow. If ctx has ended before, there
-// is no load, and OnWindow is not called. With an error (ErrDead, ErrStuck, loop.ErrStopped) the slice holds what was found until then, and no
+// When ctx ends, the slice ends early and is returned with Interrupted set and no error; slices may follow. If ctx has ended before, there
+// is no load, and OnWindow is not called. With an error (ErrDead, ErrStuck, loop.ErrStopped) the slice has the results until then, and no
 // slice may follow.
 func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice, error) {
 	if s.err != nil {
 		return Slice{}, fmt.Errorf("bench: no slice follows one that failed: %w", s.err)
 	}
 	if settle < 0 || window <= 0 || max(settle, window) > WindowMax || s.all.asked+window > WindowMax || s.all.settle+settle > WindowMax {
-		return Slice{}, fmt.Errorf("bench: a slice of %v after %v: the window is above 0, and all together are at most %v", window, settle, WindowMax)
+		return Slice{}, fmt.Errorf("bench: a slice with a window of %v after settle time of %v: the window must be above 0, and the sums over all slices at most %v", window, settle, WindowMax)
 	}
 	if ctx.Err() != nil {
 		s.all.interrupted = true
@@ -150,15 +150,15 @@ func (s *Slices) Slice(ctx context.Context, settle, window time.Duration) (Slice
 	return v, s.err
 }
 
-// times are those of one slice, as loop.Nanos counts.
+// times are the times of one slice, by loop.Nanos.
 type times struct {
 	wall       time.Time // of begin
 	begin      int64
-	start, end int64 // of the window, as it was in the end; start is MaxInt64 if it has not begun
-	over       int64 // nothing is in flight any more
+	start, end int64 // actual start and end of the window; start is MaxInt64 if it did not begin
+	over       int64 // when nothing was in flight any more
 }
 
-// run is the part of a slice that needs the loops. When it returns, nothing is in flight, or it is abandoned.
+// run is the part of a slice that needs the loops. When it returns, no request is in flight, or those that are have been abandoned.
 func (s *Slices) run(ctx context.Context, t *times) error {
 	w := s.w
 	w.settled, w.interrupted = 0, false
@@ -183,7 +183,7 @@ func (s *Slices) run(ctx context.Context, t *times) error {
 	return err
 }
 
-// setWindow sets begin and end of the window in all generators.
+// setWindow sets start and end of the window in all generators.
 func (s *Slices) setWindow(t *times) {
 	for _, g := range s.w.gens {
 		g.end.Store(t.end)
@@ -191,7 +191,7 @@ func (s *Slices) setWindow(t *times) {
 	}
 }
 
-// begin begins the load on all loops, and does not wait until it has.
+// begin starts the load on all loops, without waiting for the start.
 func (s *Slices) begin(now int64) error {
 	for i, g := range s.w.gens {
 		if l := s.w.clients[i].Loop; !l.Do(func() { g.beginSlice(now) }) {
@@ -211,7 +211,7 @@ func (s *Slices) endEarly(ctx context.Context, t *times, hung bool) error {
 		s.setWindow(t)
 	}
 	err := w.halt(ctx, hung)
-	for more := true; more; { // those that settled meanwhile, and nobody waited for
+	for more := true; more; { // generators that drained meanwhile
 		select {
 		case <-w.drained:
 			w.settled++
@@ -225,7 +225,7 @@ func (s *Slices) endEarly(ctx context.Context, t *times, hung bool) error {
 	return err
 }
 
-// collect takes what the generators wrote, adds it to what all slices have, and clears it for the next one.
+// collect makes the Slice from the generators' records, adds them to the sums over all slices, and clears them for the next slice.
 func (s *Slices) collect(t *times) Slice {
 	v := Slice{Began: t.wall, Interrupted: s.w.interrupted, Settle: time.Duration(min(t.start, t.end) - t.begin),
 		Window: time.Duration(max(0, t.end-t.start)), Drain: time.Duration(t.over - t.end), Length: time.Duration(t.over - t.begin)}
@@ -255,7 +255,7 @@ func (s *Slices) collect(t *times) Slice {
 	return v
 }
 
-// fillCounts fills in what was counted.
+// fillCounts fills in the counts.
 func (v *Slice) fillCounts(c *counts) {
 	for _, n := range c.ops {
 		v.Ops += n
@@ -277,7 +277,7 @@ func (v *Slice) fillLatencies(d *durations, carry bool) {
 	}
 }
 
-// add adds a slice to what all slices have.
+// add adds a slice to the sums over all slices.
 func (s *Slices) add(t *times, v *Slice, c *counts) {
 	most := max(s.all.rec.maxInFlight, c.maxInFlight)
 	s.all.rec.counts.add(c)
@@ -296,10 +296,10 @@ func (s *Slices) add(t *times, v *Slice, c *counts) {
 	}
 }
 
-// Result is all slices together, as if their windows were one. CostOps are the operations of settle, window and drain, and Threads and
-// ClientLoops are of that time. Series has an interval for each slice, with time between them; Encode leaves it out, since percentiles of several
+// Result combines all slices as if their windows were one. CostOps are the operations of settle, window and drain, and Threads and
+// ClientLoops are of that time. Series has an interval for each slice, with gaps between them. Encode leaves Series out, because percentiles of several
 // hosts cannot be merged. Drift compares the first third of the slices that were not cut short with the last. Spec.Duration is the sum of the windows
-// that were asked for. Process, Host and Go are left to the caller, who knows the time from resume to park.
+// that were requested. The caller fills in Process, Host and Go, because it knows the time from resume to park.
 func (s *Slices) Result() *Result {
 	w := s.w
 	r := &Result{Spec: w.spec, Started: s.all.first, Slices: s.all.n, Duration: s.all.window, Warmup: s.all.settle, Interrupted: s.all.interrupted,
@@ -328,8 +328,8 @@ func (s *Slices) Result() *Result {
 	return r
 }
 
-// Close takes the generators off their loops. It waits for the loops, which must not be parked, until ctx ends; what is left then goes on in a
-// goroutine of its own, until the loops turn again or end. Buffers of requests without an answer stay with their handler, as after a Run.
+// Close removes the generators from their loops. It waits for the loops, which must not be parked, until ctx ends; then the removal goes on in a
+// goroutine until the loops turn again or end. Buffers of requests without an answer stay with their handler, as after a Run.
 // It may be called after any error, and more than once.
 func (s *Slices) Close(ctx context.Context) error {
 	if s.removed == nil {
@@ -341,12 +341,12 @@ func (s *Slices) Close(ctx context.Context) error {
 	case <-s.removed:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("bench: the client loops do not give their generators back: %w", context.Cause(ctx))
+		return fmt.Errorf("bench: remove the generators from the client loops: %w", context.Cause(ctx))
 	}
 }
 
-// TogetherSlices is one slice of a load that several processes made at once, as Together: what was counted adds, and times are the longest.
-// Percentiles are those of all latencies if every part carries them (Slices.Latencies), and unknown otherwise (N is 0). There is at least one part.
+// TogetherSlices combines the slices of several processes that made one load at the same time, like Together: counts are added, and times are the longest.
+// Percentiles are those of all latencies if every part carries its latencies (Slices.Latencies), else unknown (N is 0). There must be at least one part.
 func TogetherSlices(parts []Slice) (Slice, error) {
 	v, lat, carry := Slice{Began: parts[0].Began}, newDurations(), true
 	for i := range parts {
@@ -372,7 +372,7 @@ func TogetherSlices(parts []Slice) (Slice, error) {
 	return v, nil
 }
 
-// addCounts is TogetherSlices', for one of them.
+// addCounts adds the counts of one part, for TogetherSlices.
 func (v *Slice) addCounts(o *Slice) {
 	v.Ops += o.Ops
 	v.AllOps += o.AllOps

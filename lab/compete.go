@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Compete burns CPU time on one thread, on and off for 20 to 300 ms at a time, until the returned function is called.
+// Compete takes CPU time on one thread, on and off for 20 to 300 ms at a time, until the returned function is called. That function waits for the thread to end.
 func Compete(seed uint64) (stop func()) {
 	done := make(chan struct{})
 	var ended sync.WaitGroup

@@ -11,22 +11,22 @@ import (
 // coverageLevel is the level of the exact interval of an observed coverage.
 const coverageLevel = 0.95
 
-// Coverage is the share of experiments whose interval contains the true ratio, which is known to be 1, by one metric.
+// Coverage is, for one metric, the share of experiments whose interval contains the true ratio, which is 1.
 type Coverage struct {
 	Metric      string  `json:"metric"`
 	Experiments int     `json:"experiments"`
-	Short       int     `json:"short"`      // of these, those that lack some of their generations, because a run was invalid (Coverages only)
+	Short       int     `json:"short"`      // of these, the experiments that lack a generation because a run was invalid (Coverages only)
 	Covered     int     `json:"covered"`    // experiments whose interval contains 1
-	Attained    float64 `json:"attained"`   // what the intervals cover by the theory, for that number of generations: their mean
-	Low         float64 `json:"low"`        // exact 95 % interval of the share that is covered
+	Attained    float64 `json:"attained"`   // coverage of the intervals by theory, for their numbers of generations: mean
+	Low         float64 `json:"low"`        // exact 95 % interval of the observed share
 	High        float64 `json:"high"`       //
 	HalfWidth   float64 `json:"half_width"` // median half-width of the experiments' intervals, as a ratio less 1
 }
 
-// Agrees reports whether the coverage of the theory lies within the interval of the observed coverage.
+// Agrees reports whether the coverage by theory lies within the interval of the observed share.
 func (c *Coverage) Agrees() bool { return c.Low <= c.Attained && c.Attained <= c.High }
 
-// Coverages sums up the trials of experiments in which a cell was compared with itself, metric by metric.
+// Coverages summarizes, by metric, the trials of experiments in which a cell was compared with itself.
 func Coverages(trials []Trial) []Coverage {
 	all := coverages(trials, func(t *Trial) report.Interval { return t.Interval })
 	for i := range all {
@@ -39,9 +39,9 @@ func Coverages(trials []Trial) []Coverage {
 	return all
 }
 
-// Controls sums up how the second process of the baseline compares with the first in experiments with a known cost, metric by metric.
+// Controls summarizes, by metric, the A/A comparisons in experiments with a known cost.
 func Controls(trials []Trial) []Coverage {
-	var once []Trial // all variants of an experiment have the same
+	var once []Trial // one trial per experiment: all its variants have the same A/A interval
 	seen := map[string]int{}
 	for _, t := range trials {
 		if seen[t.Metric.Name] != t.Number {
@@ -80,22 +80,22 @@ func coverages(trials []Trial, of func(t *Trial) report.Interval) (all []Coverag
 	return all
 }
 
-// Injected sums up experiments with a known cost in one variant, by the metric in which it is known.
+// Injected summarizes the experiments with one known cost, by one metric.
 type Injected struct {
 	Variant     string  `json:"variant"`
 	Metric      string  `json:"metric"`
 	Experiments int     `json:"experiments"`
-	Expected    float64 `json:"expected"`   // ratio to the baseline: median
-	Ratio       float64 `json:"ratio"`      // the estimates' median
-	Error       float64 `json:"error"`      // median distance of an estimate from what was expected of its experiment, as a ratio less 1
-	Found       int     `json:"found"`      // experiments whose interval lies beyond 1, on the side of the expected ratio
-	Opposite    int     `json:"opposite"`   // on the other side
-	Covered     int     `json:"covered"`    // whose interval contains the expected ratio
-	Verdicts    int     `json:"verdicts"`   // that have a verdict
+	Expected    float64 `json:"expected"`   // expected ratio to the baseline: median over the experiments
+	Ratio       float64 `json:"ratio"`      // median of the estimates
+	Error       float64 `json:"error"`      // median relative error of an estimate: |estimate / expected - 1|
+	Found       int     `json:"found"`      // experiments whose interval excludes 1 on the expected side
+	Opposite    int     `json:"opposite"`   // experiments whose interval excludes 1 on the other side
+	Covered     int     `json:"covered"`    // experiments whose interval contains the expected ratio
+	Verdicts    int     `json:"verdicts"`   // experiments with a verdict
 	HalfWidth   float64 `json:"half_width"` // median half-width of the intervals, as a ratio less 1
 }
 
-// Injections sums up the trials whose ratio is known beforehand, by variant and metric, in the order in which they come.
+// Injections summarizes the trials whose ratio is known beforehand, by variant and metric, in the order of their first trials.
 func Injections(trials []Trial) (all []Injected) {
 	type key struct{ variant, metric string }
 	var keys []key
@@ -140,7 +140,7 @@ func Injections(trials []Trial) (all []Injected) {
 // halfWidth is the half-width of an interval of ratios, as a ratio less 1.
 func halfWidth(i report.Interval) float64 { return math.Sqrt(i.High/i.Low) - 1 }
 
-// median is that of values in any order, which it sorts; NaN of none.
+// median sorts the values and returns their median; NaN without values.
 func median(v []float64) float64 {
 	if len(v) == 0 {
 		return math.NaN()

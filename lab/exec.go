@@ -8,17 +8,17 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Exec does what a Runner decides: it starts the processes. The implementation in cmd/kvwire runs kvwire itself, here and behind launchers.
-// Tests have one without processes. One goroutine calls its methods, except Start: that is called for all variants of a generation at once.
+// Exec starts the processes for a Runner. The implementation in cmd/kvwire runs kvwire itself, here and behind launchers.
+// Tests have one without processes. One goroutine calls its methods, except Start, which is called for all variants of a generation at once.
 type Exec interface {
 	// Facts describes a cell. It starts nothing.
 	Facts(cell int) (Facts, error)
 
-	// Start starts a variant of a generation: a server and a client of its own, connected, with its data loaded, and parked. The caller
+	// Start starts a variant of a generation: a server and a client of its own, connected, with its data loaded, warmed up, and parked. The caller
 	// ends the process, with Finish or Kill. A *NotHere error means that the cell cannot be run here.
 	Start(ctx context.Context, v Variant) (Process, error)
 
-	// Run measures a cell in one whole run. A *NotHere error means that the cell cannot be run here; other errors come with a row where the
+	// Run measures a cell in one whole run. A *NotHere error means that the cell cannot be run here; with other errors there is a row if the
 	// run measured something.
 	Run(ctx context.Context, run experiments.Run, id string) (*report.Row, error)
 
@@ -30,7 +30,7 @@ type Exec interface {
 type Facts struct {
 	Row   *report.Row // its factors
 	Whole string      // why it cannot be measured in slices; "": it can
-	Disk  bool        // its data have to be copied for each generation
+	Disk  bool        // its data set is copied for each generation
 	Here  bool        // it can be run on this machine, as far as that is known without starting it
 }
 
@@ -39,21 +39,21 @@ type Variant struct {
 	Cell       int // index of the experiment's Cells
 	Again      bool
 	Generation int    // from 1
-	Place      int    // among the variants of the generation, from 0: variants that live at the same time have different places
+	Place      int    // index among the variants of the generation; variants that live at the same time have different places
 	RunID      string // of its row
 	Label      string // for people: tcp, tcp again, rdma write
 }
 
 // Process is a variant that lives and is parked. One goroutine calls its methods.
 type Process interface {
-	// Slice puts the variant under load for settle, which is not counted, and window, which is, and parks it again. The caller fills in the
-	// slice's place in the design. After an error only Kill may be called.
+	// Slice resumes the variant, puts it under load for settle (not counted) and window (counted), and parks it again. The caller fills in the
+	// slice's identity: run, question, round and so on. After an error only Kill may be called.
 	Slice(ctx context.Context, settle, window time.Duration) (report.Slice, error)
 
-	// Finish ends the process in good order, records its latencies, and gives the row of all its slices together.
+	// Finish ends the process in good order, records its latencies, and returns one row for all its slices.
 	Finish(ctx context.Context) (*report.Row, error)
 
-	// Kill ends the process at once. It may be called at any time, and again.
+	// Kill ends the process at once. It may be called at any time, and more than once.
 	Kill()
 }
 
@@ -65,17 +65,17 @@ func (e *NotHere) Error() string { return e.Reason }
 
 // Keeper stores rows and slices. One goroutine calls its methods.
 type Keeper interface {
-	// Has reports whether a run's row is kept: such a run is not done again.
+	// Has reports whether a run's row is kept; such a run is not measured again.
 	Has(id string) bool
 
-	// Keep adds the rows of a generation of a question, with its slices, or the row of a whole run. Either all of it is kept, or, after an
-	// error or a crash, a part that Forget removes.
+	// Keep adds the rows and slices of a generation of a question, or the row of a whole run. After an
+	// error or a crash a part of it may be stored, which Forget removes.
 	Keep(rows []*report.Row, slices []report.Slice) error
 
 	// Forget removes what processes have recorded of runs that are not kept.
 	Forget(ids []string) error
 
-	// Narrow reports whether the intervals of a question are within the ratio until to either side (0.03: 3 %), at the level of a look.
+	// Narrow reports whether the intervals of a question have half-widths of at most until (0.03: 3 %), at the level of a look.
 	Narrow(question int, until float64) (bool, error)
 }
 
@@ -85,7 +85,7 @@ type Watcher interface {
 	Started(s Step)
 	// Sliced is called after each round of slices.
 	Sliced(s Step, rounds, of int)
-	// Kept is called when its rows are kept.
+	// Kept is called when the rows of the step are kept.
 	Kept(s Step, rows []*report.Row)
 	// Noted is called with one line about an error after which the Runner goes on.
 	Noted(s Step, line string)
@@ -93,10 +93,10 @@ type Watcher interface {
 
 // Step is the position of a Runner in its plan.
 type Step struct {
-	Question    int // index of the experiment's questions; -1: none (a run for its stages)
+	Question    int // index of the experiment's questions; -1: none (a stages run)
 	Generation  int // from 1
 	Generations int
 	Whole       *experiments.Run // nil: slices
 	Done, Of    int              // steps done and planned
-	Left        time.Duration    // about, for this step and all that follow
+	Left        time.Duration    // estimated time for this step and all that follow
 }

@@ -26,16 +26,16 @@ type Copy struct {
 // inputsFolder is the folder of the copies. Each copy is in a subfolder named by the first digits of its hash, and keeps its own name, which rows show.
 const inputsFolder = "inputs"
 
-// InputFlags are the flags whose values name files.
+// InputFlags are the flags whose values name input files.
 var InputFlags = []string{"workload", "trace"}
 
-// Inputs are the input files of an experiment whose copies are in a folder of results. The zero value: there are no copies.
+// Inputs are an experiment's input files, whose copies are in a folder of results. The zero value: there are no copies.
 type Inputs struct {
 	Dir    string
 	Copies Copies
 }
 
-// Path returns the path to read for a file that a flag names.
+// Path returns the path of the copy of a file that a flag names, or the name itself if there is no copy.
 func (in Inputs) Path(name string) string {
 	if c, ok := in.Copies[name]; ok {
 		return filepath.Join(in.Dir, filepath.FromSlash(c.File))
@@ -43,7 +43,7 @@ func (in Inputs) Path(name string) string {
 	return name
 }
 
-// Args returns the arguments of a cell, with the copies in place of its files.
+// Args returns the arguments of a cell, with its input files replaced by their copies.
 func (in Inputs) Args(c experiments.Cell) []string {
 	c = slices.Clone(c)
 	for i, f := range c {
@@ -84,7 +84,7 @@ func CopyInputs(x *experiments.Experiment, dir string) (Copies, error) {
 	return copies, nil
 }
 
-// CopyClaims copies the claims about the experiment in a file into the folder of its results. A file without claims is no error.
+// CopyClaims copies the claims.yaml of the experiment in file, if there is one, into the folder of its results.
 func CopyClaims(file, dir string) error {
 	path := experiments.ClaimsPath(file)
 	if path == "" {
@@ -97,11 +97,11 @@ func CopyClaims(file, dir string) error {
 	return errors.Join(err, report.WriteFile(filepath.Join(dir, experiments.ClaimsFile), text))
 }
 
-// Check verifies that the copies are in the folder and unchanged.
+// Check returns an error if a copy is missing from the folder, or was changed.
 func (c Copies) Check(dir string) error {
 	for name, of := range c {
 		if !filepath.IsLocal(filepath.FromSlash(of.File)) {
-			return fmt.Errorf("%s: the input %q is not in the folder", filepath.Join(dir, PlanFile), of.File)
+			return fmt.Errorf("%s: the input %q is outside the folder", filepath.Join(dir, PlanFile), of.File)
 		}
 		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(of.File)))
 		switch {
@@ -117,7 +117,7 @@ func (c Copies) Check(dir string) error {
 	return nil
 }
 
-// Differ returns the files that have the same name but different content in two folders.
+// Differ returns the names of files that have different content in two folders.
 func (c Copies) Differ(o Copies) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(c)) {
 		if there, both := o[name]; both && there.SHA256 != c[name].SHA256 {

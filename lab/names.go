@@ -6,8 +6,8 @@ import (
 	"github.com/kvwire/kvwire/experiments"
 )
 
-// VariantName is the name of a variant within its question: the values of the flags that sweep ("rdma write"); of a switch its
-// name, where it is on.
+// VariantName is the name of a variant within its question: the values of its swept flags ("rdma write"). A switch that is on
+// contributes its name.
 func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
 	var words []string
 	for _, f := range variant {
@@ -24,7 +24,7 @@ func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
 	return strings.Join(words, " ")
 }
 
-// QuestionName is the name of a question within its experiment: the flags that sweep ("backend=disk depth=4").
+// QuestionName is the name of a question within its experiment: its swept flags with their values ("backend=disk depth=4").
 func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
 	var words []string
 	for _, f := range question {
@@ -35,7 +35,7 @@ func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
 	return strings.Join(words, " ")
 }
 
-// CellName is the values in which a cell differs from others, the compared ones first: "tcp disk a 4KiB".
+// CellName is the name of a cell within its experiment: the values of its swept flags, the compared factor first ("tcp disk a 4KiB").
 func CellName(x *experiments.Experiment, cell int) string {
 	question, variant := x.Split(x.Cells[cell])
 	words := []string{VariantName(x, variant)}

@@ -1,6 +1,6 @@
-// Package lab owns an execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
-// Exec, the plan (design.json), the copies of the experiment, of its claims and of its input files, and the names of runs, cells, variants and questions.
-// lab/results reads a folder back.
+// Package lab owns the execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
+// Exec, the studies that test the instrument, the plan (design.json), the copies of the experiment's files, and the names of runs, cells, variants and questions.
+// lab/results reads a folder of results back.
 // It may import experiments, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
 package lab
 
@@ -19,33 +19,33 @@ import (
 // Files of an experiment's folder.
 const (
 	PlanFile       = "design.json"     // the plan
-	ExperimentCopy = "experiment.yaml" // the experiment's text; its claims are in experiments.ClaimsFile
+	ExperimentCopy = "experiment.yaml" // the experiment's text; the claims of others are in experiments.ClaimsFile
 	RowsFile       = "runs.csv"        // a row for each run
 )
 
-// Plan is the content of design.json: what is needed to go on with a folder of results.
+// Plan is the content of design.json: what --resume needs to continue in a folder of results.
 type Plan struct {
 	ID     string `json:"id"`
 	GitRev string `json:"git_rev"`
 	Settings
-	Blocks int `json:"blocks,omitempty"` // the generations of early versions, whose runs were whole
+	Blocks int `json:"blocks,omitempty"` // the generations of version 1, which measured in whole runs
 
-	Experiment string `json:"experiment,omitempty"` // its name, which the folder's is not when it is moved
-	Inputs     Copies `json:"inputs,omitempty"`     // what its file names, and where it is here
+	Experiment string `json:"experiment,omitempty"` // its name; a folder that was renamed does not have it
+	Inputs     Copies `json:"inputs,omitempty"`     // copies of the input files that the experiment names
 
-	Launch  Launchers `json:"launch,omitzero"`   // where the runs' processes are, which is the same for all runs
-	Primary bool      `json:"primary,omitempty"` // only the primary family
+	Launch  Launchers `json:"launch,omitzero"`   // the hosts of the processes, the same for all runs
+	Primary bool      `json:"primary,omitempty"` // only the questions with primary claims
 
-	numbers map[int]int // of cells in runs' names; nil: they are counted from 1
+	numbers map[int]int // numbers of the cells in run IDs; nil: they count from 1
 }
 
 // Launchers are commands that stand in front of a run's processes, so that these run on other hosts: ssh lab1, srun -w n1, ip
 // netns exec n1. The zero value: all processes run here.
 type Launchers struct {
 	Server  string   `json:"server,omitempty"`  // in front of the server
-	Clients []string `json:"clients,omitempty"` // in front of one load process each
-	Addr    string   `json:"addr,omitempty"`    // the server's host, for itself and for its clients
-	Path    string   `json:"path,omitempty"`    // kvwire on those hosts; "": as here
+	Clients []string `json:"clients,omitempty"` // each in front of one load process
+	Addr    string   `json:"addr,omitempty"`    // the address of the server's host, to listen on and to connect to
+	Path    string   `json:"path,omitempty"`    // path of kvwire on those hosts; "": as here
 }
 
 // ReadPlan reads the plan of a folder.
@@ -60,18 +60,18 @@ func ReadPlan(dir string) (p Plan, err error) {
 		p.Generations = p.Blocks
 	}
 	if err != nil || p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0 {
-		return p, fmt.Errorf("%s is damaged (%v): run the experiment anew", name, err)
+		return p, fmt.Errorf("%s is damaged (%v): run the experiment again", name, err)
 	}
 	return p, nil
 }
 
-// Text is the plan as design.json has it.
+// Text is the plan as text for design.json.
 func (p *Plan) Text() ([]byte, error) {
 	b, err := json.MarshalIndent(p, "", " ")
 	return append(b, '\n'), err
 }
 
-// LockPlan opens the plan's file of a folder with the flags of os.OpenFile. Its lock keeps other processes from the folder's runs until the file is closed.
+// LockPlan opens the plan's file in a folder, with flags as for os.OpenFile, and locks it. No other kvwire run can use the folder until the file is closed.
 func LockPlan(dir string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, PlanFile), flags, 0o644)
 	if err != nil {
@@ -83,7 +83,7 @@ func LockPlan(dir string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// Runs are all runs of the plan, generation by generation. Load hosts measure no stages: with them the experiment's stages are removed.
+// Runs are all runs of the plan, by generation. Load hosts measure no stages, so with load hosts Runs removes the experiment's stages.
 func (p *Plan) Runs(x *experiments.Experiment) (runs []experiments.Run) {
 	if len(p.Launch.Clients) > 0 {
 		x.Stages = nil
@@ -107,7 +107,7 @@ func (p *Plan) Runs(x *experiments.Experiment) (runs []experiments.Run) {
 	return runs
 }
 
-// RunID names a run: it is the same when it is tried again.
+// RunID is the name of a run. It stays the same when the run is tried again.
 func (p *Plan) RunID(run experiments.Run) string {
 	number := run.Cell + 1
 	if p.numbers != nil {
@@ -123,7 +123,7 @@ func (p *Plan) RunID(run experiments.Run) string {
 	return id
 }
 
-// NumberQuestionCells makes RunID count only the cells that are in questions, as early versions did for the primary claims alone.
+// NumberQuestionCells makes RunID count only the cells that belong to questions, as version 1 did with --primary.
 func (p *Plan) NumberQuestionCells(x *experiments.Experiment) {
 	var cells []int
 	for _, q := range x.Questions() {

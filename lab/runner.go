@@ -15,34 +15,34 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Settings are how an experiment is measured.
+// Settings say how an experiment is measured.
 type Settings struct {
 	Generations int           `json:"generations"`
-	Seed        uint64        `json:"seed"`               // of all orders
-	Slice       time.Duration `json:"slice_ns,omitempty"` // of load on one variant at a time, settling included; 0: whole runs
-	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: DefaultTime, and a share of it for fewer generations
-	Until       float64       `json:"until,omitempty"`    // a question ends when its intervals are that narrow: 0.03 for 3 %; 0: all generations are measured
-	Retry       int           `json:"retry,omitempty"`    // whole runs: how often one is done again where the machine disturbed it
+	Seed        uint64        `json:"seed"`               // of all random orders
+	Slice       time.Duration `json:"slice_ns,omitempty"` // load on one variant at a time, including the settle time; 0: whole runs
+	Time        time.Duration `json:"time_ns,omitempty"`  // for each question, all generations together; 0: DefaultTime, in proportion to the number of generations
+	Until       float64       `json:"until,omitempty"`    // a question ends when its intervals have at most this half-width: 0.03 for 3 %; 0: all generations are measured
+	Retry       int           `json:"retry,omitempty"`    // whole runs: how often a run that the machine disturbed is repeated
 }
 
 // Bounds and defaults.
 const (
 	DefaultSlice       = 50 * time.Millisecond
 	SliceMin           = 5 * time.Millisecond
-	DefaultGenerations = 12 // an exact 95 % interval needs 6, Holm's correction for 12 claims 9
-	UntilGenerations   = 24 // with Until: looks at half of them, three quarters and all
+	DefaultGenerations = 12 // an exact 95 % interval needs 6, verdicts on 12 claims 9
+	UntilGenerations   = 24 // default with Until, which looks after half of them, three quarters, and all
 	LooksMax           = 3
 
-	timeMin      = 60 * time.Second // of a question
-	timeEach     = 12 * time.Second // and for each variant at least
-	diskTimes    = 3                // as long where data are copied
-	settleShare  = 10               // of a slice, one part in so many settles
-	roundsMin    = 4                // of a generation, whatever the time
+	timeMin      = 60 * time.Second // least time of a question
+	timeEach     = 12 * time.Second // least time of a question for each of its variants
+	diskTimes    = 3                // times as long if data sets are copied
+	settleShare  = 10               // one part in so many of a slice is settle time
+	roundsMin    = 4                // least number of rounds in a generation, whatever its time
 	betweenMost  = 5 * time.Millisecond
-	breakdownMax = 3 // generations in which cells are run for their stages, and units are calibrated
+	breakdownMax = 3 // number of generations with stages runs and calibration of unit costs
 )
 
-// DefaultTime is the time of a question with so many variants, the baseline's second process among them, for DefaultGenerations.
+// DefaultTime is the time of a question for DefaultGenerations. variants includes the baseline's second process.
 func DefaultTime(variants int, disk bool) time.Duration {
 	t := max(timeMin, time.Duration(variants)*timeEach)
 	if disk {
@@ -51,30 +51,30 @@ func DefaultTime(variants int, disk bool) time.Duration {
 	return t
 }
 
-// Looks are the numbers of generations after which Until looks at the intervals: fixed beforehand, and the last one is all.
+// Looks are the numbers of generations after which Until looks at the intervals. They are fixed beforehand; the last look is after all generations.
 func Looks(generations int) []int {
 	return slices.Compact([]int{(generations + 1) / 2, (3*generations + 3) / 4, generations})
 }
 
-// Runner measures an experiment. Its fields are set before Run, and not changed.
+// Runner measures an experiment. Its exported fields are set before Run, and do not change.
 type Runner struct {
 	Experiment *experiments.Experiment
 	Settings
 	Exec    Exec
 	Keeper  Keeper
 	Watcher Watcher
-	Name    func(run experiments.Run) string                               // of a run: its row's run_id
-	Labels  func(question experiments.Question) (name string, of []string) // of a question, and of its cells
+	Name    func(run experiments.Run) string                               // the run_id of a run's row
+	Labels  func(question experiments.Question) (name string, of []string) // the name of a question, and of its variants
 
 	questions []question
-	failed    map[string]error // variants that failed twice in a generation, by question and label
-	overhead  time.Duration    // of a generation: starting and ending its processes, as the last one had it
-	spent     time.Duration    // of steps that were measured
-	planned   time.Duration    // what those were planned to take
+	failed    map[string]error // variants that failed twice in one generation, by question and label
+	overhead  time.Duration    // time to start and end the processes of the last generation
+	spent     time.Duration    // time of the measured steps
+	planned   time.Duration    // planned time of the measured steps
 	done, of  int
 }
 
-// question is one of the experiment's, with what Run needs of it.
+// question is a question of the experiment, with its state in Run.
 type question struct {
 	experiments.Question
 	name   string
@@ -82,8 +82,8 @@ type question struct {
 	facts  []Facts
 	whole  bool // its cells are measured in whole runs
 	time   time.Duration
-	closed bool      // its intervals are narrow enough
-	only   []Variant // in the place of its cells' variants; nil: theirs
+	closed bool      // no more generations: its intervals are narrow enough
+	only   []Variant // for Measure: the variants; nil: those of the cells
 }
 
 // step is one generation of a question, or a whole run.
@@ -92,7 +92,7 @@ type step struct {
 	whole                *experiments.Run
 }
 
-// Prepare reads the facts of all cells, and returns what is planned. It starts nothing.
+// Prepare reads the facts of all cells. It starts nothing, and does nothing when called again.
 func (r *Runner) Prepare() error {
 	if r.questions != nil {
 		return nil
@@ -118,7 +118,7 @@ func (r *Runner) Prepare() error {
 	return nil
 }
 
-// variants are the processes of a generation of a question: its cells, and the baseline once more where it has something to compare.
+// variants are the processes of a generation of a question: one for each cell, and, if there are several cells, the baseline once more.
 func (q *question) variants() (all []Variant) {
 	if q.only != nil {
 		return q.only
@@ -148,7 +148,7 @@ func (q *question) here() (n int) {
 	return n
 }
 
-// steps are all steps of the design, in its order: generation by generation, and within one the questions in a random order.
+// steps are all steps of the plan, in order: by generation, and within a generation in a random order.
 func (r *Runner) steps() (all []step) {
 	for g := 1; g <= r.Generations; g++ {
 		rng := rand.New(rand.NewPCG(r.Seed, uint64(g)))
@@ -188,7 +188,7 @@ func (r *Runner) measured(cell int) bool {
 	return slices.ContainsFunc(r.questions, func(q question) bool { return slices.Contains(q.Cells, cell) })
 }
 
-// wholeRuns are the runs of a generation of a question that is measured in whole runs.
+// wholeRuns are the whole runs of one generation of a question.
 func (q *question) wholeRuns(generation int, again bool) (runs []experiments.Run) {
 	for _, c := range q.Cells {
 		runs = append(runs, experiments.Run{Block: generation, Cell: c})
@@ -199,7 +199,7 @@ func (q *question) wholeRuns(generation int, again bool) (runs []experiments.Run
 	return runs
 }
 
-// Runs are all runs of the design that have a row, in its order.
+// Runs are all runs of the plan that have a row, in the order of the plan.
 func (r *Runner) Runs() (all []experiments.Run) {
 	for _, s := range r.steps() {
 		all = append(all, r.runsOf(s)...)
@@ -218,7 +218,7 @@ func (r *Runner) runsOf(s step) (runs []experiments.Run) {
 	return runs
 }
 
-// Estimate is the time of all steps that are not kept yet, without loading data.
+// Estimate is the planned time of all steps that are not kept yet, without the time to load data.
 func (r *Runner) Estimate() (sum time.Duration) {
 	for _, s := range r.steps() {
 		if !r.kept(s) {
@@ -228,7 +228,7 @@ func (r *Runner) Estimate() (sum time.Duration) {
 	return sum
 }
 
-// Together are the cells whose processes live at the same time, for each step of a generation.
+// Together are, for each step of a generation, the cells whose processes live at the same time.
 func (r *Runner) Together() (all [][]int) {
 	for i := range r.questions {
 		q := &r.questions[i]
@@ -243,7 +243,7 @@ func (r *Runner) Together() (all [][]int) {
 	return all
 }
 
-// Method names in words how the questions are measured.
+// Method is a text for people: "slices of 50ms", "whole runs", or both.
 func (r *Runner) Method() string {
 	whole := 0
 	for _, q := range r.questions {
@@ -278,7 +278,7 @@ func (r *Runner) timeOf(s step) time.Duration {
 	return time.Duration(window+warmup) + wholeOverhead
 }
 
-// wholeOverhead is the time of a whole run beside its warm-up and window: for its processes, and to measure the idle machine.
+// wholeOverhead is the time of a whole run besides its warm-up and window: to start and end processes, and to measure the idle machine.
 const wholeOverhead = 450 * time.Millisecond
 
 func (r *Runner) factsOf(cell int) Facts {
@@ -296,8 +296,8 @@ func (r *Runner) kept(s step) bool {
 	return r.Keeper != nil && !slices.ContainsFunc(r.runsOf(s), func(run experiments.Run) bool { return !r.Keeper.Has(r.Name(run)) })
 }
 
-// Run measures what is not kept yet. It returns nil when ctx ends: then the generation under way is dropped, and all complete ones are kept.
-// Variants that fail have a row with the reason. An error means that nothing more can be measured or kept.
+// Run measures all steps that are not kept yet. When ctx ends, Run drops the current generation, keeps all complete ones, and returns nil.
+// A variant that fails twice has a row with the reason. An error means that nothing more can be measured or kept.
 func (r *Runner) Run(ctx context.Context) error {
 	if err := r.Prepare(); err != nil {
 		return err
@@ -341,7 +341,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	return r.look(generation)
 }
 
-// calibrate measures the units before the first generations, where something of them is missing.
+// calibrate measures the unit costs before each of the first breakdownMax generations, unless the generation's first step is kept.
 func (r *Runner) calibrate(ctx context.Context, s step) error {
 	if s.generation > breakdownMax || r.kept(s) {
 		return nil
@@ -353,7 +353,7 @@ func (r *Runner) calibrate(ctx context.Context, s step) error {
 	return err
 }
 
-// look closes the questions whose intervals are narrow enough, after the generations that Looks names.
+// look closes the questions whose intervals are narrow enough. It does so only after the generations in Looks.
 func (r *Runner) look(generation int) error {
 	if r.Until <= 0 || !slices.Contains(Looks(r.Generations), generation) {
 		return nil
@@ -387,7 +387,7 @@ func (r *Runner) at(s step) Step {
 	return at
 }
 
-// runWhole measures a cell in one whole run, and repeats it while the machine disturbs it, Retry times at most. The last one counts.
+// runWhole measures a cell in one whole run, and repeats it at most Retry times while the machine disturbs it. The last try counts.
 func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
 	id := r.Name(*s.whole)
 	for n := 1; ; n++ {
@@ -423,7 +423,7 @@ func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
 	}
 }
 
-// Fatal is an error of a run after which no other run is of use, such as a transport that the experiment requires and that does not work.
+// Fatal is an error that makes all other runs useless, such as a required transport that does not work.
 type Fatal struct{ Err error }
 
 // Error is its text.
@@ -432,7 +432,7 @@ func (e *Fatal) Error() string { return e.Err.Error() }
 // Unwrap is the cause.
 func (e *Fatal) Unwrap() error { return e.Err }
 
-// label fills in a row's place in the design.
+// label fills in a row's identity: experiment, run, generation, cell, phase, question, variant.
 func (r *Runner) label(row *report.Row, s step, run experiments.Run, id string) {
 	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Block), report.I(run.Order)
 	row.Cell = report.I(run.Cell + 1)
@@ -460,8 +460,8 @@ func clone(row *report.Row) *report.Row {
 	return &c
 }
 
-// generation measures one generation of a question. Where a variant fails, the generation is done again once; when it fails again,
-// the generation is done without it, and so are those that follow.
+// generation measures one generation of a question. If a variant fails, the generation is measured once more. If that variant fails again,
+// this generation and all later ones are measured without it.
 func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 	tried := map[string]bool{}
 	for {
@@ -491,8 +491,8 @@ func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 	}
 }
 
-// Measure measures one generation of variants that the caller chooses, which may be of the same cell, and takes about so long. It keeps
-// nothing. Their Generation and Place are filled in; their run IDs and labels are the caller's. The first variant that fails, or cannot be run here, ends it
+// Measure measures one generation, of about the time d, of variants that the caller chooses; several may be of the same cell. It keeps
+// nothing. The caller sets run IDs and labels; Measure fills in Generation and Place. If a variant fails, or cannot be run here, Measure ends
 // with an error.
 func (r *Runner) Measure(ctx context.Context, name string, number int, variants []Variant, d time.Duration) (rows []*report.Row, found []report.Slice, err error) {
 	if err := r.Prepare(); err != nil {
@@ -531,8 +531,8 @@ type generation struct {
 	s        step
 	q        *question
 	all      []Variant // of the question
-	live     []Variant // those that were started
-	process  []Process // theirs
+	live     []Variant // the started variants
+	process  []Process // the processes of live
 	rows     []*report.Row
 	slices   []report.Slice
 	counts   []int // slices of each live variant
@@ -566,7 +566,7 @@ func (g *generation) ids() (ids []string) {
 	return ids
 }
 
-// key names a variant of the question among all.
+// key identifies a variant among those of all questions.
 func (g *generation) key(label string) string { return g.q.name + "\n" + label }
 
 // measure starts the variants, gives them their slices, and ends them. It leaves no process behind.
@@ -593,7 +593,7 @@ func (g *generation) measure(ctx context.Context, at Step) error {
 	return nil
 }
 
-// start starts all variants at once. Those that cannot run here, and those that failed before, have a row with the reason.
+// start starts all variants at once. Variants that cannot run here, or have failed before, get a row with the reason.
 func (g *generation) start(ctx context.Context) error {
 	process, errs := make([]Process, len(g.all)), make([]error, len(g.all))
 	var wait sync.WaitGroup
@@ -628,18 +628,18 @@ func (g *generation) start(ctx context.Context) error {
 	return first
 }
 
-// add takes a variant's row into the generation.
+// add adds a variant's row to the generation.
 func (g *generation) add(v Variant, row *report.Row) {
 	g.r.label(row, g.s, experiments.Run{Block: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
 	row.Question, row.Variant, row.Method = g.q.name, v.Label, report.MethodSlices
 	g.rows = append(g.rows, row)
 }
 
-// count is the number of rounds that fit the generation's time: whole sets, over which the order is balanced, where one fits.
+// count is the number of rounds that fit into the generation's time: a multiple of a balanced set of rounds, if a set fits.
 func (g *generation) count() int {
 	k := len(g.live)
 	each := time.Duration(k) * (g.r.Slice + betweenMost)
-	ending := g.r.overhead / 4 // of starting and ending, ending is the smaller part
+	ending := g.r.overhead / 4 // ending takes about a quarter of overhead
 	n := max(roundsMin, int(max(0, time.Until(g.deadline)-ending)/each))
 	if set := setOf(k); n > set {
 		n -= n % set
@@ -679,7 +679,7 @@ func (g *generation) rounds(ctx context.Context, at Step) error {
 	return nil
 }
 
-// finish ends all variants at once, and takes their rows.
+// finish ends all variants at once, and collects their rows.
 func (g *generation) finish(ctx context.Context) error {
 	rows, errs := make([]*report.Row, len(g.live)), make([]error, len(g.live))
 	var wait sync.WaitGroup

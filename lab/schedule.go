@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// orders gives the order of the variants 0 to k-1 in each of so many rounds. Within a round each variant has one place. Over each whole
+// orders returns the order of the variants 0 to k-1 in each round. Within a round each variant has one place. Over each complete
 // set of rounds (k rounds for an even k, 2k for an odd one) each variant follows each other variant equally often (Williams, "Experimental
 // designs balanced for the estimation of residual effects of treatments", 1949). The numbering of the variants and the order of the rounds
-// are random. A round begins with the variant that ended the round before only where no other round of the set is left.
+// are random. A round begins with the variant that ended the previous round only if no other round of the set is left.
 func orders(k, rounds int, rng *rand.Rand) (all [][]int) {
 	last := -1
 	for len(all) < rounds {
@@ -28,7 +28,7 @@ func orders(k, rounds int, rng *rand.Rand) (all [][]int) {
 	return all
 }
 
-// pickRound chooses one of the rounds that do not begin with the variant last, or any where all do.
+// pickRound picks a random round that does not begin with the variant last, or any round if all do.
 func pickRound(set [][]int, label []int, last int, rng *rand.Rand) int {
 	var fit []int
 	for i, round := range set {
@@ -42,7 +42,7 @@ func pickRound(set [][]int, label []int, last int, rng *rand.Rand) int {
 	return fit[rng.IntN(len(fit))]
 }
 
-// williams gives one set of rounds for k variants: a Latin square for an even k, and two for an odd one.
+// williams returns one set of rounds for k variants: one Latin square for an even k, two for an odd one.
 func williams(k int) (set [][]int) {
 	base := make([]int, k)
 	for i := range base { // 0, 1, k-1, 2, k-2, …: neighbours differ by each of 1 to k-1 once
@@ -69,7 +69,7 @@ func williams(k int) (set [][]int) {
 	return set
 }
 
-// setOf is the number of rounds after which the orders of k variants are balanced.
+// setOf is the number of rounds in a balanced set for k variants.
 func setOf(k int) int {
 	if k%2 == 1 && k > 1 {
 		return 2 * k

@@ -11,38 +11,38 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// A Study is a proof of the instrument: many small experiments whose answers are known beforehand. They are measured with real processes and
-// slices, and evaluated as all experiments are. Its methods are for one goroutine.
+// A Study tests the instrument by many small experiments whose answers are known beforehand. They are measured with real processes and
+// slices, and evaluated like other experiments. A Study belongs to one goroutine.
 type Study struct {
 	Runner      *Runner       // its Exec, Keeper, Watcher, Slice and Seed are used; nothing is kept
 	Generations int           // of each experiment
-	Time        time.Duration // of a generation, about; as few rounds as there may be take longer than a short one
-	ID          string        // begins the run IDs
+	Time        time.Duration // of a generation, about; the least number of rounds may take longer
+	ID          string        // prefix of the run IDs
 	Show        func(generations int)
 
-	made int // generations that were begun, and so the number of the last one
+	made int // number of generations begun
 }
 
 // pairsTogether is how many experiments of two processes share a generation: each experiment has two processes of its own.
 const pairsTogether = 3
 
-// Trial is what one experiment of a study found by one metric, for one variant.
+// Trial is the result of one experiment of a study, for one variant and metric.
 type Trial struct {
 	Number            int     // of the experiment, from 1
-	Expected          float64 // the ratio to the baseline that is known beforehand; NaN: none is
-	report.Comparison         // its AA is the baseline's second process, where there was one
+	Expected          float64 // the ratio to the baseline that is known beforehand; NaN: not known
+	report.Comparison         // AA compares the baseline's second process with the first, if there was one
 }
 
-// Known is a variant whose cost is known, by one metric. A variant may be known by several: then it has the same label and cell in all.
+// Known is a variant whose cost is known, by one metric. If it is known by several metrics, there is a Known for each, with the same label and cell.
 type Known struct {
 	Label    string
 	Cell     int
 	Metric   string
-	Expected func(baseline *report.Row) float64 // ratio to a generation's row of the baseline; NaN: that row lacks something
+	Expected func(baseline *report.Row) float64 // the expected ratio, from the baseline's row of a generation; NaN: the row lacks a value
 }
 
-// AA measures so many experiments in which two processes of one cell are compared. It returns the trials of complete experiments, also with
-// an error; the end of ctx is none.
+// AA measures experiments in which two processes of one cell are compared. It returns the trials of complete experiments, also with
+// an error. The end of ctx is no error.
 func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, err error) {
 	for made := 0; made < experiments && ctx.Err() == nil; {
 		pairs := min(pairsTogether, experiments-made)
@@ -68,9 +68,9 @@ func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, 
 	return trials, nil
 }
 
-// Inject measures so many experiments in which variants with a known cost are compared with a baseline, which is measured twice. Verdicts are
-// given on the metrics that known names, corrected for all of these together. It returns the trials of complete experiments, also with an error;
-// the end of ctx is none.
+// Inject measures experiments in which variants with a known cost are compared with a baseline, which is measured twice. There are verdicts
+// on the metrics in known, corrected for all claims of an experiment together. It returns the trials of complete experiments, also with an error.
+// The end of ctx is no error.
 func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experiments int) (trials []Trial, err error) {
 	variants := []Variant{{Cell: baseline, Label: "baseline"}, {Cell: baseline, Label: "baseline again", Again: true}}
 	var primary []string
@@ -99,7 +99,7 @@ func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experim
 	return trials, nil
 }
 
-// expected is the median of what a variant's known cost comes to in the generations of an experiment.
+// expected is the median of a variant's expected ratios over the generations of an experiment.
 func expected(known []Known, baseline report.Series, label, metric string) float64 {
 	i := slices.IndexFunc(known, func(k Known) bool { return k.Label == label && k.Metric == metric })
 	if i < 0 {
@@ -114,8 +114,8 @@ func expected(known []Known, baseline report.Series, label, metric string) float
 	return median(all)
 }
 
-// Alone measures one experiment of one cell, which is compared with nothing: its rows, one of each generation. The end of ctx is no error, and
-// then there are none.
+// Alone measures the generations of one cell, without a comparison, and returns a row for each. The end of ctx is no error:
+// then there are no rows.
 func (s *Study) Alone(ctx context.Context, cell int) (rows []*report.Row, err error) {
 	series, err := s.experiment(ctx, []Variant{{Cell: cell, Label: "alone"}})
 	if err != nil || series == nil {
@@ -127,7 +127,7 @@ func (s *Study) Alone(ctx context.Context, cell int) (rows []*report.Row, err er
 	return rows, nil
 }
 
-// experiment measures the generations of one experiment: a series for each variant, in their order; nil when ctx ended before the last one was
+// experiment measures the generations of one experiment. It returns a series for each variant, in their order, or nil if ctx ended before the last generation was
 // complete.
 func (s *Study) experiment(ctx context.Context, variants []Variant) ([]report.Series, error) {
 	series := make([]report.Series, len(variants))
@@ -163,7 +163,7 @@ func (s *Study) experiment(ctx context.Context, variants []Variant) ([]report.Se
 	return series, nil
 }
 
-// generation measures one generation, and once more where that fails. What cannot run here at all is not tried again.
+// generation measures one generation, and once more if that fails. Variants that cannot run here are not tried again.
 func (s *Study) generation(ctx context.Context, variants []Variant) (rows []*report.Row, found []report.Slice, err error) {
 	for try := 1; ; try++ {
 		s.made++

@@ -2,7 +2,7 @@ package lab
 
 import "fmt"
 
-// UsageError is an error that another command line remedies: a folder or an experiment that is not there, or one that is written wrongly.
+// UsageError is an error that the user can correct: a folder or an experiment that does not exist, or an experiment with a mistake.
 type UsageError struct{ Err error }
 
 func (e *UsageError) Error() string { return e.Err.Error() }
@@ -10,5 +10,5 @@ func (e *UsageError) Error() string { return e.Err.Error() }
 // Unwrap is for errors.Is and errors.As.
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// Usagef is fmt.Errorf of a UsageError.
+// Usagef returns a UsageError with a text as from fmt.Errorf.
 func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }

@@ -11,20 +11,20 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// A cell in slices is compared with the same process when nothing interrupts it: in each of so many rounds as much load in slices, by turns with a second process, as in one piece.
+// Each round of Whole has as much load in slices, which alternate with slices of a second process, as in one uninterrupted piece.
 const (
 	pieceWindow = time.Second
 	pieceRounds = 10
 )
 
-// WholeTime is about how long Whole takes.
+// WholeTime is the time that Whole takes, about.
 func WholeTime(generations int) time.Duration {
 	return time.Duration(generations) * (pieceRounds*3*pieceWindow + 2*time.Second)
 }
 
-// Whole measures a process in slices, by turns with a second process of the same cell, and in pieces of a second without an interruption, in
-// so many generations, each with processes of its own. Within a round of a generation the order is random. The trials are of one experiment: the ratio of slices to pieces by
-// each metric that slices have. The end of ctx is no error, and then the trials are of the complete generations.
+// Whole measures a process in slices, which alternate with slices of a second process of the same cell, and in pieces of a second without interruption, in
+// so many generations with fresh processes. The order within a round is random. The trials are those of one experiment: the ratio of slices to pieces, by
+// each metric that slices have. The end of ctx is no error: then the trials are those of the complete generations.
 func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Trial, err error) {
 	if err := s.Runner.Prepare(); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Tria
 	return trials, err
 }
 
-// pieces is one generation of Whole: the row of the process, and for each round its piece, and its slices together.
+// pieces measures one generation of Whole. It returns the row of the process and, for each round, the piece and the sum of the slices.
 func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *report.Row, pieces, sums []report.Slice, err error) {
 	var live [2]Process
 	defer func() {
@@ -113,7 +113,7 @@ func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *repo
 	return row, pieces, sums, err
 }
 
-// sumOf are slices together, by the metrics that slices have: mean rates and costs, and the median of the medians.
+// sumOf combines slices, by the metrics that slices have: the mean rate, the cost over all operations, and the median of the medians.
 func sumOf(all []report.Slice) (s report.Slice) {
 	var rate, cpu, ops float64
 	var p50 []int64

@@ -7,44 +7,44 @@ import (
 	"time"
 )
 
-// ErrParked is returned by Park on a loop that is parked, or is being parked, already.
+// ErrParked is returned by Park if the loop is already parked, or is being parked.
 var ErrParked = errors.New("loop: parked already")
 
-// Busier is a Member that has work which goes on between requests, or outlives them. A Group parks when none of its members is busy.
+// Busier is a Member with work that goes on between requests, or after them. A Group parks only when none of its members is busy.
 type Busier interface {
-	// Busy names the work that is under way, for an error; "" when there is none. It is called on the member's loop at the end of a turn, and may begin
-	// work that has to be done before parking, such as write-back of cached pages: it is called again until it returns "".
+	// Busy names the work under way, for an error; "" if there is none. It is called on the member's loop at the end of a turn, and may start
+	// work that must be done before parking, such as write-back of cached pages. It is called again until it returns "" or Park gives up.
 	Busy() string
 }
 
 // nap is one period in which a loop is parked.
 type nap struct {
 	last   func()
-	quiet  bool          // only where no member is busy
-	settle chan struct{} // closed by the loop when it sleeps, or has refused to
+	quiet  bool          // park only if no member is busy
+	settle chan struct{} // closed by the loop just before it sleeps, or when it refuses to park
 	resume chan struct{} // closed by Resume
-	busy   string        // why it was refused; read after settle is closed
+	busy   string        // the work because of which the loop refused; read after settle is closed
 	err    error         // likewise
 }
 
-// parking is what Park and Resume share.
+// parking is the state that Park and Resume share.
 type parking struct {
 	mu  sync.Mutex
 	nap *nap // mu; nil: the loop is not parked and is not being parked
 }
 
-// Park ends the loop's turns until Resume, whatever its wait policy is: the goroutine is locked to its thread and waits on a channel, so the thread sleeps on a
-// futex, outside ring and epoll set, and takes no CPU. last, which may be nil, runs on the loop's goroutine just before. Park returns when last has run and
-// the loop sleeps. Any goroutine but the loop's own may call it.
+// Park stops the loop's turns until Resume, under every wait policy. The goroutine is locked to its thread and waits on a channel, so the thread sleeps on a
+// futex, outside ring and epoll set, and takes no CPU time. last, which may be nil, runs on the loop's goroutine just before. Park returns when last has run and
+// the loop goes to sleep. Any goroutine but the loop's own may call it.
 //
-// The first turn after Resume finds what has come from the kernel and from other loops meanwhile. Do queues its function, which runs after Resume, and Call and
-// Remove wait for that. Stop resumes the loop first. The errors are ErrParked and ErrStopped.
+// The first turn after Resume finds what the kernel and other loops have delivered meanwhile. On a parked loop, Do queues its function, which runs after Resume; Call and
+// Remove wait until then; Stop resumes the loop first. The errors are ErrParked and ErrStopped.
 func (l *Loop) Park(last func()) error {
 	_, err := l.park(last, false)
 	return err
 }
 
-// park is Park. With quiet it refuses while a member is busy, and returns what the member is doing.
+// park is Park. With quiet it refuses to park a loop that has work, and returns that work.
 func (l *Loop) park(last func(), quiet bool) (busy string, err error) {
 	n := &nap{last: last, quiet: quiet, settle: make(chan struct{}), resume: make(chan struct{})}
 	l.parking.mu.Lock()
@@ -67,7 +67,7 @@ func (l *Loop) park(last func(), quiet bool) (busy string, err error) {
 	}
 }
 
-// forget makes way for the next Park.
+// forget clears the nap n, so that Park may be called again.
 func (l *Loop) forget(n *nap) {
 	l.parking.mu.Lock()
 	defer l.parking.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *Loop) forget(n *nap) {
 	}
 }
 
-// Resume ends a Park: the loop goes on with its next turn. It does not wait for that. Any goroutine may call it; on a loop that is not parked it does nothing.
+// Resume ends a Park: the loop goes on with its next turn. Resume does not wait for that turn. Any goroutine may call it. On a loop that is not parked it does nothing.
 func (l *Loop) Resume() {
 	l.parking.mu.Lock()
 	n := l.parking.nap
@@ -87,11 +87,11 @@ func (l *Loop) Resume() {
 	}
 }
 
-// rest sleeps at the end of a turn, for Park. The turn's entries have been submitted.
+// rest parks the loop at the end of a turn, after the turn's entries have been submitted.
 func (l *Loop) rest() {
 	n := l.nap
 	l.nap = nil
-	if l.stop.Load() { // Stop resumes before it waits, and sets this before it resumes
+	if l.stop.Load() { // Stop sets this, then resumes, then waits
 		n.err = ErrStopped
 	} else if n.quiet {
 		n.busy = l.work()
@@ -104,7 +104,7 @@ func (l *Loop) rest() {
 	if n.last != nil {
 		n.last()
 	}
-	unrouse() // no thread of this loop is in a system call
+	unrouse() // this loop's thread makes no system call that the scheduler knows of
 	since := Nanos()
 	close(n.settle)
 	<-n.resume
@@ -113,7 +113,7 @@ func (l *Loop) rest() {
 	l.busyAt = Nanos()
 }
 
-// work names what the loop has to do; "": nothing.
+// work names work that the loop still has; "": none.
 func (l *Loop) work() string {
 	switch {
 	case !l.finished.Empty():
@@ -137,22 +137,22 @@ func (l *Loop) work() string {
 	return ""
 }
 
-// Awake is Now without the time for which the loop was parked. Deadlines of peers are counted by it, since a parked loop receives nothing.
+// Awake is Now less the time for which the loop was parked. Deadlines for peers use it, because a parked loop receives nothing.
 func (l *Loop) Awake() int64 { return l.now - l.parked }
 
-// WakeAwake is WakeAt for a time of Awake.
+// WakeAwake is WakeAt for a time by Awake.
 func (l *Loop) WakeAwake(t int64) { l.WakeAt(t + l.parked) }
 
-// parkAgain is the first wait before busy members are checked again: short beside a slice, long beside a turn. It doubles up to parkAgainMax, since each check
-// takes a turn of CPU time.
+// parkAgain is the first pause before busy members are checked again: short compared with a slice, long compared with a turn. It doubles up to parkAgainMax,
+// because each check takes a turn of CPU time.
 const (
 	parkAgain    = 100 * time.Microsecond
 	parkAgainMax = 2 * time.Millisecond
 )
 
-// ParkAll parks loops in this order once none of their members is busy, or after wait gives up with an error that names the loop and what it does, and leaves
-// all of them awake. last, which may be nil, runs on each loop's goroutine just before it sleeps; after a failed attempt it runs again, and the last run counts.
-// The caller sends no new work to the loops meanwhile: work that comes late waits until ResumeAll. Any goroutine but a loop's own.
+// ParkAll parks the loops in this order once none of their members is busy. After wait it gives up: it returns an error that names a busy loop and its work, and leaves
+// all loops awake. last, which may be nil, runs on each loop's goroutine just before the loop sleeps. It runs again after a failed attempt, and the last run counts.
+// The caller must not send new work to the loops meanwhile: late work waits until ResumeAll. Any goroutine but a loop's own may call it.
 func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	until := time.Now().Add(wait)
 	for again := parkAgain; ; again = min(2*again, parkAgainMax) {
@@ -167,8 +167,8 @@ func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	}
 }
 
-// parkOnce parks all loops, or none, and returns which loop is busy with what. Work between a parked loop and a later one shows as work of the later one, so all
-// loops are resumed.
+// parkOnce parks all loops or none. If none, it returns which loop is busy, with its work. Work between a parked loop and a later one shows up as work of
+// the later one, so all parked loops are resumed.
 func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	for i, l := range loops {
 		busy, err = l.park(func() {
@@ -188,14 +188,14 @@ func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	return "", nil
 }
 
-// ResumeAll resumes loops in the reverse order of parking: a loop that hands work to a later one finds it awake.
+// ResumeAll resumes loops in the reverse order of parking, so a loop that hands work to a later one finds that one awake.
 func ResumeAll(loops []*Loop) {
 	for i := len(loops) - 1; i >= 0; i-- {
 		loops[i].Resume()
 	}
 }
 
-// Park parks all loops of the group by ParkAll, those with connections first.
+// Park parks all loops of the group as ParkAll does, those with connections first.
 func (g *Group) Park(wait time.Duration, last func(l *Loop)) error {
 	return ParkAll(g.All(), wait, last)
 }

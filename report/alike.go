@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ownColumns are, by a factor, the columns that belong to its values: where it is compared they may differ, too. A name that ends with *
-// stands for all columns that begin so.
+// ownColumns are, for each factor, the columns that belong to its values: if the factor is compared, they may differ, too. A name that ends with *
+// stands for all columns with that prefix.
 var ownColumns = map[string][]string{
 	"transport":        {"client_transport", "device", "ring", "tls", "sqpoll", "taskrun", "huge_pages", "tcp_*", "uring_*", "rdma_*"},
 	"client_transport": {"ring", "tls", "sqpoll", "taskrun", "tcp_*", "uring_*", "rdma_*"},
@@ -30,10 +30,10 @@ var ownColumns = map[string][]string{
 	"loop": {"arrival", "target_per_s"},
 }
 
-// ofTwoProcesses are the columns that say something else, or nothing, of a run in one process: inproc and codec.
+// ofTwoProcesses are the columns that have another meaning, or none, for a run in one process: inproc and codec.
 var ofTwoProcesses = []string{"client_threads", "client_cpus", "server_cpus", "hosts", "load_hosts"}
 
-// mayDiffer says whether a column belongs to what is compared.
+// mayDiffer reports whether a column is a compared factor or belongs to its values.
 func mayDiffer(column string, compared []string) bool {
 	for _, name := range compared {
 		name = strings.ReplaceAll(name, "-", "_")
@@ -49,7 +49,7 @@ func mayDiffer(column string, compared []string) bool {
 	return false
 }
 
-// factor is a factor's value as far as it matters to a comparison: a copy of a data set is as good as the set itself.
+// factor is a factor's value for a comparison, in which a copy of a data set counts as the data set itself.
 func (r *Row) factor(column string) string {
 	v, _ := r.Value(column)
 	if column == "data_set" && v == "copied" {
@@ -58,8 +58,8 @@ func (r *Row) factor(column string) string {
 	return v
 }
 
-// unlike is the first factor in which two runs differ beside what is compared; "": they are alike. A factor that one of them does not have
-// does not apply to it.
+// unlike is the first factor, other than the compared ones, in which two runs differ; "": none. A factor that one run does not have
+// does not apply to it, and is no difference.
 func unlike(a, b *Row, compared []string) (column string) {
 	for _, c := range FactorColumns() {
 		x, y := a.factor(c), b.factor(c)
@@ -71,8 +71,8 @@ func unlike(a, b *Row, compared []string) (column string) {
 	return ""
 }
 
-// unlike is why a variant, or the baseline again, is not comparable with the baseline: in one generation they differ in more than what is
-// compared. "": they are alike.
+// unlike is why a variant, or the baseline again, is not comparable with the baseline: in some generation they differ in another factor than the
+// compared ones. "": they are comparable.
 func (q *Pairs) unlike(v *Series) (why string) {
 	if len(q.Compared) == 0 {
 		return ""
@@ -83,7 +83,7 @@ func (q *Pairs) unlike(v *Series) (why string) {
 			continue
 		}
 		if c := unlike(base, r, q.Compared); c != "" {
-			return fmt.Sprintf("a comparison by %s would differ in %s, too: %s has %s, and %s has %s, in generation %d: measure both with the same",
+			return fmt.Sprintf("a comparison by %s would differ in %s, too: %s has %s, and %s has %s, in generation %d: measure both with the same value",
 				q.Compared[0], c, q.Baseline.Label, base.factor(c), v.Label, r.factor(c), g)
 		}
 	}

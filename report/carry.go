@@ -11,14 +11,14 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// CarryFile is the file of carry-over in a folder of results.
+// CarryFile is the name of the file of carry-over in a folder of results.
 const CarryFile = "carryover.csv"
 
-// Carry is the effect of a variant on the slice that follows its own: a line of carryover.csv. A ratio of 1 is no effect.
+// Carry is the effect of a variant on the slice after its own: a line of carryover.csv. A ratio of 1 is no effect.
 type Carry struct {
 	Question, Metric string
 	After            string  // the variant whose slice came before
-	Ratio            float64 // of slices after it to all of the same variant and generation
+	Ratio            float64 // slices after it, divided by the median slice of their own variant and generation
 	Low, High, Level float64 // its interval over the generations
 	Generations      int
 }
@@ -26,10 +26,10 @@ type Carry struct {
 // carryMetrics are the metrics of carryover.csv, in the order of its lines.
 var carryMetrics = []string{"ops_per_s", "cpu_ns_per_op", "lat_p50_ns"}
 
-// CarryOver estimates, for each question, metric and predecessor, how slices that followed the predecessor differ from others. Each
-// slice is compared with the median of its own variant in its own generation, in logarithms. A generation's value is the median over the
-// slices that followed the predecessor, which are in the median, too: with few variants the estimate is too small.
-// Over the generations it is Hodges and Lehmann's estimate with its exact interval.
+// CarryOver estimates, for each question, metric and predecessor, how slices after the predecessor differ from others. Each
+// slice is compared, by its log-ratio, with the median slice of its own variant and generation. A generation's value is the median over the
+// slices after the predecessor. These slices are part of the median that they are compared with, so with few variants the estimate is too small.
+// The result over the generations is Hodges and Lehmann's estimate with its exact interval.
 func CarryOver(all []Slice) (out []Carry) {
 	type key struct{ question, metric, after string }
 	var order []key
@@ -66,7 +66,7 @@ func CarryOver(all []Slice) (out []Carry) {
 	return out
 }
 
-// generationSlices are the slices of one question's generation.
+// generationSlices are the slices of one generation of a question.
 type generationSlices struct {
 	question   string
 	generation int64
@@ -91,7 +91,7 @@ func byGeneration(all []Slice) (of []*generationSlices) {
 	return of
 }
 
-// variants are those that have slices, sorted.
+// variants are the variants that have slices, sorted.
 func (g *generationSlices) variants() (all []string) {
 	for _, s := range g.slices {
 		all = append(all, s.Variant)
@@ -100,7 +100,7 @@ func (g *generationSlices) variants() (all []string) {
 	return slices.Compact(all)
 }
 
-// following are the log-ratios of the slices after a variant's to the medians of their own variants.
+// following are the log-ratios of the slices after a variant, each to the median slice of its own variant.
 func (g *generationSlices) following(after string, of func(s *Slice) Float) (d []float64) {
 	medians := map[string]float64{}
 	values := map[string][]float64{}

@@ -10,8 +10,8 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// quantities are what claims may be about beside the metrics: what is counted of a run, and each side's share of the CPU time. A column
-// has the name that it has in runs.csv.
+// quantities are what claims may be about besides the metrics: counts of a run, and the CPU time of each side. A column
+// keeps its name in runs.csv.
 var quantities = []Metric{
 	{"client_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ClientUserNsPerOp, r.ClientSysNsPerOp) }},
 	{"server_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ServerUserNsPerOp, r.ServerSysNsPerOp) }},
@@ -33,7 +33,7 @@ var quantities = []Metric{
 	{"disk_syscalls_per_io", false, "", func(r *Row) Float { return r.DiskSyscallsPerIO }},
 }
 
-// FindQuantity gives what a claim may be about by its name: a metric, or what was counted.
+// FindQuantity returns the metric or count with this name, for a claim.
 func FindQuantity(name string) (Metric, error) {
 	all := slices.Concat(Metrics, quantities)
 	names := make([]string, len(all))
@@ -45,50 +45,50 @@ func FindQuantity(name string) (Metric, error) {
 	return Metric{}, fmt.Errorf("metric %q is unknown (%s)", name, strings.Join(names, ", "))
 }
 
-// Expected is what a claim says of the ratio of a figure to another, or of a figure itself: that it lies between least and most.
+// Expected is what a claim states of a ratio of two cells, or of one cell's own value: that it lies between Least and Most.
 type Expected struct {
-	Direction   stats.Verdict // Higher or Lower, or Same, within what matters; "": least and most say all
+	Direction   stats.Verdict // Higher, Lower, or Same (within stats.Matters); "": only Least and Most
 	Least, Most float64       // -Inf and +Inf: none
 }
 
-// Shown is what is looked at for a claim.
+// Shown is one comparison that tests a claim.
 type Shown struct {
 	Metric Metric
-	Series []Series // one, whose own value is meant; or in order, of which the last is compared with the first, and each with the one before
+	Series []Series // one: its own value is tested; several, in order: the last is compared with the first, and each with the one before
 	Expect Expected
-	Self   Self // what the baseline of its question shows beside itself, by this metric: the check of the instrument
+	Self   Self // the A/A comparison of its question by this metric: the check of the instrument
 }
 
-// Answer is whether what was measured agrees with a claim.
+// Answer is the answer to a claim.
 type Answer string
 
 // The answers.
 const (
-	Agrees      Answer = "agrees"              // the figure lies within what was claimed, significantly
-	Disagrees   Answer = "disagrees"           // it lies outside
+	Agrees      Answer = "agrees"              // the figure lies within the claimed bounds, significantly
+	Disagrees   Answer = "disagrees"           // it lies outside, significantly
 	Unsure      Answer = "can't tell"          // neither
-	TooFew      Answer = "too few generations" // a figure, and no verdict
+	TooFew      Answer = "too few generations" // there is a figure, but fewer than MinPairs generations were planned
 	NotMeasured Answer = "not measured"
 )
 
-// Finding is what was found of one Shown.
+// Finding is the result of one Shown.
 type Finding struct {
 	Answer           Answer
-	Why              string  // what the answer alone does not say; ""
-	Pairs            int     // generations that the figure comes from
+	Why              string  // the reason for the answer; may be ""
+	Pairs            int     // generations in the figure
 	LeftOut          int     // as a Comparison's
 	Value, Low, High float64 // the ratio, or the cell's own value; NaN: none
 	Level            float64 // that the interval covers
 	PHolm            float64 // NaN: not tested
 }
 
-// JudgeClaims answers for all that is shown, which share the error of stats.Alpha (Holm). generations is how many there were to be: with
+// JudgeClaims answers all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number: with
 // fewer than MinPairs there is no verdict.
 //
-// A figure agrees when the hypothesis that it is at a bound is rejected for each bound, and lies within them; it
-// disagrees when that is rejected for the one that it is beyond. A direction agrees when no difference is rejected, and disagrees when one
-// that matters in this direction is. Along an axis it disagrees, too, where a step goes the other way by more than what matters: the steps
-// of an axis share stats.Alpha of their own.
+// A figure agrees when it lies within the bounds, and the hypothesis that it equals a bound is rejected for each bound. It
+// disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when
+// "no difference" is rejected. It disagrees when a difference of stats.Matters in this direction is rejected. Along an axis it
+// also disagrees when a step goes the other way by more than stats.Matters: the steps of an axis share another stats.Alpha.
 func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 	out := make([]Finding, len(all))
 	var tested []int // of out
@@ -114,7 +114,7 @@ func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 	return out, nil
 }
 
-// find answers for one alone: Agrees and Disagrees are where the figure lies, and p is for Holm to judge.
+// find answers for one comparison alone. Agrees and Disagrees tell only where the figure lies; the caller corrects p by Holm's method.
 func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 	f = Finding{Answer: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
 	of, figure, err := s.effect()
@@ -129,13 +129,13 @@ func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 		}
 	}
 	if of.pairs == 0 {
-		f.Why = "no generation has all of it"
+		f.Why = "no generation has valid runs of all cells"
 		return f, 0, nil
 	}
 	f.Value, f.Low, f.High, f.Level = figure(of.Estimate), figure(of.Low), figure(of.High), of.Level
 	switch {
 	case generations < MinPairs:
-		f.Answer, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d", MinPairs)
+		f.Answer, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d generations", MinPairs)
 		return f, 0, nil
 	case of.pairs < MinPairs:
 		f.Why = fmt.Sprintf("%d generations: a verdict takes %d", of.pairs, MinPairs)
@@ -154,7 +154,7 @@ func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 	return f, p, err
 }
 
-// sized says whether a claim can be judged where nothing checks the instrument: it has no direction, or a size in that direction.
+// sized reports whether a claim can be judged without an A/A check: it has no direction, or a bound in that direction.
 func (s *Shown) sized() bool {
 	switch s.Expect.Direction {
 	case stats.Higher:
@@ -165,7 +165,7 @@ func (s *Shown) sized() bool {
 	return s.Expect.Direction == ""
 }
 
-// effect is what the generations say, and how its figures are read: in logarithms of ratios, or as they are.
+// effect is the effect over the generations. figure converts it: exp of a log-ratio, or the value itself.
 func (s *Shown) effect() (of paired, figure func(float64) float64, err error) {
 	if len(s.Series) == 1 {
 		of, err = s.Series[0].own(s.Metric)
@@ -175,8 +175,8 @@ func (s *Shown) effect() (of paired, figure func(float64) float64, err error) {
 	return of, math.Exp, err
 }
 
-// bounds are those of the effect: of a value itself, or of the logarithm of a ratio, where a direction is one beyond delta, and the same
-// is what lies within what matters.
+// bounds are the bounds of the effect: of a value itself, or of the logarithm of a ratio. A direction begins beyond delta, and Same
+// lies within stats.Matters.
 func (s *Shown) bounds(delta float64) (least, most float64) {
 	least, most = s.Expect.Least, s.Expect.Most
 	if len(s.Series) == 1 {
@@ -194,15 +194,15 @@ func (s *Shown) bounds(delta float64) (least, most float64) {
 	return least, most
 }
 
-// place says where the estimate lies, and p of the hypothesis that the truth does not. A direction is any difference that is surely there,
-// and is refuted where one that matters surely is not.
+// place returns where the estimate lies, and p of the hypothesis that the true value does not lie there. A direction agrees with any difference that is certain,
+// and is refuted if a difference of stats.Matters is certainly absent.
 func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
 	answer, p = Unsure, 1
 	if least, most := s.bounds(0); of.Estimate > least && of.Estimate < most {
 		if p, err = of.beyond(least, most); err != nil || p <= stats.Alpha {
 			return Agrees, p, err
 		}
-		answer = Agrees // which is for Holm to refuse
+		answer = Agrees // p is above Alpha, so Holm's method refuses it
 	}
 	bound := math.NaN()
 	switch least, most := s.bounds(stats.Matters); {
@@ -220,7 +220,7 @@ func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
 	return answer, p, nil
 }
 
-// beyond is p of the hypothesis that the effect is at one of some bounds, for the one that is most likely.
+// beyond is p of the hypothesis that the effect equals one of the bounds: the largest p of all bounds.
 func (p *paired) beyond(bounds ...float64) (most float64, err error) {
 	for _, bound := range bounds {
 		if math.IsInf(bound, 0) {
@@ -239,12 +239,12 @@ func (p *paired) beyond(bounds ...float64) (most float64, err error) {
 	return most, nil
 }
 
-// goesAsClaimed says whether the whole interval is on the side that was claimed.
+// goesAsClaimed reports whether the whole interval lies on the claimed side of 1.
 func (s *Shown) goesAsClaimed(of paired) bool {
 	return s.Expect.Direction == stats.Higher && of.Low > 0 || s.Expect.Direction == stats.Lower && of.High < 0
 }
 
-// steps looks at each step along an axis: none may go the other way.
+// steps checks each step along an axis: none may go the other way.
 func (s *Shown) steps(f *Finding) error {
 	n := len(s.Series) - 1
 	if n < 2 || f.Answer == Disagrees {
@@ -267,14 +267,14 @@ func (s *Shown) steps(f *Finding) error {
 		}
 		against := s.Expect.Direction == stats.Higher && e.High < -limit || s.Expect.Direction == stats.Lower && e.Low > limit
 		if against && e.Level >= level {
-			f.Answer, f.Why = Disagrees, fmt.Sprintf("%s it is %.2f times", step, math.Exp(e.Estimate))
+			f.Answer, f.Why = Disagrees, fmt.Sprintf("%s the ratio is %.2f", step, math.Exp(e.Estimate))
 			return nil
 		}
 	}
 	return nil
 }
 
-// own are a series' values themselves, of its valid runs.
+// own is the effect of a series' own values, of its valid runs.
 func (s *Series) own(m Metric) (p paired, err error) {
 	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
 		r := s.Rows[g]
@@ -288,7 +288,7 @@ func (s *Series) own(m Metric) (p paired, err error) {
 	return p, p.settle()
 }
 
-// missing is why no run of a series has a value, for a ratio or as it is; "": one has.
+// missing is why no run of a series has a value, or, with ratio, none above 0; "": a run has one.
 func (s *Series) missing(m Metric, ratio bool) (why string) {
 	why = "not run"
 	for _, b := range slices.Sorted(maps.Keys(s.Rows)) {
@@ -310,7 +310,7 @@ func (s *Series) missing(m Metric, ratio bool) (why string) {
 	return s.Label + ": " + why
 }
 
-// Overall is the answer for a claim that is shown several times: all have to agree.
+// Overall is the answer to a claim with several comparisons: all of them must agree.
 func Overall(findings []Finding) Answer {
 	for _, a := range []Answer{Disagrees, Unsure, TooFew, NotMeasured} {
 		if slices.ContainsFunc(findings, func(f Finding) bool { return f.Answer == a }) {

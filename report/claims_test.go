@@ -154,10 +154,10 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 	}{
 		{"rises", expected(stats.Higher, 2, 0), []float64{1e5, 2e5, 4e5}, Agrees, ""},
 		{"rises, and stays", expected(stats.Higher, 2, 0), []float64{1e5, 4e5, 4e5}, Agrees, ""},
-		{"rises and falls", expected(stats.Higher, 2, 0), []float64{1e5, 4e5, 3e5}, Disagrees, "from b to c it is 0.75 times"},
+		{"rises and falls", expected(stats.Higher, 2, 0), []float64{1e5, 4e5, 3e5}, Disagrees, "from b to c the ratio is 0.75"},
 		{"rises too little", expected(stats.Higher, 2, 0), []float64{1e5, 1.2e5, 1.5e5}, Disagrees, "the direction is as claimed"},
 		{"falls", expected(stats.Lower, 0, 0.5), []float64{4e5, 2e5, 1e5}, Agrees, ""},
-		{"falls and rises", expected(stats.Lower, 0, 0.5), []float64{4e5, 1e5, 1.5e5}, Disagrees, "from b to c it is 1.50 times"},
+		{"falls and rises", expected(stats.Lower, 0, 0.5), []float64{4e5, 1e5, 1.5e5}, Disagrees, "from b to c the ratio is 1.50"},
 	} {
 		f := judged(t, 10, shown(t, c.e, 10, c.rates...))[0]
 		if f.Answer != c.want || !strings.HasPrefix(f.Why, c.why) || c.why == "" && f.Why != "" {
@@ -194,7 +194,7 @@ func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 				delete(s.Series[0].Rows, b)
 				delete(s.Series[1].Rows, b+5)
 			}
-		}, "no generation has all of it"},
+		}, "no generation has valid runs of all cells"},
 		"few valid runs": {func(s *Shown) { spoil(s.Series[1], 5) }, "5 generations: a verdict takes 6"},
 		"cut short": {func(s *Shown) {
 			for b := 5; b <= 10; b++ {

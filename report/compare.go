@@ -13,15 +13,15 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Metric is something that variants are compared by.
+// Metric is a quantity by which variants are compared.
 type Metric struct {
 	Name   string // a column of runs.csv, or a sum of columns
-	Higher bool   // is better
+	Higher bool   // more is better
 	unit   string // in bench.txt; "": a number without one
 	of     func(r *Row) Float
 }
 
-// Metrics are those that there are.
+// Metrics are all metrics of comparisons.
 var Metrics = []Metric{
 	{"ops_per_s", true, "ops/s", func(r *Row) Float { return r.OpsPerS }},
 	{"lat_p50_ns", false, "p50-ns", func(r *Row) Float { return float(r.LatP50Ns) }},
@@ -31,7 +31,7 @@ var Metrics = []Metric{
 	}},
 }
 
-// bothSides is the sum of client and server.
+// bothSides is the sum of client and server; of a run in one process, the client's value.
 func bothSides(r *Row, client, server Float) Float {
 	if r.inProcess() {
 		return client
@@ -39,10 +39,10 @@ func bothSides(r *Row, client, server Float) Float {
 	return total(client, server)
 }
 
-// Of is a run's value, NA where it has none.
+// Of returns a run's value of the metric, or NA.
 func (m Metric) Of(r *Row) Float { return m.of(r) }
 
-// Text is a value as people write it.
+// Text formats a value for people: 12.3k, 45.6 µs.
 func (m Metric) Text(v float64) string {
 	switch {
 	case m.unit == "":
@@ -61,7 +61,7 @@ func float(i Int) Float {
 	return F(float64(v))
 }
 
-// FindMetric gives a metric by its name.
+// FindMetric returns the metric with this name.
 func FindMetric(name string) (Metric, error) {
 	var names []string
 	for _, m := range Metrics {
@@ -73,27 +73,27 @@ func FindMetric(name string) (Metric, error) {
 	return Metric{}, fmt.Errorf("metric %q is unknown (%s)", name, strings.Join(names, ", "))
 }
 
-// Series are the runs of one cell, one of each generation at most.
+// Series has the runs of one cell, at most one per generation.
 type Series struct {
 	Label  string
 	Rows   map[int]*Row    // by generation
 	Slices map[int][]Slice // by generation; none: it was not measured in slices
 }
 
-// Pairs are the series of a question that are compared: a baseline, that baseline again, and the variants.
+// Pairs are the series of one question: the baseline, the baseline again (A/A), and the variants.
 type Pairs struct {
 	Question string
-	Compared []string // the flags in which baseline and variants may differ: what is compared, and what belongs to its values; nil: any
-	Primary  []string // metrics for which verdicts are given; the others only have intervals
+	Compared []string // the flags in which baseline and variants may differ: the compared factor, and flags that belong to its values; nil: any
+	Primary  []string // metrics of the primary claims, which get verdicts; the others only have intervals
 	Baseline Series
 	Again    Series // may be empty
 	Variants []Series
 }
 
-// Options are those of a comparison.
+// Options are the options of a comparison.
 type Options struct {
-	Looks   int     // how often the results are looked at, at most, before they are final: each look has its share of stats.Alpha; 0: 1
-	Matters float64 // the difference that counts as one, such as 0.03; 0: stats.Matters
+	Looks   int     // the most times that the results are looked at before they are final; each look has an equal share of stats.Alpha; 0: 1
+	Matters float64 // the smallest difference that counts, such as 0.03; 0: stats.Matters
 }
 
 func (o Options) filled() (Options, error) {
@@ -109,7 +109,7 @@ func (o Options) filled() (Options, error) {
 	return o, nil
 }
 
-// Interval is one of ratios; the ends are NaN where there is none.
+// Interval is an interval of ratios; its ends are NaN where there is none.
 type Interval struct {
 	Low, High, Level float64
 }
@@ -119,7 +119,7 @@ func noInterval() Interval { return Interval{math.NaN(), math.NaN(), math.NaN()}
 // interval converts the interval of an effect from log-ratios to ratios.
 func interval(e stats.Effect) Interval { return Interval{math.Exp(e.Low), math.Exp(e.High), e.Level} }
 
-// Text is an interval as people write it: "0.931 to 0.988"; "" where there is none.
+// Text formats an interval for people: "0.931 to 0.988"; "" where there is none.
 func (i Interval) Text() string {
 	if math.IsNaN(i.Low) || math.IsNaN(i.High) || math.IsInf(i.Low, 0) || math.IsInf(i.High, 0) {
 		return ""
@@ -133,23 +133,23 @@ const (
 	KindInteraction = "interaction"
 )
 
-// Comparison is a row of compare.csv: one variant beside its baseline, by one metric, over the generations that have both.
+// Comparison is a row of compare.csv: one variant compared with its baseline, by one metric, over the generations that have both.
 type Comparison struct {
 	Kind              string
 	Question          string
 	At                string // interaction: "depth=16 / depth=1"
 	Baseline, Variant string
 	Metric            Metric
-	Pairs             int      // generations that were compared
-	LeftOut           int      // generations that were not, because one of the two was invalid, failed or has no value
-	Ratio             float64  // of variant to baseline; NaN without pairs
+	Pairs             int      // generations in the ratio
+	LeftOut           int      // generations left out, because a side was invalid, failed or has no value
+	Ratio             float64  // variant divided by baseline; NaN without pairs
 	Interval                   // of the ratio, at 95 %
-	AA                Interval // of the baseline again to the baseline, at 95 %: the band that is drawn
+	AA                Interval // of the A/A ratio, at 95 %: the band of the charts
 	P, PHolm          float64  // NaN: not tested
-	Corrected         Interval // of a claim, at the level that its family leaves it
+	Corrected         Interval // of a claim, at its corrected level
 	Verdict           string   // "": it is exploratory
 	Why               string   // why there is no verdict, or no ratio
-	CalmRatio         float64  // of the slices that no steal touched; NaN: not known
+	CalmRatio         float64  // without slices that steal touched; NaN: not known
 	Calm              Interval
 }
 
@@ -159,7 +159,7 @@ func newComparison(kind, question string, baseline, variant string, m Metric) Co
 		Ratio: none, Interval: noInterval(), AA: noInterval(), P: none, PHolm: none, Corrected: noInterval(), CalmRatio: none, Calm: noInterval()}
 }
 
-// fill takes over what the generations come to.
+// fill copies the effect over the generations, and the same without slices that steal touched, into the row.
 func (c *Comparison) fill(e, calm paired) {
 	if c.Pairs, c.LeftOut = e.pairs, e.leftOut; e.pairs > 0 {
 		c.Ratio, c.Interval, c.P = math.Exp(e.Estimate), interval(e.Effect), e.DualP
@@ -169,13 +169,13 @@ func (c *Comparison) fill(e, calm paired) {
 	}
 }
 
-// Claim reports whether a comparison is to have a verdict.
+// Claim reports whether the comparison is a primary claim.
 func (c *Comparison) Claim() bool { return c.Verdict != "" }
 
-// whyMax is the longest reason, in characters, that stands in a table for people.
+// whyMax is the longest reason, in characters, that a printed table shows.
 const whyMax = 80
 
-// ShortWhy is Why, cut to what a line of a table has room for.
+// ShortWhy is Why, cut to whyMax characters.
 func (c *Comparison) ShortWhy() string {
 	if r := []rune(c.Why); len(r) > whyMax {
 		return string(r[:whyMax]) + "…"
@@ -183,15 +183,15 @@ func (c *Comparison) ShortWhy() string {
 	return c.Why
 }
 
-// Decided reports whether a verdict was given: one that is neither can't tell nor not measured.
+// Decided reports whether there is a verdict other than can't tell and not measured.
 func (c *Comparison) Decided() bool {
 	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured
 }
 
-// MinPairs is the least number of pairs with an interval of 95 %.
+// MinPairs is the smallest number of pairs that allows a 95 % interval.
 const MinPairs = 6
 
-// selfLevel is the level of the A/A interval that has to contain 1: the check of the instrument.
+// selfLevel is the level of the A/A interval that must contain 1: the check of the instrument.
 const selfLevel = 0.99
 
 // The verdicts that are no direction.
@@ -202,9 +202,9 @@ const (
 	verdictNotComparable = "not comparable" // the sides differ in more than what is compared: no claim
 )
 
-// Compare gives the comparisons of all metrics. The intervals behind the verdicts are corrected for how many verdicts there are in all
-// (Holm 1979), and for the looks. A row whose sides differ in more than what is compared is refused: it has no ratio, and says in which
-// factor, and both values. It is no claim, and one with a side that was not measured is none.
+// Compare returns the comparisons by all metrics. The intervals of claims are corrected for the number of claims
+// (Holm 1979) and for the looks. A comparison whose sides differ in another factor than the compared one is refused: it has no ratio, and Why has that
+// factor and both values. It does not count as a claim, and neither does a comparison with a side that was not measured.
 func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	o, err := o.filled()
 	if err != nil {
@@ -250,7 +250,7 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 					c.Verdict = verdictCantTell
 					claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
 				case claim:
-					c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has valid runs of both")
+					c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has valid runs of both sides")
 				}
 				out = append(out, c)
 			}
@@ -266,16 +266,16 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	return out, nil
 }
 
-// Self compares a baseline with itself (A/A), by one metric: the check of the instrument.
+// Self is the comparison of a baseline with itself (A/A), by one metric: the check of the instrument.
 type Self struct {
-	Band    Interval // of the baseline again to the baseline, at 95 %
-	Checked bool     // it was measured twice
+	Band    Interval // of the A/A ratio, at 95 %
+	Checked bool     // the baseline was measured twice
 	Wide    Interval // the same at 99 %
-	Differs bool     // that excludes 1
+	Differs bool     // Wide excludes 1
 }
 
-// SelfOf compares a baseline with itself. The CPU time of one side, which a baseline in one process does not have, is checked by that of
-// both.
+// SelfOf compares a baseline with itself. A baseline in one process has no CPU time of one side; then the CPU time of both sides is checked
+// instead.
 func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 	s = Self{Band: noInterval(), Wide: noInterval()}
 	aa, err := baseline.against(&again, m)
@@ -296,14 +296,14 @@ func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 }
 
 // unchecked is the reason for no verdict where a baseline was not measured twice.
-const unchecked = "the baseline was not measured twice: nothing checks the instrument"
+const unchecked = "the baseline was not measured twice: there is no A/A check"
 
-// why is the reason for no verdict where a baseline differs from itself.
+// why is the reason for no verdict if the baseline differs from itself.
 func (s *Self) why() string {
 	return fmt.Sprintf("the baseline differs from itself: %.3f to %.3f (%.0f %%)", s.Wide.Low, s.Wide.High, 100*selfLevel)
 }
 
-// judge gives a claim its verdict, or the reason why there is none.
+// judge gives a claim its verdict, or can't tell with the reason.
 func (c *Comparison) judge(j *stats.Judged, aa *Self) {
 	c.PHolm = j.PHolm
 	if j.N >= j.Needed {
@@ -326,7 +326,7 @@ func (c *Comparison) judge(j *stats.Judged, aa *Self) {
 	}
 }
 
-// atLeast is a ratio in per cent, rounded down: it does not exceed the end of the interval.
+// atLeast formats a ratio in per cent, rounded down, so it does not exceed the end of the interval.
 func atLeast(ratio float64) string {
 	percent := math.Floor(1000*ratio) / 10
 	if percent >= 10 {
@@ -335,7 +335,7 @@ func atLeast(ratio float64) string {
 	return strconv.FormatFloat(percent, 'f', -1, 64) + " %"
 }
 
-// verdict is a verdict in the metric's words: faster and slower, where less time is better.
+// verdict is the word for a verdict by this metric: faster or slower, cheaper or dearer, same.
 func verdict(v stats.Verdict, m Metric) string {
 	better, worse := "faster", "slower"
 	if m.Name == "cpu_ns_per_op" {
@@ -350,8 +350,8 @@ func verdict(v stats.Verdict, m Metric) string {
 	return string(v)
 }
 
-// Unpaired compares the runs of a cell in two folders, which nothing pairs: b beside a. Invalid runs are left out. There is no verdict:
-// the folders were not measured by turns, so the ratio has in it what changed on the machine between them.
+// Unpaired compares the runs of a cell in two folders, b with a. Nothing pairs these runs. Invalid runs are left out. There is no verdict:
+// the folders were measured at different times, so the ratio includes changes of the machine between them.
 func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
 	c = newComparison(KindRatio, "", "", "", m)
 	x, out := logs(a, m)
@@ -368,7 +368,7 @@ func Unpaired(a, b []Row, m Metric) (c Comparison, err error) {
 	return c, nil
 }
 
-// logs are the logarithms of what valid runs measured.
+// logs are the logarithms of the values of valid runs.
 func logs(rows []Row, m Metric) (v []float64, leftOut int) {
 	for i := range rows {
 		x, ok := rows[i].measured(m)
@@ -389,7 +389,7 @@ func (r *Row) valid() bool {
 	return ok && v
 }
 
-// measured is a run's value of a metric, where it has one.
+// measured is a run's value of a metric; false: it has none above 0.
 func (r *Row) measured(m Metric) (float64, bool) {
 	v, ok := m.of(r).Get()
 	return v, ok && v > 0 && r.SkippedReason == ""

@@ -67,8 +67,8 @@ func tables() []table {
 	return []table{
 		{"runs", "runs.csv", "one row for each run", rowFields(), []string{"run_id"}, false},
 		{"slices", SlicesFile, "one row for each slice of a run", schemaFields(reflect.TypeFor[Slice](), sliceMeanings), []string{"run_id", "slice"}, true},
-		{"carryover", CarryFile, "what a variant leaves to the slice that follows its own", carryColumns, nil, false},
-		{"compare", "compare.csv", "each variant beside its baseline, by each metric", compareColumns, nil, false},
+		{"carryover", CarryFile, "the effect of each variant on the slice after its own", carryColumns, nil, false},
+		{"compare", "compare.csv", "each variant compared with its baseline, by each metric", compareColumns, nil, false},
 		{"steps", "steps.csv", "what each step of the ladder adds to the one below it", stepColumns, nil, false},
 		{"bill", "bill.csv", "what the CPU time of each cell's operations is made of", billColumns, nil, false},
 		{"stages", stagesFile, "where the time of the requests that were watched has gone", stageColumns, []string{"run_id", "op", "stage"}, true},

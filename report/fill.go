@@ -270,15 +270,15 @@ const (
 	maxLag      = 0.10 // p99 of the send lag, of the median latency
 )
 
-// Limits beyond which a run has a mark.
+// Limits above which a run gets a mark.
 const (
 	maxSteal   = 0.01
-	maxStill   = 0.01 // periods of a CPU quota in which the run was throttled
+	maxStill   = 0.01 // share of the periods of a CPU quota in which the run was throttled
 	maxForeign = 0.10
 	maxDrift   = 0.05
 )
 
-// Disturbed says that the machine gave a run its marks, and that nothing else is wrong with it: done again, it may have none. It does
+// Disturbed reports whether the run has marks and nothing else is wrong with it, so that another try may be undisturbed. It does
 // not look at how large the figures are.
 func (r *Row) Disturbed() bool {
 	steal, _ := r.StealRatio.Get()
@@ -290,8 +290,8 @@ func (r *Row) Disturbed() bool {
 	return r.Ops.Known() && errs == 0 && unanswered == 0 && (steal > maxSteal || still > maxStill || foreign > maxForeign || known && !steady)
 }
 
-// judge says whether the run may be used, and why not, and which marks it has. What the machine did to it is a mark: a comparison takes
-// all runs, and its interval has their noise in it.
+// judge sets Valid, InvalidReason and Marks. Disturbances by the machine are marks: comparisons use
+// these runs, and their intervals include the noise.
 func judge(row *Row, res *bench.Result) {
 	var why, marks []string
 	no := func(format string, a ...any) { why = append(why, fmt.Sprintf(format, a...)) }
@@ -339,7 +339,7 @@ func judge(row *Row, res *bench.Result) {
 	row.Marks = strings.Join(marks, "; ")
 }
 
-// Mark adds something that was not as it should be, and makes the run no less valid.
+// Mark adds a mark. The run stays valid.
 func (r *Row) Mark(what string) {
 	if r.Marks != "" {
 		what = r.Marks + "; " + what
@@ -347,7 +347,7 @@ func (r *Row) Mark(what string) {
 	r.Marks = what
 }
 
-// Invalidate says that the run may not be used, for one reason more.
+// Invalidate makes the run invalid, and adds the reason.
 func (r *Row) Invalidate(reason string) {
 	if r.Valid = B(false); r.InvalidReason != "" {
 		reason = r.InvalidReason + "; " + reason

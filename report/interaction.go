@@ -8,17 +8,17 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Interaction is the question whether the effect of a variant depends on another factor. It has two questions that differ in that factor
-// only.
+// Interaction compares two questions that differ only in one other factor: does the effect of a variant depend on
+// that factor?
 type Interaction struct {
-	Question string // what both have in common
-	Factor   string // the flag in which they differ: "depth"
-	From, To string // its values in both: From is the first that the experiment has
+	Question string // the name of what both questions share
+	Factor   string // the flag in which the questions differ: "depth"
+	From, To string // its two values; From is the first one in the experiment
 	AtFrom   Pairs
 	AtTo     Pairs
 }
 
-// Interactions gives the ratios of ratios, (variant to baseline at To) to (variant to baseline at From), of all metrics and variants
+// Interactions returns the ratios of ratios, (variant / baseline at To) / (variant / baseline at From), for all metrics and for the variants
 // that both questions have, with their intervals over generations. There are no verdicts.
 func Interactions(all []Interaction) (out []Comparison, err error) {
 	for i := range all {
@@ -52,8 +52,8 @@ func Interactions(all []Interaction) (out []Comparison, err error) {
 	return out, nil
 }
 
-// ratio pairs the log-ratios of both questions by the number of their generation. Generations of two questions are not measured at the
-// same time: the pairs are as good as any others, and the interval has the noise of both.
+// ratio pairs the log-ratios of both questions by the number of the generation. Generations of two questions are not measured at the
+// same time, so this pairing removes no noise: the interval has the noise of both.
 func (x *Interaction) ratio(m Metric, to, from *Series, calm bool) (p paired, err error) {
 	a, err := x.AtTo.Baseline.differ(to, m, calm, logRatio)
 	if err != nil {

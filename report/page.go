@@ -19,43 +19,43 @@ import (
 	"github.com/kvwire/kvwire/report/chart"
 )
 
-// Page is what report.html tells of an experiment.
+// Page is the content of report.html.
 type Page struct {
 	Name, Description string
-	Command           string // that runs it again
+	Command           string // the command line that runs the experiment again
 	ID                string // of this execution
 	Generations       int
 	Env               Env
-	Warnings          []string // what a reader has to know before the figures
+	Warnings          []string // lines that stand above the figures
 	Comparisons       []Comparison
-	Carry             []Carry // of slices; none: there are none
+	Carry             []Carry // carry-over between slices; empty without slices
 	Questions         []PageQuestion
 	Curves            []PageCurve
 	Stages            []PageStages
 	Steps             []Step
-	Units             []units.Unit // of the bills of materials; none: there are none
+	Units             []units.Unit // unit costs of the bills of materials; may be empty
 }
 
-// PageQuestion is a set of cells that are compared with each other.
+// PageQuestion is a question: cells that are compared with each other.
 type PageQuestion struct {
-	Title    string // as the comparisons name it; "" where nothing but what is compared differs
+	Title    string // the question's name in the comparisons; "" if only the compared factor sweeps
 	Variants []PageVariant
 }
 
-// PageVariant is one cell: its runs together.
+// PageVariant is one cell, all its runs together.
 type PageVariant struct {
 	Label string
 	Row   Row
 	Lat   *hdrhistogram.Histogram // nil: not recorded
 }
 
-// PageCurve is one chart of latency over throughput: each line a variant, each point a load.
+// PageCurve is one chart of latency over throughput. Each line is a variant, each point a load.
 type PageCurve struct {
 	Title string
 	Lines []PageLine
 }
 
-// PageLine is a variant's cells, from the least load to the most.
+// PageLine has the cells of a variant, from the least load to the most.
 type PageLine struct {
 	Label string
 	Rows  []Row
@@ -66,7 +66,7 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
-// figure is a chart as the page has it.
+// figure is a chart in the page.
 type figure struct {
 	Title string
 	SVG   template.HTML // made by chart, whose texts are escaped
@@ -148,7 +148,7 @@ func WritePage(dir string, p *Page) error {
 	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
 }
 
-// label says in every chart what kind of RDMA and of machine it is of.
+// label is a part of each chart's title: the kind of RDMA, and whether CPUs are emulated or in a guest.
 func (p *Page) label() string {
 	var say []string
 	has := func(of func(r *Row) string, value string) bool {
@@ -168,7 +168,7 @@ func (p *Page) label() string {
 	return strings.Join(say, ", ")
 }
 
-// drawer makes charts, in the page and as files; the first error stays.
+// drawer makes charts, in the page and as files. It keeps the first error.
 type drawer struct {
 	dir, label string
 	n          int
@@ -180,7 +180,7 @@ func (d *drawer) title(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }
 
-// figures takes what a chart function gives; a chart of nothing is nil.
+// figures writes the files of a chart and returns it for the page. c may be nil: then there is no figure.
 func (d *drawer) figures(title string, c *chart.Chart, err error) []figure {
 	if d.err != nil || err != nil || c == nil {
 		if d.err == nil {
@@ -212,7 +212,7 @@ func (d *drawer) figures(title string, c *chart.Chart, err error) []figure {
 	return []figure{{title, template.HTML(svg)}}
 }
 
-// linesMax is how many lines a chart can have that one can still tell apart. Where there are more it is left out: tables and bars have them all.
+// linesMax is the largest number of lines in a chart that a reader can tell apart. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
 
 // quantiles are where the curve of a distribution has its points.
@@ -311,7 +311,7 @@ func (d *drawer) stages(s PageStages) (string, *chart.Chart, error) {
 	return title, c, err
 }
 
-// ladders draws, for each question of a ladder and each metric, what the rungs below and each step make together.
+// ladders draws, for each question of a ladder and each metric, the steps on top of each other.
 func (d *drawer) ladders(p *Page) (all []figure) {
 	type place struct{ question, metric string }
 	var order []place
@@ -352,9 +352,9 @@ func (d *drawer) ladder(question string, steps []Step) (string, *chart.Chart, er
 		for _, path := range paths {
 			ns := of[path][name]
 			if name == "codec" && path != "inproc" {
-				ns = of["codec"]["codec"] // every network's frames are those
+				ns = of["codec"]["codec"] // every network uses the same frames
 			}
-			part.Values = append(part.Values, max(ns, 0)/1e3) // below 0: less than nothing within the noise, and the table says so
+			part.Values = append(part.Values, max(ns, 0)/1e3) // below 0 is noise; the table has the value
 			some = some || ns > 0
 		}
 		if some {
@@ -366,7 +366,7 @@ func (d *drawer) ladder(question string, steps []Step) (string, *chart.Chart, er
 	if len(parts) == 0 {
 		return title, nil, nil
 	}
-	c, err := chart.Bars(title, "µs beside inproc and null, each step what it adds within a generation", paths, parts)
+	c, err := chart.Bars(title, "µs above inproc and null: what each step adds within a generation", paths, parts)
 	return title, c, err
 }
 
@@ -383,7 +383,7 @@ func (d *drawer) ratios(q PageQuestion, m Metric, all []Comparison) (string, *ch
 			}
 		}
 	}
-	title := d.title(m.Name+" beside "+baseline, q.Title)
+	title := d.title(m.Name+" / "+baseline, q.Title)
 	if len(ratios) == 0 {
 		return title, nil, nil
 	}
@@ -414,7 +414,7 @@ func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
 	return title, c, err
 }
 
-// claimLine is a verdict in words.
+// claimLine is a line of the table of verdicts.
 type claimLine struct {
 	Verdict, Class, Why, Variant, Baseline, Question, Metric, Ratio, Interval, Level, AA, Pairs string
 }
@@ -445,10 +445,10 @@ func interactionLines(all []Comparison) (lines []claimLine) {
 	return lines
 }
 
-// carryLine is what a variant leaves, in words.
+// carryLine is a line of the table of carry-over.
 type carryLine struct{ Question, Metric, After, Ratio, Interval, Generations string }
 
-// carryLines are those whose interval excludes 1: the others say that nothing was found.
+// carryLines are the lines whose interval excludes 1.
 func carryLines(all []Carry) (lines []carryLine) {
 	for _, c := range all {
 		if c.Level >= 0.95 && (c.Low > 1 || c.High < 1) {
@@ -458,7 +458,7 @@ func carryLines(all []Carry) (lines []carryLine) {
 	return lines
 }
 
-// Number is a number in a table, or nothing where there is none.
+// Number formats a number for a table; "" for NaN and infinities.
 func Number(f string, v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return ""
@@ -466,7 +466,7 @@ func Number(f string, v float64) string {
 	return fmt.Sprintf(f, v)
 }
 
-// PairsText says how many generations a comparison comes from, and how many were left out.
+// PairsText has the number of generations in a comparison, and of those left out: "11, 1 left out".
 func (c *Comparison) PairsText() string {
 	if c.LeftOut > 0 {
 		return fmt.Sprintf("%d, %d left out", c.Pairs, c.LeftOut)
@@ -474,7 +474,7 @@ func (c *Comparison) PairsText() string {
 	return fmt.Sprint(c.Pairs)
 }
 
-// facts are the environment as lines.
+// facts are the lines of the environment.
 func facts(e *Env) (lines [][2]string) {
 	b, err := json.Marshal(e)
 	var all map[string]any

@@ -8,29 +8,29 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// paired is an effect over generations.
+// paired is an effect over generations, with the values that it comes from.
 type paired struct {
 	stats.Effect
-	d              []float64 // one of each generation
-	generations    []int     // theirs
+	d              []float64 // one value of each generation
+	generations    []int     // the generations of d
 	pairs, leftOut int
 }
 
-// A way gives the value of one generation for two sides. by is the difference of two values. calm leaves out slices that steal touched. ok is
-// false where there is no value.
+// A way returns the value of one generation for two sides. by is the difference of two values. calm leaves out slices that steal touched. ok is
+// false if there is no value.
 type way func(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool)
 
-// ofSlices are the metrics that slices have as well. Their value of a generation is byRound's; that of all others is byRow's.
+// ofSlices are the metrics that slices also have. Their value of a generation comes from byRound, that of all other metrics from byRow.
 var ofSlices = map[string]func(s *Slice) Float{
 	"ops_per_s":     func(s *Slice) Float { return s.OpsPerS },
 	"cpu_ns_per_op": func(s *Slice) Float { return s.CPUNsPerOp },
 	"lat_p50_ns":    func(s *Slice) Float { return float(s.LatP50Ns) },
 }
 
-// OfSlices tells whether slices have the metric as well: its value of a generation is then that of rounds.
+// OfSlices reports whether slices also have the metric: then its value of a generation is the median over the rounds.
 func OfSlices(m Metric) bool { return ofSlices[m.Name] != nil }
 
-// way returns the way to the metric's value of a generation.
+// way returns the function for the metric's value of a generation.
 func (m Metric) way() way {
 	if OfSlices(m) {
 		return byRound
@@ -38,7 +38,7 @@ func (m Metric) way() way {
 	return byRow
 }
 
-// byRow takes the totals of the generation. They include slices that steal touched, so there is no calm value.
+// byRow uses the totals of the generation. They include slices that steal touched, so there is no calm value.
 func byRow(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
 	a, ok := x.Rows[generation].measured(m)
 	b, ok2 := y.Rows[generation].measured(m)
@@ -48,8 +48,8 @@ func byRow(x, y *Series, m Metric, generation int, calm bool, by func(x, y float
 	return by(a, b), true
 }
 
-// byRound takes the median over the rounds of the generation, in each of which the two sides had a slice close to each other. Where no
-// round has a value of both it takes the totals.
+// byRound uses the median over the rounds of the generation: in each round the two sides had slices close to each other in time. If no
+// round has a value of both sides, it uses the totals.
 func byRound(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
 	of := ofSlices[m.Name]
 	rounds := map[int64]float64{}
@@ -82,12 +82,12 @@ func logRatio(x, y float64) float64 { return math.Log(y) - math.Log(x) }
 // against pairs two series by generation, by the logarithm of the ratio of o to s.
 func (s *Series) against(o *Series, m Metric) (paired, error) { return s.differ(o, m, false, logRatio) }
 
-// calmAgainst is against without slices that steal touched: nothing where there are no slices.
+// calmAgainst is against, without slices that steal touched; without slices it has no pairs.
 func (s *Series) calmAgainst(o *Series, m Metric) (paired, error) {
 	return s.differ(o, m, true, logRatio)
 }
 
-// differ pairs two series by generation; by is the difference of a pair. Generations in which a side is invalid, or has no value, are left out.
+// differ pairs two series by generation; by is the difference of a pair. It leaves out generations in which a side is invalid or has no value.
 func (s *Series) differ(o *Series, m Metric, calm bool, by func(x, y float64) float64) (p paired, err error) {
 	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
 		if o.Rows[g] == nil {
@@ -103,7 +103,7 @@ func (s *Series) differ(o *Series, m Metric, calm bool, by func(x, y float64) fl
 	return p, p.settle()
 }
 
-// settle finds the effect, where there is a generation.
+// settle computes the effect, if there is at least one value.
 func (p *paired) settle() (err error) {
 	if p.pairs = len(p.d); p.pairs > 0 {
 		p.Effect, err = stats.Paired(p.d, 0.95)

@@ -105,8 +105,8 @@ func (o *Opt[T]) set(s string) error {
 
 // How a run was measured: the values of the column method.
 const (
-	MethodSlices = "slices" // by turns with the other variants of its question
-	MethodWhole  = "whole"  // by itself, in one piece
+	MethodSlices = "slices" // in alternation with the other variants of its question
+	MethodWhole  = "whole"  // alone, in one piece
 )
 
 // Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
@@ -128,7 +128,7 @@ type Row struct {
 	GitRev            string `csv:"git_rev"`
 
 	// Factors of the measurement.
-	Method   string `csv:"method"`    // slices: by turns with the other variants; whole: by itself
+	Method   string `csv:"method"`    // slices: in alternation with the other variants; whole: alone
 	SliceNs  Int    `csv:"slice_ns"`  // counted window of a slice
 	SettleNs Int    `csv:"settle_ns"` // uncounted, before it
 
@@ -298,7 +298,7 @@ type Row struct {
 	DiskWritesPerOp     Float `csv:"disk_writes_per_op"`
 	ClientParkedCPUNs   Int   `csv:"client_parked_cpu_ns"` // CPU time of the client while it was parked, in all
 	ServerParkedCPUNs   Int   `csv:"server_parked_cpu_ns"`
-	ParkedCPURatio      Float `csv:"parked_cpu_ratio"` // of both, of the time that they were parked
+	ParkedCPURatio      Float `csv:"parked_cpu_ratio"` // CPU time of both processes while parked, divided by that time
 
 	// Cost of messages and of loops, of client and server together.
 	SendsPerOp      Float `csv:"sends_per_op"`      // to sockets: system calls or ring entries
@@ -342,7 +342,7 @@ type Row struct {
 	DriftRatio      Float  `csv:"drift_ratio"` // last third of the window against the first: 0 is steady
 	Steady          Bool   `csv:"steady"`
 	ThrottledRatio  Float  `csv:"throttled_ratio"` // share of a CPU quota's periods in which the threads were throttled, of the worse side
-	Marks           string `csv:"marks"`           // what was not as it should be, and makes no run invalid: "drift +12 %; foreign CPU 30 %"
+	Marks           string `csv:"marks"`           // disturbances of a run that stays valid: "drift +12 %; foreign CPU 30 %"
 	Valid           Bool   `csv:"valid"`
 	InvalidReason   string `csv:"invalid_reason"`
 	SkippedReason   string `csv:"skipped_reason"` // the run did not take place

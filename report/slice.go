@@ -12,20 +12,20 @@ import (
 	"strings"
 )
 
-// SlicesFile is the file of slices in a folder of results.
+// SlicesFile is the name of the file of slices in a folder of results.
 const SlicesFile = "slices.csv"
 
-// Slice is one slice of one variant: one line of slices.csv, with its columns in their order. Times and counters are of this slice alone.
+// Slice is one slice of one variant: a line of slices.csv, with the columns in their order. Times and counters are of this slice alone.
 // Empty means NA: does not apply, or is not known.
 type Slice struct {
 	// Identity.
-	RunID      string `csv:"run_id"` // the row of runs.csv that has all slices of its generation and variant
+	RunID      string `csv:"run_id"` // the row of runs.csv that combines all slices of its generation and variant
 	Question   string `csv:"question"`
 	Cell       Int    `csv:"cell"`
 	Variant    string `csv:"variant"`
 	Generation Int    `csv:"generation"`
 	Slice      Int    `csv:"slice"` // number within the generation and variant, from 1
-	Round      Int    `csv:"round"` // of the generation, from 1: one slice of each variant
+	Round      Int    `csv:"round"` // number in the generation, from 1; a round has one slice of each variant
 	Place      Int    `csv:"place"` // in the round, from 1
 	After      string `csv:"after"` // the variant whose slice came before; "" for the first
 	StartedAt  string `csv:"started_at"`
@@ -35,7 +35,7 @@ type Slice struct {
 	WindowNs Int   `csv:"window_ns"`
 	DrainNs  Int   `csv:"drain_ns"` // from the end of the window until nothing was in flight
 	Ops      Uint  `csv:"ops"`
-	SliceOps Uint  `csv:"slice_ops"` // from resume to park: those behind the costs
+	SliceOps Uint  `csv:"slice_ops"` // from resume to park, to which the costs refer
 	Errors   Uint  `csv:"errors"`
 	OpsPerS  Float `csv:"ops_per_s"`
 	LatP50Ns Int   `csv:"lat_p50_ns"`
@@ -45,8 +45,8 @@ type Slice struct {
 	// CPU time, from resume to park, by the clock of each process.
 	ClientCPUNs       Int   `csv:"client_cpu_ns"`
 	ServerCPUNs       Int   `csv:"server_cpu_ns"`
-	CPUNsPerOp        Float `csv:"cpu_ns_per_op"` // of both, by slice_ops
-	ParkedNs          Int   `csv:"parked_ns"`     // the pause before this slice
+	CPUNsPerOp        Float `csv:"cpu_ns_per_op"` // of both processes, divided by slice_ops
+	ParkedNs          Int   `csv:"parked_ns"`     // time parked before this slice
 	ClientParkedCPUNs Int   `csv:"client_parked_cpu_ns"`
 	ServerParkedCPUNs Int   `csv:"server_parked_cpu_ns"`
 	HostSoftirqNs     Int   `csv:"host_softirq_ns"`
@@ -86,15 +86,15 @@ var sliceSchema = schemaOf[Slice](nil)
 // SliceColumns are the names of the columns of slices.csv, in order.
 func SliceColumns() []string { return sliceSchema.names() }
 
-// Fields are the slice's values as they stand in slices.csv.
+// Fields are the slice's values as text, in the order of the columns.
 func (s *Slice) Fields() []string { return sliceSchema.fields(reflect.ValueOf(s).Elem()) }
 
-// Set gives a column a value as it would stand in slices.csv.
+// Set sets a column from its text in slices.csv.
 func (s *Slice) Set(name, value string) error {
 	return sliceSchema.set(reflect.ValueOf(s).Elem(), name, value)
 }
 
-// MarshalJSON is the slice with the columns' names, in their order; what is NA is left out.
+// MarshalJSON encodes the slice with the columns' names, in their order, without columns that are NA.
 func (s Slice) MarshalJSON() ([]byte, error) { return sliceSchema.marshal(reflect.ValueOf(&s).Elem()) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -109,14 +109,14 @@ func (s *Slice) calm() bool {
 	return steal == 0
 }
 
-// SliceWriter writes slices.csv. It is one goroutine's.
+// SliceWriter appends to slices.csv. It belongs to one goroutine.
 type SliceWriter struct {
 	f *os.File
 	w *csv.Writer
 }
 
-// OpenSlices opens a file of slices to append to. A new one gets its header; of one that is there a last line that was cut short is
-// removed, and its header must be this program's.
+// OpenSlices opens a file of slices for appending. A new file gets the header. From an existing file an incomplete last line is
+// removed; its header must be this program's, else OpenSlices returns an error.
 func OpenSlices(name string) (*SliceWriter, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -129,7 +129,7 @@ func OpenSlices(name string) (*SliceWriter, error) {
 	return s, nil
 }
 
-// begin finds the end of the last whole line, and writes the header where there is none.
+// begin finds the end of the last complete line, and writes the header into an empty file.
 func (s *SliceWriter) begin() error {
 	b, err := io.ReadAll(io.LimitReader(s.f, maxCSVBytes+1))
 	switch {
@@ -149,17 +149,17 @@ func (s *SliceWriter) begin() error {
 		return writeLine(s.w, SliceColumns())
 	}
 	if header, _, _ := bytes.Cut(whole, []byte("\n")); string(header) != strings.Join(SliceColumns(), ",") {
-		return errors.New("its columns are another version's: go on with the program that began it, or run the experiment anew")
+		return errors.New("its columns are those of another version: continue with the program that began it, or run the experiment again")
 	}
 	return nil
 }
 
-// Append writes slices, and hands them to the file at once.
+// Append writes slices to the file, without buffering.
 func (s *SliceWriter) Append(all ...Slice) error {
 	for i := range all {
 		x := all[i]
 		for _, t := range []*string{&x.Question, &x.Variant, &x.After} {
-			*t = strings.Join(strings.Fields(*t), " ") // one line each: a line that was cut short is known by its missing end
+			*t = strings.Join(strings.Fields(*t), " ") // no line breaks: an incomplete line is recognized by its missing end
 		}
 		if err := s.w.Write(x.Fields()); err != nil {
 			return fmt.Errorf("report: write slice: %w", err)
@@ -175,8 +175,8 @@ func (s *SliceWriter) Append(all ...Slice) error {
 // Close closes the file.
 func (s *SliceWriter) Close() error { return s.f.Close() }
 
-// ReadSlices gives the slices of a file in their order; none where there is no such file. A last line that was cut short is left out. With
-// an error, which names line and column, the slices before it are returned.
+// ReadSlices returns the slices of a file in their order; none if there is no such file. An incomplete last line is left out. With
+// an error, which names line and column, it returns the slices before it.
 func ReadSlices(name string) (all []Slice, err error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,7 +193,7 @@ func ReadSlices(name string) (all []Slice, err error) {
 	if len(b) <= maxCSVBytes { // else the reader refuses it
 		b = b[:bytes.LastIndexByte(b, '\n')+1]
 	}
-	if len(b) == 0 { // its header was cut short
+	if len(b) == 0 { // its header is incomplete
 		return nil, nil
 	}
 	err = readTable(bytes.NewReader(b), name, sliceSchema, func() reflect.Value {
@@ -206,7 +206,7 @@ func ReadSlices(name string) (all []Slice, err error) {
 	return all, err
 }
 
-// ByRun sorts slices by the run that they belong to, in their order.
+// ByRun groups slices by run, and keeps their order.
 func ByRun(all []Slice) map[string][]Slice {
 	of := map[string][]Slice{}
 	for _, s := range all {

@@ -9,26 +9,26 @@ import (
 	"text/tabwriter"
 )
 
-// Rung is a step of a ladder to be measured: two cells that differ in one thing.
+// Rung is two neighbouring cells of a ladder, which differ in one part.
 type Rung struct {
 	Question string // what both have in common
-	Path     string // the network that it belongs to
-	Step     string // what is added: codec, network, store, disk, notification
+	Path     string // the network that the rung belongs to
+	Step     string // the part that To adds: codec, network, store, disk, notification
 	From, To Series
 }
 
-// Step is a rung by one metric: the difference within each generation, over all generations that have both cells.
+// Step is what a rung adds, in one metric: the difference within each generation, over all generations that have both cells.
 type Step struct {
 	Rung
 	Metric               Metric
-	Pairs, LeftOut       int     // as a Comparison's
+	Pairs, LeftOut       int     // as in Comparison
 	Ns, Low, High, Level float64 // Hodges and Lehmann's estimate, and its exact interval
 }
 
-// stepMetrics are times, of which a difference says something.
+// stepMetrics are metrics of time, whose differences are meaningful.
 var stepMetrics = []string{"lat_p50_ns", "cpu_ns_per_op"}
 
-// Steps measures rungs. One without a pair is left out.
+// Steps computes the steps of rungs. A rung without a pair is left out.
 func Steps(rungs []Rung) (all []Step, err error) {
 	for _, r := range rungs {
 		for _, name := range stepMetrics {
@@ -48,7 +48,7 @@ func Steps(rungs []Rung) (all []Step, err error) {
 	return all, nil
 }
 
-// finite is a number as it stands in a CSV file; empty where there is none.
+// finite formats a number for a CSV file; "" for NaN and infinities.
 func finite(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return ""
@@ -68,10 +68,10 @@ func WriteSteps(w io.Writer, all []Step) error {
 	return c.Error()
 }
 
-// PrintSteps prints what each rung adds.
+// PrintSteps prints a table of what each rung adds.
 func PrintSteps(w io.Writer, all []Step) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "step\tfrom\tto\tin\tby\tadds\tinterval\tgenerations")
+	fmt.Fprintln(t, "step\tfrom\tto\tquestion\tmetric\tadds\tinterval\tgenerations")
 	for _, s := range all {
 		interval := ""
 		if !math.IsNaN(s.Low) && !math.IsInf(s.Low, 0) && !math.IsInf(s.High, 0) {
@@ -83,7 +83,7 @@ func PrintSteps(w io.Writer, all []Step) error {
 	return t.Flush()
 }
 
-// signed is a duration with its sign.
+// signed formats a duration with its sign.
 func signed(ns float64) string {
 	if ns < 0 {
 		return "-" + Duration(int64(-ns))

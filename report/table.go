@@ -180,13 +180,13 @@ func note(r *Row) string {
 	return strings.Join(notes, "; ")
 }
 
-// marked stands in the note of a row that has marks; below the table is one line for all of them.
+// marked is in the note of each row that has marks. One line below the table explains it.
 const (
 	marked    = "!"
-	marksNote = "! The machine was not quiet, or the load drifted: runs.csv has it in the column marks. The run counts.\n"
+	marksNote = "! The machine was disturbed, or the rate drifted: see the column marks in runs.csv. The run counts.\n"
 )
 
-// TableCell is what stands in the column of the table that has this head, in one line: "–" where it is not known.
+// TableCell is the text of a row in the table's column with this head, in one line: "–" if it is not known.
 func TableCell(r *Row, head string) string {
 	for _, c := range tableColumns {
 		if c.head == head {
@@ -220,10 +220,10 @@ func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 	return values, differ, any
 }
 
-// noteMax is the longest note, in characters, that stands in the table; what is longer stands below it.
+// noteMax is the longest note, in characters, in the table; longer notes are printed below it.
 const noteMax = 64
 
-// footnotes puts numbers in the place of long notes, and returns the notes by their number.
+// footnotes replaces long notes by numbers, and returns these notes in the order of the numbers.
 func footnotes(notes []string) (below []string) {
 	number := map[string]int{}
 	for i, n := range notes {
@@ -243,8 +243,8 @@ func footnotes(notes []string) (below []string) {
 const legend = `p50, p99: round trips. CPU: client+server (inproc: one process). System calls (of the loops): client/server.
 `
 
-// PrintTable prints rows for people: what they measured, and what it cost the client and the server.
-// Factors in which the rows differ have a column; long notes stand below the table, once.
+// PrintTable prints rows for people: the measured rates and latencies, and their cost to client and server.
+// Factors in which the rows differ have a column. Long notes are printed once, below the table.
 func PrintTable(w io.Writer, rows []Row) error {
 	var shown []tableColumn
 	var cells [][]string // by column

@@ -8,9 +8,9 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Together is one row for the runs of one cell in several generations: rates and costs are medians of all runs that have operations,
-// and percentiles are those of all their latencies in one histogram, which comes with it (percentiles are never averaged; nil: there are
-// none, or not of all). lat gives that of a run; nil: it is lost.
+// Together combines the runs of one cell in several generations into one row. Rates and costs are medians over all runs that have operations.
+// Percentiles come from one histogram of all their latencies, which is returned, too (percentiles are never averaged; nil: there are no latencies,
+// or some are lost). lat returns the histogram of a run; nil: it is lost.
 func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error)) (Row, *hdrhistogram.Histogram, error) {
 	use := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.Ops.Known() })
 	if len(use) == 0 {
@@ -34,7 +34,7 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 			h.Merge(of)
 		}
 	}
-	if lost { // what is left would be some generations'
+	if lost { // the others are of some generations only
 		h = nil
 	}
 	all := use[0]
@@ -64,15 +64,15 @@ func Together(rows []Row, lat func(runID string) (*hdrhistogram.Histogram, error
 	all.LatP50Ns, all.LatP99Ns = Percentile(h, 50), Percentile(h, 99)
 	all.Valid, all.InvalidReason, all.Marks = B(true), "", ""
 	if n := count(rows, func(r *Row) bool { return !r.valid() }); n > 0 && all.SkippedReason == "" {
-		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (runs.csv says why)", n, len(rows))
+		all.Valid, all.InvalidReason = B(false), fmt.Sprintf("%d of %d runs (see invalid_reason in runs.csv)", n, len(rows))
 	}
 	if n := count(use, func(r *Row) bool { return r.Marks != "" }); n > 0 {
-		all.Marks = fmt.Sprintf("%d of %d runs (runs.csv says which marks)", n, len(rows))
+		all.Marks = fmt.Sprintf("%d of %d runs (see marks in runs.csv)", n, len(rows))
 	}
 	return all, h, nil
 }
 
-// medianOf is NA where a row has none.
+// medianOf is the median over the rows, or NA if a row has no value.
 func medianOf(rows []Row, of func(r *Row) *Float) Float {
 	var v []float64
 	for i := range rows {

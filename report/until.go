@@ -7,9 +7,9 @@ import (
 	"github.com/kvwire/kvwire/bench/stats"
 )
 
-// Narrow reports whether measuring may stop: whether each interval that counts reaches at most until, such as 0.03, to either side. The
-// intervals are at 1 - stats.Alpha/Looks, at every look alike. Those that count are of the primary metrics; where no question has any,
-// of the metrics that slices have. What was not measured does not count.
+// Narrow reports whether measuring may stop, because each interval that counts has a half-width of at most until, such as 0.03. The
+// intervals have the level 1 - stats.Alpha/Looks at every look. Those of the primary metrics count; if no question has any,
+// those of the metrics that slices have. Variants without pairs do not count.
 func Narrow(all []Pairs, o Options, until float64) (bool, error) {
 	o, err := o.filled()
 	if err != nil {

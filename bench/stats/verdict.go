@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// Alpha is the error that a family of verdicts may have in all.
+// Alpha is the probability of error that a family of verdicts may have in all.
 const Alpha = 0.05
 
-// Matters is the difference that counts as one where nobody has chosen another: 3 %.
+// Matters is the default for the smallest difference that counts: 3 %.
 const Matters = 0.03
 
-// byP is the order of p values, smallest first; equal ones keep theirs.
+// byP is the order of p values, smallest first; equal ones keep their order.
 func byP(ps []float64) []int {
 	order := make([]int, len(ps))
 	for i := range order {
@@ -23,8 +23,8 @@ func byP(ps []float64) []int {
 	return order
 }
 
-// Holm adjusts p values for how many they are (Holm 1979): those that are at most α may be rejected together with an
-// error of α in all. The order is that of ps.
+// Holm adjusts p values for their number (Holm 1979): all hypotheses with an adjusted p of at most α may be rejected together, with a probability of
+// error of α in all. The result has the order of ps.
 func Holm(ps []float64) []float64 {
 	adjusted := make([]float64, len(ps))
 	most := 0.0
@@ -35,9 +35,9 @@ func Holm(ps []float64) []float64 {
 	return adjusted
 }
 
-// HolmShares is the error that the interval of each of a family may have: alpha/(m-k+1) for the k-th smallest of m p values. Holm's method
-// stops at the first one that it does not reject: those behind that one have its share. An interval that misses at most its share
-// excludes no difference exactly where Holm's method rejects it, if its p is the interval's (Effect.DualP). The order is that of ps.
+// HolmShares is the probability of error for the interval of each of a family: alpha/(m-k+1) for the k-th smallest of m p values. Holm's method
+// stops at the first hypothesis that it does not reject; all later ones have the same share as that one. An interval with its share as error
+// excludes "no difference" exactly if Holm's method rejects it, provided that p is that of the interval (Effect.DualP). The result has the order of ps.
 func HolmShares(ps []float64, alpha float64) []float64 {
 	shares := make([]float64, len(ps))
 	stopped := 0.0
@@ -54,8 +54,8 @@ func HolmShares(ps []float64, alpha float64) []float64 {
 	return shares
 }
 
-// LeastPairs is the least number of pairs with which an interval can miss at most miss: all of one sign, which has a probability of
-// 2/2^n, is the rarest that there is.
+// LeastPairs is the smallest number of pairs n for which an interval can have an error of at most miss. The rarest outcome is that all pairs have one
+// sign, with probability 2/2^n, so n is the smallest number with 2/2^n <= miss.
 func LeastPairs(miss float64) int {
 	n := 1
 	for p := 1.0; p > miss && n <= PairsMax; p /= 2 {
@@ -64,29 +64,29 @@ func LeastPairs(miss float64) int {
 	return n
 }
 
-// Verdict is what may be said of a variant beside its baseline.
+// Verdict is the verdict on a variant compared with its baseline.
 type Verdict string
 
-// The verdicts. Higher and Lower say how the metric differs; whether that is good is the metric's affair.
+// The verdicts. Higher and Lower say how the metric differs; whether more is better depends on the metric.
 const (
-	Higher   Verdict = "higher"     // the corrected interval excludes no difference
-	Lower    Verdict = "lower"      //
-	Same     Verdict = "same"       // it does not, and lies within what matters
-	CantTell Verdict = "can't tell" // neither
+	Higher   Verdict = "higher"     // the corrected interval lies above no difference (a log-ratio of 0)
+	Lower    Verdict = "lower"      // it lies below no difference
+	Same     Verdict = "same"       // it includes no difference, and lies within what matters
+	CantTell Verdict = "can't tell" // none of these
 )
 
-// Judged is the verdict on one of a family of effects in log-ratios.
+// Judged is the verdict on one of a family of effects. Effects are log-ratios.
 type Judged struct {
-	Effect          // at the corrected level; Level is what it covers
-	Verdict Verdict // with fewer than Needed pairs always CantTell
+	Effect          // its interval is at the corrected level; Level is its exact coverage
+	Verdict Verdict // CantTell if there are fewer than Needed pairs
 	Asked   float64 // the corrected level: 1 - alpha/(m-k+1)
-	PHolm   float64 // DualP after Holm: at most alpha where the interval excludes no difference
-	Needed  int     // the fewest pairs that can have an interval at this level
-	AtLeast float64 // Higher and Lower: the ratio's distance from 1 that the interval's near end has, if that is beyond what matters; else 0
+	PHolm   float64 // DualP after Holm's correction: at most alpha exactly if the interval excludes no difference
+	Needed  int     // the smallest number of pairs that allows an interval at this level
+	AtLeast float64 // Higher and Lower: distance from a ratio of 1 to the near end of the interval, if that is beyond what matters; else 0
 }
 
-// JudgeFamily gives the verdicts on several effects together, each from the log-ratios of its pairs. alpha is the error of all of
-// them together: Alpha for one look, a third of it for each of three. matters is the difference that counts as one, such as 0.03.
+// JudgeFamily returns the verdicts on several effects together, each from the log-ratios of its pairs. alpha is the probability of error of all of
+// them together: Alpha for one look, a third of it for each of three looks. matters is the smallest difference that counts, such as 0.03.
 func JudgeFamily(family [][]float64, alpha, matters float64) ([]Judged, error) {
 	if !(alpha > 0 && alpha < 1) || !(matters > 0 && matters < 1) {
 		return nil, fmt.Errorf("stats: an error of %v, and a difference that matters of %v: both lie between 0 and 1", alpha, matters)

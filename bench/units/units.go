@@ -119,7 +119,7 @@ func Measure(callC func() bool) ([]Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, Unit{Name: Sleep, Ns: sleep, What: "a thread's falling asleep and being woken, beside two system calls; counted as voluntary context switches"},
+	all = append(all, Unit{Name: Sleep, Ns: sleep, What: "a thread falls asleep and is woken, without the two system calls; counted as voluntary context switches"},
 		Unit{Name: Hop, Ns: hop, What: "a request's way into a loop's mailbox and out again, on one thread"})
 	from, to := make([]byte, 1<<20), make([]byte, 1<<20)
 	all = append(all, Unit{Name: CopyKiB, Ns: Time(func(n int) {
@@ -215,9 +215,9 @@ func sockets(syscall float64) ([]Unit, error) {
 	largeSend, largeReceive := both(largeBytes)
 	perKiB := (largeSend + largeReceive - send - receive) / float64((largeBytes-messageBytes)>>10)
 	return []Unit{
-		{Name: Send, Ns: max(send-syscall, 0), What: "sendmsg of 64 B over TCP on loopback, the receiver's side of the kernel included, beside the system call"},
-		{Name: Receive, Ns: max(receive-syscall, 0), What: "recv of them, beside the system call"},
-		{Name: SocketKiB, Ns: max(perKiB, 0), What: "each KiB more, in and out of the kernel"},
+		{Name: Send, Ns: max(send-syscall, 0), What: "sendmsg of 64 B over TCP on loopback, including the kernel's work for the receiver, without the system call itself"},
+		{Name: Receive, Ns: max(receive-syscall, 0), What: "recv of these bytes, without the system call itself"},
+		{Name: SocketKiB, Ns: max(perKiB, 0), What: "each further KiB, into the kernel and out of it"},
 	}, failed
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// The agreement with redis-benchmark: one server of kvwire's, with the store mem, speaks Redis's protocol. Both clients load it by turns, with as
+// The agreement with redis-benchmark: one kvwire server, with backend mem, speaks Redis's protocol. Both clients load it alternately, with as
 // many connections and requests in flight, on the same CPUs.
 
 // agreementLoads are the loads: connections, and requests in flight on each.

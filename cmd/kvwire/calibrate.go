@@ -60,8 +60,8 @@ func ownUnits(ctx context.Context) ([]units.Unit, error) {
 		return nil, err
 	}
 	return []units.Unit{
-		{Name: units.Operation, Ns: call, What: "the generator's and the loop's work for an operation: a get over inproc from a store that does not look, 64 in flight"},
-		{Name: units.Frame, Ns: max(frames-call, 0), What: "both ends of a connection, without a kernel: the same over codec, beside it"},
+		{Name: units.Operation, Ns: call, What: "the work of generator and loop for an operation: a get over inproc from backend null, 64 in flight"},
+		{Name: units.Frame, Ns: max(frames-call, 0), What: "frames at both ends of a connection, without a kernel: the same get over codec, less its cost over inproc"},
 	}, nil
 }
 

@@ -11,8 +11,8 @@ const compareHelp = `Examples:
   kvwire compare results/quick-20261120-100000 results/quick-20261121-100000
   kvwire compare before after --metric cpu_ns_per_op
 
-Compares the cells that two folders of results have in common: the ratio of the second to the first, with an exact interval. The two
-folders were not measured by turns, so the interval does not cover what changed on the machine between them, and there is no verdict.
+Compares the cells that two folders of results have in common: the ratio of the second folder to the first, with an exact interval. The two
+folders were measured at different times, so the interval does not cover changes of the machine between them, and there is no verdict.
 Invalid runs are left out. benchstat reads both folders' bench.txt as well.`
 
 func compareCommand(_ context.Context, args []string) error {

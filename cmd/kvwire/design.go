@@ -39,19 +39,19 @@ const (
 )
 
 func (g *generationsFlags) add(s *pflag.FlagSet) {
-	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("how often fresh processes are started for each question; default: as the experiment says, or %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
-	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "time of load on one variant, while the others are parked; its first tenth is not counted; 0: whole runs, one after the other")
-	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: as the experiment says, or 60s (with more than 5 variants 12s for each; on disk three times as long); with another number of generations in proportion")
-	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios are within ± this, such as 3%; looked at after half of the generations, three quarters and all")
-	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, and no verdicts; the time is that of --time", quickGenerations))
-	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations; the time is that of --time", paperGenerations))
+	s.IntVar(&g.generations, "generations", 0, fmt.Sprintf("number of generations: how often each question gets fresh processes; default: the experiment's, else %d (with --until %d)", lab.DefaultGenerations, lab.UntilGenerations))
+	s.DurationVar(&g.slice, "slice", lab.DefaultSlice, "time of load on one variant at a time, while the others are parked; its first tenth is not counted; 0: whole runs, one after the other")
+	s.DurationVar(&g.time, "time", 0, "time for each question, all generations together; 0: the experiment's, else 60s (with more than 5 variants 12s for each; on disk three times as long), in proportion to the number of generations")
+	s.Var(&g.until, "until", "end a question when the 98.3 % intervals of its ratios have half-widths of at most this, such as 3%; checked after half of the generations, three quarters and all")
+	s.BoolVar(&g.quick, "quick", false, fmt.Sprintf("%d generations, without verdicts; without --time, the time is in proportion", quickGenerations))
+	s.BoolVar(&g.paper, "paper", false, fmt.Sprintf("%d generations; without --time, the time is in proportion", paperGenerations))
 	s.IntVar(&g.blocks, "blocks", 0, "the old name of --generations")
 	_ = s.MarkHidden("blocks")
-	s.BoolVar(&g.primary, "primary", false, "only the cells that the experiment makes claims about")
-	s.BoolVar(&g.dryRun, "dry-run", false, "print the cells, and how much time and disk space they take, and run nothing")
-	s.BoolVar(&g.estimate, "estimate", false, "the same without the cells")
-	s.IntVar(&g.retry, "retry", 0, "whole runs only: repeat one that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
-	s.BoolVar(&g.keepData, "keep-data", false, "leave the stores that were loaded for the runs; default: they are removed at the end")
+	s.BoolVar(&g.primary, "primary", false, "only the questions with primary claims")
+	s.BoolVar(&g.dryRun, "dry-run", false, "print the cells and the time and disk space that they take; run nothing")
+	s.BoolVar(&g.estimate, "estimate", false, "print the time and disk space; run nothing")
+	s.IntVar(&g.retry, "retry", 0, "whole runs only: repeat a run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
+	s.BoolVar(&g.keepData, "keep-data", false, "keep the stores that were loaded for the runs; default: they are removed at the end")
 	s.StringVar(&g.resume, "resume", "", "a folder of results: measure the generations and runs that are missing or have failed there")
 }
 
@@ -208,7 +208,7 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 	plan, rows := &r.folder.Plan, r.folder.Rows
 	r.exec.launch = launchers(plan.Launch)
 	if plan.GitRev != version {
-		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: go on with that one, or run the experiment anew", dir, plan.GitRev, version)
+		return fmt.Errorf("--resume %s: it was begun by kvwire %s, this is %s: continue with that version, or run the experiment again", dir, plan.GitRev, version)
 	}
 	maps.DeleteFunc(rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()

@@ -195,7 +195,7 @@ func (f *factors) rdmaOptions() (o rdma.Options, err error) {
 
 func (f *factors) storeFlags() {
 	s := f.set
-	s.StringVar(&f.backend, "backend", "disk", "null: answers without looking; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request")
+	s.StringVar(&f.backend, "backend", "disk", "null: answers without a lookup; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request")
 	s.StringVar(&f.durability, "durability", store.DurabilityDevice, "a put is acknowledged when the device has it (device) or has flushed it (flush)")
 	s.StringVar(&f.update, "update", store.UpdateCOW, "an item is rewritten to a free slot, which no torn write can lose (cow), or over itself (inplace)")
 	s.StringVar(&f.diskEngine, "disk-engine", store.EngineUring, "how pages are read and written: "+strings.Join(store.EngineNames, ", ")+"; where there is no io_uring and none is given, pool")

@@ -23,35 +23,35 @@ import (
 const instrumentHelp = `Examples:
   kvwire instrument
   kvwire instrument --output-dir results/instrument
-  kvwire instrument --experiments 30 --injected 3         (3 minutes: how it looks)
-  kvwire instrument --experiments 0 --injected 0          (only the agreement with redis-benchmark)
-  kvwire instrument --injected 0 --load=false --pairs 0   (only A/A, on a machine that does nothing else)
+  kvwire instrument --experiments 30 --injected 3 --whole 1 --pairs 2   (some minutes: a trial)
+  kvwire instrument --experiments 0 --injected 0 --whole 0              (only the agreement with redis-benchmark)
+  kvwire instrument --injected 0 --whole 0 --pairs 0 --load=false       (only A/A, without a competing load)
 
-Shows how far the instrument of kvwire run can be trusted: it measures small experiments whose answers are known beforehand, with the same
+Tests how far the results of kvwire run can be trusted. It measures small experiments whose answers are known beforehand, with the same
 processes, slices and statistics.
-  A/A        two processes of one cell are compared. The share of intervals that contain 1 has to be what the theory says. A competing load runs beside.
-  injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay):
-             how often is it found, and how exact is the estimate? Without a competing load and beside one. Loops spin here, so that the
-             costs of sleeping and waking, which grow with the time that a thread sleeps, are not in the ratio.
-  whole      a process in slices of 50 ms, by turns with a second one, and in pieces of a second that nothing interrupts: taking turns has to
-             cost nothing.
-  agreement  the same load on the same server, by redis-benchmark and by kvwire bench, by turns.
+  A/A        compares two processes of one cell, with a competing load. The share of intervals that contain 1 must agree with the theory.
+  injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay).
+             How often is this found, and how exact is the estimate? Measured without and with a competing load. Loops spin here: sleeping
+             and waking cost more the longer a thread sleeps, and this cost would be in the ratio.
+  whole      compares slices of 50 ms with pieces of a second that nothing interrupts. Both are of the same process, and a second process
+             alternates with it in the slices. The alternation must cost nothing.
+  agreement  redis-benchmark and kvwire bench make the same load on the same server, alternately.
 
-Writes instrument.md (the tables, and how it was done), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
-about 40 minutes; the first ^C ends it, and what is complete is written. Exit code 6: it is complete, and a coverage is not what the theory says. With a right instrument
-that happens by chance, too: for each of the four metrics in one of 20 times at most.`
+Writes instrument.md (the tables and the method), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
+about 40 minutes. The first ^C ends it; complete experiments are written. Exit code 6: all is complete, and a coverage disagrees with the
+theory. A right instrument fails by chance, too: for each of the four metrics in at most one of 20 runs.`
 
-// instrument is the command's flags, and what it has found so far. It belongs to one goroutine.
+// instrument has the command's flags and the results so far. It belongs to one goroutine.
 type instrument struct {
 	experiments, injected            int
 	generations, injectedGenerations int
 	pairs, whole                     int
 	slice, time                      time.Duration
 	load                             bool
-	wait                             string // of the loops, where something is injected
+	wait                             string // of the loops, in experiments with known costs
 	dir                              string
 
-	scratch string // a folder for what variants record, which nobody reads
+	scratch string // a folder for the files that variants write; nothing reads them
 	show    *studyProgress
 	found   instrumentResult
 }
@@ -63,7 +63,7 @@ const injectedDelay = 5 * time.Microsecond
 
 const studyWarmup = 20 * time.Millisecond
 
-// studyCell is the cell of a study: a get of 64 B over tcp, whose answer costs the server nothing but what more says.
+// studyCell is the cell of a study: a get of 64 B over tcp with backend null. more has further flags, such as a known cost.
 func studyCell(conns, depth int, more ...experiments.Flag) experiments.Cell {
 	return append(experiments.Cell{{Name: "transport", Value: "tcp"}, {Name: "backend", Value: "null"}, {Name: "value-bytes", Value: "64"}, {Name: "records", Value: "1000"},
 		{Name: "conns", Value: strconv.Itoa(conns)}, {Name: "depth", Value: strconv.Itoa(depth)}, {Name: "warmup", Value: studyWarmup.String()}}, more...)
@@ -73,16 +73,16 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	f := newFactors("instrument", instrumentHelp)
 	i := &instrument{}
 	s := f.set
-	s.IntVar(&i.experiments, "experiments", 400, "A/A experiments; 0: none")
-	s.IntVar(&i.injected, "injected", 24, "experiments with known costs, without a competing load and beside one; 0: none")
-	s.IntVar(&i.generations, "generations", 6, "of each A/A experiment; 0: 6, the fewest that have an interval of 95 %")
-	s.IntVar(&i.injectedGenerations, "injected-generations", lab.DefaultGenerations, "of each experiment with known costs")
-	s.IntVar(&i.pairs, "pairs", 12, "runs of redis-benchmark and of kvwire bench, of each load; 0: none")
+	s.IntVar(&i.experiments, "experiments", 400, "number of A/A experiments; 0: none")
+	s.IntVar(&i.injected, "injected", 24, "number of experiments with known costs, without a competing load, and as many with one; 0: none")
+	s.IntVar(&i.generations, "generations", 6, "generations of each A/A experiment; 0: 6, the fewest with a 95 % interval")
+	s.IntVar(&i.injectedGenerations, "injected-generations", lab.DefaultGenerations, "generations of each experiment with known costs")
+	s.IntVar(&i.pairs, "pairs", 12, "pairs of runs, one by redis-benchmark and one by kvwire bench, for each of two loads; 0: none")
 	s.IntVar(&i.whole, "whole", 12, "generations in which 10 s of load in slices are compared with 10 s in pieces of a second; 0: none")
-	s.DurationVar(&i.slice, "slice", 25*time.Millisecond, "load on one process at a time; the first tenth is not counted")
-	s.DurationVar(&i.time, "time", 0, "of a generation, starting its processes included; 0: as short as it can be, 4 slices of each process")
-	s.StringVar(&i.wait, "wait", "spin", "what idle loops do in the experiments with known costs: spin, or block (a thread that sleeps longer also wakes up later and at a higher cost: more than the known cost)")
-	s.BoolVar(&i.load, "load", true, "a competing load: one thread that takes CPU time, on and off for 20 to 300 ms at a time")
+	s.DurationVar(&i.slice, "slice", 25*time.Millisecond, "load on one process at a time; the first tenth is not counted (in the part whole a slice is always 50ms)")
+	s.DurationVar(&i.time, "time", 0, "time for a generation, including the start of its processes; 0: as short as possible, 4 slices of each process")
+	s.StringVar(&i.wait, "wait", "spin", "wait policy in the experiments with known costs: spin, or block (a thread that sleeps longer also costs more to wake, so more than the known cost is found)")
+	s.BoolVar(&i.load, "load", true, "run a competing load: one thread that takes CPU time, on and off for 20 to 300 ms at a time")
 	s.StringVar(&i.dir, "output-dir", "docs/results", "the folder for instrument.md, instrument.json and instrument.csv, which are replaced")
 	if err := f.parse(args, nil); err != nil {
 		return err
@@ -107,14 +107,14 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	return i.run(ctx)
 }
 
-// run does all parts, writes what was found, and says whether it is what it has to be.
+// run measures all parts, writes the results, and returns an error if a coverage disagrees with the theory.
 func (i *instrument) run(ctx context.Context) error {
 	// Children of the agreement die with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	begun := time.Now()
 	env := environment()
-	env.GOMAXPROCS = 0 // of this process, and not of those that measure
+	env.GOMAXPROCS = 0 // it would be this process's, and other processes measure
 	i.found = instrumentResult{Command: "kvwire " + strings.Join(os.Args[1:], " "), Began: begun.UTC().Format(time.RFC3339), Revision: version, Env: env, SliceNs: i.slice.Nanoseconds(),
 		TimeNs: i.time.Nanoseconds(), WarmupNs: studyWarmup.Nanoseconds()}
 	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
@@ -134,12 +134,12 @@ func (i *instrument) run(ctx context.Context) error {
 		return errors.Join(err, werr)
 	}
 	if wrong := i.found.disagreements(); err == nil && ctx.Err() == nil && len(wrong) > 0 {
-		err = &exitError{exitMissed, fmt.Errorf("the coverage of %s is not what the theory says: see %s/%s", strings.Join(wrong, ", "), i.dir, instrumentPage)}
+		err = &exitError{exitMissed, fmt.Errorf("the coverage of %s disagrees with the theory: see %s/%s", strings.Join(wrong, ", "), i.dir, instrumentPage)}
 	}
 	return err
 }
 
-// parts measures what was asked for. It leaves what there is in found.
+// parts measures the parts that the flags ask for. With an error too, found has the complete experiments.
 func (i *instrument) parts(ctx context.Context) error {
 	if i.experiments > 0 && ctx.Err() == nil {
 		if err := i.aa(ctx); err != nil {
@@ -148,7 +148,7 @@ func (i *instrument) parts(ctx context.Context) error {
 	}
 	if i.whole > 0 && ctx.Err() == nil {
 		if err := i.compareWhole(ctx); err != nil {
-			return fmt.Errorf("slices beside whole runs: %w", err)
+			return fmt.Errorf("slices and uninterrupted load: %w", err)
 		}
 	}
 	for _, load := range []bool{false, true} {
@@ -172,11 +172,11 @@ func (i *instrument) parts(ctx context.Context) error {
 	return nil
 }
 
-// planned is how many generations there are.
+// planned is the number of generations of all parts but Whole.
 func (i *instrument) planned() (n int) {
 	n = (i.experiments + 2) / 3 * i.generations // three experiments share a generation
 	if i.injected > 0 {
-		each := i.injectedGenerations * (i.injected + 1) // and what a request takes, beforehand
+		each := i.injectedGenerations * (i.injected + 1) // one more, to measure beforehand what a request takes
 		if n += each; i.load {
 			n += each
 		}
@@ -184,7 +184,7 @@ func (i *instrument) planned() (n int) {
 	return n
 }
 
-// compete makes the competing load, where it is asked for; what it returns ends it.
+// compete starts the competing load if load is true. The returned function ends it.
 func compete(load bool) (stop func()) {
 	if !load {
 		return func() {}
@@ -192,7 +192,7 @@ func compete(load bool) (stop func()) {
 	return lab.Compete(uint64(time.Now().UnixNano()))
 }
 
-// study is a study of some cells.
+// study makes a study of some cells.
 func (i *instrument) study(id string, generations int, cells ...experiments.Cell) (*lab.Study, error) {
 	x := &experiments.Experiment{Name: "instrument", Cells: cells}
 	exec := &processes{x: x, dir: i.scratch, log: io.Discard}
@@ -223,14 +223,14 @@ func (i *instrument) aa(ctx context.Context) error {
 	return err
 }
 
-// compareWhole compares a cell in slices with the same cell in pieces that nothing interrupts, without a competing load.
+// compareWhole compares slices of a process with uninterrupted pieces of load on it, without a competing load.
 func (i *instrument) compareWhole(ctx context.Context) error {
 	s, err := i.study("whole", 1, studyCell(4, 16))
 	if err != nil {
 		return err
 	}
 	s.Runner.Slice = lab.DefaultSlice
-	i.show.begin("slices beside whole runs", i.whole)
+	i.show.begin("slices and uninterrupted load", i.whole)
 	s.Show = nil // these are no generations of the plan
 	trials, err := s.Whole(ctx, 0, i.whole)
 	i.show.rest -= lab.WholeTime(i.whole)
@@ -238,9 +238,9 @@ func (i *instrument) compareWhole(ctx context.Context) error {
 	return err
 }
 
-// inject compares variants with known costs with their baseline. CPU time is a share of what the baseline was found to take beforehand. All
-// variants answer injectedDelay later than the store would, and the one with the delay so much later again: what the timer takes is in the
-// baseline, too.
+// inject compares variants that have known costs with their baseline. A cost in CPU time is a share of the baseline's server CPU time, which is measured
+// beforehand. The baseline and all variants answer injectedDelay later than the store would; the variant with a known delay answers 2*injectedDelay later.
+// So the cost of the timer is in the baseline, too.
 func (i *instrument) inject(ctx context.Context, load bool) error {
 	cell := func(delay, busy time.Duration) experiments.Cell {
 		return studyCell(1, 1, experiments.Flag{Name: "wait", Value: i.wait}, experiments.Flag{Name: "null-delay", Value: delay.String()}, experiments.Flag{Name: "null-busy", Value: busy.String()})
@@ -266,7 +266,7 @@ func (i *instrument) inject(ctx context.Context, load bool) error {
 		r.Costs = append(r.Costs, c)
 		cells = append(cells, cell(injectedDelay, time.Duration(c.BusyNs)))
 		cpu := more("cpu_ns_per_op", float64(c.CostNs))
-		if i.wait == "spin" { // both sides take CPU time for as long as a request takes
+		if i.wait == "spin" { // both sides use their CPUs for as long as a request takes, so CPU time grows as latency does
 			cpu = more("lat_p50_ns", float64(c.CostNs))
 			known = append(known, lab.Known{Label: c.Label, Cell: len(cells) - 1, Metric: "lat_p50_ns", Expected: cpu})
 		}
@@ -286,7 +286,7 @@ func (i *instrument) inject(ctx context.Context, load bool) error {
 	return err
 }
 
-// serverCPU is the median of the server's CPU time for a request, in ns.
+// serverCPU is the median over the rows of the server's CPU time per request, in ns.
 func serverCPU(rows []*report.Row) (float64, error) {
 	var all []float64
 	for _, row := range rows {
@@ -302,11 +302,11 @@ func serverCPU(rows []*report.Row) (float64, error) {
 	return middle(all), nil
 }
 
-// more is the ratio of a baseline's value and so much more to that value.
+// more returns the expected ratio of a variant that costs so much more than the baseline: (v + cost) / v, where v is the baseline's value.
 func more(metric string, cost float64) func(baseline *report.Row) float64 {
 	m, err := report.FindMetric(metric)
 	if err != nil {
-		panic(err) // a name of ours
+		panic(err) // our own metric's name is wrong
 	}
 	return func(baseline *report.Row) float64 {
 		v, ok := m.Of(baseline).Get()
@@ -317,8 +317,8 @@ func more(metric string, cost float64) func(baseline *report.Row) float64 {
 	}
 }
 
-// costOf is a known cost that is a share of the server's CPU time for a request. What --null-busy takes is measured: it is somewhat more than
-// its value.
+// costOf is a known cost: a share of the server's CPU time per request. --null-busy takes somewhat more than its value, so its real cost is measured
+// and the value reduced.
 func costOf(share, serverNs float64) injectedCost {
 	want := time.Duration(share * serverNs)
 	d := max(1, want)
@@ -330,12 +330,12 @@ func costOf(share, serverNs float64) injectedCost {
 
 func besideLoad(load bool) string {
 	if load {
-		return " beside a competing load"
+		return " with a competing load"
 	}
 	return ""
 }
 
-// forgetful is a lab.Keeper that keeps nothing: a study evaluates its rows at once.
+// forgetful is a lab.Keeper that keeps nothing, because a study evaluates its rows at once.
 type forgetful struct{ dir string }
 
 var _ lab.Keeper = (*forgetful)(nil)
@@ -354,7 +354,7 @@ func (k *forgetful) Forget(ids []string) error {
 // Narrow implements lab.Keeper.
 func (*forgetful) Narrow(int, float64) (bool, error) { return false, nil }
 
-// studyProgress shows how far the command is: a line that is written over on a terminal, and elsewhere a line for each tenth of a part.
+// studyProgress shows the progress of the command: on a terminal one line that it overwrites, elsewhere a line for each tenth of a part.
 type studyProgress struct {
 	*progress
 	part       string
@@ -391,7 +391,7 @@ func (p *studyProgress) step() {
 	}
 }
 
-// say writes a line that stays.
+// say writes a line that is not overwritten.
 func (p *studyProgress) say(line string) {
 	if p.width == nil {
 		fmt.Fprintln(p.out, line)

@@ -32,13 +32,13 @@ type instrumentResult struct {
 	Seconds     float64          `json:"seconds"`
 	Revision    string           `json:"revision"`
 	Interrupted bool             `json:"interrupted,omitempty"`
-	Failed      string           `json:"failed,omitempty"`    // why it ended early
+	Failed      string           `json:"failed,omitempty"`    // the error that ended it early
 	SliceNs     int64            `json:"slice_ns"`            // the first tenth is not counted
-	TimeNs      int64            `json:"time_ns"`             // of a generation; 0: as short as it can be
+	TimeNs      int64            `json:"time_ns"`             // of a generation; 0: as short as possible
 	WarmupNs    int64            `json:"warmup_ns"`           // of each process
-	BusyCPUs    *float64         `json:"busy_cpus,omitempty"` // that others kept busy before it began; nil: not known
+	BusyCPUs    *float64         `json:"busy_cpus,omitempty"` // busy with other processes before the start; nil: not known
 	AA          *studyResult     `json:"aa,omitempty"`
-	Whole       *studyResult     `json:"whole,omitempty"` // slices beside whole runs
+	Whole       *studyResult     `json:"whole,omitempty"` // slices compared with uninterrupted load
 	Injected    []studyResult    `json:"injected,omitempty"`
 	Agreement   *agreementResult `json:"agreement,omitempty"`
 	Env         report.Env       `json:"env"`
@@ -51,24 +51,24 @@ type studyResult struct {
 	Generations int            `json:"generations"`
 	Conns       int            `json:"conns"`
 	Depth       int            `json:"depth"`
-	Wait        string         `json:"wait,omitempty"`             // of the loops, where something is injected: block or spin
-	Coverage    []lab.Coverage `json:"coverage"`                   // of intervals of a cell beside itself
+	Wait        string         `json:"wait,omitempty"`             // of the loops, in experiments with known costs: block or spin
+	Coverage    []lab.Coverage `json:"coverage"`                   // of the intervals of a cell compared with itself
 	ServerNs    float64        `json:"server_ns_per_op,omitempty"` // the server's CPU time for a request, measured beforehand: median
-	Costs       []injectedCost `json:"injected_costs,omitempty"`   // that were made from it
-	Injected    []lab.Injected `json:"injected_results,omitempty"` // what was found of them
+	Costs       []injectedCost `json:"injected_costs,omitempty"`   // computed from ServerNs
+	Injected    []lab.Injected `json:"injected_results,omitempty"` // the results for these costs
 
 	trials []lab.Trial
 }
 
-// injectedCost is CPU time that a server's requests take besides.
+// injectedCost is CPU time that a server adds to each request.
 type injectedCost struct {
 	Label  string  `json:"label"`
-	Share  float64 `json:"share"`        // of the server's CPU time for a request that was aimed at
-	BusyNs int64   `json:"null_busy_ns"` // the flag
-	CostNs int64   `json:"cost_ns"`      // what it takes, measured
+	Share  float64 `json:"share"`        // the intended share of the server's CPU time per request
+	BusyNs int64   `json:"null_busy_ns"` // the value of --null-busy
+	CostNs int64   `json:"cost_ns"`      // the CPU time that it really takes, measured
 }
 
-// done is how many experiments of the study are complete.
+// done is the number of complete experiments of the study.
 func (s *studyResult) done() (n int) {
 	for _, t := range s.trials {
 		n = max(n, t.Number)
@@ -76,7 +76,7 @@ func (s *studyResult) done() (n int) {
 	return n
 }
 
-// disagreements are the metrics whose A/A coverage is not what it has to be.
+// disagreements are the metrics whose A/A coverage disagrees with the theory.
 func (r *instrumentResult) disagreements() (metrics []string) {
 	if r.AA == nil {
 		return nil
@@ -89,7 +89,7 @@ func (r *instrumentResult) disagreements() (metrics []string) {
 	return metrics
 }
 
-// write writes all files.
+// write writes the three files into dir.
 func (r *instrumentResult) write(dir string) error {
 	figures, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
@@ -140,8 +140,8 @@ func (r *instrumentResult) text() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Is the instrument right?\n")
-	p("kvwire compares variants with exact intervals. This page shows whether these intervals are right, by experiments whose answers are known beforehand. They are measured as `kvwire run`")
-	p("measures: fresh processes in each generation, which have slices of load by turns, one log-ratio for each generation, and the interval of Hodges and Lehmann over the generations.\n")
+	p("kvwire compares variants with exact intervals. This page tests these intervals with experiments whose answers are known beforehand. They are measured as `kvwire run` measures:")
+	p("each generation has fresh processes, whose slices of load alternate, and gives one log-ratio; the interval over the generations is that of Hodges and Lehmann.\n")
 	r.how(p)
 	if r.AA != nil {
 		r.aaText(p)
@@ -155,58 +155,58 @@ func (r *instrumentResult) text() string {
 	if r.Agreement != nil {
 		r.Agreement.text(p)
 	}
-	p("instrument.csv has the interval of each experiment, and instrument.json these figures: all tables can be recomputed from them.")
+	p("All tables can be recomputed from instrument.csv, which has the interval of each experiment, and from instrument.json, which has these figures.")
 	return b.String()
 }
 
-// how says how it was measured.
+// how writes how and where it was measured.
 func (r *instrumentResult) how(p func(string, ...any)) {
 	p("| | |\n|---|---|")
 	p("| command | `%s` |", r.Command)
-	p("| begun, duration | %s, %v |", r.Began, (time.Duration(r.Seconds) * time.Second).String())
+	p("| start, duration | %s, %v |", r.Began, (time.Duration(r.Seconds) * time.Second).String())
 	p("| commit | %s |", r.Revision)
 	p("| machine | %s, %d CPUs%s |", cmp.Or(r.Env.CPUModel, r.Env.Arch), r.Env.CPUs, map[bool]string{true: ", virtual"}[r.Env.Hypervisor != nil && *r.Env.Hypervisor])
 	p("| kernel | %s, %s |", r.Env.Kernel, r.Env.OS)
 	if r.BusyCPUs != nil {
-		p("| CPUs that others kept busy before it began | %.2f of %d |", *r.BusyCPUs, r.Env.CPUs)
+		p("| CPUs busy with other processes before the start | %.2f of %d |", *r.BusyCPUs, r.Env.CPUs)
 	}
-	time := "as short as it can be: 4 slices of each process"
+	time := "as short as possible: 4 slices of each process"
 	if r.TimeNs > 0 {
 		time = report.Duration(r.TimeNs)
 	}
 	p("| slice, generation | %s, of which the first tenth is not counted; %s |", report.Duration(r.SliceNs), time)
 	p("")
 	if r.Failed != "" {
-		p("**It ended early:** %s. What follows is of the experiments that were complete.\n", r.Failed)
+		p("**It ended early:** %s. The figures below are from the complete experiments.\n", r.Failed)
 	} else if r.Interrupted {
-		p("**It was interrupted.** What follows is of the experiments that were complete.\n")
+		p("**It was interrupted.** The figures below are from the complete experiments.\n")
 	}
 }
 
 func loadText(load bool) string {
 	if load {
-		return "beside a competing load: one thread of another process that takes CPU time, on and off for 20 to 300 ms at a time"
+		return "with a competing load: one thread of another process that takes CPU time, on and off for 20 to 300 ms at a time"
 	}
-	return "on the machine as it was, without a load of ours beside"
+	return "on the machine as it was, without a competing load"
 }
 
 func (r *instrumentResult) aaText(p func(string, ...any)) {
 	s := r.AA
-	p("## A cell beside itself\n")
-	p("Two processes of one cell are compared (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s. The true ratio is 1. %d experiments of %d; each has %d generations. Three",
+	p("## A cell compared with itself\n")
+	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Three",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
-	p("experiments with two processes each live at the same time and have their slices by turns; apart from the machine they share nothing. *Attained* is what the interval covers by the theory: with so few generations only some levels are possible.")
-	p("*Agrees* means that it lies within the exact 95 %% interval of the share that was observed (Clopper and Pearson). With a right instrument that fails by chance for each metric in one of 20 runs at most.\n")
+	p("experiments are measured together: their six processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
+	p("*Agrees*: the attained coverage lies within the exact 95 %% interval of the observed share (Clopper and Pearson). A right instrument fails this by chance, for each metric in at most one of 20 runs.\n")
 	coverageText(p, s.Coverage, true)
 }
 
-// wholeText is a table of the ratios of slices to whole runs.
+// wholeText writes the ratios of slices to uninterrupted load.
 func (s *studyResult) wholeText(p func(string, ...any)) {
-	p("## Slices beside whole runs\n")
-	p("One process (tcp, get of 64 B that no store looks for, %d connections with %d requests in flight each), %s: 10 s of load in slices of %v, by turns with a second process, and 10 s in pieces of a second that", s.Conns, s.Depth,
+	p("## Slices compared with uninterrupted load\n")
+	p("One process (tcp, get of 64 B, backend null, %d connections with %d requests in flight each) is measured %s. It has 10 s of load in slices of %v, which alternate with slices of a second process, and 10 s in pieces of a second that", s.Conns, s.Depth,
 		loadText(false), lab.DefaultSlice)
-	p("nothing interrupts; ten rounds of both, in a random order, in each of %d generations with processes of their own. If taking turns costs nothing, the ratio is 1.\n", s.Asked)
-	p("| metric | generations | slices / whole | interval | level |")
+	p("nothing interrupts. Each of %d generations has fresh processes and ten rounds of both, in random order. If alternation costs nothing, the ratio is 1.\n", s.Asked)
+	p("| metric | generations | slices / uninterrupted | interval | level |")
 	p("|---|---|---|---|---|")
 	for _, t := range s.trials {
 		if t.Pairs > 0 {
@@ -236,38 +236,38 @@ func coverageText(p func(string, ...any), all []lab.Coverage, judged bool) {
 	}
 	p("")
 	if short > 0 {
-		p("Up to %d experiments of a metric lack a generation, whose run was invalid. They count at the level of those that they have.\n", short)
+		p("Up to %d experiments of a metric lack a generation, because a run was invalid. Their intervals have the level of the remaining generations.\n", short)
 	}
 }
 
 func (s *studyResult) injectedText(p func(string, ...any)) {
-	p("## A known cost in one variant, %s\n", map[bool]string{true: "beside a competing load", false: "without a competing load"}[s.Load])
-	p("Measured %s. One connection with one request in flight (nothing is batched, so a cost is the same for each request), %d generations; %d experiments of %d.", loadText(s.Load), s.Generations, s.done(), s.Asked)
+	p("## A known cost in one variant, %s\n", map[bool]string{true: "with a competing load", false: "without a competing load"}[s.Load])
+	p("Measured %s. One connection has one request in flight: nothing is batched, so the cost is the same for each request. %d generations each; complete experiments: %d of %d.", loadText(s.Load), s.Generations, s.done(), s.Asked)
 	if s.Wait == "spin" {
-		p("Loops spin (`--wait spin`), so that no thread sleeps longer, and wakes up later, than in the baseline. Both sides then take CPU time for as long as")
-		p("a request takes: its CPU time is expected to grow as its median latency does, by the known cost.")
+		p("Loops spin (`--wait spin`), so no thread sleeps longer, or wakes up later, than in the baseline. Both sides then take CPU time for as long as")
+		p("a request takes, so CPU time is expected to grow by the same ratio as the median latency, which grows by the known cost.")
 	} else {
-		p("Loops block. A thread that sleeps longer also wakes up later, and waking it takes more CPU time: on some machines more is found than the known cost.")
+		p("Loops block. A thread that sleeps longer also wakes up later, and waking it takes more CPU time. So on some machines the measured cost is larger than the known cost.")
 	}
-	p("All variants answer %v later than the store would (`--null-delay`), and the one with the delay %v later: what the timer takes is in the baseline, too. The server's CPU time for a request was measured", injectedDelay, 2*injectedDelay)
-	p("beforehand, by the same instrument: %s (median of %d generations).\n", report.Duration(int64(s.ServerNs)), s.Generations)
+	p("The baseline and all variants answer %v later than the store would (`--null-delay`), and the variant with the delay %v later: so the cost of the timer is in the baseline, too. The server's CPU time per request was measured", injectedDelay, 2*injectedDelay)
+	p("beforehand in the same way: %s (median of %d generations).\n", report.Duration(int64(s.ServerNs)), s.Generations)
 	for _, c := range s.Costs {
 		p("- %s: `--null-busy %s`, which takes %s.", c.Label, report.Duration(c.BusyNs), report.Duration(c.CostNs))
 	}
-	p("\nThe expected ratio is that of the metric (cpu_ns_per_op: client and server together), worked out from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
-	p("*Verdict*: one was given, after Holm's correction for the claims of an experiment (%d), and with the check of the baseline beside itself.\n", s.claims())
-	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains what is expected | verdict | half-width, median |")
+	p("\nThe expected ratio of a metric (cpu_ns_per_op: client and server together) is computed from the baseline of each experiment. *Found*: the 95 %% interval excludes 1, on the right side.")
+	p("*Verdict*: there is one, after Holm's correction for the %d claims of an experiment and the A/A check.\n", s.claims())
+	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains the expected ratio | verdict | half-width, median |")
 	p("|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, x := range s.Injected {
 		share := func(n int) string { return fmt.Sprintf("%.0f %%", 100*float64(n)/float64(x.Experiments)) }
 		p("| %s | %s | %d | %.4f | %.4f | %.2f %% | %s | %s | %s | %s | %.1f %% |", x.Variant, x.Metric, x.Experiments, x.Expected, x.Ratio, 100*x.Error, share(x.Found), share(x.Opposite), share(x.Covered),
 			share(x.Verdicts), 100*x.HalfWidth)
 	}
-	p("\nThe second process of the baseline beside the first, in the same experiments:\n")
+	p("\nThe second process of the baseline, compared with the first, in the same experiments:\n")
 	coverageText(p, s.Coverage, false)
 }
 
-// claims is how many verdicts an experiment has.
+// claims is the number of claims of an experiment.
 func (s *studyResult) claims() (n int) {
 	for i := range s.trials {
 		if s.trials[i].Number == 1 && s.trials[i].Claim() {
@@ -283,10 +283,10 @@ func (a *agreementResult) text(p func(string, ...any)) {
 		p("Not measured: %s.\n", a.Skipped)
 		return
 	}
-	p("One server of kvwire's (tcp, mem) speaks Redis's protocol. Gets of %d B among %d keys, by redis-benchmark and by `kvwire bench --target redis://`, by turns in a random order, about %v each; both on", agreementBytes,
+	p("A kvwire server (tcp, mem) speaks Redis's protocol. redis-benchmark and `kvwire bench --target redis://` send gets of %d B among %d keys. They alternate in random order, about %v each, on", agreementBytes,
 		agreementRecords, agreementWindow)
-	p("the same CPUs, the server on others. The loops are closed, so that a client that is quicker itself gets more answers: the ratio is that of the clients, too. redis-benchmark sends its requests in flight")
-	p("(-P) together and waits for all of their answers; kvwire sends the next one for each answer. With one in flight (-P 1) both do the same.\n")
+	p("the same CPUs; the server has others. The loops are closed, so a faster client gets more answers: the ratio also compares the clients. redis-benchmark sends the requests in flight")
+	p("(-P) together and waits for all answers; kvwire sends a new request after each answer. With one in flight (-P 1) both do the same.\n")
 	p("| connections x in flight | pairs | redis-benchmark, median ops/s | kvwire, median ops/s | kvwire / redis-benchmark | interval | level |")
 	p("|---|---|---|---|---|---|---|")
 	for _, l := range a.Loads {

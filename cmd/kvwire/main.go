@@ -65,8 +65,8 @@ var commands []command
 func init() {
 	commands = []command{
 		{"run", "run an experiment: fresh processes in each generation, table, CSV and report.html", runCommand},
-		{"compare", "compare two experiments' folders, cell by cell", compareCommand},
-		{"report", "write an experiment's report.html anew from its folder", reportCommand},
+		{"compare", "compare two folders of results, cell by cell", compareCommand},
+		{"report", "rewrite report.html and its files from a folder of results", reportCommand},
 		{"verify-claims", "compare an experiment's figures with what others claimed", claimsCommand},
 		{"bench", "one measured run against a server of its own, or --target", benchCommand},
 		{"serve", "serve a store", serveCommand},
@@ -74,7 +74,7 @@ func init() {
 		{"check", "look for damage in a store's files, without changing them", checkCommand},
 		{"stat", "what is in a store's files, and the memory that it takes to serve them", statCommand},
 		{"host", "start servers for a kvwire on another machine", hostCommand},
-		{"instrument", "check the instrument: experiments whose answers are known, with the same machinery", instrumentCommand},
+		{"instrument", "test how far results can be trusted, with experiments whose answers are known", instrumentCommand},
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},

@@ -13,9 +13,9 @@ const reportHelp = `Examples:
   kvwire report results/latest
   kvwire report docs/results/…
 
-Writes compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
-MANIFEST.sha256 anew from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
-experiment.yaml, inputs/, design.json and env.json. Files that are missing are named, and the report is made of the others. A folder of
+Rewrites compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
+MANIFEST.sha256 from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
+experiment.yaml, inputs/, design.json and env.json. It names missing files and uses the others. A folder of
 kvwire bench --output-dir works, too.`
 
 func reportCommand(_ context.Context, args []string) error {

@@ -24,30 +24,30 @@ const runHelp = `Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
   kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the cells, too)
-  kvwire run network-overhead --primary         (only what it makes claims about)
+  kvwire run network-overhead --primary         (only the questions with primary claims)
   kvwire run network-overhead --quick           (3 generations: no verdicts, a quarter of the time)
   kvwire run network-overhead --time 20s        (20 seconds for each question)
-  kvwire run uring-options --until 3%           (until the intervals are within ±3 %, at most 24 generations)
+  kvwire run uring-options --until 3%           (until the half-widths of the intervals are at most 3 %; 24 generations at most)
   kvwire run network-overhead --slice 0         (whole runs, one after the other)
   kvwire run --resume results/network-overhead-20261121-100000
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
-An experiment consists of questions. Cells that differ in the compared factor only form one question. A question is measured in generations.
-Each generation starts a server and a client for each variant, and for the baseline twice (A/A). All of them live at once. By turns each has
-a slice of load (--slice) while the others are parked, so slow noise of the machine is the same for all. What must not be interrupted (a
-trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column method). The results are report.html,
+An experiment consists of questions. A question is all cells that differ only in the compared factor. It is measured in generations.
+Each generation starts a server and a client for each variant, and for the baseline twice (A/A). All of them live at once and alternate: one
+variant has a slice of load (--slice) while the others are parked, so slow changes of the machine are the same for all. What cannot be cut
+into slices (a trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column method). The results are report.html,
 runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and results/latest). A transport that does
-not work here has a row with the reason.
-When the process of a variant dies, hangs or reads wrong data, its generation is measured again once. When it fails again, the variant's rows
-have the reason, and the others go on. The first ^C drops the generation under way and keeps all complete ones; --resume goes on from there.
+not work here gets a row with the reason.
+When the process of a variant dies, hangs or reads wrong data, its generation is measured once more. If it fails again, the variant's rows
+have the reason, and the other variants go on. The first ^C drops the current generation and keeps all complete ones; --resume continues.
 
-Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever has a disk under it), and copied for each variant
-(the column data_set). They are removed at the end; --keep-data leaves them to --resume. Cells with a dir of their own
-are measured in whole runs, and servers at another host load their own store each time.
+Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, whichever is on a disk), and copied for each variant
+(the column data_set). The data sets are removed at the end; --keep-data keeps them for --resume. Cells with a dir of their own
+are measured in whole runs. Servers on another host load their own store each time.
 
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
-column accel says which). Its rows compare with each other, never with those of another machine. With --vm=two,
+column accel has which). Its rows compare with each other, never with those of another machine. With --vm=two,
 client and servers are in two guests on one wire; on 2 CPUs without kvm that shows that things work, and not how
 fast. Exit codes of its own: 123 the guest's clock ran too fast or too slow, 124 it took too long, 125 no guest can
 be had here, 130 ended by the second ^C.`
@@ -56,7 +56,7 @@ func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
-	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the servers are started; default: here")
+	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
 	f.launch.add(f.set)
 	var arg, vm string
 	vmFlag(f, &vm)
@@ -124,7 +124,7 @@ func runCommand(ctx context.Context, args []string) error {
 	return errors.Join(err, r.finish())
 }
 
-// readExperiment reads the file and checks every cell as bench would, before anything runs.
+// readExperiment reads the experiment that arg names and checks every cell as bench would, before anything runs.
 func readExperiment(arg string) (*experiments.Experiment, error) {
 	path, err := experiments.Find(arg)
 	if err != nil {
@@ -133,7 +133,7 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 	return readExperimentAs(path, "")
 }
 
-// readExperimentAs is readExperiment of a file whose experiment has that name, where the text has none.
+// readExperimentAs is readExperiment for a file. name is the experiment's name if the text has none.
 func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 	x, err := experiments.LoadAs(path, name, experimentFlags())
 	if err != nil {
@@ -158,7 +158,7 @@ func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 	return x, results.CheckThresholds(x, parseRate)
 }
 
-// experimentFlags are the flags that an experiment may set.
+// experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value.
 func experimentFlags() experiments.Flags {
 	flags := experiments.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
@@ -184,8 +184,8 @@ func newBenchFactors() *factors {
 	return f
 }
 
-// applicable leaves out of a cell what does not apply to it: an experiment that sweeps backend may set the
-// disk's cache for all cells. On a command line the same is a contradiction, and refused.
+// applicable removes from a cell the flags that do not apply to it: an experiment that sweeps backend may set the
+// disk's cache for all cells. On a command line such a flag is a contradiction, and refused.
 func applicable(c experiments.Cell) experiments.Cell {
 	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
 	engine, _ := c.Get("disk-engine") // "": the default
@@ -251,11 +251,11 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 	return f, err
 }
 
-// runner is one execution of an experiment: it decides nothing of the order, which is lab.Runner's, and prints what came of it.
+// runner is one execution of an experiment. lab.Runner decides the order; runner makes the folder and prints the results.
 type runner struct {
 	lab      *lab.Runner
 	exec     *processes
-	folder   *results.Folder // the experiment, its plan, and the rows that there are
+	folder   *results.Folder // the experiment, its plan, and its rows so far
 	keeper   *results.Keeper
 	planLock *os.File // the plan's file: its lock is this process'
 	table    *live
@@ -263,7 +263,7 @@ type runner struct {
 	json     bool
 	begun    time.Time
 	cut      bool
-	claims   int // beside the experiment: kvwire verify-claims answers for them
+	claims   int // number of claims of others about the experiment
 }
 
 func newRunner(x *experiments.Experiment, f *factors, path string, g *generationsFlags, settings lab.Settings) (r *runner, err error) {
@@ -300,7 +300,7 @@ func (r *runner) plan() error {
 	return r.lab.Prepare()
 }
 
-// required is why a transport does not work that the experiment requires. With launchers its hosts say it, when a run needs it.
+// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
 func (r *runner) required(x *experiments.Experiment) error {
 	if r.exec.launch.used() {
 		return nil
@@ -317,7 +317,7 @@ func (r *runner) required(x *experiments.Experiment) error {
 	return nil
 }
 
-// afford sees what the missing steps take, and that there is room for it: before anything is written.
+// afford checks, before anything is written, that the disks have space for the missing steps, and warns of runs that take long.
 func (r *runner) afford() error {
 	c, err := estimates(r.folder.Experiment, r.exec.serverAt)
 	if err != nil {
@@ -331,12 +331,12 @@ func (r *runner) afford() error {
 	return roomy(c.demands(r.lab, missing, filepath.Dir(r.exec.data.dir), used(r.exec.data.dir)))
 }
 
-// dataFolder is where the runs' stores are loaded.
+// dataFolder is the folder of the data sets.
 func (r *runner) dataFolder() string {
 	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.folder.Plan.ID, r.folder.Plan.Seed))
 }
 
-// run does what is not kept yet.
+// run measures what is not kept yet.
 func (r *runner) run(ctx context.Context) error {
 	// A child of a whole run dies with this thread (Pdeathsig), so the thread must not end before.
 	runtime.LockOSThread()
@@ -349,7 +349,7 @@ func (r *runner) run(ctx context.Context) error {
 	return err
 }
 
-// summary is a run's part of a line while the experiment runs.
+// summary is the part of a progress line about one run.
 func summary(r *report.Row) string {
 	if r.SkippedReason != "" {
 		return "skipped: " + r.SkippedReason
@@ -372,7 +372,7 @@ func summary(r *report.Row) string {
 	return s
 }
 
-// finish closes the files, prints the tables, and says how it went.
+// finish closes the files, prints the tables, and returns the error that sets the exit code.
 func (r *runner) finish() error {
 	r.table.clear()
 	rows := r.folder.RowsInOrder()
@@ -423,9 +423,9 @@ func (r *runner) finish() error {
 	case r.cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.folder.Rows), len(r.folder.Runs), r.folder.Dir)
 	case r.exec.wrong.Load() > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data; %s has what they said", r.exec.wrong.Load(), filepath.Join(r.folder.Dir, "run.log"))}
+		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", r.exec.wrong.Load(), filepath.Join(r.folder.Dir, "run.log"))}
 	case r.folder.Failed() > 0:
-		return fmt.Errorf("%d of %d runs failed; %s has what they said (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
+		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
 	}
 	if missed := r.folder.MissedThresholds(found.Questions); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
@@ -433,7 +433,7 @@ func (r *runner) finish() error {
 	return nil
 }
 
-// linkLatest points results/latest at a folder that lies in results.
+// linkLatest points results/latest at dir, if dir lies in results.
 func linkLatest(dir string) error {
 	parent, name := filepath.Split(filepath.Clean(dir))
 	if filepath.Clean(parent) != resultsFolder {
@@ -447,5 +447,5 @@ func linkLatest(dir string) error {
 	if err := os.Symlink(name, part); err != nil {
 		return err
 	}
-	return os.Rename(part, link) // whoever looks finds a link, and of two runs that end at once either's
+	return os.Rename(part, link) // atomic: a reader always finds a link, and of two runs that end at once one of theirs
 }

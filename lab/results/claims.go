@@ -17,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// FolderClaims is the answer of one folder to each claim about its experiment; it is what --json prints.
+// FolderClaims has the answers of one folder to all claims about its experiment. It is the JSON of verify-claims --json.
 type FolderClaims struct {
 	Folder      string        `json:"folder"`
 	Experiment  string        `json:"experiment"`
@@ -39,7 +39,7 @@ type JudgedClaim struct {
 	ratio  bool
 }
 
-// ShownComparison is one comparison; what is not known is left out.
+// ShownComparison is one comparison that tests a claim; JSON leaves out what is not known.
 type ShownComparison struct {
 	Of      string        `json:"of"`   // uring beside tcp, depth=4
 	Kind    string        `json:"kind"` // ratio or value
@@ -56,8 +56,8 @@ type ShownComparison struct {
 	finding report.Finding
 }
 
-// JudgeClaims compares the folder with the claims about its experiment: those that the run copied, else those of the experiment's name under
-// experiments/, or those of the named experiment where that is not "".
+// JudgeClaims answers the claims about the folder's experiment: the claims.yaml in the folder, else that of the experiment of this name under
+// experiments/. If experiment is not "", it names the experiment whose claims.yaml is used.
 func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 	claims, err := r.claimsFor(experiment)
 	if err != nil {
@@ -85,25 +85,25 @@ func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 	return v, nil
 }
 
-// claimsFor are the claims that this folder is compared with.
+// claimsFor are the claims for JudgeClaims.
 func (r *Folder) claimsFor(experiment string) ([]experiments.Claim, error) {
 	file := filepath.Join(r.Dir, lab.ExperimentCopy)
 	if _, err := os.Stat(experiments.ClaimsPath(file)); err != nil || experiment != "" {
 		if experiment == "" {
-			experiment = filepath.Join("experiments", r.Experiment.Name) // and no folder of results that is called so
+			experiment = filepath.Join("experiments", r.Experiment.Name) // not a folder of results with this name
 		}
 		if file, err = experiments.Find(experiment); err != nil {
-			return nil, lab.Usagef("%s has no %s, and no experiment has: %v (name one with --experiment)", r.Dir, experiments.ClaimsFile, err)
+			return nil, lab.Usagef("%s has no %s, and no experiment has one: %v (name one with --experiment)", r.Dir, experiments.ClaimsFile, err)
 		}
 	}
 	claims, err := ReadClaims(file, r.Experiment, r.reader.Flags)
 	if err == nil && len(claims) == 0 {
-		err = lab.Usagef("there is no %s beside %s: nobody claimed anything", experiments.ClaimsFile, file)
+		err = lab.Usagef("there is no %s beside %s: there are no claims to verify", experiments.ClaimsFile, file)
 	}
 	return claims, err
 }
 
-// ReadClaims reads the claims about an experiment, which arg names as for experiments.Find, and checks their metrics. None is no error.
+// ReadClaims reads the claims about an experiment and checks their metrics. arg names the experiment as for experiments.Find. No claims are no error.
 func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) ([]experiments.Claim, error) {
 	file, err := experiments.Find(arg)
 	if err != nil {
@@ -125,7 +125,7 @@ func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) 
 	return claims, nil
 }
 
-// shown are the figures that a claim's cells measured.
+// shown are the comparisons that test a claim.
 func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 	m, err := report.FindQuantity(c.Metric)
 	if err != nil {
@@ -156,7 +156,7 @@ func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
 	return all, nil
 }
 
-// selfOf is the A/A comparison of a cell's question, or, where that was not measured twice, another question's: one that
+// selfOf is the A/A comparison of a cell's question. If its baseline was not measured twice, it is that of another question: one whose baseline
 // differs from itself, if there is one.
 func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error) {
 	for _, q := range r.Experiment.Questions() {
@@ -171,7 +171,7 @@ func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error
 	return other, nil
 }
 
-// differs reports whether the cells that are shown differ in a flag.
+// differs reports whether the cells of a comparison differ in a flag.
 func (r *Folder) differs(s experiments.Shown, flag string) bool {
 	first, there := r.Experiment.Cells[s[0]].Get(flag)
 	return slices.ContainsFunc(s, func(i int) bool {
@@ -180,7 +180,7 @@ func (r *Folder) differs(s experiments.Shown, flag string) bool {
 	})
 }
 
-// label is one of the cells that are shown, by what it differs in from the others; one alone by the flags that sweep.
+// label names a cell of a comparison by the values in which it differs from the others; a single cell by its swept flags.
 func (r *Folder) label(c *experiments.Claim, s experiments.Shown, cell int) string {
 	if c.Along != "" {
 		v, _ := r.Experiment.Cells[cell].Get(c.Along)
@@ -216,7 +216,7 @@ func (r *Folder) comparedText(c *experiments.Claim, s experiments.Shown) string 
 	return text
 }
 
-// judgedClaim puts together what was found of a claim.
+// judgedClaim combines the findings of a claim.
 func (r *Folder) judgedClaim(c *experiments.Claim, findings []report.Finding) JudgedClaim {
 	m, _ := report.FindQuantity(c.Metric) // it was checked
 	v := JudgedClaim{ID: c.ID, Claim: c.Text, Source: c.Source, Metric: c.Metric, Answer: report.Overall(findings), metric: m, ratio: c.Beside || c.Along != ""}
@@ -237,7 +237,7 @@ func (r *Folder) judgedClaim(c *experiments.Claim, findings []report.Finding) Ju
 	return v
 }
 
-// finite is v, or nil where it is not known.
+// finite is a pointer to v, or nil for NaN and infinities.
 func finite(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil
@@ -245,7 +245,7 @@ func finite(v float64) *float64 {
 	return &v
 }
 
-// expectText is an expectation as people write it.
+// expectText formats an expectation for people: "higher, ≥ 1.8".
 func expectText(e experiments.Expectation, number func(float64) string) string {
 	var words []string
 	if e.Direction != "" {
@@ -278,7 +278,7 @@ func PrintClaims(w io.Writer, all []FolderClaims, asJSON bool) error {
 	return nil
 }
 
-// print prints a line for each comparison, and below them the claims in words, with the reasons of their answers.
+// print prints a line for each comparison, and below them each claim's text with the reasons for its answer.
 func (v *FolderClaims) print(w io.Writer) error {
 	generations := "1 generation"
 	if v.Generations != 1 {
@@ -305,7 +305,7 @@ func (v *FolderClaims) print(w io.Writer) error {
 	return nil
 }
 
-// printReasons prints the reasons of answers; a reason that all share, once.
+// printReasons prints the reasons for the answers; a reason that all comparisons share, once.
 func (c *JudgedClaim) printReasons(w io.Writer) {
 	first := c.Shown[0].Why
 	if !slices.ContainsFunc(c.Shown, func(s ShownComparison) bool { return s.Why != first }) {
@@ -321,7 +321,7 @@ func (c *JudgedClaim) printReasons(w io.Writer) {
 	}
 }
 
-// figures are the measured figure and its interval, as people write them; "" where there is none. An interval of one value is none.
+// figures formats the measured figure and its interval for people; "" if there is none. A single value has no interval.
 func (s *ShownComparison) figures(c *JudgedClaim) (measured, interval string) {
 	text := c.metric.Text
 	if c.ratio {
@@ -340,7 +340,7 @@ func (s *ShownComparison) figures(c *JudgedClaim) (measured, interval string) {
 	return text(f.Value), interval
 }
 
-// Disagreements are the claims that a folder disagrees with, as EXPERIMENT/ID.
+// Disagreements are the claims with which a folder disagrees, as EXPERIMENT/ID.
 func Disagreements(all []FolderClaims) (ids []string) {
 	for _, v := range all {
 		for _, c := range v.Claims {

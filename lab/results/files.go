@@ -16,14 +16,14 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// files are the files that a folder with rows may have, with an experiment or without.
+// files reads and writes the files of a folder with rows, with an experiment or without.
 type files struct {
 	Dir string
 
 	lostHistograms int // runs whose latencies are not in the folder, counted as they are read
 }
 
-// histogram has a run's latencies; nil: they are lost.
+// histogram returns the latencies of a run; nil: they are lost.
 func (r *files) histogram(id string) (*hdrhistogram.Histogram, error) {
 	h, err := report.ReadHistogram(r.Dir, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func (r *files) histogram(id string) (*hdrhistogram.Histogram, error) {
 	return h, err
 }
 
-// MissingFiles lists what a folder of results usually has, and this one has not; "" for nothing.
+// MissingFiles lists the usual files of a folder of results that this one lacks; "": none.
 func (r *files) MissingFiles() string {
 	var all []string
 	for _, name := range []string{lab.ExperimentCopy, lab.PlanFile, "env.json", "timeseries.csv", report.UnitsFile} {
@@ -47,7 +47,7 @@ func (r *files) MissingFiles() string {
 	return strings.Join(all, ", ")
 }
 
-// Env is env.json; empty where there is none.
+// Env reads env.json; empty if there is none.
 func (r *files) Env() (e report.Env, err error) {
 	name := filepath.Join(r.Dir, "env.json")
 	b, err := os.ReadFile(name)
@@ -62,7 +62,7 @@ func (r *files) Env() (e report.Env, err error) {
 	return e, err
 }
 
-// write makes a file of the folder anew.
+// write replaces a file of the folder.
 func (r *files) write(name string, write func(w io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
@@ -71,13 +71,13 @@ func (r *files) write(name string, write func(w io.Writer) error) error {
 	return report.WriteFile(filepath.Join(r.Dir, name), b.Bytes())
 }
 
-// dataWarnings are warnings about the amount of data, for any folder.
+// dataWarnings are warnings about the amount of data. generations is 0 if it is not known.
 func (r *files) dataWarnings(generations int) (lines []string) {
 	if generations < report.MinPairs {
-		lines = append(lines, fmt.Sprintf("%d of each run: this shows, and proves nothing.", generations))
+		lines = append(lines, fmt.Sprintf("Fewer than %d generations: there are no 95 %% intervals and no verdicts.", report.MinPairs))
 	}
 	if r.lostHistograms > 0 {
-		lines = append(lines, fmt.Sprintf("hdr/ lacks the latencies of %d runs: percentiles of several generations together, and their curves, are left out.", r.lostHistograms))
+		lines = append(lines, fmt.Sprintf("hdr/ lacks the latencies of %d runs: percentiles over several generations, and their curves, are left out.", r.lostHistograms))
 	}
 	return lines
 }

@@ -1,6 +1,6 @@
-// Package results owns reading an experiment's folder back: its rows by run, and what they come to: comparisons, steps, stages, thresholds, answers to
-// claims, and the report with the files beside it. It runs nothing. It may import lab, experiments, report, bench/stats and bench/units; never cmd, no
-// transport, no store: what a cell's flags mean is in the Reader that the caller gives.
+// Package results owns reading an experiment's folder back: its rows by run, and what follows from them: comparisons, steps, stages, thresholds, answers to
+// claims, and the report with its files. It measures nothing. It may import lab, experiments, report, bench/stats and bench/units; never cmd, no
+// transport, no store: the caller's Reader interprets the flags of cells.
 package results
 
 import (
@@ -19,36 +19,36 @@ import (
 
 // Reader interprets the flags of experiments. Its functions are called by the goroutine that calls this package.
 type Reader struct {
-	Flags experiments.Flags // that an experiment and its claims may set
+	Flags experiments.Flags // the flags that an experiment and its claims may set
 
-	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name where the text has none. From
+	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. From
 	// then on the input files of its cells are read from their copies.
 	Experiment func(path, name string, inputs lab.Inputs) (*experiments.Experiment, error)
 
-	// Factors is a row with the factors of a cell, as of a run that did not take place.
+	// Factors returns a row with only the factors of a cell, as for a skipped run.
 	Factors func(c experiments.Cell) (*report.Row, error)
 
-	// Rate reads a rate as people write it, in operations per second: 50k, 1.5M.
+	// Rate parses a rate in operations per second: 50k, 1.5M.
 	Rate func(text string) (float64, error)
 }
 
-// Folder is the folder of an experiment: its plan, and the rows of the runs that there are. It belongs to one goroutine.
+// Folder is the folder of an experiment: its plan, and the rows and slices of its runs. It belongs to one goroutine.
 type Folder struct {
 	files
 	Experiment *experiments.Experiment
 	Plan       lab.Plan
 	Runs       []experiments.Run         // all runs of the plan, in its order
-	Rows       map[string]report.Row     // by run ID: those that there are
-	Slices     map[string][]report.Slice // by run ID: those of runs that have a row
+	Rows       map[string]report.Row     // the existing rows, by run ID
+	Slices     map[string][]report.Slice // the slices of runs that have a row, by run ID
 	reader     Reader
 }
 
-// New is a folder that has no rows yet. dir may be "" until its place is known.
+// New returns a folder without rows. dir may be "" until its path is known.
 func New(dir string, x *experiments.Experiment, plan lab.Plan, reader Reader) *Folder {
 	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, reader: reader}
 }
 
-// Open reads what a run left in a folder.
+// Open reads a folder that kvwire run has made.
 func Open(dir string, reader Reader) (*Folder, error) {
 	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
 		return nil, lab.Usagef("%v (name a folder that kvwire run has made)", err)
@@ -64,10 +64,10 @@ func Open(dir string, reader Reader) (*Folder, error) {
 	return r, nil
 }
 
-// timeOfID ends a plan's ID, behind the experiment's name.
+// timeOfID matches the end of a plan's ID, after the experiment's name.
 var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
 
-// ReadExperiment reads the experiment of a folder of results from what lies in it, whatever the folder is called and wherever it is. From
+// ReadExperiment reads the experiment of a folder of results from the files in it only, so the folder may be moved and renamed. From
 // then on its inputs are the copies in the folder.
 func ReadExperiment(dir string, reader Reader) (*experiments.Experiment, error) {
 	p, err := lab.ReadPlan(dir)
@@ -81,14 +81,14 @@ func ReadExperiment(dir string, reader Reader) (*experiments.Experiment, error) 
 	return reader.Experiment(filepath.Join(dir, lab.ExperimentCopy), name, lab.Inputs{Dir: dir, Copies: p.Inputs})
 }
 
-// Load reads the plan and the rows of a folder, whose experiment is x.
+// Load reads the plan, the rows and the slices of a folder. x is its experiment.
 func Load(dir string, x *experiments.Experiment, reader Reader) (*Folder, error) {
 	plan, err := lab.ReadPlan(dir)
 	if err != nil {
 		return nil, err
 	}
 	if plan.Primary && !x.OnlyPrimary() {
-		return nil, fmt.Errorf("%s has the primary claims alone, and %s names none: run the experiment anew", filepath.Join(dir, lab.PlanFile), lab.ExperimentCopy)
+		return nil, fmt.Errorf("%s has only the questions with primary claims, but %s has no primary claims: run the experiment again", filepath.Join(dir, lab.PlanFile), lab.ExperimentCopy)
 	}
 	r := New(dir, x, plan, reader)
 	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
@@ -112,8 +112,8 @@ func (r *Folder) readSlices() error {
 	return err
 }
 
-// numberCells finds how runs' names number the cells, by the factors in the rows. A folder of an early version with the primary claims alone
-// counts their cells alone.
+// numberCells finds how run IDs number the cells, by the factors in the rows. In a folder that version 1 made with --primary,
+// only the cells of these questions are counted.
 func (r *Folder) numberCells() error {
 	err := r.checkRowsBelong()
 	if err == nil || !r.Plan.Primary {
@@ -126,10 +126,10 @@ func (r *Folder) numberCells() error {
 	return nil
 }
 
-// cellColumns are flags whose values stand in a row as they were given, under the same name.
+// cellColumns are flags whose columns have the same name and the value as it was given.
 var cellColumns = []string{"transport", "backend", "mix", "value-bytes", "key-bytes", "depth", "wait", "placement", "loop", "rdma-verb", "disk-engine", "update", "durability"}
 
-// checkRowsBelong is an error where a row is not of the cell that its name has: the design or the rows are another experiment's.
+// checkRowsBelong returns an error if a row does not belong to the cell in its run ID: then the plan or the rows are of another experiment.
 func (r *Folder) checkRowsBelong() error {
 	factors := map[int]*report.Row{} // by cell
 	found := 0
@@ -163,7 +163,7 @@ func (r *Folder) checkRowsBelong() error {
 	return nil
 }
 
-// MissingRuns are the runs that are not there yet.
+// MissingRuns are the runs of the plan without a row.
 func (r *Folder) MissingRuns() (runs []experiments.Run) {
 	for _, run := range r.Runs {
 		if _, there := r.Rows[r.Plan.RunID(run)]; !there {
@@ -173,7 +173,7 @@ func (r *Folder) MissingRuns() (runs []experiments.Run) {
 	return runs
 }
 
-// RowsInOrder are the rows that there are, in the order of the design.
+// RowsInOrder are the existing rows, in the order of the plan.
 func (r *Folder) RowsInOrder() (rows []report.Row) {
 	for _, run := range r.Runs {
 		if row, ok := r.Rows[r.Plan.RunID(run)]; ok {
@@ -183,7 +183,7 @@ func (r *Folder) RowsInOrder() (rows []report.Row) {
 	return rows
 }
 
-// CellRows are a cell's rows, by generation: those of the cell itself, or, again, those of the baseline once more (A/A).
+// CellRows are a cell's rows, by generation: of the cell itself, or, with again, of its second process (A/A).
 func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
 	for generation := range r.Plan.Generations {
 		if row, ok := r.Rows[r.Plan.RunID(experiments.Run{Block: generation + 1, Cell: cell, AA: again})]; ok {
@@ -193,7 +193,7 @@ func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
 	return rows
 }
 
-// series are a cell's runs by generation: those of the cell itself, or, again, those of the baseline once more (A/A).
+// series are a cell's runs by generation: of the cell itself, or, with again, of its second process (A/A).
 func (r *Folder) series(cell int, again bool) report.Series {
 	s := report.Series{Label: r.variantName(cell), Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
 	for _, row := range r.CellRows(cell, again) {

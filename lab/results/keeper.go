@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Runner is a runner for the folder's plan. Its Keeper and Watcher are the caller's to set.
+// Runner returns a runner for the folder's plan. The caller sets its Keeper and Watcher.
 func (r *Folder) Runner(exec lab.Exec) *lab.Runner {
 	return &lab.Runner{Experiment: r.Experiment, Settings: r.Plan.Settings, Exec: exec, Name: r.Plan.RunID, Labels: func(q experiments.Question) (string, []string) {
 		var labels []string
@@ -32,8 +32,8 @@ type Keeper struct {
 
 var _ lab.Keeper = (*Keeper)(nil)
 
-// Keeper opens the folder's files to add to. runs.csv is written anew with the rows that there are, and slices of runs without a row are
-// removed.
+// Keeper opens the folder's files for appending. It rewrites runs.csv with the existing rows, and opens slices.csv without its
+// incomplete last line.
 func (r *Folder) Keeper() (k *Keeper, err error) {
 	name := filepath.Join(r.Dir, lab.RowsFile)
 	if err := report.WriteRows(name, r.RowsInOrder()); err != nil {
@@ -72,7 +72,7 @@ func (k *Keeper) Has(id string) bool {
 	return there
 }
 
-// Keep implements lab.Keeper. A run's slices are in the file before its row is.
+// Keep implements lab.Keeper. It writes a run's slices before its row.
 func (k *Keeper) Keep(rows []*report.Row, slices []report.Slice) error {
 	if len(slices) > 0 {
 		if err := k.slices.Append(slices...); err != nil {
@@ -99,7 +99,7 @@ func (k *Keeper) Forget(ids []string) error {
 	for _, id := range ids {
 		gone[id] = !k.Has(id)
 	}
-	// It puts another file in the place of slices.csv: what is open would be written to the old one, and lost.
+	// Forget replaces slices.csv by a new file, so writes to the open one would be lost.
 	err := k.closeSlices()
 	if err == nil {
 		err = report.Forget(k.r.Dir, func(id string) bool { return !gone[id] })
@@ -117,7 +117,7 @@ func (k *Keeper) Close() error {
 	return errors.Join(k.csv.Close(), k.closeSlices())
 }
 
-// Failed is the number of runs that have no figures, or wrong ones, though they could be started.
+// Failed is the number of runs that were not skipped and have no operations.
 func (r *Folder) Failed() (n int) {
 	for _, row := range r.Rows {
 		if row.SkippedReason == "" && !row.Ops.Known() {
@@ -127,8 +127,8 @@ func (r *Folder) Failed() (n int) {
 	return n
 }
 
-// DropPartGenerations removes the rows of generations in slices of which a row is missing: their slices were made by turns, so they are
-// measured together again.
+// DropPartGenerations removes the rows of generations in slices that lack a row. Their slices alternated, so the whole generation is
+// measured again.
 func (r *Folder) DropPartGenerations() {
 	if r.Plan.Slice <= 0 {
 		return

@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// rungs are the steps of the ladder that an experiment's cells make: from inproc over codec to each network, from null over mem to
+// rungs are the rungs of the ladder that the experiment's cells make: from inproc over codec to each network, from null over mem to
 // disk on each of them, and from spinning to sleeping.
 func (r *Folder) rungs() (all []report.Rung) {
 	cells := map[string]int{}
@@ -46,8 +46,8 @@ func (r *Folder) rungs() (all []report.Rung) {
 	return all
 }
 
-// rungKey is a cell's place among the rungs: all that sweeps. What does not apply to a cell, it does not have; so only what
-// sweeps can be compared.
+// rungKey is a cell's place in the ladder: the values of its swept flags. A cell lacks flags that do not apply to it, so only
+// swept flags can be compared.
 type rungKey struct{ network, backend, wait, rest string }
 
 func (k rungKey) String() string {
@@ -76,7 +76,7 @@ func (r *Folder) rungKey(c experiments.Cell) (k rungKey) {
 	return k
 }
 
-// rung is a cell's runs, with what names it among the others.
+// rung is a cell's series, with a label that distinguishes it from the others.
 func (r *Folder) rung(cell int, k rungKey) report.Series {
 	label := k.network
 	for _, f := range []struct{ name, value string }{{"backend", k.backend}, {"wait", k.wait}} {
@@ -89,7 +89,7 @@ func (r *Folder) rung(cell int, k rungKey) report.Series {
 	return s
 }
 
-// steps writes steps.csv, where the cells make a ladder.
+// steps writes steps.csv, if the cells make a ladder.
 func (r *Folder) steps() ([]report.Step, error) {
 	all, err := report.Steps(r.rungs())
 	if err != nil || len(all) == 0 {
@@ -98,7 +98,7 @@ func (r *Folder) steps() ([]report.Step, error) {
 	return all, r.write("steps.csv", func(w io.Writer) error { return report.WriteSteps(w, all) })
 }
 
-// stages are the stages of each question's cells that were watched.
+// stages are the stages of the cells with stages runs, by question.
 func (r *Folder) stages() (all []report.PageStages, err error) {
 	lines, err := report.ReadStages(r.Dir)
 	if err != nil || len(lines) == 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// WriteReport writes all that a folder's runs come to anew: compare.csv and steps.csv, the page, and the files beside it.
+// WriteReport rewrites all results of the folder's runs: compare.csv, carryover.csv and steps.csv, the page, and the files of WritePage.
 func (r *Folder) WriteReport() error {
 	found, err := r.Findings()
 	if err != nil {
@@ -21,7 +21,7 @@ func (r *Folder) WriteReport() error {
 	return r.WritePage(&found)
 }
 
-// WritePage writes report.html and its charts with the bills in it (bill.csv), and what other programs read: bench.txt, hist.csv.gz,
+// WritePage writes report.html with its charts, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
 func (r *Folder) WritePage(f *Findings) error {
 	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Carry: f.Carry, Steps: f.Steps,
@@ -63,7 +63,7 @@ func (r *Folder) command() string {
 	return s
 }
 
-// bills writes bill.csv, where there are units.
+// bills writes bill.csv, if there are unit costs.
 func (r *Folder) bills(p *report.Page) error {
 	if len(p.Units) == 0 {
 		return nil
@@ -74,7 +74,7 @@ func (r *Folder) bills(p *report.Page) error {
 // benchText writes bench.txt, for benchstat.
 func (r *Folder) benchText() error {
 	cells := map[string]experiments.Cell{} // by run
-	var rows []report.Row                  // the baseline first, beside which benchstat puts the others
+	var rows []report.Row                  // the baseline first: benchstat compares the others with it
 	for i, c := range r.Experiment.Cells {
 		for _, row := range r.CellRows(i, false) {
 			cells[row.RunID] = c
@@ -94,7 +94,7 @@ func (r *Folder) benchText() error {
 	return r.write("bench.txt", func(w io.Writer) error { return report.WriteBench(w, r.Experiment.Name, rows, name) })
 }
 
-// warnings stand above the figures in the report: what is missing, skipped, failed or invalid.
+// warnings are the lines above the figures in the report: missing, skipped, failed and invalid runs.
 func (r *Folder) warnings() (lines []string) {
 	failed, invalid := 0, 0
 	skipped := map[string]int{} // by reason
@@ -111,7 +111,7 @@ func (r *Folder) warnings() (lines []string) {
 	}
 	lines = r.dataWarnings(r.Plan.Generations)
 	if missing := len(r.Runs) - len(r.Rows); missing > 0 {
-		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume goes on.", missing, len(r.Runs)))
+		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume measures them.", missing, len(r.Runs)))
 	}
 	for _, why := range slices.Sorted(maps.Keys(skipped)) {
 		lines = append(lines, fmt.Sprintf("%d of %d runs were skipped: %s.", skipped[why], len(r.Runs), why))
@@ -119,7 +119,7 @@ func (r *Folder) warnings() (lines []string) {
 	for _, w := range []struct {
 		n    int
 		what string
-	}{{failed, "failed: run.log has what they said"}, {invalid, "are invalid (valid = false): runs.csv says why"}} {
+	}{{failed, "failed: see run.log"}, {invalid, "are invalid: see invalid_reason in runs.csv"}} {
 		if w.n > 0 {
 			lines = append(lines, fmt.Sprintf("%d of %d runs %s.", w.n, len(r.Runs), w.what))
 		}
@@ -127,10 +127,10 @@ func (r *Folder) warnings() (lines []string) {
 	return lines
 }
 
-// loadAxes are the flags that change the amount of load, and nothing else.
+// loadAxes are the flags that change only the amount of load.
 var loadAxes = []string{"target-per-s", "depth", "conns"}
 
-// curves are the cells that differ in the amount of load only: latency over throughput.
+// curves are charts of latency over throughput, for cells that differ only in the amount of load.
 func (r *Folder) curves(questions []QuestionResult) (all []report.PageCurve) {
 	axis := ""
 	for _, a := range loadAxes {

@@ -13,11 +13,11 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// QuestionResult is a question with what was measured of it: a row for each cell that was run, which is all its runs together.
+// QuestionResult is a question with its results: for each cell with runs, one row that combines all of them.
 type QuestionResult struct {
 	experiments.Question
 	Rows       []report.Row
-	Histograms []*hdrhistogram.Histogram // of the rows' latencies; nil: none
+	Histograms []*hdrhistogram.Histogram // latencies of each row; nil: none
 	RowCells   []int                     // the rows' cells, as indices into the experiment's
 }
 
@@ -26,7 +26,7 @@ func (r *Folder) questionName(flags experiments.Cell) string {
 	return lab.QuestionName(r.Experiment, flags)
 }
 
-// variantName is the name of a cell within its question, or, where it is the only one, its transport.
+// variantName is the name of a cell within its question, or its transport if it is the only cell.
 func (r *Folder) variantName(cell int) string {
 	c := r.Experiment.Cells[cell]
 	_, variant := r.Experiment.Split(c)
@@ -34,7 +34,7 @@ func (r *Folder) variantName(cell int) string {
 	return cmp.Or(lab.VariantName(r.Experiment, variant), transport, r.Experiment.Name)
 }
 
-// questionResults are all questions, in the order in which they are compared.
+// questionResults are the results of all questions, in the experiment's order.
 func (r *Folder) questionResults() (all []QuestionResult, err error) {
 	for _, q := range r.Experiment.Questions() {
 		a := QuestionResult{Question: q}
@@ -54,7 +54,7 @@ func (r *Folder) questionResults() (all []QuestionResult, err error) {
 	return all, nil
 }
 
-// pairs are the runs of a question, its baseline apart.
+// pairs are the series of a question: baseline, baseline again, and variants.
 func (r *Folder) pairs(q experiments.Question) report.Pairs {
 	p := report.Pairs{Question: r.questionName(q.Flags), Compared: r.Experiment.Compared(), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
 	if r.Experiment.Primary.Has(q.Flags) && r.Plan.Generations >= report.MinPairs {
@@ -66,7 +66,7 @@ func (r *Folder) pairs(q experiments.Question) report.Pairs {
 	return p
 }
 
-// compare writes compare.csv, where there are generations to pair: ratios first, then interactions.
+// compare writes compare.csv, if there are two generations or more: ratios first, then interactions.
 func (r *Folder) compare() ([]report.Comparison, error) {
 	if r.Plan.Generations < 2 {
 		return nil, nil
@@ -110,7 +110,7 @@ func (r *Folder) carryOver() ([]report.Carry, error) {
 	return carry, r.write(report.CarryFile, func(w io.Writer) error { return report.WriteCarryOver(w, carry) })
 }
 
-// options are how the folder's comparisons are judged.
+// options are the options for the folder's comparisons.
 func (r *Folder) options() report.Options {
 	o := report.Options{Matters: r.Experiment.Matters}
 	if r.Plan.Until > 0 {
@@ -127,7 +127,7 @@ type Findings struct {
 	Questions   []QuestionResult
 }
 
-// Findings writes compare.csv, carryover.csv and steps.csv, where there is something for them. What was found until an error comes with it.
+// Findings writes compare.csv, carryover.csv and steps.csv, each if it has lines. With an error it returns the results that it could compute.
 func (r *Folder) Findings() (f Findings, err error) {
 	var cerr, oerr, serr, qerr error
 	f.Comparisons, cerr = r.compare()
@@ -159,10 +159,10 @@ func CheckPrimary(path string, x *experiments.Experiment) error {
 	return nil
 }
 
-// primaryClaimsMax bounds a primary family: 12 generations are enough for it.
+// primaryClaimsMax is the largest number of primary claims: 12 generations are enough for verdicts on all of them.
 const primaryClaimsMax = 12
 
-// PrintVerdicts prints the claims, or why there are none.
+// PrintVerdicts prints the primary claims with their verdicts. Without claims it prints the reason, and the table of ratios.
 func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 	if r.Plan.Generations < 2 || len(all) == 0 {
 		return nil
@@ -183,7 +183,7 @@ func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
 		return printRatios(w, all)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\tof\tbeside\tin\tratio\tcorrected interval\tbaseline beside itself\tgenerations\twhy")
+	fmt.Fprintln(t, "verdict\tvariant\tbaseline\tquestion, metric\tratio\tcorrected interval\tA/A interval\tgenerations\twhy")
 	for _, c := range claims {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.3f", c.Ratio), c.Corrected.Text(),
 			c.AA.Text(), c.PairsText(), c.ShortWhy())
@@ -201,7 +201,7 @@ func printRatios(w io.Writer, all []report.Comparison) error {
 	for _, c := range ratioColumns {
 		fmt.Fprintf(t, "%s\t", c.head)
 	}
-	fmt.Fprintln(t, "in")
+	fmt.Fprintln(t, "question")
 	type line struct{ variant, baseline, question string }
 	var order []line
 	of := map[line]map[string]report.Comparison{}
@@ -235,7 +235,7 @@ func printRatios(w io.Writer, all []report.Comparison) error {
 	return t.Flush()
 }
 
-// ratioText is a ratio with three digits.
+// ratioText formats a ratio with three digits.
 func ratioText(v float64) string {
 	switch {
 	case v >= 99.95:

@@ -13,10 +13,10 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Reportable is a folder of which a report can be written.
+// Reportable is a folder for which kvwire report can write a report.
 type Reportable interface {
 	WriteReport() error
-	MissingFiles() string // valid after WriteReport, which counts the latencies that are missing
+	MissingFiles() string // valid after WriteReport, which counts the missing histograms
 }
 
 var (
@@ -24,7 +24,7 @@ var (
 	_ Reportable = (*Rows)(nil)
 )
 
-// OpenReport reads what there is in a folder: an experiment, or rows alone.
+// OpenReport opens a folder: as a Folder if it has a plan and an experiment, else as Rows.
 func OpenReport(dir string, reader Reader) (Reportable, error) {
 	for _, name := range []string{lab.PlanFile, lab.ExperimentCopy} {
 		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
@@ -34,13 +34,13 @@ func OpenReport(dir string, reader Reader) (Reportable, error) {
 	return Open(dir, reader)
 }
 
-// Rows is a folder of kvwire bench --output-dir, or what is left of an experiment's: runs.csv alone has what was run.
+// Rows is a folder without plan or experiment, such as one of kvwire bench --output-dir: only runs.csv has the factors.
 type Rows struct {
 	files
-	name        string // of the experiment that the rows are of, or bench
+	name        string // name of the rows' experiment, or bench
 	rows        []report.Row
-	question    report.PageQuestion // the rows by their factors
-	generations int                 // rows of the factors that have most
+	question    report.PageQuestion // the rows, combined by their factors
+	generations int                 // the largest number of rows with the same factors
 }
 
 func openRows(dir string) (*Rows, error) {
@@ -58,14 +58,14 @@ func openRows(dir string) (*Rows, error) {
 	return r, nil
 }
 
-// WriteReport writes report.html and the files beside it anew.
+// WriteReport rewrites report.html and its files.
 func (r *Rows) WriteReport() error {
 	env, err := r.Env()
 	if err != nil {
 		return err
 	}
 	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
-		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: no plan says how many generations there are
+		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: without a plan the number of generations is not known
 	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
 }
 
@@ -74,8 +74,8 @@ var factorColumns = []string{"transport", "client_transport", "rdma_verb", "devi
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
-// combine puts rows that agree in all factors together, and labels them by the factors that differ. generations is how many there are of
-// the most frequent ones.
+// combine combines rows with the same factors, and labels them by the factors that differ. generations is the largest number of rows with
+// the same factors.
 func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations int, err error) {
 	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
 	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {

@@ -11,13 +11,13 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// bounds are a threshold's, in the metric's unit.
+// bounds are the bounds of a threshold, in the metric's unit.
 type bounds struct {
 	metric      report.Metric
 	least, most float64
 }
 
-// boundsOf reads a threshold. rate is Reader.Rate.
+// boundsOf parses a threshold. rate is Reader.Rate.
 func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error)) (b bounds, err error) {
 	b = bounds{least: math.Inf(-1), most: math.Inf(1)}
 	if b.metric, err = report.FindMetric(t.Metric); err != nil {
@@ -49,7 +49,7 @@ func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error))
 	return b, nil
 }
 
-// CheckThresholds checks that all can be judged. rate is Reader.Rate.
+// CheckThresholds returns an error if a threshold of the experiment cannot be parsed. rate is Reader.Rate.
 func CheckThresholds(x *experiments.Experiment, rate func(text string) (float64, error)) error {
 	for i := range x.Thresholds {
 		t := &x.Thresholds[i]
@@ -60,8 +60,8 @@ func CheckThresholds(x *experiments.Experiment, rate func(text string) (float64,
 	return nil
 }
 
-// MissedThresholds are the thresholds that cells did not keep, a line each. A cell that was skipped has nothing to keep; one
-// without a figure has not kept it.
+// MissedThresholds has a line for each threshold that a cell missed. A skipped cell misses none; a cell
+// without a value misses it.
 func (r *Folder) MissedThresholds(questions []QuestionResult) (lines []string) {
 	for i := range r.Experiment.Thresholds {
 		t := &r.Experiment.Thresholds[i]
@@ -88,7 +88,7 @@ func (r *Folder) MissedThresholds(questions []QuestionResult) (lines []string) {
 					continue
 				}
 				if valid, _ := row.Valid.Get(); !valid {
-					why = append(why, "in a run that was disturbed")
+					why = append(why, "in an invalid run")
 				}
 				lines = append(lines, fmt.Sprintf("line %d: %s is %s: %s", t.Line, t.Metric, strings.Join(why, ", "), c))
 			}

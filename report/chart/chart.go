@@ -201,11 +201,11 @@ type Ratio struct {
 	Low, Mid, High float64
 }
 
-// Ratios draws intervals on a logarithmic axis, the first at the top, around 1 and a band: the interval of the baseline beside itself; no
+// Ratios draws intervals on a logarithmic axis, the first at the top, around 1 and a band: the interval of the A/A ratio; no
 // band when it has no width.
 func Ratios(title string, band Ratio, ratios []Ratio) (*Chart, error) {
 	p := blank(title)
-	p.X.Label.Text = "ratio to the baseline (line: 95 % interval; band: that of the baseline beside itself)"
+	p.X.Label.Text = "ratio to the baseline (line: 95 % interval; band: A/A interval)"
 	p.X.Scale = plot.LogScale{}
 	p.X.Tick.Marker = logTicks(func(v float64) string { return fmt.Sprintf("%.3g", v) })
 	n := len(ratios)
