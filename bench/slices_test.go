@@ -557,7 +557,7 @@ func TestOpenSlicesRefusesWhatRunRefuses(t *testing.T) {
 	}
 	s := openSlices(t, Spec{}, Client{l, h, 1})
 	for _, d := range [][2]time.Duration{{-1, window}, {0, 0}, {0, WindowMax + 1}, {WindowMax + 1, window}} {
-		if _, err := s.Slice(context.Background(), d[0], d[1]); err == nil || !strings.Contains(err.Error(), "a slice of") {
+		if _, err := s.Slice(context.Background(), d[0], d[1]); err == nil || !strings.Contains(err.Error(), "a slice with a window of") {
 			t.Errorf("%v: error %v", d, err)
 		}
 	}

@@ -59,7 +59,10 @@ func ReadPlan(dir string) (p Plan, err error) {
 	if p.Generations == 0 {
 		p.Generations = p.Blocks
 	}
-	if err != nil || p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0 {
+	if err == nil && (p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0) {
+		err = fmt.Errorf("%d generations, slices of %v", p.Generations, p.Slice)
+	}
+	if err != nil {
 		return p, fmt.Errorf("%s is damaged (%v): run the experiment again", name, err)
 	}
 	return p, nil

@@ -38,7 +38,7 @@ const (
 	diskTimes    = 3                // times as long if data sets are copied
 	settleShare  = 10               // one part in so many of a slice is settle time
 	roundsMin    = 4                // least number of rounds in a generation, whatever its time
-	betweenMost  = 5 * time.Millisecond
+	betweenMost  = 9 * time.Millisecond
 	breakdownMax = 3 // number of generations with stages runs and calibration of unit costs
 )
 

@@ -185,7 +185,7 @@ func (c *Comparison) ShortWhy() string {
 
 // Decided reports whether there is a verdict other than can't tell and not measured.
 func (c *Comparison) Decided() bool {
-	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured
+	return c.Verdict != "" && c.Verdict != verdictCantTell && c.Verdict != verdictNotMeasured && c.Verdict != verdictNotComparable
 }
 
 // MinPairs is the smallest number of pairs that allows a 95 % interval.

@@ -129,7 +129,7 @@ func TestSlicesThatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(name, []byte("run_id,ops\na,1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenSlices(name); err == nil || !strings.Contains(err.Error(), "another version's") {
+	if _, err := OpenSlices(name); err == nil || !strings.Contains(err.Error(), "those of another version") {
 		t.Errorf("a header of another version: %v", err)
 	}
 }

@@ -96,6 +96,9 @@ func instrumentCommand(ctx context.Context, args []string) (err error) {
 	if i.generations == 0 {
 		i.generations = report.MinPairs
 	}
+	if i.injectedGenerations == 0 {
+		i.injectedGenerations = lab.DefaultGenerations
+	}
 	if err := os.MkdirAll(i.dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
