@@ -416,7 +416,7 @@ func (d *drawer) curves(p PageCurve) (string, *chart.Chart, error) {
 
 // claimLine is a line of the table of verdicts.
 type claimLine struct {
-	Verdict, Class, Why, Variant, Baseline, Question, Metric, Ratio, Interval, Level, AA, Pairs string
+	Verdict, Class, Why, WhyAll, Variant, Baseline, Question, Metric, Ratio, Interval, Level, AA, Pairs string
 }
 
 func claimLines(all []Comparison) (lines []claimLine) {
@@ -425,7 +425,7 @@ func claimLines(all []Comparison) (lines []claimLine) {
 			continue
 		}
 		class, _, _ := strings.Cut(c.Verdict, " ")
-		l := claimLine{Verdict: c.Verdict, Class: strings.ReplaceAll(class, "'", ""), Why: c.Why, Variant: c.Variant, Baseline: c.Baseline, Question: c.Question,
+		l := claimLine{Verdict: c.Verdict, Class: strings.ReplaceAll(class, "'", ""), Why: c.ShortWhy(), WhyAll: c.Why, Variant: c.Variant, Baseline: c.Baseline, Question: c.Question,
 			Metric: c.Metric.Name, Interval: c.Corrected.Text(), Level: Number("%.1f %%", 100*c.Corrected.Level), AA: c.AA.Text(), Pairs: c.PairsText()}
 		if c.Pairs > 0 {
 			l.Ratio = Number("%.3f", c.Ratio)
