@@ -17,8 +17,13 @@ func TestNoThreadWaitsForAPipeOfOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd[1])
-	f := polled(os.NewFile(uintptr(fd[0]), "orders"))
+	shared := os.NewFile(uintptr(fd[0]), "orders")
+	defer shared.Close()
+	f := polled(shared)
 	defer f.Close()
+	if flags, err := unix.FcntlInt(uintptr(fd[0]), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("flags of the shared file: %#x, %v", flags, err)
+	}
 	if err := f.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -39,5 +44,22 @@ func TestAFileOfOrdersStaysAsItIs(t *testing.T) {
 	defer f.Close()
 	if polled(f) != f {
 		t.Error("it is another file")
+	}
+}
+
+// Standard input and output may be one socket, and output has to wait for its reader.
+func TestASocketOfOrdersStaysAsItIs(t *testing.T) {
+	fd, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd[1])
+	f := os.NewFile(uintptr(fd[0]), "orders")
+	defer f.Close()
+	if polled(f) != f {
+		t.Error("it is another file")
+	}
+	if flags, err := unix.FcntlInt(uintptr(fd[0]), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("flags: %#x, %v", flags, err)
 	}
 }

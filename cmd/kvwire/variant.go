@@ -133,12 +133,20 @@ func (v *variant) openLoad(ctx context.Context) (err error) {
 	return err
 }
 
+// warmUpPart is the longest time for which a variant that warms up says nothing: it is short beside patience.
+const warmUpPart = 10 * time.Second
+
 // warm puts the variant under load for its warm-up, of which nothing is kept.
 func (v *variant) warm(ctx context.Context) error {
 	if err := v.openLoad(ctx); err != nil {
 		return err
 	}
-	_, err := v.slice(ctx, sliceOrder{Window: v.spec.Warmup})
+	var err error
+	for left := v.spec.Warmup; left > 0 && err == nil; left -= warmUpPart {
+		if _, err = v.slice(ctx, sliceOrder{Window: min(left, warmUpPart)}); err == nil {
+			err = v.out.Encode(variantWord{Progress: &bench.Progress{}})
+		}
+	}
 	_, cerr := v.load.close(ctx)
 	v.load, v.server, v.cwnd, v.slices, v.late = nil, serverCost{}, nil, 0, 0
 	return errors.Join(err, cerr)
