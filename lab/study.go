@@ -23,8 +23,9 @@ type Study struct {
 	made int // number of generations begun
 }
 
-// pairsTogether is how many experiments of two processes share a generation: each experiment has two processes of its own.
-const pairsTogether = 3
+// PairsTogether is how many experiments of two processes share a generation: each experiment has two processes of its own.
+// Four processes have a balanced set of orders in as many rounds as a generation has at least (roundsMin).
+const PairsTogether = 2
 
 // Trial is the result of one experiment of a study, for one variant and metric.
 type Trial struct {
@@ -45,7 +46,7 @@ type Known struct {
 // an error. The end of ctx is no error.
 func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, err error) {
 	for made := 0; made < experiments && ctx.Err() == nil; {
-		pairs := min(pairsTogether, experiments-made)
+		pairs := min(PairsTogether, experiments-made)
 		var variants []Variant
 		for i := range pairs {
 			variants = append(variants, Variant{Cell: cell, Label: fmt.Sprintf("a%d", i+1)}, Variant{Cell: cell, Label: fmt.Sprintf("b%d", i+1)})

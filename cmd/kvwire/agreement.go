@@ -26,7 +26,7 @@ import (
 // many connections and requests in flight, on the same CPUs.
 
 // agreementLoads are the loads: connections, and requests in flight on each.
-var agreementLoads = []struct{ conns, depth int }{{4, 16}, {50, 1}}
+var agreementLoads = []struct{ conns, depth int }{{1, 1}, {4, 16}, {50, 1}}
 
 const (
 	agreementRecords = 1000
@@ -44,16 +44,18 @@ type agreementResult struct {
 	Loads   []agreementLoad `json:"loads,omitempty"`
 }
 
-// agreementLoad is one load by both clients: rates in operations per second.
+// agreementLoad is one load by both clients: rates in operations per second, and the client's CPU time in ns per operation.
 type agreementLoad struct {
-	Conns  int       `json:"conns"`
-	Depth  int       `json:"depth"`
-	Redis  []float64 `json:"redis_benchmark_ops_per_s"`
-	Kvwire []float64 `json:"kvwire_ops_per_s"`
-	Ratio  float64   `json:"ratio"` // of kvwire's rate to redis-benchmark's, by Hodges and Lehmann; 0: no pairs
-	Low    float64   `json:"low"`
-	High   float64   `json:"high"`
-	Level  float64   `json:"level"` // that the interval covers
+	Conns     int       `json:"conns"`
+	Depth     int       `json:"depth"`
+	Redis     []float64 `json:"redis_benchmark_ops_per_s"`
+	Kvwire    []float64 `json:"kvwire_ops_per_s"`
+	RedisCPU  []float64 `json:"redis_benchmark_cpu_ns_per_op"`
+	KvwireCPU []float64 `json:"kvwire_client_cpu_ns_per_op"`
+	Ratio     float64   `json:"ratio"` // of kvwire's rate to redis-benchmark's, by Hodges and Lehmann; 0: no pairs
+	Low       float64   `json:"low"`
+	High      float64   `json:"high"`
+	Level     float64   `json:"level"` // that the interval covers
 }
 
 // agreementTime is how long it takes, about.
@@ -124,11 +126,11 @@ func (i *instrument) agree(ctx context.Context, p *peer) (*agreementResult, erro
 		return r, fmt.Errorf("kvwire load: %w", err)
 	}
 	for _, load := range agreementLoads {
-		rate, err := p.redis(ctx, load.conns, load.depth, redisProbe, "get")
+		probe, err := p.redis(ctx, load.conns, load.depth, redisProbe, "get")
 		if err != nil {
 			return r, err
 		}
-		requests := max(redisProbe, int(rate*agreementWindow.Seconds()))
+		requests := max(redisProbe, int(probe.rate*agreementWindow.Seconds()))
 		l := agreementLoad{Conns: load.conns, Depth: load.depth}
 		for n := range i.pairs {
 			i.show.line("%s: %d x %d, pair %d of %d", i.show.part, l.Conns, l.Depth, n+1, i.pairs)
@@ -137,7 +139,8 @@ func (i *instrument) agree(ctx context.Context, p *peer) (*agreementResult, erro
 				r.Loads = append(r.Loads, l)
 				return r, err
 			}
-			l.Redis, l.Kvwire = append(l.Redis, theirs), append(l.Kvwire, ours)
+			l.Redis, l.Kvwire = append(l.Redis, theirs.rate), append(l.Kvwire, ours.rate)
+			l.RedisCPU, l.KvwireCPU = append(l.RedisCPU, theirs.cpu), append(l.KvwireCPU, ours.cpu)
 			if err := l.compare(); err != nil {
 				return r, err
 			}
@@ -168,8 +171,14 @@ type peer struct {
 	exec *processes
 }
 
-// pair is a run of each client, in a random order: operations per second.
-func (p *peer) pair(ctx context.Context, conns, depth, requests int) (theirs, ours float64, err error) {
+// clientRun is what a client found.
+type clientRun struct {
+	rate float64 // operations per second
+	cpu  float64 // its CPU time, ns per operation
+}
+
+// pair is a run of each client, in a random order.
+func (p *peer) pair(ctx context.Context, conns, depth, requests int) (theirs, ours clientRun, err error) {
 	runs := []func() error{
 		func() (err error) { theirs, err = p.redis(ctx, conns, depth, requests, "get"); return err },
 		func() (err error) { ours, err = p.kvwire(ctx, conns, depth); return err },
@@ -180,11 +189,11 @@ func (p *peer) pair(ctx context.Context, conns, depth, requests int) (theirs, ou
 	return theirs, ours, errors.Join(runs[0](), runs[1]())
 }
 
-// redis runs redis-benchmark: operations per second.
-func (p *peer) redis(ctx context.Context, conns, depth, requests int, op string) (float64, error) {
+// redis runs redis-benchmark. Its CPU time includes its start.
+func (p *peer) redis(ctx context.Context, conns, depth, requests int, op string) (r clientRun, err error) {
 	host, port, err := net.SplitHostPort(p.addr)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -196,9 +205,11 @@ func (p *peer) redis(ctx context.Context, conns, depth, requests int, op string)
 		err = fmt.Errorf("%w: %s", err, quote.Line(string(exit.Stderr)))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("redis-benchmark, %d x %d: %w", conns, depth, err)
+		return r, fmt.Errorf("redis-benchmark, %d x %d: %w", conns, depth, err)
 	}
-	return redisRate(string(out))
+	r.cpu = float64(cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()) / float64(requests)
+	r.rate, err = redisRate(string(out))
+	return r, err
 }
 
 // redisRate is the rate in the last line of redis-benchmark's CSV: "GET","325203.25",…
@@ -218,23 +229,25 @@ func (p *peer) kvwireArgs(more ...string) []string {
 	return append(more, "--target=redis://"+p.addr, "--transport=tcp", fmt.Sprintf("--records=%d", agreementRecords), fmt.Sprintf("--value-bytes=%d", agreementBytes), "--client-cpus="+p.cpus)
 }
 
-// kvwire runs kvwire bench: operations per second.
-func (p *peer) kvwire(ctx context.Context, conns, depth int) (float64, error) {
+// kvwire runs kvwire bench.
+func (p *peer) kvwire(ctx context.Context, conns, depth int) (r clientRun, err error) {
 	out, err := p.exec.program(ctx, "bench", append(p.kvwireArgs("bench"), fmt.Sprintf("--conns=%d", conns), fmt.Sprintf("--depth=%d", depth), "--mix=get", "--key-dist=uniform",
 		"--duration="+agreementWindow.String(), "--warmup="+agreementWarmup.String(), "--json"))
 	if err != nil {
-		return 0, fmt.Errorf("kvwire bench, %d x %d: %w", conns, depth, err)
+		return r, fmt.Errorf("kvwire bench, %d x %d: %w", conns, depth, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return r, err
 	}
 	var row report.Row
 	if err := json.Unmarshal(out, &row); err != nil {
-		return 0, fmt.Errorf("kvwire bench: %w", err)
+		return r, fmt.Errorf("kvwire bench: %w", err)
 	}
 	rate, ok := row.OpsPerS.Get()
+	user, _ := row.ClientUserNsPerOp.Get()
+	sys, _ := row.ClientSysNsPerOp.Get()
 	if !ok || rate <= 0 {
-		return 0, errors.New("kvwire bench: no operations")
+		return r, errors.New("kvwire bench: no operations")
 	}
-	return rate, nil
+	return clientRun{rate, user + sys}, nil
 }

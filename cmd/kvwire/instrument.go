@@ -175,9 +175,14 @@ func (i *instrument) parts(ctx context.Context) error {
 	return nil
 }
 
+// aaGenerations is how many generations the A/A experiments have: some share one.
+func (i *instrument) aaGenerations() int {
+	return (i.experiments + lab.PairsTogether - 1) / lab.PairsTogether * i.generations
+}
+
 // planned is the number of generations of all parts but Whole.
 func (i *instrument) planned() (n int) {
-	n = (i.experiments + 2) / 3 * i.generations // three experiments share a generation
+	n = i.aaGenerations()
 	if i.injected > 0 {
 		each := i.injectedGenerations * (i.injected + 1) // one more, to measure beforehand what a request takes
 		if n += each; i.load {
@@ -219,7 +224,7 @@ func (i *instrument) aa(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.show.begin("A/A"+besideLoad(i.load), (i.experiments+2)/3*i.generations)
+	i.show.begin("A/A"+besideLoad(i.load), i.aaGenerations())
 	defer compete(i.load)()
 	trials, err := s.AA(ctx, 0, i.experiments)
 	i.found.AA = &studyResult{Load: i.load, Asked: i.experiments, Generations: i.generations, Conns: 4, Depth: 16, Coverage: lab.Coverages(trials), trials: trials}

@@ -193,7 +193,7 @@ func loadText(load bool) string {
 func (r *instrumentResult) aaText(p func(string, ...any)) {
 	s := r.AA
 	p("## A cell compared with itself\n")
-	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Three",
+	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Two",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
 	p("experiments are measured together: their six processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
 	p("*Agrees*: the attained coverage lies within the exact 95 %% interval of the observed share (Clopper and Pearson). A right instrument fails this by chance, for each metric in at most one of 20 runs.\n")
@@ -286,14 +286,16 @@ func (a *agreementResult) text(p func(string, ...any)) {
 	p("A kvwire server (tcp, mem) speaks Redis's protocol. redis-benchmark and `kvwire bench --target redis://` send gets of %d B among %d keys. They alternate in random order, about %v each, on", agreementBytes,
 		agreementRecords, agreementWindow)
 	p("the same CPUs; the server has others. The loops are closed, so a faster client gets more answers: the ratio also compares the clients. redis-benchmark sends the requests in flight")
-	p("(-P) together and waits for all answers; kvwire sends a new request after each answer. With one in flight (-P 1) both do the same.\n")
-	p("| connections x in flight | pairs | redis-benchmark, median ops/s | kvwire, median ops/s | kvwire / redis-benchmark | interval | level |")
-	p("|---|---|---|---|---|---|---|")
+	p("(-P) together and waits for all answers; kvwire sends a new request after each answer. With one in flight (-P 1) both do the same. *Client busy* is the client's CPU time for an operation times its rate:")
+	p("near 100 %% the client itself is what limits the rate, and the ratio is that of the clients' costs, not of what they measure.\n")
+	p("| connections x in flight | pairs | redis-benchmark, median ops/s | kvwire, median ops/s | client busy: redis-benchmark, kvwire | kvwire / redis-benchmark | interval | level |")
+	p("|---|---|---|---|---|---|---|---|")
 	for _, l := range a.Loads {
 		if len(l.Redis) == 0 {
 			continue
 		}
-		p("| %d x %d | %d | %s | %s | %.3f | %.3f to %.3f | %.4f |", l.Conns, l.Depth, len(l.Redis), report.Rate(middle(l.Redis)), report.Rate(middle(l.Kvwire)), l.Ratio, l.Low, l.High, l.Level)
+		p("| %d x %d | %d | %s | %s | %.0f %%, %.0f %% | %.3f | %.3f to %.3f | %.4f |", l.Conns, l.Depth, len(l.Redis), report.Rate(middle(l.Redis)), report.Rate(middle(l.Kvwire)),
+			middle(l.RedisCPU)*middle(l.Redis)/1e7, middle(l.KvwireCPU)*middle(l.Kvwire)/1e7, l.Ratio, l.Low, l.High, l.Level)
 	}
 	p("")
 }
