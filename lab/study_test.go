@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -50,8 +51,12 @@ func (p *studyProcess) Finish(ctx context.Context) (*report.Row, error) {
 
 // noisy is a row whose values vary by 5 %, and cost has the factor by which a variant is dearer.
 func noisy(rng *rand.Rand, cost func(v Variant) float64) func(v Variant) *report.Row {
-	value := func(v float64) float64 { return v * math.Exp(0.05*rng.NormFloat64()) }
+	seed := rng.Uint64()
 	return func(v Variant) *report.Row {
+		h := fnv.New64a() // processes end in any order, and each has noise of its own
+		h.Write([]byte(v.RunID))
+		rng := rand.New(rand.NewPCG(seed, h.Sum64()))
+		value := func(v float64) float64 { return v * math.Exp(0.05*rng.NormFloat64()) }
 		c := cost(v)
 		return &report.Row{OpsPerS: report.F(value(100_000)), LatP50Ns: report.I(int64(value(50_000))), LatP99Ns: report.I(int64(value(90_000))),
 			ClientUserNsPerOp: report.F(value(1000)), ClientSysNsPerOp: report.F(0), ServerUserNsPerOp: report.F(value(1000) * c), ServerSysNsPerOp: report.F(0)}
