@@ -206,6 +206,24 @@ func ReadSlices(name string) (all []Slice, err error) {
 	return all, err
 }
 
+// LineOf is the line, from 1, where a record of a CSV file begins; records count from 0 without the header. 0: there is no such record.
+func LineOf(name string, record int) int {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	c := csv.NewReader(io.LimitReader(f, maxCSVBytes))
+	c.ReuseRecord = true
+	for range record + 2 { // with the header
+		if _, err := c.Read(); err != nil {
+			return 0
+		}
+	}
+	line, _ := c.FieldPos(0)
+	return line
+}
+
 // ByRun groups slices by run, and keeps their order.
 func ByRun(all []Slice) map[string][]Slice {
 	of := map[string][]Slice{}

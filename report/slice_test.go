@@ -368,3 +368,18 @@ func TestMeasuringStopsWhereAllIntervalsAreNarrow(t *testing.T) {
 		}
 	}
 }
+
+func TestALineIsThatOfItsRecord(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.csv")
+	if err := os.WriteFile(name, []byte("a,b\n1,\"two\nlines\"\n\n2,x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for record, want := range []int{2, 5, 0} {
+		if got := LineOf(name, record); got != want {
+			t.Errorf("record %d: line %d, want %d", record, got, want)
+		}
+	}
+	if got := LineOf(name+"x", 0); got != 0 {
+		t.Errorf("a file that does not exist: line %d", got)
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/kvwire/kvwire/lab/results"
@@ -41,6 +42,9 @@ func claimsCommand(_ context.Context, args []string) error {
 		r, err := results.Open(dir, resultsReader())
 		if err != nil {
 			return err
+		}
+		if lost := r.LostSlices(dir); lost != "" {
+			fmt.Fprintf(os.Stderr, "kvwire: %s: %s\n", dir, lost)
 		}
 		v, err := r.JudgeClaims(name)
 		if err != nil {

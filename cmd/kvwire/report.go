@@ -37,6 +37,9 @@ func reportCommand(_ context.Context, args []string) error {
 	if err := r.WriteReport(); err != nil {
 		return err
 	}
+	if lost := r.LostSlices(dir); lost != "" {
+		fmt.Fprintf(os.Stderr, "kvwire: %s: %s\n", dir, lost)
+	}
 	if missing := r.MissingFiles(); missing != "" {
 		fmt.Fprintf(os.Stderr, "kvwire: %s has no %s: the report leaves it out\n", dir, missing)
 	}

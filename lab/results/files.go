@@ -23,6 +23,32 @@ type files struct {
 	lostHistograms int // runs whose latencies are not in the folder, counted as they are read
 }
 
+// readRows reads runs.csv, in which each run has one line. No file: no rows.
+func (r *files) readRows() ([]report.Row, error) {
+	rows, err := report.ReadRows(filepath.Join(r.Dir, lab.RowsFile))
+	if err != nil {
+		return nil, err
+	}
+	first := map[string]int{} // the index of each run's row
+	for i, row := range rows {
+		if k, twice := first[row.RunID]; twice {
+			return nil, r.lineError(lab.RowsFile, i, "it has run %s, as line %d has (remove one of the two lines)", row.RunID, r.line(lab.RowsFile, k))
+		}
+		first[row.RunID] = i
+	}
+	return rows, nil
+}
+
+// line is the line of a CSV file's record, counted from 0 without the header.
+func (r *files) line(name string, record int) int {
+	return report.LineOf(filepath.Join(r.Dir, name), record)
+}
+
+// lineError is an error about a record of a CSV file.
+func (r *files) lineError(name string, record int, format string, args ...any) error {
+	return fmt.Errorf("%s: line %d: %w", filepath.Join(r.Dir, name), r.line(name, record), fmt.Errorf(format, args...))
+}
+
 // histogram returns the latencies of a run; nil: they are lost.
 func (r *files) histogram(id string) (*hdrhistogram.Histogram, error) {
 	h, err := report.ReadHistogram(r.Dir, id)

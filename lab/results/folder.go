@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,6 +42,8 @@ type Folder struct {
 	Rows       map[string]report.Row     // the existing rows, by run ID
 	Slices     map[string][]report.Slice // the slices of runs that have a row, by run ID
 	reader     Reader
+
+	lostSlices map[string]int // the number of slices in slices.csv, by run ID: of the runs for which runs.csv counts another number
 }
 
 // New returns a folder without rows. dir may be "" until its path is known.
@@ -91,25 +94,123 @@ func Load(dir string, x *experiments.Experiment, reader Reader) (*Folder, error)
 		return nil, fmt.Errorf("%s has only the questions with primary claims, but %s has no primary claims: run the experiment again", filepath.Join(dir, lab.PlanFile), lab.ExperimentCopy)
 	}
 	r := New(dir, x, plan, reader)
-	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	rows, err := r.readRows()
+	if err != nil {
+		return nil, err
+	}
 	for _, row := range rows {
 		r.Rows[row.RunID] = row
 	}
-	if err := errors.Join(err, r.numberCells(), r.readSlices()); err != nil {
-		return nil, err
+	for _, read := range []func() error{r.numberCells, func() error { return r.checkRowsPlanned(rows) }, r.readSlices} {
+		if err := read(); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
 
-// readSlices reads the slices of the runs that have a row.
+// readSlices reads the slices of the runs that have a row. It leaves out the slices of generations that lack some.
 func (r *Folder) readSlices() error {
 	all, err := report.ReadSlices(filepath.Join(r.Dir, report.SlicesFile))
-	for _, s := range all {
-		if _, there := r.Rows[s.RunID]; there {
-			r.Slices[s.RunID] = append(r.Slices[s.RunID], s)
+	if err != nil {
+		return err
+	}
+	first := map[string]int{} // the index of each slice, by run ID and number
+	for i, s := range all {
+		row, there := r.Rows[s.RunID]
+		if !there {
+			continue
+		}
+		key := s.RunID + " " + s.Slice.String()
+		if k, twice := first[key]; twice {
+			return r.lineError(report.SlicesFile, i, "it has slice %s of run %s, as line %d has (remove one of the two lines)", s.Slice, s.RunID, r.line(report.SlicesFile, k))
+		}
+		first[key] = i
+		if column, got, want := differentColumn(&s, &row); column != "" {
+			return r.lineError(report.SlicesFile, i, "its run %s has %s %q here and %q in %s (remove this line; kvwire run --resume then measures the run again)", s.RunID, column, got, want, lab.RowsFile)
+		}
+		r.Slices[s.RunID] = append(r.Slices[s.RunID], s)
+	}
+	r.dropPartSlices()
+	return nil
+}
+
+// differentColumn finds a column that slice and row have in common, with different values; "": none.
+func differentColumn(s *report.Slice, row *report.Row) (column, got, want string) {
+	for _, c := range []struct{ name, got, want string }{{"generation", s.Generation.String(), row.Generation.String()}, {"variant", s.Variant, row.Variant}, {"question", s.Question, row.Question},
+		{"cell", s.Cell.String(), row.Cell.String()}} {
+		if words := strings.Fields(c.want); c.got != strings.Join(words, " ") { // slices.csv has no line breaks
+			return c.name, c.got, c.want
 		}
 	}
-	return err
+	return "", "", ""
+}
+
+// dropPartSlices removes the slices of each generation of a question in which a run has another number of slices than runs.csv counts, so that the
+// ratios of this generation come from the totals of both sides. A part of the rounds may be the slow part.
+func (r *Folder) dropPartSlices() {
+	type generation struct{ question, number string }
+	of := func(row *report.Row) generation { return generation{row.Question, row.Generation.String()} }
+	part := map[generation]bool{}
+	r.lostSlices = map[string]int{}
+	for id, row := range r.Rows {
+		n, known := row.Slices.Get()
+		if has := len(r.Slices[id]); known && row.Method == report.MethodSlices && int64(has) != n {
+			r.lostSlices[id] = has
+			part[of(&row)] = true
+		}
+	}
+	for id, row := range r.Rows {
+		if part[of(&row)] {
+			delete(r.Slices, id)
+		}
+	}
+}
+
+// LostSlices describes in one line, without a full stop, that slices.csv lacks slices which runs.csv counts, or has more; "": it does not. dir names the folder.
+func (r *Folder) LostSlices(dir string) string {
+	var runs, have, want, more int64
+	for id, has := range r.lostSlices {
+		row, there := r.Rows[id]
+		n, _ := row.Slices.Get()
+		if !there || int64(len(r.Slices[id])) == n { // it was measured again
+			continue
+		}
+		runs, want, have, more = runs+1, want+n, have+min(n, int64(has)), more+max(0, int64(has)-n)
+	}
+	if runs == 0 {
+		return ""
+	}
+	of := fmt.Sprintf("%d runs", runs)
+	if runs == 1 {
+		of = "a run"
+	}
+	text := fmt.Sprintf("%s has %d of the %d slices of %s", report.SlicesFile, have, want, of)
+	if _, err := os.Stat(filepath.Join(r.Dir, report.SlicesFile)); errors.Is(err, fs.ErrNotExist) {
+		text = fmt.Sprintf("%s, with the %d slices of %s, is missing", report.SlicesFile, want, of)
+	}
+	if more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+	return text + fmt.Sprintf(": ratios of the same generations come from totals, and kvwire run --resume %s measures these generations again", dir)
+}
+
+// checkRowsPlanned returns an error if a row's run or generation is not in the plan. rows are in the order of runs.csv.
+func (r *Folder) checkRowsPlanned(rows []report.Row) error {
+	planned := map[string]int{} // the generation of each run
+	for _, run := range r.Runs {
+		planned[r.Plan.RunID(run)] = run.Block
+	}
+	for i, row := range rows {
+		g, there := planned[row.RunID]
+		switch {
+		case !there:
+			return r.lineError(lab.RowsFile, i, "run %q is not among the runs of the %d generations that %s plans (restore %[3]s, or remove this line)", row.RunID, r.Plan.Generations, lab.PlanFile)
+		case row.Generation != report.I(g):
+			return r.lineError(lab.RowsFile, i, "run %s has generation %q here and %d in %s (remove this line; kvwire run --resume then measures the run again)", row.RunID, row.Generation, g, lab.PlanFile)
+		}
+	}
+	return nil
 }
 
 // numberCells finds how run IDs number the cells, by the factors in the rows. In a folder that version 1 made with --primary,

@@ -65,6 +65,10 @@ func keep(t *testing.T, f *Folder, k *Keeper, question, generation int, noise fl
 		}
 		row.RunID = f.Plan.RunID(experiments.Run{Block: generation, Cell: cell, AA: again})
 		row.Question, row.Variant, row.Cell, row.Generation, row.Method = f.questionName(q.Flags), f.variantName(cell), report.I(cell+1), report.I(generation), report.MethodSlices
+		row.Slices = report.I(4)
+		if again {
+			row.Variant += " again"
+		}
 		row.Valid, row.Ops, row.OpsPerS, row.LatP50Ns = report.B(true), report.U(1000), report.F(1e5), report.I(1000)
 		ns := 10e3
 		if row.Transport == "uring" {
@@ -78,9 +82,6 @@ func keep(t *testing.T, f *Folder, k *Keeper, question, generation int, noise fl
 			s := report.Slice{RunID: row.RunID, Question: row.Question, Variant: row.Variant, Cell: row.Cell, Generation: row.Generation, Round: report.I(round + 1), Slice: report.I(round + 1),
 				Place: report.I(i + 1), Ops: report.U(100), SliceOps: report.U(110), WindowNs: report.I(45_000_000), OpsPerS: report.F(1e5), LatP50Ns: report.I(1000),
 				CPUNsPerOp: report.F(ns * math.Exp(noise*rng.NormFloat64()))}
-			if again {
-				s.Variant = row.Variant + " again"
-			}
 			s.After = []string{"tcp again", "tcp", "uring"}[i]
 			slices = append(slices, s)
 		}

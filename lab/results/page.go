@@ -94,7 +94,7 @@ func (r *Folder) benchText() error {
 	return r.write("bench.txt", func(w io.Writer) error { return report.WriteBench(w, r.Experiment.Name, rows, name) })
 }
 
-// warnings are the lines above the figures in the report: missing, skipped, failed and invalid runs.
+// warnings are the lines above the figures in the report: missing slices, and missing, skipped, failed and invalid runs.
 func (r *Folder) warnings() (lines []string) {
 	failed, invalid := 0, 0
 	skipped := map[string]int{} // by reason
@@ -110,6 +110,9 @@ func (r *Folder) warnings() (lines []string) {
 		}
 	}
 	lines = r.dataWarnings(r.Plan.Generations)
+	if lost := r.LostSlices("DIR"); lost != "" {
+		lines = append(lines, lost+".")
+	}
 	if missing := len(r.Runs) - len(r.Rows); missing > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume measures them.", missing, len(r.Runs)))
 	}

@@ -16,6 +16,7 @@ import (
 // Reportable is a folder for which kvwire report can write a report.
 type Reportable interface {
 	WriteReport() error
+	LostSlices(dir string) string
 	MissingFiles() string // valid after WriteReport, which counts the missing histograms
 }
 
@@ -44,14 +45,15 @@ type Rows struct {
 }
 
 func openRows(dir string) (*Rows, error) {
-	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	r := &Rows{files: files{Dir: dir}}
+	rows, err := r.readRows()
 	if err != nil {
 		return nil, err
 	}
 	if len(rows) == 0 {
 		return nil, lab.Usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
 	}
-	r := &Rows{files: files{Dir: dir}, name: cmp.Or(rows[0].ExpID, "bench"), rows: rows}
+	r.name, r.rows = cmp.Or(rows[0].ExpID, "bench"), rows
 	if r.question, r.generations, err = r.combine(rows); err != nil {
 		return nil, err
 	}
@@ -68,6 +70,9 @@ func (r *Rows) WriteReport() error {
 		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: without a plan the number of generations is not known
 	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
 }
+
+// LostSlices is "": without an experiment there are no ratios, and so no slices are read.
+func (r *Rows) LostSlices(string) string { return "" }
 
 // factorColumns are the columns by which rows without an experiment are distinguished.
 var factorColumns = []string{"transport", "client_transport", "rdma_verb", "device", "wait", "placement", "server_threads", "ring", "tcp_engine", "tcp_client_engine", "tls", "backend", "disk_engine",
