@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -128,8 +129,12 @@ func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 			return f, 0, nil
 		}
 	}
+	var short shortSlices
+	if len(s.Series) > 1 {
+		short = longestNeed(s.Series...)
+	}
 	if of.pairs == 0 {
-		f.Why = "no generation has valid runs of all cells"
+		f.Why = cmp.Or(short.why, "no generation has valid runs of all cells")
 		return f, 0, nil
 	}
 	f.Value, f.Low, f.High, f.Level = figure(of.Estimate), figure(of.Low), figure(of.High), of.Level
@@ -139,6 +144,9 @@ func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 		return f, 0, nil
 	case of.pairs < MinPairs:
 		f.Why = fmt.Sprintf("%d generations: a verdict takes %d", of.pairs, MinPairs)
+		return f, 0, nil
+	case short.why != "":
+		f.Answer, f.Why = Unsure, short.why
 		return f, 0, nil
 	case len(s.Series) > 1 && !s.Self.Checked && !s.sized():
 		f.Answer, f.Why = Unsure, unchecked

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -148,7 +147,7 @@ type Comparison struct {
 	P, PHolm          float64  // NaN: not tested
 	Corrected         Interval // of a claim, at its corrected level
 	Verdict           string   // "": it is exploratory
-	Why               string   // why there is no verdict, or no ratio
+	Why               string   // why there is no verdict, or no ratio, or slices too short for the requests
 	CalmRatio         float64  // without slices that steal touched; NaN: not known
 	Calm              Interval
 }
@@ -173,7 +172,7 @@ func (c *Comparison) fill(e, calm paired) {
 func (c *Comparison) Claim() bool { return c.Verdict != "" }
 
 // whyMax is the longest reason, in characters, that a printed table shows.
-const whyMax = 80
+const whyMax = 120
 
 // ShortWhy is Why, cut to whyMax characters.
 func (c *Comparison) ShortWhy() string {
@@ -204,7 +203,8 @@ const (
 
 // Compare returns the comparisons by all metrics. The intervals of claims are corrected for the number of claims
 // (Holm 1979) and for the looks. A comparison whose sides differ in another factor than the compared one is refused: it has no ratio, and Why has that
-// factor and both values. It does not count as a claim, and neither does a comparison with a side that was not measured.
+// factor and both values. It does not count as a claim, and neither does a comparison with a side that was not measured. A claim with a side whose slices
+// are too short for its requests counts, but has no verdict.
 func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	o, err := o.filled()
 	if err != nil {
@@ -245,12 +245,13 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 					return nil, err
 				}
 				c.fill(e, calm)
+				c.Why = reason(e.pairs, m, "both", q.Baseline, *v)
 				switch {
 				case claim && e.pairs > 0:
 					c.Verdict = verdictCantTell
 					claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
 				case claim:
-					c.Verdict, c.Why = verdictNotMeasured, cmp.Or(q.Baseline.missing(m, true), v.missing(m, true), "no generation has valid runs of both sides")
+					c.Verdict = verdictNotMeasured
 				}
 				out = append(out, c)
 			}
@@ -264,6 +265,20 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 		out[claims[i]].judge(&judged[i], &selves[i])
 	}
 	return out, nil
+}
+
+// reason is why a comparison has no verdict, because the slices of a side are too short for its requests, or without pairs why it has no ratio. all is "both",
+// or "all four". "": there is no such reason.
+func reason(pairs int, m Metric, all string, sides ...Series) (why string) {
+	if why = longestNeed(sides...).why; why != "" || pairs > 0 {
+		return why
+	}
+	for _, s := range sides {
+		if why = s.missing(m, true); why != "" {
+			return why
+		}
+	}
+	return fmt.Sprintf("no generation has valid runs of %s sides", all)
 }
 
 // Self is the comparison of a baseline with itself (A/A), by one metric: the check of the instrument.
@@ -303,13 +318,14 @@ func (s *Self) why() string {
 	return fmt.Sprintf("the baseline differs from itself: %.3f to %.3f (%.0f %%)", s.Wide.Low, s.Wide.High, 100*selfLevel)
 }
 
-// judge gives a claim its verdict, or can't tell with the reason.
+// judge gives a claim its verdict, or can't tell with the reason. A claim that has a reason already keeps it.
 func (c *Comparison) judge(j *stats.Judged, aa *Self) {
 	c.PHolm = j.PHolm
 	if j.N >= j.Needed {
 		c.Corrected = interval(j.Effect)
 	}
 	switch {
+	case c.Why != "": // slices too short for the requests
 	case j.N < j.Needed:
 		c.Why = fmt.Sprintf("too few generations: %d, and a verdict takes %d", j.N, j.Needed)
 	case !aa.Checked:

@@ -185,7 +185,7 @@ func TestExploratoryRowsHaveAnIntervalAndNoVerdict(t *testing.T) {
 	p := pairs(12)
 	p.Primary = nil
 	for _, c := range compare(t, Options{Looks: 3}, p) {
-		if c.Claim() || c.Why != "" || !math.IsNaN(c.Corrected.Low) || c.Pairs > 0 && (c.Level < 0.95 || c.Level > 0.97) {
+		if c.Claim() || (c.Why != "") != (c.Pairs == 0) || !math.IsNaN(c.Corrected.Low) || c.Pairs > 0 && (c.Level < 0.95 || c.Level > 0.97) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -349,7 +349,7 @@ func TestUnpairedRuns(t *testing.T) {
 }
 
 func TestLongReasonsAreCutInTables(t *testing.T) {
-	for why, want := range map[string]string{"": "", "short": "short", strings.Repeat("ä", 81): strings.Repeat("ä", 80) + "…"} {
+	for why, want := range map[string]string{"": "", "short": "short", strings.Repeat("ä", whyMax+1): strings.Repeat("ä", whyMax) + "…"} {
 		if got := (&Comparison{Why: why}).ShortWhy(); got != want {
 			t.Errorf("%q: %q", why, got)
 		}

@@ -315,7 +315,7 @@ func judge(row *Row, res *bench.Result) {
 		no("no operations")
 	}
 	if res.Spec.Loop == bench.Open {
-		judgeOpen(res, no)
+		judgeOpen(row, res, no)
 	}
 	if v, ok := row.StealRatio.Get(); ok && v > maxSteal {
 		mark("steal %.1f %%", v*100)
@@ -355,7 +355,7 @@ func (r *Row) Invalidate(reason string) {
 	r.InvalidReason = reason
 }
 
-func judgeOpen(res *bench.Result, no func(string, ...any)) {
+func judgeOpen(row *Row, res *bench.Result, no func(string, ...any)) {
 	if res.Unsent > 0 {
 		no("%d arrivals were never sent: their ages count as latencies", res.Unsent)
 	}
@@ -363,7 +363,11 @@ func judgeOpen(res *bench.Result, no func(string, ...any)) {
 		no("client saturated (%.0f %% of a CPU)", res.CPURatio*100)
 	}
 	if ratio, ok := res.Achieved(); ok && ratio < MinAchieved {
-		no("achieved %.1f %% of the target", ratio*100)
+		why := fmt.Sprintf("achieved %.1f %% of the target", ratio*100)
+		if short := shortSlicesOf(row, res); short.why != "" {
+			why += ": " + short.why
+		}
+		no("%s", why)
 	}
 	if res.Lag == nil || res.Lag.TotalCount() == 0 {
 		return

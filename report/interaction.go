@@ -45,6 +45,7 @@ func Interactions(all []Interaction) (out []Comparison, err error) {
 					return nil, err
 				}
 				c.fill(e, calm)
+				c.Why = reason(e.pairs, m, "all four", x.AtTo.Baseline, *v, x.AtFrom.Baseline, x.AtFrom.Variants[at])
 				out = append(out, c)
 			}
 		}

@@ -48,28 +48,38 @@ func byRow(x, y *Series, m Metric, generation int, calm bool, by func(x, y float
 	return by(a, b), true
 }
 
-// byRound uses the median over the rounds of the generation: in each round the two sides had slices close to each other in time. If no
-// round has a value of both sides, it uses the totals.
+// byRound uses the median over the rounds of the generation: in each round the two sides had slices close to each other in time. It uses the totals if
+// fewer than half of the rounds have a value of both sides, because the others may be the slow ones. It uses the totals for ops_per_s if a slice
+// completed nothing: totals include such a stall, and a round with a rate of 0 has no ratio.
 func byRound(x, y *Series, m Metric, generation int, calm bool, by func(x, y float64) float64) (v float64, ok bool) {
 	of := ofSlices[m.Name]
-	rounds := map[int64]float64{}
-	value := func(s *Slice) (float64, int64, bool) {
-		v, ok := of(s).Get()
-		round, ok2 := s.Round.Get()
-		return v, round, ok && ok2 && v > 0 && (!calm || s.calm())
-	}
+	first := map[int64]*Slice{} // of x, by round
 	for i := range x.Slices[generation] {
-		if v, round, ok := value(&x.Slices[generation][i]); ok {
-			rounds[round] = v
+		s := &x.Slices[generation][i]
+		if round, ok := s.Round.Get(); ok && (!calm || s.calm()) {
+			first[round] = s
 		}
 	}
+	rounds := 0
 	var d []float64
 	for i := range y.Slices[generation] {
-		if v, round, ok := value(&y.Slices[generation][i]); ok && rounds[round] > 0 {
-			d = append(d, by(rounds[round], v))
+		s := &y.Slices[generation][i]
+		round, _ := s.Round.Get()
+		f := first[round]
+		if f == nil || calm && !s.calm() {
+			continue
+		}
+		rounds++
+		if m.Name == "ops_per_s" && (f.stalled() || s.stalled()) {
+			return byRow(x, y, m, generation, calm, by)
+		}
+		a, ok := of(f).Get()
+		b, ok2 := of(s).Get()
+		if ok && ok2 && a > 0 && b > 0 {
+			d = append(d, by(a, b))
 		}
 	}
-	if len(d) == 0 {
+	if len(d) == 0 || 2*len(d) < rounds {
 		return byRow(x, y, m, generation, calm, by)
 	}
 	slices.Sort(d)

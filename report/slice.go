@@ -109,6 +109,12 @@ func (s *Slice) calm() bool {
 	return steal == 0
 }
 
+// stalled reports whether no operation was completed in the window.
+func (s *Slice) stalled() bool {
+	ops, ok := s.Ops.Get()
+	return ok && ops == 0
+}
+
 // SliceWriter appends to slices.csv. It belongs to one goroutine.
 type SliceWriter struct {
 	f *os.File
