@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -278,7 +279,26 @@ func reason(pairs int, m Metric, all string, sides ...Series) (why string) {
 			return why
 		}
 	}
+	for _, s := range sides {
+		if why = s.invalid(); why != "" {
+			return why
+		}
+	}
 	return fmt.Sprintf("no generation has valid runs of %s sides", all)
+}
+
+// invalid is why no run of a series is valid, by the first reason; "": a run is, or there is no reason.
+func (s *Series) invalid() (why string) {
+	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
+		r := s.Rows[g]
+		if r.valid() {
+			return ""
+		}
+		if why == "" && r.InvalidReason != "" {
+			why = s.Label + ": invalid: " + r.InvalidReason
+		}
+	}
+	return why
 }
 
 // Self is the comparison of a baseline with itself (A/A), by one metric: the check of the instrument.

@@ -39,6 +39,9 @@ func (r *Row) shortSlices() (s shortSlices) {
 	errs, _ := r.Errors.Get()
 	few := perSlice < minSliceOps && errs == 0 // errors are another reason for few operations
 	p50, _ := r.LatP50Ns.Get()
+	if service, ok := r.SvcP50Ns.Get(); ok && !r.valid() {
+		p50 = min(p50, service) // an overloaded open loop: requests wait before they are sent, and longer slices do not shorten that
+	}
 	if few {
 		s.need = float64(window+settle) * enoughSliceOps / perSlice
 	}
@@ -64,13 +67,13 @@ func sliceFlag(ns float64) string {
 	return "--slice 0 (whole runs)"
 }
 
-// shortSlicesOf is the same of a result, before the row has its slices.
+// shortSlicesOf is the same of a result that is not valid, before the row has its slices.
 func shortSlicesOf(row *Row, res *bench.Result) shortSlices {
 	if res.Slices == 0 {
 		return shortSlices{}
 	}
 	n := time.Duration(res.Slices)
-	r := Row{Slices: I(res.Slices), SliceNs: I(int64(res.Duration / n)), SettleNs: I(int64(res.Warmup / n)), Ops: row.Ops, Errors: row.Errors, LatP50Ns: row.LatP50Ns}
+	r := Row{Slices: I(res.Slices), SliceNs: I(int64(res.Duration / n)), SettleNs: I(int64(res.Warmup / n)), Ops: row.Ops, Errors: row.Errors, LatP50Ns: row.LatP50Ns, SvcP50Ns: row.SvcP50Ns}
 	return r.shortSlices()
 }
 

@@ -74,6 +74,17 @@ func TestSlicesTooShortForTheRequests(t *testing.T) {
 		}},
 		{name: "every run invalid", base: ms, baseOps: 500, fast: 10 * ms, fastOps: 500, change: func(p *Pairs) { spoil(p.Variants[0], 12) }, unpaired: true,
 			why: "fast: a request takes 10.0 ms, longer than the 5.00 ms of a slice that are not counted: use --slice 200ms"},
+		{name: "an overloaded open loop", base: ms, baseOps: 500, fast: 79 * ms, fastOps: 500, change: func(p *Pairs) {
+			spoil(p.Variants[0], 12)
+			for _, r := range p.Variants[0].Rows {
+				r.SvcP50Ns, r.InvalidReason = I(1_000_000), "achieved 25.9 % of the target"
+			}
+		}, unpaired: true, why: "fast: invalid: achieved 25.9 % of the target"},
+		{name: "a loaded open loop", base: ms, baseOps: 500, fast: 8 * ms, fastOps: 500, change: func(p *Pairs) {
+			for _, r := range p.Variants[0].Rows {
+				r.SvcP50Ns = I(1_000_000)
+			}
+		}, why: "fast: a request takes 8.00 ms"},
 	} {
 		p := pairs(12)
 		p.Primary, p.Variants = []string{"ops_per_s"}, p.Variants[:1]
@@ -151,17 +162,20 @@ func TestAnOpenLoopThatFellBehindNamesShortSlices(t *testing.T) {
 		name   string
 		slices int
 		p50    time.Duration
+		svc    time.Duration
 		want   string
 	}{
-		{"slow requests", 200, 10 * time.Millisecond, "achieved 95.2 % of the target: a request takes 10.0 ms, longer than the 5.00 ms of a slice that are not counted: use --slice 500ms"},
-		{"quick requests", 200, time.Millisecond, "achieved 95.2 % of the target"},
-		{"whole", 0, 10 * time.Millisecond, "achieved 95.2 % of the target"},
+		{"slow requests", 200, 10 * time.Millisecond, 10 * time.Millisecond, "achieved 95.2 % of the target: a request takes 10.0 ms, longer than the 5.00 ms of a slice that are not counted: use --slice 500ms"},
+		{"quick requests", 200, time.Millisecond, time.Millisecond, "achieved 95.2 % of the target"},
+		{"overload", 200, 79 * time.Millisecond, time.Millisecond, "achieved 95.2 % of the target"},
+		{"whole", 0, 10 * time.Millisecond, 10 * time.Millisecond, "achieved 95.2 % of the target"},
 	} {
 		r := result()
 		r.Spec.Loop, r.Spec.TargetPerS = bench.Open, 20_000
-		r.Lat = hist()
+		r.Lat, r.Svc = hist(), hist()
 		_ = r.Lat.RecordValues(int64(c.p50), 1000)
-		r.Svc, r.Lag, r.Scheduled, r.Slices = r.Lat, hist(1000, 1000), 210_000, c.slices
+		_ = r.Svc.RecordValues(int64(c.svc), 1000)
+		r.Lag, r.Scheduled, r.Slices = hist(1000, 1000), 210_000, c.slices
 		row := Row{}
 		if Fill(&row, r, Sides{Server: server()}); row.InvalidReason != c.want {
 			t.Errorf("%s: %q, want %q", c.name, row.InvalidReason, c.want)
