@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
@@ -75,7 +76,7 @@ type Keeper interface {
 	Settled(ids, absent []string) bool
 
 	// Keep adds the rows and slices of a generation of a question, or the row of a whole run. It replaces older rows and
-	// slices of these runs. After an error or a crash a part of it may be stored, which Forget removes.
+	// slices of these runs, or returns ErrOlderStays. After an error or a crash a part of it may be stored, which Forget removes.
 	Keep(rows []*report.Row, slices []report.Slice) error
 
 	// Forget removes what processes have recorded of runs that are not kept.
@@ -84,6 +85,9 @@ type Keeper interface {
 	// Narrow reports whether the intervals of a question, over the first generations only, have half-widths of at most until (0.03: 3 %), at the level of a look.
 	Narrow(question, generations int, until float64) (bool, error)
 }
+
+// ErrOlderStays is the error of Keep when a run failed that an older generation has complete: then the older rows stay.
+var ErrOlderStays = errors.New("a variant failed that the earlier measurement of this generation has: the earlier rows stay")
 
 // Watcher shows the progress of a Runner. One goroutine calls its methods.
 type Watcher interface {

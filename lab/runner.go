@@ -524,7 +524,12 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 }
 
 func (r *Runner) keepGeneration(g *generation, at Step) error {
-	if err := r.Keeper.Keep(g.rows, g.slices); err != nil {
+	err := r.Keeper.Keep(g.rows, g.slices)
+	if errors.Is(err, ErrOlderStays) {
+		r.Watcher.Noted(at, err.Error())
+		return r.Keeper.Forget(g.ids())
+	}
+	if err != nil {
 		return err
 	}
 	r.Watcher.Kept(at, g.rows)

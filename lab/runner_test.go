@@ -461,6 +461,18 @@ func TestAGenerationWhoseSkippedVariantIsStillNotHereStays(t *testing.T) {
 	}
 }
 
+func TestOlderRowsStayWhereTheNewOnesWouldLackOne(t *testing.T) {
+	f, r := skipRDMA(t)
+	f.start = nil
+	f.keep = func() error { return ErrOlderStays }
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.noted) != 2 || len(f.forgot) != 8 || f.rows["b1-c2"].SkippedReason == "" {
+		t.Errorf("noted: %q; forgotten: %v", f.noted, f.forgot)
+	}
+}
+
 func TestAGenerationIsMeasuredAgainUnderOtherNames(t *testing.T) {
 	f, r := skipRDMA(t)
 	f.start = nil

@@ -107,6 +107,11 @@ func (k *Keeper) Settled(ids, absent []string) bool {
 // replace stores a generation that was measured again in the place of the older one. againFile is a journal: when it is whole, the generation is complete,
 // and FinishReplacing does the rest, also after a crash. Before that, all older rows, slices and records are as they were.
 func (k *Keeper) replace(rows []*report.Row, found []report.Slice) error {
+	for _, row := range rows {
+		if old := k.r.Rows[row.RunID]; old.Ops.Known() && !row.Ops.Known() {
+			return lab.ErrOlderStays
+		}
+	}
 	for _, s := range found {
 		s.RunID += againSuffix
 		if err := k.slices.Append(s); err != nil {

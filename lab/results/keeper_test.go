@@ -336,6 +336,10 @@ func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *te
 	if err := errors.Join(os.WriteFile(filepath.Join(hdr, record+".hlog"), []byte("new"), 0o644), os.WriteFile(series, []byte("run_id,x\n"+id+",old\nother,1\n"+record+",new\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	bad := &report.Row{RunID: id, InvalidReason: "it died"}
+	if err := k.Keep([]*report.Row{bad}, nil); !errors.Is(err, lab.ErrOlderStays) || f.Rows[id].InvalidReason != "" || !f.Again[id] {
+		t.Errorf("a failed run in the place of a complete one: %v", err)
+	}
 	keep(t, f, k, 0, 1, 0.3) // other costs
 	if !k.Has(id) || k.RecordID(id) != id || len(f.Again) != 0 {
 		t.Errorf("has %v, record %s, %d again", k.Has(id), k.RecordID(id), len(f.Again))
