@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
@@ -65,19 +66,28 @@ func (e *NotHere) Error() string { return e.Reason }
 
 // Keeper stores rows and slices. One goroutine calls its methods.
 type Keeper interface {
-	// Has reports whether a run's row is kept; such a run is not measured again.
+	// Has reports whether a run's row is kept and final; such a run is not measured again.
 	Has(id string) bool
 
-	// Keep adds the rows and slices of a generation of a question, or the row of a whole run. After an
-	// error or a crash a part of it may be stored, which Forget removes.
+	// RecordID is the name under which processes record a run. It is another one than id while id has an older row, which Keep will replace.
+	RecordID(id string) string
+
+	// Settled reports whether the generation of the runs ids is kept, and lacks only runs of absent, which cannot be run here.
+	Settled(ids, absent []string) bool
+
+	// Keep adds the rows and slices of a generation of a question, or the row of a whole run. It replaces older rows and
+	// slices of these runs, or returns ErrOlderStays. After an error or a crash a part of it may be stored, which Forget removes.
 	Keep(rows []*report.Row, slices []report.Slice) error
 
 	// Forget removes what processes have recorded of runs that are not kept.
 	Forget(ids []string) error
 
-	// Narrow reports whether the intervals of a question have half-widths of at most until (0.03: 3 %), at the level of a look.
-	Narrow(question int, until float64) (bool, error)
+	// Narrow reports whether the intervals of a question, over the first generations only, have half-widths of at most until (0.03: 3 %), at the level of a look.
+	Narrow(question, generations int, until float64) (bool, error)
 }
+
+// ErrOlderStays is the error of Keep when a run failed that an older generation has complete: then the older rows stay.
+var ErrOlderStays = errors.New("a variant failed that the earlier measurement of this generation has: the earlier rows stay")
 
 // Watcher shows the progress of a Runner. One goroutine calls its methods.
 type Watcher interface {

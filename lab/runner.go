@@ -68,6 +68,7 @@ type Runner struct {
 
 	questions []question
 	failed    map[string]error // variants that failed twice in one generation, by question and label
+	absent    map[string]bool  // variants that cannot be run here, by question and label
 	overhead  time.Duration    // time to start and end the processes of the last generation
 	spent     time.Duration    // time of the measured steps
 	planned   time.Duration    // planned time of the measured steps
@@ -302,7 +303,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err := r.Prepare(); err != nil {
 		return err
 	}
-	r.failed, r.done = map[string]error{}, 0
+	r.failed, r.absent, r.done = map[string]error{}, map[string]bool{}, 0
 	steps := r.steps()
 	r.of = len(steps)
 	generation := 0
@@ -353,7 +354,8 @@ func (r *Runner) calibrate(ctx context.Context, s step) error {
 	return err
 }
 
-// look closes the questions whose intervals are narrow enough. It does so only after the generations in Looks.
+// look closes the questions whose intervals over the first generations are narrow enough. It does so only after the generations in Looks. Later generations,
+// which an interrupted run has kept, do not count: with them there would be more looks than planned.
 func (r *Runner) look(generation int) error {
 	if r.Until <= 0 || !slices.Contains(Looks(r.Generations), generation) {
 		return nil
@@ -363,7 +365,7 @@ func (r *Runner) look(generation int) error {
 		if q.closed || len(q.Cells) < 2 {
 			continue
 		}
-		narrow, err := r.Keeper.Narrow(i, r.Until)
+		narrow, err := r.Keeper.Narrow(i, generation, r.Until)
 		if err != nil {
 			return err
 		}
@@ -461,13 +463,17 @@ func clone(row *report.Row) *report.Row {
 }
 
 // generation measures one generation of a question. If a variant fails, the generation is measured once more. If that variant fails again,
-// this generation and all later ones are measured without it.
+// this generation and all later ones are measured without it. A generation that is kept already, and whose skipped variants still
+// cannot be run here, stays as it is.
 func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 	tried := map[string]bool{}
 	for {
 		g := r.newGeneration(s)
+		if g.settled() {
+			return nil
+		}
 		err := g.measure(ctx, at)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errSettled) {
 			return r.Keeper.Forget(g.ids())
 		}
 		var broken *brokenVariant
@@ -518,7 +524,12 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 }
 
 func (r *Runner) keepGeneration(g *generation, at Step) error {
-	if err := r.Keeper.Keep(g.rows, g.slices); err != nil {
+	err := r.Keeper.Keep(g.rows, g.slices)
+	if errors.Is(err, ErrOlderStays) {
+		r.Watcher.Noted(at, err.Error())
+		return r.Keeper.Forget(g.ids())
+	}
+	if err != nil {
 		return err
 	}
 	r.Watcher.Kept(at, g.rows)
@@ -566,6 +577,20 @@ func (g *generation) ids() (ids []string) {
 	return ids
 }
 
+// errSettled ends a generation that would be the same as the kept one.
+var errSettled = errors.New("the generation is kept already")
+
+// settled reports whether the generation is kept, and lacks only variants that cannot be run here.
+func (g *generation) settled() bool {
+	var absent []string
+	for _, v := range g.all {
+		if g.r.absent[g.key(v.Label)] {
+			absent = append(absent, v.RunID)
+		}
+	}
+	return len(absent) > 0 && g.r.Keeper.Settled(g.ids(), absent)
+}
+
 // key identifies a variant among those of all questions.
 func (g *generation) key(label string) string { return g.q.name + "\n" + label }
 
@@ -580,6 +605,9 @@ func (g *generation) measure(ctx context.Context, at Step) error {
 	g.deadline = begun.Add(g.time)
 	if err := g.start(ctx); err != nil {
 		return err
+	}
+	if g.settled() {
+		return errSettled
 	}
 	started := time.Since(begun)
 	if err := g.rounds(ctx, at); err != nil {
@@ -599,6 +627,7 @@ func (g *generation) start(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for i, v := range g.all {
 		if errs[i] = g.r.failed[g.key(v.Label)]; errs[i] == nil {
+			v.RunID = g.r.Keeper.RecordID(v.RunID)
 			wait.Go(func() { process[i], errs[i] = g.r.Exec.Start(ctx, v) })
 		}
 	}
@@ -616,6 +645,9 @@ func (g *generation) start(ctx context.Context) error {
 			row := clone(g.r.factsOf(v.Cell).Row)
 			row.SkippedReason = nothere.Reason
 			g.add(v, row)
+			if g.r.absent != nil {
+				g.r.absent[g.key(v.Label)] = true
+			}
 		case g.r.failed[g.key(v.Label)] != nil:
 			row := clone(g.r.factsOf(v.Cell).Row)
 			row.Valid, row.InvalidReason = report.B(false), oneLine(errs[i])

@@ -33,6 +33,8 @@ type fakeLab struct {
 	width  func(q int) float64
 
 	rows   map[string]*report.Row
+	again  map[string]bool // runs that have a row and are measured again
+	looks  []int           // generations of the looks
 	slices []report.Slice
 	forgot []string
 	noted  []string
@@ -65,7 +67,7 @@ func (f *fakeLab) Run(_ context.Context, _ experiments.Run, id string) (*report.
 }
 
 func (f *fakeLab) Calibrate(context.Context) error { return nil }
-func (f *fakeLab) Has(id string) bool              { return f.rows[id] != nil }
+func (f *fakeLab) Has(id string) bool              { return f.rows[id] != nil && !f.again[id] }
 
 func (f *fakeLab) Keep(rows []*report.Row, s []report.Slice) error {
 	if f.keep != nil {
@@ -75,6 +77,7 @@ func (f *fakeLab) Keep(rows []*report.Row, s []report.Slice) error {
 	}
 	for _, r := range rows {
 		f.rows[r.RunID] = r
+		delete(f.again, r.RunID)
 	}
 	f.slices = append(f.slices, s...)
 	return nil
@@ -82,7 +85,21 @@ func (f *fakeLab) Keep(rows []*report.Row, s []report.Slice) error {
 
 func (f *fakeLab) Forget(ids []string) error { f.forgot = append(f.forgot, ids...); return nil }
 
-func (f *fakeLab) Narrow(q int, until float64) (bool, error) {
+func (f *fakeLab) RecordID(id string) string {
+	if f.again[id] {
+		return id + "-again"
+	}
+	return id
+}
+
+func (f *fakeLab) Settled(ids, absent []string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool {
+		return f.rows[id] == nil || f.rows[id].SkippedReason != "" && !slices.Contains(absent, id)
+	})
+}
+
+func (f *fakeLab) Narrow(q, generations int, until float64) (bool, error) {
+	f.looks = append(f.looks, generations)
 	return f.width != nil && f.width(q) <= until, nil
 }
 
@@ -395,6 +412,83 @@ func TestUntilClosesAQuestionAtOneOfThreeLooks(t *testing.T) {
 	}
 	if looked[0] != 2 || looked[1] != 3 {
 		t.Errorf("looks: %v", looked)
+	}
+	if !slices.Equal(f.looks, []int{4, 4, 6, 6, 8}) {
+		t.Errorf("looks over %v generations", f.looks)
+	}
+	// Where all is kept, the looks are the same: an interrupted run that goes on has no others.
+	looks := f.looks
+	clear(looked)
+	f.looks, f.started, r.questions = nil, nil, nil // as a new process has it
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(f.looks, looks) || len(f.started) > 0 {
+		t.Errorf("looks over %v generations, want %v; started: %v", f.looks, looks, f.started)
+	}
+}
+
+// skipRDMA is an experiment whose rdma was skipped, and is measured again.
+func skipRDMA(t *testing.T) (*fakeLab, *Runner) {
+	t.Helper()
+	f, r := newFake(t, oneQuestion, Settings{Generations: 2, Slice: time.Millisecond})
+	f.start = func(v Variant) error {
+		if v.Label == "rdma" {
+			return &NotHere{"no RDMA device"}
+		}
+		return nil
+	}
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.again, f.started, f.slices, f.forgot = map[string]bool{}, nil, nil, nil
+	for id := range f.rows {
+		f.again[id] = true
+	}
+	return f, r
+}
+
+func TestAGenerationWhoseSkippedVariantIsStillNotHereStays(t *testing.T) {
+	f, r := skipRDMA(t)
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.slices) > 0 || len(f.started) != 3 { // the first generation finds it out
+		t.Errorf("%d slices; started: %v", len(f.slices), f.started)
+	}
+	if row := f.rows["b1-c2"]; row.SkippedReason != "no RDMA device" {
+		t.Errorf("%+v", row)
+	}
+}
+
+func TestOlderRowsStayWhereTheNewOnesWouldLackOne(t *testing.T) {
+	f, r := skipRDMA(t)
+	f.start = nil
+	f.keep = func() error { return ErrOlderStays }
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.noted) != 2 || len(f.forgot) != 8 || f.rows["b1-c2"].SkippedReason == "" {
+		t.Errorf("noted: %q; forgotten: %v", f.noted, f.forgot)
+	}
+}
+
+func TestAGenerationIsMeasuredAgainUnderOtherNames(t *testing.T) {
+	f, r := skipRDMA(t)
+	f.start = nil
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.started) != 8 || slices.ContainsFunc(f.started, func(id string) bool { return !strings.HasSuffix(id, "-again") }) {
+		t.Errorf("started: %v", f.started)
+	}
+	if row := f.rows["b1-c2"]; len(f.rows) != 8 || row.SkippedReason != "" || row.RunID != "b1-c2" || len(f.again) > 0 {
+		t.Errorf("%d rows, %+v", len(f.rows), row)
+	}
+	for _, s := range f.slices {
+		if f.rows[s.RunID] == nil {
+			t.Errorf("a slice of run %s, which has no row", s.RunID)
+		}
 	}
 }
 

@@ -59,8 +59,67 @@ func Forget(dir string, keep func(run string) bool) error {
 	return err
 }
 
+// Replace gives the records of new runs their final names, and removes the older records of these names. names maps each new run to its final name.
+// measured reports whether the new run of a final name has records. Replace may be called again after it was interrupted.
+func Replace(dir string, names map[string]string, measured func(run string) bool) error {
+	final := map[string]bool{}
+	for _, run := range names {
+		final[run] = true
+	}
+	for _, file := range []string{seriesName, stagesFile, SlicesFile} {
+		name := filepath.Join(dir, file)
+		b, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		fresh := false // the file has lines of new runs, so it was not replaced yet
+		if err == nil {
+			_, err = mapSeries(b, func(run string) string { fresh = fresh || names[run] != ""; return run })
+		}
+		if err == nil {
+			b, err = mapSeries(b, func(run string) string {
+				switch {
+				case names[run] != "":
+					return names[run]
+				case final[run] && (fresh || !measured(run)):
+					return ""
+				}
+				return run
+			})
+		}
+		if err == nil {
+			err = WriteFile(name, b)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for run, to := range names {
+		err := os.Rename(histogramFile(dir, run), histogramFile(dir, to))
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = nil; !measured(to) {
+				err = os.Remove(histogramFile(dir, to))
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // keepSeries is the lines of a CSV file whose runs, in the first column, are kept, and its header. A last line that a crash cut short goes.
 func keepSeries(b []byte, keep func(run string) bool) ([]byte, error) {
+	return mapSeries(b, func(run string) string {
+		if keep(run) {
+			return run
+		}
+		return ""
+	})
+}
+
+// mapSeries is a CSV file with other runs in the first column. Lines of runs without a new name are left out, as is a last line that a crash cut short.
+func mapSeries(b []byte, rename func(run string) string) ([]byte, error) {
 	r := csv.NewReader(bytes.NewReader(b[:bytes.LastIndexByte(b, '\n')+1]))
 	var kept bytes.Buffer
 	w := csv.NewWriter(&kept)
@@ -73,7 +132,10 @@ func keepSeries(b []byte, keep func(run string) bool) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if header || keep(line[0]) {
+		if !header {
+			line[0] = rename(line[0])
+		}
+		if header || line[0] != "" {
 			if err := w.Write(line); err != nil {
 				return nil, err
 			}

@@ -197,13 +197,22 @@ const foldersMax = 1000
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
 var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
 
-// resume goes on in a folder. Runs that failed, were cut short, or have lost slices are done again.
+// failed reports whether --resume measures a run again because it failed or was interrupted.
+func failed(row *report.Row) bool {
+	return row.SkippedReason == "" && !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
+}
+
+// resume goes on in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped and can be run here
+// now, are measured again, and keep their rows until then.
 func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
-	if r.folder, err = results.Load(dir, x, resultsReader()); err != nil {
-		return fmt.Errorf("--resume %s: %w", dir, err)
-	}
 	if r.planLock, err = lab.LockPlan(dir, os.O_RDWR); err != nil {
 		return fmt.Errorf("--resume %w", err)
+	}
+	if err := results.FinishReplacing(dir); err != nil {
+		return fmt.Errorf("--resume %s: %w", dir, err)
+	}
+	if r.folder, err = results.Load(dir, x, resultsReader()); err != nil {
+		return fmt.Errorf("--resume %s: %w", dir, err)
 	}
 	plan, rows := &r.folder.Plan, r.folder.Rows
 	r.exec.launch = launchers(plan.Launch)
@@ -212,10 +221,20 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 	}
 	maps.DeleteFunc(rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()
-		return row.SkippedReason != "" || !row.Ops.Known() || int64(len(r.folder.Slices[row.RunID])) < n || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
+		return int64(len(r.folder.Slices[row.RunID])) < n
 	})
 	r.folder.DropPartGenerations()
-	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(rows))
+	r.folder.MeasureAgain(failed, func(run experiments.Run) bool {
+		facts, err := r.exec.Facts(run.Cell)
+		return err == nil && facts.Here // an error ends the run below
+	})
+	fmt.Fprintf(os.Stderr, "kvwire: %s has %d of its runs\n", dir, len(rows)-len(r.folder.Again))
+	if n := len(r.folder.Again); n > 0 {
+		fmt.Fprintf(os.Stderr, "kvwire: %d more runs are measured again, because a variant of their generation failed or was skipped; their rows are replaced when the generation is complete\n", n)
+	}
+	if len(r.folder.RemainingRuns()) == 0 {
+		fmt.Fprintf(os.Stderr, "kvwire: %s is complete: nothing is left to measure\n", dir)
+	}
 	if err := errors.Join(r.plan(), r.afford()); err != nil {
 		return fmt.Errorf("--resume %s: %w", dir, err)
 	}

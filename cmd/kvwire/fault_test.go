@@ -327,3 +327,67 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 		t.Errorf("it said %s", &again.said)
 	}
 }
+
+// A generation in which a variant failed, or was skipped and can be run now, is measured again as a whole. Its rows and slices stay until the new ones are complete,
+// also where --resume is interrupted.
+func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
+	for _, why := range []string{"failed", "skipped"} {
+		t.Run(why, func(t *testing.T) {
+			f := beginFaulty(t, twoGenerations("4s"))
+			f.ends(exitOK)
+			rows, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
+			all, serr := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
+			if err := errors.Join(err, serr); err != nil {
+				t.Fatal(err)
+			}
+			lost := rows[1].RunID // inproc of the first generation
+			row := &rows[1]
+			row.Ops, row.Slices = report.Uint{}, report.Int{}
+			if why == "skipped" {
+				row.SkippedReason = "it did not work then"
+			} else {
+				row.Valid, row.InvalidReason = report.B(false), "it failed then"
+			}
+			err = errors.Join(report.WriteRows(filepath.Join(f.dir, lab.RowsFile), rows), report.Forget(f.dir, func(run string) bool { return run != lost }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, slicesBefore := f.read(lab.RowsFile), f.read(report.SlicesFile)
+			first := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
+			first.find(nil, "-b01-c001-again", true)
+			first.look()
+			_ = first.cmd.Process.Signal(syscall.SIGINT)
+			first.ends(exitInterrupted)
+			if !bytes.Equal(f.read(lab.RowsFile), before) || !bytes.Equal(f.read(report.SlicesFile), slicesBefore) {
+				t.Errorf("an interrupted --resume has changed the rows or the slices: it said %s", &first.said)
+			}
+			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
+			again.ends(exitOK)
+			again.rows(6, 0, "")
+			if said := again.said.String(); !strings.Contains(said, "has 3 of its runs") || !strings.Contains(said, "3 more runs are measured again") {
+				t.Errorf("it said %s", said)
+			}
+			after, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
+			if err != nil || len(after) != len(rows) || !after[1].Ops.Known() {
+				t.Fatalf("%d rows (%v)", len(after), err)
+			}
+			for i := range rows {
+				if first := i < 3; after[i].RunID != rows[i].RunID || (after[i].OpsPerS == rows[i].OpsPerS) == first {
+					t.Errorf("run %s became %s, with %v operations/s from %v", rows[i].RunID, after[i].RunID, after[i].OpsPerS, rows[i].OpsPerS)
+				}
+			}
+			now, err := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
+			if of := report.ByRun(now); err != nil || len(of) != len(report.ByRun(all)) {
+				t.Errorf("slices of %d runs (%v)", len(of), err)
+			}
+			for _, pattern := range []string{"*again*", "hdr/*again*"} {
+				if left, _ := filepath.Glob(filepath.Join(f.dir, pattern)); len(left) > 0 {
+					t.Errorf("left behind: %q", left)
+				}
+			}
+			if bytes.Contains(f.read("timeseries.csv"), []byte("-again")) {
+				t.Error("timeseries.csv has the names of runs that were measured again")
+			}
+		})
+	}
+}

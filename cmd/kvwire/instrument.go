@@ -351,6 +351,12 @@ var _ lab.Keeper = (*forgetful)(nil)
 // Has implements lab.Keeper.
 func (*forgetful) Has(string) bool { return false }
 
+// RecordID implements lab.Keeper.
+func (*forgetful) RecordID(id string) string { return id }
+
+// Settled implements lab.Keeper.
+func (*forgetful) Settled(_, _ []string) bool { return false }
+
 // Keep implements lab.Keeper.
 func (*forgetful) Keep([]*report.Row, []report.Slice) error { return nil }
 
@@ -360,7 +366,7 @@ func (k *forgetful) Forget(ids []string) error {
 }
 
 // Narrow implements lab.Keeper.
-func (*forgetful) Narrow(int, float64) (bool, error) { return false, nil }
+func (*forgetful) Narrow(int, int, float64) (bool, error) { return false, nil }
 
 // studyProgress shows the progress of the command: on a terminal one line that it overwrites, elsewhere a line for each tenth of a part.
 type studyProgress struct {

@@ -323,7 +323,7 @@ func (r *runner) afford() error {
 	if err != nil {
 		return err
 	}
-	missing := r.folder.MissingRuns()
+	missing := r.folder.RemainingRuns()
 	for _, why := range c.long(missing) {
 		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}

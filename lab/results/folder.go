@@ -41,6 +41,7 @@ type Folder struct {
 	Runs       []experiments.Run         // all runs of the plan, in its order
 	Rows       map[string]report.Row     // the existing rows, by run ID
 	Slices     map[string][]report.Slice // the slices of runs that have a row, by run ID
+	Again      map[string]bool           // runs that have a row and will be measured again, by run ID; MeasureAgain sets it
 	reader     Reader
 
 	lostSlices map[string]int // the number of slices in slices.csv, by run ID: of the runs for which runs.csv counts another number
@@ -48,7 +49,7 @@ type Folder struct {
 
 // New returns a folder without rows. dir may be "" until its path is known.
 func New(dir string, x *experiments.Experiment, plan lab.Plan, reader Reader) *Folder {
-	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, reader: reader}
+	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, Again: map[string]bool{}, reader: reader}
 }
 
 // Open reads a folder that kvwire run has made.
@@ -262,16 +263,6 @@ func (r *Folder) checkRowsBelong() error {
 		return fmt.Errorf("%s names none of the %d runs in runs.csv: they belong to different experiments", lab.PlanFile, len(r.Rows))
 	}
 	return nil
-}
-
-// MissingRuns are the runs of the plan without a row.
-func (r *Folder) MissingRuns() (runs []experiments.Run) {
-	for _, run := range r.Runs {
-		if _, there := r.Rows[r.Plan.RunID(run)]; !there {
-			runs = append(runs, run)
-		}
-	}
-	return runs
 }
 
 // RowsInOrder are the existing rows, in the order of the plan.

@@ -2,6 +2,7 @@ package results
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -200,7 +201,7 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 		keep(t, f, k, 0, g, 0.002)
 		keep(t, f, k, 1, g, 0.5)
 		for question, narrow := range []bool{g >= 7, false} { // at 98.3 % an interval takes 7 generations
-			got, err := k.Narrow(question, 0.03)
+			got, err := k.Narrow(question, g, 0.03)
 			if err != nil || got != narrow {
 				t.Errorf("%s: narrow: %v (%v)", fmt.Sprintf("question %d, %d generations", question, g), got, err)
 			}
@@ -242,5 +243,231 @@ func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	all, err := report.ReadSlices(filepath.Join(dir, report.SlicesFile))
 	if of := report.ByRun(all); err != nil || len(all) != 6 || len(of[id(1)]) != 2 || len(of[id(3)]) != 2 {
 		t.Errorf("%d slices (%v): %v", len(all), err, of)
+	}
+}
+
+// slicesOf is the number of slices in slices.csv, by run.
+func slicesOf(t *testing.T, f *Folder) map[string]int {
+	t.Helper()
+	all, err := report.ReadSlices(filepath.Join(f.Dir, report.SlicesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, s := range all {
+		count[s.RunID]++
+	}
+	return count
+}
+
+// skip makes a row one of a run that was skipped.
+func skip(f *Folder, id string) {
+	row := f.Rows[id]
+	row.SkippedReason, row.Ops, row.Valid = "no RDMA device", report.Uint{}, report.Bool{}
+	f.Rows[id] = row
+}
+
+func TestWhatIsMeasuredAgain(t *testing.T) {
+	f := newTestFolder(t, 3, 0)
+	k := openKeeper(t, f)
+	for g := 1; g <= 3; g++ {
+		keep(t, f, k, 0, g, 0)
+		keep(t, f, k, 1, g, 0)
+	}
+	q := f.Experiment.Questions()[0]
+	skip(f, f.Plan.RunID(experiments.Run{Block: 1, Cell: q.Cells[1]}))
+	failed := f.Plan.RunID(experiments.Run{Block: 3, Cell: q.Cells[1]})
+	row := f.Rows[failed]
+	row.Ops = report.Uint{}
+	f.Rows[failed] = row
+	for _, here := range []bool{false, true} {
+		clear(f.Again)
+		f.DropPartGenerations()
+		f.MeasureAgain(func(row *report.Row) bool { return row.SkippedReason == "" && !row.Ops.Known() }, func(experiments.Run) bool { return here })
+		want := 3 // the third generation
+		if here {
+			want = 6 // the first one, too
+		}
+		if len(f.Again) != want || len(f.Rows) != 18 || len(f.RemainingRuns()) != want || !f.Again[failed] {
+			t.Errorf("skipped runs can be run: %v; %d runs are measured again, want %d; %d rows", here, len(f.Again), want, len(f.Rows))
+		}
+	}
+}
+
+func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *testing.T) {
+	f := newTestFolder(t, 2, 0)
+	k := openKeeper(t, f)
+	keep(t, f, k, 0, 1, 0)
+	keep(t, f, k, 0, 2, 0)
+	ids := f.Plan.RunID
+	id := ids(experiments.Run{Block: 1, Cell: 0})
+	f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
+	if k.Has(id) || k.RecordID(id) == id || len(f.Again) != 3 {
+		t.Fatalf("has %v, record %s, %d again", k.Has(id), k.RecordID(id), len(f.Again))
+	}
+	hdr := filepath.Join(f.Dir, "hdr")
+	series := filepath.Join(f.Dir, "timeseries.csv")
+	err := os.Mkdir(hdr, 0o755)
+	for name, text := range map[string]string{filepath.Join(hdr, id+".hlog"): "old", filepath.Join(hdr, k.RecordID(id)+".hlog"): "new", series: "run_id,x\n" + id + ",old\nother,1\n" + k.RecordID(id) + ",new\n"} {
+		if werr := os.WriteFile(name, []byte(text), 0o644); werr != nil {
+			err = werr
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := func(name string) string {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+	// An interrupted generation leaves the older one.
+	if err := k.Forget([]string{id}); err != nil {
+		t.Fatal(err)
+	}
+	if text := content(series); text != "run_id,x\n"+id+",old\nother,1\n" || content(filepath.Join(hdr, id+".hlog")) != "old" || slicesOf(t, f)[id] != 4 {
+		t.Errorf("the older records are gone: %s", text)
+	}
+	if _, err := os.Stat(filepath.Join(hdr, k.RecordID(id)+".hlog")); err == nil {
+		t.Error("the new records are there")
+	}
+	record := k.RecordID(id)
+	if err := errors.Join(os.WriteFile(filepath.Join(hdr, record+".hlog"), []byte("new"), 0o644), os.WriteFile(series, []byte("run_id,x\n"+id+",old\nother,1\n"+record+",new\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	bad := &report.Row{RunID: id, InvalidReason: "it died"}
+	if err := k.Keep([]*report.Row{bad}, nil); !errors.Is(err, lab.ErrOlderStays) || f.Rows[id].InvalidReason != "" || !f.Again[id] {
+		t.Errorf("a failed run in the place of a complete one: %v", err)
+	}
+	keep(t, f, k, 0, 1, 0.3) // other costs
+	if !k.Has(id) || k.RecordID(id) != id || len(f.Again) != 0 {
+		t.Errorf("has %v, record %s, %d again", k.Has(id), k.RecordID(id), len(f.Again))
+	}
+	if text := content(series); text != "run_id,x\nother,1\n"+id+",new\n" || content(filepath.Join(hdr, id+".hlog")) != "new" {
+		t.Errorf("the records are not the new ones: %s", text)
+	}
+	keep(t, f, k, 1, 1, 0) // the files are open
+	keep(t, f, k, 1, 2, 0)
+	back := reopen(t, f)
+	if len(back.Rows) != 12 || len(slicesOf(t, f)) != 12 || len(back.MissingRuns()) != 0 {
+		t.Errorf("%d rows, slices of %d runs", len(back.Rows), len(slicesOf(t, f)))
+	}
+	for id, s := range back.Slices {
+		if len(s) != 4 || s[0].CPUNsPerOp != f.Slices[id][0].CPUNsPerOp {
+			t.Errorf("run %s: %d slices, the first of %v, want %v", id, len(s), s[0].CPUNsPerOp, f.Slices[id][0].CPUNsPerOp)
+		}
+	}
+	if entries, _ := filepath.Glob(filepath.Join(f.Dir, "*again*")); len(entries) > 0 {
+		t.Errorf("left behind: %q", entries)
+	}
+}
+
+// A crash at any point of a replacement leaves the older generation or the new one, never a mixture.
+func TestAReplacementThatACrashInterruptedIsFinished(t *testing.T) {
+	for _, done := range []string{"nothing", "slices", "rows"} {
+		f := newTestFolder(t, 1, 0)
+		k := openKeeper(t, f)
+		keep(t, f, k, 0, 1, 0)
+		keep(t, f, k, 1, 1, 0)
+		id := f.Plan.RunID(experiments.Run{Block: 1, Cell: 0})
+		f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
+		names := map[string]string{}
+		var fresh []report.Row
+		for id := range f.Again {
+			row := f.Rows[id]
+			row.Marks = "new"
+			fresh = append(fresh, row)
+			names[k.RecordID(id)] = id
+			if err := k.slices.Append(report.Slice{RunID: k.RecordID(id), Slice: report.I(1)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := report.WriteRows(filepath.Join(f.Dir, againFile), fresh); err != nil {
+			t.Fatal(err)
+		}
+		if done != "nothing" {
+			if err := report.Replace(f.Dir, names, func(string) bool { return true }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if done == "rows" {
+			rows := fresh
+			for _, row := range f.RowsInOrder() {
+				if !f.Again[row.RunID] {
+					rows = append(rows, row)
+				}
+			}
+			if err := report.WriteRows(filepath.Join(f.Dir, lab.RowsFile), rows); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := FinishReplacing(f.Dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		back := reopen(t, f)
+		count := slicesOf(t, f)
+		for id, row := range back.Rows {
+			if want := map[bool]int{false: 4, true: 1}[f.Again[id]]; count[id] != want || (row.Marks == "new") != f.Again[id] {
+				t.Errorf("%s was done: run %s has %d slices, want %d, and marks %q", done, id, count[id], want, row.Marks)
+			}
+		}
+		if len(back.Rows) != 6 || len(count) != 6 {
+			t.Errorf("%s was done: %d rows, slices of %d runs", done, len(back.Rows), len(count))
+		}
+	}
+}
+
+// A look counts the generations before it, and none that an interrupted run has kept behind it.
+func TestALookIsOverTheFirstGenerations(t *testing.T) {
+	f := newTestFolder(t, 24, 0.03)
+	k := openKeeper(t, f)
+	for g := 1; g <= 18; g++ {
+		noise := 0.002
+		if g > 12 {
+			noise = 3
+		}
+		keep(t, f, k, 0, g, noise)
+	}
+	for n, want := range map[int]bool{6: false, 12: true, 18: false} {
+		if got, err := k.Narrow(0, n, 0.03); err != nil || got != want {
+			t.Errorf("a look at %d generations: narrow: %v (%v)", n, got, err)
+		}
+	}
+	if len(f.Rows) != 18*3 {
+		t.Errorf("%d rows", len(f.Rows))
+	}
+}
+
+func TestAQuestionThatUntilEndedHasNoMissingRuns(t *testing.T) {
+	f := newTestFolder(t, 24, 0.03)
+	k := openKeeper(t, f)
+	for g := 1; g <= 12; g++ {
+		keep(t, f, k, 0, g, 0.002)
+		keep(t, f, k, 1, g, 0.5)
+	}
+	if n := len(f.MissingRuns()); n != 12*3 { // of the second question
+		t.Errorf("%d runs are missing", n)
+	}
+	text := strings.Join(f.warnings(), "\n")
+	if !strings.Contains(text, "1 of 2 questions ended before generation 24, as planned: the half-widths of their intervals are at most 3 % (--until).") || !strings.Contains(text, "36 of 144 runs are missing") {
+		t.Error(text)
+	}
+	for g := 13; g <= 24; g++ {
+		keep(t, f, k, 1, g, 0.5)
+	}
+	if text := strings.Join(f.warnings(), "\n"); strings.Contains(text, "missing") || len(f.RemainingRuns()) != 0 {
+		t.Error(text)
+	}
+	clear(f.Rows)
+	clear(f.Slices)
+	for g := 1; g <= 11; g++ { // before the first look
+		keep(t, f, k, 0, g, 0.002)
+	}
+	if n := len(f.MissingRuns()); n != 144-33 {
+		t.Errorf("%d runs are missing", n)
 	}
 }
