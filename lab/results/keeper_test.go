@@ -377,10 +377,10 @@ func TestAReplacementThatACrashInterruptedIsFinished(t *testing.T) {
 		var fresh []report.Row
 		for id := range f.Again {
 			row := f.Rows[id]
-			row.Marks = "new"
+			row.Marks, row.Slices = "new", report.I(1)
 			fresh = append(fresh, row)
 			names[k.RecordID(id)] = id
-			if err := k.slices.Append(report.Slice{RunID: k.RecordID(id), Slice: report.I(1)}); err != nil {
+			if err := k.slices.Append(report.Slice{RunID: k.RecordID(id), Slice: report.I(1), Generation: row.Generation, Variant: row.Variant, Question: row.Question, Cell: row.Cell}); err != nil {
 				t.Fatal(err)
 			}
 		}
