@@ -28,7 +28,7 @@ type Settings struct {
 // Bounds and defaults.
 const (
 	DefaultSlice       = 50 * time.Millisecond
-	SliceMin           = 5 * time.Millisecond
+	SliceMin           = experiments.SliceMin
 	DefaultGenerations = 12 // an exact 95 % interval needs 6, verdicts on 12 claims 9
 	UntilGenerations   = 24 // default with Until, which looks after half of them, three quarters, and all
 	LooksMax           = 3

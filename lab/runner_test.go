@@ -277,12 +277,7 @@ func TestAVariantThatFailsAgainHasItsReasonAndTheOthersGoOn(t *testing.T) {
 
 func TestWhatDoesNotWorkHereIsSkippedAndTheOthersGoOn(t *testing.T) {
 	f, r := newFake(t, oneQuestion, Settings{Generations: 2, Slice: time.Millisecond})
-	f.start = func(v Variant) error {
-		if v.Label == "rdma" {
-			return &NotHere{"no RDMA device"}
-		}
-		return nil
-	}
+	f.start = noRDMA
 	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -428,16 +423,19 @@ func TestUntilClosesAQuestionAtOneOfThreeLooks(t *testing.T) {
 	}
 }
 
+// noRDMA is the start of variants on a machine that has no RDMA device.
+func noRDMA(v Variant) error {
+	if v.Label == "rdma" {
+		return &NotHere{"no RDMA device"}
+	}
+	return nil
+}
+
 // skipRDMA is an experiment whose rdma was skipped, and is measured again.
 func skipRDMA(t *testing.T) (*fakeLab, *Runner) {
 	t.Helper()
 	f, r := newFake(t, oneQuestion, Settings{Generations: 2, Slice: time.Millisecond})
-	f.start = func(v Variant) error {
-		if v.Label == "rdma" {
-			return &NotHere{"no RDMA device"}
-		}
-		return nil
-	}
+	f.start = noRDMA
 	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/report"
@@ -116,14 +115,14 @@ func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *repo
 // sumOf combines slices, by the metrics that slices have: the mean rate, the cost over all operations, and the median of the medians.
 func sumOf(all []report.Slice) (s report.Slice) {
 	var rate, cpu, ops float64
-	var p50 []int64
+	var p50 []float64
 	for i := range all {
 		r, _ := all[i].OpsPerS.Get()
 		c, _ := all[i].CPUNsPerOp.Get()
 		n, _ := all[i].SliceOps.Get()
 		rate, cpu, ops = rate+r, cpu+c*float64(n), ops+float64(n)
 		if p, ok := all[i].LatP50Ns.Get(); ok {
-			p50 = append(p50, p)
+			p50 = append(p50, float64(p))
 		}
 	}
 	if len(all) > 0 {
@@ -133,8 +132,7 @@ func sumOf(all []report.Slice) (s report.Slice) {
 		s.CPUNsPerOp = report.F(cpu / ops)
 	}
 	if len(p50) > 0 {
-		slices.Sort(p50)
-		s.LatP50Ns = report.I(p50[len(p50)/2])
+		s.LatP50Ns = report.I(int64(median(p50)))
 	}
 	return s
 }

@@ -190,7 +190,9 @@ func (l *localLoad) onWindow(begin bool) {
 func (l *localLoad) ready(context.Context) error {
 	l.hostBefore, l.hostErr = bench.ReadHostTimes()
 	l.softBefore, l.softIsVisible = bench.KsoftirqdCPU()
-	loop.Calm()
+	if l.s.served == nil { // else the server, which is in this process, does so as it resumes
+		loop.Calm()
+	}
 	return nil
 }
 

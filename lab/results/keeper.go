@@ -112,11 +112,12 @@ func (k *Keeper) replace(rows []*report.Row, found []report.Slice) error {
 			return lab.ErrOlderStays
 		}
 	}
-	for _, s := range found {
-		s.RunID += againSuffix
-		if err := k.slices.Append(s); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Join(k.r.Dir, report.SlicesFile), err)
-		}
+	renamed := slices.Clone(found)
+	for i := range renamed {
+		renamed[i].RunID += againSuffix
+	}
+	if err := k.slices.Append(renamed...); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(k.r.Dir, report.SlicesFile), err)
 	}
 	var all []report.Row
 	for _, row := range rows {
