@@ -29,8 +29,7 @@ type controlled struct {
 
 func serveControlled(t *testing.T, flags ...string) *controlled {
 	t.Helper()
-	s := &controlled{serving: serving{t: t, cmd: exec.Command(os.Args[0], append([]string{"serve", "--json", "--control", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"}, flags...)...)}}
-	s.cmd.Env = append(os.Environ(), asProgram+"=1")
+	s := &controlled{serving: serving{t: t, cmd: asKvwire(context.Background(), append([]string{"serve", "--json", "--control", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"}, flags...)...)}}
 	s.cmd.Stderr = &s.said
 	out, err := s.cmd.StdoutPipe()
 	if err == nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,8 +27,7 @@ func asked(t *testing.T, args ...string) *factors {
 
 // program runs a command of this program.
 func program(ctx context.Context, args []string) error {
-	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd := asKvwire(ctx, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -212,8 +210,8 @@ func interruptedWithData(t *testing.T, slice string) {
 	if err := errors.Join(os.WriteFile(file, []byte(text), 0o644), os.Mkdir(temporary, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "run", file, "--generations", "1", "--slice", slice, "--output-dir", filepath.Join(dir, "out"))
-	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+temporary)
+	cmd := asKvwire(context.Background(), "run", file, "--generations", "1", "--slice", slice, "--output-dir", filepath.Join(dir, "out"))
+	cmd.Env = append(cmd.Env, "TMPDIR="+temporary)
 	var said strings.Builder
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {

@@ -3,12 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -33,8 +33,7 @@ type serving struct {
 // serve starts one, with these flags beside those that make it listen anywhere on loopback.
 func serve(t *testing.T, flags ...string) *serving {
 	t.Helper()
-	s := &serving{t: t, cmd: exec.Command(os.Args[0], append([]string{"serve", "--json", "--listen", "127.0.0.1:0"}, flags...)...)}
-	s.cmd.Env = append(os.Environ(), asProgram+"=1")
+	s := &serving{t: t, cmd: asKvwire(context.Background(), append([]string{"serve", "--json", "--listen", "127.0.0.1:0"}, flags...)...)}
 	s.cmd.Stderr = &s.said
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

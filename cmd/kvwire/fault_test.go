@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,8 +47,8 @@ func writeFaulty(t *testing.T, text string) string {
 
 func resumeFaulty(t *testing.T, out string, args []string, env ...string) *faulty {
 	t.Helper()
-	r := &running{t: t, cmd: exec.Command(os.Args[0], args...)}
-	r.cmd.Env = append(append(os.Environ(), asProgram+"=1", "TMPDIR="+filepath.Dir(out)), env...)
+	r := &running{t: t, cmd: asKvwire(context.Background(), args...)}
+	r.cmd.Env = append(append(r.cmd.Env, "TMPDIR="+filepath.Dir(out)), env...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.said
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)

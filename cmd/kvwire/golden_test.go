@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,12 +15,7 @@ import (
 // printed is what a command prints on standard output, and its exit code.
 func printed(t *testing.T, args ...string) (stdout string, code int) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd := asKvwire(t.Context(), args...)
 	out, err := cmd.Output()
 	if cmd.ProcessState == nil {
 		t.Fatal(err)

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -174,8 +174,7 @@ func TestARunOnATerminalShowsItsSteps(t *testing.T) {
 	}
 	const columns = 90
 	program, shown := terminal(t, columns)
-	cmd := exec.Command(os.Args[0], "run", file, "--generations", "1", "--slice", "20ms", "--time", "500ms", "--output-dir", filepath.Join(dir, "out"))
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd := asKvwire(context.Background(), "run", file, "--generations", "1", "--slice", "20ms", "--time", "500ms", "--output-dir", filepath.Join(dir, "out"))
 	cmd.Stderr = program
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"net"
@@ -37,6 +38,13 @@ const (
 	asProgram       = "KVWIRE_TEST_AS_PROGRAM"
 	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // orderWait's value
 )
+
+// asKvwire is the program with these arguments, as a process of its own.
+func asKvwire(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
 
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {
@@ -194,8 +202,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 // ^C ends a run whenever it comes, also while the process confines itself to its CPUs: it executed itself again for that, and 4 of 150 went on.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 	for i := range 40 {
-		cmd := exec.Command(os.Args[0], "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
-		cmd.Env = append(os.Environ(), asProgram+"=1")
+		cmd := asKvwire(context.Background(), "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -217,8 +224,7 @@ func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 func TestInterruptLeavesTheRow(t *testing.T) {
 	for _, transport := range []string{"inproc", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
-			cmd := exec.Command(os.Args[0], "bench", "--transport", transport, "--backend", "null", "--warmup", "0s", "--duration", "10m", "--json")
-			cmd.Env = append(os.Environ(), asProgram+"=1")
+			cmd := asKvwire(context.Background(), "bench", "--transport", transport, "--backend", "null", "--warmup", "0s", "--duration", "10m", "--json")
 			var out, said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &said
 			if err := cmd.Start(); err != nil {
@@ -280,8 +286,8 @@ func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte("transport: inproc\nbackend: \"null\"\nduration: 10m\nwarmup: 0s\nblocks: 1\n"), 0o644); err != nil {
 					t.Fatal(err)
 				}
-				cmd := exec.Command(os.Args[0], c.args...)
-				cmd.Dir, cmd.Env = dir, append(os.Environ(), asProgram+"=1", "TMPDIR="+dir)
+				cmd := asKvwire(context.Background(), c.args...)
+				cmd.Dir, cmd.Env = dir, append(cmd.Env, "TMPDIR="+dir)
 				var said bytes.Buffer
 				cmd.Stderr = &said
 				if err := cmd.Start(); err != nil {

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,8 +79,7 @@ func TestTheRowIsSavedThoughNobodyReadsTheOutput(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = r.Close()
-		cmd := exec.Command(os.Args[0], append(benchInto(dir), strings.Fields(output)...)...)
-		cmd.Env = append(os.Environ(), asProgram+"=1")
+		cmd := asKvwire(context.Background(), append(benchInto(dir), strings.Fields(output)...)...)
 		cmd.Stdout = w
 		if err := cmd.Run(); err == nil {
 			t.Error("it did not see that nobody reads")

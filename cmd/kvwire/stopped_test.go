@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,8 +32,7 @@ type running struct {
 
 func begin(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, cmd: exec.Command(os.Args[0], args...)}
-	r.cmd.Env = append(os.Environ(), asProgram+"=1")
+	r := &running{t: t, cmd: asKvwire(context.Background(), args...)}
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.said
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
