@@ -223,7 +223,7 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 			case err := <-w.died: // it told before it settled
 				return err
 			default:
-				return nil
+				return w.left()
 			}
 		case err := <-w.died:
 			return err
@@ -233,6 +233,16 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 			}
 		}
 	}
+}
+
+// left returns an error if a client's loop has ended, or is ending: it closed its generator, which Run had not removed.
+func (w *running) left() error {
+	for i, g := range w.gens[:w.added] {
+		if g.left.Load() {
+			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
+		}
+	}
+	return nil
 }
 
 // marks are all counters at one end of the window.

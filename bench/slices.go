@@ -174,11 +174,11 @@ func (s *Slices) run(ctx context.Context, t *times) error {
 		err = errors.Join(err, s.endEarly(ctx, t, err == nil && !w.interrupted && w.spec.Loop == Closed))
 	}
 	t.over = t.end
-	for i, g := range w.gens {
+	for _, g := range w.gens {
 		t.over = max(t.over, g.marks[1].at)
-		if err == nil && g.left.Load() {
-			err = fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
-		}
+	}
+	if err == nil {
+		err = w.left()
 	}
 	return err
 }
