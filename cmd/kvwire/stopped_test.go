@@ -118,7 +118,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		}
 	}
 	args := func(s *serving, more ...string) []string {
-		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--duration", "3s", "--conns", "2", "--depth", "2"}, more...)
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--duration", "6s", "--conns", "2", "--depth", "2"}, more...)
 	}
 	for _, name := range []string{"tcp", "uring"} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 			needsRing(t, name)
 			s := serve(t, "--transport", name, "--backend", "null")
 			r := begin(t, args(s, "--transport", name)...)
-			r.busy(s.cmd.Process.Pid, 50)
+			r.busy(s.cmd.Process.Pid, 25)
 			stop(t, s.cmd.Process.Pid)
 			r.end()
 			r.lost()
@@ -145,7 +145,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "--transport", "tcp", "--backend", "null")
 		r := begin(t, args(s, "--transport", "tcp", "--duration", "10m")...)
-		r.busy(s.cmd.Process.Pid, 50)
+		r.busy(s.cmd.Process.Pid, 25)
 		stop(t, s.cmd.Process.Pid)
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
 		r.endsWith(exitInterrupted)
@@ -155,16 +155,16 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
 		r := begin(t, "load", "--target", s.hello.Listening, "--transport", "tcp", "--records", "100M", "--value-bytes", "10")
-		r.busy(s.cmd.Process.Pid, 50)
+		r.busy(s.cmd.Process.Pid, 25)
 		stop(t, s.cmd.Process.Pid)
 		r.end()
 	})
 	t.Run("its own server", func(t *testing.T) { // which is killed then, and its temporary folder is removed
 		dir := t.TempDir()
 		t.Setenv("TMPDIR", dir)
-		r := begin(t, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "3s")
+		r := begin(t, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "10s")
 		pid := r.child()
-		r.busy(pid, 50)
+		r.busy(pid, 25)
 		stop(t, pid)
 		r.end()
 		r.lost("the server's counters")
