@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/spf13/pflag"
@@ -71,12 +71,12 @@ func (g *generationsFlags) checkResume(s *pflag.FlagSet) error {
 }
 
 // settings are how the experiment is measured: by the flags, else by its file, else by default.
-func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment) (o lab.Settings, err error) {
+func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiment.Experiment) (o lab.Settings, err error) {
 	o = lab.Settings{Slice: lab.DefaultSlice, Time: x.Time, Until: x.Until, Retry: g.retry, Generations: x.Generations}
 	switch {
 	case s.Changed("slice"):
 		o.Slice = g.slice
-	case x.Slice == experiments.SliceWhole:
+	case x.Slice == experiment.SliceWhole:
 		o.Slice = 0
 	case x.Slice > 0:
 		o.Slice = x.Slice
@@ -106,8 +106,8 @@ func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment)
 		}
 	}
 	switch {
-	case said > 1 || o.Generations < 1 || o.Generations > experiments.MaxGenerations:
-		return o, usagef("choose one of --quick, --paper and --generations (1 to %d)", experiments.MaxGenerations)
+	case said > 1 || o.Generations < 1 || o.Generations > experiment.MaxGenerations:
+		return o, usagef("choose one of --quick, --paper and --generations (1 to %d)", experiment.MaxGenerations)
 	case o.Slice != 0 && o.Slice < lab.SliceMin:
 		return o, usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 8 ms", o.Slice, lab.SliceMin)
 	case o.Until > 0 && o.Slice == 0:
@@ -117,7 +117,7 @@ func (g *generationsFlags) settings(s *pflag.FlagSet, x *experiments.Experiment)
 }
 
 // create makes the folder of a new execution: dir, or where that is "" one of its own.
-func (r *runner) create(x *experiments.Experiment, path, dir string, primary bool, settings lab.Settings) error {
+func (r *runner) create(x *experiment.Experiment, path, dir string, primary bool, settings lab.Settings) error {
 	now := r.begun.UTC()
 	settings.Seed = uint64(now.UnixNano())
 	plan := lab.Plan{Experiment: x.Name, ID: x.Name + "-" + now.Format("20060102-150405"), Settings: settings, GitRev: version, Launch: lab.Launchers(r.exec.launch), Primary: primary}
@@ -125,7 +125,7 @@ func (r *runner) create(x *experiments.Experiment, path, dir string, primary boo
 	if err := errors.Join(r.plan(), r.afford()); err != nil {
 		return err
 	}
-	file, err := experiments.Find(path)
+	file, err := experiment.Find(path)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func failed(row *report.Row) bool {
 
 // resume goes on in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped and can be run here
 // now, are measured again, and keep their rows until then.
-func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
+func (r *runner) resume(x *experiment.Experiment, dir string) (err error) {
 	if r.planLock, err = lab.LockPlan(dir, os.O_RDWR); err != nil {
 		return fmt.Errorf("--resume %w", err)
 	}
@@ -224,7 +224,7 @@ func (r *runner) resume(x *experiments.Experiment, dir string) (err error) {
 		return int64(len(r.folder.Slices[row.RunID])) < n
 	})
 	r.folder.DropPartGenerations()
-	r.folder.MeasureAgain(failed, func(run experiments.Run) bool {
+	r.folder.MeasureAgain(failed, func(run experiment.Run) bool {
 		facts, err := r.exec.Facts(run.Cell)
 		return err == nil && facts.Here // an error ends the run below
 	})

@@ -13,8 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
@@ -73,7 +73,7 @@ type costs struct {
 }
 
 // estimates are the costs of all cells, with servers at another host, or here ("").
-func estimates(x *experiments.Experiment, at string) (c costs, err error) {
+func estimates(x *experiment.Experiment, at string) (c costs, err error) {
 	for _, cell := range x.Cells {
 		f, err := cellFactors(cell)
 		if err != nil {
@@ -92,7 +92,7 @@ func estimates(x *experiments.Experiment, at string) (c costs, err error) {
 }
 
 // loads are the costs whose data have to be loaded, one for each data set.
-func (c *costs) loads(runs []experiments.Run) (all []cost) {
+func (c *costs) loads(runs []experiment.Run) (all []cost) {
 	for _, run := range runs {
 		x := c.of[run.Cell]
 		if !c.here[run.Cell] || x.data == "" {
@@ -109,7 +109,7 @@ func (c *costs) loads(runs []experiments.Run) (all []cost) {
 }
 
 // long is why runs take unusually long, each reason once.
-func (c *costs) long(runs []experiments.Run) (all []string) {
+func (c *costs) long(runs []experiment.Run) (all []string) {
 	for _, run := range runs {
 		if why := c.of[run.Cell].long; why != "" && !slices.Contains(all, why) {
 			all = append(all, why)
@@ -145,7 +145,7 @@ func (d demand) String() string {
 
 // demands are the space that these runs want: in the folder for temporary stores, where the experiment has some bytes already, and in those
 // that the user named, less what is there.
-func (c *costs) demands(r *lab.Runner, runs []experiments.Run, temporary string, have int64) (all []demand) {
+func (c *costs) demands(r *lab.Runner, runs []experiment.Run, temporary string, have int64) (all []demand) {
 	sets, sum, extra := 0, int64(0), int64(0)
 	named := map[string]int64{}
 	for _, l := range c.loads(runs) {
@@ -236,13 +236,13 @@ func used(dir string) (sum int64) {
 }
 
 // planner is a lab.Runner that only plans.
-func planner(x *experiments.Experiment, settings lab.Settings, at string) (*lab.Runner, error) {
+func planner(x *experiment.Experiment, settings lab.Settings, at string) (*lab.Runner, error) {
 	r := results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
 	return r, r.Prepare()
 }
 
 // plannedTime is how long an experiment takes, about, where all its cells can be run.
-func plannedTime(x *experiments.Experiment, settings lab.Settings) (time.Duration, error) {
+func plannedTime(x *experiment.Experiment, settings lab.Settings) (time.Duration, error) {
 	r, err := planner(x, settings, "")
 	if err != nil {
 		return 0, err
@@ -252,7 +252,7 @@ func plannedTime(x *experiments.Experiment, settings lab.Settings) (time.Duratio
 
 // forecast prints what an experiment takes, with its cells before that where all is asked for, and is an error where the disk has not
 // the space.
-func forecast(w io.Writer, x *experiments.Experiment, settings lab.Settings, at string, all bool) error {
+func forecast(w io.Writer, x *experiment.Experiment, settings lab.Settings, at string, all bool) error {
 	r, err := planner(x, settings, at)
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func forecast(w io.Writer, x *experiments.Experiment, settings lab.Settings, at 
 }
 
 // print writes how the experiment is measured, how long it takes, and the space.
-func (c *costs) print(w io.Writer, x *experiments.Experiment, r *lab.Runner, runs []experiments.Run, wants []demand) error {
+func (c *costs) print(w io.Writer, x *experiment.Experiment, r *lab.Runner, runs []experiment.Run, wants []demand) error {
 	cells, missing := map[int]bool{}, 0
 	for _, run := range runs {
 		if !cells[run.Cell] && !c.here[run.Cell] {
@@ -304,7 +304,7 @@ func (c *costs) print(w io.Writer, x *experiments.Experiment, r *lab.Runner, run
 }
 
 // printCells prints the cells, and how often each is measured.
-func printCells(w io.Writer, x *experiments.Experiment, design []experiments.Run, c *costs) error {
+func printCells(w io.Writer, x *experiment.Experiment, design []experiment.Run, c *costs) error {
 	runs, also := make([]int, len(x.Cells)), make([]string, len(x.Cells))
 	for _, run := range design {
 		if runs[run.Cell]++; run.Block == 1 && run.AA {

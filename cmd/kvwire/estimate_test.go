@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 )
 
 func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
@@ -32,7 +32,7 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 // made is what an experiment costs, one data set of which is read and written, and its runner.
 func made(t *testing.T, n int) (*costs, *lab.Runner) {
 	t.Helper()
-	x := &experiments.Experiment{Cells: []experiments.Cell{
+	x := &experiment.Experiment{Cells: []experiment.Cell{
 		{{Name: "transport", Value: "inproc"}, {Name: "mix", Value: "c"}, {Name: "records", Value: "100k"}},
 		{{Name: "transport", Value: "tcp"}, {Name: "mix", Value: "a"}, {Name: "records", Value: "100k"}},
 		{{Name: "transport", Value: "tcp"}, {Name: "backend", Value: "null"}},

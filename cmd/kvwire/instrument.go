@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 )
@@ -64,8 +64,8 @@ const injectedDelay = 5 * time.Microsecond
 const studyWarmup = 20 * time.Millisecond
 
 // studyCell is the cell of a study: a get of 64 B over tcp with backend null. more has further flags, such as a known cost.
-func studyCell(conns, depth int, more ...experiments.Flag) experiments.Cell {
-	return append(experiments.Cell{{Name: "transport", Value: "tcp"}, {Name: "backend", Value: "null"}, {Name: "value-bytes", Value: "64"}, {Name: "records", Value: "1000"},
+func studyCell(conns, depth int, more ...experiment.Flag) experiment.Cell {
+	return append(experiment.Cell{{Name: "transport", Value: "tcp"}, {Name: "backend", Value: "null"}, {Name: "value-bytes", Value: "64"}, {Name: "records", Value: "1000"},
 		{Name: "conns", Value: strconv.Itoa(conns)}, {Name: "depth", Value: strconv.Itoa(depth)}, {Name: "warmup", Value: studyWarmup.String()}}, more...)
 }
 
@@ -201,8 +201,8 @@ func compete(load bool) (stop func()) {
 }
 
 // study makes a study of some cells.
-func (i *instrument) study(id string, generations int, cells ...experiments.Cell) (*lab.Study, error) {
-	x := &experiments.Experiment{Name: "instrument", Cells: cells}
+func (i *instrument) study(id string, generations int, cells ...experiment.Cell) (*lab.Study, error) {
+	x := &experiment.Experiment{Name: "instrument", Cells: cells}
 	exec := &processes{x: x, dir: i.scratch, log: io.Discard}
 	exec.data.load = exec.loadData
 	for c := range cells {
@@ -212,7 +212,7 @@ func (i *instrument) study(id string, generations int, cells ...experiments.Cell
 	}
 	r := &lab.Runner{Experiment: x, Exec: exec, Keeper: &forgetful{dir: i.scratch}, Watcher: i.show,
 		Settings: lab.Settings{Generations: generations, Seed: uint64(time.Now().UnixNano()), Slice: i.slice},
-		Labels: func(q experiments.Question) (string, []string) {
+		Labels: func(q experiment.Question) (string, []string) {
 			return id, make([]string, len(q.Cells)) // the study names its variants itself
 		}}
 	return &lab.Study{Runner: r, Generations: generations, Time: max(i.time, 1), ID: id, Show: func(int) { i.show.step() }}, nil
@@ -250,10 +250,10 @@ func (i *instrument) compareWhole(ctx context.Context) error {
 // beforehand. The baseline and all variants answer injectedDelay later than the store would; the variant with a known delay answers 2*injectedDelay later.
 // So the cost of the timer is in the baseline, too.
 func (i *instrument) inject(ctx context.Context, load bool) error {
-	cell := func(delay, busy time.Duration) experiments.Cell {
-		return studyCell(1, 1, experiments.Flag{Name: "wait", Value: i.wait}, experiments.Flag{Name: "null-delay", Value: delay.String()}, experiments.Flag{Name: "null-busy", Value: busy.String()})
+	cell := func(delay, busy time.Duration) experiment.Cell {
+		return studyCell(1, 1, experiment.Flag{Name: "wait", Value: i.wait}, experiment.Flag{Name: "null-delay", Value: delay.String()}, experiment.Flag{Name: "null-busy", Value: busy.String()})
 	}
-	cells := []experiments.Cell{cell(injectedDelay, 0)}
+	cells := []experiment.Cell{cell(injectedDelay, 0)}
 	alone, err := i.study("alone", i.injectedGenerations, cells...)
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"golang.org/x/sys/unix"
@@ -49,14 +49,14 @@ func screen(written string) (lines []string) {
 // shownLive is a live display of an experiment of two questions, on a terminal of a width that the test changes; nil: on none.
 func shownLive(t *testing.T, width *int) (l *live, out, log *bytes.Buffer) {
 	t.Helper()
-	cell := func(words ...string) (c experiments.Cell) {
+	cell := func(words ...string) (c experiment.Cell) {
 		for i := 0; i < len(words); i += 2 {
-			c = append(c, experiments.Flag{Name: words[i], Value: words[i+1]})
+			c = append(c, experiment.Flag{Name: words[i], Value: words[i+1]})
 		}
 		return c
 	}
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiments.Read("x.yaml", []byte("transport: [inproc, tcp]\nmix: [get, put]\n"), experiments.Flags{"transport": any, "mix": any})
+	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\nmix: [get, put]\n"), experiment.Flags{"transport": any, "mix": any})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func steps(l *live) {
 		l.Sliced(first, i+1, 3)
 	}
 	l.Kept(first, []*report.Row{liveRow("inproc"), {Variant: "rdma", SkippedReason: "no device"}, {Variant: "tcp", Valid: report.B(false), InvalidReason: "it ended"}})
-	whole := lab.Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiments.Run{Block: 1, Cell: 3}}
+	whole := lab.Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiment.Run{Block: 1, Cell: 3}}
 	l.Kept(whole, []*report.Row{{Variant: "rdma", SkippedReason: "no device"}})
 	l.Kept(whole, []*report.Row{liveRow("tcp")})
 	l.Sliced(lab.Step{Question: 1, Generation: 2, Generations: 12, Done: 3, Of: 24, Left: time.Minute}, 7, 40)

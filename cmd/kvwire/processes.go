@@ -19,15 +19,15 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // processes is the lab.Exec of kvwire run: each variant, and each whole run, is a process of kvwire's.
 type processes struct {
-	x        *experiments.Experiment
+	x        *experiment.Experiment
 	dir      string // of the results
 	serverAt string // --server-at
 	launch   launchers
@@ -281,7 +281,7 @@ func (p *processes) loadData(ctx context.Context, args []string) error {
 }
 
 // Run implements lab.Exec: a whole run is a kvwire bench.
-func (p *processes) Run(ctx context.Context, run experiments.Run, id string) (row *report.Row, err error) {
+func (p *processes) Run(ctx context.Context, run experiment.Run, id string) (row *report.Row, err error) {
 	f, err := p.startable(run.Cell)
 	if err != nil {
 		return nil, err

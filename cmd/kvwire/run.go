@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
@@ -90,9 +90,9 @@ func runCommand(ctx context.Context, args []string) error {
 	if err := g.checkResume(f.set); err != nil {
 		return err
 	}
-	read := func() (*experiments.Experiment, error) { return readExperiment(arg) }
+	read := func() (*experiment.Experiment, error) { return readExperiment(arg) }
 	if g.resume != "" {
-		read = func() (*experiments.Experiment, error) { return results.ReadExperiment(g.resume, resultsReader()) }
+		read = func() (*experiment.Experiment, error) { return results.ReadExperiment(g.resume, resultsReader()) }
 	}
 	x, err := read()
 	if err != nil {
@@ -125,8 +125,8 @@ func runCommand(ctx context.Context, args []string) error {
 }
 
 // readExperiment reads the experiment that arg names and checks every cell as bench would, before anything runs.
-func readExperiment(arg string) (*experiments.Experiment, error) {
-	path, err := experiments.Find(arg)
+func readExperiment(arg string) (*experiment.Experiment, error) {
+	path, err := experiment.Find(arg)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
@@ -134,12 +134,12 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 }
 
 // readExperimentAs is readExperiment for a file. name is the experiment's name if the text has none.
-func readExperimentAs(path, name string) (*experiments.Experiment, error) {
-	x, err := experiments.LoadAs(path, name, experimentFlags())
+func readExperimentAs(path, name string) (*experiment.Experiment, error) {
+	x, err := experiment.LoadAs(path, name, experimentFlags())
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	var cells []experiments.Cell
+	var cells []experiment.Cell
 	seen := map[string]bool{} // a sweep over what does not apply to a cell is one cell
 	for _, c := range x.Cells {
 		c = applicable(c)
@@ -159,8 +159,8 @@ func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 }
 
 // experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value.
-func experimentFlags() experiments.Flags {
-	flags := experiments.Flags{}
+func experimentFlags() experiment.Flags {
+	flags := experiment.Flags{}
 	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
 		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, identityFlags, launchFlags), g.Name) {
 			flags[g.Name] = func(value string) (string, error) {
@@ -186,13 +186,13 @@ func newBenchFactors() *factors {
 
 // applicable removes from a cell the flags that do not apply to it: an experiment that sweeps backend may set the
 // disk's cache for all cells. On a command line such a flag is a contradiction, and refused.
-func applicable(c experiments.Cell) experiments.Cell {
+func applicable(c experiment.Cell) experiment.Cell {
 	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
 	engine, _ := c.Get("disk-engine") // "": the default
 	if engine == "" {
 		engine = store.EngineUring
 	}
-	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
+	return slices.DeleteFunc(slices.Clone(c), func(f experiment.Flag) bool {
 		sockets := hasUring(is) && slices.Contains(ringFlags, f.Name)
 		if slices.Contains(diskFlags, f.Name) && (is("backend", "null") || is("backend", "mem")) && !sockets {
 			return true
@@ -236,7 +236,7 @@ func applicable(c experiments.Cell) experiments.Cell {
 }
 
 // cellFactors are a cell's flags, checked against each other.
-func cellFactors(c experiments.Cell) (*factors, error) {
+func cellFactors(c experiment.Cell) (*factors, error) {
 	f := newBenchFactors()
 	if err := f.parse(c.Args(), nil); err != nil {
 		return nil, err
@@ -266,7 +266,7 @@ type runner struct {
 	claims   int // number of claims of others about the experiment
 }
 
-func newRunner(x *experiments.Experiment, f *factors, path string, g *generationsFlags, settings lab.Settings) (r *runner, err error) {
+func newRunner(x *experiment.Experiment, f *factors, path string, g *generationsFlags, settings lab.Settings) (r *runner, err error) {
 	r = &runner{json: f.json, begun: time.Now(), exec: &processes{x: x, serverAt: f.serverAt, launch: f.launch}}
 	if g.resume == "" {
 		if err = r.required(x); err == nil {
@@ -301,7 +301,7 @@ func (r *runner) plan() error {
 }
 
 // required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
-func (r *runner) required(x *experiments.Experiment) error {
+func (r *runner) required(x *experiment.Experiment) error {
 	if r.exec.launch.used() {
 		return nil
 	}

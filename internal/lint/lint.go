@@ -190,14 +190,14 @@ func forbidden(dir, imported string) string {
 		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
-	case within(ours, "experiments") && !within(dir, "cmd", "experiments", "lab"):
-		return "only cmd and lab import experiments: take its Experiment's values as arguments"
-	case within(dir, "lab/results") && !within(ours, "lab", "experiments", "report", "bench/stats", "bench/units"):
-		return "lab/results imports lab, experiments, report, bench/stats and bench/units only: take what a cell's flags mean as functions (Reader)"
+	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
+		return "lab/experiment imports internal packages only: it knows no flag, and not how cells are measured"
+	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/stats", "bench/units"):
+		return "lab/results imports lab, report, bench/stats and bench/units only: take what a cell's flags mean as functions (Reader)"
 	case within(dir, "lab") && !within(dir, "lab/results") && within(ours, "lab/results"):
 		return "lab does not import lab/results: what reads an experiment's folder back stands above what runs it"
-	case within(dir, "lab") && !within(ours, "lab", "experiments", "report", "bench", "internal"):
-		return "lab imports experiments, report, bench and internal packages only: take what starts servers and clients as functions"
+	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
+		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
 	case within(ours, "lab") && !within(dir, "cmd", "lab"):
 		return "only cmd imports lab"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):

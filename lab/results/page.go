@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -73,8 +73,8 @@ func (r *Folder) bills(p *report.Page) error {
 
 // benchText writes bench.txt, for benchstat.
 func (r *Folder) benchText() error {
-	cells := map[string]experiments.Cell{} // by run
-	var rows []report.Row                  // the baseline first: benchstat compares the others with it
+	cells := map[string]experiment.Cell{} // by run
+	var rows []report.Row                 // the baseline first: benchstat compares the others with it
 	for i, c := range r.Experiment.Cells {
 		for _, row := range r.CellRows(i, false) {
 			cells[row.RunID] = c
@@ -158,7 +158,7 @@ func (r *Folder) curves(questions []QuestionResult) (all []report.PageCurve) {
 	}
 	at := map[string]int{}
 	for _, a := range questions {
-		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiments.Flag) bool { return f.Name == axis })
+		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiment.Flag) bool { return f.Name == axis })
 		k, known := at[rest.String()]
 		if !known {
 			k = len(all)

@@ -1,7 +1,8 @@
-// Package experiments reads experiment files: NAME/experiment.yaml says which flags a set of runs
-// takes, and which of them sweep. It knows no flag itself: the caller gives their names and how their
-// values are checked. Only cmd may import it, and it imports nothing of ours but internal/textfile.
-package experiments
+// Package experiment owns the files of an experiment. It reads experiment.yaml, which gives the flags of the runs and their values, and claims.yaml.
+// It unfolds the values to cells and groups these into questions. It knows no flag itself: the caller gives their names, and how their values are checked.
+// It is apart from lab because reading a file needs nothing of how cells are measured, and only this package parses YAML.
+// It may import internal packages of ours only.
+package experiment
 
 import (
 	"slices"
