@@ -1,7 +1,7 @@
 // Package lab owns the execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
 // Exec, the studies that test the instrument, the plan (design.json), the copies of the experiment's files, and the names of runs, cells, variants and questions.
 // lab/results reads a folder of results back.
-// It may import lab/experiment, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
+// It may import lab/experiment, lab/stats, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
 package lab
 
 import (

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // expected is what a claim says; 0 is no bound.

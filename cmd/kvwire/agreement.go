@@ -17,8 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kvwire/kvwire/bench/stats"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/report"
 )
 

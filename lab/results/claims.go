@@ -11,9 +11,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/kvwire/kvwire/bench/stats"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/report"
 )
 

@@ -1,5 +1,5 @@
 // Package results owns reading an experiment's folder back: its rows by run, and what follows from them: comparisons, steps, stages, thresholds, answers to
-// claims, and the report with its files. It measures nothing. It may import lab, lab/experiment, report, bench/stats and bench/units; never cmd, no
+// claims, and the report with its files. It measures nothing. It may import lab with its parts, report and bench/units; never cmd, no
 // transport, no store: the caller's Reader interprets the flags of cells.
 package results
 

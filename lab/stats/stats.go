@@ -1,5 +1,6 @@
 // Package stats holds what paired measurements allow to conclude: the size of an effect with an exact interval, and a verdict
-// whose interval takes into account how many were asked for. It knows no transport and no metric.
+// whose interval takes into account how many were asked for. It knows no transport and no metric. It is arithmetic: it imports the
+// standard library only, so report and bench/units may import it although they stand below lab.
 //
 // The pairs are generations: in each one every variant is measured, and so is the baseline, twice. What is compared within a
 // generation has the same neighbours, disk and temperature.
