@@ -96,13 +96,13 @@ func (p *Plan) Runs(x *experiment.Experiment) (runs []experiment.Run) {
 		var stages []experiment.Run
 		for _, q := range questions {
 			for _, c := range q.Cells {
-				runs = append(runs, experiment.Run{Block: g, Cell: c})
+				runs = append(runs, experiment.Run{Generation: g, Cell: c})
 				if x.Stages.Concerns(x.Cells[c]) && (g <= breakdownMax || p.Blocks > 0) {
-					stages = append(stages, experiment.Run{Block: g, Cell: c, Stages: true})
+					stages = append(stages, experiment.Run{Generation: g, Cell: c, Stages: true})
 				}
 			}
 			if len(q.Cells) > 1 && (p.Slice > 0 || p.Generations > 1) {
-				runs = append(runs, experiment.Run{Block: g, Cell: q.Cells[0], AA: true})
+				runs = append(runs, experiment.Run{Generation: g, Cell: q.Cells[0], AA: true})
 			}
 		}
 		runs = append(runs, stages...)
@@ -110,13 +110,13 @@ func (p *Plan) Runs(x *experiment.Experiment) (runs []experiment.Run) {
 	return runs
 }
 
-// RunID is the name of a run. It stays the same when the run is tried again.
+// RunID is the name of a run. It stays the same when the run is tried again. Its b is for block, the old name of a generation: folders of results have these names.
 func (p *Plan) RunID(run experiment.Run) string {
 	number := run.Cell + 1
 	if p.numbers != nil {
 		number = p.numbers[run.Cell]
 	}
-	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, number)
+	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Generation, number)
 	switch {
 	case run.AA:
 		id += "-aa"

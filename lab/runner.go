@@ -167,7 +167,7 @@ func (r *Runner) steps() (all []step) {
 		if g <= breakdownMax {
 			for i, c := range r.Experiment.Cells {
 				if r.Experiment.Stages.Concerns(c) && r.measured(i) {
-					some = append(some, step{question: -1, generation: g, whole: &experiment.Run{Block: g, Cell: i, Stages: true}})
+					some = append(some, step{question: -1, generation: g, whole: &experiment.Run{Generation: g, Cell: i, Stages: true}})
 				}
 			}
 		}
@@ -192,10 +192,10 @@ func (r *Runner) measured(cell int) bool {
 // wholeRuns are the whole runs of one generation of a question.
 func (q *question) wholeRuns(generation int, again bool) (runs []experiment.Run) {
 	for _, c := range q.Cells {
-		runs = append(runs, experiment.Run{Block: generation, Cell: c})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: c})
 	}
 	if again && len(q.Cells) > 1 {
-		runs = append(runs, experiment.Run{Block: generation, Cell: q.Cells[0], AA: true})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: q.Cells[0], AA: true})
 	}
 	return runs
 }
@@ -214,7 +214,7 @@ func (r *Runner) runsOf(s step) (runs []experiment.Run) {
 		return []experiment.Run{*s.whole}
 	}
 	for _, v := range r.questions[s.question].variants() {
-		runs = append(runs, experiment.Run{Block: s.generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again})
+		runs = append(runs, experiment.Run{Generation: s.generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again})
 	}
 	return runs
 }
@@ -436,7 +436,7 @@ func (e *Fatal) Unwrap() error { return e.Err }
 
 // label fills in a row's identity: experiment, run, generation, cell, phase, question, variant.
 func (r *Runner) label(row *report.Row, s step, run experiment.Run, id string) {
-	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Block), report.I(run.Order)
+	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Generation), report.I(run.Order)
 	row.Cell = report.I(run.Cell + 1)
 	switch {
 	case run.AA:
@@ -564,7 +564,7 @@ func (r *Runner) newGeneration(s step) *generation {
 	g := &generation{r: r, s: s, q: &r.questions[s.question], time: r.timeOf(s)}
 	for _, v := range g.q.variants() {
 		v.Generation = s.generation
-		v.RunID = r.Name(experiment.Run{Block: s.generation, Cell: v.Cell, AA: v.Again})
+		v.RunID = r.Name(experiment.Run{Generation: s.generation, Cell: v.Cell, AA: v.Again})
 		g.all = append(g.all, v)
 	}
 	return g
@@ -662,7 +662,7 @@ func (g *generation) start(ctx context.Context) error {
 
 // add adds a variant's row to the generation.
 func (g *generation) add(v Variant, row *report.Row) {
-	g.r.label(row, g.s, experiment.Run{Block: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
+	g.r.label(row, g.s, experiment.Run{Generation: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
 	row.Question, row.Variant, row.Method = g.q.name, v.Label, report.MethodSlices
 	g.rows = append(g.rows, row)
 }

@@ -170,7 +170,7 @@ func newFake(t *testing.T, text string, s Settings) (*fakeLab, *Runner) {
 }
 
 func nameRun(run experiment.Run) string {
-	id := fmt.Sprintf("b%d-c%d", run.Block, run.Cell)
+	id := fmt.Sprintf("b%d-c%d", run.Generation, run.Cell)
 	switch {
 	case run.AA:
 		id += "-aa"

@@ -307,10 +307,10 @@ func (c *costs) print(w io.Writer, x *experiment.Experiment, r *lab.Runner, runs
 func printCells(w io.Writer, x *experiment.Experiment, design []experiment.Run, c *costs) error {
 	runs, also := make([]int, len(x.Cells)), make([]string, len(x.Cells))
 	for _, run := range design {
-		if runs[run.Cell]++; run.Block == 1 && run.AA {
+		if runs[run.Cell]++; run.Generation == 1 && run.AA {
 			also[run.Cell] += " (baseline)"
 		}
-		if run.Block == 1 && run.Stages {
+		if run.Generation == 1 && run.Stages {
 			also[run.Cell] += " (stages)"
 		}
 	}

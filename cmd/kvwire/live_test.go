@@ -85,7 +85,7 @@ func steps(l *live) {
 		l.Sliced(first, i+1, 3)
 	}
 	l.Kept(first, []*report.Row{liveRow("inproc"), {Variant: "rdma", SkippedReason: "no device"}, {Variant: "tcp", Valid: report.B(false), InvalidReason: "it ended"}})
-	whole := lab.Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiment.Run{Block: 1, Cell: 3}}
+	whole := lab.Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiment.Run{Generation: 1, Cell: 3}}
 	l.Kept(whole, []*report.Row{{Variant: "rdma", SkippedReason: "no device"}})
 	l.Kept(whole, []*report.Row{liveRow("tcp")})
 	l.Sliced(lab.Step{Question: 1, Generation: 2, Generations: 12, Done: 3, Of: 24, Left: time.Minute}, 7, 40)

@@ -7,10 +7,10 @@ const MaxGenerations = 100
 
 // Run is one run of an experiment: a cell, in a generation.
 type Run struct {
-	Block, Order int  // the generation, and the place in it, from 1
-	Cell         int  // index of the experiment's Cells
-	AA           bool // the baseline of its question once more, to be compared with itself
-	Stages       bool // the cell once more, for its stages: they cost time, so it is compared with nothing
+	Generation, Order int  // and the place in the generation, both from 1
+	Cell              int  // index of the experiment's Cells
+	AA                bool // the baseline of its question once more, to be compared with itself
+	Stages            bool // the cell once more, for its stages: they cost time, so it is compared with nothing
 }
 
 // Question is a group of cells that differ in the compared factor only.

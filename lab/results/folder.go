@@ -200,7 +200,7 @@ func (r *Folder) LostSlices(dir string) string {
 func (r *Folder) checkRowsPlanned(rows []report.Row) error {
 	planned := map[string]int{} // the generation of each run
 	for _, run := range r.Runs {
-		planned[r.Plan.RunID(run)] = run.Block
+		planned[r.Plan.RunID(run)] = run.Generation
 	}
 	for i, row := range rows {
 		g, there := planned[row.RunID]
@@ -278,7 +278,7 @@ func (r *Folder) RowsInOrder() (rows []report.Row) {
 // CellRows are a cell's rows, by generation: of the cell itself, or, with again, of its second process (A/A).
 func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
 	for generation := range r.Plan.Generations {
-		if row, ok := r.Rows[r.Plan.RunID(experiment.Run{Block: generation + 1, Cell: cell, AA: again})]; ok {
+		if row, ok := r.Rows[r.Plan.RunID(experiment.Run{Generation: generation + 1, Cell: cell, AA: again})]; ok {
 			rows = append(rows, row)
 		}
 	}

@@ -250,10 +250,10 @@ func (r *Folder) endedAt(q experiment.Question) int {
 // runsOf are the runs of a generation of a question, the baseline's second process first.
 func (r *Folder) runsOf(q experiment.Question, generation int) (runs []experiment.Run) {
 	if len(q.Cells) > 1 && (r.Plan.Slice > 0 || r.Plan.Generations > 1) {
-		runs = append(runs, experiment.Run{Block: generation, Cell: q.Cells[0], AA: true})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: q.Cells[0], AA: true})
 	}
 	for _, c := range q.Cells {
-		runs = append(runs, experiment.Run{Block: generation, Cell: c})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: c})
 	}
 	return runs
 }
@@ -278,7 +278,9 @@ func (r *Folder) MissingRuns() []experiment.Run {
 			}
 		}
 	}
-	return slices.DeleteFunc(r.missing(r.Runs), func(run experiment.Run) bool { return !run.Stages && last[run.Cell] > 0 && run.Block > last[run.Cell] })
+	return slices.DeleteFunc(r.missing(r.Runs), func(run experiment.Run) bool {
+		return !run.Stages && last[run.Cell] > 0 && run.Generation > last[run.Cell]
+	})
 }
 
 // RemainingRuns are the runs that are to be measured: those that are missing, and those of Again.

@@ -64,7 +64,7 @@ func keep(t *testing.T, f *Folder, k *Keeper, question, generation int, noise fl
 		if err != nil {
 			t.Fatal(err)
 		}
-		row.RunID = f.Plan.RunID(experiment.Run{Block: generation, Cell: cell, AA: again})
+		row.RunID = f.Plan.RunID(experiment.Run{Generation: generation, Cell: cell, AA: again})
 		row.Question, row.Variant, row.Cell, row.Generation, row.Method = f.questionName(q.Flags), f.variantName(cell), report.I(cell+1), report.I(generation), report.MethodSlices
 		row.Slices = report.I(4)
 		if again {
@@ -160,7 +160,7 @@ func TestGenerationsInPartAreDroppedAndTheirSlicesForgotten(t *testing.T) {
 	keep(t, f, k, 0, 1, 0)
 	keep(t, f, k, 0, 2, 0)
 	keep(t, f, k, 1, 1, 0)
-	lost := f.Plan.RunID(experiment.Run{Block: 2, Cell: 0, AA: true})
+	lost := f.Plan.RunID(experiment.Run{Generation: 2, Cell: 0, AA: true})
 	back := reopen(t, f)
 	delete(back.Rows, lost) // as a crash between two rows leaves it
 	back.DropPartGenerations()
@@ -182,7 +182,7 @@ func TestForgetLeavesWhatIsKept(t *testing.T) {
 	f := newTestFolder(t, 1, 0)
 	k := openKeeper(t, f)
 	keep(t, f, k, 0, 1, 0)
-	ids := []string{f.Plan.RunID(experiment.Run{Block: 1, Cell: 0}), f.Plan.RunID(experiment.Run{Block: 1, Cell: 1})}
+	ids := []string{f.Plan.RunID(experiment.Run{Generation: 1, Cell: 0}), f.Plan.RunID(experiment.Run{Generation: 1, Cell: 1})}
 	if err := k.Forget(ids[:1]); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(generation int) string { return r.Plan.RunID(experiment.Run{Block: generation, Cell: 0}) }
+	id := func(generation int) string { return r.Plan.RunID(experiment.Run{Generation: generation, Cell: 0}) }
 	for g := 1; g <= 3; g++ {
 		// A process of the generation failed: what there is of it goes, and what was kept stays.
 		if err := k.Forget([]string{id(g), id(1)}[:1+min(g-1, 1)]); err != nil {
@@ -275,8 +275,8 @@ func TestWhatIsMeasuredAgain(t *testing.T) {
 		keep(t, f, k, 1, g, 0)
 	}
 	q := f.Experiment.Questions()[0]
-	skip(f, f.Plan.RunID(experiment.Run{Block: 1, Cell: q.Cells[1]}))
-	failed := f.Plan.RunID(experiment.Run{Block: 3, Cell: q.Cells[1]})
+	skip(f, f.Plan.RunID(experiment.Run{Generation: 1, Cell: q.Cells[1]}))
+	failed := f.Plan.RunID(experiment.Run{Generation: 3, Cell: q.Cells[1]})
 	row := f.Rows[failed]
 	row.Ops = report.Uint{}
 	f.Rows[failed] = row
@@ -300,7 +300,7 @@ func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *te
 	keep(t, f, k, 0, 1, 0)
 	keep(t, f, k, 0, 2, 0)
 	ids := f.Plan.RunID
-	id := ids(experiment.Run{Block: 1, Cell: 0})
+	id := ids(experiment.Run{Generation: 1, Cell: 0})
 	f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
 	if k.Has(id) || k.RecordID(id) == id || len(f.Again) != 3 {
 		t.Fatalf("has %v, record %s, %d again", k.Has(id), k.RecordID(id), len(f.Again))
@@ -371,7 +371,7 @@ func TestAReplacementThatACrashInterruptedIsFinished(t *testing.T) {
 		k := openKeeper(t, f)
 		keep(t, f, k, 0, 1, 0)
 		keep(t, f, k, 1, 1, 0)
-		id := f.Plan.RunID(experiment.Run{Block: 1, Cell: 0})
+		id := f.Plan.RunID(experiment.Run{Generation: 1, Cell: 0})
 		f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
 		names := map[string]string{}
 		var fresh []report.Row

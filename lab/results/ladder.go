@@ -113,7 +113,7 @@ func (r *Folder) stages() (all []report.PageStages, err error) {
 		for _, c := range q.Cells {
 			var runs []report.StageLine
 			for generation := range r.Plan.Generations {
-				runs = append(runs, of[r.Plan.RunID(experiment.Run{Block: generation + 1, Cell: c, Stages: true})]...)
+				runs = append(runs, of[r.Plan.RunID(experiment.Run{Generation: generation + 1, Cell: c, Stages: true})]...)
 			}
 			p.Bars = append(p.Bars, report.StageBars(r.variantName(c), runs)...)
 		}
