@@ -268,16 +268,22 @@ func (r *Folder) missing(runs []experiment.Run) (none []experiment.Run) {
 	return none
 }
 
-// MissingRuns are the runs of the plan that have no row. Those that --until has left out are not among them.
-func (r *Folder) MissingRuns() []experiment.Run {
-	last := map[int]int{} // by cell: the last generation of a question that ended
+// ended are the questions that --until ended before the last generation. last is, by cell, the last generation of such a question.
+func (r *Folder) ended() (questions int, last map[int]int) {
+	last = map[int]int{}
 	for _, q := range r.Experiment.Questions() {
 		if g := r.endedAt(q); g > 0 {
+			questions++
 			for _, c := range q.Cells {
 				last[c] = g
 			}
 		}
 	}
+	return questions, last
+}
+
+// missingRuns are the runs of the plan that have no row. Those that --until has left out are not among them: last is from ended.
+func (r *Folder) missingRuns(last map[int]int) []experiment.Run {
 	return slices.DeleteFunc(r.missing(r.Runs), func(run experiment.Run) bool {
 		return !run.Stages && last[run.Cell] > 0 && run.Generation > last[run.Cell]
 	})
@@ -285,7 +291,8 @@ func (r *Folder) MissingRuns() []experiment.Run {
 
 // RemainingRuns are the runs that are to be measured: those that are missing, and those of Again.
 func (r *Folder) RemainingRuns() []experiment.Run {
-	runs := r.MissingRuns()
+	_, last := r.ended()
+	runs := r.missingRuns(last)
 	for _, run := range r.Runs {
 		if r.Again[r.Plan.RunID(run)] {
 			runs = append(runs, run)

@@ -119,8 +119,8 @@ func TestWhatIsKeptIsReadBack(t *testing.T) {
 		keep(t, f, k, 1, g, 0.01)
 	}
 	back := reopen(t, f)
-	if len(back.Rows) != 7*6 || len(back.MissingRuns()) != 0 {
-		t.Fatalf("%d rows, %d missing", len(back.Rows), len(back.MissingRuns()))
+	if len(back.Rows) != 7*6 || len(back.RemainingRuns()) != 0 {
+		t.Fatalf("%d rows, %d missing", len(back.Rows), len(back.RemainingRuns()))
 	}
 	for id := range back.Rows {
 		if len(back.Slices[id]) != 4 {
@@ -351,7 +351,7 @@ func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *te
 	keep(t, f, k, 1, 1, 0) // the files are open
 	keep(t, f, k, 1, 2, 0)
 	back := reopen(t, f)
-	if len(back.Rows) != 12 || len(slicesOf(t, f)) != 12 || len(back.MissingRuns()) != 0 {
+	if len(back.Rows) != 12 || len(slicesOf(t, f)) != 12 || len(back.RemainingRuns()) != 0 {
 		t.Errorf("%d rows, slices of %d runs", len(back.Rows), len(slicesOf(t, f)))
 	}
 	for id, s := range back.Slices {
@@ -449,7 +449,7 @@ func TestAQuestionThatUntilEndedHasNoMissingRuns(t *testing.T) {
 		keep(t, f, k, 0, g, 0.002)
 		keep(t, f, k, 1, g, 0.5)
 	}
-	if n := len(f.MissingRuns()); n != 12*3 { // of the second question
+	if n := len(f.RemainingRuns()); n != 12*3 { // of the second question
 		t.Errorf("%d runs are missing", n)
 	}
 	text := strings.Join(f.warnings(), "\n")
@@ -467,7 +467,7 @@ func TestAQuestionThatUntilEndedHasNoMissingRuns(t *testing.T) {
 	for g := 1; g <= 11; g++ { // before the first look
 		keep(t, f, k, 0, g, 0.002)
 	}
-	if n := len(f.MissingRuns()); n != 144-33 {
+	if n := len(f.RemainingRuns()); n != 144-33 {
 		t.Errorf("%d runs are missing", n)
 	}
 }

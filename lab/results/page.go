@@ -113,18 +113,17 @@ func (r *Folder) warnings() (lines []string) {
 	if lost := r.LostSlices("DIR"); lost != "" {
 		lines = append(lines, lost+".")
 	}
-	ended, of := 0, 0
-	for _, q := range r.Experiment.Questions() {
-		if len(q.Cells) > 1 {
-			if of++; r.endedAt(q) > 0 {
-				ended++
+	ended, last := r.ended()
+	if ended > 0 {
+		of := 0
+		for _, q := range r.Experiment.Questions() {
+			if len(q.Cells) > 1 {
+				of++
 			}
 		}
-	}
-	if ended > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d questions ended before generation %d, as planned: the half-widths of their intervals are at most %g %% (--until).", ended, of, r.Plan.Generations, 100*r.Plan.Until))
 	}
-	if missing := len(r.MissingRuns()); missing > 0 {
+	if missing := len(r.missingRuns(last)); missing > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume measures them.", missing, len(r.Runs)))
 	}
 	for _, why := range slices.Sorted(maps.Keys(skipped)) {
