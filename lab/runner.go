@@ -498,7 +498,7 @@ func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 }
 
 // Measure measures one generation, of about the time d, of variants that the caller chooses; several may be of the same cell. It keeps
-// nothing. The caller sets run IDs and labels; Measure fills in Generation and Place. If a variant fails, or cannot be run here, Measure ends
+// nothing. The caller sets run IDs and labels; Measure fills in Generation and Place. If a variant fails, or cannot be run here (*NotHere), Measure ends
 // with an error.
 func (r *Runner) Measure(ctx context.Context, name string, number int, variants []Variant, d time.Duration) (rows []*report.Row, found []report.Slice, err error) {
 	if err := r.Prepare(); err != nil {
@@ -517,7 +517,7 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 	err = g.measure(ctx, Step{Question: -1, Generation: number, Generations: r.Generations})
 	for _, row := range g.rows {
 		if err == nil && row.SkippedReason != "" {
-			err = errors.New(row.SkippedReason)
+			err = &NotHere{row.SkippedReason}
 		}
 	}
 	return g.rows, g.slices, err
