@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
@@ -233,10 +234,11 @@ func (s *session) load(ctx context.Context, spec bench.Spec, show func(bench.Pro
 // measure loads the store, warms up and measures: once, or at the rates that a search asks for. What was found until an error
 // comes back with it.
 func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measured, error) {
-	p := newProgress("")
-	defer p.clear()
+	p := terminal.Stderr()
+	defer p.Clear()
+	show := showProgress(p)
 	if s.f.target == "" && keeps(s.f.backend) {
-		if err := s.load(ctx, spec, p.show); err != nil {
+		if err := s.load(ctx, spec, show); err != nil {
 			s.noteHang(nil, err)
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")
@@ -246,13 +248,13 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 	}
 	run := func(spec bench.Spec) (*measured, error) {
 		if s.hosts != nil {
-			return s.hosts.window(ctx, spec, p.show)
+			return s.hosts.window(ctx, spec, show)
 		}
-		return window(ctx, s, spec, p.show)
+		return window(ctx, s, spec, show)
 	}
 	if g != nil {
 		return search(ctx, spec, g, run, func(line string) {
-			p.clear()
+			p.Clear()
 			fmt.Fprintln(os.Stderr, "kvwire:", line)
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
@@ -258,7 +259,7 @@ type runner struct {
 	folder   *results.Folder // the experiment, its plan, and its rows so far
 	keeper   *results.Keeper
 	planLock *os.File // the plan's file: its lock is this process'
-	table    *live
+	table    *lab.Display
 	log      *os.File
 	json     bool
 	begun    time.Time
@@ -287,11 +288,17 @@ func newRunner(x *experiment.Experiment, f *factors, path string, g *generations
 	}
 	r.exec.dir, r.exec.log, r.exec.data.keep = dir, r.log, g.keepData
 	r.exec.data.load = r.exec.loadData
-	r.table = newLive(r.folder, r.log)
+	r.table = lab.NewDisplay(terminal.Stderr(), x, r.log)
 	r.lab.Keeper, r.lab.Watcher = r.keeper, r.table
-	env := environment()
-	env.GOMAXPROCS = 0 // of this process, and not of those that measure
+	env := othersEnvironment()
 	return r, env.WriteFile(dir)
+}
+
+// othersEnvironment is this machine without GOMAXPROCS, which would be this process's, where other processes measure.
+func othersEnvironment() report.Env {
+	env := environment()
+	env.GOMAXPROCS = 0
+	return env
 }
 
 // plan makes the lab's runner for the folder's plan. It starts nothing.
@@ -349,32 +356,9 @@ func (r *runner) run(ctx context.Context) error {
 	return err
 }
 
-// summary is the part of a progress line about one run.
-func summary(r *report.Row) string {
-	if r.SkippedReason != "" {
-		return "skipped: " + r.SkippedReason
-	}
-	if !r.Ops.Known() && r.InvalidReason != "" {
-		return "failed: " + r.InvalidReason
-	}
-	s := "no operations"
-	if v, ok := r.OpsPerS.Get(); ok {
-		s = report.Rate(v) + " ops/s"
-	}
-	if v, ok := r.LatP50Ns.Get(); ok {
-		s += ", p50 " + report.Duration(v)
-	}
-	if m, err := report.FindMetric("cpu_ns_per_op"); err == nil {
-		if v, ok := m.Of(r).Get(); ok {
-			s += ", CPU " + m.Text(v)
-		}
-	}
-	return s
-}
-
 // finish closes the files, prints the tables, and returns the error that sets the exit code.
 func (r *runner) finish() error {
-	r.table.clear()
+	r.table.Clear()
 	rows := r.folder.RowsInOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
 	err = errors.Join(err, r.exec.data.close(), r.keeper.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))

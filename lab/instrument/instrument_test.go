@@ -1,9 +1,10 @@
-package main
+package instrument
 
 import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
@@ -37,7 +38,8 @@ func TestKnownCostsAreRatiosToTheBaseline(t *testing.T) {
 	if v := more("lat_p50_ns", 5000)(&report.Row{}); !math.IsNaN(v) {
 		t.Errorf("of a row without a median: %v", v)
 	}
-	if c := costOf(0.1, 100_000); c.BusyNs < 1 || c.BusyNs > c.CostNs || c.Share != 0.1 || !strings.HasPrefix(c.Label, "10 %") {
+	somewhatMore := func(d time.Duration) time.Duration { return d + 50 }
+	if c := costOf(0.1, 100_000, somewhatMore); c.BusyNs != 9950 || c.CostNs != 10_000 || c.Share != 0.1 || !strings.HasPrefix(c.Label, "10 %") {
 		t.Errorf("%+v", c)
 	}
 }
@@ -45,7 +47,7 @@ func TestKnownCostsAreRatiosToTheBaseline(t *testing.T) {
 func TestTheInstrumentsPage(t *testing.T) {
 	right := lab.Coverage{Metric: "ops_per_s", Experiments: 400, Covered: 390, Attained: 0.96875, Low: 0.954, High: 0.988}
 	wrong := lab.Coverage{Metric: "lat_p50_ns", Experiments: 400, Covered: 360, Attained: 0.96875, Low: 0.866, High: 0.928, Short: 2}
-	r := instrumentResult{Interrupted: true, AA: &studyResult{Load: true, Asked: 800, Generations: 6, Coverage: []lab.Coverage{right, wrong}}, Agreement: &agreementResult{Skipped: "it was not asked for"}}
+	r := result{Interrupted: true, AA: &studyResult{Load: true, Asked: 800, Generations: 6, Coverage: []lab.Coverage{right, wrong}}, Agreement: &agreementResult{Skipped: "it was not asked for"}}
 	text := r.text()
 	for _, want := range []string{"**It was interrupted.**", "| ops_per_s | 400 | 390 | 0.975 | 0.954 to 0.988 | 0.9688 | yes |", "| lat_p50_ns | 400 | 360 | 0.900 | 0.866 to 0.928 | 0.9688 | **no** |",
 		"Up to 2 experiments", "Not measured: it was not asked for."} {
