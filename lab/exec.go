@@ -33,6 +33,7 @@ type Facts struct {
 	Whole string      // why it cannot be measured in slices; "": it can
 	Disk  bool        // its data set is copied for each generation
 	Here  bool        // it can be run on this machine, as far as that is known without starting it
+	Data  Data
 }
 
 // Variant is one of the processes of a generation: a cell of a question, or its baseline once more (A/A).

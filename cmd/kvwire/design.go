@@ -146,7 +146,7 @@ func (r *runner) create(x *experiment.Experiment, path, dir string, primary bool
 			return err
 		}
 		folder.Dir, folder.Plan.ID = dir, filepath.Base(dir)
-		r.exec.data.dir = r.dataFolder()
+		r.exec.data.Dir = r.dataFolder()
 	}
 	if folder.Plan.Inputs, err = lab.CopyInputs(x, dir); err != nil {
 		return err

@@ -35,7 +35,7 @@ type processes struct {
 	wrong    atomic.Int32 // processes that read wrong data
 
 	mu    sync.Mutex // of what follows: variants start at the same time
-	data  dataSets
+	data  lab.DataSets
 	cells map[int]*factors // flags of cells, checked
 }
 
@@ -70,7 +70,7 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 	}
 	row := f.row()
 	row.DurationNs, row.WarmupNs = report.I(int64(f.duration)), report.I(int64(f.warmup))
-	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil}, nil
+	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
 }
 
 // whole is the reason why a cell cannot be measured in slices; "": it can.
@@ -178,7 +178,11 @@ func (p *processes) takeData(ctx context.Context, f *factors, place int) (dir, h
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.data.take(ctx, &d, f.writes(), place)
+	dir, err = p.data.Place(ctx, d.name(), func(ctx context.Context, dir string) error {
+		_, err := p.program(ctx, "load", d.load(dir))
+		return err
+	}, f.writes(), place)
+	return dir, dataCopied, err
 }
 
 // variantProcess is a variant of a generation.
@@ -272,12 +276,6 @@ func (v *variantProcess) Kill() {
 	}
 	outlive(v.kin, hungPatience)
 	v.kin = nil
-}
-
-// loadData loads a data set. Its caller holds the lock.
-func (p *processes) loadData(ctx context.Context, args []string) error {
-	_, err := p.program(ctx, "load", args)
-	return err
 }
 
 // Run implements lab.Exec: a whole run is a kvwire bench.

@@ -111,7 +111,7 @@ func runCommand(ctx context.Context, args []string) error {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
 	if g.dryRun || g.estimate {
-		return forecast(stdout, x, settings, f.serverAt, g.dryRun)
+		return planner(x, settings, f.serverAt).Forecast(stdout, temporaryParent(), g.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, g, settings)
@@ -286,8 +286,8 @@ func newRunner(x *experiment.Experiment, f *factors, path string, g *generations
 	if r.keeper, err = r.folder.Keeper(); err != nil {
 		return nil, err
 	}
-	r.exec.dir, r.exec.log, r.exec.data.keep = dir, r.log, g.keepData
-	r.exec.data.load = r.exec.loadData
+	r.exec.dir, r.exec.log = dir, r.log
+	r.exec.data.Keep, r.exec.data.Copy, r.exec.data.AtExit = g.keepData, store.Copy, atExit
 	r.table = lab.NewDisplay(terminal.Stderr(), x, r.log)
 	r.lab.Keeper, r.lab.Watcher = r.keeper, r.table
 	env := othersEnvironment()
@@ -326,16 +326,12 @@ func (r *runner) required(x *experiment.Experiment) error {
 
 // afford checks, before anything is written, that the disks have space for the missing steps, and warns of runs that take long.
 func (r *runner) afford() error {
-	c, err := estimates(r.folder.Experiment, r.exec.serverAt)
-	if err != nil {
-		return err
-	}
 	missing := r.folder.RemainingRuns()
-	for _, why := range c.long(missing) {
+	for _, why := range r.lab.LongRuns(missing) {
 		fmt.Fprintln(os.Stderr, "kvwire:", why)
 	}
-	r.exec.data.dir = r.dataFolder()
-	return roomy(c.demands(r.lab, missing, filepath.Dir(r.exec.data.dir), used(r.exec.data.dir)))
+	r.exec.data.Dir = r.dataFolder()
+	return r.lab.Afford(missing, r.exec.data.Dir)
 }
 
 // dataFolder is the folder of the data sets.
@@ -361,7 +357,7 @@ func (r *runner) finish() error {
 	r.table.Clear()
 	rows := r.folder.RowsInOrder()
 	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.exec.data.close(), r.keeper.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
+	err = errors.Join(err, r.exec.data.Close(), r.keeper.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
 	found, ferr := r.folder.Findings()
 	if err = errors.Join(err, ferr); err == nil {
 		err = r.folder.WritePage(&found)
@@ -394,8 +390,8 @@ func (r *runner) finish() error {
 			files = "compare.csv, " + files
 		}
 		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.folder.Dir, files, time.Since(r.begun).Round(time.Second))
-		if r.exec.data.keep && r.exec.data.made {
-			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.exec.data.dir)
+		if r.exec.data.Keep && r.exec.data.Made() {
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.exec.data.Dir)
 		}
 		if r.claims > 0 {
 			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.folder.Dir)

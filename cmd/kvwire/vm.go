@@ -131,8 +131,11 @@ func vmScript() (string, error) {
 
 // guestTime is when a guest is ended at the latest: an emulated one takes several times as long to start processes and to load data.
 func guestTime(x *experiment.Experiment, settings lab.Settings) (time.Duration, error) {
-	sum, err := plannedTime(x, settings)
-	return min(5*time.Minute+4*sum, 250*time.Hour), err
+	r := planner(x, settings, "")
+	if err := r.Prepare(); err != nil {
+		return 0, err
+	}
+	return min(5*time.Minute+4*r.Estimate(), 250*time.Hour), nil
 }
 
 // inGuest says whether this is a guest of vm.sh.
