@@ -73,6 +73,23 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
 }
 
+// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
+func (p *processes) required() error {
+	if p.launch.used() {
+		return nil
+	}
+	for _, name := range p.x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", p.x.Name, err)}
+		}
+	}
+	return nil
+}
+
 // whole is the reason why a cell cannot be measured in slices; "": it can.
 func (f *factors) whole() string {
 	mix, err := bench.ParseMix(f.mix)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/lab/results"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,8 +69,8 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	}
 	dir, writable := f.outputDir, f.outputDir
 	if dir == "" {
-		writable = resultsFolder
-		if dir, err = newFolder(writable, x.Name+"-"+time.Now().UTC().Format("20060102-150405")); err != nil {
+		writable = results.Parent
+		if dir, err = results.NewFolder(writable, results.NewID(x, time.Now())); err != nil {
 			return err
 		}
 	} else if _, err := os.Stat(filepath.Join(dir, "runs.csv")); err == nil {

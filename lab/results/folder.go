@@ -1,6 +1,6 @@
-// Package results owns reading an experiment's folder back: its rows by run, and what follows from them: comparisons, steps, stages, thresholds, answers to
-// claims, and the report with its files. It measures nothing. It may import lab with its parts, report and bench/units; never cmd, no
-// transport, no store: the caller's Reader interprets the flags of cells.
+// Package results owns an experiment's folder: an Execution makes it and fills it by a lab.Runner, a Folder reads it back: rows by run, and what follows
+// from them: comparisons, steps, stages, thresholds, answers to claims, and the report with its files. It may import lab with its parts, report and
+// bench/units; never cmd, no transport, no store: the caller's Reader interprets the flags of cells, and Program starts processes.
 package results
 
 import (
