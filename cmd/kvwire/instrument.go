@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -68,10 +69,14 @@ func instrumentCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	atExit(func() { _ = os.RemoveAll(scratch) })
-	run := &processes{dir: scratch, log: io.Discard}
-	err = instrument.Run(ctx, o, instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
+	one := &processes{dir: scratch, log: io.Discard}
+	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
 		Exec:         func(x *experiment.Experiment) lab.Exec { return &processes{x: x, dir: scratch, log: io.Discard} },
-		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: run.program}, stdout, terminal.Stderr())
+		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: one.program}
+	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+		p.BusyCPUs = &busy
+	}
+	err = instrument.Run(ctx, o, p, stdout, terminal.Stderr())
 	return errors.Join(err, os.RemoveAll(scratch))
 }
 

@@ -1,5 +1,5 @@
 // Package instrument owns kvwire instrument: studies of small experiments whose answers are known, the agreement with redis-benchmark, and the page
-// with the figures. It may import lab, lab/experiment, lab/stats, report, bench and internal packages; never cmd, no transport, no store: Program starts
+// with the figures. It may import lab, lab/experiment, lab/stats, report and internal packages; never cmd, no transport, no store: Program starts
 // the processes.
 package instrument
 
@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -56,7 +55,8 @@ type Program struct {
 	Command  string // its command line
 	Revision string
 	Env      report.Env
-	Scratch  string // a folder for the files that variants write; nothing reads them
+	BusyCPUs *float64 // busy with other processes before the start; nil: not known
+	Scratch  string   // a folder for the files that variants write; nothing reads them
 
 	Exec         func(x *experiment.Experiment) lab.Exec // makes the processes of a study, which record in Scratch
 	NullBusyCost func(d time.Duration) time.Duration     // measures the CPU time that --null-busy=d takes
@@ -80,10 +80,7 @@ var injectedShares = []float64{0.05, 0.10} // of the server's CPU time for a req
 
 const injectedDelay = 5 * time.Microsecond
 
-const (
-	studyWarmup = 20 * time.Millisecond
-	idleLook    = 300 * time.Millisecond // for which the machine is watched before the start
-)
+const studyWarmup = 20 * time.Millisecond
 
 // studyCell is the cell of a study: a get of 64 B over tcp with backend null. more has further flags, such as a known cost.
 func studyCell(conns, depth int, more ...experiment.Flag) experiment.Cell {
@@ -99,11 +96,8 @@ func Run(ctx context.Context, o Options, p Program, out io.Writer, line *termina
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	begun := time.Now()
-	i.found = result{Command: i.Command, Began: begun.UTC().Format(time.RFC3339), Revision: i.Revision, Env: i.Env, SliceNs: i.Slice.Nanoseconds(), TimeNs: i.Time.Nanoseconds(),
+	i.found = result{Command: i.Command, Began: begun.UTC().Format(time.RFC3339), Revision: i.Revision, Env: i.Env, BusyCPUs: i.BusyCPUs, SliceNs: i.Slice.Nanoseconds(), TimeNs: i.Time.Nanoseconds(),
 		WarmupNs: studyWarmup.Nanoseconds()}
-	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
-		i.found.BusyCPUs = &busy
-	}
 	i.show = newProgress(line, i.planned(), i.agreementTime()+lab.WholeTime(i.Whole))
 	err := i.parts(ctx)
 	line.Clear()
