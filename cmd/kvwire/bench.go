@@ -9,13 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/terminal"
-	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -48,7 +47,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if f.outputDir != "" { // a folder that refuses the row is found out before the measurement, not after
-		if err := readyFor(f.outputDir); err != nil {
+		if err := results.ReadyForRow(f.outputDir); err != nil {
 			return err
 		}
 	}
@@ -103,7 +102,7 @@ func (s *session) save(row *report.Row, res *bench.Result) (err error) {
 			}
 			err = errors.Join(err, s.writeHosts(dir))
 			if dir == f.outputDir {
-				err = errors.Join(err, appendRow(dir, row))
+				err = errors.Join(err, results.AppendRow(dir, row, environment()))
 			}
 			return err
 		}))
@@ -295,32 +294,4 @@ func output(f *factors, row *report.Row) error {
 		return json.NewEncoder(os.Stdout).Encode(row)
 	}
 	return report.PrintTable(os.Stdout, []report.Row{*row})
-}
-
-// readyFor makes a folder for results and sees that a row can be added there.
-func readyFor(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
-		return usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
-	}
-	if _, err := report.ReadRows(filepath.Join(dir, "runs.csv")); err != nil {
-		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
-	}
-	f, err := os.CreateTemp(dir, ".kvwire-")
-	if err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
-func appendRow(dir string, row *report.Row) error {
-	name := filepath.Join(dir, "runs.csv")
-	rows, err := report.ReadRows(name)
-	if err != nil {
-		return fmt.Errorf("%w (nothing was added to it)", err)
-	}
-	return errors.Join(report.WriteRows(name, append(rows, *row)), environment().WriteFile(dir))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/report"
 )
 
 // A load host and the bench that launched it speak in lines of JSON: orders one way, words the other. The host connects and
@@ -43,10 +44,10 @@ type word struct {
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
 
-	Opened   bool       `json:"opened,omitempty"`
-	Prepared bool       `json:"prepared,omitempty"`
-	Slice    *loadSlice `json:"slice,omitempty"`
-	Closed   *loadSum   `json:"closed,omitempty"`
+	Opened   bool                `json:"opened,omitempty"`
+	Prepared bool                `json:"prepared,omitempty"`
+	Slice    *report.ClientSlice `json:"slice,omitempty"`
+	Closed   *loadSum            `json:"closed,omitempty"`
 }
 
 // ready is what the server is, and what it granted.
