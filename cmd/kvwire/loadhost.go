@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -153,31 +152,26 @@ func (d *driven) obey(ctx context.Context, in io.Reader) error {
 
 // readOrders hands on orders until the input ends; one to stop is done at once.
 func readOrders(ctx context.Context, in io.Reader, jobs chan<- job) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
 	last := func() {}
-	for s.Scan() {
-		o, err := readOrder(s.Bytes())
+	return eachLine(in, func(line []byte) (more bool, err error) {
+		o, err := readOrder(line)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if o.Stop {
 			last()
-			continue
+			return true, nil
 		}
 		j := job{order: o}
 		j.ctx, j.cancel = context.WithCancel(ctx)
 		last = j.cancel
 		select {
 		case jobs <- j:
+			return true, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		}
-	}
-	if err := s.Err(); err != nil {
-		return fmt.Errorf("loadhost: read orders: %w", err)
-	}
-	return nil
+	})
 }
 
 // readOrder reads one line.

@@ -325,17 +325,27 @@ func (v *variant) close() {
 
 // readLines reads lines of JSON until the input ends, or ctx does.
 func readLines[T any](ctx context.Context, in io.Reader, to chan<- T) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
-	for s.Scan() {
+	return eachLine(in, func(line []byte) (more bool, err error) {
 		var v T
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			return fmt.Errorf("read an order: %w", quote.Error(err))
+		if err := json.Unmarshal(line, &v); err != nil {
+			return false, fmt.Errorf("read an order: %w", quote.Error(err))
 		}
 		select {
 		case to <- v:
+			return true, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
+		}
+	})
+}
+
+// eachLine calls do for each line of the input, until do returns an error or more=false, or the input ends.
+func eachLine(in io.Reader, do func(line []byte) (more bool, err error)) error {
+	s := bufio.NewScanner(in)
+	s.Buffer(nil, orderLineMax)
+	for s.Scan() {
+		if more, err := do(s.Bytes()); err != nil || !more {
+			return err
 		}
 	}
 	if err := s.Err(); err != nil {
