@@ -195,7 +195,7 @@ func (r *result) aaText(p func(string, ...any)) {
 	p("## A cell compared with itself\n")
 	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Two",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
-	p("experiments are measured together: their six processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
+	p("experiments are measured together: their four processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
 	p("*Agrees*: the attained coverage lies within the exact 95 %% interval of the observed share (Clopper and Pearson). A right instrument fails this by chance, for each metric in at most one of 20 runs.\n")
 	coverageText(p, s.Coverage, true)
 }
