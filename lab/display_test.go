@@ -9,10 +9,35 @@ import (
 	"unicode/utf8"
 
 	"github.com/kvwire/kvwire/internal/terminal"
-	"github.com/kvwire/kvwire/internal/terminal/terminaltest"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
+
+// screen is what a terminal shows of what was written to it: all lines, without the spaces at their ends.
+func screen(written string) (lines []string) {
+	line, col := []rune{}, 0
+	for len(written) > 0 {
+		if rest, ok := strings.CutPrefix(written, "\033[K"); ok {
+			line, written = line[:min(col, len(line))], rest
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(written)
+		written = written[n:]
+		switch r {
+		case '\r':
+			col = 0
+		case '\n':
+			lines, line, col = append(lines, strings.TrimRight(string(line), " ")), nil, 0
+		default:
+			for len(line) <= col {
+				line = append(line, ' ')
+			}
+			line[col] = r
+			col++
+		}
+	}
+	return append(lines, strings.TrimRight(string(line), " "))
+}
 
 // shownSteps is a display of an experiment of two questions, on a terminal of a width that the test changes; nil: on none.
 func shownSteps(t *testing.T, width *int) (l *Display, out, log *bytes.Buffer) {
@@ -70,11 +95,11 @@ func TestFinishedStepsStayAboveTheOneUnderWay(t *testing.T) {
 	l, out, log := shownSteps(t, &width)
 	steps(l)
 	want := append(slices.Clone(keptLines), "[3/24] generation 2/12, mix=put: round 7 of 40; about 1m0s left")
-	if got := terminaltest.Screen(out.String()); !slices.Equal(got, want) {
+	if got := screen(out.String()); !slices.Equal(got, want) {
 		t.Errorf("the screen shows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if l.Clear(); terminaltest.Screen(out.String())[3] != "" {
-		t.Errorf("in the end it shows\n%s", strings.Join(terminaltest.Screen(out.String()), "\n"))
+	if l.Clear(); screen(out.String())[3] != "" {
+		t.Errorf("in the end it shows\n%s", strings.Join(screen(out.String()), "\n"))
 	}
 	if got := log.String(); got != keptLines[0]+"\n" {
 		t.Errorf("the log has %q", got)
@@ -88,7 +113,7 @@ func TestStepsFollowTheTerminalsWidth(t *testing.T) {
 	for _, w := range []int{140, 76, 40, 3, 1, 0, 76} {
 		width = w
 		steps(l)
-		all := terminaltest.Screen(out.String())
+		all := screen(out.String())
 		for _, s := range all[lines:] {
 			if n := utf8.RuneCountInString(s); n > max(w-1, 0) {
 				t.Errorf("a line of %d characters on a terminal of %d: %q", n, w, s)

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 )
@@ -77,4 +79,39 @@ func (d *dataSet) load(dir string) []string {
 func (f *factors) writes() bool {
 	m, err := bench.ParseMix(f.mix)
 	return err != nil || m.Share[bench.Get]+m.Share[bench.Scan] < 1
+}
+
+// How fast data are loaded, opened and copied, about.
+const (
+	// Loading: records of 64 B, from the 6 runs there that load 50,000 of them; and what the disk takes in pages
+	// (docs/results/2026-11-21-store, Loading).
+	loadedPerSec   = 135_000
+	loadBytesPerS  = 400 << 20
+	writeBytesPerS = 1200 << 20
+)
+
+// dataCosts are what the data of a cell with these flags cost.
+func (f *factors) dataCosts() (c lab.Data) {
+	if f.trace != "" {
+		c.Long = f.warning
+	}
+	d, ok := f.data()
+	at := func(bytes, perS int64) time.Duration {
+		return time.Duration(float64(bytes) / float64(perS) * float64(time.Second))
+	}
+	load := max(at(int64(d.records), loadedPerSec), at(d.bytes(false), loadBytesPerS))
+	_, shared := f.dataSet()
+	switch {
+	case !ok:
+	case f.backend == store.Raw.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes = f.dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.rawBytes) // a file for each
+		c.Load = at(c.Bytes, writeBytesPerS)
+	case f.backend == store.Raw.String():
+		c.Extra = int64(f.rawBytes)
+	case f.backend == store.Disk.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes, c.Load = f.dir, "store", d.bytes(f.writes()), load
+	case shared:
+		c.Name, c.Bytes, c.Load, c.Extra = d.name(), d.bytes(false), load, d.bytes(f.writes())
+	}
+	return c
 }

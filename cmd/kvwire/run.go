@@ -243,6 +243,11 @@ func cellFactors(c experiment.Cell) (*factors, error) {
 	return f, err
 }
 
+// planner is a lab.Runner that only plans.
+func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Runner {
+	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
+}
+
 // execute makes or resumes an execution, runs it, and prints the results.
 func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
 	p := &processes{x: x, serverAt: f.serverAt, launch: f.launch}
