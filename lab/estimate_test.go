@@ -65,7 +65,6 @@ func TestDemandsHaveAllProcessesOfAGeneration(t *testing.T) {
 func TestAForecastHasCellsTimeAndSpace(t *testing.T) {
 	set := Data{Name: "set", Load: time.Hour, Bytes: 90 << 10, Extra: 100 << 10}
 	r := withData(t, DefaultSlice, 3, set, set, Data{Long: "a trace is long"}, Data{Name: "other", Load: time.Hour})
-	r.Time = time.Minute
 	var out strings.Builder
 	if err := r.Forecast(&out, t.TempDir(), true); err != nil {
 		t.Fatal(err)

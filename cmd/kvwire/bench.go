@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 )
@@ -252,7 +253,8 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 		return window(ctx, s, spec, show)
 	}
 	if g != nil {
-		return search(ctx, spec, g, run, func(line string) {
+		result := func(m *measured) *bench.Result { return m.result }
+		return lab.Search(ctx, spec, lab.Goal{Percentile: g.percentile, Below: g.below, Text: g.text}, run, result, func(line string) {
 			p.Clear()
 			fmt.Fprintln(os.Stderr, "kvwire:", line)
 		})
