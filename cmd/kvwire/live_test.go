@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudo terminal of a width: the end that a program writes to, and the one that shows it.
-func terminal(t *testing.T, columns uint16) (program, shown *os.File) {
+// pseudoTerminal is a pseudo terminal of a width: the end that a program writes to, and the one that shows it.
+func pseudoTerminal(t *testing.T, columns uint16) (program, shown *os.File) {
 	t.Helper()
 	shown, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -48,7 +48,7 @@ func TestARunOnATerminalShowsItsSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	const columns = 90
-	program, shown := terminal(t, columns)
+	program, shown := pseudoTerminal(t, columns)
 	cmd := asKvwire(context.Background(), "run", file, "--generations", "1", "--slice", "20ms", "--time", "500ms", "--output-dir", filepath.Join(dir, "out"))
 	cmd.Stderr = program
 	if err := cmd.Start(); err != nil {
