@@ -190,15 +190,19 @@ func forbidden(dir, imported string) string {
 		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
-	case within(ours, "experiments") && !within(dir, "cmd", "experiments", "lab"):
-		return "only cmd and lab import experiments: take its Experiment's values as arguments"
-	case within(dir, "lab/results") && !within(ours, "lab", "experiments", "report", "bench/stats", "bench/units"):
-		return "lab/results imports lab, experiments, report, bench/stats and bench/units only: take what a cell's flags mean as functions (Reader)"
-	case within(dir, "lab") && !within(dir, "lab/results") && within(ours, "lab/results"):
-		return "lab does not import lab/results: what reads an experiment's folder back stands above what runs it"
-	case within(dir, "lab") && !within(ours, "lab", "experiments", "report", "bench", "internal"):
-		return "lab imports experiments, report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(dir, "cmd", "lab"):
+	case within(dir, "lab/stats"):
+		return "lab/stats imports the standard library only: it is arithmetic, which report and bench/units import, too"
+	case within(ours, "lab/stats") && !within(dir, "cmd", "lab", "report", "bench/units"):
+		return "only cmd, lab, report and bench/units import lab/stats"
+	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
+		return "lab/experiment imports internal packages only: it knows no flag, and not how cells are measured"
+	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument") && !within(dir, ours):
+		return "within lab nothing imports lab/results or lab/instrument: they stand above what runs an experiment"
+	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units"):
+		return "lab/results imports lab, report and bench/units only: take what a cell's flags mean as functions (Reader)"
+	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
+		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
+	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
 		return "only cmd imports lab"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly

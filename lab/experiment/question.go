@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import "slices"
 
@@ -7,10 +7,10 @@ const MaxGenerations = 100
 
 // Run is one run of an experiment: a cell, in a generation.
 type Run struct {
-	Block, Order int  // the generation, and the place in it, from 1
-	Cell         int  // index of the experiment's Cells
-	AA           bool // the baseline of its question once more, to be compared with itself
-	Stages       bool // the cell once more, for its stages: they cost time, so it is compared with nothing
+	Generation, Order int  // and the place in the generation, both from 1
+	Cell              int  // index of the experiment's Cells
+	AA                bool // the baseline of its question once more, to be compared with itself
+	Stages            bool // the cell once more, for its stages: they cost time, so it is compared with nothing
 }
 
 // Question is a group of cells that differ in the compared factor only.
@@ -19,7 +19,7 @@ type Question struct {
 	Cells []int // indexes of the experiment's Cells, the baseline first
 }
 
-// Questions are all that are asked, in the order of their first cells.
+// Questions are the experiment's questions, in the order of their first cells.
 func (x *Experiment) Questions() []Question {
 	var all []Question
 	at := map[string]int{}
@@ -39,7 +39,7 @@ func (x *Experiment) Questions() []Question {
 	return all
 }
 
-// Reduce has these cells instead of what the file unfolded to: the caller knows which flags mean something where. One that only some of
+// Reduce replaces the cells by these, from which the caller has removed the flags without effect. A flag that only some of
 // the values of Compare have left belongs to what is compared, as if the file had given it to them alone.
 func (x *Experiment) Reduce(cells []Cell) {
 	x.Cells = cells
@@ -75,7 +75,7 @@ func (x *Experiment) peculiar() (names []string) {
 	})
 }
 
-// Split takes a cell apart: the question that it answers, and which of the answers' variants it is.
+// Split divides the flags of a cell: those of its question, and those of its variant.
 func (x *Experiment) Split(c Cell) (question, variant Cell) {
 	for _, f := range c {
 		if slices.Contains(x.variants, f.Name) {
@@ -95,7 +95,7 @@ func (x *Experiment) Compared() []string {
 	return slices.Clone(x.variants)
 }
 
-// OnlyPrimary leaves the primary questions, and is false where the file has none. The other cells stay, and have no runs.
+// OnlyPrimary removes all questions but the primary ones; their cells stay, without runs. It returns false if the file has no primary claims.
 func (x *Experiment) OnlyPrimary() bool {
 	x.onlyPrimary = x.Primary != nil
 	return x.onlyPrimary

@@ -1,5 +1,6 @@
 // Package stats holds what paired measurements allow to conclude: the size of an effect with an exact interval, and a verdict
-// whose interval takes into account how many were asked for. It knows no transport and no metric.
+// whose interval is corrected for the number of claims. It knows no transport and no metric. It is arithmetic: it imports the
+// standard library only, so report and bench/units may import it although they stand below lab.
 //
 // The pairs are generations: in each one every variant is measured, and so is the baseline, twice. What is compared within a
 // generation has the same neighbours, disk and temperature.
@@ -11,12 +12,12 @@ import (
 	"slices"
 )
 
-// Effect is what n paired differences say. Those of log-ratios are log-ratios.
+// Effect is the effect in n paired differences. In log-ratios it is a log-ratio.
 type Effect struct {
 	N         int     // pairs
 	Estimate  float64 // Hodges and Lehmann's: the median of the means of all pairs of differences
 	Low, High float64 // of the interval
-	Level     float64 // what the interval covers, exactly: at least what was asked for, or the most that so few pairs allow
+	Level     float64 // what the interval covers, exactly: at least the requested level, or the most that so few pairs allow
 	P         float64 // two-sided, exact, of the Wilcoxon signed-rank test against no difference
 
 	// DualP is the p of the test that the interval inverts: an interval that misses at most a excludes 0 exactly where DualP <= a. It is P
@@ -27,7 +28,7 @@ type Effect struct {
 // PairsMax bounds the pairs: the exact distribution and all means of pairs are computed.
 const PairsMax = 1000
 
-// Paired gives the effect in n differences. level is the coverage that is asked of the interval, such as 0.95.
+// Paired returns the effect in n differences. level is the requested coverage of the interval, such as 0.95.
 //
 // Estimate and interval are those of Hodges and Lehmann (1963), inverted from the Wilcoxon signed-rank test (1945); the
 // distribution of the test is computed for the ranks that there are, ties and all (Pratt and Gibbons, Concepts of Nonparametric
@@ -122,7 +123,7 @@ func invert(w, p []float64, miss float64) (low, high, covers float64) {
 		}
 		missed = sum
 	}
-	if k == 0 { // with so few values the widest that there is covers less than was asked for
+	if k == 0 { // with so few values the widest interval covers less than the requested level
 		return w[0], w[len(w)-1], 1 - 2*p[0]
 	}
 	return w[k-1], w[len(w)-k], 1 - 2*missed
@@ -224,7 +225,7 @@ func Independent(a, b []float64, level float64) (Effect, error) {
 	return e, nil
 }
 
-// samplesMax bounds what Independent takes: its work grows with the fourth power.
+// samplesMax bounds the samples of Independent: its work grows with their fourth power.
 const samplesMax = 200
 
 // sumsOf is the distribution of the sum of n of the ranks, each choice of n as likely as any other; ranks are doubled.

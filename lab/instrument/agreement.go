@@ -1,15 +1,13 @@
-package main
+package instrument
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -17,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kvwire/kvwire/bench/stats"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -59,13 +57,13 @@ type agreementLoad struct {
 }
 
 // agreementTime is how long it takes, about.
-func (i *instrument) agreementTime() time.Duration {
-	return time.Duration(i.pairs*len(agreementLoads)*2) * (agreementWindow + agreementExtra)
+func (i *test) agreementTime() time.Duration {
+	return time.Duration(i.Pairs*len(agreementLoads)*2) * (agreementWindow + agreementExtra)
 }
 
 // agreementMissing is why the agreement cannot be measured here; "": it can.
-func (i *instrument) agreementMissing() string {
-	if i.pairs == 0 {
+func (i *test) agreementMissing() string {
+	if i.Pairs == 0 {
 		return "it was not asked for"
 	}
 	for _, name := range []string{"redis-benchmark", "taskset"} {
@@ -77,52 +75,28 @@ func (i *instrument) agreementMissing() string {
 }
 
 // agreement measures it. The end of ctx is no error; pairs that are complete count.
-func (i *instrument) agreement(ctx context.Context) (*agreementResult, error) {
+func (i *test) agreement(ctx context.Context) (*agreementResult, error) {
 	if why := i.agreementMissing(); why != "" {
 		return &agreementResult{Skipped: why}, nil
 	}
-	cpus := defaultCPUs()
-	server, addr, err := openServer(ctx, cpus.server.String())
+	addr, cpus, stop, err := i.Serve(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{addr: addr, cpus: cpus.client.String(), exec: &processes{dir: i.scratch, log: io.Discard}}
-	r, err := i.agree(ctx, p)
+	r, err := i.agree(ctx, &peer{addr: addr, cpus: cpus, run: i.Run})
 	if ctx.Err() != nil {
 		err = nil
 	}
-	return r, errors.Join(err, server.stop())
-}
-
-// openServer starts a server that everybody on this machine may use, as redis-benchmark knows no secret. It ends with this process.
-func openServer(ctx context.Context, cpus string) (p *process, addr string, err error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
-	p = &process{name: "the server", cmd: exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
-		"--server-cpus="+cpus), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: io.Discard}
-	if err := p.start(); err != nil {
-		return nil, "", err
-	}
-	var hello greeting
-	line, err := p.next(ctx, patience)
-	if err == nil {
-		err = json.Unmarshal(line, &hello)
-	}
-	if err != nil {
-		return nil, "", errors.Join(err, p.stop())
-	}
-	return p, hello.Listening, nil
+	return r, errors.Join(err, stop())
 }
 
 // agree loads the records of both clients, and makes the runs: within each pair in a random order.
-func (i *instrument) agree(ctx context.Context, p *peer) (*agreementResult, error) {
+func (i *test) agree(ctx context.Context, p *peer) (*agreementResult, error) {
 	r := &agreementResult{}
 	if _, err := p.redis(ctx, 4, 16, redisProbe, "set"); err != nil { // 20 times as many sets as there are keys: e^-20 of them have none
 		return r, err
 	}
-	if _, err := p.exec.program(ctx, "load", p.kvwireArgs("load")); err != nil {
+	if _, err := p.run(ctx, "load", p.kvwireArgs("load")); err != nil {
 		return r, fmt.Errorf("kvwire load: %w", err)
 	}
 	for _, load := range agreementLoads {
@@ -132,8 +106,8 @@ func (i *instrument) agree(ctx context.Context, p *peer) (*agreementResult, erro
 		}
 		requests := max(redisProbe, int(probe.rate*agreementWindow.Seconds()))
 		l := agreementLoad{Conns: load.conns, Depth: load.depth}
-		for n := range i.pairs {
-			i.show.line("%s: %d x %d, pair %d of %d", i.show.part, l.Conns, l.Depth, n+1, i.pairs)
+		for n := range i.Pairs {
+			i.show.line.Show("%s: %d x %d, pair %d of %d", i.show.part, l.Conns, l.Depth, n+1, i.Pairs)
 			theirs, ours, err := p.pair(ctx, load.conns, load.depth, requests)
 			if err != nil {
 				r.Loads = append(r.Loads, l)
@@ -168,7 +142,7 @@ func (l *agreementLoad) compare() error {
 type peer struct {
 	addr string // host:port
 	cpus string // of the clients
-	exec *processes
+	run  func(ctx context.Context, name string, args []string) ([]byte, error)
 }
 
 // clientRun is what a client found.
@@ -231,7 +205,7 @@ func (p *peer) kvwireArgs(more ...string) []string {
 
 // kvwire runs kvwire bench.
 func (p *peer) kvwire(ctx context.Context, conns, depth int) (r clientRun, err error) {
-	out, err := p.exec.program(ctx, "bench", append(p.kvwireArgs("bench"), fmt.Sprintf("--conns=%d", conns), fmt.Sprintf("--depth=%d", depth), "--mix=get", "--key-dist=uniform",
+	out, err := p.run(ctx, "bench", append(p.kvwireArgs("bench"), fmt.Sprintf("--conns=%d", conns), fmt.Sprintf("--depth=%d", depth), "--mix=get", "--key-dist=uniform",
 		"--duration="+agreementWindow.String(), "--warmup="+agreementWarmup.String(), "--json"))
 	if err != nil {
 		return r, fmt.Errorf("kvwire bench, %d x %d: %w", conns, depth, err)

@@ -1,4 +1,4 @@
-package main
+package instrument
 
 import (
 	"bytes"
@@ -20,13 +20,13 @@ import (
 
 // Files that kvwire instrument writes.
 const (
-	instrumentPage    = "instrument.md"
-	instrumentFigures = "instrument.json"
-	instrumentTrials  = "instrument.csv"
+	pageFile    = "instrument.md"
+	figuresFile = "instrument.json"
+	trialsFile  = "instrument.csv"
 )
 
-// instrumentResult is what kvwire instrument found: instrument.json.
-type instrumentResult struct {
+// result is what the command found: instrument.json.
+type result struct {
 	Command     string           `json:"command"`
 	Began       string           `json:"began"`
 	Seconds     float64          `json:"seconds"`
@@ -77,7 +77,7 @@ func (s *studyResult) done() (n int) {
 }
 
 // disagreements are the metrics whose A/A coverage disagrees with the theory.
-func (r *instrumentResult) disagreements() (metrics []string) {
+func (r *result) disagreements() (metrics []string) {
 	if r.AA == nil {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (r *instrumentResult) disagreements() (metrics []string) {
 }
 
 // write writes the three files into dir.
-func (r *instrumentResult) write(dir string) error {
+func (r *result) write(dir string) error {
 	figures, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
@@ -99,12 +99,12 @@ func (r *instrumentResult) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(report.WriteFile(filepath.Join(dir, instrumentFigures), append(figures, '\n')), report.WriteFile(filepath.Join(dir, instrumentTrials), trials),
-		report.WriteFile(filepath.Join(dir, instrumentPage), []byte(r.text())))
+	return errors.Join(report.WriteFile(filepath.Join(dir, figuresFile), append(figures, '\n')), report.WriteFile(filepath.Join(dir, trialsFile), trials),
+		report.WriteFile(filepath.Join(dir, pageFile), []byte(r.text())))
 }
 
 // csv has a line for each experiment, variant and metric.
-func (r *instrumentResult) csv() ([]byte, error) {
+func (r *result) csv() ([]byte, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	number := func(v float64) string {
@@ -136,7 +136,7 @@ func (r *instrumentResult) csv() ([]byte, error) {
 }
 
 // text is instrument.md.
-func (r *instrumentResult) text() string {
+func (r *result) text() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Is the instrument right?\n")
@@ -160,7 +160,7 @@ func (r *instrumentResult) text() string {
 }
 
 // how writes how and where it was measured.
-func (r *instrumentResult) how(p func(string, ...any)) {
+func (r *result) how(p func(string, ...any)) {
 	p("| | |\n|---|---|")
 	p("| command | `%s` |", r.Command)
 	p("| start, duration | %s, %v |", r.Began, (time.Duration(r.Seconds) * time.Second).String())
@@ -190,12 +190,12 @@ func loadText(load bool) string {
 	return "on the machine as it was, without a competing load"
 }
 
-func (r *instrumentResult) aaText(p func(string, ...any)) {
+func (r *result) aaText(p func(string, ...any)) {
 	s := r.AA
 	p("## A cell compared with itself\n")
 	p("Two processes of one cell are compared (tcp, get of 64 B, backend null, %d connections with %d requests in flight each), %s. The true ratio is 1. Complete experiments: %d of %d, each with %d generations. Two",
 		s.Conns, s.Depth, loadText(s.Load), s.done(), s.Asked, s.Generations)
-	p("experiments are measured together: their six processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
+	p("experiments are measured together: their four processes alternate, and share nothing but the machine. *Attained* is the coverage of the intervals by theory: with so few generations only some levels are possible.")
 	p("*Agrees*: the attained coverage lies within the exact 95 %% interval of the observed share (Clopper and Pearson). A right instrument fails this by chance, for each metric in at most one of 20 runs.\n")
 	coverageText(p, s.Coverage, true)
 }

@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// unknown says that a key is none of the flags, and which one was perhaps meant.
+// unknown is the text of an error about a key that is no flag. It names the flag that was perhaps meant.
 func (r *reader) unknown(key string) string {
 	if key == "" {
 		return "a key is empty"
@@ -21,8 +21,7 @@ func (r *reader) unknown(key string) string {
 	return fmt.Sprintf("%q is no flag that an experiment can set", key)
 }
 
-// nearest is the name that takes the fewest edits from s, or "" when all take more than a third of its
-// length. Of equals the first in the alphabet.
+// nearest is the name with the fewest edits from s, or "" if all have more than a third of its length. Of equal ones it is the first in the alphabet.
 func nearest(s string, names []string) string {
 	s = strings.ToLower(strings.ReplaceAll(strings.TrimLeft(s, "-"), "_", "-"))
 	if len(s) > 64 {

@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ const (
 )
 
 // Find is the path of the file that arg means: a folder with an experiment.yaml, a YAML file, or a
-// name under experiments/ in the working directory. Its error says which names there are.
+// name under experiments/ in the working directory. Its error lists the names.
 func Find(arg string) (string, error) {
 	if arg == "" {
 		return "", fmt.Errorf("experiments: no experiment named%s", known(""))

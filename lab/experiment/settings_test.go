@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"errors"
@@ -141,7 +141,7 @@ func TestEveryExperimentComparesLikeWithLike(t *testing.T) {
 	}
 	anything := func(v string) (string, error) { return v, nil }
 	flags[transportFlag] = anything
-	files, err := filepath.Glob("*/" + fileName)
+	files, err := filepath.Glob("../../experiments/*/" + fileName)
 	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
 	}

@@ -1,12 +1,12 @@
-package experiments
+package experiment
 
 import (
 	"slices"
 	"strings"
 )
 
-// ofTransports are the flags that belong to transports, of which each has its own: where transports are compared they may differ. A name
-// that ends with * stands for all flags that begin so.
+// ofTransports are the flags of single transports. They may differ between transports that are compared. A name that ends with * covers all flags with
+// that beginning.
 var ofTransports = []string{"tcp-*", "uring-*", "rdma-*", "client-transport", "ring", "tls*", "huge-pages", "sqpoll", "taskrun"}
 
 func ofTransport(flag string) bool {
@@ -16,11 +16,11 @@ func ofTransport(flag string) bool {
 	})
 }
 
-// clientless says whether a transport has no client of its own: client and server are one process.
+// clientless reports whether client and server of a transport are one process.
 func clientless(transport string) bool { return transport == "inproc" || transport == "codec" }
 
-// alike refuses overrides that make transports differ in more than themselves, where transports are what is compared: a ratio of two of
-// them would be that of the other flag, too.
+// alike returns an error if transports are compared and overrides make them differ in another flag: a ratio of two of them would be
+// the effect of both.
 func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) error {
 	transports := find(axes, transportFlag)
 	if x.Compare != transportFlag || transports == nil || len(transports.values) < 2 {
@@ -57,7 +57,7 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 	return nil
 }
 
-// means says whether an axis has a value, in whatever spelling.
+// means reports whether an axis has a value, in any spelling.
 func (r *reader) means(of *axis, name, value string) bool {
 	want, err := r.flags[name](value)
 	return err == nil && slices.ContainsFunc(of.values, func(v string) bool {

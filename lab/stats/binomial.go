@@ -2,7 +2,7 @@ package stats
 
 import "math"
 
-// Binomial gives the exact interval of a probability of which k of n trials came true (Clopper and Pearson, "The use of confidence or
+// Binomial returns the exact interval of a probability of which k of n trials came true (Clopper and Pearson, "The use of confidence or
 // fiducial limits illustrated in the case of the binomial", 1934).
 func Binomial(k, n int, level float64) (low, high float64) {
 	tail := (1 - level) / 2

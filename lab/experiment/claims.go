@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"errors"
@@ -26,27 +26,27 @@ const (
 
 const noClaims = "claims must be a list: - {id: …, claim: …, source: …, metric: …, cells: {…}, expect: {…}}"
 
-// Claim is what someone says of systems such as these, and where the experiment shows it.
+// Claim is a published statement about systems like these, with the cells of the experiment that test it.
 type Claim struct {
 	ID     string
 	Text   string // the claim in words
 	Source string // who made it, and where that is written
-	Metric string // as the file has it: the caller knows which there are
+	Metric string // as written in the file; the caller checks it
 	Expect Expectation
 	Along  string  // the axis of a trend; "": none
 	Beside bool    // one cell is compared with another
 	Shown  []Shown // 1 …: each is a comparison of its own
-	File   string  // and where it stands there
+	File   string  // that has the claim, and its line
 	Line   int
 }
 
-// Shown are indexes of the experiment's Cells, in order: one, whose own value is meant; the cell that stands beside, and the one that
-// is meant; or all along an axis, of which the last is compared with the first.
+// Shown are indexes of the experiment's Cells that show a claim: one cell, whose own value counts; two cells, of which the second is compared with the
+// first; or all cells along an axis, of which the last is compared with the first.
 type Shown []int
 
-// Expectation is what a claim says of a ratio, or of one cell's own value.
+// Expectation is the claimed range of a ratio, or of one cell's own value.
 type Expectation struct {
-	Direction   string  // Higher, Lower, Same; "": the bounds say all
+	Direction   string  // Higher, Lower, Same; "": there are only bounds
 	Least, Most float64 // -Inf and +Inf: none
 }
 
@@ -57,7 +57,7 @@ const (
 	Same   = "same"
 )
 
-// LoadClaims reads a file of claims about x, whose flags are flags. A file that is not there has no claims, and is no error.
+// LoadClaims reads a file of claims about x, whose flags are flags. A missing file means no claims, and is no error.
 func LoadClaims(path string, x *Experiment, flags Flags) ([]Claim, error) {
 	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +93,7 @@ func ReadClaims(path string, data []byte, x *Experiment, flags Flags) ([]Claim, 
 type claims struct {
 	reader
 	x     *Experiment
-	lines map[string]int // by a claim's id: where it stands
+	lines map[string]int // line of each claim, by its ID
 	shown int
 }
 
@@ -309,7 +309,7 @@ func (c *claims) along(where []Values, axis string, at *token.Token) (all []Show
 	return all, nil
 }
 
-// alike says whether two cells agree in all flags that both have, but for some.
+// alike reports whether two cells have the same values of all flags that both have, except the flags in but.
 func alike(a, b Cell, but []string) bool {
 	for _, f := range a {
 		if v, both := b.Get(f.Name); both && v != f.Value && !slices.Contains(but, f.Name) {

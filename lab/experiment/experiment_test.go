@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"errors"
@@ -265,7 +265,7 @@ func TestFindTakesFolderFileAndName(t *testing.T) {
 }
 
 func TestQuickIsSmallEnoughForMakeRun(t *testing.T) {
-	x, err := Load("quick/experiment.yaml", testFlags())
+	x, err := Load("../../experiments/quick/experiment.yaml", testFlags())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestQuickIsSmallEnoughForMakeRun(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	quick, err := os.ReadFile("quick/experiment.yaml")
+	quick, err := os.ReadFile("../../experiments/quick/experiment.yaml")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,7 +1,8 @@
-// Package experiments reads experiment files: NAME/experiment.yaml says which flags a set of runs
-// takes, and which of them sweep. It knows no flag itself: the caller gives their names and how their
-// values are checked. Only cmd may import it, and it imports nothing of ours but internal/textfile.
-package experiments
+// Package experiment owns the files of an experiment. It reads experiment.yaml, which gives the flags of the runs and their values, and claims.yaml.
+// It unfolds the values to cells and groups these into questions. It knows no flag itself: the caller gives their names, and how their values are checked.
+// It is apart from lab because reading a file needs nothing of how cells are measured, and only this package parses YAML.
+// It may import internal packages of ours only.
+package experiment
 
 import (
 	"slices"
@@ -11,16 +12,16 @@ import (
 
 // Experiment is one file, checked and unfolded.
 type Experiment struct {
-	Name        string   // lower case, digits and dashes; the folder's name when the file says none
-	Description string   // free text; "" when the file has none
+	Name        string   // lower case, digits and dashes; default: the folder's name
+	Description string   // free text; "": none
 	Require     []string // transports without which nothing is to be run; each one is among the cells'
-	Axes        []string // the flags that sweep, transport first, then as they stand in the file
+	Axes        []string // the flags that sweep, transport first, then in the order of the file
 
-	Generations int           // times that all variants of a question are started and measured; 0 when the file does not say
-	Time        time.Duration // that a question is measured for, all its generations together; 0: the file does not say
-	Slice       time.Duration // counted window of a slice; SliceWhole: each cell by itself, in one piece; 0: the file does not say
+	Generations int           // times that all variants of a question are started and measured; 0: not set
+	Time        time.Duration // that a question is measured for, all its generations together; 0: not set
+	Slice       time.Duration // counted window of a slice; SliceWhole: each cell by itself, in one piece; 0: not set
 	Until       float64       // ratio: measuring stops when all intervals are so narrow; 0: it does not
-	Matters     float64       // ratio: the least difference that counts; 0: the file does not say
+	Matters     float64       // ratio: the least difference that counts; 0: not set
 	Interaction []string      // two flags that sweep, one of them Compare; none: no interaction is asked for
 
 	Compare    string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
@@ -33,40 +34,40 @@ type Experiment struct {
 	onlyPrimary bool
 }
 
-// Cell is the flags of one run: transport first, then as they stand in the file.
+// Cell is the flags of one run: transport first, then in the order of the file.
 type Cell []Flag
 
-// Flag is one flag and its value, both as the file has them: "value-bytes", "64KiB".
+// Flag is a flag and its value, both as written in the file: "value-bytes", "64KiB".
 type Flag struct{ Name, Value string }
 
-// Primary says which comparisons are claims, for which verdicts are given.
+// Primary chooses the comparisons that are primary claims, which get verdicts.
 type Primary struct {
-	Metrics []string // names of what is measured, as the file has them: the caller knows which there are
-	Where   []Values // a question is among them when each of these flags has one of the values in it
+	Metrics []string // as written in the file; the caller checks them
+	Where   []Values // a question is primary if each of these flags has one of the values
 }
 
-// Threshold is a bound that cells have to keep.
+// Threshold is a bound on a metric of cells.
 type Threshold struct {
-	Metric      string // as the file has it, like the bounds
+	Metric      string // as written in the file, like the bounds
 	Least, Most string // "": none; there is one at least
 	Where       []Values
-	File        string // and where it stands there
+	File        string // that has the threshold, and its line
 	Line        int
 }
 
-// Concerns says whether a cell has to keep it.
+// Concerns reports whether the threshold applies to a cell.
 func (t *Threshold) Concerns(c Cell) bool { return has(c, t.Where) }
 
-// Stages says of which cells, and of which share of their requests, the stages are taken down.
+// Stages chooses the cells, and the share of their requests, whose stages are recorded.
 type Stages struct {
 	OneIn int // 1 or more
 	Where []Values
 }
 
-// Concerns says whether a cell's stages are taken down.
+// Concerns reports whether a cell's stages are recorded.
 func (s *Stages) Concerns(c Cell) bool { return s != nil && has(c, s.Where) }
 
-// Sweeps says whether the experiment has several values of a flag.
+// Sweeps reports whether the experiment has several values of a flag.
 func (x *Experiment) Sweeps(flag string) bool { return slices.Contains(x.Axes, flag) }
 
 // Values are a flag and some of its values.
@@ -75,7 +76,7 @@ type Values struct {
 	Values []string
 }
 
-// Has says whether a question is among the primary ones.
+// Has reports whether a question is primary.
 func (p *Primary) Has(question Cell) bool {
 	return p != nil && has(question, p.Where)
 }
@@ -111,9 +112,9 @@ func (c Cell) Args() []string {
 // String is the cell as a person would type it.
 func (c Cell) String() string { return strings.Join(c.Args(), " ") }
 
-// Flags are the flags that an experiment may set, by name without dashes in front, each with what a value means, in one spelling
-// (1KiB and 1024 are the same size), or what is wrong with it.
+// Flags are the flags that an experiment may set, by name without dashes in front. Each function returns the one spelling of a value (1KiB and 1024 are the same
+// size), or what is wrong with it.
 type Flags map[string]func(value string) (meaning string, err error)
 
-// transportFlag is the flag by which overrides and require go.
+// transportFlag is the flag whose values overrides and require name.
 const transportFlag = "transport"

@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"bytes"
@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 // Load reads and checks a file. A mistake in it comes back as an *Error, the first one only.
 func Load(path string, flags Flags) (*Experiment, error) { return LoadAs(path, "", flags) }
 
-// LoadAs is Load of a copy: name is the experiment's where the text has none, whatever the folder is called. "": as Load.
+// LoadAs is Load of a copy. If the text has no name, the experiment's name is name, whatever the folder is called. "": as Load.
 func LoadAs(path, name string, flags Flags) (*Experiment, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -96,7 +96,7 @@ func (r *reader) errorAt(t *token.Token, format string, args ...any) *Error {
 	return e
 }
 
-// axis is one flag with the values that it takes in turn.
+// axis is a flag with all its values.
 type axis struct {
 	name   string
 	values []string
@@ -184,7 +184,7 @@ func (r *reader) read(data []byte) (*Experiment, error) {
 	return x, r.thresholds(thresholds, x)
 }
 
-// mostOneIn is what --stages takes.
+// mostOneIn is the largest value of --stages.
 const mostOneIn = 1_000_000_000
 
 // stages reads one-in, and flags with the values that a cell must have.
@@ -265,7 +265,7 @@ func (r *reader) thresholds(p *pair, x *Experiment) error {
 	return nil
 }
 
-// compare finds the axis that is compared: the file's word, or the first that sweeps.
+// compare finds the compared axis: the one that the file names, or the first that sweeps.
 func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *Experiment) error {
 	if p != nil {
 		s, err := r.scalar(p.key, p.value)
@@ -374,7 +374,7 @@ type pair struct {
 }
 
 func (r *reader) parse(data []byte) (root []pair, err error) {
-	defer func() { // a parser's own bug is the file's mistake to whoever reads the message, not a crash
+	defer func() { // a bug in the parser becomes an error about the file, not a crash
 		if p := recover(); p != nil {
 			root, err = nil, &Error{File: r.file, Message: "not readable as YAML"}
 		}
@@ -403,7 +403,7 @@ func (r *reader) parse(data []byte) (root []pair, err error) {
 	return r.mapping(body, "the file")
 }
 
-// mapping is a node's pairs in their order; a key that stands twice is a mistake.
+// mapping returns a node's pairs in their order. A key that occurs twice is an error.
 func (r *reader) mapping(n ast.Node, what string) ([]pair, error) {
 	var values []*ast.MappingValueNode
 	switch n := n.(type) {

@@ -1,4 +1,4 @@
-package experiments
+package experiment
 
 import (
 	"math"
@@ -21,7 +21,7 @@ const (
 	PercentMin         = 0.001
 )
 
-// settings reads a key that says how an experiment is measured; known is false where it is none of them.
+// settings reads a key for how an experiment is measured. known is false for other keys.
 func (r *reader) settings(p pair, x *Experiment) (known bool, err error) {
 	switch p.key {
 	case "generations", "blocks":
