@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // A change, put or delete, writes its item, or a tombstone, to a free slot, and frees the slot of the item before it
@@ -57,10 +58,10 @@ func (c change) keep(r *kv.Request, n uint32) {
 // change begins a put or delete.
 func (p *Partition) change(r *kv.Request) {
 	x := p.index
-	rec, found := x.find(r.Key)
+	rec, found := x.Find(r.Key)
 	there := false
 	if found {
-		f := x.flags(rec)
+		f := x.Flags(rec)
 		if f&flagBusy != 0 {
 			p.keyList(rec).Push(r)
 			return
@@ -81,7 +82,7 @@ func (p *Partition) change(r *kv.Request) {
 
 // finishUnchanged ends a change that changes nothing for what its key has, when that is on disk.
 func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.Status) {
-	if !found || !p.awaits(r, rec, p.index.flags(rec)) {
+	if !found || !p.awaits(r, rec, p.index.Flags(rec)) {
 		p.finish(r, s)
 	}
 }
@@ -89,7 +90,7 @@ func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.
 // changeFrom goes on with a change that nobody else can come before: update says what an update makes of the item that is there.
 func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
 	x := p.index
-	there := found && x.flags(rec)&(flagHidden|flagTomb) == 0
+	there := found && x.Flags(rec)&(flagHidden|flagTomb) == 0
 	bytes, s := updated(r, old, there, p.o.Limits.MaxValueBytes)
 	if s != kv.StatusOK {
 		p.finishUnchanged(r, rec, found, s)
@@ -101,10 +102,10 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	}
 	c := change{phase: phaseClaimed}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
-		c.to, c.marks = x.at(rec), markInPlace
+	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && p.at(rec).class == class && !p.at(rec).large() {
+		c.to, c.marks = p.at(rec), markInPlace
 	} else {
-		frees := there && (r.Op.Deletes() || x.at(rec).class == class)
+		frees := there && (r.Op.Deletes() || p.at(rec).class == class)
 		to, ok := p.claim(r, class, there, frees)
 		if !ok {
 			return
@@ -114,16 +115,16 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	}
 	if !found {
 		var ok bool
-		if rec, ok = x.insert(r.Key); !ok {
+		if rec, ok = x.Insert(r.Key); !ok {
 			p.slabs[c.to.class].free.put(c.to.slot)
 			p.claims--
 			p.freed = true
 			p.finish(r, kv.StatusBusy)
 			return
 		}
-		x.setFlags(rec, flagHidden)
+		x.SetFlags(rec, flagHidden)
 	}
-	x.setFlags(rec, x.flags(rec)|flagBusy)
+	x.SetFlags(rec, x.Flags(rec)|flagBusy)
 	update(r, old, there)
 	c.rec = rec
 	c.keep(r, rec)
@@ -135,8 +136,8 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 	x := p.index
 	if r.Op.Deletes() {
 		p.unexport(r.Key)
-		at := x.at(rec)
-		x.delete(rec)
+		at := p.at(rec)
+		x.Delete(rec)
 		update(r, old, true)
 		p.slabs[at.class].free.put(at.slot)
 		p.count.items--
@@ -144,7 +145,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 		return
 	}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if !found || x.at(rec).class != class {
+	if !found || p.at(rec).class != class {
 		s := &p.slabs[class]
 		slot, ok := s.take(nil)
 		if !ok && p.growMemory(s) {
@@ -155,21 +156,21 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 			return
 		}
 		if found {
-			old := x.at(rec)
+			old := p.at(rec)
 			p.slabs[old.class].free.put(old.slot)
 		} else {
-			if rec, ok = x.insert(r.Key); !ok {
+			if rec, ok = x.Insert(r.Key); !ok {
 				s.free.put(slot)
 				p.finish(r, kv.StatusBusy)
 				return
 			}
 			p.count.items++
 		}
-		x.put(rec, place{class, slot})
+		p.setAt(rec, place{class, slot})
 	}
 	p.unexport(r.Key)
 	update(r, old, found)
-	p.encode(p.slabs[class].memory(x.at(rec).slot), r, kindLive)
+	p.encode(p.slabs[class].memory(p.at(rec).slot), r, kindLive)
 	p.offer(r.Key, r.Value)
 	p.finish(r, kv.StatusOK)
 }
@@ -177,7 +178,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 // store puts a change that has a slot into it.
 func (p *Partition) store(r *kv.Request) {
 	c := changeOf(r)
-	if c.marks&markInPlace != 0 && (p.index.at(c.rec) != c.to || p.index.flags(c.rec)&flagHidden != 0) {
+	if c.marks&markInPlace != 0 && (p.at(c.rec) != c.to || p.index.Flags(c.rec)&flagHidden != 0) {
 		p.restart(r, c.rec) // the item that it was to be written over could not be written, and is gone
 		return
 	}
@@ -194,10 +195,10 @@ func (p *Partition) store(r *kv.Request) {
 
 // restart begins a change in place anew.
 func (p *Partition) restart(r *kv.Request, rec uint32) {
-	if f := p.index.flags(rec); f&flagHidden != 0 {
-		p.index.delete(rec)
+	if f := p.index.Flags(rec); f&flagHidden != 0 {
+		p.index.Delete(rec)
 	} else {
-		p.index.setFlags(rec, f&^flagBusy)
+		p.index.SetFlags(rec, f&^flagBusy)
 	}
 	r.Aux[1], r.Aux[2] = 0, 0
 	p.change(r)
@@ -246,10 +247,10 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	p.slabs[c.to.class].note(c.to, b)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
-	was := x.flags(rec)
+	was := x.Flags(rec)
 	if kind != kindOver {
 		if was&flagHidden == 0 {
-			c.old = x.at(rec)
+			c.old = p.at(rec)
 			c.marks |= markOld
 			if was&flagTomb != 0 {
 				c.marks |= markOldTomb
@@ -257,7 +258,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 				p.stale.add(kv.Hash(r.Key))
 			}
 		}
-		x.put(rec, c.to)
+		p.setAt(rec, c.to)
 	}
 	p.turned(rec, was, kind)
 	c.phase = phaseOnItsWay
@@ -274,7 +275,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 }
 
 // turned notes of a record what its key has now, after a change of that kind.
-func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
+func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
 	now := was &^ (flagBusy | flagHidden | flagTomb | flagCorrupt)
 	if kind == kindTombstone {
 		now |= flagTomb
@@ -283,8 +284,8 @@ func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
 }
 
 // setFlags changes what a record says of its key, and counts it.
-func (p *Partition) setFlags(rec uint32, was, now recordFlags) {
-	p.index.setFlags(rec, now)
+func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
+	p.index.SetFlags(rec, now)
 	p.count.key(was, -1)
 	p.count.key(now, 1)
 }
@@ -377,7 +378,7 @@ func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	}
 	if r.Op.Deletes() {
 		buried = 1
-		if rec, ok := p.index.find(r.Key); ok && p.index.flags(rec)&(flagTomb|flagQueued) == flagTomb {
+		if rec, ok := p.index.Find(r.Key); ok && p.index.Flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			p.queueTomb(rec)
 		}
 	} else if p.table != nil {
@@ -390,8 +391,8 @@ func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 // offerWritten offers what the page in f, which is on disk as it is, has in a slot, if it is still what the key has. It takes the item from
 // the page: a change of the same slot may have followed r's into it.
 func (p *Partition) offerWritten(key []byte, at place, f uint32) {
-	rec, ok := p.index.find(key)
-	if !ok || p.index.at(rec) != at || p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
+	rec, ok := p.index.Find(key)
+	if !ok || p.at(rec) != at || p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
 		return
 	}
 	if it, ok := peekItem(p.cache.page(f)[at.offset():][:classes[at.class].bytes]); ok {
@@ -453,7 +454,7 @@ func (p *Partition) linger() {
 }
 
 func (p *Partition) queueTomb(rec uint32) {
-	p.index.setFlags(rec, p.index.flags(rec)|flagQueued)
+	p.index.SetFlags(rec, p.index.Flags(rec)|flagQueued)
 	p.tombs.push(rec)
 }
 
@@ -462,15 +463,15 @@ func (p *Partition) dropTombs(n int) {
 	x := p.index
 	for n = min(n, p.tombs.n); n > 0 && !p.window.lost; n-- {
 		rec := p.tombs.pop()
-		f := x.flags(rec) &^ flagQueued
-		x.setFlags(rec, f)
+		f := x.Flags(rec) &^ flagQueued
+		x.SetFlags(rec, f)
 		switch {
 		case f&flagTomb == 0: // the key is there again
-		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.key(rec))) > 0:
+		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.Key(rec))) > 0:
 			p.queueTomb(rec)
 		default:
-			at := x.at(rec)
-			x.delete(rec)
+			at := p.at(rec)
+			x.Delete(rec)
 			p.count.key(f, -1)
 			p.put(lingering{at: at})
 		}
@@ -506,7 +507,7 @@ func (q *recordRing) pop() (rec uint32) {
 // largeWritten ends a change whose slot has pages of its own.
 func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	x, c := p.index, changeOf(r)
-	was := x.flags(c.rec)
+	was := x.Flags(c.rec)
 	if errno != 0 {
 		p.writeFailed(errno)
 		r.Need = 0
@@ -515,12 +516,12 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	}
 	buried := p.settled(r, c)
 	p.claims--
-	old, kind := x.at(c.rec), uint8(kindLive)
+	old, kind := p.at(c.rec), uint8(kindLive)
 	if r.Op.Deletes() {
 		kind = kindTombstone
 	}
 	p.unexport(r.Key)
-	x.put(c.rec, c.to)
+	p.setAt(c.rec, c.to)
 	p.turned(c.rec, was, kind)
 	if was&flagHidden == 0 {
 		if was&flagTomb == 0 {
@@ -545,10 +546,10 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 		p.slabs[c.to.class].free.put(c.to.slot)
 		p.claims--
 	}
-	if f := p.index.flags(c.rec); f&flagHidden != 0 {
-		p.index.delete(c.rec)
+	if f := p.index.Flags(c.rec); f&flagHidden != 0 {
+		p.index.Delete(c.rec)
 	} else {
-		p.index.setFlags(c.rec, f&^flagBusy)
+		p.index.SetFlags(c.rec, f&^flagBusy)
 	}
 	p.freed = true
 	p.finish(r, s)
@@ -575,7 +576,7 @@ func (p *Partition) undo(r *kv.Request) {
 		return
 	}
 	p.claims--
-	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
+	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the last change
 		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
 	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead
@@ -593,7 +594,7 @@ func (p *Partition) undo(r *kv.Request) {
 // revert gives a key what it had before its last change.
 func (p *Partition) revert(rec uint32, c change) {
 	x := p.index
-	was := x.flags(rec)
+	was := x.Flags(rec)
 	now := was &^ (flagTomb | flagCorrupt)
 	switch {
 	case c.marks&markOld == 0:
@@ -602,12 +603,12 @@ func (p *Partition) revert(rec uint32, c change) {
 		now |= flagTomb
 		fallthrough
 	default:
-		x.put(rec, c.old)
+		p.setAt(rec, c.old)
 	}
 	p.setFlags(rec, was, now)
 	switch {
 	case now&(flagHidden|flagBusy) == flagHidden:
-		x.delete(rec)
+		x.Delete(rec)
 	case now&(flagTomb|flagQueued) == flagTomb:
 		p.queueTomb(rec)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Open makes partition shard of shards, finds what its files hold, and adds it to the loop. It is called on
@@ -105,7 +106,7 @@ func sayNoDirect(o *Options, shard int) {
 
 // newPartition makes an empty partition without a disk.
 func newPartition(l *loop.Loop, shard int, o Options) *Partition {
-	p := &Partition{l: l, shard: shard, o: o, index: newIndex(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
+	p := &Partition{l: l, shard: shard, o: o, index: index.New(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
 	p.grows = make([]uint8, 0, len(classes))
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))

@@ -9,6 +9,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Backend is a rung of the ladder that isolates the network.
@@ -46,7 +47,7 @@ const (
 
 // Bounds of what a store can hold, whatever its limits are.
 const (
-	KeyBytesMax   = 1024
+	KeyBytesMax   = index.KeyBytesMax
 	ValueBytesMax = 16 << 20
 )
 

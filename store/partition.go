@@ -1,6 +1,6 @@
 // Package store owns the keys: partitions that share nothing, each on one loop, with an ordered index in
-// memory, slabs of slots by size class, a page cache, and the disk under them (KVell's design, SOSP'19). It
-// may import kv, loop and internal packages, and knows no transport.
+// memory (store/index), slabs of slots by size class, a page cache, and the disk under them (KVell's design, SOSP'19). It
+// may import kv, loop, its own rooms and internal packages, and knows no transport.
 package store
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Partition is one shard of a store: the mem and disk backends. It belongs to its loop, and all methods are for
@@ -26,7 +27,7 @@ type Partition struct {
 	o      Options
 
 	table  *export.Table // of items that NICs may read; nil: none
-	index  *index
+	index  *index.Index
 	slabs  []slab // by class
 	window window // of the changes' sequence numbers
 	group  group  // requests that are looked up together
@@ -395,7 +396,7 @@ func (p *Partition) free() {
 	if p.table != nil {
 		_ = p.table.Close()
 	}
-	p.index.close()
+	p.index.Close()
 	for i := range p.slabs {
 		p.slabs[i].close()
 	}

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read that comes upon
@@ -28,7 +29,7 @@ func (p *Partition) get(r *kv.Request) {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	if f := p.index.flags(rec); f&(flagHidden|flagTomb) != 0 {
+	if f := p.index.Flags(rec); f&(flagHidden|flagTomb) != 0 {
 		if !p.awaits(r, rec, f) {
 			p.finish(r, kv.StatusNotFound)
 		}
@@ -46,12 +47,12 @@ func (p *Partition) get(r *kv.Request) {
 
 // itemOf gives what lies at r's record; not ok: r has ended, or goes on when that was read.
 func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok bool) {
-	if p.index.flags(rec)&flagCorrupt != 0 {
+	if p.index.Flags(rec)&flagCorrupt != 0 {
 		p.count.corrupt++
 		p.finish(r, kv.StatusCorrupt)
 		return it, s, false
 	}
-	at := p.index.at(rec)
+	at := p.at(rec)
 	if p.files != nil && at.large() {
 		if s = roomToRead(r, p.largeBytes(at)-len(r.Key), p.o.Limits.MaxValueBytes); s != kv.StatusOK {
 			p.finish(r, s)
@@ -65,11 +66,11 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 
 // recall finds a get's record, which it remembers in Aux[2] while it waits: a find takes two cache misses and more.
 func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
-	if was := r.Aux[2]; was != 0 && uint32(was>>32) == p.index.gone {
+	if was := r.Aux[2]; was != 0 && uint32(was>>32) == p.index.Deletes() {
 		return uint32(was), true
 	}
-	if rec, ok = p.index.find(r.Key); ok {
-		r.Aux[2] = uint64(rec) | uint64(p.index.gone)<<32
+	if rec, ok = p.index.Find(r.Key); ok {
+		r.Aux[2] = uint64(rec) | uint64(p.index.Deletes())<<32
 	}
 	return rec, ok
 }
@@ -131,11 +132,11 @@ func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Sta
 
 // awaits says whether what a key has, or that it has nothing any more, is not on disk yet; r is run again when it is. f are the record's
 // flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
-func (p *Partition) awaits(r *kv.Request, rec uint32, f recordFlags) bool {
+func (p *Partition) awaits(r *kv.Request, rec uint32, f index.Flags) bool {
 	if p.files == nil || f&flagHidden != 0 {
 		return false
 	}
-	at := p.index.at(rec)
+	at := p.at(rec)
 	return !at.large() && p.awaitsSlot(r, p.cache.find(at.id()), at)
 }
 
@@ -306,7 +307,7 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.find(r.Key); ok && p.index.at(rec) == (place{t.class, t.slot}) { // no change has overtaken the read
+			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == (place{t.class, t.slot}) { // no change has overtaken the read
 				p.table.Put(r.Key, it.value)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // A scan that waits remembers only how far its answer has come: Aux[1] has the number of items in it and
@@ -92,14 +93,14 @@ func (p *Partition) scan(r *kv.Request) {
 		if looked == p.scanTurn {
 			st.keep(r)
 			if passed != 0 {
-				p.marks.set(r, p.index.key(passed))
+				p.marks.set(r, p.index.Key(passed))
 			}
 			p.later.Push(r)
 			p.l.Again()
 			return
 		}
 		before, had := c, st.n
-		rec, ok := p.index.next(&c)
+		rec, ok := p.index.Next(&c)
 		if !ok {
 			break
 		}
@@ -114,16 +115,16 @@ func (p *Partition) scan(r *kv.Request) {
 }
 
 // scanKey adds the item of a record, if it has one. before is the cursor before it. false: the scan has ended, or waits, and is run again then.
-func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cursor) bool {
+func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before index.Cursor) bool {
 	if r.Aux[2] != 0 {
-		switch it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v {
+		switch it, v := p.awaited(&r.Aux[2], p.index.Key(rec)); v {
 		case slotLive:
 			return p.scanAdd(r, st, it, kv.StatusOK)
 		case slotTombstone:
 			return true
 		}
 	}
-	f := p.index.flags(rec)
+	f := p.index.Flags(rec)
 	if f&(flagHidden|flagTomb) != 0 {
 		if p.awaits(r, rec, f) {
 			st.keep(r)
@@ -136,7 +137,7 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cur
 		return p.scanAdd(r, st, item{}, kv.StatusCorrupt)
 	}
 	st.keep(r)
-	at := p.index.at(rec)
+	at := p.at(rec)
 	if p.files != nil && at.large() {
 		if n := p.largeBytes(at); !p.scanRoom(r, *st, n) {
 			return false
@@ -145,7 +146,7 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cur
 		p.readLarge(r, at)
 		return false
 	}
-	it, s, ok := p.item(r, at, p.index.key(rec))
+	it, s, ok := p.item(r, at, p.index.Key(rec))
 	if !ok {
 		p.readAhead(r, *st, before)
 		return false
@@ -154,19 +155,19 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cur
 }
 
 // scanFrom puts a cursor after what the answer has, or the scan has passed.
-func (p *Partition) scanFrom(r *kv.Request, st scanState) cursor {
+func (p *Partition) scanFrom(r *kv.Request, st scanState) index.Cursor {
 	mark := p.marks.key(r)
 	if st.n == 0 {
 		if r.Value = r.Value[:0]; mark != nil {
-			return p.index.seek(mark, true)
+			return p.index.Seek(mark, true)
 		}
-		return p.index.seek(r.Key, false)
+		return p.index.Seek(r.Key, false)
 	}
 	key, _, _, _ := kv.NextItem(r.Value[st.last:])
 	if bytes.Compare(key, mark) < 0 {
 		key = mark
 	}
-	return p.index.seek(key, true)
+	return p.index.Seek(key, true)
 }
 
 // scanRoom says whether an item whose key and value have n bytes fits into the answer; if not, the scan has ended.
@@ -227,22 +228,22 @@ func (p *Partition) scanEnd(r *kv.Request, need uint32) {
 
 // readAhead begins to read the pages of the items that follow, when half of those it asked for last
 // time are in the answer.
-func (p *Partition) readAhead(r *kv.Request, st scanState, c cursor) {
+func (p *Partition) readAhead(r *kv.Request, st scanState, c index.Cursor) {
 	if r.Need > st.n+scanAhead/2 {
 		return
 	}
 	room := cap(r.Value) - len(r.Value)
 	n := st.n
 	for end := min(st.n+scanAhead, r.Limit); n < end; n++ {
-		rec, ok := p.index.next(&c)
+		rec, ok := p.index.Next(&c)
 		if !ok {
 			break
 		}
-		at := p.index.at(rec)
+		at := p.at(rec)
 		if room -= classes[at.class].bytes / 2; room < 0 { // an item takes more than half of its slot, mostly
 			break
 		}
-		if n >= r.Need && p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
+		if n >= r.Need && p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
 			p.prefetch(at)
 		}
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "github.com/kvwire/kvwire/loop"
+import (
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/index"
+)
 
 // counters are what a partition counts as it goes.
 type counters struct {
@@ -14,7 +17,7 @@ type counters struct {
 }
 
 // key counts a key whose record has those flags, n times.
-func (c *counters) key(f recordFlags, n int64) {
+func (c *counters) key(f index.Flags, n int64) {
 	switch {
 	case f&flagHidden != 0:
 	case f&flagTomb != 0:
@@ -97,7 +100,7 @@ func (p *Partition) Snapshot() Stats {
 		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt, UnreadableSlots: p.count.unreadable, UnfinishedWrites: p.count.unfinished, LostPages: p.count.lostPages,
 		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
 		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
-		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
+		IndexBytes: uint64(p.index.Bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
 		Disk: p.io.stats(p.engine),
 	}
 	if p.engine != nil {

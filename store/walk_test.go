@@ -165,14 +165,14 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 	if len(found) != 1 || found[0] != key(0) {
 		t.Errorf("%d keys were found", len(found))
 	}
-	units := n * keyUnits(headBytes+200)
+	units := n * (8 + 200) / 4 // a head and a key, in units of 4 bytes
 	if least := units / 64 / walkSteps; pages < least {
 		t.Errorf("%d pages looked at %d places, %d at most each", pages, units, 64*walkSteps)
 	}
-	h := &g.p.(*Partition).index.heap
+	x := g.p.(*Partition).index
 	mark, steps := kv.MarkFirst, 10
 	if g.on(func() {
-		if h.before(&mark, &steps) || steps != 0 {
+		if x.Before(&mark, &steps) || steps != 0 {
 			t.Errorf("10 steps have come to %d, %d are left", mark, steps)
 		}
 	}); mark == 0 {
