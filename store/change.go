@@ -337,8 +337,7 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 	s.whole[c.to.slot].bytes = uint32(n)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.rec)
-	p.io.begin(transfer{kind: writeItem, class: c.to.class, slot: c.to.slot, r: r, buf: b, whole: b,
-		off: c.to.id().offset(), fixed: p.bufferFixed})
+	p.beginItem(writeItem, r, c.to, b)
 }
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
@@ -417,7 +416,7 @@ func (p *Partition) release(at place, key []byte, stale bool) {
 	if stale && p.slabs[at.class].alone() {
 		l.hash, l.stale = kv.Hash(key), true
 	}
-	if at.large() && p.io.reading(at) {
+	if at.large() && p.reading(at) {
 		p.lingers = append(p.lingers, l) // bounded by the transfers under way
 		return
 	}
@@ -444,7 +443,7 @@ func (p *Partition) put(l lingering) {
 func (p *Partition) linger() {
 	keep := p.lingers[:0]
 	for _, l := range p.lingers {
-		if p.io.reading(l.at) {
+		if p.reading(l.at) {
 			keep = append(keep, l)
 		} else {
 			p.put(l)

@@ -1,5 +1,5 @@
 // Package store owns the keys: partitions that share nothing, each on one loop, with an ordered index in
-// memory (store/index), slabs of slots by size class, a page cache, and the disk under them (KVell's design, SOSP'19). It
+// memory (store/index), slabs of slots by size class, a page cache, and the disk under them (store/disk; KVell's design, SOSP'19). It
 // may import kv, loop, its own rooms and internal packages, and knows no transport.
 package store
 
@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
 	"github.com/kvwire/kvwire/store/index"
 )
 
@@ -36,13 +37,14 @@ type Partition struct {
 	cache       *cache
 	buffers     *arena.Pool // for large items
 	bufferFixed int         // index of the pool's registered buffer
-	io          transfers
-	writing     int // pages that are being written
+	io          disk.Transfers
+	under       []transfer // under way, by their place in io
+	writing     int        // pages that are being written
 	files       files
-	direct      bool   // files are open with O_DIRECT
-	based       bool   // the account on disk tells of an earlier state
-	engine      engine // of files on a disk
-	fixed       bool   // memory is registered with the ring
+	direct      bool        // files are open with O_DIRECT
+	based       bool        // the account on disk tells of an earlier state
+	engine      disk.Engine // of files on a disk
+	fixed       bool        // memory is registered with the ring
 	grows       []uint8
 	stale       staleCounts
 	tombs       recordRing // those that may be dropped some day
@@ -73,7 +75,7 @@ type Partition struct {
 
 	count     counters
 	writeBack writeBack
-	done      [64]completion
+	done      [64]disk.Completion
 }
 
 // keyLists is the number of lists in which requests wait for a key that is being changed. Keys
@@ -231,7 +233,7 @@ func (p *Partition) Poll() (found int) {
 		return found
 	}
 	for {
-		n := p.io.disk.poll(p.done[:])
+		n := p.io.Disk.Reap(p.done[:])
 		for _, c := range p.done[:n] {
 			p.complete(c)
 		}
@@ -241,11 +243,13 @@ func (p *Partition) Poll() (found int) {
 	}
 }
 
-func (p *Partition) complete(c completion) {
-	t, errno, ended := p.io.complete(c)
+func (p *Partition) complete(c disk.Completion) {
+	i, errno, ended := p.io.Complete(c)
 	if !ended {
 		return
 	}
+	t := p.under[i]
+	p.under[i].r, p.under[i].whole, p.under[i].Buf = nil, nil, nil
 	p.freed = true
 	if errno != 0 && t.kind != growSlab {
 		p.count.ioErrors++
@@ -265,13 +269,13 @@ func (p *Partition) complete(c completion) {
 		p.buffers.Free(t.whole)
 		p.largeWritten(t.r, errno)
 	case growSlab:
-		p.slabGrown(&p.slabs[t.class], t.length, errno)
+		p.slabGrown(&p.slabs[t.File], t.Length, errno)
 	}
 }
 
 // failed logs a transfer that failed. Who asked for it hears of it besides.
 func (p *Partition) failed(t *transfer, errno syscall.Errno) {
-	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.class), "at", t.off, "reason", errno)
+	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.File), "at", t.Off, "reason", errno)
 }
 
 // Stage runs what waited for something that was given back, and hands the turn's transfers to the disk.
@@ -287,7 +291,7 @@ func (p *Partition) Stage() error {
 	}
 	p.stageGrowth()
 	// Writes first: they are bounded, and reads ahead of scans may take all places for as long as there are scans.
-	for p.io.room() && p.writing < writingMax {
+	for p.io.Room() && p.writing < writingMax {
 		f := p.cache.pop(&p.cache.toWrite)
 		if f == 0 {
 			break
@@ -301,14 +305,14 @@ func (p *Partition) Stage() error {
 		p.writing++
 		p.stagePages(f, n, writePage)
 	}
-	for p.io.room() {
+	for p.io.Room() {
 		f := p.cache.pop(&p.cache.toRead)
 		if f == 0 {
 			break
 		}
 		p.stagePages(f, 1, readPage)
 	}
-	all, err := p.io.stage()
+	all, err := p.io.Stage()
 	if !all || p.freed {
 		p.l.Again()
 	}
@@ -324,15 +328,15 @@ const runMax = 32
 
 func (p *Partition) stagePages(f, n uint32, kind transferKind) {
 	id := p.cache.frames[f].id
-	p.io.begin(transfer{kind: kind, class: id.class(), frame: f, pages: n, buf: p.cache.pages(f, n),
-		off: id.offset(), fixed: p.cache.offset(f) >> fixedShift})
+	p.begin(transfer{kind: kind, frame: f, pages: n, Transfer: disk.Transfer{File: id.class(), Buf: p.cache.pages(f, n),
+		Off: id.offset(), Fixed: p.cache.offset(f) >> disk.FixedShift}})
 }
 
 func (p *Partition) stageGrowth() {
-	for len(p.grows) > 0 && p.io.room() {
+	for len(p.grows) > 0 && p.io.Room() {
 		s := &p.slabs[p.grows[len(p.grows)-1]]
 		p.grows = p.grows[:len(p.grows)-1]
-		p.io.begin(transfer{kind: growSlab, class: s.class, off: s.bytes(), length: s.asked})
+		p.begin(transfer{kind: growSlab, Transfer: disk.Transfer{File: s.class, Off: s.bytes(), Length: s.asked}})
 	}
 }
 
@@ -345,7 +349,7 @@ func (p *Partition) Close() bool {
 		p.closing = true
 		p.sweep()
 	}
-	if p.files != nil && (p.io.active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
+	if p.files != nil && (p.io.Active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
 		return false
 	}
 	p.closed = true
@@ -363,12 +367,12 @@ func (p *Partition) Busy() string {
 		return "a scan goes on"
 	case p.files == nil:
 		return ""
-	case p.io.active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
+	case p.io.Active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
 		return "the disk reads or writes"
 	case p.freed, p.claims > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
 		return "requests wait for the disk"
 	case !p.direct:
-		return p.writeBack.busy(p.io.writes, p.files.sync, &p.o)
+		return p.writeBack.busy(p.io.Counts.Writes, p.files.sync, &p.o)
 	}
 	return ""
 }

@@ -274,8 +274,7 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 func (p *Partition) readLarge(r *kv.Request, at place) {
 	n := roundUp(headerBytes+p.largeBytes(at), pageBytes)
 	if b := p.buffer(r, n); b != nil {
-		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
-			off: at.id().offset(), fixed: p.bufferFixed})
+		p.beginItem(readItem, r, at, b)
 	}
 }
 
@@ -286,7 +285,7 @@ func (p *Partition) largeBytes(at place) int {
 
 // buffer gives n bytes for a large item, and sees to it that a transfer is to be had; nil means that r waits.
 func (p *Partition) buffer(r *kv.Request, n int) []byte {
-	if !p.behind(&p.noBuffer) && p.io.room() {
+	if !p.behind(&p.noBuffer) && p.io.Room() {
 		if b := p.buffers.Alloc(n); b != nil {
 			return b
 		}
@@ -303,11 +302,11 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	case r.Op == kv.OpScan:
 		p.scanLarge(r, t.whole)
 	case r.Op.Updates():
-		p.updateLarge(r, place{t.class, t.slot}, t.whole)
+		p.updateLarge(r, t.at(), t.whole)
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == (place{t.class, t.slot}) { // no change has overtaken the read
+			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // no change has overtaken the read
 				p.table.Put(r.Key, it.value)
 			}
 		}
