@@ -33,28 +33,6 @@ const (
 	markInPlace                         // it is written over the one before it
 )
 
-// change is what a request remembers of itself in Aux[1] and Aux[2].
-type change struct {
-	phase phase
-	marks changeMarks
-	to    place  // the slot that it has taken
-	low   uint16 // of its sequence number, when it is on its way
-	old   place  // markOld: the slot to be freed when it has ended
-	rec   uint32 // the key's record; not of small items on their way, whose place in the request old takes
-}
-
-func changeOf(r *kv.Request) change {
-	a, b := r.Aux[1], r.Aux[2]
-	return change{phase: phase(a), marks: changeMarks(a >> 8), to: place{uint8(a >> 16), uint32(a >> 32)},
-		low: uint16(b), old: place{uint8(a >> 24), uint32(b >> 32)}, rec: uint32(b >> 32)}
-}
-
-// keep writes c into its request. n is rec, or old's slot.
-func (c change) keep(r *kv.Request, n uint32) {
-	r.Aux[1] = uint64(c.phase) | uint64(c.marks)<<8 | uint64(c.to.class)<<16 | uint64(c.old.class)<<24 | uint64(c.to.slot)<<32
-	r.Aux[2] = uint64(c.low) | uint64(n)<<32
-}
-
 // change begins a put or delete.
 func (p *Partition) change(r *kv.Request) {
 	x := p.index
@@ -200,7 +178,7 @@ func (p *Partition) restart(r *kv.Request, rec uint32) {
 	} else {
 		p.index.SetFlags(rec, f&^flagBusy)
 	}
-	r.Aux[1], r.Aux[2] = 0, 0
+	r.Work = kv.Work{}
 	p.change(r)
 }
 
@@ -238,7 +216,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	if kind == kindOver {
 		p.slabs[c.to.class].forget(c.to, b)
 	} else {
-		p.overwrites(r, c.to, b)
+		c.stale = p.overwrites(c.to, b)
 	}
 	if servesStale {
 		p.keepStale(c.to, b)
@@ -290,21 +268,22 @@ func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
 	p.count.key(now, 1)
 }
 
-// overwrites notes in r which stale copy, if any, goes when its slot, with the bytes b, is written.
-func (p *Partition) overwrites(r *kv.Request, at place, b []byte) {
-	r.Need = 0
+// overwrites gives the stale copy, if any, that goes when a slot with the bytes b is written (change.stale).
+func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	s := &p.slabs[at.class]
 	it, v := s.forget(at, b)
 	if s.alone() {
 		if w := &s.whole[at.slot]; w.has {
-			r.Need, w.has = w.stale|staleNoted, false
+			w.has = false
+			return w.stale | staleNoted
 		}
 	} else if v == slotLive {
-		r.Need = kv.Hash(it.key) | staleNoted
+		return kv.Hash(it.key) | staleNoted
 	}
+	return 0
 }
 
-// staleNoted in Need says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
+// staleNoted in change.stale says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
 // is above those that any table of counters looks at.
 const staleNoted = 1 << 31
 
@@ -329,7 +308,7 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 	if b == nil {
 		return
 	}
-	p.overwrites(r, c.to, nil)
+	c.stale = p.overwrites(c.to, nil)
 	c.low = uint16(p.encode(b, r, kind).seq)
 	clear(b[n:]) // what others left in the buffer does not go to disk
 	s := &p.slabs[c.to.class]
@@ -368,7 +347,7 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 // written ends a change of which the page, in the frame f, is on disk. It returns 1 if tombstones may have become superfluous.
 func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	c := changeOf(r)
-	buried = p.settled(r, c)
+	buried = p.settled(c)
 	if c.marks&markInPlace == 0 {
 		p.claims--
 	}
@@ -400,11 +379,10 @@ func (p *Partition) offerWritten(key []byte, at place, f uint32) {
 }
 
 // settled notes that a change is on disk, and with it the end of what it overwrote.
-func (p *Partition) settled(r *kv.Request, c change) (buried int) {
+func (p *Partition) settled(c change) (buried int) {
 	p.window.complete(c.low)
-	if r.Need != 0 {
-		p.stale.sub(r.Need)
-		r.Need = 0
+	if c.stale != 0 {
+		p.stale.sub(c.stale)
 		return 1
 	}
 	return 0
@@ -509,11 +487,10 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	was := x.Flags(c.rec)
 	if errno != 0 {
 		p.writeFailed(errno)
-		r.Need = 0
 		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
-	buried := p.settled(r, c)
+	buried := p.settled(c)
 	p.claims--
 	old, kind := p.at(c.rec), uint8(kindLive)
 	if r.Op.Deletes() {
@@ -569,7 +546,6 @@ func (p *Partition) writeFailed(errno syscall.Errno) {
 func (p *Partition) undo(r *kv.Request) {
 	x, c := p.index, changeOf(r)
 	p.unexport(r.Key) // who has read it since may have put it there
-	r.Need = 0
 	if c.marks&markInPlace != 0 {
 		p.finish(r, kv.StatusIOError)
 		return

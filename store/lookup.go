@@ -79,7 +79,7 @@ func (p *Partition) findAll(n int) {
 			continue // it is looked for again
 		}
 		if g.r[i].Op == kv.OpGet {
-			g.r[i].Aux[2] = uint64(rec) | uint64(x.Deletes())<<32
+			setRecord(g.r[i], rec, x.Deletes())
 		}
 		if at := p.at(rec); p.files == nil {
 			b := p.slabs[at.class].memory(at.slot)

@@ -315,7 +315,7 @@ func (m *model) checkScan(r *kv.Request, except map[string]bool) {
 		keys = keys[1:]
 	}
 	there()
-	if len(items) < int(r.Limit) && r.Need != kv.ScanMore && len(keys) > 0 {
+	if len(items) < int(r.Limit) && !r.More && len(keys) > 0 {
 		t.Fatalf("scan ended after %d items without reaching its limit, and without a reason", len(items))
 	}
 }

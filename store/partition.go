@@ -20,7 +20,7 @@ import (
 //
 // A request that must wait is put into the list of what it waits for, and is run again, from the
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
-// been taken for it (a slot, its key's record) is remembered, in its Aux.
+// been taken for it (a slot, its key's record) is remembered, in its Work (work.go).
 type Partition struct {
 	l      *loop.Loop
 	shard  int
@@ -108,7 +108,7 @@ func (p *Partition) offer(key, value []byte) {
 
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
-	r.Aux, r.Need = [3]uint64{}, 0
+	r.Work, r.Need, r.More = kv.Work{}, 0, false
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		r.Stages.Hand = kv.AtWork
@@ -159,7 +159,7 @@ func (p *Partition) step(r *kv.Request) {
 	case kv.OpStats:
 		p.answerStats(r)
 	default:
-		if changeOf(r).phase == phaseNew {
+		if phaseOf(r) == phaseNew {
 			p.change(r)
 		} else {
 			p.store(r)
@@ -171,7 +171,7 @@ func (p *Partition) finish(r *kv.Request, s kv.Status) {
 	if r.Op == kv.OpScan {
 		p.marks.free(r)
 	}
-	r.Status, r.Aux[1] = s, 0
+	r.Status = s
 	finish(p.l, r)
 }
 

@@ -80,7 +80,7 @@ func (r *rawPartition) Submit(q *kv.Request) {
 		q.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		q.Stages.Hand = kv.Aside // there is no work but the disk's
 	}
-	q.Need = 0
+	q.Need, q.More, q.Mark = 0, false, kv.MarkEnd
 	q.Status = r.o.Limits.Check(q)
 	switch {
 	case r.closing:

@@ -9,13 +9,13 @@ import (
 )
 
 // A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read that comes upon
-// it waits for its end, and notes for which slot (gets in Aux[1], scans in Aux[2]). When that is on disk it takes what is there, although the key
+// it waits for its end, and notes for which slot. When that is on disk it takes what is there, although the key
 // may have been changed again: that was after the read had begun, and else a key that is changed all the time could never be read.
 
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
-	if r.Aux[1] != 0 {
-		switch it, v := p.awaited(&r.Aux[1], r.Key); v {
+	if at, ok := popAwaited(r); ok {
+		switch it, v := p.awaited(at, r.Key); v {
 		case slotLive:
 			p.answer(r, it, kv.StatusOK)
 			return
@@ -64,13 +64,13 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 	return p.item(r, at, r.Key)
 }
 
-// recall finds a get's record, which it remembers in Aux[2] while it waits: a find takes two cache misses and more.
+// recall finds a get's record, which it remembers while it waits: a find takes two cache misses and more.
 func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
-	if was := r.Aux[2]; was != 0 && uint32(was>>32) == p.index.Deletes() {
-		return uint32(was), true
+	if rec = recordOf(r, p.index.Deletes()); rec != 0 {
+		return rec, true
 	}
 	if rec, ok = p.index.Find(r.Key); ok {
-		r.Aux[2] = uint64(rec) | uint64(p.index.Deletes())<<32
+		setRecord(r, rec, p.index.Deletes())
 	}
 	return rec, ok
 }
@@ -146,12 +146,8 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 	if fr.ahead>>at.nth()&1 == 0 {
 		return false
 	}
-	note := uint64(at.slot)<<32 | uint64(at.class)<<8 | 1
-	switch r.Op {
-	case kv.OpGet:
-		r.Aux[1] = note
-	case kv.OpScan:
-		r.Aux[2] = note
+	if r.Op == kv.OpGet || r.Op == kv.OpScan {
+		setAwaited(r, at)
 	}
 	fr.waiting.Push(r)
 	return true
@@ -159,10 +155,7 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 
 // awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if the slot is another's by now. It is
 // called in the step in which the write ended, so that the page is there, or was dropped because its write has failed.
-func (p *Partition) awaited(note *uint64, key []byte) (item, verdict) {
-	n := *note
-	*note = 0
-	at := place{uint8(n >> 8), uint32(n >> 32)}
+func (p *Partition) awaited(at place, key []byte) (item, verdict) {
 	f := p.cache.find(at.id())
 	if fr := &p.cache.frames[f]; f == 0 || fr.state == frameReading || fr.ahead>>at.nth()&1 != 0 {
 		return item{}, slotUnused

@@ -201,19 +201,19 @@ func TestScanIsOrderedAndBounded(t *testing.T) {
 			g.mustPut(key(i), value(i))
 		}
 		items, r := g.scan(key(500), 200, 1<<20)
-		if len(items) != 200 || r.Need != 0 {
-			t.Fatalf("%d items, %v, need %d", len(items), r.Status, r.Need)
+		if len(items) != 200 || r.More {
+			t.Fatalf("%d items, %v, more %v", len(items), r.Status, r.More)
 		}
 		for i, it := range items {
 			if it.key != key(500+i) || it.value != value(500+i) {
 				t.Fatalf("item %d is %q", i, it.key)
 			}
 		}
-		if items, r = g.scan("", 10_000, 1<<24); len(items) != 1000 || r.Need != 0 {
-			t.Fatalf("a scan of all has %d items, need %d", len(items), r.Need)
+		if items, r = g.scan("", 10_000, 1<<24); len(items) != 1000 || r.More {
+			t.Fatalf("a scan of all has %d items, more %v", len(items), r.More)
 		}
-		if items, r = g.scan("", 10_000, 30_000); len(items) == 0 || len(items) > 100 || r.Need != kv.ScanMore {
-			t.Fatalf("a scan without room has %d items, need %d", len(items), r.Need)
+		if items, r = g.scan("", 10_000, 30_000); len(items) == 0 || len(items) > 100 || !r.More {
+			t.Fatalf("a scan without room has %d items, more %v", len(items), r.More)
 		}
 		if _, r = g.scan(key(97), 5, 100); r.Status != kv.StatusTooSmall || int(r.Need) != kv.ItemHeaderBytes+9+len(value(97)) {
 			t.Fatalf("a scan without room for one: %v, need %d", r.Status, r.Need)

@@ -52,7 +52,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 				if turns = g.l.Stats.Turns - turns; turns < n/scanTurn-1 {
 					t.Errorf("%d keys in %d turns", n, turns)
 				}
-				if !p.later.Empty() || len(p.marks.of) > 1 || scan.Aux[0] != 0 {
+				if !p.later.Empty() || len(p.marks.of) > 1 || *markOf(scan) != 0 {
 					t.Errorf("something stays of a scan that has ended: %d marks", len(p.marks.of))
 				}
 			})

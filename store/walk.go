@@ -34,7 +34,7 @@ func (p *Partition) walk(r *kv.Request) {
 		n++
 	}
 	p.l.Stats.Copied += uint64(len(r.Value))
-	r.Need = mark
+	r.Mark = mark
 	p.finish(r, kv.StatusOK)
 }
 

@@ -22,10 +22,10 @@ func (g *rig) page(at kv.Position, limit, room int) (keys []string, next kv.Posi
 	for _, p := range pairs(r.Value) {
 		keys = append(keys, p.key)
 	}
-	if len(keys) > limit || r.Need >= at.Mark() {
-		g.t.Fatalf("%d keys of at most %d; mark %d after %d", len(keys), limit, r.Need, at.Mark())
+	if len(keys) > limit || r.Mark >= at.Mark() {
+		g.t.Fatalf("%d keys of at most %d; mark %d after %d", len(keys), limit, r.Mark, at.Mark())
 	}
-	next, ok = at.Next(r.Need, 1)
+	next, ok = at.Next(r.Mark, 1)
 	return keys, next, ok
 }
 
