@@ -64,7 +64,7 @@ func slabPath(dir string, shard int, class uint8) string {
 // isFolder returns an error if the path exists and is not a folder.
 func isFolder(dir string) error {
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
-		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.Kind(st.Mode()))
+		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.KindOf(st))
 	}
 	return nil
 }
