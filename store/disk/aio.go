@@ -39,7 +39,7 @@ func (a *aio) Open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
 	return err
 }
 
-// submit puts an entry after those that are there; when the kernel has not taken all of the last turn's, it takes no more.
+// Submit appends an entry to the list. While the kernel has not accepted all of the last turn's entries, it returns false.
 func (a *aio) Submit(tag uint64, t *Transfer) bool {
 	if t.Op == Grow {
 		a.grow(tag, t)
@@ -84,7 +84,7 @@ func (a *aio) Flush() error {
 // keep moves what is left to the front of the list.
 func (a *aio) keep(rest []*sys.IOCB) { a.list = a.list[:copy(a.list[:cap(a.list)], rest)] }
 
-// Poll counts, and finds nothing: the partition polls.
+// Poll counts, and finds nothing: the partition reaps.
 func (a *aio) Poll() int {
 	a.reportCalls(a.Calls())
 	if a.rewatch {
@@ -111,7 +111,7 @@ func (a *aio) Reap(done []Completion) int {
 	return n
 }
 
-// OnEvent hears of the eventfd: the partition polls in the same turn.
+// OnEvent comes after a write to the eventfd. The partition reaps in the same turn.
 func (a *aio) OnEvent(_ uint64, res int32, flags uint32) {
 	if a.ctx == nil || res < 0 { // the watch has been ended
 		return

@@ -50,7 +50,7 @@ func (e *Shared) leave() {
 	e.shared, e.reaper = nil, nil
 }
 
-// New makes the engine that o names, on the loop's goroutine; o has passed Check. An error says why the engine cannot be on this loop, on one line.
+// New makes the engine that o names, on the loop's goroutine; o has passed Check. The error names the reason why the engine cannot be on this loop, on one line.
 // The caller passes the engine to Start.
 func New(l *loop.Loop, o Options) (Engine, error) {
 	if NeedsRing(o.Engine) && !ring.Built {
@@ -119,7 +119,7 @@ func (b *engineBase) reportCalls(calls uint64) {
 	b.reported = calls
 }
 
-// Reap takes what has completed on either side.
+// Reap pops what has completed, on the loop or on other threads.
 func (b *engineBase) Reap(done []Completion) int {
 	n := b.done.take(done)
 	return n + b.in.take(done[n:])

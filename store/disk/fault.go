@@ -29,7 +29,7 @@ type lateIO struct {
 	due int64
 }
 
-// NewFaulty gives a disk whose transfers fail or are late as fault says, which is called on the loop for each transfer that is about to be handed to d.
+// NewFaulty gives a disk whose transfers fail or are late by the result of fault, which is called on the loop for each transfer that is about to be handed to d.
 func NewFaulty(d Disk, l *loop.Loop, fault func(write bool) Fault) Disk {
 	return &faultyDisk{Disk: d, l: l, fault: fault, results: map[uint64]Completion{}}
 }

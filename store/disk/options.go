@@ -30,7 +30,7 @@ func NeedsLoopRing(engine string) bool { return engine == "" || engine == Uring 
 // DepthLimit bounds Options.DepthMax.
 const DepthLimit = 1 << 15
 
-// Options are what an engine is. There are no defaults: zero is what it says. Each partition of a store has the same but for Shard.
+// Options are what an engine is. There are no defaults: zero means zero. Each partition of a store has the same but for Shard.
 type Options struct {
 	Engine         string        // one of Names
 	Shard, Shards  int           // the partition, of how many

@@ -54,7 +54,7 @@ func (p *pool) Submit(tag uint64, t *Transfer) bool {
 
 func (p *pool) Flush() error { return nil }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (p *pool) Poll() int {
 	p.reportCalls(p.Calls())
 	return 0

@@ -43,7 +43,7 @@ func (s *syncDisk) Flush() error {
 	return nil
 }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (s *syncDisk) Poll() int { return 0 }
 
 // Close has nothing to free.

@@ -83,14 +83,14 @@ func (u *uring) Flush() error {
 	return nil
 }
 
-// counted takes down the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
+// counted adds the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
 // is one only where the loop went to sleep, or had to wake the kernel's thread.
 func (u *uring) counted() {
 	u.made += u.r.Enters - u.entered
 	u.staged = false
 }
 
-// Poll counts, and looks where the device is polled. It finds nothing: the partition polls.
+// Poll counts, and looks where the device is polled. It finds nothing: the partition reaps.
 func (u *uring) Poll() int {
 	if u.staged {
 		u.counted()
@@ -119,7 +119,7 @@ func (u *uring) reap() {
 	}
 }
 
-// OnEvent takes a completion.
+// OnEvent queues a completion.
 func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 	u.inFlight--
 	u.done.put(Completion{tag, res})

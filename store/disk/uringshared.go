@@ -59,7 +59,7 @@ func (q *queued) Submit(tag uint64, t *Transfer) bool {
 	return true
 }
 
-// waiting says whether there is something to send; its error is the thread's.
+// waiting reports whether there is something to send; its error is the thread's.
 func (q *queued) waiting() (bool, error) {
 	if f := q.by.failed.Load(); f != nil {
 		return false, *f
@@ -76,7 +76,7 @@ func (q *queued) Calls() uint64 {
 	return n
 }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (q *queued) Poll() int {
 	q.reportCalls(q.Calls())
 	return 0
@@ -123,7 +123,7 @@ type sharedRing struct {
 
 const (
 	shardShift = 48      // in user data, above the tag: 32 bits of generation and genShift of place
-	stopTag    = 1 << 63 // tells the reaping thread to end
+	stopTag    = 1 << 63 // ends the reaping thread
 )
 
 func newSharedRing(o *Options, shards int) (*sharedRing, error) {
@@ -238,7 +238,7 @@ func (u *uringShared) Flush() error {
 	return u.send(s.r, uint64(u.o.Shard)<<shardShift)
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (u *uringShared) Busy() string {
 	if u.ring == nil {
 		return ""

@@ -100,7 +100,7 @@ func (r *reaper) fail(err error) {
 	}
 }
 
-// drain takes all that one ring has, and wakes its loop once.
+// drain moves all completions of one ring to its loop's inbox, and wakes the loop once.
 func (r *reaper) drain(shard int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (u *uringSQ) Flush() error {
 	return u.send(u.ring, 0)
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (u *uringSQ) Busy() string { return idle(u.ring) }
 
 // Close takes the ring out of the reaping thread's hands and ends it.

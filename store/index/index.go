@@ -647,7 +647,7 @@ func (x *Index) sharpen(p *path, d, c int) {
 	}
 }
 
-// blunt says whether more than one in 8 keys has the cached bytes of the one before.
+// blunt reports whether more than one in 8 keys has the cached bytes of the one before.
 func (l *leaf) blunt() bool {
 	same := 0
 	for i := 1; i < int(l.n); i++ {
