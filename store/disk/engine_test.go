@@ -390,7 +390,7 @@ func TestEngineClosesInOrder(t *testing.T) {
 			if err := b.l.Call(func() {
 				b.ended = func(int, syscall.Errno) { ended.Add(1) }
 				for n := range 200 {
-					b.begin(b.pages([]ioKind{Read, Write}[n%2], n, 1))
+					b.begin(b.pages([]Op{Read, Write}[n%2], n, 1))
 				}
 			}); err != nil {
 				t.Fatal(err)

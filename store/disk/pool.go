@@ -19,7 +19,7 @@ type pool struct {
 
 type poolJob struct {
 	tag uint64
-	t   transfer // a copy
+	t   Transfer // a copy
 }
 
 var _ Engine = (*pool)(nil)
