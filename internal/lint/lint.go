@@ -212,6 +212,12 @@ func forbidden(dir, imported string) string {
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):
 		return "a transport knows no store: both meet in kv.Handler; in tests use a handler of your own"
+	case within(ours, "store/disk", "store/index") && !within(dir, "store"):
+		return "only store imports its rooms: take what others need from store"
+	case within(dir, "store/index") && !within(ours, "internal", "store/index"):
+		return "store/index imports internal packages only: it knows keys and records, and nothing of requests, disks or loops"
+	case within(dir, "store/disk") && !within(ours, "internal", "loop", "store/disk"):
+		return "store/disk imports loop and internal packages only: it knows files and bytes, and nothing of requests or keys"
 	}
 	for _, n := range networks {
 		if within(ours, n) && within(dir, transports...) && !within(dir, n) {

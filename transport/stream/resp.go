@@ -1138,7 +1138,7 @@ func (c *Server) scanned(s *slot) []byte {
 	r := &s.req
 	rest, n := c.h.fitting(s.block[s.key:], r.Value, s.reply)
 	cursor := uint64(0)
-	if next, ok := kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards()); ok {
+	if next, ok := kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards()); ok {
 		cursor = c.h.cursors.Of(next)
 	}
 	b := appendKeys(resp.AppendScan(s.reply[:0], cursor, n), rest)
@@ -1220,7 +1220,7 @@ func (c *Server) collect(s *slot) {
 		c.h.L.Stats.Copied += uint64(len(b))
 		g.keys.n += n
 		g.keys.bytes += len(b)
-		next, more = kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards())
+		next, more = kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards())
 		switch room = room[len(b):]; {
 		case g.keys.bytes > c.keysMax():
 			r.Status = kv.StatusTooLarge
@@ -1295,9 +1295,9 @@ func (c *Server) pick(s *slot) {
 		return
 	case found:
 		d.state = drawBelow
-		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.random(uint64(r.Need)+1)))
-	case r.Need != kv.MarkEnd: // where there is much without keys
-		at = kv.PositionAt(at.Shard(), r.Need)
+		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.random(uint64(r.Mark)+1)))
+	case r.Mark != kv.MarkEnd: // where there is much without keys
+		at = kv.PositionAt(at.Shard(), r.Mark)
 	case d.state == drawBelow:
 		d.state = drawAny
 		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
@@ -1392,7 +1392,7 @@ func (c *Server) flushOn() {
 	g := c.guest
 	s := g.flushing
 	g.flushing = nil
-	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Need, c.h.Handler.Shards())
+	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Mark, c.h.Handler.Shards())
 	if !ok || s.req.Status != kv.StatusOK {
 		c.done(&g.more[s.index])
 		return

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import "github.com/kvwire/kvwire/loop"
 
@@ -11,39 +11,39 @@ type syncDisk struct {
 // queuedIO is a transfer between submit and flush.
 type queuedIO struct {
 	tag uint64
-	t   *transfer
+	t   *Transfer
 }
 
-var _ engine = (*syncDisk)(nil)
+var _ Engine = (*syncDisk)(nil)
 
 func newSync(b engineBase) *syncDisk {
 	return &syncDisk{engineBase: b, queue: make([]queuedIO, 0, b.o.DepthMax)}
 }
 
-func (s *syncDisk) open(id loop.MemberID, fds []int, _ [][]byte) error {
+func (s *syncDisk) Open(id loop.MemberID, fds []int, _ [][]byte) error {
 	s.id, s.fds = id, fds
 	return nil
 }
 
-func (s *syncDisk) submit(tag uint64, t *transfer) bool {
+func (s *syncDisk) Submit(tag uint64, t *Transfer) bool {
 	s.queue = append(s.queue, queuedIO{tag, t})
 	return true
 }
 
-func (s *syncDisk) flush() error {
+func (s *syncDisk) Flush() error {
 	for _, q := range s.queue {
-		s.done.put(completion{q.tag, q.t.now(s.fds[q.t.class], s.write)})
+		s.done.put(Completion{q.tag, q.t.now(s.fds[q.t.File], s.write)})
 		s.made++
 	}
 	if len(s.queue) > 0 {
 		s.queue = s.queue[:0]
 		s.l.Again()
-		s.tell(s.made)
+		s.reportCalls(s.made)
 	}
 	return nil
 }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (s *syncDisk) Poll() int { return 0 }
 
 // Close has nothing to free.

@@ -1,12 +1,21 @@
-package store
+// Package index owns the ordered map from a partition's keys to their records: the B+tree, the heap of keys and records, the
+// walk through the records' numbers, and the loader that fills an empty index. All of it is memory: no call waits, for a disk or for
+// anything else. What a record's place and flags mean is the store's affair. It may import internal/arena and internal/sys, and nothing
+// else of ours.
+package index
 
 import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/kvwire/kvwire/internal/sys"
 )
 
-// index is an ordered map from keys to records: a B+tree in mapped memory whose nodes name each other, and keys,
+// KeyBytesMax is the length of the longest key.
+const KeyBytesMax = 1024
+
+// Index is an ordered map from keys to records: a B+tree in mapped memory whose nodes name each other, and keys,
 // by number, so that the collector has nothing to scan and a find allocates nothing. A record's number
 // stays the same as long as its key exists.
 //
@@ -14,7 +23,9 @@ import (
 // share: a find reads one whole key. The prefix follows from the separators on both sides of the node, so
 // a key that was led to the node has it, and nobody looks. Below the first and above the last separator it
 // is the prefix that all keys of the index share, which is looked at once.
-type index struct {
+//
+// An Index belongs to one goroutine at a time, which is its partition's loop. A record is named by a number from 1 on.
+type Index struct {
 	heap   keyHeap
 	leaves nodePool[leaf]
 	inners nodePool[inner]
@@ -55,42 +66,47 @@ type inner struct {
 	_         [6]uint32 // 8 entries are a cache line
 }
 
-func newIndex() *index {
-	return &index{leaves: newNodePool[leaf](), inners: newNodePool[inner](), prefix: make([]byte, 0, KeyBytesMax)}
+// New makes an empty index. It takes memory with the first key. Close frees it.
+func New() *Index {
+	return &Index{leaves: newNodePool[leaf](), inners: newNodePool[inner](), prefix: make([]byte, 0, KeyBytesMax)}
 }
 
-// bytes is the memory that the index takes.
-func (x *index) bytes() int {
+// Bytes is the memory that the index uses, in bytes.
+func (x *Index) Bytes() int {
 	return x.heap.bytes() + x.leaves.bytes() + x.inners.bytes() + cap(x.prefix)
 }
 
-func (x *index) close() {
+// Close frees the memory. The index is empty then, and may be used again.
+func (x *Index) Close() {
 	x.heap.close()
 	x.leaves.close()
 	x.inners.close()
 	x.reset()
 }
 
-func (x *index) reset() { x.root, x.height, x.n, x.prefix = 0, 0, 0, x.prefix[:0] }
+func (x *Index) reset() { x.root, x.height, x.n, x.prefix = 0, 0, 0, x.prefix[:0] }
 
-// key is a record's key, in place: valid until the record is deleted.
-func (x *index) key(rec uint32) []byte { return x.heap.record(rec) }
+// Key is a record's key, in place: 1 to KeyBytesMax bytes, valid until the record is deleted, not to be changed.
+func (x *Index) Key(rec uint32) []byte { return x.heap.record(rec) }
 
-// at is where a record's item lies.
-func (x *index) at(rec uint32) place {
+// At is the place of a record's item: the class of its slot, and the slot's number in that class. A new record has zeros.
+func (x *Index) At(rec uint32) (class uint8, slot uint32) {
 	b := x.heap.at(rec)
-	return place{class: b[headClass], slot: binary.LittleEndian.Uint32(b[headSlot:])}
+	return b[headClass], binary.LittleEndian.Uint32(b[headSlot:])
 }
 
-func (x *index) put(rec uint32, at place) {
+// Put sets a record's place.
+func (x *Index) Put(rec uint32, class uint8, slot uint32) {
 	b := x.heap.at(rec)
-	binary.LittleEndian.PutUint32(b[headSlot:], at.slot)
-	b[headClass] = at.class
+	binary.LittleEndian.PutUint32(b[headSlot:], slot)
+	b[headClass] = class
 }
 
-func (x *index) flags(rec uint32) recordFlags { return recordFlags(x.heap.at(rec)[headFlags]) }
+// Flags are a record's flags. A new record has none.
+func (x *Index) Flags(rec uint32) Flags { return Flags(x.heap.at(rec)[headFlags]) }
 
-func (x *index) setFlags(rec uint32, f recordFlags) { x.heap.at(rec)[headFlags] = uint8(f) }
+// SetFlags replaces a record's flags.
+func (x *Index) SetFlags(rec uint32, f Flags) { x.heap.at(rec)[headFlags] = uint8(f) }
 
 // cached is the key bytes from skip to skip+4, big-endian, zero-padded, where an entry has them.
 func cached(key []byte, skip int) uint64 {
@@ -151,7 +167,7 @@ func (nd *inner) childAt(c int) uint32 {
 
 // search is the position of the first key of a leaf that is not below key, and whether it equals it. The
 // key must belong there.
-func (x *index) search(l *leaf, key []byte) (int, bool) {
+func (x *Index) search(l *leaf, key []byte) (int, bool) {
 	want := cached(key, int(l.skip))
 	lo := rank(l.entry[:], want)
 	n := int(l.n)
@@ -161,7 +177,7 @@ func (x *index) search(l *leaf, key []byte) (int, bool) {
 	}
 	for lo < end {
 		m := int(uint(lo+end) / 2)
-		switch bytes.Compare(x.key(numberOf(l.entry[m])), key) {
+		switch bytes.Compare(x.Key(numberOf(l.entry[m])), key) {
 		case 0:
 			return m, true
 		case -1:
@@ -173,17 +189,8 @@ func (x *index) search(l *leaf, key []byte) (int, bool) {
 	return lo, false
 }
 
-// likely is the record of the first key of a leaf that may equal key: its cached bytes do; 0: there is none.
-func (x *index) likely(l *leaf, key []byte) uint32 {
-	want := cached(key, int(l.skip))
-	if i := rank(l.entry[:], want); i < int(l.n) && l.entry[i]&cachedMask == want {
-		return numberOf(l.entry[i])
-	}
-	return 0
-}
-
 // childOf is the number of the child under which key belongs, that is, of the separators not above it.
-func (x *index) childOf(nd *inner, key []byte) int {
+func (x *Index) childOf(nd *inner, key []byte) int {
 	want := cached(key, int(nd.skip))
 	lo := rank(nd.entry[:], want)
 	n := int(nd.n)
@@ -207,12 +214,12 @@ func (x *index) childOf(nd *inner, key []byte) int {
 }
 
 // side is where a key lies beside those with the prefix that all keys share: 0 when it has the prefix.
-func (x *index) side(key []byte) int {
+func (x *Index) side(key []byte) int {
 	return bytes.Compare(key[:min(len(key), len(x.prefix))], x.prefix)
 }
 
-// find gives a key's record.
-func (x *index) find(key []byte) (rec uint32, ok bool) {
+// Find gives a key's record. ok is false where the index does not have the key.
+func (x *Index) Find(key []byte) (rec uint32, ok bool) {
 	if x.n == 0 || x.side(key) != 0 {
 		return 0, false
 	}
@@ -224,7 +231,36 @@ func (x *index) find(key []byte) (rec uint32, ok bool) {
 	return numberOf(l.entry[i]), true
 }
 
-func (x *index) leafOf(key []byte) uint32 {
+// Lead and Guess are a find in steps, for callers with several keys: each step asks the CPU for the memory that the next step touches, so the
+// cache misses of different keys overlap. Between the steps the index must not be changed. Lead gives the leaf under which a key belongs; 0: the
+// index does not have the key.
+func (x *Index) Lead(key []byte) (leaf uint32) {
+	if x.n == 0 || x.side(key) != 0 {
+		return 0
+	}
+	leaf = x.leafOf(key)
+	sys.Prefetch(x.leaves.at(leaf))
+	return leaf
+}
+
+// Guess gives the first record of a leaf whose key may equal key: its cached bytes do. The caller has to compare the whole keys; if they differ, a
+// Find may still find the key. 0: the index does not have it.
+func (x *Index) Guess(leaf uint32, key []byte) (rec uint32) {
+	l := x.leaves.at(leaf)
+	want := cached(key, int(l.skip))
+	i := rank(l.entry[:], want)
+	if i >= int(l.n) || l.entry[i]&cachedMask != want {
+		return 0
+	}
+	rec = numberOf(l.entry[i])
+	sys.PrefetchBytes(x.heap.at(rec)[:headBytes])
+	return rec
+}
+
+// Deletes counts deletes, modulo 2^32. While it stays the same, no record's number has become another key's.
+func (x *Index) Deletes() uint32 { return x.gone }
+
+func (x *Index) leafOf(key []byte) uint32 {
 	at := x.root
 	for range x.height {
 		nd := x.inners.at(at)
@@ -233,32 +269,32 @@ func (x *index) leafOf(key []byte) uint32 {
 	return at
 }
 
-// cursor is a place between keys. A change of the index ends its validity.
-type cursor struct {
+// Cursor is a position between keys. A change of the index ends its validity.
+type Cursor struct {
 	leaf uint32 // 0: at the end
 	i    int
 }
 
-// seek puts a cursor before the first key that is not below key; after skips key itself.
-func (x *index) seek(key []byte, after bool) cursor {
+// Seek gives the cursor before the first key that is not below key; after skips key itself. An empty key is below all others.
+func (x *Index) Seek(key []byte, after bool) Cursor {
 	if x.n == 0 {
-		return cursor{}
+		return Cursor{}
 	}
 	switch side := x.side(key); {
 	case side < 0:
-		return cursor{leaf: x.firstLeaf()}
+		return Cursor{leaf: x.firstLeaf()}
 	case side > 0:
-		return cursor{}
+		return Cursor{}
 	}
 	at := x.leafOf(key)
 	i, equal := x.search(x.leaves.at(at), key)
 	if equal && after {
 		i++
 	}
-	return cursor{at, i}
+	return Cursor{at, i}
 }
 
-func (x *index) firstLeaf() uint32 {
+func (x *Index) firstLeaf() uint32 {
 	at := x.root
 	for range x.height {
 		at = x.inners.at(at).first
@@ -266,8 +302,8 @@ func (x *index) firstLeaf() uint32 {
 	return at
 }
 
-// next gives the record after the cursor and moves on; ok is false at the end.
-func (x *index) next(c *cursor) (rec uint32, ok bool) {
+// Next gives the record after the cursor and moves on; ok is false at the end.
+func (x *Index) Next(c *Cursor) (rec uint32, ok bool) {
 	for c.leaf != 0 {
 		l := x.leaves.at(c.leaf)
 		if c.i < int(l.n) {
@@ -288,7 +324,7 @@ type path struct {
 	child [heightMax]int
 }
 
-func (x *index) descend(key []byte, p *path) (leaf uint32) {
+func (x *Index) descend(key []byte, p *path) (leaf uint32) {
 	at := x.root
 	for d := range x.height {
 		nd := x.inners.at(at)
@@ -300,7 +336,7 @@ func (x *index) descend(key []byte, p *path) (leaf uint32) {
 }
 
 // low is the separator before child c of a path's inner node at depth d; nil: there is none.
-func (x *index) low(p *path, d, c int) []byte {
+func (x *Index) low(p *path, d, c int) []byte {
 	for c == 0 {
 		if d == 0 {
 			return nil
@@ -312,7 +348,7 @@ func (x *index) low(p *path, d, c int) []byte {
 }
 
 // high is the separator after that child.
-func (x *index) high(p *path, d, c int) []byte {
+func (x *Index) high(p *path, d, c int) []byte {
 	for c == int(x.inners.at(p.at[d]).n) {
 		if d == 0 {
 			return nil
@@ -324,7 +360,7 @@ func (x *index) high(p *path, d, c int) []byte {
 }
 
 // sharedBetween is the length of the prefix of all keys that belong between two separators.
-func (x *index) sharedBetween(low, high []byte) int {
+func (x *Index) sharedBetween(low, high []byte) int {
 	if low == nil || high == nil {
 		return len(x.prefix)
 	}
@@ -332,13 +368,13 @@ func (x *index) sharedBetween(low, high []byte) int {
 }
 
 // separatorOf keeps the shortest key above low and not above high.
-func (x *index) separatorOf(low, high []byte) (ref uint32, ok bool) {
+func (x *Index) separatorOf(low, high []byte) (ref uint32, ok bool) {
 	return x.heap.addSeparator(high[:sharedBytes(low, high)+1])
 }
 
-// insert adds a key that is not there and gives its new record, empty but for the key. ok is
-// false when there is no memory for it.
-func (x *index) insert(key []byte) (rec uint32, ok bool) {
+// Insert adds a key of 1 to KeyBytesMax bytes that is not there, and gives its new record, which is zero but for the key. ok is
+// false when there is no memory for it; nothing has changed then. The key is copied.
+func (x *Index) Insert(key []byte) (rec uint32, ok bool) {
 	if rec, ok = x.heap.addRecord(key); !ok {
 		return 0, false
 	}
@@ -350,7 +386,7 @@ func (x *index) insert(key []byte) (rec uint32, ok bool) {
 	return rec, true
 }
 
-func (x *index) enter(key []byte, rec uint32) bool {
+func (x *Index) enter(key []byte, rec uint32) bool {
 	if x.n == 0 {
 		return x.begin(key, rec)
 	}
@@ -372,7 +408,7 @@ func (x *index) enter(key []byte, rec uint32) bool {
 }
 
 // begin adds the first key.
-func (x *index) begin(key []byte, rec uint32) bool {
+func (x *Index) begin(key []byte, rec uint32) bool {
 	root, ok := x.newLeaf(len(key))
 	if !ok {
 		return false
@@ -383,7 +419,7 @@ func (x *index) begin(key []byte, rec uint32) bool {
 	return true
 }
 
-func (x *index) newLeaf(skip int) (at uint32, ok bool) {
+func (x *Index) newLeaf(skip int) (at uint32, ok bool) {
 	if at, ok = x.leaves.add(); ok {
 		l := x.leaves.at(at)
 		l.next, l.prev, l.n, l.skip = 0, 0, 0, uint16(skip)
@@ -392,7 +428,7 @@ func (x *index) newLeaf(skip int) (at uint32, ok bool) {
 	return at, ok
 }
 
-func (x *index) newInner(skip int) (at uint32, ok bool) {
+func (x *Index) newInner(skip int) (at uint32, ok bool) {
 	if at, ok = x.inners.add(); ok {
 		nd := x.inners.at(at)
 		nd.n, nd.skip = 0, uint16(skip)
@@ -429,7 +465,7 @@ func (nd *inner) vacate(n int) {
 }
 
 // insertChild puts a child behind child c, with the separator between the two.
-func (x *index) insertChild(nd *inner, c int, separator, child uint32) {
+func (x *Index) insertChild(nd *inner, c int, separator, child uint32) {
 	n := int(nd.n)
 	copy(nd.entry[c+1:], nd.entry[c:n])
 	copy(nd.more[c+1:], nd.more[c:n])
@@ -440,7 +476,7 @@ func (x *index) insertChild(nd *inner, c int, separator, child uint32) {
 }
 
 // setSeparator makes something the separator at the left of child i+1.
-func (x *index) setSeparator(nd *inner, i int, separator uint32) {
+func (x *Index) setSeparator(nd *inner, i int, separator uint32) {
 	key := x.heap.separator(separator)
 	nd.separator[i] = separator
 	nd.entry[i] = cached(key, int(nd.skip)) | nd.entry[i]&^cachedMask
@@ -448,7 +484,7 @@ func (x *index) setSeparator(nd *inner, i int, separator uint32) {
 }
 
 // removeChild takes out a child, and the separator at its left, or for the first child at its right.
-func (x *index) removeChild(nd *inner, c int) {
+func (x *Index) removeChild(nd *inner, c int) {
 	n := int(nd.n)
 	i := max(c-1, 0)
 	x.heap.freeSeparator(nd.separator[i])
@@ -464,10 +500,10 @@ func (x *index) removeChild(nd *inner, c int) {
 
 // makeRoom changes something around a full leaf so that a key gets nearer to its place; the caller
 // descends again. It is false when there is no memory, and the index is whole then too.
-func (x *index) makeRoom(p *path, at uint32, key []byte) bool {
+func (x *Index) makeRoom(p *path, at uint32, key []byte) bool {
 	l := x.leaves.at(at)
 	keep := leafKeys / 2
-	if l.next == 0 && bytes.Compare(x.key(numberOf(l.entry[leafKeys-1])), key) < 0 {
+	if l.next == 0 && bytes.Compare(x.Key(numberOf(l.entry[leafKeys-1])), key) < 0 {
 		keep = leafKeys // keys that come in order leave full leaves behind
 	}
 	d := x.height - 1
@@ -487,9 +523,9 @@ func (x *index) makeRoom(p *path, at uint32, key []byte) bool {
 }
 
 // raise puts a new root above the old one, which is full.
-func (x *index) raise() bool {
+func (x *Index) raise() bool {
 	if x.height == heightMax {
-		panic("store: an index of that height cannot be")
+		panic("index: an index of that height cannot be")
 	}
 	root, ok := x.newInner(len(x.prefix))
 	if !ok {
@@ -506,7 +542,7 @@ func (x *index) raise() bool {
 const spreadMax = leafKeys * 7 / 8
 
 // spread evens out a full leaf with a neighbour below the same inner node, if one has room.
-func (x *index) spread(p *path) bool {
+func (x *Index) spread(p *path) bool {
 	d := x.height - 1
 	nd := x.inners.at(p.at[d])
 	c := p.child[d]
@@ -517,7 +553,7 @@ func (x *index) spread(p *path) bool {
 }
 
 // even moves keys between the leaves c and c+1 of a path's last inner node, so that both have as many.
-func (x *index) even(p *path, d, c int) bool {
+func (x *Index) even(p *path, d, c int) bool {
 	nd := x.inners.at(p.at[d])
 	a, b := x.leaves.at(nd.childAt(c)), x.leaves.at(nd.childAt(c+1))
 	skip := int(min(a.skip, b.skip)) // what both share, all that is between them shares
@@ -527,7 +563,7 @@ func (x *index) even(p *path, d, c int) bool {
 	n := copy(both[:], a.entry[:a.n])
 	n += copy(both[n:], b.entry[:b.n])
 	keep := n / 2
-	separator, ok := x.separatorOf(x.key(numberOf(both[keep-1])), x.key(numberOf(both[keep])))
+	separator, ok := x.separatorOf(x.Key(numberOf(both[keep-1])), x.Key(numberOf(both[keep])))
 	if !ok {
 		return false
 	}
@@ -542,12 +578,12 @@ func (x *index) even(p *path, d, c int) bool {
 
 // splitLeaf leaves keep keys in a full leaf and moves the others to a new one at its right. Its inner node
 // has room.
-func (x *index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
+func (x *Index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
 	l := x.leaves.at(at)
 	if keep < leafKeys {
-		key = x.key(numberOf(l.entry[keep]))
+		key = x.Key(numberOf(l.entry[keep]))
 	}
-	separator, ok := x.separatorOf(x.key(numberOf(l.entry[keep-1])), key)
+	separator, ok := x.separatorOf(x.Key(numberOf(l.entry[keep-1])), key)
 	if !ok {
 		return false
 	}
@@ -573,7 +609,7 @@ func (x *index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
 
 // splitInner moves the upper half of a full inner node, at depth d of a path, to a new one; the separator between
 // goes up, where there is room.
-func (x *index) splitInner(p *path, d int) bool {
+func (x *Index) splitInner(p *path, d int) bool {
 	right, ok := x.newInner(0)
 	if !ok {
 		return false
@@ -592,7 +628,7 @@ func (x *index) splitInner(p *path, d int) bool {
 }
 
 // cache computes what an inner node caches.
-func (x *index) cache(nd *inner, skip int) {
+func (x *Index) cache(nd *inner, skip int) {
 	nd.skip = uint16(skip)
 	for i := range int(nd.n) {
 		x.setSeparator(nd, i, nd.separator[i])
@@ -601,7 +637,7 @@ func (x *index) cache(nd *inner, skip int) {
 
 // sharpen makes a leaf, child c of a path's last inner node, cache bytes that tell its keys apart, if those that it
 // caches do not and there are any: else it saves the look at each key.
-func (x *index) sharpen(p *path, d, c int) {
+func (x *Index) sharpen(p *path, d, c int) {
 	l := x.leaves.at(x.inners.at(p.at[d]).childAt(c))
 	if !l.blunt() {
 		return
@@ -611,7 +647,7 @@ func (x *index) sharpen(p *path, d, c int) {
 	}
 }
 
-// blunt says whether more than one in 8 keys has the cached bytes of the one before.
+// blunt reports whether more than one in 8 keys has the cached bytes of the one before.
 func (l *leaf) blunt() bool {
 	same := 0
 	for i := 1; i < int(l.n); i++ {
@@ -622,16 +658,16 @@ func (l *leaf) blunt() bool {
 	return same*8 > int(l.n)
 }
 
-func (x *index) cacheLeaf(l *leaf, skip int) {
+func (x *Index) cacheLeaf(l *leaf, skip int) {
 	l.skip = uint16(skip)
 	for i := range int(l.n) {
 		rec := numberOf(l.entry[i])
-		l.entry[i] = cached(x.key(rec), skip) | uint64(rec)
+		l.entry[i] = cached(x.Key(rec), skip) | uint64(rec)
 	}
 }
 
 // shorten makes a leaf skip fewer bytes, which are the same for all its keys: it looks at one of them.
-func (x *index) shorten(l *leaf, skip int) {
+func (x *Index) shorten(l *leaf, skip int) {
 	more := int(l.skip) - skip
 	if more <= 0 {
 		return
@@ -640,7 +676,7 @@ func (x *index) shorten(l *leaf, skip int) {
 	if l.n == 0 {
 		return
 	}
-	same := cached(x.key(numberOf(l.entry[0])), skip) & ^(cachedMask >> min(8*more, 32)) & cachedMask
+	same := cached(x.Key(numberOf(l.entry[0])), skip) & ^(cachedMask >> min(8*more, 32)) & cachedMask
 	for i := range int(l.n) {
 		e := l.entry[i]
 		l.entry[i] = same | e>>(8*more)&cachedMask | e&^cachedMask
@@ -648,7 +684,7 @@ func (x *index) shorten(l *leaf, skip int) {
 }
 
 // shortenPrefix makes the prefix that all keys share n bytes long.
-func (x *index) shortenPrefix(n int) {
+func (x *Index) shortenPrefix(n int) {
 	x.prefix = x.prefix[:n]
 	x.widen(x.root, 0, nil, nil, false)
 	x.widen(x.root, 0, nil, nil, true)
@@ -656,7 +692,7 @@ func (x *index) shortenPrefix(n int) {
 
 // widen lets keys between low and high into a node at some depth, and into those below along its left edge or
 // its right one: they may share less than what the nodes skip.
-func (x *index) widen(at uint32, depth int, low, high []byte, right bool) {
+func (x *Index) widen(at uint32, depth int, low, high []byte, right bool) {
 	for ; depth < x.height; depth++ {
 		nd := x.inners.at(at)
 		if skip := x.sharedBetween(low, high); skip < int(nd.skip) {
@@ -677,9 +713,9 @@ func (x *index) widen(at uint32, depth int, low, high []byte, right bool) {
 	x.shorten(x.leaves.at(at), x.sharedBetween(low, high))
 }
 
-// delete removes a record and its key. Nodes that run empty go; others are not filled up.
-func (x *index) delete(rec uint32) {
-	key := x.key(rec)
+// Delete removes a record and its key. Nodes that run empty go; others are not filled up.
+func (x *Index) Delete(rec uint32) {
+	key := x.Key(rec)
 	var p path
 	at := x.descend(key, &p)
 	l := x.leaves.at(at)
@@ -692,17 +728,17 @@ func (x *index) delete(rec uint32) {
 	x.gone++
 }
 
-func (x *index) positionOf(l *leaf, key []byte, rec uint32) int {
+func (x *Index) positionOf(l *leaf, key []byte, rec uint32) int {
 	want := cached(key, int(l.skip))
 	for i := rank(l.entry[:], want); i < int(l.n); i++ {
 		if numberOf(l.entry[i]) == rec {
 			return i
 		}
 	}
-	panic("store: a record is not in the index")
+	panic("index: a record is not in the index")
 }
 
-func (x *index) removeLeaf(p *path, at uint32) {
+func (x *Index) removeLeaf(p *path, at uint32) {
 	l := x.leaves.at(at)
 	if l.prev != 0 {
 		x.leaves.at(l.prev).next = l.next

@@ -1,4 +1,4 @@
-package store
+package index
 
 import (
 	"bytes"
@@ -39,24 +39,24 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 	for name, key := range randomKeys() {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 1))
-			x := newIndex()
-			defer x.close()
+			x := New()
+			defer x.Close()
 			want := map[string]uint32{}
 			for i := range 40_000 {
 				k := key(rng)
-				rec, ok := x.find([]byte(k))
-				if _, is := want[k]; is != ok || ok && x.at(rec).slot != want[k] {
+				rec, ok := x.Find([]byte(k))
+				if _, is := want[k]; is != ok || ok && slotOf(x, rec) != want[k] {
 					t.Fatalf("find %q: %v, want %v", short(k), ok, is)
 				}
 				switch {
 				case !ok:
-					if rec, ok = x.insert([]byte(k)); !ok {
+					if rec, ok = x.Insert([]byte(k)); !ok {
 						t.Fatal("no memory")
 					}
-					x.put(rec, place{slot: uint32(i)})
+					x.Put(rec, 0, uint32(i))
 					want[k] = uint32(i)
 				case rng.IntN(2) == 0 || i > 30_000:
-					x.delete(rec)
+					x.Delete(rec)
 					delete(want, k)
 				}
 				if i%4000 == 0 {
@@ -67,8 +67,8 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 			compareIndex(t, x, want, "")
 			checkIndex(t, x)
 			for k := range want {
-				rec, _ := x.find([]byte(k))
-				x.delete(rec)
+				rec, _ := x.Find([]byte(k))
+				x.Delete(rec)
 			}
 			compareIndex(t, x, map[string]uint32{}, "")
 			if x.height != 0 || x.heap.inUse != 0 || x.leaves.inUse() != 0 || x.inners.inUse() != 0 {
@@ -76,6 +76,18 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func slotOf(x *Index, rec uint32) uint32 {
+	_, slot := x.At(rec)
+	return slot
+}
+
+func short(s string) string {
+	if len(s) > 20 {
+		return s[:20] + "…"
+	}
+	return s
 }
 
 func ascending() func(*rand.Rand) string {
@@ -89,7 +101,7 @@ func ascending() func(*rand.Rand) string {
 	}
 }
 
-func compareIndex(t *testing.T, x *index, want map[string]uint32, from string) {
+func compareIndex(t *testing.T, x *Index, want map[string]uint32, from string) {
 	t.Helper()
 	var keys []string
 	for k := range want {
@@ -98,27 +110,27 @@ func compareIndex(t *testing.T, x *index, want map[string]uint32, from string) {
 		}
 	}
 	slices.Sort(keys)
-	c := x.seek([]byte(from), false)
+	c := x.Seek([]byte(from), false)
 	for _, k := range keys {
-		rec, ok := x.next(&c)
-		if !ok || string(x.key(rec)) != k || x.at(rec).slot != want[k] {
+		rec, ok := x.Next(&c)
+		if !ok || string(x.Key(rec)) != k || slotOf(x, rec) != want[k] {
 			t.Fatalf("the index does not go on with %q", short(k))
 		}
 	}
-	if _, ok := x.next(&c); ok || x.n != len(want) {
+	if _, ok := x.Next(&c); ok || x.n != len(want) {
 		t.Fatalf("the index has %d keys, want %d", x.n, len(want))
 	}
 	if len(keys) > 0 {
-		c = x.seek([]byte(keys[0]), true)
-		rec, ok := x.next(&c)
-		if ok != (len(keys) > 1) || ok && string(x.key(rec)) != keys[1] {
+		c = x.Seek([]byte(keys[0]), true)
+		rec, ok := x.Next(&c)
+		if ok != (len(keys) > 1) || ok && string(x.Key(rec)) != keys[1] {
 			t.Fatal("a seek after the first key does not give the second")
 		}
 	}
 }
 
 // checkIndex looks at each node: what it caches, what it skips, and what belongs below it.
-func checkIndex(t *testing.T, x *index) {
+func checkIndex(t *testing.T, x *Index) {
 	t.Helper()
 	if x.n == 0 {
 		return
@@ -140,7 +152,7 @@ func checkIndex(t *testing.T, x *index) {
 					}
 					continue
 				}
-				key := x.key(numberOf(e))
+				key := x.Key(numberOf(e))
 				if bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 || e&cachedMask != cached(key, int(l.skip)) {
 					t.Fatalf("%q does not belong between %q and %q, or is cached badly", short(string(key)), short(string(low)), short(string(high)))
 				}
@@ -177,14 +189,14 @@ func TestLoaderKeepsTheLatestOfEachKey(t *testing.T) {
 		for _, n := range []int{0, 1, 2, 50, loadKeys * 3, 3 * runEntries / 2} {
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(1, 1))
-				x := newIndex()
-				defer x.close()
+				x := New()
+				defer x.Close()
 				type copied struct{ slot, seq uint32 }
 				latest, lost := map[string]copied{}, map[string][]uint32{}
-				ld := newLoader(x)
+				ld := NewLoader(x)
 				for i := range uint32(n) {
 					k, seq := key(rng), rng.Uint32N(20)
-					if !ld.add([]byte(k), place{3, i}, recordFlags(i), uint64(seq)<<40) {
+					if !ld.Add([]byte(k), Copy{3, i, uint64(seq) << 40}, Flags(i)) {
 						t.Fatal("no memory")
 					}
 					old, is := latest[k]
@@ -197,11 +209,10 @@ func TestLoaderKeepsTheLatestOfEachKey(t *testing.T) {
 					}
 					latest[k] = copied{i, seq}
 				}
-				ok := ld.finish(func(key []byte, flags recordFlags, c, later keyCopy) {
-					at, seq := c.at, c.seq
-					i := slices.Index(lost[string(key)], at.slot)
-					if i < 0 || at.class != 3 || flags != recordFlags(at.slot) || seq > later.seq || seq>>40 > uint64(latest[string(key)].seq) {
-						t.Fatalf("copy %d of %q got lost", at.slot, short(string(key)))
+				ok := ld.Finish(func(key []byte, flags Flags, c, later Copy) {
+					i := slices.Index(lost[string(key)], c.Slot)
+					if i < 0 || c.Class != 3 || flags != Flags(c.Slot) || c.Seq > later.Seq || c.Seq>>40 > uint64(latest[string(key)].seq) {
+						t.Fatalf("copy %d of %q got lost", c.Slot, short(string(key)))
 					}
 					lost[string(key)] = slices.Delete(lost[string(key)], i, i+1)
 				})
@@ -224,18 +235,18 @@ func TestLoaderKeepsTheLatestOfEachKey(t *testing.T) {
 }
 
 // changeLoaded inserts into and deletes from an index that was loaded.
-func changeLoaded(t *testing.T, x *index, want map[string]uint32, key func(*rand.Rand) string, rng *rand.Rand) {
+func changeLoaded(t *testing.T, x *Index, want map[string]uint32, key func(*rand.Rand) string, rng *rand.Rand) {
 	for i := range uint32(3000) {
 		k := key(rng)
-		rec, ok := x.find([]byte(k))
-		if slot, is := want[k]; is != ok || ok && (x.at(rec).slot != slot) {
+		rec, ok := x.Find([]byte(k))
+		if slot, is := want[k]; is != ok || ok && (slotOf(x, rec) != slot) {
 			t.Fatalf("find %q: %v, want %v", short(k), ok, is)
 		}
 		if ok {
-			x.delete(rec)
+			x.Delete(rec)
 			delete(want, k)
-		} else if rec, ok = x.insert([]byte(k)); ok {
-			x.put(rec, place{slot: i})
+		} else if rec, ok = x.Insert([]byte(k)); ok {
+			x.Put(rec, 0, i)
 			want[k] = i
 		}
 	}
@@ -246,22 +257,22 @@ func changeLoaded(t *testing.T, x *index, want map[string]uint32, key func(*rand
 // TestIndexMemory: a key takes 22 B beyond its own bytes, in whatever order keys came.
 func TestIndexMemory(t *testing.T) {
 	const n, most = 200_000, 22.0
-	x, loaded := newIndex(), newIndex()
-	defer x.close()
-	defer loaded.close()
-	ld := newLoader(loaded)
+	x, loaded := New(), New()
+	defer x.Close()
+	defer loaded.Close()
+	ld := NewLoader(loaded)
 	var key [userKeyBytes]byte
 	for i := range n {
 		userKey(key[:], i)
-		if _, ok := x.insert(key[:]); !ok || !ld.add(key[:], place{}, 0, 1) {
+		if _, ok := x.Insert(key[:]); !ok || !ld.Add(key[:], Copy{Seq: 1}, 0) {
 			t.Fatal("no memory")
 		}
 	}
-	if !ld.finish(nil) {
+	if !ld.Finish(nil) {
 		t.Fatal("no memory")
 	}
-	for name, x := range map[string]*index{"inserted": x, "loaded": loaded} {
-		if b := float64(x.bytes())/n - userKeyBytes; b > most || x.n != n {
+	for name, x := range map[string]*Index{"inserted": x, "loaded": loaded} {
+		if b := float64(x.Bytes())/n - userKeyBytes; b > most || x.n != n {
 			t.Errorf("%s: %.1f B for a key beyond its %d", name, b, userKeyBytes)
 		} else {
 			t.Logf("%s: %.1f B for a key beyond its %d", name, b, userKeyBytes)
@@ -270,28 +281,28 @@ func TestIndexMemory(t *testing.T) {
 }
 
 func TestIndexDoesNotAllocate(t *testing.T) {
-	x := newIndex()
-	defer x.close()
+	x := New()
+	defer x.Close()
 	var key [userKeyBytes]byte
 	const n = 20_000
 	for i := range n {
 		userKey(key[:], i)
-		x.insert(key[:])
+		x.Insert(key[:])
 	}
 	i := 0
 	if a := testing.AllocsPerRun(1000, func() {
 		i = (i + 7919) % n
 		userKey(key[:], i)
-		rec, ok := x.find(key[:])
+		rec, ok := x.Find(key[:])
 		if !ok {
 			t.Fatal("a key is not there")
 		}
-		x.put(rec, place{1, uint32(i)})
-		x.setFlags(rec, flagBusy)
-		c := x.seek(key[:], true)
-		x.next(&c)
-		x.delete(rec)
-		x.insert(key[:])
+		x.Put(rec, 1, uint32(i))
+		x.SetFlags(rec, 1)
+		c := x.Seek(key[:], true)
+		x.Next(&c)
+		x.Delete(rec)
+		x.Insert(key[:])
 	}); a > 0 {
 		t.Errorf("%v allocations", a)
 	}

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ func newQueued(b engineBase) queued {
 	return queued{engineBase: b, queue: make([]queuedIO, 0, b.o.DepthMax)}
 }
 
-func (q *queued) fixed() (buffers, files bool) { return q.sqe.bufs, q.sqe.files }
+func (q *queued) Fixed() (buffers, files bool) { return q.sqe.bufs, q.sqe.files }
 
 // send puts what waits onto a ring, marked, and submits it. What finds no room waits for the next turn.
 func (q *queued) send(r *ring.Ring, mark uint64) error {
@@ -54,12 +54,12 @@ func (q *queued) send(r *ring.Ring, mark uint64) error {
 	return err
 }
 
-func (q *queued) submit(tag uint64, t *transfer) bool {
+func (q *queued) Submit(tag uint64, t *Transfer) bool {
 	q.queue = append(q.queue, queuedIO{tag, t})
 	return true
 }
 
-// waiting says whether there is something to send; its error is the thread's.
+// waiting reports whether there is something to send; its error is the thread's.
 func (q *queued) waiting() (bool, error) {
 	if f := q.by.failed.Load(); f != nil {
 		return false, *f
@@ -68,17 +68,17 @@ func (q *queued) waiting() (bool, error) {
 }
 
 // calls are this partition's, and with the first one also those of the thread that reaps for all.
-func (q *queued) calls() uint64 {
-	n := q.engineBase.calls()
-	if q.shard == 0 && q.by != nil {
+func (q *queued) Calls() uint64 {
+	n := q.engineBase.Calls()
+	if q.o.Shard == 0 && q.by != nil {
 		n += q.by.waits.Load()
 	}
 	return n
 }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (q *queued) Poll() int {
-	q.tell(q.calls())
+	q.reportCalls(q.Calls())
 	return 0
 }
 
@@ -104,12 +104,11 @@ func (q *queued) Arm() (bool, error) {
 // uringShared is the disk of a partition that shares one ring with all others: a lock to submit, one thread that reaps.
 type uringShared struct {
 	queued
-	shards int
-	bufs   int // number of buffers
-	ring   *sharedRing
+	bufs int // number of buffers
+	ring *sharedRing
 }
 
-var _ engine = (*uringShared)(nil)
+var _ Engine = (*uringShared)(nil)
 var _ loop.Armer = (*uringShared)(nil)
 var _ loop.Busier = (*uringShared)(nil)
 
@@ -124,12 +123,12 @@ type sharedRing struct {
 
 const (
 	shardShift = 48      // in user data, above the tag: 32 bits of generation and genShift of place
-	stopTag    = 1 << 63 // tells the reaping thread to end
+	stopTag    = 1 << 63 // ends the reaping thread
 )
 
 func newSharedRing(o *Options, shards int) (*sharedRing, error) {
 	// Its completion queue has twice as many places: it cannot overflow while there are up to 65536 transfers.
-	r, err := ring.Open(ring.Options{Entries: min(shards*o.DepthMax, depthLimit), SQPoll: o.SQPoll})
+	r, err := ring.Open(ring.Options{Entries: min(shards*o.DepthMax, DepthLimit), SQPoll: o.SQPoll})
 	if err != nil {
 		return nil, fmt.Errorf("store: disk engine uring-shared: %w", err)
 	}
@@ -144,7 +143,7 @@ func (s *sharedRing) reap() {
 	defer runtime.UnlockOSThread()
 	defer close(s.ended)
 	var cqes [64]ring.CQE
-	var batch [64]completion
+	var batch [64]Completion
 	for {
 		if err := s.r.Wait(1, 0); err != nil {
 			failed := err // of its own, so that err is no allocation
@@ -170,10 +169,10 @@ func (s *sharedRing) reap() {
 }
 
 // deliver gives a partition those of its completions that follow each other.
-func (s *sharedRing) deliver(cqes []ring.CQE, batch []completion) (n int) {
+func (s *sharedRing) deliver(cqes []ring.CQE, batch []Completion) (n int) {
 	shard := cqes[0].UserData >> shardShift
 	for ; n < len(cqes) && cqes[n].UserData>>shardShift == shard; n++ {
-		batch[n] = completion{cqes[n].UserData & (1<<shardShift - 1), cqes[n].Res}
+		batch[n] = Completion{cqes[n].UserData & (1<<shardShift - 1), cqes[n].Res}
 	}
 	b := s.boxes[shard].Load()
 	b.put(batch[:n])
@@ -202,14 +201,14 @@ func (s *sharedRing) close() {
 	_ = s.r.Close()
 }
 
-func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
+func (u *uringShared) Open(id loop.MemberID, fds []int, bufs [][]byte) error {
 	u.id, u.fds, u.bufs = id, fds, len(bufs)
-	e := u.o.Engines
+	e := u.o.Shared
 	err := e.join(func() (err error) {
-		if e.shared, err = newSharedRing(u.o, u.shards); err != nil {
+		if e.shared, err = newSharedRing(u.o, u.o.Shards); err != nil {
 			return err
 		}
-		if err := e.shared.r.Reserve(u.shards*len(bufs), u.shards*len(fds)); err != nil {
+		if err := e.shared.r.Reserve(u.o.Shards*len(bufs), u.o.Shards*len(fds)); err != nil {
 			u.o.Log.Warn("not registered with the shared ring", "reason", err) // and each partition says what that costs
 		}
 		return nil
@@ -219,27 +218,27 @@ func (u *uringShared) open(id loop.MemberID, fds []int, bufs [][]byte) error {
 	}
 	s := e.shared
 	u.ring, u.by = s, &s.reaping
-	s.boxes[u.shard].Store(u.in)
+	s.boxes[u.o.Shard].Store(u.in)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u.sqe = newEntries(&u.engineBase)
-	u.sqe.firstBuf, u.sqe.firstFile = u.shard*len(bufs), u.shard*len(fds)
+	u.sqe.firstBuf, u.sqe.firstFile = u.o.Shard*len(bufs), u.o.Shard*len(fds)
 	u.sqe.register(&u.engineBase, func(b [][]byte) error { return s.r.SetBuffers(u.sqe.firstBuf, b) },
 		func(f []int) error { return s.r.SetFiles(u.sqe.firstFile, f) }, bufs)
 	return nil
 }
 
-func (u *uringShared) flush() error {
+func (u *uringShared) Flush() error {
 	if some, err := u.waiting(); !some {
 		return err
 	}
 	s := u.ring
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return u.send(s.r, uint64(u.shard)<<shardShift)
+	return u.send(s.r, uint64(u.o.Shard)<<shardShift)
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (u *uringShared) Busy() string {
 	if u.ring == nil {
 		return ""
@@ -262,6 +261,6 @@ func (u *uringShared) Close() bool {
 	}
 	s.mu.Unlock()
 	u.ring, u.by = nil, nil
-	u.o.Engines.leave()
+	u.o.Shared.leave()
 	return true
 }

@@ -1,4 +1,4 @@
-package store
+package index
 
 import (
 	"math/bits"
@@ -9,9 +9,6 @@ import (
 
 // indexChunkBytes is what the index's memory grows by. It is mapped, not used: pages count from their first use on.
 const indexChunkBytes = 32 << 20
-
-// hugePageBytes is the size of a huge page on x86-64, and on arm64 with pages of 4 KiB.
-const hugePageBytes = 2 << 20
 
 // smallPagesBytes is how far the first chunk is used in small pages. Huge ones make a find among 2 million keys
 // a fifth faster, but the last of them is in use as a whole: from here on that is little beside the rest.
@@ -39,8 +36,10 @@ func indexChunksBytes(n, used int) int {
 	case n == 1 && used <= smallPagesBytes:
 		return roundUp(used, arena.PageBytes)
 	}
-	return (n-1)*indexChunkBytes + roundUp(used, hugePageBytes)
+	return (n-1)*indexChunkBytes + roundUp(used, arena.HugePageBytes)
 }
+
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
 
 func closeAll(arenas []*arena.Arena) {
 	for _, a := range arenas {

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"errors"
@@ -16,12 +16,11 @@ import (
 // all partitions.
 type uringSQ struct {
 	queued
-	shards int
 	ring   *ring.Ring
 	reaper *reaper
 }
 
-var _ engine = (*uringSQ)(nil)
+var _ Engine = (*uringSQ)(nil)
 var _ loop.Armer = (*uringSQ)(nil)
 var _ loop.Busier = (*uringSQ)(nil)
 
@@ -101,7 +100,7 @@ func (r *reaper) fail(err error) {
 	}
 }
 
-// drain takes all that one ring has, and wakes its loop once.
+// drain moves all completions of one ring to its loop's inbox, and wakes the loop once.
 func (r *reaper) drain(shard int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,11 +109,11 @@ func (r *reaper) drain(shard int) {
 		return
 	}
 	var cqes [64]ring.CQE
-	var batch [64]completion
+	var batch [64]Completion
 	for n := len(cqes); n == len(cqes); {
 		n = u.ring.Reap(cqes[:])
 		for i := range cqes[:n] {
-			batch[i] = completion{cqes[i].UserData, cqes[i].Res}
+			batch[i] = Completion{cqes[i].UserData, cqes[i].Res}
 		}
 		u.in.put(batch[:n])
 	}
@@ -128,38 +127,38 @@ func (r *reaper) close() {
 	_ = unix.Close(r.epfd)
 }
 
-func (u *uringSQ) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
+func (u *uringSQ) Open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 	u.id, u.fds = id, fds
 	if u.ring, err = ring.Open(ring.Options{Entries: u.o.DepthMax, SQPoll: u.o.SQPoll}); err != nil {
 		return fmt.Errorf("store: disk engine uring-sq: %w", err)
 	}
 	u.sqe = newEntries(&u.engineBase)
 	u.sqe.register(&u.engineBase, u.ring.RegisterBuffers, u.ring.RegisterFiles, bufs)
-	e := u.o.Engines
-	if err := e.join(func() (err error) { e.reaper, err = newReaper(u.shards); return err }); err != nil {
+	e := u.o.Shared
+	if err := e.join(func() (err error) { e.reaper, err = newReaper(u.o.Shards); return err }); err != nil {
 		_ = u.ring.Close()
 		u.ring = nil
 		return err
 	}
 	u.reaper, u.by = e.reaper, &e.reaper.reaping
 	u.reaper.mu.Lock()
-	u.reaper.lines[u.shard] = u
+	u.reaper.lines[u.o.Shard] = u
 	u.reaper.mu.Unlock()
-	if err := u.reaper.watch(u.ring.Fd(), uint64(u.shard)); err != nil {
+	if err := u.reaper.watch(u.ring.Fd(), uint64(u.o.Shard)); err != nil {
 		u.Close()
 		return fmt.Errorf("store: disk engine uring-sq: watch the ring: %w", err)
 	}
 	return nil
 }
 
-func (u *uringSQ) flush() error {
+func (u *uringSQ) Flush() error {
 	if some, err := u.waiting(); !some {
 		return err
 	}
 	return u.send(u.ring, 0)
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (u *uringSQ) Busy() string { return idle(u.ring) }
 
 // Close takes the ring out of the reaping thread's hands and ends it.
@@ -170,11 +169,11 @@ func (u *uringSQ) Close() bool {
 	r := u.reaper
 	_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_DEL, u.ring.Fd(), nil)
 	r.mu.Lock()
-	r.lines[u.shard] = nil
+	r.lines[u.o.Shard] = nil
 	r.mu.Unlock()
 	u.ring.Unregister()
 	_ = u.ring.Close()
 	u.ring, u.reaper, u.by = nil, nil, nil
-	u.o.Engines.leave()
+	u.o.Shared.leave()
 	return true
 }

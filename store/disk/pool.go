@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"sync"
@@ -19,15 +19,15 @@ type pool struct {
 
 type poolJob struct {
 	tag uint64
-	t   transfer // a copy
+	t   Transfer // a copy
 }
 
-var _ engine = (*pool)(nil)
+var _ Engine = (*pool)(nil)
 var _ loop.Armer = (*pool)(nil)
 
 func newPool(b engineBase) *pool { return &pool{engineBase: b, jobs: make(chan poolJob, b.o.DepthMax)} }
 
-func (p *pool) open(id loop.MemberID, fds []int, _ [][]byte) error {
+func (p *pool) Open(id loop.MemberID, fds []int, _ [][]byte) error {
 	p.id, p.fds = id, fds
 	for range min(p.o.DepthMax, poolWorkersMax) {
 		p.workers.Add(1)
@@ -38,25 +38,25 @@ func (p *pool) open(id loop.MemberID, fds []int, _ [][]byte) error {
 
 func (p *pool) work() {
 	defer p.workers.Done()
-	var c [1]completion
+	var c [1]Completion
 	for j := range p.jobs {
-		c[0] = completion{j.tag, j.t.now(p.fds[j.t.class], p.write)}
+		c[0] = Completion{j.tag, j.t.now(p.fds[j.t.File], p.write)}
 		p.in.put(c[:])
 		p.in.wake()
 	}
 }
 
-func (p *pool) submit(tag uint64, t *transfer) bool {
+func (p *pool) Submit(tag uint64, t *Transfer) bool {
 	p.jobs <- poolJob{tag, *t}
 	p.made++
 	return true
 }
 
-func (p *pool) flush() error { return nil }
+func (p *pool) Flush() error { return nil }
 
-// Poll finds nothing: the partition polls.
+// Poll finds nothing: the partition reaps.
 func (p *pool) Poll() int {
-	p.tell(p.calls())
+	p.reportCalls(p.Calls())
 	return 0
 }
 

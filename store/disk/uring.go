@@ -1,9 +1,8 @@
-package store
+package disk
 
 import (
 	"fmt"
 
-	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 )
@@ -23,9 +22,9 @@ type uring struct {
 	cqes     [64]ring.CQE
 }
 
-var _ engine = (*uring)(nil)
+var _ Engine = (*uring)(nil)
 
-func (u *uring) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
+func (u *uring) Open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 	u.id, u.fds = id, fds
 	if u.o.IOPoll {
 		if u.r, err = ring.Open(ring.Options{Entries: u.o.DepthMax, IOPoll: true}); err != nil {
@@ -38,10 +37,10 @@ func (u *uring) open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 	return nil
 }
 
-func (u *uring) fixed() (buffers, files bool) { return u.sqe.bufs, u.sqe.files }
+func (u *uring) Fixed() (buffers, files bool) { return u.sqe.bufs, u.sqe.files }
 
-func (u *uring) submit(tag uint64, t *transfer) bool {
-	if u.own && t.kind == growSlab { // not to be polled for
+func (u *uring) Submit(tag uint64, t *Transfer) bool {
+	if u.own && t.Op == Grow { // not to be polled for
 		u.grow(tag, t)
 		return true
 	}
@@ -62,7 +61,7 @@ func (u *uring) submit(tag uint64, t *transfer) bool {
 	return true
 }
 
-func (u *uring) flush() error {
+func (u *uring) Flush() error {
 	if u.own {
 		if u.err != nil {
 			return u.err
@@ -78,20 +77,20 @@ func (u *uring) flush() error {
 		}
 		return nil
 	}
-	if n := min(u.o.DiskWait, u.inFlight); n > 1 {
-		u.l.WaitFor(n, loop.Nanos()+int64(u.o.DiskWaitMax))
+	if n := min(u.o.Wait, u.inFlight); n > 1 {
+		u.l.WaitFor(n, loop.Nanos()+int64(u.o.WaitMax))
 	}
 	return nil
 }
 
-// counted takes down the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
+// counted adds the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
 // is one only where the loop went to sleep, or had to wake the kernel's thread.
 func (u *uring) counted() {
 	u.made += u.r.Enters - u.entered
 	u.staged = false
 }
 
-// Poll counts, and looks where the device is polled. It finds nothing: the partition polls.
+// Poll counts, and looks where the device is polled. It finds nothing: the partition reaps.
 func (u *uring) Poll() int {
 	if u.staged {
 		u.counted()
@@ -104,7 +103,7 @@ func (u *uring) Poll() int {
 		u.err = u.r.Enter(0, 0)
 		u.reap()
 	}
-	u.tell(u.calls())
+	u.reportCalls(u.Calls())
 	return 0
 }
 
@@ -120,10 +119,10 @@ func (u *uring) reap() {
 	}
 }
 
-// OnEvent takes a completion.
+// OnEvent queues a completion.
 func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 	u.inFlight--
-	u.done.put(completion{tag, res})
+	u.done.put(Completion{tag, res})
 }
 
 // Arm looks for what a goroutine has done: only slabs grow in one, and only with IOPOLL.
@@ -154,23 +153,23 @@ type entries struct {
 
 func newEntries(b *engineBase) entries { return entries{fds: b.fds, write: b.write} }
 
-func (x *entries) fill(e *ring.SQE, t *transfer) {
-	fd := x.fds[t.class]
+func (x *entries) fill(e *ring.SQE, t *Transfer) {
+	fd := x.fds[t.File]
 	if x.files {
-		fd = x.firstFile + int(t.class)
+		fd = x.firstFile + int(t.File)
 	}
 	switch {
-	case t.kind == growSlab:
-		e.Fallocate(fd, 0, t.off, t.length)
-	case t.isRead() && x.bufs:
-		e.ReadFixed(fd, t.buf, t.off, x.firstBuf+t.fixed)
-	case t.isRead():
-		e.Read(fd, t.buf, t.off)
+	case t.Op == Grow:
+		e.Fallocate(fd, 0, t.Off, t.Length)
+	case t.Op == Read && x.bufs:
+		e.ReadFixed(fd, t.Buf, t.Off, x.firstBuf+t.Fixed)
+	case t.Op == Read:
+		e.Read(fd, t.Buf, t.Off)
 	case x.bufs:
-		e.WriteFixed(fd, t.buf, t.off, x.firstBuf+t.fixed)
+		e.WriteFixed(fd, t.Buf, t.Off, x.firstBuf+t.Fixed)
 		e.OpFlags = x.write
 	default:
-		e.Write(fd, t.buf, t.off)
+		e.Write(fd, t.Buf, t.Off)
 		e.OpFlags = x.write
 	}
 	if x.files {
@@ -183,31 +182,16 @@ func (x *entries) fill(e *ring.SQE, t *transfer) {
 func (x *entries) register(b *engineBase, buffers func([][]byte) error, files func([]int) error, bufs [][]byte) {
 	if !b.o.NoFixedBuffers {
 		if err := buffers(bufs); err != nil {
-			b.o.Log.Warn("the page cache is not registered with the ring: reads and writes cost more", "shard", b.shard, "reason", err)
+			b.o.Log.Warn("the page cache is not registered with the ring: reads and writes cost more", "shard", b.o.Shard, "reason", err)
 		} else {
 			x.bufs = true
 		}
 	}
 	if !b.o.NoFixedFiles {
 		if err := files(b.fds); err != nil {
-			b.o.Log.Warn("the files are not registered with the ring: reads and writes cost more", "shard", b.shard, "reason", err)
+			b.o.Log.Warn("the files are not registered with the ring: reads and writes cost more", "shard", b.o.Shard, "reason", err)
 		} else {
 			x.files = true
 		}
 	}
-}
-
-// The kernel takes at most 1 GiB in one registered buffer.
-const fixedShift = 30
-
-// registered splits memory into buffers to register; the byte at off is in buffer off >> fixedShift.
-func registered(arenas ...*arena.Arena) (bufs [][]byte) {
-	for _, a := range arenas {
-		for b := a.Bytes(); len(b) > 0; {
-			n := min(len(b), 1<<fixedShift)
-			bufs = append(bufs, b[:n])
-			b = b[n:]
-		}
-	}
-	return bufs
 }

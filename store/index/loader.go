@@ -1,4 +1,4 @@
-package store
+package index
 
 import (
 	"bytes"
@@ -7,14 +7,16 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// loader fills an empty index at once: keys come in any order and more than once, and the copy with the highest
+// Loader fills an empty index at once: keys come in any order and more than once, and the copy with the highest
 // sequence number stays. It takes 24 B for each copy until finish, beside what the copy takes in the index.
 //
 // Copies are sorted in runs while they come, when there is a disk to wait for, and merged at the end, into
 // full nodes. They are compared by 8 bytes behind the prefix that all keys share, and only where those are the
 // same by whole keys.
-type loader struct {
-	x    *index
+//
+// A Loader is used by one goroutine, and ends with Finish or Close.
+type Loader struct {
+	x    *Index
 	runs []run
 	temp *arena.Arena // for sorting
 }
@@ -26,10 +28,11 @@ type loadEntry struct {
 	rec    uint32
 }
 
-// keyCopy says which copy of a key it is.
-type keyCopy struct {
-	at  place
-	seq uint64
+// Copy is one copy of a key's item: its place (see Index.At) and its sequence number.
+type Copy struct {
+	Class uint8
+	Slot  uint32
+	Seq   uint64
 }
 
 // run is a part of what was added, in order once it is full.
@@ -49,16 +52,16 @@ const (
 	loadChildren = innerKeys * 15 / 16
 )
 
-// newLoader is for an index without keys.
-func newLoader(x *index) *loader {
+// NewLoader begins to load an index, which has no keys and is not used otherwise until Finish or Close.
+func NewLoader(x *Index) *Loader {
 	if x.n != 0 {
-		panic("store: an index that is not empty cannot be loaded")
+		panic("index: an index that is not empty cannot be loaded")
 	}
-	return &loader{x: x}
+	return &Loader{x: x}
 }
 
-// add takes in a copy of a key; ok is false when there is no memory for it, and then the loader is fit for close only.
-func (ld *loader) add(key []byte, at place, flags recordFlags, seq uint64) (ok bool) {
+// Add takes in a copy of a key of 1 to KeyBytesMax bytes, which it copies; ok is false when there is no memory for it, and then the loader is fit for Close only.
+func (ld *Loader) Add(key []byte, c Copy, flags Flags) (ok bool) {
 	x := ld.x
 	rec, ok := x.heap.addRecord(key)
 	if !ok {
@@ -69,19 +72,19 @@ func (ld *loader) add(key []byte, at place, flags recordFlags, seq uint64) (ok b
 		x.heap.freeRecord(rec)
 		return false
 	}
-	x.put(rec, at)
-	x.setFlags(rec, flags)
+	x.Put(rec, c.Class, c.Slot)
+	x.SetFlags(rec, flags)
 	if len(ld.runs) == 1 && len(r.entry) == 0 {
 		x.prefix = append(x.prefix[:0], key...)
 	} else if x.side(key) != 0 {
 		x.prefix = x.prefix[:sharedBytes(key, x.prefix)]
 	}
-	r.entry = append(r.entry, loadEntry{seq: seq, rec: rec})
+	r.entry = append(r.entry, loadEntry{seq: c.Seq, rec: rec})
 	return true
 }
 
 // room is the last run, which is not full.
-func (ld *loader) room() (r *run, ok bool) {
+func (ld *Loader) room() (r *run, ok bool) {
 	if n := len(ld.runs); n > 0 {
 		if r = &ld.runs[n-1]; len(r.entry) < runEntries {
 			return r, true
@@ -102,7 +105,7 @@ const loadEntryBytes = 24
 
 // sort is a radix sort by the cached bytes, lowest first (Knuth 5.2.5), that leaves out those which are all the
 // same, and then one by whole keys within equal ones: 57 ns a key where its 19 digits are random, and 166 by comparing.
-func (ld *loader) sort(r *run) bool {
+func (ld *Loader) sort(r *run) bool {
 	if ld.temp == nil {
 		a, err := arena.New(runEntries * loadEntryBytes)
 		if err != nil {
@@ -114,7 +117,7 @@ func (ld *loader) sort(r *run) bool {
 	r.skip = len(ld.x.prefix)
 	for i := range r.entry {
 		e := &r.entry[i]
-		e.cached = cached8(ld.x.key(e.rec), r.skip)
+		e.cached = cached8(ld.x.Key(e.rec), r.skip)
 		for b := range count {
 			count[b][uint8(e.cached>>(8*b))]++
 		}
@@ -154,8 +157,8 @@ func (ld *loader) sort(r *run) bool {
 
 // compareKeys puts the copies of one key in the order in which they win: the latest first, and of two that are
 // as late the one that came first.
-func (ld *loader) compareKeys(a, b loadEntry) int {
-	c := bytes.Compare(ld.x.key(a.rec), ld.x.key(b.rec))
+func (ld *Loader) compareKeys(a, b loadEntry) int {
+	c := bytes.Compare(ld.x.Key(a.rec), ld.x.Key(b.rec))
 	switch {
 	case c != 0:
 		return c
@@ -165,10 +168,10 @@ func (ld *loader) compareKeys(a, b loadEntry) int {
 	return 1
 }
 
-// finish fills the index and ends the loader. It hands each copy that is not the latest of its key to lost, the later ones first, with
-// the key in place and the copy that is as late or just later, and forgets it. ok is false when there was no memory; then the index is fit for close only.
-func (ld *loader) finish(lost func(key []byte, flags recordFlags, c, later keyCopy)) (ok bool) {
-	defer ld.close()
+// Finish fills the index and ends the loader. It hands each copy that is not the latest of its key to lost, the later ones first, with
+// the key in place and the copy that is as late or just later, and forgets it. ok is false when there was no memory; then the index is fit for Close only.
+func (ld *Loader) Finish(lost func(key []byte, flags Flags, c, later Copy)) (ok bool) {
+	defer ld.Close()
 	if len(ld.runs) == 0 {
 		return true
 	}
@@ -180,10 +183,10 @@ func (ld *loader) finish(lost func(key []byte, flags recordFlags, c, later keyCo
 	m := newMerge(ld)
 	for last, ok := m.next(); ok; {
 		e, more := m.next()
-		later := keyCopy{x.at(last.rec), last.seq}
-		for ; more && e.cached == last.cached && bytes.Equal(x.key(e.rec), x.key(last.rec)); e, more = m.next() {
-			c := keyCopy{x.at(e.rec), e.seq}
-			lost(x.key(e.rec), x.flags(e.rec), c, later)
+		later := ld.copyOf(last)
+		for ; more && e.cached == last.cached && bytes.Equal(x.Key(e.rec), x.Key(last.rec)); e, more = m.next() {
+			c := ld.copyOf(e)
+			lost(x.Key(e.rec), x.Flags(e.rec), c, later)
 			later = c
 			x.heap.freeRecord(e.rec)
 		}
@@ -195,21 +198,26 @@ func (ld *loader) finish(lost func(key []byte, flags recordFlags, c, later keyCo
 	return b.finish()
 }
 
-// close is for a loader that is not to be finished.
-func (ld *loader) close() {
+func (ld *Loader) copyOf(e loadEntry) Copy {
+	class, slot := ld.x.At(e.rec)
+	return Copy{class, slot, e.seq}
+}
+
+// Close ends a loader that is not to be finished. After Finish, or a second time, it does nothing.
+func (ld *Loader) Close() {
 	for i := range ld.runs {
 		_ = ld.runs[i].memory.Close()
 	}
 	if ld.temp != nil {
 		_ = ld.temp.Close()
 	}
-	*ld = loader{}
+	*ld = Loader{}
 }
 
 // merge gives the entries of all runs in order, by a tree of losers (Knuth 5.4.1): each inner node has the run
 // that lost there, and the winner of all is at 0.
 type merge struct {
-	ld    *loader
+	ld    *Loader
 	heads []head
 	tree  []int32
 }
@@ -223,7 +231,7 @@ type head struct {
 	shift int    // bits that the lead takes
 }
 
-func newMerge(ld *loader) *merge {
+func newMerge(ld *Loader) *merge {
 	k := len(ld.runs)
 	m := &merge{ld: ld, heads: make([]head, k), tree: make([]int32, k)}
 	shared := len(ld.x.prefix)
@@ -232,7 +240,7 @@ func newMerge(ld *loader) *merge {
 		h.rest = r.entry
 		h.shift = 8 * (r.skip - shared)
 		if h.shift > 0 {
-			h.lead = cached8(ld.x.key(r.entry[0].rec), shared) &^ (^uint64(0) >> h.shift)
+			h.lead = cached8(ld.x.Key(r.entry[0].rec), shared) &^ (^uint64(0) >> h.shift)
 		}
 		h.advance()
 	}
@@ -294,7 +302,7 @@ func (m *merge) next() (e loadEntry, ok bool) {
 
 // builder makes the leaves of an index from keys that come in order, and then the inner nodes above them.
 type builder struct {
-	x          *index
+	x          *Index
 	pending    [loadKeys]loadEntry // keys of the next leaf
 	n          int
 	children   []uint32 // the nodes of the level that is being made
@@ -305,7 +313,7 @@ type builder struct {
 func (b *builder) add(e loadEntry) bool {
 	if b.n == loadKeys {
 		x := b.x
-		separator, ok := x.separatorOf(x.key(b.pending[b.n-1].rec), x.key(e.rec))
+		separator, ok := x.separatorOf(x.Key(b.pending[b.n-1].rec), x.Key(e.rec))
 		if !ok || !b.leaf(separator) {
 			return false
 		}

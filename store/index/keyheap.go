@@ -1,4 +1,4 @@
-package store
+package index
 
 import (
 	"encoding/binary"
@@ -7,16 +7,8 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// recordFlags is what the store remembers of a key, beside the place of its item.
-type recordFlags uint8
-
-const (
-	flagBusy    recordFlags = 1 << iota // a change has a slot, and is not in its page yet: others that change the key wait
-	flagHidden                          // not there yet: reads do not see it
-	flagTomb                            // deleted: its slot holds a tombstone
-	flagQueued                          // in the list of tombstones that may be dropped some day
-	flagCorrupt                         // its item was damaged: reads are told so
-)
+// Flags are the bits that the store keeps of a key, beside the place of its item. The index only stores them.
+type Flags uint8
 
 // keyHeap keeps blobs in mapped memory, outside the collector's sight, in units of 4 bytes, so that 4 bytes
 // name one of 16 GiB. A blob never moves. There are two sorts: a record is a head and a key, a
@@ -132,8 +124,10 @@ func (h *keyHeap) end() uint32 {
 	return uint32((len(h.chunks)-1)<<keyChunkShift + h.used/keyUnitBytes - 1)
 }
 
-// before finds the record with the highest number below a mark, which becomes that number: or, when steps are used up, the least one below which
-// it has not looked, or 0 when there is none left, and ok is false. A step is a look at 64 numbers.
+// Before finds the record with the highest number below a mark, which becomes that number. ok is false when the steps are used up: the mark is then the
+// least number below which it has not looked; and when no record is left: the mark is then 0. A step is a look at 64 numbers. Any mark is valid.
+func (x *Index) Before(mark *uint32, steps *int) (ok bool) { return x.heap.before(mark, steps) }
+
 func (h *keyHeap) before(mark *uint32, steps *int) (ok bool) {
 	*mark = min(*mark, h.end())
 	for *mark > 0 && *steps > 0 {

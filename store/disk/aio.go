@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"fmt"
@@ -20,10 +20,10 @@ type aio struct {
 	events  [64]sys.AIOEvent
 }
 
-var _ engine = (*aio)(nil)
+var _ Engine = (*aio)(nil)
 var _ loop.Armer = (*aio)(nil)
 
-func (a *aio) open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
+func (a *aio) Open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
 	a.id, a.fds = id, fds
 	a.entries, a.list = make([]sys.IOCB, a.o.DepthMax), make([]*sys.IOCB, 0, a.o.DepthMax)
 	if a.eventfd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
@@ -39,9 +39,9 @@ func (a *aio) open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
 	return err
 }
 
-// submit puts an entry after those that are there; when the kernel has not taken all of the last turn's, it takes no more.
-func (a *aio) submit(tag uint64, t *transfer) bool {
-	if t.kind == growSlab {
+// Submit appends an entry to the list. While the kernel has not accepted all of the last turn's entries, it returns false.
+func (a *aio) Submit(tag uint64, t *Transfer) bool {
+	if t.Op == Grow {
 		a.grow(tag, t)
 		return true
 	}
@@ -50,16 +50,16 @@ func (a *aio) submit(tag uint64, t *transfer) bool {
 		return false
 	}
 	e := &a.entries[n]
-	if t.isRead() {
-		e.Read(tag, a.fds[t.class], t.buf, t.off, a.eventfd)
+	if t.Op == Read {
+		e.Read(tag, a.fds[t.File], t.Buf, t.Off, a.eventfd)
 	} else {
-		e.Write(tag, a.fds[t.class], t.buf, t.off, int(a.write), a.eventfd)
+		e.Write(tag, a.fds[t.File], t.Buf, t.Off, int(a.write), a.eventfd)
 	}
 	a.list = append(a.list, e)
 	return true
 }
 
-func (a *aio) flush() error {
+func (a *aio) Flush() error {
 	rest := a.list
 	for len(rest) > 0 {
 		n, errno := a.ctx.Submit(rest)
@@ -71,7 +71,7 @@ func (a *aio) flush() error {
 			a.keep(rest)
 			return nil
 		case errno != 0: // about the first one
-			a.done.put(completion{rest[0].Data, -int32(errno)})
+			a.done.put(Completion{rest[0].Data, -int32(errno)})
 			rest = rest[1:]
 			a.l.Again()
 		}
@@ -84,24 +84,24 @@ func (a *aio) flush() error {
 // keep moves what is left to the front of the list.
 func (a *aio) keep(rest []*sys.IOCB) { a.list = a.list[:copy(a.list[:cap(a.list)], rest)] }
 
-// Poll counts, and finds nothing: the partition polls.
+// Poll counts, and finds nothing: the partition reaps.
 func (a *aio) Poll() int {
-	a.tell(a.calls())
+	a.reportCalls(a.Calls())
 	if a.rewatch {
 		a.OnEvent(0, 0, 0)
 	}
 	return 0
 }
 
-func (a *aio) poll(done []completion) int {
-	n := a.engineBase.poll(done)
+func (a *aio) Reap(done []Completion) int {
+	n := a.engineBase.Reap(done)
 	for n < len(done) && a.ctx.Ready() {
 		k := a.ctx.Reap(a.events[:min(len(a.events), len(done)-n)])
 		if !a.ctx.Mapped() {
 			a.made++
 		}
 		for _, e := range a.events[:k] {
-			done[n] = completion{e.Data, int32(e.Res)}
+			done[n] = Completion{e.Data, int32(e.Res)}
 			n++
 		}
 		if k == 0 {
@@ -111,7 +111,7 @@ func (a *aio) poll(done []completion) int {
 	return n
 }
 
-// OnEvent hears of the eventfd: the partition polls in the same turn.
+// OnEvent comes after a write to the eventfd. The partition reaps in the same turn.
 func (a *aio) OnEvent(_ uint64, res int32, flags uint32) {
 	if a.ctx == nil || res < 0 { // the watch has been ended
 		return
