@@ -14,7 +14,7 @@ import (
 )
 
 // A server with --control takes orders from its standard input, one a line: "park" or "resume" (its loops). Each line is answered by one line of JSON
-// on standard output, a controlReply. The end of the input ends the server, as with --exit-with-stdin.
+// on standard output, a Reply. The end of the input ends the server, as with --exit-with-stdin.
 
 // Parked is the answer to park: the server's counters when all its loops are parked.
 type Parked struct {
@@ -23,15 +23,15 @@ type Parked struct {
 	Conns int   `json:"conns"`  // connections that are open
 }
 
-// resumed is the answer to resume.
-type resumed struct {
+// Resumed is the answer to resume.
+type Resumed struct {
 	CPU int64 `json:"cpu_ns"` // as in parked, read before the first loop woke
 }
 
-// controlReply is the answer to a line: one of these.
-type controlReply struct {
+// Reply is the answer to an order: one of these.
+type Reply struct {
 	Parked  *Parked  `json:"parked,omitempty"`
-	Resumed *resumed `json:"resumed,omitempty"`
+	Resumed *Resumed `json:"resumed,omitempty"`
 	Error   string   `json:"error,omitempty"`
 }
 
@@ -68,13 +68,13 @@ func (s *Server) Obey(ctx context.Context, in io.Reader, out io.Writer) error {
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return errors.Join(answer.Encode(controlReply{Error: fmt.Sprintf("a line of more than %d bytes", controlLineMax)}), fmt.Errorf("--control: %w", err))
+		return errors.Join(answer.Encode(Reply{Error: fmt.Sprintf("a line of more than %d bytes", controlLineMax)}), fmt.Errorf("--control: %w", err))
 	}
 	return nil // whatever has ended the input
 }
 
 // control carries out one order.
-func (s *Server) control(ctx context.Context, line string) (r controlReply) {
+func (s *Server) control(ctx context.Context, line string) (r Reply) {
 	var err error
 	switch line {
 	case "park":
@@ -85,7 +85,7 @@ func (s *Server) control(ctx context.Context, line string) (r controlReply) {
 	case "resume":
 		var cpu int64
 		if cpu, err = s.Resume(ctx); err == nil {
-			r.Resumed = &resumed{cpu}
+			r.Resumed = &Resumed{cpu}
 		}
 	default:
 		err = fmt.Errorf("%.100q is neither park nor resume", line)
@@ -135,7 +135,7 @@ func (c *Control) breaks(err error) error {
 }
 
 // ask writes an order and reads the answer.
-func (c *Control) ask(ctx context.Context, what string, wait time.Duration) (r controlReply, err error) {
+func (c *Control) ask(ctx context.Context, what string, wait time.Duration) (r Reply, err error) {
 	if c.broken != nil {
 		return r, c.broken
 	}

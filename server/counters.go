@@ -76,7 +76,7 @@ func (c *Counters) HasDisk() bool {
 
 // Counters asks all loops. Of parked loops it returns the counters of the moment at which they were parked.
 func (s *Server) Counters() (c Counters, err error) {
-	if n := s.parking.seen.Load(); n != nil {
+	if n := s.parking.counted.Load(); n != nil {
 		return s.sum(n.loops, n.stores), nil
 	}
 	loops, err := s.loops()

@@ -67,7 +67,7 @@ func (s *controlled) line() []byte {
 }
 
 // ask sends a line and returns the answer.
-func (s *controlled) ask(line string) (r controlReply) {
+func (s *controlled) ask(line string) (r server.Reply) {
 	s.t.Helper()
 	if _, err := io.WriteString(s.stdin, line+"\n"); err != nil {
 		s.t.Fatal(err)

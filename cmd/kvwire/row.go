@@ -15,7 +15,6 @@ import (
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
-	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"

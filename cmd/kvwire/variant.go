@@ -233,9 +233,9 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		ours += load
 	}
 	fillCounters(s, l.ClientLoops, server)
-	if p.hasDisk() {
-		r0, w0 := v.last.disk()
-		r1, w1 := p.disk()
+	if p.HasDisk() {
+		r0, w0 := v.last.Disk()
+		r1, w1 := p.Disk()
 		s.DiskReads, s.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 	}
 	if !v.s.f.launch.used() && v.s.f.serverAt == "" {

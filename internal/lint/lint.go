@@ -157,7 +157,7 @@ var only = []struct {
 }{
 	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
 	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
-	{"github.com/prometheus", []string{"server"}, "counters are plain, and told by who owns them"},
+	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "counters are plain, and told by who owns them"},
 	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
 	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
 }
