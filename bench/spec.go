@@ -1,6 +1,6 @@
 // Package bench owns the load: workloads, arrival processes, the generator that drives any
 // kv.Handler, the check of every value that is read, and what is recorded while it runs. It may
-// import kv, loop, internal/arena, internal/cgroup and internal/textfile, and knows no transport, no store and no report.
+// import kv, loop and internal packages, and knows no transport, no store and no report.
 package bench
 
 import (

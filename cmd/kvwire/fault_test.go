@@ -377,7 +377,7 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 				}
 			}
 			now, err := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
-			if of := report.ByRun(now); err != nil || len(of) != len(report.ByRun(all)) {
+			if of := byRun(now); err != nil || len(of) != len(byRun(all)) {
 				t.Errorf("slices of %d runs (%v)", len(of), err)
 			}
 			for _, pattern := range []string{"*again*", "hdr/*again*"} {

@@ -123,6 +123,7 @@ func newFactors(name, help string) *factors {
 	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)}
 	f.set.SortFlags = false
 	f.set.Usage = func() {
+		hideAdvanced(f.set)
 		fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, f.set.FlagUsagesWrapped(100))
 	}
 	return f

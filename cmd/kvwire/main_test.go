@@ -199,7 +199,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 	}
 }
 
-// ^C ends a run whenever it comes, also while the process confines itself to its CPUs: it executed itself again for that, and 4 of 150 went on.
+// ^C ends a run whenever it comes, also while the process confines itself to its CPUs.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 	for i := range 40 {
 		cmd := asKvwire(context.Background(), "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
