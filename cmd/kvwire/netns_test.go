@@ -124,7 +124,7 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 				}
 				h := namespaces(t, clients)
 				m, row := measureOn(t, append(h.args(), "--transport="+transport, "--backend=mem", "--mix=get=50,insert=50", "--records=5k", "--value-bytes=100",
-					"--conns=2", "--depth=4", "--client-threads=2", "--duration=1s", "--warmup=50ms")...)
+					"--conns=2", "--depth=4", "--client-threads=2", "--operations=20k", "--warmup=50ms")...)
 				var ops uint64
 				var lats, rate float64
 				for _, p := range m.hosts {
@@ -159,7 +159,7 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 func TestTheServerAloneInANamespace(t *testing.T) {
 	h := namespaces(t, 1)
 	// The client goes into the other namespace as a whole.
-	words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--server-launch="+h.server, "--server-addr="+h.addr, "--backend=null", "--duration=1s", "--warmup=0s", "--json")
+	words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--server-launch="+h.server, "--server-addr="+h.addr, "--backend=null", "--operations=2k", "--warmup=0s", "--json")
 	out, err := exec.Command(words[0], words[1:]...).Output()
 	var row report.Row
 	if err == nil {
@@ -312,7 +312,7 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 			continue
 		}
 		target := h.addr + ":" + strconv.Itoa(listening(t, proc))
-		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--duration=1s")
+		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--operations=1")
 		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "no access: this server wants a name and a secret") {
 			t.Errorf("a stranger: %v: %s", err, out)
