@@ -54,10 +54,3 @@ func (q *quota) stalled(long time.Duration) bool {
 	}
 	return time.Since(q.since) > long
 }
-
-// operations is this process' share of the spec's, for its threads of all.
-func (s Spec) operations(here int) uint64 {
-	all := uint64(s.threads(here))
-	before := func(thread int) uint64 { return s.Operations * uint64(thread) / all }
-	return before(s.FirstThread+here) - before(s.FirstThread)
-}

@@ -80,26 +80,9 @@ func TestASilentServerEndsTheWindow(t *testing.T) {
 	}
 }
 
-func TestProcessesShareTheOperations(t *testing.T) {
-	for _, all := range []int{1, 2, 3, 7} {
-		for _, operations := range []uint64{7, 8, 1000, maxOperations} {
-			sum := uint64(0)
-			for first := range all {
-				s := Spec{Operations: operations, FirstThread: first, AllThreads: all}
-				n := s.operations(1)
-				if sum += n; n == 0 {
-					t.Errorf("thread %d of %d has none of %d operations", first, all, operations)
-				}
-			}
-			if sum != operations {
-				t.Errorf("%d threads share %d operations, of %d", all, sum, operations)
-			}
-		}
-	}
-	for _, s := range []Spec{{Operations: maxOperations + 1}, {Operations: 1, AllThreads: 2}} {
-		if s.Check() == nil {
-			t.Errorf("%d operations of %d threads are not refused", s.Operations, s.AllThreads)
-		}
+func TestSpecBoundsItsOperations(t *testing.T) {
+	if (Spec{Operations: maxOperations}).Check() != nil || (Spec{Operations: maxOperations + 1}).Check() == nil {
+		t.Errorf("the most operations are not %d", maxOperations)
 	}
 	if s := (Spec{Operations: 5}).Defaults(); s.Duration != WindowMax {
 		t.Errorf("the most that a window takes is %v", s.Duration)

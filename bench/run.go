@@ -160,7 +160,7 @@ func (w *running) phases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n := w.spec.operations(len(w.clients)); n > 0 {
+	if n := w.spec.Operations; n > 0 {
 		w.quota = newQuota(n, w.gens)
 	}
 	start := loop.Nanos()

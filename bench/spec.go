@@ -88,8 +88,8 @@ type Spec struct {
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
 	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
 
-	// Operations, of all threads in all processes, end the measured window when they are answered, those that failed too. With several processes,
-	// each has its threads' share. 0: the window ends after Duration.
+	// Operations end the measured window when so many are answered, those that failed included, on all threads of this process together. 0: the window
+	// ends after Duration.
 	Operations uint64
 
 	// SilenceMax bounds the time without an acknowledged put after which a load ends with an error, and the time without an answer after which a
@@ -213,8 +213,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
 		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
-	case s.Operations > maxOperations || s.Operations > 0 && s.Operations < uint64(s.AllThreads):
-		return fmt.Errorf("bench: a window of %d operations: at most 2^40, and at least one for each of %d threads", s.Operations, s.AllThreads)
+	case s.Operations > maxOperations:
+		return fmt.Errorf("bench: a window of %d operations: at most 2^40", s.Operations)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}

@@ -537,6 +537,8 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		switch {
 		case f.sets("duration"):
 			return s, usagef("--operations %s and --duration %v both end the window: give one of them", &f.operations, f.duration)
+		case len(f.launch.Clients) > 0: // hosts that end at different times would be in no window together
+			return s, usagef("--operations: load hosts end their windows together, after --duration: leave --operations out")
 		case f.goal != nil:
 			return s, usagef("--search measures for --duration at each rate: leave --operations out")
 		}

@@ -124,7 +124,7 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 				}
 				h := namespaces(t, clients)
 				m, row := measureOn(t, append(h.args(), "--transport="+transport, "--backend=mem", "--mix=get=50,insert=50", "--records=5k", "--value-bytes=100",
-					"--conns=2", "--depth=4", "--client-threads=2", "--operations=20k", "--warmup=50ms")...)
+					"--conns=2", "--depth=4", "--client-threads=2", "--duration=1s", "--warmup=50ms")...)
 				var ops uint64
 				var lats, rate float64
 				for _, p := range m.hosts {
@@ -173,6 +173,9 @@ func TestTheServerAloneInANamespace(t *testing.T) {
 
 // A host that dies once has its generation done again; dying again, it fails the variant, with its reason, and --resume does it again.
 func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("generations of several seconds: make test runs it")
+	}
 	for _, c := range []struct {
 		name, command string
 		at            int // which namespace

@@ -122,7 +122,7 @@ func TestHostsBehindSSH(t *testing.T) {
 				testenv.Uring(t)
 			}
 			said, err := exec.Command(os.Args[0], "bench", "--server-launch="+ssh, "--client-launch="+ssh, "--client-launch="+ssh, "--server-addr=127.0.0.1", "--launch-path="+kvwire,
-				"--transport="+transport, "--dir="+store, "--disk-engine=pool", "--mix=a", "--records=2k", "--value-bytes=100", "--operations=2k", "--warmup=0s", "--output-dir="+out+transport).CombinedOutput()
+				"--transport="+transport, "--dir="+store, "--disk-engine=pool", "--mix=a", "--records=2k", "--value-bytes=100", "--duration=1s", "--warmup=0s", "--output-dir="+out+transport).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, said)
 			}
