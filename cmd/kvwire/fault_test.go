@@ -46,9 +46,7 @@ func writeFaulty(t *testing.T, text string) string {
 // takesGenerations marks a test whose generations take seconds, whatever else the machine does: they run beside each other, and not in short runs.
 func takesGenerations(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("generations of several seconds: make test runs it")
-	}
+	testenv.NotShort(t, "generations of several seconds")
 	t.Parallel()
 }
 

@@ -173,9 +173,7 @@ func TestTheServerAloneInANamespace(t *testing.T) {
 
 // A host that dies once has its generation done again; dying again, it fails the variant, with its reason, and --resume does it again.
 func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
-	if testing.Short() {
-		t.Skip("generations of several seconds: make test runs it")
-	}
+	testenv.NotShort(t, "generations of several seconds")
 	for _, c := range []struct {
 		name, command string
 		at            int // which namespace
