@@ -31,8 +31,8 @@ type session struct {
 	parked  *server.Parked // what the server had counted when it was parked; nil: it is awake
 }
 
-// idleLook is how long the machine is watched before anything of ours runs.
-const idleLook = 300 * time.Millisecond
+// idleLook is how long the machine is watched before anything of ours runs. Tests have a shorter one.
+var idleLook = 300 * time.Millisecond
 
 // prepare starts what the flags ask for and connects. It confines the whole process to the client's CPUs. The caller closes the session.
 func prepare(ctx context.Context, f *factors) (*session, error) {
