@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 )
 
@@ -20,11 +21,11 @@ type Host struct {
 	L       *loop.Loop
 	Handler *loop.Router
 	O       transport.ServerOptions
-	Pool    *arena.Pool // keys and values under way
-	Index   int         // of this loop among the network loops
-	Loops   int         // network loops
-	Shards  []uint16    // the shard map for the hello
-	Sockets Sockets     // of its connections
+	Pool    *arena.Pool    // keys and values under way
+	Index   int            // of this loop among the network loops
+	Loops   int            // network loops
+	Shards  []uint16       // the shard map for the hello
+	Sockets socket.Options // of its connections
 
 	// Beside is what the transport itself needs of memory for each connection, in bytes. ConnBytes bounds it, too.
 	Beside int
@@ -59,6 +60,8 @@ type Host struct {
 	pattern resp.Pattern // of the SCAN that is answered
 	scratch []byte       // what an answer is put together in, before it is known how long it is
 }
+
+var _ socket.Host = (*Host)(nil)
 
 // poolBytes is what the pool of keys and values is made for: what was asked for, and at least two messages and two answers of the largest kind.
 func poolBytes(o transport.ServerOptions) int {
@@ -194,6 +197,15 @@ func (h *Host) Busy() string {
 	return ""
 }
 
+// Loop is socket.Host's.
+func (h *Host) Loop() *loop.Loop { return h.L }
+
+// SocketOptions is socket.Host's.
+func (h *Host) SocketOptions() *socket.Options { return &h.Sockets }
+
+// DescriptorWait is socket.Host's: half of the deadline of a hello.
+func (h *Host) DescriptorWait() time.Duration { return h.O.HelloMax / 2 }
+
 // AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
 	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
@@ -231,11 +243,12 @@ func (h *Host) Close() bool {
 }
 
 // TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
-func (h *Host) TurnAway(s Socket, name string) {
-	h.turnAway(s, name, fmt.Sprintf("%d connections are open", len(h.servers)))
+func (h *Host) TurnAway(s socket.Socket, name string) {
+	h.RefuseSocket(s, name, fmt.Sprintf("%d connections are open", len(h.servers)))
 }
 
-func (h *Host) turnAway(s Socket, name, why string) {
+// RefuseSocket is socket.Host's: it refuses a connection that is no Server yet, as busy or closing, and closes it.
+func (h *Host) RefuseSocket(s socket.Socket, name, why string) {
 	code := wire.RefusedBusy
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
@@ -244,7 +257,7 @@ func (h *Host) turnAway(s Socket, name, why string) {
 	if h.O.Access == nil { // else how many there are is nobody's affair
 		hello.Reason = why
 	}
-	s.last(hello.Append(nil))
+	s.CloseWith(hello.Append(nil))
 	if !h.closing {
 		h.refused(name, code, why)
 	}

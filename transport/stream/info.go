@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -171,7 +172,7 @@ func (c *Server) describe(b []byte) []byte {
 
 // address is a peer's in a list of clients, one word: of a unix socket, which has none, as Redis has it.
 func address(peer string) string {
-	if strings.HasPrefix(peer, unixPeer) {
+	if strings.HasPrefix(peer, socket.UnixPeer) {
 		return "unix:0"
 	}
 	return peer

@@ -99,12 +99,6 @@ const (
 // respDepth bounds the requests of such a connection that are under way: more stay where they were received.
 const respDepth = 32
 
-// beginsTLS is the first byte of a TLS handshake.
-const beginsTLS = 0x16
-
-// speaksRESP says whether a connection that begins with b is not one of ours.
-func speaksRESP(b byte) bool { return b == '*' || b >= '\t' && b <= '~' && b != beginsTLS }
-
 // invite makes a connection one that speaks RESP, and takes the commands that it has sent.
 func (c *Server) invite() {
 	g := &guest{}

@@ -9,8 +9,10 @@ import (
 
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -143,7 +145,7 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 		return nil
 	}
 	c.in.wr = copy(c.in.buf, m.Said)
-	if speaksRESP(m.Said[0]) {
+	if resp.Begins(m.Said[0]) {
 		c.invite()
 	} else {
 		c.receiveHello() // which asks for this loop
@@ -152,7 +154,7 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 }
 
 // Moved is the connection on its way to MoveTo.
-func (c *Server) Moved(s Socket) Moved {
+func (c *Server) Moved(s socket.Socket) Moved {
 	return Moved{Socket: s, Name: c.name, Said: bytes.Clone(c.in.unread())}
 }
 
@@ -193,11 +195,11 @@ func (c *Server) Received(n int, stamp int64) error {
 	switch c.state {
 	case stateHello:
 		c.in.received(n)
-		if c.in.unread()[0] == beginsTLS && c.h.Sockets.TLS == nil {
+		if c.in.unread()[0] == socket.BeginsTLS && c.h.Sockets.TLS == nil {
 			c.refuse(wire.RefusedFeature, errors.New("the client speaks TLS, and this server has no certificate (serve --tls-cert)"))
 			return nil
 		}
-		if c.h.Grant == nil && speaksRESP(c.in.unread()[0]) {
+		if c.h.Grant == nil && resp.Begins(c.in.unread()[0]) {
 			if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
 				c.state = stateMoving
 				return ErrMove
@@ -925,7 +927,7 @@ func (c *Server) Drop(err error) {
 	if c.state == stateDead {
 		return
 	}
-	if errors.Is(err, ErrNoSession) {
+	if errors.Is(err, socket.ErrNoSession) {
 		c.h.deny(c.name, err)
 		err = transport.ErrPeerGone
 	}

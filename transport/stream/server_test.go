@@ -15,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -271,7 +272,7 @@ func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
 		if err := p.srv.Received(copy(w[0], hello), 0); !errors.Is(err, ErrMove) || p.srv.MoveTo != 1 {
 			t.Errorf("%v, to loop %d", err, p.srv.MoveTo)
 		}
-		moved = p.srv.Moved(Socket{Fd: -1})
+		moved = p.srv.Moved(socket.Socket{Fd: -1})
 		p.srv.Drop(ErrMove)
 		p.srv = p.h.NewServer(p, "the next one")
 		p.srv.Window(&w)

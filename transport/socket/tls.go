@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"crypto/tls"
@@ -49,6 +49,9 @@ const (
 	bodyBytes     = 64 << 10 // of a body that are waited for before the loop hears of them
 )
 
+// BeginsTLS is the first byte of a TLS handshake.
+const BeginsTLS = 0x16
+
 // ErrNoSession means that a client did not shake hands: it speaks no TLS, or another one, or does not trust the server.
 var ErrNoSession = errors.New("no TLS session")
 
@@ -60,8 +63,8 @@ func NewSession(nc NetConn, c *tls.Config) *Session {
 	return &Session{Conn: tls.Server(u, c), under: u}
 }
 
-// enter is the client's end, when hands were shaken with the server at addr, until nc's deadline.
-func enter(nc NetConn, addr string, c *tls.Config) (*Session, error) {
+// ClientSession is the client's end, when hands were shaken with the server at addr, until nc's deadline.
+func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 	if c.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -88,7 +91,7 @@ func (u *under) explain(err error) error {
 	switch {
 	case errors.As(err, &record):
 		var hello wire.ServerHello
-		if b, err := hear(u.NetConn, u.heard, make([]byte, wire.MaxHelloBytes), helloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
+		if b, err := receiveWhole(u.NetConn, u.heard, make([]byte, wire.MaxHelloBytes), HelloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
 			return &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
@@ -199,7 +202,7 @@ func (u *under) tell(first byte) {
 	case first == wire.Magic[0]:
 		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE says whose certificate it has)"}
 		b = hello.Append(nil)
-	case speaksRESP(first):
+	case resp.Begins(first):
 		b = resp.AppendError(nil, "ERR "+why)
 	default:
 		return
