@@ -17,7 +17,7 @@ func (p *peer) age(d time.Duration) {
 		*t -= int64(d)
 	}
 	for _, c := range p.h.servers {
-		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.fedAt, &c.heldAt} {
+		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.account.FedAt, &c.account.HeldSince} {
 			*t -= int64(d)
 		}
 	}
@@ -84,7 +84,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 			p.turn(func() {
 				another := p.h.NewServer(p, "another")
 				another.state = stateOpen
-				another.pause(1 << 30)
+				another.account.Pause(1 << 30)
 				p.t.Cleanup(func() { p.turn(func() { another.Drop(transport.ErrPeerGone) }) })
 			})
 		}},

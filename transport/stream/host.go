@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/memory"
 	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 )
@@ -21,7 +22,7 @@ type Host struct {
 	L       *loop.Loop
 	Handler *loop.Router
 	O       transport.ServerOptions
-	Pool    *arena.Pool    // keys and values under way
+	Pool    *memory.Pool   // keys and values under way
 	Index   int            // of this loop among the network loops
 	Loops   int            // network loops
 	Shards  []uint16       // the shard map for the hello
@@ -36,14 +37,6 @@ type Host struct {
 
 	conns    *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
 	servers  []*Server   // live, in no order
-	answers  waiters     // connections that wait for memory for an answer
-	messages waiters     // … for what comes
-	tried    []*Server   // scratch of Resume
-	trying   *Server     // by Resume
-	lenient  bool        // it is not looked at shares
-	gave     bool        // memory came back since the last look at who waits for each other
-	freed    bool        // memory came back since the last look
-	full     bool        // the pool had nothing for the last one that asked, whatever its share
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
 	judgeAt  int64       // not before: the next look at who waits for each other
 	closing  bool
@@ -75,16 +68,16 @@ func MemoryBytes(o transport.ServerOptions) int {
 
 // NewHost makes a host for l. It takes its memory at once, as address space.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
-	pool, err := arena.NewPool(poolBytes(o))
-	if err != nil {
+	h := &Host{L: l, Handler: g.Router(index), O: o, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}
+	var err error
+	if h.Pool, err = memory.NewPool(poolBytes(o), l, h.watch); err != nil {
 		return nil, err
 	}
-	conns, err := arena.NewPool(o.ConnBytes)
-	if err != nil {
-		_ = pool.Close()
+	if h.conns, err = arena.NewPool(o.ConnBytes); err != nil {
+		_ = h.Pool.Close()
 		return nil, err
 	}
-	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}, nil
+	return h, nil
 }
 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
@@ -124,7 +117,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 	if now >= h.nextTick {
 		h.nextTick = 0
 		if now >= h.judgeAt {
-			h.unblock()
+			h.Pool.Unblock()
 			h.judgeAt = now + h.judgeEvery()
 		}
 		next := int64(math.MaxInt64)
@@ -143,7 +136,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 			}
 			next = min(next, by)
 		}
-		if next != math.MaxInt64 || len(h.answers)+len(h.messages) > 0 {
+		if next != math.MaxInt64 || h.Pool.Waiting() > 0 {
 			h.nextTick = now + min(h.tickEvery(), max(next-now, h.tickLeast()))
 		}
 	}
@@ -159,6 +152,9 @@ func (h *Host) watch() {
 		h.judgeAt = h.L.Awake() + h.judgeEvery()
 	}
 }
+
+// Resume lets those go on that waited for memory. The driver calls it when it is staged.
+func (h *Host) Resume() { h.Pool.Resume() }
 
 // Wind ends all connections in good order. The driver calls it in each turn while it closes.
 func (h *Host) Wind() {
@@ -176,7 +172,7 @@ func (h *Host) Stats() transport.Stats {
 	s := h.count
 	s.Conns = len(h.servers)
 	for _, c := range h.servers {
-		if c.paused {
+		if c.account.Paused() {
 			s.Paused++
 		}
 	}
@@ -270,7 +266,6 @@ func (h *Host) remove(c *Server) {
 	h.servers[c.at].at = c.at
 	h.servers[last] = nil
 	h.servers = h.servers[:last]
-	c.leave()
 	if c.beside != nil {
 		h.conns.Free(c.beside)
 		c.beside = nil

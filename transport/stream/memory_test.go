@@ -127,8 +127,8 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 				t.Errorf("%d bytes of answers; %d bytes of commands are not read", got, len(rest))
 			}
 			p.turn(func() {
-				if n := p.h.Pool.InUse(); n > 0 || p.srv.held > 0 || len(p.srv.free) != len(p.srv.slots) {
-					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.held, len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
+				if n := p.h.Pool.InUse(); n > 0 || p.srv.account.Held() > 0 || len(p.srv.free) != len(p.srv.slots) {
+					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.account.Held(), len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
 				}
 				if slices.ContainsFunc(p.srv.guest.more, func(m part) bool { return m.tmp != nil }) {
 					t.Error("a slot that is free keeps an answer")
@@ -191,14 +191,14 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 				})
 				return n, uncounted
 			}
-			if n, uncounted := noted(); n > argsMax || uncounted > 0 || !p.srv.paused {
+			if n, uncounted := noted(); n > argsMax || uncounted > 0 || !p.srv.account.Paused() {
 				t.Errorf("without memory, %d arguments are noted", n)
 			}
 			p.turn(func() {
 				for _, b := range taken {
 					p.h.Pool.Free(b)
 				}
-				p.h.come()
+				p.h.Pool.CameBack()
 			})
 			got, most := "", 0
 			for round := 0; round < 2000 && got == ""; round++ { // as many keys at a time as there are slots
@@ -276,7 +276,7 @@ func TestCommandsOfManyArgumentsAreServedInTurn(t *testing.T) {
 					if len(b) > 0 {
 						answered++
 					}
-					if o.srv.paused {
+					if o.srv.account.Paused() {
 						waited++
 					}
 					o.turn(func() { o.h.Resume() })

@@ -10,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/transport/memory"
 	"github.com/kvwire/kvwire/wire"
 )
 
@@ -21,6 +22,7 @@ import (
 // submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are told apart by
 // some bits of their hash.
 type guest struct {
+	c       *Server
 	cmd     resp.Command
 	args    [][]byte // the first of them
 	few     [argsMax]resp.Span
@@ -52,8 +54,7 @@ const hashes = 256
 // part is what a slot has to know of its command.
 type part struct {
 	form   form
-	nth    uint64 // among all that were taken
-	begin  bool   // of its command
+	begin  bool // of its command
 	end    bool
 	array  int // values of the array that begins with it; 0: none
 	done   bool
@@ -101,7 +102,7 @@ const respDepth = 32
 
 // invite makes a connection one that speaks RESP, and takes the commands that it has sent.
 func (c *Server) invite() {
-	g := &guest{}
+	g := &guest{c: c}
 	c.guest, c.depth = g, min(respDepth, c.h.O.Depth)
 	if err := c.equip(); err != nil {
 		c.h.refused(c.name, wire.RefusedBusy, err)
@@ -110,6 +111,7 @@ func (c *Server) invite() {
 	}
 	c.state = stateOpen
 	c.h.count.Opened++
+	c.account.SetOrder(g)
 	g.line.q, g.more = make([]int, len(c.slots)), make([]part, len(c.slots))
 	g.session = resp.Session{Proto: 2, ID: c.number, MaxValueBytes: c.h.O.Limits.MaxValueBytes, Describe: c.describe}
 	if c.h.O.Access != nil {
@@ -119,6 +121,18 @@ func (c *Server) invite() {
 	g.cmd.Reset()
 	c.parse()
 }
+
+// Next is memory.Order's.
+func (g *guest) Next(cl *memory.Claim) bool { return g.line.n > 0 && g.line.first() == cl.Index }
+
+// Busy is memory.Order's.
+func (g *guest) Busy() bool { return g.c.busy > 0 }
+
+// HoldsCommand is memory.Order's.
+func (g *guest) HoldsCommand() bool { return g.big != nil }
+
+// HoldsArguments is memory.Order's.
+func (g *guest) HoldsArguments() bool { return g.many != nil }
 
 // admit lets in who tells a secret: resp.Session's.
 func (c *Server) admit(name, secret []byte) (readOnly, ok bool) {
@@ -146,7 +160,7 @@ func (c *Server) commandMax() int { return max(c.h.O.Limits.ScanRoom()+64<<10, c
 // parseCommands takes all whole commands from what was received.
 func (c *Server) parseCommands() {
 	g := c.guest
-	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.paused; n++ {
+	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.account.Paused(); n++ {
 		if n == commandsMax {
 			c.yield()
 			break
@@ -167,8 +181,7 @@ func (c *Server) parseCommands() {
 					c.tooLong(least)
 					return
 				}
-				c.pause(c.asked)
-				break
+				break // roomForArgs has paused it
 			}
 			if err != nil {
 				c.h.refused(c.name, wire.RefusedGarbage, err)
@@ -223,9 +236,8 @@ func (c *Server) gather(need int) bool {
 	}
 	if cap(g.big) < need {
 		_, _, about := g.cmd.Announced()
-		b := c.takeMessage(min(max(need, 2*len(g.big), about), c.commandMax()))
+		b := c.account.Message(min(max(need, 2*len(g.big), about), c.commandMax()))
 		if b == nil {
-			c.pause(c.asked)
 			return false
 		}
 		if g.big == nil {
@@ -233,7 +245,7 @@ func (c *Server) gather(need int) bool {
 			c.in.rd, c.in.wr = 0, 0
 		} else {
 			n := copy(b, g.big)
-			c.replace(g.big)
+			c.account.Replace(g.big)
 			g.big = b[:n]
 		}
 		c.h.L.Stats.Copied += uint64(len(g.big))
@@ -252,18 +264,14 @@ func (c *Server) tooLong(need int) {
 }
 
 // wait stops until a slot or a request comes back.
-func (c *Server) wait() {
-	c.pause(0)
-}
+func (c *Server) wait() { c.account.Pause(0) }
 
 // commandsMax bounds the commands that are taken at once from what was received, so that a pipeline of tiny ones does not hold up other connections.
 const commandsMax = 256
 
 // yield lets others have the loop: what was received is gone on with when the host is next staged.
 func (c *Server) yield() {
-	c.pause(0)
-	c.h.freed = true
-	c.h.L.Again()
+	c.account.Yield()
 }
 
 // commandEnds forgets a command.
@@ -271,7 +279,7 @@ func (c *Server) commandEnds() {
 	g := c.guest
 	g.spec = nil
 	if g.big != nil {
-		c.give(g.big)
+		c.account.Free(g.big)
 		g.big = nil
 	} else {
 		c.in.consume(g.cmd.Bytes)
@@ -284,7 +292,7 @@ func (c *Server) commandEnds() {
 func (c *Server) forgetArgs() {
 	g := c.guest
 	if g.many != nil {
-		c.give(g.many)
+		c.account.Free(g.many)
 		g.many = nil
 	}
 	g.cmd.Args = g.few[:0]
@@ -302,13 +310,13 @@ func (c *Server) roomForArgs() {
 	if g.big == nil && about > len(c.in.buf) {
 		rest = min(about, c.commandMax())
 	}
-	b := c.takeMessageBefore(n, rest)
+	b := c.account.MessageBefore(n, rest)
 	if b == nil {
 		return
 	}
 	args := append(arena.In[resp.Span](b), g.cmd.Args...)
 	if g.many != nil {
-		c.replace(g.many)
+		c.account.Replace(g.many)
 	}
 	g.many, g.cmd.Args = b, args
 }
@@ -522,7 +530,7 @@ func (c *Server) answer() bool {
 	if s.reply = block; block == nil {
 		block = s.small[:len(b)]
 	} else {
-		c.owes(s, block)
+		c.account.Owe(&s.Claim, block)
 	}
 	c.h.L.Stats.Copied += uint64(copy(block, b))
 	c.toldBy(s, block)
@@ -538,7 +546,7 @@ func (c *Server) echo(what []byte) bool {
 		c.toldBy(s, resp.AppendBulk(s.small[:0], what))
 		return true
 	}
-	if c.owed > 0 && c.owed+len(what) > c.h.ahead() { // until the peer has taken some
+	if !c.account.MayOwe(nil, len(what)) { // until the peer has taken some
 		c.wait()
 		return false
 	}
@@ -554,14 +562,14 @@ func (c *Server) echo(what []byte) bool {
 	if s.block = block; mine {
 		g.big, g.cmd.Bytes = nil, 0
 	}
-	c.owes(s, block)
+	c.account.Owe(&s.Claim, block)
 	c.toldBy(s, what)
 	return true
 }
 
 // toldBy answers with what lies in the slot's memory.
 func (c *Server) toldBy(s *slot, what []byte) {
-	m := &c.guest.more[s.index]
+	m := &c.guest.more[s.Index]
 	m.tmp, m.done = what, true
 	c.tell()
 }
@@ -582,9 +590,9 @@ func (c *Server) slot(p part) *slot {
 	s := &c.slots[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
 	g.asked++
-	p.nth = g.asked
-	g.more[s.index] = p
-	g.line.push(s.index)
+	g.more[s.Index] = p
+	s.Nth = g.asked
+	g.line.push(s.Index)
 	s.block, s.reply = nil, nil
 	s.room = c.h.O.Limits.ScanRoom()
 	r := &s.req
@@ -630,9 +638,8 @@ func (c *Server) keys(op kv.Op, f form) bool {
 
 // room is take, and waits where there is none.
 func (c *Server) room(n int) []byte {
-	b := c.takeMessage(n)
+	b := c.account.Message(n)
 	if b == nil {
-		c.pause(c.asked)
 		return nil
 	}
 	return b[:n]
@@ -648,7 +655,7 @@ func (c *Server) begin(op kv.Op, cond kv.If, key, value []byte, p part) bool {
 	}
 	if len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
 		s := c.slot(p)
-		s.req.Status, s.req.Key, g.more[s.index].done = kv.StatusTooLarge, nil, true
+		s.req.Status, s.req.Key, g.more[s.Index].done = kv.StatusTooLarge, nil, true
 		c.tell()
 		return true
 	}
@@ -683,7 +690,7 @@ func (c *Server) begin(op kv.Op, cond kv.If, key, value []byte, p part) bool {
 		r.Key, r.Value = block[:s.key], block[s.key:n:cap(block)]
 		c.h.L.Stats.Copied += uint64(n)
 	}
-	c.counts(&g.more[s.index], op, bucket)
+	c.counts(&g.more[s.Index], op, bucket)
 	if op == kv.OpGet || op == kv.OpDelete {
 		c.submitPart(s)
 		return true
@@ -701,7 +708,7 @@ func (c *Server) submitPart(s *slot) {
 	s.reply = s.small[replyAt : ownBytes-2 : ownBytes]
 	c.begun()
 	want := 0
-	switch c.guest.more[s.index].form {
+	switch c.guest.more[s.Index].form {
 	case asBulk, asRange:
 		want = min(c.hint, c.h.O.Limits.MaxValueBytes)
 	case asSize:
@@ -736,7 +743,7 @@ func (c *Server) aside(f form, op kv.Op, key []byte, limit uint32, pattern []byt
 	s := c.slot(single(f))
 	if s == nil {
 		if block != nil {
-			c.give(block)
+			c.account.Free(block)
 		}
 		return false
 	}
@@ -775,7 +782,7 @@ func (c *Server) scan() bool {
 // completePart takes a request back whose room was enough.
 func (c *Server) completePart(s *slot) {
 	g, r := c.guest, &s.req
-	m := &g.more[s.index]
+	m := &g.more[s.Index]
 	c.busy--
 	if m.reads {
 		g.readers[m.bucket]--
@@ -808,8 +815,8 @@ func (c *Server) completePart(s *slot) {
 func (c *Server) done(m *part) {
 	m.done = true
 	c.tell()
-	if c.paused {
-		c.h.come()
+	if c.account.Paused() {
+		c.h.Pool.CameBack()
 	}
 	c.farewell()
 }
@@ -823,7 +830,7 @@ func (c *Server) forget() {
 		}
 	}
 	if g.big != nil {
-		c.give(g.big)
+		c.account.Free(g.big)
 		g.big = nil
 	}
 	c.forgetArgs()
@@ -832,7 +839,7 @@ func (c *Server) forget() {
 
 // retriable says whether a request that had too little room is to be submitted again.
 func (c *Server) retriable(s *slot) bool {
-	switch c.guest.more[s.index].form {
+	switch c.guest.more[s.Index].form {
 	case asCount, asBytes, asType, asExpiry:
 		return false
 	case asVerbatim:
@@ -844,7 +851,7 @@ func (c *Server) retriable(s *slot) bool {
 // enlarge gives an update the room that it needs, in a block of its own; false when there is none now.
 func (c *Server) enlarge(s *slot) bool {
 	r := &s.req
-	b := c.takeAnswer(s, s.key+int(r.Need))
+	b := c.account.Answer(&s.Claim, s.key+int(r.Need))
 	if b == nil {
 		return false
 	}
@@ -873,7 +880,7 @@ func (c *Server) tell() {
 		}
 		c.tellPart(s, m)
 	}
-	c.ease()
+	c.account.Ease()
 }
 
 var crlf = []byte("\r\n")
@@ -1095,7 +1102,7 @@ func (c *Server) sendPart(s *slot, m *part, b []byte, pieces [3][]byte, failed s
 	}
 	if pieces[1] != nil {
 		pieces[0] = append(s.small[replyAt:replyAt:ownBytes], b...)
-		c.send(message{piece: pieces, slot: s.index})
+		c.send(message{piece: pieces, slot: s.Index})
 		return
 	}
 	if pieces[0] != nil {
@@ -1111,7 +1118,7 @@ func (c *Server) sendPart(s *slot, m *part, b []byte, pieces [3][]byte, failed s
 		c.releaseReply(s)
 		pieces[0] = append(s.small[:0], b...)
 	}
-	c.send(message{piece: pieces, slot: s.index})
+	c.send(message{piece: pieces, slot: s.Index})
 }
 
 // all is the pattern that all keys fit.
@@ -1192,7 +1199,7 @@ func (c *Server) keysOf(pattern []byte) bool {
 	if len(pattern) > resp.PatternMax {
 		return c.cannot(resp.ErrPattern)
 	}
-	if c.owed > 0 {
+	if c.account.Owed() > 0 {
 		c.wait()
 		return false
 	}
@@ -1223,7 +1230,7 @@ func (c *Server) collect(s *slot) {
 		}
 	}
 	if !more || r.Status != kv.StatusOK {
-		c.done(&g.more[s.index])
+		c.done(&g.more[s.Index])
 		return
 	}
 	room := s.reply[wire.HeaderBytes+g.keys.bytes:]
@@ -1242,14 +1249,14 @@ func (c *Server) goesOnFrom(s *slot) {
 // widen gives KEYS's answer a block of twice the size; false where there is none now.
 func (c *Server) widen(s *slot) bool {
 	n := min(2*cap(s.reply), c.commandMax())
-	b := c.take(n, c.share(n))
+	b := c.account.Widen(n)
 	if b == nil {
 		return false
 	}
 	c.h.L.Stats.Copied += uint64(copy(b, s.reply[:wire.HeaderBytes+c.guest.keys.bytes]))
 	c.releaseReply(s)
 	s.reply = b[:cap(b)]
-	c.owes(s, b)
+	c.account.Owe(&s.Claim, b)
 	return true
 }
 
@@ -1285,7 +1292,7 @@ func (c *Server) pick(s *slot) {
 	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
 	switch {
 	case r.Status != kv.StatusOK, found && d.state != drawFirst:
-		c.done(&c.guest.more[s.index])
+		c.done(&c.guest.more[s.Index])
 		return
 	case found:
 		d.state = drawBelow
@@ -1297,7 +1304,7 @@ func (c *Server) pick(s *slot) {
 		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
 	default:
 		if d.left--; d.left == 0 {
-			c.done(&c.guest.more[s.index])
+			c.done(&c.guest.more[s.Index])
 			return
 		}
 		d.state = drawFirst
@@ -1345,7 +1352,7 @@ func (c *brief) items() (n uint64) {
 func (c *Server) flush(s *slot) {
 	g, q := c.guest, &s.req
 	if q.Status != kv.StatusOK {
-		c.done(&g.more[s.index])
+		c.done(&g.more[s.Index])
 		return
 	}
 	for rest := q.Value; ; {
@@ -1356,7 +1363,7 @@ func (c *Server) flush(s *slot) {
 		rest = after
 		d := &c.slots[c.free[len(c.free)-1]]
 		c.free = c.free[:len(c.free)-1]
-		g.more[d.index] = part{form: asNone}
+		g.more[d.Index] = part{form: asNone}
 		d.block, d.reply = nil, nil
 		r := &d.req
 		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the page
@@ -1388,7 +1395,7 @@ func (c *Server) flushOn() {
 	g.flushing = nil
 	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Need, c.h.Handler.Shards())
 	if !ok || s.req.Status != kv.StatusOK {
-		c.done(&g.more[s.index])
+		c.done(&g.more[s.Index])
 		return
 	}
 	next.Put(s.block)

@@ -12,6 +12,7 @@ import (
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/memory"
 	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ import (
 
 // smallBytes is the room that every slot has of its own, for a message and for an answer: requests
 // of up to this much key and value never touch the pool.
-const smallBytes = 256
+const smallBytes = memory.SmallBytes
 
 type serverState uint8
 
@@ -51,25 +52,16 @@ type Server struct {
 	busy   int   // requests that the handler owns, or that wait for memory
 	open   int   // requests whose answer was not handed to the kernel: at most the depth that was granted
 	depth  int
-	paused bool      // it waits for memory, and nothing is read
-	ended  bool      // the peer has shut its sending half: nothing more comes
-	held   int       // bytes of the pool that its requests have
-	owed   int       // of these, what answers have that are under way or that its peer has to take
-	hungry slotQueue // requests that wait for room for their answers
-	asked  int       // bytes that take had not for it the last time
-	needs  int       // … when it was paused; 0: it waits for something else
-	among  *waiters  // nil: it does not wait
-	place  int       // there, from 1 on; 0: likewise
-	want   int       // what has to be free before it gets anything
-	hint   int       // bytes of the last value read: the next answer's first guess
+	ended  bool // the peer has shut its sending half: nothing more comes
+	hint   int  // bytes of the last value read: the next answer's first guess
+
+	account memory.Account // its messages' and answers' blocks of h.Pool
 
 	stamped bool  // the driver was asked for the kernel's times
 	stamp   int64 // of the last bytes that came; 0: it is not known
 
 	inSince  int64 // when the connection or the refusal began, or when the last bytes came
 	outSince int64 // when there began to be something to send, or when the last bytes went
-	fedAt    int64 // when the first request became hungry, or when one last got its room
-	heldAt   int64 // since when it has memory of the pool, or when it last gave some back
 	MoveTo   int   // after ErrMove: the loop that the client wants
 	hello    wire.ClientHello
 	said     access.Transcript        // of its hello and our challenge
@@ -84,18 +76,15 @@ type Server struct {
 
 // slot is one request in flight.
 type slot struct {
-	req   kv.Request
-	of    *Server
-	next  *slot // that is hungry
-	needs int   // bytes, while it is hungry
-	owed  int   // bytes of the pool that its answer has, or is to have
-	index int
-	id    uint64 // the client's
-	room  int    // what the client can take as an answer
-	key   int    // bytes
-	small []byte // smallBytes for key and value, then header and smallBytes for the answer, then TimesBytes
-	block []byte // key and value: in small, or from the pool
-	reply []byte // header and answer: in small, or from the pool
+	memory.Claim // its answer's memory; Index is its own place
+	req          kv.Request
+	of           *Server
+	id           uint64 // the client's
+	room         int    // what the client can take as an answer
+	key          int    // bytes
+	small        []byte // smallBytes for key and value, then header and smallBytes for the answer, then TimesBytes
+	block        []byte // key and value: in small, or from the pool
+	reply        []byte // header and answer: in small, or from the pool
 
 	stages  kv.Stages // req's, where the client wants to know its times
 	arrived int64     // when its last bytes were there
@@ -129,6 +118,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	}
 	c := &Server{h: h, driver: d, name: name, at: len(h.servers), accepted: h.L.Awake(), inSince: h.L.Awake()}
 	c.recv, c.in.buf, c.beside = buf, buf, beside
+	c.account = h.Pool.Open(owner{c})
 	c.out = newOutbox(2)
 	h.numbered++
 	c.number = int64(h.Index) + h.numbered*int64(h.Loops)
@@ -182,7 +172,7 @@ func (c *Server) Window(w *[2][]byte) int {
 	case c.state == stateRefusing:
 		w[0] = c.in.buf // thrown away, so that closing does not reset the connection under the refusal
 		return 1
-	case c.state == stateDead, c.state == stateWinding, c.paused, c.ended, c.h.closing:
+	case c.state == stateDead, c.state == stateWinding, c.account.Paused(), c.ended, c.h.closing:
 		return 0
 	}
 	return c.in.window(w)
@@ -413,7 +403,7 @@ func (c *Server) equip() error {
 	c.out.grow(slots + 3) // a challenge whose end is not known yet, the hello, the replies, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
-		s.of, s.index, s.small = c, i, mem[i*per:(i+1)*per:(i+1)*per]
+		s.of, s.Index, s.small = c, i, mem[i*per:(i+1)*per:(i+1)*per]
 		s.req.Owner = c
 		s.req.Slot = uint64(i)
 		c.free = append(c.free, i)
@@ -460,9 +450,8 @@ func (c *Server) parseFrames() {
 		payload := hd.PayloadBytes()
 		if payload <= smallBytes {
 			s.block = s.small[:payload]
-		} else if s.block = c.takeMessage(payload); s.block == nil {
-			c.pause(c.asked) // reading goes on when memory comes back
-			return
+		} else if s.block = c.account.Message(payload); s.block == nil {
+			return // reading goes on when memory comes back
 		}
 		c.free = c.free[:len(c.free)-1]
 		c.open++
@@ -537,12 +526,12 @@ func (c *Server) submit(s *slot) {
 // ask submits a request whose answer is guessed to have so many bytes. While the peer has much to take, a get does not wait on a mere guess: what it needs
 // comes back then. A guest's would be answered in its turn only.
 func (c *Server) ask(s *slot, want int) {
-	if s.req.Op == kv.OpGet && c.guest == nil && !c.mayOwe(s, want) {
+	if s.req.Op == kv.OpGet && c.guest == nil && !c.account.MayOwe(&s.Claim, want) {
 		want = 0
 	}
 	s.req.Need = uint32(want)
 	if want > smallBytes && !c.feed(s) {
-		c.starve(s)
+		c.account.Wait(&s.Claim)
 		return
 	}
 	c.resubmit(s)
@@ -565,7 +554,7 @@ func (c *Server) unanswered() int {
 
 // underWay reports whether a request of the connection is received, done or answered, or something else is to be sent.
 func (c *Server) underWay() bool {
-	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.paused || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
+	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
 }
 
 // time begins a request's times: its last bytes are here.
@@ -617,7 +606,7 @@ func (c *Server) feed(s *slot) bool {
 		}
 		behind = len(crlf)
 	}
-	b := c.takeAnswer(s, wire.HeaderBytes+int(s.req.Need)+behind)
+	b := c.account.Answer(&s.Claim, wire.HeaderBytes+int(s.req.Need)+behind)
 	if b == nil {
 		return false
 	}
@@ -641,13 +630,13 @@ func (c *Server) Complete(r *kv.Request) {
 	alive := c.state == stateOpen || c.state == stateWinding
 	if alive && r.Status == kv.StatusTooSmall && s.again() {
 		c.releaseReply(s)
-		c.settle(s)
+		c.account.Settle(&s.Claim)
 		if c.feed(s) {
 			c.resubmit(s)
 		} else {
-			c.starve(s)
+			c.account.Wait(&s.Claim)
 		}
-		c.ease()
+		c.account.Ease()
 		return
 	}
 	if !alive {
@@ -669,7 +658,7 @@ func (c *Server) Complete(r *kv.Request) {
 			c.hint = answer
 		}
 	}
-	m := message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.index}
+	m := message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.Index}
 	if r.Stages != nil {
 		hd.Flags |= wire.FlagTimes
 		m.piece = [3][]byte{s.reply[:wire.HeaderBytes], s.small[timesAt:ownBytes], s.reply[wire.HeaderBytes : wire.HeaderBytes+answer]}
@@ -698,14 +687,14 @@ func (c *Server) send(m message) {
 
 func (c *Server) releaseBlock(s *slot) {
 	if s.block != nil && &s.block[:1][0] != &s.small[0] {
-		c.give(s.block)
+		c.account.Free(s.block)
 	}
 	s.block = nil
 }
 
 func (c *Server) releaseReply(s *slot) {
 	if s.reply != nil && &s.reply[0] != &s.small[replyAt] {
-		c.give(s.reply)
+		c.account.Free(s.reply)
 	}
 	s.reply = nil
 }
@@ -714,10 +703,10 @@ func (c *Server) releaseReply(s *slot) {
 func (c *Server) release(s *slot) {
 	c.releaseBlock(s)
 	c.releaseReply(s)
-	c.settle(s)
-	c.free = append(c.free, s.index)
-	if c.guest != nil && c.paused { // for a slot
-		c.h.come()
+	c.account.Settle(&s.Claim)
+	c.free = append(c.free, s.Index)
+	if c.guest != nil && c.account.Paused() { // for a slot
+		c.h.Pool.CameBack()
 	}
 }
 
@@ -761,7 +750,7 @@ func (c *Server) Sent(n int) {
 			c.release(&c.slots[slot])
 		}
 	}
-	c.ease()
+	c.account.Ease()
 }
 
 // refuse queues the news that the connection ends, and logs why.
@@ -792,7 +781,7 @@ func (c *Server) refuse(code wire.Code, why error) {
 // the client is told. The driver calls it in each turn while it closes.
 func (c *Server) Wind() {
 	switch {
-	case c.state == stateOpen && c.paused: // there are more requests, whole, which wait for memory
+	case c.state == stateOpen && c.account.Paused(): // there are more requests, whole, which wait for memory
 	case c.state == stateOpen && c.guest != nil:
 		c.dismiss("-ERR kvwire is shutting down\r\n")
 	case c.state == stateOpen:
@@ -825,7 +814,7 @@ func (c *Server) PeerFinished() bool {
 func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
-		return c.out.n > 0 || c.paused || c.busy > 0 || c.unanswered() > 0
+		return c.out.n > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
 	case stateWinding:
 		return true // the last words follow
 	case stateRefusing:
@@ -859,14 +848,14 @@ func (c *Server) deadline() int64 {
 	if c.out.n > 0 {
 		by = min(by, c.outSince+stall)
 	}
-	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.paused {
+	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.account.Paused() {
 		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
 	}
-	if c.starves() {
-		by = min(by, c.fedAt+4*stall) // whoever has the memory, and does not move, or dawdles, is closed before
+	if c.account.Starves() {
+		by = min(by, c.account.FedAt+4*stall) // whoever has the memory, and does not move, or dawdles, is closed before
 	}
 	if c.dawdles() {
-		by = min(by, c.heldAt+2*stall)
+		by = min(by, c.account.HeldSince+2*stall)
 	}
 	return min(by, c.idleUntil())
 }
@@ -891,11 +880,7 @@ func (c *Server) rest() {
 
 // dawdles says whether it is for its peer to take or send bytes that lie in memory for which others wait: an answer, or a message, has 2 StallMax then.
 func (c *Server) dawdles() bool {
-	others := len(c.h.answers) + len(c.h.messages)
-	if c.place > 0 {
-		others--
-	}
-	return others > 0 && c.held > 0 && (c.out.n > 0 || c.cur != nil || c.gathers())
+	return c.account.OthersWait() && c.account.Held() > 0 && (c.out.n > 0 || c.cur != nil || c.gathers())
 }
 
 // gathers says whether the connection has memory for a guest's command that is not whole. It may wait for more of it, and others that do the same for each other.
@@ -911,11 +896,11 @@ func (c *Server) lateness() error {
 	case c.state == stateRefusing:
 		return transport.ErrClosed
 	}
-	if c.starves() && c.h.L.Awake() >= c.fedAt+4*int64(c.h.O.StallMax) {
+	if c.account.Starves() && c.h.L.Awake() >= c.account.FedAt+4*int64(c.h.O.StallMax) {
 		return fmt.Errorf("no memory for its answers within %v: %d MiB are in use", 4*c.h.O.StallMax, c.h.Pool.InUse()>>20)
 	}
-	if c.dawdles() && c.h.L.Awake() >= c.heldAt+2*int64(c.h.O.StallMax) {
-		return fmt.Errorf("%w for %v, while others wait for its %d KiB of memory", errSlow, 2*c.h.O.StallMax, c.held>>10)
+	if c.dawdles() && c.h.L.Awake() >= c.account.HeldSince+2*int64(c.h.O.StallMax) {
+		return fmt.Errorf("%w for %v, while others wait for its %d KiB of memory", errSlow, 2*c.h.O.StallMax, c.account.Held()>>10)
 	}
 	return fmt.Errorf("%w for %v", transport.ErrStalled, c.h.O.StallMax)
 }
@@ -939,11 +924,10 @@ func (c *Server) Drop(err error) {
 		c.h.O.Log.Warn("connection closed", "peer", c.name, "reason", err)
 	}
 	c.state = stateDead
-	for c.hungry.n > 0 { // they need not wait any more
+	c.account.Close(func(cl *memory.Claim) {
 		c.busy--
-		c.release(c.hungry.pop())
-	}
-	c.leave()
+		c.release(&c.slots[cl.Index])
+	})
 	for n := math.MaxInt; ; { // replies that nobody will read
 		slot, ok := c.out.sent(&n)
 		if !ok {

@@ -335,7 +335,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 		})
 	}
 	slow.leave(0)
-	slow.turn(func() { slow.srv.heldAt -= 10e9 }) // it has not taken a whole answer for ten seconds
+	slow.turn(func() { slow.srv.account.HeldSince -= 10e9 }) // it has not taken a whole answer for ten seconds
 	if look(); len(late) > 0 {
 		t.Fatalf("closed while nobody waits for its memory: %v", late)
 	}
@@ -384,7 +384,7 @@ func (p *peer) leave(n int) {
 	var taken [][]byte
 	p.turn(func() {
 		for size := p.h.Pool.Largest(); size >= 4096; size /= 2 {
-			for p.h.unused()-size >= n {
+			for p.h.Pool.Unused()-size >= n {
 				b := p.h.Pool.Alloc(size)
 				if b == nil {
 					break // what is left lies apart
@@ -411,13 +411,13 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	}
 	idle.leave(2 << 20)
 	held := 0
-	idle.turn(func() { held = idle.srv.held })
+	idle.turn(func() { held = idle.srv.account.Held() })
 	for range 4 {
 		idle.look(func(_ *Server, err error) { t.Error(err) })
 	}
 	idle.turn(func() {
-		if idle.srv.hungry.n == 0 || idle.srv.held != held {
-			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.held, idle.srv.hungry.n)
+		if idle.srv.account.Hungry() == 0 || idle.srv.account.Held() != held {
+			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.account.Held(), idle.srv.account.Hungry())
 		}
 	})
 	other := idle.another(4)
