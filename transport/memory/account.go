@@ -202,6 +202,13 @@ func (a *Account) Replace(b []byte) {
 	a.pool.CameBack()
 }
 
+// CameBack must be called when something that Pause(0) waits for came back, such as a slot: an account in order is tried again.
+func (a *Account) CameBack() {
+	if a.order != nil && a.paused {
+		a.pool.CameBack()
+	}
+}
+
 // Close ends waiting. It calls end for each claim that waited. Blocks that the connection has are still given back by Free.
 func (a *Account) Close(end func(c *Claim)) {
 	a.leave()

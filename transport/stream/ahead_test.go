@@ -92,7 +92,7 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 	p := acceptPeer(t, []byte("small"), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.h.O.Limits.MaxValueBytes = 1 << 20
 	p.greet(100)
-	p.turn(func() { p.srv.hint = 1 << 20 })
+	p.turn(func() { p.srv.p.(*nativeServer).hint = 1 << 20 })
 	for id := range uint64(100) {
 		p.get(id)
 	}
@@ -111,7 +111,7 @@ func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
 	p := acceptPeer(t, bytes.Repeat([]byte("v"), 1<<20), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.receive([]byte("GET warm\r\n"))
 	p.drain()
-	p.turn(func() { p.srv.hint, p.by.last = 0, true })
+	p.turn(func() { p.redis().hint, p.by.last = 0, true })
 	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are asked for without room
 	p.turn(func() {                                   // and those behind the first get theirs
 		if p.srv.account.Hungry() < 2 {

@@ -73,7 +73,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 		{"an answer is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.greet(4); p.get(1) }},
 		{"an answer to a command is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.receive([]byte("PING\r\n")) }},
 		{"idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.greet(4) }},
-		{"a guest is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
+		{"a client of Redis is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
 		{"no memory for the rest of a command, for which others wait", 2 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) {
 			p.h.O.Limits.MaxValueBytes = 1 << 20
 			p.receive([]byte("PING\r\n"))

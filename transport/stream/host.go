@@ -1,15 +1,12 @@
 package stream
 
 import (
-	"cmp"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/loop"
-	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/memory"
 	"github.com/kvwire/kvwire/transport/socket"
@@ -35,23 +32,22 @@ type Host struct {
 	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
 	Grant func(c *Server) (params []byte, err error)
 
-	conns    *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
-	servers  []*Server   // live, in no order
-	nextTick int64       // when deadlines are looked at next; 0: no connection has one
-	judgeAt  int64       // not before: the next look at who waits for each other
-	closing  bool
-	cut      bool            // connections end now, whatever they do
-	count    transport.Stats // what has been, and not what is now
+	conns   *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
+	servers []*Server   // live, in no order
+	closing bool        // no connection comes in any more
+	cut     bool        // connections end now, whatever they do
 
-	numbered int64               // connections that were made
-	commands uint64              // that were begun, and requests
-	rejected uint64              // connections for which there was no room
-	random   func(uint64) uint64 // below a number
+	tally
+	looks
+	redis respHost
+}
 
-	shared  int          // of these, those that this loop, which accepts, has shared out
-	cursors resp.Cursors // of SCANs: the same on all loops
-	pattern resp.Pattern // of the SCAN that is answered
-	scratch []byte       // what an answer is put together in, before it is known how long it is
+// tally counts what was, and not what is now.
+type tally struct {
+	count    transport.Stats
+	numbered int64  // connections that were made
+	commands uint64 // that were begun, and requests
+	rejected uint64 // connections for which there was no room
 }
 
 var _ socket.Host = (*Host)(nil)
@@ -68,7 +64,7 @@ func MemoryBytes(o transport.ServerOptions) int {
 
 // NewHost makes a host for l. It takes its memory at once, as address space.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
-	h := &Host{L: l, Handler: g.Router(index), O: o, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}
+	h := &Host{L: l, Handler: g.Router(index), O: o, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), redis: respHost{random: rand.Uint64N}}
 	var err error
 	if h.Pool, err = memory.NewPool(poolBytes(o), l, h.watch); err != nil {
 		return nil, err
@@ -82,76 +78,6 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
-
-// refusingMax is how long a refusal may take to arrive.
-const refusingMax = time.Second
-
-// tickEvery is the longest time between two looks at the deadlines, in ns, while some connection has one. It is less than the shortest deadline,
-// so one that begins after a look is known before it passes, and the look after that is when it passes.
-func (h *Host) tickEvery() int64 { return min(h.judgeEvery(), int64(refusingMax)/4) }
-
-// tickLeast is the shortest time between two looks: a connection may outlive its deadline by that, 1/16 of the shortest at most. Without it, connections that
-// each have a deadline of their own could have the loop do nothing but look.
-func (h *Host) tickLeast() int64 { return h.tickEvery() / 4 }
-
-// judgeEvery is how long nobody gets memory back before one of the connections that may wait for each other gets a block.
-func (h *Host) judgeEvery() int64 {
-	return int64(min(h.O.HelloMax, h.O.StallMax, cmp.Or(h.O.IdleMax, h.O.StallMax))) / 4
-}
-
-// Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
-// next look. The driver calls it when it is staged.
-func (h *Host) Tick(late func(c *Server, err error)) {
-	now := h.L.Awake()
-	if h.cut {
-		h.cut = false
-		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
-			if c := h.servers[i]; c.state != stateDead {
-				late(c, transport.ErrCut)
-			}
-		}
-	}
-	if h.nextTick == 0 {
-		return
-	}
-	if now >= h.nextTick {
-		h.nextTick = 0
-		if now >= h.judgeAt {
-			h.Pool.Unblock()
-			h.judgeAt = now + h.judgeEvery()
-		}
-		next := int64(math.MaxInt64)
-		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
-			c := h.servers[i]
-			by := c.deadline()
-			if by == math.MaxInt64 {
-				continue
-			}
-			if now >= c.idleUntil() {
-				c.rest()
-				by = c.deadline()
-			} else if now >= by {
-				late(c, c.lateness())
-				continue
-			}
-			next = min(next, by)
-		}
-		if next != math.MaxInt64 || h.Pool.Waiting() > 0 {
-			h.nextTick = now + min(h.tickEvery(), max(next-now, h.tickLeast()))
-		}
-	}
-	if h.nextTick != 0 {
-		h.L.WakeAwake(h.nextTick)
-	}
-}
-
-// watch makes sure that deadlines are looked at soon.
-func (h *Host) watch() {
-	if h.nextTick == 0 {
-		h.nextTick = h.L.Awake() + h.tickEvery()
-		h.judgeAt = h.L.Awake() + h.judgeEvery()
-	}
-}
 
 // Resume lets those go on that waited for memory. The driver calls it when it is staged.
 func (h *Host) Resume() { h.Pool.Resume() }
@@ -266,16 +192,5 @@ func (h *Host) remove(c *Server) {
 	h.servers[c.at].at = c.at
 	h.servers[last] = nil
 	h.servers = h.servers[:last]
-	if c.beside != nil {
-		h.conns.Free(c.beside)
-		c.beside = nil
-	}
-	if c.recv != nil {
-		h.conns.Free(c.recv)
-		c.recv = nil
-	}
-	if c.mem != nil {
-		h.conns.Free(c.mem)
-		c.mem = nil
-	}
+	c.returnTo(h.conns)
 }

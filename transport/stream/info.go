@@ -150,22 +150,12 @@ const lineMax = 1 << 10
 // describe appends the connection's line of CLIENT LIST, with those of Redis's fields that there are.
 func (c *Server) describe(b []byte) []byte {
 	now := c.h.L.Awake()
-	name, command, user := "", "NULL", ""
-	if c.who != nil {
-		user = c.who.Name
-	}
-	g := c.guest
-	if g != nil {
-		name, user = g.session.Name, g.session.User()
-		if g.before != nil {
-			command = g.before.Name
-		}
-	}
+	l := c.p.client()
 	const second = int64(time.Second)
-	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), name,
-		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, command, user)
-	if g != nil {
-		b = fmt.Appendf(b, " resp=%d", g.session.Proto)
+	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), l.name,
+		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, l.command, l.user)
+	if l.version > 0 {
+		b = fmt.Appendf(b, " resp=%d", l.version)
 	}
 	return append(b, '\n')
 }

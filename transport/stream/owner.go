@@ -11,7 +11,7 @@ var _ memory.Owner = owner{}
 func (o owner) Unsent() bool { return o.c.out.n > 0 }
 
 // Feed is memory.Owner's.
-func (o owner) Feed(cl *memory.Claim) bool { return o.c.feed(&o.c.slots[cl.Index]) }
+func (o owner) Feed(cl *memory.Claim) bool { return o.c.p.feed(&o.c.slots[cl.Index]) }
 
 // Begin is memory.Owner's.
 func (o owner) Begin(cl *memory.Claim) { o.c.resubmit(&o.c.slots[cl.Index]) }
@@ -23,7 +23,7 @@ func (o owner) Read() {
 		return
 	}
 	c.inSince = c.h.L.Awake() // it was not the peer who waited
-	c.parse()
+	c.parse(false)
 	if !c.account.Paused() {
 		c.driver.Touch()
 	}

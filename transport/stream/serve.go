@@ -71,7 +71,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		if err != nil {
 			return err
 		}
-		h.cursors, h.Sockets = cursors, sockets
+		h.redis.cursors, h.Sockets = cursors, sockets
 		if s.p.ends[i], err = newEndpoint(h, s.p); s.p.ends[i] == nil {
 			h.Close()
 			return err

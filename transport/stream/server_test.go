@@ -152,7 +152,7 @@ func acceptPeerOf(t *testing.T, part func(*loop.Loop) loop.Partition, o transpor
 			}
 		})
 	})
-	p.turn(func() { p.h.cursors = resp.NewCursors() })
+	p.turn(func() { p.h.redis.cursors = resp.NewCursors() })
 	return p
 }
 
@@ -430,7 +430,7 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	other.turn(func() { other.srv.Drop(transport.ErrPeerGone) })
 }
 
-// A guest's command waits for memory, and not, with all there is, for the answer before it, which waits for memory then.
+// A command of Redis waits for memory, and not, with all there is, for the answer before it, which waits for memory then.
 func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 	value := strings.Repeat("v", 1<<20)
 	p := acceptPeer(t, []byte(value), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})

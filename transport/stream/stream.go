@@ -1,7 +1,15 @@
-// Package stream is both ends of a connection over a byte stream, without the stream: it says where
-// received bytes go and which bytes are to be sent, and turns them into requests and replies. The
-// tcp and uring transports move the bytes; all else about a connection is here, so that they
-// differ in nothing else. It imports no transport implementation.
+// Package stream is both ends of a connection over a byte stream, without the stream: it says where received bytes go and which bytes are to be sent, and turns
+// them into requests and replies. The networks move the bytes; all else about a connection is here, so that they differ in nothing else.
+//
+// What is where:
+//   - server.go, client.go: the two ends, of whatever protocol: bytes, slots, states; deadlines.go: when a server's end has failed; stream.go: the queues of bytes
+//   - protocol.go: what the server's end needs of a protocol (client.go has the client's part), in which it calls native_*.go or resp_*.go for each batch of bytes
+//     and for each request
+//   - host.go: what the server's ends on one loop share; serve.go: the endpoints of all loops; dial.go: connecting; info.go: INFO and CLIENT LIST
+//
+// Sockets are in transport/socket, and who may have how much memory in transport/memory. The two protocols are types of this package, and no packages of their own:
+// they work on the connection's slots, queues and account, which a package of their own would have to see in full, and the tests of the connection run it with
+// both and look into it. The package may import transport, its socket and memory, and the codecs wire and resp. It imports no network.
 package stream
 
 import (
