@@ -22,11 +22,11 @@ type Host interface {
 type Acceptor struct {
 	H    Host
 	Fd   int
-	Take func(fd int, name string) error // a connection, prepared. An error says that the system has no descriptor or memory for it now
+	Take func(fd int, name string) error // gets a connection, prepared. An error means that the system has no descriptor or memory for it now
 
 	some  bool  // there may be connections that no event will announce
 	at    int64 // not before: the system had no descriptor or memory
-	waits bool  // fd was accepted, and not taken
+	waits bool  // fd was accepted, and Take had no descriptor or memory for it
 	fd    int
 	name  string
 	spare Spare
@@ -175,7 +175,7 @@ func (s *Spare) refuse(h Host, listener int) {
 		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		h.Loop().Stats.Syscalls += 2
 		if err != nil {
-			return // somebody else was faster
+			return // another loop was faster
 		}
 		h.RefuseSocket(Socket{Fd: fd}, PeerName(fd, sa), noDescriptor)
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exchange sends a message and receives one into b, and no byte of what follows it. whole says, of what there is, how many bytes there have to be.
+// Exchange sends a message and receives one into b, and no byte of what follows it. whole returns how many bytes the message has, by those that have come; more than have come, if it is not known yet.
 // A server that refuses a connection when it is made may have closed it before the message: on a unix socket that is an error of the
 // write, and the refusal is there to be read.
 func Exchange(nc net.Conn, message, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {

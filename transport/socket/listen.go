@@ -49,7 +49,7 @@ func ListenAll(addr string, loops int, o Options) (fds []int, bound string, file
 }
 
 // Listen binds a TCP socket for accept: non-blocking, never MPTCP (which Go would make since 1.24).
-// The caller owns the descriptor. addr is host:port; port 0 picks one, and bound says which.
+// The caller owns the descriptor. addr is host:port; for port 0 the kernel picks one, which is in bound.
 func Listen(addr string, o Options) (fd int, bound string, err error) {
 	lc := net.ListenConfig{Control: o.control}
 	lc.SetMultipathTCP(false)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say how sockets are set, of a server or of a client. The zero value is the default: no Nagle delay, buffers that the
+// Options are those of sockets, of a server or of a client. The zero value is the default: no Nagle delay, buffers that the
 // kernel sizes, one listener.
 type Options struct {
 	Nagle        bool          // small segments wait for the answer to those before them
@@ -17,7 +17,7 @@ type Options struct {
 	ReceiveBytes int           // SO_RCVBUF; 0: the kernel sizes it
 	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read looks at the device's queue; in µs
 	ReusePort    bool          // each of a server's loops has a listener of its own (SO_REUSEPORT), and the kernel chooses
-	TLS          *tls.Config   // of this side; nil: everything is said in the clear. A transport has to know how to move a Session
+	TLS          *tls.Config   // of this side; nil: no TLS. Only for a transport that moves the bytes of a Session
 }
 
 // control sets what has to be set before a socket listens or connects, since the window scale follows from the buffers. What is

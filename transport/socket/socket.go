@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a connection's, on its way to who owns it next: a descriptor, or what holds one.
+// Socket is the socket of a connection on its way to its next owner: a descriptor, or a connection of Go's net package.
 type Socket struct {
 	Fd   int      // where Conn is nil
 	Conn net.Conn // of Go's net package; nil: none

@@ -21,7 +21,7 @@ const unixPathMax = 107
 // UnixPath is the path of an address that is a unix socket's, unix:PATH; ok is false for any other address.
 func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, unixScheme) }
 
-// CheckUnixPath says in words what is wrong with the path of a unix socket.
+// CheckUnixPath returns what is wrong with the path of a unix socket.
 func CheckUnixPath(path string) error {
 	switch {
 	case path == "":
@@ -38,7 +38,7 @@ func CheckUnixPath(path string) error {
 	return nil
 }
 
-// IsUnix says whether a socket is a unix socket, by one system call.
+// IsUnix reports whether a socket is a unix socket, by one system call.
 func IsUnix(fd int) bool {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	return err == nil && family == unix.AF_UNIX
@@ -121,7 +121,7 @@ func listenUnix(path string) (fd int, file *File, err error) {
 // unixBacklog is how many connections may wait to be accepted; the kernel takes less of it where net.core.somaxconn is less.
 const unixBacklog = 4096
 
-// CheckUnix says why no server could listen on a path now, and leaves everything as it is.
+// CheckUnix returns why no server could listen on a path now. It changes nothing.
 func CheckUnix(path string) error {
 	err := CheckUnixPath(path)
 	if err == nil {
@@ -136,7 +136,7 @@ func CheckUnix(path string) error {
 	return nil
 }
 
-// occupied says what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
+// occupied reports what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
 func occupied(path string) (stale bool, err error) {
 	st, err := statSocket(path)
 	switch {

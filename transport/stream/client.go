@@ -41,7 +41,7 @@ type call struct {
 	head  []byte // header, and key and value where they are small
 	sent  bool   // all its bytes are on their way
 	began bool   // some of its bytes may be on their way
-	whole bool   // its answer is here, and only the news that it was sent is missing
+	whole bool   // its answer is here, and the driver has not yet reported that all its bytes are sent
 	cut   bool   // a transfer of its bytes has ended short, and that is to be its end
 	times wire.Times
 	timed bool // times are the server's
@@ -190,7 +190,7 @@ func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 func (c *Client) Last() bool { return false }
 
 // answered completes a call whose answer is here, unless the kernel may still hold its bytes: an
-// answer can be seen before the news that its request was sent.
+// answer can come before the driver reports that the request is sent.
 func (c *Client) answered(k *call) {
 	if k.r.Stages != nil && !k.whole {
 		c.arrived(k)
@@ -211,7 +211,7 @@ func (c *Client) answered(k *call) {
 	}
 }
 
-// time notes that a request which somebody watches has a place.
+// time marks that a watched request has a place.
 func (c *Client) time(r *kv.Request) {
 	r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
 	if !c.stamped { // from now on; what is on its way has none
@@ -220,7 +220,7 @@ func (c *Client) time(r *kv.Request) {
 	}
 }
 
-// arrived puts a request's times together, whose last bytes are here: what the server says, and what is left for
+// arrived marks the stages of a request whose last bytes are here: the server's durations, and what is left for
 // the fabric, split where both clocks are one.
 func (c *Client) arrived(k *call) {
 	t, at := k.r.Stages, loop.Nanos()
@@ -284,8 +284,8 @@ func (c *Client) Sent(n int) {
 	}
 }
 
-// CutSend is for a driver that takes a short send for the end of the request whose bytes are next: that ends as
-// kv.StatusTruncated, when its answer has come. The driver goes on sending all the same, or nothing behind it could be told from its rest.
+// CutSend is for a driver that treats a short send as the end of the request whose bytes are next: that request ends as
+// kv.StatusTruncated when its answer has come. The driver sends the rest all the same, because the server needs it to find the next request.
 func (c *Client) CutSend() {
 	if i := c.out.headSlot(); i >= 0 {
 		c.calls[i].cut = true

@@ -98,7 +98,7 @@ func (c *Server) deadline() int64 {
 	case stateHello, stateProving:
 		return c.accepted + int64(c.h.O.HelloMax)
 	case stateRefusing:
-		if c.h.closing && c.out.n > 0 { // answers, which the peer takes as it can
+		if c.h.closing && c.out.n > 0 { // answers, as fast as the peer reads
 			return c.outSince + stall
 		}
 		since := c.inSince
@@ -139,7 +139,7 @@ func (c *Server) rest() {
 	c.p.refuse(wire.RefusedDeadline, fmt.Errorf("nothing was asked for in %v", c.h.O.IdleMax))
 }
 
-// dawdles says whether it is for its peer to take or send bytes that lie in memory for which others wait: an answer, or a message, has 2 StallMax then.
+// dawdles reports whether others wait for memory that the connection holds until its peer takes an answer or sends the rest of a message. It has 2 StallMax then.
 func (c *Server) dawdles() bool {
 	return c.account.OthersWait() && c.account.Held() > 0 && (c.out.n > 0 || c.p.receiving())
 }

@@ -69,7 +69,7 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 	return s, hello, late(err, o)
 }
 
-// late says a missed deadline in words.
+// late names a missed deadline.
 func late(err error, o transport.DialOptions) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %v", o.DialMax)
@@ -77,25 +77,25 @@ func late(err error, o transport.DialOptions) error {
 	return err
 }
 
-// ping wants a Redis's answer to PING, after it was told who we are.
+// ping authenticates at a Redis, and checks by its answer to PING that it is one.
 func ping(nc net.Conn, who *access.Entry) error {
 	if who != nil {
 		words := []string{"AUTH", who.Name, who.Secret}
 		if who.Name == "" {
 			words = []string{"AUTH", who.Secret}
 		}
-		if err := say(nc, "OK", words...); err != nil {
+		if err := sendCommand(nc, "OK", words...); err != nil {
 			return fmt.Errorf("AUTH: %w", err)
 		}
 	}
-	if err := say(nc, "PONG", "PING"); err != nil {
+	if err := sendCommand(nc, "PONG", "PING"); err != nil {
 		return fmt.Errorf("PING: %w", err)
 	}
 	return nil
 }
 
-// say sends a command to a Redis and wants that answer.
-func say(nc net.Conn, want string, words ...string) error {
+// sendCommand sends a command to a Redis, and checks that its answer is the wanted status.
+func sendCommand(nc net.Conn, want string, words ...string) error {
 	b := resp.AppendArray(nil, len(words))
 	for _, w := range words {
 		b = resp.AppendBulk(b, w)
@@ -115,8 +115,7 @@ func say(nc net.Conn, want string, words ...string) error {
 	return nil
 }
 
-// unrepeated is what a server says, less what it repeats of words, which are a name and a secret: a Redis that knows no AUTH repeats what it was sent, cut off
-// somewhere.
+// unrepeated removes words, which are a name and a secret, from an answer: a Redis without AUTH repeats what it was sent, cut off somewhere.
 func unrepeated(said string, words []string) string {
 	const repeats = "with args beginning with:"
 	if before, _, ok := strings.Cut(said, repeats); ok {
@@ -130,6 +129,7 @@ func unrepeated(said string, words []string) string {
 	return said
 }
 
+// greet exchanges the hello. With a secret, both sides prove that they know it.
 func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
 	if o.Loop >= 0 {
 		want.Loop = uint16(o.Loop)
@@ -169,7 +169,7 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	return hello, nil
 }
 
-// sealed says whether a grant ends with the proof of one who knows the secret.
+// sealed reports whether a grant ends with the proof of one who knows the secret.
 func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
 	said, proof, err := wire.Unseal(b)
 	want := who.ServerProof(t, said)

@@ -29,7 +29,7 @@ type Host struct {
 	Beside int
 
 	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
-	// gives the parameters for the answer, or says why not (with a *transport.Refusal's code).
+	// returns the parameters for the answer, or why not (with a *transport.Refusal's code).
 	Grant func(c *Server) (params []byte, err error)
 
 	conns   *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
@@ -62,7 +62,7 @@ func MemoryBytes(o transport.ServerOptions) int {
 	return arena.PoolBytes(poolBytes(o)) + arena.PoolBytes(o.ConnBytes)
 }
 
-// NewHost makes a host for l. It takes its memory at once, as address space.
+// NewHost makes a host for l. It maps all its memory at once, as address space.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
 	h := &Host{L: l, Handler: g.Router(index), O: o, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), redis: respHost{random: rand.Uint64N}}
 	var err error
@@ -148,10 +148,10 @@ func (h *Host) refused(name string, code wire.Code, why any) {
 	h.O.Log.Warn("connection refused", "peer", name, "code", code.String(), "reason", why)
 }
 
-// Idle says whether all connections are gone: nothing uses the memory of Arenas any more.
+// Idle reports whether all connections are gone: nothing uses the memory of Arenas any more.
 func (h *Host) Idle() bool { return len(h.servers) == 0 }
 
-// Close says whether all connections are gone after Wind, and then frees the memory.
+// Close frees the memory if all connections are gone after Wind, and reports whether they are.
 func (h *Host) Close() bool {
 	if len(h.servers) > 0 {
 		return false

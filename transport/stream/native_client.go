@@ -95,7 +95,7 @@ func (p *nativeClient) parse() error {
 			continue
 		}
 		k.r.Value = k.r.Value[:hd.ValueBytes]
-		copied, whole := c.in.take(k.r.Value)
+		copied, whole := c.in.receiveInto(k.r.Value)
 		c.l.Stats.Copied += uint64(copied)
 		if !whole {
 			c.cur = k

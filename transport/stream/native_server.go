@@ -88,7 +88,7 @@ func (p *nativeServer) receiveHello() error {
 	return nil
 }
 
-// challenge answers a hello with a nonce, and tells nothing of the server yet.
+// challenge answers a hello with a nonce. The answer has nothing of the server yet.
 func (p *nativeServer) challenge(hello []byte) {
 	c := p.c
 	var nonce [wire.NonceBytes]byte
@@ -102,7 +102,7 @@ func (p *nativeServer) challenge(hello []byte) {
 	c.send(message{piece: [3][]byte{b}, slot: -1})
 }
 
-// receiveProof lets in who has answered the challenge.
+// receiveProof grants a connection whose client has answered the challenge.
 func (p *nativeServer) receiveProof() {
 	c := p.c
 	b := p.message()
@@ -122,7 +122,7 @@ func (p *nativeServer) receiveProof() {
 }
 
 // grant gives the connection its memory and answers the hello. There are two slots for each request that
-// the client may have in flight: the next one can be seen before the news that the last answer was sent.
+// the client may have in flight: the next one can come before the driver reports that the last answer was sent.
 func (p *nativeServer) grant() {
 	c := p.c
 	h := c.h
@@ -139,7 +139,7 @@ func (p *nativeServer) grant() {
 			var r *transport.Refusal
 			if errors.As(err, &r) {
 				code = r.Code
-				err = errors.New(r.Reason) // the client says itself that it was refused, and the code
+				err = errors.New(r.Reason) // the client adds that it was refused, and the code
 			}
 			p.refuse(code, err)
 			return
@@ -208,7 +208,7 @@ func (p *nativeServer) parse(whole bool) {
 		p.open++
 		s.begin(&hd)
 		c.in.rd += wire.HeaderBytes
-		copied, whole := c.in.take(s.block)
+		copied, whole := c.in.receiveInto(s.block)
 		c.h.L.Stats.Copied += uint64(copied)
 		if !whole {
 			c.cur = s
@@ -348,7 +348,7 @@ func (s *slot) writeTimes() {
 	t.Encode(s.small[timesAt:])
 }
 
-// refuse queues the news that the connection ends, and logs why.
+// refuse queues a refusal, the last message of the connection, and logs why.
 func (p *nativeServer) refuse(code wire.Code, why error) {
 	c := p.c
 	switch code {

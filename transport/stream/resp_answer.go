@@ -237,7 +237,7 @@ func (rs *respServer) sendSlot(s *slot, m *part, b []byte, pieces [3][]byte, fai
 			b = resp.AppendError(b, failed)
 		}
 		rs.failed = ""
-	case !m.end: // a part that says nothing for itself
+	case !m.end: // a part without an answer of its own
 		c.release(s)
 		return
 	case rs.failed != "":

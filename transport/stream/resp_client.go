@@ -26,12 +26,12 @@ const (
 	redisHeadBytes  = 64 + redisKeyBytes + smallBytes // a command, but for a value that is not small
 )
 
-// redisHello stands for what a Redis does not say of itself.
+// redisHello is used instead of a hello, which Redis does not have.
 func redisHello(depth int) wire.ServerHello {
 	return wire.ServerHello{Version: wire.Version, Depth: uint16(depth), MaxKeyBytes: redisKeyBytes, MaxValueBytes: redisValueBytes, Loops: 1, Shards: []uint16{0}}
 }
 
-// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask what INFO says (kv.OpStats).
+// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask for INFO (kv.OpStats).
 func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
 	depth := int(hello.Depth)
 	mem, err := arena.New(recvBytes + depth*redisHeadBytes)
@@ -149,7 +149,7 @@ func (p *respClient) replied(k *call, reply resp.Reply, used int) (whole bool, e
 		return true, nil
 	}
 	r.Value = r.Value[:reply.N]
-	copied, whole := c.in.take(r.Value)
+	copied, whole := c.in.receiveInto(r.Value)
 	c.l.Stats.Copied += uint64(copied)
 	return whole, nil
 }

@@ -16,7 +16,7 @@ import (
 // it has been done. A command stays where it was received until all of its requests have begun.
 //
 // Commands of one connection may depend on each other, and the handler need not do requests in the order in which they were
-// submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are told apart by
+// submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are distinguished by
 // some bits of their hash.
 type respServer struct {
 	c       *Server
@@ -73,7 +73,7 @@ type part struct {
 	bucket uint8
 	reads  bool // it is counted among bucket's readers
 	writes bool
-	tmp    []byte // asText, asEcho: what is told, in the slot's memory
+	tmp    []byte // asText, asEcho: the answer, in the slot's memory
 
 	first, last int64  // asRange: the places; asExpiry: the answer where the key is there, and where not
 	limit       uint32 // the request's
@@ -82,7 +82,7 @@ type part struct {
 // single is for a command of one request.
 func single(f form) part { return part{form: f, begin: true, end: true} }
 
-// form is how a request's outcome is told.
+// form is how a request is answered.
 type form uint8
 
 const (
@@ -155,7 +155,7 @@ func (rs *respServer) HoldsCommand() bool { return rs.big != nil }
 // HoldsArguments is memory.Order's.
 func (rs *respServer) HoldsArguments() bool { return rs.many != nil }
 
-// admit lets in who tells a secret: resp.Session's.
+// admit checks a name and a secret: resp.Session's.
 func (rs *respServer) admit(name, secret []byte) (readOnly, ok bool) {
 	c := rs.c
 	who := c.h.O.Access.Password(name, secret)
@@ -251,7 +251,7 @@ func (rs *respServer) parse(bool) {
 	}
 }
 
-// gather sees to it that need bytes of a command will lie together; false: they have to come, or memory has.
+// gather puts need bytes of a command together in a block of the pool. false: some are yet to come, or there is no memory now.
 func (rs *respServer) gather(need int) bool {
 	c := rs.c
 	if rs.big == nil && need <= len(c.in.buf) {
@@ -284,7 +284,7 @@ func (rs *respServer) gather(need int) bool {
 	}
 	from := len(rs.big)
 	rs.big = rs.big[:need]
-	copied, whole := c.in.take(rs.big[from:])
+	copied, whole := c.in.receiveInto(rs.big[from:])
 	c.h.L.Stats.Copied += uint64(copied)
 	return whole
 }
@@ -302,12 +302,12 @@ func (rs *respServer) pause() { rs.c.account.Pause(0) }
 // commandsMax bounds the commands that are taken at once from what was received, so that a pipeline of tiny ones does not hold up other connections.
 const commandsMax = 256
 
-// yield lets others have the loop: what was received is gone on with when the host is next staged.
+// yield lets other members of the loop run: parsing goes on when the host is next staged.
 func (rs *respServer) yield() {
 	rs.c.account.Yield()
 }
 
-// endCommand forgets a command.
+// endCommand gives back what a command holds.
 func (rs *respServer) endCommand() {
 	c := rs.c
 	rs.spec = nil
@@ -354,7 +354,7 @@ func (rs *respServer) roomForArgs() {
 	rs.many, rs.cmd.Args = b, args
 }
 
-// argsMax bounds the arguments of commands that do not take as many as one likes. More than these lie in memory of the pool.
+// argsMax bounds the arguments of commands whose number of arguments is limited. Where there are more, their places are in a block of the pool.
 const argsMax = 64
 
 // arg is an argument of the command that has begun, where it was received.
@@ -396,7 +396,7 @@ func (rs *respServer) findCommand() bool {
 	return true
 }
 
-// endWith ends the connection in good order: what is under way is answered, and then the client is told this.
+// endWith ends the connection in good order: what is under way is answered, and text follows.
 func (rs *respServer) endWith(text string) {
 	c := rs.c
 	c.state = stateWinding
@@ -404,7 +404,7 @@ func (rs *respServer) endWith(text string) {
 	rs.sendLast()
 }
 
-// sendLast says the last word, when all answers are out of the handler's hands.
+// sendLast sends the last text, when the handler has no request any more.
 func (rs *respServer) sendLast() {
 	c := rs.c
 	if c.state != stateWinding || c.busy > 0 {
@@ -535,8 +535,8 @@ func (rs *respServer) beginRequests() bool {
 	panic(fmt.Sprintf("stream: command %q of kind %d", rs.spec.Name, rs.spec.Kind))
 }
 
-// answer answers what the connection itself knows. Like any other answer it lies in the slot's own memory or in a block of the pool until it is sent: what a
-// peer has us say is bounded by what it may hold. The connection waits where there is neither.
+// answer answers what the connection itself knows. Like any other answer it lies in the slot's own memory or in a block of the pool until it is sent, so
+// that it counts against what the peer may hold. The connection waits where there is neither.
 func (rs *respServer) answer() bool {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -616,7 +616,7 @@ func (rs *respServer) reject(why string) bool {
 	return rs.answer()
 }
 
-// newSlot takes one, at the end of the line; nil: the connection has to wait for one.
+// newSlot puts a free slot at the end of the line; nil: there is none, and the connection waits for one.
 func (rs *respServer) newSlot(p part) *slot {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -671,7 +671,7 @@ func (rs *respServer) eachKey(op kv.Op, f form) bool {
 	return true
 }
 
-// alloc is take, and waits where there is none.
+// alloc returns a block of n bytes for what was received. nil: there is none now, and the connection waits.
 func (rs *respServer) alloc(n int) []byte {
 	c := rs.c
 	b := c.account.Message(n)
@@ -768,7 +768,7 @@ func (rs *respServer) submit(s *slot) {
 // beginAlone begins a command that waits for all before it, and that all others wait for. pattern, for asKeys and asMatching, lies behind key until the answer is there.
 func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
 	c := rs.c
-	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush takes slots for its deletes
+	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush needs slots for its deletes
 		rs.pause()
 		return false
 	}
@@ -797,7 +797,7 @@ func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pat
 	return true
 }
 
-// complete takes a request back whose room was enough.
+// complete answers a request, or goes on with a walk.
 func (rs *respServer) complete(s *slot) {
 	c := rs.c
 	r := &s.req
@@ -901,7 +901,7 @@ func (rs *respServer) feed(s *slot) bool {
 	return true
 }
 
-// retries says whether a request that had too little room is to be submitted again.
+// retries reports whether a request that had too little room is submitted again.
 func (rs *respServer) retries(s *slot) bool {
 	switch rs.more[s.Index].form {
 	case asCount, asBytes, asType, asExpiry:

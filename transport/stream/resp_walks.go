@@ -46,8 +46,8 @@ func pageBytes(l kv.Limits) int {
 const scanHeadMax = 64
 
 // scanAnswer makes the answer to a SCAN of the page that its request has brought, in the same memory: the keys that fit go to its end, and from there one
-// by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more takes 1 to 3 bytes more in the answer than in
-// the page, where it takes 16 at least.
+// by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more is 1 to 3 bytes longer in the answer than in
+// the page, where it is 16 bytes at least.
 func (rs *respServer) scanAnswer(s *slot) []byte {
 	c := rs.c
 	r := &s.req
@@ -178,7 +178,7 @@ func (rs *respServer) widen(s *slot) bool {
 	return true
 }
 
-// draw is a RANDOMKEY under way. It takes a partition by chance, each with the same chance, and in it a mark by chance, up to that of the first key of a walk; the key
+// draw is a RANDOMKEY under way. It draws a partition by chance, each with the same chance, and in it a mark by chance, up to that of the first key of a walk; the key
 // that a walk finds below it is the one. Keys are spread over the partitions by their hash, so each has about the same chance as far as that goes; within a
 // partition of the store it is a key's in proportion to its length and to what of the memory for keys is free behind it, where keys were deleted; and the first
 // key of the walk has the least chance. A partition that has no keys leaves its chance to the next one.
@@ -303,7 +303,7 @@ func (rs *respServer) deletePage(s *slot) {
 	}
 }
 
-// deleted is told of a delete of a flush. The first that fails is its last: those that are under way are waited for.
+// deleted is called when a delete of a flush has come back. The first that fails is its last: those that are under way are waited for.
 func (rs *respServer) deleted(d *slot) {
 	c := rs.c
 	if q := &rs.flush.slot.req; q.Status == kv.StatusOK && d.req.Status != kv.StatusNotFound {

@@ -101,13 +101,13 @@ type slot struct {
 	memory.Claim // its answer's memory; Index is its own place
 	req          kv.Request
 	id           uint64 // the client's
-	room         int    // what the client can take as an answer
+	room         int    // for the answer, at the client
 	key          int    // bytes
 	small        []byte // smallBytes for key and value, then header and smallBytes for the answer, then TimesBytes
 	block        []byte // key and value: in small, or from the pool
 	reply        []byte // header and answer: in small, or from the pool
 
-	stages  kv.Stages // req's, where the client wants to know its times
+	stages  kv.Stages // req's, where the client asked for its times
 	arrived int64     // when its last bytes were there
 }
 
@@ -117,7 +117,7 @@ const (
 	ownBytes = timesAt + wire.TimesBytes
 )
 
-// ErrMove means that the hello asks for another loop, MoveTo: the driver takes the socket there.
+// ErrMove means that the hello asks for another loop, MoveTo: the driver moves the socket there.
 var ErrMove = errors.New("stream: the connection belongs to another loop")
 
 // NewServer makes the end of a connection that was just accepted; name is the peer's, for the log.
@@ -178,10 +178,10 @@ func (c *Server) Moved(s socket.Socket) Moved {
 // Hello is the client's hello, once it came.
 func (c *Server) Hello() wire.ClientHello { return c.hello }
 
-// unknown says whether who has connected has yet to say who that is.
+// unknown reports whether the client has yet to authenticate.
 func (c *Server) unknown() bool { return c.h.O.Access != nil && c.who == nil }
 
-// readOnly says whether who has connected may not change anything.
+// readOnly reports whether the client may not change anything.
 func (c *Server) readOnly() bool { return c.who != nil && c.who.ReadOnly }
 
 // Depth is how many requests the client may have in flight, once its hello came.
@@ -353,7 +353,7 @@ func (c *Server) resubmit(s *slot) {
 	c.h.Handler.Submit(r)
 }
 
-// Complete takes a request back from the handler.
+// Complete is kv.Completer's.
 func (c *Server) Complete(r *kv.Request) {
 	s := &c.slots[r.Slot]
 	alive := c.state == stateOpen || c.state == stateWinding
@@ -456,7 +456,7 @@ func (c *Server) Sent(n int) {
 }
 
 // Wind ends the connection in good order: nothing more is read, and when what was received is done and answered,
-// the client is told. The driver calls it in each turn while it closes.
+// the last message follows. The driver calls it in each turn while it closes.
 func (c *Server) Wind() { c.p.wind() }
 
 // Finished is Side's: the refusal is out, or all answers for a peer that sends nothing more.
@@ -470,14 +470,14 @@ func (c *Server) PeerFinished() bool {
 	return c.answersLeft()
 }
 
-// answersLeft says whether answers are to be sent for what was received, or requests to be done: also of those that were received and not read,
+// answersLeft reports whether answers are to be sent for what was received, or requests to be done: also for what was received and not parsed,
 // for want of memory or a slot.
 func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
 		return c.out.n > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
 	case stateWinding:
-		return true // the last words follow
+		return true // the last message follows
 	case stateRefusing:
 		return c.out.n > 0
 	}
