@@ -323,7 +323,7 @@ func (g *generator) verify(s *slot, inWindow bool) {
 	var f fault
 	missing := uint64(0)
 	if s.kind == Scan {
-		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec, g.sizes)
+		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.More, &g.spec, g.sizes)
 	} else if g.replay != nil {
 		f = g.replay.trace.check(s.req.Value, s.id)
 	} else {

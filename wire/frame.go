@@ -35,7 +35,32 @@ type Header struct {
 	Credits    uint16 // receives that the sender of this frame has posted since its last one (message transports)
 	ID         uint64 // chosen by the client, opaque to the server, given back in the reply
 	ValueBytes uint32 // put: the value's length; get, scan, stats: the room for the answer. Replies: the answer's length
-	Arg        uint32 // scan: the limit. Replies: Request.Need
+	Arg        uint32 // scan: the limit. Replies: see ArgOf
+}
+
+// ScanMore is the Arg of a scan's reply that is not complete: kv.Request.More.
+const ScanMore = 1
+
+// ArgOf is Arg of a request's reply: Need if it ended as TooSmall, ScanMore of a scan that has more, and otherwise 0.
+func ArgOf(r *kv.Request) uint32 {
+	switch {
+	case r.Status == kv.StatusTooSmall:
+		return r.Need
+	case r.Op == kv.OpScan && r.Status == kv.StatusOK && r.More:
+		return ScanMore
+	}
+	return 0
+}
+
+// Outcome sets the outcome of the request that a reply answers, but for the bytes that follow.
+func (h *Header) Outcome(r *kv.Request) {
+	r.Status, r.Need, r.More = h.Status, 0, false
+	switch {
+	case h.Status == kv.StatusTooSmall:
+		r.Need = h.Arg
+	case h.Op == kv.OpScan && h.Status == kv.StatusOK:
+		r.More = h.Arg == ScanMore
+	}
 }
 
 // Flags.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/report"
 )
 
 // A load host and the bench that launched it speak in lines of JSON: orders one way, words the other. The host connects and
@@ -43,10 +43,10 @@ type word struct {
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
 
-	Opened   bool       `json:"opened,omitempty"`
-	Prepared bool       `json:"prepared,omitempty"`
-	Slice    *loadSlice `json:"slice,omitempty"`
-	Closed   *loadSum   `json:"closed,omitempty"`
+	Opened   bool                `json:"opened,omitempty"`
+	Prepared bool                `json:"prepared,omitempty"`
+	Slice    *report.ClientSlice `json:"slice,omitempty"`
+	Closed   *loadSum            `json:"closed,omitempty"`
 }
 
 // ready is what the server is, and what it granted.
@@ -152,31 +152,26 @@ func (d *driven) obey(ctx context.Context, in io.Reader) error {
 
 // readOrders hands on orders until the input ends; one to stop is done at once.
 func readOrders(ctx context.Context, in io.Reader, jobs chan<- job) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
 	last := func() {}
-	for s.Scan() {
-		o, err := readOrder(s.Bytes())
+	return eachLine(in, func(line []byte) (more bool, err error) {
+		o, err := readOrder(line)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if o.Stop {
 			last()
-			continue
+			return true, nil
 		}
 		j := job{order: o}
 		j.ctx, j.cancel = context.WithCancel(ctx)
 		last = j.cancel
 		select {
 		case jobs <- j:
+			return true, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		}
-	}
-	if err := s.Err(); err != nil {
-		return fmt.Errorf("loadhost: read orders: %w", err)
-	}
-	return nil
+	})
 }
 
 // readOrder reads one line.

@@ -186,8 +186,8 @@ func TestCellsAtTheEndsOfRanges(t *testing.T) {
 				_, err = f.plan()
 			}
 			if err == nil {
-				c := estimate(f)
-				if c.load < 0 || c.bytes < 0 || c.extra < 0 {
+				c := f.dataCosts()
+				if c.Load < 0 || c.Bytes < 0 || c.Extra < 0 {
 					t.Errorf("--%s=%s: an estimate below 0: %+v", name, v, c)
 				}
 			}

@@ -152,7 +152,7 @@ func addressSpace(p *loop.Plan, cacheBytes int64) error {
 
 func (s *served) open(n *network, plan loop.Plan) (err error) {
 	recovered := newRecovery("opening")
-	defer recovered.clear()
+	defer recovered.Clear()
 	s.group, err = loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
 		o, err := s.f.store(shards)
 		if err != nil {

@@ -190,15 +190,19 @@ func forbidden(dir, imported string) string {
 		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
-	case within(ours, "experiments") && !within(dir, "cmd", "experiments", "lab"):
-		return "only cmd and lab import experiments: take its Experiment's values as arguments"
-	case within(dir, "lab/results") && !within(ours, "lab", "experiments", "report", "bench/stats", "bench/units"):
-		return "lab/results imports lab, experiments, report, bench/stats and bench/units only: take what a cell's flags mean as functions (Reader)"
-	case within(dir, "lab") && !within(dir, "lab/results") && within(ours, "lab/results"):
-		return "lab does not import lab/results: what reads an experiment's folder back stands above what runs it"
-	case within(dir, "lab") && !within(ours, "lab", "experiments", "report", "bench", "internal"):
-		return "lab imports experiments, report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(dir, "cmd", "lab"):
+	case within(dir, "lab/stats"):
+		return "lab/stats imports the standard library only: it is arithmetic, which report and bench/units import, too"
+	case within(ours, "lab/stats") && !within(dir, "cmd", "lab", "report", "bench/units"):
+		return "only cmd, lab, report and bench/units import lab/stats"
+	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
+		return "lab/experiment imports internal packages only: it knows no flag, and not how cells are measured"
+	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument") && !within(dir, ours):
+		return "within lab nothing imports lab/results or lab/instrument: they stand above what runs an experiment"
+	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units"):
+		return "lab/results imports lab, report and bench/units only: take what a cell's flags mean as functions (Reader)"
+	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
+		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
+	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
 		return "only cmd imports lab"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
@@ -212,6 +216,12 @@ func forbidden(dir, imported string) string {
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):
 		return "a transport knows no store: both meet in kv.Handler; in tests use a handler of your own"
+	case within(ours, "store/disk", "store/index") && !within(dir, "store"):
+		return "only store imports its rooms: take what others need from store"
+	case within(dir, "store/index") && !within(ours, "internal", "store/index"):
+		return "store/index imports internal packages only: it knows keys and records, and nothing of requests, disks or loops"
+	case within(dir, "store/disk") && !within(ours, "internal", "loop", "store/disk"):
+		return "store/disk imports loop and internal packages only: it knows files and bytes, and nothing of requests or keys"
 	}
 	for _, n := range networks {
 		if within(ours, n) && within(dir, transports...) && !within(dir, n) {

@@ -53,7 +53,7 @@ func (w *walked) page(r *kv.Request) {
 		r.Value = out
 		left--
 	}
-	r.Need = uint32(left)
+	r.Mark = uint32(left)
 	w.l.Finish(r)
 }
 

@@ -89,7 +89,7 @@ func (p *nativeClient) parse() error {
 			head += wire.TimesBytes
 		}
 		c.in.consume(head)
-		k.r.Status, k.r.Need = hd.Status, hd.Arg
+		hd.Outcome(k.r)
 		if !hd.Answers() {
 			c.answered(k)
 			continue

@@ -231,7 +231,7 @@ func (p *nativeServer) parse(whole bool) {
 func (s *slot) begin(hd *wire.Header) {
 	s.id, s.room, s.key = hd.ID, int(hd.ValueBytes), int(hd.KeyBytes)
 	r := &s.req
-	r.Op, r.Status, r.Limit, r.Need = hd.Op, 0, hd.Arg, 0
+	r.Op, r.Status, r.Limit, r.Need, r.More = hd.Op, 0, hd.Arg, 0, false
 	r.Stages = nil
 	if hd.Flags&wire.FlagTimes != 0 {
 		r.Stages = &s.stages
@@ -298,7 +298,7 @@ func (p *nativeServer) complete(s *slot) {
 	c, r := p.c, &s.req
 	c.busy--
 	c.releaseBlock(s)
-	hd := wire.Header{Op: r.Op, Flags: wire.FlagReply, Status: r.Status, ID: s.id, Arg: r.Need}
+	hd := wire.Header{Op: r.Op, Flags: wire.FlagReply, Status: r.Status, ID: s.id, Arg: wire.ArgOf(r)}
 	answer := 0
 	if hd.Answers() {
 		answer = len(r.Value)

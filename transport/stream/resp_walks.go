@@ -53,7 +53,7 @@ func (rs *respServer) scanAnswer(s *slot) []byte {
 	r := &s.req
 	rest, n := c.h.fitting(s.block[s.key:], r.Value, s.reply)
 	cursor := uint64(0)
-	if next, ok := kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards()); ok {
+	if next, ok := kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards()); ok {
 		cursor = c.h.redis.cursors.Of(next)
 	}
 	b := appendKeys(resp.AppendScan(s.reply[:0], cursor, n), rest)
@@ -137,7 +137,7 @@ func (rs *respServer) addKeys(s *slot) {
 		c.h.L.Stats.Copied += uint64(len(b))
 		rs.keys.n += n
 		rs.keys.bytes += len(b)
-		next, more = kv.PositionIn(r.Key).Next(r.Need, c.h.Handler.Shards())
+		next, more = kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards())
 		switch room = room[len(b):]; {
 		case rs.keys.bytes > rs.keysMax():
 			r.Status = kv.StatusTooLarge
@@ -216,9 +216,9 @@ func (rs *respServer) pickKey(s *slot) {
 		return
 	case found:
 		d.state = drawBelow
-		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.redis.random(uint64(r.Need)+1)))
-	case r.Need != kv.MarkEnd: // where there is much without keys
-		at = kv.PositionAt(at.Shard(), r.Need)
+		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.redis.random(uint64(r.Mark)+1)))
+	case r.Mark != kv.MarkEnd: // where there is much without keys
+		at = kv.PositionAt(at.Shard(), r.Mark)
 	case d.state == drawBelow:
 		d.state = drawAny
 		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
@@ -320,7 +320,7 @@ func (rs *respServer) nextFlushPage() {
 	c := rs.c
 	s := rs.flush.slot
 	rs.flush.slot = nil
-	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Need, c.h.Handler.Shards())
+	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Mark, c.h.Handler.Shards())
 	if !ok || s.req.Status != kv.StatusOK {
 		rs.done(&rs.more[s.Index])
 		return

@@ -49,7 +49,7 @@ func (a *answers) Submit(r *kv.Request) {
 }
 func (a *answers) answer(r *kv.Request) {
 	if r.Op == kv.OpKeys { // there are none
-		r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], kv.MarkEnd
+		r.Status, r.Value, r.Mark = kv.StatusOK, r.Value[:0], kv.MarkEnd
 		a.l.Finish(r)
 		return
 	}
