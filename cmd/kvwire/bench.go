@@ -17,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 const benchHelp = `Examples:
@@ -185,8 +186,8 @@ func (f *factors) inprocThreads() int { return max(1, f.serverThreads, f.netLoop
 type measured struct {
 	started       time.Time
 	result        *bench.Result
-	before, after counters // of the server, at the window's ends
-	err           error    // of reading them
+	before, after server.Counters // of the server, at the window's ends
+	err           error           // of reading them
 
 	hosts []report.LoadHost // whose result it is together; nil: the load was here
 	port  *rdmaPort         // of these

@@ -95,7 +95,7 @@ func ownCostIn(ctx context.Context, transport string, window time.Duration) (ns 
 	if s.served, err = startServer(f); err != nil {
 		return 0, err
 	}
-	if s.client, err = connect(ctx, f, n, s.served.server.Addr(), s.served.group); err != nil {
+	if s.client, err = connect(ctx, f, n, s.served.Addr(), s.served.Group()); err != nil {
 		return 0, err
 	}
 	res, err := bench.Run(ctx, spec, s.client.threads, nil)

@@ -13,6 +13,7 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // A load host and the bench that launched it speak in lines of JSON: orders one way, words the other. The host connects and
@@ -60,7 +61,7 @@ type ready struct {
 // portion is a load host's part of a run, with the server's counters at the ends of its window.
 type portion struct {
 	Result        json.RawMessage `json:"result"` // bench.Result.Encode's
-	Before, After counters
+	Before, After server.Counters
 	CountersError string    `json:"counters_error,omitempty"`
 	Error         string    `json:"error,omitempty"`
 	Port          *portWord `json:"port,omitempty"`

@@ -210,8 +210,8 @@ type variantProcess struct {
 	kin   []processID   // its server and what else it has started, as it was last seen
 }
 
-// orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: controlMax to
-// resume the server, DrainMax twice for requests without an answer, and quietMax and controlMax to park the server. Tests have a shorter one.
+// orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: those of
+// server.Control to resume and to park the server, and DrainMax twice for requests without an answer. Tests have a shorter one.
 var orderWait = 70 * time.Second
 
 // ready waits until the variant has loaded its data and is parked.

@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/socket"
 )
 
@@ -110,9 +111,9 @@ func (c *client) park() error {
 }
 
 // parkServer parks the server, unless it is parked, and returns its counters.
-func (s *session) parkServer(ctx context.Context) (parked, error) {
+func (s *session) parkServer(ctx context.Context) (server.Parked, error) {
 	if s.parked == nil {
-		p, err := s.parker().park(ctx)
+		p, err := s.parker().Park(ctx)
 		if err != nil {
 			return p, err
 		}
@@ -124,7 +125,7 @@ func (s *session) parkServer(ctx context.Context) (parked, error) {
 // resumeServer resumes the server, which is parked, and returns its CPU time before that.
 func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
 	s.parked = nil
-	cpu, err := s.parker().resume(ctx)
+	cpu, err := s.parker().Resume(ctx)
 	return time.Duration(cpu), err
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // A variant of a question and the kvwire run that started it exchange lines of JSON: orders to the variant, words from it. The variant
@@ -92,8 +93,8 @@ type variant struct {
 
 	load    sliceLoad
 	started time.Time
-	before  parked // after the warm-up
-	last    parked // after the last slice
+	before  server.Parked // after the warm-up
+	last    server.Parked // after the last slice
 	server  serverCost
 	cwnd    []int // of all slices
 	slices  int
@@ -232,9 +233,9 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		ours += load
 	}
 	s.FillCounters(l.ClientLoops, server)
-	if p.hasDisk() {
-		r0, w0 := v.last.disk()
-		r1, w1 := p.disk()
+	if p.HasDisk() {
+		r0, w0 := v.last.Disk()
+		r1, w1 := p.Disk()
 		s.DiskReads, s.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 	}
 	if !v.s.f.launch.used() && v.s.f.serverAt == "" {
@@ -257,13 +258,13 @@ func (v *variant) finish(ctx context.Context) (*report.Row, error) {
 	}
 	res := sum.result
 	res.Started = v.started
-	after := v.last.counters
+	after := v.last.Counters
 	if v.s.served == nil { // the processes' clocks are exact, and rusage says how they divide
-		u := after.Process.Sub(v.before.counters.Process)
-		after.Process = v.before.counters.Process
+		u := after.Process.Sub(v.before.Counters.Process)
+		after.Process = v.before.Counters.Process
 		after.Process.Add(divide(v.server.load, u))
 	}
-	m := &measured{started: v.started, result: res, before: v.before.counters, after: after, hosts: sum.hosts, port: sum.port}
+	m := &measured{started: v.started, result: res, before: v.before.Counters, after: after, hosts: sum.hosts, port: sum.port}
 	row := m.row(v.s)
 	row.RunID = v.s.f.runID
 	v.fill(row, &sum)

@@ -157,7 +157,7 @@ var only = []struct {
 }{
 	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
 	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
-	{"github.com/prometheus", []string{"cmd/kvwire"}, "counters are plain, and told by who owns them"},
+	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "counters are plain, and told by who owns them"},
 	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
 	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
 }
@@ -204,6 +204,10 @@ func forbidden(dir, imported string) string {
 		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
 	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
 		return "only cmd imports lab"
+	case within(ours, "server") && !within(dir, "cmd", "server", "verify"):
+		return "only cmd and verify import server: take what starts servers as a function"
+	case within(dir, "server") && within(ours, networks...):
+		return "server knows no network: take a transport.Transport"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
 	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"encoding/json"
@@ -24,7 +24,7 @@ func TestBriefCountersAreAsShortForManyPartitions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &served{group: g}
+		s := &Server{group: g}
 		for i := range loops {
 			s.onStats(g.Router(i))
 		}
@@ -38,7 +38,7 @@ func TestBriefCountersAreAsShortForManyPartitions(t *testing.T) {
 			do(&kv.Request{Op: kv.OpPut, Key: fmt.Append(nil, "key", i), Value: []byte("v")})
 		}
 		r := do(&kv.Request{Op: kv.OpStats, Limit: kv.StatsBrief, Value: make([]byte, 0, 300)})
-		var c counters
+		var c Counters
 		if err := json.Unmarshal(r.Value, &c); r.Status != kv.StatusOK || err != nil || len(c.Stores) != 1 || c.Stores[0].Items != items || c.Process.User+c.Process.Sys == 0 {
 			t.Errorf("%d loops: %v, %d bytes of at most 300: %s (%v)", loops, r.Status, r.Need, r.Value, err)
 		}
@@ -46,7 +46,7 @@ func TestBriefCountersAreAsShortForManyPartitions(t *testing.T) {
 		if err := json.Unmarshal(r.Value, &c); err != nil || len(c.Stores) != loops {
 			t.Errorf("%d loops have %d partitions (%v)", loops, len(c.Stores), err)
 		}
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	}

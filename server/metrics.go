@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"fmt"
@@ -135,10 +135,14 @@ func one(is bool) uint64 {
 
 var serverInfo = prometheus.NewDesc("kvwire_server_info", "What the server is, in its labels.", []string{"version", "transport", "backend", "engine", "placement"}, nil)
 
-// serverCollector asks a server for what it counts, at each scrape. Counters belong to their loops: each is asked on its own goroutine,
+// Labels are those of the metric kvwire_server_info.
+type Labels struct{ Version, Transport, Backend, Engine, Placement string }
+
+// serverCollector asks a server for its counters, at each scrape. Counters belong to their loops: each is asked on its own goroutine,
 // between two pieces of its work.
 type serverCollector struct {
-	s  *served
+	s  *Server
+	of Labels
 	mu sync.Mutex // one scrape at a time asks the loops
 }
 
@@ -163,12 +167,12 @@ func (c *serverCollector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.s
-	n, err := s.seen()
+	n, err := s.snapshot()
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(serverInfo, fmt.Errorf("a loop has ended: %w", err))
 		return
 	}
-	ch <- prometheus.MustNewConstMetric(serverInfo, prometheus.GaugeValue, 1, version, s.f.transport, s.f.backend, s.f.engines(), s.f.placement)
+	ch <- prometheus.MustNewConstMetric(serverInfo, prometheus.GaugeValue, 1, c.of.Version, c.of.Transport, c.of.Backend, c.of.Engine, c.of.Placement)
 	for i, l := range s.group.All() {
 		collect(ch, loopMetrics, l.Name(), &n.loops[i])
 	}
@@ -186,15 +190,15 @@ func collect[T any](ch chan<- prometheus.Metric, ms []metric[T], label string, f
 	}
 }
 
-// metricsPort is the HTTP port where /metrics is. The zero value is none.
-type metricsPort struct {
+// Metrics is an HTTP port with /metrics. The zero value is none.
+type Metrics struct {
 	l     net.Listener
 	srv   *http.Server
 	ended chan struct{}
 }
 
-// serveMetrics begins to serve what s counts on addr. The caller closes it.
-func serveMetrics(addr string, s *served) (m metricsPort, err error) {
+// ServeMetrics serves the server's counters on addr; "": nowhere. The caller closes it.
+func (s *Server) ServeMetrics(addr string, of Labels) (m Metrics, err error) {
 	if addr == "" {
 		return m, nil
 	}
@@ -202,10 +206,10 @@ func serveMetrics(addr string, s *served) (m metricsPort, err error) {
 		return m, fmt.Errorf("--metrics: %w", err)
 	}
 	r := prometheus.NewPedanticRegistry()
-	for _, c := range []prometheus.Collector{&serverCollector{s: s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+	for _, c := range []prometheus.Collector{&serverCollector{s: s, of: of}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := r.Register(c); err != nil {
 			_ = m.l.Close()
-			return metricsPort{}, fmt.Errorf("--metrics: %w", err)
+			return Metrics{}, fmt.Errorf("--metrics: %w", err)
 		}
 	}
 	complaints := slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
@@ -225,21 +229,22 @@ func serveMetrics(addr string, s *served) (m metricsPort, err error) {
 		}}
 	m.ended = make(chan struct{})
 	go func() {
-		_ = m.srv.Serve(m.l) // until close
+		_ = m.srv.Serve(m.l) // until Close
 		close(m.ended)
 	}()
 	return m, nil
 }
 
-// addr is where it listens; "": nowhere.
-func (m *metricsPort) addr() string {
+// Addr is where it listens; "": nowhere.
+func (m *Metrics) Addr() string {
 	if m.l == nil {
 		return ""
 	}
 	return m.l.Addr().String()
 }
 
-func (m *metricsPort) close() {
+// Close ends the port. It may be called of the zero value.
+func (m *Metrics) Close() {
 	if m.srv != nil {
 		_ = m.srv.Close()
 		<-m.ended
