@@ -109,12 +109,11 @@ func (p *nativeClient) parse() error {
 
 // match finds the call that a reply answers, and holds the reply against it.
 func (p *nativeClient) match(hd *wire.Header) (*call, error) {
-	c := p.c
 	i := uint32(hd.ID)
-	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(c.calls)) {
+	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(p.c.calls)) {
 		return nil, fmt.Errorf("%w: a reply to request %#x, which there is not", transport.ErrProtocol, hd.ID)
 	}
-	k := &c.calls[i]
+	k := &p.c.calls[i]
 	if k.r == nil || k.whole || k.turn != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.began {
 		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
 	}

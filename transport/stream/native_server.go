@@ -42,8 +42,7 @@ func (p *nativeServer) greet(bool) error {
 
 // message is a message of the hello that was received; nil: it is not whole, or was refused.
 func (p *nativeServer) message() []byte {
-	c := p.c
-	b := c.in.unread()
+	b := p.c.in.unread()
 	n, err := wire.HelloBytes(b)
 	switch {
 	case err != nil:
@@ -160,12 +159,11 @@ func (p *nativeServer) grant() {
 
 // seal encodes a grant, with our own proof for who has given one. The challenge lay there, and has arrived.
 func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
-	c := p.c
-	if c.who == nil {
+	if p.c.who == nil {
 		return hello.Append(p.greeting[:0])
 	}
 	hello.Features = wire.FeatureAccess
-	return hello.AppendSealed(p.greeting[:0], func(said []byte) wire.Proof { return c.who.ServerProof(p.said, said) })
+	return hello.AppendSealed(p.greeting[:0], func(said []byte) wire.Proof { return p.c.who.ServerProof(p.said, said) })
 }
 
 // parse begins the request whose payload has become whole, and then those of all whole headers.

@@ -10,7 +10,6 @@ import (
 
 // sendReady answers what is at the head of the line and done.
 func (rs *respServer) sendReady() {
-	c := rs.c
 	for rs.line.n > 0 {
 		i := rs.line.first()
 		m := &rs.more[i]
@@ -18,21 +17,19 @@ func (rs *respServer) sendReady() {
 			return
 		}
 		rs.line.pop()
-		s := &c.slots[i]
+		s := &rs.c.slots[i]
 		if m.begin {
 			rs.sum, rs.failed = 0, ""
 		}
 		rs.answerSlot(s, m)
 	}
-	c.account.Ease()
+	rs.c.account.Ease()
 }
 
 var crlf = []byte("\r\n")
 
 // answerSlot sends a slot's part of an answer, or gives the slot back if that is nothing.
 func (rs *respServer) answerSlot(s *slot, m *part) {
-	r := &s.req
-	proto := rs.session.Proto
 	var pieces [3][]byte
 	var head [64]byte
 	b := head[:0]
@@ -40,168 +37,76 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 		b = resp.AppendArray(b, m.array)
 	}
 	failed := ""
-	switch m.form {
-	case asText:
+	r, f := &s.req, m.form
+	ok, none, exists, short := r.Status == kv.StatusOK, r.Status == kv.StatusNotFound, r.Status == kv.StatusExists, r.Status == kv.StatusTooSmall
+	switch {
+	case f == asText:
 		pieces[0] = m.tmp
-	case asEcho:
-		b = resp.AppendBulkHead(b, len(m.tmp))
-		pieces = [3][]byte{nil, m.tmp, crlf}
-	case asBulk, asRange:
-		switch r.Status {
-		case kv.StatusOK:
-			rs.hint = len(r.Value)
-			value, at := r.Value, wire.HeaderBytes
-			if m.form == asRange {
-				value = resp.Cut(value, m.first, m.last)
-				at += cap(r.Value) - cap(value)
-			}
-			if len(value) == 0 { // it may lie anywhere
-				at = wire.HeaderBytes
-			}
-			b = resp.AppendBulkHead(b, len(value))
-			pieces[0] = s.framed(b, at, len(value))
-		case kv.StatusNotFound:
-			if b = resp.AppendNull(b, proto); m.form == asRange {
-				b = resp.AppendBulkHead(b[:0], 0)
-				b = append(b, crlf...)
-			}
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
+	case f == asEcho:
+		b, pieces = bulk(b, m.tmp)
+	case ok && (f == asBulk || f == asRange):
+		pieces[0] = rs.itemAnswer(s, m, b)
+	case ok && (f == asOK || f == asFlush):
+		b = append(b, "+OK\r\n"...)
+	case none && (f == asBulk || f == asOK || f == asTaken || f == asOld), exists && f == asOK, ok && f == asOld && r.Limit == 0:
+		b = resp.AppendNull(b, rs.session.Proto)
+	case none && f == asRange:
+		b = append(resp.AppendBulkHead(b, 0), crlf...)
+	case (ok || short) && f == asCount:
+		rs.sum++
+	case none && f == asCount:
+	case ok && (f == asBytes || f == asLength):
+		b = resp.AppendInt(b, int64(len(r.Value)))
+	case short && f == asBytes:
+		b = resp.AppendInt(b, int64(r.Need))
+	case ok && f == asSet:
+		b = resp.AppendInt(b, 1)
+	case none && f == asBytes, exists && f == asSet:
+		b = resp.AppendInt(b, 0)
+	case ok && f == asSum:
+		b = append(append(append(b, ':'), r.Value...), crlf...)
+	case (ok || short) && f == asType:
+		b = resp.AppendStatus(b, "string")
+	case none && f == asType:
+		b = resp.AppendStatus(b, "none")
+	case (ok || short) && f == asExpiry:
+		b = resp.AppendInt(b, m.first)
+	case none && f == asExpiry:
+		b = resp.AppendInt(b, m.last)
+	case ok && f == asTaken:
+		b, pieces = bulk(b, r.Value)
+	case (ok || exists) && f == asOld:
+		n := len(r.Value)
+		b, pieces = bulk(b, r.Value[n:n+int(r.Limit)-1])
+	case ok && f == asKeys:
+		pieces[0] = rs.scanAnswer(s)
+	case ok && f == asMatching:
+		pieces[0] = rs.keysAnswer(s, b)
+	case r.Status == kv.StatusTooLarge && f == asMatching:
+		failed = fmt.Sprintf("ERR KEYS has more than %d bytes of keys: use SCAN", rs.keysMax())
+	case r.Status == kv.StatusBusy && f == asMatching:
+		failed = "OOM command not allowed: no memory for the keys of KEYS now: use SCAN"
+	case ok && f == asRandom:
+		if k, _, _, found := kv.NextItem(r.Value); found {
+			b, pieces = bulk(b, k)
+		} else {
+			b = resp.AppendNull(b, rs.session.Proto)
 		}
-	case asOK:
-		switch r.Status {
-		case kv.StatusOK:
-			b = append(b, "+OK\r\n"...)
-		case kv.StatusExists, kv.StatusNotFound:
-			b = resp.AppendNull(b, proto)
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
+	case ok && f == asVerbatim:
+		b = resp.AppendVerbatimHead(b, len(r.Value), rs.session.Proto)
+		pieces[0] = s.framed(b, wire.HeaderBytes, len(r.Value))
+	case short && f == asVerbatim: // only a list may be so long
+		failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
+	case ok && f == asSize:
+		pieces[0], failed = summed(s)
+	default:
+		failed = resp.StatusText(r.Status, r.Key)
+	}
+	switch f {
 	case asCount:
-		switch r.Status {
-		case kv.StatusOK, kv.StatusTooSmall:
-			rs.sum++
-		case kv.StatusNotFound:
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
 		if m.end {
 			b = resp.AppendInt(b, rs.sum)
 		}
-	case asBytes:
-		switch r.Status {
-		case kv.StatusOK:
-			b = resp.AppendInt(b, int64(len(r.Value)))
-		case kv.StatusNotFound:
-			b = resp.AppendInt(b, 0)
-		case kv.StatusTooSmall:
-			b = resp.AppendInt(b, int64(r.Need))
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asSum:
-		if failed = textUnlessOK(r); failed == "" {
-			b = append(append(append(b, ':'), r.Value...), crlf...)
-		}
-	case asSet:
-		switch r.Status {
-		case kv.StatusOK:
-			b = resp.AppendInt(b, 1)
-		case kv.StatusExists:
-			b = resp.AppendInt(b, 0)
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asType, asExpiry:
-		switch r.Status {
-		case kv.StatusOK, kv.StatusTooSmall:
-			if m.form == asType {
-				b = resp.AppendStatus(b, "string")
-			} else {
-				b = resp.AppendInt(b, m.first)
-			}
-		case kv.StatusNotFound:
-			if m.form == asType {
-				b = resp.AppendStatus(b, "none")
-			} else {
-				b = resp.AppendInt(b, m.last)
-			}
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asTaken:
-		switch r.Status {
-		case kv.StatusOK:
-			pieces = [3][]byte{nil, r.Value, crlf}
-			b = resp.AppendBulkHead(b, len(r.Value))
-		case kv.StatusNotFound:
-			b = resp.AppendNull(b, proto)
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asLength:
-		if failed = textUnlessOK(r); failed == "" {
-			b = resp.AppendInt(b, int64(len(r.Value)))
-		}
-	case asOld:
-		switch {
-		case r.Status == kv.StatusNotFound, r.Status == kv.StatusOK && r.Limit == 0:
-			b = resp.AppendNull(b, proto)
-		case r.Status == kv.StatusOK, r.Status == kv.StatusExists:
-			n := len(r.Value)
-			old := r.Value[n : n+int(r.Limit)-1]
-			pieces = [3][]byte{nil, old, crlf}
-			b = resp.AppendBulkHead(b, len(old))
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asKeys:
-		if failed = textUnlessOK(r); failed == "" {
-			pieces[0] = rs.scanAnswer(s)
-		}
-	case asMatching:
-		switch r.Status {
-		case kv.StatusOK:
-			b = resp.AppendArray(b, rs.keys.n)
-			at := wire.HeaderBytes - len(b)
-			copy(s.reply[at:], b)
-			pieces[0] = s.reply[at : wire.HeaderBytes+rs.keys.bytes]
-		case kv.StatusTooLarge:
-			failed = fmt.Sprintf("ERR KEYS has more than %d bytes of keys: use SCAN", rs.keysMax())
-		case kv.StatusBusy:
-			failed = "OOM command not allowed: no memory for the keys of KEYS now: use SCAN"
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asRandom:
-		if failed = textUnlessOK(r); failed == "" {
-			if k, _, _, ok := kv.NextItem(r.Value); ok {
-				pieces = [3][]byte{nil, k, crlf}
-				b = resp.AppendBulkHead(b, len(k))
-			} else {
-				b = resp.AppendNull(b, proto)
-			}
-		}
-	case asVerbatim:
-		switch r.Status {
-		case kv.StatusOK:
-			b = resp.AppendVerbatimHead(b, len(r.Value), proto)
-			pieces[0] = s.framed(b, wire.HeaderBytes, len(r.Value))
-		case kv.StatusTooSmall: // only a list may be so long
-			failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
-		default:
-			failed = resp.StatusText(r.Status, r.Key)
-		}
-	case asSize:
-		if failed = textUnlessOK(r); failed == "" {
-			pieces[0], failed = summed(s)
-		}
-	case asFlush:
-		if failed = textUnlessOK(r); failed == "" {
-			b = append(b, "+OK\r\n"...)
-		}
-	}
-	switch m.form {
 	case asKeys, asSize, asVerbatim, asFlush, asMatching, asRandom:
 		rs.alone = false
 	}
@@ -212,6 +117,26 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 	rs.sendSlot(s, m, b, pieces, failed)
 }
 
+// bulk is a value as a bulk string: its head, appended to b, and the pieces behind it.
+func bulk(b, value []byte) (head []byte, pieces [3][]byte) {
+	return resp.AppendBulkHead(b, len(value)), [3][]byte{nil, value, crlf}
+}
+
+// itemAnswer is an item, or a range of it, behind head, in the memory in which the item lies.
+func (rs *respServer) itemAnswer(s *slot, m *part, head []byte) []byte {
+	whole := s.req.Value
+	rs.hint = len(whole)
+	value, at := whole, wire.HeaderBytes
+	if m.form == asRange {
+		value = resp.Cut(whole, m.first, m.last)
+		at += cap(whole) - cap(value)
+	}
+	if len(value) == 0 { // it may lie anywhere
+		at = wire.HeaderBytes
+	}
+	return s.framed(resp.AppendBulkHead(head, len(value)), at, len(value))
+}
+
 // framed puts a head in front of n bytes of the slot's answer, from place at on, and an end of line behind them, and returns it all. There is room for both.
 func (s *slot) framed(head []byte, at, n int) []byte {
 	from := at - len(head)
@@ -220,14 +145,7 @@ func (s *slot) framed(head []byte, at, n int) []byte {
 	return s.reply[from:]
 }
 
-func textUnlessOK(r *kv.Request) string {
-	if r.Status == kv.StatusOK {
-		return ""
-	}
-	return resp.StatusText(r.Status, r.Key)
-}
-
-// sendSlot sends what tellPart has put together: pieces, which lie in the slot's memory, with b as the first if there is only a second, or b alone.
+// sendSlot sends what answerSlot has put together: pieces, which lie in the slot's memory, with b as the first if there is only a second, or b alone.
 func (rs *respServer) sendSlot(s *slot, m *part, b []byte, pieces [3][]byte, failed string) {
 	c := rs.c
 	whole := m.begin && m.end

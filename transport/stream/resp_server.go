@@ -291,8 +291,7 @@ func (rs *respServer) gather(need int) bool {
 
 // tooLong ends the connection because of a command of so many bytes or more.
 func (rs *respServer) tooLong(need int) {
-	c := rs.c
-	c.h.refused(c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
+	rs.c.h.refused(rs.c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
 	rs.endWith(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, rs.commandMax()))
 }
 
@@ -309,13 +308,12 @@ func (rs *respServer) yield() {
 
 // endCommand gives back what a command holds.
 func (rs *respServer) endCommand() {
-	c := rs.c
 	rs.spec = nil
 	if rs.big != nil {
-		c.account.Free(rs.big)
+		rs.c.account.Free(rs.big)
 		rs.big = nil
 	} else {
-		c.in.consume(rs.cmd.Bytes)
+		rs.c.in.consume(rs.cmd.Bytes)
 	}
 	rs.forgetArgs()
 	rs.cmd.Reset()
@@ -323,9 +321,8 @@ func (rs *respServer) endCommand() {
 
 // forgetArgs gives back what a command's arguments lie in.
 func (rs *respServer) forgetArgs() {
-	c := rs.c
 	if rs.many != nil {
-		c.account.Free(rs.many)
+		rs.c.account.Free(rs.many)
 		rs.many = nil
 	}
 	rs.cmd.Args = rs.few[:0]
@@ -359,11 +356,10 @@ const argsMax = 64
 
 // arg is an argument of the command that has begun, where it was received.
 func (rs *respServer) arg(i int) []byte {
-	c := rs.c
 	if rs.big != nil {
 		return rs.cmd.Args[i].Of(rs.big)
 	}
-	return rs.cmd.Args[i].Of(c.in.unread())
+	return rs.cmd.Args[i].Of(rs.c.in.unread())
 }
 
 // findCommand looks at a command's name. false: the connection ends.
@@ -398,8 +394,7 @@ func (rs *respServer) findCommand() bool {
 
 // endWith ends the connection in good order: what is under way is answered, and text follows.
 func (rs *respServer) endWith(text string) {
-	c := rs.c
-	c.state = stateWinding
+	rs.c.state = stateWinding
 	rs.last = text
 	rs.sendLast()
 }
@@ -421,7 +416,6 @@ func (rs *respServer) sendLast() {
 
 // beginRequests begins the requests of a command, as far as there are slots. false: it has to wait, or the connection ends.
 func (rs *respServer) beginRequests() bool {
-	c := rs.c
 	a := rs.args
 	if rs.alone {
 		rs.pause()
@@ -464,7 +458,7 @@ func (rs *respServer) beginRequests() bool {
 	case resp.Patch:
 		p := single(asLength)
 		var text string
-		if p.limit, text = resp.ReadOffset(a[2], len(a[3]), c.h.O.Limits.MaxValueBytes); text != "" {
+		if p.limit, text = resp.ReadOffset(a[2], len(a[3]), rs.c.h.O.Limits.MaxValueBytes); text != "" {
 			return rs.reject(text)
 		}
 		if len(a[3]) == 0 { // changes nothing, and makes no key
@@ -530,7 +524,7 @@ func (rs *respServer) beginRequests() bool {
 		}
 		var at [kv.PositionBytes]byte
 		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
-		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(c.depth), nil) // for the deletes there are as many slots
+		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // for the deletes there are as many slots
 	}
 	panic(fmt.Sprintf("stream: command %q of kind %d", rs.spec.Name, rs.spec.Kind))
 }
@@ -645,13 +639,12 @@ func (rs *respServer) conflict(op kv.Op, key []byte) (bucket uint8, clash bool) 
 // countKey notes a request that others may have to wait for. Where the handler does the requests of a key in their order, these are only
 // those that may be submitted twice, for want of room.
 func (rs *respServer) countKey(m *part, op kv.Op, bucket uint8) {
-	c := rs.c
 	m.bucket = bucket
 	switch {
 	case op == kv.OpGet:
 		m.reads = true
 		rs.readers[bucket]++
-	case !c.h.O.InOrder || op.Updates() && op != kv.OpAdd:
+	case !rs.c.h.O.InOrder || op.Updates() && op != kv.OpAdd:
 		m.writes = true
 		rs.writers[bucket]++
 	}
@@ -673,8 +666,7 @@ func (rs *respServer) eachKey(op kv.Op, f form) bool {
 
 // alloc returns a block of n bytes for what was received. nil: there is none now, and the connection waits.
 func (rs *respServer) alloc(n int) []byte {
-	c := rs.c
-	b := c.account.Message(n)
+	b := rs.c.account.Message(n)
 	if b == nil {
 		return nil
 	}
@@ -799,10 +791,9 @@ func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pat
 
 // complete answers a request, or goes on with a walk.
 func (rs *respServer) complete(s *slot) {
-	c := rs.c
 	r := &s.req
 	m := &rs.more[s.Index]
-	c.busy--
+	rs.c.busy--
 	if m.reads {
 		rs.readers[m.bucket]--
 	}
@@ -824,7 +815,7 @@ func (rs *respServer) complete(s *slot) {
 		return
 	}
 	if r.Op == kv.OpPut { // its answer may have to wait, and needs no memory
-		c.releaseBlock(s)
+		rs.c.releaseBlock(s)
 		r.Value = nil
 	}
 	rs.done(m)
@@ -832,10 +823,9 @@ func (rs *respServer) complete(s *slot) {
 
 // done answers a request that has all that its answer needs.
 func (rs *respServer) done(m *part) {
-	c := rs.c
 	m.done = true
 	rs.sendReady()
-	c.account.CameBack()
+	rs.c.account.CameBack()
 	rs.sendLast()
 }
 

@@ -14,12 +14,11 @@ import (
 
 // beginScan begins a SCAN.
 func (rs *respServer) beginScan() bool {
-	c := rs.c
 	o, text := resp.ReadScan(rs.args)
 	if text != "" {
 		return rs.reject(text)
 	}
-	at, ok := c.h.redis.cursors.Position(o.Cursor, c.h.Handler.Shards())
+	at, ok := rs.c.h.redis.cursors.Position(o.Cursor, rs.c.h.Handler.Shards())
 	switch {
 	case !ok:
 		return rs.reject(resp.ErrCursor)
@@ -110,11 +109,10 @@ func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
 
 // beginKeys begins a KEYS, when the peer has taken all answers before it: its memory is then all that the connection owes.
 func (rs *respServer) beginKeys(pattern []byte) bool {
-	c := rs.c
 	if len(pattern) > resp.PatternMax {
 		return rs.reject(resp.ErrPattern)
 	}
-	if c.account.Owed() > 0 {
+	if rs.c.account.Owed() > 0 {
 		rs.pause()
 		return false
 	}
@@ -155,12 +153,19 @@ func (rs *respServer) addKeys(s *slot) {
 	rs.nextPage(s)
 }
 
+// keysAnswer is the answer to KEYS: behind head, the head of the array, and then the keys, which lie in place.
+func (rs *respServer) keysAnswer(s *slot, head []byte) []byte {
+	head = resp.AppendArray(head, rs.keys.n)
+	at := wire.HeaderBytes - len(head)
+	copy(s.reply[at:], head)
+	return s.reply[at : wire.HeaderBytes+rs.keys.bytes]
+}
+
 // nextPage submits the request for the next page of a walk, whose position and room were set.
 func (rs *respServer) nextPage(s *slot) {
-	c := rs.c
 	s.req.Status, s.req.Need = 0, 0
-	c.begun()
-	c.h.Handler.Submit(&s.req)
+	rs.c.begun()
+	rs.c.h.Handler.Submit(&s.req)
 }
 
 // widen gives KEYS's answer a block of twice the size; false where there is none now.
@@ -197,17 +202,15 @@ const (
 
 // beginRandom begins a RANDOMKEY.
 func (rs *respServer) beginRandom() bool {
-	c := rs.c
-	shards := c.h.Handler.Shards()
+	shards := rs.c.h.Handler.Shards()
 	var at [kv.PositionBytes]byte
-	kv.PositionAt(int(c.h.redis.random(uint64(shards))), kv.MarkFirst).Put(at[:])
+	kv.PositionAt(int(rs.c.h.redis.random(uint64(shards))), kv.MarkFirst).Put(at[:])
 	rs.draw = draw{left: shards}
 	return rs.beginAlone(asRandom, kv.OpKeys, at[:], 1, nil)
 }
 
 // pickKey looks at what a RANDOMKEY has found. It ends: each look but for the first three in a partition leaves a part of it behind, or the partition.
 func (rs *respServer) pickKey(s *slot) {
-	c := rs.c
 	d, r := &rs.draw, &s.req
 	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
 	switch {
@@ -216,7 +219,7 @@ func (rs *respServer) pickKey(s *slot) {
 		return
 	case found:
 		d.state = drawBelow
-		at = kv.PositionAt(at.Shard(), 1+uint32(c.h.redis.random(uint64(r.Mark)+1)))
+		at = kv.PositionAt(at.Shard(), 1+uint32(rs.c.h.redis.random(uint64(r.Mark)+1)))
 	case r.Mark != kv.MarkEnd: // where there is much without keys
 		at = kv.PositionAt(at.Shard(), r.Mark)
 	case d.state == drawBelow:
@@ -228,7 +231,7 @@ func (rs *respServer) pickKey(s *slot) {
 			return
 		}
 		d.state = drawFirst
-		at = kv.PositionAt((at.Shard()+1)%c.h.Handler.Shards(), kv.MarkFirst)
+		at = kv.PositionAt((at.Shard()+1)%rs.c.h.Handler.Shards(), kv.MarkFirst)
 	}
 	at.Put(s.block)
 	r.Value = r.Value[:0]
@@ -305,11 +308,10 @@ func (rs *respServer) deletePage(s *slot) {
 
 // deleted is called when a delete of a flush has come back. The first that fails is its last: those that are under way are waited for.
 func (rs *respServer) deleted(d *slot) {
-	c := rs.c
 	if q := &rs.flush.slot.req; q.Status == kv.StatusOK && d.req.Status != kv.StatusNotFound {
 		q.Status = d.req.Status
 	}
-	c.release(d)
+	rs.c.release(d)
 	if rs.flush.deletes--; rs.flush.deletes == 0 {
 		rs.nextFlushPage()
 	}
