@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/internal/names"
-	"github.com/kvwire/kvwire/transport/stream"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 )
 
 // Engine is what moves the bytes of connections.
@@ -28,7 +28,7 @@ func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engin
 type Options struct {
 	Engine       Engine // of a server
 	ClientEngine Engine // of a client
-	Sockets      stream.Sockets
+	Sockets      netsock.Options
 
 	// ServerTLS and ClientTLS have each connection of that side begin with a TLS handshake; nil: plaintext. Engine Goroutines.
 	ServerTLS, ClientTLS *tls.Config

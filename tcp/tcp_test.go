@@ -7,7 +7,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
-	"github.com/kvwire/kvwire/transport/stream"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
@@ -33,7 +33,7 @@ const hostEnv = "KVWIRE_TCPTEST_HOST"
 // The suite over unix sockets. What only TCP has is off there, whatever is asked for.
 func TestUnixSockets(t *testing.T) {
 	for name, o := range map[string]Options{
-		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: stream.Sockets{SendBytes: 64 << 10}},
+		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: netsock.Options{SendBytes: 64 << 10}},
 		"goroutines": {Engine: Goroutines, ClientEngine: Goroutines},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestOptions(t *testing.T) {
 	}
 	n := network
 	n.Transport = Transport{Options{Cork: true, QuickAck: true, ZeroCopyBytes: 10_000,
-		Sockets: stream.Sockets{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}
+		Sockets: netsock.Options{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}
 	transporttest.Run(t, n)
 }
 
@@ -60,7 +60,7 @@ func TestAPortWithListenersOfEachLoopHasOneServer(t *testing.T) {
 	for _, engine := range []Engine{Epoll, Goroutines} {
 		t.Run(engine.String(), func(t *testing.T) {
 			n := network
-			n.Transport = Transport{Options{Engine: engine, ClientEngine: engine, Sockets: stream.Sockets{ReusePort: true}}}
+			n.Transport = Transport{Options{Engine: engine, ClientEngine: engine, Sockets: netsock.Options{ReusePort: true}}}
 			transporttest.OnePort(t, n)
 		})
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/access"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 const redisPort = "6379"
@@ -136,7 +136,7 @@ func checkAddress(flag, addr string, least uint64) error {
 
 // checkHostPort says what is wrong with an address, without the address.
 func checkHostPort(addr string, least uint64) error {
-	if _, local := stream.UnixPath(addr); local {
+	if _, local := socket.UnixPath(addr); local {
 		return errUnixHere
 	}
 	host, port, err := net.SplitHostPort(addr)

@@ -16,7 +16,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,7 +87,7 @@ func kernel() string {
 // Another address than ours counts as another host, though it may be a container's.
 func hostsOf(target string) report.Int {
 	host, _, err := net.SplitHostPort(target)
-	if _, local := stream.UnixPath(target); local || target == "" || host == "localhost" {
+	if _, local := socket.UnixPath(target); local || target == "" || host == "localhost" {
 		return report.I(1)
 	}
 	ip, perr := netip.ParseAddr(host)

@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // sliceLoad is a load that is made in slices: by this process, or by load hosts. It belongs to one goroutine. Between slices the client is
@@ -217,7 +217,7 @@ func (c *client) cwnd() int {
 	for thread, l := range c.loops {
 		_ = l.Call(func() {
 			for i := thread; i < len(c.conns); i += len(c.loops) { // as open deals them out: a connection is its loop's alone
-				if n, ok := stream.CongestionWindow(c.conns[i]); ok {
+				if n, ok := socket.CongestionWindow(c.conns[i]); ok {
 					all = append(all, n)
 				}
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // tcpValues are the flags that need --transport tcp. All but the first three are both sides'.
@@ -78,7 +78,7 @@ func (f *factors) tcpOptions() (o tcp.Options, err error) {
 		return o, usagef("--tcp-busy-poll %v: whole microseconds", v.busyPoll)
 	}
 	o.Cork, o.QuickAck, o.ZeroCopyBytes = v.cork, v.quickAck, int(v.zeroCopyBytes)
-	o.Sockets = stream.Sockets{Nagle: !v.noDelay, SendBytes: int(v.sendBytes), ReceiveBytes: int(v.receiveBytes),
+	o.Sockets = socket.Options{Nagle: !v.noDelay, SendBytes: int(v.sendBytes), ReceiveBytes: int(v.receiveBytes),
 		BusyPoll: v.busyPoll, ReusePort: v.accept == "each"}
 	return o, nil
 }

@@ -212,6 +212,10 @@ func forbidden(dir, imported string) string {
 		return deviceOnly
 	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
 		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
+	case within(dir, "transport/socket") && within(ours, "transport/stream", "transport/memory", "transport/transporttest"):
+		return "transport/socket does not import transport/stream: take what is to happen with a connection as an interface (Host)"
+	case within(dir, "transport/memory") && !within(ours, "internal/arena"):
+		return "transport/memory imports internal/arena only: it knows no connection (Owner), protocol (Order) or loop (Loop)"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):

@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"errors"
@@ -49,7 +49,7 @@ func TestASocketFileIsItsOwnersAloneWhateverTheUmask(t *testing.T) {
 		if st, err := os.Lstat(path); err != nil || st.Mode() != os.ModeSocket|0o600 {
 			t.Errorf("umask %03o: %v, %v; want a socket with mode 0600", mask, st.Mode(), err)
 		}
-		if err := file.remove(); err != nil {
+		if err := file.Remove(); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
@@ -136,12 +136,12 @@ func TestPathsThatNoSocketCanHave(t *testing.T) {
 		t.Fatalf("a path of %d bytes: %v", len(longest), err)
 	}
 	defer unix.Close(fd)
-	nc, err := Sockets{}.connect(t.Context(), unixScheme+longest)
+	nc, err := Options{}.Dial(t.Context(), unixScheme+longest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = nc.Close()
-	_ = file.remove()
+	_ = file.Remove()
 }
 
 // However servers that find the file of a dead one begin beside each other, one has the path, and clients reach it.
@@ -195,7 +195,7 @@ func TestAServersEndLeavesOthersFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	live(t, "unix", path)
-	if err := file.remove(); err != nil {
+	if err := file.Remove(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(path); err != nil {

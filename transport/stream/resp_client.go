@@ -13,9 +13,9 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// abroad is what a client's end has besides when its server is a Redis. Replies come in the order of the commands and say not whose they
-// are, so calls stand in a line.
-type abroad struct {
+// respClient is Redis's protocol at the client's end. Replies come in the order of the commands and do not name them, so calls stand in a line.
+type respClient struct {
+	c    *Client
 	line line // calls, in the order of their commands
 	skip int  // bytes to be thrown away: an end of line, and what there was no room for
 }
@@ -26,12 +26,12 @@ const (
 	redisHeadBytes  = 64 + redisKeyBytes + smallBytes // a command, but for a value that is not small
 )
 
-// redisHello stands for what a Redis does not say of itself.
+// redisHello is used instead of a hello, which Redis does not have.
 func redisHello(depth int) wire.ServerHello {
 	return wire.ServerHello{Version: wire.Version, Depth: uint16(depth), MaxKeyBytes: redisKeyBytes, MaxValueBytes: redisValueBytes, Loops: 1, Shards: []uint16{0}}
 }
 
-// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask what INFO says (kv.OpStats).
+// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask for INFO (kv.OpStats).
 func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
 	depth := int(hello.Depth)
 	mem, err := arena.New(recvBytes + depth*redisHeadBytes)
@@ -39,16 +39,16 @@ func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes in
 		return nil, err
 	}
 	c := newClient(l, d, hello, mem, recvBytes, redisHeadBytes)
-	c.abroad = &abroad{line: line{q: make([]int, depth)}}
+	c.p = &respClient{c: c, line: line{q: make([]int, depth)}}
 	return c, nil
 }
 
-// beginCommand queues a call's command.
-func (c *Client) beginCommand(k *call) {
-	r := k.r
-	if r.Stages != nil {
-		c.time(r)
-	}
+// has is clientProtocol's.
+func (p *respClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys && op != kv.OpScan }
+
+// begin queues a call's command.
+func (p *respClient) begin(k *call) {
+	c, r := p.c, k.r
 	b := k.head[:0]
 	m := message{slot: k.index}
 	switch r.Op {
@@ -70,20 +70,19 @@ func (c *Client) beginCommand(k *call) {
 	}
 	c.l.Stats.Copied += uint64(len(r.Key))
 	m.piece[0] = b
-	c.abroad.line.push(k.index)
+	p.line.push(k.index)
 	c.out.push(m)
-	c.driver.Touch()
 }
 
-// parseReplies takes all whole replies from the receive buffer.
-func (c *Client) parseReplies() error {
-	a := c.abroad
+// parse completes the calls of all whole replies that were received.
+func (p *respClient) parse() error {
+	c := p.c
 	for len(c.in.rest) == 0 {
-		if n := min(a.skip, len(c.in.unread())); n > 0 {
-			a.skip -= n
+		if n := min(p.skip, len(c.in.unread())); n > 0 {
+			p.skip -= n
 			c.in.consume(n)
 		}
-		if a.skip > 0 {
+		if p.skip > 0 {
 			break
 		}
 		reply, used, err := resp.ReadReply(c.in.unread())
@@ -93,12 +92,12 @@ func (c *Client) parseReplies() error {
 		if used == 0 {
 			break
 		}
-		if a.line.n == 0 || !c.calls[a.line.first()].began {
+		if p.line.n == 0 || !c.calls[p.line.first()].began {
 			return fmt.Errorf("%w: a reply to a command that was not sent: %.100q", transport.ErrProtocol, c.in.unread())
 		}
-		k := &c.calls[a.line.first()]
-		a.line.pop()
-		whole, err := c.replied(k, reply, used)
+		k := &c.calls[p.line.first()]
+		p.line.pop()
+		whole, err := p.replied(k, reply, used)
 		if err != nil {
 			return err
 		}
@@ -113,44 +112,44 @@ func (c *Client) parseReplies() error {
 }
 
 // replied holds a reply against the call that it answers; whole is false where its value is still on its way.
-func (c *Client) replied(k *call, p resp.Reply, used int) (whole bool, err error) {
-	a, r := c.abroad, k.r
-	text := p.Text
+func (p *respClient) replied(k *call, reply resp.Reply, used int) (whole bool, err error) {
+	c, r := p.c, k.r
+	text := reply.Text
 	r.Status, r.Need = kv.StatusOK, 0
 	bulk := false
 	switch {
-	case p.Kind == '-' && bytes.HasPrefix(text, []byte("OOM")):
+	case reply.Kind == '-' && bytes.HasPrefix(text, []byte("OOM")):
 		r.Status = kv.StatusNoSpace
-	case p.Kind == '-' && bytes.HasPrefix(text, []byte("ERR string exceeds")):
+	case reply.Kind == '-' && bytes.HasPrefix(text, []byte("ERR string exceeds")):
 		r.Status = kv.StatusTooLarge
-	case p.Kind == '-' && bytes.HasPrefix(text, []byte("NOPERM")):
+	case reply.Kind == '-' && bytes.HasPrefix(text, []byte("NOPERM")):
 		r.Status = kv.StatusReadOnly
-	case p.Kind == '-':
+	case reply.Kind == '-':
 		return false, fmt.Errorf("the server answered: %s", quote.Text(text))
-	case r.Op == kv.OpPut && p.Kind == '+':
-	case r.Op == kv.OpDelete && p.Kind == ':':
-		if p.N == 0 {
+	case r.Op == kv.OpPut && reply.Kind == '+':
+	case r.Op == kv.OpDelete && reply.Kind == ':':
+		if reply.N == 0 {
 			r.Status = kv.StatusNotFound
 		}
-	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && p.Null:
+	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && reply.Null:
 		r.Status = kv.StatusNotFound
-	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && p.Kind == '$':
+	case (r.Op == kv.OpGet || r.Op == kv.OpStats) && reply.Kind == '$':
 		bulk = true
 	default:
-		return false, fmt.Errorf("%w: a reply of kind %q to a %v", transport.ErrProtocol, p.Kind, r.Op)
+		return false, fmt.Errorf("%w: a reply of kind %q to a %v", transport.ErrProtocol, reply.Kind, r.Op)
 	}
 	c.in.consume(used)
 	if !bulk {
 		return true, nil
 	}
-	a.skip = len(crlf)
-	if p.N > cap(r.Value) {
-		r.Status, r.Need = kv.StatusTooSmall, uint32(p.N)
-		a.skip += p.N
+	p.skip = len(crlf)
+	if reply.N > cap(r.Value) {
+		r.Status, r.Need = kv.StatusTooSmall, uint32(reply.N)
+		p.skip += reply.N
 		return true, nil
 	}
-	r.Value = r.Value[:p.N]
-	copied, whole := c.in.take(r.Value)
+	r.Value = r.Value[:reply.N]
+	copied, whole := c.in.receiveInto(r.Value)
 	c.l.Stats.Copied += uint64(copied)
 	return whole, nil
 }

@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"crypto/tls"
@@ -17,12 +17,12 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Session is one end of a TLS session over a TCP connection. What is said otherwise is said in it: the hello, frames, Redis's commands.
+// Session is one end of a TLS session over a TCP connection. It carries what a connection without TLS carries: the hello and frames, or Redis's commands.
 // It is for one goroutine that receives and one that sends. They block, in Go's netpoller; Close, from anywhere, ends that.
 type Session struct {
 	*tls.Conn
 	under *under
-	open  bool   // hands were shaken; the receiver's
+	open  bool   // the handshake is done; the receiver's
 	out   []byte // small pieces on their way into one record; the sender's
 }
 
@@ -30,38 +30,41 @@ type Session struct {
 type under struct {
 	NetConn
 	calls atomic.Int64 // system calls, by whoever of the two made them
-	left  int          // bytes that may still come before something comes of them: the session, or what was said in it; below 0: any
-	heard []byte       // the first of all, as far as it has room
+	left  int          // bytes that may still come before the handshake is done, or a byte is decrypted; below 0: any number
+	first []byte       // the first bytes of all, as far as it has room
 }
 
 // Bounds of a session. crypto/tls has buffers of its own: a record each way, and handshake messages of up to 256 KiB, which a peer may
 // begin at any time.
 const (
-	// SessionBytes is what a server's end takes of memory at most, with its goroutines: 35 KiB while hands are shaken, and what a peer may
-	// have it gather, in buffers that grow by doubling.
+	// SessionBytes is the most memory of a server's end, with its goroutines: 35 KiB during the handshake, and what a peer may
+	// send before a record is whole, in buffers that grow by doubling.
 	SessionBytes = 128 << 10
 
 	strangerBytes = 16 << 10 // a client's part of a handshake; one of today's has some 2 KiB
 	serverBytes   = 80 << 10 // a server's, with a chain of certificates
 	recordBytes   = 16 << 10 // of a record, at most (RFC 8446)
 	readBytes     = recordBytes + 512
-	gatheredBytes = 40 << 10 // that a client may send before a byte of it is worth something: a record that is not whole, and a read more
-	bodyBytes     = 64 << 10 // of a body that are waited for before the loop hears of them
+	gatheredBytes = 40 << 10 // that a client may send before a byte is decrypted: a record that is not whole, and a read more
+	bodyBytes     = 64 << 10 // of a body that are received before the loop is notified
 )
 
-// ErrNoSession means that a client did not shake hands: it speaks no TLS, or another one, or does not trust the server.
+// BeginsTLS is the first byte of a TLS handshake.
+const BeginsTLS = 0x16
+
+// ErrNoSession means that the handshake of a client failed: it uses no TLS, or another version, or does not trust the server.
 var ErrNoSession = errors.New("no TLS session")
 
 var errLong = errors.New("a handshake message is too long")
 
-// NewSession is the server's end, on a connection on which nothing was said yet. Its first Receive shakes hands.
+// NewSession is the server's end, on a connection on which no byte has come yet. The handshake is in its first Receive.
 func NewSession(nc NetConn, c *tls.Config) *Session {
 	u := &under{NetConn: nc, left: strangerBytes}
 	return &Session{Conn: tls.Server(u, c), under: u}
 }
 
-// enter is the client's end, when hands were shaken with the server at addr, until nc's deadline.
-func enter(nc NetConn, addr string, c *tls.Config) (*Session, error) {
+// ClientSession is the client's end, after the handshake with the server at addr, for which nc's deadline holds.
+func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 	if c.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -70,16 +73,16 @@ func enter(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 		c = c.Clone()
 		c.ServerName = host
 	}
-	u := &under{NetConn: nc, left: serverBytes, heard: make([]byte, 0, wire.MaxHelloBytes)}
+	u := &under{NetConn: nc, left: serverBytes, first: make([]byte, 0, wire.MaxHelloBytes)}
 	s := &Session{Conn: tls.Client(u, c), under: u, open: true}
 	if err := s.Handshake(); err != nil {
 		return nil, u.explain(err)
 	}
-	u.left, u.heard = -1, nil
+	u.left, u.first = -1, nil
 	return s, nil
 }
 
-// explain says why there is no session with a server: its own words, where it spoke in the clear.
+// explain returns why there is no session with a server: its refusal, where it answered in the clear.
 func (u *under) explain(err error) error {
 	var record tls.RecordHeaderError
 	var name x509.HostnameError
@@ -88,7 +91,7 @@ func (u *under) explain(err error) error {
 	switch {
 	case errors.As(err, &record):
 		var hello wire.ServerHello
-		if b, err := hear(u.NetConn, u.heard, make([]byte, wire.MaxHelloBytes), helloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
+		if b, err := receiveWhole(u.NetConn, u.first, make([]byte, wire.MaxHelloBytes), HelloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
 			return &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
@@ -115,7 +118,7 @@ func (u *under) Read(b []byte) (int, error) {
 	if u.left > 0 {
 		u.left -= n
 	}
-	u.heard = append(u.heard, b[:min(n, cap(u.heard)-len(u.heard))]...)
+	u.first = append(u.first, b[:min(n, cap(u.first)-len(u.first))]...)
 	return n, err
 }
 
@@ -136,7 +139,7 @@ func (s *Session) Calls() int { return int(s.under.calls.Swap(0)) }
 // anything, comes without an error. A peer that breaks TLS's rules is transport.ErrProtocol.
 func (s *Session) Receive(w [][]byte) (n int, err error) {
 	if !s.open {
-		if err := s.shake(); err != nil {
+		if err := s.handshake(); err != nil {
 			return 0, err
 		}
 		s.open = true
@@ -172,13 +175,13 @@ func (s *Session) read(b []byte) (int, error) {
 	return n, err
 }
 
-// departed says whether an error means that the peer, or this side, just left.
+// departed reports whether an error means that the peer, or this side, just left.
 func departed(err error) bool {
 	var errno syscall.Errno
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &errno)
 }
 
-func (s *Session) shake() error {
+func (s *Session) handshake() error {
 	err := s.Handshake()
 	s.under.left = gatheredBytes
 	if err == nil || departed(err) {
@@ -186,20 +189,20 @@ func (s *Session) shake() error {
 	}
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) && record.Conn != nil {
-		s.under.tell(record.RecordHeader[0])
+		s.under.rejectPlaintext(record.RecordHeader[0])
 	}
 	return fmt.Errorf("%w: %w", ErrNoSession, err)
 }
 
-// tell tells a client that speaks in the clear that this does not do here. What it speaks is seen by its first byte.
-func (u *under) tell(first byte) {
+// rejectPlaintext refuses a client that begins without TLS, in its own protocol, which its first byte shows.
+func (u *under) rejectPlaintext(first byte) {
 	const why = "this server speaks TLS only"
 	var b []byte
 	switch {
 	case first == wire.Magic[0]:
 		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE says whose certificate it has)"}
 		b = hello.Append(nil)
-	case speaksRESP(first):
+	case resp.Begins(first):
 		b = resp.AppendError(nil, "ERR "+why)
 	default:
 		return
@@ -238,7 +241,7 @@ func (s *Session) Send(pieces [][]byte) (sent int, err error) {
 	return sent, err
 }
 
-// Finish says that nothing more will be sent. It may block for a peer that does not read, as Send.
+// Finish shuts the sending half, after the last Send. It may block for a peer that does not read, as Send.
 func (s *Session) Finish() {
 	_ = s.CloseWrite()
 	_ = s.under.NetConn.CloseWrite()

@@ -1,25 +1,39 @@
-package stream
+package socket
 
 import (
 	"errors"
+	"time"
 
+	"github.com/kvwire/kvwire/loop"
 	"golang.org/x/sys/unix"
 )
 
+// Host is the server whose connections are accepted, on one loop.
+type Host interface {
+	Loop() *loop.Loop
+	SocketOptions() *Options
+	DescriptorWait() time.Duration           // how long connections wait for a descriptor before they are refused
+	AcceptFailed(err error)                  // is called when a connection could not be accepted
+	RefuseSocket(s Socket, name, why string) // refuses a connection with a code, and closes it
+}
+
 // Acceptor takes connections from a listening socket, without blocking, after an event has said that there are
-// some. It belongs to its Host's loop. Fd is below 0 where another loop accepts, and until Endpoint.Listen.
+// some. It belongs to its Host's loop. Fd is below 0 where another loop accepts, and until Listen.
 type Acceptor struct {
-	H    *Host
+	H    Host
 	Fd   int
-	Take func(fd int, name string) error // a connection, prepared. An error says that the system has no descriptor or memory for it now
+	Take func(fd int, name string) error // gets a connection, prepared. An error means that the system has no descriptor or memory for it now
 
 	some  bool  // there may be connections that no event will announce
 	at    int64 // not before: the system had no descriptor or memory
-	waits bool  // fd was accepted, and not taken
+	waits bool  // fd was accepted, and Take had no descriptor or memory for it
 	fd    int
 	name  string
 	spare Spare
 }
+
+// AcceptAgain is how long, in ns, accepting rests after the system had no descriptor or memory.
+const AcceptAgain = 100e6
 
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
@@ -35,7 +49,7 @@ func (a *Acceptor) Ready() { a.some = true }
 
 // Poll accepts what there is, and counts it.
 func (a *Acceptor) Poll() int {
-	if !a.some || a.H.L.Now() < a.at {
+	if !a.some || a.H.Loop().Now() < a.at {
 		return 0
 	}
 	for i := range acceptBatch {
@@ -48,10 +62,10 @@ func (a *Acceptor) Poll() int {
 		}
 		switch {
 		case err != nil && a.spare.Short(a.H, a.Fd, err) && a.waits:
-			a.H.turnAway(Socket{Fd: a.fd}, a.name, noDescriptor)
+			a.H.RefuseSocket(Socket{Fd: a.fd}, a.name, noDescriptor)
 			a.waits = false
 		case err != nil: // those that are open go on
-			a.at = a.H.L.Now() + AcceptAgain
+			a.at = a.H.Loop().Now() + AcceptAgain
 			return i
 		case !a.some:
 			return i
@@ -65,7 +79,7 @@ func (a *Acceptor) accept() error {
 	if a.waits {
 		return nil
 	}
-	a.H.L.Stats.Syscalls++
+	a.H.Loop().Stats.Syscalls++
 	fd, sa, err := unix.Accept4(a.Fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
@@ -76,7 +90,7 @@ func (a *Acceptor) accept() error {
 	case err != nil:
 		return err
 	}
-	a.H.Sockets.Prepare(fd)
+	a.H.SocketOptions().Prepare(fd)
 	a.waits, a.fd, a.name = true, fd, PeerName(fd, sa)
 	return nil
 }
@@ -84,7 +98,7 @@ func (a *Acceptor) accept() error {
 // Stage makes sure that Poll comes again where it has not accepted all.
 func (a *Acceptor) Stage() {
 	if a.some {
-		a.H.L.WakeAt(a.at) // in the past when it is only the batch that was full
+		a.H.Loop().WakeAt(a.at) // in the past when it is only the batch that was full
 	}
 }
 
@@ -98,8 +112,8 @@ func (a *Acceptor) Close() {
 	a.Fd, a.some, a.waits = -1, false, false
 }
 
-// Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After half of the
-// deadline of a hello without one, each is accepted with the spare descriptor, refused as busy, and closed: its client gets an end, and open connections
+// Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After
+// Host.DescriptorWait without one, each is accepted with the spare descriptor, refused as busy, and closed: its client gets an end, and open connections
 // continue. It belongs to a Host's loop.
 type Spare struct {
 	fd    int
@@ -137,20 +151,20 @@ func (s *Spare) Found() {
 
 // Short must be called with the error of a failed accept. It logs the error. If descriptors have been short for long enough, it refuses the connections that
 // wait at the listener and returns true.
-func (s *Spare) Short(h *Host, listener int, err error) bool {
+func (s *Spare) Short(h Host, listener int, err error) bool {
 	h.AcceptFailed(err)
-	now := h.L.Awake()
+	now := h.Loop().Awake()
 	if !s.short {
 		s.short, s.since = true, now
 	}
-	if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || now-s.since < int64(h.O.HelloMax/2) {
+	if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || now-s.since < int64(h.DescriptorWait()) {
 		return false
 	}
 	s.refuse(h, listener)
 	return true
 }
 
-func (s *Spare) refuse(h *Host, listener int) {
+func (s *Spare) refuse(h Host, listener int) {
 	defer s.Keep()
 	for range acceptBatch {
 		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // the listener may be one that blocks
@@ -159,11 +173,11 @@ func (s *Spare) refuse(h *Host, listener int) {
 		}
 		s.Drop()
 		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		h.L.Stats.Syscalls += 2
+		h.Loop().Stats.Syscalls += 2
 		if err != nil {
-			return // somebody else was faster
+			return // another loop was faster
 		}
-		h.turnAway(Socket{Fd: fd}, PeerName(fd, sa), noDescriptor)
+		h.RefuseSocket(Socket{Fd: fd}, PeerName(fd, sa), noDescriptor)
 	}
 }
 

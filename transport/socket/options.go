@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"crypto/tls"
@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sockets says how sockets are set, of a server or of a client. The zero value is the default: no Nagle delay, buffers that the
+// Options are those of sockets, of a server or of a client. The zero value is the default: no Nagle delay, buffers that the
 // kernel sizes, one listener.
-type Sockets struct {
+type Options struct {
 	Nagle        bool          // small segments wait for the answer to those before them
 	SendBytes    int           // SO_SNDBUF; 0: the kernel sizes it
 	ReceiveBytes int           // SO_RCVBUF; 0: the kernel sizes it
 	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read looks at the device's queue; in µs
 	ReusePort    bool          // each of a server's loops has a listener of its own (SO_REUSEPORT), and the kernel chooses
-	TLS          *tls.Config   // of this side; nil: everything is said in the clear. A transport has to know how to move a Session
+	TLS          *tls.Config   // of this side; nil: no TLS. Only for a transport that moves the bytes of a Session
 }
 
 // control sets what has to be set before a socket listens or connects, since the window scale follows from the buffers. What is
 // accepted by TCP inherits it. A unix socket has nothing of it before Prepare.
-func (o Sockets) control(network, _ string, c syscall.RawConn) error {
+func (o Options) control(network, _ string, c syscall.RawConn) error {
 	if network == "unix" {
 		return nil
 	}
@@ -61,7 +61,7 @@ func socketRemedy(e error) string {
 // Prepare sets what every connection's socket has, on both ends: a dead peer is noticed within about 30 s (keep-alive when idle,
 // the user timeout when bytes are on their way), and no Nagle delay, unless it is wanted. What the kernel refuses stays as it
 // is: none of it is needed for correctness. A unix socket has a send buffer only: its peer's death is known at once.
-func (o Sockets) Prepare(fd int) {
+func (o Options) Prepare(fd int) {
 	if IsUnix(fd) {
 		if o.SendBytes > 0 {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBytes)

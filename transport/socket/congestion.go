@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"github.com/kvwire/kvwire/transport"

@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ const unixPathMax = 107
 // UnixPath is the path of an address that is a unix socket's, unix:PATH; ok is false for any other address.
 func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, unixScheme) }
 
-// CheckUnixPath says in words what is wrong with the path of a unix socket.
+// CheckUnixPath returns what is wrong with the path of a unix socket.
 func CheckUnixPath(path string) error {
 	switch {
 	case path == "":
@@ -38,21 +38,21 @@ func CheckUnixPath(path string) error {
 	return nil
 }
 
-// IsUnix says whether a socket is a unix socket, by one system call.
+// IsUnix reports whether a socket is a unix socket, by one system call.
 func IsUnix(fd int) bool {
 	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	return err == nil && family == unix.AF_UNIX
 }
 
-// socketFile is the file of a listening unix socket that this process made.
-type socketFile struct {
+// File is the file of a listening unix socket that this process made.
+type File struct {
 	path     string
 	dev, ino uint64
 }
 
-// remove removes the file, unless something else has taken its place. It comes before the listener closes: until then no other server
+// Remove removes the file, unless something else has taken its place. It comes before the listener closes: until then no other server
 // takes the file for a dead one's and replaces it.
-func (f *socketFile) remove() error {
+func (f *File) Remove() error {
 	if st, err := statSocket(f.path); err != nil || uint64(st.Dev) != f.dev || st.Ino != f.ino {
 		return nil // it is gone, or not ours any more
 	}
@@ -64,7 +64,7 @@ func (f *socketFile) remove() error {
 
 // listenUnix binds a unix socket for accept, non-blocking. Its file has mode 0600 from the first moment on: the kernel makes the file
 // with the mode of the socket, which is set before, less the umask. The file of a server that has ended is replaced. The caller owns the descriptor.
-func listenUnix(path string) (fd int, file *socketFile, err error) {
+func listenUnix(path string) (fd int, file *File, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("listen on %s%s: %w", unixScheme, path, err)
@@ -115,13 +115,13 @@ func listenUnix(path string) (fd int, file *socketFile, err error) {
 	if err != nil {
 		return fd, nil, err
 	}
-	return fd, &socketFile{path, uint64(st.Dev), st.Ino}, nil
+	return fd, &File{path, uint64(st.Dev), st.Ino}, nil
 }
 
 // unixBacklog is how many connections may wait to be accepted; the kernel takes less of it where net.core.somaxconn is less.
 const unixBacklog = 4096
 
-// CheckUnix says why no server could listen on a path now, and leaves everything as it is.
+// CheckUnix returns why no server could listen on a path now. It changes nothing.
 func CheckUnix(path string) error {
 	err := CheckUnixPath(path)
 	if err == nil {
@@ -136,7 +136,7 @@ func CheckUnix(path string) error {
 	return nil
 }
 
-// occupied says what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
+// occupied reports what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
 func occupied(path string) (stale bool, err error) {
 	st, err := statSocket(path)
 	switch {

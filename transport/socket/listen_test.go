@@ -1,4 +1,4 @@
-package stream
+package socket
 
 import (
 	"net"
@@ -27,7 +27,7 @@ func TestServersThatStartTogetherDoNotShareAPort(t *testing.T) {
 			all.Add(1)
 			ended.Go(func() {
 				begin.Wait()
-				fds, _, _, err := listen(addr, 3, Sockets{ReusePort: true})
+				fds, _, _, err := ListenAll(addr, 3, Options{ReusePort: true})
 				if err == nil {
 					have.Add(1)
 				}
@@ -50,7 +50,7 @@ func TestServersThatStartTogetherDoNotShareAPort(t *testing.T) {
 
 // All listeners of a server are on the port that the first one has picked.
 func TestListenersOfEachLoopShareTheirPort(t *testing.T) {
-	fds, bound, _, err := listen("127.0.0.1:0", 4, Sockets{ReusePort: true})
+	fds, bound, _, err := ListenAll("127.0.0.1:0", 4, Options{ReusePort: true})
 	if err != nil {
 		t.Fatal(err)
 	}
