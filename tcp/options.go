@@ -18,9 +18,6 @@ const (
 
 var engineNames = [...]string{"epoll", "goroutine"}
 
-// Engines are the names of all.
-func Engines() []string { return engineNames[:] }
-
 // String is the engine as it stands in the tcp_engine column.
 func (e Engine) String() string { return engineNames[e] }
 

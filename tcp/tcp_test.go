@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
 	netsock "github.com/kvwire/kvwire/transport/socket"
@@ -19,7 +20,11 @@ func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 func TestGoroutines(t *testing.T) {
 	n := network
 	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines}}
-	transporttest.Run(t, n)
+	if testenv.Short() {
+		transporttest.RunBrief(t, n)
+	} else {
+		transporttest.Run(t, n)
+	}
 }
 
 // hostEnv tells a child process where its server listens.
@@ -35,7 +40,7 @@ func TestUnixSockets(t *testing.T) {
 			n := network
 			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
 			n.Env = []string{hostEnv + "=" + n.Host}
-			transporttest.Run(t, n)
+			transporttest.RunVariant(t, n)
 		})
 	}
 }

@@ -108,6 +108,7 @@ type factors struct {
 	clientThreads   int
 	clientCPUs      cpusFlag
 	duration        time.Duration
+	operations      countFlag // 0: the window ends after duration
 	warmup          time.Duration
 	seed            uint64
 	stages          int
@@ -123,6 +124,7 @@ func newFactors(name, help string) *factors {
 	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)}
 	f.set.SortFlags = false
 	f.set.Usage = func() {
+		hideAdvanced(f.set)
 		fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, f.set.FlagUsagesWrapped(100))
 	}
 	return f
@@ -252,6 +254,7 @@ func (f *factors) benchFlags() {
 	s.Var(&f.targetPerS, "target-per-s", "open loop: arrivals per second; 0.5 is one every two seconds")
 	s.StringVar(&f.search, "search", "", "open loop: find the highest rate that keeps a percentile, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the least at which the percentile is known); the row is that of the rate found")
 	s.DurationVar(&f.duration, "duration", 10*time.Second, "of the measured window")
+	s.Var(&f.operations, "operations", "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one interval, and drift is not known")
 	s.DurationVar(&f.warmup, "warmup", 2*time.Second, "before it, not recorded")
 	s.IntVar(&f.stages, "stages", 0, "watch one request in so many: how long each stage of it takes (stages.csv); 0: none. It costs time: measure nothing else meanwhile")
 	f.replayFlags()
@@ -529,6 +532,17 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		ClientThreads: f.clientThreads, Duration: f.duration, Warmup: f.warmup, Stages: f.stages, Verify: keeps(f.backend)}
 	if f.replay != nil {
 		s.Trace, s.TraceSpeed, s.TraceRepeat = f.replay, float64(f.traceSpeed), f.traceRepeat
+	}
+	if s.Operations = uint64(f.operations); s.Operations > 0 {
+		s.Duration = 0
+		switch {
+		case f.sets("duration"):
+			return s, usagef("--operations %s and --duration %v both end the window: give one of them", &f.operations, f.duration)
+		case len(f.launch.Clients) > 0: // hosts that end at different times would be in no window together
+			return s, usagef("--operations: load hosts end their windows together, after --duration: leave --operations out")
+		case f.goal != nil:
+			return s, usagef("--search measures for --duration at each rate: leave --operations out")
+		}
 	}
 	if f.keyDist != "" {
 		if s.KeyDist, err = bench.ParseKeyDist(f.keyDist); err != nil {

@@ -114,7 +114,7 @@ func showProgress(l *terminal.Line) func(bench.Progress) {
 		switch {
 		case s.Records > 0 && s.OpsPerS > 0:
 			left = fmt.Sprintf("%d %%, %v left", 100*s.Ops/s.Records, time.Duration(float64(s.Records-min(s.Ops, s.Records))/s.OpsPerS*1e9).Round(time.Second))
-		case s.Total > 0:
+		case s.Total > 0 && s.Total < bench.WindowMax: // the most of a window that ends after a number of operations
 			left = fmt.Sprintf("%v left", max(0, s.Total-s.Elapsed).Round(time.Second))
 		}
 		l.Show("%-8s %s, %.0f/s", s.Phase, left, s.OpsPerS)

@@ -69,7 +69,10 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 		return lab.Facts{}, err
 	}
 	row := f.row()
-	row.DurationNs, row.WarmupNs = report.I(int64(f.duration)), report.I(int64(f.warmup))
+	row.WarmupNs = report.I(int64(f.warmup))
+	if f.operations == 0 {
+		row.DurationNs = report.I(int64(f.duration))
+	}
 	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
 }
 

@@ -39,7 +39,7 @@ var spans = map[string]span{
 	"records": {"1", "1099511627776"}, "key-bytes": {"1", "1KiB"}, "value-bytes": {"0", "16MiB"}, "value-min-bytes": {"0", "16MiB"},
 	"scan-items": {"1", "10000"}, "seed": {"0", "18446744073709551615"},
 	"conns": {"1", "65536"}, "depth": {"1", "1024"}, "client-threads": {"1", "1024"},
-	"target-per-s": {"0.001", "1G"}, "duration": {"1us", longest}, "warmup": {"0s", longest}, "stages": {"0", "1000000000"},
+	"target-per-s": {"0.001", "1G"}, "duration": {"1us", longest}, "operations": {"0", "1099511627776"}, "warmup": {"0s", longest}, "stages": {"0", "1000000000"},
 	"trace-speed": {"0.001x", "1000000x"},
 
 	"max-conns": {"1", "1048576"}, "max-depth": {"1", "1024"}, "max-key-bytes": {"1", "1KiB"}, "max-value-bytes": {"0", "16MiB"},

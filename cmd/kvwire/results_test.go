@@ -14,7 +14,7 @@ import (
 
 // benchInto are the arguments of a short run that leaves its row in a folder.
 func benchInto(dir string) []string {
-	return []string{"bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "100ms", "--output-dir", dir}
+	return []string{"bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--operations", "1k", "--output-dir", dir}
 }
 
 // runsOfTable are the runs of a table beside runs.csv, in the order of their first lines; its header stands once.

@@ -31,11 +31,10 @@ type session struct {
 	parked  *server.Parked // what the server had counted when it was parked; nil: it is awake
 }
 
-// idleLook is how long the machine is watched before anything of ours runs.
-const idleLook = 300 * time.Millisecond
+// idleLook is how long the machine is watched before anything of ours runs. Tests have a shorter one.
+var idleLook = 300 * time.Millisecond
 
-// prepare starts what the flags ask for and connects. It may execute the program again, to confine it to its
-// CPUs, so it comes before all else. The caller closes the session.
+// prepare starts what the flags ask for and connects. It confines the whole process to the client's CPUs. The caller closes the session.
 func prepare(ctx context.Context, f *factors) (*session, error) {
 	n, err := find(f.transport)
 	if err != nil {

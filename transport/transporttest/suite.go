@@ -188,6 +188,16 @@ func Run(t *testing.T, n Network) {
 	}
 }
 
+// RunVariant runs the suite of a variant of a transport: in a short run, which the race detector's is too, RunBrief. A variant has the goroutines of the transport
+// whose suite runs elsewhere.
+func RunVariant(t *testing.T, n Network) {
+	if testing.Short() {
+		RunBrief(t, n)
+	} else {
+		Run(t, n)
+	}
+}
+
 // RunBrief runs what shows soonest that an axis of a transport, whose suite runs elsewhere, works: data of all sizes
 // arrive, in any order, many at a time, and a death is noticed.
 func RunBrief(t *testing.T, n Network) {
