@@ -1,10 +1,11 @@
-// Package stream is both ends of a connection over a byte stream, without the stream: it tells a driver where received bytes go and which bytes are to be sent, and turns
-// them into requests and replies. The networks move the bytes; all else about a connection is here, so that they differ in nothing else.
+// Package stream is both ends of a connection over a byte stream, without the stream: it tells a driver where received bytes go and which bytes are to be sent,
+// and turns them into requests and replies. The networks move the bytes; all else about a connection is here, so that they differ in nothing else.
 //
 // What is where:
-//   - server.go, client.go: the two ends, of whatever protocol: bytes, slots, states; deadlines.go: when a server's end has failed; inbox.go, outbox.go: the queues of bytes; stream.go: how a driver sees an end
-//   - protocol.go: what the server's end needs of a protocol (client.go has the client's part), in which it calls native_*.go or resp_*.go for each batch of bytes
-//     and for each request
+//   - stream.go: how a driver sees an end; inbox.go, outbox.go: the queues of bytes
+//   - server.go, client.go: the two ends, of whatever protocol: bytes, slots, states; deadlines.go: when a server's end has failed
+//   - protocol.go: what the server's end needs of a protocol (client.go has the client's part); for each batch of bytes and for each request it calls native_*.go
+//     or resp_*.go
 //   - host.go: what the server's ends on one loop share; serve.go: the endpoints of all loops; dial.go: connecting; info.go: INFO and CLIENT LIST
 //
 // Sockets are in transport/socket, and who may have how much memory in transport/memory. The two protocols are types of this package, and no packages of their own:
