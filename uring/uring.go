@@ -208,7 +208,7 @@ func (s *socket) stage() {
 			s.bury()
 		}
 	default:
-		if s.in.held.n > 0 && !s.resume() {
+		if s.in.held.Len() > 0 && !s.resume() {
 			return // it ended with what had waited
 		}
 		if !s.send() || !s.receive() {
