@@ -71,7 +71,7 @@ func (a *aio) flush() error {
 			a.keep(rest)
 			return nil
 		case errno != 0: // about the first one
-			a.done.put(completion{rest[0].Data, -int32(errno)})
+			a.done.Push(completion{rest[0].Data, -int32(errno)})
 			rest = rest[1:]
 			a.l.Again()
 		}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"golang.org/x/sys/unix"
 )
@@ -85,13 +86,12 @@ func (t *transfer) at() place { return place{t.class, t.slot} }
 // transfers is the bounded table of disk IO under way. A transfer that the disk did not take is kept, in
 // order, and offered again.
 type transfers struct {
-	disk     disk
-	table    []transfer
-	free     []uint32
-	unsent   []uint32 // a ring as long as the table
-	first, n int      // of unsent
-	sent     int      // in flight at the disk
-	batch    int      // hold back until so many are queued, unless nothing is in flight; 0: hand over each turn's
+	disk   disk
+	table  []transfer
+	free   []uint32
+	unsent fifo.Queue[uint32] // places in the table, in order; as long as it
+	sent   int                // in flight at the disk
+	batch  int                // hold back until so many are queued, unless nothing is in flight; 0: hand over each turn's
 
 	count                                batches
 	reads, readBytes, writes, writeBytes uint64 // begun since the start
@@ -106,7 +106,7 @@ type batches struct {
 }
 
 func newTransfers(d disk, depth int) transfers {
-	x := transfers{disk: d, table: make([]transfer, depth), free: make([]uint32, depth), unsent: make([]uint32, depth)}
+	x := transfers{disk: d, table: make([]transfer, depth), free: make([]uint32, depth), unsent: fifo.Make[uint32](depth)}
 	for i := range x.free {
 		x.free[i] = uint32(depth - 1 - i)
 	}
@@ -121,7 +121,7 @@ func (x *transfers) begin(t transfer) {
 	x.free = x.free[:len(x.free)-1]
 	t.gen, t.busy = x.table[i].gen+1, true
 	x.table[i] = t
-	x.queue(i)
+	x.unsent.Push(i)
 	switch t.kind {
 	case readPage, readItem:
 		x.reads++
@@ -135,38 +135,32 @@ func (x *transfers) begin(t transfer) {
 func (x *transfers) room() bool  { return len(x.free) > 0 }
 func (x *transfers) active() int { return len(x.table) - len(x.free) }
 
-func (x *transfers) queue(i uint32) {
-	x.unsent[(x.first+x.n)%len(x.unsent)] = i
-	x.n++
-}
-
 // stage hands the turn's transfers to the disk, and reports false when it took only a part.
 func (x *transfers) stage() (bool, error) {
-	held := x.n < x.batch && x.sent > 0 // what is in flight brings another turn
+	held := x.unsent.Len() < x.batch && x.sent > 0 // what is in flight brings another turn
 	all := held || x.send()
 	return all, x.disk.flush()
 }
 
 func (x *transfers) send() bool {
-	was := x.n
-	for x.n > 0 {
-		i := x.unsent[x.first]
+	was := x.unsent.Len()
+	for x.unsent.Len() > 0 {
+		i := *x.unsent.Front()
 		t := &x.table[i]
 		if !x.disk.submit(uint64(t.gen)<<genShift|uint64(i), t) {
 			break
 		}
-		x.first = (x.first + 1) % len(x.unsent)
-		x.n--
+		x.unsent.Pop()
 		x.sent++
 	}
-	if k := was - x.n; k > 0 {
+	if k := was - x.unsent.Len(); k > 0 {
 		c := &x.count
 		c.n++
 		c.transfers += uint64(k)
 		c.depthSum += uint64(x.sent)
 		c.depthMax = max(c.depthMax, x.sent)
 	}
-	return x.n == 0
+	return x.unsent.Len() == 0
 }
 
 // complete takes a completion and gives the transfer when it has ended, with its error or 0. A
@@ -180,7 +174,7 @@ func (x *transfers) complete(c completion) (t transfer, errno syscall.Errno, end
 	x.sent--
 	switch n := int(c.res); {
 	case n == -int(unix.EINTR) || n == -int(unix.EAGAIN):
-		x.queue(i)
+		x.unsent.Push(i)
 		return transfer{}, 0, false
 	case n < 0:
 		errno = syscall.Errno(-n)
@@ -188,7 +182,7 @@ func (x *transfers) complete(c completion) (t transfer, errno syscall.Errno, end
 	case n >= pageBytes:
 		n -= n % pageBytes
 		p.buf, p.off = p.buf[n:], p.off+int64(n)
-		x.queue(i)
+		x.unsent.Push(i)
 		return transfer{}, 0, false
 	default:
 		errno = unix.EIO // not a page of progress: the file ends early, or the device is gone

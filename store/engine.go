@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
@@ -90,7 +91,7 @@ func newEngine(l *loop.Loop, shard, shards int, o *Options) (engine, error) {
 	if NeedsRing(o.DiskEngine) && !ring.Built {
 		return nil, fmt.Errorf("store: disk engine %s: %w", o.DiskEngine, ring.ErrNotBuilt)
 	}
-	b := engineBase{l: l, o: o, shard: shard, in: newInbox(l, o.DepthMax), done: newFinished(o.DepthMax)}
+	b := engineBase{l: l, o: o, shard: shard, in: newInbox(l, o.DepthMax), done: fifo.Make[completion](o.DepthMax)}
 	if o.Durability == DurabilityFlush {
 		b.write = unix.RWF_DSYNC
 	}
@@ -136,11 +137,11 @@ type engineBase struct {
 	shard int
 	id    loop.MemberID
 	fds   []int
-	write uint32   // RWF_DSYNC for durability flush
-	in    *inbox   // of other threads
-	done  finished // of the loop's own
-	made  uint64   // system calls, but those of calls that other threads make
-	told  uint64   // of calls, those that are in the loop's statistics
+	write uint32                 // RWF_DSYNC for durability flush
+	in    *inbox                 // of other threads
+	done  fifo.Queue[completion] // of the loop's own
+	made  uint64                 // system calls, but those of calls that other threads make
+	told  uint64                 // of calls, those that are in the loop's statistics
 }
 
 func (b *engineBase) OnEvent(uint64, int32, uint32) {}
@@ -156,7 +157,7 @@ func (b *engineBase) tell(calls uint64) {
 
 // poll takes what has completed on either side.
 func (b *engineBase) poll(done []completion) int {
-	n := b.done.take(done)
+	n := popInto(done, &b.done)
 	return n + b.in.take(done[n:])
 }
 
@@ -184,27 +185,10 @@ func (t *transfer) now(fd int, write uint32) int32 {
 	return sys.Pwrite(fd, t.buf, t.off, int(write))
 }
 
-// finished is a bounded queue of completions: there is room for all transfers.
-type finished struct {
-	q        []completion
-	first, n int
-}
-
-func newFinished(depth int) finished { return finished{q: make([]completion, depth)} }
-
-func (f *finished) put(c completion) {
-	if f.n == len(f.q) {
-		panic("store: more completions than transfers")
-	}
-	f.q[(f.first+f.n)%len(f.q)] = c
-	f.n++
-}
-
-func (f *finished) take(done []completion) (n int) {
-	for ; n < len(done) && f.n > 0; n++ {
-		done[n] = f.q[f.first]
-		f.first = (f.first + 1) % len(f.q)
-		f.n--
+// popInto moves completions from q to done, as many as fit.
+func popInto(done []completion, q *fifo.Queue[completion]) (n int) {
+	for ; n < len(done) && q.Len() > 0; n++ {
+		done[n] = q.Pop()
 	}
 	return n
 }
@@ -214,17 +198,17 @@ func (f *finished) take(done []completion) (n int) {
 type inbox struct {
 	l     *loop.Loop
 	mu    sync.Mutex // of q
-	q     finished
+	q     fifo.Queue[completion]
 	some  atomic.Bool   // written under mu, read by the loop without: q is not empty
 	wakes atomic.Uint64 // system calls that waking took
 }
 
-func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: newFinished(depth)} }
+func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: fifo.Make[completion](depth)} }
 
 func (b *inbox) put(cs []completion) {
 	b.mu.Lock()
 	for _, c := range cs {
-		b.q.put(c)
+		b.q.Push(c)
 	}
 	b.some.Store(true)
 	b.mu.Unlock()
@@ -242,8 +226,8 @@ func (b *inbox) take(done []completion) int {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := b.q.take(done)
-	b.some.Store(b.q.n > 0)
+	n := popInto(done, &b.q)
+	b.some.Store(b.q.Len() > 0)
 	return n
 }
 

@@ -32,7 +32,7 @@ func (s *syncDisk) submit(tag uint64, t *transfer) bool {
 
 func (s *syncDisk) flush() error {
 	for _, q := range s.queue {
-		s.done.put(completion{q.tag, q.t.now(s.fds[q.t.class], s.write)})
+		s.done.Push(completion{q.tag, q.t.now(s.fds[q.t.class], s.write)})
 		s.made++
 	}
 	if len(s.queue) > 0 {

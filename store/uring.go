@@ -123,7 +123,7 @@ func (u *uring) reap() {
 // OnEvent takes a completion.
 func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 	u.inFlight--
-	u.done.put(completion{tag, res})
+	u.done.Push(completion{tag, res})
 }
 
 // Arm looks for what a goroutine has done: only slabs grow in one, and only with IOPOLL.
