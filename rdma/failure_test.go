@@ -382,7 +382,7 @@ func withheldByClient(t *testing.T, n tt.Network, o Options) {
 		well()
 		// The last one is kept. How many of the slots that this side has emptied the server knows of is a matter of
 		// when the last request left.
-		_ = r.Loop.Call(func() { up = len(c.out) == 0 && int32(c.k.told-c.k.arrTail-keys) <= 1 })
+		_ = r.Loop.Call(func() { up = len(c.out) == 0 && int32(c.k.told-c.k.arrivals-keys) <= 1 })
 		return up
 	})
 	got := make([]byte, gets*(wire.HeaderBytes+valueBytes))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
@@ -45,12 +46,12 @@ type link struct {
 
 	// Receiving. A writer puts message number i, of those with bytes, into slot i modulo their number.
 	slots, slotBytes int
-	arrived          []arrival // a ring: messages that the side has not taken whole
-	arrHead, arrTail uint32
-	taking           bool     // the side has begun with the head of arrived
-	spare            []uint32 // slots that are free and not posted yet
-	posted           uint32   // receives in all
-	told             uint32   // the count that the peer knows
+	arrived          fifo.Queue[arrival] // messages that the side has not taken whole
+	arrivals         uint32              // of those with bytes, in all
+	taking           bool                // the side has begun with the oldest of arrived
+	spare            []uint32            // slots that are free and not posted yet
+	posted           uint32              // receives in all
+	told             uint32              // the count that the peer knows
 
 	// With the verb write: where the peer writes, and what opens it; see keys.go.
 	exposed *verbs.Region // the slots
@@ -130,7 +131,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	l.choice = c
 	l.slots, l.slotBytes, l.sqBytes = slotsFor(depth), d.o.SlotBytes, staging
 	l.sq = make([]sending, l.slots)
-	l.arrived = make([]arrival, l.slots)
+	l.arrived = fifo.Make[arrival](l.slots)
 	l.spare = make([]uint32, 0, l.slots/4)
 	if err = n.reserve(2 * l.slots); err != nil {
 		return err
@@ -299,15 +300,15 @@ func (l *link) received(c *verbs.Completion) error {
 		l.Touch()
 		return nil
 	}
-	if int(l.arrTail-l.arrHead) == len(l.arrived) || int(c.Bytes) > l.slotBytes {
+	if l.arrived.Len() == l.arrived.Room() || int(c.Bytes) > l.slotBytes {
 		l.giveBack(c)
-		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrTail-l.arrHead, l.slots)
+		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrived.Len(), l.slots)
 	}
 	if l.d.o.Verb == Write {
-		slot = l.arrTail % uint32(l.slots) // where the writer put it; which receive it took does not matter
+		slot = l.arrivals % uint32(l.slots) // where the writer put it; which receive it took does not matter
 	}
-	l.arrived[l.arrTail%uint32(len(l.arrived))] = arrival{slot, c.Bytes}
-	l.arrTail++
+	l.arrived.Push(arrival{slot, c.Bytes})
+	l.arrivals++
 	return l.take()
 }
 
@@ -320,8 +321,8 @@ func (l *link) giveBack(c *verbs.Completion) {
 
 // take gives messages to the side, as far as it has memory for them.
 func (l *link) take() error {
-	for l.arrHead != l.arrTail {
-		a := l.arrived[l.arrHead%uint32(len(l.arrived))]
+	for l.arrived.Len() > 0 {
+		a := *l.arrived.Front()
 		if !l.taking {
 			l.taking = true
 			if err := l.side.Take(l.slot(a.slot)[:a.bytes]); err != nil {
@@ -332,7 +333,7 @@ func (l *link) take() error {
 			return nil // paused: Touch comes when there is memory
 		}
 		l.taking = false
-		l.arrHead++
+		l.arrived.Pop()
 		if err := l.post(a.slot); err != nil {
 			return err
 		}
@@ -477,7 +478,7 @@ func (l *link) tell() {
 
 // working reports whether messages that came wait for their side, the device has memory of the side's, or READs are in flight.
 func (l *link) working() bool {
-	return l.arrHead != l.arrTail || l.sqTold != l.sqTail || l.reader != nil && (len(l.reader.free) < len(l.reader.slots) || !l.reader.waiting.Empty())
+	return l.arrived.Len() > 0 || l.sqTold != l.sqTail || l.reader != nil && (len(l.reader.free) < len(l.reader.slots) || !l.reader.waiting.Empty())
 }
 
 // drained says whether all that was sent has arrived.

@@ -62,8 +62,8 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 	delete(s.byQP, l.qp.Num)
 	s.reserved -= l.slots
 	var errs []error
-	for ; l.arrHead != l.arrTail; l.arrHead++ {
-		errs = append(errs, s.post(l.arrived[l.arrHead%uint32(len(l.arrived))].slot, b))
+	for l.arrived.Len() > 0 {
+		errs = append(errs, s.post(l.arrived.Pop().slot, b))
 	}
 	return errors.Join(errs...)
 }
