@@ -75,9 +75,9 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		return b, call(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
-					_, _ = rand.Read(k.mine.token[:])
+					_, _ = rand.Read(k.pair.mine.token[:])
 				}
-				b = k.mine.encode()
+				b = k.pair.mine.encode()
 			}
 			return err
 		})
@@ -100,11 +100,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	}
 	if err != nil {
 		if k != nil {
-			_ = l.Do(func() {
-				k.closed = true
-				k.d.links.Drop(k.tag)
-				k.destroy()
-			})
+			_ = l.Do(k.abandon)
 		}
 		return nil, err
 	}
@@ -129,7 +125,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	tag, row := h.links.Put()
-	k := &link{d: &h.driver, tag: tag, fd: -1, ended: (*link).close}
+	k := &link{d: &h.driver, tag: tag, tcp: control{fd: -1}, ended: (*link).close}
 	*row = k
 	if err := k.open(c, depth, o.SlotBytes); err != nil {
 		h.links.Drop(tag)
@@ -142,7 +138,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
-		if k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
+		if k.pair.cm, err = k.pair.qp.ConnectCM(ctx, from, to, peer.port, k.pair.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
 			err = fmt.Errorf("%w: %w", transport.ErrPeerGone, err)
 		}
 	}
@@ -151,7 +147,7 @@ func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.Se
 
 // begin connects the queue pair to the one that the server's hello names, and makes the client's side.
 func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
-	if k.closed {
+	if k.state == linkClosed {
 		return nil, transport.ErrClosed
 	}
 	if n := k.d.nic; n.dead != nil {
@@ -168,7 +164,7 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.side, k.fd = side, fd
+	k.side, k.tcp.fd = side, fd
 	if err := k.d.l.WatchRarely(k.d.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, k.tag); err != nil {
 		side.Drop(err)
 		return nil, err
@@ -187,9 +183,9 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
-	k.up, k.heardAt = true, k.d.l.Awake()
+	k.state, k.life.heardAt = linkUp, k.d.l.Awake()
 	if hello.StallMillis > 0 {
-		k.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
+		k.life.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
 	}
 	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
 }
@@ -240,9 +236,7 @@ func (h *hub) Close() bool {
 		if k := *l; k.side != nil {
 			k.close(transport.ErrClosed)
 		} else { // its hello is under way
-			k.closed = true
-			h.links.Drop(k.tag)
-			k.destroy()
+			k.abandon()
 		}
 	})
 	_ = h.shut() // the memory stays pinned then, and nobody is left to be told

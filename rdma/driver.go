@@ -127,7 +127,7 @@ func (d *driver) happened(e event) {
 		d.lose(&lostError{fmt.Sprintf("the device %s is lost: %s", d.nic.name, eventText(e.kind))})
 	case reactPair:
 		d.links.Each(func(_ uint64, l **link) {
-			if k := *l; k.qp != nil && k.qp.Num == e.qp && k.side != nil {
+			if k := *l; k.pair.qp != nil && k.pair.qp.Num == e.qp && k.side != nil {
 				k.ended(k, d.because(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
 			}
 		})
@@ -152,14 +152,14 @@ func (d *driver) because(l *link, err error) error {
 
 // down says that a link's port is not active, and what to do; "": it is, or nobody can say.
 func (d *driver) down(l *link) string {
-	if d.nic == nil || l.qp == nil {
+	if d.nic == nil || l.pair.qp == nil {
 		return ""
 	}
 	d.l.Stats.Syscalls++
-	if p, err := d.nic.dev.Port(l.choice.Port); err != nil || p.Active {
+	if p, err := d.nic.dev.Port(l.pair.choice.Port); err != nil || p.Active {
 		return ""
 	}
-	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.choice.Port, l.choice.Device, l.choice.Netdev)
+	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.pair.choice.Port, l.pair.choice.Device, l.pair.choice.Netdev)
 }
 
 // lose ends all connections, since nothing of the device works any more. It is closed when the last one is gone (bury), and opened again
@@ -171,7 +171,7 @@ func (d *driver) lose(why error) {
 	d.nic.dead = why
 	forgetPicks()
 	d.links.Each(func(_ uint64, l **link) {
-		if k := *l; k.qp != nil && k.side != nil { // one whose dial is under way ends with that
+		if k := *l; k.pair.qp != nil && k.side != nil { // one whose dial is under way ends with that
 			k.ended(k, why)
 		}
 	})
@@ -185,7 +185,7 @@ func (d *driver) bury(before func()) {
 		return
 	}
 	used := false
-	d.links.Each(func(_ uint64, l **link) { used = used || (*l).qp != nil })
+	d.links.Each(func(_ uint64, l **link) { used = used || (*l).pair.qp != nil })
 	if used {
 		return
 	}
@@ -259,20 +259,20 @@ func (d *driver) reap(cs []verbs.Completion) {
 		var l *link
 		if s := d.nic.shared; s.brings(c) {
 			s.given--
-			if l = s.byQP[c.QP]; l == nil || l.closed || c.Status != 0 {
+			if l = s.byQP[c.QP]; l == nil || l.state == linkClosed || c.Status != 0 {
 				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may take it
 			}
 		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
 			l = *row
 		}
-		if l == nil || l.closed {
+		if l == nil || l.state == linkClosed {
 			continue // of a queue pair that is gone
 		}
 		var err error
 		switch {
 		case c.Status == verbs.StatusFlushed:
 			err = d.because(l, transport.ErrPeerGone)
-		case c.Status != 0 && c.WR&wrRecv == 0 && l.sq[c.WR&(wrRecv-1)].bind:
+		case c.Status != 0 && c.WR&wrRecv == 0 && l.out.binds(uint32(c.WR)&(wrRecv-1)):
 			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
 			l.refuse(err)
 		case c.Status != 0:
@@ -302,12 +302,12 @@ func (d *driver) drain(l *link) {
 		return
 	}
 	d.l.Stats.Syscalls++
-	if l.qp.Fail() != nil {
+	if l.pair.qp.Fail() != nil {
 		return // a device that is about to be lost
 	}
 	for until := time.Now().Add(drainMax); ; {
-		last := d.lastTaken(l.qp.Num)
-		d.takeBack(l.qp.Num)
+		last := d.lastTaken(l.pair.qp.Num)
+		d.takeBack(l.pair.qp.Num)
 		if last || !time.Now().Before(until) {
 			return
 		}
@@ -365,7 +365,7 @@ func (d *driver) busy() string {
 	}
 	s := ""
 	d.links.Each(func(_ uint64, row **link) {
-		if l := *row; s == "" && l.up && !l.closed && l.working() {
+		if l := *row; s == "" && l.state == linkUp && l.working() {
 			s = "messages of a queue pair are under way"
 		}
 	})
@@ -397,18 +397,18 @@ func (d *driver) flush() {
 	list := d.touched.Take(d.l)
 	for _, l := range list {
 		l.listed = false
-		if l.up && !l.closed {
-			if err := l.take(); err != nil {
+		if l.state == linkUp {
+			if err := l.deliver(); err != nil {
 				l.ended(l, err)
 			}
 		}
 	}
 	for _, l := range list {
 		switch {
-		case l.closed:
-		case l.up:
+		case l.state == linkClosed:
+		case l.state == linkUp:
 			l.stage()
-		case l.qp == nil || l.ours != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
+		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
 			l.greet()
 		}
 	}
@@ -417,14 +417,14 @@ func (d *driver) flush() {
 	}
 	for i, l := range list {
 		list[i] = nil
-		if l.up && !l.closed {
-			l.tell()
+		if l.state == linkUp {
+			l.confirm(0)
 			l.finish()
 		}
 	}
 	for i, b := range d.broken {
 		d.broken[i] = broken{}
-		if !b.l.closed {
+		if b.l.state != linkClosed {
 			b.l.ended(b.l, b.err)
 		}
 	}
@@ -457,14 +457,14 @@ func (d *driver) post() {
 // control takes the readiness of the TCP connection: before the hellos are done bytes of them, then nothing but
 // its end.
 func (l *link) control() {
-	for !l.closed {
+	for l.state != linkClosed {
 		var w [2][]byte
 		var b [16]byte
 		w[0] = b[:]
-		if !l.up && l.side.Window(&w) == 0 {
+		if l.state != linkUp && l.side.Window(&w) == 0 {
 			return
 		}
-		n, err := sys.Recv(l.fd, w[0])
+		n, err := sys.Recv(l.tcp.fd, w[0])
 		l.d.l.Stats.Syscalls++
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -474,10 +474,10 @@ func (l *link) control() {
 			l.ended(l, l.d.because(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // what it sent before, a refusal say, is here already
-			if !l.closed {
+			if l.state != linkClosed {
 				l.ended(l, l.d.because(l, transport.ErrPeerGone))
 			}
-		case l.up:
+		case l.state == linkUp:
 			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
 		default:
 			if err := l.side.Received(n, 0); err != nil {
@@ -492,7 +492,7 @@ func (l *link) greet() {
 	var v [1]unix.Iovec
 	for l.side.Gather(v[:], stream.GatherBytes) > 0 {
 		b := sys.IovecBytes(&v[0])
-		n, err := unix.Write(l.fd, b)
+		n, err := unix.Write(l.tcp.fd, b)
 		l.d.l.Stats.Syscalls++
 		if err != nil || n < len(b) { // a new connection's buffer has room for it
 			l.ended(l, fmt.Errorf("%w: the hello could not be sent: %d of %d B: %w", transport.ErrPeerGone, n, len(b), err))
@@ -500,8 +500,8 @@ func (l *link) greet() {
 		}
 		l.side.Sent(n)
 	}
-	if l.qp != nil {
-		l.up = true
+	if l.pair.qp != nil {
+		l.state = linkUp
 		l.Touch()
 	}
 	l.finish()
@@ -509,20 +509,20 @@ func (l *link) greet() {
 
 // finish tells the peer, by the end of the TCP connection, that all has been said.
 func (l *link) finish() {
-	if !l.halved && l.side.Finished() && (!l.up || l.drained()) {
-		l.halved = true
-		_ = unix.Shutdown(l.fd, unix.SHUT_WR)
+	if !l.tcp.halved && l.side.Finished() && (l.state != linkUp || l.drained()) {
+		l.tcp.halved = true
+		_ = unix.Shutdown(l.tcp.fd, unix.SHUT_WR)
 		l.d.l.Stats.Syscalls++
 	}
 }
 
 // close ends the connection; err is told to its side.
 func (l *link) close(err error) {
-	if l.closed {
+	if l.state == linkClosed {
 		return
 	}
 	l.release()
-	_ = unix.Close(l.fd)
+	_ = unix.Close(l.tcp.fd)
 	l.d.l.Stats.Syscalls++
 	l.destroy()
 	l.side.Drop(err)
@@ -530,7 +530,7 @@ func (l *link) close(err error) {
 
 // release takes the link off the loop and leaves the descriptor open.
 func (l *link) release() {
-	l.closed = true
-	l.d.l.UnwatchRarely(l.d.id, l.fd, l.tag)
+	l.state = linkClosed
+	l.d.l.UnwatchRarely(l.d.id, l.tcp.fd, l.tag)
 	l.d.links.Drop(l.tag)
 }

@@ -170,7 +170,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	if err := e.again(); err != nil {
 		return nil, err
 	}
-	sa, err := unix.Getsockname(l.fd)
+	sa, err := unix.Getsockname(l.tcp.fd)
 	if err != nil {
 		return nil, fmt.Errorf("rdma: getsockname: %w", err)
 	}
@@ -194,14 +194,14 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		}
 		return nil, err
 	}
-	if l.mine.connect == ByCM {
-		l.mine.port = e.cm.Port
+	if l.pair.mine.connect == ByCM {
+		l.pair.mine.port = e.cm.Port
 		e.awaited[peer.token] = l
 	} else if err := l.bind(); err != nil {
 		l.destroy()
 		return nil, err
 	}
-	return encodeTables(l.mine.encode(), e.tables), nil
+	return encodeTables(l.pair.mine.encode(), e.tables), nil
 }
 
 // request takes a connection request by rdma_cm, on a goroutine of its own.
@@ -209,16 +209,16 @@ func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 	accept := func() {
 		l := e.awaited[token]
 		delete(e.awaited, token)
-		if l == nil || l.closed {
+		if l == nil || l.state == linkClosed {
 			r.Reject()
 			return
 		}
-		cm, err := r.Accept(l.qp, l.path(&l.peer))
+		cm, err := r.Accept(l.pair.qp, l.path(&l.pair.peer))
 		if err != nil {
 			e.ended(l, err)
 			return
 		}
-		l.cm = cm
+		l.pair.cm = cm
 		if err := l.bind(); err != nil {
 			e.ended(l, err)
 		}
@@ -255,7 +255,7 @@ func (e *endpoint) Poll() int {
 // add takes a connection in: fresh, or with the hello that another loop has read.
 func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	tag, row := e.links.Put()
-	l := &link{d: &e.driver, tag: tag, fd: fd, ended: e.ended, served: true}
+	l := &link{d: &e.driver, tag: tag, tcp: control{fd: fd}, ended: e.ended, served: true}
 	*row = l
 	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		e.links.Drop(tag)
@@ -284,13 +284,13 @@ func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
 
 // ended is called when a connection has ended or failed, or its hello asks for another loop.
 func (e *endpoint) ended(l *link, err error) {
-	if l.closed {
+	if l.state == linkClosed {
 		return
 	}
-	delete(e.awaited, l.peer.token)
+	delete(e.awaited, l.pair.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
-		m := srv.Moved(stream.Socket{Fd: l.fd})
+		m := srv.Moved(stream.Socket{Fd: l.tcp.fd})
 		to := srv.MoveTo
 		l.release()
 		l.side.Drop(err)
