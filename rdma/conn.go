@@ -110,7 +110,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // prepare makes the queue pair of a connection that is to be. On the loop.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
-		h := &hub{driver{l: l, o: o, number: int(hubs.Add(1) - 1)}}
+		h := &hub{driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1)}}
 		var err error
 		if h.id, err = l.Add(h); err != nil {
 			return nil, err
@@ -196,7 +196,7 @@ func (c *conn) Submit(r *kv.Request) {
 		if l.reader != nil && l.reader.get(r) {
 			return
 		}
-		l.d.l.Stats.ReadSkips++
+		l.d.count.ReadSkips++
 	}
 	c.Client.Submit(r)
 }

@@ -20,6 +20,7 @@ import (
 // requests together. It is that member's part that endpoint and connection share.
 type driver struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
 	number  int // among the members that use a device: which interrupt its completions have
@@ -61,7 +62,7 @@ const (
 
 // open opens the device for this member. On its loop.
 func (d *driver) open(c device.Choice) error {
-	n, err := openNIC(c, d.o, d.number, &d.l.Stats)
+	n, err := openNIC(c, d.o, d.number, &d.count.CCalls)
 	if err != nil {
 		return err
 	}
@@ -229,13 +230,13 @@ func (d *driver) Poll() int {
 		} else {
 			cs, err = d.nic.cq.Poll()
 		}
-		d.l.Stats.Polls++
+		d.count.Polls++
 		if err != nil {
 			d.lose(err)
 			break
 		}
 		if len(cs) == 0 {
-			d.l.Stats.EmptyPolls++
+			d.count.EmptyPolls++
 			break
 		}
 		n += len(cs)
@@ -253,7 +254,7 @@ func (d *driver) Poll() int {
 const spinPolls = 64
 
 func (d *driver) reap(cs []verbs.Completion) {
-	d.l.Stats.WCs += uint64(len(cs))
+	d.count.WCs += uint64(len(cs))
 	for i := range cs {
 		c := &cs[i]
 		var l *link
@@ -337,7 +338,7 @@ func (d *driver) lastTaken(qp uint32) (last bool) {
 func (d *driver) takeBack(qp uint32) {
 	for {
 		cs, err := d.nic.cq.Aside()
-		d.l.Stats.Polls++
+		d.count.Polls++
 		if err != nil {
 			return // the next Poll says so
 		}
@@ -381,7 +382,7 @@ func (d *driver) Arm() (bool, error) {
 		return true, nil
 	}
 	d.l.Stats.Syscalls++
-	d.l.Stats.Polls++
+	d.count.Polls++
 	cs, err := d.nic.cq.Arm()
 	if err != nil {
 		d.lose(err)
@@ -440,8 +441,8 @@ func (d *driver) post() {
 	first := 0
 	for d.nic.batch.Len() > 0 {
 		bells, done, err := d.nic.batch.Post(d.o.PostBatch)
-		d.l.Stats.Bells += uint64(bells)
-		d.l.Stats.WRs += uint64(done)
+		d.count.Bells += uint64(bells)
+		d.count.WRs += uint64(done)
 		if d.nic.writes {
 			d.l.Stats.Syscalls += uint64(bells)
 		}

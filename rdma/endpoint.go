@@ -69,7 +69,7 @@ type endpoint struct {
 var _ loop.Busier = (*endpoint)(nil)
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
+	e := &endpoint{driver: driver{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
 	e.note = func(kind int) {
 		h.O.Log.Warn("the device reported an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
 	}

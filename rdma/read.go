@@ -181,7 +181,7 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 		s.began = true
 		l.out.wrs.Push(sending{read: i + 1})
 		l.sign(last)
-		l.d.l.Stats.Reads++
+		l.d.count.Reads++
 	}
 	d.posts = d.posts[:copy(d.posts, d.posts[k:])]
 	return last
@@ -195,7 +195,7 @@ func (d *reader) ended(i int) {
 	value, err := export.Parse(d.mem.Bytes()[i*d.bytes:][:s.n], r.Key)
 	if errors.Is(err, export.ErrTorn) && s.tries < triesMax {
 		s.tries++
-		d.l.d.l.Stats.ReadRetries++
+		d.l.d.count.ReadRetries++
 		d.posts = append(d.posts, i)
 		d.l.Touch()
 		return
@@ -203,7 +203,7 @@ func (d *reader) ended(i int) {
 	*s = reading{}
 	d.free = append(d.free, i)
 	if err != nil {
-		d.l.d.l.Stats.ReadMisses++
+		d.l.d.count.ReadMisses++
 		d.ask.Submit(r)
 	} else {
 		r.Status, r.Need = kv.StatusOK, 0

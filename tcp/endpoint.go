@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -32,9 +33,9 @@ type movers interface {
 
 func newMovers(l *loop.Loop, id loop.MemberID, by Engine, sockets stream.Sockets, o Options) movers {
 	if by == Goroutines {
-		return &crew{l: l, sockets: sockets}
+		return &crew{l: l, count: transport.CountersOf(l), sockets: sockets}
 	}
-	return &driver{l: l, id: id, o: o}
+	return &driver{l: l, count: transport.CountersOf(l), id: id, o: o}
 }
 
 // endpoint is the server's share of connections on one loop.

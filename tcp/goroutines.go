@@ -22,7 +22,8 @@ import (
 // next window and the next bytes. It belongs to its loop; the goroutines touch nothing but the mailbox.
 type crew struct {
 	l       *loop.Loop
-	sockets stream.Sockets // with TLS, if its connections are a server's that has it
+	count   *transport.Counters // of its loop
+	sockets stream.Sockets      // with TLS, if its connections are a server's that has it
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
@@ -264,7 +265,7 @@ func (p *pair) send() {
 		p.pieces[i] = sys.IovecBytes(&p.iov[i])
 	}
 	p.order(p.pieces[:k])
-	p.c.l.Stats.Sends++
+	p.c.count.Sends++
 }
 
 // order tells the writer what to send; nil: that this was all.
@@ -285,7 +286,7 @@ func (p *pair) receive() {
 	}
 	p.reading = true
 	p.reads <- k
-	p.c.l.Stats.Receives++
+	p.c.count.Receives++
 }
 
 // read is the goroutine that reads.

@@ -58,6 +58,7 @@ const gatherMax = 64
 // connection share.
 type driver struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
 	touched stream.Touched[*socket]
@@ -161,9 +162,9 @@ func (s *socket) event(events uint32) {
 		d := s.d
 		d.l.Stats.Syscalls++
 		if free, copied := sys.Sent(s.fd); free {
-			d.l.Stats.ZeroCopies++
+			d.count.ZeroCopies++
 			if copied {
-				d.l.Stats.ZeroCopied++
+				d.count.ZeroCopied++
 			}
 			events &^= unix.EPOLLERR
 			n := s.held
@@ -205,7 +206,7 @@ func (s *socket) read() {
 	var n int
 	var err error
 	d.l.Stats.Syscalls++
-	d.l.Stats.Receives++
+	d.count.Receives++
 	stamp := int64(0)
 	if k == 1 && !s.stamps {
 		n, err = sys.Recv(s.fd, w[0])
@@ -324,7 +325,7 @@ func (s *socket) write() {
 		flags = unix.MSG_MORE
 	}
 	d.l.Stats.Syscalls++
-	d.l.Stats.Sends++
+	d.count.Sends++
 	var n int
 	var err error
 	if k == 1 {
@@ -355,7 +356,7 @@ func (s *socket) write() {
 	}
 	s.side.Sent(n)
 	if n < want {
-		d.l.Stats.Shorts++
+		d.count.Shorts++
 		if s.full(); s.closed {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func TestAPeersReadsAreNoEvents(t *testing.T) {
 	}
 	peer := fds[1]
 	defer unix.Close(peer)
-	e, side := &events{driver: driver{l: l}}, &pile{}
+	e, side := &events{driver: driver{l: l, count: new(transport.Counters)}}, &pile{}
 	on := func(f func()) {
 		t.Helper()
 		if err := l.Call(f); err != nil {

@@ -169,7 +169,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 			n.Loops.RingEntries = 8
 			r := tt.NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
 			tt.Crowd(t, r, 1000)
-			s, err := w.ends[0].l.Counters()
+			s, err := transport.ReadCounters(w.ends[0].l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 			t.Fatalf("%d B: the bytes are not those that were put", n)
 		}
 	}
-	if s, err := r.Loop.Counters(); err != nil || s.Shorts < truncated {
+	if s, err := transport.ReadCounters(r.Loop); err != nil || s.Shorts < truncated {
 		t.Fatalf("%d requests were truncated, and %d short transfers counted (%v)", truncated, s.Shorts, err)
 	}
 }

@@ -70,7 +70,7 @@ func (s *socket) receive() bool {
 		return false
 	}
 	in.armed, in.cancelled, in.body = true, false, 0
-	d.l.Stats.Receives++
+	d.count.Receives++
 	if body {
 		in.singles = singlesAfterBody
 	} else if in.singles > 0 {
@@ -155,7 +155,7 @@ func (s *socket) received(res int32, flags uint32) {
 			}
 		}
 		if int(res) < in.body {
-			d.l.Stats.Shorts++
+			d.count.Shorts++
 			if c, ok := s.side.(cutter); ok && d.o.Large == Once {
 				c.CutReceive()
 			}
@@ -188,7 +188,7 @@ func (s *socket) shot(res int32, flags uint32) {
 	var end error
 	switch {
 	case res == -int32(unix.ENOBUFS):
-		d.l.Stats.NoBuffers++
+		d.count.NoBuffers++
 		in.singles = 2 // the next one receives in place
 		return
 	case again(res), res == -int32(unix.ECANCELED):

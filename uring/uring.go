@@ -62,6 +62,7 @@ const (
 // connection share.
 type driver struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
 	bufs    *ring.Buffers // Multishot: what sockets receive into
@@ -73,6 +74,7 @@ type driver struct {
 
 // equip asks the ring for what the options need.
 func (d *driver) equip() (err error) {
+	d.count = transport.CountersOf(d.l)
 	r := d.l.Sockets()
 	if err := d.o.Check(r); err != nil {
 		return err

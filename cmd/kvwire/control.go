@@ -70,7 +70,7 @@ type parking struct {
 
 // seen are the counters of loops, by their place in the group.
 type seen struct {
-	loops  []loop.Stats
+	loops  []transport.LoopCounters
 	conns  []transport.Stats // of network loops
 	stores []store.Stats     // by shard
 }
@@ -109,12 +109,12 @@ func (s *served) park(ctx context.Context) (p parked, err error) {
 }
 
 func (s *served) newSeen() *seen {
-	return &seen{make([]loop.Stats, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
+	return &seen{make([]transport.LoopCounters, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
 }
 
 // look records the counters of a loop, on that loop. It is number i of the group, in which network loops come first.
 func (s *served) look(n *seen, l *loop.Loop, i int) {
-	n.loops[i] = l.Snapshot()
+	n.loops[i] = transport.Snapshot(l)
 	if i < len(n.conns) {
 		n.conns[i] = s.server.LoopStats(i)
 	}

@@ -33,13 +33,13 @@ type served struct {
 
 // counters are what a server tells of itself (kv.OpStats): its flags, and what has grown from its start on.
 type counters struct {
-	Loops   loop.Stats        `json:"loops"`
-	Process bench.Usage       `json:"process"`
-	Stores  []store.Stats     `json:"stores"`
-	Flags   map[string]string `json:"flags"` // of the server, by name
-	GCPause time.Duration     `json:"gc_pause_ns"`
-	Allocs  uint64            `json:"allocs"`
-	Host    bench.HostTimes   `json:"host"` // of its machine; zero: not known
+	Loops   transport.LoopCounters `json:"loops"`
+	Process bench.Usage            `json:"process"`
+	Stores  []store.Stats          `json:"stores"`
+	Flags   map[string]string      `json:"flags"` // of the server, by name
+	GCPause time.Duration          `json:"gc_pause_ns"`
+	Allocs  uint64                 `json:"allocs"`
+	Host    bench.HostTimes        `json:"host"` // of its machine; zero: not known
 }
 
 // disk sums what the partitions did to the disk.
@@ -195,7 +195,7 @@ func (s *served) counters() (c counters, err error) {
 }
 
 // sum makes counters of what loops and partitions have counted.
-func (s *served) sum(loops []loop.Stats, stores []store.Stats) (c counters) {
+func (s *served) sum(loops []transport.LoopCounters, stores []store.Stats) (c counters) {
 	for _, l := range loops {
 		c.Loops.Add(l)
 	}
@@ -214,9 +214,9 @@ func (s *served) sum(loops []loop.Stats, stores []store.Stats) (c counters) {
 }
 
 // loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
-func (s *served) loops() (all []loop.Stats, err error) {
+func (s *served) loops() (all []transport.LoopCounters, err error) {
 	for _, l := range s.group.All() {
-		st, err := l.Counters()
+		st, err := transport.ReadCounters(l)
 		if err != nil {
 			return nil, err
 		}

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // row is the client's side of a slice as a row of slices.csv.
@@ -48,7 +48,7 @@ func percentile(ns int64, n uint64, p float64) report.Int {
 }
 
 // fillCounters adds what the loops of both sides counted. server is the zero value where client and server are one process.
-func fillCounters(s *report.Slice, client, server loop.Stats) {
+func fillCounters(s *report.Slice, client, server transport.LoopCounters) {
 	both := client
 	both.Add(server)
 	s.ClientSyscalls, s.ServerSyscalls = report.U(client.Syscalls), report.U(server.Syscalls)

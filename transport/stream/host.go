@@ -46,8 +46,9 @@ type Host struct {
 	nextTick int64       // when deadlines are looked at next; 0: no connection has one
 	judgeAt  int64       // not before: the next look at who waits for each other
 	closing  bool
-	cut      bool            // connections end now, whatever they do
-	count    transport.Stats // what has been, and not what is now
+	cut      bool                // connections end now, whatever they do
+	count    transport.Stats     // what has been, and not what is now
+	net      *transport.Counters // of its loop
 
 	numbered int64               // connections that were made
 	commands uint64              // that were begun, and requests
@@ -81,7 +82,7 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 		_ = pool.Close()
 		return nil, err
 	}
-	return &Host{L: l, Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}, nil
+	return &Host{L: l, net: transport.CountersOf(l), Handler: g.Router(index), O: o, Pool: pool, conns: conns, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), random: rand.Uint64N}, nil
 }
 
 // Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
@@ -201,7 +202,7 @@ func (h *Host) AcceptFailed(err error) {
 
 // deny counts and logs that somebody was not let in.
 func (h *Host) deny(name string, why error) {
-	h.L.Stats.Denied++
+	h.net.Denied++
 	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
 }
 
