@@ -29,7 +29,7 @@ func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 		err := l.Call(func() {
 			d := &driver{l: l}
 			k := &link{d: d, side: waits{}, state: linkUp, life: life{stallMax: int64(stall), heardAt: l.Now() - int64(since)}}
-			k.ended = func(*link, error) { ended = true }
+			k.ended = func(stream.ConnIO, error) { ended = true }
 			_, row := d.links.Put()
 			*row = k
 			k.expect()

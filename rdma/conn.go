@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,10 @@ import (
 )
 
 // hub is the member that moves the messages of all client connections of one loop over one device.
-type hub struct{ driver }
+type hub struct {
+	stream.Hub
+	driver
+}
 
 var _ loop.Busier = (*hub)(nil)
 
@@ -110,7 +114,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // prepare makes the queue pair of a connection that is to be. On the loop.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
-		h := &hub{driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1)}}
+		h := &hub{driver: driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
+		h.Hub = stream.NewHub(l, &h.driver)
 		var err error
 		if h.id, err = l.Add(h); err != nil {
 			return nil, err
@@ -121,11 +126,11 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	h := m.(*hub)
-	if err := h.revive(nil, func() error { return h.open(c) }); err != nil {
+	if err := h.revive(func() error { return h.open(c) }); err != nil {
 		return nil, err
 	}
 	tag, row := h.links.Put()
-	k := &link{d: &h.driver, tag: tag, tcp: control{fd: -1}, ended: (*link).close}
+	k := &link{d: &h.driver, tag: tag, tcp: control{fd: -1}, ended: stream.ConnIO.Close}
 	*row = k
 	if err := k.open(c, depth, o.SlotBytes); err != nil {
 		h.links.Drop(tag)
@@ -203,7 +208,7 @@ func (c *conn) Submit(r *kv.Request) {
 
 // Hangup is transport.Conn's.
 func (c *conn) Hangup() {
-	_ = c.link.d.l.Call(func() { c.link.close(transport.ErrClosed) })
+	_ = c.link.d.l.Call(func() { c.link.Close(transport.ErrClosed) })
 }
 
 // OnEvent is loop.Member's.
@@ -211,34 +216,13 @@ func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 
 // Stage is loop.Member's.
 func (h *hub) Stage() error {
-	h.bury(nil)
+	h.bury()
 	if h.nic != nil {
-		h.flush()
+		h.Flush()
 		h.listen()
 	}
 	return nil
 }
 
 // Busy is loop.Busier's.
-func (h *hub) Busy() string {
-	s := h.busy()
-	h.links.Each(func(_ uint64, l **link) {
-		if c, ok := (*l).side.(*stream.Client); ok && s == "" {
-			s = c.Busy()
-		}
-	})
-	return s
-}
-
-// Close is loop.Member's.
-func (h *hub) Close() bool {
-	h.links.Each(func(_ uint64, l **link) {
-		if k := *l; k.side != nil {
-			k.close(transport.ErrClosed)
-		} else { // its hello is under way
-			k.abandon()
-		}
-	})
-	_ = h.shut() // the memory stays pinned then, and nobody is left to be told
-	return true
-}
+func (h *hub) Busy() string { return h.Hub.Busy() }

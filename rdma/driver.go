@@ -5,6 +5,7 @@ package rdma
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
@@ -25,16 +26,18 @@ type driver struct {
 	o       Options
 	number  int // among the members that use a device: which interrupt its completions have
 	nic     *nic
+	before  func() // called before the device is closed; nil: nothing is to be done
 	links   stream.Table[*link]
+	awaited map[verbs.CMToken]*link // of a server: those that rdma_cm will connect
 	touched stream.Touched[*link]
 	owners  []*link // of the batch's work requests
 	broken  []broken
 	found   []verbs.Completion // what Arm found, for the next Poll
 	later   []verbs.Completion // what drain found of others, likewise
 	events  []event            // what drain found of asynchronous events, for the next turn
-	note    func(kind int)     // says in the server's log what has happened to its device; nil: there is no log
-	armed   bool               // an event will tell of the next completion
-	idle    bool               // the last Poll found nothing
+	log     *slog.Logger
+	armed   bool // an event will tell of the next completion
+	idle    bool // the last Poll found nothing
 
 	listenAt int64 // when clients' connections are looked at next; 0: none waits for an answer
 	failed   error // something could not be freed: our own bug, or the device is gone
@@ -53,11 +56,10 @@ type broken struct {
 	err error
 }
 
-// Tags of what is no link.
+// Tags of what is neither a link nor the listener.
 const (
-	tagListener = 1 << 55
-	tagCQ       = 1 << 54
-	tagAsync    = 1 << 53
+	tagCQ    = 1 << 54
+	tagAsync = 1 << 53
 )
 
 // open opens the device for this member. On its loop.
@@ -78,7 +80,11 @@ func (d *driver) open(c device.Choice) error {
 	return nil
 }
 
+// shut closes the device. No link has anything of it.
 func (d *driver) shut() error {
+	if d.before != nil {
+		d.before()
+	}
 	if d.nic == nil {
 		return nil
 	}
@@ -87,6 +93,32 @@ func (d *driver) shut() error {
 	err := d.nic.close()
 	d.nic = nil
 	return errors.Join(d.failed, err)
+}
+
+// Open is stream.Engine's, for servers' ends: clients' are made before their socket is known (prepare).
+func (d *driver) Open(s stream.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
+	tag, row := d.links.Put()
+	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, ended: ended, served: true}
+	*row = l
+	if err := d.l.WatchRarely(d.id, s.Fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
+		d.links.Drop(tag)
+		return nil, err
+	}
+	return l, nil
+}
+
+// Each is stream.Engine's.
+func (d *driver) Each(f func(stream.ConnIO)) { d.links.Each(func(_ uint64, l **link) { f(*l) }) }
+
+// Len is stream.Engine's.
+func (d *driver) Len() int { return d.links.Len() }
+
+// End is stream.Engine's. What cannot be freed stays pinned until the process ends.
+func (d *driver) End() {
+	n := d.nic
+	if err := d.shut(); err != nil {
+		d.log.Error("device not freed", "device", n.name, "reason", err)
+	}
 }
 
 // event takes the readiness of a descriptor.
@@ -138,9 +170,7 @@ func (d *driver) happened(e event) {
 	default:
 		return
 	}
-	if d.note != nil {
-		d.note(e.kind)
-	}
+	d.log.Warn("the device reported an event", "device", d.nic.name, "event", eventText(e.kind), "loop", d.number)
 }
 
 // because is why a link has ended: err, or what explains it.
@@ -179,9 +209,9 @@ func (d *driver) lose(why error) {
 	d.l.Again()
 }
 
-// bury closes a device that is lost, when no connection has anything of it any more; before is done first. What cannot be freed of it the
-// kernel frees with the descriptor.
-func (d *driver) bury(before func()) {
+// bury closes a device that is lost, when no connection has anything of it any more. What cannot be freed of it the kernel frees with the
+// descriptor.
+func (d *driver) bury() {
 	if d.nic == nil || d.nic.dead == nil {
 		return
 	}
@@ -190,16 +220,13 @@ func (d *driver) bury(before func()) {
 	if used {
 		return
 	}
-	if before != nil {
-		before()
-	}
 	_ = d.shut()
 	d.failed, d.found, d.later, d.events, d.armed = nil, nil, nil, nil, false
 }
 
 // revive opens the device if it is not open, or was lost.
-func (d *driver) revive(before func(), open func() error) error {
-	d.bury(before)
+func (d *driver) revive(open func() error) error {
+	d.bury()
 	switch {
 	case d.nic == nil:
 		return open()
@@ -358,9 +385,9 @@ func (d *driver) takeBack(qp uint32) {
 	}
 }
 
-// busy names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
+// Busy is stream.Engine's: it names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
 // what answers it shows that it has arrived. One of the side's memory does.
-func (d *driver) busy() string {
+func (d *driver) Busy() string {
 	if len(d.found)+len(d.later)+len(d.events)+len(d.broken) > 0 {
 		return "the device has completions that were not looked at"
 	}
@@ -393,8 +420,8 @@ func (d *driver) Arm() (bool, error) {
 	return len(cs) > 0, nil
 }
 
-// flush takes what waited for memory, and posts the turn's receives and messages.
-func (d *driver) flush() {
+// Flush is stream.Engine's. It delivers what waited for memory, and posts the turn's receives and messages.
+func (d *driver) Flush() {
 	list := d.touched.Take(d.l)
 	for _, l := range list {
 		l.listed = false
@@ -517,16 +544,29 @@ func (l *link) finish() {
 	}
 }
 
-// close ends the connection; err is told to its side.
-func (l *link) close(err error) {
+// Close is stream.ConnIO's.
+func (l *link) Close(err error) {
 	if l.state == linkClosed {
 		return
+	}
+	if l.side == nil { // its hello is under way
+		l.abandon()
+		return
+	}
+	if l.d.awaited[l.pair.peer.token] == l {
+		delete(l.d.awaited, l.pair.peer.token)
 	}
 	l.release()
 	_ = unix.Close(l.tcp.fd)
 	l.d.l.Stats.Syscalls++
 	l.destroy()
 	l.side.Drop(err)
+}
+
+// Detach is stream.ConnIO's. It has no queue pair yet.
+func (l *link) Detach() stream.Socket {
+	l.release()
+	return stream.Socket{Fd: l.tcp.fd}
 }
 
 // release takes the link off the loop and leaves the descriptor open.

@@ -124,7 +124,7 @@ func rawWith(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *param
 		t.Fatalf("hello refused: %v %s", h.Code, h.Reason)
 	}
 	_ = c.SetDeadline(time.Now().Add(tt.Patience))
-	t.Cleanup(func() { _ = c.on(func() error { c.k.close(transport.ErrClosed); return nil }) })
+	t.Cleanup(func() { _ = c.on(func() error { c.k.Close(transport.ErrClosed); return nil }) })
 	return c
 }
 
@@ -552,7 +552,7 @@ func toNowhere(t *testing.T, n tt.Network, o Options) {
 		}
 		t.Logf("another %s: after %v: %v", name, time.Since(at).Round(time.Millisecond), err)
 		well()
-		_ = c.on(func() error { c.k.close(transport.ErrClosed); return nil })
+		_ = c.on(func() error { c.k.Close(transport.ErrClosed); return nil })
 	}
 	untilResources(t, before)
 }

@@ -22,9 +22,9 @@ type link struct {
 	d      *driver
 	tag    uint64
 	side   stream.MessageSide
-	ended  func(l *link, err error) // called when the side asks for the end, or the connection has failed
-	served bool                     // it is the server's end
-	listed bool                     // in d.touched
+	ended  func(l stream.ConnIO, err error) // called when the side asks for the end, or the connection has failed
+	served bool                             // it is the server's end
+	listed bool                             // in d.touched
 	state  linkState
 
 	tcp     control   // the TCP connection
@@ -80,12 +80,23 @@ const (
 	wrTagShift  = wrIndexBits + 1
 )
 
+var _ stream.ConnIO = (*link)(nil)
+
 // Touch is stream.Driver's.
 func (l *link) Touch() {
 	if l.state != linkClosed {
 		l.d.touched.Add(l.d.l, l, &l.listed)
 	}
 }
+
+// Join is stream.ConnIO's.
+func (l *link) Join(s stream.Side) {
+	l.side = s.(stream.MessageSide)
+	l.Touch()
+}
+
+// Side is stream.ConnIO's.
+func (l *link) Side() stream.Side { return l.side }
 
 // Stamp is stream.Driver's. What a queue pair receives no kernel sees: until it is taken from the completion queue it is with
 // the fabric.
@@ -216,8 +227,11 @@ func (l *link) working() bool {
 // drained reports whether all that was sent has arrived.
 func (l *link) drained() bool { return l.out.wrs.Len() == 0 }
 
-// abandon forgets a link whose side was not made, and frees what it has.
+// abandon forgets a link whose dial has failed, and frees what it has. Once is enough.
 func (l *link) abandon() {
+	if l.state == linkClosed {
+		return
+	}
 	l.state = linkClosed
 	l.d.links.Drop(l.tag)
 	l.destroy()

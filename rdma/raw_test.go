@@ -294,7 +294,7 @@ func (r *rawConn) CloseWrite() error {
 // Close is net.Conn's. What was written arrives before.
 func (r *rawConn) Close() error {
 	_ = r.flush()
-	return r.on(func() error { r.k.close(transport.ErrClosed); return nil })
+	return r.on(func() error { r.k.Close(transport.ErrClosed); return nil })
 }
 
 // on runs f on the loop, as long as the connection lives.
