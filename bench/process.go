@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 	"golang.org/x/sys/unix"
 )
 
@@ -121,12 +122,12 @@ func bucketQuantile(after, before *metrics.Float64Histogram, q float64) time.Dur
 // threadMark is one client thread's counters at one end of the window.
 type threadMark struct {
 	usage Usage
-	loop  loop.Stats
+	loop  transport.LoopCounters
 	at    int64
 }
 
 func markThread(l *loop.Loop) threadMark {
-	return threadMark{usage: threadUsage(), loop: l.Snapshot(), at: loop.Nanos()}
+	return threadMark{usage: threadUsage(), loop: transport.Snapshot(l), at: loop.Nanos()}
 }
 
 // since is what the thread has spent since o; at is the time that has passed, in ns.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/kv"
-	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // Result is what a run found. Two rules say what counts:
@@ -60,11 +60,11 @@ type Result struct {
 	Drift     Drift                     // worked out from the series, or from slices
 	intervals []*hdrhistogram.Histogram // behind Series, of Spec's window
 
-	Threads       Usage      // client threads alone
-	Process       Usage      // the whole process; with an in-process store that is the store, too
-	CPURatio      float64    // CPU time of the busiest client thread, of the window
-	BusyRatio     float64    // turns that found something, of the thread whose CPU ratio that is
-	ClientLoops   loop.Stats // client loops together
+	Threads       Usage                  // client threads alone
+	Process       Usage                  // the whole process; with an in-process store that is the store, too
+	CPURatio      float64                // CPU time of the busiest client thread, of the window
+	BusyRatio     float64                // turns that found something, of the thread whose CPU ratio that is
+	ClientLoops   transport.LoopCounters // client loops together
 	ClientThreads int
 	Host          Host
 	Go            Runtime

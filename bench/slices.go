@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // Slices is a load in slices: short runs on generators that stay on their loops. Between two slices no request is in flight and none is
@@ -68,8 +69,8 @@ type Slice struct {
 	P99 int64  `json:"p99_ns"`
 	N   uint64 `json:"n"` // number of latencies in the percentiles; of a closed loop also of requests in flight at the window's end
 
-	ClientLoops loop.Stats `json:"client_loops"` // from the slice's start until nothing was in flight, of all threads together
-	Threads     Usage      `json:"threads"`      // likewise
+	ClientLoops transport.LoopCounters `json:"client_loops"` // from the slice's start until nothing was in flight, of all threads together
+	Threads     Usage                  `json:"threads"`      // likewise
 
 	Counts []byte `json:"counts,omitempty"` // the latencies, if Slices.Latencies is set: see durations.encode
 }

@@ -116,7 +116,7 @@ type Options struct {
 	CPUs        []int         // pin the thread to these; empty: leave it alone
 }
 
-// Stats are a loop's counters since it started. Members add to Syscalls and Copied as they go.
+// Stats are what a loop has counted since it started. Members add to Syscalls and Copied as they go; what else they count is theirs.
 type Stats struct {
 	Turns      uint64 // turns of the loop
 	EmptyTurns uint64 // turns that found nothing
@@ -129,96 +129,28 @@ type Stats struct {
 	Mail       uint64 // requests that arrived from other loops, and replies that came back
 	Delivered  uint64 // completions delivered
 	Copied     uint64 // bytes copied by the CPU in user space on the data path
-	Sends      uint64 // to sockets: system calls or ring entries
-	Receives   uint64 // from sockets, likewise; also those that find nothing
-
-	// What did not go as it was asked for.
-	Shorts     uint64 // sends, and receives of a body of known length, that ended short, and were gone on with
-	NoBuffers  uint64 // receives that found no provided buffer (ENOBUFS)
 	Overflows  uint64 // times that completions waited outside of a queue that was full
-	ZeroCopies uint64 // sends without a copy whose memory was free again
-	ZeroCopied uint64 // of these, those that the kernel copied after all
-	Denied     uint64 // connections and passwords of those who may not connect
+}
 
-	// Of members with a NIC of their own.
-	CCalls     uint64 // calls from Go into C
-	Bells      uint64 // doorbells: posts to a send queue
-	WRs        uint64 // work requests posted to send queues
-	Polls      uint64 // looks at a completion queue
-	EmptyPolls uint64 // those that found nothing
-	WCs        uint64 // completions that they found
-
-	// One-sided gets.
-	Reads       uint64 // RDMA READs posted
-	ReadRetries uint64 // of an entry that was being written
-	ReadMisses  uint64 // gets that the server had to answer after all
-	ReadSkips   uint64 // gets for which no READ was tried: nothing is exported, or not that key
+// fields are all of them, for Add and Sub.
+func (s *Stats) fields() [12]*uint64 {
+	return [...]*uint64{&s.Turns, &s.EmptyTurns, &s.Sleeps, &s.Wakes, &s.Syscalls, &s.Enters, &s.SQEs, &s.CQEs, &s.Mail, &s.Delivered, &s.Copied, &s.Overflows}
 }
 
 // Add sums counters of several loops.
 func (s *Stats) Add(o Stats) {
-	s.Turns += o.Turns
-	s.EmptyTurns += o.EmptyTurns
-	s.Sleeps += o.Sleeps
-	s.Wakes += o.Wakes
-	s.Syscalls += o.Syscalls
-	s.Enters += o.Enters
-	s.SQEs += o.SQEs
-	s.CQEs += o.CQEs
-	s.Mail += o.Mail
-	s.Delivered += o.Delivered
-	s.Copied += o.Copied
-	s.Sends += o.Sends
-	s.Receives += o.Receives
-	s.Denied += o.Denied
-	s.Shorts += o.Shorts
-	s.NoBuffers += o.NoBuffers
-	s.Overflows += o.Overflows
-	s.ZeroCopies += o.ZeroCopies
-	s.ZeroCopied += o.ZeroCopied
-	s.CCalls += o.CCalls
-	s.Bells += o.Bells
-	s.WRs += o.WRs
-	s.Polls += o.Polls
-	s.EmptyPolls += o.EmptyPolls
-	s.WCs += o.WCs
-	s.Reads += o.Reads
-	s.ReadRetries += o.ReadRetries
-	s.ReadMisses += o.ReadMisses
-	s.ReadSkips += o.ReadSkips
+	from := o.fields()
+	for i, to := range s.fields() {
+		*to += *from[i]
+	}
 }
 
 // Sub is what was counted since o.
 func (s Stats) Sub(o Stats) Stats {
-	s.Turns -= o.Turns
-	s.EmptyTurns -= o.EmptyTurns
-	s.Sleeps -= o.Sleeps
-	s.Wakes -= o.Wakes
-	s.Syscalls -= o.Syscalls
-	s.Enters -= o.Enters
-	s.SQEs -= o.SQEs
-	s.CQEs -= o.CQEs
-	s.Mail -= o.Mail
-	s.Delivered -= o.Delivered
-	s.Copied -= o.Copied
-	s.Sends -= o.Sends
-	s.Receives -= o.Receives
-	s.Denied -= o.Denied
-	s.Shorts -= o.Shorts
-	s.NoBuffers -= o.NoBuffers
-	s.Overflows -= o.Overflows
-	s.ZeroCopies -= o.ZeroCopies
-	s.ZeroCopied -= o.ZeroCopied
-	s.CCalls -= o.CCalls
-	s.Bells -= o.Bells
-	s.WRs -= o.WRs
-	s.Polls -= o.Polls
-	s.EmptyPolls -= o.EmptyPolls
-	s.WCs -= o.WCs
-	s.Reads -= o.Reads
-	s.ReadRetries -= o.ReadRetries
-	s.ReadMisses -= o.ReadMisses
-	s.ReadSkips -= o.ReadSkips
+	from := o.fields()
+	for i, to := range s.fields() {
+		*to -= *from[i]
+	}
 	return s
 }
 
@@ -232,6 +164,7 @@ type Loop struct {
 	order   []MemberID // live members, in the order in which they were added
 	armers  []Armer
 	shared  map[any]Member
+	values  map[any]any
 	closing []closing // members that have not finished closing
 
 	ring    *ring.Ring // nil without one

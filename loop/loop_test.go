@@ -203,7 +203,7 @@ func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {
-		s, err := l.Counters()
+		s, err := counters(l)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,6 +43,20 @@ func (l *Loop) Shared(key any, make func() (Member, error)) (Member, error) {
 	return m, nil
 }
 
+// Value returns what the loop keeps under key; where it keeps nothing yet, it keeps what make returns. For what several members share, and what
+// outlives them.
+func (l *Loop) Value(key any, make func() any) any {
+	if v, ok := l.values[key]; ok {
+		return v
+	}
+	if l.values == nil {
+		l.values = map[any]any{}
+	}
+	v := make()
+	l.values[key] = v
+	return v
+}
+
 // SetLocal names the handler that requests from other loops' mailboxes go to: the loop's partition.
 func (l *Loop) SetLocal(h kv.Handler) {
 	l.local = h
@@ -233,13 +247,7 @@ func (l *Loop) Call(f func()) error {
 	return nil
 }
 
-// Counters gives the loop's counters. Any other goroutine may call it.
-func (l *Loop) Counters() (s Stats, err error) {
-	err = l.Call(func() { s = l.Snapshot() })
-	return s, err
-}
-
-// Snapshot is Counters for the loop's own goroutine.
+// Snapshot returns what the loop has counted.
 func (l *Loop) Snapshot() Stats {
 	s := l.Stats
 	if l.ring != nil {

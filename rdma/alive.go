@@ -17,11 +17,19 @@ import (
 // stallMin bounds StallMax from below here: a machine may be busy for that long.
 const stallMin = 2 * time.Second
 
+// life is what a client's end knows of its server's. Times are the loop's, in ns (Awake).
+type life struct {
+	stallMax int64 // the server's StallMax; 0: the client waits as long as it takes
+	heardAt  int64 // when a message last came
+	askedAt  int64 // when a sign of life was asked for, and none came since; 0: it was not
+	ask      bool  // one is to be asked for
+}
+
 // waiter is a side that knows whether it waits for answers.
 type waiter interface{ InFlight() int }
 
 // quietMax is how long a client hears nothing before it asks for a sign of life.
-func (l *link) quietMax() int64 { return l.stallMax / 4 }
+func (l *link) quietMax() int64 { return l.life.stallMax / 4 }
 
 // listen looks at the client's connections that wait for answers.
 func (d *driver) listen() {
@@ -39,28 +47,28 @@ func (d *driver) listen() {
 
 func (l *link) listen(now int64) {
 	side, ok := l.side.(waiter)
-	if !ok || !l.up || l.stallMax == 0 || side.InFlight() == 0 {
-		l.askedAt = 0
+	if !ok || l.state != linkUp || l.life.stallMax == 0 || side.InFlight() == 0 {
+		l.life.askedAt = 0
 		return
 	}
 	switch {
-	case l.askedAt == 0 && now-l.heardAt >= l.quietMax():
-		l.askedAt, l.ask = now, true
+	case l.life.askedAt == 0 && now-l.life.heardAt >= l.quietMax():
+		l.life.askedAt, l.life.ask = now, true
 		l.Touch()
-	case l.askedAt != 0 && now-l.askedAt >= l.stallMax-l.quietMax():
-		l.ended(l, l.d.because(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.heardAt).Round(time.Millisecond))))
+	case l.life.askedAt != 0 && now-l.life.askedAt >= l.life.stallMax-l.quietMax():
+		l.ended(l, l.d.because(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.life.heardAt).Round(time.Millisecond))))
 		return
 	}
-	by := l.heardAt + l.quietMax()
-	if l.askedAt != 0 {
-		by = l.askedAt + l.stallMax - l.quietMax()
+	by := l.life.heardAt + l.quietMax()
+	if l.life.askedAt != 0 {
+		by = l.life.askedAt + l.life.stallMax - l.quietMax()
 	}
 	l.lookAt(max(by, now+l.quietMax()/8))
 }
 
 // expect makes sure that listen looks soon.
 func (l *link) expect() {
-	if l.stallMax != 0 {
+	if l.life.stallMax != 0 {
 		l.lookAt(l.d.l.Awake() + l.quietMax()/2)
 	}
 }

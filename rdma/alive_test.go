@@ -28,8 +28,8 @@ func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 		asked, ended := time.Duration(0), false
 		err := l.Call(func() {
 			d := &driver{l: l}
-			k := &link{d: d, side: waits{}, up: true, stallMax: int64(stall), heardAt: l.Now() - int64(since)}
-			k.ended = func(*link, error) { ended = true }
+			k := &link{d: d, side: waits{}, state: linkUp, life: life{stallMax: int64(stall), heardAt: l.Now() - int64(since)}}
+			k.ended = func(stream.ConnIO, error) { ended = true }
 			_, row := d.links.Put()
 			*row = k
 			k.expect()
@@ -37,12 +37,12 @@ func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 				sleep := max(d.listenAt-l.Now(), 0)
 				lived += time.Duration(sleep)
 				d.listenAt -= sleep
-				k.heardAt -= sleep
-				if k.askedAt != 0 {
-					k.askedAt -= sleep
+				k.life.heardAt -= sleep
+				if k.life.askedAt != 0 {
+					k.life.askedAt -= sleep
 				}
 				d.listen()
-				if k.ask && asked == 0 {
+				if k.life.ask && asked == 0 {
 					asked = lived
 				}
 			}

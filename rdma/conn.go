@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,10 @@ import (
 )
 
 // hub is the member that moves the messages of all client connections of one loop over one device.
-type hub struct{ driver }
+type hub struct {
+	stream.Hub
+	driver
+}
 
 var _ loop.Busier = (*hub)(nil)
 
@@ -76,9 +80,9 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		return b, call(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
-					_, _ = rand.Read(k.mine.token[:])
+					_, _ = rand.Read(k.pair.mine.token[:])
 				}
-				b = k.mine.encode()
+				b = k.pair.mine.encode()
 			}
 			return err
 		})
@@ -101,11 +105,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	}
 	if err != nil {
 		if k != nil {
-			_ = l.Do(func() {
-				k.closed = true
-				k.d.links.Drop(k.tag)
-				k.destroy()
-			})
+			_ = l.Do(k.abandon)
 		}
 		return nil, err
 	}
@@ -115,7 +115,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // prepare makes the queue pair of a connection that is to be. On the loop.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
-		h := &hub{driver{l: l, o: o, number: int(hubs.Add(1) - 1)}}
+		h := &hub{driver: driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
+		h.Hub = stream.NewHub(l, &h.driver)
 		var err error
 		if h.id, err = l.Add(h); err != nil {
 			return nil, err
@@ -126,11 +127,11 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	h := m.(*hub)
-	if err := h.revive(nil, func() error { return h.open(c) }); err != nil {
+	if err := h.revive(func() error { return h.open(c) }); err != nil {
 		return nil, err
 	}
 	tag, row := h.links.Put()
-	k := &link{d: &h.driver, tag: tag, fd: -1, ended: (*link).close}
+	k := &link{d: &h.driver, tag: tag, tcp: control{fd: -1}, ended: stream.ConnIO.Close}
 	*row = k
 	if err := k.open(c, depth, o.SlotBytes); err != nil {
 		h.links.Drop(tag)
@@ -143,7 +144,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
-		if k.cm, err = k.qp.ConnectCM(ctx, from, to, peer.port, k.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
+		if k.pair.cm, err = k.pair.qp.ConnectCM(ctx, from, to, peer.port, k.pair.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
 			err = fmt.Errorf("%w: %w", transport.ErrPeerGone, err)
 		}
 	}
@@ -152,7 +153,7 @@ func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.Se
 
 // begin connects the queue pair to the one that the server's hello names, and makes the client's side.
 func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
-	if k.closed {
+	if k.state == linkClosed {
 		return nil, transport.ErrClosed
 	}
 	if n := k.d.nic; n.dead != nil {
@@ -169,7 +170,7 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.side, k.fd = side, fd
+	k.side, k.tcp.fd = side, fd
 	if err := k.d.l.WatchRarely(k.d.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, k.tag); err != nil {
 		side.Drop(err)
 		return nil, err
@@ -188,9 +189,9 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
-	k.up, k.heardAt = true, k.d.l.Awake()
+	k.state, k.life.heardAt = linkUp, k.d.l.Awake()
 	if hello.StallMillis > 0 {
-		k.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
+		k.life.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
 	}
 	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
 }
@@ -201,14 +202,14 @@ func (c *conn) Submit(r *kv.Request) {
 		if l.reader != nil && l.reader.get(r) {
 			return
 		}
-		l.d.l.Stats.ReadSkips++
+		l.d.count.ReadSkips++
 	}
 	c.Client.Submit(r)
 }
 
 // Hangup is transport.Conn's.
 func (c *conn) Hangup() {
-	_ = c.link.d.l.Call(func() { c.link.close(transport.ErrClosed) })
+	_ = c.link.d.l.Call(func() { c.link.Close(transport.ErrClosed) })
 }
 
 // OnEvent is loop.Member's.
@@ -216,36 +217,13 @@ func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 
 // Stage is loop.Member's.
 func (h *hub) Stage() error {
-	h.bury(nil)
+	h.bury()
 	if h.nic != nil {
-		h.flush()
+		h.Flush()
 		h.listen()
 	}
 	return nil
 }
 
 // Busy is loop.Busier's.
-func (h *hub) Busy() string {
-	s := h.busy()
-	h.links.Each(func(_ uint64, l **link) {
-		if c, ok := (*l).side.(*stream.Client); ok && s == "" {
-			s = c.Busy()
-		}
-	})
-	return s
-}
-
-// Close is loop.Member's.
-func (h *hub) Close() bool {
-	h.links.Each(func(_ uint64, l **link) {
-		if k := *l; k.side != nil {
-			k.close(transport.ErrClosed)
-		} else { // its hello is under way
-			k.closed = true
-			h.links.Drop(k.tag)
-			k.destroy()
-		}
-	})
-	_ = h.shut() // the memory stays pinned then, and nobody is left to be told
-	return true
-}
+func (h *hub) Busy() string { return h.Hub.Busy() }

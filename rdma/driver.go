@@ -5,6 +5,7 @@ package rdma
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
@@ -12,6 +13,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -20,20 +22,23 @@ import (
 // requests together. It is that member's part that endpoint and connection share.
 type driver struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
 	number  int // among the members that use a device: which interrupt its completions have
 	nic     *nic
+	before  func() // called before the device is closed; nil: nothing is to be done
 	links   stream.Table[*link]
+	awaited map[verbs.CMToken]*link // of a server: those that rdma_cm will connect
 	touched stream.Touched[*link]
 	owners  []*link // of the batch's work requests
 	broken  []broken
 	found   []verbs.Completion // what Arm found, for the next Poll
 	later   []verbs.Completion // what drain found of others, likewise
 	events  []event            // what drain found of asynchronous events, for the next turn
-	note    func(kind int)     // says in the server's log what has happened to its device; nil: there is no log
-	armed   bool               // an event will tell of the next completion
-	idle    bool               // the last Poll found nothing
+	log     *slog.Logger
+	armed   bool // an event will tell of the next completion
+	idle    bool // the last Poll found nothing
 
 	listenAt int64 // when clients' connections are looked at next; 0: none waits for an answer
 	failed   error // something could not be freed: our own bug, or the device is gone
@@ -52,16 +57,15 @@ type broken struct {
 	err error
 }
 
-// Tags of what is no link.
+// Tags of what is neither a link nor the listener.
 const (
-	tagListener = 1 << 55
-	tagCQ       = 1 << 54
-	tagAsync    = 1 << 53
+	tagCQ    = 1 << 54
+	tagAsync = 1 << 53
 )
 
 // open opens the device for this member. On its loop.
 func (d *driver) open(c device.Choice) error {
-	n, err := openNIC(c, d.o, d.number, &d.l.Stats)
+	n, err := openNIC(c, d.o, d.number, &d.count.CCalls)
 	if err != nil {
 		return err
 	}
@@ -77,7 +81,11 @@ func (d *driver) open(c device.Choice) error {
 	return nil
 }
 
+// shut closes the device. No link has anything of it.
 func (d *driver) shut() error {
+	if d.before != nil {
+		d.before()
+	}
 	if d.nic == nil {
 		return nil
 	}
@@ -86,6 +94,32 @@ func (d *driver) shut() error {
 	err := d.nic.close()
 	d.nic = nil
 	return errors.Join(d.failed, err)
+}
+
+// Open is stream.Engine's, for servers' ends: clients' are made before their socket is known (prepare).
+func (d *driver) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
+	tag, row := d.links.Put()
+	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, ended: ended, served: true}
+	*row = l
+	if err := d.l.WatchRarely(d.id, s.Fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
+		d.links.Drop(tag)
+		return nil, err
+	}
+	return l, nil
+}
+
+// Each is stream.Engine's.
+func (d *driver) Each(f func(stream.ConnIO)) { d.links.Each(func(_ uint64, l **link) { f(*l) }) }
+
+// Len is stream.Engine's.
+func (d *driver) Len() int { return d.links.Len() }
+
+// End is stream.Engine's. What cannot be freed stays pinned until the process ends.
+func (d *driver) End() {
+	n := d.nic
+	if err := d.shut(); err != nil {
+		d.log.Error("device not freed", "device", n.name, "reason", err)
+	}
 }
 
 // event takes the readiness of a descriptor.
@@ -127,7 +161,7 @@ func (d *driver) happened(e event) {
 		d.lose(&lostError{fmt.Sprintf("the device %s is lost: %s", d.nic.name, eventText(e.kind))})
 	case reactPair:
 		d.links.Each(func(_ uint64, l **link) {
-			if k := *l; k.qp != nil && k.qp.Num == e.qp && k.side != nil {
+			if k := *l; k.pair.qp != nil && k.pair.qp.Num == e.qp && k.side != nil {
 				k.ended(k, d.because(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
 			}
 		})
@@ -137,9 +171,7 @@ func (d *driver) happened(e event) {
 	default:
 		return
 	}
-	if d.note != nil {
-		d.note(e.kind)
-	}
+	d.log.Warn("the device reported an event", "device", d.nic.name, "event", eventText(e.kind), "loop", d.number)
 }
 
 // because is why a link has ended: err, or what explains it.
@@ -152,14 +184,14 @@ func (d *driver) because(l *link, err error) error {
 
 // down says that a link's port is not active, and what to do; "": it is, or nobody can say.
 func (d *driver) down(l *link) string {
-	if d.nic == nil || l.qp == nil {
+	if d.nic == nil || l.pair.qp == nil {
 		return ""
 	}
 	d.l.Stats.Syscalls++
-	if p, err := d.nic.dev.Port(l.choice.Port); err != nil || p.Active {
+	if p, err := d.nic.dev.Port(l.pair.choice.Port); err != nil || p.Active {
 		return ""
 	}
-	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.choice.Port, l.choice.Device, l.choice.Netdev)
+	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.pair.choice.Port, l.pair.choice.Device, l.pair.choice.Netdev)
 }
 
 // lose ends all connections, since nothing of the device works any more. It is closed when the last one is gone (bury), and opened again
@@ -171,34 +203,31 @@ func (d *driver) lose(why error) {
 	d.nic.dead = why
 	forgetPicks()
 	d.links.Each(func(_ uint64, l **link) {
-		if k := *l; k.qp != nil && k.side != nil { // one whose dial is under way ends with that
+		if k := *l; k.pair.qp != nil && k.side != nil { // one whose dial is under way ends with that
 			k.ended(k, why)
 		}
 	})
 	d.l.Again()
 }
 
-// bury closes a device that is lost, when no connection has anything of it any more; before is done first. What cannot be freed of it the
-// kernel frees with the descriptor.
-func (d *driver) bury(before func()) {
+// bury closes a device that is lost, when no connection has anything of it any more. What cannot be freed of it the kernel frees with the
+// descriptor.
+func (d *driver) bury() {
 	if d.nic == nil || d.nic.dead == nil {
 		return
 	}
 	used := false
-	d.links.Each(func(_ uint64, l **link) { used = used || (*l).qp != nil })
+	d.links.Each(func(_ uint64, l **link) { used = used || (*l).pair.qp != nil })
 	if used {
 		return
-	}
-	if before != nil {
-		before()
 	}
 	_ = d.shut()
 	d.failed, d.found, d.later, d.events, d.armed = nil, nil, nil, nil, false
 }
 
 // revive opens the device if it is not open, or was lost.
-func (d *driver) revive(before func(), open func() error) error {
-	d.bury(before)
+func (d *driver) revive(open func() error) error {
+	d.bury()
 	switch {
 	case d.nic == nil:
 		return open()
@@ -229,13 +258,13 @@ func (d *driver) Poll() int {
 		} else {
 			cs, err = d.nic.cq.Poll()
 		}
-		d.l.Stats.Polls++
+		d.count.Polls++
 		if err != nil {
 			d.lose(err)
 			break
 		}
 		if len(cs) == 0 {
-			d.l.Stats.EmptyPolls++
+			d.count.EmptyPolls++
 			break
 		}
 		n += len(cs)
@@ -253,26 +282,26 @@ func (d *driver) Poll() int {
 const spinPolls = 64
 
 func (d *driver) reap(cs []verbs.Completion) {
-	d.l.Stats.WCs += uint64(len(cs))
+	d.count.WCs += uint64(len(cs))
 	for i := range cs {
 		c := &cs[i]
 		var l *link
 		if s := d.nic.shared; s.brings(c) {
 			s.given--
-			if l = s.byQP[c.QP]; l == nil || l.closed || c.Status != 0 {
+			if l = s.byQP[c.QP]; l == nil || l.state == linkClosed || c.Status != 0 {
 				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may take it
 			}
 		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
 			l = *row
 		}
-		if l == nil || l.closed {
+		if l == nil || l.state == linkClosed {
 			continue // of a queue pair that is gone
 		}
 		var err error
 		switch {
 		case c.Status == verbs.StatusFlushed:
 			err = d.because(l, transport.ErrPeerGone)
-		case c.Status != 0 && c.WR&wrRecv == 0 && l.sq[c.WR&(wrRecv-1)].bind:
+		case c.Status != 0 && c.WR&wrRecv == 0 && l.out.binds(uint32(c.WR)&(wrRecv-1)):
 			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
 			l.refuse(err)
 		case c.Status != 0:
@@ -302,12 +331,12 @@ func (d *driver) drain(l *link) {
 		return
 	}
 	d.l.Stats.Syscalls++
-	if l.qp.Fail() != nil {
+	if l.pair.qp.Fail() != nil {
 		return // a device that is about to be lost
 	}
 	for until := time.Now().Add(drainMax); ; {
-		last := d.lastTaken(l.qp.Num)
-		d.takeBack(l.qp.Num)
+		last := d.lastTaken(l.pair.qp.Num)
+		d.takeBack(l.pair.qp.Num)
 		if last || !time.Now().Before(until) {
 			return
 		}
@@ -337,7 +366,7 @@ func (d *driver) lastTaken(qp uint32) (last bool) {
 func (d *driver) takeBack(qp uint32) {
 	for {
 		cs, err := d.nic.cq.Aside()
-		d.l.Stats.Polls++
+		d.count.Polls++
 		if err != nil {
 			return // the next Poll says so
 		}
@@ -357,15 +386,15 @@ func (d *driver) takeBack(qp uint32) {
 	}
 }
 
-// busy names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
+// Busy is stream.Engine's: it names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
 // what answers it shows that it has arrived. One of the side's memory does.
-func (d *driver) busy() string {
+func (d *driver) Busy() string {
 	if len(d.found)+len(d.later)+len(d.events)+len(d.broken) > 0 {
 		return "the device has completions that were not looked at"
 	}
 	s := ""
 	d.links.Each(func(_ uint64, row **link) {
-		if l := *row; s == "" && l.up && !l.closed && l.working() {
+		if l := *row; s == "" && l.state == linkUp && l.working() {
 			s = "messages of a queue pair are under way"
 		}
 	})
@@ -381,7 +410,7 @@ func (d *driver) Arm() (bool, error) {
 		return true, nil
 	}
 	d.l.Stats.Syscalls++
-	d.l.Stats.Polls++
+	d.count.Polls++
 	cs, err := d.nic.cq.Arm()
 	if err != nil {
 		d.lose(err)
@@ -392,23 +421,23 @@ func (d *driver) Arm() (bool, error) {
 	return len(cs) > 0, nil
 }
 
-// flush takes what waited for memory, and posts the turn's receives and messages.
-func (d *driver) flush() {
+// Flush is stream.Engine's. It delivers what waited for memory, and posts the turn's receives and messages.
+func (d *driver) Flush() {
 	list := d.touched.Take(d.l)
 	for _, l := range list {
 		l.listed = false
-		if l.up && !l.closed {
-			if err := l.take(); err != nil {
+		if l.state == linkUp {
+			if err := l.deliver(); err != nil {
 				l.ended(l, err)
 			}
 		}
 	}
 	for _, l := range list {
 		switch {
-		case l.closed:
-		case l.up:
+		case l.state == linkClosed:
+		case l.state == linkUp:
 			l.stage()
-		case l.qp == nil || l.ours != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
+		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
 			l.greet()
 		}
 	}
@@ -417,14 +446,14 @@ func (d *driver) flush() {
 	}
 	for i, l := range list {
 		list[i] = nil
-		if l.up && !l.closed {
-			l.tell()
+		if l.state == linkUp {
+			l.confirm(0)
 			l.finish()
 		}
 	}
 	for i, b := range d.broken {
 		d.broken[i] = broken{}
-		if !b.l.closed {
+		if b.l.state != linkClosed {
 			b.l.ended(b.l, b.err)
 		}
 	}
@@ -440,8 +469,8 @@ func (d *driver) post() {
 	first := 0
 	for d.nic.batch.Len() > 0 {
 		bells, done, err := d.nic.batch.Post(d.o.PostBatch)
-		d.l.Stats.Bells += uint64(bells)
-		d.l.Stats.WRs += uint64(done)
+		d.count.Bells += uint64(bells)
+		d.count.WRs += uint64(done)
 		if d.nic.writes {
 			d.l.Stats.Syscalls += uint64(bells)
 		}
@@ -457,14 +486,14 @@ func (d *driver) post() {
 // control takes the readiness of the TCP connection: before the hellos are done bytes of them, then nothing but
 // its end.
 func (l *link) control() {
-	for !l.closed {
+	for l.state != linkClosed {
 		var w [2][]byte
 		var b [16]byte
 		w[0] = b[:]
-		if !l.up && l.side.Window(&w) == 0 {
+		if l.state != linkUp && l.side.Window(&w) == 0 {
 			return
 		}
-		n, err := sys.Recv(l.fd, w[0])
+		n, err := sys.Recv(l.tcp.fd, w[0])
 		l.d.l.Stats.Syscalls++
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -474,10 +503,10 @@ func (l *link) control() {
 			l.ended(l, l.d.because(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // what it sent before, a refusal say, is here already
-			if !l.closed {
+			if l.state != linkClosed {
 				l.ended(l, l.d.because(l, transport.ErrPeerGone))
 			}
-		case l.up:
+		case l.state == linkUp:
 			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
 		default:
 			if err := l.side.Received(n, 0); err != nil {
@@ -492,7 +521,7 @@ func (l *link) greet() {
 	var v [1]unix.Iovec
 	for l.side.Gather(v[:], stream.GatherBytes) > 0 {
 		b := sys.IovecBytes(&v[0])
-		n, err := unix.Write(l.fd, b)
+		n, err := unix.Write(l.tcp.fd, b)
 		l.d.l.Stats.Syscalls++
 		if err != nil || n < len(b) { // a new connection's buffer has room for it
 			l.ended(l, fmt.Errorf("%w: the hello could not be sent: %d of %d B: %w", transport.ErrPeerGone, n, len(b), err))
@@ -500,8 +529,8 @@ func (l *link) greet() {
 		}
 		l.side.Sent(n)
 	}
-	if l.qp != nil {
-		l.up = true
+	if l.pair.qp != nil {
+		l.state = linkUp
 		l.Touch()
 	}
 	l.finish()
@@ -509,28 +538,41 @@ func (l *link) greet() {
 
 // finish tells the peer, by the end of the TCP connection, that all has been said.
 func (l *link) finish() {
-	if !l.halved && l.side.Finished() && (!l.up || l.drained()) {
-		l.halved = true
-		_ = unix.Shutdown(l.fd, unix.SHUT_WR)
+	if !l.tcp.halved && l.side.Finished() && (l.state != linkUp || l.drained()) {
+		l.tcp.halved = true
+		_ = unix.Shutdown(l.tcp.fd, unix.SHUT_WR)
 		l.d.l.Stats.Syscalls++
 	}
 }
 
-// close ends the connection; err is told to its side.
-func (l *link) close(err error) {
-	if l.closed {
+// Close is stream.ConnIO's.
+func (l *link) Close(err error) {
+	if l.state == linkClosed {
 		return
 	}
+	if l.side == nil { // its hello is under way
+		l.abandon()
+		return
+	}
+	if l.d.awaited[l.pair.peer.token] == l {
+		delete(l.d.awaited, l.pair.peer.token)
+	}
 	l.release()
-	_ = unix.Close(l.fd)
+	_ = unix.Close(l.tcp.fd)
 	l.d.l.Stats.Syscalls++
 	l.destroy()
 	l.side.Drop(err)
 }
 
+// Detach is stream.ConnIO's. It has no queue pair yet.
+func (l *link) Detach() socket.Socket {
+	l.release()
+	return socket.Socket{Fd: l.tcp.fd}
+}
+
 // release takes the link off the loop and leaves the descriptor open.
 func (l *link) release() {
-	l.closed = true
-	l.d.l.UnwatchRarely(l.d.id, l.fd, l.tag)
+	l.state = linkClosed
+	l.d.l.UnwatchRarely(l.d.id, l.tcp.fd, l.tag)
 	l.d.links.Drop(l.tag)
 }

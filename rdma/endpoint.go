@@ -54,36 +54,29 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 
 // endpoint is the server's share of connections on one loop.
 type endpoint struct {
+	*stream.Ends
 	driver
-	h        *stream.Host
 	tables   []exported // for the verb read
 	cm       *verbs.CMListener
-	awaited  map[verbs.CMToken]*link // that rdma_cm will connect
-	peers    *stream.Peers
 	group    *loop.Group
 	choice   device.Choice // of the address that the server listens on
-	listener socket.Acceptor
-	watching bool // the listener
-	late     func(*stream.Server, error)
+	listener *socket.Acceptor
 }
 
-var _ loop.Busier = (*endpoint)(nil)
+var (
+	_ stream.Endpoint = (*endpoint)(nil)
+	_ loop.Busier     = (*endpoint)(nil)
+)
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o, number: h.Index}, h: h, choice: c, peers: p, group: g}
-	e.note = func(kind int) {
-		h.O.Log.Warn("the device reported an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
-	}
-	e.listener = socket.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
-		e.add(fd, name, nil)
-		return nil
-	}}
+	e := &endpoint{driver: driver{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
-	e.id = id
-	e.late = func(c *stream.Server, err error) { e.ended(c.Driver().(*link), err) }
+	e.id, e.before = id, e.stopCM
+	e.Ends = stream.NewEnds(h, p, &e.driver)
+	e.listener = socket.NewAcceptor(h, id, true, func(fd int, name string) error { return e.Add(socket.Socket{Fd: fd}, name, nil) })
 	h.Grant = e.grant
 	if err := e.equip(c); err != nil {
 		return e, err
@@ -100,7 +93,7 @@ func (e *endpoint) equip(c device.Choice) (err error) {
 	if err := e.open(c); err != nil {
 		return err
 	}
-	for _, a := range e.h.Arenas() {
+	for _, a := range e.Host.Arenas() {
 		if e.o.HugePages {
 			_ = a.Huge() // what the kernel has of them
 		}
@@ -122,7 +115,7 @@ func (e *endpoint) equip(c device.Choice) (err error) {
 
 // again opens a device that was lost, for the connection that is asked for.
 func (e *endpoint) again() error {
-	return e.revive(e.stopCM, func() error {
+	return e.revive(func() error {
 		c, err := pick(e.choice.Addr)
 		if err == nil {
 			err = e.equip(c)
@@ -130,12 +123,12 @@ func (e *endpoint) again() error {
 		if err != nil {
 			if e.nic != nil {
 				e.nic.dead = err
-				e.bury(e.stopCM)
+				e.bury()
 			}
 			return fmt.Errorf("rdma: open the device again: %w", err)
 		}
 		e.choice = c
-		e.h.O.Log.Info("the device is open again", "device", c.Device, "loop", e.h.Index)
+		e.Host.O.Log.Info("the device is open again", "device", c.Device, "loop", e.Host.Index)
 		return nil
 	})
 }
@@ -154,12 +147,7 @@ func (e *endpoint) stopCM() {
 }
 
 // Listen is stream.Endpoint's.
-func (e *endpoint) Listen(fd int) error {
-	e.listener.Listen(fd)
-	err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN, tagListener)
-	e.watching = err == nil
-	return err
-}
+func (e *endpoint) Listen(fd int) error { return e.listener.Listen(fd) }
 
 // grant makes a connection's queue pair, for the hello that asks for it.
 func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
@@ -171,7 +159,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	if err := e.again(); err != nil {
 		return nil, err
 	}
-	sa, err := unix.Getsockname(l.fd)
+	sa, err := unix.Getsockname(l.tcp.fd)
 	if err != nil {
 		return nil, fmt.Errorf("rdma: getsockname: %w", err)
 	}
@@ -195,14 +183,14 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		}
 		return nil, err
 	}
-	if l.mine.connect == ByCM {
-		l.mine.port = e.cm.Port
+	if l.pair.mine.connect == ByCM {
+		l.pair.mine.port = e.cm.Port
 		e.awaited[peer.token] = l
 	} else if err := l.bind(); err != nil {
 		l.destroy()
 		return nil, err
 	}
-	return encodeTables(l.mine.encode(), e.tables), nil
+	return encodeTables(l.pair.mine.encode(), e.tables), nil
 }
 
 // request takes a connection request by rdma_cm, on a goroutine of its own.
@@ -210,18 +198,18 @@ func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 	accept := func() {
 		l := e.awaited[token]
 		delete(e.awaited, token)
-		if l == nil || l.closed {
+		if l == nil || l.state == linkClosed {
 			r.Reject()
 			return
 		}
-		cm, err := r.Accept(l.qp, l.path(&l.peer))
+		cm, err := r.Accept(l.pair.qp, l.path(&l.pair.peer))
 		if err != nil {
-			e.ended(l, err)
+			l.ended(l, err)
 			return
 		}
-		l.cm = cm
+		l.pair.cm = cm
 		if err := l.bind(); err != nil {
-			e.ended(l, err)
+			l.ended(l, err)
 		}
 	}
 	if !e.l.Do(accept) {
@@ -241,7 +229,7 @@ func ipOf(sa unix.Sockaddr) netip.Addr {
 
 // OnEvent is loop.Member's.
 func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
-	if tag == tagListener {
+	if tag == socket.TagListener {
 		e.listener.Ready()
 		return
 	}
@@ -249,94 +237,21 @@ func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 }
 
 // Poll is loop.Member's.
-func (e *endpoint) Poll() int {
-	return e.driver.Poll() + e.listener.Poll()
-}
-
-// add takes a connection in: fresh, or with the hello that another loop has read.
-func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
-	tag, row := e.links.Put()
-	l := &link{d: &e.driver, tag: tag, fd: fd, ended: e.ended, served: true}
-	*row = l
-	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
-		e.links.Drop(tag)
-		e.h.TurnAway(socket.Socket{Fd: fd}, name)
-		return
-	}
-	var srv *stream.Server
-	if moved == nil {
-		srv = e.h.NewServer(l, name)
-	} else {
-		srv = e.h.Adopt(l, moved)
-	}
-	if srv == nil {
-		l.release()
-		e.h.TurnAway(socket.Socket{Fd: fd}, name)
-		return
-	}
-	l.side = srv
-	if moved != nil {
-		l.Touch()
-	}
-}
-
-// Adopt is stream.Endpoint's: it takes over a connection that another loop accepted.
-func (e *endpoint) Adopt(m stream.Moved) { e.add(m.Fd, m.Name, &m) }
-
-// ended is called when a connection has ended or failed, or its hello asks for another loop.
-func (e *endpoint) ended(l *link, err error) {
-	if l.closed {
-		return
-	}
-	delete(e.awaited, l.peer.token)
-	if errors.Is(err, stream.ErrMove) {
-		srv := l.side.(*stream.Server)
-		m := srv.Moved(socket.Socket{Fd: l.fd})
-		to := srv.MoveTo
-		l.release()
-		l.side.Drop(err)
-		e.peers.Move(to, m)
-		return
-	}
-	l.close(err)
-}
+func (e *endpoint) Poll() int { return e.driver.Poll() + e.listener.Poll() }
 
 // Stage is loop.Member's.
 func (e *endpoint) Stage() error {
-	if e.h.Pool == nil {
-		return nil // it is closed
-	}
-	e.bury(e.stopCM)
-	e.h.Resume()
-	e.flush()
-	e.h.Tick(e.late)
+	e.bury()
+	e.Ends.Stage()
 	e.listener.Stage()
 	return nil
 }
 
 // Busy is loop.Busier's.
-func (e *endpoint) Busy() string {
-	if s := e.busy(); s != "" {
-		return s
-	}
-	return e.h.Busy()
-}
+func (e *endpoint) Busy() string { return e.Ends.Busy() }
 
 // Close is loop.Member's: nothing more is accepted, connections end in good order.
 func (e *endpoint) Close() bool {
-	if e.listener.Fd >= 0 {
-		if e.watching {
-			e.l.UnwatchRarely(e.id, e.listener.Fd, tagListener)
-		}
-		e.listener.Close()
-	}
-	e.h.Wind()
-	if !e.h.Idle() {
-		return false
-	}
-	e.stopCM()
-	if err := e.shut(); err != nil {
-		e.h.O.Log.Error("device not freed", "device", e.choice.Device, "reason", err)
-	}
-	return e.h.Close()
+	e.listener.Close()
+	return e.Ends.Close()
 }

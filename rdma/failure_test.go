@@ -109,7 +109,7 @@ func raw(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *params)) 
 	t.Helper()
 	c := rawWith(t, r, o, depth, change, nil)
 	if change == nil {
-		if err := c.wait(func() bool { return c.k.known }); err != nil {
+		if err := c.wait(func() bool { return c.k.keys.known }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func rawWith(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *param
 		t.Fatalf("hello refused: %v %s", h.Code, h.Reason)
 	}
 	_ = c.SetDeadline(time.Now().Add(tt.Patience))
-	t.Cleanup(func() { _ = c.on(func() error { c.k.close(transport.ErrClosed); return nil }) })
+	t.Cleanup(func() { _ = c.on(func() error { c.k.Close(transport.ErrClosed); return nil }) })
 	return c
 }
 
@@ -298,7 +298,7 @@ func slowHandler(t *testing.T, n tt.Network, _ Options) {
 	var began int64
 	_ = r.Loop.Call(func() { began = r.Loop.Now() })
 	tt.Until(t, "signs of life", func() (late bool) {
-		_ = r.Loop.Call(func() { late = k.heardAt > began+int64(stallMin)*3/2 })
+		_ = r.Loop.Call(func() { late = k.life.heardAt > began+int64(stallMin)*3/2 })
 		return late
 	})
 	p.Release(t)
@@ -342,7 +342,7 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 		c.Submit(tt.Put(fmt.Sprint(i), tt.Fill(100_000, uint64(i))))
 	}
 	tt.Until(t, "the credits to be used up", func() (ok bool) {
-		_ = r.Loop.Call(func() { ok = int32(k.allowed-k.sent) <= 1 })
+		_ = r.Loop.Call(func() { ok = k.credits.left() <= 1 })
 		return ok
 	})
 	child.Thaw()
@@ -382,7 +382,7 @@ func withheldByClient(t *testing.T, n tt.Network, o Options) {
 		well()
 		// The last one is kept. How many of the slots that this side has emptied the server knows of is a matter of
 		// when the last request left.
-		_ = r.Loop.Call(func() { up = len(c.out) == 0 && int32(c.k.told-c.k.arrTail-keys) <= 1 })
+		_ = r.Loop.Call(func() { up = len(c.out) == 0 && int32(c.k.credits.advertised-c.k.in.arrivals-keys) <= 1 })
 		return up
 	})
 	got := make([]byte, gets*(wire.HeaderBytes+valueBytes))
@@ -425,9 +425,9 @@ func fullQueue(t *testing.T, _ tt.Network, o Options) {
 		}
 	}
 	var sent uint32
-	_ = r.Loop.Call(func() { sent = k.sent })
-	if sent < 8*100_000/256 || len(k.sq) > 16 {
-		t.Fatalf("%d messages through a queue of %d", sent, len(k.sq))
+	_ = r.Loop.Call(func() { sent = k.credits.sent })
+	if sent < 8*100_000/256 || k.out.wrs.Room() > 16 {
+		t.Fatalf("%d messages through a queue of %d", sent, k.out.wrs.Room())
 	}
 }
 
@@ -480,7 +480,7 @@ func beyondSlot(t *testing.T, n tt.Network, o Options) {
 	well := bystander(t, r)
 	o.SlotBytes = 32 << 10 // the server's are of 8 KiB
 	c := raw(t, r, o, 4, nil)
-	_ = c.on(func() error { c.k.most = 20_000; return nil })
+	_ = c.on(func() error { c.k.out.maxBytes = 20_000; return nil })
 	_, _ = c.Write(frame(kv.OpPut, 1, "k", tt.Fill(19_000, 1), 0))
 	t.Logf("the sender: %v; the log: %q", c.ends(t), r.Logs())
 	well()
@@ -491,7 +491,7 @@ func lies(t *testing.T, n tt.Network, o Options) {
 	well := bystander(t, r)
 	for n, by := range []int32{1000, 1 << 30, -5} { // too many, endless, back
 		c := raw(t, r, o, 4, nil)
-		_ = c.on(func() error { c.k.posted += uint32(by); return nil })
+		_ = c.on(func() error { c.k.credits.posted += uint32(by); return nil })
 		_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
 		c.ends(t)
 		r.Logged(n+1, "it has posted")
@@ -503,11 +503,11 @@ func writesElsewhere(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	for name, change := range map[string]func(k *link){
-		"wrong key":        func(k *link) { k.theirs.rkey ^= 0x00FF00 },
-		"out of range":     func(k *link) { k.theirs.addr += 1 << 30 },
-		"across the end":   func(k *link) { k.theirs.addr += uint64(k.peer.slots*k.peer.slotBytes) - 8 },
-		"behind the end":   func(k *link) { k.theirs.addr += uint64(k.peer.slots * k.peer.slotBytes) }, // where messages lie that it sends
-		"before the start": func(k *link) { k.theirs.addr -= 8 },
+		"wrong key":        func(k *link) { k.keys.theirs.rkey ^= 0x00FF00 },
+		"out of range":     func(k *link) { k.keys.theirs.addr += 1 << 30 },
+		"across the end":   func(k *link) { k.keys.theirs.addr += uint64(k.pair.peer.slots*k.pair.peer.slotBytes) - 8 },
+		"behind the end":   func(k *link) { k.keys.theirs.addr += uint64(k.pair.peer.slots * k.pair.peer.slotBytes) }, // where messages lie that it sends
+		"before the start": func(k *link) { k.keys.theirs.addr -= 8 },
 	} {
 		c := raw(t, r, o, 4, nil)
 		_ = c.on(func() error { change(c.k); return nil })
@@ -523,7 +523,7 @@ func afterHello(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	c := raw(t, r, o, 4, nil)
-	_ = c.on(func() error { _, err := unix.Write(c.k.fd, []byte("more")); return err })
+	_ = c.on(func() error { _, err := unix.Write(c.k.tcp.fd, []byte("more")); return err })
 	c.ends(t)
 	r.Logged(1, "after the hello")
 	well()
@@ -546,13 +546,13 @@ func toNowhere(t *testing.T, n tt.Network, o Options) {
 		at := time.Now()
 		_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
 		// The device may take what came before its time for a copy, acknowledge it, and forget it: with the verb write, our key.
-		err := c.wait(func() bool { return c.k.drained() && (len(c.out) == 0 || c.k.ours == keyTold && !c.k.known) })
+		err := c.wait(func() bool { return c.k.drained() && (len(c.out) == 0 || c.k.keys.state == keySent && !c.k.keys.known) })
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("another %s: neither acknowledged nor refused", name)
 		}
 		t.Logf("another %s: after %v: %v", name, time.Since(at).Round(time.Millisecond), err)
 		well()
-		_ = c.on(func() error { c.k.close(transport.ErrClosed); return nil })
+		_ = c.on(func() error { c.k.Close(transport.ErrClosed); return nil })
 	}
 	untilResources(t, before)
 }

@@ -40,85 +40,93 @@ type keyState uint8
 
 const (
 	keyUnbound keyState = iota // it opens nothing yet
-	keyBound                   // it opens our slots, and is to be told
-	keyTold                    // its message is in the send queue; or the verb needs none
+	keyBound                   // it opens our slots, and is to be sent
+	keySent                    // its message is in the send queue
 )
+
+// keys are what opens the slots of each side to the other. known and keySent hold from the start where the verb needs no keys.
+type keys struct {
+	exposed *verbs.Region // our slots
+	window  *verbs.Window // on all of them; nil: the device has none
+	state   keyState      // of mine
+	mine    slotsKey
+	theirs  slotsKey
+	known   bool // theirs has come
+}
 
 // expose registers the slots for the peer, in a way that gives nobody a right yet where the device has windows. The queue pair is made.
 func (l *link) expose() (err error) {
 	n := l.d.nic
-	if l.exposed, err = n.dev.Register(l.mem.Bytes()[:l.staged], n.exposes); err == nil && n.exposes != verbs.RemoteWrite {
-		l.window, err = n.dev.NewWindow()
+	if l.keys.exposed, err = n.dev.Register(l.mem.arena.Bytes()[:l.mem.staged], n.exposes); err == nil && n.exposes != verbs.RemoteWrite {
+		l.keys.window, err = n.dev.NewWindow()
 	}
 	return err
 }
 
 // bind has the window opened, after the queue pair was connected.
 func (l *link) bind() error {
-	if l.ours != keyUnbound {
+	if l.keys.state != keyUnbound {
 		return nil
 	}
-	l.key = slotsKey{verbs.Address(l.mem.Bytes()), l.exposed.RKey}
-	if l.window == nil {
-		l.ours = keyBound
+	l.keys.mine = slotsKey{verbs.Address(l.mem.arena.Bytes()), l.keys.exposed.RKey}
+	if l.keys.window == nil {
+		l.keys.state = keyBound
 		l.Touch()
 		return nil
 	}
-	place := l.sqTail % uint32(len(l.sq))
-	if err := l.window.Bind(l.qp, l.exposed, l.mem.Bytes()[:l.staged], l.tag<<wrTagShift|uint64(place)); err != nil {
+	if err := l.keys.window.Bind(l.pair.qp, l.keys.exposed, l.mem.arena.Bytes()[:l.mem.staged], l.tag<<wrTagShift|uint64(l.out.place())); err != nil {
 		return err
 	}
-	l.key.rkey = l.window.RKey
-	l.sq[place] = sending{copied: true, bind: true}
-	l.sqTail++
+	l.keys.mine.rkey = l.keys.window.RKey
+	l.out.wrs.Push(sending{copied: true, bind: true})
 	return nil
 }
 
 // refuse says, in place of a hello that was held back for the window, why there is no connection.
 func (l *link) refuse(why error) {
-	if l.served && !l.up {
-		_, _ = unix.Write(l.fd, (&wire.ServerHello{Version: wire.Version, Code: wire.RefusedBusy, Reason: why.Error()}).Append(nil))
+	if l.served && l.state != linkUp {
+		_, _ = unix.Write(l.tcp.fd, (&wire.ServerHello{Version: wire.Version, Code: wire.RefusedBusy, Reason: why.Error()}).Append(nil))
 		l.d.l.Stats.Syscalls++
 	}
 }
 
-// tellKey puts our first message into the batch, if it is time.
-func (l *link) tellKey() {
-	if l.ours != keyBound || l.served && !l.known {
+// sendKey puts our first message into the batch, if it is time.
+func (l *link) sendKey() {
+	if l.keys.state != keyBound || l.served && !l.keys.known {
 		return
 	}
 	n := l.d.nic
 	if n.batch.Full() {
 		l.d.post()
 	}
-	to := l.staging(l.sqTail % uint32(len(l.sq)))[:slotsKeyBytes]
-	l.key.encode(to)
+	to := l.staging(l.out.place())[:slotsKeyBytes]
+	l.keys.mine.encode(to)
 	op := l.put(nil, 0)
-	op.SGE[0], op.SGEs = verbs.Piece(to, l.region.LKey), 1
+	op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
 	op.Flags = verbs.Signaled
-	l.silent = 0
-	l.ours = keyTold
+	l.out.unsignaled = 0
+	l.keys.state = keySent
 }
 
-// takeKey takes the peer's first message.
-func (l *link) takeKey(slot, bytes uint32) error {
+// receiveKey takes the peer's first message.
+func (l *link) receiveKey(slot, bytes uint32) error {
 	if bytes != slotsKeyBytes {
 		return fmt.Errorf("%w: the first message has %d B, and is not the key of the peer's slots", transport.ErrProtocol, bytes)
 	}
-	l.theirs.decode(l.keyRoom())
-	l.known = true
+	l.keys.theirs.decode(l.keyRoom())
+	l.keys.known = true
 	l.Touch()
 	return l.post(slot)
 }
 
 // keyRoom is where the peer's first message lands, with the verb write: behind all else.
 func (l *link) keyRoom() []byte {
-	b := l.mem.Bytes()[l.staged+l.slots*l.sqBytes:]
+	b := l.mem.arena.Bytes()[l.mem.staged+l.in.slots*l.mem.placeBytes:]
 	return b[:slotsKeyBytes:slotsKeyBytes]
 }
 
 // staging is the place that the message at a place of the send queue is copied to.
 func (l *link) staging(place uint32) []byte {
-	at := l.staged + int(place)*l.sqBytes
-	return l.mem.Bytes()[at : at+l.sqBytes : at+l.sqBytes]
+	at := l.mem.staged + int(place)*l.mem.placeBytes
+	return l.mem.arena.Bytes()[at : at+l.mem.placeBytes : at+l.mem.placeBytes]
 }

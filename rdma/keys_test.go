@@ -39,14 +39,14 @@ func keysRig(t *testing.T, o Options) (*tt.Rig, *endpoint) {
 }
 
 // slotsOf copies a side's slots. On its loop.
-func slotsOf(k *link) []byte { return bytes.Clone(k.mem.Bytes()[:k.staged]) }
+func slotsOf(k *link) []byte { return bytes.Clone(k.mem.arena.Bytes()[:k.mem.staged]) }
 
 // serverSlots copies the slots of the server's end of a connection.
 func serverSlots(t *testing.T, e *endpoint, c *rawConn) (slots []byte) {
 	t.Helper()
 	_ = e.l.Call(func() {
 		e.links.Each(func(_ uint64, l **link) {
-			if k := *l; k.qp != nil && k.qp.Num == c.k.peer.qp {
+			if k := *l; k.pair.qp != nil && k.pair.qp.Num == c.k.pair.peer.qp {
 				slots = slotsOf(k)
 			}
 		})
@@ -101,7 +101,7 @@ func toAnothers(t *testing.T, o Options, windows bool) {
 	if !bytes.Contains(before, []byte("others")) {
 		t.Fatal("what a client says is not in its slots")
 	}
-	_ = thief.on(func() error { thief.k.theirs = other.k.theirs; return nil })
+	_ = thief.on(func() error { thief.k.keys.theirs = other.k.keys.theirs; return nil })
 	_, _ = thief.Write(frame(kv.OpPut, 1, "stolen", []byte("value"), 0))
 	if !windows {
 		tt.Until(t, "the write to arrive", func() bool { return !bytes.Equal(before, serverSlots(t, e, other)) })
@@ -125,7 +125,7 @@ func intoAnothers(t *testing.T, o Options, windows bool) {
 	other := raw(t, r, o, 4, nil)
 	other.put(t, "others")
 	var before []byte
-	thief := rawWith(t, r, o, 4, nil, func(k *link) { k.key, before = other.k.key, slotsOf(other.k) })
+	thief := rawWith(t, r, o, 4, nil, func(k *link) { k.keys.mine, before = other.k.keys.mine, slotsOf(other.k) })
 	_, _ = thief.Write(frame(kv.OpGet, 1, "others", nil, 100))
 	same := func() (same bool) {
 		_ = other.on(func() error { same = bytes.Equal(before, slotsOf(other.k)); return nil })
@@ -149,7 +149,7 @@ func toEnded(t *testing.T, o Options) {
 	r, e := keysRig(t, o)
 	thief, ended := raw(t, r, o, 4, nil), raw(t, r, o, 4, nil)
 	ended.put(t, "k")
-	key := ended.k.theirs
+	key := ended.k.keys.theirs
 	_ = ended.Close()
 	tt.Until(t, "the server to free it", func() (free bool) {
 		_ = e.l.Call(func() {
@@ -159,7 +159,7 @@ func toEnded(t *testing.T, o Options) {
 		})
 		return free
 	})
-	_ = thief.on(func() error { thief.k.theirs = key; return nil })
+	_ = thief.on(func() error { thief.k.keys.theirs = key; return nil })
 	_, _ = thief.Write(frame(kv.OpPut, 1, "late", []byte("value"), 0))
 	thief.endsRefused(t)
 	bystander(t, r)()
@@ -213,8 +213,8 @@ func TestWithoutWindowsTheVerbWriteWorks(t *testing.T) {
 		_ = d.l.Call(func() { d.nic.exposes = verbs.RemoteWrite })
 		c := raw(t, r, o, 4, nil)
 		c.put(t, "k")
-		if bare := c.k.window == nil; bare != (d == linkOf(first).d) {
-			t.Fatalf("the client's window: %v", c.k.window)
+		if bare := c.k.keys.window == nil; bare != (d == linkOf(first).d) {
+			t.Fatalf("the client's window: %v", c.k.keys.window)
 		}
 		echoes(t, tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})), around(8<<10))
 	}
@@ -225,12 +225,17 @@ func TestFirstMessagesThatAreNoKeyEndTheConnectionAlone(t *testing.T) {
 	o := Options{Verb: Write}
 	r, _ := keysRig(t, o)
 	well := bystander(t, r)
-	c := rawWith(t, r, o, 4, nil, func(k *link) { k.ours, k.sq[0].bind = keyTold, false }) // it says nothing of its key
-	_ = c.on(func() error { c.k.ask = true; c.k.Touch(); return nil })
+	c := rawWith(t, r, o, 4, nil, func(k *link) { // it sends no key
+		k.keys.state = keySent
+		for i := range k.out.wrs.Len() {
+			k.out.wrs.At(i).bind = false
+		}
+	})
+	_ = c.on(func() error { c.k.life.ask = true; c.k.Touch(); return nil })
 	c.ends(t)
 	r.Logged(1, "the first message has 0 B")
 	well()
-	c = rawWith(t, r, o, 4, nil, func(k *link) { k.key = slotsKey{1 << 63, 77} })
+	c = rawWith(t, r, o, 4, nil, func(k *link) { k.keys.mine = slotsKey{1 << 63, 77} })
 	_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
 	c.ends(t)
 	well()

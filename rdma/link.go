@@ -10,88 +10,67 @@ import (
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/stream"
-	"golang.org/x/sys/unix"
 )
 
-// link is one end of a connection: a queue pair, the slots that it receives into, and the TCP connection
-// that carried the hello and stays as a sign of life. It belongs to its member's loop.
-//
-// Flow control is by credits. Each message takes one of the receiver's slots, and carries, as immediate data, how
-// many slots the sender of it has posted in all so far: so each side knows how many messages it may
-// send. The last credit is kept for a message without bytes, which brings nothing but that count.
+// link is one end of a connection: a queue pair, the slots that it receives into, and the TCP connection that carried the hello. It
+// belongs to its member's loop.
 type link struct {
 	d      *driver
 	tag    uint64
-	fd     int // the TCP connection
 	side   stream.MessageSide
-	ended  func(l *link, err error) // the side asked for the end, or the connection failed
-	served bool                     // it is the server's end
-	up     bool                     // hellos are done: messages go through the queue pair
-	listed bool                     // in d.touched
-	halved bool                     // our sending half of fd is shut
-	closed bool
+	ended  func(l stream.ConnIO, err error) // called when the side asks for the end, or the connection has failed
+	served bool                             // it is the server's end
+	listed bool                             // in d.touched
+	state  linkState
 
-	qp     *verbs.QP
-	mem    *arena.Arena  // slots, then the places that messages are copied to
-	region *verbs.Region // of it what this side's work requests point to
-	cm     *verbs.CMConn // what connected it, if that was rdma_cm
-	choice device.Choice
-	port   verbs.Port
-	mine   params // what our hello says
-
-	// Receiving. A writer puts message number i, of those with bytes, into slot i modulo their number.
-	slots, slotBytes int
-	arrived          []arrival // a ring: messages that the side has not taken whole
-	arrHead, arrTail uint32
-	taking           bool     // the side has begun with the head of arrived
-	spare            []uint32 // slots that are free and not posted yet
-	posted           uint32   // receives in all
-	told             uint32   // the count that the peer knows
-
-	// With the verb write: where the peer writes, and what opens it; see keys.go.
-	exposed *verbs.Region // the slots
-	window  *verbs.Window // on all of them; nil: the device has none
-	ours    keyState
-	key     slotsKey // for our slots
-	theirs  slotsKey // for the peer's
-	known   bool     // theirs has come; or the verb needs none
-
-	// Sending.
-	peer    params
-	most    int    // bytes of a message that we send
-	allowed uint32 // messages in all, by the peer's last count
-	sent    uint32 // messages in all
-	written uint32 // of them those with bytes, with the verb write: which slot is next
-	sq      []sending
-	sqHead  uint32 // the oldest whose end is not known
-	sqTold  uint32 // the oldest that side.Sent has not counted
-	sqTail  uint32
-	silent  int     // work requests since the last one that makes a completion
-	reader  *reader // of a client with the verb read; else nil
-	staged  int     // where in mem the places begin that messages are copied to
-	sqBytes int     // of each of them
-	owes    bool    // the peer asked for a sign of life
-
-	// Of a client's end: see alive.go.
-	stallMax int64 // ns; 0: it waits as long as it takes
-	heardAt  int64 // when a message last came
-	askedAt  int64 // when a sign of life was asked for, and none came since; 0: it was not
-	ask      bool  // one is to be asked for
-	reserved int   // places in the completion queue
+	tcp     control   // the TCP connection
+	pair    pair      // the queue pair, and how it is connected
+	mem     memory    // what its work requests point to
+	credits credits   // how many messages each side may send
+	in      receiving // messages that came
+	out     sendQueue // work requests that the device has
+	keys    keys      // with the verb write: what opens the slots of each side
+	life    life      // of a client's end: whether the server lives
+	reader  *reader   // of a client's end with the verb read; else nil
 }
 
-type arrival struct{ slot, bytes uint32 }
+// linkState is how far a link is. It goes down this list, never up.
+type linkState uint8
 
-// sending is a work request in the send queue.
-type sending struct {
-	bytes  uint32
-	copied bool // when it was posted: the side's memory is free
-	read   int  // the reader's slot + 1 of a READ; 0: a message
-	bind   bool // of the window: no message
+const (
+	linkGreeting linkState = iota // hellos, or a refusal, go by TCP; there may be no queue pair yet
+	linkUp                        // messages go through the queue pair
+	linkClosed                    // nothing moves, and the driver knows it no more
+)
+
+// control is the TCP connection that carried the hello. It stays open as a sign of life: where it ends, the connection ends.
+type control struct {
+	fd     int
+	halved bool // our sending half is shut
+}
+
+// pair is the queue pair, and what the hello of each side says of its own.
+type pair struct {
+	qp       *verbs.QP
+	cm       *verbs.CMConn // what connected it, if that was rdma_cm
+	choice   device.Choice
+	port     verbs.Port
+	mine     params
+	peer     params
+	reserved int // places in the completion queue
+}
+
+// memory is one arena: the slots, unless the receive queue is shared; then for each work request a place that messages are copied to whose bytes
+// the device does not know; then, with the verb write, the room for the peer's key.
+type memory struct {
+	arena      *arena.Arena
+	region     *verbs.Region // of it what this side's work requests point to
+	staged     int           // where the places begin
+	placeBytes int           // of each
 }
 
 // WR ids: the link's tag, whether it is a receive, and the place in the queue.
@@ -101,12 +80,23 @@ const (
 	wrTagShift  = wrIndexBits + 1
 )
 
+var _ stream.ConnIO = (*link)(nil)
+
 // Touch is stream.Driver's.
 func (l *link) Touch() {
-	if !l.closed {
+	if l.state != linkClosed {
 		l.d.touched.Add(l.d.l, l, &l.listed)
 	}
 }
+
+// Join is stream.ConnIO's.
+func (l *link) Join(s stream.Side) {
+	l.side = s.(stream.MessageSide)
+	l.Touch()
+}
+
+// Side is stream.ConnIO's.
+func (l *link) Side() stream.Side { return l.side }
 
 // Stamp is stream.Driver's. What a queue pair receives no kernel sees: until it is taken from the completion queue it is with
 // the fabric.
@@ -121,54 +111,54 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 			l.destroy()
 		}
 	}()
-	if l.port, err = n.dev.Port(c.Port); err != nil {
+	if l.pair.port, err = n.dev.Port(c.Port); err != nil {
 		return err
 	}
-	if !l.port.Active {
+	if !l.pair.port.Active {
 		return fmt.Errorf("rdma: port %d of %s is down (ip link set %s up; see kvwire doctor)", c.Port, c.Device, c.Netdev)
 	}
-	l.choice = c
-	l.slots, l.slotBytes, l.sqBytes = slotsFor(depth), d.o.SlotBytes, staging
-	l.sq = make([]sending, l.slots)
-	l.arrived = make([]arrival, l.slots)
-	l.spare = make([]uint32, 0, l.slots/4)
-	if err = n.reserve(2 * l.slots); err != nil {
+	l.pair.choice = c
+	l.in.slots, l.in.slotBytes, l.mem.placeBytes = slotsFor(depth), d.o.SlotBytes, staging
+	l.out.wrs = fifo.Make[sending](l.in.slots)
+	l.in.arrived = fifo.Make[arrival](l.in.slots)
+	l.in.spare = make([]uint32, 0, l.in.slots/4)
+	if err = n.reserve(2 * l.in.slots); err != nil {
 		return err
 	}
-	l.reserved = 2 * l.slots
+	l.pair.reserved = 2 * l.in.slots
 	if n.shared == nil { // which has slots of its own
-		l.staged = l.slots * l.slotBytes
+		l.mem.staged = l.in.slots * l.in.slotBytes
 	}
-	room, own := l.staged+l.slots*l.sqBytes, 0
+	room, own := l.mem.staged+l.in.slots*l.mem.placeBytes, 0
 	if d.o.Verb == Write {
-		room, own = room+slotsKeyBytes, l.staged // the peer's slots are not our work requests'
+		room, own = room+slotsKeyBytes, l.mem.staged // the peer's slots are not our work requests'
 	} else {
-		l.ours, l.known = keyTold, true
+		l.keys.state, l.keys.known = keySent, true
 	}
-	if l.mem, err = arena.New(room); err != nil {
+	if l.mem.arena, err = arena.New(room); err != nil {
 		return err
 	}
 	if d.o.HugePages {
-		_ = l.mem.Huge() // what the kernel has of them
+		_ = l.mem.arena.Huge() // what the kernel has of them
 	}
-	if l.region, err = n.dev.Register(l.mem.Bytes()[own:], verbs.Local); err != nil {
+	if l.mem.region, err = n.dev.Register(l.mem.arena.Bytes()[own:], verbs.Local); err != nil {
 		return err
 	}
-	q := verbs.QPOptions{Access: l.offers(), SendWRs: l.slots, RecvWRs: l.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
+	q := verbs.QPOptions{Access: l.offers(), SendWRs: l.in.slots, RecvWRs: l.in.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
 	if n.shared != nil {
 		q.SRQ = n.shared.srq
 	}
-	if l.qp, err = n.dev.NewQP(n.cq, q); err == nil && d.o.Verb == Write {
+	if l.pair.qp, err = n.dev.NewQP(n.cq, q); err == nil && d.o.Verb == Write {
 		err = l.expose()
 	}
 	if err != nil {
 		return err
 	}
 	if n.shared != nil {
-		l.posted = uint32(l.slots)
+		l.credits.posted = uint32(l.in.slots)
 		err = n.shared.join(l, n.batch)
 	} else {
-		for i := 0; i < l.slots && err == nil; i++ {
+		for i := 0; i < l.in.slots && err == nil; i++ {
 			err = l.post(uint32(i))
 		}
 	}
@@ -178,9 +168,9 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if err = n.batch.PostRecvs(); err != nil {
 		return err
 	}
-	l.told = l.posted
-	l.mine = params{verb: d.o.Verb, mtu: min(l.port.MTU, d.o.MTU), responds: min(readsMax, n.dev.Limits.RdAtomic), initiates: min(readsMax, cmp.Or(n.dev.Limits.InitRdAtomic, n.dev.Limits.RdAtomic)), qp: l.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
-		lid: l.port.LID, slots: l.slots, gid: c.GID, slotBytes: l.slotBytes, connect: d.o.Connect}
+	l.credits.advertised = l.credits.posted
+	l.pair.mine = params{verb: d.o.Verb, mtu: min(l.pair.port.MTU, d.o.MTU), responds: min(readsMax, n.dev.Limits.RdAtomic), initiates: min(readsMax, cmp.Or(n.dev.Limits.InitRdAtomic, n.dev.Limits.RdAtomic)), qp: l.pair.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
+		lid: l.pair.port.LID, slots: l.in.slots, gid: c.GID, slotBytes: l.in.slotBytes, connect: d.o.Connect}
 	return nil
 }
 
@@ -200,288 +190,52 @@ func (l *link) offers() verbs.Access {
 
 // connect takes the queue pair to the peer's.
 func (l *link) connect(peer params) error {
-	if peer.verb != l.mine.verb {
-		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.mine.verb, peer.verb)}
+	if peer.verb != l.pair.mine.verb {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.pair.mine.verb, peer.verb)}
 	}
-	if peer.connect != l.mine.connect {
-		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.mine.connect, peer.connect)}
+	if peer.connect != l.pair.mine.connect {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.pair.mine.connect, peer.connect)}
 	}
-	if l.peer, l.most = peer, peer.slotBytes; !l.served {
-		l.most = min(l.most, l.sqBytes) // frames are copied to places of that size
+	if l.pair.peer, l.out.maxBytes = peer, peer.slotBytes; !l.served {
+		l.out.maxBytes = min(l.out.maxBytes, l.mem.placeBytes) // frames are copied to places of that size
 	}
-	l.allowed = uint32(peer.slots)
-	if l.mine.connect == ByCM {
+	l.credits.allowed = uint32(peer.slots)
+	if l.pair.mine.connect == ByCM {
 		return nil // rdma_cm does the rest
 	}
-	gid := l.choice.GIDIndex
-	if l.port.InfiniBand && peer.lid != 0 {
+	gid := l.pair.choice.GIDIndex
+	if l.pair.port.InfiniBand && peer.lid != 0 {
 		gid = -1
 	}
 	p := l.path(&peer)
-	p.QP, p.PSN, p.GID, p.LID, p.GIDIndex, p.Port, p.MyPSN = peer.qp, peer.psn, peer.gid, peer.lid, gid, l.choice.Port, l.mine.psn
-	return l.qp.Connect(p)
+	p.QP, p.PSN, p.GID, p.LID, p.GIDIndex, p.Port, p.MyPSN = peer.qp, peer.psn, peer.gid, peer.lid, gid, l.pair.choice.Port, l.pair.mine.psn
+	return l.pair.qp.Connect(p)
 }
 
 // path is what both ends can, and what was asked for: all that rdma_cm needs to know beside what it finds out.
 func (l *link) path(peer *params) verbs.Peer {
-	p := verbs.Peer{MTU: min(peer.mtu, l.mine.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
-	p.Initiates, p.Responds = l.mine.reads(peer)
+	p := verbs.Peer{MTU: min(peer.mtu, l.pair.mine.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
+	p.Initiates, p.Responds = l.pair.mine.reads(peer)
 	return p
-}
-
-func (l *link) slot(i uint32) []byte {
-	if s := l.d.nic.shared; s != nil {
-		return s.slot(i)
-	}
-	at := int(i) * l.slotBytes
-	return l.mem.Bytes()[at : at+l.slotBytes : at+l.slotBytes]
-}
-
-// post gives a slot to the device again, with others: a quarter of all at a time.
-func (l *link) post(slot uint32) error {
-	if s := l.d.nic.shared; s != nil {
-		l.posted++
-		return s.post(slot, l.d.nic.batch)
-	}
-	if l.spare = append(l.spare, slot); len(l.spare) < l.slots/4 {
-		return nil
-	}
-	return l.postSpare()
-}
-
-func (l *link) postSpare() error {
-	for _, slot := range l.spare {
-		var b []byte
-		switch {
-		case l.d.o.Verb != Write:
-			b = l.slot(slot)
-		case l.posted == 0:
-			b = l.keyRoom()
-		}
-		if err := l.d.nic.batch.Recv(l.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(slot), b, l.region.LKey); err != nil {
-			return err
-		}
-		l.posted++
-	}
-	l.spare = l.spare[:0]
-	return nil
-}
-
-// received takes the completion of a receive.
-func (l *link) received(c *verbs.Completion) error {
-	before := l.allowed
-	// The count is the peer's word: it never goes back, and is at most what its slots allow.
-	if more := int32(c.Imm - l.allowed); more < 0 || int(int32(c.Imm-l.sent)) > l.peer.slots {
-		l.giveBack(c)
-		return fmt.Errorf("%w: it has posted %d receives, after %d", transport.ErrProtocol, c.Imm, l.allowed)
-	} else if more > 0 {
-		l.allowed = c.Imm
-		l.Touch()
-	}
-	l.heardAt, l.askedAt, l.ask = l.d.l.Awake(), 0, false
-	if l.served && c.Bytes == 0 && int(c.Imm-before) < l.peer.slots/2 {
-		l.owes = true // its news alone are not worth a message
-		l.Touch()
-	}
-	slot := uint32(c.WR) & (wrRecv - 1)
-	if !l.known {
-		return l.takeKey(slot, c.Bytes)
-	}
-	if c.Bytes == 0 {
-		// Its place is free at once, also when messages before it wait for memory; and the peer's last credit may
-		// have been this one, so that it can tell us nothing until it knows.
-		if err := l.post(slot); err != nil {
-			return err
-		}
-		if err := l.postSpare(); err != nil {
-			return err
-		}
-		l.Touch()
-		return nil
-	}
-	if int(l.arrTail-l.arrHead) == len(l.arrived) || int(c.Bytes) > l.slotBytes {
-		l.giveBack(c)
-		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.arrTail-l.arrHead, l.slots)
-	}
-	if l.d.o.Verb == Write {
-		slot = l.arrTail % uint32(l.slots) // where the writer put it; which receive it took does not matter
-	}
-	l.arrived[l.arrTail%uint32(len(l.arrived))] = arrival{slot, c.Bytes}
-	l.arrTail++
-	return l.take()
-}
-
-// giveBack posts the slot of a message that ends the connection, where it is not the connection's own.
-func (l *link) giveBack(c *verbs.Completion) {
-	if s := l.d.nic.shared; s != nil {
-		_ = s.post(slotOf(c), l.d.nic.batch)
-	}
-}
-
-// take gives messages to the side, as far as it has memory for them.
-func (l *link) take() error {
-	for l.arrHead != l.arrTail {
-		a := l.arrived[l.arrHead%uint32(len(l.arrived))]
-		if !l.taking {
-			l.taking = true
-			if err := l.side.Take(l.slot(a.slot)[:a.bytes]); err != nil {
-				return err
-			}
-		}
-		if l.side.Unread() > 0 {
-			return nil // paused: Touch comes when there is memory
-		}
-		l.taking = false
-		l.arrHead++
-		if err := l.post(a.slot); err != nil {
-			return err
-		}
-		l.Touch()
-	}
-	return nil
-}
-
-// credits are the messages that may be sent now, the last one of them without bytes.
-func (l *link) credits() int {
-	return min(int(int32(l.allowed-l.sent)), len(l.sq)-int(l.sqTail-l.sqHead))
-}
-
-// stage puts what there is to send into the batch.
-func (l *link) stage() {
-	if l.tellKey(); l.ours != keyTold {
-		return
-	}
-	var last *verbs.Op
-	n := l.d.nic
-	if l.reader != nil {
-		last = l.reader.stage(last)
-	}
-	for l.known && l.credits() > 1 {
-		if n.batch.Full() {
-			l.announce(last)
-			last = nil
-			l.d.post()
-		}
-		k, bytes := l.side.Next(l.d.iov[:], l.most)
-		if k == 0 {
-			break
-		}
-		last = l.put(l.d.iov[:k], bytes)
-	}
-	if l.credits() > 0 && (l.ask || l.owes || int(l.posted-l.told) >= l.slots/2) && !n.batch.Full() {
-		last = l.put(nil, 0)
-		l.ask = false
-	}
-	l.announce(last)
-}
-
-// put makes a work request of bytes that lie in v.
-func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
-	n, place := l.d.nic, l.sqTail%uint32(len(l.sq))
-	op := n.batch.Next(l.qp)
-	l.d.owners = append(l.d.owners, l)
-	op.WR = l.tag<<wrTagShift | uint64(place)
-	op.Imm, l.told, l.owes = l.posted, l.posted, false
-	l.expect()
-	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
-	if l.d.o.Verb == Write && bytes > 0 { // one without bytes takes a receive and no slot
-		op.Kind, op.RKey = verbs.OpWrite, l.theirs.rkey
-		op.Remote = l.theirs.addr + uint64(l.written%uint32(l.peer.slots))*uint64(l.peer.slotBytes)
-		l.written++
-	}
-	small := bytes <= min(l.qp.Inline, l.d.o.InlineBytes)
-	copied := small
-	for i := range v {
-		b := sys.IovecBytes(&v[i])
-		key, ok := n.lkey(b)
-		if !ok {
-			copied = true
-			to := l.staging(place)[:0]
-			for j := range v {
-				to = append(to, sys.IovecBytes(&v[j])...) // never grows: staging is as large as the message may be
-			}
-			l.d.l.Stats.Copied += uint64(len(to))
-			op.SGE[0], op.SGEs = verbs.Piece(to, l.region.LKey), 1
-			break
-		}
-		op.SGE[i] = verbs.Piece(b, key)
-	}
-	if small {
-		op.Flags = verbs.Inline
-	}
-	l.sq[place] = sending{bytes: uint32(bytes), copied: copied || bytes == 0}
-	l.sqTail++
-	l.sent++
-	l.sign(op)
-	return op
-}
-
-// sign makes every so-many-th work request one that makes a completion.
-func (l *link) sign(op *verbs.Op) {
-	if l.silent++; l.silent >= min(l.d.o.SignalEvery, len(l.sq)/2) {
-		op.Flags |= verbs.Signaled
-		l.silent = 0
-	}
-}
-
-// announce makes the last work request of a batch one that makes a completion, where something waits for it.
-func (l *link) announce(last *verbs.Op) {
-	if last == nil || l.silent == 0 {
-		return
-	}
-	waits := l.side.Last()
-	for i := l.sqTold; i != l.sqTail && !waits; i++ {
-		waits = !l.sq[i%uint32(len(l.sq))].copied
-	}
-	if waits {
-		last.Flags |= verbs.Signaled
-		l.silent = 0
-	}
-}
-
-// done takes the completion of the work request at a place, and with it of all before it.
-func (l *link) done(place uint32) {
-	n := (place-l.sqHead)%uint32(len(l.sq)) + 1
-	if n > l.sqTail-l.sqHead {
-		return
-	}
-	for range n {
-		s := &l.sq[l.sqHead%uint32(len(l.sq))]
-		l.sqHead++
-		switch {
-		case s.read != 0:
-			l.reader.ended(s.read - 1)
-		case s.bind:
-			l.ours = keyBound
-		}
-	}
-	l.tell()
-	l.Touch()
-}
-
-// tell counts for the side what it need not keep any more.
-func (l *link) tell() {
-	bytes := 0
-	for l.sqTold != l.sqTail {
-		s := &l.sq[l.sqTold%uint32(len(l.sq))]
-		if !s.copied && int32(l.sqHead-l.sqTold) <= 0 {
-			break
-		}
-		bytes += int(s.bytes)
-		l.sqTold++
-	}
-	if bytes > 0 {
-		l.side.Sent(bytes)
-	}
 }
 
 // working reports whether messages that came wait for their side, the device has memory of the side's, or READs are in flight.
 func (l *link) working() bool {
-	return l.arrHead != l.arrTail || l.sqTold != l.sqTail || l.reader != nil && (len(l.reader.free) < len(l.reader.slots) || !l.reader.waiting.Empty())
+	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy()
 }
 
-// drained says whether all that was sent has arrived.
-func (l *link) drained() bool { return l.sqHead == l.sqTail }
+// drained reports whether all that was sent has arrived.
+func (l *link) drained() bool { return l.out.wrs.Len() == 0 }
+
+// abandon forgets a link whose dial has failed, and frees what it has. Once is enough.
+func (l *link) abandon() {
+	if l.state == linkClosed {
+		return
+	}
+	l.state = linkClosed
+	l.d.links.Drop(l.tag)
+	l.destroy()
+}
 
 // destroy frees the queue pair and its memory: when it returns the device touches none of it.
 func (l *link) destroy() {
@@ -489,27 +243,27 @@ func (l *link) destroy() {
 		return // its member has closed, and it was destroyed then
 	}
 	var errs []error
-	if l.window != nil { // nobody's key opens the slots any more
-		errs = append(errs, l.window.Close())
+	if l.keys.window != nil { // nobody's key opens the slots any more
+		errs = append(errs, l.keys.window.Close())
 	}
-	if l.qp != nil {
+	if l.pair.qp != nil {
 		if s := l.d.nic.shared; s != nil {
 			l.d.drain(l)
 			errs = append(errs, s.leave(l, l.d.nic.batch))
 		}
 		l.d.post() // what the batch holds may be for this queue pair
-		errs = append(errs, l.qp.Close())
+		errs = append(errs, l.pair.qp.Close())
 	}
-	if l.cm != nil {
-		errs = append(errs, l.cm.Close())
-		l.cm = nil
+	if l.pair.cm != nil {
+		errs = append(errs, l.pair.cm.Close())
+		l.pair.cm = nil
 	}
 	if l.reader != nil {
 		errs = append(errs, l.reader.close())
 		l.reader.drop()
 		l.reader = nil
 	}
-	for _, r := range []*verbs.Region{l.exposed, l.region} {
+	for _, r := range []*verbs.Region{l.keys.exposed, l.mem.region} {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}
@@ -517,9 +271,9 @@ func (l *link) destroy() {
 	if err := errors.Join(errs...); err != nil {
 		l.d.failed = err
 	}
-	if l.mem != nil {
-		_ = l.mem.Close()
+	if l.mem.arena != nil {
+		_ = l.mem.arena.Close()
 	}
-	l.d.nic.reserved -= l.reserved
-	l.qp, l.window, l.exposed, l.region, l.mem, l.reserved = nil, nil, nil, nil, nil, 0
+	l.d.nic.reserved -= l.pair.reserved
+	l.pair.qp, l.keys.window, l.keys.exposed, l.mem.region, l.mem.arena, l.pair.reserved = nil, nil, nil, nil, nil, 0
 }

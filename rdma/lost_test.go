@@ -92,7 +92,7 @@ func TestASharedReceiveQueueLosesNoSlot(t *testing.T) {
 	check("one connection")
 	for _, by := range []int32{1000, -5} {
 		c := raw(t, r, o, 4, nil)
-		_ = c.on(func() error { c.k.posted += uint32(by); return nil })
+		_ = c.on(func() error { c.k.credits.posted += uint32(by); return nil })
 		_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
 		c.ends(t)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/arena"
-	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 )
 
@@ -33,8 +32,8 @@ type piece struct {
 	region *verbs.Region
 }
 
-// openNIC opens a choice's device; number is the member's among those that share it.
-func openNIC(c device.Choice, o Options, number int, s *loop.Stats) (*nic, error) {
+// openNIC opens a choice's device; number is the member's among those that share it. calls counts calls into C.
+func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {
 		return nil, err
@@ -43,8 +42,8 @@ func openNIC(c device.Choice, o Options, number int, s *loop.Stats) (*nic, error
 	if dev.Limits.Windows {
 		n.exposes = verbs.Bindable
 	}
-	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), number, &s.CCalls); err == nil {
-		n.batch, err = verbs.NewBatch(&s.CCalls)
+	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), number, calls); err == nil {
+		n.batch, err = verbs.NewBatch(calls)
 	}
 	if err == nil && o.SRQ {
 		n.shared, err = newShared(dev, o.SlotBytes)

@@ -77,15 +77,13 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		return nil, wire.ServerHello{Code: wire.RefusedBusy, Reason: err.Error()} // this side has no room for one more
 	}
 	drop := func() error {
-		r.k.closed = true
-		r.k.d.links.Drop(r.k.tag)
-		r.k.destroy()
+		r.k.abandon()
 		return nil
 	}
 	if opts.Connect == ByCM {
-		_, _ = rand.Read(r.k.mine.token[:])
+		_, _ = rand.Read(r.k.pair.mine.token[:])
 	}
-	p := r.k.mine
+	p := r.k.pair.mine
 	if change != nil {
 		change(&p)
 	}
@@ -124,7 +122,7 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		if err != nil {
 			return err
 		}
-		r.k.side, r.k.fd, r.k.up = r, fd, true
+		r.k.side, r.k.tcp.fd, r.k.state = r, fd, linkUp
 		return l.WatchRarely(r.k.d.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, r.k.tag)
 	})
 	if err != nil {
@@ -290,13 +288,13 @@ func (r *rawConn) CloseWrite() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
-	return r.on(func() error { return unix.Shutdown(r.k.fd, unix.SHUT_WR) })
+	return r.on(func() error { return unix.Shutdown(r.k.tcp.fd, unix.SHUT_WR) })
 }
 
 // Close is net.Conn's. What was written arrives before.
 func (r *rawConn) Close() error {
 	_ = r.flush()
-	return r.on(func() error { r.k.close(transport.ErrClosed); return nil })
+	return r.on(func() error { r.k.Close(transport.ErrClosed); return nil })
 }
 
 // on runs f on the loop, as long as the connection lives.

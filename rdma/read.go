@@ -161,7 +161,7 @@ func (d *reader) get(r *kv.Request) bool {
 func (d *reader) stage(last *verbs.Op) *verbs.Op {
 	l, k := d.l, 0
 	n := l.d.nic
-	for ; k < len(d.posts) && int(l.sqTail-l.sqHead) < len(l.sq); k++ { // a completion makes room for the rest
+	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the rest
 		if n.batch.Full() {
 			l.announce(last)
 			l.d.post()
@@ -169,10 +169,9 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 		i := d.posts[k]
 		s := &d.slots[i]
 		t := &d.tables[kv.Shard(s.r.Key, len(d.tables))]
-		place := l.sqTail % uint32(len(l.sq))
-		last = n.batch.Next(l.qp)
+		last = n.batch.Next(l.pair.qp)
 		l.d.owners = append(l.d.owners, l)
-		last.WR = l.tag<<wrTagShift | uint64(place)
+		last.WR = l.tag<<wrTagShift | uint64(l.out.place())
 		last.Kind, last.Imm, last.Flags, last.SGEs = verbs.OpRead, 0, 0, 1
 		last.Remote, last.RKey = t.addr+uint64(t.shape.Place(s.r.Key)), t.rkey
 		last.SGE[0] = verbs.Piece(d.mem.Bytes()[i*d.bytes:][:s.n], d.region.LKey)
@@ -180,10 +179,9 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 			loop.Mark(s.r, kv.StageClientSubmit)
 		}
 		s.began = true
-		l.sq[place] = sending{read: i + 1}
-		l.sqTail++
+		l.out.wrs.Push(sending{read: i + 1})
 		l.sign(last)
-		l.d.l.Stats.Reads++
+		l.d.count.Reads++
 	}
 	d.posts = d.posts[:copy(d.posts, d.posts[k:])]
 	return last
@@ -197,7 +195,7 @@ func (d *reader) ended(i int) {
 	value, err := export.Parse(d.mem.Bytes()[i*d.bytes:][:s.n], r.Key)
 	if errors.Is(err, export.ErrTorn) && s.tries < triesMax {
 		s.tries++
-		d.l.d.l.Stats.ReadRetries++
+		d.l.d.count.ReadRetries++
 		d.posts = append(d.posts, i)
 		d.l.Touch()
 		return
@@ -205,7 +203,7 @@ func (d *reader) ended(i int) {
 	*s = reading{}
 	d.free = append(d.free, i)
 	if err != nil {
-		d.l.d.l.Stats.ReadMisses++
+		d.l.d.count.ReadMisses++
 		d.ask.Submit(r)
 	} else {
 		r.Status, r.Need = kv.StatusOK, 0
@@ -217,6 +215,9 @@ func (d *reader) ended(i int) {
 		d.ask.Submit(next)
 	}
 }
+
+// busy reports whether requests are in flight, or wait for a slot.
+func (d *reader) busy() bool { return len(d.free) < len(d.slots) || !d.waiting.Empty() }
 
 // drop ends what is in flight, after the queue pair is gone: nothing was applied, and nothing is known.
 func (d *reader) drop() {

@@ -152,8 +152,8 @@ func (r *readRig) do(q *kv.Request, want kv.Status) *kv.Request {
 	return q
 }
 
-func (r *readRig) counters() (s loop.Stats) {
-	_ = r.l.Call(func() { s = r.l.Snapshot() })
+func (r *readRig) counters() (s transport.Counters) {
+	_ = r.l.Call(func() { s = *transport.CountersOf(r.l) })
 	return s
 }
 

@@ -40,11 +40,11 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 
 // join reserves a link's slots, and posts as many more as there are not yet.
 func (s *shared) join(l *link, b *verbs.Batch) error {
-	if s.reserved+l.slots > s.slots {
+	if s.reserved+l.in.slots > s.slots {
 		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are taken (fewer connections for a loop, or less depth)", s.slots, s.reserved)
 	}
-	s.reserved += l.slots
-	s.byQP[l.qp.Num] = l
+	s.reserved += l.in.slots
+	s.byQP[l.pair.qp.Num] = l
 	for s.posted < s.reserved {
 		if err := s.post(uint32(s.posted), b); err != nil {
 			return err
@@ -56,14 +56,14 @@ func (s *shared) join(l *link, b *verbs.Batch) error {
 
 // leave gives back what a link reserved, and the slots with messages that nobody will take.
 func (s *shared) leave(l *link, b *verbs.Batch) error {
-	if s.byQP[l.qp.Num] != l {
+	if s.byQP[l.pair.qp.Num] != l {
 		return nil
 	}
-	delete(s.byQP, l.qp.Num)
-	s.reserved -= l.slots
+	delete(s.byQP, l.pair.qp.Num)
+	s.reserved -= l.in.slots
 	var errs []error
-	for ; l.arrHead != l.arrTail; l.arrHead++ {
-		errs = append(errs, s.post(l.arrived[l.arrHead%uint32(len(l.arrived))].slot, b))
+	for l.in.arrived.Len() > 0 {
+		errs = append(errs, s.post(l.in.arrived.Pop().slot, b))
 	}
 	return errors.Join(errs...)
 }

@@ -8,13 +8,13 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // Server is what the other side of a run cost over the measured window.
 type Server struct {
-	Usage bench.Usage // the server's process
-	Loops loop.Stats  // its loops together
+	Usage bench.Usage            // the server's process
+	Loops transport.LoopCounters // its loops together
 	Go    bench.Runtime
 
 	DiskReads, DiskWrites Uint // NA where it does not count them

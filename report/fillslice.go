@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // ClientSlice is the client's side of a slice, as measured. Of several load hosts it is their sum, but for Host and Ksoftirqd, which are the first one's,
@@ -53,7 +53,7 @@ func (l *ClientSlice) Row(spec bench.Spec) *Slice {
 }
 
 // FillCounters adds what the loops of both sides counted. server is the zero value where client and server are one process.
-func (s *Slice) FillCounters(client, server loop.Stats) {
+func (s *Slice) FillCounters(client, server transport.LoopCounters) {
 	both := client
 	both.Add(server)
 	s.ClientSyscalls, s.ServerSyscalls = U(client.Syscalls), U(server.Syscalls)

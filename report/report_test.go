@@ -18,6 +18,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // Identity of version 2. Then come all factors, outcome, cost, wire and validity.
@@ -299,14 +300,14 @@ func result() *bench.Result {
 		Started: time.Unix(1_700_000_000, 0), Duration: 10 * time.Second, Warmup: time.Second, Ops: 200_000, Bytes: 200_000 << 10, Lat: h, MaxInFlight: 8,
 		Drift: bench.Drift{First: 66_000, Last: 66_500, Known: true}, CPURatio: 0.5, BusyRatio: 1, ClientThreads: 2}
 	r.Process = bench.Usage{User: 400 * time.Millisecond, Sys: 600 * time.Millisecond, CtxVol: 100_000}
-	r.ClientLoops = loop.Stats{Turns: 300_000, EmptyTurns: 100_000, Syscalls: 400_000, Delivered: 200_000, Copied: 200_000 << 10}
+	r.ClientLoops = transport.LoopCounters{Stats: loop.Stats{Turns: 300_000, EmptyTurns: 100_000, Syscalls: 400_000, Delivered: 200_000, Copied: 200_000 << 10}}
 	r.Host = bench.Host{Known: true, HostTimes: bench.HostTimes{User: 2 * time.Second, System: 3 * time.Second, SoftIRQ: time.Second, Idle: 14 * time.Second}}
 	return r
 }
 
 func server() *Server {
 	return &Server{Usage: bench.Usage{User: time.Second, Sys: 2 * time.Second, CtxVol: 100_000},
-		Loops: loop.Stats{Turns: 400_000, EmptyTurns: 200_000, Syscalls: 300_000, Delivered: 600_000, Copied: 200_000 << 10}, DiskReads: U(100_000)}
+		Loops: transport.LoopCounters{Stats: loop.Stats{Turns: 400_000, EmptyTurns: 200_000, Syscalls: 300_000, Delivered: 600_000, Copied: 200_000 << 10}}, DiskReads: U(100_000)}
 }
 
 func TestFillOfAGoodRun(t *testing.T) {
@@ -412,8 +413,8 @@ func TestFillSaysWhichTraceItWas(t *testing.T) {
 
 func TestFillSumsWhatBothNICsCost(t *testing.T) {
 	row, r, s := Row{Transport: "rdma", RDMAVerb: "read"}, result(), server()
-	r.ClientLoops.Add(loop.Stats{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 15_000, ReadSkips: 25_000})
-	s.Loops.Add(loop.Stats{CCalls: 10_000, Bells: 10_000, WRs: 100_000, Polls: 40_000, EmptyPolls: 40_000, WCs: 0})
+	r.ClientLoops.Add(transport.LoopCounters{Counters: transport.Counters{CCalls: 20_000, Bells: 40_000, WRs: 200_000, Polls: 60_000, EmptyPolls: 10_000, WCs: 100_000, Reads: 110_000, ReadRetries: 10_000, ReadMisses: 15_000, ReadSkips: 25_000}})
+	s.Loops.Add(transport.LoopCounters{Counters: transport.Counters{CCalls: 10_000, Bells: 10_000, WRs: 100_000, Polls: 40_000, EmptyPolls: 40_000, WCs: 0}})
 	Fill(&row, r, Sides{Server: s})
 	for name, want := range map[string]string{"cgo_calls_per_op": "0.15", "rdma_posts_per_op": "0.25", "rdma_wrs_per_op": "1.5", "rdma_polls_per_op": "0.5",
 		"rdma_empty_poll_ratio": "0.5", "rdma_cqes_per_poll": "2", "rdma_reads_per_op": "0.55", "rdma_read_retries_per_op": "0.05", "rdma_read_fallback_ratio": "0.32"} {

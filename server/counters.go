@@ -15,13 +15,13 @@ import (
 
 // Counters are the server's answer to kv.OpStats: its flags, and what it has counted since its start.
 type Counters struct {
-	Loops   loop.Stats        `json:"loops"`
-	Process bench.Usage       `json:"process"`
-	Stores  []store.Stats     `json:"stores"`
-	Flags   map[string]string `json:"flags"` // of the server, by name
-	GCPause time.Duration     `json:"gc_pause_ns"`
-	Allocs  uint64            `json:"allocs"`
-	Host    bench.HostTimes   `json:"host"` // of its machine; zero: not known
+	Loops   transport.LoopCounters `json:"loops"`
+	Process bench.Usage            `json:"process"`
+	Stores  []store.Stats          `json:"stores"`
+	Flags   map[string]string      `json:"flags"` // of the server, by name
+	GCPause time.Duration          `json:"gc_pause_ns"`
+	Allocs  uint64                 `json:"allocs"`
+	Host    bench.HostTimes        `json:"host"` // of its machine; zero: not known
 }
 
 // Disk returns the reads and writes of all partitions.
@@ -91,7 +91,7 @@ func (s *Server) Counters() (c Counters, err error) {
 }
 
 // sum makes counters of what loops and partitions have counted.
-func (s *Server) sum(loops []loop.Stats, stores []store.Stats) (c Counters) {
+func (s *Server) sum(loops []transport.LoopCounters, stores []store.Stats) (c Counters) {
 	for _, l := range loops {
 		c.Loops.Add(l)
 	}
@@ -110,9 +110,9 @@ func (s *Server) sum(loops []loop.Stats, stores []store.Stats) (c Counters) {
 }
 
 // loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
-func (s *Server) loops() (all []loop.Stats, err error) {
+func (s *Server) loops() (all []transport.LoopCounters, err error) {
 	for _, l := range s.group.All() {
-		st, err := l.Counters()
+		st, err := transport.ReadCounters(l)
 		if err != nil {
 			return nil, err
 		}

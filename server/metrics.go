@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,36 +45,36 @@ func gauge[T any](label, name, help string, value func(*T) uint64) metric[T] {
 	return metric[T]{prometheus.NewDesc("kvwire_"+name, help, []string{label}, nil), prometheus.GaugeValue, value}
 }
 
-// loopMetrics are those of each loop.
-var loopMetrics = []metric[loop.Stats]{
-	counter("loop", "loop_turns_total", "Turns of the loop.", func(s *loop.Stats) uint64 { return s.Turns }),
-	counter("loop", "loop_empty_turns_total", "Turns that found nothing.", func(s *loop.Stats) uint64 { return s.EmptyTurns }),
-	counter("loop", "loop_sleeps_total", "Times that the loop went to sleep in the kernel.", func(s *loop.Stats) uint64 { return s.Sleeps }),
-	counter("loop", "loop_wakes_total", "Wake-ups that it sent to other loops.", func(s *loop.Stats) uint64 { return s.Wakes }),
-	counter("loop", "loop_syscalls_total", "System calls of the loop and its members.", func(s *loop.Stats) uint64 { return s.Syscalls }),
-	counter("loop", "loop_mail_total", "Requests from other loops, and replies that came back.", func(s *loop.Stats) uint64 { return s.Mail }),
-	counter("loop", "loop_completions_total", "Requests whose completion was delivered.", func(s *loop.Stats) uint64 { return s.Delivered }),
-	counter("loop", "loop_copied_bytes_total", "Bytes copied in user space on the data path.", func(s *loop.Stats) uint64 { return s.Copied }),
+// loopMetrics are those of each loop, and of the networks on it.
+var loopMetrics = []metric[transport.LoopCounters]{
+	counter("loop", "loop_turns_total", "Turns of the loop.", func(s *transport.LoopCounters) uint64 { return s.Turns }),
+	counter("loop", "loop_empty_turns_total", "Turns that found nothing.", func(s *transport.LoopCounters) uint64 { return s.EmptyTurns }),
+	counter("loop", "loop_sleeps_total", "Times that the loop went to sleep in the kernel.", func(s *transport.LoopCounters) uint64 { return s.Sleeps }),
+	counter("loop", "loop_wakes_total", "Wake-ups that it sent to other loops.", func(s *transport.LoopCounters) uint64 { return s.Wakes }),
+	counter("loop", "loop_syscalls_total", "System calls of the loop and its members.", func(s *transport.LoopCounters) uint64 { return s.Syscalls }),
+	counter("loop", "loop_mail_total", "Requests from other loops, and replies that came back.", func(s *transport.LoopCounters) uint64 { return s.Mail }),
+	counter("loop", "loop_completions_total", "Requests whose completion was delivered.", func(s *transport.LoopCounters) uint64 { return s.Delivered }),
+	counter("loop", "loop_copied_bytes_total", "Bytes copied in user space on the data path.", func(s *transport.LoopCounters) uint64 { return s.Copied }),
 
-	counter("loop", "ring_enters_total", "Calls of io_uring_enter.", func(s *loop.Stats) uint64 { return s.Enters }),
-	counter("loop", "ring_submissions_total", "Entries that were submitted to io_uring.", func(s *loop.Stats) uint64 { return s.SQEs }),
-	counter("loop", "ring_completions_total", "Completions that io_uring gave back.", func(s *loop.Stats) uint64 { return s.CQEs }),
-	counter("loop", "ring_overflows_total", "Times that completions waited outside of a queue that was full.", func(s *loop.Stats) uint64 { return s.Overflows }),
+	counter("loop", "ring_enters_total", "Calls of io_uring_enter.", func(s *transport.LoopCounters) uint64 { return s.Enters }),
+	counter("loop", "ring_submissions_total", "Entries that were submitted to io_uring.", func(s *transport.LoopCounters) uint64 { return s.SQEs }),
+	counter("loop", "ring_completions_total", "Completions that io_uring gave back.", func(s *transport.LoopCounters) uint64 { return s.CQEs }),
+	counter("loop", "ring_overflows_total", "Times that completions waited outside of a queue that was full.", func(s *transport.LoopCounters) uint64 { return s.Overflows }),
 
-	counter("loop", "socket_sends_total", "Sends to sockets: system calls or entries of io_uring.", func(s *loop.Stats) uint64 { return s.Sends }),
-	counter("loop", "socket_receives_total", "Receives from sockets, likewise, also those that found nothing.", func(s *loop.Stats) uint64 { return s.Receives }),
-	counter("loop", "socket_shorts_total", "Sends and receives that ended short and were gone on with.", func(s *loop.Stats) uint64 { return s.Shorts }),
-	counter("loop", "socket_no_buffers_total", "Receives that found no provided buffer.", func(s *loop.Stats) uint64 { return s.NoBuffers }),
-	counter("loop", "socket_zero_copies_total", "Sends without a copy whose memory was free again.", func(s *loop.Stats) uint64 { return s.ZeroCopies }),
-	counter("loop", "socket_zero_copies_copied_total", "Of these, those that the kernel copied after all.", func(s *loop.Stats) uint64 { return s.ZeroCopied }),
-	counter("loop", "denied_total", "Connections and passwords of those who may not connect.", func(s *loop.Stats) uint64 { return s.Denied }),
+	counter("loop", "socket_sends_total", "Sends to sockets: system calls or entries of io_uring.", func(s *transport.LoopCounters) uint64 { return s.Sends }),
+	counter("loop", "socket_receives_total", "Receives from sockets, likewise, also those that found nothing.", func(s *transport.LoopCounters) uint64 { return s.Receives }),
+	counter("loop", "socket_shorts_total", "Sends and receives that ended short and were gone on with.", func(s *transport.LoopCounters) uint64 { return s.Shorts }),
+	counter("loop", "socket_no_buffers_total", "Receives that found no provided buffer.", func(s *transport.LoopCounters) uint64 { return s.NoBuffers }),
+	counter("loop", "socket_zero_copies_total", "Sends without a copy whose memory was free again.", func(s *transport.LoopCounters) uint64 { return s.ZeroCopies }),
+	counter("loop", "socket_zero_copies_copied_total", "Of these, those that the kernel copied after all.", func(s *transport.LoopCounters) uint64 { return s.ZeroCopied }),
+	counter("loop", "denied_total", "Connections and passwords of those who may not connect.", func(s *transport.LoopCounters) uint64 { return s.Denied }),
 
-	counter("loop", "rdma_c_calls_total", "Calls into C.", func(s *loop.Stats) uint64 { return s.CCalls }),
-	counter("loop", "rdma_doorbells_total", "Posts to send queues.", func(s *loop.Stats) uint64 { return s.Bells }),
-	counter("loop", "rdma_work_requests_total", "Work requests posted to send queues.", func(s *loop.Stats) uint64 { return s.WRs }),
-	counter("loop", "rdma_polls_total", "Looks at a completion queue.", func(s *loop.Stats) uint64 { return s.Polls }),
-	counter("loop", "rdma_empty_polls_total", "Looks that found nothing.", func(s *loop.Stats) uint64 { return s.EmptyPolls }),
-	counter("loop", "rdma_completions_total", "Work completions that they found.", func(s *loop.Stats) uint64 { return s.WCs }),
+	counter("loop", "rdma_c_calls_total", "Calls into C.", func(s *transport.LoopCounters) uint64 { return s.CCalls }),
+	counter("loop", "rdma_doorbells_total", "Posts to send queues.", func(s *transport.LoopCounters) uint64 { return s.Bells }),
+	counter("loop", "rdma_work_requests_total", "Work requests posted to send queues.", func(s *transport.LoopCounters) uint64 { return s.WRs }),
+	counter("loop", "rdma_polls_total", "Looks at a completion queue.", func(s *transport.LoopCounters) uint64 { return s.Polls }),
+	counter("loop", "rdma_empty_polls_total", "Looks that found nothing.", func(s *transport.LoopCounters) uint64 { return s.EmptyPolls }),
+	counter("loop", "rdma_completions_total", "Work completions that they found.", func(s *transport.LoopCounters) uint64 { return s.WCs }),
 }
 
 // transportMetrics are those of the connections on each network loop.

@@ -22,7 +22,7 @@ type parking struct {
 
 // snapshot has the counters of loops, by their place in the group.
 type snapshot struct {
-	loops  []loop.Stats
+	loops  []transport.LoopCounters
 	conns  []transport.Stats // of network loops
 	stores []store.Stats     // by shard
 }
@@ -61,12 +61,12 @@ func (s *Server) Park(ctx context.Context) (p Parked, err error) {
 }
 
 func (s *Server) newSnapshot() *snapshot {
-	return &snapshot{make([]loop.Stats, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
+	return &snapshot{make([]transport.LoopCounters, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
 }
 
 // look records the counters of a loop, on that loop. It is number i of the group, in which network loops come first.
 func (s *Server) look(n *snapshot, l *loop.Loop, i int) {
-	n.loops[i] = l.Snapshot()
+	n.loops[i] = transport.Snapshot(l)
 	if i < len(n.conns) {
 		n.conns[i] = s.net.LoopStats(i)
 	}

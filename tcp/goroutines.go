@@ -18,12 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crew is the engine of goroutines on Go's net package, as most Go servers have it: for each connection one that reads and one
+// goroutineEngine is the engine of goroutines on Go's net package, as most Go servers have it: for each connection one that reads and one
 // that writes, each asleep in Go's netpoller. What they have done they put into their loop's mailbox, and the loop gives them the
 // next window and the next bytes. It belongs to its loop; the goroutines touch nothing but the mailbox.
-type crew struct {
+type goroutineEngine struct {
 	l       *loop.Loop
-	sockets netsock.Options // with TLS, if its connections are a server's that has it
+	count   *transport.Counters // of its loop
+	sockets netsock.Options     // with TLS, if its connections are a server's that has it
+	pairs   stream.Table[*pair]
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
@@ -43,16 +45,17 @@ type done struct {
 	err   error
 }
 
-var _ movers = (*crew)(nil)
+var _ engine = (*goroutineEngine)(nil)
 
 // pair is one connection and its two goroutines.
 type pair struct {
-	c       *crew
+	c       *goroutineEngine
+	tag     uint64
 	nc      netsock.NetConn
 	tls     *netsock.Session // on nc; nil: none
 	side    stream.Side
-	ended   func(err error)
-	gone    func()
+	onEnd   func(stream.ConnIO, error)
+	gone    func()        // it is closed; nil: nobody needs to know
 	reads   chan int      // so many places of window are to be read into; closed at the end
 	writes  chan struct{} // what is in out is to be sent, or, if there is none, our sending half to be shut; closed at the end
 	reading bool          // a read is under way
@@ -71,8 +74,8 @@ type pair struct {
 	window [2][]byte         // the reader's while it reads
 }
 
-// open is movers'. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
-func (c *crew) open(s netsock.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
+// Open is stream.Engine's. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
+func (c *goroutineEngine) Open(s netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	tls, known := s.Conn.(*netsock.Session)
 	var nc netsock.NetConn
 	if known {
@@ -86,7 +89,9 @@ func (c *crew) open(s netsock.Socket, _ uint64, ended func(error), gone func()) 
 			tls = netsock.NewSession(nc, c.sockets.TLS)
 		}
 	}
-	p := &pair{c: c, nc: nc, tls: tls, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
+	tag, row := c.pairs.Put()
+	p := &pair{c: c, tag: tag, nc: nc, tls: tls, onEnd: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
+	*row = p
 	p.onSocket(c.sockets.Prepare) // again: the net package has set what it likes
 	c.running.Add(2)
 	go p.read()
@@ -115,15 +120,31 @@ func adopt(fd int) (netsock.NetConn, error) {
 	return c, nil
 }
 
-// join is movers'.
-func (c *crew) join(m mover, side stream.Side) {
-	p := m.(*pair)
+// Each is stream.Engine's.
+func (c *goroutineEngine) Each(f func(stream.ConnIO)) {
+	c.pairs.Each(func(_ uint64, p **pair) { f(*p) })
+}
+
+// Len is stream.Engine's.
+func (c *goroutineEngine) Len() int { return c.pairs.Len() }
+
+// event is engine's: Go's netpoller waits for what is ready.
+func (c *goroutineEngine) event(uint64, uint32) {}
+
+// Join is stream.ConnIO's.
+func (p *pair) Join(side stream.Side) {
 	p.side = side
 	p.Touch() // the first read
 }
 
+// Side is stream.ConnIO's.
+func (p *pair) Side() stream.Side { return p.side }
+
+// ended is called where the side asks for the end, or the connection has failed.
+func (p *pair) ended(err error) { p.onEnd(p, err) }
+
 // put is for the goroutines: it hands over what one of them has done.
-func (c *crew) put(d done) {
+func (c *goroutineEngine) put(d done) {
 	c.mu.Lock()
 	c.news = append(c.news, d)
 	c.some.Store(true)
@@ -132,7 +153,7 @@ func (c *crew) put(d done) {
 }
 
 // Poll is loop.Member's.
-func (c *crew) Poll() int {
+func (c *goroutineEngine) Poll() int {
 	if !c.some.Load() {
 		return 0
 	}
@@ -149,10 +170,10 @@ func (c *crew) Poll() int {
 }
 
 // Arm is loop.Armer's.
-func (c *crew) Arm() (bool, error) { return c.some.Load(), nil }
+func (c *goroutineEngine) Arm() (bool, error) { return c.some.Load(), nil }
 
-// flush gives the goroutines what they are to do next.
-func (c *crew) flush() {
+// Flush is stream.Engine's. It gives the goroutines what they are to do next.
+func (c *goroutineEngine) Flush() {
 	list := c.touched.Take(c.l)
 	for i, p := range list {
 		list[i] = nil
@@ -161,16 +182,16 @@ func (c *crew) flush() {
 	}
 }
 
-// busy is movers'. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
-func (c *crew) busy() string {
+// Busy is stream.Engine's. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
+func (c *goroutineEngine) Busy() string {
 	if c.some.Load() {
 		return "a goroutine has received or sent something"
 	}
 	return ""
 }
 
-// end waits for the goroutines, which have nothing to do any more.
-func (c *crew) end() { c.running.Wait() }
+// End is stream.Engine's. It waits for the goroutines, which have nothing to do any more.
+func (c *goroutineEngine) End() { c.running.Wait() }
 
 // Touch is stream.Driver's.
 func (p *pair) Touch() {
@@ -193,11 +214,8 @@ func (p *pair) onSocket(f func(fd int)) bool {
 	return err == nil && rc.Control(func(fd uintptr) { f(int(fd)) }) == nil
 }
 
-// control is mover's. A session's records are not the side's bytes.
-func (p *pair) control(f func(fd int)) bool { return p.tls == nil && p.onSocket(f) }
-
-// event is mover's: Go's netpoller hears of what is ready.
-func (p *pair) event(uint32) {}
+// Control is for netsock.CongestionWindow. A session's records are not the side's bytes.
+func (p *pair) Control(f func(fd int)) bool { return p.tls == nil && p.onSocket(f) }
 
 // did takes the news of a goroutine.
 func (p *pair) did(d *done) {
@@ -240,7 +258,9 @@ func (p *pair) stage() {
 	case !p.reading && !p.writing:
 		p.leave()
 		p.side.Drop(p.why)
-		p.gone()
+		if p.gone != nil {
+			p.gone()
+		}
 	}
 }
 
@@ -265,7 +285,7 @@ func (p *pair) send() {
 		p.pieces[i] = sys.IovecBytes(&p.iov[i])
 	}
 	p.order(p.pieces[:k])
-	p.c.l.Stats.Sends++
+	p.c.count.Sends++
 }
 
 // order tells the writer what to send; nil: that this was all.
@@ -286,7 +306,7 @@ func (p *pair) receive() {
 	}
 	p.reading = true
 	p.reads <- k
-	p.c.l.Stats.Receives++
+	p.c.count.Receives++
 }
 
 // read is the goroutine that reads.
@@ -383,8 +403,8 @@ func (p *pair) write() {
 	}
 }
 
-// close is mover's.
-func (p *pair) close(err error) {
+// Close is stream.ConnIO's.
+func (p *pair) Close(err error) {
 	if p.closing {
 		return
 	}
@@ -394,8 +414,8 @@ func (p *pair) close(err error) {
 	p.Touch()
 }
 
-// take is mover's.
-func (p *pair) take() netsock.Socket {
+// Detach is stream.ConnIO's.
+func (p *pair) Detach() netsock.Socket {
 	p.leave()
 	if p.tls != nil {
 		return netsock.Socket{Conn: p.tls}
@@ -406,6 +426,7 @@ func (p *pair) take() netsock.Socket {
 // leave sends the goroutines home.
 func (p *pair) leave() {
 	p.left = true
+	p.c.pairs.Drop(p.tag)
 	close(p.reads)
 	close(p.writes)
 }

@@ -55,12 +55,14 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // stays in the first-level cache.
 const gatherMax = 64
 
-// driver moves the bytes of all sockets of one member. It is that member's part that endpoint and
+// epollEngine moves the bytes of all sockets of one member. It is that member's part that endpoint and
 // connection share.
-type driver struct {
+type epollEngine struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
+	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
 	ready   []*socket // to be read in Poll: the kernel has more and will not say so again
 	spareRd []*socket
@@ -72,19 +74,19 @@ type driver struct {
 
 // socket is one non-blocking socket and its side of the conversation.
 type socket struct {
-	d       *driver
+	d       *epollEngine
 	fd      int
 	tag     uint64
 	side    stream.Side
-	ended   func(err error) // the side asked for the end, or the socket failed
-	gone    func()          // it is closed
-	listed  bool            // in d.touched
-	queued  bool            // in d.ready
-	more    bool            // the kernel may have bytes, or the end, that no event will announce
-	ending  bool            // the peer has shut its half, or the socket failed
-	eof     bool            // all that the peer has sent was received; its answers are on their way
-	blocked bool            // the send buffer is full; an event will come
-	halved  bool            // our sending half is shut
+	onEnd   func(stream.ConnIO, error)
+	gone    func() // it is closed; nil: nobody needs to know
+	listed  bool   // in d.touched
+	queued  bool   // in d.ready
+	more    bool   // the kernel may have bytes, or the end, that no event will announce
+	ending  bool   // the peer has shut its half, or the socket failed
+	eof     bool   // all that the peer has sent was received; its answers are on their way
+	blocked bool   // the send buffer is full; an event will come
+	halved  bool   // our sending half is shut
 	closed  bool
 	local   bool // a unix socket: without what only TCP has
 	roomy   bool // and it is watched for room in its send buffer, too
@@ -94,15 +96,17 @@ type socket struct {
 	zero    bool // such writes are possible
 }
 
-var _ movers = (*driver)(nil)
+var _ engine = (*epollEngine)(nil)
 
 // allEvents are those that a socket is watched for.
 const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
 
-// open makes a socket whose events come to the member with tag.
-func (d *driver) open(from netsock.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
+// Open is stream.Engine's.
+func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
-	s := &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
+	tag, row := d.sockets.Put()
+	s := &socket{d: d, fd: fd, tag: tag, onEnd: ended, gone: gone}
+	*row = s
 	s.local = netsock.IsUnix(fd)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
@@ -112,20 +116,35 @@ func (d *driver) open(from netsock.Socket, tag uint64, ended func(error), gone f
 		events &^= unix.EPOLLOUT // see full
 	}
 	if err := d.l.Watch(d.id, fd, events, tag); err != nil {
+		d.sockets.Drop(tag)
 		return nil, err
 	}
 	return s, nil
 }
 
-func (d *driver) join(m mover, side stream.Side) { m.(*socket).side = side }
+// Each is stream.Engine's.
+func (d *epollEngine) Each(f func(stream.ConnIO)) {
+	d.sockets.Each(func(_ uint64, s **socket) { f(*s) })
+}
+
+// Len is stream.Engine's.
+func (d *epollEngine) Len() int { return d.sockets.Len() }
+
+// event is engine's.
+func (d *epollEngine) event(tag uint64, ready uint32) {
+	if s := d.sockets.Get(tag); s != nil {
+		(*s).event(ready)
+	}
+}
 
 // Arm has nothing to ask for: the loop hears epoll.
-func (d *driver) Arm() (bool, error) { return false, nil }
+func (d *epollEngine) Arm() (bool, error) { return false, nil }
 
-func (d *driver) end() {}
+// End is stream.Engine's. There is nothing to free.
+func (d *epollEngine) End() {}
 
-// busy is movers'. Bytes that are sent without a copy are counted as sent when the kernel has done with them, so that their side is busy till then.
-func (d *driver) busy() string {
+// Busy is stream.Engine's. Bytes that are sent without a copy are counted as sent when the kernel has done with them, so that their side is busy till then.
+func (d *epollEngine) Busy() string {
 	if len(d.ready) > 0 {
 		return "a socket has bytes that were not received"
 	}
@@ -149,7 +168,15 @@ func (s *socket) Stamp() {
 	s.d.l.Stats.Syscalls++
 }
 
-// event is mover's.
+// Join is stream.ConnIO's. An event announces what there is to read.
+func (s *socket) Join(side stream.Side) { s.side = side }
+
+// Side is stream.ConnIO's.
+func (s *socket) Side() stream.Side { return s.side }
+
+// ended is called where the side asks for the end, or the socket has failed.
+func (s *socket) ended(err error) { s.onEnd(s, err) }
+
 func (s *socket) event(events uint32) {
 	if s.closed {
 		return
@@ -162,9 +189,9 @@ func (s *socket) event(events uint32) {
 		d := s.d
 		d.l.Stats.Syscalls++
 		if free, copied := sys.Sent(s.fd); free {
-			d.l.Stats.ZeroCopies++
+			d.count.ZeroCopies++
 			if copied {
-				d.l.Stats.ZeroCopied++
+				d.count.ZeroCopied++
 			}
 			events &^= unix.EPOLLERR
 			n := s.held
@@ -206,7 +233,7 @@ func (s *socket) read() {
 	var n int
 	var err error
 	d.l.Stats.Syscalls++
-	d.l.Stats.Receives++
+	d.count.Receives++
 	stamp := int64(0)
 	if k == 1 && !s.stamps {
 		n, err = sys.Recv(s.fd, w[0])
@@ -269,7 +296,7 @@ func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 }
 
 // Poll reads what was left over from the last turn.
-func (d *driver) Poll() int {
+func (d *epollEngine) Poll() int {
 	if len(d.ready) == 0 {
 		return 0
 	}
@@ -283,8 +310,8 @@ func (d *driver) Poll() int {
 	return len(list)
 }
 
-// flush writes for every touched socket, and goes on reading where that was paused.
-func (d *driver) flush() {
+// Flush is stream.Engine's. It writes for every touched socket, and goes on reading where that was paused.
+func (d *epollEngine) Flush() {
 	list := d.touched.Take(d.l)
 	for i, s := range list {
 		list[i] = nil
@@ -325,7 +352,7 @@ func (s *socket) write() {
 		flags = unix.MSG_MORE
 	}
 	d.l.Stats.Syscalls++
-	d.l.Stats.Sends++
+	d.count.Sends++
 	var n int
 	var err error
 	if k == 1 {
@@ -356,7 +383,7 @@ func (s *socket) write() {
 	}
 	s.side.Sent(n)
 	if n < want {
-		d.l.Stats.Shorts++
+		d.count.Shorts++
 		if s.full(); s.closed {
 			return
 		}
@@ -402,8 +429,8 @@ func (s *socket) shutIfFinished() {
 	}
 }
 
-// close ends the socket's life; err is told to its side.
-func (s *socket) close(err error) {
+// Close is stream.ConnIO's.
+func (s *socket) Close(err error) {
 	if s.closed {
 		return
 	}
@@ -414,11 +441,13 @@ func (s *socket) close(err error) {
 	_ = unix.Close(s.fd)
 	s.d.l.Stats.Syscalls++
 	s.side.Drop(err)
-	s.gone()
+	if s.gone != nil {
+		s.gone()
+	}
 }
 
-// control is mover's.
-func (s *socket) control(f func(fd int)) bool {
+// Control is for netsock.CongestionWindow.
+func (s *socket) Control(f func(fd int)) bool {
 	if s.closed {
 		return false
 	}
@@ -426,8 +455,8 @@ func (s *socket) control(f func(fd int)) bool {
 	return true
 }
 
-// take is mover's.
-func (s *socket) take() netsock.Socket {
+// Detach is stream.ConnIO's.
+func (s *socket) Detach() netsock.Socket {
 	s.release()
 	return netsock.Socket{Fd: s.fd}
 }
@@ -436,4 +465,5 @@ func (s *socket) take() netsock.Socket {
 func (s *socket) release() {
 	s.closed = true
 	s.d.l.Unwatch(s.d.id, s.fd, s.tag)
+	s.d.sockets.Drop(s.tag)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
 	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 
 // events is a member with one socket, which counts the events of that.
 type events struct {
-	driver
+	epollEngine
 	s   *socket
 	got int
 }
@@ -23,12 +24,12 @@ func (e *events) OnEvent(_ uint64, ready int32, _ uint32) {
 }
 
 func (e *events) Stage() error {
-	e.flush()
+	e.Flush()
 	return nil
 }
 
 func (e *events) Close() bool {
-	e.s.close(nil)
+	e.s.Close(nil)
 	return true
 }
 
@@ -65,7 +66,7 @@ func TestAPeersReadsAreNoEvents(t *testing.T) {
 	}
 	peer := fds[1]
 	defer unix.Close(peer)
-	e, side := &events{driver: driver{l: l}}, &pile{}
+	e, side := &events{epollEngine: epollEngine{l: l, count: new(transport.Counters)}}, &pile{}
 	on := func(f func()) {
 		t.Helper()
 		if err := l.Call(f); err != nil {
@@ -76,10 +77,10 @@ func TestAPeersReadsAreNoEvents(t *testing.T) {
 		if e.id, err = l.Add(e); err != nil {
 			return
 		}
-		var m mover
-		if m, err = e.open(netsock.Socket{Fd: fds[0]}, 1, func(error) {}, func() {}); err == nil {
+		var m stream.ConnIO
+		if m, err = e.Open(netsock.Socket{Fd: fds[0]}, func(stream.ConnIO, error) {}, nil); err == nil {
 			e.s = m.(*socket)
-			e.join(m, side)
+			e.s.Join(side)
 		}
 	})
 	if err != nil {

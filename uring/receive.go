@@ -3,6 +3,7 @@ package uring
 import (
 	"errors"
 
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
@@ -14,16 +15,16 @@ import (
 // receiving is a socket's receive: one entry at a time, which receives once into the side's window, or again and again into the
 // loop's buffers.
 type receiving struct {
-	armed     bool  // an entry is in flight
-	shots     bool  // that is a multishot one
-	cancelled bool  // and was asked to end
-	open      bool  // the hello is through: the connection stays on this loop
-	nonempty  bool  // the last receive left bytes behind
-	body      int   // bytes that the entry in flight is to receive of a body; 0: it is of no known length
-	singles   int   // so many receives are not multishot, in a row: bodies come, or no buffer was free
-	held      held  // received, and waiting for the side, which has paused
-	over      error // behind what is held: how it ends
-	eof       bool  // all that the peer has sent was received; its answers are on their way
+	armed     bool                   // an entry is in flight
+	shots     bool                   // that is a multishot one
+	cancelled bool                   // and was asked to end
+	open      bool                   // the hello is through: the connection stays on this loop
+	nonempty  bool                   // the last receive left bytes behind
+	body      int                    // bytes that the entry in flight is to receive of a body; 0: it is of no known length
+	singles   int                    // so many receives are not multishot, in a row: bodies come, or no buffer was free
+	held      fifo.Queue[heldBuffer] // received, and waiting for the side, which has paused; most sockets never have any
+	over      error                  // behind what is held: how it ends
+	eof       bool                   // all that the peer has sent was received; its answers are on their way
 
 	msg     unix.Msghdr
 	iov     [2]unix.Iovec
@@ -37,32 +38,8 @@ var errFinished = errors.New("uring: the peer has shut its sending half")
 // singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
 const singlesAfterBody = 16
 
-// held are buffers that wait, oldest first. Most sockets never have any.
-type held struct {
-	q       []heldBuffer // a ring
-	head, n int
-}
-
+// heldBuffer is what was received into a provided buffer, and lies there from off to end.
 type heldBuffer struct{ id, off, end int }
-
-func (h *held) push(b heldBuffer) {
-	if h.n == len(h.q) {
-		q := make([]heldBuffer, max(8, 2*h.n))
-		for i := range h.n {
-			q[i] = h.q[(h.head+i)%len(h.q)]
-		}
-		h.q, h.head = q, 0
-	}
-	h.q[(h.head+h.n)%len(h.q)] = b
-	h.n++
-}
-
-func (h *held) first() *heldBuffer { return &h.q[h.head] }
-
-func (h *held) pop() {
-	h.head = (h.head + 1) % len(h.q)
-	h.n--
-}
 
 // Stamp is stream.Driver's. A receive that is in flight has none, and a multishot one is ended.
 func (s *socket) Stamp() {
@@ -85,7 +62,7 @@ func (s *socket) receive() bool {
 		}
 		return true
 	}
-	if k == 0 || in.held.n > 0 {
+	if k == 0 || in.held.Len() > 0 {
 		return true // paused: Touch comes when reading may go on
 	}
 	e := d.l.SocketSQE(d.id, kindRecv<<kindShift|s.tag)
@@ -93,7 +70,7 @@ func (s *socket) receive() bool {
 		return false
 	}
 	in.armed, in.cancelled, in.body = true, false, 0
-	d.l.Stats.Receives++
+	d.count.Receives++
 	if body {
 		in.singles = singlesAfterBody
 	} else if in.singles > 0 {
@@ -178,7 +155,7 @@ func (s *socket) received(res int32, flags uint32) {
 			}
 		}
 		if int(res) < in.body {
-			d.l.Stats.Shorts++
+			d.count.Shorts++
 			if c, ok := s.side.(cutter); ok && d.o.Large == Once {
 				c.CutReceive()
 			}
@@ -211,7 +188,7 @@ func (s *socket) shot(res int32, flags uint32) {
 	var end error
 	switch {
 	case res == -int32(unix.ENOBUFS):
-		d.l.Stats.NoBuffers++
+		d.count.NoBuffers++
 		in.singles = 2 // the next one receives in place
 		return
 	case again(res), res == -int32(unix.ECANCELED):
@@ -223,7 +200,7 @@ func (s *socket) shot(res int32, flags uint32) {
 	}
 	switch {
 	case s.closing:
-	case in.held.n > 0:
+	case in.held.Len() > 0:
 		in.over = end
 	case res == 0:
 		s.peerFinished()
@@ -245,10 +222,10 @@ func (s *socket) deliver(b heldBuffer) {
 		s.giveBack(b.id)
 		return
 	}
-	if s.in.held.n == 0 && s.copyOut(&b) {
+	if s.in.held.Len() == 0 && s.copyOut(&b) {
 		return
 	}
-	s.in.held.push(b)
+	s.in.held.Append(b)
 }
 
 // copyOut copies a buffer to where the side wants it, and says whether that was all.
@@ -278,12 +255,12 @@ func (s *socket) copyOut(b *heldBuffer) (all bool) {
 // resume goes on with what is held; false when the socket ends.
 func (s *socket) resume() bool {
 	h := &s.in.held
-	for h.n > 0 && s.copyOut(h.first()) {
-		if h.pop(); s.closing {
+	for h.Len() > 0 && s.copyOut(h.Front()) {
+		if h.Pop(); s.closing {
 			return false
 		}
 	}
-	if h.n == 0 && s.in.over != nil {
+	if h.Len() == 0 && s.in.over != nil {
 		if errors.Is(s.in.over, errFinished) {
 			s.in.over = nil
 			s.peerFinished()
@@ -302,7 +279,7 @@ func (s *socket) giveBack(id int) {
 
 // discard gives back what is held.
 func (s *socket) discard() {
-	for h := &s.in.held; h.n > 0; h.pop() {
-		s.giveBack(h.first().id)
+	for h := &s.in.held; h.Len() > 0; h.Pop() {
+		s.giveBack(h.Front().id)
 	}
 }

@@ -100,7 +100,7 @@ func (s *socket) send() bool {
 	}
 	s.on(e)
 	o.entries = 1
-	d.l.Stats.Sends++
+	d.count.Sends++
 	return true
 }
 
@@ -139,7 +139,7 @@ func (s *socket) sendChain(k int) bool {
 		}
 	}
 	o.entries = n
-	d.l.Stats.Sends += uint64(n)
+	d.count.Sends += uint64(n)
 	return true
 }
 
@@ -154,12 +154,12 @@ func (d *driver) chain() *chain {
 
 // sent takes a completion of a send.
 func (s *socket) sent(res int32, flags uint32) {
-	o, l := &s.out, s.d.l
+	o, count := &s.out, s.d.count
 	if flags&ring.CQEFNotif != 0 {
 		o.notes--
-		l.Stats.ZeroCopies++
+		count.ZeroCopies++
 		if res&ring.NotifCopied != 0 {
-			l.Stats.ZeroCopied++
+			count.ZeroCopied++
 		}
 	} else {
 		if flags&ring.CQEFMore == 0 {
@@ -196,7 +196,7 @@ func (s *socket) sent(res int32, flags uint32) {
 		s.ended(s, o.err)
 		return
 	case short:
-		l.Stats.Shorts++
+		count.Shorts++
 	}
 	if c, ok := s.side.(cutter); ok && short && s.d.o.Large == Once {
 		c.CutSend()

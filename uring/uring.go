@@ -63,17 +63,32 @@ const (
 // connection share.
 type driver struct {
 	l       *loop.Loop
+	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
 	bufs    *ring.Buffers // Multishot: what sockets receive into
 	given   bool          // buffers came back since they were last published
+	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
 	window  [2][]byte // scratch of receive
 	chains  []*chain  // Linked: those that no socket uses
 }
 
-// equip asks the ring for what the options need.
+var _ stream.Engine = (*driver)(nil)
+
+// begin puts the driver's member onto the loop, and asks the ring for what the options need.
+func (d *driver) begin(m loop.Member) (err error) {
+	if err = d.equip(); err != nil {
+		return err
+	}
+	if d.id, err = d.l.Add(m); err != nil {
+		d.End()
+	}
+	return err
+}
+
 func (d *driver) equip() (err error) {
+	d.count = transport.CountersOf(d.l)
 	r := d.l.Sockets()
 	if err := d.o.Check(r); err != nil {
 		return err
@@ -91,8 +106,8 @@ func (d *driver) equip() (err error) {
 	return nil
 }
 
-// unequip gives it back; no socket is left.
-func (d *driver) unequip() {
+// End is stream.Engine's. It gives back what the ring gave.
+func (d *driver) End() {
 	if d.bufs != nil {
 		d.bufs.Close()
 		d.bufs = nil
@@ -107,13 +122,13 @@ type socket struct {
 	file    int // its place among the ring's registered files; below 0: it is not registered
 	tag     uint64
 	side    stream.Side
-	ended   func(s *socket, err error) // the side asked for the end, or the socket failed
-	gone    func(s *socket)            // the descriptor is closed, nothing is in flight
-	listed  bool                       // in d.touched
-	halved  bool                       // our sending half is shut
-	closing bool                       // shut both ways; closed when nothing is in flight
-	why     error                      // of closing
-	dead    bool                       // the side is told
+	ended   func(s stream.ConnIO, err error) // called when the side asks for the end, or the socket has failed
+	gone    func()                           // called when the descriptor is closed and nothing is in flight; nil: nobody needs to know
+	listed  bool                             // in d.touched
+	halved  bool                             // our sending half is shut
+	closing bool                             // shut both ways; closed when nothing is in flight
+	why     error                            // of closing
+	dead    bool                             // the side is told
 
 	in  receiving
 	out sending
@@ -125,9 +140,10 @@ type cutter interface {
 	CutReceive()
 }
 
-// open takes a socket in. The caller owns fd where it fails.
-func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(*socket)) (*socket, error) {
-	s := &socket{d: d, fd: fd, file: -1, tag: tag, ended: ended, gone: gone}
+// Open is stream.Engine's.
+func (d *driver) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
+	fd := from.Fd
+	s := &socket{d: d, fd: fd, file: -1, ended: ended, gone: gone}
 	if d.o.FixedFiles {
 		var err error
 		if s.file, err = d.l.Sockets().AddFile(fd); err != nil {
@@ -137,7 +153,49 @@ func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(
 	}
 	s.out.copies = d.o.Large == ZeroCopy && netsock.IsUnix(fd) // the kernel refuses sends without copy there
 	_ = unix.SetNonblock(fd, false)
+	tag, row := d.sockets.Put()
+	s.tag, *row = tag, s
 	return s, nil
+}
+
+// Each is stream.Engine's.
+func (d *driver) Each(f func(stream.ConnIO)) { d.sockets.Each(func(_ uint64, s **socket) { f(*s) }) }
+
+// Len is stream.Engine's.
+func (d *driver) Len() int { return d.sockets.Len() }
+
+// Busy is stream.Engine's. Bytes are counted as sent when all completions and notifications of their send are there, so that their side is busy till then.
+func (d *driver) Busy() string { return "" }
+
+// Join is stream.ConnIO's.
+func (s *socket) Join(side stream.Side) {
+	s.side = side
+	s.in.open = s.granted()
+	s.Touch() // the first receive
+}
+
+// Side is stream.ConnIO's.
+func (s *socket) Side() stream.Side { return s.side }
+
+// granted reports whether the connection's hello is through.
+func (s *socket) granted() bool {
+	c, accepted := s.side.(*stream.Server)
+	return !accepted || c.Depth() > 0
+}
+
+// Control is for netsock.CongestionWindow.
+func (s *socket) Control(f func(fd int)) bool {
+	if s.fd < 0 {
+		return false
+	}
+	f(s.fd)
+	return true
+}
+
+// Detach is stream.ConnIO's.
+func (s *socket) Detach() netsock.Socket {
+	s.d.sockets.Drop(s.tag)
+	return netsock.Socket{Fd: s.take()}
 }
 
 // take gives the descriptor away; nothing is in flight.
@@ -169,7 +227,19 @@ func (s *socket) Touch() {
 	s.d.touched.Add(s.d.l, s, &s.listed)
 }
 
-// event takes a completion.
+// event takes a completion of an entry of a socket.
+func (d *driver) event(tag uint64, res int32, flags uint32) {
+	row := d.sockets.Get(tag & rowMask)
+	if row == nil {
+		return
+	}
+	s := *row
+	s.event(tag>>kindShift, res, flags)
+	if !s.in.open && s.fd >= 0 {
+		s.in.open = s.granted()
+	}
+}
+
 func (s *socket) event(kind uint64, res int32, flags uint32) {
 	switch kind {
 	case kindSend:
@@ -187,8 +257,8 @@ func again(res int32) bool { return res == -int32(unix.EAGAIN) || res == -int32(
 
 func failed(res int32) error { return fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)) }
 
-// flush puts the turn's receives and sends onto the ring.
-func (d *driver) flush() {
+// Flush is stream.Engine's. It puts the turn's receives and sends onto the ring.
+func (d *driver) Flush() {
 	list := d.touched.Take(d.l)
 	for i, s := range list {
 		list[i] = nil
@@ -209,7 +279,7 @@ func (s *socket) stage() {
 			s.bury()
 		}
 	default:
-		if s.in.held.n > 0 && !s.resume() {
+		if s.in.held.Len() > 0 && !s.resume() {
 			return // it ended with what had waited
 		}
 		if !s.send() || !s.receive() {
@@ -218,8 +288,8 @@ func (s *socket) stage() {
 	}
 }
 
-// close begins to end the socket: what is in flight comes back at once, and then the side is told.
-func (s *socket) close(err error) {
+// Close is stream.ConnIO's: what is in flight comes back at once, and then the side ends.
+func (s *socket) Close(err error) {
 	if s.closing {
 		return
 	}
@@ -245,7 +315,10 @@ func (s *socket) bury() {
 	}
 	if s.out.notes == 0 {
 		s.dead = true
+		s.d.sockets.Drop(s.tag)
 		s.side.Drop(s.why)
-		s.gone(s)
+		if s.gone != nil {
+			s.gone()
+		}
 	}
 }

@@ -15,9 +15,9 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/internal/quote"
-	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport"
 )
 
 // A variant of a question and the kvwire run that started it exchange lines of JSON: orders to the variant, words from it. The variant
@@ -224,7 +224,7 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 	if l.Cwnd > 0 {
 		v.cwnd = append(v.cwnd, l.Cwnd)
 	}
-	s, server, ours := l.Row(v.spec), loop.Stats{}, l.CPU
+	s, server, ours := l.Row(v.spec), transport.LoopCounters{}, l.CPU
 	if v.s.served == nil {
 		s.ServerCPUNs, s.ServerParkedCPUNs = report.I(int64(load)), report.I(int64(pause))
 		server = p.Loops.Sub(v.last.Loops)

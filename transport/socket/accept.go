@@ -17,16 +17,23 @@ type Host interface {
 	RefuseSocket(s Socket, name, why string) // refuses a connection with a code, and closes it
 }
 
-// Acceptor takes connections from a listening socket, without blocking, after an event has said that there are
-// some. It belongs to its Host's loop. Fd is below 0 where another loop accepts, and until Listen.
+// TagListener is the tag under which an Acceptor watches its socket. Those of connections (stream.Table) are smaller.
+const TagListener = 1 << 55
+
+// Acceptor accepts connections from a listening socket, without blocking, after an event under TagListener has said that there are some. It belongs to
+// its Host's loop.
 type Acceptor struct {
-	H    Host
-	Fd   int
-	Take func(fd int, name string) error // gets a connection, prepared. An error means that the system has no descriptor or memory for it now
+	h      Host
+	id     loop.MemberID
+	rarely bool                            // the loop looks rarely when it spins
+	take   func(fd int, name string) error // owns a connection, prepared. An error says that the system has no descriptor or memory for it now
+
+	listener int  // below 0: another loop accepts, or nothing is accepted yet or any more
+	watched  bool // the listener
 
 	some  bool  // there may be connections that no event will announce
 	at    int64 // not before: the system had no descriptor or memory
-	waits bool  // fd was accepted, and Take had no descriptor or memory for it
+	waits bool  // fd was accepted, and not taken
 	fd    int
 	name  string
 	spare Spare
@@ -38,10 +45,22 @@ const AcceptAgain = 100e6
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
 
-// Listen prepares to accept from a listening socket. The caller watches the socket's events.
-func (a *Acceptor) Listen(fd int) {
-	a.Fd = fd
+// NewAcceptor makes one for a member of the host's loop. rarely: a loop that spins looks for connections rarely (loop.WatchRarely).
+func NewAcceptor(h Host, id loop.MemberID, rarely bool, take func(fd int, name string) error) *Acceptor {
+	return &Acceptor{h: h, id: id, rarely: rarely, take: take, listener: -1}
+}
+
+// Listen begins to accept from a listening socket, which it owns.
+func (a *Acceptor) Listen(fd int) (err error) {
+	a.listener = fd
 	a.spare.Keep()
+	if a.rarely {
+		err = a.h.Loop().WatchRarely(a.id, fd, unix.EPOLLIN, TagListener)
+	} else {
+		err = a.h.Loop().Watch(a.id, fd, unix.EPOLLIN, TagListener)
+	}
+	a.watched = err == nil
+	return err
 }
 
 // Ready is called when the listener is readable.
@@ -49,23 +68,23 @@ func (a *Acceptor) Ready() { a.some = true }
 
 // Poll accepts what there is, and counts it.
 func (a *Acceptor) Poll() int {
-	if !a.some || a.H.Loop().Now() < a.at {
+	if !a.some || a.h.Loop().Now() < a.at {
 		return 0
 	}
 	for i := range acceptBatch {
 		err := a.accept()
 		if err == nil && a.waits {
-			if err = a.Take(a.fd, a.name); err == nil {
+			if err = a.take(a.fd, a.name); err == nil {
 				a.waits = false
 				a.spare.Found()
 			}
 		}
 		switch {
-		case err != nil && a.spare.Short(a.H, a.Fd, err) && a.waits:
-			a.H.RefuseSocket(Socket{Fd: a.fd}, a.name, noDescriptor)
+		case err != nil && a.spare.Short(a.h, a.listener, err) && a.waits:
+			a.h.RefuseSocket(Socket{Fd: a.fd}, a.name, noDescriptor)
 			a.waits = false
 		case err != nil: // those that are open go on
-			a.at = a.H.Loop().Now() + AcceptAgain
+			a.at = a.h.Loop().Now() + AcceptAgain
 			return i
 		case !a.some:
 			return i
@@ -79,8 +98,8 @@ func (a *Acceptor) accept() error {
 	if a.waits {
 		return nil
 	}
-	a.H.Loop().Stats.Syscalls++
-	fd, sa, err := unix.Accept4(a.Fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	a.h.Loop().Stats.Syscalls++
+	fd, sa, err := unix.Accept4(a.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		a.some = false
@@ -90,7 +109,7 @@ func (a *Acceptor) accept() error {
 	case err != nil:
 		return err
 	}
-	a.H.SocketOptions().Prepare(fd)
+	a.h.SocketOptions().Prepare(fd)
 	a.waits, a.fd, a.name = true, fd, PeerName(fd, sa)
 	return nil
 }
@@ -98,18 +117,28 @@ func (a *Acceptor) accept() error {
 // Stage makes sure that Poll comes again where it has not accepted all.
 func (a *Acceptor) Stage() {
 	if a.some {
-		a.H.Loop().WakeAt(a.at) // in the past when it is only the batch that was full
+		a.h.Loop().WakeAt(a.at) // in the past when it is only the batch that was full
 	}
 }
 
-// Close closes the listener, which nobody watches any more.
+// Close ends accepting. Once is enough.
 func (a *Acceptor) Close() {
-	_ = unix.Close(a.Fd)
+	if a.listener < 0 {
+		return
+	}
+	switch {
+	case !a.watched:
+	case a.rarely:
+		a.h.Loop().UnwatchRarely(a.id, a.listener, TagListener)
+	default:
+		a.h.Loop().Unwatch(a.id, a.listener, TagListener)
+	}
+	_ = unix.Close(a.listener)
 	if a.waits {
 		_ = unix.Close(a.fd)
 	}
 	a.spare.Drop()
-	a.Fd, a.some, a.waits = -1, false, false
+	a.listener, a.some, a.waits = -1, false, false
 }
 
 // Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After

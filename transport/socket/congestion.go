@@ -5,8 +5,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketHolder is a client's connection whose bytes go through a socket that can be asked.
-type socketHolder interface {
+// Holder is a client's connection whose bytes go through a socket that can be asked.
+type Holder interface {
 	// Control calls f with the descriptor, which it may use until it returns, and reports whether it did. On the connection's loop.
 	Control(f func(fd int)) bool
 }
@@ -14,7 +14,7 @@ type socketHolder interface {
 // CongestionWindow returns the congestion window of a client's connection, as this side sends, in segments (tcpi_snd_cwnd of TCP_INFO, tcp(7)). ok is false where there is none
 // or it is not known: other networks than TCP, a session of TLS, a connection that has ended. On the connection's loop.
 func CongestionWindow(c transport.Conn) (segments int, ok bool) {
-	h, is := c.(socketHolder)
+	h, is := c.(Holder)
 	if !is {
 		return 0, false
 	}

@@ -45,9 +45,10 @@ type Host struct {
 // tally counts what was, and not what is now.
 type tally struct {
 	count    transport.Stats
-	numbered int64  // connections that were made
-	commands uint64 // that were begun, and requests
-	rejected uint64 // connections for which there was no room
+	net      *transport.Counters // of its loop
+	numbered int64               // connections that were made
+	commands uint64              // that were begun, and requests
+	rejected uint64              // connections for which there was no room
 }
 
 var _ socket.Host = (*Host)(nil)
@@ -73,6 +74,7 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 		_ = h.Pool.Close()
 		return nil, err
 	}
+	h.net = transport.CountersOf(l)
 	return h, nil
 }
 
@@ -135,7 +137,7 @@ func (h *Host) AcceptFailed(err error) {
 
 // deny counts and logs that somebody was not let in.
 func (h *Host) deny(name string, why error) {
-	h.L.Stats.Denied++
+	h.net.Denied++
 	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
 }
 

@@ -77,7 +77,7 @@ func knowsSecret(t *testing.T, n Network) {
 func (r *Rig) Denied(t *testing.T) (n uint64) {
 	t.Helper()
 	for _, l := range r.group.All() {
-		s, err := l.Counters()
+		s, err := transport.ReadCounters(l)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -659,7 +659,7 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 		})
 	})
 	turns := func() uint64 {
-		s, err := r.group.Net()[0].Counters()
+		s, err := transport.ReadCounters(r.group.Net()[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,134 @@
+//go:build rdma && cgo && linux
+
+package rdma
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/cgo/verbs"
+	"github.com/kvwire/kvwire/internal/fifo"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// receiving are messages that came. A writer puts message number i, of those with bytes, into slot i modulo their number.
+type receiving struct {
+	slots, slotBytes int
+	arrived          fifo.Queue[arrival] // messages that the side has not taken whole
+	arrivals         uint32              // messages with bytes that came, in all
+	taking           bool                // the side has begun with the oldest of arrived
+	spare            []uint32            // slots that are free and not posted yet
+}
+
+type arrival struct{ slot, bytes uint32 }
+
+// slot is the memory of a slot.
+func (l *link) slot(i uint32) []byte {
+	if s := l.d.nic.shared; s != nil {
+		return s.slot(i)
+	}
+	at := int(i) * l.in.slotBytes
+	return l.mem.arena.Bytes()[at : at+l.in.slotBytes : at+l.in.slotBytes]
+}
+
+// post gives a slot to the device again, with others: a quarter of all at a time.
+func (l *link) post(slot uint32) error {
+	if s := l.d.nic.shared; s != nil {
+		l.credits.posted++
+		return s.post(slot, l.d.nic.batch)
+	}
+	if l.in.spare = append(l.in.spare, slot); len(l.in.spare) < l.in.slots/4 {
+		return nil
+	}
+	return l.postSpare()
+}
+
+func (l *link) postSpare() error {
+	for _, slot := range l.in.spare {
+		var b []byte
+		switch {
+		case l.d.o.Verb != Write:
+			b = l.slot(slot)
+		case l.credits.posted == 0:
+			b = l.keyRoom()
+		}
+		if err := l.d.nic.batch.Recv(l.pair.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(slot), b, l.mem.region.LKey); err != nil {
+			return err
+		}
+		l.credits.posted++
+	}
+	l.in.spare = l.in.spare[:0]
+	return nil
+}
+
+// received takes the completion of a receive.
+func (l *link) received(c *verbs.Completion) error {
+	more, err := l.credits.update(c.Imm, l.pair.peer.slots)
+	if err != nil {
+		l.giveBack(c)
+		return err
+	}
+	if more > 0 {
+		l.Touch()
+	}
+	l.life.heardAt, l.life.askedAt, l.life.ask = l.d.l.Awake(), 0, false
+	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone is not worth a message: it asks for a sign of life
+		l.credits.owed = true
+		l.Touch()
+	}
+	slot := uint32(c.WR) & (wrRecv - 1)
+	if !l.keys.known {
+		return l.receiveKey(slot, c.Bytes)
+	}
+	if c.Bytes == 0 {
+		// Its place is free at once, also when messages before it wait for memory; and the peer's last credit may
+		// have been this one, so that it can tell us nothing until it knows.
+		if err := l.post(slot); err != nil {
+			return err
+		}
+		if err := l.postSpare(); err != nil {
+			return err
+		}
+		l.Touch()
+		return nil
+	}
+	if l.in.arrived.Len() == l.in.arrived.Room() || int(c.Bytes) > l.in.slotBytes {
+		l.giveBack(c)
+		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.in.arrived.Len(), l.in.slots)
+	}
+	if l.d.o.Verb == Write {
+		slot = l.in.arrivals % uint32(l.in.slots) // where the writer put it; which receive it took does not matter
+	}
+	l.in.arrived.Push(arrival{slot, c.Bytes})
+	l.in.arrivals++
+	return l.deliver()
+}
+
+// giveBack posts the slot of a message that ends the connection, where it is not the connection's own.
+func (l *link) giveBack(c *verbs.Completion) {
+	if s := l.d.nic.shared; s != nil {
+		_ = s.post(slotOf(c), l.d.nic.batch)
+	}
+}
+
+// deliver gives messages to the side, as far as it has memory for them.
+func (l *link) deliver() error {
+	for l.in.arrived.Len() > 0 {
+		a := *l.in.arrived.Front()
+		if !l.in.taking {
+			l.in.taking = true
+			if err := l.side.Take(l.slot(a.slot)[:a.bytes]); err != nil {
+				return err
+			}
+		}
+		if l.side.Unread() > 0 {
+			return nil // paused: Touch comes when there is memory
+		}
+		l.in.taking = false
+		l.in.arrived.Pop()
+		if err := l.post(a.slot); err != nil {
+			return err
+		}
+		l.Touch()
+	}
+	return nil
+}
