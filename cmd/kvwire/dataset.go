@@ -34,7 +34,7 @@ type dataSet struct {
 
 // dataSet is what a run with these flags would load; ok is false where it would not, or where the user chose the folder.
 func (f *factors) dataSet() (d dataSet, ok bool) {
-	if f.backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.used() || f.trace != "" {
+	if f.Store.Backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.used() || f.Load.Trace != "" {
 		return d, false
 	}
 	return f.data()
@@ -48,7 +48,7 @@ func (f *factors) data() (d dataSet, ok bool) {
 		return d, false
 	}
 	d = dataSet{records: spec.Records, keyBytes: spec.KeyBytes, valueBytes: spec.ValueBytes, valueMinBytes: spec.ValueMinBytes, valueDist: spec.ValueDist.String(),
-		update: f.update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
+		update: f.Store.Update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
 	if plan.Placement == loop.Colocated {
 		d.partitions = plan.NetLoops
 	}
@@ -81,7 +81,7 @@ func (d *dataSet) load(dir string) []string {
 
 // writes says whether a run with these flags may change its store.
 func (f *factors) writes() bool {
-	m, err := bench.ParseMix(f.mix)
+	m, err := bench.ParseMix(f.Load.Mix)
 	return err != nil || m.Share[bench.Get]+m.Share[bench.Scan] < 1
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
@@ -28,7 +29,7 @@ type generationsFlags struct {
 	generations      int
 	blocks           int // the old name of generations
 	slice, time      time.Duration
-	until            percentFlag
+	until            factor.Percent
 	resume           string
 }
 

@@ -42,7 +42,7 @@ type cost struct {
 
 // estimate is what the data of a cell with these flags cost.
 func estimate(f *factors) (c cost) {
-	if f.trace != "" {
+	if f.Load.Trace != "" {
 		c.long = f.warning
 	}
 	d, ok := f.data()
@@ -53,13 +53,13 @@ func estimate(f *factors) (c cost) {
 	_, shared := f.dataSet()
 	switch {
 	case !ok:
-	case f.backend == store.Raw.String() && f.sets("dir"):
-		c.dir, c.data, c.bytes = f.dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.rawBytes) // a file for each
+	case f.Store.Backend == store.Raw.String() && f.sets("dir"):
+		c.dir, c.data, c.bytes = f.Store.Dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.Store.RawBytes) // a file for each
 		c.load = at(c.bytes, writeBytesPerS)
-	case f.backend == store.Raw.String():
-		c.extra = int64(f.rawBytes)
-	case f.backend == store.Disk.String() && f.sets("dir"):
-		c.dir, c.data, c.bytes, c.load = f.dir, "store", d.bytes(f.writes()), load
+	case f.Store.Backend == store.Raw.String():
+		c.extra = int64(f.Store.RawBytes)
+	case f.Store.Backend == store.Disk.String() && f.sets("dir"):
+		c.dir, c.data, c.bytes, c.load = f.Store.Dir, "store", d.bytes(f.writes()), load
 	case shared:
 		c.data, c.bytes, c.load, c.extra = d.name(), d.bytes(false), load, d.bytes(f.writes())
 	}
@@ -79,7 +79,7 @@ func estimates(x *experiments.Experiment, at string) (c costs, err error) {
 		if err != nil {
 			return c, err
 		}
-		net, err := find(f.transport)
+		net, err := find(f.Server.Transport)
 		if err != nil {
 			return c, err
 		}

@@ -168,7 +168,7 @@ func (c *serverCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(serverInfo, fmt.Errorf("a loop has ended: %w", err))
 		return
 	}
-	ch <- prometheus.MustNewConstMetric(serverInfo, prometheus.GaugeValue, 1, version, s.f.transport, s.f.backend, s.f.engines(), s.f.placement)
+	ch <- prometheus.MustNewConstMetric(serverInfo, prometheus.GaugeValue, 1, version, s.f.Server.Transport, s.f.Store.Backend, s.f.engines(), s.f.Server.Placement)
 	for i, l := range s.group.All() {
 		collect(ch, loopMetrics, l.Name(), &n.loops[i])
 	}

@@ -69,17 +69,17 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 		return lab.Facts{}, err
 	}
 	row := f.row()
-	row.DurationNs, row.WarmupNs = report.I(int64(f.duration)), report.I(int64(f.warmup))
-	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil}, nil
+	row.DurationNs, row.WarmupNs = report.I(int64(f.Load.Duration)), report.I(int64(f.Load.Warmup))
+	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.OnDisk(), Here: p.notHere(f) == nil}, nil
 }
 
 // whole is the reason why a cell cannot be measured in slices; "": it can.
 func (f *factors) whole() string {
-	mix, err := bench.ParseMix(f.mix)
+	mix, err := bench.ParseMix(f.Load.Mix)
 	switch {
-	case f.trace != "":
+	case f.Load.Trace != "":
 		return "a trace is sent once, from its beginning to its end"
-	case f.search != "":
+	case f.Load.Search != "":
 		return "a search measures at several rates"
 	case err == nil && mix.Share[bench.Insert] > 0:
 		return "its inserts change the number of records"
@@ -94,7 +94,7 @@ func (p *processes) notHere(f *factors) error {
 	if f.launch.used() {
 		return nil
 	}
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err == nil {
 		err = n.works()
 	}
@@ -114,8 +114,8 @@ func (p *processes) explain(f *factors, err error) error {
 	if !f.launch.used() || !errors.As(err, &exit) || exit.code != exitMissing {
 		return err
 	}
-	if slices.Contains(p.x.Require, f.transport) { // only the launched hosts know
-		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.transport, err)}}
+	if slices.Contains(p.x.Require, f.Server.Transport) { // only the launched hosts know
+		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.Server.Transport, err)}}
 	}
 	return &lab.NotHere{Reason: quote.Line(err.Error())}
 }

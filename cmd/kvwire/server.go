@@ -84,7 +84,7 @@ func (c *counters) fixedFiles() bool {
 
 // startServer makes the loops and the store and listens. The caller closes it.
 func startServer(f *factors) (*served, error) {
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -102,15 +102,10 @@ func startServer(f *factors) (*served, error) {
 	if err := f.checkServerAmounts(&plan); err != nil {
 		return nil, err
 	}
-	if err := addressSpace(&plan, int64(f.cacheBytes)); err != nil {
+	if err := addressSpace(&plan, int64(f.Store.CacheBytes)); err != nil {
 		return nil, err
 	}
-	s := &served{f: f, log: f.logger(), flags: map[string]string{}}
-	for _, name := range serverFlags {
-		if g := f.set.Lookup(name); g != nil {
-			s.flags[name] = g.Value.String()
-		}
-	}
+	s := &served{f: f, log: f.logger(), flags: f.serverTexts()}
 	if said, enough := f.memory(&plan); !enough {
 		s.log.Warn("memory", "found", said)
 	}
@@ -120,11 +115,11 @@ func startServer(f *factors) (*served, error) {
 		}
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
-	if f.onDisk() && f.dir == "" {
+	if f.OnDisk() && f.Store.Dir == "" {
 		if s.dir, err = temporary(); err != nil {
 			return nil, err
 		}
-		f.dir = s.dir
+		f.Store.Dir = s.dir
 	}
 	if err := s.open(n, plan); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -154,10 +149,7 @@ func (s *served) open(n *network, plan loop.Plan) (err error) {
 	recovered := newRecovery("opening")
 	defer recovered.clear()
 	s.group, err = loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) {
-		o, err := s.f.store(shards)
-		if err != nil {
-			return nil, err
-		}
+		o := s.f.store(shards)
 		o.Progress = func(shard int, done, total int64) { recovered.show(shard, shards, done, total) }
 		o.Engines = &s.engines
 		return store.Open(l, shard, shards, o)
