@@ -83,3 +83,24 @@ func (f *Factor) Applies(get func(name string) string) bool {
 func (f *Factor) Swept(get func(name string) string) bool {
 	return f.Applies(get) && f.Sweep.Holds(get)
 }
+
+// String is the condition as documents have it: "transport=rdma and rdma-verb=read", "backend=disk, raw or transport=uring".
+func (c Condition) String() string {
+	var all []string
+	for _, clause := range c {
+		var needs []string
+		for _, n := range clause {
+			is := "="
+			if n.not {
+				is = " other than "
+			}
+			needs = append(needs, n.name+is+strings.Join(n.values, ", "))
+		}
+		text := strings.Join(needs, " or ")
+		if len(c) > 1 && len(needs) > 1 {
+			text = "(" + text + ")"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, " and ")
+}

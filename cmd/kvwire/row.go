@@ -36,27 +36,16 @@ func (f *factors) serverTexts() map[string]string {
 	return flags
 }
 
-// fillFactors writes the columns of the factors that pass and apply.
-func fillFactors(r *report.Row, get func(name string) string, pass func(*factor.Factor) bool) {
-	for i := range factor.All {
-		x := &factor.All[i]
-		column := x.ColumnName()
-		if column == "" || x.ByRun || x.OffUnix && r.Device == onUnix || !pass(x) || !x.Applies(get) {
-			continue
-		}
-		_ = r.Set(column, x.Field(get(x.Name))) // Field has checked it
-	}
-}
-
 // clientRow has the factors of the load and of this side.
 func (f *factors) clientRow() *report.Row {
-	r := &report.Row{GitRev: revision(), Seed: report.U(f.Load.Seed), Mix: f.Load.Mix, KeyDist: f.Load.KeyDist, Loop: f.Load.Loop,
-		KeyBytes: report.I(int(f.Load.KeyBytes)), ValueBytes: report.I(int(f.Load.ValueBytes)), ValueDist: f.Load.ValueDist, ValueMinBytes: report.I(int(f.Load.ValueMinBytes)), Records: report.U(uint64(f.Load.Records)),
-		Conns: report.I(f.Load.Conns), Depth: report.I(f.Load.Depth), ClientThreads: report.I(f.Load.Threads),
-		ClientTransport: f.Load.ClientTransport}
-	f.sourceRow(r)
-	if r.ClientTransport == "" {
-		r.ClientTransport = f.Server.Transport
+	l := &f.Load
+	r := &report.Row{GitRev: revision(), ValueBytes: report.I(int(l.ValueBytes)), Conns: report.I(l.Conns), ClientThreads: report.I(l.Threads)}
+	client, values := cmp.Or(l.ClientTransport, f.Server.Transport), factor.All.Get(&f.Values)
+	get := func(name string) string { // of the client, whose network may be another
+		if name == "transport" || name == "client-transport" {
+			return client
+		}
+		return values(name)
 	}
 	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.used() {
 		r.Hosts = report.Int{} // seen when they are there
@@ -67,18 +56,13 @@ func (f *factors) clientRow() *report.Row {
 	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.Server.Transport != "rdma" {
 		r.Device = carriedBy(f.target)
 	}
-	if r.ClientTransport == "uring" {
-		get := factor.All.Get(&f.Values)
-		fillFactors(r, func(name string) string {
-			if name == "transport" {
-				return r.ClientTransport
-			}
-			return get(name)
-		}, func(x *factor.Factor) bool { return x.Has(factor.Server | factor.Client) })
+	r.SetFactors(get, func(x *factor.Factor) bool {
+		return x.HasAny(factor.Load|factor.Bench) && !x.Has(factor.Server) || x.Has(factor.Server|factor.Client) && client == "uring"
+	})
+	if client == "tcp" {
+		r.TLS = f.TCP.TLS
 	}
-	if r.ClientTransport == "tcp" {
-		r.TCPClientEngine, r.TLS = f.TCP.ClientEngine, f.TCP.TLS
-	}
+	f.sourceRow(r)
 	if f.Load.Stages > 0 {
 		r.Phase = "breakdown"
 	}
@@ -201,7 +185,7 @@ func (g *granted) fill(r *report.Row) {
 
 // serverFactors fills in what the server is, from its flags.
 func serverFactors(r *report.Row, flags map[string]string) {
-	fillFactors(r, func(name string) string { return flags[name] }, factor.Any(factor.Server))
+	r.SetFactors(func(name string) string { return flags[name] }, factor.Any(factor.Server))
 	number := func(name string) int { n, _ := strconv.Atoi(flags[name]); return n } // our own text
 	if r.Placement != "dispatched" {
 		r.ServerThreads = report.I(max(1, number("server-threads")))

@@ -4,12 +4,10 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/stream"
 	"github.com/kvwire/kvwire/uring"
 )
-
-// onUnix is the value of the device column for a unix socket.
-const onUnix = "unix"
 
 // checkUnix checks --listen or --target where it is a unix socket, unix:PATH; any other address passes.
 func (f *factors) checkUnix(flag, addr string) error {
@@ -51,7 +49,7 @@ var errUnixHere = errors.New("a unix socket is for serve --listen, and for --tar
 // carriedBy is the device column of a socket to that address on this host.
 func carriedBy(target string) string {
 	if _, local := stream.UnixPath(target); local {
-		return onUnix
+		return report.OnUnix
 	}
 	return "loopback" // the kernel's way to any address of its own
 }
