@@ -73,9 +73,12 @@ func (f *Factor) ColumnName() string {
 	return name
 }
 
+// typical is for the types of values: nobody reads or writes it.
+var typical Values
+
 // Kind is bool, word, text, int, uint64, duration, size, count, rate, speed or cpus.
 func (f *Factor) Kind() string {
-	switch p := f.At(new(Values)).(type) {
+	switch p := f.At(&typical).(type) {
 	case *bool:
 		return "bool"
 	case *string:

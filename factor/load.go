@@ -32,10 +32,10 @@ var loadRows = []Factor{
 		Meaning: "records in the store"},
 	{Name: "scan-items", Group: "Load", Side: Server | Bench, Default: "100", Range: Span{"1", "10000"}, ByRun: true, At: func(v *Values) any { return &v.Load.ScanItems },
 		Help:    "scans ask for 1 to that many items",
-		Meaning: "scans ask for 1 to that many items"},
+		Meaning: "the most items that a scan asks for; the least is 1"},
 	{Name: "seed", Group: "Load", Side: Load, Default: "1", Range: Span{"0", "18446744073709551615"}, At: func(v *Values) any { return &v.Load.Seed },
 		Help:    "of the keys' order, the operations and the arrivals",
-		Meaning: "of keys, operations and arrivals"},
+		Meaning: "seed of the order of keys, of operations and of arrivals"},
 	{Name: "conns", Group: "Load", Side: Load | Client, Default: "4", Range: Span{"1", "65536"}, ByRun: true, At: func(v *Values) any { return &v.Load.Conns },
 		Help:    "connections in all",
 		Meaning: "connections in all"},
@@ -78,16 +78,16 @@ var sourceRows = []Factor{
 		Meaning: "speed of the replay relative to the recorded times"},
 	{Name: "trace-repeat", Group: "Load from a file", Side: Bench, Default: "false", ByRun: true, At: func(v *Values) any { return &v.Load.TraceRepeat },
 		Help:    "begin the trace anew at its end, until --duration is over",
-		Meaning: "the trace started again at its end"},
+		Meaning: "the trace starts again at its end"},
 }
 
 var windowRows = []Factor{
 	{Name: "duration", Group: "Measured window", Side: Bench, Default: "10s", Range: Span{"1us", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Duration },
 		Help:    "of the measured window",
-		Meaning: "the measured window"},
+		Meaning: "length of the measured window"},
 	{Name: "warmup", Group: "Measured window", Side: Bench, Default: "2s", Range: Span{"0s", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Warmup },
 		Help:    "before it, not recorded",
-		Meaning: "before it, not recorded"},
+		Meaning: "load before the measured window, not recorded"},
 	{Name: "stages", Group: "Measured window", Side: Bench, Default: "0", Column: NoColumn, Range: Span{"0", "1000000000"}, At: func(v *Values) any { return &v.Load.Stages },
 		Help: "watch one request in so many: how long each stage of it takes (stages.csv); 0: none. It costs time: measure nothing else meanwhile"},
 }

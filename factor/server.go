@@ -17,7 +17,7 @@ var networkRows = []Factor{
 		Meaning: "network between client and server"},
 	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, At: func(v *Values) any { return &v.Load.ClientTransport },
 		Help:    "the client's side, where it differs: tcp and uring understand each other",
-		Meaning: "the client's side"},
+		Meaning: "network of the client's side"},
 }
 
 var loopRows = []Factor{

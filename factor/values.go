@@ -1,6 +1,9 @@
 package factor
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // Values are the values of all factors. Text is as users write it; Check has found it to be among the words of its factor.
 type Values struct {
@@ -13,13 +16,13 @@ type Values struct {
 }
 
 // NewValues has the default of every factor.
-func NewValues() Values {
-	var v Values
-	for i := range All {
-		All[i].bind(scratch(), &v)
-	}
+func NewValues() Values { return *defaults() }
+
+var defaults = sync.OnceValue(func() *Values {
+	v := new(Values)
+	All.Bind(scratch(), v, func(*Factor) bool { return true })
 	return v
-}
+})
 
 // ServerValues are the network of a run and the server's loops. The client's loops have the same Wait and SpinMax.
 type ServerValues struct {
