@@ -44,9 +44,6 @@ type identity struct {
 	tls         *tls.Config // nil: whoever answers, in the clear
 }
 
-// identityFlags are the names of the flags that say so.
-var identityFlags = []string{"auth-file", "auth-name", "tls-ca", "tls-name"}
-
 func (f *factors) identityFlags() {
 	f.set.StringVar(&f.as.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
 	f.set.StringVar(&f.as.name, "auth-name", "", "which of its lines; default: the first")

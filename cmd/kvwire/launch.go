@@ -15,9 +15,6 @@ import (
 // launchers are lab.Launchers with their flags.
 type launchers lab.Launchers
 
-// launchFlags are the names of the flags that say so.
-var launchFlags = []string{"server-launch", "client-launch", "server-addr", "launch-path"}
-
 // loadHostsMax bounds the load hosts of a run.
 const loadHostsMax = 256
 

@@ -17,7 +17,6 @@ import (
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
-	"github.com/spf13/pflag"
 )
 
 const runHelp = `Examples:
@@ -158,20 +157,19 @@ func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 	return x, results.CheckThresholds(x, factor.ParseRate)
 }
 
-// experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value.
+// experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value: all factors but
+// stages, which has a key of its own.
 func experimentFlags() experiments.Flags {
 	flags := experiments.Flags{}
-	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, identityFlags, launchFlags), g.Name) {
-			flags[g.Name] = func(value string) (string, error) {
-				f := newBenchFactors()
-				if err := f.set.Set(g.Name, value); err != nil {
-					return "", factor.Reason(err)
-				}
-				return f.set.Lookup(g.Name).Value.String(), f.checkValue()
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Name != "stages" }) {
+		flags[name] = func(value string) (string, error) {
+			f := newBenchFactors()
+			if err := f.set.Set(name, value); err != nil {
+				return "", factor.Reason(err)
 			}
+			return f.set.Lookup(name).Value.String(), f.checkValue()
 		}
-	})
+	}
 	return flags
 }
 
