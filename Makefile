@@ -18,69 +18,78 @@ T ?= 60s
 ROUNDS ?= 300
 # For make instrument.
 OUT ?= docs/results
+# For make deps.
+FOR ?= test
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm rdma-setup rdma-undo clean
+.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
+deps: ## FOR=test: install what is missing for build, test, run, vm, bench-store, peers or instrument; the targets below do so themselves
+	@setup/install.sh $(FOR)
+
 build: ## bin/kvwire, with io_uring and RDMA
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
 run: ## install what is missing, build, and measure: tables in about 4 minutes
-	@setup/install.sh run
+	@$(MAKE) deps FOR=run
 	@$(HAS_RDMA) || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare & \
 	    $(MAKE) build; code=$$?; wait; exit $$code
 	bin/kvwire run experiments/quick
 	@$(HAS_RDMA) || bin/kvwire run --vm experiments/quick-rdma || \
 	    { [ $$? -eq 125 ] && echo "kvwire: RDMA was not measured: no device, and no guest (see above)" >&2; }
 
-test: ## install what is missing, and run all tests
-	@setup/install.sh test
+check: ## in 2 minutes: format, vet, lint, and short tests of all packages
+	@$(MAKE) deps FOR=build
+	setup/check.sh
+
+test: ## install what is missing, and run all tests: 20 minutes
+	@$(MAKE) deps FOR=test
 	setup/test.sh
 
 test-long: ## all tests, nothing shortened, a minute of fuzzing for each target
-	@setup/install.sh test
+	@$(MAKE) deps FOR=test
 	setup/test.sh --long
 
 verify: ## T=60s: is what clients see linearizable, on every transport, while processes are killed and disks fail?
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestVerify$$' -test.timeout 0 -for $(T) -out bin/violations
 
 crash: ## ROUNDS=300 [SEED=…]: does every acknowledged change survive SIGKILL at random moments under load, and during recovery?
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestCrashes$$' -test.timeout 0 -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED)) -out bin/violations
 
 soak: ## T=60s: servers of all networks under load, with clients that come and go, strangers, and faults: does anything stay behind?
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestSoak$$' -test.timeout 0 -soak $(T)
 
 fuzz: ## T=60s: each fuzz target for so long
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	setup/fuzz.sh $(T)
 
 bench: ## Go benchmarks of all packages, in benchstat's form
-	@setup/install.sh build
+	@$(MAKE) deps FOR=build
 	go test -tags "$(TAGS)" -ldflags=-checklinkname=0 -run '^$$' -bench . -benchmem ./...
 
 bench-store: ## the store beside fio on the same disk, in turn: how much of it reaches the store's clients
-	@setup/install.sh bench-store
+	@$(MAKE) deps FOR=bench-store
 	@$(MAKE) build
 	bench/store.sh
 
 peers: ## kvwire beside redis-server: {redis-benchmark, kvwire's client} x {redis-server, kvwire}
-	@setup/install.sh peers
+	@$(MAKE) deps FOR=peers
 	@$(MAKE) build
 	bench/peers.sh
 
 instrument: ## OUT=docs/results: test the method with experiments whose answers are known (40 minutes): are the intervals right, are known costs found?
-	@setup/install.sh instrument
+	@$(MAKE) deps FOR=instrument
 	@$(MAKE) build
 	bin/kvwire instrument --output-dir $(OUT)
 
@@ -89,7 +98,7 @@ doctor: build ## say what works on this machine and, where not, why and what to 
 
 vm: ## CMD='…': run it in a guest with soft-RoCE, bring results/ and the exit code back
 ifdef CMD
-	@setup/install.sh vm
+	@$(MAKE) deps FOR=vm
 	@$(MAKE) build
 	@test/vm/vm.sh --timeout $(TIMEOUT) -- bash -c "$$CMD"
 else

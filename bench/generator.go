@@ -41,7 +41,8 @@ type generator struct {
 	watch   *rand.Rand // which requests' stages are taken down; nil: none's
 
 	start atomic.Int64 // written by Run or Slice, read each completion: the window's begin; MaxInt64 before it is known
-	end   atomic.Int64 // likewise: the window's end
+	end   atomic.Int64 // the window's end; written by Run or Slice, or by the loop that counts the quota's last operation
+	quota *quota       // written by Run before start is known; nil: the window ends at its time
 
 	stopped   bool        // nothing more is submitted: also before the load begins
 	settled   bool        // drained was told
@@ -233,6 +234,9 @@ func (g *generator) finish(s *slot, now int64) bool {
 	default:
 		g.failed(r.Status, now >= start)
 		g.ackInsert(s)
+		if now >= start {
+			g.inWindow(now)
+		}
 		return true
 	}
 	g.ackInsert(s)
@@ -241,7 +245,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 		return true
 	}
 	ns := now - s.intended
-	if now < g.end.Load() {
+	if g.inWindow(now) {
 		g.rec.ops[s.kind]++
 		g.rec.bytes += n
 		g.rec.point(start, now, ns)
@@ -254,6 +258,11 @@ func (g *generator) finish(s *slot, now int64) bool {
 		g.rec.stages[s.kind].add(&s.stages)
 	}
 	return true
+}
+
+// inWindow reports whether an answer at now, after the window's begin, lies in the window. Each answer is asked about once.
+func (g *generator) inWindow(now int64) bool {
+	return now < g.end.Load() && (g.quota == nil || g.quota.take(now))
 }
 
 // took records how long s has taken until now.
@@ -323,7 +332,7 @@ func (g *generator) verify(s *slot, inWindow bool) {
 	var f fault
 	missing := uint64(0)
 	if s.kind == Scan {
-		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.Need == kv.ScanMore, &g.spec, g.sizes)
+		f, missing = checkScan(s.req.Value, s.id, s.req.Limit, s.req.More, &g.spec, g.sizes)
 	} else if g.replay != nil {
 		f = g.replay.trace.check(s.req.Value, s.id)
 	} else {

@@ -67,8 +67,9 @@ type running struct {
 	clients     []Client
 	watch       watcher
 	gens        []*generator
-	added       int // so many of them are on their loops: the first ones
-	settled     int // of these, those that have told on drained, of the slice if there are slices
+	quota       *quota // of Run's window; nil: it ends at its time
+	added       int    // so many of them are on their loops: the first ones
+	settled     int    // of these, those that have told on drained, of the slice if there are slices
 	interrupted bool
 	drained     chan struct{}
 	died        chan error
@@ -159,17 +160,22 @@ func (w *running) phases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n := w.spec.Operations; n > 0 {
+		w.quota = newQuota(n, w.gens)
+	}
 	start := loop.Nanos()
 	end := start + int64(w.spec.Duration)
 	for _, g := range w.gens {
 		g.end.Store(end)
+	}
+	for _, g := range w.gens { // when all have their end, which the quota's last operation may replace
 		g.start.Store(start)
 	}
 	if err := w.beginTrace(start); err != nil {
 		return err
 	}
 	err = w.wait(ctx, "measure", w.spec.Duration)
-	end = min(end, loop.Nanos())
+	end = min(w.gens[0].end.Load(), loop.Nanos())
 	for _, g := range w.gens {
 		g.end.Store(end)
 	}
@@ -197,8 +203,8 @@ func (w *running) beginTrace(start int64) error {
 	return nil
 }
 
-// wait lets a phase pass, or ends it early: interrupted, with the error that ends the run, or when all generators have settled, at the end of
-// the trace or of the window.
+// wait lets a phase pass, or ends it early: interrupted, with the error that ends the run, when the quota is used up or stays as it is, or when all
+// generators have settled, at the end of the trace or of the window.
 func (w *running) wait(ctx context.Context, phase string, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -211,6 +217,8 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 	for {
 		select {
 		case <-timer.C:
+			return nil
+		case <-w.quota.over():
 			return nil
 		case <-ctx.Done():
 			w.interrupted = true
@@ -231,8 +239,28 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 			if err := w.watch.tick(); err != nil {
 				return err
 			}
+			if w.silent() { // the drain finds the requests that have no answer
+				return nil
+			}
 		}
 	}
+}
+
+// silent reports whether the window waits for operations, and a request in flight has had no answer for SilenceMax.
+func (w *running) silent() (yes bool) {
+	if !w.quota.stalled(w.spec.SilenceMax) {
+		return false
+	}
+	oldest := loop.Nanos() - int64(w.spec.SilenceMax)
+	for i, g := range w.gens {
+		_ = w.clients[i].Loop.Call(func() { // one that has ended is the watcher's
+			for j := range g.slots.slot {
+				s := &g.slots.slot[j]
+				yes = yes || s.inFlight && s.sent < oldest
+			}
+		})
+	}
+	return yes
 }
 
 // left returns an error if a client's loop has ended, or is ending: it closed its generator, which Run had not removed.

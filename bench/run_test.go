@@ -98,7 +98,7 @@ func loaded(t testing.TB, spec Spec, threads, inFlight int) ([]Client, []*mem) {
 func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 	for _, mix := range []string{"a", "b", "c", "d", "e", "f", "get", "put", "insert", "scan", "rmw", "get=1,scan=1,rmw=2"} {
 		t.Run(mix, func(t *testing.T) {
-			spec := Spec{Mix: mix, ValueBytes: 100, Records: 1000, ScanItems: 10, Duration: 60 * time.Millisecond, Warmup: 10 * time.Millisecond, Verify: true}
+			spec := Spec{Mix: mix, ValueBytes: 100, Records: 1000, ScanItems: 10, Operations: 20_000, Warmup: time.Millisecond, Verify: true}
 			clients, stores := loaded(t, spec, 2, 4)
 			var windows []bool
 			spec.OnWindow = func(begin bool) { windows = append(windows, begin) }
@@ -113,7 +113,7 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 			if len(windows) != 2 || !windows[0] || windows[1] {
 				t.Errorf("the window was announced as %v", windows)
 			}
-			if res.Ops == 0 || res.Duration != spec.Duration || res.Svc != nil {
+			if res.Ops != spec.Operations || res.Svc != nil {
 				t.Errorf("%d ops, %d latencies in %v", res.Ops, res.Lat.TotalCount(), res.Duration)
 			}
 			if late := res.Lat.TotalCount() - int64(res.Ops); late < 0 || late > 8 { // those that were under way at the end
@@ -136,7 +136,7 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 			if res.MaxInFlight != 8 {
 				t.Errorf("at most %d requests were in flight, expected 2 × 4", res.MaxInFlight)
 			}
-			if (m.Share[Get] != 1 && m.Share[Scan] != 1) && stores[0].puts == 1000 {
+			if (m.Share[Get] != 1 && m.Share[Scan] != 1) && stores[0].puts+stores[1].puts == 2000 {
 				t.Error("nothing was written")
 			}
 		})
@@ -144,7 +144,7 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 }
 
 func TestRunTakesStagesDown(t *testing.T) {
-	spec := Spec{Mix: "get=1,rmw=1", ValueBytes: 100, Records: 1000, Duration: 60 * time.Millisecond, Stages: 1}
+	spec := Spec{Mix: "get=1,rmw=1", ValueBytes: 100, Records: 1000, Operations: 10_000, Stages: 1}
 	clients, _ := loaded(t, spec, 2, 4)
 	res, err := Run(context.Background(), spec, clients, nil)
 	if err != nil {
@@ -174,7 +174,7 @@ func TestRunTakesStagesDown(t *testing.T) {
 }
 
 func TestRunFindsWrongAnswers(t *testing.T) {
-	spec := Spec{ValueBytes: 64, Records: 500, ScanItems: 5, Duration: 30 * time.Millisecond, Verify: true}
+	spec := Spec{ValueBytes: 64, Records: 500, ScanItems: 5, Operations: 1000, Verify: true}
 	for name, c := range map[string]struct {
 		mix    string
 		change func(*kv.Request)
@@ -213,7 +213,7 @@ func TestRunFindsWrongAnswers(t *testing.T) {
 }
 
 func TestRunCountsMissesAndErrorsByStatus(t *testing.T) {
-	spec := Spec{ValueBytes: 64, Records: 500, Duration: 30 * time.Millisecond, Verify: true}
+	spec := Spec{ValueBytes: 64, Records: 500, Operations: 3000, Verify: true}
 	clients, stores := loaded(t, spec, 1, 2)
 	n := 0
 	stores[0].change = func(r *kv.Request) {
@@ -274,8 +274,8 @@ func TestRunClosedLoopKeepsExactlyInFlight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.max != 7 || h.rounds < 2 || res.MaxInFlight != 7 {
-		t.Fatalf("at most %d in flight, %d rounds", h.max, h.rounds)
+	if h.max != 7 || h.rounds < 2 || res.MaxInFlight != 7 || res.Duration != spec.Duration {
+		t.Fatalf("at most %d in flight, %d rounds in %v", h.max, h.rounds, res.Duration)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package bench owns the load: workloads, arrival processes, the generator that drives any
 // kv.Handler, the check of every value that is read, and what is recorded while it runs. It may
-// import kv, loop, internal/arena, internal/cgroup and internal/textfile, and knows no transport, no store and no report.
+// import kv, loop and internal packages, and knows no transport, no store and no report.
 package bench
 
 import (
@@ -84,11 +84,16 @@ type Spec struct {
 	FirstThread int
 	AllThreads  int
 
-	Duration time.Duration // of the measured window; 0: 10 s
+	Duration time.Duration // of the measured window; 0: 10 s, or WindowMax with Operations
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
 	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
 
-	// SilenceMax bounds the time without an acknowledged put after which a load ends with an error. 0: 15 s
+	// Operations end the measured window when so many are answered, those that failed included, on all threads of this process together. 0: the window
+	// ends after Duration.
+	Operations uint64
+
+	// SilenceMax bounds the time without an acknowledged put after which a load ends with an error, and the time without an answer after which a
+	// window of so many operations does. 0: 15 s
 	SilenceMax time.Duration
 
 	// PaceSpin, open loop: a thread sleeps until this long before the next arrival and then turns
@@ -117,6 +122,9 @@ func (s Spec) Defaults() Spec {
 	def(&s.KeyBytes, 16)
 	def(&s.Records, 100_000)
 	def(&s.ScanItems, 100)
+	if s.Operations > 0 {
+		def(&s.Duration, WindowMax)
+	}
 	def(&s.Duration, 10*time.Second)
 	def(&s.DrainMax, 5*time.Second)
 	def(&s.SilenceMax, 15*time.Second)
@@ -135,6 +143,7 @@ const (
 	maxThreads    = 1024
 	maxInFlight   = 1 << 26 // 65,536 connections with 1024 requests each
 	maxRecords    = 1 << 40
+	maxOperations = 1 << 40
 	maxPerS       = 1e9
 	minTraceSpeed = 1e-3
 	maxTraceSpeed = 1e6
@@ -204,6 +213,8 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
 		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
+	case s.Operations > maxOperations:
+		return fmt.Errorf("bench: a window of %d operations: at most 2^40", s.Operations)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}

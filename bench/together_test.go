@@ -33,7 +33,7 @@ func shares(t testing.TB, spec Spec) (parts []*Result, puts []map[string]bool) {
 }
 
 func TestThreadsOfSeveralProcessesInsertDifferentRecords(t *testing.T) {
-	spec := Spec{Mix: "insert", ValueBytes: 16, Records: 100, Duration: 30 * time.Millisecond, Verify: true}
+	spec := Spec{Mix: "insert", ValueBytes: 16, Records: 100, Operations: 2000, Verify: true}
 	_, puts := shares(t, spec)
 	if len(puts[0]) == 0 || len(puts[1]) == 0 {
 		t.Fatalf("%d and %d records were inserted", len(puts[0]), len(puts[1]))

@@ -198,7 +198,7 @@ func TestLatenciesOfHoursAreNotCutShort(t *testing.T) {
 // Goodput is of values: keys and headers of a scan's items are not among them.
 func TestBytesOfAScanAreThoseOfItsValues(t *testing.T) {
 	for mix, each := range map[string]uint64{"scan": 10 * 100, "get": 100, "put": 100, "rmw": 200} {
-		spec := Spec{Mix: mix, ValueBytes: 100, Records: 1000, Duration: 30 * time.Millisecond, Verify: true}
+		spec := Spec{Mix: mix, ValueBytes: 100, Records: 1000, Operations: 1000, Verify: true}
 		clients, stores := loaded(t, spec, 1, 1)
 		stores[0].change = func(r *kv.Request) { // as if every scan had asked for 10 items
 			if r.Op != kv.OpScan {

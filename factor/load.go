@@ -85,6 +85,8 @@ var windowRows = []Factor{
 	{Name: "duration", Group: "Measured window", Side: Bench, Default: "10s", Range: Span{"1us", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Duration },
 		Help:    "of the measured window",
 		Meaning: "length of the measured window"},
+	{Name: "operations", Group: "Measured window", Side: Bench, Column: NoColumn, Default: "0", Range: Span{"0", "1099511627776"}, At: func(v *Values) any { return &v.Load.Operations },
+		Help: "end the measured window after this number of operations in all, failed ones included; 0: after --duration. The time series then has one interval, and drift is not known"},
 	{Name: "warmup", Group: "Measured window", Side: Bench, Default: "2s", Range: Span{"0s", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Warmup },
 		Help:    "before it, not recorded",
 		Meaning: "load before the measured window, not recorded"},
@@ -98,6 +100,9 @@ func (v *Values) Spec() bench.Spec {
 	s := bench.Spec{Mix: l.Mix, KeyBytes: int(l.KeyBytes), ValueBytes: int(l.ValueBytes), ValueMinBytes: int(l.ValueMinBytes), Records: uint64(l.Records),
 		ScanItems: l.ScanItems, Seed: l.Seed, TargetPerS: float64(l.TargetPerS), Conns: l.Conns, Depth: l.Depth,
 		ClientThreads: l.Threads, Duration: l.Duration, Warmup: l.Warmup, Stages: l.Stages, Verify: Keeps(v.Store.Backend)}
+	if s.Operations = uint64(l.Operations); s.Operations > 0 {
+		s.Duration = 0
+	}
 	if l.KeyDist != "" {
 		s.KeyDist, _ = bench.ParseKeyDist(l.KeyDist) // Words has them all, here and below
 	}

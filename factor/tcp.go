@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/tcp"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // On and Off are the values of --tls.
@@ -15,17 +15,19 @@ const On, Off = "on", "off"
 const tcpGroup = "TCP sockets (--transport tcp)"
 
 var (
+	tcpEngines = []string{tcp.Epoll.String(), tcp.Goroutines.String()}
+
 	onTCP = Where("transport", "tcp")
 	// epollOnly is where both sides have the engine epoll, which --tls on does not allow.
 	epollOnly = Unless("tcp-engine", tcp.Goroutines.String()).AndNot("tcp-client-engine", tcp.Goroutines.String()).AndNot("tls", On)
 )
 
 var tcpRows = []Factor{
-	{Name: "tcp-engine", Group: tcpGroup, Side: Server, Default: tcp.Epoll.String(), Words: tcp.Engines(), At: func(v *Values) any { return &v.TCP.Engine },
+	{Name: "tcp-engine", Group: tcpGroup, Side: Server, Default: tcp.Epoll.String(), Words: tcpEngines, At: func(v *Values) any { return &v.TCP.Engine },
 		Help:    "what moves the bytes of the server's connections: their loop (epoll), or goroutines on Go's net package (goroutine)",
 		Meaning: "tcp: what moves the bytes of the server's connections: their loop (epoll) or goroutines (goroutine)",
 		When:    onTCP, Sweep: Unless("tls", On)},
-	{Name: "tcp-client-engine", Group: tcpGroup, Side: Load | Client, Default: tcp.Epoll.String(), Words: tcp.Engines(), At: func(v *Values) any { return &v.TCP.ClientEngine },
+	{Name: "tcp-client-engine", Group: tcpGroup, Side: Load | Client, Default: tcp.Epoll.String(), Words: tcpEngines, At: func(v *Values) any { return &v.TCP.ClientEngine },
 		Help:    "what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine",
 		Meaning: "tcp: what moves the bytes of the client's connections: epoll or goroutine",
 		When:    onTCP, Effect: Unless("client-transport", "uring"), Sweep: Unless("tls", On)},
@@ -61,7 +63,7 @@ var tcpRows = []Factor{
 		Help:    "how long a read looks at the device's queue (SO_BUSY_POLL; not on loopback)",
 		Meaning: "time that a read polls the device's queue (SO_BUSY_POLL)",
 		When:    onTCP},
-	{Name: "tcp-zerocopy-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, At: func(v *Values) any { return &v.TCP.ZeroCopyBytes }, OffUnix: true,
+	{Name: "tcp-zerocopy-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Hidden: true, At: func(v *Values) any { return &v.TCP.ZeroCopyBytes }, OffUnix: true,
 		Help:    "writes from that size on are not copied (MSG_ZEROCOPY), and their memory is held until they are acknowledged; 0: none",
 		Meaning: "the smallest write that is not copied (MSG_ZEROCOPY); 0: all are copied",
 		When:    onTCP, Sweep: epollOnly},
@@ -83,7 +85,7 @@ func (v *TCPValues) Options() (o tcp.Options) {
 	o.Engine, _ = tcp.ParseEngine(v.Engine) // Words has them all
 	o.ClientEngine, _ = tcp.ParseEngine(v.ClientEngine)
 	o.Cork, o.QuickAck, o.ZeroCopyBytes = v.Cork, v.QuickAck, int(v.ZeroCopyBytes)
-	o.Sockets = stream.Sockets{Nagle: !v.NoDelay, SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), BusyPoll: v.BusyPoll, ReusePort: v.Accept == "each"}
+	o.Sockets = socket.Options{Nagle: !v.NoDelay, SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), BusyPoll: v.BusyPoll, ReusePort: v.Accept == "each"}
 	return o
 }
 

@@ -126,9 +126,10 @@ type LoadValues struct {
 	Threads    int
 	CPUs       CPUs
 
-	Duration time.Duration
-	Warmup   time.Duration
-	Stages   int
+	Duration   time.Duration
+	Operations Count // that end the window; 0: Duration does
+	Warmup     time.Duration
+	Stages     int
 
 	Workload    string // a YCSB property file
 	Trace       string // a file

@@ -25,7 +25,7 @@ const (
 	OpPatch  Op = 10 // Value replaces the item's bytes from Limit on, after zero bytes if the item is shorter; it becomes the whole item
 
 	// OpKeys reads a page of a walk (Position). It is not part of the native frame either.
-	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Need the mark after them
+	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Mark the place after them
 )
 
 // AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
@@ -76,7 +76,7 @@ type Status uint8
 const (
 	StatusOK         Status = 0
 	StatusNotFound   Status = 1  // no such key
-	StatusTooSmall   Status = 2  // Value's capacity is below Need bytes; nothing was copied
+	StatusTooSmall   Status = 2  // Value's capacity is below Need bytes, of a scan for its first item alone; nothing was copied
 	StatusTooLarge   Status = 3  // key or value beyond the limit; nothing was done
 	StatusBadRequest Status = 4  // empty key, unknown op, zero scan limit; nothing was done
 	StatusNoSpace    Status = 5  // the disk or the slab is full; nothing was done
@@ -119,10 +119,17 @@ const (
 // Request is one operation under way. It has exactly one owner: Submit passes it to
 // the handler, Complete passes it back, and only the owner touches its fields or the
 // bytes they point to. Whoever makes it allocates it once and uses it again.
+//
+// The outcome is set by the handler before it completes the request, and read by the submitter afterwards: Status, Value, and More, Need or Mark
+// where Status and Op give them a meaning.
 type Request struct {
 	Op     Op
-	Status Status // set by the handler before it completes the request
-	If     If     // put, swap
+	Status Status // outcome
+	If     If     // put, swap: the condition
+	More   bool   // outcome of a scan, OK: it ended for want of room, not at its limit or the last key
+
+	// Returning is the loop's: the request is in a mailbox on its way home. Nobody else reads or writes it.
+	Returning bool
 
 	// Key is read by the handler until it completes the request. 1 byte to the handler's limit.
 	Key []byte
@@ -133,7 +140,10 @@ type Request struct {
 	Value []byte
 
 	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: StatsAll …; patch: the first byte that is replaced
-	Need  uint32 // TooSmall: the capacity in bytes that Value must have. A scan's OK: 0, or ScanMore; OpKeys' OK: a mark
+	Need  uint32 // outcome, TooSmall: the capacity in bytes that Value must have (a server's own guess of it while it looks for that room, before Submit)
+	Mark  uint32 // outcome of OpKeys, OK: the mark after the page's last key (Position.Next)
+
+	Work Work // the partition's
 
 	Owner Completer // gets the request back; set by the submitter
 	Slot  uint64    // the submitter's own: which of its slots this is
@@ -144,8 +154,11 @@ type Request struct {
 	// The rest belongs to whoever owns the request at the moment.
 	Link *Request  // intrusive queues: mailbox, delivery, waiting lists
 	Home Completer // the owner to restore when a request has crossed to another loop
-	Aux  [3]uint64 // the handler's own: what it has to remember of this request
 }
+
+// Work is what a partition remembers of a request, from Submit until it completes the request. Only the partition reads or writes it; what its words mean
+// depends on the op, and is the partition's affair. It lies in the request so that a request that waits allocates nothing.
+type Work [5]uint32
 
 // What OpStats gives, by Limit. The native frame knows the first two, of which each client may ask.
 const (
@@ -175,10 +188,6 @@ func (r *Request) Answer(b []byte) {
 	}
 	r.Status, r.Value = StatusOK, append(r.Value[:0], b...)
 }
-
-// ScanMore in Need says that a scan ended for want of room, not at its limit or the last key. A scan
-// whose first item alone does not fit ends as TooSmall.
-const ScanMore = 1
 
 // Handler takes requests. Submit returns at once; every request completes exactly once,
 // also after the handler was closed, and never from inside Submit: the completion is

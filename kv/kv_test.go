@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"testing"
 )
 
@@ -127,5 +128,12 @@ func TestQueueKeepsOrder(t *testing.T) {
 	all.Push(&rs[1])
 	if all.Pop() != &rs[0] || all.Pop() != &rs[1] || !all.Empty() {
 		t.Fatal("an empty queue does not begin again")
+	}
+}
+
+// 144 bytes are a size class of the allocator, and two and a quarter cache lines. Requests are the memory of every connection.
+func TestARequestIsNoLargerThanItWas(t *testing.T) {
+	if n := reflect.TypeFor[Request]().Size(); n > 144 {
+		t.Errorf("%d bytes", n)
 	}
 }

@@ -37,7 +37,7 @@ func (p Position) Shard() int { return int(p >> 32) }
 // Mark returns the mark within the partition.
 func (p Position) Mark() uint32 { return uint32(p) }
 
-// Next returns the position after a page; mark is Need of the page's request. ok is false after the last page of the last partition.
+// Next returns the position after a page; mark is Mark of the page's request. ok is false after the last page of the last partition.
 func (p Position) Next(mark uint32, shards int) (next Position, ok bool) {
 	if mark != MarkEnd {
 		return PositionAt(p.Shard(), mark), true

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -21,7 +21,7 @@ type Exec interface {
 
 	// Run measures a cell in one whole run. A *NotHere error means that the cell cannot be run here; with other errors there is a row if the
 	// run measured something.
-	Run(ctx context.Context, run experiments.Run, id string) (*report.Row, error)
+	Run(ctx context.Context, run experiment.Run, id string) (*report.Row, error)
 
 	// Calibrate measures the unit costs of the bill of materials once more.
 	Calibrate(ctx context.Context) error
@@ -33,6 +33,7 @@ type Facts struct {
 	Whole string      // why it cannot be measured in slices; "": it can
 	Disk  bool        // its data set is copied for each generation
 	Here  bool        // it can be run on this machine, as far as that is known without starting it
+	Data  Data
 }
 
 // Variant is one of the processes of a generation: a cell of a question, or its baseline once more (A/A).
@@ -106,7 +107,7 @@ type Step struct {
 	Question    int // index of the experiment's questions; -1: none (a stages run)
 	Generation  int // from 1
 	Generations int
-	Whole       *experiments.Run // nil: slices
-	Done, Of    int              // steps done and planned
-	Left        time.Duration    // estimated time for this step and all that follow
+	Whole       *experiment.Run // nil: slices
+	Done, Of    int             // steps done and planned
+	Left        time.Duration   // estimated time for this step and all that follow
 }

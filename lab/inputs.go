@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -44,7 +44,7 @@ func (in Inputs) Path(name string) string {
 }
 
 // Args returns the arguments of a cell, with its input files replaced by their copies.
-func (in Inputs) Args(c experiments.Cell) []string {
+func (in Inputs) Args(c experiment.Cell) []string {
 	c = slices.Clone(c)
 	for i, f := range c {
 		if slices.Contains(InputFlags, f.Name) {
@@ -55,7 +55,7 @@ func (in Inputs) Args(c experiments.Cell) []string {
 }
 
 // CopyInputs copies the files that an experiment's cells name into a folder of results.
-func CopyInputs(x *experiments.Experiment, dir string) (Copies, error) {
+func CopyInputs(x *experiment.Experiment, dir string) (Copies, error) {
 	var copies Copies
 	for _, cell := range x.Cells {
 		for _, f := range cell {
@@ -86,7 +86,7 @@ func CopyInputs(x *experiments.Experiment, dir string) (Copies, error) {
 
 // CopyClaims copies the claims.yaml of the experiment in file, if there is one, into the folder of its results.
 func CopyClaims(file, dir string) error {
-	path := experiments.ClaimsPath(file)
+	path := experiment.ClaimsPath(file)
 	if path == "" {
 		return nil
 	}
@@ -94,7 +94,7 @@ func CopyClaims(file, dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, report.WriteFile(filepath.Join(dir, experiments.ClaimsFile), text))
+	return errors.Join(err, report.WriteFile(filepath.Join(dir, experiment.ClaimsFile), text))
 }
 
 // Check returns an error if a copy is missing from the folder, or was changed.

@@ -3,12 +3,12 @@ package lab
 import (
 	"strings"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 )
 
 // VariantName is the name of a variant within its question: the values of its swept flags ("rdma write"). A switch that is on
 // contributes its name.
-func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
+func VariantName(x *experiment.Experiment, variant experiment.Cell) string {
 	var words []string
 	for _, f := range variant {
 		switch {
@@ -25,7 +25,7 @@ func VariantName(x *experiments.Experiment, variant experiments.Cell) string {
 }
 
 // QuestionName is the name of a question within its experiment: its swept flags with their values ("backend=disk depth=4").
-func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
+func QuestionName(x *experiment.Experiment, question experiment.Cell) string {
 	var words []string
 	for _, f := range question {
 		if x.Sweeps(f.Name) {
@@ -36,7 +36,7 @@ func QuestionName(x *experiments.Experiment, question experiments.Cell) string {
 }
 
 // CellName is the name of a cell within its experiment: the values of its swept flags, the compared factor first ("tcp disk a 4KiB").
-func CellName(x *experiments.Experiment, cell int) string {
+func CellName(x *experiment.Experiment, cell int) string {
 	question, variant := x.Split(x.Cells[cell])
 	words := []string{VariantName(x, variant)}
 	for _, f := range question {

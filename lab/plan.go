@@ -1,7 +1,8 @@
 // Package lab owns the execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
-// Exec, the studies that test the instrument, the plan (design.json), the copies of the experiment's files, and the names of runs, cells, variants and questions.
-// lab/results reads a folder of results back.
-// It may import experiments, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
+// Exec, the studies that test the instrument, the plan (design.json), the data sets, the copies of the experiment's files, and the names of runs, cells,
+// variants and questions. lab/experiment reads the experiment's files, lab/results keeps the folder of an execution and reads it back, lab/instrument is kvwire
+// instrument, lab/stats the arithmetic.
+// It may import lab/experiment, lab/stats, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
 package lab
 
 import (
@@ -12,14 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // Files of an experiment's folder.
 const (
 	PlanFile       = "design.json"     // the plan
-	ExperimentCopy = "experiment.yaml" // the experiment's text; the claims of others are in experiments.ClaimsFile
+	ExperimentCopy = "experiment.yaml" // the experiment's text; the claims of others are in experiment.ClaimsFile
 	RowsFile       = "runs.csv"        // a row for each run
 )
 
@@ -59,7 +60,7 @@ func ReadPlan(dir string) (p Plan, err error) {
 	if p.Generations == 0 {
 		p.Generations = p.Blocks
 	}
-	if err == nil && (p.Generations < 1 || p.Generations > experiments.MaxGenerations || p.Slice < 0) {
+	if err == nil && (p.Generations < 1 || p.Generations > experiment.MaxGenerations || p.Slice < 0) {
 		err = fmt.Errorf("%d generations, slices of %v", p.Generations, p.Slice)
 	}
 	if err != nil {
@@ -87,22 +88,22 @@ func LockPlan(dir string, flags int) (*os.File, error) {
 }
 
 // Runs are all runs of the plan, by generation. Load hosts measure no stages, so with load hosts Runs removes the experiment's stages.
-func (p *Plan) Runs(x *experiments.Experiment) (runs []experiments.Run) {
+func (p *Plan) Runs(x *experiment.Experiment) (runs []experiment.Run) {
 	if len(p.Launch.Clients) > 0 {
 		x.Stages = nil
 	}
 	questions := x.Questions()
 	for g := 1; g <= p.Generations; g++ {
-		var stages []experiments.Run
+		var stages []experiment.Run
 		for _, q := range questions {
 			for _, c := range q.Cells {
-				runs = append(runs, experiments.Run{Block: g, Cell: c})
+				runs = append(runs, experiment.Run{Generation: g, Cell: c})
 				if x.Stages.Concerns(x.Cells[c]) && (g <= breakdownMax || p.Blocks > 0) {
-					stages = append(stages, experiments.Run{Block: g, Cell: c, Stages: true})
+					stages = append(stages, experiment.Run{Generation: g, Cell: c, Stages: true})
 				}
 			}
 			if len(q.Cells) > 1 && (p.Slice > 0 || p.Generations > 1) {
-				runs = append(runs, experiments.Run{Block: g, Cell: q.Cells[0], AA: true})
+				runs = append(runs, experiment.Run{Generation: g, Cell: q.Cells[0], AA: true})
 			}
 		}
 		runs = append(runs, stages...)
@@ -110,13 +111,13 @@ func (p *Plan) Runs(x *experiments.Experiment) (runs []experiments.Run) {
 	return runs
 }
 
-// RunID is the name of a run. It stays the same when the run is tried again.
-func (p *Plan) RunID(run experiments.Run) string {
+// RunID is the name of a run. It stays the same when the run is tried again. Its b is for block, the old name of a generation: folders of results have these names.
+func (p *Plan) RunID(run experiment.Run) string {
 	number := run.Cell + 1
 	if p.numbers != nil {
 		number = p.numbers[run.Cell]
 	}
-	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Block, number)
+	id := fmt.Sprintf("%s-b%02d-c%03d", p.ID, run.Generation, number)
 	switch {
 	case run.AA:
 		id += "-aa"
@@ -127,7 +128,7 @@ func (p *Plan) RunID(run experiments.Run) string {
 }
 
 // NumberQuestionCells makes RunID count only the cells that belong to questions, as version 1 did with --primary.
-func (p *Plan) NumberQuestionCells(x *experiments.Experiment) {
+func (p *Plan) NumberQuestionCells(x *experiment.Experiment) {
 	var cells []int
 	for _, q := range x.Questions() {
 		cells = append(cells, q.Cells...)

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -28,7 +28,7 @@ type Settings struct {
 // Bounds and defaults.
 const (
 	DefaultSlice       = 50 * time.Millisecond
-	SliceMin           = experiments.SliceMin
+	SliceMin           = experiment.SliceMin
 	DefaultGenerations = 12 // an exact 95 % interval needs 6, verdicts on 12 claims 9
 	UntilGenerations   = 24 // default with Until, which looks after half of them, three quarters, and all
 	LooksMax           = 3
@@ -58,13 +58,13 @@ func Looks(generations int) []int {
 
 // Runner measures an experiment. Its exported fields are set before Run, and do not change.
 type Runner struct {
-	Experiment *experiments.Experiment
+	Experiment *experiment.Experiment
 	Settings
 	Exec    Exec
 	Keeper  Keeper
 	Watcher Watcher
-	Name    func(run experiments.Run) string                               // the run_id of a run's row
-	Labels  func(question experiments.Question) (name string, of []string) // the name of a question, and of its variants
+	Name    func(run experiment.Run) string                               // the run_id of a run's row
+	Labels  func(question experiment.Question) (name string, of []string) // the name of a question, and of its variants
 
 	questions []question
 	failed    map[string]error // variants that failed twice in one generation, by question and label
@@ -77,7 +77,7 @@ type Runner struct {
 
 // question is a question of the experiment, with its state in Run.
 type question struct {
-	experiments.Question
+	experiment.Question
 	name   string
 	labels []string
 	facts  []Facts
@@ -90,7 +90,7 @@ type question struct {
 // step is one generation of a question, or a whole run.
 type step struct {
 	question, generation int
-	whole                *experiments.Run
+	whole                *experiment.Run
 }
 
 // Prepare reads the facts of all cells. It starts nothing, and does nothing when called again.
@@ -167,7 +167,7 @@ func (r *Runner) steps() (all []step) {
 		if g <= breakdownMax {
 			for i, c := range r.Experiment.Cells {
 				if r.Experiment.Stages.Concerns(c) && r.measured(i) {
-					some = append(some, step{question: -1, generation: g, whole: &experiments.Run{Block: g, Cell: i, Stages: true}})
+					some = append(some, step{question: -1, generation: g, whole: &experiment.Run{Generation: g, Cell: i, Stages: true}})
 				}
 			}
 		}
@@ -190,18 +190,18 @@ func (r *Runner) measured(cell int) bool {
 }
 
 // wholeRuns are the whole runs of one generation of a question.
-func (q *question) wholeRuns(generation int, again bool) (runs []experiments.Run) {
+func (q *question) wholeRuns(generation int, again bool) (runs []experiment.Run) {
 	for _, c := range q.Cells {
-		runs = append(runs, experiments.Run{Block: generation, Cell: c})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: c})
 	}
 	if again && len(q.Cells) > 1 {
-		runs = append(runs, experiments.Run{Block: generation, Cell: q.Cells[0], AA: true})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: q.Cells[0], AA: true})
 	}
 	return runs
 }
 
 // Runs are all runs of the plan that have a row, in the order of the plan.
-func (r *Runner) Runs() (all []experiments.Run) {
+func (r *Runner) Runs() (all []experiment.Run) {
 	for _, s := range r.steps() {
 		all = append(all, r.runsOf(s)...)
 	}
@@ -209,12 +209,12 @@ func (r *Runner) Runs() (all []experiments.Run) {
 }
 
 // runsOf are the runs of a step.
-func (r *Runner) runsOf(s step) (runs []experiments.Run) {
+func (r *Runner) runsOf(s step) (runs []experiment.Run) {
 	if s.whole != nil {
-		return []experiments.Run{*s.whole}
+		return []experiment.Run{*s.whole}
 	}
 	for _, v := range r.questions[s.question].variants() {
-		runs = append(runs, experiments.Run{Block: s.generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again})
+		runs = append(runs, experiment.Run{Generation: s.generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again})
 	}
 	return runs
 }
@@ -294,7 +294,7 @@ func (r *Runner) factsOf(cell int) Facts {
 
 // kept reports whether all rows of a step are kept.
 func (r *Runner) kept(s step) bool {
-	return r.Keeper != nil && !slices.ContainsFunc(r.runsOf(s), func(run experiments.Run) bool { return !r.Keeper.Has(r.Name(run)) })
+	return r.Keeper != nil && !slices.ContainsFunc(r.runsOf(s), func(run experiment.Run) bool { return !r.Keeper.Has(r.Name(run)) })
 }
 
 // Run measures all steps that are not kept yet. When ctx ends, Run drops the current generation, keeps all complete ones, and returns nil.
@@ -435,8 +435,8 @@ func (e *Fatal) Error() string { return e.Err.Error() }
 func (e *Fatal) Unwrap() error { return e.Err }
 
 // label fills in a row's identity: experiment, run, generation, cell, phase, question, variant.
-func (r *Runner) label(row *report.Row, s step, run experiments.Run, id string) {
-	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Block), report.I(run.Order)
+func (r *Runner) label(row *report.Row, s step, run experiment.Run, id string) {
+	row.ExpID, row.RunID, row.Generation, row.OrderInGeneration = r.Experiment.Name, id, report.I(run.Generation), report.I(run.Order)
 	row.Cell = report.I(run.Cell + 1)
 	switch {
 	case run.AA:
@@ -498,7 +498,7 @@ func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 }
 
 // Measure measures one generation, of about the time d, of variants that the caller chooses; several may be of the same cell. It keeps
-// nothing. The caller sets run IDs and labels; Measure fills in Generation and Place. If a variant fails, or cannot be run here, Measure ends
+// nothing. The caller sets run IDs and labels; Measure fills in Generation and Place. If a variant fails, or cannot be run here (*NotHere), Measure ends
 // with an error.
 func (r *Runner) Measure(ctx context.Context, name string, number int, variants []Variant, d time.Duration) (rows []*report.Row, found []report.Slice, err error) {
 	if err := r.Prepare(); err != nil {
@@ -517,7 +517,7 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 	err = g.measure(ctx, Step{Question: -1, Generation: number, Generations: r.Generations})
 	for _, row := range g.rows {
 		if err == nil && row.SkippedReason != "" {
-			err = errors.New(row.SkippedReason)
+			err = &NotHere{row.SkippedReason}
 		}
 	}
 	return g.rows, g.slices, err
@@ -564,7 +564,7 @@ func (r *Runner) newGeneration(s step) *generation {
 	g := &generation{r: r, s: s, q: &r.questions[s.question], time: r.timeOf(s)}
 	for _, v := range g.q.variants() {
 		v.Generation = s.generation
-		v.RunID = r.Name(experiments.Run{Block: s.generation, Cell: v.Cell, AA: v.Again})
+		v.RunID = r.Name(experiment.Run{Generation: s.generation, Cell: v.Cell, AA: v.Again})
 		g.all = append(g.all, v)
 	}
 	return g
@@ -662,7 +662,7 @@ func (g *generation) start(ctx context.Context) error {
 
 // add adds a variant's row to the generation.
 func (g *generation) add(v Variant, row *report.Row) {
-	g.r.label(row, g.s, experiments.Run{Block: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
+	g.r.label(row, g.s, experiment.Run{Generation: v.Generation, Order: v.Place + 1, Cell: v.Cell, AA: v.Again}, v.RunID)
 	row.Question, row.Variant, row.Method = g.q.name, v.Label, report.MethodSlices
 	g.rows = append(g.rows, row)
 }

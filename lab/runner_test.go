@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // lab is an Exec, a Keeper and a Watcher without processes. Cells are called by their transport.
 type fakeLab struct {
 	mu      sync.Mutex
-	x       *experiments.Experiment
+	x       *experiment.Experiment
 	alive   map[string]bool // processes, by run
 	started []string
 	runs    []string // whole
@@ -58,7 +58,7 @@ func (f *fakeLab) Start(_ context.Context, v Variant) (Process, error) {
 	return &fakeProcess{f, v}, nil
 }
 
-func (f *fakeLab) Run(_ context.Context, _ experiments.Run, id string) (*report.Row, error) {
+func (f *fakeLab) Run(_ context.Context, _ experiment.Run, id string) (*report.Row, error) {
 	f.runs = append(f.runs, id)
 	if f.run != nil {
 		return f.run(id), nil
@@ -145,7 +145,7 @@ func (p *fakeProcess) Kill() {
 func newFake(t *testing.T, text string, s Settings) (*fakeLab, *Runner) {
 	t.Helper()
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiments.Read("fake.yaml", []byte(text), experiments.Flags{"transport": any, "mix": any})
+	x, err := experiment.Read("fake.yaml", []byte(text), experiment.Flags{"transport": any, "mix": any})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func newFake(t *testing.T, text string, s Settings) (*fakeLab, *Runner) {
 	if s.Time == 0 {
 		s.Time = time.Nanosecond // as few rounds as there may be
 	}
-	return f, &Runner{Experiment: x, Settings: s, Exec: f, Keeper: f, Watcher: f, Name: nameRun, Labels: func(q experiments.Question) (string, []string) {
+	return f, &Runner{Experiment: x, Settings: s, Exec: f, Keeper: f, Watcher: f, Name: nameRun, Labels: func(q experiment.Question) (string, []string) {
 		var labels []string
 		for _, c := range q.Cells {
 			v, _ := x.Cells[c].Get("transport")
@@ -169,8 +169,8 @@ func newFake(t *testing.T, text string, s Settings) (*fakeLab, *Runner) {
 	}}
 }
 
-func nameRun(run experiments.Run) string {
-	id := fmt.Sprintf("b%d-c%d", run.Block, run.Cell)
+func nameRun(run experiment.Run) string {
+	id := fmt.Sprintf("b%d-c%d", run.Generation, run.Cell)
 	switch {
 	case run.AA:
 		id += "-aa"

@@ -164,23 +164,36 @@ func (s *Study) experiment(ctx context.Context, variants []Variant) ([]report.Se
 	return series, nil
 }
 
-// generation measures one generation, and once more if that fails. Variants that cannot run here are not tried again.
+// generation measures one generation of variants.
 func (s *Study) generation(ctx context.Context, variants []Variant) (rows []*report.Row, found []report.Slice, err error) {
-	for try := 1; ; try++ {
-		s.made++
+	err = s.measure(ctx, len(variants), func(ids []string) (err error) {
 		named := slices.Clone(variants)
-		var ids []string
 		for i := range named {
-			named[i].RunID = fmt.Sprintf("%s-%06d-%d", s.ID, s.made, i+1)
-			ids = append(ids, named[i].RunID)
+			named[i].RunID = ids[i]
 		}
 		rows, found, err = s.Runner.Measure(ctx, "study", s.made, named, s.Time)
+		return err
+	})
+	return rows, found, err
+}
+
+// measure measures a generation of some processes with do, and once more if that fails. Variants that cannot run here are not tried again. Each try has run IDs
+// of its own; what the processes record under them is removed.
+func (s *Study) measure(ctx context.Context, processes int, do func(ids []string) error) error {
+	for try := 1; ; try++ {
+		s.made++
+		var ids []string
+		for i := range processes {
+			ids = append(ids, fmt.Sprintf("%s-%06d-%d", s.ID, s.made, i+1))
+		}
+		err := do(ids)
 		if ferr := s.Runner.Keeper.Forget(ids); ferr != nil {
-			return nil, nil, errors.Join(err, ferr)
+			return errors.Join(err, ferr)
 		}
 		var fatal *Fatal
-		if err == nil || try == 2 || ctx.Err() != nil || errors.As(err, &fatal) || slices.ContainsFunc(rows, func(r *report.Row) bool { return r.SkippedReason != "" }) {
-			return rows, found, err
+		var nothere *NotHere
+		if err == nil || try == 2 || ctx.Err() != nil || errors.As(err, &fatal) || errors.As(err, &nothere) {
+			return err
 		}
 		s.Runner.Watcher.Noted(Step{Question: -1, Generation: s.made}, "a generation failed and is done again: "+oneLine(err))
 	}

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -32,7 +31,12 @@ func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Tria
 	sliced := report.Series{Label: "slices", Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
 	rng := rand.New(rand.NewPCG(s.Runner.Seed, uint64(generations)))
 	for n := 1; n <= generations && ctx.Err() == nil; n++ {
-		row, pieces, sums, err := s.pieces(ctx, cell, rng)
+		var row *report.Row
+		var pieces, sums []report.Slice
+		err := s.measure(ctx, 2, func(ids []string) (err error) {
+			row, pieces, sums, err = s.pieces(ctx, cell, ids, rng)
+			return err
+		})
 		if ctx.Err() != nil {
 			break
 		}
@@ -55,8 +59,8 @@ func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Tria
 	return trials, err
 }
 
-// pieces measures one generation of Whole. It returns the row of the process and, for each round, the piece and the sum of the slices.
-func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *report.Row, pieces, sums []report.Slice, err error) {
+// pieces measures one generation of Whole, with two processes. It returns the row of the first and, for each round, the piece and the sum of the slices.
+func (s *Study) pieces(ctx context.Context, cell int, ids []string, rng *rand.Rand) (row *report.Row, pieces, sums []report.Slice, err error) {
 	var live [2]Process
 	defer func() {
 		for _, p := range live {
@@ -65,16 +69,12 @@ func (s *Study) pieces(ctx context.Context, cell int, rng *rand.Rand) (row *repo
 			}
 		}
 	}()
-	s.made++
-	var ids []string
 	for i := range live {
-		v := Variant{Cell: cell, Generation: s.made, Place: i, RunID: fmt.Sprintf("%s-%06d-%d", s.ID, s.made, i+1), Label: fmt.Sprintf("s%d", i+1)}
-		ids = append(ids, v.RunID)
+		v := Variant{Cell: cell, Generation: s.made, Place: i, RunID: ids[i], Label: fmt.Sprintf("s%d", i+1)}
 		if live[i], err = s.Runner.Exec.Start(ctx, v); err != nil {
 			return nil, nil, nil, err
 		}
 	}
-	defer func() { err = errors.Join(err, s.Runner.Keeper.Forget(ids)) }()
 	settle := s.Runner.settle()
 	window := s.Runner.Slice - settle
 	inPiece := func() error {

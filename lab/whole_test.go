@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +52,29 @@ func TestWhatTakingTurnsCostsIsFound(t *testing.T) {
 	}
 	if len(trials) != len(want) {
 		t.Errorf("%d metrics", len(trials))
+	}
+}
+
+func TestAGenerationOfWholeThatFailsIsDoneAgainOnce(t *testing.T) {
+	f, s := newStudy(t, 1, nil)
+	s.Runner.Exec = slowLab{f}
+	s.Runner.Slice = 50 * time.Millisecond
+	fail := func(generations ...int) {
+		f.finish = func(v Variant) error {
+			if slices.Contains(generations, v.Generation) {
+				return errors.New("no row")
+			}
+			return nil
+		}
+	}
+	fail(2)
+	trials, err := s.Whole(t.Context(), 0, 3)
+	if err != nil || len(trials) == 0 || trials[0].Pairs != 3 || s.made != 4 || len(f.forgot) != 8 || len(f.alive) != 0 {
+		t.Errorf("%v, %+v, %d generations, %d runs forgotten, %d processes alive", err, trials, s.made, len(f.forgot), len(f.alive))
+	}
+	fail(5, 6)
+	if _, err = s.Whole(t.Context(), 0, 3); err == nil || s.made != 6 {
+		t.Errorf("%v after %d generations", err, s.made)
 	}
 }
 

@@ -265,7 +265,7 @@ func (m *mapPartition) Submit(r *kv.Request) {
 		r.Value = append(r.Value[:0], v...)
 	case kv.OpScan:
 		r.Value = r.Value[:0]
-		r.Need = 0
+		r.More = false
 		n := uint32(0)
 		for k := range mapKeys {
 			key := key(k)
@@ -278,7 +278,7 @@ func (m *mapPartition) Submit(r *kv.Request) {
 			}
 			out, fits := kv.AppendItem(r.Value, key, []byte(v))
 			if !fits {
-				r.Need = kv.ScanMore
+				r.More = true
 				break
 			}
 			r.Value = out
@@ -347,7 +347,7 @@ func TestRouterFindsEveryKeyAndMergesScans(t *testing.T) {
 			checkRun(t, r.Value, 50, 100)
 			// Room for ten items: the answer is a prefix, with no gap, and says that there is more.
 			r = do(&kv.Request{Op: kv.OpScan, Key: key(0), Limit: 100, Value: make([]byte, 0, 10*(kv.ItemHeaderBytes+8))})
-			if r.Need != kv.ScanMore {
+			if !r.More {
 				t.Fatal("a scan that ran out of room did not say so")
 			}
 			checkRun(t, r.Value, 0, 10)
@@ -377,8 +377,8 @@ func TestALargeMergeIsCutIntoTurns(t *testing.T) {
 		g.Router(0).Submit(scan)
 	})
 	r := <-d.back
-	if r.Status != kv.StatusOK || r.Need != 0 {
-		t.Fatalf("%v, need %d", r.Status, r.Need)
+	if r.Status != kv.StatusOK || r.More {
+		t.Fatalf("%v, more %v", r.Status, r.More)
 	}
 	checkRun(t, r.Value, 0, mapKeys)
 	_ = l.Call(func() {

@@ -81,13 +81,10 @@ var one = binary.NativeEndian.AppendUint64(nil, 1)
 // relay brings a request back to the loop that it came from.
 type relay struct{ home *Loop }
 
-// back marks a request in a mailbox as a reply.
-const back = 1 << 63
-
 // Complete runs on the loop of the partition that handled r.
 func (y *relay) Complete(r *kv.Request) {
 	r.Owner, r.Home = r.Home, nil
-	r.Aux[0] = back
+	r.Returning = true
 	y.home.Push(r) // refused only when its home has ended, and then nobody waits for it
 }
 
@@ -105,8 +102,8 @@ func (l *Loop) mail() int {
 	for ; r != nil; n++ {
 		next := r.Link
 		r.Link = nil
-		if r.Aux[0] == back {
-			r.Aux[0] = 0
+		if r.Returning {
+			r.Returning = false
 			l.Finish(r)
 		} else {
 			l.local.Submit(r)

@@ -71,7 +71,6 @@ func (t *Router) send(r *kv.Request, shard int) {
 		return
 	}
 	r.Home, r.Owner = r.Owner, &t.l.relay
-	r.Aux[0] = 0
 	if !to.Push(r) {
 		r.Owner, r.Home = r.Home, nil
 		r.Status = kv.StatusClosed
@@ -178,7 +177,7 @@ func (s *scan) Complete(*kv.Request) {
 // begin begins the merge. The first answer that is none is the scan's.
 func (s *scan) begin() {
 	r := s.r
-	r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], 0
+	r.Status, r.Value, r.Need, r.More = kv.StatusOK, r.Value[:0], 0, false
 	s.n = 0
 	for i := range s.part {
 		p := &s.part[i]
@@ -203,8 +202,8 @@ func (s *scan) merge(r *kv.Request) (ended bool) {
 		for i, b := range s.rest {
 			k, v, rest, ok := kv.NextItem(b)
 			if !ok {
-				if s.part[i].Need == kv.ScanMore {
-					r.Need = kv.ScanMore
+				if s.part[i].More {
+					r.More = true
 					return true
 				}
 				continue
@@ -218,7 +217,7 @@ func (s *scan) merge(r *kv.Request) (ended bool) {
 		}
 		out, ok := kv.AppendItem(r.Value, key, value)
 		if !ok {
-			r.Need = kv.ScanMore
+			r.More = true
 			return true
 		}
 		s.t.l.Stats.Copied += uint64(len(out) - len(r.Value))

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turns is the loop: see the package's design for the order of a turn.
+// turns runs the loop until it stops or a member fails. docs/architecture.md, "A turn", has the order of a turn.
 func (l *Loop) turns() error {
 	l.busyAt = Nanos()
 	for {

@@ -15,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -63,7 +64,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		}
 		return failed
 	}
-	s, hello, err := stream.Dial(ctx, addr, o, stream.Sockets{}, func(local, remote netip.Addr) (b []byte, err error) {
+	s, hello, err := stream.Dial(ctx, addr, o, socket.Options{}, func(local, remote netip.Addr) (b []byte, err error) {
 		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {

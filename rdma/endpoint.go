@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 	if o, err = ServerDefaults(o); err != nil {
 		return nil, err
 	}
-	at, err := stream.Resolve(addr)
+	at, err := socket.Resolve(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	return stream.Serve(addr, g, o, socket.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		e, err := newEndpoint(h, p, opts, c, g)
 		if err == nil {
 			made(e.(*endpoint))
@@ -61,7 +62,7 @@ type endpoint struct {
 	peers    *stream.Peers
 	group    *loop.Group
 	choice   device.Choice // of the address that the server listens on
-	listener stream.Acceptor
+	listener socket.Acceptor
 	watching bool // the listener
 	late     func(*stream.Server, error)
 }
@@ -73,7 +74,7 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 	e.note = func(kind int) {
 		h.O.Log.Warn("the device reported an event", "device", e.choice.Device, "event", eventText(kind), "loop", h.Index)
 	}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
+	e.listener = socket.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error {
 		e.add(fd, name, nil)
 		return nil
 	}}
@@ -259,7 +260,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	*row = l
 	if err := e.l.WatchRarely(e.id, fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		e.links.Drop(tag)
-		e.h.TurnAway(stream.Socket{Fd: fd}, name)
+		e.h.TurnAway(socket.Socket{Fd: fd}, name)
 		return
 	}
 	var srv *stream.Server
@@ -270,7 +271,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	}
 	if srv == nil {
 		l.release()
-		e.h.TurnAway(stream.Socket{Fd: fd}, name)
+		e.h.TurnAway(socket.Socket{Fd: fd}, name)
 		return
 	}
 	l.side = srv
@@ -290,7 +291,7 @@ func (e *endpoint) ended(l *link, err error) {
 	delete(e.awaited, l.peer.token)
 	if errors.Is(err, stream.ErrMove) {
 		srv := l.side.(*stream.Server)
-		m := srv.Moved(stream.Socket{Fd: l.fd})
+		m := srv.Moved(socket.Socket{Fd: l.fd})
 		to := srv.MoveTo
 		l.release()
 		l.side.Drop(err)

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // CarryFile is the name of the file of carry-over in a folder of results.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // expected is what a claim says; 0 is no bound.
@@ -20,7 +20,7 @@ func expected(direction stats.Verdict, least, most float64) Expected {
 	return e
 }
 
-// shown compares rates by ops_per_s, over n blocks of a still machine.
+// shown compares rates by ops_per_s, over n generations of a still machine.
 func shown(t *testing.T, e Expected, n int, rates ...float64) Shown {
 	t.Helper()
 	m, err := FindQuantity("ops_per_s")
@@ -34,9 +34,9 @@ func shown(t *testing.T, e Expected, n int, rates ...float64) Shown {
 	return s
 }
 
-func judged(t *testing.T, blocks int, all ...Shown) []Finding {
+func judged(t *testing.T, generations int, all ...Shown) []Finding {
 	t.Helper()
-	f, err := JudgeClaims(all, blocks)
+	f, err := JudgeClaims(all, generations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,13 +45,13 @@ func judged(t *testing.T, blocks int, all ...Shown) []Finding {
 
 func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 	for _, c := range []struct {
-		name     string
-		e        Expected
-		base, of float64
-		want     Answer
-		why      string
-		blocks   int
-		self     string // "": the baseline is like itself; differs; unchecked
+		name        string
+		e           Expected
+		base, of    float64
+		want        Answer
+		why         string
+		generations int
+		self        string // "": the baseline is like itself; differs; unchecked
 	}{
 		{name: "higher, and is", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, want: Agrees},
 		{name: "higher by so much, and is", e: expected(stats.Higher, 1.4, 1.6), base: 1e5, of: 1.5e5, want: Agrees},
@@ -69,28 +69,28 @@ func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 		{name: "between", e: expected("", 0.9, 1.1), base: 1e5, of: 1e5, want: Agrees},
 		{name: "between, and is beyond", e: expected("", 0.9, 1.1), base: 1e5, of: 1.2e5, want: Disagrees},
 		{name: "at the bound", e: expected(stats.Higher, 1.5, 0), base: 1e5, of: 1.5e5, want: Unsure},
-		{name: "few blocks", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 5, want: TooFew, why: "it takes 6"},
-		{name: "one block", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, blocks: 1, want: TooFew},
+		{name: "few generations", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, generations: 5, want: TooFew, why: "it takes 6"},
+		{name: "one generation", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, generations: 1, want: TooFew},
 		{name: "nothing that checks", e: expected(stats.Higher, 0, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Unsure, why: "the baseline was not measured twice"},
 		{name: "nothing that checks, and a size", e: expected(stats.Higher, 1.4, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Agrees},
 		{name: "nothing that checks, and a size of the other side", e: expected(stats.Higher, 0, 1.6), base: 1e5, of: 1.5e5, self: "unchecked", want: Unsure, why: "the baseline was not measured twice"},
 		{name: "between, where nothing checks", e: expected("", 1.2, 0), base: 1e5, of: 1.5e5, self: "unchecked", want: Agrees},
 	} {
-		if c.blocks == 0 {
-			c.blocks = 10
+		if c.generations == 0 {
+			c.generations = 10
 		}
-		s := shown(t, c.e, c.blocks, c.base, c.of)
+		s := shown(t, c.e, c.generations, c.base, c.of)
 		switch c.self {
 		case "differs":
 			s.Self = Self{Checked: true, Differs: true, Wide: Interval{1.01, 1.03, 0.99}}
 		case "unchecked":
 			s.Self = Self{}
 		}
-		f := judged(t, c.blocks, s)[0]
+		f := judged(t, c.generations, s)[0]
 		if f.Answer != c.want || !strings.Contains(f.Why, c.why) || c.why == "" && f.Why != "" && c.want != TooFew {
 			t.Errorf("%s: %q, %q; want %q, %q", c.name, f.Answer, f.Why, c.want, c.why)
 		}
-		if math.Abs(f.Value/(c.of/c.base)-1) > 0.01 || f.Low > f.Value || f.High < f.Value || f.Pairs != c.blocks {
+		if math.Abs(f.Value/(c.of/c.base)-1) > 0.01 || f.Low > f.Value || f.High < f.Value || f.Pairs != c.generations {
 			t.Errorf("%s: a ratio of %v in %v to %v, of %d", c.name, f.Value, f.Low, f.High, f.Pairs)
 		}
 		if known := !math.IsNaN(f.PHolm); known && (c.want == TooFew || f.PHolm > 0.05) && c.want != Unsure {
@@ -104,9 +104,9 @@ func TestAClaimOfACellsOwnValue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := func(v float64, blocks int) Series {
+	of := func(v float64, generations int) Series {
 		s := Series{Label: "uring", Rows: map[int]*Row{}}
-		for b := 1; b <= blocks; b++ {
+		for b := 1; b <= generations; b++ {
 			s.Rows[b] = &Row{Transport: "inproc", ClientSyscallsPerOp: F(v * (1 + float64(b%3)/100)), Valid: B(true)}
 		}
 		return s
@@ -118,7 +118,7 @@ func TestAClaimOfACellsOwnValue(t *testing.T) {
 		}
 	}
 	if f := judged(t, 1, Shown{Metric: m, Series: []Series{of(1, 1)}, Expect: expected("", 0, 1./64)})[0]; f.Answer != TooFew || f.Value != 1.01 || f.Level != 0 {
-		t.Errorf("one block: %+v", f)
+		t.Errorf("one generation: %+v", f)
 	}
 	if s := m.Text(1. / 64); s != "0.0156" {
 		t.Errorf("a number of system calls as %q", s)
@@ -189,7 +189,7 @@ func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 		}, "b: failed: it broke"},
 		"without the figure": {func(s *Shown) { s.Metric, _ = FindQuantity("batch_mean") }, "a: it has no batch_mean"},
 		"nothing":            {func(s *Shown) { s.Series[0] = series("a", 10, 0, still(1)) }, "a: ops_per_s is 0, which has no ratio"},
-		"no block of both": {func(s *Shown) {
+		"no generation of both": {func(s *Shown) {
 			for b := 1; b <= 5; b++ {
 				delete(s.Series[0].Rows, b)
 				delete(s.Series[1].Rows, b+5)

@@ -255,13 +255,20 @@ func costOps(res *bench.Result) float64 {
 	return float64(res.Ops)
 }
 
-// Percentile is a percentile of h in ns, or NA: it says something only where at least 100 values lie
-// beyond it, on its rarer side.
+// Percentile is a percentile of h in ns, or NA where it is not known.
 func Percentile(h *hdrhistogram.Histogram, p float64) Int {
-	if h == nil || float64(h.TotalCount())*min(p, 100-p)/100 < 100-1e-6 {
+	if h == nil {
 		return Int{}
 	}
-	return I(h.ValueAtPercentile(p))
+	return percentile(h.ValueAtPercentile(p), uint64(h.TotalCount()), p)
+}
+
+// percentile is ns, a percentile of n values, or NA: it is known only if at least 100 values lie beyond it, on its rarer side.
+func percentile(ns int64, n uint64, p float64) Int {
+	if float64(n)*min(p, 100-p)/100 < 100-1e-6 {
+		return Int{}
+	}
+	return I(ns)
 }
 
 // Limits of a valid run.

@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // paired is an effect over generations, with the values that it comes from.

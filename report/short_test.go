@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // sliced makes the rows of a series those of 100 slices of 50 ms, with this median latency (0: unknown) and mean number of operations per slice.

@@ -229,12 +229,3 @@ func LineOf(name string, record int) int {
 	line, _ := c.FieldPos(0)
 	return line
 }
-
-// ByRun groups slices by run, and keeps their order.
-func ByRun(all []Slice) map[string][]Slice {
-	of := map[string][]Slice{}
-	for _, s := range all {
-		of[s.RunID] = append(of[s.RunID], s)
-	}
-	return of
-}

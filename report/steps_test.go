@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// rung is a step of add ns on top of one whose blocks differ by much more.
+// rung is a step of add ns on top of one whose generations differ by much more.
 func rung(step string, n int, add int64) Rung {
 	r := Rung{Question: "depth=1", Path: "tcp", Step: step, From: Series{Label: "codec null", Rows: map[int]*Row{}}, To: Series{Label: "tcp null", Rows: map[int]*Row{}}}
 	for b := 1; b <= n; b++ {
@@ -19,7 +19,7 @@ func rung(step string, n int, add int64) Rung {
 	return r
 }
 
-func TestAStepIsTheDifferenceWithinABlock(t *testing.T) {
+func TestAStepIsTheDifferenceWithinAGeneration(t *testing.T) {
 	all, err := Steps([]Rung{rung("network", 10, 5000), rung("none", 0, 1)})
 	if err != nil {
 		t.Fatal(err)

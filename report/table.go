@@ -191,17 +191,6 @@ const (
 	marksNote = "! The machine was disturbed, or the rate drifted: see the column marks in runs.csv. The run counts.\n"
 )
 
-// TableCell is the text of a row in the table's column with this head, in one line: "–" if it is not known.
-func TableCell(r *Row, head string) string {
-	for _, c := range tableColumns {
-		if c.head == head {
-			values, _, _ := c.values([]Row{*r})
-			return values[0]
-		}
-	}
-	panic("report: the table has no column " + head)
-}
-
 // values are the column's cells, whether rows that ran differ in them, and whether any is known.
 func (c tableColumn) values(rows []Row) (values []string, differ, any bool) {
 	values = make([]string, len(rows))

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // Together combines the runs of one cell in several generations into one row. Rates and costs are medians over all runs that have operations.

@@ -4,7 +4,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/kvwire/kvwire/bench/stats"
+	"github.com/kvwire/kvwire/lab/stats"
 )
 
 // Narrow reports whether measuring may stop, because each interval that counts has a half-width of at most until, such as 0.03. The

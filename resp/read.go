@@ -38,6 +38,10 @@ type Span struct{ Off, Len uint32 }
 // SpanBytes is the size of one.
 const SpanBytes = 8
 
+// Begins reports whether b can be the first byte that a client of this protocol sends: that of an array, or of a line of text. A TLS handshake begins
+// with another byte, 0x16.
+func Begins(b byte) bool { return b == '*' || b >= '\t' && b <= '~' && b != 0x16 }
+
 // Of is the argument in the command's bytes.
 func (s Span) Of(b []byte) []byte { return b[s.Off : s.Off+s.Len : s.Off+s.Len] }
 

@@ -55,9 +55,6 @@ func AppendVerbatimHead(b []byte, n int, proto int) []byte {
 	return AppendBulkHead(b, n)
 }
 
-// BulkBytes is how many bytes a string of n bytes takes at most, with its head and its end of line.
-func BulkBytes(n int) int { return n + len("$\r\n\r\n") + 19 }
-
 // AppendNull appends that there is nothing.
 func AppendNull(b []byte, proto int) []byte {
 	if proto == 3 {

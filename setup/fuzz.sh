@@ -6,8 +6,11 @@ cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 native=(-tags "${KVWIRE_TAGS:-giouring rdma}" -ldflags=-checklinkname=0)
 failed=() all=0
+cache=$(go env GOCACHE)/fuzz
+program=$(mktemp)
+trap 'rm -f "$program"' EXIT
 
-# fuzz TARGET PACKAGE: Go's fuzzer sometimes fails with its own deadline alone when the time is over, with no input that
+# fuzz TARGET FOLDER: Go's fuzzer sometimes fails with its own deadline alone when the time is over, with no input that
 # failed: that, and nothing else, is tried again. Without a bound on minimizing, a short run spends its time there.
 fuzz() {
     local said code=0 seconds=$1 n
@@ -15,7 +18,7 @@ fuzz() {
     [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # what strangers send: a minute for its three
     for _ in 1 2 3; do
         code=0
-        said=$(go test "${native[@]}" -run '^$' -fuzz "^$1\$" -fuzztime "${seconds}s" -fuzzminimizetime 20x "$2" 2>&1) || code=$?
+        said=$(cd "$2" && "$program" -test.run '^$' -test.fuzz "^$1\$" -test.fuzztime "${seconds}s" -test.fuzzminimizetime 20x -test.fuzzcachedir "$cache/$import" 2>&1) || code=$?
         ((code)) && [[ $said == *'context deadline exceeded'* && $said != *'Failing input'* && $said != *'panic'* ]] || break
     done
     n=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' <<<"$said" | tail -1)
@@ -25,8 +28,14 @@ fuzz() {
 }
 
 seconds=${1:?fuzz.sh SECONDS}
+built=
 while IFS=: read -r file name; do
-    fuzz "${seconds%s}" "${name#func }" "$(dirname "$file")"
+    dir=$(dirname "$file")
+    if [[ $dir != "$built" ]]; then # one program for all targets of a package
+        go test -c "${native[@]}" -vet=off -fuzz . -o "$program" "$dir"
+        built=$dir import=$(go list "$dir")
+    fi
+    fuzz "${seconds%s}" "${name#func }" "$dir"
 done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort)
 printf '%12s  executions in all\n' "$all"
 ((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[@]}" >&2 && exit 1; }

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
 )
 
 // damages is what may happen to one slab of a store that was closed. Each changes pages at a place that rng chooses; old is the disk at
@@ -447,9 +448,9 @@ func TestRecoveryReadsEachSlabOnce(t *testing.T) {
 			g.crash()
 		}
 		var read atomic.Int64
-		g.disk.fail = func(t *transfer) syscall.Errno {
-			if t.kind == readPage {
-				read.Add(int64(len(t.buf)))
+		g.disk.fail = func(t *disk.Transfer) syscall.Errno {
+			if kindOf(t) == readPage {
+				read.Add(int64(len(t.Buf)))
 			}
 			return 0
 		}

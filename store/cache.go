@@ -3,9 +3,9 @@ package store
 import (
 	"math/bits"
 
-	"github.com/kvwire/kvwire/kv"
-
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
 )
 
 // frameState is what a frame of the page cache is doing.
@@ -69,7 +69,7 @@ func (c *cache) pages(f, n uint32) []byte {
 // transfer. g may be 0.
 func (c *cache) adjoins(f, g uint32) bool {
 	return g == f+1 && c.frames[g].id == c.frames[f].id+1 && c.frames[g].id.class() == c.frames[f].id.class() &&
-		c.offset(f)>>fixedShift == c.offset(g)>>fixedShift
+		c.offset(f)>>disk.FixedShift == c.offset(g)>>disk.FixedShift
 }
 
 func (c *cache) offset(f uint32) int { return int(f-1) * pageBytes }

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // A change, put or delete, writes its item, or a tombstone, to a free slot, and frees the slot of the item before it
@@ -32,35 +33,13 @@ const (
 	markInPlace                         // it is written over the one before it
 )
 
-// change is what a request remembers of itself in Aux[1] and Aux[2].
-type change struct {
-	phase phase
-	marks changeMarks
-	to    place  // the slot that it has taken
-	low   uint16 // of its sequence number, when it is on its way
-	old   place  // markOld: the slot to be freed when it has ended
-	rec   uint32 // the key's record; not of small items on their way, whose place in the request old takes
-}
-
-func changeOf(r *kv.Request) change {
-	a, b := r.Aux[1], r.Aux[2]
-	return change{phase: phase(a), marks: changeMarks(a >> 8), to: place{uint8(a >> 16), uint32(a >> 32)},
-		low: uint16(b), old: place{uint8(a >> 24), uint32(b >> 32)}, rec: uint32(b >> 32)}
-}
-
-// keep writes c into its request. n is rec, or old's slot.
-func (c change) keep(r *kv.Request, n uint32) {
-	r.Aux[1] = uint64(c.phase) | uint64(c.marks)<<8 | uint64(c.to.class)<<16 | uint64(c.old.class)<<24 | uint64(c.to.slot)<<32
-	r.Aux[2] = uint64(c.low) | uint64(n)<<32
-}
-
 // change begins a put or delete.
 func (p *Partition) change(r *kv.Request) {
 	x := p.index
-	rec, found := x.find(r.Key)
+	rec, found := x.Find(r.Key)
 	there := false
 	if found {
-		f := x.flags(rec)
+		f := x.Flags(rec)
 		if f&flagBusy != 0 {
 			p.keyList(rec).Push(r)
 			return
@@ -81,7 +60,7 @@ func (p *Partition) change(r *kv.Request) {
 
 // finishUnchanged ends a change that changes nothing for what its key has, when that is on disk.
 func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.Status) {
-	if !found || !p.awaits(r, rec, p.index.flags(rec)) {
+	if !found || !p.awaits(r, rec, p.index.Flags(rec)) {
 		p.finish(r, s)
 	}
 }
@@ -89,7 +68,7 @@ func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.
 // changeFrom goes on with a change that nobody else can come before: update says what an update makes of the item that is there.
 func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
 	x := p.index
-	there := found && x.flags(rec)&(flagHidden|flagTomb) == 0
+	there := found && x.Flags(rec)&(flagHidden|flagTomb) == 0
 	bytes, s := updated(r, old, there, p.o.Limits.MaxValueBytes)
 	if s != kv.StatusOK {
 		p.finishUnchanged(r, rec, found, s)
@@ -101,10 +80,10 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	}
 	c := change{phase: phaseClaimed}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && x.at(rec).class == class && !x.at(rec).large() {
-		c.to, c.marks = x.at(rec), markInPlace
+	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && p.at(rec).class == class && !p.at(rec).large() {
+		c.to, c.marks = p.at(rec), markInPlace
 	} else {
-		frees := there && (r.Op.Deletes() || x.at(rec).class == class)
+		frees := there && (r.Op.Deletes() || p.at(rec).class == class)
 		to, ok := p.claim(r, class, there, frees)
 		if !ok {
 			return
@@ -114,16 +93,16 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 	}
 	if !found {
 		var ok bool
-		if rec, ok = x.insert(r.Key); !ok {
+		if rec, ok = x.Insert(r.Key); !ok {
 			p.slabs[c.to.class].free.put(c.to.slot)
 			p.claims--
 			p.freed = true
 			p.finish(r, kv.StatusBusy)
 			return
 		}
-		x.setFlags(rec, flagHidden)
+		x.SetFlags(rec, flagHidden)
 	}
-	x.setFlags(rec, x.flags(rec)|flagBusy)
+	x.SetFlags(rec, x.Flags(rec)|flagBusy)
 	update(r, old, there)
 	c.rec = rec
 	c.keep(r, rec)
@@ -135,8 +114,8 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 	x := p.index
 	if r.Op.Deletes() {
 		p.unexport(r.Key)
-		at := x.at(rec)
-		x.delete(rec)
+		at := p.at(rec)
+		x.Delete(rec)
 		update(r, old, true)
 		p.slabs[at.class].free.put(at.slot)
 		p.count.items--
@@ -144,7 +123,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 		return
 	}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if !found || x.at(rec).class != class {
+	if !found || p.at(rec).class != class {
 		s := &p.slabs[class]
 		slot, ok := s.take(nil)
 		if !ok && p.growMemory(s) {
@@ -155,21 +134,21 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 			return
 		}
 		if found {
-			old := x.at(rec)
+			old := p.at(rec)
 			p.slabs[old.class].free.put(old.slot)
 		} else {
-			if rec, ok = x.insert(r.Key); !ok {
+			if rec, ok = x.Insert(r.Key); !ok {
 				s.free.put(slot)
 				p.finish(r, kv.StatusBusy)
 				return
 			}
 			p.count.items++
 		}
-		x.put(rec, place{class, slot})
+		p.setAt(rec, place{class, slot})
 	}
 	p.unexport(r.Key)
 	update(r, old, found)
-	p.encode(p.slabs[class].memory(x.at(rec).slot), r, kindLive)
+	p.encode(p.slabs[class].memory(p.at(rec).slot), r, kindLive)
 	p.offer(r.Key, r.Value)
 	p.finish(r, kv.StatusOK)
 }
@@ -177,7 +156,7 @@ func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []by
 // store puts a change that has a slot into it.
 func (p *Partition) store(r *kv.Request) {
 	c := changeOf(r)
-	if c.marks&markInPlace != 0 && (p.index.at(c.rec) != c.to || p.index.flags(c.rec)&flagHidden != 0) {
+	if c.marks&markInPlace != 0 && (p.at(c.rec) != c.to || p.index.Flags(c.rec)&flagHidden != 0) {
 		p.restart(r, c.rec) // the item that it was to be written over could not be written, and is gone
 		return
 	}
@@ -194,12 +173,12 @@ func (p *Partition) store(r *kv.Request) {
 
 // restart begins a change in place anew.
 func (p *Partition) restart(r *kv.Request, rec uint32) {
-	if f := p.index.flags(rec); f&flagHidden != 0 {
-		p.index.delete(rec)
+	if f := p.index.Flags(rec); f&flagHidden != 0 {
+		p.index.Delete(rec)
 	} else {
-		p.index.setFlags(rec, f&^flagBusy)
+		p.index.SetFlags(rec, f&^flagBusy)
 	}
-	r.Aux[1], r.Aux[2] = 0, 0
+	r.Work = kv.Work{}
 	p.change(r)
 }
 
@@ -237,7 +216,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	if kind == kindOver {
 		p.slabs[c.to.class].forget(c.to, b)
 	} else {
-		p.overwrites(r, c.to, b)
+		c.stale = p.overwrites(c.to, b)
 	}
 	if servesStale {
 		p.keepStale(c.to, b)
@@ -246,10 +225,10 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	p.slabs[c.to.class].note(c.to, b)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
-	was := x.flags(rec)
+	was := x.Flags(rec)
 	if kind != kindOver {
 		if was&flagHidden == 0 {
-			c.old = x.at(rec)
+			c.old = p.at(rec)
 			c.marks |= markOld
 			if was&flagTomb != 0 {
 				c.marks |= markOldTomb
@@ -257,7 +236,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 				p.stale.add(kv.Hash(r.Key))
 			}
 		}
-		x.put(rec, c.to)
+		p.setAt(rec, c.to)
 	}
 	p.turned(rec, was, kind)
 	c.phase = phaseOnItsWay
@@ -274,7 +253,7 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 }
 
 // turned notes of a record what its key has now, after a change of that kind.
-func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
+func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
 	now := was &^ (flagBusy | flagHidden | flagTomb | flagCorrupt)
 	if kind == kindTombstone {
 		now |= flagTomb
@@ -283,27 +262,28 @@ func (p *Partition) turned(rec uint32, was recordFlags, kind uint8) {
 }
 
 // setFlags changes what a record says of its key, and counts it.
-func (p *Partition) setFlags(rec uint32, was, now recordFlags) {
-	p.index.setFlags(rec, now)
+func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
+	p.index.SetFlags(rec, now)
 	p.count.key(was, -1)
 	p.count.key(now, 1)
 }
 
-// overwrites notes in r which stale copy, if any, goes when its slot, with the bytes b, is written.
-func (p *Partition) overwrites(r *kv.Request, at place, b []byte) {
-	r.Need = 0
+// overwrites gives the stale copy, if any, that goes when a slot with the bytes b is written (change.stale).
+func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	s := &p.slabs[at.class]
 	it, v := s.forget(at, b)
 	if s.alone() {
 		if w := &s.whole[at.slot]; w.has {
-			r.Need, w.has = w.stale|staleNoted, false
+			w.has = false
+			return w.stale | staleNoted
 		}
 	} else if v == slotLive {
-		r.Need = kv.Hash(it.key) | staleNoted
+		return kv.Hash(it.key) | staleNoted
 	}
+	return 0
 }
 
-// staleNoted in Need says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
+// staleNoted in change.stale says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
 // is above those that any table of counters looks at.
 const staleNoted = 1 << 31
 
@@ -328,7 +308,7 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 	if b == nil {
 		return
 	}
-	p.overwrites(r, c.to, nil)
+	c.stale = p.overwrites(c.to, nil)
 	c.low = uint16(p.encode(b, r, kind).seq)
 	clear(b[n:]) // what others left in the buffer does not go to disk
 	s := &p.slabs[c.to.class]
@@ -336,8 +316,7 @@ func (p *Partition) storeLarge(r *kv.Request, c change) {
 	s.whole[c.to.slot].bytes = uint32(n)
 	c.phase = phaseOnItsWay
 	c.keep(r, c.rec)
-	p.io.begin(transfer{kind: writeItem, class: c.to.class, slot: c.to.slot, r: r, buf: b, whole: b,
-		off: c.to.id().offset(), fixed: p.bufferFixed})
+	p.beginItem(writeItem, r, c.to, b)
 }
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
@@ -368,7 +347,7 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 // written ends a change of which the page, in the frame f, is on disk. It returns 1 if tombstones may have become superfluous.
 func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	c := changeOf(r)
-	buried = p.settled(r, c)
+	buried = p.settled(c)
 	if c.marks&markInPlace == 0 {
 		p.claims--
 	}
@@ -377,7 +356,7 @@ func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	}
 	if r.Op.Deletes() {
 		buried = 1
-		if rec, ok := p.index.find(r.Key); ok && p.index.flags(rec)&(flagTomb|flagQueued) == flagTomb {
+		if rec, ok := p.index.Find(r.Key); ok && p.index.Flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			p.queueTomb(rec)
 		}
 	} else if p.table != nil {
@@ -390,8 +369,8 @@ func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 // offerWritten offers what the page in f, which is on disk as it is, has in a slot, if it is still what the key has. It takes the item from
 // the page: a change of the same slot may have followed r's into it.
 func (p *Partition) offerWritten(key []byte, at place, f uint32) {
-	rec, ok := p.index.find(key)
-	if !ok || p.index.at(rec) != at || p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
+	rec, ok := p.index.Find(key)
+	if !ok || p.at(rec) != at || p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
 		return
 	}
 	if it, ok := peekItem(p.cache.page(f)[at.offset():][:classes[at.class].bytes]); ok {
@@ -400,11 +379,10 @@ func (p *Partition) offerWritten(key []byte, at place, f uint32) {
 }
 
 // settled notes that a change is on disk, and with it the end of what it overwrote.
-func (p *Partition) settled(r *kv.Request, c change) (buried int) {
+func (p *Partition) settled(c change) (buried int) {
 	p.window.complete(c.low)
-	if r.Need != 0 {
-		p.stale.sub(r.Need)
-		r.Need = 0
+	if c.stale != 0 {
+		p.stale.sub(c.stale)
 		return 1
 	}
 	return 0
@@ -416,7 +394,7 @@ func (p *Partition) release(at place, key []byte, stale bool) {
 	if stale && p.slabs[at.class].alone() {
 		l.hash, l.stale = kv.Hash(key), true
 	}
-	if at.large() && p.io.reading(at) {
+	if at.large() && p.reading(at) {
 		p.lingers = append(p.lingers, l) // bounded by the transfers under way
 		return
 	}
@@ -443,7 +421,7 @@ func (p *Partition) put(l lingering) {
 func (p *Partition) linger() {
 	keep := p.lingers[:0]
 	for _, l := range p.lingers {
-		if p.io.reading(l.at) {
+		if p.reading(l.at) {
 			keep = append(keep, l)
 		} else {
 			p.put(l)
@@ -453,7 +431,7 @@ func (p *Partition) linger() {
 }
 
 func (p *Partition) queueTomb(rec uint32) {
-	p.index.setFlags(rec, p.index.flags(rec)|flagQueued)
+	p.index.SetFlags(rec, p.index.Flags(rec)|flagQueued)
 	p.tombs.push(rec)
 }
 
@@ -462,15 +440,15 @@ func (p *Partition) dropTombs(n int) {
 	x := p.index
 	for n = min(n, p.tombs.n); n > 0 && !p.window.lost; n-- {
 		rec := p.tombs.pop()
-		f := x.flags(rec) &^ flagQueued
-		x.setFlags(rec, f)
+		f := x.Flags(rec) &^ flagQueued
+		x.SetFlags(rec, f)
 		switch {
 		case f&flagTomb == 0: // the key is there again
-		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.key(rec))) > 0:
+		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.Key(rec))) > 0:
 			p.queueTomb(rec)
 		default:
-			at := x.at(rec)
-			x.delete(rec)
+			at := p.at(rec)
+			x.Delete(rec)
 			p.count.key(f, -1)
 			p.put(lingering{at: at})
 		}
@@ -506,21 +484,20 @@ func (q *recordRing) pop() (rec uint32) {
 // largeWritten ends a change whose slot has pages of its own.
 func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 	x, c := p.index, changeOf(r)
-	was := x.flags(c.rec)
+	was := x.Flags(c.rec)
 	if errno != 0 {
 		p.writeFailed(errno)
-		r.Need = 0
 		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
-	buried := p.settled(r, c)
+	buried := p.settled(c)
 	p.claims--
-	old, kind := x.at(c.rec), uint8(kindLive)
+	old, kind := p.at(c.rec), uint8(kindLive)
 	if r.Op.Deletes() {
 		kind = kindTombstone
 	}
 	p.unexport(r.Key)
-	x.put(c.rec, c.to)
+	p.setAt(c.rec, c.to)
 	p.turned(c.rec, was, kind)
 	if was&flagHidden == 0 {
 		if was&flagTomb == 0 {
@@ -545,10 +522,10 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 		p.slabs[c.to.class].free.put(c.to.slot)
 		p.claims--
 	}
-	if f := p.index.flags(c.rec); f&flagHidden != 0 {
-		p.index.delete(c.rec)
+	if f := p.index.Flags(c.rec); f&flagHidden != 0 {
+		p.index.Delete(c.rec)
 	} else {
-		p.index.setFlags(c.rec, f&^flagBusy)
+		p.index.SetFlags(c.rec, f&^flagBusy)
 	}
 	p.freed = true
 	p.finish(r, s)
@@ -569,13 +546,12 @@ func (p *Partition) writeFailed(errno syscall.Errno) {
 func (p *Partition) undo(r *kv.Request) {
 	x, c := p.index, changeOf(r)
 	p.unexport(r.Key) // who has read it since may have put it there
-	r.Need = 0
 	if c.marks&markInPlace != 0 {
 		p.finish(r, kv.StatusIOError)
 		return
 	}
 	p.claims--
-	if rec, found := x.find(r.Key); found && x.at(rec) == c.to { // it is the last change
+	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the last change
 		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
 	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead
@@ -593,7 +569,7 @@ func (p *Partition) undo(r *kv.Request) {
 // revert gives a key what it had before its last change.
 func (p *Partition) revert(rec uint32, c change) {
 	x := p.index
-	was := x.flags(rec)
+	was := x.Flags(rec)
 	now := was &^ (flagTomb | flagCorrupt)
 	switch {
 	case c.marks&markOld == 0:
@@ -602,12 +578,12 @@ func (p *Partition) revert(rec uint32, c change) {
 		now |= flagTomb
 		fallthrough
 	default:
-		x.put(rec, c.old)
+		p.setAt(rec, c.old)
 	}
 	p.setFlags(rec, was, now)
 	switch {
 	case now&(flagHidden|flagBusy) == flagHidden:
-		x.delete(rec)
+		x.Delete(rec)
 	case now&(flagTomb|flagQueued) == flagTomb:
 		p.queueTomb(rec)
 	}

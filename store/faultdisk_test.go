@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
 )
 
 // faultDisk is a disk in memory that completes late, in any order and in parts, and fails where it is
@@ -29,7 +30,7 @@ type faultDisk struct {
 	capacity int64             // bytes of all slabs; 0: no bound
 	held     bool              // nothing completes
 	torn     bool              // transfers of several pages complete in parts
-	fail     func(t *transfer) syscall.Errno
+	fail     func(t *disk.Transfer) syscall.Errno
 	reached  bool // a write that fails has been done all the same
 	pending  []pendingIO
 	begun    map[transferKind]int
@@ -46,13 +47,13 @@ type sector struct {
 
 type pendingIO struct {
 	tag uint64
-	t   transfer
+	t   disk.Transfer
 	sum uint32 // of what is to be written, when it was submitted
 }
 
 var (
-	_ disk  = (*faultDisk)(nil)
-	_ files = (*faultDisk)(nil)
+	_ disk.Disk = (*faultDisk)(nil)
+	_ files     = (*faultDisk)(nil)
 )
 
 func newFaultDisk(seed uint64) *faultDisk {
@@ -61,29 +62,45 @@ func newFaultDisk(seed uint64) *faultDisk {
 	return d
 }
 
-func (d *faultDisk) submit(tag uint64, t *transfer) bool {
+func (d *faultDisk) Submit(tag uint64, t *disk.Transfer) bool {
 	if d.rng.IntN(8) == 0 { // as full as a ring can be
 		return false
 	}
-	io := pendingIO{tag: tag, t: *t, sum: crc32.ChecksumIEEE(t.buf)}
-	if t.kind != growSlab && (t.off%pageBytes != 0 || len(t.buf)%pageBytes != 0) {
-		d.broken("a transfer of %d bytes at %d", len(t.buf), t.off)
+	io := pendingIO{tag: tag, t: *t, sum: crc32.ChecksumIEEE(t.Buf)}
+	if t.Op != disk.Grow && (t.Off%pageBytes != 0 || len(t.Buf)%pageBytes != 0) {
+		d.broken("a transfer of %d bytes at %d", len(t.Buf), t.Off)
 	}
-	if t.kind == writePage || t.kind == writeItem {
+	if t.Op == disk.Write {
 		for _, o := range d.pending {
-			if o.t.class == t.class && overlap(&o.t, t) {
-				d.broken("a write of %d bytes at %d of class %d while another transfer is in flight there", len(t.buf), t.off, t.class)
+			if o.t.File == t.File && overlap(&o.t, t) {
+				d.broken("a write of %d bytes at %d of class %d while another transfer is in flight there", len(t.Buf), t.Off, t.File)
 			}
 		}
 	}
-	d.begun[t.kind]++
+	d.begun[kindOf(t)]++
 	d.pending = append(d.pending, io)
 	d.l.Again()
 	return true
 }
 
-func overlap(a, b *transfer) bool {
-	return a.kind != growSlab && a.off < b.off+int64(len(b.buf)) && b.off < a.off+int64(len(a.buf))
+// kindOf is the kind that a transfer has in the partition.
+func kindOf(t *disk.Transfer) transferKind {
+	large := place{class: t.File}.large()
+	switch {
+	case t.Op == disk.Grow:
+		return growSlab
+	case t.Op == disk.Read && large:
+		return readItem
+	case t.Op == disk.Read:
+		return readPage
+	case large:
+		return writeItem
+	}
+	return writePage
+}
+
+func overlap(a, b *disk.Transfer) bool {
+	return a.Op != disk.Grow && a.Off < b.Off+int64(len(b.Buf)) && b.Off < a.Off+int64(len(a.Buf))
 }
 
 func (d *faultDisk) broken(format string, a ...any) {
@@ -92,7 +109,7 @@ func (d *faultDisk) broken(format string, a ...any) {
 	}
 }
 
-func (d *faultDisk) poll(done []completion) (n int) {
+func (d *faultDisk) Reap(done []disk.Completion) (n int) {
 	if d.held {
 		return 0
 	}
@@ -100,7 +117,7 @@ func (d *faultDisk) poll(done []completion) (n int) {
 		i := d.rng.IntN(len(d.pending))
 		io := d.pending[i]
 		d.pending = append(d.pending[:i], d.pending[i+1:]...)
-		done[n] = completion{io.tag, d.carry(&io)}
+		done[n] = disk.Completion{Tag: io.tag, Res: d.carry(&io)}
 		n++
 	}
 	if len(d.pending) > 0 {
@@ -114,21 +131,21 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	t := &io.t
 	if d.fail != nil {
 		if e := d.fail(t); e != 0 {
-			if d.reached && (t.kind == writePage || t.kind == writeItem) {
-				d.write(t.class, t.off, t.buf, d.dsync)
+			if d.reached && t.Op == disk.Write {
+				d.write(t.File, t.Off, t.Buf, d.dsync)
 			}
 			return -int32(e)
 		}
 	}
-	if t.kind == growSlab {
-		if d.capacity > 0 && d.bytes()+t.length > d.capacity {
+	if t.Op == disk.Grow {
+		if d.capacity > 0 && d.bytes()+t.Length > d.capacity {
 			return -int32(syscall.ENOSPC)
 		}
-		d.slab[t.class] = append(d.slab[t.class], make([]byte, t.off+t.length-int64(len(d.slab[t.class])))...)
-		d.sizes[t.class] = append(d.sizes[t.class], int64(len(d.slab[t.class])))
+		d.slab[t.File] = append(d.slab[t.File], make([]byte, t.Off+t.Length-int64(len(d.slab[t.File])))...)
+		d.sizes[t.File] = append(d.sizes[t.File], int64(len(d.slab[t.File])))
 		return 0
 	}
-	n := len(t.buf)
+	n := len(t.Buf)
 	if d.torn && n > pageBytes && d.rng.IntN(2) == 0 {
 		n = pageBytes + d.rng.IntN(n-pageBytes)
 		n -= n % d.unit
@@ -136,15 +153,15 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 	if d.rng.IntN(16) == 0 {
 		return -int32(syscall.EAGAIN)
 	}
-	at := d.slab[t.class][t.off:][:n]
-	if t.kind == readPage || t.kind == readItem {
-		copy(t.buf, at)
+	at := d.slab[t.File][t.Off:][:n]
+	if t.Op == disk.Read {
+		copy(t.Buf, at)
 		return int32(n)
 	}
-	if crc32.ChecksumIEEE(t.buf) != io.sum {
-		d.broken("what was in flight to %d of class %d was changed", t.off, t.class)
+	if crc32.ChecksumIEEE(t.Buf) != io.sum {
+		d.broken("what was in flight to %d of class %d was changed", t.Off, t.File)
 	}
-	d.write(t.class, t.off, t.buf[:n], d.dsync)
+	d.write(t.File, t.Off, t.Buf[:n], d.dsync)
 	return int32(n)
 }
 
@@ -178,9 +195,9 @@ func (d *faultDisk) bytes() (n int64) {
 func (d *faultDisk) crash() {
 	for _, io := range d.pending {
 		t := &io.t
-		for off := 0; t.kind != growSlab && off < len(t.buf); off += d.unit {
-			if (t.kind == writePage || t.kind == writeItem) && d.rng.IntN(2) == 0 {
-				copy(d.slab[t.class][t.off+int64(off):], t.buf[off:off+d.unit])
+		for off := 0; t.Op != disk.Grow && off < len(t.Buf); off += d.unit {
+			if t.Op == disk.Write && d.rng.IntN(2) == 0 {
+				copy(d.slab[t.File][t.Off+int64(off):], t.Buf[off:off+d.unit])
 			}
 		}
 	}
@@ -214,7 +231,7 @@ func (d *faultDisk) size(class uint8) (int64, error) { return int64(len(d.slab[c
 
 func (d *faultDisk) readAt(class uint8, b []byte, off int64) error {
 	if d.fail != nil {
-		if e := d.fail(&transfer{kind: readPage, class: class, off: off, buf: b}); e != 0 {
+		if e := d.fail(&disk.Transfer{Op: disk.Read, File: class, Off: off, Buf: b}); e != 0 {
 			return e
 		}
 	}
@@ -236,8 +253,8 @@ func (d *faultDisk) extend(class uint8, size int64) error {
 }
 
 func (d *faultDisk) close() error        { return nil }
-func (d *faultDisk) flush() error        { return nil }
-func (d *faultDisk) calls() uint64       { return 0 }
+func (d *faultDisk) Flush() error        { return nil }
+func (d *faultDisk) Calls() uint64       { return 0 }
 func (d *faultDisk) mark() (mark, error) { return d.marked, nil }
 
 func (d *faultDisk) sync() error {

@@ -38,6 +38,21 @@ type manifest struct {
 	PageBytes int `json:"page_bytes"`
 }
 
+// files is the slabs' storage as opening, recovering and closing see it: one file per class, and
+// every call waits.
+type files interface {
+	size(class uint8) (int64, error)
+	readAt(class uint8, b []byte, off int64) error // all of b; whole pages
+	writeAt(class uint8, b []byte, off int64) error
+	extend(class uint8, size int64) error // where the file system cannot preallocate; or cuts off what is behind size
+	sync() error                          // what was written is durable
+	mark() (mark, error)                  // what setMark was last given
+	setMark(m mark) error                 // keeps it, durably, and all or nothing
+	account() (io.ReadCloser, error)      // what setAccount was last given; nil: nothing
+	setAccount(write func(io.Writer) error) error
+	close() error
+}
+
 func shardDir(dir string, shard int) string {
 	return filepath.Join(dir, fmt.Sprintf("shard-%03d", shard))
 }
@@ -49,7 +64,7 @@ func slabPath(dir string, shard int, class uint8) string {
 // isFolder returns an error if the path exists and is not a folder.
 func isFolder(dir string) error {
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
-		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.Kind(st.Mode()))
+		return fmt.Errorf("store: open %s: %w, but %s (choose another folder)", dir, unix.ENOTDIR, textfile.KindOf(st))
 	}
 	return nil
 }

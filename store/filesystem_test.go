@@ -152,6 +152,7 @@ func (s *said) once(t *testing.T, words string) {
 }
 
 func onFileSystem(t *testing.T, bytes int64, f func(t *testing.T, fs *fileSystem, g *rig, log *said)) {
+	testenv.NotShort(t, "a whole file system for each engine")
 	for i, engine := range EngineNames {
 		for j, update := range []string{UpdateCOW, UpdateInPlace} {
 			if rounds(2) <= 2 && (i+j)%2 == 1 { // make test-long has all

@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
 	"golang.org/x/sys/unix"
 )
 
 // bound refuses growth beyond so many bytes of all slabs, as a file system, a quota or a limit of a process does.
 func (d *faultDisk) bound(bytes int64, errno syscall.Errno) {
-	d.fail = func(t *transfer) syscall.Errno {
-		if t.kind == growSlab && d.bytes()+t.length > bytes {
+	d.fail = func(t *disk.Transfer) syscall.Errno {
+		if t.Op == disk.Grow && d.bytes()+t.Length > bytes {
 			return errno
 		}
 		return 0
@@ -154,7 +155,7 @@ func TestAFullStoreWhoseTombstonesStayCanBeEmptied(t *testing.T) {
 	for _, kind := range []string{"fault", "inplace"} {
 		t.Run(kind, func(t *testing.T) {
 			g := newRig(t, kind, Options{Log: silent})
-			g.on(func() { g.disk.fail = func(t *transfer) syscall.Errno { return unix.EIO } })
+			g.on(func() { g.disk.fail = func(t *disk.Transfer) syscall.Errno { return unix.EIO } })
 			if s := g.put("first", "v"); s != kv.StatusIOError {
 				t.Fatal(s)
 			}
@@ -276,8 +277,8 @@ func TestAWriteWithoutSpaceHurtsOnlyItsOwnChange(t *testing.T) {
 			g.mustPut("large", large)
 			fails := func(e syscall.Errno) {
 				g.on(func() {
-					g.disk.fail = func(t *transfer) syscall.Errno {
-						if t.kind == writePage || t.kind == writeItem {
+					g.disk.fail = func(t *disk.Transfer) syscall.Errno {
+						if t.Op == disk.Write {
 							return e
 						}
 						return 0

@@ -65,30 +65,23 @@ func (p *Partition) lookUp() {
 func (p *Partition) findAll(n int) {
 	x, g := p.index, &p.group
 	for i := range n {
-		g.rec[i] = 0
-		if key := g.r[i].Key; x.n > 0 && x.side(key) == 0 {
-			g.leaf[i] = x.leafOf(key)
-			sys.Prefetch(x.leaves.at(g.leaf[i]))
-		} else {
-			g.leaf[i] = 0
-		}
+		g.leaf[i] = x.Lead(g.r[i].Key)
 	}
 	for i := range n {
+		g.rec[i] = 0
 		if g.leaf[i] != 0 {
-			if g.rec[i] = x.likely(x.leaves.at(g.leaf[i]), g.r[i].Key); g.rec[i] != 0 {
-				sys.PrefetchBytes(x.heap.at(g.rec[i])[:headBytes])
-			}
+			g.rec[i] = x.Guess(g.leaf[i], g.r[i].Key)
 		}
 	}
 	for i := range n {
 		rec := g.rec[i]
-		if rec == 0 || !bytes.Equal(x.key(rec), g.r[i].Key) {
+		if rec == 0 || !bytes.Equal(x.Key(rec), g.r[i].Key) {
 			continue // it is looked for again
 		}
 		if g.r[i].Op == kv.OpGet {
-			g.r[i].Aux[2] = uint64(rec) | uint64(x.gone)<<32
+			setRecord(g.r[i], rec, x.Deletes())
 		}
-		if at := x.at(rec); p.files == nil {
+		if at := p.at(rec); p.files == nil {
 			b := p.slabs[at.class].memory(at.slot)
 			sys.PrefetchBytes(b[:min(len(b), aheadBytes)])
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
 )
 
 // model is a map that does what the store should do, with the values that a key may have: one,
@@ -314,7 +315,7 @@ func (m *model) checkScan(r *kv.Request, except map[string]bool) {
 		keys = keys[1:]
 	}
 	there()
-	if len(items) < int(r.Limit) && r.Need != kv.ScanMore && len(keys) > 0 {
+	if len(items) < int(r.Limit) && !r.More && len(keys) > 0 {
 		t.Fatalf("scan ended after %d items without reaching its limit, and without a reason", len(items))
 	}
 }
@@ -583,8 +584,8 @@ func TestFailedWritesHurtOnlyTheirOwnChange(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 9))
 				g.disk.reached = seed%2 == 0
 				fails := false
-				g.disk.fail = func(t *transfer) syscall.Errno {
-					if fails && (t.kind == writePage || t.kind == writeItem) && rng.IntN(6) == 0 {
+				g.disk.fail = func(t *disk.Transfer) syscall.Errno {
+					if fails && t.Op == disk.Write && rng.IntN(6) == 0 {
 						failed++
 						return syscall.EIO
 					}

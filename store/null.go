@@ -25,7 +25,7 @@ var _ loop.Partition = (*nullPartition)(nil)
 // Submit answers OK: a get with as many bytes as Options say, of whatever is in the buffer.
 func (n *nullPartition) Submit(r *kv.Request) {
 	loop.Mark(r, kv.StageServerQueue)
-	r.Need = 0
+	r.Need, r.More, r.Mark = 0, false, kv.MarkEnd
 	r.Status = n.o.Limits.Check(r)
 	switch {
 	case n.closed:
@@ -51,7 +51,7 @@ func (n *nullPartition) Submit(r *kv.Request) {
 		busy(n.o.NullBusy)
 	}
 	if n.o.NullDelay > 0 && !n.closed {
-		r.Aux[1] = uint64(loop.Nanos() + int64(n.o.NullDelay))
+		setDue(r, loop.Nanos()+int64(n.o.NullDelay))
 		n.late.Push(r)
 		return
 	}
@@ -89,14 +89,13 @@ const nullSoon = 1000
 // Poll answers the requests whose delay is over, or soon is. All have the same delay, so the oldest is the first.
 func (n *nullPartition) Poll() (found int) {
 	for r := n.late.Pop(); r != nil; r = n.late.Pop() {
-		if left := int64(r.Aux[1]) - loop.Nanos(); !n.closed && left > 0 {
+		if left := dueOf(r) - loop.Nanos(); !n.closed && left > 0 {
 			if left > nullSoon {
 				n.late.PushFront(r)
 				return found
 			}
 			busy(time.Duration(left))
 		}
-		r.Aux[1] = 0
 		loop.Mark(r, kv.StageStore)
 		n.l.Finish(r)
 		found++

@@ -6,6 +6,8 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Open makes partition shard of shards, finds what its files hold, and adds it to the loop. It is called on
@@ -54,7 +56,7 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	p := newPartition(l, shard, o)
 	p.shards = shards
 	var fs *osFiles
-	if p.engine, err = newEngine(l, shard, shards, &p.o); err == nil {
+	if p.engine, err = disk.New(l, o.disk(shard, shards)); err == nil {
 		err = prepare(o.Dir, shards)
 	}
 	if err == nil {
@@ -64,20 +66,20 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 		p.free()
 		return nil, err
 	}
-	d := disk(p.engine)
+	d := disk.Disk(p.engine)
 	if o.Fault != nil {
-		d = newFaultyDisk(d, l, o.Fault)
+		d = disk.NewFaulty(d, l, o.Fault)
 	}
 	if err := p.attach(fs, d, fs.direct); err != nil {
 		return nil, err
 	}
-	bufs := registered(p.cache.memory, p.buffers.Arena())
+	bufs := disk.Registered(p.cache.memory, p.buffers.Arena())
 	p.bufferFixed = len(bufs) - 1
-	if err := start(l, p.engine, p, fs.fds, bufs); err != nil {
+	if err := disk.Start(l, p.engine, p, fs.fds, bufs); err != nil {
 		p.free()
 		return nil, err
 	}
-	p.fixed, _ = p.engine.fixed()
+	p.fixed, _ = p.engine.Fixed()
 	if !fs.direct {
 		sayNoDirect(&o, shard)
 	}
@@ -87,25 +89,13 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	return p, nil
 }
 
-// start puts an engine onto the loop, and then the partition that uses it, which so closes first.
-func start(l *loop.Loop, e engine, p loop.Member, fds []int, bufs [][]byte) error {
-	id, err := l.Add(e)
-	if err == nil {
-		err = e.open(id, fds, bufs)
-	}
-	if err == nil {
-		_, err = l.Add(p)
-	}
-	return err
-}
-
 func sayNoDirect(o *Options, shard int) {
 	o.Log.Warn("not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", "shard", shard, "dir", o.Dir)
 }
 
 // newPartition makes an empty partition without a disk.
 func newPartition(l *loop.Loop, shard int, o Options) *Partition {
-	p := &Partition{l: l, shard: shard, o: o, index: newIndex(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
+	p := &Partition{l: l, shard: shard, o: o, index: index.New(), scanTurn: scanTurn, slabs: make([]slab, len(classes))}
 	p.grows = make([]uint8, 0, len(classes))
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))
@@ -116,7 +106,7 @@ func newPartition(l *loop.Loop, shard int, o Options) *Partition {
 
 // attach gives a partition its disk and the memory that goes with it, and recovers what is there. On an
 // error everything is released, fs too.
-func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
+func (p *Partition) attach(fs files, d disk.Disk, direct bool) (err error) {
 	defer func() {
 		if err != nil {
 			p.free()
@@ -129,14 +119,13 @@ func (p *Partition) attach(fs files, d disk, direct bool) (err error) {
 	if p.buffers, err = arena.NewPool(p.o.BufferBytes); err != nil {
 		return fmt.Errorf("store: buffers for large items: %w", err)
 	}
-	p.io = newTransfers(d, p.o.DepthMax)
+	p.io, p.under = disk.NewTransfers(d, p.o.DepthMax, p.o.DiskBatch), make([]transfer, p.o.DepthMax)
 	for c := range p.slabs {
 		p.fits = append(p.fits, nil)
 		if !(place{class: uint8(c)}).large() {
 			p.fits[c] = func(page uint32) int { return p.fit(uint8(c), page) }
 		}
 	}
-	p.io.batch = p.o.DiskBatch
 	if p.table, err = p.o.newTable(); err != nil {
 		return err
 	}

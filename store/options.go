@@ -9,6 +9,8 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Backend is a rung of the ladder that isolates the network.
@@ -35,6 +37,28 @@ func ParseBackend(s string) (Backend, error) {
 	return b, nil
 }
 
+// The values of Options.DiskEngine; store/disk has what they are. EngineNames are all of them, from the simplest to the default.
+const (
+	EngineSync        = disk.Sync
+	EnginePool        = disk.Pool
+	EngineAIO         = disk.AIO
+	EngineUringShared = disk.UringShared
+	EngineUringSQ     = disk.UringSQ
+	EngineUring       = disk.Uring
+)
+
+var EngineNames = disk.Names
+
+// NeedsRing reports whether an engine needs io_uring, and NeedsLoopRing whether it needs the ring of the loop (loop.Options.Ring).
+func NeedsRing(engine string) bool     { return disk.NeedsRing(engine) }
+func NeedsLoopRing(engine string) bool { return disk.NeedsLoopRing(engine) }
+
+// Engines is what the partitions of one store have in common, and Fault what goes wrong with a transfer.
+type (
+	Engines = disk.Shared
+	Fault   = disk.Fault
+)
+
 // The names that Durability takes.
 const (
 	DurabilityDevice = "device" // a put is acknowledged when the device has taken its page: a crash of the process loses nothing
@@ -46,7 +70,7 @@ const (
 
 // Bounds of what a store can hold, whatever its limits are.
 const (
-	KeyBytesMax   = 1024
+	KeyBytesMax   = index.KeyBytesMax
 	ValueBytesMax = 16 << 20
 )
 
@@ -113,7 +137,6 @@ const (
 	depthDefault      = 256
 	waitMaxDefault    = 100 * time.Microsecond
 	rawBytesDefault   = 1 << 30
-	depthLimit        = 1 << 15
 )
 
 // Check says what is wrong with the options of a store of so many partitions, on one line, before anything is touched.
@@ -165,8 +188,8 @@ func (o *Options) check(shard, shards int) error {
 		return fmt.Errorf("store: MemBytes %d and NullValueBytes %d must not be negative", o.MemBytes, o.NullValueBytes)
 	case o.NullValueBytes > o.Limits.MaxValueBytes:
 		return fmt.Errorf("store: null values of %d bytes are above the limit of %d: lower the one or raise the other", o.NullValueBytes, o.Limits.MaxValueBytes)
-	case o.DepthMax < 1 || o.DepthMax > depthLimit:
-		return fmt.Errorf("store: a depth of %d: choose 1 to %d", o.DepthMax, depthLimit)
+	case o.DepthMax < 1 || o.DepthMax > disk.DepthLimit:
+		return fmt.Errorf("store: a depth of %d: choose 1 to %d", o.DepthMax, disk.DepthLimit)
 	case o.BufferBytes < block || o.BufferBytes > bufferBytesMax:
 		return fmt.Errorf("store: buffers of %d bytes for large items: choose %d to %d", o.BufferBytes, block, bufferBytesMax)
 	case o.Durability != DurabilityDevice && o.Durability != DurabilityFlush:
@@ -184,7 +207,15 @@ func (o *Options) check(shard, shards int) error {
 	case o.Backend == Raw && o.RawBytes/int64(shards)/pageBytes > 1<<32:
 		return fmt.Errorf("store: a raw file of %d bytes: choose 16 TiB or less per partition", o.RawBytes)
 	}
-	return o.checkEngine()
+	d := o.disk(shard, shards)
+	return d.Check()
+}
+
+// disk are the options of one partition's disk engine.
+func (o *Options) disk(shard, shards int) disk.Options {
+	return disk.Options{Engine: o.DiskEngine, Shard: shard, Shards: shards, Dir: o.Dir, Durable: o.Durability == DurabilityFlush,
+		DepthMax: o.DepthMax, Batch: o.DiskBatch, Wait: o.DiskWait, WaitMax: o.DiskWaitMax, SQPoll: o.SQPoll, IOPoll: o.IOPoll,
+		NoFixedBuffers: o.NoFixedBuffers, NoFixedFiles: o.NoFixedFiles, Shared: o.Engines, Log: o.Log}
 }
 
 func setDefault(n *int, to int) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kvwire/kvwire/internal/textfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +23,7 @@ type notOwn struct{ what, remedy string }
 
 func (e *notOwn) Error() string { return e.what }
 
-// openOwn opens a file of a store. It follows no symbolic link and does not wait for a FIFO. It refuses a file that is not regular, that belongs to another
+// openOwn opens a file of a store. It follows no symbolic link and does not wait for a pipe. It refuses a file that is not regular, that belongs to another
 // user, or that is opened for writing and has a second name (a hard link), because the other name would change, too.
 func openOwn(name string, flags int) (fd int, err error) {
 	var st unix.Stat_t
@@ -53,17 +54,12 @@ func openOwn(name string, flags int) (fd int, err error) {
 
 // isOwn returns an error unless a file has the given type and belongs to the user of this process, to the owner of its folder, or to root.
 func isOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
-	is, ok := map[uint32]string{unix.S_IFREG: "a file", unix.S_IFDIR: "a folder", unix.S_IFLNK: "a symbolic link", unix.S_IFIFO: "a FIFO",
-		unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device"}[st.Mode&unix.S_IFMT]
-	if !ok {
-		is = "of an unknown type"
-	}
-	if st.Mode&unix.S_IFMT != kind {
+	if is := st.Mode & unix.S_IFMT; is != kind {
 		todo := "remove it, and restore the store from a backup"
-		if is == "a symbolic link" {
+		if is == unix.S_IFLNK {
 			todo = "put what it points to in its place: no link is followed inside a store"
 		}
-		return &notOwn{"it is " + is, todo}
+		return &notOwn{"it is " + textfile.Kind(is), todo}
 	}
 	var folder unix.Stat_t
 	if err := unix.Stat(filepath.Dir(name), &folder); err != nil {

@@ -121,7 +121,7 @@ func TestWhatIsNoFileOfTheStoreIsRefused(t *testing.T) {
 	}{
 		"symbolic link": {func(name, victim string) error { return os.Symlink(victim, name) }, "it is a symbolic link", true},
 		"dangling link": {func(name, victim string) error { return os.Symlink(victim+"2", name) }, "it is a symbolic link", true},
-		"FIFO":          {func(name, _ string) error { return unix.Mkfifo(name, 0o600) }, "it is a FIFO", true},
+		"pipe":          {func(name, _ string) error { return unix.Mkfifo(name, 0o600) }, "it is a pipe", true},
 		"socket": {func(name, _ string) error {
 			at := filepath.Join(os.TempDir(), fmt.Sprintf("kvwire-test-%d", os.Getpid())) // the address of a socket is short
 			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at})

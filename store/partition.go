@@ -1,6 +1,6 @@
 // Package store owns the keys: partitions that share nothing, each on one loop, with an ordered index in
-// memory, slabs of slots by size class, a page cache, and the disk under them (KVell's design, SOSP'19). It
-// may import kv, loop and internal packages, and knows no transport.
+// memory (store/index), slabs of slots by size class, a page cache, and the disk under them (store/disk; KVell's design, SOSP'19). It
+// may import kv, loop, its own rooms and internal packages, and knows no transport.
 package store
 
 import (
@@ -11,6 +11,8 @@ import (
 	"github.com/kvwire/kvwire/internal/export"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // Partition is one shard of a store: the mem and disk backends. It belongs to its loop, and all methods are for
@@ -18,7 +20,7 @@ import (
 //
 // A request that must wait is put into the list of what it waits for, and is run again, from the
 // start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
-// been taken for it (a slot, its key's record) is remembered, in its Aux.
+// been taken for it (a slot, its key's record) is remembered, in its Work (work.go).
 type Partition struct {
 	l      *loop.Loop
 	shard  int
@@ -26,7 +28,7 @@ type Partition struct {
 	o      Options
 
 	table  *export.Table // of items that NICs may read; nil: none
-	index  *index
+	index  *index.Index
 	slabs  []slab // by class
 	window window // of the changes' sequence numbers
 	group  group  // requests that are looked up together
@@ -35,13 +37,14 @@ type Partition struct {
 	cache       *cache
 	buffers     *arena.Pool // for large items
 	bufferFixed int         // index of the pool's registered buffer
-	io          transfers
-	writing     int // pages that are being written
+	io          disk.Transfers
+	under       []transfer // under way, by their place in io
+	writing     int        // pages that are being written
 	files       files
-	direct      bool   // files are open with O_DIRECT
-	based       bool   // the account on disk tells of an earlier state
-	engine      engine // of files on a disk
-	fixed       bool   // memory is registered with the ring
+	direct      bool        // files are open with O_DIRECT
+	based       bool        // the account on disk tells of an earlier state
+	engine      disk.Engine // of files on a disk
+	fixed       bool        // memory is registered with the ring
 	grows       []uint8
 	stale       staleCounts
 	tombs       recordRing // those that may be dropped some day
@@ -72,7 +75,7 @@ type Partition struct {
 
 	count     counters
 	writeBack writeBack
-	done      [64]completion
+	done      [64]disk.Completion
 }
 
 // keyLists is the number of lists in which requests wait for a key that is being changed. Keys
@@ -105,7 +108,7 @@ func (p *Partition) offer(key, value []byte) {
 
 // Submit takes a request.
 func (p *Partition) Submit(r *kv.Request) {
-	r.Aux, r.Need = [3]uint64{}, 0
+	r.Work, r.Need, r.More = kv.Work{}, 0, false
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		r.Stages.Hand = kv.AtWork
@@ -156,7 +159,7 @@ func (p *Partition) step(r *kv.Request) {
 	case kv.OpStats:
 		p.answerStats(r)
 	default:
-		if changeOf(r).phase == phaseNew {
+		if phaseOf(r) == phaseNew {
 			p.change(r)
 		} else {
 			p.store(r)
@@ -168,7 +171,7 @@ func (p *Partition) finish(r *kv.Request, s kv.Status) {
 	if r.Op == kv.OpScan {
 		p.marks.free(r)
 	}
-	r.Status, r.Aux[1] = s, 0
+	r.Status = s
 	finish(p.l, r)
 }
 
@@ -230,7 +233,7 @@ func (p *Partition) Poll() (found int) {
 		return found
 	}
 	for {
-		n := p.io.disk.poll(p.done[:])
+		n := p.io.Disk.Reap(p.done[:])
 		for _, c := range p.done[:n] {
 			p.complete(c)
 		}
@@ -240,11 +243,13 @@ func (p *Partition) Poll() (found int) {
 	}
 }
 
-func (p *Partition) complete(c completion) {
-	t, errno, ended := p.io.complete(c)
+func (p *Partition) complete(c disk.Completion) {
+	i, errno, ended := p.io.Complete(c)
 	if !ended {
 		return
 	}
+	t := p.under[i]
+	p.under[i].r, p.under[i].whole, p.under[i].Buf = nil, nil, nil
 	p.freed = true
 	if errno != 0 && t.kind != growSlab {
 		p.count.ioErrors++
@@ -264,13 +269,13 @@ func (p *Partition) complete(c completion) {
 		p.buffers.Free(t.whole)
 		p.largeWritten(t.r, errno)
 	case growSlab:
-		p.slabGrown(&p.slabs[t.class], t.length, errno)
+		p.slabGrown(&p.slabs[t.File], t.Length, errno)
 	}
 }
 
 // failed logs a transfer that failed. Who asked for it hears of it besides.
 func (p *Partition) failed(t *transfer, errno syscall.Errno) {
-	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.class), "at", t.off, "reason", errno)
+	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.File), "at", t.Off, "reason", errno)
 }
 
 // Stage runs what waited for something that was given back, and hands the turn's transfers to the disk.
@@ -286,7 +291,7 @@ func (p *Partition) Stage() error {
 	}
 	p.stageGrowth()
 	// Writes first: they are bounded, and reads ahead of scans may take all places for as long as there are scans.
-	for p.io.room() && p.writing < writingMax {
+	for p.io.Room() && p.writing < writingMax {
 		f := p.cache.pop(&p.cache.toWrite)
 		if f == 0 {
 			break
@@ -300,14 +305,14 @@ func (p *Partition) Stage() error {
 		p.writing++
 		p.stagePages(f, n, writePage)
 	}
-	for p.io.room() {
+	for p.io.Room() {
 		f := p.cache.pop(&p.cache.toRead)
 		if f == 0 {
 			break
 		}
 		p.stagePages(f, 1, readPage)
 	}
-	all, err := p.io.stage()
+	all, err := p.io.Stage()
 	if !all || p.freed {
 		p.l.Again()
 	}
@@ -323,15 +328,15 @@ const runMax = 32
 
 func (p *Partition) stagePages(f, n uint32, kind transferKind) {
 	id := p.cache.frames[f].id
-	p.io.begin(transfer{kind: kind, class: id.class(), frame: f, pages: n, buf: p.cache.pages(f, n),
-		off: id.offset(), fixed: p.cache.offset(f) >> fixedShift})
+	p.begin(transfer{kind: kind, frame: f, pages: n, Transfer: disk.Transfer{File: id.class(), Buf: p.cache.pages(f, n),
+		Off: id.offset(), Fixed: p.cache.offset(f) >> disk.FixedShift}})
 }
 
 func (p *Partition) stageGrowth() {
-	for len(p.grows) > 0 && p.io.room() {
+	for len(p.grows) > 0 && p.io.Room() {
 		s := &p.slabs[p.grows[len(p.grows)-1]]
 		p.grows = p.grows[:len(p.grows)-1]
-		p.io.begin(transfer{kind: growSlab, class: s.class, off: s.bytes(), length: s.asked})
+		p.begin(transfer{kind: growSlab, Transfer: disk.Transfer{File: s.class, Off: s.bytes(), Length: s.asked}})
 	}
 }
 
@@ -344,7 +349,7 @@ func (p *Partition) Close() bool {
 		p.closing = true
 		p.sweep()
 	}
-	if p.files != nil && (p.io.active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
+	if p.files != nil && (p.io.Active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
 		return false
 	}
 	p.closed = true
@@ -362,12 +367,12 @@ func (p *Partition) Busy() string {
 		return "a scan goes on"
 	case p.files == nil:
 		return ""
-	case p.io.active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
+	case p.io.Active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
 		return "the disk reads or writes"
 	case p.freed, p.claims > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
 		return "requests wait for the disk"
 	case !p.direct:
-		return p.writeBack.busy(p.io.writes, p.files.sync, &p.o)
+		return p.writeBack.busy(p.io.Counts.Writes, p.files.sync, &p.o)
 	}
 	return ""
 }
@@ -395,7 +400,7 @@ func (p *Partition) free() {
 	if p.table != nil {
 		_ = p.table.Close()
 	}
-	p.index.close()
+	p.index.Close()
 	for i := range p.slabs {
 		p.slabs[i].close()
 	}

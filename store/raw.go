@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,8 +21,9 @@ type rawPartition struct {
 	l      *loop.Loop
 	shard  int
 	o      Options
-	engine engine
-	io     transfers
+	engine disk.Engine
+	io     disk.Transfers
+	under  []rawTransfer // by their place in io
 	file   *rawFile
 	pages  uint32
 	memory *arena.Arena // a page for each transfer
@@ -33,7 +35,13 @@ type rawPartition struct {
 	closing, closed bool
 
 	writeBack writeBack
-	done      [64]completion
+	done      [64]disk.Completion
+}
+
+// rawTransfer is what is remembered of a transfer under way.
+type rawTransfer struct {
+	q    *kv.Request
+	page uint32 // of memory
 }
 
 var _ loop.Partition = (*rawPartition)(nil)
@@ -41,7 +49,7 @@ var _ loop.Busier = (*rawPartition)(nil)
 
 func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err error) {
 	r := &rawPartition{l: l, shard: shard, o: o}
-	if r.engine, err = newEngine(l, shard, shards, &r.o); err != nil {
+	if r.engine, err = disk.New(l, o.disk(shard, shards)); err != nil {
 		return nil, err
 	}
 	if r.file, err = openRawFile(&o, shard, shards); err != nil {
@@ -52,12 +60,11 @@ func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err 
 		r.file.close()
 		return nil, fmt.Errorf("store: buffers for raw pages: %w", err)
 	}
-	r.io = newTransfers(r.engine, o.DepthMax)
-	r.io.batch = o.DiskBatch
+	r.io, r.under = disk.NewTransfers(r.engine, o.DepthMax, o.DiskBatch), make([]rawTransfer, o.DepthMax)
 	for i := range uint32(o.DepthMax) {
 		r.free = append(r.free, i)
 	}
-	if err := start(l, r.engine, r, []int{r.file.fd}, registered(r.memory)); err != nil {
+	if err := disk.Start(l, r.engine, r, []int{r.file.fd}, disk.Registered(r.memory)); err != nil {
 		r.release()
 		return nil, err
 	}
@@ -73,7 +80,7 @@ func (r *rawPartition) Submit(q *kv.Request) {
 		q.Stages.Mark(kv.StageServerQueue, loop.Nanos())
 		q.Stages.Hand = kv.Aside // there is no work but the disk's
 	}
-	q.Need = 0
+	q.Need, q.More, q.Mark = 0, false, kv.MarkEnd
 	q.Status = r.o.Limits.Check(q)
 	switch {
 	case r.closing:
@@ -85,7 +92,7 @@ func (r *rawPartition) Submit(q *kv.Request) {
 		q.Status, q.Need = kv.StatusTooSmall, uint32(r.o.NullValueBytes)
 	case q.Op == kv.OpPut && len(q.Value) > pageBytes:
 		q.Status = kv.StatusTooLarge
-	case !r.io.room() || !r.waiting.Empty():
+	case !r.io.Room() || !r.waiting.Empty():
 		r.waiting.Push(q)
 		return
 	default:
@@ -100,13 +107,13 @@ func (r *rawPartition) begin(q *kv.Request) {
 	f := r.free[n]
 	r.free = r.free[:n]
 	off := int(f) * pageBytes
-	t := transfer{kind: readPage, frame: f, r: q, buf: r.memory.Bytes()[off : off+pageBytes : off+pageBytes],
-		off: int64(kv.Hash(q.Key)%r.pages) * pageBytes, fixed: off >> fixedShift}
+	t := disk.Transfer{Op: disk.Read, Buf: r.memory.Bytes()[off : off+pageBytes : off+pageBytes],
+		Off: int64(kv.Hash(q.Key)%r.pages) * pageBytes, Fixed: off >> disk.FixedShift}
 	if q.Op != kv.OpGet {
-		t.kind = writePage
-		copy(t.buf, q.Value)
+		t.Op = disk.Write
+		copy(t.Buf, q.Value)
 	}
-	r.io.begin(t)
+	r.under[r.io.Begin(t)] = rawTransfer{q, f}
 }
 
 // Busy is loop.Busier's: see Partition.Busy.
@@ -114,11 +121,11 @@ func (r *rawPartition) Busy() string {
 	switch {
 	case r.closed:
 		return ""
-	case r.io.active() > 0, !r.waiting.Empty():
+	case r.io.Active() > 0, !r.waiting.Empty():
 		return "the disk reads or writes"
 	case !r.file.direct:
 		fd := r.file.fd
-		return r.writeBack.busy(r.io.writes, func() error { return unix.Fdatasync(fd) }, &r.o)
+		return r.writeBack.busy(r.io.Counts.Writes, func() error { return unix.Fdatasync(fd) }, &r.o)
 	}
 	return ""
 }
@@ -129,7 +136,7 @@ func (r *rawPartition) OnEvent(uint64, int32, uint32) {}
 // Poll takes the disk's completions.
 func (r *rawPartition) Poll() (found int) {
 	for !r.closed {
-		n := r.engine.poll(r.done[:])
+		n := r.engine.Reap(r.done[:])
 		for _, c := range r.done[:n] {
 			r.complete(c)
 		}
@@ -140,13 +147,12 @@ func (r *rawPartition) Poll() (found int) {
 	return found
 }
 
-func (r *rawPartition) complete(c completion) {
-	page := r.io.table[c.tag&(1<<genShift-1)].frame
-	t, errno, ended := r.io.complete(c)
+func (r *rawPartition) complete(c disk.Completion) {
+	i, errno, ended := r.io.Complete(c)
 	if !ended {
 		return
 	}
-	q := t.r
+	q, page := r.under[i].q, r.under[i].page
 	q.Status = statusOf(errno)
 	switch {
 	case errno != 0:
@@ -165,10 +171,10 @@ func (r *rawPartition) Stage() error {
 	if r.closed {
 		return nil
 	}
-	for r.io.room() && !r.waiting.Empty() {
+	for r.io.Room() && !r.waiting.Empty() {
 		r.begin(r.waiting.Pop())
 	}
-	all, err := r.io.stage()
+	all, err := r.io.Stage()
 	if !all {
 		r.l.Again()
 	}
@@ -185,7 +191,7 @@ func (r *rawPartition) Close() bool {
 		q.Status = kv.StatusClosed
 		finish(r.l, q)
 	}
-	if r.io.active() > 0 {
+	if r.io.Active() > 0 {
 		return false
 	}
 	r.closed = true
@@ -201,11 +207,10 @@ func (r *rawPartition) release() {
 
 // Snapshot is for the partition's loop.
 func (r *rawPartition) Snapshot() Stats {
-	s := Stats{Backend: r.o.Backend.String(), Shard: r.shard, IOErrors: r.ioErrors, DirectIO: r.file.direct,
-		DiskReads: r.io.reads, DiskReadBytes: r.io.readBytes, DiskWrites: r.io.writes, DiskWriteBytes: r.io.writeBytes,
-		Disk: r.io.stats(r.engine)}
+	s := Stats{Backend: r.o.Backend.String(), Shard: r.shard, IOErrors: r.ioErrors, DirectIO: r.file.direct}
+	s.addDisk(&r.io.Counts, r.engine)
 	s.Disk.Engine = r.o.DiskEngine
-	s.FixedBuffers, _ = r.engine.fixed()
+	s.FixedBuffers, _ = r.engine.Fixed()
 	return s
 }
 

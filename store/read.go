@@ -5,16 +5,17 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read that comes upon
-// it waits for its end, and notes for which slot (gets in Aux[1], scans in Aux[2]). When that is on disk it takes what is there, although the key
+// it waits for its end, and notes for which slot. When that is on disk it takes what is there, although the key
 // may have been changed again: that was after the read had begun, and else a key that is changed all the time could never be read.
 
 // get answers from the page that holds the item, when it is there.
 func (p *Partition) get(r *kv.Request) {
-	if r.Aux[1] != 0 {
-		switch it, v := p.awaited(&r.Aux[1], r.Key); v {
+	if at, ok := popAwaited(r); ok {
+		switch it, v := p.awaited(at, r.Key); v {
 		case slotLive:
 			p.answer(r, it, kv.StatusOK)
 			return
@@ -28,7 +29,7 @@ func (p *Partition) get(r *kv.Request) {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
-	if f := p.index.flags(rec); f&(flagHidden|flagTomb) != 0 {
+	if f := p.index.Flags(rec); f&(flagHidden|flagTomb) != 0 {
 		if !p.awaits(r, rec, f) {
 			p.finish(r, kv.StatusNotFound)
 		}
@@ -46,12 +47,12 @@ func (p *Partition) get(r *kv.Request) {
 
 // itemOf gives what lies at r's record; not ok: r has ended, or goes on when that was read.
 func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok bool) {
-	if p.index.flags(rec)&flagCorrupt != 0 {
+	if p.index.Flags(rec)&flagCorrupt != 0 {
 		p.count.corrupt++
 		p.finish(r, kv.StatusCorrupt)
 		return it, s, false
 	}
-	at := p.index.at(rec)
+	at := p.at(rec)
 	if p.files != nil && at.large() {
 		if s = roomToRead(r, p.largeBytes(at)-len(r.Key), p.o.Limits.MaxValueBytes); s != kv.StatusOK {
 			p.finish(r, s)
@@ -63,13 +64,13 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 	return p.item(r, at, r.Key)
 }
 
-// recall finds a get's record, which it remembers in Aux[2] while it waits: a find takes two cache misses and more.
+// recall finds a get's record, which it remembers while it waits: a find takes two cache misses and more.
 func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
-	if was := r.Aux[2]; was != 0 && uint32(was>>32) == p.index.gone {
-		return uint32(was), true
+	if rec = recordOf(r, p.index.Deletes()); rec != 0 {
+		return rec, true
 	}
-	if rec, ok = p.index.find(r.Key); ok {
-		r.Aux[2] = uint64(rec) | uint64(p.index.gone)<<32
+	if rec, ok = p.index.Find(r.Key); ok {
+		setRecord(r, rec, p.index.Deletes())
 	}
 	return rec, ok
 }
@@ -131,11 +132,11 @@ func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Sta
 
 // awaits says whether what a key has, or that it has nothing any more, is not on disk yet; r is run again when it is. f are the record's
 // flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
-func (p *Partition) awaits(r *kv.Request, rec uint32, f recordFlags) bool {
+func (p *Partition) awaits(r *kv.Request, rec uint32, f index.Flags) bool {
 	if p.files == nil || f&flagHidden != 0 {
 		return false
 	}
-	at := p.index.at(rec)
+	at := p.at(rec)
 	return !at.large() && p.awaitsSlot(r, p.cache.find(at.id()), at)
 }
 
@@ -145,12 +146,8 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 	if fr.ahead>>at.nth()&1 == 0 {
 		return false
 	}
-	note := uint64(at.slot)<<32 | uint64(at.class)<<8 | 1
-	switch r.Op {
-	case kv.OpGet:
-		r.Aux[1] = note
-	case kv.OpScan:
-		r.Aux[2] = note
+	if r.Op == kv.OpGet || r.Op == kv.OpScan {
+		setAwaited(r, at)
 	}
 	fr.waiting.Push(r)
 	return true
@@ -158,10 +155,7 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 
 // awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if the slot is another's by now. It is
 // called in the step in which the write ended, so that the page is there, or was dropped because its write has failed.
-func (p *Partition) awaited(note *uint64, key []byte) (item, verdict) {
-	n := *note
-	*note = 0
-	at := place{uint8(n >> 8), uint32(n >> 32)}
+func (p *Partition) awaited(at place, key []byte) (item, verdict) {
 	f := p.cache.find(at.id())
 	if fr := &p.cache.frames[f]; f == 0 || fr.state == frameReading || fr.ahead>>at.nth()&1 != 0 {
 		return item{}, slotUnused
@@ -273,8 +267,7 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 func (p *Partition) readLarge(r *kv.Request, at place) {
 	n := roundUp(headerBytes+p.largeBytes(at), pageBytes)
 	if b := p.buffer(r, n); b != nil {
-		p.io.begin(transfer{kind: readItem, class: at.class, slot: at.slot, r: r, buf: b, whole: b,
-			off: at.id().offset(), fixed: p.bufferFixed})
+		p.beginItem(readItem, r, at, b)
 	}
 }
 
@@ -285,7 +278,7 @@ func (p *Partition) largeBytes(at place) int {
 
 // buffer gives n bytes for a large item, and sees to it that a transfer is to be had; nil means that r waits.
 func (p *Partition) buffer(r *kv.Request, n int) []byte {
-	if !p.behind(&p.noBuffer) && p.io.room() {
+	if !p.behind(&p.noBuffer) && p.io.Room() {
 		if b := p.buffers.Alloc(n); b != nil {
 			return b
 		}
@@ -302,11 +295,11 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	case r.Op == kv.OpScan:
 		p.scanLarge(r, t.whole)
 	case r.Op.Updates():
-		p.updateLarge(r, place{t.class, t.slot}, t.whole)
+		p.updateLarge(r, t.at(), t.whole)
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.find(r.Key); ok && p.index.at(rec) == (place{t.class, t.slot}) { // no change has overtaken the read
+			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // no change has overtaken the read
 				p.table.Put(r.Key, it.value)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
 // recovery rebuilds a partition's index, free slots and stale counts from its slabs. Among copies of a key the highest
@@ -18,7 +19,7 @@ import (
 // and broken was damaged. It is not served, and no older copy in its place.
 type recovery struct {
 	p       *Partition
-	load    *loader
+	load    *index.Loader
 	mark    mark // as it was found
 	base    base
 	settled uint64
@@ -112,11 +113,11 @@ func (p *Partition) recover() error {
 
 // examine finds what the slabs hold, and changes nothing on disk.
 func (p *Partition) examine() (*recovery, error) {
-	v := &recovery{p: p, load: newLoader(p.index)}
+	v := &recovery{p: p, load: index.NewLoader(p.index)}
 	if p.table != nil {
 		v.shown = make([]uint64, p.table.Entries) // until the store is open
 	}
-	defer v.load.close()
+	defer v.load.Close()
 	var err error
 	if v.mark, err = p.files.mark(); err != nil {
 		return nil, err
@@ -134,7 +135,7 @@ func (p *Partition) examine() (*recovery, error) {
 		return nil, err
 	}
 	v.judge()
-	if !v.load.finish(v.lost) {
+	if !v.load.Finish(v.lost) {
 		return nil, fmt.Errorf("no memory for the index of %d keys", p.count.items)
 	}
 	v.sum()
@@ -319,7 +320,7 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 		v.unreadable++
 		return nil
 	}
-	flags := recordFlags(0)
+	flags := index.Flags(0)
 	if verdict == slotTombstone {
 		flags = flagTomb
 		v.tombs = append(v.tombs, append([]byte(nil), it.key...))
@@ -357,10 +358,10 @@ func (v *recovery) show(it item) {
 }
 
 // adopt takes a copy of a key's item in.
-func (v *recovery) adopt(at place, key []byte, flags recordFlags, seq uint64, valueBytes int) error {
+func (v *recovery) adopt(at place, key []byte, flags index.Flags, seq uint64, valueBytes int) error {
 	p := v.p
 	s := &p.slabs[at.class]
-	if !v.load.add(key, at, flags, seq) {
+	if !v.load.Add(key, index.Copy{Class: at.class, Slot: at.slot, Seq: seq}, flags) {
 		return fmt.Errorf("no memory for the index after %d keys", p.count.items)
 	}
 	s.free.claim(at.slot)
@@ -399,27 +400,28 @@ func (v *recovery) damage(b brokenItem) {
 }
 
 // lost is called for each copy that does not count.
-func (v *recovery) lost(key []byte, flags recordFlags, c, later keyCopy) {
+func (v *recovery) lost(key []byte, flags index.Flags, c, later index.Copy) {
 	p := v.p
-	if v.shown != nil && v.shown[p.table.Entry(key)] == c.seq {
+	at := place{c.Class, c.Slot}
+	if v.shown != nil && v.shown[p.table.Entry(key)] == c.Seq {
 		p.table.Drop(key)
 	}
-	if c.seq == later.seq {
-		v.twice(c.at, later.at)
+	if c.Seq == later.Seq {
+		v.twice(at, place{later.Class, later.Slot})
 	}
 	p.count.key(flags, -1)
 	if flags&flagTomb == 0 {
 		v.stale++
 		p.stale.add(kv.Hash(key))
 	}
-	p.release(c.at, key, flags&flagTomb == 0)
+	p.release(at, key, flags&flagTomb == 0)
 }
 
 // sum lists the tombstones that count, and the corrupt items.
 func (v *recovery) sum() {
 	x, d := v.p.index, &v.report
 	for _, key := range v.tombs {
-		if rec, ok := x.find(key); ok && x.flags(rec)&(flagTomb|flagQueued) == flagTomb {
+		if rec, ok := x.Find(key); ok && x.Flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			v.p.queueTomb(rec)
 		}
 	}
@@ -428,7 +430,7 @@ func (v *recovery) sum() {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}
 	for _, b := range v.damaged {
-		if rec, ok := x.find(b.key); ok && x.at(rec) == b.at { // else a later change is there
+		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change is there
 			d.Corrupt++
 			place(b.at, quoted(b.key))
 		}

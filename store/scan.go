@@ -5,54 +5,54 @@ import (
 	"math"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/index"
 )
 
-// A scan that waits remembers only how far its answer has come: Aux[1] has the number of items in it and
-// where the last one begins, and Need how many items from the start of the scan have been
-// asked of the disk. The next key is the one after the answer's last, whatever happened to the
-// index since.
+// A scan that waits remembers only how far its answer has come (scanState). The next key is the one after the answer's last, whatever
+// happened to the index since.
 
 // Where its turn is up among keys that are not in the answer, deleted ones above all, there is a mark, and it goes on from there.
 
 // scanTurn bounds the keys that a scan looks at in one turn: some 500 µs.
 const scanTurn = 1024
 
-// scanMarks are the keys behind which scans go on: at most one for each that is under way. A scan has the number of its own in Aux[0]; 0: none.
+// scanMarks are the keys behind which scans go on: at most one for each that is under way. A scan remembers the number of its own (markOf).
 type scanMarks struct {
 	of    []scanMark // number 1 first
-	spare uint64     // the number of one that nobody has
+	spare uint32     // the number of one that nobody has
 }
 
 type scanMark struct {
 	key  []byte
-	next uint64 // spare
+	next uint32 // spare
 }
 
 func (m *scanMarks) set(r *kv.Request, key []byte) {
-	if r.Aux[0] == 0 {
+	n := markOf(r)
+	if *n == 0 {
 		if m.spare == 0 {
 			m.of = append(m.of, scanMark{})
-			m.spare = uint64(len(m.of))
+			m.spare = uint32(len(m.of))
 		}
-		r.Aux[0] = m.spare
+		*n = m.spare
 		m.spare = m.of[m.spare-1].next
 	}
-	k := &m.of[r.Aux[0]-1]
+	k := &m.of[*n-1]
 	k.key, k.next = append(k.key[:0], key...), 0
 }
 
 // key is nil where a scan has none.
 func (m *scanMarks) key(r *kv.Request) []byte {
-	if r.Aux[0] == 0 {
-		return nil
+	if n := *markOf(r); n != 0 {
+		return m.of[n-1].key
 	}
-	return m.of[r.Aux[0]-1].key
+	return nil
 }
 
 func (m *scanMarks) free(r *kv.Request) {
-	if n := r.Aux[0]; n != 0 {
-		m.of[n-1].next, m.spare = m.spare, n
-		r.Aux[0] = 0
+	if n := markOf(r); *n != 0 {
+		m.of[*n-1].next, m.spare = m.spare, *n
+		*n = 0
 	}
 }
 
@@ -72,17 +72,6 @@ func (p *Partition) goOn() int {
 // scanAhead is the number of items whose pages are read ahead of the answer.
 const scanAhead = 32
 
-type scanState struct {
-	n    uint32 // items in the answer
-	last uint32 // where the last one begins
-}
-
-func scanStateOf(r *kv.Request) scanState {
-	return scanState{uint32(r.Aux[1] >> 32), uint32(r.Aux[1])}
-}
-
-func (s scanState) keep(r *kv.Request) { r.Aux[1] = uint64(s.n)<<32 | uint64(s.last) }
-
 // scan adds items to the answer until one has to be waited for, or its turn is up.
 func (p *Partition) scan(r *kv.Request) {
 	st := scanStateOf(r)
@@ -92,14 +81,14 @@ func (p *Partition) scan(r *kv.Request) {
 		if looked == p.scanTurn {
 			st.keep(r)
 			if passed != 0 {
-				p.marks.set(r, p.index.key(passed))
+				p.marks.set(r, p.index.Key(passed))
 			}
 			p.later.Push(r)
 			p.l.Again()
 			return
 		}
 		before, had := c, st.n
-		rec, ok := p.index.next(&c)
+		rec, ok := p.index.Next(&c)
 		if !ok {
 			break
 		}
@@ -110,20 +99,20 @@ func (p *Partition) scan(r *kv.Request) {
 			passed = 0
 		}
 	}
-	p.scanEnd(r, 0)
+	p.scanEnd(r, false)
 }
 
 // scanKey adds the item of a record, if it has one. before is the cursor before it. false: the scan has ended, or waits, and is run again then.
-func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cursor) bool {
-	if r.Aux[2] != 0 {
-		switch it, v := p.awaited(&r.Aux[2], p.index.key(rec)); v {
+func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before index.Cursor) bool {
+	if at, ok := popAwaited(r); ok {
+		switch it, v := p.awaited(at, p.index.Key(rec)); v {
 		case slotLive:
 			return p.scanAdd(r, st, it, kv.StatusOK)
 		case slotTombstone:
 			return true
 		}
 	}
-	f := p.index.flags(rec)
+	f := p.index.Flags(rec)
 	if f&(flagHidden|flagTomb) != 0 {
 		if p.awaits(r, rec, f) {
 			st.keep(r)
@@ -136,37 +125,37 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before cur
 		return p.scanAdd(r, st, item{}, kv.StatusCorrupt)
 	}
 	st.keep(r)
-	at := p.index.at(rec)
+	at := p.at(rec)
 	if p.files != nil && at.large() {
 		if n := p.largeBytes(at); !p.scanRoom(r, *st, n) {
 			return false
 		}
-		p.readAhead(r, *st, before)
+		p.readAhead(r, st, before)
 		p.readLarge(r, at)
 		return false
 	}
-	it, s, ok := p.item(r, at, p.index.key(rec))
+	it, s, ok := p.item(r, at, p.index.Key(rec))
 	if !ok {
-		p.readAhead(r, *st, before)
+		p.readAhead(r, st, before)
 		return false
 	}
 	return p.scanAdd(r, st, it, s)
 }
 
 // scanFrom puts a cursor after what the answer has, or the scan has passed.
-func (p *Partition) scanFrom(r *kv.Request, st scanState) cursor {
+func (p *Partition) scanFrom(r *kv.Request, st scanState) index.Cursor {
 	mark := p.marks.key(r)
 	if st.n == 0 {
 		if r.Value = r.Value[:0]; mark != nil {
-			return p.index.seek(mark, true)
+			return p.index.Seek(mark, true)
 		}
-		return p.index.seek(r.Key, false)
+		return p.index.Seek(r.Key, false)
 	}
 	key, _, _, _ := kv.NextItem(r.Value[st.last:])
 	if bytes.Compare(key, mark) < 0 {
 		key = mark
 	}
-	return p.index.seek(key, true)
+	return p.index.Seek(key, true)
 }
 
 // scanRoom says whether an item whose key and value have n bytes fits into the answer; if not, the scan has ended.
@@ -176,7 +165,7 @@ func (p *Partition) scanRoom(r *kv.Request, st scanState, n int) bool {
 		return true
 	}
 	if st.n > 0 {
-		p.scanEnd(r, kv.ScanMore)
+		p.scanEnd(r, true)
 		return false
 	}
 	r.Need = uint32(need)
@@ -220,31 +209,32 @@ func (p *Partition) scanLarge(r *kv.Request, b []byte) {
 	}
 }
 
-func (p *Partition) scanEnd(r *kv.Request, need uint32) {
-	r.Need = need
+func (p *Partition) scanEnd(r *kv.Request, more bool) {
+	r.More = more
 	p.finish(r, kv.StatusOK)
 }
 
 // readAhead begins to read the pages of the items that follow, when half of those it asked for last
 // time are in the answer.
-func (p *Partition) readAhead(r *kv.Request, st scanState, c cursor) {
-	if r.Need > st.n+scanAhead/2 {
+func (p *Partition) readAhead(r *kv.Request, st *scanState, c index.Cursor) {
+	if st.asked > st.n+scanAhead/2 {
 		return
 	}
 	room := cap(r.Value) - len(r.Value)
 	n := st.n
 	for end := min(st.n+scanAhead, r.Limit); n < end; n++ {
-		rec, ok := p.index.next(&c)
+		rec, ok := p.index.Next(&c)
 		if !ok {
 			break
 		}
-		at := p.index.at(rec)
+		at := p.at(rec)
 		if room -= classes[at.class].bytes / 2; room < 0 { // an item takes more than half of its slot, mostly
 			break
 		}
-		if n >= r.Need && p.index.flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
+		if n >= st.asked && p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
 			p.prefetch(at)
 		}
 	}
-	r.Need = max(r.Need, n)
+	st.asked = max(st.asked, n)
+	st.keep(r)
 }

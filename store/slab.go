@@ -40,7 +40,7 @@ const (
 
 	// memChunkBytes is how the mem backend's slabs grow: a huge page. Memory that no slot uses is not touched, but for the rest of such a
 	// page, which a slab's first chunk is therefore not.
-	memChunkBytes = hugePageBytes
+	memChunkBytes = arena.HugePageBytes
 
 	// A slab whose items are rewritten elsewhere has up to a quarter more slots than items (spareShift): so that
 	// changes find pages with room for several of them. 1.25 is the bound of the space that a store takes.

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/kvwire/kvwire/loop"
+import (
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
+	"github.com/kvwire/kvwire/store/index"
+)
 
 // counters are what a partition counts as it goes.
 type counters struct {
@@ -14,7 +18,7 @@ type counters struct {
 }
 
 // key counts a key whose record has those flags, n times.
-func (c *counters) key(f recordFlags, n int64) {
+func (c *counters) key(f index.Flags, n int64) {
 	switch {
 	case f&flagHidden != 0:
 	case f&flagTomb != 0:
@@ -71,14 +75,13 @@ type DiskStats struct {
 	FixedFiles bool `json:"fixed_files"` // files are registered with the ring
 }
 
-func (x *transfers) stats(e engine) DiskStats {
-	if e == nil {
-		return DiskStats{}
+// addDisk adds what a partition's disk has done. e is nil where there is no engine.
+func (s *Stats) addDisk(c *disk.Counts, e disk.Engine) {
+	s.DiskReads, s.DiskReadBytes, s.DiskWrites, s.DiskWriteBytes = c.Reads, c.ReadBytes, c.Writes, c.WriteBytes
+	if e != nil {
+		s.Disk = DiskStats{Syscalls: e.Calls(), Batches: c.Batches, Transfers: c.Transfers, DepthSum: c.DepthSum, DepthMax: c.DepthMax}
+		_, s.Disk.FixedFiles = e.Fixed()
 	}
-	c := &x.count
-	s := DiskStats{Syscalls: e.calls(), Batches: c.n, Transfers: c.transfers, DepthSum: c.depthSum, DepthMax: c.depthMax}
-	_, s.FixedFiles = e.fixed()
-	return s
 }
 
 // SlabStats is one class of slots.
@@ -96,10 +99,9 @@ func (p *Partition) Snapshot() Stats {
 		Items: uint64(p.count.items), Tombstones: uint64(p.count.tombs),
 		IOErrors: p.count.ioErrors, CorruptItems: p.count.corrupt, UnreadableSlots: p.count.unreadable, UnfinishedWrites: p.count.unfinished, LostPages: p.count.lostPages,
 		CacheHits: p.count.hits, CacheMisses: p.count.misses, CacheJoins: p.count.joins,
-		DiskReads: p.io.reads, DiskReadBytes: p.io.readBytes, DiskWrites: p.io.writes, DiskWriteBytes: p.io.writeBytes,
-		IndexBytes: uint64(p.index.bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
-		Disk: p.io.stats(p.engine),
+		IndexBytes: uint64(p.index.Bytes()), FixedBuffers: p.fixed, DirectIO: p.direct,
 	}
+	s.addDisk(&p.io.Counts, p.engine)
 	if p.engine != nil {
 		s.Disk.Engine = p.o.DiskEngine
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store/disk"
 )
 
 func TestKeysAndValuesOfEveryLength(t *testing.T) {
@@ -200,19 +201,19 @@ func TestScanIsOrderedAndBounded(t *testing.T) {
 			g.mustPut(key(i), value(i))
 		}
 		items, r := g.scan(key(500), 200, 1<<20)
-		if len(items) != 200 || r.Need != 0 {
-			t.Fatalf("%d items, %v, need %d", len(items), r.Status, r.Need)
+		if len(items) != 200 || r.More {
+			t.Fatalf("%d items, %v, more %v", len(items), r.Status, r.More)
 		}
 		for i, it := range items {
 			if it.key != key(500+i) || it.value != value(500+i) {
 				t.Fatalf("item %d is %q", i, it.key)
 			}
 		}
-		if items, r = g.scan("", 10_000, 1<<24); len(items) != 1000 || r.Need != 0 {
-			t.Fatalf("a scan of all has %d items, need %d", len(items), r.Need)
+		if items, r = g.scan("", 10_000, 1<<24); len(items) != 1000 || r.More {
+			t.Fatalf("a scan of all has %d items, more %v", len(items), r.More)
 		}
-		if items, r = g.scan("", 10_000, 30_000); len(items) == 0 || len(items) > 100 || r.Need != kv.ScanMore {
-			t.Fatalf("a scan without room has %d items, need %d", len(items), r.Need)
+		if items, r = g.scan("", 10_000, 30_000); len(items) == 0 || len(items) > 100 || !r.More {
+			t.Fatalf("a scan without room has %d items, more %v", len(items), r.More)
 		}
 		if _, r = g.scan(key(97), 5, 100); r.Status != kv.StatusTooSmall || int(r.Need) != kv.ItemHeaderBytes+9+len(value(97)) {
 			t.Fatalf("a scan without room for one: %v, need %d", r.Status, r.Need)
@@ -357,8 +358,8 @@ func TestNewItemsAreWrittenInRuns(t *testing.T) {
 		t.Errorf("%d puts into %d pages take %d writes, half as many at most", puts, puts/4, n)
 	}
 	g.on(func() {
-		g.disk.fail = func(t *transfer) syscall.Errno { // one of the runs
-			if t.kind == writePage && t.pages > 4 {
+		g.disk.fail = func(t *disk.Transfer) syscall.Errno { // one of the runs
+			if kindOf(t) == writePage && len(t.Buf) > 4*pageBytes {
 				g.disk.fail = nil
 				return syscall.EIO
 			}
@@ -391,12 +392,12 @@ func TestNewItemsAreWrittenInRuns(t *testing.T) {
 }
 
 func TestARunEndsWhereRegisteredMemoryDoes(t *testing.T) {
-	c, err := newCache(1<<fixedShift + 8*pageBytes)
+	c, err := newCache(1<<disk.FixedShift + 8*pageBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.memory.Close()
-	last := uint32(1 << fixedShift / pageBytes) // the last frame in the first buffer
+	last := uint32(1 << disk.FixedShift / pageBytes) // the last frame in the first buffer
 	for k := range uint32(6) {
 		c.frames[last-2+k].id = 5<<32 | pageID(100+k)
 	}
@@ -528,9 +529,9 @@ func diskErrors(t *testing.T, g *rig) {
 	g.mustPut("large", large)
 	failing := func(e syscall.Errno, kinds ...transferKind) {
 		g.on(func() {
-			g.disk.fail = func(t *transfer) syscall.Errno {
+			g.disk.fail = func(t *disk.Transfer) syscall.Errno {
 				for _, k := range kinds {
-					if t.kind == k {
+					if kindOf(t) == k {
 						return e
 					}
 				}
@@ -559,8 +560,8 @@ func diskErrors(t *testing.T, g *rig) {
 
 	writes := 0 // the first write fails; what cleans up after it does not
 	g.on(func() {
-		g.disk.fail = func(t *transfer) syscall.Errno {
-			if t.kind == writePage || t.kind == writeItem {
+		g.disk.fail = func(t *disk.Transfer) syscall.Errno {
+			if t.Op == disk.Write {
 				if writes++; writes == 1 {
 					return syscall.EIO
 				}
@@ -603,7 +604,7 @@ func diskErrors(t *testing.T, g *rig) {
 	g.want("large", large)
 	g.close()
 
-	g.disk.fail = func(*transfer) syscall.Errno { return syscall.EIO }
+	g.disk.fail = func(*disk.Transfer) syscall.Errno { return syscall.EIO }
 	if err := g.tryOpen(); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("opening what cannot be read: %v", err)
 	}
@@ -625,8 +626,8 @@ func TestFailedPutDoesNotComeBack(t *testing.T) {
 			writes := 0
 			g.on(func() {
 				g.disk.reached = true
-				g.disk.fail = func(t *transfer) syscall.Errno {
-					if t.kind == writePage || t.kind == writeItem {
+				g.disk.fail = func(t *disk.Transfer) syscall.Errno {
+					if t.Op == disk.Write {
 						if writes++; writes == 1 {
 							return syscall.EIO
 						}
@@ -948,8 +949,8 @@ func TestReadsWaitForWhatIsOnItsWay(t *testing.T) {
 			g.want("k", c.was)
 			g.on(func() {
 				g.disk.held = true
-				g.disk.fail = func(x *transfer) syscall.Errno {
-					if x.kind == writePage {
+				g.disk.fail = func(x *disk.Transfer) syscall.Errno {
+					if kindOf(x) == writePage {
 						return c.errno
 					}
 					return 0

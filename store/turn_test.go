@@ -26,8 +26,8 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 			if deleted { // as if their tombstones had to stay
 				g.on(func() {
 					for i := range n - 1 {
-						rec, _ := p.index.find([]byte(key(i)))
-						p.index.setFlags(rec, flagTomb)
+						rec, _ := p.index.Find([]byte(key(i)))
+						p.index.SetFlags(rec, flagTomb)
 					}
 				})
 			}
@@ -52,7 +52,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 				if turns = g.l.Stats.Turns - turns; turns < n/scanTurn-1 {
 					t.Errorf("%d keys in %d turns", n, turns)
 				}
-				if !p.later.Empty() || len(p.marks.of) > 1 || scan.Aux[0] != 0 {
+				if !p.later.Empty() || len(p.marks.of) > 1 || *markOf(scan) != 0 {
 					t.Errorf("something stays of a scan that has ended: %d marks", len(p.marks.of))
 				}
 			})
@@ -126,8 +126,8 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 		g.on(func() {
 			p.scanTurn = 50
 			for i := range n {
-				if rec, _ := p.index.find([]byte(key(i))); i%500 != 0 {
-					p.index.setFlags(rec, flagTomb)
+				if rec, _ := p.index.Find([]byte(key(i))); i%500 != 0 {
+					p.index.SetFlags(rec, flagTomb)
 				}
 			}
 		})
@@ -154,8 +154,8 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 		}
 		g.on(func() { // what was marked so here has no tombstone
 			for i := range n {
-				if rec, _ := p.index.find([]byte(key(i))); i%500 != 0 {
-					p.index.setFlags(rec, 0)
+				if rec, _ := p.index.Find([]byte(key(i))); i%500 != 0 {
+					p.index.SetFlags(rec, 0)
 				}
 			}
 		})

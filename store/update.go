@@ -29,8 +29,8 @@ func (p *Partition) updateLarge(r *kv.Request, at place, whole []byte) {
 		p.abort(r, kv.StatusClosed)
 		return
 	}
-	rec, found := p.index.find(r.Key)
-	if !found || p.index.flags(rec)&(flagBusy|flagHidden|flagTomb) != 0 || p.index.at(rec) != at {
+	rec, found := p.index.Find(r.Key)
+	if !found || p.index.Flags(rec)&(flagBusy|flagHidden|flagTomb) != 0 || p.at(rec) != at {
 		p.change(r)
 		return
 	}

@@ -12,14 +12,14 @@ const walkSteps = 4096
 
 // walk answers with one page of a walk. The page has fewer keys than the limit if the room or the steps do not suffice.
 func (p *Partition) walk(r *kv.Request) {
-	h, mark := &p.index.heap, kv.PositionIn(r.Key).Mark()
+	x, mark := p.index, kv.PositionIn(r.Key).Mark()
 	r.Value = r.Value[:0]
-	for n, steps := uint32(0), walkSteps; n < r.Limit && h.before(&mark, &steps); {
+	for n, steps := uint32(0), walkSteps; n < r.Limit && x.Before(&mark, &steps); {
 		steps--
 		if !p.present(mark) {
 			continue
 		}
-		key := h.record(mark)
+		key := x.Key(mark)
 		out, ok := kv.AppendItem(r.Value, key, nil)
 		if !ok {
 			if n == 0 {
@@ -34,15 +34,15 @@ func (p *Partition) walk(r *kv.Request) {
 		n++
 	}
 	p.l.Stats.Copied += uint64(len(r.Value))
-	r.Need = mark
+	r.Mark = mark
 	p.finish(r, kv.StatusOK)
 }
 
 // present reports whether a walk returns the key of a record. It does so during a delete, too, because the write of the tombstone may still fail.
 func (p *Partition) present(rec uint32) bool {
-	f := p.index.flags(rec)
+	f := p.index.Flags(rec)
 	if f&(flagHidden|flagTomb) == flagTomb && p.files != nil {
-		at := p.index.at(rec)
+		at := p.at(rec)
 		return p.cache.frames[p.cache.find(at.id())].ahead>>at.nth()&1 != 0
 	}
 	return f&(flagHidden|flagTomb) == 0

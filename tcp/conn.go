@@ -3,6 +3,7 @@ package tcp
 import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
@@ -30,7 +31,7 @@ type conn struct {
 var _ transport.Conn = (*conn)(nil)
 
 // newConn owns the socket, also where it fails.
-func newConn(l *loop.Loop, s stream.Socket, d *stream.Dialed, o Options) (transport.Conn, error) {
+func newConn(l *loop.Loop, s netsock.Socket, d *stream.Dialed, o Options) (transport.Conn, error) {
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
 		h := &hub{l: l}
 		id, err := l.Add(h)
@@ -71,7 +72,7 @@ func (c *conn) Hangup() {
 	}
 }
 
-// Control is for stream.CongestionWindow.
+// Control is for socket.CongestionWindow.
 func (c *conn) Control(f func(fd int)) bool { return c.m.control(f) }
 
 // OnEvent is loop.Member's.

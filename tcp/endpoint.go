@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/loop"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -14,14 +15,14 @@ type mover interface {
 	event(ready uint32)          // epoll's
 	close(err error)             // ends the connection, now or as soon as nothing of it is under way; once is enough
 	control(f func(fd int)) bool // calls f with a descriptor whose bytes are the side's, if there is one, and says so
-	take() stream.Socket         // gives the socket away; nothing is under way, and nobody closes it
+	take() netsock.Socket        // gives the socket away; nothing is under way, and nobody closes it
 }
 
 // movers are those of one loop.
 type movers interface {
 	// open makes a connection's mover. It owns the socket, unless it fails. ended is called when the socket has ended or failed, or when
 	// the side says that it ends, and gone when it is closed.
-	open(s stream.Socket, tag uint64, ended func(error), gone func()) (mover, error)
+	open(s netsock.Socket, tag uint64, ended func(error), gone func()) (mover, error)
 	join(m mover, s stream.Side) // m moves the bytes of s from now on
 	Poll() int                   // loop.Member's
 	Arm() (bool, error)          // loop.Armer's
@@ -30,7 +31,7 @@ type movers interface {
 	end()                        // all are gone
 }
 
-func newMovers(l *loop.Loop, id loop.MemberID, by Engine, sockets stream.Sockets, o Options) movers {
+func newMovers(l *loop.Loop, id loop.MemberID, by Engine, sockets netsock.Options, o Options) movers {
 	if by == Goroutines {
 		return &crew{l: l, sockets: sockets}
 	}
@@ -44,7 +45,7 @@ type endpoint struct {
 	id       loop.MemberID
 	h        *stream.Host
 	peers    *stream.Peers
-	listener stream.Acceptor
+	listener netsock.Acceptor
 	conns    stream.Table[conned]
 	late     func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
 }
@@ -62,7 +63,7 @@ const tagListener = 1 << 55
 
 func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
 	e := &endpoint{l: h.L, h: h, peers: peers}
-	e.listener = stream.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error { return e.add(stream.Socket{Fd: fd}, name, nil) }}
+	e.listener = netsock.Acceptor{H: h, Fd: -1, Take: func(fd int, name string) error { return e.add(netsock.Socket{Fd: fd}, name, nil) }}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 	e.id = id
 	e.movers = newMovers(h.L, id, o.Engine, h.Sockets, o)
 	if h.Sockets.TLS != nil {
-		h.Beside = stream.SessionBytes
+		h.Beside = netsock.SessionBytes
 	}
 	e.late = func(c *stream.Server, err error) { c.Driver().(mover).close(err) }
 	return e, nil
@@ -99,7 +100,7 @@ func (e *endpoint) Poll() int {
 }
 
 // add takes a socket in: fresh, or with the hello that another loop has read. A fresh one stays the caller's when there is no descriptor for it.
-func (e *endpoint) add(s stream.Socket, name string, moved *stream.Moved) error {
+func (e *endpoint) add(s netsock.Socket, name string, moved *stream.Moved) error {
 	tag, c := e.conns.Put()
 	m, err := e.open(s, tag, func(err error) { e.ended(tag, err) }, func() { e.conns.Drop(tag) })
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ import (
 // next window and the next bytes. It belongs to its loop; the goroutines touch nothing but the mailbox.
 type crew struct {
 	l       *loop.Loop
-	sockets stream.Sockets // with TLS, if its connections are a server's that has it
+	sockets netsock.Options // with TLS, if its connections are a server's that has it
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
@@ -47,8 +48,8 @@ var _ movers = (*crew)(nil)
 // pair is one connection and its two goroutines.
 type pair struct {
 	c       *crew
-	nc      stream.NetConn
-	tls     *stream.Session // on nc; nil: none
+	nc      netsock.NetConn
+	tls     *netsock.Session // on nc; nil: none
 	side    stream.Side
 	ended   func(err error)
 	gone    func()
@@ -71,18 +72,18 @@ type pair struct {
 }
 
 // open is movers'. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
-func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
-	tls, known := s.Conn.(*stream.Session)
-	var nc stream.NetConn
+func (c *crew) open(s netsock.Socket, _ uint64, ended func(error), gone func()) (mover, error) {
+	tls, known := s.Conn.(*netsock.Session)
+	var nc netsock.NetConn
 	if known {
 		nc = tls.Plain()
-	} else if nc, known = s.Conn.(stream.NetConn); !known {
+	} else if nc, known = s.Conn.(netsock.NetConn); !known {
 		var err error
 		if nc, err = adopt(s.Fd); err != nil {
 			return nil, err
 		}
 		if c.sockets.TLS != nil {
-			tls = stream.NewSession(nc, c.sockets.TLS)
+			tls = netsock.NewSession(nc, c.sockets.TLS)
 		}
 	}
 	p := &pair{c: c, nc: nc, tls: tls, ended: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
@@ -94,7 +95,7 @@ func (c *crew) open(s stream.Socket, _ uint64, ended func(error), gone func()) (
 }
 
 // adopt puts a descriptor into the hands of the net package, unless it fails.
-func adopt(fd int) (stream.NetConn, error) {
+func adopt(fd int) (netsock.NetConn, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func adopt(fd int) (stream.NetConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, ok := nc.(stream.NetConn)
+	c, ok := nc.(netsock.NetConn)
 	if !ok {
 		_ = nc.Close()
 		return nil, fmt.Errorf("tcp: a %T", nc)
@@ -209,7 +210,7 @@ func (p *pair) did(d *done) {
 	p.Touch()
 	switch {
 	case p.closing:
-	case errors.Is(d.err, stream.ErrNoSession), errors.Is(d.err, transport.ErrProtocol):
+	case errors.Is(d.err, netsock.ErrNoSession), errors.Is(d.err, transport.ErrProtocol):
 		p.ended(d.err)
 	case d.err != nil && errors.Is(d.err, io.EOF):
 		if p.eof = p.side.PeerFinished(); !p.eof {
@@ -394,12 +395,12 @@ func (p *pair) close(err error) {
 }
 
 // take is mover's.
-func (p *pair) take() stream.Socket {
+func (p *pair) take() netsock.Socket {
 	p.leave()
 	if p.tls != nil {
-		return stream.Socket{Conn: p.tls}
+		return netsock.Socket{Conn: p.tls}
 	}
-	return stream.Socket{Conn: p.nc}
+	return netsock.Socket{Conn: p.nc}
 }
 
 // leave sends the goroutines home.

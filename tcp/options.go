@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/internal/names"
-	"github.com/kvwire/kvwire/transport/stream"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 )
 
 // Engine is what moves the bytes of connections.
@@ -18,9 +18,6 @@ const (
 
 var engineNames = [...]string{"epoll", "goroutine"}
 
-// Engines are the names of all.
-func Engines() []string { return engineNames[:] }
-
 // String is the engine as it stands in the tcp_engine column.
 func (e Engine) String() string { return engineNames[e] }
 
@@ -31,7 +28,7 @@ func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engin
 type Options struct {
 	Engine       Engine // of a server
 	ClientEngine Engine // of a client
-	Sockets      stream.Sockets
+	Sockets      netsock.Options
 
 	// ServerTLS and ClientTLS have each connection of that side begin with a TLS handshake; nil: plaintext. Engine Goroutines.
 	ServerTLS, ClientTLS *tls.Config

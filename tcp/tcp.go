@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +46,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	}
 	sockets := t.Options.Sockets
 	sockets.ReusePort, sockets.TLS = false, t.Options.ClientTLS
-	return stream.Connect(ctx, l, addr, o, sockets, func(s stream.Socket, d *stream.Dialed) (transport.Conn, error) {
+	return stream.Connect(ctx, l, addr, o, sockets, func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
 		return newConn(l, s, d, t.Options)
 	})
 }
@@ -99,10 +100,10 @@ var _ movers = (*driver)(nil)
 const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
 
 // open makes a socket whose events come to the member with tag.
-func (d *driver) open(from stream.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
+func (d *driver) open(from netsock.Socket, tag uint64, ended func(error), gone func()) (mover, error) {
 	fd := from.Fd
 	s := &socket{d: d, fd: fd, tag: tag, ended: ended, gone: gone}
-	s.local = stream.IsUnix(fd)
+	s.local = netsock.IsUnix(fd)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
 		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
@@ -426,9 +427,9 @@ func (s *socket) control(f func(fd int)) bool {
 }
 
 // take is mover's.
-func (s *socket) take() stream.Socket {
+func (s *socket) take() netsock.Socket {
 	s.release()
-	return stream.Socket{Fd: s.fd}
+	return netsock.Socket{Fd: s.fd}
 }
 
 // release takes the socket off the loop and leaves the descriptor open.

@@ -4,9 +4,10 @@ import (
 	"context"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
-	"github.com/kvwire/kvwire/transport/stream"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
@@ -19,7 +20,11 @@ func TestTCP(t *testing.T) { transporttest.Run(t, network) }
 func TestGoroutines(t *testing.T) {
 	n := network
 	n.Transport = Transport{Options{Engine: Goroutines, ClientEngine: Goroutines}}
-	transporttest.Run(t, n)
+	if testenv.Short() {
+		transporttest.RunBrief(t, n)
+	} else {
+		transporttest.Run(t, n)
+	}
 }
 
 // hostEnv tells a child process where its server listens.
@@ -28,14 +33,14 @@ const hostEnv = "KVWIRE_TCPTEST_HOST"
 // The suite over unix sockets. What only TCP has is off there, whatever is asked for.
 func TestUnixSockets(t *testing.T) {
 	for name, o := range map[string]Options{
-		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: stream.Sockets{SendBytes: 64 << 10}},
+		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: netsock.Options{SendBytes: 64 << 10}},
 		"goroutines": {Engine: Goroutines, ClientEngine: Goroutines},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := network
 			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
 			n.Env = []string{hostEnv + "=" + n.Host}
-			transporttest.Run(t, n)
+			transporttest.RunVariant(t, n)
 		})
 	}
 }
@@ -47,7 +52,7 @@ func TestOptions(t *testing.T) {
 	}
 	n := network
 	n.Transport = Transport{Options{Cork: true, QuickAck: true, ZeroCopyBytes: 10_000,
-		Sockets: stream.Sockets{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}
+		Sockets: netsock.Options{Nagle: true, SendBytes: 64 << 10, ReceiveBytes: 64 << 10, ReusePort: true}}}
 	transporttest.Run(t, n)
 }
 
@@ -55,7 +60,7 @@ func TestAPortWithListenersOfEachLoopHasOneServer(t *testing.T) {
 	for _, engine := range []Engine{Epoll, Goroutines} {
 		t.Run(engine.String(), func(t *testing.T) {
 			n := network
-			n.Transport = Transport{Options{Engine: engine, ClientEngine: engine, Sockets: stream.Sockets{ReusePort: true}}}
+			n.Transport = Transport{Options{Engine: engine, ClientEngine: engine, Sockets: netsock.Options{ReusePort: true}}}
 			transporttest.OnePort(t, n)
 		})
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
-	"github.com/kvwire/kvwire/transport/stream"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/transporttest"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
@@ -509,8 +509,8 @@ func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 			well()
 			each := (memory() - before) / strangers
 			t.Logf("%d B for each stranger", each)
-			if each > stream.SessionBytes {
-				t.Errorf("a stranger takes %d B, and is counted as %d", each, stream.SessionBytes)
+			if each > netsock.SessionBytes {
+				t.Errorf("a stranger takes %d B, and is counted as %d", each, netsock.SessionBytes)
 			}
 			for _, k := range ks { // none was closed meanwhile
 				_ = k.SetReadDeadline(time.Unix(1, 0))

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/loop"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -76,7 +77,7 @@ func TestAPeersReadsAreNoEvents(t *testing.T) {
 			return
 		}
 		var m mover
-		if m, err = e.open(stream.Socket{Fd: fds[0]}, 1, func(error) {}, func() {}); err == nil {
+		if m, err = e.open(netsock.Socket{Fd: fds[0]}, 1, func(error) {}, func() {}); err == nil {
 			e.s = m.(*socket)
 			e.join(m, side)
 		}

@@ -81,7 +81,7 @@ func (c *conn) Hangup() {
 	}
 }
 
-// Control is for stream.CongestionWindow.
+// Control is for socket.CongestionWindow.
 func (c *conn) Control(f func(fd int)) bool {
 	if c.sock.fd < 0 {
 		return false

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ type endpoint struct {
 	accepting bool  // a multishot accept is in flight
 	cancelled bool  // and was asked to end
 	acceptAt  int64 // not before: the system had no descriptor or memory
-	spare     stream.Spare
+	spare     netsock.Spare
 	conns     stream.Table[conned]
 	late      func(*stream.Server, error) // made once: a closure a turn would be an allocation a turn
 	gone      func(*socket)               // likewise
@@ -81,13 +82,13 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 		e.h.Sockets.Prepare(int(res))
 		name := "a peer"
 		if sa, err := unix.Getpeername(int(res)); err == nil {
-			name = stream.PeerName(int(res), sa)
+			name = netsock.PeerName(int(res), sa)
 		}
 		e.l.Stats.Syscalls++
 		e.add(int(res), name, nil)
 	case res != -int32(unix.ECANCELED) && res != -int32(unix.EINTR) && res != -int32(unix.ECONNABORTED):
 		e.spare.Short(e.h, e.listener, unix.Errno(-res)) // out of descriptors or memory: those that are open go on
-		e.acceptAt = e.l.Now() + stream.AcceptAgain
+		e.acceptAt = e.l.Now() + netsock.AcceptAgain
 	}
 }
 
@@ -115,7 +116,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	s, err := e.open(fd, tag, e.ended, e.gone)
 	if err != nil {
 		e.conns.Drop(tag)
-		e.h.TurnAway(stream.Socket{Fd: fd}, name)
+		e.h.TurnAway(netsock.Socket{Fd: fd}, name)
 		return
 	}
 	c.sock = s
@@ -127,7 +128,7 @@ func (e *endpoint) add(fd int, name string, moved *stream.Moved) {
 	if c.srv == nil {
 		fd = s.take()
 		e.conns.Drop(tag)
-		e.h.TurnAway(stream.Socket{Fd: fd}, name)
+		e.h.TurnAway(netsock.Socket{Fd: fd}, name)
 		return
 	}
 	s.side, s.in.open = c.srv, c.srv.Depth() > 0
@@ -145,7 +146,7 @@ func (e *endpoint) ended(s *socket, err error) {
 	}
 	// Its hello was just received and nothing was sent: nothing is in flight.
 	c := e.conns.Get(s.tag)
-	m := c.srv.Moved(stream.Socket{Fd: s.take()})
+	m := c.srv.Moved(netsock.Socket{Fd: s.take()})
 	to := c.srv.MoveTo
 	s.side.Drop(err)
 	e.conns.Drop(s.tag)

@@ -17,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	tt "github.com/kvwire/kvwire/transport/transporttest"
 	"github.com/kvwire/kvwire/wire"
@@ -35,7 +36,7 @@ func (w *watched) Serve(addr string, g *loop.Group, o transport.ServerOptions) (
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	return stream.Serve(addr, g, o, netsock.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		e, err := newEndpoint(h, p, own)
 		if err == nil {
 			w.ends = append(w.ends, e.(*endpoint))

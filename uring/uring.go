@@ -10,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/transport/stream"
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, stream.Sockets{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	return stream.Serve(addr, g, o, netsock.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		return newEndpoint(h, p, own)
 	})
 }
@@ -43,7 +44,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if err != nil {
 		return nil, err
 	}
-	return stream.Connect(ctx, l, addr, o, stream.Sockets{}, func(s stream.Socket, d *stream.Dialed) (transport.Conn, error) {
+	return stream.Connect(ctx, l, addr, o, netsock.Options{}, func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
 		return newConn(l, s.Fd, d, own)
 	})
 }
@@ -134,7 +135,7 @@ func (d *driver) open(fd int, tag uint64, ended func(*socket, error), gone func(
 		}
 		d.l.Stats.Syscalls++
 	}
-	s.out.copies = d.o.Large == ZeroCopy && stream.IsUnix(fd) // the kernel refuses sends without copy there
+	s.out.copies = d.o.Large == ZeroCopy && netsock.IsUnix(fd) // the kernel refuses sends without copy there
 	_ = unix.SetNonblock(fd, false)
 	return s, nil
 }

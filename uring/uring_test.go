@@ -62,7 +62,7 @@ func TestUnixSockets(t *testing.T) {
 			n.Host = transporttest.UnixHost(t)
 			n.Env = append(n.Env, hostEnv+"="+n.Host)
 			if o == (Options{}) {
-				transporttest.Run(t, n)
+				transporttest.RunVariant(t, n)
 			} else {
 				transporttest.RunBrief(t, n)
 			}
@@ -70,7 +70,7 @@ func TestUnixSockets(t *testing.T) {
 	}
 }
 
-// The suite with what is not the default. A loop is one goroutine in all of them: shortened, for the race detector, it is some.
+// The suite with what is not the default. A loop is one goroutine in all of them: a short run, and the race detector's, has some, in brief.
 func TestOptions(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{
@@ -90,7 +90,7 @@ func TestOptions(t *testing.T) {
 		if !transporttest.Long && (name == "multishot" || name == "fixed files") {
 			continue // the sets with buffers of other sizes, and with fixed files beside something else, have all of it
 		}
-		t.Run(name, func(t *testing.T) { transporttest.Run(t, network(o)) })
+		t.Run(name, func(t *testing.T) { transporttest.RunVariant(t, network(o)) })
 	}
 }
 

@@ -386,7 +386,7 @@ func (w *worker) askThen(e event, size int, scanned func(items []item, more bool
 		got.Got = absent
 	case r.Status != kv.StatusOK:
 	case e.Op == kv.OpScan:
-		got.More = r.Need == kv.ScanMore
+		got.More = r.More
 		for k, v, rest, ok := kv.NextItem(r.Value); ok; k, v, rest, ok = kv.NextItem(rest) {
 			got.Items = append(got.Items, item{string(k), stateOf(string(k), v)})
 		}

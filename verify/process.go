@@ -77,11 +77,11 @@ func (c *child) obey(o order) error {
 		n := find(o.Network)
 		var loops []*loop.Loop
 		if o.Serve != nil {
-			g, s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{})
+			s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // it ends with the process
 			if err != nil {
 				return err
 			}
-			loops, c.addr = g.Net(), s.Addr()
+			loops, c.addr = s.Group().Net(), s.Addr()
 		}
 		if o.Client {
 			var err error

@@ -9,6 +9,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 	"golang.org/x/sys/unix"
@@ -98,8 +99,8 @@ func (s *serving) engine() string {
 	return store.EnginePool
 }
 
-// serve starts a server, which ends with the process, or first, and then its loops.
-func (n *network) serve(s serving, d *faultyDisk, so transport.ServerOptions) (*loop.Group, transport.Server, error) {
+// serve starts a server.
+func (n *network) serve(s serving, d *faultyDisk, so transport.ServerOptions) (*server.Server, error) {
 	engine := s.engine()
 	plan := loop.Plan{Placement: s.Placement, NetLoops: 2, Net: loop.Options{Sleep: n.impl.Sleep()}, Store: loop.Options{Sleep: loop.SleepEpoll}}
 	if plan.Placement == loop.Dispatched {
@@ -108,20 +109,15 @@ func (n *network) serve(s serving, d *faultyDisk, so transport.ServerOptions) (*
 	if ringHere() {
 		plan.Net.Ring, plan.Store = store.NeedsLoopRing(engine), loop.Options{Sleep: loop.SleepRing}
 	}
-	o := store.Options{Backend: s.Backend, Dir: s.Dir, Limits: limits, CacheBytes: 256 << 10, DiskEngine: engine, Engines: new(store.Engines), Durability: s.Durability,
+	o := store.Options{Backend: s.Backend, Dir: s.Dir, Limits: limits, CacheBytes: 256 << 10, DiskEngine: engine, Durability: s.Durability,
 		Update: s.Update, Fault: d.fault, Progress: d.progress}
 	if t, ok := n.impl.(rdma.Transport); ok && t.Verb == rdma.Read {
 		o.ExportEntries, o.ExportItemBytes = 256, 4096
 	}
-	g, err := loop.NewGroup(plan, func(l *loop.Loop, shard, shards int) (loop.Partition, error) { return store.Open(l, shard, shards, o) })
-	if err != nil {
-		return nil, nil, err
-	}
 	addr, err := n.listen()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	so.Limits, so.InOrder = limits, s.Backend == store.Mem
-	server, err := n.impl.Serve(addr, g, so)
-	return g, server, err
+	return server.Start(server.Config{Network: n.impl, Listen: addr, Plan: plan, Options: so, Store: func(int) (store.Options, error) { return o, nil }})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/transporttest"
@@ -259,17 +260,16 @@ type tank struct {
 	n       *network
 	serving serving
 	disk    faultyDisk
-	g       *loop.Group
-	server  transport.Server
-	loops   []*loop.Loop // the clients'
+	server  *server.Server // nil: closed
+	loops   []*loop.Loop   // the clients'
 }
 
 func (t *tank) open() (err error) {
-	if t.g, t.server, err = t.n.serve(t.serving, &t.disk, soakOptions); err != nil {
+	if t.server, err = t.n.serve(t.serving, &t.disk, soakOptions); err != nil {
 		return fmt.Errorf("soak %s: %w", t.n.name, err)
 	}
 	if t.n.local {
-		t.loops = t.g.Net()
+		t.loops = t.server.Group().Net()
 		return nil
 	}
 	l, err := loop.Start(loop.Options{Name: "soak", Sleep: t.n.impl.Sleep()}, nil)
@@ -278,23 +278,23 @@ func (t *tank) open() (err error) {
 }
 
 func (t *tank) close() (err error) {
-	if t.g == nil {
+	if t.server == nil {
 		return nil
 	}
 	if !t.n.local && t.loops[0] != nil {
 		err = t.loops[0].Stop()
 	}
-	err = errors.Join(err, t.server.Close(), t.g.Stop())
-	t.g = nil
+	err = errors.Join(err, t.server.Close())
+	t.server = nil
 	return err
 }
 
 // holds is what the server has for connections; "": nothing.
 func (t *tank) holds() (string, error) {
-	if t.g == nil {
+	if t.server == nil {
 		return "", nil
 	}
-	all, err := t.server.Stats()
+	all, err := t.server.ConnStats()
 	if err != nil {
 		return "", fmt.Errorf("soak %s: %w", t.n.name, err)
 	}

@@ -20,7 +20,7 @@ const Version = 1
 
 // Header of a request or a reply. On the wire:
 //
-//	 0 version u8 | 1 op u8 | 2 flags u8 | 3 status u8 | 4 key bytes u16 | 6 credits u16
+//	 0 version u8 | 1 op u8 | 2 flags u8 | 3 status u8 | 4 key bytes u16 | 6 reserved u16, zero
 //	 8 id u64
 //	16 value bytes u32 | 20 argument u32
 //	24 reserved u32, zero | 28 CRC32C of bytes 0–27
@@ -32,10 +32,34 @@ type Header struct {
 	Flags      uint8
 	Status     kv.Status // replies; requests carry 0
 	KeyBytes   uint16
-	Credits    uint16 // receives that the sender of this frame has posted since its last one (message transports)
 	ID         uint64 // chosen by the client, opaque to the server, given back in the reply
 	ValueBytes uint32 // put: the value's length; get, scan, stats: the room for the answer. Replies: the answer's length
-	Arg        uint32 // scan: the limit. Replies: Request.Need
+	Arg        uint32 // scan: the limit. Replies: see ArgOf
+}
+
+// ScanMore is the Arg of a scan's reply that is not complete: kv.Request.More.
+const ScanMore = 1
+
+// ArgOf is Arg of a request's reply: Need if it ended as TooSmall, ScanMore of a scan that has more, and otherwise 0.
+func ArgOf(r *kv.Request) uint32 {
+	switch {
+	case r.Status == kv.StatusTooSmall:
+		return r.Need
+	case r.Op == kv.OpScan && r.Status == kv.StatusOK && r.More:
+		return ScanMore
+	}
+	return 0
+}
+
+// Outcome sets the outcome of the request that a reply answers, but for the bytes that follow.
+func (h *Header) Outcome(r *kv.Request) {
+	r.Status, r.Need, r.More = h.Status, 0, false
+	switch {
+	case h.Status == kv.StatusTooSmall:
+		r.Need = h.Arg
+	case h.Op == kv.OpScan && h.Status == kv.StatusOK:
+		r.More = h.Arg == ScanMore
+	}
 }
 
 // Flags.
@@ -61,7 +85,7 @@ func (h *Header) Encode(b []byte) {
 	_ = b[HeaderBytes-1]
 	b[0], b[1], b[2], b[3] = Version, byte(h.Op), h.Flags, byte(h.Status)
 	binary.LittleEndian.PutUint16(b[4:], h.KeyBytes)
-	binary.LittleEndian.PutUint16(b[6:], h.Credits)
+	binary.LittleEndian.PutUint16(b[6:], 0)
 	binary.LittleEndian.PutUint64(b[8:], h.ID)
 	binary.LittleEndian.PutUint32(b[16:], h.ValueBytes)
 	binary.LittleEndian.PutUint32(b[20:], h.Arg)
@@ -81,12 +105,11 @@ func (h *Header) Decode(b []byte) error {
 	}
 	*h = Header{Op: kv.Op(b[1]), Flags: b[2], Status: kv.Status(b[3]),
 		KeyBytes:   binary.LittleEndian.Uint16(b[4:]),
-		Credits:    binary.LittleEndian.Uint16(b[6:]),
 		ID:         binary.LittleEndian.Uint64(b[8:]),
 		ValueBytes: binary.LittleEndian.Uint32(b[16:]),
 		Arg:        binary.LittleEndian.Uint32(b[20:]),
 	}
-	if h.Flags&^flagsKnown != 0 || binary.LittleEndian.Uint32(b[24:]) != 0 || !h.Status.Valid() {
+	if h.Flags&^flagsKnown != 0 || binary.LittleEndian.Uint16(b[6:]) != 0 || binary.LittleEndian.Uint32(b[24:]) != 0 || !h.Status.Valid() {
 		return ErrFormat
 	}
 	if h.Flags&FlagRefuse != 0 {

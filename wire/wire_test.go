@@ -2,7 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,7 +15,7 @@ import (
 func TestHeaderRoundTrip(t *testing.T) {
 	for _, h := range []Header{
 		{Op: kv.OpGet, KeyBytes: 24, ID: 1<<64 - 1, ValueBytes: 4096},
-		{Op: kv.OpPut, KeyBytes: 1024, ID: 7, ValueBytes: 1 << 20, Credits: 3},
+		{Op: kv.OpPut, KeyBytes: 1024, ID: 7, ValueBytes: 1 << 20},
 		{Op: kv.OpScan, KeyBytes: 0, ID: 7, ValueBytes: 1 << 16, Arg: 100},
 		{Op: kv.OpGet, Flags: FlagReply, Status: kv.StatusTooSmall, ID: 9, Arg: 5000},
 		{Op: kv.OpGet, Flags: FlagReply, ID: 9, ValueBytes: 100},
@@ -58,6 +60,19 @@ func TestHeaderRefusesBadForm(t *testing.T) {
 		h.Encode(b[:])
 		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHeaderRefusesReservedBytesThatAreNotZero(t *testing.T) {
+	h := Header{Op: kv.OpPut, KeyBytes: 24, ID: 77, ValueBytes: 512}
+	for _, i := range []int{6, 7, 24, 25, 26, 27} {
+		var b [HeaderBytes]byte
+		h.Encode(b[:])
+		b[i] = 1
+		binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+		if err := new(Header).Decode(b[:]); !errors.Is(err, ErrFormat) {
+			t.Errorf("byte %d: %v", i, err)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package units measures what the things cost of which a request is made: a system call, a message through a socket, a wake-up, a
 // hop between threads, a copy. A bill of materials multiplies them with how often a run did each. It may import loop, kv,
-// bench/stats and internal packages.
+// lab/stats and internal packages.
 //
 // All are of CPU time that this process is charged with, on its quiet caches: the least that such a thing costs.
 package units
@@ -12,10 +12,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kvwire/kvwire/bench/stats"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/loop"
 	"golang.org/x/sys/unix"
 )

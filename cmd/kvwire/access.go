@@ -7,7 +7,7 @@ import (
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/transport/access"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // authEnv is the environment variable by which a run tells its servers and load hosts the secret that it has made for them: a line as
@@ -234,9 +234,9 @@ func (f *factors) checkOpen(listen, remedy string) error {
 
 // reached says whether other machines reach an address, host:port; none is not reached, nor is a unix socket.
 func reached(addr string) (bool, error) {
-	if _, local := stream.UnixPath(addr); local || addr == "" {
+	if _, local := socket.UnixPath(addr); local || addr == "" {
 		return false, nil
 	}
-	at, err := stream.Resolve(addr)
+	at, err := socket.Resolve(addr)
 	return err == nil && !at.IsLoopback(), err
 }

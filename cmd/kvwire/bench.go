@@ -9,14 +9,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 const benchHelp = `Examples:
@@ -46,7 +48,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if f.outputDir != "" { // a folder that refuses the row is found out before the measurement, not after
-		if err := readyFor(f.outputDir); err != nil {
+		if err := results.ReadyForRow(f.outputDir); err != nil {
 			return err
 		}
 	}
@@ -101,7 +103,7 @@ func (s *session) save(row *report.Row, res *bench.Result) (err error) {
 			}
 			err = errors.Join(err, s.writeHosts(dir))
 			if dir == f.outputDir {
-				err = errors.Join(err, appendRow(dir, row))
+				err = errors.Join(err, results.AppendRow(dir, row, environment()))
 			}
 			return err
 		}))
@@ -182,8 +184,8 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 type measured struct {
 	started       time.Time
 	result        *bench.Result
-	before, after counters // of the server, at the window's ends
-	err           error    // of reading them
+	before, after server.Counters // of the server, at the window's ends
+	err           error           // of reading them
 
 	hosts []report.LoadHost // whose result it is together; nil: the load was here
 	port  *rdmaPort         // of these
@@ -231,10 +233,11 @@ func (s *session) load(ctx context.Context, spec bench.Spec, show func(bench.Pro
 // measure loads the store, warms up and measures: once, or at the rates that a search asks for. What was found until an error
 // comes back with it.
 func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measured, error) {
-	p := newProgress("")
-	defer p.clear()
+	p := terminal.Stderr()
+	defer p.Clear()
+	show := showProgress(p)
 	if s.f.target == "" && factor.Keeps(s.f.Store.Backend) {
-		if err := s.load(ctx, spec, p.show); err != nil {
+		if err := s.load(ctx, spec, show); err != nil {
 			s.noteHang(nil, err)
 			if errors.Is(err, context.Canceled) {
 				return nil, errors.New("interrupted while loading: nothing was measured")
@@ -244,13 +247,14 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 	}
 	run := func(spec bench.Spec) (*measured, error) {
 		if s.hosts != nil {
-			return s.hosts.window(ctx, spec, p.show)
+			return s.hosts.window(ctx, spec, show)
 		}
-		return window(ctx, s, spec, p.show)
+		return window(ctx, s, spec, show)
 	}
 	if g != nil {
-		return search(ctx, spec, g, run, func(line string) {
-			p.clear()
+		result := func(m *measured) *bench.Result { return m.result }
+		return lab.Search(ctx, spec, lab.Goal{Percentile: g.percentile, Below: g.below, Text: g.text}, run, result, func(line string) {
+			p.Clear()
 			fmt.Fprintln(os.Stderr, "kvwire:", line)
 		})
 	}
@@ -291,32 +295,4 @@ func output(f *factors, row *report.Row) error {
 		return json.NewEncoder(os.Stdout).Encode(row)
 	}
 	return report.PrintTable(os.Stdout, []report.Row{*row})
-}
-
-// readyFor makes a folder for results and sees that a row can be added there.
-func readyFor(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
-		return usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
-	}
-	if _, err := report.ReadRows(filepath.Join(dir, "runs.csv")); err != nil {
-		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
-	}
-	f, err := os.CreateTemp(dir, ".kvwire-")
-	if err != nil {
-		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// appendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
-func appendRow(dir string, row *report.Row) error {
-	name := filepath.Join(dir, "runs.csv")
-	rows, err := report.ReadRows(name)
-	if err != nil {
-		return fmt.Errorf("%w (nothing was added to it)", err)
-	}
-	return errors.Join(report.WriteRows(name, append(rows, *row)), environment().WriteFile(dir))
 }

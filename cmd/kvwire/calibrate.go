@@ -65,9 +65,12 @@ func ownUnits(ctx context.Context) ([]units.Unit, error) {
 	}, nil
 }
 
+// ownWindow is how long that is measured, after a third of it as warm-up. Tests have a shorter one.
+var ownWindow = 150 * time.Millisecond
+
 // ownCost is the CPU time of an operation in this process alone. On a busy machine a thread may have no turn in a short window: a longer one follows then.
 func ownCost(ctx context.Context, transport string) (ns float64, err error) {
-	for window := 150 * time.Millisecond; ; window *= 4 {
+	for window := ownWindow; ; window *= 4 {
 		if ns, err = ownCostIn(ctx, transport, window); !errors.Is(err, errIdle) || window > 2*time.Second {
 			return ns, err
 		}
@@ -79,7 +82,7 @@ var errIdle = errors.New("no operation completed")
 
 func ownCostIn(ctx context.Context, transport string, window time.Duration) (ns float64, err error) {
 	f := newBenchFactors()
-	if err := f.parse([]string{"--transport=" + transport, "--backend=null", "--value-bytes=64", "--records=1000", "--duration=" + window.String(), "--warmup=50ms", "--server-cpus=any"}, nil); err != nil {
+	if err := f.parse([]string{"--transport=" + transport, "--backend=null", "--value-bytes=64", "--records=1000", "--duration=" + window.String(), "--warmup=" + (window / 3).String(), "--server-cpus=any"}, nil); err != nil {
 		return 0, err
 	}
 	spec, err := f.checkBench()
@@ -95,7 +98,7 @@ func ownCostIn(ctx context.Context, transport string, window time.Duration) (ns 
 	if s.served, err = startServer(f); err != nil {
 		return 0, err
 	}
-	if s.client, err = connect(ctx, f, n, s.served.server.Addr(), s.served.group); err != nil {
+	if s.client, err = connect(ctx, f, n, s.served.Addr(), s.served.Group()); err != nil {
 		return 0, err
 	}
 	res, err := bench.Run(ctx, spec, s.client.threads, nil)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/server"
 )
 
 // child is a server in a process of its own, which ends with this one: it watches its standard input.
@@ -25,12 +26,12 @@ type child struct {
 	kill    func()
 	hello   greeting
 	done    chan error
-	control *serverControl // nil: it was not started with --control
-	lines   chan []byte    // with control: of its standard output, after the greeting; closed at its end. A launcher's are the process's
-	quit    chan struct{}  // closed when nobody takes lines any more
-	p       *process       // the launcher's; nil: none
-	hung    bool           // it did not answer: stop does not wait for it
-	ours    bool           // its store is in a temporary folder on this machine, which it removes at its end
+	control *server.Control // nil: it was not started with --control
+	lines   chan []byte     // with control: of its standard output, after the greeting; closed at its end. A launcher's are the process's
+	quit    chan struct{}   // closed when nobody takes lines any more
+	p       *process        // the launcher's; nil: none
+	hung    bool            // it did not answer: stop does not wait for it
+	ours    bool            // its store is in a temporary folder on this machine, which it removes at its end
 }
 
 // startChild runs kvwire serve with f's server flags on a port of its own.
@@ -97,7 +98,7 @@ func (c *child) greeted(ctx context.Context, control bool, out io.Reader, wait f
 	said := make(chan error, 1)
 	c.lines, c.quit = make(chan []byte), make(chan struct{})
 	if control {
-		c.control = &serverControl{write: c.write, next: c.next}
+		c.control = &server.Control{Write: c.write, Next: c.next}
 	}
 	go func() {
 		lines := bufio.NewScanner(out)

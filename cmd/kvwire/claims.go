@@ -14,7 +14,7 @@ const claimsHelp = `Examples:
   kvwire verify-claims results/aurora-ring-designs-20261121-100000 results/kvell-ycsb-20261121-120000 --json
   kvwire verify-claims results/old --experiment aurora-ring-designs     (the claims as they are now)
 
-Compares each claim in an experiment's claims.yaml with the figures in a folder of results. The answer is agrees, disagrees, can't tell
+Compares each claim in an experiment's claims.yaml with the figures in a folder of results. The finding is agrees, disagrees, can't tell
 (the interval is too wide, or the baseline differs from itself), not measured, or too few generations (fewer than 6). A claim is about the
 ratio of two cells, of the last cell of an axis to the first, or about a cell's own figure. Ratios are paired generation by generation.
 The intervals cover 95 %, where there are enough generations. p is adjusted for all claims of the file (Holm).
@@ -27,7 +27,7 @@ func claimsCommand(_ context.Context, args []string) error {
 	strict := false
 	f.set.StringVar(&name, "experiment", "", "take the claims of this experiment (a folder, or a name under experiments/); default: those that the run copied, else those of the experiment's name")
 	f.set.BoolVar(&strict, "strict", false, "exit code 6 where a claim is disagreed with")
-	f.set.BoolVar(&f.json, "json", false, "print the answers as JSON")
+	f.set.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if dirs = rest; len(rest) == 0 {

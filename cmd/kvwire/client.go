@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport"
 )
 
@@ -94,7 +95,7 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 var errNoAnswer = errors.New("the server does not answer")
 
 // ask gets the server's counters. It waits for that long.
-func (c *client) ask(wait time.Duration) (s counters, err error) {
+func (c *client) ask(wait time.Duration) (s server.Counters, err error) {
 	b := make([]byte, 0, min(64<<10, c.limit))
 	back := make(answered, 1)
 	r := &kv.Request{Op: kv.OpStats, Value: b, Owner: back}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/server"
 )
 
 // controlled is kvwire serve --control in a process of its own.
@@ -66,7 +67,7 @@ func (s *controlled) line() []byte {
 }
 
 // ask sends a line and returns the answer.
-func (s *controlled) ask(line string) (r controlReply) {
+func (s *controlled) ask(line string) (r server.Reply) {
 	s.t.Helper()
 	if _, err := io.WriteString(s.stdin, line+"\n"); err != nil {
 		s.t.Fatal(err)
@@ -85,7 +86,7 @@ func (s *controlled) refused(line, why string) {
 	}
 }
 
-func (s *controlled) park() *parked {
+func (s *controlled) park() *server.Parked {
 	s.t.Helper()
 	r := s.ask("park")
 	if r.Parked == nil {
@@ -164,7 +165,7 @@ func TestAParkedServerEnds(t *testing.T) {
 		code int
 	}{
 		"by SIGTERM":               {func(s *controlled) { s.signal() }, 0},
-		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 2*controlLineMax), "more than") }, exitFailed},
+		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 1<<10), "more than") }, exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveControlled(t, "--backend", "mem", "--wait", "spin")
@@ -214,14 +215,14 @@ func TestChildrenAreParked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := start(t, true)
 			for range 3 {
-				p, err := c.control.park(ctx)
+				p, err := c.control.Park(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := c.control.park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
+				if _, err := c.control.Park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
 					t.Fatalf("parking twice: %v", err)
 				}
-				cpu, err := c.control.resume(ctx)
+				cpu, err := c.control.Resume(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -229,28 +230,28 @@ func TestChildrenAreParked(t *testing.T) {
 					t.Fatalf("%d ns of CPU time until parked, %d when it was resumed", p.CPU, cpu)
 				}
 			}
-			if _, err := c.control.park(ctx); err != nil {
+			if _, err := c.control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.stop(); err != nil { // while it is parked
 				t.Fatal(err)
 			}
-			if _, err := c.control.resume(ctx); err == nil {
+			if _, err := c.control.Resume(ctx); err == nil {
 				t.Fatal("a server that has ended was resumed")
 			}
 		})
 		t.Run(name+"/dies", func(t *testing.T) {
 			c := start(t, true)
-			if _, err := c.control.park(ctx); err != nil {
+			if _, err := c.control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
 			if err := syscall.Kill(c.hello.Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.control.resume(ctx); err == nil {
+			if _, err := c.control.Resume(ctx); err == nil {
 				t.Fatal("a server that was killed was resumed")
 			}
-			if _, err := c.control.park(ctx); err == nil {
+			if _, err := c.control.Park(ctx); err == nil {
 				t.Fatal("a server that was killed was parked")
 			}
 		})
@@ -260,10 +261,10 @@ func TestChildrenAreParked(t *testing.T) {
 			defer syscall.Kill(c.hello.Pid, syscall.SIGKILL)
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
-			if _, err := c.control.park(short); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := c.control.Park(short); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("parking a server that hangs: %v", err)
 			}
-			if _, err := c.control.resume(ctx); err == nil { // its answer would be taken for the first one's
+			if _, err := c.control.Resume(ctx); err == nil { // its answer would be taken for the first one's
 				t.Fatal("a server that hung was resumed")
 			}
 		})
@@ -309,14 +310,14 @@ func TestAServerInThisProcessIsParked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer s.Close()
 	ctx := context.Background()
-	back := make(ended, 1)
+	back := make(answered, 1)
 	for i := range 3 {
 		r := &kv.Request{Op: kv.OpPut, Key: fmt.Append(nil, "key", i), Value: []byte("v"), Owner: back}
-		s.group.Net()[0].Do(func() { s.group.Router(0).Submit(r) })
+		s.Group().Net()[0].Do(func() { s.Group().Router(0).Submit(r) })
 		<-back
-		p, err := s.park(ctx)
+		p, err := s.Park(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,16 +328,16 @@ func TestAServerInThisProcessIsParked(t *testing.T) {
 		if items != uint64(i+1) || p.Loops.Turns == 0 {
 			t.Fatalf("%d items, %d turns", items, p.Loops.Turns)
 		}
-		if c, err := s.counters(); err != nil || c.Loops != p.Loops {
+		if c, err := s.Counters(); err != nil || c.Loops != p.Loops {
 			t.Fatalf("counters of a parked server: %+v, %v", c.Loops, err)
 		}
-		if _, err := s.park(ctx); err == nil {
+		if _, err := s.Park(ctx); err == nil {
 			t.Fatal("parked twice")
 		}
-		if cpu, err := s.resume(ctx); err != nil || cpu < p.CPU {
+		if cpu, err := s.Resume(ctx); err != nil || cpu < p.CPU {
 			t.Fatalf("%d ns, %v", cpu, err)
 		}
-		if _, err := s.resume(ctx); err == nil {
+		if _, err := s.Resume(ctx); err == nil {
 			t.Fatal("resumed twice")
 		}
 	}

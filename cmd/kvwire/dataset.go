@@ -1,16 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
+	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store"
 )
@@ -85,114 +81,37 @@ func (f *factors) writes() bool {
 	return err != nil || m.Share[bench.Get]+m.Share[bench.Scan] < 1
 }
 
-// dataSets are the loaded stores of an experiment, in a folder of their own: each is loaded for the first run that needs it, in a
-// process of its own, so that all runs find it alike. Processes that live at the same time have different places, and each place has a copy
-// of its own. One goroutine at a time calls its methods.
-type dataSets struct {
-	dir    string // made for the first data set
-	keep   bool   // leave it at the end
-	load   func(ctx context.Context, args []string) error
-	made   bool
-	places map[int]string // by place: the data set of which its copy is, as it was loaded
-}
+// How fast data are loaded, opened and copied, about.
+const (
+	// Loading: records of 64 B, from the 6 runs there that load 50,000 of them; and what the disk takes in pages
+	// (docs/results/2026-11-21-store, Loading).
+	loadedPerSec   = 135_000
+	loadBytesPerS  = 400 << 20
+	writeBytesPerS = 1200 << 20
+)
 
-// take gives the process at a place its store. The copy of a process that only read is used again. How the store came to its records is
-// what data_set says.
-func (s *dataSets) take(ctx context.Context, d *dataSet, writes bool, place int) (dir, how string, err error) {
-	if err := s.make(); err != nil {
-		return "", "", err
+// dataCosts are what the data of a cell with these flags cost.
+func (f *factors) dataCosts() (c lab.Data) {
+	if f.Load.Trace != "" {
+		c.Long = f.warning
 	}
-	loaded := filepath.Join(s.dir, d.name())
-	if !s.has(d.name()) {
-		if err := s.fill(ctx, d, loaded); err != nil {
-			return "", "", err
-		}
+	d, ok := f.data()
+	at := func(bytes, perS int64) time.Duration {
+		return time.Duration(float64(bytes) / float64(perS) * float64(time.Second))
 	}
-	dir = s.copy(place)
-	if s.places[place] != d.name() {
-		delete(s.places, place)
-		if err := os.RemoveAll(dir); err != nil {
-			return "", "", err
-		}
-		if err := store.Copy(ctx, loaded, dir); err != nil {
-			if errors.Is(err, context.Canceled) {
-				err = errors.New("interrupted while its data were copied: nothing was measured")
-			}
-			return "", "", err
-		}
+	load := max(at(int64(d.records), loadedPerSec), at(d.bytes(false), loadBytesPerS))
+	_, shared := f.dataSet()
+	switch {
+	case !ok:
+	case f.Store.Backend == store.Raw.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes = f.Store.Dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.Store.RawBytes) // a file for each
+		c.Load = at(c.Bytes, writeBytesPerS)
+	case f.Store.Backend == store.Raw.String():
+		c.Extra = int64(f.Store.RawBytes)
+	case f.Store.Backend == store.Disk.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes, c.Load = f.Store.Dir, "store", d.bytes(f.writes()), load
+	case shared:
+		c.Name, c.Bytes, c.Load, c.Extra = d.name(), d.bytes(false), load, d.bytes(f.writes())
 	}
-	if s.places[place] = d.name(); writes {
-		delete(s.places, place)
-	}
-	return dir, dataCopied, nil
-}
-
-// has says whether a data set is there, whole.
-func (s *dataSets) has(name string) bool {
-	_, err := os.Stat(filepath.Join(s.dir, name))
-	return err == nil
-}
-
-func (s *dataSets) copy(place int) string { return filepath.Join(s.dir, fmt.Sprintf("copy-%d", place)) }
-
-// make sees that the folder is there, and ours alone: its parent may be everybody's.
-func (s *dataSets) make() error {
-	if s.made {
-		return nil
-	}
-	err := os.Mkdir(s.dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		var st os.FileInfo
-		if st, err = os.Lstat(s.dir); err == nil && (!st.IsDir() || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
-			err = fmt.Errorf("%s is there and is somebody else's (remove it)", s.dir)
-		}
-		if err == nil {
-			err = os.Chmod(s.dir, 0o700)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("folder for the data sets: %w (choose another disk with TMPDIR)", err)
-	}
-	s.made, s.places = true, map[int]string{}
-	if !s.keep {
-		atExit(func() { _ = os.RemoveAll(s.dir) })
-	}
-	return s.removeCopies() // of a process that ended in the middle
-}
-
-// fill loads a data set. It is in the place of its name when it is whole, and not before.
-func (s *dataSets) fill(ctx context.Context, d *dataSet, dir string) error {
-	part := dir + ".part"
-	err := os.RemoveAll(part)
-	if err == nil {
-		err = s.load(ctx, d.load(part))
-	}
-	if err == nil {
-		err = os.Rename(part, dir)
-	}
-	if err == nil {
-		return nil
-	}
-	_ = os.RemoveAll(part)
-	if ctx.Err() != nil {
-		return errors.New("interrupted while loading: nothing was measured")
-	}
-	return fmt.Errorf("load the data set: %w", err)
-}
-
-// removeCopies removes the copies of all places.
-func (s *dataSets) removeCopies() error {
-	all, err := filepath.Glob(s.copy(0)[:len(s.copy(0))-1] + "*")
-	for _, dir := range all {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return err
-}
-
-// close removes them, unless they are to be kept.
-func (s *dataSets) close() error {
-	if s.keep {
-		return s.removeCopies()
-	}
-	return os.RemoveAll(s.dir)
+	return c
 }

@@ -43,8 +43,14 @@ func writeFaulty(t *testing.T, text string) string {
 	return file
 }
 
-// resumeFaulty runs kvwire run, with its results in out and its temporary files beside.
+// takesGenerations marks a test whose generations take seconds, whatever else the machine does: they run beside each other, and not in short runs.
+func takesGenerations(t *testing.T) {
+	t.Helper()
+	testenv.NotShort(t, "generations of several seconds")
+	t.Parallel()
+}
 
+// resumeFaulty runs kvwire run, with its results in out and its temporary files beside.
 func resumeFaulty(t *testing.T, out string, args []string, env ...string) *faulty {
 	t.Helper()
 	r := &running{t: t, cmd: asKvwire(context.Background(), args...)}
@@ -166,6 +172,7 @@ const twoNetworks = "transport: [tcp, inproc]\nbackend: mem\nmix: a\nrecords: 1k
 
 // A process that is killed or stands still has its generation done again; the second time its variant is failed, and the others go on.
 func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		cell   string
@@ -182,6 +189,7 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 	} {
 		for _, times := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s %d", c.name, times), func(t *testing.T) {
+				takesGenerations(t)
 				f := beginFaulty(t, twoNetworks, orderWaitOfTest+"="+c.wait)
 				var hit []processID
 				for range times {
@@ -211,6 +219,7 @@ func twoGenerations(time string) string {
 // ^C in the middle of a generation, once and twice, and the death of kvwire run itself leave no process, and no slice without its row. --resume does the
 // generation again, and keeps the complete one.
 func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		signals []syscall.Signal
@@ -222,6 +231,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 		{"killed", []syscall.Signal{syscall.SIGKILL}, -1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			takesGenerations(t)
 			f := beginFaulty(t, twoGenerations("12s"))
 			f.find(nil, "-b02-c001", true)
 			f.look()
@@ -261,6 +271,7 @@ func (f *faulty) read(name string) []byte {
 
 // A generation whose last lines were cut short, of its rows or of its slices, is measured again.
 func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
+	takesGenerations(t)
 	f := beginFaulty(t, twoGenerations("1s"))
 	f.ends(exitOK)
 	f.rows(6, 0, "")
@@ -280,6 +291,7 @@ func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 
 // Variants that read other values than were written fail, with exit code 4.
 func TestVariantsThatReadWrongData(t *testing.T) {
+	takesGenerations(t)
 	file := writeFaulty(t, "transport: [inproc, tcp]\nbackend: disk\ndisk-engine: pool\nmix: get\nrecords: 500\nvalue-bytes: 128\ngenerations: 1\ntime: 1s\n")
 	out := filepath.Join(t.TempDir(), "out")
 	kept := resumeFaulty(t, out, []string{"run", file, "--keep-data", "--output-dir", out})
@@ -301,6 +313,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 
 // A full disk ends the run with an error that names the file. What is complete is kept, and --resume goes on when there is room.
 func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
+	takesGenerations(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("kvwire", dir, "tmpfs", 0, "size=4m"); err != nil {
 		testenv.Need(t, "mount", fmt.Errorf("a small disk: %w", err))
@@ -331,8 +344,10 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 // A generation in which a variant failed, or was skipped and can be run now, is measured again as a whole. Its rows and slices stay until the new ones are complete,
 // also where --resume is interrupted.
 func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
+	t.Parallel()
 	for _, why := range []string{"failed", "skipped"} {
 		t.Run(why, func(t *testing.T) {
+			takesGenerations(t)
 			f := beginFaulty(t, twoGenerations("4s"))
 			f.ends(exitOK)
 			rows, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
@@ -377,7 +392,7 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 				}
 			}
 			now, err := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
-			if of := report.ByRun(now); err != nil || len(of) != len(report.ByRun(all)) {
+			if of := byRun(now); err != nil || len(of) != len(byRun(all)) {
 				t.Errorf("slices of %d runs (%v)", len(of), err)
 			}
 			for _, pattern := range []string{"*again*", "hdr/*again*"} {

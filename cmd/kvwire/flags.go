@@ -199,6 +199,12 @@ func (f *factors) spec() (s bench.Spec, err error) {
 		s.Trace, s.TraceSpeed, s.TraceRepeat = f.replay, float64(l.TraceSpeed), l.TraceRepeat
 	}
 	switch {
+	case s.Operations > 0 && f.sets("duration"):
+		return s, usagef("--operations %s and --duration %v both end the window: give one of them", &l.Operations, l.Duration)
+	case s.Operations > 0 && len(f.launch.Clients) > 0: // hosts that end at different times would be in no window together
+		return s, usagef("--operations: load hosts end their windows together, after --duration: leave --operations out")
+	case s.Operations > 0 && f.goal != nil:
+		return s, usagef("--search measures for --duration at each rate: leave --operations out")
 	case s.ValueDist != bench.FixedSize && f.Store.Backend == "null":
 		return s, usagef("--value-dist %s needs a backend that keeps values, not null", l.ValueDist)
 	case s.ValueDist == bench.FixedSize && f.sets("value-min-bytes"):

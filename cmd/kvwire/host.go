@@ -26,7 +26,7 @@ const hostHelp = `Examples:
 
 Starts servers on this machine for a kvwire on another one, each as it asks, until ^C: the variants of a question
 live at the same time. A server ends with the connection that asked for it. Anybody may ask, and use the servers: off loopback it needs --insecure, and is for networks that nobody else is on.
-Launchers (docs/hosts.md) need no such thing.`
+It is for machines without a launcher between them, such as the two guests of kvwire run --vm=two. Elsewhere use a launcher (docs/hosts.md): its servers accept only the run.`
 
 // hireLineMax bounds what a client asks for, in bytes; hireWait how long it may take to ask; hiredMax the servers that live at the same time:
 // who asks for one more waits until one ends.

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
@@ -52,7 +53,7 @@ func inspectFolder(name, help string, args []string) (all []store.Inspected, asJ
 	}
 	p := newRecovery("reading")
 	all, err = store.Inspect(set.Arg(0), p.show)
-	p.clear()
+	p.Clear()
 	return all, asJSON, err
 }
 
@@ -180,7 +181,7 @@ func statCommand(_ context.Context, args []string) error {
 
 // recovery shows how far several shards have been read.
 type recovery struct {
-	*progress
+	*terminal.Line
 	mu          sync.Mutex
 	what        string
 	began       time.Time
@@ -188,7 +189,7 @@ type recovery struct {
 }
 
 func newRecovery(what string) *recovery {
-	return &recovery{progress: newProgress(""), what: what, began: time.Now(), done: map[int]int64{}, total: map[int]int64{}}
+	return &recovery{Line: terminal.Stderr(), what: what, began: time.Now(), done: map[int]int64{}, total: map[int]int64{}}
 }
 
 // show is store.Inspect's progress. Any goroutine may call it.
@@ -207,8 +208,8 @@ func (r *recovery) show(shard, shards int, done, total int64) {
 	}
 	all = all / int64(len(r.total)) * int64(max(shards, len(r.total))) // those that have not begun are as large
 	left := time.Duration(float64(took) * float64(all-have) / float64(have))
-	r.line("%s the store: %s of %s, %d %%, %v left", r.what, report.Size(have), report.Size(all), 100*have/max(all, 1), left.Round(time.Second))
+	r.Show("%s the store: %s of %s, %d %%, %v left", r.what, report.Size(have), report.Size(all), 100*have/max(all, 1), left.Round(time.Second))
 	if have >= all {
-		r.clear()
+		r.Clear()
 	}
 }

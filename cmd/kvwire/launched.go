@@ -18,6 +18,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // A launcher is given two plain words only, the path of kvwire and "launched", since some (ssh) hand their arguments to a shell.
@@ -381,7 +382,7 @@ func launchServer(ctx context.Context, f *factors, flags []string) (*child, erro
 		return nil, err
 	}
 	if f.control {
-		c.control = &serverControl{write: p.write, next: func(ctx context.Context, wait time.Duration) ([]byte, error) {
+		c.control = &server.Control{Write: p.write, Next: func(ctx context.Context, wait time.Duration) ([]byte, error) {
 			line, err := p.next(ctx, wait)
 			c.hung = c.hung || p.hung
 			return line, err

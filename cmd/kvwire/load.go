@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/terminal"
 )
 
 const loadHelp = `Examples:
@@ -83,9 +84,9 @@ func loadCommand(ctx context.Context, args []string) error {
 	if items, err := r.items(); err == nil && items > spec.Records {
 		fmt.Fprintf(os.Stderr, "kvwire: the store has %d items already, and --records asks for %d: the load writes these %[2]d and keeps the others\n", items, spec.Records)
 	}
-	p := newProgress("")
-	done, err := bench.Load(ctx, spec, r.client.threads, p.show)
-	p.clear()
+	p := terminal.Stderr()
+	done, err := bench.Load(ctx, spec, r.client.threads, showProgress(p))
+	p.Clear()
 	if cerr := r.close(); err == nil {
 		err = cerr
 	}
@@ -101,4 +102,21 @@ func loadCommand(ctx context.Context, args []string) error {
 	fmt.Fprintf(stdout, "loaded %d of %d records in %v (%.0f/s)\n", done.Records, spec.Records, done.Duration.Round(time.Millisecond),
 		float64(done.Records)/max(done.Duration.Seconds(), 1e-9))
 	return nil
+}
+
+// showProgress shows how far a load or a measurement is, for bench.Run and bench.Load.
+func showProgress(l *terminal.Line) func(bench.Progress) {
+	return func(s bench.Progress) {
+		if !l.OnTerminal() {
+			return
+		}
+		left := ""
+		switch {
+		case s.Records > 0 && s.OpsPerS > 0:
+			left = fmt.Sprintf("%d %%, %v left", 100*s.Ops/s.Records, time.Duration(float64(s.Records-min(s.Ops, s.Records))/s.OpsPerS*1e9).Round(time.Second))
+		case s.Total > 0 && s.Total < bench.WindowMax: // the most of a window that ends after a number of operations
+			left = fmt.Sprintf("%v left", max(0, s.Total-s.Elapsed).Round(time.Second))
+		}
+		l.Show("%-8s %s, %.0f/s", s.Phase, left, s.OpsPerS)
+	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // A load host and the bench that launched it speak in lines of JSON: orders one way, words the other. The host connects and
@@ -43,10 +44,10 @@ type word struct {
 	Progress *bench.Progress `json:"progress,omitempty"`
 	Found    *portion        `json:"found,omitempty"`
 
-	Opened   bool       `json:"opened,omitempty"`
-	Prepared bool       `json:"prepared,omitempty"`
-	Slice    *loadSlice `json:"slice,omitempty"`
-	Closed   *loadSum   `json:"closed,omitempty"`
+	Opened   bool                `json:"opened,omitempty"`
+	Prepared bool                `json:"prepared,omitempty"`
+	Slice    *report.ClientSlice `json:"slice,omitempty"`
+	Closed   *loadSum            `json:"closed,omitempty"`
 }
 
 // ready is what the server is, and what it granted.
@@ -60,7 +61,7 @@ type ready struct {
 // portion is a load host's part of a run, with the server's counters at the ends of its window.
 type portion struct {
 	Result        json.RawMessage `json:"result"` // bench.Result.Encode's
-	Before, After counters
+	Before, After server.Counters
 	CountersError string    `json:"counters_error,omitempty"`
 	Error         string    `json:"error,omitempty"`
 	Port          *portWord `json:"port,omitempty"`
@@ -150,31 +151,26 @@ func (d *driven) obey(ctx context.Context, in io.Reader) error {
 
 // readOrders hands on orders until the input ends; one to stop is done at once.
 func readOrders(ctx context.Context, in io.Reader, jobs chan<- job) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
 	last := func() {}
-	for s.Scan() {
-		o, err := readOrder(s.Bytes())
+	return eachLine(in, func(line []byte) (more bool, err error) {
+		o, err := readOrder(line)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if o.Stop {
 			last()
-			continue
+			return true, nil
 		}
 		j := job{order: o}
 		j.ctx, j.cancel = context.WithCancel(ctx)
 		last = j.cancel
 		select {
 		case jobs <- j:
+			return true, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		}
-	}
-	if err := s.Err(); err != nil {
-		return fmt.Errorf("loadhost: read orders: %w", err)
-	}
-	return nil
+	})
 }
 
 // readOrder reads one line.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 )
 
@@ -145,6 +146,10 @@ func codeOf(err error) (code int, has bool) {
 	if errors.As(err, &e) {
 		return e.code, true
 	}
+	var missed *lab.MissedError
+	if errors.As(err, &missed) {
+		return exitMissed, true
+	}
 	var usage *lab.UsageError
 	return exitUsage, errors.As(err, &usage)
 }
@@ -168,9 +173,7 @@ func interruptible() context.Context {
 			cancel()
 			return
 		}
-		p := newProgress("")
-		p.shown = p.width != nil // a line that is written over, and the terminal's ^C behind it
-		p.clear()
+		terminal.Stderr().Erase() // a line that is written over, and the terminal's ^C behind it
 		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
 		cancel()
 	}

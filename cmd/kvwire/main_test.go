@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
 	}
+	idleLook, ownWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
 			orderWait = d
@@ -202,7 +203,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 	}
 }
 
-// ^C ends a run whenever it comes, also while the process confines itself to its CPUs: it executed itself again for that, and 4 of 150 went on.
+// ^C ends a run whenever it comes, also while the process confines itself to its CPUs.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 	for i := range 40 {
 		cmd := asKvwire(context.Background(), "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")

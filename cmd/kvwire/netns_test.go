@@ -160,7 +160,7 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 func TestTheServerAloneInANamespace(t *testing.T) {
 	h := namespaces(t, 1)
 	// The client goes into the other namespace as a whole.
-	words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--server-launch="+h.server, "--server-addr="+h.addr, "--backend=null", "--duration=1s", "--warmup=0s", "--json")
+	words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--server-launch="+h.server, "--server-addr="+h.addr, "--backend=null", "--operations=2k", "--warmup=0s", "--json")
 	out, err := exec.Command(words[0], words[1:]...).Output()
 	var row report.Row
 	if err == nil {
@@ -174,6 +174,7 @@ func TestTheServerAloneInANamespace(t *testing.T) {
 
 // A host that dies once has its generation done again; dying again, it fails the variant, with its reason, and --resume does it again.
 func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
+	testenv.NotShort(t, "generations of several seconds")
 	for _, c := range []struct {
 		name, command string
 		at            int // which namespace
@@ -313,7 +314,7 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 			continue
 		}
 		target := h.addr + ":" + strconv.Itoa(listening(t, proc))
-		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--duration=1s")
+		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--operations=1")
 		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "no access: this server wants a name and a secret") {
 			t.Errorf("a stranger: %v: %s", err, out)

@@ -19,15 +19,15 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // processes is the lab.Exec of kvwire run: each variant, and each whole run, is a process of kvwire's.
 type processes struct {
-	x        *experiments.Experiment
+	x        *experiment.Experiment
 	dir      string // of the results
 	serverAt string // --server-at
 	launch   launchers
@@ -35,7 +35,7 @@ type processes struct {
 	wrong    atomic.Int32 // processes that read wrong data
 
 	mu    sync.Mutex // of what follows: variants start at the same time
-	data  dataSets
+	data  lab.DataSets
 	cells map[int]*factors // flags of cells, checked
 }
 
@@ -69,8 +69,28 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 		return lab.Facts{}, err
 	}
 	row := f.row()
-	row.DurationNs, row.WarmupNs = report.I(int64(f.Load.Duration)), report.I(int64(f.Load.Warmup))
-	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.OnDisk(), Here: p.notHere(f) == nil}, nil
+	row.WarmupNs = report.I(int64(f.Load.Warmup))
+	if f.Load.Operations == 0 {
+		row.DurationNs = report.I(int64(f.Load.Duration))
+	}
+	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.OnDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
+}
+
+// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
+func (p *processes) required() error {
+	if p.launch.used() {
+		return nil
+	}
+	for _, name := range p.x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", p.x.Name, err)}
+		}
+	}
+	return nil
 }
 
 // whole is the reason why a cell cannot be measured in slices; "": it can.
@@ -178,7 +198,11 @@ func (p *processes) takeData(ctx context.Context, f *factors, place int) (dir, h
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.data.take(ctx, &d, f.writes(), place)
+	dir, err = p.data.Place(ctx, d.name(), func(ctx context.Context, dir string) error {
+		_, err := p.program(ctx, "load", d.load(dir))
+		return err
+	}, f.writes(), place)
+	return dir, dataCopied, err
 }
 
 // variantProcess is a variant of a generation.
@@ -189,8 +213,8 @@ type variantProcess struct {
 	kin   []processID   // its server and what else it has started, as it was last seen
 }
 
-// orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: controlMax to
-// resume the server, DrainMax twice for requests without an answer, and quietMax and controlMax to park the server. Tests have a shorter one.
+// orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: those of
+// server.Control to resume and to park the server, and DrainMax twice for requests without an answer. Tests have a shorter one.
 var orderWait = 70 * time.Second
 
 // ready waits until the variant has loaded its data and is parked.
@@ -274,14 +298,8 @@ func (v *variantProcess) Kill() {
 	v.kin = nil
 }
 
-// loadData loads a data set. Its caller holds the lock.
-func (p *processes) loadData(ctx context.Context, args []string) error {
-	_, err := p.program(ctx, "load", args)
-	return err
-}
-
 // Run implements lab.Exec: a whole run is a kvwire bench.
-func (p *processes) Run(ctx context.Context, run experiments.Run, id string) (row *report.Row, err error) {
+func (p *processes) Run(ctx context.Context, run experiment.Run, id string) (row *report.Row, err error) {
 	f, err := p.startable(run.Cell)
 	if err != nil {
 		return nil, err

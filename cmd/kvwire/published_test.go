@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab"
 )
 
@@ -61,6 +62,7 @@ func said(t *testing.T, f func()) string {
 
 // Every folder that is published can be drawn again from what lies in it, wherever it is and whatever it is called, and says what it lacks.
 func TestPublishedFoldersAreDrawnAgain(t *testing.T) {
+	testenv.NotShort(t, "all folders that were published")
 	all := published(t)
 	t.Chdir(t.TempDir())
 	for name, dir := range all {

@@ -59,8 +59,11 @@ func TestEveryNumericFlagHasARange(t *testing.T) {
 		for _, m := range flagLine.FindAllStringSubmatch(helpOf(t, c), -1) {
 			names = append(names, m[1])
 		}
-		if c.name == "run" {
-			names = append(names, "blocks") // which help does not show
+		switch c.name { // what help does not show
+		case "run":
+			names = append(names, "blocks")
+		case "bench":
+			names = append(names, factor.All.Names(func(f *factor.Factor) bool { return f.Hidden && f.Range != (factor.Span{}) })...)
 		}
 		for _, name := range names {
 			s, ok := all[name]
@@ -199,8 +202,8 @@ func TestCellsAtTheEndsOfRanges(t *testing.T) {
 				_, err = f.plan()
 			}
 			if err == nil {
-				c := estimate(f)
-				if c.load < 0 || c.bytes < 0 || c.extra < 0 {
+				c := f.dataCosts()
+				if c.Load < 0 || c.Bytes < 0 || c.Extra < 0 {
 					t.Errorf("--%s=%s: an estimate below 0: %+v", name, v, c)
 				}
 			}

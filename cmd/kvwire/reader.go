@@ -1,9 +1,9 @@
 package main
 
 import (
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 )
@@ -15,11 +15,11 @@ var inputs lab.Inputs
 func resultsReader() results.Reader {
 	return results.Reader{
 		Flags: experimentFlags(),
-		Experiment: func(path, name string, copies lab.Inputs) (*experiments.Experiment, error) {
+		Experiment: func(path, name string, copies lab.Inputs) (*experiment.Experiment, error) {
 			inputs = copies
 			return readExperimentAs(path, name)
 		},
-		Factors: func(c experiments.Cell) (*report.Row, error) {
+		Factors: func(c experiment.Cell) (*report.Row, error) {
 			f, err := cellFactors(c)
 			if err != nil {
 				return nil, err

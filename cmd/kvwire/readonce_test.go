@@ -44,7 +44,7 @@ func TestAGetReadsTheDiskOnceWhateverTheNetwork(t *testing.T) {
 			for _, protocol := range []string{"", "redis://"} {
 				before, _ := s.scrape()
 				if err := program(t.Context(), append([]string{"bench", "--target", protocol + s.hello.Listening, "--mix", "c",
-					"--warmup", "0s", "--duration", "300ms"}, sizes...)); err != nil {
+					"--warmup", "0s", "--operations", "100"}, sizes...)); err != nil {
 					t.Fatal(err)
 				}
 				after, _ := s.scrape()

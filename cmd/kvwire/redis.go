@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/access"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 const redisPort = "6379"
@@ -135,7 +136,7 @@ func checkAddress(flag, addr string, least uint64) error {
 
 // checkHostPort says what is wrong with an address, without the address.
 func checkHostPort(addr string, least uint64) error {
-	if _, local := stream.UnixPath(addr); local {
+	if _, local := socket.UnixPath(addr); local {
 		return errUnixHere
 	}
 	host, port, err := net.SplitHostPort(addr)
@@ -192,7 +193,7 @@ func (m masking) Write(line []byte) (int, error) {
 }
 
 // redisCounters are what INFO tells of a server that a row wants to know: its CPU time, and its items.
-func redisCounters(info string) (c counters, err error) {
+func redisCounters(info string) (c server.Counters, err error) {
 	c.Flags = map[string]string{"transport": "redis", "backend": store.Mem.String(), "wait": "block"}
 	seconds := func(text string) (time.Duration, error) {
 		s, err := strconv.ParseFloat(text, 64)

@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"encoding/csv"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/kvwire/kvwire/report"
@@ -16,7 +14,7 @@ import (
 
 // benchInto are the arguments of a short run that leaves its row in a folder.
 func benchInto(dir string) []string {
-	return []string{"bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "100ms", "--output-dir", dir}
+	return []string{"bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--operations", "1k", "--output-dir", dir}
 }
 
 // runsOfTable are the runs of a table beside runs.csv, in the order of their first lines; its header stands once.
@@ -112,64 +110,5 @@ func TestARunOfTheSameNameIsRefused(t *testing.T) {
 	rows, rerr := report.ReadRows(filepath.Join(dir, "runs.csv"))
 	if err != nil || rerr != nil || string(after) != string(before) || len(rows) != 1 {
 		t.Errorf("%v, %v, %d rows", err, rerr, len(rows))
-	}
-}
-
-// Experiments that begin in the same second have folders of their own.
-func TestFoldersOfTheSameNameAreDifferent(t *testing.T) {
-	parent := filepath.Join(t.TempDir(), "results")
-	var mu sync.Mutex
-	dirs := map[string]bool{}
-	var wait sync.WaitGroup
-	for range 8 {
-		wait.Go(func() {
-			dir, err := newFolder(parent, "quick-20261128-120000")
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			dirs[dir] = true
-		})
-	}
-	wait.Wait()
-	if len(dirs) != 8 || !dirs[filepath.Join(parent, "quick-20261128-120000")] || !dirs[filepath.Join(parent, "quick-20261128-120000-8")] {
-		t.Errorf("folders %v", dirs)
-	}
-}
-
-// results/latest is a link at every moment.
-func TestLatestIsAlwaysALink(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if err := os.Mkdir(resultsFolder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(resultsFolder, "latest")
-	if err := linkLatest("results/a"); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() {
-		var all error
-		for range 500 {
-			all = errors.Join(all, linkLatest("results/b"), linkLatest("results/a"))
-		}
-		done <- all
-	}()
-	for {
-		if _, err := os.Readlink(link); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			if left, err := os.ReadDir(resultsFolder); err != nil || len(left) != 1 {
-				t.Errorf("left behind: %v, %v", left, err)
-			}
-			return
-		default:
-		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,7 +86,7 @@ func kernel() string {
 // Another address than ours counts as another host, though it may be a container's.
 func hostsOf(target string) report.Int {
 	host, _, err := net.SplitHostPort(target)
-	if _, local := stream.UnixPath(target); local || target == "" || host == "localhost" {
+	if _, local := socket.UnixPath(target); local || target == "" || host == "localhost" {
 		return report.I(1)
 	}
 	ip, perr := netip.ParseAddr(host)
@@ -216,12 +216,12 @@ func (m *measured) row(s *session) *report.Row {
 	r.DataSet = s.data
 	sides := report.Sides{IdleCPUs: s.idle, InProcess: s.served != nil}
 	before, after := m.before, m.after
-	r0, w0 := before.disk()
-	r1, w1 := after.disk()
+	r0, w0 := before.Disk()
+	r1, w1 := after.Disk()
 	if !sides.InProcess && m.err == nil {
 		sides.Server = &report.Server{Usage: after.Process.Sub(before.Process), Loops: after.Loops.Sub(before.Loops),
 			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}, Other: f.redis}
-		if after.hasDisk() {
+		if after.HasDisk() {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 		}
 	}
@@ -244,10 +244,10 @@ func (m *measured) row(s *session) *report.Row {
 	}
 	s.port.fill(r)
 	s.granted.fill(r)
-	if after.hasDisk() && m.err == nil {
-		fillDisk(r, before.engines(), after.engines())
+	if after.HasDisk() && m.err == nil {
+		fillDisk(r, before.DiskEngines(), after.DiskEngines())
 	}
-	if sides.InProcess && after.hasDisk() && m.result.Ops > 0 {
+	if sides.InProcess && after.HasDisk() && m.result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
 	}
@@ -258,10 +258,10 @@ func (m *measured) row(s *session) *report.Row {
 	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(allowedCPUs()) <= 2 {
 		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
 	}
-	if after.hasDisk() {
-		r.DirectIO, r.FixedBuffers = report.B(after.directIO()), report.B(after.fixedBuffers())
-		r.FixedFiles = report.B(after.fixedFiles())
-		if !after.directIO() {
+	if after.HasDisk() {
+		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())
+		r.FixedFiles = report.B(after.FixedFiles())
+		if !after.DirectIO() {
 			notes = append(notes, "no O_DIRECT here: memory or the kernel's page cache, not a disk")
 		}
 	}
@@ -270,10 +270,6 @@ func (m *measured) row(s *session) *report.Row {
 	}
 	r.Note = strings.Join(notes, "; ")
 	return r
-}
-
-func (c *counters) hasDisk() bool {
-	return len(c.Stores) > 0 && c.every(func(s *store.Stats) bool { return s.Disk.Engine != "" })
 }
 
 // fillDisk writes what the disk engines did in the window.

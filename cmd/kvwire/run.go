@@ -2,21 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/store"
 )
 
 const runHelp = `Examples:
@@ -89,9 +88,9 @@ func runCommand(ctx context.Context, args []string) error {
 	if err := g.checkResume(f.set); err != nil {
 		return err
 	}
-	read := func() (*experiments.Experiment, error) { return readExperiment(arg) }
+	read := func() (*experiment.Experiment, error) { return readExperiment(arg) }
 	if g.resume != "" {
-		read = func() (*experiments.Experiment, error) { return results.ReadExperiment(g.resume, resultsReader()) }
+		read = func() (*experiment.Experiment, error) { return results.ReadExperiment(g.resume, resultsReader()) }
 	}
 	x, err := read()
 	if err != nil {
@@ -109,23 +108,17 @@ func runCommand(ctx context.Context, args []string) error {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
 	if g.dryRun || g.estimate {
-		return forecast(stdout, x, settings, f.serverAt, g.dryRun)
+		return planner(x, settings, f.serverAt).Forecast(stdout, temporaryParent(), g.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, g, settings)
 	}
-	r, err := newRunner(x, f, arg, g, settings)
-	if err != nil {
-		return err
-	}
-	r.claims = len(claims)
-	err = r.run(ctx)
-	return errors.Join(err, r.finish())
+	return execute(ctx, x, f, arg, g, settings, len(claims))
 }
 
 // readExperiment reads the experiment that arg names and checks every cell as bench would, before anything runs.
-func readExperiment(arg string) (*experiments.Experiment, error) {
-	path, err := experiments.Find(arg)
+func readExperiment(arg string) (*experiment.Experiment, error) {
+	path, err := experiment.Find(arg)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
@@ -133,12 +126,12 @@ func readExperiment(arg string) (*experiments.Experiment, error) {
 }
 
 // readExperimentAs is readExperiment for a file. name is the experiment's name if the text has none.
-func readExperimentAs(path, name string) (*experiments.Experiment, error) {
-	x, err := experiments.LoadAs(path, name, experimentFlags())
+func readExperimentAs(path, name string) (*experiment.Experiment, error) {
+	x, err := experiment.LoadAs(path, name, experimentFlags())
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	var cells []experiments.Cell
+	var cells []experiment.Cell
 	seen := map[string]bool{} // a sweep over what does not apply to a cell is one cell
 	for _, c := range x.Cells {
 		c = applicable(c)
@@ -159,8 +152,8 @@ func readExperimentAs(path, name string) (*experiments.Experiment, error) {
 
 // experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value: all factors but
 // stages, which has a key of its own.
-func experimentFlags() experiments.Flags {
-	flags := experiments.Flags{}
+func experimentFlags() experiment.Flags {
+	flags := experiment.Flags{}
 	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Name != "stages" }) {
 		flags[name] = func(value string) (string, error) {
 			f := newBenchFactors()
@@ -182,7 +175,7 @@ func newBenchFactors() *factors {
 
 // applicable removes from a cell the flags that do not apply to it: an experiment that sweeps backend may set the
 // disk's cache for all cells. On a command line such a flag is a contradiction, and refused.
-func applicable(c experiments.Cell) experiments.Cell {
+func applicable(c experiment.Cell) experiment.Cell {
 	defaults := factor.NewValues()
 	get := factor.All.Get(&defaults)
 	of := func(name string) string {
@@ -191,14 +184,14 @@ func applicable(c experiments.Cell) experiments.Cell {
 		}
 		return get(name)
 	}
-	return slices.DeleteFunc(slices.Clone(c), func(f experiments.Flag) bool {
+	return slices.DeleteFunc(slices.Clone(c), func(f experiment.Flag) bool {
 		x := factor.All.Find(f.Name)
 		return x != nil && !x.Swept(of)
 	})
 }
 
 // cellFactors are a cell's flags, checked against each other.
-func cellFactors(c experiments.Cell) (*factors, error) {
+func cellFactors(c experiment.Cell) (*factors, error) {
 	f := newBenchFactors()
 	if err := f.parse(c.Args(), nil); err != nil {
 		return nil, err
@@ -210,201 +203,89 @@ func cellFactors(c experiments.Cell) (*factors, error) {
 	return f, err
 }
 
-// runner is one execution of an experiment. lab.Runner decides the order; runner makes the folder and prints the results.
-type runner struct {
-	lab      *lab.Runner
-	exec     *processes
-	folder   *results.Folder // the experiment, its plan, and its rows so far
-	keeper   *results.Keeper
-	planLock *os.File // the plan's file: its lock is this process'
-	table    *live
-	log      *os.File
-	json     bool
-	begun    time.Time
-	cut      bool
-	claims   int // number of claims of others about the experiment
+// planner is a lab.Runner that only plans.
+func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Runner {
+	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
 }
 
-func newRunner(x *experiments.Experiment, f *factors, path string, g *generationsFlags, settings lab.Settings) (r *runner, err error) {
-	r = &runner{json: f.json, begun: time.Now(), exec: &processes{x: x, serverAt: f.serverAt, launch: f.launch}}
+// execute makes or resumes an execution, runs it, and prints the results.
+func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
+	p := &processes{x: x, serverAt: f.serverAt, launch: f.launch}
+	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: p.required, Failed: failed,
+		Exec: func(plan *lab.Plan) lab.Exec { p.launch = launchers(plan.Launch); return p },
+		Data: dataFolder,
+		Note: func(format string, a ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", a...) }}
+	var e *results.Execution
+	var err error
 	if g.resume == "" {
-		if err = r.required(x); err == nil {
-			err = r.create(x, path, f.outputDir, g.primary, settings)
-		}
-	} else if err = r.resume(x, g.resume); err == nil {
-		err = r.required(x)
+		e, err = results.Create(x, arg, f.outputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(f.launch), Primary: g.primary}, resultsReader(), program)
+	} else {
+		e, err = results.Resume(x, g.resume, resultsReader(), program)
 	}
-	if err != nil {
-		return nil, err
-	}
-	dir := r.folder.Dir
-	if r.log, err = os.OpenFile(filepath.Join(dir, "run.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
-		return nil, err
-	}
-	if r.keeper, err = r.folder.Keeper(); err != nil {
-		return nil, err
-	}
-	r.exec.dir, r.exec.log, r.exec.data.keep = dir, r.log, g.keepData
-	r.exec.data.load = r.exec.loadData
-	r.table = newLive(r.folder, r.log)
-	r.lab.Keeper, r.lab.Watcher = r.keeper, r.table
-	env := environment()
-	env.GOMAXPROCS = 0 // of this process, and not of those that measure
-	return r, env.WriteFile(dir)
-}
-
-// plan makes the lab's runner for the folder's plan. It starts nothing.
-func (r *runner) plan() error {
-	r.lab = r.folder.Runner(r.exec)
-	return r.lab.Prepare()
-}
-
-// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
-func (r *runner) required(x *experiments.Experiment) error {
-	if r.exec.launch.used() {
-		return nil
-	}
-	for _, name := range x.Require {
-		n, err := find(name)
-		if err == nil {
-			err = n.works()
-		}
-		if err != nil {
-			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err)}
-		}
-	}
-	return nil
-}
-
-// afford checks, before anything is written, that the disks have space for the missing steps, and warns of runs that take long.
-func (r *runner) afford() error {
-	c, err := estimates(r.folder.Experiment, r.exec.serverAt)
 	if err != nil {
 		return err
 	}
-	missing := r.folder.RemainingRuns()
-	for _, why := range c.long(missing) {
-		fmt.Fprintln(os.Stderr, "kvwire:", why)
-	}
-	r.exec.data.dir = r.dataFolder()
-	return roomy(c.demands(r.lab, missing, filepath.Dir(r.exec.data.dir), used(r.exec.data.dir)))
+	inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which nobody changes meanwhile
+	p.dir, p.log = e.Dir, e.Log
+	p.data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy, AtExit: atExit}
+	display := lab.NewDisplay(terminal.Stderr(), x, e.Log)
+	e.Runner.Watcher = display
+	err = e.Run(ctx)
+	display.Clear()
+	return errors.Join(err, finish(e, p, f.json, claims))
 }
 
-// dataFolder is the folder of the data sets.
-func (r *runner) dataFolder() string {
-	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, r.folder.Plan.ID, r.folder.Plan.Seed))
+// othersEnvironment is this machine without GOMAXPROCS, which would be this process's, where other processes measure.
+func othersEnvironment() report.Env {
+	env := environment()
+	env.GOMAXPROCS = 0
+	return env
 }
 
-// run measures what is not kept yet.
-func (r *runner) run(ctx context.Context) error {
-	// A child of a whole run dies with this thread (Pdeathsig), so the thread must not end before.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := r.lab.Run(ctx)
-	r.cut = ctx.Err() != nil
-	if err != nil {
-		err = fmt.Errorf("stopped after %d of %d runs: %w (kvwire run --resume %s goes on when the cause is gone)", len(r.folder.Rows), len(r.folder.Runs), err, r.folder.Dir)
-	}
-	return err
+// dataFolder is the folder of an execution's data sets.
+func dataFolder(plan *lab.Plan) string {
+	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, plan.ID, plan.Seed))
 }
 
-// summary is the part of a progress line about one run.
-func summary(r *report.Row) string {
-	if r.SkippedReason != "" {
-		return "skipped: " + r.SkippedReason
-	}
-	if !r.Ops.Known() && r.InvalidReason != "" {
-		return "failed: " + r.InvalidReason
-	}
-	s := "no operations"
-	if v, ok := r.OpsPerS.Get(); ok {
-		s = report.Rate(v) + " ops/s"
-	}
-	if v, ok := r.LatP50Ns.Get(); ok {
-		s += ", p50 " + report.Duration(v)
-	}
-	if m, err := report.FindMetric("cpu_ns_per_op"); err == nil {
-		if v, ok := m.Of(r).Get(); ok {
-			s += ", CPU " + m.Text(v)
-		}
-	}
-	return s
+// failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
+var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
+
+// failed reports whether --resume measures a run again because it failed or was interrupted.
+func failed(row *report.Row) bool {
+	return row.SkippedReason == "" && !row.Ops.Known() || strings.Contains(row.InvalidReason, "interrupted") || strings.HasPrefix(row.InvalidReason, failedRun)
 }
 
-// finish closes the files, prints the tables, and returns the error that sets the exit code.
-func (r *runner) finish() error {
-	r.table.clear()
-	rows := r.folder.RowsInOrder()
-	all, err := json.MarshalIndent(rows, "", " ")
-	err = errors.Join(err, r.exec.data.close(), r.keeper.Close(), r.log.Close(), r.planLock.Close(), report.WriteFile(filepath.Join(r.folder.Dir, "runs.json"), append(all, '\n')), linkLatest(r.folder.Dir))
-	found, ferr := r.folder.Findings()
-	if err = errors.Join(err, ferr); err == nil {
-		err = r.folder.WritePage(&found)
-	}
-	if r.json {
-		_, werr := fmt.Fprintf(stdout, "%s\n", all)
+// finish writes and prints the results, and returns the error that sets the exit code.
+func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
+	err := p.data.Close()
+	found, rows, ferr := e.Finish()
+	err = errors.Join(err, ferr)
+	if asJSON {
+		_, werr := stdout.Write(rows)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Fprint(stdout, guestTitle(r.exec.serverAt != ""))
-		var table []report.Row
-		for _, q := range found.Questions {
-			table = append(table, q.Rows...)
+		fmt.Fprint(stdout, guestTitle(p.serverAt != ""))
+		err = errors.Join(err, e.Print(stdout, &found))
+		if p.data.Keep && p.data.Made() {
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.data.Dir)
 		}
-		err = errors.Join(err, report.PrintTable(stdout, table), r.folder.PrintVerdicts(stdout, found.Comparisons))
-		if len(found.Steps) > 0 && r.folder.Plan.Generations > 1 {
-			fmt.Fprintln(stdout)
-			err = errors.Join(err, report.PrintSteps(stdout, found.Steps))
-		}
-		files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, run.log"
-		if r.folder.Plan.Slice > 0 {
-			files = "slices.csv, " + files
-		}
-		if len(found.Carry) > 0 {
-			files = "carryover.csv, " + files
-		}
-		if len(found.Steps) > 0 {
-			files = "steps.csv, " + files
-		}
-		if len(found.Comparisons) > 0 {
-			files = "compare.csv, " + files
-		}
-		fmt.Fprintf(stdout, "\n%s: %s (%v)\n", r.folder.Dir, files, time.Since(r.begun).Round(time.Second))
-		if r.exec.data.keep && r.exec.data.made {
-			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", r.exec.data.dir)
-		}
-		if r.claims > 0 {
-			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", r.claims, r.folder.Dir)
+		if claims > 0 {
+			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", claims, e.Dir)
 		}
 	}
+	log := filepath.Join(e.Dir, results.RunLog)
 	switch {
 	case err != nil:
 		return err
-	case r.cut:
-		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(r.folder.Rows), len(r.folder.Runs), r.folder.Dir)
-	case r.exec.wrong.Load() > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", r.exec.wrong.Load(), filepath.Join(r.folder.Dir, "run.log"))}
-	case r.folder.Failed() > 0:
-		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", r.folder.Failed(), len(r.folder.Runs), filepath.Join(r.folder.Dir, "run.log"), r.folder.Dir)
+	case e.Cut:
+		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(e.Rows), len(e.Runs), e.Dir)
+	case p.wrong.Load() > 0:
+		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", p.wrong.Load(), log)}
+	case e.Failed() > 0:
+		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", e.Failed(), len(e.Runs), log, e.Dir)
 	}
-	if missed := r.folder.MissedThresholds(found.Questions); len(missed) > 0 {
+	if missed := e.MissedThresholds(found.Questions); len(missed) > 0 {
 		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
 	}
 	return nil
-}
-
-// linkLatest points results/latest at dir, if dir lies in results.
-func linkLatest(dir string) error {
-	parent, name := filepath.Split(filepath.Clean(dir))
-	if filepath.Clean(parent) != resultsFolder {
-		return nil
-	}
-	link := filepath.Join(parent, "latest")
-	if st, err := os.Lstat(link); err == nil && st.Mode()&os.ModeSymlink == 0 {
-		return fmt.Errorf("%s is not a link and was left alone", link)
-	}
-	part := fmt.Sprintf("%s.%d.new", link, os.Getpid())
-	if err := os.Symlink(name, part); err != nil {
-		return err
-	}
-	return os.Rename(part, link) // atomic: a reader always finds a link, and of two runs that end at once one of theirs
 }

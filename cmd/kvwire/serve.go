@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
 
@@ -104,57 +106,58 @@ func serveCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	saysStop.Store(true)
-	c, err := s.counters()
-	var m metricsPort
+	c, err := s.Counters()
+	var m server.Metrics
 	if err == nil {
-		m, err = serveMetrics(f.metrics, s)
+		m, err = s.ServeMetrics(f.metrics, server.Labels{Version: version, Transport: f.Server.Transport, Backend: f.Store.Backend, Engine: f.engines(), Placement: f.Server.Placement})
 	}
-	defer m.close() // it tells of the end, too
+	defer m.Close() // it tells of the end, too
 	if err == nil {
-		err = greet(f, s, c, m.addr())
+		err = greet(f, s, c, m.Addr())
 	}
 	if err == nil {
-		err = s.wait(ctx)
+		err = f.serve(ctx, s)
 	}
-	if derr := s.drain(f.drainDeadline); err == nil {
-		err = derr
+	unfinished, derr := s.Drain(f.drainDeadline)
+	if unfinished {
+		undo() // the process ends without what is not over
 	}
-	return err
+	return cmp.Or(err, derr)
 }
 
-func greet(f *factors, s *served, c counters, metrics string) error {
+func greet(f *factors, s *server.Server, c server.Counters, metrics string) error {
 	o := f.serverOptions()
-	s.log.Info("started", "address", s.server.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.group.All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
-		"engine", f.engines(), "direct_io", c.directIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
-	g := greeting{Listening: s.server.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.directIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
+	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
+		"engine", f.engines(), "direct_io", c.DirectIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
+	g := greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(stdout).Encode(g)
 	}
 	where := ""
 	if f.OnDisk() {
 		where = " in " + f.Store.Dir
-		if !c.directIO() {
+		if !c.DirectIO() {
 			where += " (no O_DIRECT there: the page cache is in the way of every figure)"
 		}
 	}
 	if metrics != "" {
 		where += ", metrics on http://" + metrics + "/metrics"
 	}
-	_, err := fmt.Fprintf(stdout, "kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.group.All()), g.Backend, where)
+	_, err := fmt.Fprintf(stdout, "kvwire serves %s on %s, %d loops, backend %s%s\n", g.Transport, g.Listening, len(s.Group().All()), g.Backend, where)
 	return err
 }
 
-// wait ends with ctx, with a loop that failed, or with standard input.
-func (s *served) wait(ctx context.Context) error {
+// serve waits for the end: of ctx, of a loop that failed, or of standard input.
+func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	ended := make(chan error, 1)
 	switch {
-	case s.f.control:
-		go func() { ended <- s.obey(ctx, ordersIn(), os.Stdout) }()
-	case s.f.keepStdin:
+	case f.control:
+		go func() { ended <- s.Obey(ctx, ordersIn(), os.Stdout) }()
+	case f.keepStdin:
 		go func() { _, _ = io.Copy(io.Discard, ordersIn()); ended <- nil }()
 	}
-	failed := make(chan error, len(s.group.All()))
-	for _, l := range s.group.All() {
+	failed := make(chan error, len(s.Group().All()))
+	for _, l := range s.Group().All() {
 		go func() { <-l.Done(); failed <- l.Stop() }()
 	}
 	select {

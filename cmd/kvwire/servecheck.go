@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,7 +89,7 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 // access says who will be let in.
 func (f *factors) access(c *checks, listen string) {
 	err := f.readGuard(listen)
-	_, local := stream.UnixPath(listen)
+	_, local := socket.UnixPath(listen)
 	switch {
 	case err != nil || f.guard.list != nil:
 		c.add("access", "only who has a secret is let in", err)
@@ -122,7 +122,7 @@ func (c *checks) print(asJSON bool) error {
 // canListen says why a server of this network could not listen there.
 func (f *factors) canListen(n *network, addr string) error {
 	if n.name == "rdma" {
-		at, err := stream.Resolve(addr)
+		at, err := socket.Resolve(addr)
 		if err == nil {
 			_, err = device.Pick(device.Local(), at)
 		}
@@ -130,12 +130,12 @@ func (f *factors) canListen(n *network, addr string) error {
 			return err
 		}
 	}
-	if path, local := stream.UnixPath(addr); local {
-		return stream.CheckUnix(path)
+	if path, local := socket.UnixPath(addr); local {
+		return socket.CheckUnix(path)
 	}
 	sockets := f.TCP.Options().Sockets
 	sockets.ReusePort = false // as a server's first listener: nobody else may have the port
-	fd, _, err := stream.Listen(addr, sockets)
+	fd, _, err := socket.Listen(addr, sockets)
 	if err == nil {
 		_ = unix.Close(fd)
 	}

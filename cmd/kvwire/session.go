@@ -13,13 +13,14 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // session is a server, of whatever kind, and a client connected to it.
 type session struct {
 	f      *factors
-	served *served // in this process (inproc)
-	child  *child  // in a process of its own
+	served *server.Server // in this process (inproc)
+	child  *child         // in a process of its own
 	client *client
 	hosts  *loadHosts        // in the client's place, with --client-launch
 	idle   report.Float      // CPUs that are busy without us; NA with --target
@@ -28,14 +29,13 @@ type session struct {
 	data   string            // how the store came to its records: the column data_set; "": not by this run
 
 	granted granted
-	parked  *parked // what the server had counted when it was parked; nil: it is awake
+	parked  *server.Parked // what the server had counted when it was parked; nil: it is awake
 }
 
-// idleLook is how long the machine is watched before anything of ours runs.
-const idleLook = 300 * time.Millisecond
+// idleLook is how long the machine is watched before anything of ours runs. Tests have a shorter one.
+var idleLook = 300 * time.Millisecond
 
-// prepare starts what the flags ask for and connects. It may execute the program again, to confine it to its
-// CPUs, so it comes before all else. The caller closes the session.
+// prepare starts what the flags ask for and connects. It confines the whole process to the client's CPUs. The caller closes the session.
 func prepare(ctx context.Context, f *factors) (*session, error) {
 	n, err := find(f.Server.Transport)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 		if s.served, err = startServer(f); err != nil {
 			return err
 		}
-		s.client, err = connect(ctx, f, side, s.served.server.Addr(), s.served.group)
+		s.client, err = connect(ctx, f, side, s.served.Addr(), s.served.Group())
 		return err
 	}
 	addr := f.target
@@ -153,7 +153,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 			return err
 		}
 		if s.child.control != nil && !f.OnDisk() {
-			s.child.control.quiet = quietSoon
+			s.child.control.Quiet = server.QuietSoon
 		}
 		addr = s.child.hello.Listening
 	}
@@ -202,9 +202,9 @@ const (
 )
 
 // counters are the server's. One in another process may take that long.
-func (s *session) counters(wait time.Duration) (counters, error) {
+func (s *session) counters(wait time.Duration) (server.Counters, error) {
 	if s.served != nil {
-		return s.served.counters()
+		return s.served.Counters()
 	}
 	return s.client.ask(wait)
 }
@@ -229,10 +229,21 @@ func (s *session) close() error {
 		s.client.close()
 	}
 	if s.served != nil {
-		errs = append(errs, s.served.close())
+		errs = append(errs, s.served.Close())
 	}
 	if s.child != nil {
 		errs = append(errs, s.child.stop())
 	}
 	return errors.Join(errs...)
+}
+
+// parker is the session's server, if its loops can be parked: one in this process, or one that was started with --control; nil: neither.
+func (s *session) parker() server.Parker {
+	switch {
+	case s.served != nil:
+		return s.served
+	case s.child != nil && s.child.control != nil:
+		return s.child.control
+	}
+	return nil
 }

@@ -21,7 +21,16 @@ func sliced(ts *testscript.TestScript, _ bool, args []string) {
 func readSliced(dir string) ([]report.Row, map[string][]report.Slice, error) {
 	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
 	all, serr := report.ReadSlices(filepath.Join(dir, report.SlicesFile))
-	return rows, report.ByRun(all), errors.Join(err, serr)
+	return rows, byRun(all), errors.Join(err, serr)
+}
+
+// byRun groups slices by run, and keeps their order.
+func byRun(all []report.Slice) map[string][]report.Slice {
+	of := map[string][]report.Slice{}
+	for _, s := range all {
+		of[s.RunID] = append(of[s.RunID], s)
+	}
+	return of
 }
 
 // checkSliced is an error where a row in slices is not the sum of its slices, a slice belongs to no row, the variants of a generation have not

@@ -14,7 +14,8 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport/socket"
 )
 
 // sliceLoad is a load that is made in slices: by this process, or by load hosts. It belongs to one goroutine. Between slices the client is
@@ -23,25 +24,11 @@ type sliceLoad interface {
 	// ready makes the process of the client ready for a slice. It is called before the server resumes, whose costs begin then.
 	ready(ctx context.Context) error
 	// slice resumes the client, runs one slice, and parks the client.
-	slice(ctx context.Context, settle, window time.Duration) (loadSlice, error)
+	slice(ctx context.Context, settle, window time.Duration) (report.ClientSlice, error)
 	// close ends the load and gives all its slices together. Afterwards the client is parked, and may not be used.
 	close(ctx context.Context) (loadSum, error)
 	// abandon ends a load whose slices are of no use. It waits for no request.
 	abandon(ctx context.Context)
-}
-
-// loadSlice is the client's side of a slice. Of several load hosts it is their sum, but for Host and Ksoftirqd, which are the first one's,
-// and Parked, which is the longest.
-type loadSlice struct {
-	bench.Slice
-	CPU       time.Duration // of the client's process, from resume to park
-	Usage     bench.Usage   // the same, divided into user and system, with context switches
-	Parked    time.Duration // the pause before the slice
-	ParkedCPU time.Duration // the process's CPU time in that pause
-	Host      bench.HostTimes
-	Ksoftirqd time.Duration // CPU time of the kernel's threads for soft interrupts
-	Visible   bool          // those threads can be seen
-	Cwnd      int           // congestion window at the slice's end, in segments: the median of the connections; 0: not known
 }
 
 // loadSum is all slices of a load together. It crosses from load hosts as JSON.
@@ -77,9 +64,9 @@ type localLoad struct {
 	usage  bench.Usage   // of all slices
 	host   bench.HostTimes
 	sum    loadSum
-	now    loadSlice       // under way
-	ctx    context.Context // of the slice under way
-	err    error           // of parking
+	now    report.ClientSlice // under way
+	ctx    context.Context    // of the slice under way
+	err    error              // of parking
 
 	hostBefore    bench.HostTimes // at ready, and the next three
 	hostErr       error
@@ -124,9 +111,9 @@ func (c *client) park() error {
 }
 
 // parkServer parks the server, unless it is parked, and returns its counters.
-func (s *session) parkServer(ctx context.Context) (parked, error) {
+func (s *session) parkServer(ctx context.Context) (server.Parked, error) {
 	if s.parked == nil {
-		p, err := s.parker().park(ctx)
+		p, err := s.parker().Park(ctx)
 		if err != nil {
 			return p, err
 		}
@@ -138,7 +125,7 @@ func (s *session) parkServer(ctx context.Context) (parked, error) {
 // resumeServer resumes the server, which is parked, and returns its CPU time before that.
 func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
 	s.parked = nil
-	cpu, err := s.parker().resume(ctx)
+	cpu, err := s.parker().Resume(ctx)
 	return time.Duration(cpu), err
 }
 
@@ -196,8 +183,8 @@ func (l *localLoad) ready(context.Context) error {
 	return nil
 }
 
-func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (loadSlice, error) {
-	l.now, l.ctx = loadSlice{}, ctx
+func (l *localLoad) slice(ctx context.Context, settle, window time.Duration) (report.ClientSlice, error) {
+	l.now, l.ctx = report.ClientSlice{}, ctx
 	found, err := l.slices.Slice(ctx, settle, window)
 	s := l.now
 	s.Slice = found
@@ -230,7 +217,7 @@ func (c *client) cwnd() int {
 	for thread, l := range c.loops {
 		_ = l.Call(func() {
 			for i := thread; i < len(c.conns); i += len(c.loops) { // as open deals them out: a connection is its loop's alone
-				if n, ok := stream.CongestionWindow(c.conns[i]); ok {
+				if n, ok := socket.CongestionWindow(c.conns[i]); ok {
 					all = append(all, n)
 				}
 			}
@@ -317,7 +304,7 @@ func (l *hostsLoad) ready(ctx context.Context) error {
 	return err
 }
 
-func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s loadSlice, err error) {
+func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s report.ClientSlice, err error) {
 	words, err := l.order(ctx, func(int) order { return order{Slice: &sliceOrder{settle, window}} })
 	if err != nil {
 		return s, err

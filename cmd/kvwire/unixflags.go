@@ -5,17 +5,17 @@ import (
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/report"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/uring"
 )
 
 // checkUnix checks --listen or --target where it is a unix socket, unix:PATH; any other address passes.
 func (f *factors) checkUnix(flag, addr string) error {
-	path, local := stream.UnixPath(addr)
+	path, local := socket.UnixPath(addr)
 	if !local {
 		return nil
 	}
-	if err := stream.CheckUnixPath(path); err != nil {
+	if err := socket.CheckUnixPath(path); err != nil {
 		return usagef("--%s %.300q: %v", flag, addr, err)
 	}
 	switch {
@@ -38,7 +38,7 @@ func (f *factors) checkUnix(flag, addr string) error {
 
 // checkReach refuses a flag that is neither host:port nor unix:PATH; of host:port, see checkAddress.
 func (f *factors) checkReach(flag, addr string, least uint64) error {
-	if _, local := stream.UnixPath(addr); local {
+	if _, local := socket.UnixPath(addr); local {
 		return f.checkUnix(flag, addr)
 	}
 	return checkAddress(flag, addr, least)
@@ -48,7 +48,7 @@ var errUnixHere = errors.New("a unix socket is for serve --listen, and for --tar
 
 // carriedBy is the device column of a socket to that address on this host.
 func carriedBy(target string) string {
-	if _, local := stream.UnixPath(target); local {
+	if _, local := socket.UnixPath(target); local {
 		return report.OnUnix
 	}
 	return "loopback" // the kernel's way to any address of its own

@@ -18,6 +18,7 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // A variant of a question and the kvwire run that started it exchange lines of JSON: orders to the variant, words from it. The variant
@@ -91,8 +92,8 @@ type variant struct {
 
 	load    sliceLoad
 	started time.Time
-	before  parked // after the warm-up
-	last    parked // after the last slice
+	before  server.Parked // after the warm-up
+	last    server.Parked // after the last slice
 	server  serverCost
 	cwnd    []int // of all slices
 	slices  int
@@ -222,7 +223,7 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 	if l.Cwnd > 0 {
 		v.cwnd = append(v.cwnd, l.Cwnd)
 	}
-	s, server, ours := l.row(v.spec), loop.Stats{}, l.CPU
+	s, server, ours := l.Row(v.spec), loop.Stats{}, l.CPU
 	if v.s.served == nil {
 		s.ServerCPUNs, s.ServerParkedCPUNs = report.I(int64(load)), report.I(int64(pause))
 		server = p.Loops.Sub(v.last.Loops)
@@ -230,14 +231,14 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		s.CtxswVol, s.CtxswInvol = report.U(l.Usage.CtxVol+usage.CtxVol), report.U(l.Usage.CtxInvol+usage.CtxInvol)
 		ours += load
 	}
-	fillCounters(s, l.ClientLoops, server)
-	if p.hasDisk() {
-		r0, w0 := v.last.disk()
-		r1, w1 := p.disk()
+	s.FillCounters(l.ClientLoops, server)
+	if p.HasDisk() {
+		r0, w0 := v.last.Disk()
+		r1, w1 := p.Disk()
 		s.DiskReads, s.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 	}
 	if !v.s.f.launch.used() && v.s.f.serverAt == "" {
-		s.ForeignCPURatio = foreign(l.Host, ours)
+		s.FillForeign(l.Host, ours)
 	}
 	if cpu, ok := s.ClientCPUNs.Get(); ok && l.AllOps > 0 {
 		server, _ := s.ServerCPUNs.Get()
@@ -256,13 +257,13 @@ func (v *variant) finish(ctx context.Context) (*report.Row, error) {
 	}
 	res := sum.result
 	res.Started = v.started
-	after := v.last.counters
+	after := v.last.Counters
 	if v.s.served == nil { // the processes' clocks are exact, and rusage says how they divide
-		u := after.Process.Sub(v.before.counters.Process)
-		after.Process = v.before.counters.Process
+		u := after.Process.Sub(v.before.Counters.Process)
+		after.Process = v.before.Counters.Process
 		after.Process.Add(divide(v.server.load, u))
 	}
-	m := &measured{started: v.started, result: res, before: v.before.counters, after: after, hosts: sum.hosts, port: sum.port}
+	m := &measured{started: v.started, result: res, before: v.before.Counters, after: after, hosts: sum.hosts, port: sum.port}
 	row := m.row(v.s)
 	row.RunID = v.s.f.runID
 	v.fill(row, &sum)
@@ -324,17 +325,27 @@ func (v *variant) close() {
 
 // readLines reads lines of JSON until the input ends, or ctx does.
 func readLines[T any](ctx context.Context, in io.Reader, to chan<- T) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
-	for s.Scan() {
+	return eachLine(in, func(line []byte) (more bool, err error) {
 		var v T
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
-			return fmt.Errorf("read an order: %w", quote.Error(err))
+		if err := json.Unmarshal(line, &v); err != nil {
+			return false, fmt.Errorf("read an order: %w", quote.Error(err))
 		}
 		select {
 		case to <- v:
+			return true, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
+		}
+	})
+}
+
+// eachLine calls do for each line of the input, until do returns an error or more=false, or the input ends.
+func eachLine(in io.Reader, do func(line []byte) (more bool, err error)) error {
+	s := bufio.NewScanner(in)
+	s.Buffer(nil, orderLineMax)
+	for s.Scan() {
+		if more, err := do(s.Bytes()); err != nil || !more {
+			return err
 		}
 	}
 	if err := s.Err(); err != nil {

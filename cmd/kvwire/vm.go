@@ -9,8 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/lab/results"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func vmWord(words []string) (vm string, rest []string, err error) {
 		}
 		switch len(words) {
 		case 1:
-			if _, err := experiments.Find(w); err != nil {
+			if _, err := experiment.Find(w); err != nil {
 				return "", nil, usagef("--vm=%s of which experiment? (kvwire run --vm=%s NAME)", w, w)
 			}
 		case 2:
@@ -40,7 +41,7 @@ func vmWord(words []string) (vm string, rest []string, err error) {
 
 // runInGuest puts test/vm/vm.sh in the place of this process: ^C, output and exit code are its own from then on. It
 // returns on errors only.
-func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, g *generationsFlags, settings lab.Settings) error {
+func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *generationsFlags, settings lab.Settings) error {
 	switch {
 	case vm != "one" && vm != "two":
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
@@ -59,7 +60,7 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, g 
 	if err != nil {
 		return err
 	}
-	file, err := experiments.Find(arg)
+	file, err := experiment.Find(arg)
 	if err == nil {
 		file, err = filepath.Abs(file)
 	}
@@ -68,8 +69,8 @@ func runInGuest(vm string, x *experiments.Experiment, arg string, f *factors, g 
 	}
 	dir, writable := f.outputDir, f.outputDir
 	if dir == "" {
-		writable = resultsFolder
-		if dir, err = newFolder(writable, x.Name+"-"+time.Now().UTC().Format("20060102-150405")); err != nil {
+		writable = results.Parent
+		if dir, err = results.NewFolder(writable, results.NewID(x, time.Now())); err != nil {
 			return err
 		}
 	} else if _, err := os.Stat(filepath.Join(dir, "runs.csv")); err == nil {
@@ -130,9 +131,12 @@ func vmScript() (string, error) {
 }
 
 // guestTime is when a guest is ended at the latest: an emulated one takes several times as long to start processes and to load data.
-func guestTime(x *experiments.Experiment, settings lab.Settings) (time.Duration, error) {
-	sum, err := plannedTime(x, settings)
-	return min(5*time.Minute+4*sum, 250*time.Hour), err
+func guestTime(x *experiment.Experiment, settings lab.Settings) (time.Duration, error) {
+	r := planner(x, settings, "")
+	if err := r.Prepare(); err != nil {
+		return 0, err
+	}
+	return min(5*time.Minute+4*r.Estimate(), 250*time.Hour), nil
 }
 
 // inGuest says whether this is a guest of vm.sh.

@@ -87,7 +87,7 @@ func (f *factors) workloadFlags(w *bench.Workload) map[string]string {
 	if w.ScanItems > 0 {
 		set["scan-items"] = number(w.ScanItems)
 	}
-	if w.Duration > 0 {
+	if w.Duration > 0 && f.Load.Operations == 0 {
 		set["duration"] = w.Duration.String()
 	}
 	if f.set.Lookup("loop") != nil { // a load chooses its own pace

@@ -16,6 +16,9 @@ import (
 // PageBytes is the unit of alignment, and of disk IO.
 const PageBytes = 4096
 
+// HugePageBytes is the size of a huge page on x86-64, and on arm64 with pages of 4 KiB.
+const HugePageBytes = 2 << 20
+
 // Arena is one mapping. It is registered once, whole, with a ring or a protection domain.
 type Arena struct{ mem []byte }
 

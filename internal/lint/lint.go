@@ -157,7 +157,7 @@ var only = []struct {
 }{
 	{"github.com/pawelgaczynski/giouring", []string{"internal/ring"}, "its helpers have traps, so use internal/ring"},
 	{"github.com/Mellanox/rdmamap", []string{"rdma/device"}, "it has traps, so use device.Map"},
-	{"github.com/prometheus", []string{"cmd/kvwire"}, "counters are plain, and told by who owns them"},
+	{"github.com/prometheus", []string{"server", "cmd/kvwire"}, "counters are plain, and told by who owns them"},
 	{"C", []string{"cgo/verbs"}, "cgo is behind one seam and one tag, so put the binding there"},
 	{"unsafe", []string{"cgo/verbs", "internal/ring", "internal/arena", "internal/sys"}, "put what needs it into one of these and give it a safe face"},
 }
@@ -188,28 +188,46 @@ func forbidden(dir, imported string) string {
 		return "nothing imports cmd: move what is shared into a package of its own"
 	case within(ours, "verify"):
 		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
-	case within(dir, "factor") && within(ours, "report", "experiments", "lab", "inproc"):
+	case within(dir, "factor") && within(ours, "report", "lab", "server", "inproc"):
 		return "factor imports what its values are options of, and nothing that stands above these: report takes its columns from factor"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
-	case within(ours, "experiments") && !within(dir, "cmd", "experiments", "lab"):
-		return "only cmd and lab import experiments: take its Experiment's values as arguments"
-	case within(dir, "lab/results") && !within(ours, "lab", "experiments", "report", "bench/stats", "bench/units"):
-		return "lab/results imports lab, experiments, report, bench/stats and bench/units only: take what a cell's flags mean as functions (Reader)"
-	case within(dir, "lab") && !within(dir, "lab/results") && within(ours, "lab/results"):
-		return "lab does not import lab/results: what reads an experiment's folder back stands above what runs it"
-	case within(dir, "lab") && !within(ours, "lab", "experiments", "report", "bench", "internal"):
-		return "lab imports experiments, report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(dir, "cmd", "lab"):
+	case within(dir, "lab/stats"):
+		return "lab/stats imports the standard library only: it is arithmetic, which report and bench/units import, too"
+	case within(ours, "lab/stats") && !within(dir, "cmd", "lab", "report", "bench/units"):
+		return "only cmd, lab, report and bench/units import lab/stats"
+	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
+		return "lab/experiment imports internal packages only: it knows no flag, and not how cells are measured"
+	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument") && !within(dir, ours):
+		return "within lab nothing imports lab/results or lab/instrument: they stand above what runs an experiment"
+	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units"):
+		return "lab/results imports lab, report and bench/units only: take what a cell's flags mean as functions (Reader)"
+	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
+		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
+	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
 		return "only cmd imports lab"
+	case within(ours, "server") && !within(dir, "cmd", "server", "verify"):
+		return "only cmd and verify import server: take what starts servers as a function"
+	case within(dir, "server") && within(ours, networks...):
+		return "server knows no network: take a transport.Transport"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
 	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
 		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
+	case within(dir, "transport/socket") && within(ours, "transport/stream", "transport/memory", "transport/transporttest"):
+		return "transport/socket does not import transport/stream: take what is to happen with a connection as an interface (Host)"
+	case within(dir, "transport/memory") && !within(ours, "internal/arena"):
+		return "transport/memory imports internal/arena only: it knows no connection (Owner), protocol (Order) or loop (Loop)"
 	case within(dir, "store") && within(ours, transports...):
 		return "store knows no transport: both meet in kv.Handler"
 	case within(dir, transports...) && within(ours, "store"):
 		return "a transport knows no store: both meet in kv.Handler; in tests use a handler of your own"
+	case within(ours, "store/disk", "store/index") && !within(dir, "store"):
+		return "only store imports its rooms: take what others need from store"
+	case within(dir, "store/index") && !within(ours, "internal", "store/index"):
+		return "store/index imports internal packages only: it knows keys and records, and nothing of requests, disks or loops"
+	case within(dir, "store/disk") && !within(ours, "internal", "loop", "store/disk"):
+		return "store/disk imports loop and internal packages only: it knows files and bytes, and nothing of requests or keys"
 	}
 	for _, n := range networks {
 		if within(ours, n) && within(dir, transports...) && !within(dir, n) {

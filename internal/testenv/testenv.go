@@ -33,6 +33,17 @@ func AIO(t testing.TB) {
 	Need(t, "aio", err)
 }
 
+// NotShort is for tests that take long: short runs leave them out, except those of the race detector, which make test has.
+func NotShort(t testing.TB, why string) {
+	t.Helper()
+	if Short() {
+		t.Skip(why + ": make test runs it")
+	}
+}
+
+// Short reports whether this is a short run without the race detector, as in make check.
+func Short() bool { return testing.Short() && !Race }
+
 // Need is for tests that need a feature which is not there when err is not nil.
 func Need(t testing.TB, feature string, err error) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func Open(path string) (*os.File, error) {
 	}
 	st, err := f.Stat()
 	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, not a file", Kind(st.Mode()))}
+		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, not a file", KindOf(st))}
 	}
 	if err != nil {
 		_ = f.Close()
@@ -34,20 +35,25 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Kind names a type of file, for error messages.
-func Kind(m fs.FileMode) string {
-	switch {
-	case m.IsRegular():
+// Kind is the type of a file in error messages, by its st_mode: "a folder". The store's files use the same words.
+func Kind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		return "a file"
-	case m.IsDir():
+	case unix.S_IFDIR:
 		return "a folder"
-	case m&fs.ModeNamedPipe != 0:
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	case unix.S_IFIFO:
 		return "a pipe"
-	case m&fs.ModeSocket != 0:
+	case unix.S_IFSOCK:
 		return "a socket"
 	}
 	return "a device"
 }
+
+// KindOf is Kind of what os.Stat or os.Lstat returned.
+func KindOf(st fs.FileInfo) string { return Kind(st.Sys().(*syscall.Stat_t).Mode) }
 
 // ReadFile returns the text of a file without its byte order mark. Of a text longer than max bytes it returns the first max+1 bytes.
 func ReadFile(path string, max int) ([]byte, error) {

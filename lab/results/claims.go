@@ -11,9 +11,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/kvwire/kvwire/bench/stats"
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -57,9 +57,9 @@ type ShownComparison struct {
 }
 
 // JudgeClaims answers the claims about the folder's experiment: the claims.yaml in the folder, else that of the experiment of this name under
-// experiments/. If experiment is not "", it names the experiment whose claims.yaml is used.
-func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
-	claims, err := r.claimsFor(experiment)
+// experiments/. If name is not "", it names the experiment whose claims.yaml is used.
+func (r *Folder) JudgeClaims(name string) (v FolderClaims, err error) {
+	claims, err := r.claimsFor(name)
 	if err != nil {
 		return v, err
 	}
@@ -86,34 +86,34 @@ func (r *Folder) JudgeClaims(experiment string) (v FolderClaims, err error) {
 }
 
 // claimsFor are the claims for JudgeClaims.
-func (r *Folder) claimsFor(experiment string) ([]experiments.Claim, error) {
+func (r *Folder) claimsFor(name string) ([]experiment.Claim, error) {
 	file := filepath.Join(r.Dir, lab.ExperimentCopy)
-	if _, err := os.Stat(experiments.ClaimsPath(file)); err != nil || experiment != "" {
-		if experiment == "" {
-			experiment = filepath.Join("experiments", r.Experiment.Name) // not a folder of results with this name
+	if _, err := os.Stat(experiment.ClaimsPath(file)); err != nil || name != "" {
+		if name == "" {
+			name = filepath.Join("experiments", r.Experiment.Name) // not a folder of results with this name
 		}
-		if file, err = experiments.Find(experiment); err != nil {
-			return nil, lab.Usagef("%s has no %s, and no experiment has one: %v (name one with --experiment)", r.Dir, experiments.ClaimsFile, err)
+		if file, err = experiment.Find(name); err != nil {
+			return nil, lab.Usagef("%s has no %s, and no experiment has one: %v (name one with --experiment)", r.Dir, experiment.ClaimsFile, err)
 		}
 	}
 	claims, err := ReadClaims(file, r.Experiment, r.reader.Flags)
 	if err == nil && len(claims) == 0 {
-		err = lab.Usagef("there is no %s beside %s: there are no claims to verify", experiments.ClaimsFile, file)
+		err = lab.Usagef("there is no %s beside %s: there are no claims to verify", experiment.ClaimsFile, file)
 	}
 	return claims, err
 }
 
-// ReadClaims reads the claims about an experiment and checks their metrics. arg names the experiment as for experiments.Find. No claims are no error.
-func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) ([]experiments.Claim, error) {
-	file, err := experiments.Find(arg)
+// ReadClaims reads the claims about an experiment and checks their metrics. arg names the experiment as for experiment.Find. No claims are no error.
+func ReadClaims(arg string, x *experiment.Experiment, flags experiment.Flags) ([]experiment.Claim, error) {
+	file, err := experiment.Find(arg)
 	if err != nil {
 		return nil, &lab.UsageError{Err: err}
 	}
-	path := experiments.ClaimsPath(file)
+	path := experiment.ClaimsPath(file)
 	if path == "" {
 		return nil, nil
 	}
-	claims, err := experiments.LoadClaims(path, x, flags)
+	claims, err := experiment.LoadClaims(path, x, flags)
 	if err != nil {
 		return nil, &lab.UsageError{Err: err}
 	}
@@ -126,18 +126,18 @@ func ReadClaims(arg string, x *experiments.Experiment, flags experiments.Flags) 
 }
 
 // shown are the comparisons that test a claim.
-func (r *Folder) shown(c *experiments.Claim) (all []report.Shown, err error) {
+func (r *Folder) shown(c *experiment.Claim) (all []report.Shown, err error) {
 	m, err := report.FindQuantity(c.Metric)
 	if err != nil {
 		return nil, err // it was checked
 	}
 	expect := report.Expected{Least: c.Expect.Least, Most: c.Expect.Most}
 	switch c.Expect.Direction {
-	case experiments.Higher:
+	case experiment.Higher:
 		expect.Direction = stats.Higher
-	case experiments.Lower:
+	case experiment.Lower:
 		expect.Direction = stats.Lower
-	case experiments.Same:
+	case experiment.Same:
 		expect.Direction = stats.Same
 	}
 	for _, s := range c.Shown {
@@ -172,7 +172,7 @@ func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error
 }
 
 // differs reports whether the cells of a comparison differ in a flag.
-func (r *Folder) differs(s experiments.Shown, flag string) bool {
+func (r *Folder) differs(s experiment.Shown, flag string) bool {
 	first, there := r.Experiment.Cells[s[0]].Get(flag)
 	return slices.ContainsFunc(s, func(i int) bool {
 		v, ok := r.Experiment.Cells[i].Get(flag)
@@ -181,7 +181,7 @@ func (r *Folder) differs(s experiments.Shown, flag string) bool {
 }
 
 // label names a cell of a comparison by the values in which it differs from the others; a single cell by its swept flags.
-func (r *Folder) label(c *experiments.Claim, s experiments.Shown, cell int) string {
+func (r *Folder) label(c *experiment.Claim, s experiment.Shown, cell int) string {
 	if c.Along != "" {
 		v, _ := r.Experiment.Cells[cell].Get(c.Along)
 		return c.Along + "=" + v
@@ -199,12 +199,12 @@ func (r *Folder) label(c *experiments.Claim, s experiments.Shown, cell int) stri
 }
 
 // comparedText names the two sides of a comparison: "uring beside tcp, depth=4".
-func (r *Folder) comparedText(c *experiments.Claim, s experiments.Shown) string {
+func (r *Folder) comparedText(c *experiment.Claim, s experiment.Shown) string {
 	first, last := r.label(c, s, s[0]), r.label(c, s, s[len(s)-1])
 	if len(s) == 1 {
 		return first
 	}
-	common := slices.DeleteFunc(slices.Clone(r.Experiment.Cells[s[0]]), func(f experiments.Flag) bool { return r.differs(s, f.Name) })
+	common := slices.DeleteFunc(slices.Clone(r.Experiment.Cells[s[0]]), func(f experiment.Flag) bool { return r.differs(s, f.Name) })
 	text := last + " beside " + first
 	if c.Along != "" {
 		_, last, _ = strings.Cut(last, "=")
@@ -217,7 +217,7 @@ func (r *Folder) comparedText(c *experiments.Claim, s experiments.Shown) string 
 }
 
 // judgedClaim combines the findings of a claim.
-func (r *Folder) judgedClaim(c *experiments.Claim, findings []report.Finding) JudgedClaim {
+func (r *Folder) judgedClaim(c *experiment.Claim, findings []report.Finding) JudgedClaim {
 	m, _ := report.FindQuantity(c.Metric) // it was checked
 	v := JudgedClaim{ID: c.ID, Claim: c.Text, Source: c.Source, Metric: c.Metric, Answer: report.Overall(findings), metric: m, ratio: c.Beside || c.Along != ""}
 	v.Expect = expectText(c.Expect, func(bound float64) string {
@@ -246,7 +246,7 @@ func finite(v float64) *float64 {
 }
 
 // expectText formats an expectation for people: "higher, ≥ 1.8".
-func expectText(e experiments.Expectation, number func(float64) string) string {
+func expectText(e experiment.Expectation, number func(float64) string) string {
 	var words []string
 	if e.Direction != "" {
 		words = append(words, e.Direction)

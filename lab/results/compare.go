@@ -6,8 +6,8 @@ import (
 	"slices"
 	"text/tabwriter"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -40,7 +40,7 @@ func PrintRatios(out io.Writer, dirs [2]string, m report.Metric, reader Reader) 
 	common := 0
 	for i, c := range r[0].Experiment.Cells {
 		k, ok := cells[c.String()]
-		if !ok || slices.ContainsFunc(c, func(f experiments.Flag) bool {
+		if !ok || slices.ContainsFunc(c, func(f experiment.Flag) bool {
 			return slices.Contains(lab.InputFlags, f.Name) && slices.Contains(changed, f.Value)
 		}) {
 			continue

@@ -1,6 +1,6 @@
-// Package results owns reading an experiment's folder back: its rows by run, and what follows from them: comparisons, steps, stages, thresholds, answers to
-// claims, and the report with its files. It measures nothing. It may import lab, experiments, report, bench/stats and bench/units; never cmd, no
-// transport, no store: the caller's Reader interprets the flags of cells.
+// Package results owns an experiment's folder: an Execution makes it and fills it by a lab.Runner, a Folder reads it back: rows by run, and what follows
+// from them: comparisons, steps, stages, thresholds, answers to claims, and the report with its files. It may import lab with its parts, report and
+// bench/units; never cmd, no transport, no store: the caller's Reader interprets the flags of cells, and Program starts processes.
 package results
 
 import (
@@ -13,21 +13,21 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // Reader interprets the flags of experiments. Its functions are called by the goroutine that calls this package.
 type Reader struct {
-	Flags experiments.Flags // the flags that an experiment and its claims may set
+	Flags experiment.Flags // the flags that an experiment and its claims may set
 
 	// Experiment reads the experiment in a file and checks its cells, thresholds and primary claims. name is its name if the text has none. From
 	// then on the input files of its cells are read from their copies.
-	Experiment func(path, name string, inputs lab.Inputs) (*experiments.Experiment, error)
+	Experiment func(path, name string, inputs lab.Inputs) (*experiment.Experiment, error)
 
 	// Factors returns a row with only the factors of a cell, as for a skipped run.
-	Factors func(c experiments.Cell) (*report.Row, error)
+	Factors func(c experiment.Cell) (*report.Row, error)
 
 	// Rate parses a rate in operations per second: 50k, 1.5M.
 	Rate func(text string) (float64, error)
@@ -36,9 +36,9 @@ type Reader struct {
 // Folder is the folder of an experiment: its plan, and the rows and slices of its runs. It belongs to one goroutine.
 type Folder struct {
 	files
-	Experiment *experiments.Experiment
+	Experiment *experiment.Experiment
 	Plan       lab.Plan
-	Runs       []experiments.Run         // all runs of the plan, in its order
+	Runs       []experiment.Run          // all runs of the plan, in its order
 	Rows       map[string]report.Row     // the existing rows, by run ID
 	Slices     map[string][]report.Slice // the slices of runs that have a row, by run ID
 	Again      map[string]bool           // runs that have a row and will be measured again, by run ID; MeasureAgain sets it
@@ -48,7 +48,7 @@ type Folder struct {
 }
 
 // New returns a folder without rows. dir may be "" until its path is known.
-func New(dir string, x *experiments.Experiment, plan lab.Plan, reader Reader) *Folder {
+func New(dir string, x *experiment.Experiment, plan lab.Plan, reader Reader) *Folder {
 	return &Folder{files: files{Dir: dir}, Experiment: x, Plan: plan, Runs: plan.Runs(x), Rows: map[string]report.Row{}, Slices: map[string][]report.Slice{}, Again: map[string]bool{}, reader: reader}
 }
 
@@ -73,7 +73,7 @@ var timeOfID = regexp.MustCompile(`-[0-9]{8}-[0-9]{6}(-[0-9]+)?$`)
 
 // ReadExperiment reads the experiment of a folder of results from the files in it only, so the folder may be moved and renamed. From
 // then on its inputs are the copies in the folder.
-func ReadExperiment(dir string, reader Reader) (*experiments.Experiment, error) {
+func ReadExperiment(dir string, reader Reader) (*experiment.Experiment, error) {
 	p, err := lab.ReadPlan(dir)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func ReadExperiment(dir string, reader Reader) (*experiments.Experiment, error) 
 }
 
 // Load reads the plan, the rows and the slices of a folder. x is its experiment.
-func Load(dir string, x *experiments.Experiment, reader Reader) (*Folder, error) {
+func Load(dir string, x *experiment.Experiment, reader Reader) (*Folder, error) {
 	plan, err := lab.ReadPlan(dir)
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func (r *Folder) LostSlices(dir string) string {
 func (r *Folder) checkRowsPlanned(rows []report.Row) error {
 	planned := map[string]int{} // the generation of each run
 	for _, run := range r.Runs {
-		planned[r.Plan.RunID(run)] = run.Block
+		planned[r.Plan.RunID(run)] = run.Generation
 	}
 	for i, row := range rows {
 		g, there := planned[row.RunID]
@@ -278,7 +278,7 @@ func (r *Folder) RowsInOrder() (rows []report.Row) {
 // CellRows are a cell's rows, by generation: of the cell itself, or, with again, of its second process (A/A).
 func (r *Folder) CellRows(cell int, again bool) (rows []report.Row) {
 	for generation := range r.Plan.Generations {
-		if row, ok := r.Rows[r.Plan.RunID(experiments.Run{Block: generation + 1, Cell: cell, AA: again})]; ok {
+		if row, ok := r.Rows[r.Plan.RunID(experiment.Run{Generation: generation + 1, Cell: cell, AA: again})]; ok {
 			rows = append(rows, row)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -88,7 +88,7 @@ func TestRatiosOfGenerationsThatLackSlicesComeFromTotals(t *testing.T) {
 			edit(t, f, report.SlicesFile, func(lines []string) []string { return append(lines[:1], lines[3:]...) })
 		}, "slices.csv has 2 of the 4 slices of a run" + rest, 6},
 		{"all slices of a run", func(t *testing.T, f *Folder) {
-			edit(t, f, report.SlicesFile, without(f.Plan.RunID(experiments.Run{Block: 2, Cell: 2})+","))
+			edit(t, f, report.SlicesFile, without(f.Plan.RunID(experiment.Run{Generation: 2, Cell: 2})+","))
 		}, "slices.csv has 0 of the 4 slices of a run" + rest, 6},
 		{"one slice more", func(t *testing.T, f *Folder) {
 			edit(t, f, report.SlicesFile, func(lines []string) []string {
@@ -160,7 +160,7 @@ func TestLostSlicesThatAreMeasuredAgainAreNotLost(t *testing.T) {
 	f := newFullFolder(t)
 	edit(t, f, report.SlicesFile, func(lines []string) []string { return append(lines[:1], lines[2:]...) })
 	back := reopen(t, f)
-	id := f.Plan.RunID(experiments.Run{Block: 1, Cell: f.Experiment.Questions()[0].Cells[0]})
+	id := f.Plan.RunID(experiment.Run{Generation: 1, Cell: f.Experiment.Questions()[0].Cells[0]})
 	delete(back.Rows, id) // as --resume does
 	back.DropPartGenerations()
 	if len(back.Rows) != 39 || back.LostSlices("DIR") != "" {

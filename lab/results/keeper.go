@@ -8,14 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // Runner returns a runner for the folder's plan. The caller sets its Keeper and Watcher.
 func (r *Folder) Runner(exec lab.Exec) *lab.Runner {
-	return &lab.Runner{Experiment: r.Experiment, Settings: r.Plan.Settings, Exec: exec, Name: r.Plan.RunID, Labels: func(q experiments.Question) (string, []string) {
+	return &lab.Runner{Experiment: r.Experiment, Settings: r.Plan.Settings, Exec: exec, Name: r.Plan.RunID, Labels: func(q experiment.Question) (string, []string) {
 		var labels []string
 		for _, c := range q.Cells {
 			labels = append(labels, r.variantName(c))
@@ -218,7 +218,7 @@ func (k *Keeper) Narrow(question, generations int, until float64) (bool, error) 
 }
 
 // narrow reports whether the intervals of a question are narrow enough over its first generations.
-func (r *Folder) narrow(q experiments.Question, generations int, until float64) (bool, error) {
+func (r *Folder) narrow(q experiment.Question, generations int, until float64) (bool, error) {
 	p := r.pairs(q)
 	for _, s := range append([]report.Series{p.Baseline, p.Again}, p.Variants...) { // the maps are new with each call of pairs
 		maps.DeleteFunc(s.Rows, func(g int, _ *report.Row) bool { return g > generations })
@@ -228,7 +228,7 @@ func (r *Folder) narrow(q experiments.Question, generations int, until float64) 
 }
 
 // endedAt is the number of generations after which --until ended a question; 0: it did not end before the last generation.
-func (r *Folder) endedAt(q experiments.Question) int {
+func (r *Folder) endedAt(q experiment.Question) int {
 	if r.Plan.Until <= 0 || len(q.Cells) < 2 {
 		return 0
 	}
@@ -248,18 +248,18 @@ func (r *Folder) endedAt(q experiments.Question) int {
 }
 
 // runsOf are the runs of a generation of a question, the baseline's second process first.
-func (r *Folder) runsOf(q experiments.Question, generation int) (runs []experiments.Run) {
+func (r *Folder) runsOf(q experiment.Question, generation int) (runs []experiment.Run) {
 	if len(q.Cells) > 1 && (r.Plan.Slice > 0 || r.Plan.Generations > 1) {
-		runs = append(runs, experiments.Run{Block: generation, Cell: q.Cells[0], AA: true})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: q.Cells[0], AA: true})
 	}
 	for _, c := range q.Cells {
-		runs = append(runs, experiments.Run{Block: generation, Cell: c})
+		runs = append(runs, experiment.Run{Generation: generation, Cell: c})
 	}
 	return runs
 }
 
 // missing are the runs that have no row.
-func (r *Folder) missing(runs []experiments.Run) (none []experiments.Run) {
+func (r *Folder) missing(runs []experiment.Run) (none []experiment.Run) {
 	for _, run := range runs {
 		if _, there := r.Rows[r.Plan.RunID(run)]; !there {
 			none = append(none, run)
@@ -268,22 +268,31 @@ func (r *Folder) missing(runs []experiments.Run) (none []experiments.Run) {
 	return none
 }
 
-// MissingRuns are the runs of the plan that have no row. Those that --until has left out are not among them.
-func (r *Folder) MissingRuns() []experiments.Run {
-	last := map[int]int{} // by cell: the last generation of a question that ended
+// ended are the questions that --until ended before the last generation. last is, by cell, the last generation of such a question.
+func (r *Folder) ended() (questions int, last map[int]int) {
+	last = map[int]int{}
 	for _, q := range r.Experiment.Questions() {
 		if g := r.endedAt(q); g > 0 {
+			questions++
 			for _, c := range q.Cells {
 				last[c] = g
 			}
 		}
 	}
-	return slices.DeleteFunc(r.missing(r.Runs), func(run experiments.Run) bool { return !run.Stages && last[run.Cell] > 0 && run.Block > last[run.Cell] })
+	return questions, last
+}
+
+// missingRuns are the runs of the plan that have no row. Those that --until has left out are not among them: last is from ended.
+func (r *Folder) missingRuns(last map[int]int) []experiment.Run {
+	return slices.DeleteFunc(r.missing(r.Runs), func(run experiment.Run) bool {
+		return !run.Stages && last[run.Cell] > 0 && run.Generation > last[run.Cell]
+	})
 }
 
 // RemainingRuns are the runs that are to be measured: those that are missing, and those of Again.
-func (r *Folder) RemainingRuns() []experiments.Run {
-	runs := r.MissingRuns()
+func (r *Folder) RemainingRuns() []experiment.Run {
+	_, last := r.ended()
+	runs := r.missingRuns(last)
 	for _, run := range r.Runs {
 		if r.Again[r.Plan.RunID(run)] {
 			runs = append(runs, run)
@@ -294,8 +303,8 @@ func (r *Folder) RemainingRuns() []experiments.Run {
 
 // MeasureAgain chooses what --resume measures again, though it has a row: runs that failed, and runs that were skipped and can be run here now. In slices
 // that is the whole generation, because only variants of the same generation are compared. Its rows stay until the new ones are complete. Rows of whole runs are removed.
-func (r *Folder) MeasureAgain(failed func(*report.Row) bool, here func(run experiments.Run) bool) {
-	again := func(run experiments.Run) bool {
+func (r *Folder) MeasureAgain(failed func(*report.Row) bool, here func(run experiment.Run) bool) {
+	again := func(run experiment.Run) bool {
 		row, there := r.Rows[r.Plan.RunID(run)]
 		return there && (failed(&row) || row.SkippedReason != "" && here(run))
 	}
@@ -339,7 +348,7 @@ func (r *Folder) DropPartGenerations() {
 	for _, q := range r.Experiment.Questions() {
 		for g := 1; g <= r.Plan.Generations; g++ {
 			runs := r.runsOf(q, g)
-			whole := slices.ContainsFunc(runs, func(run experiments.Run) bool { return r.Rows[r.Plan.RunID(run)].Method == report.MethodWhole })
+			whole := slices.ContainsFunc(runs, func(run experiment.Run) bool { return r.Rows[r.Plan.RunID(run)].Method == report.MethodWhole })
 			if !whole && len(r.missing(runs)) > 0 {
 				for _, run := range runs {
 					id := r.Plan.RunID(run)

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -23,18 +23,18 @@ func newTestFolder(t *testing.T, generations int, until float64) *Folder {
 	text := "name: fake\ntransport: [tcp, uring]\ndepth: [1, 16]\ncompare: transport\ninteraction: [depth, transport]\n"
 	dir := t.TempDir()
 	any := func(value string) (string, error) { return value, nil }
-	flags := experiments.Flags{"transport": any, "depth": any}
+	flags := experiment.Flags{"transport": any, "depth": any}
 	reader := Reader{Flags: flags,
-		Experiment: func(path, name string, _ lab.Inputs) (*experiments.Experiment, error) {
-			return experiments.LoadAs(path, name, flags)
+		Experiment: func(path, name string, _ lab.Inputs) (*experiment.Experiment, error) {
+			return experiment.LoadAs(path, name, flags)
 		},
-		Factors: func(c experiments.Cell) (*report.Row, error) {
+		Factors: func(c experiment.Cell) (*report.Row, error) {
 			row := new(report.Row)
 			row.Transport, _ = c.Get("transport")
 			depth, _ := c.Get("depth")
 			return row, row.Set("depth", depth)
 		}}
-	x, err := experiments.Read("fake.yaml", []byte(text), flags)
+	x, err := experiment.Read("fake.yaml", []byte(text), flags)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func keep(t *testing.T, f *Folder, k *Keeper, question, generation int, noise fl
 		if err != nil {
 			t.Fatal(err)
 		}
-		row.RunID = f.Plan.RunID(experiments.Run{Block: generation, Cell: cell, AA: again})
+		row.RunID = f.Plan.RunID(experiment.Run{Generation: generation, Cell: cell, AA: again})
 		row.Question, row.Variant, row.Cell, row.Generation, row.Method = f.questionName(q.Flags), f.variantName(cell), report.I(cell+1), report.I(generation), report.MethodSlices
 		row.Slices = report.I(4)
 		if again {
@@ -119,8 +119,8 @@ func TestWhatIsKeptIsReadBack(t *testing.T) {
 		keep(t, f, k, 1, g, 0.01)
 	}
 	back := reopen(t, f)
-	if len(back.Rows) != 7*6 || len(back.MissingRuns()) != 0 {
-		t.Fatalf("%d rows, %d missing", len(back.Rows), len(back.MissingRuns()))
+	if len(back.Rows) != 7*6 || len(back.RemainingRuns()) != 0 {
+		t.Fatalf("%d rows, %d missing", len(back.Rows), len(back.RemainingRuns()))
 	}
 	for id := range back.Rows {
 		if len(back.Slices[id]) != 4 {
@@ -160,7 +160,7 @@ func TestGenerationsInPartAreDroppedAndTheirSlicesForgotten(t *testing.T) {
 	keep(t, f, k, 0, 1, 0)
 	keep(t, f, k, 0, 2, 0)
 	keep(t, f, k, 1, 1, 0)
-	lost := f.Plan.RunID(experiments.Run{Block: 2, Cell: 0, AA: true})
+	lost := f.Plan.RunID(experiment.Run{Generation: 2, Cell: 0, AA: true})
 	back := reopen(t, f)
 	delete(back.Rows, lost) // as a crash between two rows leaves it
 	back.DropPartGenerations()
@@ -182,7 +182,7 @@ func TestForgetLeavesWhatIsKept(t *testing.T) {
 	f := newTestFolder(t, 1, 0)
 	k := openKeeper(t, f)
 	keep(t, f, k, 0, 1, 0)
-	ids := []string{f.Plan.RunID(experiments.Run{Block: 1, Cell: 0}), f.Plan.RunID(experiments.Run{Block: 1, Cell: 1})}
+	ids := []string{f.Plan.RunID(experiment.Run{Generation: 1, Cell: 0}), f.Plan.RunID(experiment.Run{Generation: 1, Cell: 1})}
 	if err := k.Forget(ids[:1]); err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 // What is kept after something was forgotten is in the files, too: slices.csv is another file then.
 func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiments.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiments.Flags{"transport": any})
+	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiment.Flags{"transport": any})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(generation int) string { return r.Plan.RunID(experiments.Run{Block: generation, Cell: 0}) }
+	id := func(generation int) string { return r.Plan.RunID(experiment.Run{Generation: generation, Cell: 0}) }
 	for g := 1; g <= 3; g++ {
 		// A process of the generation failed: what there is of it goes, and what was kept stays.
 		if err := k.Forget([]string{id(g), id(1)}[:1+min(g-1, 1)]); err != nil {
@@ -241,7 +241,11 @@ func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 		t.Errorf("%d rows (%v)", len(rows), err)
 	}
 	all, err := report.ReadSlices(filepath.Join(dir, report.SlicesFile))
-	if of := report.ByRun(all); err != nil || len(all) != 6 || len(of[id(1)]) != 2 || len(of[id(3)]) != 2 {
+	of := map[string]int{}
+	for _, s := range all {
+		of[s.RunID]++
+	}
+	if err != nil || len(all) != 6 || of[id(1)] != 2 || of[id(3)] != 2 {
 		t.Errorf("%d slices (%v): %v", len(all), err, of)
 	}
 }
@@ -275,15 +279,15 @@ func TestWhatIsMeasuredAgain(t *testing.T) {
 		keep(t, f, k, 1, g, 0)
 	}
 	q := f.Experiment.Questions()[0]
-	skip(f, f.Plan.RunID(experiments.Run{Block: 1, Cell: q.Cells[1]}))
-	failed := f.Plan.RunID(experiments.Run{Block: 3, Cell: q.Cells[1]})
+	skip(f, f.Plan.RunID(experiment.Run{Generation: 1, Cell: q.Cells[1]}))
+	failed := f.Plan.RunID(experiment.Run{Generation: 3, Cell: q.Cells[1]})
 	row := f.Rows[failed]
 	row.Ops = report.Uint{}
 	f.Rows[failed] = row
 	for _, here := range []bool{false, true} {
 		clear(f.Again)
 		f.DropPartGenerations()
-		f.MeasureAgain(func(row *report.Row) bool { return row.SkippedReason == "" && !row.Ops.Known() }, func(experiments.Run) bool { return here })
+		f.MeasureAgain(func(row *report.Row) bool { return row.SkippedReason == "" && !row.Ops.Known() }, func(experiment.Run) bool { return here })
 		want := 3 // the third generation
 		if here {
 			want = 6 // the first one, too
@@ -300,7 +304,7 @@ func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *te
 	keep(t, f, k, 0, 1, 0)
 	keep(t, f, k, 0, 2, 0)
 	ids := f.Plan.RunID
-	id := ids(experiments.Run{Block: 1, Cell: 0})
+	id := ids(experiment.Run{Generation: 1, Cell: 0})
 	f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
 	if k.Has(id) || k.RecordID(id) == id || len(f.Again) != 3 {
 		t.Fatalf("has %v, record %s, %d again", k.Has(id), k.RecordID(id), len(f.Again))
@@ -351,7 +355,7 @@ func TestAGenerationThatIsMeasuredAgainReplacesTheOlderOneWhenItIsComplete(t *te
 	keep(t, f, k, 1, 1, 0) // the files are open
 	keep(t, f, k, 1, 2, 0)
 	back := reopen(t, f)
-	if len(back.Rows) != 12 || len(slicesOf(t, f)) != 12 || len(back.MissingRuns()) != 0 {
+	if len(back.Rows) != 12 || len(slicesOf(t, f)) != 12 || len(back.RemainingRuns()) != 0 {
 		t.Errorf("%d rows, slices of %d runs", len(back.Rows), len(slicesOf(t, f)))
 	}
 	for id, s := range back.Slices {
@@ -371,7 +375,7 @@ func TestAReplacementThatACrashInterruptedIsFinished(t *testing.T) {
 		k := openKeeper(t, f)
 		keep(t, f, k, 0, 1, 0)
 		keep(t, f, k, 1, 1, 0)
-		id := f.Plan.RunID(experiments.Run{Block: 1, Cell: 0})
+		id := f.Plan.RunID(experiment.Run{Generation: 1, Cell: 0})
 		f.MeasureAgain(func(row *report.Row) bool { return row.RunID == id }, nil)
 		names := map[string]string{}
 		var fresh []report.Row
@@ -449,7 +453,7 @@ func TestAQuestionThatUntilEndedHasNoMissingRuns(t *testing.T) {
 		keep(t, f, k, 0, g, 0.002)
 		keep(t, f, k, 1, g, 0.5)
 	}
-	if n := len(f.MissingRuns()); n != 12*3 { // of the second question
+	if n := len(f.RemainingRuns()); n != 12*3 { // of the second question
 		t.Errorf("%d runs are missing", n)
 	}
 	text := strings.Join(f.warnings(), "\n")
@@ -467,7 +471,7 @@ func TestAQuestionThatUntilEndedHasNoMissingRuns(t *testing.T) {
 	for g := 1; g <= 11; g++ { // before the first look
 		keep(t, f, k, 0, g, 0.002)
 	}
-	if n := len(f.MissingRuns()); n != 144-33 {
+	if n := len(f.RemainingRuns()); n != 144-33 {
 		t.Errorf("%d runs are missing", n)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -58,7 +58,7 @@ func (k rungKey) with(network, backend, wait string) rungKey {
 	return rungKey{network, backend, wait, k.rest}
 }
 
-func (r *Folder) rungKey(c experiments.Cell) (k rungKey) {
+func (r *Folder) rungKey(c experiment.Cell) (k rungKey) {
 	var network, rest []string
 	for _, f := range c {
 		switch {
@@ -113,7 +113,7 @@ func (r *Folder) stages() (all []report.PageStages, err error) {
 		for _, c := range q.Cells {
 			var runs []report.StageLine
 			for generation := range r.Plan.Generations {
-				runs = append(runs, of[r.Plan.RunID(experiments.Run{Block: generation + 1, Cell: c, Stages: true})]...)
+				runs = append(runs, of[r.Plan.RunID(experiment.Run{Generation: generation + 1, Cell: c, Stages: true})]...)
 			}
 			p.Bars = append(p.Bars, report.StageBars(r.variantName(c), runs)...)
 		}

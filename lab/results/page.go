@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -73,8 +73,8 @@ func (r *Folder) bills(p *report.Page) error {
 
 // benchText writes bench.txt, for benchstat.
 func (r *Folder) benchText() error {
-	cells := map[string]experiments.Cell{} // by run
-	var rows []report.Row                  // the baseline first: benchstat compares the others with it
+	cells := map[string]experiment.Cell{} // by run
+	var rows []report.Row                 // the baseline first: benchstat compares the others with it
 	for i, c := range r.Experiment.Cells {
 		for _, row := range r.CellRows(i, false) {
 			cells[row.RunID] = c
@@ -113,18 +113,17 @@ func (r *Folder) warnings() (lines []string) {
 	if lost := r.LostSlices("DIR"); lost != "" {
 		lines = append(lines, lost+".")
 	}
-	ended, of := 0, 0
-	for _, q := range r.Experiment.Questions() {
-		if len(q.Cells) > 1 {
-			if of++; r.endedAt(q) > 0 {
-				ended++
+	ended, last := r.ended()
+	if ended > 0 {
+		of := 0
+		for _, q := range r.Experiment.Questions() {
+			if len(q.Cells) > 1 {
+				of++
 			}
 		}
-	}
-	if ended > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d questions ended before generation %d, as planned: the half-widths of their intervals are at most %g %% (--until).", ended, of, r.Plan.Generations, 100*r.Plan.Until))
 	}
-	if missing := len(r.MissingRuns()); missing > 0 {
+	if missing := len(r.missingRuns(last)); missing > 0 {
 		lines = append(lines, fmt.Sprintf("%d of %d runs are missing: kvwire run --resume measures them.", missing, len(r.Runs)))
 	}
 	for _, why := range slices.Sorted(maps.Keys(skipped)) {
@@ -158,7 +157,7 @@ func (r *Folder) curves(questions []QuestionResult) (all []report.PageCurve) {
 	}
 	at := map[string]int{}
 	for _, a := range questions {
-		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiments.Flag) bool { return f.Name == axis })
+		rest := slices.DeleteFunc(slices.Clone(a.Flags), func(f experiment.Flag) bool { return f.Name == axis })
 		k, known := at[rest.String()]
 		if !known {
 			k = len(all)

@@ -8,21 +8,21 @@ import (
 	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
 // QuestionResult is a question with its results: for each cell with runs, one row that combines all of them.
 type QuestionResult struct {
-	experiments.Question
+	experiment.Question
 	Rows       []report.Row
 	Histograms []*hdrhistogram.Histogram // latencies of each row; nil: none
 	RowCells   []int                     // the rows' cells, as indices into the experiment's
 }
 
 // questionName is the name of a question within its experiment.
-func (r *Folder) questionName(flags experiments.Cell) string {
+func (r *Folder) questionName(flags experiment.Cell) string {
 	return lab.QuestionName(r.Experiment, flags)
 }
 
@@ -55,7 +55,7 @@ func (r *Folder) questionResults() (all []QuestionResult, err error) {
 }
 
 // pairs are the series of a question: baseline, baseline again, and variants.
-func (r *Folder) pairs(q experiments.Question) report.Pairs {
+func (r *Folder) pairs(q experiment.Question) report.Pairs {
 	p := report.Pairs{Question: r.questionName(q.Flags), Compared: r.Experiment.Compared(), Baseline: r.series(q.Cells[0], false), Again: r.series(q.Cells[0], true)}
 	if r.Experiment.Primary.Has(q.Flags) && r.Plan.Generations >= report.MinPairs {
 		p.Primary = r.Experiment.Primary.Metrics
@@ -138,7 +138,7 @@ func (r *Folder) Findings() (f Findings, err error) {
 }
 
 // CheckPrimary checks that the primary metrics exist, and that there are at most primaryClaimsMax claims.
-func CheckPrimary(path string, x *experiments.Experiment) error {
+func CheckPrimary(path string, x *experiment.Experiment) error {
 	if x.Primary == nil {
 		return nil
 	}

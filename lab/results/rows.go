@@ -3,6 +3,7 @@ package results
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -113,4 +114,32 @@ func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations in
 		q.Variants = append(q.Variants, report.PageVariant{Label: label, Row: row, Lat: lat})
 	}
 	return q, generations, nil
+}
+
+// ReadyForRow makes a folder for results without a plan, and returns an error if AppendRow cannot add a row there.
+func ReadyForRow(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
+		return lab.Usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
+	}
+	if _, err := report.ReadRows(filepath.Join(dir, lab.RowsFile)); err != nil {
+		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)
+	}
+	f, err := os.CreateTemp(dir, ".kvwire-")
+	if err != nil {
+		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// AppendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
+func AppendRow(dir string, row *report.Row, env report.Env) error {
+	name := filepath.Join(dir, lab.RowsFile)
+	rows, err := report.ReadRows(name)
+	if err != nil {
+		return fmt.Errorf("%w (nothing was added to it)", err)
+	}
+	return errors.Join(report.WriteRows(name, append(rows, *row)), env.WriteFile(dir))
 }

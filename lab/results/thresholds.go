@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvwire/kvwire/experiments"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -18,7 +18,7 @@ type bounds struct {
 }
 
 // boundsOf parses a threshold. rate is Reader.Rate.
-func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error)) (b bounds, err error) {
+func boundsOf(t *experiment.Threshold, rate func(text string) (float64, error)) (b bounds, err error) {
 	b = bounds{least: math.Inf(-1), most: math.Inf(1)}
 	if b.metric, err = report.FindMetric(t.Metric); err != nil {
 		return b, err
@@ -50,7 +50,7 @@ func boundsOf(t *experiments.Threshold, rate func(text string) (float64, error))
 }
 
 // CheckThresholds returns an error if a threshold of the experiment cannot be parsed. rate is Reader.Rate.
-func CheckThresholds(x *experiments.Experiment, rate func(text string) (float64, error)) error {
+func CheckThresholds(x *experiment.Experiment, rate func(text string) (float64, error)) error {
 	for i := range x.Thresholds {
 		t := &x.Thresholds[i]
 		if _, err := boundsOf(t, rate); err != nil {

@@ -33,15 +33,6 @@ func (c *Choice) openable(s *System) error {
 	}
 }
 
-// Memlock says whether so many bytes may be registered: nil, or a *probe.Refusal with the limit. What the process
-// has registered already counts, too.
-func Memlock(s *System, bytes uint64) error {
-	if f := probe.Lockable(s.Host, bytes); f.State == probe.Unavailable { // not known is no refusal
-		return f.Err()
-	}
-	return nil
-}
-
 // Bytes of headers around the payload of an RDMA packet, at most: what rxe takes off the interface's MTU
 // (RXE_MAX_HDR_LENGTH), and what NICs do (iboe_get_mtu in the kernel's ib_addr.h: GRH 40, UDP 8,
 // BTH 12, XRC 4, atomic 28, ICRC 4).

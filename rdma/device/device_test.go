@@ -487,18 +487,6 @@ func TestMTUFitsTheInterface(t *testing.T) {
 	}
 }
 
-func TestMemlockNamesNeedAndLimit(t *testing.T) {
-	m := newMachine()
-	line(t, Memlock(m.system(), 64<<20), "64MiB are to be registered and the limit is 8MiB", "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1")
-	if err := Memlock(m.system(), 8<<20); err != nil {
-		t.Error(err)
-	}
-	delete(m.files, "proc/self/limits")
-	if err := Memlock(m.system(), 64<<20); err != nil {
-		t.Errorf("what is not known is no refusal: %v", err)
-	}
-}
-
 func TestCountersLeaveOutWhatIsNotCounted(t *testing.T) {
 	m := soft()
 	dir := m.dir("rxe0") + "/ports/1/"
@@ -649,7 +637,8 @@ RDMA address  available  --listen 10.5.0.1:7070 (siw0 port 1 (iWARP: by rdma_cm 
 
 func TestListShowsPortsInOrder(t *testing.T) {
 	var got []string
-	for _, p := range List(nic().rxe("rxe0", "eth1", "4: ACTIVE").system()) {
+	ports, _ := nic().rxe("rxe0", "eth1", "4: ACTIVE").system().list(wholeTable)
+	for _, p := range ports {
 		got = append(got, fmt.Sprintf("%s %s %v %s %v", &p, p.Provider, p.Software, strings.Join(p.Netdevs, "+"), len(p.Choices)))
 	}
 	want := []string{"mlx5_0 port 1 mlx5 false eth1 2", "mlx5_0 port 2 mlx5 false eth2 3", "rxe0 port 1 rxe true eth1 0"}

@@ -30,12 +30,6 @@ func (p *Port) Down() bool { return p.State != "" && !strings.HasPrefix(p.State,
 // String is "rxe0 port 1".
 func (p *Port) String() string { return p.Device + " port " + strconv.Itoa(p.Number) }
 
-// List is all ports of all devices, by device and number; none without a device.
-func List(s *System) []Port {
-	ports, _ := s.list(wholeTable)
-	return ports
-}
-
 // Tables have some thousand entries, each a file, and the kernel fills them from the front: so many empty entries in
 // a row are taken for the end, where the whole table is looked at next if need be.
 const (
@@ -43,7 +37,7 @@ const (
 	wholeTable = 0
 )
 
-// list reads all ports; of each table up to the first gap of so many entries, or the whole of it.
+// list reads all ports, by device and number; of each table up to the first gap of so many entries, or the whole of it.
 func (s *System) list(gap int) (ports []Port, nets []Interface) {
 	nets, err := s.Interfaces()
 	if err != nil {

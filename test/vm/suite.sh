@@ -17,18 +17,18 @@ run() { # seconds, package, arguments…
 
 smoke() { # all verbs, and tcp beside them
     local began=$SECONDS code=0
-    KVWIRE_TEST_AS_PROGRAM=1 timeout -k 20 240 "$tests/kvwire.test" run experiments/quick-rdma --generations 1 --time 10s --output-dir /tmp/smoke 2>/tmp/smoke.log || code=$?
+    KVWIRE_TEST_AS_PROGRAM=1 timeout -k 20 480 "$tests/kvwire.test" run experiments/quick-rdma --generations 1 --time 10s --output-dir /tmp/smoke 2>/tmp/smoke.log || code=$?
     ((code == 0)) || cat /tmp/smoke.log
     printf 'guest: %-14s %s (%ds)\n' quick-rdma "$( ((code)) && echo "FAILED, exit code $code" || echo ok)" $((SECONDS - began))
     ((code == 0)) || failed+=(quick-rdma)
 }
 
-run 60 cgo/verbs
-run 60 rdma/device
+run 120 cgo/verbs # the limits are for a guest beside which other tests run
+run 120 rdma/device
 run "$([[ ${KVWIRE_LONG:-} ]] && echo 14000 || echo 2400)" rdma # long: a million torn READs
-run 300 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
+run 600 cmd/kvwire -test.run '^TestScript$/^(rdma.*|doctor)$'
 run 1500 verify -test.run "^TestHistories\$/^rdma-$([[ ${KVWIRE_LONG:-} ]] || echo '/colocated/disk-cow')"
-run 200 verify -test.run "^TestSoak\$"
+run 400 verify -test.run "^TestSoak\$"
 smoke
-run 60 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back
+run 120 setup -test.run '^TestRDMASetup' # last: it takes rxe0 away, and brings it back
 ((${#failed[@]} == 0)) || { echo "guest: failed: ${failed[*]}" && exit 1; }

@@ -52,8 +52,8 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 				look()
 			}
 			var held int
-			p.turn(func() { held = p.srv.held })
-			if most := aheadMax + 2*bytesEach; p.by.begun > most || held > most+2*bytesEach {
+			p.turn(func() { held = p.srv.account.Held() })
+			if most := p.h.Pool.Ahead() + 2*bytesEach; p.by.begun > most || held > most+2*bytesEach {
 				t.Fatalf("%d bytes are read for a peer that takes nothing, and %d held; %d are enough", p.by.begun, held, most)
 			}
 			got, most := 0, 0
@@ -75,12 +75,12 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 			if c.copy == 0 && p.by.begun < times*bytesEach {
 				t.Errorf("%d bytes are read of %d", p.by.begun, times*bytesEach)
 			}
-			if most > aheadMax+2*bytesEach {
+			if most > p.h.Pool.Ahead()+2*bytesEach {
 				t.Errorf("%d bytes were read that the peer had not taken", most)
 			}
 			p.turn(func() {
-				if p.srv.owed != 0 || p.srv.held != 0 {
-					t.Errorf("when all is taken, %d bytes are owed, and %d held", p.srv.owed, p.srv.held)
+				if p.srv.account.Owed() != 0 || p.srv.account.Held() != 0 {
+					t.Errorf("when all is taken, %d bytes are owed, and %d held", p.srv.account.Owed(), p.srv.account.Held())
 				}
 			})
 		})
@@ -92,16 +92,16 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 	p := acceptPeer(t, []byte("small"), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.h.O.Limits.MaxValueBytes = 1 << 20
 	p.greet(100)
-	p.turn(func() { p.srv.hint = 1 << 20 })
+	p.turn(func() { p.srv.p.(*nativeServer).hint = 1 << 20 })
 	for id := range uint64(100) {
 		p.get(id)
 	}
 	p.turn(func() {
-		if n := p.srv.out.n; n != 100 || p.srv.hungry.n != 0 {
-			t.Errorf("%d answers of 100, %d wait", n, p.srv.hungry.n)
+		if n := p.srv.out.n; n != 100 || p.srv.account.Hungry() != 0 {
+			t.Errorf("%d answers of 100, %d wait", n, p.srv.account.Hungry())
 		}
-		if p.srv.owed > p.h.ahead() {
-			t.Errorf("%d bytes are owed", p.srv.owed)
+		if p.srv.account.Owed() > p.h.Pool.Ahead() {
+			t.Errorf("%d bytes are owed", p.srv.account.Owed())
 		}
 	})
 }
@@ -111,11 +111,11 @@ func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
 	p := acceptPeer(t, bytes.Repeat([]byte("v"), 1<<20), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.receive([]byte("GET warm\r\n"))
 	p.drain()
-	p.turn(func() { p.srv.hint, p.by.last = 0, true })
+	p.turn(func() { p.redis().hint, p.by.last = 0, true })
 	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are asked for without room
 	p.turn(func() {                                   // and those behind the first get theirs
-		if p.srv.hungry.n < 2 {
-			t.Errorf("only %d answers wait", p.srv.hungry.n)
+		if p.srv.account.Hungry() < 2 {
+			t.Errorf("only %d answers wait", p.srv.account.Hungry())
 		}
 	})
 	got := 0
@@ -153,8 +153,8 @@ func TestCommandsAreReceivedBehindAnswersThatWaitForTheirPeer(t *testing.T) {
 				p.turn(func() { p.h.Resume() })
 			}
 			p.turn(func() {
-				if p.srv.held > c.most {
-					t.Errorf("a client that reads nothing has %d bytes, at most %d are enough", p.srv.held, c.most)
+				if p.srv.account.Held() > c.most {
+					t.Errorf("a client that reads nothing has %d bytes, at most %d are enough", p.srv.account.Held(), c.most)
 				}
 			})
 			if (len(rest) == 0) != c.all {

@@ -3,7 +3,6 @@ package stream
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/kv"
@@ -13,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Client is the client's end of a connection whose hello was granted. It is a kv.Handler.
+// Client is the client's end of a connection whose hello was granted, of whatever protocol. It is a kv.Handler.
 type Client struct {
+	p      clientProtocol
 	l      *loop.Loop
 	driver Driver
 	hello  wire.ServerHello
@@ -31,7 +31,6 @@ type Client struct {
 	stamp   int64 // of the last bytes that came; 0: it is not known
 
 	waiting kv.Queue // beyond the depth
-	abroad  *abroad  // the server is a Redis; nil: one of ours
 }
 
 // call is one request in flight.
@@ -42,23 +41,26 @@ type call struct {
 	head  []byte // header, and key and value where they are small
 	sent  bool   // all its bytes are on their way
 	began bool   // some of its bytes may be on their way
-	whole bool   // its answer is here, and only the news that it was sent is missing
+	whole bool   // its answer is here, and the driver has not yet reported that all its bytes are sent
 	cut   bool   // a transfer of its bytes has ended short, and that is to be its end
 	times wire.Times
 	timed bool // times are the server's
 }
 
-// NewClient makes the end of a connection. hello is the server's, granted.
-func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
-	per := wire.HeaderBytes + smallBytes
-	depth := int(hello.Depth)
-	recvBytes = max(recvBytes, 2*(wire.HeaderBytes+wire.TimesBytes))
-	mem, err := arena.New(recvBytes + depth*per)
-	if err != nil {
-		return nil, err
-	}
-	return newClient(l, d, hello, mem, recvBytes, per), nil
+// clientProtocol is what the client's end of a connection needs of the protocol that its server uses: nativeClient or respClient. The connection calls it for
+// each batch of received bytes and for each request.
+type clientProtocol interface {
+	// has reports whether the protocol has requests of that kind.
+	has(op kv.Op) bool
+
+	// begin queues the message for a call's request.
+	begin(k *call)
+
+	// parse completes the calls of all whole replies that were received. An error ends the connection.
+	parse() error
 }
+
+var _, _ clientProtocol = (*nativeClient)(nil), (*respClient)(nil)
 
 // newClient makes an end with so many bytes for each call's head.
 func newClient(l *loop.Loop, d Driver, hello wire.ServerHello, mem *arena.Arena, recvBytes, per int) *Client {
@@ -100,7 +102,7 @@ func (c *Client) Submit(r *kv.Request) {
 		return
 	}
 	s := c.limits.Check(r)
-	if r.Op.Updates() || r.Op == kv.OpKeys || c.abroad != nil && r.Op == kv.OpScan { // neither protocol has them
+	if !c.p.has(r.Op) {
 		s = kv.StatusBadRequest
 	}
 	if s != kv.StatusOK {
@@ -114,45 +116,22 @@ func (c *Client) Submit(r *kv.Request) {
 	c.begin(r)
 }
 
-func (c *Client) finish(r *kv.Request, s kv.Status) {
-	r.Status = s
-	c.l.Finish(r)
-}
-
-// begin writes the request's header and queues its pieces.
+// begin takes a call from the stack for a request, and queues its message.
 func (c *Client) begin(r *kv.Request) {
 	k := &c.calls[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
 	k.r, k.sent, k.began, k.whole, k.cut, k.timed = r, false, false, false, false, false
 	k.turn++
-	if c.abroad != nil {
-		c.beginCommand(k)
-		return
-	}
-	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.turn)<<32 | uint64(k.index), Arg: r.Limit}
-	var value []byte
-	if r.Op == kv.OpPut {
-		value = r.Value
-		hd.ValueBytes, hd.Arg = uint32(len(value)), 0
-	} else if r.Op != kv.OpDelete {
-		hd.ValueBytes = uint32(min(cap(r.Value), math.MaxUint32))
-	}
 	if r.Stages != nil {
 		c.time(r)
-		hd.Flags = wire.FlagTimes
 	}
-	hd.Encode(k.head)
-	m := message{slot: k.index}
-	if len(r.Key)+len(value) <= smallBytes {
-		n := wire.HeaderBytes + copy(k.head[wire.HeaderBytes:], r.Key)
-		n += copy(k.head[n:], value)
-		m.piece[0] = k.head[:n]
-		c.l.Stats.Copied += uint64(n - wire.HeaderBytes)
-	} else {
-		m.piece = [3][]byte{k.head[:wire.HeaderBytes], r.Key, value}
-	}
-	c.out.push(m)
+	c.p.begin(k)
 	c.driver.Touch()
+}
+
+func (c *Client) finish(r *kv.Request, s kv.Status) {
+	r.Status = s
+	c.l.Finish(r)
 }
 
 // Window is Side's.
@@ -171,10 +150,7 @@ func (c *Client) Received(n int, stamp int64) error {
 		c.cur = nil
 		c.answered(k)
 	}
-	if c.abroad != nil {
-		return c.parseReplies()
-	}
-	return c.parse()
+	return c.p.parse()
 }
 
 // Take is MessageSide's.
@@ -191,7 +167,7 @@ func (c *Client) Take(b []byte) error {
 			c.answered(k)
 		}
 	}
-	if err := c.parse(); err != nil {
+	if err := c.p.parse(); err != nil {
 		return err
 	}
 	if len(c.in.unread()) > 0 {
@@ -213,75 +189,8 @@ func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 // Last is MessageSide's: a client just closes.
 func (c *Client) Last() bool { return false }
 
-// parse takes all whole headers from the receive buffer.
-func (c *Client) parse() error {
-	for len(c.in.rest) == 0 {
-		b := c.in.unread()
-		if len(b) < wire.HeaderBytes {
-			break
-		}
-		var hd wire.Header
-		if err := hd.Decode(b); err != nil {
-			return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
-		}
-		if hd.Flags&wire.FlagRefuse != 0 {
-			return &transport.Refusal{Code: wire.Code(hd.Arg)}
-		}
-		k, err := c.match(&hd)
-		if err != nil {
-			return err
-		}
-		head := wire.HeaderBytes
-		if hd.Flags&wire.FlagTimes != 0 {
-			if b = b[wire.HeaderBytes:]; len(b) < wire.TimesBytes {
-				break
-			}
-			if err := k.times.Decode(b); err != nil {
-				return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
-			}
-			k.timed = true
-			head += wire.TimesBytes
-		}
-		c.in.consume(head)
-		k.r.Status, k.r.Need = hd.Status, hd.Arg
-		if !hd.Answers() {
-			c.answered(k)
-			continue
-		}
-		k.r.Value = k.r.Value[:hd.ValueBytes]
-		copied, whole := c.in.take(k.r.Value)
-		c.l.Stats.Copied += uint64(copied)
-		if !whole {
-			c.cur = k
-			return nil
-		}
-		c.answered(k)
-	}
-	c.in.compact()
-	return nil
-}
-
-// match finds the call that a reply answers, and holds the reply against it.
-func (c *Client) match(hd *wire.Header) (*call, error) {
-	i := uint32(hd.ID)
-	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(c.calls)) {
-		return nil, fmt.Errorf("%w: a reply to request %#x, which there is not", transport.ErrProtocol, hd.ID)
-	}
-	k := &c.calls[i]
-	if k.r == nil || k.whole || k.turn != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.began {
-		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
-	}
-	if hd.Flags&wire.FlagTimes != 0 && k.r.Stages == nil {
-		return nil, fmt.Errorf("%w: times of request %#x, which nobody asked for", transport.ErrProtocol, hd.ID)
-	}
-	if hd.Answers() && uint64(hd.ValueBytes) > uint64(cap(k.r.Value)) {
-		return nil, fmt.Errorf("%w: an answer of %d B to a request with room for %d", transport.ErrProtocol, hd.ValueBytes, cap(k.r.Value))
-	}
-	return k, nil
-}
-
 // answered completes a call whose answer is here, unless the kernel may still hold its bytes: an
-// answer can be seen before the news that its request was sent.
+// answer can come before the driver reports that the request is sent.
 func (c *Client) answered(k *call) {
 	if k.r.Stages != nil && !k.whole {
 		c.arrived(k)
@@ -302,7 +211,7 @@ func (c *Client) answered(k *call) {
 	}
 }
 
-// time notes that a request which somebody watches has a place.
+// time marks that a watched request has a place.
 func (c *Client) time(r *kv.Request) {
 	r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
 	if !c.stamped { // from now on; what is on its way has none
@@ -311,7 +220,7 @@ func (c *Client) time(r *kv.Request) {
 	}
 }
 
-// arrived puts a request's times together, whose last bytes are here: what the server says, and what is left for
+// arrived marks the stages of a request whose last bytes are here: the server's durations, and what is left for
 // the fabric, split where both clocks are one.
 func (c *Client) arrived(k *call) {
 	t, at := k.r.Stages, loop.Nanos()
@@ -375,8 +284,8 @@ func (c *Client) Sent(n int) {
 	}
 }
 
-// CutSend is for a driver that takes a short send for the end of the request whose bytes are next: that ends as
-// kv.StatusTruncated, when its answer has come. The driver goes on sending all the same, or nothing behind it could be told from its rest.
+// CutSend is for a driver that treats a short send as the end of the request whose bytes are next: that request ends as
+// kv.StatusTruncated when its answer has come. The driver sends the rest all the same, because the server needs it to find the next request.
 func (c *Client) CutSend() {
 	if i := c.out.headSlot(); i >= 0 {
 		c.calls[i].cut = true

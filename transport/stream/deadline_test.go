@@ -17,7 +17,7 @@ func (p *peer) age(d time.Duration) {
 		*t -= int64(d)
 	}
 	for _, c := range p.h.servers {
-		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.fedAt, &c.heldAt} {
+		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.account.FedAt, &c.account.HeldSince} {
 			*t -= int64(d)
 		}
 	}
@@ -73,7 +73,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 		{"an answer is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.greet(4); p.get(1) }},
 		{"an answer to a command is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.receive([]byte("PING\r\n")) }},
 		{"idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.greet(4) }},
-		{"a guest is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
+		{"a client of Redis is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
 		{"no memory for the rest of a command, for which others wait", 2 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) {
 			p.h.O.Limits.MaxValueBytes = 1 << 20
 			p.receive([]byte("PING\r\n"))
@@ -84,7 +84,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 			p.turn(func() {
 				another := p.h.NewServer(p, "another")
 				another.state = stateOpen
-				another.pause(1 << 30)
+				another.account.Pause(1 << 30)
 				p.t.Cleanup(func() { p.turn(func() { another.Drop(transport.ErrPeerGone) }) })
 			})
 		}},

@@ -14,6 +14,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -149,29 +150,19 @@ const lineMax = 1 << 10
 // describe appends the connection's line of CLIENT LIST, with those of Redis's fields that there are.
 func (c *Server) describe(b []byte) []byte {
 	now := c.h.L.Awake()
-	name, command, user := "", "NULL", ""
-	if c.who != nil {
-		user = c.who.Name
-	}
-	g := c.guest
-	if g != nil {
-		name, user = g.session.Name, g.session.User()
-		if g.before != nil {
-			command = g.before.Name
-		}
-	}
+	l := c.p.client()
 	const second = int64(time.Second)
-	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), name,
-		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, command, user)
-	if g != nil {
-		b = fmt.Appendf(b, " resp=%d", g.session.Proto)
+	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), l.name,
+		(now-c.accepted)/second, (now-max(c.inSince, c.accepted))/second, l.command, l.user)
+	if l.version > 0 {
+		b = fmt.Appendf(b, " resp=%d", l.version)
 	}
 	return append(b, '\n')
 }
 
 // address is a peer's in a list of clients, one word: of a unix socket, which has none, as Redis has it.
 func address(peer string) string {
-	if strings.HasPrefix(peer, unixPeer) {
+	if strings.HasPrefix(peer, socket.UnixPeer) {
 		return "unix:0"
 	}
 	return peer

@@ -53,7 +53,7 @@ func (w *walked) page(r *kv.Request) {
 		r.Value = out
 		left--
 	}
-	r.Need = uint32(left)
+	r.Mark = uint32(left)
 	w.l.Finish(r)
 }
 
@@ -197,7 +197,7 @@ func TestARandomKeyIsAnyKey(t *testing.T) {
 		keys[i] = fmt.Sprint("key", i)
 	}
 	p, _ := newWalked(t, keys)
-	p.turn(func() { p.h.random = rand.New(rand.NewPCG(1, 2)).Uint64N })
+	p.turn(func() { p.h.redis.random = rand.New(rand.NewPCG(1, 2)).Uint64N })
 	found := map[string]int{}
 	for range 30 * n {
 		found[string(p.ask(text("RANDOMKEY"), oneLine))]++

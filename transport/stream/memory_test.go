@@ -15,9 +15,12 @@ import (
 	"github.com/kvwire/kvwire/transport/access"
 )
 
-// counted says whether b lies in memory that is counted: a pool of the host's, or what a connection has of its own.
+// redis is the connection's protocol.
+func (p *peer) redis() *respServer { return p.srv.p.(*respServer) }
+
+// counted says whether b lies in memory that is counted: a pool of the host's.
 func (p *peer) counted(b []byte) bool {
-	for _, in := range [][]byte{p.h.Pool.Arena().Bytes(), p.h.conns.Arena().Bytes(), p.srv.greeting[:], p.srv.refusal[:]} {
+	for _, in := range [][]byte{p.h.Pool.Arena().Bytes(), p.h.conns.Arena().Bytes()} {
 		from, at := reflect.ValueOf(in).Pointer(), reflect.ValueOf(b).Pointer()
 		if at >= from && at+uintptr(len(b)) <= from+uintptr(len(in)) {
 			return true
@@ -37,8 +40,8 @@ func (p *peer) uncounted() (n int) {
 				}
 			}
 		}
-		for i := range p.srv.guest.more {
-			if b := p.srv.guest.more[i].tmp; !p.counted(b) {
+		for i := range p.redis().more {
+			if b := p.redis().more[i].tmp; !p.counted(b) {
 				n += len(b)
 			}
 		}
@@ -127,13 +130,13 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 				t.Errorf("%d bytes of answers; %d bytes of commands are not read", got, len(rest))
 			}
 			p.turn(func() {
-				if n := p.h.Pool.InUse(); n > 0 || p.srv.held > 0 || len(p.srv.free) != len(p.srv.slots) {
-					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.held, len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
+				if n := p.h.Pool.InUse(); n > 0 || p.srv.account.Held() > 0 || len(p.srv.free) != len(p.srv.slots) {
+					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.account.Held(), len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
 				}
-				if slices.ContainsFunc(p.srv.guest.more, func(m part) bool { return m.tmp != nil }) {
+				if slices.ContainsFunc(p.redis().more, func(m part) bool { return m.tmp != nil }) {
 					t.Error("a slot that is free keeps an answer")
 				}
-				if n := cap(p.h.scratch); n > 1<<20 {
+				if n := cap(p.h.redis.scratch); n > 1<<20 {
 					t.Errorf("the loop keeps %d bytes to put answers together", n)
 				}
 			})
@@ -184,21 +187,21 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 			rest := p.offer([]byte(command))
 			noted := func() (n, uncounted int) {
 				p.turn(func() {
-					g := p.srv.guest
+					g := p.redis()
 					if n = cap(g.cmd.Args); n > argsMax && cap(g.many) < n*resp.SpanBytes {
 						uncounted = n * resp.SpanBytes
 					}
 				})
 				return n, uncounted
 			}
-			if n, uncounted := noted(); n > argsMax || uncounted > 0 || !p.srv.paused {
+			if n, uncounted := noted(); n > argsMax || uncounted > 0 || !p.srv.account.Paused() {
 				t.Errorf("without memory, %d arguments are noted", n)
 			}
 			p.turn(func() {
 				for _, b := range taken {
 					p.h.Pool.Free(b)
 				}
-				p.h.come()
+				p.h.Pool.CameBack()
 			})
 			got, most := "", 0
 			for round := 0; round < 2000 && got == ""; round++ { // as many keys at a time as there are slots
@@ -214,8 +217,8 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 				t.Errorf("%q, want %q; %d arguments were noted", got, want, most)
 			}
 			p.turn(func() {
-				if n := p.h.Pool.InUse(); n > 0 || cap(p.srv.guest.cmd.Args) != argsMax {
-					t.Errorf("%d bytes of the pool are in use, and there is room for %d arguments", n, cap(p.srv.guest.cmd.Args))
+				if n := p.h.Pool.InUse(); n > 0 || cap(p.redis().cmd.Args) != argsMax {
+					t.Errorf("%d bytes of the pool are in use, and there is room for %d arguments", n, cap(p.redis().cmd.Args))
 				}
 			})
 		})
@@ -276,7 +279,7 @@ func TestCommandsOfManyArgumentsAreServedInTurn(t *testing.T) {
 					if len(b) > 0 {
 						answered++
 					}
-					if o.srv.paused {
+					if o.srv.account.Paused() {
 						waited++
 					}
 					o.turn(func() { o.h.Resume() })

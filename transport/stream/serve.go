@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -24,43 +23,12 @@ type Endpoint interface {
 	Listen(fd int) error // on its loop: begins to accept from a listening socket, which it owns then
 }
 
-// Socket is a connection's, on its way to who owns it next: a descriptor, or what holds one.
-type Socket struct {
-	Fd   int      // where Conn is nil
-	Conn net.Conn // of Go's net package; nil: none
-}
-
-// Close closes it, and does not block.
-func (s Socket) Close() {
-	if s.Conn != nil {
-		_ = s.Conn.Close()
-	} else {
-		_ = unix.Close(s.Fd)
-	}
-}
-
-// last writes what a new socket's buffer has room for, and closes.
-func (s Socket) last(b []byte) {
-	switch c := s.Conn.(type) {
-	case nil:
-		_, _ = unix.Write(s.Fd, b)
-	case *Session:
-		c.last(b)
-	default:
-		_, _ = c.Write(b)
-	}
-	s.Close()
-}
-
 // Moved is a connection on its way from the loop that accepted it to the one that it asked for.
 type Moved struct {
-	Socket
+	socket.Socket
 	Name string
 	Said []byte // what was received of it: a hello, or commands
 }
-
-// AcceptAgain is how long, in ns, accepting rests after the system had no descriptor or memory.
-const AcceptAgain = 100e6
 
 // Peers are the endpoints of one server, by the number of their loop.
 type Peers struct {
@@ -79,7 +47,7 @@ func (p *Peers) Move(to int, m Moved) {
 // Serve listens on addr, host:port or unix:PATH, and puts an endpoint onto each network loop of g. The first loop accepts, unless sockets say that each
 // does: the kernel's choice among several listeners is not the client's. newEndpoint is called on each loop.
 // An endpoint that it returns beside an error is on the loop, and is closed there.
-func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Sockets, newEndpoint func(h *Host, p *Peers) (Endpoint, error)) (transport.Server, error) {
+func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket.Options, newEndpoint func(h *Host, p *Peers) (Endpoint, error)) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err
@@ -87,7 +55,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 	if n := len(g.Net()); n > wire.MaxShards || g.Shards() > wire.MaxShards {
 		return nil, fmt.Errorf("transport: %d network loops, %d partitions: at most %d of each", n, g.Shards(), wire.MaxShards)
 	}
-	listeners, bound, file, err := listen(addr, len(g.Net()), sockets)
+	listeners, bound, file, err := socket.ListenAll(addr, len(g.Net()), sockets)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +71,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets Socket
 		if err != nil {
 			return err
 		}
-		h.cursors, h.Sockets = cursors, sockets
+		h.redis.cursors, h.Sockets = cursors, sockets
 		if s.p.ends[i], err = newEndpoint(h, s.p); s.p.ends[i] == nil {
 			h.Close()
 			return err
@@ -144,49 +112,10 @@ func (s *server) each(f func(i int, l *loop.Loop) error) error {
 	return nil
 }
 
-// listen makes the listeners of so many loops: -1 for those that do not accept. The first one is bound and listens as an exclusive socket does, and shares its
-// port (SO_REUSEPORT) from then on: a second server finds the port in use, whatever it asks for, and two that start at the same time cannot both have it,
-// since the kernel looks again when a socket begins to listen.
-//
-// A unix socket has one listener, and a file, which the caller removes at the end.
-func listen(addr string, loops int, sockets Sockets) (fds []int, bound string, file *socketFile, err error) {
-	fds = slices.Repeat([]int{-1}, loops)
-	if path, local := UnixPath(addr); local {
-		if sockets.ReusePort || sockets.TLS != nil {
-			return nil, "", nil, fmt.Errorf("listen on %s: a unix socket has one listener and no TLS (use host:port)", addr)
-		}
-		fds[0], file, err = listenUnix(path)
-		return fds, addr, file, err
-	}
-	for i := range fds {
-		if i > 0 && !sockets.ReusePort {
-			break
-		}
-		this := sockets
-		this.ReusePort = i > 0
-		fds[i], bound, err = Listen(addr, this)
-		if err == nil && i == 0 && sockets.ReusePort {
-			if err = unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-				err = fmt.Errorf("listen on %s: share the port between loops (SO_REUSEPORT): %w", addr, err)
-			}
-		}
-		if err != nil {
-			for _, fd := range fds[:i+1] {
-				if fd >= 0 {
-					_ = unix.Close(fd)
-				}
-			}
-			return nil, "", nil, err
-		}
-		addr = bound // where port 0 has picked one
-	}
-	return fds, bound, nil, nil
-}
-
 type server struct {
 	addr  string
 	since time.Time
-	file  *socketFile // of a unix socket; nil: there is none
+	file  *socket.File // of a unix socket; nil: there is none
 	p     *Peers
 	close sync.Once
 
@@ -201,7 +130,7 @@ func (s *server) Addr() string { return s.addr }
 func (s *server) Close() (err error) {
 	s.close.Do(func() {
 		if s.file != nil {
-			err = s.file.remove()
+			err = s.file.Remove()
 		}
 		var wg sync.WaitGroup
 		for i, e := range s.p.ends {
@@ -252,7 +181,7 @@ func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
 }
 
 // Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the socket, also where it fails.
-func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets Sockets, make func(s Socket, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
+func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets socket.Options, make func(s socket.Socket, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err

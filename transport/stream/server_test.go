@@ -15,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/wire"
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +49,7 @@ func (a *answers) Submit(r *kv.Request) {
 }
 func (a *answers) answer(r *kv.Request) {
 	if r.Op == kv.OpKeys { // there are none
-		r.Status, r.Value, r.Need = kv.StatusOK, r.Value[:0], kv.MarkEnd
+		r.Status, r.Value, r.Mark = kv.StatusOK, r.Value[:0], kv.MarkEnd
 		a.l.Finish(r)
 		return
 	}
@@ -151,7 +152,7 @@ func acceptPeerOf(t *testing.T, part func(*loop.Loop) loop.Partition, o transpor
 			}
 		})
 	})
-	p.turn(func() { p.h.cursors = resp.NewCursors() })
+	p.turn(func() { p.h.redis.cursors = resp.NewCursors() })
 	return p
 }
 
@@ -271,7 +272,7 @@ func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
 		if err := p.srv.Received(copy(w[0], hello), 0); !errors.Is(err, ErrMove) || p.srv.MoveTo != 1 {
 			t.Errorf("%v, to loop %d", err, p.srv.MoveTo)
 		}
-		moved = p.srv.Moved(Socket{Fd: -1})
+		moved = p.srv.Moved(socket.Socket{Fd: -1})
 		p.srv.Drop(ErrMove)
 		p.srv = p.h.NewServer(p, "the next one")
 		p.srv.Window(&w)
@@ -334,7 +335,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 		})
 	}
 	slow.leave(0)
-	slow.turn(func() { slow.srv.heldAt -= 10e9 }) // it has not taken a whole answer for ten seconds
+	slow.turn(func() { slow.srv.account.HeldSince -= 10e9 }) // it has not taken a whole answer for ten seconds
 	if look(); len(late) > 0 {
 		t.Fatalf("closed while nobody waits for its memory: %v", late)
 	}
@@ -383,7 +384,7 @@ func (p *peer) leave(n int) {
 	var taken [][]byte
 	p.turn(func() {
 		for size := p.h.Pool.Largest(); size >= 4096; size /= 2 {
-			for p.h.unused()-size >= n {
+			for p.h.Pool.Unused()-size >= n {
 				b := p.h.Pool.Alloc(size)
 				if b == nil {
 					break // what is left lies apart
@@ -410,13 +411,13 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	}
 	idle.leave(2 << 20)
 	held := 0
-	idle.turn(func() { held = idle.srv.held })
+	idle.turn(func() { held = idle.srv.account.Held() })
 	for range 4 {
 		idle.look(func(_ *Server, err error) { t.Error(err) })
 	}
 	idle.turn(func() {
-		if idle.srv.hungry.n == 0 || idle.srv.held != held {
-			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.held, idle.srv.hungry.n)
+		if idle.srv.account.Hungry() == 0 || idle.srv.account.Held() != held {
+			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.account.Held(), idle.srv.account.Hungry())
 		}
 	})
 	other := idle.another(4)
@@ -429,7 +430,7 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	other.turn(func() { other.srv.Drop(transport.ErrPeerGone) })
 }
 
-// A guest's command waits for memory, and not, with all there is, for the answer before it, which waits for memory then.
+// A command of Redis waits for memory, and not, with all there is, for the answer before it, which waits for memory then.
 func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 	value := strings.Repeat("v", 1<<20)
 	p := acceptPeer(t, []byte(value), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})

@@ -1,7 +1,15 @@
-// Package stream is both ends of a connection over a byte stream, without the stream: it says where
-// received bytes go and which bytes are to be sent, and turns them into requests and replies. The
-// tcp and uring transports move the bytes; all else about a connection is here, so that they
-// differ in nothing else. It imports no transport implementation.
+// Package stream is both ends of a connection over a byte stream, without the stream: it tells a driver where received bytes go and which bytes are to be sent, and turns
+// them into requests and replies. The networks move the bytes; all else about a connection is here, so that they differ in nothing else.
+//
+// What is where:
+//   - server.go, client.go: the two ends, of whatever protocol: bytes, slots, states; deadlines.go: when a server's end has failed; stream.go: the queues of bytes
+//   - protocol.go: what the server's end needs of a protocol (client.go has the client's part), in which it calls native_*.go or resp_*.go for each batch of bytes
+//     and for each request
+//   - host.go: what the server's ends on one loop share; serve.go: the endpoints of all loops; dial.go: connecting; info.go: INFO and CLIENT LIST
+//
+// Sockets are in transport/socket, and who may have how much memory in transport/memory. The two protocols are types of this package, and no packages of their own:
+// they work on the connection's slots, queues and account, which a package of their own would have to see in full, and the tests of the connection run it with
+// both and look into it. The package may import transport, its socket and memory, and the codecs wire and resp. It imports no network.
 package stream
 
 import (
@@ -16,7 +24,7 @@ type Side interface {
 	// slices count: 0 while reading is paused. It stays valid until Received or Drop.
 	Window(w *[2][]byte) int
 
-	// Received takes n bytes that were put into the window, the last of which were at the kernel at stamp, by the loop's
+	// Received parses n bytes that were put into the window, the last of which were at the kernel at stamp, by the loop's
 	// clock; 0: it is not known. An error ends the connection.
 	Received(n int, stamp int64) error
 
@@ -24,20 +32,20 @@ type Side interface {
 	// many places it filled: 0 when there is nothing. They stay in place until Sent or Drop.
 	Gather(v []unix.Iovec, max int) int
 
-	// Sent takes the news that n bytes of what Gather described are on their way.
+	// Sent must be called when n bytes of what Gather described were sent.
 	Sent(n int)
 
-	// Finished says that all is sent and nothing will follow: the driver shuts its sending half, reads
+	// Finished reports whether all is sent and nothing will follow: the driver shuts its sending half, reads
 	// what still comes until the peer closes or the deadline passes, and then drops the connection.
 	Finished() bool
 
-	// PeerFinished takes the news that the peer has shut its sending half, in good order. false: the
+	// PeerFinished must be called when the peer has shut its sending half, in good order. false: the
 	// connection ends now. true: answers are owed for what the peer has sent before; the driver
-	// receives no more, goes on sending, and drops the connection when Finished says so.
+	// receives no more, goes on sending, and drops the connection when Finished reports the end.
 	PeerFinished() bool
 
 	// Drop ends the connection: no byte moves any more, and no memory given out by Window or Gather
-	// is in the kernel's hands. It says why.
+	// is in the kernel's hands. err is the reason.
 	Drop(err error)
 }
 
@@ -47,7 +55,7 @@ type Side interface {
 type MessageSide interface {
 	Side
 
-	// Take takes a message that was received. Its bytes must stay as they are until Unread is 0, and no
+	// Take parses a message that was received. Its bytes must stay as they are until Unread is 0, and no
 	// other one is taken until then. An error ends the connection.
 	Take(b []byte) error
 
@@ -59,17 +67,17 @@ type MessageSide interface {
 	// They stay in place until Sent has counted them, or Drop.
 	Next(v []unix.Iovec, max int) (pieces, bytes int)
 
-	// Last says that what Next described last is the last of all.
+	// Last reports whether what Next described last is the last of all.
 	Last() bool
 }
 
-// GatherBytes is what one send is given at most, where nothing is said against it. A send that ends only when all its bytes are out must not take
-// so long with a slow reader that it looks like one that does not read.
+// GatherBytes is the most that one send is given, unless its driver has another bound. A send that ends only when all its bytes are out must not last
+// so long with a slow reader that the reader looks as if it did not read.
 const GatherBytes = 1 << 20
 
 // Driver moves the bytes of one Side.
 type Driver interface {
-	// Touch says that there may be something to send, or that reading may go on: the driver looks at
+	// Touch is called when there may be something to send, or when reading may go on: the driver looks at
 	// this connection when its member is staged next, in this turn or, if that is over, the next.
 	Touch()
 
@@ -116,9 +124,9 @@ func (b *inbox) consume(n int) {
 	}
 }
 
-// take moves what is there of a payload to dst and leaves the rest to be received in place. It
+// receiveInto moves what is there of a payload to dst and leaves the rest to be received in place. It
 // returns the bytes copied, and whether the payload is whole.
-func (b *inbox) take(dst []byte) (copied int, whole bool) {
+func (b *inbox) receiveInto(dst []byte) (copied int, whole bool) {
 	k := copy(dst, b.buf[b.rd:b.wr])
 	b.consume(k)
 	if k == len(dst) {
@@ -145,7 +153,7 @@ func (b *inbox) compact() {
 	b.rd = 0
 }
 
-// partial says whether a message has begun and is not whole.
+// partial reports whether a message has begun and is not whole.
 func (b *inbox) partial() bool { return b.rd < b.wr || len(b.rest) > 0 }
 
 // outbox is the queue of messages to send, each of up to three pieces: header, key and value where

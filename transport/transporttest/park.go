@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
-	"github.com/kvwire/kvwire/transport/stream"
+	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -188,7 +188,7 @@ func congestion(t *testing.T, n Network) {
 	c := NewCaller(t, r.Loop, conn)
 	c.Want(Put("k", Fill(100_000, 1)), kv.StatusOK)
 	window := func() (segments int, ok bool) {
-		if err := r.Loop.Call(func() { segments, ok = stream.CongestionWindow(conn) }); err != nil {
+		if err := r.Loop.Call(func() { segments, ok = socket.CongestionWindow(conn) }); err != nil {
 			t.Fatal(err)
 		}
 		return segments, ok

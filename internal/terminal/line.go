@@ -1,0 +1,88 @@
+// Package terminal owns the line of progress at the bottom of a terminal, which is overwritten again and again. Where standard error is no terminal
+// there is no such line, and only lines that stay are written. It may import nothing of ours.
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// Line is the line of progress. It belongs to one goroutine.
+type Line struct {
+	out   io.Writer
+	width func() int // of the terminal, now; nil: out is none
+	shown bool
+}
+
+// New returns a Line on out. width returns the terminal's present number of columns; nil: out is no terminal.
+func New(out io.Writer, width func() int) *Line { return &Line{out: out, width: width} }
+
+// Stderr returns a Line on standard error.
+func Stderr() *Line {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
+		return New(os.Stderr, nil)
+	}
+	return New(os.Stderr, columns)
+}
+
+// columns is the number of columns of the terminal on standard error. It is read each time: the user may make it smaller.
+func columns() int {
+	const usual = 80
+	size, err := unix.IoctlGetWinsize(int(os.Stderr.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 { // a serial line does not know
+		return usual
+	}
+	return int(size.Col)
+}
+
+// OnTerminal reports whether there is a terminal.
+func (l *Line) OnTerminal() bool { return l.width != nil }
+
+// Show replaces the line. It writes once and clears what is behind the new text, so nothing flickers. The last column stays
+// empty: some terminals go to the next line with it, which could not be taken back.
+func (l *Line) Show(format string, args ...any) {
+	if l.width != nil {
+		fmt.Fprintf(l.out, "\r%s\033[K", fit(fmt.Sprintf(format, args...), l.width()-1))
+		l.shown = true
+	}
+}
+
+// Print writes a line that stays, in the place of the line of progress. A terminal's width cuts it.
+func (l *Line) Print(line string) {
+	if l.width == nil {
+		fmt.Fprintln(l.out, line)
+		return
+	}
+	_, _ = io.WriteString(l.out, "\r"+fit(line, l.width()-1)+"\033[K\n")
+	l.shown = false
+}
+
+// Clear removes the line, before something else is written.
+func (l *Line) Clear() {
+	if l.shown {
+		l.Erase()
+	}
+}
+
+// Erase removes what is at the bottom of the terminal, whoever wrote it.
+func (l *Line) Erase() {
+	if l.width != nil {
+		fmt.Fprint(l.out, "\r\033[K")
+		l.shown = false
+	}
+}
+
+// fit cuts a text to so many characters, and shows that it did.
+func fit(s string, most int) string {
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	if most < 1 {
+		return ""
+	}
+	return string([]rune(s)[:most-1]) + "…"
+}

@@ -1,0 +1,70 @@
+package lab
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/kvwire/kvwire/lab/experiment"
+)
+
+// Choice is what the user chose of how an experiment is measured, by the flags of kvwire run.
+type Choice struct {
+	Quick, Paper        bool
+	Generations, Blocks int // 0: not chosen; Blocks is the old name
+	Retry               int
+	Slice, Time         time.Duration
+	Until               float64
+	Changed             func(flag string) bool // whether the user gave slice, time or until
+}
+
+// Generations of --quick and --paper.
+const (
+	QuickGenerations = 3 // no verdicts
+	PaperGenerations = 24
+)
+
+// Settings are how the experiment is measured: by the choice, else by its file, else by default.
+func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
+	s = Settings{Slice: DefaultSlice, Time: x.Time, Until: x.Until, Retry: c.Retry, Generations: x.Generations}
+	switch {
+	case c.Changed("slice"):
+		s.Slice = c.Slice
+	case x.Slice == experiment.SliceWhole:
+		s.Slice = 0
+	case x.Slice > 0:
+		s.Slice = x.Slice
+	}
+	if c.Changed("time") {
+		s.Time = c.Time
+	}
+	if c.Changed("until") {
+		s.Until = c.Until
+	}
+	said := 0
+	for _, f := range []struct {
+		set bool
+		n   int
+	}{{c.Quick, QuickGenerations}, {c.Paper, PaperGenerations}, {c.Blocks != 0, c.Blocks}, {c.Generations != 0, c.Generations}} {
+		if f.set {
+			s.Generations = f.n
+			said++
+		}
+	}
+	if said > 0 && s.Time > 0 && !c.Changed("time") { // the file's time is for the file's generations
+		s.Time = s.Time * time.Duration(s.Generations) / time.Duration(max(1, cmp.Or(x.Generations, DefaultGenerations)))
+	}
+	if s.Generations == 0 {
+		if s.Generations = DefaultGenerations; s.Until > 0 {
+			s.Generations = UntilGenerations
+		}
+	}
+	switch {
+	case said > 1 || s.Generations < 1 || s.Generations > experiment.MaxGenerations:
+		return s, Usagef("choose one of --quick, --paper and --generations (1 to %d)", experiment.MaxGenerations)
+	case s.Slice != 0 && s.Slice < SliceMin:
+		return s, Usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 8 ms", s.Slice, SliceMin)
+	case s.Until > 0 && s.Slice == 0:
+		return s, Usagef("--until needs slices: leave out --slice 0")
+	}
+	return s, nil
+}

@@ -1,0 +1,107 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/report"
+)
+
+// Display is a Watcher that writes a line for each step that is done, and shows on a terminal the step under way below it. Errors go to the log as
+// well.
+type Display struct {
+	line  *terminal.Line
+	x     *experiment.Experiment
+	log   io.Writer
+	shown map[string]bool // reasons of skipped and of failed runs: each is shown once
+}
+
+var _ Watcher = (*Display)(nil)
+
+// NewDisplay returns a Display for an experiment.
+func NewDisplay(line *terminal.Line, x *experiment.Experiment, log io.Writer) *Display {
+	return &Display{line: line, x: x, log: log, shown: map[string]bool{}}
+}
+
+// Clear removes the step under way.
+func (d *Display) Clear() { d.line.Clear() }
+
+// Started implements Watcher.
+func (d *Display) Started(s Step) {
+	d.line.Show("%s: starting; about %v left", d.title(s), s.Left.Round(time.Second))
+}
+
+// Sliced implements Watcher.
+func (d *Display) Sliced(s Step, rounds, of int) {
+	d.line.Show("%s: round %d of %d; about %v left", d.title(s), rounds, of, s.Left.Round(time.Second))
+}
+
+// Kept implements Watcher.
+func (d *Display) Kept(s Step, rows []*report.Row) {
+	var parts []string
+	for _, row := range rows {
+		again := d.shown[row.SkippedReason+row.InvalidReason]
+		d.shown[row.SkippedReason+row.InvalidReason] = row.SkippedReason+row.InvalidReason != ""
+		switch {
+		case again && row.SkippedReason != "":
+		case again && !row.Ops.Known():
+			parts = append(parts, row.Variant+" failed")
+		default:
+			parts = append(parts, row.Variant+" "+summary(row))
+		}
+	}
+	if len(parts) > 0 {
+		d.line.Print(d.title(s) + ": " + strings.Join(parts, "; "))
+	}
+}
+
+// Noted implements Watcher.
+func (d *Display) Noted(s Step, line string) {
+	fmt.Fprintf(d.log, "%s: %s\n", d.title(s), line)
+	d.line.Print(d.title(s) + ": " + line)
+}
+
+// title names a step: [3/24] generation 1/12, backend=disk mix=get.
+func (d *Display) title(s Step) string {
+	t := fmt.Sprintf("[%d/%d] generation %d/%d", s.Done, s.Of, s.Generation, s.Generations)
+	name := ""
+	switch {
+	case s.Whole != nil && s.Whole.Stages:
+		name = strings.TrimSpace("stages of " + CellName(d.x, s.Whole.Cell))
+	case s.Whole != nil:
+		name = CellName(d.x, s.Whole.Cell)
+	default:
+		name = QuestionName(d.x, d.x.Questions()[s.Question].Flags)
+	}
+	if name != "" {
+		t += ", " + name
+	}
+	return t
+}
+
+// summary is the part of a progress line about one run.
+func summary(r *report.Row) string {
+	if r.SkippedReason != "" {
+		return "skipped: " + r.SkippedReason
+	}
+	if !r.Ops.Known() && r.InvalidReason != "" {
+		return "failed: " + r.InvalidReason
+	}
+	s := "no operations"
+	if v, ok := r.OpsPerS.Get(); ok {
+		s = report.Rate(v) + " ops/s"
+	}
+	if v, ok := r.LatP50Ns.Get(); ok {
+		s += ", p50 " + report.Duration(v)
+	}
+	if m, err := report.FindMetric("cpu_ns_per_op"); err == nil {
+		if v, ok := m.Of(r).Get(); ok {
+			s += ", CPU " + m.Text(v)
+		}
+	}
+	return s
+}

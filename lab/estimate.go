@@ -1,0 +1,251 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/report"
+	"golang.org/x/sys/unix"
+)
+
+// Data is the data of a cell: how long they take to load, about, and the space on disk that goes with them.
+type Data struct {
+	Name  string        // the same for the same data; "": none, or its own each time
+	Load  time.Duration // once, for all runs of the same data
+	Bytes int64         // that they take, in their folder
+	Extra int64         // what each process of the cell takes while it lives, in the temporary folder
+	Dir   string        // the user's own folder; "": a temporary one
+	Long  string        // why a run of the cell takes unusually long; "": it does not
+}
+
+// loads are the data that have to be loaded for these runs, each data set once.
+func (r *Runner) loads(runs []experiment.Run) (all []Data) {
+	for _, run := range runs {
+		f := r.factsOf(run.Cell)
+		d := f.Data
+		if !f.Here || d.Name == "" {
+			continue
+		}
+		i := slices.IndexFunc(all, func(o Data) bool { return o.Name == d.Name && o.Dir == d.Dir })
+		if i < 0 {
+			all = append(all, d)
+			continue
+		}
+		all[i].Bytes, all[i].Load = max(all[i].Bytes, d.Bytes), max(all[i].Load, d.Load)
+	}
+	return all
+}
+
+// LongRuns are the reasons why some of these runs take unusually long, each reason once.
+func (r *Runner) LongRuns(runs []experiment.Run) (all []string) {
+	for _, run := range runs {
+		if why := r.factsOf(run.Cell).Data.Long; why != "" && !slices.Contains(all, why) {
+			all = append(all, why)
+		}
+	}
+	return all
+}
+
+// there reports whether the user's folder has its store, or raw file, already.
+func (d *Data) there() bool {
+	if d.Dir == "" {
+		return false
+	}
+	files, err := os.ReadDir(d.Dir)
+	return err == nil && len(files) > 0
+}
+
+// demand is the space that an experiment takes in a folder.
+type demand struct {
+	dir   string
+	what  string
+	bytes int64
+}
+
+// String is a line for people.
+func (d demand) String() string {
+	s := fmt.Sprintf("disk space: %s, in %s", d.what, d.dir)
+	if _, free, err := freeAt(d.dir); err == nil {
+		s += fmt.Sprintf(", where %s are free", report.Size(int64(free)))
+	}
+	return s
+}
+
+// demands are the space that these runs take: in the folder for temporary stores, where the experiment has some bytes already, and in those
+// that the user named, less what is there.
+func (r *Runner) demands(runs []experiment.Run, temporary string, have int64) (all []demand) {
+	sets, sum, extra := 0, int64(0), int64(0)
+	named := map[string]int64{}
+	for _, d := range r.loads(runs) {
+		if d.Dir != "" {
+			named[d.Dir] += d.Bytes
+			continue
+		}
+		sets++
+		sum += d.Bytes
+	}
+	for _, dir := range slices.Sorted(maps.Keys(named)) {
+		if left := named[dir] - used(dir); left > 0 {
+			all = append(all, demand{dir, report.Size(left), left})
+		}
+	}
+	for _, together := range r.Together() {
+		sum := int64(0)
+		for _, cell := range together {
+			if f := r.factsOf(cell); f.Here {
+				sum += f.Data.Extra
+			}
+		}
+		extra = max(extra, sum)
+	}
+	var what []string
+	switch sets {
+	case 0:
+	case 1:
+		what = append(what, "a data set of "+report.Size(sum))
+	default:
+		what = append(what, fmt.Sprintf("%d data sets of %s in all", sets, report.Size(sum)))
+	}
+	if extra > 0 {
+		what = append(what, "up to "+report.Size(extra)+" for the processes of a generation")
+	}
+	if left := sum + extra - have; left > 0 {
+		all = append(all, demand{temporary, strings.Join(what, ", and "), left})
+	}
+	return all
+}
+
+// roomy is an error when a disk has less than is wanted on it.
+func roomy(all []demand) error {
+	wanted := map[uint64]int64{} // by disk
+	for _, d := range all {
+		disk, free, err := freeAt(d.dir)
+		if err != nil {
+			continue // making the folder will say why
+		}
+		if wanted[disk] += d.bytes; uint64(wanted[disk]) > free {
+			return fmt.Errorf("the disk of %s has %s free, and the experiment takes about %s there (free some space; or choose another disk, with TMPDIR or the experiment's dir; or fewer records)",
+				d.dir, report.Size(int64(free)), report.Size(wanted[disk]))
+		}
+	}
+	return nil
+}
+
+// freeAt is the space on the disk of a folder that is there or will be made, and which disk it is.
+func freeAt(dir string) (disk, free uint64, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return 0, 0, err
+	}
+	for {
+		var st unix.Stat_t
+		err := unix.Stat(dir, &st)
+		if errors.Is(err, unix.ENOENT) && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		var fs unix.Statfs_t
+		if err == nil {
+			err = unix.Statfs(dir, &fs)
+		}
+		return st.Dev, fs.Bavail * uint64(fs.Bsize), err
+	}
+}
+
+// used is the space that a folder's files take; 0 where there is none.
+func used(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil && d.Type().IsRegular() && unix.Lstat(path, &st) == nil {
+			sum += st.Blocks * 512
+		}
+		return nil
+	})
+	return sum
+}
+
+// Afford returns an error if a disk lacks the space for these runs. data is the folder of the data sets, which may be there already.
+func (r *Runner) Afford(runs []experiment.Run, data string) error {
+	return roomy(r.demands(runs, filepath.Dir(data), used(data)))
+}
+
+// Forecast prints how the experiment is measured, how long it takes and the space in the folder for temporary stores, and before that its cells if cells is
+// true. It returns an error if a disk lacks the space.
+func (r *Runner) Forecast(w io.Writer, temporary string, cells bool) error {
+	if err := r.Prepare(); err != nil {
+		return err
+	}
+	runs := r.Runs()
+	if cells {
+		if err := r.printCells(w, runs); err != nil {
+			return err
+		}
+	}
+	all := r.demands(runs, temporary, 0)
+	r.printCosts(w, runs, all)
+	return roomy(all)
+}
+
+// printCosts prints how the experiment is measured, how long it takes, and the space.
+func (r *Runner) printCosts(w io.Writer, runs []experiment.Run, space []demand) {
+	cells, missing := map[int]bool{}, 0
+	for _, run := range runs {
+		if !cells[run.Cell] && !r.factsOf(run.Cell).Here {
+			missing++
+		}
+		cells[run.Cell] = true
+	}
+	sum := r.Estimate()
+	for _, d := range r.loads(runs) {
+		if !d.there() {
+			sum += d.Load
+		}
+	}
+	not := ""
+	if missing > 0 {
+		not = fmt.Sprintf(", %d of them not here", missing)
+	}
+	fmt.Fprintf(w, "%d questions, %d cells%s, %d generations, %s: about %v\n", len(r.questions), len(cells), not, r.Generations, r.Method(), sum.Round(time.Second))
+	for _, d := range space {
+		fmt.Fprintln(w, d)
+	}
+	for _, why := range r.LongRuns(runs) {
+		fmt.Fprintln(w, why)
+	}
+}
+
+// printCells prints the cells, and how often each is measured.
+func (r *Runner) printCells(w io.Writer, design []experiment.Run) error {
+	x := r.Experiment
+	runs, also := make([]int, len(x.Cells)), make([]string, len(x.Cells))
+	for _, run := range design {
+		if runs[run.Cell]++; run.Generation == 1 && run.AA {
+			also[run.Cell] += " (baseline)"
+		}
+		if run.Generation == 1 && run.Stages {
+			also[run.Cell] += " (stages)"
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, cell := range x.Cells {
+		n := fmt.Sprintf("%d ×%s", runs[i], also[i])
+		switch {
+		case runs[i] == 0: // it answers no primary question
+			continue
+		case !r.factsOf(i).Here:
+			n = "not here"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, n, cell)
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
+}

@@ -1,0 +1,67 @@
+package experiment
+
+import (
+	"slices"
+	"strings"
+)
+
+// ofTransports are the flags of single transports. They may differ between transports that are compared. A name that ends with * covers all flags with
+// that beginning.
+var ofTransports = []string{"tcp-*", "uring-*", "rdma-*", "client-transport", "ring", "tls*", "huge-pages", "sqpoll", "taskrun"}
+
+func ofTransport(flag string) bool {
+	return slices.ContainsFunc(ofTransports, func(name string) bool {
+		prefix, many := strings.CutSuffix(name, "*")
+		return flag == name || many && strings.HasPrefix(flag, prefix)
+	})
+}
+
+// clientless reports whether client and server of a transport are one process.
+func clientless(transport string) bool { return transport == "inproc" || transport == "codec" }
+
+// alike returns an error if transports are compared and overrides make them differ in another flag: a ratio of two of them would be
+// the effect of both.
+func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) error {
+	transports := find(axes, transportFlag)
+	if x.Compare != transportFlag || transports == nil || len(transports.values) < 2 {
+		return nil
+	}
+	for _, t := range transports.values {
+		for _, a := range overrides[t] {
+			if ofTransport(a.name) {
+				continue
+			}
+			for _, other := range transports.values {
+				if other == t || clientless(other) && strings.HasPrefix(a.name, "client-") {
+					continue
+				}
+				has := ""
+				of := find(overrides[other], a.name)
+				if of == nil {
+					of = find(axes, a.name)
+				}
+				switch {
+				case of == nil:
+					has = "does not set it"
+				case !slices.ContainsFunc(a.values, func(v string) bool { return r.means(of, a.name, v) }):
+					has = "has " + strings.Join(of.values, ", ")
+				default:
+					continue
+				}
+				return r.errorAt(a.at, "overrides of %s: %s %s, and %s %s: a comparison of transports would differ in %s too "+
+					"(give both the same, or sweep it and compare: %s)",
+					t, a.name, strings.Join(a.values, ", "), other, has, a.name, a.name)
+			}
+		}
+	}
+	return nil
+}
+
+// means reports whether an axis has a value, in any spelling.
+func (r *reader) means(of *axis, name, value string) bool {
+	want, err := r.flags[name](value)
+	return err == nil && slices.ContainsFunc(of.values, func(v string) bool {
+		got, err := r.flags[name](v)
+		return err == nil && got == want
+	})
+}

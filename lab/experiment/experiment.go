@@ -1,0 +1,120 @@
+// Package experiment owns the files of an experiment. It reads experiment.yaml, which gives the flags of the runs and their values, and claims.yaml.
+// It unfolds the values to cells and groups these into questions. It knows no flag itself: the caller gives their names, and how their values are checked.
+// It is apart from lab because reading a file needs nothing of how cells are measured, and only this package parses YAML.
+// It may import internal packages of ours only.
+package experiment
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Experiment is one file, checked and unfolded.
+type Experiment struct {
+	Name        string   // lower case, digits and dashes; default: the folder's name
+	Description string   // free text; "": none
+	Require     []string // transports without which nothing is to be run; each one is among the cells'
+	Axes        []string // the flags that sweep, transport first, then in the order of the file
+
+	Generations int           // times that all variants of a question are started and measured; 0: not set
+	Time        time.Duration // that a question is measured for, all its generations together; 0: not set
+	Slice       time.Duration // counted window of a slice; SliceWhole: each cell by itself, in one piece; 0: not set
+	Until       float64       // ratio: measuring stops when all intervals are so narrow; 0: it does not
+	Matters     float64       // ratio: the least difference that counts; 0: not set
+	Interaction []string      // two flags that sweep, one of them Compare; none: no interaction is asked for
+
+	Compare    string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
+	Primary    *Primary // the claims that the experiment is made for; nil: it explores
+	Thresholds []Threshold
+	Stages     *Stages // cells that have whole runs of their own, to see where a request's time goes; nil: none
+	Cells      []Cell  // 1 … MaxCells, baseline first: the first value of each list; the last axis changes fastest
+
+	variants    []string // flags that belong to what is compared: Compare, and those that only some of its values have
+	onlyPrimary bool
+}
+
+// Cell is the flags of one run: transport first, then in the order of the file.
+type Cell []Flag
+
+// Flag is a flag and its value, both as written in the file: "value-bytes", "64KiB".
+type Flag struct{ Name, Value string }
+
+// Primary chooses the comparisons that are primary claims, which get verdicts.
+type Primary struct {
+	Metrics []string // as written in the file; the caller checks them
+	Where   []Values // a question is primary if each of these flags has one of the values
+}
+
+// Threshold is a bound on a metric of cells.
+type Threshold struct {
+	Metric      string // as written in the file, like the bounds
+	Least, Most string // "": none; there is one at least
+	Where       []Values
+	File        string // that has the threshold, and its line
+	Line        int
+}
+
+// Concerns reports whether the threshold applies to a cell.
+func (t *Threshold) Concerns(c Cell) bool { return has(c, t.Where) }
+
+// Stages chooses the cells, and the share of their requests, whose stages are recorded.
+type Stages struct {
+	OneIn int // 1 or more
+	Where []Values
+}
+
+// Concerns reports whether a cell's stages are recorded.
+func (s *Stages) Concerns(c Cell) bool { return s != nil && has(c, s.Where) }
+
+// Sweeps reports whether the experiment has several values of a flag.
+func (x *Experiment) Sweeps(flag string) bool { return slices.Contains(x.Axes, flag) }
+
+// Values are a flag and some of its values.
+type Values struct {
+	Name   string
+	Values []string
+}
+
+// Has reports whether a question is primary.
+func (p *Primary) Has(question Cell) bool {
+	return p != nil && has(question, p.Where)
+}
+
+func has(c Cell, where []Values) bool {
+	for _, w := range where {
+		if v, ok := c.Get(w.Name); !ok || !slices.Contains(w.Values, v) {
+			return false
+		}
+	}
+	return true
+}
+
+// Get is a flag's value, and whether the cell sets it.
+func (c Cell) Get(name string) (string, bool) {
+	for _, f := range c {
+		if f.Name == name {
+			return f.Value, true
+		}
+	}
+	return "", false
+}
+
+// Args is the cell as command line arguments: --name=value.
+func (c Cell) Args() []string {
+	args := make([]string, len(c))
+	for i, f := range c {
+		args[i] = "--" + f.Name + "=" + f.Value
+	}
+	return args
+}
+
+// String is the cell as a person would type it.
+func (c Cell) String() string { return strings.Join(c.Args(), " ") }
+
+// Flags are the flags that an experiment may set, by name without dashes in front. Each function returns the one spelling of a value (1KiB and 1024 are the same
+// size), or what is wrong with it.
+type Flags map[string]func(value string) (meaning string, err error)
+
+// transportFlag is the flag whose values overrides and require name.
+const transportFlag = "transport"

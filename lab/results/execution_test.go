@@ -1,0 +1,68 @@
+package results
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// Experiments that begin in the same second have folders of their own.
+func TestFoldersOfTheSameNameAreDifferent(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "results")
+	var mu sync.Mutex
+	dirs := map[string]bool{}
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			dir, err := NewFolder(parent, "quick-20261128-120000")
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			dirs[dir] = true
+		})
+	}
+	wait.Wait()
+	if len(dirs) != 8 || !dirs[filepath.Join(parent, "quick-20261128-120000")] || !dirs[filepath.Join(parent, "quick-20261128-120000-8")] {
+		t.Errorf("folders %v", dirs)
+	}
+}
+
+// results/latest is a link at every moment.
+func TestLatestIsAlwaysALink(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(Parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(Parent, "latest")
+	if err := linkLatest("results/a"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		var all error
+		for range 500 {
+			all = errors.Join(all, linkLatest("results/b"), linkLatest("results/a"))
+		}
+		done <- all
+	}()
+	for {
+		if _, err := os.Readlink(link); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(Parent); err != nil || len(left) != 1 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			return
+		default:
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/quote"
+)
+
+// A server with --control takes orders from its standard input, one a line: "park" or "resume" (its loops). Each line is answered by one line of JSON
+// on standard output, a Reply. The end of the input ends the server, as with --exit-with-stdin.
+
+// Parked is the answer to park: the server's counters when all its loops are parked.
+type Parked struct {
+	Counters
+	CPU   int64 `json:"cpu_ns"` // CPU time of the process since its start, in ns (CLOCK_PROCESS_CPUTIME_ID), read after the last loop was parked
+	Conns int   `json:"conns"`  // connections that are open
+}
+
+// Resumed is the answer to resume.
+type Resumed struct {
+	CPU int64 `json:"cpu_ns"` // as in parked, read before the first loop woke
+}
+
+// Reply is the answer to an order: one of these.
+type Reply struct {
+	Parked  *Parked  `json:"parked,omitempty"`
+	Resumed *Resumed `json:"resumed,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// Bounds of control: the length of an order in bytes; the time in which a server becomes quiet, write-back of its files' cached pages included; and the time
+// that the caller waits for the answer, beside that.
+const (
+	// QuietSoon is quietMax of a server that keeps nothing on a disk.
+	QuietSoon = 5 * time.Second
+
+	controlLineMax = 256
+	quietMax       = 30 * time.Second
+	controlMax     = 10 * time.Second
+)
+
+// Parker is a server whose loops can be parked.
+type Parker interface {
+	Park(ctx context.Context) (Parked, error)
+	Resume(ctx context.Context) (cpuNs int64, err error)
+}
+
+var (
+	_ Parker = (*Server)(nil)
+	_ Parker = (*Control)(nil)
+)
+
+// Obey carries out the orders of in, and answers each on out, until in ends or an answer cannot be written.
+func (s *Server) Obey(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, controlLineMax)
+	answer := json.NewEncoder(out)
+	for lines.Scan() {
+		if err := answer.Encode(s.control(ctx, lines.Text())); err != nil {
+			return fmt.Errorf("answer on standard output: %w", err)
+		}
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return errors.Join(answer.Encode(Reply{Error: fmt.Sprintf("a line of more than %d bytes", controlLineMax)}), fmt.Errorf("--control: %w", err))
+	}
+	return nil // whatever has ended the input
+}
+
+// control carries out one order.
+func (s *Server) control(ctx context.Context, line string) (r Reply) {
+	var err error
+	switch line {
+	case "park":
+		var p Parked
+		if p, err = s.Park(ctx); err == nil {
+			r.Parked = &p
+		}
+	case "resume":
+		var cpu int64
+		if cpu, err = s.Resume(ctx); err == nil {
+			r.Resumed = &Resumed{cpu}
+		}
+	default:
+		err = fmt.Errorf("%.100q is neither park nor resume", line)
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	return r
+}
+
+// Control parks and resumes a server in another process, which was started with --control. Its methods are for one goroutine.
+type Control struct {
+	Write  func(line []byte) error
+	Next   func(ctx context.Context, wait time.Duration) ([]byte, error) // the next line of the server's
+	Quiet  time.Duration                                                 // how long the server may take to become quiet; 0: quietMax
+	broken error                                                         // an answer is missing: what comes next would be mistaken for it
+}
+
+// Park makes the server park its loops, and returns its counters. It waits for the answer no longer than ctx, or Quiet and controlMax together. After an
+// error of the server's own its loops are awake.
+func (c *Control) Park(ctx context.Context) (Parked, error) {
+	r, err := c.ask(ctx, "park", cmp.Or(c.Quiet, quietMax)+controlMax)
+	if err == nil && r.Parked == nil {
+		err = c.breaks(errors.New("the server's answer to park is another one"))
+	}
+	if err != nil {
+		return Parked{}, err
+	}
+	return *r.Parked, nil
+}
+
+// Resume makes the server resume its loops, and returns the CPU time of its process before its loops woke, in ns.
+func (c *Control) Resume(ctx context.Context) (cpuNs int64, err error) {
+	r, err := c.ask(ctx, "resume", controlMax)
+	if err == nil && r.Resumed == nil {
+		err = c.breaks(errors.New("the server's answer to resume is another one"))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return r.Resumed.CPU, nil
+}
+
+func (c *Control) breaks(err error) error {
+	c.broken = err
+	return err
+}
+
+// ask writes an order and reads the answer.
+func (c *Control) ask(ctx context.Context, what string, wait time.Duration) (r Reply, err error) {
+	if c.broken != nil {
+		return r, c.broken
+	}
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	if err := c.Write([]byte(what + "\n")); err != nil {
+		return r, c.breaks(fmt.Errorf("%s the server: %w", what, err))
+	}
+	line, err := c.Next(ctx, wait)
+	if err == nil {
+		if err = quote.Error(json.Unmarshal(line, &r)); err != nil {
+			err = fmt.Errorf("%.100q: %w", line, err)
+		}
+		if quote.Strings(&r); r.Parked != nil {
+			quote.Strings(&r.Parked.Counters)
+		}
+	}
+	if err != nil {
+		return r, c.breaks(fmt.Errorf("%s the server: %w", what, err))
+	}
+	if r.Error != "" {
+		return r, fmt.Errorf("%s the server: %s", what, r.Error)
+	}
+	return r, nil
+}

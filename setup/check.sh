@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# check.sh: format, vet, lint and short tests of all packages, with the native parts: under 2 minutes on 2 cores with a warm
+# build cache. Packages in which nothing has changed since they passed are not tested again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
+tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
+
+failed=()
+must() {
+    local began=$SECONDS code=0
+    "$@" || code=$?
+    ((code == 0)) || failed+=("$* (exit code $code)")
+    printf '== %s (%ds)\n' "$*" $((SECONDS - began))
+}
+
+formatted() {
+    local files
+    files=$(gofmt -l .)
+    [[ -z $files ]] || { printf '%s: not formatted: gofmt -w\n' $files >&2 && return 1; }
+}
+
+must formatted
+must go vet "${tags[@]}" ./...
+must go test -count=1 ./internal/lint
+# Without tables for a debugger programs are linked in two thirds of the time.
+must go test "${tags[@]}" -ldflags='-checklinkname=0 -s -w' -vet=off -short -timeout 5m ./...
+
+((${#failed[@]} == 0)) || { printf 'FAILED: %s\n' "${failed[@]}" >&2 && exit 1; }
+echo "all passed in $SECONDS s"

@@ -1,0 +1,211 @@
+package disk
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/loop"
+	"golang.org/x/sys/unix"
+)
+
+// Shared is what the partitions of one store have in common where their engine shares a ring or a thread. Its zero
+// value is ready; the first partition that opens makes what it needs, the last one to close ends it. Safe for all partitions' loops at once.
+type Shared struct {
+	mu     sync.Mutex
+	users  int
+	shared *sharedRing
+	reaper *reaper
+}
+
+// join gives what is shared; make is called for the first one only.
+func (e *Shared) join(make func() error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.users == 0 {
+		if err := make(); err != nil {
+			return err
+		}
+	}
+	e.users++
+	return nil
+}
+
+// leave ends it with the last one.
+func (e *Shared) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.users--; e.users > 0 {
+		return
+	}
+	if e.shared != nil {
+		e.shared.close()
+	}
+	if e.reaper != nil {
+		e.reaper.close()
+	}
+	e.shared, e.reaper = nil, nil
+}
+
+// New makes the engine that o names, on the loop's goroutine; o has passed Check. The error names the reason why the engine cannot be on this loop, on one line.
+// The caller passes the engine to Start.
+func New(l *loop.Loop, o Options) (Engine, error) {
+	if NeedsRing(o.Engine) && !ring.Built {
+		return nil, fmt.Errorf("store: disk engine %s: %w", o.Engine, ring.ErrNotBuilt)
+	}
+	b := engineBase{l: l, o: &o, in: newInbox(l, o.DepthMax), done: newFinished(o.DepthMax)}
+	if o.Durable {
+		b.write = unix.RWF_DSYNC
+	}
+	switch o.Engine {
+	case Sync:
+		return newSync(b), nil
+	case Pool:
+		return newPool(b), nil
+	case AIO:
+		return &aio{engineBase: b}, nil
+	case UringShared, UringSQ:
+		if o.Shared == nil {
+			if o.Shards > 1 {
+				return nil, fmt.Errorf("store: disk engine %s with %d partitions needs Options.Engines, the same one for all of them", o.Engine, o.Shards)
+			}
+			o.Shared = new(Shared)
+		}
+		if o.Engine == UringSQ {
+			return &uringSQ{queued: newQueued(b)}, nil
+		}
+		return &uringShared{queued: newQueued(b)}, nil
+	}
+	r := l.Ring()
+	switch {
+	case r == nil:
+		return nil, fmt.Errorf("store: disk engine uring: loop %s has no ring (loop.Options.Ring)", l.Name())
+	case o.SQPoll != r.SQPoll():
+		return nil, fmt.Errorf("store: the ring of loop %s has SQPOLL %v, and Options.SQPoll is %v: make them the same (loop.Options.SQPoll)", l.Name(), r.SQPoll(), o.SQPoll)
+	case o.Wait > 1 && l.Sleep() != loop.SleepRing:
+		return nil, fmt.Errorf("store: waiting for %d completions needs a loop that sleeps in its ring (inproc, uring, or store loops of --placement dispatched), not in epoll", o.Wait)
+	case o.IOPoll:
+		if err := probe.IOPoll(probe.Local(), o.Dir).Err(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	return &uring{engineBase: b, r: r}, nil
+}
+
+// engineBase is what engines have in common.
+type engineBase struct {
+	l        *loop.Loop
+	o        *Options
+	id       loop.MemberID
+	fds      []int
+	write    uint32   // RWF_DSYNC for durability flush
+	in       *inbox   // of other threads
+	done     finished // of the loop's own
+	made     uint64   // system calls, but those of calls that other threads make
+	reported uint64   // of calls, those that are in the loop's statistics
+}
+
+func (b *engineBase) OnEvent(uint64, int32, uint32) {}
+func (b *engineBase) Stage() error                  { return nil }
+func (b *engineBase) Fixed() (buffers, files bool)  { return false, false }
+func (b *engineBase) Calls() uint64                 { return b.made + b.in.wakes.Load() }
+
+// reportCalls adds what calls has grown by to the loop's system calls.
+func (b *engineBase) reportCalls(calls uint64) {
+	b.l.Stats.Syscalls += calls - b.reported
+	b.reported = calls
+}
+
+// Reap pops what has completed, on the loop or on other threads.
+func (b *engineBase) Reap(done []Completion) int {
+	n := b.done.take(done)
+	return n + b.in.take(done[n:])
+}
+
+// grow reserves space in a goroutine: what the engine cannot do asynchronously. Slabs seldom grow.
+func (b *engineBase) grow(tag uint64, t *Transfer) {
+	fd, off, length := b.fds[t.File], t.Off, t.Length
+	b.made++
+	go func() {
+		c := [1]Completion{{tag, sys.Fallocate(fd, off, length)}}
+		b.in.put(c[:])
+		b.in.wake()
+	}()
+}
+
+// now does a transfer, and waits for it.
+func (t *Transfer) now(fd int, write uint32) int32 {
+	switch {
+	case t.Op == Grow:
+		return sys.Fallocate(fd, t.Off, t.Length)
+	case t.Op == Read:
+		return sys.Pread(fd, t.Buf, t.Off)
+	}
+	return sys.Pwrite(fd, t.Buf, t.Off, int(write))
+}
+
+// finished is a bounded queue of completions: there is room for all transfers.
+type finished struct {
+	q        []Completion
+	first, n int
+}
+
+func newFinished(depth int) finished { return finished{q: make([]Completion, depth)} }
+
+func (f *finished) put(c Completion) {
+	if f.n == len(f.q) {
+		panic("disk: more completions than transfers")
+	}
+	f.q[(f.first+f.n)%len(f.q)] = c
+	f.n++
+}
+
+func (f *finished) take(done []Completion) (n int) {
+	for ; n < len(done) && f.n > 0; n++ {
+		done[n] = f.q[f.first]
+		f.first = (f.first + 1) % len(f.q)
+		f.n--
+	}
+	return n
+}
+
+// inbox brings completions from other threads to the loop. They put, then wake; the loop that is about to sleep looks at
+// some once more after it has published that it sleeps (the engine's Arm).
+type inbox struct {
+	l     *loop.Loop
+	mu    sync.Mutex // of q
+	q     finished
+	some  atomic.Bool   // written under mu, read by the loop without: q is not empty
+	wakes atomic.Uint64 // system calls that waking took
+}
+
+func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: newFinished(depth)} }
+
+func (b *inbox) put(cs []Completion) {
+	b.mu.Lock()
+	for _, c := range cs {
+		b.q.put(c)
+	}
+	b.some.Store(true)
+	b.mu.Unlock()
+}
+
+func (b *inbox) wake() {
+	if b.l.Wake() {
+		b.wakes.Add(1)
+	}
+}
+
+func (b *inbox) take(done []Completion) int {
+	if !b.some.Load() {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.q.take(done)
+	b.some.Store(b.q.n > 0)
+	return n
+}

@@ -1,0 +1,197 @@
+package disk
+
+import (
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/loop"
+)
+
+// uring is the disk whose transfers are SQEs on the loop's own ring: they are submitted at the end of the
+// turn, in the system call that the loop makes anyway, and complete through OnEvent. With IOPOLL it has a ring of its
+// own, since what else is on a loop's ring cannot be polled for.
+type uring struct {
+	engineBase
+	sqe      entries
+	r        *ring.Ring // the loop's, or its own
+	own      bool
+	inFlight int
+	staged   bool   // transfers are on the loop's ring since the last turn's end
+	entered  uint64 // … and r.Enters before
+	err      error  // of looking at a ring of its own
+	cqes     [64]ring.CQE
+}
+
+var _ Engine = (*uring)(nil)
+
+func (u *uring) Open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
+	u.id, u.fds = id, fds
+	if u.o.IOPoll {
+		if u.r, err = ring.Open(ring.Options{Entries: u.o.DepthMax, IOPoll: true}); err != nil {
+			return fmt.Errorf("store: disk engine uring with IOPOLL: %w", err)
+		}
+		u.own = true
+	}
+	u.sqe = newEntries(&u.engineBase)
+	u.sqe.register(&u.engineBase, u.r.RegisterBuffers, u.r.RegisterFiles, bufs)
+	return nil
+}
+
+func (u *uring) Fixed() (buffers, files bool) { return u.sqe.bufs, u.sqe.files }
+
+func (u *uring) Submit(tag uint64, t *Transfer) bool {
+	if u.own && t.Op == Grow { // not to be polled for
+		u.grow(tag, t)
+		return true
+	}
+	if !u.staged {
+		u.staged, u.entered = true, u.r.Enters
+	}
+	var e *ring.SQE
+	if u.own {
+		e = u.r.Next(tag)
+	} else {
+		e = u.l.SQE(u.id, tag)
+	}
+	if e == nil {
+		return false
+	}
+	u.sqe.fill(e, t)
+	u.inFlight++
+	return true
+}
+
+func (u *uring) Flush() error {
+	if u.own {
+		if u.err != nil {
+			return u.err
+		}
+		if u.staged {
+			if err := u.r.Submit(); err != nil {
+				return err
+			}
+			u.counted()
+		}
+		if u.inFlight > 0 {
+			u.l.Again() // nothing announces what is polled for
+		}
+		return nil
+	}
+	if n := min(u.o.Wait, u.inFlight); n > 1 {
+		u.l.WaitFor(n, loop.Nanos()+int64(u.o.WaitMax))
+	}
+	return nil
+}
+
+// counted adds the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
+// is one only where the loop went to sleep, or had to wake the kernel's thread.
+func (u *uring) counted() {
+	u.made += u.r.Enters - u.entered
+	u.staged = false
+}
+
+// Poll counts, and looks where the device is polled. It finds nothing: the partition reaps.
+func (u *uring) Poll() int {
+	if u.staged {
+		u.counted()
+	}
+	if !u.own {
+		return 0
+	}
+	if u.inFlight > 0 {
+		u.made++
+		u.err = u.r.Enter(0, 0)
+		u.reap()
+	}
+	u.reportCalls(u.Calls())
+	return 0
+}
+
+func (u *uring) reap() {
+	for {
+		n := u.r.Reap(u.cqes[:])
+		for i := range u.cqes[:n] {
+			u.OnEvent(u.cqes[i].UserData, u.cqes[i].Res, 0)
+		}
+		if n < len(u.cqes) {
+			return
+		}
+	}
+}
+
+// OnEvent queues a completion.
+func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
+	u.inFlight--
+	u.done.put(Completion{tag, res})
+}
+
+// Arm looks for what a goroutine has done: only slabs grow in one, and only with IOPOLL.
+func (u *uring) Arm() (bool, error) { return u.in.some.Load(), nil }
+
+// Close gives back what was registered.
+func (u *uring) Close() bool {
+	switch {
+	case u.own:
+		u.r.Unregister()
+		_ = u.r.Close()
+		u.own = false
+	case u.fds != nil:
+		u.r.Unregister()
+	}
+	u.fds = nil
+	return true
+}
+
+// entries makes SQEs of transfers.
+type entries struct {
+	fds         []int
+	write       uint32
+	bufs, files bool // registered
+	firstBuf    int  // their places in the ring's tables
+	firstFile   int
+}
+
+func newEntries(b *engineBase) entries { return entries{fds: b.fds, write: b.write} }
+
+func (x *entries) fill(e *ring.SQE, t *Transfer) {
+	fd := x.fds[t.File]
+	if x.files {
+		fd = x.firstFile + int(t.File)
+	}
+	switch {
+	case t.Op == Grow:
+		e.Fallocate(fd, 0, t.Off, t.Length)
+	case t.Op == Read && x.bufs:
+		e.ReadFixed(fd, t.Buf, t.Off, x.firstBuf+t.Fixed)
+	case t.Op == Read:
+		e.Read(fd, t.Buf, t.Off)
+	case x.bufs:
+		e.WriteFixed(fd, t.Buf, t.Off, x.firstBuf+t.Fixed)
+		e.OpFlags = x.write
+	default:
+		e.Write(fd, t.Buf, t.Off)
+		e.OpFlags = x.write
+	}
+	if x.files {
+		e.FixedFile()
+	}
+}
+
+// register pins memory once, so that the kernel need not do it for each transfer, and makes the files known. Without it things
+// go on at a higher price, which is said.
+func (x *entries) register(b *engineBase, buffers func([][]byte) error, files func([]int) error, bufs [][]byte) {
+	if !b.o.NoFixedBuffers {
+		if err := buffers(bufs); err != nil {
+			b.o.Log.Warn("the page cache is not registered with the ring: reads and writes cost more", "shard", b.o.Shard, "reason", err)
+		} else {
+			x.bufs = true
+		}
+	}
+	if !b.o.NoFixedFiles {
+		if err := files(b.fds); err != nil {
+			b.o.Log.Warn("the files are not registered with the ring: reads and writes cost more", "shard", b.o.Shard, "reason", err)
+		} else {
+			x.files = true
+		}
+	}
+}

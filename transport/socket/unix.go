@@ -1,0 +1,195 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unixScheme begins the address of a unix socket: unix:PATH.
+const unixScheme = "unix:"
+
+// unixPathMax is the longest path of a unix socket, in bytes: sun_path has room for 108, the last of which is 0 (unix(7)).
+const unixPathMax = 107
+
+// UnixPath is the path of an address that is a unix socket's, unix:PATH; ok is false for any other address.
+func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, unixScheme) }
+
+// CheckUnixPath returns what is wrong with the path of a unix socket.
+func CheckUnixPath(path string) error {
+	switch {
+	case path == "":
+		return errors.New("it names no socket: unix:PATH, such as unix:/run/kvwire/sock")
+	case path[0] == '@':
+		return errors.New("abstract sockets are not supported, since no file's mode protects them: name a path (./@ for a file whose name begins with @)")
+	case strings.HasSuffix(path, "/"):
+		return errors.New("it names a folder: name a socket in it")
+	case strings.ContainsRune(path, 0):
+		return errors.New("a path has no byte 0")
+	case len(path) > unixPathMax:
+		return fmt.Errorf("the path has %d bytes, and the kernel takes %d at most for a socket: choose a shorter one, or one relative to the current folder", len(path), unixPathMax)
+	}
+	return nil
+}
+
+// IsUnix reports whether a socket is a unix socket, by one system call.
+func IsUnix(fd int) bool {
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && family == unix.AF_UNIX
+}
+
+// File is the file of a listening unix socket that this process made.
+type File struct {
+	path     string
+	dev, ino uint64
+}
+
+// Remove removes the file, unless something else has taken its place. It comes before the listener closes: until then no other server
+// takes the file for a dead one's and replaces it.
+func (f *File) Remove() error {
+	if st, err := statSocket(f.path); err != nil || uint64(st.Dev) != f.dev || st.Ino != f.ino {
+		return nil // it is gone, or not ours any more
+	}
+	if err := unix.Unlink(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the socket file %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// listenUnix binds a unix socket for accept, non-blocking. Its file has mode 0600 from the first moment on: the kernel makes the file
+// with the mode of the socket, which is set before, less the umask. The file of a server that has ended is replaced. The caller owns the descriptor.
+func listenUnix(path string) (fd int, file *File, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("listen on %s%s: %w", unixScheme, path, err)
+		}
+	}()
+	if err := CheckUnixPath(path); err != nil {
+		return -1, nil, err
+	}
+	unlock, err := lockFolder(filepath.Dir(path))
+	if err != nil {
+		return -1, nil, err
+	}
+	defer unlock()
+	stale, err := occupied(path)
+	if err != nil {
+		return -1, nil, err
+	}
+	if stale {
+		if err := unix.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return -1, nil, fmt.Errorf("remove the file of a server that has ended: %w (remove it, or choose another path)", err)
+		}
+	}
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	made := false
+	defer func() {
+		if err != nil {
+			if made {
+				_ = unix.Unlink(path)
+			}
+			_ = unix.Close(fd)
+			fd = -1
+		}
+	}()
+	if err := unix.Fchmod(fd, 0o600); err != nil {
+		return fd, nil, fmt.Errorf("set its mode: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return fd, nil, fmt.Errorf("%w (is it a path in a folder that you may write?)", err)
+	}
+	made = true
+	if err := unix.Listen(fd, unixBacklog); err != nil {
+		return fd, nil, err
+	}
+	st, err := statSocket(path)
+	if err != nil {
+		return fd, nil, err
+	}
+	return fd, &File{path, uint64(st.Dev), st.Ino}, nil
+}
+
+// unixBacklog is how many connections may wait to be accepted; the kernel takes less of it where net.core.somaxconn is less.
+const unixBacklog = 4096
+
+// CheckUnix returns why no server could listen on a path now. It changes nothing.
+func CheckUnix(path string) error {
+	err := CheckUnixPath(path)
+	if err == nil {
+		_, err = occupied(path)
+	}
+	if err == nil {
+		err = unix.Access(filepath.Dir(path), unix.W_OK|unix.X_OK)
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %s%s: %w", unixScheme, path, err)
+	}
+	return nil
+}
+
+// occupied reports what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
+func occupied(path string) (stale bool, err error) {
+	st, err := statSocket(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return false, fmt.Errorf("%w (make the folder first)", err)
+		}
+		return false, nil
+	case err != nil:
+		return false, err
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return false, fmt.Errorf("%w: something that is no socket is there, and stays (choose another path)", unix.EADDRINUSE)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); {
+	case errors.Is(err, unix.ECONNREFUSED): // nobody listens
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist): // it went meanwhile
+		return false, nil
+	case errors.Is(err, fs.ErrPermission):
+		return false, fmt.Errorf("a socket is there that you may not use: %w (choose another path)", err)
+	}
+	return false, fmt.Errorf("%w (another server has the socket: stop it, or choose another path)", unix.EADDRINUSE) // connected, its queue is full (EAGAIN), or it is of another type (EPROTOTYPE)
+}
+
+// statSocket is lstat: a symbolic link is no socket.
+func statSocket(path string) (st unix.Stat_t, err error) {
+	err = unix.Lstat(path, &st)
+	return st, err
+}
+
+// lockMax is how long a folder may be locked by others that start a server in it.
+const lockMax = 2 * time.Second
+
+// lockFolder keeps other servers from making or replacing a socket in a folder meanwhile: two that found the same file of a dead
+// server could each remove it, and the second one would remove the first one's. It leaves nothing behind.
+func lockFolder(dir string) (unlock func(), err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder %s: %w (it must be there, and you must be allowed to read it)", dir, err)
+	}
+	for end := time.Now().Add(lockMax); ; time.Sleep(time.Millisecond) { // nobody announces when it is free
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = unix.Close(fd) }, nil
+		}
+		if again := errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR); !again || time.Now().After(end) {
+			_ = unix.Close(fd)
+			return nil, fmt.Errorf("lock the folder %s: %w (another program has it locked, or its file system has no locks: choose another folder)", dir, err)
+		}
+	}
+}

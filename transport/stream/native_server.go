@@ -1,0 +1,398 @@
+package stream
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/socket"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// nativeServer is the native protocol at the server's end: the hello, requests in frames (package wire), and answers in whatever order they are done.
+type nativeServer struct {
+	c       *Server
+	open    int  // requests whose answer was not handed to the driver: at most the depth that was granted
+	hint    int  // bytes of the last value read: the next answer's first guess
+	stamped bool // the driver was asked for the kernel's times
+
+	said     access.Transcript        // of the client's hello and our challenge
+	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
+	refusal  [256]byte                // the refusal, while it is sent
+}
+
+// greet goes on with the hello.
+func (p *nativeServer) greet(bool) error {
+	c := p.c
+	switch {
+	case c.state == stateProving:
+		p.receiveProof()
+	case c.in.unread()[0] == socket.BeginsTLS && c.h.Sockets.TLS == nil:
+		p.refuse(wire.RefusedFeature, errors.New("the client speaks TLS, and this server has no certificate (serve --tls-cert)"))
+	default:
+		return p.receiveHello()
+	}
+	return nil
+}
+
+// message is a message of the hello that was received; nil: it is not whole, or was refused.
+func (p *nativeServer) message() []byte {
+	b := p.c.in.unread()
+	n, err := wire.HelloBytes(b)
+	switch {
+	case err != nil:
+		p.refuse(wire.RefusedGarbage, err)
+	case n == 0 || len(b) < n:
+	case len(b) > n:
+		p.refuse(wire.RefusedGarbage, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, len(b)-n))
+	default:
+		return b
+	}
+	return nil
+}
+
+func (p *nativeServer) receiveHello() error {
+	c := p.c
+	b := p.message()
+	if b == nil {
+		return nil
+	}
+	if err := c.hello.Decode(b); err != nil {
+		p.refuse(wire.RefusedGarbage, err)
+		return nil
+	}
+	proves, guarded := c.hello.Wants(wire.FeatureAccess), c.h.O.Access != nil
+	switch want := int(c.hello.Loop); {
+	case c.hello.Version != wire.Version:
+		p.refuse(wire.RefusedVersion, fmt.Errorf("the client speaks version %d, the server %d", c.hello.Version, wire.Version))
+	case c.hello.Required&^wire.FeatureAccess != 0:
+		p.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
+	case c.hello.Required != 0 && !guarded:
+		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server knows none (serve --auth-file)"))
+	case guarded && !proves:
+		p.refuse(wire.RefusedAccess, errors.New("this server wants a name and a secret (--auth-file)"))
+	case want < c.h.Loops && want != c.h.Index: // before anything is sent: then nothing is under way
+		c.MoveTo, c.state = want, stateMoving
+		return ErrMove
+	case guarded:
+		p.challenge(b)
+	default:
+		p.grant()
+	}
+	return nil
+}
+
+// challenge answers a hello with a nonce. The answer has nothing of the server yet.
+func (p *nativeServer) challenge(hello []byte) {
+	c := p.c
+	var nonce [wire.NonceBytes]byte
+	_, _ = rand.Read(nonce[:])
+	answer := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: nonce[:]}
+	b := answer.Append(p.greeting[:0])
+	p.said = access.NewTranscript(hello, b)
+	c.hello.Params = bytes.Clone(c.hello.Params) // the proof comes where they lie
+	c.in.consume(len(hello))
+	c.state = stateProving
+	c.send(message{piece: [3][]byte{b}, slot: -1})
+}
+
+// receiveProof grants a connection whose client has answered the challenge.
+func (p *nativeServer) receiveProof() {
+	c := p.c
+	b := p.message()
+	if b == nil {
+		return
+	}
+	var proof wire.Proof
+	if err := proof.Decode(b); err != nil {
+		p.refuse(wire.RefusedGarbage, err)
+		return
+	}
+	if c.who = c.h.O.Access.Check(c.hello.Name, p.said, proof); c.who == nil {
+		p.refuse(wire.RefusedAccess, errors.New("the name is unknown, or the secret another one"))
+		return
+	}
+	p.grant()
+}
+
+// grant gives the connection its memory and answers the hello. There are two slots for each request that
+// the client may have in flight: the next one can come before the driver reports that the last answer was sent.
+func (p *nativeServer) grant() {
+	c := p.c
+	h := c.h
+	if want := int(c.hello.Loop); want != wire.AnyLoop && want >= h.Loops {
+		p.refuse(wire.RefusedLoop, fmt.Errorf("loop %d of %d", want, h.Loops))
+		return
+	}
+	c.depth = min(int(c.hello.Depth), h.O.Depth)
+	var params []byte
+	if h.Grant != nil {
+		var err error
+		if params, err = h.Grant(c); err != nil {
+			code := wire.RefusedBusy
+			var r *transport.Refusal
+			if errors.As(err, &r) {
+				code = r.Code
+				err = errors.New(r.Reason) // the client adds that it was refused, and the code
+			}
+			p.refuse(code, err)
+			return
+		}
+	}
+	if err := c.equip(nil); err != nil {
+		p.refuse(wire.RefusedBusy, err)
+		return
+	}
+	c.state = stateOpen
+	h.count.Opened++
+	hello := wire.ServerHello{Version: wire.Version, Depth: uint16(c.depth),
+		MaxKeyBytes: uint16(h.O.Limits.MaxKeyBytes), MaxValueBytes: uint32(h.O.Limits.MaxValueBytes),
+		StallMillis: uint32(h.O.StallMax.Milliseconds()),
+		Loop:        uint16(h.Index), Loops: uint16(h.Loops), Shards: h.Shards, Params: params}
+	c.send(message{piece: [3][]byte{p.seal(&hello)}, slot: -1})
+}
+
+// seal encodes a grant, with our own proof for who has given one. The challenge lay there, and has arrived.
+func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
+	if p.c.who == nil {
+		return hello.Append(p.greeting[:0])
+	}
+	hello.Features = wire.FeatureAccess
+	return hello.AppendSealed(p.greeting[:0], func(said []byte) wire.Proof { return p.c.who.ServerProof(p.said, said) })
+}
+
+// parse begins the request whose payload has become whole, and then those of all whole headers.
+func (p *nativeServer) parse(whole bool) {
+	c := p.c
+	if whole {
+		p.submit(c.cur)
+		c.cur = nil
+	}
+	for len(c.in.rest) == 0 {
+		b := c.in.unread()
+		if len(b) < wire.HeaderBytes {
+			break
+		}
+		var hd wire.Header
+		if err := hd.Decode(b); err != nil {
+			p.refuse(wire.RefusedGarbage, err)
+			return
+		}
+		if err := hd.CheckRequest(c.h.O.Limits); err != nil {
+			code := wire.RefusedGarbage
+			if errors.Is(err, wire.ErrLimit) {
+				code = wire.RefusedTooLarge
+			}
+			p.refuse(code, err)
+			return
+		}
+		if p.open == c.depth || len(c.free) == 0 { // no slot: it did not wait for whole answers
+			p.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, c.depth))
+			return
+		}
+		s := &c.slots[c.free[len(c.free)-1]]
+		payload := hd.PayloadBytes()
+		if payload <= smallBytes {
+			s.block = s.small[:payload]
+		} else if s.block = c.account.Message(payload); s.block == nil {
+			return // reading goes on when memory comes back
+		}
+		c.free = c.free[:len(c.free)-1]
+		p.open++
+		s.begin(&hd)
+		c.in.rd += wire.HeaderBytes
+		copied, whole := c.in.receiveInto(s.block)
+		c.h.L.Stats.Copied += uint64(copied)
+		if !whole {
+			c.cur = s
+			c.h.watch()
+			return
+		}
+		p.submit(s)
+	}
+	if c.h.Grant != nil && len(c.in.unread()) > 0 {
+		p.refuse(wire.RefusedGarbage, fmt.Errorf("%w: a message ends within a header", transport.ErrProtocol))
+		return
+	}
+	c.in.compact()
+	if c.in.partial() {
+		c.h.watch()
+	}
+}
+
+// begin fills the request from its header; the payload may still be on its way.
+func (s *slot) begin(hd *wire.Header) {
+	s.id, s.room, s.key = hd.ID, int(hd.ValueBytes), int(hd.KeyBytes)
+	r := &s.req
+	r.Op, r.Status, r.Limit, r.Need, r.More = hd.Op, 0, hd.Arg, 0, false
+	r.Stages = nil
+	if hd.Flags&wire.FlagTimes != 0 {
+		r.Stages = &s.stages
+	}
+}
+
+// submit gives a whole request to the handler, with a first guess at the room for its answer.
+func (p *nativeServer) submit(s *slot) {
+	c := p.c
+	r := &s.req
+	r.Key = s.block[:s.key]
+	s.reply = s.small[replyAt:timesAt:timesAt]
+	c.begun()
+	c.h.commands++
+	if r.Stages != nil {
+		p.startTimes(s)
+	}
+	if r.Op == kv.OpStats { // there is more to ask for than the frame knows
+		if r.Status = c.h.O.Limits.Check(r); r.Status != kv.StatusOK {
+			c.h.L.Finish(r)
+			return
+		}
+	}
+	if c.readOnly() && r.Op.Changes() {
+		r.Status = kv.StatusReadOnly
+		c.h.L.Finish(r)
+		return
+	}
+	if r.Op == kv.OpPut {
+		r.Value = s.block[s.key:]
+		c.h.Handler.Submit(r)
+		return
+	}
+	want := 0
+	switch r.Op {
+	case kv.OpGet:
+		if want = min(p.hint, c.mayAnswer(s)); !c.account.MayOwe(&s.Claim, want) { // a get does not wait for the peer on a mere guess
+			want = 0
+		}
+	case kv.OpScan, kv.OpStats:
+		want = c.mayAnswer(s)
+	}
+	c.ask(s, want)
+}
+
+// receiving reports whether a request whose payload is not whole has a slot.
+func (p *nativeServer) receiving() bool { return p.c.cur != nil }
+
+// feed gets the memory for an answer of r.Need bytes.
+func (p *nativeServer) feed(s *slot) bool {
+	b := p.c.account.Answer(&s.Claim, wire.HeaderBytes+int(s.req.Need))
+	if b == nil {
+		return false
+	}
+	s.reply = b[:cap(b)]
+	return true
+}
+
+// retries reports whether the client has room for the answer: then the request is submitted again.
+func (p *nativeServer) retries(s *slot) bool { return int(s.req.Need) <= p.c.mayAnswer(s) }
+
+// complete sends the answer to a request.
+func (p *nativeServer) complete(s *slot) {
+	c, r := p.c, &s.req
+	c.busy--
+	c.releaseBlock(s)
+	hd := wire.Header{Op: r.Op, Flags: wire.FlagReply, Status: r.Status, ID: s.id, Arg: wire.ArgOf(r)}
+	answer := 0
+	if hd.Answers() {
+		answer = len(r.Value)
+		hd.ValueBytes = uint32(answer)
+		if r.Op == kv.OpGet {
+			p.hint = answer
+		}
+	}
+	m := message{piece: [3][]byte{s.reply[:wire.HeaderBytes+answer]}, slot: s.Index}
+	if r.Stages != nil {
+		hd.Flags |= wire.FlagTimes
+		m.piece = [3][]byte{s.reply[:wire.HeaderBytes], s.small[timesAt:ownBytes], s.reply[wire.HeaderBytes : wire.HeaderBytes+answer]}
+	}
+	hd.Encode(s.reply)
+	c.send(m)
+}
+
+// handed counts an answer whose first bytes go out now.
+func (p *nativeServer) handed(s *slot) {
+	p.open--
+	if s.req.Stages != nil {
+		s.writeTimes()
+	}
+}
+
+// startTimes begins a request's times: its last bytes are here.
+func (p *nativeServer) startTimes(s *slot) {
+	c := p.c
+	now := loop.Nanos()
+	if s.arrived = now; c.stamp != 0 {
+		s.arrived = min(c.stamp, now)
+	}
+	s.stages.Start(s.arrived)
+	s.stages.Mark(kv.StageNotifyServer, now)
+	if !p.stamped { // from the next one on
+		p.stamped = true
+		c.driver.Stamp()
+	}
+}
+
+// writeTimes puts a request's server-side durations into its answer, whose first bytes are handed over now.
+func (s *slot) writeTimes() {
+	s.stages.Mark(kv.StageServerSubmit, loop.Nanos())
+	d := &s.stages.Ns
+	t := wire.Times{Notify: uint64(d[kv.StageNotifyServer]), Queue: uint64(d[kv.StageServerQueue]), Store: uint64(d[kv.StageStore]),
+		Disk: uint64(d[kv.StageDisk]), Submit: uint64(d[kv.StageServerSubmit]), Arrived: loop.Monotonic(s.arrived), Host: wire.Host()}
+	t.Encode(s.small[timesAt:])
+}
+
+// refuse queues a refusal, the last message of the connection, and logs why.
+func (p *nativeServer) refuse(code wire.Code, why error) {
+	c := p.c
+	switch code {
+	case wire.RefusedClosing:
+	case wire.RefusedAccess:
+		c.h.count.Refused++
+		c.h.deny(c.name, why)
+	default:
+		c.h.refused(c.name, code, why)
+	}
+	b := p.refusal[:wire.HeaderBytes]
+	if c.slots == nil {
+		hello := wire.ServerHello{Version: wire.Version, Code: code, Reason: why.Error()}
+		b = hello.Append(p.refusal[:0])
+	} else {
+		hd := wire.Header{Flags: wire.FlagReply | wire.FlagRefuse, Arg: uint32(code)}
+		hd.Encode(b)
+	}
+	c.state = stateRefusing
+	c.inSince = c.h.L.Awake()
+	c.send(message{piece: [3][]byte{b}, slot: -1})
+	c.h.watch()
+}
+
+// wind refuses a connection without a request, and ends one with requests by a refusal behind the last answer.
+func (p *nativeServer) wind() {
+	c := p.c
+	switch {
+	case c.state == stateHello, c.state == stateProving:
+		p.refuse(wire.RefusedClosing, transport.ErrClosed)
+	case c.state == stateOpen && !c.account.Paused(): // else there are more requests, whole, which wait for memory
+		c.state = stateWinding
+	}
+	if c.state == stateWinding && c.busy == 0 {
+		p.refuse(wire.RefusedClosing, transport.ErrClosed)
+	}
+}
+
+// drop has nothing to give back.
+func (p *nativeServer) drop() {}
+
+// client is the connection's part of CLIENT LIST.
+func (p *nativeServer) client() clientInfo {
+	l := clientInfo{command: "NULL"}
+	if who := p.c.who; who != nil {
+		l.user = who.Name
+	}
+	return l
+}

@@ -1,0 +1,920 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/transport/memory"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// respServer is Redis's protocol (package resp) at the server's end. Each key of a command is a request, in a slot of its own;
+// commands are answered in the order in which they came, so each slot stands in a line, and the first of it is answered when
+// it has been done. A command stays where it was received until all of its requests have begun.
+//
+// Commands of one connection may depend on each other, and the handler need not do requests in the order in which they were
+// submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are distinguished by
+// some bits of their hash.
+type respServer struct {
+	c       *Server
+	session resp.Session
+	last    string // what the client is sent before the connection ends
+	hint    int    // bytes of the last value read: the next answer's first guess
+
+	command
+	replies
+	conflicts
+	keys  keys  // a KEYS under way
+	draw  draw  // a RANDOMKEY
+	flush flush // a FLUSHDB
+}
+
+// command is the one that is being received, or whose requests are being begun.
+type command struct {
+	cmd    resp.Command
+	args   [][]byte // the first of them
+	few    [argsMax]resp.Span
+	many   []byte     // a block of the pool, in which cmd.Args lie where they are more than few; nil: they are not
+	big    []byte     // a block of the pool: a command that does not fit into the receive buffer, as far as its length is known; nil: it does
+	spec   *resp.Spec // of the command that has begun; nil: none
+	before *resp.Spec // of the one before it
+	next   int        // the argument that goes on, and before it
+	wrong  string     // what is the matter with a command that cannot be done
+}
+
+// replies are those to commands that have begun.
+type replies struct {
+	line   line   // slots, in the order of their answers
+	more   []part // by slot
+	asked  uint64 // slots that were used
+	sum    int64  // of the parts of a command that were answered
+	failed string // the first error of them
+}
+
+// conflicts are the requests under way that others have to wait for.
+type conflicts struct {
+	readers [hashes]int16 // by some bits of the key's hash
+	writers [hashes]int16
+	alone   bool // a command has begun that none may overtake
+}
+
+const hashes = 256
+
+// part is what a slot has to know of its command, in replies.
+type part struct {
+	form   form
+	begin  bool // of its command
+	end    bool
+	array  int // values of the array that begins with it; 0: none
+	done   bool
+	bucket uint8
+	reads  bool // it is counted among bucket's readers
+	writes bool
+	tmp    []byte // asText, asEcho: the answer, in the slot's memory
+
+	first, last int64  // asRange: the places; asExpiry: the answer where the key is there, and where not
+	limit       uint32 // the request's
+}
+
+// single is for a command of one request.
+func single(f form) part { return part{form: f, begin: true, end: true} }
+
+// form is how a request is answered.
+type form uint8
+
+const (
+	asText     form = iota // tmp
+	asEcho                 // tmp, as a bulk string
+	asBulk                 // the item
+	asOK                   // OK, or nothing where a condition did not hold
+	asCount                // how many were there
+	asBytes                // how long the item is
+	asSum                  // the number that it has become
+	asLength               // how long it has become
+	asOld                  // what was there
+	asKeys                 // what a page of a walk has
+	asSize                 // how many items there are
+	asVerbatim             // a text that the server has of itself
+	asMatching             // a walk that gathers the keys that fit a pattern
+	asRandom               // a key, or nothing
+	asFlush                // a walk that deletes what it finds
+	asSet                  // 1, or 0 where a condition did not hold
+	asRange                // some of the item
+	asTaken                // what was there, and is not any more
+	asType                 // of what type the item is
+	asExpiry               // what there is of a time at which the item expires: nothing
+	asNone                 // a delete of a flush
+)
+
+// respDepth bounds the requests of such a connection that are under way: more stay where they were received.
+const respDepth = 32
+
+// greet makes the connection ready for commands, and parses those that came. Connections are shared out among the loops before.
+func (rs *respServer) greet(adopted bool) error {
+	c := rs.c
+	if !adopted {
+		if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
+			c.state = stateMoving
+			return ErrMove
+		}
+	}
+	c.depth = min(respDepth, c.h.O.Depth)
+	if err := c.equip(c.in.unread()); err != nil {
+		c.h.refused(c.name, wire.RefusedBusy, err)
+		rs.endWith("-ERR max number of clients reached\r\n")
+		return nil
+	}
+	c.state = stateOpen
+	c.h.count.Opened++
+	c.account.SetOrder(rs)
+	rs.line.q, rs.more = make([]int, len(c.slots)), make([]part, len(c.slots))
+	rs.session = resp.Session{Proto: 2, ID: c.number, MaxValueBytes: c.h.O.Limits.MaxValueBytes, Describe: rs.c.describe}
+	if c.h.O.Access != nil {
+		rs.session.Admit = rs.admit
+	}
+	rs.cmd.Args, rs.cmd.Room = rs.few[:0], rs.roomForArgs
+	rs.cmd.Reset()
+	c.parse(false)
+	return nil
+}
+
+// Next is memory.Order's.
+func (rs *respServer) Next(cl *memory.Claim) bool {
+	return rs.line.n > 0 && rs.line.first() == cl.Index
+}
+
+// Busy is memory.Order's.
+func (rs *respServer) Busy() bool { return rs.c.busy > 0 }
+
+// HoldsCommand is memory.Order's.
+func (rs *respServer) HoldsCommand() bool { return rs.big != nil }
+
+// HoldsArguments is memory.Order's.
+func (rs *respServer) HoldsArguments() bool { return rs.many != nil }
+
+// admit checks a name and a secret: resp.Session's.
+func (rs *respServer) admit(name, secret []byte) (readOnly, ok bool) {
+	c := rs.c
+	who := c.h.O.Access.Password(name, secret)
+	if who == nil {
+		c.h.deny(c.name, errors.New("AUTH with an unknown name, or another secret"))
+		return false, false
+	}
+	c.who = who
+	return who.ReadOnly, true
+}
+
+// nextLoop shares the connections of this protocol out among the loops, where the kernel has not done so.
+func (h *Host) nextLoop() int {
+	if h.Sockets.ReusePort {
+		return h.Index
+	}
+	h.redis.sharedOut++
+	return (h.redis.sharedOut - 1) % h.Loops
+}
+
+// respHost is what the connections of this protocol share on one loop.
+type respHost struct {
+	sharedOut int                 // connections that this loop, which accepts, has shared out
+	cursors   resp.Cursors        // of SCANs: the same on all loops
+	pattern   resp.Pattern        // of the SCAN that is answered
+	scratch   []byte              // what an answer is put together in, before it is known how long it is
+	random    func(uint64) uint64 // below a number
+}
+
+// commandMax bounds a command's bytes: a value of the largest kind and 64 KiB, or, for one of many keys and values, a sixteenth of the pool.
+func (rs *respServer) commandMax() int {
+	return max(rs.c.h.O.Limits.ScanRoom()+64<<10, rs.c.h.Pool.Largest()/16)
+}
+
+// parse begins the requests of all whole commands that were received.
+func (rs *respServer) parse(bool) {
+	c := rs.c
+	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.account.Paused(); n++ {
+		if n == commandsMax {
+			rs.yield()
+			break
+		}
+		if rs.spec == nil {
+			b := rs.big
+			if b == nil {
+				b = c.in.unread()
+			}
+			need, err := rs.cmd.Read(b)
+			if errors.Is(err, resp.ErrNoRoom) {
+				if c.unknown() { // as Redis does, whose bound is 10
+					c.h.deny(c.name, fmt.Errorf("a command of more than %d arguments before AUTH", argsMax))
+					rs.endWith("-ERR Protocol error: unauthenticated multibulk length\r\n")
+					return
+				}
+				if _, least, _ := rs.cmd.Announced(); least > rs.commandMax() {
+					rs.tooLong(least)
+					return
+				}
+				break // roomForArgs has paused it
+			}
+			if err != nil {
+				rs.refuse(wire.RefusedGarbage, err)
+				return
+			}
+			if need < 0 {
+				rs.yield()
+				break
+			}
+			if need > 0 {
+				if !rs.gather(need) {
+					break
+				}
+				continue
+			}
+			if len(rs.cmd.Args) == 0 {
+				rs.endCommand()
+				continue
+			}
+			if !rs.findCommand() {
+				break
+			}
+		}
+		if !rs.beginRequests() {
+			break
+		}
+		rs.endCommand()
+	}
+	if rs.spec == nil { // else its arguments lie there
+		c.in.compact()
+	}
+	if c.in.partial() {
+		c.h.watch()
+	}
+}
+
+// gather puts need bytes of a command together in a block of the pool. false: some are yet to come, or there is no memory now.
+func (rs *respServer) gather(need int) bool {
+	c := rs.c
+	if rs.big == nil && need <= len(c.in.buf) {
+		return false
+	}
+	if c.unknown() { // as Redis does, whose bound is 16 KiB
+		c.h.deny(c.name, fmt.Errorf("a command of %d B before AUTH", need))
+		rs.endWith("-ERR Protocol error: unauthenticated bulk length\r\n")
+		return false
+	}
+	if need > rs.commandMax() {
+		rs.tooLong(need)
+		return false
+	}
+	if cap(rs.big) < need {
+		_, _, about := rs.cmd.Announced()
+		b := c.account.Message(min(max(need, 2*len(rs.big), about), rs.commandMax()))
+		if b == nil {
+			return false
+		}
+		if rs.big == nil {
+			rs.big = b[:copy(b, c.in.unread())]
+			c.in.rd, c.in.wr = 0, 0
+		} else {
+			n := copy(b, rs.big)
+			c.account.Replace(rs.big)
+			rs.big = b[:n]
+		}
+		c.h.L.Stats.Copied += uint64(len(rs.big))
+	}
+	from := len(rs.big)
+	rs.big = rs.big[:need]
+	copied, whole := c.in.receiveInto(rs.big[from:])
+	c.h.L.Stats.Copied += uint64(copied)
+	return whole
+}
+
+// tooLong ends the connection because of a command of so many bytes or more.
+func (rs *respServer) tooLong(need int) {
+	rs.c.h.refused(rs.c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
+	rs.endWith(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, rs.commandMax()))
+}
+
+// pause stops until a slot or a request comes back.
+func (rs *respServer) pause() { rs.c.account.Pause(0) }
+
+// commandsMax bounds the commands that are taken at once from what was received, so that a pipeline of tiny ones does not hold up other connections.
+const commandsMax = 256
+
+// yield lets other members of the loop run: parsing goes on when the host is next staged.
+func (rs *respServer) yield() {
+	rs.c.account.Yield()
+}
+
+// endCommand gives back what a command holds.
+func (rs *respServer) endCommand() {
+	rs.spec = nil
+	if rs.big != nil {
+		rs.c.account.Free(rs.big)
+		rs.big = nil
+	} else {
+		rs.c.in.consume(rs.cmd.Bytes)
+	}
+	rs.forgetArgs()
+	rs.cmd.Reset()
+}
+
+// forgetArgs gives back what a command's arguments lie in.
+func (rs *respServer) forgetArgs() {
+	if rs.many != nil {
+		rs.c.account.Free(rs.many)
+		rs.many = nil
+	}
+	rs.cmd.Args = rs.few[:0]
+}
+
+// roomForArgs makes room in counted memory for all arguments that were announced, or for twice as many; it leaves them as they are where there is none
+// now. It waits until there is also room for the command itself: many connections that each had one of the two and waited for the other would wait for ever.
+func (rs *respServer) roomForArgs() {
+	c := rs.c
+	announced, least, about := rs.cmd.Announced()
+	if c.unknown() || least > rs.commandMax() {
+		return
+	}
+	n, rest := max(2*cap(rs.cmd.Args), announced)*resp.SpanBytes, 0
+	if rs.big == nil && about > len(c.in.buf) {
+		rest = min(about, rs.commandMax())
+	}
+	b := c.account.MessageBefore(n, rest)
+	if b == nil {
+		return
+	}
+	args := append(arena.In[resp.Span](b), rs.cmd.Args...)
+	if rs.many != nil {
+		c.account.Replace(rs.many)
+	}
+	rs.many, rs.cmd.Args = b, args
+}
+
+// argsMax bounds the arguments of commands whose number of arguments is limited. Where there are more, their places are in a block of the pool.
+const argsMax = 64
+
+// arg is an argument of the command that has begun, where it was received.
+func (rs *respServer) arg(i int) []byte {
+	if rs.big != nil {
+		return rs.cmd.Args[i].Of(rs.big)
+	}
+	return rs.cmd.Args[i].Of(rs.c.in.unread())
+}
+
+// findCommand looks at a command's name. false: the connection ends.
+func (rs *respServer) findCommand() bool {
+	c := rs.c
+	n := len(rs.cmd.Args)
+	rs.args = rs.args[:0]
+	for i := range min(n, argsMax) {
+		rs.args = append(rs.args, rs.arg(i))
+	}
+	spec, text := resp.Find(rs.args[0], n, rs.before)
+	if spec != nil && spec.Last != -1 && n > argsMax {
+		spec, text = nil, resp.TooMany
+	}
+	if spec == nil {
+		if text == "" {
+			text = resp.Unknown(rs.args)
+		}
+		if resp.CrossProtocol(rs.args[0]) {
+			c.h.refused(c.name, wire.RefusedGarbage, "it speaks HTTP")
+			rs.endWith("")
+			return false
+		}
+		spec, rs.wrong = resp.Wrong, text
+	} else if text := rs.session.Denies(spec); text != "" {
+		spec, rs.wrong = resp.Wrong, text
+	}
+	rs.spec, rs.before, rs.next = spec, spec, 1
+	c.h.commands++
+	return true
+}
+
+// endWith ends the connection in good order: what is under way is answered, and text follows.
+func (rs *respServer) endWith(text string) {
+	rs.c.state = stateWinding
+	rs.last = text
+	rs.sendLast()
+}
+
+// sendLast sends the last text, when the handler has no request any more.
+func (rs *respServer) sendLast() {
+	c := rs.c
+	if c.state != stateWinding || c.busy > 0 {
+		return
+	}
+	c.state = stateRefusing
+	c.inSince = c.h.L.Awake()
+	if rs.last == "" {
+		rs.last = "\r\n" // a driver looks whether it is the end when it has sent something
+	}
+	c.send(message{piece: [3][]byte{[]byte(rs.last)}, slot: -1})
+	c.h.watch()
+}
+
+// beginRequests begins the requests of a command, as far as there are slots. false: it has to wait, or the connection ends.
+func (rs *respServer) beginRequests() bool {
+	a := rs.args
+	if rs.alone {
+		rs.pause()
+		return false
+	}
+	switch rs.spec.Kind {
+	case resp.Answer:
+		return rs.answer()
+	case resp.Quit:
+		rs.endCommand()
+		rs.endWith("+OK\r\n")
+		return false
+	case resp.Get:
+		if text := resp.ReadGetEx(a[2:]); text != "" {
+			return rs.reject(text)
+		}
+		return rs.begin(kv.OpGet, kv.Always, a[1], nil, single(asBulk))
+	case resp.Range:
+		p := single(asRange)
+		var text string
+		if p.first, p.last, text = resp.ReadRange(a[2:]); text != "" {
+			return rs.reject(text)
+		}
+		return rs.begin(kv.OpGet, kv.Always, a[1], nil, p)
+	case resp.Type:
+		return rs.begin(kv.OpGet, kv.Always, a[1], nil, single(asType))
+	case resp.Expiry:
+		p := single(asExpiry)
+		p.first, p.last = rs.spec.Expiry()
+		return rs.begin(kv.OpGet, kv.Always, a[1], nil, p)
+	case resp.Expire:
+		return rs.reject(rs.spec.NoExpiry())
+	case resp.Take:
+		return rs.begin(kv.OpTake, kv.Always, a[1], nil, single(asTaken))
+	case resp.SetAbsent:
+		if len(rs.cmd.Args) > 3 {
+			return rs.reject(resp.OneKey)
+		}
+		return rs.begin(kv.OpPut, kv.IfAbsent, a[1], a[2], single(asSet))
+	case resp.Patch:
+		p := single(asLength)
+		var text string
+		if p.limit, text = resp.ReadOffset(a[2], len(a[3]), rs.c.h.O.Limits.MaxValueBytes); text != "" {
+			return rs.reject(text)
+		}
+		if len(a[3]) == 0 { // changes nothing, and makes no key
+			return rs.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
+		}
+		return rs.begin(kv.OpPatch, kv.Always, a[1], a[3], p)
+	case resp.Strlen:
+		return rs.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
+	case resp.MultiGet:
+		return rs.eachKey(kv.OpGet, asBulk)
+	case resp.Exists:
+		return rs.eachKey(kv.OpGet, asCount)
+	case resp.Delete:
+		return rs.eachKey(kv.OpDelete, asCount)
+	case resp.Set:
+		o, text := resp.ReadSet(a[3:])
+		if text != "" {
+			return rs.reject(text)
+		}
+		if o.Get {
+			return rs.begin(kv.OpSwap, o.If, a[1], a[2], single(asOld))
+		}
+		return rs.begin(kv.OpPut, o.If, a[1], a[2], single(asOK))
+	case resp.GetSet:
+		return rs.begin(kv.OpSwap, kv.Always, a[1], a[2], single(asOld))
+	case resp.Append:
+		return rs.begin(kv.OpAppend, kv.Always, a[1], a[2], single(asLength))
+	case resp.Add:
+		var by [8]byte
+		if text := rs.spec.Add(a, &by); text != "" {
+			return rs.reject(text)
+		}
+		return rs.begin(kv.OpAdd, kv.Always, a[1], by[:], single(asSum))
+	case resp.MultiSet:
+		for n := len(rs.cmd.Args); rs.next < n; rs.next += 2 {
+			if !rs.begin(kv.OpPut, kv.Always, rs.arg(rs.next), rs.arg(rs.next+1), part{form: asOK, begin: rs.next == 1, end: rs.next+2 == n}) {
+				return false
+			}
+		}
+		return true
+	case resp.Scan:
+		return rs.beginScan()
+	case resp.Size:
+		return rs.beginAlone(asSize, kv.OpStats, nil, kv.StatsBrief, nil)
+	case resp.Info:
+		var numbers [64]byte
+		return rs.beginAlone(asVerbatim, kv.OpStats, resp.ReadInfo(numbers[:0], a[1:]), kv.StatsInfo, nil)
+	case resp.Client:
+		switch lists, ids, text := rs.session.ReadClient(a); {
+		case text != "":
+			return rs.reject(text)
+		case lists:
+			return rs.beginAlone(asVerbatim, kv.OpStats, ids, kv.StatsClients, nil)
+		}
+		return rs.answer()
+	case resp.Keys:
+		return rs.beginKeys(a[1])
+	case resp.Random:
+		return rs.beginRandom()
+	case resp.Flush:
+		if text := resp.ReadFlush(a[1:]); text != "" {
+			return rs.reject(text)
+		}
+		var at [kv.PositionBytes]byte
+		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
+		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // for the deletes there are as many slots
+	}
+	panic(fmt.Sprintf("stream: command %q of kind %d", rs.spec.Name, rs.spec.Kind))
+}
+
+// answer answers what the connection itself knows. Like any other answer it lies in the slot's own memory or in a block of the pool until it is sent, so
+// that it counts against what the peer may hold. The connection waits where there is neither.
+func (rs *respServer) answer() bool {
+	c := rs.c
+	if len(c.free) == 0 {
+		rs.pause()
+		return false
+	}
+	if what, ok := resp.Echoed(rs.spec, rs.args); ok {
+		return rs.echo(what)
+	}
+	b := c.h.redis.scratch[:0]
+	switch {
+	case rs.spec == resp.Wrong:
+		b = resp.AppendError(b, rs.wrong)
+	case rs.spec.Kind == resp.Scan: // for a type that no item has
+		b = resp.AppendScan(b, 0, 0)
+	default: // what is long has changed nothing, and may be asked for again
+		b = rs.session.Answer(b, rs.spec, rs.args)
+	}
+	c.h.redis.scratch = b
+	var block []byte
+	if len(b) > ownBytes {
+		if block = rs.alloc(len(b)); block == nil {
+			return false
+		}
+	}
+	s := rs.newSlot(single(asText))
+	if s.reply = block; block == nil {
+		block = s.small[:len(b)]
+	} else {
+		c.account.Owe(&s.Claim, block)
+	}
+	c.h.L.Stats.Copied += uint64(copy(block, b))
+	rs.answerWith(s, block)
+	return true
+}
+
+// echo answers with a part of the command, which stays where it was received if that is a block of its own.
+func (rs *respServer) echo(what []byte) bool {
+	c := rs.c
+	if len(what) <= smallBytes {
+		s := rs.newSlot(single(asText))
+		c.h.L.Stats.Copied += uint64(len(what))
+		rs.answerWith(s, resp.AppendBulk(s.small[:0], what))
+		return true
+	}
+	if !c.account.MayOwe(nil, len(what)) { // until the peer has taken some
+		rs.pause()
+		return false
+	}
+	block, mine := rs.big, rs.big != nil
+	if !mine {
+		if block = rs.alloc(len(what)); block == nil {
+			return false
+		}
+		c.h.L.Stats.Copied += uint64(copy(block, what))
+		what = block
+	}
+	s := rs.newSlot(single(asEcho))
+	if s.block = block; mine {
+		rs.big, rs.cmd.Bytes = nil, 0
+	}
+	c.account.Owe(&s.Claim, block)
+	rs.answerWith(s, what)
+	return true
+}
+
+// answerWith answers with what lies in the slot's memory.
+func (rs *respServer) answerWith(s *slot, what []byte) {
+	m := &rs.more[s.Index]
+	m.tmp, m.done = what, true
+	rs.sendReady()
+}
+
+// reject answers a command that cannot be done.
+func (rs *respServer) reject(why string) bool {
+	rs.spec, rs.wrong = resp.Wrong, why
+	return rs.answer()
+}
+
+// newSlot puts a free slot at the end of the line; nil: there is none, and the connection waits for one.
+func (rs *respServer) newSlot(p part) *slot {
+	c := rs.c
+	if len(c.free) == 0 {
+		rs.pause()
+		return nil
+	}
+	s := &c.slots[c.free[len(c.free)-1]]
+	c.free = c.free[:len(c.free)-1]
+	rs.asked++
+	rs.more[s.Index] = p
+	s.Nth = rs.asked
+	rs.line.push(s.Index)
+	s.block, s.reply = nil, nil
+	s.room = c.h.O.Limits.ScanRoom()
+	r := &s.req
+	r.Status, r.If, r.Limit, r.Need, r.Stages = 0, kv.Always, p.limit, 0, nil
+	return s
+}
+
+// conflict reports whether a request for a key has to wait for one before it.
+func (rs *respServer) conflict(op kv.Op, key []byte) (bucket uint8, clash bool) {
+	bucket = uint8(kv.Hash(key))
+	return bucket, rs.writers[bucket] > 0 || op.Changes() && rs.readers[bucket] > 0
+}
+
+// countKey notes a request that others may have to wait for. Where the handler does the requests of a key in their order, these are only
+// those that may be submitted twice, for want of room.
+func (rs *respServer) countKey(m *part, op kv.Op, bucket uint8) {
+	m.bucket = bucket
+	switch {
+	case op == kv.OpGet:
+		m.reads = true
+		rs.readers[bucket]++
+	case !rs.c.h.O.InOrder || op.Updates() && op != kv.OpAdd:
+		m.writes = true
+		rs.writers[bucket]++
+	}
+}
+
+// eachKey begins a request for each of a command's keys.
+func (rs *respServer) eachKey(op kv.Op, f form) bool {
+	for n := len(rs.cmd.Args); rs.next < n; rs.next++ {
+		p := part{form: f, begin: rs.next == 1, end: rs.next == n-1}
+		if p.begin && f == asBulk {
+			p.array = n - 1
+		}
+		if !rs.begin(op, kv.Always, rs.arg(rs.next), nil, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// alloc returns a block of n bytes for what was received. nil: there is none now, and the connection waits.
+func (rs *respServer) alloc(n int) []byte {
+	b := rs.c.account.Message(n)
+	if b == nil {
+		return nil
+	}
+	return b[:n]
+}
+
+// begin begins the request for one of a command's keys. value is a put's or an update's. false: the connection has to wait.
+func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) bool {
+	c := rs.c
+	l := rs.c.h.O.Limits
+	bucket, clash := rs.conflict(op, key)
+	if clash || len(c.free) == 0 {
+		rs.pause()
+		return false
+	}
+	if len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
+		s := rs.newSlot(p)
+		s.req.Status, s.req.Key, rs.more[s.Index].done = kv.StatusTooLarge, nil, true
+		rs.sendReady()
+		return true
+	}
+	n := len(key) + len(value)
+	want := n
+	if op == kv.OpAdd {
+		want = len(key) + kv.AddBytes
+	}
+	var block []byte
+	mine := want > smallBytes && rs.big != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it stays where it was received
+	if want > smallBytes && !mine {
+		if block = rs.alloc(want); block == nil {
+			return false
+		}
+	}
+	s := rs.newSlot(p)
+	r := &s.req
+	r.Op, r.If = op, cond
+	s.key = len(key)
+	switch {
+	case mine:
+		s.block = rs.big
+		r.Key, r.Value = key, value
+		rs.big, rs.cmd.Bytes = nil, 0
+	default:
+		if block == nil {
+			block = s.small[:smallBytes:smallBytes]
+		}
+		s.block = block
+		copy(block, key)
+		copy(block[s.key:], value)
+		r.Key, r.Value = block[:s.key], block[s.key:n:cap(block)]
+		c.h.L.Stats.Copied += uint64(n)
+	}
+	rs.countKey(&rs.more[s.Index], op, bucket)
+	if op == kv.OpGet || op == kv.OpDelete {
+		rs.submit(s)
+		return true
+	}
+	s.reply = s.small[replyAt:ownBytes:ownBytes]
+	c.begun()
+	c.h.Handler.Submit(r)
+	return true
+}
+
+// submit submits a request that has its key, with a first guess at the room for its answer.
+func (rs *respServer) submit(s *slot) {
+	c := rs.c
+	r := &s.req
+	r.Key = s.block[:s.key]
+	s.reply = s.small[replyAt : ownBytes-2 : ownBytes]
+	c.begun()
+	want := 0
+	switch rs.more[s.Index].form {
+	case asBulk, asRange:
+		want = min(rs.hint, c.h.O.Limits.MaxValueBytes)
+	case asSize:
+		want = max(min(64<<10, s.room), smallBytes+1) // the answer is put together in the slot, beside what was found
+	case asVerbatim:
+		want, s.room = textBytes, rs.commandMax()
+	case asMatching:
+		want = pageBytes(c.h.O.Limits)
+		s.room = roomForPage(want)
+	case asRandom:
+		want = kv.ItemHeaderBytes + c.h.O.Limits.MaxKeyBytes
+	case asKeys, asFlush:
+		want = pageBytes(c.h.O.Limits)
+		s.room = want*16/17 - scanHeadMax // see scanned
+	}
+	c.ask(s, want)
+}
+
+// beginAlone begins a command that waits for all before it, and that all others wait for. pattern, for asKeys and asMatching, lies behind key until the answer is there.
+func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
+	c := rs.c
+	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush needs slots for its deletes
+		rs.pause()
+		return false
+	}
+	var block []byte
+	n := len(key) + len(pattern)
+	if n > smallBytes {
+		if block = rs.alloc(n); block == nil {
+			return false
+		}
+	}
+	s := rs.newSlot(single(f))
+	if s == nil {
+		if block != nil {
+			c.account.Free(block)
+		}
+		return false
+	}
+	rs.alone = true
+	if block == nil {
+		block = s.small[:n]
+	}
+	s.block, s.key = block, copy(block, key)
+	copy(block[s.key:], pattern)
+	s.req.Op, s.req.Limit = op, limit
+	rs.submit(s)
+	return true
+}
+
+// complete answers a request, or goes on with a walk.
+func (rs *respServer) complete(s *slot) {
+	r := &s.req
+	m := &rs.more[s.Index]
+	rs.c.busy--
+	if m.reads {
+		rs.readers[m.bucket]--
+	}
+	if m.writes {
+		rs.writers[m.bucket]--
+	}
+	switch m.form {
+	case asNone:
+		rs.deleted(s)
+		return
+	case asFlush:
+		rs.deletePage(s)
+		return
+	case asMatching:
+		rs.addKeys(s)
+		return
+	case asRandom:
+		rs.pickKey(s)
+		return
+	}
+	if r.Op == kv.OpPut { // its answer may have to wait, and needs no memory
+		rs.c.releaseBlock(s)
+		r.Value = nil
+	}
+	rs.done(m)
+}
+
+// done answers a request that has all that its answer needs.
+func (rs *respServer) done(m *part) {
+	m.done = true
+	rs.sendReady()
+	rs.c.account.CameBack()
+	rs.sendLast()
+}
+
+// drop gives back what a dead connection has of commands that were not answered; requests that are under way come back by themselves.
+func (rs *respServer) drop() {
+	c := rs.c
+	for ; rs.line.n > 0; rs.line.pop() {
+		if i := rs.line.first(); rs.more[i].done {
+			c.release(&c.slots[i])
+		}
+	}
+	if rs.big != nil {
+		c.account.Free(rs.big)
+		rs.big = nil
+	}
+	rs.forgetArgs()
+	rs.spec = nil
+	if c.busy == 0 && rs.flush.slot != nil { // its deletes have their keys there
+		c.release(rs.flush.slot)
+		rs.flush.slot = nil
+	}
+}
+
+// refuse ends the connection with an error.
+func (rs *respServer) refuse(code wire.Code, why error) {
+	rs.c.h.refused(rs.c.name, code, why)
+	rs.endWith("-ERR " + why.Error() + "\r\n")
+}
+
+// wind ends the connection behind the last answer.
+func (rs *respServer) wind() {
+	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // else there are more commands, whole, which wait for memory
+		rs.endWith("-ERR kvwire is shutting down\r\n")
+	}
+	rs.sendLast()
+}
+
+// client is the connection's part of CLIENT LIST.
+func (rs *respServer) client() clientInfo {
+	l := clientInfo{name: rs.session.Name, user: rs.session.User(), command: "NULL", version: rs.session.Proto}
+	if rs.before != nil {
+		l.command = rs.before.Name
+	}
+	return l
+}
+
+// receiving reports whether memory is held for a command that is not whole. It may wait for more of it, and others that do the same for each other.
+func (rs *respServer) receiving() bool { return rs.spec == nil && (rs.big != nil || rs.many != nil) }
+
+// handed has nothing to count.
+func (rs *respServer) handed(*slot) {}
+
+// feed gets the memory for an answer of r.Need bytes, with an end of line behind it; an update gets it for its value.
+func (rs *respServer) feed(s *slot) bool {
+	if s.req.Op.Updates() {
+		return rs.enlarge(s)
+	}
+	b := rs.c.account.Answer(&s.Claim, wire.HeaderBytes+int(s.req.Need)+len(crlf))
+	if b == nil {
+		return false
+	}
+	s.reply = b[:cap(b)-len(crlf)]
+	return true
+}
+
+// retries reports whether a request that had too little room is submitted again.
+func (rs *respServer) retries(s *slot) bool {
+	switch rs.more[s.Index].form {
+	case asCount, asBytes, asType, asExpiry:
+		return false
+	case asVerbatim:
+		return int(s.req.Need) <= rs.commandMax()
+	}
+	return s.req.Op.Updates() || int(s.req.Need) <= rs.c.mayAnswer(s)
+}
+
+// enlarge gives an update the room that it needs, in a block of its own; false when there is none now.
+func (rs *respServer) enlarge(s *slot) bool {
+	c := rs.c
+	r := &s.req
+	b := c.account.Answer(&s.Claim, s.key+int(r.Need))
+	if b == nil {
+		return false
+	}
+	copy(b, r.Key)
+	n := copy(b[s.key:], r.Value)
+	c.h.L.Stats.Copied += uint64(s.key + n)
+	c.releaseBlock(s)
+	s.block = b
+	r.Key, r.Value = b[:s.key], b[s.key:s.key+n:cap(b)]
+	return true
+}

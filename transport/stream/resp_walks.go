@@ -1,0 +1,334 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/resp"
+	"github.com/kvwire/kvwire/wire"
+)
+
+// Commands that walk through the keys: SCAN, KEYS, RANDOMKEY and FLUSHDB; and DBSIZE.
+
+// beginScan begins a SCAN.
+func (rs *respServer) beginScan() bool {
+	o, text := resp.ReadScan(rs.args)
+	if text != "" {
+		return rs.reject(text)
+	}
+	at, ok := rs.c.h.redis.cursors.Position(o.Cursor, rs.c.h.Handler.Shards())
+	switch {
+	case !ok:
+		return rs.reject(resp.ErrCursor)
+	case o.None:
+		return rs.answer()
+	}
+	if o.Match == nil {
+		o.Match = all
+	}
+	var key [kv.PositionBytes]byte
+	at.Put(key[:])
+	return rs.beginAlone(asKeys, kv.OpKeys, key[:], o.Count, o.Match)
+}
+
+// all is the pattern that all keys fit.
+var all = []byte("*")
+
+// pageBytes is the room for a page of a walk, and for SCAN's answer, which is made of it in place: with the head, a block of 64 KiB.
+func pageBytes(l kv.Limits) int {
+	return min(64<<10, max(l.ScanRoom(), 2*(l.MaxKeyBytes+scanHeadMax))) - wire.HeaderBytes - len(crlf)
+}
+
+// scanHeadMax bounds what stands before the keys in SCAN's answer.
+const scanHeadMax = 64
+
+// scanAnswer makes the answer to a SCAN of the page that its request has brought, in the same memory: the keys that fit go to its end, and from there one
+// by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more is 1 to 3 bytes longer in the answer than in
+// the page, where it is 16 bytes at least.
+func (rs *respServer) scanAnswer(s *slot) []byte {
+	c := rs.c
+	r := &s.req
+	rest, n := c.h.fitting(s.block[s.key:], r.Value, s.reply)
+	cursor := uint64(0)
+	if next, ok := kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards()); ok {
+		cursor = c.h.redis.cursors.Of(next)
+	}
+	b := appendKeys(resp.AppendScan(s.reply[:0], cursor, n), rest)
+	c.h.L.Stats.Copied += uint64(len(b))
+	return b
+}
+
+// fitting leaves n keys of a page, those that fit a pattern, and moves them to the end of room, in which the page lies.
+func (h *Host) fitting(pattern, page, room []byte) (rest []byte, n int) {
+	match, fit := &h.redis.pattern, page[:0]
+	match.Compile(pattern)
+	for rest := page; ; {
+		k, _, after, ok := kv.NextItem(rest)
+		if !ok {
+			break
+		}
+		if bytes.Equal(pattern, all) || match.Match(k) {
+			fit = append(fit, rest[:len(rest)-len(after)]...)
+			n++
+		}
+		rest = after
+	}
+	rest = room[len(room)-len(fit):]
+	copy(rest, fit)
+	h.L.Stats.Copied += uint64(2 * len(fit))
+	return rest, n
+}
+
+// appendKeys appends a page's keys to an answer.
+func appendKeys(b, page []byte) []byte {
+	for {
+		k, _, after, ok := kv.NextItem(page)
+		if !ok {
+			return b
+		}
+		b = resp.AppendBulk(b, k)
+		page = after
+	}
+}
+
+// eachKey is a KEYS under way. The keys that were found lie in its slot's answer as they will be sent, behind the room of a header, in which the head of the
+// array comes to lie; the pages of the walk are put behind them. When the answer's block has no room for a page, it gets one of twice the size. It never waits
+// for that while it has one: two that did could wait for each other.
+type keys struct {
+	n     int
+	bytes int
+}
+
+// keysMax bounds the keys of a KEYS, as they are sent: a block of the size of the largest command has room for a page behind them.
+func (rs *respServer) keysMax() int { return rs.commandMax() - 64<<10 - wire.HeaderBytes }
+
+// roomForPage is the largest page whose keys fit into n bytes of an answer: see scanned.
+func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
+
+// beginKeys begins a KEYS, when the peer has taken all answers before it: its memory is then all that the connection owes.
+func (rs *respServer) beginKeys(pattern []byte) bool {
+	if len(pattern) > resp.PatternMax {
+		return rs.reject(resp.ErrPattern)
+	}
+	if rs.c.account.Owed() > 0 {
+		rs.pause()
+		return false
+	}
+	rs.keys = keys{}
+	var at [kv.PositionBytes]byte
+	kv.PositionAt(0, kv.MarkFirst).Put(at[:])
+	return rs.beginAlone(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
+}
+
+// addKeys keeps what a page of KEYS's walk has, and goes on with the next one.
+func (rs *respServer) addKeys(s *slot) {
+	c := rs.c
+	r := &s.req
+	var next kv.Position
+	more := false
+	if r.Status == kv.StatusOK {
+		room := s.reply[wire.HeaderBytes+rs.keys.bytes:]
+		rest, n := c.h.fitting(s.block[s.key:], r.Value, room)
+		b := appendKeys(room[:0], rest)
+		c.h.L.Stats.Copied += uint64(len(b))
+		rs.keys.n += n
+		rs.keys.bytes += len(b)
+		next, more = kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards())
+		switch room = room[len(b):]; {
+		case rs.keys.bytes > rs.keysMax():
+			r.Status = kv.StatusTooLarge
+		case more && len(room) < 2*(c.h.O.Limits.MaxKeyBytes+scanHeadMax) && !rs.widen(s):
+			r.Status = kv.StatusBusy
+		}
+	}
+	if !more || r.Status != kv.StatusOK {
+		rs.done(&rs.more[s.Index])
+		return
+	}
+	room := s.reply[wire.HeaderBytes+rs.keys.bytes:]
+	next.Put(s.block)
+	r.Value = room[:0:roomForPage(len(room))]
+	rs.nextPage(s)
+}
+
+// keysAnswer is the answer to KEYS: behind head, the head of the array, and then the keys, which lie in place.
+func (rs *respServer) keysAnswer(s *slot, head []byte) []byte {
+	head = resp.AppendArray(head, rs.keys.n)
+	at := wire.HeaderBytes - len(head)
+	copy(s.reply[at:], head)
+	return s.reply[at : wire.HeaderBytes+rs.keys.bytes]
+}
+
+// nextPage submits the request for the next page of a walk, whose position and room were set.
+func (rs *respServer) nextPage(s *slot) {
+	s.req.Status, s.req.Need = 0, 0
+	rs.c.begun()
+	rs.c.h.Handler.Submit(&s.req)
+}
+
+// widen gives KEYS's answer a block of twice the size; false where there is none now.
+func (rs *respServer) widen(s *slot) bool {
+	c := rs.c
+	n := min(2*cap(s.reply), rs.commandMax())
+	b := c.account.Widen(n)
+	if b == nil {
+		return false
+	}
+	c.h.L.Stats.Copied += uint64(copy(b, s.reply[:wire.HeaderBytes+rs.keys.bytes]))
+	c.releaseReply(s)
+	s.reply = b[:cap(b)]
+	c.account.Owe(&s.Claim, b)
+	return true
+}
+
+// draw is a RANDOMKEY under way. It draws a partition by chance, each with the same chance, and in it a mark by chance, up to that of the first key of a walk; the key
+// that a walk finds below it is the one. Keys are spread over the partitions by their hash, so each has about the same chance as far as that goes; within a
+// partition of the store it is a key's in proportion to its length and to what of the memory for keys is free behind it, where keys were deleted; and the first
+// key of the walk has the least chance. A partition that has no keys leaves its chance to the next one.
+type draw struct {
+	left  int // partitions that may have a key
+	state drawState
+}
+
+type drawState uint8
+
+const (
+	drawFirst drawState = iota // the walk's first key is looked for
+	drawBelow                  // a key below a mark by chance
+	drawAny                    // there was none: the walk's first key is taken
+)
+
+// beginRandom begins a RANDOMKEY.
+func (rs *respServer) beginRandom() bool {
+	shards := rs.c.h.Handler.Shards()
+	var at [kv.PositionBytes]byte
+	kv.PositionAt(int(rs.c.h.redis.random(uint64(shards))), kv.MarkFirst).Put(at[:])
+	rs.draw = draw{left: shards}
+	return rs.beginAlone(asRandom, kv.OpKeys, at[:], 1, nil)
+}
+
+// pickKey looks at what a RANDOMKEY has found. It ends: each look but for the first three in a partition leaves a part of it behind, or the partition.
+func (rs *respServer) pickKey(s *slot) {
+	d, r := &rs.draw, &s.req
+	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
+	switch {
+	case r.Status != kv.StatusOK, found && d.state != drawFirst:
+		rs.done(&rs.more[s.Index])
+		return
+	case found:
+		d.state = drawBelow
+		at = kv.PositionAt(at.Shard(), 1+uint32(rs.c.h.redis.random(uint64(r.Mark)+1)))
+	case r.Mark != kv.MarkEnd: // where there is much without keys
+		at = kv.PositionAt(at.Shard(), r.Mark)
+	case d.state == drawBelow:
+		d.state = drawAny
+		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
+	default:
+		if d.left--; d.left == 0 {
+			rs.done(&rs.more[s.Index])
+			return
+		}
+		d.state = drawFirst
+		at = kv.PositionAt((at.Shard()+1)%rs.c.h.Handler.Shards(), kv.MarkFirst)
+	}
+	at.Put(s.block)
+	r.Value = r.Value[:0]
+	rs.nextPage(s)
+}
+
+// textBytes is the room that a text of the server's own has at first.
+const textBytes = 4<<10 - wire.HeaderBytes - len("\r\n")
+
+// summed is the answer to DBSIZE, from the server's counters.
+func summed(slot *slot) (b []byte, failed string) {
+	c, err := readBrief(slot.req.Value)
+	if err != nil {
+		return nil, "ERR kvwire: its counters cannot be read: " + err.Error()
+	}
+	return resp.AppendInt(slot.small[:0:ownBytes], int64(c.items())), ""
+}
+
+// brief is what a kv.StatsBrief has.
+type brief struct {
+	Stores []struct {
+		Items uint64 `json:"items"`
+	} `json:"stores"`
+	Process struct{ User, Sys time.Duration } `json:"process"`
+}
+
+func readBrief(b []byte) (c brief, err error) {
+	err = json.Unmarshal(b, &c)
+	return c, err
+}
+
+func (c *brief) items() (n uint64) {
+	for _, of := range c.Stores {
+		n += of.Items
+	}
+	return n
+}
+
+// flush is a FLUSHDB under way.
+type flush struct {
+	slot    *slot // whose page's keys are being deleted; nil: none
+	deletes int   // of these, those that have not come back
+}
+
+// deletePage deletes what a page of its walk has, and goes on with the next one. Each key is deleted when the walk comes to it, and the walk ends, whatever
+// others write meanwhile.
+func (rs *respServer) deletePage(s *slot) {
+	c := rs.c
+	q := &s.req
+	if q.Status != kv.StatusOK {
+		rs.done(&rs.more[s.Index])
+		return
+	}
+	for rest := q.Value; ; {
+		k, _, after, ok := kv.NextItem(rest)
+		if !ok {
+			break
+		}
+		rest = after
+		d := &c.slots[c.free[len(c.free)-1]]
+		c.free = c.free[:len(c.free)-1]
+		rs.more[d.Index] = part{form: asNone}
+		d.block, d.reply = nil, nil
+		r := &d.req
+		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the page
+		rs.flush.deletes++
+		c.begun()
+		c.h.Handler.Submit(r)
+	}
+	if rs.flush.slot = s; rs.flush.deletes == 0 {
+		rs.nextFlushPage()
+	}
+}
+
+// deleted is called when a delete of a flush has come back. The first that fails is its last: those that are under way are waited for.
+func (rs *respServer) deleted(d *slot) {
+	if q := &rs.flush.slot.req; q.Status == kv.StatusOK && d.req.Status != kv.StatusNotFound {
+		q.Status = d.req.Status
+	}
+	rs.c.release(d)
+	if rs.flush.deletes--; rs.flush.deletes == 0 {
+		rs.nextFlushPage()
+	}
+}
+
+// nextFlushPage asks for the next page of a flush, of whose page all is deleted, or ends it.
+func (rs *respServer) nextFlushPage() {
+	c := rs.c
+	s := rs.flush.slot
+	rs.flush.slot = nil
+	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Mark, c.h.Handler.Shards())
+	if !ok || s.req.Status != kv.StatusOK {
+		rs.done(&rs.more[s.Index])
+		return
+	}
+	next.Put(s.block)
+	c.releaseReply(s)
+	s.req.Limit = uint32(c.depth)
+	rs.submit(s)
+}
