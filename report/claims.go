@@ -212,7 +212,7 @@ func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
 		}
 		answer = Agrees // p is above Alpha, so Holm's method refuses it
 	}
-	bound := math.NaN()
+	var bound float64
 	switch least, most := s.bounds(stats.Matters); {
 	case of.Estimate <= least:
 		bound = least

@@ -32,6 +32,24 @@ func TestHeaderRoundTrip(t *testing.T) {
 	}
 }
 
+// What a request came to on the server is what its client gets; other fields of the outcome are cleared.
+func TestOutcomesRoundTrip(t *testing.T) {
+	for _, c := range []struct{ server, client kv.Request }{
+		{kv.Request{Op: kv.OpGet, Status: kv.StatusTooSmall, Need: 5000, More: true}, kv.Request{Op: kv.OpGet, Status: kv.StatusTooSmall, Need: 5000}},
+		{kv.Request{Op: kv.OpGet, Need: 5000, More: true}, kv.Request{Op: kv.OpGet}},
+		{kv.Request{Op: kv.OpScan, More: true}, kv.Request{Op: kv.OpScan, More: true}},
+		{kv.Request{Op: kv.OpScan, Need: 7}, kv.Request{Op: kv.OpScan}},
+		{kv.Request{Op: kv.OpScan, Status: kv.StatusCorrupt, More: true}, kv.Request{Op: kv.OpScan, Status: kv.StatusCorrupt}},
+		{kv.Request{Op: kv.OpScan, Status: kv.StatusTooSmall, Need: ScanMore}, kv.Request{Op: kv.OpScan, Status: kv.StatusTooSmall, Need: ScanMore}},
+	} {
+		got := kv.Request{Op: c.server.Op, Need: 9, More: true}
+		h := Header{Op: c.server.Op, Status: c.server.Status, Arg: ArgOf(&c.server)}
+		if h.Outcome(&got); !reflect.DeepEqual(got, c.client) {
+			t.Errorf("%+v came back as %+v", c.server, got)
+		}
+	}
+}
+
 func TestHeaderRefusesEveryFlippedBit(t *testing.T) {
 	h := Header{Op: kv.OpPut, KeyBytes: 24, ID: 77, ValueBytes: 512}
 	var b [HeaderBytes]byte

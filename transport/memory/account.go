@@ -88,9 +88,6 @@ func (a *Account) Paused() bool { return a.paused }
 // Starves reports whether an answer waits for memory, and not for the peer.
 func (a *Account) Starves() bool { return a.queue.n > 0 && a.state == AwaitsAnswer }
 
-// Hungry returns how many answers wait, for memory or for the peer.
-func (a *Account) Hungry() int { return a.queue.n }
-
 // OthersWait reports whether other connections wait for memory.
 func (a *Account) OthersWait() bool {
 	others := a.pool.Waiting()

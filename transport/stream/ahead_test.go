@@ -97,8 +97,8 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 		p.get(id)
 	}
 	p.turn(func() {
-		if n := p.srv.out.n; n != 100 || p.srv.account.Hungry() != 0 {
-			t.Errorf("%d answers of 100, %d wait", n, p.srv.account.Hungry())
+		if n := p.srv.out.n; n != 100 || p.waiting() != 0 {
+			t.Errorf("%d answers of 100, %d wait", n, p.waiting())
 		}
 		if p.srv.account.Owed() > p.h.Pool.Ahead() {
 			t.Errorf("%d bytes are owed", p.srv.account.Owed())
@@ -114,8 +114,8 @@ func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
 	p.turn(func() { p.redis().hint, p.by.last = 0, true })
 	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are asked for without room
 	p.turn(func() {                                   // and those behind the first get theirs
-		if p.srv.account.Hungry() < 2 {
-			t.Errorf("only %d answers wait", p.srv.account.Hungry())
+		if p.waiting() < 2 {
+			t.Errorf("only %d answers wait", p.waiting())
 		}
 	})
 	got := 0

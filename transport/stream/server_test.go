@@ -355,6 +355,9 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 	other.turn(func() { other.srv.Drop(transport.ErrPeerGone) })
 }
 
+// waiting is how many requests wait for memory, or for the peer. On the loop.
+func (p *peer) waiting() int { return p.srv.busy - len(p.by.came) }
+
 // look is a look at the deadlines.
 func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {
@@ -416,8 +419,8 @@ func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 		idle.look(func(_ *Server, err error) { t.Error(err) })
 	}
 	idle.turn(func() {
-		if idle.srv.account.Hungry() == 0 || idle.srv.account.Held() != held {
-			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.account.Held(), idle.srv.account.Hungry())
+		if idle.waiting() == 0 || idle.srv.account.Held() != held {
+			t.Errorf("a connection that reads nothing had %d bytes, and has %d; %d requests wait", held, idle.srv.account.Held(), idle.waiting())
 		}
 	})
 	other := idle.another(4)

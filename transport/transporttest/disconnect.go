@@ -240,4 +240,4 @@ func Files(n int) bool {
 }
 
 // Hangup ends a caller's connection.
-func (r *Rig) Hangup(c *Caller) { c.c.(transport.Conn).Hangup() }
+func (r *Rig) Hangup(c *Caller) { c.c.Hangup() }

@@ -60,7 +60,7 @@ func counted(t *testing.T, n Network) {
 		c.Want(Get(fmt.Sprint(i), bytes), kv.StatusOK)
 	}
 	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut >= requests*(bytes+2*wire.HeaderBytes) })
-	c.c.(transport.Conn).Hangup()
+	c.c.Hangup()
 	Until(t, "the connection to be gone", func() bool { s := r.stats(); return s.Conns == 0 && s.ConnBytes == 0 && s.PoolBytes == 0 })
 	if s := r.stats(); s.Requests != 2*requests || s.Unanswered != 0 {
 		t.Errorf("after its end: %+v", s)
@@ -96,7 +96,7 @@ func cutWhoNeverReads(t *testing.T, n Network) {
 	closed := r.closing()
 	Until(t, "the others to be told", func() bool {
 		var err error
-		_ = r.Loop.Call(func() { err = owner.c.(transport.Conn).Err() })
+		_ = r.Loop.Call(func() { err = owner.c.Err() })
 		return err != nil
 	})
 	select {

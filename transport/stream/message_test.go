@@ -1,0 +1,133 @@
+package stream
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/sys"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/wire"
+	"golang.org/x/sys/unix"
+)
+
+// newMessagePeer is a connection over messages, after its hello.
+func newMessagePeer(t *testing.T, value []byte, o transport.ServerOptions) *peer {
+	p := acceptPeer(t, value, o)
+	p.turn(func() {
+		p.h.Grant = func(*Server) ([]byte, error) { return nil, nil }
+		p.by.of[kv.OpPut] = nil
+	})
+	p.greet(4)
+	return p
+}
+
+// message has the server take a message, and returns how many of its bytes wait.
+func (p *peer) message(b []byte) (unread int) {
+	p.t.Helper()
+	p.turn(func() {
+		if err := p.srv.Take(b); err != nil {
+			p.t.Error(err)
+		}
+		unread = p.srv.Unread()
+	})
+	p.turn(func() {})
+	return unread
+}
+
+// next returns what the server sends in messages of at most max bytes, and takes all of it.
+func (p *peer) next(max int) (messages [][]byte) {
+	p.turn(func() {
+		var v [4]unix.Iovec
+		for {
+			pieces, n := p.srv.Next(v[:], max)
+			if pieces == 0 {
+				return
+			}
+			var m []byte
+			for i := range v[:pieces] {
+				m = append(m, sys.IovecBytes(&v[i])...)
+			}
+			if len(m) != n || n > max {
+				p.t.Errorf("a message of %d bytes is described as %d, at most %d", len(m), n, max)
+			}
+			messages = append(messages, m)
+			p.srv.Sent(n)
+		}
+	})
+	return messages
+}
+
+// put is a frame that puts a value of n bytes.
+func put(n int) []byte {
+	return frames(wire.Header{Op: kv.OpPut, KeyBytes: 1, ID: 7, ValueBytes: uint32(n)})
+}
+
+// A payload may come in many messages, and an answer goes in messages of one frame each.
+func TestFramesInMessages(t *testing.T) {
+	value := bytes.Repeat([]byte("v"), 1000)
+	p := newMessagePeer(t, value, transport.ServerOptions{})
+	frame := put(1000)
+	for at := 0; at < len(frame); at += 300 {
+		if n := p.message(frame[at:min(at+300, len(frame))]); n > 0 {
+			t.Fatalf("%d bytes wait", n)
+		}
+	}
+	var h wire.Header
+	if got := p.next(256); len(got) != 1 || h.Decode(got[0]) != nil || h.Op != kv.OpPut || h.Status != kv.StatusOK || h.ID != 7 {
+		t.Fatalf("%d messages answer the put: %+v", len(got), h)
+	}
+	get := wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 8, ValueBytes: 1 << 20}
+	p.message(frames(get, get))
+	got := p.next(600)
+	if len(got) != 4 || !bytes.Equal(append(got[0][wire.HeaderBytes:], got[1]...), value) || h.Decode(got[2]) != nil || h.ValueBytes != 1000 {
+		t.Fatalf("%d messages answer two gets: %+v", len(got), h)
+	}
+}
+
+// A message waits for memory as a whole from the first request on that has none, and goes on by itself.
+func TestAMessageWaitsForMemory(t *testing.T) {
+	p := newMessagePeer(t, make([]byte, 1), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
+	p.h.O.Limits.MaxValueBytes = 1 << 20
+	var taken [][]byte
+	p.turn(func() {
+		for b := p.h.Pool.Alloc(512); b != nil; b = p.h.Pool.Alloc(512) {
+			taken = append(taken, b)
+		}
+	})
+	frame := put(1000)
+	if n := p.message(frame); n != len(frame) || len(p.next(600)) > 0 {
+		t.Fatalf("without memory %d bytes of %d wait", n, len(frame))
+	}
+	p.turn(func() {
+		for _, b := range taken {
+			p.h.Pool.Free(b)
+		}
+		p.h.Pool.CameBack()
+		p.h.Resume()
+		if n := p.srv.Unread(); n > 0 {
+			t.Errorf("with memory %d bytes wait", n)
+		}
+	})
+	p.turn(func() {})
+	if got := p.next(600); len(got) != 1 {
+		t.Errorf("%d messages answer the put", len(got))
+	}
+}
+
+// A header lies in one message.
+func TestAMessageThatEndsWithinAHeaderIsRefused(t *testing.T) {
+	p := newMessagePeer(t, nil, transport.ServerOptions{})
+	p.message(put(1)[:10])
+	var h wire.Header
+	got := p.next(600)
+	if len(got) != 1 || h.Decode(got[0]) != nil || h.Flags&wire.FlagRefuse == 0 || wire.Code(h.Arg) != wire.RefusedGarbage {
+		t.Fatalf("%d messages: %+v", len(got), h)
+	}
+	p.turn(func() {
+		if !p.srv.Last() || !p.srv.Finished() {
+			t.Error("the refusal is not the last message")
+		}
+	})
+}

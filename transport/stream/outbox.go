@@ -1,0 +1,155 @@
+package stream
+
+import (
+	"github.com/kvwire/kvwire/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// outbox is the queue of messages to send, each of up to three pieces: header, key and value where
+// they lie. It is bounded by the depth.
+type outbox struct {
+	q       []message // a ring
+	head, n int
+	off     int // bytes of the head message that are sent
+	reached int // messages, from the head on, that a gather has described, in whole or in part
+	handed  int // of these, those that hand has given out
+	next    int // the message, from the head on, that describe goes on with
+	nextOff int // and how many of its bytes were described
+}
+
+type message struct {
+	piece [3][]byte
+	slot  int // whose it is; below 0: nobody's
+}
+
+func newOutbox(depth int) outbox { return outbox{q: make([]message, depth)} }
+
+// grow makes room for so many messages in all; those that there are stay as they are.
+func (o *outbox) grow(depth int) {
+	q := make([]message, depth)
+	for i := range o.n {
+		q[i] = o.q[(o.head+i)%len(o.q)]
+	}
+	o.q, o.head = q, 0
+}
+
+func (o *outbox) push(m message) {
+	if o.n == len(o.q) {
+		panic("stream: more messages than the depth allows")
+	}
+	o.q[(o.head+o.n)%len(o.q)] = m
+	o.n++
+}
+
+// addMax bounds what add copies: more than that is cheaper to send from where it lies.
+const addMax = 512
+
+// add puts bytes behind those of the last message, if that lies in one piece with room for them and no gather has described it.
+func (o *outbox) add(b []byte) bool {
+	if o.n == o.reached || len(b) > addMax {
+		return false
+	}
+	m := &o.q[(o.head+o.n-1)%len(o.q)]
+	if m.slot < 0 || m.piece[1] != nil || cap(m.piece[0])-len(m.piece[0]) < len(b) {
+		return false
+	}
+	m.piece[0] = append(m.piece[0], b...)
+	return true
+}
+
+func (o *outbox) gather(v []unix.Iovec, room int) int {
+	k, skip := 0, o.off
+	for i := range o.n {
+		m := &o.q[(o.head+i)%len(o.q)]
+		for _, p := range &m.piece {
+			if skip >= len(p) {
+				skip -= len(p)
+				continue
+			}
+			if k == len(v) || room == 0 {
+				return k
+			}
+			p = p[skip:min(len(p), skip+room)]
+			sys.SetIovec(&v[k], p)
+			room -= len(p)
+			skip = 0
+			k++
+			o.reached = max(o.reached, i+1)
+		}
+	}
+	return k
+}
+
+// describe is gather for what follows after what it described before: bytes of one message.
+func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
+	if o.next == o.n {
+		return 0, 0
+	}
+	m := &o.q[(o.head+o.next)%len(o.q)]
+	skip := o.nextOff
+	for _, p := range &m.piece {
+		if skip >= len(p) {
+			skip -= len(p)
+			continue
+		}
+		if k == len(v) || n == max {
+			break
+		}
+		p = p[skip:min(len(p), skip+max-n)]
+		sys.SetIovec(&v[k], p)
+		n += len(p)
+		skip = 0
+		k++
+	}
+	o.reached = o.next + 1
+	if o.nextOff += n; o.nextOff == m.bytes() {
+		o.next, o.nextOff = o.next+1, 0
+	}
+	return k, n
+}
+
+// headSlot is the head message's slot; below 0: there is none.
+func (o *outbox) headSlot() int {
+	if o.n == 0 {
+		return -1
+	}
+	return o.q[o.head].slot
+}
+
+func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }
+
+// hand gives, one by one, the slots of messages that a gather has described for the first time: from then
+// on their bytes may be on their way.
+func (o *outbox) hand() (slot int, ok bool) {
+	if o.handed == o.reached {
+		return 0, false
+	}
+	slot = o.q[(o.head+o.handed)%len(o.q)].slot
+	o.handed++
+	return slot, true
+}
+
+// sent counts *n bytes off the head message. When that message is out whole it is dropped and its
+// slot returned; call again until ok is false.
+func (o *outbox) sent(n *int) (slot int, ok bool) {
+	if o.n == 0 {
+		return 0, false
+	}
+	m := &o.q[o.head]
+	left := m.bytes() - o.off
+	if *n < left {
+		o.off += *n
+		*n = 0
+		return 0, false
+	}
+	*n -= left
+	slot = m.slot
+	*m = message{}
+	o.head = (o.head + 1) % len(o.q)
+	o.n--
+	o.off = 0
+	o.reached = max(o.reached-1, 0)
+	o.handed = max(o.handed-1, 0)
+	o.next = max(o.next-1, 0)
+	return slot, true
+}
