@@ -83,7 +83,7 @@ packages() {
     else
         echo "go-ycsb could not be built: what it drives is not tested"
     fi
-    must go test "${native[@]}" -count=1 -timeout "$timeout" ./...
+    must go test "${native[@]}" -count=1 -parallel 4 -timeout "$timeout" ./... # more at once than there are CPUs: many wait for other processes
 
     step "race detector, on what has several goroutines"
     concurrent=()

@@ -32,7 +32,14 @@ type running struct {
 
 func begin(t *testing.T, args ...string) *running {
 	t.Helper()
+	return beginWith(t, nil, args...)
+}
+
+// beginWith is begin, with more variables in the environment.
+func beginWith(t *testing.T, env []string, args ...string) *running {
+	t.Helper()
 	r := &running{t: t, cmd: asKvwire(context.Background(), args...)}
+	r.cmd.Env = append(r.cmd.Env, env...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.said
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -164,9 +171,9 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		r.end()
 	})
 	t.Run("its own server", func(t *testing.T) { // which is killed then, and its temporary folder is removed
+		t.Parallel()
 		dir := t.TempDir()
-		t.Setenv("TMPDIR", dir)
-		r := begin(t, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "10s")
+		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "10s")
 		pid := r.child()
 		r.busy(pid, 25)
 		stop(t, pid)
