@@ -119,35 +119,25 @@ func unitOf(name string) string {
 	return ""
 }
 
-// meanings say what the columns of runs.csv mean. Every one has a line here: a test sees to it.
+// meanings describe the columns of runs.csv that are no factors. Every one has a line here, or a row in factor.All.
 var meanings = map[string]string{
 	"schema_version": "version of this table", "exp_id": "name of the experiment", "run_id": "name of the run; a run that is tried again keeps it",
 	"phase":    "measure: a cell; aa: the baseline in a second process, to be compared with the first; breakdown: a whole run for the stages",
 	"question": "the swept flags whose values the compared cells share", "cell": "number of the cell in the experiment, from 1", "variant": "name of the cell within its question: its value of the compared factor; with again: the baseline in a second process",
 	"generation": "from 1; each has fresh processes of all variants, which alternate (version 1: a block of the design)", "order_in_generation": "place in its generation's order, from 1",
-	"method": "slices: in alternation with the other variants of the question; whole: alone, in one piece", "slice_ns": "counted window of a slice", "settle_ns": "load at the start of a slice that is not counted", "slices": "number of slices of the run", "seed": "of keys, operations and arrivals",
+	"method": "slices: in alternation with the other variants of the question; whole: alone, in one piece", "slice_ns": "counted window of a slice", "settle_ns": "load at the start of a slice that is not counted", "slices": "number of slices of the run",
 	"started_at": "start of the warm-up, UTC", "git_rev": "commit of the program",
-
-	"transport": "network between client and server", "device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
-	"wait": "what an idle loop does: block, spin or hybrid", "placement": "colocated: every loop has connections and keys; dispatched: network loops and store loops",
-	"rdma_verb": "how messages travel: send, write or read", "disk_engine": "how pages are read and written", "backend": "null, mem, disk or raw",
-	"mix": "operations: a YCSB letter, a kind, or shares", "key_dist": "distribution of keys", "key_bytes": "size of keys", "value_bytes": "size of values, or of the largest",
-	"records": "records in the store", "conns": "connections in all", "depth": "requests in flight on each connection", "client_threads": "threads of the load generator",
-	"server_threads": "loops of the server", "loop": "closed: a completion starts the next; open: arrivals by the clock", "arrival": "open loop: poisson or constant",
-	"target_per_s": "open loop: arrivals asked for", "durability": "when a put is acknowledged: device or flush",
-
-	"duration_ns": "the measured window", "warmup_ns": "before it, not recorded", "ops": "operations answered in the window", "errors": "operations that failed",
+	"device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
+	"ops":    "operations answered in the window", "errors": "operations that failed",
 	"misses": "reads of loaded records that were not there", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
 	"verify_failures": "values read that were not written for their key; empty where nothing was verified",
 	"ops_per_s":       "operations divided by the window", "goodput_bytes_per_s": "bytes of values read and written, in scans, too: without keys and headers", "lat_min_ns": "least latency, from the intended start to the answer",
 	"lat_mean_ns": "mean latency", "lat_p5_ns": "5th percentile of latency", "lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency",
 	"lat_p99_ns": "99th percentile of latency", "lat_p999_ns": "99.9th percentile of latency", "lat_max_ns": "greatest latency, of requests that completed after the window, too",
 	"svc_p50_ns": "median time from the actual send to the answer (closed loop: the latency)", "svc_p99_ns": "99th percentile of the time from the actual send to the answer", "svc_p999_ns": "99.9th percentile of the time from the actual send to the answer",
-
 	"lag_p50_ns": "open loop: median time from the intended start to the send", "lag_p99_ns": "open loop: 99th percentile of the time from the intended start to the send", "lag_max_ns": "open loop: longest time from the intended start to the send",
 	"missed_sends": "open loop: arrivals that waited because all slots were taken", "achieved_ratio": "open loop: completed operations divided by arrivals",
 	"max_inflight": "most requests in flight at once", "client_cpu_ratio": "CPU time of the busiest client thread, divided by the window",
-
 	"client_user_ns_per_op": "CPU time of the client's process in user mode (inproc: of client and server)", "client_sys_ns_per_op": "CPU time of the client's process in the kernel",
 	"server_user_ns_per_op": "CPU time of the server's process in user mode", "server_sys_ns_per_op": "CPU time of the server's process in the kernel",
 	"host_busy_ns_per_op": "CPU time of the whole machine, less its idle baseline", "host_softirq_ns_per_op": "CPU time in soft interrupts", "ksoftirqd_ns_per_op": "CPU time of the kernel's ksoftirqd threads, which is in neither process",
@@ -157,65 +147,32 @@ var meanings = map[string]string{
 	"polls_per_op": "turns of the server's loops", "empty_poll_ratio": "share of the turns of the server's loops that found nothing", "batch_mean": "completions per turn, of the turns of the server's loops that found something",
 	"bytes_copied_per_op": "copied in user space, by both sides", "allocs_per_op": "objects allocated, by both sides", "go_gc_pause_ns": "pauses of Go's collector in all, of the side that paused longer",
 	"go_sched_p99_ns": "99th percentile of the time that goroutines waited to run, of the side that waited longer", "disk_reads_per_op": "reads of the store", "disk_writes_per_op": "writes of the store",
-
 	"tcp_retrans": "segments sent again by the machine", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections", "tcp_slow_start_after_idle": "the system's setting: an idle connection forgets its congestion window", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
 	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
-
 	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run was throttled, of the worse side",
 	"steal_ratio":     "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate in the window's last third divided by the rate in its first third, less 1 (slices: thirds of the slices)",
 	"steady": "no drift beyond 5 % and noise", "marks": "disturbances of a run that stays valid: drift, steal, a CPU quota, CPU time of others", "valid": "false: the figures are wrong or incomplete", "invalid_reason": "why the run is invalid", "skipped_reason": "why the run did not take place",
-
-	"ring": "uring: sockets and disk on one ring (shared) or two (separate)", "client_transport": "the client's side", "tcp_engine": "tcp: how sockets are driven",
-	"update": "an item is rewritten to a free slot (cow) or over itself (inplace)", "cache_bytes": "page cache of the whole store", "accel": "kvm or tcg: in a guest of kvwire's",
-	"hosts": "machines that took part; 1: client and server on one host", "direct_io": "files bypass the kernel's page cache", "server_cpus": "CPUs of the server's process", "client_cpus": "CPUs of the client's process",
-	"kernel": "release of Linux", "fixed_buffers": "memory is registered with io_uring", "net_loops": "dispatched: loops with connections", "store_loops": "dispatched: loops with keys",
-	"spin_max_ns": "hybrid: how long a loop spins before it sleeps", "theta": "of the zipfian distribution", "scan_items": "scans ask for 1 to that many items",
-
+	"accel": "kvm or tcg: in a guest of kvwire's",
+	"hosts": "machines that took part; 1: client and server on one host", "direct_io": "files bypass the kernel's page cache",
+	"kernel":     "release of Linux",
+	"theta":      "of the zipfian distribution",
 	"limited_by": "closed loop: whose CPUs were full: client, server or client+server", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
 	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "calls of io_uring_enter by the server's loops",
 	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "submission queue entries of the server's loops",
 	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "completion queue entries of the server's loops", "note": "a remark in words",
-
-	"rdma_provider": "the driver, such as rxe, siw or mlx5", "rdma_connect": "how queue pairs are connected: tcp or cm", "rdma_inline_bytes": "messages up to that size are inline: as granted",
-	"rdma_signal_every": "one work request in so many asks for a completion", "rdma_post_batch": "work requests per doorbell, at most", "rdma_slot_bytes": "size of a receive",
-	"rdma_srq": "receives are shared by queue pairs", "rdma_mtu": "path MTU", "huge_pages": "huge pages asked for under registered memory", "rdma_export_bytes": "verb read: memory of the tables that items are read from",
-
+	"rdma_provider":     "the driver, such as rxe, siw or mlx5",
 	"rdma_posts_per_op": "doorbells: calls that hand work to the NIC, of both sides", "rdma_wrs_per_op": "work requests for send queues, of both sides",
 	"rdma_polls_per_op": "polls of completion queues, of both sides", "rdma_empty_poll_ratio": "share of the polls of completion queues that found nothing", "rdma_cqes_per_poll": "completions of polls that found something",
 	"rdma_reads_per_op": "one-sided READs", "rdma_read_retries_per_op": "READs again of an item that was being written", "rdma_read_fallback_ratio": "share of the gets that went by SEND after all",
-
-	"disk_depth": "reads and writes in flight, per partition, at most", "disk_batch": "transfers held back until so many are queued; 0: each turn's go at its end",
-	"disk_wait": "completions that a loop sleeps for", "disk_wait_max_ns": "the longest sleep for disk_wait completions", "taskrun": "completions appear when the loop looks (defer) or whenever it is in the kernel (coop)",
-	"sqpoll": "a thread of the kernel submits", "iopoll": "completions are looked for at the device", "fixed_files": "files are registered with io_uring", "raw_bytes": "size of the raw backend's file",
-	"null_busy_ns": "backend null: CPU time added to each request (a known cost)", "null_delay_ns": "backend null: delay added to each answer (a known cost)",
-
 	"disk_syscalls_per_io": "system calls of the disk engine for each transfer", "disk_batch_mean": "transfers handed over at a time", "disk_depth_mean": "transfers in flight after each batch, per partition",
 	"disk_depth_max": "most transfers in flight since the store was opened", "turns_per_s": "turns of the server's loops", "ops_per_turn": "operations per turn of the server's loops, including turns that found nothing",
-
-	"tcp_accept": "one loop accepts all connections, or each does", "tcp_nodelay": "TCP_NODELAY", "tcp_cork": "MSG_MORE where more of a turn's bytes follow", "tcp_quickack": "TCP_QUICKACK after each receive",
-	"tcp_send_bytes": "send buffer; 0: the kernel sizes it", "tcp_receive_bytes": "receive buffer; 0: the kernel sizes it", "tcp_busy_poll_ns": "SO_BUSY_POLL", "tcp_zerocopy_bytes": "writes from that size on are not copied; 0: none",
-
-	"uring_receive": "io_uring's sockets: an entry receives once (single) or again and again into provided buffers (multishot)", "uring_buffers": "provided buffers of each loop", "uring_buffer_bytes": "size of each", "uring_body_bytes": "the least rest of a value that is received into its place, by a receive of its own",
-	"uring_bundle": "one completion for several provided buffers, and sends of such", "uring_fixed_files": "sockets are registered", "uring_large": "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
-	"uring_zerocopy_bytes": "zerocopy: sends from that size on are not copied", "uring_napi_ns": "NAPI busy polling of a wait",
-
-	"rdma_traffic_class": "traffic class of the packets, with DSCP; 0: the system's", "rdma_service_level": "service level of the packets, on InfiniBand; 0: the path record's with rdma_cm, else 0",
-
 	"lat_sd_ns": "standard deviation of the latency", "shorts_per_op": "sends, and receives of bodies of known length, that ended short, of both sides", "truncated": "requests that ended with a short transfer; they are among the errors",
 	"nobuffers_per_op": "receives that found no provided buffer (ENOBUFS), of both sides", "cq_overflows": "times that completions waited outside of a full queue, of both sides", "zerocopies_per_op": "sends that were to be without copy, of both sides",
 	"zerocopied_ratio": "share of the sends without copy that the kernel copied after all",
-
-	"tcp_client_engine": "tcp: how the client's sockets are driven", "tls": "tcp: TLS 1.3 on each connection: on or off",
-
-	"value_dist": "sizes of values: fixed, uniform or zipfian", "value_min_bytes": "size of the smallest values, where sizes differ",
-
-	"sends_per_op": "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, likewise", "hops_per_op": "requests and replies that went from one loop to another, of both sides",
-
-	"workload": "name of the YCSB property file that the load came from", "trace": "name of the trace that was replayed, and the first 12 digits of its SHA-256", "trace_speed": "speed of the replay relative to the recorded times",
-	"trace_repeat": "the trace started again at its end", "load_hosts": "processes that made the load together, each behind a launcher",
-
-	"attempts": "whole runs with --retry: number of tries; the last one counts, the earlier ones were disturbed",
-	"data_set": "the store's records: loaded by the run itself (fresh), loaded before (reused), or a copy of a store loaded before (copied)",
+	"sends_per_op":     "sends to sockets, system calls or ring entries, of both sides", "receives_per_op": "receives from sockets, likewise", "hops_per_op": "requests and replies that went from one loop to another, of both sides",
+	"load_hosts": "processes that made the load together, each behind a launcher",
+	"attempts":   "whole runs with --retry: number of tries; the last one counts, the earlier ones were disturbed",
+	"data_set":   "the store's records: loaded by the run itself (fresh), loaded before (reused), or a copy of a store loaded before (copied)",
 }
 
 // sliceMeanings say what the columns of slices.csv mean.

@@ -71,7 +71,7 @@ var errTooLong = errors.New("longer than 256 MiB")
 // error, as is another schema version. With an error, which names line and column, the rows before it
 // are returned.
 func Read(r io.Reader) (rows []Row, err error) {
-	err = readTable(r, "runs.csv", rowSchema, func() reflect.Value {
+	err = readTable(r, "runs.csv", rowSchema(), func() reflect.Value {
 		rows = append(rows, Row{})
 		return reflect.ValueOf(&rows[len(rows)-1]).Elem()
 	})
@@ -161,7 +161,7 @@ func readRow(c *csv.Reader, file string, s *schema, at []int, record []string, r
 		}
 		if err != nil {
 			line, col := c.FieldPos(i)
-			return fmt.Errorf("report: %s: line %d, character %d, column %s: %w", file, line, col, s.columns[at[i]], err)
+			return fmt.Errorf("report: %s: line %d, character %d, column %s: %w", file, line, col, s.columns[at[i]].name, err)
 		}
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 )
 
 // dataPackage is datapackage.json: a Frictionless Data Package (specs.frictionlessdata.io, version 1) with a tabular resource for
@@ -65,8 +64,8 @@ type table struct {
 
 func tables() []table {
 	return []table{
-		{"runs", "runs.csv", "one row for each run", rowFields(), []string{"run_id"}, false},
-		{"slices", SlicesFile, "one row for each slice of a run", schemaFields(reflect.TypeFor[Slice](), sliceMeanings), []string{"run_id", "slice"}, true},
+		{"runs", "runs.csv", "one row for each run", rowSchema().columns, []string{"run_id"}, false},
+		{"slices", SlicesFile, "one row for each slice of a run", sliceSchema.columns, []string{"run_id", "slice"}, true},
 		{"carryover", CarryFile, "the effect of each variant on the slice after its own", carryColumns, nil, false},
 		{"compare", "compare.csv", "each variant compared with its baseline, by each metric", compareColumns, nil, false},
 		{"steps", "steps.csv", "what each step of the ladder adds to the one below it", stepColumns, nil, false},
@@ -115,29 +114,4 @@ func describe(fields []tableField) (all []dataField) {
 		all = append(all, d)
 	}
 	return all
-}
-
-// rowFields are the columns of runs.csv.
-func rowFields() []tableField { return schemaFields(reflect.TypeFor[Row](), meanings) }
-
-// schemaFields are the columns of a table whose rows are of type t.
-func schemaFields(t reflect.Type, meanings map[string]string) (fields []tableField) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		kind := "string"
-		switch f.Type {
-		case reflect.TypeFor[Int](), reflect.TypeFor[Uint]():
-			kind = "integer"
-		case reflect.TypeFor[Float]():
-			kind = "number"
-		case reflect.TypeFor[Bool]():
-			kind = "boolean"
-		}
-		name := f.Tag.Get("csv")
-		if name == "started_at" {
-			kind = "datetime"
-		}
-		fields = append(fields, tableField{name, kind, meanings[name]})
-	}
-	return fields
 }

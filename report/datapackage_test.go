@@ -13,18 +13,24 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 )
 
 func TestEveryColumnHasAMeaning(t *testing.T) {
-	all := Columns()
-	for _, c := range all {
-		if meanings[c] == "" {
-			t.Errorf("runs.csv: the column %s has no meaning: give it a line in columns.go", c)
+	for _, c := range rowSchema().columns {
+		if c.meaning == "" {
+			t.Errorf("runs.csv: the column %s has no meaning: give it a line in columns.go", c.name)
 		}
 	}
+	all := Columns()
 	for c := range meanings {
 		if !slices.Contains(all, c) {
 			t.Errorf("columns.go says what %s means, which is no column", c)
+		}
+	}
+	for _, f := range factor.All {
+		if c := f.ColumnName(); meanings[c] != "" {
+			t.Errorf("columns.go says what %s means, and so does factor.All", c)
 		}
 	}
 	for _, c := range SliceColumns() {

@@ -97,7 +97,7 @@ func TestOneReasonOfVersion1StaysWhereItIsOne(t *testing.T) {
 		{RunID: "c", OrderInGeneration: I(6), Valid: B(false), InvalidReason: "send lag p99 15 µs"},
 	} {
 		want.SchemaVersion, want.Generation, want.Ops, want.Method = I(1), I(3), U(5), MethodWhole
-		if rows[i] != want {
+		if !reflect.DeepEqual(rows[i], want) {
 			t.Errorf("%+v", rows[i])
 		}
 	}

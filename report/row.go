@@ -1,6 +1,6 @@
 // Package report owns the form of results: the row of runs.csv and its JSON twin, the environment
 // beside it, the table for people, and the rules for what may be printed and what is valid. It
-// may import bench with its parts, report/chart, kv, loop and internal packages, and starts nothing.
+// may import factor, whose table has the columns of factors, bench with its parts, report/chart, kv, loop and internal packages, and starts nothing.
 package report
 
 import (
@@ -8,6 +8,9 @@ import (
 	"math"
 	"reflect"
 	"strconv"
+	"sync"
+
+	"github.com/kvwire/kvwire/factor"
 )
 
 // SchemaVersion is the version of runs.csv that this package writes. It reads version 1, too.
@@ -108,6 +111,9 @@ const (
 	MethodSlices = "slices" // in alternation with the other variants of its question
 	MethodWhole  = "whole"  // alone, in one piece
 )
+
+// OnUnix is the value of the column device for a unix socket.
+const OnUnix = "unix"
 
 // Row is one run of one cell: one line of runs.csv, with its columns in their order: identity, all factors, outcome, cost, wire,
 // validity. Empty means NA: does not apply, or is not known. Of a run in slices it is all slices of one generation together.
@@ -221,16 +227,8 @@ type Row struct {
 	TLS                   string `csv:"tls"`                       // on or off
 	TCPSlowStartAfterIdle Bool   `csv:"tcp_slow_start_after_idle"` // net.ipv4.tcp_slow_start_after_idle: an idle connection forgets its congestion window
 
-	// Factors of io_uring's sockets, on the sides that are uring; sqpoll and taskrun, above, are theirs, too.
-	UringReceive       string `csv:"uring_receive"` // single or multishot
-	UringBuffers       Int    `csv:"uring_buffers"` // multishot: provided, of each loop
-	UringBufferBytes   Int    `csv:"uring_buffer_bytes"`
-	UringBodyBytes     Int    `csv:"uring_body_bytes"`
-	UringBundle        Bool   `csv:"uring_bundle"`
-	UringFixedFiles    Bool   `csv:"uring_fixed_files"` // sockets are registered
-	UringLarge         string `csv:"uring_large"`       // waitall, step, linked, zerocopy or once
-	UringZeroCopyBytes Int    `csv:"uring_zerocopy_bytes"`
-	UringNAPINs        Int    `csv:"uring_napi_ns"`
+	// Factors of io_uring's sockets, on the sides that are uring, and all factors that have no field above: their columns are in the order of factor.All.
+	Factors Factors
 
 	// Outcome.
 	Slices           Int    `csv:"slices"` // how many the run was measured in; whole: NA
@@ -350,10 +348,15 @@ type Row struct {
 }
 
 // rowSchema are the columns of runs.csv. Version 1 called two of them otherwise.
-var rowSchema = schemaOf[Row](map[string]string{"block": "generation", "order_in_block": "order_in_generation"})
+var rowSchema = sync.OnceValue(func() *schema { return schemaWith(factor.All) })
+
+// schemaWith are the columns of runs.csv with the factors of that table.
+func schemaWith(table factor.Table) *schema {
+	return schemaOf[Row](table, meanings, map[string]string{"block": "generation", "order_in_block": "order_in_generation"})
+}
 
 // Columns are the names of all columns, in order.
-func Columns() []string { return rowSchema.names() }
+func Columns() []string { return rowSchema().names() }
 
 // The first factor and the first column behind the factors.
 const (
@@ -365,31 +368,44 @@ const (
 // one cell.
 func FactorColumns() []string {
 	all := Columns()
-	return all[rowSchema.byName[firstFactor]:rowSchema.byName[firstOutcome]]
+	return all[rowSchema().byName[firstFactor]:rowSchema().byName[firstOutcome]]
 }
 
 // Fields are the row's values as they stand in runs.csv.
-func (r *Row) Fields() []string { return rowSchema.fields(reflect.ValueOf(r).Elem()) }
+func (r *Row) Fields() []string { return rowSchema().fields(reflect.ValueOf(r).Elem()) }
 
 // Value is a column's value as it stands in runs.csv; ok is false when there is no such column.
 func (r *Row) Value(name string) (value string, ok bool) {
-	i, ok := rowSchema.byName[name]
+	i, ok := rowSchema().byName[name]
 	if !ok {
 		return "", false
 	}
-	return fieldText(reflect.ValueOf(r).Elem().Field(i)), true
+	return rowSchema().value(reflect.ValueOf(r).Elem(), i), true
 }
 
 // Set gives a column a value as it would stand in runs.csv.
 func (r *Row) Set(name, value string) error {
-	return rowSchema.set(reflect.ValueOf(r).Elem(), name, value)
+	return rowSchema().set(reflect.ValueOf(r).Elem(), name, value)
 }
 
 // MarshalJSON is the row with the columns' names, in their order; what is NA is left out.
-func (r Row) MarshalJSON() ([]byte, error) { return rowSchema.marshal(reflect.ValueOf(&r).Elem()) }
+func (r Row) MarshalJSON() ([]byte, error) { return rowSchema().marshal(reflect.ValueOf(&r).Elem()) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (r *Row) UnmarshalJSON(b []byte) error {
 	*r = Row{}
-	return rowSchema.unmarshal(reflect.ValueOf(r).Elem(), b)
+	return rowSchema().unmarshal(reflect.ValueOf(r).Elem(), b)
+}
+
+// SetFactors fills in the columns of the factors that pass and apply among these values, which are as users would write them. It leaves out
+// what the run fills in by itself, and what a unix socket does not have.
+func (r *Row) SetFactors(get func(name string) string, pass func(*factor.Factor) bool) {
+	for i := range factor.All {
+		f := &factor.All[i]
+		column := f.ColumnName()
+		if column == "" || f.ByRun || f.OffUnix && r.Device == OnUnix || !pass(f) || !f.Applies(get) {
+			continue
+		}
+		_ = r.Set(column, f.Field(get(f.Name))) // Field has checked it
+	}
 }

@@ -4,28 +4,58 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/kvwire/kvwire/factor"
 )
 
 // schema is the columns of a table whose rows are structs: a field for each column, a string or an Opt, with the column's name in its
-// csv tag.
+// csv tag. A field of type Factors has the columns of all factors that have no field of their own.
 type schema struct {
-	columns []string       // in order: those of the struct's fields
-	byName  map[string]int // the field of each, by old names, too
+	columns []tableField   // in order
+	field   []int          // of the struct, for each column
+	byName  map[string]int // the column's place, by old names, too
 }
 
-func schemaOf[T any](oldNames map[string]string) *schema {
-	t := reflect.TypeFor[T]()
+// Factors are the values of a row's factors that have no field of their own, as they stand in a file, by column. The map is not changed: Set replaces it.
+type Factors map[string]string
+
+// schemaOf are the columns of the rows of type T. Those of factors come from a table; meanings describe the others.
+func schemaOf[T any](table factor.Table, meanings, oldNames map[string]string) *schema {
 	s := &schema{byName: map[string]int{}}
-	for i := range t.NumField() {
-		name := t.Field(i).Tag.Get("csv")
-		if _, twice := s.byName[name]; twice || name == "" {
-			panic("report: column of " + t.Field(i).Name)
+	t := reflect.TypeFor[T]()
+	described := maps.Clone(meanings)
+	for _, f := range table {
+		if c := f.ColumnName(); c != "" {
+			described[c] = f.Meaning
 		}
-		s.byName[name] = i
-		s.columns = append(s.columns, name)
+	}
+	add := func(c tableField, field int) {
+		if _, twice := s.byName[c.name]; twice || c.name == "" {
+			panic("report: column of " + t.Field(field).Name)
+		}
+		s.byName[c.name] = len(s.columns)
+		s.columns, s.field = append(s.columns, c), append(s.field, field)
+	}
+	named := map[string]bool{}
+	for i := range t.NumField() {
+		named[t.Field(i).Tag.Get("csv")] = true
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Type == reflect.TypeFor[Factors]() {
+			for _, x := range table {
+				if c := x.ColumnName(); c != "" && !named[c] {
+					add(tableField{c, columnType(&x), x.Meaning}, i)
+				}
+			}
+			continue
+		}
+		name := f.Tag.Get("csv")
+		add(tableField{name, fieldType(name, f.Type), described[name]}, i)
 	}
 	for old, name := range oldNames {
 		s.byName[old] = s.byName[name]
@@ -33,30 +63,61 @@ func schemaOf[T any](oldNames map[string]string) *schema {
 	return s
 }
 
-// names are the columns, a copy.
-func (s *schema) names() []string { return append([]string(nil), s.columns...) }
-
-// field is what all but string columns have.
-type field interface {
-	String() string
-	Known() bool
+// columnType is the type of a factor's column, as Frictionless Table Schema names it.
+func columnType(f *factor.Factor) string {
+	switch f.Kind() {
+	case "bool":
+		return "boolean"
+	case "int", "uint64", "duration", "size", "count":
+		return "integer"
+	case "rate", "speed":
+		return "number"
+	}
+	return "string"
 }
 
+// fieldType is that of a column with a field.
+func fieldType(name string, t reflect.Type) string {
+	switch {
+	case name == "started_at":
+		return "datetime"
+	case t == reflect.TypeFor[Int](), t == reflect.TypeFor[Uint]():
+		return "integer"
+	case t == reflect.TypeFor[Float]():
+		return "number"
+	case t == reflect.TypeFor[Bool]():
+		return "boolean"
+	}
+	return "string"
+}
+
+// names are the columns.
+func (s *schema) names() []string { return names(s.columns) }
+
 type setter interface{ set(string) error }
+
+// value is a column's value as it stands in a file.
+func (s *schema) value(row reflect.Value, column int) string {
+	f := row.Field(s.field[column])
+	if own, is := f.Interface().(Factors); is {
+		return own[s.columns[column].name]
+	}
+	return fieldText(f)
+}
 
 // fieldText is a field's value as it stands in a file.
 func fieldText(v reflect.Value) string {
 	if v.Kind() == reflect.String {
 		return text(v.String())
 	}
-	return v.Interface().(field).String()
+	return v.Interface().(fmt.Stringer).String()
 }
 
 // fields are a row's values as they stand in a file.
 func (s *schema) fields(row reflect.Value) []string {
 	all := make([]string, len(s.columns))
 	for i := range all {
-		all[i] = fieldText(row.Field(i))
+		all[i] = s.value(row, i)
 	}
 	return all
 }
@@ -70,15 +131,39 @@ func (s *schema) set(row reflect.Value, name, value string) error {
 }
 
 func (s *schema) setField(row reflect.Value, i int, value string) error {
-	f := row.Field(i).Addr().Interface()
-	if to, ok := f.(*string); ok {
-		if !utf8.ValidString(value) {
-			return fmt.Errorf("%q is not UTF-8", clip(value))
-		}
-		*to = text(value)
-		return nil
+	f := row.Field(s.field[i]).Addr().Interface()
+	to, ok := f.(setter)
+	own, isOwn := f.(*Factors)
+	if isOwn {
+		to, ok = map[string]setter{"integer": new(Int), "number": new(Float), "boolean": new(Bool)}[s.columns[i].kind]
 	}
-	return f.(setter).set(value)
+	var err error
+	if ok {
+		err = to.set(value)
+	} else if !utf8.ValidString(value) {
+		err = fmt.Errorf("%q is not UTF-8", clip(value))
+	}
+	switch {
+	case err != nil:
+		return err
+	case isOwn:
+		own.set(s.columns[i].name, text(value))
+	case !ok:
+		*f.(*string) = text(value)
+	}
+	return nil
+}
+
+func (f *Factors) set(column, value string) {
+	all := maps.Clone(*f)
+	if value == "" {
+		delete(all, column)
+	} else if all == nil {
+		all = Factors{column: value}
+	} else {
+		all[column] = value
+	}
+	*f = all
 }
 
 // text is a string as it may stand in a field: UTF-8 without carriage returns, which readers of CSV
@@ -98,28 +183,23 @@ func clip(s string) string {
 func (s *schema) marshal(row reflect.Value) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
-	for i, name := range s.columns {
-		var value []byte
-		switch f := row.Field(i).Interface().(type) {
-		case string:
-			if f == "" {
-				continue
-			}
+	for i, c := range s.columns {
+		value := s.value(row, i)
+		if value == "" {
+			continue
+		}
+		raw := []byte(value)
+		if c.kind == "string" || c.kind == "datetime" {
 			var err error
-			if value, err = json.Marshal(text(f)); err != nil {
+			if raw, err = json.Marshal(value); err != nil {
 				return nil, err
 			}
-		case field:
-			if !f.Known() {
-				continue
-			}
-			value = []byte(f.String())
 		}
 		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "%q:", name)
-		b.Write(value)
+		fmt.Fprintf(&b, "%q:", c.name)
+		b.Write(raw)
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil

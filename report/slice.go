@@ -81,7 +81,7 @@ type Slice struct {
 	TCPCwnd       Int   `csv:"tcp_cwnd"`
 }
 
-var sliceSchema = schemaOf[Slice](nil)
+var sliceSchema = schemaOf[Slice](nil, sliceMeanings, nil)
 
 // SliceColumns are the names of the columns of slices.csv, in order.
 func SliceColumns() []string { return sliceSchema.names() }

@@ -290,7 +290,7 @@ func TestSidesThatDifferInMoreAreRefused(t *testing.T) {
 		{"nobody says what is compared", change(func(r *Row) { r.Conns = I(4) }), nil, ""},
 		{"does not apply to one", change(func(r *Row) { r.Conns = Int{} }), []string{"transport"}, ""},
 		{"a transport's own", change(func(r *Row) {
-			r.Transport, r.RDMAVerb, r.Device, r.UringReceive, r.TCPNoDelay, r.Ring = "rdma", "write", "rxe", "multishot", B(false), "separate"
+			r.Transport, r.RDMAVerb, r.Device, r.Factors, r.TCPNoDelay, r.Ring = "rdma", "write", "rxe", Factors{"uring_receive": "multishot"}, B(false), "separate"
 		}), []string{"transport"}, ""},
 		{"what belongs to a variant", change(func(r *Row) { r.Wait = "spin" }), []string{"transport", "wait"}, ""},
 		{"as a flag is written", change(func(r *Row) { r.DiskEngine = "aio" }), []string{"disk-engine"}, ""},

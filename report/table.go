@@ -95,10 +95,10 @@ var tableColumns = []tableColumn{
 	{head: "engine", left: true, vary: true, value: func(r *Row) string { return r.TCPEngine }},
 	{head: "client engine", left: true, vary: true, value: func(r *Row) string { return r.TCPClientEngine }},
 	{head: "TLS", left: true, vary: true, value: func(r *Row) string { return r.TLS }},
-	{head: "receive", left: true, vary: true, value: func(r *Row) string { return r.UringReceive }},
-	{head: "bundle", left: true, vary: true, value: func(r *Row) string { return r.UringBundle.String() }},
-	{head: "fixed", left: true, vary: true, value: func(r *Row) string { return r.UringFixedFiles.String() }},
-	{head: "large", left: true, vary: true, value: func(r *Row) string { return r.UringLarge }},
+	{head: "receive", left: true, vary: true, value: own("uring_receive")},
+	{head: "bundle", left: true, vary: true, value: own("uring_bundle")},
+	{head: "fixed", left: true, vary: true, value: own("uring_fixed_files")},
+	{head: "large", left: true, vary: true, value: own("uring_large")},
 	{head: "connect", left: true, vary: true, value: func(r *Row) string { return r.RDMAConnect }},
 	{head: "slot", vary: true, value: func(r *Row) string { return show(r.RDMASlotBytes, Size) }},
 	{head: "inline", vary: true, value: func(r *Row) string { return show(r.RDMAInlineBytes, Size) }},
@@ -125,6 +125,11 @@ var tableColumns = []tableColumn{
 		return pair(r.ClientSyscallsPerOp, r.ServerSyscallsPerOp, "/", three)
 	}},
 	{head: "note", left: true, value: note},
+}
+
+// own is for the column of a factor without a field.
+func own(column string) func(*Row) string {
+	return func(r *Row) string { return r.Factors[column] }
 }
 
 // Network is the transport, with RDMA's verb: "rdma write".

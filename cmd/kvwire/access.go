@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
@@ -42,9 +43,6 @@ type identity struct {
 	signers     string      // PEM, where it is a run's own
 	tls         *tls.Config // nil: whoever answers, in the clear
 }
-
-// identityFlags are the names of the flags that say so.
-var identityFlags = []string{"auth-file", "auth-name", "tls-ca", "tls-name"}
 
 func (f *factors) identityFlags() {
 	f.set.StringVar(&f.as.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
@@ -92,13 +90,13 @@ func (f *factors) readSigners() (err error) {
 		return usagef("--tls-name needs --tls-ca")
 	case a.ca != "" && f.target == "":
 		return usagef("--tls-ca needs --target: a server of the run's own has a certificate that the run makes (--tls on)")
-	case a.ca != "" && f.sets("tls") && f.tcp.tls != on:
-		return usagef("--tls-ca is for TLS: leave --tls %s out", f.tcp.tls)
+	case a.ca != "" && f.sets("tls") && f.TCP.TLS != factor.On:
+		return usagef("--tls-ca is for TLS: leave --tls %s out", f.TCP.TLS)
 	case a.ca != "":
-		f.tcp.tls = on
+		f.TCP.TLS = factor.On
 		a.tls, err = access.ClientTLSFile(a.ca, a.tlsName)
 		return err
-	case f.tcp.tls != on || f.target == "":
+	case f.TCP.TLS != factor.On || f.target == "":
 		return nil
 	}
 	a.tls, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
@@ -125,7 +123,7 @@ func (f *factors) engage() (t told, err error) {
 	a := &f.as
 	who := access.Random("run")
 	a.who = &who
-	if f.tcp.tls == on {
+	if f.TCP.TLS == factor.On {
 		certificate, key, err := access.NewCertificate()
 		if err != nil {
 			return t, err
@@ -175,13 +173,13 @@ func (f *factors) readCertificate() (err error) {
 	switch {
 	case (g.certificate == "") != (g.key == ""):
 		return usagef("--tls-cert and --tls-key need each other")
-	case g.certificate != "" && f.sets("tls") && f.tcp.tls != on:
-		return usagef("--tls-cert is for TLS: leave --tls %s out", f.tcp.tls)
+	case g.certificate != "" && f.sets("tls") && f.TCP.TLS != factor.On:
+		return usagef("--tls-cert is for TLS: leave --tls %s out", f.TCP.TLS)
 	case g.certificate != "":
-		f.tcp.tls = on
+		f.TCP.TLS = factor.On
 		g.tls, err = access.ServerTLSFiles(g.certificate, g.key)
 		return err
-	case f.tcp.tls != on:
+	case f.TCP.TLS != factor.On:
 		return nil
 	}
 	g.tls, err = tlsOfRun("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)",

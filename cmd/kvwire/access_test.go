@@ -92,8 +92,6 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		"h:http":                             {},
 	} {
 		f := newFactors("bench", "")
-		f.serverFlags()
-		f.loadFlags()
 		f.benchFlags()
 		if err := f.parse([]string{"--transport=tcp", "--target=" + target}, nil); err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
@@ -38,8 +39,6 @@ that runs already and was loaded with the same --records, --seed and sizes: kvwi
 
 func benchCommand(ctx context.Context, args []string) error {
 	f := newFactors("bench", benchHelp)
-	f.serverFlags()
-	f.loadFlags()
 	f.benchFlags()
 	if err := f.parse(args, nil); err != nil {
 		return err
@@ -58,7 +57,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	f.warn() // after prepare, which may have executed the program again
-	spec.Verify = keeps(s.flags["backend"])
+	spec.Verify = factor.Keeps(s.flags["backend"])
 	m, err := measure(ctx, s, spec, f.goal)
 	s.noteHang(m, err)
 	err = s.child.blame(err)
@@ -129,8 +128,10 @@ func (m *measured) verdict() error {
 
 // leavesServerAlone refuses flags of a server when there is one that runs already.
 func (f *factors) leavesServerAlone() error {
-	for _, name := range serverFlags {
-		if f.sets(name) && !ofClient(name) {
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool {
+		return x.Has(factor.Server) && !x.HasAny(factor.Client|factor.Load|factor.Bench)
+	}) {
+		if f.sets(name) {
 			return usagef("--%s concerns the server, which runs already at --target %s", name, f.target)
 		}
 	}
@@ -147,7 +148,7 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 	}
 	if f.target != "" {
 		if f.inProcess() {
-			return spec, usagef("--target needs a network, not --transport %s", f.transport)
+			return spec, usagef("--target needs a network, not --transport %s", f.Server.Transport)
 		}
 		if err := f.leavesServerAlone(); err != nil {
 			return spec, err
@@ -161,9 +162,9 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 		case f.target != "":
 			return spec, usagef("--server-at starts a server, and --target has one: give one of them")
 		case f.inProcess():
-			return spec, usagef("--server-at needs a network, not --transport %s", f.transport)
+			return spec, usagef("--server-at needs a network, not --transport %s", f.Server.Transport)
 		case f.sets("dir"):
-			return spec, usagef("--dir %s: a server at --server-at chooses its folder itself", f.dir)
+			return spec, usagef("--dir %s: a server at --server-at chooses its folder itself", f.Store.Dir)
 		}
 	}
 	if err := f.checkLaunch(); err != nil {
@@ -172,15 +173,12 @@ func (f *factors) checkBench() (spec bench.Spec, err error) {
 	if spec, err = f.spec(); err != nil || len(f.launch.Clients) == 0 {
 		return spec, err
 	}
-	spec.AllThreads = len(f.launch.Clients) * f.clientThreads
+	spec.AllThreads = len(f.launch.Clients) * f.Load.Threads
 	if err := spec.Check(); err != nil {
 		return spec, usagef("%d load hosts: %v", len(f.launch.Clients), err)
 	}
 	return spec, nil
 }
-
-// inprocThreads are the loops that a client without a network lives on.
-func (f *factors) inprocThreads() int { return max(1, f.serverThreads, f.netLoops) }
 
 // measured is one run and what surrounds it.
 type measured struct {
@@ -205,7 +203,7 @@ func (s *session) isLoaded(spec bench.Spec) (bool, error) {
 		if items > spec.Records {
 			what = fmt.Sprintf("the run uses the first %d, and leaves the others as they are", spec.Records)
 		}
-		fmt.Fprintf(os.Stderr, "kvwire: the store in %s has %d items, and --records asks for %d: %s\n", s.f.dir, items, spec.Records, what)
+		fmt.Fprintf(os.Stderr, "kvwire: the store in %s has %d items, and --records asks for %d: %s\n", s.f.Store.Dir, items, spec.Records, what)
 	}
 	return items >= spec.Records, err
 }
@@ -238,7 +236,7 @@ func measure(ctx context.Context, s *session, spec bench.Spec, g *goal) (*measur
 	p := terminal.Stderr()
 	defer p.Clear()
 	show := showProgress(p)
-	if s.f.target == "" && keeps(s.f.backend) {
+	if s.f.target == "" && factor.Keeps(s.f.Store.Backend) {
 		if err := s.load(ctx, spec, show); err != nil {
 			s.noteHang(nil, err)
 			if errors.Is(err, context.Canceled) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -14,8 +15,8 @@ import (
 // serverBounds are what clients may have of a server that is not a run's, and how long they may take. Zero is the default of transport.ServerOptions.
 type serverBounds struct {
 	conns, depth         int
-	keyBytes, valueBytes bytesFlag
-	connBytes, poolBytes bytesFlag
+	keyBytes, valueBytes factor.Bytes
+	connBytes, poolBytes factor.Bytes
 	hello, stall, idle   time.Duration
 }
 
@@ -26,8 +27,8 @@ func (f *factors) boundFlags() {
 		panic(err)
 	}
 	b, s := &f.bounds, f.set
-	size := func(bytes int) string { b := bytesFlag(bytes); return b.String() }
-	*b = serverBounds{keyBytes: bytesFlag(o.Limits.MaxKeyBytes)}
+	size := func(bytes int) string { b := factor.Bytes(bytes); return b.String() }
+	*b = serverBounds{keyBytes: factor.Bytes(o.Limits.MaxKeyBytes)}
 	s.IntVar(&b.conns, "max-conns", o.MaxConns, "connections of each loop; one more is refused")
 	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
@@ -56,21 +57,21 @@ func (f *factors) checkBounds() error {
 // serverOptions are those of a server's connections, without its log.
 func (f *factors) serverOptions() transport.ServerOptions {
 	b := &f.bounds
-	return transport.ServerOptions{Limits: f.limits(), Depth: cmp.Or(b.depth, max(f.depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
-		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.onDisk(), Access: f.guard.list}
+	return transport.ServerOptions{Limits: f.limits(), Depth: cmp.Or(b.depth, max(f.Load.Depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
+		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.OnDisk(), Access: f.guard.list}
 }
 
 // pins returns the memory in bytes that a server with that many network loops pins: least with its first connection, most with all connections. Networks other than rdma pin none.
 func (f *factors) pins(netLoops int) (p rdma.Pinned, least, most uint64, err error) {
-	if f.transport != "rdma" {
+	if f.Server.Transport != "rdma" {
 		return p, 0, 0, nil
 	}
-	if p, err = (rdma.Transport{Options: f.rdma}).Pinned(f.serverOptions()); err != nil {
+	if p, err = (rdma.Transport{Options: f.RDMA.Options()}).Pinned(f.serverOptions()); err != nil {
 		return p, 0, 0, err
 	}
 	tables := uint64(0)
-	if f.rdmaVerb == rdma.Read.String() {
-		tables = uint64(f.rdmaExportBytes)
+	if f.ReadsItems() {
+		tables = uint64(f.RDMA.ExportBytes)
 	}
 	return p, uint64(netLoops)*p.Loop + p.Conn + tables, uint64(netLoops)*p.LoopMax() + tables, nil
 }
@@ -80,7 +81,7 @@ func defaultPins() (least, most uint64, err error) {
 	f := newFactors("serve", "")
 	f.serverFlags()
 	f.boundFlags()
-	f.transport = "rdma"
+	f.Server.Transport = "rdma"
 	_, least, most, err = f.pins(1)
 	return least, most, err
 }
@@ -110,15 +111,15 @@ func (f *factors) memory(p *loop.Plan) (said string, enough bool) {
 		return err.Error(), false
 	}
 	need := int64(p.NetLoops) * int64(o.ConnBytes+o.PoolBytes)
-	if f.transport == "rdma" {
+	if f.Server.Transport == "rdma" {
 		_, _, most, err := f.pins(p.NetLoops)
 		if err != nil {
 			return err.Error(), false
 		}
 		need = int64(most)
 	}
-	if f.onDisk() {
-		need += int64(f.cacheBytes)
+	if f.OnDisk() {
+		need += int64(f.Store.CacheBytes)
 	}
 	have, by, err := probe.Memory(probe.Local())
 	if err != nil {

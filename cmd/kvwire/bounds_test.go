@@ -15,7 +15,7 @@ func serverOf(t *testing.T, args ...string) *factors {
 	f := newFactors("serve", "")
 	f.serverFlags()
 	f.boundFlags()
-	f.valueBytes, f.keyBytes, f.scanItems = 1<<10, 16, 100
+	f.Load.ValueBytes, f.Load.KeyBytes, f.Load.ScanItems = 1<<10, 16, 100
 	if err := f.parse(append(args, "--backend", "mem"), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/server"
 )
@@ -34,16 +34,13 @@ type child struct {
 	ours    bool            // its store is in a temporary folder on this machine, which it removes at its end
 }
 
-// serverFlags are the flags of bench that are serve's too.
-var serverFlags = append([]string{"transport", "backend", "placement", "server-threads", "net-loops", "store-loops", "wait", "spin-max",
-	"ring", "value-bytes", "scan-items", "server-cpus", "rdma-export-bytes"}, slices.Concat(diskFlags, nullFlags, rdmaFlags, tcpFlags, uringFlags)...)
-
 // startChild runs kvwire serve with f's server flags on a port of its own.
 func startChild(ctx context.Context, f *factors) (*child, error) {
-	flags := []string{"--server-cpus=" + f.serverCPUs.String()}
-	for _, name := range serverFlags {
-		if f.sets(name) && name != "server-cpus" && !f.clientsAlone(name) {
-			flags = append(flags, "--"+name+"="+f.set.Lookup(name).Value.String())
+	flags := []string{"--server-cpus=" + f.Server.CPUs.String()}
+	get := factor.All.OfServer(&f.Values)
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Has(factor.Server) && x.When.Holds(get) }) {
+		if f.sets(name) && name != "server-cpus" {
+			flags = append(flags, "--"+name+"="+get(name))
 		}
 	}
 	if f.control {
@@ -59,7 +56,7 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +86,7 @@ func startChild(ctx context.Context, f *factors) (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
-	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }, ours: f.onDisk() && f.dir == ""}
+	c := &child{stdin: stdin, done: make(chan error, 1), kill: func() { _ = cmd.Process.Kill() }, ours: f.OnDisk() && f.Store.Dir == ""}
 	if err := c.greeted(ctx, f.control, out, cmd.Wait); err != nil {
 		return nil, err
 	}

@@ -41,17 +41,17 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	if group != nil {
 		c.loops = group.Net()
 	} else {
-		wait, err := loop.ParseWait(f.wait)
+		wait, err := loop.ParseWait(f.Server.Wait)
 		if err != nil {
 			return usagef("--wait: %v", err)
 		}
-		for i := range f.clientThreads {
-			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.spinMax}
+		for i := range f.Load.Threads {
+			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.Server.SpinMax}
 			if n.name == "uring" {
-				f.onRing(&o)
+				f.OfSocketRing(&o)
 			}
-			if len(f.clientCPUs) > 0 {
-				o.CPUs = []int{f.clientCPUs[i%len(f.clientCPUs)]}
+			if len(f.Load.CPUs) > 0 {
+				o.CPUs = []int{f.Load.CPUs[i%len(f.Load.CPUs)]}
 			}
 			l, err := loop.Start(o, nil)
 			if err != nil {
@@ -62,7 +62,7 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	}
 	t := n.impl(f)
 	dial := func(thread, want int) (transport.Conn, error) {
-		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.depth, Loop: want, Access: f.as.who, Redis: f.redis})
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.as.who, Redis: f.redis})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
 		return err
@@ -70,22 +70,22 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	h := c.control.Hello()
 	c.limit = int(h.MaxValueBytes)
 	of := make([][]transport.Conn, len(c.loops))
-	for i := range f.conns {
+	for i := range f.Load.Conns {
 		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
 		k, err := dial(thread, want)
 		if err != nil {
-			return fmt.Errorf("connection %d of %d: %w", i+1, f.conns, err)
+			return fmt.Errorf("connection %d of %d: %w", i+1, f.Load.Conns, err)
 		}
-		if g := int(k.Hello().Depth); g < f.depth {
+		if g := int(k.Hello().Depth); g < f.Load.Depth {
 			k.Hangup()
-			return usagef("--depth %d: the server grants %d", f.depth, g)
+			return usagef("--depth %d: the server grants %d", f.Load.Depth, g)
 		}
 		c.conns = append(c.conns, k)
 		of[thread] = append(of[thread], k)
 	}
 	for i, l := range c.loops {
 		if len(of[i]) > 0 {
-			c.threads = append(c.threads, bench.Client{Loop: l, Handler: transport.Fan(of[i]), InFlight: len(of[i]) * f.depth})
+			c.threads = append(c.threads, bench.Client{Loop: l, Handler: transport.Fan(of[i]), InFlight: len(of[i]) * f.Load.Depth})
 		}
 	}
 	return nil

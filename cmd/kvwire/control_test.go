@@ -200,7 +200,7 @@ func TestChildrenAreParked(t *testing.T) {
 		start := func(t *testing.T, control bool) *child {
 			t.Helper()
 			f, _ := launchedFactors(t, append(flags, "--backend=null", "--wait=spin")...)
-			f.serverCPUs.or(defaultCPUs().server)
+			f.Server.CPUs.Or(defaultCPUs().server)
 			f.control = control
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
@@ -305,7 +305,7 @@ func stopAll(t *testing.T, pid int) {
 // TestAServerInThisProcessIsParked is for inproc, where client and server share their loops.
 func TestAServerInThisProcessIsParked(t *testing.T) {
 	f, _ := launchedFactors(t, "--transport=inproc", "--backend=mem", "--server-threads=2", "--wait=spin")
-	f.serverCPUs.or(defaultCPUs().server)
+	f.Server.CPUs.Or(defaultCPUs().server)
 	s, err := startServer(f)
 	if err != nil {
 		t.Fatal(err)

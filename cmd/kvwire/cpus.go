@@ -8,17 +8,18 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/kvwire/kvwire/factor"
 	"golang.org/x/sys/unix"
 )
 
 // split is which CPUs the two processes of a run have.
-type split struct{ server, client cpusFlag }
+type split struct{ server, client factor.CPUs }
 
 // allowedEnv tells the processes that a confined one starts which CPUs kvwire was started with.
 const allowedEnv = "KVWIRE_CPUS"
 
 // allowedCPUs are those that kvwire was started with.
-func allowedCPUs() (allowed cpusFlag) {
+func allowedCPUs() (allowed factor.CPUs) {
 	if s := os.Getenv(allowedEnv); s == "" || allowed.Set(s) != nil {
 		return affinity()
 	}
@@ -36,12 +37,12 @@ func defaultCPUs() split {
 	return split{server: allowed[n/2:], client: allowed[:n/2]}
 }
 
-func affinity() cpusFlag {
+func affinity() factor.CPUs {
 	var set unix.CPUSet
 	if unix.SchedGetaffinity(0, &set) != nil {
 		return nil
 	}
-	var c cpusFlag
+	var c factor.CPUs
 	for i := range 1024 {
 		if set.IsSet(i) {
 			c = append(c, i)
@@ -50,16 +51,8 @@ func affinity() cpusFlag {
 	return c
 }
 
-// or is the flag's value, or the default where the user gave none.
-func (c *cpusFlag) or(def cpusFlag) cpusFlag {
-	if len(*c) == 1 && (*c)[0] == -1 {
-		*c = def
-	}
-	return *c
-}
-
 // confine keeps the whole process, the runtime's own threads too, on these CPUs, and all processes that it starts.
-func confine(cpus cpusFlag) error {
+func confine(cpus factor.CPUs) error {
 	if len(cpus) == 0 { // any: those that kvwire was started with, and not what is left of them here
 		if s := os.Getenv(allowedEnv); s == "" || cpus.Set(s) != nil {
 			return nil
@@ -92,7 +85,7 @@ func confine(cpus cpusFlag) error {
 }
 
 // checkAllowed refuses CPUs that this machine, or who started kvwire, does not allow: before a server is started on them.
-func checkAllowed(flag string, cpus cpusFlag) error {
+func checkAllowed(flag string, cpus factor.CPUs) error {
 	allowed := allowedCPUs()
 	for _, c := range cpus {
 		if len(allowed) > 0 && !slices.Contains(allowed, c) {

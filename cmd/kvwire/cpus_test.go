@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"github.com/kvwire/kvwire/factor"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,14 +43,14 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
 	t.Setenv(allowedEnv, "0,1")
 	var e *exitError
-	err := checkAllowed("server-cpus", cpusFlag{1, 2})
+	err := checkAllowed("server-cpus", factor.CPUs{1, 2})
 	if !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
 		t.Errorf("%v", err)
 	}
-	if err := checkAllowed("server-cpus", cpusFlag{0, 1}); err != nil {
+	if err := checkAllowed("server-cpus", factor.CPUs{0, 1}); err != nil {
 		t.Error(err)
 	}
-	if err := confine(cpusFlag{1023}); !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "allowed here: 0,1") {
+	if err := confine(factor.CPUs{1023}); !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "allowed here: 0,1") {
 		t.Errorf("%v", err)
 	}
 }

@@ -30,7 +30,7 @@ type dataSet struct {
 
 // dataSet is what a run with these flags would load; ok is false where it would not, or where the user chose the folder.
 func (f *factors) dataSet() (d dataSet, ok bool) {
-	if f.backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.used() || f.trace != "" {
+	if f.Store.Backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.used() || f.Load.Trace != "" {
 		return d, false
 	}
 	return f.data()
@@ -44,7 +44,7 @@ func (f *factors) data() (d dataSet, ok bool) {
 		return d, false
 	}
 	d = dataSet{records: spec.Records, keyBytes: spec.KeyBytes, valueBytes: spec.ValueBytes, valueMinBytes: spec.ValueMinBytes, valueDist: spec.ValueDist.String(),
-		update: f.update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
+		update: f.Store.Update, seed: spec.Seed, partitions: plan.StoreLoops, sample: spec.SampleSizes()}
 	if plan.Placement == loop.Colocated {
 		d.partitions = plan.NetLoops
 	}
@@ -77,7 +77,7 @@ func (d *dataSet) load(dir string) []string {
 
 // writes says whether a run with these flags may change its store.
 func (f *factors) writes() bool {
-	m, err := bench.ParseMix(f.mix)
+	m, err := bench.ParseMix(f.Load.Mix)
 	return err != nil || m.Share[bench.Get]+m.Share[bench.Scan] < 1
 }
 
@@ -92,7 +92,7 @@ const (
 
 // dataCosts are what the data of a cell with these flags cost.
 func (f *factors) dataCosts() (c lab.Data) {
-	if f.trace != "" {
+	if f.Load.Trace != "" {
 		c.Long = f.warning
 	}
 	d, ok := f.data()
@@ -103,13 +103,13 @@ func (f *factors) dataCosts() (c lab.Data) {
 	_, shared := f.dataSet()
 	switch {
 	case !ok:
-	case f.backend == store.Raw.String() && f.sets("dir"):
-		c.Dir, c.Name, c.Bytes = f.dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.rawBytes) // a file for each
+	case f.Store.Backend == store.Raw.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes = f.Store.Dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.Store.RawBytes) // a file for each
 		c.Load = at(c.Bytes, writeBytesPerS)
-	case f.backend == store.Raw.String():
-		c.Extra = int64(f.rawBytes)
-	case f.backend == store.Disk.String() && f.sets("dir"):
-		c.Dir, c.Name, c.Bytes, c.Load = f.dir, "store", d.bytes(f.writes()), load
+	case f.Store.Backend == store.Raw.String():
+		c.Extra = int64(f.Store.RawBytes)
+	case f.Store.Backend == store.Disk.String() && f.sets("dir"):
+		c.Dir, c.Name, c.Bytes, c.Load = f.Store.Dir, "store", d.bytes(f.writes()), load
 	case shared:
 		c.Name, c.Bytes, c.Load, c.Extra = d.name(), d.bytes(false), load, d.bytes(f.writes())
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/spf13/pflag"
@@ -14,7 +15,7 @@ type generationsFlags struct {
 	dryRun, estimate bool
 	primary          bool
 	keepData         bool
-	until            percentFlag
+	until            factor.Percent
 	resume           string
 }
 

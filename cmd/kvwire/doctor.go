@@ -26,7 +26,7 @@ devices besides, by which address they are reached, and whether a message comes 
 
 func doctorCommand(_ context.Context, args []string) error {
 	f := newFactors("doctor", doctorHelp)
-	f.set.StringVar(&f.dir, "dir", os.TempDir(), "the folder where a store is to lie")
+	f.set.StringVar(&f.Store.Dir, "dir", os.TempDir(), "the folder where a store is to lie")
 	f.set.BoolVar(&f.json, "json", false, "print JSON")
 	if err := f.parse(args, nil); err != nil {
 		return err
@@ -41,7 +41,7 @@ func doctorCommand(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r := append(probe.Doctor(f.dir, refused), device.Findings(device.Local(), least, most)...)
+	r := append(probe.Doctor(f.Store.Dir, refused), device.Findings(device.Local(), least, most)...)
 	r = append(r, pingPong()...)
 	if f.json {
 		return r.WriteJSON(stdout)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/quote"
 )
 
@@ -120,7 +121,7 @@ func hired(conn net.Conn, f *factors) error {
 	}
 	for _, a := range flags {
 		name, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
-		if name == "dir" || name != "control" && !slices.Contains(serverFlags, name) { // no folder of this machine is another's affair
+		if name == "dir" || name != "control" && !slices.Contains(factor.All.Of(factor.Server), name) { // no folder of this machine is another's affair
 			return fmt.Errorf("the request has the argument %.100q, which is not allowed", a)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/lab"
@@ -15,9 +14,6 @@ import (
 
 // launchers are lab.Launchers with their flags.
 type launchers lab.Launchers
-
-// launchFlags are the names of the flags that say so.
-var launchFlags = []string{"server-launch", "client-launch", "server-addr", "launch-path"}
 
 // loadHostsMax bounds the load hosts of a run.
 const loadHostsMax = 256
@@ -123,10 +119,10 @@ func (f *factors) checkLaunch() error {
 	}
 	switch {
 	case f.inProcess():
-		return usagef("--server-launch and --client-launch need a network, not --transport %s", f.transport)
-	case len(f.launch.Clients) > 0 && f.trace != "":
-		return usagef("--trace %s is read here, and load hosts do not have it: leave --client-launch out", f.trace)
-	case len(f.launch.Clients) > 0 && f.stages > 0:
+		return usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
+	case len(f.launch.Clients) > 0 && f.Load.Trace != "":
+		return usagef("--trace %s is read here, and load hosts do not have it: leave --client-launch out", f.Load.Trace)
+	case len(f.launch.Clients) > 0 && f.Load.Stages > 0:
 		return usagef("--stages is for a load process here: leave --client-launch out")
 	case f.target != "":
 		return usagef("--target %s has a server: leave --server-launch and --client-launch out", f.target)
@@ -162,9 +158,6 @@ func (l *launchers) here(server, client *network) (here []*network) {
 	}
 	return here
 }
-
-// connectFlags are the flags that a load process needs to connect; what it is to do it is told.
-var connectFlags = slices.Concat([]string{"client-transport", "wait", "spin-max", "conns", "depth", "client-threads"}, rdmaFlags, tcpBoth, tcpClient, uringFlags, ringFlags)
 
 // machineID is the same for all processes under one running kernel, and different elsewhere; "" where it is not known.
 func machineID() string {

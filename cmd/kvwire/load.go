@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
 )
 
@@ -34,11 +35,10 @@ const (
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
 	f.set.StringVar(&f.target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port or redis+unix:///PATH")
-	f.serverFlags()
-	f.loadFlags()
-	f.depth = loadDepth // a disk writes new items in long runs, if it has many at once
+	f.loadFlags(func(x *factor.Factor) bool { return x.Has(factor.Load) || x.Has(factor.Server) && !x.Has(factor.Bench) })
+	f.Load.Depth = loadDepth // a disk writes new items in long runs, if it has many at once
 	f.set.Lookup("depth").DefValue = strconv.Itoa(loadDepth)
-	f.mix = loadMix
+	f.Load.Mix = loadMix
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
@@ -54,20 +54,20 @@ func loadCommand(ctx context.Context, args []string) error {
 		}
 	}
 	switch {
-	case f.target == "" && f.dir == "":
+	case f.target == "" && f.Store.Dir == "":
 		return usagef("load needs a store: --dir, or --target")
-	case f.target == "" && f.sets("transport") && f.transport != "inproc":
+	case f.target == "" && f.sets("transport") && f.Server.Transport != "inproc":
 		return usagef("--transport needs --target: a store in --dir is loaded without a network")
-	case f.target != "" && f.dir != "":
+	case f.target != "" && f.Store.Dir != "":
 		return usagef("--dir and --target exclude each other")
-	case f.backend != "disk":
-		return usagef("load needs --backend disk, not %s: nothing would stay", f.backend)
+	case f.Store.Backend != "disk":
+		return usagef("load needs --backend disk, not %s: nothing would stay", f.Store.Backend)
 	}
 	if f.target == "" {
-		f.transport = "inproc"
+		f.Server.Transport = "inproc"
 	}
 	if !f.sets("depth") { // of large values as many as take little memory
-		f.depth = min(max(1, loadInFlightBytes/max(f.conns, 1)/max(int(f.valueBytes), 1)), f.depth)
+		f.Load.Depth = min(max(1, loadInFlightBytes/max(f.Load.Conns, 1)/max(int(f.Load.ValueBytes), 1)), f.Load.Depth)
 	}
 	spec, err := f.spec()
 	if err != nil {
@@ -78,7 +78,7 @@ func loadCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	f.warn()
-	if b := r.flags["backend"]; !keeps(b) {
+	if b := r.flags["backend"]; !factor.Keeps(b) {
 		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.target, b), r.close())
 	}
 	if items, err := r.items(); err == nil && items > spec.Records {

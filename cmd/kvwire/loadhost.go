@@ -82,8 +82,6 @@ const orderLineMax = 1 << 20
 // loadhostCommand is a load process behind --client-launch: what its flags connect, its orders drive.
 func loadhostCommand(ctx context.Context, args []string) error {
 	f := newFactors("loadhost", "What --client-launch starts.")
-	f.serverFlags()
-	f.loadFlags()
 	f.benchFlags()
 	if err := f.parse(args, nil); err != nil {
 		return err

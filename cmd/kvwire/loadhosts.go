@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
@@ -46,8 +47,8 @@ func startLoadHosts(ctx context.Context, f *factors, addr string) (*loadHosts, e
 // start leaves no process behind when it fails.
 func (s *loadHosts) start(ctx context.Context, addr string) error {
 	f := s.f
-	args := []string{"loadhost", "--target=" + addr, "--transport=" + f.transport, "--client-cpus=" + f.clientCPUs.String()}
-	for _, name := range connectFlags {
+	args := []string{"loadhost", "--target=" + addr, "--transport=" + f.Server.Transport, "--client-cpus=" + f.Load.CPUs.String()}
+	for _, name := range factor.All.Of(factor.Client) {
 		if f.sets(name) {
 			args = append(args, "--"+name+"="+f.set.Lookup(name).Value.String())
 		}
@@ -154,7 +155,7 @@ const stopLine = `{"stop":true}` + "\n"
 func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench.Progress)) (*measured, error) {
 	goes := make([][]byte, len(s.hosts))
 	for i := range s.hosts {
-		spec.FirstThread = i * s.f.clientThreads
+		spec.FirstThread = i * s.f.Load.Threads
 		b, err := json.Marshal(order{Run: &spec})
 		if err != nil {
 			return nil, err
@@ -319,7 +320,7 @@ func (s *session) place(r *report.Row) {
 	if r.Kernel = strings.Join(kernels, ", "); known {
 		r.Hosts = report.I(len(machines))
 	}
-	if ip, err := netip.ParseAddr(s.f.launch.Addr); err == nil && ip.IsLoopback() && len(machines) == 1 && s.f.transport != "rdma" {
+	if ip, err := netip.ParseAddr(s.f.launch.Addr); err == nil && ip.IsLoopback() && len(machines) == 1 && s.f.Server.Transport != "rdma" {
 		r.Device = "loopback"
 	}
 }

@@ -57,7 +57,7 @@ func usagef(format string, args ...any) error {
 
 // command is one subcommand.
 type command struct {
-	name, short string // without a short one, it is started by kvwire alone
+	name, short string // without a short one, users need not know it
 	run         func(ctx context.Context, args []string) error
 }
 
@@ -79,6 +79,7 @@ func init() {
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
+		{"columns", "", columnsCommand},
 		{"launched", "", launchedCommand},
 		{"loadhost", "", loadhostCommand},
 		{"variant", "", variantCommand},

@@ -25,6 +25,9 @@ import (
 
 // TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
 func TestMain(m *testing.M) {
+	if os.Getenv(madeUp) != "" {
+		addMadeUp()
+	}
 	idleLook, ownWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {

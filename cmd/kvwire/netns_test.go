@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
 	"golang.org/x/sys/unix"
@@ -103,7 +104,7 @@ func measureOn(t *testing.T, args ...string) (*measured, *report.Row) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec.Verify = keeps(s.flags["backend"])
+	spec.Verify = factor.Keeps(s.flags["backend"])
 	m, err := measure(context.Background(), s, spec, nil)
 	if err != nil {
 		t.Fatal(errors.Join(err, s.close()))

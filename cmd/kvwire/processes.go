@@ -69,11 +69,11 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 		return lab.Facts{}, err
 	}
 	row := f.row()
-	row.WarmupNs = report.I(int64(f.warmup))
-	if f.operations == 0 {
-		row.DurationNs = report.I(int64(f.duration))
+	row.WarmupNs = report.I(int64(f.Load.Warmup))
+	if f.Load.Operations == 0 {
+		row.DurationNs = report.I(int64(f.Load.Duration))
 	}
-	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.onDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
+	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.OnDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
 }
 
 // required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
@@ -95,11 +95,11 @@ func (p *processes) required() error {
 
 // whole is the reason why a cell cannot be measured in slices; "": it can.
 func (f *factors) whole() string {
-	mix, err := bench.ParseMix(f.mix)
+	mix, err := bench.ParseMix(f.Load.Mix)
 	switch {
-	case f.trace != "":
+	case f.Load.Trace != "":
 		return "a trace is sent once, from its beginning to its end"
-	case f.search != "":
+	case f.Load.Search != "":
 		return "a search measures at several rates"
 	case err == nil && mix.Share[bench.Insert] > 0:
 		return "its inserts change the number of records"
@@ -114,7 +114,7 @@ func (p *processes) notHere(f *factors) error {
 	if f.launch.used() {
 		return nil
 	}
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err == nil {
 		err = n.works()
 	}
@@ -134,8 +134,8 @@ func (p *processes) explain(f *factors, err error) error {
 	if !f.launch.used() || !errors.As(err, &exit) || exit.code != exitMissing {
 		return err
 	}
-	if slices.Contains(p.x.Require, f.transport) { // only the launched hosts know
-		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.transport, err)}}
+	if slices.Contains(p.x.Require, f.Server.Transport) { // only the launched hosts know
+		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.Server.Transport, err)}}
 	}
 	return &lab.NotHere{Reason: quote.Line(err.Error())}
 }

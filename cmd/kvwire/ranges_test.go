@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math/big"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/spf13/pflag"
 )
 
@@ -48,7 +50,7 @@ func TestEveryNumericFlagHasARange(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	found := map[string]bool{}
+	found, all := map[string]bool{}, allSpans()
 	for _, c := range commands {
 		if c.name == "launched" { // takes no flags
 			continue
@@ -57,25 +59,28 @@ func TestEveryNumericFlagHasARange(t *testing.T) {
 		for _, m := range flagLine.FindAllStringSubmatch(helpOf(t, c), -1) {
 			names = append(names, m[1])
 		}
-		if c.name == "run" {
-			names = append(names, "blocks") // which help does not show
+		switch c.name { // what help does not show
+		case "run":
+			names = append(names, "blocks")
+		case "bench":
+			names = append(names, factor.All.Names(func(f *factor.Factor) bool { return f.Hidden && f.Range != (factor.Span{}) })...)
 		}
 		for _, name := range names {
-			s, ok := spans[name]
+			s, ok := all[name]
 			if !ok {
 				t.Errorf("%s --%s has no range", c.name, name)
 				continue
 			}
 			found[name] = true
 			try := func(value string) error { return tryFlags(null, c, "--"+name+"="+value, "--help") }
-			for _, v := range []string{s.least, s.most} {
+			for _, v := range []string{s.Least, s.Most} {
 				if err := try(v); !errors.Is(err, pflag.ErrHelp) {
 					t.Errorf("%s --%s=%s, an end of its range: %v", c.name, name, v, err)
 				}
 			}
-			bad := []string{beyond(t, s.most, 1), "99999999999999999999999999", "1e30", "2562048h", "-1", "-1ns", "-9223372036854775808",
+			bad := []string{beyond(t, s.Most, 1), "99999999999999999999999999", "1e30", "2562048h", "-1", "-1ns", "-9223372036854775808",
 				"NaN", "nan", "inf", "+Inf", "0x10", "0o17", "1_0", "", " ", "1e", "٣"}
-			if below := beyond(t, s.least, -1); below != "" {
+			if below := beyond(t, s.Least, -1); below != "" {
 				bad = append(bad, below)
 			}
 			for _, v := range bad {
@@ -87,11 +92,22 @@ func TestEveryNumericFlagHasARange(t *testing.T) {
 			}
 		}
 	}
-	for name := range spans {
+	for name := range all {
 		if !found[name] {
 			t.Errorf("the range of --%s is of no flag", name)
 		}
 	}
+}
+
+// allSpans are the ranges of all flags.
+func allSpans() map[string]factor.Span {
+	all := maps.Clone(spans)
+	for _, f := range factor.All {
+		if f.Range != (factor.Span{}) {
+			all[f.Name] = f.Range
+		}
+	}
+	return all
 }
 
 // beyond is the value next to an end of a range, in the end's own unit; "" below 0.
@@ -171,11 +187,11 @@ func TestProductsOfFlags(t *testing.T) {
 
 // Every factor of an experiment may be at either end of its range: the cell is run, or refused in one line.
 func TestCellsAtTheEndsOfRanges(t *testing.T) {
-	for name, s := range spans {
+	for name, s := range allSpans() {
 		if newBenchFactors().set.Lookup(name) == nil {
 			continue
 		}
-		for _, v := range []string{s.least, s.most} {
+		for _, v := range []string{s.Least, s.Most} {
 			f := newBenchFactors()
 			if err := f.parse([]string{"--" + name + "=" + v, "--loop=open", "--target-per-s=1"}, nil); err != nil {
 				t.Errorf("--%s=%s: %v", name, v, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
@@ -25,11 +26,6 @@ func resultsReader() results.Reader {
 			}
 			return f.row(), nil
 		},
-		Rate: parseRate,
+		Rate: factor.ParseRate,
 	}
-}
-
-// parseRate reads a rate in operations per second.
-func parseRate(text string) (float64, error) {
-	return parseUnits(text, countUnits, "rate", "50k, 1.5M")
 }

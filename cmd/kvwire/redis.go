@@ -58,14 +58,14 @@ func (f *factors) readRedis() error {
 	if who != nil {
 		f.as.who = who
 	}
-	if f.transport != "tcp" && f.transport != "uring" {
-		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.transport)
+	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
+		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
 	}
 	if err := f.checkUnix("target", at); err != nil {
 		return err
 	}
-	if m, err := bench.ParseMix(f.mix); err == nil && m.Share[bench.Scan] > 0 {
-		return usagef("--mix %s scans, and a Redis has no scan by key", f.mix)
+	if m, err := bench.ParseMix(f.Load.Mix); err == nil && m.Share[bench.Scan] > 0 {
+		return usagef("--mix %s scans, and a Redis has no scan by key", f.Load.Mix)
 	}
 	return nil
 }

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
@@ -23,48 +23,47 @@ import (
 // row has the factors that the flags set: all of them for a run that did not take place.
 func (f *factors) row() *report.Row {
 	r := f.clientRow()
-	flags := map[string]string{}
-	for _, name := range serverFlags {
-		if g := f.set.Lookup(name); g != nil {
-			flags[name] = g.Value.String()
-		}
-	}
-	serverFactors(r, flags)
+	serverFactors(r, f.serverTexts())
 	return r
+}
+
+// serverTexts are the server's factors, as users would write them.
+func (f *factors) serverTexts() map[string]string {
+	flags, get := map[string]string{}, factor.All.Get(&f.Values)
+	for _, name := range factor.All.Of(factor.Server) {
+		flags[name] = get(name)
+	}
+	return flags
 }
 
 // clientRow has the factors of the load and of this side.
 func (f *factors) clientRow() *report.Row {
-	r := &report.Row{GitRev: revision(), Seed: report.U(f.seed), Mix: f.mix, KeyDist: f.keyDist, Loop: f.loopKind,
-		KeyBytes: report.I(int(f.keyBytes)), ValueBytes: report.I(int(f.valueBytes)), ValueDist: f.valueDist, ValueMinBytes: report.I(int(f.valueMinBytes)), Records: report.U(uint64(f.records)),
-		Conns: report.I(f.conns), Depth: report.I(f.depth), ClientThreads: report.I(f.clientThreads),
-		ClientTransport: f.clientTransport}
-	f.sourceRow(r)
-	if r.ClientTransport == "" {
-		r.ClientTransport = f.transport
+	l := &f.Load
+	r := &report.Row{GitRev: revision(), ValueBytes: report.I(int(l.ValueBytes)), Conns: report.I(l.Conns), ClientThreads: report.I(l.Threads)}
+	client, values := cmp.Or(l.ClientTransport, f.Server.Transport), factor.All.Get(&f.Values)
+	get := func(name string) string { // of the client, whose network may be another
+		if name == "transport" || name == "client-transport" {
+			return client
+		}
+		return values(name)
 	}
 	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.used() {
 		r.Hosts = report.Int{} // seen when they are there
 	}
 	if n := len(f.launch.Clients); n > 0 {
-		r.LoadHosts, r.Conns, r.ClientThreads = report.I(n), report.I(n*f.conns), report.I(n*f.clientThreads)
+		r.LoadHosts, r.Conns, r.ClientThreads = report.I(n), report.I(n*f.Load.Conns), report.I(n*f.Load.Threads)
 	}
-	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.transport != "rdma" {
+	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.Server.Transport != "rdma" {
 		r.Device = carriedBy(f.target)
 	}
-	if r.ClientTransport == "uring" {
-		flags := map[string]string{}
-		for _, name := range slices.Concat(uringFlags, ringFlags) {
-			if g := f.set.Lookup(name); g != nil {
-				flags[name] = g.Value.String()
-			}
-		}
-		uringFactors(r, flags)
+	r.SetFactors(get, func(x *factor.Factor) bool {
+		return x.HasAny(factor.Load|factor.Bench) && !x.Has(factor.Server) || x.Has(factor.Server|factor.Client) && client == "uring"
+	})
+	if client == "tcp" {
+		r.TLS = f.TCP.TLS
 	}
-	if r.ClientTransport == "tcp" {
-		r.TCPClientEngine, r.TLS = f.tcp.clientEngine, f.tcp.tls
-	}
-	if f.stages > 0 {
+	f.sourceRow(r)
+	if f.Load.Stages > 0 {
 		r.Phase = "breakdown"
 	}
 	if accel := os.Getenv("KVWIRE_ACCEL"); slices.Contains([]string{"kvm", "tcg"}, accel) {
@@ -114,7 +113,7 @@ type rdmaPort struct {
 // findRDMAPort is the port on the way to the server; nil for other networks, and where it is not found.
 func findRDMAPort(f *factors, addr string) *rdmaPort {
 	to, err := netip.ParseAddrPort(addr)
-	if f.transport != "rdma" || err != nil {
+	if f.Server.Transport != "rdma" || err != nil {
 		return nil
 	}
 	c, err := device.Toward(device.Local(), to.Addr())
@@ -186,86 +185,14 @@ func (g *granted) fill(r *report.Row) {
 
 // serverFactors fills in what the server is, from its flags.
 func serverFactors(r *report.Row, flags map[string]string) {
-	r.Transport, r.Backend, r.Placement, r.Wait = flags["transport"], flags["backend"], flags["placement"], flags["wait"]
+	r.SetFactors(func(name string) string { return flags[name] }, factor.Any(factor.Server))
 	number := func(name string) int { n, _ := strconv.Atoi(flags[name]); return n } // our own text
-	if r.Placement == "dispatched" {
-		net, keys := max(1, number("net-loops")), max(1, number("store-loops"))
-		r.NetLoops, r.StoreLoops, r.ServerThreads = report.I(net), report.I(keys), report.I(net+keys)
-	} else {
+	if r.Placement != "dispatched" {
 		r.ServerThreads = report.I(max(1, number("server-threads")))
-	}
-	if r.Transport == "tcp" {
-		tcpFactors(r, flags)
-	}
-	if r.Transport == "uring" {
-		r.Ring = flags["ring"]
-		uringFactors(r, flags)
-	}
-	if r.Transport == "rdma" {
-		rdmaFactors(r, flags)
-	}
-	if spin, err := time.ParseDuration(flags["spin-max"]); err == nil && r.Wait == "hybrid" {
-		r.SpinMaxNs = report.I(int64(spin))
-	}
-	if r.Backend == "null" {
-		r.NullBusyNs, r.NullDelayNs = durationOf(flags["null-busy"]), durationOf(flags["null-delay"])
-	}
-	if r.Backend == "disk" || r.Backend == "raw" {
-		diskFactors(r, flags, number)
-	}
-	unixFactors(r)
-}
-
-// diskFactors are what was asked for; what was registered is filled in where there is a server.
-func diskFactors(r *report.Row, flags map[string]string, number func(string) int) {
-	r.DiskEngine, r.Durability = flags["disk-engine"], flags["durability"]
-	r.DiskDepth, r.DiskBatch = report.I(number("disk-depth")), report.I(number("disk-batch"))
-	uring := r.DiskEngine == store.EngineUring
-	if store.NeedsRing(r.DiskEngine) {
-		r.SQPoll = report.B(flags["sqpoll"] == "true")
-	}
-	if uring {
-		r.IOPoll, r.Taskrun, r.DiskWait = report.B(flags["iopoll"] == "true"), flags["taskrun"], report.I(number("disk-wait"))
-		if d, err := time.ParseDuration(flags["disk-wait-max"]); err == nil && number("disk-wait") > 1 {
-			r.DiskWaitMaxNs = report.I(int64(d))
-		}
-	}
-	if r.Backend == "raw" {
-		r.RawBytes = sizeOf(flags["raw-bytes"])
 		return
 	}
-	r.Update, r.CacheBytes = flags["update"], sizeOf(flags["cache-bytes"])
-}
-
-// sizeOf is a server's flag that is a number of bytes, or a plain number; NA where the server does not have it.
-func sizeOf(text string) report.Int {
-	var n bytesFlag
-	if n.Set(text) != nil {
-		return report.Int{}
-	}
-	return report.I(int(n))
-}
-
-// durationOf is a server's flag that is a duration, in ns; NA where the server does not have it.
-func durationOf(text string) report.Int {
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return report.Int{}
-	}
-	return report.I(int64(d))
-}
-
-// rdmaFactors are what was asked for. What was granted is filled in where there is a connection.
-func rdmaFactors(r *report.Row, flags map[string]string) {
-	number := func(name string) report.Int { return sizeOf(flags[name]) }
-	r.RDMAVerb, r.RDMAConnect, r.HugePages = flags["rdma-verb"], flags["rdma-connect"], report.B(flags["huge-pages"] == "true")
-	r.RDMASlotBytes, r.RDMAInlineBytes, r.RDMAMTU = number("rdma-slot-bytes"), number("rdma-inline-bytes"), number("rdma-mtu")
-	r.RDMASignalEvery, r.RDMAPostBatch = number("rdma-signal-every"), number("rdma-post-batch")
-	r.RDMATrafficClass, r.RDMAServiceLevel = number("rdma-traffic-class"), number("rdma-service-level")
-	r.RDMASRQ = report.B(flags["rdma-srq"] == "true")
-	if r.RDMAVerb == rdma.Read.String() {
-		r.RDMAExportBytes = number("rdma-export-bytes")
-	}
+	net, keys := max(1, number("net-loops")), max(1, number("store-loops"))
+	r.NetLoops, r.StoreLoops, r.ServerThreads = report.I(net), report.I(keys), report.I(net+keys)
 }
 
 // fallbackMax is the share of gets that may go by SEND in a row of the verb read before its note says so: such a row's latencies are of both verbs.
@@ -285,7 +212,7 @@ func (m *measured) row(s *session) *report.Row {
 	f := s.f
 	r := f.clientRow()
 	serverFactors(r, s.flags) // the server's own word: with --target, ours would be a guess
-	r.ServerCPUs, r.ClientCPUs = s.flags["server-cpus"], f.clientCPUs.String()
+	r.ServerCPUs, r.ClientCPUs = s.flags["server-cpus"], f.Load.CPUs.String()
 	r.DataSet = s.data
 	sides := report.Sides{IdleCPUs: s.idle, InProcess: s.served != nil}
 	before, after := m.before, m.after

@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
-	"github.com/spf13/pflag"
 )
 
 const runHelp = `Examples:
@@ -147,83 +147,46 @@ func readExperimentAs(path, name string) (*experiment.Experiment, error) {
 	if err := results.CheckPrimary(path, x); err != nil {
 		return nil, err
 	}
-	return x, results.CheckThresholds(x, parseRate)
+	return x, results.CheckThresholds(x, factor.ParseRate)
 }
 
-// experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value.
+// experimentFlags are the flags that an experiment may set, each with the function that checks and normalizes a value: all factors but
+// stages, which has a key of its own.
 func experimentFlags() experiment.Flags {
 	flags := experiment.Flags{}
-	newBenchFactors().set.VisitAll(func(g *pflag.Flag) {
-		if !slices.Contains(slices.Concat([]string{"json", "target", "server-at", "output-dir", "record-dir", "run-id", "stages"}, identityFlags, launchFlags), g.Name) {
-			flags[g.Name] = func(value string) (string, error) {
-				f := newBenchFactors()
-				if err := f.set.Set(g.Name, value); err != nil {
-					return "", reason(err)
-				}
-				return f.set.Lookup(g.Name).Value.String(), f.checkNames()
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Name != "stages" }) {
+		flags[name] = func(value string) (string, error) {
+			f := newBenchFactors()
+			if err := f.set.Set(name, value); err != nil {
+				return "", factor.Reason(err)
 			}
+			return f.set.Lookup(name).Value.String(), f.checkValue()
 		}
-	})
+	}
 	return flags
 }
 
 func newBenchFactors() *factors {
 	f := newFactors("bench", benchHelp)
-	f.serverFlags()
-	f.loadFlags()
 	f.benchFlags()
-	f.limit()
+	factor.Limit(f.set, spans)
 	return f
 }
 
 // applicable removes from a cell the flags that do not apply to it: an experiment that sweeps backend may set the
 // disk's cache for all cells. On a command line such a flag is a contradiction, and refused.
 func applicable(c experiment.Cell) experiment.Cell {
-	is := func(flag, value string) bool { v, ok := c.Get(flag); return ok && v == value }
-	engine, _ := c.Get("disk-engine") // "": the default
-	if engine == "" {
-		engine = store.EngineUring
+	defaults := factor.NewValues()
+	get := factor.All.Get(&defaults)
+	of := func(name string) string {
+		if v, ok := c.Get(name); ok {
+			return v
+		}
+		return get(name)
 	}
 	return slices.DeleteFunc(slices.Clone(c), func(f experiment.Flag) bool {
-		sockets := hasUring(is) && slices.Contains(ringFlags, f.Name)
-		if slices.Contains(diskFlags, f.Name) && (is("backend", "null") || is("backend", "mem")) && !sockets {
-			return true
-		}
-		switch f.Name {
-		case "cache-bytes", "update":
-			return is("backend", "raw")
-		case "value-dist", "value-min-bytes": // it keeps no values whose sizes could differ
-			return is("backend", "null")
-		case "raw-bytes":
-			return !is("backend", "raw")
-		case "null-busy", "null-delay":
-			return !is("backend", "null")
-		case "iopoll":
-			return engine != store.EngineUring
-		case "disk-wait":
-			return engine != store.EngineUring || is("wait", "spin")
-		case "disk-wait-max":
-			return engine != store.EngineUring || is("wait", "spin") || is("disk-wait", "1")
-		case "taskrun":
-			return engine != store.EngineUring && !sockets || is("sqpoll", "true")
-		case "sqpoll", "fixed-buffers", "fixed-files":
-			return !store.NeedsRing(engine) && !sockets
-		case "spin-max":
-			return !is("wait", "hybrid")
-		case "ring":
-			return !is("transport", "uring")
-		case "net-loops", "store-loops":
-			return !is("placement", "dispatched")
-		case "server-threads":
-			return is("placement", "dispatched")
-		case "target-per-s", "arrival":
-			return !is("loop", "open")
-		case "rdma-export-bytes":
-			return !is("transport", "rdma") || !is("rdma-verb", "read")
-		case "rdma-srq":
-			return !is("transport", "rdma") || is("rdma-verb", "write")
-		}
-		return rdmaOnly(f.Name) && !is("transport", "rdma") || !tcpApplies(f.Name, is) || !uringApplies(f.Name, is)
+		x := factor.All.Find(f.Name)
+		return x != nil && !x.Swept(of)
 	})
 }
 
@@ -236,10 +199,7 @@ func cellFactors(c experiment.Cell) (*factors, error) {
 	if _, err := f.checkBench(); err != nil {
 		return nil, err
 	}
-	if _, err := f.plan(); err != nil {
-		return nil, err
-	}
-	_, err := f.store(1)
+	_, err := f.plan()
 	return f, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/lab"
 )
 
@@ -20,7 +21,7 @@ type goal struct {
 func parseGoal(s string) (*goal, error) {
 	name, limit, ok := strings.Cut(s, "<")
 	digits, isP := strings.CutPrefix(strings.TrimSpace(name), "p")
-	p, err := parseDecimal(digits)
+	p, err := factor.ParseDecimal(digits)
 	d, derr := time.ParseDuration(strings.TrimSpace(limit))
 	if !ok || !isP || err != nil || derr != nil || !(p > 0 && p < 100) || d <= 0 {
 		return nil, fmt.Errorf("%q is no goal (such as p99<200us or p99.9<5ms)", s)

@@ -41,9 +41,6 @@ func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
 	f.serverFlags()
 	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7070", "host:port, where port 0 picks one, or unix:PATH, a unix socket whose file is its owner's alone (tcp, uring); default with rdma: port 7070 of the first device's address")
-	f.valueBytes, f.keyBytes, f.depth, f.scanItems = 1<<10, 16, 256, 100
-	f.set.Var(&f.valueBytes, "value-bytes", "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken")
-	f.set.IntVar(&f.scanItems, "scan-items", 100, "scans of that many such values fit an answer")
 	f.guardFlags()
 	f.boundFlags()
 	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
@@ -65,8 +62,8 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.checkBounds(); err != nil {
 		return err
 	}
-	if f.acceptLoss && f.backend != store.Disk.String() {
-		return usagef("--accept-loss needs --backend disk, not %s", f.backend)
+	if f.acceptLoss && f.Store.Backend != store.Disk.String() {
+		return usagef("--accept-loss needs --backend disk, not %s", f.Store.Backend)
 	}
 	if err := f.checkReach("listen", f.listen, 0); err != nil {
 		return err
@@ -77,12 +74,12 @@ func serveCommand(ctx context.Context, args []string) error {
 		}
 	}
 	if f.inProcess() {
-		return usagef("--transport %s has no server: it is for bench and load", f.transport)
+		return usagef("--transport %s has no server: it is for bench and load", f.Server.Transport)
 	}
 	if err := f.readCertificate(); err != nil {
 		return err
 	}
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err != nil {
 		return err
 	}
@@ -90,7 +87,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := confine(f.serverCPUs.or(defaultCPUs().server)); err != nil {
+	if err := confine(f.Server.CPUs.Or(defaultCPUs().server)); err != nil {
 		return err
 	}
 	if check {
@@ -112,7 +109,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	c, err := s.Counters()
 	var m server.Metrics
 	if err == nil {
-		m, err = s.ServeMetrics(f.metrics, server.Labels{Version: version, Transport: f.transport, Backend: f.backend, Engine: f.engines(), Placement: f.placement})
+		m, err = s.ServeMetrics(f.metrics, server.Labels{Version: version, Transport: f.Server.Transport, Backend: f.Store.Backend, Engine: f.engines(), Placement: f.Server.Placement})
 	}
 	defer m.Close() // it tells of the end, too
 	if err == nil {
@@ -130,15 +127,15 @@ func serveCommand(ctx context.Context, args []string) error {
 
 func greet(f *factors, s *server.Server, c server.Counters, metrics string) error {
 	o := f.serverOptions()
-	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.transport, "loops", len(s.Group().All()), "backend", f.backend, "dir", f.dir,
+	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
 		"engine", f.engines(), "direct_io", c.DirectIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
-	g := greeting{Listening: s.Addr(), Transport: f.transport, Backend: f.backend, DirectIO: c.DirectIO(), Dir: f.dir, Pid: os.Getpid(), Metrics: metrics}
+	g := greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(stdout).Encode(g)
 	}
 	where := ""
-	if f.onDisk() {
-		where = " in " + f.dir
+	if f.OnDisk() {
+		where = " in " + f.Store.Dir
 		if !c.DirectIO() {
 			where += " (no O_DIRECT there: the page cache is in the way of every figure)"
 		}

@@ -46,9 +46,6 @@ func (c *checks) add(what, found string, err error) {
 // check says of each thing that serve with these flags needs whether it is there, and leaves everything as it is. Flags that contradict each other are an
 // error at once, as they are without it.
 func (f *factors) check(n *network, plan loop.Plan) error {
-	if _, err := f.store(plan.Keys()); err != nil {
-		return err
-	}
 	c := &checks{}
 	c.add("flags", fmt.Sprintf("they go together: %d loops, %d partitions", plan.Loops(), plan.Keys()), f.checkServerAmounts(&plan))
 	works := n.works()
@@ -75,8 +72,8 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 		c.add("pinned", found, err)
 	}
 	f.settleEngine()
-	if f.onDisk() {
-		c.add("disk engine", f.diskEngine+" works here", f.engineWorks())
+	if f.OnDisk() {
+		c.add("disk engine", f.Store.Engine+" works here", f.engineWorks())
 		found, err := f.look(plan.Keys())
 		c.add("dir", found, err)
 	}
@@ -136,7 +133,7 @@ func (f *factors) canListen(n *network, addr string) error {
 	if path, local := socket.UnixPath(addr); local {
 		return socket.CheckUnix(path)
 	}
-	sockets := f.tcp.options.Sockets
+	sockets := f.TCP.Options().Sockets
 	sockets.ReusePort = false // as a server's first listener: nobody else may have the port
 	fd, _, err := socket.Listen(addr, sockets)
 	if err == nil {
@@ -156,10 +153,7 @@ func bindable(addr string) error {
 
 // look says what a store will find in its folder.
 func (f *factors) look(shards int) (string, error) {
-	o, err := f.store(shards)
-	if err != nil {
-		return "", err
-	}
+	o := f.store(shards)
 	where := "in " + o.Dir + ": "
 	if o.Dir == "" {
 		where = "in " + temporaryParent() + ", removed at the end: "

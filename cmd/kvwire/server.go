@@ -13,7 +13,7 @@ import (
 
 // startServer starts the server that the flags describe, in this process. The caller closes it.
 func startServer(f *factors) (*server.Server, error) {
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -31,15 +31,10 @@ func startServer(f *factors) (*server.Server, error) {
 	if err := f.checkServerAmounts(&plan); err != nil {
 		return nil, err
 	}
-	if err := addressSpace(&plan, int64(f.cacheBytes)); err != nil {
+	if err := addressSpace(&plan, int64(f.Store.CacheBytes)); err != nil {
 		return nil, err
 	}
-	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: map[string]string{}, Log: f.logger()}
-	for _, name := range serverFlags {
-		if g := f.set.Lookup(name); g != nil {
-			c.Flags[name] = g.Value.String()
-		}
-	}
+	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: f.serverTexts(), Log: f.logger()}
 	if said, enough := f.memory(&plan); !enough {
 		c.Log.Warn("memory", "found", said)
 	}
@@ -49,18 +44,18 @@ func startServer(f *factors) (*server.Server, error) {
 		}
 	}
 	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
-	if f.onDisk() && f.dir == "" {
+	if f.OnDisk() && f.Store.Dir == "" {
 		if c.Temporary, err = temporary(); err != nil {
 			return nil, err
 		}
-		f.dir = c.Temporary
+		f.Store.Dir = c.Temporary
 	}
 	recovered := newRecovery("opening")
 	defer recovered.Clear()
 	c.Store = func(shards int) (store.Options, error) {
-		o, err := f.store(shards)
+		o := f.store(shards)
 		o.Progress = func(shard int, done, total int64) { recovered.show(shard, shards, done, total) }
-		return o, err
+		return o, nil
 	}
 	return server.Start(c)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
@@ -36,7 +37,7 @@ var idleLook = 300 * time.Millisecond
 
 // prepare starts what the flags ask for and connects. It confines the whole process to the client's CPUs. The caller closes the session.
 func prepare(ctx context.Context, f *factors) (*session, error) {
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +46,6 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 		return nil, err
 	}
 	if _, err := f.plan(); err != nil {
-		return nil, err
-	}
-	if _, err := f.store(1); err != nil {
 		return nil, err
 	}
 	for _, n := range f.launch.here(n, side) {
@@ -59,24 +57,24 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	if f.launch.used() {
 		cpus = split{} // any: they are on hosts of their own
 	}
-	f.serverCPUs.or(cpus.server)
-	f.clientCPUs.or(cpus.client)
+	f.Server.CPUs.Or(cpus.server)
+	f.Load.CPUs.Or(cpus.client)
 	if f.target == "" && f.serverAt == "" && f.launch.Server == "" {
-		if err := checkAllowed("server-cpus", f.serverCPUs); err != nil {
+		if err := checkAllowed("server-cpus", f.Server.CPUs); err != nil {
 			return nil, err
 		}
 	}
 	if len(f.launch.Clients) == 0 {
-		if err := checkAllowed("client-cpus", f.clientCPUs); err != nil {
+		if err := checkAllowed("client-cpus", f.Load.CPUs); err != nil {
 			return nil, err
 		}
 	}
 	s := &session{f: f}
 	if f.inProcess() {
-		f.clientCPUs = f.serverCPUs // one process
+		f.Load.CPUs = f.Server.CPUs // one process
 	}
 	if len(f.launch.Clients) == 0 {
-		if err := confine(f.clientCPUs); err != nil {
+		if err := confine(f.Load.CPUs); err != nil {
 			return nil, err
 		}
 	}
@@ -102,14 +100,15 @@ func (s *session) agree() error {
 	}
 	s.flags = c.Flags
 	s.granted.inlineBytes, s.granted.mtu, s.granted.known = rdma.Granted(s.client.control)
-	if wait := s.flags["wait"]; wait != s.f.wait {
-		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.wait, wait, s.f.wait)
+	if wait := s.flags["wait"]; wait != s.f.Server.Wait {
+		return usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.Server.Wait, wait, s.f.Server.Wait)
 	}
-	if s.f.redis || s.f.clientTransport != s.f.transport {
+	if s.f.redis || s.f.Load.ClientTransport != s.f.Server.Transport {
 		return nil
 	}
-	for _, name := range alike(s.f.transport) {
-		if here, there := s.f.set.Lookup(name).Value.String(), s.flags[name]; there != here {
+	get := factor.All.Get(&s.f.Values)
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Has(factor.Alike) && x.When.Holds(get) }) {
+		if here, there := get(name), s.flags[name]; there != here {
 			return usagef("the server has --%s=%s and the client %s, which is no comparison: give both the same", name, there, here)
 		}
 	}
@@ -118,11 +117,11 @@ func (s *session) agree() error {
 
 // clientNetwork is the client's side: the server's transport, or the one that --client-transport names.
 func (f *factors) clientNetwork(server *network) (*network, error) {
-	if f.clientTransport == "" || f.clientTransport == server.name {
-		f.clientTransport = server.name
+	if f.Load.ClientTransport == "" || f.Load.ClientTransport == server.name {
+		f.Load.ClientTransport = server.name
 		return server, nil
 	}
-	n, err := find(f.clientTransport)
+	n, err := find(f.Load.ClientTransport)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +139,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 			s.idle = report.F(busy)
 		}
 	}
-	roomFor(max(f.clientThreads, f.serverThreads))
+	roomFor(max(f.Load.Threads, f.Server.Threads))
 	if f.inProcess() {
 		if s.served, err = startServer(f); err != nil {
 			return err
@@ -153,7 +152,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 		if s.child, err = startChild(ctx, f); err != nil {
 			return err
 		}
-		if s.child.control != nil && !f.onDisk() {
+		if s.child.control != nil && !f.OnDisk() {
 			s.child.control.Quiet = server.QuietSoon
 		}
 		addr = s.child.hello.Listening

@@ -267,7 +267,7 @@ func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, 
 	l := &hostsLoad{s}
 	words, err := l.order(ctx, func(i int) order {
 		one := spec
-		one.FirstThread = i * s.f.clientThreads
+		one.FirstThread = i * s.f.Load.Threads
 		return order{Open: &one}
 	})
 	for i, w := range words {

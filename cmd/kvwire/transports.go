@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/inproc"
 	"github.com/kvwire/kvwire/internal/probe"
-	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/tcp"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/uring"
 )
@@ -26,9 +25,13 @@ type network struct {
 var networks = []network{
 	{"inproc", true, func(*factors) transport.Transport { return inproc.Transport{} }, func() error { return nil }},
 	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
-	{"tcp", false, (*factors).overTCP, func() error { return nil }},
-	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.uring.options} }, func() error { return probe.Uring(probe.Local()).Err() }},
-	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.rdma} }, rdmaHere},
+	{"tcp", false, func(f *factors) transport.Transport {
+		o := f.TCP.Options()
+		o.ServerTLS, o.ClientTLS = f.guard.tls, f.as.tls
+		return tcp.Transport{Options: o}
+	}, func() error { return nil }},
+	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.Uring.Options()} }, func() error { return probe.Uring(probe.Local()).Err() }},
+	{"rdma", false, func(f *factors) transport.Transport { return rdma.Transport{Options: f.RDMA.Options()} }, rdmaHere},
 }
 
 func rdmaHere() error {
@@ -65,7 +68,7 @@ func find(name string) (*network, error) {
 
 // inProcess says whether client and server are one process.
 func (f *factors) inProcess() bool {
-	n, err := find(f.transport)
+	n, err := find(f.Server.Transport)
 	return err == nil && n.local
 }
 
@@ -78,35 +81,3 @@ func (n *network) works() error {
 }
 
 func (n *network) sleep() loop.Sleep { return n.impl(new(factors)).Sleep() }
-
-// storeSleep is how loops sleep that have keys only.
-func storeSleep() loop.Sleep {
-	if ring.Built {
-		return loop.SleepRing
-	}
-	return loop.SleepEpoll
-}
-
-// alike are the flags of which both sides of a network must have the same.
-func alike(network string) []string {
-	switch network {
-	case "rdma":
-		return rdmaFlags
-	case "tcp":
-		return tcpBoth
-	case "uring":
-		return uringFlags
-	}
-	return nil
-}
-
-// ofClient says whether a server's flag is its client's, too.
-func ofClient(name string) bool {
-	return slices.Contains([]string{"transport", "backend", "wait", "spin-max", "value-bytes", "scan-items"}, name) ||
-		slices.Contains(rdmaFlags, name) || slices.Contains(tcpBoth, name) || slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name)
-}
-
-// clientsAlone says whether a flag that servers have concerns the client here, and not the server.
-func (f *factors) clientsAlone(name string) bool {
-	return f.transport != "uring" && (slices.Contains(uringFlags, name) || slices.Contains(ringFlags, name) && !f.onDisk())
-}

@@ -2,18 +2,12 @@ package main
 
 import (
 	"errors"
-	"slices"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/uring"
 )
-
-// onUnix is the value of the device column for a unix socket.
-const onUnix = "unix"
-
-// notOnUnix are the flags that set what a unix socket does not have: what TCP does with segments and acknowledgements, and queues of a device.
-var notOnUnix = []string{"tcp-nodelay", "tcp-cork", "tcp-quickack", "tcp-receive-bytes", "tcp-busy-poll", "tcp-zerocopy-bytes", "uring-zerocopy-bytes", "uring-napi"}
 
 // checkUnix checks --listen or --target where it is a unix socket, unix:PATH; any other address passes.
 func (f *factors) checkUnix(flag, addr string) error {
@@ -25,17 +19,19 @@ func (f *factors) checkUnix(flag, addr string) error {
 		return usagef("--%s %.300q: %v", flag, addr, err)
 	}
 	switch {
-	case f.transport != "tcp" && f.transport != "uring":
-		return usagef("--%s %s: a unix socket needs --transport tcp or uring, not %s", flag, addr, f.transport)
-	case f.tcp.tls == on || f.guard.certificate != "" || f.as.ca != "":
+	case f.Server.Transport != "tcp" && f.Server.Transport != "uring":
+		return usagef("--%s %s: a unix socket needs --transport tcp or uring, not %s", flag, addr, f.Server.Transport)
+	case f.TCP.TLS == factor.On || f.guard.certificate != "" || f.as.ca != "":
 		return usagef("--%s %s: TLS is not for a unix socket: its bytes never leave the machine, and it has no host's name that a certificate could prove (the mode of its file says who may connect, and --auth-file)", flag, addr)
-	case f.tcp.accept == "each":
+	case f.TCP.Accept == "each":
 		return usagef("--%s %s: a unix socket has one listener: leave --tcp-accept each out", flag, addr)
-	case f.uring.large == uring.ZeroCopy.String():
+	case f.Uring.Large == uring.ZeroCopy.String():
 		return usagef("--%s %s: the kernel has no sends without copy on a unix socket: leave --uring-large zerocopy out", flag, addr)
 	}
-	if i := slices.IndexFunc(notOnUnix, f.sets); i >= 0 {
-		return usagef("--%s %s: a unix socket has nothing that --%s could set: leave it out", flag, addr, notOnUnix[i])
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.OffUnix }) {
+		if f.sets(name) {
+			return usagef("--%s %s: a unix socket has nothing that --%s could set: leave it out", flag, addr, name)
+		}
 	}
 	return nil
 }
@@ -53,16 +49,7 @@ var errUnixHere = errors.New("a unix socket is for serve --listen, and for --tar
 // carriedBy is the device column of a socket to that address on this host.
 func carriedBy(target string) string {
 	if _, local := socket.UnixPath(target); local {
-		return onUnix
+		return report.OnUnix
 	}
 	return "loopback" // the kernel's way to any address of its own
-}
-
-// unixFactors leaves out of a row what a unix socket does not have.
-func unixFactors(r *report.Row) {
-	if r.Device != onUnix {
-		return
-	}
-	r.TCPNoDelay, r.TCPCork, r.TCPQuickAck = report.Bool{}, report.Bool{}, report.Bool{}
-	r.TCPReceiveBytes, r.TCPZeroCopyBytes, r.TCPBusyPollNs, r.UringNAPINs = report.Int{}, report.Int{}, report.Int{}, report.Int{}
 }

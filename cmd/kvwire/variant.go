@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -46,8 +47,6 @@ type variantWord struct {
 // variantCommand is the process of one variant of a generation, which kvwire run starts.
 func variantCommand(ctx context.Context, args []string) error {
 	f := newFactors("variant", "What kvwire run starts for each variant of a question.")
-	f.serverFlags()
-	f.loadFlags()
 	f.benchFlags()
 	if err := f.parse(args, nil); err != nil {
 		return err
@@ -62,7 +61,7 @@ func variantCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	f.warn()
-	spec.Verify = keeps(s.flags["backend"])
+	spec.Verify = factor.Keeps(s.flags["backend"])
 	// Who ordered it may end at any time: a word that nobody reads is an error then, and not the end of this process, whose server and temporary
 	// folder are still to be removed.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -109,7 +108,7 @@ type serverCost struct {
 // open loads the data, warms up, and parks. Meanwhile it reports its progress.
 func (v *variant) open(ctx context.Context) (err error) {
 	show := v.progress()
-	if keeps(v.s.f.backend) {
+	if factor.Keeps(v.s.f.Store.Backend) {
 		if err := v.s.load(ctx, v.spec, show); err != nil {
 			return fmt.Errorf("load %d records: %w", v.spec.Records, err)
 		}
@@ -305,7 +304,7 @@ func (v *variant) fill(row *report.Row, sum *loadSum) {
 	if v.late > 0 {
 		row.Mark(fmt.Sprintf("%d of %d slices began late", v.late, v.slices))
 	}
-	if sum.TCP && v.s.f.transport != "rdma" && v.s.served == nil {
+	if sum.TCP && v.s.f.Server.Transport != "rdma" && v.s.served == nil {
 		row.TCPSlowStartAfterIdle = report.B(sum.SlowStart)
 	}
 }

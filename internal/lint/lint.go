@@ -188,6 +188,8 @@ func forbidden(dir, imported string) string {
 		return "nothing imports cmd: move what is shared into a package of its own"
 	case within(ours, "verify"):
 		return "nothing imports verify: it is for tests of the whole, and stands above everything but cmd"
+	case within(dir, "factor") && within(ours, "report", "lab", "server", "inproc"):
+		return "factor imports what its values are options of, and nothing that stands above these: report takes its columns from factor"
 	case within(dir, "kv") && !within(ours, "kv"):
 		return "kv imports the standard library only: it is the seam that everything else stands on"
 	case within(dir, "lab/stats"):

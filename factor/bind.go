@@ -1,0 +1,127 @@
+package factor
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// groupOf is the annotation of a flag that has its group.
+const groupOf = "group"
+
+// Bind adds the flags of the factors that pass to a set. Their values are in v, which has their defaults then.
+func (t Table) Bind(set *pflag.FlagSet, v *Values, pass func(*Factor) bool) {
+	for i := range t {
+		if pass(&t[i]) {
+			t[i].bind(set, v)
+		}
+	}
+}
+
+// Any is for Bind: the factors that have one of these sides.
+func Any(s Side) func(*Factor) bool { return func(f *Factor) bool { return f.HasAny(s) } }
+
+func (f *Factor) bind(set *pflag.FlagSet, v *Values) {
+	var err error
+	switch p := f.At(v).(type) {
+	case *bool:
+		set.BoolVar(p, f.Name, f.Default == "true", f.Help)
+	case *string:
+		set.StringVar(p, f.Name, f.Default, f.Help)
+	case *int:
+		var n int
+		n, err = strconv.Atoi(f.Default)
+		set.IntVar(p, f.Name, n, f.Help)
+	case *uint64:
+		var n uint64
+		n, err = strconv.ParseUint(f.Default, 10, 64)
+		set.Uint64Var(p, f.Name, n, f.Help)
+	case *time.Duration:
+		var d time.Duration
+		d, err = time.ParseDuration(f.Default)
+		set.DurationVar(p, f.Name, d, f.Help)
+	case *CPUs:
+		*p = slices.Clone(unset)
+		set.Var(p, f.Name, f.Help)
+		set.Lookup(f.Name).DefValue = ""
+	case pflag.Value:
+		err = p.Set(f.Default)
+		set.Var(p, f.Name, f.Help)
+	default:
+		err = fmt.Errorf("a value of type %T", p)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("factor: %s: default %q: %v", f.Name, f.Default, err))
+	}
+	g := set.Lookup(f.Name)
+	g.Annotations = map[string][]string{groupOf: {f.Group}}
+	g.Hidden = f.Hidden
+	if f.Range != (Span{}) {
+		limit(g, f.Range)
+	}
+}
+
+// scratch is a set for flags that nobody gives, in the order in which they are added.
+func scratch() *pflag.FlagSet {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SortFlags = false
+	return set
+}
+
+// Usage writes the help of a set: first the flags that are no factors, then those of each group.
+func Usage(w io.Writer, set *pflag.FlagSet) {
+	sets := map[string]*pflag.FlagSet{"": scratch()}
+	groups := []string{""}
+	set.VisitAll(func(g *pflag.Flag) {
+		if g.Hidden {
+			return
+		}
+		name := ""
+		if of := g.Annotations[groupOf]; len(of) > 0 {
+			name = of[0]
+		}
+		if sets[name] == nil {
+			sets[name] = scratch()
+			groups = append(groups, name)
+		}
+		sets[name].AddFlag(g)
+	})
+	for _, name := range groups {
+		heading := "Flags"
+		if name != "" {
+			heading = "\n" + name
+		}
+		fmt.Fprintf(w, "%s:\n%s", heading, sets[name].FlagUsagesWrapped(100))
+	}
+}
+
+// CheckWords refuses a value that is not among the words of its factor.
+func (t Table) CheckWords(v *Values) error {
+	for i := range t {
+		f := &t[i]
+		if text := f.Text(v); len(f.Words) > 0 && text != f.Default && !slices.Contains(f.Words, text) {
+			return fmt.Errorf("--%s %q is unknown (%s)", f.Name, text, either(f.Words))
+		}
+	}
+	return nil
+}
+
+// Given reports whether the user has set a flag.
+type Given func(name string) bool
+
+// CheckGiven refuses flags of the factors that pass where they have no meaning.
+func (t Table) CheckGiven(v *Values, given Given, pass func(*Factor) bool) error {
+	get := t.Get(v)
+	for i := range t {
+		if f := &t[i]; given(f.Name) && pass(f) {
+			if err := f.Refused(get); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package factor
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/kvwire/kvwire/rdma"
+)
+
+const rdmaGroup = "RDMA (--transport rdma)"
+
+var onRDMA = Where("transport", "rdma")
+
+// rdmaDefaults are the options of the zero value, which passes.
+var rdmaDefaults, _ = rdma.Options{}.Defaults()
+
+var rdmaRows = []Factor{
+	{Name: "rdma-verb", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), At: func(v *Values) any { return &v.RDMA.Verb },
+		Help:    "how messages travel: " + strings.Join(rdma.Verbs(), ", "),
+		Meaning: "how messages travel: send, write or read",
+		When:    onRDMA},
+	{Name: "rdma-connect", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Connect.String(), Words: []string{"tcp", "cm"}, At: func(v *Values) any { return &v.RDMA.Connect },
+		Help:    "how queue pairs are connected: tcp, or cm (rdma_cm); the hello goes by TCP in both cases",
+		Meaning: "how queue pairs are connected: tcp or cm",
+		When:    onRDMA},
+	{Name: "rdma-inline-bytes", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.InlineBytes), Range: Span{"0", "1KiB"}, At: func(v *Values) any { return &v.RDMA.InlineBytes },
+		Help:    "messages up to that size are copied into the work request, as far as the device can; 0: none",
+		Meaning: "the largest message that is copied into its work request, as granted by the device",
+		When:    onRDMA},
+	{Name: "rdma-signal-every", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.SignalEvery), Range: Span{"1", "64"}, At: func(v *Values) any { return &v.RDMA.SignalEvery },
+		Help:    "work requests for each completion, where no memory waits for it",
+		Meaning: "one work request in so many asks for a completion",
+		When:    onRDMA},
+	{Name: "rdma-post-batch", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.PostBatch), Range: Span{"1", "64"}, At: func(v *Values) any { return &v.RDMA.PostBatch },
+		Help:    "work requests for each doorbell, at most",
+		Meaning: "work requests per doorbell, at most",
+		When:    onRDMA},
+	{Name: "rdma-slot-bytes", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.SlotBytes), Range: Span{"256", "1MiB"}, Hidden: true, At: func(v *Values) any { return &v.RDMA.SlotBytes },
+		Help:    "largest message, and the size of each receive; what is larger travels in fragments",
+		Meaning: "size of each receive, and so of the largest message",
+		When:    onRDMA},
+	{Name: "rdma-srq", Group: rdmaGroup, Side: Server | Client | Alike, Default: "false", At: func(v *Values) any { return &v.RDMA.SRQ },
+		Help:    "the connections of a loop share one receive queue; not with the verb write",
+		Meaning: "receives are shared by queue pairs",
+		When:    onRDMA, Sweep: Unless("rdma-verb", rdma.Write.String())},
+	{Name: "rdma-mtu", Group: rdmaGroup, Side: Server | Client | Alike, Default: fmt.Sprint(rdmaDefaults.MTU), Range: Span{"256", "4096"}, Hidden: true, At: func(v *Values) any { return &v.RDMA.MTU },
+		Help:    "path MTU: 256, 512, 1024, 2048 or 4096; the ports may limit it",
+		Meaning: "path MTU in bytes",
+		When:    onRDMA},
+	{Name: "huge-pages", Group: rdmaGroup, Side: Server | Client | Alike, Default: "false", Hidden: true, At: func(v *Values) any { return &v.RDMA.HugePages },
+		Help:    "messages in huge pages, where the kernel has some",
+		Meaning: "huge pages asked for under registered memory",
+		When:    onRDMA},
+	{Name: "rdma-export-bytes", Group: rdmaGroup, Side: Server, Default: "64MiB", Range: Span{"4KiB", "1TiB"}, At: func(v *Values) any { return &v.RDMA.ExportBytes },
+		Help:    "verb read: memory of the tables, of the whole server, from which items are read",
+		Meaning: "verb read: memory of the tables that items are read from",
+		When:    onRDMA.And("rdma-verb", rdma.Read.String())},
+	{Name: "rdma-traffic-class", Group: rdmaGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "255"}, At: func(v *Values) any { return &v.RDMA.TrafficClass },
+		Help:    "traffic class of the packets, 0 to 255: on Ethernet the byte with DSCP, by which switches choose a queue; 0: the system's",
+		Meaning: "traffic class of the packets, with DSCP; 0: the system's",
+		When:    onRDMA},
+	{Name: "rdma-service-level", Group: rdmaGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "15"}, At: func(v *Values) any { return &v.RDMA.ServiceLevel },
+		Help:    "service level of the packets, 0 to 15: on InfiniBand it chooses the virtual lane; 0: the path record's with --rdma-connect cm, else 0",
+		Meaning: "service level of the packets, on InfiniBand; 0: the path record's with rdma_cm, else 0",
+		When:    onRDMA},
+}
+
+// ReadsItems reports whether clients fetch items by one-sided READs.
+func (v *Values) ReadsItems() bool {
+	return v.Server.Transport == "rdma" && v.RDMA.Verb == rdma.Read.String()
+}
+
+// Check refuses values that rdma does not accept.
+func (v *RDMAValues) Check() error {
+	_, err := v.options().Defaults()
+	return err
+}
+
+// Options are those of both sides.
+func (v *RDMAValues) Options() rdma.Options {
+	o, _ := v.options().Defaults() // Check has looked at the error
+	return o
+}
+
+func (v *RDMAValues) options() rdma.Options {
+	o := rdma.Options{SlotBytes: int(v.SlotBytes), InlineBytes: int(v.InlineBytes), SignalEvery: v.SignalEvery,
+		PostBatch: v.PostBatch, SRQ: v.SRQ, MTU: v.MTU, TrafficClass: v.TrafficClass, ServiceLevel: v.ServiceLevel, HugePages: v.HugePages}
+	if o.InlineBytes == 0 {
+		o.InlineBytes = -1
+	}
+	o.Verb, _ = rdma.ParseVerb(v.Verb) // Words has them all
+	o.Connect, _ = rdma.ParseConnect(v.Connect)
+	return o
+}

@@ -1,0 +1,130 @@
+package factor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store"
+)
+
+var transports = []string{"inproc", "codec", "tcp", "uring", "rdma"}
+
+var networkRows = []Factor{
+	{Name: "transport", Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
+		Help:    "network between client and server: inproc (none: a call), codec (none: frames without a kernel), tcp, uring or rdma",
+		Meaning: "network between client and server"},
+	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, At: func(v *Values) any { return &v.Load.ClientTransport },
+		Help:    "the client's side, where it differs: tcp and uring understand each other",
+		Meaning: "network of the client's side"},
+}
+
+var loopRows = []Factor{
+	{Name: "placement", Group: "Loops", Side: Server, Default: "colocated", Words: []string{"colocated", "dispatched"}, At: func(v *Values) any { return &v.Server.Placement },
+		Help:    "colocated: every loop has connections and keys; dispatched: network loops and store loops",
+		Meaning: "colocated: every loop has connections and keys; dispatched: network loops and store loops"},
+	{Name: "server-threads", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.Threads },
+		Help:    "loops of the server; 0: one (dispatched: --net-loops and --store-loops)",
+		Meaning: "loops of the server",
+		Sweep:   Unless("placement", "dispatched")},
+	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.NetLoops },
+		Help:    "dispatched: loops with connections; 0: one",
+		Meaning: "dispatched: loops with connections",
+		Effect:  Where("placement", "dispatched")},
+	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.StoreLoops },
+		Help:    "dispatched: loops with keys; 0: one",
+		Meaning: "dispatched: loops with keys",
+		Effect:  Where("placement", "dispatched")},
+	{Name: "wait", Group: "Loops", Side: Server | Client, Default: "block", Words: []string{"block", "spin", "hybrid"}, At: func(v *Values) any { return &v.Server.Wait },
+		Help:    "what an idle loop does, on both sides: block, spin or hybrid",
+		Meaning: "what an idle loop does: block, spin or hybrid"},
+	{Name: "spin-max", Group: "Loops", Side: Server | Client, Default: "50us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Server.SpinMax },
+		Help:    "hybrid: how long to spin before sleeping",
+		Meaning: "hybrid: how long a loop spins before it sleeps",
+		When:    Where("wait", "hybrid")},
+	{Name: "server-cpus", Group: "Loops", Side: Server, ByRun: true, At: func(v *Values) any { return &v.Server.CPUs },
+		Help:    "CPUs of the server process (0,2-3; any); default: apart from the client's",
+		Meaning: "CPUs of the server's process"},
+}
+
+// CheckServer refuses flags of the server, of its store and of the network that contradict each other. It chooses the engines of TLS.
+func (v *Values) CheckServer(given Given) error {
+	s, dispatched := &v.Server, v.Server.Placement == loop.Dispatched.String()
+	if err := All.CheckWords(v); err != nil {
+		return err
+	}
+	if err := v.CheckTLS(given); err != nil {
+		return err
+	}
+	if err := All.CheckGiven(v, given, Any(Server|Client)); err != nil {
+		return err
+	}
+	switch ct := v.Load.ClientTransport; {
+	case given("tcp-client-engine") && ct != "" && ct != "tcp":
+		return fmt.Errorf("--tcp-client-engine needs a client over tcp, not --client-transport %s", ct)
+	case v.Uring.Ring == "separate" && s.Transport != "uring":
+		return fmt.Errorf("--ring separate needs --transport uring, not %s", s.Transport)
+	case !dispatched && (s.NetLoops != 0 || s.StoreLoops != 0):
+		return errors.New("--net-loops and --store-loops need --placement dispatched")
+	case dispatched && s.Threads != 0:
+		return errors.New("--server-threads needs --placement colocated (dispatched: --net-loops and --store-loops)")
+	}
+	for _, check := range []func() error{v.RDMA.Check, v.TCP.Check, v.Uring.Check, v.checkStore} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plan is the server's loops. net is how loops with connections sleep. local: client and server are one process, and there are no connections.
+func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {
+	s := &v.Server
+	p.Placement, _ = loop.ParsePlacement(s.Placement) // Words has them all, here and below
+	wait, _ := loop.ParseWait(s.Wait)
+	p.NetLoops = max(1, s.Threads, s.NetLoops)
+	p.StoreLoops = max(1, s.StoreLoops)
+	p.Net = loop.Options{Sleep: net, Wait: wait, SpinMax: s.SpinMax, SocketRing: v.Uring.Ring == "separate", CPUs: s.CPUs}
+	p.Store = p.Net
+	if s.Transport == "uring" {
+		v.OfSocketRing(&p.Net)
+	}
+	if p.Placement == loop.Colocated {
+		p.Store = p.Net
+	}
+	p.Store.SocketRing = false
+	if local || p.Placement == loop.Dispatched {
+		p.Store.Sleep = storeSleep()
+		if v.OnDisk() && v.Store.Engine != store.EngineUring {
+			p.Store.Sleep = loop.SleepEpoll // no io_uring but the engine's, or none at all
+		}
+	}
+	if v.OnDisk() {
+		if err := v.planDisk(&p.Store); err != nil {
+			return p, err
+		}
+	}
+	if p.Placement == loop.Colocated {
+		socketRing := p.Net.SocketRing
+		p.Net = p.Store
+		p.Net.SocketRing = socketRing
+	}
+	return p, nil
+}
+
+// OfSocketRing sets the options of the ring of loops with io_uring's sockets.
+func (v *Values) OfSocketRing(o *loop.Options) {
+	o.CoopTaskrun, o.SQPoll = v.Store.Taskrun == "coop", v.Store.SQPoll
+}
+
+// storeSleep is how loops sleep that have keys only.
+func storeSleep() loop.Sleep {
+	if ring.Built {
+		return loop.SleepRing
+	}
+	return loop.SleepEpoll
+}
+
+// InprocThreads are the loops that a client without a network lives on.
+func (v *ServerValues) InprocThreads() int { return max(1, v.Threads, v.NetLoops) }

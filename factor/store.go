@@ -1,0 +1,178 @@
+package factor
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/ring"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/store"
+)
+
+// onFiles is where there are files, and rings has io_uring's rings besides: for the disk, or for sockets.
+var (
+	onFiles = Where("backend", store.Disk.String(), store.Raw.String())
+	rings   = onFiles.Or("transport", "uring").Or("client-transport", "uring")
+)
+
+var storeRows = []Factor{
+	{Name: "backend", Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
+		Help:    "null: answers without a lookup; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request",
+		Meaning: "null: answers without a lookup; mem: the store in memory; disk: the store in files; raw: random pages of one file, without a store"},
+	{Name: "dir", Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
+		Help: "the store's folder; default: a temporary one, removed at the end",
+		When: onFiles},
+	{Name: "cache-bytes", Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.CacheBytes },
+		Help:    "page cache of the whole store",
+		Meaning: "page cache of the whole store",
+		When:    Where("backend", store.Disk.String())},
+	{Name: "durability", Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
+		Help:    "a put is acknowledged when the device has it (device) or has flushed it (flush)",
+		Meaning: "when a put is acknowledged: device or flush",
+		When:    onFiles},
+	{Name: "update", Group: "Store", Side: Server, Default: store.UpdateCOW, Words: []string{store.UpdateCOW, store.UpdateInPlace}, At: func(v *Values) any { return &v.Store.Update },
+		Help:    "an item is rewritten to a free slot, which no torn write can lose (cow), or over itself (inplace)",
+		Meaning: "an item is rewritten to a free slot (cow) or over itself (inplace)",
+		When:    onFiles, Effect: Where("backend", store.Disk.String())},
+	{Name: "raw-bytes", Group: "Store", Side: Server, Default: "1GiB", Range: Span{"4KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.RawBytes },
+		Help:    "size of the raw backend's file, of the whole store",
+		Meaning: "size of the raw backend's file",
+		When:    Where("backend", store.Raw.String())},
+	{Name: "null-busy", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, At: func(v *Values) any { return &v.Store.NullBusy },
+		Help:    "null: CPU time that each request takes besides, to see whether a known cost is found (kvwire instrument)",
+		Meaning: "backend null: CPU time added to each request (a known cost)",
+		When:    Where("backend", store.Null.String())},
+	{Name: "null-delay", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, At: func(v *Values) any { return &v.Store.NullDelay },
+		Help:    "null: each request is answered so much later, which takes CPU time as well: its loop does not sleep meanwhile",
+		Meaning: "backend null: delay added to each answer (a known cost)",
+		When:    Where("backend", store.Null.String())},
+}
+
+var diskRows = []Factor{
+	{Name: "disk-engine", Group: "Disk engine", Side: Server, Default: store.EngineUring, Words: store.EngineNames, At: func(v *Values) any { return &v.Store.Engine },
+		Help:    "how pages are read and written: " + strings.Join(store.EngineNames, ", ") + "; where there is no io_uring and none is given, pool",
+		Meaning: "how pages are read and written",
+		When:    onFiles},
+	{Name: "disk-depth", Group: "Disk engine", Side: Server, Default: "256", Range: Span{"1", "32768"}, At: func(v *Values) any { return &v.Store.Depth },
+		Help:    "reads and writes in flight, per partition",
+		Meaning: "reads and writes in flight, per partition, at most",
+		When:    onFiles},
+	{Name: "disk-batch", Group: "Disk engine", Side: Server, Default: "0", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.Batch },
+		Help:    "hold them back until so many are queued or none is in flight; 0: each turn's go at its end",
+		Meaning: "number of queued transfers for which the engine waits before it submits; 0: it submits at the end of each turn",
+		When:    onFiles},
+	{Name: "disk-wait", Group: "Disk engine", Side: Server, Default: "1", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.Wait },
+		Help:    "engine uring: completions that a loop sleeps for, if so many are in flight",
+		Meaning: "number of completions for which a loop sleeps",
+		When:    onFiles, Effect: Where("disk-engine", store.EngineUring), Sweep: Unless("wait", "spin")},
+	{Name: "disk-wait-max", Group: "Disk engine", Side: Server, Default: "100us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Store.WaitMax },
+		Help:    "… and for how long at most",
+		Meaning: "the longest sleep for disk_wait completions",
+		When:    onFiles, Effect: Where("disk-engine", store.EngineUring).AndNot("disk-wait", "0", "1"), Sweep: Unless("wait", "spin")},
+	{Name: "taskrun", Group: "Disk engine", Side: Server | Client, Words: []string{"defer", "coop"}, At: func(v *Values) any { return &v.Store.Taskrun },
+		Help:    "disk engine and sockets uring: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer where it sleeps in its ring",
+		Meaning: "completions appear when the loop looks (defer) or whenever it is in the kernel (coop)",
+		When:    rings.And("disk-engine", store.EngineUring).Or("transport", "uring").Or("client-transport", "uring"), Sweep: Unless("sqpoll", "true")},
+	{Name: "sqpoll", Group: "Disk engine", Side: Server | Client, Default: "false", At: func(v *Values) any { return &v.Store.SQPoll },
+		Help:    "uring engines and sockets: a thread of the kernel submits, and takes a CPU",
+		Meaning: "a thread of the kernel submits (SQPOLL)",
+		When:    rings, Effect: onRing},
+	{Name: "iopoll", Group: "Disk engine", Side: Server, Default: "false", Hidden: true, At: func(v *Values) any { return &v.Store.IOPoll },
+		Help:    "engine uring: look for completions at the device, which needs poll queues (kvwire doctor)",
+		Meaning: "the kernel polls the device for completions",
+		When:    onFiles, Effect: Where("disk-engine", store.EngineUring)},
+	{Name: "fixed-buffers", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Hidden: true, At: func(v *Values) any { return &v.Store.FixedBuffers },
+		Help:    "uring engines: register memory",
+		Meaning: "memory is registered with io_uring",
+		When:    onFiles, Sweep: onRing},
+	{Name: "fixed-files", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, At: func(v *Values) any { return &v.Store.FixedFiles },
+		Help:    "uring engines: register files",
+		Meaning: "files are registered with io_uring",
+		When:    onFiles, Sweep: onRing},
+}
+
+// onRing is where the disk engine or the sockets have a ring.
+var onRing = Where("disk-engine", store.EngineUring, store.EngineUringShared, store.EngineUringSQ).Or("transport", "uring").Or("client-transport", "uring")
+
+// OnDisk reports whether there are files.
+func (v *Values) OnDisk() bool {
+	return v.Store.Backend == store.Disk.String() || v.Store.Backend == store.Raw.String()
+}
+
+// Keeps reports whether a backend keeps the values that it is given, so that it can be loaded and checked.
+func Keeps(backend string) bool {
+	return backend == store.Mem.String() || backend == store.Disk.String()
+}
+
+func (v *Values) checkStore() error {
+	s := &v.Store
+	switch {
+	case s.Taskrun != "" && s.SQPoll:
+		return errors.New("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
+	case v.ReadsItems() && s.NullBusy > 0:
+		return v.nullOfReads("null-busy")
+	case v.ReadsItems() && s.NullDelay > 0:
+		return v.nullOfReads("null-delay")
+	}
+	return nil
+}
+
+func (v *Values) nullOfReads(name string) error {
+	return fmt.Errorf("--%s concerns requests that the server answers: with --rdma-verb read clients fetch values by themselves (choose send or write)", name)
+}
+
+// planDisk sets what the disk engine needs of the loops that have keys, and checks its values against theirs.
+func (v *Values) planDisk(o *loop.Options) error {
+	s := &v.Store
+	uring := s.Engine == store.EngineUring
+	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without rings refuses the engine itself
+	switch {
+	case s.Taskrun == "defer" && epoll:
+		return errors.New("--taskrun defer needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched): epoll does not report such a ring")
+	case s.Wait > 1 && uring && (epoll || o.Wait == loop.WaitSpin):
+		return fmt.Errorf("--disk-wait %d needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched; not --wait spin)", s.Wait)
+	}
+	if uring {
+		o.Ring = true
+		v.OfSocketRing(o)
+	}
+	return nil
+}
+
+// CheckStore refuses what the store does not accept.
+func (v *Values) CheckStore(limits kv.Limits) error {
+	o := v.StoreOptions(1, limits)
+	if o.Dir == "" {
+		o.Dir = "a temporary folder"
+	}
+	return o.Check(1)
+}
+
+// Of an exported item: the room for its key (with longer ones it may go by send), and what is around it, at most.
+const (
+	exportKeyBytes  = 64
+	exportHeadBytes = 96
+)
+
+// StoreOptions are those of each of the shards. limits are those of the server's connections.
+func (v *Values) StoreOptions(shards int, limits kv.Limits) (o store.Options) {
+	s := &v.Store
+	o.Backend, _ = store.ParseBackend(s.Backend) // Words has them all
+	o.Dir, o.Limits = s.Dir, limits
+	o.CacheBytes = max(int(s.CacheBytes)/shards, 256<<10)
+	o.DiskEngine, o.Durability, o.Update = s.Engine, s.Durability, s.Update
+	o.DepthMax, o.DiskBatch, o.DiskWait, o.DiskWaitMax = s.Depth, s.Batch, s.Wait, s.WaitMax
+	o.SQPoll = s.SQPoll && (store.NeedsRing(s.Engine) || !v.OnUring())
+	o.IOPoll, o.NoFixedBuffers, o.NoFixedFiles = s.IOPoll, !s.FixedBuffers, !s.FixedFiles
+	o.RawBytes = int64(s.RawBytes)
+	o.NullBusy, o.NullDelay, o.NullValueBytes = s.NullBusy, s.NullDelay, int(v.Load.ValueBytes)
+	if v.ReadsItems() {
+		o.ExportItemBytes = min(int(v.Load.ValueBytes)+exportKeyBytes, 1<<20)
+		fit := max(1, int(v.RDMA.ExportBytes)/shards/(o.ExportItemBytes+exportHeadBytes))
+		o.ExportEntries = min(1<<(bits.Len(uint(fit))-1), 1<<26) // it would be rounded up
+	}
+	return o
+}

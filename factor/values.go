@@ -1,0 +1,139 @@
+package factor
+
+import (
+	"sync"
+	"time"
+)
+
+// Values are the values of all factors. Text is as users write it; Check has found it to be among the words of its factor.
+type Values struct {
+	Server ServerValues
+	Store  StoreValues
+	TCP    TCPValues
+	Uring  UringValues
+	RDMA   RDMAValues
+	Load   LoadValues
+}
+
+// NewValues has the default of every factor.
+func NewValues() Values { return *defaults() }
+
+var defaults = sync.OnceValue(func() *Values {
+	v := new(Values)
+	All.Bind(scratch(), v, func(*Factor) bool { return true })
+	return v
+})
+
+// ServerValues are the network of a run and the server's loops. The client's loops have the same Wait and SpinMax.
+type ServerValues struct {
+	Transport  string
+	Placement  string
+	Threads    int
+	NetLoops   int
+	StoreLoops int
+	Wait       string
+	SpinMax    time.Duration
+	CPUs       CPUs
+}
+
+// StoreValues are the backend and its disk engine. Taskrun and SQPoll are also those of rings with sockets.
+type StoreValues struct {
+	Backend    string
+	Dir        string
+	CacheBytes Bytes
+	Durability string
+	Update     string
+	RawBytes   Bytes
+	NullBusy   time.Duration
+	NullDelay  time.Duration
+
+	Engine       string
+	Depth        int
+	Batch        int
+	Wait         int
+	WaitMax      time.Duration
+	Taskrun      string
+	SQPoll       bool
+	IOPoll       bool
+	FixedBuffers bool
+	FixedFiles   bool
+}
+
+// TCPValues are the flags of the sides that are tcp. Engine and Accept are the server's, ClientEngine is the client's, and the others are of both sides.
+type TCPValues struct {
+	Engine        string
+	ClientEngine  string
+	Accept        string
+	TLS           string
+	NoDelay       bool
+	Cork          bool
+	QuickAck      bool
+	SendBytes     Bytes
+	ReceiveBytes  Bytes
+	BusyPoll      time.Duration
+	ZeroCopyBytes Bytes
+}
+
+// UringValues are the flags of the sides that are uring: the server's, the client's, or both, which have them alike. Ring is the server's.
+type UringValues struct {
+	Ring          string
+	Receive       string
+	Buffers       int
+	BufferBytes   Bytes
+	BodyBytes     Bytes
+	Bundle        bool
+	FixedFiles    bool
+	Large         string
+	ZeroCopyBytes Bytes
+	NAPI          time.Duration
+}
+
+// RDMAValues are the flags of rdma, of both sides alike but for ExportBytes, which is the server's.
+type RDMAValues struct {
+	Verb         string
+	Connect      string
+	InlineBytes  Bytes
+	SignalEvery  int
+	PostBatch    int
+	SlotBytes    Bytes
+	SRQ          bool
+	MTU          int
+	HugePages    bool
+	ExportBytes  Bytes
+	TrafficClass int
+	ServiceLevel int
+}
+
+// LoadValues are the load, and how long it is measured.
+type LoadValues struct {
+	ClientTransport string
+	Mix             string
+	KeyDist         string
+	KeyBytes        Bytes
+	ValueBytes      Bytes
+	ValueDist       string
+	ValueMinBytes   Bytes
+	Records         Count
+	ScanItems       int
+	Seed            uint64
+
+	Loop       string
+	Arrival    string
+	TargetPerS Rate
+	Search     string
+	Conns      int
+	Depth      int
+	Threads    int
+	CPUs       CPUs
+
+	Duration   time.Duration
+	Operations Count // that end the window; 0: Duration does
+	Warmup     time.Duration
+	Stages     int
+
+	Workload    string // a YCSB property file
+	Trace       string // a file
+	TraceUnit   string
+	TraceSpeed  Speed
+	TraceRepeat bool
+}
