@@ -196,7 +196,7 @@ type conn struct {
 
 var (
 	_ transport.Conn = (*conn)(nil)
-	_ socket.Holder   = (*conn)(nil)
+	_ socket.Holder  = (*conn)(nil)
 )
 
 // Hangup is transport.Conn's.
