@@ -449,7 +449,7 @@ func TestSliceReportsRequestsThatNeverComplete(t *testing.T) {
 				v.AllOps != uint64(answers) || v.N < 4 || v.Window != 5*window {
 				t.Errorf("%v, %+v", err, v)
 			}
-			if most := v.Drain; most < spec.DrainMax || most > time.Second {
+			if most := v.Drain; most < spec.DrainMax || most > 4*time.Second { // less than the default, also on a busy machine
 				t.Errorf("drained for %v", most)
 			}
 			if kind == Open && (v.Unsent == 0 || v.N < v.Scheduled) {

@@ -82,6 +82,7 @@ func TestRedis(t *testing.T) {
 
 // Ten thousand connections that say nothing and a thousand that hardly read.
 func TestBearsIdleAndSlowConnections(t *testing.T) {
+	testenv.NotShort(t, "ten thousand connections")
 	for name, o := range map[string]Options{"epoll": {}, "goroutines": {Engine: Goroutines}} {
 		if name != "epoll" && !transporttest.Long {
 			continue

@@ -183,6 +183,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 
 // Ten thousand connections that say nothing, at a server in a process of its own.
 func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
+	testenv.NotShort(t, "ten thousand connections")
 	testenv.Uring(t)
 	if testenv.Race {
 		t.Skip("the race detector takes more memory than the server")
@@ -209,6 +210,7 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 
 // … and a thousand more that hardly read.
 func TestBearsIdleAndSlowConnections(t *testing.T) {
+	testenv.NotShort(t, "ten thousand connections")
 	testenv.Uring(t)
 	for name, o := range map[string]Options{"single": {}, "multishot": {Multishot: true}} {
 		if name != "single" && !tt.Long {

@@ -48,7 +48,11 @@ func TestUring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
-			transporttest.Run(t, n)
+			if separate && testenv.Short() {
+				transporttest.RunBrief(t, n)
+			} else {
+				transporttest.Run(t, n)
+			}
 		})
 	}
 }
