@@ -32,7 +32,7 @@ type piece struct {
 	region *verbs.Region
 }
 
-// openNIC opens a choice's device; number is the member's among those that share it. calls counts calls into C.
+// openNIC opens the device of a choice. number is the member's number among those that use the device. It adds its calls into C to calls.
 func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package rdma is the network of RDMA reliable connected queue pairs, behind the same seam as tcp and uring. What a
-// connection says is transport/stream's; here its bytes travel as messages, each into a slot of memory that
-// the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages, and
-// never the store. Without the build tag rdma it only says why it is not to be had.
+// Package rdma is the network of RDMA reliable connected queue pairs, with the same interface as tcp and uring.
+// Package transport/stream makes and parses a connection's bytes; here they travel as messages, each into a slot of
+// memory that the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages,
+// and never the store. Without the build tag rdma, each function returns an error with the reason.
 package rdma
 
 import (
@@ -16,12 +16,12 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Verb says how messages travel.
+// Verb is the way in which messages travel.
 type Verb uint8
 
 const (
-	Send  Verb = iota // SEND both ways: the receiver's queue says where a message goes (channel semantics)
-	Write             // RDMA WRITE with immediate data both ways: the sender says it (memory semantics)
+	Send  Verb = iota // SEND both ways: the receiver's queue determines where a message goes (channel semantics)
+	Write             // RDMA WRITE with immediate data both ways: the sender determines it (memory semantics)
 	Read              // gets by RDMA READ of a table that the server exports; all else, and what is not there, as Send
 )
 
@@ -39,11 +39,11 @@ func ParseVerb(s string) (Verb, error) {
 	return v, nil
 }
 
-// Connect says how queue pairs are connected. The hello goes by TCP in both cases.
+// Connect is the way in which queue pairs are connected. The hello travels by TCP in both cases.
 type Connect uint8
 
 const (
-	ByTCP Connect = iota // the hellos carry what each side needs to know
+	ByTCP Connect = iota // the hellos carry all parameters that each side needs
 	ByCM                 // rdma_cm connects them, for the hello's token
 )
 

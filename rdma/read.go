@@ -161,7 +161,7 @@ func (d *reader) get(r *kv.Request) bool {
 func (d *reader) stage(last *verbs.Op) *verbs.Op {
 	l, k := d.l, 0
 	n := l.d.nic
-	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the rest
+	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the others
 		if n.batch.Full() {
 			l.announce(last)
 			l.d.post()

@@ -188,7 +188,7 @@ func (rs *respServer) widen(s *slot) bool {
 // key's probability is proportional to its length plus the free memory behind it, where keys were deleted; the walk's first key has the smallest. If a
 // partition has no keys, the next one is searched.
 type draw struct {
-	left  int // number of partitions that are not searched yet
+	left  int // number of partitions left to search, including the present one
 	state drawState
 }
 
