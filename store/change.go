@@ -268,7 +268,7 @@ func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
 	p.count.key(now, 1)
 }
 
-// overwrites gives the stale copy, if any, that goes when a slot with the bytes b is written (change.stale).
+// overwrites returns the stale copy, if any, that is lost when a slot with the bytes b is written (change.stale).
 func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	s := &p.slabs[at.class]
 	it, v := s.forget(at, b)
@@ -283,7 +283,7 @@ func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	return 0
 }
 
-// staleNoted in change.stale says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
+// staleNoted in change.stale means that the bits below it are from the hash of a key whose stale copy is lost. The lost bit
 // is above those that any table of counters looks at.
 const staleNoted = 1 << 31
 
@@ -551,7 +551,7 @@ func (p *Partition) undo(r *kv.Request) {
 		return
 	}
 	p.claims--
-	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the last change
+	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the key's last change
 		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
 	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead

@@ -38,17 +38,17 @@ type manifest struct {
 	PageBytes int `json:"page_bytes"`
 }
 
-// files is the slabs' storage as opening, recovering and closing see it: one file per class, and
-// every call waits.
+// files is the slabs' storage for opening, recovery and closing: one file per class. Every call
+// blocks.
 type files interface {
 	size(class uint8) (int64, error)
-	readAt(class uint8, b []byte, off int64) error // all of b; whole pages
+	readAt(class uint8, b []byte, off int64) error // fills all of b, whole pages
 	writeAt(class uint8, b []byte, off int64) error
-	extend(class uint8, size int64) error // where the file system cannot preallocate; or cuts off what is behind size
-	sync() error                          // what was written is durable
-	mark() (mark, error)                  // what setMark was last given
-	setMark(m mark) error                 // keeps it, durably, and all or nothing
-	account() (io.ReadCloser, error)      // what setAccount was last given; nil: nothing
+	extend(class uint8, size int64) error // sets the file's length: for file systems that cannot preallocate, or to cut off the bytes after size
+	sync() error                          // makes all writes durable
+	mark() (mark, error)                  // returns the last mark of setMark
+	setMark(m mark) error                 // stores a mark durably and atomically
+	account() (io.ReadCloser, error)      // returns the last account of setAccount; nil: none
 	setAccount(write func(io.Writer) error) error
 	close() error
 }

@@ -28,10 +28,10 @@ const aheadBytes = 1280
 
 var _ kv.Batcher = (*Partition)(nil)
 
-// Begin is kv.Batcher's.
+// Begin implements kv.Batcher.
 func (p *Partition) Begin() { p.group.open = true }
 
-// End is kv.Batcher's.
+// End implements kv.Batcher.
 func (p *Partition) End() {
 	p.group.open = false
 	p.lookUp()

@@ -37,7 +37,7 @@ func ParseBackend(s string) (Backend, error) {
 	return b, nil
 }
 
-// The values of Options.DiskEngine; store/disk has what they are. EngineNames are all of them, from the simplest to the default.
+// The values of Options.DiskEngine: see store/disk. EngineNames lists all of them, from the simplest to the default.
 const (
 	EngineSync        = disk.Sync
 	EnginePool        = disk.Pool
@@ -211,7 +211,7 @@ func (o *Options) check(shard, shards int) error {
 	return d.Check()
 }
 
-// disk are the options of one partition's disk engine.
+// disk returns the options of one partition's disk engine.
 func (o *Options) disk(shard, shards int) disk.Options {
 	return disk.Options{Engine: o.DiskEngine, Shard: shard, Shards: shards, Dir: o.Dir, Durable: o.Durability == DurabilityFlush,
 		DepthMax: o.DepthMax, Batch: o.DiskBatch, Wait: o.DiskWait, WaitMax: o.DiskWaitMax, SQPoll: o.SQPoll, IOPoll: o.IOPoll,

@@ -23,7 +23,7 @@ type rawPartition struct {
 	o      Options
 	engine disk.Engine
 	io     disk.Transfers
-	under  []rawTransfer // by their place in io
+	under  []rawTransfer // transfers under way, by their place in io
 	file   *rawFile
 	pages  uint32
 	memory *arena.Arena // a page for each transfer
@@ -38,7 +38,7 @@ type rawPartition struct {
 	done      [64]disk.Completion
 }
 
-// rawTransfer is what is remembered of a transfer under way.
+// rawTransfer is the partition's data about a transfer under way.
 type rawTransfer struct {
 	q    *kv.Request
 	page uint32 // of memory
@@ -116,7 +116,7 @@ func (r *rawPartition) begin(q *kv.Request) {
 	r.under[r.io.Begin(t)] = rawTransfer{q, f}
 }
 
-// Busy is loop.Busier's: see Partition.Busy.
+// Busy implements loop.Busier: see Partition.Busy.
 func (r *rawPartition) Busy() string {
 	switch {
 	case r.closed:

@@ -64,7 +64,7 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 	return p.item(r, at, r.Key)
 }
 
-// recall finds a get's record, which it remembers while it waits: a find takes two cache misses and more.
+// recall finds a get's record. It uses the stored record number if that is still valid, because a Find costs two or more cache misses.
 func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
 	if rec = recordOf(r, p.index.Deletes()); rec != 0 {
 		return rec, true
@@ -299,7 +299,7 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // no change has overtaken the read
+			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // the key was not changed during the read
 				p.table.Put(r.Key, it.value)
 			}
 		}

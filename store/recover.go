@@ -430,7 +430,7 @@ func (v *recovery) sum() {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}
 	for _, b := range v.damaged {
-		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change is there
+		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change has replaced it
 			d.Corrupt++
 			place(b.at, quoted(b.key))
 		}

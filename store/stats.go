@@ -75,7 +75,7 @@ type DiskStats struct {
 	FixedFiles bool `json:"fixed_files"` // files are registered with the ring
 }
 
-// addDisk adds what a partition's disk has done. e is nil where there is no engine.
+// addDisk sets the counters of a partition's disk engine. e is nil if there is no engine.
 func (s *Stats) addDisk(c *disk.Counts, e disk.Engine) {
 	s.DiskReads, s.DiskReadBytes, s.DiskWrites, s.DiskWriteBytes = c.Reads, c.ReadBytes, c.Writes, c.WriteBytes
 	if e != nil {
