@@ -53,7 +53,7 @@ var EngineNames = disk.Names
 func NeedsRing(engine string) bool     { return disk.NeedsRing(engine) }
 func NeedsLoopRing(engine string) bool { return disk.NeedsLoopRing(engine) }
 
-// Engines is what the partitions of one store have in common, and Fault what goes wrong with a transfer.
+// Engines holds what the disk engines of one store's partitions share. Fault is an injected fault of a transfer.
 type (
 	Engines = disk.Shared
 	Fault   = disk.Fault
