@@ -66,10 +66,10 @@ func ParseConnect(s string) (Connect, error) {
 type Options struct {
 	Verb         Verb
 	Connect      Connect
-	SlotBytes    int  // largest message that this side receives; a larger frame travels in fragments
+	SlotBytes    int  // size of the largest message that this side receives; a larger frame travels in fragments
 	InlineBytes  int  // most bytes that are copied into the work request; below 0: none
-	SignalEvery  int  // work requests for each completion, where no memory waits for it
-	PostBatch    int  // most work requests for one doorbell
+	SignalEvery  int  // work requests per completion, unless memory waits for a completion
+	PostBatch    int  // most work requests per doorbell
 	SRQ          bool // the connections of a loop share one receive queue
 	MTU          int  // of the path, bytes; the port's and the peer's limit it
 	TrafficClass int  // of the packets: on Ethernet DSCP and ECN, which choose their priority; 0: rdma_cm's, or none
@@ -121,11 +121,11 @@ func (Transport) Name() string { return "rdma" }
 // Sleep is epoll, on the completion channel; the disk's ring, if any, is one of its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
-// Unavailable is why this transport cannot run here, as one line with the remedy: a *probe.Refusal; nil
-// where it can.
+// Unavailable returns the reason why this transport cannot run here, as one line with the remedy: a
+// *probe.Refusal; nil if it can.
 func Unavailable() error { return verbs.Unavailable() }
 
-// Here is where servers listen when nobody says where: the address of the first device that has one. Or why RDMA does not work here: the
+// Here returns the default address of servers: that of the first device that has one. The error is the reason why RDMA does not work here: the
 // build, the library, or that there is no such device.
 func Here() (netip.Addr, error) {
 	if err := Unavailable(); err != nil {
@@ -135,6 +135,6 @@ func Here() (netip.Addr, error) {
 	return c.Addr, err
 }
 
-// slotsFor is how many slots a side has for a depth: room for as many messages again while the news of
-// free ones is on its way. A power of two, so that a message's number finds its slot also after 2^32 of them.
+// slotsFor returns the number of a side's slots for a depth: twice the depth, because new credits need time to
+// reach the peer. It is a power of two, so that a message's number maps to its slot even after 2^32 messages.
 func slotsFor(depth int) int { return min(max(1<<bits.Len(uint(2*depth-1)), 16), 256) }

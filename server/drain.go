@@ -11,7 +11,7 @@ const cutGrace = time.Second
 
 // Drain shuts the server down in order: it answers all received requests and closes the connections, then flushes and closes the partitions, then ends
 // the loops. It blocks until all is closed, or deadline and cutGrace have passed. At the deadline it cuts off the remaining connections. unfinished is
-// true if the server is still not closed after cutGrace: then the caller must end the process. In both cases err says what was left. Acknowledged
+// true if the server is still not closed after cutGrace: then the caller must end the process. In both cases err states what was left. Acknowledged
 // changes are on disk in any case.
 func (s *Server) Drain(deadline time.Duration) (unfinished bool, err error) {
 	begun := time.Now()
