@@ -17,7 +17,7 @@ func Verbs() []string { return slices.Clone(verbNames[:]) }
 type Caps struct {
 	Kinds           []string `json:"kinds"`          // kinds of queue pairs that the device supports, of RC, UC and UD. kvwire uses RC
 	InlineBytes     int      `json:"inline_bytes"`   // as the queue pair reports it
-	MTU             int      `json:"path_mtu_bytes"` // the lesser of the port's and what was asked for
+	MTU             int      `json:"path_mtu_bytes"` // the smaller of the port's and the requested one
 	MaxMessageBytes int      `json:"max_message_bytes"`
 	MaxQPs          int      `json:"max_queue_pairs"`
 	MaxWRs          int      `json:"max_work_requests"`  // of a queue

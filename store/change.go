@@ -65,7 +65,7 @@ func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.
 	}
 }
 
-// changeFrom goes on with a change that nobody else can come before: update says what an update makes of the item that is there.
+// changeFrom continues a change that no other change can overtake. An update's new value is made from the present item: see update.go.
 func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
 	x := p.index
 	there := found && x.Flags(rec)&(flagHidden|flagTomb) == 0
@@ -261,7 +261,7 @@ func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
 	p.setFlags(rec, was, now)
 }
 
-// setFlags changes what a record says of its key, and counts it.
+// setFlags changes a record's flags, and counts the change.
 func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
 	p.index.SetFlags(rec, now)
 	p.count.key(was, -1)
@@ -388,7 +388,7 @@ func (p *Partition) settled(c change) (buried int) {
 	return 0
 }
 
-// release makes a slot free. stale says that it holds a copy of key's item, which was counted.
+// release frees a slot. stale is true if the slot holds a copy of key's item that was counted.
 func (p *Partition) release(at place, key []byte, stale bool) {
 	l := lingering{at: at}
 	if stale && p.slabs[at.class].alone() {

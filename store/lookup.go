@@ -23,7 +23,7 @@ type group struct {
 	rec  [groupMax]uint32
 }
 
-// aheadBytes is how much of an item is asked for: what lies behind it follows in order, which the CPU notices.
+// aheadBytes is the number of an item's first bytes to prefetch. The CPU detects the sequential access and prefetches the rest.
 const aheadBytes = 1280
 
 var _ kv.Batcher = (*Partition)(nil)

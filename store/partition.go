@@ -63,8 +63,8 @@ type Partition struct {
 	marks    scanMarks
 	scanTurn int // keys that a scan looks at in a turn: scanTurn, but for tests
 
-	full      bool  // a slab could not grow, none has since, and the log says so
-	fullAgain int64 // not before: the log says so again
+	full      bool  // a slab could not grow, none has grown since, and this was logged
+	fullAgain int64 // earliest time of the next log message about that
 
 	freed    bool      // something that requests may wait for was given back
 	draining *kv.Queue // the list that is being run again
@@ -208,7 +208,7 @@ func (p *Partition) starve(q *kv.Queue, r *kv.Request) {
 	q.Push(r)
 }
 
-// behind says whether others wait in q already, before whom r must not help itself.
+// behind reports whether earlier requests wait in q, which r must not overtake.
 func (p *Partition) behind(q *kv.Queue) bool { return p.draining != q && !q.Empty() }
 
 // drain runs a list until its first request has to wait on.
@@ -221,7 +221,7 @@ func (p *Partition) drain(q *kv.Queue) {
 	p.draining, p.resumed = nil, was
 }
 
-// OnEvent is never called: what the disk hears of is its engine's affair.
+// OnEvent implements loop.Member. It is never called: the disk engine handles the disk's events.
 func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
 // Poll goes on with a scan whose turn was up, and takes the disk's completions.
@@ -273,7 +273,7 @@ func (p *Partition) complete(c disk.Completion) {
 	}
 }
 
-// failed logs a transfer that failed. Who asked for it hears of it besides.
+// failed logs a failed transfer. The request gets an error status in addition.
 func (p *Partition) failed(t *transfer, errno syscall.Errno) {
 	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.File), "at", t.Off, "reason", errno)
 }

@@ -88,7 +88,7 @@ func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
 }
 
 // roomToRead is OK if r, a get or an update, has the room that an item's value of so many bytes takes, and otherwise how r ends; most is the
-// longest value. The length of a large item is known before it is read, so one that has to be asked for again, with more room, is read once.
+// longest value. The length of a large item is known before it is read, so one that has to be requested again, with more room, is read once.
 func roomToRead(r *kv.Request, bytes, most int) kv.Status {
 	switch r.Op {
 	case kv.OpGet:
@@ -130,7 +130,7 @@ func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Sta
 	return it, s, true
 }
 
-// awaits says whether what a key has, or that it has nothing any more, is not on disk yet; r is run again when it is. f are the record's
+// awaits reports whether a key's present value, or its deletion, is not on disk yet; r is run again when it is. f are the record's
 // flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
 func (p *Partition) awaits(r *kv.Request, rec uint32, f index.Flags) bool {
 	if p.files == nil || f&flagHidden != 0 {

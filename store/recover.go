@@ -14,7 +14,7 @@ import (
 // recovery rebuilds a partition's index, free slots and stale counts from its slabs. Among copies of a key the highest
 // sequence number counts.
 //
-// A broken item is one that a crash cut short, of which nobody was told, or one that was damaged. Every item says up to
+// A broken item is one that a crash cut short and that was never acknowledged, or one that was damaged. Every item says up to
 // which number everything was on disk when it was written, and so does the shard's mark: what is up to there
 // and broken was damaged. It is not served, and no older copy in its place.
 type recovery struct {
@@ -32,7 +32,7 @@ type recovery struct {
 	shown []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
 	lostUnits  []lostUnit // brokenMax of them
-	same       []bitTree  // by class: units that hold what the account says
+	same       []bitTree  // by class: units whose contents match the account
 	doubled    map[lostUnit]bool
 	unreadable uint64 // all slots whose head cannot be read
 	unlisted   uint64 // damaged items beyond brokenMax
@@ -40,7 +40,7 @@ type recovery struct {
 	report     Damage
 }
 
-// brokenItem is one whose head says what it was.
+// brokenItem is a broken item whose head is readable.
 type brokenItem struct {
 	key    []byte
 	at     place
@@ -55,8 +55,8 @@ const brokenMax = 4096
 // Damage is what a scan of a shard's slabs has found beside whole items.
 type Damage struct {
 	Corrupt    uint64    `json:"corrupt"`    // items that were damaged: they are not served
-	Unreadable uint64    `json:"unreadable"` // slots of which nobody can say what they held
-	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short: nobody was told that they are there
+	Unreadable uint64    `json:"unreadable"` // slots whose former contents are unknown
+	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short, and that were never acknowledged
 	Items      []Corrupt `json:"items,omitempty"`
 
 	LostPages uint64      `json:"lost_pages"`       // pages that do not hold what was written to them last
@@ -73,7 +73,7 @@ type Corrupt struct {
 	Shard     int    `json:"shard"`
 	SlotBytes int    `json:"slot_bytes"` // names the slab
 	Slot      uint32 `json:"slot"`
-	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if nobody can say
+	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if unknown
 }
 
 // String is a corrupt item in a message.

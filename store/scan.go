@@ -158,7 +158,7 @@ func (p *Partition) scanFrom(r *kv.Request, st scanState) index.Cursor {
 	return p.index.Seek(key, true)
 }
 
-// scanRoom says whether an item whose key and value have n bytes fits into the answer; if not, the scan has ended.
+// scanRoom reports whether an item whose key and value have n bytes fits into the answer. If not, the scan has ended.
 func (p *Partition) scanRoom(r *kv.Request, st scanState, n int) bool {
 	need := kv.ItemHeaderBytes + n
 	if cap(r.Value)-len(r.Value) >= need && len(r.Value) <= math.MaxUint32 {
