@@ -192,7 +192,7 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 	return all, nil
 }
 
-// readAll reads the pieces, several at a time, while this goroutine takes in what they hold.
+// readAll reads the pieces, several at a time, while this goroutine handles their slots.
 func (v *recovery) readAll(pieces []piece) error {
 	most, total := 0, int64(0)
 	for _, c := range pieces {
@@ -267,7 +267,7 @@ func (v *recovery) parse(c *piece) error {
 	return nil
 }
 
-// found takes in what one slot holds.
+// found handles the contents of one slot.
 func (v *recovery) found(at place, b []byte, t *tally) error {
 	it, verdict := parseSlot(b)
 	if verdict == slotUnused {
@@ -387,7 +387,7 @@ func (v *recovery) judge() {
 	v.broken = unfinished // to be wiped
 }
 
-// damage takes in a broken item that no crash explains.
+// damage counts and records a broken item that no crash explains.
 func (v *recovery) damage(b brokenItem) {
 	switch {
 	case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
