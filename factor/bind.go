@@ -10,10 +10,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// groupOf is the annotation of a flag that has its group.
+// groupOf is the key of the annotation that holds a flag's group.
 const groupOf = "group"
 
-// Bind adds the flags of the factors that pass to a set. Their values are in v, which has their defaults then.
+// Bind adds flags to set, for the factors for which pass is true. Parsing the flags writes to v; Bind sets v to their defaults.
 func (t Table) Bind(set *pflag.FlagSet, v *Values, pass func(*Factor) bool) {
 	for i := range t {
 		if pass(&t[i]) {
@@ -22,7 +22,7 @@ func (t Table) Bind(set *pflag.FlagSet, v *Values, pass func(*Factor) bool) {
 	}
 }
 
-// Any is for Bind: the factors that have one of these sides.
+// Any returns a filter for Bind: the factors that have one of these sides.
 func Any(s Side) func(*Factor) bool { return func(f *Factor) bool { return f.HasAny(s) } }
 
 func (f *Factor) bind(set *pflag.FlagSet, v *Values) {
@@ -65,14 +65,14 @@ func (f *Factor) bind(set *pflag.FlagSet, v *Values) {
 	}
 }
 
-// scratch is a set for flags that nobody gives, in the order in which they are added.
+// scratch returns an empty set that keeps its flags in the order in which they are added. It parses no command line.
 func scratch() *pflag.FlagSet {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.SortFlags = false
 	return set
 }
 
-// Usage writes the help of a set: first the flags that are no factors, then those of each group.
+// Usage writes the help of a set: first the flags that are not factors, then the factors by group.
 func Usage(w io.Writer, set *pflag.FlagSet) {
 	sets := map[string]*pflag.FlagSet{"": scratch()}
 	groups := []string{""}
@@ -99,7 +99,7 @@ func Usage(w io.Writer, set *pflag.FlagSet) {
 	}
 }
 
-// CheckWords refuses a value that is not among the words of its factor.
+// CheckWords returns an error for a value that is not among the Words of its factor.
 func (t Table) CheckWords(v *Values) error {
 	for i := range t {
 		f := &t[i]
@@ -113,7 +113,7 @@ func (t Table) CheckWords(v *Values) error {
 // Given reports whether the user has set a flag.
 type Given func(name string) bool
 
-// CheckGiven refuses flags of the factors that pass where they have no meaning.
+// CheckGiven returns an error for a flag that the user gave although its factor's When does not hold. It checks the factors for which pass is true.
 func (t Table) CheckGiven(v *Values, given Given, pass func(*Factor) bool) error {
 	get := t.Get(v)
 	for i := range t {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// A Condition is about the values of other factors: of each clause one need must be met. The zero value always holds.
+// A Condition restricts the values of other factors. It holds if in each clause at least one need is met. The zero value always holds.
 type Condition []clause
 
 type clause []need
 
-// need is met by a factor that has one of the values, or with not: none of them.
+// need is met if the factor has one of the values; with not, if it has none of them.
 type need struct {
 	name   string
 	values []string
@@ -24,17 +24,17 @@ func Where(name string, values ...string) Condition { return Condition{}.And(nam
 // Unless is the condition that a factor has none of these values.
 func Unless(name string, values ...string) Condition { return Condition{}.AndNot(name, values...) }
 
-// And adds a need.
+// And returns c with one more clause: the factor has one of these values.
 func (c Condition) And(name string, values ...string) Condition {
 	return append(slices.Clone(c), clause{{name: name, values: values}})
 }
 
-// AndNot adds the need that a factor has none of these values.
+// AndNot returns c with one more clause: the factor has none of these values.
 func (c Condition) AndNot(name string, values ...string) Condition {
 	return append(slices.Clone(c), clause{{name: name, values: values, not: true}})
 }
 
-// Or adds an alternative to the last need.
+// Or returns c with one more need in its last clause.
 func (c Condition) Or(name string, values ...string) Condition {
 	last := len(c) - 1
 	c = slices.Clone(c)
@@ -42,10 +42,10 @@ func (c Condition) Or(name string, values ...string) Condition {
 	return c
 }
 
-// Holds reports whether the condition holds for these values, as users would write them.
+// Holds reports whether the condition holds. get returns a factor's value as a user would write it.
 func (c Condition) Holds(get func(name string) string) bool { return c.broken(get) == nil }
 
-// broken is the first clause that does not hold.
+// broken returns the first clause that does not hold, or nil.
 func (c Condition) broken(get func(name string) string) clause {
 	for _, all := range c {
 		if !slices.ContainsFunc(all, func(n need) bool { return slices.Contains(n.values, get(n.name)) != n.not }) {
@@ -55,7 +55,7 @@ func (c Condition) broken(get func(name string) string) clause {
 	return nil
 }
 
-// Refused is why a flag has no meaning among these values; nil: it has.
+// Refused returns an error if When does not hold for these values, with the reason.
 func (f *Factor) Refused(get func(name string) string) error {
 	broken := f.When.broken(get)
 	if broken == nil {
@@ -65,7 +65,7 @@ func (f *Factor) Refused(get func(name string) string) error {
 	return fmt.Errorf("--%s needs --%s %s, not %s", f.Name, n.name, either(n.values), get(n.name))
 }
 
-// either is "a", "a or b", or "a, b or c".
+// either joins words: "a", "a or b", or "a, b or c".
 func either(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
@@ -74,17 +74,17 @@ func either(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// Applies reports whether a factor has an effect among these values: else its column is empty.
+// Applies reports whether the factor has an effect with these values. If not, its column is empty.
 func (f *Factor) Applies(get func(name string) string) bool {
 	return f.When.Holds(get) && f.Effect.Holds(get)
 }
 
-// Swept reports whether a cell with these values may have this factor.
+// Swept reports whether cells with these values have this factor.
 func (f *Factor) Swept(get func(name string) string) bool {
 	return f.Applies(get) && f.Sweep.Holds(get)
 }
 
-// String is the condition as documents have it: "transport=rdma and rdma-verb=read", "backend=disk, raw or transport=uring".
+// String formats the condition for docs/columns.md: "transport=rdma and rdma-verb=read", "backend=disk, raw or transport=uring".
 func (c Condition) String() string {
 	var all []string
 	for _, clause := range c {

@@ -3,7 +3,7 @@
 // a server sends to its clients. The package also owns the values of all factors, and translates them into options of loop, store, tcp,
 // uring, rdma and bench.
 //
-// It imports these, and nothing that stands above them: report imports factor for its columns, so factor must not import report.
+// It imports those packages and none above them. report imports factor for its columns, so factor must not import report.
 package factor
 
 import (
@@ -23,16 +23,16 @@ type Factor struct {
 	Meaning string // of the column
 	Column  string // "": the name with underscores, with _ns for a duration; NoColumn: none
 
-	At      func(v *Values) any // pointer to the value, whose type decides on the kind
+	At      func(v *Values) any // returns a pointer to the value; its type determines Kind
 	Default string              // as a user would write it
-	Words   []string            // the values that a text may have; none: any
-	Range   Span                // of numbers, sizes and durations
+	Words   []string            // the allowed values of a text; none: any text
+	Range   Span                // the allowed values of a number, size or duration
 
-	// Where a factor applies. When: elsewhere its flag is refused and its column is empty. Effect: elsewhere it has no effect and its
-	// column is empty. Sweep: elsewhere the cells of an experiment do not have it.
+	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
+	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
 	When, Effect, Sweep Condition
-	OffUnix             bool // a unix socket has nothing that it could set
-	ByRun               bool // the run fills in the column, with what came of the factor
+	OffUnix             bool // without effect on unix sockets
+	ByRun               bool // the run fills in the column, with the value that it really used
 
 	Side   Side
 	Hidden bool // --help does not show it
@@ -41,7 +41,7 @@ type Factor struct {
 // NoColumn is the Column of a factor without one.
 const NoColumn = "-"
 
-// Side is who has a factor: a set of bits.
+// Side is the set of commands and processes that have a factor: a bit mask.
 type Side uint8
 
 const (
@@ -73,10 +73,10 @@ func (f *Factor) ColumnName() string {
 	return name
 }
 
-// typical is for the types of values: nobody reads or writes it.
+// typical gives Kind the types of the values. Its content is never used.
 var typical Values
 
-// Kind is bool, word, text, int, uint64, duration, size, count, rate, speed or cpus.
+// Kind is the kind of the factor's value: bool, word, text, int, uint64, duration, size, count, rate, speed or cpus.
 func (f *Factor) Kind() string {
 	switch p := f.At(&typical).(type) {
 	case *bool:
@@ -98,7 +98,7 @@ func (f *Factor) Kind() string {
 	panic("factor: the value of " + f.Name + " has a type that no flag has")
 }
 
-// Text is a factor's value as a user would write it.
+// Text formats the factor's value in v as a user would write it.
 func (f *Factor) Text(v *Values) string {
 	switch p := f.At(v).(type) {
 	case *bool:
@@ -133,7 +133,7 @@ func (t Table) Find(name string) *Factor {
 	return nil
 }
 
-// Names are the names of the factors that pass.
+// Names returns the names of the factors for which pass is true.
 func (t Table) Names(pass func(*Factor) bool) (all []string) {
 	for i := range t {
 		if pass(&t[i]) {
@@ -143,12 +143,12 @@ func (t Table) Names(pass func(*Factor) bool) (all []string) {
 	return all
 }
 
-// Of are the names of the factors that have all these sides.
+// Of returns the names of the factors that have all these sides.
 func (t Table) Of(s Side) []string {
 	return t.Names(func(f *Factor) bool { return f.Has(s) })
 }
 
-// Get returns a function that has the values of all factors in v, as users would write them; "" for a name that is none.
+// Get returns a function that formats a factor's value in v as a user would write it; "" for an unknown name.
 func (t Table) Get(v *Values) func(name string) string {
 	return func(name string) string {
 		if f := t.Find(name); f != nil {
@@ -158,7 +158,7 @@ func (t Table) Get(v *Values) func(name string) string {
 	}
 }
 
-// OfServer is Get for a server, which does not know its clients' network.
+// OfServer is Get for a server: client-transport is "", because a server does not know its clients' network.
 func (t Table) OfServer(v *Values) func(name string) string {
 	get := t.Get(v)
 	return func(name string) string {
@@ -169,7 +169,7 @@ func (t Table) OfServer(v *Values) func(name string) string {
 	}
 }
 
-// Field is a value as it stands in its column, from the text of a user or of a peer: sizes in bytes, durations in ns; "": it is not known.
+// Field converts text from a user or a peer to the form of the factor's column: sizes in bytes, durations in ns; "" if text is not a valid value.
 func (f *Factor) Field(text string) string {
 	known := false
 	switch f.Kind() {

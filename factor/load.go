@@ -63,7 +63,7 @@ var loadRows = []Factor{
 		Help: "open loop: find the highest rate that keeps a percentile, such as 'p99<200us', in steps of --duration, from --target-per-s on (default: the least at which the percentile is known); the row is that of the rate found"},
 }
 
-// sourceRows are where a load comes from when the other flags alone do not describe it.
+// sourceRows are the factors of a load from a file: a YCSB property file or a trace.
 var sourceRows = []Factor{
 	{Name: "workload", Group: "Load from a file", Side: Load, ByRun: true, At: func(v *Values) any { return &v.Load.Workload },
 		Help:    "a YCSB property file: records, sizes, operations, distributions and pace, where no other flag says otherwise (docs/workloads.md)",
@@ -94,7 +94,7 @@ var windowRows = []Factor{
 		Help: "watch one request in so many: how long each stage of it takes (stages.csv); 0: none. It costs time: measure nothing else meanwhile"},
 }
 
-// Spec is the load, without a trace. Verify is for backends that keep values.
+// Spec returns the load that v describes, without its trace. Verify is set for backends that keep values.
 func (v *Values) Spec() bench.Spec {
 	l := &v.Load
 	s := bench.Spec{Mix: l.Mix, KeyBytes: int(l.KeyBytes), ValueBytes: int(l.ValueBytes), ValueMinBytes: int(l.ValueMinBytes), Records: uint64(l.Records),
@@ -104,7 +104,7 @@ func (v *Values) Spec() bench.Spec {
 		s.Duration = 0
 	}
 	if l.KeyDist != "" {
-		s.KeyDist, _ = bench.ParseKeyDist(l.KeyDist) // Words has them all, here and below
+		s.KeyDist, _ = bench.ParseKeyDist(l.KeyDist) // CheckWords has checked it, like the values below
 	}
 	s.ValueDist, _ = bench.ParseSizeDist(l.ValueDist)
 	s.Loop, _ = bench.ParseLoopKind(l.Loop)

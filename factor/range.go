@@ -12,13 +12,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A Span is the least and the largest value of a flag, as a user writes them. Both are accepted. Where 0 has a special meaning, the flag's help states it.
+// A Span is the smallest and the largest accepted value of a flag, as a user writes them. If 0 has a special meaning, the flag's help states it.
 type Span struct{ Least, Most string }
 
 // longest is bench.WindowMax, as users write it.
 var longest = fmt.Sprintf("%dh", bench.WindowMax/time.Hour)
 
-// numeric has the types of flags that need a range, with their parsers.
+// numeric maps the types of flags that need a range to their parsers.
 var numeric = map[string]func(text string) (float64, error){
 	"int": func(s string) (float64, error) {
 		v, err := strconv.ParseInt(s, 10, 64)
@@ -54,7 +54,7 @@ func wholeNumber(s string, err error) error {
 
 var errOutOfRange = errors.New("out of range")
 
-// ranged is a flag's value that accepts only values in its range.
+// ranged is a flag's value that accepts only numbers in its range.
 type ranged struct {
 	pflag.Value
 	Span
@@ -75,7 +75,7 @@ func (r *ranged) Set(s string) error {
 	least, err := r.number(r.Least)
 	most, err2 := r.number(r.Most)
 	if err := errors.Join(err, err2); err != nil {
-		panic(err) // the table's
+		panic(err) // a bound in the table is wrong
 	}
 	if v < least || v > most {
 		return fmt.Errorf("must be from %s to %s", r.Least, r.Most)
@@ -105,7 +105,7 @@ func limit(g *pflag.Flag, s Span) {
 	g.Usage += " (" + s.Least + " to " + s.Most + ")"
 }
 
-// Mistake returns an error of the flag package in kvwire's words.
+// Mistake replaces the text of pflag's error for an invalid value; it returns other errors as they are.
 func Mistake(err error) error {
 	var v *pflag.InvalidValueError
 	if errors.As(err, &v) {
@@ -114,7 +114,7 @@ func Mistake(err error) error {
 	return err
 }
 
-// Reason returns the error of a flag's value, without the flag and the value.
+// Reason returns the cause of pflag's error for an invalid value, without the flag's name and the value.
 func Reason(err error) error {
 	var v *pflag.InvalidValueError
 	if errors.As(err, &v) {

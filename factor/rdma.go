@@ -11,7 +11,7 @@ const rdmaGroup = "RDMA (--transport rdma)"
 
 var onRDMA = Where("transport", "rdma")
 
-// rdmaDefaults are the options of the zero value, which passes.
+// rdmaDefaults are the defaults of rdma.Options. The zero value is always valid.
 var rdmaDefaults, _ = rdma.Options{}.Defaults()
 
 var rdmaRows = []Factor{
@@ -70,15 +70,15 @@ func (v *Values) ReadsItems() bool {
 	return v.Server.Transport == "rdma" && v.RDMA.Verb == rdma.Read.String()
 }
 
-// Check refuses values that rdma does not accept.
+// Check returns an error for values that package rdma does not accept.
 func (v *RDMAValues) Check() error {
 	_, err := v.options().Defaults()
 	return err
 }
 
-// Options are those of both sides.
+// Options returns the options of package rdma, for both sides.
 func (v *RDMAValues) Options() rdma.Options {
-	o, _ := v.options().Defaults() // Check has looked at the error
+	o, _ := v.options().Defaults() // Check has reported the error
 	return o
 }
 
@@ -88,7 +88,7 @@ func (v *RDMAValues) options() rdma.Options {
 	if o.InlineBytes == 0 {
 		o.InlineBytes = -1
 	}
-	o.Verb, _ = rdma.ParseVerb(v.Verb) // Words has them all
+	o.Verb, _ = rdma.ParseVerb(v.Verb) // CheckWords has checked it
 	o.Connect, _ = rdma.ParseConnect(v.Connect)
 	return o
 }

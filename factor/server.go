@@ -48,7 +48,7 @@ var loopRows = []Factor{
 		Meaning: "CPUs of the server's process"},
 }
 
-// CheckServer refuses flags of the server, of its store and of the network that contradict each other. It chooses the engines of TLS.
+// CheckServer returns an error for flags of the server, of its store and of the network that contradict each other. With TLS it sets the engines: see CheckTLS.
 func (v *Values) CheckServer(given Given) error {
 	s, dispatched := &v.Server, v.Server.Placement == loop.Dispatched.String()
 	if err := All.CheckWords(v); err != nil {
@@ -78,10 +78,11 @@ func (v *Values) CheckServer(given Given) error {
 	return nil
 }
 
-// Plan is the server's loops. net is how loops with connections sleep. local: client and server are one process, and there are no connections.
+// Plan returns the plan of the server's loops. net is how loops with connections sleep. local is true if client and server are one process, without
+// connections.
 func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {
 	s := &v.Server
-	p.Placement, _ = loop.ParsePlacement(s.Placement) // Words has them all, here and below
+	p.Placement, _ = loop.ParsePlacement(s.Placement) // CheckWords has checked it, like the values below
 	wait, _ := loop.ParseWait(s.Wait)
 	p.NetLoops = max(1, s.Threads, s.NetLoops)
 	p.StoreLoops = max(1, s.StoreLoops)
@@ -97,7 +98,7 @@ func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {
 	if local || p.Placement == loop.Dispatched {
 		p.Store.Sleep = storeSleep()
 		if v.OnDisk() && v.Store.Engine != store.EngineUring {
-			p.Store.Sleep = loop.SleepEpoll // no io_uring but the engine's, or none at all
+			p.Store.Sleep = loop.SleepEpoll // the loop has no ring of its own: the engine has one, or there is none
 		}
 	}
 	if v.OnDisk() {
@@ -113,12 +114,12 @@ func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {
 	return p, nil
 }
 
-// OfSocketRing sets the options of the ring of loops with io_uring's sockets.
+// OfSocketRing sets the options of the loop's ring from --taskrun and --sqpoll. The ring carries io_uring sockets, or the disk engine uring.
 func (v *Values) OfSocketRing(o *loop.Options) {
 	o.CoopTaskrun, o.SQPoll = v.Store.Taskrun == "coop", v.Store.SQPoll
 }
 
-// storeSleep is how loops sleep that have keys only.
+// storeSleep is how loops without connections sleep: in their ring, if this build has io_uring.
 func storeSleep() loop.Sleep {
 	if ring.Built {
 		return loop.SleepRing
@@ -126,5 +127,5 @@ func storeSleep() loop.Sleep {
 	return loop.SleepEpoll
 }
 
-// InprocThreads are the loops that a client without a network lives on.
+// InprocThreads is the number of loops for a client without a network.
 func (v *ServerValues) InprocThreads() int { return max(1, v.Threads, v.NetLoops) }

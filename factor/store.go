@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-// onFiles is where there are files, and rings has io_uring's rings besides: for the disk, or for sockets.
+// onFiles holds for backends with files. rings holds where an io_uring may exist: for files, or for sockets.
 var (
 	onFiles = Where("backend", store.Disk.String(), store.Raw.String())
 	rings   = onFiles.Or("transport", "uring").Or("client-transport", "uring")
@@ -94,15 +94,15 @@ var diskRows = []Factor{
 		When:    onFiles, Sweep: onRing},
 }
 
-// onRing is where the disk engine or the sockets have a ring.
+// onRing holds where the disk engine or the sockets use a ring.
 var onRing = Where("disk-engine", store.EngineUring, store.EngineUringShared, store.EngineUringSQ).Or("transport", "uring").Or("client-transport", "uring")
 
-// OnDisk reports whether there are files.
+// OnDisk reports whether the backend has files.
 func (v *Values) OnDisk() bool {
 	return v.Store.Backend == store.Disk.String() || v.Store.Backend == store.Raw.String()
 }
 
-// Keeps reports whether a backend keeps the values that it is given, so that it can be loaded and checked.
+// Keeps reports whether a backend keeps values, so that it can be loaded with data and its answers checked.
 func Keeps(backend string) bool {
 	return backend == store.Mem.String() || backend == store.Disk.String()
 }
@@ -124,11 +124,11 @@ func (v *Values) nullOfReads(name string) error {
 	return fmt.Errorf("--%s concerns requests that the server answers: with --rdma-verb read clients fetch values by themselves (choose send or write)", name)
 }
 
-// planDisk sets what the disk engine needs of the loops that have keys, and checks its values against theirs.
+// planDisk sets the loop options that the disk engine needs on loops with partitions, and returns an error if the two contradict each other.
 func (v *Values) planDisk(o *loop.Options) error {
 	s := &v.Store
 	uring := s.Engine == store.EngineUring
-	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without rings refuses the engine itself
+	epoll := o.Sleep == loop.SleepEpoll && ring.Built // a build without io_uring refuses the engine elsewhere
 	switch {
 	case s.Taskrun == "defer" && epoll:
 		return errors.New("--taskrun defer needs loops that sleep in their ring (--transport inproc or uring, or --placement dispatched): epoll does not report such a ring")
@@ -142,7 +142,7 @@ func (v *Values) planDisk(o *loop.Options) error {
 	return nil
 }
 
-// CheckStore refuses what the store does not accept.
+// CheckStore returns an error for values that package store does not accept.
 func (v *Values) CheckStore(limits kv.Limits) error {
 	o := v.StoreOptions(1, limits)
 	if o.Dir == "" {
@@ -151,16 +151,16 @@ func (v *Values) CheckStore(limits kv.Limits) error {
 	return o.Check(1)
 }
 
-// Of an exported item: the room for its key (with longer ones it may go by send), and what is around it, at most.
+// Bytes of an exported item besides its value: room for its key (an item with a longer key may not fit, and is then read by SEND), and the most for headers.
 const (
 	exportKeyBytes  = 64
 	exportHeadBytes = 96
 )
 
-// StoreOptions are those of each of the shards. limits are those of the server's connections.
+// StoreOptions returns the options of each of the store's shards. limits are the limits of the server's connections.
 func (v *Values) StoreOptions(shards int, limits kv.Limits) (o store.Options) {
 	s := &v.Store
-	o.Backend, _ = store.ParseBackend(s.Backend) // Words has them all
+	o.Backend, _ = store.ParseBackend(s.Backend) // CheckWords has checked it
 	o.Dir, o.Limits = s.Dir, limits
 	o.CacheBytes = max(int(s.CacheBytes)/shards, 256<<10)
 	o.DiskEngine, o.Durability, o.Update = s.Engine, s.Durability, s.Update
@@ -172,7 +172,7 @@ func (v *Values) StoreOptions(shards int, limits kv.Limits) (o store.Options) {
 	if v.ReadsItems() {
 		o.ExportItemBytes = min(int(v.Load.ValueBytes)+exportKeyBytes, 1<<20)
 		fit := max(1, int(v.RDMA.ExportBytes)/shards/(o.ExportItemBytes+exportHeadBytes))
-		o.ExportEntries = min(1<<(bits.Len(uint(fit))-1), 1<<26) // it would be rounded up
+		o.ExportEntries = min(1<<(bits.Len(uint(fit))-1), 1<<26) // a power of two: store would round up
 	}
 	return o
 }

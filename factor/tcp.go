@@ -18,7 +18,7 @@ var (
 	tcpEngines = []string{tcp.Epoll.String(), tcp.Goroutines.String()}
 
 	onTCP = Where("transport", "tcp")
-	// epollOnly is where both sides have the engine epoll, which --tls on does not allow.
+	// epollOnly holds where both sides use the engine epoll. --tls on excludes it.
 	epollOnly = Unless("tcp-engine", tcp.Goroutines.String()).AndNot("tcp-client-engine", tcp.Goroutines.String()).AndNot("tls", On)
 )
 
@@ -69,7 +69,7 @@ var tcpRows = []Factor{
 		When:    onTCP, Sweep: epollOnly},
 }
 
-// Check refuses values that contradict each other.
+// Check returns an error for values that contradict each other.
 func (v *TCPValues) Check() error {
 	switch o := v.Options(); {
 	case (o.Engine != tcp.Epoll || o.ClientEngine != tcp.Epoll) && (v.Cork || v.QuickAck || v.ZeroCopyBytes > 0):
@@ -80,16 +80,17 @@ func (v *TCPValues) Check() error {
 	return nil
 }
 
-// Options are those of both ends, without TLS.
+// Options returns the options of package tcp, for both sides, without TLS.
 func (v *TCPValues) Options() (o tcp.Options) {
-	o.Engine, _ = tcp.ParseEngine(v.Engine) // Words has them all
+	o.Engine, _ = tcp.ParseEngine(v.Engine) // CheckWords has checked it
 	o.ClientEngine, _ = tcp.ParseEngine(v.ClientEngine)
 	o.Cork, o.QuickAck, o.ZeroCopyBytes = v.Cork, v.QuickAck, int(v.ZeroCopyBytes)
 	o.Sockets = socket.Options{Nagle: !v.NoDelay, SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), BusyPoll: v.BusyPoll, ReusePort: v.Accept == "each"}
 	return o
 }
 
-// CheckTLS checks what TLS needs, and chooses the engines where the user did not: a session reads and writes on a blocking connection.
+// CheckTLS returns an error for values that TLS does not allow. With TLS it sets both engines to goroutine, because crypto/tls reads and writes on blocking
+// connections.
 func (v *Values) CheckTLS(given Given) error {
 	switch {
 	case v.TCP.TLS != On:

@@ -76,7 +76,7 @@ func (b *Bytes) String() string {
 // Type implements pflag.Value.
 func (b *Bytes) Type() string { return "size" }
 
-// Count is a number of things.
+// Count is a whole number: of records, operations and so on.
 type Count float64
 
 // Set implements pflag.Value.
@@ -98,7 +98,7 @@ func (c *Count) String() string { return strconv.FormatFloat(float64(*c), 'f', -
 // Type implements pflag.Value.
 func (c *Count) Type() string { return "count" }
 
-// Rate is how many there are in a second, which may be less than one.
+// Rate is a number per second. It may be below 1.
 type Rate float64
 
 // Set implements pflag.Value.
@@ -152,10 +152,10 @@ func ParseRate(text string) (float64, error) {
 // CPUs is a list of CPUs; empty: any. Its default depends on the machine: see Or.
 type CPUs []int
 
-// unset is the value of a flag that the user did not give.
+// unset marks a flag that the user did not give.
 var unset = CPUs{-1}
 
-// Or returns the list, which becomes def where the user gave none.
+// Or returns the list. If the user gave none, it first sets the list to def.
 func (c *CPUs) Or(def CPUs) CPUs {
 	if slices.Equal(*c, unset) {
 		*c = def
@@ -203,7 +203,7 @@ func (c *CPUs) String() string {
 // Type implements pflag.Value.
 func (c *CPUs) Type() string { return "cpus" }
 
-// Speed is how many times as fast a trace is replayed.
+// Speed is the factor by which a trace is replayed faster than it was recorded.
 type Speed float64
 
 // Set implements pflag.Value.

@@ -12,7 +12,7 @@ const uringGroup = "io_uring sockets (--transport uring, --client-transport urin
 
 var onUring = Where("transport", "uring").Or("client-transport", "uring")
 
-// uringDefaults are the options of the zero value, which passes.
+// uringDefaults are the defaults of uring.Options. The zero value is always valid.
 var uringDefaults, _ = uring.Options{}.Defaults()
 
 var uringRows = []Factor{
@@ -61,7 +61,7 @@ var uringRows = []Factor{
 // OnUring reports whether one of the sides is uring.
 func (v *Values) OnUring() bool { return onUring.Holds(All.Get(v)) }
 
-// Check refuses values that contradict each other, or that uring does not accept.
+// Check returns an error for values that contradict each other, or that package uring does not accept.
 func (v *UringValues) Check() error {
 	if v.NAPI%time.Microsecond != 0 {
 		return fmt.Errorf("--uring-napi %v: whole microseconds", v.NAPI)
@@ -72,14 +72,14 @@ func (v *UringValues) Check() error {
 	return nil
 }
 
-// Options are those of the sides that are uring.
+// Options returns the options of package uring, for the sides that use it.
 func (v *UringValues) Options() uring.Options {
-	o, _ := v.options().Defaults() // Check has looked at the error
+	o, _ := v.options().Defaults() // Check has reported the error
 	return o
 }
 
 func (v *UringValues) options() uring.Options {
-	large, _ := uring.ParseLarge(v.Large) // Words has them all
+	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it
 	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), Bundle: v.Bundle,
 		FixedFiles: v.FixedFiles, ZeroCopyBytes: int(v.ZeroCopyBytes), NAPI: v.NAPI}
 }

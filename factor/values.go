@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Values are the values of all factors. Text is as users write it; Check has found it to be among the words of its factor.
+// Values are the values of all factors. A text is as the user wrote it; after CheckWords it is among the Words of its factor.
 type Values struct {
 	Server ServerValues
 	Store  StoreValues
@@ -15,7 +15,7 @@ type Values struct {
 	Load   LoadValues
 }
 
-// NewValues has the default of every factor.
+// NewValues returns the defaults of all factors.
 func NewValues() Values { return *defaults() }
 
 var defaults = sync.OnceValue(func() *Values {
@@ -24,7 +24,7 @@ var defaults = sync.OnceValue(func() *Values {
 	return v
 })
 
-// ServerValues are the network of a run and the server's loops. The client's loops have the same Wait and SpinMax.
+// ServerValues are the network of a run, and the placement and wait policy of the server's loops. The client's loops have the same Wait and SpinMax.
 type ServerValues struct {
 	Transport  string
 	Placement  string
@@ -36,7 +36,7 @@ type ServerValues struct {
 	CPUs       CPUs
 }
 
-// StoreValues are the backend and its disk engine. Taskrun and SQPoll are also those of rings with sockets.
+// StoreValues are the backend and its disk engine. Taskrun and SQPoll also apply to rings with sockets.
 type StoreValues struct {
 	Backend    string
 	Dir        string
@@ -59,7 +59,7 @@ type StoreValues struct {
 	FixedFiles   bool
 }
 
-// TCPValues are the flags of the sides that are tcp. Engine and Accept are the server's, ClientEngine is the client's, and the others are of both sides.
+// TCPValues are the flags of the sides that use tcp. Engine and Accept apply to the server, ClientEngine to the client, the others to both.
 type TCPValues struct {
 	Engine        string
 	ClientEngine  string
@@ -74,7 +74,7 @@ type TCPValues struct {
 	ZeroCopyBytes Bytes
 }
 
-// UringValues are the flags of the sides that are uring: the server's, the client's, or both, which have them alike. Ring is the server's.
+// UringValues are the flags of the sides that use uring. If both do, they have the same values. Ring applies to the server only.
 type UringValues struct {
 	Ring          string
 	Receive       string
@@ -88,7 +88,7 @@ type UringValues struct {
 	NAPI          time.Duration
 }
 
-// RDMAValues are the flags of rdma, of both sides alike but for ExportBytes, which is the server's.
+// RDMAValues are the flags of rdma. Both sides have the same values; ExportBytes applies to the server only.
 type RDMAValues struct {
 	Verb         string
 	Connect      string
@@ -104,7 +104,7 @@ type RDMAValues struct {
 	ServiceLevel int
 }
 
-// LoadValues are the load, and how long it is measured.
+// LoadValues are the load and the duration of its measurement.
 type LoadValues struct {
 	ClientTransport string
 	Mix             string
@@ -127,12 +127,12 @@ type LoadValues struct {
 	CPUs       CPUs
 
 	Duration   time.Duration
-	Operations Count // that end the window; 0: Duration does
+	Operations Count // number of operations that end the window; 0: Duration ends it
 	Warmup     time.Duration
 	Stages     int
 
 	Workload    string // a YCSB property file
-	Trace       string // a file
+	Trace       string // path of a trace
 	TraceUnit   string
 	TraceSpeed  Speed
 	TraceRepeat bool

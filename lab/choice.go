@@ -7,14 +7,14 @@ import (
 	"github.com/kvwire/kvwire/lab/experiment"
 )
 
-// Choice is what the user chose of how an experiment is measured, by the flags of kvwire run.
+// Choice holds the user's settings for the measurement of an experiment, from the flags of kvwire run.
 type Choice struct {
 	Quick, Paper        bool
 	Generations, Blocks int // 0: not chosen; Blocks is the old name
 	Retry               int
 	Slice, Time         time.Duration
 	Until               float64
-	Changed             func(flag string) bool // whether the user gave slice, time or until
+	Changed             func(flag string) bool // reports whether the user gave the flag slice, time or until
 }
 
 // Generations of --quick and --paper.
@@ -23,7 +23,7 @@ const (
 	PaperGenerations = 24
 )
 
-// Settings are how the experiment is measured: by the choice, else by its file, else by default.
+// Settings returns the settings of the measurement: from the choice, else from the experiment's file, else the defaults.
 func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
 	s = Settings{Slice: DefaultSlice, Time: x.Time, Until: x.Until, Retry: c.Retry, Generations: x.Generations}
 	switch {
@@ -50,7 +50,7 @@ func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
 			said++
 		}
 	}
-	if said > 0 && s.Time > 0 && !c.Changed("time") { // the file's time is for the file's generations
+	if said > 0 && s.Time > 0 && !c.Changed("time") { // the time in the file applies to the number of generations in the file
 		s.Time = s.Time * time.Duration(s.Generations) / time.Duration(max(1, cmp.Or(x.Generations, DefaultGenerations)))
 	}
 	if s.Generations == 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// coverageLevel is the level of the exact interval of an observed coverage.
+// coverageLevel is the confidence level of the exact interval of an observed coverage.
 const coverageLevel = 0.95
 
 // Coverage is, for one metric, the share of experiments whose interval contains the true ratio, which is 1.

@@ -10,24 +10,24 @@ import (
 	"syscall"
 )
 
-// DataSets are the loaded stores of an experiment, in a folder of their own. Each is loaded for the first run that needs it, in a
-// process of its own, so that all runs find it alike. Processes that live at the same time have different places, and each place has a copy
-// of its own. One goroutine at a time calls its methods.
+// DataSets holds the loaded stores of an experiment, in one folder. Each is loaded when the first run needs it, by a separate process, so
+// that all runs start from the same files. Processes that live at the same time have different places, and each place has its own copy.
+// One goroutine at a time may call its methods.
 type DataSets struct {
 	Dir    string                                           // made for the first data set
 	Keep   bool                                             // leave it at the end
-	Copy   func(ctx context.Context, from, to string) error // copies the files of a store
-	AtExit func(remove func())                              // has remove called if the program ends before Close
+	Copy   func(ctx context.Context, from, to string) error // copies a store's files
+	AtExit func(remove func())                              // registers remove, to be called if the program ends before Close
 
 	made   bool
-	places map[int]string // by place: the data set of which its copy is, as it was loaded
+	places map[int]string // by place: the name of the data set whose unchanged copy is there
 }
 
-// Made reports whether there has been a data set.
+// Made reports whether a data set was needed so far.
 func (s *DataSets) Made() bool { return s.made }
 
-// Place returns the folder with the store of the process at a place: a copy of the data set of that name. load loads the data set into a folder, if it is not
-// there. The copy of a process that only read is used again.
+// Place returns the folder with the store for the process at a place: a copy of the data set of that name. It calls load to make the data set, if there is none
+// yet. The copy of an earlier process that did not write is used again.
 func (s *DataSets) Place(ctx context.Context, name string, load func(ctx context.Context, dir string) error, writes bool, place int) (dir string, err error) {
 	if err := s.make(); err != nil {
 		return "", err
@@ -61,7 +61,7 @@ func (s *DataSets) copyDir(place int) string {
 	return filepath.Join(s.Dir, fmt.Sprintf("copy-%d", place))
 }
 
-// make sees that the folder is there, and ours alone: its parent may be everybody's.
+// make makes the folder, and checks that no other user has access to it: its parent may be a folder for all users.
 func (s *DataSets) make() error {
 	if s.made {
 		return nil
@@ -83,10 +83,10 @@ func (s *DataSets) make() error {
 	if !s.Keep {
 		s.AtExit(func() { _ = os.RemoveAll(s.Dir) })
 	}
-	return s.removeCopies() // of a process that ended in the middle
+	return s.removeCopies() // left by a process that was interrupted
 }
 
-// fill loads a data set. It is in the place of its name when it is whole, and not before.
+// fill loads a data set. The folder gets its final name only when the data set is complete.
 func (s *DataSets) fill(ctx context.Context, load func(ctx context.Context, dir string) error, dir string) error {
 	part := dir + ".part"
 	err := os.RemoveAll(part)

@@ -11,8 +11,8 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Display is a Watcher that writes a line for each step that is done, and shows on a terminal the step under way below it. Errors go to the log as
-// well.
+// Display is a Watcher. It writes a line for each finished step; on a terminal it also shows the present step below these lines. It writes errors to the
+// log, too.
 type Display struct {
 	line  *terminal.Line
 	x     *experiment.Experiment

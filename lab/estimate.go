@@ -18,17 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Data is the data of a cell: how long they take to load, about, and the space on disk that goes with them.
+// Data describes the data of a cell: the estimated time to load them, and the space on disk that they need.
 type Data struct {
-	Name  string        // the same for the same data; "": none, or its own each time
+	Name  string        // equal for cells with the same data; "": no data, or new data for each run
 	Load  time.Duration // once, for all runs of the same data
-	Bytes int64         // that they take, in their folder
-	Extra int64         // what each process of the cell takes while it lives, in the temporary folder
+	Bytes int64         // space in their folder
+	Extra int64         // space in the temporary folder for each process of the cell, while it lives
 	Dir   string        // the user's own folder; "": a temporary one
 	Long  string        // why a run of the cell takes unusually long; "": it does not
 }
 
-// loads are the data that have to be loaded for these runs, each data set once.
+// loads returns the data that must be loaded for these runs, each data set once.
 func (r *Runner) loads(runs []experiment.Run) (all []Data) {
 	for _, run := range runs {
 		f := r.factsOf(run.Cell)
@@ -46,7 +46,7 @@ func (r *Runner) loads(runs []experiment.Run) (all []Data) {
 	return all
 }
 
-// LongRuns are the reasons why some of these runs take unusually long, each reason once.
+// LongRuns returns the reasons why some of these runs take unusually long, each reason once.
 func (r *Runner) LongRuns(runs []experiment.Run) (all []string) {
 	for _, run := range runs {
 		if why := r.factsOf(run.Cell).Data.Long; why != "" && !slices.Contains(all, why) {
@@ -56,7 +56,7 @@ func (r *Runner) LongRuns(runs []experiment.Run) (all []string) {
 	return all
 }
 
-// there reports whether the user's folder has its store, or raw file, already.
+// there reports whether the user's folder already contains a store or a raw file.
 func (d *Data) there() bool {
 	if d.Dir == "" {
 		return false
@@ -65,14 +65,14 @@ func (d *Data) there() bool {
 	return err == nil && len(files) > 0
 }
 
-// demand is the space that an experiment takes in a folder.
+// demand is the space that an experiment needs in a folder.
 type demand struct {
 	dir   string
 	what  string
 	bytes int64
 }
 
-// String is a line for people.
+// String formats the demand for people.
 func (d demand) String() string {
 	s := fmt.Sprintf("disk space: %s, in %s", d.what, d.dir)
 	if _, free, err := freeAt(d.dir); err == nil {
@@ -81,8 +81,8 @@ func (d demand) String() string {
 	return s
 }
 
-// demands are the space that these runs take: in the folder for temporary stores, where the experiment has some bytes already, and in those
-// that the user named, less what is there.
+// demands returns the space that these runs need in the folder for temporary stores, less have, the bytes that the experiment already uses there, and
+// in the folders that the user named, less their contents.
 func (r *Runner) demands(runs []experiment.Run, temporary string, have int64) (all []demand) {
 	sets, sum, extra := 0, int64(0), int64(0)
 	named := map[string]int64{}
@@ -125,13 +125,13 @@ func (r *Runner) demands(runs []experiment.Run, temporary string, have int64) (a
 	return all
 }
 
-// roomy is an error when a disk has less than is wanted on it.
+// roomy returns an error if a disk has less free space than all its demands together.
 func roomy(all []demand) error {
 	wanted := map[uint64]int64{} // by disk
 	for _, d := range all {
 		disk, free, err := freeAt(d.dir)
 		if err != nil {
-			continue // making the folder will say why
+			continue // the later creation of the folder reports the error
 		}
 		if wanted[disk] += d.bytes; uint64(wanted[disk]) > free {
 			return fmt.Errorf("the disk of %s has %s free, and the experiment takes about %s there (free some space; or choose another disk, with TMPDIR or the experiment's dir; or fewer records)",
@@ -141,7 +141,7 @@ func roomy(all []demand) error {
 	return nil
 }
 
-// freeAt is the space on the disk of a folder that is there or will be made, and which disk it is.
+// freeAt returns the free space on the disk of a folder that exists or will be made, and the disk's number.
 func freeAt(dir string) (disk, free uint64, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return 0, 0, err
@@ -161,7 +161,7 @@ func freeAt(dir string) (disk, free uint64, err error) {
 	}
 }
 
-// used is the space that a folder's files take; 0 where there is none.
+// used returns the space of a folder's files; 0 if there is no folder.
 func used(dir string) (sum int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		var st unix.Stat_t
@@ -173,7 +173,7 @@ func used(dir string) (sum int64) {
 	return sum
 }
 
-// Afford returns an error if a disk lacks the space for these runs. data is the folder of the data sets, which may be there already.
+// Afford returns an error if a disk lacks the space for these runs. data is the folder of the data sets, which may exist already.
 func (r *Runner) Afford(runs []experiment.Run, data string) error {
 	return roomy(r.demands(runs, filepath.Dir(data), used(data)))
 }
@@ -239,7 +239,7 @@ func (r *Runner) printCells(w io.Writer, design []experiment.Run) error {
 	for i, cell := range x.Cells {
 		n := fmt.Sprintf("%d ×%s", runs[i], also[i])
 		switch {
-		case runs[i] == 0: // it answers no primary question
+		case runs[i] == 0: // with --primary: it belongs to no primary question
 			continue
 		case !r.factsOf(i).Here:
 			n = "not here"

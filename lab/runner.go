@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Settings say how an experiment is measured.
+// Settings are the parameters of an experiment's measurement.
 type Settings struct {
 	Generations int           `json:"generations"`
 	Seed        uint64        `json:"seed"`               // of all random orders

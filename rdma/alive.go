@@ -9,29 +9,30 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// A server that is stopped, or a network that is gone, need not show: the NIC goes on to acknowledge, and the kernel
-// keeps the TCP connection. So a client that waits for answers and hears nothing asks for a sign of life: a message
-// without bytes, of fewer news than would be worth one. The server's loop answers with another one, whatever its
-// handler does. One that does not answer for the server's own StallMax is as good as dead.
+// A client may not notice that a server is stopped or that the network fails: the NIC continues to acknowledge, and the
+// kernel keeps the TCP connection. So a client that waits for answers and receives nothing requests a sign of life. The
+// request is a message without bytes that grants fewer credits than would justify a message. The server's loop replies
+// with a message without bytes, even if its handler is blocked. If no reply comes within the server's StallMax, the client
+// ends the connection.
 
-// stallMin bounds StallMax from below here: a machine may be busy for that long.
+// stallMin is the least value used for StallMax here: a busy machine may not reply sooner.
 const stallMin = 2 * time.Second
 
-// life is what a client's end knows of its server's. Times are the loop's, in ns (Awake).
+// life is the state of a client's check that its server is alive. Times are by Loop.Awake, in ns.
 type life struct {
-	stallMax int64 // the server's StallMax; 0: the client waits as long as it takes
-	heardAt  int64 // when a message last came
-	askedAt  int64 // when a sign of life was asked for, and none came since; 0: it was not
-	ask      bool  // one is to be asked for
+	stallMax int64 // the server's StallMax; 0: the client waits without a bound
+	heardAt  int64 // when the last message was received
+	askedAt  int64 // when a sign of life was requested that has not come yet; 0: none was requested
+	ask      bool  // the next message must request one
 }
 
-// waiter is a side that knows whether it waits for answers.
+// waiter is a side that can report whether it waits for answers.
 type waiter interface{ InFlight() int }
 
-// quietMax is how long a client hears nothing before it asks for a sign of life.
+// quietMax is the time without a received message, in ns, after which a client requests a sign of life.
 func (l *link) quietMax() int64 { return l.life.stallMax / 4 }
 
-// listen looks at the client's connections that wait for answers.
+// listen checks the clients' connections that wait for answers.
 func (d *driver) listen() {
 	if d.listenAt == 0 {
 		return
@@ -66,14 +67,14 @@ func (l *link) listen(now int64) {
 	l.lookAt(max(by, now+l.quietMax()/8))
 }
 
-// expect makes sure that listen looks soon.
+// expect makes sure that the next check is soon.
 func (l *link) expect() {
 	if l.life.stallMax != 0 {
 		l.lookAt(l.d.l.Awake() + l.quietMax()/2)
 	}
 }
 
-// lookAt makes sure that listen looks at t at the latest.
+// lookAt makes sure that the next check is at t or earlier.
 func (l *link) lookAt(t int64) {
 	if l.d.listenAt == 0 || t < l.d.listenAt {
 		l.d.listenAt = t

@@ -10,13 +10,13 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// CallC calls into C once, as the data path does, and does nothing there. ok says that this build can.
+// CallC calls an empty C function once, in the same way as the data path. ok is false if this build has no C.
 func CallC() (ok bool) {
 	verbs.Nothing()
 	return true
 }
 
-// Ask makes a queue pair as connections have it, asks back what it was granted, and closes it. Any goroutine.
+// Ask makes a queue pair as for a connection, queries its granted limits, and closes it. Any goroutine may call it.
 func Ask(c device.Choice, o Options) (caps Caps, err error) {
 	if o, err = o.Defaults(); err != nil {
 		return caps, err
@@ -46,8 +46,8 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 	return caps, qp.Close()
 }
 
-// Granted is what a connection has of what was asked for: the most bytes that it sends inline, and the path MTU. ok
-// is false when the connection is not of this transport, or has ended. Any goroutine but the loop's.
+// Granted returns what a connection was granted: the most bytes that it sends inline, and the path MTU in bytes. ok is
+// false if the connection is not of this transport, or has ended. Any goroutine except the loop's may call it.
 func Granted(c transport.Conn) (inlineBytes, mtu int, ok bool) {
 	k, is := c.(*conn)
 	if !is {

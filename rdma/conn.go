@@ -30,7 +30,7 @@ type hub struct {
 
 var _ loop.Busier = (*hub)(nil)
 
-// hubs counts them, so that their completion queues use all of a device's interrupts.
+// hubs counts the hubs, so that their completion queues are spread over all of a device's interrupts.
 var hubs atomic.Uint32
 
 type hubKey struct {
@@ -38,7 +38,7 @@ type hubKey struct {
 	o      Options
 }
 
-// conn is the client's end.
+// conn is the client's end of a connection.
 type conn struct {
 	*stream.Client
 	link   *link
@@ -47,8 +47,8 @@ type conn struct {
 
 var _ transport.Conn = (*conn)(nil)
 
-// Dial connects to addr, host:port, by TCP, agrees on queue pairs, and puts the connection onto l. The route to
-// addr says which device carries it.
+// Dial connects to addr, host:port, by TCP, exchanges the hellos, connects the queue pairs, and puts the connection onto
+// l. The route to addr determines the device.
 func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	opts, err := t.Options.Defaults()
 	if err != nil {
@@ -112,7 +112,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	return c, nil
 }
 
-// prepare makes the queue pair of a connection that is to be. On the loop.
+// prepare makes the queue pair of a connection before it is dialed. Only the loop's goroutine may call it.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
 		h := &hub{driver: driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
@@ -140,7 +140,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 	return k, nil
 }
 
-// connectCM connects the queue pair, which nobody else uses yet, by rdma_cm.
+// connectCM connects the queue pair by rdma_cm. No other goroutine uses the queue pair yet.
 func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
@@ -151,7 +151,7 @@ func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.Se
 	return err
 }
 
-// begin connects the queue pair to the one that the server's hello names, and makes the client's side.
+// begin connects the queue pair to the one in the server's hello, and makes the client's side.
 func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if k.state == linkClosed {
 		return nil, transport.ErrClosed
@@ -196,7 +196,7 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
 }
 
-// Submit is kv.Handler's.
+// Submit implements kv.Handler.
 func (c *conn) Submit(r *kv.Request) {
 	if l := c.link; l.d.o.Verb == Read && r.Op == kv.OpGet && c.limits.Check(r) == kv.StatusOK {
 		if l.reader != nil && l.reader.get(r) {
@@ -207,15 +207,15 @@ func (c *conn) Submit(r *kv.Request) {
 	c.Client.Submit(r)
 }
 
-// Hangup is transport.Conn's.
+// Hangup implements transport.Conn.
 func (c *conn) Hangup() {
 	_ = c.link.d.l.Call(func() { c.link.Close(transport.ErrClosed) })
 }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (h *hub) Stage() error {
 	h.bury()
 	if h.nic != nil {
@@ -225,5 +225,5 @@ func (h *hub) Stage() error {
 	return nil
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (h *hub) Busy() string { return h.Hub.Busy() }

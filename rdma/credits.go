@@ -6,35 +6,35 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// credits is the flow control of a connection, as one side has it. Each message takes one receive of the other side's, and carries, as
-// immediate data, how many receives its sender has posted in all: so each side knows how many messages it may send. The last credit is
-// kept for a message without bytes, which brings nothing but that count (docs/adr/0004).
+// credits is one side's state of a connection's flow control. Each message consumes one receive of the other side. As immediate data it
+// carries the number of receives that its sender has posted so far; from this number the other side computes how many messages it may
+// send. The last credit is reserved for a message without bytes, which carries only that count (docs/adr/0004).
 //
-// The counts are of messages since the connection began, modulo 2^32. Towards this side: advertised ≤ posted. Towards the peer: sent ≤
-// allowed. What is allowed is what the peer has advertised.
+// All counts begin with the connection and are modulo 2^32. For messages to this side, advertised ≤ posted. For messages to the peer,
+// sent ≤ allowed; allowed is the count that the peer has advertised.
 type credits struct {
 	posted     uint32 // receives that this side has posted
-	advertised uint32 // of these, those that the peer knows of
+	advertised uint32 // of these, those that this side has advertised to the peer
 	allowed    uint32 // messages that this side may send
-	sent       uint32 // of these, those that it has sent
-	owed       bool   // the peer asked for a sign of life: it gets a message, whatever its count
+	sent       uint32 // of these, those that are sent
+	owed       bool   // the peer has requested a sign of life: a message must be sent, whatever its count
 }
 
-// left is how many more messages may be sent.
+// left returns the number of messages that may still be sent.
 func (c *credits) left() int { return int(int32(c.allowed - c.sent)) }
 
-// news is how many receives the peer does not know of.
+// news returns the number of posted receives that are not advertised yet.
 func (c *credits) news() int { return int(c.posted - c.advertised) }
 
-// spend counts a message that is sent, and returns the count that it carries.
+// spend counts a message to send, and returns the count that it carries.
 func (c *credits) spend() (count uint32) {
 	c.sent++
 	c.advertised, c.owed = c.posted, false
 	return c.posted
 }
 
-// update takes the count of a message that came, and returns how many more messages may be sent than before. The count is the peer's word: it never
-// falls, and is at most what the peer's slots allow.
+// update handles the count of a received message, and returns how many more messages may be sent than before. It returns an error for a count that falls or
+// exceeds the peer's slots.
 func (c *credits) update(count uint32, slots int) (more int, err error) {
 	if more = int(int32(count - c.allowed)); more < 0 || int(int32(count-c.sent)) > slots {
 		return 0, fmt.Errorf("%w: it has posted %d receives, after %d", transport.ErrProtocol, count, c.allowed)

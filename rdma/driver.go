@@ -18,30 +18,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// driver moves the messages of all links of one member: it polls their one completion queue, and posts the turn's work
-// requests together. It is that member's part that endpoint and connection share.
+// driver moves the messages of all links of one member. It polls their common completion queue, and posts the work
+// requests of a turn together. It is the part that endpoint and hub have in common.
 type driver struct {
 	l       *loop.Loop
 	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
-	number  int // among the members that use a device: which interrupt its completions have
+	number  int // number of this member among those that use the device; selects the interrupt of its completions
 	nic     *nic
-	before  func() // called before the device is closed; nil: nothing is to be done
+	before  func() // called before the device is closed; may be nil
 	links   stream.Table[*link]
-	awaited map[verbs.CMToken]*link // of a server: those that rdma_cm will connect
+	awaited map[verbs.CMToken]*link // of a server: links that rdma_cm will connect
 	touched stream.Touched[*link]
-	owners  []*link // of the batch's work requests
+	owners  []*link // links of the batch's work requests
 	broken  []broken
-	found   []verbs.Completion // what Arm found, for the next Poll
-	later   []verbs.Completion // what drain found of others, likewise
-	events  []event            // what drain found of asynchronous events, for the next turn
+	found   []verbs.Completion // completions that Arm found, for the next Poll
+	later   []verbs.Completion // completions of other links that drain found, likewise
+	events  []event            // asynchronous events that drain found, for the next turn
 	log     *slog.Logger
-	armed   bool // an event will tell of the next completion
+	armed   bool // the device will send an event for the next completion
 	idle    bool // the last Poll found nothing
 
-	listenAt int64 // when clients' connections are looked at next; 0: none waits for an answer
-	failed   error // something could not be freed: our own bug, or the device is gone
+	listenAt int64 // time of the next check of clients' connections (listen); 0: none waits for an answer
+	failed   error // something could not be freed: a bug of ours, or the device is gone
 	iov      [verbs.MaxSGE]unix.Iovec
 }
 
@@ -57,13 +57,13 @@ type broken struct {
 	err error
 }
 
-// Tags of what is neither a link nor the listener.
+// Tags of descriptors that are neither a link's nor the listener's.
 const (
 	tagCQ    = 1 << 54
 	tagAsync = 1 << 53
 )
 
-// open opens the device for this member. On its loop.
+// open opens the device for this member. Only its loop may call it.
 func (d *driver) open(c device.Choice) error {
 	n, err := openNIC(c, d.o, d.number, &d.count.CCalls)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *driver) open(c device.Choice) error {
 	return nil
 }
 
-// shut closes the device. No link has anything of it.
+// shut closes the device. No link may use it any more.
 func (d *driver) shut() error {
 	if d.before != nil {
 		d.before()
@@ -96,7 +96,7 @@ func (d *driver) shut() error {
 	return errors.Join(d.failed, err)
 }
 
-// Open is stream.Engine's, for servers' ends: clients' are made before their socket is known (prepare).
+// Open implements stream.Engine, for servers' ends only: a client's link is made before its socket (prepare).
 func (d *driver) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
 	tag, row := d.links.Put()
 	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, ended: ended, served: true}
@@ -108,13 +108,13 @@ func (d *driver) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func(
 	return l, nil
 }
 
-// Each is stream.Engine's.
+// Each implements stream.Engine.
 func (d *driver) Each(f func(stream.ConnIO)) { d.links.Each(func(_ uint64, l **link) { f(*l) }) }
 
-// Len is stream.Engine's.
+// Len implements stream.Engine.
 func (d *driver) Len() int { return d.links.Len() }
 
-// End is stream.Engine's. What cannot be freed stays pinned until the process ends.
+// End implements stream.Engine. What cannot be freed stays pinned until the process ends.
 func (d *driver) End() {
 	n := d.nic
 	if err := d.shut(); err != nil {
@@ -122,7 +122,7 @@ func (d *driver) End() {
 	}
 }
 
-// event takes the readiness of a descriptor.
+// event handles the readiness of a descriptor.
 func (d *driver) event(tag uint64) {
 	switch tag {
 	case tagCQ:
@@ -139,7 +139,7 @@ func (d *driver) event(tag uint64) {
 	}
 }
 
-// async takes the device's events.
+// async reads the device's asynchronous events.
 func (d *driver) async() {
 	for d.nic != nil {
 		kind, qp, ok := d.nic.dev.Async()
@@ -151,7 +151,7 @@ func (d *driver) async() {
 	}
 }
 
-// happened does what follows from an event.
+// happened reacts to an asynchronous event.
 func (d *driver) happened(e event) {
 	if d.nic == nil {
 		return
@@ -174,7 +174,7 @@ func (d *driver) happened(e event) {
 	d.log.Warn("the device reported an event", "device", d.nic.name, "event", eventText(e.kind), "loop", d.number)
 }
 
-// because is why a link has ended: err, or what explains it.
+// because returns the reason why a link has ended: err, or a better explanation of it.
 func (d *driver) because(l *link, err error) error {
 	if down := d.down(l); down != "" {
 		return &lostError{down + "; so the connection failed"}
@@ -182,7 +182,7 @@ func (d *driver) because(l *link, err error) error {
 	return err
 }
 
-// down says that a link's port is not active, and what to do; "": it is, or nobody can say.
+// down returns a text for a link whose port is not active, with the remedy; "": the port is active, or its state is not known.
 func (d *driver) down(l *link) string {
 	if d.nic == nil || l.pair.qp == nil {
 		return ""
@@ -194,8 +194,8 @@ func (d *driver) down(l *link) string {
 	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.pair.choice.Port, l.pair.choice.Device, l.pair.choice.Netdev)
 }
 
-// lose ends all connections, since nothing of the device works any more. It is closed when the last one is gone (bury), and opened again
-// when one is asked for (revive).
+// lose ends all connections, because the device does not work any more. The device is closed when the last connection is gone (bury), and opened
+// again for the next connection (revive).
 func (d *driver) lose(why error) {
 	if d.nic == nil || d.nic.dead != nil {
 		return
@@ -203,15 +203,15 @@ func (d *driver) lose(why error) {
 	d.nic.dead = why
 	forgetPicks()
 	d.links.Each(func(_ uint64, l **link) {
-		if k := *l; k.pair.qp != nil && k.side != nil { // one whose dial is under way ends with that
+		if k := *l; k.pair.qp != nil && k.side != nil { // a link that is still being dialed ends with its dial
 			k.ended(k, why)
 		}
 	})
 	d.l.Again()
 }
 
-// bury closes a device that is lost, when no connection has anything of it any more. What cannot be freed of it the kernel frees with the
-// descriptor.
+// bury closes a lost device when no connection uses it any more. Objects that cannot be freed are freed by the kernel when the descriptor is
+// closed.
 func (d *driver) bury() {
 	if d.nic == nil || d.nic.dead == nil {
 		return
@@ -225,7 +225,7 @@ func (d *driver) bury() {
 	d.failed, d.found, d.later, d.events, d.armed = nil, nil, nil, nil, false
 }
 
-// revive opens the device if it is not open, or was lost.
+// revive opens the device if it is not open or was lost.
 func (d *driver) revive(open func() error) error {
 	d.bury()
 	switch {
@@ -237,20 +237,20 @@ func (d *driver) revive(open func() error) error {
 	return nil
 }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (d *driver) Poll() int {
 	if d.nic == nil {
 		return 0
 	}
 	found, later, events := d.found, d.later, d.events
-	d.found, d.later, d.events = nil, nil, nil // to reap may find more for later
+	d.found, d.later, d.events = nil, nil, nil // reaping may add to later
 	n := len(found) + len(later) + len(events)
 	d.reap(found)
 	d.reap(later)
 	for _, e := range events {
 		d.happened(e)
 	}
-	for d.nic != nil && d.nic.dead == nil && len(d.later) == 0 { // what is for later came before what is still in the queue
+	for d.nic != nil && d.nic.dead == nil && len(d.later) == 0 { // completions in later are older than those in the queue
 		var cs []verbs.Completion
 		var err error
 		if d.idle && n == 0 && d.l.Spins() {
@@ -277,8 +277,8 @@ func (d *driver) Poll() int {
 	return n
 }
 
-// spinPolls is how often a loop that spins, and has found nothing, polls within one call into C: a completion is seen
-// sooner there than by the next turn, and the loop's other members wait no longer than for a system call.
+// spinPolls is the number of polls within one call into C, when a spinning loop has found nothing. A completion is found
+// sooner there than in the next turn, and the loop's other members wait no longer than for a system call.
 const spinPolls = 64
 
 func (d *driver) reap(cs []verbs.Completion) {
@@ -289,7 +289,7 @@ func (d *driver) reap(cs []verbs.Completion) {
 		if s := d.nic.shared; s.brings(c) {
 			s.given--
 			if l = s.byQP[c.QP]; l == nil || l.state == linkClosed || c.Status != 0 {
-				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may take it
+				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may use the slot
 			}
 		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
 			l = *row
@@ -317,22 +317,22 @@ func (d *driver) reap(cs []verbs.Completion) {
 	}
 }
 
-// drainMax bounds how long a loop waits until a queue pair takes nothing more from the shared receive queue, and drainNap how long it sleeps meanwhile.
+// drainMax bounds the time that a loop waits until a queue pair consumes no more slots of the shared receive queue. drainNap is the sleep between two checks.
 const (
 	drainMax = 20 * time.Millisecond
 	drainNap = 1 // ms
 )
 
-// drain has a link's queue pair, which is about to be destroyed, take no slot of the shared receive queue any more, and takes all slots back that it
-// has filled: with the queue pair goes what is in the completion queue of it (on mlx5), and their slots would never be posted again. See
-// docs/adr/0030-a-device-that-fails.md.
+// drain stops a link's queue pair, before it is destroyed, from consuming slots of the shared receive queue, and posts again all slots that it has
+// filled. Without this these slots would be lost: when a queue pair is destroyed, its completions may be removed from the completion queue (on mlx5). See
+// docs/adr/0030-a-device-that-fails.md. It blocks for at most drainMax.
 func (d *driver) drain(l *link) {
 	if d.nic.dead != nil {
 		return
 	}
 	d.l.Stats.Syscalls++
 	if l.pair.qp.Fail() != nil {
-		return // a device that is about to be lost
+		return // the device is about to be lost
 	}
 	for until := time.Now().Add(drainMax); ; {
 		last := d.lastTaken(l.pair.qp.Num)
@@ -345,7 +345,7 @@ func (d *driver) drain(l *link) {
 	}
 }
 
-// lastTaken says whether the device has told that a queue pair takes no more receives. Other events wait for the next turn.
+// lastTaken reports whether the device has sent the event that a queue pair consumes no more receives. It keeps other events for the next turn.
 func (d *driver) lastTaken(qp uint32) (last bool) {
 	for {
 		kind, of, ok := d.nic.dev.Async()
@@ -362,13 +362,13 @@ func (d *driver) lastTaken(qp uint32) (last bool) {
 	}
 }
 
-// takeBack posts again the slots that are in the completion queue for a queue pair. Others' completions wait for the next turn.
+// takeBack posts again the slots of a queue pair's completions in the completion queue. It keeps the completions of other queue pairs for the next turn.
 func (d *driver) takeBack(qp uint32) {
 	for {
 		cs, err := d.nic.cq.Aside()
 		d.count.Polls++
 		if err != nil {
-			return // the next Poll says so
+			return // the next Poll reports it
 		}
 		for i := range cs {
 			switch s := d.nic.shared; {
@@ -386,8 +386,8 @@ func (d *driver) takeBack(qp uint32) {
 	}
 }
 
-// Busy is stream.Engine's: it names work of the device's that is not done. A message whose bytes were copied into its work request makes no completion of its own, and needs none:
-// what answers it shows that it has arrived. One of the side's memory does.
+// Busy implements stream.Engine. It names work that the device has not completed. A message whose bytes were copied makes no completion of its own, and does
+// not count: the answer to it shows that it has arrived. A message in the side's memory makes a completion and counts.
 func (d *driver) Busy() string {
 	if len(d.found)+len(d.later)+len(d.events)+len(d.broken) > 0 {
 		return "the device has completions that were not looked at"
@@ -401,7 +401,7 @@ func (d *driver) Busy() string {
 	return s
 }
 
-// Arm is loop.Armer's.
+// Arm implements loop.Armer.
 func (d *driver) Arm() (bool, error) {
 	if d.nic == nil || d.nic.dead != nil || d.armed {
 		return false, nil
@@ -421,7 +421,7 @@ func (d *driver) Arm() (bool, error) {
 	return len(cs) > 0, nil
 }
 
-// Flush is stream.Engine's. It delivers what waited for memory, and posts the turn's receives and messages.
+// Flush implements stream.Engine. It delivers what waited for memory, and posts the turn's receives and messages.
 func (d *driver) Flush() {
 	list := d.touched.Take(d.l)
 	for _, l := range list {
@@ -437,7 +437,7 @@ func (d *driver) Flush() {
 		case l.state == linkClosed:
 		case l.state == linkUp:
 			l.stage()
-		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the window
+		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the memory window
 			l.greet()
 		}
 	}
@@ -460,7 +460,7 @@ func (d *driver) Flush() {
 	d.broken = d.broken[:0]
 }
 
-// post hands the batch to the device: receives first, since the messages say how many there are.
+// post gives the batch to the device: receives first, because the messages advertise them.
 func (d *driver) post() {
 	if err := d.nic.batch.PostRecvs(); err != nil {
 		d.lose(err)
@@ -483,8 +483,8 @@ func (d *driver) post() {
 	d.owners = d.owners[:0]
 }
 
-// control takes the readiness of the TCP connection: before the hellos are done bytes of them, then nothing but
-// its end.
+// control handles the readiness of the TCP connection. Until the hellos are done it carries their bytes; after that, only
+// its end is an event.
 func (l *link) control() {
 	for l.state != linkClosed {
 		var w [2][]byte
@@ -502,7 +502,7 @@ func (l *link) control() {
 		case err != nil:
 			l.ended(l, l.d.because(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
-			l.d.Poll() // what it sent before, a refusal say, is here already
+			l.d.Poll() // messages that the peer sent before, such as a refusal, have arrived
 			if l.state != linkClosed {
 				l.ended(l, l.d.because(l, transport.ErrPeerGone))
 			}
@@ -516,14 +516,14 @@ func (l *link) control() {
 	}
 }
 
-// greet sends a challenge, our hello, or a refusal, by TCP.
+// greet sends a challenge, the server's hello, or a refusal, by TCP.
 func (l *link) greet() {
 	var v [1]unix.Iovec
 	for l.side.Gather(v[:], stream.GatherBytes) > 0 {
 		b := sys.IovecBytes(&v[0])
 		n, err := unix.Write(l.tcp.fd, b)
 		l.d.l.Stats.Syscalls++
-		if err != nil || n < len(b) { // a new connection's buffer has room for it
+		if err != nil || n < len(b) { // the send buffer of a new connection has room for it
 			l.ended(l, fmt.Errorf("%w: the hello could not be sent: %d of %d B: %w", transport.ErrPeerGone, n, len(b), err))
 			return
 		}
@@ -536,7 +536,7 @@ func (l *link) greet() {
 	l.finish()
 }
 
-// finish tells the peer, by the end of the TCP connection, that all has been said.
+// finish shuts the TCP connection's sending half: it signals to the peer that no more messages follow.
 func (l *link) finish() {
 	if !l.tcp.halved && l.side.Finished() && (l.state != linkUp || l.drained()) {
 		l.tcp.halved = true
@@ -545,12 +545,12 @@ func (l *link) finish() {
 	}
 }
 
-// Close is stream.ConnIO's.
+// Close implements stream.ConnIO.
 func (l *link) Close(err error) {
 	if l.state == linkClosed {
 		return
 	}
-	if l.side == nil { // its hello is under way
+	if l.side == nil { // it is still being dialed
 		l.abandon()
 		return
 	}
@@ -564,7 +564,7 @@ func (l *link) Close(err error) {
 	l.side.Drop(err)
 }
 
-// Detach is stream.ConnIO's. It has no queue pair yet.
+// Detach implements stream.ConnIO. It has no queue pair yet.
 func (l *link) Detach() socket.Socket {
 	l.release()
 	return socket.Socket{Fd: l.tcp.fd}

@@ -17,16 +17,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refusedVerb is the code for sides that would not understand each other.
+// refusedVerb is the code for sides with different --rdma-verb or --rdma-connect.
 const refusedVerb = wire.RefusedFeature
 
-// Serve listens on addr, host:port, by TCP: the hello and the queue pairs' numbers travel there. The address
-// says which device serves.
+// Serve listens on addr, host:port, by TCP, for the hellos with the queue pairs' numbers. The address determines
+// the device.
 func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	return t.serve(addr, g, o, func(*endpoint) {})
 }
 
-// serve is Serve, which shows each endpoint that it has made.
+// serve is Serve, and calls made for each endpoint.
 func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, made func(*endpoint)) (transport.Server, error) {
 	opts, err := t.Options.Defaults()
 	if err != nil {
@@ -59,7 +59,7 @@ type endpoint struct {
 	tables   []exported // for the verb read
 	cm       *verbs.CMListener
 	group    *loop.Group
-	choice   device.Choice // of the address that the server listens on
+	choice   device.Choice // the device of the address that the server listens on
 	listener *socket.Acceptor
 }
 
@@ -95,7 +95,7 @@ func (e *endpoint) equip(c device.Choice) (err error) {
 	}
 	for _, a := range e.Host.Arenas() {
 		if e.o.HugePages {
-			_ = a.Huge() // what the kernel has of them
+			_ = a.Huge() // as many huge pages as the kernel has
 		}
 		if _, err := e.nic.register(a, verbs.Local); err != nil {
 			return err
@@ -113,7 +113,7 @@ func (e *endpoint) equip(c device.Choice) (err error) {
 	return err
 }
 
-// again opens a device that was lost, for the connection that is asked for.
+// again opens a lost device for a new connection.
 func (e *endpoint) again() error {
 	return e.revive(func() error {
 		c, err := pick(e.choice.Addr)
@@ -133,12 +133,12 @@ func (e *endpoint) again() error {
 	})
 }
 
-// removed is called when rdma_cm tells that the device is about to go, on a goroutine of its own.
+// removed is called when rdma_cm reports that the device will be removed, on its own goroutine.
 func (e *endpoint) removed() {
 	e.l.Do(func() { e.happened(event{kind: verbs.EventDeviceFatal}) })
 }
 
-// stopCM ends the listener of rdma_cm; all connections that it made are closed.
+// stopCM ends the listener of rdma_cm. All its connections are closed.
 func (e *endpoint) stopCM() {
 	if e.cm != nil {
 		e.cm.Close()
@@ -146,10 +146,10 @@ func (e *endpoint) stopCM() {
 	}
 }
 
-// Listen is stream.Endpoint's.
+// Listen implements stream.Endpoint.
 func (e *endpoint) Listen(fd int) error { return e.listener.Listen(fd) }
 
-// grant makes a connection's queue pair, for the hello that asks for it.
+// grant makes a connection's queue pair, for a received hello.
 func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	l := c.Driver().(*link)
 	var peer params
@@ -165,7 +165,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	}
 	choice, err := pick(ipOf(sa))
 	if err != nil && ipOf(sa) == e.choice.Addr {
-		choice, err = e.choice, nil // without a descriptor to look again; if it is no more, connecting says so
+		choice, err = e.choice, nil // no free descriptor to choose again; if the choice is out of date, connecting fails
 	}
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	}
 	if err := l.connect(peer); err != nil {
 		l.destroy()
-		if refusal := new(*transport.Refusal); !errors.As(err, refusal) { // the device does not take what the peer says
+		if refusal := new(*transport.Refusal); !errors.As(err, refusal) { // the device does not accept the peer's parameters
 			err = &transport.Refusal{Code: wire.RefusedFeature, Reason: err.Error()}
 		}
 		return nil, err
@@ -193,7 +193,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	return encodeTables(l.pair.mine.encode(), e.tables), nil
 }
 
-// request takes a connection request by rdma_cm, on a goroutine of its own.
+// request handles a connection request of rdma_cm, on its own goroutine.
 func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 	accept := func() {
 		l := e.awaited[token]
@@ -227,7 +227,7 @@ func ipOf(sa unix.Sockaddr) netip.Addr {
 	return netip.Addr{}
 }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 	if tag == socket.TagListener {
 		e.listener.Ready()
@@ -236,10 +236,10 @@ func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 	e.event(tag)
 }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (e *endpoint) Poll() int { return e.driver.Poll() + e.listener.Poll() }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (e *endpoint) Stage() error {
 	e.bury()
 	e.Ends.Stage()
@@ -247,10 +247,10 @@ func (e *endpoint) Stage() error {
 	return nil
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (e *endpoint) Busy() string { return e.Ends.Busy() }
 
-// Close is loop.Member's: nothing more is accepted, connections end in good order.
+// Close implements loop.Member. It stops accepting, and ends the connections in order.
 func (e *endpoint) Close() bool {
 	e.listener.Close()
 	return e.Ends.Close()

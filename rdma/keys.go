@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With the verb write the peer needs a key for our slots. It is that of a memory window, which is bound to this connection's queue pair and
-// good through no other (docs/adr/0019-per-connection-protection.md); where the device has none it is the region's, which is good
-// through every queue pair of the loop. A window is bound when its queue pair is connected, so keys go through the queue pair: each side's
-// first message is the key, and goes when the completion of the bind has come. The client's goes first, since the server may be connected
+// With the verb write the peer needs a key for our slots. It is the key of a memory window, which is bound to this connection's queue pair and
+// valid for no other (docs/adr/0019-per-connection-protection.md). If the device has no windows, it is the region's key, which is valid for
+// every queue pair of the loop. A window can be bound only after its queue pair is connected, so the keys are sent through the queue pair:
+// each side's first message is its key, sent after the bind has completed. The client's key goes first, because the server may be connected
 // before the client is.
 
-// slotsKey is what the first message says, little-endian: address of the slots u64 | rkey u32.
+// slotsKey is the content of the first message, little-endian: address of the slots u64 | rkey u32.
 type slotsKey struct {
 	addr uint64
 	rkey uint32
@@ -35,26 +35,26 @@ func (k *slotsKey) decode(b []byte) {
 	k.addr, k.rkey = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:])
 }
 
-// keyState is how far our key is.
+// keyState is the state of our key.
 type keyState uint8
 
 const (
-	keyUnbound keyState = iota // it opens nothing yet
-	keyBound                   // it opens our slots, and is to be sent
+	keyUnbound keyState = iota // it grants no access yet
+	keyBound                   // it grants access to our slots, and must be sent
 	keySent                    // its message is in the send queue
 )
 
-// keys are what opens the slots of each side to the other. known and keySent hold from the start where the verb needs no keys.
+// keys holds the keys by which each side may write to the other's slots. If the verb needs no keys, known is true and state is keySent from the start.
 type keys struct {
 	exposed *verbs.Region // our slots
-	window  *verbs.Window // on all of them; nil: the device has none
-	state   keyState      // of mine
+	window  *verbs.Window // of all our slots; nil: the device has no windows
+	state   keyState      // of our key
 	mine    slotsKey
 	theirs  slotsKey
-	known   bool // theirs has come
+	known   bool // the peer's key was received
 }
 
-// expose registers the slots for the peer, in a way that gives nobody a right yet where the device has windows. The queue pair is made.
+// expose registers the slots for the peer. If the device has windows, this grants no access yet. The queue pair exists already.
 func (l *link) expose() (err error) {
 	n := l.d.nic
 	if l.keys.exposed, err = n.dev.Register(l.mem.arena.Bytes()[:l.mem.staged], n.exposes); err == nil && n.exposes != verbs.RemoteWrite {
@@ -63,7 +63,7 @@ func (l *link) expose() (err error) {
 	return err
 }
 
-// bind has the window opened, after the queue pair was connected.
+// bind posts the bind of the window, after the queue pair was connected.
 func (l *link) bind() error {
 	if l.keys.state != keyUnbound {
 		return nil
@@ -82,7 +82,7 @@ func (l *link) bind() error {
 	return nil
 }
 
-// refuse says, in place of a hello that was held back for the window, why there is no connection.
+// refuse sends a refusal instead of the hello that was held back for the window.
 func (l *link) refuse(why error) {
 	if l.served && l.state != linkUp {
 		_, _ = unix.Write(l.tcp.fd, (&wire.ServerHello{Version: wire.Version, Code: wire.RefusedBusy, Reason: why.Error()}).Append(nil))
@@ -90,7 +90,7 @@ func (l *link) refuse(why error) {
 	}
 }
 
-// sendKey puts our first message into the batch, if it is time.
+// sendKey adds our first message to the batch, if the key is bound and it is our turn.
 func (l *link) sendKey() {
 	if l.keys.state != keyBound || l.served && !l.keys.known {
 		return
@@ -108,7 +108,7 @@ func (l *link) sendKey() {
 	l.keys.state = keySent
 }
 
-// receiveKey takes the peer's first message.
+// receiveKey handles the peer's first message.
 func (l *link) receiveKey(slot, bytes uint32) error {
 	if bytes != slotsKeyBytes {
 		return fmt.Errorf("%w: the first message has %d B, and is not the key of the peer's slots", transport.ErrProtocol, bytes)
@@ -119,13 +119,13 @@ func (l *link) receiveKey(slot, bytes uint32) error {
 	return l.post(slot)
 }
 
-// keyRoom is where the peer's first message lands, with the verb write: behind all else.
+// keyRoom is the memory for the peer's first message, with the verb write: the last part of the arena.
 func (l *link) keyRoom() []byte {
 	b := l.mem.arena.Bytes()[l.mem.staged+l.in.slots*l.mem.placeBytes:]
 	return b[:slotsKeyBytes:slotsKeyBytes]
 }
 
-// staging is the place that the message at a place of the send queue is copied to.
+// staging returns the memory to which the message at a place of the send queue is copied.
 func (l *link) staging(place uint32) []byte {
 	at := l.mem.staged + int(place)*l.mem.placeBytes
 	return l.mem.arena.Bytes()[at : at+l.mem.placeBytes : at+l.mem.placeBytes]

@@ -16,13 +16,13 @@ import (
 	"github.com/kvwire/kvwire/transport/stream"
 )
 
-// link is one end of a connection: a queue pair, the slots that it receives into, and the TCP connection that carried the hello. It
-// belongs to its member's loop.
+// link is one end of a connection: a queue pair, the slots for its received messages, and the TCP connection that carried the hello.
+// It belongs to its member's loop.
 type link struct {
 	d      *driver
 	tag    uint64
 	side   stream.MessageSide
-	ended  func(l stream.ConnIO, err error) // called when the side asks for the end, or the connection has failed
+	ended  func(l stream.ConnIO, err error) // called when the side returns an error, or the connection has failed
 	served bool                             // it is the server's end
 	listed bool                             // in d.touched
 	state  linkState
@@ -31,49 +31,49 @@ type link struct {
 	pair    pair      // the queue pair, and how it is connected
 	mem     memory    // what its work requests point to
 	credits credits   // how many messages each side may send
-	in      receiving // messages that came
-	out     sendQueue // work requests that the device has
-	keys    keys      // with the verb write: what opens the slots of each side
-	life    life      // of a client's end: whether the server lives
+	in      receiving // received messages
+	out     sendQueue // posted work requests
+	keys    keys      // with the verb write: the keys for the slots of each side
+	life    life      // of a client's end: the check that the server is alive
 	reader  *reader   // of a client's end with the verb read; else nil
 }
 
-// linkState is how far a link is. It goes down this list, never up.
+// linkState is the state of a link. It only moves down this list.
 type linkState uint8
 
 const (
-	linkGreeting linkState = iota // hellos, or a refusal, go by TCP; there may be no queue pair yet
-	linkUp                        // messages go through the queue pair
-	linkClosed                    // nothing moves, and the driver knows it no more
+	linkGreeting linkState = iota // hellos, or a refusal, travel by TCP; there may be no queue pair yet
+	linkUp                        // messages travel through the queue pair
+	linkClosed                    // nothing moves, and the driver has removed it
 )
 
-// control is the TCP connection that carried the hello. It stays open as a sign of life: where it ends, the connection ends.
+// control is the TCP connection that carried the hello. It stays open: when it ends, the connection ends.
 type control struct {
 	fd     int
 	halved bool // our sending half is shut
 }
 
-// pair is the queue pair, and what the hello of each side says of its own.
+// pair is the queue pair, and the parameters from each side's hello.
 type pair struct {
 	qp       *verbs.QP
-	cm       *verbs.CMConn // what connected it, if that was rdma_cm
+	cm       *verbs.CMConn // the connection of rdma_cm; nil: connected without it
 	choice   device.Choice
 	port     verbs.Port
 	mine     params
 	peer     params
-	reserved int // places in the completion queue
+	reserved int // places reserved in the completion queue
 }
 
-// memory is one arena: the slots, unless the receive queue is shared; then for each work request a place that messages are copied to whose bytes
-// the device does not know; then, with the verb write, the room for the peer's key.
+// memory is one arena. It holds, in this order: the slots, unless the receive queue is shared; for each work request a place to which messages in
+// unregistered memory are copied; and, with the verb write, the room for the peer's key.
 type memory struct {
 	arena      *arena.Arena
-	region     *verbs.Region // of it what this side's work requests point to
-	staged     int           // where the places begin
-	placeBytes int           // of each
+	region     *verbs.Region // the part of the arena that this side's work requests use
+	staged     int           // offset of the first place
+	placeBytes int           // size of a place
 }
 
-// WR ids: the link's tag, whether it is a receive, and the place in the queue.
+// A work request's ID: the link's tag, a bit for a receive, and the place in the queue.
 const (
 	wrIndexBits = 15
 	wrRecv      = 1 << wrIndexBits
@@ -82,28 +82,28 @@ const (
 
 var _ stream.ConnIO = (*link)(nil)
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (l *link) Touch() {
 	if l.state != linkClosed {
 		l.d.touched.Add(l.d.l, l, &l.listed)
 	}
 }
 
-// Join is stream.ConnIO's.
+// Join implements stream.ConnIO.
 func (l *link) Join(s stream.Side) {
 	l.side = s.(stream.MessageSide)
 	l.Touch()
 }
 
-// Side is stream.ConnIO's.
+// Side implements stream.ConnIO.
 func (l *link) Side() stream.Side { return l.side }
 
-// Stamp is stream.Driver's. What a queue pair receives no kernel sees: until it is taken from the completion queue it is with
-// the fabric.
+// Stamp implements stream.Driver. The kernel does not see what a queue pair receives, so there are no times: a message belongs to the fabric
+// until its completion is polled.
 func (l *link) Stamp() {}
 
-// open makes the queue pair with its memory, and posts the receives. staging is the room in bytes that each message
-// has to be copied to.
+// open makes the queue pair with its memory, and posts the receives. staging is the size of a place for a copied message,
+// in bytes.
 func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	d, n := l.d, l.d.nic
 	defer func() {
@@ -126,12 +126,12 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	l.pair.reserved = 2 * l.in.slots
-	if n.shared == nil { // which has slots of its own
+	if n.shared == nil { // a shared receive queue has its own slots
 		l.mem.staged = l.in.slots * l.in.slotBytes
 	}
 	room, own := l.mem.staged+l.in.slots*l.mem.placeBytes, 0
 	if d.o.Verb == Write {
-		room, own = room+slotsKeyBytes, l.mem.staged // the peer's slots are not our work requests'
+		room, own = room+slotsKeyBytes, l.mem.staged // our work requests do not use the slots that the peer writes to
 	} else {
 		l.keys.state, l.keys.known = keySent, true
 	}
@@ -139,7 +139,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	if d.o.HugePages {
-		_ = l.mem.arena.Huge() // what the kernel has of them
+		_ = l.mem.arena.Huge() // as many huge pages as the kernel has
 	}
 	if l.mem.region, err = n.dev.Register(l.mem.arena.Bytes()[own:], verbs.Local); err != nil {
 		return err
@@ -174,10 +174,10 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	return nil
 }
 
-// readsMax bounds the READs in flight of a queue pair, where the device can do more.
+// readsMax bounds the READs in flight of a queue pair, if the device allows more.
 const readsMax = 16
 
-// offers is what the peer may do through the queue pair: write messages, or read the server's tables, and with the verb send nothing.
+// offers returns the peer's rights through the queue pair: to write messages, or to read the server's tables; none with the verb send.
 func (l *link) offers() verbs.Access {
 	switch {
 	case l.d.o.Verb == Write:
@@ -188,7 +188,7 @@ func (l *link) offers() verbs.Access {
 	return verbs.Local
 }
 
-// connect takes the queue pair to the peer's.
+// connect connects the queue pair to the peer's.
 func (l *link) connect(peer params) error {
 	if peer.verb != l.pair.mine.verb {
 		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.pair.mine.verb, peer.verb)}
@@ -197,7 +197,7 @@ func (l *link) connect(peer params) error {
 		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.pair.mine.connect, peer.connect)}
 	}
 	if l.pair.peer, l.out.maxBytes = peer, peer.slotBytes; !l.served {
-		l.out.maxBytes = min(l.out.maxBytes, l.mem.placeBytes) // frames are copied to places of that size
+		l.out.maxBytes = min(l.out.maxBytes, l.mem.placeBytes) // frames are copied to places of this size
 	}
 	l.credits.allowed = uint32(peer.slots)
 	if l.pair.mine.connect == ByCM {
@@ -212,14 +212,14 @@ func (l *link) connect(peer params) error {
 	return l.pair.qp.Connect(p)
 }
 
-// path is what both ends can, and what was asked for: all that rdma_cm needs to know beside what it finds out.
+// path returns the parameters of the connection that both ends support and the options allow. rdma_cm finds all others by itself.
 func (l *link) path(peer *params) verbs.Peer {
 	p := verbs.Peer{MTU: min(peer.mtu, l.pair.mine.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
 	p.Initiates, p.Responds = l.pair.mine.reads(peer)
 	return p
 }
 
-// working reports whether messages that came wait for their side, the device has memory of the side's, or READs are in flight.
+// working reports whether received messages wait for the side, the device uses memory of the side, or READs are in flight.
 func (l *link) working() bool {
 	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy()
 }
@@ -227,7 +227,7 @@ func (l *link) working() bool {
 // drained reports whether all that was sent has arrived.
 func (l *link) drained() bool { return l.out.wrs.Len() == 0 }
 
-// abandon forgets a link whose dial has failed, and frees what it has. Once is enough.
+// abandon frees a link whose dial has failed. A second call does nothing.
 func (l *link) abandon() {
 	if l.state == linkClosed {
 		return
@@ -237,13 +237,13 @@ func (l *link) abandon() {
 	l.destroy()
 }
 
-// destroy frees the queue pair and its memory: when it returns the device touches none of it.
+// destroy frees the queue pair and its memory. When it returns, the device uses none of it.
 func (l *link) destroy() {
 	if l.d.nic == nil {
-		return // its member has closed, and it was destroyed then
+		return // it was destroyed when its member closed
 	}
 	var errs []error
-	if l.keys.window != nil { // nobody's key opens the slots any more
+	if l.keys.window != nil { // from here on no key grants access to the slots
 		errs = append(errs, l.keys.window.Close())
 	}
 	if l.pair.qp != nil {
@@ -251,7 +251,7 @@ func (l *link) destroy() {
 			l.d.drain(l)
 			errs = append(errs, s.leave(l, l.d.nic.batch))
 		}
-		l.d.post() // what the batch holds may be for this queue pair
+		l.d.post() // the batch may hold work requests of this queue pair
 		errs = append(errs, l.pair.qp.Close())
 	}
 	if l.pair.cm != nil {

@@ -21,8 +21,8 @@ type nic struct {
 	reserved int // places in the completion queue that connections may fill
 	memory   []piece
 	shared   *shared      // receive queue; nil: each connection has its own
-	writes   bool         // every doorbell is a system call, as with the software providers
-	dead     error        // why nothing of it works any more; nil: it does
+	writes   bool         // each doorbell is a system call, as with software devices
+	dead     error        // why the device does not work any more; nil: it works
 	exposes  verbs.Access // how slots that peers write into are registered: Bindable, or, where the device has no windows, RemoteWrite
 }
 
@@ -32,7 +32,7 @@ type piece struct {
 	region *verbs.Region
 }
 
-// openNIC opens a choice's device; number is the member's among those that share it. calls counts calls into C.
+// openNIC opens the device of a choice. number is the member's number among those that use the device. It adds its calls into C to calls.
 func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error) {
 	dev, err := verbs.Open(c.Device)
 	if err != nil {
@@ -54,7 +54,7 @@ func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error
 	return n, nil
 }
 
-// register makes memory known to the device, for as long as the nic lives.
+// register registers memory with the device, until the nic is closed.
 func (n *nic) register(a *arena.Arena, access verbs.Access) (*verbs.Region, error) {
 	b := a.Bytes()
 	r, err := n.dev.Register(b, access)
@@ -66,7 +66,7 @@ func (n *nic) register(a *arena.Arena, access verbs.Access) (*verbs.Region, erro
 	return r, nil
 }
 
-// lkey is the key of the registered memory that b lies in.
+// lkey returns the key of the registered memory that contains b.
 func (n *nic) lkey(b []byte) (key uint32, ok bool) {
 	at := verbs.Address(b)
 	for i := range n.memory {
@@ -77,8 +77,8 @@ func (n *nic) lkey(b []byte) (key uint32, ok bool) {
 	return 0, false
 }
 
-// reserve counts the completions that a connection may have waiting at once: a queue that overflows
-// loses them without a word.
+// reserve reserves k places in the completion queue for a connection: a queue that overflows loses
+// completions without an error.
 func (n *nic) reserve(k int) error {
 	if n.reserved+k > n.cq.Entries {
 		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are taken (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
@@ -87,7 +87,7 @@ func (n *nic) reserve(k int) error {
 	return nil
 }
 
-// close frees all, in order. Its queue pairs and their memory are gone already.
+// close frees all objects, in order. Its queue pairs and their memory were freed before.
 func (n *nic) close() error {
 	var errs []error
 	if n.shared != nil {

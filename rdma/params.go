@@ -8,13 +8,13 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// params are what each side's hello says of its queue pair. On the wire, little-endian:
+// params are the parameters of each side's queue pair in its hello. On the wire, little-endian:
 //
 //	 0 format u8 | 1 verb u8 | 2 path MTU / 256 u8 | 3 READs of the peer in flight u8
 //	 4 queue pair u32 | 8 first packet's sequence number u32 | 12 LID u16 | 14 slots u16
 //	16 GID | 32 slot bytes u32 | 36 way of connecting u8 | 37 READs of this side in flight u8, 0: as many | 38 rdma_cm port u16 | 40 token [16]
 //
-// The port is the server's and the token the client's, with rdma_cm. With the verb write, keys for the slots follow through the queue pair.
+// With rdma_cm, the server sets the port and the client the token. With the verb write, the keys for the slots follow through the queue pair.
 type params struct {
 	verb      Verb
 	mtu       int
@@ -30,7 +30,7 @@ type params struct {
 	token     [16]byte
 }
 
-// reads are the READs in flight that both ends can have: those of this side, and the peer's.
+// reads returns the READs in flight that both ends support: of this side, and of the peer.
 func (p *params) reads(peer *params) (initiates, responds int) {
 	return min(p.initiates, peer.responds), min(p.responds, peer.initiates)
 }

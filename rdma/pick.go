@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 )
 
-// picks remembers which device an address has: to look takes a few hundred reads of sysfs.
+// picks caches the device of an address, because the choice reads a few hundred files of sysfs.
 var picks struct {
 	sync.Mutex
 	m map[netip.Addr]picked
@@ -22,17 +22,17 @@ type picked struct {
 	at time.Time
 }
 
-// pickMax is how long a choice is taken for true. One that is not any more makes connections fail with a reason.
+// pickMax is the lifetime of a cached choice. With an outdated choice, connections fail with an error.
 const pickMax = time.Second
 
-// forgetPicks has the next pick look again: what it looks at has changed. Any goroutine.
+// forgetPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
 func forgetPicks() {
 	picks.Lock()
 	clear(picks.m)
 	picks.Unlock()
 }
 
-// usable refuses what has no immediate data, by which credits travel.
+// usable returns an error for a device without immediate data, which carries the credits.
 func usable(c device.Choice) error {
 	if c.CMOnly() {
 		return fmt.Errorf("rdma: %s is iWARP (%s), whose messages carry no immediate data: use a RoCE or InfiniBand device, or make rdma-setup for soft-RoCE", c.Device, c.Provider)
@@ -40,7 +40,7 @@ func usable(c device.Choice) error {
 	return nil
 }
 
-// pick is device.Pick, remembered. Any goroutine.
+// pick is device.Pick with a cache. Any goroutine may call it.
 func pick(ip netip.Addr) (device.Choice, error) {
 	picks.Lock()
 	defer picks.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 )
 
-// A ping-pong: so many round trips of so many bytes, or as many as there are in that time; a message that takes
-// longer than pongWait is lost.
+// Bounds of a ping-pong: number of round trips, bytes of a message, and time in all. A message that takes longer than
+// pongWait is lost.
 const (
 	pongTrips = 1000
 	pongBytes = 64
@@ -23,8 +23,8 @@ const (
 	pongWait  = time.Second
 )
 
-// PingPong opens a choice's device twice, connects the two, and sends 64 B to and fro a thousand times, polling. It
-// takes 3 s at most; its error says what to do. Any goroutine.
+// PingPong opens a choice's device twice, connects the two, and sends 64 B back and forth a thousand times, polling. It
+// blocks for at most 3 s. Its error names the remedy. Any goroutine may call it.
 func PingPong(c device.Choice) (p Pong, err error) {
 	if err := usable(c); err != nil {
 		return p, err
@@ -67,7 +67,7 @@ type pinger struct {
 	port   verbs.Port
 	cq     *verbs.CQ
 	batch  *verbs.Batch
-	mem    *arena.Arena // what is received, then what is sent
+	mem    *arena.Arena // received bytes, then bytes to send
 	region *verbs.Region
 	qp     *verbs.QP
 	psn    uint32
@@ -130,7 +130,7 @@ func (e *pinger) send() error {
 	return err
 }
 
-// receive polls until a message is here, and posts the next receive.
+// receive polls until a message has come, and posts the next receive.
 func (e *pinger) receive(until time.Time) error {
 	for {
 		cs, err := e.cq.Spin(1000)
@@ -153,7 +153,7 @@ func (e *pinger) receive(until time.Time) error {
 	}
 }
 
-// close frees what open made, as far as it came.
+// close frees all that open has made, also after an error of open.
 func (e *pinger) close() error {
 	var errs []error
 	if e.qp != nil {

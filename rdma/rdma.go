@@ -1,7 +1,7 @@
-// Package rdma is the network of RDMA reliable connected queue pairs, behind the same seam as tcp and uring. What a
-// connection says is transport/stream's; here its bytes travel as messages, each into a slot of memory that
-// the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages, and
-// never the store. Without the build tag rdma it only says why it is not to be had.
+// Package rdma is the network of RDMA reliable connected queue pairs, with the same interface as tcp and uring.
+// Package transport/stream makes and parses a connection's bytes; here they travel as messages, each into a slot of
+// memory that the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages,
+// and never the store. Without the build tag rdma, each function returns an error with the reason.
 package rdma
 
 import (
@@ -16,12 +16,12 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Verb says how messages travel.
+// Verb is the way in which messages travel.
 type Verb uint8
 
 const (
-	Send  Verb = iota // SEND both ways: the receiver's queue says where a message goes (channel semantics)
-	Write             // RDMA WRITE with immediate data both ways: the sender says it (memory semantics)
+	Send  Verb = iota // SEND both ways: the receiver's queue determines where a message goes (channel semantics)
+	Write             // RDMA WRITE with immediate data both ways: the sender determines it (memory semantics)
 	Read              // gets by RDMA READ of a table that the server exports; all else, and what is not there, as Send
 )
 
@@ -39,11 +39,11 @@ func ParseVerb(s string) (Verb, error) {
 	return v, nil
 }
 
-// Connect says how queue pairs are connected. The hello goes by TCP in both cases.
+// Connect is the way in which queue pairs are connected. The hello travels by TCP in both cases.
 type Connect uint8
 
 const (
-	ByTCP Connect = iota // the hellos carry what each side needs to know
+	ByTCP Connect = iota // the hellos carry all parameters that each side needs
 	ByCM                 // rdma_cm connects them, for the hello's token
 )
 
@@ -66,10 +66,10 @@ func ParseConnect(s string) (Connect, error) {
 type Options struct {
 	Verb         Verb
 	Connect      Connect
-	SlotBytes    int  // largest message that this side receives; a larger frame travels in fragments
+	SlotBytes    int  // size of the largest message that this side receives; a larger frame travels in fragments
 	InlineBytes  int  // most bytes that are copied into the work request; below 0: none
-	SignalEvery  int  // work requests for each completion, where no memory waits for it
-	PostBatch    int  // most work requests for one doorbell
+	SignalEvery  int  // work requests per completion, unless memory waits for a completion
+	PostBatch    int  // most work requests per doorbell
 	SRQ          bool // the connections of a loop share one receive queue
 	MTU          int  // of the path, bytes; the port's and the peer's limit it
 	TrafficClass int  // of the packets: on Ethernet DSCP and ECN, which choose their priority; 0: rdma_cm's, or none
@@ -121,11 +121,11 @@ func (Transport) Name() string { return "rdma" }
 // Sleep is epoll, on the completion channel; the disk's ring, if any, is one of its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
-// Unavailable is why this transport cannot run here, as one line with the remedy: a *probe.Refusal; nil
-// where it can.
+// Unavailable returns the reason why this transport cannot run here, as one line with the remedy: a
+// *probe.Refusal; nil if it can.
 func Unavailable() error { return verbs.Unavailable() }
 
-// Here is where servers listen when nobody says where: the address of the first device that has one. Or why RDMA does not work here: the
+// Here returns the default address of servers: that of the first device that has one. The error is the reason why RDMA does not work here: the
 // build, the library, or that there is no such device.
 func Here() (netip.Addr, error) {
 	if err := Unavailable(); err != nil {
@@ -135,6 +135,6 @@ func Here() (netip.Addr, error) {
 	return c.Addr, err
 }
 
-// slotsFor is how many slots a side has for a depth: room for as many messages again while the news of
-// free ones is on its way. A power of two, so that a message's number finds its slot also after 2^32 of them.
+// slotsFor returns the number of a side's slots for a depth: twice the depth, because new credits need time to
+// reach the peer. It is a power of two, so that a message's number maps to its slot even after 2^32 messages.
 func slotsFor(depth int) int { return min(max(1<<bits.Len(uint(2*depth-1)), 16), 256) }

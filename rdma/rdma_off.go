@@ -10,24 +10,24 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Serve says that this build leaves RDMA out.
+// Serve returns Unavailable's error: this build has no RDMA.
 func (Transport) Serve(string, *loop.Group, transport.ServerOptions) (transport.Server, error) {
 	return nil, Unavailable()
 }
 
-// Dial says that this build leaves RDMA out.
+// Dial returns Unavailable's error: this build has no RDMA.
 func (Transport) Dial(context.Context, *loop.Loop, string, transport.DialOptions) (transport.Conn, error) {
 	return nil, Unavailable()
 }
 
-// PingPong says that this build leaves RDMA out.
+// PingPong returns Unavailable's error: this build has no RDMA.
 func PingPong(device.Choice) (Pong, error) { return Pong{}, Unavailable() }
 
-// CallC says that this build leaves C out.
+// CallC returns false: this build has no C.
 func CallC() (ok bool) { return false }
 
-// Ask says that this build leaves RDMA out.
+// Ask returns Unavailable's error: this build has no RDMA.
 func Ask(device.Choice, Options) (Caps, error) { return Caps{}, Unavailable() }
 
-// Granted is ok for no connection of this build.
+// Granted returns ok = false: this build has no RDMA connections.
 func Granted(transport.Conn) (inlineBytes, mtu int, ok bool) { return 0, 0, false }

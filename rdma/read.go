@@ -15,10 +15,10 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// exporter is a partition that has a table for NICs.
+// exporter is a partition with a table that NICs can read.
 type exporter interface{ Export() *export.Table }
 
-// exported is one partition's table, as a client addresses it.
+// exported describes one partition's table to a client.
 type exported struct {
 	addr  uint64
 	rkey  uint32
@@ -29,7 +29,7 @@ type exported struct {
 // address u64 | rkey u32 | entries u32 | entry bytes u32, little-endian.
 const (
 	tableBytes = 20
-	tablesMax  = 16 // as many as a hello takes; with more partitions none is exported
+	tablesMax  = 16 // as many as fit into a hello; with more partitions none is exported
 )
 
 func encodeTables(b []byte, tables []exported) []byte {
@@ -43,7 +43,7 @@ func encodeTables(b []byte, tables []exported) []byte {
 	return b
 }
 
-// decodeTables reads what a server sent after its parameters.
+// decodeTables parses the tables that follow the parameters in a server's hello.
 func decodeTables(b []byte) ([]exported, error) {
 	if len(b) < 4 {
 		return nil, nil
@@ -64,7 +64,7 @@ func decodeTables(b []byte) ([]exported, error) {
 	return tables, nil
 }
 
-// export makes the group's tables readable through n. On the loop; the tables stay in place.
+// export makes the tables of the group's partitions readable through n. Only the loop's goroutine may call it. The tables do not move.
 func (n *nic) export(g *loop.Group) ([]exported, error) {
 	parts := g.Partitions()
 	if len(parts) > tablesMax {
@@ -86,28 +86,28 @@ func (n *nic) export(g *loop.Group) ([]exported, error) {
 	return tables, nil
 }
 
-// triesMax is how often an entry that is being written is read again before the server is asked.
+// triesMax is the most repeated READs of an entry that is being written. After that the get is sent to the server.
 const triesMax = 3
 
-// reader gets values by RDMA READ of the server's tables. What it does not find there it asks the server for. It
-// belongs to its link, and adds as many requests in flight as the depth that was granted.
+// reader gets values by RDMA READ of the server's tables, and sends a get to the server if it does not find the value there.
+// It belongs to its link, and allows as many more requests in flight as the granted depth.
 type reader struct {
 	l       *link
 	tables  []exported
-	mem     *arena.Arena // where entries land
+	mem     *arena.Arena // memory for the entries that are read
 	region  *verbs.Region
-	bytes   int // of each landing
+	bytes   int // of each entry's memory
 	slots   []reading
 	free    []int
-	posts   []int    // slots whose READ is to be posted
+	posts   []int    // slots whose READ must be posted
 	waiting kv.Queue // requests that wait for a slot
 	ask     kv.Handler
 }
 
-// reading is a request in flight.
+// reading is a get in flight by READ.
 type reading struct {
 	r     *kv.Request
-	n     int // bytes that are read
+	n     int // number of bytes to read
 	tries int
 	began bool
 }
@@ -138,7 +138,7 @@ func newReader(l *link, tables []exported, depth int, ask kv.Handler) (*reader, 
 	return d, nil
 }
 
-// get begins with a get of ours. It reports false when only the server can answer.
+// get begins a get by READ. false: only the server can answer it.
 func (d *reader) get(r *kv.Request) bool {
 	t := &d.tables[kv.Shard(r.Key, len(d.tables))]
 	if t.shape.Entries == 0 || t.shape.ReadBytes(len(r.Key), 0) == t.shape.EntryBytes {
@@ -157,11 +157,11 @@ func (d *reader) get(r *kv.Request) bool {
 	return true
 }
 
-// stage puts READs into the batch, as far as the send queue has room. It returns the last of them.
+// stage adds READs to the batch, as far as the send queue has room. It returns the last one.
 func (d *reader) stage(last *verbs.Op) *verbs.Op {
 	l, k := d.l, 0
 	n := l.d.nic
-	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the rest
+	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the others
 		if n.batch.Full() {
 			l.announce(last)
 			l.d.post()
@@ -187,7 +187,7 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 	return last
 }
 
-// ended takes the news that a READ has brought its entry.
+// ended handles the completion of a READ.
 func (d *reader) ended(i int) {
 	s := &d.slots[i]
 	r := s.r
@@ -207,7 +207,7 @@ func (d *reader) ended(i int) {
 		d.ask.Submit(r)
 	} else {
 		r.Status, r.Need = kv.StatusOK, 0
-		r.Value = append(r.Value[:0], value...) // it was read with no more room than there is
+		r.Value = append(r.Value[:0], value...) // does not grow: no more was read than there is room for
 		d.l.d.l.Stats.Copied += uint64(len(value))
 		d.l.d.l.Finish(r)
 	}
@@ -219,7 +219,7 @@ func (d *reader) ended(i int) {
 // busy reports whether requests are in flight, or wait for a slot.
 func (d *reader) busy() bool { return len(d.free) < len(d.slots) || !d.waiting.Empty() }
 
-// drop ends what is in flight, after the queue pair is gone: nothing was applied, and nothing is known.
+// drop ends all gets, after the queue pair was destroyed: those with a posted READ as StatusUnknown, the others as StatusClosed.
 func (d *reader) drop() {
 	finish := func(r *kv.Request, s kv.Status) {
 		r.Status = s
@@ -242,7 +242,7 @@ func (d *reader) drop() {
 	}
 }
 
-// close frees the landings. The queue pair is gone.
+// close frees the entries' memory. The queue pair was destroyed before.
 func (d *reader) close() error {
 	err := d.region.Close()
 	return errors.Join(err, d.mem.Close())

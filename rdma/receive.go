@@ -10,18 +10,19 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// receiving are messages that came. A writer puts message number i, of those with bytes, into slot i modulo their number.
+// receiving holds the received messages. With the verb write, the peer writes its message number i, counted without empty messages, to slot i modulo the
+// number of slots.
 type receiving struct {
 	slots, slotBytes int
-	arrived          fifo.Queue[arrival] // messages that the side has not taken whole
-	arrivals         uint32              // messages with bytes that came, in all
-	taking           bool                // the side has begun with the oldest of arrived
-	spare            []uint32            // slots that are free and not posted yet
+	arrived          fifo.Queue[arrival] // messages that the side has not consumed completely
+	arrivals         uint32              // number of received messages with bytes
+	taking           bool                // the side has begun to consume the oldest of arrived
+	spare            []uint32            // free slots that are not posted yet
 }
 
 type arrival struct{ slot, bytes uint32 }
 
-// slot is the memory of a slot.
+// slot returns the memory of a slot.
 func (l *link) slot(i uint32) []byte {
 	if s := l.d.nic.shared; s != nil {
 		return s.slot(i)
@@ -30,7 +31,7 @@ func (l *link) slot(i uint32) []byte {
 	return l.mem.arena.Bytes()[at : at+l.in.slotBytes : at+l.in.slotBytes]
 }
 
-// post gives a slot to the device again, with others: a quarter of all at a time.
+// post returns a slot to the device: a quarter of all slots together; with a shared receive queue, at once.
 func (l *link) post(slot uint32) error {
 	if s := l.d.nic.shared; s != nil {
 		l.credits.posted++
@@ -60,7 +61,7 @@ func (l *link) postSpare() error {
 	return nil
 }
 
-// received takes the completion of a receive.
+// received handles the completion of a receive.
 func (l *link) received(c *verbs.Completion) error {
 	more, err := l.credits.update(c.Imm, l.pair.peer.slots)
 	if err != nil {
@@ -71,7 +72,7 @@ func (l *link) received(c *verbs.Completion) error {
 		l.Touch()
 	}
 	l.life.heardAt, l.life.askedAt, l.life.ask = l.d.l.Awake(), 0, false
-	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone is not worth a message: it asks for a sign of life
+	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone does not justify a message: it requests a sign of life
 		l.credits.owed = true
 		l.Touch()
 	}
@@ -80,8 +81,8 @@ func (l *link) received(c *verbs.Completion) error {
 		return l.receiveKey(slot, c.Bytes)
 	}
 	if c.Bytes == 0 {
-		// Its place is free at once, also when messages before it wait for memory; and the peer's last credit may
-		// have been this one, so that it can tell us nothing until it knows.
+		// Post it at once, even if earlier messages wait for memory. The peer may have used its last credit for it, and then
+		// can send nothing until it gets the new count.
 		if err := l.post(slot); err != nil {
 			return err
 		}
@@ -96,21 +97,21 @@ func (l *link) received(c *verbs.Completion) error {
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.in.arrived.Len(), l.in.slots)
 	}
 	if l.d.o.Verb == Write {
-		slot = l.in.arrivals % uint32(l.in.slots) // where the writer put it; which receive it took does not matter
+		slot = l.in.arrivals % uint32(l.in.slots) // where the peer wrote it; which receive it has consumed does not matter
 	}
 	l.in.arrived.Push(arrival{slot, c.Bytes})
 	l.in.arrivals++
 	return l.deliver()
 }
 
-// giveBack posts the slot of a message that ends the connection, where it is not the connection's own.
+// giveBack posts the slot of a message that ends the connection, if the slot belongs to the shared receive queue.
 func (l *link) giveBack(c *verbs.Completion) {
 	if s := l.d.nic.shared; s != nil {
 		_ = s.post(slotOf(c), l.d.nic.batch)
 	}
 }
 
-// deliver gives messages to the side, as far as it has memory for them.
+// deliver passes messages to the side, as far as it has memory for them.
 func (l *link) deliver() error {
 	for l.in.arrived.Len() > 0 {
 		a := *l.in.arrived.Front()
@@ -121,7 +122,7 @@ func (l *link) deliver() error {
 			}
 		}
 		if l.side.Unread() > 0 {
-			return nil // paused: Touch comes when there is memory
+			return nil // paused: Touch is called when there is memory
 		}
 		l.in.taking = false
 		l.in.arrived.Pop()

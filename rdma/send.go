@@ -9,35 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendQueue are the work requests that the device has, oldest first. The device names one by its place: its number, of all that there were, modulo
-// the room of the queue, a power of two.
+// sendQueue holds the posted work requests, oldest first. The place of a work request is its number since the beginning modulo the room of the queue,
+// a power of two; completions carry it.
 //
-// A completion ends all work requests up to its own. A message whose bytes were copied needs none: side.Sent counts it when all before it
-// are counted. So the queue is in two parts: messages that are counted, and behind them what is not.
+// A completion ends all work requests up to its own. A message whose bytes were copied needs no completion before it is counted by side.Sent, once all
+// earlier ones are counted. So the queue has two parts: first the counted work requests, then the others.
 type sendQueue struct {
 	wrs        fifo.Queue[sending]
-	first      uint32 // the number of the oldest
-	counted    int    // of wrs, the oldest so many: side.Sent has counted them, or need not
-	unsignaled int    // work requests since the last one that makes a completion
-	maxBytes   int    // of a message
-	written    uint32 // messages with bytes, with the verb write: which of the peer's slots is next
+	first      uint32 // number of the oldest work request
+	counted    int    // number of the oldest work requests that side.Sent has counted, or need not count
+	unsignaled int    // number of work requests since the last one with a completion
+	maxBytes   int    // most bytes of a message
+	written    uint32 // with the verb write: messages with bytes sent so far, which gives the peer's next slot
 }
 
 // sending is a work request in the send queue.
 type sending struct {
 	bytes  uint32
-	copied bool // when it was posted: the side's memory is free
+	copied bool // its bytes were copied when it was posted: the side may reuse its memory
 	read   int  // the reader's slot + 1 of a READ; 0: a message
-	bind   bool // of the window: no message
+	bind   bool // it binds the memory window, and is no message
 }
 
-// room is how many more work requests the device takes.
+// room returns the number of work requests that may still be posted.
 func (q *sendQueue) room() int { return q.wrs.Room() - q.wrs.Len() }
 
-// place is that of the next work request.
+// place returns the place of the next work request.
 func (q *sendQueue) place() uint32 { return (q.first + uint32(q.wrs.Len())) % uint32(q.wrs.Room()) }
 
-// index is the work request at a place, counted from the oldest; beyond the last one where the place is free.
+// index returns the index of the work request at a place, counted from the oldest; it is beyond the last one if the place is free.
 func (q *sendQueue) index(place uint32) int { return int((place - q.first) % uint32(q.wrs.Room())) }
 
 // binds reports whether the work request at a place binds the window.
@@ -49,7 +49,7 @@ func (q *sendQueue) binds(place uint32) bool {
 // uncounted reports whether there are work requests that side.Sent has not counted.
 func (q *sendQueue) uncounted() bool { return q.counted < q.wrs.Len() }
 
-// waits reports whether one of these has memory of the side's, which only a completion sets free.
+// waits reports whether one of these uses memory of the side, which is free only after a completion.
 func (q *sendQueue) waits() bool {
 	for i := q.counted; i < q.wrs.Len(); i++ {
 		if !q.wrs.At(i).copied {
@@ -59,7 +59,7 @@ func (q *sendQueue) waits() bool {
 	return false
 }
 
-// pop removes the oldest work request, which has ended. uncounted are the bytes of its that side.Sent has not counted.
+// pop removes the oldest work request, which has ended. uncounted is the number of its bytes that side.Sent has not counted.
 func (q *sendQueue) pop() (s sending, uncounted int) {
 	s = q.wrs.Pop()
 	q.first++
@@ -82,10 +82,10 @@ func (q *sendQueue) count() (bytes int) {
 	return bytes
 }
 
-// sendable is how many messages may be sent now, the last one of them without bytes.
+// sendable returns the number of messages that may be sent now; the last of them must be without bytes.
 func (l *link) sendable() int { return min(l.credits.left(), l.out.room()) }
 
-// stage puts what there is to send into the batch.
+// stage adds the messages to send to the batch.
 func (l *link) stage() {
 	if l.sendKey(); l.keys.state != keySent {
 		return
@@ -114,7 +114,7 @@ func (l *link) stage() {
 	l.announce(last)
 }
 
-// put makes a work request of bytes that lie in v.
+// put makes a work request of the bytes in v.
 func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	n, place := l.d.nic, l.out.place()
 	op := n.batch.Next(l.pair.qp)
@@ -123,7 +123,7 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	op.Imm = l.credits.spend()
 	l.expect()
 	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
-	if l.d.o.Verb == Write && bytes > 0 { // one without bytes takes a receive and no slot
+	if l.d.o.Verb == Write && bytes > 0 { // a message without bytes consumes a receive, but no slot
 		op.Kind, op.RKey = verbs.OpWrite, l.keys.theirs.rkey
 		op.Remote = l.keys.theirs.addr + uint64(l.out.written%uint32(l.pair.peer.slots))*uint64(l.pair.peer.slotBytes)
 		l.out.written++
@@ -153,7 +153,7 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 	return op
 }
 
-// sign makes every so-many-th work request one that makes a completion.
+// sign requests a completion for every SignalEvery-th work request.
 func (l *link) sign(op *verbs.Op) {
 	if l.out.unsignaled++; l.out.unsignaled >= min(l.d.o.SignalEvery, l.out.wrs.Room()/2) {
 		op.Flags |= verbs.Signaled
@@ -161,7 +161,7 @@ func (l *link) sign(op *verbs.Op) {
 	}
 }
 
-// announce makes the last work request of a batch one that makes a completion, where something waits for it.
+// announce requests a completion for the last work request of a batch, if something waits for it.
 func (l *link) announce(last *verbs.Op) {
 	if last == nil || l.out.unsignaled == 0 {
 		return
@@ -172,7 +172,7 @@ func (l *link) announce(last *verbs.Op) {
 	}
 }
 
-// done takes the completion of the work request at a place, and with it of all before it.
+// done handles the completion of the work request at a place, which also ends all earlier ones.
 func (l *link) done(place uint32) {
 	n := l.out.index(place) + 1
 	if n > l.out.wrs.Len() {
@@ -193,7 +193,7 @@ func (l *link) done(place uint32) {
 	l.Touch()
 }
 
-// confirm counts for the side what it need not keep any more: bytes of messages that have ended, and of those that were copied.
+// confirm calls side.Sent for bytes that the side need not keep any more: those of ended messages, and of copied ones.
 func (l *link) confirm(bytes int) {
 	if bytes += l.out.count(); bytes > 0 {
 		l.side.Sent(bytes)

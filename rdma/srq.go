@@ -17,10 +17,10 @@ type shared struct {
 	mem       *arena.Arena
 	region    *verbs.Region
 	slotBytes int
-	slots     int // that there can be
-	posted    int // that have been posted once, from the first on
-	reserved  int // by links
-	given     int // slots that the device has: posted, and not come back with a completion
+	slots     int // most slots that may be posted
+	posted    int // number of slots, from the first on, that were posted at least once
+	reserved  int // slots reserved by links
+	given     int // slots that the device has: posted and not completed
 	byQP      map[uint32]*link
 }
 
@@ -38,7 +38,7 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 	return s, nil
 }
 
-// join reserves a link's slots, and posts as many more as there are not yet.
+// join reserves a link's slots, and posts new slots if fewer were posted so far.
 func (s *shared) join(l *link, b *verbs.Batch) error {
 	if s.reserved+l.in.slots > s.slots {
 		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are taken (fewer connections for a loop, or less depth)", s.slots, s.reserved)
@@ -54,7 +54,7 @@ func (s *shared) join(l *link, b *verbs.Batch) error {
 	return nil
 }
 
-// leave gives back what a link reserved, and the slots with messages that nobody will take.
+// leave ends a link's reservation, and posts again the slots of its undelivered messages.
 func (s *shared) leave(l *link, b *verbs.Batch) error {
 	if s.byQP[l.pair.qp.Num] != l {
 		return nil
@@ -68,7 +68,7 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 	return errors.Join(errs...)
 }
 
-// brings says whether a completion is that of one of the queue's slots. Without such a queue none is.
+// brings reports whether a completion belongs to a slot of this queue. It is false if s is nil.
 func (s *shared) brings(c *verbs.Completion) bool {
 	return s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0
 }

@@ -13,32 +13,32 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 )
 
-// A server with --control takes orders from its standard input, one a line: "park" or "resume" (its loops). Each line is answered by one line of JSON
-// on standard output, a Reply. The end of the input ends the server, as with --exit-with-stdin.
+// A server with --control reads commands from its standard input, one per line: "park" or "resume" (its loops). It answers each line with one line of
+// JSON on standard output, a Reply. The end of the input ends the server, as with --exit-with-stdin.
 
-// Parked is the answer to park: the server's counters when all its loops are parked.
+// Parked is the reply to the command park: the server's counters when all its loops are parked.
 type Parked struct {
 	Counters
 	CPU   int64 `json:"cpu_ns"` // CPU time of the process since its start, in ns (CLOCK_PROCESS_CPUTIME_ID), read after the last loop was parked
 	Conns int   `json:"conns"`  // connections that are open
 }
 
-// Resumed is the answer to resume.
+// Resumed is the reply to the command resume.
 type Resumed struct {
-	CPU int64 `json:"cpu_ns"` // as in parked, read before the first loop woke
+	CPU int64 `json:"cpu_ns"` // CPU time of the process since its start, in ns, read before the first loop woke
 }
 
-// Reply is the answer to an order: one of these.
+// Reply is the server's reply to a command. Exactly one field is set.
 type Reply struct {
 	Parked  *Parked  `json:"parked,omitempty"`
 	Resumed *Resumed `json:"resumed,omitempty"`
 	Error   string   `json:"error,omitempty"`
 }
 
-// Bounds of control: the length of an order in bytes; the time in which a server becomes quiet, write-back of its files' cached pages included; and the time
-// that the caller waits for the answer, beside that.
+// controlLineMax is the longest command in bytes. quietMax is the longest time until a server is quiet, including the write-back of cached file pages.
+// controlMax is how much longer than that a caller waits for the reply.
 const (
-	// QuietSoon is quietMax of a server that keeps nothing on a disk.
+	// QuietSoon replaces quietMax for a server without files.
 	QuietSoon = 5 * time.Second
 
 	controlLineMax = 256
@@ -57,7 +57,8 @@ var (
 	_ Parker = (*Control)(nil)
 )
 
-// Obey carries out the orders of in, and answers each on out, until in ends or an answer cannot be written.
+// Obey reads commands from in, executes them one after the other, and writes each reply to out. It blocks until in ends, and returns an error if a reply
+// cannot be written or a line is too long.
 func (s *Server) Obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, controlLineMax)
@@ -70,10 +71,10 @@ func (s *Server) Obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return errors.Join(answer.Encode(Reply{Error: fmt.Sprintf("a line of more than %d bytes", controlLineMax)}), fmt.Errorf("--control: %w", err))
 	}
-	return nil // whatever has ended the input
+	return nil // the end of the input is no error, whatever its cause
 }
 
-// control carries out one order.
+// control executes one command.
 func (s *Server) control(ctx context.Context, line string) (r Reply) {
 	var err error
 	switch line {
@@ -96,16 +97,16 @@ func (s *Server) control(ctx context.Context, line string) (r Reply) {
 	return r
 }
 
-// Control parks and resumes a server in another process, which was started with --control. Its methods are for one goroutine.
+// Control parks and resumes a server in another process, which was started with --control. One goroutine at a time may call its methods.
 type Control struct {
 	Write  func(line []byte) error
-	Next   func(ctx context.Context, wait time.Duration) ([]byte, error) // the next line of the server's
-	Quiet  time.Duration                                                 // how long the server may take to become quiet; 0: quietMax
-	broken error                                                         // an answer is missing: what comes next would be mistaken for it
+	Next   func(ctx context.Context, wait time.Duration) ([]byte, error) // reads the server's next line
+	Quiet  time.Duration                                                 // longest time until the server is quiet; 0: quietMax
+	broken error                                                         // set when a reply is missing: the next line would be mistaken for it
 }
 
-// Park makes the server park its loops, and returns its counters. It waits for the answer no longer than ctx, or Quiet and controlMax together. After an
-// error of the server's own its loops are awake.
+// Park makes the server park its loops and returns its counters. It blocks until the reply comes, ctx ends, or Quiet plus controlMax have passed. If the
+// server replies with an error, its loops are awake.
 func (c *Control) Park(ctx context.Context) (Parked, error) {
 	r, err := c.ask(ctx, "park", cmp.Or(c.Quiet, quietMax)+controlMax)
 	if err == nil && r.Parked == nil {
@@ -134,7 +135,7 @@ func (c *Control) breaks(err error) error {
 	return err
 }
 
-// ask writes an order and reads the answer.
+// ask writes a command and reads the reply.
 func (c *Control) ask(ctx context.Context, what string, wait time.Duration) (r Reply, err error) {
 	if c.broken != nil {
 		return r, c.broken

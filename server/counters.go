@@ -13,7 +13,7 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Counters are the server's answer to kv.OpStats: its flags, and what it has counted since its start.
+// Counters are the server's reply to kv.OpStats: its flags, and its counters since its start.
 type Counters struct {
 	Loops   transport.LoopCounters `json:"loops"`
 	Process bench.Usage            `json:"process"`
@@ -21,7 +21,7 @@ type Counters struct {
 	Flags   map[string]string      `json:"flags"` // of the server, by name
 	GCPause time.Duration          `json:"gc_pause_ns"`
 	Allocs  uint64                 `json:"allocs"`
-	Host    bench.HostTimes        `json:"host"` // of its machine; zero: not known
+	Host    bench.HostTimes        `json:"host"` // CPU times of its machine; zero: not known
 }
 
 // Disk returns the reads and writes of all partitions.
@@ -33,7 +33,7 @@ func (c *Counters) Disk() (reads, writes uint64) {
 	return reads, writes
 }
 
-// DiskEngines returns the sum of the partitions' disk engines.
+// DiskEngines returns the counters of all partitions' disk engines: their sums, and the largest DepthMax.
 func (c *Counters) DiskEngines() (d store.DiskStats) {
 	for _, s := range c.Stores {
 		d.Syscalls += s.Disk.Syscalls
@@ -55,16 +55,15 @@ func (c *Counters) every(holds func(s *store.Stats) bool) bool {
 	return true
 }
 
-// DirectIO reports whether all partitions have their files open with O_DIRECT, FixedBuffers and FixedFiles whether memory and files are registered
-// with the ring.
+// DirectIO reports whether all partitions opened their files with O_DIRECT.
 func (c *Counters) DirectIO() bool { return c.every(func(s *store.Stats) bool { return s.DirectIO }) }
 
-// FixedBuffers: see DirectIO.
+// FixedBuffers reports whether all partitions registered their memory with the ring.
 func (c *Counters) FixedBuffers() bool {
 	return c.every(func(s *store.Stats) bool { return s.FixedBuffers })
 }
 
-// FixedFiles: see DirectIO.
+// FixedFiles reports whether all partitions registered their files with the ring.
 func (c *Counters) FixedFiles() bool {
 	return c.every(func(s *store.Stats) bool { return s.Disk.FixedFiles })
 }
@@ -74,7 +73,8 @@ func (c *Counters) HasDisk() bool {
 	return len(c.Stores) > 0 && c.every(func(s *store.Stats) bool { return s.Disk.Engine != "" })
 }
 
-// Counters asks all loops. Of parked loops it returns the counters of the moment at which they were parked.
+// Counters reads the counters of all loops, each on its loop, and blocks until all have answered. If the loops are parked, it returns their counters from
+// the moment of parking.
 func (s *Server) Counters() (c Counters, err error) {
 	if n := s.parking.counted.Load(); n != nil {
 		return s.sum(n.loops, n.stores), nil
@@ -90,7 +90,7 @@ func (s *Server) Counters() (c Counters, err error) {
 	return s.sum(loops, stores), nil
 }
 
-// sum makes counters of what loops and partitions have counted.
+// sum adds the counters of loops and partitions, and reads those of the process and the machine.
 func (s *Server) sum(loops []transport.LoopCounters, stores []store.Stats) (c Counters) {
 	for _, l := range loops {
 		c.Loops.Add(l)
@@ -105,11 +105,11 @@ func (s *Server) sum(loops []transport.LoopCounters, stores []store.Stats) (c Co
 		c.Allocs = allocs[0].Value.Uint64()
 	}
 	c.Process = bench.ProcessUsage()
-	c.Host, _ = bench.ReadHostTimes() // not known is zero
+	c.Host, _ = bench.ReadHostTimes() // an error leaves zeros: not known
 	return c
 }
 
-// loops asks all loops for their counters, in the order of the group. Any goroutine but a loop's.
+// loops reads the counters of all loops, in the order of the group. Any goroutine except a loop's may call it.
 func (s *Server) loops() (all []transport.LoopCounters, err error) {
 	for _, l := range s.group.All() {
 		st, err := transport.ReadCounters(l)
@@ -121,7 +121,7 @@ func (s *Server) loops() (all []transport.LoopCounters, err error) {
 	return all, nil
 }
 
-// stores asks all partitions for theirs.
+// stores reads the counters of all partitions, by shard. Any goroutine except a loop's may call it.
 func (s *Server) stores() (all []store.Stats, err error) {
 	for shard, p := range s.group.Partitions() {
 		if err := s.group.Store()[shard].Call(func() {
@@ -134,7 +134,7 @@ func (s *Server) stores() (all []store.Stats, err error) {
 	return all, nil
 }
 
-// briefCounters are those of counters that Redis's DBSIZE and INFO have: the items of all partitions are told as one's.
+// briefCounters has the counters that Redis's DBSIZE and INFO show. Stores has one element: the items of all partitions together.
 type briefCounters struct {
 	Process bench.Usage     `json:"process"`
 	Stores  [1]briefCounter `json:"stores"`
@@ -144,7 +144,7 @@ type briefCounter struct {
 	Items uint64 `json:"items"`
 }
 
-// brief is counters for those alone: a loop reads the answer, in one turn.
+// brief returns only these counters, because a loop has to parse the reply within one turn.
 func (s *Server) brief() (c briefCounters, err error) {
 	all, err := s.stores()
 	for i := range all {
@@ -154,13 +154,13 @@ func (s *Server) brief() (c briefCounters, err error) {
 	return c, err
 }
 
-// onStats has a router answer with the counters; the transport knows the rest.
+// onStats registers the replies to StatsAll and StatsBrief with a router. The transport registers the other kinds.
 func (s *Server) onStats(t *loop.Router) {
 	t.OnStats(kv.StatsAll, answerJSON(s.Counters))
 	t.OnStats(kv.StatsBrief, answerJSON(s.brief))
 }
 
-// answerJSON answers a request with what f gives.
+// answerJSON returns a handler that answers a request with f's result as JSON.
 func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
 	return func(r *kv.Request) {
 		c, err := f()
@@ -170,11 +170,11 @@ func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
 		}
 		b, err := json.Marshal(c)
 		if err != nil {
-			panic(err) // they are numbers and names
+			panic(err) // only numbers and names, which can always be encoded
 		}
 		r.Answer(b)
 	}
 }
 
-// ConnStats returns the counters of the connections of each network loop.
+// ConnStats returns the counters of connections, one element per network loop.
 func (s *Server) ConnStats() ([]transport.Stats, error) { return s.net.Stats() }

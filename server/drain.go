@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// cutGrace is for the end of a server whose connections were cut off: for requests that the store has, and for its files.
+// cutGrace is the time for the rest of the shutdown after connections were cut off: requests still in the store, and the store's files.
 const cutGrace = time.Second
 
-// Drain ends the server in good order: connections, when what they have sent was answered; then the partitions, whose files are flushed; then
-// the loops. What takes longer than the deadline is cut off, or, with unfinished, left as it is: then the process must end. Both are in the error.
-// What was acknowledged is on disk in any case.
+// Drain shuts the server down in order: it answers all received requests and closes the connections, then flushes and closes the partitions, then ends
+// the loops. It blocks until all is closed, or deadline and cutGrace have passed. At the deadline it cuts off the remaining connections. unfinished is
+// true if the server is still not closed after cutGrace: then the caller must end the process. In both cases err states what was left. Acknowledged
+// changes are on disk in any case.
 func (s *Server) Drain(deadline time.Duration) (unfinished bool, err error) {
 	begun := time.Now()
 	s.unpark()
 	s.log.Info("stopping: requests that were received are answered first (a second signal stops at once)", "drain_deadline", deadline)
 	var before, after uint64
-	gone := make(chan struct{}) // all connections are
+	gone := make(chan struct{}) // closed when all connections are
 	closed := make(chan error, 1)
 	go func() {
 		before, _ = s.unanswered()
@@ -25,7 +26,7 @@ func (s *Server) Drain(deadline time.Duration) (unfinished bool, err error) {
 		if n, ok := s.unanswered(); ok {
 			after = n
 		} else {
-			after = before // a loop has ended by itself, which is told
+			after = before // a loop has ended by itself; its error is reported elsewhere
 		}
 		close(gone)
 		closed <- errors.Join(err, s.Close())
@@ -65,7 +66,7 @@ func (s *Server) drained(begun time.Time, deadline time.Duration, err error, una
 	return err
 }
 
-// unanswered is how many requests have gone without an answer until now; false: a loop has ended.
+// unanswered returns the number of requests without an answer so far. ok is false if a loop has ended.
 func (s *Server) unanswered() (n uint64, ok bool) {
 	loops, err := s.net.Stats()
 	for _, l := range loops {

@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Bounds of the port for metrics: connections, requests that are answered at the same time, how long a request may take to come, to be
-// answered, and its answer to be taken, and the bytes of its head.
+// Bounds of the metrics port, in the order of the constants: open connections, requests at the same time, time to read a request, to compute the reply,
+// and to write it, idle time of a connection, and bytes of a request's header.
 const (
 	metricsConns    = 16
 	metricsRequests = 4
@@ -29,14 +29,14 @@ const (
 	metricsHeadMax  = 8 << 10
 )
 
-// metric is one of a T's.
+// metric is one Prometheus metric, whose value is read from a T.
 type metric[T any] struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 	value func(*T) uint64
 }
 
-// counter and gauge make a metric with a label; counters never fall.
+// counter makes a metric with a label that never falls; gauge makes one that may fall.
 func counter[T any](label, name, help string, value func(*T) uint64) metric[T] {
 	return metric[T]{prometheus.NewDesc("kvwire_"+name, help, []string{label}, nil), prometheus.CounterValue, value}
 }
@@ -45,7 +45,7 @@ func gauge[T any](label, name, help string, value func(*T) uint64) metric[T] {
 	return metric[T]{prometheus.NewDesc("kvwire_"+name, help, []string{label}, nil), prometheus.GaugeValue, value}
 }
 
-// loopMetrics are those of each loop, and of the networks on it.
+// loopMetrics are the metrics of each loop and of the networks on it.
 var loopMetrics = []metric[transport.LoopCounters]{
 	counter("loop", "loop_turns_total", "Turns of the loop.", func(s *transport.LoopCounters) uint64 { return s.Turns }),
 	counter("loop", "loop_empty_turns_total", "Turns that found nothing.", func(s *transport.LoopCounters) uint64 { return s.EmptyTurns }),
@@ -77,7 +77,7 @@ var loopMetrics = []metric[transport.LoopCounters]{
 	counter("loop", "rdma_completions_total", "Work completions that they found.", func(s *transport.LoopCounters) uint64 { return s.WCs }),
 }
 
-// transportMetrics are those of the connections on each network loop.
+// transportMetrics are the metrics of the connections on each network loop.
 var transportMetrics = []metric[transport.Stats]{
 	gauge("loop", "connections", "Connections that are open.", func(s *transport.Stats) uint64 { return uint64(s.Conns) }),
 	gauge("loop", "connections_paused", "Of these, those from which nothing is read until memory comes back.", func(s *transport.Stats) uint64 { return uint64(s.Paused) }),
@@ -93,7 +93,7 @@ var transportMetrics = []metric[transport.Stats]{
 	gauge("loop", "message_memory_limit_bytes", "Memory that they may have.", func(s *transport.Stats) uint64 { return uint64(s.PoolBytesMax) }),
 }
 
-// storeMetrics are those of each partition.
+// storeMetrics are the metrics of each partition.
 var storeMetrics = []metric[store.Stats]{
 	gauge("partition", "store_keys", "Keys that have an item.", func(s *store.Stats) uint64 { return s.Items }),
 	gauge("partition", "store_tombstones", "Deleted keys of which older copies may be on disk.", func(s *store.Stats) uint64 { return s.Tombstones }),
@@ -134,20 +134,20 @@ func one(is bool) uint64 {
 
 var serverInfo = prometheus.NewDesc("kvwire_server_info", "What the server is, in its labels.", []string{"version", "transport", "backend", "engine", "placement"}, nil)
 
-// Labels are those of the metric kvwire_server_info.
+// Labels are the labels of the metric kvwire_server_info.
 type Labels struct{ Version, Transport, Backend, Engine, Placement string }
 
-// serverCollector asks a server for its counters, at each scrape. Counters belong to their loops: each is asked on its own goroutine,
-// between two pieces of its work.
+// serverCollector reads a server's counters at each scrape. Counters belong to their loops, so each loop's are read on its own goroutine, between two
+// pieces of its work.
 type serverCollector struct {
 	s  *Server
 	of Labels
-	mu sync.Mutex // one scrape at a time asks the loops
+	mu sync.Mutex // one scrape at a time
 }
 
 var _ prometheus.Collector = (*serverCollector)(nil)
 
-// Describe is prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (c *serverCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- serverInfo
 	describe(ch, loopMetrics)
@@ -161,7 +161,8 @@ func describe[T any](ch chan<- *prometheus.Desc, ms []metric[T]) {
 	}
 }
 
-// Collect is prometheus.Collector's. It waits for the loops, each of which may be at work. While they are parked, they are what they were then.
+// Collect implements prometheus.Collector. It blocks until each loop has answered. If the loops are parked, it reports their counters from the moment of
+// parking.
 func (c *serverCollector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,14 +190,14 @@ func collect[T any](ch chan<- prometheus.Metric, ms []metric[T], label string, f
 	}
 }
 
-// Metrics is an HTTP port with /metrics. The zero value is none.
+// Metrics is an HTTP server of /metrics. The zero value has no port.
 type Metrics struct {
 	l     net.Listener
 	srv   *http.Server
 	ended chan struct{}
 }
 
-// ServeMetrics serves the server's counters on addr; "": nowhere. The caller closes it.
+// ServeMetrics serves the server's counters on addr, host:port; if addr is "", it returns the zero value. The caller closes m.
 func (s *Server) ServeMetrics(addr string, of Labels) (m Metrics, err error) {
 	if addr == "" {
 		return m, nil
@@ -234,7 +235,7 @@ func (s *Server) ServeMetrics(addr string, of Labels) (m Metrics, err error) {
 	return m, nil
 }
 
-// Addr is where it listens; "": nowhere.
+// Addr is the address of the port; "": there is none.
 func (m *Metrics) Addr() string {
 	if m.l == nil {
 		return ""
@@ -242,7 +243,7 @@ func (m *Metrics) Addr() string {
 	return m.l.Addr().String()
 }
 
-// Close ends the port. It may be called of the zero value.
+// Close closes the port and its connections, and waits for the goroutine that serves them. On the zero value it does nothing.
 func (m *Metrics) Close() {
 	if m.srv != nil {
 		_ = m.srv.Close()

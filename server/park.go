@@ -15,19 +15,20 @@ import (
 
 // parking is the state of a server whose loops can be parked.
 type parking struct {
-	mu      sync.Mutex               // held while loops are parked or resumed, and while their counters are read
-	counted atomic.Pointer[snapshot] // written under mu; nil: the loops are awake
+	mu      sync.Mutex               // held by Park, Resume and snapshot
+	counted atomic.Pointer[snapshot] // counters of the parked loops; nil: the loops are awake. Park and Resume write it under mu, unpark without
 	ending  atomic.Bool              // the server ends: its loops stay awake
 }
 
-// snapshot has the counters of loops, by their place in the group.
+// snapshot holds the counters of all loops.
 type snapshot struct {
 	loops  []transport.LoopCounters
-	conns  []transport.Stats // of network loops
+	conns  []transport.Stats // by network loop
 	stores []store.Stats     // by shard
 }
 
-// Park waits until the server is quiet, parks all its loops and returns what they have counted. An error leaves them awake.
+// Park waits until the server is quiet, parks all its loops and returns their counters. It waits until ctx's deadline, at most quietMax. After an error
+// the loops are awake.
 func (s *Server) Park(ctx context.Context) (p Parked, err error) {
 	s.parking.mu.Lock()
 	defer s.parking.mu.Unlock()
@@ -64,7 +65,7 @@ func (s *Server) newSnapshot() *snapshot {
 	return &snapshot{make([]transport.LoopCounters, len(s.group.All())), make([]transport.Stats, len(s.group.Net())), make([]store.Stats, s.group.Shards())}
 }
 
-// look records the counters of a loop, on that loop. It is number i of the group, in which network loops come first.
+// look records the counters of a loop, on that loop's goroutine. i is its index in the group, in which network loops come first.
 func (s *Server) look(n *snapshot, l *loop.Loop, i int) {
 	n.loops[i] = transport.Snapshot(l)
 	if i < len(n.conns) {
@@ -77,7 +78,7 @@ func (s *Server) look(n *snapshot, l *loop.Loop, i int) {
 	}
 }
 
-// Resume ends Park. It returns the CPU time that the process had used before its loops woke.
+// Resume wakes the parked loops. It returns the CPU time of the process since its start, in ns, read before they woke.
 func (s *Server) Resume(context.Context) (cpuNs int64, err error) {
 	s.parking.mu.Lock()
 	defer s.parking.mu.Unlock()
@@ -91,7 +92,7 @@ func (s *Server) Resume(context.Context) (cpuNs int64, err error) {
 	return cpuNs, nil
 }
 
-// unpark resumes the loops at the server's end, for good.
+// unpark resumes the loops at the server's end and prevents further parking.
 func (s *Server) unpark() {
 	s.parking.ending.Store(true)
 	s.parking.counted.Store(nil)

@@ -1,6 +1,6 @@
 // Package server is a kvwire server as a library: the loops, the partitions on them and a listening network, with their counters, Prometheus metrics,
-// parking and an orderly end. `kvwire serve`, runs without a network between client and server, and verify start servers with it. It knows no flags:
-// a Config has all that a server is. It may import store and the contract of networks (transport), but no network.
+// parking and an orderly shutdown. `kvwire serve`, runs without a network between client and server, and verify start servers with it. It parses no
+// flags: a Config describes the server. It may import store and the interface of networks (transport), but no network.
 package server
 
 import (
@@ -13,12 +13,12 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Config is what a server is made of. All fields but those with a stated zero value must be set.
+// Config describes a server. All fields must be set, except those whose comment gives the meaning of the zero value.
 type Config struct {
 	Network transport.Transport
-	Listen  string // an address of the network's
+	Listen  string // an address of that network, such as host:port
 	Plan    loop.Plan
-	Store   func(shards int) (store.Options, error) // of each partition. The server sets Engines
+	Store   func(shards int) (store.Options, error) // returns the options of a partition; the server sets Engines
 	Options transport.ServerOptions
 	Flags   map[string]string // returned with the counters
 	Log     *slog.Logger      // nil: nothing is logged
@@ -26,7 +26,7 @@ type Config struct {
 	Temporary string // a folder that Close removes; "": none
 }
 
-// Server is a server in this process. Any goroutine may call its methods, but not one of its loops.
+// Server is a running server in this process. Any goroutine except those of its loops may call its methods.
 type Server struct {
 	log     *slog.Logger
 	flags   map[string]string
@@ -73,10 +73,10 @@ func (s *Server) open(c Config) (err error) {
 // Addr is the address at which the server listens.
 func (s *Server) Addr() string { return s.net.Addr() }
 
-// Group has the server's loops and partitions. It belongs to the server.
+// Group returns the server's loops and partitions. The server owns them.
 func (s *Server) Group() *loop.Group { return s.group }
 
-// Close ends connections, partitions and loops, and removes a temporary store.
+// Close closes connections, partitions and loops, in this order, and removes a temporary store. It blocks until all are closed.
 func (s *Server) Close() error {
 	s.unpark()
 	var errs []error

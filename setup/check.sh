@@ -23,8 +23,8 @@ formatted() {
 must formatted
 must go vet "${tags[@]}" ./...
 must go test -count=1 ./internal/lint
-# Without tables for a debugger programs are linked in two thirds of the time. Many of the tests of the program wait for another process: more of them
-# run at once than there are CPUs.
+# Linking takes a third less time without debugging tables. Many tests of the program wait for another process, so more of them run at the same time than
+# there are CPUs.
 must go test "${tags[@]}" -ldflags='-checklinkname=0 -s -w' -vet=off -short -parallel 4 -timeout 10m $(go list "${tags[@]}" ./... | grep -v /internal/lint)
 
 ((${#failed[@]} == 0)) || { printf 'FAILED: %s\n' "${failed[@]}" >&2 && exit 1; }

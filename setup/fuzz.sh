@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS: fuzzes each target of the module for so long (make fuzz T=60s), and says how often each was run.
-# What fails is written below testdata/fuzz, and is a test from then on.
+# fuzz.sh SECONDS: fuzzes each target of the module for this time (make fuzz T=60s), and prints the number of runs of each.
+# Failing inputs are written below testdata/fuzz, and are tests from then on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
@@ -10,12 +10,12 @@ cache=$(go env GOCACHE)/fuzz
 program=$(mktemp)
 trap 'rm -f "$program"' EXIT
 
-# fuzz TARGET FOLDER: Go's fuzzer sometimes fails with its own deadline alone when the time is over, with no input that
-# failed: that, and nothing else, is tried again. Without a bound on minimizing, a short run spends its time there.
+# fuzz SECONDS TARGET FOLDER: when the time is over, Go's fuzzer sometimes fails only with its own deadline and without a
+# failing input. Only that is tried again. Without a bound on minimizing, a short run spends all its time on it.
 fuzz() {
     local said code=0 seconds=$1 n
     shift
-    [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # what strangers send: a minute for its three
+    [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # input from unauthenticated peers: at least 20 s for each of its three targets
     for _ in 1 2 3; do
         code=0
         said=$(cd "$2" && "$program" -test.run '^$' -test.fuzz "^$1\$" -test.fuzztime "${seconds}s" -test.fuzzminimizetime 20x -test.fuzzcachedir "$cache/$import" 2>&1) || code=$?

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh [--long]: everything that must pass, in 20 minutes on 2 cores; --long takes hours, and 10 GB of disk. The packages' tests
-# run here. Beside them run the guest (where there is no RDMA), experiments, the build for arm64 and fuzzing; what these print comes at the end.
-# KVWIRE_REQUIRE is a list of what must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
+# run here. At the same time run the guest (if there is no RDMA device), experiments, the build for arm64 and fuzzing; their output is printed at the end.
+# KVWIRE_REQUIRE is the list of tests that must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ mkdir -p "$out"
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 
-# must COMMAND…: a failure is listed at the end as well, and the rest runs all the same: one run shows all that is wrong.
+# must COMMAND…: runs a command. A failure is also listed at the end. The other commands still run, so one run shows all failures.
 must() {
     local code=0
     "$@" || code=$?
@@ -28,7 +28,7 @@ must() {
 }
 fails() { printf '  %s\n' "$*" >>"$out/failed"; }
 
-# kernel_has_uring is asked of the kernel, not of our own code, so that a bug there cannot turn tests into skips.
+# kernel_has_uring tests the kernel without kvwire's own code, so that a bug there cannot cause tests to be skipped.
 kernel_has_uring() {
     local sysctl=/proc/sys/kernel/io_uring_disabled
     if [[ -e $sysctl ]]; then # Linux 6.6 and later
@@ -38,7 +38,7 @@ kernel_has_uring() {
     fi
     grep -q '^Seccomp:[[:space:]]*0$' /proc/self/status
 }
-# kernel_has_netns is asked of ip, likewise.
+# kernel_has_netns likewise tests with ip.
 kernel_has_netns() {
     local name=kvwire-probe-$$ code=0
     ((EUID == 0)) && ip netns add "$name" 2>/dev/null || return 1
@@ -52,7 +52,7 @@ if [[ $require == *,auto,* ]]; then
     ! kernel_has_uring || require+=uring,
     ! kernel_has_netns || require+=netns,
 fi
-# A device that cannot be used is none: then it is the guest's affair.
+# A device that cannot be used counts as none: then the guest runs the RDMA tests.
 rdma_here=
 if compgen -G '/sys/class/infiniband/*' >/dev/null &&
     go run "${native[@]}" ./cmd/kvwire doctor 2>/dev/null | grep -q '^transport rdma  *available'; then
@@ -67,12 +67,12 @@ require=${require#,}
 export KVWIRE_REQUIRE=${require%,}
 echo "KVWIRE_REQUIRE=$KVWIRE_REQUIRE (a test that needs one of these fails where it would skip)"
 
-# packages are the tests of the packages: of a bare build, of all that is built, and with the race detector.
+# packages runs the packages' tests: of a bare build, of a build with all tags, and with the race detector.
 packages() {
     step "a bare build, without the native parts"
     go build ./...
     must go vet ./...
-    # What the tags leave out, what is built on that, and the program.
+    # The code that only a build without tags has, its importers, and the program.
     must env KVWIRE_REQUIRE= go test -short -timeout 5m ./cgo/... ./internal/... ./rdma/... ./uring ./loop
     must env KVWIRE_REQUIRE= go test -short -timeout 10m -run '^Test([^S]|S[^c])|^TestScript/(bench|doctor|engines|uring|usage)$' ./cmd/...
 
@@ -83,7 +83,7 @@ packages() {
     else
         echo "go-ycsb could not be built: what it drives is not tested"
     fi
-    must go test "${native[@]}" -count=1 -parallel 4 -timeout "$timeout" ./... # more at once than there are CPUs: many wait for other processes
+    must go test "${native[@]}" -count=1 -parallel 4 -timeout "$timeout" ./... # more at the same time than there are CPUs: many tests wait for other processes
 
     step "race detector, on what has several goroutines"
     concurrent=()
@@ -95,7 +95,7 @@ packages() {
     must env CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout "$timeout" "${concurrent[@]}"
 }
 
-# rdma_in_guest boots one guest for all that needs RDMA. Exit code 125: there is none to be had.
+# rdma_in_guest boots one guest for all tests that need RDMA. Exit code 125: no guest can be started.
 rdma_in_guest() {
     [[ " ${tags[1]} " == *" rdma "* ]] || { echo "this build leaves RDMA out (tags ${tags[1]})" >&2 && return 125; }
     CGO_ENABLED=1 go test -c "${native[@]}" -o "$out/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./verify ./setup || return 1
@@ -120,7 +120,7 @@ rdma_or_guest() {
     fi
 }
 
-# run_experiment NAME FLAG…: runs it in a folder of its own, and holds what it leaves against its claims.
+# run_experiment NAME FLAG…: runs an experiment in a new folder, and checks its results against its claims.
 run_experiment() {
     local root=$PWD name=$1 dir=$out/experiments began=$SECONDS code=0
     rm -rf "$dir" && mkdir -p "$dir"
@@ -139,7 +139,7 @@ run_experiment() {
     echo "$name ${*:2}: ran in $((SECONDS - began)) s"
 }
 
-# shipped_experiments runs all of them in three generations with --long, else two in one generation (half a minute by --estimate).
+# shipped_experiments runs all shipped experiments in three generations with --long, else two of them in one generation (half a minute by --estimate).
 shipped_experiments() {
     local file name
     go build "${native[@]}" -o "$out/kvwire" ./cmd/kvwire
@@ -150,7 +150,7 @@ shipped_experiments() {
     fi
     for file in experiments/*/experiment.yaml; do
         name=$(basename "$(dirname "$file")")
-        # What sets RDMA beside TCP alone shows nothing without RDMA.
+        # An experiment that compares only RDMA with TCP shows nothing without RDMA.
         if [[ $rdma_here ]] || ! grep -q '^transport: \[tcp, rdma\]' "$file"; then
             run_experiment "$name" --quick
         elif [[ -s $out/untested ]]; then
@@ -161,7 +161,7 @@ shipped_experiments() {
     done
 }
 
-# beside is what runs beside the packages' tests.
+# beside runs all that runs at the same time as the packages' tests.
 beside() {
     rdma_or_guest
     step "experiments"
@@ -175,7 +175,7 @@ beside() {
     must setup/fuzz.sh "$fuzz_seconds"
 }
 
-# It has a process group of its own, which ends with this script.
+# It runs in its own process group, which ends with this script.
 set -m
 beside >"$out/beside.log" 2>&1 &
 beside=$!

@@ -24,7 +24,7 @@ type frame struct {
 	id       pageID
 	verified uint64   // slots of the page whose sums were checked since it was read, or that were written here
 	ahead    uint64   // slots whose changes are in the page and not on disk
-	waiting  kv.Queue // what wants the page when its transfer has ended
+	waiting  kv.Queue // requests that wait for the end of the page's transfer
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // of the queue that it is in
 	state    frameState
@@ -33,7 +33,7 @@ type frame struct {
 
 // cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968).
 type cache struct {
-	frames []frame // frame 0 is nobody: it has no memory
+	frames []frame // frame 0 is never used and has no memory
 	memory *arena.Arena
 	table  []uint32 // frames by page: open addressing with linear probing, at most half full
 	shift  uint
@@ -65,7 +65,7 @@ func (c *cache) pages(f, n uint32) []byte {
 	return c.memory.Bytes()[off:end:end]
 }
 
-// adjoins says whether frame g is the one after f, and its page that after f's on disk, such that both can be in one
+// adjoins reports whether frame g is the one after f, and its page that after f's on disk, such that both can be in one
 // transfer. g may be 0.
 func (c *cache) adjoins(f, g uint32) bool {
 	return g == f+1 && c.frames[g].id == c.frames[f].id+1 && c.frames[g].id.class() == c.frames[f].id.class() &&

@@ -65,7 +65,7 @@ func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.
 	}
 }
 
-// changeFrom goes on with a change that nobody else can come before: update says what an update makes of the item that is there.
+// changeFrom continues a change that no other change can overtake. An update's new value is made from the present item: see update.go.
 func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
 	x := p.index
 	there := found && x.Flags(rec)&(flagHidden|flagTomb) == 0
@@ -261,14 +261,14 @@ func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
 	p.setFlags(rec, was, now)
 }
 
-// setFlags changes what a record says of its key, and counts it.
+// setFlags changes a record's flags, and counts the change.
 func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
 	p.index.SetFlags(rec, now)
 	p.count.key(was, -1)
 	p.count.key(now, 1)
 }
 
-// overwrites gives the stale copy, if any, that goes when a slot with the bytes b is written (change.stale).
+// overwrites returns the stale copy, if any, that is lost when a slot with the bytes b is written (change.stale).
 func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	s := &p.slabs[at.class]
 	it, v := s.forget(at, b)
@@ -283,7 +283,7 @@ func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
 	return 0
 }
 
-// staleNoted in change.stale says that the bits below it are of the hash of a key of which a stale copy goes. The lost bit
+// staleNoted in change.stale means that the bits below it are from the hash of a key whose stale copy is lost. The lost bit
 // is above those that any table of counters looks at.
 const staleNoted = 1 << 31
 
@@ -388,7 +388,7 @@ func (p *Partition) settled(c change) (buried int) {
 	return 0
 }
 
-// release makes a slot free. stale says that it holds a copy of key's item, which was counted.
+// release frees a slot. stale is true if the slot holds a copy of key's item that was counted.
 func (p *Partition) release(at place, key []byte, stale bool) {
 	l := lingering{at: at}
 	if stale && p.slabs[at.class].alone() {
@@ -551,7 +551,7 @@ func (p *Partition) undo(r *kv.Request) {
 		return
 	}
 	p.claims--
-	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the last change
+	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the key's last change
 		p.revert(rec, c)
 		p.slabs[c.to.class].free.put(c.to.slot)
 	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead

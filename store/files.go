@@ -38,17 +38,17 @@ type manifest struct {
 	PageBytes int `json:"page_bytes"`
 }
 
-// files is the slabs' storage as opening, recovering and closing see it: one file per class, and
-// every call waits.
+// files is the slabs' storage for opening, recovery and closing: one file per class. Every call
+// blocks.
 type files interface {
 	size(class uint8) (int64, error)
-	readAt(class uint8, b []byte, off int64) error // all of b; whole pages
+	readAt(class uint8, b []byte, off int64) error // fills all of b, whole pages
 	writeAt(class uint8, b []byte, off int64) error
-	extend(class uint8, size int64) error // where the file system cannot preallocate; or cuts off what is behind size
-	sync() error                          // what was written is durable
-	mark() (mark, error)                  // what setMark was last given
-	setMark(m mark) error                 // keeps it, durably, and all or nothing
-	account() (io.ReadCloser, error)      // what setAccount was last given; nil: nothing
+	extend(class uint8, size int64) error // sets the file's length: for file systems that cannot preallocate, or to cut off the bytes after size
+	sync() error                          // makes all writes durable
+	mark() (mark, error)                  // returns the last mark of setMark
+	setMark(m mark) error                 // stores a mark durably and atomically
+	account() (io.ReadCloser, error)      // returns the last account of setAccount; nil: none
 	setAccount(write func(io.Writer) error) error
 	close() error
 }
@@ -93,7 +93,7 @@ func prepare(dir string, shards int) error {
 	return m.match(dir, shards)
 }
 
-// match says whether a store has so many partitions.
+// match checks that a store has that many partitions.
 func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
 		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
@@ -101,7 +101,7 @@ func (m *manifest) match(dir string, shards int) error {
 	return nil
 }
 
-// readManifest says what store is in a folder, if this program can read it. fs.ErrNotExist: none.
+// readManifest returns the description of a folder's store, if this program can read it. fs.ErrNotExist: there is no store.
 func readManifest(dir string) (m manifest, err error) {
 	b, err := readOwn(filepath.Join(dir, manifestName))
 	if err != nil {
@@ -167,7 +167,7 @@ func makeShardDir(name string) error {
 	return unix.Close(fd)
 }
 
-// free says why no store can be made in a folder without one.
+// free returns an error if no store can be made in a folder without one.
 func free(dir string) error {
 	if name, err := foreign(dir); err != nil {
 		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
@@ -355,7 +355,7 @@ func lockSlab(fd, how int) error {
 		case time.Now().After(end):
 			return fmt.Errorf("somebody else, or a process that has ended, has used it for %v (look for a disk that hangs: dmesg)", lingerMax)
 		default:
-			time.Sleep(time.Millisecond) // it is no event that anybody tells
+			time.Sleep(time.Millisecond) // no event announces it
 		}
 	}
 }
@@ -436,7 +436,7 @@ func replaceBy(name string, write func(w io.Writer) error) error {
 	return syncPath(filepath.Dir(name))
 }
 
-// inMemory says whether a folder's file system has no disk: since 6.6 tmpfs takes O_DIRECT, and still
+// inMemory reports whether a folder's file system has no disk: since 6.6 tmpfs takes O_DIRECT, and still
 // copies from its page cache.
 func inMemory(dir string) bool {
 	var st unix.Statfs_t

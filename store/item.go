@@ -12,7 +12,7 @@ import (
 //	 2  key bytes   u16
 //	 4  value bytes u32
 //	 8  sequence    u48  of the partition: the highest wins among copies of a key
-//	14  behind      u16  every change up to sequence - behind was on disk when this one was written; behindUnknown: who knows
+//	14  behind      u16  every change up to sequence - behind was on disk when this one was written; behindUnknown: not known
 //	16  value sum   u32  CRC32C of the value
 //	20  head sum    u32  CRC32C of bytes 0 to 19 and the key
 //	24  key, value
@@ -33,7 +33,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// itemBytes is what an item takes in its slot.
+// itemBytes is the number of bytes that an item needs in its slot.
 func itemBytes(keyBytes, valueBytes int) int { return headerBytes + keyBytes + valueBytes }
 
 // stamp is what an item says beside its key and value.

@@ -23,15 +23,15 @@ type group struct {
 	rec  [groupMax]uint32
 }
 
-// aheadBytes is how much of an item is asked for: what lies behind it follows in order, which the CPU notices.
+// aheadBytes is the number of an item's first bytes to prefetch. The CPU detects the sequential access and prefetches the rest.
 const aheadBytes = 1280
 
 var _ kv.Batcher = (*Partition)(nil)
 
-// Begin is kv.Batcher's.
+// Begin implements kv.Batcher.
 func (p *Partition) Begin() { p.group.open = true }
 
-// End is kv.Batcher's.
+// End implements kv.Batcher.
 func (p *Partition) End() {
 	p.group.open = false
 	p.lookUp()

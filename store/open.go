@@ -44,7 +44,7 @@ func Open(l *loop.Loop, shard, shards int, o Options) (loop.Partition, error) {
 	return openDisk(l, shard, shards, o)
 }
 
-// newTable is the table that NICs may read; nil where none was asked for.
+// newTable makes the table that NICs may read; nil if the options have none.
 func (o *Options) newTable() (*export.Table, error) {
 	if o.ExportEntries == 0 {
 		return nil, nil

@@ -37,7 +37,7 @@ func ParseBackend(s string) (Backend, error) {
 	return b, nil
 }
 
-// The values of Options.DiskEngine; store/disk has what they are. EngineNames are all of them, from the simplest to the default.
+// The values of Options.DiskEngine: see store/disk. EngineNames lists all of them, from the simplest to the default.
 const (
 	EngineSync        = disk.Sync
 	EnginePool        = disk.Pool
@@ -53,7 +53,7 @@ var EngineNames = disk.Names
 func NeedsRing(engine string) bool     { return disk.NeedsRing(engine) }
 func NeedsLoopRing(engine string) bool { return disk.NeedsLoopRing(engine) }
 
-// Engines is what the partitions of one store have in common, and Fault what goes wrong with a transfer.
+// Engines holds what the disk engines of one store's partitions share. Fault is an injected fault of a transfer.
 type (
 	Engines = disk.Shared
 	Fault   = disk.Fault
@@ -115,7 +115,7 @@ type Options struct {
 	// instead of what they held. It is logged, and accepted for good. Else such a partition is not opened.
 	AcceptLoss bool
 
-	// Fault, for tests of what happens when disks fail, says what goes wrong with a transfer that is about to be handed to the disk. It is called
+	// Fault, for tests, returns the fault of a transfer before it is passed to the disk. It is called
 	// on the partitions' loops. nil: nothing.
 	Fault func(write bool) Fault
 
@@ -123,10 +123,10 @@ type Options struct {
 	NullDelay      time.Duration // Null: how much later each request is answered
 	NullValueBytes int           // Null, Raw: the length of every value that get returns; Raw: a page at most
 
-	// Progress hears how much of the slabs recovery has read, some hundred times at most. nil: nobody.
+	// Progress is called with the amount of the slabs that recovery has read, some hundred times at most. It may be nil.
 	Progress func(shard int, done, total int64)
 
-	Log *slog.Logger // hears what the user should know about (corrupt items, a fallback, IO errors), by one message for each kind; nil: nobody does
+	Log *slog.Logger // receives messages for the user (corrupt items, a fallback, IO errors), each kind as one message; nil: nothing is logged
 }
 
 const (
@@ -139,7 +139,7 @@ const (
 	rawBytesDefault   = 1 << 30
 )
 
-// Check says what is wrong with the options of a store of so many partitions, on one line, before anything is touched.
+// Check returns an error, on one line, for invalid options of a store with that many partitions. It changes nothing.
 func (o Options) Check(shards int) error { return o.check(0, shards) }
 
 // check fills in the zero values and refuses what cannot be.
@@ -211,7 +211,7 @@ func (o *Options) check(shard, shards int) error {
 	return d.Check()
 }
 
-// disk are the options of one partition's disk engine.
+// disk returns the options of one partition's disk engine.
 func (o *Options) disk(shard, shards int) disk.Options {
 	return disk.Options{Engine: o.DiskEngine, Shard: shard, Shards: shards, Dir: o.Dir, Durable: o.Durability == DurabilityFlush,
 		DepthMax: o.DepthMax, Batch: o.DiskBatch, Wait: o.DiskWait, WaitMax: o.DiskWaitMax, SQPoll: o.SQPoll, IOPoll: o.IOPoll,

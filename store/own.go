@@ -23,7 +23,7 @@ type notOwn struct{ what, remedy string }
 
 func (e *notOwn) Error() string { return e.what }
 
-// openOwn opens a file of a store. It follows no symbolic link and does not wait for a pipe. It refuses a file that is not regular, that belongs to another
+// openOwn opens a file of a store. It follows no symbolic link and does not block on a pipe. It refuses a file that is not regular, that belongs to another
 // user, or that is opened for writing and has a second name (a hard link), because the other name would change, too.
 func openOwn(name string, flags int) (fd int, err error) {
 	var st unix.Stat_t

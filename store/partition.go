@@ -1,6 +1,6 @@
 // Package store owns the keys: partitions that share nothing, each on one loop, with an ordered index in
 // memory (store/index), slabs of slots by size class, a page cache, and the disk under them (store/disk; KVell's design, SOSP'19). It
-// may import kv, loop, its own rooms and internal packages, and knows no transport.
+// may import kv, loop, store/disk, store/index and internal packages, but no transport.
 package store
 
 import (
@@ -18,9 +18,9 @@ import (
 // Partition is one shard of a store: the mem and disk backends. It belongs to its loop, and all methods are for
 // the loop's goroutine.
 //
-// A request that must wait is put into the list of what it waits for, and is run again, from the
-// start, when that is there: so nothing that it saw before the wait is trusted afterwards. Only what has
-// been taken for it (a slot, its key's record) is remembered, in its Work (work.go).
+// A request that must wait is put into a list of the event or resource that it waits for. It is then run again
+// from the start, because what it read before the wait may have changed. Only what it owns (a slot, its key's
+// record) is kept, in its Work (work.go).
 type Partition struct {
 	l      *loop.Loop
 	shard  int
@@ -38,11 +38,11 @@ type Partition struct {
 	buffers     *arena.Pool // for large items
 	bufferFixed int         // index of the pool's registered buffer
 	io          disk.Transfers
-	under       []transfer // under way, by their place in io
-	writing     int        // pages that are being written
+	under       []transfer // transfers under way, by their place in io
+	writing     int        // number of pages that are being written
 	files       files
 	direct      bool        // files are open with O_DIRECT
-	based       bool        // the account on disk tells of an earlier state
+	based       bool        // the account on disk describes an earlier state
 	engine      disk.Engine // of files on a disk
 	fixed       bool        // memory is registered with the ring
 	grows       []uint8
@@ -63,8 +63,8 @@ type Partition struct {
 	marks    scanMarks
 	scanTurn int // keys that a scan looks at in a turn: scanTurn, but for tests
 
-	full      bool  // a slab could not grow, none has since, and the log says so
-	fullAgain int64 // not before: the log says so again
+	full      bool  // a slab could not grow, none has grown since, and this was logged
+	fullAgain int64 // earliest time of the next log message about that
 
 	freed    bool      // something that requests may wait for was given back
 	draining *kv.Queue // the list that is being run again
@@ -208,7 +208,7 @@ func (p *Partition) starve(q *kv.Queue, r *kv.Request) {
 	q.Push(r)
 }
 
-// behind says whether others wait in q already, before whom r must not help itself.
+// behind reports whether earlier requests wait in q, which r must not overtake.
 func (p *Partition) behind(q *kv.Queue) bool { return p.draining != q && !q.Empty() }
 
 // drain runs a list until its first request has to wait on.
@@ -221,7 +221,7 @@ func (p *Partition) drain(q *kv.Queue) {
 	p.draining, p.resumed = nil, was
 }
 
-// OnEvent is never called: what the disk hears of is its engine's affair.
+// OnEvent implements loop.Member. It is never called: the disk engine handles the disk's events.
 func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
 // Poll goes on with a scan whose turn was up, and takes the disk's completions.
@@ -273,7 +273,7 @@ func (p *Partition) complete(c disk.Completion) {
 	}
 }
 
-// failed logs a transfer that failed. Who asked for it hears of it besides.
+// failed logs a failed transfer. The request gets an error status in addition.
 func (p *Partition) failed(t *transfer, errno syscall.Errno) {
 	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.File), "at", t.Off, "reason", errno)
 }
@@ -358,7 +358,7 @@ func (p *Partition) Close() bool {
 	return true
 }
 
-// Busy is loop.Busier's: a partition is at rest when it has no request, no transfer in flight or planned, and nothing of it is in the kernel's page cache alone.
+// Busy implements loop.Busier: a partition is at rest when it has no request, no transfer in flight or planned, and nothing of it is in the kernel's page cache alone.
 func (p *Partition) Busy() string {
 	switch {
 	case p.closed:

@@ -16,14 +16,14 @@ import (
 )
 
 // rawPartition answers a get by one read of a page that the key's hash chooses, and a put or delete by one write: what engine and
-// device can do, without a store. There is no index, cache or checksum, and what is read is nobody's value.
+// device can do, without a store. There is no index, cache or checksum, and the bytes that are read are no key's value.
 type rawPartition struct {
 	l      *loop.Loop
 	shard  int
 	o      Options
 	engine disk.Engine
 	io     disk.Transfers
-	under  []rawTransfer // by their place in io
+	under  []rawTransfer // transfers under way, by their place in io
 	file   *rawFile
 	pages  uint32
 	memory *arena.Arena // a page for each transfer
@@ -38,7 +38,7 @@ type rawPartition struct {
 	done      [64]disk.Completion
 }
 
-// rawTransfer is what is remembered of a transfer under way.
+// rawTransfer is the partition's data about a transfer under way.
 type rawTransfer struct {
 	q    *kv.Request
 	page uint32 // of memory
@@ -116,7 +116,7 @@ func (r *rawPartition) begin(q *kv.Request) {
 	r.under[r.io.Begin(t)] = rawTransfer{q, f}
 }
 
-// Busy is loop.Busier's: see Partition.Busy.
+// Busy implements loop.Busier: see Partition.Busy.
 func (r *rawPartition) Busy() string {
 	switch {
 	case r.closed:
@@ -130,7 +130,7 @@ func (r *rawPartition) Busy() string {
 	return ""
 }
 
-// OnEvent is never called: what the disk hears of is its engine's affair.
+// OnEvent implements loop.Member. It is never called: the disk engine handles the disk's events.
 func (r *rawPartition) OnEvent(uint64, int32, uint32) {}
 
 // Poll takes the disk's completions.
@@ -257,7 +257,8 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	return f, nil
 }
 
-// toBeWritten says that a raw file is not there, or not with so many bytes. What is there and no file is refused when it is opened; but a block device gives way, as ever.
+// toBeWritten reports whether a raw file must be written: it is missing, has another size, or is a block device's node, which the new file replaces. Anything
+// else that is no regular file is refused when it is opened.
 func toBeWritten(name string, bytes int64) bool {
 	st, err := os.Lstat(name)
 	return err != nil || st.Mode().Type() == fs.ModeDevice || st.Mode().IsRegular() && st.Size() != bytes

@@ -64,7 +64,7 @@ func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok 
 	return p.item(r, at, r.Key)
 }
 
-// recall finds a get's record, which it remembers while it waits: a find takes two cache misses and more.
+// recall finds a get's record. It uses the stored record number if that is still valid, because a Find costs two or more cache misses.
 func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
 	if rec = recordOf(r, p.index.Deletes()); rec != 0 {
 		return rec, true
@@ -88,7 +88,7 @@ func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
 }
 
 // roomToRead is OK if r, a get or an update, has the room that an item's value of so many bytes takes, and otherwise how r ends; most is the
-// longest value. The length of a large item is known before it is read, so one that has to be asked for again, with more room, is read once.
+// longest value. The length of a large item is known before it is read, so one that has to be requested again, with more room, is read once.
 func roomToRead(r *kv.Request, bytes, most int) kv.Status {
 	switch r.Op {
 	case kv.OpGet:
@@ -130,7 +130,7 @@ func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Sta
 	return it, s, true
 }
 
-// awaits says whether what a key has, or that it has nothing any more, is not on disk yet; r is run again when it is. f are the record's
+// awaits reports whether a key's present value, or its deletion, is not on disk yet; r is run again when it is. f are the record's
 // flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
 func (p *Partition) awaits(r *kv.Request, rec uint32, f index.Flags) bool {
 	if p.files == nil || f&flagHidden != 0 {
@@ -299,7 +299,7 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	default:
 		it, s := p.judge(t.whole, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // no change has overtaken the read
+			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // the key was not changed during the read
 				p.table.Put(r.Key, it.value)
 			}
 		}

@@ -2,16 +2,16 @@ package store
 
 import "github.com/kvwire/kvwire/store/index"
 
-// What a partition keeps of a key in its index record, beside the place of the item.
+// Flags of a key in its index record. The record also has the place of the item.
 const (
-	flagBusy    index.Flags = 1 << iota // a change has a slot, and is not in its page yet: others that change the key wait
-	flagHidden                          // not there yet: reads do not see it
+	flagBusy    index.Flags = 1 << iota // a change has a slot, but is not in its page yet: other changes of the key wait
+	flagHidden                          // the key is not visible to reads yet
 	flagTomb                            // deleted: its slot holds a tombstone
-	flagQueued                          // in the list of tombstones that may be dropped some day
+	flagQueued                          // in the list of tombstones that may be dropped later
 	flagCorrupt                         // its item was damaged: reads end as StatusCorrupt
 )
 
-// at is the place of a record's item.
+// at returns the place of a record's item.
 func (p *Partition) at(rec uint32) place {
 	class, slot := p.index.At(rec)
 	return place{class, slot}

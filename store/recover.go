@@ -14,7 +14,7 @@ import (
 // recovery rebuilds a partition's index, free slots and stale counts from its slabs. Among copies of a key the highest
 // sequence number counts.
 //
-// A broken item is one that a crash cut short, of which nobody was told, or one that was damaged. Every item says up to
+// A broken item is one that a crash cut short and that was never acknowledged, or one that was damaged. Every item says up to
 // which number everything was on disk when it was written, and so does the shard's mark: what is up to there
 // and broken was damaged. It is not served, and no older copy in its place.
 type recovery struct {
@@ -32,7 +32,7 @@ type recovery struct {
 	shown []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
 	lostUnits  []lostUnit // brokenMax of them
-	same       []bitTree  // by class: units that hold what the account says
+	same       []bitTree  // by class: units whose contents match the account
 	doubled    map[lostUnit]bool
 	unreadable uint64 // all slots whose head cannot be read
 	unlisted   uint64 // damaged items beyond brokenMax
@@ -40,7 +40,7 @@ type recovery struct {
 	report     Damage
 }
 
-// brokenItem is one whose head says what it was.
+// brokenItem is a broken item whose head is readable.
 type brokenItem struct {
 	key    []byte
 	at     place
@@ -55,8 +55,8 @@ const brokenMax = 4096
 // Damage is what a scan of a shard's slabs has found beside whole items.
 type Damage struct {
 	Corrupt    uint64    `json:"corrupt"`    // items that were damaged: they are not served
-	Unreadable uint64    `json:"unreadable"` // slots of which nobody can say what they held
-	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short: nobody was told that they are there
+	Unreadable uint64    `json:"unreadable"` // slots whose former contents are unknown
+	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short, and that were never acknowledged
 	Items      []Corrupt `json:"items,omitempty"`
 
 	LostPages uint64      `json:"lost_pages"`       // pages that do not hold what was written to them last
@@ -73,7 +73,7 @@ type Corrupt struct {
 	Shard     int    `json:"shard"`
 	SlotBytes int    `json:"slot_bytes"` // names the slab
 	Slot      uint32 `json:"slot"`
-	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if nobody can say
+	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if unknown
 }
 
 // String is a corrupt item in a message.
@@ -192,7 +192,7 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 	return all, nil
 }
 
-// readAll reads the pieces, several at a time, while this goroutine takes in what they hold.
+// readAll reads the pieces, several at a time, while this goroutine handles their slots.
 func (v *recovery) readAll(pieces []piece) error {
 	most, total := 0, int64(0)
 	for _, c := range pieces {
@@ -267,7 +267,7 @@ func (v *recovery) parse(c *piece) error {
 	return nil
 }
 
-// found takes in what one slot holds.
+// found handles the contents of one slot.
 func (v *recovery) found(at place, b []byte, t *tally) error {
 	it, verdict := parseSlot(b)
 	if verdict == slotUnused {
@@ -387,7 +387,7 @@ func (v *recovery) judge() {
 	v.broken = unfinished // to be wiped
 }
 
-// damage takes in a broken item that no crash explains.
+// damage counts and records a broken item that no crash explains.
 func (v *recovery) damage(b brokenItem) {
 	switch {
 	case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
@@ -430,7 +430,7 @@ func (v *recovery) sum() {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}
 	for _, b := range v.damaged {
-		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change is there
+		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change has replaced it
 			d.Corrupt++
 			place(b.at, quoted(b.key))
 		}

@@ -8,18 +8,18 @@ import (
 	"github.com/kvwire/kvwire/store/index"
 )
 
-// A scan that waits remembers only how far its answer has come (scanState). The next key is the one after the answer's last, whatever
-// happened to the index since.
+// A waiting scan keeps only the progress of its answer (scanState). It continues with the key after the answer's last one, whatever has changed in the
+// index since.
 
 // Where its turn is up among keys that are not in the answer, deleted ones above all, there is a mark, and it goes on from there.
 
 // scanTurn bounds the keys that a scan looks at in one turn: some 500 µs.
 const scanTurn = 1024
 
-// scanMarks are the keys behind which scans go on: at most one for each that is under way. A scan remembers the number of its own (markOf).
+// scanMarks holds the keys after which scans continue: at most one for each scan under way. A scan keeps the number of its mark (markOf).
 type scanMarks struct {
 	of    []scanMark // number 1 first
-	spare uint32     // the number of one that nobody has
+	spare uint32     // number of an unused mark, the head of a list; 0: none
 }
 
 type scanMark struct {
@@ -158,7 +158,7 @@ func (p *Partition) scanFrom(r *kv.Request, st scanState) index.Cursor {
 	return p.index.Seek(key, true)
 }
 
-// scanRoom says whether an item whose key and value have n bytes fits into the answer; if not, the scan has ended.
+// scanRoom reports whether an item whose key and value have n bytes fits into the answer. If not, the scan has ended.
 func (p *Partition) scanRoom(r *kv.Request, st scanState, n int) bool {
 	need := kv.ItemHeaderBytes + n
 	if cap(r.Value)-len(r.Value) >= need && len(r.Value) <= math.MaxUint32 {

@@ -14,7 +14,7 @@ type slab struct {
 	free  freeMap
 	whole []wholeSlot // of slots that have their pages to themselves
 	sums  []uint32    // of files: by unit, what it holds (see slotSum)
-	fresh uint32      // the first page that nobody has written since it was made: it is zero, and need not be read
+	fresh uint32      // the first page that was never written: it is zero, and need not be read
 	cur   uint32      // the unit that puts are filling
 
 	extent  int64    // bytes to grow by next: a part of what there is, halved while there is no space
@@ -58,7 +58,7 @@ func newSlab(class uint8) slab {
 	return s
 }
 
-// alone says that the slots have their pages to themselves.
+// alone reports whether each slot has its own pages.
 func (s *slab) alone() bool { return s.free.perUnit == 1 }
 
 func (s *slab) unitBytes() int64 { return int64(classes[s.class].pages) * pageBytes }

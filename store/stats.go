@@ -51,8 +51,8 @@ type Stats struct {
 	CacheMisses uint64 `json:"cache_misses"` // pages that were read
 	CacheJoins  uint64 `json:"cache_joins"`  // requests that found their page being read
 
-	CorruptItems     uint64 `json:"corrupt_items"`     // found while recovering, and each time that one was asked for
-	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found while recovering: nobody can say what they held
+	CorruptItems     uint64 `json:"corrupt_items"`     // found while recovering, and by each request for one
+	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found while recovering: their contents are unknown
 	UnfinishedWrites uint64 `json:"unfinished_writes"` // found while recovering: a crash cut them short
 	LostPages        uint64 `json:"lost_pages"`        // … which was accepted: they did not hold what was written to them
 	IndexBytes       uint64 `json:"index_bytes"`
@@ -75,7 +75,7 @@ type DiskStats struct {
 	FixedFiles bool `json:"fixed_files"` // files are registered with the ring
 }
 
-// addDisk adds what a partition's disk has done. e is nil where there is no engine.
+// addDisk sets the counters of a partition's disk engine. e is nil if there is no engine.
 func (s *Stats) addDisk(c *disk.Counts, e disk.Engine) {
 	s.DiskReads, s.DiskReadBytes, s.DiskWrites, s.DiskWriteBytes = c.Reads, c.ReadBytes, c.Writes, c.WriteBytes
 	if e != nil {
@@ -122,7 +122,7 @@ func (p *Partition) Snapshot() Stats {
 	return s
 }
 
-// DirectIO says whether the slabs' files are open with O_DIRECT: false where the file system refuses it.
+// DirectIO reports whether the slabs' files are open with O_DIRECT. It is false if the file system refuses that.
 func (p *Partition) DirectIO() bool { return p.direct }
 
 // StatsOf gives the state of a partition that Open made, on its loop's goroutine.

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// transferKind is what a transfer is for, and so who handles its end.
+// transferKind is the purpose of a transfer. It determines which code handles its end.
 type transferKind uint8
 
 const (
 	readPage  transferKind = iota // into a frame of the cache
-	writePage                     // from frames of the cache, one after the other
+	writePage                     // from consecutive frames of the cache
 	readItem                      // a large item into a buffer
 	writeItem                     // a large item, or its tombstone, from a buffer
 	growSlab                      // no bytes: reserves Length bytes at Off
@@ -24,38 +24,38 @@ func (k transferKind) String() string {
 	return [...]string{"page read", "page write", "item read", "item write", "file growth"}[k]
 }
 
-// op is what the disk does for a transfer of that kind.
+// op returns the disk operation of a transfer of that kind.
 func (k transferKind) op() disk.Op {
 	return [...]disk.Op{readPage: disk.Read, writePage: disk.Write, readItem: disk.Read, writeItem: disk.Write, growSlab: disk.Grow}[k]
 }
 
-// transfer is one piece of disk IO, as it was begun: the part that the disk knows, whose File is the slab's class, and what the partition
-// remembers of it until it has ended.
+// transfer is one piece of disk IO under way: the disk's part, whose File is the slab's class, and the partition's data about it until it has
+// ended.
 type transfer struct {
 	disk.Transfer
 	kind  transferKind
-	slot  uint32 // items: whose they are, with the class
-	frame uint32 // pages: the first one's, and how many
+	slot  uint32 // items: their slot, together with the class
+	frame uint32 // pages: the first frame, and the number of frames
 	pages uint32
-	r     *kv.Request // items: who asked
-	whole []byte      // items: all of the buffer
+	r     *kv.Request // items: the request
+	whole []byte      // items: the whole buffer
 }
 
 func (t *transfer) at() place { return place{t.File, t.slot} }
 
-// begin queues a transfer. The caller has checked that there is room.
+// begin queues a transfer. The caller must have checked that there is room.
 func (p *Partition) begin(t transfer) {
 	t.Op = t.kind.op()
 	p.under[p.io.Begin(t.Transfer)] = t
 }
 
-// beginItem begins to read or write a large item by way of a buffer, which is freed when that has ended.
+// beginItem begins to read or write a large item through a buffer, which is freed when the transfer has ended.
 func (p *Partition) beginItem(kind transferKind, r *kv.Request, at place, buffer []byte) {
 	p.begin(transfer{kind: kind, slot: at.slot, r: r, whole: buffer,
 		Transfer: disk.Transfer{File: at.class, Buf: buffer, Off: at.id().offset(), Fixed: p.bufferFixed}})
 }
 
-// reading reports whether a large item is being read from the slot.
+// reading reports whether a large item is being read from this slot.
 func (p *Partition) reading(at place) bool {
 	for i := range p.under {
 		if t := &p.under[i]; t.r != nil && t.kind == readItem && t.at() == at {
@@ -65,7 +65,7 @@ func (p *Partition) reading(at place) bool {
 	return false
 }
 
-// statusOf is a request's status after a disk's error.
+// statusOf returns a request's status after an error of the disk.
 func statusOf(e syscall.Errno) kv.Status {
 	switch e {
 	case 0:

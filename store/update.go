@@ -42,7 +42,7 @@ func (p *Partition) updateLarge(r *kv.Request, at place, whole []byte) {
 	p.changeFrom(r, rec, true, it.value)
 }
 
-// updated says how many bytes a change's value will have, or why it cannot be done, and changes nothing but r.Need; a swap whose key has
+// updated returns the length of a change's value, or the status with which the change fails. It changes nothing but r.Need; a swap whose key has
 // to be absent, and is not, gives what is there.
 func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.Status) {
 	switch r.Op {

@@ -21,7 +21,7 @@ var (
 // hubKey finds the hub of a loop: one for all connections with the same options.
 type hubKey struct{ o Options }
 
-// newConn owns the socket, also where it fails.
+// newConn makes a client's connection on l's hub. It owns the socket, also if it fails.
 func newConn(l *loop.Loop, s netsock.Socket, d *stream.Dialed, o Options) (transport.Conn, error) {
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
 		h := &hub{}
@@ -37,11 +37,11 @@ func newConn(l *loop.Loop, s netsock.Socket, d *stream.Dialed, o Options) (trans
 	return m.(*hub).Connect(s, d)
 }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (h *hub) OnEvent(tag uint64, res int32, _ uint32) { h.engine.event(tag, uint32(res)) }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (h *hub) Poll() int { return h.engine.Poll() }
 
-// Arm is loop.Armer's.
+// Arm implements loop.Armer.
 func (h *hub) Arm() (bool, error) { return h.engine.Arm() }

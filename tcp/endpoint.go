@@ -10,9 +10,9 @@ import (
 // engine moves the bytes of the connections of one member: under epoll, or in goroutines.
 type engine interface {
 	stream.Engine
-	event(tag uint64, ready uint32) // epoll's
-	Poll() int                      // loop.Member's
-	Arm() (bool, error)             // loop.Armer's
+	event(tag uint64, ready uint32) // handles an epoll event
+	Poll() int                      // see loop.Member
+	Arm() (bool, error)             // see loop.Armer
 }
 
 func newEngine(l *loop.Loop, id loop.MemberID, by Engine, sockets netsock.Options, o Options) engine {
@@ -22,7 +22,7 @@ func newEngine(l *loop.Loop, id loop.MemberID, by Engine, sockets netsock.Option
 	return &epollEngine{l: l, count: transport.CountersOf(l), id: id, o: o}
 }
 
-// endpoint is the server's share of connections on one loop.
+// endpoint holds the server's connections on one loop.
 type endpoint struct {
 	*stream.Ends
 	engine   engine
@@ -50,10 +50,10 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 	return e, nil
 }
 
-// Listen is stream.Endpoint's.
+// Listen implements stream.Endpoint.
 func (e *endpoint) Listen(fd int) error { return e.listener.Listen(fd) }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 	if tag == netsock.TagListener {
 		e.listener.Ready()
@@ -62,20 +62,20 @@ func (e *endpoint) OnEvent(tag uint64, res int32, _ uint32) {
 	e.engine.event(tag, uint32(res))
 }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (e *endpoint) Poll() int { return e.engine.Poll() + e.listener.Poll() }
 
-// Arm is loop.Armer's.
+// Arm implements loop.Armer.
 func (e *endpoint) Arm() (bool, error) { return e.engine.Arm() }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (e *endpoint) Stage() error {
 	e.Ends.Stage()
 	e.listener.Stage()
 	return nil
 }
 
-// Close is loop.Member's: nothing more is accepted, connections end in good order.
+// Close implements loop.Member. It stops accepting, and ends the connections in order.
 func (e *endpoint) Close() bool {
 	e.listener.Close()
 	return e.Ends.Close()

@@ -18,13 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// goroutineEngine is the engine of goroutines on Go's net package, as most Go servers have it: for each connection one that reads and one
-// that writes, each asleep in Go's netpoller. What they have done they put into their loop's mailbox, and the loop gives them the
-// next window and the next bytes. It belongs to its loop; the goroutines touch nothing but the mailbox.
+// goroutineEngine moves bytes with goroutines on Go's net package, as most Go servers do. Each connection has one goroutine that reads and
+// one that writes; both sleep in Go's netpoller. They report each finished read or write to the loop (put), and the loop gives them the next
+// window and the next bytes. The engine belongs to its loop; the goroutines use only what is marked mu, and their connection's channels.
 type goroutineEngine struct {
 	l       *loop.Loop
 	count   *transport.Counters // of its loop
-	sockets netsock.Options     // with TLS, if its connections are a server's that has it
+	sockets netsock.Options     // with TLS if the connections are a server's with TLS
 	pairs   stream.Table[*pair]
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
@@ -32,16 +32,16 @@ type goroutineEngine struct {
 	some atomic.Bool // there is news
 	mu   sync.Mutex
 	news []done // mu
-	took []done // the list of the last Poll, for the next one
+	took []done // the list of the last Poll, for reuse in the next
 }
 
-// done is one read or write that has ended.
+// done is the result of one read or write.
 type done struct {
 	p     *pair
-	sent  bool // else received
+	sent  bool // a write; else a read
 	n     int
-	calls int   // system calls that are known of
-	stamp int64 // the kernel's, by the wall clock, of what was received; 0: it is not known
+	calls int   // system calls, as far as they are known
+	stamp int64 // the kernel's receive time by the wall clock, in ns; 0: not known
 	err   error
 }
 
@@ -55,26 +55,26 @@ type pair struct {
 	tls     *netsock.Session // on nc; nil: none
 	side    stream.Side
 	onEnd   func(stream.ConnIO, error)
-	gone    func()        // it is closed; nil: nobody needs to know
-	reads   chan int      // so many places of window are to be read into; closed at the end
-	writes  chan struct{} // what is in out is to be sent, or, if there is none, our sending half to be shut; closed at the end
+	gone    func()        // called when the connection is closed; may be nil
+	reads   chan int      // the number of slices of window to read into; closed at the end
+	writes  chan struct{} // the writer must send out, or, if out is empty, shut the sending half; closed at the end
 	reading bool          // a read is under way
 	writing bool
 	listed  bool  // in c.touched
 	halved  bool  // our sending half is shut
-	eof     bool  // all that the peer has sent was received; its answers are on their way
-	closing bool  // nc is closed; gone when nothing is under way
-	why     error // of closing
-	left    bool  // the goroutines are sent home
+	eof     bool  // the peer has shut its sending half; answers are still to be sent
+	closing bool  // nc is closed; it is removed when no read or write is under way
+	why     error // reason for closing
+	left    bool  // leave was called
 	stamps  atomic.Bool
 
 	iov    [gatherMax]unix.Iovec
-	pieces [gatherMax][]byte // the writer's while it writes
-	out    net.Buffers       // of these
-	window [2][]byte         // the reader's while it reads
+	pieces [gatherMax][]byte // used by the writer while it writes
+	out    net.Buffers       // the part of pieces to write
+	window [2][]byte         // used by the reader while it reads
 }
 
-// Open is stream.Engine's. A descriptor is duplicated into the hands of the net package, which knows no other way, and stays there.
+// Open implements stream.Engine. The net package accepts a descriptor only by duplicating it; the connection then keeps the duplicate.
 func (c *goroutineEngine) Open(s netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	tls, known := s.Conn.(*netsock.Session)
 	var nc netsock.NetConn
@@ -92,14 +92,14 @@ func (c *goroutineEngine) Open(s netsock.Socket, ended func(stream.ConnIO, error
 	tag, row := c.pairs.Put()
 	p := &pair{c: c, tag: tag, nc: nc, tls: tls, onEnd: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
 	*row = p
-	p.onSocket(c.sockets.Prepare) // again: the net package has set what it likes
+	p.onSocket(c.sockets.Prepare) // again: the net package has changed options
 	c.running.Add(2)
 	go p.read()
 	go p.write()
 	return p, nil
 }
 
-// adopt puts a descriptor into the hands of the net package, unless it fails.
+// adopt makes a connection of the net package from a descriptor and closes the descriptor, unless it fails.
 func adopt(fd int) (netsock.NetConn, error) {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -120,30 +120,30 @@ func adopt(fd int) (netsock.NetConn, error) {
 	return c, nil
 }
 
-// Each is stream.Engine's.
+// Each implements stream.Engine.
 func (c *goroutineEngine) Each(f func(stream.ConnIO)) {
 	c.pairs.Each(func(_ uint64, p **pair) { f(*p) })
 }
 
-// Len is stream.Engine's.
+// Len implements stream.Engine.
 func (c *goroutineEngine) Len() int { return c.pairs.Len() }
 
-// event is engine's: Go's netpoller waits for what is ready.
+// event implements engine. Nothing is watched with epoll, so it does nothing.
 func (c *goroutineEngine) event(uint64, uint32) {}
 
-// Join is stream.ConnIO's.
+// Join implements stream.ConnIO.
 func (p *pair) Join(side stream.Side) {
 	p.side = side
 	p.Touch() // the first read
 }
 
-// Side is stream.ConnIO's.
+// Side implements stream.ConnIO.
 func (p *pair) Side() stream.Side { return p.side }
 
-// ended is called where the side asks for the end, or the connection has failed.
+// ended is called when the side returns an error, or the connection has failed.
 func (p *pair) ended(err error) { p.onEnd(p, err) }
 
-// put is for the goroutines: it hands over what one of them has done.
+// put passes a result to the loop. The reading and writing goroutines call it.
 func (c *goroutineEngine) put(d done) {
 	c.mu.Lock()
 	c.news = append(c.news, d)
@@ -152,7 +152,7 @@ func (c *goroutineEngine) put(d done) {
 	c.l.Wake()
 }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (c *goroutineEngine) Poll() int {
 	if !c.some.Load() {
 		return 0
@@ -169,10 +169,10 @@ func (c *goroutineEngine) Poll() int {
 	return len(c.took)
 }
 
-// Arm is loop.Armer's.
+// Arm implements loop.Armer.
 func (c *goroutineEngine) Arm() (bool, error) { return c.some.Load(), nil }
 
-// Flush is stream.Engine's. It gives the goroutines what they are to do next.
+// Flush implements stream.Engine. It starts the next reads and writes of the touched connections.
 func (c *goroutineEngine) Flush() {
 	list := c.touched.Take(c.l)
 	for i, p := range list {
@@ -182,7 +182,7 @@ func (c *goroutineEngine) Flush() {
 	}
 }
 
-// Busy is stream.Engine's. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
+// Busy implements stream.Engine. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
 func (c *goroutineEngine) Busy() string {
 	if c.some.Load() {
 		return "a goroutine has received or sent something"
@@ -190,16 +190,16 @@ func (c *goroutineEngine) Busy() string {
 	return ""
 }
 
-// End is stream.Engine's. It waits for the goroutines, which have nothing to do any more.
+// End implements stream.Engine. It waits until the goroutines have ended; leave was called for all of them.
 func (c *goroutineEngine) End() { c.running.Wait() }
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (p *pair) Touch() {
 	p.c.touched.Add(p.c.l, p, &p.listed)
 }
 
-// Stamp is stream.Driver's. A read that is under way has none. Nor have those of a session: the kernel does not see what is in its records.
-// Nor those of a unix socket: see socket.Stamp.
+// Stamp implements stream.Driver. A read that is under way has no stamp. Reads of a TLS session never have one, because the kernel does not see the
+// contents of records; nor have those of a unix socket: see socket.Stamp.
 func (p *pair) Stamp() {
 	if _, local := p.nc.(*net.UnixConn); local || p.tls != nil {
 		return
@@ -214,10 +214,10 @@ func (p *pair) onSocket(f func(fd int)) bool {
 	return err == nil && rc.Control(func(fd uintptr) { f(int(fd)) }) == nil
 }
 
-// Control is for netsock.CongestionWindow. A session's records are not the side's bytes.
+// Control implements netsock.Holder. It refuses for a TLS session, whose records are not the side's bytes.
 func (p *pair) Control(f func(fd int)) bool { return p.tls == nil && p.onSocket(f) }
 
-// did takes the news of a goroutine.
+// did handles the result of a read or write.
 func (p *pair) did(d *done) {
 	if d.sent {
 		p.writing = false
@@ -264,7 +264,7 @@ func (p *pair) stage() {
 	}
 }
 
-// send gives the writer what there is to send. The system calls that its netpoller makes are not counted.
+// send gives the writer the next bytes. The netpoller's own system calls are not counted.
 func (p *pair) send() {
 	if p.writing {
 		return
@@ -288,21 +288,21 @@ func (p *pair) send() {
 	p.c.count.Sends++
 }
 
-// order tells the writer what to send; nil: that this was all.
+// order makes the writer send out; nil: it shuts the sending half.
 func (p *pair) order(out net.Buffers) {
 	p.writing = true
 	p.out = out
 	p.writes <- struct{}{}
 }
 
-// receive gives the reader the places of the next bytes.
+// receive gives the reader the memory for the next bytes.
 func (p *pair) receive() {
 	if p.reading || p.eof || p.closing {
 		return
 	}
 	k := p.side.Window(&p.window)
 	if k == 0 {
-		return // paused: Touch comes when reading may go on
+		return // paused: Touch is called when reading may continue
 	}
 	p.reading = true
 	p.reads <- k
@@ -328,8 +328,8 @@ func (p *pair) read() {
 	}
 }
 
-// message is what a read needs that Go's Read cannot do: several places, and the kernel's stamp. It waits in the netpoller as
-// that does, and belongs to one goroutine.
+// message is the state of a recvmsg, for what Go's Read cannot do: to read into several slices, and to get the kernel's receive time. It waits in
+// the netpoller as Read does. It belongs to the reading goroutine.
 type message struct {
 	nc      syscall.RawConn
 	err     error // of making nc
@@ -403,7 +403,7 @@ func (p *pair) write() {
 	}
 }
 
-// Close is stream.ConnIO's.
+// Close implements stream.ConnIO.
 func (p *pair) Close(err error) {
 	if p.closing {
 		return
@@ -414,7 +414,7 @@ func (p *pair) Close(err error) {
 	p.Touch()
 }
 
-// Detach is stream.ConnIO's.
+// Detach implements stream.ConnIO.
 func (p *pair) Detach() netsock.Socket {
 	p.leave()
 	if p.tls != nil {
@@ -423,7 +423,7 @@ func (p *pair) Detach() netsock.Socket {
 	return netsock.Socket{Conn: p.nc}
 }
 
-// leave sends the goroutines home.
+// leave makes the goroutines end.
 func (p *pair) leave() {
 	p.left = true
 	p.c.pairs.Drop(p.tag)

@@ -12,8 +12,8 @@ import (
 type Engine uint8
 
 const (
-	Epoll      Engine = iota // their loop, which epoll tells what is ready
-	Goroutines               // two goroutines for each connection, which hand what they read to its loop
+	Epoll      Engine = iota // their loop, under epoll
+	Goroutines               // two goroutines for each connection, which pass bytes to and from its loop
 )
 
 var engineNames = [...]string{"epoll", "goroutine"}
@@ -24,13 +24,13 @@ func (e Engine) String() string { return engineNames[e] }
 // ParseEngine reads an engine's name.
 func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engineNames[:]) }
 
-// Options are those of both ends. The zero value is the default; docs/results has what the others were measured to cost.
+// Options are the options of both ends. The zero value is the default; docs/results has the measured cost of the others.
 type Options struct {
 	Engine       Engine // of a server
 	ClientEngine Engine // of a client
 	Sockets      netsock.Options
 
-	// ServerTLS and ClientTLS have each connection of that side begin with a TLS handshake; nil: plaintext. Engine Goroutines.
+	// ServerTLS and ClientTLS make each connection of that side begin with a TLS handshake; nil: plain text. Engine Goroutines only.
 	ServerTLS, ClientTLS *tls.Config
 
 	// Cork holds back the last segment of a write that is not the turn's last (MSG_MORE). Engine Epoll.
@@ -39,12 +39,12 @@ type Options struct {
 	// QuickAck acknowledges each receive at once (TCP_QUICKACK), with a system call. Engine Epoll.
 	QuickAck bool
 
-	// ZeroCopyBytes is the least that is sent from where it lies (MSG_ZEROCOPY), and held until the peer has acknowledged
-	// it; 0: everything is copied. Engine Epoll.
+	// ZeroCopyBytes is the smallest write that is not copied (MSG_ZEROCOPY): its memory is held until the peer has acknowledged
+	// it; 0: all writes are copied. Engine Epoll only.
 	ZeroCopyBytes int
 }
 
-// check is for one side, whose engine that is.
+// check returns an error for options of one side that its engine by does not support.
 func (o Options) check(by Engine, tls *tls.Config) error {
 	if by != Goroutines && tls != nil {
 		return errors.New("tcp: TLS needs the engine goroutine: crypto/tls reads and writes on a blocking connection")

@@ -1,6 +1,6 @@
-// Package tcp is the network of TCP sockets, and of unix sockets, which say the same: under epoll, non-blocking, edge-triggered, one gathered
-// write per connection and turn; or in goroutines on Go's net package, as most Go servers have
-// it. What a connection says is transport/stream's; here are the system calls. It may not import store.
+// Package tcp is the network of TCP sockets, and of unix sockets, which carry the same bytes: under epoll, non-blocking, edge-triggered, with one
+// gathered write per connection and turn; or with goroutines on Go's net package, as in most Go servers. Package transport/stream makes and
+// parses the bytes; here are the system calls. It may not import store.
 package tcp
 
 import (
@@ -55,8 +55,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // stays in the first-level cache.
 const gatherMax = 64
 
-// epollEngine moves the bytes of all sockets of one member. It is that member's part that endpoint and
-// connection share.
+// epollEngine moves the bytes of all sockets of one member: the part that endpoint and hub have in common.
 type epollEngine struct {
 	l       *loop.Loop
 	count   *transport.Counters // of its loop
@@ -64,9 +63,9 @@ type epollEngine struct {
 	o       Options
 	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
-	ready   []*socket // to be read in Poll: the kernel has more and will not say so again
+	ready   []*socket // sockets to read in Poll: the kernel has more bytes and sends no further event
 	spareRd []*socket
-	window  [2][]byte // scratch of read; here, since what an interface method sees would be allocated
+	window  [2][]byte // scratch of read; a local variable that is passed to an interface method would be allocated
 	iov     [gatherMax]unix.Iovec
 	msg     unix.Msghdr
 	control [sys.StampBytes]byte
@@ -79,29 +78,29 @@ type socket struct {
 	tag     uint64
 	side    stream.Side
 	onEnd   func(stream.ConnIO, error)
-	gone    func() // it is closed; nil: nobody needs to know
+	gone    func() // called when the socket is closed; may be nil
 	listed  bool   // in d.touched
 	queued  bool   // in d.ready
 	more    bool   // the kernel may have bytes, or the end, that no event will announce
 	ending  bool   // the peer has shut its half, or the socket failed
-	eof     bool   // all that the peer has sent was received; its answers are on their way
+	eof     bool   // the peer has shut its sending half; answers are still to be sent
 	blocked bool   // the send buffer is full; an event will come
 	halved  bool   // our sending half is shut
 	closed  bool
 	local   bool // a unix socket: without what only TCP has
-	roomy   bool // and it is watched for room in its send buffer, too
-	stamps  bool // the kernel says when it received
-	corked  bool // the last write said that more follows
-	held    int  // bytes of a write that is not copied: nothing else is sent until they are ours again
-	zero    bool // such writes are possible
+	roomy   bool // a unix socket that is watched for room in its send buffer, too
+	stamps  bool // the kernel reports when it received
+	corked  bool // the last write was sent with MSG_MORE
+	held    int  // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
+	zero    bool // zero-copy writes are possible
 }
 
 var _ engine = (*epollEngine)(nil)
 
-// allEvents are those that a socket is watched for.
+// allEvents are the events for which a TCP socket is watched.
 const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
 
-// Open is stream.Engine's.
+// Open implements stream.Engine.
 func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
 	tag, row := d.sockets.Put()
@@ -122,28 +121,28 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 	return s, nil
 }
 
-// Each is stream.Engine's.
+// Each implements stream.Engine.
 func (d *epollEngine) Each(f func(stream.ConnIO)) {
 	d.sockets.Each(func(_ uint64, s **socket) { f(*s) })
 }
 
-// Len is stream.Engine's.
+// Len implements stream.Engine.
 func (d *epollEngine) Len() int { return d.sockets.Len() }
 
-// event is engine's.
+// event implements engine.
 func (d *epollEngine) event(tag uint64, ready uint32) {
 	if s := d.sockets.Get(tag); s != nil {
 		(*s).event(ready)
 	}
 }
 
-// Arm has nothing to ask for: the loop hears epoll.
+// Arm implements loop.Armer. There is nothing to arm: epoll wakes the loop.
 func (d *epollEngine) Arm() (bool, error) { return false, nil }
 
-// End is stream.Engine's. There is nothing to free.
+// End implements stream.Engine. There is nothing to free.
 func (d *epollEngine) End() {}
 
-// Busy is stream.Engine's. Bytes that are sent without a copy are counted as sent when the kernel has done with them, so that their side is busy till then.
+// Busy implements stream.Engine. Bytes of a zero-copy write are counted as sent when the kernel has released them, so their side is busy until then.
 func (d *epollEngine) Busy() string {
 	if len(d.ready) > 0 {
 		return "a socket has bytes that were not received"
@@ -151,15 +150,15 @@ func (d *epollEngine) Busy() string {
 	return ""
 }
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (s *socket) Touch() {
 	if !s.closed {
 		s.d.touched.Add(s.d.l, s, &s.listed)
 	}
 }
 
-// Stamp is stream.Driver's. The kernel stamps nothing on a unix socket; and without room for control data it takes in no descriptor
-// that a peer passes along.
+// Stamp implements stream.Driver. On a unix socket it does nothing: the kernel has no receive times there, and without room for control data a peer
+// cannot pass descriptors to this process.
 func (s *socket) Stamp() {
 	if s.local {
 		return
@@ -168,13 +167,13 @@ func (s *socket) Stamp() {
 	s.d.l.Stats.Syscalls++
 }
 
-// Join is stream.ConnIO's. An event announces what there is to read.
+// Join implements stream.ConnIO. An event announces what there is to read.
 func (s *socket) Join(side stream.Side) { s.side = side }
 
-// Side is stream.ConnIO's.
+// Side implements stream.ConnIO.
 func (s *socket) Side() stream.Side { return s.side }
 
-// ended is called where the side asks for the end, or the socket has failed.
+// ended is called when the side returns an error, or the socket has failed.
 func (s *socket) ended(err error) { s.onEnd(s, err) }
 
 func (s *socket) event(events uint32) {
@@ -310,7 +309,7 @@ func (d *epollEngine) Poll() int {
 	return len(list)
 }
 
-// Flush is stream.Engine's. It writes for every touched socket, and goes on reading where that was paused.
+// Flush implements stream.Engine. It writes for every touched socket, and goes on reading where that was paused.
 func (d *epollEngine) Flush() {
 	list := d.touched.Take(d.l)
 	for i, s := range list {
@@ -429,7 +428,7 @@ func (s *socket) shutIfFinished() {
 	}
 }
 
-// Close is stream.ConnIO's.
+// Close implements stream.ConnIO.
 func (s *socket) Close(err error) {
 	if s.closed {
 		return
@@ -446,7 +445,7 @@ func (s *socket) Close(err error) {
 	}
 }
 
-// Control is for netsock.CongestionWindow.
+// Control implements netsock.Holder.
 func (s *socket) Control(f func(fd int)) bool {
 	if s.closed {
 		return false
@@ -455,7 +454,7 @@ func (s *socket) Control(f func(fd int)) bool {
 	return true
 }
 
-// Detach is stream.ConnIO's.
+// Detach implements stream.ConnIO.
 func (s *socket) Detach() netsock.Socket {
 	s.release()
 	return netsock.Socket{Fd: s.fd}

@@ -2,25 +2,25 @@ package transport
 
 import "github.com/kvwire/kvwire/loop"
 
-// Counters are what the networks on one loop have counted since the loop began, of servers' ends and clients' together. They live as long as
-// the loop, so that no counter falls when an endpoint or a connection is gone. They belong to the loop's goroutine.
+// Counters count the work of the networks on one loop since the loop began, for servers' and clients' connections together. They live as long as the
+// loop, so no counter falls when an endpoint or a connection ends. Only the loop's goroutine may use them.
 type Counters struct {
 	// Of sockets.
 	Sends      uint64 // system calls or ring entries
 	Receives   uint64 // likewise; also those that find nothing
-	Shorts     uint64 // sends, and receives of a body of known length, that ended short, and were gone on with
+	Shorts     uint64 // sends, and receives of a body of known length, that moved only a part of the bytes and were continued
 	NoBuffers  uint64 // receives that found no provided buffer (ENOBUFS)
 	ZeroCopies uint64 // sends without a copy whose memory was free again
 	ZeroCopied uint64 // of these, those that the kernel copied after all
 
 	// Of servers.
-	Denied uint64 // connections and passwords of those who may not connect
+	Denied uint64 // connections and passwords that were rejected
 
 	// Of RDMA devices.
 	CCalls     uint64 // calls from Go into C
 	Bells      uint64 // doorbells: posts to a send queue
 	WRs        uint64 // work requests posted to send queues
-	Polls      uint64 // looks at a completion queue
+	Polls      uint64 // polls of a completion queue
 	EmptyPolls uint64 // those that found nothing
 	WCs        uint64 // completions that they found
 
@@ -31,7 +31,7 @@ type Counters struct {
 	ReadSkips   uint64 // gets for which no READ was tried: nothing is exported, or not that key
 }
 
-// fields are all of them, for Add and Sub.
+// fields returns pointers to all counters, for Add and Sub.
 func (c *Counters) fields() [17]*uint64 {
 	return [...]*uint64{&c.Sends, &c.Receives, &c.Shorts, &c.NoBuffers, &c.ZeroCopies, &c.ZeroCopied, &c.Denied,
 		&c.CCalls, &c.Bells, &c.WRs, &c.Polls, &c.EmptyPolls, &c.WCs, &c.Reads, &c.ReadRetries, &c.ReadMisses, &c.ReadSkips}
@@ -39,28 +39,27 @@ func (c *Counters) fields() [17]*uint64 {
 
 type countersKey struct{}
 
-// CountersOf returns the counters of the networks on l, which count there. From l's goroutine.
+// CountersOf returns the counters that the networks on l increment. Only l's goroutine may call it.
 func CountersOf(l *loop.Loop) *Counters {
 	return l.Value(countersKey{}, func() any { return new(Counters) }).(*Counters)
 }
 
-// LoopCounters are the counters of a loop, or the sum of those of several: what the loop has counted itself, and what the networks on it have. In JSON
-// the fields of both stand side by side.
+// LoopCounters are the counters of a loop and of the networks on it, or the sum over several loops. In JSON the fields of both stand side by side.
 type LoopCounters struct {
 	loop.Stats
 	Counters
 }
 
-// Snapshot returns the counters of l. From l's goroutine.
+// Snapshot returns the counters of l. Only l's goroutine may call it.
 func Snapshot(l *loop.Loop) LoopCounters { return LoopCounters{l.Snapshot(), *CountersOf(l)} }
 
-// ReadCounters is Snapshot for any other goroutine.
+// ReadCounters is Snapshot for any other goroutine: it blocks until l has run it.
 func ReadCounters(l *loop.Loop) (c LoopCounters, err error) {
 	err = l.Call(func() { c = Snapshot(l) })
 	return c, err
 }
 
-// Add sums counters of several loops.
+// Add adds the counters of another loop.
 func (c *LoopCounters) Add(o LoopCounters) {
 	c.Stats.Add(o.Stats)
 	from := o.fields()
@@ -69,7 +68,7 @@ func (c *LoopCounters) Add(o LoopCounters) {
 	}
 }
 
-// Sub is what was counted since o.
+// Sub returns the increase since o, an earlier value of the same counters.
 func (c LoopCounters) Sub(o LoopCounters) LoopCounters {
 	c.Stats = c.Stats.Sub(o.Stats)
 	from := o.fields()

@@ -32,7 +32,7 @@ type fan struct {
 	owners [][]Conn // by shard; empty: the server routes
 }
 
-// Err is why the first of the connections that died did; nil while all live. Only their loop may call it.
+// Err returns the error of the first connection that ended; nil while all are open. Only their loop may call it.
 func (f *fan) Err() error {
 	for _, c := range f.all {
 		if err := c.Err(); err != nil {
@@ -42,7 +42,7 @@ func (f *fan) Err() error {
 	return nil
 }
 
-// Submit is kv.Handler's.
+// Submit implements kv.Handler.
 func (f *fan) Submit(r *kv.Request) {
 	to := f.all
 	if len(f.owners) > 1 && r.Op != kv.OpScan && len(r.Key) > 0 {

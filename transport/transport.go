@@ -1,6 +1,5 @@
-// Package transport is the contract between networks and what is around them: what a network
-// implements, with which limits and deadlines, and how a connection ends. It may import kv, loop,
-// wire and access, and knows no implementation.
+// Package transport is the interface of networks: what a network implements, with which limits and
+// deadlines, and how a connection ends. It may import kv, loop, wire and access, and no network.
 package transport
 
 import (
@@ -26,41 +25,41 @@ type Transport interface {
 	Sleep() loop.Sleep
 
 	// Serve listens on addr and puts an endpoint onto each network loop of g, whose requests go to
-	// that loop's router. It returns when connections can be made. Any goroutine but a loop's.
+	// that loop's router. It blocks until connections can be made. Any goroutine except a loop's may call it.
 	Serve(addr string, g *loop.Group, o ServerOptions) (Server, error)
 
-	// Dial connects, agrees on a hello, and puts the connection onto l. It blocks until then, or until
-	// ctx is done. Any goroutine but a loop's. The connection is used from l alone.
+	// Dial connects, exchanges the hellos, and puts the connection onto l. It blocks until then, or until
+	// ctx is done. Any goroutine except a loop's may call it. Only l may use the connection.
 	Dial(ctx context.Context, l *loop.Loop, addr string, o DialOptions) (Conn, error)
 }
 
-// Server is a listening transport. Its methods are for any goroutine but a loop's, where they do not say otherwise.
+// Server is a listening transport. Any goroutine except a loop's may call its methods, unless their comment says otherwise.
 type Server interface {
-	Addr() string // what Dial takes
+	Addr() string // the address for Dial
 
-	// Close takes in no new connections, and ends those that there are: requests that were received are done and answered, and the peer is
-	// told. It waits until all are gone, for as long as their peers and the handler take.
+	// Close accepts no more connections and ends the open ones in order: received requests are executed and answered, then a refusal follows.
+	// It blocks until all connections are closed, however long their peers and the handler need.
 	Close() error
 
-	// Cut ends all connections in the middle of what they do, beside a Close that has waited long enough. Requests that the handler
-	// has are still waited for.
+	// Cut ends all connections at once, so that a Close that runs at the same time can end. Close still waits for requests that the
+	// handler has.
 	Cut()
 
-	// Stats is what there is and was of connections, for each network loop in order.
+	// Stats returns the counters of connections, one element per network loop.
 	Stats() ([]Stats, error)
 
-	// LoopStats is that of network loop i alone, on that loop's goroutine.
+	// LoopStats returns the element of network loop i. Only that loop's goroutine may call it.
 	LoopStats(i int) Stats
 }
 
 // Stats are the connections of a server on one network loop, since it began to listen.
 type Stats struct {
 	Conns      int    // open now
-	Paused     int    // of these, those from which nothing is read until memory comes back
-	Opened     uint64 // connections that were let in
+	Paused     int    // of these, those that wait for memory: nothing is read from them
+	Opened     uint64 // connections that were accepted and granted
 	Refused    uint64 // connections that were ended with a code, but for those that were open at the server's end
 	Requests   uint64 // requests begun; a command of Redis for several keys is several
-	Unanswered uint64 // of these, those whose answer was not out when this side ended the connection
+	Unanswered uint64 // of these, those whose answer was not sent when this side ended the connection
 	BytesIn    uint64 // received
 	BytesOut   uint64 // sent
 
@@ -68,8 +67,8 @@ type Stats struct {
 	PoolBytes, PoolBytesMax int // memory of keys and values under way, likewise
 }
 
-// Conn is the client's end of a connection: a handler, living on a loop. Requests beyond the granted
-// depth wait in it, in order. When it dies, requests that may have been applied end as StatusUnknown
+// Conn is the client's end of a connection: a handler on a loop. Requests beyond the granted
+// depth wait in it, in order. When it ends, requests that may have been applied end as StatusUnknown
 // and all others as StatusClosed.
 type Conn interface {
 	kv.Handler
@@ -77,7 +76,7 @@ type Conn interface {
 	// Hello is what the server granted.
 	Hello() wire.ServerHello
 
-	// Err is nil while the connection lives, and then why it died. Only its loop may call it.
+	// Err is nil while the connection is open, and then the reason why it ended. Only its loop may call it.
 	Err() error
 
 	// Hangup closes the connection from any goroutine but its loop's, and waits until it is closed.
@@ -97,16 +96,16 @@ type ServerOptions struct {
 	PoolBytes int           // and for the keys and values under way, in all
 	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
 	Access    *access.List  // who may connect; nil: anybody
-	Log       *slog.Logger  // hears of connections that are refused, or end in an error, by one message for each kind; nil: nobody does
+	Log       *slog.Logger  // receives a message for each connection that is refused or ends in an error; nil: nothing is logged
 }
 
-// DialOptions are a client's wishes. Zero values mean the defaults.
+// DialOptions are the options of a client's connection. Zero values mean the defaults.
 type DialOptions struct {
 	Depth     int           // requests in flight; the server may grant fewer
 	Loop      int           // the server's loop to be served by, 0-based; below 0: any
 	DialMax   time.Duration // for connecting and the hello together
-	Access    *access.Entry // as whom, to a server that proves that it knows the secret, too; nil: as anybody
-	Redis     bool          // the server is a Redis: gets, puts, deletes, and stats, which are INFO's text. Access is told it in plain, and it proves nothing. tcp and uring only
+	Access    *access.Entry // the client's name and secret. The server must prove that it has the secret, too. nil: no authentication
+	Redis     bool          // the server is a Redis: gets, puts, deletes and INFO only; Access's secret goes in plain text, and the server proves nothing. Not over rdma
 	RecvBytes int
 }
 

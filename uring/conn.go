@@ -19,7 +19,7 @@ var _ loop.Busier = (*hub)(nil)
 // hubKey finds the hub of a loop: one for all connections with the same options.
 type hubKey struct{ o Options }
 
-// newConn owns fd, also where it fails.
+// newConn makes a client's connection on l's hub. It owns fd, also if it fails.
 func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
 		h := &hub{driver: driver{l: l, o: o}}
@@ -33,8 +33,8 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn,
 	return m.(*hub).Connect(netsock.Socket{Fd: fd}, d)
 }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (h *hub) OnEvent(tag uint64, res int32, flags uint32) { h.driver.event(tag, res, flags) }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (h *hub) Poll() int { return 0 }

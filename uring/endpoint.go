@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endpoint is the server's share of connections on one loop.
+// endpoint holds the server's connections on one loop.
 type endpoint struct {
 	*stream.Ends
 	driver    driver
 	listener  int   // below 0: another loop accepts
 	accepting bool  // a multishot accept is in flight
 	cancelled bool  // and was asked to end
-	acceptAt  int64 // not before: the system had no descriptor or memory
+	acceptAt  int64 // earliest time of the next accept, after the system had no descriptor or memory
 	spare     netsock.Spare
 }
 
@@ -33,14 +33,14 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 	return e, nil
 }
 
-// Listen is stream.Endpoint's. The ring waits for connections only where the socket blocks.
+// Listen implements stream.Endpoint. It makes the socket blocking: otherwise the ring does not wait for connections.
 func (e *endpoint) Listen(fd int) error {
 	e.listener = fd
 	e.spare.Keep()
 	return unix.SetNonblock(fd, false)
 }
 
-// OnEvent is loop.Member's.
+// OnEvent implements loop.Member.
 func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) {
 	if tag>>kindShift == kindAccept {
 		e.accepted(res, flags)
@@ -63,16 +63,16 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 		}
 		e.driver.l.Stats.Syscalls++
 		s := netsock.Socket{Fd: int(res)}
-		if e.Add(s, name, nil) != nil { // the ring has no place for its file
+		if e.Add(s, name, nil) != nil { // the ring's table of registered files is full
 			e.Host.TurnAway(s, name)
 		}
 	case res != -int32(unix.ECANCELED) && res != -int32(unix.EINTR) && res != -int32(unix.ECONNABORTED):
-		e.spare.Short(e.Host, e.listener, unix.Errno(-res)) // out of descriptors or memory: those that are open go on
+		e.spare.Short(e.Host, e.listener, unix.Errno(-res)) // out of descriptors or memory: open connections continue
 		e.acceptAt = e.driver.l.Now() + netsock.AcceptAgain
 	}
 }
 
-// acceptAgain keeps the multishot accept going.
+// acceptAgain starts the multishot accept again if it has ended.
 func (e *endpoint) acceptAgain() {
 	if e.accepting || e.listener < 0 || e.cancelled {
 		return
@@ -90,17 +90,17 @@ func (e *endpoint) acceptAgain() {
 	e.accepting = true
 }
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (e *endpoint) Poll() int { return 0 }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (e *endpoint) Stage() error {
 	e.acceptAgain()
 	e.Ends.Stage()
 	return nil
 }
 
-// Close is loop.Member's: nothing more is accepted, connections end in good order.
+// Close implements loop.Member. It stops accepting, and ends the connections in order.
 func (e *endpoint) Close() bool {
 	if e.accepting && !e.cancelled {
 		if s := e.driver.l.SocketSQE(e.driver.id, kindCancel<<kindShift); s != nil {

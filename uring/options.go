@@ -8,20 +8,20 @@ import (
 	"github.com/kvwire/kvwire/internal/ring"
 )
 
-// Large is how a transfer moves that the kernel may end short: a send, or the receive of what is left of a body whose length is known.
+// Large is the way of moving a transfer that the kernel may end short: a send, or the receive of the rest of a body of known length.
 type Large uint8
 
 const (
-	WaitAll  Large = iota // MSG_WAITALL: the kernel goes on by itself
-	Step                  // as with sockets and writev: what is left is asked for in the next turn
+	WaitAll  Large = iota // MSG_WAITALL: the kernel continues by itself
+	Step                  // as with sockets and writev: the next turn continues with the rest
 	Linked                // a send is a chain of entries of ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
 	ZeroCopy              // WaitAll, and sends of Options.ZeroCopyBytes and more are without copy (SENDMSG_ZC, Linux 6.1)
-	Once                  // Step, but a client takes a short transfer for the end of its request: kv.StatusTruncated
+	Once                  // Step, but a short transfer ends a client's request as kv.StatusTruncated
 )
 
 var largeNames = [...]string{"waitall", "step", "linked", "zerocopy", "once"}
 
-// Larges are the names of all.
+// Larges returns the names of all values.
 func Larges() []string { return largeNames[:] }
 
 // String is the way as it stands in the uring_large column.
@@ -30,25 +30,25 @@ func (l Large) String() string { return largeNames[l] }
 // ParseLarge reads a way's name.
 func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
-// ChunkBytes is what each entry of a chain sends (Linked).
+// ChunkBytes is the most bytes that an entry of a chain sends (Linked).
 const ChunkBytes = 256 << 10
 
-// Options are those of either end. The zero value is the default; docs/adr/0015 has what the others were measured to cost.
+// Options are the options of either end. The zero value is the default; docs/adr/0015 has the measured cost of the others.
 type Options struct {
 	Large Large
 
-	// Multishot has one entry receive again and again, into buffers of the loop's (IORING_RECV_MULTISHOT, Linux 6.0), from which bytes
-	// are copied.
+	// Multishot: one entry receives repeatedly into the loop's buffers, from which bytes are copied (IORING_RECV_MULTISHOT, Linux
+	// 6.0).
 	Multishot   bool
 	Buffers     int // of each end and loop, a power of two; 0: 256
 	BufferBytes int // of each of them; 0: 4 KiB
 
-	BodyBytes int // the least rest of a body that is received into its place, by a receive of its own; 0: 32 KiB
+	BodyBytes int // smallest rest of a body that is received in place, by a separate receive; 0: 32 KiB
 
 	Bundle        bool          // Multishot: one completion for as many buffers as there are bytes for. Sends: pieces as provided buffers (Linux 6.10)
 	FixedFiles    bool          // sockets are registered with the ring
-	ZeroCopyBytes int           // ZeroCopy: of the least send that is without copy; 0: 16 KiB
-	NAPI          time.Duration // waits look at the device's queue for so long (Linux 6.9); in µs
+	ZeroCopyBytes int           // ZeroCopy: smallest send that is not copied; 0: 16 KiB
+	NAPI          time.Duration // time that a wait polls the device's queue (Linux 6.9); whole µs
 }
 
 // Defaults fills in what is 0, and checks the rest.
@@ -82,10 +82,10 @@ func (o Options) Defaults() (Options, error) {
 	return o, nil
 }
 
-// waits says whether the kernel goes on by itself with a transfer that is short.
+// waits reports whether the kernel continues a short transfer by itself.
 func (o *Options) waits() bool { return o.Large != Step && o.Large != Once }
 
-// Check says what of o the kernel does not have, by the ring r.
+// Check returns an error for options of o that the kernel of ring r does not support.
 func (o Options) Check(r *ring.Ring) error {
 	switch {
 	case o.Multishot && !r.Multishot():

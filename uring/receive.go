@@ -12,36 +12,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiving is a socket's receive: one entry at a time, which receives once into the side's window, or again and again into the
-// loop's buffers.
+// receiving is the state of a socket's receive. There is one entry at a time. It receives once into the side's window, or repeatedly (multishot)
+// into the loop's buffers.
 type receiving struct {
 	armed     bool                   // an entry is in flight
-	shots     bool                   // that is a multishot one
-	cancelled bool                   // and was asked to end
-	open      bool                   // the hello is through: the connection stays on this loop
+	shots     bool                   // that entry is multishot
+	cancelled bool                   // that entry was cancelled
+	open      bool                   // the hello is done: the connection stays on this loop
 	nonempty  bool                   // the last receive left bytes behind
-	body      int                    // bytes that the entry in flight is to receive of a body; 0: it is of no known length
-	singles   int                    // so many receives are not multishot, in a row: bodies come, or no buffer was free
-	held      fifo.Queue[heldBuffer] // received, and waiting for the side, which has paused; most sockets never have any
-	over      error                  // behind what is held: how it ends
-	eof       bool                   // all that the peer has sent was received; its answers are on their way
+	body      int                    // bytes of a body that the entry in flight receives; 0: its length is not known
+	singles   int                    // number of next receives that are not multishot, because bodies come or no buffer was free
+	held      fifo.Queue[heldBuffer] // received buffers that wait for the side, which has paused; most sockets never have any
+	over      error                  // the error that ends the socket after held is delivered
+	eof       bool                   // the peer has shut its sending half; answers are still to be sent
 
 	msg     unix.Msghdr
 	iov     [2]unix.Iovec
-	stamps  bool // the kernel says when it received
+	stamps  bool // the kernel reports when it received
 	control [sys.StampBytes]byte
 }
 
-// errFinished is the end of what the peer sends, in good order.
+// errFinished means that the peer has shut its sending half in order.
 var errFinished = errors.New("uring: the peer has shut its sending half")
 
 // singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
 const singlesAfterBody = 16
 
-// heldBuffer is what was received into a provided buffer, and lies there from off to end.
+// heldBuffer is a provided buffer with received bytes from off to end.
 type heldBuffer struct{ id, off, end int }
 
-// Stamp is stream.Driver's. A receive that is in flight has none, and a multishot one is ended.
+// Stamp implements stream.Driver. A receive in flight has no stamp; a multishot receive is ended.
 func (s *socket) Stamp() {
 	s.in.stamps = sys.AskStamps(s.fd)
 	s.d.l.Stats.Syscalls++
@@ -131,7 +131,7 @@ func (s *socket) cancel() bool {
 	return true
 }
 
-// received takes a completion of a receive.
+// received handles the completion of a receive.
 func (s *socket) received(res int32, flags uint32) {
 	in, d := &s.in, s.d
 	if flags&ring.CQEFMore == 0 {
@@ -166,7 +166,7 @@ func (s *socket) received(res int32, flags uint32) {
 	}
 }
 
-// shot takes a completion of a multishot receive: the bytes lie in buffers, the first of which it names.
+// shot handles a completion of a multishot receive. It names the first of the buffers with the received bytes.
 func (s *socket) shot(res int32, flags uint32) {
 	in, d := &s.in, s.d
 	if flags&ring.CQEFBuffer != 0 {
@@ -209,14 +209,14 @@ func (s *socket) shot(res int32, flags uint32) {
 	}
 }
 
-// peerFinished ends the socket, unless answers are owed to its peer.
+// peerFinished ends the socket, unless answers are still to be sent to the peer.
 func (s *socket) peerFinished() {
 	if s.in.eof = s.side.PeerFinished(); !s.in.eof {
 		s.ended(s, transport.ErrPeerGone)
 	}
 }
 
-// deliver gives the side what lies in a buffer, or keeps it while the side has paused.
+// deliver passes the bytes of a buffer to the side, or keeps the buffer while the side has paused.
 func (s *socket) deliver(b heldBuffer) {
 	if s.closing {
 		s.giveBack(b.id)
@@ -228,7 +228,7 @@ func (s *socket) deliver(b heldBuffer) {
 	s.in.held.Append(b)
 }
 
-// copyOut copies a buffer to where the side wants it, and says whether that was all.
+// copyOut copies a buffer to the side's window, and reports whether the window had room for all of it.
 func (s *socket) copyOut(b *heldBuffer) (all bool) {
 	d := s.d
 	data := d.bufs.Bytes(b.id, b.end)
@@ -252,7 +252,7 @@ func (s *socket) copyOut(b *heldBuffer) (all bool) {
 	return true
 }
 
-// resume goes on with what is held; false when the socket ends.
+// resume delivers held buffers; false: the socket ends.
 func (s *socket) resume() bool {
 	h := &s.in.held
 	for h.Len() > 0 && s.copyOut(h.Front()) {
@@ -277,7 +277,7 @@ func (s *socket) giveBack(id int) {
 	s.d.given = true
 }
 
-// discard gives back what is held.
+// discard returns the held buffers to the ring.
 func (s *socket) discard() {
 	for h := &s.in.held; h.Len() > 0; h.Pop() {
 		s.giveBack(h.Front().id)

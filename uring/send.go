@@ -10,23 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gatherMax is the most pieces of one send. Each socket has room for them, since a send is in the
-// kernel's hands until it completes.
+// gatherMax is the most pieces of one send. Each socket has room for them, because the kernel uses them
+// until the send completes.
 const gatherMax = 64
 
-// sending is a socket's send: one at a time, or bytes of two would mix. It is one entry, or a chain of them.
+// sending is the state of a socket's send: one at a time, else the bytes of two would mix. It is one entry, or a chain of entries.
 type sending struct {
-	entries int   // in the kernel's hands
-	notes   int   // completions of which the news that their memory is free is still to come
+	entries int   // entries in flight
+	notes   int   // completed zero-copy entries whose notification (memory free) has not come
 	want    int   // bytes
-	done    int   // of these, those of completions that came
-	err     error // the first that failed
+	done    int   // of these, bytes of completed entries
+	err     error // the first error
 	copies  bool  // sends are with copy: the kernel may not hold more memory, or it is a unix socket
 
 	msg    unix.Msghdr
 	iov    [gatherMax]unix.Iovec
 	chain  *chain        // Linked: while one is in flight
-	pieces *ring.Buffers // Bundle: a group of its own, which is empty while nothing is in flight
+	pieces *ring.Buffers // Bundle: the socket's own group, which is empty while nothing is in flight
 }
 
 // chainMax is the entries of the longest chain.
@@ -38,12 +38,12 @@ type chain struct {
 	iov [gatherMax + chainMax]unix.Iovec
 }
 
-// busy says whether memory of the side is in the kernel's hands.
+// busy reports whether the kernel uses memory of the side.
 func (o *sending) busy() bool { return o.entries > 0 || o.notes > 0 }
 
 const sendFlags = unix.MSG_NOSIGNAL
 
-// send sends what there is; false when the ring is full.
+// send sends the queued bytes; false: the ring is full.
 func (s *socket) send() bool {
 	o, d := &s.out, s.d
 	if o.busy() {
@@ -75,7 +75,7 @@ func (s *socket) send() bool {
 	}
 	flags := sendFlags
 	if d.o.waits() {
-		flags |= unix.MSG_WAITALL // a short send goes on in the kernel. What it still leaves is sent again
+		flags |= unix.MSG_WAITALL // the kernel continues a short send. A rest that it still leaves is sent again
 	}
 	e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag)
 	if e == nil {
@@ -152,7 +152,7 @@ func (d *driver) chain() *chain {
 	return &chain{}
 }
 
-// sent takes a completion of a send.
+// sent handles the completion of a send.
 func (s *socket) sent(res int32, flags uint32) {
 	o, count := &s.out, s.d.count
 	if flags&ring.CQEFNotif != 0 {
@@ -187,7 +187,7 @@ func (s *socket) sent(res int32, flags uint32) {
 	}
 	short := o.done < o.want
 	if o.pieces != nil && short {
-		o.leave() // what is left of them in the group is not what comes next
+		o.leave() // pieces left in the group are not the next bytes
 	}
 	switch {
 	case s.closing:
@@ -206,7 +206,7 @@ func (s *socket) sent(res int32, flags uint32) {
 	}
 }
 
-// bundle puts the first k pieces into the socket's own group; false when it has none, and cannot have one.
+// bundle puts the first k pieces into the socket's own group; false: it has no group and cannot get one.
 func (s *socket) bundle(k int) bool {
 	o := &s.out
 	if o.pieces == nil {
@@ -224,7 +224,7 @@ func (s *socket) bundle(k int) bool {
 	return true
 }
 
-// leave gives back what a socket has of the ring's.
+// leave frees what a socket has on the ring.
 func (o *sending) leave() {
 	if o.pieces != nil {
 		o.pieces.Close()

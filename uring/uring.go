@@ -1,6 +1,7 @@
 // Package uring is the network of TCP sockets, and of unix sockets, under io_uring: accept, receive and send are entries on the
 // loop's ring, which also carries the disk's, so that one enter per turn submits and waits for all of
-// it. What a connection says is transport/stream's; here are the entries. It may not import store.
+// them. Package transport/stream makes and parses a connection's bytes; here are the entries. It may not
+// import store.
 package uring
 
 import (
@@ -15,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transport implements transport.Transport. Its zero value is ready. Whether sockets share the disk's
-// ring is the loop's matter (loop.Options.SocketRing).
+// Transport implements transport.Transport. Its zero value is ready. The loop's options determine whether
+// sockets share the disk's ring (loop.Options.SocketRing).
 type Transport struct{ Options }
 
 var _ transport.Transport = Transport{}
@@ -49,34 +50,33 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	})
 }
 
-// What a tag says beside the connection's row.
+// The kind of an entry, in the upper bits of its tag. The lower bits are the tag of the connection's row.
 const (
 	kindRecv   = 0
 	kindSend   = 1
 	kindAccept = 2
-	kindCancel = 3 // of no interest
+	kindCancel = 3 // its completion is ignored
 	kindShift  = 48
 	rowMask    = 1<<kindShift - 1
 )
 
-// driver moves the bytes of all sockets of one member. It is that member's part that endpoint and
-// connection share.
+// driver moves the bytes of all sockets of one member: the part that endpoint and hub have in common.
 type driver struct {
 	l       *loop.Loop
 	count   *transport.Counters // of its loop
 	id      loop.MemberID
 	o       Options
-	bufs    *ring.Buffers // Multishot: what sockets receive into
-	given   bool          // buffers came back since they were last published
+	bufs    *ring.Buffers // Multishot: the buffers for received bytes
+	given   bool          // buffers were returned since they were last published
 	sockets stream.Table[*socket]
 	touched stream.Touched[*socket]
 	window  [2][]byte // scratch of receive
-	chains  []*chain  // Linked: those that no socket uses
+	chains  []*chain  // Linked: unused chains
 }
 
 var _ stream.Engine = (*driver)(nil)
 
-// begin puts the driver's member onto the loop, and asks the ring for what the options need.
+// begin adds the driver's member to the loop, and makes on the ring what the options need.
 func (d *driver) begin(m loop.Member) (err error) {
 	if err = d.equip(); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (d *driver) equip() (err error) {
 	return nil
 }
 
-// End is stream.Engine's. It gives back what the ring gave.
+// End implements stream.Engine. It frees what begin made on the ring.
 func (d *driver) End() {
 	if d.bufs != nil {
 		d.bufs.Close()
@@ -114,21 +114,21 @@ func (d *driver) End() {
 	}
 }
 
-// socket is one socket, blocking in the kernel's eyes (a non-blocking one makes the ring answer
-// EAGAIN instead of waiting), and its side of the conversation.
+// socket is one socket and its side. The socket is blocking: on a non-blocking one the ring completes
+// with EAGAIN instead of waiting.
 type socket struct {
 	d       *driver
 	fd      int
-	file    int // its place among the ring's registered files; below 0: it is not registered
+	file    int // index among the ring's registered files; below 0: not registered
 	tag     uint64
 	side    stream.Side
-	ended   func(s stream.ConnIO, err error) // called when the side asks for the end, or the socket has failed
-	gone    func()                           // called when the descriptor is closed and nothing is in flight; nil: nobody needs to know
+	ended   func(s stream.ConnIO, err error) // called when the side returns an error, or the socket has failed
+	gone    func()                           // called when the descriptor is closed and nothing is in flight; may be nil
 	listed  bool                             // in d.touched
 	halved  bool                             // our sending half is shut
 	closing bool                             // shut both ways; closed when nothing is in flight
-	why     error                            // of closing
-	dead    bool                             // the side is told
+	why     error                            // reason for closing
+	dead    bool                             // the side was dropped
 
 	in  receiving
 	out sending
@@ -140,7 +140,7 @@ type cutter interface {
 	CutReceive()
 }
 
-// Open is stream.Engine's.
+// Open implements stream.Engine.
 func (d *driver) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
 	s := &socket{d: d, fd: fd, file: -1, ended: ended, gone: gone}
@@ -158,32 +158,32 @@ func (d *driver) Open(from netsock.Socket, ended func(stream.ConnIO, error), gon
 	return s, nil
 }
 
-// Each is stream.Engine's.
+// Each implements stream.Engine.
 func (d *driver) Each(f func(stream.ConnIO)) { d.sockets.Each(func(_ uint64, s **socket) { f(*s) }) }
 
-// Len is stream.Engine's.
+// Len implements stream.Engine.
 func (d *driver) Len() int { return d.sockets.Len() }
 
-// Busy is stream.Engine's. Bytes are counted as sent when all completions and notifications of their send are there, so that their side is busy till then.
+// Busy implements stream.Engine. Bytes are counted as sent when all completions and notifications of their send have come, so their side is busy until then.
 func (d *driver) Busy() string { return "" }
 
-// Join is stream.ConnIO's.
+// Join implements stream.ConnIO.
 func (s *socket) Join(side stream.Side) {
 	s.side = side
 	s.in.open = s.granted()
 	s.Touch() // the first receive
 }
 
-// Side is stream.ConnIO's.
+// Side implements stream.ConnIO.
 func (s *socket) Side() stream.Side { return s.side }
 
-// granted reports whether the connection's hello is through.
+// granted reports whether the connection's hello is done.
 func (s *socket) granted() bool {
 	c, accepted := s.side.(*stream.Server)
 	return !accepted || c.Depth() > 0
 }
 
-// Control is for netsock.CongestionWindow.
+// Control implements netsock.Holder.
 func (s *socket) Control(f func(fd int)) bool {
 	if s.fd < 0 {
 		return false
@@ -192,17 +192,17 @@ func (s *socket) Control(f func(fd int)) bool {
 	return true
 }
 
-// Detach is stream.ConnIO's.
+// Detach implements stream.ConnIO.
 func (s *socket) Detach() netsock.Socket {
 	s.d.sockets.Drop(s.tag)
 	return netsock.Socket{Fd: s.take()}
 }
 
-// take gives the descriptor away; nothing is in flight.
+// take removes the socket and returns its descriptor; nothing may be in flight.
 func (s *socket) take() int {
 	fd := s.fd
 	s.unregister()
-	s.fd = -1 // it is in no list but, maybe, that of the touched
+	s.fd = -1 // it may still be in the list of touched sockets
 	return fd
 }
 
@@ -214,7 +214,7 @@ func (s *socket) unregister() {
 	}
 }
 
-// on makes an entry's descriptor the registered one, where there is one.
+// on makes an entry use the registered file, if there is one.
 func (s *socket) on(e *ring.SQE) {
 	if s.file >= 0 {
 		e.Fd = int32(s.file)
@@ -222,12 +222,12 @@ func (s *socket) on(e *ring.SQE) {
 	}
 }
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (s *socket) Touch() {
 	s.d.touched.Add(s.d.l, s, &s.listed)
 }
 
-// event takes a completion of an entry of a socket.
+// event handles the completion of a socket's entry.
 func (d *driver) event(tag uint64, res int32, flags uint32) {
 	row := d.sockets.Get(tag & rowMask)
 	if row == nil {
@@ -252,12 +252,12 @@ func (s *socket) event(kind uint64, res int32, flags uint32) {
 	s.Touch()
 }
 
-// again says that an entry found nothing to do and is simply tried again.
+// again reports whether an entry must only be tried again.
 func again(res int32) bool { return res == -int32(unix.EAGAIN) || res == -int32(unix.EINTR) }
 
 func failed(res int32) error { return fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)) }
 
-// Flush is stream.Engine's. It puts the turn's receives and sends onto the ring.
+// Flush implements stream.Engine. It puts the turn's receives and sends onto the ring.
 func (d *driver) Flush() {
 	list := d.touched.Take(d.l)
 	for i, s := range list {
@@ -280,7 +280,7 @@ func (s *socket) stage() {
 		}
 	default:
 		if s.in.held.Len() > 0 && !s.resume() {
-			return // it ended with what had waited
+			return // held bytes have ended it
 		}
 		if !s.send() || !s.receive() {
 			s.Touch() // the ring is full: next turn
@@ -288,7 +288,7 @@ func (s *socket) stage() {
 	}
 }
 
-// Close is stream.ConnIO's: what is in flight comes back at once, and then the side ends.
+// Close implements stream.ConnIO. It shuts the socket, so that entries in flight complete at once; then the side is dropped.
 func (s *socket) Close(err error) {
 	if s.closing {
 		return
@@ -299,8 +299,8 @@ func (s *socket) Close(err error) {
 	s.Touch()
 }
 
-// bury closes the descriptor, which no entry uses any more. What the kernel still holds of our memory goes nowhere then: the connection
-// is reset, and the news of it ends the socket.
+// bury closes the descriptor, which no entry uses any more. The kernel may still use memory of zero-copy sends; closing resets the connection,
+// and the notifications that follow end the socket.
 func (s *socket) bury() {
 	if s.fd >= 0 {
 		s.discard()

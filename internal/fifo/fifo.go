@@ -1,14 +1,14 @@
-// Package fifo is the one queue of the tree that lies in a ring of memory: first in, first out. It owns the items until they are
-// popped, and imports nothing of ours. (Requests that wait are linked through themselves instead: kv.Queue.)
+// Package fifo is kvwire's queue in a ring of memory: first in, first out. It owns the items until they are popped, and imports
+// no other package of kvwire. (Waiting requests are in linked lists instead: kv.Queue.)
 //
-// A queue belongs to one goroutine, or to whoever holds the lock beside it. Its memory is allocated by Make, Grow and Append, never
-// by Push or Pop, and it never shrinks.
+// A queue belongs to one goroutine, or is protected by its owner's lock. Make, Grow and Append allocate its memory; Push and Pop
+// never do. It never shrinks.
 package fifo
 
 // Queue holds items, oldest first. The zero value is empty and has no room.
 type Queue[T any] struct {
 	items []T // a ring
-	first int // where the oldest is
+	first int // index of the oldest
 	n     int
 }
 
@@ -18,10 +18,10 @@ func Make[T any](room int) Queue[T] { return Queue[T]{items: make([]T, room)} }
 // Len is the number of items.
 func (q *Queue[T]) Len() int { return q.n }
 
-// Room is how many items there can be before the queue has to grow.
+// Room is the number of items that the queue can hold before it must grow.
 func (q *Queue[T]) Room() int { return len(q.items) }
 
-// Push adds an item behind all others. For queues that are bounded by construction: it panics where there is no room.
+// Push adds an item at the end. It panics if there is no room, so it is for queues that are bounded by construction.
 func (q *Queue[T]) Push(v T) {
 	if q.n == len(q.items) {
 		panic("fifo: more items than there is room for")
@@ -30,10 +30,10 @@ func (q *Queue[T]) Push(v T) {
 	q.n++
 }
 
-// leastRoom is the room of a queue that grows for the first time.
+// leastRoom is the room of a queue after its first growth.
 const leastRoom = 8
 
-// Append is Push for queues that grow: where there is no room, it doubles first. The caller has a bound on the items.
+// Append adds an item at the end. If there is no room, it doubles the room first. The caller must bound the number of items.
 func (q *Queue[T]) Append(v T) {
 	if q.n == len(q.items) {
 		q.Grow(max(leastRoom, 2*q.n))
@@ -41,7 +41,7 @@ func (q *Queue[T]) Append(v T) {
 	q.Push(v)
 }
 
-// Grow makes room for so many items in all, as many as there are at least. Pointers from At and Front do not survive it.
+// Grow makes room for room items in all, which must not be less than Len. It invalidates pointers from At and Front.
 func (q *Queue[T]) Grow(room int) {
 	items := make([]T, room)
 	for i := range q.n {
@@ -50,7 +50,7 @@ func (q *Queue[T]) Grow(room int) {
 	q.items, q.first = items, 0
 }
 
-// At is item i, counted from the oldest, which is 0. It panics where there is none. The pointer is good until the item is popped.
+// At returns item i, counted from the oldest, which is 0. It panics if there is none. The pointer is valid until the item is popped or the queue grows.
 func (q *Queue[T]) At(i int) *T {
 	if uint(i) >= uint(q.n) {
 		panic("fifo: no such item")
@@ -58,10 +58,10 @@ func (q *Queue[T]) At(i int) *T {
 	return &q.items[q.place(i)]
 }
 
-// Front is the oldest item: At(0).
+// Front returns the oldest item: At(0).
 func (q *Queue[T]) Front() *T { return q.At(0) }
 
-// Pop removes the oldest item and returns it. It panics where there is none. What the item points to is not kept alive.
+// Pop removes the oldest item and returns it. It panics if there is none. It clears the item's memory, so that the garbage collector can free what it points to.
 func (q *Queue[T]) Pop() T {
 	var zero T
 	at := q.At(0)
@@ -72,7 +72,7 @@ func (q *Queue[T]) Pop() T {
 	return v
 }
 
-// place is where item i lies, or would lie next. A comparison: a division costs 20 to 40 cycles.
+// place returns the index in items of item i. It uses a comparison, because a division costs 20 to 40 cycles.
 func (q *Queue[T]) place(i int) int {
 	if i += q.first; i >= len(q.items) {
 		i -= len(q.items)

@@ -1,5 +1,5 @@
-// Package terminal owns the line of progress at the bottom of a terminal, which is overwritten again and again. Where standard error is no terminal
-// there is no such line, and only lines that stay are written. It may import nothing of ours.
+// Package terminal owns the line of progress at the bottom of a terminal, which is overwritten again and again. If standard error is no terminal,
+// there is no such line, and only lines that stay are written. It imports no other package of kvwire.
 package terminal
 
 import (
@@ -14,7 +14,7 @@ import (
 // Line is the line of progress. It belongs to one goroutine.
 type Line struct {
 	out   io.Writer
-	width func() int // of the terminal, now; nil: out is none
+	width func() int // returns the terminal's present number of columns; nil: out is no terminal
 	shown bool
 }
 
@@ -29,11 +29,11 @@ func Stderr() *Line {
 	return New(os.Stderr, columns)
 }
 
-// columns is the number of columns of the terminal on standard error. It is read each time: the user may make it smaller.
+// columns returns the number of columns of the terminal on standard error. It is read each time, because the user may change it.
 func columns() int {
 	const usual = 80
 	size, err := unix.IoctlGetWinsize(int(os.Stderr.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col == 0 { // a serial line does not know
+	if err != nil || size.Col == 0 { // a serial line reports none
 		return usual
 	}
 	return int(size.Col)
@@ -68,7 +68,7 @@ func (l *Line) Clear() {
 	}
 }
 
-// Erase removes what is at the bottom of the terminal, whoever wrote it.
+// Erase removes the line at the bottom of the terminal, also if another process has written it.
 func (l *Line) Erase() {
 	if l.width != nil {
 		fmt.Fprint(l.out, "\r\033[K")
@@ -76,7 +76,7 @@ func (l *Line) Erase() {
 	}
 }
 
-// fit cuts a text to so many characters, and shows that it did.
+// fit cuts a text to most characters, and marks the cut.
 func fit(s string, most int) string {
 	if utf8.RuneCountInString(s) <= most {
 		return s

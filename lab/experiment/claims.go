@@ -229,7 +229,7 @@ func (c *claims) cells(claim *Claim, parts map[string]pair) error {
 	return nil
 }
 
-// where is a mapping of flags to values that cells have.
+// where reads a mapping of flags to the values of cells.
 func (c *claims) where(p pair) (all []Values, err error) {
 	pairs, err := c.mapping(p.value, p.key)
 	if err != nil {
@@ -319,7 +319,7 @@ func alike(a, b Cell, but []string) bool {
 	return true
 }
 
-// expect reads a direction and bounds, and sees that they do not contradict each other.
+// expect reads a direction and bounds, and checks that they do not contradict each other.
 func (c *claims) expect(p pair, claim *Claim) (e Expectation, err error) {
 	e = Expectation{Least: math.Inf(-1), Most: math.Inf(1)}
 	pairs, err := c.mapping(p.value, p.key)
@@ -356,7 +356,7 @@ func (c *claims) expect(p pair, claim *Claim) (e Expectation, err error) {
 	return e, nil
 }
 
-// contradiction is why nothing could meet an expectation, or why everything would; "": neither.
+// contradiction returns the reason why no value, or every value, meets an expectation; "": neither is the case.
 func (e *Expectation) contradiction(claim *Claim) string {
 	own := claim.Along == "" && !claim.Beside
 	switch {

@@ -1,7 +1,7 @@
 // Package experiment owns the files of an experiment. It reads experiment.yaml, which gives the flags of the runs and their values, and claims.yaml.
-// It unfolds the values to cells and groups these into questions. It knows no flag itself: the caller gives their names, and how their values are checked.
-// It is apart from lab because reading a file needs nothing of how cells are measured, and only this package parses YAML.
-// It may import internal packages of ours only.
+// It expands the values to cells and groups these into questions. It has no list of flags: the caller passes their names and functions that check their values.
+// It is separate from lab because reading a file needs no code that measures cells, and it is the only package that parses YAML.
+// Of kvwire's packages it may import only internal ones.
 package experiment
 
 import (
@@ -20,9 +20,9 @@ type Experiment struct {
 	Generations int           // times that all variants of a question are started and measured; 0: not set
 	Time        time.Duration // that a question is measured for, all its generations together; 0: not set
 	Slice       time.Duration // counted window of a slice; SliceWhole: each cell by itself, in one piece; 0: not set
-	Until       float64       // ratio: measuring stops when all intervals are so narrow; 0: it does not
+	Until       float64       // ratio: measuring stops when all intervals have at most this half-width; 0: no such rule
 	Matters     float64       // ratio: the least difference that counts; 0: not set
-	Interaction []string      // two flags that sweep, one of them Compare; none: no interaction is asked for
+	Interaction []string      // two flags that sweep, one of them Compare; none: no interaction is computed
 
 	Compare    string   // the axis whose values are compared, the first with each of the others; "" when nothing sweeps
 	Primary    *Primary // the claims that the experiment is made for; nil: it explores

@@ -332,7 +332,7 @@ func (r *reader) primary(p *pair, axes []axis, x *Experiment) error {
 	return nil
 }
 
-// checkBounds refuses what could make the parser work or recurse without end.
+// checkBounds returns an error for text on which the parser would recurse too deeply or take too long.
 func (r *reader) checkBounds(data []byte) error {
 	if len(data) > MaxFileBytes {
 		return &Error{File: r.file, Message: fmt.Sprintf("larger than %d bytes: not an experiment file", MaxFileBytes)}
@@ -477,7 +477,7 @@ func (r *reader) values(p pair) (axis, error) {
 	return a, nil
 }
 
-// axis is a flag that exists, with values that it accepts.
+// axis reads a flag that exists, with values that it accepts.
 func (r *reader) axis(p pair) (axis, error) {
 	check, known := r.flags[p.key]
 	if !known {
@@ -615,7 +615,7 @@ func count(axes []axis) int {
 	return n
 }
 
-// replaced is axes with those of the same name exchanged, and new ones at the end.
+// replaced returns axes with those of the same name replaced by those in by, and the other ones of by at the end.
 func replaced(axes, by []axis) []axis {
 	out := slices.Clone(axes)
 	for _, b := range by {

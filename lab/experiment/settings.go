@@ -21,7 +21,7 @@ const (
 	PercentMin         = 0.001
 )
 
-// settings reads a key for how an experiment is measured. known is false for other keys.
+// settings reads a key that sets a parameter of the measurement. known is false for other keys.
 func (r *reader) settings(p pair, x *Experiment) (known bool, err error) {
 	switch p.key {
 	case "generations", "blocks":
@@ -108,7 +108,7 @@ func (r *reader) interaction(p *pair, x *Experiment) error {
 	if !ok || len(list.Values) != 2 {
 		return r.errorAt(p.at, "interaction must be a list of two flags: [depth, transport]")
 	}
-	a, err := r.values(*p) // refuses one that stands twice
+	a, err := r.values(*p) // returns an error for a repeated flag
 	if err != nil {
 		return err
 	}

@@ -31,14 +31,14 @@ const (
 	agreementBytes   = 64
 	agreementWindow  = time.Second // of a run, about
 	agreementWarmup  = 100 * time.Millisecond
-	agreementExtra   = 500 * time.Millisecond // that a run takes besides
-	redisProbe       = 20_000                 // requests of redis-benchmark, to see how many take agreementWindow
+	agreementExtra   = 500 * time.Millisecond // duration of a run besides its window
+	redisProbe       = 20_000                 // requests of redis-benchmark, to estimate how many requests take agreementWindow
 	redisTimeout     = 60 * time.Second
 )
 
-// agreementResult is what both clients found.
+// agreementResult holds the results of both clients.
 type agreementResult struct {
-	Skipped string          `json:"skipped,omitempty"` // why there is nothing
+	Skipped string          `json:"skipped,omitempty"` // why it was not measured
 	Loads   []agreementLoad `json:"loads,omitempty"`
 }
 
@@ -56,7 +56,7 @@ type agreementLoad struct {
 	Level     float64   `json:"level"` // that the interval covers
 }
 
-// agreementTime is how long it takes, about.
+// agreementTime estimates the duration of the agreement.
 func (i *test) agreementTime() time.Duration {
 	return time.Duration(i.Pairs*len(agreementLoads)*2) * (agreementWindow + agreementExtra)
 }
@@ -74,7 +74,7 @@ func (i *test) agreementMissing() string {
 	return ""
 }
 
-// agreement measures it. The end of ctx is no error; pairs that are complete count.
+// agreement measures the agreement. The end of ctx is no error: the complete pairs count.
 func (i *test) agreement(ctx context.Context) (*agreementResult, error) {
 	if why := i.agreementMissing(); why != "" {
 		return &agreementResult{Skipped: why}, nil
@@ -90,7 +90,7 @@ func (i *test) agreement(ctx context.Context) (*agreementResult, error) {
 	return r, errors.Join(err, stop())
 }
 
-// agree loads the records of both clients, and makes the runs: within each pair in a random order.
+// agree loads the records of both clients, and makes the pairs of runs, each in a random order.
 func (i *test) agree(ctx context.Context, p *peer) (*agreementResult, error) {
 	r := &agreementResult{}
 	if _, err := p.redis(ctx, 4, 16, redisProbe, "set"); err != nil { // 20 times as many sets as there are keys: e^-20 of them have none
@@ -124,7 +124,7 @@ func (i *test) agree(ctx context.Context, p *peer) (*agreementResult, error) {
 	return r, nil
 }
 
-// compare works out the ratio of the pairs that there are.
+// compare computes the ratio from the complete pairs.
 func (l *agreementLoad) compare() error {
 	var d []float64
 	for i := range l.Redis {
@@ -138,14 +138,14 @@ func (l *agreementLoad) compare() error {
 	return nil
 }
 
-// peer is the server, and how both clients reach it.
+// peer describes the server for both clients.
 type peer struct {
 	addr string // host:port
 	cpus string // of the clients
 	run  func(ctx context.Context, name string, args []string) ([]byte, error)
 }
 
-// clientRun is what a client found.
+// clientRun is the result of one run of a client.
 type clientRun struct {
 	rate float64 // operations per second
 	cpu  float64 // its CPU time, ns per operation
@@ -173,7 +173,7 @@ func (p *peer) redis(ctx context.Context, conns, depth, requests int, op string)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "taskset", "-c", p.cpus, "redis-benchmark", "-h", host, "-p", port, "-c", strconv.Itoa(conns), "-P", strconv.Itoa(depth),
 		"-d", strconv.Itoa(agreementBytes), "-r", strconv.Itoa(agreementRecords), "-n", strconv.Itoa(requests), "-t", op, "--csv")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // ^C is for this process
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // ^C must reach only this process
 	out, err := cmd.Output()
 	if exit := new(exec.ExitError); errors.As(err, &exit) && len(exit.Stderr) > 0 {
 		err = fmt.Errorf("%w: %s", err, quote.Line(string(exit.Stderr)))

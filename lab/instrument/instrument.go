@@ -21,19 +21,19 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Options say what is measured. Each number may be 0: then there is none of it.
+// Options select what is measured. A number of experiments may be 0: then there are none of that kind.
 type Options struct {
 	Experiments, Injected            int
 	Generations, InjectedGenerations int // of each experiment; 0: report.MinPairs, and lab.DefaultGenerations
 	Pairs, Whole                     int
 	Slice                            time.Duration // lab.SliceMin or more
 	Time                             time.Duration // for a generation; 0: as short as possible
-	Load                             bool          // beside a competing load
+	Load                             bool          // with a competing load
 	Wait                             string        // spin or block: of the loops, in experiments with known costs
 	Dir                              string        // for the results
 }
 
-// Check returns a lab.UsageError for options that cannot be, and fills in defaults.
+// Check returns a lab.UsageError for invalid options, and fills in defaults.
 func (o *Options) Check() error {
 	if o.Slice < lab.SliceMin {
 		return lab.Usagef("--slice %v: %v at least", o.Slice, lab.SliceMin)

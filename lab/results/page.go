@@ -71,7 +71,7 @@ func (r *Folder) bills(p *report.Page) error {
 	return r.write("bill.csv", func(w io.Writer) error { return report.WriteBills(w, p.Questions, p.Units) })
 }
 
-// benchText writes bench.txt, for benchstat.
+// benchText writes bench.txt, in the format of benchstat.
 func (r *Folder) benchText() error {
 	cells := map[string]experiment.Cell{} // by run
 	var rows []report.Row                 // the baseline first: benchstat compares the others with it

@@ -1,6 +1,6 @@
-// Package stats holds what paired measurements allow to conclude: the size of an effect with an exact interval, and a verdict
-// whose interval is corrected for the number of claims. It knows no transport and no metric. It is arithmetic: it imports the
-// standard library only, so report and bench/units may import it although they stand below lab.
+// Package stats computes the statistics of paired measurements: the size of an effect with an exact interval, and a verdict
+// whose interval is corrected for the number of claims. Nothing in it depends on a transport or a metric. It imports only the
+// standard library, so report and bench/units may import it although they stand below lab.
 //
 // The pairs are generations: in each one every variant is measured, and so is the baseline, twice. What is compared within a
 // generation has the same neighbours, disk and temperature.

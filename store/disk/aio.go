@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aio is Linux' native asynchronous IO: one io_submit hands a turn's transfers over, completions are read in the memory that
-// the kernel shares, and an eventfd ends the loop's sleep. It is asynchronous for files with O_DIRECT only.
+// aio is Linux' native asynchronous IO. One io_submit submits a turn's transfers; completions are read from memory that the kernel shares; an
+// eventfd ends the loop's sleep. It is asynchronous for files with O_DIRECT only.
 type aio struct {
 	engineBase
 	ctx     *sys.AIO
 	eventfd int         // edge-triggered: never read
-	rewatch bool        // there was no room for it
-	entries []sys.IOCB  // a turn's
-	list    []*sys.IOCB // those that the kernel has not taken
+	rewatch bool        // the watch could not be set yet
+	entries []sys.IOCB  // of a turn
+	list    []*sys.IOCB // entries that the kernel has not accepted
 	events  [64]sys.AIOEvent
 }
 
@@ -33,7 +33,7 @@ func (a *aio) Open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
 		_ = unix.Close(a.eventfd)
 		return fmt.Errorf("store: disk engine aio: %w", err)
 	}
-	if err = a.l.WatchRarely(id, a.eventfd, unix.EPOLLIN, 0); err != nil { // rarely: a loop that spins looks at the memory
+	if err = a.l.WatchRarely(id, a.eventfd, unix.EPOLLIN, 0); err != nil { // rarely: a spinning loop polls the memory instead
 		a.Close()
 	}
 	return err
@@ -70,7 +70,7 @@ func (a *aio) Flush() error {
 			a.l.Again()
 			a.keep(rest)
 			return nil
-		case errno != 0: // about the first one
+		case errno != 0: // the error of the first entry
 			a.done.put(Completion{rest[0].Data, -int32(errno)})
 			rest = rest[1:]
 			a.l.Again()
@@ -81,10 +81,10 @@ func (a *aio) Flush() error {
 	return nil
 }
 
-// keep moves what is left to the front of the list.
+// keep moves the remaining entries to the front of the list.
 func (a *aio) keep(rest []*sys.IOCB) { a.list = a.list[:copy(a.list[:cap(a.list)], rest)] }
 
-// Poll counts, and finds nothing: the partition reaps.
+// Poll implements loop.Member. It updates counters and finds nothing: the partition reaps.
 func (a *aio) Poll() int {
 	a.reportCalls(a.Calls())
 	if a.rewatch {
@@ -111,9 +111,9 @@ func (a *aio) Reap(done []Completion) int {
 	return n
 }
 
-// OnEvent comes after a write to the eventfd. The partition reaps in the same turn.
+// OnEvent implements loop.Member. The kernel has written to the eventfd; the partition reaps in the same turn.
 func (a *aio) OnEvent(_ uint64, res int32, flags uint32) {
-	if a.ctx == nil || res < 0 { // the watch has been ended
+	if a.ctx == nil || res < 0 { // the watch has ended
 		return
 	}
 	if a.rewatch = a.l.Rewatch(a.id, a.eventfd, unix.EPOLLIN, 0, flags) != nil; a.rewatch {
@@ -121,7 +121,7 @@ func (a *aio) OnEvent(_ uint64, res int32, flags uint32) {
 	}
 }
 
-// Arm looks once more. Without the shared memory the eventfd must do: it is written after each completion.
+// Arm checks for completions again. If the shared memory cannot be read, the eventfd suffices: the kernel writes to it after each completion.
 func (a *aio) Arm() (bool, error) {
 	return a.in.some.Load() || a.ctx != nil && a.ctx.Mapped() && a.ctx.Ready(), nil
 }

@@ -1,6 +1,6 @@
-// Package disk owns the engines: the ways in which pages travel between memory and files while a partition serves, behind one
-// interface (Engine), and the table of the transfers under way (Transfers). What a transfer is for, and which file is which, is its owner's affair.
-// It may import loop and internal packages, and nothing else of ours: no request, no index and no store.
+// Package disk owns the disk engines, which move pages between memory and files while a partition serves, behind one interface (Engine), and the
+// table of the transfers under way (Transfers). The owner of a table records the purpose of its transfers and the meaning of its files. The package
+// may import loop and internal packages, and nothing else of kvwire: no request, no index and no store.
 package disk
 
 import (
@@ -8,39 +8,40 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// Disk carries pages between memory and files. It belongs to its partition's loop, whose goroutine calls all methods, and none of them
-// waits (but the engine sync, in Flush).
+// Disk moves pages between memory and files. It belongs to its partition's loop, whose goroutine calls all methods. No method blocks, except Flush
+// of the engine sync.
 type Disk interface {
-	// Submit accepts a transfer, which stays as it is until Flush; false means that the disk accepts no more in this
-	// turn. Its completion carries tag.
+	// Submit queues a transfer; *t must not change until Flush. Its completion carries tag. false: the disk accepts no more
+	// transfers in this turn.
 	Submit(tag uint64, t *Transfer) bool
 
-	// Flush hands over what was submitted, in one go where the engine can. It is called once a turn, also when nothing
-	// was. Its error ends the loop.
+	// Flush starts the queued transfers, with one system call if the engine can. It is called once a turn, even if nothing is
+	// queued. Its error ends the loop.
 	Flush() error
 
-	// Reap copies completions into done, in any order, and returns how many: fewer than len(done) when there are no more.
+	// Reap copies completions into done, in any order, and returns their number: fewer than len(done) if there are no more.
 	Reap(done []Completion) int
 
-	// Calls is how many system calls were made for transfers, on whatever thread.
+	// Calls returns the number of system calls made for transfers so far, on all threads.
 	Calls() uint64
 }
 
-// Engine is a Disk that lives on its partition's loop, as a member added before the partition (Start). Completions of the kernel and of other threads
-// come to the engine; the partition gets them by Reap. Its Close comes after the partition's, so that nothing is in flight.
+// Engine is a Disk that is a member of its partition's loop, added before the partition (Start). It handles the completions of the kernel and of other
+// threads; the partition gets them by Reap. It closes after the partition, when no transfer is in flight.
 type Engine interface {
 	Disk
 	loop.Member
 
-	// Open begins, on the loop. Transfer.File is an index of fds, which stay the caller's. bufs is the memory that transfers use
-	// (Registered), and Transfer.Fixed an index of it.
+	// Open starts the engine, on the loop. Transfer.File is an index into fds, which the caller keeps. bufs is the memory of the
+	// transfers (Registered), and Transfer.Fixed is an index into it.
 	Open(id loop.MemberID, fds []int, bufs [][]byte) error
 
 	// Fixed reports whether memory and files are registered with a ring.
 	Fixed() (buffers, files bool)
 }
 
-// Start opens an engine on a loop, and then adds the partition that uses it, which so closes first. On the loop's goroutine.
+// Start adds an engine to a loop and opens it, and then adds the partition that uses it, so that the partition closes first. Only the loop's goroutine
+// may call it.
 func Start(l *loop.Loop, e Engine, partition loop.Member, fds []int, bufs [][]byte) error {
 	id, err := l.Add(e)
 	if err == nil {
@@ -64,8 +65,8 @@ const (
 // Transfer is one piece of disk IO. Its bytes belong to the disk from Submit until the completion.
 type Transfer struct {
 	Op     Op
-	File   uint8  // index of the files that Engine.Open was given
-	Fixed  int    // index of the registered buffer that Buf lies in
+	File   uint8  // index into the fds of Engine.Open
+	Fixed  int    // index of the registered buffer that contains Buf
 	Buf    []byte // Read, Write: whole pages, at an address that is a multiple of a page
 	Off    int64  // in the file, in bytes: a multiple of a page
 	Length int64  // Grow: in bytes
@@ -77,10 +78,10 @@ type Completion struct {
 	Res int32 // bytes, or -errno
 }
 
-// FixedShift: the kernel accepts at most 1 GiB in one registered buffer. The byte at an offset of registered memory is in buffer offset >> FixedShift.
+// FixedShift is log2 of a registered buffer's size: the kernel accepts at most 1 GiB. The byte at an offset of registered memory is in buffer offset >> FixedShift.
 const FixedShift = 30
 
-// Registered splits memory into the buffers that Engine.Open is given.
+// Registered splits memory into buffers for Engine.Open.
 func Registered(arenas ...*arena.Arena) (bufs [][]byte) {
 	for _, a := range arenas {
 		for b := a.Bytes(); len(b) > 0; {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shared is what the partitions of one store have in common where their engine shares a ring or a thread. Its zero
-// value is ready; the first partition that opens makes what it needs, the last one to close ends it. Safe for all partitions' loops at once.
+// Shared holds what the partitions of one store share: with some engines a ring or a thread. Its zero value is ready. The first partition
+// that opens makes the shared part, the last one that closes ends it. The loops of all partitions may use it at the same time.
 type Shared struct {
 	mu     sync.Mutex
 	users  int
@@ -21,7 +21,7 @@ type Shared struct {
 	reaper *reaper
 }
 
-// join gives what is shared; make is called for the first one only.
+// join counts a partition. For the first one it calls make.
 func (e *Shared) join(make func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -34,7 +34,7 @@ func (e *Shared) join(make func() error) error {
 	return nil
 }
 
-// leave ends it with the last one.
+// leave uncounts a partition. For the last one it ends the shared part.
 func (e *Shared) leave() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -50,8 +50,8 @@ func (e *Shared) leave() {
 	e.shared, e.reaper = nil, nil
 }
 
-// New makes the engine that o names, on the loop's goroutine; o has passed Check. The error names the reason why the engine cannot be on this loop, on one line.
-// The caller passes the engine to Start.
+// New makes the engine o.Engine for loop l. Only l's goroutine may call it, with options that Check has accepted. The error is the reason, on one line, why this
+// loop cannot have the engine. The caller passes the engine to Start.
 func New(l *loop.Loop, o Options) (Engine, error) {
 	if NeedsRing(o.Engine) && !ring.Built {
 		return nil, fmt.Errorf("store: disk engine %s: %w", o.Engine, ring.ErrNotBuilt)
@@ -95,17 +95,17 @@ func New(l *loop.Loop, o Options) (Engine, error) {
 	return &uring{engineBase: b, r: r}, nil
 }
 
-// engineBase is what engines have in common.
+// engineBase is the part that all engines have.
 type engineBase struct {
 	l        *loop.Loop
 	o        *Options
 	id       loop.MemberID
 	fds      []int
 	write    uint32   // RWF_DSYNC for durability flush
-	in       *inbox   // of other threads
-	done     finished // of the loop's own
-	made     uint64   // system calls, but those of calls that other threads make
-	reported uint64   // of calls, those that are in the loop's statistics
+	in       *inbox   // completions from other threads
+	done     finished // completions from the loop itself
+	made     uint64   // system calls of the loop's thread
+	reported uint64   // system calls that are already in the loop's statistics
 }
 
 func (b *engineBase) OnEvent(uint64, int32, uint32) {}
@@ -113,19 +113,19 @@ func (b *engineBase) Stage() error                  { return nil }
 func (b *engineBase) Fixed() (buffers, files bool)  { return false, false }
 func (b *engineBase) Calls() uint64                 { return b.made + b.in.wakes.Load() }
 
-// reportCalls adds what calls has grown by to the loop's system calls.
+// reportCalls adds the increase of calls to the loop's count of system calls.
 func (b *engineBase) reportCalls(calls uint64) {
 	b.l.Stats.Syscalls += calls - b.reported
 	b.reported = calls
 }
 
-// Reap pops what has completed, on the loop or on other threads.
+// Reap returns the completions from the loop and from other threads.
 func (b *engineBase) Reap(done []Completion) int {
 	n := b.done.take(done)
 	return n + b.in.take(done[n:])
 }
 
-// grow reserves space in a goroutine: what the engine cannot do asynchronously. Slabs seldom grow.
+// grow reserves file space in a new goroutine, because the engine cannot do it asynchronously. Slabs seldom grow.
 func (b *engineBase) grow(tag uint64, t *Transfer) {
 	fd, off, length := b.fds[t.File], t.Off, t.Length
 	b.made++
@@ -136,7 +136,7 @@ func (b *engineBase) grow(tag uint64, t *Transfer) {
 	}()
 }
 
-// now does a transfer, and waits for it.
+// now does a transfer, and blocks until it has ended. It returns the number of bytes, or -errno.
 func (t *Transfer) now(fd int, write uint32) int32 {
 	switch {
 	case t.Op == Grow:
@@ -147,7 +147,7 @@ func (t *Transfer) now(fd int, write uint32) int32 {
 	return sys.Pwrite(fd, t.Buf, t.Off, int(write))
 }
 
-// finished is a bounded queue of completions: there is room for all transfers.
+// finished is a bounded queue of completions, with room for all transfers.
 type finished struct {
 	q        []Completion
 	first, n int
@@ -172,14 +172,14 @@ func (f *finished) take(done []Completion) (n int) {
 	return n
 }
 
-// inbox brings completions from other threads to the loop. They put, then wake; the loop that is about to sleep looks at
-// some once more after it has published that it sleeps (the engine's Arm).
+// inbox passes completions from other threads to the loop. Those threads add completions and then wake the loop. A loop that is about to
+// sleep publishes that, and then checks some again (the engine's Arm).
 type inbox struct {
 	l     *loop.Loop
 	mu    sync.Mutex // of q
 	q     finished
-	some  atomic.Bool   // written under mu, read by the loop without: q is not empty
-	wakes atomic.Uint64 // system calls that waking took
+	some  atomic.Bool   // q is not empty; written under mu, read by the loop without
+	wakes atomic.Uint64 // system calls for waking the loop
 }
 
 func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: newFinished(depth)} }

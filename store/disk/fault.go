@@ -7,21 +7,21 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// Fault is what goes wrong with a transfer. The zero value is nothing.
+// Fault is an injected fault of one transfer. The zero value is no fault.
 type Fault struct {
-	Wait  time.Duration // the delay before the disk gets it
-	Errno syscall.Errno // its result; 0: the disk's own
-	Done  bool          // with Errno: the disk does it all the same
+	Wait  time.Duration // the delay before the disk gets the transfer
+	Errno syscall.Errno // the result; 0: the disk's result
+	Done  bool          // with Errno: the disk does the transfer nevertheless
 }
 
-// faultyDisk is a disk with injected faults, for tests of what happens when disks fail. Growing is not a transfer of data, and goes through.
+// faultyDisk is a disk with injected faults, for tests. It passes Grow on without faults.
 type faultyDisk struct {
 	Disk
 	l       *loop.Loop
 	fault   func(write bool) Fault
-	late    []lateIO              // bounded by the transfers in flight, as is the rest
-	results map[uint64]Completion // by tag: they replace the disk's own
-	ended   []Completion          // without the disk
+	late    []lateIO              // like results and ended, bounded by the transfers in flight
+	results map[uint64]Completion // by tag: results that replace the disk's
+	ended   []Completion          // completions of transfers that the disk never got
 }
 
 type lateIO struct {
@@ -29,7 +29,7 @@ type lateIO struct {
 	due int64
 }
 
-// NewFaulty gives a disk whose transfers fail or are late by the result of fault, which is called on the loop for each transfer that is about to be handed to d.
+// NewFaulty returns a disk that passes its transfers on to d. Before each, it calls fault on the loop; the result determines whether the transfer is delayed or fails.
 func NewFaulty(d Disk, l *loop.Loop, fault func(write bool) Fault) Disk {
 	return &faultyDisk{Disk: d, l: l, fault: fault, results: map[uint64]Completion{}}
 }
@@ -52,7 +52,7 @@ func (d *faultyDisk) Submit(tag uint64, t *Transfer) bool {
 	return true
 }
 
-// Flush gives the disk what is due.
+// Flush passes the transfers that are due to the disk.
 func (d *faultyDisk) Flush() error {
 	now, keep := loop.Nanos(), d.late[:0]
 	for _, q := range d.late {

@@ -30,25 +30,25 @@ func NeedsLoopRing(engine string) bool { return engine == "" || engine == Uring 
 // DepthLimit bounds Options.DepthMax.
 const DepthLimit = 1 << 15
 
-// Options are what an engine is. There are no defaults: zero means zero. Each partition of a store has the same but for Shard.
+// Options are the options of an engine. There are no defaults: zero means zero. All partitions of a store have the same options, except Shard.
 type Options struct {
 	Engine         string        // one of Names
-	Shard, Shards  int           // the partition, of how many
-	Dir            string        // the folder of the files, for messages and for the probe of IOPoll
+	Shard, Shards  int           // number of the partition, and number of all partitions
+	Dir            string        // folder of the files, for error messages and for the probe of IOPoll
 	Durable        bool          // every write is durable when it has completed (RWF_DSYNC)
 	DepthMax       int           // transfers in flight, 1 to DepthLimit
-	Batch          int           // hold transfers back until so many are queued or nothing is in flight; 0: each turn's go at its end
-	Wait           int           // uring: completions that a loop that sleeps in its ring sleeps for, if so many are in flight
-	WaitMax        time.Duration // … and for how long at most
+	Batch          int           // hold transfers back until this many are queued or nothing is in flight; 0: submit at the end of each turn
+	Wait           int           // uring: number of completions for which a loop sleeps in its ring, if that many are in flight
+	WaitMax        time.Duration // uring: the longest such sleep
 	SQPoll         bool          // uring engines: a thread of the kernel submits. uring: the loop's ring must have it (loop.Options.SQPoll)
 	IOPoll         bool          // uring: look for completions at the device, which must have poll queues
 	NoFixedBuffers bool          // uring engines: do not register memory
 	NoFixedFiles   bool          // uring engines: do not register files
-	Shared         *Shared       // uring-shared, uring-sq: the same one for all partitions of a store; nil will do for one
-	Log            *slog.Logger  // receives a warning where something is not registered; not nil
+	Shared         *Shared       // uring-shared, uring-sq: the same for all partitions of a store; nil is allowed for a single partition
+	Log            *slog.Logger  // receives a warning if registration fails; not nil
 }
 
-// Check returns an error, on one line, for options that cannot be together.
+// Check returns an error, on one line, for options that exclude each other.
 func (o *Options) Check() error {
 	e := o.Engine
 	switch {

@@ -6,14 +6,14 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// poolWorkersMax bounds the goroutines, each of which holds a thread while it waits for the disk. More in flight would not
-// help: the scheduler runs GOMAXPROCS of them at a time until it notices that one blocks (20 µs and more).
+// poolWorkersMax bounds the goroutines. Each holds a thread while it waits for the disk. More would not help: the scheduler runs
+// GOMAXPROCS of them at a time until it detects that one blocks (20 µs and more).
 const poolWorkersMax = 64
 
 // pool does transfers in goroutines.
 type pool struct {
 	engineBase
-	jobs    chan poolJob // room for all transfers: sending never waits
+	jobs    chan poolJob // room for all transfers, so sending never blocks
 	workers sync.WaitGroup
 }
 
@@ -54,16 +54,16 @@ func (p *pool) Submit(tag uint64, t *Transfer) bool {
 
 func (p *pool) Flush() error { return nil }
 
-// Poll finds nothing: the partition reaps.
+// Poll implements loop.Member. It finds nothing: the partition reaps.
 func (p *pool) Poll() int {
 	p.reportCalls(p.Calls())
 	return 0
 }
 
-// Arm looks once more.
+// Arm implements loop.Armer: it checks for completions again.
 func (p *pool) Arm() (bool, error) { return p.in.some.Load(), nil }
 
-// Close ends the goroutines, which have nothing to do any more.
+// Close ends the goroutines. No transfer is in flight.
 func (p *pool) Close() bool {
 	if p.jobs != nil {
 		close(p.jobs)

@@ -2,13 +2,13 @@ package disk
 
 import "github.com/kvwire/kvwire/loop"
 
-// syncDisk does each transfer in flush, on the loop's thread, which waits: depth 1 whatever was asked for. The baseline.
+// syncDisk does each transfer in Flush, on the loop's thread, and blocks: depth 1, whatever DepthMax is. It is the baseline.
 type syncDisk struct {
 	engineBase
 	queue []queuedIO
 }
 
-// queuedIO is a transfer between submit and flush.
+// queuedIO is a transfer between Submit and Flush.
 type queuedIO struct {
 	tag uint64
 	t   *Transfer
@@ -43,7 +43,7 @@ func (s *syncDisk) Flush() error {
 	return nil
 }
 
-// Poll finds nothing: the partition reaps.
+// Poll implements loop.Member. It finds nothing: the partition reaps.
 func (s *syncDisk) Poll() int { return 0 }
 
 // Close has nothing to free.

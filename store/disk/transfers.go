@@ -7,35 +7,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transfers is the bounded table of one partition's disk IO under way. It decides which transfers go when: those of a turn at its end, or held back
-// to a batch. A transfer that the disk did not accept is kept, in order, and offered again; so is the rest of one that moved only a part of its bytes.
-// It belongs to the partition's loop.
+// Transfers is the bounded table of one partition's disk IO under way. It decides when transfers are submitted: at the end of each turn, or in larger
+// batches. It keeps a transfer that the disk did not accept, in order, and submits it again; likewise the rest of a transfer that moved only a part of
+// its bytes. It belongs to the partition's loop.
 type Transfers struct {
 	Disk   Disk
 	Counts Counts
 
 	table    []underWay
 	free     []uint32
-	unsent   []uint32 // a ring as long as the table
+	unsent   []uint32 // places of transfers to submit: a ring as long as the table
 	first, n int      // of unsent
 	sent     int      // in flight at the disk
 	batch    int
 }
 
-// underWay is a place in the table.
+// underWay is one place of the table.
 type underWay struct {
 	Transfer
 	busy bool
-	gen  uint32 // a completion of an earlier user of the place is noticed
+	gen  uint32 // generation: detects a completion of an earlier transfer in this place
 }
 
-// Counts are what was done since the start. Bytes are those of transfers begun.
+// Counts are counters since the start. Bytes are counted when a transfer begins.
 type Counts struct {
 	Reads, ReadBytes, Writes, WriteBytes uint64
 
-	Batches   uint64 // times that transfers were handed to the disk
-	Transfers uint64 // in these
-	DepthSum  uint64 // transfers in flight after each batch
+	Batches   uint64 // number of submissions to the disk
+	Transfers uint64 // transfers in these
+	DepthSum  uint64 // sum over the batches of the transfers in flight afterwards
 	DepthMax  int
 }
 
@@ -48,10 +48,10 @@ func NewTransfers(d Disk, depth, batch int) Transfers {
 	return x
 }
 
-const genShift = 16 // a tag is the place in the table (DepthLimit fits) and, above, its generation
+const genShift = 16 // a tag is the place in the table, in the low bits (DepthLimit fits), and its generation
 
-// Begin queues a transfer and returns its place, 0 to depth-1, which no other has until it has ended: the caller remembers by it what the transfer is for.
-// The caller has checked that there is Room.
+// Begin queues a transfer and returns its place, 0 to depth-1, which is its own until it has ended. The caller uses the place as an index to record the
+// transfer's purpose. It must have checked that there is Room.
 func (x *Transfers) Begin(t Transfer) (place int) {
 	i := x.free[len(x.free)-1]
 	x.free = x.free[:len(x.free)-1]
@@ -81,10 +81,10 @@ func (x *Transfers) queue(i uint32) {
 	x.n++
 }
 
-// Stage hands the turn's transfers to the disk, once at the end of each turn. It returns false when the disk accepted only a part: then the loop has
-// to come again. The error is the disk's, and ends the loop.
+// Stage submits the turn's transfers to the disk. It is called once at the end of each turn. all is false if the disk accepted only a part: then the loop
+// needs another turn. The error is the disk's, and ends the loop.
 func (x *Transfers) Stage() (all bool, err error) {
-	held := x.n < x.batch && x.sent > 0 // what is in flight brings another turn
+	held := x.n < x.batch && x.sent > 0 // a completion in flight will cause another turn
 	all = held || x.send()
 	return all, x.Disk.Flush()
 }
@@ -111,8 +111,8 @@ func (x *Transfers) send() bool {
 	return x.n == 0
 }
 
-// Complete accepts a completion. ended is true when the transfer in that place has ended, with an error or 0; its place is free then. A
-// transfer that moved a part of its bytes goes on with the rest, from a whole page.
+// Complete handles a completion. If the transfer has ended, ended is true, errno is its result, and its place is free. If it moved only a
+// part of its bytes, it is queued again for the rest, from a page boundary on.
 func (x *Transfers) Complete(c Completion) (place int, errno syscall.Errno, ended bool) {
 	i := uint32(c.Tag & (1<<genShift - 1))
 	u := &x.table[i]
@@ -133,7 +133,7 @@ func (x *Transfers) Complete(c Completion) (place int, errno syscall.Errno, ende
 		x.queue(i)
 		return int(i), 0, false
 	default:
-		errno = unix.EIO // not a page of progress: the file ends early, or the device is gone
+		errno = unix.EIO // less than a page was moved: the file ends early, or the device is gone
 	}
 	u.busy, u.Buf = false, nil
 	x.free = append(x.free, i)

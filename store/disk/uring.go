@@ -7,18 +7,18 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// uring is the disk whose transfers are SQEs on the loop's own ring: they are submitted at the end of the
-// turn, in the system call that the loop makes anyway, and complete through OnEvent. With IOPOLL it has a ring of its
-// own, since what else is on a loop's ring cannot be polled for.
+// uring is the disk whose transfers are entries (SQEs) on the loop's own ring. They are submitted at the end of the
+// turn, in the system call that the loop makes anyway, and complete through OnEvent. With IOPOLL it has a separate
+// ring, because the other entries of a loop's ring cannot be polled.
 type uring struct {
 	engineBase
 	sqe      entries
 	r        *ring.Ring // the loop's, or its own
 	own      bool
 	inFlight int
-	staged   bool   // transfers are on the loop's ring since the last turn's end
-	entered  uint64 // … and r.Enters before
-	err      error  // of looking at a ring of its own
+	staged   bool   // transfers were put onto the loop's ring since the last turn's end
+	entered  uint64 // r.Enters before that
+	err      error  // error of polling the separate ring
 	cqes     [64]ring.CQE
 }
 
@@ -40,7 +40,7 @@ func (u *uring) Open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 func (u *uring) Fixed() (buffers, files bool) { return u.sqe.bufs, u.sqe.files }
 
 func (u *uring) Submit(tag uint64, t *Transfer) bool {
-	if u.own && t.Op == Grow { // not to be polled for
+	if u.own && t.Op == Grow { // growing cannot be polled
 		u.grow(tag, t)
 		return true
 	}
@@ -73,7 +73,7 @@ func (u *uring) Flush() error {
 			u.counted()
 		}
 		if u.inFlight > 0 {
-			u.l.Again() // nothing announces what is polled for
+			u.l.Again() // with IOPOLL no event announces completions
 		}
 		return nil
 	}
@@ -83,14 +83,14 @@ func (u *uring) Flush() error {
 	return nil
 }
 
-// counted adds the system calls of a turn's end that carried transfers: one at most, but for a full queue. With SQPOLL it
-// is one only where the loop went to sleep, or had to wake the kernel's thread.
+// counted counts the system calls at a turn's end that submitted transfers: at most one, unless the queue was full. With SQPOLL
+// there is one only if the loop went to sleep, or had to wake the kernel's thread.
 func (u *uring) counted() {
 	u.made += u.r.Enters - u.entered
 	u.staged = false
 }
 
-// Poll counts, and looks where the device is polled. It finds nothing: the partition reaps.
+// Poll implements loop.Member. It updates counters, and with IOPOLL polls the device. It finds nothing: the partition reaps.
 func (u *uring) Poll() int {
 	if u.staged {
 		u.counted()
@@ -125,10 +125,10 @@ func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 	u.done.put(Completion{tag, res})
 }
 
-// Arm looks for what a goroutine has done: only slabs grow in one, and only with IOPOLL.
+// Arm implements loop.Armer. It checks for completions of goroutines: with IOPOLL, slabs grow in one.
 func (u *uring) Arm() (bool, error) { return u.in.some.Load(), nil }
 
-// Close gives back what was registered.
+// Close unregisters memory and files.
 func (u *uring) Close() bool {
 	switch {
 	case u.own:
@@ -142,12 +142,12 @@ func (u *uring) Close() bool {
 	return true
 }
 
-// entries makes SQEs of transfers.
+// entries converts transfers to SQEs.
 type entries struct {
 	fds         []int
 	write       uint32
-	bufs, files bool // registered
-	firstBuf    int  // their places in the ring's tables
+	bufs, files bool // whether memory and files are registered
+	firstBuf    int  // first index of each in the ring's tables
 	firstFile   int
 }
 
@@ -177,8 +177,8 @@ func (x *entries) fill(e *ring.SQE, t *Transfer) {
 	}
 }
 
-// register pins memory once, so that the kernel need not do it for each transfer, and makes the files known. Without it things
-// go on at a higher price, which is said.
+// register registers memory, so that the kernel pins it once and not for each transfer, and files. If that fails, it logs a
+// warning, and transfers cost more.
 func (x *entries) register(b *engineBase, buffers func([][]byte) error, files func([]int) error, bufs [][]byte) {
 	if !b.o.NoFixedBuffers {
 		if err := buffers(bufs); err != nil {

@@ -11,19 +11,19 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// queued is what the engines whose completions are reaped by another thread have in common: a turn's transfers wait for flush.
+// queued is the common part of the engines whose completions another thread reaps. A turn's transfers wait for Flush.
 type queued struct {
 	engineBase
 	sqe   entries
 	queue []queuedIO
-	left  bool     // the kernel has not taken all that was shown to it
-	by    *reaping // the thread; nil before open and after Close
+	left  bool     // the kernel has not consumed all submitted entries
+	by    *reaping // the reaping thread; nil before Open and after Close
 }
 
-// reaping is what is known of a thread that reaps for all partitions.
+// reaping is the state of a thread that reaps for all partitions.
 type reaping struct {
 	waits  atomic.Uint64         // system calls
-	failed atomic.Pointer[error] // why it has ended, if it was not asked to
+	failed atomic.Pointer[error] // the error that has ended it
 	ended  chan struct{}
 }
 
@@ -33,7 +33,7 @@ func newQueued(b engineBase) queued {
 
 func (q *queued) Fixed() (buffers, files bool) { return q.sqe.bufs, q.sqe.files }
 
-// send puts what waits onto a ring, marked, and submits it. What finds no room waits for the next turn.
+// send puts the waiting transfers onto a ring, with mark in their user data, and submits them. Transfers without room wait for the next turn.
 func (q *queued) send(r *ring.Ring, mark uint64) error {
 	was, n := r.Enters, 0
 	for _, w := range q.queue {
@@ -59,7 +59,7 @@ func (q *queued) Submit(tag uint64, t *Transfer) bool {
 	return true
 }
 
-// waiting reports whether there is something to send; its error is the thread's.
+// waiting reports whether there are transfers to send. Its error is that of the reaping thread.
 func (q *queued) waiting() (bool, error) {
 	if f := q.by.failed.Load(); f != nil {
 		return false, *f
@@ -67,7 +67,7 @@ func (q *queued) waiting() (bool, error) {
 	return len(q.queue) > 0 || q.left, nil
 }
 
-// calls are this partition's, and with the first one also those of the thread that reaps for all.
+// Calls returns this partition's system calls. The first partition's include those of the reaping thread.
 func (q *queued) Calls() uint64 {
 	n := q.engineBase.Calls()
 	if q.o.Shard == 0 && q.by != nil {
@@ -76,13 +76,13 @@ func (q *queued) Calls() uint64 {
 	return n
 }
 
-// Poll finds nothing: the partition reaps.
+// Poll implements loop.Member. It finds nothing: the partition reaps.
 func (q *queued) Poll() int {
 	q.reportCalls(q.Calls())
 	return 0
 }
 
-// idle names what the kernel does for a ring of an engine's own by itself; "": nothing. It is for loop.Busier.
+// idle names work that the kernel does by itself for an engine's separate ring; "": none. It is for loop.Busier.
 func idle(r *ring.Ring) string {
 	if r != nil && !r.Idle() {
 		return "the kernel's thread that submits to the disk (SQPOLL) has not gone to sleep"
@@ -90,7 +90,7 @@ func idle(r *ring.Ring) string {
 	return ""
 }
 
-// Arm looks once more.
+// Arm implements loop.Armer: it checks for completions again.
 func (q *queued) Arm() (bool, error) {
 	if q.by == nil {
 		return false, nil
@@ -101,7 +101,7 @@ func (q *queued) Arm() (bool, error) {
 	return q.in.some.Load(), nil
 }
 
-// uringShared is the disk of a partition that shares one ring with all others: a lock to submit, one thread that reaps.
+// uringShared is the disk of a partition that shares one ring with all others. A lock protects submission; one thread reaps.
 type uringShared struct {
 	queued
 	bufs int // number of buffers
@@ -112,12 +112,12 @@ var _ Engine = (*uringShared)(nil)
 var _ loop.Armer = (*uringShared)(nil)
 var _ loop.Busier = (*uringShared)(nil)
 
-// sharedRing is that ring. It is made without SINGLE_ISSUER and DEFER_TASKRUN, which belong to one thread; so the kernel
-// interrupts the thread that has submitted to let its completions appear.
+// sharedRing is that ring. It is made without SINGLE_ISSUER and DEFER_TASKRUN, which allow one submitting thread only. So the kernel
+// interrupts the submitting thread to post completions.
 type sharedRing struct {
 	reaping
 	r     *ring.Ring
-	mu    sync.Mutex              // of its submitting side
+	mu    sync.Mutex              // protects submission
 	boxes []atomic.Pointer[inbox] // by shard
 }
 
@@ -137,7 +137,7 @@ func newSharedRing(o *Options, shards int) (*sharedRing, error) {
 	return s, nil
 }
 
-// reap is the thread that reaps.
+// reap is the body of the reaping thread.
 func (s *sharedRing) reap() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -146,7 +146,7 @@ func (s *sharedRing) reap() {
 	var batch [64]Completion
 	for {
 		if err := s.r.Wait(1, 0); err != nil {
-			failed := err // of its own, so that err is no allocation
+			failed := err // a separate variable, so that err is not allocated on the heap
 			s.failed.Store(&failed)
 			for i := range s.boxes {
 				if b := s.boxes[i].Load(); b != nil {
@@ -168,7 +168,7 @@ func (s *sharedRing) reap() {
 	}
 }
 
-// deliver gives a partition those of its completions that follow each other.
+// deliver passes a run of consecutive completions of one partition to its inbox.
 func (s *sharedRing) deliver(cqes []ring.CQE, batch []Completion) (n int) {
 	shard := cqes[0].UserData >> shardShift
 	for ; n < len(cqes) && cqes[n].UserData>>shardShift == shard; n++ {
@@ -189,12 +189,12 @@ func (s *sharedRing) close() {
 			e.Nop()
 			break
 		}
-		runtime.Gosched() // SQPOLL: the kernel's thread makes room
+		runtime.Gosched() // with SQPOLL the kernel's thread makes room
 	}
 	err := s.r.Submit()
 	s.mu.Unlock()
 	if err != nil {
-		return // then the thread has failed, too, or will not end: leave the ring to it
+		return // the thread has failed, too, or will not end: do not close the ring under it
 	}
 	<-s.ended
 	s.r.Unregister()
@@ -209,7 +209,7 @@ func (u *uringShared) Open(id loop.MemberID, fds []int, bufs [][]byte) error {
 			return err
 		}
 		if err := e.shared.r.Reserve(u.o.Shards*len(bufs), u.o.Shards*len(fds)); err != nil {
-			u.o.Log.Warn("not registered with the shared ring", "reason", err) // and each partition says what that costs
+			u.o.Log.Warn("not registered with the shared ring", "reason", err) // each partition also logs a warning
 		}
 		return nil
 	})
@@ -246,7 +246,7 @@ func (u *uringShared) Busy() string {
 	return idle(u.ring.r)
 }
 
-// Close leaves the ring to the others.
+// Close leaves the shared ring; the other partitions continue to use it.
 func (u *uringShared) Close() bool {
 	s := u.ring
 	if s == nil {

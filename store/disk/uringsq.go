@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uringSQ is the disk of a partition that submits to a ring of its own, whose completions a thread reaps that does so for
-// all partitions.
+// uringSQ is the disk of a partition that submits to its own ring. One thread reaps the completions of all partitions'
+// rings.
 type uringSQ struct {
 	queued
 	ring   *ring.Ring
@@ -24,13 +24,13 @@ var _ Engine = (*uringSQ)(nil)
 var _ loop.Armer = (*uringSQ)(nil)
 var _ loop.Busier = (*uringSQ)(nil)
 
-// reaper is that thread. It sleeps in an epoll set of the rings.
+// reaper is the reaping thread. It sleeps in an epoll set of the rings.
 type reaper struct {
 	reaping
 	epfd, stopfd int
 
-	mu    sync.Mutex // of lines; held while the thread reaps, so that a ring that has left is not looked at
-	lines []*uringSQ // by shard; nil: not there
+	mu    sync.Mutex // protects lines; held while the thread reaps, so that it uses no ring that was removed
+	lines []*uringSQ // by shard; nil: none
 }
 
 // reaperStop is the tag of stopfd in the epoll set; the others are shards.
@@ -121,7 +121,7 @@ func (r *reaper) drain(shard int) {
 }
 
 func (r *reaper) close() {
-	_, _ = unix.Write(r.stopfd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a new eventfd takes it
+	_, _ = unix.Write(r.stopfd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // cannot fail on a new eventfd
 	<-r.ended
 	_ = unix.Close(r.stopfd)
 	_ = unix.Close(r.epfd)
@@ -161,7 +161,7 @@ func (u *uringSQ) Flush() error {
 // Busy implements loop.Busier.
 func (u *uringSQ) Busy() string { return idle(u.ring) }
 
-// Close takes the ring out of the reaping thread's hands and ends it.
+// Close removes the ring from the reaping thread, and closes it.
 func (u *uringSQ) Close() bool {
 	if u.ring == nil {
 		return true

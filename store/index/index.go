@@ -1,7 +1,6 @@
 // Package index owns the ordered map from a partition's keys to their records: the B+tree, the heap of keys and records, the
-// walk through the records' numbers, and the loader that fills an empty index. All of it is memory: no call waits, for a disk or for
-// anything else. What a record's place and flags mean is the store's affair. It may import internal/arena and internal/sys, and nothing
-// else of ours.
+// walk through the records' numbers, and the loader that fills an empty index. All of it is in memory, and no call blocks. The store
+// defines the meaning of a record's place and flags. The package may import internal/arena and internal/sys, and nothing else of kvwire.
 package index
 
 import (
@@ -15,35 +14,35 @@ import (
 // KeyBytesMax is the length of the longest key.
 const KeyBytesMax = 1024
 
-// Index is an ordered map from keys to records: a B+tree in mapped memory whose nodes name each other, and keys,
-// by number, so that the collector has nothing to scan and a find allocates nothing. A record's number
+// Index is an ordered map from keys to records: a B+tree in mapped memory. Nodes refer to each other, and to keys,
+// by numbers, so the garbage collector has nothing to scan and a Find allocates nothing. A record's number, from 1 on,
 // stays the same as long as its key exists.
 //
-// Entries cache some bytes of their key, those behind the prefix that all keys which belong under the node
-// share: a find reads one whole key. The prefix follows from the separators on both sides of the node, so
-// a key that was led to the node has it, and nobody looks. Below the first and above the last separator it
-// is the prefix that all keys of the index share, which is looked at once.
+// Each entry caches some bytes of its key: those after the prefix that all keys under the node share. So a Find
+// reads only one whole key. The prefix of a node follows from the separators on both sides of it: every key for
+// which a search reaches the node has this prefix, and it is not compared. Below the first and above the last
+// separator, the prefix is the one that all keys of the index share; it is compared once per search.
 //
-// An Index belongs to one goroutine at a time, which is its partition's loop. A record is named by a number from 1 on.
+// An Index belongs to one goroutine at a time: that of its partition's loop.
 type Index struct {
 	heap   keyHeap
 	leaves nodePool[leaf]
 	inners nodePool[inner]
-	prefix []byte // shared by all keys; perhaps more of them is
+	prefix []byte // shared by all keys; they may share more bytes
 	root   uint32 // 0 when there are no keys
 	height int    // inner levels above the leaves
 	n      int    // keys
-	gone   uint32 // deletes: while it stays the same, no record's number has become another key's
+	gone   uint32 // number of deletes: while it stays the same, no record number was reused for another key
 }
 
-// leafKeys and innerKeys are the most keys in a node: a leaf has 512 bytes with them, an inner node 2 KiB. With 126 keys in a
-// leaf, or 30, a find takes a tenth longer.
+// leafKeys and innerKeys are the most keys in a node. They make a leaf 512 bytes and an inner node 2 KiB. With 126 or 30 keys in a
+// leaf, a Find takes a tenth longer.
 const (
 	leafKeys  = 62
 	innerKeys = 126
 )
 
-// vacant fills the entries of a node that are not in use, so that a search need not know how many are.
+// vacant is the value of a node's unused entries, so that a search need not read their number.
 const vacant = 1<<64 - 1
 
 // leaf has its keys in order.
@@ -51,27 +50,27 @@ type leaf struct {
 	entry      [leafKeys]uint64 // key bytes skip to skip+4, big-endian, zero-padded; below them the record
 	next, prev uint32
 	n          uint16
-	skip       uint16 // bytes that all keys which belong here share; perhaps more of them are shared
+	skip       uint16 // length of the prefix that all keys of this leaf share; they may share more
 }
 
 // inner has one more child than separators: child i holds keys below separator i, and child i+1 keys
 // from separator i on.
 type inner struct {
 	entry     [innerKeys]uint64 // separator bytes skip to skip+4, big-endian, zero-padded; below them the child at its right
-	more      [innerKeys]uint32 // separator bytes skip+4 to skip+8, for when those before are the same as the key's
-	separator [innerKeys]uint32 // for when these are the same too
+	more      [innerKeys]uint32 // separator bytes skip+4 to skip+8, for separators whose bytes before equal the key's
+	separator [innerKeys]uint32 // the whole separator, if these are equal, too
 	first     uint32            // child
 	n         uint16            // separators
 	skip      uint16
 	_         [6]uint32 // 8 entries are a cache line
 }
 
-// New makes an empty index. It takes memory with the first key. Close frees it.
+// New makes an empty index. It allocates memory with the first key; Close frees it.
 func New() *Index {
 	return &Index{leaves: newNodePool[leaf](), inners: newNodePool[inner](), prefix: make([]byte, 0, KeyBytesMax)}
 }
 
-// Bytes is the memory that the index uses, in bytes.
+// Bytes returns the memory that the index uses, in bytes.
 func (x *Index) Bytes() int {
 	return x.heap.bytes() + x.leaves.bytes() + x.inners.bytes() + cap(x.prefix)
 }
@@ -86,10 +85,10 @@ func (x *Index) Close() {
 
 func (x *Index) reset() { x.root, x.height, x.n, x.prefix = 0, 0, 0, x.prefix[:0] }
 
-// Key is a record's key, in place: 1 to KeyBytesMax bytes, valid until the record is deleted, not to be changed.
+// Key returns a record's key, 1 to KeyBytesMax bytes, without a copy. It is valid until the record is deleted, and must not be changed.
 func (x *Index) Key(rec uint32) []byte { return x.heap.record(rec) }
 
-// At is the place of a record's item: the class of its slot, and the slot's number in that class. A new record has zeros.
+// At returns the place of a record's item: the class of its slot, and the slot's number in that class. Both are 0 for a new record.
 func (x *Index) At(rec uint32) (class uint8, slot uint32) {
 	b := x.heap.at(rec)
 	return b[headClass], binary.LittleEndian.Uint32(b[headSlot:])
@@ -102,13 +101,13 @@ func (x *Index) Put(rec uint32, class uint8, slot uint32) {
 	b[headClass] = class
 }
 
-// Flags are a record's flags. A new record has none.
+// Flags returns a record's flags. A new record has none.
 func (x *Index) Flags(rec uint32) Flags { return Flags(x.heap.at(rec)[headFlags]) }
 
 // SetFlags replaces a record's flags.
 func (x *Index) SetFlags(rec uint32, f Flags) { x.heap.at(rec)[headFlags] = uint8(f) }
 
-// cached is the key bytes from skip to skip+4, big-endian, zero-padded, where an entry has them.
+// cached returns the key bytes from skip to skip+4, big-endian, zero-padded, in the bits in which an entry has them.
 func cached(key []byte, skip int) uint64 {
 	if len(key)-skip >= 4 {
 		return uint64(binary.BigEndian.Uint32(key[skip:])) << 32
@@ -120,7 +119,7 @@ func cached(key []byte, skip int) uint64 {
 	return uint64(binary.BigEndian.Uint32(b[:])) << 32
 }
 
-// cached8 is twice as many.
+// cached8 returns the 8 key bytes from skip on, big-endian, zero-padded.
 func cached8(key []byte, skip int) uint64 {
 	return cached(key, skip) | cached(key, skip+4)>>32
 }
@@ -135,8 +134,8 @@ func sharedBytes(a, b []byte) int {
 	return n
 }
 
-// rank is the number of entries below want. It looks at the last entry of each 8 at once, without a branch that
-// depends on what they are: their cache misses overlap.
+// rank returns the number of entries below want. It first compares the last entry of each group of 8, without a branch
+// that depends on their values, so their cache misses overlap.
 func rank(e []uint64, want uint64) int {
 	n := uint64(0)
 	for i := 7; i < len(e); i += 8 {
@@ -152,12 +151,12 @@ func rank(e []uint64, want uint64) int {
 	return first + int(n)
 }
 
-// cachedMask is for what an entry caches; the other half is a number: of a record, or of a child.
+// cachedMask selects an entry's cached bytes. The other half is the number of a record or of a child.
 const cachedMask = ^uint64(1<<32 - 1)
 
 func numberOf(entry uint64) uint32 { return uint32(entry) }
 
-// childAt is a node's child by its number.
+// childAt returns child c of a node.
 func (nd *inner) childAt(c int) uint32 {
 	if c == 0 {
 		return nd.first
@@ -165,13 +164,13 @@ func (nd *inner) childAt(c int) uint32 {
 	return numberOf(nd.entry[c-1])
 }
 
-// search is the position of the first key of a leaf that is not below key, and whether it equals it. The
-// key must belong there.
+// search returns the position of the first key of a leaf that is not below key, and whether it equals key. The
+// key must belong to this leaf.
 func (x *Index) search(l *leaf, key []byte) (int, bool) {
 	want := cached(key, int(l.skip))
 	lo := rank(l.entry[:], want)
 	n := int(l.n)
-	end := lo // of those with equal cached bytes, which only whole keys tell apart
+	end := lo // end of the entries with equal cached bytes; their whole keys must be compared
 	for end < n && l.entry[end]&cachedMask == want {
 		end++
 	}
@@ -189,7 +188,7 @@ func (x *Index) search(l *leaf, key []byte) (int, bool) {
 	return lo, false
 }
 
-// childOf is the number of the child under which key belongs, that is, of the separators not above it.
+// childOf returns the number of the child under which key belongs, that is, the number of separators not above key.
 func (x *Index) childOf(nd *inner, key []byte) int {
 	want := cached(key, int(nd.skip))
 	lo := rank(nd.entry[:], want)
@@ -213,12 +212,12 @@ func (x *Index) childOf(nd *inner, key []byte) int {
 	return lo
 }
 
-// side is where a key lies beside those with the prefix that all keys share: 0 when it has the prefix.
+// side compares a key with the prefix that all keys share: 0 if the key has it, else below or above 0.
 func (x *Index) side(key []byte) int {
 	return bytes.Compare(key[:min(len(key), len(x.prefix))], x.prefix)
 }
 
-// Find gives a key's record. ok is false where the index does not have the key.
+// Find returns a key's record. ok is false if the index does not have the key.
 func (x *Index) Find(key []byte) (rec uint32, ok bool) {
 	if x.n == 0 || x.side(key) != 0 {
 		return 0, false
@@ -231,9 +230,9 @@ func (x *Index) Find(key []byte) (rec uint32, ok bool) {
 	return numberOf(l.entry[i]), true
 }
 
-// Lead and Guess are a find in steps, for callers with several keys: each step asks the CPU for the memory that the next step touches, so the
-// cache misses of different keys overlap. Between the steps the index must not be changed. Lead gives the leaf under which a key belongs; 0: the
-// index does not have the key.
+// Lead returns the leaf to which a key belongs; 0: the index does not have the key. Lead and Guess are a Find in two steps, for callers with several
+// keys: each step prefetches the memory that the next step reads, so the cache misses of different keys overlap. The index must not change between
+// the steps.
 func (x *Index) Lead(key []byte) (leaf uint32) {
 	if x.n == 0 || x.side(key) != 0 {
 		return 0
@@ -243,8 +242,8 @@ func (x *Index) Lead(key []byte) (leaf uint32) {
 	return leaf
 }
 
-// Guess gives the first record of a leaf whose key may equal key: its cached bytes do. The caller has to compare the whole keys; if they differ, a
-// Find may still find the key. 0: the index does not have it.
+// Guess returns the first record of a leaf whose cached bytes equal those of key; 0: the index does not have key. The caller must compare the whole keys.
+// If they differ, another record may still have the key, and the caller must call Find.
 func (x *Index) Guess(leaf uint32, key []byte) (rec uint32) {
 	l := x.leaves.at(leaf)
 	want := cached(key, int(l.skip))
@@ -257,7 +256,7 @@ func (x *Index) Guess(leaf uint32, key []byte) (rec uint32) {
 	return rec
 }
 
-// Deletes counts deletes, modulo 2^32. While it stays the same, no record's number has become another key's.
+// Deletes returns the number of deletes, modulo 2^32. While it stays the same, no record number was reused for another key.
 func (x *Index) Deletes() uint32 { return x.gone }
 
 func (x *Index) leafOf(key []byte) uint32 {
@@ -275,7 +274,7 @@ type Cursor struct {
 	i    int
 }
 
-// Seek gives the cursor before the first key that is not below key; after skips key itself. An empty key is below all others.
+// Seek returns a cursor before the first key that is not below key; with after, before the first key above it. An empty key is below all others.
 func (x *Index) Seek(key []byte, after bool) Cursor {
 	if x.n == 0 {
 		return Cursor{}
@@ -302,7 +301,7 @@ func (x *Index) firstLeaf() uint32 {
 	return at
 }
 
-// Next gives the record after the cursor and moves on; ok is false at the end.
+// Next returns the record after the cursor and moves the cursor past it; ok is false at the end.
 func (x *Index) Next(c *Cursor) (rec uint32, ok bool) {
 	for c.leaf != 0 {
 		l := x.leaves.at(c.leaf)
@@ -315,10 +314,10 @@ func (x *Index) Next(c *Cursor) (rec uint32, ok bool) {
 	return 0, false
 }
 
-// heightMax is out of reach: a level takes 64 splits of the one below.
+// heightMax cannot be reached: each new level needs 64 splits of the level below.
 const heightMax = 12
 
-// path is the way from the root to a leaf: the inner nodes, and the child that it took of each.
+// path is the way from the root to a leaf: the inner nodes, and the number of the child in each.
 type path struct {
 	at    [heightMax]uint32
 	child [heightMax]int
@@ -335,7 +334,7 @@ func (x *Index) descend(key []byte, p *path) (leaf uint32) {
 	return at
 }
 
-// low is the separator before child c of a path's inner node at depth d; nil: there is none.
+// low returns the separator before child c of a path's inner node at depth d; nil: none.
 func (x *Index) low(p *path, d, c int) []byte {
 	for c == 0 {
 		if d == 0 {
@@ -347,7 +346,7 @@ func (x *Index) low(p *path, d, c int) []byte {
 	return x.heap.separator(x.inners.at(p.at[d]).separator[c-1])
 }
 
-// high is the separator after that child.
+// high returns the separator after that child; nil: none.
 func (x *Index) high(p *path, d, c int) []byte {
 	for c == int(x.inners.at(p.at[d]).n) {
 		if d == 0 {
@@ -359,7 +358,7 @@ func (x *Index) high(p *path, d, c int) []byte {
 	return x.heap.separator(x.inners.at(p.at[d]).separator[c])
 }
 
-// sharedBetween is the length of the prefix of all keys that belong between two separators.
+// sharedBetween returns the length of the prefix that all keys between two separators share.
 func (x *Index) sharedBetween(low, high []byte) int {
 	if low == nil || high == nil {
 		return len(x.prefix)
@@ -367,13 +366,13 @@ func (x *Index) sharedBetween(low, high []byte) int {
 	return sharedBytes(low, high)
 }
 
-// separatorOf keeps the shortest key above low and not above high.
+// separatorOf stores the shortest key that is above low and not above high, and returns its number.
 func (x *Index) separatorOf(low, high []byte) (ref uint32, ok bool) {
 	return x.heap.addSeparator(high[:sharedBytes(low, high)+1])
 }
 
-// Insert adds a key of 1 to KeyBytesMax bytes that is not there, and gives its new record, which is zero but for the key. ok is
-// false when there is no memory for it; nothing has changed then. The key is copied.
+// Insert adds a key of 1 to KeyBytesMax bytes that the index does not have, and returns its new record, without place and flags. The
+// key is copied. ok is false if there is no memory; then nothing has changed.
 func (x *Index) Insert(key []byte) (rec uint32, ok bool) {
 	if rec, ok = x.heap.addRecord(key); !ok {
 		return 0, false
@@ -449,7 +448,7 @@ func (l *leaf) removeAt(i int) {
 	l.entry[l.n] = vacant
 }
 
-// vacate forgets the entries from n on.
+// vacate marks the entries from n on as unused.
 func (l *leaf) vacate(n int) {
 	for i := n; i < leafKeys; i++ {
 		l.entry[i] = vacant
@@ -464,7 +463,7 @@ func (nd *inner) vacate(n int) {
 	nd.n = uint16(n)
 }
 
-// insertChild puts a child behind child c, with the separator between the two.
+// insertChild adds a child after child c, with the separator between the two.
 func (x *Index) insertChild(nd *inner, c int, separator, child uint32) {
 	n := int(nd.n)
 	copy(nd.entry[c+1:], nd.entry[c:n])
@@ -475,7 +474,7 @@ func (x *Index) insertChild(nd *inner, c int, separator, child uint32) {
 	x.setSeparator(nd, c, separator)
 }
 
-// setSeparator makes something the separator at the left of child i+1.
+// setSeparator replaces the separator at the left of child i+1.
 func (x *Index) setSeparator(nd *inner, i int, separator uint32) {
 	key := x.heap.separator(separator)
 	nd.separator[i] = separator
@@ -483,7 +482,7 @@ func (x *Index) setSeparator(nd *inner, i int, separator uint32) {
 	nd.more[i] = uint32(cached(key, int(nd.skip)+4) >> 32)
 }
 
-// removeChild takes out a child, and the separator at its left, or for the first child at its right.
+// removeChild removes a child and the separator at its left; for the first child, the one at its right.
 func (x *Index) removeChild(nd *inner, c int) {
 	n := int(nd.n)
 	i := max(c-1, 0)
@@ -498,13 +497,13 @@ func (x *Index) removeChild(nd *inner, c int) {
 	nd.entry[nd.n] = vacant
 }
 
-// makeRoom changes something around a full leaf so that a key gets nearer to its place; the caller
-// descends again. It is false when there is no memory, and the index is whole then too.
+// makeRoom makes one change on the path to a full leaf: it spreads keys, splits a node, or raises the root. The
+// caller then descends again. It returns false if there is no memory; the index is consistent then, too.
 func (x *Index) makeRoom(p *path, at uint32, key []byte) bool {
 	l := x.leaves.at(at)
 	keep := leafKeys / 2
 	if l.next == 0 && bytes.Compare(x.Key(numberOf(l.entry[leafKeys-1])), key) < 0 {
-		keep = leafKeys // keys that come in order leave full leaves behind
+		keep = leafKeys // keys that arrive in order leave full leaves
 	}
 	d := x.height - 1
 	if d >= 0 && keep < leafKeys && x.spread(p) {
@@ -522,7 +521,7 @@ func (x *Index) makeRoom(p *path, at uint32, key []byte) bool {
 	return x.splitLeaf(p, at, keep, key)
 }
 
-// raise puts a new root above the old one, which is full.
+// raise adds a new root above the old one, which is full.
 func (x *Index) raise() bool {
 	if x.height == heightMax {
 		panic("index: an index of that height cannot be")
@@ -537,11 +536,11 @@ func (x *Index) raise() bool {
 	return true
 }
 
-// spreadMax is the number of keys up to which a leaf takes some of a full neighbour's: with it leaves that are
-// filled in no order are filled to 83 %, without to 70 %.
+// spreadMax is the most keys of a leaf that still receives keys from a full neighbour. With it, leaves filled in
+// random order are 83 % full; without, 70 %.
 const spreadMax = leafKeys * 7 / 8
 
-// spread evens out a full leaf with a neighbour below the same inner node, if one has room.
+// spread moves keys of a full leaf to a neighbour under the same inner node, if one has room.
 func (x *Index) spread(p *path) bool {
 	d := x.height - 1
 	nd := x.inners.at(p.at[d])
@@ -556,7 +555,7 @@ func (x *Index) spread(p *path) bool {
 func (x *Index) even(p *path, d, c int) bool {
 	nd := x.inners.at(p.at[d])
 	a, b := x.leaves.at(nd.childAt(c)), x.leaves.at(nd.childAt(c+1))
-	skip := int(min(a.skip, b.skip)) // what both share, all that is between them shares
+	skip := int(min(a.skip, b.skip)) // all keys between the two leaves share it, too
 	x.shorten(a, skip)
 	x.shorten(b, skip)
 	var both [2 * leafKeys]uint64
@@ -635,8 +634,8 @@ func (x *Index) cache(nd *inner, skip int) {
 	}
 }
 
-// sharpen makes a leaf, child c of a path's last inner node, cache bytes that tell its keys apart, if those that it
-// caches do not and there are any: else it saves the look at each key.
+// sharpen changes the bytes that a leaf, child c of a path's last inner node, caches, if the present ones do not distinguish its
+// keys and later bytes can. It does not read the keys if the present ones suffice.
 func (x *Index) sharpen(p *path, d, c int) {
 	l := x.leaves.at(x.inners.at(p.at[d]).childAt(c))
 	if !l.blunt() {
@@ -666,7 +665,7 @@ func (x *Index) cacheLeaf(l *leaf, skip int) {
 	}
 }
 
-// shorten makes a leaf skip fewer bytes, which are the same for all its keys: it looks at one of them.
+// shorten makes a leaf skip fewer bytes. These bytes are the same for all its keys, so it reads only one key.
 func (x *Index) shorten(l *leaf, skip int) {
 	more := int(l.skip) - skip
 	if more <= 0 {
@@ -690,8 +689,8 @@ func (x *Index) shortenPrefix(n int) {
 	x.widen(x.root, 0, nil, nil, true)
 }
 
-// widen lets keys between low and high into a node at some depth, and into those below along its left edge or
-// its right one: they may share less than what the nodes skip.
+// widen prepares a node at some depth, and those below along its left or right edge, for keys between low and high,
+// which may share fewer bytes than the nodes skip.
 func (x *Index) widen(at uint32, depth int, low, high []byte, right bool) {
 	for ; depth < x.height; depth++ {
 		nd := x.inners.at(at)
@@ -713,7 +712,7 @@ func (x *Index) widen(at uint32, depth int, low, high []byte, right bool) {
 	x.shorten(x.leaves.at(at), x.sharedBetween(low, high))
 }
 
-// Delete removes a record and its key. Nodes that run empty go; others are not filled up.
+// Delete removes a record and its key. Empty nodes are freed; others are not merged.
 func (x *Index) Delete(rec uint32) {
 	key := x.Key(rec)
 	var p path
@@ -751,13 +750,13 @@ func (x *Index) removeLeaf(p *path, at uint32) {
 	for ; d >= 0 && x.inners.at(p.at[d]).n == 0; d-- {
 		x.inners.free(p.at[d])
 	}
-	if d < 0 { // that was the last one
+	if d < 0 { // the root was removed: no key is left
 		x.root, x.height, x.prefix = 0, 0, x.prefix[:0]
 		return
 	}
 	nd, c := x.inners.at(p.at[d]), p.child[d]
 	x.removeChild(nd, c)
-	heir := max(c-1, 0) // it gets the keys that would have belonged to the child
+	heir := max(c-1, 0) // future keys of the removed child belong to it
 	x.widen(nd.childAt(heir), d+1, x.low(p, d, heir), x.high(p, d, heir), c > 0)
 	for x.height > 0 && x.inners.at(x.root).n == 0 {
 		old := x.root

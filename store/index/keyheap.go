@@ -7,20 +7,20 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// Flags are the bits that the store keeps of a key, beside the place of its item. The index only stores them.
+// Flags are bits that the store keeps for a key, besides the place of its item. The index only stores them.
 type Flags uint8
 
-// keyHeap keeps blobs in mapped memory, outside the collector's sight, in units of 4 bytes, so that 4 bytes
-// name one of 16 GiB. A blob never moves. There are two sorts: a record is a head and a key, a
-// separator a length and a key. A map has a bit for each unit where a record begins, so that walks find records without
-// the index, in the order of their numbers, which stays as it is while keys come and go.
+// keyHeap stores blobs in mapped memory, outside the garbage collector's heap, in units of 4 bytes: so a number of 4 bytes
+// can address 16 GiB. A blob never moves. There are two kinds: a record is a head and a key; a separator is a length and a
+// key. A bitmap has a bit for each unit at which a record begins. With it walks find records without the tree, in the order
+// of their numbers, which does not change when keys are added or deleted.
 type keyHeap struct {
 	chunks [][]byte
 	begins [][]uint64 // of each chunk: the map
 	arenas []*arena.Arena
 	used   int                                              // bytes of the last chunk
 	inUse  int                                              // bytes in blobs
-	spare  [(headBytes+KeyBytesMax)/keyUnitBytes + 1]uint32 // by units: the last freed, which holds the one before. 0: none
+	spare  [(headBytes+KeyBytesMax)/keyUnitBytes + 1]uint32 // by number of units: the last freed blob, which contains the number of the one freed before. 0: none
 }
 
 const (
@@ -45,12 +45,12 @@ const separatorHeadBytes = 2
 
 func keyUnits(n int) int { return (n + keyUnitBytes - 1) / keyUnitBytes }
 
-// at is the memory from a blob on.
+// at returns the memory from a blob on.
 func (h *keyHeap) at(ref uint32) []byte {
 	return h.chunks[ref>>keyChunkShift][int(ref&keyChunkMask)*keyUnitBytes:]
 }
 
-// alloc gives a place for n bytes, never 0; ok is false when there is no memory.
+// alloc returns the number of a blob with room for n bytes, never 0; ok is false if there is no memory.
 func (h *keyHeap) alloc(n int) (ref uint32, ok bool) {
 	u := keyUnits(n)
 	if ref = h.spare[u]; ref != 0 {
@@ -81,7 +81,7 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 		h.begins = append(h.begins, arena.Of[uint64](m))
 		h.used = 0
 		if len(h.chunks) == 1 {
-			h.used = keyUnitBytes // place 0 is nobody's
+			h.used = keyUnitBytes // number 0 is never used
 		}
 	}
 	ref = uint32((len(h.chunks)-1)<<keyChunkShift + h.used/keyUnitBytes)
@@ -89,7 +89,7 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 	return ref, true
 }
 
-// free takes back a blob of n bytes, for one of the same units.
+// free frees a blob of n bytes, for reuse by a blob with as many units.
 func (h *keyHeap) free(ref uint32, n int) {
 	u := keyUnits(n)
 	binary.LittleEndian.PutUint32(h.at(ref), h.spare[u])
@@ -97,7 +97,7 @@ func (h *keyHeap) free(ref uint32, n int) {
 	h.inUse -= u * keyUnitBytes
 }
 
-// addRecord keeps a copy of key, with a head of zeros but for the length.
+// addRecord stores a copy of key, with a head that is zero except for the length.
 func (h *keyHeap) addRecord(key []byte) (rec uint32, ok bool) {
 	if rec, ok = h.alloc(headBytes + len(key)); !ok {
 		return 0, false
@@ -111,12 +111,12 @@ func (h *keyHeap) addRecord(key []byte) (rec uint32, ok bool) {
 	return rec, true
 }
 
-// begin is the place in the map of the unit with a number.
+// begin returns the bit of a record in the bitmap.
 func (h *keyHeap) begin(rec uint32) (word *uint64, bit uint64) {
 	return &h.begins[rec>>keyChunkShift][rec&keyChunkMask/64], 1 << (rec % 64)
 }
 
-// end is above the numbers of all records.
+// end returns a number above those of all records.
 func (h *keyHeap) end() uint32 {
 	if len(h.chunks) == 0 {
 		return 0
@@ -124,8 +124,8 @@ func (h *keyHeap) end() uint32 {
 	return uint32((len(h.chunks)-1)<<keyChunkShift + h.used/keyUnitBytes - 1)
 }
 
-// Before finds the record with the highest number below a mark, which becomes that number. ok is false when the steps are used up: the mark is then the
-// least number below which it has not looked; and when no record is left: the mark is then 0. A step is a look at 64 numbers. Any mark is valid.
+// Before finds the record with the highest number below *mark, and sets *mark to that number. It uses up one of *steps for each 64 numbers that it checks. ok is
+// false in two cases: no record is left, and *mark is 0; or the steps are used up, and numbers below *mark were not checked. Any mark is valid.
 func (x *Index) Before(mark *uint32, steps *int) (ok bool) { return x.heap.before(mark, steps) }
 
 func (h *keyHeap) before(mark *uint32, steps *int) (ok bool) {
@@ -155,7 +155,7 @@ func (h *keyHeap) freeRecord(rec uint32) {
 	h.free(rec, headBytes+len(h.record(rec)))
 }
 
-// addSeparator keeps a copy of a separator.
+// addSeparator stores a copy of a separator.
 func (h *keyHeap) addSeparator(key []byte) (ref uint32, ok bool) {
 	if ref, ok = h.alloc(separatorHeadBytes + len(key)); !ok {
 		return 0, false

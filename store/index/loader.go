@@ -7,12 +7,12 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// Loader fills an empty index at once: keys come in any order and more than once, and the copy with the highest
-// sequence number stays. It takes 24 B for each copy until finish, beside what the copy takes in the index.
+// Loader fills an empty index. Keys may come in any order and more than once; the copy with the highest sequence
+// number is kept. Until Finish it needs 24 B for each copy, besides the copy's memory in the index.
 //
-// Copies are sorted in runs while they come, when there is a disk to wait for, and merged at the end, into
-// full nodes. They are compared by 8 bytes behind the prefix that all keys share, and only where those are the
-// same by whole keys.
+// Copies are sorted in runs while they arrive, when the CPU would wait for the disk, and merged at the end into
+// full nodes. They are compared by the 8 bytes after the prefix that all keys share, and by whole keys only if
+// these are equal.
 //
 // A Loader is used by one goroutine, and ends with Finish or Close.
 type Loader struct {
@@ -39,20 +39,20 @@ type Copy struct {
 type run struct {
 	memory *arena.Arena
 	entry  []loadEntry
-	skip   int // bytes that all keys of the run share; cached are those behind them
+	skip   int // length of the prefix that all keys of the run share; the bytes after it are cached
 }
 
-// runEntries are sorted at once. With 24 B each they fit into most cores' second cache.
+// runEntries is the number of entries in a run. With 24 B each a run fits into the second-level cache of most cores.
 const runEntries = 1 << 15
 
-// loadKeys is how many keys a leaf gets, and loadChildren an inner node: some room is left, else the
-// first inserts would split them all.
+// loadKeys and loadChildren are the numbers of keys in a loaded leaf and of children in a loaded inner node. They leave
+// some room; else the first inserts would split all nodes.
 const (
 	loadKeys     = leafKeys * 15 / 16
 	loadChildren = innerKeys * 15 / 16
 )
 
-// NewLoader begins to load an index, which has no keys and is not used otherwise until Finish or Close.
+// NewLoader begins to load an index. It must have no keys, and must not be used otherwise until Finish or Close.
 func NewLoader(x *Index) *Loader {
 	if x.n != 0 {
 		panic("index: an index that is not empty cannot be loaded")
@@ -60,7 +60,7 @@ func NewLoader(x *Index) *Loader {
 	return &Loader{x: x}
 }
 
-// Add takes in a copy of a key of 1 to KeyBytesMax bytes, which it copies; ok is false when there is no memory for it, and then the loader is fit for Close only.
+// Add adds a copy of a key of 1 to KeyBytesMax bytes. The key's bytes are copied. ok is false if there is no memory; then only Close may be called.
 func (ld *Loader) Add(key []byte, c Copy, flags Flags) (ok bool) {
 	x := ld.x
 	rec, ok := x.heap.addRecord(key)
@@ -83,7 +83,7 @@ func (ld *Loader) Add(key []byte, c Copy, flags Flags) (ok bool) {
 	return true
 }
 
-// room is the last run, which is not full.
+// room returns a run that is not full: the last one, or a new one.
 func (ld *Loader) room() (r *run, ok bool) {
 	if n := len(ld.runs); n > 0 {
 		if r = &ld.runs[n-1]; len(r.entry) < runEntries {
@@ -168,8 +168,8 @@ func (ld *Loader) compareKeys(a, b loadEntry) int {
 	return 1
 }
 
-// Finish fills the index and ends the loader. It hands each copy that is not the latest of its key to lost, the later ones first, with
-// the key in place and the copy that is as late or just later, and forgets it. ok is false when there was no memory; then the index is fit for Close only.
+// Finish fills the index and ends the loader. It calls lost for each copy that is not the latest of its key, later copies first, with
+// the key (valid during the call) and the next later copy (or an equally late one). ok is false if there was no memory; then only the index's Close may be called.
 func (ld *Loader) Finish(lost func(key []byte, flags Flags, c, later Copy)) (ok bool) {
 	defer ld.Close()
 	if len(ld.runs) == 0 {
@@ -214,15 +214,15 @@ func (ld *Loader) Close() {
 	*ld = Loader{}
 }
 
-// merge gives the entries of all runs in order, by a tree of losers (Knuth 5.4.1): each inner node has the run
-// that lost there, and the winner of all is at 0.
+// merge returns the entries of all runs in order, by a tree of losers (Knuth 5.4.1): each inner node holds the run
+// that lost there, and node 0 the winner.
 type merge struct {
 	ld    *Loader
 	heads []head
 	tree  []int32
 }
 
-// head is what is left of a run.
+// head is the rest of a run.
 type head struct {
 	first loadEntry
 	ended bool
@@ -248,7 +248,7 @@ func newMerge(ld *Loader) *merge {
 	return m
 }
 
-// play gives the winner below a node of the tree, whose leaves are the nodes from len(heads) on.
+// play returns the winner below a node of the tree. The leaves are the nodes from len(heads) on.
 func (m *merge) play(node int) int32 {
 	k := len(m.heads)
 	if node >= k {
@@ -282,7 +282,7 @@ func (m *merge) before(a, b int32) bool {
 	return m.ld.compareKeys(ha.first, hb.first) < 0
 }
 
-// next gives the next entry, with the bytes cached behind the prefix that all keys share.
+// next returns the next entry; its cached bytes are those after the prefix that all keys share.
 func (m *merge) next() (e loadEntry, ok bool) {
 	won := m.tree[0]
 	h := &m.heads[won]
@@ -324,7 +324,7 @@ func (b *builder) add(e loadEntry) bool {
 	return true
 }
 
-// leaf makes a leaf of what is pending; high is the separator behind it.
+// leaf makes a leaf of the pending keys. high is the separator after it.
 func (b *builder) leaf(high uint32) bool {
 	x := b.x
 	skip := b.sharedBetween(b.separator, high)

@@ -7,11 +7,11 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// indexChunkBytes is what the index's memory grows by. It is mapped, not used: pages count from their first use on.
+// indexChunkBytes is the step by which the index's memory grows. It is address space: a page costs memory from its first use on.
 const indexChunkBytes = 32 << 20
 
-// smallPagesBytes is how far the first chunk is used in small pages. Huge ones make a find among 2 million keys
-// a fifth faster, but the last of them is in use as a whole: from here on that is little beside the rest.
+// smallPagesBytes is the first part of the first chunk, which uses small pages. Huge pages make a Find among 2 million keys
+// a fifth faster, but the last one costs memory as a whole. Beyond this size that is little compared with the rest.
 const smallPagesBytes = 8 << 20
 
 // indexChunk maps the n-th chunk.
@@ -24,11 +24,11 @@ func indexChunk(n int) (*arena.Arena, error) {
 	if n == 0 {
 		small = smallPagesBytes
 	}
-	_ = a.HugeFrom(small) // a kernel without huge pages makes it slower, not wrong
+	_ = a.HugeFrom(small) // without huge pages it is only slower
 	return a, nil
 }
 
-// indexChunksBytes is the memory behind n chunks of which the last is used up to some bytes.
+// indexChunksBytes returns the memory of n chunks, in bytes, if used bytes of the last one are in use.
 func indexChunksBytes(n, used int) int {
 	switch {
 	case n == 0:
@@ -47,8 +47,8 @@ func closeAll(arenas []*arena.Arena) {
 	}
 }
 
-// nodePool is an array of nodes in mapped memory that grows without moving and reuses what was freed.
-// Number 0 is nobody.
+// nodePool is an array of nodes in mapped memory. It grows without moving nodes, and reuses freed ones. Number 0 is
+// never used.
 type nodePool[T any] struct {
 	chunks    [][]T
 	arenas    []*arena.Arena
@@ -61,13 +61,13 @@ type nodePool[T any] struct {
 
 func newNodePool[T any]() nodePool[T] {
 	size := int(reflect.TypeFor[T]().Size())
-	shift := bits.Len(uint(indexChunkBytes/size)) - 1 // a number is taken apart by shifting, not by dividing
+	shift := bits.Len(uint(indexChunkBytes/size)) - 1 // a number is split by a shift, not by a division
 	return nodePool[T]{nodeBytes: size, shift: uint8(shift), mask: 1<<shift - 1, next: 1}
 }
 
 func (p *nodePool[T]) at(i uint32) *T { return &p.chunks[i>>p.shift][i&p.mask] }
 
-// add gives the number of a node that is as it was when it was freed, or zero; ok is false when there is no memory.
+// add returns the number of an unused node. Its content is zero, or that from when it was freed. ok is false if there is no memory.
 func (p *nodePool[T]) add() (i uint32, ok bool) {
 	if n := len(p.spare); n > 0 {
 		i = p.spare[n-1]
@@ -88,7 +88,7 @@ func (p *nodePool[T]) add() (i uint32, ok bool) {
 
 func (p *nodePool[T]) free(i uint32) { p.spare = append(p.spare, i) }
 
-// inUse is the number of nodes that were added and not freed.
+// inUse returns the number of nodes that were added and not freed.
 func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.spare) }
 
 func (p *nodePool[T]) bytes() int {

@@ -2,90 +2,90 @@ package memory
 
 import "container/heap"
 
-// Owner is the connection that an account belongs to. An account calls it from the loop, in its own methods and in Pool's.
+// Owner is the connection that an account belongs to. Account and Pool call its methods, on the loop.
 type Owner interface {
-	// Unsent reports whether there are answers that the peer has yet to take.
+	// Unsent reports whether there are answers that were not sent to the peer yet.
 	Unsent() bool
 
-	// Feed asks once more for the memory of the answer that waits first, by Answer, and reports whether it got it. It does not go on with the request.
+	// Feed calls Answer again for c, the claim at the head of the queue, and reports whether it got a block. It does not continue the request.
 	Feed(c *Claim) bool
 
-	// Begin goes on with the request of a claim that got its memory.
+	// Begin continues the request of a claim that got its memory.
 	Begin(c *Claim)
 
-	// Read goes on with what was received, after a pause.
+	// Read continues with the received bytes after a pause.
 	Read()
 }
 
-// Order is what an account has to know of a connection that sends answers in the order of its requests: a message may have to wait, with its memory, for the
-// answers before it.
+// Order describes the state of a connection that sends answers in the order of its requests. On such a connection a message may hold memory while it waits for
+// the answers before it.
 type Order interface {
-	Next(c *Claim) bool   // the claim's answer is the next one to be sent
-	Busy() bool           // requests are under way
-	HoldsCommand() bool   // a command that is being received, or waits to begin, has a block
-	HoldsArguments() bool // its arguments have one; there was room for the command, too, when they got it
+	Next(c *Claim) bool   // reports whether the claim's answer is the next one to be sent
+	Busy() bool           // reports whether requests are under way
+	HoldsCommand() bool   // reports whether a command that is being received, or waits to begin, has a block
+	HoldsArguments() bool // reports whether its arguments have a block. When they got it, there was room for the command, too
 }
 
 // State is what an account waits for. Account.move alone changes it.
 type State uint8
 
 const (
-	Idle          State = iota // for nothing
-	AwaitsPeer                 // an answer waits until the peer has taken others: Pool.Ahead
-	AwaitsAnswer               // an answer waits for memory; messages may, too, and wait behind it
-	AwaitsMessage              // what comes waits for memory, or for what its owner has said by Pause(0): nothing is read
+	Idle          State = iota // nothing
+	AwaitsPeer                 // an answer waits until earlier answers were sent, because of the bound Pool.Ahead
+	AwaitsAnswer               // an answer waits for memory; a message may wait behind it
+	AwaitsMessage              // a message waits for memory, or the owner has called Pause(0): nothing is read
 	Closed                     // the connection has ended; blocks may still come back
 )
 
-// Account is the memory that one connection has of a pool, and waits for. It is part of its connection, and stays in place.
+// Account counts the memory that one connection holds of a pool, and records what it waits for. It is a field of its connection and must not be copied.
 type Account struct {
 	pool  *Pool
 	owner Owner
-	order Order // nil: answers go out as they come
+	order Order // nil: answers are sent as they complete
 
 	state  State
-	paused bool   // nothing is read until it was tried again
-	queue  claims // answers that wait, for memory or for the peer
+	paused bool   // nothing is read until Pool.Resume tries the account again
+	queue  claims // claims of answers that wait for memory or for the peer
 
 	// Byte counts.
-	held  int // blocks that the connection has now, of messages and answers
-	owed  int // of these, blocks of answers that are being made or that the peer has yet to take: at most Pool.Ahead, or one answer
-	needs int // the message that it was paused for; 0: it waits for something else, and is tried whenever something comes back
-	free  int // what has to be free before it is tried again: the place in the heap
+	held  int // blocks of messages and answers that the connection holds
+	owed  int // of these, blocks of answers that are not sent yet: at most Pool.Ahead, or one answer
+	needs int // the message that the pause waits for; 0: it waits for something else, and is tried whenever something comes back
+	free  int // bytes that must be free before it is tried again; orders the heap
 
-	place int // in the heap of its state, from 1 on; 0: it is in none
+	place int // index in the heap of its state, from 1; 0: in no heap
 
 	// Times by Loop.Awake, for the owner's deadlines.
-	HeldSince int64 // when it got its first block, or last gave one back
-	FedAt     int64 // when its first answer began to wait for memory, or one last got its memory
+	HeldSince int64 // when it got its first block, or last freed one
+	FedAt     int64 // when its first answer began to wait for memory, or an answer last got memory
 }
 
-// Claim is one answer's part of its connection's account.
+// Claim is the part of an account that belongs to one answer.
 type Claim struct {
-	Index int    // of the owner's: the slot
-	Nth   uint64 // answers that wait get their memory in this order; equal ones as they came
+	Index int    // index of the owner's slot
+	Nth   uint64 // waiting answers get memory in this order, equal ones in order of arrival
 
-	next  *Claim // that waits
-	needs int    // bytes, while it waits
-	owed  int    // bytes of the block that the answer has
+	next  *Claim // in the queue
+	needs int    // bytes that it waits for
+	owed  int    // bytes of the answer's block
 }
 
-// Open makes an account that has nothing.
+// Open makes an account without memory.
 func (p *Pool) Open(owner Owner) Account { return Account{pool: p, owner: owner} }
 
-// SetOrder must be called before the first message of a connection whose answers go out in order.
+// SetOrder must be called before the first message of a connection that sends its answers in order.
 func (a *Account) SetOrder(o Order) { a.order = o }
 
-// Held returns the bytes that the connection has.
+// Held returns the bytes that the connection holds.
 func (a *Account) Held() int { return a.held }
 
-// Owed returns the bytes of answers that are being made, or that the peer has yet to take.
+// Owed returns the bytes of answers that are not sent yet: being made, or waiting to be sent.
 func (a *Account) Owed() int { return a.owed }
 
 // Paused reports whether nothing is read from the peer.
 func (a *Account) Paused() bool { return a.paused }
 
-// Starves reports whether an answer waits for memory, and not for the peer.
+// Starves reports whether an answer waits for memory (AwaitsAnswer), not for the peer.
 func (a *Account) Starves() bool { return a.queue.n > 0 && a.state == AwaitsAnswer }
 
 // OthersWait reports whether other connections wait for memory.
@@ -97,11 +97,11 @@ func (a *Account) OthersWait() bool {
 	return others > 0
 }
 
-// Message returns a block of n bytes at least for what comes. nil: there is none now, and the account is paused.
+// Message returns a block of at least n bytes for a received message. nil: there is no memory now, and the account is paused.
 func (a *Account) Message(n int) []byte { return a.MessageBefore(n, 0) }
 
-// MessageBefore is Message for n bytes that so many more will follow, for which there has to be room, too. Messages wait for answers that wait for memory: else
-// all of it could be with those that need more of it.
+// MessageBefore is Message for n bytes, and requires that more further bytes be free, for a block that follows. While an answer waits for memory, it returns
+// nil: otherwise messages could hold all memory, and no answer could get any.
 func (a *Account) MessageBefore(n, more int) []byte {
 	if !a.Starves() {
 		if b := a.alloc(n, a.messageShare(n+more)); b != nil {
@@ -112,22 +112,22 @@ func (a *Account) MessageBefore(n, more int) []byte {
 	return nil
 }
 
-// Pause has nothing read until the owner is tried again: when n bytes are there for it; 0: whenever something came back.
+// Pause stops reading until Pool.Resume tries the owner again: when it can have n bytes; with n = 0 whenever something comes back.
 func (a *Account) Pause(n int) {
 	a.paused, a.needs = true, n
 	a.move()
 	a.pool.waiting()
 }
 
-// Yield pauses for one turn, so that others have the loop.
+// Yield pauses for one turn, so that other connections get the loop.
 func (a *Account) Yield() {
 	a.Pause(0)
 	a.pool.freed = true
 	a.pool.loop.Again()
 }
 
-// Answer returns a block of n bytes at least for the claim's answer. nil: the connection may not begin it yet, or there is no memory; the owner calls Wait, unless
-// the claim waits already.
+// Answer returns a block of at least n bytes for the claim's answer. nil: the connection may not begin the answer yet (MayOwe), or there is no memory. The owner
+// then calls Wait, unless the claim waits already.
 func (a *Account) Answer(c *Claim, n int) []byte {
 	c.needs = n
 	if !a.MayOwe(c, n) {
@@ -140,8 +140,8 @@ func (a *Account) Answer(c *Claim, n int) []byte {
 	return b
 }
 
-// MayOwe reports whether the connection may begin an answer of n bytes now: if it has no unsent answers, or stays within the bound. A connection that answers in
-// order may always begin its next answer once the peer has taken all answers that were ready: later answers wait for it. c is nil for an answer without a slot.
+// MayOwe reports whether the connection may begin an answer of n bytes now: it owes nothing, or stays within the bound Pool.Ahead. A connection that answers in
+// order may always begin its next answer once all ready answers are sent, because later answers wait for it. c is nil for an answer without a slot.
 func (a *Account) MayOwe(c *Claim, n int) bool {
 	if n <= SmallBytes || a.owed == 0 || a.owed+n <= a.pool.Ahead() {
 		return true
@@ -149,27 +149,27 @@ func (a *Account) MayOwe(c *Claim, n int) bool {
 	return c != nil && a.order != nil && !a.owner.Unsent() && a.order.Next(c)
 }
 
-// Wait lets a claim wait for the memory that it was last refused by Answer. In order, or one answer could wait for another that is behind it.
+// Wait queues a claim for the memory that Answer last refused it. The queue is ordered by Nth: otherwise an answer could wait for one that is sent after it.
 func (a *Account) Wait(c *Claim) {
 	a.queue.insert(c)
 	a.move()
 	a.pool.waiting()
 }
 
-// Owe counts a block of the account's as the claim's answer.
+// Owe counts b, a block of the account, as the claim's answer.
 func (a *Account) Owe(c *Claim, b []byte) {
 	a.Settle(c)
 	c.owed = cap(b)
 	a.owed += c.owed
 }
 
-// Settle ends the count of a claim's answer.
+// Settle stops counting the claim's answer: it was sent, or is given up.
 func (a *Account) Settle(c *Claim) {
 	a.owed -= c.owed
 	c.owed = 0
 }
 
-// Ease must be called when the peer took answers: those that wait for it are tried again.
+// Ease must be called when answers were sent to the peer: answers that wait for the bound Pool.Ahead are tried again.
 func (a *Account) Ease() {
 	if a.queue.n == 0 || a.Starves() {
 		return
@@ -179,8 +179,8 @@ func (a *Account) Ease() {
 	}
 }
 
-// Widen returns a block of n bytes at least for an answer that has one already; nil: there is none now, and it does not wait: two that did could wait for each
-// other.
+// Widen returns a block of at least n bytes for an answer that already has a smaller one. nil: there is no memory now. The answer does not wait for it, because
+// two answers that did could wait for each other.
 func (a *Account) Widen(n int) []byte { return a.alloc(n, a.share(n)) }
 
 // Free gives a block back.
@@ -189,7 +189,7 @@ func (a *Account) Free(b []byte) {
 	a.Replace(b)
 }
 
-// Replace is Free for a block whose content lies in a larger one now: nothing has ended by that, so it is no progress, neither of the peer's nor of those that wait.
+// Replace frees a block whose content was copied to a larger one. Unlike Free it does not count as progress, neither of the peer nor for Pool.Unblock.
 func (a *Account) Replace(b []byte) {
 	a.held -= cap(b)
 	a.pool.Pool.Free(b)
@@ -199,14 +199,14 @@ func (a *Account) Replace(b []byte) {
 	a.pool.CameBack()
 }
 
-// CameBack must be called when something that Pause(0) waits for came back, such as a slot: an account in order is tried again.
+// CameBack must be called when something that Pause(0) waits for is free again, such as a slot. An account with an Order is tried again.
 func (a *Account) CameBack() {
 	if a.order != nil && a.paused {
 		a.pool.CameBack()
 	}
 }
 
-// Close ends waiting. It calls end for each claim that waited. Blocks that the connection has are still given back by Free.
+// Close ends all waiting and calls end for each claim in the queue. The owner still frees the connection's blocks by Free.
 func (a *Account) Close(end func(c *Claim)) {
 	a.leave()
 	a.state = Closed
@@ -215,7 +215,7 @@ func (a *Account) Close(end func(c *Claim)) {
 	}
 }
 
-// alloc returns a block if so many bytes are free; nil when they are not now.
+// alloc returns a block of at least n bytes if free bytes of the pool are unused; else nil.
 func (a *Account) alloc(n, free int) []byte {
 	p := a.pool
 	if free > p.Unused() {
@@ -234,9 +234,10 @@ func (a *Account) alloc(n, free int) []byte {
 	return b
 }
 
-// share is what has to be free for the connection to get n bytes: as much as it would have then, as the dynamic thresholds of
-// Choudhury and Hahne (1998) share a switch's buffer, where k greedy ones leave 1/(k+1) of it to the others; and 16 times as much as it gets, unless that is more
-// than a quarter of the pool: a thousand that need 64 KiB leave 1 MiB to those that need less.
+// share returns the bytes that must be free for the connection to get n more. This is the larger of two numbers:
+//   - what the connection would then hold: the dynamic threshold of Choudhury and Hahne (1998) for the buffer of a switch, by which k greedy connections
+//     leave 1/(k+1) of the pool to the others;
+//   - 16n, but at most a quarter of the pool: a thousand connections that need 64 KiB each leave 1 MiB to those that need less.
 func (a *Account) share(n int) int {
 	if n == 0 || a.pool.lenient {
 		return n
@@ -244,8 +245,8 @@ func (a *Account) share(n int) int {
 	return max(a.held+n, min(16*n, a.pool.Largest()/4))
 }
 
-// answerShare is share for an answer. A connection in order may hold a command that has to wait for the answer before it: it can give nothing back without that,
-// and gets it whatever its share is, unless there is one that its peer has not taken.
+// answerShare is share for an answer. A connection with an Order may hold a command that waits for this answer, and can free nothing before. So it gets the
+// answer's memory whatever its share is, unless it has unsent answers.
 func (a *Account) answerShare(n int) int {
 	if a.order != nil && a.order.HoldsCommand() && !a.owner.Unsent() {
 		return n
@@ -253,11 +254,12 @@ func (a *Account) answerShare(n int) int {
 	return a.share(n)
 }
 
-// messageShare is share for a message. One in order leaves as much behind while answers of its own may be about to wait: the message may have to wait for these,
-// with its memory. It may have to wait for a peer that takes no answers, too: such messages have a quarter of the pool in all, as long as nobody else needs it.
+// messageShare is share for a message. On a connection with an Order, a message may have to wait, with its memory, for the answers of earlier requests. So n
+// more bytes must be free while requests are under way. While answers wait, perhaps for a peer that does not read, three quarters of the pool must be free: such
+// messages can hold at most a quarter of the pool in all.
 func (a *Account) messageShare(n int) int {
 	switch {
-	case a.order != nil && a.order.HoldsArguments() && a.queue.n == 0: // there was room for this, too, when its arguments got theirs
+	case a.order != nil && a.order.HoldsArguments() && a.queue.n == 0: // room for this was checked when its arguments got their block
 		return n
 	case n == 0 || a.order == nil || !a.order.Busy():
 		return a.share(n)
@@ -269,8 +271,8 @@ func (a *Account) messageShare(n int) int {
 	return a.share(n) + n
 }
 
-// move changes the account's state to what it waits for now, and its place among those that wait. While it is being tried it keeps its state: its place is known
-// afterwards.
+// move sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.trying), its state stays
+// as it is; waitAgain then calls move.
 func (a *Account) move() {
 	p := a.pool
 	if p.trying == a || a.state == Closed {
@@ -299,7 +301,7 @@ func (a *Account) move() {
 	}
 }
 
-// leave takes the account out of the heap, if it is in one. Its state stays as it is.
+// leave removes the account from its heap, if it is in one. Its state stays as it is.
 func (a *Account) leave() {
 	switch {
 	case a.place == 0:
@@ -310,7 +312,7 @@ func (a *Account) leave() {
 	}
 }
 
-// goOn lets the owner try what waits for memory once more.
+// goOn makes the owner try again what waits for memory: first its answers, then reading.
 func (a *Account) goOn() {
 	for a.queue.n > 0 && a.owner.Feed(a.queue.head) {
 		c := a.queue.pop()
@@ -323,7 +325,7 @@ func (a *Account) goOn() {
 	}
 }
 
-// claims is a queue of claims, linked through themselves.
+// claims is a linked list of claims, ordered by Nth.
 type claims struct {
 	head, tail *Claim
 	n          int

@@ -1,5 +1,5 @@
-// Package memory shares a loop's memory for messages and answers among its connections: what one connection may have, which connections wait, and who is next
-// when memory comes back. It knows no protocol, no request and no socket. It may import internal/arena only.
+// Package memory shares a loop's memory for messages and answers among its connections. It decides how much one connection may hold, which connections wait, and
+// which is next when memory is freed. It depends on no protocol, request or socket. It may import internal/arena only.
 //
 // The rules, with their reasons, are in docs/adr/0020 (shares of the pool) and docs/adr/0021 (the bound on answers that the peer has not taken).
 package memory
@@ -11,36 +11,37 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// SmallBytes is the size up to which a message or an answer lies in its slot's own memory: it needs no block of the pool, and has no bound.
+// SmallBytes is the largest size of a message or answer that lies in its slot's own memory. It needs no block of the pool, so no bound applies to it.
 const SmallBytes = 256
 
-// Loop is what a pool needs of the loop that it belongs to.
+// Loop is the part of a loop that a pool calls.
 type Loop interface {
-	Awake() int64 // the loop's clock, in ns, without the time that it was parked
-	Again()       // asks for another turn, in whose stage step Resume is called
+	Awake() int64 // returns the loop's clock, in ns, without the time parked
+	Again()       // requests another turn, whose stage step calls Resume
 }
 
-// Pool is the memory for messages and answers of one loop's connections. It belongs to that loop. Who waits is in two heaps, ordered by what has to be free,
-// so that nobody looks at thousands that need more than there is.
+// Pool is the memory for messages and answers of one loop's connections. It belongs to that loop. Waiting accounts are in two heaps, ordered by the bytes that
+// must be free: so thousands of accounts that need more than there is cost no work.
 type Pool struct {
 	*arena.Pool
 
 	loop    Loop
-	waiting func() // called when an account begins to wait: deadlines are to be looked at
+	waiting func() // called when an account begins to wait, so that deadlines are checked
 
 	answers  waiters // accounts in state AwaitsAnswer
 	messages waiters // accounts in state AwaitsMessage
 
-	tried   []*Account // by this Resume or Unblock: they wait again when all were tried
-	trying  *Account   // whose owner goes on now; it keeps its state meanwhile
-	lenient bool       // the next block is given whatever the share is
-	full    bool       // the last one that asked got nothing, whatever its share: no block is left that is large enough
+	tried   []*Account // accounts tried by this Resume or Unblock; waitAgain puts them back
+	trying  *Account   // account whose owner is running; its state does not change meanwhile
+	lenient bool       // the next block is granted whatever the share is
+	full    bool       // the last request failed although its share allowed it: no block is large enough
 
-	freed bool // memory came back since the last Resume
-	gave  bool // an owner gave memory back since the last Unblock
+	freed bool // memory was freed since the last Resume
+	gave  bool // an owner freed memory since the last Unblock
 }
 
-// NewPool makes a pool of so many bytes at least, as address space. waiting is called whenever an account begins to wait.
+// NewPool reserves address space for a pool of at least that many bytes. Physical memory is used from the first use on. waiting is called whenever an account
+// begins to wait.
 func NewPool(bytes int, l Loop, waiting func()) (*Pool, error) {
 	p, err := arena.NewPool(bytes)
 	if err != nil {
@@ -49,18 +50,18 @@ func NewPool(bytes int, l Loop, waiting func()) (*Pool, error) {
 	return &Pool{Pool: p, loop: l, waiting: waiting}, nil
 }
 
-// Unused returns the bytes that are free, in blocks of whatever size.
+// Unused returns the free bytes, in blocks of any size.
 func (p *Pool) Unused() int { return p.Largest() - p.InUse() }
 
-// Waiting returns how many accounts wait for memory.
+// Waiting returns the number of accounts that wait for memory.
 func (p *Pool) Waiting() int { return len(p.answers) + len(p.messages) }
 
-// Ahead returns the most bytes of answers that a peer may have begun and not taken: 4 MiB, or an eighth of the pool if that is less. 4 MiB are enough for two
-// answers of 1 MiB, in blocks of powers of two.
+// Ahead returns the bound on the bytes of unsent answers of one connection: 4 MiB, or an eighth of the pool if that is less. 4 MiB are enough for two answers of
+// 1 MiB, in blocks of powers of two.
 func (p *Pool) Ahead() int { return min(4<<20, p.Largest()/8) }
 
-// CameBack must be called when memory came back, or something else that an account waits for: Resume looks at those that wait, in this turn or, if that is
-// over, the next.
+// CameBack must be called when memory was freed, or something else that an account waits for. Resume then tries the waiting accounts, in this turn or, if its
+// stage step is over, in the next.
 func (p *Pool) CameBack() {
 	p.freed = true
 	if unused := p.Unused(); p.answers.helps(unused) || p.messages.helps(unused) {
@@ -68,7 +69,7 @@ func (p *Pool) CameBack() {
 	}
 }
 
-// Resume lets those go on that waited for memory, answers before messages, the one that needs least first, as far as it reaches. It is called in the stage step.
+// Resume gives free memory to waiting accounts: answers before messages, the smallest need first, as far as the memory goes. The stage step calls it.
 func (p *Pool) Resume() {
 	if !p.freed {
 		return
@@ -82,8 +83,8 @@ func (p *Pool) Resume() {
 	p.waitAgain()
 }
 
-// Unblock is for connections that wait for each other: if nobody gave memory back since it was last called, one of them gets a block, whatever its share. It is
-// none whose peer has answers to take: it waits for its peer, and a block for it may be the last for those whose peers do take theirs.
+// Unblock ends a deadlock of connections that wait for each other: if no memory was freed since its last call, it gives one of them a block whatever its share.
+// It never chooses a connection with unsent answers: that one waits for its peer, and its block may be the last one for connections whose peers do read.
 func (p *Pool) Unblock() {
 	if !p.gave {
 		if a := cmp.Or(p.answers.stuck(), p.messages.stuck()); a != nil {
@@ -96,7 +97,7 @@ func (p *Pool) Unblock() {
 	p.gave = false
 }
 
-// try lets one of those that wait go on. If it has to, it waits again after waitAgain.
+// try makes a waiting account try again. If that fails, waitAgain puts it back.
 func (p *Pool) try(a *Account) {
 	a.leave()
 	p.tried, p.trying = append(p.tried, a), a
@@ -104,7 +105,7 @@ func (p *Pool) try(a *Account) {
 	p.trying = nil
 }
 
-// waitAgain puts those that were tried where they belong.
+// waitAgain puts the tried accounts back into the heaps, if they still wait.
 func (p *Pool) waitAgain() {
 	for i, a := range p.tried {
 		p.tried[i] = nil
@@ -113,12 +114,12 @@ func (p *Pool) waitAgain() {
 	p.tried = p.tried[:0]
 }
 
-// waiters are accounts that wait for memory, as a heap: the first is the one that needs least.
+// waiters are accounts that wait for memory, as a heap: the first has the smallest need.
 type waiters []*Account
 
 var _ heap.Interface = (*waiters)(nil)
 
-// Len, Less, Swap, Push and Pop are heap.Interface's.
+// Len, Less, Swap, Push and Pop implement heap.Interface.
 func (w waiters) Len() int           { return len(w) }
 func (w waiters) Less(i, j int) bool { return w[i].free < w[j].free }
 func (w waiters) Swap(i, j int) {
@@ -141,10 +142,10 @@ func (w *waiters) Pop() any {
 	return a
 }
 
-// helps reports whether so many unused bytes may be enough for one of those that wait.
+// helps reports whether that many unused bytes may be enough for a waiting account.
 func (w waiters) helps(unused int) bool { return len(w) > 0 && w[0].free <= unused }
 
-// stuck returns the one that needs least of those whose peers can do nothing; nil: there is none.
+// stuck returns the account with the smallest need of those without unsent answers; nil: there is none.
 func (w waiters) stuck() (least *Account) {
 	for _, a := range w {
 		if !a.owner.Unsent() && (least == nil || a.free < least.free) {

@@ -8,49 +8,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is the server whose connections are accepted, on one loop.
+// Host is the part of a server on one loop that an Acceptor calls.
 type Host interface {
 	Loop() *loop.Loop
 	SocketOptions() *Options
-	DescriptorWait() time.Duration           // how long connections wait for a descriptor before they are refused
-	AcceptFailed(err error)                  // is called when a connection could not be accepted
+	DescriptorWait() time.Duration           // longest time that connections wait for a free descriptor before they are refused
+	AcceptFailed(err error)                  // called when a connection could not be accepted
 	RefuseSocket(s Socket, name, why string) // refuses a connection with a code, and closes it
 }
 
-// TagListener is the tag under which an Acceptor watches its socket. Those of connections (stream.Table) are smaller.
+// TagListener is the tag under which an Acceptor watches its listening socket. Tags of connections (stream.Table) are smaller.
 const TagListener = 1 << 55
 
-// Acceptor accepts connections from a listening socket, without blocking, after an event under TagListener has said that there are some. It belongs to
-// its Host's loop.
+// Acceptor accepts connections from a listening socket, without blocking, after an event under TagListener (Ready). It belongs to its Host's loop.
 type Acceptor struct {
 	h      Host
 	id     loop.MemberID
-	rarely bool                            // the loop looks rarely when it spins
-	take   func(fd int, name string) error // owns a connection, prepared. An error says that the system has no descriptor or memory for it now
+	rarely bool                            // a spinning loop polls the listener rarely (loop.WatchRarely)
+	take   func(fd int, name string) error // receives a connection and owns it from then on. With an error the caller keeps it: the system has no descriptor or memory now
 
-	listener int  // below 0: another loop accepts, or nothing is accepted yet or any more
-	watched  bool // the listener
+	listener int  // descriptor; below 0: this loop accepts nothing
+	watched  bool // the loop watches the listener
 
-	some  bool  // there may be connections that no event will announce
-	at    int64 // not before: the system had no descriptor or memory
-	waits bool  // fd was accepted, and not taken
+	some  bool  // connections may wait that no event will announce
+	at    int64 // earliest time of the next accept, after the system had no descriptor or memory
+	waits bool  // fd was accepted and not passed to take yet
 	fd    int
 	name  string
 	spare Spare
 }
 
-// AcceptAgain is how long, in ns, accepting rests after the system had no descriptor or memory.
+// AcceptAgain is the pause between accepts, in ns, after the system had no descriptor or memory.
 const AcceptAgain = 100e6
 
 // acceptBatch bounds the accepts of one turn, so that a flood of connections does not hold up the others.
 const acceptBatch = 64
 
-// NewAcceptor makes one for a member of the host's loop. rarely: a loop that spins looks for connections rarely (loop.WatchRarely).
+// NewAcceptor makes an Acceptor for a member of the host's loop. With rarely, a spinning loop polls the listener rarely (loop.WatchRarely).
 func NewAcceptor(h Host, id loop.MemberID, rarely bool, take func(fd int, name string) error) *Acceptor {
 	return &Acceptor{h: h, id: id, rarely: rarely, take: take, listener: -1}
 }
 
-// Listen begins to accept from a listening socket, which it owns.
+// Listen begins to accept from a listening socket, and owns it.
 func (a *Acceptor) Listen(fd int) (err error) {
 	a.listener = fd
 	a.spare.Keep()
@@ -66,7 +65,7 @@ func (a *Acceptor) Listen(fd int) (err error) {
 // Ready is called when the listener is readable.
 func (a *Acceptor) Ready() { a.some = true }
 
-// Poll accepts what there is, and counts it.
+// Poll accepts waiting connections, at most acceptBatch, and returns their number.
 func (a *Acceptor) Poll() int {
 	if !a.some || a.h.Loop().Now() < a.at {
 		return 0
@@ -83,7 +82,7 @@ func (a *Acceptor) Poll() int {
 		case err != nil && a.spare.Short(a.h, a.listener, err) && a.waits:
 			a.h.RefuseSocket(Socket{Fd: a.fd}, a.name, noDescriptor)
 			a.waits = false
-		case err != nil: // those that are open go on
+		case err != nil: // open connections continue
 			a.at = a.h.Loop().Now() + AcceptAgain
 			return i
 		case !a.some:
@@ -93,7 +92,7 @@ func (a *Acceptor) Poll() int {
 	return acceptBatch
 }
 
-// accept has one wait, if there is any.
+// accept accepts one connection into fd, if there is one and fd is not in use.
 func (a *Acceptor) accept() error {
 	if a.waits {
 		return nil
@@ -114,14 +113,14 @@ func (a *Acceptor) accept() error {
 	return nil
 }
 
-// Stage makes sure that Poll comes again where it has not accepted all.
+// Stage makes the loop call Poll again if not all connections were accepted.
 func (a *Acceptor) Stage() {
 	if a.some {
-		a.h.Loop().WakeAt(a.at) // in the past when it is only the batch that was full
+		a.h.Loop().WakeAt(a.at) // a time in the past if only the batch was full
 	}
 }
 
-// Close ends accepting. Once is enough.
+// Close ends accepting and closes the listener. A second call does nothing.
 func (a *Acceptor) Close() {
 	if a.listener < 0 {
 		return
@@ -142,13 +141,13 @@ func (a *Acceptor) Close() {
 }
 
 // Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After
-// Host.DescriptorWait without one, each is accepted with the spare descriptor, refused as busy, and closed: its client gets an end, and open connections
+// Host.DescriptorWait without one, each is accepted with the spare descriptor, refused as busy, and closed: its client gets an answer, and open connections
 // continue. It belongs to a Host's loop.
 type Spare struct {
 	fd    int
 	kept  bool
 	short bool
-	since int64 // of short, as the loop counts
+	since int64 // when short began, by Loop.Awake
 }
 
 const noDescriptor = "the server has no descriptor for it"
@@ -162,7 +161,7 @@ func (s *Spare) Keep() {
 	s.fd, s.kept = fd, err == nil
 }
 
-// Drop closes it.
+// Drop closes the descriptor.
 func (s *Spare) Drop() {
 	if s.kept {
 		_ = unix.Close(s.fd)
@@ -196,7 +195,7 @@ func (s *Spare) Short(h Host, listener int, err error) bool {
 func (s *Spare) refuse(h Host, listener int) {
 	defer s.Keep()
 	for range acceptBatch {
-		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // the listener may be one that blocks
+		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // accept must not block, even if the listener does
 		if n, err := unix.Poll(ready, 0); n < 1 || err != nil || s.enough() {
 			return
 		}
@@ -210,7 +209,7 @@ func (s *Spare) refuse(h Host, listener int) {
 	}
 }
 
-// enough looks whether the system has descriptors again, beside the spare one: a client that connects after they were given back is let in.
+// enough reports whether the system has a free descriptor besides the spare one. Then waiting clients are accepted, not refused.
 func (s *Spare) enough() bool {
 	if s.Keep(); !s.kept {
 		return false

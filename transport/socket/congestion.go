@@ -5,14 +5,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holder is a client's connection whose bytes go through a socket that can be asked.
+// Holder is a client's connection that gives access to its socket.
 type Holder interface {
-	// Control calls f with the descriptor, which it may use until it returns, and reports whether it did. On the connection's loop.
+	// Control calls f with the descriptor, which f may use until it returns, and reports whether it called f. Only the connection's loop may call it.
 	Control(f func(fd int)) bool
 }
 
 // CongestionWindow returns the congestion window of a client's connection, as this side sends, in segments (tcpi_snd_cwnd of TCP_INFO, tcp(7)). ok is false where there is none
-// or it is not known: other networks than TCP, a session of TLS, a connection that has ended. On the connection's loop.
+// or it is not known: other networks than TCP, a session of TLS, a connection that has ended. Only the connection's loop may call it.
 func CongestionWindow(c transport.Conn) (segments int, ok bool) {
 	h, is := c.(Holder)
 	if !is {

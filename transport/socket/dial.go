@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resolve gives the IP address of host:port; without a host the unspecified one. A unix socket has none.
+// Resolve returns the IP address of host:port; without a host, the unspecified address. For a unix socket it returns an error.
 func Resolve(addr string) (netip.Addr, error) {
 	if _, local := UnixPath(addr); local {
 		return netip.Addr{}, fmt.Errorf("resolve %s: a unix socket has no IP address (use host:port)", addr)
@@ -58,7 +58,7 @@ func (o Options) Dial(ctx context.Context, addr string) (NetConn, error) {
 		case !errors.Is(err, unix.EAGAIN):
 			return nil, err
 		}
-		select { // the listener's queue is full, and nobody announces when it is not: unlike TCP, the kernel does not try again
+		select { // the listener's queue is full, and no event announces when it has room: unlike with TCP, the kernel does not try again
 		case <-ctx.Done():
 			return nil, err
 		case <-time.After(time.Millisecond):
@@ -66,7 +66,8 @@ func (o Options) Dial(ctx context.Context, addr string) (NetConn, error) {
 	}
 }
 
-// Detach returns a connection for a loop: a descriptor of its own, prepared, or the session. It calls stop, which ends what would set deadlines on a session.
+// Detach converts nc to a Socket for a loop: a prepared duplicate of its descriptor, or the TLS session. It calls stop, so that no timer sets a deadline on a
+// session afterwards.
 func (o Options) Detach(nc net.Conn, stop func() bool) (s Socket, err error) {
 	if c, plain := nc.(NetConn); plain {
 		if s.Fd, err = detachFd(c); err == nil {
@@ -80,7 +81,7 @@ func (o Options) Detach(nc net.Conn, stop func() bool) (s Socket, err error) {
 	return Socket{Conn: nc}, nil
 }
 
-// detachFd duplicates the descriptor of a socket of the net package, and makes it non-blocking, as a loop needs it.
+// detachFd duplicates the descriptor of a socket of the net package and makes it non-blocking, for a loop.
 func detachFd(c syscall.Conn) (int, error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
@@ -103,10 +104,10 @@ func detachFd(c syscall.Conn) (int, error) {
 	return fd, nil
 }
 
-// UnixPeer begins the name of a peer at a unix socket.
+// UnixPeer is the beginning of the name of a unix socket's peer.
 const UnixPeer = "unix socket"
 
-// PeerName is the address of a socket's peer, for the log; of a unix socket the process at the other end.
+// PeerName is the address of a socket's peer, for the log. For a unix socket it describes the peer's process.
 func PeerName(fd int, sa unix.Sockaddr) string {
 	switch a := sa.(type) {
 	case *unix.SockaddrInet4:

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exchange sends a message and receives one into b, and no byte of what follows it. whole returns how many bytes the message has, by those that have come; more than have come, if it is not known yet.
-// A server that refuses a connection when it is made may have closed it before the message: on a unix socket that is an error of the
-// write, and the refusal is there to be read.
+// Exchange sends a message and receives one into b. It reads no byte beyond that message, and blocks for as long as nc's deadline allows. whole returns the
+// message's length, given its first bytes; while the length is unknown, it returns more than len(have). A server may refuse and close a connection before
+// it reads the message: on a unix socket the write then fails, and Exchange reads the refusal.
 func Exchange(nc net.Conn, message, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {
 	if _, err := nc.Write(message); err != nil {
 		if errors.Is(err, unix.EPIPE) {
@@ -26,7 +26,7 @@ func Exchange(nc net.Conn, message, b []byte, whole func(have []byte) (int, erro
 	return receiveWhole(nc, nil, b, whole)
 }
 
-// receiveWhole is the second half of Exchange. The first bytes may have come.
+// receiveWhole is the receiving half of Exchange. first are bytes of the message that were received already.
 func receiveWhole(nc net.Conn, first, b []byte, whole func(have []byte) (int, error)) ([]byte, error) {
 	for have := copy(b, first); ; {
 		need, err := whole(b[:have])
@@ -48,7 +48,7 @@ func receiveWhole(nc net.Conn, first, b []byte, whole func(have []byte) (int, er
 	}
 }
 
-// HelloBytes is whole for Exchange: byte by byte to the length of a hello, and then all of it.
+// HelloBytes is Exchange's whole for a hello: one more byte until the length is known, and then the length.
 func HelloBytes(have []byte) (int, error) {
 	n, err := wire.HelloBytes(have)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenAll makes the listeners of so many loops: -1 for those that do not accept. The first one is bound and listens as an exclusive socket does, and shares its
-// port (SO_REUSEPORT) from then on: a second server finds the port in use, whatever it asks for, and two that start at the same time cannot both have it,
-// since the kernel looks again when a socket begins to listen.
+// ListenAll makes one listener per loop; -1 for a loop that does not accept. The first listener is bound, and begins to listen, as an exclusive socket; only then
+// it shares its port (SO_REUSEPORT). So a second server always finds the port in use. Two servers that start at the same time cannot both get it, because the
+// kernel checks again when a socket begins to listen.
 //
-// A unix socket has one listener, and a file, which the caller removes at the end.
+// A unix socket has one listener and a file. The caller removes the file at the end.
 func ListenAll(addr string, loops int, o Options) (fds []int, bound string, file *File, err error) {
 	fds = slices.Repeat([]int{-1}, loops)
 	if path, local := UnixPath(addr); local {
@@ -43,13 +43,13 @@ func ListenAll(addr string, loops int, o Options) (fds []int, bound string, file
 			}
 			return nil, "", nil, err
 		}
-		addr = bound // where port 0 has picked one
+		addr = bound // the port that the kernel chose for port 0
 	}
 	return fds, bound, nil, nil
 }
 
 // Listen binds a TCP socket for accept: non-blocking, never MPTCP (which Go would make since 1.24).
-// The caller owns the descriptor. addr is host:port; for port 0 the kernel picks one, which is in bound.
+// The caller owns the descriptor. addr is host:port; for port 0 the kernel chooses one. bound is the address with that port.
 func Listen(addr string, o Options) (fd int, bound string, err error) {
 	lc := net.ListenConfig{Control: o.control}
 	lc.SetMultipathTCP(false)

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are those of sockets, of a server or of a client. The zero value is the default: no Nagle delay, buffers that the
-// kernel sizes, one listener.
+// Options are the options of a server's or a client's sockets. The zero value is the default: no Nagle delay, buffers sized by the
+// kernel, one listener.
 type Options struct {
-	Nagle        bool          // small segments wait for the answer to those before them
+	Nagle        bool          // small segments wait for the acknowledgement of earlier ones
 	SendBytes    int           // SO_SNDBUF; 0: the kernel sizes it
 	ReceiveBytes int           // SO_RCVBUF; 0: the kernel sizes it
-	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read looks at the device's queue; in µs
-	ReusePort    bool          // each of a server's loops has a listener of its own (SO_REUSEPORT), and the kernel chooses
-	TLS          *tls.Config   // of this side; nil: no TLS. Only for a transport that moves the bytes of a Session
+	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read polls the device's queue; whole µs
+	ReusePort    bool          // each of a server's loops has its own listener (SO_REUSEPORT), and the kernel chooses one for each connection
+	TLS          *tls.Config   // this side's configuration; nil: no TLS. Only for a transport that can move the bytes of a Session
 }
 
-// control sets what has to be set before a socket listens or connects, since the window scale follows from the buffers. What is
-// accepted by TCP inherits it. A unix socket has nothing of it before Prepare.
+// control sets the options that must be set before a socket listens or connects: the TCP window scale depends on the buffers. Accepted
+// TCP sockets inherit them. On a unix socket it sets nothing; Prepare does.
 func (o Options) control(network, _ string, c syscall.RawConn) error {
 	if network == "unix" {
 		return nil
@@ -58,9 +58,9 @@ func socketRemedy(e error) string {
 	return ""
 }
 
-// Prepare sets what every connection's socket has, on both ends: a dead peer is noticed within about 30 s (keep-alive when idle,
-// the user timeout when bytes are on their way), and no Nagle delay, unless it is wanted. What the kernel refuses stays as it
-// is: none of it is needed for correctness. A unix socket has a send buffer only: its peer's death is known at once.
+// Prepare sets the options of a connection's socket, on both ends: a dead peer is detected within about 30 s (keep-alive when idle,
+// the user timeout when bytes are in flight), and there is no Nagle delay, unless Nagle is set. An option that the kernel refuses
+// keeps its default: none is needed for correctness. On a unix socket it sets the send buffer only: a dead peer is detected at once.
 func (o Options) Prepare(fd int) {
 	if IsUnix(fd) {
 		if o.SendBytes > 0 {

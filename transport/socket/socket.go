@@ -1,6 +1,6 @@
-// Package socket owns operating-system sockets, of whatever transport: their options, listening, accepting and dialling, the files of unix sockets, sessions
-// of TLS, and the congestion window. It knows nothing of connections' requests, memory or loops' members. It may import transport, loop, and the codecs wire
-// and resp, because a peer that speaks in the clear where TLS is expected gets its refusal in its own protocol. It does not import transport/stream.
+// Package socket owns operating-system sockets, for all transports: their options, listening, accepting and dialling, the files of unix sockets, TLS sessions,
+// and the congestion window. It has no code for requests, their memory or members of loops. It may import transport, loop, and the codecs wire and resp, because
+// a client that sends plain text where TLS is expected gets a refusal in its own protocol. It does not import transport/stream.
 package socket
 
 import (
@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is the socket of a connection on its way to its next owner: a descriptor, or a connection of Go's net package.
+// Socket is a connection's socket while it changes its owner: a descriptor, or a connection of Go's net package.
 type Socket struct {
-	Fd   int      // where Conn is nil
-	Conn net.Conn // of Go's net package; nil: none
+	Fd   int      // valid if Conn is nil
+	Conn net.Conn // nil: the socket is Fd
 }
 
-// Close closes it, and does not block.
+// Close closes the socket without blocking.
 func (s Socket) Close() {
 	if s.Conn != nil {
 		_ = s.Conn.Close()
@@ -24,7 +24,7 @@ func (s Socket) Close() {
 	}
 }
 
-// CloseWith writes what a new socket's buffer has room for, and closes.
+// CloseWith sends b, as far as the empty send buffer of a new socket has room, and closes the socket.
 func (s Socket) CloseWith(b []byte) {
 	switch c := s.Conn.(type) {
 	case nil:

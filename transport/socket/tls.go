@@ -17,8 +17,8 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Session is one end of a TLS session over a TCP connection. It carries what a connection without TLS carries: the hello and frames, or Redis's commands.
-// It is for one goroutine that receives and one that sends. They block, in Go's netpoller; Close, from anywhere, ends that.
+// Session is one end of a TLS session over a TCP connection. It carries the same bytes as a connection without TLS: the hello and frames, or Redis's commands.
+// One goroutine may receive while another one sends. Both block in Go's netpoller; Close, from any goroutine, ends that.
 type Session struct {
 	*tls.Conn
 	under *under
@@ -29,24 +29,24 @@ type Session struct {
 // under is the connection beneath a session.
 type under struct {
 	NetConn
-	calls atomic.Int64 // system calls, by whoever of the two made them
-	left  int          // bytes that may still come before the handshake is done, or a byte is decrypted; below 0: any number
-	first []byte       // the first bytes of all, as far as it has room
+	calls atomic.Int64 // system calls of both goroutines, since Session.Calls last read them
+	left  int          // bytes that may still come before the handshake is done, or before a byte is decrypted; below 0: no limit
+	first []byte       // the connection's first bytes, as many as it has room for
 }
 
 // Bounds of a session. crypto/tls has buffers of its own: a record each way, and handshake messages of up to 256 KiB, which a peer may
 // begin at any time.
 const (
-	// SessionBytes is the most memory of a server's end, with its goroutines: 35 KiB during the handshake, and what a peer may
-	// send before a record is whole, in buffers that grow by doubling.
+	// SessionBytes bounds the memory of a server's end with its goroutines: 35 KiB during the handshake, and the bytes that a peer may
+	// send before a record is complete, in buffers that grow by doubling.
 	SessionBytes = 128 << 10
 
-	strangerBytes = 16 << 10 // a client's part of a handshake; one of today's has some 2 KiB
+	strangerBytes = 16 << 10 // a client's part of a handshake; today's clients send some 2 KiB
 	serverBytes   = 80 << 10 // a server's, with a chain of certificates
 	recordBytes   = 16 << 10 // of a record, at most (RFC 8446)
 	readBytes     = recordBytes + 512
-	gatheredBytes = 40 << 10 // that a client may send before a byte is decrypted: a record that is not whole, and a read more
-	bodyBytes     = 64 << 10 // of a body that are received before the loop is notified
+	gatheredBytes = 40 << 10 // bytes that a client may send before a byte is decrypted: an incomplete record, and one more read
+	bodyBytes     = 64 << 10 // bytes of a body that are received before the loop is notified
 )
 
 // BeginsTLS is the first byte of a TLS handshake.
@@ -57,13 +57,13 @@ var ErrNoSession = errors.New("no TLS session")
 
 var errLong = errors.New("a handshake message is too long")
 
-// NewSession is the server's end, on a connection on which no byte has come yet. The handshake is in its first Receive.
+// NewSession makes the server's end, on a connection that has received no byte yet. The first Receive performs the handshake.
 func NewSession(nc NetConn, c *tls.Config) *Session {
 	u := &under{NetConn: nc, left: strangerBytes}
 	return &Session{Conn: tls.Server(u, c), under: u}
 }
 
-// ClientSession is the client's end, after the handshake with the server at addr, for which nc's deadline holds.
+// ClientSession performs the handshake with the server at addr and returns the client's end. It blocks for as long as nc's deadline allows.
 func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 	if c.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
@@ -82,7 +82,7 @@ func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 	return s, nil
 }
 
-// explain returns why there is no session with a server: its refusal, where it answered in the clear.
+// explain returns the reason why there is no session with a server: its refusal, if it answered in plain text.
 func (u *under) explain(err error) error {
 	var record tls.RecordHeaderError
 	var name x509.HostnameError
@@ -105,7 +105,7 @@ func (u *under) explain(err error) error {
 	return err
 }
 
-// Read is net.Conn's.
+// Read implements net.Conn.
 func (u *under) Read(b []byte) (int, error) {
 	switch {
 	case u.left == 0:
@@ -122,21 +122,21 @@ func (u *under) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write is net.Conn's.
+// Write implements net.Conn.
 func (u *under) Write(b []byte) (int, error) {
 	u.calls.Add(1)
 	return u.NetConn.Write(b)
 }
 
-// Plain is the connection beneath.
+// Plain returns the TCP connection under the session.
 func (s *Session) Plain() NetConn { return s.under.NetConn }
 
-// Calls is how many system calls were made since it was last asked, by both goroutines.
+// Calls returns the number of system calls of both goroutines since its last call.
 func (s *Session) Calls() int { return int(s.under.calls.Swap(0)) }
 
-// Receive fills the places of w in order, as far as bytes come, and shakes hands before that; an error of that is ErrNoSession, unless the
-// peer just left. Of two places the first is a body's: of a long one as much is waited for as is worth telling the loop. What it returns, if
-// anything, comes without an error. A peer that breaks TLS's rules is transport.ErrProtocol.
+// Receive blocks until bytes come and fills the slices of w in order. The first call also performs the handshake; if that fails, the error is ErrNoSession,
+// unless the peer just closed the connection. With two slices the first is the rest of a body: Receive then waits for bodyBytes or all of it, so that the loop is
+// notified less often. Either n is above 0 or err is not nil. If the peer violates the TLS protocol, the error is transport.ErrProtocol.
 func (s *Session) Receive(w [][]byte) (n int, err error) {
 	if !s.open {
 		if err := s.handshake(); err != nil {
@@ -153,14 +153,14 @@ func (s *Session) Receive(w [][]byte) (n int, err error) {
 			more, err = s.read(body[n:])
 			n += more
 		}
-	default: // what is behind a body is in its record: it goes to w[1], and what is the body's from there
+	default: // a record can hold the body's end and what follows: read it into w[1], and copy the body's part from there
 		n, err = s.read(w[1])
 		body := copy(w[0], w[1][:n])
 		copy(w[1], w[1][body:n])
 	}
 	switch {
 	case n > 0:
-		return n, nil // an error comes again
+		return n, nil // the next call returns the error again
 	case departed(err):
 		return 0, err
 	}
@@ -175,7 +175,7 @@ func (s *Session) read(b []byte) (int, error) {
 	return n, err
 }
 
-// departed reports whether an error means that the peer, or this side, just left.
+// departed reports whether an error only means that the peer, or this side, closed the connection.
 func departed(err error) bool {
 	var errno syscall.Errno
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &errno)
@@ -212,7 +212,7 @@ func (u *under) rejectPlaintext(first byte) {
 	_ = u.NetConn.CloseWrite()
 }
 
-// Send writes all pieces. Each write is a record at least, and a system call, so small ones go together.
+// Send writes all pieces, and blocks until the kernel has accepted them. Small pieces are joined, because each write is a record and a system call.
 func (s *Session) Send(pieces [][]byte) (sent int, err error) {
 	if s.out == nil {
 		s.out = make([]byte, 0, recordBytes)
@@ -241,16 +241,16 @@ func (s *Session) Send(pieces [][]byte) (sent int, err error) {
 	return sent, err
 }
 
-// Finish shuts the sending half, after the last Send. It may block for a peer that does not read, as Send.
+// Finish shuts the sending half, after the last Send. Like Send it may block while the peer does not read.
 func (s *Session) Finish() {
 	_ = s.CloseWrite()
 	_ = s.under.NetConn.CloseWrite()
 }
 
-// Close ends the connection, and blocks for nobody: without a last word, which no message needs to be known to be whole.
+// Close closes the connection without blocking. It sends no close_notify: every message carries its length, so a truncated one is detected without it.
 func (s *Session) Close() error { return s.under.NetConn.Close() }
 
-// last writes in the clear where there is no session yet, since no handshake is worth a refusal.
+// last sends a refusal in plain text if there is no session yet: it makes no handshake only for a refusal.
 func (s *Session) last(b []byte) {
 	if s.open {
 		_, _ = s.Write(b)

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixScheme begins the address of a unix socket: unix:PATH.
+// unixScheme is the beginning of a unix socket's address: unix:PATH.
 const unixScheme = "unix:"
 
 // unixPathMax is the longest path of a unix socket, in bytes: sun_path has room for 108, the last of which is 0 (unix(7)).
 const unixPathMax = 107
 
-// UnixPath is the path of an address that is a unix socket's, unix:PATH; ok is false for any other address.
+// UnixPath returns the path in the address of a unix socket, unix:PATH; ok is false for any other address.
 func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, unixScheme) }
 
-// CheckUnixPath returns what is wrong with the path of a unix socket.
+// CheckUnixPath returns an error for a path that no unix socket can have.
 func CheckUnixPath(path string) error {
 	switch {
 	case path == "":
@@ -50,11 +50,11 @@ type File struct {
 	dev, ino uint64
 }
 
-// Remove removes the file, unless something else has taken its place. It comes before the listener closes: until then no other server
-// takes the file for a dead one's and replaces it.
+// Remove removes the file, unless another file has replaced it. The caller calls it before it closes the listener: until then no other
+// server can mistake the file for that of a dead server and replace it.
 func (f *File) Remove() error {
 	if st, err := statSocket(f.path); err != nil || uint64(st.Dev) != f.dev || st.Ino != f.ino {
-		return nil // it is gone, or not ours any more
+		return nil // it is gone, or another server's
 	}
 	if err := unix.Unlink(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the socket file %s: %w", f.path, err)
@@ -121,7 +121,7 @@ func listenUnix(path string) (fd int, file *File, err error) {
 // unixBacklog is how many connections may wait to be accepted; the kernel takes less of it where net.core.somaxconn is less.
 const unixBacklog = 4096
 
-// CheckUnix returns why no server could listen on a path now. It changes nothing.
+// CheckUnix returns an error if no server could listen on a path now. It changes nothing.
 func CheckUnix(path string) error {
 	err := CheckUnixPath(path)
 	if err == nil {
@@ -136,7 +136,7 @@ func CheckUnix(path string) error {
 	return nil
 }
 
-// occupied reports what is at the path of a socket: nothing, the file of a server that has ended (stale), or what is not to be touched (an error).
+// occupied looks at the path of a socket. stale: the file is there, and its server has ended. err: the path must not be replaced. Neither: there is no file.
 func occupied(path string) (stale bool, err error) {
 	st, err := statSocket(path)
 	switch {
@@ -158,7 +158,7 @@ func occupied(path string) (stale bool, err error) {
 	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); {
 	case errors.Is(err, unix.ECONNREFUSED): // nobody listens
 		return true, nil
-	case errors.Is(err, fs.ErrNotExist): // it went meanwhile
+	case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile
 		return false, nil
 	case errors.Is(err, fs.ErrPermission):
 		return false, fmt.Errorf("a socket is there that you may not use: %w (choose another path)", err)
@@ -166,23 +166,23 @@ func occupied(path string) (stale bool, err error) {
 	return false, fmt.Errorf("%w (another server has the socket: stop it, or choose another path)", unix.EADDRINUSE) // connected, its queue is full (EAGAIN), or it is of another type (EPROTOTYPE)
 }
 
-// statSocket is lstat: a symbolic link is no socket.
+// statSocket is lstat, because a symbolic link is not a socket.
 func statSocket(path string) (st unix.Stat_t, err error) {
 	err = unix.Lstat(path, &st)
 	return st, err
 }
 
-// lockMax is how long a folder may be locked by others that start a server in it.
+// lockMax is the longest wait for the lock of a folder, which other starting servers may hold.
 const lockMax = 2 * time.Second
 
-// lockFolder keeps other servers from making or replacing a socket in a folder meanwhile: two that found the same file of a dead
-// server could each remove it, and the second one would remove the first one's. It leaves nothing behind.
+// lockFolder prevents other servers from making or replacing a socket in a folder until unlock. Without it, two servers could find the same
+// file of a dead server, and the second would remove the file that the first has just made. It creates no file.
 func lockFolder(dir string) (unlock func(), err error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the folder %s: %w (it must be there, and you must be allowed to read it)", dir, err)
 	}
-	for end := time.Now().Add(lockMax); ; time.Sleep(time.Millisecond) { // nobody announces when it is free
+	for end := time.Now().Add(lockMax); ; time.Sleep(time.Millisecond) { // no event announces when it is free
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = unix.Close(fd) }, nil

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Client is the client's end of a connection whose hello was granted, of whatever protocol. It is a kv.Handler.
+// Client is the client's end of a connection after the hello, for both protocols. It is a kv.Handler and belongs to its loop.
 type Client struct {
 	p      clientProtocol
 	l      *loop.Loop
@@ -23,34 +23,34 @@ type Client struct {
 	in     inbox
 	out    outbox
 	calls  []call
-	free   []int // calls not in use, a stack
-	cur    *call // whose answer is being received
-	err    error // why it died; nil while it lives
+	free   []int // indexes of unused calls, a stack
+	cur    *call // the call whose answer is being received in place
+	err    error // why the connection ended; nil while it is open
 
-	stamped bool  // the driver was asked for the kernel's times
-	stamp   int64 // of the last bytes that came; 0: it is not known
+	stamped bool  // Driver.Stamp was called
+	stamp   int64 // the kernel's receive time of the last bytes; 0: not known
 
-	waiting kv.Queue // beyond the depth
+	waiting kv.Queue // requests beyond the depth
 }
 
 // call is one request in flight.
 type call struct {
 	r     *kv.Request // nil: not in use
 	index int
-	turn  uint32 // counts the slot's uses: an answer to an older one is the server's mistake
-	head  []byte // header, and key and value where they are small
-	sent  bool   // all its bytes are on their way
-	began bool   // some of its bytes may be on their way
-	whole bool   // its answer is here, and the driver has not yet reported that all its bytes are sent
-	cut   bool   // a transfer of its bytes has ended short, and that is to be its end
+	turn  uint32 // counts the slot's uses: an answer to an earlier use is a protocol violation
+	head  []byte // header, and key and value if they are small
+	sent  bool   // all its bytes are sent
+	began bool   // some of its bytes may be sent
+	whole bool   // its answer is complete, but the driver has not yet reported that all its bytes are sent
+	cut   bool   // a transfer of its bytes ended short: it ends as StatusTruncated
 	times wire.Times
-	timed bool // times are the server's
+	timed bool // times holds the server's durations for this request
 }
 
-// clientProtocol is what the client's end of a connection needs of the protocol that its server uses: nativeClient or respClient. The connection calls it for
-// each batch of received bytes and for each request.
+// clientProtocol is the part of the client's end that depends on the server's protocol: nativeClient or respClient. Client calls it once for each batch of
+// received bytes and once for each request.
 type clientProtocol interface {
-	// has reports whether the protocol has requests of that kind.
+	// has reports whether the protocol supports this operation.
 	has(op kv.Op) bool
 
 	// begin queues the message for a call's request.
@@ -62,7 +62,7 @@ type clientProtocol interface {
 
 var _, _ clientProtocol = (*nativeClient)(nil), (*respClient)(nil)
 
-// newClient makes an end with so many bytes for each call's head.
+// newClient makes a client's end. per is the size of each call's head, in bytes.
 func newClient(l *loop.Loop, d Driver, hello wire.ServerHello, mem *arena.Arena, recvBytes, per int) *Client {
 	depth := int(hello.Depth)
 	b := mem.Bytes()
@@ -77,17 +77,17 @@ func newClient(l *loop.Loop, d Driver, hello wire.ServerHello, mem *arena.Arena,
 	return c
 }
 
-// Hello is what the server granted.
+// Hello returns the server's hello.
 func (c *Client) Hello() wire.ServerHello { return c.hello }
 
-// Err is why the connection died; nil while it lives.
+// Err returns the reason why the connection ended; nil while it is open.
 func (c *Client) Err() error { return c.err }
 
-// InFlight is the number of requests that wait for an answer.
+// InFlight returns the number of requests that wait for an answer.
 func (c *Client) InFlight() int { return len(c.calls) - len(c.free) }
 
-// Busy is loop.Busier's for the member that moves the bytes: "" when no request is under way. The kernel has none of the connection's memory then, but what it
-// receives into.
+// Busy names a request under way; "": there is none. Then the kernel uses none of the connection's memory except the receive buffer. The member that moves
+// the bytes calls it in its own Busy (loop.Busier).
 func (c *Client) Busy() string {
 	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.n > 0 {
 		return "requests to the server are under way"
@@ -95,7 +95,7 @@ func (c *Client) Busy() string {
 	return ""
 }
 
-// Submit is kv.Handler's.
+// Submit implements kv.Handler.
 func (c *Client) Submit(r *kv.Request) {
 	if c.err != nil {
 		c.finish(r, kv.StatusClosed)
@@ -134,7 +134,7 @@ func (c *Client) finish(r *kv.Request, s kv.Status) {
 	c.l.Finish(r)
 }
 
-// Window is Side's.
+// Window implements Side.
 func (c *Client) Window(w *[2][]byte) int {
 	if c.err != nil {
 		return 0
@@ -142,7 +142,7 @@ func (c *Client) Window(w *[2][]byte) int {
 	return c.in.window(w)
 }
 
-// Received is Side's.
+// Received implements Side.
 func (c *Client) Received(n int, stamp int64) error {
 	c.stamp = stamp
 	if c.in.received(n) {
@@ -153,7 +153,7 @@ func (c *Client) Received(n int, stamp int64) error {
 	return c.p.parse()
 }
 
-// Take is MessageSide's.
+// Take implements MessageSide.
 func (c *Client) Take(b []byte) error {
 	if c.err != nil {
 		return nil
@@ -176,21 +176,21 @@ func (c *Client) Take(b []byte) error {
 	return nil
 }
 
-// Unread is MessageSide's: answers have their memory.
+// Unread implements MessageSide. It is always 0: each answer's memory was provided with the request.
 func (c *Client) Unread() int { return 0 }
 
-// Next is MessageSide's.
+// Next implements MessageSide.
 func (c *Client) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 	pieces, bytes = c.out.describe(v, max)
 	c.handed()
 	return pieces, bytes
 }
 
-// Last is MessageSide's: a client just closes.
+// Last implements MessageSide. It is always false: a client closes without a last message.
 func (c *Client) Last() bool { return false }
 
-// answered completes a call whose answer is here, unless the kernel may still hold its bytes: an
-// answer can come before the driver reports that the request is sent.
+// answered completes a call whose answer was received, unless the kernel may still use the request's
+// bytes: an answer can arrive before the driver reports that the request is sent.
 func (c *Client) answered(k *call) {
 	if k.r.Stages != nil && !k.whole {
 		c.arrived(k)
@@ -211,17 +211,17 @@ func (c *Client) answered(k *call) {
 	}
 }
 
-// time marks that a watched request has a place.
+// time marks the end of a watched request's stage client_queue: it has a call.
 func (c *Client) time(r *kv.Request) {
 	r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
-	if !c.stamped { // from now on; what is on its way has none
+	if !c.stamped { // valid for bytes received from now on
 		c.stamped = true
 		c.driver.Stamp()
 	}
 }
 
-// arrived marks the stages of a request whose last bytes are here: the server's durations, and what is left for
-// the fabric, split where both clocks are one.
+// arrived marks the stages of a completely received answer: the server's durations, and the rest as the time of
+// the fabric. If both sides use the same clock, it splits the rest into the two directions.
 func (c *Client) arrived(k *call) {
 	t, at := k.r.Stages, loop.Nanos()
 	if c.stamp != 0 {
@@ -250,14 +250,14 @@ func (c *Client) arrived(k *call) {
 	t.Mark(back, at)
 }
 
-// Gather is Side's.
+// Gather implements Side.
 func (c *Client) Gather(v []unix.Iovec, max int) int {
 	n := c.out.gather(v, max)
 	c.handed()
 	return n
 }
 
-// handed marks the calls whose first bytes have been described.
+// handed marks the calls whose first bytes were given to the driver.
 func (c *Client) handed() {
 	for {
 		i, ok := c.out.hand()
@@ -270,7 +270,7 @@ func (c *Client) handed() {
 	}
 }
 
-// Sent is Side's.
+// Sent implements Side.
 func (c *Client) Sent(n int) {
 	for {
 		i, ok := c.out.sent(&n)
@@ -284,8 +284,8 @@ func (c *Client) Sent(n int) {
 	}
 }
 
-// CutSend is for a driver that treats a short send as the end of the request whose bytes are next: that request ends as
-// kv.StatusTruncated when its answer has come. The driver sends the rest all the same, because the server needs it to find the next request.
+// CutSend marks the request whose bytes are sent next: it ends as kv.StatusTruncated when its answer has come. A driver calls it that treats a short send as
+// an error. The driver still sends the rest, because the server needs it to find the next request.
 func (c *Client) CutSend() {
 	if i := c.out.headSlot(); i >= 0 {
 		c.calls[i].cut = true
@@ -299,13 +299,13 @@ func (c *Client) CutReceive() {
 	}
 }
 
-// Finished is Side's: a client just closes.
+// Finished implements Side. It is always false: a client closes without a last message.
 func (c *Client) Finished() bool { return false }
 
-// PeerFinished is Side's: a server that sends nothing more answers nothing more.
+// PeerFinished implements Side. It is always false: a server that sends nothing more answers no request.
 func (c *Client) PeerFinished() bool { return false }
 
-// Drop is Side's: what may have been applied ends as unknown, the rest as closed.
+// Drop implements Side. Requests that may have been applied end as StatusUnknown, all others as StatusClosed.
 func (c *Client) Drop(err error) {
 	if c.err != nil {
 		return

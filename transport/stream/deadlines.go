@@ -11,35 +11,35 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// looks are the times, by Loop.Awake, at which deadlines are looked at.
+// looks are the times, by Loop.Awake in ns, at which deadlines are checked.
 type looks struct {
-	nextTick int64 // when deadlines are looked at next; 0: no connection has one
-	judgeAt  int64 // not before: the next look at who waits for each other
+	nextTick int64 // the next check; 0: no connection has a deadline
+	judgeAt  int64 // earliest time of the next check for connections that wait for each other
 }
 
-// refusingMax is how long a refusal may take to arrive.
+// refusingMax is the longest time that a refused peer has to read the refusal and close.
 const refusingMax = time.Second
 
-// tickEvery is the longest time between two looks at the deadlines, in ns, while some connection has one. It is less than the shortest deadline,
-// so one that begins after a look is known before it passes, and the look after that is when it passes.
+// tickEvery is the longest time between two checks of the deadlines, in ns, while a connection has one. It is shorter than every deadline. So a deadline
+// that begins after a check is seen by the next check, before it passes, and the check after that is made when it passes.
 func (h *Host) tickEvery() int64 { return min(h.judgeEvery(), int64(refusingMax)/4) }
 
-// tickLeast is the shortest time between two looks: a connection may outlive its deadline by that, 1/16 of the shortest at most. Without it, connections that
-// each have a deadline of their own could have the loop do nothing but look.
+// tickLeast is the shortest time between two checks, in ns. A connection may outlive its deadline by that much, at most 1/16 of the shortest deadline. Without
+// it, many connections with different deadlines could keep the loop busy with checks.
 func (h *Host) tickLeast() int64 { return h.tickEvery() / 4 }
 
-// judgeEvery is how long nobody gets memory back before one of the connections that may wait for each other gets a block.
+// judgeEvery is the time, in ns, in which no memory was freed before one of the connections that may wait for each other gets a block (memory.Pool.Unblock).
 func (h *Host) judgeEvery() int64 {
 	return int64(min(h.O.HelloMax, h.O.StallMax, cmp.Or(h.O.IdleMax, h.O.StallMax))) / 4
 }
 
-// Tick calls late for each connection that has missed a deadline, or is cut off, and asks the loop to be woken for the
-// next look. The driver calls it when it is staged.
+// Tick calls late for each connection that has missed a deadline or is cut off, and makes the loop wake up for the next
+// check. The stage step calls it.
 func (h *Host) Tick(late func(c *Server, err error)) {
 	now := h.L.Awake()
 	if h.cut {
 		h.cut = false
-		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
+		for i := len(h.servers) - 1; i >= 0; i-- { // backwards: late may remove this connection
 			if c := h.servers[i]; c.state != stateDead {
 				late(c, transport.ErrCut)
 			}
@@ -55,7 +55,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 			h.judgeAt = now + h.judgeEvery()
 		}
 		next := int64(math.MaxInt64)
-		for i := len(h.servers) - 1; i >= 0; i-- { // late may remove the one it is called for
+		for i := len(h.servers) - 1; i >= 0; i-- { // backwards: late may remove this connection
 			c := h.servers[i]
 			by := c.deadline()
 			if by == math.MaxInt64 {
@@ -79,7 +79,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 	}
 }
 
-// watch makes sure that deadlines are looked at soon.
+// watch makes sure that a check of the deadlines is planned.
 func (h *Host) watch() {
 	if h.nextTick == 0 {
 		h.nextTick = h.L.Awake() + h.tickEvery()
@@ -89,7 +89,7 @@ func (h *Host) watch() {
 
 var errSlow = errors.New("the peer has taken or sent no whole message")
 
-// deadline is when the connection has failed if nothing happens; MaxInt64 when it may stay as it is.
+// deadline returns the time at which the connection fails if nothing happens; MaxInt64: it has no deadline.
 func (c *Server) deadline() int64 {
 	stall := int64(c.h.O.StallMax)
 	switch c.state {
@@ -98,7 +98,7 @@ func (c *Server) deadline() int64 {
 	case stateHello, stateProving:
 		return c.accepted + int64(c.h.O.HelloMax)
 	case stateRefusing:
-		if c.h.closing && c.out.n > 0 { // answers, as fast as the peer reads
+		if c.h.closing && c.out.n > 0 { // its last answers are still being sent
 			return c.outSince + stall
 		}
 		since := c.inSince
@@ -115,10 +115,10 @@ func (c *Server) deadline() int64 {
 		by = min(by, c.outSince+stall)
 	}
 	if (c.state == stateOpen || c.state == stateWinding && c.cur != nil) && c.in.partial() && !c.account.Paused() {
-		by = min(by, c.inSince+stall) // while winding nothing is read, and what cur holds another one may wait for
+		by = min(by, c.inSince+stall) // while winding nothing is read, but another connection may wait for cur's memory
 	}
 	if c.account.Starves() {
-		by = min(by, c.account.FedAt+4*stall) // whoever has the memory, and does not move, or dawdles, is closed before
+		by = min(by, c.account.FedAt+4*stall) // later than the deadlines of the connections that hold the memory
 	}
 	if c.dawdles() {
 		by = min(by, c.account.HeldSince+2*stall)
@@ -126,7 +126,7 @@ func (c *Server) deadline() int64 {
 	return min(by, c.idleUntil())
 }
 
-// idleUntil is when a connection of which nothing is under way has been so for IdleMax; MaxInt64: never.
+// idleUntil returns the time at which the connection has been idle for IdleMax; MaxInt64: it is not idle, or there is no bound.
 func (c *Server) idleUntil() int64 {
 	if c.h.O.IdleMax == 0 || c.state != stateOpen || c.busy > 0 || c.out.n > 0 || c.cur != nil || c.in.partial() {
 		return math.MaxInt64
@@ -134,12 +134,13 @@ func (c *Server) idleUntil() int64 {
 	return max(c.inSince, c.outSince) + int64(c.h.O.IdleMax)
 }
 
-// rest ends a connection that has been idle for too long, with a code: its peer lives, and may wonder.
+// rest ends a connection that has been idle for too long, with a refusal, so that its peer gets the reason.
 func (c *Server) rest() {
 	c.p.refuse(wire.RefusedDeadline, fmt.Errorf("nothing was asked for in %v", c.h.O.IdleMax))
 }
 
-// dawdles reports whether others wait for memory that the connection holds until its peer takes an answer or sends the rest of a message. It has 2 StallMax then.
+// dawdles reports whether other connections wait for memory that this one holds until its peer reads an answer or sends the rest of a message. The peer then
+// has 2 StallMax.
 func (c *Server) dawdles() bool {
 	return c.account.OthersWait() && c.account.Held() > 0 && (c.out.n > 0 || c.p.receiving())
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Dial connects to addr, host:port or unix:PATH, and agrees on a hello. The socket is the caller's: a descriptor, non-blocking, no delay. params, where
-// it is not nil, gives the transport's own parameters for the hello, when the IP addresses of the connection
-// are known.
+// Dial connects to addr, host:port or unix:PATH, and exchanges the hellos. It blocks for at most o.DialMax. The caller owns the socket, a prepared non-blocking
+// descriptor or a TLS session. If params is not nil, Dial calls it as soon as the connection's IP addresses are known: it returns the transport's own
+// parameters for the hello.
 func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets socket.Options, params func(local, remote netip.Addr) ([]byte, error)) (s socket.Socket, hello wire.ServerHello, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.DialMax)
 	defer cancel()
@@ -69,7 +69,7 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 	return s, hello, late(err, o)
 }
 
-// late names a missed deadline.
+// late replaces err by a text about the missed deadline, if there is one.
 func late(err error, o transport.DialOptions) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %v", o.DialMax)
@@ -77,7 +77,7 @@ func late(err error, o transport.DialOptions) error {
 	return err
 }
 
-// ping authenticates at a Redis, and checks by its answer to PING that it is one.
+// ping authenticates with a Redis server, and checks by the reply to PING that it is one.
 func ping(nc net.Conn, who *access.Entry) error {
 	if who != nil {
 		words := []string{"AUTH", who.Name, who.Secret}
@@ -94,7 +94,7 @@ func ping(nc net.Conn, who *access.Entry) error {
 	return nil
 }
 
-// sendCommand sends a command to a Redis, and checks that its answer is the wanted status.
+// sendCommand sends a command to a Redis server, and checks that the reply is the status want.
 func sendCommand(nc net.Conn, want string, words ...string) error {
 	b := resp.AppendArray(nil, len(words))
 	for _, w := range words {
@@ -115,7 +115,7 @@ func sendCommand(nc net.Conn, want string, words ...string) error {
 	return nil
 }
 
-// unrepeated removes words, which are a name and a secret, from an answer: a Redis without AUTH repeats what it was sent, cut off somewhere.
+// unrepeated removes words, a name and a secret, from an error message: a Redis without AUTH repeats the command that it received, or its beginning.
 func unrepeated(said string, words []string) string {
 	const repeats = "with args beginning with:"
 	if before, _, ok := strings.Cut(said, repeats); ok {
@@ -129,7 +129,7 @@ func unrepeated(said string, words []string) string {
 	return said
 }
 
-// greet exchanges the hello. With a secret, both sides prove that they know it.
+// greet exchanges the hellos. With a secret, both sides prove that they have it.
 func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
 	if o.Loop >= 0 {
 		want.Loop = uint16(o.Loop)
@@ -169,7 +169,7 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	return hello, nil
 }
 
-// sealed reports whether a grant ends with the proof of one who knows the secret.
+// sealed reports whether a grant ends with a valid proof that the server has the secret.
 func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
 	said, proof, err := wire.Unseal(b)
 	want := who.ServerProof(t, said)

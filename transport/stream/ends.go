@@ -9,65 +9,65 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ConnIO moves the bytes, or messages, of one connection: a socket, a pair of goroutines, or a queue pair. It belongs to its loop.
+// ConnIO moves the bytes or messages of one connection: a socket, a pair of goroutines, or a queue pair. It belongs to its loop.
 type ConnIO interface {
 	Driver
 
-	// Join has it move the bytes of a side from now on.
+	// Join sets the side whose bytes it moves from now on.
 	Join(s Side)
 
-	// Side is what it has joined; nil: nothing yet.
+	// Side returns the side that Join has set; nil: none yet.
 	Side() Side
 
-	// Close ends the connection, now or as soon as nothing of it is under way. Once is enough.
+	// Close ends the connection, now or as soon as no transfer is under way. A second call does nothing.
 	Close(err error)
 
-	// Detach gives the socket away, which nobody closes here then. Nothing of it is under way.
+	// Detach returns the socket; the caller owns it from then on. No transfer may be under way.
 	Detach() socket.Socket
 }
 
-// Engine moves the bytes of all connections of one member of a loop. It has what differs between networks when connections come and go. While bytes
-// move, a network does not use it: its own calls are not dynamic.
+// Engine moves the bytes of all connections of one member of a loop. Ends and Hub call it when connections come and go, and once a turn. A network handles
+// events and transfers by its own methods, so the data path has no dynamic call for them.
 type Engine interface {
-	// Open takes in a connection, whose socket it owns, unless it fails. ended is called when the connection has ended or failed, or its side
-	// says that it ends; gone, if it is not nil, when all of it is closed.
+	// Open adds a connection. It owns the socket, unless it returns an error. It calls ended when the connection has ended or failed, or its
+	// side returns an error; it calls gone, if that is not nil, when the connection is closed completely.
 	Open(s socket.Socket, ended func(io ConnIO, err error), gone func()) (ConnIO, error)
 
-	// Each calls f for each that is not closed; f may close it.
+	// Each calls f for each connection that is not closed; f may close it.
 	Each(f func(io ConnIO))
 
-	// Len is how many are not closed.
+	// Len returns the number of connections that are not closed.
 	Len() int
 
-	// Flush goes on with the connections that were touched. It is called in Stage.
+	// Flush moves the bytes of the touched connections. The stage step calls it.
 	Flush()
 
-	// Busy names work that no side knows of: what was received and not looked at, or is in other threads' hands; "": there is none.
+	// Busy names work that no side counts: bytes received but not parsed, or transfers in other threads; "": there is none.
 	Busy() string
 
-	// End frees what they share. All are closed.
+	// End frees what the connections share. All of them are closed.
 	End()
 }
 
-// Ends are the server's ends of connections on one loop: an endpoint, but for what its network has of its own. Connections come (Add), maybe move to
-// another loop (end, Adopt), and go. An endpoint embeds it, and is the loop's member.
+// Ends holds the server's ends of the connections on one loop: the part of an endpoint that is the same for all networks. Connections are added (Add), may
+// move to another loop (end, Adopt), and end. A network's endpoint embeds it and is the loop's member.
 type Ends struct {
 	Host   *Host
 	peers  *Peers
 	engine Engine
-	ended  func(ConnIO, error)  // made once: a closure a turn would be an allocation a turn
+	ended  func(ConnIO, error)  // made once: a new closure in each turn would be an allocation in each turn
 	late   func(*Server, error) // likewise
 }
 
-// NewEnds makes the ends of an endpoint.
+// NewEnds makes the Ends of an endpoint.
 func NewEnds(h *Host, p *Peers, n Engine) *Ends {
 	e := &Ends{Host: h, peers: p, engine: n, late: func(c *Server, err error) { c.Driver().(ConnIO).Close(err) }}
 	e.ended = e.end
 	return e
 }
 
-// Add takes in a socket: a new one, or with what another loop has received from it. It owns the socket, except where it returns an error: the system
-// has no descriptor for a new one.
+// Add adds a connection: a new one, or with moved one from another loop, with the bytes that were received there. It owns the socket, unless it returns an
+// error: then the system has no descriptor for a new connection.
 func (e *Ends) Add(s socket.Socket, name string, moved *Moved) error {
 	io, err := e.engine.Open(s, e.ended, nil)
 	if err != nil {
@@ -91,16 +91,16 @@ func (e *Ends) Add(s socket.Socket, name string, moved *Moved) error {
 	return nil
 }
 
-// Adopt is Endpoint's: it takes over a connection that another loop accepted.
+// Adopt implements Endpoint. It adds a connection that another loop accepted.
 func (e *Ends) Adopt(m Moved) { _ = e.Add(m.Socket, m.Name, &m) }
 
-// end is called when a connection has ended or failed, or its hello asks for another loop.
+// end is called when a connection has ended or failed, or its hello requests another loop.
 func (e *Ends) end(io ConnIO, err error) {
 	if !errors.Is(err, ErrMove) {
 		io.Close(err)
 		return
 	}
-	// Its hello was just received, and nothing was sent: nothing is under way.
+	// Its hello was just received, and nothing was sent: no transfer is under way.
 	c := io.Side().(*Server)
 	moved := c.Moved(io.Detach())
 	to := c.MoveTo
@@ -108,14 +108,14 @@ func (e *Ends) end(io ConnIO, err error) {
 	e.peers.Move(to, moved)
 }
 
-// Stage is an endpoint's part of loop.Member's Stage.
+// Stage is the common part of the endpoints' Stage (loop.Member).
 func (e *Ends) Stage() {
 	e.Host.Resume()
 	e.engine.Flush()
 	e.Host.Tick(e.late)
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (e *Ends) Busy() string {
 	if s := e.engine.Busy(); s != "" {
 		return s
@@ -123,7 +123,7 @@ func (e *Ends) Busy() string {
 	return e.Host.Busy()
 }
 
-// Close is loop.Member's, after the endpoint has stopped to accept: connections end in good order.
+// Close implements loop.Member: it ends the connections in order. The endpoint has stopped accepting before.
 func (e *Ends) Close() bool {
 	e.Host.Wind()
 	if !e.Host.Idle() || e.engine.Len() > 0 {
@@ -133,16 +133,16 @@ func (e *Ends) Close() bool {
 	return e.Host.Close()
 }
 
-// Hub is the clients' ends of connections on one loop: a member, but for what its network has of its own, which embeds it.
+// Hub holds the clients' ends of the connections on one loop: the part of a loop's member that is the same for all networks. A network's hub embeds it.
 type Hub struct {
 	loop   *loop.Loop
 	engine Engine
 }
 
-// NewHub makes a hub of what moves the bytes on l.
+// NewHub makes a Hub on l whose bytes n moves.
 func NewHub(l *loop.Loop, n Engine) Hub { return Hub{l, n} }
 
-// Connect makes the client's end of what was dialed. It owns the socket, also where it fails.
+// Connect makes the client's end of a dialed connection. It owns the socket, also if it fails.
 func (h *Hub) Connect(s socket.Socket, d *Dialed) (transport.Conn, error) {
 	c := &conn{loop: h.loop, gone: make(chan struct{})}
 	io, err := h.engine.Open(s, ConnIO.Close, func() { close(c.gone) })
@@ -159,13 +159,13 @@ func (h *Hub) Connect(s socket.Socket, d *Dialed) (transport.Conn, error) {
 	return c, nil
 }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (h *Hub) Stage() error {
 	h.engine.Flush()
 	return nil
 }
 
-// Busy is loop.Busier's.
+// Busy implements loop.Busier.
 func (h *Hub) Busy() string {
 	s := h.engine.Busy()
 	h.engine.Each(func(io ConnIO) {
@@ -176,7 +176,7 @@ func (h *Hub) Busy() string {
 	return s
 }
 
-// Close is loop.Member's.
+// Close implements loop.Member.
 func (h *Hub) Close() bool {
 	h.engine.Each(func(io ConnIO) { io.Close(transport.ErrClosed) })
 	if h.engine.Len() > 0 {
@@ -186,7 +186,7 @@ func (h *Hub) Close() bool {
 	return true
 }
 
-// conn is a client's end whose bytes a hub moves.
+// conn is a client's end in a Hub.
 type conn struct {
 	*Client
 	loop *loop.Loop
@@ -199,7 +199,7 @@ var (
 	_ socket.Holder  = (*conn)(nil)
 )
 
-// Hangup is transport.Conn's.
+// Hangup implements transport.Conn.
 func (c *conn) Hangup() {
 	if c.loop.Do(func() { c.io.Close(transport.ErrClosed) }) {
 		select {
@@ -209,7 +209,7 @@ func (c *conn) Hangup() {
 	}
 }
 
-// Control is socket.Holder's.
+// Control implements socket.Holder.
 func (c *conn) Control(f func(fd int)) bool {
 	h, ok := c.io.(socket.Holder)
 	return ok && h.Control(f)

@@ -13,8 +13,8 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Host is what the server's connections on one loop share: memory, limits, the handler, and the lists
-// of those that wait for memory. It belongs to its loop.
+// Host holds what the server's connections on one loop share: memory, limits, the handler, and the
+// list of connections. It belongs to its loop.
 type Host struct {
 	L       *loop.Loop
 	Handler *loop.Router
@@ -25,45 +25,45 @@ type Host struct {
 	Shards  []uint16       // the shard map for the hello
 	Sockets socket.Options // of its connections
 
-	// Beside is what the transport itself needs of memory for each connection, in bytes. ConnBytes bounds it, too.
+	// Beside is the memory that the transport itself needs for each connection, in bytes. It counts against ConnBytes.
 	Beside int
 
-	// Grant, of a message transport, is called before a hello is granted: it makes what the connection needs and
-	// returns the parameters for the answer, or why not (with a *transport.Refusal's code).
+	// Grant, which only a message transport sets, is called before a hello is granted. It makes what the connection needs and
+	// returns the parameters for the server's hello, or an error (a *transport.Refusal determines the code).
 	Grant func(c *Server) (params []byte, err error)
 
-	conns   *arena.Pool // what a connection holds while it lives: idle ones cannot use up Pool
-	servers []*Server   // live, in no order
-	closing bool        // no connection comes in any more
-	cut     bool        // connections end now, whatever they do
+	conns   *arena.Pool // memory that a connection holds while it is open; apart from Pool, so that idle connections cannot exhaust that
+	servers []*Server   // all connections that are not removed, in no order
+	closing bool        // no connection is accepted any more
+	cut     bool        // all connections end in this turn
 
 	tally
 	looks
 	redis respHost
 }
 
-// tally counts what was, and not what is now.
+// tally holds counters that never fall.
 type tally struct {
 	count    transport.Stats
 	net      *transport.Counters // of its loop
-	numbered int64               // connections that were made
-	commands uint64              // that were begun, and requests
+	numbered int64               // connections so far
+	commands uint64              // requests and Redis commands begun
 	rejected uint64              // connections for which there was no room
 }
 
 var _ socket.Host = (*Host)(nil)
 
-// poolBytes is what the pool of keys and values is made for: what was asked for, and at least two messages and two answers of the largest kind.
+// poolBytes is the size of the pool of keys and values: PoolBytes, but at least two messages and two answers of the largest kind.
 func poolBytes(o transport.ServerOptions) int {
 	return max(o.PoolBytes, 4*(wire.HeaderBytes+o.Limits.ScanRoom()))
 }
 
-// MemoryBytes is the size of a host's Arenas together. The options have their defaults.
+// MemoryBytes returns the size of a host's Arenas together, in bytes. o must have its defaults (ServerOptions.Defaults).
 func MemoryBytes(o transport.ServerOptions) int {
 	return arena.PoolBytes(poolBytes(o)) + arena.PoolBytes(o.ConnBytes)
 }
 
-// NewHost makes a host for l. It maps all its memory at once, as address space.
+// NewHost makes a host for l. It maps all its memory at once, as address space: a page costs memory from its first use on.
 func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) (*Host, error) {
 	h := &Host{L: l, Handler: g.Router(index), O: o, Index: index, Loops: len(g.Net()), Shards: g.ShardLoops(), redis: respHost{random: rand.Uint64N}}
 	var err error
@@ -78,13 +78,13 @@ func NewHost(l *loop.Loop, g *loop.Group, index int, o transport.ServerOptions) 
 	return h, nil
 }
 
-// Arenas are the memory that messages and answers lie in, for registration. It stays until Close.
+// Arenas returns the memory of messages and answers, for registration with a device. It stays mapped until Close.
 func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h.conns.Arena()} }
 
-// Resume lets those go on that waited for memory. The driver calls it when it is staged.
+// Resume continues connections that waited for memory. The stage step calls it.
 func (h *Host) Resume() { h.Pool.Resume() }
 
-// Wind ends all connections in good order. The driver calls it in each turn while it closes.
+// Wind ends all connections in order. The endpoint calls it in each turn while it closes.
 func (h *Host) Wind() {
 	h.closing = true
 	for _, c := range h.servers {
@@ -92,10 +92,10 @@ func (h *Host) Wind() {
 	}
 }
 
-// Cut ends all connections in this turn: answers that are not out are lost. None is taken in any more.
+// Cut ends all connections in this turn. Unsent answers are lost. No connection is accepted any more.
 func (h *Host) Cut() { h.closing, h.cut = true, true }
 
-// Stats is what there is and was of connections.
+// Stats returns the counters of the loop's connections.
 func (h *Host) Stats() transport.Stats {
 	s := h.count
 	s.Conns = len(h.servers)
@@ -110,8 +110,8 @@ func (h *Host) Stats() transport.Stats {
 	return s
 }
 
-// Busy is loop.Busier's for the member that moves the bytes: it names a connection with a request under way, or with something to send. The kernel has none of
-// its memory when there is none. A peer that has connected and has not sent its hello is not waited for.
+// Busy names a connection with a request under way or with bytes to send; "": there is none. Then the kernel uses none of the connections' memory except receive
+// buffers. A connection that waits for its hello does not count. The member that moves the bytes calls Busy in its own (loop.Busier).
 func (h *Host) Busy() string {
 	for _, c := range h.servers {
 		if c.underWay() {
@@ -121,13 +121,13 @@ func (h *Host) Busy() string {
 	return ""
 }
 
-// Loop is socket.Host's.
+// Loop implements socket.Host.
 func (h *Host) Loop() *loop.Loop { return h.L }
 
-// SocketOptions is socket.Host's.
+// SocketOptions implements socket.Host.
 func (h *Host) SocketOptions() *socket.Options { return &h.Sockets }
 
-// DescriptorWait is socket.Host's: half of the deadline of a hello.
+// DescriptorWait implements socket.Host: half of the deadline of a hello.
 func (h *Host) DescriptorWait() time.Duration { return h.O.HelloMax / 2 }
 
 // AcceptFailed logs that a connection could not be accepted.
@@ -135,13 +135,13 @@ func (h *Host) AcceptFailed(err error) {
 	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
 }
 
-// deny counts and logs that somebody was not let in.
+// deny counts and logs a rejected connection or password.
 func (h *Host) deny(name string, why error) {
 	h.net.Denied++
 	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
 }
 
-// refused counts and logs that a connection is ended with a code, whether its peer understands it or not.
+// refused counts and logs a connection that is ended with a code.
 func (h *Host) refused(name string, code wire.Code, why any) {
 	h.count.Refused++
 	if code == wire.RefusedBusy {
@@ -150,10 +150,10 @@ func (h *Host) refused(name string, code wire.Code, why any) {
 	h.O.Log.Warn("connection refused", "peer", name, "code", code.String(), "reason", why)
 }
 
-// Idle reports whether all connections are gone: nothing uses the memory of Arenas any more.
+// Idle reports whether all connections are removed. Then nothing uses the memory of Arenas.
 func (h *Host) Idle() bool { return len(h.servers) == 0 }
 
-// Close frees the memory if all connections are gone after Wind, and reports whether they are.
+// Close frees the memory if all connections are removed, and reports whether they are. Wind comes before.
 func (h *Host) Close() bool {
 	if len(h.servers) > 0 {
 		return false
@@ -166,19 +166,19 @@ func (h *Host) Close() bool {
 	return true
 }
 
-// TurnAway refuses a connection that NewServer could not take, with a code, and closes it; name is the peer's, for the log.
+// TurnAway refuses a connection for which NewServer returned nil, with a code, and closes it. name is the peer's name in the log.
 func (h *Host) TurnAway(s socket.Socket, name string) {
 	h.RefuseSocket(s, name, fmt.Sprintf("%d connections are open", len(h.servers)))
 }
 
-// RefuseSocket is socket.Host's: it refuses a connection that is no Server yet, as busy or closing, and closes it.
+// RefuseSocket implements socket.Host. It refuses a connection that has no Server yet, as busy or closing, and closes it.
 func (h *Host) RefuseSocket(s socket.Socket, name, why string) {
 	code := wire.RefusedBusy
 	if h.closing {
 		code, why = wire.RefusedClosing, ""
 	}
 	hello := wire.ServerHello{Version: wire.Version, Code: code}
-	if h.O.Access == nil { // else how many there are is nobody's affair
+	if h.O.Access == nil { // else unauthenticated peers must not learn the number of connections
 		hello.Reason = why
 	}
 	s.CloseWith(hello.Append(nil))
@@ -187,7 +187,7 @@ func (h *Host) RefuseSocket(s socket.Socket, name, why string) {
 	}
 }
 
-// remove forgets a connection whose requests have all come back, and frees its memory.
+// remove removes a connection whose requests have all been returned by the handler, and frees its memory.
 func (h *Host) remove(c *Server) {
 	last := len(h.servers) - 1
 	h.servers[c.at] = h.servers[last]

@@ -1,11 +1,11 @@
 package stream
 
-// inbox cuts received bytes into headers and payloads. Small messages pass through buf; what is
-// left of a larger payload is received in place, together with what follows it.
+// inbox splits received bytes into headers and payloads. Small messages pass through buf. The rest of a
+// larger payload is received in place, together with the bytes that follow it.
 type inbox struct {
 	buf    []byte
 	rd, wr int
-	rest   []byte // of a payload, to be received in place; buf is empty while there is some
+	rest   []byte // the part of a payload that is still to be received in place; while it is not empty, buf is
 }
 
 func (b *inbox) window(w *[2][]byte) int {
@@ -17,7 +17,7 @@ func (b *inbox) window(w *[2][]byte) int {
 	return 2
 }
 
-// received advances by n bytes and reports whether a payload that was received in place is whole.
+// received counts n received bytes and reports whether the payload that was received in place is now complete.
 func (b *inbox) received(n int) (whole bool) {
 	if len(b.rest) > 0 {
 		k := min(n, len(b.rest))
@@ -29,18 +29,18 @@ func (b *inbox) received(n int) (whole bool) {
 	return whole
 }
 
-// unread are the bytes that have not been parsed.
+// unread returns the bytes that have not been parsed.
 func (b *inbox) unread() []byte { return b.buf[b.rd:b.wr] }
 
-// consume goes behind n bytes that were parsed.
+// consume removes n parsed bytes.
 func (b *inbox) consume(n int) {
 	if b.rd += n; b.rd == b.wr {
 		b.rd, b.wr = 0, 0
 	}
 }
 
-// receiveInto moves what is there of a payload to dst and leaves the rest to be received in place. It
-// returns the bytes copied, and whether the payload is whole.
+// receiveInto copies the received part of a payload to dst; the rest will be received in place. It
+// returns the number of bytes copied, and whether the payload is complete.
 func (b *inbox) receiveInto(dst []byte) (copied int, whole bool) {
 	k := copy(dst, b.buf[b.rd:b.wr])
 	b.consume(k)
@@ -51,7 +51,7 @@ func (b *inbox) receiveInto(dst []byte) (copied int, whole bool) {
 	return k, false
 }
 
-// goOn moves what there is of rest from buf.
+// goOn copies bytes of the payload from buf to rest. It returns the same as receiveInto.
 func (b *inbox) goOn() (copied int, whole bool) {
 	k := copy(b.rest, b.buf[b.rd:b.wr])
 	b.rest = b.rest[k:]
@@ -59,7 +59,7 @@ func (b *inbox) goOn() (copied int, whole bool) {
 	return k, len(b.rest) == 0
 }
 
-// compact makes room for the rest of a header. At most a header's bytes are left over.
+// compact moves the unread bytes, less than a header, to the beginning of buf, to make room for the rest.
 func (b *inbox) compact() {
 	if b.rd == 0 {
 		return
@@ -68,5 +68,5 @@ func (b *inbox) compact() {
 	b.rd = 0
 }
 
-// partial reports whether a message has begun and is not whole.
+// partial reports whether a message has begun and is not complete.
 func (b *inbox) partial() bool { return b.rd < b.wr || len(b.rest) > 0 }

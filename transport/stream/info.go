@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// info answers kv.StatsInfo: it asks all loops, one by one, and reads what the kernel knows of the process. Any goroutine but a loop's.
+// info answers kv.StatsInfo: it reads the counters of all loops, one loop after the other, and the kernel's figures of the process. Any goroutine except a loop's
+// may call it.
 func (s *server) info(t *loop.Router, r *kv.Request) {
 	t.Stats(kv.StatsBrief, r)
 	if r.Status != kv.StatusOK {
@@ -51,7 +52,7 @@ func (s *server) info(t *loop.Router, r *kv.Request) {
 	r.Answer(f.Append(nil, r.Key))
 }
 
-// residentBytes is the memory that the process has; 0: it is not known.
+// residentBytes returns the resident memory of the process, in bytes; 0: not known.
 func residentBytes() uint64 {
 	var size, pages uint64
 	b, err := os.ReadFile("/proc/self/statm")
@@ -64,7 +65,7 @@ func residentBytes() uint64 {
 	return pages * uint64(os.Getpagesize())
 }
 
-// version is what the program was built from, where that is known.
+// version returns the version that the program was built from, if it is known.
 func version() string {
 	b, ok := debug.ReadBuildInfo()
 	if !ok || b.Main.Version == "(devel)" {
@@ -73,7 +74,7 @@ func version() string {
 	return b.Main.Version
 }
 
-// system is the kernel: Linux, its release, and the machine.
+// system describes the kernel: Linux, its release, and the machine.
 func system() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -82,16 +83,16 @@ func system() string {
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:]) + " " + unix.ByteSliceToString(u.Machine[:])
 }
 
-// list is a CLIENT LIST under way. It lies in the room for its answer.
+// list is a CLIENT LIST under way. It writes into the room for the answer.
 type list struct {
 	nth  uint64
 	ids  []byte // kv.StatsClients'
 	text []byte
-	at   int // of the loop's connections, all from there on have been looked at
+	at   int // index among the loop's connections: all from there on have been listed
 }
 
-// clients answers kv.StatsClients: it asks the loops one by one, and each for a part at a time. A list that has no room is begun again with twice as much.
-// Any goroutine but a loop's.
+// clients answers kv.StatsClients: one loop after the other lists its connections, a part per turn. If the room is too small, the list begins again with twice
+// as much. Any goroutine except a loop's may call it.
 func (s *server) clients(r *kv.Request) {
 	s.listing.Lock()
 	defer s.listing.Unlock()
@@ -113,11 +114,11 @@ func (s *server) clients(r *kv.Request) {
 	r.Status, r.Value = kv.StatusOK, q.text
 }
 
-// listPart bounds the connections that a loop looks at for a list in one turn: some 100 µs.
+// listPart is the most connections that a loop lists in one turn: some 100 µs.
 const listPart = 128
 
-// list adds a part of the loop's connections to a list, the last ones first; not ok: there is no room. When one ends, the last one takes its place: it was listed
-// before, or will be.
+// list adds a part of the loop's connections to q, the last ones first. ok is false if there is no room. When a connection ends meanwhile, the last one takes
+// its index: that one was listed already, or will be. Server.listed prevents that it is listed twice.
 func (h *Host) list(q *list) (ok bool) {
 	q.at = min(q.at, len(h.servers))
 	for range min(listPart, q.at) {
@@ -144,10 +145,10 @@ func (q *list) wants(number int64) bool {
 	return len(q.ids) == 0
 }
 
-// lineMax bounds a line: the names of a connection and of who has come in have 128 and 255 bytes at most, all else is short.
+// lineMax bounds a line, in bytes: a connection's name has at most 128 bytes and a user's name at most 255; all else is short.
 const lineMax = 1 << 10
 
-// describe appends the connection's line of CLIENT LIST, with those of Redis's fields that there are.
+// describe appends the connection's line of CLIENT LIST, with those of Redis's fields that apply here.
 func (c *Server) describe(b []byte) []byte {
 	now := c.h.L.Awake()
 	l := c.p.client()
@@ -160,7 +161,7 @@ func (c *Server) describe(b []byte) []byte {
 	return append(b, '\n')
 }
 
-// address is a peer's in a list of clients, one word: of a unix socket, which has none, as Redis has it.
+// address returns a peer's address for CLIENT LIST, as one word. For a unix socket, which has no address, it is the same as in Redis.
 func address(peer string) string {
 	if strings.HasPrefix(peer, socket.UnixPeer) {
 		return "unix:0"

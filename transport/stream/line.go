@@ -1,6 +1,6 @@
 package stream
 
-// line is a queue of places, oldest first, a ring of as many as there can be.
+// line is a queue of indexes of slots or calls, oldest first: a ring with room for all of them.
 type line struct {
 	q       []int
 	head, n int
@@ -11,7 +11,7 @@ func (l *line) push(i int) {
 	l.n++
 }
 
-// first is the oldest; there is one.
+// first returns the oldest index. The queue must not be empty.
 func (l *line) first() int { return l.q[l.head] }
 
 func (l *line) pop() {

@@ -11,10 +11,10 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// nativeClient is the native protocol at the client's end: requests in frames, and replies in whatever order they come.
+// nativeClient is the native protocol at the client's end: requests and replies are frames, and replies come in any order.
 type nativeClient struct{ c *Client }
 
-// NewClient makes the end of a connection of the native protocol. hello is the server's, granted.
+// NewClient makes the client's end of a connection of the native protocol. hello is the server's hello.
 func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
 	per := wire.HeaderBytes + smallBytes
 	depth := int(hello.Depth)
@@ -28,7 +28,7 @@ func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*
 	return c, nil
 }
 
-// has is clientProtocol's.
+// has implements clientProtocol.
 func (p *nativeClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys }
 
 // begin writes the request's header and queues its pieces.
@@ -58,7 +58,7 @@ func (p *nativeClient) begin(k *call) {
 	c.out.push(m)
 }
 
-// parse takes all whole headers from the receive buffer.
+// parse handles all complete headers in the receive buffer.
 func (p *nativeClient) parse() error {
 	c := p.c
 	for len(c.in.rest) == 0 {
@@ -107,7 +107,7 @@ func (p *nativeClient) parse() error {
 	return nil
 }
 
-// match finds the call that a reply answers, and holds the reply against it.
+// match finds the call that a reply answers, and checks that the reply fits it.
 func (p *nativeClient) match(hd *wire.Header) (*call, error) {
 	i := uint32(hd.ID)
 	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(p.c.calls)) {

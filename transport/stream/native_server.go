@@ -14,19 +14,19 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// nativeServer is the native protocol at the server's end: the hello, requests in frames (package wire), and answers in whatever order they are done.
+// nativeServer is the native protocol at the server's end: the hello, requests in frames (package wire), and answers in the order in which they complete.
 type nativeServer struct {
 	c       *Server
-	open    int  // requests whose answer was not handed to the driver: at most the depth that was granted
-	hint    int  // bytes of the last value read: the next answer's first guess
-	stamped bool // the driver was asked for the kernel's times
+	open    int  // requests whose answer was not given to the driver yet: at most the granted depth
+	hint    int  // bytes of the last value read: the guess for the next answer
+	stamped bool // Driver.Stamp was called
 
-	said     access.Transcript        // of the client's hello and our challenge
-	greeting [wire.MaxHelloBytes]byte // the hello that answers, while it is sent
+	said     access.Transcript        // the client's hello and our challenge
+	greeting [wire.MaxHelloBytes]byte // the server's hello, while it is sent
 	refusal  [256]byte                // the refusal, while it is sent
 }
 
-// greet goes on with the hello.
+// greet handles the received bytes of the hello.
 func (p *nativeServer) greet(bool) error {
 	c := p.c
 	switch {
@@ -40,7 +40,7 @@ func (p *nativeServer) greet(bool) error {
 	return nil
 }
 
-// message is a message of the hello that was received; nil: it is not whole, or was refused.
+// message returns a received message of the hello; nil: it is incomplete, or was refused.
 func (p *nativeServer) message() []byte {
 	b := p.c.in.unread()
 	n, err := wire.HelloBytes(b)
@@ -76,7 +76,7 @@ func (p *nativeServer) receiveHello() error {
 		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server knows none (serve --auth-file)"))
 	case guarded && !proves:
 		p.refuse(wire.RefusedAccess, errors.New("this server wants a name and a secret (--auth-file)"))
-	case want < c.h.Loops && want != c.h.Index: // before anything is sent: then nothing is under way
+	case want < c.h.Loops && want != c.h.Index: // nothing was sent yet, so no transfer is under way
 		c.MoveTo, c.state = want, stateMoving
 		return ErrMove
 	case guarded:
@@ -87,7 +87,7 @@ func (p *nativeServer) receiveHello() error {
 	return nil
 }
 
-// challenge answers a hello with a nonce. The answer has nothing of the server yet.
+// challenge answers a hello with a nonce. The answer contains no data of the server's hello yet.
 func (p *nativeServer) challenge(hello []byte) {
 	c := p.c
 	var nonce [wire.NonceBytes]byte
@@ -95,13 +95,13 @@ func (p *nativeServer) challenge(hello []byte) {
 	answer := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: nonce[:]}
 	b := answer.Append(p.greeting[:0])
 	p.said = access.NewTranscript(hello, b)
-	c.hello.Params = bytes.Clone(c.hello.Params) // the proof comes where they lie
+	c.hello.Params = bytes.Clone(c.hello.Params) // the proof will overwrite the buffer that they are in
 	c.in.consume(len(hello))
 	c.state = stateProving
 	c.send(message{piece: [3][]byte{b}, slot: -1})
 }
 
-// receiveProof grants a connection whose client has answered the challenge.
+// receiveProof checks the client's answer to the challenge, and grants the connection.
 func (p *nativeServer) receiveProof() {
 	c := p.c
 	b := p.message()
@@ -120,8 +120,8 @@ func (p *nativeServer) receiveProof() {
 	p.grant()
 }
 
-// grant gives the connection its memory and answers the hello. There are two slots for each request that
-// the client may have in flight: the next one can come before the driver reports that the last answer was sent.
+// grant allocates the connection's memory and answers the hello. There are two slots for each request that the
+// client may have in flight: the next request can arrive before the driver reports that the last answer was sent.
 func (p *nativeServer) grant() {
 	c := p.c
 	h := c.h
@@ -138,7 +138,7 @@ func (p *nativeServer) grant() {
 			var r *transport.Refusal
 			if errors.As(err, &r) {
 				code = r.Code
-				err = errors.New(r.Reason) // the client adds that it was refused, and the code
+				err = errors.New(r.Reason) // the client's error text adds the code
 			}
 			p.refuse(code, err)
 			return
@@ -157,7 +157,7 @@ func (p *nativeServer) grant() {
 	c.send(message{piece: [3][]byte{p.seal(&hello)}, slot: -1})
 }
 
-// seal encodes a grant, with our own proof for who has given one. The challenge lay there, and has arrived.
+// seal encodes a grant, with our own proof for a client that has proved itself. It reuses the challenge's buffer: the challenge has arrived.
 func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
 	if p.c.who == nil {
 		return hello.Append(p.greeting[:0])
@@ -166,7 +166,7 @@ func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
 	return hello.AppendSealed(p.greeting[:0], func(said []byte) wire.Proof { return p.c.who.ServerProof(p.said, said) })
 }
 
-// parse begins the request whose payload has become whole, and then those of all whole headers.
+// parse begins the request whose payload is complete now, and then the requests of all complete headers.
 func (p *nativeServer) parse(whole bool) {
 	c := p.c
 	if whole {
@@ -191,7 +191,7 @@ func (p *nativeServer) parse(whole bool) {
 			p.refuse(code, err)
 			return
 		}
-		if p.open == c.depth || len(c.free) == 0 { // no slot: it did not wait for whole answers
+		if p.open == c.depth || len(c.free) == 0 { // the client has more requests in flight than it was granted
 			p.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, c.depth))
 			return
 		}
@@ -200,7 +200,7 @@ func (p *nativeServer) parse(whole bool) {
 		if payload <= smallBytes {
 			s.block = s.small[:payload]
 		} else if s.block = c.account.Message(payload); s.block == nil {
-			return // reading goes on when memory comes back
+			return // reading continues when memory is free
 		}
 		c.free = c.free[:len(c.free)-1]
 		p.open++
@@ -225,7 +225,7 @@ func (p *nativeServer) parse(whole bool) {
 	}
 }
 
-// begin fills the request from its header; the payload may still be on its way.
+// begin fills the request from its header; the payload may not have arrived yet.
 func (s *slot) begin(hd *wire.Header) {
 	s.id, s.room, s.key = hd.ID, int(hd.ValueBytes), int(hd.KeyBytes)
 	r := &s.req
@@ -236,7 +236,7 @@ func (s *slot) begin(hd *wire.Header) {
 	}
 }
 
-// submit gives a whole request to the handler, with a first guess at the room for its answer.
+// submit passes a complete request to the handler, with room for an answer of a guessed length.
 func (p *nativeServer) submit(s *slot) {
 	c := p.c
 	r := &s.req
@@ -247,7 +247,7 @@ func (p *nativeServer) submit(s *slot) {
 	if r.Stages != nil {
 		p.startTimes(s)
 	}
-	if r.Op == kv.OpStats { // there is more to ask for than the frame knows
+	if r.Op == kv.OpStats { // Redis has more kinds of counters than the frame can request
 		if r.Status = c.h.O.Limits.Check(r); r.Status != kv.StatusOK {
 			c.h.L.Finish(r)
 			return
@@ -266,7 +266,7 @@ func (p *nativeServer) submit(s *slot) {
 	want := 0
 	switch r.Op {
 	case kv.OpGet:
-		if want = min(p.hint, c.mayAnswer(s)); !c.account.MayOwe(&s.Claim, want) { // a get does not wait for the peer on a mere guess
+		if want = min(p.hint, c.mayAnswer(s)); !c.account.MayOwe(&s.Claim, want) { // a get does not wait for the peer because of a guess
 			want = 0
 		}
 	case kv.OpScan, kv.OpStats:
@@ -275,10 +275,10 @@ func (p *nativeServer) submit(s *slot) {
 	c.ask(s, want)
 }
 
-// receiving reports whether a request whose payload is not whole has a slot.
+// receiving reports whether a request with an incomplete payload has a slot.
 func (p *nativeServer) receiving() bool { return p.c.cur != nil }
 
-// feed gets the memory for an answer of r.Need bytes.
+// feed allocates the memory for an answer of r.Need bytes.
 func (p *nativeServer) feed(s *slot) bool {
 	b := p.c.account.Answer(&s.Claim, wire.HeaderBytes+int(s.req.Need))
 	if b == nil {
@@ -314,7 +314,7 @@ func (p *nativeServer) complete(s *slot) {
 	c.send(m)
 }
 
-// handed counts an answer whose first bytes go out now.
+// handed counts an answer whose first bytes are given to the driver.
 func (p *nativeServer) handed(s *slot) {
 	p.open--
 	if s.req.Stages != nil {
@@ -322,7 +322,7 @@ func (p *nativeServer) handed(s *slot) {
 	}
 }
 
-// startTimes begins a request's times: its last bytes are here.
+// startTimes begins a request's server-side durations: its last bytes were received.
 func (p *nativeServer) startTimes(s *slot) {
 	c := p.c
 	now := loop.Nanos()
@@ -331,13 +331,13 @@ func (p *nativeServer) startTimes(s *slot) {
 	}
 	s.stages.Start(s.arrived)
 	s.stages.Mark(kv.StageNotifyServer, now)
-	if !p.stamped { // from the next one on
+	if !p.stamped { // valid for bytes received from now on
 		p.stamped = true
 		c.driver.Stamp()
 	}
 }
 
-// writeTimes puts a request's server-side durations into its answer, whose first bytes are handed over now.
+// writeTimes writes a request's server-side durations into its answer, when its first bytes are given to the driver.
 func (s *slot) writeTimes() {
 	s.stages.Mark(kv.StageServerSubmit, loop.Nanos())
 	d := &s.stages.Ns
@@ -346,7 +346,7 @@ func (s *slot) writeTimes() {
 	t.Encode(s.small[timesAt:])
 }
 
-// refuse queues a refusal, the last message of the connection, and logs why.
+// refuse queues a refusal, the connection's last message, and logs the reason.
 func (p *nativeServer) refuse(code wire.Code, why error) {
 	c := p.c
 	switch code {
@@ -371,13 +371,13 @@ func (p *nativeServer) refuse(code wire.Code, why error) {
 	c.h.watch()
 }
 
-// wind refuses a connection without a request, and ends one with requests by a refusal behind the last answer.
+// wind queues a refusal: at once if there are no requests, else after the last answer.
 func (p *nativeServer) wind() {
 	c := p.c
 	switch {
 	case c.state == stateHello, c.state == stateProving:
 		p.refuse(wire.RefusedClosing, transport.ErrClosed)
-	case c.state == stateOpen && !c.account.Paused(): // else there are more requests, whole, which wait for memory
+	case c.state == stateOpen && !c.account.Paused(): // if it is paused, complete requests still wait for memory
 		c.state = stateWinding
 	}
 	if c.state == stateWinding && c.busy == 0 {
@@ -385,10 +385,10 @@ func (p *nativeServer) wind() {
 	}
 }
 
-// drop has nothing to give back.
+// drop has nothing to free.
 func (p *nativeServer) drop() {}
 
-// client is the connection's part of CLIENT LIST.
+// client implements protocol.
 func (p *nativeServer) client() clientInfo {
 	l := clientInfo{command: "NULL"}
 	if who := p.c.who; who != nil {

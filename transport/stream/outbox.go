@@ -5,26 +5,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outbox is the queue of messages to send, each of up to three pieces: header, key and value where
-// they lie. It is bounded by the depth.
+// outbox is the queue of messages to send. Each has up to three pieces, which are not copied: header, key
+// and value. Its length is bounded by the connection's depth.
 type outbox struct {
 	q       []message // a ring
 	head, n int
 	off     int // bytes of the head message that are sent
-	reached int // messages, from the head on, that a gather has described, in whole or in part
-	handed  int // of these, those that hand has given out
-	next    int // the message, from the head on, that describe goes on with
-	nextOff int // and how many of its bytes were described
+	reached int // number of messages, from the head on, of which gather or describe has described some bytes
+	handed  int // of these, those that hand has returned
+	next    int // index, from the head on, of the message with which describe continues
+	nextOff int // bytes of that message that were described
 }
 
 type message struct {
 	piece [3][]byte
-	slot  int // whose it is; below 0: nobody's
+	slot  int // the slot that it belongs to; below 0: none
 }
 
 func newOutbox(depth int) outbox { return outbox{q: make([]message, depth)} }
 
-// grow makes room for so many messages in all; those that there are stay as they are.
+// grow makes room for depth messages in all. The queued messages stay.
 func (o *outbox) grow(depth int) {
 	q := make([]message, depth)
 	for i := range o.n {
@@ -41,10 +41,10 @@ func (o *outbox) push(m message) {
 	o.n++
 }
 
-// addMax bounds what add copies: more than that is cheaper to send from where it lies.
+// addMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
 const addMax = 512
 
-// add puts bytes behind those of the last message, if that lies in one piece with room for them and no gather has described it.
+// add appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
 func (o *outbox) add(b []byte) bool {
 	if o.n == o.reached || len(b) > addMax {
 		return false
@@ -80,7 +80,7 @@ func (o *outbox) gather(v []unix.Iovec, room int) int {
 	return k
 }
 
-// describe is gather for what follows after what it described before: bytes of one message.
+// describe is gather for messages sent one by one: it continues after the bytes that it described before, with bytes of one message.
 func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
 	if o.next == o.n {
 		return 0, 0
@@ -108,7 +108,7 @@ func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
 	return k, n
 }
 
-// headSlot is the head message's slot; below 0: there is none.
+// headSlot returns the slot of the oldest message; below 0: there is none.
 func (o *outbox) headSlot() int {
 	if o.n == 0 {
 		return -1
@@ -118,8 +118,8 @@ func (o *outbox) headSlot() int {
 
 func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }
 
-// hand gives, one by one, the slots of messages that a gather has described for the first time: from then
-// on their bytes may be on their way.
+// hand returns, one per call, the slots of messages that were described for the first time: their bytes
+// may be sent from then on.
 func (o *outbox) hand() (slot int, ok bool) {
 	if o.handed == o.reached {
 		return 0, false
@@ -129,8 +129,8 @@ func (o *outbox) hand() (slot int, ok bool) {
 	return slot, true
 }
 
-// sent counts *n bytes off the head message. When that message is out whole it is dropped and its
-// slot returned; call again until ok is false.
+// sent subtracts sent bytes from *n and counts them for the oldest message. If that message is now sent
+// completely, it is removed and its slot returned; call again until ok is false.
 func (o *outbox) sent(n *int) (slot int, ok bool) {
 	if o.n == 0 {
 		return 0, false

@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// sendReady answers what is at the head of the line and done.
+// sendReady answers the slots at the head of the line that are done.
 func (rs *respServer) sendReady() {
 	for rs.line.n > 0 {
 		i := rs.line.first()
@@ -28,7 +28,7 @@ func (rs *respServer) sendReady() {
 
 var crlf = []byte("\r\n")
 
-// answerSlot sends a slot's part of an answer, or gives the slot back if that is nothing.
+// answerSlot sends a slot's part of an answer, or releases the slot if that part is empty.
 func (rs *respServer) answerSlot(s *slot, m *part) {
 	var pieces [3][]byte
 	var head [64]byte
@@ -117,12 +117,12 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 	rs.sendSlot(s, m, b, pieces, failed)
 }
 
-// bulk is a value as a bulk string: its head, appended to b, and the pieces behind it.
+// bulk encodes a value as a bulk string: the head, appended to b, and the pieces that follow it.
 func bulk(b, value []byte) (head []byte, pieces [3][]byte) {
 	return resp.AppendBulkHead(b, len(value)), [3][]byte{nil, value, crlf}
 }
 
-// itemAnswer is an item, or a range of it, behind head, in the memory in which the item lies.
+// itemAnswer returns head followed by an item, or a range of it, as a bulk string, in the item's own memory.
 func (rs *respServer) itemAnswer(s *slot, m *part, head []byte) []byte {
 	whole := s.req.Value
 	rs.hint = len(whole)
@@ -131,13 +131,13 @@ func (rs *respServer) itemAnswer(s *slot, m *part, head []byte) []byte {
 		value = resp.Cut(whole, m.first, m.last)
 		at += cap(whole) - cap(value)
 	}
-	if len(value) == 0 { // it may lie anywhere
+	if len(value) == 0 { // its memory may be anywhere
 		at = wire.HeaderBytes
 	}
 	return s.framed(resp.AppendBulkHead(head, len(value)), at, len(value))
 }
 
-// framed puts a head in front of n bytes of the slot's answer, from place at on, and an end of line behind them, and returns it all. There is room for both.
+// framed writes a head before n bytes of the slot's answer, which begin at offset at, and an end of line after them, and returns all of it. There is room for both.
 func (s *slot) framed(head []byte, at, n int) []byte {
 	from := at - len(head)
 	copy(s.reply[from:], head)
@@ -145,7 +145,7 @@ func (s *slot) framed(head []byte, at, n int) []byte {
 	return s.reply[from:]
 }
 
-// sendSlot sends what answerSlot has put together: pieces, which lie in the slot's memory, with b as the first if there is only a second, or b alone.
+// sendSlot sends the parts that answerSlot has made: pieces in the slot's memory, with b as the first piece if that is nil, or b alone.
 func (rs *respServer) sendSlot(s *slot, m *part, b []byte, pieces [3][]byte, failed string) {
 	c := rs.c
 	whole := m.begin && m.end
@@ -155,7 +155,7 @@ func (rs *respServer) sendSlot(s *slot, m *part, b []byte, pieces [3][]byte, fai
 			b = resp.AppendError(b, failed)
 		}
 		rs.failed = ""
-	case !m.end: // a part without an answer of its own
+	case !m.end: // a part that has no answer of its own
 		c.release(s)
 		return
 	case rs.failed != "":

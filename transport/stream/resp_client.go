@@ -13,25 +13,25 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// respClient is Redis's protocol at the client's end. Replies come in the order of the commands and do not name them, so calls stand in a line.
+// respClient is Redis's protocol at the client's end. Replies come in the order of the commands and carry no number, so the calls are in a queue.
 type respClient struct {
 	c    *Client
-	line line // calls, in the order of their commands
-	skip int  // bytes to be thrown away: an end of line, and what there was no room for
+	line line // indexes of calls, in the order of their commands
+	skip int  // bytes to discard: an end of line, and a value that is too long for its room
 }
 
 const (
 	redisKeyBytes   = 1024
 	redisValueBytes = 16 << 20
-	redisHeadBytes  = 64 + redisKeyBytes + smallBytes // a command, but for a value that is not small
+	redisHeadBytes  = 64 + redisKeyBytes + smallBytes // a command without its value, and a small value
 )
 
-// redisHello is used instead of a hello, which Redis does not have.
+// redisHello replaces the server's hello, which Redis does not send.
 func redisHello(depth int) wire.ServerHello {
 	return wire.ServerHello{Version: wire.Version, Depth: uint16(depth), MaxKeyBytes: redisKeyBytes, MaxValueBytes: redisValueBytes, Loops: 1, Shards: []uint16{0}}
 }
 
-// newRedisClient makes the end of a connection to a Redis. It can get, put, delete, and ask for INFO (kv.OpStats).
+// newRedisClient makes the client's end of a connection to a Redis server. It supports get, put, delete, and INFO (kv.OpStats).
 func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*Client, error) {
 	depth := int(hello.Depth)
 	mem, err := arena.New(recvBytes + depth*redisHeadBytes)
@@ -43,7 +43,7 @@ func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes in
 	return c, nil
 }
 
-// has is clientProtocol's.
+// has implements clientProtocol.
 func (p *respClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys && op != kv.OpScan }
 
 // begin queues a call's command.
@@ -65,7 +65,7 @@ func (p *respClient) begin(k *call) {
 			b = append(append(b, r.Value...), crlf...)
 			c.l.Stats.Copied += uint64(len(r.Value))
 		}
-	default: // stats; the rest was refused
+	default: // stats; Submit has refused all others
 		b = append(b, "*1\r\n$4\r\nINFO\r\n"...)
 	}
 	c.l.Stats.Copied += uint64(len(r.Key))
@@ -74,7 +74,7 @@ func (p *respClient) begin(k *call) {
 	c.out.push(m)
 }
 
-// parse completes the calls of all whole replies that were received.
+// parse completes the calls of all completely received replies.
 func (p *respClient) parse() error {
 	c := p.c
 	for len(c.in.rest) == 0 {
@@ -111,7 +111,7 @@ func (p *respClient) parse() error {
 	return nil
 }
 
-// replied holds a reply against the call that it answers; whole is false where its value is still on its way.
+// replied checks a reply, and completes the call that it answers. whole is false if the value has not arrived completely.
 func (p *respClient) replied(k *call, reply resp.Reply, used int) (whole bool, err error) {
 	c, r := p.c, k.r
 	text := reply.Text

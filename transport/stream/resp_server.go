@@ -11,108 +11,108 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// respServer is Redis's protocol (package resp) at the server's end. Each key of a command is a request, in a slot of its own;
-// commands are answered in the order in which they came, so each slot stands in a line, and the first of it is answered when
-// it has been done. A command stays where it was received until all of its requests have begun.
+// respServer is Redis's protocol (package resp) at the server's end. Each key of a command is one request, in its own slot.
+// Commands are answered in the order in which they came: the slots are in a queue (line), and the oldest slot is answered
+// when its request is done. A command stays in the memory in which it was received until all of its requests have begun.
 //
-// Commands of one connection may depend on each other, and the handler need not do requests in the order in which they were
-// submitted: so one waits for those before it that have its key, and change it or are changed by it. Keys are distinguished by
-// some bits of their hash.
+// Commands of one connection may depend on each other, and the handler may execute requests in another order than that of
+// their submission. So a request waits for earlier requests of the same key, if one of the two changes the key. Keys are
+// compared by some bits of their hash.
 type respServer struct {
 	c       *Server
 	session resp.Session
-	last    string // what the client is sent before the connection ends
-	hint    int    // bytes of the last value read: the next answer's first guess
+	last    string // the last bytes to send before the connection ends
+	hint    int    // bytes of the last value read: the guess for the next answer
 
 	command
 	replies
 	conflicts
-	keys  keys  // a KEYS under way
-	draw  draw  // a RANDOMKEY
-	flush flush // a FLUSHDB
+	keys  keys  // KEYS under way
+	draw  draw  // RANDOMKEY under way
+	flush flush // FLUSHDB under way
 }
 
-// command is the one that is being received, or whose requests are being begun.
+// command is the command that is being received, or whose requests are being begun.
 type command struct {
 	cmd    resp.Command
-	args   [][]byte // the first of them
+	args   [][]byte // the first argsMax arguments
 	few    [argsMax]resp.Span
-	many   []byte     // a block of the pool, in which cmd.Args lie where they are more than few; nil: they are not
-	big    []byte     // a block of the pool: a command that does not fit into the receive buffer, as far as its length is known; nil: it does
-	spec   *resp.Spec // of the command that has begun; nil: none
-	before *resp.Spec // of the one before it
-	next   int        // the argument that goes on, and before it
-	wrong  string     // what is the matter with a command that cannot be done
+	many   []byte     // a block of the pool for cmd.Args, if few has no room for them; nil: few has
+	big    []byte     // a block of the pool with a command that does not fit into the receive buffer; nil: it fits, as far as its length is known
+	spec   *resp.Spec // the command that has begun; nil: none
+	before *resp.Spec // the command before it
+	next   int        // index of the next argument whose request is to begin
+	wrong  string     // the error text for a command that cannot be executed
 }
 
-// replies are those to commands that have begun.
+// replies holds the state of the replies to commands that have begun.
 type replies struct {
-	line   line   // slots, in the order of their answers
+	line   line   // indexes of slots, in the order of their answers
 	more   []part // by slot
-	asked  uint64 // slots that were used
-	sum    int64  // of the parts of a command that were answered
-	failed string // the first error of them
+	asked  uint64 // number of slots used so far
+	sum    int64  // sum over the answered parts of a command
+	failed string // the first error of these parts
 }
 
-// conflicts are the requests under way that others have to wait for.
+// conflicts counts the requests under way that others have to wait for.
 type conflicts struct {
-	readers [hashes]int16 // by some bits of the key's hash
+	readers [hashes]int16 // by some bits of the key's hash; writers likewise
 	writers [hashes]int16
-	alone   bool // a command has begun that none may overtake
+	alone   bool // a command has begun that no other command may overtake
 }
 
 const hashes = 256
 
-// part is what a slot has to know of its command, in replies.
+// part is the state of a slot that belongs to its command's reply.
 type part struct {
 	form   form
-	begin  bool // of its command
+	begin  bool // it is the command's first part
 	end    bool
-	array  int // values of the array that begins with it; 0: none
+	array  int // number of values of the array that begins with this part; 0: no array
 	done   bool
 	bucket uint8
-	reads  bool // it is counted among bucket's readers
+	reads  bool // it is counted in readers[bucket]
 	writes bool
-	tmp    []byte // asText, asEcho: the answer, in the slot's memory
+	tmp    []byte // asText, asEcho: the answer, in the slot's own memory or block
 
-	first, last int64  // asRange: the places; asExpiry: the answer where the key is there, and where not
-	limit       uint32 // the request's
+	first, last int64  // asRange: the offsets; asExpiry: the answers if the key exists, and if not
+	limit       uint32 // the request's Limit
 }
 
-// single is for a command of one request.
+// single makes the part of a command with one request.
 func single(f form) part { return part{form: f, begin: true, end: true} }
 
-// form is how a request is answered.
+// form is the form of a request's answer.
 type form uint8
 
 const (
 	asText     form = iota // tmp
 	asEcho                 // tmp, as a bulk string
 	asBulk                 // the item
-	asOK                   // OK, or nothing where a condition did not hold
-	asCount                // how many were there
-	asBytes                // how long the item is
-	asSum                  // the number that it has become
-	asLength               // how long it has become
-	asOld                  // what was there
-	asKeys                 // what a page of a walk has
-	asSize                 // how many items there are
-	asVerbatim             // a text that the server has of itself
-	asMatching             // a walk that gathers the keys that fit a pattern
-	asRandom               // a key, or nothing
-	asFlush                // a walk that deletes what it finds
-	asSet                  // 1, or 0 where a condition did not hold
-	asRange                // some of the item
-	asTaken                // what was there, and is not any more
-	asType                 // of what type the item is
-	asExpiry               // what there is of a time at which the item expires: nothing
-	asNone                 // a delete of a flush
+	asOK                   // OK, or null if a condition did not hold
+	asCount                // number of keys that existed
+	asBytes                // length of the item
+	asSum                  // the item's new number
+	asLength               // the item's new length
+	asOld                  // the item's old value
+	asKeys                 // the keys of a page of a walk
+	asSize                 // number of items
+	asVerbatim             // a text about the server, as a verbatim string
+	asMatching             // the keys that match a pattern, from a whole walk
+	asRandom               // a random key, or null
+	asFlush                // OK, after a walk that deletes all keys
+	asSet                  // 1, or 0 if a condition did not hold
+	asRange                // a range of the item
+	asTaken                // the value of an item that was deleted
+	asType                 // the item's type
+	asExpiry               // the item's expiry: items have none
+	asNone                 // no answer: a delete of FLUSHDB
 )
 
-// respDepth bounds the requests of such a connection that are under way: more stay where they were received.
+// respDepth bounds the requests under way of one connection of this protocol. Further commands stay in the receive buffer.
 const respDepth = 32
 
-// greet makes the connection ready for commands, and parses those that came. Connections are shared out among the loops before.
+// greet distributes new connections over the loops (ErrMove), makes the connection ready for commands, and parses those received.
 func (rs *respServer) greet(adopted bool) error {
 	c := rs.c
 	if !adopted {
@@ -141,21 +141,21 @@ func (rs *respServer) greet(adopted bool) error {
 	return nil
 }
 
-// Next is memory.Order's.
+// Next implements memory.Order.
 func (rs *respServer) Next(cl *memory.Claim) bool {
 	return rs.line.n > 0 && rs.line.first() == cl.Index
 }
 
-// Busy is memory.Order's.
+// Busy implements memory.Order.
 func (rs *respServer) Busy() bool { return rs.c.busy > 0 }
 
-// HoldsCommand is memory.Order's.
+// HoldsCommand implements memory.Order.
 func (rs *respServer) HoldsCommand() bool { return rs.big != nil }
 
-// HoldsArguments is memory.Order's.
+// HoldsArguments implements memory.Order.
 func (rs *respServer) HoldsArguments() bool { return rs.many != nil }
 
-// admit checks a name and a secret: resp.Session's.
+// admit checks a name and a secret, for resp.Session.Admit.
 func (rs *respServer) admit(name, secret []byte) (readOnly, ok bool) {
 	c := rs.c
 	who := c.h.O.Access.Password(name, secret)
@@ -167,7 +167,7 @@ func (rs *respServer) admit(name, secret []byte) (readOnly, ok bool) {
 	return who.ReadOnly, true
 }
 
-// nextLoop shares the connections of this protocol out among the loops, where the kernel has not done so.
+// nextLoop returns the loop for the next connection of this protocol: all loops in turn, unless the kernel has distributed the connections.
 func (h *Host) nextLoop() int {
 	if h.Sockets.ReusePort {
 		return h.Index
@@ -176,21 +176,21 @@ func (h *Host) nextLoop() int {
 	return (h.redis.sharedOut - 1) % h.Loops
 }
 
-// respHost is what the connections of this protocol share on one loop.
+// respHost holds what the connections of this protocol share on one loop.
 type respHost struct {
-	sharedOut int                 // connections that this loop, which accepts, has shared out
-	cursors   resp.Cursors        // of SCANs: the same on all loops
-	pattern   resp.Pattern        // of the SCAN that is answered
-	scratch   []byte              // what an answer is put together in, before it is known how long it is
-	random    func(uint64) uint64 // below a number
+	sharedOut int                 // connections that this loop has distributed over the loops
+	cursors   resp.Cursors        // encodes SCAN's cursors, the same way on all loops
+	pattern   resp.Pattern        // of the SCAN that is being answered
+	scratch   []byte              // buffer for an answer whose length is not known yet
+	random    func(uint64) uint64 // returns a random number below its argument
 }
 
-// commandMax bounds a command's bytes: a value of the largest kind and 64 KiB, or, for one of many keys and values, a sixteenth of the pool.
+// commandMax bounds a command's length, in bytes: the largest value and 64 KiB, or a sixteenth of the pool if that is more, for many keys and values.
 func (rs *respServer) commandMax() int {
 	return max(rs.c.h.O.Limits.ScanRoom()+64<<10, rs.c.h.Pool.Largest()/16)
 }
 
-// parse begins the requests of all whole commands that were received.
+// parse begins the requests of all completely received commands.
 func (rs *respServer) parse(bool) {
 	c := rs.c
 	for n := 0; c.state == stateOpen && len(c.in.rest) == 0 && !c.account.Paused(); n++ {
@@ -205,7 +205,7 @@ func (rs *respServer) parse(bool) {
 			}
 			need, err := rs.cmd.Read(b)
 			if errors.Is(err, resp.ErrNoRoom) {
-				if c.unknown() { // as Redis does, whose bound is 10
+				if c.unknown() { // as in Redis, whose bound is 10
 					c.h.deny(c.name, fmt.Errorf("a command of more than %d arguments before AUTH", argsMax))
 					rs.endWith("-ERR Protocol error: unauthenticated multibulk length\r\n")
 					return
@@ -243,7 +243,7 @@ func (rs *respServer) parse(bool) {
 		}
 		rs.endCommand()
 	}
-	if rs.spec == nil { // else its arguments lie there
+	if rs.spec == nil { // else its arguments are in the receive buffer
 		c.in.compact()
 	}
 	if c.in.partial() {
@@ -251,13 +251,13 @@ func (rs *respServer) parse(bool) {
 	}
 }
 
-// gather puts need bytes of a command together in a block of the pool. false: some are yet to come, or there is no memory now.
+// gather collects the need bytes of a command in a block of the pool. false: some were not received yet, or there is no memory now.
 func (rs *respServer) gather(need int) bool {
 	c := rs.c
 	if rs.big == nil && need <= len(c.in.buf) {
 		return false
 	}
-	if c.unknown() { // as Redis does, whose bound is 16 KiB
+	if c.unknown() { // as in Redis, whose bound is 16 KiB
 		c.h.deny(c.name, fmt.Errorf("a command of %d B before AUTH", need))
 		rs.endWith("-ERR Protocol error: unauthenticated bulk length\r\n")
 		return false
@@ -289,24 +289,24 @@ func (rs *respServer) gather(need int) bool {
 	return whole
 }
 
-// tooLong ends the connection because of a command of so many bytes or more.
+// tooLong ends the connection because of a command of need bytes or more.
 func (rs *respServer) tooLong(need int) {
 	rs.c.h.refused(rs.c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
 	rs.endWith(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, rs.commandMax()))
 }
 
-// pause stops until a slot or a request comes back.
+// pause stops reading until a slot is released or a request returns.
 func (rs *respServer) pause() { rs.c.account.Pause(0) }
 
-// commandsMax bounds the commands that are taken at once from what was received, so that a pipeline of tiny ones does not hold up other connections.
+// commandsMax bounds the commands parsed at once, so that a pipeline of tiny commands does not delay other connections.
 const commandsMax = 256
 
-// yield lets other members of the loop run: parsing goes on when the host is next staged.
+// yield lets other members of the loop run. Parsing continues in the next turn.
 func (rs *respServer) yield() {
 	rs.c.account.Yield()
 }
 
-// endCommand gives back what a command holds.
+// endCommand frees what a command holds.
 func (rs *respServer) endCommand() {
 	rs.spec = nil
 	if rs.big != nil {
@@ -319,7 +319,7 @@ func (rs *respServer) endCommand() {
 	rs.cmd.Reset()
 }
 
-// forgetArgs gives back what a command's arguments lie in.
+// forgetArgs frees the block of a command's arguments.
 func (rs *respServer) forgetArgs() {
 	if rs.many != nil {
 		rs.c.account.Free(rs.many)
@@ -328,8 +328,8 @@ func (rs *respServer) forgetArgs() {
 	rs.cmd.Args = rs.few[:0]
 }
 
-// roomForArgs makes room in counted memory for all arguments that were announced, or for twice as many; it leaves them as they are where there is none
-// now. It waits until there is also room for the command itself: many connections that each had one of the two and waited for the other would wait for ever.
+// roomForArgs allocates a block for all announced arguments, or for twice the present room if that is more. Without memory it changes nothing, and the account is
+// paused. It requires that there is also room for the command itself: else connections that each hold one of the two could wait for each other for ever.
 func (rs *respServer) roomForArgs() {
 	c := rs.c
 	announced, least, about := rs.cmd.Announced()
@@ -351,10 +351,10 @@ func (rs *respServer) roomForArgs() {
 	rs.many, rs.cmd.Args = b, args
 }
 
-// argsMax bounds the arguments of commands whose number of arguments is limited. Where there are more, their places are in a block of the pool.
+// argsMax is the most arguments of a command whose number of arguments is limited. For other commands, the positions of more arguments are in a block of the pool.
 const argsMax = 64
 
-// arg is an argument of the command that has begun, where it was received.
+// arg returns an argument of the command that has begun, in the memory in which it was received.
 func (rs *respServer) arg(i int) []byte {
 	if rs.big != nil {
 		return rs.cmd.Args[i].Of(rs.big)
@@ -362,7 +362,7 @@ func (rs *respServer) arg(i int) []byte {
 	return rs.cmd.Args[i].Of(rs.c.in.unread())
 }
 
-// findCommand looks at a command's name. false: the connection ends.
+// findCommand finds the command by its name. false: the connection ends.
 func (rs *respServer) findCommand() bool {
 	c := rs.c
 	n := len(rs.cmd.Args)
@@ -392,14 +392,14 @@ func (rs *respServer) findCommand() bool {
 	return true
 }
 
-// endWith ends the connection in good order: what is under way is answered, and text follows.
+// endWith ends the connection in order: requests under way are answered, and text follows.
 func (rs *respServer) endWith(text string) {
 	rs.c.state = stateWinding
 	rs.last = text
 	rs.sendLast()
 }
 
-// sendLast sends the last text, when the handler has no request any more.
+// sendLast sends the last text as soon as the handler has no request of the connection.
 func (rs *respServer) sendLast() {
 	c := rs.c
 	if c.state != stateWinding || c.busy > 0 {
@@ -408,13 +408,13 @@ func (rs *respServer) sendLast() {
 	c.state = stateRefusing
 	c.inSince = c.h.L.Awake()
 	if rs.last == "" {
-		rs.last = "\r\n" // a driver looks whether it is the end when it has sent something
+		rs.last = "\r\n" // not empty: a driver checks for the end only after it has sent something
 	}
 	c.send(message{piece: [3][]byte{[]byte(rs.last)}, slot: -1})
 	c.h.watch()
 }
 
-// beginRequests begins the requests of a command, as far as there are slots. false: it has to wait, or the connection ends.
+// beginRequests begins the requests of a command, as far as there are free slots. false: it has to wait, or the connection ends.
 func (rs *respServer) beginRequests() bool {
 	a := rs.args
 	if rs.alone {
@@ -461,7 +461,7 @@ func (rs *respServer) beginRequests() bool {
 		if p.limit, text = resp.ReadOffset(a[2], len(a[3]), rs.c.h.O.Limits.MaxValueBytes); text != "" {
 			return rs.reject(text)
 		}
-		if len(a[3]) == 0 { // changes nothing, and makes no key
+		if len(a[3]) == 0 { // changes nothing and creates no key
 			return rs.begin(kv.OpGet, kv.Always, a[1], nil, single(asBytes))
 		}
 		return rs.begin(kv.OpPatch, kv.Always, a[1], a[3], p)
@@ -524,13 +524,13 @@ func (rs *respServer) beginRequests() bool {
 		}
 		var at [kv.PositionBytes]byte
 		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
-		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // for the deletes there are as many slots
+		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // a page has as many keys as there are slots for the deletes
 	}
 	panic(fmt.Sprintf("stream: command %q of kind %d", rs.spec.Name, rs.spec.Kind))
 }
 
-// answer answers what the connection itself knows. Like any other answer it lies in the slot's own memory or in a block of the pool until it is sent, so
-// that it counts against what the peer may hold. The connection waits where there is neither.
+// answer answers a command that needs no partition. Like any other answer it is in the slot's own memory or in a block of the pool until it is sent, so that
+// it counts against the peer's share. If there is no memory, the connection waits.
 func (rs *respServer) answer() bool {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -544,9 +544,9 @@ func (rs *respServer) answer() bool {
 	switch {
 	case rs.spec == resp.Wrong:
 		b = resp.AppendError(b, rs.wrong)
-	case rs.spec.Kind == resp.Scan: // for a type that no item has
+	case rs.spec.Kind == resp.Scan: // SCAN for a type that no item has
 		b = resp.AppendScan(b, 0, 0)
-	default: // what is long has changed nothing, and may be asked for again
+	default: // a command with a long answer has changed nothing, and can be executed again
 		b = rs.session.Answer(b, rs.spec, rs.args)
 	}
 	c.h.redis.scratch = b
@@ -567,7 +567,7 @@ func (rs *respServer) answer() bool {
 	return true
 }
 
-// echo answers with a part of the command, which stays where it was received if that is a block of its own.
+// echo answers with a part of the command. If the command has a block of its own, that part is not copied.
 func (rs *respServer) echo(what []byte) bool {
 	c := rs.c
 	if len(what) <= smallBytes {
@@ -576,7 +576,7 @@ func (rs *respServer) echo(what []byte) bool {
 		rs.answerWith(s, resp.AppendBulk(s.small[:0], what))
 		return true
 	}
-	if !c.account.MayOwe(nil, len(what)) { // until the peer has taken some
+	if !c.account.MayOwe(nil, len(what)) { // waits until the peer has read some answers
 		rs.pause()
 		return false
 	}
@@ -597,20 +597,20 @@ func (rs *respServer) echo(what []byte) bool {
 	return true
 }
 
-// answerWith answers with what lies in the slot's memory.
+// answerWith answers with bytes in the slot's memory.
 func (rs *respServer) answerWith(s *slot, what []byte) {
 	m := &rs.more[s.Index]
 	m.tmp, m.done = what, true
 	rs.sendReady()
 }
 
-// reject answers a command that cannot be done.
+// reject answers a command with an error.
 func (rs *respServer) reject(why string) bool {
 	rs.spec, rs.wrong = resp.Wrong, why
 	return rs.answer()
 }
 
-// newSlot puts a free slot at the end of the line; nil: there is none, and the connection waits for one.
+// newSlot appends a free slot to the line. nil: there is none, and the connection waits for one.
 func (rs *respServer) newSlot(p part) *slot {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -630,14 +630,14 @@ func (rs *respServer) newSlot(p part) *slot {
 	return s
 }
 
-// conflict reports whether a request for a key has to wait for one before it.
+// conflict reports whether a request for a key has to wait for an earlier one.
 func (rs *respServer) conflict(op kv.Op, key []byte) (bucket uint8, clash bool) {
 	bucket = uint8(kv.Hash(key))
 	return bucket, rs.writers[bucket] > 0 || op.Changes() && rs.readers[bucket] > 0
 }
 
-// countKey notes a request that others may have to wait for. Where the handler does the requests of a key in their order, these are only
-// those that may be submitted twice, for want of room.
+// countKey counts a request that others may have to wait for. If the handler executes the requests of a key in order, these are only
+// the requests that may be submitted twice because their answer has too little room.
 func (rs *respServer) countKey(m *part, op kv.Op, bucket uint8) {
 	m.bucket = bucket
 	switch {
@@ -664,7 +664,7 @@ func (rs *respServer) eachKey(op kv.Op, f form) bool {
 	return true
 }
 
-// alloc returns a block of n bytes for what was received. nil: there is none now, and the connection waits.
+// alloc returns a block of n bytes for received bytes. nil: there is no memory now, and the connection waits.
 func (rs *respServer) alloc(n int) []byte {
 	b := rs.c.account.Message(n)
 	if b == nil {
@@ -694,7 +694,7 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 		want = len(key) + kv.AddBytes
 	}
 	var block []byte
-	mine := want > smallBytes && rs.big != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it stays where it was received
+	mine := want > smallBytes && rs.big != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it is not copied
 	if want > smallBytes && !mine {
 		if block = rs.alloc(want); block == nil {
 			return false
@@ -730,7 +730,7 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 	return true
 }
 
-// submit submits a request that has its key, with a first guess at the room for its answer.
+// submit submits a request that has its key, with room for an answer of a guessed length.
 func (rs *respServer) submit(s *slot) {
 	c := rs.c
 	r := &s.req
@@ -742,7 +742,7 @@ func (rs *respServer) submit(s *slot) {
 	case asBulk, asRange:
 		want = min(rs.hint, c.h.O.Limits.MaxValueBytes)
 	case asSize:
-		want = max(min(64<<10, s.room), smallBytes+1) // the answer is put together in the slot, beside what was found
+		want = max(min(64<<10, s.room), smallBytes+1) // the answer is made in the slot's block, which also holds the page
 	case asVerbatim:
 		want, s.room = textBytes, rs.commandMax()
 	case asMatching:
@@ -752,12 +752,13 @@ func (rs *respServer) submit(s *slot) {
 		want = kv.ItemHeaderBytes + c.h.O.Limits.MaxKeyBytes
 	case asKeys, asFlush:
 		want = pageBytes(c.h.O.Limits)
-		s.room = want*16/17 - scanHeadMax // see scanned
+		s.room = want*16/17 - scanHeadMax // see scanAnswer
 	}
 	c.ask(s, want)
 }
 
-// beginAlone begins a command that waits for all before it, and that all others wait for. pattern, for asKeys and asMatching, lies behind key until the answer is there.
+// beginAlone begins a command that waits for all earlier ones, and for which all later ones wait. pattern, for asKeys and asMatching, is stored after key until
+// the answer is complete.
 func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
 	c := rs.c
 	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush needs slots for its deletes
@@ -789,7 +790,7 @@ func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pat
 	return true
 }
 
-// complete answers a request, or goes on with a walk.
+// complete answers a request, or continues a walk.
 func (rs *respServer) complete(s *slot) {
 	r := &s.req
 	m := &rs.more[s.Index]
@@ -821,7 +822,7 @@ func (rs *respServer) complete(s *slot) {
 	rs.done(m)
 }
 
-// done answers a request that has all that its answer needs.
+// done marks a request whose answer can be sent, and sends what is ready.
 func (rs *respServer) done(m *part) {
 	m.done = true
 	rs.sendReady()
@@ -829,7 +830,7 @@ func (rs *respServer) done(m *part) {
 	rs.sendLast()
 }
 
-// drop gives back what a dead connection has of commands that were not answered; requests that are under way come back by themselves.
+// drop frees what an ended connection holds for unanswered commands. The handler returns requests under way by itself.
 func (rs *respServer) drop() {
 	c := rs.c
 	for ; rs.line.n > 0; rs.line.pop() {
@@ -843,7 +844,7 @@ func (rs *respServer) drop() {
 	}
 	rs.forgetArgs()
 	rs.spec = nil
-	if c.busy == 0 && rs.flush.slot != nil { // its deletes have their keys there
+	if c.busy == 0 && rs.flush.slot != nil { // its deletes have used the keys in its page
 		c.release(rs.flush.slot)
 		rs.flush.slot = nil
 	}
@@ -855,15 +856,15 @@ func (rs *respServer) refuse(code wire.Code, why error) {
 	rs.endWith("-ERR " + why.Error() + "\r\n")
 }
 
-// wind ends the connection behind the last answer.
+// wind ends the connection after the last answer.
 func (rs *respServer) wind() {
-	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // else there are more commands, whole, which wait for memory
+	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // if it is paused, complete commands still wait for memory
 		rs.endWith("-ERR kvwire is shutting down\r\n")
 	}
 	rs.sendLast()
 }
 
-// client is the connection's part of CLIENT LIST.
+// client implements protocol.
 func (rs *respServer) client() clientInfo {
 	l := clientInfo{name: rs.session.Name, user: rs.session.User(), command: "NULL", version: rs.session.Proto}
 	if rs.before != nil {
@@ -872,13 +873,13 @@ func (rs *respServer) client() clientInfo {
 	return l
 }
 
-// receiving reports whether memory is held for a command that is not whole. It may wait for more of it, and others that do the same for each other.
+// receiving reports whether memory is held for an incomplete command. Such connections may wait for each other's memory.
 func (rs *respServer) receiving() bool { return rs.spec == nil && (rs.big != nil || rs.many != nil) }
 
 // handed has nothing to count.
 func (rs *respServer) handed(*slot) {}
 
-// feed gets the memory for an answer of r.Need bytes, with an end of line behind it; an update gets it for its value.
+// feed allocates the memory for an answer of r.Need bytes and an end of line; for an update, the memory of its value.
 func (rs *respServer) feed(s *slot) bool {
 	if s.req.Op.Updates() {
 		return rs.enlarge(s)
@@ -891,7 +892,7 @@ func (rs *respServer) feed(s *slot) bool {
 	return true
 }
 
-// retries reports whether a request that had too little room is submitted again.
+// retries reports whether a request that had too little room shall be submitted again.
 func (rs *respServer) retries(s *slot) bool {
 	switch rs.more[s.Index].form {
 	case asCount, asBytes, asType, asExpiry:
@@ -902,7 +903,7 @@ func (rs *respServer) retries(s *slot) bool {
 	return s.req.Op.Updates() || int(s.req.Need) <= rs.c.mayAnswer(s)
 }
 
-// enlarge gives an update the room that it needs, in a block of its own; false when there is none now.
+// enlarge moves an update's value to a block with the room that it needs; false: there is no memory now.
 func (rs *respServer) enlarge(s *slot) bool {
 	c := rs.c
 	r := &s.req

@@ -33,20 +33,20 @@ func (rs *respServer) beginScan() bool {
 	return rs.beginAlone(asKeys, kv.OpKeys, key[:], o.Count, o.Match)
 }
 
-// all is the pattern that all keys fit.
+// all is the pattern that matches all keys.
 var all = []byte("*")
 
-// pageBytes is the room for a page of a walk, and for SCAN's answer, which is made of it in place: with the head, a block of 64 KiB.
+// pageBytes is the room for a page of a walk, in bytes, and for SCAN's answer, which is made from it in place. With the head it is a block of 64 KiB.
 func pageBytes(l kv.Limits) int {
 	return min(64<<10, max(l.ScanRoom(), 2*(l.MaxKeyBytes+scanHeadMax))) - wire.HeaderBytes - len(crlf)
 }
 
-// scanHeadMax bounds what stands before the keys in SCAN's answer.
+// scanHeadMax bounds the bytes before the keys in SCAN's answer.
 const scanHeadMax = 64
 
-// scanAnswer makes the answer to a SCAN of the page that its request has brought, in the same memory: the keys that fit go to its end, and from there one
-// by one into the answer at its beginning. That does not overtake them: a key of 10 bytes and more is 1 to 3 bytes longer in the answer than in
-// the page, where it is 16 bytes at least.
+// scanAnswer makes the answer to SCAN from its request's page, in the same memory. It moves the matching keys to the end of the memory, and then one by
+// one into the answer at the beginning. The answer never overwrites keys that were not moved yet: a key of at least 10 bytes is 1 to 3 bytes longer in the
+// answer than in the page, and there each key takes at least 16 bytes.
 func (rs *respServer) scanAnswer(s *slot) []byte {
 	c := rs.c
 	r := &s.req
@@ -60,7 +60,7 @@ func (rs *respServer) scanAnswer(s *slot) []byte {
 	return b
 }
 
-// fitting leaves n keys of a page, those that fit a pattern, and moves them to the end of room, in which the page lies.
+// fitting keeps the n keys of a page that match a pattern, and moves them to the end of room, the memory of the page.
 func (h *Host) fitting(pattern, page, room []byte) (rest []byte, n int) {
 	match, fit := &h.redis.pattern, page[:0]
 	match.Compile(pattern)
@@ -93,21 +93,21 @@ func appendKeys(b, page []byte) []byte {
 	}
 }
 
-// eachKey is a KEYS under way. The keys that were found lie in its slot's answer as they will be sent, behind the room of a header, in which the head of the
-// array comes to lie; the pages of the walk are put behind them. When the answer's block has no room for a page, it gets one of twice the size. It never waits
-// for that while it has one: two that did could wait for each other.
+// keys is a KEYS under way. The found keys are in its slot's answer, as they will be sent, after room for the head of the array. The next page of the walk is
+// read into the room after them. When the block has no room for a page, it is replaced by one of twice the size. KEYS never waits for the larger block, because
+// two of them could wait for each other.
 type keys struct {
 	n     int
 	bytes int
 }
 
-// keysMax bounds the keys of a KEYS, as they are sent: a block of the size of the largest command has room for a page behind them.
+// keysMax bounds the answer of KEYS, in bytes: a block of the size of the largest command has room for a page after it.
 func (rs *respServer) keysMax() int { return rs.commandMax() - 64<<10 - wire.HeaderBytes }
 
-// roomForPage is the largest page whose keys fit into n bytes of an answer: see scanned.
+// roomForPage is the largest page, in bytes, whose keys fit into n bytes of an answer. A key grows by at most 1/16: see scanAnswer.
 func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
 
-// beginKeys begins a KEYS, when the peer has taken all answers before it: its memory is then all that the connection owes.
+// beginKeys begins a KEYS as soon as all earlier answers are sent. Its memory is then all that the connection owes.
 func (rs *respServer) beginKeys(pattern []byte) bool {
 	if len(pattern) > resp.PatternMax {
 		return rs.reject(resp.ErrPattern)
@@ -122,7 +122,7 @@ func (rs *respServer) beginKeys(pattern []byte) bool {
 	return rs.beginAlone(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
 }
 
-// addKeys keeps what a page of KEYS's walk has, and goes on with the next one.
+// addKeys keeps the matching keys of a page of KEYS's walk, and continues with the next page.
 func (rs *respServer) addKeys(s *slot) {
 	c := rs.c
 	r := &s.req
@@ -153,7 +153,7 @@ func (rs *respServer) addKeys(s *slot) {
 	rs.nextPage(s)
 }
 
-// keysAnswer is the answer to KEYS: behind head, the head of the array, and then the keys, which lie in place.
+// keysAnswer returns the answer to KEYS: head, the head of the array, and then the keys, which are not moved.
 func (rs *respServer) keysAnswer(s *slot, head []byte) []byte {
 	head = resp.AppendArray(head, rs.keys.n)
 	at := wire.HeaderBytes - len(head)
@@ -168,7 +168,7 @@ func (rs *respServer) nextPage(s *slot) {
 	rs.c.h.Handler.Submit(&s.req)
 }
 
-// widen gives KEYS's answer a block of twice the size; false where there is none now.
+// widen gives KEYS's answer a block of twice the size; false: there is no memory now.
 func (rs *respServer) widen(s *slot) bool {
 	c := rs.c
 	n := min(2*cap(s.reply), rs.commandMax())
@@ -183,21 +183,21 @@ func (rs *respServer) widen(s *slot) bool {
 	return true
 }
 
-// draw is a RANDOMKEY under way. It draws a partition by chance, each with the same chance, and in it a mark by chance, up to that of the first key of a walk; the key
-// that a walk finds below it is the one. Keys are spread over the partitions by their hash, so each has about the same chance as far as that goes; within a
-// partition of the store it is a key's in proportion to its length and to what of the memory for keys is free behind it, where keys were deleted; and the first
-// key of the walk has the least chance. A partition that has no keys leaves its chance to the next one.
+// draw is a RANDOMKEY under way. It draws a partition, all with the same probability, and in it a random mark, up to that of the walk's first key. The answer is
+// the first key that a walk finds below the mark. Keys are spread over the partitions by their hash, so the choice of the partition is fair. Within a partition, a
+// key's probability is proportional to its length plus the free memory behind it, where keys were deleted; the walk's first key has the smallest. If a
+// partition has no keys, the next one is searched.
 type draw struct {
-	left  int // partitions that may have a key
+	left  int // number of partitions left to search, including the present one
 	state drawState
 }
 
 type drawState uint8
 
 const (
-	drawFirst drawState = iota // the walk's first key is looked for
-	drawBelow                  // a key below a mark by chance
-	drawAny                    // there was none: the walk's first key is taken
+	drawFirst drawState = iota // searches the walk's first key
+	drawBelow                  // searches a key below a random mark
+	drawAny                    // found none: searches the walk's first key again, as the answer
 )
 
 // beginRandom begins a RANDOMKEY.
@@ -209,7 +209,7 @@ func (rs *respServer) beginRandom() bool {
 	return rs.beginAlone(asRandom, kv.OpKeys, at[:], 1, nil)
 }
 
-// pickKey looks at what a RANDOMKEY has found. It ends: each look but for the first three in a partition leaves a part of it behind, or the partition.
+// pickKey handles the result of a RANDOMKEY's search. It ends: after the first three searches in a partition, each further one excludes a part of it, or all.
 func (rs *respServer) pickKey(s *slot) {
 	d, r := &rs.draw, &s.req
 	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
@@ -220,7 +220,7 @@ func (rs *respServer) pickKey(s *slot) {
 	case found:
 		d.state = drawBelow
 		at = kv.PositionAt(at.Shard(), 1+uint32(rs.c.h.redis.random(uint64(r.Mark)+1)))
-	case r.Mark != kv.MarkEnd: // where there is much without keys
+	case r.Mark != kv.MarkEnd: // the steps were used up: a long range has no keys
 		at = kv.PositionAt(at.Shard(), r.Mark)
 	case d.state == drawBelow:
 		d.state = drawAny
@@ -238,10 +238,10 @@ func (rs *respServer) pickKey(s *slot) {
 	rs.nextPage(s)
 }
 
-// textBytes is the room that a text of the server's own has at first.
+// textBytes is the first guess for the length of a text about the server.
 const textBytes = 4<<10 - wire.HeaderBytes - len("\r\n")
 
-// summed is the answer to DBSIZE, from the server's counters.
+// summed returns the answer to DBSIZE, from the server's counters.
 func summed(slot *slot) (b []byte, failed string) {
 	c, err := readBrief(slot.req.Value)
 	if err != nil {
@@ -250,7 +250,7 @@ func summed(slot *slot) (b []byte, failed string) {
 	return resp.AppendInt(slot.small[:0:ownBytes], int64(c.items())), ""
 }
 
-// brief is what a kv.StatsBrief has.
+// brief is the part of a kv.StatsBrief reply that Redis's commands use.
 type brief struct {
 	Stores []struct {
 		Items uint64 `json:"items"`
@@ -270,14 +270,14 @@ func (c *brief) items() (n uint64) {
 	return n
 }
 
-// flush is a FLUSHDB under way.
+// flush is the state of a FLUSHDB.
 type flush struct {
-	slot    *slot // whose page's keys are being deleted; nil: none
-	deletes int   // of these, those that have not come back
+	slot    *slot // the slot with the page whose keys are being deleted; nil: none
+	deletes int   // deletes that have not returned
 }
 
-// deletePage deletes what a page of its walk has, and goes on with the next one. Each key is deleted when the walk comes to it, and the walk ends, whatever
-// others write meanwhile.
+// deletePage deletes the keys of a page of FLUSHDB's walk, and continues with the next page. Each key is deleted when the walk reaches it, and the walk ends
+// even if other connections write meanwhile.
 func (rs *respServer) deletePage(s *slot) {
 	c := rs.c
 	q := &s.req
@@ -306,7 +306,7 @@ func (rs *respServer) deletePage(s *slot) {
 	}
 }
 
-// deleted is called when a delete of a flush has come back. The first that fails is its last: those that are under way are waited for.
+// deleted is called when a delete of a flush has returned. After the first failure no more deletes begin; the flush waits for those under way.
 func (rs *respServer) deleted(d *slot) {
 	if q := &rs.flush.slot.req; q.Status == kv.StatusOK && d.req.Status != kv.StatusNotFound {
 		q.Status = d.req.Status
@@ -317,7 +317,7 @@ func (rs *respServer) deleted(d *slot) {
 	}
 }
 
-// nextFlushPage asks for the next page of a flush, of whose page all is deleted, or ends it.
+// nextFlushPage requests the next page of a flush when the present page is deleted, or ends the flush.
 func (rs *respServer) nextFlushPage() {
 	c := rs.c
 	s := rs.flush.slot

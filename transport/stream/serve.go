@@ -19,34 +19,34 @@ import (
 // Endpoint is a transport's share of the server's connections on one loop.
 type Endpoint interface {
 	loop.Member
-	Adopt(m Moved)       // on its loop: takes over a connection that another loop accepted
-	Listen(fd int) error // on its loop: begins to accept from a listening socket, which it owns then
+	Adopt(m Moved)       // adds a connection that another loop accepted; called on its loop
+	Listen(fd int) error // begins to accept from a listening socket, and owns it from then on; called on its loop
 }
 
-// Moved is a connection on its way from the loop that accepted it to the one that it asked for.
+// Moved is a connection on its way from the loop that accepted it to the loop that it belongs to.
 type Moved struct {
 	socket.Socket
 	Name string
-	Said []byte // what was received of it: a hello, or commands
+	Said []byte // the bytes received so far: a hello, or commands
 }
 
 // Peers are the endpoints of one server, by the number of their loop.
 type Peers struct {
 	loops []*loop.Loop
-	hosts []*Host // nil, as in ends: it was not made
+	hosts []*Host // nil, as in ends: not made yet
 	ends  []Endpoint
 }
 
-// Move hands a connection over. From the loop that has it.
+// Move passes a connection to another loop. Only the loop that has it may call it.
 func (p *Peers) Move(to int, m Moved) {
 	if !p.loops[to].Do(func() { p.ends[to].Adopt(m) }) {
 		m.Close()
 	}
 }
 
-// Serve listens on addr, host:port or unix:PATH, and puts an endpoint onto each network loop of g. The first loop accepts, unless sockets say that each
-// does: the kernel's choice among several listeners is not the client's. newEndpoint is called on each loop.
-// An endpoint that it returns beside an error is on the loop, and is closed there.
+// Serve listens on addr, host:port or unix:PATH, and puts an endpoint onto each network loop of g. The first loop accepts all connections, so that the client
+// can choose its loop; with sockets.ReusePort each loop accepts, and the kernel chooses. newEndpoint is called on each loop. If it returns an endpoint together
+// with an error, the endpoint is already on the loop, and Serve closes it there.
 func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket.Options, newEndpoint func(h *Host, p *Peers) (Endpoint, error)) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -79,7 +79,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		s.p.hosts[i] = h
 		return err
 	})
-	if err == nil { // no connection comes before all are there
+	if err == nil { // no loop accepts before all endpoints are made
 		err = s.each(func(i int, _ *loop.Loop) error {
 			fd := listeners[i]
 			if fd < 0 {
@@ -115,18 +115,18 @@ func (s *server) each(f func(i int, l *loop.Loop) error) error {
 type server struct {
 	addr  string
 	since time.Time
-	file  *socket.File // of a unix socket; nil: there is none
+	file  *socket.File // the file of a unix socket; nil: none
 	p     *Peers
 	close sync.Once
 
 	listing sync.Mutex // one CLIENT LIST at a time
-	lists   uint64     // that were begun
+	lists   uint64     // number of lists begun
 }
 
-// Addr is transport.Server's.
+// Addr implements transport.Server.
 func (s *server) Addr() string { return s.addr }
 
-// Close is transport.Server's. All endpoints close side by side.
+// Close implements transport.Server. All endpoints close at the same time.
 func (s *server) Close() (err error) {
 	s.close.Do(func() {
 		if s.file != nil {
@@ -143,7 +143,7 @@ func (s *server) Close() (err error) {
 	return err
 }
 
-// Cut is transport.Server's.
+// Cut implements transport.Server.
 func (s *server) Cut() {
 	for i, h := range s.p.hosts {
 		if h != nil {
@@ -152,7 +152,7 @@ func (s *server) Cut() {
 	}
 }
 
-// Stats is transport.Server's.
+// Stats implements transport.Server.
 func (s *server) Stats() ([]transport.Stats, error) {
 	all := make([]transport.Stats, len(s.p.hosts))
 	err := s.each(func(i int, _ *loop.Loop) error {
@@ -162,17 +162,17 @@ func (s *server) Stats() ([]transport.Stats, error) {
 	return all, err
 }
 
-// LoopStats is transport.Server's.
+// LoopStats implements transport.Server.
 func (s *server) LoopStats(i int) transport.Stats { return s.p.hosts[i].Stats() }
 
-// Dialed is what a client's connection is made of, beside its descriptor.
+// Dialed holds what Dial has learned of a connection, without its socket.
 type Dialed struct {
 	hello     wire.ServerHello
 	recvBytes int
 	redis     bool
 }
 
-// Client makes the client's side. On the loop.
+// Client makes the client's end. Only l's goroutine may call it.
 func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
 	if d.redis {
 		return newRedisClient(l, driver, d.hello, d.recvBytes)
@@ -180,7 +180,7 @@ func (d *Dialed) Client(l *loop.Loop, driver Driver) (*Client, error) {
 	return NewClient(l, driver, d.hello, d.recvBytes)
 }
 
-// Connect dials addr and has make put the connection onto l, on l's goroutine. make owns the socket, also where it fails.
+// Connect dials addr and calls make on l's goroutine, which puts the connection onto l. make owns the socket, also if it fails.
 func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions, sockets socket.Options, make func(s socket.Socket, d *Dialed) (transport.Conn, error)) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -199,8 +199,8 @@ func Connect(ctx context.Context, l *loop.Loop, addr string, o transport.DialOpt
 	return c, mkErr
 }
 
-// Table finds connections by their tag: a place and how often it was used, so that an event for a
-// connection that is gone finds nothing. It belongs to one loop.
+// Table finds connections by tag. A tag is a row and the number of times that the row was used, so an event
+// for a closed connection finds nothing. It belongs to one loop.
 type Table[T any] struct {
 	rows []*row[T]
 	free []int
@@ -217,7 +217,7 @@ const (
 	genMask   = 1<<24 - 1
 )
 
-// Put makes a new row and its tag, which fits 48 bits. The row stays in place.
+// Put makes a new row and its tag, which fits into 48 bits. The row does not move.
 func (t *Table[T]) Put() (tag uint64, v *T) {
 	if n := len(t.free); n > 0 {
 		i := t.free[n-1]
@@ -231,7 +231,7 @@ func (t *Table[T]) Put() (tag uint64, v *T) {
 	return uint64(len(t.rows) - 1), &r.v
 }
 
-// Get finds a row; nil when it is gone.
+// Get returns the row of a tag; nil if it was dropped.
 func (t *Table[T]) Get(tag uint64) *T {
 	i := int(tag & (1<<placeBits - 1))
 	if i >= len(t.rows) || !t.rows[i].live || t.rows[i].gen != uint32(tag>>placeBits)&genMask {
@@ -240,7 +240,7 @@ func (t *Table[T]) Get(tag uint64) *T {
 	return &t.rows[i].v
 }
 
-// Each calls f for each row; f may drop it.
+// Each calls f for each row; f may drop that row.
 func (t *Table[T]) Each(f func(tag uint64, v *T)) {
 	for i, r := range t.rows {
 		if r.live {
@@ -252,7 +252,7 @@ func (t *Table[T]) Each(f func(tag uint64, v *T)) {
 // Len is the number of rows.
 func (t *Table[T]) Len() int { return len(t.rows) - len(t.free) }
 
-// Drop forgets a row.
+// Drop frees a row.
 func (t *Table[T]) Drop(tag uint64) {
 	i := int(tag & (1<<placeBits - 1))
 	r := t.rows[i]

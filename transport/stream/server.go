@@ -17,29 +17,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallBytes is the room that every slot has of its own, for a message and for an answer: requests
-// of up to this much key and value never touch the pool.
+// smallBytes is the room of a slot's own memory for a message, and again for an answer. Requests with
+// no more bytes of key and value use no block of the pool.
 const smallBytes = memory.SmallBytes
 
 type serverState uint8
 
 const (
-	stateHello    serverState = iota // the client's hello is awaited
-	stateProving                     // it was challenged, and its proof is awaited
-	stateMoving                      // the connection is on its way to another loop
+	stateHello    serverState = iota // waits for the client's hello
+	stateProving                     // the challenge was sent; waits for the client's proof
+	stateMoving                      // the connection moves to another loop
 	stateOpen                        // requests and replies
-	stateWinding                     // no more requests are read; the refusal follows the last reply
-	stateRefusing                    // a refusal is being sent, what comes is thrown away
-	stateDead                        // no bytes move; requests are awaited back
+	stateWinding                     // no more requests are read; the last message follows the last answer
+	stateRefusing                    // a refusal is being sent; received bytes are discarded
+	stateDead                        // no bytes move; waits for the handler to return the requests
 )
 
-// Server is the server's end of a connection, of whatever protocol: its bytes, slots, memory and deadlines. What is sent and received is the protocol's.
+// Server is the server's end of a connection, for both protocols: its bytes, slots, memory and deadlines. Its protocol parses and encodes the bytes. It belongs
+// to its loop.
 type Server struct {
 	h      *Host
 	driver Driver
 	p      protocol
 	state  serverState
-	ended  bool // the peer has shut its sending half: nothing more comes
+	ended  bool // the peer has shut its sending half
 
 	peerInfo
 	times
@@ -47,46 +48,46 @@ type Server struct {
 	ownMemory
 	in      inbox
 	out     outbox
-	account memory.Account // its messages' and answers' blocks of Host.Pool
+	account memory.Account // the blocks of Host.Pool for its messages and answers
 
-	MoveTo int              // after ErrMove: the loop that the connection belongs to
-	hello  wire.ClientHello // of the native protocol, once it came
+	MoveTo int              // after ErrMove: index of the loop that the connection belongs to
+	hello  wire.ClientHello // of the native protocol, once received
 }
 
-// peerInfo is who is at the other end.
+// peerInfo describes the peer.
 type peerInfo struct {
 	name   string        // for the log
-	who    *access.Entry // who has connected; nil: anybody, or nobody yet
-	at     int           // the connection's place in Host.servers
-	number int64         // among all connections of the server: CLIENT LIST's id
-	listed uint64        // the last CLIENT LIST that has it
+	who    *access.Entry // the authenticated client; nil: not authenticated, or the server has no secrets
+	at     int           // index in Host.servers
+	number int64         // unique among the server's connections: the id of CLIENT LIST
+	listed uint64        // number of the last CLIENT LIST that contains it
 }
 
-// times are by Loop.Awake, for the deadlines.
+// times are for the deadlines, by Loop.Awake in ns.
 type times struct {
 	accepted int64
-	inSince  int64 // when the connection or the refusal began, or when the last bytes came
-	outSince int64 // when there began to be something to send, or when the last bytes went
-	stamp    int64 // the kernel's, by the loop's clock, of the last bytes that came; 0: it is not known
+	inSince  int64 // when the connection or the refusal began, or the last bytes were received
+	outSince int64 // when the queue of unsent bytes became non-empty, or the last bytes were sent
+	stamp    int64 // the kernel's receive time of the last bytes, by the loop's clock; 0: not known
 }
 
-// requests are the connection's slots and what they are in use for.
+// requests holds the connection's slots and their use.
 type requests struct {
 	slots []slot
-	free  []int // slots that are not in use, a stack
-	cur   *slot // whose payload is being received in place
+	free  []int // indexes of unused slots, a stack
+	cur   *slot // the slot whose payload is being received in place
 	busy  int   // requests that the handler owns, or that wait for memory
-	depth int   // that was granted
+	depth int   // the granted depth
 }
 
-// ownMemory is what the connection has of Host.conns while it lives.
+// ownMemory holds the connection's blocks of Host.conns.
 type ownMemory struct {
-	recv   []byte // what in receives into, but for a message transport
-	beside []byte // not used: Host.Beside of them are elsewhere
-	mem    []byte // of all slots
+	recv   []byte // the receive buffer, except for a message transport
+	beside []byte // not used itself: it accounts for Host.Beside bytes that the transport has elsewhere
+	mem    []byte // the own memory of all slots
 }
 
-// returnTo gives all of it back.
+// returnTo frees all blocks.
 func (m *ownMemory) returnTo(to *arena.Pool) {
 	for _, b := range [...]*[]byte{&m.recv, &m.beside, &m.mem} {
 		if *b != nil {
@@ -96,19 +97,19 @@ func (m *ownMemory) returnTo(to *arena.Pool) {
 	}
 }
 
-// slot is one request in flight.
+// slot holds one request in flight.
 type slot struct {
-	memory.Claim // its answer's memory; Index is its own place
+	memory.Claim // the answer's memory; Index is the slot's index
 	req          kv.Request
-	id           uint64 // the client's
-	room         int    // for the answer, at the client
-	key          int    // bytes
+	id           uint64 // the client's number of the request
+	room         int    // bytes for the answer at the client
+	key          int    // length in bytes
 	small        []byte // smallBytes for key and value, then header and smallBytes for the answer, then TimesBytes
 	block        []byte // key and value: in small, or from the pool
 	reply        []byte // header and answer: in small, or from the pool
 
-	stages  kv.Stages // req's, where the client asked for its times
-	arrived int64     // when its last bytes were there
+	stages  kv.Stages // of req, if the client requested its durations
+	arrived int64     // when its last bytes were received
 }
 
 const (
@@ -117,11 +118,11 @@ const (
 	ownBytes = timesAt + wire.TimesBytes
 )
 
-// ErrMove means that the hello asks for another loop, MoveTo: the driver moves the socket there.
+// ErrMove means that the connection belongs to another loop, Server.MoveTo: Ends moves its socket there.
 var ErrMove = errors.New("stream: the connection belongs to another loop")
 
-// NewServer makes the end of a connection that was just accepted; name is the peer's, for the log.
-// nil when there is no memory for it, or too many connections: the driver closes the socket.
+// NewServer makes the server's end of a new connection. name is the peer's name in the log. It returns
+// nil if there is no memory for it, or if there are too many connections; the caller then closes the socket.
 func (h *Host) NewServer(d Driver, name string) *Server {
 	if h.closing || len(h.servers) >= h.O.MaxConns {
 		return nil
@@ -139,7 +140,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	}
 	now := h.L.Awake()
 	c := &Server{h: h, driver: d, peerInfo: peerInfo{name: name, at: len(h.servers)}, times: times{accepted: now, inSince: now}}
-	c.p = &nativeServer{c: c} // until the first byte is of another one
+	c.p = &nativeServer{c: c} // until choose has seen the first byte
 	c.recv, c.in.buf, c.beside = buf, buf, beside
 	c.account = h.Pool.Open(owner{c})
 	c.out = newOutbox(2)
@@ -150,8 +151,8 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	return c
 }
 
-// Adopt makes the end of a connection from which another loop has read, and answers it. nil as with
-// NewServer.
+// Adopt makes the server's end of a connection from another loop, and handles the bytes received there. It
+// returns nil as NewServer does.
 func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	c := h.NewServer(d, m.Name)
 	if c == nil {
@@ -159,45 +160,45 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	}
 	c.in.wr = copy(c.in.buf, m.Said)
 	c.choose()
-	_ = c.p.greet(true) // it belongs to this loop
+	_ = c.p.greet(true) // cannot be ErrMove: it belongs to this loop
 	return c
 }
 
-// choose picks the protocol by the first byte that was received.
+// choose selects the protocol by the first received byte.
 func (c *Server) choose() {
 	if c.h.Grant == nil && resp.Begins(c.in.unread()[0]) {
 		c.p = &respServer{c: c}
 	}
 }
 
-// Moved is the connection on its way to MoveTo.
+// Moved returns what the loop MoveTo needs to continue the connection.
 func (c *Server) Moved(s socket.Socket) Moved {
 	return Moved{Socket: s, Name: c.name, Said: bytes.Clone(c.in.unread())}
 }
 
-// Hello is the client's hello, once it came.
+// Hello returns the client's hello, once received.
 func (c *Server) Hello() wire.ClientHello { return c.hello }
 
-// unknown reports whether the client has yet to authenticate.
+// unknown reports whether the client still has to authenticate.
 func (c *Server) unknown() bool { return c.h.O.Access != nil && c.who == nil }
 
-// readOnly reports whether the client may not change anything.
+// readOnly reports whether the client may only read.
 func (c *Server) readOnly() bool { return c.who != nil && c.who.ReadOnly }
 
-// Depth is how many requests the client may have in flight, once its hello came.
+// Depth returns the granted number of requests in flight, after the hello.
 func (c *Server) Depth() int { return c.depth }
 
-// Driver is what moves this connection's bytes.
+// Driver returns the driver that moves this connection's bytes.
 func (c *Server) Driver() Driver { return c.driver }
 
-// Name is the peer's, for the log.
+// Name returns the peer's name in the log.
 func (c *Server) Name() string { return c.name }
 
-// Window is Side's.
+// Window implements Side.
 func (c *Server) Window(w *[2][]byte) int {
 	switch {
 	case c.state == stateRefusing:
-		w[0] = c.in.buf // thrown away, so that closing does not reset the connection under the refusal
+		w[0] = c.in.buf // received and discarded: unread bytes would make close reset the connection, and the refusal would be lost
 		return 1
 	case c.state == stateDead, c.state == stateWinding, c.account.Paused(), c.ended, c.h.closing:
 		return 0
@@ -205,7 +206,7 @@ func (c *Server) Window(w *[2][]byte) int {
 	return c.in.window(w)
 }
 
-// Received is Side's.
+// Received implements Side.
 func (c *Server) Received(n int, stamp int64) error {
 	c.stamp = stamp
 	c.h.count.BytesIn += uint64(n)
@@ -224,10 +225,10 @@ func (c *Server) Received(n int, stamp int64) error {
 	return nil
 }
 
-// Take is MessageSide's.
+// Take implements MessageSide.
 func (c *Server) Take(b []byte) error {
 	if c.state != stateOpen {
-		return nil // thrown away
+		return nil // discarded
 	}
 	c.h.count.BytesIn += uint64(len(b))
 	c.inSince = c.h.L.Awake()
@@ -242,7 +243,7 @@ func (c *Server) Take(b []byte) error {
 	return nil
 }
 
-// Unread is MessageSide's.
+// Unread implements MessageSide.
 func (c *Server) Unread() int {
 	if c.state != stateOpen {
 		return 0
@@ -250,24 +251,24 @@ func (c *Server) Unread() int {
 	return len(c.in.unread())
 }
 
-// Next is MessageSide's.
+// Next implements MessageSide.
 func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 	pieces, bytes = c.out.describe(v, max)
 	c.handed(pieces)
 	return pieces, bytes
 }
 
-// Last is MessageSide's.
+// Last implements MessageSide.
 func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.n }
 
-// equip gives the connection the memory for its depth. Of what was received it keeps that.
+// equip allocates the connection's memory for its depth. keep are received bytes that stay in the receive buffer.
 func (c *Server) equip(keep []byte) error {
 	h := c.h
 	slots := 2 * c.depth
 	const per = ownBytes
 	recv := h.O.RecvBytes
 	if h.Grant != nil {
-		recv = wire.MaxHelloBytes // messages bring their memory along
+		recv = wire.MaxHelloBytes // a message transport's messages have their own memory
 	}
 	buf := h.conns.Alloc(recv)
 	mem := h.conns.Alloc(slots * per)
@@ -286,7 +287,7 @@ func (c *Server) equip(keep []byte) error {
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
-	c.out.grow(slots + 3) // a challenge whose end is not known yet, the hello, the replies, a refusal
+	c.out.grow(slots + 3) // besides the answers: a challenge that is not sent completely, the hello, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
 		s.Index, s.small = i, mem[i*per:(i+1)*per:(i+1)*per]
@@ -297,14 +298,14 @@ func (c *Server) equip(keep []byte) error {
 	return nil
 }
 
-// parse begins all whole requests of the receive buffer. whole: the payload that was received in place has become so.
+// parse begins all complete requests of the receive buffer. whole: the payload that was received in place is complete now.
 func (c *Server) parse(whole bool) {
 	c.h.Handler.Begin()
 	c.p.parse(whole)
 	c.h.Handler.End()
 }
 
-// ask submits a request whose answer is guessed to have so many bytes.
+// ask submits a request with room for an answer of want bytes.
 func (c *Server) ask(s *slot, want int) {
 	s.req.Need = uint32(want)
 	if want > smallBytes && !c.p.feed(s) {
@@ -314,27 +315,27 @@ func (c *Server) ask(s *slot, want int) {
 	c.resubmit(s)
 }
 
-// begun counts a request that was received.
+// begun counts a received request.
 func (c *Server) begun() {
 	c.busy++
 	c.h.count.Requests++
 }
 
-// unanswered is how many requests were received whose answer is not out.
+// unanswered returns the number of received requests whose answer is not sent completely.
 func (c *Server) unanswered() int {
 	n := len(c.slots) - len(c.free)
 	if c.cur != nil {
-		n-- // it was not received
+		n-- // not received completely
 	}
 	return n
 }
 
-// underWay reports whether a request of the connection is received, done or answered, or something else is to be sent.
+// underWay reports whether a request is being received, executed or answered, or other bytes are to be sent.
 func (c *Server) underWay() bool {
 	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
 }
 
-// mayAnswer is how many bytes the answer may have.
+// mayAnswer returns the most bytes that the answer may have.
 func (c *Server) mayAnswer(s *slot) int {
 	l := c.h.O.Limits
 	if s.req.Op == kv.OpScan {
@@ -353,7 +354,7 @@ func (c *Server) resubmit(s *slot) {
 	c.h.Handler.Submit(r)
 }
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (c *Server) Complete(r *kv.Request) {
 	s := &c.slots[r.Slot]
 	alive := c.state == stateOpen || c.state == stateWinding
@@ -375,9 +376,9 @@ func (c *Server) Complete(r *kv.Request) {
 	c.p.complete(s)
 }
 
-// abandon gives up a request whose answer nobody can get any more.
+// abandon gives up a request whose answer cannot be sent any more.
 func (c *Server) abandon(s *slot) {
-	if c.state != stateDead { // else it was counted
+	if c.state != stateDead { // else Drop has counted it, or the peer has left
 		c.h.count.Unanswered++
 	}
 	c.busy--
@@ -416,14 +417,14 @@ func (c *Server) release(s *slot) {
 	c.account.CameBack()
 }
 
-// Gather is Side's.
+// Gather implements Side.
 func (c *Server) Gather(v []unix.Iovec, max int) int {
 	n := c.out.gather(v, max)
 	c.handed(n)
 	return n
 }
 
-// handed counts the answers whose first bytes have been described.
+// handed counts the answers whose first bytes were given to the driver.
 func (c *Server) handed(pieces int) {
 	for {
 		slot, ok := c.out.hand()
@@ -439,7 +440,7 @@ func (c *Server) handed(pieces int) {
 	}
 }
 
-// Sent is Side's.
+// Sent implements Side.
 func (c *Server) Sent(n int) {
 	c.outSince = c.h.L.Awake()
 	c.h.count.BytesOut += uint64(n)
@@ -455,23 +456,23 @@ func (c *Server) Sent(n int) {
 	c.account.Ease()
 }
 
-// Wind ends the connection in good order: nothing more is read, and when what was received is done and answered,
-// the last message follows. The driver calls it in each turn while it closes.
+// Wind ends the connection in order: nothing more is read, and after the answers to all received requests the last
+// message follows. Host.Wind calls it in each turn while the server closes.
 func (c *Server) Wind() { c.p.wind() }
 
-// Finished is Side's: the refusal is out, or all answers for a peer that sends nothing more.
+// Finished implements Side. It is true when the refusal is sent, or all answers to a peer that has shut its sending half.
 func (c *Server) Finished() bool {
 	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
 }
 
-// PeerFinished is Side's. A peer may shut its sending half behind its last request and wait for the answers: `printf … | nc` does.
+// PeerFinished implements Side. A peer may shut its sending half after its last request and wait for the answers, as `printf … | nc` does.
 func (c *Server) PeerFinished() bool {
 	c.ended = true
 	return c.answersLeft()
 }
 
-// answersLeft reports whether answers are to be sent for what was received, or requests to be done: also for what was received and not parsed,
-// for want of memory or a slot.
+// answersLeft reports whether received requests are still to be executed or answered, including those that were not parsed because there was no memory
+// or no slot.
 func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
@@ -484,7 +485,7 @@ func (c *Server) answersLeft() bool {
 	return false
 }
 
-// Drop is Side's. The connection's memory lives until its requests have come back.
+// Drop implements Side. The connection's memory lives until its requests have come back.
 func (c *Server) Drop(err error) {
 	if c.state == stateDead {
 		return
@@ -505,7 +506,7 @@ func (c *Server) Drop(err error) {
 		c.busy--
 		c.release(&c.slots[cl.Index])
 	})
-	for n := math.MaxInt; ; { // replies that nobody will read
+	for n := math.MaxInt; ; { // unsent answers
 		slot, ok := c.out.sent(&n)
 		if !ok {
 			break
@@ -523,7 +524,7 @@ func (c *Server) Drop(err error) {
 	c.bury()
 }
 
-// bury frees a dead connection when its last request has come back.
+// bury frees an ended connection when the handler has returned its last request.
 func (c *Server) bury() {
 	if c.state == stateDead && c.busy == 0 {
 		c.p.drop()

@@ -1,49 +1,49 @@
-// Package stream is both ends of a connection over a byte stream, without the stream: it tells a driver where received bytes go and which bytes are to be sent,
-// and turns them into requests and replies. The networks move the bytes; all else about a connection is here, so that they differ in nothing else.
+// Package stream implements both ends of a connection over a byte stream, without IO: it gives a driver the memory for received bytes and the bytes to send, and
+// converts between bytes and requests or replies. The networks only move the bytes. All else about a connection is here, so that networks differ in nothing else.
 //
 // What is where:
-//   - stream.go: how a driver sees an end; inbox.go, outbox.go: the queues of bytes
-//   - server.go, client.go: the two ends, of whatever protocol: bytes, slots, states; deadlines.go: when a server's end has failed
-//   - protocol.go: what the server's end needs of a protocol (client.go has the client's part); for each batch of bytes and for each request it calls native_*.go
-//     or resp_*.go
-//   - host.go: what the server's ends on one loop share; serve.go: the endpoints of all loops; dial.go: connecting; info.go: INFO and CLIENT LIST
+//   - stream.go: the interface between a driver and an end; inbox.go, outbox.go: the queues of bytes
+//   - server.go, client.go: the two ends, for both protocols: bytes, slots, states; deadlines.go: the deadlines of a server's end
+//   - protocol.go: the interface between the server's end and its protocol (client.go has the client's); native_*.go and resp_*.go implement it
+//   - host.go: what the server's ends on one loop share; ends.go: what the endpoints and the clients' hubs of all networks share
+//   - serve.go: the endpoints of all loops; dial.go: connecting; info.go: INFO and CLIENT LIST
 //
-// Sockets are in transport/socket, and who may have how much memory in transport/memory. The two protocols are types of this package, and no packages of their own:
-// they work on the connection's slots, queues and account, which a package of their own would have to see in full, and the tests of the connection run it with
-// both and look into it. The package may import transport, its socket and memory, and the codecs wire and resp. It imports no network.
+// Sockets are in transport/socket; the shares of memory are in transport/memory. The two protocols are types of this package, not packages: they use the
+// connection's slots, queues and account, which separate packages could reach only if all of it were exported, and the connection's internal tests run with both.
+// The package may import transport, its socket and memory, and the codecs wire and resp. It imports no network.
 package stream
 
 import "golang.org/x/sys/unix"
 
-// Side is one end of a connection, as the driver that moves its bytes sees it. All of it is called
+// Side is one end of a connection, as the driver that moves its bytes calls it. All calls come
 // from the connection's loop.
 type Side interface {
-	// Window gives the memory that the next received bytes go to, in order, and how many of the two
-	// slices count: 0 while reading is paused. It stays valid until Received or Drop.
+	// Window sets w to the memory for the next received bytes, in order, and returns how many of the two
+	// slices are valid: 0 while reading is paused. The memory stays valid until Received or Drop.
 	Window(w *[2][]byte) int
 
-	// Received parses n bytes that were put into the window, the last of which were at the kernel at stamp, by the loop's
-	// clock; 0: it is not known. An error ends the connection.
+	// Received parses n bytes that were written to the window. stamp is the kernel's receive time of the last ones, in ns by the
+	// loop's clock; 0: not known. An error ends the connection.
 	Received(n int, stamp int64) error
 
-	// Gather describes the bytes to send next, in order, at most max of them, and returns how
-	// many places it filled: 0 when there is nothing. They stay in place until Sent or Drop.
+	// Gather describes the next bytes to send, in order, at most max bytes, and returns the number of
+	// elements of v that it filled: 0 if there is nothing to send. The bytes stay in place until Sent or Drop.
 	Gather(v []unix.Iovec, max int) int
 
-	// Sent must be called when n bytes of what Gather described were sent.
+	// Sent must be called when n of the described bytes were sent.
 	Sent(n int)
 
-	// Finished reports whether all is sent and nothing will follow: the driver shuts its sending half, reads
-	// what still comes until the peer closes or the deadline passes, and then drops the connection.
+	// Finished reports whether all is sent and nothing will follow. The driver then shuts its sending half, reads
+	// until the peer closes or the deadline passes, and drops the connection.
 	Finished() bool
 
-	// PeerFinished must be called when the peer has shut its sending half, in good order. false: the
-	// connection ends now. true: answers are owed for what the peer has sent before; the driver
-	// receives no more, goes on sending, and drops the connection when Finished reports the end.
+	// PeerFinished must be called when the peer has shut its sending half in order. false: the
+	// connection ends now. true: requests that the peer sent before are not answered yet; the driver
+	// receives no more, continues to send, and drops the connection when Finished reports true.
 	PeerFinished() bool
 
-	// Drop ends the connection: no byte moves any more, and no memory given out by Window or Gather
-	// is in the kernel's hands. err is the reason.
+	// Drop ends the connection, for the reason err. When the driver calls it, no byte moves any more, and the kernel
+	// uses no memory from Window or Gather.
 	Drop(err error)
 }
 
@@ -53,32 +53,32 @@ type Side interface {
 type MessageSide interface {
 	Side
 
-	// Take parses a message that was received. Its bytes must stay as they are until Unread is 0, and no
-	// other one is taken until then. An error ends the connection.
+	// Take parses a received message. Its bytes must not change until Unread is 0, and the driver must not
+	// call Take again before that. An error ends the connection.
 	Take(b []byte) error
 
-	// Unread is how many bytes of the last message wait for memory.
+	// Unread returns the number of bytes of the last message that wait for memory.
 	Unread() int
 
-	// Next describes the bytes to send after those that it described before: at most max of them, in at most
-	// len(v) pieces, and of one frame only. It returns the places it filled, and how many bytes they are.
+	// Next describes the bytes to send after those that it described before: at most max bytes, in at most
+	// len(v) pieces, and of one frame only. It returns the number of pieces and of bytes.
 	// They stay in place until Sent has counted them, or Drop.
 	Next(v []unix.Iovec, max int) (pieces, bytes int)
 
-	// Last reports whether what Next described last is the last of all.
+	// Last reports whether nothing will follow the bytes that Next described last.
 	Last() bool
 }
 
-// GatherBytes is the most that one send is given, unless its driver has another bound. A send that ends only when all its bytes are out must not last
-// so long with a slow reader that the reader looks as if it did not read.
+// GatherBytes is the most bytes of one send, unless the driver has another bound. A send may complete only when all its bytes are sent. With a slow reader
+// that must not take so long that the reader seems to be stalled.
 const GatherBytes = 1 << 20
 
 // Driver moves the bytes of one Side.
 type Driver interface {
-	// Touch is called when there may be something to send, or when reading may go on: the driver looks at
-	// this connection when its member is staged next, in this turn or, if that is over, the next.
+	// Touch is called when there may be something to send, or when reading may continue. The driver then
+	// serves this connection in its member's next stage step, in this turn or the next.
 	Touch()
 
-	// Stamp asks for the kernel's times of what is received from now on, where it has such.
+	// Stamp enables the kernel's receive times for bytes received from now on, where the kernel has them.
 	Stamp()
 }

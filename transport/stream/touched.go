@@ -2,14 +2,14 @@ package stream
 
 import "github.com/kvwire/kvwire/loop"
 
-// Touched are the connections that a driver looks at when its member is staged next. It belongs to one loop.
+// Touched lists the connections that a driver serves in its member's next stage step. It belongs to one loop.
 type Touched[T any] struct {
 	list   []T
-	spare  []T    // the list of the last Stage, for the next one
+	spare  []T    // the list of the last Stage, for reuse in the next
 	staged uint64 // the turn of the last Stage
 }
 
-// Add lists a connection, unless its mark says that it is. What is listed after the turn's Stage is looked at in the next turn.
+// Add adds a connection, unless *listed says that it is in the list. A connection added after the turn's stage step is served in the next turn.
 func (t *Touched[T]) Add(l *loop.Loop, c T, listed *bool) {
 	if *listed {
 		return
@@ -21,7 +21,7 @@ func (t *Touched[T]) Add(l *loop.Loop, c T, listed *bool) {
 	}
 }
 
-// Take gives the list, once in each Stage. It is the caller's until the next call: it clears the entries, and their marks.
+// Take returns the list, once in each stage step. The caller owns it until the next call, and clears the entries and their marks.
 func (t *Touched[T]) Take(l *loop.Loop) []T {
 	t.staged = l.Stats.Turns
 	list := t.list
