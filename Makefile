@@ -43,11 +43,11 @@ run: ## install what is missing, build, and measure: tables in about 4 minutes
 	@$(HAS_RDMA) || bin/kvwire run --vm experiments/quick-rdma || \
 	    { [ $$? -eq 125 ] && echo "kvwire: RDMA was not measured: no device, and no guest (see above)" >&2; }
 
-check: ## in 2 minutes: format, vet, lint, and short tests of all packages
+check: ## in 3 minutes: format, vet, lint, and short tests of all packages
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
-test: ## install what is missing, and run all tests: 20 minutes
+test: ## install what is missing, and run all tests: 30 minutes
 	@$(MAKE) deps FOR=test
 	setup/test.sh
 

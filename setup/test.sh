@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass, in 20 minutes on 2 cores; --long takes hours, and 10 GB of disk. The packages' tests
+# test.sh [--long]: everything that must pass, in 30 minutes on 2 cores; --long takes hours, and 10 GB of disk. The packages' tests
 # run here. At the same time run the guest (if there is no RDMA device), experiments, the build for arm64 and fuzzing; their output is printed at the end.
 # KVWIRE_REQUIRE is the list of tests that must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
