@@ -432,14 +432,14 @@ func (p *Partition) linger() {
 
 func (p *Partition) queueTomb(rec uint32) {
 	p.index.SetFlags(rec, p.index.Flags(rec)|flagQueued)
-	p.tombs.push(rec)
+	p.tombs.Append(rec)
 }
 
 // dropTombs looks at n tombstones, and frees those of whose keys no older copy is left.
 func (p *Partition) dropTombs(n int) {
 	x := p.index
-	for n = min(n, p.tombs.n); n > 0 && !p.window.lost; n-- {
-		rec := p.tombs.pop()
+	for n = min(n, p.tombs.Len()); n > 0 && !p.window.lost; n-- {
+		rec := p.tombs.Pop()
 		f := x.Flags(rec) &^ flagQueued
 		x.SetFlags(rec, f)
 		switch {
@@ -453,32 +453,6 @@ func (p *Partition) dropTombs(n int) {
 			p.put(lingering{at: at})
 		}
 	}
-}
-
-// recordRing is a list of records, oldest first.
-type recordRing struct {
-	of    []uint32
-	first int
-	n     int
-}
-
-func (q *recordRing) push(rec uint32) {
-	if q.n == len(q.of) {
-		of := make([]uint32, max(64, 2*q.n))
-		for i := range q.n {
-			of[i] = q.of[(q.first+i)%len(q.of)]
-		}
-		q.of, q.first = of, 0
-	}
-	q.of[(q.first+q.n)%len(q.of)] = rec
-	q.n++
-}
-
-func (q *recordRing) pop() (rec uint32) {
-	rec = q.of[q.first]
-	q.first = (q.first + 1) % len(q.of)
-	q.n--
-	return rec
 }
 
 // largeWritten ends a change whose slot has pages of its own.

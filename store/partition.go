@@ -9,6 +9,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/arena"
 	"github.com/kvwire/kvwire/internal/export"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/store/disk"
@@ -47,7 +48,7 @@ type Partition struct {
 	fixed       bool        // memory is registered with the ring
 	grows       []uint8
 	stale       staleCounts
-	tombs       recordRing // those that may be dropped some day
+	tombs       fifo.Queue[uint32] // records of tombstones that may be dropped some day, oldest first
 	lingers     []lingering
 	fits        []func(page uint32) int // by class: what freeMap.pick asks
 

@@ -425,7 +425,7 @@ func (v *recovery) sum() {
 			v.p.queueTomb(rec)
 		}
 	}
-	v.p.dropTombs(v.p.tombs.n)
+	v.p.dropTombs(v.p.tombs.Len())
 	place := func(at place, key string) {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}

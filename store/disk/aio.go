@@ -71,7 +71,7 @@ func (a *aio) Flush() error {
 			a.keep(rest)
 			return nil
 		case errno != 0: // the error of the first entry
-			a.done.put(Completion{rest[0].Data, -int32(errno)})
+			a.done.Push(Completion{rest[0].Data, -int32(errno)})
 			rest = rest[1:]
 			a.l.Again()
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/ring"
 	"github.com/kvwire/kvwire/internal/sys"
@@ -56,7 +57,7 @@ func New(l *loop.Loop, o Options) (Engine, error) {
 	if NeedsRing(o.Engine) && !ring.Built {
 		return nil, fmt.Errorf("store: disk engine %s: %w", o.Engine, ring.ErrNotBuilt)
 	}
-	b := engineBase{l: l, o: &o, in: newInbox(l, o.DepthMax), done: newFinished(o.DepthMax)}
+	b := engineBase{l: l, o: &o, in: newInbox(l, o.DepthMax), done: fifo.Make[Completion](o.DepthMax)}
 	if o.Durable {
 		b.write = unix.RWF_DSYNC
 	}
@@ -101,11 +102,11 @@ type engineBase struct {
 	o        *Options
 	id       loop.MemberID
 	fds      []int
-	write    uint32   // RWF_DSYNC for durability flush
-	in       *inbox   // completions from other threads
-	done     finished // completions from the loop itself
-	made     uint64   // system calls of the loop's thread
-	reported uint64   // system calls that are already in the loop's statistics
+	write    uint32                 // RWF_DSYNC for durability flush
+	in       *inbox                 // completions from other threads
+	done     fifo.Queue[Completion] // completions from the loop itself
+	made     uint64                 // system calls of the loop's thread
+	reported uint64                 // system calls that are already in the loop's statistics
 }
 
 func (b *engineBase) OnEvent(uint64, int32, uint32) {}
@@ -121,7 +122,7 @@ func (b *engineBase) reportCalls(calls uint64) {
 
 // Reap returns the completions from the loop and from other threads.
 func (b *engineBase) Reap(done []Completion) int {
-	n := b.done.take(done)
+	n := popInto(done, &b.done)
 	return n + b.in.take(done[n:])
 }
 
@@ -147,27 +148,10 @@ func (t *Transfer) now(fd int, write uint32) int32 {
 	return sys.Pwrite(fd, t.Buf, t.Off, int(write))
 }
 
-// finished is a bounded queue of completions, with room for all transfers.
-type finished struct {
-	q        []Completion
-	first, n int
-}
-
-func newFinished(depth int) finished { return finished{q: make([]Completion, depth)} }
-
-func (f *finished) put(c Completion) {
-	if f.n == len(f.q) {
-		panic("disk: more completions than transfers")
-	}
-	f.q[(f.first+f.n)%len(f.q)] = c
-	f.n++
-}
-
-func (f *finished) take(done []Completion) (n int) {
-	for ; n < len(done) && f.n > 0; n++ {
-		done[n] = f.q[f.first]
-		f.first = (f.first + 1) % len(f.q)
-		f.n--
+// popInto moves completions from q to done, as many as fit, and returns their number.
+func popInto(done []Completion, q *fifo.Queue[Completion]) (n int) {
+	for ; n < len(done) && q.Len() > 0; n++ {
+		done[n] = q.Pop()
 	}
 	return n
 }
@@ -177,17 +161,17 @@ func (f *finished) take(done []Completion) (n int) {
 type inbox struct {
 	l     *loop.Loop
 	mu    sync.Mutex // of q
-	q     finished
+	q     fifo.Queue[Completion]
 	some  atomic.Bool   // q is not empty; written under mu, read by the loop without
 	wakes atomic.Uint64 // system calls for waking the loop
 }
 
-func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: newFinished(depth)} }
+func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: fifo.Make[Completion](depth)} }
 
 func (b *inbox) put(cs []Completion) {
 	b.mu.Lock()
 	for _, c := range cs {
-		b.q.put(c)
+		b.q.Push(c)
 	}
 	b.some.Store(true)
 	b.mu.Unlock()
@@ -205,7 +189,7 @@ func (b *inbox) take(done []Completion) int {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := b.q.take(done)
-	b.some.Store(b.q.n > 0)
+	n := popInto(done, &b.q)
+	b.some.Store(b.q.Len() > 0)
 	return n
 }

@@ -32,7 +32,7 @@ func (s *syncDisk) Submit(tag uint64, t *Transfer) bool {
 
 func (s *syncDisk) Flush() error {
 	for _, q := range s.queue {
-		s.done.put(Completion{q.tag, q.t.now(s.fds[q.t.File], s.write)})
+		s.done.Push(Completion{q.tag, q.t.now(s.fds[q.t.File], s.write)})
 		s.made++
 	}
 	if len(s.queue) > 0 {

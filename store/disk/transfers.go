@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,12 +15,11 @@ type Transfers struct {
 	Disk   Disk
 	Counts Counts
 
-	table    []underWay
-	free     []uint32
-	unsent   []uint32 // places of transfers to submit: a ring as long as the table
-	first, n int      // of unsent
-	sent     int      // in flight at the disk
-	batch    int
+	table  []underWay
+	free   []uint32
+	unsent fifo.Queue[uint32] // places of transfers to submit; room for all of the table
+	sent   int                // in flight at the disk
+	batch  int
 }
 
 // underWay is one place of the table.
@@ -41,7 +41,7 @@ type Counts struct {
 
 // NewTransfers makes the table for up to depth transfers, 1 to DepthLimit. batch is Options.Batch.
 func NewTransfers(d Disk, depth, batch int) Transfers {
-	x := Transfers{Disk: d, table: make([]underWay, depth), free: make([]uint32, depth), unsent: make([]uint32, depth), batch: batch}
+	x := Transfers{Disk: d, table: make([]underWay, depth), free: make([]uint32, depth), unsent: fifo.Make[uint32](depth), batch: batch}
 	for i := range x.free {
 		x.free[i] = uint32(depth - 1 - i)
 	}
@@ -58,7 +58,7 @@ func (x *Transfers) Begin(t Transfer) (place int) {
 	u := &x.table[i]
 	u.Transfer, u.busy = t, true
 	u.gen++
-	x.queue(i)
+	x.unsent.Push(i)
 	switch c := &x.Counts; t.Op {
 	case Read:
 		c.Reads++
@@ -76,39 +76,33 @@ func (x *Transfers) Room() bool { return len(x.free) > 0 }
 // Active is the number of transfers that have begun and not ended.
 func (x *Transfers) Active() int { return len(x.table) - len(x.free) }
 
-func (x *Transfers) queue(i uint32) {
-	x.unsent[(x.first+x.n)%len(x.unsent)] = i
-	x.n++
-}
-
 // Stage submits the turn's transfers to the disk. It is called once at the end of each turn. all is false if the disk accepted only a part: then the loop
 // needs another turn. The error is the disk's, and ends the loop.
 func (x *Transfers) Stage() (all bool, err error) {
-	held := x.n < x.batch && x.sent > 0 // a completion in flight will cause another turn
+	held := x.unsent.Len() < x.batch && x.sent > 0 // a completion in flight will cause another turn
 	all = held || x.send()
 	return all, x.Disk.Flush()
 }
 
 func (x *Transfers) send() bool {
-	was := x.n
-	for x.n > 0 {
-		i := x.unsent[x.first]
+	was := x.unsent.Len()
+	for x.unsent.Len() > 0 {
+		i := *x.unsent.Front()
 		u := &x.table[i]
 		if !x.Disk.Submit(uint64(u.gen)<<genShift|uint64(i), &u.Transfer) {
 			break
 		}
-		x.first = (x.first + 1) % len(x.unsent)
-		x.n--
+		x.unsent.Pop()
 		x.sent++
 	}
-	if k := was - x.n; k > 0 {
+	if k := was - x.unsent.Len(); k > 0 {
 		c := &x.Counts
 		c.Batches++
 		c.Transfers += uint64(k)
 		c.DepthSum += uint64(x.sent)
 		c.DepthMax = max(c.DepthMax, x.sent)
 	}
-	return x.n == 0
+	return x.unsent.Len() == 0
 }
 
 // Complete handles a completion. If the transfer has ended, ended is true, errno is its result, and its place is free. If it moved only a
@@ -122,7 +116,7 @@ func (x *Transfers) Complete(c Completion) (place int, errno syscall.Errno, ende
 	x.sent--
 	switch n := int(c.Res); {
 	case n == -int(unix.EINTR) || n == -int(unix.EAGAIN):
-		x.queue(i)
+		x.unsent.Push(i)
 		return int(i), 0, false
 	case n < 0:
 		errno = syscall.Errno(-n)
@@ -130,7 +124,7 @@ func (x *Transfers) Complete(c Completion) (place int, errno syscall.Errno, ende
 	case n >= arena.PageBytes:
 		n -= n % arena.PageBytes
 		u.Buf, u.Off = u.Buf[n:], u.Off+int64(n)
-		x.queue(i)
+		x.unsent.Push(i)
 		return int(i), 0, false
 	default:
 		errno = unix.EIO // less than a page was moved: the file ends early, or the device is gone

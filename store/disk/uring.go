@@ -122,7 +122,7 @@ func (u *uring) reap() {
 // OnEvent queues a completion.
 func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 	u.inFlight--
-	u.done.put(Completion{tag, res})
+	u.done.Push(Completion{tag, res})
 }
 
 // Arm implements loop.Armer. It checks for completions of goroutines: with IOPOLL, slabs grow in one.
