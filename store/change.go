@@ -347,7 +347,7 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 // written ends a change of which the page, in the frame f, is on disk. It returns 1 if tombstones may have become superfluous.
 func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
 	c := changeOf(r)
-	buried = p.settled(c)
+	buried = p.settled(c.low, c.stale)
 	if c.marks&markInPlace == 0 {
 		p.claims--
 	}
@@ -378,11 +378,11 @@ func (p *Partition) offerWritten(key []byte, at place, f uint32) {
 	}
 }
 
-// settled notes that a change is on disk, and with it the end of what it overwrote.
-func (p *Partition) settled(c change) (buried int) {
-	p.window.complete(c.low)
-	if c.stale != 0 {
-		p.stale.sub(c.stale)
+// settled notes that the change with these low bits of its sequence number is on disk. stale names the copy that it overwrote (change.stale); 0: none.
+func (p *Partition) settled(low uint16, stale uint32) (buried int) {
+	p.window.complete(low)
+	if stale != 0 {
+		p.stale.sub(stale)
 		return 1
 	}
 	return 0
@@ -464,7 +464,7 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
-	buried := p.settled(c)
+	buried := p.settled(c.low, c.stale)
 	p.claims--
 	old, kind := p.at(c.rec), uint8(kindLive)
 	if r.Op.Deletes() {

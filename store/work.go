@@ -89,7 +89,9 @@ func phaseOf(r *kv.Request) phase { return phase(r.Work[1]) }
 
 // keep stores c in its request. n is rec, or old's slot.
 func (c change) keep(r *kv.Request, n uint32) {
-	r.Work = kv.Work{c.to.slot, uint32(c.phase) | uint32(c.marks)<<8 | uint32(c.to.class)<<16 | uint32(c.old.class)<<24, n, uint32(c.low), c.stale}
+	w := &r.Work
+	w[0], w[1] = c.to.slot, uint32(c.phase)|uint32(c.marks)<<8|uint32(c.to.class)<<16|uint32(c.old.class)<<24
+	w[2], w[3], w[4] = n, uint32(c.low), c.stale
 }
 
 // setDue stores the time at which the null partition answers, in ns of the loop's clock.
