@@ -262,7 +262,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 
 // inWindow reports whether an answer at now, after the window's begin, lies in the window. Each answer is asked about once.
 func (g *generator) inWindow(now int64) bool {
-	return now < g.end.Load() && (g.quota == nil || g.quota.take(now))
+	return now < g.end.Load() && (g.quota == nil || g.quota.count(now))
 }
 
 // took records how long s has taken until now.

@@ -24,8 +24,8 @@ func newQuota(operations uint64, gens []*generator) *quota {
 	return q
 }
 
-// take counts an operation that is answered at now. It reports false for one after the last. With the last one the window of all generators ends.
-func (q *quota) take(now int64) bool {
+// count records an operation that is answered at now. It reports false for one after the last. With the last one the window of all generators ends.
+func (q *quota) count(now int64) bool {
 	left := q.left.Add(-1)
 	if left == 0 {
 		for _, g := range q.gens {

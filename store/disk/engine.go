@@ -123,7 +123,7 @@ func (b *engineBase) reportCalls(calls uint64) {
 // Reap returns the completions from the loop and from other threads.
 func (b *engineBase) Reap(done []Completion) int {
 	n := popInto(done, &b.done)
-	return n + b.in.take(done[n:])
+	return n + b.in.pop(done[n:])
 }
 
 // grow reserves file space in a new goroutine, because the engine cannot do it asynchronously. Slabs seldom grow.
@@ -183,7 +183,8 @@ func (b *inbox) wake() {
 	}
 }
 
-func (b *inbox) take(done []Completion) int {
+// pop moves completions to done, as many as fit, and returns their number. Only the loop calls it.
+func (b *inbox) pop(done []Completion) int {
 	if !b.some.Load() {
 		return 0
 	}
