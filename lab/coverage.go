@@ -95,26 +95,18 @@ type Injected struct {
 	HalfWidth   float64 `json:"half_width"` // median half-width of the intervals, as a ratio less 1
 }
 
-// Injections summarizes the trials whose ratio is known beforehand, by variant and metric, in the order of their first trials.
-func Injections(trials []Trial) (all []Injected) {
-	type key struct{ variant, metric string }
-	var keys []key
-	of := map[key][]*Trial{}
-	for i := range trials {
-		t := &trials[i]
-		if math.IsNaN(t.Expected) || math.IsNaN(t.Ratio) {
-			continue
-		}
-		k := key{t.Variant, t.Metric.Name}
-		if of[k] == nil {
-			keys = append(keys, k)
-		}
-		of[k] = append(of[k], t)
-	}
-	for _, k := range keys {
-		x := Injected{Variant: k.variant, Metric: k.metric, Experiments: len(of[k])}
+// Injections summarizes the trials of each known cost, in the order of known. A cost whose trials all lack a ratio, as when a slice had too
+// few requests for a percentile, has no experiments and no figures.
+func Injections(trials []Trial, known []Known) (all []Injected) {
+	for _, k := range known {
+		x := Injected{Variant: k.Label, Metric: k.Metric}
 		var expects, ratios, errs, widths []float64
-		for _, t := range of[k] {
+		for i := range trials {
+			t := &trials[i]
+			if t.Variant != k.Label || t.Metric.Name != k.Metric || math.IsNaN(t.Expected) || math.IsNaN(t.Ratio) {
+				continue
+			}
+			x.Experiments++
 			above, below := t.Low > 1, t.High < 1
 			switch {
 			case above && t.Expected > 1, below && t.Expected < 1:
@@ -131,7 +123,9 @@ func Injections(trials []Trial) (all []Injected) {
 			expects, ratios = append(expects, t.Expected), append(ratios, t.Ratio)
 			errs, widths = append(errs, math.Abs(t.Ratio/t.Expected-1)), append(widths, halfWidth(t.Interval))
 		}
-		x.Expected, x.Ratio, x.Error, x.HalfWidth = median(expects), median(ratios), median(errs), median(widths)
+		if x.Experiments > 0 {
+			x.Expected, x.Ratio, x.Error, x.HalfWidth = median(expects), median(ratios), median(errs), median(widths)
+		}
 		all = append(all, x)
 	}
 	return all

@@ -188,8 +188,9 @@ func TestAKnownCostIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := Injections(trials)
-	if len(all) != 3 {
+	known = append(known, Known{"absent", 2, "lat_p50_ns", nil}) // no trial: as when no slice has a percentile
+	all := Injections(trials, known)
+	if len(all) != 4 || all[3] != (Injected{Variant: "absent", Metric: "lat_p50_ns"}) {
 		t.Fatalf("%+v", all)
 	}
 	if len(f.started) != 20*12*4 {

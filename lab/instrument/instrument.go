@@ -243,7 +243,7 @@ func (i *test) inject(ctx context.Context, load bool) error {
 	known = append(known, lab.Known{Label: "delay of " + injectedDelay.String(), Cell: len(cells) - 1, Metric: "lat_p50_ns", Expected: more("lat_p50_ns", float64(injectedDelay))})
 	s := i.study("injected", i.InjectedGenerations, cells...)
 	trials, err := s.Inject(ctx, 0, known, i.Injected)
-	r.Injected, r.Coverage, r.trials = lab.Injections(trials), lab.Controls(trials), trials
+	r.Injected, r.Coverage, r.trials = lab.Injections(trials, known), lab.Controls(trials), trials
 	if len(trials) > 0 {
 		i.found.Injected = append(i.found.Injected, r)
 	}

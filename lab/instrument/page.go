@@ -259,6 +259,10 @@ func (s *studyResult) injectedText(p func(string, ...any)) {
 	p("| variant | metric | experiments | expected | estimate, median | error, median | found | wrong side | contains the expected ratio | verdict | half-width, median |")
 	p("|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, x := range s.Injected {
+		if x.Experiments == 0 { // no ratio, as on a machine so busy that a slice has too few requests for a percentile
+			p("| %s | %s | 0 | | | | | | | | |", x.Variant, x.Metric)
+			continue
+		}
 		share := func(n int) string { return fmt.Sprintf("%.0f %%", 100*float64(n)/float64(x.Experiments)) }
 		p("| %s | %s | %d | %.4f | %.4f | %.2f %% | %s | %s | %s | %s | %.1f %% |", x.Variant, x.Metric, x.Experiments, x.Expected, x.Ratio, 100*x.Error, share(x.Found), share(x.Opposite), share(x.Covered),
 			share(x.Verdicts), 100*x.HalfWidth)
