@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
@@ -29,11 +31,10 @@ func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := f.readGuard(listen)
-			var exit *exitError
 			switch {
 			case c.ok && (err != nil || (f.guard.list == nil) != c.any):
 				t.Errorf("%s %v: %v, list %v", listen, c.flags, err, f.guard.list)
-			case !c.ok && (!errors.As(err, &exit) || exit.code != exitUsage || strings.Contains(err.Error(), "\n")):
+			case !c.ok && (exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n")):
 				t.Errorf("%s %v: %v", listen, c.flags, err)
 			}
 		}
@@ -98,8 +99,7 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		}
 		err := f.readTarget()
 		if want.at == "" {
-			var e *exitError
-			if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
+			if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %v, want a usage error without the secret", target, err)
 			}
 			continue

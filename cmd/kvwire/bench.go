@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/results"
@@ -115,7 +116,7 @@ func (s *session) save(row *report.Row, res *bench.Result) (err error) {
 func (m *measured) verdict() error {
 	switch r := m.result; {
 	case r.VerifyFailures > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", r.VerifyFailures, r.FirstFailure)}
+		return exit.With(exit.Wrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", r.VerifyFailures, r.FirstFailure))
 	case r.Errors > r.Truncated():
 		return fmt.Errorf("%d operations failed: %s", r.Errors, r.StatusErrors())
 	case r.Misses > 0 && r.Spec.Verify:

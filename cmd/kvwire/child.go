@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/server"
 )
@@ -133,9 +134,9 @@ func (c *child) greeted(ctx context.Context, control bool, out io.Reader, wait f
 	}
 	if err != nil {
 		code := c.stop()
-		var exit *exec.ExitError
-		if errors.As(code, &exit) && exit.ExitCode() > exitFailed {
-			return &exitError{exit.ExitCode(), errors.New("the server did not start: its reason is above")}
+		var status *exec.ExitError
+		if errors.As(code, &status) && status.ExitCode() > exit.Failed {
+			return exit.With(status.ExitCode(), errors.New("the server did not start: its reason is above"))
 		}
 		if errors.Is(err, io.EOF) {
 			err = errors.New("its reason is above")

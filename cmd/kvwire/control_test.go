@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/server"
 )
@@ -165,7 +166,7 @@ func TestAParkedServerEnds(t *testing.T) {
 		code int
 	}{
 		"by SIGTERM":               {func(s *controlled) { s.signal() }, 0},
-		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 1<<10), "more than") }, exitFailed},
+		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 1<<10), "more than") }, exit.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveControlled(t, "--backend", "mem", "--wait", "spin")

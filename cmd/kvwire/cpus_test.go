@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,22 +35,21 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 			}
 		}
 		s.signal()
-		s.end(exitOK)
+		s.end(exit.OK)
 	}
 }
 
 // What is allowed is what kvwire was started with, also in a process that another side has confined.
 func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
 	t.Setenv(allowedEnv, "0,1")
-	var e *exitError
 	err := checkAllowed("server-cpus", factor.CPUs{1, 2})
-	if !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
+	if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
 		t.Errorf("%v", err)
 	}
 	if err := checkAllowed("server-cpus", factor.CPUs{0, 1}); err != nil {
 		t.Error(err)
 	}
-	if err := confine(factor.CPUs{1023}); !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "allowed here: 0,1") {
+	if err := confine(factor.CPUs{1023}); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "allowed here: 0,1") {
 		t.Errorf("%v", err)
 	}
 }

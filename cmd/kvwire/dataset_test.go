@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 // asked are the flags of a run.
@@ -106,7 +108,7 @@ func interruptedWithData(t *testing.T, slice string) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "--resume") {
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted || !strings.Contains(said.String(), "--resume") {
 		t.Errorf("%v: %s", err, &said)
 	}
 	if left, _ := filepath.Glob(temporary + "/*"); len(left) > 0 {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
@@ -200,11 +201,11 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 					}
 				}
 				if times == 1 {
-					f.ends(exitOK)
+					f.ends(exit.OK)
 					f.rows(3, 0, "")
 					return
 				}
-				f.ends(exitFailed)
+				f.ends(exit.Failed)
 				f.rows(3, 1, c.reason)
 			})
 		}
@@ -226,8 +227,8 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 		code    int
 		clean   bool // it removes what has no row itself, and not --resume alone
 	}{
-		{"^C", []syscall.Signal{syscall.SIGINT}, exitInterrupted, true},
-		{"^C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, exitInterrupted, false},
+		{"^C", []syscall.Signal{syscall.SIGINT}, exit.Interrupted, true},
+		{"^C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, exit.Interrupted, false},
 		{"killed", []syscall.Signal{syscall.SIGKILL}, -1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -248,7 +249,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 			}
 			before := f.read(lab.RowsFile)
 			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-			again.ends(exitOK)
+			again.ends(exit.OK)
 			again.rows(6, 0, "")
 			if after := f.read(lab.RowsFile); !bytes.HasPrefix(after, before) {
 				t.Errorf("the rows of the complete generation are not as they were:\n%s\n%s", before, after)
@@ -273,7 +274,7 @@ func (f *faulty) read(name string) []byte {
 func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 	takesGenerations(t)
 	f := beginFaulty(t, twoGenerations("1s"))
-	f.ends(exitOK)
+	f.ends(exit.OK)
 	f.rows(6, 0, "")
 	for _, file := range []string{lab.RowsFile, report.SlicesFile} {
 		b := f.read(file)
@@ -281,7 +282,7 @@ func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-		again.ends(exitOK)
+		again.ends(exit.OK)
 		again.rows(6, 0, "")
 		if !strings.Contains(again.said.String(), "has 3 of its runs") {
 			t.Errorf("%s was cut, and it said %s", file, &again.said)
@@ -295,7 +296,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 	file := writeFaulty(t, "transport: [inproc, tcp]\nbackend: disk\ndisk-engine: pool\nmix: get\nrecords: 500\nvalue-bytes: 128\ngenerations: 1\ntime: 1s\n")
 	out := filepath.Join(t.TempDir(), "out")
 	kept := resumeFaulty(t, out, []string{"run", file, "--keep-data", "--output-dir", out})
-	kept.ends(exitOK)
+	kept.ends(exit.OK)
 	// Another data set takes the place of the one that is kept.
 	sets, _ := filepath.Glob(filepath.Join(filepath.Dir(out), "kvwire-faulty-*", "records-*"))
 	if len(sets) != 1 {
@@ -307,7 +308,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := resumeFaulty(t, out, []string{"run", "--resume", out})
-	again.ends(exitWrong)
+	again.ends(exit.Wrong)
 	again.rows(3, 3, "values were read that are not those that were written")
 }
 
@@ -326,7 +327,7 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o644); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)
 	}
-	f.ends(exitFailed)
+	f.ends(exit.Failed)
 	if said := f.said.String(); !strings.Contains(said, "no space left on device") || !strings.Contains(said, out) {
 		t.Errorf("it said %s", said)
 	}
@@ -334,7 +335,7 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := resumeFaulty(t, out, []string{"run", "--resume", out})
-	again.ends(exitOK)
+	again.ends(exit.OK)
 	again.rows(6, 0, "")
 	if !strings.Contains(again.said.String(), "has 3 of its runs") {
 		t.Errorf("it said %s", &again.said)
@@ -349,7 +350,7 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 		t.Run(why, func(t *testing.T) {
 			takesGenerations(t)
 			f := beginFaulty(t, twoGenerations("4s"))
-			f.ends(exitOK)
+			f.ends(exit.OK)
 			rows, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
 			all, serr := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
 			if err := errors.Join(err, serr); err != nil {
@@ -372,12 +373,12 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 			first.find(nil, "-b01-c001-again", true)
 			first.look()
 			_ = first.cmd.Process.Signal(syscall.SIGINT)
-			first.ends(exitInterrupted)
+			first.ends(exit.Interrupted)
 			if !bytes.Equal(f.read(lab.RowsFile), before) || !bytes.Equal(f.read(report.SlicesFile), slicesBefore) {
 				t.Errorf("an interrupted --resume has changed the rows or the slices: it said %s", &first.said)
 			}
 			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-			again.ends(exitOK)
+			again.ends(exit.OK)
 			again.rows(6, 0, "")
 			if said := again.said.String(); !strings.Contains(said, "has 3 of its runs") || !strings.Contains(said, "3 more runs are measured again") {
 				t.Errorf("it said %s", said)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -126,12 +127,7 @@ func (f *factors) sets(name string) bool {
 }
 
 // asUsage makes a usage error of an error.
-func asUsage(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{exitUsage, err}
-}
+func asUsage(err error) error { return exit.With(exit.Usage, err) }
 
 // plan is the server's loops. It checks the server's flags, and those of the network.
 func (f *factors) plan() (p loop.Plan, err error) {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -250,9 +251,9 @@ func (p *process) write(line []byte) error {
 func (p *process) died() error {
 	err := p.stop()
 	last := p.said.last()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && p.said.kvwires() && (exit.ExitCode() == exitUsage || exit.ExitCode() == exitMissing) {
-		return &exitError{exit.ExitCode(), fmt.Errorf("%s ended%s", p.name, last)}
+	var status *exec.ExitError
+	if errors.As(err, &status) && p.said.kvwires() && (status.ExitCode() == exit.Usage || status.ExitCode() == exit.Missing) {
+		return exit.With(status.ExitCode(), fmt.Errorf("%s ended%s", p.name, last))
 	}
 	if err == nil {
 		return fmt.Errorf("%s ended before its time%s", p.name, last)

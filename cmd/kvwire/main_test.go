@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/results"
@@ -99,16 +100,16 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
 	if err != nil {
-		exit, ok := err.(*exec.ExitError)
+		status, ok := err.(*exec.ExitError)
 		if !ok {
 			ts.Fatalf("%v", err)
 		}
-		got = exit.ExitCode()
+		got = status.ExitCode()
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
-	if said := ts.ReadFile("stderr"); got == exitUsage && strings.Count(said, "\n") != 1 {
+	if said := ts.ReadFile("stderr"); got == exit.Usage && strings.Count(said, "\n") != 1 {
 		ts.Fatalf("a usage error of %d lines", strings.Count(said, "\n"))
 	}
 }
@@ -245,8 +246,8 @@ func TestInterruptLeavesTheRow(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-				t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+				t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 			}
 			var row report.Row
 			if err := json.Unmarshal(out.Bytes(), &row); err != nil {
@@ -311,8 +312,8 @@ func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
 				if err := cmd.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
-				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-					t.Errorf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+					t.Errorf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 				}
 			})
 		}

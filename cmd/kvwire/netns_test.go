@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
 	"golang.org/x/sys/unix"
@@ -205,8 +206,8 @@ func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var exit *exec.ExitError
-			if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
+			var status *exec.ExitError
+			if err := run.Wait(); !errors.As(err, &status) || status.ExitCode() != exit.Failed {
 				t.Fatalf("%v: %s", err, &said)
 			}
 			h.empty(t)
@@ -274,8 +275,8 @@ func TestInterruptStopsAllHosts(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 	}
 	var row report.Row
 	if err := json.Unmarshal([]byte(out.String()), &row); err != nil {
@@ -323,8 +324,8 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 	}
 	h.empty(t)
 }

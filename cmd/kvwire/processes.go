@@ -19,6 +19,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -87,7 +88,7 @@ func (p *processes) required() error {
 			err = n.works()
 		}
 		if err != nil {
-			return &exitError{exitMissing, fmt.Errorf("experiment %s requires a transport: %w", p.x.Name, err)}
+			return exit.With(exit.Missing, fmt.Errorf("experiment %s requires a transport: %w", p.x.Name, err))
 		}
 	}
 	return nil
@@ -130,12 +131,11 @@ func (p *processes) notHere(f *factors) error {
 
 // explain turns the error with which a process ended into one of package lab.
 func (p *processes) explain(f *factors, err error) error {
-	var exit *exitError
-	if !f.launch.used() || !errors.As(err, &exit) || exit.code != exitMissing {
+	if !f.launch.used() || exit.Code(err) != exit.Missing {
 		return err
 	}
 	if slices.Contains(p.x.Require, f.Server.Transport) { // only the launched hosts know
-		return &lab.Fatal{Err: &exitError{exitMissing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.Server.Transport, err)}}
+		return &lab.Fatal{Err: exit.With(exit.Missing, fmt.Errorf("experiment %s requires transport %s: %w", p.x.Name, f.Server.Transport, err))}
 	}
 	return &lab.NotHere{Reason: quote.Line(err.Error())}
 }
@@ -238,7 +238,7 @@ func (v *variantProcess) look() {
 func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w variantWord, err error) {
 	line, err := v.next(ctx, wait)
 	if err != nil {
-		if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == exitWrong {
+		if status := new(exec.ExitError); errors.As(err, &status) && status.ExitCode() == exit.Wrong {
 			v.wrong.Add(1)
 		}
 		return w, err
@@ -346,19 +346,19 @@ func (p *processes) program(ctx context.Context, name string, args []string) ([]
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
 	defer stop()
 	err = cmd.Wait()
-	exit := new(exec.ExitError)
-	if errors.As(err, &exit) && exit.ExitCode() == exitInterrupted && ctx.Err() != nil && out.Len() > 0 {
+	status := new(exec.ExitError)
+	if errors.As(err, &status) && status.ExitCode() == exit.Interrupted && ctx.Err() != nil && out.Len() > 0 {
 		err = nil // its row has the reason
 	}
 	if err != nil {
-		code := exitFailed
-		if errors.As(err, &exit) {
-			code = exit.ExitCode()
+		code := exit.Failed
+		if errors.As(err, &status) {
+			code = status.ExitCode()
 		}
-		if code == exitWrong {
+		if code == exit.Wrong {
 			p.wrong.Add(1)
 		}
-		err = &exitError{cmp.Or(max(code, 0), exitFailed), fmt.Errorf("%w: %s", err, strings.TrimPrefix(said.last(), "; it said last: "))}
+		err = exit.With(cmp.Or(max(code, 0), exit.Failed), fmt.Errorf("%w: %s", err, strings.TrimPrefix(said.last(), "; it said last: ")))
 	}
 	return out.Bytes(), err
 }

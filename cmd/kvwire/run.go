@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -120,7 +121,7 @@ func runCommand(ctx context.Context, args []string) error {
 func readExperiment(arg string) (*experiment.Experiment, error) {
 	path, err := experiment.Find(arg)
 	if err != nil {
-		return nil, &exitError{exitUsage, err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	return readExperimentAs(path, "")
 }
@@ -129,7 +130,7 @@ func readExperiment(arg string) (*experiment.Experiment, error) {
 func readExperimentAs(path, name string) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, experimentFlags())
 	if err != nil {
-		return nil, &exitError{exitUsage, err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	var cells []experiment.Cell
 	seen := map[string]bool{} // a sweep over what does not apply to a cell is one cell
@@ -248,7 +249,7 @@ func dataFolder(plan *lab.Plan) string {
 }
 
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
-var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
+var failedRun = fmt.Sprintf("exit status %d: ", exit.Failed)
 
 // failed reports whether --resume measures a run again because it failed or was interrupted.
 func failed(row *report.Row) bool {
@@ -280,12 +281,12 @@ func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
 	case e.Cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(e.Rows), len(e.Runs), e.Dir)
 	case p.wrong.Load() > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", p.wrong.Load(), log)}
+		return exit.With(exit.Wrong, fmt.Errorf("%d processes read wrong data: see %s", p.wrong.Load(), log))
 	case e.Failed() > 0:
 		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", e.Failed(), len(e.Runs), log, e.Dir)
 	}
 	if missed := e.MissedThresholds(found.Questions); len(missed) > 0 {
-		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
+		return exit.With(exit.Missed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  ")))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/server"
@@ -72,8 +73,8 @@ func addressSpace(p *loop.Plan, cacheBytes int64) error {
 		loops += p.StoreLoops
 	}
 	if need := uint64(2<<30 + int64(loops)<<30 + cacheBytes); limit.Cur < need {
-		return &exitError{exitMissing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %d loops reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
-			limit.Cur>>20, loops, need>>20)}
+		return exit.With(exit.Missing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %d loops reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
+			limit.Cur>>20, loops, need>>20))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/inproc"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -75,7 +76,7 @@ func (f *factors) inProcess() bool {
 // works is nil where the transport works, and else says why not and what to do, with the exit code.
 func (n *network) works() error {
 	if err := n.here(); err != nil {
-		return &exitError{exitMissing, fmt.Errorf("transport %s: %w", n.name, err)}
+		return exit.With(exit.Missing, fmt.Errorf("transport %s: %w", n.name, err))
 	}
 	return nil
 }

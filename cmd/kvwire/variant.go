@@ -15,6 +15,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -208,7 +209,7 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		return nil, err
 	}
 	if l.VerifyFailures > 0 {
-		return nil, &exitError{exitWrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", l.VerifyFailures, l.FirstFailure)}
+		return nil, exit.With(exit.Wrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", l.VerifyFailures, l.FirstFailure))
 	}
 	p, err := v.s.parkServer(ctx)
 	if err != nil {
