@@ -105,8 +105,8 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 			continue
 		}
 		name, secret := "", ""
-		if f.as.who != nil {
-			name, secret = f.as.who.Name, f.as.who.Secret
+		if f.as.Who != nil {
+			name, secret = f.as.Who.Name, f.as.Who.Secret
 		}
 		if err != nil || f.target != want.at || name != want.name || secret != want.secret || !f.redis {
 			t.Errorf("%s: %q as %q with %q, %v", target, f.target, name, secret, err)

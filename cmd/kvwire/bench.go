@@ -61,7 +61,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	spec.Verify = factor.Keeps(s.flags["backend"])
 	m, err := measure(ctx, s, spec, f.goal)
 	s.noteHang(m, err)
-	err = s.child.blame(err)
+	err = s.child.Explain(err)
 	if cerr := s.close(); err == nil {
 		err = cerr
 	}

@@ -62,7 +62,7 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 	}
 	t := n.impl(f)
 	dial := func(thread, want int) (transport.Conn, error) {
-		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.as.who, Redis: f.redis})
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.as.Who, Redis: f.redis})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/server"
@@ -198,7 +199,7 @@ func TestChildrenAreParked(t *testing.T) {
 		"launched": {"--server-launch=env", "--server-addr=127.0.0.1"},
 		"hired":    {"--server-at=" + at.Listening},
 	} {
-		start := func(t *testing.T, control bool) *child {
+		start := func(t *testing.T, control bool) *fleet.Server {
 			t.Helper()
 			f, _ := launchedFactors(t, append(flags, "--backend=null", "--wait=spin")...)
 			f.Server.CPUs.Or(defaultCPUs().server)
@@ -209,21 +210,21 @@ func TestChildrenAreParked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = c.stop() })
+			t.Cleanup(func() { _ = c.Stop() })
 			return c
 		}
 		ctx := context.Background()
 		t.Run(name, func(t *testing.T) {
 			c := start(t, true)
 			for range 3 {
-				p, err := c.control.Park(ctx)
+				p, err := c.Control.Park(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := c.control.Park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
+				if _, err := c.Control.Park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
 					t.Fatalf("parking twice: %v", err)
 				}
-				cpu, err := c.control.Resume(ctx)
+				cpu, err := c.Control.Resume(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -231,46 +232,46 @@ func TestChildrenAreParked(t *testing.T) {
 					t.Fatalf("%d ns of CPU time until parked, %d when it was resumed", p.CPU, cpu)
 				}
 			}
-			if _, err := c.control.Park(ctx); err != nil {
+			if _, err := c.Control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if err := c.stop(); err != nil { // while it is parked
+			if err := c.Stop(); err != nil { // while it is parked
 				t.Fatal(err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil {
+			if _, err := c.Control.Resume(ctx); err == nil {
 				t.Fatal("a server that has ended was resumed")
 			}
 		})
 		t.Run(name+"/dies", func(t *testing.T) {
 			c := start(t, true)
-			if _, err := c.control.Park(ctx); err != nil {
+			if _, err := c.Control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if err := syscall.Kill(c.hello.Pid, syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(c.Greeting.Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil {
+			if _, err := c.Control.Resume(ctx); err == nil {
 				t.Fatal("a server that was killed was resumed")
 			}
-			if _, err := c.control.Park(ctx); err == nil {
+			if _, err := c.Control.Park(ctx); err == nil {
 				t.Fatal("a server that was killed was parked")
 			}
 		})
 		t.Run(name+"/hangs", func(t *testing.T) {
 			c := start(t, true)
-			stopAll(t, c.hello.Pid)
-			defer syscall.Kill(c.hello.Pid, syscall.SIGKILL)
+			stopAll(t, c.Greeting.Pid)
+			defer syscall.Kill(c.Greeting.Pid, syscall.SIGKILL)
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
-			if _, err := c.control.Park(short); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := c.Control.Park(short); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("parking a server that hangs: %v", err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil { // its answer would be taken for the first one's
+			if _, err := c.Control.Resume(ctx); err == nil { // its answer would be taken for the first one's
 				t.Fatal("a server that hung was resumed")
 			}
 		})
 		t.Run(name+"/without", func(t *testing.T) {
-			if c := start(t, false); c.control != nil {
+			if c := start(t, false); c.Control != nil {
 				t.Fatal("control of a server that was started without")
 			}
 		})

@@ -30,7 +30,7 @@ type dataSet struct {
 
 // dataSet is what a run with these flags would load; ok is false where it would not, or where the user chose the folder.
 func (f *factors) dataSet() (d dataSet, ok bool) {
-	if f.Store.Backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.used() || f.Load.Trace != "" {
+	if f.Store.Backend != store.Disk.String() || f.sets("dir") || f.serverAt != "" || f.launch.Used() || f.Load.Trace != "" {
 		return d, false
 	}
 	return f.data()

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -26,7 +27,7 @@ import (
 type serving struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	hello greeting
+	hello fleet.Greeting
 	said  bytes.Buffer // read it after end
 	ended bool
 }
@@ -52,7 +53,7 @@ func serve(t *testing.T, flags ...string) *serving {
 	if err := json.NewDecoder(out).Decode(&s.hello); err != nil {
 		_ = s.cmd.Wait()
 		s.ended = true
-		t.Fatalf("no greeting: %v; %s", err, &s.said)
+		t.Fatalf("no fleet.Greeting: %v; %s", err, &s.said)
 	}
 	return s
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab"
@@ -24,7 +25,7 @@ type faulty struct {
 	*running
 	t   *testing.T
 	dir string // of the results
-	kin map[processID]bool
+	kin map[fleet.ProcessID]bool
 }
 
 // beginFaulty runs an experiment in slices.
@@ -60,12 +61,12 @@ func resumeFaulty(t *testing.T, out string, args []string, env ...string) *fault
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f := &faulty{running: r, t: t, dir: out, kin: map[processID]bool{}}
+	f := &faulty{running: r, t: t, dir: out, kin: map[fleet.ProcessID]bool{}}
 	t.Cleanup(func() {
 		_ = r.cmd.Process.Kill()
 		for p := range f.kin {
-			if p.lives() {
-				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			if p.Lives() {
+				_ = syscall.Kill(p.Pid, syscall.SIGKILL)
 			}
 		}
 	})
@@ -73,18 +74,18 @@ func resumeFaulty(t *testing.T, out string, args []string, env ...string) *fault
 }
 
 // find waits for a variant of the run whose run ID ends so, that is at work and none of the others, and returns it, or its server.
-func (f *faulty) find(others []processID, cell string, server bool) processID {
+func (f *faulty) find(others []fleet.ProcessID, cell string, server bool) fleet.ProcessID {
 	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); f.lives() && time.Now().Before(deadline); <-tick.C {
 		for _, p := range f.look() {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.pid) < 3 {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.Pid) < 3 {
 				continue
 			}
 			if server {
-				of := descendants(p.pid)
+				of := fleet.Descendants(p.Pid)
 				if len(of) != 1 {
 					continue
 				}
@@ -96,17 +97,17 @@ func (f *faulty) find(others []processID, cell string, server bool) processID {
 		}
 	}
 	f.t.Fatalf("no variant %s at work: %s", cell, &f.said)
-	return processID{}
+	return fleet.ProcessID{}
 }
 
 func (f *faulty) lives() bool {
-	_, _, ok := readStat(fmt.Sprintf("/proc/%d/stat", f.cmd.Process.Pid))
+	_, ok := fleet.Identify(f.cmd.Process.Pid)
 	return ok
 }
 
 // look are the run's processes now. All that were ever seen are in kin.
-func (f *faulty) look() []processID {
-	all := descendants(f.cmd.Process.Pid)
+func (f *faulty) look() []fleet.ProcessID {
+	all := fleet.Descendants(f.cmd.Process.Pid)
 	for _, p := range all {
 		f.kin[p] = true
 	}
@@ -134,9 +135,9 @@ func (f *faulty) leavesNobody(within time.Duration) {
 	for deadline := time.Now().Add(within); ; <-tick.C {
 		left = nil
 		for p := range f.kin {
-			if p.lives() {
-				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-				left = append(left, fmt.Sprintf("%d %s", p.pid, bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
+			if p.Lives() {
+				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+				left = append(left, fmt.Sprintf("%d %s", p.Pid, bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
 			}
 		}
 		if len(left) == 0 {
@@ -192,11 +193,11 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", c.name, times), func(t *testing.T) {
 				takesGenerations(t)
 				f := beginFaulty(t, twoNetworks, orderWaitOfTest+"="+c.wait)
-				var hit []processID
+				var hit []fleet.ProcessID
 				for range times {
 					p := f.find(hit, c.cell, c.server)
 					hit = append(hit, p)
-					if err := syscall.Kill(p.pid, c.signal); err != nil {
+					if err := syscall.Kill(p.Pid, c.signal); err != nil {
 						t.Fatal(err)
 					}
 				}

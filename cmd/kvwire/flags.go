@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/kv"
@@ -42,7 +43,7 @@ type factors struct {
 	redis    bool // target is a Redis's
 	as       identity
 	serverAt string
-	launch   launchers
+	launch   fleet.Launchers
 	goal     *goal // of Load.Search
 
 	outputDir string
@@ -93,7 +94,7 @@ func (f *factors) benchFlags() {
 	f.loadFlags(factor.Any(factor.Server | factor.Load | factor.Bench))
 	s.StringVar(&f.target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
 	s.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
-	f.launch.add(s)
+	f.launchFlags()
 	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
 	s.StringVar(&f.recordDir, "record-dir", "", "leave those two there")
 	s.StringVar(&f.runID, "run-id", "", "the run's name in them")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -64,7 +65,7 @@ func instrumentCommand(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	scratch, err := os.MkdirTemp("", temporaryName)
+	scratch, err := os.MkdirTemp("", fleet.TemporaryPrefix)
 	if err != nil {
 		return err
 	}
@@ -88,18 +89,18 @@ func serveRedis(ctx context.Context) (addr, clientCPUs string, stop func() error
 		return "", "", nil, err
 	}
 	cpus := defaultCPUs()
-	p := &process{name: "the server", cmd: exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
-		"--server-cpus="+cpus.server.String()), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: io.Discard}
-	if err := p.start(); err != nil {
+	p, err := fleet.Start("the server", exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
+		"--server-cpus="+cpus.server.String()), io.Discard)
+	if err != nil {
 		return "", "", nil, err
 	}
-	var hello greeting
-	line, err := p.next(ctx, patience)
+	var hello fleet.Greeting
+	line, err := p.Next(ctx, fleet.Patience)
 	if err == nil {
 		err = json.Unmarshal(line, &hello)
 	}
 	if err != nil {
-		return "", "", nil, errors.Join(err, p.stop())
+		return "", "", nil, errors.Join(err, p.Stop())
 	}
-	return hello.Listening, cpus.client.String(), p.stop, nil
+	return hello.Listening, cpus.client.String(), p.Stop, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -30,7 +30,7 @@ func script(t *testing.T, text string) string {
 // says is a shell line that greets as this version does, and another that says that it is ready.
 func says(t *testing.T) (greets, isReady string) {
 	t.Helper()
-	b, err := json.Marshal(hostWord{Kvwire: version, Machine: "m"})
+	b, err := json.Marshal(fleet.HostInfo{Kvwire: version, Machine: "m"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 			err := s.start(context.Background(), "127.0.0.1:1")
 			var pid int
 			if err == nil {
-				pid = s.hosts[0].cmd.Process.Pid
+				pid = s.hosts[0].Pid()
 				if _, err = s.window(context.Background(), spec, func(bench.Progress) {}); err == nil {
 					t.Error("it gave a result")
 				}
@@ -102,28 +102,28 @@ func TestInterruptWhileHostsStart(t *testing.T) {
 
 // Hosts are told apart by their kernels, and not by their number.
 func TestPlacesCountMachines(t *testing.T) {
-	host := func(machine, kernel string) hostWord {
-		w := hostWord{Machine: machine}
+	host := func(machine, kernel string) fleet.HostInfo {
+		w := fleet.HostInfo{Machine: machine}
 		w.Env.Kernel = kernel
 		return w
 	}
 	for name, c := range map[string]struct {
 		addr                  string
-		server                hostWord
-		loads                 []hostWord
+		server                fleet.HostInfo
+		loads                 []fleet.HostInfo
 		hosts, device, kernel string
 		apart                 bool
 	}{
-		"all on one":           {"127.0.0.1", host("a", "6.1"), []hostWord{host("a", "6.1"), host("a", "6.1")}, "1", "loopback", "6.1", false},
-		"namespaces of one":    {"10.0.0.1", host("a", "6.1"), []hostWord{host("a", "6.1")}, "1", "", "6.1", false},
-		"each on its own":      {"10.0.0.1", host("a", "6.1"), []hostWord{host("b", "6.18"), host("c", "6.1")}, "3", "", "6.1, 6.18", true},
-		"a load on the server": {"10.0.0.1", host("a", "6.1"), []hostWord{host("b", "6.1"), host("a", "6.1")}, "2", "", "6.1", false},
-		"one is not known":     {"10.0.0.1", host("a", "6.1"), []hostWord{host("", "6.1")}, "", "", "6.1", false},
+		"all on one":           {"127.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("a", "6.1"), host("a", "6.1")}, "1", "loopback", "6.1", false},
+		"namespaces of one":    {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("a", "6.1")}, "1", "", "6.1", false},
+		"each on its own":      {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("b", "6.18"), host("c", "6.1")}, "3", "", "6.1, 6.18", true},
+		"a load on the server": {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("b", "6.1"), host("a", "6.1")}, "2", "", "6.1", false},
+		"one is not known":     {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("", "6.1")}, "", "", "6.1", false},
 	} {
 		f, _ := launchedFactors(t, "--server-launch=env", "--client-launch=env", "--server-addr="+c.addr, "--backend=null")
-		s := &session{f: f, child: &child{p: &process{host: c.server}}, hosts: &loadHosts{f: f}}
+		s := &session{f: f, child: &fleet.Server{Process: &fleet.Process{Host: c.server}}, hosts: &loadHosts{f: f}}
 		for _, w := range c.loads {
-			s.hosts.hosts = append(s.hosts.hosts, &loadHost{process: &process{host: w}})
+			s.hosts.hosts = append(s.hosts.hosts, &loadHost{Process: &fleet.Process{Host: w}})
 		}
 		r := f.clientRow()
 		s.place(r)
@@ -138,9 +138,9 @@ func TestPortsOfLoadHostsAddUp(t *testing.T) {
 	port := func(machine, device string, n uint64) *loadHost {
 		w := &portWord{Before: map[string]uint64{"hw_counters/rcvd_rnr_err": 10}, After: map[string]uint64{"hw_counters/rcvd_rnr_err": 10 + n}}
 		w.Choice.Device, w.Choice.Provider = device, "mlx5"
-		return &loadHost{process: &process{host: hostWord{Machine: machine}}, found: &portion{Port: w}}
+		return &loadHost{Process: &fleet.Process{Host: fleet.HostInfo{Machine: machine}}, found: &portion{Port: w}}
 	}
-	s := &loadHosts{hosts: []*loadHost{port("a", "mlx5_0", 1), port("a", "mlx5_0", 1), port("a", "mlx5_1", 2), port("b", "mlx5_0", 4), {process: &process{}, found: &portion{}}}}
+	s := &loadHosts{hosts: []*loadHost{port("a", "mlx5_0", 1), port("a", "mlx5_0", 1), port("a", "mlx5_1", 2), port("b", "mlx5_0", 4), {Process: &fleet.Process{}, found: &portion{}}}}
 	r := &report.Row{Hosts: report.I(3)}
 	s.port().fill(r)
 	if r.RDMARnr != report.U(7) || r.RDMAProvider != "mlx5" || r.RDMADupReq.Known() {
@@ -149,51 +149,6 @@ func TestPortsOfLoadHostsAddUp(t *testing.T) {
 	if (&loadHosts{hosts: s.hosts[4:]}).port() != nil {
 		t.Error("a port without RDMA")
 	}
-}
-
-func TestSayingsPassLinesOnAndKeepKvwiresLast(t *testing.T) {
-	var to bytes.Buffer
-	s := &sayings{name: "load host 1", to: &to}
-	for _, part := range []string{"Welcome\nkvwire: no such", " device\nsrun: error: n1: Exited with", " exit code 3\n\n", strings.Repeat("x", 2*saidLineMax)} {
-		if n, err := s.Write([]byte(part)); n != len(part) || err != nil {
-			t.Fatal(n, err)
-		}
-	}
-	if got := s.last(); got != "; it said last: no such device" || !s.kvwires() {
-		t.Errorf("%q", got)
-	}
-	want := "kvwire: load host 1: Welcome\nkvwire: load host 1: no such device\nkvwire: load host 1: srun: error: n1: Exited with exit code 3\nkvwire: load host 1: " + strings.Repeat("x", saidLineMax) + "\n"
-	if to.String() != want {
-		t.Errorf("%q", &to)
-	}
-	quiet := &sayings{to: &to}
-	if got := quiet.last(); got != ", and has said nothing" {
-		t.Errorf("%q", got)
-	}
-}
-
-func TestArgumentsOfALaunchedProcessLeaveTheRestAlone(t *testing.T) {
-	in := strings.NewReader("{\"args\":[\"serve\",\"--dir=a b'c\\n\\\"\"],\"secret\":\"s\"}\nrest")
-	r, err := readRole(in)
-	if err != nil || len(r.Args) != 2 || r.Args[1] != "--dir=a b'c\n\"" || r.Secret != "s" || in.Len() != len("rest") {
-		t.Errorf("%q, %d bytes left: %v", r, in.Len(), err)
-	}
-	for name, text := range map[string]string{"empty": "", "cut": `{"args":["serve"`, "none": `{"args":[]}` + "\n", "another command": `{"args":["run","quick"]}` + "\n", "a list": `["serve"]` + "\n", "too long": "[\"" + strings.Repeat("x", roleLineMax)} {
-		if r, err := readRole(strings.NewReader(text)); err == nil {
-			t.Errorf("%s: %q", name, r)
-		}
-	}
-}
-
-func FuzzReadRole(f *testing.F) {
-	f.Add([]byte(`{"args":["serve","--json"],"secret":"run rw x"}` + "\nmore"))
-	f.Add([]byte("{}\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := readRole(bytes.NewReader(b))
-		if err == nil && r.Args[0] != "serve" && r.Args[0] != "loadhost" {
-			t.Fatalf("it becomes %q", r.Args)
-		}
-	})
 }
 
 func FuzzReadOrder(f *testing.F) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -94,9 +95,9 @@ func loadhostCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	d := &driven{s: s, out: json.NewEncoder(os.Stdout)}
-	err = d.obey(ctx, ordersIn())
+	err = d.obey(ctx, fleet.Stdin())
 	if d.load != nil {
-		ending, cancel := context.WithTimeout(context.Background(), hungPatience)
+		ending, cancel := context.WithTimeout(context.Background(), fleet.HungPatience)
 		defer cancel()
 		d.load.abandon(ending)
 	}
@@ -152,7 +153,7 @@ func (d *driven) obey(ctx context.Context, in io.Reader) error {
 // readOrders hands on orders until the input ends; one to stop is done at once.
 func readOrders(ctx context.Context, in io.Reader, jobs chan<- job) error {
 	last := func() {}
-	return eachLine(in, func(line []byte) (more bool, err error) {
+	return fleet.EachLine(in, func(line []byte) (more bool, err error) {
 		o, err := readOrder(line)
 		if err != nil {
 			return false, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
@@ -29,7 +30,7 @@ type loadHosts struct {
 
 // loadHost is one of them.
 type loadHost struct {
-	*process
+	*fleet.Process
 	ready ready
 	found *portion
 	res   *bench.Result // found's
@@ -37,7 +38,7 @@ type loadHost struct {
 
 // startLoadHosts starts all of them at once, and returns when each has connected to the server at addr.
 func startLoadHosts(ctx context.Context, f *factors, addr string) (*loadHosts, error) {
-	s := &loadHosts{f: f, silence: patience, hosts: make([]*loadHost, len(f.launch.Clients))}
+	s := &loadHosts{f: f, silence: fleet.Patience, hosts: make([]*loadHost, len(f.launch.Clients))}
 	if err := s.start(ctx, addr); err != nil {
 		return nil, err
 	}
@@ -54,15 +55,14 @@ func (s *loadHosts) start(ctx context.Context, addr string) error {
 		}
 	}
 	err := s.each(ctx, func(ctx context.Context, i int) error {
-		name := behind(fmt.Sprintf("load host %d", i+1), f.launch.Clients[i])
-		p, err := launch(ctx, name, f.launch.Clients[i], f.launch.Path, role{args, f.as.told()})
+		p, err := f.launch.Launch(ctx, fmt.Sprintf("load host %d", i+1), f.launch.Clients[i], version, fleet.Role{Args: args, Credentials: f.as.Credentials()})
 		if err != nil {
 			return err
 		}
-		s.hosts[i] = &loadHost{process: p}
+		s.hosts[i] = &loadHost{Process: p}
 		w, err := s.word(ctx, i)
 		if err == nil && w.Ready == nil {
-			err = unexpected(p, "that it is ready")
+			err = p.Unexpected("that it is ready")
 		}
 		if err == nil {
 			s.hosts[i].ready = *w.Ready
@@ -95,11 +95,11 @@ func (s *loadHosts) each(ctx context.Context, do func(ctx context.Context, i int
 // word is the next one of a host.
 func (s *loadHosts) word(ctx context.Context, i int) (w word, err error) {
 	h := s.hosts[i]
-	line, err := h.next(ctx, s.silence)
+	line, err := h.Next(ctx, s.silence)
 	if err != nil {
 		return w, err
 	}
-	return w, readWord(line, h.name, &w)
+	return w, readWord(line, h.Name, &w)
 }
 
 // readWord reads one line of a load host.
@@ -111,10 +111,6 @@ func readWord(b []byte, name string, w *word) error {
 	return nil
 }
 
-func unexpected(p *process, what string) error {
-	return fmt.Errorf("%s was to say %s, and says something else", p.name, what)
-}
-
 // agreed is what the server told the first of them, which each compared with its own flags.
 func (s *loadHosts) agreed() (flags map[string]string, g granted) {
 	r := s.hosts[0].ready
@@ -124,12 +120,12 @@ func (s *loadHosts) agreed() (flags map[string]string, g granted) {
 // load has the first host load the store.
 func (s *loadHosts) load(ctx context.Context, spec bench.Spec, show func(bench.Progress)) error {
 	spec.AllThreads = 0 // it loads all by itself
-	if err := s.hosts[0].send(order{Load: &loadOrder{Spec: spec, Kept: s.f.sets("dir")}}); err != nil {
+	if err := s.hosts[0].Send(order{Load: &loadOrder{Spec: spec, Kept: s.f.sets("dir")}}); err != nil {
 		return err
 	}
 	w, err := s.await(ctx, 0, show)
 	if err == nil && !w.Loaded {
-		err = unexpected(s.hosts[0].process, "that the store is loaded")
+		err = s.hosts[0].Unexpected("that the store is loaded")
 	}
 	return err
 }
@@ -164,7 +160,7 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 	}
 	m := &measured{started: time.Now()}
 	for i, h := range s.hosts {
-		if err := h.write(goes[i]); err != nil {
+		if err := h.Write(goes[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -172,13 +168,13 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 	cut := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		for _, h := range s.hosts {
-			_, _ = h.stdin.Write([]byte(stopLine)) // who cannot be told has ended, which its words show
+			h.TryWrite([]byte(stopLine))
 		}
 	})
 	err := s.each(context.WithoutCancel(ctx), func(ctx context.Context, i int) error {
 		w, err := s.await(ctx, i, show)
 		if err == nil && w.Found == nil {
-			err = unexpected(s.hosts[i].process, "what it has found")
+			err = s.hosts[i].Unexpected("what it has found")
 		}
 		if err != nil {
 			return err
@@ -186,7 +182,7 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 		h := s.hosts[i]
 		h.found = w.Found
 		if h.res, err = bench.DecodeResult(w.Found.Result); err != nil {
-			err = fmt.Errorf("%s: %w", h.name, quote.Error(err))
+			err = fmt.Errorf("%s: %w", h.Name, quote.Error(err))
 		}
 		return err
 	})
@@ -207,7 +203,7 @@ func (s *loadHosts) gather(m *measured) (err error) {
 		parts = append(parts, h.res)
 		m.hosts = append(m.hosts, report.LoadHost{Name: fmt.Sprintf("load host %d", i+1), Result: h.res})
 		if h.found.Error != "" {
-			errs = append(errs, h.name+": "+h.found.Error)
+			errs = append(errs, h.Name+": "+h.found.Error)
 		}
 	}
 	if m.result, err = bench.Together(parts); err != nil {
@@ -237,7 +233,7 @@ func (s *loadHosts) port() *rdmaPort {
 		if sum == nil {
 			sum = &rdmaPort{choice: p.Choice, before: device.Counters{}, after: device.Counters{}}
 		}
-		id := fmt.Sprint(cmp.Or(h.host.Machine, h.name), p.Choice.Device, p.Choice.Port)
+		id := fmt.Sprint(cmp.Or(h.Host.Machine, h.Name), p.Choice.Device, p.Choice.Port)
 		if seen[id] {
 			continue
 		}
@@ -259,8 +255,8 @@ func (s *loadHosts) close() error {
 			continue
 		}
 		wait.Go(func() {
-			if err := h.stop(); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", h.name, err)
+			if err := h.Stop(); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", h.Name, err)
 			}
 		})
 	}
@@ -269,44 +265,44 @@ func (s *loadHosts) close() error {
 }
 
 // serverHost is the host that the server is on.
-func (s *session) serverHost() hostWord {
-	if s.child != nil && s.child.p != nil {
-		return s.child.p.host
+func (s *session) serverHost() fleet.HostInfo {
+	if s.child != nil && s.f.launch.Server != "" {
+		return s.child.Host
 	}
 	return s.here()
 }
 
 // here is this machine, as a launched process would tell of its own.
-func (s *session) here() hostWord {
-	w := hostWord{Machine: machineID()}
+func (s *session) here() fleet.HostInfo {
+	w := fleet.HostInfo{Machine: fleet.MachineID()}
 	w.Env.Kernel = kernel()
 	return w
 }
 
 // places are the hosts of the server and of the load, in this order.
-func (s *session) places() []hostWord {
-	all := []hostWord{s.serverHost()}
+func (s *session) places() []fleet.HostInfo {
+	all := []fleet.HostInfo{s.serverHost()}
 	if s.hosts == nil {
 		return append(all, s.here())
 	}
 	for _, h := range s.hosts.hosts {
-		all = append(all, h.host)
+		all = append(all, h.Host)
 	}
 	return all
 }
 
 // serverApart says that the server is on a machine where no load is made, as far as is known.
 func (s *session) serverApart() bool {
-	if !s.f.launch.used() {
+	if !s.f.launch.Used() {
 		return false
 	}
 	places := s.places()
-	return places[0].Machine != "" && !slices.ContainsFunc(places[1:], func(p hostWord) bool { return p.Machine == "" || p.Machine == places[0].Machine })
+	return places[0].Machine != "" && !slices.ContainsFunc(places[1:], func(p fleet.HostInfo) bool { return p.Machine == "" || p.Machine == places[0].Machine })
 }
 
 // place writes where a run's processes were. Hosts count by their kernels: namespaces and containers of one machine are one.
 func (s *session) place(r *report.Row) {
-	if !s.f.launch.used() {
+	if !s.f.launch.Used() {
 		return
 	}
 	machines, kernels, known := map[string]bool{}, []string(nil), true
@@ -328,12 +324,12 @@ func (s *session) place(r *report.Row) {
 // beside fills in what the run's other processes took on each load host's machine.
 func (s *session) beside(hosts []report.LoadHost, server *report.Server) {
 	for i := range hosts {
-		at := s.hosts.hosts[i].host.Machine
+		at := s.hosts.hosts[i].Host.Machine
 		if at == "" {
 			continue
 		}
 		for j := range hosts {
-			if j != i && s.hosts.hosts[j].host.Machine == at {
+			if j != i && s.hosts.hosts[j].Host.Machine == at {
 				hosts[i].Beside.Add(hosts[j].Result.Process)
 			}
 		}
@@ -346,12 +342,12 @@ func (s *session) beside(hosts []report.LoadHost, server *report.Server) {
 // writeHosts leaves what the launched hosts are in a folder of results.
 func (s *session) writeHosts(dir string) error {
 	var hosts []report.HostEnv
-	if s.child != nil && s.child.p != nil {
-		hosts = append(hosts, report.HostEnv{Role: "server", Env: s.child.p.host.Env})
+	if s.child != nil && s.f.launch.Server != "" {
+		hosts = append(hosts, report.HostEnv{Role: "server", Env: s.child.Host.Env})
 	}
 	if s.hosts != nil {
 		for i, h := range s.hosts.hosts {
-			hosts = append(hosts, report.HostEnv{Role: fmt.Sprintf("load %d", i+1), Env: h.host.Env})
+			hosts = append(hosts, report.HostEnv{Role: fmt.Sprintf("load %d", i+1), Env: h.Host.Env})
 		}
 	}
 	if len(hosts) == 0 {

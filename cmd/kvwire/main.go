@@ -136,7 +136,7 @@ func interruptible() context.Context {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signalled := make(chan chan bool)
-	deaf = func() bool {
+	stopSignals = func() bool {
 		signal.Stop(signals) // what came is in the channel when it returns
 		back := make(chan bool)
 		signalled <- back
@@ -178,9 +178,9 @@ func interruptible() context.Context {
 // saysStop is set by a command that says itself that it stops.
 var saysStop atomic.Bool
 
-// deaf leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
+// stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
 // before the process becomes another one, which would not know of it; nil: nobody listens.
-var deaf func() bool
+var stopSignals func() bool
 
 // exits are what is to be undone also when the user does not wait for an orderly end.
 var exits struct {

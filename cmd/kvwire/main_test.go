@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
@@ -25,6 +26,9 @@ import (
 )
 
 // TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
+// patience bounds waits of tests.
+const patience = fleet.Patience
+
 func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
@@ -149,7 +153,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	defer tick.Stop()
 	for range tick.C {
 		b, _ := os.ReadFile(ts.MkAbs(args[0]))
-		var g greeting
+		var g fleet.Greeting
 		if json.Unmarshal(b, &g) == nil && g.Listening != "" {
 			ts.Setenv(args[1], g.Listening)
 			return

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,14 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
@@ -31,7 +28,7 @@ type processes struct {
 	x        *experiment.Experiment
 	dir      string // of the results
 	serverAt string // --server-at
-	launch   launchers
+	launch   fleet.Launchers
 	log      io.Writer    // run.log
 	wrong    atomic.Int32 // processes that read wrong data
 
@@ -79,7 +76,7 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 
 // required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
 func (p *processes) required() error {
-	if p.launch.used() {
+	if p.launch.Used() {
 		return nil
 	}
 	for _, name := range p.x.Require {
@@ -112,7 +109,7 @@ func (f *factors) whole() string {
 
 // notHere is why a cell cannot be run on this machine; nil: it can, or only the launched hosts know.
 func (p *processes) notHere(f *factors) error {
-	if f.launch.used() {
+	if f.launch.Used() {
 		return nil
 	}
 	n, err := find(f.Server.Transport)
@@ -131,7 +128,7 @@ func (p *processes) notHere(f *factors) error {
 
 // explain turns the error with which a process ended into one of package lab.
 func (p *processes) explain(f *factors, err error) error {
-	if !f.launch.used() || exit.Code(err) != exit.Missing {
+	if !f.launch.Used() || exit.Code(err) != exit.Missing {
 		return err
 	}
 	if slices.Contains(p.x.Require, f.Server.Transport) { // only the launched hosts know
@@ -146,7 +143,7 @@ func (p *processes) args(command string, f *factors, cell int, id string) []stri
 	if f.serverAt != "" {
 		args = append(args, "--server-at="+f.serverAt)
 	}
-	return append(args, f.launch.args()...)
+	return append(args, f.launch.Args()...)
 }
 
 // Start implements lab.Exec.
@@ -167,11 +164,11 @@ func (p *processes) Start(ctx context.Context, v lab.Variant) (lab.Process, erro
 	if err != nil {
 		return nil, err
 	}
-	proc := &process{name: v.Label, cmd: exec.Command(exe, args...), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: p.log}
-	if err := proc.start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", v.Label, err)
+	proc, err := fleet.Start(v.Label, exec.Command(exe, args...), p.log)
+	if err != nil {
+		return nil, err
 	}
-	one := &variantProcess{process: proc, how: how, wrong: &p.wrong}
+	one := &variantProcess{Process: proc, how: how, wrong: &p.wrong}
 	if err := one.ready(ctx); err != nil {
 		one.Kill()
 		return nil, p.explain(f, err)
@@ -207,10 +204,10 @@ func (p *processes) takeData(ctx context.Context, f *factors, place int) (dir, h
 
 // variantProcess is a variant of a generation.
 type variantProcess struct {
-	*process
-	how   string        // how its store came to its records; "": it loaded them
-	wrong *atomic.Int32 // counts processes that read wrong data
-	kin   []processID   // its server and what else it has started, as it was last seen
+	*fleet.Process
+	how   string            // how its store came to its records; "": it loaded them
+	wrong *atomic.Int32     // counts processes that read wrong data
+	kin   []fleet.ProcessID // its server and what else it has started, as it was last seen
 }
 
 // orderWait is how long a variant may take beyond what it was ordered to do. Its own bounds come first, since it knows better what does not answer: those of
@@ -220,7 +217,7 @@ var orderWait = 70 * time.Second
 // ready waits until the variant has loaded its data and is parked.
 func (v *variantProcess) ready(ctx context.Context) error {
 	for {
-		w, err := v.word(ctx, patience)
+		w, err := v.word(ctx, fleet.Patience)
 		v.look()
 		if err != nil || w.Ready {
 			return err
@@ -230,13 +227,13 @@ func (v *variantProcess) ready(ctx context.Context) error {
 
 // look takes down which processes the variant has started. Where it dies they outlive it for a moment, and have its store open.
 func (v *variantProcess) look() {
-	if now := descendants(v.cmd.Process.Pid); len(now) > 0 {
+	if now := fleet.Descendants(v.Pid()); len(now) > 0 {
 		v.kin = now
 	}
 }
 
 func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w variantWord, err error) {
-	line, err := v.next(ctx, wait)
+	line, err := v.Next(ctx, wait)
 	if err != nil {
 		if status := new(exec.ExitError); errors.As(err, &status) && status.ExitCode() == exit.Wrong {
 			v.wrong.Add(1)
@@ -244,14 +241,14 @@ func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w varian
 		return w, err
 	}
 	if err := json.Unmarshal(line, &w); err != nil {
-		return w, fmt.Errorf("%s: %.100q is not a message of kvwire: %w", v.name, line, quote.Error(err))
+		return w, fmt.Errorf("%s: %.100q is not a message of kvwire: %w", v.Name, line, quote.Error(err))
 	}
 	return w, nil
 }
 
 // Slice implements lab.Process.
 func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration) (s report.Slice, err error) {
-	if err := v.send(variantOrder{Slice: &sliceOrder{settle, window}}); err != nil {
+	if err := v.Send(variantOrder{Slice: &sliceOrder{settle, window}}); err != nil {
 		return s, err
 	}
 	w, err := v.word(ctx, settle+window+orderWait)
@@ -259,14 +256,14 @@ func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration
 	case err != nil:
 		return s, err
 	case w.Slice == nil:
-		return s, unexpected(v.process, "what a slice has found")
+		return s, v.Unexpected("what a slice has found")
 	}
 	return *w.Slice, nil
 }
 
 // Finish implements lab.Process.
 func (v *variantProcess) Finish(ctx context.Context) (*report.Row, error) {
-	if err := v.send(variantOrder{Finish: true}); err != nil {
+	if err := v.Send(variantOrder{Finish: true}); err != nil {
 		return nil, err
 	}
 	w, err := v.word(ctx, orderWait)
@@ -274,27 +271,25 @@ func (v *variantProcess) Finish(ctx context.Context) (*report.Row, error) {
 	case err != nil:
 		return nil, err
 	case w.Row == nil:
-		return nil, unexpected(v.process, "its row")
+		return nil, v.Unexpected("its row")
 	}
 	if v.how != "" {
 		w.Row.DataSet = v.how
 	}
-	if err := v.stop(); err != nil {
-		return nil, fmt.Errorf("%s ended: %w%s", v.name, err, v.said.last())
+	if err := v.End(); err != nil {
+		return nil, err
 	}
 	return w.Row, nil
 }
 
 // Kill implements lab.Process. Its server, which ends with it, has ended when it returns.
 func (v *variantProcess) Kill() {
-	v.hung = true
-	select {
-	case <-v.ended:
-	default:
+	v.Hung = true
+	if !v.Ended() {
 		v.look()
-		_ = v.stop()
+		_ = v.Stop()
 	}
-	outlive(v.kin, hungPatience)
+	fleet.AwaitEnd(v.kin, fleet.HungPatience)
 	v.kin = nil
 }
 
@@ -329,38 +324,13 @@ func (p *processes) Run(ctx context.Context, run experiment.Run, id string) (row
 	return row, err
 }
 
-// program runs a kvwire command and returns its standard output. An error has the last line of its standard error.
+// program runs a kvwire command and returns its standard output.
 func (p *processes) program(ctx context.Context, name string, args []string) ([]byte, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
+	out, err := fleet.Run(ctx, name, args, p.log)
+	if exit.Code(err) == exit.Wrong {
+		p.wrong.Add(1)
 	}
-	cmd := exec.Command(exe, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	var out bytes.Buffer
-	said := &sayings{name: name, to: p.log}
-	cmd.Stdout, cmd.Stderr = &out, said
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })
-	defer stop()
-	err = cmd.Wait()
-	status := new(exec.ExitError)
-	if errors.As(err, &status) && status.ExitCode() == exit.Interrupted && ctx.Err() != nil && out.Len() > 0 {
-		err = nil // its row has the reason
-	}
-	if err != nil {
-		code := exit.Failed
-		if errors.As(err, &status) {
-			code = status.ExitCode()
-		}
-		if code == exit.Wrong {
-			p.wrong.Add(1)
-		}
-		err = exit.With(cmp.Or(max(code, 0), exit.Failed), fmt.Errorf("%w: %s", err, strings.TrimPrefix(said.last(), "; it said last: ")))
-	}
-	return out.Bytes(), err
+	return out, err
 }
 
 // Calibrate implements lab.Exec: it measures the units of the bill of materials, in a process of its own.
@@ -369,7 +339,7 @@ func (p *processes) Calibrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, fleet.Patience)
 	defer cancel()
 	b, err := p.program(ctx, "calibrate", []string{"calibrate", "--json"})
 	if err != nil {

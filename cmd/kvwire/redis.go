@@ -56,7 +56,7 @@ func (f *factors) readRedis() error {
 	}
 	f.target, f.redis = at, true
 	if who != nil {
-		f.as.who = who
+		f.as.Who = who
 	}
 	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
 		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)

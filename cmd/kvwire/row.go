@@ -47,7 +47,7 @@ func (f *factors) clientRow() *report.Row {
 		}
 		return values(name)
 	}
-	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.used() {
+	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.Used() {
 		r.Hosts = report.Int{} // seen when they are there
 	}
 	if n := len(f.launch.Clients); n > 0 {

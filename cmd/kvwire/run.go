@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
@@ -56,7 +57,7 @@ func runCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
 	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
-	f.launch.add(f.set)
+	f.launchFlags()
 	var arg, vm string
 	vmFlag(f, &vm)
 	g := new(generationsFlags)
@@ -213,7 +214,7 @@ func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Ru
 func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
 	p := &processes{x: x, serverAt: f.serverAt, launch: f.launch}
 	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: p.required, Failed: failed,
-		Exec: func(plan *lab.Plan) lab.Exec { p.launch = launchers(plan.Launch); return p },
+		Exec: func(plan *lab.Plan) lab.Exec { p.launch = fleet.Launchers(plan.Launch); return p },
 		Data: dataFolder,
 		Note: func(format string, a ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", a...) }}
 	var e *results.Execution
@@ -245,7 +246,7 @@ func othersEnvironment() report.Env {
 
 // dataFolder is the folder of an execution's data sets.
 func dataFolder(plan *lab.Plan) string {
-	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, plan.ID, plan.Seed))
+	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", fleet.TemporaryPrefix, plan.ID, plan.Seed))
 }
 
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
@@ -25,17 +26,6 @@ const serveHelp = `Examples:
 
 Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
 With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
-
-// greeting is what serve prints when connections can be made, with --json as one line.
-type greeting struct {
-	Listening string `json:"listening"`
-	Transport string `json:"transport"`
-	Backend   string `json:"backend"`
-	DirectIO  bool   `json:"direct_io"`
-	Dir       string `json:"dir,omitempty"`
-	Pid       int    `json:"pid"`
-	Metrics   string `json:"metrics,omitempty"` // the address of that port
-}
 
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
@@ -129,7 +119,7 @@ func greet(f *factors, s *server.Server, c server.Counters, metrics string) erro
 	o := f.serverOptions()
 	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
 		"engine", f.engines(), "direct_io", c.DirectIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
-	g := greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
+	g := fleet.Greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(stdout).Encode(g)
 	}
@@ -152,9 +142,9 @@ func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	ended := make(chan error, 1)
 	switch {
 	case f.control:
-		go func() { ended <- s.Obey(ctx, ordersIn(), os.Stdout) }()
+		go func() { ended <- s.Obey(ctx, fleet.Stdin(), os.Stdout) }()
 	case f.keepStdin:
-		go func() { _, _ = io.Copy(io.Discard, ordersIn()); ended <- nil }()
+		go func() { _, _ = io.Copy(io.Discard, fleet.Stdin()); ended <- nil }()
 	}
 	failed := make(chan error, len(s.Group().All()))
 	for _, l := range s.Group().All() {
@@ -169,6 +159,3 @@ func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	}
 	return nil
 }
-
-// patience bounds waits for a server's start and end.
-const patience = 60 * time.Second

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
@@ -20,7 +21,7 @@ import (
 type session struct {
 	f      *factors
 	served *server.Server // in this process (inproc)
-	child  *child         // in a process of its own
+	child  *fleet.Server  // in a process of its own
 	client *client
 	hosts  *loadHosts        // in the client's place, with --client-launch
 	idle   report.Float      // CPUs that are busy without us; NA with --target
@@ -48,13 +49,17 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	if _, err := f.plan(); err != nil {
 		return nil, err
 	}
-	for _, n := range f.launch.here(n, side) {
-		if err := n.works(); err != nil {
-			return nil, err
-		}
+	if f.launch.Server == "" {
+		err = n.works()
+	}
+	if err == nil && len(f.launch.Clients) == 0 {
+		err = side.works()
+	}
+	if err != nil {
+		return nil, err
 	}
 	cpus := defaultCPUs()
-	if f.launch.used() {
+	if f.launch.Used() {
 		cpus = split{} // any: they are on hosts of their own
 	}
 	f.Server.CPUs.Or(cpus.server)
@@ -134,7 +139,7 @@ func (f *factors) clientNetwork(server *network) (*network, error) {
 
 func (s *session) start(ctx context.Context, side *network) (err error) {
 	f := s.f
-	if f.target == "" && f.serverAt == "" && !f.launch.used() && !f.control { // variants start together, a server that runs already is not idle, and another machine is not seen
+	if f.target == "" && f.serverAt == "" && !f.launch.Used() && !f.control { // variants start together, a server that runs already is not idle, and another machine is not seen
 		if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
 			s.idle = report.F(busy)
 		}
@@ -152,13 +157,13 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 		if s.child, err = startChild(ctx, f); err != nil {
 			return err
 		}
-		if s.child.control != nil && !f.OnDisk() {
-			s.child.control.Quiet = server.QuietSoon
+		if s.child.Control != nil && !f.OnDisk() {
+			s.child.Control.Quiet = server.QuietSoon
 		}
-		addr = s.child.hello.Listening
+		addr = s.child.Greeting.Listening
 	}
-	if f.launch.used() {
-		if addr, err = f.launch.reached(addr); err != nil {
+	if f.launch.Used() {
+		if addr, err = f.launch.Reached(addr); err != nil {
 			return err
 		}
 	}
@@ -171,13 +176,10 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 	return err
 }
 
-// temporaryName begins the name of a temporary folder.
-const temporaryName = "kvwire-"
-
 // temporary makes a folder for a store: where TMPDIR says, or else in /tmp or /var/tmp, whichever has a disk
 // under it that O_DIRECT reaches. The caller removes it.
 func temporary() (string, error) {
-	dir, err := os.MkdirTemp(temporaryParent(), temporaryName)
+	dir, err := os.MkdirTemp(temporaryParent(), fleet.TemporaryPrefix)
 	if err == nil {
 		atExit(func() { _ = os.RemoveAll(dir) })
 	} else {
@@ -215,7 +217,7 @@ func (s *session) noteHang(m *measured, err error) {
 	silent := m != nil && (m.result.Unanswered > 0 || m.err != nil) ||
 		err != nil && (strings.Contains(err.Error(), bench.ErrStuck.Error()) || strings.Contains(err.Error(), errNoAnswer.Error()))
 	if s.child != nil && silent {
-		s.child.hung = true
+		s.child.Hung = true
 	}
 }
 
@@ -232,7 +234,7 @@ func (s *session) close() error {
 		errs = append(errs, s.served.Close())
 	}
 	if s.child != nil {
-		errs = append(errs, s.child.stop())
+		errs = append(errs, s.child.Stop())
 	}
 	return errors.Join(errs...)
 }
@@ -242,8 +244,35 @@ func (s *session) parker() server.Parker {
 	switch {
 	case s.served != nil:
 		return s.served
-	case s.child != nil && s.child.control != nil:
-		return s.child.control
+	case s.child != nil && s.child.Control != nil:
+		return s.child.Control
 	}
 	return nil
+}
+
+// startChild runs kvwire serve with f's server flags, on a port of its own.
+func startChild(ctx context.Context, f *factors) (*fleet.Server, error) {
+	o := fleet.ServerOptions{Control: f.control, Temporary: f.OnDisk() && f.Store.Dir == "", At: f.serverAt, Launchers: f.launch, Version: version}
+	o.Flags = []string{"--server-cpus=" + f.Server.CPUs.String()}
+	get := factor.All.OfServer(&f.Values)
+	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Has(factor.Server) && x.When.Holds(get) }) {
+		if f.sets(name) && name != "server-cpus" {
+			o.Flags = append(o.Flags, "--"+name+"="+get(name))
+		}
+	}
+	if f.serverAt == "" {
+		n, err := find(f.Server.Transport)
+		if err != nil {
+			return nil, err
+		}
+		if f.launch.Used() { // its clients are elsewhere
+			o.Listen = f.launch.Listen()
+		} else if o.Listen, err = n.listenOn(0); err != nil {
+			return nil, err
+		}
+		if o.Credentials, err = f.as.NewServer(f.TCP.TLS == factor.On); err != nil {
+			return nil, err
+		}
+	}
+	return fleet.StartServer(ctx, &o)
 }

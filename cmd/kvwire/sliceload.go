@@ -272,7 +272,7 @@ func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, 
 	})
 	for i, w := range words {
 		if err == nil && !w.Opened {
-			err = unexpected(s.hosts[i].process, "that its load is ready")
+			err = s.hosts[i].Unexpected("that its load is ready")
 		}
 	}
 	return l, err
@@ -282,7 +282,7 @@ func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, 
 func (l *hostsLoad) order(ctx context.Context, what func(i int) order) ([]word, error) {
 	hosts := l.s.hosts
 	for i, h := range hosts {
-		if err := h.send(what(i)); err != nil {
+		if err := h.Send(what(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -298,7 +298,7 @@ func (l *hostsLoad) ready(ctx context.Context) error {
 	words, err := l.order(ctx, func(int) order { return order{Prepare: true} })
 	for i, w := range words {
 		if err == nil && !w.Prepared {
-			err = unexpected(l.s.hosts[i].process, "that it is prepared for a slice")
+			err = l.s.hosts[i].Unexpected("that it is prepared for a slice")
 		}
 	}
 	return err
@@ -313,7 +313,7 @@ func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s 
 	var cwnd []int
 	for i, w := range words {
 		if w.Slice == nil {
-			return s, unexpected(l.s.hosts[i].process, "what a slice has found")
+			return s, l.s.hosts[i].Unexpected("what a slice has found")
 		}
 		parts = append(parts, w.Slice.Slice)
 		s.CPU += w.Slice.CPU
@@ -339,10 +339,10 @@ func (l *hostsLoad) close(ctx context.Context) (sum loadSum, err error) {
 	for i, w := range words {
 		h := l.s.hosts[i]
 		if w.Closed == nil {
-			return sum, unexpected(h.process, "all its slices")
+			return sum, h.Unexpected("all its slices")
 		}
 		if h.res, err = bench.DecodeResult(w.Closed.Result); err != nil {
-			return sum, fmt.Errorf("%s: %w", h.name, quote.Error(err))
+			return sum, fmt.Errorf("%s: %w", h.Name, quote.Error(err))
 		}
 		h.found = &portion{Port: w.Closed.Port}
 		parts = append(parts, h.res)

@@ -28,7 +28,7 @@ var networks = []network{
 	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
 	{"tcp", false, func(f *factors) transport.Transport {
 		o := f.TCP.Options()
-		o.ServerTLS, o.ClientTLS = f.guard.tls, f.as.tls
+		o.ServerTLS, o.ClientTLS = f.guard.tls, f.as.TLS
 		return tcp.Transport{Options: o}
 	}, func() error { return nil }},
 	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.Uring.Options()} }, func() error { return probe.Uring(probe.Local()).Err() }},

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -15,8 +13,8 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
-	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport"
@@ -70,7 +68,7 @@ func variantCommand(ctx context.Context, args []string) error {
 	defer cancel()
 	v := &variant{s: s, spec: spec, out: json.NewEncoder(os.Stdout), orders: make(chan variantOrder), over: make(chan error, 1)}
 	go func() { // it ends with its input, or with the process
-		v.over <- readLines(ctx, ordersIn(), v.orders)
+		v.over <- fleet.ReadLines(ctx, fleet.Stdin(), v.orders)
 		cancel()
 	}()
 	err = v.open(ctx)
@@ -79,7 +77,7 @@ func variantCommand(ctx context.Context, args []string) error {
 	}
 	v.close()
 	s.noteHang(nil, err)
-	err = s.child.blame(err)
+	err = s.child.Explain(err)
 	return errors.Join(err, s.close())
 }
 
@@ -134,7 +132,7 @@ func (v *variant) openLoad(ctx context.Context) (err error) {
 	return err
 }
 
-// warmUpPart is the longest time for which a variant that warms up says nothing: it is short beside patience.
+// warmUpPart is the longest time for which a variant that warms up says nothing: it is short beside fleet.Patience.
 const warmUpPart = 10 * time.Second
 
 // warm puts the variant under load for its warm-up, of which nothing is kept.
@@ -238,7 +236,7 @@ func (v *variant) slice(ctx context.Context, o sliceOrder) (*report.Slice, error
 		r1, w1 := p.Disk()
 		s.DiskReads, s.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 	}
-	if !v.s.f.launch.used() && v.s.f.serverAt == "" {
+	if !v.s.f.launch.Used() && v.s.f.serverAt == "" {
 		s.FillForeign(l.Host, ours)
 	}
 	if cpu, ok := s.ClientCPUNs.Get(); ok && l.AllOps > 0 {
@@ -312,45 +310,14 @@ func (v *variant) fill(row *report.Row, sum *loadSum) {
 
 // close ends a load that was not finished, and resumes the server. The session's close resumes the client.
 func (v *variant) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), hungPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), fleet.HungPatience)
 	defer cancel()
 	if v.load != nil {
 		v.load.abandon(ctx)
 	}
 	if v.s.parked != nil {
 		if _, err := v.s.resumeServer(ctx); err != nil && v.s.child != nil {
-			v.s.child.hung = true
+			v.s.child.Hung = true
 		}
 	}
-}
-
-// readLines reads lines of JSON until the input ends, or ctx does.
-func readLines[T any](ctx context.Context, in io.Reader, to chan<- T) error {
-	return eachLine(in, func(line []byte) (more bool, err error) {
-		var v T
-		if err := json.Unmarshal(line, &v); err != nil {
-			return false, fmt.Errorf("read an order: %w", quote.Error(err))
-		}
-		select {
-		case to <- v:
-			return true, nil
-		case <-ctx.Done():
-			return false, nil
-		}
-	})
-}
-
-// eachLine calls do for each line of the input, until do returns an error or more=false, or the input ends.
-func eachLine(in io.Reader, do func(line []byte) (more bool, err error)) error {
-	s := bufio.NewScanner(in)
-	s.Buffer(nil, orderLineMax)
-	for s.Scan() {
-		if more, err := do(s.Bytes()); err != nil || !more {
-			return err
-		}
-	}
-	if err := s.Err(); err != nil {
-		return fmt.Errorf("read orders: %w", err)
-	}
-	return nil
 }

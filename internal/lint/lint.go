@@ -204,10 +204,14 @@ func forbidden(dir, imported string) string {
 		return "lab/results imports lab, report and bench/units only: take what a cell's flags mean as functions (Reader)"
 	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
 		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
-		return "only cmd imports lab"
-	case within(ours, "server") && !within(dir, "cmd", "server", "verify"):
-		return "only cmd and verify import server: take what starts servers as a function"
+	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab", "fleet"):
+		return "only cmd and fleet import lab"
+	case within(ours, "server") && !within(dir, "cmd", "server", "verify", "fleet"):
+		return "only cmd, fleet and verify import server: take what starts servers as a function"
+	case within(ours, "fleet") && !within(dir, "cmd", "fleet"):
+		return "only cmd imports fleet: take what starts processes as a function"
+	case within(dir, "fleet") && !within(ours, "factor", "lab", "report", "server", "transport/access", "bench", "internal", "fleet"):
+		return "fleet knows processes and lines, and no network, store or loop"
 	case within(dir, "server") && within(ours, networks...):
 		return "server knows no network: take a transport.Transport"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
