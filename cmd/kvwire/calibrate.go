@@ -10,6 +10,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/rdma"
 )
 
@@ -27,7 +28,7 @@ func calibrateCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	roomFor(2)
+	fleet.SetGOMAXPROCS(2)
 	all, err := units.Measure(rdma.CallC)
 	if err != nil {
 		return err

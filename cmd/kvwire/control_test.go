@@ -202,7 +202,7 @@ func TestChildrenAreParked(t *testing.T) {
 		start := func(t *testing.T, control bool) *fleet.Server {
 			t.Helper()
 			f, _ := launchedFactors(t, append(flags, "--backend=null", "--wait=spin")...)
-			f.Server.CPUs.Or(defaultCPUs().server)
+			f.Server.CPUs.Or(fleet.DefaultCPUs().Server)
 			f.control = control
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
@@ -307,7 +307,7 @@ func stopAll(t *testing.T, pid int) {
 // TestAServerInThisProcessIsParked is for inproc, where client and server share their loops.
 func TestAServerInThisProcessIsParked(t *testing.T) {
 	f, _ := launchedFactors(t, "--transport=inproc", "--backend=mem", "--server-threads=2", "--wait=spin")
-	f.Server.CPUs.Or(defaultCPUs().server)
+	f.Server.CPUs.Or(fleet.DefaultCPUs().Server)
 	s, err := startServer(f)
 	if err != nil {
 		t.Fatal(err)

@@ -2,18 +2,18 @@ package main
 
 import (
 	"fmt"
-	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/internal/exit"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 // All threads of a process are where it was told to be, those too that the runtime had made before.
 func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
-	allowed := affinity()
+	allowed := fleet.AllowedCPUs()
 	if len(allowed) < 2 {
 		t.Skip("one CPU: there is nowhere else to be")
 	}
@@ -36,20 +36,5 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 		}
 		s.signal()
 		s.end(exit.OK)
-	}
-}
-
-// What is allowed is what kvwire was started with, also in a process that another side has confined.
-func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
-	t.Setenv(allowedEnv, "0,1")
-	err := checkAllowed("server-cpus", factor.CPUs{1, 2})
-	if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
-		t.Errorf("%v", err)
-	}
-	if err := checkAllowed("server-cpus", factor.CPUs{0, 1}); err != nil {
-		t.Error(err)
-	}
-	if err := confine(factor.CPUs{1023}); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "allowed here: 0,1") {
-		t.Errorf("%v", err)
 	}
 }

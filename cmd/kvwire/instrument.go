@@ -88,9 +88,9 @@ func serveRedis(ctx context.Context) (addr, clientCPUs string, stop func() error
 	if err != nil {
 		return "", "", nil, err
 	}
-	cpus := defaultCPUs()
+	cpus := fleet.DefaultCPUs()
 	p, err := fleet.Start("the server", exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
-		"--server-cpus="+cpus.server.String()), io.Discard)
+		"--server-cpus="+cpus.Server.String()), io.Discard)
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -102,5 +102,5 @@ func serveRedis(ctx context.Context) (addr, clientCPUs string, stop func() error
 	if err != nil {
 		return "", "", nil, errors.Join(err, p.Stop())
 	}
-	return hello.Listening, cpus.client.String(), p.Stop, nil
+	return hello.Listening, cpus.Client.String(), p.Stop, nil
 }

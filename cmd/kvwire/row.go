@@ -12,6 +12,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
@@ -255,7 +256,7 @@ func (m *measured) row(s *session) *report.Row {
 	if n := m.result.TraceLeft; n > 0 {
 		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.replay.Rows()))
 	}
-	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(allowedCPUs()) <= 2 {
+	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
 		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
 	}
 	if after.HasDisk() {

@@ -77,7 +77,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := confine(f.Server.CPUs.Or(defaultCPUs().server)); err != nil {
+	if err := fleet.Confine(f.Server.CPUs.Or(fleet.DefaultCPUs().Server)); err != nil {
 		return err
 	}
 	if check {

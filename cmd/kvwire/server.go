@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
@@ -44,7 +45,7 @@ func startServer(f *factors) (*server.Server, error) {
 			return nil, err
 		}
 	}
-	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
+	fleet.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.OnDisk() && f.Store.Dir == "" {
 		if c.Temporary, err = temporary(); err != nil {
 			return nil, err

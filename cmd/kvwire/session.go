@@ -58,19 +58,19 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpus := defaultCPUs()
+	cpus := fleet.DefaultCPUs()
 	if f.launch.Used() {
-		cpus = split{} // any: they are on hosts of their own
+		cpus = fleet.Split{} // any: they are on hosts of their own
 	}
-	f.Server.CPUs.Or(cpus.server)
-	f.Load.CPUs.Or(cpus.client)
+	f.Server.CPUs.Or(cpus.Server)
+	f.Load.CPUs.Or(cpus.Client)
 	if f.target == "" && f.serverAt == "" && f.launch.Server == "" {
-		if err := checkAllowed("server-cpus", f.Server.CPUs); err != nil {
+		if err := fleet.CheckAllowed("server-cpus", f.Server.CPUs); err != nil {
 			return nil, err
 		}
 	}
 	if len(f.launch.Clients) == 0 {
-		if err := checkAllowed("client-cpus", f.Load.CPUs); err != nil {
+		if err := fleet.CheckAllowed("client-cpus", f.Load.CPUs); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +79,7 @@ func prepare(ctx context.Context, f *factors) (*session, error) {
 		f.Load.CPUs = f.Server.CPUs // one process
 	}
 	if len(f.launch.Clients) == 0 {
-		if err := confine(f.Load.CPUs); err != nil {
+		if err := fleet.Confine(f.Load.CPUs); err != nil {
 			return nil, err
 		}
 	}
@@ -144,7 +144,7 @@ func (s *session) start(ctx context.Context, side *network) (err error) {
 			s.idle = report.F(busy)
 		}
 	}
-	roomFor(max(f.Load.Threads, f.Server.Threads))
+	fleet.SetGOMAXPROCS(max(f.Load.Threads, f.Server.Threads))
 	if f.inProcess() {
 		if s.served, err = startServer(f); err != nil {
 			return err
