@@ -11,11 +11,10 @@ import (
 	"github.com/kvwire/kvwire/transport/socket"
 )
 
-// identity is a client's identity, with its flags.
+// identity are the flags of a client's identity.
 type identity struct {
 	file, name  string
 	ca, tlsName string
-	fleet.Identity
 }
 
 func (f *factors) identityFlags() {
@@ -34,15 +33,15 @@ func (f *factors) readIdentity() (err error) {
 	switch {
 	case a.file == "" && a.name != "":
 		return usagef("--auth-name needs --auth-file")
-	case a.file != "" && f.target == "":
+	case a.file != "" && f.Target == "":
 		return usagef("--auth-file needs --target: a server of the run's own lets in nobody else")
-	case a.file != "" && a.Who != nil:
+	case a.file != "" && f.Identity.Who != nil:
 		return usagef("--target names somebody: leave --auth-file out")
 	}
 	var list *access.List
 	if a.file != "" {
 		list, err = access.ReadFile(a.file)
-	} else if a.Who == nil && f.target != "" && !f.redis {
+	} else if f.Identity.Who == nil && f.Target != "" && !f.Redis {
 		list, err = inherited()
 	}
 	if err != nil || list == nil {
@@ -52,7 +51,7 @@ func (f *factors) readIdentity() (err error) {
 	if err != nil {
 		return usagef("--auth-name: %v", err)
 	}
-	a.Who = &who
+	f.Identity.Who = &who
 	return nil
 }
 
@@ -62,18 +61,18 @@ func (f *factors) readSigners() (err error) {
 	switch {
 	case a.ca == "" && a.tlsName != "":
 		return usagef("--tls-name needs --tls-ca")
-	case a.ca != "" && f.target == "":
+	case a.ca != "" && f.Target == "":
 		return usagef("--tls-ca needs --target: a server of the run's own has a certificate that the run makes (--tls on)")
 	case a.ca != "" && f.sets("tls") && f.TCP.TLS != factor.On:
 		return usagef("--tls-ca is for TLS: leave --tls %s out", f.TCP.TLS)
 	case a.ca != "":
 		f.TCP.TLS = factor.On
-		a.TLS, err = access.ClientTLSFile(a.ca, a.tlsName)
+		f.Identity.TLS, err = access.ClientTLSFile(a.ca, a.tlsName)
 		return err
-	case f.TCP.TLS != factor.On || f.target == "":
+	case f.TCP.TLS != factor.On || f.Target == "":
 		return nil
 	}
-	a.TLS, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
+	f.Identity.TLS, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
 		func(text []byte) (*tls.Config, error) { return access.ClientTLS(text, access.RunName) })
 	return err
 }

@@ -105,11 +105,11 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 			continue
 		}
 		name, secret := "", ""
-		if f.as.Who != nil {
-			name, secret = f.as.Who.Name, f.as.Who.Secret
+		if f.Identity.Who != nil {
+			name, secret = f.Identity.Who.Name, f.Identity.Who.Secret
 		}
-		if err != nil || f.target != want.at || name != want.name || secret != want.secret || !f.redis {
-			t.Errorf("%s: %q as %q with %q, %v", target, f.target, name, secret, err)
+		if err != nil || f.Target != want.at || name != want.name || secret != want.secret || !f.Redis {
+			t.Errorf("%s: %q as %q with %q, %v", target, f.Target, name, secret, err)
 		}
 	}
 }

@@ -194,19 +194,25 @@ func TestChildrenAreParked(t *testing.T) {
 	if err := json.NewDecoder(out).Decode(&at); err != nil {
 		t.Fatal(err)
 	}
-	for name, flags := range map[string][]string{
-		"here":     nil,
-		"launched": {"--server-launch=env", "--server-addr=127.0.0.1"},
-		"hired":    {"--server-at=" + at.Listening},
+	for name, o := range map[string]fleet.ServerOptions{
+		"here":           {Listen: "127.0.0.1:0"},
+		"launched":       {Launchers: fleet.Launchers{Server: "env", Addr: "127.0.0.1"}, Version: version},
+		"by kvwire host": {At: at.Listening},
 	} {
 		start := func(t *testing.T, control bool) *fleet.Server {
 			t.Helper()
-			f, _ := launchedFactors(t, append(flags, "--backend=null", "--wait=spin")...)
-			f.Server.CPUs.Or(fleet.DefaultCPUs().Server)
-			f.control = control
+			o.Control = control
+			cpus := fleet.DefaultCPUs().Server
+			o.Flags = []string{"--server-cpus=" + cpus.String(), "--backend=null", "--wait=spin"}
+			if o.At == "" {
+				var err error
+				if o.Credentials, err = new(fleet.Identity).NewServer(false); err != nil {
+					t.Fatal(err)
+				}
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			c, err := startChild(ctx, f)
+			c, err := fleet.StartServer(ctx, &o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -304,6 +310,11 @@ func stopAll(t *testing.T, pid int) {
 	}
 }
 
+type completed chan *kv.Request
+
+// Complete implements kv.Completer.
+func (c completed) Complete(r *kv.Request) { c <- r }
+
 // TestAServerInThisProcessIsParked is for inproc, where client and server share their loops.
 func TestAServerInThisProcessIsParked(t *testing.T) {
 	f, _ := launchedFactors(t, "--transport=inproc", "--backend=mem", "--server-threads=2", "--wait=spin")
@@ -314,7 +325,7 @@ func TestAServerInThisProcessIsParked(t *testing.T) {
 	}
 	defer s.Close()
 	ctx := context.Background()
-	back := make(answered, 1)
+	back := make(completed, 1)
 	for i := range 3 {
 		r := &kv.Request{Op: kv.OpPut, Key: fmt.Append(nil, "key", i), Value: []byte("v"), Owner: back}
 		s.Group().Net()[0].Do(func() { s.Group().Router(0).Submit(r) })

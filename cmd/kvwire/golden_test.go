@@ -79,3 +79,18 @@ func TestExitCodesAreAsTheyWere(t *testing.T) {
 		}
 	}
 }
+
+func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
+	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
+	if len(files) < 3 {
+		t.Fatalf("experiments: %v", files)
+	}
+	for _, f := range files {
+		x, err := readExperiment(f)
+		if err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("%s: %d cells", x.Name, len(x.Cells))
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/instrument"
 	"github.com/kvwire/kvwire/store"
@@ -74,7 +75,7 @@ func instrumentCommand(ctx context.Context, args []string) error {
 	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
 		Exec:         func(x *experiment.Experiment) lab.Exec { return &processes{x: x, dir: scratch, log: io.Discard} },
 		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: one.program}
-	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+	if busy, err := bench.IdleBusy(ctx, cell.IdleTime); err == nil {
 		p.BusyCPUs = &busy
 	}
 	err = instrument.Run(ctx, o, p, stdout, terminal.Stderr())

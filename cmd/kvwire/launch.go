@@ -2,36 +2,16 @@ package main
 
 // launchFlags are those of launchers.
 func (f *factors) launchFlags() {
-	s, l := f.set, &f.launch
+	s, l := f.set, &f.Launch
 	s.StringVar(&l.Server, "server-launch", "", "start the server behind this command, such as 'ssh lab1'; needs --server-addr (docs/hosts.md)")
 	s.StringArrayVar(&l.Clients, "client-launch", nil, "start a load process behind this command; once for each load host, and each has --conns, --depth and --client-threads of its own (--target-per-s is for all)")
 	s.StringVar(&l.Addr, "server-addr", "", "with these two: the address at which the server listens and is reached, without a port")
 	s.StringVar(&l.Path, "launch-path", "", "where kvwire is on those hosts; default: where it is here")
 }
 
-// checkLaunch refuses launchers beside what contradicts them.
-func (f *factors) checkLaunch() error {
-	if err := f.launch.Check(); err != nil || !f.launch.Used() {
-		return err
-	}
-	switch {
-	case f.inProcess():
-		return usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
-	case len(f.launch.Clients) > 0 && f.Load.Trace != "":
-		return usagef("--trace %s is read here, and load hosts do not have it: leave --client-launch out", f.Load.Trace)
-	case len(f.launch.Clients) > 0 && f.Load.Stages > 0:
-		return usagef("--stages is for a load process here: leave --client-launch out")
-	case f.target != "":
-		return usagef("--target %s has a server: leave --server-launch and --client-launch out", f.target)
-	case f.serverAt != "":
-		return usagef("--server-at %s starts the server: leave --server-launch and --client-launch out", f.serverAt)
-	}
-	return nil
-}
-
 // checkRunLaunch is checkLaunch for a whole experiment, each of whose cells is looked at when it is run.
 func (f *factors) checkRunLaunch(resume, vm string) error {
-	if err := f.launch.Check(); err != nil || !f.launch.Used() {
+	if err := f.Launch.Check(); err != nil || !f.Launch.Used() {
 		return err
 	}
 	switch {
@@ -39,8 +19,8 @@ func (f *factors) checkRunLaunch(resume, vm string) error {
 		return usagef("--resume goes on with the launchers that %s was begun with: leave them out", resume)
 	case vm != "":
 		return usagef("--vm has its processes in guests: leave --server-launch and --client-launch out")
-	case f.serverAt != "":
-		return usagef("--server-at %s starts the servers: leave --server-launch and --client-launch out", f.serverAt)
+	case f.ServerAt != "":
+		return usagef("--server-at %s starts the servers: leave --server-launch and --client-launch out", f.ServerAt)
 	}
 	return nil
 }

@@ -19,21 +19,22 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
 // patience bounds waits of tests.
 const patience = fleet.Patience
 
+// TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
 func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
 	}
-	idleLook, ownWindow = 20*time.Millisecond, 15*time.Millisecond
+	cell.IdleTime, ownWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
 			orderWait = d

@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
@@ -48,8 +48,8 @@ func (p *processes) factors(cell int) (*factors, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.inProcess() {
-		f.serverAt, f.launch = p.serverAt, p.launch
+	if !f.InProcess() {
+		f.ServerAt, f.Launch = p.serverAt, p.launch
 	}
 	if p.cells == nil {
 		p.cells = map[int]*factors{}
@@ -66,12 +66,9 @@ func (p *processes) Facts(cell int) (lab.Facts, error) {
 	if err != nil {
 		return lab.Facts{}, err
 	}
-	row := f.row()
-	row.WarmupNs = report.I(int64(f.Load.Warmup))
-	if f.Load.Operations == 0 {
-		row.DurationNs = report.I(int64(f.Load.Duration))
-	}
-	return lab.Facts{Row: row, Whole: f.whole(), Disk: f.OnDisk(), Here: p.notHere(f) == nil, Data: f.dataCosts()}, nil
+	facts := f.Facts()
+	facts.Here = p.notHere(f) == nil
+	return facts, nil
 }
 
 // required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
@@ -91,32 +88,16 @@ func (p *processes) required() error {
 	return nil
 }
 
-// whole is the reason why a cell cannot be measured in slices; "": it can.
-func (f *factors) whole() string {
-	mix, err := bench.ParseMix(f.Load.Mix)
-	switch {
-	case f.Load.Trace != "":
-		return "a trace is sent once, from its beginning to its end"
-	case f.Load.Search != "":
-		return "a search measures at several rates"
-	case err == nil && mix.Share[bench.Insert] > 0:
-		return "its inserts change the number of records"
-	case f.sets("dir"):
-		return "its folder can be open in one process only"
-	}
-	return ""
-}
-
 // notHere is why a cell cannot be run on this machine; nil: it can, or only the launched hosts know.
 func (p *processes) notHere(f *factors) error {
-	if f.launch.Used() {
+	if f.Launch.Used() {
 		return nil
 	}
 	n, err := find(f.Server.Transport)
 	if err == nil {
 		err = n.works()
 	}
-	if err == nil && f.serverAt == "" {
+	if err == nil && f.ServerAt == "" {
 		f.settleEngine()
 		err = f.engineWorks()
 	}
@@ -128,7 +109,7 @@ func (p *processes) notHere(f *factors) error {
 
 // explain turns the error with which a process ended into one of package lab.
 func (p *processes) explain(f *factors, err error) error {
-	if !f.launch.Used() || exit.Code(err) != exit.Missing {
+	if !f.Launch.Used() || exit.Code(err) != exit.Missing {
 		return err
 	}
 	if slices.Contains(p.x.Require, f.Server.Transport) { // only the launched hosts know
@@ -140,10 +121,10 @@ func (p *processes) explain(f *factors, err error) error {
 // args are the flags of a run of a cell.
 func (p *processes) args(command string, f *factors, cell int, id string) []string {
 	args := append([]string{command, "--record-dir=" + p.dir, "--run-id=" + id}, inputs.Args(p.x.Cells[cell])...)
-	if f.serverAt != "" {
-		args = append(args, "--server-at="+f.serverAt)
+	if f.ServerAt != "" {
+		args = append(args, "--server-at="+f.ServerAt)
 	}
-	return append(args, f.launch.Args()...)
+	return append(args, f.Launch.Args()...)
 }
 
 // Start implements lab.Exec.
@@ -189,17 +170,17 @@ func (p *processes) startable(cell int) (*factors, error) {
 
 // takeData gives a variant its store; "": it makes its own.
 func (p *processes) takeData(ctx context.Context, f *factors, place int) (dir, how string, err error) {
-	d, ok := f.dataSet()
+	d, ok := f.DataSet()
 	if !ok {
 		return "", "", nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	dir, err = p.data.Place(ctx, d.name(), func(ctx context.Context, dir string) error {
-		_, err := p.program(ctx, "load", d.load(dir))
+	dir, err = p.data.Place(ctx, d.Name(), func(ctx context.Context, dir string) error {
+		_, err := p.program(ctx, "load", d.LoadArgs(dir))
 		return err
-	}, f.writes(), place)
-	return dir, dataCopied, err
+	}, f.Writes(), place)
+	return dir, cell.DataCopied, err
 }
 
 // variantProcess is a variant of a generation.
@@ -232,7 +213,7 @@ func (v *variantProcess) look() {
 	}
 }
 
-func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w variantWord, err error) {
+func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w fleet.VariantReply, err error) {
 	line, err := v.Next(ctx, wait)
 	if err != nil {
 		if status := new(exec.ExitError); errors.As(err, &status) && status.ExitCode() == exit.Wrong {
@@ -248,7 +229,7 @@ func (v *variantProcess) word(ctx context.Context, wait time.Duration) (w varian
 
 // Slice implements lab.Process.
 func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration) (s report.Slice, err error) {
-	if err := v.Send(variantOrder{Slice: &sliceOrder{settle, window}}); err != nil {
+	if err := v.Send(fleet.VariantCommand{Slice: &fleet.SliceCommand{Settle: settle, Window: window}}); err != nil {
 		return s, err
 	}
 	w, err := v.word(ctx, settle+window+orderWait)
@@ -263,7 +244,7 @@ func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration
 
 // Finish implements lab.Process.
 func (v *variantProcess) Finish(ctx context.Context) (*report.Row, error) {
-	if err := v.Send(variantOrder{Finish: true}); err != nil {
+	if err := v.Send(fleet.VariantCommand{Finish: true}); err != nil {
 		return nil, err
 	}
 	w, err := v.word(ctx, orderWait)

@@ -200,7 +200,7 @@ func TestCellsAtTheEndsOfRanges(t *testing.T) {
 				_, err = f.plan()
 			}
 			if err == nil {
-				c := f.dataCosts()
+				c := f.Facts().Data
 				if c.Load < 0 || c.Bytes < 0 || c.Extra < 0 {
 					t.Errorf("--%s=%s: an estimate below 0: %+v", name, v, c)
 				}

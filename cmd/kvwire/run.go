@@ -56,7 +56,7 @@ func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
-	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
+	f.set.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
 	f.launchFlags()
 	var arg, vm string
 	vmFlag(f, &vm)
@@ -110,7 +110,7 @@ func runCommand(ctx context.Context, args []string) error {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
 	if g.dryRun || g.estimate {
-		return planner(x, settings, f.serverAt).Forecast(stdout, temporaryParent(), g.dryRun)
+		return planner(x, settings, f.ServerAt).Forecast(stdout, temporaryParent(), g.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, g, settings)
@@ -212,7 +212,7 @@ func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Ru
 
 // execute makes or resumes an execution, runs it, and prints the results.
 func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
-	p := &processes{x: x, serverAt: f.serverAt, launch: f.launch}
+	p := &processes{x: x, serverAt: f.ServerAt, launch: f.Launch}
 	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: p.required, Failed: failed,
 		Exec: func(plan *lab.Plan) lab.Exec { p.launch = fleet.Launchers(plan.Launch); return p },
 		Data: dataFolder,
@@ -220,7 +220,7 @@ func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg stri
 	var e *results.Execution
 	var err error
 	if g.resume == "" {
-		e, err = results.Create(x, arg, f.outputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(f.launch), Primary: g.primary}, resultsReader(), program)
+		e, err = results.Create(x, arg, f.outputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(f.Launch), Primary: g.primary}, resultsReader(), program)
 	} else {
 		e, err = results.Resume(x, g.resume, resultsReader(), program)
 	}

@@ -37,7 +37,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logFlags()
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
-	f.set.BoolVar(&f.control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
+	f.set.BoolVar(&f.Control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
@@ -63,7 +63,7 @@ func serveCommand(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if f.inProcess() {
+	if f.InProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.Server.Transport)
 	}
 	if err := f.readCertificate(); err != nil {
@@ -141,7 +141,7 @@ func greet(f *factors, s *server.Server, c server.Counters, metrics string) erro
 func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	ended := make(chan error, 1)
 	switch {
-	case f.control:
+	case f.Control:
 		go func() { ended <- s.Obey(ctx, fleet.Stdin(), os.Stdout) }()
 	case f.keepStdin:
 		go func() { _, _ = io.Copy(io.Discard, fleet.Stdin()); ended <- nil }()

@@ -45,7 +45,7 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	switch {
 	case vm != "one" && vm != "two":
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
-	case f.serverAt != "":
+	case f.ServerAt != "":
 		return usagef("--vm has its servers in guests: leave --server-at out")
 	case g.keepData:
 		return usagef("--vm: what a guest has loaded goes with it: leave --keep-data out")

@@ -1,4 +1,4 @@
-package main
+package cell
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/report"
 )
@@ -27,27 +28,23 @@ func script(t *testing.T, text string) string {
 	return "sh " + name
 }
 
+// settings are those of a run with these launchers.
+func settings(t *testing.T, l fleet.Launchers) *Settings {
+	t.Helper()
+	f := &Settings{Values: factor.NewValues(), Given: func(string) bool { return false }, Launch: l}
+	f.Store.Backend = "null"
+	f.Program = Program{Version: "v", Network: func(name string) (*Network, error) { return &Network{Name: name}, nil }}
+	return f
+}
+
 // says is a shell line that greets as this version does, and another that says that it is ready.
 func says(t *testing.T) (greets, isReady string) {
 	t.Helper()
-	b, err := json.Marshal(fleet.HostInfo{Kvwire: version, Machine: "m"})
+	b, err := json.Marshal(fleet.HostInfo{Kvwire: "v", Machine: "m"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("echo '%s'\n", b), `echo '{"ready":{"flags":{"backend":"null"}}}'` + "\n"
-}
-
-func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
-	t.Helper()
-	f := newBenchFactors()
-	if err := f.parse(args, nil); err != nil {
-		t.Fatal(err)
-	}
-	spec, err := f.checkBench()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f, spec
 }
 
 // A host that hangs ends the run with its name and its last words, and is not left behind, whether it ends with its input or not.
@@ -66,12 +63,16 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			launcher := script(t, greets+c.then)
-			f, spec := launchedFactors(t, "--server-launch=env", "--client-launch="+launcher, "--server-addr=127.0.0.1", "--backend=null")
-			s := &loadHosts{f: f, silence: patience, hosts: make([]*loadHost, 1)}
+			f := settings(t, fleet.Launchers{Server: "env", Clients: []string{launcher}, Addr: "127.0.0.1"})
+			spec, err := f.Check()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &loadHosts{f: f, silence: fleet.Patience, hosts: make([]*loadHost, 1)}
 			if c.want == silent {
 				s.silence = 300 * time.Millisecond // too short for a slow machine is what is to be seen anyway
 			}
-			err := s.start(context.Background(), "127.0.0.1:1")
+			err = s.start(context.Background(), "127.0.0.1:1")
 			var pid int
 			if err == nil {
 				pid = s.hosts[0].Pid()
@@ -92,7 +93,7 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 
 // ^C before the hosts are there ends the waiting, and them.
 func TestInterruptWhileHostsStart(t *testing.T) {
-	f, _ := launchedFactors(t, "--client-launch="+script(t, "echo up >&2; exec sleep 1000"), "--server-addr=127.0.0.1", "--backend=null")
+	f := settings(t, fleet.Launchers{Clients: []string{script(t, "echo up >&2; exec sleep 1000")}, Addr: "127.0.0.1"})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := startLoadHosts(ctx, f, "127.0.0.1:1"); !errors.Is(err, context.Canceled) {
@@ -120,13 +121,13 @@ func TestPlacesCountMachines(t *testing.T) {
 		"a load on the server": {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("b", "6.1"), host("a", "6.1")}, "2", "", "6.1", false},
 		"one is not known":     {"10.0.0.1", host("a", "6.1"), []fleet.HostInfo{host("", "6.1")}, "", "", "6.1", false},
 	} {
-		f, _ := launchedFactors(t, "--server-launch=env", "--client-launch=env", "--server-addr="+c.addr, "--backend=null")
-		s := &session{f: f, child: &fleet.Server{Process: &fleet.Process{Host: c.server}}, hosts: &loadHosts{f: f}}
+		f := settings(t, fleet.Launchers{Server: "env", Clients: []string{"env"}, Addr: c.addr})
+		s := &Session{f: f, child: &fleet.Server{Process: &fleet.Process{Host: c.server}}, hosts: &loadHosts{f: f}}
 		for _, w := range c.loads {
 			s.hosts.hosts = append(s.hosts.hosts, &loadHost{Process: &fleet.Process{Host: w}})
 		}
 		r := f.clientRow()
-		s.place(r)
+		s.fillHosts(r)
 		if r.Hosts.String() != c.hosts || r.Device != c.device || r.Kernel != c.kernel || s.serverApart() != c.apart {
 			t.Errorf("%s: hosts %s, device %q, kernel %q, apart %v", name, r.Hosts, r.Device, r.Kernel, s.serverApart())
 		}
@@ -136,23 +137,23 @@ func TestPlacesCountMachines(t *testing.T) {
 // A port counts once, however many load processes use it.
 func TestPortsOfLoadHostsAddUp(t *testing.T) {
 	port := func(machine, device string, n uint64) *loadHost {
-		w := &portWord{Before: map[string]uint64{"hw_counters/rcvd_rnr_err": 10}, After: map[string]uint64{"hw_counters/rcvd_rnr_err": 10 + n}}
-		w.Choice.Device, w.Choice.Provider = device, "mlx5"
-		return &loadHost{Process: &fleet.Process{Host: fleet.HostInfo{Machine: machine}}, found: &portion{Port: w}}
+		p := &rdmaPort{Before: map[string]uint64{"hw_counters/rcvd_rnr_err": 10}, After: map[string]uint64{"hw_counters/rcvd_rnr_err": 10 + n}}
+		p.Choice.Device, p.Choice.Provider = device, "mlx5"
+		return &loadHost{Process: &fleet.Process{Host: fleet.HostInfo{Machine: machine}}, port: p}
 	}
-	s := &loadHosts{hosts: []*loadHost{port("a", "mlx5_0", 1), port("a", "mlx5_0", 1), port("a", "mlx5_1", 2), port("b", "mlx5_0", 4), {Process: &fleet.Process{}, found: &portion{}}}}
+	s := &loadHosts{hosts: []*loadHost{port("a", "mlx5_0", 1), port("a", "mlx5_0", 1), port("a", "mlx5_1", 2), port("b", "mlx5_0", 4), {Process: &fleet.Process{}}}}
 	r := &report.Row{Hosts: report.I(3)}
-	s.port().fill(r)
+	s.ports().fill(r)
 	if r.RDMARnr != report.U(7) || r.RDMAProvider != "mlx5" || r.RDMADupReq.Known() {
 		t.Errorf("%s times no receive was posted, provider %q", r.RDMARnr, r.RDMAProvider)
 	}
-	if (&loadHosts{hosts: s.hosts[4:]}).port() != nil {
+	if (&loadHosts{hosts: s.hosts[4:]}).ports() != nil {
 		t.Error("a port without RDMA")
 	}
 }
 
-func FuzzReadOrder(f *testing.F) {
-	for _, o := range []order{{Stop: true}, {Run: &bench.Spec{Mix: "a", AllThreads: 2}}, {Load: &loadOrder{Kept: true}}} {
+func FuzzReadCommand(f *testing.F) {
+	for _, o := range []command{{Stop: true}, {Run: &bench.Spec{Mix: "a", AllThreads: 2}}, {Load: &loadCommand{Kept: true}}} {
 		b, err := json.Marshal(o)
 		if err != nil {
 			f.Fatal(err)
@@ -160,7 +161,7 @@ func FuzzReadOrder(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := readOrder(b)
+		o, err := readCommand(b)
 		if err != nil {
 			return
 		}
@@ -168,13 +169,13 @@ func FuzzReadOrder(f *testing.F) {
 			_ = o.Run.Check()
 		}
 		if o.Load == nil && o.Run == nil && !o.Stop {
-			t.Fatal("an order without one")
+			t.Fatal("a command without one")
 		}
 	})
 }
 
-func FuzzReadWord(f *testing.F) {
-	for _, w := range []word{{Loaded: true}, {Ready: &ready{MTU: 1024}}, {Progress: &bench.Progress{Ops: 1}}, {Found: &portion{Result: json.RawMessage(`{"result":{}}`)}}} {
+func FuzzReadReply(f *testing.F) {
+	for _, w := range []reply{{Loaded: true}, {Ready: &ready{granted: granted{MTU: 1024}}}, {Progress: &bench.Progress{Ops: 1}}, {Found: &portion{Result: json.RawMessage(`{"result":{}}`)}}} {
 		b, err := json.Marshal(w)
 		if err != nil {
 			f.Fatal(err)
@@ -182,8 +183,8 @@ func FuzzReadWord(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var w word
-		if readWord(b, "load host 1", &w) != nil || w.Found == nil {
+		var w reply
+		if readReply(b, "load host 1", &w) != nil || w.Found == nil {
 			return
 		}
 		if _, err := bench.DecodeResult(w.Found.Result); err == nil && len(w.Found.Result) == 0 {
