@@ -123,7 +123,7 @@ func (f *faulty) ends(code int) {
 	if got := f.cmd.ProcessState.ExitCode(); got != code {
 		f.t.Fatalf("exit code %d, want %d: %s", got, code, &f.said)
 	}
-	f.leavesNobody(time.Second)
+	f.leavesNobody(patience)
 }
 
 // leavesNobody wants all processes that were seen to end within that time.
@@ -244,7 +244,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 			if code := f.cmd.ProcessState.ExitCode(); code != c.code {
 				t.Fatalf("exit code %d, want %d: %s", code, c.code, &f.said)
 			}
-			f.leavesNobody(10 * time.Second)
+			f.leavesNobody(patience)
 			if c.clean {
 				f.rows(3, 0, "")
 			}
