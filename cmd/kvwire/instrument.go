@@ -71,10 +71,14 @@ func instrumentCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	atExit(func() { _ = os.RemoveAll(scratch) })
-	one := &processes{dir: scratch, log: io.Discard}
+	start := func(x *experiment.Experiment) *fleet.Exec {
+		e := newExec(x, "")
+		e.Dir = scratch
+		return e
+	}
 	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
-		Exec:         func(x *experiment.Experiment) lab.Exec { return &processes{x: x, dir: scratch, log: io.Discard} },
-		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: one.program}
+		Exec:         func(x *experiment.Experiment) lab.Exec { return start(x) },
+		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: start(nil).Command}
 	if busy, err := bench.IdleBusy(ctx, cell.IdleTime); err == nil {
 		p.BusyCPUs = &busy
 	}

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	cell.IdleTime, ownWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
-			orderWait = d
+			fleet.CommandWait = d
 		}
 		os.Exit(realMain(os.Args[1:]))
 	}
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 const (
 	asProgram       = "KVWIRE_TEST_AS_PROGRAM"
-	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // orderWait's value
+	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // fleet.CommandWait
 )
 
 // asKvwire is the program with these arguments, as a process of its own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -205,16 +206,67 @@ func cellFactors(c experiment.Cell) (*factors, error) {
 	return f, err
 }
 
+// newExec starts the processes of an experiment, with servers from the kvwire host at; "": none.
+func newExec(x *experiment.Experiment, at string) *fleet.Exec {
+	return &fleet.Exec{Experiment: x, At: at, Describe: describe, Log: io.Discard}
+}
+
+// describe checks a cell's flags and describes it.
+func describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error) {
+	f, err := cellFactors(c)
+	if err != nil {
+		return nil, err
+	}
+	d := &fleet.Cell{Transport: f.Server.Transport, InProcess: f.InProcess(), Writes: f.Writes()}
+	if !d.InProcess {
+		f.ServerAt, f.Launch = e.At, e.Launchers
+	}
+	d.Facts = f.Facts()
+	if set, ok := f.DataSet(); ok {
+		d.DataSet, d.LoadArgs = set.Name(), set.LoadArgs
+	}
+	if f.Launch.Used() { // only the launched hosts know what works
+		return d, nil
+	}
+	n, err := find(f.Server.Transport)
+	if err != nil {
+		return nil, err
+	}
+	if d.Missing = n.works(); d.Missing == nil && f.ServerAt == "" {
+		f.settleEngine()
+		d.Missing = f.engineWorks()
+	}
+	return d, nil
+}
+
+// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
+func required(x *experiment.Experiment, l *fleet.Launchers) error {
+	if l.Used() {
+		return nil
+	}
+	for _, name := range x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return exit.With(exit.Missing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err))
+		}
+	}
+	return nil
+}
+
 // planner is a lab.Runner that only plans.
 func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Runner {
-	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
+	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(newExec(x, at))
 }
 
 // execute makes or resumes an execution, runs it, and prints the results.
 func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
-	p := &processes{x: x, serverAt: f.ServerAt, launch: f.Launch}
-	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: p.required, Failed: failed,
-		Exec: func(plan *lab.Plan) lab.Exec { p.launch = fleet.Launchers(plan.Launch); return p },
+	p := newExec(x, f.ServerAt)
+	p.Launchers = f.Launch
+	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: func() error { return required(x, &p.Launchers) }, Failed: failed,
+		Exec: func(plan *lab.Plan) lab.Exec { p.Launchers = fleet.Launchers(plan.Launch); return p },
 		Data: dataFolder,
 		Note: func(format string, a ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", a...) }}
 	var e *results.Execution
@@ -228,8 +280,8 @@ func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg stri
 		return err
 	}
 	inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which nobody changes meanwhile
-	p.dir, p.log = e.Dir, e.Log
-	p.data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy, AtExit: atExit}
+	p.Dir, p.Log, p.Inputs = e.Dir, e.Log, inputs
+	p.Data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy, AtExit: atExit}
 	display := lab.NewDisplay(terminal.Stderr(), x, e.Log)
 	e.Runner.Watcher = display
 	err = e.Run(ctx)
@@ -258,18 +310,18 @@ func failed(row *report.Row) bool {
 }
 
 // finish writes and prints the results, and returns the error that sets the exit code.
-func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
-	err := p.data.Close()
+func finish(e *results.Execution, p *fleet.Exec, asJSON bool, claims int) error {
+	err := p.Data.Close()
 	found, rows, ferr := e.Finish()
 	err = errors.Join(err, ferr)
 	if asJSON {
 		_, werr := stdout.Write(rows)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Fprint(stdout, guestTitle(p.serverAt != ""))
+		fmt.Fprint(stdout, guestTitle(p.At != ""))
 		err = errors.Join(err, e.Print(stdout, &found))
-		if p.data.Keep && p.data.Made() {
-			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.data.Dir)
+		if p.Data.Keep && p.Data.Made() {
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.Data.Dir)
 		}
 		if claims > 0 {
 			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", claims, e.Dir)
@@ -281,8 +333,8 @@ func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
 		return err
 	case e.Cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(e.Rows), len(e.Runs), e.Dir)
-	case p.wrong.Load() > 0:
-		return exit.With(exit.Wrong, fmt.Errorf("%d processes read wrong data: see %s", p.wrong.Load(), log))
+	case p.Wrong.Load() > 0:
+		return exit.With(exit.Wrong, fmt.Errorf("%d processes read wrong data: see %s", p.Wrong.Load(), log))
 	case e.Failed() > 0:
 		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", e.Failed(), len(e.Runs), log, e.Dir)
 	}

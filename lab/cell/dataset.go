@@ -12,13 +12,6 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-// What the column data_set says of a run's store.
-const (
-	DataFresh  = "fresh"  // the run loaded it
-	DataReused = "reused" // it was loaded before, and the run uses it as it is
-	DataCopied = "copied" // … and the run writes, to a copy
-)
-
 // DataSet is all that determines the files of a store that was loaded.
 type DataSet struct {
 	records                             uint64

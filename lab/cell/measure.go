@@ -58,8 +58,8 @@ func (s *Session) load(ctx context.Context, spec bench.Spec, show func(bench.Pro
 		return s.hosts.load(ctx, spec, show)
 	}
 	loaded, err := s.isLoaded(spec)
-	if s.dataSet = DataReused; err == nil && !loaded {
-		s.dataSet = DataFresh
+	if s.dataSet = lab.DataReused; err == nil && !loaded {
+		s.dataSet = lab.DataFresh
 		_, err = bench.Load(ctx, spec, s.client.threads, show)
 	}
 	return err
