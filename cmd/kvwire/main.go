@@ -17,7 +17,6 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/internal/terminal"
-	"github.com/kvwire/kvwire/lab"
 )
 
 // version is set by the Makefile.
@@ -95,7 +94,7 @@ var errInterrupted = errors.New("interrupted")
 
 // interrupted gives the end of a command exit.Interrupted, where a signal has ended it early and it has no code of its own.
 func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() == nil || saysStop.Load() || codeOf(err) > exit.Failed {
+	if ctx.Err() == nil || saysStop.Load() || exit.Code(err) > exit.Failed {
 		return err
 	}
 	if err == nil {
@@ -111,21 +110,6 @@ func exitCode(err error) int {
 	}
 	if !errors.Is(err, errInterrupted) && !unread(err) {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
-	}
-	return codeOf(err)
-}
-
-// codeOf is the exit code of a command that ends with err.
-func codeOf(err error) int {
-	var missed *lab.MissedError
-	var usage *lab.UsageError
-	switch code := exit.Code(err); {
-	case code != exit.Failed:
-		return code
-	case errors.As(err, &missed):
-		return exit.Missed
-	case errors.As(err, &usage):
-		return exit.Usage
 	}
 	return exit.Code(err)
 }
