@@ -318,7 +318,7 @@ func finish(e *results.Execution, p *fleet.Exec, asJSON bool, claims int) error 
 		_, werr := stdout.Write(rows)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Fprint(stdout, guestTitle(p.At != ""))
+		fmt.Fprint(stdout, fleet.GuestTitle(p.At != ""))
 		err = errors.Join(err, e.Print(stdout, &found))
 		if p.Data.Keep && p.Data.Made() {
 			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.Data.Dir)
