@@ -64,8 +64,8 @@ func (p ProcessID) Lives() bool {
 	return ok && now == p
 }
 
-// AwaitEnd waits until processes have ended that are about to end, and kills those that have not after wait.
-func AwaitEnd(all []ProcessID, wait time.Duration) {
+// awaitEnd waits until processes have ended that are about to end, and kills those that have not after wait.
+func awaitEnd(all []ProcessID, wait time.Duration) {
 	lives := func() bool { return slices.ContainsFunc(all, ProcessID.Lives) }
 	if !lives() {
 		return

@@ -236,7 +236,7 @@ func (v *variantProcess) Kill() {
 		v.look()
 		_ = v.Stop()
 	}
-	AwaitEnd(v.descendants, HungPatience)
+	awaitEnd(v.descendants, HungPatience)
 	v.descendants = nil
 }
 

@@ -150,8 +150,8 @@ func (l *localLoad) park() (err error) {
 	return err
 }
 
-// onWindow is bench.Spec's: it is called before the load of a slice begins, and when nothing is in flight any more. So other work of the
-// process, such as merging latencies, is not in the slice's costs.
+// onWindow is the OnWindow of bench.Spec: it is called before the load of a slice begins, and when nothing is in flight any more. So other work of the
+// process, such as merging latencies, is not in the costs of the slice.
 func (l *localLoad) onWindow(begin bool) {
 	s := &l.now
 	if begin {
@@ -213,7 +213,7 @@ func (c *client) cwnd() int {
 	var all []int
 	for thread, l := range c.loops {
 		_ = l.Call(func() {
-			for i := thread; i < len(c.conns); i += len(c.loops) { // as open deals them out: a connection is its loop's alone
+			for i := thread; i < len(c.conns); i += len(c.loops) { // as open distributes them; only its loop may use a connection
 				if n, ok := socket.CongestionWindow(c.conns[i]); ok {
 					all = append(all, n)
 				}

@@ -113,7 +113,7 @@ func (f *Settings) CheckNoServerFlags() error {
 	return nil
 }
 
-// checkLaunch refuses launchers beside what contradicts them.
+// checkLaunch returns an error for launchers that other flags contradict.
 func (f *Settings) checkLaunch() error {
 	if err := f.Launch.Check(); err != nil || !f.Launch.Used() {
 		return err
@@ -167,7 +167,7 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 	switch {
 	case s.Operations > 0 && f.Given("duration"):
 		return s, exit.Usagef("--operations %s and --duration %v both end the window: give one of them", &l.Operations, l.Duration)
-	case s.Operations > 0 && len(f.Launch.Clients) > 0: // hosts that end at different times would be in no window together
+	case s.Operations > 0 && len(f.Launch.Clients) > 0: // hosts that end at different times have no common window
 		return s, exit.Usagef("--operations: load hosts end their windows together, after --duration: leave --operations out")
 	case s.Operations > 0 && f.Goal != nil:
 		return s, exit.Usagef("--search measures for --duration at each rate: leave --operations out")
@@ -194,18 +194,18 @@ func (f *Settings) Spec() (s bench.Spec, err error) {
 // dataBytesMax bounds the keys and values of all records together: with a multiple of it, the sizes of files, indexes and estimates still fit 63 bits.
 const dataBytesMax = 1 << 56
 
-// checkAmounts refuses flags whose product no machine has, or of which this machine has less memory than they take.
+// checkAmounts returns an error for flags whose product exceeds any machine, or the memory of this one.
 func (f *Settings) checkAmounts(s bench.Spec) error {
 	if f.Replay == nil && float64(s.Records)*float64(s.KeyBytes+s.ValueBytes) > dataBytesMax {
 		return exit.Usagef("--records %s × (--key-bytes %s + --value-bytes %s): 64 PiB of keys and values at most", &f.Load.Records, &f.Load.KeyBytes, &f.Load.ValueBytes)
 	}
-	if len(f.Launch.Clients) > 0 { // the memory of other machines: each looks at its own
+	if len(f.Launch.Clients) > 0 { // each load host checks its own memory
 		return nil
 	}
 	return fitsRequests(s)
 }
 
-// fitsRequests refuses more requests in flight than this machine has memory for.
+// fitsRequests returns an error for more requests in flight than this machine has memory for.
 func fitsRequests(s bench.Spec) error {
 	each := s.RequestBytes()
 	return Fits(float64(s.Conns)*float64(s.Depth)*float64(each), fmt.Sprintf("--conns %d × --depth %d × %s for each request", s.Conns, s.Depth, report.Size(int64(each))))

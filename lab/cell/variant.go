@@ -92,7 +92,7 @@ func (v *variant) openLoad(ctx context.Context) (err error) {
 	return err
 }
 
-// warmUpPart is the longest time for which a variant that warms up says nothing: it is short compared with fleet.Patience.
+// warmUpPart is the longest time between two replies of a variant that warms up. It is short compared with fleet.Patience.
 const warmUpPart = 10 * time.Second
 
 // warm puts the variant under load for its warm-up, of which nothing is kept.
@@ -136,7 +136,7 @@ func (v *variant) do(ctx context.Context, c fleet.VariantCommand) (more bool, er
 // slice resumes server and client, puts them under load, and parks them.
 func (v *variant) slice(ctx context.Context, c fleet.SliceCommand) (*report.Slice, error) {
 	ready := make(chan error, 1)
-	go func() { ready <- v.load.ready(ctx) }() // beside the server, which prepares itself as well before it resumes
+	go func() { ready <- v.load.ready(ctx) }() // while the server prepares itself, before it resumes
 	began, err := v.s.resumeServer(ctx)
 	if err := errors.Join(err, <-ready); err != nil {
 		return nil, err
@@ -186,7 +186,7 @@ func (v *variant) slice(ctx context.Context, c fleet.SliceCommand) (*report.Slic
 	return s, nil
 }
 
-// finish ends the load and gives the row of all slices. Their latencies are in --record-dir.
+// finish ends the load and returns the row of all slices. It records their latencies in RecordDir.
 func (v *variant) finish(ctx context.Context) (*report.Row, error) {
 	sum, err := v.load.close(ctx)
 	v.load = nil
@@ -196,7 +196,7 @@ func (v *variant) finish(ctx context.Context) (*report.Row, error) {
 	res := sum.result
 	res.Started = v.started
 	after := v.last.Counters
-	if v.s.served == nil { // the processes' clocks are exact, and rusage says how they divide
+	if v.s.served == nil { // the processes' clocks are exact, and rusage has the proportion of user and system time
 		u := after.Process.Sub(v.before.Counters.Process)
 		after.Process = v.before.Counters.Process
 		after.Process.Add(divide(v.server.load, u))
