@@ -10,6 +10,13 @@ import (
 	"syscall"
 )
 
+// Values of the column data_set: how a run's store got its records.
+const (
+	DataFresh  = "fresh"  // the run loaded it
+	DataReused = "reused" // it was loaded before, and the run uses it as it is
+	DataCopied = "copied" // it is a copy of a store that was loaded before
+)
+
 // DataSets holds the loaded stores of an experiment, in one folder. Each is loaded when the first run needs it, by a separate process, so
 // that all runs start from the same files. Processes that live at the same time have different places, and each place has its own copy.
 // One goroutine at a time may call its methods.

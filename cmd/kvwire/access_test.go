@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
@@ -29,11 +31,10 @@ func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := f.readGuard(listen)
-			var exit *exitError
 			switch {
 			case c.ok && (err != nil || (f.guard.list == nil) != c.any):
 				t.Errorf("%s %v: %v, list %v", listen, c.flags, err, f.guard.list)
-			case !c.ok && (!errors.As(err, &exit) || exit.code != exitUsage || strings.Contains(err.Error(), "\n")):
+			case !c.ok && (exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n")):
 				t.Errorf("%s %v: %v", listen, c.flags, err)
 			}
 		}
@@ -98,18 +99,17 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		}
 		err := f.readTarget()
 		if want.at == "" {
-			var e *exitError
-			if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
+			if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %v, want a usage error without the secret", target, err)
 			}
 			continue
 		}
 		name, secret := "", ""
-		if f.as.who != nil {
-			name, secret = f.as.who.Name, f.as.who.Secret
+		if f.Identity.Who != nil {
+			name, secret = f.Identity.Who.Name, f.Identity.Who.Secret
 		}
-		if err != nil || f.target != want.at || name != want.name || secret != want.secret || !f.redis {
-			t.Errorf("%s: %q as %q with %q, %v", target, f.target, name, secret, err)
+		if err != nil || f.Target != want.at || name != want.name || secret != want.secret || !f.Redis {
+			t.Errorf("%s: %q as %q with %q, %v", target, f.Target, name, secret, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -94,7 +95,7 @@ func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
 	}
 	found := probe.Pinnable(h, least, most)
 	if err := found.Err(); found.State == probe.Unavailable {
-		return "", &exitError{exitMissing, err}
+		return "", exit.With(exit.Missing, err)
 	}
 	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each of its connections (at most %d): %d MiB with the first connection, %d MiB with all; %s",
 		of.Loop>>20, float64(of.Conn)/(1<<20), of.Conns, least>>20, most>>20, found.Why)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/store"
 )
@@ -61,7 +62,7 @@ func (f *factors) engineWorks() error {
 	}
 	for _, n := range needs {
 		if err := n.Err(); err != nil {
-			return &exitError{exitMissing, fmt.Errorf("disk engine %s: %w", f.Store.Engine, err)}
+			return exit.With(exit.Missing, fmt.Errorf("disk engine %s: %w", f.Store.Engine, err))
 		}
 	}
 	return nil

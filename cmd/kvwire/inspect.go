@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
@@ -109,7 +110,7 @@ func checkCommand(_ context.Context, args []string) error {
 		wrong = append(wrong, fmt.Sprintf("in %d of %d shards it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", unknown, len(all)))
 	}
 	if wrong != nil {
-		return &exitError{exitWrong, errors.New(strings.Join(wrong, "; "))}
+		return exit.With(exit.Wrong, errors.New(strings.Join(wrong, "; ")))
 	}
 	if !asJSON {
 		fmt.Fprintf(stdout, "%d items in %d shards, none damaged\n", items, len(all))

@@ -14,9 +14,9 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/internal/terminal"
-	"github.com/kvwire/kvwire/lab"
 )
 
 // version is set by the Makefile.
@@ -30,30 +30,7 @@ func revision() string {
 	return version
 }
 
-// Exit codes.
-const (
-	exitOK      = 0
-	exitFailed  = 1
-	exitUsage   = 2
-	exitMissing = 3 // a required transport does not work here
-	exitWrong   = 4 // a value that was read is not the one that was written
-	exitMissed  = 6 // an experiment missed a threshold of its own, or (verify-claims --strict) disagrees with a claim
-
-	exitInterrupted = 130 // ^C, TERM or HUP ended it early, whatever it has written; serve and host end so in good order, with 0
-)
-
-// exitError carries an exit code beside its message.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
+func usagef(format string, args ...any) error { return exit.Usagef(format, args...) }
 
 // command is one subcommand.
 type command struct {
@@ -95,7 +72,7 @@ func realMain(args []string) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
 		usage()
 		if len(args) == 0 {
-			return exitUsage
+			return exit.Usage
 		}
 		return exitCode(outputError(nil))
 	}
@@ -115,43 +92,26 @@ func realMain(args []string) int {
 // errInterrupted is the end of a command that has written what there was.
 var errInterrupted = errors.New("interrupted")
 
-// interrupted gives the end of a command exitInterrupted, where a signal has ended it early and it has no code of its own.
+// interrupted gives the end of a command exit.Interrupted, where a signal has ended it early and it has no code of its own.
 func interrupted(ctx context.Context, err error) error {
-	if _, has := codeOf(err); ctx.Err() == nil || saysStop.Load() || has {
+	if ctx.Err() == nil || saysStop.Load() || exit.Code(err) > exit.Failed {
 		return err
 	}
 	if err == nil {
 		err = errInterrupted
 	}
-	return &exitError{exitInterrupted, err}
+	return exit.With(exit.Interrupted, err)
 }
 
 // exitCode prints an error as one line and gives its exit code.
 func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return exitOK
+		return exit.OK
 	}
 	if !errors.Is(err, errInterrupted) && !unread(err) {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
 	}
-	if code, has := codeOf(err); has {
-		return code
-	}
-	return exitFailed
-}
-
-// codeOf is the exit code that an error carries; false: none of its own.
-func codeOf(err error) (code int, has bool) {
-	var e *exitError
-	if errors.As(err, &e) {
-		return e.code, true
-	}
-	var missed *lab.MissedError
-	if errors.As(err, &missed) {
-		return exitMissed, true
-	}
-	var usage *lab.UsageError
-	return exitUsage, errors.As(err, &usage)
+	return exit.Code(err)
 }
 
 // interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.
@@ -160,7 +120,7 @@ func interruptible() context.Context {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signalled := make(chan chan bool)
-	deaf = func() bool {
+	stopSignals = func() bool {
 		signal.Stop(signals) // what came is in the channel when it returns
 		back := make(chan bool)
 		signalled <- back
@@ -183,7 +143,7 @@ func interruptible() context.Context {
 			case <-signals:
 				if heard {
 					undo()
-					os.Exit(exitInterrupted)
+					os.Exit(exit.Interrupted)
 				}
 				first()
 			case back := <-signalled:
@@ -202,9 +162,9 @@ func interruptible() context.Context {
 // saysStop is set by a command that says itself that it stops.
 var saysStop atomic.Bool
 
-// deaf leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
+// stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
 // before the process becomes another one, which would not know of it; nil: nobody listens.
-var deaf func() bool
+var stopSignals func() bool
 
 // exits are what is to be undone also when the user does not wait for an orderly end.
 var exits struct {

@@ -4,17 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/server"
-	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
@@ -31,12 +27,12 @@ func (f *factors) readTarget() error {
 }
 
 func (f *factors) readRedis() error {
-	scheme, _, isURL := strings.Cut(f.target, "://")
+	scheme, _, isURL := strings.Cut(f.Target, "://")
 	if !isURL {
-		if f.target == "" {
+		if f.Target == "" {
 			return nil
 		}
-		return f.checkReach("target", f.target, 1)
+		return f.checkReach("target", f.Target, 1)
 	}
 	parse, form := parseRedisURL, "redis://host:port, or redis://user:password@host:port"
 	switch strings.ToLower(scheme) {
@@ -44,19 +40,19 @@ func (f *factors) readRedis() error {
 	case "redis+unix":
 		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
 	case "unix":
-		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", masked(f.target))
+		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", masked(f.Target))
 	case "rediss":
-		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
+		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.Target), scheme)
 	default:
-		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
+		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.Target), scheme)
 	}
-	at, who, err := parse(f.target)
+	at, who, err := parse(f.Target)
 	if err != nil {
-		return usagef("--target %s: %v (%s)", masked(f.target), err, form)
+		return usagef("--target %s: %v (%s)", masked(f.Target), err, form)
 	}
-	f.target, f.redis = at, true
+	f.Target, f.Redis = at, true
 	if who != nil {
-		f.as.who = who
+		f.Identity.Who = who
 	}
 	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
 		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
@@ -190,34 +186,4 @@ func (m masking) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
-}
-
-// redisCounters are what INFO tells of a server that a row wants to know: its CPU time, and its items.
-func redisCounters(info string) (c server.Counters, err error) {
-	c.Flags = map[string]string{"transport": "redis", "backend": store.Mem.String(), "wait": "block"}
-	seconds := func(text string) (time.Duration, error) {
-		s, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(s >= 0 && s < math.MaxInt64/1e9) {
-			return 0, fmt.Errorf("INFO: a CPU time of %.40q s", text)
-		}
-		return time.Duration(s * 1e9), nil
-	}
-	items := uint64(0)
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		switch name {
-		case "used_cpu_user":
-			c.Process.User, err = seconds(value)
-		case "used_cpu_sys":
-			c.Process.Sys, err = seconds(value)
-		case "db0":
-			keys, _, _ := strings.Cut(strings.TrimPrefix(value, "keys="), ",")
-			items, err = strconv.ParseUint(keys, 10, 64)
-		}
-		if err != nil {
-			return c, fmt.Errorf("the server's INFO: %.100q: %w", line, err)
-		}
-	}
-	c.Stores = []store.Stats{{Items: items}}
-	return c, nil
 }

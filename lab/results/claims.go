@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/stats"
@@ -93,12 +94,12 @@ func (r *Folder) claimsFor(name string) ([]experiment.Claim, error) {
 			name = filepath.Join("experiments", r.Experiment.Name) // not a folder of results with this name
 		}
 		if file, err = experiment.Find(name); err != nil {
-			return nil, lab.Usagef("%s has no %s, and no experiment has one: %v (name one with --experiment)", r.Dir, experiment.ClaimsFile, err)
+			return nil, exit.Usagef("%s has no %s, and no experiment has one: %v (name one with --experiment)", r.Dir, experiment.ClaimsFile, err)
 		}
 	}
 	claims, err := ReadClaims(file, r.Experiment, r.reader.Flags)
 	if err == nil && len(claims) == 0 {
-		err = lab.Usagef("there is no %s beside %s: there are no claims to verify", experiment.ClaimsFile, file)
+		err = exit.Usagef("there is no %s beside %s: there are no claims to verify", experiment.ClaimsFile, file)
 	}
 	return claims, err
 }
@@ -107,7 +108,7 @@ func (r *Folder) claimsFor(name string) ([]experiment.Claim, error) {
 func ReadClaims(arg string, x *experiment.Experiment, flags experiment.Flags) ([]experiment.Claim, error) {
 	file, err := experiment.Find(arg)
 	if err != nil {
-		return nil, &lab.UsageError{Err: err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	path := experiment.ClaimsPath(file)
 	if path == "" {
@@ -115,11 +116,11 @@ func ReadClaims(arg string, x *experiment.Experiment, flags experiment.Flags) ([
 	}
 	claims, err := experiment.LoadClaims(path, x, flags)
 	if err != nil {
-		return nil, &lab.UsageError{Err: err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	for _, c := range claims {
 		if _, err := report.FindQuantity(c.Metric); err != nil {
-			return nil, lab.Usagef("%s:%d: claim %s: %v", c.File, c.Line, c.ID, err)
+			return nil, exit.Usagef("%s:%d: claim %s: %v", c.File, c.Line, c.ID, err)
 		}
 	}
 	return claims, nil

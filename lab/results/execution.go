@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
@@ -129,7 +130,7 @@ func (e *Execution) writePlan() error {
 }
 
 func hasResults(dir string) error {
-	return lab.Usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
+	return exit.Usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
 }
 
 // Resume continues the execution in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
@@ -144,7 +145,7 @@ func CheckPrimary(path string, x *experiment.Experiment) error {
 	}
 	for _, name := range x.Primary.Metrics {
 		if _, err := report.FindMetric(name); err != nil {
-			return lab.Usagef("%s: primary: %v", path, err)
+			return exit.Usagef("%s: primary: %v", path, err)
 		}
 	}
 	n := 0
@@ -154,7 +155,7 @@ func CheckPrimary(path string, x *experiment.Experiment) error {
 		}
 	}
 	if n == 0 || n > primaryClaimsMax {
-		return lab.Usagef("%s: primary makes %d claims: choose its flags and metrics so that there are 1 to %d", path, n, primaryClaimsMax)
+		return exit.Usagef("%s: primary makes %d claims: choose its flags and metrics so that there are 1 to %d", path, n, primaryClaimsMax)
 	}
 	return nil
 }

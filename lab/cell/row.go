@@ -1,4 +1,4 @@
-package main
+package cell
 
 import (
 	"cmp"
@@ -12,23 +12,22 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/rdma"
-	"github.com/kvwire/kvwire/rdma/device"
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport/socket"
 	"golang.org/x/sys/unix"
 )
 
-// row has the factors that the flags set: all of them for a run that did not take place.
-func (f *factors) row() *report.Row {
+// Row has the factors that the flags set: all of them for a run that did not take place.
+func (f *Settings) Row() *report.Row {
 	r := f.clientRow()
-	serverFactors(r, f.serverTexts())
+	serverFactors(r, f.ServerTexts())
 	return r
 }
 
-// serverTexts are the server's factors, as users would write them.
-func (f *factors) serverTexts() map[string]string {
+// ServerTexts are the server's factors, as users would write them.
+func (f *Settings) ServerTexts() map[string]string {
 	flags, get := map[string]string{}, factor.All.Get(&f.Values)
 	for _, name := range factor.All.Of(factor.Server) {
 		flags[name] = get(name)
@@ -37,9 +36,9 @@ func (f *factors) serverTexts() map[string]string {
 }
 
 // clientRow has the factors of the load and of this side.
-func (f *factors) clientRow() *report.Row {
+func (f *Settings) clientRow() *report.Row {
 	l := &f.Load
-	r := &report.Row{GitRev: revision(), ValueBytes: report.I(int(l.ValueBytes)), Conns: report.I(l.Conns), ClientThreads: report.I(l.Threads)}
+	r := &report.Row{GitRev: f.Program.Revision, ValueBytes: report.I(int(l.ValueBytes)), Conns: report.I(l.Conns), ClientThreads: report.I(l.Threads)}
 	client, values := cmp.Or(l.ClientTransport, f.Server.Transport), factor.All.Get(&f.Values)
 	get := func(name string) string { // of the client, whose network may be another
 		if name == "transport" || name == "client-transport" {
@@ -47,14 +46,14 @@ func (f *factors) clientRow() *report.Row {
 		}
 		return values(name)
 	}
-	if r.Hosts = hostsOf(cmp.Or(f.target, f.serverAt)); f.launch.used() {
+	if r.Hosts = hostsOf(cmp.Or(f.Target, f.ServerAt)); f.Launch.Used() {
 		r.Hosts = report.Int{} // seen when they are there
 	}
-	if n := len(f.launch.Clients); n > 0 {
+	if n := len(f.Launch.Clients); n > 0 {
 		r.LoadHosts, r.Conns, r.ClientThreads = report.I(n), report.I(n*f.Load.Conns), report.I(n*f.Load.Threads)
 	}
-	if one := r.Hosts == report.I(1); one && !f.inProcess() && f.Server.Transport != "rdma" {
-		r.Device = carriedBy(f.target)
+	if one := r.Hosts == report.I(1); one && !f.InProcess() && f.Server.Transport != "rdma" {
+		r.Device = carriedBy(f.Target)
 	}
 	r.SetFactors(get, func(x *factor.Factor) bool {
 		return x.HasAny(factor.Load|factor.Bench) && !x.Has(factor.Server) || x.Has(factor.Server|factor.Client) && client == "uring"
@@ -73,7 +72,7 @@ func (f *factors) clientRow() *report.Row {
 	return r
 }
 
-// kernel is this machine's; "" where it does not say.
+// kernel is the release of this machine's kernel; "": not known.
 func kernel() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -82,8 +81,8 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// hostsOf is on how many hosts client and server are, by the server's address: NA for a name, which may be either.
-// Another address than ours counts as another host, though it may be a container's.
+// hostsOf is the number of hosts of client and server, by the server's address: NA for a name, which may be either. An address that is not this host's counts as
+// another host, though it may be a container's.
 func hostsOf(target string) report.Int {
 	host, _, err := net.SplitHostPort(target)
 	if _, local := socket.UnixPath(target); local || target == "" || host == "localhost" {
@@ -104,86 +103,20 @@ func hostsOf(target string) report.Int {
 	return report.I(2)
 }
 
-// rdmaPort is the RDMA port that the client uses, and what it had counted at the window's ends.
-type rdmaPort struct {
-	choice        device.Choice
-	before, after device.Counters
-}
-
-// findRDMAPort is the port on the way to the server; nil for other networks, and where it is not found.
-func findRDMAPort(f *factors, addr string) *rdmaPort {
-	to, err := netip.ParseAddrPort(addr)
-	if f.Server.Transport != "rdma" || err != nil {
-		return nil
-	}
-	c, err := device.Toward(device.Local(), to.Addr())
-	if err != nil {
-		return nil
-	}
-	return &rdmaPort{choice: c}
-}
-
-// look reads the counters at an end of the window.
-func (p *rdmaPort) look(begin bool) {
-	switch {
-	case p == nil:
-	case begin:
-		p.before = device.ReadCounters(device.Local(), p.choice)
-	default:
-		p.after = device.ReadCounters(device.Local(), p.choice)
-	}
-}
-
-// fill writes which device it was, and what it counted.
-func (p *rdmaPort) fill(r *report.Row) {
-	if p == nil {
-		return
-	}
-	r.Device, r.RDMAProvider = p.choice.Kind(), p.choice.Provider
-	w := p.after.Sub(p.before).Wire(r.Hosts == report.I(1))
-	for _, c := range []struct {
-		to   *report.Uint
-		from device.Count
-	}{{&r.RDMARnr, w.RNR}, {&r.RDMADupReq, w.DupReq}, {&r.RDMASeqErr, w.SeqErr}, {&r.RDMARetryExceeded, w.RetryExceeded}} {
-		if c.from.Known {
-			*c.to = report.U(c.from.N)
-		}
-	}
-}
-
-// environment is this machine, with the RDMA device that it would use if nothing else is said.
-func environment() report.Env {
-	e := report.Environment(revision())
-	s := device.Local()
-	if c, err := device.Pick(s, netip.Addr{}); err == nil {
-		r := rdmaEnv{Env: device.ReadEnv(s, c)}
-		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
-			r.Caps = &caps
-		}
-		e.RDMA = r
-	}
-	return e
-}
-
-// rdmaEnv is the section rdma of env.json.
-type rdmaEnv struct {
-	device.Env
-	Caps *rdma.Caps `json:"queue_pair,omitempty"` // of one with the default options
-}
-
-// granted is what the queue pairs of a run have of what was asked for.
+// granted is what the queue pairs of a run have of what was requested.
 type granted struct {
-	inlineBytes, mtu int
-	known            bool
+	InlineBytes int  `json:"inline_bytes"`
+	MTU         int  `json:"mtu"`
+	Known       bool `json:"granted"`
 }
 
 func (g *granted) fill(r *report.Row) {
-	if g.known {
-		r.RDMAInlineBytes, r.RDMAMTU = report.I(g.inlineBytes), report.I(g.mtu)
+	if g.Known {
+		r.RDMAInlineBytes, r.RDMAMTU = report.I(g.InlineBytes), report.I(g.MTU)
 	}
 }
 
-// serverFactors fills in what the server is, from its flags.
+// serverFactors fills in the server's factors, from its flags.
 func serverFactors(r *report.Row, flags map[string]string) {
 	r.SetFactors(func(name string) string { return flags[name] }, factor.Any(factor.Server))
 	number := func(name string) int { n, _ := strconv.Atoi(flags[name]); return n } // our own text
@@ -198,7 +131,7 @@ func serverFactors(r *report.Row, flags map[string]string) {
 // fallbackMax is the share of gets that may go by SEND in a row of the verb read before its note says so: such a row's latencies are of both verbs.
 const fallbackMax = 0.05
 
-// fallbackNote is what a row of the verb read has to say of gets that were not READs; "" where they are few.
+// fallbackNote is the note on a row of the verb read about gets that were not READs; "" if they are few.
 func fallbackNote(r *report.Row) string {
 	share, ok := r.RDMAReadFallbackRatio.Get()
 	if !ok || share <= fallbackMax {
@@ -207,31 +140,31 @@ func fallbackNote(r *report.Row) string {
 	return fmt.Sprintf("%.0f %% of the gets went by SEND, not by READ: raise --rdma-export-bytes, or --warmup", 100*share)
 }
 
-// row is a measured run's.
-func (m *measured) row(s *session) *report.Row {
+// Row is the row of a measured run.
+func (s *Session) Row(m *Measured) *report.Row {
 	f := s.f
 	r := f.clientRow()
-	serverFactors(r, s.flags) // the server's own word: with --target, ours would be a guess
-	r.ServerCPUs, r.ClientCPUs = s.flags["server-cpus"], f.Load.CPUs.String()
-	r.DataSet = s.data
+	serverFactors(r, s.Flags) // the server's own: with --target, ours would be a guess
+	r.ServerCPUs, r.ClientCPUs = s.Flags["server-cpus"], f.Load.CPUs.String()
+	r.DataSet = s.dataSet
 	sides := report.Sides{IdleCPUs: s.idle, InProcess: s.served != nil}
 	before, after := m.before, m.after
 	r0, w0 := before.Disk()
 	r1, w1 := after.Disk()
 	if !sides.InProcess && m.err == nil {
 		sides.Server = &report.Server{Usage: after.Process.Sub(before.Process), Loops: after.Loops.Sub(before.Loops),
-			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}, Other: f.redis}
+			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}, Other: f.Redis}
 		if after.HasDisk() {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 		}
 	}
-	s.place(r)
-	if m.hosts != nil {
-		s.beside(m.hosts, sides.Server)
+	s.fillHosts(r)
+	if m.Hosts != nil {
+		s.addForeignCPU(m.Hosts, sides.Server)
 		s.port = m.port
-		report.FillHosts(r, m.result, sides, m.hosts)
+		report.FillHosts(r, m.Result, sides, m.Hosts)
 	} else {
-		report.Fill(r, m.result, sides)
+		report.Fill(r, m.Result, sides)
 	}
 	if m.err != nil {
 		r.Invalidate(text(m.err))
@@ -247,15 +180,15 @@ func (m *measured) row(s *session) *report.Row {
 	if after.HasDisk() && m.err == nil {
 		fillDisk(r, before.DiskEngines(), after.DiskEngines())
 	}
-	if sides.InProcess && after.HasDisk() && m.result.Ops > 0 {
-		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.result.Ops))
-		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.result.Ops))
+	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
+		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))
+		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.Result.Ops))
 	}
 	var notes []string
-	if n := m.result.TraceLeft; n > 0 {
-		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.replay.Rows()))
+	if n := m.Result.TraceLeft; n > 0 {
+		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.Replay.Rows()))
 	}
-	if s.port != nil && s.port.choice.Software && r.Wait != "block" && len(allowedCPUs()) <= 2 {
+	if s.port != nil && s.port.Choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
 		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
 	}
 	if after.HasDisk() {
@@ -280,4 +213,27 @@ func fillDisk(r *report.Row, before, after store.DiskStats) {
 		r.DiskBatchMean, r.DiskDepthMean = report.F(float64(n)/batches), report.F(float64(after.DepthSum-before.DepthSum)/batches)
 		r.DiskDepthMax = report.I(after.DepthMax)
 	}
+}
+
+// sourceRow fills in the source of the load, also for a run that did not take place.
+func (f *Settings) sourceRow(r *report.Row) {
+	r.Workload = f.Workload
+	if f.Replay == nil {
+		return
+	}
+	r.Trace, r.KeyDist, r.TraceRepeat = f.Replay.Name(), bench.TraceKeys.String(), report.B(f.Load.TraceRepeat)
+	if least, most := f.Replay.ValueBytes(); least != most {
+		r.ValueDist, r.ValueMinBytes = bench.TraceSizes.String(), report.I(least)
+	}
+	if f.Load.Loop == bench.Open.String() {
+		r.TraceSpeed = report.F(float64(f.Load.TraceSpeed))
+	}
+}
+
+// carriedBy is the column device of a socket to that address on this host.
+func carriedBy(target string) string {
+	if _, local := socket.UnixPath(target); local {
+		return report.OnUnix
+	}
+	return "loopback" // the kernel's way to any address of its own
 }

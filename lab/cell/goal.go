@@ -1,4 +1,4 @@
-package main
+package cell
 
 import (
 	"fmt"
@@ -10,15 +10,8 @@ import (
 	"github.com/kvwire/kvwire/lab"
 )
 
-// goal is what a rate has to keep.
-type goal struct {
-	percentile float64 // 0 to 100
-	below      time.Duration
-	text       string
-}
-
 // parseGoal reads "p99<200us".
-func parseGoal(s string) (*goal, error) {
+func parseGoal(s string) (*lab.Goal, error) {
 	name, limit, ok := strings.Cut(s, "<")
 	digits, isP := strings.CutPrefix(strings.TrimSpace(name), "p")
 	p, err := factor.ParseDecimal(digits)
@@ -26,11 +19,11 @@ func parseGoal(s string) (*goal, error) {
 	if !ok || !isP || err != nil || derr != nil || !(p > 0 && p < 100) || d <= 0 {
 		return nil, fmt.Errorf("%q is no goal (such as p99<200us or p99.9<5ms)", s)
 	}
-	return &goal{percentile: p, below: d, text: s}, nil
+	return &lab.Goal{Percentile: p, Below: d, Text: s}, nil
 }
 
-// from is a rate at which a window has enough operations to know the percentile (report.Percentile).
-func (g *goal) from(window time.Duration) float64 {
-	enough := 120 / (min(g.percentile, 100-g.percentile) / 100)
+// searchFrom is a rate at which a window has enough operations to know the goal's percentile (report.Percentile).
+func searchFrom(g *lab.Goal, window time.Duration) float64 {
+	enough := 120 / (min(g.Percentile, 100-g.Percentile) / 100)
 	return math.Ceil(max(lab.SearchFrom, enough/window.Seconds()))
 }

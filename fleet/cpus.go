@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"errors"
@@ -9,32 +9,33 @@ import (
 	"strconv"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"golang.org/x/sys/unix"
 )
 
-// split is which CPUs the two processes of a run have.
-type split struct{ server, client factor.CPUs }
+// Split is the CPUs of a run's server and client.
+type Split struct{ Server, Client factor.CPUs }
 
-// allowedEnv tells the processes that a confined one starts which CPUs kvwire was started with.
+// allowedEnv has the CPUs that kvwire was started with, for the processes that a confined one starts.
 const allowedEnv = "KVWIRE_CPUS"
 
-// allowedCPUs are those that kvwire was started with.
-func allowedCPUs() (allowed factor.CPUs) {
+// AllowedCPUs are those that kvwire was started with.
+func AllowedCPUs() (allowed factor.CPUs) {
 	if s := os.Getenv(allowedEnv); s == "" || allowed.Set(s) != nil {
 		return affinity()
 	}
 	return allowed
 }
 
-// defaultCPUs keeps client and server apart: the upper half of the allowed CPUs for the server, the lower
+// DefaultCPUs keeps client and server apart: the upper half of the allowed CPUs for the server, the lower
 // for the client. With one CPU there is nothing to part.
-func defaultCPUs() split {
-	allowed := allowedCPUs()
+func DefaultCPUs() Split {
+	allowed := AllowedCPUs()
 	n := len(allowed)
 	if n < 2 {
-		return split{allowed, allowed}
+		return Split{allowed, allowed}
 	}
-	return split{server: allowed[n/2:], client: allowed[:n/2]}
+	return Split{Server: allowed[n/2:], Client: allowed[:n/2]}
 }
 
 func affinity() factor.CPUs {
@@ -51,8 +52,8 @@ func affinity() factor.CPUs {
 	return c
 }
 
-// confine keeps the whole process, the runtime's own threads too, on these CPUs, and all processes that it starts.
-func confine(cpus factor.CPUs) error {
+// Confine keeps the whole process on these CPUs, with the runtime's own threads, and all processes that it starts.
+func Confine(cpus factor.CPUs) error {
 	if len(cpus) == 0 { // any: those that kvwire was started with, and not what is left of them here
 		if s := os.Getenv(allowedEnv); s == "" || cpus.Set(s) != nil {
 			return nil
@@ -63,16 +64,16 @@ func confine(cpus factor.CPUs) error {
 	if now := affinity(); cpus.String() == now.String() {
 		return nil
 	}
-	allowed := allowedCPUs() // not those that another side has left for this process
+	allowed := AllowedCPUs() // not those that another side has left for this process
 	var set unix.CPUSet
 	for _, c := range cpus {
 		set.Set(c)
 	}
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return usagef("CPUs %s: %v (allowed here: %s)", &cpus, err, &allowed)
+		return exit.Usagef("CPUs %s: %v (allowed here: %s)", &cpus, err, &allowed)
 	}
 	if got := affinity(); got.String() != cpus.String() {
-		return usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &allowed)
+		return exit.Usagef("CPUs %s: not all of them are allowed here (%s)", &cpus, &allowed)
 	}
 	if os.Getenv(allowedEnv) == "" {
 		_ = os.Setenv(allowedEnv, allowed.String())
@@ -84,12 +85,12 @@ func confine(cpus factor.CPUs) error {
 	}
 }
 
-// checkAllowed refuses CPUs that this machine, or who started kvwire, does not allow: before a server is started on them.
-func checkAllowed(flag string, cpus factor.CPUs) error {
-	allowed := allowedCPUs()
+// CheckAllowed returns an error for CPUs that this machine, or the program that started kvwire, does not allow. It is for use before a server is started on them.
+func CheckAllowed(flag string, cpus factor.CPUs) error {
+	allowed := AllowedCPUs()
 	for _, c := range cpus {
 		if len(allowed) > 0 && !slices.Contains(allowed, c) {
-			return usagef("--%s %s: CPU %d is not allowed here (allowed here: %s)", flag, &cpus, c, &allowed)
+			return exit.Usagef("--%s %s: CPU %d is not allowed here (allowed here: %s)", flag, &cpus, c, &allowed)
 		}
 	}
 	return nil
@@ -119,9 +120,9 @@ func moveThreads(set *unix.CPUSet) (moved int, err error) {
 	return moved, nil
 }
 
-// roomFor sets GOMAXPROCS for that many locked loops beside Go's own work, since sysmon takes the
-// processor from a loop that is in the kernel for more than 20 µs. The user's own setting counts.
-func roomFor(loops int) {
+// SetGOMAXPROCS leaves room for that many locked loops besides Go's own work: Go's monitor thread gives the processor of a loop that is in the kernel for more than
+// 20 µs to another goroutine. The user's own setting counts.
+func SetGOMAXPROCS(loops int) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(len(affinity()) + loops)
 	}

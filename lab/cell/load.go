@@ -1,4 +1,4 @@
-package main
+package cell
 
 import (
 	"context"
@@ -11,44 +11,41 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/socket"
 )
 
-// sliceLoad is a load that is made in slices: by this process, or by load hosts. It belongs to one goroutine. Between slices the client is
-// parked.
+// sliceLoad is a load in slices: by this process, or by load hosts. One goroutine calls its methods. Between slices the client is parked.
 type sliceLoad interface {
 	// ready makes the process of the client ready for a slice. It is called before the server resumes, whose costs begin then.
 	ready(ctx context.Context) error
 	// slice resumes the client, runs one slice, and parks the client.
 	slice(ctx context.Context, settle, window time.Duration) (report.ClientSlice, error)
-	// close ends the load and gives all its slices together. Afterwards the client is parked, and may not be used.
+	// close ends the load and returns the sum of its slices. Afterwards the client is parked, and may not be used.
 	close(ctx context.Context) (loadSum, error)
-	// abandon ends a load whose slices are of no use. It waits for no request.
+	// abandon ends a load whose slices are not used. It waits for no request.
 	abandon(ctx context.Context)
 }
 
-// loadSum is all slices of a load together. It crosses from load hosts as JSON.
+// loadSum is the sum of all slices of a load. Load hosts send it as JSON.
 type loadSum struct {
-	Result    json.RawMessage // bench.Result.Encode's
+	Result    json.RawMessage // by bench.Result.Encode, on its way; else result
 	Parked    time.Duration   // of all pauses
 	ParkedCPU time.Duration
 	Ksoftirqd time.Duration
 	Visible   bool
-	SlowStart bool // tcp_slow_start_after_idle
-	TCP       bool // and it is known
-	Port      *portWord
+	SlowStart bool      // tcp_slow_start_after_idle
+	TCP       bool      // and it is known
+	Port      *rdmaPort // of load hosts
 
 	result *bench.Result
 	hosts  []report.LoadHost // nil: one client here
-	port   *rdmaPort         // of load hosts
 }
 
 // openLoad makes the load of a session.
-func (s *session) openLoad(ctx context.Context, spec bench.Spec) (sliceLoad, error) {
+func (s *Session) openLoad(ctx context.Context, spec bench.Spec) (sliceLoad, error) {
 	if s.hosts != nil {
 		return s.hosts.openLoad(ctx, spec)
 	}
@@ -57,7 +54,7 @@ func (s *session) openLoad(ctx context.Context, spec bench.Spec) (sliceLoad, err
 
 // localLoad is a load by this process's loops.
 type localLoad struct {
-	s      *session
+	s      *Session
 	slices *bench.Slices
 	at     time.Time     // of the last park
 	cpu    time.Duration // of the process, then
@@ -76,7 +73,7 @@ type localLoad struct {
 
 var _ sliceLoad = (*localLoad)(nil)
 
-func (s *session) openLocalLoad(spec bench.Spec) (l *localLoad, err error) {
+func (s *Session) openLocalLoad(spec bench.Spec) (l *localLoad, err error) {
 	l = &localLoad{s: s}
 	spec.OnWindow = l.onWindow
 	if err := s.wakeLoad(); err != nil {
@@ -111,7 +108,7 @@ func (c *client) park() error {
 }
 
 // parkServer parks the server, unless it is parked, and returns its counters.
-func (s *session) parkServer(ctx context.Context) (server.Parked, error) {
+func (s *Session) parkServer(ctx context.Context) (server.Parked, error) {
 	if s.parked == nil {
 		p, err := s.parker().Park(ctx)
 		if err != nil {
@@ -123,14 +120,14 @@ func (s *session) parkServer(ctx context.Context) (server.Parked, error) {
 }
 
 // resumeServer resumes the server, which is parked, and returns its CPU time before that.
-func (s *session) resumeServer(ctx context.Context) (time.Duration, error) {
+func (s *Session) resumeServer(ctx context.Context) (time.Duration, error) {
 	s.parked = nil
 	cpu, err := s.parker().Resume(ctx)
 	return time.Duration(cpu), err
 }
 
 // wakeLoad resumes the loops on which the load's generators live, whether or not they are parked.
-func (s *session) wakeLoad() error {
+func (s *Session) wakeLoad() error {
 	if s.served == nil {
 		s.client.resume()
 		return nil
@@ -153,8 +150,8 @@ func (l *localLoad) park() (err error) {
 	return err
 }
 
-// onWindow is bench.Spec's: it is called before the load of a slice begins, and when nothing is in flight any more. So other work of the
-// process, such as merging latencies, is not in the slice's costs.
+// onWindow is the OnWindow of bench.Spec: it is called before the load of a slice begins, and when nothing is in flight any more. So other work of the
+// process, such as merging latencies, is not in the costs of the slice.
 func (l *localLoad) onWindow(begin bool) {
 	s := &l.now
 	if begin {
@@ -216,7 +213,7 @@ func (c *client) cwnd() int {
 	var all []int
 	for thread, l := range c.loops {
 		_ = l.Call(func() {
-			for i := thread; i < len(c.conns); i += len(c.loops) { // as open deals them out: a connection is its loop's alone
+			for i := thread; i < len(c.conns); i += len(c.loops) { // as open distributes them; only its loop may use a connection
 				if n, ok := socket.CongestionWindow(c.conns[i]); ok {
 					all = append(all, n)
 				}
@@ -254,114 +251,4 @@ func (l *localLoad) close(ctx context.Context) (loadSum, error) {
 	l.sum.result = res
 	l.sum.SlowStart, l.sum.TCP = slowStartAfterIdle()
 	return l.sum, errors.Join(err, l.park())
-}
-
-// hostsLoad is a load by several load hosts.
-type hostsLoad struct {
-	s *loadHosts
-}
-
-var _ sliceLoad = (*hostsLoad)(nil)
-
-func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (*hostsLoad, error) {
-	l := &hostsLoad{s}
-	words, err := l.order(ctx, func(i int) order {
-		one := spec
-		one.FirstThread = i * s.f.Load.Threads
-		return order{Open: &one}
-	})
-	for i, w := range words {
-		if err == nil && !w.Opened {
-			err = unexpected(s.hosts[i].process, "that its load is ready")
-		}
-	}
-	return l, err
-}
-
-// order sends each host its order, one right after the other, and waits for the words of all.
-func (l *hostsLoad) order(ctx context.Context, what func(i int) order) ([]word, error) {
-	hosts := l.s.hosts
-	for i, h := range hosts {
-		if err := h.send(what(i)); err != nil {
-			return nil, err
-		}
-	}
-	words := make([]word, len(hosts))
-	err := l.s.each(ctx, func(ctx context.Context, i int) (err error) {
-		words[i], err = l.s.await(ctx, i, func(bench.Progress) {})
-		return err
-	})
-	return words, err
-}
-
-func (l *hostsLoad) ready(ctx context.Context) error {
-	words, err := l.order(ctx, func(int) order { return order{Prepare: true} })
-	for i, w := range words {
-		if err == nil && !w.Prepared {
-			err = unexpected(l.s.hosts[i].process, "that it is prepared for a slice")
-		}
-	}
-	return err
-}
-
-func (l *hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s report.ClientSlice, err error) {
-	words, err := l.order(ctx, func(int) order { return order{Slice: &sliceOrder{settle, window}} })
-	if err != nil {
-		return s, err
-	}
-	var parts []bench.Slice
-	var cwnd []int
-	for i, w := range words {
-		if w.Slice == nil {
-			return s, unexpected(l.s.hosts[i].process, "what a slice has found")
-		}
-		parts = append(parts, w.Slice.Slice)
-		s.CPU += w.Slice.CPU
-		s.Usage.Add(w.Slice.Usage)
-		s.Parked = max(s.Parked, w.Slice.Parked)
-		s.ParkedCPU += w.Slice.ParkedCPU
-		cwnd = append(cwnd, w.Slice.Cwnd)
-	}
-	slices.Sort(cwnd)
-	s.Host, s.Ksoftirqd, s.Visible, s.Cwnd = words[0].Slice.Host, words[0].Slice.Ksoftirqd, words[0].Slice.Visible, cwnd[len(cwnd)/2]
-	s.Slice, err = bench.TogetherSlices(parts)
-	return s, err
-}
-
-func (l *hostsLoad) abandon(context.Context) {} // each host does so at the end of its input
-
-func (l *hostsLoad) close(ctx context.Context) (sum loadSum, err error) {
-	words, err := l.order(ctx, func(int) order { return order{Close: true} })
-	if err != nil {
-		return sum, err
-	}
-	var parts []*bench.Result
-	for i, w := range words {
-		h := l.s.hosts[i]
-		if w.Closed == nil {
-			return sum, unexpected(h.process, "all its slices")
-		}
-		if h.res, err = bench.DecodeResult(w.Closed.Result); err != nil {
-			return sum, fmt.Errorf("%s: %w", h.name, quote.Error(err))
-		}
-		h.found = &portion{Port: w.Closed.Port}
-		parts = append(parts, h.res)
-		sum.hosts = append(sum.hosts, report.LoadHost{Name: fmt.Sprintf("load host %d", i+1), Result: h.res})
-		sum.Parked = max(sum.Parked, w.Closed.Parked)
-		sum.ParkedCPU += w.Closed.ParkedCPU
-	}
-	first := words[0].Closed
-	sum.Ksoftirqd, sum.Visible, sum.SlowStart, sum.TCP = first.Ksoftirqd, first.Visible, first.SlowStart, first.TCP
-	sum.port = l.s.port()
-	sum.result, err = bench.Together(parts)
-	return sum, err
-}
-
-// encode makes a local sum ready to cross to another host.
-func (s *loadSum) encode(port *rdmaPort) (err error) {
-	if port != nil {
-		s.Port = &portWord{Choice: port.choice, Before: port.before, After: port.after}
-	}
-	s.Result, err = s.result.Encode()
-	return err
 }

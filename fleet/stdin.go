@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ordersIn is standard input, for what a program writes to this process.
-var ordersIn = sync.OnceValue(func() *os.File { return polled(os.Stdin) })
+// Stdin is standard input, for what a program writes to this process.
+var Stdin = sync.OnceValue(func() *os.File { return polled(os.Stdin) })
 
 // polled has Go's poller wait for a pipe, so that no thread does in the kernel: Go's monitor thread looks after one that does, and
 // then interrupts the loops for some milliseconds whenever they begin to work (docs/adr/0039). The pipe is opened once more, since a flag

@@ -1,11 +1,11 @@
-package main
+package cell
 
 import (
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
 )
@@ -38,16 +38,16 @@ func TestHostsOfTellsOneFromTwo(t *testing.T) {
 func TestAccelIsTheGuests(t *testing.T) {
 	for value, want := range map[string]string{"tcg": "tcg", "kvm": "kvm", "": "", "fast": ""} {
 		t.Setenv("KVWIRE_ACCEL", value)
-		if got := newBenchFactors().clientRow().Accel; got != want {
+		if got := settings(t, fleet.Launchers{}).clientRow().Accel; got != want {
 			t.Errorf("%q: %q, want %q", value, got, want)
 		}
 	}
 }
 
 func TestRDMAPortFillsTheWireColumns(t *testing.T) {
-	p := &rdmaPort{choice: device.Choice{Provider: "rxe", Software: true},
-		before: device.Counters{"hw_counters/rcvd_rnr_err": 1, "hw_counters/send_rnr_err": 1, "hw_counters/duplicate_request": 5},
-		after:  device.Counters{"hw_counters/rcvd_rnr_err": 3, "hw_counters/send_rnr_err": 3, "hw_counters/duplicate_request": 5}}
+	p := &rdmaPort{Choice: device.Choice{Provider: "rxe", Software: true},
+		Before: device.Counters{"hw_counters/rcvd_rnr_err": 1, "hw_counters/send_rnr_err": 1, "hw_counters/duplicate_request": 5},
+		After:  device.Counters{"hw_counters/rcvd_rnr_err": 3, "hw_counters/send_rnr_err": 3, "hw_counters/duplicate_request": 5}}
 	r := &report.Row{Hosts: report.I(1)}
 	p.fill(r)
 	if r.Device != "rxe" || r.RDMAProvider != "rxe" || r.RDMARnr != report.U(2) || r.RDMADupReq != report.U(0) || r.RDMASeqErr.Known() || r.RDMARetryExceeded.Known() {
@@ -77,21 +77,6 @@ func TestARowOfTheVerbReadSaysHowManyGetsWentBySend(t *testing.T) {
 	} {
 		if got := fallbackNote(&report.Row{RDMAReadFallbackRatio: c.share}); got != c.want {
 			t.Errorf("%s: %q", c.share, got)
-		}
-	}
-}
-
-func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
-	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
-	if len(files) < 3 {
-		t.Fatalf("experiments: %v", files)
-	}
-	for _, f := range files {
-		x, err := readExperiment(f)
-		if err != nil {
-			t.Error(err)
-		} else {
-			t.Logf("%s: %d cells", x.Name, len(x.Cells))
 		}
 	}
 }

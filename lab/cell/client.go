@@ -1,22 +1,26 @@
-package main
+package cell
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/store"
 	"github.com/kvwire/kvwire/transport"
 )
 
-// client is the load generator's side: threads with connections, and one connection more for asking the
-// server how it does.
+// client is the load generator's side: threads with connections, and one more connection for the server's counters.
 type client struct {
 	loops   []*loop.Loop
 	own     bool // the loops are this client's, and not an in-process server's
@@ -28,8 +32,8 @@ type client struct {
 }
 
 // connect makes the client's threads and connections. group is the in-process server's, or nil.
-func connect(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (*client, error) {
-	c := &client{own: group == nil, redis: f.redis}
+func connect(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (*client, error) {
+	c := &client{own: group == nil, redis: f.Redis}
 	if err := c.open(ctx, f, n, addr, group); err != nil {
 		c.close()
 		return nil, err
@@ -37,17 +41,18 @@ func connect(ctx context.Context, f *factors, n *network, addr string, group *lo
 	return c, nil
 }
 
-func (c *client) open(ctx context.Context, f *factors, n *network, addr string, group *loop.Group) (err error) {
+func (c *client) open(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (err error) {
+	t := n.Transport()
 	if group != nil {
 		c.loops = group.Net()
 	} else {
 		wait, err := loop.ParseWait(f.Server.Wait)
 		if err != nil {
-			return usagef("--wait: %v", err)
+			return exit.Usagef("--wait: %v", err)
 		}
 		for i := range f.Load.Threads {
-			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: n.sleep(), Wait: wait, SpinMax: f.Server.SpinMax}
-			if n.name == "uring" {
+			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: t.Sleep(), Wait: wait, SpinMax: f.Server.SpinMax}
+			if n.Name == "uring" {
 				f.OfSocketRing(&o)
 			}
 			if len(f.Load.CPUs) > 0 {
@@ -60,9 +65,8 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 			c.loops = append(c.loops, l)
 		}
 	}
-	t := n.impl(f)
 	dial := func(thread, want int) (transport.Conn, error) {
-		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.as.who, Redis: f.redis})
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.Identity.Who, Redis: f.Redis})
 	}
 	if c.control, err = dial(0, transport.AnyLoop); err != nil {
 		return err
@@ -78,7 +82,7 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 		}
 		if g := int(k.Hello().Depth); g < f.Load.Depth {
 			k.Hangup()
-			return usagef("--depth %d: the server grants %d", f.Load.Depth, g)
+			return exit.Usagef("--depth %d: the server grants %d", f.Load.Depth, g)
 		}
 		c.conns = append(c.conns, k)
 		of[thread] = append(of[thread], k)
@@ -94,8 +98,8 @@ func (c *client) open(ctx context.Context, f *factors, n *network, addr string, 
 // errNoAnswer means that the server did not answer in time.
 var errNoAnswer = errors.New("the server does not answer")
 
-// ask gets the server's counters. It waits for that long.
-func (c *client) ask(wait time.Duration) (s server.Counters, err error) {
+// counters reads the server's counters. It blocks for at most wait.
+func (c *client) counters(wait time.Duration) (s server.Counters, err error) {
 	b := make([]byte, 0, min(64<<10, c.limit))
 	back := make(answered, 1)
 	r := &kv.Request{Op: kv.OpStats, Value: b, Owner: back}
@@ -122,7 +126,7 @@ func (c *client) ask(wait time.Duration) (s server.Counters, err error) {
 
 type answered chan *kv.Request
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (a answered) Complete(r *kv.Request) { a <- r }
 
 // close hangs up and ends the client's own loops, which may be parked.
@@ -139,4 +143,34 @@ func (c *client) close() {
 			_ = l.Stop()
 		}
 	}
+}
+
+// redisCounters reads from the reply to INFO what a row needs of a server: its CPU time, and its items.
+func redisCounters(info string) (c server.Counters, err error) {
+	c.Flags = map[string]string{"transport": "redis", "backend": store.Mem.String(), "wait": "block"}
+	seconds := func(text string) (time.Duration, error) {
+		s, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(s >= 0 && s < math.MaxInt64/1e9) {
+			return 0, fmt.Errorf("INFO: a CPU time of %.40q s", text)
+		}
+		return time.Duration(s * 1e9), nil
+	}
+	items := uint64(0)
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch name {
+		case "used_cpu_user":
+			c.Process.User, err = seconds(value)
+		case "used_cpu_sys":
+			c.Process.Sys, err = seconds(value)
+		case "db0":
+			keys, _, _ := strings.Cut(strings.TrimPrefix(value, "keys="), ",")
+			items, err = strconv.ParseUint(keys, 10, 64)
+		}
+		if err != nil {
+			return c, fmt.Errorf("the server's INFO: %.100q: %w", line, err)
+		}
+	}
+	c.Stores = []store.Stats{{Items: items}}
+	return c, nil
 }
