@@ -625,7 +625,7 @@ func TestFailedPutDoesNotComeBack(t *testing.T) {
 			}
 			writes := 0
 			g.on(func() {
-				g.disk.reached = true
+				g.disk.writesAnyway = true
 				g.disk.fail = func(t *disk.Transfer) syscall.Errno {
 					if t.Op == disk.Write {
 						if writes++; writes == 1 {
