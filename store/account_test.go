@@ -410,7 +410,7 @@ func TestALossIsRefusedInOneLine(t *testing.T) {
 }
 
 // A recovery that ends after what a crash cut short was wiped, and before there is an account of that, leaves nothing that is taken for a loss.
-func TestARecoveryThatIsCutShortIsNoLoss(t *testing.T) {
+func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 	torn := uint64(0)
 	for seed := range uint64(rounds(80)) {
 		g := newRig(t, "fault", Options{CacheBytes: 128 * pageBytes, Log: silent})

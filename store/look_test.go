@@ -29,7 +29,7 @@ func storeFiles(t *testing.T, dir string) string {
 }
 
 // A look says what opening would find, or what would be in its way, and changes nothing.
-func TestLookSaysWhatOpeningWouldSay(t *testing.T) {
+func TestLookAgreesWithOpen(t *testing.T) {
 	dir := t.TempDir()
 	made := filepath.Join(dir, "made")
 	open := func(o Options, shards int) *loop.Group {

@@ -65,12 +65,12 @@ func (p *Partition) runGroup() {
 func (p *Partition) findAll(n int) {
 	x, g := p.index, &p.group
 	for i := range n {
-		g.leaf[i] = x.Lead(g.r[i].Key)
+		g.leaf[i] = x.FindLeaf(g.r[i].Key)
 	}
 	for i := range n {
 		g.rec[i] = 0
 		if g.leaf[i] != 0 {
-			g.rec[i] = x.Guess(g.leaf[i], g.r[i].Key)
+			g.rec[i] = x.Candidate(g.leaf[i], g.r[i].Key)
 		}
 	}
 	for i := range n {

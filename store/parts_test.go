@@ -46,7 +46,7 @@ func TestBitTreeFindsTheNextMember(t *testing.T) {
 }
 
 // Units are handed out by the room that they have, and the counts are right whatever was taken and given back.
-func TestFreeMapGivesTheUnitsWithTheMostRoom(t *testing.T) {
+func TestFreeMapPicksTheUnitsWithTheMostRoom(t *testing.T) {
 	for _, per := range []uint32{1, 2, 3, 4, 13, 64} {
 		rng := rand.New(rand.NewPCG(1, uint64(per)))
 		m := freeMap{perUnit: per}
@@ -100,7 +100,7 @@ func TestFreeMapSkipsUnitsThatDoNotFit(t *testing.T) {
 }
 
 // The window knows up to where everything is on disk, in whatever order writes end.
-func TestWindowSettlesInOrder(t *testing.T) {
+func TestWindowAdvancesInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var w window
 	away := map[uint64]bool{}

@@ -13,9 +13,9 @@ const (
 
 // placeOf returns the place of a record's item.
 func (p *Partition) placeOf(rec uint32) place {
-	class, slot := p.index.At(rec)
+	class, slot := p.index.Place(rec)
 	return place{class, slot}
 }
 
 // setPlace sets the place of a record's item.
-func (p *Partition) setPlace(rec uint32, at place) { p.index.Put(rec, at.class, at.slot) }
+func (p *Partition) setPlace(rec uint32, at place) { p.index.SetPlace(rec, at.class, at.slot) }

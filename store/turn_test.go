@@ -163,7 +163,7 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 }
 
 // A partition that closes ends the scans that it has put aside.
-func TestClosingEndsScansWhoseTurnWasUp(t *testing.T) {
+func TestCloseEndsPausedScans(t *testing.T) {
 	g := newRig(t, "mem", Options{Log: silent})
 	p := g.p.(*Partition)
 	for i := range 100 {
