@@ -152,7 +152,7 @@ func statCommand(_ context.Context, args []string) error {
 		sum.UsedBytes += s.UsedBytes
 		sum.FileBytes += s.FileBytes
 		sum.IndexBytes += s.IndexBytes
-		sum.Took = max(sum.Took, s.Took)
+		sum.Duration = max(sum.Duration, s.Duration)
 		sum.Damage.Corrupt += s.Damage.Corrupt + s.Damage.Unreadable
 		sum.Damage.LostPages += s.Damage.LostPages
 		for _, b := range s.Slabs {
@@ -168,7 +168,7 @@ func statCommand(_ context.Context, args []string) error {
 	}
 	fmt.Fprintf(stdout, "%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
 		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, sum.Damage.LostPages)
-	fmt.Fprintf(stdout, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
+	fmt.Fprintf(stdout, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Duration.Round(time.Millisecond))
 	fmt.Fprintf(stdout, "memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
 		report.Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
