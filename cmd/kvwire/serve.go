@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
@@ -110,7 +111,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	unfinished, derr := s.Drain(f.drainDeadline)
 	if unfinished {
-		undo() // the process ends without what is not over
+		exit.Abort() // the process ends without what is not over
 	}
 	return cmp.Or(err, derr)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
@@ -45,7 +44,7 @@ func startServer(f *factors) (*server.Server, error) {
 			return nil, err
 		}
 	}
-	fleet.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
+	loop.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.OnDisk() && f.Store.Dir == "" {
 		if c.Temporary, err = temporary(); err != nil {
 			return nil, err
