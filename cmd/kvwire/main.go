@@ -107,7 +107,7 @@ func exitCode(err error) int {
 		return exit.OK
 	}
 	if !errors.Is(err, errInterrupted) && !unread(err) {
-		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
+		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
 	return exit.Code(err)
 }
