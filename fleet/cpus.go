@@ -119,11 +119,3 @@ func moveThreads(set *unix.CPUSet) (moved int, err error) {
 	}
 	return moved, nil
 }
-
-// SetGOMAXPROCS leaves room for that many locked loops besides Go's own work: Go's monitor thread gives the processor of a loop that is in the kernel for more than
-// 20 µs to another goroutine. The user's own setting counts.
-func SetGOMAXPROCS(loops int) {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(len(affinity()) + loops)
-	}
-}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // HostInfo is the first line that a launched process writes.
@@ -22,7 +23,7 @@ type HostInfo struct {
 // Role is the line that a launched process reads.
 type Role struct {
 	Args []string `json:"args"` // of kvwire
-	Credentials
+	access.Credentials
 }
 
 // roles are the commands that a launched process may execute; roleLineMax bounds a Role in bytes.

@@ -15,6 +15,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // Greeting is the line that kvwire serve --json prints when connections can be made.
@@ -39,8 +40,8 @@ type ServerOptions struct {
 	Temporary   bool     // its store is in a temporary folder of its host
 	At          string   // the kvwire host that starts it; "": none
 	Launchers   Launchers
-	Version     string      // of kvwire
-	Credentials Credentials // unless a kvwire host starts it
+	Version     string             // of kvwire
+	Credentials access.Credentials // unless a kvwire host starts it
 }
 
 // Server is a kvwire serve in a process of its own.
@@ -86,7 +87,7 @@ func StartServer(ctx context.Context, o *ServerOptions) (s *Server, err error) {
 	return s, nil
 }
 
-func startHere(args []string, c Credentials) (*Process, error) {
+func startHere(args []string, c access.Credentials) (*Process, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err

@@ -2,11 +2,10 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
-	"os"
 
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
@@ -42,7 +41,8 @@ func (f *factors) readIdentity() (err error) {
 	if a.file != "" {
 		list, err = access.ReadFile(a.file)
 	} else if f.Identity.Who == nil && f.Target != "" && !f.Redis {
-		list, err = inherited()
+		list, err = access.OfRun()
+		err = asUsage(err)
 	}
 	if err != nil || list == nil {
 		return err
@@ -72,22 +72,10 @@ func (f *factors) readSigners() (err error) {
 	case f.TCP.TLS != factor.On || f.Target == "":
 		return nil
 	}
-	f.Identity.TLS, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
-		func(text []byte) (*tls.Config, error) { return access.ClientTLS(text, access.RunName) })
-	return err
-}
-
-// inherited are those that the run which has started this process named; nil: there is no such run.
-func inherited() (*access.List, error) {
-	text, ok := os.LookupEnv(fleet.AuthEnv)
-	if !ok {
-		return nil, nil
+	if f.Identity.TLS, err = access.ClientTLSOfRun(); err == nil && f.Identity.TLS == nil {
+		err = errors.New("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
 	}
-	list, err := access.Parse([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %v", fleet.AuthEnv, err)
-	}
-	return list, nil
+	return asUsage(err)
 }
 
 // guard is who a server lets in, and what it shows to them.
@@ -125,22 +113,10 @@ func (f *factors) readCertificate() (err error) {
 	case f.TCP.TLS != factor.On:
 		return nil
 	}
-	g.tls, err = tlsOfRun("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)",
-		func(text []byte) (*tls.Config, error) { return access.ServerTLS(text, text) })
-	return err
-}
-
-// tlsOfRun makes TLS of what the run that has started this process gave it; missing says what to do where it gave nothing.
-func tlsOfRun(missing string, of func(text []byte) (*tls.Config, error)) (*tls.Config, error) {
-	text, ok := os.LookupEnv(fleet.TLSEnv)
-	if !ok {
-		return nil, usagef("%s", missing)
+	if g.tls, err = access.ServerTLSOfRun(); err == nil && g.tls == nil {
+		err = errors.New("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)")
 	}
-	c, err := of([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %v", fleet.TLSEnv, err)
-	}
-	return c, nil
+	return asUsage(err)
 }
 
 // readGuard reads who may connect. Where that is anybody, listen has to be on loopback or a unix socket, or --insecure given; so has --metrics, where nobody is asked.
@@ -158,7 +134,8 @@ func (f *factors) readGuard(listen string) (err error) {
 	case g.file != "":
 		g.list, err = access.ReadFile(g.file)
 	case !g.insecure:
-		g.list, err = inherited()
+		g.list, err = access.OfRun()
+		err = asUsage(err)
 	}
 	if err != nil || g.list != nil {
 		return err

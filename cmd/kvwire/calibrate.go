@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench/units"
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/lab/cell"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
 )
 
@@ -28,7 +28,7 @@ func calibrateCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	fleet.SetGOMAXPROCS(2)
+	loop.SetGOMAXPROCS(2)
 	all, err := units.Measure(rdma.CallC)
 	if err != nil {
 		return err

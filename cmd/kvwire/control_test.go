@@ -21,6 +21,7 @@ import (
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // controlled is kvwire serve --control in a process of its own.
@@ -206,7 +207,7 @@ func TestChildrenAreParked(t *testing.T) {
 			o.Flags = []string{"--server-cpus=" + cpus.String(), "--backend=null", "--wait=spin"}
 			if o.At == "" {
 				var err error
-				if o.Credentials, err = new(fleet.Identity).NewServer(false); err != nil {
+				if o.Credentials, err = new(access.Identity).NewServer(false); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -17,7 +17,7 @@ func (f *factors) settleEngine() {
 	}
 	if err := probe.Uring(probe.Local()).Err(); err != nil {
 		f.Store.Engine = store.EnginePool
-		f.logger().Warn("the disk engine is pool", "reason", err)
+		f.log.Warn("the disk engine is pool", "reason", err)
 	}
 }
 

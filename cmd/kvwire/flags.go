@@ -12,6 +12,8 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/logging"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/loop"
@@ -34,8 +36,8 @@ type factors struct {
 	bounds        serverBounds
 	metrics       string
 	guard         guard
-	logging       logging
-	log           *slog.Logger // see logger
+	logging       logging.Options
+	log           *slog.Logger // after parse
 
 	as        identity
 	outputDir string
@@ -44,7 +46,7 @@ type factors struct {
 
 // newFactors makes the flags of a command; help is what --help begins with.
 func newFactors(name, help string) *factors {
-	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)}
+	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError), logging: logging.Options{Level: slog.LevelWarn}}
 	f.Settings = cell.Settings{Values: factor.NewValues(), Given: f.sets, Program: cell.Program{Version: version, Revision: revision(), Network: f.network, Granted: rdma.Granted, Plan: f.plan,
 		Serve: func() (*server.Server, error) { return startServer(f) },
 		Note:  func(format string, args ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", args...) }}}
@@ -105,11 +107,12 @@ func (f *factors) parse(args []string, rest func(args []string) error) error {
 		}
 		return usagef("%v (see %s --help)", factor.Mistake(err), f.set.Name())
 	}
+	f.log = f.logging.New(os.Stderr)
 	if rest != nil {
 		return rest(f.set.Args())
 	}
 	if f.set.NArg() > 0 {
-		return usagef("unexpected %q (see %s --help)", masked(f.set.Arg(0)), f.set.Name())
+		return usagef("unexpected %q (see %s --help)", quote.URL(f.set.Arg(0)), f.set.Name())
 	}
 	return nil
 }
@@ -153,7 +156,7 @@ func (f *factors) limits() kv.Limits {
 // store is the store's options, for each of the shards.
 func (f *factors) store(shards int) store.Options {
 	o := f.StoreOptions(shards, f.limits())
-	o.AcceptLoss, o.Log = f.acceptLoss, f.logger()
+	o.AcceptLoss, o.Log = f.acceptLoss, f.log
 	return o
 }
 

@@ -23,12 +23,12 @@ func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
 	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too")
-	f.logFlags()
+	f.logging.Bind(f.set)
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	if err := f.checkLogging(); err != nil {
+	if err := f.logging.Check(); err != nil {
 		return err
 	}
 	if err := checkAddress("listen", f.listen, 0); err != nil {
@@ -42,7 +42,7 @@ func hostCommand(ctx context.Context, args []string) error {
 		return fmt.Errorf("listen for those who want servers: %w", err)
 	}
 	saysStop.Store(true)
-	log := f.logger()
+	log := f.log
 	log.Info("started", "address", l.Addr().String(), "version", version)
 	if f.json {
 		err = json.NewEncoder(stdout).Encode(struct {
@@ -54,6 +54,6 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	h := fleet.Host{Log: log, Flags: []string{fmt.Sprintf("--insecure=%t", f.guard.insecure), "--log-format=" + f.logging.format, "--log-level=" + f.set.Lookup("log-level").Value.String()}}
+	h := fleet.Host{Log: log, Flags: append(f.logging.Args(), fmt.Sprintf("--insecure=%t", f.guard.insecure))}
 	return h.Serve(ctx, l)
 }

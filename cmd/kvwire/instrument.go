@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/cell"
@@ -70,7 +71,7 @@ func instrumentCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	atExit(func() { _ = os.RemoveAll(scratch) })
+	exit.OnAbort(func() { _ = os.RemoveAll(scratch) })
 	start := func(x *experiment.Experiment) *fleet.Exec {
 		e := newExec(x, "")
 		e.Dir = scratch

@@ -8,15 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync"
 	"sync/atomic"
 	"syscall"
-
-	"github.com/spf13/pflag"
 
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/spf13/pflag"
 )
 
 // version is set by the Makefile.
@@ -109,7 +107,7 @@ func exitCode(err error) int {
 		return exit.OK
 	}
 	if !errors.Is(err, errInterrupted) && !unread(err) {
-		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
+		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
 	return exit.Code(err)
 }
@@ -142,7 +140,7 @@ func interruptible() context.Context {
 			select {
 			case <-signals:
 				if heard {
-					undo()
+					exit.Abort()
 					os.Exit(exit.Interrupted)
 				}
 				first()
@@ -165,26 +163,6 @@ var saysStop atomic.Bool
 // stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
 // before the process becomes another one, which would not know of it; nil: nobody listens.
 var stopSignals func() bool
-
-// exits are what is to be undone also when the user does not wait for an orderly end.
-var exits struct {
-	sync.Mutex
-	f []func()
-}
-
-// undo does it. What is added from then on is not done any more: the process ends.
-func undo() {
-	exits.Lock()
-	for _, f := range exits.f {
-		f()
-	}
-}
-
-func atExit(f func()) {
-	exits.Lock()
-	defer exits.Unlock()
-	exits.f = append(exits.f, f)
-}
 
 func commandNames() string {
 	s := ""

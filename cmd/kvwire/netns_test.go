@@ -16,11 +16,11 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport/access"
 	"golang.org/x/sys/unix"
 )
 
@@ -308,7 +308,7 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 		}
 		proc := "/proc/" + strconv.Itoa(pid)
 		env, _ := os.ReadFile(proc + "/environ")
-		_, after, ok := strings.Cut(string(env), fleet.AuthEnv+"=run rw ")
+		_, after, ok := strings.Cut(string(env), access.AuthEnv+"=run rw ")
 		secret, _, _ := strings.Cut(after, "\n")
 		args, _ := os.ReadFile(proc + "/cmdline")
 		if !ok || len(secret) < 16 || strings.Contains(string(args), secret) {

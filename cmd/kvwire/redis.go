@@ -3,14 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
@@ -40,15 +39,15 @@ func (f *factors) readRedis() error {
 	case "redis+unix":
 		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
 	case "unix":
-		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", masked(f.Target))
+		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", quote.URL(f.Target))
 	case "rediss":
-		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.Target), scheme)
+		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	default:
-		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.Target), scheme)
+		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	}
 	at, who, err := parse(f.Target)
 	if err != nil {
-		return usagef("--target %s: %v (%s)", masked(f.Target), err, form)
+		return usagef("--target %s: %v (%s)", quote.URL(f.Target), err, form)
 	}
 	f.Target, f.Redis = at, true
 	if who != nil {
@@ -125,7 +124,7 @@ func parseUser(text string) (*access.Entry, error) {
 // checkAddress refuses a flag that is no host:port, whose port is least or above: 0, where one is picked, or 1.
 func checkAddress(flag, addr string, least uint64) error {
 	if err := checkHostPort(addr, least); err != nil {
-		return usagef("--%s %s: %v", flag, masked(addr), err)
+		return usagef("--%s %s: %v", flag, quote.URL(addr), err)
 	}
 	return nil
 }
@@ -146,44 +145,4 @@ func checkHostPort(addr string, least uint64) error {
 		return fmt.Errorf("the port must be a number from %d to 65535", least)
 	}
 	return nil
-}
-
-// masked is a text without what stands between a URL's scheme and its last @, which may hold a password, and without a URL's query, which may, too. Where there
-// is no scheme, what stands before an @ is left out. A URL without an @ is shown where it is plainly a host and a port: user:password may stand there, too, whose @ was forgotten or written as %40.
-func masked(text string) string {
-	text = urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "$1…@"), "$1?…")
-	scheme, at, isURL := strings.Cut(text, "://")
-	if !isURL {
-		if i := strings.LastIndexByte(text, '@'); i >= 0 {
-			return "…" + text[i:]
-		}
-		return text
-	}
-	if !strings.Contains(at, "@") && !hostAndPort.MatchString(at) {
-		return scheme + "://…"
-	}
-	return text
-}
-
-// maskedURLs is a text, such as an error's, in which each URL is masked. A URL ends at a blank or a quote there.
-func maskedURLs(text string) string {
-	return urlQuery.ReplaceAllString(urlInText.ReplaceAllString(text, "$1…@"), "$1?…")
-}
-
-var (
-	urlInText   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*(?:@|%40)`)
-	urlUser     = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
-	hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]*\]?)(:[0-9]*)?(/[^?#]*)?([?]…)?$`)
-	urlQuery    = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
-)
-
-// masking is a writer whose lines are written without the secrets of URLs.
-type masking struct{ w io.Writer }
-
-// Write is io.Writer's. A line comes at a time.
-func (m masking) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(m.w, maskedURLs(string(line))); err != nil {
-		return 0, err
-	}
-	return len(line), nil
 }

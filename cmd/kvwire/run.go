@@ -281,7 +281,7 @@ func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg stri
 	}
 	inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which nobody changes meanwhile
 	p.Dir, p.Log, p.Inputs = e.Dir, e.Log, inputs
-	p.Data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy, AtExit: atExit}
+	p.Data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy}
 	display := lab.NewDisplay(terminal.Stderr(), x, e.Log)
 	e.Runner.Watcher = display
 	err = e.Run(ctx)

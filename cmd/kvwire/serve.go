@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
@@ -35,7 +36,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.boundFlags()
 	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
-	f.logFlags()
+	f.logging.Bind(f.set)
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&f.Control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
@@ -46,7 +47,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	if err := f.checkLogging(); err != nil {
+	if err := f.logging.Check(); err != nil {
 		return err
 	}
 	if err := f.checkBounds(); err != nil {
@@ -110,14 +111,14 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	unfinished, derr := s.Drain(f.drainDeadline)
 	if unfinished {
-		undo() // the process ends without what is not over
+		exit.Abort() // the process ends without what is not over
 	}
 	return cmp.Or(err, derr)
 }
 
 func greet(f *factors, s *server.Server, c server.Counters, metrics string) error {
 	o := f.serverOptions()
-	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
+	f.log.Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
 		"engine", f.engines(), "direct_io", c.DirectIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
 	g := fleet.Greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {

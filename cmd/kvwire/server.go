@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
@@ -36,7 +35,7 @@ func startServer(f *factors) (*server.Server, error) {
 	if err := addressSpace(&plan, int64(f.Store.CacheBytes)); err != nil {
 		return nil, err
 	}
-	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: f.ServerTexts(), Log: f.logger()}
+	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: f.ServerTexts(), Log: f.log}
 	if said, enough := f.memory(&plan); !enough {
 		c.Log.Warn("memory", "found", said)
 	}
@@ -45,7 +44,7 @@ func startServer(f *factors) (*server.Server, error) {
 			return nil, err
 		}
 	}
-	fleet.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
+	loop.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.OnDisk() && f.Store.Dir == "" {
 		if c.Temporary, err = temporary(); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
@@ -13,7 +14,7 @@ import (
 func temporary() (string, error) {
 	dir, err := os.MkdirTemp(temporaryParent(), fleet.TemporaryPrefix)
 	if err == nil {
-		atExit(func() { _ = os.RemoveAll(dir) })
+		exit.OnAbort(func() { _ = os.RemoveAll(dir) })
 	} else {
 		return "", fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
 	}

@@ -1,9 +1,11 @@
-// Package exit owns kvwire's exit codes, and the error that carries one from where it arises to the end of the command. It imports nothing of ours.
+// Package exit owns kvwire's exit codes, the error that carries one from where it arises to the end of the command, and what an abrupt end must undo. It imports
+// nothing of ours.
 package exit
 
 import (
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Exit codes.
@@ -49,4 +51,25 @@ func Code(err error) int {
 		return e.Code
 	}
 	return Failed
+}
+
+// cleanups are the functions of OnAbort.
+var cleanups struct {
+	sync.Mutex
+	all []func()
+}
+
+// OnAbort registers what must be undone if the process ends abruptly, such as a temporary folder. Any goroutine may call it, and any may call f.
+func OnAbort(f func()) {
+	cleanups.Lock()
+	defer cleanups.Unlock()
+	cleanups.all = append(cleanups.all, f)
+}
+
+// Abort calls the functions of OnAbort, whose later callers it blocks: the process must end after it.
+func Abort() {
+	cleanups.Lock()
+	for _, f := range cleanups.all {
+		f()
+	}
 }

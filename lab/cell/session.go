@@ -10,6 +10,7 @@ import (
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
 )
@@ -141,7 +142,7 @@ func (s *Session) start(ctx context.Context, side *Network) (err error) {
 			s.idle = report.F(busy)
 		}
 	}
-	fleet.SetGOMAXPROCS(max(f.Load.Threads, f.Server.Threads))
+	loop.SetGOMAXPROCS(max(f.Load.Threads, f.Server.Threads))
 	if f.InProcess() {
 		return s.startHere(ctx, side)
 	}

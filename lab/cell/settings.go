@@ -17,6 +17,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // Settings are the flags of a cell, and the program that measures it.
@@ -30,7 +31,7 @@ type Settings struct {
 	Redis    bool   // Target speaks Redis's protocol
 	ServerAt string // address of a kvwire host that starts the server; "": none
 	Launch   fleet.Launchers
-	Identity fleet.Identity
+	Identity access.Identity
 	Control  bool // the loops of the run's server can be parked
 
 	// The load.

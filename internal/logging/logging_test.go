@@ -1,8 +1,9 @@
-package main
+package logging
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -14,7 +15,7 @@ import (
 // Of a kind of message five pass in a second, whatever stands beside it; the next one says how many did not. Other kinds do not suffer.
 func TestLogIsLimitedByKind(t *testing.T) {
 	var out strings.Builder
-	h := newLimited(newHandler(&out, "json", slog.LevelInfo))
+	h := newLimited((&Options{Format: "json"}).handler(&out))
 	begin := time.Now()
 	say := func(after time.Duration, message string, i int) {
 		r := slog.NewRecord(begin.Add(after), slog.LevelWarn, message, 0)
@@ -60,7 +61,7 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	var out strings.Builder
 	var mu sync.Mutex
-	l := slog.New(newLimited(newHandler(locked{&mu, &out}, "text", slog.LevelWarn)))
+	l := (&Options{Level: slog.LevelWarn}).New(locked{&mu, &out})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -103,4 +104,14 @@ func must(t *testing.T, text string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func TestTheLogHasNoSecretsOfURLs(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out strings.Builder
+		(&Options{Format: format}).New(&out).Info("failed", "error", errors.New("dial redis://bob:s3cret@h:1: refused"))
+		if !strings.Contains(out.String(), "redis://…@h:1") || strings.Contains(out.String(), "s3cret") || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("the log as %s: %s", format, &out)
+		}
+	}
 }
