@@ -60,10 +60,7 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	if err != nil {
 		return err
 	}
-	file, err := experiment.Find(arg)
-	if err == nil {
-		file, err = filepath.Abs(file)
-	}
+	file, folders, err := forGuest(arg)
 	if err != nil {
 		return err
 	}
@@ -84,7 +81,8 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 		return err
 	}
 	args := []string{script, "--timeout", strconv.Itoa(int(most.Seconds())), "--rw", writable,
-		"--ro", filepath.Dir(exe), "--ro", filepath.Dir(file)}
+		"--ro", filepath.Dir(exe)}
+	args = append(args, folders...)
 	if vm == "two" {
 		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --insecure --listen "+firstGuest)
 	}
@@ -103,6 +101,20 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	guests := map[string]string{"one": "a guest", "two": "two guests"}[vm]
 	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for %s\n", guests, x.Name)
 	return fmt.Errorf("start %s: %w", script, syscall.Exec(script, args, os.Environ()))
+}
+
+// forGuest is how the guest's kvwire names the experiment, and the flags of vm.sh that let it read the file.
+func forGuest(arg string) (file string, folders []string, err error) {
+	if file, err = experiment.Find(arg); err != nil {
+		return "", nil, err
+	}
+	if experiment.IsBuiltIn(file) {
+		return arg, nil, nil
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return "", nil, err
+	}
+	return file, []string{"--ro", filepath.Dir(file)}, nil
 }
 
 // firstGuest is where kvwire host listens in the first of two guests; vm.sh gives the address.
