@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 
@@ -17,12 +18,22 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// version is set by the Makefile.
-var version = "unknown"
+// version is set by the Makefile. Otherwise it is the module's version, where the Go tool knows one (go install …@v1.2.3).
+var version = moduleVersion()
+
+// noVersion is the version of a program that was built in a checkout without the Makefile.
+const noVersion = "unknown"
+
+func moduleVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return noVersion
+}
 
 // revision is version, or empty for a bare build, whose revision the Go tool may know.
 func revision() string {
-	if version == "unknown" {
+	if version == noVersion {
 		return ""
 	}
 	return version
@@ -41,6 +52,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"run", "run an experiment: fresh processes in each generation, table, CSV and report.html", runCommand},
+		{"experiments", "list the experiments that are part of the program", experimentsCommand},
 		{"compare", "compare two folders of results, cell by cell", compareCommand},
 		{"report", "rewrite report.html and its files from a folder of results", reportCommand},
 		{"verify-claims", "compare an experiment's figures with what others claimed", claimsCommand},

@@ -52,10 +52,7 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	if err != nil {
 		return err
 	}
-	file, err := experiment.Find(arg)
-	if err == nil {
-		file, err = filepath.Abs(file)
-	}
+	file, folders, err := forGuest(arg)
 	if err != nil {
 		return err
 	}
@@ -75,7 +72,7 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	if err != nil {
 		return err
 	}
-	guest := fleet.Guest{Script: script, Two: vm == "two", Timeout: most, File: file, Dir: dir, Writable: writable}
+	guest := fleet.Guest{Script: script, Two: vm == "two", Timeout: most, File: file, Folders: folders, Dir: dir, Writable: writable}
 	for _, name := range plannedFlags {
 		if flag := f.set.Lookup(name); flag.Changed {
 			guest.Flags = append(guest.Flags, "--"+name+"="+flag.Value.String())
@@ -87,6 +84,20 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	guests := map[string]string{"one": "a guest", "two": "two guests"}[vm]
 	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for %s\n", guests, x.Name)
 	return guest.Execute()
+}
+
+// forGuest returns how the guest's kvwire names the experiment, and the folders that the guest must be able to read.
+func forGuest(arg string) (file string, folders []string, err error) {
+	if file, err = experiment.Find(arg); err != nil {
+		return "", nil, err
+	}
+	if experiment.IsBuiltIn(file) {
+		return arg, nil, nil
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return "", nil, err
+	}
+	return file, []string{filepath.Dir(file)}, nil
 }
 
 // guestTime is when a guest is ended at the latest: an emulated one takes several times as long to start processes and to load data.

@@ -60,7 +60,7 @@ func Create(x *experiment.Experiment, arg, dir string, plan lab.Plan, reader Rea
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(file)
+	text, err := experiment.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
