@@ -22,8 +22,10 @@ import (
 // Page is the content of report.html.
 type Page struct {
 	Name, Description string
-	Command           string // the command line that runs the experiment again
-	ID                string // of this execution
+	Command           string  // the command line that runs the experiment again
+	Factor            string  // the compared factor: transport
+	Matters           float64 // the smallest difference that counts, such as 0.03
+	ID                string  // of this execution
 	Generations       int
 	Env               Env
 	Warnings          []string // lines that stand above the figures
