@@ -116,7 +116,7 @@ func (p *Page) Print(w io.Writer) error {
 		return err
 	}
 	if p.Generations < MinPairs {
-		_, err := fmt.Fprintf(w, "\nNo verdicts: %s are too few.\n", intervals(p.Generations))
+		_, err := fmt.Fprintf(w, "\nNo verdicts: %s are too few.\n", counted(p.Generations, "generation"))
 		return err
 	}
 	if !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Claim() }) {
@@ -138,7 +138,7 @@ func PrintRatios(w io.Writer, p *Page) error {
 		fmt.Fprintf(&b, "Medians of %s. Ratios take two generations or more.\n", counted(p.Generations, "generation"))
 	case base == "inproc":
 		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", intervals(p.Generations)))
-		wrap(&b, "", "A call has one CPU for client and server, a network two: that is in the ops/s.")
+		wrap(&b, "", "A call uses one CPU, a network two (client and server): ops/s include that.")
 	default:
 		wrap(&b, "", fmt.Sprintf("Ratios to %s (= 1×), %s.", SeriesName(p.Factor, base), intervals(p.Generations)))
 	}

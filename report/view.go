@@ -43,6 +43,7 @@ type view struct {
 	Date, Label string
 	Answer      []string
 	Forests     []figure // of CPU time
+	ToCall      bool     // ratios are to a call in the same process
 	More        []figure // of the other metrics
 	Claims      []claimLine
 	Inter       []claimLine // interactions
@@ -59,6 +60,7 @@ func WritePage(dir string, p *Page) error {
 	d := newDrawer(dir, p)
 	v := view{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Answer: p.answer(), Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons),
 		Carried: carryLines(p.Carry), Facts: facts(&p.Env)}
+	v.ToCall = slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Baseline == "inproc" })
 	for i, s := range shownMetrics {
 		if all := d.forests(s.name); i == 0 {
 			v.Forests = all
@@ -186,7 +188,7 @@ func (p *Page) label() string {
 }
 
 // mixes are the names of operations in sentences.
-var mixes = map[string]string{"get": "a get", "put": "a put"}
+var mixes = map[string]string{"get": "a get", "c": "a get", "put": "a put"} // YCSB's C is gets alone
 
 // networkNames are the names of networks in sentences.
 var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "inproc": "a call", "codec": "the codec alone"}
@@ -221,7 +223,7 @@ func (p *Page) answer() (sentences []string) {
 		}
 	}
 	if q == nil {
-		return nil
+		return []string{"There are no ratios: they take two variants with valid runs, in two generations or more. The tables below have medians."}
 	}
 	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
 	if base == "inproc" {

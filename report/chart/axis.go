@@ -50,7 +50,7 @@ func (a axis) ticks(most int) (t []float64) {
 	if !a.log {
 		step := niceStep((a.high - a.low) / float64(most))
 		for k := math.Ceil(a.low / step); k*step <= a.high; k++ {
-			t = append(t, k*step)
+			t = append(t, k*step+0) // +0: no -0
 		}
 		return t
 	}

@@ -66,8 +66,8 @@ func Forest(title, axisTitle string, matters float64, groups []Group) *Chart {
 	}
 	left, right = left+margin+10, right+margin+8
 	c := newChart(title, max(minWidth, left+right+160))
-	for _, g := range groups { // bold letters are wider
-		c.w = max(c.w, 1.1*textWidth(g.Name, smallSize)+2*margin)
+	for _, g := range groups {
+		c.w = max(c.w, textWidth(g.Name, smallSize)+2*margin)
 	}
 	y0 := c.h
 	x := logAxis(low, high, left, c.w-right)

@@ -22,6 +22,7 @@ const (
 	textSize  = 11.0
 	smallSize = 10.0
 	margin    = 8.0
+	fontSlack = 1.12 // of DejaVu Sans
 )
 
 // anchors of texts.
@@ -103,11 +104,12 @@ var ruler = struct {
 	*fpdf.Fpdf
 }{Fpdf: document(100, 100)}
 
+// textWidth is the room for a text, with some for fonts that a browser has instead.
 func textWidth(text string, size float64) float64 {
 	ruler.Lock()
 	defer ruler.Unlock()
 	ruler.SetFont("sans", "", size)
-	return ruler.GetStringWidth(text)
+	return fontSlack * ruler.GetStringWidth(text)
 }
 
 // document is an empty PDF of one page, with Liberation Sans, of which the glyphs in use are embedded.
@@ -125,7 +127,7 @@ func document(w, h float64) *fpdf.Fpdf {
 // Inline is the chart as an SVG element for a page, without its title.
 func (c *Chart) Inline() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 %s %s %s" style="max-width:%.0fpx" font-family="inherit" role="img" aria-label="%s">`, number(c.top), number(c.w), number(c.h-c.top), 1.45*c.w, html.EscapeString(c.Title))
+	fmt.Fprintf(&b, `<svg viewBox="0 %s %s %s" style="max-width:%.0fpx" font-family="'Liberation Sans',Arimo,Arial,Helvetica,sans-serif" role="img" aria-label="%s">`, number(c.top), number(c.w), number(c.h-c.top), 1.45*c.w, html.EscapeString(c.Title))
 	c.svg(&b, "currentColor", len(wrap(c.Title, textSize, c.w-2*margin)))
 	b.WriteString("</svg>")
 	return b.String()
