@@ -326,6 +326,7 @@ func finish(e *results.Execution, p *fleet.Exec, asJSON bool, claims int) error 
 		if claims > 0 {
 			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", claims, e.Dir)
 		}
+		fmt.Fprintln(stdout, e.ReportLine())
 	}
 	log := filepath.Join(e.Dir, results.RunLog)
 	switch {
