@@ -52,12 +52,7 @@ type factors struct {
 
 // newFactors makes the flags of a command; help is what --help begins with.
 func newFactors(name, help string) *factors {
-	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError), Values: factor.NewValues()}
-	f.set.SortFlags = false
-	f.set.Usage = func() {
-		fmt.Fprintf(stdout, "%s\n\n", help)
-		factor.Usage(stdout, f.set)
-	}
+	f := &factors{set: newFlags(name, help), Values: factor.NewValues()}
 	return f
 }
 
@@ -104,11 +99,8 @@ func (f *factors) benchFlags() {
 // parse reads the arguments; what is left over is an error unless rest takes it.
 func (f *factors) parse(args []string, rest func(args []string) error) error {
 	factor.Limit(f.set, spans)
-	if err := f.set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return usagef("%v (see %s --help)", factor.Mistake(err), f.set.Name())
+	if err := parseFlags(f.set, args); err != nil {
+		return err
 	}
 	if rest != nil {
 		return rest(f.set.Args())
