@@ -74,6 +74,7 @@ func TestASilentServerEndsTheWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	clients, _ := loaded(t, Spec{Records: 100}, 1, 1)
+	spec.SilenceMax, spec.DrainMax = 4*silence, time.Minute // shorter than the time between two arrivals
 	spec.Operations, spec.Loop, spec.Arrival, spec.TargetPerS = 2, Open, Constant, 4
 	if res, err = Run(context.Background(), spec, clients, nil); err != nil || res.Ops != 2 {
 		t.Errorf("error %v, %+v", err, res)

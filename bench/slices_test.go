@@ -30,7 +30,7 @@ func openSlices(t testing.TB, spec Spec, clients ...Client) *Slices {
 
 func closeSlices(t testing.TB, s *Slices) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)
@@ -292,7 +292,7 @@ func (h *seen) Submit(r *kv.Request) {
 // A handler that answers nothing for a while has open loops send what waited after the window.
 func TestSliceSendsArrivalsThatWait(t *testing.T) {
 	l := startLoop(t)
-	h := &staller{l: l, pause: int64(30 * time.Millisecond)}
+	h := &staller{l: l, pause: int64(300 * time.Millisecond)}
 	h.begun.Store(true)
 	if err := l.Call(func() { _, _ = l.Add(h) }); err != nil {
 		t.Fatal(err)
@@ -375,7 +375,7 @@ func TestSliceEndsWhenTheConnectionDies(t *testing.T) {
 // What is under way at the window's end is waited for.
 func TestSliceWaitsForWhatIsUnderWay(t *testing.T) {
 	l := startLoop(t)
-	h := &staller{l: l, pause: int64(30 * time.Millisecond)}
+	h := &staller{l: l, pause: int64(300 * time.Millisecond)}
 	h.begun.Store(true)
 	if err := l.Call(func() { _, _ = l.Add(h) }); err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds the waits of these tests.
-const patience = 20 * time.Second
+const patience = 100 * time.Second
 
 // within fails the test when f takes longer than that.
 func within(t *testing.T, what string, f func()) {

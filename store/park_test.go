@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-const parkPatience = 20 * time.Second
+const parkPatience = 100 * time.Second
 
 // A store is parked when its disk is at rest, and not before, whatever engine it has.
 func TestAStoreIsParkedWhenItsDiskIsAtRest(t *testing.T) {

@@ -100,13 +100,16 @@ func versionCommand(_ context.Context, args []string) error {
 	}
 	built := "with io_uring"
 	if !v.Uring {
-		built = "without io_uring (" + ring.ErrNotBuilt.Error() + ")"
+		built = "without io_uring"
 	}
 	if v.RDMA {
 		built += ", with RDMA"
 	} else {
-		built += ", without RDMA (build tag rdma, with cgo)"
+		built += ", without RDMA"
 	}
 	fmt.Fprintf(stdout, "kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, built)
+	if !v.Uring || !v.RDMA {
+		fmt.Fprintln(stdout, "All networks: make build in a checkout, or, with a C compiler and libibverbs-dev: go install -tags 'giouring rdma' -ldflags=-checklinkname=0 github.com/kvwire/kvwire/cmd/kvwire@latest (without RDMA: -tags giouring)")
+	}
 	return nil
 }

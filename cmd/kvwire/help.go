@@ -13,22 +13,22 @@ import (
 	"github.com/kvwire/kvwire/internal/manual"
 )
 
-// helpOf is the text that a command's --help begins with: an annotation of its flag --help-all.
-const helpOf = "help"
+// helpText is the text that a command's --help begins with: an annotation of its flag --help-all.
+const helpText = "help"
 
 // newFlags makes the flags of a command; help is what --help begins with.
 func newFlags(name, help string) *pflag.FlagSet {
 	set := pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError)
 	set.SortFlags = false
 	set.Bool(factor.HelpAll, false, "list all flags")
-	set.Lookup(factor.HelpAll).Annotations = map[string][]string{helpOf: {help}}
+	set.Lookup(factor.HelpAll).Annotations = map[string][]string{helpText: {help}}
 	_ = set.MarkHidden(factor.HelpAll)
 	set.Usage = func() { printUsage(set, false) }
 	return set
 }
 
 func printUsage(set *pflag.FlagSet, all bool) {
-	fmt.Fprintf(stdout, "%s\n\n", set.Lookup(factor.HelpAll).Annotations[helpOf][0])
+	fmt.Fprintf(stdout, "%s\n\n", set.Lookup(factor.HelpAll).Annotations[helpText][0])
 	factor.Usage(stdout, set, all)
 }
 
@@ -54,15 +54,15 @@ func parseFlags(set *pflag.FlagSet, args []string) error {
 	return nil
 }
 
-// describe returns the commands that users see, with their flags.
-func describe(ctx context.Context) (all []manual.Command, err error) {
+// allCommands returns the commands that users see, with their flags.
+func allCommands(ctx context.Context) (all []manual.Command, err error) {
 	defer func() { flagsWanted = nil }()
 	for _, c := range commands {
 		if c.short == "" {
 			continue
 		}
 		d := manual.Command{Name: c.name, Short: c.short}
-		flagsWanted = func(set *pflag.FlagSet) { d.Flags, d.Help = set, set.Lookup(factor.HelpAll).Annotations[helpOf][0] }
+		flagsWanted = func(set *pflag.FlagSet) { d.Flags, d.Help = set, set.Lookup(factor.HelpAll).Annotations[helpText][0] }
 		if err := c.run(ctx, nil); !errors.Is(err, pflag.ErrHelp) || d.Flags == nil {
 			return nil, fmt.Errorf("kvwire %s: its flags are not known: %v", c.name, err)
 		}
@@ -95,7 +95,7 @@ func completionCommand(_ context.Context, args []string) error {
 
 // completeCommand prints what the last argument can be completed to: the scripts of kvwire completion call it.
 func completeCommand(ctx context.Context, args []string) error {
-	all, err := describe(ctx)
+	all, err := allCommands(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func manCommand(ctx context.Context, args []string) error {
 	if set.NArg() != 1 {
 		return usagef("man needs one folder (kvwire man DIR)")
 	}
-	all, err := describe(ctx)
+	all, err := allCommands(ctx)
 	if err != nil {
 		return err
 	}

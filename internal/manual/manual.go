@@ -68,7 +68,7 @@ func Complete(all []Command, words []string) (found []string) {
 	flags := all[i].Flags
 	if name, is := strings.CutPrefix(words[len(words)-1], "--"); is && !strings.Contains(name, "=") {
 		if g := flags.Lookup(name); g != nil && g.NoOptDefVal == "" { // its value is the next word
-			if f := factor.All.Lookup(name); f != nil {
+			if f := factor.All.Find(name); f != nil {
 				for _, w := range f.Words {
 					add(w, "")
 				}

@@ -77,8 +77,7 @@ var guestScript = []struct{ send, want string }{
 	{command("GET", "k02"), bulk("")},
 	{command("MGET", "k01", "none", "k02", "k01"), "*4\r\n" + bulk("one") + "$-1\r\n" + bulk("") + bulk("one")},
 	{command("MSET", "k03", "3", "k04", "4"), "+OK\r\n"},
-	{command("MSET", "k03", "3", "k04", "4", "k05", string(Fill(900_000, 1)), "k06", string(Fill(900_000, 2))), "+OK\r\n"},
-	{command("DEL", "k05", "k06"), ":2\r\n"},
+	{command("MSET", "k03", "3", "k04", "4", "k05", string(Fill(900_000, 1)), "k06", string(Fill(900_000, 2))) + command("DEL", "k05", "k06"), "+OK\r\n:2\r\n"},
 	{command("MSET", "k03", "3", "k04"), "-ERR wrong number of arguments for 'mset' command\r\n"},
 	{command("EXISTS", "k01", "k01", "none", "k04"), ":3\r\n"},
 	{command("STRLEN", "k01") + command("STRLEN", "none") + command("STRLEN", "k02"), ":3\r\n:0\r\n:0\r\n"},
@@ -117,6 +116,9 @@ func guestPieces(t *testing.T, n Network) {
 		c := r.raw()
 		text, want := "", ""
 		for _, s := range guestScript {
+			if size < 100 && len(s.send) > 1<<16 && !Long {
+				continue // millions of writes
+			}
 			text += s.send
 			want += s.want
 		}
