@@ -21,6 +21,7 @@ func (f *factors) identityFlags() {
 	f.set.StringVar(&f.as.name, "auth-name", "", "which of its lines; default: the first")
 	f.set.StringVar(&f.as.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
 	f.set.StringVar(&f.as.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+	factor.Group(f.set, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
 }
 
 // readIdentity finds out who this client is, and whom it trusts.

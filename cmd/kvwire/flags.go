@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -46,15 +45,10 @@ type factors struct {
 
 // newFactors makes the flags of a command; help is what --help begins with.
 func newFactors(name, help string) *factors {
-	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError), logging: logging.Options{Level: slog.LevelWarn}}
+	f := &factors{set: newFlags(name, help), logging: logging.Options{Level: slog.LevelWarn}}
 	f.Settings = cell.Settings{Values: factor.NewValues(), Given: f.sets, Program: cell.Program{Version: version, Revision: revision(), Network: f.network, Granted: rdma.Granted, Plan: f.plan,
 		Serve: func() (*server.Server, error) { return startServer(f) },
 		Note:  func(format string, args ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", args...) }}}
-	f.set.SortFlags = false
-	f.set.Usage = func() {
-		fmt.Fprintf(stdout, "%s\n\n", help)
-		factor.Usage(stdout, f.set)
-	}
 	return f
 }
 
@@ -90,6 +84,7 @@ func (f *factors) benchFlags() {
 	s.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
 	s.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
 	f.launchFlags()
+	factor.Group(s, hostsGroup, "server-at")
 	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
 	s.StringVar(&f.RecordDir, "record-dir", "", "leave those two there")
 	s.StringVar(&f.RunID, "run-id", "", "the run's name in them")
@@ -101,11 +96,8 @@ func (f *factors) benchFlags() {
 // parse reads the arguments; what is left over is an error unless rest takes it.
 func (f *factors) parse(args []string, rest func(args []string) error) error {
 	factor.Limit(f.set, spans)
-	if err := f.set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return usagef("%v (see %s --help)", factor.Mistake(err), f.set.Name())
+	if err := parseFlags(f.set, args); err != nil {
+		return err
 	}
 	f.log = f.logging.New(os.Stderr)
 	if rest != nil {

@@ -38,6 +38,13 @@ func TestHelpIsAsItWas(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			testenv.Golden(t, "help/"+c.name+".txt", text)
+			if !strings.Contains(text, "--help-all lists all") {
+				return
+			}
+			if text, code = printed(t, c.name, "--help-all"); code != exit.OK {
+				t.Errorf("--help-all: exit code %d", code)
+			}
+			testenv.Golden(t, "help/"+c.name+".all.txt", text)
 		})
 	}
 }

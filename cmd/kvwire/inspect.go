@@ -14,7 +14,6 @@ import (
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
-	"github.com/spf13/pflag"
 )
 
 const checkHelp = `Usage: kvwire check DIR
@@ -39,15 +38,10 @@ Nothing is changed; nobody may have the store open: ask a server that serves it 
 
 // inspectFolder reads the arguments of check and stat, and looks at the store.
 func inspectFolder(name, help string, args []string) (all []store.Inspected, asJSON bool, err error) {
-	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	set.SortFlags = false
+	set := newFlags(name, help)
 	set.BoolVar(&asJSON, "json", false, "everything, as JSON")
-	set.Usage = func() { fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, set.FlagUsages()) }
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return nil, false, err
-		}
-		return nil, false, usagef("%v (see kvwire %s --help)", err, name)
+	if err := parseFlags(set, args); err != nil {
+		return nil, false, err
 	}
 	if set.NArg() != 1 {
 		return nil, false, usagef("%s needs one folder (kvwire %s DIR)", name, name)

@@ -1,5 +1,10 @@
 package main
 
+import "github.com/kvwire/kvwire/factor"
+
+// hostsGroup is the heading of the flags that place processes on other hosts.
+const hostsGroup = "Other hosts (docs/hosts.md)"
+
 // launchFlags are those of launchers.
 func (f *factors) launchFlags() {
 	s, l := f.set, &f.Launch
@@ -7,6 +12,7 @@ func (f *factors) launchFlags() {
 	s.StringArrayVar(&l.Clients, "client-launch", nil, "start a load process behind this command; once for each load host, and each has --conns, --depth and --client-threads of its own (--target-per-s is for all)")
 	s.StringVar(&l.Addr, "server-addr", "", "with these two: the address at which the server listens and is reached, without a port")
 	s.StringVar(&l.Path, "launch-path", "", "where kvwire is on those hosts; default: where it is here")
+	factor.Group(s, hostsGroup, "server-launch", "client-launch", "server-addr", "launch-path")
 }
 
 // checkRunLaunch is checkLaunch for a whole experiment, each of whose cells is looked at when it is run.

@@ -66,6 +66,9 @@ func init() {
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
+		{"completion", "print a script by which bash, zsh or fish completes commands and flags", completionCommand},
+		{"man", "write the manual pages", manCommand},
+		{"complete", "", completeCommand},
 		{"columns", "", columnsCommand},
 		{"launched", "", launchedCommand},
 		{"loadhost", "", loadhostCommand},
@@ -205,7 +208,8 @@ Commands:`)
 		fmt.Fprintf(stdout, "  %-13s %s\n", c.name, c.short)
 	}
 	fmt.Fprintln(stdout, `
-kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
+kvwire COMMAND --help has the common flags, --help-all every flag.
+Results go to stdout, everything else to stderr.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data,
 6 thresholds missed, 130 ended early by ^C, TERM or HUP.`)
 }

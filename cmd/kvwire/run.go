@@ -59,6 +59,7 @@ func runCommand(ctx context.Context, args []string) error {
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
 	f.set.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
 	f.launchFlags()
+	factor.Group(f.set, hostsGroup, "server-at")
 	var arg, vm string
 	vmFlag(f, &vm)
 	g := new(generationsFlags)
