@@ -18,8 +18,15 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// version is set by the Makefile. Otherwise it is the module's version, where the Go tool knows one (go install …@v1.2.3).
-var version = moduleVersion()
+// version is set by the Makefile through the linker, which cannot set a variable that a function call initializes. Otherwise it is the
+// module's version, where the Go tool knows one (go install …@v1.2.3).
+var version string
+
+func init() {
+	if version == "" {
+		version = moduleVersion()
+	}
+}
 
 // noVersion is the version of a program that was built in a checkout without the Makefile.
 const noVersion = "unknown"
