@@ -125,7 +125,8 @@ func (o *outbox) sent(n *int) (slot int, ok bool) {
 		return 0, false
 	}
 	*n -= left
-	slot = o.Pop().slot
+	slot = o.Front().slot
+	o.Drop()
 	o.off = 0
 	o.reached = max(o.reached-1, 0)
 	o.handed = max(o.handed-1, 0)
