@@ -205,11 +205,11 @@ func TestTLSServersThatAreNotMeant(t *testing.T) {
 	}{
 		"the right one":         {name: access.RunName},
 		"by another name of it": {name: "localhost"},
-		"another signer":        {name: access.RunName, foreign: true, want: "--tls-ca is to hold"},
+		"another signer":        {name: access.RunName, foreign: true, want: "--tls-ca must have"},
 		"expired":               {says: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, name: access.RunName, want: "expired"},
 		"not valid yet":         {says: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) }, name: access.RunName, want: "not yet valid"},
-		"another name":          {name: "db.example.org", want: "--tls-name says"},
-		"its address":           {want: "--tls-name says"},
+		"another name":          {name: "db.example.org", want: "set --tls-name"},
+		"its address":           {want: "set --tls-name"},
 		"its address, named":    {says: func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }},
 		"not for servers":       {says: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, name: access.RunName, want: "incompatible key usage"},
 	}

@@ -24,10 +24,10 @@ var largeNames = [...]string{"waitall", "step", "linked", "zerocopy", "once"}
 // Larges returns the names of all values.
 func Larges() []string { return largeNames[:] }
 
-// String is the way as it stands in the uring_large column.
+// String returns the way's name in the column uring_large.
 func (l Large) String() string { return largeNames[l] }
 
-// ParseLarge reads a way's name.
+// ParseLarge parses a way's name.
 func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
 // ChunkBytes is the most bytes that an entry of a chain sends (Linked).
@@ -51,7 +51,7 @@ type Options struct {
 	NAPI          time.Duration // time that a wait polls the device's queue (Linux 6.9); whole µs
 }
 
-// Defaults fills in what is 0, and checks the rest.
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o Options) Defaults() (Options, error) {
 	if o.Buffers == 0 {
 		o.Buffers = 256
