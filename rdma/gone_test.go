@@ -45,7 +45,7 @@ func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: stopStall})
 	conn := r.Dial(transport.DialOptions{Depth: 16})
 	c := tt.NewCaller(t, r.Loop, conn)
-	c.Want(tt.Put("k", tt.Fill(5000, 1)), kv.StatusOK)
+	c.Expect(tt.Put("k", tt.Fill(5000, 1)), kv.StatusOK)
 	r.Parts[0].Hold(t)
 	for range 8 {
 		c.Submit(tt.Get("k", 5000))
@@ -98,7 +98,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 					return false
 				}
 				c := tt.NewCaller(t, r.Loop, conn)
-				c.Want(tt.Get("k", 5000), kv.StatusOK)
+				c.Expect(tt.Get("k", 5000), kv.StatusOK)
 				return true
 			})
 			well()
@@ -113,7 +113,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(tt.Patience):
+			case <-time.After(tt.WaitMax):
 				t.Error("server and client have ended and still hold the device")
 			}
 			well()

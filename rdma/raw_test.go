@@ -96,7 +96,7 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		return nil, h
 	}
 	if opts.Connect == ByCM {
-		ctx, cancel := context.WithTimeout(t.Context(), transporttest.Patience)
+		ctx, cancel := context.WithTimeout(t.Context(), transporttest.WaitMax)
 		defer cancel()
 		at := func(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
 		if err := r.k.connectCM(ctx, at(c.LocalAddr()), at(c.RemoteAddr()), h); err != nil {

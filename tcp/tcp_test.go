@@ -90,7 +90,7 @@ func TestBearsIdleAndSlowConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network
 			n.Transport = Transport{o}
-			transporttest.Bear(t, n, transporttest.Crowded)
+			transporttest.HoldConns(t, n, transporttest.ManyIdleAndSlow)
 		})
 	}
 }

@@ -93,8 +93,8 @@ func server(t *testing.T, n transporttest.Network, o transport.ServerOptions) (r
 	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Loop: 1}))
 	return r, func() {
 		t.Helper()
-		c.Want(transporttest.Put("by", []byte("stander")), kv.StatusOK)
-		if g := c.Want(transporttest.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+		c.Expect(transporttest.Put("by", []byte("stander")), kv.StatusOK)
+		if g := c.Expect(transporttest.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
 			t.Fatalf("another connection reads %q", g.Value)
 		}
 	}
@@ -103,12 +103,12 @@ func server(t *testing.T, n transporttest.Network, o transport.ServerOptions) (r
 // stranger is a TCP connection to the server.
 func stranger(t *testing.T, r *transporttest.Rig) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", r.Server.Addr(), transporttest.Patience)
+	c, err := net.DialTimeout("tcp", r.Server.Addr(), transporttest.WaitMax)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(transporttest.Patience))
+	_ = c.SetDeadline(time.Now().Add(transporttest.WaitMax))
 	return c.(*net.TCPConn)
 }
 
@@ -184,7 +184,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	}
 	// In the clear, by the native protocol: in words.
 	plain := Transport{}
-	_, err := plain.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+	_, err := plain.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 	var refusal *transport.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedFeature || !strings.Contains(err.Error(), "TLS only (--tls-ca") {
 		t.Errorf("a client in the clear is told: %v", err)
@@ -238,7 +238,7 @@ func TestTLSServersThatAreNotMeant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k, err := Transport{Options{ClientEngine: Goroutines, ClientTLS: side}}.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+			k, err := Transport{Options{ClientEngine: Goroutines, ClientTLS: side}}.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 			if err == nil {
 				k.Hangup()
 			}
@@ -261,7 +261,7 @@ func TestTLSServersWithoutTLS(t *testing.T) {
 		plain := network
 		plain.Transport = Transport{Options{Engine: by}}
 		r, well := server(t, plain, transport.ServerOptions{})
-		_, err := n.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+		_, err := n.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 		var refusal *transport.Refusal
 		if !errors.As(err, &refusal) || refusal.Code != wire.RefusedFeature || !strings.Contains(err.Error(), "no certificate (serve --tls-cert)") {
 			t.Errorf("%v: %v", by, err)
@@ -287,7 +287,7 @@ func TestTLSServersWithoutTLS(t *testing.T) {
 			_ = c.Close()
 		}()
 		r := transporttest.NewRig(t, network, 1, transport.ServerOptions{}) // for its client's loop
-		if _, err := n.Dial(t.Context(), r.Loop, l.Addr().String(), transport.DialOptions{DialMax: transporttest.Patience}); err == nil || !strings.Contains(err.Error(), "TLS with 127.0.0.1:") {
+		if _, err := n.Dial(t.Context(), r.Loop, l.Addr().String(), transport.DialOptions{DialMax: transporttest.WaitMax}); err == nil || !strings.Contains(err.Error(), "TLS with 127.0.0.1:") {
 			t.Errorf("a server that says %q: %v", says, err)
 		}
 		_ = l.Close()
@@ -437,23 +437,23 @@ func TestTLSAChangedByteEndsTheConnection(t *testing.T) {
 	n := newSecured(t)
 	r, well := server(t, n, transport.ServerOptions{})
 	for _, change := range []bool{false, true} {
-		conn, err := n.Dial(t.Context(), r.Loop, between(t, r.Server.Addr(), change), transport.DialOptions{Depth: 1, DialMax: transporttest.Patience})
+		conn, err := n.Dial(t.Context(), r.Loop, between(t, r.Server.Addr(), change), transport.DialOptions{Depth: 1, DialMax: transporttest.WaitMax})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := transporttest.NewCaller(t, r.Loop, conn)
 		v := transporttest.Fill(1<<20, 1)
 		if change {
-			c.Want(transporttest.Put("k", v), kv.StatusUnknown)
-			c.Want(transporttest.Put("k", v), kv.StatusClosed)
+			c.Expect(transporttest.Put("k", v), kv.StatusUnknown)
+			c.Expect(transporttest.Put("k", v), kv.StatusClosed)
 		} else {
-			c.Want(transporttest.Put("k", v), kv.StatusOK)
+			c.Expect(transporttest.Put("k", v), kv.StatusOK)
 		}
 		conn.Hangup()
 		well()
 	}
 	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	if g := c.Want(transporttest.Get("k", 1<<20), kv.StatusOK); !bytes.Equal(g.Value, transporttest.Fill(1<<20, 1)) {
+	if g := c.Expect(transporttest.Get("k", 1<<20), kv.StatusOK); !bytes.Equal(g.Value, transporttest.Fill(1<<20, 1)) {
 		t.Error("what was put before is not there any more")
 	}
 }

@@ -78,7 +78,7 @@ func stranger(t *testing.T, addr string, depth uint16) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(tt.Patience))
+	_ = c.SetDeadline(time.Now().Add(tt.WaitMax))
 	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +126,8 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				return ok
 			})
 			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
-			k.Want(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
-			k.Want(tt.Get("k", 1<<20), kv.StatusOK)
+			k.Expect(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
+			k.Expect(tt.Get("k", 1<<20), kv.StatusOK)
 			r.Hangup(k)
 		}
 	})
@@ -139,7 +139,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{Limits: limits}, func(t *testing.T, r *tt.Rig, e *endpoint) {
 		k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 		v := tt.Fill(16<<20, 3)
-		k.Want(tt.Put("k", v), kv.StatusOK)
+		k.Expect(tt.Put("k", v), kv.StatusOK)
 		for range 3 {
 			c := stranger(t, r.Server.Addr(), 1)
 			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
@@ -154,7 +154,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 				_ = e.engine.l.Call(func() { ok = e.engine.Len() == 1 && e.Host.Pool.InUse() == 0 })
 				return ok
 			})
-			if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
+			if g := k.Expect(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
 				t.Fatal("the value that comes then is another one")
 			}
 		}
@@ -169,7 +169,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 			w, n := watch(o)
 			n.Loops.RingEntries = 8
 			r := tt.NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
-			tt.Crowd(t, r, 1000)
+			tt.ManyConns(t, r, 1000)
 			s, err := transport.ReadCounters(w.ends[0].engine.l)
 			if err != nil {
 				t.Fatal(err)
@@ -216,7 +216,7 @@ func TestBearsIdleAndSlowConnections(t *testing.T) {
 		if name != "single" && !tt.Long {
 			continue
 		}
-		t.Run(name, func(t *testing.T) { tt.Bear(t, network(o), tt.Crowded) })
+		t.Run(name, func(t *testing.T) { tt.HoldConns(t, network(o), tt.ManyIdleAndSlow) })
 	}
 }
 
@@ -225,7 +225,7 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	testenv.Uring(t)
 	server := network(Options{})
 	r := tt.NewRig(t, server, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}})
-	ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
 	defer cancel()
 	conn, err := Transport{Options{Large: Once}}.Dial(ctx, r.Loop, r.Server.Addr(), transport.DialOptions{Depth: 1})
 	if err != nil {
@@ -240,8 +240,8 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 			truncated += 2
 		}
 		key := fmt.Sprint(n)
-		c.Want(tt.Put(key, tt.Fill(n, 1)), want)
-		g := c.Want(tt.Get(key, n), want)
+		c.Expect(tt.Put(key, tt.Fill(n, 1)), want)
+		g := c.Expect(tt.Get(key, n), want)
 		if string(g.Value) != string(tt.Fill(n, 1)) {
 			t.Fatalf("%d B: the bytes are not those that were put", n)
 		}

@@ -47,7 +47,7 @@ func benchmarkNull(b *testing.B, n Network, depth int) {
 		b.Fatal(err)
 	}
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
 	c, err := n.Dial(ctx, l, s.Addr(), transport.DialOptions{Depth: depth})
 	if err != nil {

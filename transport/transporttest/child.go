@@ -73,7 +73,7 @@ func (p Plan) run(n Network) error {
 	if err != nil {
 		return err
 	}
-	end := time.After(2 * Patience) // nobody killed it: it ends by itself
+	end := time.After(2 * WaitMax) // nobody killed it: it ends by itself
 	tick := time.NewTicker(time.Millisecond)
 	for told := int64(0); ; {
 		select {
@@ -111,14 +111,14 @@ func (p Plan) server(n Network) (*atomic.Int64, error) {
 	return &h.seen, nil
 }
 
-// again submits a request whenever it is completed.
-type again struct {
+// resubmitter submits a request whenever it is completed.
+type resubmitter struct {
 	h    kv.Handler
 	done atomic.Int64
 }
 
 // Complete is kv.Completer's.
-func (a *again) Complete(r *kv.Request) {
+func (a *resubmitter) Complete(r *kv.Request) {
 	a.done.Add(1)
 	if r.Status == kv.StatusOK {
 		a.h.Submit(r)
@@ -131,14 +131,14 @@ func (p Plan) client(n Network) (*atomic.Int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
-	c, err := n.Dial(ctx, l, p.Dial, transport.DialOptions{Depth: p.Depth, DialMax: Patience})
+	c, err := n.Dial(ctx, l, p.Dial, transport.DialOptions{Depth: p.Depth, DialMax: WaitMax})
 	if err != nil {
 		return nil, err
 	}
 	fmt.Println("connected")
-	a := &again{h: c}
+	a := &resubmitter{h: c}
 	return &a.done, l.Call(func() {
 		for range p.Depth {
 			r := Get("large", p.Room)
@@ -199,8 +199,8 @@ func (c *Child) line() string {
 			c.t.Fatal("the child process ended by itself")
 		}
 		return strings.TrimSpace(s)
-	case <-time.After(Patience):
-		c.t.Fatalf("the child process said nothing for %v", Patience)
+	case <-time.After(WaitMax):
+		c.t.Fatalf("the child process said nothing for %v", WaitMax)
 		return ""
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowds are tests with many connections, or with many that end.
-var crowds = []test{
-	{"AThousandConnectionsAtOnce", thousand},
-	{"DisconnectsUnderLoadLeaveNothing", disconnects},
+// manyConnTests are tests with many connections, or with many that end.
+var manyConnTests = []test{
+	{"AThousandConnectionsAtOnce", thousandConns},
+	{"DisconnectsUnderLoadLeakNothing", disconnects},
 }
 
-// thousand has a thousand connections talk at the same time, more than any queue or ring of buffers has places.
-func thousand(t *testing.T, n Network) {
+// thousandConns has a thousand connections talk at the same time, more than any queue or ring of buffers has places.
+func thousandConns(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
-	Crowd(t, r, 1000)
+	ManyConns(t, r, 1000)
 }
 
-// Crowd has so many connections talk to a rig's server at the same time, in rounds of puts and of gets.
-func Crowd(t *testing.T, r *Rig, conns int) {
+// ManyConns has so many connections talk to a rig's server at the same time, in rounds of puts and of gets.
+func ManyConns(t *testing.T, r *Rig, conns int) {
 	var cs []*Caller
 	for range conns {
 		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 2, RecvBytes: 8 << 10})))
@@ -65,20 +65,20 @@ func Crowd(t *testing.T, r *Rig, conns int) {
 	}
 }
 
-// patron is a connection of disconnects: a client's, or a raw one.
-type patron struct {
+// testConn is a connection of disconnects: a client's, or a raw one.
+type testConn struct {
 	conn  transport.Conn
 	c     *Caller
 	raw   *raw
 	asked int
 }
 
-// given is memory that a request which nobody answered has given back: nobody may write to it any more.
-type given struct{ b []byte }
+// freedMemory is memory that a request which nobody answered has given back: nobody may write to it any more.
+type freedMemory struct{ b []byte }
 
 const givenByte = 0xEE
 
-func (g given) check(t *testing.T) {
+func (g freedMemory) check(t *testing.T) {
 	for i, v := range g.b {
 		if v != givenByte {
 			t.Fatalf("byte %d of %d of a request that has ended was written to", i, len(g.b))
@@ -100,8 +100,8 @@ func disconnects(t *testing.T, n Network) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	end := time.Now().Add(map[bool]time.Duration{false: 2 * time.Second, true: time.Minute}[Long])
 	size := func(key int) int { return []int{0, 90, 5000, 40_000, 300_000, 1 << 20}[key%6] }
-	var open []patron
-	var back []given
+	var open []testConn
+	var back []freedMemory
 	leave := func(i int) {
 		p := open[i]
 		open[i] = open[len(open)-1]
@@ -125,7 +125,7 @@ func disconnects(t *testing.T, n Network) {
 				for i := range b {
 					b[i] = givenByte
 				}
-				back = append(back, given{b})
+				back = append(back, freedMemory{b})
 				continue
 			}
 			checkAnswer(t, q, size)
@@ -145,8 +145,8 @@ func disconnects(t *testing.T, n Network) {
 		}
 		if rng.IntN(3) == 0 {
 			c := r.raw()
-			open = append(open, patron{raw: c})
-			if h, err := tryGreet(c, 8); err != nil || h.Code != wire.Granted {
+			open = append(open, testConn{raw: c})
+			if h, err := tryHellos(c, 8); err != nil || h.Code != wire.Granted {
 				continue // as many are open as may be: those that were reset are not gone yet
 			}
 			var b []byte
@@ -169,7 +169,7 @@ func disconnects(t *testing.T, n Network) {
 		if err != nil {
 			continue // likewise
 		}
-		p := patron{conn: conn, c: NewCaller(t, r.Loop, conn), asked: rng.IntN(9)}
+		p := testConn{conn: conn, c: NewCaller(t, r.Loop, conn), asked: rng.IntN(9)}
 		open = append(open, p)
 		for range p.asked {
 			k := rng.IntN(24)
@@ -222,8 +222,8 @@ func checkAnswer(t *testing.T, q *kv.Request, size func(int) int) {
 	}
 }
 
-// tryGreet is greet where the server may say no, or nothing.
-func tryGreet(c *raw, depth int) (h wire.ServerHello, err error) {
+// tryHellos is greet where the server may say no, or nothing.
+func tryHellos(c *raw, depth int) (h wire.ServerHello, err error) {
 	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil)); err != nil {
 		return h, err
 	}

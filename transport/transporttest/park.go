@@ -28,7 +28,7 @@ func (r *Rig) parkServer() (tids []int) {
 	r.t.Helper()
 	var mu sync.Mutex
 	by := map[*loop.Loop]int{} // last may run again
-	if err := r.group.Park(Patience, func(l *loop.Loop) {
+	if err := r.group.Park(WaitMax, func(l *loop.Loop) {
 		mu.Lock()
 		defer mu.Unlock()
 		by[l] = unix.Gettid()
@@ -58,7 +58,7 @@ func parked(t *testing.T, n Network) {
 		t.Run(n.Wait.String(), func(t *testing.T) {
 			r := NewRig(t, n, 2, transport.ServerOptions{})
 			c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
-			c.Want(Put("k", Fill(20_000, 1)), kv.StatusOK)
+			c.Expect(Put("k", Fill(20_000, 1)), kv.StatusOK)
 			for range 3 {
 				tids := r.parkServer()
 				asked := func() { // more bytes than one message of any transport has
@@ -115,7 +115,7 @@ func parkedNotQuiet(t *testing.T, n Network) {
 	}
 	r.parkServer()
 	r.group.Resume()
-	c.Want(Get("k", 10), kv.StatusOK)
+	c.Expect(Get("k", 10), kv.StatusOK)
 }
 
 // parkedBoth parks client and server in turn, many times, with requests in between: in the order of a slice.
@@ -123,9 +123,9 @@ func parkedBoth(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	for i := range Effort(50) {
-		c.Want(Put("k", Fill(3000, uint64(i))), kv.StatusOK)
-		c.Want(Get("k", 3000), kv.StatusOK)
-		if err := loop.ParkAll([]*loop.Loop{r.Loop}, Patience, nil); err != nil {
+		c.Expect(Put("k", Fill(3000, uint64(i))), kv.StatusOK)
+		c.Expect(Get("k", 3000), kv.StatusOK)
+		if err := loop.ParkAll([]*loop.Loop{r.Loop}, WaitMax, nil); err != nil {
 			t.Fatal(err)
 		}
 		r.parkServer()
@@ -138,11 +138,11 @@ func parkedBoth(t *testing.T, n Network) {
 func parkedIdle(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall, HelloMax: Stall, StallMax: Stall})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	c.Want(Put("k", []byte("v")), kv.StatusOK)
+	c.Expect(Put("k", []byte("v")), kv.StatusOK)
 	r.parkServer()
 	<-time.After(Stall)
 	r.group.Resume()
-	c.Want(Get("k", 10), kv.StatusOK)
+	c.Expect(Get("k", 10), kv.StatusOK)
 	Until(t, "the end of a connection that is idle while the server is awake", func() bool { return c.err() != nil })
 }
 
@@ -175,7 +175,7 @@ func parkedHello(t *testing.T, n Network) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a server that was parked did not wait for a hello: %v", err)
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(Patience))
+	_ = conn.SetReadDeadline(time.Now().Add(WaitMax))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a server that was parked waits for a hello for ever: %v", err)
 	}
@@ -186,7 +186,7 @@ func congestion(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	conn := r.Dial(transport.DialOptions{})
 	c := NewCaller(t, r.Loop, conn)
-	c.Want(Put("k", Fill(100_000, 1)), kv.StatusOK)
+	c.Expect(Put("k", Fill(100_000, 1)), kv.StatusOK)
 	window := func() (segments int, ok bool) {
 		if err := r.Loop.Call(func() { segments, ok = socket.CongestionWindow(conn) }); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,7 @@ func stages(t *testing.T, n Network) {
 	one := func(q *kv.Request, want kv.Status) *kv.Request {
 		t.Helper()
 		start := watched(q).Stages.At
-		c.Want(q, want)
+		c.Expect(q, want)
 		check(q, start)
 		return q
 	}
@@ -55,7 +55,7 @@ func stages(t *testing.T, n Network) {
 	if got := one(Get("large", len(large)), kv.StatusOK); !bytes.Equal(got.Value, large) {
 		t.Error("another value came back")
 	}
-	if c.Want(Get("a", 100), kv.StatusOK); t.Failed() { // one that nobody watches, among them
+	if c.Expect(Get("a", 100), kv.StatusOK); t.Failed() { // one that nobody watches, among them
 		return
 	}
 

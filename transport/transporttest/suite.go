@@ -31,9 +31,9 @@ import (
 // Emulated says that this runs in a guest whose CPU is Emulated, 20 to 50 times as slow as a real one.
 var Emulated = os.Getenv("KVWIRE_ACCEL") == "tcg"
 
-// Patience bounds every wait of the suite: far above what anything takes, so that running into it is a
+// WaitMax bounds every wait of the suite: far above what anything takes, so that running into it is a
 // failure and never a matter of speed, also on a machine with ten times as much to do as it has CPUs.
-const Patience = 100 * time.Second
+const WaitMax = 100 * time.Second
 
 // Stall is a deadline for peers that stop in the middle of a message which is soon over, and which none that goes on misses: a megabyte
 // takes some 100 ms where the CPU is Emulated.
@@ -157,31 +157,31 @@ type test struct {
 func Run(t *testing.T, n Network) {
 	tests := []test{
 		{"RoundTrip", roundTrip},
-		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
-		{"LargeValuesArriveWhole", largeValues},
+		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
+		{"LargeValuesArriveComplete", largeValues},
 		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
-		{"ScansCarryItems", scans},
-		{"ScansSayWhenTheyStopForRoom", scanStopsForRoom},
-		{"ScansCarryTheLargestItem", scanLargest},
-		{"TooSmallSaysHowMuch", tooSmall},
-		{"StatusesArrive", statuses},
+		{"ScansReturnItemsInKeyOrder", scans},
+		{"ScansReportThatThereIsMore", scanMore},
+		{"ScansReturnTheLargestItem", scanLargest},
+		{"TooSmallReturnsTheNeededCapacity", tooSmall},
+		{"EveryStatusReachesTheClient", statuses},
 		{"SubmitAfterClose", submitAfterClose},
 		{"WaitPolicies", waitPolicies},
 		{"ZeroAllocationsPerOperation", zeroAllocations},
 		{"StagesSumToTheTotal", stages},
-		{"AParkedServerTakesNoCPU", parked},
-		{"TheCongestionWindowIsKnownOfTCP", congestion},
+		{"AParkedServerUsesNoCPU", parked},
+		{"CongestionWindowOfTCPConnections", congestion},
 	}
 	if !n.Local {
-		tests = append(append(tests, remote...), strangers...)
+		tests = append(append(tests, remoteTests...), accessTests...)
 	}
 	if n.Stream || n.Raw != nil {
-		tests = append(append(tests, hostile...), test{"TimeParkedIsNoTimeForAHello", parkedHello})
+		tests = append(append(tests, hostileTests...), test{"TimeParkedDoesNotCountForTheHelloDeadline", parkedHello})
 	}
 	if n.Stream {
-		tests = append(append(append(append(tests, guests...), strangeGuests...), halves...), crowds...)
+		tests = append(append(append(append(tests, respTests...), respAccessTests...), halfCloseTests...), manyConnTests...)
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
@@ -202,34 +202,34 @@ func RunVariant(t *testing.T, n Network) {
 // arrive, in any order, many at a time, and a death is noticed.
 func RunBrief(t *testing.T, n Network) {
 	for _, c := range []test{
-		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
+		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
 		{"PipeliningToDepthAndBeyond", pipelining},
 		{"ServerDeathInFlight", serverDeath},
-		{"MemoryRunsOutAndComesBack", littleMemory},
-		{"BothSidesParkInTurn", parkedBoth},
+		{"RequestsWaitForMemory", smallPool},
+		{"BothSidesParkAlternately", parkedBoth},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
 
-// remote are the tests of what two sides need.
-var remote = []test{
+// remoteTests are the tests of what two sides need.
+var remoteTests = []test{
 	{"PipeliningToDepthAndBeyond", pipelining},
 	{"ServerDeathInFlight", serverDeath},
 	{"ClientDeathInFlight", clientDeath},
 	{"CloseWithRequestsInFlight", closeInFlight},
 	{"CutWithRequestsInFlight", cutInFlight},
-	{"CountersSayWhatWasAskedFor", counted},
-	{"ConnectionsGoToTheLoopTheyName", handOver},
+	{"CountersMatchTheRequests", countersMatch},
+	{"ConnectionsMoveToTheRequestedLoop", handOver},
 	{"Dispatched", dispatched},
 	{"TooManyConnectionsAreRefused", tooManyConns},
-	{"APortHasOneServer", OnePort},
+	{"ASecondServerOnAPortIsRefused", OnePort},
 	{"ABusyServerIsNotParked", parkedNotQuiet},
-	{"BothSidesParkInTurn", parkedBoth},
-	{"TimeParkedIsNoIdleTime", parkedIdle},
+	{"BothSidesParkAlternately", parkedBoth},
+	{"TimeParkedDoesNotCountAsIdle", parkedIdle},
 }
 
 // OnePort has a second server ask for the address of the first, and for the wildcards of its port: it is told that the address is in use, however many loops
@@ -384,12 +384,12 @@ func (r *Rig) Dial(o transport.DialOptions) transport.Conn {
 
 func (r *Rig) TryDial(o transport.DialOptions) (transport.Conn, error) {
 	if o.DialMax == 0 {
-		o.DialMax = Patience
+		o.DialMax = WaitMax
 	}
 	if o.Access == nil {
 		o.Access = r.as
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
 	return r.n.Dial(ctx, r.Loop, r.Server.Addr(), o)
 }
@@ -409,7 +409,7 @@ func (h *Held) Poll() int                     { return 0 }
 func (h *Held) Stage() error                  { return nil }
 
 func (h *Held) Close() bool {
-	h.let(func(i int) int { return i })
+	h.answerHeld(func(i int) int { return i })
 	return true
 }
 
@@ -483,8 +483,8 @@ func (h *Held) page(r *kv.Request) {
 	r.Record = left
 }
 
-// let answers what is held, in the order that pick chooses: the place of the next among those left.
-func (h *Held) let(pick func(left int) int) {
+// answerHeld answers what is held, in the order that pick chooses: the place of the next among those left.
+func (h *Held) answerHeld(pick func(left int) int) {
 	for len(h.wait) > 0 {
 		i := pick(len(h.wait)) % len(h.wait)
 		r := h.wait[i]
@@ -504,7 +504,7 @@ func (h *Held) Hold(t *testing.T) {
 // Release answers what is held, oldest first, and holds no more.
 func (h *Held) Release(t *testing.T) {
 	t.Helper()
-	_ = h.l.Call(func() { h.hold = false; h.let(func(int) int { return 0 }) })
+	_ = h.l.Call(func() { h.hold = false; h.answerHeld(func(int) int { return 0 }) })
 }
 
 // Await waits until the partition has seen n requests in all.
@@ -516,14 +516,14 @@ func (h *Held) Await(t *testing.T, n int64) {
 // Until asks again and again, and yields to a loop's turn in between.
 func Until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(Patience)
+	deadline := time.NewTimer(WaitMax)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("waited %v for %s", Patience, what)
+			t.Fatalf("waited %v for %s", WaitMax, what)
 		case <-tick.C:
 		}
 	}
@@ -571,8 +571,8 @@ func (c *Caller) Next() *kv.Request {
 	case r := <-c.back:
 		c.more.Delete(r)
 		return r
-	case <-time.After(Patience):
-		c.t.Fatalf("no completion within %v", Patience)
+	case <-time.After(WaitMax):
+		c.t.Fatalf("no completion within %v", WaitMax)
 		return nil
 	}
 }
@@ -583,7 +583,7 @@ func (c *Caller) do(r *kv.Request) *kv.Request {
 	return c.Next()
 }
 
-func (c *Caller) Want(r *kv.Request, s kv.Status) *kv.Request {
+func (c *Caller) Expect(r *kv.Request, s kv.Status) *kv.Request {
 	c.t.Helper()
 	if got := c.do(r); got.Status != s {
 		c.t.Fatalf("%v %.20q: %v, want %v", r.Op, r.Key, got.Status, s)
@@ -612,13 +612,13 @@ func Fill(n int, seed uint64) []byte {
 func roundTrip(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	c.Want(Get("a", 10), kv.StatusNotFound)
-	c.Want(Put("a", []byte("one")), kv.StatusOK)
-	if got := c.Want(Get("a", 10), kv.StatusOK); string(got.Value) != "one" {
+	c.Expect(Get("a", 10), kv.StatusNotFound)
+	c.Expect(Put("a", []byte("one")), kv.StatusOK)
+	if got := c.Expect(Get("a", 10), kv.StatusOK); string(got.Value) != "one" {
 		t.Fatalf("get gives %q", got.Value)
 	}
-	c.Want(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusOK)
-	c.Want(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusNotFound)
+	c.Expect(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusOK)
+	c.Expect(&kv.Request{Op: kv.OpDelete, Key: []byte("a")}, kv.StatusNotFound)
 	h := c.c.Hello()
 	if h.Depth < 16 || h.Loops != 1 || len(h.Shards) != 1 || int(h.MaxValueBytes) != small.MaxValueBytes {
 		t.Fatalf("the hello grants %+v", h)
@@ -633,17 +633,17 @@ func valueSizes(t *testing.T, n Network) {
 		for _, v := range []int{0, 1, 100, 224, 255, 256, 257, 479, 480, 481, 512, 1000, 4063, 4064, 4096, 16352, 16384, 65536, limit - 1, limit} {
 			key := string(Fill(k, 1))
 			value := Fill(v, uint64(k))
-			c.Want(Put(key, value), kv.StatusOK)
-			if got := c.Want(Get(key, limit), kv.StatusOK); !bytes.Equal(got.Value, value) {
+			c.Expect(Put(key, value), kv.StatusOK)
+			if got := c.Expect(Get(key, limit), kv.StatusOK); !bytes.Equal(got.Value, value) {
 				t.Fatalf("key of %d B: a value of %d B came back as %d B, others", k, v, len(got.Value))
 			}
 		}
 	}
-	c.Want(Put("k", make([]byte, limit+1)), kv.StatusTooLarge)
-	c.Want(Put(string(make([]byte, 301)), nil), kv.StatusTooLarge)
-	c.Want(Put("", []byte("x")), kv.StatusBadRequest)
-	c.Want(&kv.Request{Op: 99, Key: []byte("k")}, kv.StatusBadRequest)
-	c.Want(Put("k", []byte("still works")), kv.StatusOK)
+	c.Expect(Put("k", make([]byte, limit+1)), kv.StatusTooLarge)
+	c.Expect(Put(string(make([]byte, 301)), nil), kv.StatusTooLarge)
+	c.Expect(Put("", []byte("x")), kv.StatusBadRequest)
+	c.Expect(&kv.Request{Op: 99, Key: []byte("k")}, kv.StatusBadRequest)
+	c.Expect(Put("k", []byte("still works")), kv.StatusOK)
 }
 
 func largeValues(t *testing.T, n Network) {
@@ -697,7 +697,7 @@ func largePuts(t *testing.T, n Network) {
 	for _, p := range ps {
 		select {
 		case <-p.done:
-		case <-time.After(Patience):
+		case <-time.After(WaitMax):
 			t.Fatal("the puts have stopped")
 		}
 		if p.failed != 0 {
@@ -741,7 +741,7 @@ func outOfOrder(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 64}))
 	for i := range 64 {
-		c.Want(Put(fmt.Sprint(i), Fill(i*37, uint64(i))), kv.StatusOK)
+		c.Expect(Put(fmt.Sprint(i), Fill(i*37, uint64(i))), kv.StatusOK)
 	}
 	p := r.Parts[0]
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -754,7 +754,7 @@ func outOfOrder(t *testing.T, n Network) {
 			c.Submit(g)
 		}
 		p.Await(t, before+64)
-		if err := p.l.Call(func() { p.hold = false; p.let(rng.IntN) }); err != nil {
+		if err := p.l.Call(func() { p.hold = false; p.answerHeld(rng.IntN) }); err != nil {
 			t.Fatal(err)
 		}
 		for range 64 {
@@ -779,7 +779,7 @@ func exactlyOnce(t *testing.T, n Network) {
 		c.Next()
 	}
 	// A further round trip gives a second completion its time to show.
-	c.Want(Get("0", 4096), kv.StatusOK)
+	c.Expect(Get("0", 4096), kv.StatusOK)
 	if len(c.back) != 0 {
 		t.Fatal("more completions than requests")
 	}
@@ -789,9 +789,9 @@ func scans(t *testing.T, n Network) {
 	r := NewRig(t, n, 3, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	for i := range 100 {
-		c.Want(Put(fmt.Sprintf("k%02d", i), Fill(i, uint64(i))), kv.StatusOK)
+		c.Expect(Put(fmt.Sprintf("k%02d", i), Fill(i, uint64(i))), kv.StatusOK)
 	}
-	s := c.Want(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Limit: 50, Value: make([]byte, 0, 64<<10)}, kv.StatusOK)
+	s := c.Expect(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Limit: 50, Value: make([]byte, 0, 64<<10)}, kv.StatusOK)
 	b := s.Value
 	for i := 10; i < 60; i++ {
 		k, v, rest, ok := kv.NextItem(b)
@@ -803,17 +803,17 @@ func scans(t *testing.T, n Network) {
 	if len(b) != 0 {
 		t.Fatalf("%d bytes after the last item", len(b))
 	}
-	c.Want(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Value: make([]byte, 0, 100)}, kv.StatusBadRequest)
+	c.Expect(&kv.Request{Op: kv.OpScan, Key: []byte("k10"), Value: make([]byte, 0, 100)}, kv.StatusBadRequest)
 }
 
-// scanStopsForRoom has all items in one of two partitions, and room for half of them.
-func scanStopsForRoom(t *testing.T, n Network) {
+// scanMore has all items in one of two partitions, and room for half of them.
+func scanMore(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	stored := 0
 	for i := 0; i < 100 && stored < 10; i++ {
 		if k := fmt.Sprintf("k%02d", i); kv.Shard([]byte(k), 2) == 0 {
-			c.Want(Put(k, Fill(100, 1)), kv.StatusOK)
+			c.Expect(Put(k, Fill(100, 1)), kv.StatusOK)
 			stored++
 		}
 	}
@@ -821,7 +821,7 @@ func scanStopsForRoom(t *testing.T, n Network) {
 		room int
 		more bool
 	}{{5 * 109, true}, {10 * 109, false}, {5*109 + 50, true}, {1 << 16, false}} {
-		s := c.Want(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 50, Value: make([]byte, 0, q.room), Need: 7, More: !q.more}, kv.StatusOK)
+		s := c.Expect(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 50, Value: make([]byte, 0, q.room), Need: 7, More: !q.more}, kv.StatusOK)
 		items := 0
 		for b, ok := s.Value, true; ok; items++ {
 			_, _, b, ok = kv.NextItem(b)
@@ -836,8 +836,8 @@ func scanLargest(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 3, MaxValueBytes: 8155}}) // with its header just above a block of the pool
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	v := Fill(8155, 1)
-	c.Want(Put("k42", v), kv.StatusOK)
-	s := c.Want(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 1, Value: make([]byte, 0, 1<<20)}, kv.StatusOK)
+	c.Expect(Put("k42", v), kv.StatusOK)
+	s := c.Expect(&kv.Request{Op: kv.OpScan, Key: []byte("k"), Limit: 1, Value: make([]byte, 0, 1<<20)}, kv.StatusOK)
 	if k, got, _, ok := kv.NextItem(s.Value); !ok || string(k) != "k42" || !bytes.Equal(got, v) {
 		t.Fatalf("the scan gives %d B", len(s.Value))
 	}
@@ -847,11 +847,11 @@ func tooSmall(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	for _, v := range []int{10, 300, 5000, 100_000} {
-		c.Want(Put("k", Fill(v, 1)), kv.StatusOK)
-		if g := c.Want(Get("k", v-1), kv.StatusTooSmall); int(g.Need) != v {
+		c.Expect(Put("k", Fill(v, 1)), kv.StatusOK)
+		if g := c.Expect(Get("k", v-1), kv.StatusTooSmall); int(g.Need) != v {
 			t.Fatalf("a get with room for %d of %d B is told to make room for %d", v-1, v, g.Need)
 		}
-		if g := c.Want(Get("k", v), kv.StatusOK); !bytes.Equal(g.Value, Fill(v, 1)) {
+		if g := c.Expect(Get("k", v), kv.StatusOK); !bytes.Equal(g.Value, Fill(v, 1)) {
 			t.Fatalf("with room for exactly %d B other bytes came", v)
 		}
 	}
@@ -886,7 +886,7 @@ func statuses(t *testing.T, n Network) {
 func serverDeath(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	child := StartChild(t, n, Plan{})
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
 	conn, err := n.Dial(ctx, r.Loop, child.Addr, transport.DialOptions{Depth: 4})
 	if err != nil {
@@ -915,7 +915,7 @@ func serverDeath(t *testing.T, n Network) {
 	if e := r.Loop.Call(func() { err = conn.Err() }); e != nil || err == nil {
 		t.Fatalf("the connection's error is %v (%v)", err, e)
 	}
-	c.Want(Put("k", nil), kv.StatusClosed)
+	c.Expect(Put("k", nil), kv.StatusClosed)
 }
 
 func clientDeath(t *testing.T, n Network) {
@@ -938,7 +938,7 @@ func clientDeath(t *testing.T, n Network) {
 			}
 		}
 		p.Release(t) // answers that nobody reads
-		good.Want(Put("good", []byte("v")), kv.StatusOK)
+		good.Expect(Put("good", []byte("v")), kv.StatusOK)
 	}
 }
 
@@ -970,7 +970,7 @@ func closeInFlight(t *testing.T, n Network) {
 	}
 	select {
 	case <-done:
-	case <-time.After(Patience):
+	case <-time.After(WaitMax):
 		t.Fatal("the server does not close")
 	}
 	Until(t, "the client to notice", func() bool {
@@ -1004,10 +1004,10 @@ func submitAfterClose(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	conn := r.Dial(transport.DialOptions{})
 	c := NewCaller(t, r.Loop, conn)
-	c.Want(Put("k", []byte("v")), kv.StatusOK)
+	c.Expect(Put("k", []byte("v")), kv.StatusOK)
 	conn.Hangup()
 	conn.Hangup() // twice is once
-	c.Want(Get("k", 10), kv.StatusClosed)
+	c.Expect(Get("k", 10), kv.StatusClosed)
 }
 
 func handOver(t *testing.T, n Network) {
@@ -1021,8 +1021,8 @@ func handOver(t *testing.T, n Network) {
 		c := NewCaller(t, r.Loop, conn)
 		for i := range 30 { // keys of all shards, by way of this loop
 			key := fmt.Sprint("key", i)
-			c.Want(Put(key, Fill(i*50, uint64(i))), kv.StatusOK)
-			if g := c.Want(Get(key, 4096), kv.StatusOK); !bytes.Equal(g.Value, Fill(i*50, uint64(i))) {
+			c.Expect(Put(key, Fill(i*50, uint64(i))), kv.StatusOK)
+			if g := c.Expect(Get(key, 4096), kv.StatusOK); !bytes.Equal(g.Value, Fill(i*50, uint64(i))) {
 				t.Fatalf("%s came back wrong", key)
 			}
 		}
@@ -1051,7 +1051,7 @@ func dispatched(t *testing.T, n Network) {
 		}
 	}
 	for i := range 500 {
-		if g := c.Want(Get(fmt.Sprint(i), 4096), kv.StatusOK); !bytes.Equal(g.Value, Fill(i, uint64(i))) {
+		if g := c.Expect(Get(fmt.Sprint(i), 4096), kv.StatusOK); !bytes.Equal(g.Value, Fill(i, uint64(i))) {
 			t.Fatalf("key %d came back wrong", i)
 		}
 	}
@@ -1069,7 +1069,7 @@ func tooManyConns(t *testing.T, n Network) {
 		t.Fatalf("the fourth of three connections: %v", err)
 	}
 	for _, c := range cs {
-		c.Want(Put("k", []byte("v")), kv.StatusOK)
+		c.Expect(Put("k", []byte("v")), kv.StatusOK)
 	}
 	cs[0].c.Hangup()
 	Until(t, "a place to become free", func() bool {
@@ -1139,7 +1139,7 @@ func zeroAllocations(t *testing.T, n Network) {
 	}
 	for _, size := range sizes {
 		for _, op := range []kv.Op{kv.OpGet, kv.OpPut} {
-			c.Want(Put("k", Fill(size, 1)), kv.StatusOK)
+			c.Expect(Put("k", Fill(size, 1)), kv.StatusOK)
 			var rs []*kv.Request
 			p := &ping{h: conn, last: -7, done: make(chan struct{}, 1)}
 			for range 8 {
@@ -1161,7 +1161,7 @@ func zeroAllocations(t *testing.T, n Network) {
 				}
 				select {
 				case <-p.done:
-				case <-time.After(Patience):
+				case <-time.After(WaitMax):
 					t.Fatal("the pings have stopped")
 				}
 			}
