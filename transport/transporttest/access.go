@@ -19,7 +19,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// accessTests are the tests of who may connect. The hello goes by TCP on every network, so all of them can say there what they like.
+// accessTests are the tests of authentication by the hello, which travels by TCP on every network.
 var accessTests = []test{
 	{"ClientsWithTheSecretConnect", withSecret},
 	{"ClientsWithoutTheSecretAreRefused", withoutSecret},
@@ -31,7 +31,7 @@ var accessTests = []test{
 	{"ReadOnlyClientsCannotWrite", readOnlyClients},
 }
 
-// respAccessTests are those of clients that speak Redis's protocol.
+// respAccessTests are the tests of authentication by Redis's protocol.
 var respAccessTests = []test{
 	{"RespClientsAuthenticate", respAuth},
 	{"RespReadOnlyClientsCannotWrite", respReadOnly},
@@ -42,10 +42,10 @@ var respAccessTests = []test{
 var (
 	ann = access.Entry{Name: "ann", Secret: "the secret of ann"}
 	bob = access.Entry{Name: "bob", Secret: "the secret of bob", ReadOnly: true}
-	eve = access.Entry{Name: "eve", Secret: "the secret of eve"} // who is not in the list
+	eve = access.Entry{Name: "eve", Secret: "the secret of eve"} // not in the list
 )
 
-// newAccessRig is NewRig for a server that lets in ann and bob. Dial connects as ann.
+// newAccessRig is NewRig for a server whose list has ann and bob. Dial connects as ann.
 func newAccessRig(t *testing.T, n Network, loops int, o transport.ServerOptions) *Rig {
 	t.Helper()
 	o.Access = access.NewList(ann, bob)
@@ -73,7 +73,7 @@ func withSecret(t *testing.T, n Network) {
 	}
 }
 
-// Denied is how many connections the server counts that it did not let in.
+// Denied returns the server's count of denied connections.
 func (r *Rig) Denied(t *testing.T) (n uint64) {
 	t.Helper()
 	for _, l := range r.group.All() {
@@ -124,7 +124,7 @@ func withoutSecret(t *testing.T, n Network) {
 	}
 }
 
-// impostors are servers that let everybody in, and know no secret.
+// impostors: a client rejects servers that grant a connection without a valid proof of the secret.
 func impostors(t *testing.T, n Network) {
 	grant := wire.ServerHello{Version: wire.Version, Depth: 1, MaxKeyBytes: 100, MaxValueBytes: 100, Loops: 1, Shards: []uint16{0}}
 	challenge := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: make([]byte, wire.NonceBytes)}
@@ -188,7 +188,7 @@ func impostors(t *testing.T, n Network) {
 	}
 }
 
-// readMessage reads a message of a hello, and nothing after it.
+// readMessage reads a message of the hello, and no further byte.
 func readMessage(c io.Reader) ([]byte, error) {
 	var b []byte
 	for {
@@ -207,12 +207,12 @@ func readMessage(c io.Reader) ([]byte, error) {
 	}
 }
 
-// helloOf is what a stranger, or one who is none, says by TCP.
+// helloOf returns a client's hello with a name, for a loop.
 func helloOf(loop uint16, name string) wire.ClientHello {
 	return wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: loop, Name: name, Nonce: [wire.NonceBytes]byte{1}}
 }
 
-// challenge says hello and gives what is to be proved.
+// challenge sends a hello, and returns the transcript that the proof must cover.
 func (c *raw) challenge(hello wire.ClientHello) access.Transcript {
 	c.t.Helper()
 	said := hello.Append(nil)
@@ -246,7 +246,7 @@ func noDataBeforeProof(t *testing.T, n Network) {
 			_ = c.Close()
 		}
 	}
-	// That a loop is none is told to who is known.
+	// Only an authenticated client learns that a loop does not exist.
 	c := r.raw()
 	proof := ann.ClientProof(c.challenge(helloOf(7, "ann")))
 	c.send(proof.Append(nil))
@@ -262,7 +262,7 @@ func replays(t *testing.T, n Network) {
 	c := r.raw()
 	proof := ann.ClientProof(c.challenge(helloOf(0, "ann")))
 	c.send(proof.Append(nil))
-	if h := c.hello(); h.Code == wire.RefusedAccess { // what else a network wants to know is not in this hello
+	if h := c.hello(); h.Code == wire.RefusedAccess { // the parameters of the network are not in this hello
 		t.Fatalf("the right proof: %v", h.Code)
 	}
 	_ = c.Close()
@@ -342,7 +342,7 @@ func unauthenticated(t *testing.T, n Network) {
 	p := wire.Proof{}
 	half.send(p.Append(nil)[:20])
 	drips.challenge(helloOf(0, "eve"))
-	go func() { // each byte in time, and never all
+	go func() { // each byte in time, but never all
 		tick := time.NewTicker(Stall / 10)
 		defer tick.Stop()
 		for _, b := range p.Append(nil)[:37] {
@@ -383,7 +383,7 @@ func readOnlyClients(t *testing.T, n Network) {
 	if k, _, _, _ := kv.NextItem(scan.Value); string(k) != "k01" {
 		t.Errorf("scan gives %q", scan.Value)
 	}
-	// Many at once, beside reads.
+	// Many at once, together with reads.
 	for range 100 {
 		c.Submit(Put("k01", []byte("three")), Get("k01", 10))
 	}
@@ -435,7 +435,7 @@ func respAuth(t *testing.T, n Network) {
 	if got := r.Denied(t); got != 6 {
 		t.Errorf("%d were denied, want 6", got)
 	}
-	// Where nobody has a secret, AUTH says so.
+	// Without authentication AUTH returns an error.
 	c := NewRig(t, n, 1, transport.ServerOptions{}).raw()
 	c.sendText(command("AUTH", ann.Secret))
 	c.expect("-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n")
@@ -463,7 +463,7 @@ func respReadOnly(t *testing.T, n Network) {
 	k.expect("*3\r\n" + bulk("1") + bulk("2") + "$-1\r\n*2\r\n" + bulk("0") + "*2\r\n" + bulk("k01") + bulk("k02") + ":1\r\n")
 }
 
-// respUnauthenticated has guests that never say who they are, and go on saying so.
+// respUnauthenticated: clients that keep sending commands and never authenticate.
 func respUnauthenticated(t *testing.T, n Network) {
 	r := newAccessRig(t, n, 1, transport.ServerOptions{HelloMax: Stall})
 	well := r.bystander()
@@ -484,12 +484,12 @@ func respUnauthenticated(t *testing.T, n Network) {
 	}()
 	half.expectEnd()
 	r.Logged(2, "no hello within")
-	in.sendText(command("PING")) // who is in stays
+	in.sendText(command("PING")) // the authenticated client stays
 	in.expect("+PONG\r\n")
 	well()
 }
 
-// respDialAuth has a client of ours speak Redis's protocol to a server that wants to know who it is.
+// respDialAuth: DialOptions.Redis with a server that requires authentication.
 func respDialAuth(t *testing.T, n Network) {
 	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	for _, who := range []access.Entry{ann, {Secret: ann.Secret}} {

@@ -17,16 +17,16 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// ConnLoad is what a server bears while others work, and what it may cost.
+// ConnLoad describes idle and slow connections, and the memory that the server may use for them.
 type ConnLoad struct {
-	Idle, Slow int // connections that say nothing, and that take 4 KiB a second of all that they asked for: values of 60 or 256 KiB
-	MaxBytes   int // of the server, all in all
+	Idle, Slow int // connections that send nothing, and connections that read 4 KiB a second of values of 60 or 256 KiB
+	MaxBytes   int // largest resident memory of the server
 }
 
-// ManyIdleAndSlow is more than a server has to bear. Its memory is the pool's 256 MiB, which the slow ones fill, and what connections hold themselves.
+// ManyIdleAndSlow is more than a server usually has. Its memory is the pool's 256 MiB, which the slow connections fill, and the connections' own.
 var ManyIdleAndSlow = ConnLoad{Idle: 10_000, Slow: 1_000, MaxBytes: 512 << 20}
 
-// window is for how long the others' throughput is measured at a time. That they keep four fifths of it is wanted where time does not matter.
+// window is the duration of one measurement of the active connections' throughput. They must keep four fifths of it; only long tests check that.
 var window = map[bool]time.Duration{false: 200 * time.Millisecond, true: time.Second}[Long]
 
 const (
@@ -35,13 +35,13 @@ const (
 	slowDepth = 16
 )
 
-// holdRounds are done one after another: a single one is off by a fifth now and then where CPUs are shared.
+// holdRounds is the number of rounds: a single one is sometimes off by a fifth on shared CPUs.
 var holdRounds = map[bool]int{false: 1, true: 3}[Long]
 
 var slowBytes = [2]int{60 << 10, 256 << 10}
 
-// HoldConns has a server in a process of its own hold connections that are idle or read slowly, while others work: these go on, nobody is thrown out, and memory is bounded. It says what the
-// others' throughput is with and without them, by turns.
+// HoldConns: a server in a process of its own has idle and slowly reading connections, and active ones. No connection ends, and memory is bounded. It logs the
+// active connections' throughput with and without the others, in alternation.
 func HoldConns(t *testing.T, n Network, load ConnLoad) {
 	if testenv.Race {
 		t.Skip("the race detector takes more memory than the server")
@@ -76,7 +76,7 @@ func HoldConns(t *testing.T, n Network, load ConnLoad) {
 	}
 }
 
-// holdConns holds the connections once, and gives the share of their throughput that the others keep.
+// holdConns holds the connections once, and returns the share of their throughput that the active connections keep.
 func (r *Rig) holdConns(s *Child, work *activeConns, load ConnLoad) float64 {
 	t, empty := r.t, s.Resident()
 	without := work.measure(t)
@@ -93,7 +93,7 @@ func (r *Rig) holdConns(s *Child, work *activeConns, load ConnLoad) float64 {
 		for i := range slowDepth {
 			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 6, ValueBytes: uint32(slowBytes[k%2])}, fmt.Sprint("large", k%2)))
 		}
-		_ = c.SetDeadline(time.Time{}) // its reads end by stop
+		_ = c.SetDeadline(time.Time{}) // stop ends its reads
 		held = append(held, c)
 	}
 	took := time.Since(began)
@@ -154,11 +154,11 @@ func (c *raw) trickle(stop context.Context) error {
 	}
 }
 
-// activeConns are connections that always have requests under way, of values that fit into a slot and of such that need the pool.
+// activeConns are connections that always have requests under way, with values that fit into a slot and values that need the pool.
 type activeConns struct {
 	r     *Rig
 	done  atomic.Int64
-	wrong atomic.Int64 // requests that ended as they should not
+	wrong atomic.Int64 // requests with a wrong outcome
 	left  atomic.Int64 // requests under way
 	ended atomic.Bool
 	conns []transport.Conn
@@ -185,13 +185,13 @@ func (r *Rig) activeConns(conns int) *activeConns {
 	return o
 }
 
-// activeConn submits its request anew, a get and a put by turns.
+// activeConn submits its request again and again, alternately as a get and a put.
 type activeConn struct {
 	all *activeConns
 	c   kv.Handler
 }
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (o *activeConn) Complete(q *kv.Request) {
 	o.all.done.Add(1)
 	if q.Status != kv.StatusOK {
@@ -209,7 +209,7 @@ func (o *activeConn) Complete(q *kv.Request) {
 	o.c.Submit(q)
 }
 
-// measure is how many operations ended in each of some windows.
+// measure returns the number of operations that ended in each of some windows.
 func (o *activeConns) measure(t *testing.T) (all []int64) {
 	t.Helper()
 	for range windows {

@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// stats are the counters of the server's first loop.
+// stats returns the counters of the server's first loop.
 func (r *Rig) stats() transport.Stats {
 	r.t.Helper()
 	all, err := r.Server.Stats()
@@ -38,7 +38,7 @@ func (r *Rig) closes(closed chan struct{}) {
 	}
 }
 
-// countersMatch has a server count what one client asks it for.
+// countersMatch: the server's counters match the requests of one client.
 func countersMatch(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	if s := r.stats(); s.Conns != 0 || s.Opened != 0 || s.PoolBytes != 0 || s.PoolBytesMax == 0 || s.ConnBytesMax == 0 {
@@ -67,7 +67,7 @@ func countersMatch(t *testing.T, n Network) {
 	}
 }
 
-// cutInFlight has a server cut a connection whose requests the handler keeps for too long.
+// cutInFlight: Cut ends a connection whose requests the handler has not completed.
 func cutInFlight(t *testing.T, n Network) {
 	r, c, p := eightInFlight(t, n)
 	closed := r.closing()
@@ -79,17 +79,17 @@ func cutInFlight(t *testing.T, n Network) {
 		}
 	}
 	Until(t, "8 requests to be counted as not answered", func() bool { return r.stats().Unanswered == 8 }) // the client may know before
-	p.Release(t)                                                                                           // whose requests they are is remembered until then
+	p.Release(t)                                                                                           // the connection's slots stay allocated until then
 	r.closes(closed)
 }
 
-// cutNeverReads has a server cut a connection whose peer does not take its answers: an orderly close waits for it, and others do not suffer.
+// cutNeverReads: Cut ends a connection whose peer does not read its answers. An orderly close waits for it, and others are not affected.
 func cutNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 64})
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	owner.Expect(Put("large", Fill(1<<20, 1)), kv.StatusOK)
 	c := r.connected(64)
-	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+	for i := range 64 { // 64 MiB of answers: more than socket buffers hold
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
 	Until(t, "all requests to be received", func() bool { return r.stats().Requests == 1+64 })
@@ -111,8 +111,8 @@ func cutNeverReads(t *testing.T, n Network) {
 	}
 }
 
-// respShutdown has a server close while a client of Redis has sent more commands than it may have under way: those that were
-// received are all answered.
+// respShutdown closes a server while a client of Redis has sent more commands than may be under way: all received ones
+// are answered.
 func respShutdown(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
@@ -125,7 +125,7 @@ func respShutdown(t *testing.T, n Network) {
 	c.sendText(strings.Repeat(get, commands))
 	Until(t, "more commands than are begun", func() bool { return r.stats().Paused == 1 })
 	s := r.stats()
-	received := int(s.BytesIn-before) / len(get) // how the network cuts them is its own affair
+	received := int(s.BytesIn-before) / len(get) // the network may split them anywhere
 	if uint64(received) < s.Requests {
 		t.Fatalf("%d commands were received: %+v", received, s)
 	}

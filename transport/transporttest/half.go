@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// halfCloseTests are tests of clients that shut their sending half behind their last request, and read the answers then.
+// halfCloseTests are tests of clients that shut their sending half after their last request, and then read the answers.
 var halfCloseTests = []test{
 	{"HalfClosedClientsGetTheirAnswers", halfCloseAnswers},
 	{"HalfClosedRespClientsGetTheirAnswers", halfCloseCommands},
@@ -20,7 +20,7 @@ var halfCloseTests = []test{
 	{"HalfClosedClientsThatLeaveAreRemoved", halfClosePeerGone},
 }
 
-// shutSend ends what the client sends, in good order.
+// shutSend shuts the client's sending half.
 func (c *raw) shutSend() {
 	c.t.Helper()
 	var err error
@@ -37,7 +37,7 @@ func (c *raw) shutSend() {
 	}
 }
 
-// runTurns lets the server's only loop see what other connections have done before.
+// runTurns waits until the server's only loop has handled all earlier events of other connections.
 func (r *Rig) runTurns() {
 	r.t.Helper()
 	c := r.raw()
@@ -48,7 +48,7 @@ func (r *Rig) runTurns() {
 	_ = c.Close()
 }
 
-// expectAll reads that text, and the end behind it.
+// expectAll requires that text, and then the end.
 func (c *raw) expectAll(want string) {
 	c.t.Helper()
 	c.expect(want)
@@ -57,7 +57,7 @@ func (c *raw) expectAll(want string) {
 	}
 }
 
-// frames are so many puts of the native protocol.
+// frames returns n puts in the native protocol.
 func frames(n int) (b []byte) {
 	for i := range n {
 		hd := wire.Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 5, ID: uint64(i)}
@@ -71,7 +71,7 @@ func frames(n int) (b []byte) {
 
 func halfCloseAnswers(t *testing.T, n Network) {
 	const puts = 6
-	for _, rest := range [][]byte{nil, frames(1)[:20], frames(1)[:wire.HeaderBytes+4]} { // a message that is not whole is none
+	for _, rest := range [][]byte{nil, frames(1)[:20], frames(1)[:wire.HeaderBytes+4]} { // an incomplete message is ignored
 		r := NewRig(t, n, 1, transport.ServerOptions{})
 		p := r.Parts[0]
 		p.Hold(t)
@@ -95,7 +95,7 @@ func halfCloseAnswers(t *testing.T, n Network) {
 	}
 }
 
-// conns is how many connections the server has.
+// conns returns the number of the server's connections.
 func (r *Rig) conns() (n int) {
 	r.t.Helper()
 	all, err := r.Server.Stats()
@@ -137,7 +137,7 @@ func halfCloseCommands(t *testing.T, n Network) {
 					r.runTurns()
 					p.Release(t)
 				}
-				if s.name == "many" { // the rest of the answers: DBSIZE is the server's to know
+				if s.name == "many" { // not the answer to DBSIZE, which the test does not know
 					c.expect(s.want)
 					if b, err := io.ReadAll(c); err != nil || strings.Count(string(b), "\r\n") < 2 {
 						t.Fatalf("behind the answers: %q (%v), want two more", b, err)
@@ -164,7 +164,7 @@ func halfCloseMemory(t *testing.T, n Network) {
 	c.expectAll(strings.Repeat(bulk(large), many-1))
 }
 
-// A peer that has shut its half and is gone then is not waited for.
+// The server removes a connection whose peer has shut its sending half and then leaves.
 func halfClosePeerGone(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()

@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostileTests are the tests that speak to the server as no client does. In each, a well-behaved connection
-// goes on working.
+// hostileTests are tests with peers that violate the protocol or deadlines. In each, a well-behaved connection
+// continues to work.
 var hostileTests = []test{
 	{"GarbageIsRefusedWithACode", garbage},
 	{"TruncatedFramesEndOnlyTheirConnection", truncated},
@@ -50,7 +50,7 @@ var hostileTests = []test{
 	{"ConnectAndCloseLeakNothing", connectClose},
 }
 
-// raw is a connection to the server that can say anything: TCP, and after an exchange of hellos what the network has.
+// raw is a connection to the server on which a test can send anything: TCP, and after the hellos the network's own.
 type raw struct {
 	r *Rig
 	t *testing.T
@@ -65,13 +65,13 @@ type plainConn interface {
 	CloseWrite() error
 }
 
-// firstBytes keeps what a server says first: a refusal, in the clear, may be in a session's place.
+// firstBytes keeps the first received bytes: they may be a refusal in plain text instead of a TLS session.
 type firstBytes struct {
 	net.Conn
 	said []byte
 }
 
-// Read is net.Conn's.
+// Read implements net.Conn.
 func (h *firstBytes) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
 	if len(h.said) < wire.MaxHelloBytes {
@@ -95,11 +95,11 @@ func dialRaw(addr string) (net.Conn, error) {
 	return net.DialTimeout(network, at, WaitMax)
 }
 
-// rawOn is raw on a connection that there is.
+// rawOn is raw on an existing connection.
 func (r *Rig) rawOn(c net.Conn) *raw {
 	_ = c.SetDeadline(time.Now().Add(WaitMax))
 	k := &raw{r: r, t: r.t, Conn: c, plain: c.(plainConn)}
-	if r.n.ClientTLS != nil { // hands are shaken with the first byte
+	if r.n.ClientTLS != nil { // the first byte begins the handshake
 		k.first = &firstBytes{Conn: c}
 		k.Conn = tls.Client(k.first, r.n.ClientTLS)
 	}
@@ -107,7 +107,7 @@ func (r *Rig) rawOn(c net.Conn) *raw {
 	return k
 }
 
-// Close is net.Conn's, without a last word.
+// Close implements net.Conn. It sends no close_notify.
 func (c *raw) Close() error {
 	if c.first != nil {
 		return c.plain.Close()
@@ -115,14 +115,14 @@ func (c *raw) Close() error {
 	return c.Conn.Close()
 }
 
-// reset has Close break the connection off, where there is such a thing: on a unix socket the end is the same.
+// reset makes Close reset the connection. On a unix socket it has no effect.
 func (c *raw) reset() {
 	if tcp, ok := c.plain.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
 
-// refused says whether the server refuses to shake hands, and why.
+// refused returns the server's refusal instead of a TLS handshake, if there is one.
 func (c *raw) refused() (h wire.ServerHello, ok bool) {
 	if c.first == nil {
 		return h, false
@@ -145,7 +145,7 @@ func (r *Rig) connected(depth int) *raw {
 	return c
 }
 
-// messages says that bytes travel in messages, each of which has whole headers.
+// messages reports whether bytes travel in messages, each of which has complete headers.
 func (n Network) messages() bool { return n.Raw != nil }
 
 // exchangeHellos exchanges hellos.
@@ -182,7 +182,7 @@ func (c *raw) hello() (h wire.ServerHello) {
 	return h
 }
 
-// ReadHello reads a server's hello, and nothing after it.
+// ReadHello reads a server's hello, and no further byte.
 func ReadHello(c io.Reader) (h wire.ServerHello, err error) {
 	b := make([]byte, 6, wire.MaxHelloBytes)
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -195,7 +195,7 @@ func ReadHello(c io.Reader) (h wire.ServerHello, err error) {
 	return h, h.Decode(b)
 }
 
-// expectRefusal reads to the end and wants the last frame to be a refusal with that code.
+// expectRefusal reads to the end and requires that the last frame is a refusal with that code.
 func (c *raw) expectRefusal(code wire.Code) {
 	c.t.Helper()
 	b, err := io.ReadAll(c)
@@ -211,7 +211,7 @@ func (c *raw) expectRefusal(code wire.Code) {
 	}
 }
 
-// expectEnd wants the server to end the connection.
+// expectEnd requires that the server ends the connection.
 func (c *raw) expectEnd() {
 	c.t.Helper()
 	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -229,7 +229,7 @@ func putFrame(id uint64, key, value string) []byte {
 	return frame(wire.Header{Op: kv.OpPut, ID: id, KeyBytes: uint16(len(key)), ValueBytes: uint32(len(value))}, key, value)
 }
 
-// bystander is a connection that must not notice anything.
+// bystander is a connection that must not be affected. The returned function sends a request and checks the answer.
 func (r *Rig) bystander() func() {
 	c := NewCaller(r.t, r.Loop, r.Dial(transport.DialOptions{}))
 	return func() {
@@ -350,7 +350,7 @@ func oversized(t *testing.T, n Network) {
 		c.expectRefusal(wire.RefusedTooLarge)
 		well()
 	}
-	// Room for an answer may be as large as it likes: it costs the server nothing.
+	// The room for an answer has no limit: it costs the server nothing.
 	c := r.connected(4)
 	c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 2, ValueBytes: 1<<32 - 1}, "by"))
 	b := make([]byte, wire.HeaderBytes)
@@ -410,7 +410,7 @@ func stalled(t *testing.T, n Network) {
 	}
 }
 
-// idles has a connection that asks for nothing closed, with a code, where there is a deadline for that, and not one that asks, or waits for an answer.
+// idles: with IdleMax the server closes an idle connection, with a code, but no connection that sends requests or waits for an answer.
 func idles(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall})
 	idle := r.connected(4)
@@ -441,7 +441,7 @@ func neverReads(t *testing.T, n Network) {
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	owner.Expect(Put("large", Fill(1<<20, 1)), kv.StatusOK)
 	c := r.connected(64)
-	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+	for i := range 64 { // 64 MiB of answers: more than socket buffers hold
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
 	Until(t, "the server to give up on it", func() bool {
@@ -451,10 +451,10 @@ func neverReads(t *testing.T, n Network) {
 	well()
 }
 
-// aheadMax bounds what is read for a connection and not sent: two answers of 1 MiB, and the one that comes next.
+// aheadMax bounds the bytes that are read from the store for a connection and not sent: two answers of 1 MiB, and the next one.
 const aheadMax = 4 << 20
 
-// boundedReadAhead has a client ask for much and take nothing, and later all.
+// boundedReadAhead: a client requests many large values and reads nothing at first, and later all.
 func boundedReadAhead(t *testing.T, n Network) {
 	const gets = 64
 	value := Fill(Bytes(1<<20), 1)
@@ -489,8 +489,8 @@ func (r *Rig) checkReadAhead(gets int) {
 	}
 }
 
-// smallPool gives the server a pool that cannot hold what its clients ask for at once: reading pauses
-// and answers wait, and all of them end well.
+// smallPool: the server's pool has no room for all answers that clients request at once. Reading pauses
+// and answers wait, and all requests succeed.
 func smallPool(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: Bytes(4 << 20), Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: Bytes(900_000)}})
 	var cs []*Caller
@@ -519,7 +519,7 @@ func smallPool(t *testing.T, n Network) {
 	}
 }
 
-// far is a deadline that no test reaches: what it would repair must happen without it.
+// far is a deadline that no test reaches: progress must not depend on it.
 const far = time.Hour
 
 func memoryWakes(t *testing.T, n Network) {
@@ -557,7 +557,7 @@ func idleConnections(t *testing.T, n Network) {
 	}
 }
 
-// oneHoldsMuch has connections that ask for much and read nothing: whoever comes then still gets memory.
+// oneHoldsMuch: connections request much and read nothing. Later connections still get memory.
 func oneHoldsMuch(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 64 << 20, StallMax: far})
 	well := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
@@ -613,8 +613,8 @@ func halfClosed(t *testing.T, n Network) {
 	}
 }
 
-// outOfDescriptors has more clients than the server has descriptors: those that are in go on, and those that
-// wait come in when others leave.
+// outOfDescriptors: there are more clients than the server has descriptors. Open connections continue, and waiting
+// ones are accepted when others close.
 func outOfDescriptors(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{}) // for its client's loop
 	s := StartChild(t, n, Plan{Answers: true, Files: 40})
@@ -622,11 +622,11 @@ func outOfDescriptors(t *testing.T, n Network) {
 	well := r.bystander()
 	well()
 	var cs []*raw
-	for range 50 { // the kernel's queue takes those for which there is no descriptor
+	for range 50 { // the kernel's queue holds those for which there is no descriptor
 		cs = append(cs, r.raw())
 	}
 	well()
-	for _, c := range cs { // as each leaves, another one is let in
+	for _, c := range cs { // as each closes, another one is accepted
 		if h := c.exchangeHellos(1); h.Code != wire.Granted {
 			t.Fatalf("hello refused: %v", h)
 		}
@@ -635,7 +635,7 @@ func outOfDescriptors(t *testing.T, n Network) {
 	well()
 }
 
-// outOfDescriptorsRests has a server that cannot accept a connection do nothing but ask again now and then, until it can.
+// outOfDescriptorsRests: a server that cannot accept a connection only tries again from time to time.
 func outOfDescriptorsRests(t *testing.T, n Network) {
 	fewDescriptors(t, 100) // before the server's first accept: a ring's keeps the limit that it began with
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far})
@@ -682,14 +682,14 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 	}
 }
 
-// noDescriptorsForLong has clients connect to a server that has no descriptor for them: each gets an end, those that are in go on, and others are let in when there
+// noDescriptorsForLong: clients connect to a server that has no descriptor for them. Each is refused, open connections continue, and new ones are accepted when there
 // are descriptors again.
 func noDescriptorsForLong(t *testing.T, n Network) {
 	fewDescriptors(t, 100)
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: 2 * Stall})
 	well := r.bystander()
 	well()
-	r.connected(1).Close() // the listener has been at work
+	r.connected(1).Close() // the listener has accepted a connection
 	family, at := sockaddr(t, r.Server.Addr())
 	var fds []int
 	for range 5 {
@@ -718,7 +718,7 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 				t.Fatalf("client %d heard nothing in %v", i, WaitMax)
 			}
 			if k <= 0 {
-				break // the end, in one way or the other
+				break // the end, with or without an error
 			}
 		}
 	}
@@ -731,7 +731,7 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 	well()
 }
 
-// sockaddr is a server's address as the kernel has it.
+// sockaddr converts a server's address for the kernel.
 func sockaddr(t *testing.T, addr string) (family int, sa unix.Sockaddr) {
 	t.Helper()
 	if network, path := goNet(addr); network == "unix" {
@@ -744,7 +744,7 @@ func sockaddr(t *testing.T, addr string) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 }
 
-// fewDescriptors leaves the process so many, until the test ends.
+// fewDescriptors leaves the process n free descriptors until the test ends.
 func fewDescriptors(t *testing.T, n uint64) {
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
@@ -769,7 +769,7 @@ func fewDescriptors(t *testing.T, n uint64) {
 	t.Cleanup(func() { set(was) })
 }
 
-// takeDescriptors takes all that are left, until they are given back.
+// takeDescriptors opens all remaining descriptors, until the returned function closes them.
 func takeDescriptors() (giveBack func()) {
 	var taken []int
 	for {
@@ -786,16 +786,16 @@ func takeDescriptors() (giveBack func()) {
 	})
 }
 
-// otherAddr is a rig's server with another address.
+// otherAddr is a server that returns another address.
 type otherAddr struct {
 	transport.Server
 	addr string
 }
 
-// Addr is transport.Server's.
+// Addr implements transport.Server.
 func (e otherAddr) Addr() string { return e.addr }
 
-// descriptors is how many this process has open.
+// descriptors returns the number of open descriptors of this process.
 func descriptors(t *testing.T) int {
 	n, err := testenv.OpenFiles()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// respTests are the tests of clients that speak Redis's protocol, where the network is a stream of bytes.
+// respTests are the tests of clients with Redis's protocol, for networks with a byte stream.
 var respTests = []test{
 	{"RespCommandsArriveInAnyPieces", respPieces},
 	{"RespAnswersInCommandOrder", respOrder},
@@ -33,7 +33,7 @@ var respTests = []test{
 	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
 }
 
-// command is a command as clients send it.
+// command encodes a command as clients do.
 func command(words ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
@@ -45,12 +45,12 @@ func command(words ...string) string {
 
 func bulk(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
 
-// sendText sends a text, beside which reading goes on.
+// sendText sends a text in another goroutine, so that the caller can read meanwhile.
 func (c *raw) sendText(text string) {
-	go func() { _, _ = io.WriteString(c, text) }() // an error shows in what is read
+	go func() { _, _ = io.WriteString(c, text) }() // an error shows in the received bytes
 }
 
-// expect reads exactly that.
+// expect requires that the next received bytes are this text.
 func (c *raw) expect(text string) {
 	c.t.Helper()
 	got := make([]byte, len(text))
@@ -151,7 +151,7 @@ func respPieces(t *testing.T, n Network) {
 	}
 }
 
-// answerAll answers what a partition holds, and what comes, in any order, until stop is closed.
+// answerAll answers a partition's delayed and new requests in random order, until stop is closed.
 func (h *Held) answerAll(rng *rand.Rand, stop chan struct{}) {
 	for {
 		select {
@@ -204,7 +204,7 @@ func respOrder(t *testing.T, n Network) {
 	c.expect(want.String())
 }
 
-// The partitions answer in any order, and so may have done the requests in any order.
+// The partitions answer in random order, so they may also execute requests in any order.
 func respOwnChanges(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	p := r.Parts[0]
@@ -289,7 +289,7 @@ func respMemory(t *testing.T, n Network) {
 	well()
 }
 
-// A client asks for much and takes nothing, and later all.
+// A client requests many values and reads nothing at first, and later all.
 func respUnreadAnswers(t *testing.T, n Network) {
 	const gets = 64
 	value := string(Fill(1<<20, 1))
@@ -305,7 +305,7 @@ func respUnreadAnswers(t *testing.T, n Network) {
 	c.expect(fmt.Sprintf("*%d\r\n", gets/2) + strings.Repeat(bulk(value), gets/2))
 }
 
-// Clients have the server repeat what they say, take all of it, and stay: the server has its pools then, and no more.
+// Clients send ECHO, read all answers, and stay connected: the server uses no more memory than its pools.
 func respEchoes(t *testing.T, n Network) {
 	if testenv.Race {
 		t.Skip("the race detector takes more memory than the server")
@@ -345,7 +345,7 @@ func respProtocolErrors(t *testing.T, n Network) {
 		c := r.raw()
 		c.sendText(s.send)
 		b, err := io.ReadAll(c)
-		if string(b) != s.want { // a reset may follow, since not all was read
+		if string(b) != s.want { // a reset may follow, because the server has not read all
 			t.Fatalf("%.60q: %q (%v), want %q", s.send, b, err, s.want)
 		}
 		well()
@@ -376,7 +376,7 @@ func respNeverReads(t *testing.T, n Network) {
 	well()
 }
 
-// A connection dies with requests and answers everywhere: nothing of it stays.
+// A connection dies with requests and answers under way: all its memory is freed.
 func respDies(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20})
 	well := r.bystander()
@@ -396,7 +396,7 @@ func respDies(t *testing.T, n Network) {
 		p.Release(t)
 		well()
 	}
-	// All of the memory is there.
+	// All memory is free.
 	c := r.raw()
 	largest := string(Fill(1<<20, 1))
 	for range 3 {
@@ -420,11 +420,11 @@ func (c *raw) reply(from *bufio.Reader) string {
 	return string(b[:n])
 }
 
-// All connections of all loops are listed, once, by the names that they gave themselves; and one alone, by itself or by its id.
+// CLIENT LIST returns all connections of all loops, once, with their names; CLIENT INFO and CLIENT LIST ID return one.
 func respClientList(t *testing.T, n Network) {
 	const guests = 7
 	r := NewRig(t, n, 2, transport.ServerOptions{})
-	well := r.bystander() // a connection that has no name
+	well := r.bystander() // a connection without a name
 	well()
 	line := regexp.MustCompile(`^id=(\d+) addr=[^ ]+:\d+ name=(\w*) age=\d+ idle=\d+ flags=N db=0 cmd=(\w+) user=(\w*)( resp=[23])?$`)
 	all := map[string]*raw{}
@@ -465,7 +465,7 @@ func respClientList(t *testing.T, n Network) {
 	well()
 }
 
-// RunRedis runs what a client has to do that speaks Redis's protocol: n dials as one, at a server of ours.
+// RunRedis runs the tests for a client with Redis's protocol (DialOptions.Redis), which n dials, with a kvwire server.
 func RunRedis(t *testing.T, n Network) {
 	for _, c := range []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},

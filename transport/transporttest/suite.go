@@ -1,5 +1,5 @@
-// Package transporttest is the conformance suite: every transport passes all of it. It brings its own
-// handler, whose answers can be held back, so that the order of completions is the test's to choose.
+// Package transporttest is the conformance suite: every transport must pass all of it. It has its own
+// handler, which can delay answers, so that a test determines the order of completions.
 package transporttest
 
 import (
@@ -28,19 +28,19 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Emulated says that this runs in a guest whose CPU is Emulated, 20 to 50 times as slow as a real one.
+// Emulated is true in a guest with an emulated CPU, which is 20 to 50 times as slow as a real one.
 var Emulated = os.Getenv("KVWIRE_ACCEL") == "tcg"
 
-// WaitMax bounds every wait of the suite: far above what anything takes, so that running into it is a
-// failure and never a matter of speed, also on a machine with ten times as much to do as it has CPUs.
+// WaitMax bounds every wait of the suite. It is so long that reaching it is a
+// failure and not a matter of speed, even on a machine with ten times as many runnable threads as CPUs.
 const WaitMax = 100 * time.Second
 
-// Stall is a deadline for peers that stop in the middle of a message which is soon over, and which none that goes on misses: a megabyte
-// takes some 100 ms where the CPU is Emulated.
+// Stall is a short deadline for peers that stop in the middle of a message. Peers that continue meet it: with an emulated CPU a megabyte
+// takes some 100 ms.
 var Stall = map[bool]time.Duration{false: 300 * time.Millisecond, true: 2 * time.Second}[Emulated]
 
-// Effort is how often something is repeated that finds more the more often it is done: n times, or fewer where
-// the CPU is Emulated.
+// Effort returns the number of repetitions of a randomized test: n, or fewer if
+// the CPU is emulated.
 func Effort(n int) int {
 	if Emulated {
 		return max(n/10, 2)
@@ -48,10 +48,10 @@ func Effort(n int) int {
 	return n
 }
 
-// Long says that time does not matter (make test-long).
+// Long is true in long test runs (make test-long).
 var Long = os.Getenv("KVWIRE_LONG") != ""
 
-// Bytes is a size that finds more the larger it is: n, or an eighth of it where the CPU is Emulated and time matters.
+// Bytes returns the size of a test's data: n, or an eighth of it with an emulated CPU in a run that is not Long.
 func Bytes(n int) int {
 	if Emulated && !Long {
 		return n / 8
@@ -67,33 +67,33 @@ type Network struct {
 	// path is short.
 	Host string
 
-	// Local says that client and server share a loop: there is no peer that could die, no depth of the
-	// connection's own, and no choice of a loop.
+	// Local means that client and server share a loop: there is no peer that could die, no depth of the
+	// connection, and no choice of a loop.
 	Local bool
 
-	// Loops says how the loops are, but for how they sleep and wait.
+	// Loops are the options of the loops, except Sleep and Wait.
 	Loops loop.Options
 
 	// Wait is the wait policy of all loops.
 	Wait loop.Wait
 
-	// Stream says that the suite may talk to the server's address by TCP, to send what no client sends:
-	// garbage, cut frames, and nothing at all.
+	// Stream means that the suite can connect to the server's address by TCP, and send what no client sends:
+	// garbage, incomplete frames, or nothing.
 	Stream bool
 
-	// ServerTLS and ClientTLS are what the transport has, for when the suite speaks itself, as a server or as a client; nil: it does so in the clear.
+	// ServerTLS and ClientTLS are the transport's configurations, for connections that the suite makes itself, as a server or as a client; nil: plain text.
 	ServerTLS, ClientTLS *tls.Config
 
-	// Allocates is how often an operation of so many bytes allocates, in what is not ours; nil: never.
+	// Allocates returns the number of allocations per operation of size bytes that packages outside kvwire make; nil: none.
 	Allocates func(size int) float64
 
-	// Raw makes the same possible where only the hello goes by TCP, and messages go another way. It exchanges hellos
-	// on c, a TCP connection to the server, and gives what takes c's place from then on: each Write is a
-	// message (several, if it is too long for one), and what nobody reads is held back as far as a socket's
-	// buffer does. When the hello is not granted, c stays as it is.
+	// Raw is for networks where only the hello travels by TCP. It exchanges hellos
+	// on c, a TCP connection to the server, and returns a connection that replaces c: each Write is a
+	// message (several, if it is too long for one), and unread messages stop the sender as a full socket
+	// buffer does. If the hello is not granted, it returns c.
 	Raw func(t testing.TB, l *loop.Loop, c net.Conn, depth int) (net.Conn, wire.ServerHello)
 
-	// Env is the environment that makes this network the one of TestMain, in a child process.
+	// Env is the environment with which TestMain uses this network in a child process.
 	Env []string
 }
 
@@ -109,13 +109,13 @@ func (n Network) listen() string {
 
 const unixScheme = "unix:"
 
-// unix says that servers listen on unix sockets.
+// unix reports whether servers listen on unix sockets.
 func (n Network) unix() bool { return strings.HasPrefix(n.Host, unixScheme) }
 
 // sockets counts the unix sockets of this process.
 var sockets atomic.Int64
 
-// goNet is an address as Go's net package has it.
+// goNet converts an address for Go's net package.
 func goNet(addr string) (network, address string) {
 	if path, local := strings.CutPrefix(addr, unixScheme); local {
 		return "unix", path
@@ -123,7 +123,7 @@ func goNet(addr string) (network, address string) {
 	return "tcp", addr
 }
 
-// UnixHost is a Host for unix sockets, in a folder that is removed with the test.
+// UnixHost returns a Host for unix sockets, in a folder that is removed at the end of the test.
 func UnixHost(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kvsock-") // t.TempDir may be longer than a socket's path can be
@@ -134,7 +134,7 @@ func UnixHost(t *testing.T) string {
 	return unixScheme + dir
 }
 
-// clientLoop is the loop that connections are put onto, and what ends it.
+// clientLoop returns the loop for clients' connections, and a function that ends it.
 func (n Network) clientLoop(g *loop.Group) (*loop.Loop, func() error, error) {
 	if n.Local {
 		return g.Net()[0], func() error { return nil }, nil
@@ -188,8 +188,8 @@ func Run(t *testing.T, n Network) {
 	}
 }
 
-// RunVariant runs the suite of a variant of a transport: in a short run, which the race detector's is too, RunBrief. A variant has the goroutines of the transport
-// whose suite runs elsewhere.
+// RunVariant runs the suite for a variant of a transport; in a short run, such as that of the race detector, RunBrief. A variant has the same goroutines as the transport
+// with the complete suite.
 func RunVariant(t *testing.T, n Network) {
 	if testing.Short() {
 		RunBrief(t, n)
@@ -198,8 +198,8 @@ func RunVariant(t *testing.T, n Network) {
 	}
 }
 
-// RunBrief runs what shows soonest that an axis of a transport, whose suite runs elsewhere, works: data of all sizes
-// arrive, in any order, many at a time, and a death is noticed.
+// RunBrief runs the most important tests for an option of a transport whose suite runs elsewhere: data of all sizes
+// arrive, in any order, many at a time, and the death of a peer is detected.
 func RunBrief(t *testing.T, n Network) {
 	for _, c := range []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
@@ -215,7 +215,7 @@ func RunBrief(t *testing.T, n Network) {
 	}
 }
 
-// remoteTests are the tests of what two sides need.
+// remoteTests are the tests that need two sides.
 var remoteTests = []test{
 	{"PipeliningToDepthAndBeyond", pipelining},
 	{"ServerDeathInFlight", serverDeath},
@@ -232,8 +232,8 @@ var remoteTests = []test{
 	{"TimeParkedDoesNotCountAsIdle", parkedIdle},
 }
 
-// OnePort has a second server ask for the address of the first, and for the wildcards of its port: it is told that the address is in use, however many loops
-// accept, and the first one goes on.
+// OnePort: a second server that listens on the address of the first, or on the wildcards of its port, gets the error that the address is in use, however many loops
+// accept. The first one continues.
 func OnePort(t *testing.T, n Network) {
 	first, second := NewRig(t, n, 2, transport.ServerOptions{}), NewRig(t, n, 2, transport.ServerOptions{})
 	addrs := []string{first.Server.Addr()}
@@ -264,11 +264,11 @@ func OnePort(t *testing.T, n Network) {
 type Rig struct {
 	Server transport.Server
 	Parts  []*Held    // the server's partitions
-	Loop   *loop.Loop // the client's
+	Loop   *loop.Loop // of the client
 
 	t      *testing.T
 	n      Network
-	as     *access.Entry // who Dial connects as, where nothing else is said
+	as     *access.Entry // the identity of Dial, unless its options have one
 	group  *loop.Group
 	closed bool
 	mu     sync.Mutex
@@ -277,7 +277,7 @@ type Rig struct {
 
 var small = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
 
-// NewRig starts a server with so many network loops and as many partitions, and ends it with the test.
+// NewRig starts a server with loops network loops and as many partitions, and ends it with the test.
 func NewRig(t *testing.T, n Network, loops int, o transport.ServerOptions) *Rig {
 	return NewRigPlan(t, n, loop.Plan{NetLoops: loops}, o)
 }
@@ -322,7 +322,7 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	return r
 }
 
-// Stop ends the server in good order.
+// Stop ends the server in order.
 func (r *Rig) Stop() {
 	if r.closed {
 		return
@@ -339,7 +339,7 @@ func (r *Rig) Stop() {
 	}
 }
 
-// Write takes a line of the server's log.
+// Write implements io.Writer. It keeps a line of the server's log.
 func (r *Rig) Write(line []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -353,8 +353,8 @@ func (r *Rig) Logs() []string {
 	return append([]string(nil), r.logged...)
 }
 
-// Logged waits until the server's log has what in n lines: it may tell of a connection after its client has
-// seen the end of it.
+// Logged waits until n lines of the server's log contain what. The server may log the end of a connection after its client has
+// seen it.
 func (r *Rig) Logged(n int, what string) {
 	r.t.Helper()
 	defer func() {
@@ -394,13 +394,13 @@ func (r *Rig) TryDial(o transport.DialOptions) (transport.Conn, error) {
 	return r.n.Dial(ctx, r.Loop, r.Server.Addr(), o)
 }
 
-// Held is a partition that keeps items in a map, and can hold requests back.
+// Held is a partition that keeps items in a map, and can delay requests.
 type Held struct {
 	l     *loop.Loop
 	items map[string][]byte
 	hold  bool // requests wait until release
 	wait  []*kv.Request
-	seen  atomic.Int64 // requests that have come
+	seen  atomic.Int64 // received requests
 	read  atomic.Int64 // bytes of values that were read for gets
 }
 
@@ -449,7 +449,7 @@ func (h *Held) answer(r *kv.Request) {
 	h.l.Finish(r)
 }
 
-// scan gives the items k00 … k99 that are there, from the key on.
+// scan returns the items k00 … k99, from the key on.
 func (h *Held) scan(r *kv.Request) {
 	r.Value, r.More = r.Value[:0], false
 	n := uint32(0)
@@ -469,7 +469,7 @@ func (h *Held) scan(r *kv.Request) {
 	}
 }
 
-// page gives a page of a walk over k00 … k99. A mark is how many of them are left.
+// page returns a page of a walk over k00 … k99. The record of a position is the number of keys that remain.
 func (h *Held) page(r *kv.Request) {
 	r.Value = r.Value[:0]
 	left := min(kv.PositionIn(r.Key).Record(), 100)
@@ -483,7 +483,7 @@ func (h *Held) page(r *kv.Request) {
 	r.Record = left
 }
 
-// answerHeld answers what is held, in the order that pick chooses: the place of the next among those left.
+// answerHeld answers the delayed requests. pick returns the index of the next one among those left.
 func (h *Held) answerHeld(pick func(left int) int) {
 	for len(h.wait) > 0 {
 		i := pick(len(h.wait)) % len(h.wait)
@@ -493,7 +493,7 @@ func (h *Held) answerHeld(pick func(left int) int) {
 	}
 }
 
-// Hold makes the partition hold requests back from now on.
+// Hold makes the partition delay requests from now on.
 func (h *Held) Hold(t *testing.T) {
 	t.Helper()
 	if err := h.l.Call(func() { h.hold = true }); err != nil {
@@ -501,19 +501,19 @@ func (h *Held) Hold(t *testing.T) {
 	}
 }
 
-// Release answers what is held, oldest first, and holds no more.
+// Release answers the delayed requests, oldest first, and ends Hold.
 func (h *Held) Release(t *testing.T) {
 	t.Helper()
 	_ = h.l.Call(func() { h.hold = false; h.answerHeld(func(int) int { return 0 }) })
 }
 
-// Await waits until the partition has seen n requests in all.
+// Await waits until the partition has received n requests in all.
 func (h *Held) Await(t *testing.T, n int64) {
 	t.Helper()
 	Until(t, fmt.Sprintf("%d requests at the server", n), func() bool { return h.seen.Load() >= n })
 }
 
-// Until asks again and again, and yields to a loop's turn in between.
+// Until waits until ok returns true. Between two calls it yields to the loops.
 func Until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(WaitMax)
@@ -542,7 +542,7 @@ func NewCaller(t *testing.T, l *loop.Loop, c transport.Conn) *Caller {
 	return &Caller{t: t, l: l, c: c, back: make(chan *kv.Request, 4096)}
 }
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (c *Caller) Complete(r *kv.Request) {
 	loop.Mark(r, kv.StageNotifyClient)
 	n, _ := c.more.LoadOrStore(r, new(atomic.Int32))
@@ -599,7 +599,7 @@ func Get(key string, room int) *kv.Request {
 	return &kv.Request{Op: kv.OpGet, Key: []byte(key), Value: make([]byte, 0, room)}
 }
 
-// Fill makes n bytes that no shift or swap leaves unchanged.
+// Fill returns n bytes that any shift or exchange changes.
 func Fill(n int, seed uint64) []byte {
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 	b := make([]byte, n)
@@ -675,8 +675,8 @@ func largeValues(t *testing.T, n Network) {
 	}
 }
 
-// largePuts keeps every slot busy with messages that no socket buffer takes whole: sends are cut anywhere,
-// and an answer can overtake the news that its request was sent.
+// largePuts keeps every slot busy with messages that are larger than socket buffers: sends end anywhere,
+// and an answer can arrive before its request is reported as sent.
 func largePuts(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	var ps []*ping
@@ -778,7 +778,7 @@ func exactlyOnce(t *testing.T, n Network) {
 	for range many {
 		c.Next()
 	}
-	// A further round trip gives a second completion its time to show.
+	// A further round trip gives a second completion time to arrive.
 	c.Expect(Get("0", 4096), kv.StatusOK)
 	if len(c.back) != 0 {
 		t.Fatal("more completions than requests")
@@ -937,7 +937,7 @@ func clientDeath(t *testing.T, n Network) {
 				t.Fatalf("a request in flight ended as %v", s)
 			}
 		}
-		p.Release(t) // answers that nobody reads
+		p.Release(t) // answers that no client reads
 		good.Expect(Put("good", []byte("v")), kv.StatusOK)
 	}
 }
@@ -989,7 +989,7 @@ func closeInFlight(t *testing.T, n Network) {
 	}
 }
 
-// mustBeSilent checks that nothing completes during some turns of both sides.
+// mustBeSilent checks that no request completes during some turns of both sides.
 func (c *Caller) mustBeSilent(r *Rig) {
 	for range 10 {
 		_ = r.group.Net()[0].Call(func() {})
@@ -1006,7 +1006,7 @@ func submitAfterClose(t *testing.T, n Network) {
 	c := NewCaller(t, r.Loop, conn)
 	c.Expect(Put("k", []byte("v")), kv.StatusOK)
 	conn.Hangup()
-	conn.Hangup() // twice is once
+	conn.Hangup() // a second call does nothing
 	c.Expect(Get("k", 10), kv.StatusClosed)
 }
 
@@ -1081,7 +1081,7 @@ func tooManyConns(t *testing.T, n Network) {
 	})
 }
 
-// ping keeps a request going from the loop itself, so that nothing but the data path runs.
+// ping submits a request again and again from the loop itself, so that only the data path runs.
 type ping struct {
 	h    kv.Handler
 	left int
@@ -1092,7 +1092,7 @@ type ping struct {
 	first  kv.Status
 }
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (p *ping) Complete(r *kv.Request) {
 	if r.Status != kv.StatusOK {
 		if p.failed++; p.failed == 1 {
