@@ -35,7 +35,7 @@ func TestFailures(t *testing.T) {
 			for _, c := range []struct {
 				name string
 				f    func(t *testing.T, n tt.Network, o Options)
-				once bool // it says little with another verb
+				once bool // it adds little with another verb
 			}{
 				{"AKilledServerIsNoticed", killedServer, false},
 				{"AKilledClientFreesWhatItHad", killedClient, false},
@@ -65,7 +65,7 @@ func TestFailures(t *testing.T) {
 					c.f(t, n, o)
 				})
 			}
-			if v == Write { // whose messages say where they go
+			if v == Write { // whose messages carry their address
 				t.Run("WritesElsewhereEndTheConnectionAlone", func(t *testing.T) { writesElsewhere(t, n, o) })
 			}
 		})
@@ -92,7 +92,7 @@ func dial(t *testing.T, n tt.Network, l *loop.Loop, addr string, o transport.Dia
 	return c
 }
 
-// bystander is a connection that must not notice anything. It says so each time it is called.
+// bystander is a connection that must not be affected. Each call checks that it works.
 func bystander(t *testing.T, r *tt.Rig) func() {
 	c := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	return func() {
@@ -104,7 +104,7 @@ func bystander(t *testing.T, r *tt.Rig) func() {
 	}
 }
 
-// raw makes a connection that says what the test wants, when both sides' first words were said.
+// raw makes a connection, after the hellos and keys, on which the test can send anything.
 func raw(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *params)) *rawConn {
 	t.Helper()
 	c := rawWith(t, r, o, depth, change, nil)
@@ -243,7 +243,7 @@ func killedClient(t *testing.T, n tt.Network, _ Options) {
 	gone := make(chan struct{})
 	at := time.Now()
 	go func() { child.Kill(); close(gone) }()
-	p.Release(t) // answers that nobody reads
+	p.Release(t) // answers that no client reads
 	var c transport.Conn
 	tt.Until(t, "its place to become free", func() (ok bool) {
 		var err error
@@ -361,7 +361,7 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 	}
 }
 
-// withheldByClient asks for much and reads nothing until the server has no credits left.
+// withheldByClient requests much and reads nothing until the server has no credits left.
 func withheldByClient(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: time.Hour})
 	well := bystander(t, r)
@@ -663,7 +663,7 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 				return
 			}
 			defer c.Close()
-			if b == nil { // it never says anything
+			if b == nil { // it never sends anything
 				_, _ = c.Read(make([]byte, 4096))
 				_, _ = c.Read(make([]byte, 4096))
 				return

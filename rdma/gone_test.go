@@ -33,7 +33,7 @@ func must(t *testing.T, line string) {
 	}
 }
 
-// goneRig is a server on a device that the test may take away, with eight requests in flight.
+// goneRig is a server on a device that the test may remove, with eight requests in flight.
 func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	must(t, "ip link add "+goneNet+" type dummy")
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", goneNet).Run() })
@@ -54,7 +54,7 @@ func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	return r, c, conn
 }
 
-// TestTheNetworkGoesAway takes away, in a guest, what a connection with requests in flight stands on. The requests end
+// TestTheNetworkGoesAway removes, in a guest, device, address or interface under a connection with requests in flight. The requests end
 // soon, one way or another; connections over another device do not notice; and when it is back, one can connect again.
 func TestTheNetworkGoesAway(t *testing.T) {
 	there := need(t, Options{})
@@ -130,7 +130,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 		if t.Log(err); err == nil || strings.Contains(err.Error(), "udevadm") {
 			t.Errorf("of a device that is being removed one is told: %v", err)
 		}
-		// rxe waits until nobody uses the link; another driver may take it away from us.
+		// rxe waits until the link is not used; another driver may remove it at once.
 		r.Parts[0].Release(t)
 		for range 8 {
 			if s := caller.Next().Status; s != kv.StatusOK && s != kv.StatusUnknown {

@@ -21,7 +21,7 @@ func lostRig(t *testing.T, o Options) (*tt.Rig, *endpoint) {
 	return tt.NewRig(t, n, 1, transport.ServerOptions{}), e
 }
 
-// TestALostDeviceIsOpenedAgain tells the server, and then the client, that its device has failed. All connections end, and the next one works.
+// TestALostDeviceIsOpenedAgain reports to the server, and then to the client, that its device has failed. All connections end, and the next one works.
 func TestALostDeviceIsOpenedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		o    Options

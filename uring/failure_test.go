@@ -70,8 +70,8 @@ func inEveryWay(t *testing.T, o transport.ServerOptions, f func(t *testing.T, r 
 	}
 }
 
-// stranger connects to a server as no client does, with its hello through.
-func stranger(t *testing.T, addr string, depth uint16) *net.TCPConn {
+// rawClient is a TCP connection to a server, after the hellos.
+func rawClient(t *testing.T, addr string, depth uint16) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -100,7 +100,7 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
 		for range 5 {
-			c := stranger(t, r.Server.Addr(), 1)
+			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				return ok
 			})
 			on(func() {
-				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
+				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and not received
 					t.Error(err)
 				}
 				e.engine.Each(func(s stream.ConnIO) { s.Close(transport.ErrStalled) })
@@ -141,7 +141,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 		v := tt.Fill(16<<20, 3)
 		k.Expect(tt.Put("k", v), kv.StatusOK)
 		for range 3 {
-			c := stranger(t, r.Server.Addr(), 1)
+			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 	}
 }
 
-// Ten thousand connections that say nothing, at a server in a process of its own.
+// Ten thousand connections that send nothing, to a server in a process of its own.
 func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 	testenv.NotShort(t, "ten thousand connections")
 	testenv.Uring(t)
@@ -197,7 +197,7 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 			s := tt.StartChild(t, network(o), tt.Plan{Answers: true})
 			before := s.Resident()
 			for range conns {
-				_ = stranger(t, s.Addr, 16)
+				_ = rawClient(t, s.Addr, 16)
 			}
 			all := s.Resident()
 			t.Logf("%d connections of depth 16: %d MiB in all, %d B for each", conns, all>>20, (all-before)/conns)
@@ -220,7 +220,7 @@ func TestBearsIdleAndSlowConnections(t *testing.T) {
 	}
 }
 
-// A client that takes short transfers for the end says so of each request, and the connection goes on.
+// With Large=Once a client ends a request with a short transfer as truncated, and the connection continues.
 func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	testenv.Uring(t)
 	server := network(Options{})
@@ -251,7 +251,7 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	}
 }
 
-// forbidEnv tells a child process which error io_uring_setup is to have.
+// forbidEnv is the environment variable with the error that io_uring_setup returns in a child process.
 const forbidEnv = "KVWIRE_URINGTEST_FORBID"
 
 // forbid has io_uring_setup fail in all threads, as a container's seccomp profile does (seccomp(2)).
