@@ -157,10 +157,10 @@ func PrintRatios(w io.Writer, p *Page) error {
 	case base == "":
 		fmt.Fprintf(&b, "Medians of %s. Ratios take two generations or more.\n", counted(p.Generations, "generation"))
 	case base == "inproc":
-		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", intervals(p.Generations)))
+		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", p.intervals()))
 		wrap(&b, "", "A call uses one CPU, a network two (client and server): ops/s include that.")
 	default:
-		wrap(&b, "", fmt.Sprintf("Ratios to %s (= 1×), %s.", SeriesName(p.Factor, base), intervals(p.Generations)))
+		wrap(&b, "", fmt.Sprintf("Ratios to %s (= 1×), %s.", SeriesName(p.Factor, base), p.intervals()))
 	}
 	var lines []ratioLine
 	for i := range p.Questions {
@@ -319,12 +319,16 @@ func PrintVerdicts(w io.Writer, p *Page) error {
 	return err
 }
 
-// intervals describes the intervals over so many generations.
-func intervals(generations int) string {
-	if generations < MinPairs {
-		return counted(generations, "generation") + ": intervals of less than 95 %"
+// intervals describes the intervals of the ratios.
+func (p *Page) intervals() string {
+	generations := counted(p.Generations, "generation")
+	switch {
+	case !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Brackets() != "" }):
+		return generations + ", without intervals (the column why of compare.csv has the reasons)"
+	case p.Generations < MinPairs:
+		return generations + ": intervals of less than 95 %"
 	}
-	return "95 % intervals of " + counted(generations, "generation")
+	return "95 % intervals of " + generations
 }
 
 // counted is a number of things: "1 generation", "6 generations".

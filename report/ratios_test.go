@@ -35,6 +35,22 @@ func TestRatiosFitATerminal(t *testing.T) {
 	}
 }
 
+// Intervals are announced only where a ratio has one.
+func TestIntervalsAreAnnouncedWhereThereAreSome(t *testing.T) {
+	p := page(t)
+	p.Factor = "transport"
+	for i := range p.Comparisons {
+		p.Comparisons[i].Interval = noInterval()
+	}
+	var b strings.Builder
+	if err := PrintRatios(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	if head, _, _ := strings.Cut(b.String(), ")."); strings.Contains(head, "95 %") || !strings.Contains(head, "10 generations, without intervals") {
+		t.Errorf("the head announces intervals that do not exist: %s", head)
+	}
+}
+
 // noRDMA is the reason of rows on a machine without RDMA.
 const noRDMA = "transport rdma: rdma: no RDMA device on this machine: kernel 6.18.44 has no modules here (no /lib/modules/6.18.44); verbs: list devices: " +
 	"function not implemented (the kernel's verbs module is not loaded: modprobe ib_uverbs) (see kvwire doctor; for a device: make vm, which runs it in a guest)"
