@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/experiment"
 )
 
@@ -60,11 +61,11 @@ func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
 	}
 	switch {
 	case said > 1 || s.Generations < 1 || s.Generations > experiment.MaxGenerations:
-		return s, Usagef("choose one of --quick, --paper and --generations (1 to %d)", experiment.MaxGenerations)
+		return s, exit.Usagef("choose one of --quick, --paper and --generations (1 to %d)", experiment.MaxGenerations)
 	case s.Slice != 0 && s.Slice < SliceMin:
-		return s, Usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 8 ms", s.Slice, SliceMin)
+		return s, exit.Usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 8 ms", s.Slice, SliceMin)
 	case s.Until > 0 && s.Slice == 0:
-		return s, Usagef("--until needs slices: leave out --slice 0")
+		return s, exit.Usagef("--until needs slices: leave out --slice 0")
 	}
 	return s, nil
 }

@@ -8,16 +8,24 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/kvwire/kvwire/internal/exit"
+)
+
+// Values of the column data_set: how a run's store got its records.
+const (
+	DataFresh  = "fresh"  // the run loaded it
+	DataReused = "reused" // it was loaded before, and the run uses it as it is
+	DataCopied = "copied" // it is a copy of a store that was loaded before
 )
 
 // DataSets holds the loaded stores of an experiment, in one folder. Each is loaded when the first run needs it, by a separate process, so
 // that all runs start from the same files. Processes that live at the same time have different places, and each place has its own copy.
 // One goroutine at a time may call its methods.
 type DataSets struct {
-	Dir    string                                           // made for the first data set
-	Keep   bool                                             // leave it at the end
-	Copy   func(ctx context.Context, from, to string) error // copies a store's files
-	AtExit func(remove func())                              // registers remove, to be called if the program ends before Close
+	Dir  string                                           // made for the first data set
+	Keep bool                                             // leave it at the end
+	Copy func(ctx context.Context, from, to string) error // copies a store's files
 
 	made   bool
 	places map[int]string // by place: the name of the data set whose unchanged copy is there
@@ -81,7 +89,7 @@ func (s *DataSets) make() error {
 	}
 	s.made, s.places = true, map[int]string{}
 	if !s.Keep {
-		s.AtExit(func() { _ = os.RemoveAll(s.Dir) })
+		exit.OnAbort(func() { _ = os.RemoveAll(s.Dir) })
 	}
 	return s.removeCopies() // left by a process that was interrupted
 }

@@ -13,7 +13,7 @@ import (
 // dataSets are data sets in dir whose copies are made of whole folders.
 func dataSets(dir string) *DataSets {
 	copyAll := func(_ context.Context, from, to string) error { return os.CopyFS(to, os.DirFS(from)) }
-	return &DataSets{Dir: dir, Copy: copyAll, AtExit: func(func()) {}}
+	return &DataSets{Dir: dir, Copy: copyAll}
 }
 
 // Processes that live at the same time have copies of their own. A copy is made anew after a process that wrote, and for other data.

@@ -9,7 +9,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// Exec starts the processes for a Runner. The implementation in cmd/kvwire runs kvwire itself, here and behind launchers.
+// Exec starts the processes for a Runner. The implementation in fleet runs kvwire itself, here and behind launchers.
 // Tests have one without processes. One goroutine calls its methods, except Start, which is called for all variants of a generation at once.
 type Exec interface {
 	// Facts describes a cell. It starts nothing.

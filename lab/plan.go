@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
@@ -54,7 +55,7 @@ func ReadPlan(dir string) (p Plan, err error) {
 	name := filepath.Join(dir, PlanFile)
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return p, Usagef("%w (name a folder that kvwire run has made)", err)
+		return p, exit.Usagef("%w (name a folder that kvwire run has made)", err)
 	}
 	err = json.Unmarshal(b, &p)
 	if p.Generations == 0 {

@@ -1,9 +1,12 @@
 package loop
 
 import (
+	"os"
+	"runtime"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/sys"
+	"golang.org/x/sys/unix"
 )
 
 // calmTime is the time in which Go's monitor thread passes through its short pauses. It polls every 20 µs (every 80 to 100 µs with the kernel's usual timer
@@ -18,5 +21,17 @@ func Calm() {
 	until := time.Now().Add(calmTime)
 	for left := calmTime; left > 0; left = time.Until(until) {
 		sys.Sleep(left.Nanoseconds()) // it ends early with a signal
+	}
+}
+
+// SetGOMAXPROCS leaves room for that many locked loops besides Go's own work: Go's monitor thread gives the processor of a loop that is in the kernel for more than
+// 20 µs to another goroutine. The user's own setting counts.
+func SetGOMAXPROCS(loops int) {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return
+	}
+	var cpus unix.CPUSet // those of the calling thread, which Confine may have changed since the runtime counted
+	if unix.SchedGetaffinity(0, &cpus) == nil {
+		runtime.GOMAXPROCS(cpus.Count() + loops)
 	}
 }

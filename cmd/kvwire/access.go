@@ -2,46 +2,18 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
-	"os"
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
 
-// authEnv is the environment variable by which a run tells its servers and load hosts the secret that it has made for them: a line as
-// in --auth-file. Arguments would be seen by all users of the machine.
-const authEnv = "KVWIRE_AUTH"
-
-// tlsEnv is that for a run's certificate, as PEM: with its key for a server, without for clients.
-const tlsEnv = "KVWIRE_TLS"
-
-// told is what a run tells its own processes so.
-type told struct {
-	Secret string `json:"secret,omitempty"` // for authEnv
-	TLS    string `json:"tls,omitempty"`    // for tlsEnv
-}
-
-// env is this process' environment, and in it what is told.
-func (t told) env() []string {
-	env := os.Environ()
-	if t.Secret != "" {
-		env = append(env, authEnv+"="+t.Secret)
-	}
-	if t.TLS != "" {
-		env = append(env, tlsEnv+"="+t.TLS)
-	}
-	return env
-}
-
-// identity is who a client says that it is, and whom it takes for its server.
+// identity are the flags of a client's identity.
 type identity struct {
 	file, name  string
-	who         *access.Entry // nil: nobody
 	ca, tlsName string
-	signers     string      // PEM, where it is a run's own
-	tls         *tls.Config // nil: whoever answers, in the clear
 }
 
 func (f *factors) identityFlags() {
@@ -49,6 +21,7 @@ func (f *factors) identityFlags() {
 	f.set.StringVar(&f.as.name, "auth-name", "", "which of its lines; default: the first")
 	f.set.StringVar(&f.as.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
 	f.set.StringVar(&f.as.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+	factor.Group(f.set, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
 }
 
 // readIdentity finds out who this client is, and whom it trusts.
@@ -60,16 +33,17 @@ func (f *factors) readIdentity() (err error) {
 	switch {
 	case a.file == "" && a.name != "":
 		return usagef("--auth-name needs --auth-file")
-	case a.file != "" && f.target == "":
+	case a.file != "" && f.Target == "":
 		return usagef("--auth-file needs --target: a server of the run's own lets in nobody else")
-	case a.file != "" && a.who != nil:
+	case a.file != "" && f.Identity.Who != nil:
 		return usagef("--target names somebody: leave --auth-file out")
 	}
 	var list *access.List
 	if a.file != "" {
 		list, err = access.ReadFile(a.file)
-	} else if a.who == nil && f.target != "" && !f.redis {
-		list, err = inherited()
+	} else if f.Identity.Who == nil && f.Target != "" && !f.Redis {
+		list, err = access.OfRun()
+		err = asUsage(err)
 	}
 	if err != nil || list == nil {
 		return err
@@ -78,7 +52,7 @@ func (f *factors) readIdentity() (err error) {
 	if err != nil {
 		return usagef("--auth-name: %v", err)
 	}
-	a.who = &who
+	f.Identity.Who = &who
 	return nil
 }
 
@@ -88,63 +62,21 @@ func (f *factors) readSigners() (err error) {
 	switch {
 	case a.ca == "" && a.tlsName != "":
 		return usagef("--tls-name needs --tls-ca")
-	case a.ca != "" && f.target == "":
+	case a.ca != "" && f.Target == "":
 		return usagef("--tls-ca needs --target: a server of the run's own has a certificate that the run makes (--tls on)")
 	case a.ca != "" && f.sets("tls") && f.TCP.TLS != factor.On:
 		return usagef("--tls-ca is for TLS: leave --tls %s out", f.TCP.TLS)
 	case a.ca != "":
 		f.TCP.TLS = factor.On
-		a.tls, err = access.ClientTLSFile(a.ca, a.tlsName)
+		f.Identity.TLS, err = access.ClientTLSFile(a.ca, a.tlsName)
 		return err
-	case f.TCP.TLS != factor.On || f.target == "":
+	case f.TCP.TLS != factor.On || f.Target == "":
 		return nil
 	}
-	a.tls, err = tlsOfRun("--tls on needs --tls-ca beside --target: who has signed that server's certificate",
-		func(text []byte) (*tls.Config, error) { return access.ClientTLS(text, access.RunName) })
-	return err
-}
-
-// inherited are those that the run which has started this process named; nil: there is no such run.
-func inherited() (*access.List, error) {
-	text, ok := os.LookupEnv(authEnv)
-	if !ok {
-		return nil, nil
+	if f.Identity.TLS, err = access.ClientTLSOfRun(); err == nil && f.Identity.TLS == nil {
+		err = errors.New("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
 	}
-	list, err := access.Parse([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %v", authEnv, err)
-	}
-	return list, nil
-}
-
-// engage makes the secret that a server of the run's own and its clients share, and a certificate if they speak TLS, and gives what the
-// server is told.
-func (f *factors) engage() (t told, err error) {
-	a := &f.as
-	who := access.Random("run")
-	a.who = &who
-	if f.TCP.TLS == factor.On {
-		certificate, key, err := access.NewCertificate()
-		if err != nil {
-			return t, err
-		}
-		if a.tls, err = access.ClientTLS(certificate, access.RunName); err != nil {
-			return t, err
-		}
-		a.signers = string(certificate)
-		t.TLS = a.signers + string(key)
-	}
-	t.Secret = who.Text()
-	return t, nil
-}
-
-// told is what other clients of the run are told.
-func (a *identity) told() (t told) {
-	if a.who != nil {
-		t.Secret = a.who.Text()
-	}
-	t.TLS = a.signers
-	return t
+	return asUsage(err)
 }
 
 // guard is who a server lets in, and what it shows to them.
@@ -182,22 +114,10 @@ func (f *factors) readCertificate() (err error) {
 	case f.TCP.TLS != factor.On:
 		return nil
 	}
-	g.tls, err = tlsOfRun("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)",
-		func(text []byte) (*tls.Config, error) { return access.ServerTLS(text, text) })
-	return err
-}
-
-// tlsOfRun makes TLS of what the run that has started this process gave it; missing says what to do where it gave nothing.
-func tlsOfRun(missing string, of func(text []byte) (*tls.Config, error)) (*tls.Config, error) {
-	text, ok := os.LookupEnv(tlsEnv)
-	if !ok {
-		return nil, usagef("%s", missing)
+	if g.tls, err = access.ServerTLSOfRun(); err == nil && g.tls == nil {
+		err = errors.New("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)")
 	}
-	c, err := of([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %v", tlsEnv, err)
-	}
-	return c, nil
+	return asUsage(err)
 }
 
 // readGuard reads who may connect. Where that is anybody, listen has to be on loopback or a unix socket, or --insecure given; so has --metrics, where nobody is asked.
@@ -215,7 +135,8 @@ func (f *factors) readGuard(listen string) (err error) {
 	case g.file != "":
 		g.list, err = access.ReadFile(g.file)
 	case !g.insecure:
-		g.list, err = inherited()
+		g.list, err = access.OfRun()
+		err = asUsage(err)
 	}
 	if err != nil || g.list != nil {
 		return err

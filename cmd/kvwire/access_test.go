@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
@@ -29,11 +28,10 @@ func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := f.readGuard(listen)
-			var exit *exitError
 			switch {
 			case c.ok && (err != nil || (f.guard.list == nil) != c.any):
 				t.Errorf("%s %v: %v, list %v", listen, c.flags, err, f.guard.list)
-			case !c.ok && (!errors.As(err, &exit) || exit.code != exitUsage || strings.Contains(err.Error(), "\n")):
+			case !c.ok && (exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n")):
 				t.Errorf("%s %v: %v", listen, c.flags, err)
 			}
 		}
@@ -98,41 +96,17 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		}
 		err := f.readTarget()
 		if want.at == "" {
-			var e *exitError
-			if !errors.As(err, &e) || e.code != exitUsage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
+			if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %v, want a usage error without the secret", target, err)
 			}
 			continue
 		}
 		name, secret := "", ""
-		if f.as.who != nil {
-			name, secret = f.as.who.Name, f.as.who.Secret
+		if f.Identity.Who != nil {
+			name, secret = f.Identity.Who.Name, f.Identity.Who.Secret
 		}
-		if err != nil || f.target != want.at || name != want.name || secret != want.secret || !f.redis {
-			t.Errorf("%s: %q as %q with %q, %v", target, f.target, name, secret, err)
-		}
-	}
-}
-
-// What kvwire writes for people and logs has no secrets of URLs in it, whatever their scheme.
-func TestTextsHaveNoSecretsOfURLs(t *testing.T) {
-	for text, want := range map[string]string{
-		"dial redis://bob:s3cret@h:1: refused":            "dial redis://…@h:1: refused",
-		"dial REDISS://bob:s3:c@ret@h:1/0 and a@b":        "dial REDISS://…@h:1/0 and a@b",
-		`get "http://h/x?password=s3cret&b=1": no`:        `get "http://h/x?…": no`,
-		"redis://bob:s3cret%40h:1 is no folder":           "redis://…@h:1 is no folder",
-		"redis://:s3cret@a:1, redis://:s3cret@b:2":        "redis://…@a:1, redis://…@b:2",
-		"ann@h.example: nothing of a URL, 1://2 and p@ss": "ann@h.example: nothing of a URL, 1://2 and p@ss",
-	} {
-		if got := maskedURLs(text); got != want {
-			t.Errorf("%q is %q, want %q", text, got, want)
-		}
-		for _, format := range []string{"text", "json"} {
-			var b bytes.Buffer
-			slog.New(newHandler(&b, format, slog.LevelInfo)).Info("said", "error", errors.New(text))
-			if strings.Contains(b.String(), "s3") || strings.Count(b.String(), "\n") != 1 {
-				t.Errorf("the log as %s: %s", format, &b)
-			}
+		if err != nil || f.Target != want.at || name != want.name || secret != want.secret || !f.Redis {
+			t.Errorf("%s: %q as %q with %q, %v", target, f.Target, name, secret, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
@@ -38,6 +39,7 @@ func (f *factors) boundFlags() {
 	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
 	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
 	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
+	factor.Group(s, "Limits of connections", "max-conns", "max-depth", "max-key-bytes", "max-value-bytes", "connection-memory", "message-memory", "hello-deadline", "stall-deadline", "idle-deadline")
 }
 
 // checkBounds refuses values that the ranges of the flags allow because 0 has a special meaning.
@@ -94,7 +96,7 @@ func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
 	}
 	found := probe.Pinnable(h, least, most)
 	if err := found.Err(); found.State == probe.Unavailable {
-		return "", &exitError{exitMissing, err}
+		return "", exit.With(exit.Missing, err)
 	}
 	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each of its connections (at most %d): %d MiB with the first connection, %d MiB with all; %s",
 		of.Loop>>20, float64(of.Conn)/(1<<20), of.Conns, least>>20, most>>20, found.Why)

@@ -8,8 +8,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/bench/units"
+	"github.com/kvwire/kvwire/lab/cell"
+	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
 )
 
@@ -27,7 +28,7 @@ func calibrateCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	roomFor(2)
+	loop.SetGOMAXPROCS(2)
 	all, err := units.Measure(rdma.CallC)
 	if err != nil {
 		return err
@@ -89,19 +90,12 @@ func ownCostIn(ctx context.Context, transport string, window time.Duration) (ns 
 	if err != nil {
 		return 0, err
 	}
-	n, err := find(transport)
+	s, err := cell.OpenHere(ctx, &f.Settings)
 	if err != nil {
 		return 0, err
 	}
-	s := &session{f: f}
-	defer func() { err = errors.Join(err, s.close()) }()
-	if s.served, err = startServer(f); err != nil {
-		return 0, err
-	}
-	if s.client, err = connect(ctx, f, n, s.served.Addr(), s.served.Group()); err != nil {
-		return 0, err
-	}
-	res, err := bench.Run(ctx, spec, s.client.threads, nil)
+	defer func() { err = errors.Join(err, s.Close()) }()
+	res, err := s.Run(ctx, spec)
 	switch {
 	case err != nil:
 		return 0, err

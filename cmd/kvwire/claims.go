@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/results"
 )
 
@@ -56,7 +57,7 @@ func claimsCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if ids := results.Disagreements(all); strict && len(ids) > 0 {
-		return &exitError{exitMissed, fmt.Errorf("claims that are disagreed with: %s", strings.Join(ids, ", "))}
+		return exit.With(exit.Missed, fmt.Errorf("claims that are disagreed with: %s", strings.Join(ids, ", ")))
 	}
 	return nil
 }

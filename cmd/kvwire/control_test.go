@@ -17,8 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport/access"
 )
 
 // controlled is kvwire serve --control in a process of its own.
@@ -165,7 +168,7 @@ func TestAParkedServerEnds(t *testing.T) {
 		code int
 	}{
 		"by SIGTERM":               {func(s *controlled) { s.signal() }, 0},
-		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 1<<10), "more than") }, exitFailed},
+		"by a line that is no end": {func(s *controlled) { s.refused(strings.Repeat("x", 1<<10), "more than") }, exit.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveControlled(t, "--backend", "mem", "--wait", "spin")
@@ -192,37 +195,43 @@ func TestChildrenAreParked(t *testing.T) {
 	if err := json.NewDecoder(out).Decode(&at); err != nil {
 		t.Fatal(err)
 	}
-	for name, flags := range map[string][]string{
-		"here":     nil,
-		"launched": {"--server-launch=env", "--server-addr=127.0.0.1"},
-		"hired":    {"--server-at=" + at.Listening},
+	for name, o := range map[string]fleet.ServerOptions{
+		"here":           {Listen: "127.0.0.1:0"},
+		"launched":       {Launchers: fleet.Launchers{Server: "env", Addr: "127.0.0.1"}, Version: version},
+		"by kvwire host": {At: at.Listening},
 	} {
-		start := func(t *testing.T, control bool) *child {
+		start := func(t *testing.T, control bool) *fleet.Server {
 			t.Helper()
-			f, _ := launchedFactors(t, append(flags, "--backend=null", "--wait=spin")...)
-			f.Server.CPUs.Or(defaultCPUs().server)
-			f.control = control
+			o.Control = control
+			cpus := fleet.DefaultCPUs().Server
+			o.Flags = []string{"--server-cpus=" + cpus.String(), "--backend=null", "--wait=spin"}
+			if o.At == "" {
+				var err error
+				if o.Credentials, err = new(access.Identity).NewServer(false); err != nil {
+					t.Fatal(err)
+				}
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			c, err := startChild(ctx, f)
+			c, err := fleet.StartServer(ctx, &o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = c.stop() })
+			t.Cleanup(func() { _ = c.Stop() })
 			return c
 		}
 		ctx := context.Background()
 		t.Run(name, func(t *testing.T) {
 			c := start(t, true)
 			for range 3 {
-				p, err := c.control.Park(ctx)
+				p, err := c.Control.Park(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := c.control.Park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
+				if _, err := c.Control.Park(ctx); err == nil || !strings.Contains(err.Error(), "parked already") {
 					t.Fatalf("parking twice: %v", err)
 				}
-				cpu, err := c.control.Resume(ctx)
+				cpu, err := c.Control.Resume(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -230,46 +239,46 @@ func TestChildrenAreParked(t *testing.T) {
 					t.Fatalf("%d ns of CPU time until parked, %d when it was resumed", p.CPU, cpu)
 				}
 			}
-			if _, err := c.control.Park(ctx); err != nil {
+			if _, err := c.Control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if err := c.stop(); err != nil { // while it is parked
+			if err := c.Stop(); err != nil { // while it is parked
 				t.Fatal(err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil {
+			if _, err := c.Control.Resume(ctx); err == nil {
 				t.Fatal("a server that has ended was resumed")
 			}
 		})
 		t.Run(name+"/dies", func(t *testing.T) {
 			c := start(t, true)
-			if _, err := c.control.Park(ctx); err != nil {
+			if _, err := c.Control.Park(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if err := syscall.Kill(c.hello.Pid, syscall.SIGKILL); err != nil {
+			if err := syscall.Kill(c.Greeting.Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil {
+			if _, err := c.Control.Resume(ctx); err == nil {
 				t.Fatal("a server that was killed was resumed")
 			}
-			if _, err := c.control.Park(ctx); err == nil {
+			if _, err := c.Control.Park(ctx); err == nil {
 				t.Fatal("a server that was killed was parked")
 			}
 		})
 		t.Run(name+"/hangs", func(t *testing.T) {
 			c := start(t, true)
-			stopAll(t, c.hello.Pid)
-			defer syscall.Kill(c.hello.Pid, syscall.SIGKILL)
+			stopAll(t, c.Greeting.Pid)
+			defer syscall.Kill(c.Greeting.Pid, syscall.SIGKILL)
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
-			if _, err := c.control.Park(short); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := c.Control.Park(short); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("parking a server that hangs: %v", err)
 			}
-			if _, err := c.control.Resume(ctx); err == nil { // its answer would be taken for the first one's
+			if _, err := c.Control.Resume(ctx); err == nil { // its answer would be taken for the first one's
 				t.Fatal("a server that hung was resumed")
 			}
 		})
 		t.Run(name+"/without", func(t *testing.T) {
-			if c := start(t, false); c.control != nil {
+			if c := start(t, false); c.Control != nil {
 				t.Fatal("control of a server that was started without")
 			}
 		})
@@ -302,17 +311,22 @@ func stopAll(t *testing.T, pid int) {
 	}
 }
 
+type completed chan *kv.Request
+
+// Complete implements kv.Completer.
+func (c completed) Complete(r *kv.Request) { c <- r }
+
 // TestAServerInThisProcessIsParked is for inproc, where client and server share their loops.
 func TestAServerInThisProcessIsParked(t *testing.T) {
 	f, _ := launchedFactors(t, "--transport=inproc", "--backend=mem", "--server-threads=2", "--wait=spin")
-	f.Server.CPUs.Or(defaultCPUs().server)
+	f.Server.CPUs.Or(fleet.DefaultCPUs().Server)
 	s, err := startServer(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	ctx := context.Background()
-	back := make(answered, 1)
+	back := make(completed, 1)
 	for i := range 3 {
 		r := &kv.Request{Op: kv.OpPut, Key: fmt.Append(nil, "key", i), Value: []byte("v"), Owner: back}
 		s.Group().Net()[0].Do(func() { s.Group().Router(0).Submit(r) })

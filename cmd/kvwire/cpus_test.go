@@ -1,19 +1,19 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"github.com/kvwire/kvwire/factor"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
+
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 // All threads of a process are where it was told to be, those too that the runtime had made before.
 func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
-	allowed := affinity()
+	allowed := fleet.AllowedCPUs()
 	if len(allowed) < 2 {
 		t.Skip("one CPU: there is nowhere else to be")
 	}
@@ -35,22 +35,6 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 			}
 		}
 		s.signal()
-		s.end(exitOK)
-	}
-}
-
-// What is allowed is what kvwire was started with, also in a process that another side has confined.
-func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
-	t.Setenv(allowedEnv, "0,1")
-	var e *exitError
-	err := checkAllowed("server-cpus", factor.CPUs{1, 2})
-	if !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
-		t.Errorf("%v", err)
-	}
-	if err := checkAllowed("server-cpus", factor.CPUs{0, 1}); err != nil {
-		t.Error(err)
-	}
-	if err := confine(factor.CPUs{1023}); !errors.As(err, &e) || e.code != exitUsage || !strings.Contains(err.Error(), "allowed here: 0,1") {
-		t.Errorf("%v", err)
+		s.end(exit.OK)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kvwire/kvwire/internal/exit"
 )
 
 // asked are the flags of a run.
@@ -33,11 +35,11 @@ func program(ctx context.Context, args []string) error {
 
 func TestDataSetsAreTheSameWhereTheirFilesAre(t *testing.T) {
 	name := func(args ...string) string {
-		d, ok := asked(t, args...).dataSet()
+		d, ok := asked(t, args...).DataSet()
 		if !ok {
 			return ""
 		}
-		return d.name()
+		return d.Name()
 	}
 	base := name()
 	for _, same := range [][]string{{"--transport=inproc"}, {"--mix=a"}, {"--conns=64"}, {"--disk-engine=aio"}, {"--durability=flush"}, {"--cache-bytes=1MiB"}, {"--server-threads=1"},
@@ -65,7 +67,7 @@ func TestDataSetsAreTheSameWhereTheirFilesAre(t *testing.T) {
 func TestMixesThatWriteAreKnown(t *testing.T) {
 	for mix, want := range map[string]bool{"a": true, "b": true, "c": false, "d": true, "e": true, "f": true, "get": false, "scan": false, "get=50,scan=50": false, "put": true, "insert": true, "rmw": true,
 		"get=99,put=1": true} {
-		if got := asked(t, "--mix="+mix).writes(); got != want {
+		if got := asked(t, "--mix="+mix).Writes(); got != want {
 			t.Errorf("%s writes: %v, want %v", mix, got, want)
 		}
 	}
@@ -106,7 +108,7 @@ func interruptedWithData(t *testing.T, slice string) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(said.String(), "--resume") {
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted || !strings.Contains(said.String(), "--resume") {
 		t.Errorf("%v: %s", err, &said)
 	}
 	if left, _ := filepath.Glob(temporary + "/*"); len(left) > 0 {

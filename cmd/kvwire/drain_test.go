@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 )
@@ -25,7 +27,7 @@ import (
 type serving struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	hello greeting
+	hello fleet.Greeting
 	said  bytes.Buffer // read it after end
 	ended bool
 }
@@ -51,7 +53,7 @@ func serve(t *testing.T, flags ...string) *serving {
 	if err := json.NewDecoder(out).Decode(&s.hello); err != nil {
 		_ = s.cmd.Wait()
 		s.ended = true
-		t.Fatalf("no greeting: %v; %s", err, &s.said)
+		t.Fatalf("no fleet.Greeting: %v; %s", err, &s.said)
 	}
 	return s
 }
@@ -71,8 +73,8 @@ func (s *serving) end(code int) {
 	err := s.cmd.Wait()
 	s.ended = true
 	got := 0
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		got = exit.ExitCode()
+	if status := new(exec.ExitError); errors.As(err, &status) {
+		got = status.ExitCode()
 	} else if err != nil {
 		s.t.Fatal(err)
 	}
@@ -215,7 +217,7 @@ func TestDrainDeadlineIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.signal()
-			s.end(exitFailed)
+			s.end(exit.Failed)
 			lines := strings.Split(strings.TrimSpace(s.said.String()), "\n")
 			if l := lines[len(lines)-1]; !strings.Contains(l, "requests were not answered within 300ms (--drain-deadline)") || strings.Contains(l, " 0 requests") {
 				t.Errorf("the last line is %q", l)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/store"
 )
@@ -16,7 +17,7 @@ func (f *factors) settleEngine() {
 	}
 	if err := probe.Uring(probe.Local()).Err(); err != nil {
 		f.Store.Engine = store.EnginePool
-		f.logger().Warn("the disk engine is pool", "reason", err)
+		f.log.Warn("the disk engine is pool", "reason", err)
 	}
 }
 
@@ -61,7 +62,7 @@ func (f *factors) engineWorks() error {
 	}
 	for _, n := range needs {
 		if err := n.Err(); err != nil {
-			return &exitError{exitMissing, fmt.Errorf("disk engine %s: %w", f.Store.Engine, err)}
+			return exit.With(exit.Missing, fmt.Errorf("disk engine %s: %w", f.Store.Engine, err))
 		}
 	}
 	return nil

@@ -14,13 +14,13 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 	for _, args := range [][]string{{"--records=20k", "--value-bytes=64"}, {"--records=1k", "--value-bytes=4KiB"}, {"--records=200", "--value-bytes=64KiB"},
 		{"--records=3k", "--value-bytes=8KiB", "--value-dist=uniform", "--value-min-bytes=100", "--server-threads=2"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			d, _ := asked(t, args...).dataSet()
+			d, _ := asked(t, args...).DataSet()
 			dir := filepath.Join(t.TempDir(), "store")
-			if err := program(t.Context(), d.load(dir)); err != nil {
+			if err := program(t.Context(), d.LoadArgs(dir)); err != nil {
 				t.Fatal(err)
 			}
 			const small = 16 << 20 // below it, first extents are most of it
-			got, want := used(t, dir), d.bytes(false)
+			got, want := used(t, dir), d.Bytes(false)
 			if got > want || want > 2*got && want > small {
 				t.Errorf("it takes %d bytes, %d were estimated", got, want)
 			}
@@ -29,14 +29,14 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 }
 
 func TestCellsWithTheSameDataHaveOneDataSet(t *testing.T) {
-	read, written := asked(t, "--transport=inproc", "--mix=c", "--records=100k").dataCosts(), asked(t, "--transport=tcp", "--mix=a", "--records=100k").dataCosts()
+	read, written := asked(t, "--transport=inproc", "--mix=c", "--records=100k").Facts().Data, asked(t, "--transport=tcp", "--mix=a", "--records=100k").Facts().Data
 	if read.Name == "" || read.Name != written.Name || read.Bytes != written.Bytes || read.Load != written.Load || written.Extra <= read.Extra || read.Extra < read.Bytes {
 		t.Errorf("read %+v, written %+v", read, written)
 	}
-	if d := asked(t, "--backend=null").dataCosts(); d != (lab.Data{}) {
+	if d := asked(t, "--backend=null").Facts().Data; d != (lab.Data{}) {
 		t.Errorf("backend null has %+v", d)
 	}
-	if d := asked(t, "--transport=inproc", "--dir=named", "--records=1M").dataCosts(); d.Dir != "named" || d.Bytes <= read.Bytes || d.Extra != 0 {
+	if d := asked(t, "--transport=inproc", "--dir=named", "--records=1M").Facts().Data; d.Dir != "named" || d.Bytes <= read.Bytes || d.Extra != 0 {
 		t.Errorf("a folder of the user's: %+v", d)
 	}
 	for _, name := range []string{"", "named"} {
@@ -44,7 +44,7 @@ func TestCellsWithTheSameDataHaveOneDataSet(t *testing.T) {
 		if name != "" {
 			args = append(args, "--dir="+name)
 		}
-		if d := asked(t, args...).dataCosts(); d.Dir != name || d.Bytes+d.Extra != 1<<20 {
+		if d := asked(t, args...).Facts().Data; d.Dir != name || d.Bytes+d.Extra != 1<<20 {
 			t.Errorf("a raw file in %q: %+v", name, d)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
@@ -53,11 +54,11 @@ func TestAFactorIsOneRowOfTheTable(t *testing.T) {
 		}
 	}
 	for _, command := range []string{"bench", "serve"} {
-		has("help of "+command, shown(exitOK, command, "--help"), "\nMade up:\n      --made-up-bytes size   a flag that is made up (1 to 1MiB) (default 4KiB)")
+		has("help of "+command, shown(exit.OK, command, "--help-all"), "\nMade up:\n      --made-up-bytes size   a flag that is made up (1 to 1MiB) (default 4KiB)")
 	}
-	has("a flag out of range", shown(exitUsage, "bench", "--made-up-bytes", "0"), "--made-up-bytes 0: must be from 1 to 1MiB")
-	has("a flag elsewhere", shown(exitUsage, "bench", "--transport", "inproc", "--made-up-bytes", "1KiB"), "--made-up-bytes needs --transport tcp, not inproc")
-	has("documentation", shown(exitOK, "columns"), "| `made-up-bytes` | made_up_bytes | size | 4KiB | 1 to 1MiB | transport=tcp | a column that is made up |")
+	has("a flag out of range", shown(exit.Usage, "bench", "--made-up-bytes", "0"), "--made-up-bytes 0: must be from 1 to 1MiB")
+	has("a flag elsewhere", shown(exit.Usage, "bench", "--transport", "inproc", "--made-up-bytes", "1KiB"), "--made-up-bytes needs --transport tcp, not inproc")
+	has("documentation", shown(exit.OK, "columns"), "| `made-up-bytes` | made_up_bytes | size | 4KiB | 1 to 1MiB | transport=tcp | a column that is made up |")
 
 	dir := t.TempDir()
 	file := filepath.Join(dir, "experiment.yaml")
@@ -68,10 +69,10 @@ func TestAFactorIsOneRowOfTheTable(t *testing.T) {
 		}
 	}
 	write("name: made\ntransport: tcp\nmade-up-bytes: 2MiB\n")
-	has("a key out of range", shown(exitUsage, "run", file), file+":3:16: made-up-bytes: must be from 1 to 1MiB")
+	has("a key out of range", shown(exit.Usage, "run", file), file+":3:16: made-up-bytes: must be from 1 to 1MiB")
 	write("name: made\ntransport: [tcp, inproc]\nbackend: null\nmade-up-bytes: [1KiB, 2KiB]\nduration: 5ms\nwarmup: 0s\nslice: whole\ngenerations: 1\n")
 	out := filepath.Join(dir, "out")
-	shown(exitOK, "run", file, "--output-dir", out)
+	shown(exit.OK, "run", file, "--output-dir", out)
 
 	text, err := os.ReadFile(filepath.Join(out, lab.RowsFile))
 	if err != nil {

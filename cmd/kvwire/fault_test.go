@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
@@ -23,7 +25,7 @@ type faulty struct {
 	*running
 	t   *testing.T
 	dir string // of the results
-	kin map[processID]bool
+	kin map[fleet.ProcessID]bool
 }
 
 // beginFaulty runs an experiment in slices.
@@ -59,12 +61,12 @@ func resumeFaulty(t *testing.T, out string, args []string, env ...string) *fault
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f := &faulty{running: r, t: t, dir: out, kin: map[processID]bool{}}
+	f := &faulty{running: r, t: t, dir: out, kin: map[fleet.ProcessID]bool{}}
 	t.Cleanup(func() {
 		_ = r.cmd.Process.Kill()
 		for p := range f.kin {
-			if p.lives() {
-				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			if p.Lives() {
+				_ = syscall.Kill(p.Pid, syscall.SIGKILL)
 			}
 		}
 	})
@@ -72,18 +74,18 @@ func resumeFaulty(t *testing.T, out string, args []string, env ...string) *fault
 }
 
 // find waits for a variant of the run whose run ID ends so, that is at work and none of the others, and returns it, or its server.
-func (f *faulty) find(others []processID, cell string, server bool) processID {
+func (f *faulty) find(others []fleet.ProcessID, cell string, server bool) fleet.ProcessID {
 	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); f.lives() && time.Now().Before(deadline); <-tick.C {
 		for _, p := range f.look() {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.pid) < 3 {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+			if words := string(b); !strings.Contains(words, "\x00variant\x00") || !strings.Contains(words, cell+"\x00") || cpuTicks(p.Pid) < 3 {
 				continue
 			}
 			if server {
-				of := descendants(p.pid)
+				of := fleet.Descendants(p.Pid)
 				if len(of) != 1 {
 					continue
 				}
@@ -95,17 +97,17 @@ func (f *faulty) find(others []processID, cell string, server bool) processID {
 		}
 	}
 	f.t.Fatalf("no variant %s at work: %s", cell, &f.said)
-	return processID{}
+	return fleet.ProcessID{}
 }
 
 func (f *faulty) lives() bool {
-	_, _, ok := readStat(fmt.Sprintf("/proc/%d/stat", f.cmd.Process.Pid))
+	_, ok := fleet.Identify(f.cmd.Process.Pid)
 	return ok
 }
 
 // look are the run's processes now. All that were ever seen are in kin.
-func (f *faulty) look() []processID {
-	all := descendants(f.cmd.Process.Pid)
+func (f *faulty) look() []fleet.ProcessID {
+	all := fleet.Descendants(f.cmd.Process.Pid)
 	for _, p := range all {
 		f.kin[p] = true
 	}
@@ -133,9 +135,9 @@ func (f *faulty) leavesNobody(within time.Duration) {
 	for deadline := time.Now().Add(within); ; <-tick.C {
 		left = nil
 		for p := range f.kin {
-			if p.lives() {
-				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-				left = append(left, fmt.Sprintf("%d %s", p.pid, bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
+			if p.Lives() {
+				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+				left = append(left, fmt.Sprintf("%d %s", p.Pid, bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
 			}
 		}
 		if len(left) == 0 {
@@ -191,20 +193,20 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", c.name, times), func(t *testing.T) {
 				takesGenerations(t)
 				f := beginFaulty(t, twoNetworks, orderWaitOfTest+"="+c.wait)
-				var hit []processID
+				var hit []fleet.ProcessID
 				for range times {
 					p := f.find(hit, c.cell, c.server)
 					hit = append(hit, p)
-					if err := syscall.Kill(p.pid, c.signal); err != nil {
+					if err := syscall.Kill(p.Pid, c.signal); err != nil {
 						t.Fatal(err)
 					}
 				}
 				if times == 1 {
-					f.ends(exitOK)
+					f.ends(exit.OK)
 					f.rows(3, 0, "")
 					return
 				}
-				f.ends(exitFailed)
+				f.ends(exit.Failed)
 				f.rows(3, 1, c.reason)
 			})
 		}
@@ -226,8 +228,8 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 		code    int
 		clean   bool // it removes what has no row itself, and not --resume alone
 	}{
-		{"^C", []syscall.Signal{syscall.SIGINT}, exitInterrupted, true},
-		{"^C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, exitInterrupted, false},
+		{"^C", []syscall.Signal{syscall.SIGINT}, exit.Interrupted, true},
+		{"^C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, exit.Interrupted, false},
 		{"killed", []syscall.Signal{syscall.SIGKILL}, -1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -248,7 +250,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 			}
 			before := f.read(lab.RowsFile)
 			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-			again.ends(exitOK)
+			again.ends(exit.OK)
 			again.rows(6, 0, "")
 			if after := f.read(lab.RowsFile); !bytes.HasPrefix(after, before) {
 				t.Errorf("the rows of the complete generation are not as they were:\n%s\n%s", before, after)
@@ -273,7 +275,7 @@ func (f *faulty) read(name string) []byte {
 func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 	takesGenerations(t)
 	f := beginFaulty(t, twoGenerations("1s"))
-	f.ends(exitOK)
+	f.ends(exit.OK)
 	f.rows(6, 0, "")
 	for _, file := range []string{lab.RowsFile, report.SlicesFile} {
 		b := f.read(file)
@@ -281,7 +283,7 @@ func TestLinesThatWereCutShortAreMeasuredAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-		again.ends(exitOK)
+		again.ends(exit.OK)
 		again.rows(6, 0, "")
 		if !strings.Contains(again.said.String(), "has 3 of its runs") {
 			t.Errorf("%s was cut, and it said %s", file, &again.said)
@@ -295,7 +297,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 	file := writeFaulty(t, "transport: [inproc, tcp]\nbackend: disk\ndisk-engine: pool\nmix: get\nrecords: 500\nvalue-bytes: 128\ngenerations: 1\ntime: 1s\n")
 	out := filepath.Join(t.TempDir(), "out")
 	kept := resumeFaulty(t, out, []string{"run", file, "--keep-data", "--output-dir", out})
-	kept.ends(exitOK)
+	kept.ends(exit.OK)
 	// Another data set takes the place of the one that is kept.
 	sets, _ := filepath.Glob(filepath.Join(filepath.Dir(out), "kvwire-faulty-*", "records-*"))
 	if len(sets) != 1 {
@@ -307,7 +309,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := resumeFaulty(t, out, []string{"run", "--resume", out})
-	again.ends(exitWrong)
+	again.ends(exit.Wrong)
 	again.rows(3, 3, "values were read that are not those that were written")
 }
 
@@ -326,7 +328,7 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 4<<20), 0o644); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)
 	}
-	f.ends(exitFailed)
+	f.ends(exit.Failed)
 	if said := f.said.String(); !strings.Contains(said, "no space left on device") || !strings.Contains(said, out) {
 		t.Errorf("it said %s", said)
 	}
@@ -334,7 +336,7 @@ func TestAFullDiskKeepsWhatIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := resumeFaulty(t, out, []string{"run", "--resume", out})
-	again.ends(exitOK)
+	again.ends(exit.OK)
 	again.rows(6, 0, "")
 	if !strings.Contains(again.said.String(), "has 3 of its runs") {
 		t.Errorf("it said %s", &again.said)
@@ -349,7 +351,7 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 		t.Run(why, func(t *testing.T) {
 			takesGenerations(t)
 			f := beginFaulty(t, twoGenerations("4s"))
-			f.ends(exitOK)
+			f.ends(exit.OK)
 			rows, err := report.ReadRows(filepath.Join(f.dir, lab.RowsFile))
 			all, serr := report.ReadSlices(filepath.Join(f.dir, report.SlicesFile))
 			if err := errors.Join(err, serr); err != nil {
@@ -372,12 +374,12 @@ func TestAGenerationIsReplacedOnlyByACompleteOne(t *testing.T) {
 			first.find(nil, "-b01-c001-again", true)
 			first.look()
 			_ = first.cmd.Process.Signal(syscall.SIGINT)
-			first.ends(exitInterrupted)
+			first.ends(exit.Interrupted)
 			if !bytes.Equal(f.read(lab.RowsFile), before) || !bytes.Equal(f.read(report.SlicesFile), slicesBefore) {
 				t.Errorf("an interrupted --resume has changed the rows or the slices: it said %s", &first.said)
 			}
 			again := resumeFaulty(t, f.dir, []string{"run", "--resume", f.dir})
-			again.ends(exitOK)
+			again.ends(exit.OK)
 			again.rows(6, 0, "")
 			if said := again.said.String(); !strings.Contains(said, "has 3 of its runs") || !strings.Contains(said, "3 more runs are measured again") {
 				t.Errorf("it said %s", said)

@@ -2,18 +2,22 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/logging"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/loop"
-	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/rdma"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 	"github.com/spf13/pflag"
 )
@@ -21,43 +25,30 @@ import (
 // factors are the flags of a command: those of the table that concern it, and its own.
 type factors struct {
 	set *pflag.FlagSet
-	factor.Values
+	cell.Settings
 
 	// The server.
 	listen        string
 	keepStdin     bool
-	control       bool // serve: obey standard input (control.go). Else: start a server that does
 	drainDeadline time.Duration
 	acceptLoss    bool
 	bounds        serverBounds
 	metrics       string
 	guard         guard
-	logging       logging
-	log           *slog.Logger // see logger
+	logging       logging.Options
+	log           *slog.Logger // after parse
 
-	// The load.
-	loadSource
-	target   string
-	redis    bool // target is a Redis's
-	as       identity
-	serverAt string
-	launch   launchers
-	goal     *goal // of Load.Search
-
+	as        identity
 	outputDir string
-	recordDir string
-	runID     string
 	json      bool
 }
 
 // newFactors makes the flags of a command; help is what --help begins with.
 func newFactors(name, help string) *factors {
-	f := &factors{set: pflag.NewFlagSet("kvwire "+name, pflag.ContinueOnError), Values: factor.NewValues()}
-	f.set.SortFlags = false
-	f.set.Usage = func() {
-		fmt.Fprintf(stdout, "%s\n\n", help)
-		factor.Usage(stdout, f.set)
-	}
+	f := &factors{set: newFlags(name, help), logging: logging.Options{Level: slog.LevelWarn}}
+	f.Settings = cell.Settings{Values: factor.NewValues(), Given: f.sets, Program: cell.Program{Version: version, Revision: revision(), Network: f.network, Granted: rdma.Granted, Plan: f.plan,
+		Serve: func() (*server.Server, error) { return startServer(f) },
+		Note:  func(format string, args ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", args...) }}}
 	return f
 }
 
@@ -90,12 +81,13 @@ func (f *factors) loadFlags(pass func(*factor.Factor) bool) {
 func (f *factors) benchFlags() {
 	s := f.set
 	f.loadFlags(factor.Any(factor.Server | factor.Load | factor.Bench))
-	s.StringVar(&f.target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
-	s.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
-	f.launch.add(s)
+	s.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a server that runs and is loaded, or redis://host:port or redis+unix:///PATH; default: a server of its own")
+	s.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, where the server is started; default: here")
+	f.launchFlags()
+	factor.Group(s, hostsGroup, "server-at")
 	s.StringVar(&f.outputDir, "output-dir", "", "append the row to runs.csv in this folder, and leave the run's latencies (hdr/) and throughput over time (timeseries.csv)")
-	s.StringVar(&f.recordDir, "record-dir", "", "leave those two there")
-	s.StringVar(&f.runID, "run-id", "", "the run's name in them")
+	s.StringVar(&f.RecordDir, "record-dir", "", "leave those two there")
+	s.StringVar(&f.RunID, "run-id", "", "the run's name in them")
 	for _, name := range []string{"record-dir", "run-id"} { // kvwire run's own
 		_ = s.MarkHidden(name)
 	}
@@ -104,17 +96,15 @@ func (f *factors) benchFlags() {
 // parse reads the arguments; what is left over is an error unless rest takes it.
 func (f *factors) parse(args []string, rest func(args []string) error) error {
 	factor.Limit(f.set, spans)
-	if err := f.set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return err
-		}
-		return usagef("%v (see %s --help)", factor.Mistake(err), f.set.Name())
+	if err := parseFlags(f.set, args); err != nil {
+		return err
 	}
+	f.log = f.logging.New(os.Stderr)
 	if rest != nil {
 		return rest(f.set.Args())
 	}
 	if f.set.NArg() > 0 {
-		return usagef("unexpected %q (see %s --help)", masked(f.set.Arg(0)), f.set.Name())
+		return usagef("unexpected %q (see %s --help)", quote.URL(f.set.Arg(0)), f.set.Name())
 	}
 	return nil
 }
@@ -126,12 +116,7 @@ func (f *factors) sets(name string) bool {
 }
 
 // asUsage makes a usage error of an error.
-func asUsage(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{exitUsage, err}
-}
+func asUsage(err error) error { return exit.With(exit.Usage, err) }
 
 // plan is the server's loops. It checks the server's flags, and those of the network.
 func (f *factors) plan() (p loop.Plan, err error) {
@@ -139,7 +124,7 @@ func (f *factors) plan() (p loop.Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	if f.TCP.TLS == factor.On && f.serverAt != "" {
+	if f.TCP.TLS == factor.On && f.ServerAt != "" {
 		return p, usagef("--tls on: a kvwire host has no certificate for the servers that it starts: start them by --server-launch")
 	}
 	if err := f.CheckServer(f.sets); err != nil {
@@ -163,66 +148,24 @@ func (f *factors) limits() kv.Limits {
 // store is the store's options, for each of the shards.
 func (f *factors) store(shards int) store.Options {
 	o := f.StoreOptions(shards, f.limits())
-	o.AcceptLoss, o.Log = f.acceptLoss, f.logger()
+	o.AcceptLoss, o.Log = f.acceptLoss, f.log
 	return o
 }
 
-// spec is the load. It checks the load's flags.
-func (f *factors) spec() (s bench.Spec, err error) {
-	l := &f.Load
-	if err := factor.All.CheckWords(&f.Values); err != nil {
-		return s, asUsage(err)
+// checkBench reads what the load and the target name, and checks the flags against each other, before anything is started.
+func (f *factors) checkBench() (spec bench.Spec, err error) {
+	if err := f.readSource(); err != nil {
+		return spec, err
 	}
-	if l.Search != "" {
-		if f.goal, err = parseGoal(l.Search); err != nil {
-			return s, usagef("--search: %v", err)
+	if err := f.readTarget(); err != nil {
+		return spec, err
+	}
+	if f.ServerAt != "" {
+		if err := checkAddress("server-at", f.ServerAt, 1); err != nil {
+			return spec, err
 		}
-		switch {
-		case f.sets("loop") && l.Loop != bench.Open.String():
-			return s, usagef("--search needs --loop open")
-		case l.TargetPerS <= 0:
-			l.TargetPerS = factor.Rate(f.goal.from(l.Duration))
-		}
-		l.Loop = bench.Open.String()
 	}
-	if f.inProcess() {
-		if f.sets("client-threads") {
-			return s, usagef("--client-threads: a client without a network lives on the server's loops (--server-threads; dispatched: --net-loops)")
-		}
-		if f.sets("client-cpus") {
-			return s, usagef("--client-cpus: a client without a network lives on the server's CPUs (--server-cpus)")
-		}
-		l.Threads = f.Server.InprocThreads()
-		l.Conns = max(l.Conns, l.Threads)
-	}
-	if s = f.Spec(); f.replay != nil {
-		s.Trace, s.TraceSpeed, s.TraceRepeat = f.replay, float64(l.TraceSpeed), l.TraceRepeat
-	}
-	switch {
-	case s.Operations > 0 && f.sets("duration"):
-		return s, usagef("--operations %s and --duration %v both end the window: give one of them", &l.Operations, l.Duration)
-	case s.Operations > 0 && len(f.launch.Clients) > 0: // hosts that end at different times would be in no window together
-		return s, usagef("--operations: load hosts end their windows together, after --duration: leave --operations out")
-	case s.Operations > 0 && f.goal != nil:
-		return s, usagef("--search measures for --duration at each rate: leave --operations out")
-	case s.ValueDist != bench.FixedSize && f.Store.Backend == "null":
-		return s, usagef("--value-dist %s needs a backend that keeps values, not null", l.ValueDist)
-	case s.ValueDist == bench.FixedSize && f.sets("value-min-bytes"):
-		return s, usagef("--value-min-bytes needs --value-dist uniform or zipfian")
-	case l.Threads > l.Conns:
-		return s, usagef("--client-threads %d: 1 to --conns (%d)", l.Threads, l.Conns)
-	case s.Loop == bench.Open && l.TargetPerS <= 0 && f.replay == nil && f.set.Lookup("target-per-s") != nil:
-		return s, usagef("--loop open needs --target-per-s, the arrivals per second")
-	case s.Loop == bench.Closed && l.TargetPerS > 0:
-		return s, usagef("--target-per-s needs --loop open")
-	}
-	if err := factor.All.CheckGiven(&f.Values, f.sets, factor.Any(factor.Load|factor.Bench)); err != nil {
-		return s, asUsage(err)
-	}
-	if err := s.Check(); err != nil {
-		return s, asUsage(err)
-	}
-	return s, f.checkAmounts(s)
+	return f.Check()
 }
 
 // checkValue checks a value of an experiment file by itself, so that what is wrong is found at its line.
@@ -238,26 +181,6 @@ func (f *factors) checkValue() error {
 		}
 	}
 	return nil
-}
-
-// dataBytesMax bounds the keys and values of all records together: with a multiple of it, the sizes of files, indexes and estimates still fit 63 bits.
-const dataBytesMax = 1 << 56
-
-// checkAmounts refuses flags whose product no machine has, or of which this machine has less memory than they take.
-func (f *factors) checkAmounts(s bench.Spec) error {
-	if f.replay == nil && float64(s.Records)*float64(s.KeyBytes+s.ValueBytes) > dataBytesMax {
-		return usagef("--records %s × (--key-bytes %s + --value-bytes %s): 64 PiB of keys and values at most", &f.Load.Records, &f.Load.KeyBytes, &f.Load.ValueBytes)
-	}
-	if len(f.launch.Clients) > 0 { // the memory of other machines: each looks at its own
-		return nil
-	}
-	return fitsRequests(s)
-}
-
-// fitsRequests refuses more requests in flight than this machine has memory for.
-func fitsRequests(s bench.Spec) error {
-	each := s.RequestBytes()
-	return fits(float64(s.Conns)*float64(s.Depth)*float64(each), fmt.Sprintf("--conns %d × --depth %d × %s for each request", s.Conns, s.Depth, report.Size(int64(each))))
 }
 
 // checkServerAmounts is checkAmounts for a server on this machine. The memory of connections and messages is a bound, whose pages are taken by their use: memory
@@ -284,18 +207,9 @@ func (f *factors) checkServerAmounts(p *loop.Plan) error {
 		if n.times > 1 {
 			what += fmt.Sprintf(" × %d loops", p.NetLoops)
 		}
-		if err := fits(n.bytes*n.times, what); err != nil {
+		if err := cell.Fits(n.bytes*n.times, what); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// fits refuses what takes more bytes than this machine, or its control group, has memory.
-func fits(need float64, what string) error {
-	have, by, err := probe.Memory(probe.Local())
-	if err != nil || need <= float64(have) {
-		return nil // where the memory is not known, the kernel decides
-	}
-	return usagef("%s: %.1f GiB, and %s has %.1f GiB of memory: lower one of them", what, need/(1<<30), by, float64(have)/(1<<30))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 )
 
@@ -33,10 +34,17 @@ func TestHelpIsAsItWas(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			text, code := printed(t, c.name, "--help")
-			if code != exitOK {
+			if code != exit.OK {
 				t.Errorf("exit code %d", code)
 			}
 			testenv.Golden(t, "help/"+c.name+".txt", text)
+			if !strings.Contains(text, "--help-all lists all") {
+				return
+			}
+			if text, code = printed(t, c.name, "--help-all"); code != exit.OK {
+				t.Errorf("--help-all: exit code %d", code)
+			}
+			testenv.Golden(t, "help/"+c.name+".all.txt", text)
 		})
 	}
 }
@@ -54,7 +62,7 @@ func TestPlansAreAsTheyWere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, code := printed(t, "run", path, "--dry-run")
-			if code != exitOK {
+			if code != exit.OK {
 				t.Fatalf("exit code %d: %s", code, text)
 			}
 			var cells strings.Builder
@@ -70,11 +78,26 @@ func TestPlansAreAsTheyWere(t *testing.T) {
 
 func TestExitCodesAreAsTheyWere(t *testing.T) {
 	testenv.Golden(t, "exitcodes.txt", fmt.Sprintf("ok %d\nfailed %d\nusage %d\nmissing %d\nwrong data %d\nmissed %d\ninterrupted %d\n",
-		exitOK, exitFailed, exitUsage, exitMissing, exitWrong, exitMissed, exitInterrupted))
-	for line, want := range map[string]int{"version": exitOK, "--help": exitOK, "": exitUsage, "nonsense": exitUsage, "bench --nonsense": exitUsage, "check /nowhere": exitFailed,
-		"bench --target 127.0.0.1:1 --duration 1s": exitFailed} {
+		exit.OK, exit.Failed, exit.Usage, exit.Missing, exit.Wrong, exit.Missed, exit.Interrupted))
+	for line, want := range map[string]int{"version": exit.OK, "--help": exit.OK, "": exit.Usage, "nonsense": exit.Usage, "bench --nonsense": exit.Usage, "check /nowhere": exit.Failed,
+		"bench --target 127.0.0.1:1 --duration 1s": exit.Failed} {
 		if _, code := printed(t, strings.Fields(line)...); code != want {
 			t.Errorf("kvwire %s: exit code %d, and not %d", line, code, want)
+		}
+	}
+}
+
+func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
+	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
+	if len(files) < 3 {
+		t.Fatalf("experiments: %v", files)
+	}
+	for _, f := range files {
+		x, err := readExperiment(f)
+		if err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("%s: %d cells", x.Name, len(x.Cells))
 		}
 	}
 }

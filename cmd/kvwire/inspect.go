@@ -10,10 +10,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/store"
-	"github.com/spf13/pflag"
 )
 
 const checkHelp = `Usage: kvwire check DIR
@@ -38,15 +38,10 @@ Nothing is changed; nobody may have the store open: ask a server that serves it 
 
 // inspectFolder reads the arguments of check and stat, and looks at the store.
 func inspectFolder(name, help string, args []string) (all []store.Inspected, asJSON bool, err error) {
-	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	set.SortFlags = false
+	set := newFlags(name, help)
 	set.BoolVar(&asJSON, "json", false, "everything, as JSON")
-	set.Usage = func() { fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", help, set.FlagUsages()) }
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return nil, false, err
-		}
-		return nil, false, usagef("%v (see kvwire %s --help)", err, name)
+	if err := parseFlags(set, args); err != nil {
+		return nil, false, err
 	}
 	if set.NArg() != 1 {
 		return nil, false, usagef("%s needs one folder (kvwire %s DIR)", name, name)
@@ -109,7 +104,7 @@ func checkCommand(_ context.Context, args []string) error {
 		wrong = append(wrong, fmt.Sprintf("in %d of %d shards it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", unknown, len(all)))
 	}
 	if wrong != nil {
-		return &exitError{exitWrong, errors.New(strings.Join(wrong, "; "))}
+		return exit.With(exit.Wrong, errors.New(strings.Join(wrong, "; ")))
 	}
 	if !asJSON {
 		fmt.Fprintf(stdout, "%d items in %d shards, none damaged\n", items, len(all))
@@ -151,7 +146,7 @@ func statCommand(_ context.Context, args []string) error {
 		sum.UsedBytes += s.UsedBytes
 		sum.FileBytes += s.FileBytes
 		sum.IndexBytes += s.IndexBytes
-		sum.Took = max(sum.Took, s.Took)
+		sum.Duration = max(sum.Duration, s.Duration)
 		sum.Damage.Corrupt += s.Damage.Corrupt + s.Damage.Unreadable
 		sum.Damage.LostPages += s.Damage.LostPages
 		for _, b := range s.Slabs {
@@ -167,7 +162,7 @@ func statCommand(_ context.Context, args []string) error {
 	}
 	fmt.Fprintf(stdout, "%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), report.Size(int64(sum.UsedBytes)), report.Size(int64(sum.FileBytes)),
 		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, sum.Damage.LostPages)
-	fmt.Fprintf(stdout, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Took.Round(time.Millisecond))
+	fmt.Fprintf(stdout, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Duration.Round(time.Millisecond))
 	fmt.Fprintf(stdout, "memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
 		report.Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)

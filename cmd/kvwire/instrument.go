@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/instrument"
 	"github.com/kvwire/kvwire/store"
@@ -64,16 +67,20 @@ func instrumentCommand(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	scratch, err := os.MkdirTemp("", temporaryName)
+	scratch, err := os.MkdirTemp("", fleet.TemporaryPrefix)
 	if err != nil {
 		return err
 	}
-	atExit(func() { _ = os.RemoveAll(scratch) })
-	one := &processes{dir: scratch, log: io.Discard}
+	exit.OnAbort(func() { _ = os.RemoveAll(scratch) })
+	start := func(x *experiment.Experiment) *fleet.Exec {
+		e := newExec(x, "")
+		e.Dir = scratch
+		return e
+	}
 	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
-		Exec:         func(x *experiment.Experiment) lab.Exec { return &processes{x: x, dir: scratch, log: io.Discard} },
-		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: one.program}
-	if busy, err := bench.IdleBusy(ctx, idleLook); err == nil {
+		Exec:         func(x *experiment.Experiment) lab.Exec { return start(x) },
+		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: start(nil).Command}
+	if busy, err := bench.IdleBusy(ctx, cell.IdleTime); err == nil {
 		p.BusyCPUs = &busy
 	}
 	err = instrument.Run(ctx, o, p, stdout, terminal.Stderr())
@@ -87,19 +94,19 @@ func serveRedis(ctx context.Context) (addr, clientCPUs string, stop func() error
 	if err != nil {
 		return "", "", nil, err
 	}
-	cpus := defaultCPUs()
-	p := &process{name: "the server", cmd: exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
-		"--server-cpus="+cpus.server.String()), lines: make(chan []byte), quit: make(chan struct{}), ended: make(chan struct{}), log: io.Discard}
-	if err := p.start(); err != nil {
+	cpus := fleet.DefaultCPUs()
+	p, err := fleet.Start("the server", exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
+		"--server-cpus="+cpus.Server.String()), io.Discard)
+	if err != nil {
 		return "", "", nil, err
 	}
-	var hello greeting
-	line, err := p.next(ctx, patience)
+	var hello fleet.Greeting
+	line, err := p.Next(ctx, fleet.Patience)
 	if err == nil {
 		err = json.Unmarshal(line, &hello)
 	}
 	if err != nil {
-		return "", "", nil, errors.Join(err, p.stop())
+		return "", "", nil, errors.Join(err, p.Stop())
 	}
-	return hello.Listening, cpus.client.String(), p.stop, nil
+	return hello.Listening, cpus.Client.String(), p.Stop, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/kvwire/kvwire/lab/cell"
 )
 
 const loadHelp = `Examples:
@@ -34,7 +35,7 @@ const (
 
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)
-	f.set.StringVar(&f.target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port or redis+unix:///PATH")
+	f.set.StringVar(&f.Target, "target", "", "host:port or unix:PATH of a running server, or redis://host:port or redis+unix:///PATH")
 	f.loadFlags(func(x *factor.Factor) bool { return x.Has(factor.Load) || x.Has(factor.Server) && !x.Has(factor.Bench) })
 	f.Load.Depth = loadDepth // a disk writes new items in long runs, if it has many at once
 	f.set.Lookup("depth").DefValue = strconv.Itoa(loadDepth)
@@ -48,46 +49,46 @@ func loadCommand(ctx context.Context, args []string) error {
 	if err := f.readTarget(); err != nil {
 		return err
 	}
-	if f.target != "" {
-		if err := f.leavesServerAlone(); err != nil {
+	if f.Target != "" {
+		if err := f.CheckNoServerFlags(); err != nil {
 			return err
 		}
 	}
 	switch {
-	case f.target == "" && f.Store.Dir == "":
+	case f.Target == "" && f.Store.Dir == "":
 		return usagef("load needs a store: --dir, or --target")
-	case f.target == "" && f.sets("transport") && f.Server.Transport != "inproc":
+	case f.Target == "" && f.sets("transport") && f.Server.Transport != "inproc":
 		return usagef("--transport needs --target: a store in --dir is loaded without a network")
-	case f.target != "" && f.Store.Dir != "":
+	case f.Target != "" && f.Store.Dir != "":
 		return usagef("--dir and --target exclude each other")
 	case f.Store.Backend != "disk":
 		return usagef("load needs --backend disk, not %s: nothing would stay", f.Store.Backend)
 	}
-	if f.target == "" {
+	if f.Target == "" {
 		f.Server.Transport = "inproc"
 	}
 	if !f.sets("depth") { // of large values as many as take little memory
 		f.Load.Depth = min(max(1, loadInFlightBytes/max(f.Load.Conns, 1)/max(int(f.Load.ValueBytes), 1)), f.Load.Depth)
 	}
-	spec, err := f.spec()
+	spec, err := f.Spec()
 	if err != nil {
 		return err
 	}
-	r, err := prepare(ctx, f)
+	r, err := cell.Open(ctx, &f.Settings)
 	if err != nil {
 		return err
 	}
 	f.warn()
-	if b := r.flags["backend"]; !factor.Keeps(b) {
-		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.target, b), r.close())
+	if b := r.Flags["backend"]; !factor.Keeps(b) {
+		return errors.Join(usagef("the server at %s has the %s backend: nothing that is loaded would stay", f.Target, b), r.Close())
 	}
-	if items, err := r.items(); err == nil && items > spec.Records {
+	if items, err := r.Items(); err == nil && items > spec.Records {
 		fmt.Fprintf(os.Stderr, "kvwire: the store has %d items already, and --records asks for %d: the load writes these %[2]d and keeps the others\n", items, spec.Records)
 	}
 	p := terminal.Stderr()
-	done, err := bench.Load(ctx, spec, r.client.threads, showProgress(p))
+	done, err := r.Fill(ctx, spec, showProgress(p))
 	p.Clear()
-	if cerr := r.close(); err == nil {
+	if cerr := r.Close(); err == nil {
 		err = cerr
 	}
 	if errors.Is(err, context.Canceled) {

@@ -9,19 +9,24 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
-	"github.com/spf13/pflag"
-
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/internal/terminal"
-	"github.com/kvwire/kvwire/lab"
+	"github.com/spf13/pflag"
 )
 
-// version is set by the Makefile. Otherwise it is the module's version, where the Go tool knows one (go install …@v1.2.3).
-var version = moduleVersion()
+// version is set by the Makefile through the linker, which cannot set a variable that a function call initializes. Otherwise it is the
+// module's version, where the Go tool knows one (go install …@v1.2.3).
+var version string
+
+func init() {
+	if version == "" {
+		version = moduleVersion()
+	}
+}
 
 // noVersion is the version of a program that was built in a checkout without the Makefile.
 const noVersion = "unknown"
@@ -41,30 +46,7 @@ func revision() string {
 	return version
 }
 
-// Exit codes.
-const (
-	exitOK      = 0
-	exitFailed  = 1
-	exitUsage   = 2
-	exitMissing = 3 // a required transport does not work here
-	exitWrong   = 4 // a value that was read is not the one that was written
-	exitMissed  = 6 // an experiment missed a threshold of its own, or (verify-claims --strict) disagrees with a claim
-
-	exitInterrupted = 130 // ^C, TERM or HUP ended it early, whatever it has written; serve and host end so in good order, with 0
-)
-
-// exitError carries an exit code beside its message.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
+func usagef(format string, args ...any) error { return exit.Usagef(format, args...) }
 
 // command is one subcommand.
 type command struct {
@@ -91,6 +73,9 @@ func init() {
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
+		{"completion", "print a script by which bash, zsh or fish completes commands and flags", completionCommand},
+		{"man", "write the manual pages", manCommand},
+		{"complete", "", completeCommand},
 		{"columns", "", columnsCommand},
 		{"launched", "", launchedCommand},
 		{"loadhost", "", loadhostCommand},
@@ -107,7 +92,7 @@ func realMain(args []string) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
 		usage()
 		if len(args) == 0 {
-			return exitUsage
+			return exit.Usage
 		}
 		return exitCode(outputError(nil))
 	}
@@ -127,43 +112,26 @@ func realMain(args []string) int {
 // errInterrupted is the end of a command that has written what there was.
 var errInterrupted = errors.New("interrupted")
 
-// interrupted gives the end of a command exitInterrupted, where a signal has ended it early and it has no code of its own.
+// interrupted gives the end of a command exit.Interrupted, where a signal has ended it early and it has no code of its own.
 func interrupted(ctx context.Context, err error) error {
-	if _, has := codeOf(err); ctx.Err() == nil || saysStop.Load() || has {
+	if ctx.Err() == nil || saysStop.Load() || exit.Code(err) > exit.Failed {
 		return err
 	}
 	if err == nil {
 		err = errInterrupted
 	}
-	return &exitError{exitInterrupted, err}
+	return exit.With(exit.Interrupted, err)
 }
 
 // exitCode prints an error as one line and gives its exit code.
 func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return exitOK
+		return exit.OK
 	}
 	if !errors.Is(err, errInterrupted) && !unread(err) {
-		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(maskedURLs(err.Error())))
+		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
-	if code, has := codeOf(err); has {
-		return code
-	}
-	return exitFailed
-}
-
-// codeOf is the exit code that an error carries; false: none of its own.
-func codeOf(err error) (code int, has bool) {
-	var e *exitError
-	if errors.As(err, &e) {
-		return e.code, true
-	}
-	var missed *lab.MissedError
-	if errors.As(err, &missed) {
-		return exitMissed, true
-	}
-	var usage *lab.UsageError
-	return exitUsage, errors.As(err, &usage)
+	return exit.Code(err)
 }
 
 // interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.
@@ -172,7 +140,7 @@ func interruptible() context.Context {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signalled := make(chan chan bool)
-	deaf = func() bool {
+	stopSignals = func() bool {
 		signal.Stop(signals) // what came is in the channel when it returns
 		back := make(chan bool)
 		signalled <- back
@@ -194,8 +162,8 @@ func interruptible() context.Context {
 			select {
 			case <-signals:
 				if heard {
-					undo()
-					os.Exit(exitInterrupted)
+					exit.Abort()
+					os.Exit(exit.Interrupted)
 				}
 				first()
 			case back := <-signalled:
@@ -214,29 +182,9 @@ func interruptible() context.Context {
 // saysStop is set by a command that says itself that it stops.
 var saysStop atomic.Bool
 
-// deaf leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
+// stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
 // before the process becomes another one, which would not know of it; nil: nobody listens.
-var deaf func() bool
-
-// exits are what is to be undone also when the user does not wait for an orderly end.
-var exits struct {
-	sync.Mutex
-	f []func()
-}
-
-// undo does it. What is added from then on is not done any more: the process ends.
-func undo() {
-	exits.Lock()
-	for _, f := range exits.f {
-		f()
-	}
-}
-
-func atExit(f func()) {
-	exits.Lock()
-	defer exits.Unlock()
-	exits.f = append(exits.f, f)
-}
+var stopSignals func() bool
 
 func commandNames() string {
 	s := ""
@@ -267,7 +215,8 @@ Commands:`)
 		fmt.Fprintf(stdout, "  %-13s %s\n", c.name, c.short)
 	}
 	fmt.Fprintln(stdout, `
-kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
+kvwire COMMAND --help has the common flags, --help-all every flag.
+Results go to stdout, everything else to stderr.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data,
 6 thresholds missed, 130 ended early by ^C, TERM or HUP.`)
 }

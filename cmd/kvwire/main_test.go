@@ -15,23 +15,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// patience bounds waits of tests.
+const patience = fleet.Patience
+
 // TestMain makes this test binary the program too: scripts, and the program's own children, execute it.
 func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
 	}
-	idleLook, ownWindow = 20*time.Millisecond, 15*time.Millisecond
+	cell.IdleTime, ownWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
-			orderWait = d
+			fleet.CommandWait = d
 		}
 		os.Exit(realMain(os.Args[1:]))
 	}
@@ -40,7 +46,7 @@ func TestMain(m *testing.M) {
 
 const (
 	asProgram       = "KVWIRE_TEST_AS_PROGRAM"
-	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // orderWait's value
+	orderWaitOfTest = "KVWIRE_TEST_ORDER_WAIT" // fleet.CommandWait
 )
 
 // asKvwire is the program with these arguments, as a process of its own.
@@ -99,16 +105,16 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
 	if err != nil {
-		exit, ok := err.(*exec.ExitError)
+		status, ok := err.(*exec.ExitError)
 		if !ok {
 			ts.Fatalf("%v", err)
 		}
-		got = exit.ExitCode()
+		got = status.ExitCode()
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
-	if said := ts.ReadFile("stderr"); got == exitUsage && strings.Count(said, "\n") != 1 {
+	if said := ts.ReadFile("stderr"); got == exit.Usage && strings.Count(said, "\n") != 1 {
 		ts.Fatalf("a usage error of %d lines", strings.Count(said, "\n"))
 	}
 }
@@ -148,7 +154,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	defer tick.Stop()
 	for range tick.C {
 		b, _ := os.ReadFile(ts.MkAbs(args[0]))
-		var g greeting
+		var g fleet.Greeting
 		if json.Unmarshal(b, &g) == nil && g.Listening != "" {
 			ts.Setenv(args[1], g.Listening)
 			return
@@ -245,8 +251,8 @@ func TestInterruptLeavesTheRow(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-				t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+				t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 			}
 			var row report.Row
 			if err := json.Unmarshal(out.Bytes(), &row); err != nil {
@@ -311,8 +317,8 @@ func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
 				if err := cmd.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
-				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-					t.Errorf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+					t.Errorf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 				}
 			})
 		}

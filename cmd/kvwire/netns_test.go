@@ -14,9 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/transport/access"
 	"golang.org/x/sys/unix"
 )
 
@@ -97,20 +101,20 @@ func (h *hostsOfTest) args() []string {
 }
 
 // measureOn runs bench's own steps in this process, so that each host's part can be seen.
-func measureOn(t *testing.T, args ...string) (*measured, *report.Row) {
+func measureOn(t *testing.T, args ...string) (*cell.Measured, *report.Row) {
 	t.Helper()
 	f, spec := launchedFactors(t, args...)
-	s, err := prepare(context.Background(), f)
+	s, err := cell.Open(context.Background(), &f.Settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec.Verify = factor.Keeps(s.flags["backend"])
-	m, err := measure(context.Background(), s, spec, nil)
+	spec.Verify = factor.Keeps(s.Flags["backend"])
+	m, err := s.Measure(context.Background(), spec, func(bench.Progress) {})
 	if err != nil {
-		t.Fatal(errors.Join(err, s.close()))
+		t.Fatal(errors.Join(err, s.Close()))
 	}
-	row := m.row(s)
-	if err := s.close(); err != nil {
+	row := s.Row(m)
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	return m, row
@@ -128,7 +132,7 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 					"--conns=2", "--depth=4", "--client-threads=2", "--duration=1s", "--warmup=50ms")...)
 				var ops uint64
 				var lats, rate float64
-				for _, p := range m.hosts {
+				for _, p := range m.Hosts {
 					if p.Result.Ops == 0 || p.Result.ClientThreads != 2 || p.Result.Misses > 0 || p.Result.Errors > 0 || p.Result.VerifyFailures > 0 {
 						t.Errorf("%s: %+v", p.Name, p.Result)
 					}
@@ -136,8 +140,8 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 					lats += float64(p.Result.Lat.TotalCount())
 					rate += p.Result.OpsPerS()
 				}
-				if len(m.hosts) != clients || m.result.Ops != ops || float64(m.result.Lat.TotalCount()) != lats || uint64(lats) < ops || uint64(lats) > ops+uint64(8*clients) || math.Abs(m.result.OpsPerS()/rate-1) > 1e-9 {
-					t.Errorf("%d hosts: %d operations at %v/s with %d latencies, of %d at %v/s with %v", len(m.hosts), m.result.Ops, m.result.OpsPerS(), m.result.Lat.TotalCount(), ops, rate, lats)
+				if len(m.Hosts) != clients || m.Result.Ops != ops || float64(m.Result.Lat.TotalCount()) != lats || uint64(lats) < ops || uint64(lats) > ops+uint64(8*clients) || math.Abs(m.Result.OpsPerS()/rate-1) > 1e-9 {
+					t.Errorf("%d hosts: %d operations at %v/s with %d latencies, of %d at %v/s with %v", len(m.Hosts), m.Result.Ops, m.Result.OpsPerS(), m.Result.Lat.TotalCount(), ops, rate, lats)
 				}
 				for name, want := range map[string]string{
 					"transport": transport, "load_hosts": strconv.Itoa(clients), "client_threads": strconv.Itoa(2 * clients), "conns": strconv.Itoa(2 * clients), "depth": "4",
@@ -205,8 +209,8 @@ func TestAHostThatIsKilledFailsTheRun(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var exit *exec.ExitError
-			if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
+			var status *exec.ExitError
+			if err := run.Wait(); !errors.As(err, &status) || status.ExitCode() != exit.Failed {
 				t.Fatalf("%v: %s", err, &said)
 			}
 			h.empty(t)
@@ -274,8 +278,8 @@ func TestInterruptStopsAllHosts(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 	}
 	var row report.Row
 	if err := json.Unmarshal([]byte(out.String()), &row); err != nil {
@@ -304,7 +308,7 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 		}
 		proc := "/proc/" + strconv.Itoa(pid)
 		env, _ := os.ReadFile(proc + "/environ")
-		_, after, ok := strings.Cut(string(env), authEnv+"=run rw ")
+		_, after, ok := strings.Cut(string(env), access.AuthEnv+"=run rw ")
 		secret, _, _ := strings.Cut(after, "\n")
 		args, _ := os.ReadFile(proc + "/cmdline")
 		if !ok || len(secret) < 16 || strings.Contains(string(args), secret) {
@@ -323,8 +327,8 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
-		t.Fatalf("%v, want exit code %d: %s", err, exitInterrupted, &said)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exit.Interrupted {
+		t.Fatalf("%v, want exit code %d: %s", err, exit.Interrupted, &said)
 	}
 	h.empty(t)
 }
@@ -348,4 +352,18 @@ func listening(t *testing.T, proc string) int {
 	}
 	t.Fatalf("nobody listens: %s", b)
 	return 0
+}
+
+// launchedFactors are checked flags of bench.
+func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
+	t.Helper()
+	f := newBenchFactors()
+	if err := f.parse(args, nil); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := f.checkBench()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, spec
 }

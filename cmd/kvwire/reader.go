@@ -24,7 +24,7 @@ func resultsReader() results.Reader {
 			if err != nil {
 				return nil, err
 			}
-			return f.row(), nil
+			return f.Row(), nil
 		},
 		Rate: factor.ParseRate,
 	}

@@ -3,18 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"net"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kvwire/kvwire/bench"
-	"github.com/kvwire/kvwire/server"
-	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
 )
@@ -31,12 +26,12 @@ func (f *factors) readTarget() error {
 }
 
 func (f *factors) readRedis() error {
-	scheme, _, isURL := strings.Cut(f.target, "://")
+	scheme, _, isURL := strings.Cut(f.Target, "://")
 	if !isURL {
-		if f.target == "" {
+		if f.Target == "" {
 			return nil
 		}
-		return f.checkReach("target", f.target, 1)
+		return f.checkReach("target", f.Target, 1)
 	}
 	parse, form := parseRedisURL, "redis://host:port, or redis://user:password@host:port"
 	switch strings.ToLower(scheme) {
@@ -44,19 +39,19 @@ func (f *factors) readRedis() error {
 	case "redis+unix":
 		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
 	case "unix":
-		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", masked(f.target))
+		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", quote.URL(f.Target))
 	case "rediss":
-		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
+		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	default:
-		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", masked(f.target), scheme)
+		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	}
-	at, who, err := parse(f.target)
+	at, who, err := parse(f.Target)
 	if err != nil {
-		return usagef("--target %s: %v (%s)", masked(f.target), err, form)
+		return usagef("--target %s: %v (%s)", quote.URL(f.Target), err, form)
 	}
-	f.target, f.redis = at, true
+	f.Target, f.Redis = at, true
 	if who != nil {
-		f.as.who = who
+		f.Identity.Who = who
 	}
 	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
 		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
@@ -129,7 +124,7 @@ func parseUser(text string) (*access.Entry, error) {
 // checkAddress refuses a flag that is no host:port, whose port is least or above: 0, where one is picked, or 1.
 func checkAddress(flag, addr string, least uint64) error {
 	if err := checkHostPort(addr, least); err != nil {
-		return usagef("--%s %s: %v", flag, masked(addr), err)
+		return usagef("--%s %s: %v", flag, quote.URL(addr), err)
 	}
 	return nil
 }
@@ -150,74 +145,4 @@ func checkHostPort(addr string, least uint64) error {
 		return fmt.Errorf("the port must be a number from %d to 65535", least)
 	}
 	return nil
-}
-
-// masked is a text without what stands between a URL's scheme and its last @, which may hold a password, and without a URL's query, which may, too. Where there
-// is no scheme, what stands before an @ is left out. A URL without an @ is shown where it is plainly a host and a port: user:password may stand there, too, whose @ was forgotten or written as %40.
-func masked(text string) string {
-	text = urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "$1…@"), "$1?…")
-	scheme, at, isURL := strings.Cut(text, "://")
-	if !isURL {
-		if i := strings.LastIndexByte(text, '@'); i >= 0 {
-			return "…" + text[i:]
-		}
-		return text
-	}
-	if !strings.Contains(at, "@") && !hostAndPort.MatchString(at) {
-		return scheme + "://…"
-	}
-	return text
-}
-
-// maskedURLs is a text, such as an error's, in which each URL is masked. A URL ends at a blank or a quote there.
-func maskedURLs(text string) string {
-	return urlQuery.ReplaceAllString(urlInText.ReplaceAllString(text, "$1…@"), "$1?…")
-}
-
-var (
-	urlInText   = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\s"]*(?:@|%40)`)
-	urlUser     = regexp.MustCompile(`([A-Za-z0-9+.-]*://)[^\n]*@`)
-	hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]*\]?)(:[0-9]*)?(/[^?#]*)?([?]…)?$`)
-	urlQuery    = regexp.MustCompile(`([A-Za-z0-9+.-]*://[^\s?#"]*)[?#][^\s"]*`)
-)
-
-// masking is a writer whose lines are written without the secrets of URLs.
-type masking struct{ w io.Writer }
-
-// Write is io.Writer's. A line comes at a time.
-func (m masking) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(m.w, maskedURLs(string(line))); err != nil {
-		return 0, err
-	}
-	return len(line), nil
-}
-
-// redisCounters are what INFO tells of a server that a row wants to know: its CPU time, and its items.
-func redisCounters(info string) (c server.Counters, err error) {
-	c.Flags = map[string]string{"transport": "redis", "backend": store.Mem.String(), "wait": "block"}
-	seconds := func(text string) (time.Duration, error) {
-		s, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(s >= 0 && s < math.MaxInt64/1e9) {
-			return 0, fmt.Errorf("INFO: a CPU time of %.40q s", text)
-		}
-		return time.Duration(s * 1e9), nil
-	}
-	items := uint64(0)
-	for line := range strings.Lines(info) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		switch name {
-		case "used_cpu_user":
-			c.Process.User, err = seconds(value)
-		case "used_cpu_sys":
-			c.Process.Sys, err = seconds(value)
-		case "db0":
-			keys, _, _ := strings.Cut(strings.TrimPrefix(value, "keys="), ",")
-			items, err = strconv.ParseUint(keys, 10, 64)
-		}
-		if err != nil {
-			return c, fmt.Errorf("the server's INFO: %.100q: %w", line, err)
-		}
-	}
-	c.Stores = []store.Stats{{Items: items}}
-	return c, nil
 }

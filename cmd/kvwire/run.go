@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -54,8 +57,9 @@ func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)
 	f.set.StringVar(&f.outputDir, "output-dir", "", "the folder for the results; default: results/NAME-TIME")
 	f.set.BoolVar(&f.json, "json", false, "print the rows as JSON")
-	f.set.StringVar(&f.serverAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
-	f.launch.add(f.set)
+	f.set.StringVar(&f.ServerAt, "server-at", "", "host:port of a kvwire host on another machine, which starts the servers; default: this machine")
+	f.launchFlags()
+	factor.Group(f.set, hostsGroup, "server-at")
 	var arg, vm string
 	vmFlag(f, &vm)
 	g := new(generationsFlags)
@@ -108,7 +112,7 @@ func runCommand(ctx context.Context, args []string) error {
 		return usagef("--primary: %s names no primary claims: leave it out", x.Name)
 	}
 	if g.dryRun || g.estimate {
-		return planner(x, settings, f.serverAt).Forecast(stdout, temporaryParent(), g.dryRun)
+		return planner(x, settings, f.ServerAt).Forecast(stdout, temporaryParent(), g.dryRun)
 	}
 	if vm != "" {
 		return runInGuest(vm, x, arg, f, g, settings)
@@ -120,7 +124,7 @@ func runCommand(ctx context.Context, args []string) error {
 func readExperiment(arg string) (*experiment.Experiment, error) {
 	path, err := experiment.Find(arg)
 	if err != nil {
-		return nil, &exitError{exitUsage, err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	return readExperimentAs(path, "")
 }
@@ -129,7 +133,7 @@ func readExperiment(arg string) (*experiment.Experiment, error) {
 func readExperimentAs(path, name string) (*experiment.Experiment, error) {
 	x, err := experiment.LoadAs(path, name, experimentFlags())
 	if err != nil {
-		return nil, &exitError{exitUsage, err}
+		return nil, exit.With(exit.Usage, err)
 	}
 	var cells []experiment.Cell
 	seen := map[string]bool{} // a sweep over what does not apply to a cell is one cell
@@ -203,22 +207,73 @@ func cellFactors(c experiment.Cell) (*factors, error) {
 	return f, err
 }
 
+// newExec starts the processes of an experiment, with servers from the kvwire host at; "": none.
+func newExec(x *experiment.Experiment, at string) *fleet.Exec {
+	return &fleet.Exec{Experiment: x, At: at, Describe: describe, Log: io.Discard}
+}
+
+// describe checks a cell's flags and describes it.
+func describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error) {
+	f, err := cellFactors(c)
+	if err != nil {
+		return nil, err
+	}
+	d := &fleet.Cell{Transport: f.Server.Transport, InProcess: f.InProcess(), Writes: f.Writes()}
+	if !d.InProcess {
+		f.ServerAt, f.Launch = e.At, e.Launchers
+	}
+	d.Facts = f.Facts()
+	if set, ok := f.DataSet(); ok {
+		d.DataSet, d.LoadArgs = set.Name(), set.LoadArgs
+	}
+	if f.Launch.Used() { // only the launched hosts know what works
+		return d, nil
+	}
+	n, err := find(f.Server.Transport)
+	if err != nil {
+		return nil, err
+	}
+	if d.Missing = n.works(); d.Missing == nil && f.ServerAt == "" {
+		f.settleEngine()
+		d.Missing = f.engineWorks()
+	}
+	return d, nil
+}
+
+// required is an error if a transport that the experiment requires does not work. With launchers only the launched hosts know, so the first run that needs it fails.
+func required(x *experiment.Experiment, l *fleet.Launchers) error {
+	if l.Used() {
+		return nil
+	}
+	for _, name := range x.Require {
+		n, err := find(name)
+		if err == nil {
+			err = n.works()
+		}
+		if err != nil {
+			return exit.With(exit.Missing, fmt.Errorf("experiment %s requires a transport: %w", x.Name, err))
+		}
+	}
+	return nil
+}
+
 // planner is a lab.Runner that only plans.
 func planner(x *experiment.Experiment, settings lab.Settings, at string) *lab.Runner {
-	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(&processes{x: x, serverAt: at})
+	return results.New("", x, lab.Plan{Settings: settings}, resultsReader()).Runner(newExec(x, at))
 }
 
 // execute makes or resumes an execution, runs it, and prints the results.
 func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg string, g *generationsFlags, settings lab.Settings, claims int) error {
-	p := &processes{x: x, serverAt: f.serverAt, launch: f.launch}
-	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: p.required, Failed: failed,
-		Exec: func(plan *lab.Plan) lab.Exec { p.launch = launchers(plan.Launch); return p },
+	p := newExec(x, f.ServerAt)
+	p.Launchers = f.Launch
+	program := results.Program{GitRev: version, Env: othersEnvironment(), Check: func() error { return required(x, &p.Launchers) }, Failed: failed,
+		Exec: func(plan *lab.Plan) lab.Exec { p.Launchers = fleet.Launchers(plan.Launch); return p },
 		Data: dataFolder,
 		Note: func(format string, a ...any) { fmt.Fprintf(os.Stderr, "kvwire: "+format+"\n", a...) }}
 	var e *results.Execution
 	var err error
 	if g.resume == "" {
-		e, err = results.Create(x, arg, f.outputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(f.launch), Primary: g.primary}, resultsReader(), program)
+		e, err = results.Create(x, arg, f.outputDir, lab.Plan{Settings: settings, Launch: lab.Launchers(f.Launch), Primary: g.primary}, resultsReader(), program)
 	} else {
 		e, err = results.Resume(x, g.resume, resultsReader(), program)
 	}
@@ -226,8 +281,8 @@ func execute(ctx context.Context, x *experiment.Experiment, f *factors, arg stri
 		return err
 	}
 	inputs = lab.Inputs{Dir: e.Dir, Copies: e.Plan.Inputs} // runs read the copies, which nobody changes meanwhile
-	p.dir, p.log = e.Dir, e.Log
-	p.data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy, AtExit: atExit}
+	p.Dir, p.Log, p.Inputs = e.Dir, e.Log, inputs
+	p.Data = lab.DataSets{Dir: dataFolder(&e.Plan), Keep: g.keepData, Copy: store.Copy}
 	display := lab.NewDisplay(terminal.Stderr(), x, e.Log)
 	e.Runner.Watcher = display
 	err = e.Run(ctx)
@@ -244,11 +299,11 @@ func othersEnvironment() report.Env {
 
 // dataFolder is the folder of an execution's data sets.
 func dataFolder(plan *lab.Plan) string {
-	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", temporaryName, plan.ID, plan.Seed))
+	return filepath.Join(temporaryParent(), fmt.Sprintf("%s%s-%x", fleet.TemporaryPrefix, plan.ID, plan.Seed))
 }
 
 // failedRun begins the reason of a run that failed, though it counted operations; one that read wrong data is not tried again.
-var failedRun = fmt.Sprintf("exit status %d: ", exitFailed)
+var failedRun = fmt.Sprintf("exit status %d: ", exit.Failed)
 
 // failed reports whether --resume measures a run again because it failed or was interrupted.
 func failed(row *report.Row) bool {
@@ -256,22 +311,23 @@ func failed(row *report.Row) bool {
 }
 
 // finish writes and prints the results, and returns the error that sets the exit code.
-func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
-	err := p.data.Close()
+func finish(e *results.Execution, p *fleet.Exec, asJSON bool, claims int) error {
+	err := p.Data.Close()
 	found, rows, ferr := e.Finish()
 	err = errors.Join(err, ferr)
 	if asJSON {
 		_, werr := stdout.Write(rows)
 		err = errors.Join(err, werr)
 	} else {
-		fmt.Fprint(stdout, guestTitle(p.serverAt != ""))
+		fmt.Fprint(stdout, fleet.GuestTitle(p.At != ""))
 		err = errors.Join(err, e.Print(stdout, &found))
-		if p.data.Keep && p.data.Made() {
-			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.data.Dir)
+		if p.Data.Keep && p.Data.Made() {
+			fmt.Fprintf(stdout, "%s: the stores of the runs (--keep-data; rm -r it when you are done)\n", p.Data.Dir)
 		}
 		if claims > 0 {
 			fmt.Fprintf(stdout, "What others claimed of this (%d): kvwire verify-claims %s\n", claims, e.Dir)
 		}
+		fmt.Fprintln(stdout, e.ReportLine())
 	}
 	log := filepath.Join(e.Dir, results.RunLog)
 	switch {
@@ -279,13 +335,13 @@ func finish(e *results.Execution, p *processes, asJSON bool, claims int) error {
 		return err
 	case e.Cut:
 		return fmt.Errorf("interrupted after %d of %d runs (kvwire run --resume %s goes on)", len(e.Rows), len(e.Runs), e.Dir)
-	case p.wrong.Load() > 0:
-		return &exitError{exitWrong, fmt.Errorf("%d processes read wrong data: see %s", p.wrong.Load(), log)}
+	case p.Wrong.Load() > 0:
+		return exit.With(exit.Wrong, fmt.Errorf("%d processes read wrong data: see %s", p.Wrong.Load(), log))
 	case e.Failed() > 0:
 		return fmt.Errorf("%d of %d runs failed: see %s (kvwire run --resume %s tries them again)", e.Failed(), len(e.Runs), log, e.Dir)
 	}
 	if missed := e.MissedThresholds(found.Questions); len(missed) > 0 {
-		return &exitError{exitMissed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  "))}
+		return exit.With(exit.Missed, fmt.Errorf("thresholds that were missed: %d\n  %s", len(missed), strings.Join(missed, "\n  ")))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
@@ -26,17 +28,6 @@ const serveHelp = `Examples:
 Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
 With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
 
-// greeting is what serve prints when connections can be made, with --json as one line.
-type greeting struct {
-	Listening string `json:"listening"`
-	Transport string `json:"transport"`
-	Backend   string `json:"backend"`
-	DirectIO  bool   `json:"direct_io"`
-	Dir       string `json:"dir,omitempty"`
-	Pid       int    `json:"pid"`
-	Metrics   string `json:"metrics,omitempty"` // the address of that port
-}
-
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
 	f.serverFlags()
@@ -45,9 +36,9 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.boundFlags()
 	f.set.DurationVar(&f.drainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
 	f.set.StringVar(&f.metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
-	f.logFlags()
+	f.logging.Bind(f.set)
 	f.set.BoolVar(&f.keepStdin, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
-	f.set.BoolVar(&f.control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
+	f.set.BoolVar(&f.Control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	f.set.BoolVar(&f.acceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
@@ -56,7 +47,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	if err := f.checkLogging(); err != nil {
+	if err := f.logging.Check(); err != nil {
 		return err
 	}
 	if err := f.checkBounds(); err != nil {
@@ -73,7 +64,7 @@ func serveCommand(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if f.inProcess() {
+	if f.InProcess() {
 		return usagef("--transport %s has no server: it is for bench and load", f.Server.Transport)
 	}
 	if err := f.readCertificate(); err != nil {
@@ -87,7 +78,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := confine(f.Server.CPUs.Or(defaultCPUs().server)); err != nil {
+	if err := fleet.Confine(f.Server.CPUs.Or(fleet.DefaultCPUs().Server)); err != nil {
 		return err
 	}
 	if check {
@@ -120,16 +111,16 @@ func serveCommand(ctx context.Context, args []string) error {
 	}
 	unfinished, derr := s.Drain(f.drainDeadline)
 	if unfinished {
-		undo() // the process ends without what is not over
+		exit.Abort() // the process ends without what is not over
 	}
 	return cmp.Or(err, derr)
 }
 
 func greet(f *factors, s *server.Server, c server.Counters, metrics string) error {
 	o := f.serverOptions()
-	f.logger().Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
+	f.log.Info("started", "address", s.Addr(), "version", version, "transport", f.Server.Transport, "loops", len(s.Group().All()), "backend", f.Store.Backend, "dir", f.Store.Dir,
 		"engine", f.engines(), "direct_io", c.DirectIO(), "guarded", f.guard.list != nil, "key_bytes_max", o.Limits.MaxKeyBytes, "value_bytes_max", o.Limits.MaxValueBytes, "depth_max", o.Depth, "metrics", metrics)
-	g := greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
+	g := fleet.Greeting{Listening: s.Addr(), Transport: f.Server.Transport, Backend: f.Store.Backend, DirectIO: c.DirectIO(), Dir: f.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
 	if f.json {
 		return json.NewEncoder(stdout).Encode(g)
 	}
@@ -151,10 +142,10 @@ func greet(f *factors, s *server.Server, c server.Counters, metrics string) erro
 func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	ended := make(chan error, 1)
 	switch {
-	case f.control:
-		go func() { ended <- s.Obey(ctx, ordersIn(), os.Stdout) }()
+	case f.Control:
+		go func() { ended <- s.Obey(ctx, fleet.Stdin(), os.Stdout) }()
 	case f.keepStdin:
-		go func() { _, _ = io.Copy(io.Discard, ordersIn()); ended <- nil }()
+		go func() { _, _ = io.Copy(io.Discard, fleet.Stdin()); ended <- nil }()
 	}
 	failed := make(chan error, len(s.Group().All()))
 	for _, l := range s.Group().All() {
@@ -169,6 +160,3 @@ func (f *factors) serve(ctx context.Context, s *server.Server) error {
 	}
 	return nil
 }
-
-// patience bounds waits for a server's start and end.
-const patience = 60 * time.Second

@@ -2,11 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -33,12 +33,8 @@ func (c *checks) add(what, found string, err error) {
 		c.all = append(c.all, checked{what, true, found})
 		return
 	}
-	code := exitFailed
-	if e := new(exitError); errors.As(err, &e) {
-		code = e.code
-	}
 	if c.failed++; c.failed == 1 {
-		c.code = code
+		c.code = exit.Code(err)
 	}
 	c.all = append(c.all, checked{what, false, strings.ReplaceAll(err.Error(), "\n", "; ")})
 }
@@ -81,7 +77,7 @@ func (f *factors) check(n *network, plan loop.Plan) error {
 		return err
 	}
 	if c.failed > 0 {
-		return &exitError{c.code, fmt.Errorf("%d of %d checks failed", c.failed, len(c.all))}
+		return exit.With(c.code, fmt.Errorf("%d of %d checks failed", c.failed, len(c.all)))
 	}
 	return nil
 }

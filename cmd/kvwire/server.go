@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/server"
@@ -34,7 +35,7 @@ func startServer(f *factors) (*server.Server, error) {
 	if err := addressSpace(&plan, int64(f.Store.CacheBytes)); err != nil {
 		return nil, err
 	}
-	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: f.serverTexts(), Log: f.logger()}
+	c := server.Config{Network: n.impl(f), Plan: plan, Listen: cmp.Or(f.listen, "127.0.0.1:0"), Options: f.serverOptions(), Flags: f.ServerTexts(), Log: f.log}
 	if said, enough := f.memory(&plan); !enough {
 		c.Log.Warn("memory", "found", said)
 	}
@@ -43,7 +44,7 @@ func startServer(f *factors) (*server.Server, error) {
 			return nil, err
 		}
 	}
-	roomFor(plan.NetLoops + plan.StoreLoops + f.engineThreads())
+	loop.SetGOMAXPROCS(plan.NetLoops + plan.StoreLoops + f.engineThreads())
 	if f.OnDisk() && f.Store.Dir == "" {
 		if c.Temporary, err = temporary(); err != nil {
 			return nil, err
@@ -72,8 +73,8 @@ func addressSpace(p *loop.Plan, cacheBytes int64) error {
 		loops += p.StoreLoops
 	}
 	if need := uint64(2<<30 + int64(loops)<<30 + cacheBytes); limit.Cur < need {
-		return &exitError{exitMissing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %d loops reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
-			limit.Cur>>20, loops, need>>20)}
+		return exit.With(exit.Missing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %d loops reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
+			limit.Cur>>20, loops, need>>20))
 	}
 	return nil
 }

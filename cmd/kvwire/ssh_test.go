@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
 )
@@ -136,7 +137,7 @@ func TestHostsBehindSSH(t *testing.T) {
 		})
 	}
 	said, err := exec.Command(os.Args[0], "bench", "--server-launch="+ssh, "--server-addr=127.0.0.1", "--launch-path=/nowhere/kvwire", "--backend=null").CombinedOutput()
-	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(string(said), "/nowhere/kvwire") {
+	if status := new(exec.ExitError); !errors.As(err, &status) || status.ExitCode() != exit.Failed || !strings.Contains(string(said), "/nowhere/kvwire") {
 		t.Errorf("%v: %s", err, said)
 	}
 	if left := runningIn(kvwire, store); left != "" {

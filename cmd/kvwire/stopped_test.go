@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/report"
@@ -65,7 +66,7 @@ func (r *running) busy(pid, ticks int) {
 // end waits for the process and wants exit code 1. It may not take as long as a server's end may.
 func (r *running) end() {
 	r.t.Helper()
-	r.endsWith(exitFailed)
+	r.endsWith(exit.Failed)
 }
 
 func (r *running) endsWith(want int) {
@@ -129,7 +130,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		}
 	}
 	args := func(s *serving, more ...string) []string {
-		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--duration", "6s", "--conns", "2", "--depth", "2"}, more...)
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--operations", "1000000000", "--conns", "2", "--depth", "2"}, more...)
 	}
 	for _, name := range []string{"tcp", "uring"} {
 		t.Run(name, func(t *testing.T) {
@@ -155,11 +156,11 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "--transport", "tcp", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp", "--duration", "10m")...)
+		r := begin(t, args(s, "--transport", "tcp")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
-		r.endsWith(exitInterrupted)
+		r.endsWith(exit.Interrupted)
 		r.lost("interrupted")
 	})
 	t.Run("load", func(t *testing.T) {
@@ -173,7 +174,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Run("its own server", func(t *testing.T) { // which is killed then, and its temporary folder is removed
 		t.Parallel()
 		dir := t.TempDir()
-		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "10s")
+		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--operations", "1000000000")
 		pid := r.child()
 		r.busy(pid, 25)
 		stop(t, pid)
@@ -310,7 +311,7 @@ func TestTheErrorOfARedisIsTold(t *testing.T) {
 		for _, a := range args {
 			r := begin(t, append(a, "--target", target, "--transport", "tcp", "--records", "1k")...)
 			_ = r.cmd.Wait()
-			if code := r.cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(r.said.String(), strings.Fields(c.said)[0]+" ") || strings.ContainsAny(r.said.String(), "\x1b\x07") {
+			if code := r.cmd.ProcessState.ExitCode(); code != exit.Failed || !strings.Contains(r.said.String(), strings.Fields(c.said)[0]+" ") || strings.ContainsAny(r.said.String(), "\x1b\x07") {
 				t.Errorf("%s, of a Redis that says %q: exit code %d, %q", a[0], c.said, code, &r.said)
 			}
 		}

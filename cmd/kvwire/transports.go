@@ -6,7 +6,9 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/inproc"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
+	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/tcp"
@@ -27,7 +29,7 @@ var networks = []network{
 	{"codec", true, func(*factors) transport.Transport { return inproc.Codec{} }, func() error { return nil }},
 	{"tcp", false, func(f *factors) transport.Transport {
 		o := f.TCP.Options()
-		o.ServerTLS, o.ClientTLS = f.guard.tls, f.as.tls
+		o.ServerTLS, o.ClientTLS = f.guard.tls, f.Identity.TLS
 		return tcp.Transport{Options: o}
 	}, func() error { return nil }},
 	{"uring", false, func(f *factors) transport.Transport { return uring.Transport{Options: f.Uring.Options()} }, func() error { return probe.Uring(probe.Local()).Err() }},
@@ -66,16 +68,19 @@ func find(name string) (*network, error) {
 	return nil, usagef("transport %q is unknown (%s)", name, strings.Join(names, ", "))
 }
 
-// inProcess says whether client and server are one process.
-func (f *factors) inProcess() bool {
-	n, err := find(f.Server.Transport)
-	return err == nil && n.local
+// network is a transport for the measurement.
+func (f *factors) network(name string) (*cell.Network, error) {
+	n, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	return &cell.Network{Name: n.name, Local: n.local, Works: n.works, Listen: n.listenOn, Transport: func() transport.Transport { return n.impl(f) }}, nil
 }
 
 // works is nil where the transport works, and else says why not and what to do, with the exit code.
 func (n *network) works() error {
 	if err := n.here(); err != nil {
-		return &exitError{exitMissing, fmt.Errorf("transport %s: %w", n.name, err)}
+		return exit.With(exit.Missing, fmt.Errorf("transport %s: %w", n.name, err))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/transport/socket"
 	"github.com/kvwire/kvwire/uring"
 )
@@ -45,11 +44,3 @@ func (f *factors) checkReach(flag, addr string, least uint64) error {
 }
 
 var errUnixHere = errors.New("a unix socket is for serve --listen, and for --target: host:port here, such as 127.0.0.1:7070")
-
-// carriedBy is the device column of a socket to that address on this host.
-func carriedBy(target string) string {
-	if _, local := socket.UnixPath(target); local {
-		return report.OnUnix
-	}
-	return "loopback" // the kernel's way to any address of its own
-}

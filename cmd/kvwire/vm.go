@@ -4,15 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
+	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/results"
-	"golang.org/x/sys/unix"
 )
 
 // vmFlag is --vm, which says where an experiment runs: "", here; one, in a guest; two, in two, client and servers apart.
@@ -39,24 +36,19 @@ func vmWord(words []string) (vm string, rest []string, err error) {
 	return "one", words, nil
 }
 
-// runInGuest puts test/vm/vm.sh in the place of this process: ^C, output and exit code are its own from then on. It
-// returns on errors only.
+// runInGuest runs an experiment in guests. It returns on errors only.
 func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *generationsFlags, settings lab.Settings) error {
 	switch {
 	case vm != "one" && vm != "two":
 		return usagef("--vm=%s is unknown (--vm alone: one guest; --vm=two)", vm)
-	case f.serverAt != "":
+	case f.ServerAt != "":
 		return usagef("--vm has its servers in guests: leave --server-at out")
 	case g.keepData:
 		return usagef("--vm: what a guest has loaded goes with it: leave --keep-data out")
-	case inGuest():
+	case fleet.InGuest():
 		return usagef("--vm: this is a guest already: leave --vm out")
 	}
-	script, err := vmScript()
-	if err != nil {
-		return err
-	}
-	exe, err := os.Executable()
+	script, err := fleet.GuestScript()
 	if err != nil {
 		return err
 	}
@@ -80,30 +72,21 @@ func runInGuest(vm string, x *experiment.Experiment, arg string, f *factors, g *
 	if err != nil {
 		return err
 	}
-	args := []string{script, "--timeout", strconv.Itoa(int(most.Seconds())), "--rw", writable,
-		"--ro", filepath.Dir(exe)}
-	args = append(args, folders...)
-	if vm == "two" {
-		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --insecure --listen "+firstGuest)
-	}
-	args = append(args, "--", exe, "run", file, "--output-dir", dir)
-	if vm == "two" {
-		args = append(args, "--server-at", firstGuest)
-	}
-	for _, name := range plannedFlags { // what else the experiment says it says there, too
+	guest := fleet.Guest{Script: script, Two: vm == "two", Timeout: most, File: file, Folders: folders, Dir: dir, Writable: writable}
+	for _, name := range plannedFlags {
 		if flag := f.set.Lookup(name); flag.Changed {
-			args = append(args, "--"+name+"="+flag.Value.String())
+			guest.Flags = append(guest.Flags, "--"+name+"="+flag.Value.String())
 		}
 	}
 	if f.json {
-		args = append(args, "--json")
+		guest.Flags = append(guest.Flags, "--json")
 	}
 	guests := map[string]string{"one": "a guest", "two": "two guests"}[vm]
 	fmt.Fprintf(os.Stderr, "kvwire: starting %s with soft-RoCE for %s\n", guests, x.Name)
-	return fmt.Errorf("start %s: %w", script, syscall.Exec(script, args, os.Environ()))
+	return guest.Execute()
 }
 
-// forGuest is how the guest's kvwire names the experiment, and the flags of vm.sh that let it read the file.
+// forGuest returns how the guest's kvwire names the experiment, and the folders that the guest must be able to read.
 func forGuest(arg string) (file string, folders []string, err error) {
 	if file, err = experiment.Find(arg); err != nil {
 		return "", nil, err
@@ -114,32 +97,7 @@ func forGuest(arg string) (file string, folders []string, err error) {
 	if file, err = filepath.Abs(file); err != nil {
 		return "", nil, err
 	}
-	return file, []string{"--ro", filepath.Dir(file)}, nil
-}
-
-// firstGuest is where kvwire host listens in the first of two guests; vm.sh gives the address.
-const firstGuest = "10.78.0.1:7069"
-
-// vmScript finds test/vm/vm.sh: of the checkout where this program was built, or above the working folder.
-func vmScript() (string, error) {
-	const name = "test/vm/vm.sh"
-	var places []string
-	if exe, err := os.Executable(); err == nil {
-		if exe, err = filepath.EvalSymlinks(exe); err == nil {
-			places = append(places, filepath.Dir(filepath.Dir(exe)))
-		}
-	}
-	if dir, err := os.Getwd(); err == nil {
-		for ; len(dir) > 1; dir = filepath.Dir(dir) {
-			places = append(places, dir)
-		}
-	}
-	for _, p := range places {
-		if path := filepath.Join(p, name); unix.Access(path, unix.X_OK) == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("--vm: no %s beside this program, nor above the working folder (run bin/kvwire in a checkout of kvwire)", name)
+	return file, []string{filepath.Dir(file)}, nil
 }
 
 // guestTime is when a guest is ended at the latest: an emulated one takes several times as long to start processes and to load data.
@@ -149,29 +107,4 @@ func guestTime(x *experiment.Experiment, settings lab.Settings) (time.Duration, 
 		return 0, err
 	}
 	return min(5*time.Minute+4*r.Estimate(), 250*time.Hour), nil
-}
-
-// inGuest says whether this is a guest of vm.sh.
-func inGuest() bool {
-	_, err := os.Stat("/run/kvwire/vm/config")
-	return err == nil
-}
-
-// guestTitle stands above a table that was measured in a guest, or in two; "" elsewhere.
-func guestTitle(two bool) string {
-	accel := os.Getenv("KVWIRE_ACCEL")
-	if accel != "kvm" && accel != "tcg" {
-		return ""
-	}
-	title := "In a guest (" + accel + "): RDMA is soft-RoCE"
-	if two {
-		title = "In two guests (" + accel + ") on one wire: RDMA is soft-RoCE"
-	}
-	if accel == "tcg" {
-		title += ", and CPUs are emulated"
-		if two {
-			title += ": this shows that it works, and not how fast"
-		}
-	}
-	return title + ".\nCompare these rows with each other, and not with another machine's.\n\n"
 }

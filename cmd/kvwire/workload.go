@@ -9,15 +9,7 @@ import (
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
-	"github.com/kvwire/kvwire/report"
 )
-
-// loadSource is where a load comes from when flags alone do not describe it: a YCSB property file or a trace.
-type loadSource struct {
-	workloadName string       // of what was read
-	replay       *bench.Trace // likewise
-	warning      string       // about what the property file says in vain, or about a trace's length: one line
-}
 
 // readSource takes over what --workload or --trace names. A flag that the user gave stays as it is. It comes once, before the flags
 // are checked against each other.
@@ -57,8 +49,8 @@ func (f *factors) readWorkload() error {
 	if err != nil {
 		return usagef("%v", err)
 	}
-	if f.workloadName = w.Name; w.Note != "" {
-		f.warning = fmt.Sprintf("workload %s: %s", f.Load.Workload, w.Note)
+	if f.Workload = w.Name; w.Note != "" {
+		f.Warning = fmt.Sprintf("workload %s: %s", f.Load.Workload, w.Note)
 	}
 	for name, value := range f.workloadFlags(w) {
 		if f.set.Lookup(name) == nil || f.sets(name) {
@@ -127,7 +119,7 @@ func (f *factors) readTrace() error {
 	case f.Store.Backend == "null" && least != most:
 		return usagef("--trace: its values have %d to %d B, and --backend null answers with one size: give another one", least, most)
 	}
-	f.replay, f.Load.Mix, f.Load.Records = t, t.Mix(), factor.Count(t.Records())
+	f.Replay, f.Load.Mix, f.Load.Records = t, t.Mix(), factor.Count(t.Records())
 	if err := f.set.Set("value-bytes", strconv.Itoa(most)); err != nil { // the server is told, too
 		return usagef("--trace: %v", err)
 	}
@@ -159,26 +151,11 @@ func (f *factors) timeTrace(t *bench.Trace) error {
 	if !f.sets("duration") {
 		f.Load.Duration = span - f.Load.Warmup + traceGrace
 		if span > traceLong {
-			f.warning = fmt.Sprintf("trace %s: the run takes %v at --trace-speed %s: if the times are not in %s, end the run (^C) and set --trace-unit (%s), or set --duration",
+			f.Warning = fmt.Sprintf("trace %s: the run takes %v at --trace-speed %s: if the times are not in %s, end the run (^C) and set --trace-unit (%s), or set --duration",
 				f.Load.Trace, f.Load.Duration.Round(time.Minute), &f.Load.TraceSpeed, f.Load.TraceUnit, strings.Join(bench.TimeUnits(), ", "))
 		}
 	}
 	return nil
-}
-
-// sourceRow fills in where the load comes from, also for a run that did not take place.
-func (f *factors) sourceRow(r *report.Row) {
-	r.Workload = f.workloadName
-	if f.replay == nil {
-		return
-	}
-	r.Trace, r.KeyDist, r.TraceRepeat = f.replay.Name(), bench.TraceKeys.String(), report.B(f.Load.TraceRepeat)
-	if least, most := f.replay.ValueBytes(); least != most {
-		r.ValueDist, r.ValueMinBytes = bench.TraceSizes.String(), report.I(least)
-	}
-	if f.Load.Loop == bench.Open.String() {
-		r.TraceSpeed = report.F(float64(f.Load.TraceSpeed))
-	}
 }
 
 // traces are those that were read: an experiment asks for the same one in many cells. The main goroutine's.
@@ -207,7 +184,7 @@ func (f *factors) openTrace() (*bench.Trace, error) {
 
 // warn says on stderr what of the property file has no part in the run, or that the trace is long.
 func (f *factors) warn() {
-	if f.warning != "" {
-		fmt.Fprintln(os.Stderr, "kvwire:", f.warning)
+	if f.Warning != "" {
+		fmt.Fprintln(os.Stderr, "kvwire:", f.Warning)
 	}
 }

@@ -202,22 +202,31 @@ func forbidden(dir, imported string) string {
 		return "only cmd, lab, report and bench/units import lab/stats"
 	case within(dir, "lab/experiment") && !within(ours, "lab/experiment", "internal"):
 		return "lab/experiment imports internal packages and experiments only: it knows no flag, and not how cells are measured"
-	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument") && !within(dir, ours):
-		return "within lab nothing imports lab/results or lab/instrument: they stand above what runs an experiment"
-	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units"):
-		return "lab/results imports lab, report and bench/units only: take what a cell's flags mean as functions (Reader)"
+	case within(dir, "lab") && within(ours, "lab/results", "lab/instrument", "lab/cell") && !within(dir, ours):
+		return "within lab nothing imports lab/results, lab/instrument or lab/cell: they stand above what runs an experiment"
+	case within(dir, "lab/cell"):
+		if within(ours, append([]string{"transport/stream", "transport/memory", "verify", "cgo"}, networks...)...) && !within(ours, "rdma/device") {
+			return "lab/cell knows no network: take a Program"
+		}
+		return ""
+	case within(dir, "lab/results") && !within(ours, "lab", "report", "bench/units", "internal/exit"):
+		return "lab/results imports lab, report, bench/units and internal/exit only: take what a cell's flags mean as functions (Reader)"
 	case within(dir, "lab") && !within(ours, "lab", "report", "bench", "internal"):
 		return "lab imports report, bench and internal packages only: take what starts servers and clients as functions"
-	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab"):
-		return "only cmd imports lab"
-	case within(ours, "server") && !within(dir, "cmd", "server", "verify"):
-		return "only cmd and verify import server: take what starts servers as a function"
+	case within(ours, "lab") && !within(ours, "lab/stats") && !within(dir, "cmd", "lab", "fleet"):
+		return "only cmd and fleet import lab"
+	case within(ours, "server") && !within(dir, "cmd", "server", "verify", "fleet", "lab/cell"):
+		return "only cmd, fleet, lab/cell and verify import server: take what starts servers as a function"
+	case within(ours, "fleet") && !within(dir, "cmd", "fleet"):
+		return "only cmd and lab/cell import fleet: take what starts processes as a function"
+	case within(dir, "fleet") && !within(ours, "factor", "lab", "report", "server", "transport/access", "bench", "internal", "fleet"):
+		return "fleet knows processes and lines, and no network, store or loop"
 	case within(dir, "server") && within(ours, networks...):
 		return "server knows no network: take a transport.Transport"
 	case within(dir, "rdma/device") && !within(ours, "internal", "rdma/device"):
 		return deviceOnly
-	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd"):
-		return "only rdma and cmd import rdma/device: what others need is in internal/probe"
+	case within(ours, "rdma/device") && !within(dir, "rdma", "cmd", "lab/cell"):
+		return "only rdma, cmd and lab/cell import rdma/device: what others need is in internal/probe"
 	case within(dir, "transport/socket") && within(ours, "transport/stream", "transport/memory", "transport/transporttest"):
 		return "transport/socket does not import transport/stream: take what is to happen with a connection as an interface (Host)"
 	case within(dir, "transport/memory") && !within(ours, "internal/arena"):

@@ -1,5 +1,5 @@
-// Package quote makes text from a peer safe for a terminal, a log or a file: it quotes escape codes and line breaks, and bounds the
-// length. It may import the standard library only.
+// Package quote makes text from a peer safe for a terminal, a log or a file: it quotes escape codes and line breaks, bounds the
+// length, and omits the secrets of URLs. It may import the standard library only.
 package quote
 
 import (

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -33,13 +34,13 @@ type Options struct {
 	Dir                              string        // for the results
 }
 
-// Check returns a lab.UsageError for invalid options, and fills in defaults.
+// Check returns a usage error for invalid options, and fills in defaults.
 func (o *Options) Check() error {
 	if o.Slice < lab.SliceMin {
-		return lab.Usagef("--slice %v: %v at least", o.Slice, lab.SliceMin)
+		return exit.Usagef("--slice %v: %v at least", o.Slice, lab.SliceMin)
 	}
 	if o.Wait != "spin" && o.Wait != "block" {
-		return lab.Usagef("--wait %q: spin or block", o.Wait)
+		return exit.Usagef("--wait %q: spin or block", o.Wait)
 	}
 	if o.Generations == 0 {
 		o.Generations = report.MinPairs
@@ -89,7 +90,7 @@ func studyCell(conns, depth int, more ...experiment.Flag) experiment.Cell {
 }
 
 // Run measures all parts, writes the results into o.Dir and the page to out, and shows its progress on line. If a coverage disagrees with the theory, it
-// ends with a lab.MissedError. The end of ctx is no error: then there are the complete experiments. Options must have been checked.
+// ends with the exit code Missed. The end of ctx is no error: then there are the complete experiments. Options must have been checked.
 func Run(ctx context.Context, o Options, p Program, out io.Writer, line *terminal.Line) error {
 	i := &test{Options: o, Program: p}
 	// Children of the agreement die with this thread (Pdeathsig), so the thread must not end before.
@@ -112,7 +113,7 @@ func Run(ctx context.Context, o Options, p Program, out io.Writer, line *termina
 		return errors.Join(err, werr)
 	}
 	if wrong := i.found.disagreements(); err == nil && ctx.Err() == nil && len(wrong) > 0 {
-		err = &lab.MissedError{Err: fmt.Errorf("the coverage of %s disagrees with the theory: see %s/%s", strings.Join(wrong, ", "), i.Dir, pageFile)}
+		err = exit.With(exit.Missed, fmt.Errorf("the coverage of %s disagrees with the theory: see %s/%s", strings.Join(wrong, ", "), i.Dir, pageFile))
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
@@ -163,8 +164,7 @@ func TestRunMeasuresAllPartsAndWritesThem(t *testing.T) {
 
 func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 	for _, o := range []Options{{Slice: time.Millisecond, Wait: "spin"}, {Slice: lab.SliceMin, Wait: "hybrid"}} {
-		var usage *lab.UsageError
-		if err := o.Check(); !errors.As(err, &usage) {
+		if err := o.Check(); exit.Code(err) != exit.Usage {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}

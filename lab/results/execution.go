@@ -11,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
@@ -129,7 +131,7 @@ func (e *Execution) writePlan() error {
 }
 
 func hasResults(dir string) error {
-	return lab.Usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
+	return exit.Usagef("%s has results already: choose another --output-dir (or go on with --resume)", dir)
 }
 
 // Resume continues the execution in a folder. Runs that have lost slices are dropped, with their generation. Generations in which a run failed, or was skipped
@@ -224,32 +226,20 @@ func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	return found, rows, err
 }
 
-// Print prints the tables, and names the files.
+// Print prints the tables.
 func (e *Execution) Print(w io.Writer, found *Findings) error {
-	var table []report.Row
-	for _, q := range found.Questions {
-		table = append(table, q.Rows...)
-	}
-	err := errors.Join(report.PrintTable(w, table), e.PrintVerdicts(w, found.Comparisons))
-	if len(found.Steps) > 0 && e.Plan.Generations > 1 {
+	err := e.page(found).Print(w)
+	above := func(s report.Step) bool { return s.Step != "network" } // a network's step is in the ratios, too
+	if slices.ContainsFunc(found.Steps, above) && e.Plan.Generations > 1 {
 		fmt.Fprintln(w)
 		err = errors.Join(err, report.PrintSteps(w, found.Steps))
 	}
-	files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, " + RunLog
-	if e.Plan.Slice > 0 {
-		files = "slices.csv, " + files
-	}
-	if len(found.Carry) > 0 {
-		files = "carryover.csv, " + files
-	}
-	if len(found.Steps) > 0 {
-		files = "steps.csv, " + files
-	}
-	if len(found.Comparisons) > 0 {
-		files = "compare.csv, " + files
-	}
-	fmt.Fprintf(w, "\n%s: %s (%v)\n", e.Dir, files, time.Since(e.begun).Round(time.Second))
 	return err
+}
+
+// ReportLine names the report.
+func (e *Execution) ReportLine() string {
+	return fmt.Sprintf("Report: %s (%v)", filepath.Join(e.Dir, "report.html"), time.Since(e.begun).Round(time.Second))
 }
 
 // Parent is the folder of the folders of results that the user did not name.

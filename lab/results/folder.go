@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
@@ -55,7 +56,7 @@ func New(dir string, x *experiment.Experiment, plan lab.Plan, reader Reader) *Fo
 // Open reads a folder that kvwire run has made.
 func Open(dir string, reader Reader) (*Folder, error) {
 	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
-		return nil, lab.Usagef("%v (name a folder that kvwire run has made)", err)
+		return nil, exit.Usagef("%v (name a folder that kvwire run has made)", err)
 	}
 	x, err := ReadExperiment(dir, reader)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 )
@@ -52,7 +53,7 @@ func openRows(dir string) (*Rows, error) {
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return nil, lab.Usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
+		return nil, exit.Usagef("%s has no runs.csv with rows (name a folder that kvwire run has made, or kvwire bench --output-dir)", dir)
 	}
 	r.name, r.rows = cmp.Or(rows[0].ExpID, "bench"), rows
 	if r.question, r.generations, err = r.combine(rows); err != nil {
@@ -122,7 +123,7 @@ func ReadyForRow(dir string) error {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, lab.PlanFile)); err == nil {
-		return lab.Usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
+		return exit.Usagef("--output-dir %s holds the results of an experiment: choose another folder (kvwire run --resume continues the experiment)", dir)
 	}
 	if _, err := report.ReadRows(filepath.Join(dir, lab.RowsFile)); err != nil {
 		return fmt.Errorf("%w (nothing was added to it: name another --output-dir)", err)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvwire/kvwire/lab"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 )
@@ -54,7 +54,7 @@ func CheckThresholds(x *experiment.Experiment, rate func(text string) (float64, 
 	for i := range x.Thresholds {
 		t := &x.Thresholds[i]
 		if _, err := boundsOf(t, rate); err != nil {
-			return lab.Usagef("%s:%d: threshold: %v", t.File, t.Line, err)
+			return exit.Usagef("%s:%d: threshold: %v", t.File, t.Line, err)
 		}
 	}
 	return nil

@@ -1,0 +1,24 @@
+package fleet
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
+)
+
+// What is allowed is what kvwire was started with, also in a process that another side has confined.
+func TestCPUsThatAreNotAllowedAreRefusedWithThoseThatAre(t *testing.T) {
+	t.Setenv(allowedEnv, "0,1")
+	err := CheckAllowed("server-cpus", factor.CPUs{1, 2})
+	if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "CPU 2 is not allowed here (allowed here: 0,1)") {
+		t.Errorf("%v", err)
+	}
+	if err := CheckAllowed("server-cpus", factor.CPUs{0, 1}); err != nil {
+		t.Error(err)
+	}
+	if err := Confine(factor.CPUs{1023}); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "allowed here: 0,1") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,163 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/lab"
+)
+
+// A launcher is given two plain words only, the path of kvwire and "launched", since some (ssh) hand their arguments to a shell. The process it starts writes what
+// host it is on, reads its role as one line of JSON, and executes that command, whose standard input and output are the launcher's from then on (launched.go).
+
+// Launchers are the commands in front of a run's processes on other hosts.
+type Launchers lab.Launchers
+
+// loadHostsMax bounds the load hosts of a run.
+const loadHostsMax = 256
+
+// Used reports whether there are any.
+func (l *Launchers) Used() bool { return l.Server != "" || len(l.Clients) > 0 }
+
+// Listen is the address at which the server listens.
+func (l *Launchers) Listen() string { return net.JoinHostPort(l.Addr, "0") }
+
+// Reached is the address at which clients reach a server that listens there: its host is as the user gave it.
+func (l *Launchers) Reached(listening string) (string, error) {
+	_, port, err := net.SplitHostPort(listening)
+	return net.JoinHostPort(l.Addr, port), err
+}
+
+// Args are the flags for these launchers.
+func (l *Launchers) Args() (args []string) {
+	if l.Server != "" {
+		args = append(args, "--server-launch="+l.Server)
+	}
+	for _, c := range l.Clients {
+		args = append(args, "--client-launch="+c)
+	}
+	if l.Used() {
+		args = append(args, "--server-addr="+l.Addr)
+	}
+	if l.Path != "" {
+		args = append(args, "--launch-path="+l.Path)
+	}
+	return args
+}
+
+// plain is what goes through shells as it is: ssh hands its words to one on the other side.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+
+// Check returns an error for launchers that cannot work.
+func (l *Launchers) Check() error {
+	if !l.Used() {
+		if l.Addr != "" || l.Path != "" {
+			return exit.Usagef("--server-addr and --launch-path need --server-launch or --client-launch")
+		}
+		return nil
+	}
+	if len(l.Clients) > loadHostsMax {
+		return exit.Usagef("--client-launch: %d load hosts: at most %d", len(l.Clients), loadHostsMax)
+	}
+	for _, c := range l.Clients {
+		if err := checkPrefix("client-launch", c); err != nil {
+			return err
+		}
+	}
+	if l.Server != "" {
+		if err := checkPrefix("server-launch", l.Server); err != nil {
+			return err
+		}
+	}
+	if l.Path != "" && !plain.MatchString(l.Path) {
+		return exit.Usagef("--launch-path %q: shells on the way may change such a name: letters, digits and _./:@%%+=,- only", l.Path)
+	}
+	return l.checkAddr()
+}
+
+func (l *Launchers) checkAddr() error {
+	if l.Addr == "" {
+		return exit.Usagef("--server-launch and --client-launch need --server-addr, the address at which the server listens and is reached (127.0.0.1 if all hosts are this one)")
+	}
+	_, _, err := net.SplitHostPort(l.Addr)
+	ip, perr := netip.ParseAddr(l.Addr)
+	switch {
+	case err == nil:
+		return exit.Usagef("--server-addr %s: without a port: the server picks one", l.Addr)
+	case perr == nil && ip.IsUnspecified():
+		return exit.Usagef("--server-addr %s: one address, at which its clients reach it", l.Addr)
+	case !plain.MatchString(l.Addr):
+		return exit.Usagef("--server-addr %q is no address", l.Addr)
+	}
+	return nil
+}
+
+// checkPrefix refuses an empty command, and quotes, which would be words like others: commands are split at blanks.
+func checkPrefix(flag, prefix string) error {
+	switch {
+	case len(strings.Fields(prefix)) == 0:
+		return exit.Usagef("--%s is empty: a command such as 'ssh lab1' (env, for a process here)", flag)
+	case strings.ContainsAny(prefix, "'\"\\"):
+		return exit.Usagef("--%s %s: a command is split at blanks, and quotes have no meaning in it: put it into a script, or ~/.ssh/config", flag, prefix)
+	}
+	return nil
+}
+
+// greetingLines bounds the lines that a shell or a launcher may write before kvwire's first.
+const greetingLines = 100
+
+// Launch starts kvwire behind the command prefix and makes it execute the command of its role. what names it in errors. The caller stops it, unless there is an error.
+func (l *Launchers) Launch(ctx context.Context, what, prefix, version string, r Role) (*Process, error) {
+	name, path := fmt.Sprintf("%s (behind %s)", what, strings.Join(strings.Fields(prefix), " ")), l.Path
+	if path == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		if path = exe; !plain.MatchString(path) {
+			return nil, fmt.Errorf("%s: kvwire is at %q here, a name that shells on the way may change: name another one with --launch-path", name, path)
+		}
+	}
+	words := append(strings.Fields(prefix), path, "launched")
+	p, err := Start(name, exec.Command(words[0], words[1:]...), os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err = p.readHost(ctx, version); err == nil {
+		err = p.Send(r)
+	}
+	if err != nil {
+		p.Kill() // what has become of it is known, or does not matter
+		<-p.ended
+		return nil, err
+	}
+	return p, nil
+}
+
+// readHost reads what host the process is on. Shells and launchers may write other lines before.
+func (p *Process) readHost(ctx context.Context, version string) error {
+	for range greetingLines {
+		line, err := p.Next(ctx, Patience)
+		if err != nil {
+			return err
+		}
+		if json.Unmarshal(line, &p.Host) != nil || p.Host.Kvwire == "" {
+			continue
+		}
+		quote.Strings(&p.Host)
+		if p.Host.Kvwire != version {
+			return fmt.Errorf("%s: kvwire is %.100q there, and %s here: copy this one there, or name it with --launch-path", p.Name, p.Host.Kvwire, version)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s: %d lines, and none of them is kvwire's", p.Name, greetingLines)
+}

@@ -1,0 +1,145 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/transport/access"
+)
+
+// Greeting is the line that kvwire serve --json prints when connections can be made.
+type Greeting struct {
+	Listening string `json:"listening"`
+	Transport string `json:"transport"`
+	Backend   string `json:"backend"`
+	DirectIO  bool   `json:"direct_io"`
+	Dir       string `json:"dir,omitempty"`
+	Pid       int    `json:"pid"`
+	Metrics   string `json:"metrics,omitempty"` // the address of that port
+}
+
+// TemporaryPrefix begins the name of a temporary folder.
+const TemporaryPrefix = "kvwire-"
+
+// ServerOptions describe a server to start.
+type ServerOptions struct {
+	Flags       []string // of kvwire serve
+	Control     bool     // its loops can be parked
+	Listen      string   // where one on this host listens
+	Temporary   bool     // its store is in a temporary folder of its host
+	At          string   // the kvwire host that starts it; "": none
+	Launchers   Launchers
+	Version     string             // of kvwire
+	Credentials access.Credentials // unless a kvwire host starts it
+}
+
+// Server is a kvwire serve in a process of its own.
+type Server struct {
+	*Process
+	Greeting  Greeting
+	Control   *server.Control // nil: it was started without
+	temporary bool            // its store is in a temporary folder on this host
+}
+
+// StartServer starts a server on this host, behind a launcher, or by a kvwire host, and waits for its greeting.
+func StartServer(ctx context.Context, o *ServerOptions) (s *Server, err error) {
+	s = &Server{temporary: o.Temporary && o.At == "" && o.Launchers.Server == ""}
+	flags := o.Flags
+	if o.Control {
+		flags = append(slices.Clone(flags), "--control")
+	}
+	args := func(listen string) []string {
+		return append([]string{"serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=" + listen}, flags...)
+	}
+	switch {
+	case o.At != "":
+		s.Process, err = requestServer(ctx, o.At, flags)
+	case o.Launchers.Server != "":
+		s.Process, err = o.Launchers.Launch(ctx, "the server", o.Launchers.Server, o.Version, Role{args(o.Launchers.Listen()), o.Credentials})
+	default:
+		s.Process, err = startHere(args(o.Listen), o.Credentials)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.greet(ctx); err != nil {
+		if o.At != "" {
+			err = fmt.Errorf("%w, where kvwire host runs, %s", err, o.At)
+		}
+		return nil, err
+	}
+	if o.Control {
+		s.Control = &server.Control{Write: s.Write, Next: s.Next}
+	} else {
+		s.discard()
+	}
+	return s, nil
+}
+
+func startHere(args []string, c access.Credentials) (*Process, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = c.Environ()
+	return Start("the server", cmd, nil)
+}
+
+// greet reads a server's greeting. It stops a server that does not greet.
+func (s *Server) greet(ctx context.Context) error {
+	line, err := s.Next(ctx, Patience)
+	if err == nil {
+		if err = json.Unmarshal(line, &s.Greeting); err == nil {
+			quote.Strings(&s.Greeting)
+			return nil
+		}
+		err = fmt.Errorf("%s: %.100q is no server's greeting", s.Name, line)
+	}
+	var status *exec.ExitError
+	switch stopped := s.Process.Stop(); {
+	case s.stderr != nil: // err has the reason
+		return err
+	case errors.As(stopped, &status):
+		return exit.With(max(status.ExitCode(), exit.Failed), errors.New("the server did not start: its reason is above"))
+	}
+	return fmt.Errorf("the server did not start: %w", err)
+}
+
+// Stop ends the server in good order, or by force when that takes too long.
+func (s *Server) Stop() error {
+	err := s.End()
+	if dir := s.Greeting.Dir; s.killed && s.temporary && strings.HasPrefix(filepath.Base(dir), TemporaryPrefix) {
+		err = errors.Join(err, os.RemoveAll(dir)) // what the server would have done itself
+	}
+	return err
+}
+
+// endWait is how long a launcher may take to notice that what it started elsewhere has ended.
+const endWait = time.Second
+
+// Explain puts the reason for which a launched server has ended in front of the error that its clients had. s may be nil.
+func (s *Server) Explain(err error) error {
+	if err == nil || s == nil || s.stderr == nil {
+		return err
+	}
+	timeout := time.NewTimer(endWait)
+	defer timeout.Stop()
+	select {
+	case <-s.ended:
+		return fmt.Errorf("%w; %w", s.Died(), err)
+	case <-timeout.C:
+		return err
+	}
+}

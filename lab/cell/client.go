@@ -1,0 +1,176 @@
+package cell
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/quote"
+	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/loop"
+	"github.com/kvwire/kvwire/server"
+	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// client is the load generator's side: threads with connections, and one more connection for the server's counters.
+type client struct {
+	loops   []*loop.Loop
+	own     bool // the loops are this client's, and not an in-process server's
+	threads []bench.Client
+	conns   []transport.Conn
+	control transport.Conn
+	limit   int // bytes of an answer
+	redis   bool
+}
+
+// connect makes the client's threads and connections. group is the in-process server's, or nil.
+func connect(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (*client, error) {
+	c := &client{own: group == nil, redis: f.Redis}
+	if err := c.open(ctx, f, n, addr, group); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *client) open(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (err error) {
+	t := n.Transport()
+	if group != nil {
+		c.loops = group.Net()
+	} else {
+		wait, err := loop.ParseWait(f.Server.Wait)
+		if err != nil {
+			return exit.Usagef("--wait: %v", err)
+		}
+		for i := range f.Load.Threads {
+			o := loop.Options{Name: fmt.Sprint("client", i), Sleep: t.Sleep(), Wait: wait, SpinMax: f.Server.SpinMax}
+			if n.Name == "uring" {
+				f.OfSocketRing(&o)
+			}
+			if len(f.Load.CPUs) > 0 {
+				o.CPUs = []int{f.Load.CPUs[i%len(f.Load.CPUs)]}
+			}
+			l, err := loop.Start(o, nil)
+			if err != nil {
+				return err
+			}
+			c.loops = append(c.loops, l)
+		}
+	}
+	dial := func(thread, want int) (transport.Conn, error) {
+		return t.Dial(ctx, c.loops[thread], addr, transport.DialOptions{Depth: f.Load.Depth, Loop: want, Access: f.Identity.Who, Redis: f.Redis})
+	}
+	if c.control, err = dial(0, transport.AnyLoop); err != nil {
+		return err
+	}
+	h := c.control.Hello()
+	c.limit = int(h.MaxValueBytes)
+	of := make([][]transport.Conn, len(c.loops))
+	for i := range f.Load.Conns {
+		thread, want := i%len(c.loops), i/len(c.loops)%int(h.Loops)
+		k, err := dial(thread, want)
+		if err != nil {
+			return fmt.Errorf("connection %d of %d: %w", i+1, f.Load.Conns, err)
+		}
+		if g := int(k.Hello().Depth); g < f.Load.Depth {
+			k.Hangup()
+			return exit.Usagef("--depth %d: the server grants %d", f.Load.Depth, g)
+		}
+		c.conns = append(c.conns, k)
+		of[thread] = append(of[thread], k)
+	}
+	for i, l := range c.loops {
+		if len(of[i]) > 0 {
+			c.threads = append(c.threads, bench.Client{Loop: l, Handler: transport.Fan(of[i]), InFlight: len(of[i]) * f.Load.Depth})
+		}
+	}
+	return nil
+}
+
+// errNoAnswer means that the server did not answer in time.
+var errNoAnswer = errors.New("the server does not answer")
+
+// counters reads the server's counters. It blocks for at most wait.
+func (c *client) counters(wait time.Duration) (s server.Counters, err error) {
+	b := make([]byte, 0, min(64<<10, c.limit))
+	back := make(answered, 1)
+	r := &kv.Request{Op: kv.OpStats, Value: b, Owner: back}
+	if !c.loops[0].Do(func() { c.control.Submit(r) }) {
+		return s, loop.ErrStopped
+	}
+	select {
+	case <-back:
+	case <-time.After(wait):
+		return s, fmt.Errorf("the server's counters: none after %v: %w", wait, errNoAnswer)
+	}
+	if r.Status != kv.StatusOK {
+		return s, fmt.Errorf("the server's counters: %v", r.Status)
+	}
+	if c.redis {
+		return redisCounters(string(r.Value))
+	}
+	if err := json.Unmarshal(r.Value, &s); err != nil {
+		return s, fmt.Errorf("the server's counters: %w", quote.Error(err))
+	}
+	quote.Strings(&s)
+	return s, nil
+}
+
+type answered chan *kv.Request
+
+// Complete implements kv.Completer.
+func (a answered) Complete(r *kv.Request) { a <- r }
+
+// close hangs up and ends the client's own loops, which may be parked.
+func (c *client) close() {
+	c.resume()
+	for _, k := range c.conns {
+		k.Hangup()
+	}
+	if c.control != nil {
+		c.control.Hangup()
+	}
+	if c.own {
+		for _, l := range c.loops {
+			_ = l.Stop()
+		}
+	}
+}
+
+// redisCounters reads from the reply to INFO what a row needs of a server: its CPU time, and its items.
+func redisCounters(info string) (c server.Counters, err error) {
+	c.Flags = map[string]string{"transport": "redis", "backend": store.Mem.String(), "wait": "block"}
+	seconds := func(text string) (time.Duration, error) {
+		s, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(s >= 0 && s < math.MaxInt64/1e9) {
+			return 0, fmt.Errorf("INFO: a CPU time of %.40q s", text)
+		}
+		return time.Duration(s * 1e9), nil
+	}
+	items := uint64(0)
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch name {
+		case "used_cpu_user":
+			c.Process.User, err = seconds(value)
+		case "used_cpu_sys":
+			c.Process.Sys, err = seconds(value)
+		case "db0":
+			keys, _, _ := strings.Cut(strings.TrimPrefix(value, "keys="), ",")
+			items, err = strconv.ParseUint(keys, 10, 64)
+		}
+		if err != nil {
+			return c, fmt.Errorf("the server's INFO: %.100q: %w", line, err)
+		}
+	}
+	c.Stores = []store.Stats{{Items: items}}
+	return c, nil
+}
