@@ -134,6 +134,8 @@ type LoadValues struct {
 	Workload    string // a YCSB property file
 	Trace       string // path of a trace
 	TraceUnit   string
+	TraceFormat string
+	TraceTTL    string
 	TraceSpeed  Speed
 	TraceRepeat bool
 }

@@ -129,7 +129,7 @@ var meanings = map[string]string{
 	"started_at": "start of the warm-up, UTC", "git_rev": "commit of the program",
 	"device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
 	"ops":    "operations answered in the window", "errors": "operations that failed",
-	"misses": "reads of loaded records that were not there", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
+	"misses": "reads of loaded records that were not there", "expected_misses": "trace: reads that found nothing, of keys that the trace deletes or that were not there when it began", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
 	"verify_failures": "values read that were not written for their key; empty where nothing was verified",
 	"ops_per_s":       "operations divided by the window", "goodput_bytes_per_s": "bytes of values read and written, in scans, too: without keys and headers", "lat_min_ns": "least latency, from the intended start to the answer",
 	"lat_mean_ns": "mean latency", "lat_p5_ns": "5th percentile of latency", "lat_p50_ns": "median latency", "lat_p90_ns": "90th percentile of latency",

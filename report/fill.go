@@ -108,6 +108,9 @@ func fillOutcome(row *Row, res *bench.Result) {
 	row.DurationNs, row.WarmupNs = I(int64(res.Duration)), I(int64(res.Warmup))
 	row.Ops, row.Errors, row.Misses, row.Truncated = U(res.Ops), U(res.Errors), U(res.Misses), U(res.Truncated())
 	row.Unanswered = U(res.Unanswered)
+	if res.Spec.Trace != nil {
+		row.ExpectedMisses = U(res.ExpectedMisses)
+	}
 	if res.Spec.Verify {
 		row.VerifyFailures = U(res.VerifyFailures)
 	}

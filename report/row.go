@@ -237,6 +237,7 @@ type Row struct {
 	Ops              Uint   `csv:"ops"`
 	Errors           Uint   `csv:"errors"`
 	Misses           Uint   `csv:"misses"`
+	ExpectedMisses   Uint   `csv:"expected_misses"` // NA without a trace
 	Unanswered       Uint   `csv:"unanswered"`      // requests without an answer at the end of the drain
 	Unsent           Uint   `csv:"unsent"`          // open loop: arrivals never sent
 	Truncated        Uint   `csv:"truncated"`       // requests that ended so, among the errors

@@ -146,8 +146,8 @@ func parseLine(line string) (e Entry, err error) {
 	return e, nil
 }
 
-// Named gives a client its entry: the first one where name is empty.
-func (l *List) Named(name string) (Entry, error) {
+// Entry gives a client its entry: the first one where name is empty.
+func (l *List) Entry(name string) (Entry, error) {
 	if name == "" {
 		return l.entries[0], nil
 	}
@@ -200,8 +200,8 @@ func (e *Entry) prove(purpose string, t Transcript, more []byte) (p wire.Proof) 
 	return p
 }
 
-// Check gives whose proof that is; nil: nobody's. Its time does not tell a wrong name from a wrong secret.
-func (l *List) Check(name string, t Transcript, proof wire.Proof) *Entry {
+// CheckProof gives whose proof that is; nil: nobody's. Its time does not tell a wrong name from a wrong secret.
+func (l *List) CheckProof(name string, t Transcript, proof wire.Proof) *Entry {
 	e, known := l.find(name)
 	want := e.ClientProof(t)
 	if !hmac.Equal(want[:], proof[:]) || !known {
@@ -210,9 +210,9 @@ func (l *List) Check(name string, t Transcript, proof wire.Proof) *Entry {
 	return e
 }
 
-// Password gives whose secret that is, told in plain as Redis's clients do; nil: nobody's. Without a name, or by the name default, which
+// CheckPassword gives whose secret that is, told in plain as Redis's clients do; nil: nobody's. Without a name, or by the name default, which
 // clients of Redis have by themselves, it is the first entry's, unless there is one of that name.
-func (l *List) Password(name, secret []byte) *Entry {
+func (l *List) CheckPassword(name, secret []byte) *Entry {
 	e, known := l.find(string(name))
 	if !known && (len(name) == 0 || string(name) == "default") {
 		e, known = &l.entries[0], true

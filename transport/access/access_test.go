@@ -105,7 +105,7 @@ func TestProofs(t *testing.T) {
 		"nothing but zero bytes": {"ann", wire.Proof{}, ""},
 	} {
 		who := ""
-		if e := l.Check(c.by, said, c.proof); e != nil {
+		if e := l.CheckProof(c.by, said, c.proof); e != nil {
 			who = e.Name
 		}
 		if who != c.who {
@@ -125,14 +125,14 @@ func TestPasswords(t *testing.T) {
 		{"", secret + "b", ""}, {"bob", secret, ""}, {"eve", secret, ""}, {"ann", "", ""}, {"eve", l.decoy.Secret, ""},
 	} {
 		who := ""
-		if e := l.Password([]byte(c.name), []byte(c.secret)); e != nil {
+		if e := l.CheckPassword([]byte(c.name), []byte(c.secret)); e != nil {
 			who = e.Name
 		}
 		if who != c.who {
 			t.Errorf("%q with %q: %q, want %q", c.name, c.secret, who, c.who)
 		}
 	}
-	if e := NewList(ann, Entry{Name: "default", Secret: secret + "d"}).Password([]byte("default"), []byte(secret)); e != nil {
+	if e := NewList(ann, Entry{Name: "default", Secret: secret + "d"}).CheckPassword([]byte("default"), []byte(secret)); e != nil {
 		t.Errorf("%v comes in for default, which has a line of its own", e)
 	}
 }

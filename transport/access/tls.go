@@ -85,12 +85,12 @@ func NewCertificate() (certificate, key []byte, err error) {
 }
 
 // Certificate makes one that says what it is asked to, and has signed itself.
-func Certificate(says *x509.Certificate) (certificate, key []byte, err error) {
+func Certificate(template *x509.Certificate) (certificate, key []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := *says
+	c := *template
 	c.KeyUsage = x509.KeyUsageDigitalSignature
 	if c.ExtKeyUsage == nil {
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}

@@ -41,12 +41,12 @@ func (o *outbox) push(m message) {
 	o.n++
 }
 
-// addMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
-const addMax = 512
+// coalesceMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
+const coalesceMax = 512
 
-// add appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
-func (o *outbox) add(b []byte) bool {
-	if o.n == o.reached || len(b) > addMax {
+// coalesce appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
+func (o *outbox) coalesce(b []byte) bool {
+	if o.n == o.reached || len(b) > coalesceMax {
 		return false
 	}
 	m := &o.q[(o.head+o.n-1)%len(o.q)]
@@ -118,9 +118,9 @@ func (o *outbox) headSlot() int {
 
 func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }
 
-// hand returns, one per call, the slots of messages that were described for the first time: their bytes
+// nextHanded returns, one per call, the slots of messages that were described for the first time: their bytes
 // may be sent from then on.
-func (o *outbox) hand() (slot int, ok bool) {
+func (o *outbox) nextHanded() (slot int, ok bool) {
 	if o.handed == o.reached {
 		return 0, false
 	}

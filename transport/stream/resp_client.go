@@ -43,8 +43,10 @@ func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes in
 	return c, nil
 }
 
-// has implements clientProtocol.
-func (p *respClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys && op != kv.OpScan }
+// supports implements clientProtocol.
+func (p *respClient) supports(op kv.Op) bool {
+	return !op.Updates() && op != kv.OpKeys && op != kv.OpScan
+}
 
 // begin queues a call's command.
 func (p *respClient) begin(k *call) {
@@ -92,7 +94,7 @@ func (p *respClient) parse() error {
 		if used == 0 {
 			break
 		}
-		if p.line.n == 0 || !c.calls[p.line.first()].began {
+		if p.line.n == 0 || !c.calls[p.line.first()].handed {
 			return fmt.Errorf("%w: a reply to a command that was not sent: %.100q", transport.ErrProtocol, c.in.unread())
 		}
 		k := &c.calls[p.line.first()]

@@ -18,9 +18,9 @@ import "golang.org/x/sys/unix"
 // Side is one end of a connection, as the driver that moves its bytes calls it. All calls come
 // from the connection's loop.
 type Side interface {
-	// Window sets w to the memory for the next received bytes, in order, and returns how many of the two
+	// RecvBuffers sets w to the memory for the next received bytes, in order, and returns how many of the two
 	// slices are valid: 0 while reading is paused. The memory stays valid until Received or Drop.
-	Window(w *[2][]byte) int
+	RecvBuffers(w *[2][]byte) int
 
 	// Received parses n bytes that were written to the window. stamp is the kernel's receive time of the last ones, in ns by the
 	// loop's clock; 0: not known. An error ends the connection.
@@ -53,9 +53,9 @@ type Side interface {
 type MessageSide interface {
 	Side
 
-	// Take parses a received message. Its bytes must not change until Unread is 0, and the driver must not
+	// ReceivedMessage parses a received message. Its bytes must not change until Unread is 0, and the driver must not
 	// call Take again before that. An error ends the connection.
-	Take(b []byte) error
+	ReceivedMessage(b []byte) error
 
 	// Unread returns the number of bytes of the last message that wait for memory.
 	Unread() int
