@@ -11,11 +11,14 @@ import (
 
 var transports = []string{"inproc", "codec", "tcp", "uring", "rdma"}
 
+// networks are the Owners of factors that belong to a network.
+var networks = []string{"transport", "client-transport"}
+
 var networkRows = []Factor{
 	{Name: "transport", Common: true, Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
 		Help:    "network between client and server: inproc (none: a call), codec (none: frames without a kernel), tcp, uring or rdma",
 		Meaning: "network between client and server"},
-	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, At: func(v *Values) any { return &v.Load.ClientTransport },
+	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, Owners: []string{"transport"}, At: func(v *Values) any { return &v.Load.ClientTransport },
 		Help:    "the client's side, where it differs: tcp and uring understand each other",
 		Meaning: "network of the client's side"},
 }
@@ -24,15 +27,15 @@ var loopRows = []Factor{
 	{Name: "placement", Group: "Loops", Side: Server, Default: "colocated", Words: []string{"colocated", "dispatched"}, At: func(v *Values) any { return &v.Server.Placement },
 		Help:    "colocated: every loop has connections and keys; dispatched: network loops and store loops",
 		Meaning: "colocated: every loop has connections and keys; dispatched: network loops and store loops"},
-	{Name: "server-threads", Common: true, Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.Threads },
+	{Name: "server-threads", Common: true, Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"placement"}, At: func(v *Values) any { return &v.Server.Threads },
 		Help:    "loops of the server; 0: one (dispatched: --net-loops and --store-loops)",
 		Meaning: "loops of the server",
 		Sweep:   Unless("placement", "dispatched")},
-	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.NetLoops },
+	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.NetLoops },
 		Help:    "dispatched: loops with connections; 0: one",
 		Meaning: "dispatched: loops with connections",
 		Effect:  Where("placement", "dispatched")},
-	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.StoreLoops },
+	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.StoreLoops },
 		Help:    "dispatched: loops with keys; 0: one",
 		Meaning: "dispatched: loops with keys",
 		Effect:  Where("placement", "dispatched")},
@@ -43,7 +46,7 @@ var loopRows = []Factor{
 		Help:    "hybrid: how long to spin before sleeping",
 		Meaning: "hybrid: how long a loop spins before it sleeps",
 		When:    Where("wait", "hybrid")},
-	{Name: "server-cpus", Group: "Loops", Side: Server, ByRun: true, At: func(v *Values) any { return &v.Server.CPUs },
+	{Name: "server-cpus", Group: "Loops", Side: Server, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.CPUs },
 		Help:    "CPUs of the server process (0,2-3; any); default: apart from the client's",
 		Meaning: "CPUs of the server's process"},
 }

@@ -18,7 +18,7 @@ func testFlags() Flags {
 	f := Flags{}
 	for _, n := range []string{"backend", "mix", "key-dist", "key-bytes", "value-bytes", "records", "duration", "warmup", "seed",
 		"cache-bytes", "loop", "wait", "placement", "client-threads", "server-threads", "target-per-s", "rdma-verb"} {
-		f[n] = anything
+		f[n] = Rule{Parse: anything, OfTransport: n == "rdma-verb"}
 	}
 	number := func(v string) (string, error) {
 		n, err := strconv.Atoi(v)
@@ -27,13 +27,13 @@ func testFlags() Flags {
 		}
 		return strconv.Itoa(n), nil
 	}
-	f["conns"], f["depth"] = number, number
-	f["transport"] = func(v string) (string, error) {
+	f["conns"], f["depth"] = Rule{Parse: number}, Rule{Parse: number}
+	f["transport"] = Rule{Parse: func(v string) (string, error) {
 		if !slices.Contains([]string{"inproc", "tcp", "uring", "rdma"}, v) {
 			return "", fmt.Errorf("unknown transport %q", v)
 		}
 		return v, nil
-	}
+	}}
 	return f
 }
 
@@ -329,10 +329,10 @@ func FuzzRead(f *testing.F) {
 		for _, c := range x.Cells {
 			for _, flag := range c {
 				check := flags[flag.Name]
-				if check == nil {
+				if check.Parse == nil {
 					t.Fatalf("%s: no flag", flag.Name)
 				}
-				if _, err := check(flag.Value); err != nil {
+				if _, err := check.Parse(flag.Value); err != nil {
 					t.Fatalf("cell %q", c)
 				}
 			}
