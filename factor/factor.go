@@ -7,6 +7,7 @@
 package factor
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +20,8 @@ import (
 type Factor struct {
 	Name    string // of the flag and of the key in experiment.yaml
 	Group   string // heading in --help
-	Help    string // of the flag
-	Meaning string // of the column
+	Help    string // of the flag, for --help
+	Meaning string // of the column, for docs/columns.md and datapackage.json; "": as Help
 	Column  string // "": the name with underscores, with _ns for a duration; NoColumn: none
 
 	At      func(v *Values) any // returns a pointer to the value; its type determines Kind
@@ -62,6 +63,9 @@ func (f *Factor) HasAny(s Side) bool { return f.Side&s != 0 }
 
 // BelongsTo reports whether a factor belongs to the values of the factor owner.
 func (f *Factor) BelongsTo(owner string) bool { return slices.Contains(f.Owners, owner) }
+
+// Description describes the factor's column.
+func (f *Factor) Description() string { return cmp.Or(f.Meaning, f.Help) }
 
 // ColumnName is the name of a factor's column; "": it has none.
 func (f *Factor) ColumnName() string {
