@@ -120,29 +120,3 @@ func parseUser(text string) (*access.Entry, error) {
 	}
 	return &access.Entry{Name: name, Secret: secret}, nil
 }
-
-// checkAddress refuses a flag that is no host:port, whose port is least or above: 0, where one is picked, or 1.
-func checkAddress(flag, addr string, least uint64) error {
-	if err := checkHostPort(addr, least); err != nil {
-		return usagef("--%s %s: %v", flag, quote.URL(addr), err)
-	}
-	return nil
-}
-
-// checkHostPort says what is wrong with an address, without the address.
-func checkHostPort(addr string, least uint64) error {
-	if _, local := socket.UnixPath(addr); local {
-		return errUnixHere
-	}
-	host, port, err := net.SplitHostPort(addr)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	switch {
-	case err != nil:
-		return errors.New("must be host:port, such as 127.0.0.1:7070 or [::1]:7070")
-	case strings.ContainsAny(host, "@/ "):
-		return errors.New("the host must be a name or an address, with nothing before it")
-	case perr != nil || n < least:
-		return fmt.Errorf("the port must be a number from %d to 65535", least)
-	}
-	return nil
-}
