@@ -35,13 +35,11 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@$(MAKE) deps FOR=build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: ## install what is missing, build, and measure: tables in about 4 minutes
+run: ## install what is missing, build, and measure: ratios in about 5 minutes
 	@$(MAKE) deps FOR=run
 	@$(HAS_RDMA) || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare & \
 	    $(MAKE) build; code=$$?; wait; exit $$code
-	bin/kvwire run experiments/quick
-	@$(HAS_RDMA) || bin/kvwire run --vm experiments/quick-rdma || \
-	    { [ $$? -eq 125 ] && echo "kvwire: RDMA was not measured: no device, and no guest (see above)" >&2; }
+	@setup/measure.sh
 
 check: ## in 3 minutes: format, vet, lint, and short tests of all packages
 	@$(MAKE) deps FOR=build

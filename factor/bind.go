@@ -10,8 +10,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// groupOf is the key of the annotation that holds a flag's group.
-const groupOf = "group"
+// Keys of a flag's annotations: its group, and that --help shows it.
+const (
+	groupOf = "group"
+	common  = "common"
+)
 
 // Bind adds flags to set, for the factors for which pass is true. Parsing the flags writes to v; Bind sets v to their defaults.
 func (t Table) Bind(set *pflag.FlagSet, v *Values, pass func(*Factor) bool) {
@@ -59,6 +62,9 @@ func (f *Factor) bind(set *pflag.FlagSet, v *Values) {
 	}
 	g := set.Lookup(f.Name)
 	g.Annotations = map[string][]string{groupOf: {f.Group}}
+	if f.Common {
+		g.Annotations[common] = []string{On}
+	}
 	g.Hidden = f.Hidden
 	if f.Range != (Span{}) {
 		limit(g, f.Range)
@@ -72,18 +78,39 @@ func scratch() *pflag.FlagSet {
 	return set
 }
 
-// Usage writes the help of a set: first the flags that are not factors, then the factors by group.
-func Usage(w io.Writer, set *pflag.FlagSet) {
+// HelpAll is the flag that prints all flags of a command. --help prints the common ones.
+const HelpAll = "help-all"
+
+// Group puts flags that are no factors under a heading of --help-all. --help does not show them.
+func Group(set *pflag.FlagSet, heading string, names ...string) {
+	for _, name := range names {
+		g := set.Lookup(name)
+		if g.Annotations == nil {
+			g.Annotations = map[string][]string{}
+		}
+		g.Annotations[groupOf] = []string{heading}
+	}
+}
+
+// Usage writes the flags of a set: first those without a group, then the others by group. Unless all is true, it writes the common factors
+// only, and how many flags it leaves out.
+func Usage(w io.Writer, set *pflag.FlagSet, all bool) {
 	sets := map[string]*pflag.FlagSet{"": scratch()}
 	groups := []string{""}
+	shown, total := 0, 0
 	set.VisitAll(func(g *pflag.Flag) {
 		if g.Hidden {
 			return
 		}
+		total++
 		name := ""
 		if of := g.Annotations[groupOf]; len(of) > 0 {
 			name = of[0]
 		}
+		if name != "" && !all && g.Annotations[common] == nil {
+			return
+		}
+		shown++
 		if sets[name] == nil {
 			sets[name] = scratch()
 			groups = append(groups, name)
@@ -91,11 +118,17 @@ func Usage(w io.Writer, set *pflag.FlagSet) {
 		sets[name].AddFlag(g)
 	})
 	for _, name := range groups {
+		if !sets[name].HasFlags() {
+			continue
+		}
 		heading := "Flags"
 		if name != "" {
 			heading = "\n" + name
 		}
 		fmt.Fprintf(w, "%s:\n%s", heading, sets[name].FlagUsagesWrapped(100))
+	}
+	if shown < total {
+		fmt.Fprintf(w, "\nThese are the common flags: %d of %d. %s --%s lists all.\n", shown, total, set.Name(), HelpAll)
 	}
 }
 

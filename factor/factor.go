@@ -35,7 +35,8 @@ type Factor struct {
 	ByRun               bool // the run fills in the column, with the value that it really used
 
 	Side   Side
-	Hidden bool // --help does not show it
+	Common bool // --help shows it; --help-all shows the others, too
+	Hidden bool // neither shows it
 }
 
 // NoColumn is the Column of a factor without one.

@@ -121,7 +121,7 @@ func TestHelpIsInGroups(t *testing.T) {
 	set.Bool("json", false, "print JSON")
 	All.Bind(set, &v, Any(Server))
 	var b strings.Builder
-	Usage(&b, set)
+	Usage(&b, set, true)
 	at := 0
 	for _, part := range []string{"Flags:\n      --json", "\nNetwork:\n      --transport string", "\nStore:\n      --backend string", "\n" + rdmaGroup + ":\n      --rdma-verb string"} {
 		i := strings.Index(b.String()[at:], part)

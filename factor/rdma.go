@@ -15,7 +15,7 @@ var onRDMA = Where("transport", "rdma")
 var rdmaDefaults, _ = rdma.Options{}.Defaults()
 
 var rdmaRows = []Factor{
-	{Name: "rdma-verb", Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), At: func(v *Values) any { return &v.RDMA.Verb },
+	{Name: "rdma-verb", Common: true, Group: rdmaGroup, Side: Server | Client | Alike, Default: rdmaDefaults.Verb.String(), Words: rdma.Verbs(), At: func(v *Values) any { return &v.RDMA.Verb },
 		Help:    "how messages travel: " + strings.Join(rdma.Verbs(), ", "),
 		Meaning: "how messages travel: send, write or read",
 		When:    onRDMA},

@@ -12,7 +12,7 @@ import (
 var transports = []string{"inproc", "codec", "tcp", "uring", "rdma"}
 
 var networkRows = []Factor{
-	{Name: "transport", Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
+	{Name: "transport", Common: true, Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
 		Help:    "network between client and server: inproc (none: a call), codec (none: frames without a kernel), tcp, uring or rdma",
 		Meaning: "network between client and server"},
 	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, At: func(v *Values) any { return &v.Load.ClientTransport },
@@ -24,7 +24,7 @@ var loopRows = []Factor{
 	{Name: "placement", Group: "Loops", Side: Server, Default: "colocated", Words: []string{"colocated", "dispatched"}, At: func(v *Values) any { return &v.Server.Placement },
 		Help:    "colocated: every loop has connections and keys; dispatched: network loops and store loops",
 		Meaning: "colocated: every loop has connections and keys; dispatched: network loops and store loops"},
-	{Name: "server-threads", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.Threads },
+	{Name: "server-threads", Common: true, Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.Threads },
 		Help:    "loops of the server; 0: one (dispatched: --net-loops and --store-loops)",
 		Meaning: "loops of the server",
 		Sweep:   Unless("placement", "dispatched")},
@@ -36,7 +36,7 @@ var loopRows = []Factor{
 		Help:    "dispatched: loops with keys; 0: one",
 		Meaning: "dispatched: loops with keys",
 		Effect:  Where("placement", "dispatched")},
-	{Name: "wait", Group: "Loops", Side: Server | Client, Default: "block", Words: []string{"block", "spin", "hybrid"}, At: func(v *Values) any { return &v.Server.Wait },
+	{Name: "wait", Common: true, Group: "Loops", Side: Server | Client, Default: "block", Words: []string{"block", "spin", "hybrid"}, At: func(v *Values) any { return &v.Server.Wait },
 		Help:    "what an idle loop does, on both sides: block, spin or hybrid",
 		Meaning: "what an idle loop does: block, spin or hybrid"},
 	{Name: "spin-max", Group: "Loops", Side: Server | Client, Default: "50us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Server.SpinMax },
@@ -76,6 +76,15 @@ func (v *Values) CheckServer(given Given) error {
 		}
 	}
 	return nil
+}
+
+// ServerTexts returns the server's factors by name, as a user would write them.
+func (v *Values) ServerTexts() map[string]string {
+	texts, get := map[string]string{}, All.Get(v)
+	for _, name := range All.Of(Server) {
+		texts[name] = get(name)
+	}
+	return texts
 }
 
 // Plan returns the plan of the server's loops. net is how loops with connections sleep. local is true if client and server are one process, without

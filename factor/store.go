@@ -19,17 +19,17 @@ var (
 )
 
 var storeRows = []Factor{
-	{Name: "backend", Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
+	{Name: "backend", Common: true, Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
 		Help:    "null: answers without a lookup; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request",
 		Meaning: "null: answers without a lookup; mem: the store in memory; disk: the store in files; raw: random pages of one file, without a store"},
-	{Name: "dir", Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
+	{Name: "dir", Common: true, Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
 		Help: "the store's folder; default: a temporary one, removed at the end",
 		When: onFiles},
-	{Name: "cache-bytes", Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.CacheBytes },
+	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.CacheBytes },
 		Help:    "page cache of the whole store",
 		Meaning: "page cache of the whole store",
 		When:    Where("backend", store.Disk.String())},
-	{Name: "durability", Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
+	{Name: "durability", Common: true, Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
 		Help:    "a put is acknowledged when the device has it (device) or has flushed it (flush)",
 		Meaning: "when a put is acknowledged: device or flush",
 		When:    onFiles},
@@ -52,7 +52,7 @@ var storeRows = []Factor{
 }
 
 var diskRows = []Factor{
-	{Name: "disk-engine", Group: "Disk engine", Side: Server, Default: store.EngineUring, Words: store.EngineNames, At: func(v *Values) any { return &v.Store.Engine },
+	{Name: "disk-engine", Common: true, Group: "Disk engine", Side: Server, Default: store.EngineUring, Words: store.EngineNames, At: func(v *Values) any { return &v.Store.Engine },
 		Help:    "how pages are read and written: " + strings.Join(store.EngineNames, ", ") + "; where there is no io_uring and none is given, pool",
 		Meaning: "how pages are read and written",
 		When:    onFiles},

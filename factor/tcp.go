@@ -31,7 +31,7 @@ var tcpRows = []Factor{
 		Help:    "what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine",
 		Meaning: "tcp: what moves the bytes of the client's connections: epoll or goroutine",
 		When:    onTCP, Effect: Unless("client-transport", "uring"), Sweep: Unless("tls", On)},
-	{Name: "tls", Group: tcpGroup, Side: Server | Client | Alike, Default: Off, Words: []string{On, Off}, At: func(v *Values) any { return &v.TCP.TLS },
+	{Name: "tls", Common: true, Group: tcpGroup, Side: Server | Client | Alike, Default: Off, Words: []string{On, Off}, At: func(v *Values) any { return &v.TCP.TLS },
 		Help:    "TLS 1.3 on each connection, between engines goroutine on both sides: on or off; a run's own server gets a certificate by itself, for others see --tls-cert and --tls-ca",
 		Meaning: "tcp: TLS 1.3 on each connection: on or off",
 		When:    onTCP, Sweep: Unless("client-transport", "uring")},

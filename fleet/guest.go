@@ -17,7 +17,8 @@ type Guest struct {
 	Script   string // GuestScript
 	Two      bool
 	Timeout  time.Duration // when the guest is ended at the latest
-	File     string        // of the experiment
+	File     string        // of the experiment, or the name of a built-in one
+	Folders  []string      // what the guest must be able to read beside the program: the folder of File
 	Dir      string        // for the results
 	Writable string        // a folder that exists: Dir, or one above it
 	Flags    []string      // of kvwire run
@@ -32,7 +33,10 @@ func (g *Guest) Execute() error {
 	if err != nil {
 		return err
 	}
-	args := []string{g.Script, "--timeout", strconv.Itoa(int(g.Timeout.Seconds())), "--rw", g.Writable, "--ro", filepath.Dir(exe), "--ro", filepath.Dir(g.File)}
+	args := []string{g.Script, "--timeout", strconv.Itoa(int(g.Timeout.Seconds())), "--rw", g.Writable, "--ro", filepath.Dir(exe)}
+	for _, folder := range g.Folders {
+		args = append(args, "--ro", folder)
+	}
 	if g.Two {
 		args = append(args, "--two", "--server", "exec '"+strings.ReplaceAll(exe, "'", `'\''`)+"' host --insecure --listen "+serverGuest)
 	}

@@ -32,30 +32,34 @@ func (d *Display) Clear() { d.line.Clear() }
 
 // Started implements Watcher.
 func (d *Display) Started(s Step) {
-	d.line.Show("%s: starting; about %v left", d.title(s), s.Left.Round(time.Second))
+	d.line.Show("%s, about %v left: starting", d.title(s), s.Left.Round(time.Second))
 }
 
 // Sliced implements Watcher.
 func (d *Display) Sliced(s Step, rounds, of int) {
-	d.line.Show("%s: round %d of %d; about %v left", d.title(s), rounds, of, s.Left.Round(time.Second))
+	d.line.Show("%s, about %v left: round %d of %d", d.title(s), s.Left.Round(time.Second), rounds, of)
 }
 
 // Kept implements Watcher.
 func (d *Display) Kept(s Step, rows []*report.Row) {
 	var parts []string
 	for _, row := range rows {
+		if row.Phase == "aa" && row.Ops.Known() {
+			continue // the baseline again says nothing of its own
+		}
+		name := report.SeriesName(d.x.Compare, row.Variant)
 		again := d.shown[row.SkippedReason+row.InvalidReason]
 		d.shown[row.SkippedReason+row.InvalidReason] = row.SkippedReason+row.InvalidReason != ""
 		switch {
 		case again && row.SkippedReason != "":
 		case again && !row.Ops.Known():
-			parts = append(parts, row.Variant+" failed")
+			parts = append(parts, name+" failed")
 		default:
-			parts = append(parts, row.Variant+" "+summary(row))
+			parts = append(parts, name+" "+summary(row))
 		}
 	}
 	if len(parts) > 0 {
-		d.line.Print(d.title(s) + ": " + strings.Join(parts, "; "))
+		d.line.Print(d.title(s) + ": " + strings.Join(parts, ", "))
 	}
 }
 
@@ -65,9 +69,9 @@ func (d *Display) Noted(s Step, line string) {
 	d.line.Print(d.title(s) + ": " + line)
 }
 
-// title names a step: [3/24] generation 1/12, backend=disk mix=get.
+// title names a step: [3/24] backend=disk mix=get.
 func (d *Display) title(s Step) string {
-	t := fmt.Sprintf("[%d/%d] generation %d/%d", s.Done, s.Of, s.Generation, s.Generations)
+	t := fmt.Sprintf("[%d/%d]", s.Done, s.Of)
 	name := ""
 	switch {
 	case s.Whole != nil && s.Whole.Stages:
@@ -78,7 +82,7 @@ func (d *Display) title(s Step) string {
 		name = QuestionName(d.x, d.x.Questions()[s.Question].Flags)
 	}
 	if name != "" {
-		t += ", " + name
+		t += " " + name
 	}
 	return t
 }
@@ -86,22 +90,17 @@ func (d *Display) title(s Step) string {
 // summary is the part of a progress line about one run.
 func summary(r *report.Row) string {
 	if r.SkippedReason != "" {
-		return "skipped: " + r.SkippedReason
+		return "skipped: " + report.Shorten(r.SkippedReason)
 	}
 	if !r.Ops.Known() && r.InvalidReason != "" {
 		return "failed: " + r.InvalidReason
 	}
-	s := "no operations"
+	m, err := report.FindMetric("cpu_ns_per_op")
+	if v, ok := m.Of(r).Get(); ok && err == nil {
+		return m.Text(v) + " CPU/op"
+	}
 	if v, ok := r.OpsPerS.Get(); ok {
-		s = report.Rate(v) + " ops/s"
+		return report.Rate(v) + " ops/s"
 	}
-	if v, ok := r.LatP50Ns.Get(); ok {
-		s += ", p50 " + report.Duration(v)
-	}
-	if m, err := report.FindMetric("cpu_ns_per_op"); err == nil {
-		if v, ok := m.Of(r).Get(); ok {
-			s += ", CPU " + m.Text(v)
-		}
-	}
-	return s
+	return "no operations"
 }

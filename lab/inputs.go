@@ -90,7 +90,7 @@ func CopyClaims(file, dir string) error {
 	if path == "" {
 		return nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := experiment.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -55,11 +55,13 @@ func WriteUnits(dir string, all []units.Unit) error {
 	return WriteFile(filepath.Join(dir, UnitsFile), append(b, '\n'))
 }
 
-// counts are what a row counts of each unit, per operation; NA where it does not.
-var counts = []struct {
+// unitCount is what a row counts of a unit, per operation; NA where it does not.
+type unitCount struct {
 	unit string
 	of   func(r *Row) Float
-}{
+}
+
+var counts = []unitCount{
 	{units.Operation, func(*Row) Float { return F(1) }},
 	{units.Frame, func(r *Row) Float {
 		if r.Transport == "inproc" {

@@ -52,30 +52,30 @@ type Expected struct {
 	Least, Most float64       // -Inf and +Inf: none
 }
 
-// Shown is one comparison that tests a claim.
-type Shown struct {
-	Metric Metric
-	Series []Series // one: its own value is tested; several, in order: the last is compared with the first, and each with the one before
-	Expect Expected
-	Self   Self // the A/A comparison of its question by this metric: the check of the instrument
+// ClaimTest is one comparison that tests a claim.
+type ClaimTest struct {
+	Metric  Metric
+	Series  []Series // one: its own value is tested; several, in order: the last is compared with the first, and each with the one before
+	Expect  Expected
+	AACheck AACheck // the A/A comparison of its question by this metric: the check of the instrument
 }
 
-// Answer is the answer to a claim.
-type Answer string
+// Finding is what the runs show of a claim.
+type Finding string
 
-// The answers.
+// The findings.
 const (
-	Agrees      Answer = "agrees"              // the figure lies within the claimed bounds, significantly
-	Disagrees   Answer = "disagrees"           // it lies outside, significantly
-	Unsure      Answer = "can't tell"          // neither
-	TooFew      Answer = "too few generations" // there is a figure, but fewer than MinPairs generations were planned
-	NotMeasured Answer = "not measured"
+	Agrees      Finding = "agrees"              // the figure lies within the claimed bounds, significantly
+	Disagrees   Finding = "disagrees"           // it lies outside, significantly
+	Unsure      Finding = "can't tell"          // neither
+	TooFew      Finding = "too few generations" // there is a figure, but fewer than MinPairs generations were planned
+	NotMeasured Finding = "not measured"
 )
 
-// Finding is the result of one Shown.
-type Finding struct {
-	Answer           Answer
-	Why              string  // the reason for the answer; may be ""
+// ClaimResult is the result of one ClaimTest.
+type ClaimResult struct {
+	Finding          Finding
+	Why              string  // the reason for the finding; may be ""
 	Pairs            int     // generations in the figure
 	LeftOut          int     // as a Comparison's
 	Value, Low, High float64 // the ratio, or the cell's own value; NaN: none
@@ -83,15 +83,15 @@ type Finding struct {
 	PHolm            float64 // NaN: not tested
 }
 
-// JudgeClaims answers all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number: with
+// JudgeClaims judges all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number: with
 // fewer than MinPairs there is no verdict.
 //
 // A figure agrees when it lies within the bounds, and the hypothesis that it equals a bound is rejected for each bound. It
 // disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when
 // "no difference" is rejected. It disagrees when a difference of stats.Matters in this direction is rejected. Along an axis it
 // also disagrees when a step goes the other way by more than stats.Matters: the steps of an axis share another stats.Alpha.
-func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
-	out := make([]Finding, len(all))
+func JudgeClaims(all []ClaimTest, generations int) ([]ClaimResult, error) {
+	out := make([]ClaimResult, len(all))
 	var tested []int // of out
 	var ps []float64
 	for i := range all {
@@ -99,14 +99,14 @@ func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out[i] = f; f.Answer == Agrees || f.Answer == Disagrees {
+		if out[i] = f; f.Finding == Agrees || f.Finding == Disagrees {
 			tested, ps = append(tested, i), append(ps, p)
 		}
 	}
 	for k, p := range stats.Holm(ps) {
 		i := tested[k]
 		if out[i].PHolm = p; p > stats.Alpha {
-			out[i].Answer, out[i].Why = Unsure, ""
+			out[i].Finding, out[i].Why = Unsure, ""
 		}
 		if err := all[i].steps(&out[i]); err != nil {
 			return nil, err
@@ -115,9 +115,9 @@ func JudgeClaims(all []Shown, generations int) ([]Finding, error) {
 	return out, nil
 }
 
-// find answers for one comparison alone. Agrees and Disagrees tell only where the figure lies; the caller corrects p by Holm's method.
-func (s *Shown) find(generations int) (f Finding, p float64, err error) {
-	f = Finding{Answer: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
+// find judges one comparison alone. Agrees and Disagrees tell only where the figure lies; the caller corrects p by Holm's method.
+func (s *ClaimTest) find(generations int) (f ClaimResult, p float64, err error) {
+	f = ClaimResult{Finding: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
 	of, figure, err := s.effect()
 	if err != nil {
 		return f, 0, err
@@ -140,30 +140,30 @@ func (s *Shown) find(generations int) (f Finding, p float64, err error) {
 	f.Value, f.Low, f.High, f.Level = figure(of.Estimate), figure(of.Low), figure(of.High), of.Level
 	switch {
 	case generations < MinPairs:
-		f.Answer, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d generations", MinPairs)
+		f.Finding, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d generations", MinPairs)
 		return f, 0, nil
 	case of.pairs < MinPairs:
 		f.Why = fmt.Sprintf("%d generations: a verdict takes %d", of.pairs, MinPairs)
 		return f, 0, nil
 	case short.why != "":
-		f.Answer, f.Why = Unsure, short.why
+		f.Finding, f.Why = Unsure, short.why
 		return f, 0, nil
-	case len(s.Series) > 1 && !s.Self.Checked && !s.sized():
-		f.Answer, f.Why = Unsure, unchecked
+	case len(s.Series) > 1 && !s.AACheck.Checked && !s.sized():
+		f.Finding, f.Why = Unsure, unchecked
 		return f, 0, nil
-	case len(s.Series) > 1 && s.Self.Differs:
-		f.Answer, f.Why = Unsure, s.Self.why()
+	case len(s.Series) > 1 && s.AACheck.Differs:
+		f.Finding, f.Why = Unsure, s.AACheck.why()
 		return f, 0, nil
 	}
-	f.Answer, p, err = s.place(of)
-	if f.Answer == Disagrees && s.goesAsClaimed(of) {
+	f.Finding, p, err = s.place(of)
+	if f.Finding == Disagrees && s.goesAsClaimed(of) {
 		f.Why = "the direction is as claimed, the size is not"
 	}
 	return f, p, err
 }
 
 // sized reports whether a claim can be judged without an A/A check: it has no direction, or a bound in that direction.
-func (s *Shown) sized() bool {
+func (s *ClaimTest) sized() bool {
 	switch s.Expect.Direction {
 	case stats.Higher:
 		return !math.IsInf(s.Expect.Least, 0)
@@ -174,7 +174,7 @@ func (s *Shown) sized() bool {
 }
 
 // effect is the effect over the generations. figure converts it: exp of a log-ratio, or the value itself.
-func (s *Shown) effect() (of paired, figure func(float64) float64, err error) {
+func (s *ClaimTest) effect() (of paired, figure func(float64) float64, err error) {
 	if len(s.Series) == 1 {
 		of, err = s.Series[0].own(s.Metric)
 		return of, func(v float64) float64 { return v }, err
@@ -185,7 +185,7 @@ func (s *Shown) effect() (of paired, figure func(float64) float64, err error) {
 
 // bounds are the bounds of the effect: of a value itself, or of the logarithm of a ratio. A direction begins beyond delta, and Same
 // lies within stats.Matters.
-func (s *Shown) bounds(delta float64) (least, most float64) {
+func (s *ClaimTest) bounds(delta float64) (least, most float64) {
 	least, most = s.Expect.Least, s.Expect.Most
 	if len(s.Series) == 1 {
 		return least, most
@@ -204,13 +204,13 @@ func (s *Shown) bounds(delta float64) (least, most float64) {
 
 // place returns where the estimate lies, and p of the hypothesis that the true value does not lie there. A direction agrees with any difference that is certain,
 // and is refuted if a difference of stats.Matters is certainly absent.
-func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
-	answer, p = Unsure, 1
+func (s *ClaimTest) place(of paired) (finding Finding, p float64, err error) {
+	finding, p = Unsure, 1
 	if least, most := s.bounds(0); of.Estimate > least && of.Estimate < most {
 		if p, err = of.beyond(least, most); err != nil || p <= stats.Alpha {
 			return Agrees, p, err
 		}
-		answer = Agrees // p is above Alpha, so Holm's method refuses it
+		finding = Agrees // p is above Alpha, so Holm's method refuses it
 	}
 	var bound float64
 	switch least, most := s.bounds(stats.Matters); {
@@ -219,13 +219,13 @@ func (s *Shown) place(of paired) (answer Answer, p float64, err error) {
 	case of.Estimate >= most:
 		bound = most
 	default:
-		return answer, p, nil
+		return finding, p, nil
 	}
 	refuted, err := of.beyond(bound)
-	if err != nil || refuted <= stats.Alpha || answer == Unsure {
+	if err != nil || refuted <= stats.Alpha || finding == Unsure {
 		return Disagrees, refuted, err
 	}
-	return answer, p, nil
+	return finding, p, nil
 }
 
 // beyond is p of the hypothesis that the effect equals one of the bounds: the largest p of all bounds.
@@ -248,14 +248,14 @@ func (p *paired) beyond(bounds ...float64) (most float64, err error) {
 }
 
 // goesAsClaimed reports whether the whole interval lies on the claimed side of 1.
-func (s *Shown) goesAsClaimed(of paired) bool {
+func (s *ClaimTest) goesAsClaimed(of paired) bool {
 	return s.Expect.Direction == stats.Higher && of.Low > 0 || s.Expect.Direction == stats.Lower && of.High < 0
 }
 
 // steps checks each step along an axis: none may go the other way.
-func (s *Shown) steps(f *Finding) error {
+func (s *ClaimTest) steps(f *ClaimResult) error {
 	n := len(s.Series) - 1
-	if n < 2 || f.Answer == Disagrees {
+	if n < 2 || f.Finding == Disagrees {
 		return nil
 	}
 	limit, level := math.Log1p(stats.Matters), 1-stats.Alpha/float64(n)
@@ -266,7 +266,7 @@ func (s *Shown) steps(f *Finding) error {
 		}
 		step := fmt.Sprintf("from %s to %s", s.Series[i].Label, s.Series[i+1].Label)
 		if of.pairs < MinPairs {
-			f.Answer, f.Why = Unsure, fmt.Sprintf("%s: %d generations, and a verdict takes %d", step, of.pairs, MinPairs)
+			f.Finding, f.Why = Unsure, fmt.Sprintf("%s: %d generations, and a verdict takes %d", step, of.pairs, MinPairs)
 			continue
 		}
 		e, err := stats.Paired(of.d, level)
@@ -275,7 +275,7 @@ func (s *Shown) steps(f *Finding) error {
 		}
 		against := s.Expect.Direction == stats.Higher && e.High < -limit || s.Expect.Direction == stats.Lower && e.Low > limit
 		if against && e.Level >= level {
-			f.Answer, f.Why = Disagrees, fmt.Sprintf("%s the ratio is %.2f", step, math.Exp(e.Estimate))
+			f.Finding, f.Why = Disagrees, fmt.Sprintf("%s the ratio is %.2f", step, math.Exp(e.Estimate))
 			return nil
 		}
 	}
@@ -318,10 +318,10 @@ func (s *Series) missing(m Metric, ratio bool) (why string) {
 	return s.Label + ": " + why
 }
 
-// Overall is the answer to a claim with several comparisons: all of them must agree.
-func Overall(findings []Finding) Answer {
-	for _, a := range []Answer{Disagrees, Unsure, TooFew, NotMeasured} {
-		if slices.ContainsFunc(findings, func(f Finding) bool { return f.Answer == a }) {
+// Overall is the finding for a claim with several comparisons: all of them must agree.
+func Overall(findings []ClaimResult) Finding {
+	for _, a := range []Finding{Disagrees, Unsure, TooFew, NotMeasured} {
+		if slices.ContainsFunc(findings, func(f ClaimResult) bool { return f.Finding == a }) {
 			return a
 		}
 	}

@@ -21,20 +21,20 @@ func expected(direction stats.Verdict, least, most float64) Expected {
 }
 
 // shown compares rates by ops_per_s, over n generations of a still machine.
-func shown(t *testing.T, e Expected, n int, rates ...float64) Shown {
+func shown(t *testing.T, e Expected, n int, rates ...float64) ClaimTest {
 	t.Helper()
 	m, err := FindQuantity("ops_per_s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Shown{Metric: m, Expect: e, Self: Self{Checked: true}}
+	s := ClaimTest{Metric: m, Expect: e, AACheck: AACheck{Checked: true}}
 	for i, rate := range rates {
 		s.Series = append(s.Series, series(string(rune('a'+i)), n, rate, still(i)))
 	}
 	return s
 }
 
-func judged(t *testing.T, generations int, all ...Shown) []Finding {
+func judged(t *testing.T, generations int, all ...ClaimTest) []ClaimResult {
 	t.Helper()
 	f, err := JudgeClaims(all, generations)
 	if err != nil {
@@ -48,7 +48,7 @@ func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 		name        string
 		e           Expected
 		base, of    float64
-		want        Answer
+		want        Finding
 		why         string
 		generations int
 		self        string // "": the baseline is like itself; differs; unchecked
@@ -82,13 +82,13 @@ func TestAClaimIsHeldAgainstTheRatio(t *testing.T) {
 		s := shown(t, c.e, c.generations, c.base, c.of)
 		switch c.self {
 		case "differs":
-			s.Self = Self{Checked: true, Differs: true, Wide: Interval{1.01, 1.03, 0.99}}
+			s.AACheck = AACheck{Checked: true, Differs: true, Wide: Interval{1.01, 1.03, 0.99}}
 		case "unchecked":
-			s.Self = Self{}
+			s.AACheck = AACheck{}
 		}
 		f := judged(t, c.generations, s)[0]
-		if f.Answer != c.want || !strings.Contains(f.Why, c.why) || c.why == "" && f.Why != "" && c.want != TooFew {
-			t.Errorf("%s: %q, %q; want %q, %q", c.name, f.Answer, f.Why, c.want, c.why)
+		if f.Finding != c.want || !strings.Contains(f.Why, c.why) || c.why == "" && f.Why != "" && c.want != TooFew {
+			t.Errorf("%s: %q, %q; want %q, %q", c.name, f.Finding, f.Why, c.want, c.why)
 		}
 		if math.Abs(f.Value/(c.of/c.base)-1) > 0.01 || f.Low > f.Value || f.High < f.Value || f.Pairs != c.generations {
 			t.Errorf("%s: a ratio of %v in %v to %v, of %d", c.name, f.Value, f.Low, f.High, f.Pairs)
@@ -111,13 +111,13 @@ func TestAClaimOfACellsOwnValue(t *testing.T) {
 		}
 		return s
 	}
-	for v, want := range map[float64]Answer{1. / 128: Agrees, 1. / 32: Disagrees, 0: Agrees} {
-		f := judged(t, 10, Shown{Metric: m, Series: []Series{of(v, 10)}, Expect: expected("", 0, 1./64)})[0]
-		if f.Answer != want || math.Abs(f.Value-v) > 0.02*v {
+	for v, want := range map[float64]Finding{1. / 128: Agrees, 1. / 32: Disagrees, 0: Agrees} {
+		f := judged(t, 10, ClaimTest{Metric: m, Series: []Series{of(v, 10)}, Expect: expected("", 0, 1./64)})[0]
+		if f.Finding != want || math.Abs(f.Value-v) > 0.02*v {
 			t.Errorf("%v: %+v, want %s", v, f, want)
 		}
 	}
-	if f := judged(t, 1, Shown{Metric: m, Series: []Series{of(1, 1)}, Expect: expected("", 0, 1./64)})[0]; f.Answer != TooFew || f.Value != 1.01 || f.Level != 0 {
+	if f := judged(t, 1, ClaimTest{Metric: m, Series: []Series{of(1, 1)}, Expect: expected("", 0, 1./64)})[0]; f.Finding != TooFew || f.Value != 1.01 || f.Level != 0 {
 		t.Errorf("one generation: %+v", f)
 	}
 	if s := m.Text(1. / 64); s != "0.0156" {
@@ -138,7 +138,7 @@ func TestABaselineInOneProcessIsCheckedByTheCPUTimeOfBothSides(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err := SelfOf(of(1), of(1.2), m); err != nil || s.Checked != checked || s.Differs != checked {
+		if s, err := CheckAA(of(1), of(1.2), m); err != nil || s.Checked != checked || s.Differs != checked {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 		name  string
 		e     Expected
 		rates []float64
-		want  Answer
+		want  Finding
 		why   string
 	}{
 		{"rises", expected(stats.Higher, 2, 0), []float64{1e5, 2e5, 4e5}, Agrees, ""},
@@ -160,43 +160,43 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 		{"falls and rises", expected(stats.Lower, 0, 0.5), []float64{4e5, 1e5, 1.5e5}, Disagrees, "from b to c the ratio is 1.50"},
 	} {
 		f := judged(t, 10, shown(t, c.e, 10, c.rates...))[0]
-		if f.Answer != c.want || !strings.HasPrefix(f.Why, c.why) || c.why == "" && f.Why != "" {
+		if f.Finding != c.want || !strings.HasPrefix(f.Why, c.why) || c.why == "" && f.Why != "" {
 			t.Errorf("%s: %+v", c.name, f)
 		}
 	}
 	s := shown(t, expected(stats.Higher, 2, 0), 10, 1e5, 2e5, 4e5)
 	spoil(s.Series[1], 5)
-	if f := judged(t, 10, s)[0]; f.Answer != Unsure || f.Why != "from b to c: 5 generations, and a verdict takes 6" {
+	if f := judged(t, 10, s)[0]; f.Finding != Unsure || f.Why != "from b to c: 5 generations, and a verdict takes 6" {
 		t.Errorf("a step that is not known: %+v", f)
 	}
 }
 
 func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(s *Shown)
+		change func(s *ClaimTest)
 		why    string
 	}{
-		"not run": {func(s *Shown) { s.Series[1].Rows = nil }, "b: not run"},
-		"skipped": {func(s *Shown) {
+		"not run": {func(s *ClaimTest) { s.Series[1].Rows = nil }, "b: not run"},
+		"skipped": {func(s *ClaimTest) {
 			for _, r := range s.Series[0].Rows {
 				r.SkippedReason, r.OpsPerS = "no device", Float{}
 			}
 		}, "a: skipped: no device"},
-		"failed": {func(s *Shown) {
+		"failed": {func(s *ClaimTest) {
 			for _, r := range s.Series[1].Rows {
 				r.InvalidReason, r.OpsPerS = "it broke", Float{}
 			}
 		}, "b: failed: it broke"},
-		"without the figure": {func(s *Shown) { s.Metric, _ = FindQuantity("batch_mean") }, "a: it has no batch_mean"},
-		"nothing":            {func(s *Shown) { s.Series[0] = series("a", 10, 0, still(1)) }, "a: ops_per_s is 0, which has no ratio"},
-		"no generation of both": {func(s *Shown) {
+		"without the figure": {func(s *ClaimTest) { s.Metric, _ = FindQuantity("batch_mean") }, "a: it has no batch_mean"},
+		"nothing":            {func(s *ClaimTest) { s.Series[0] = series("a", 10, 0, still(1)) }, "a: ops_per_s is 0, which has no ratio"},
+		"no generation of both": {func(s *ClaimTest) {
 			for b := 1; b <= 5; b++ {
 				delete(s.Series[0].Rows, b)
 				delete(s.Series[1].Rows, b+5)
 			}
 		}, "no generation has valid runs of all cells"},
-		"few valid runs": {func(s *Shown) { spoil(s.Series[1], 5) }, "5 generations: a verdict takes 6"},
-		"cut short": {func(s *Shown) {
+		"few valid runs": {func(s *ClaimTest) { spoil(s.Series[1], 5) }, "5 generations: a verdict takes 6"},
+		"cut short": {func(s *ClaimTest) {
 			for b := 5; b <= 10; b++ {
 				delete(s.Series[0].Rows, b)
 			}
@@ -204,8 +204,8 @@ func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 	} {
 		s := shown(t, expected(stats.Higher, 0, 0), 10, 1e5, 2e5)
 		c.change(&s)
-		if f := judged(t, 10, s)[0]; f.Answer != NotMeasured || f.Why != c.why {
-			t.Errorf("%s: %q, %q; want %q", name, f.Answer, f.Why, c.why)
+		if f := judged(t, 10, s)[0]; f.Finding != NotMeasured || f.Why != c.why {
+			t.Errorf("%s: %q, %q; want %q", name, f.Finding, f.Why, c.why)
 		}
 	}
 }
@@ -213,28 +213,28 @@ func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
 // The more claims there are, the less each p says.
 func TestAllClaimsShareTheError(t *testing.T) {
 	one := shown(t, expected(stats.Higher, 0, 0), 7, 1e5, 2e5)
-	if f := judged(t, 7, one)[0]; f.Answer != Agrees {
+	if f := judged(t, 7, one)[0]; f.Finding != Agrees {
 		t.Errorf("alone: %+v", f)
 	}
 	for _, f := range judged(t, 7, one, one, one, one) {
-		if f.Answer != Unsure || math.Abs(f.PHolm-4*0.015625) > 1e-12 {
+		if f.Finding != Unsure || math.Abs(f.PHolm-4*0.015625) > 1e-12 {
 			t.Errorf("among four: %+v", f)
 		}
 	}
 	missing := one
 	missing.Series = []Series{one.Series[0], {Label: "b"}}
-	if f := judged(t, 7, missing, missing, one, missing)[2]; f.Answer != Agrees {
+	if f := judged(t, 7, missing, missing, one, missing)[2]; f.Finding != Agrees {
 		t.Errorf("what was not measured takes no share: %+v", f)
 	}
 }
 
 func TestAllThatShowsAClaimHasToAgree(t *testing.T) {
-	for want, answers := range map[Answer][]Answer{
+	for want, answers := range map[Finding][]Finding{
 		Agrees: {Agrees, Agrees}, Disagrees: {Agrees, Unsure, Disagrees}, Unsure: {Agrees, Unsure, NotMeasured}, NotMeasured: {Agrees, NotMeasured}, TooFew: {TooFew, NotMeasured},
 	} {
-		var f []Finding
+		var f []ClaimResult
 		for _, a := range answers {
-			f = append(f, Finding{Answer: a})
+			f = append(f, ClaimResult{Finding: a})
 		}
 		if got := Overall(f); got != want {
 			t.Errorf("%v: %s", answers, got)

@@ -214,14 +214,14 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 	var out []Comparison
 	var claims []int       // of out
 	var family [][]float64 // their log-ratios
-	var selves []Self
+	var checks []AACheck
 	for i := range all {
 		q := &all[i]
 		if why := q.unlike(&q.Again); why != "" {
 			return nil, fmt.Errorf("report: the baseline again at %q: %s", q.Question, why)
 		}
 		for _, m := range Metrics {
-			aa, err := SelfOf(q.Baseline, q.Again, m)
+			aa, err := CheckAA(q.Baseline, q.Again, m)
 			if err != nil {
 				return nil, err
 			}
@@ -250,7 +250,7 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 				switch {
 				case claim && e.pairs > 0:
 					c.Verdict = verdictCantTell
-					claims, family, selves = append(claims, len(out)), append(family, e.d), append(selves, aa)
+					claims, family, checks = append(claims, len(out)), append(family, e.d), append(checks, aa)
 				case claim:
 					c.Verdict = verdictNotMeasured
 				}
@@ -263,7 +263,7 @@ func Compare(all []Pairs, o Options) ([]Comparison, error) {
 		return nil, err
 	}
 	for i := range judged {
-		out[claims[i]].judge(&judged[i], &selves[i])
+		out[claims[i]].judge(&judged[i], &checks[i])
 	}
 	return out, nil
 }
@@ -301,18 +301,18 @@ func (s *Series) invalid() (why string) {
 	return why
 }
 
-// Self is the comparison of a baseline with itself (A/A), by one metric: the check of the instrument.
-type Self struct {
+// AACheck is the comparison of a baseline with itself (A/A), by one metric: the check of the instrument.
+type AACheck struct {
 	Band    Interval // of the A/A ratio, at 95 %
 	Checked bool     // the baseline was measured twice
 	Wide    Interval // the same at 99 %
 	Differs bool     // Wide excludes 1
 }
 
-// SelfOf compares a baseline with itself. A baseline in one process has no CPU time of one side; then the CPU time of both sides is checked
+// CheckAA compares a baseline with itself. A baseline in one process has no CPU time of one side; then the CPU time of both sides is checked
 // instead.
-func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
-	s = Self{Band: noInterval(), Wide: noInterval()}
+func CheckAA(baseline, again Series, m Metric) (s AACheck, err error) {
+	s = AACheck{Band: noInterval(), Wide: noInterval()}
 	aa, err := baseline.against(&again, m)
 	if err == nil && aa.pairs == 0 && (m.Name == "client_cpu_ns_per_op" || m.Name == "server_cpu_ns_per_op") {
 		if m, err = FindMetric("cpu_ns_per_op"); err == nil {
@@ -334,12 +334,12 @@ func SelfOf(baseline, again Series, m Metric) (s Self, err error) {
 const unchecked = "the baseline was not measured twice: there is no A/A check"
 
 // why is the reason for no verdict if the baseline differs from itself.
-func (s *Self) why() string {
+func (s *AACheck) why() string {
 	return fmt.Sprintf("the baseline differs from itself: %.3f to %.3f (%.0f %%)", s.Wide.Low, s.Wide.High, 100*selfLevel)
 }
 
 // judge gives a claim its verdict, or can't tell with the reason. A claim that has a reason already keeps it.
-func (c *Comparison) judge(j *stats.Judged, aa *Self) {
+func (c *Comparison) judge(j *stats.Judged, aa *AACheck) {
 	c.PHolm = j.PHolm
 	if j.N >= j.Needed {
 		c.Corrected = interval(j.Effect)

@@ -16,8 +16,18 @@ type dataPackage struct {
 	Profile   string         `json:"profile"`
 	Name      string         `json:"name"`
 	Title     string         `json:"title"`
+	Licenses  []dataLicense  `json:"licenses"`
 	Resources []dataResource `json:"resources"`
 }
+
+type dataLicense struct {
+	Name  string `json:"name"`
+	Path  string `json:"path"`
+	Title string `json:"title"`
+}
+
+// apache is kvwire's own licence, which covers the results that it writes.
+var apache = dataLicense{"Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", "Apache License, Version 2.0"}
 
 type dataResource struct {
 	Profile     string     `json:"profile"`
@@ -78,7 +88,7 @@ func tables() []table {
 
 // WritePackage writes datapackage.json for those of our CSV files that are in dir.
 func WritePackage(dir, name string) error {
-	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name}
+	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name, Licenses: []dataLicense{apache}}
 	for _, r := range tables() {
 		if _, err := os.Stat(filepath.Join(dir, r.path)); errors.Is(err, fs.ErrNotExist) {
 			continue

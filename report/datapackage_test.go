@@ -146,6 +146,7 @@ func TestPackageDescribesTheFilesThatAreThere(t *testing.T) {
 	}
 	var p struct {
 		Name      string
+		Licenses  []struct{ Name, Path string }
 		Resources []struct {
 			Name, Path string
 			Schema     struct {
@@ -156,6 +157,9 @@ func TestPackageDescribesTheFilesThatAreThere(t *testing.T) {
 	}
 	if err := json.Unmarshal(b, &p); err != nil || p.Name != "small" {
 		t.Fatalf("%v, %q", err, p.Name)
+	}
+	if len(p.Licenses) != 1 || p.Licenses[0].Name != "Apache-2.0" || p.Licenses[0].Path == "" {
+		t.Errorf("licences: %+v", p.Licenses)
 	}
 	var paths []string
 	for _, r := range p.Resources {

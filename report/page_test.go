@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +34,7 @@ func page(t *testing.T) *Page {
 		t.Fatal(err)
 	}
 	compared = append(compared, inter...)
-	steps, err := Steps([]Rung{rung("network", 10, 5000)})
+	steps, err := Steps([]Rung{rung("network", 10, 5000), rung("store", 10, -2000)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func page(t *testing.T) *Page {
 		Warnings: []string{"3 of 40 runs were disturbed"}, Comparisons: compared, Carry: []Carry{{"depth=1", "ops_per_s", "uring", 0.95, 0.93, 0.97, 0.96, 12}, {"depth=1", "ops_per_s", "tcp", 1, 0.99, 1.01, 0.96, 12}},
 		Questions: []PageQuestion{{"value-bytes=64", []PageVariant{variant("tcp", 20_000), variant("fast", 10_000), variant("<b>slow</b>", 25_000)}},
 			{"empty", []PageVariant{{Label: "rdma", Row: Row{Transport: "rdma", SkippedReason: "there is none"}}}}},
-		Stages: []PageStages{{"mix=get", []StageBar{{"tcp", 10, map[string]float64{"store": 1000, "fabric_out": 3000, "total": 4000}}}}},
+		Stages: []PageStages{{"value-bytes=64", []StageBar{{"tcp", 10, map[string]float64{"store": 1000, "fabric_out": 3000, "total": 4000}}}}},
 		Steps:  steps, Units: someUnits,
 		Curves: []PageCurve{{"mix=get", []PageLine{{"tcp", []Row{{OpsPerS: F(1e4), LatP50Ns: I(10_000)}, {OpsPerS: F(1e5), LatP50Ns: I(90_000)}}}}}}}
 }
@@ -69,7 +71,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
-	for _, never := range []string{"<script", "<b>slow", "#010203", "src=", "<link", "@import", "url("} {
+	for _, never := range []string{"<script>alert", "<b>slow", "#010203", "src=", "<link", "Âµ", "@import", "url("} {
 		if strings.Contains(text, never) {
 			t.Errorf("the page has %q", never)
 		}
@@ -82,7 +84,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 		}
 	}
 	svgs := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(text, -1)
-	if len(svgs) != 8 { // a curve, stages, two ladders, latencies, CPU, and two metrics that were measured
+	if len(svgs) != 9 { // two forests, a curve, ratios, latencies, CPU, stages, two ladders
 		t.Errorf("%d charts", len(svgs))
 	}
 	for i, s := range svgs {
@@ -147,6 +149,75 @@ document.body.dataset.over = document.documentElement.scrollWidth > innerWidth;
 	for _, want := range []string{`data-texts="[0-9]{2,}"`, `data-shapes="[0-9]{2,}"`, `data-cells="[0-9]{2,}"`, `data-over="false"`} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("no %s in %s", want, regexp.MustCompile(`<body[^>]*>`).Find(out))
+		}
+	}
+}
+
+// The figures behind the page's texts are those of compare.csv and runs.csv, digit by digit.
+func TestThePageHasTheFiguresOfTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	p := page(t)
+	if err := WritePage(dir, p); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, m := range regexp.MustCompile(`data-v="([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
+		shown[m[1]] = true
+	}
+	var file bytes.Buffer
+	if err := WriteComparisons(&file, p.Comparisons); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := csv.NewReader(&file).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ratio, kind, variant := slices.Index(lines[0], "ratio"), slices.Index(lines[0], "kind"), slices.Index(lines[0], "variant")
+	seen := 0
+	for _, l := range lines[1:] {
+		if l[kind] == KindRatio && l[variant] == "fast" && l[ratio] != "" {
+			if seen++; !shown[l[ratio]] {
+				t.Errorf("ratio %s is not in the page", l[ratio])
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d ratios of a variant in the page's table", seen)
+	}
+	for _, v := range p.Questions[0].Variants {
+		for _, value := range []string{v.Row.OpsPerS.String(), v.Row.LatP50Ns.String()} {
+			if !shown[value] {
+				t.Errorf("%s: %s is not in the page", v.Label, value)
+			}
+		}
+	}
+}
+
+// The first sentence has the ratio and its interval.
+func TestTheAnswerIsInASentence(t *testing.T) {
+	p := page(t)
+	p.Factor = "transport"
+	p.Questions[0].Variants[1].Row.Transport = "uring"
+	c := find(t, p.Comparisons, "fast", "lat_p50_ns")
+	want := "The median latency is " + RatioText(c.Ratio) + "× " + c.Brackets() + " that of tcp over io_uring sockets."
+	if got := p.answer(); len(got) == 0 || !strings.HasPrefix(got[0], strings.TrimSuffix(want, ".")) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Each file of a chart is named by its question and metric.
+func TestChartsHaveNames(t *testing.T) {
+	dir := t.TempDir()
+	if err := WritePage(dir, page(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"all.lat_p50_ns.svg", "all.ops_per_s.pdf", "value-bytes-64.ratios.svg", "value-bytes-64.latency.pdf", "value-bytes-64.cpu.svg", "value-bytes-64.stages.svg", "mix-get.load.svg"} {
+		if _, err := os.Stat(filepath.Join(dir, "charts", name)); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -148,11 +148,11 @@ func TestClaimsOfOthersNeedSlicesThatAreLongEnough(t *testing.T) {
 	sliced(s.Series[0], time.Millisecond, 500)
 	sliced(s.Series[1], 10*time.Millisecond, 500)
 	want := "b: a request takes 10.0 ms, longer than the 5.00 ms of a slice that are not counted: use --slice 200ms"
-	if f := judged(t, 12, s)[0]; f.Answer != Unsure || f.Why != want || math.Abs(f.Value-1.5) > 0.02 || !math.IsNaN(f.PHolm) {
+	if f := judged(t, 12, s)[0]; f.Finding != Unsure || f.Why != want || math.Abs(f.Value-1.5) > 0.02 || !math.IsNaN(f.PHolm) {
 		t.Errorf("%+v", f)
 	}
 	sliced(s.Series[1], time.Millisecond, 500)
-	if f := judged(t, 12, s)[0]; f.Answer != Agrees {
+	if f := judged(t, 12, s)[0]; f.Finding != Agrees {
 		t.Errorf("%+v", f)
 	}
 }

@@ -9,28 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 )
-
-// chartFile is what drawer names its files: anything else in charts/ is not ours.
-var chartFile = regexp.MustCompile(`^([0-9]{3,6})\.(svg|pdf)$`)
-
-// removeCharts removes the charts of an earlier, larger report: those with a higher number than last.
-func removeCharts(dir string, last int) error {
-	files, err := os.ReadDir(dir)
-	for _, f := range files {
-		m := chartFile.FindStringSubmatch(f.Name())
-		if m == nil || !f.Type().IsRegular() {
-			continue
-		}
-		if n, _ := strconv.Atoi(m[1]); n > last {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
-		}
-	}
-	return err
-}
 
 // Forget takes out of dir what Record has left of runs that are not to be kept: those that will be done again would have their
 // lines in timeseries.csv, stages.csv and slices.csv twice.

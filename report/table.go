@@ -188,7 +188,7 @@ func note(r *Row) string {
 // marked is in the note of each row that has marks. One line below the table explains it.
 const (
 	marked    = "!"
-	marksNote = "! The machine was disturbed, or the rate drifted: see the column marks in runs.csv. The run counts.\n"
+	marksNote = "! The machine was disturbed, or the rate drifted (column marks). The run counts.\n"
 )
 
 // values are the column's cells, whether rows that ran differ in them, and whether any is known.

@@ -119,8 +119,9 @@ if ((EUID != 0)); then
         "As root: apt-get install ${missing[*]}.$without"
     as_root=(sudo)
 fi
-try() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" >&2
+try() { # shows what apt-get prints only if it fails
+    local printed
+    printed=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" 2>&1) || { printf '%s\n' "$printed" >&2 && return 1; }
 }
 try update || echo "kvwire: apt-get update failed: trying with the lists that are there" >&2
 try install -y --no-install-recommends "${missing[@]}" ||

@@ -28,6 +28,9 @@ func machine(t *testing.T, programs ...string) string {
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(dir, "bin"), 0o777); err != nil { // a user's programs write their logs there
+		t.Fatal(err)
+	}
 	write := func(name, text string) {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -59,9 +62,9 @@ func TestInstall(t *testing.T) {
 		goodGo = `go=[[ $1 == env ]] && echo go1.26.8; exit 0`
 		gcc    = `gcc=exit 0`
 		noHdrs = `gcc=exit 1`
-		apt    = `apt-get=echo "apt-get $*"`
+		apt    = `apt-get=echo "apt-get $*" >>"$0.log"` // what it prints is shown only if it fails
 		badApt = `apt-get=echo "apt-get $*"; exit 100`
-		sudo   = `sudo=echo "sudo $*"; exec "$@"`
+		sudo   = `sudo=echo "sudo $*" >>"$0.log"; exec "$@"`
 	)
 	// What the guest needs, and the tests; of it all but the libraries of RDMA, which are looked for in /usr/lib.
 	guest := []string{`qemu-system-x86_64=`, `mke2fs=`, `rdma=`, `modprobe=`, `xz=`, `zstd=`, `ibv_devinfo=`, `ib_send_lat=`, `redis-cli=`}
@@ -132,6 +135,14 @@ func TestInstall(t *testing.T) {
 				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			}
 			out, _ := cmd.CombinedOutput()
+			logs, _ := filepath.Glob(filepath.Join(dir, "bin/*.log"))
+			for _, log := range logs {
+				called, err := os.ReadFile(log)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, called...)
+			}
 			if code := cmd.ProcessState.ExitCode(); code != c.code {
 				t.Errorf("exit %d, want %d", code, c.code)
 			}

@@ -34,47 +34,47 @@ const (
 	accountMagic = "kvpages1"
 )
 
-// mark is the state in which a shard was left; it is in the shard's file settled.
-type mark struct {
+// shardState is the state in which a shard was left. It is stored in the shard's file settled.
+type shardState struct {
 	seq     uint64 // every change up to here was on disk
-	state   markState
+	state   accountState
 	account uint32 // markClosed: the CRC of the account
 }
 
-type markState uint32
+type accountState uint32
 
 const (
-	markMissing markState = iota // there is no mark: the shard was never opened
-	markAlone                    // no account is valid: it could not be written, or an older version had the shard open
-	markOpen                     // the account describes an earlier state; changes since then have higher sequence numbers
-	markClosed                   // the account describes this state
-	markDamaged                  // the mark cannot be read
+	stateMissing   accountState = iota // there is no file: the shard was never opened
+	stateNoAccount                     // no account is valid: it could not be written, or an older version had the shard open
+	stateOpen                          // the account describes an earlier state; changes since then have higher sequence numbers
+	stateClosed                        // the account describes this state
+	stateDamaged                       // the file cannot be read
 )
 
 const (
-	markBytes    = 20 // sequence, account, state, and a CRC32C of them
-	markBytesOld = 12 // sequence and CRC: the only length that versions without accounts write and read
+	stateBytes    = 20 // sequence, account, state, and a CRC32C of them
+	stateBytesOld = 12 // sequence and CRC: the only length that versions without accounts write and read
 )
 
-func (m mark) encode() []byte {
+func (m shardState) encode() []byte {
 	b := binary.LittleEndian.AppendUint64(nil, m.seq)
 	b = binary.LittleEndian.AppendUint32(b, m.account)
 	b = binary.LittleEndian.AppendUint32(b, uint32(m.state))
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// parseMark reads a mark. Its input is not trusted.
-func parseMark(b []byte) mark {
+// parseState decodes a shardState. Its input is not trusted.
+func parseState(b []byte) shardState {
 	n := len(b) - 4
-	if len(b) != markBytes && len(b) != markBytesOld || binary.LittleEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], castagnoli) {
-		return mark{state: markDamaged}
+	if len(b) != stateBytes && len(b) != stateBytesOld || binary.LittleEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], castagnoli) {
+		return shardState{state: stateDamaged}
 	}
-	m := mark{seq: binary.LittleEndian.Uint64(b), state: markAlone}
-	if len(b) == markBytes {
-		m.account, m.state = binary.LittleEndian.Uint32(b[8:]), markState(binary.LittleEndian.Uint32(b[12:]))
+	m := shardState{seq: binary.LittleEndian.Uint64(b), state: stateNoAccount}
+	if len(b) == stateBytes {
+		m.account, m.state = binary.LittleEndian.Uint32(b[8:]), accountState(binary.LittleEndian.Uint32(b[12:]))
 	}
-	if m.state < markAlone || m.state > markClosed || m.seq > seqMax {
-		return mark{state: markDamaged}
+	if m.state < stateNoAccount || m.state > stateClosed || m.seq > seqMax {
+		return shardState{state: stateDamaged}
 	}
 	return m
 }
@@ -101,10 +101,10 @@ func mixSum(sum uint32, nth uint) uint32 {
 	return h ^ h>>16
 }
 
-// forget removes a slot's item from the sum of its unit, before the slot is overwritten. b is the content of the slot; it is ignored
+// removeSum removes a slot's item from the sum of its unit, before the slot is overwritten. b is the content of the slot; it is ignored
 // for a slot with pages of its own, because these are overwritten without being read.
-func (s *slab) forget(at place, b []byte) (it item, v verdict) {
-	if s.alone() {
+func (s *slab) removeSum(at place, b []byte) (it item, v verdict) {
+	if s.ownPages() {
 		s.sums[at.slot] = 0
 		return item{}, slotUnused
 	}
@@ -113,8 +113,8 @@ func (s *slab) forget(at place, b []byte) (it item, v verdict) {
 	return it, v
 }
 
-// note adds the item in a slot to the sum of its unit.
-func (s *slab) note(at place, b []byte) {
+// addSum adds the item in a slot to the sum of its unit.
+func (s *slab) addSum(at place, b []byte) {
 	s.sums[at.slot/s.free.perUnit] ^= slotSum(b, slotLive, at.nth())
 }
 
@@ -213,9 +213,9 @@ func readAccount(r io.Reader, slabs []slab, cut func(s *slab, unit uint32)) (seq
 	return seq, want, nil
 }
 
-// keepAccount writes the account of the present state of the disk, durably.
-func (p *Partition) keepAccount() (crc uint32, err error) {
-	err = p.files.setAccount(func(w io.Writer) (err error) {
+// storeAccount writes the account of the present state of the disk, durably.
+func (p *Partition) storeAccount() (crc uint32, err error) {
+	err = p.files.writeAccount(func(w io.Writer) (err error) {
 		crc, err = writeAccount(w, p.slabs, p.window.last)
 		return err
 	})
@@ -227,7 +227,7 @@ func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
 }
 
-func (f *osFiles) account() (io.ReadCloser, error) {
+func (f *osFiles) openAccount() (io.ReadCloser, error) {
 	name := filepath.Join(f.dir, accountName)
 	fd, err := openOwn(name, unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -239,7 +239,7 @@ func (f *osFiles) account() (io.ReadCloser, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func (f *osFiles) setAccount(write func(w io.Writer) error) error {
+func (f *osFiles) writeAccount(write func(w io.Writer) error) error {
 	name := filepath.Join(f.dir, accountName)
 	if err := replaceBy(name, write); err != nil {
 		_ = os.Remove(name + ".new")
@@ -257,10 +257,10 @@ type base struct {
 
 // tally is the result of a scan of one unit.
 type tally struct {
-	raw    uint32 // the sum of the unit as it is
-	mended uint32 // … and the sum after the repair of heads
-	newest uint64 // the highest sequence number
-	unsure bool   // a head is unreadable or was repaired: a crash may have interrupted a write there
+	raw       uint32 // the sum of the unit as it is
+	repaired  uint32 // … and the sum after the repair of heads
+	newest    uint64 // the highest sequence number
+	uncertain bool   // a head is unreadable or was repaired: a crash may have interrupted a write there
 }
 
 // lostUnit is a unit whose content was lost.
@@ -288,14 +288,14 @@ func (l LostPages) String() string {
 // readBase reads the account, if there is a valid one.
 func (v *recovery) readBase() error {
 	p := v.p
-	switch v.mark.state {
-	case markDamaged:
-		v.report.Record = markName + " is damaged"
+	switch v.state.state {
+	case stateDamaged:
+		v.report.Record = stateName + " is damaged"
 		return nil
-	case markMissing, markAlone:
+	case stateMissing, stateNoAccount:
 		return nil
 	}
-	r, err := p.files.account()
+	r, err := p.files.openAccount()
 	if err != nil {
 		return err
 	}
@@ -304,9 +304,9 @@ func (v *recovery) readBase() error {
 		return nil
 	}
 	defer r.Close()
-	seq, crc, err := readAccount(r, p.slabs, v.lose)
-	closed := v.mark.state == markClosed
-	if err == nil && closed && crc != v.mark.account {
+	seq, crc, err := readAccount(r, p.slabs, v.addLost)
+	closed := v.state.state == stateClosed
+	if err == nil && closed && crc != v.state.account {
 		for i := range p.slabs {
 			clear(p.slabs[i].sums)
 		}
@@ -318,9 +318,9 @@ func (v *recovery) readBase() error {
 		return nil
 	}
 	v.base = base{known: true, closed: closed, seq: seq}
-	v.same = make([]bitTree, len(p.slabs))
+	v.matching = make([]bitTree, len(p.slabs))
 	for i := range p.slabs {
-		v.same[i].grow(uint32(len(p.slabs[i].sums)))
+		v.matching[i].grow(uint32(len(p.slabs[i].sums)))
 	}
 	return nil
 }
@@ -332,18 +332,18 @@ func (v *recovery) compare(s *slab, unit uint32, t *tally) {
 	s.sums[unit] = t.raw
 	switch {
 	case !v.base.known:
-	case was == t.raw, was == t.mended:
+	case was == t.raw, was == t.repaired:
 		if was != 0 {
-			v.same[s.class].set(unit)
+			v.matching[s.class].set(unit)
 		}
-	case !v.base.closed && (t.newest > v.base.seq || t.unsure):
+	case !v.base.closed && (t.newest > v.base.seq || t.uncertain):
 	default:
-		v.lose(s, unit)
+		v.addLost(s, unit)
 	}
 }
 
-// lose records that the content of a unit was lost.
-func (v *recovery) lose(s *slab, unit uint32) {
+// addLost records that the content of a unit was lost.
+func (v *recovery) addLost(s *slab, unit uint32) {
 	v.report.LostPages += uint64(classes[s.class].pages)
 	v.report.LostKeys += uint64(s.free.perUnit)
 	if len(v.lostUnits) < brokenMax {
@@ -351,34 +351,34 @@ func (v *recovery) lose(s *slab, unit uint32) {
 	}
 }
 
-// twice records that one change has copies at two places. No change is written to two places, so a page was written to the place of another.
+// duplicate records that one change has copies at two places. No change is written to two places, so a page was written to the place of another.
 // If the user accepts the loss, the first copy is cleared, so that it is not found again.
-func (v *recovery) twice(at, other place) {
+func (v *recovery) duplicate(at, other place) {
 	if len(v.broken) < brokenMax {
 		v.broken = append(v.broken, brokenItem{at: at})
 	}
 	if v.base.closed { // then the sums have found the page
 		return
 	}
-	if v.doubled == nil {
-		v.doubled = map[lostUnit]bool{}
+	if v.duplicates == nil {
+		v.duplicates = map[lostUnit]bool{}
 		for _, u := range v.lostUnits {
-			v.doubled[u] = true
+			v.duplicates[u] = true
 		}
 	}
 	for _, at := range []place{at, other} {
 		s := &v.p.slabs[at.class]
 		u := lostUnit{at.class, at.slot / s.free.perUnit}
-		if !v.doubled[u] && !v.holds(u) && len(v.doubled) < brokenMax {
-			v.doubled[u] = true
-			v.lose(s, u.unit)
+		if !v.duplicates[u] && !v.intact(u) && len(v.duplicates) < brokenMax {
+			v.duplicates[u] = true
+			v.addLost(s, u.unit)
 		}
 	}
 }
 
-// holds reports whether a unit is known not to be lost.
-func (v *recovery) holds(u lostUnit) bool {
-	return v.base.known && v.same[u.class].has(u.unit)
+// intact reports whether a unit is known not to be lost.
+func (v *recovery) intact(u lostUnit) bool {
+	return v.base.known && v.matching[u.class].has(u.unit)
 }
 
 // listLost combines adjacent lost units into runs.
@@ -407,8 +407,8 @@ func (s *slab) unitsMax() int64 {
 	return math.MaxUint32 / max(int64(s.free.perUnit), int64(classes[s.class].pages))
 }
 
-// refuse returns the error for a shard that may have lost its newest items; nil if the user has accepted the loss.
-func (v *recovery) refuse() error {
+// lossError returns the error for a shard that may have lost its newest items; nil if the user has accepted the loss.
+func (v *recovery) lossError() error {
 	d := &v.report
 	switch {
 	case v.p.o.AcceptLoss || !d.Loses():
@@ -430,18 +430,18 @@ func (v *recovery) logLost() {
 	}
 }
 
-// renew prepares the shard for changes: it clears unfinished items and writes an account of the state of the disk.
-func (v *recovery) renew() error {
+// allowChanges prepares the shard for changes: it clears unfinished items and writes an account of the state of the disk.
+func (v *recovery) allowChanges() error {
 	p := v.p
 	if err := p.trim(); err != nil {
 		return err
 	}
 	if v.base.closed && !v.report.Loses() {
-		p.based = true
-		return p.files.setMark(mark{seq: p.window.last, state: markOpen})
+		p.hasAccount = true
+		return p.files.writeState(shardState{seq: p.window.last, state: stateOpen})
 	}
 	// Clearing removes items from pages without a new sequence number, so no account is valid until a new one is written.
-	if err := p.files.setMark(mark{seq: v.mark.seq, state: markAlone}); err != nil {
+	if err := p.files.writeState(shardState{seq: v.state.seq, state: stateNoAccount}); err != nil {
 		return err
 	}
 	if err := v.wipe(); err != nil {
@@ -450,16 +450,16 @@ func (v *recovery) renew() error {
 	if err := p.files.sync(); err != nil { // the state that the account describes must survive a power cut
 		return err
 	}
-	_, err := p.keepAccount()
+	_, err := p.storeAccount()
 	switch {
 	case err == nil:
-		p.based = true
+		p.hasAccount = true
 	case !noSpace(err): // a store on a full disk must open, to be deleted from
 		return err
 	default:
 		p.logNoAccount(err)
 	}
-	return p.files.setMark(p.openMark())
+	return p.files.writeState(p.stateWhileOpen())
 }
 
 // trim cuts off a partial unit at the end of a slab's file, because a slab grows by whole zeroed units.
@@ -477,11 +477,11 @@ func (p *Partition) trim() error {
 	return nil
 }
 
-// openMark returns the mark of an open shard: all changes are on disk, and the account, if there is one, describes an earlier state.
-func (p *Partition) openMark() mark {
-	m := mark{seq: p.window.last, state: markAlone}
-	if p.based {
-		m.state = markOpen
+// stateWhileOpen returns the state to store while a shard is open: all changes are on disk, and the account, if there is one, describes an earlier state.
+func (p *Partition) stateWhileOpen() shardState {
+	m := shardState{seq: p.window.last, state: stateNoAccount}
+	if p.hasAccount {
+		m.state = stateOpen
 	}
 	return m
 }
@@ -490,27 +490,27 @@ func (p *Partition) logNoAccount(err error) {
 	p.o.Log.Warn("the account of pages could not be written: until one is written, lost pages may not be found", "shard", p.shard, "reason", err, "remedy", "free some space")
 }
 
-// settle writes the account and the mark that all changes are on disk, so that recovery can distinguish later damage or loss from writes
+// recordClose writes the account and the state stateClosed: all changes are on disk, so that recovery can distinguish later damage or loss from writes
 // that a crash interrupted.
-func (p *Partition) settle() {
+func (p *Partition) recordClose() {
 	if p.files == nil || p.window.lost {
 		return
 	}
 	err := p.files.sync()
 	if err == nil {
 		var crc uint32
-		m := p.openMark()
-		if crc, err = p.keepAccount(); err == nil {
-			m = mark{seq: p.window.last, state: markClosed, account: crc}
+		m := p.stateWhileOpen()
+		if crc, err = p.storeAccount(); err == nil {
+			m = shardState{seq: p.window.last, state: stateClosed, account: crc}
 		} else if noSpace(err) {
 			p.logNoAccount(err)
 			err = nil
 		}
 		if err == nil {
-			err = p.files.setMark(m)
+			err = p.files.writeState(m)
 		}
 	}
 	if err != nil {
-		p.o.Log.Error("the end of an orderly close is not marked", "shard", p.shard, "reason", err)
+		p.o.Log.Error("the orderly close of a shard could not be recorded: the next start checks it as after a crash", "shard", p.shard, "reason", err)
 	}
 }

@@ -250,7 +250,7 @@ func (o *outcomes) store(t *testing.T, seed uint64, kind string, crashed bool) {
 		g.crash()
 	}
 	g.shorten()
-	intact, mark, pages := cloned(disk.slab), disk.marked, disk.pages
+	intact, mark, pages := cloned(disk.slab), disk.state, disk.accountBytes
 	if zero(slices.Concat(intact...)) { // deletes of nothing
 		return
 	}
@@ -260,7 +260,7 @@ func (o *outcomes) store(t *testing.T, seed uint64, kind string, crashed bool) {
 			w = int(seed) % len(damages)
 		}
 		what := damages[w]
-		disk.slab, disk.marked, disk.pages = cloned(intact), mark, pages
+		disk.slab, disk.state, disk.accountBytes = cloned(intact), mark, pages
 		c := usedSlab(rng, disk.slab)
 		page := rng.IntN(usedPages(disk.slab[c]))
 		if crashed && (what.wide || len(before[c]) < (page+1)*pageBytes || !bytes.Equal(pageOf(before, c, page), pageOf(intact, c, page))) {
@@ -394,7 +394,7 @@ func TestALossIsRefusedInOneLine(t *testing.T) {
 	clear(pageOf(g.disk.slab, int(c), 0))
 	clear(pageOf(g.disk.slab, int(c), 1))
 	clear(pageOf(g.disk.slab, int(c), 7))
-	mark, pages := g.disk.marked, bytes.Clone(g.disk.pages)
+	mark, pages := g.disk.state, bytes.Clone(g.disk.accountBytes)
 	err := g.tryOpen()
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Fatal(err)
@@ -404,13 +404,13 @@ func TestALossIsRefusedInOneLine(t *testing.T) {
 			t.Errorf("%q is not in %q", part, err)
 		}
 	}
-	if g.disk.marked != mark || !bytes.Equal(g.disk.pages, pages) {
+	if g.disk.state != mark || !bytes.Equal(g.disk.accountBytes, pages) {
 		t.Error("it was changed")
 	}
 }
 
 // A recovery that ends after what a crash cut short was wiped, and before there is an account of that, leaves nothing that is taken for a loss.
-func TestARecoveryThatIsCutShortIsNoLoss(t *testing.T) {
+func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 	torn := uint64(0)
 	for seed := range uint64(rounds(80)) {
 		g := newRig(t, "fault", Options{CacheBytes: 128 * pageBytes, Log: silent})
@@ -423,11 +423,11 @@ func TestARecoveryThatIsCutShortIsNoLoss(t *testing.T) {
 			g.open()
 			m.crashInFlight()
 			torn += g.disk.found(t).Unfinished
-			g.disk.noPages = syscall.EIO
+			g.disk.accountErr = syscall.EIO
 			if err := g.tryOpen(); !errors.Is(err, syscall.EIO) {
 				t.Fatal(err)
 			}
-			g.disk.noPages = nil
+			g.disk.accountErr = nil
 			g.open()
 			m.checkAll()
 		}
@@ -464,18 +464,18 @@ func TestRecoveryReadsEachSlabOnce(t *testing.T) {
 // Where there is no space for an account, and where an older version had the store, it is opened as before.
 func TestStoresWithoutAnAccountAreOpened(t *testing.T) {
 	for name, before := range map[string]func(d *faultDisk){
-		"no space": func(d *faultDisk) { d.noPages = syscall.ENOSPC },
+		"no space": func(d *faultDisk) { d.accountErr = syscall.ENOSPC },
 		"an older version's": func(d *faultDisk) {
-			old := binary.LittleEndian.AppendUint64(nil, d.marked.seq)
-			d.marked = parseMark(binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, castagnoli)))
-			d.pages = nil
+			old := binary.LittleEndian.AppendUint64(nil, d.state.seq)
+			d.state = parseState(binary.LittleEndian.AppendUint32(old, crc32.Checksum(old, castagnoli)))
+			d.accountBytes = nil
 		},
 	} {
 		for _, end := range []string{"closed", "crashed"} {
 			t.Run(name+"/"+end, func(t *testing.T) {
 				g := newRig(t, "fault", Options{Log: silent})
 				if name == "no space" {
-					g.disk.noPages = syscall.ENOSPC
+					g.disk.accountErr = syscall.ENOSPC
 				}
 				for i := range 100 {
 					g.mustPut(fmt.Sprintf("key %d", i%50), fmt.Sprint(i))
@@ -483,7 +483,7 @@ func TestStoresWithoutAnAccountAreOpened(t *testing.T) {
 				g.close()
 				for range 2 {
 					before(g.disk)
-					if g.disk.marked.state == markDamaged {
+					if g.disk.state.state == stateDamaged {
 						t.Fatal("the mark is not read")
 					}
 					g.open()
@@ -494,13 +494,13 @@ func TestStoresWithoutAnAccountAreOpened(t *testing.T) {
 						g.crash()
 					}
 				}
-				g.disk.noPages = nil
+				g.disk.accountErr = nil
 				g.open() // with an account again
 				g.want("key 49", "99")
 				g.want("key 1", "new")
 				g.close()
-				if g.disk.marked.state != markClosed || g.disk.pages == nil {
-					t.Fatalf("%+v", g.disk.marked)
+				if g.disk.state.state != stateClosed || g.disk.accountBytes == nil {
+					t.Fatalf("%+v", g.disk.state)
 				}
 			})
 		}
@@ -512,7 +512,7 @@ func TestALostAccountIsNoticed(t *testing.T) {
 	g := loaded(t)
 	dir := shardDir(g.o.Dir, 0)
 	files := map[string][]byte{}
-	for _, name := range []string{accountName, markName} {
+	for _, name := range []string{accountName, stateName} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -532,7 +532,7 @@ func TestALostAccountIsNoticed(t *testing.T) {
 	}{
 		{accountName, nil}, {accountName, later[:len(later)-1]}, {accountName, append(bytes.Clone(later), 0)}, {accountName, []byte{}},
 		{accountName, flipped(later, 30)}, {accountName, files[accountName]},
-		{markName, nil}, {markName, flipped(files[markName], 3)}, {markName, files[markName][:5]},
+		{stateName, nil}, {stateName, flipped(files[stateName], 3)}, {stateName, files[stateName][:5]},
 	} {
 		name := filepath.Join(dir, c.file)
 		err := os.Remove(name)
@@ -636,9 +636,9 @@ func FuzzReadAccount(f *testing.F) {
 		f.Add(b.Bytes()[:b.Len()-1])
 		f.Add(append(b.Bytes()[:20:20], bytes.Repeat([]byte{0xff}, 200)...))
 	}
-	f.Add(mark{seq: 7, state: markClosed, account: 3}.encode())
+	f.Add(shardState{seq: 7, state: stateClosed, account: 3}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if m := parseMark(b); m.state != markDamaged && len(b) == markBytes && !bytes.Equal(m.encode(), b) {
+		if m := parseState(b); m.state != stateDamaged && len(b) == stateBytes && !bytes.Equal(m.encode(), b) {
 			t.Fatalf("%+v is not what was read", m)
 		}
 		if len(b) > 24 { // a right checksum, sometimes: else nothing gets past it

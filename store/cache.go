@@ -8,18 +8,18 @@ import (
 	"github.com/kvwire/kvwire/store/disk"
 )
 
-// frameState is what a frame of the page cache is doing.
+// frameState is the state of a frame of the page cache.
 type frameState uint8
 
 const (
-	frameFree    frameState = iota // holds no page
-	frameReading                   // queued to be read, or being read: nothing in it may be looked at
-	frameClean                     // as on disk: may be evicted
+	frameFree    frameState = iota // has no page
+	frameReading                   // queued to be read, or being read: its bytes are not valid
+	frameClean                     // same bytes as on disk: may be evicted
 	frameDirty                     // changed, and queued to be written: may be changed further
-	frameWriting                   // being written: may be looked at, must not be changed
+	frameWriting                   // being written: may be read, must not be changed
 )
 
-// frame is a page's place in memory.
+// frame is room for one page in memory.
 type frame struct {
 	id       pageID
 	verified uint64   // slots of the page whose sums were checked since it was read, or that were written here
@@ -28,7 +28,7 @@ type frame struct {
 	applied  kv.Queue // changes that are in the page, and complete with its next write
 	next     uint32   // of the queue that it is in
 	state    frameState
-	used     bool // since the clock's hand came by
+	used     bool // since the clock's hand passed it
 }
 
 // cache keeps pages in a fixed number of frames, evicted by CLOCK (Corbató 1968).
@@ -59,14 +59,14 @@ func newCache(bytes int) (*cache, error) {
 
 func (c *cache) page(f uint32) []byte { return c.pages(f, 1) }
 
-// pages are n frames from f on.
+// pages returns the memory of n frames, from f on.
 func (c *cache) pages(f, n uint32) []byte {
 	off, end := c.offset(f), c.offset(f+n)
 	return c.memory.Bytes()[off:end:end]
 }
 
-// adjoins reports whether frame g is the one after f, and its page that after f's on disk, such that both can be in one
-// transfer. g may be 0.
+// adjoins reports whether one transfer can have the frames f and g: g follows f in memory, and g's page follows f's page on disk. g
+// may be 0.
 func (c *cache) adjoins(f, g uint32) bool {
 	return g == f+1 && c.frames[g].id == c.frames[f].id+1 && c.frames[g].id.class() == c.frames[f].id.class() &&
 		c.offset(f)>>disk.FixedShift == c.offset(g)>>disk.FixedShift
@@ -74,10 +74,10 @@ func (c *cache) adjoins(f, g uint32) bool {
 
 func (c *cache) offset(f uint32) int { return int(f-1) * pageBytes }
 
-// home is where the search for a page begins (multiplicative hashing, Knuth 6.4).
+// home returns the index at which the search for a page begins (multiplicative hashing, Knuth 6.4).
 func (c *cache) home(id pageID) uint32 { return uint32(uint64(id) * 0x9E3779B97F4A7C15 >> c.shift) }
 
-// find gives the frame that holds a page, 0 when none does.
+// find returns the frame that has a page; 0: none.
 func (c *cache) find(id pageID) uint32 {
 	mask := uint32(len(c.table) - 1)
 	for i := c.home(id); ; i = (i + 1) & mask {
@@ -87,16 +87,16 @@ func (c *cache) find(id pageID) uint32 {
 	}
 }
 
-// take makes a frame the page's, evicting another; 0 when every frame is busy. The frame is in
+// assign gives a page a frame, and evicts another page if needed. It returns 0 if every frame is busy. The frame is in
 // state frameReading, and in no queue.
-func (c *cache) take(id pageID) uint32 {
+func (c *cache) assign(id pageID) uint32 {
 	if c.clean == 0 {
 		return 0
 	}
 	f := c.victim()
 	fr := &c.frames[f]
 	if fr.state == frameClean {
-		c.forget(fr.id)
+		c.unmap(fr.id)
 	}
 	fr.id, fr.verified, fr.ahead, fr.used = id, 0, 0, true
 	c.set(f, frameReading)
@@ -137,15 +137,15 @@ func (c *cache) set(f uint32, to frameState) {
 
 func evictable(s frameState) bool { return s == frameFree || s == frameClean }
 
-// drop empties a frame whose contents cannot be trusted.
+// drop empties a frame whose bytes may differ from the disk's.
 func (c *cache) drop(f uint32) {
-	c.forget(c.frames[f].id)
+	c.unmap(c.frames[f].id)
 	c.frames[f].id, c.frames[f].ahead = 0, 0
 	c.set(f, frameFree)
 }
 
-// forget takes a page out of the table and closes the gap (Knuth 6.4, algorithm R).
-func (c *cache) forget(id pageID) {
+// unmap removes a page from the table and closes the gap (Knuth 6.4, algorithm R).
+func (c *cache) unmap(id pageID) {
 	mask := uint32(len(c.table) - 1)
 	i := c.home(id)
 	for c.frames[c.table[i]].id != id {
@@ -165,7 +165,7 @@ func (c *cache) forget(id pageID) {
 	c.table[i] = 0
 }
 
-// push puts a frame at the end of a queue.
+// push appends a frame to a queue.
 func (c *cache) push(q *frameQueue, f uint32) {
 	c.frames[f].next = 0
 	if q.tail == 0 {
@@ -176,7 +176,7 @@ func (c *cache) push(q *frameQueue, f uint32) {
 	q.tail = f
 }
 
-// pop takes the first of a queue, 0 when there is none.
+// pop removes and returns the first frame of a queue; 0: none.
 func (c *cache) pop(q *frameQueue) uint32 {
 	f := q.head
 	if f != 0 {

@@ -8,29 +8,28 @@ import (
 )
 
 // A change, put or delete, writes its item, or a tombstone, to a free slot, and frees the slot of the item before it
-// when that write has ended (adr/0007). The page that it writes holds besides only slots that are free, or whose bytes
-// stay as they are: so whatever part of a page write reaches the disk, no item that was there is hurt, and among
-// the copies of a key the highest sequence number counts. With UpdateInPlace an item of the same class
-// is written over the one before it instead, and a torn write may lose both.
+// when that write has ended (adr/0007). All other slots of the page are free, or keep their bytes. So a write of which only a part
+// reaches the disk damages no other item. Among the copies of a key the highest sequence number counts. With UpdateInPlace an item
+// overwrites the previous one of the same class, and a torn write may lose both.
 //
-// Reads see an item when it is on disk: until then they wait for a small one, whose record points to it as soon as it is in its page, and see what
-// was before a large one.
+// Reads return an item only when it is on disk. The record of a small item points to it as soon as it is in its page, and reads wait for the
+// write. The record of a large item changes after the write, and reads return the previous item until then.
 
-// phase is how far a change has come.
+// phase is the progress of a change.
 type phase uint8
 
 const (
-	phaseNew      phase = iota // nothing was taken for it
-	phaseClaimed               // has a slot, and its key's record is busy
-	phaseOnItsWay              // in its page or its buffer, which is being written
+	phaseNew      phase = iota // it has reserved nothing
+	phaseReserved              // it has a slot, and its key's record is busy
+	phaseWriting               // its item is in a page or buffer that is queued or being written
 )
 
-type changeMarks uint8
+type changeFlags uint8
 
 const (
-	markOld     changeMarks = 1 << iota // there was an item, or a tombstone, of the key before it
-	markOldTomb                         // … a tombstone
-	markInPlace                         // it is written over the one before it
+	hasOld    changeFlags = 1 << iota // the key had an item or a tombstone before
+	oldIsTomb                         // … a tombstone
+	inPlace                           // the item overwrites the previous one
 )
 
 // change begins a put or delete.
@@ -58,18 +57,18 @@ func (p *Partition) change(r *kv.Request) {
 	}
 }
 
-// finishUnchanged ends a change that changes nothing for what its key has, when that is on disk.
+// finishUnchanged ends a change that has no effect because of its key's present state. It waits until that state is on disk.
 func (p *Partition) finishUnchanged(r *kv.Request, rec uint32, found bool, s kv.Status) {
-	if !found || !p.awaits(r, rec, p.index.Flags(rec)) {
+	if !found || !p.waitsForKey(r, rec, p.index.Flags(rec)) {
 		p.finish(r, s)
 	}
 }
 
-// changeFrom continues a change that no other change can overtake. An update's new value is made from the present item: see update.go.
+// changeFrom continues a change while no other change of its key is under way. An update computes its new value from the present item, old: see update.go.
 func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte) {
 	x := p.index
 	there := found && x.Flags(rec)&(flagHidden|flagTomb) == 0
-	bytes, s := updated(r, old, there, p.o.Limits.MaxValueBytes)
+	bytes, s := updatedBytes(r, old, there, p.o.Limits.MaxValueBytes)
 	if s != kv.StatusOK {
 		p.finishUnchanged(r, rec, found, s)
 		return
@@ -78,24 +77,24 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 		p.changeMemory(r, rec, found, old, bytes)
 		return
 	}
-	c := change{phase: phaseClaimed}
+	c := change{phase: phaseReserved}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && p.at(rec).class == class && !p.at(rec).large() {
-		c.to, c.marks = p.at(rec), markInPlace
+	if there && p.o.Update == UpdateInPlace && r.Op == kv.OpPut && p.placeOf(rec).class == class && !p.placeOf(rec).large() {
+		c.to, c.flags = p.placeOf(rec), inPlace
 	} else {
-		frees := there && (r.Op.Deletes() || p.at(rec).class == class)
-		to, ok := p.claim(r, class, there, frees)
+		frees := there && (r.Op.Deletes() || p.placeOf(rec).class == class)
+		to, ok := p.reserve(r, class, there, frees)
 		if !ok {
 			return
 		}
 		c.to = to
-		p.claims++
+		p.reserved++
 	}
 	if !found {
 		var ok bool
 		if rec, ok = x.Insert(r.Key); !ok {
-			p.slabs[c.to.class].free.put(c.to.slot)
-			p.claims--
+			p.slabs[c.to.class].free.release(c.to.slot)
+			p.reserved--
 			p.freed = true
 			p.finish(r, kv.StatusBusy)
 			return
@@ -103,75 +102,75 @@ func (p *Partition) changeFrom(r *kv.Request, rec uint32, found bool, old []byte
 		x.SetFlags(rec, flagHidden)
 	}
 	x.SetFlags(rec, x.Flags(rec)|flagBusy)
-	update(r, old, there)
+	applyUpdate(r, old, there)
 	c.rec = rec
-	c.keep(r, rec)
-	p.store(r)
+	c.save(r, rec)
+	p.writeChange(r)
 }
 
-// changeMemory is changeFrom for the mem backend: at once.
+// changeMemory is changeFrom for the mem backend. It never waits.
 func (p *Partition) changeMemory(r *kv.Request, rec uint32, found bool, old []byte, bytes int) {
 	x := p.index
 	if r.Op.Deletes() {
 		p.unexport(r.Key)
-		at := p.at(rec)
+		at := p.placeOf(rec)
 		x.Delete(rec)
-		update(r, old, true)
-		p.slabs[at.class].free.put(at.slot)
+		applyUpdate(r, old, true)
+		p.slabs[at.class].free.release(at.slot)
 		p.count.items--
 		p.finish(r, kv.StatusOK)
 		return
 	}
 	class := classOf(itemBytes(len(r.Key), bytes))
-	if !found || p.at(rec).class != class {
+	if !found || p.placeOf(rec).class != class {
 		s := &p.slabs[class]
-		slot, ok := s.take(nil)
+		slot, ok := s.reserve(nil)
 		if !ok && p.growMemory(s) {
-			slot, ok = s.take(nil)
+			slot, ok = s.reserve(nil)
 		}
 		if !ok {
 			p.finish(r, kv.StatusNoSpace)
 			return
 		}
 		if found {
-			old := p.at(rec)
-			p.slabs[old.class].free.put(old.slot)
+			old := p.placeOf(rec)
+			p.slabs[old.class].free.release(old.slot)
 		} else {
 			if rec, ok = x.Insert(r.Key); !ok {
-				s.free.put(slot)
+				s.free.release(slot)
 				p.finish(r, kv.StatusBusy)
 				return
 			}
 			p.count.items++
 		}
-		p.setAt(rec, place{class, slot})
+		p.setPlace(rec, place{class, slot})
 	}
 	p.unexport(r.Key)
-	update(r, old, found)
-	p.encode(p.slabs[class].memory(p.at(rec).slot), r, kindLive)
-	p.offer(r.Key, r.Value)
+	applyUpdate(r, old, found)
+	p.encode(p.slabs[class].memory(p.placeOf(rec).slot), r, kindLive)
+	p.exportIfFree(r.Key, r.Value)
 	p.finish(r, kv.StatusOK)
 }
 
-// store puts a change that has a slot into it.
-func (p *Partition) store(r *kv.Request) {
+// writeChange writes a change to its reserved slot.
+func (p *Partition) writeChange(r *kv.Request) {
 	c := changeOf(r)
-	if c.marks&markInPlace != 0 && (p.at(c.rec) != c.to || p.index.Flags(c.rec)&flagHidden != 0) {
-		p.restart(r, c.rec) // the item that it was to be written over could not be written, and is gone
+	if c.flags&inPlace != 0 && (p.placeOf(c.rec) != c.to || p.index.Flags(c.rec)&flagHidden != 0) {
+		p.restart(r, c.rec) // the item to overwrite is gone: its own write has failed
 		return
 	}
 	if p.window.full() {
-		p.starve(&p.noFrame, r)
+		p.waitIn(&p.noFrame, r)
 		return
 	}
 	if c.to.large() {
-		p.storeLarge(r, c)
-	} else if f := p.pageToChange(r, c.to); f != 0 {
+		p.writeLarge(r, c)
+	} else if f := p.frameToChange(r, c.to); f != 0 {
 		p.apply(r, c, f)
 	}
 }
 
-// restart begins a change in place anew.
+// restart begins a change in place again from the start.
 func (p *Partition) restart(r *kv.Request, rec uint32) {
 	if f := p.index.Flags(rec); f&flagHidden != 0 {
 		p.index.Delete(rec)
@@ -182,12 +181,12 @@ func (p *Partition) restart(r *kv.Request, rec uint32) {
 	p.change(r)
 }
 
-// pageToChange gives the frame of a slot's page, in a state in which it may be changed. 0 means
-// that r waits: also for the end of a write, since a page in flight must not change.
-func (p *Partition) pageToChange(r *kv.Request, at place) uint32 {
+// frameToChange returns the frame of a slot's page, in a state in which it may be changed. 0: r waits for a frame, for the page, or
+// for the end of the page's write, during which it must not change.
+func (p *Partition) frameToChange(r *kv.Request, at place) uint32 {
 	s := &p.slabs[at.class]
 	fresh := at.page() >= s.fresh
-	f := p.page(r, at, fresh || s.alone())
+	f := p.frameOf(r, at, fresh || s.ownPages())
 	if f == 0 {
 		return 0
 	}
@@ -201,7 +200,7 @@ func (p *Partition) pageToChange(r *kv.Request, at place) uint32 {
 	return f
 }
 
-// apply puts a small item, or a tombstone, into its page. The request goes on when the page is written.
+// apply copies a small item, or a tombstone, into its page. The request ends when the page is on disk.
 func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	x, fr, rec := p.index, &p.cache.frames[f], c.rec
 	b := p.cache.page(f)[c.to.offset():][:classes[c.to.class].bytes]
@@ -210,37 +209,37 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 	switch {
 	case r.Op.Deletes():
 		kind = kindTombstone
-	case c.marks&markInPlace != 0:
+	case c.flags&inPlace != 0:
 		kind = kindOver
 	}
 	if kind == kindOver {
-		p.slabs[c.to.class].forget(c.to, b)
+		p.slabs[c.to.class].removeSum(c.to, b)
 	} else {
-		c.stale = p.overwrites(c.to, b)
+		c.stale = p.removeOverwritten(c.to, b)
 	}
 	if servesStale {
 		p.keepStale(c.to, b)
 	}
 	c.low = uint16(p.encode(b, r, kind).seq)
-	p.slabs[c.to.class].note(c.to, b)
+	p.slabs[c.to.class].addSum(c.to, b)
 	fr.verified |= 1 << c.to.nth()
 	fr.ahead |= 1 << c.to.nth()
 	was := x.Flags(rec)
 	if kind != kindOver {
 		if was&flagHidden == 0 {
-			c.old = p.at(rec)
-			c.marks |= markOld
+			c.old = p.placeOf(rec)
+			c.flags |= hasOld
 			if was&flagTomb != 0 {
-				c.marks |= markOldTomb
+				c.flags |= oldIsTomb
 			} else {
 				p.stale.add(kv.Hash(r.Key))
 			}
 		}
-		p.setAt(rec, c.to)
+		p.setPlace(rec, c.to)
 	}
-	p.turned(rec, was, kind)
-	c.phase = phaseOnItsWay
-	c.keep(r, c.old.slot)
+	p.setFlagsAfter(rec, was, kind)
+	c.phase = phaseWriting
+	c.save(r, c.old.slot)
 	if ackEarly {
 		r = p.acknowledgeEarly(r)
 	}
@@ -249,11 +248,11 @@ func (p *Partition) apply(r *kv.Request, c change, f uint32) {
 		p.cache.set(f, frameDirty)
 		p.cache.push(&p.cache.toWrite, f)
 	}
-	p.wakeKey(rec)
+	p.resumeKey(rec)
 }
 
-// turned notes of a record what its key has now, after a change of that kind.
-func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
+// setFlagsAfter sets a record's flags after a change that wrote an item of that kind.
+func (p *Partition) setFlagsAfter(rec uint32, was index.Flags, kind uint8) {
 	now := was &^ (flagBusy | flagHidden | flagTomb | flagCorrupt)
 	if kind == kindTombstone {
 		now |= flagTomb
@@ -261,31 +260,31 @@ func (p *Partition) turned(rec uint32, was index.Flags, kind uint8) {
 	p.setFlags(rec, was, now)
 }
 
-// setFlags changes a record's flags, and counts the change.
+// setFlags changes a record's flags and the counts of keys.
 func (p *Partition) setFlags(rec uint32, was, now index.Flags) {
 	p.index.SetFlags(rec, now)
 	p.count.key(was, -1)
 	p.count.key(now, 1)
 }
 
-// overwrites returns the stale copy, if any, that is lost when a slot with the bytes b is written (change.stale).
-func (p *Partition) overwrites(at place, b []byte) (stale uint32) {
+// removeOverwritten removes a slot's present bytes b from the sum of its unit. It returns the stale copy that writing the slot destroys (change.stale); 0: none.
+func (p *Partition) removeOverwritten(at place, b []byte) (stale uint32) {
 	s := &p.slabs[at.class]
-	it, v := s.forget(at, b)
-	if s.alone() {
-		if w := &s.whole[at.slot]; w.has {
-			w.has = false
-			return w.stale | staleNoted
+	it, v := s.removeSum(at, b)
+	if s.ownPages() {
+		if w := &s.soleSlots[at.slot]; w.hasStale {
+			w.hasStale = false
+			return w.stale | staleKnown
 		}
 	} else if v == slotLive {
-		return kv.Hash(it.key) | staleNoted
+		return kv.Hash(it.key) | staleKnown
 	}
 	return 0
 }
 
-// staleNoted in change.stale means that the bits below it are from the hash of a key whose stale copy is lost. The lost bit
-// is above those that any table of counters looks at.
-const staleNoted = 1 << 31
+// staleKnown in change.stale means that the bits below it are from the hash of the key whose stale copy is destroyed. The bit replaces the
+// highest one of the hash, which no table of counters uses.
+const staleKnown = 1 << 31
 
 func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
 	st := p.window.next(kind)
@@ -298,24 +297,24 @@ func (p *Partition) encode(b []byte, r *kv.Request, kind uint8) stamp {
 	return st
 }
 
-// storeLarge writes an item, or a tombstone, to a slot with pages of its own, as far as it reaches.
-func (p *Partition) storeLarge(r *kv.Request, c change) {
+// writeLarge writes an item, or a tombstone, to a slot with pages of its own: only the pages that it needs.
+func (p *Partition) writeLarge(r *kv.Request, c change) {
 	kind, n := uint8(kindLive), itemBytes(len(r.Key), len(r.Value))
 	if r.Op.Deletes() {
 		kind, n = kindTombstone, itemBytes(len(r.Key), 0)
 	}
-	b := p.buffer(r, roundUp(n, pageBytes))
+	b := p.allocBuffer(r, roundUp(n, pageBytes))
 	if b == nil {
 		return
 	}
-	c.stale = p.overwrites(c.to, nil)
+	c.stale = p.removeOverwritten(c.to, nil)
 	c.low = uint16(p.encode(b, r, kind).seq)
-	clear(b[n:]) // what others left in the buffer does not go to disk
+	clear(b[n:]) // earlier contents of the buffer must not reach the disk
 	s := &p.slabs[c.to.class]
-	s.note(c.to, b)
-	s.whole[c.to.slot].bytes = uint32(n)
-	c.phase = phaseOnItsWay
-	c.keep(r, c.rec)
+	s.addSum(c.to, b)
+	s.soleSlots[c.to.slot].bytes = uint32(n)
+	c.phase = phaseWriting
+	c.save(r, c.rec)
 	p.beginItem(writeItem, r, c.to, b)
 }
 
@@ -324,7 +323,7 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	applied, waiting := fr.applied.Take(), fr.waiting.Take()
 	if errno != 0 {
 		p.writeFailed(errno)
-		p.cache.drop(f) // the disk may hold the old page or the new one: ask it
+		p.cache.drop(f) // the disk may have the old page or the new one: read it again
 		var newestFirst kv.Queue
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
 			newestFirst.PushFront(r)
@@ -335,51 +334,51 @@ func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	} else {
 		p.cache.set(f, frameClean)
 		fr.ahead = 0
-		buried := 0
+		tombChecks := 0
 		for r := applied.Pop(); r != nil; r = applied.Pop() {
-			buried += p.written(r, f)
+			tombChecks += p.finishWritten(r, f)
 		}
-		p.dropTombs(2 * buried)
+		p.dropTombs(2 * tombChecks)
 	}
 	p.resume(waiting)
 }
 
-// written ends a change of which the page, in the frame f, is on disk. It returns 1 if tombstones may have become superfluous.
-func (p *Partition) written(r *kv.Request, f uint32) (buried int) {
+// finishWritten ends a change whose page, in frame f, is on disk. It returns 1 if a tombstone may have become superfluous.
+func (p *Partition) finishWritten(r *kv.Request, f uint32) (tombChecks int) {
 	c := changeOf(r)
-	buried = p.settled(c.low, c.stale)
-	if c.marks&markInPlace == 0 {
-		p.claims--
+	tombChecks = p.changeOnDisk(c.low, c.stale)
+	if c.flags&inPlace == 0 {
+		p.reserved--
 	}
-	if c.marks&markOld != 0 {
-		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
+	if c.flags&hasOld != 0 {
+		p.freeSlot(c.old, r.Key, c.flags&oldIsTomb == 0)
 	}
 	if r.Op.Deletes() {
-		buried = 1
+		tombChecks = 1
 		if rec, ok := p.index.Find(r.Key); ok && p.index.Flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			p.queueTomb(rec)
 		}
 	} else if p.table != nil {
-		p.offerWritten(r.Key, c.to, f)
+		p.exportWritten(r.Key, c.to, f)
 	}
 	p.finish(r, kv.StatusOK)
-	return buried
+	return tombChecks
 }
 
-// offerWritten offers what the page in f, which is on disk as it is, has in a slot, if it is still what the key has. It takes the item from
-// the page: a change of the same slot may have followed r's into it.
-func (p *Partition) offerWritten(key []byte, at place, f uint32) {
+// exportWritten exports the item in a slot of the page in frame f, which is on disk, if it is still the key's item. It reads the item from the
+// page, because a later change of the same slot may be in the same write.
+func (p *Partition) exportWritten(key []byte, at place, f uint32) {
 	rec, ok := p.index.Find(key)
-	if !ok || p.at(rec) != at || p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
+	if !ok || p.placeOf(rec) != at || p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) != 0 {
 		return
 	}
 	if it, ok := peekItem(p.cache.page(f)[at.offset():][:classes[at.class].bytes]); ok {
-		p.offer(key, it.value)
+		p.exportIfFree(key, it.value)
 	}
 }
 
-// settled notes that the change with these low bits of its sequence number is on disk. stale names the copy that it overwrote (change.stale); 0: none.
-func (p *Partition) settled(low uint16, stale uint32) (buried int) {
+// changeOnDisk records that the change with these low bits of its sequence number is on disk. stale is the copy that it has overwritten (change.stale); 0: none.
+func (p *Partition) changeOnDisk(low uint16, stale uint32) (tombChecks int) {
 	p.window.complete(low)
 	if stale != 0 {
 		p.stale.sub(stale)
@@ -388,46 +387,46 @@ func (p *Partition) settled(low uint16, stale uint32) (buried int) {
 	return 0
 }
 
-// release frees a slot. stale is true if the slot holds a copy of key's item that was counted.
-func (p *Partition) release(at place, key []byte, stale bool) {
-	l := lingering{at: at}
-	if stale && p.slabs[at.class].alone() {
+// freeSlot frees a slot, once no read of it is under way. stale is true if the slot holds a copy of key's item that was counted.
+func (p *Partition) freeSlot(at place, key []byte, stale bool) {
+	l := deferredFree{at: at}
+	if stale && p.slabs[at.class].ownPages() {
 		l.hash, l.stale = kv.Hash(key), true
 	}
 	if at.large() && p.reading(at) {
-		p.lingers = append(p.lingers, l) // bounded by the transfers under way
+		p.deferred = append(p.deferred, l) // bounded by the transfers under way
 		return
 	}
-	p.put(l)
+	p.freeSlotNow(l)
 }
 
-// lingering is a slot that is freed when a read of it has ended.
-type lingering struct {
+// deferredFree is a slot to free when the read of it has ended.
+type deferredFree struct {
 	at    place
-	stale bool   // it has its pages to itself, and holds a copy that was counted
+	stale bool   // it has its own pages, and holds a copy that was counted
 	hash  uint32 // … of the key with that hash
 }
 
-func (p *Partition) put(l lingering) {
+func (p *Partition) freeSlotNow(l deferredFree) {
 	s := &p.slabs[l.at.class]
-	s.free.put(l.at.slot)
+	s.free.release(l.at.slot)
 	if l.stale {
-		w := &s.whole[l.at.slot]
-		w.stale, w.has = l.hash, true
+		w := &s.soleSlots[l.at.slot]
+		w.stale, w.hasStale = l.hash, true
 	}
 }
 
-// linger frees the slots whose reads have ended.
-func (p *Partition) linger() {
-	keep := p.lingers[:0]
-	for _, l := range p.lingers {
+// freeDeferred frees the slots whose reads have ended.
+func (p *Partition) freeDeferred() {
+	keep := p.deferred[:0]
+	for _, l := range p.deferred {
 		if p.reading(l.at) {
 			keep = append(keep, l)
 		} else {
-			p.put(l)
+			p.freeSlotNow(l)
 		}
 	}
-	p.lingers = keep
+	p.deferred = keep
 }
 
 func (p *Partition) queueTomb(rec uint32) {
@@ -435,7 +434,7 @@ func (p *Partition) queueTomb(rec uint32) {
 	p.tombs.Append(rec)
 }
 
-// dropTombs looks at n tombstones, and frees those of whose keys no older copy is left.
+// dropTombs checks n tombstones, and frees those whose keys have no older copy on disk.
 func (p *Partition) dropTombs(n int) {
 	x := p.index
 	for n = min(n, p.tombs.Len()); n > 0 && !p.window.lost; n-- {
@@ -443,14 +442,14 @@ func (p *Partition) dropTombs(n int) {
 		f := x.Flags(rec) &^ flagQueued
 		x.SetFlags(rec, f)
 		switch {
-		case f&flagTomb == 0: // the key is there again
+		case f&flagTomb == 0: // the key has an item again
 		case f&flagBusy != 0 || *p.stale.of(kv.Hash(x.Key(rec))) > 0:
 			p.queueTomb(rec)
 		default:
-			at := p.at(rec)
+			at := p.placeOf(rec)
 			x.Delete(rec)
 			p.count.key(f, -1)
-			p.put(lingering{at: at})
+			p.freeSlotNow(deferredFree{at: at})
 		}
 	}
 }
@@ -464,37 +463,37 @@ func (p *Partition) largeWritten(r *kv.Request, errno syscall.Errno) {
 		p.abandon(r, c, kv.StatusIOError)
 		return
 	}
-	buried := p.settled(c.low, c.stale)
-	p.claims--
-	old, kind := p.at(c.rec), uint8(kindLive)
+	tombChecks := p.changeOnDisk(c.low, c.stale)
+	p.reserved--
+	old, kind := p.placeOf(c.rec), uint8(kindLive)
 	if r.Op.Deletes() {
 		kind = kindTombstone
 	}
 	p.unexport(r.Key)
-	p.setAt(c.rec, c.to)
-	p.turned(c.rec, was, kind)
+	p.setPlace(c.rec, c.to)
+	p.setFlagsAfter(c.rec, was, kind)
 	if was&flagHidden == 0 {
 		if was&flagTomb == 0 {
 			p.stale.add(kv.Hash(r.Key))
 		}
-		p.release(old, r.Key, was&flagTomb == 0)
+		p.freeSlot(old, r.Key, was&flagTomb == 0)
 	}
 	if kind == kindTombstone {
-		buried = 1
+		tombChecks = 1
 		p.queueTomb(c.rec)
 	} else {
-		p.offer(r.Key, r.Value)
+		p.exportIfFree(r.Key, r.Value)
 	}
 	p.finish(r, kv.StatusOK)
-	p.dropTombs(2 * buried)
-	p.wakeKey(c.rec)
+	p.dropTombs(2 * tombChecks)
+	p.resumeKey(c.rec)
 }
 
-// abandon gives back what a change that is not in its page has taken.
+// abandon ends a change that is not in its page yet, and frees what it has reserved.
 func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
-	if c.marks&markInPlace == 0 {
-		p.slabs[c.to.class].free.put(c.to.slot)
-		p.claims--
+	if c.flags&inPlace == 0 {
+		p.slabs[c.to.class].free.release(c.to.slot)
+		p.reserved--
 	}
 	if f := p.index.Flags(c.rec); f&flagHidden != 0 {
 		p.index.Delete(c.rec)
@@ -503,11 +502,11 @@ func (p *Partition) abandon(r *kv.Request, c change, s kv.Status) {
 	}
 	p.freed = true
 	p.finish(r, s)
-	p.wakeKey(c.rec)
+	p.resumeKey(c.rec)
 }
 
-// writeFailed notes that nobody knows what the disk has of a write. What is told of it is StatusIOError, for whatever reason it failed: the
-// others promise that nothing was done.
+// writeFailed records that the disk may have any part of a failed write. Its requests end as StatusIOError whatever the reason, because any other
+// status promises that nothing was changed.
 func (p *Partition) writeFailed(errno syscall.Errno) {
 	if !p.window.lost {
 		p.window.fail()
@@ -515,44 +514,44 @@ func (p *Partition) writeFailed(errno syscall.Errno) {
 	}
 }
 
-// undo takes a change back whose page could not be written: the key has again what it had before. The disk may
-// have it all the same, and give it to who opens the store next, unless the key is changed again.
+// undo reverts a change whose page could not be written: the key has its previous item again. The disk may have the change
+// nevertheless, and the next start finds it, unless the key is changed again.
 func (p *Partition) undo(r *kv.Request) {
 	x, c := p.index, changeOf(r)
-	p.unexport(r.Key) // who has read it since may have put it there
-	if c.marks&markInPlace != 0 {
+	p.unexport(r.Key) // a read may have exported it since
+	if c.flags&inPlace != 0 {
 		p.finish(r, kv.StatusIOError)
 		return
 	}
-	p.claims--
-	if rec, found := x.Find(r.Key); found && p.at(rec) == c.to { // it is the key's last change
+	p.reserved--
+	if rec, found := x.Find(r.Key); found && p.placeOf(rec) == c.to { // it is the key's last change
 		p.revert(rec, c)
-		p.slabs[c.to.class].free.put(c.to.slot)
-	} else if later := p.changeAfter(c.to); later != nil { // which would free our slot: it frees the one before instead
+		p.slabs[c.to.class].free.release(c.to.slot)
+	} else if later := p.changeAfter(c.to); later != nil { // it would free our slot: it frees the previous one instead
 		l := changeOf(later)
-		l.marks = l.marks&^(markOld|markOldTomb) | c.marks&(markOld|markOldTomb)
+		l.flags = l.flags&^(hasOld|oldIsTomb) | c.flags&(hasOld|oldIsTomb)
 		l.old = c.old
-		l.keep(later, l.old.slot)
-		p.slabs[c.to.class].free.put(c.to.slot)
-	} else if c.marks&markOld != 0 { // a later one is on disk, and has freed our slot
-		p.release(c.old, r.Key, c.marks&markOldTomb == 0)
+		l.save(later, l.old.slot)
+		p.slabs[c.to.class].free.release(c.to.slot)
+	} else if c.flags&hasOld != 0 { // a later change is on disk, and has freed our slot
+		p.freeSlot(c.old, r.Key, c.flags&oldIsTomb == 0)
 	}
 	p.finish(r, kv.StatusIOError)
 }
 
-// revert gives a key what it had before its last change.
+// revert gives a key's record the state before its last change.
 func (p *Partition) revert(rec uint32, c change) {
 	x := p.index
 	was := x.Flags(rec)
 	now := was &^ (flagTomb | flagCorrupt)
 	switch {
-	case c.marks&markOld == 0:
+	case c.flags&hasOld == 0:
 		now |= flagHidden
-	case c.marks&markOldTomb != 0:
+	case c.flags&oldIsTomb != 0:
 		now |= flagTomb
 		fallthrough
 	default:
-		p.setAt(rec, c.old)
+		p.setPlace(rec, c.old)
 	}
 	p.setFlags(rec, was, now)
 	switch {
@@ -563,13 +562,13 @@ func (p *Partition) revert(rec uint32, c change) {
 	}
 }
 
-// changeAfter is the small change on its way that replaces what is in that slot; nil if there is none. It looks
-// everywhere: for failures only.
+// changeAfter returns the small change under way that replaces the item in that slot; nil: none. It searches all frames, and is called
+// after failures only.
 func (p *Partition) changeAfter(at place) (found *kv.Request) {
 	for f := range p.cache.frames {
 		q := p.cache.frames[f].applied.Take()
 		for r := q.Pop(); r != nil; r = q.Pop() {
-			if c := changeOf(r); c.marks&markOld != 0 && c.old == at {
+			if c := changeOf(r); c.flags&hasOld != 0 && c.old == at {
 				found = r
 			}
 			p.cache.frames[f].applied.Push(r)
@@ -578,17 +577,17 @@ func (p *Partition) changeAfter(at place) (found *kv.Request) {
 	return found
 }
 
-// wakeKey runs what waited for a key that is not being changed any more.
-func (p *Partition) wakeKey(rec uint32) {
+// resumeKey runs the requests that have waited for the end of a key's change.
+func (p *Partition) resumeKey(rec uint32) {
 	if q := p.keyList(rec); !q.Empty() {
 		p.resume(q.Take())
 	}
 }
 
-// abort ends a request that waits for something that will not come.
+// abort ends a waiting request with an error.
 func (p *Partition) abort(r *kv.Request, s kv.Status) {
 	if r.Op.Changes() {
-		if c := changeOf(r); c.phase == phaseClaimed {
+		if c := changeOf(r); c.phase == phaseReserved {
 			p.abandon(r, c, s)
 			return
 		}
@@ -602,15 +601,15 @@ func (p *Partition) abortAll(q kv.Queue, s kv.Status) {
 	}
 }
 
-// claim takes a slot for a change. there: the key has an item, whose slot becomes free in turn; frees: that slot is as good for a
-// tombstone as the one that is taken. If there is no slot, r waits until the slab has grown, or fails.
-func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
+// reserve reserves a slot for a change. there: the key has an item, whose slot becomes free when the change ends. frees: that slot is large
+// enough for the tombstones that the reserved one could hold. If there is no slot, r waits until the slab has grown, or fails.
+func (p *Partition) reserve(r *kv.Request, class uint8, there, frees bool) (at place, ok bool) {
 	s := &p.slabs[class]
-	if p.behind(&p.noSlot) {
-		if p.refusing == s && !r.Op.Deletes() { // it has waited for the slab, and there is no slot free at all
+	if p.othersWait(&p.noSlot) {
+		if p.refusing == s && !r.Op.Deletes() { // it has waited for the slab's growth, and no slot is free
 			p.finish(r, p.refusal)
 		} else {
-			p.starve(&p.noSlot, r)
+			p.waitIn(&p.noSlot, r)
 		}
 		return place{}, false
 	}
@@ -618,28 +617,28 @@ func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at pla
 		p.awaitGrowth(r, &p.slabs[tombClass], p.slabs[tombClass].units(extentMin))
 		return place{}, false
 	}
-	if there || !s.reserved(p.count.tombs) {
-		if slot, ok := s.take(p.fits[class]); ok {
+	if there || !s.onlyForChanges(p.count.tombs) {
+		if slot, ok := s.reserve(p.fits[class]); ok {
 			if !s.growing && !s.refused {
-				if n := s.wants(there && p.o.Update == UpdateCOW); n > 0 {
+				if n := s.growthDue(there && p.o.Update == UpdateCOW); n > 0 {
 					p.growSlab(s, n)
 				}
 			}
 			return place{class, slot}, true
 		}
-		// Every unit with a free slot is being written: the first of them.
+		// Every unit with a free slot is being written: use the first of them.
 		if slot, ok := s.free.set.next(0); ok {
-			s.free.claim(slot)
+			s.free.reserve(slot)
 			return place{class, slot}, true
 		}
 	}
 	n := s.units(s.extent)
 	if r.Op.Deletes() && (s.refused || n == 0) { // a tombstone fits into every larger slot
-		if at, ok = p.claimAbove(class); ok {
+		if at, ok = p.reserveAbove(class); ok {
 			return at, true
 		}
-		if p.claims > 0 || len(p.lingers) > 0 { // each of these will free a slot
-			p.starve(&p.noSlot, r)
+		if p.reserved > 0 || len(p.deferred) > 0 { // each of these will free a slot
+			p.waitIn(&p.noSlot, r)
 			return place{}, false
 		}
 	}
@@ -647,11 +646,11 @@ func (p *Partition) claim(r *kv.Request, class uint8, there, frees bool) (at pla
 	return place{}, false
 }
 
-// claimAbove takes a free slot of the smallest larger class that has one.
-func (p *Partition) claimAbove(class uint8) (at place, ok bool) {
+// reserveAbove reserves a free slot of the smallest larger class that has one.
+func (p *Partition) reserveAbove(class uint8) (at place, ok bool) {
 	for c := int(class) + 1; c < len(p.slabs); c++ {
 		if slot, ok := p.slabs[c].free.set.next(0); ok {
-			p.slabs[c].free.claim(slot)
+			p.slabs[c].free.reserve(slot)
 			return place{uint8(c), slot}, true
 		}
 	}
@@ -675,12 +674,12 @@ var tombClass = classOf(itemBytes(KeyBytesMax, 0))
 // roomForTombs reports whether a new item may take a slot. It also makes the partition grow when room for tombstones is short.
 func (p *Partition) roomForTombs() bool {
 	s := &p.slabs[tombClass]
-	if s.free.free >= tombRoomWanted {
+	if s.free.count >= tombRoomWanted {
 		return true
 	}
 	room := uint64(0)
 	for c := int(tombClass); c < len(p.slabs); c++ {
-		room += uint64(p.slabs[c].free.free)
+		room += uint64(p.slabs[c].free.count)
 	}
 	if room < tombRoomWanted && !s.growing && !s.refused {
 		p.growSlab(s, s.units(extentMin))
@@ -688,7 +687,7 @@ func (p *Partition) roomForTombs() bool {
 	return room > tombRoomMin
 }
 
-// awaitGrowth has r wait until a slab has grown by n bytes or more, or fails if it was refused that just now.
+// awaitGrowth lets r wait until a slab has grown by n bytes or more. r fails if that growth has just failed.
 func (p *Partition) awaitGrowth(r *kv.Request, s *slab, n int64) {
 	switch {
 	case n == 0:
@@ -703,12 +702,12 @@ func (p *Partition) awaitGrowth(r *kv.Request, s *slab, n int64) {
 	}
 }
 
-// fit is what claim thinks of a page of a class with free slots: 0 for no, 1 if it has to be read, 2 for yes.
+// fit rates a page with free slots for a change: 0 if it is being written, 1 if it must be read first, 2 if it can be changed now.
 func (p *Partition) fit(class uint8, page uint32) int {
 	s := &p.slabs[class]
 	f := p.cache.find(pageID(class)<<32 | pageID(page))
 	switch {
-	case f == 0 && page < s.fresh && !s.alone():
+	case f == 0 && page < s.fresh && !s.ownPages():
 		return 1
 	case f != 0 && p.cache.frames[f].state == frameWriting:
 		return 0
@@ -716,21 +715,21 @@ func (p *Partition) fit(class uint8, page uint32) int {
 	return 2
 }
 
-// growSlab asks for the slab's next extent.
+// growSlab queues the growth of a slab.
 func (p *Partition) growSlab(s *slab, bytes int64) {
-	s.growing, s.asked = true, bytes
+	s.growing, s.growth = true, bytes
 	p.grows = append(p.grows, s.class) // each slab at most once: capacity is the number of classes
 }
 
 func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
-	if errno == syscall.EOPNOTSUPP || errno == syscall.ENOSYS { // then space is found, or not, by writing
+	if errno == syscall.EOPNOTSUPP || errno == syscall.ENOSYS { // then writes find whether there is space
 		errno = 0
 		if err := p.files.extend(s.class, s.bytes()+bytes); err != nil {
 			errno = syscall.ENOSPC
 		}
 	}
 	if statusOf(errno) == kv.StatusNoSpace && !p.closing && s.shrink() {
-		s.asked = s.units(min(s.extent, s.asked))
+		s.growth = s.units(min(s.extent, s.growth))
 		p.grows = append(p.grows, s.class)
 		return
 	}
@@ -738,32 +737,32 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 	waiting := s.waiting.Take()
 	if errno == 0 {
 		s.grown(bytes)
-		p.full = false
-		for i := range p.slabs { // they may ask again, too: else tombstones would go on to take larger slots
+		p.fullLogged = false
+		for i := range p.slabs { // they may try again, too; else tombstones would continue to use larger slots
 			p.slabs[i].refused = false
 		}
 		p.resume(waiting)
 		return
 	}
 	s.refused = true
-	p.sayFull(s, errno)
+	p.logFull(s, errno)
 	p.refusing, p.refusal = s, statusOf(errno)
 	p.resume(waiting) // some may find a slot that was freed since
 	p.refusing = nil
 }
 
-// sayFull logs that a slab cannot grow: once, and once more when some have grown in between, and fullPause has gone by.
-func (p *Partition) sayFull(s *slab, errno syscall.Errno) {
-	if p.full || p.l.Now() < p.fullAgain {
+// logFull logs that a slab cannot grow: once, and again only after a slab has grown and fullPause has passed.
+func (p *Partition) logFull(s *slab, errno syscall.Errno) {
+	if p.fullLogged || p.l.Now() < p.fullLogAt {
 		return
 	}
-	p.full, p.fullAgain = true, p.l.Now()+fullPause
+	p.fullLogged, p.fullLogAt = true, p.l.Now()+fullPause
 	p.o.Log.Error("a slab cannot grow: requests that need it are refused, all others are served", "file", slabPath(p.o.Dir, p.shard, s.class), "reason", errno, "remedy", spaceRemedy(errno, "free some space")+", or delete keys")
 }
 
 const fullPause = 10e9 // ns
 
-// growMemory gives a slab of the mem backend more memory, within the bound.
+// growMemory adds memory to a slab of the mem backend, up to MemBytes.
 func (p *Partition) growMemory(s *slab) bool {
 	n := s.memChunk()
 	if most := p.o.MemBytes; most > 0 && p.count.memBytes+n > int64(most) || !s.growMemory() {

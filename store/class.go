@@ -1,15 +1,14 @@
 package store
 
-// A class is a size of slot. The table is part of the format: files carry its numbers.
+// A class is a slot size. The table is part of the file format: class sizes are in file names.
 type class struct {
 	bytes   int // a slot's size
-	perPage int // slots in a page: no item crosses a page. 0: a slot takes whole pages
-	pages   int // pages that one slot takes; 1 when it shares a page
+	perPage int // slots in a page; no item crosses a page boundary. 0: a slot has whole pages
+	pages   int // pages of one slot; 1 if it shares a page
 }
 
-// classes is in the order of size. Within a page the steps waste at most a quarter or so. Beyond it they
-// are a power of two, or one and a half, plus one page for header and key, since values
-// have a liking for powers of two.
+// classes is sorted by size. Up to a page, the steps waste about a quarter at most. Larger slots have 2^n or 1.5 × 2^n pages, plus one page for
+// header and key, since the lengths of values are often powers of two.
 var classes = makeClasses()
 
 // smallClasses is the number of classes whose slots lie within one page.
@@ -31,7 +30,7 @@ func makeClasses() []class {
 	return c
 }
 
-// smallClass gives the class for an item of up to a page, by its length in units of 8 bytes, rounded up.
+// smallClass has the class for an item of up to a page, by its length in units of 8 bytes, rounded up.
 var smallClass = func() (t [pageBytes/8 + 1]uint8) {
 	c := 0
 	for i := range t {
@@ -43,7 +42,7 @@ var smallClass = func() (t [pageBytes/8 + 1]uint8) {
 	return t
 }()
 
-// classOf is the smallest class whose slots hold an item of n bytes, n up to the largest item.
+// classOf returns the smallest class whose slots hold an item of n bytes, n up to the largest item.
 func classOf(n int) uint8 {
 	if n <= pageBytes {
 		return smallClass[(n+7)/8]
@@ -61,10 +60,10 @@ type place struct {
 	slot  uint32
 }
 
-// large says whether the slot takes whole pages of its own.
+// large reports whether the slot has whole pages of its own.
 func (p place) large() bool { return classes[p.class].perPage == 0 }
 
-// page is the number, in its file, of the first page of the slot.
+// page returns the number of the slot's first page in its file.
 func (p place) page() uint32 {
 	c := &classes[p.class]
 	if c.perPage == 0 {
@@ -73,7 +72,7 @@ func (p place) page() uint32 {
 	return p.slot / uint32(c.perPage)
 }
 
-// offset is where a slot begins in its page.
+// offset returns the position of the slot in its page, in bytes.
 func (p place) offset() int {
 	c := &classes[p.class]
 	if c.perPage == 0 {
@@ -82,10 +81,10 @@ func (p place) offset() int {
 	return int(p.slot%uint32(c.perPage)) * c.bytes
 }
 
-// nth is the slot's number in its page.
+// nth returns the slot's number in its page.
 func (p place) nth() uint { return uint(p.offset() / classes[p.class].bytes) }
 
-// pageID names a page of a partition: class and number in that class's file.
+// pageID is a page of a partition: its class, and its number in that class's file.
 type pageID uint64
 
 func (p place) id() pageID { return pageID(p.class)<<32 | pageID(p.page()) }

@@ -13,12 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Copy makes a store in the folder to, which must not exist, that is the one in from, byte for byte, while nobody has that one open.
-// It writes past the page cache where it can and waits for the disk, so that nothing is left to be written when somebody
-// measures the copy. What the first store has preallocated and never written is so in the copy. Extents are not shared
-// (FICLONE): each first write of a page would make the file system find it a new place, and would be measured. They may be fewer
-// and longer than the first one's, which grew with its load. Space and time that were spent are given back on an error,
-// ctx's among them.
+// Copy copies the store in the folder from, byte for byte, to the folder to, which must not exist. No process may have the store open.
+// It writes with O_DIRECT where possible and waits for the disk, so that no write-back is left when the copy is measured. Space that was
+// preallocated and never written is the same in the copy. Extents are not shared (FICLONE): the file system would relocate each page at
+// its first write, and that would be measured. The copy may have fewer and longer extents than the original, which grew with its
+// load. After an error, also of ctx, the copy is removed.
 func Copy(ctx context.Context, from, to string) (err error) {
 	m, err := readManifest(from)
 	if err != nil {
@@ -44,14 +43,14 @@ func Copy(ctx context.Context, from, to string) (err error) {
 	return nil
 }
 
-// copyPieceBytes is what is copied at once: 1 MiB is where a disk's sequential speed begins.
+// copyPieceBytes is the size of one read or write: a disk reaches its sequential speed with 1 MiB.
 const copyPieceBytes = 1 << 20
 
 func copyRemedy(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return fmt.Errorf("%w (free some space, or choose a folder on another disk)", err)
 	}
-	var other *notOwn
+	var other *notOwnError
 	if errors.As(err, &other) {
 		return fmt.Errorf("%w (%s)", err, other.remedy)
 	}
@@ -72,7 +71,7 @@ func copyShard(ctx context.Context, from, to string, shard int, buf []byte) erro
 			return err
 		}
 	}
-	for _, name := range []string{accountName, markName} { // a shard that nobody has opened has neither
+	for _, name := range []string{accountName, stateName} { // a shard that was never opened has neither
 		err := copyFile(filepath.Join(shardDir(from, shard), name), filepath.Join(shardDir(to, shard), name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -113,20 +112,20 @@ func copySlab(ctx context.Context, from, to string, buf []byte) (err error) {
 		return &os.PathError{Op: "open", Path: to, Err: err}
 	}
 	defer func() { err = errors.Join(err, unix.Close(out)) }()
-	if err := reserve(out, st.Size); err != nil {
+	if err := preallocate(out, st.Size); err != nil {
 		return &os.PathError{Op: "reserve", Path: to, Err: err}
 	}
 	for at := int64(0); at < st.Size; {
-		begin, end := written(in, at, st.Size)
+		begin, end := nextWritten(in, at, st.Size)
 		for off := begin; off < end; off += int64(len(buf)) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			piece := buf[:min(int64(len(buf)), end-off)]
-			if err := whole(unix.Pread, in, piece, off); err != nil {
+			if err := transferAll(unix.Pread, in, piece, off); err != nil {
 				return &os.PathError{Op: "read", Path: from, Err: err}
 			}
-			if err := whole(unix.Pwrite, out, piece, off); err != nil {
+			if err := transferAll(unix.Pwrite, out, piece, off); err != nil {
 				return &os.PathError{Op: "write", Path: to, Err: err}
 			}
 		}
@@ -135,8 +134,8 @@ func copySlab(ctx context.Context, from, to string, buf []byte) (err error) {
 	return unix.Fsync(out)
 }
 
-// reserve gives a file its size and its space, or its size alone where the file system cannot preallocate.
-func reserve(fd int, size int64) error {
+// preallocate sets a file's size and allocates its space. If the file system cannot preallocate, it sets only the size.
+func preallocate(fd int, size int64) error {
 	for {
 		switch err := unix.Fallocate(fd, 0, 0, size); {
 		case errors.Is(err, unix.EINTR):
@@ -148,9 +147,9 @@ func reserve(fd int, size int64) error {
 	}
 }
 
-// written is the next part of a file from at on that was ever written, in whole pages; an empty one at the end, where there is none.
-// Where the file system does not know, all of it was.
-func written(fd int, at, size int64) (begin, end int64) {
+// nextWritten returns the next part of a file, from at on, that was ever written, in whole pages; an empty part at the end: none.
+// If the file system cannot report holes, it returns the whole rest.
+func nextWritten(fd int, at, size int64) (begin, end int64) {
 	begin, err := unix.Seek(fd, at, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		return size, size

@@ -22,8 +22,8 @@ func (g *rig) exportedValue(key string) (value string, ok bool) {
 
 var exportOptions = Options{ExportEntries: 1 << 14, ExportItemBytes: 20 << 10}
 
-// TestWhatIsPutIsExported: a store that was just loaded is read by NICs from the first get on.
-func TestWhatIsPutIsExported(t *testing.T) {
+// TestChangesAreExported: a store that was just loaded is read by NICs from the first get on.
+func TestChangesAreExported(t *testing.T) {
 	onEvery(t, exportOptions, kinds, func(t *testing.T, g *rig) {
 		values := map[string]string{}
 		for i := range 100 {

@@ -16,25 +16,25 @@ import (
 // faultDisk is a disk in memory that completes late, in any order and in parts, and fails where it is
 // told to. It is used on the loop's goroutine, and outlives the partitions that are opened on it.
 type faultDisk struct {
-	l        *loop.Loop // of the partition that has it open
-	rng      *rand.Rand
-	slab     [][]byte // by class
-	marked   mark
-	pages    []byte            // the account; nil: none
-	noPages  error             // with which writing the account fails
-	unit     int               // bytes that are written whole, or not: sectorBytes, or a page
-	cache    bool              // what was written, and how far files have grown, may be lost when the power goes, until the disk is synced
-	dsync    bool              // … but writes while the partition serves, which carry RWF_DSYNC: they are durable when they have completed
-	unsynced map[sector][]byte // what the disk had before, of what was written since the last sync
-	sizes    [][]int64         // by class: those that a file may have after the power went, smallest first
-	capacity int64             // bytes of all slabs; 0: no bound
-	held     bool              // nothing completes
-	torn     bool              // transfers of several pages complete in parts
-	fail     func(t *disk.Transfer) syscall.Errno
-	reached  bool // a write that fails has been done all the same
-	pending  []pendingIO
-	begun    map[transferKind]int
-	problem  string // a rule that the partition broke
+	l            *loop.Loop // of the partition that has it open
+	rng          *rand.Rand
+	slab         [][]byte // by class
+	state        shardState
+	accountBytes []byte            // the account; nil: none
+	accountErr   error             // with which writing the account fails
+	unit         int               // bytes that are written whole, or not: sectorBytes, or a page
+	cache        bool              // what was written, and how far files have grown, may be lost when the power goes, until the disk is synced
+	dsync        bool              // … but writes while the partition serves, which carry RWF_DSYNC: they are durable when they have completed
+	unsynced     map[sector][]byte // what the disk had before, of what was written since the last sync
+	sizes        [][]int64         // by class: those that a file may have after the power went, smallest first
+	capacity     int64             // bytes of all slabs; 0: no bound
+	held         bool              // nothing completes
+	torn         bool              // transfers of several pages complete in parts
+	fail         func(t *disk.Transfer) syscall.Errno
+	writesAnyway bool // a write that fails has been done all the same
+	pending      []pendingIO
+	begun        map[transferKind]int
+	problem      string // a rule that the partition broke
 }
 
 // sectorBytes is what a disk writes whole, or not.
@@ -68,12 +68,12 @@ func (d *faultDisk) Submit(tag uint64, t *disk.Transfer) bool {
 	}
 	io := pendingIO{tag: tag, t: *t, sum: crc32.ChecksumIEEE(t.Buf)}
 	if t.Op != disk.Grow && (t.Off%pageBytes != 0 || len(t.Buf)%pageBytes != 0) {
-		d.broken("a transfer of %d bytes at %d", len(t.Buf), t.Off)
+		d.report("a transfer of %d bytes at %d", len(t.Buf), t.Off)
 	}
 	if t.Op == disk.Write {
 		for _, o := range d.pending {
 			if o.t.File == t.File && overlap(&o.t, t) {
-				d.broken("a write of %d bytes at %d of class %d while another transfer is in flight there", len(t.Buf), t.Off, t.File)
+				d.report("a write of %d bytes at %d of class %d while another transfer is in flight there", len(t.Buf), t.Off, t.File)
 			}
 		}
 	}
@@ -103,7 +103,7 @@ func overlap(a, b *disk.Transfer) bool {
 	return a.Op != disk.Grow && a.Off < b.Off+int64(len(b.Buf)) && b.Off < a.Off+int64(len(a.Buf))
 }
 
-func (d *faultDisk) broken(format string, a ...any) {
+func (d *faultDisk) report(format string, a ...any) {
 	if d.problem == "" {
 		d.problem = fmt.Sprintf(format, a...)
 	}
@@ -117,7 +117,7 @@ func (d *faultDisk) Reap(done []disk.Completion) (n int) {
 		i := d.rng.IntN(len(d.pending))
 		io := d.pending[i]
 		d.pending = append(d.pending[:i], d.pending[i+1:]...)
-		done[n] = disk.Completion{Tag: io.tag, Res: d.carry(&io)}
+		done[n] = disk.Completion{Tag: io.tag, Res: d.execute(&io)}
 		n++
 	}
 	if len(d.pending) > 0 {
@@ -127,11 +127,11 @@ func (d *faultDisk) Reap(done []disk.Completion) (n int) {
 }
 
 // carry does a transfer, or a part of it.
-func (d *faultDisk) carry(io *pendingIO) int32 {
+func (d *faultDisk) execute(io *pendingIO) int32 {
 	t := &io.t
 	if d.fail != nil {
 		if e := d.fail(t); e != 0 {
-			if d.reached && t.Op == disk.Write {
+			if d.writesAnyway && t.Op == disk.Write {
 				d.write(t.File, t.Off, t.Buf, d.dsync)
 			}
 			return -int32(e)
@@ -159,7 +159,7 @@ func (d *faultDisk) carry(io *pendingIO) int32 {
 		return int32(n)
 	}
 	if crc32.ChecksumIEEE(t.Buf) != io.sum {
-		d.broken("what was in flight to %d of class %d was changed", t.Off, t.File)
+		d.report("what was in flight to %d of class %d was changed", t.Off, t.File)
 	}
 	d.write(t.File, t.Off, t.Buf[:n], d.dsync)
 	return int32(n)
@@ -252,10 +252,10 @@ func (d *faultDisk) extend(class uint8, size int64) error {
 	return nil
 }
 
-func (d *faultDisk) close() error        { return nil }
-func (d *faultDisk) Flush() error        { return nil }
-func (d *faultDisk) Calls() uint64       { return 0 }
-func (d *faultDisk) mark() (mark, error) { return d.marked, nil }
+func (d *faultDisk) close() error                   { return nil }
+func (d *faultDisk) Flush() error                   { return nil }
+func (d *faultDisk) Calls() uint64                  { return 0 }
+func (d *faultDisk) readState() (shardState, error) { return d.state, nil }
 
 func (d *faultDisk) sync() error {
 	clear(d.unsynced)
@@ -270,26 +270,26 @@ func (d *faultDisk) keepSizes() {
 	}
 }
 
-func (d *faultDisk) setMark(m mark) error {
-	d.marked = parseMark(m.encode())
+func (d *faultDisk) writeState(m shardState) error {
+	d.state = parseState(m.encode())
 	return nil
 }
 
-func (d *faultDisk) account() (io.ReadCloser, error) {
-	if d.pages == nil {
+func (d *faultDisk) openAccount() (io.ReadCloser, error) {
+	if d.accountBytes == nil {
 		return nil, nil
 	}
-	return io.NopCloser(bytes.NewReader(d.pages)), nil
+	return io.NopCloser(bytes.NewReader(d.accountBytes)), nil
 }
 
-func (d *faultDisk) setAccount(write func(io.Writer) error) error {
+func (d *faultDisk) writeAccount(write func(io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err
 	}
-	if d.noPages != nil {
-		return d.noPages
+	if d.accountErr != nil {
+		return d.accountErr
 	}
-	d.pages = b.Bytes()
+	d.accountBytes = b.Bytes()
 	return nil
 }

@@ -20,25 +20,25 @@ import (
 //	store.json              the manifest; written last when a store is made
 //	shard-000/slab-NNNNNNNN one file per class, by the size of its slots in bytes
 //	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
-//	                        or closed in order; damage to those is no write that a crash cut short
-//	shard-000/pages         a sum of what each page held then (account.go): those that hold something else were lost
+//	                        or closed in order; if one of these is broken, the reason is no crash
+//	shard-000/pages         a sum of each page at that time (account.go); a page with another sum was lost
 //
-// The folder of an open shard is locked (flock), and so are its slabs, for as long as anything is under way to them.
+// The folder of an open shard is locked (flock). So are its slabs, until the last write to them has ended.
 const (
 	manifestName  = "store.json"
 	formatVersion = 2
-	markName      = "settled"
+	stateName     = "settled"
 	shardsMax     = 4096
 )
 
-// manifest is what must be the same each time a store is opened.
+// manifest has the properties of a store that never change.
 type manifest struct {
 	Format    int `json:"format"`
 	Shards    int `json:"shards"`
 	PageBytes int `json:"page_bytes"`
 }
 
-// files is the slabs' storage for opening, recovery and closing: one file per class. Every call
+// files is the storage of a shard's slabs, one file per class, for opening, recovery and closing. Every call
 // blocks.
 type files interface {
 	size(class uint8) (int64, error)
@@ -46,10 +46,10 @@ type files interface {
 	writeAt(class uint8, b []byte, off int64) error
 	extend(class uint8, size int64) error // sets the file's length: for file systems that cannot preallocate, or to cut off the bytes after size
 	sync() error                          // makes all writes durable
-	mark() (mark, error)                  // returns the last mark of setMark
-	setMark(m mark) error                 // stores a mark durably and atomically
-	account() (io.ReadCloser, error)      // returns the last account of setAccount; nil: none
-	setAccount(write func(io.Writer) error) error
+	readState() (shardState, error)       // returns the state that writeState stored last
+	writeState(m shardState) error        // stores a state durably and atomically
+	openAccount() (io.ReadCloser, error)  // returns the account that writeAccount stored last; nil: none
+	writeAccount(write func(io.Writer) error) error
 	close() error
 }
 
@@ -69,8 +69,8 @@ func isFolder(dir string) error {
 	return nil
 }
 
-// prepare makes a store in dir if there is none, and otherwise checks that it is the one asked for. Several
-// shards, and several processes, may do so at the same time.
+// prepare makes a store in dir if there is none. Otherwise it checks that the store has that many shards. Several shards and several
+// processes may call it at the same time.
 func prepare(dir string, shards int) error {
 	if err := isFolder(dir); err != nil {
 		return err
@@ -116,14 +116,14 @@ func readManifest(dir string) (m manifest, err error) {
 	case m.PageBytes != pageBytes:
 		return m, fmt.Errorf("store: %s has pages of %d bytes, this program uses %d (load the data anew)", dir, m.PageBytes, pageBytes)
 	case m.Shards < 1 || m.Shards > shardsMax:
-		return m, fmt.Errorf("store: %s of %s says %d partitions: it is damaged (restore it from a backup, or choose another folder)", manifestName, dir, m.Shards)
+		return m, fmt.Errorf("store: %s of %s has %d partitions, which no store has: it is damaged (restore it from a backup, or choose another folder)", manifestName, dir, m.Shards)
 	}
 	return m, nil
 }
 
 // create makes an empty store, with the manifest last: a folder without one is not a store.
 func create(dir string, shards int) error {
-	if err := free(dir); err != nil {
+	if err := checkNoStore(dir); err != nil {
 		return err
 	}
 	made := func() error {
@@ -167,9 +167,9 @@ func makeShardDir(name string) error {
 	return unix.Close(fd)
 }
 
-// free returns an error if no store can be made in a folder without one.
-func free(dir string) error {
-	if name, err := foreign(dir); err != nil {
+// checkNoStore returns an error if a folder without a store has other contents.
+func checkNoStore(dir string) error {
+	if name, err := foreignName(dir); err != nil {
 		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
 	} else if name != "" {
 		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
@@ -177,9 +177,9 @@ func free(dir string) error {
 	return nil
 }
 
-// foreign names something in a folder that a store does not make, or that holds data; "" when
-// there is nothing but what an interrupted create leaves behind.
-func foreign(dir string) (name string, err error) {
+// foreignName returns the name of a file in the folder that no store makes, or of a slab with data; "" if there are only the remains of an
+// interrupted create.
+func foreignName(dir string) (name string, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
@@ -208,10 +208,10 @@ func syncPath(path string) error {
 	return finishFile(f, nil)
 }
 
-// cause is the plain error inside one that names the path again.
+// cause returns the error inside a PathError, for messages that name the path themselves.
 func cause(err error) error {
 	var p *fs.PathError
-	var other *notOwn // which is of a path inside the one that is named
+	var other *notOwnError // its path is inside the one that the message names
 	if errors.As(err, &p) && !errors.As(err, &other) {
 		return p.Err
 	}
@@ -247,17 +247,17 @@ func lock(dir string, how int, open func(string) (int, error)) (fd int, unlock f
 
 // osFiles are the slabs of one shard on a file system.
 type osFiles struct {
-	fds    []int // by class
-	names  []string
-	direct bool // all are open with O_DIRECT, on a file system that has a disk
-	wide   bool // other users could open files, or the shard's folder, until this open
-	dir    string
-	unlock func()
+	fds          []int // by class
+	names        []string
+	direct       bool // all are open with O_DIRECT, on a file system that has a disk
+	openToOthers bool // other users could open files, or the shard's folder, until this open
+	dir          string
+	unlock       func()
 }
 
 var _ files = (*osFiles)(nil)
 
-// openFiles locks a shard's folder and opens its files; to look only, without writing anything, beside others who look.
+// openFiles locks a shard's folder and opens its files. look: read-only, with a shared lock.
 func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 	how, flags := unix.LOCK_EX, unix.O_RDWR
 	if look {
@@ -285,7 +285,7 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 		}
 	}
 	if !look {
-		if err = f.closeToOthers(dir, folder); err == nil {
+		if err = f.makePrivate(dir, folder); err == nil {
 			err = f.withinLimit()
 		}
 	}
@@ -296,9 +296,9 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 	return f, nil
 }
 
-// closeToOthers removes the permissions of other users from the files, whatever version created them.
-func (f *osFiles) closeToOthers(dir string, folder int) error {
-	err := closeFolderToOthers(dir) // which may be the user's own: it does not count as wide
+// makePrivate removes the permissions of other users from the files, whatever version created them.
+func (f *osFiles) makePrivate(dir string, folder int) error {
+	err := makeFolderPrivate(dir) // the user may have made this folder: it does not count for openToOthers
 	fds := append([]int{folder}, f.fds...)
 	for _, name := range []string{filepath.Join(dir, manifestName), filepath.Join(f.dir, accountName)} {
 		fd, e := openOwn(name, unix.O_RDONLY)
@@ -311,8 +311,8 @@ func (f *osFiles) closeToOthers(dir string, folder int) error {
 		}
 	}
 	for _, fd := range fds {
-		was, e := closeToOthers(fd)
-		f.wide = f.wide || was
+		was, e := makePrivate(fd)
+		f.openToOthers = f.openToOthers || was
 		err = errors.Join(err, e)
 	}
 	if err != nil {
@@ -339,11 +339,11 @@ func (f *osFiles) withinLimit() error {
 	return nil
 }
 
-// lockSlab locks a slab's file, and waits where its folder could be locked and it can not: a process that was killed has writes under way.
-// io_uring ends them after the process has ended (io_ring_exit_work), when the folder's lock is gone, and each keeps its file open, and so
-// locked, until then. Without that one of them could reach the disk after the slabs were read, over what was put there since.
+// lockSlab locks a slab's file. If the folder could be locked and the file cannot, it waits: a killed process has writes under way.
+// io_uring ends these after the process has ended (io_ring_exit_work). The folder's lock is gone then, but each write keeps its file open, and so
+// locked. Without the wait such a write could overwrite newer data after recovery has read the slabs.
 func lockSlab(fd, how int) error {
-	end := time.Now().Add(lingerMax)
+	end := time.Now().Add(lockWaitMax)
 	for {
 		err := unix.Flock(fd, how|unix.LOCK_NB)
 		switch {
@@ -353,42 +353,42 @@ func lockSlab(fd, how int) error {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return err
 		case time.Now().After(end):
-			return fmt.Errorf("somebody else, or a process that has ended, has used it for %v (look for a disk that hangs: dmesg)", lingerMax)
+			return fmt.Errorf("another process, or writes of a process that has ended, have used it for %v (look for a disk that hangs: dmesg)", lockWaitMax)
 		default:
-			time.Sleep(time.Millisecond) // no event announces it
+			time.Sleep(time.Millisecond) // the kernel has no event for this
 		}
 	}
 }
 
-const lingerMax = 30 * time.Second
+const lockWaitMax = 30 * time.Second
 
-// mark reads the state in which the shard was left.
-func (f *osFiles) mark() (mark, error) {
-	b, err := readOwn(filepath.Join(f.dir, markName))
+// readState returns the state in which the shard was left.
+func (f *osFiles) readState() (shardState, error) {
+	b, err := readOwn(filepath.Join(f.dir, stateName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return mark{}, nil
+		return shardState{}, nil
 	}
 	if err != nil {
-		return mark{}, fmt.Errorf("read %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "run as the user who made it"))
+		return shardState{}, fmt.Errorf("read %s of %s: %w (%s)", stateName, f.dir, cause(err), remedy(err, "run as the user who made it"))
 	}
-	return parseMark(b), nil
+	return parseState(b), nil
 }
 
-func (f *osFiles) setMark(m mark) error {
+func (f *osFiles) writeState(m shardState) error {
 	b := m.encode()
-	name := filepath.Join(f.dir, markName)
+	name := filepath.Join(f.dir, stateName)
 	err := replace(name, b)
 	if noSpace(err) { // a store on a full disk must open, to be deleted from
 		_ = os.Remove(name + ".new")
 		err = overwrite(name, b)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s of %s: %w (%s)", markName, f.dir, cause(err), remedy(err, "see dmesg"))
+		return fmt.Errorf("write %s of %s: %w (%s)", stateName, f.dir, cause(err), remedy(err, "see dmesg"))
 	}
 	return nil
 }
 
-// overwrite writes over the beginning of a file that is there, which takes no space. If that is cut short, the checksum says so.
+// overwrite overwrites the beginning of an existing file, which needs no space. The checksum detects an interrupted write.
 func overwrite(name string, b []byte) error {
 	fd, err := openOwn(name, unix.O_WRONLY)
 	if err != nil {
@@ -399,7 +399,7 @@ func overwrite(name string, b []byte) error {
 	return finishFile(w, err)
 }
 
-// finishFile makes what was written durable, closes the file, and gives the first error.
+// finishFile syncs and closes a file, and returns the first error.
 func finishFile(w *os.File, err error) error {
 	if err == nil {
 		err = w.Sync()
@@ -410,7 +410,7 @@ func finishFile(w *os.File, err error) error {
 	return err
 }
 
-// replace writes a file such that there is always the old one or the new one, whole.
+// replace replaces a file atomically.
 func replace(name string, b []byte) error {
 	return replaceBy(name, func(w io.Writer) error {
 		_, err := w.Write(b)
@@ -418,7 +418,7 @@ func replace(name string, b []byte) error {
 	})
 }
 
-// replaceBy is replace for a file that write writes.
+// replaceBy is replace with a function that writes the contents.
 func replaceBy(name string, write func(w io.Writer) error) error {
 	if err := os.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -436,15 +436,15 @@ func replaceBy(name string, write func(w io.Writer) error) error {
 	return syncPath(filepath.Dir(name))
 }
 
-// inMemory reports whether a folder's file system has no disk: since 6.6 tmpfs takes O_DIRECT, and still
-// copies from its page cache.
+// inMemory reports whether a folder's file system has no disk. Since Linux 6.6 tmpfs accepts O_DIRECT, but still copies from its page
+// cache.
 func inMemory(dir string) bool {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
 	return err == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
 }
 
-// openDirect opens with O_DIRECT, or without where the file system refuses it.
+// openDirect opens a file with O_DIRECT, or without it if the file system refuses it.
 func openDirect(name string, flags int) (fd int, direct bool, err error) {
 	fd, err = openOwn(name, flags|unix.O_DIRECT)
 	if errors.Is(err, unix.EINVAL) {
@@ -464,9 +464,9 @@ func openRemedy(err error) string {
 	return remedy(err, "see kvwire doctor")
 }
 
-// remedy is what to do about an error that a limit or the file system explains, or else what otherwise says.
+// remedy returns the remedy for an error of a limit or of the file system, and otherwise for any other error.
 func remedy(err error, otherwise string) string {
-	var other *notOwn
+	var other *notOwnError
 	switch {
 	case errors.As(err, &other):
 		return other.remedy
@@ -502,22 +502,22 @@ func (f *osFiles) size(class uint8) (int64, error) {
 }
 
 func (f *osFiles) readAt(class uint8, b []byte, off int64) error {
-	return f.whole("read", class, b, off, unix.Pread)
+	return f.transferAll("read", class, b, off, unix.Pread)
 }
 
 func (f *osFiles) writeAt(class uint8, b []byte, off int64) error {
-	return f.whole("write", class, b, off, unix.Pwrite)
+	return f.transferAll("write", class, b, off, unix.Pwrite)
 }
 
-func (f *osFiles) whole(what string, class uint8, b []byte, off int64, call func(int, []byte, int64) (int, error)) error {
-	if err := whole(call, f.fds[class], b, off); err != nil {
+func (f *osFiles) transferAll(what string, class uint8, b []byte, off int64, call func(int, []byte, int64) (int, error)) error {
+	if err := transferAll(call, f.fds[class], b, off); err != nil {
 		return fmt.Errorf("%s %d bytes of %s at %d: %w", what, len(b), f.names[class], off, err)
 	}
 	return nil
 }
 
-// whole reads or writes all of b, pages at off.
-func whole(call func(int, []byte, int64) (int, error), fd int, b []byte, off int64) error {
+// transferAll reads or writes all of b, whole pages, at off.
+func transferAll(call func(int, []byte, int64) (int, error), fd int, b []byte, off int64) error {
 	for len(b) > 0 {
 		n, err := call(fd, b, off)
 		if errors.Is(err, unix.EINTR) {

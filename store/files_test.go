@@ -149,7 +149,7 @@ func TestOpenReportsWhatItRunsOn(t *testing.T) {
 	g.close()
 }
 
-func TestWithoutDirectIOTheStoreWorksAndSaysSo(t *testing.T) {
+func TestWithoutDirectIOTheStoreWorksAndLogsIt(t *testing.T) {
 	testenv.Uring(t)
 	dir, err := os.MkdirTemp("/dev/shm", "kvwire-test")
 	if err != nil {

@@ -115,13 +115,13 @@ func command(name string, args ...string) error {
 }
 
 // said keeps what a store logs.
-type said struct {
+type logLines struct {
 	mu    sync.Mutex
 	lines []string
 }
 
 // Write takes one line.
-func (s *said) Write(line []byte) (int, error) {
+func (s *logLines) Write(line []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines = append(s.lines, string(line))
@@ -129,7 +129,7 @@ func (s *said) Write(line []byte) (int, error) {
 }
 
 // count is how many lines have the words.
-func (s *said) count(words string) (n int) {
+func (s *logLines) count(words string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lines {
@@ -141,7 +141,7 @@ func (s *said) count(words string) (n int) {
 }
 
 // once fails unless exactly one line has the words.
-func (s *said) once(t *testing.T, words string) {
+func (s *logLines) once(t *testing.T, words string) {
 	t.Helper()
 	n := s.count(words)
 	s.mu.Lock()
@@ -151,7 +151,7 @@ func (s *said) once(t *testing.T, words string) {
 	}
 }
 
-func onFileSystem(t *testing.T, bytes int64, f func(t *testing.T, fs *fileSystem, g *rig, log *said)) {
+func onFileSystem(t *testing.T, bytes int64, f func(t *testing.T, fs *fileSystem, g *rig, log *logLines)) {
 	testenv.NotShort(t, "a whole file system for each engine")
 	for i, engine := range EngineNames {
 		for j, update := range []string{UpdateCOW, UpdateInPlace} {
@@ -159,7 +159,7 @@ func onFileSystem(t *testing.T, bytes int64, f func(t *testing.T, fs *fileSystem
 				continue
 			}
 			t.Run(engine+"/"+update, func(t *testing.T) {
-				fs, log := newFileSystem(t, bytes), &said{}
+				fs, log := newFileSystem(t, bytes), &logLines{}
 				g := newRig(t, engine, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Durability: DurabilityFlush, Log: slog.New(slog.NewTextHandler(log, nil))})
 				f(t, fs, g, log)
 				g.close()
@@ -207,7 +207,7 @@ func (b *bulk) check() {
 
 // A store on a full disk says so, to who asks and once in the log; it loses nothing, reads go on, and changes and deletes too; a put works again when there is room.
 func TestFullFileSystem(t *testing.T) {
-	onFileSystem(t, 16<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) {
+	onFileSystem(t, 16<<20, func(t *testing.T, fs *fileSystem, g *rig, log *logLines) {
 		makeRoom := fs.ballast(4 << 20)
 		b := &bulk{g, map[string]string{}}
 		i, refused := 0, 0
@@ -267,7 +267,7 @@ func TestFullFileSystem(t *testing.T) {
 
 // A store of large items that has filled its file system can be emptied, after it was opened with nothing to spare, and filled again.
 func TestAFullFileSystemCanBeEmptied(t *testing.T) {
-	onFileSystem(t, 24<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) { emptyAFullOne(t, g, fs.ballast, log) })
+	onFileSystem(t, 24<<20, func(t *testing.T, fs *fileSystem, g *rig, log *logLines) { emptyAFullOne(t, g, fs.ballast, log) })
 }
 
 // The same in memory, where files are not extended for good.
@@ -281,7 +281,7 @@ func TestAFullTmpfsCanBeEmptied(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			log := &said{}
+			log := &logLines{}
 			g := newRig(t, EnginePool, Options{Dir: filepath.Join(fs.dir, "kv"), Update: update, Log: slog.New(slog.NewTextHandler(log, nil))})
 			emptyAFullOne(t, g, fs.ballast, log)
 			g.close()
@@ -289,7 +289,7 @@ func TestAFullTmpfsCanBeEmptied(t *testing.T) {
 	}
 }
 
-func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func(), log *said) {
+func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func(), log *logLines) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	size := func(n int) func() int { return func() int { return n } }
 	keys := fillUp(g, rng, "a", size(10), size(20_000))
@@ -302,8 +302,8 @@ func emptyAFullOne(t *testing.T, g *rig, ballast func(int) func(), log *said) {
 		t.Fatalf("%d items, after %d were deleted", len(again), len(keys))
 	}
 	empty(g, again, 1)
-	if n := log.count("not marked"); n > 0 {
-		t.Errorf("%d times the end of an orderly close was not marked on the full disk", n)
+	if n := log.count("could not be recorded"); n > 0 {
+		t.Errorf("%d times an orderly close was not recorded on the full disk", n)
 	}
 }
 
@@ -326,7 +326,7 @@ func TestAFileSizeLimit(t *testing.T) {
 		t.Run(update, func(t *testing.T) {
 			defer limit(was.Cur)
 			limit(3 << 20)
-			log := &said{}
+			log := &logLines{}
 			g := newRig(t, EnginePool, Options{Update: update, Log: slog.New(slog.NewTextHandler(log, nil))})
 			rng := rand.New(rand.NewPCG(1, 2))
 			size := func(n int) func() int { return func() int { return n } }
@@ -351,7 +351,7 @@ func TestAFileSizeLimit(t *testing.T) {
 
 // A store whose file system becomes read-only says so to who changes something, reads go on, and what was acknowledged is there when it was repaired.
 func TestFileSystemBecomesReadOnly(t *testing.T) {
-	onFileSystem(t, 64<<20, func(t *testing.T, fs *fileSystem, g *rig, log *said) {
+	onFileSystem(t, 64<<20, func(t *testing.T, fs *fileSystem, g *rig, log *logLines) {
 		b := &bulk{g, map[string]string{}}
 		failed := map[string]bool{}
 		for i := range 12 {

@@ -1,8 +1,8 @@
 package store
 
-// FileBytes is how much disk space the slabs of a store take at most, about, and what it takes to load it: so many items, spread over
-// so many shards, with keys of keyBytes and values as long as those of sample, each as often as it stands there. A store whose
-// items are changed has up to a quarter more slots (spareShift).
+// FileBytes estimates the most disk space that a store's slabs need after items keys of keyBytes each were loaded, spread over that many
+// shards. sample has the lengths of values, each as often as its share. changed adds the quarter of slots that a store grows by when its
+// items are changed (spareShift).
 func FileBytes(items int64, keyBytes int, sample []int, shards int, changed bool) int64 {
 	share := map[uint8]int64{} // of sample
 	for _, value := range sample {

@@ -2,14 +2,14 @@ package store
 
 import "math/bits"
 
-// bitTree is a set of numbers: a bit each, and above that a summary with a bit for each word that is not zero, and
-// so on, so that the first member from some number on is found in one look per level or two.
+// bitTree is a set of numbers: one bit for each, and above it summaries with a bit for each word of the level below that is not zero. So
+// next reads one or two words per level.
 type bitTree struct {
 	levels [][]uint64
 	n      uint32 // numbers below it may be members
 }
 
-// grow makes room for numbers up to n-1, which are no members. It allocates.
+// grow makes room for numbers up to n-1. The new numbers are no members. It allocates.
 func (t *bitTree) grow(n uint32) {
 	if n <= t.n {
 		return
@@ -19,7 +19,7 @@ func (t *bitTree) grow(n uint32) {
 	for k := 0; ; k++ {
 		if k == len(t.levels) {
 			t.levels = append(t.levels, nil)
-			if k > 0 && t.levels[k-1][0] != 0 { // a new summary learns of the one word that was the top until now
+			if k > 0 && t.levels[k-1][0] != 0 { // the new top level has a bit for the one word of the former top level
 				t.levels[k] = []uint64{1}
 			}
 		}
@@ -56,7 +56,7 @@ func (t *bitTree) clear(i uint32) {
 	}
 }
 
-// setRange makes members of the numbers from to to-1, a word at a time: an extent may have a million slots.
+// setRange adds the numbers from to to-1. It sets whole words, because an extent may have a million slots.
 func (t *bitTree) setRange(from, to uint32) {
 	if from == to {
 		return
@@ -71,7 +71,7 @@ func (t *bitTree) setRange(from, to uint32) {
 	}
 }
 
-// next is the first member from some number on; ok is false when there is none.
+// next returns the first member from a number on; ok is false if there is none.
 func (t *bitTree) next(from uint32) (i uint32, ok bool) {
 	if from >= t.n {
 		return 0, false
@@ -96,15 +96,15 @@ func (t *bitTree) next(from uint32) (i uint32, ok bool) {
 	return from, true
 }
 
-// around is next, going on from 0 after the last.
-func (t *bitTree) around(from uint32) (i uint32, ok bool) {
+// nextCyclic is next, but continues from 0 after the last member.
+func (t *bitTree) nextCyclic(from uint32) (i uint32, ok bool) {
 	if i, ok = t.next(from); !ok && from > 0 {
 		i, ok = t.next(0)
 	}
 	return i, ok
 }
 
-// count is the number of members from from on, n of them at most 64.
+// count returns the number of members among the n numbers from from on; n is 64 at most.
 func (t *bitTree) count(from, n uint32) int {
 	w := t.levels[0][from/64] >> (from % 64)
 	if over := from%64 + n; over > 64 {
@@ -116,21 +116,21 @@ func (t *bitTree) count(from, n uint32) int {
 	return bits.OnesCount64(w)
 }
 
-// freeMap knows which slots of a slab are free, and sorts its units (pages, or slots with pages of their own) by how much
-// of them is: writes then go to those where several changes can share one.
+// freeMap has the free slots of a slab. It sorts the slab's units (pages, or slots with pages of their own) by their number of free slots, so
+// that changes go to units where several of them can share a write.
 type freeMap struct {
 	perUnit uint32
 	slots   uint32
-	free    uint32
-	set     bitTree             // slots that are free
-	rooms   [roomLevels]bitTree // units by how many of their slots are free: see room
-	hand    uint32              // where the last unit was found
+	count   uint32
+	set     bitTree             // the free slots
+	rooms   [roomLevels]bitTree // units by their number of free slots: see room
+	hand    uint32              // the unit that was picked last
 }
 
-// roomLevels: some slot, a few, many.
+// roomLevels is the number of levels: one free slot, a few, many.
 const roomLevels = 3
 
-// room says in which of rooms a unit belongs with so many free slots; -1: in none.
+// room returns the index in rooms of a unit with that many free slots; -1: none.
 func (m *freeMap) room(free int) int {
 	n := int(m.perUnit)
 	switch {
@@ -151,7 +151,7 @@ func (m *freeMap) grow(n uint32) {
 	}
 	from := m.slots
 	m.slots += n
-	m.free += n
+	m.count += n
 	m.set.grow(m.slots)
 	m.set.setRange(from, m.slots)
 	for i := range m.rooms {
@@ -160,34 +160,34 @@ func (m *freeMap) grow(n uint32) {
 	m.rooms[m.room(int(m.perUnit))].setRange(from/m.perUnit, m.slots/m.perUnit)
 }
 
-// freeIn is the number of free slots of a unit.
+// freeIn returns the number of free slots of a unit.
 func (m *freeMap) freeIn(unit uint32) int { return m.set.count(unit*m.perUnit, m.perUnit) }
 
-// claim marks a free slot as used.
-func (m *freeMap) claim(i uint32) {
+// reserve removes a slot from the free ones.
+func (m *freeMap) reserve(i uint32) {
 	if !m.set.has(i) {
-		panic("store: a slot was claimed twice")
+		panic("store: a slot was reserved twice")
 	}
 	m.set.clear(i)
-	m.free--
+	m.count--
 	u := i / m.perUnit
 	n := m.freeIn(u)
-	m.shift(u, n+1, n)
+	m.move(u, n+1, n)
 }
 
-// put gives a slot back.
-func (m *freeMap) put(i uint32) {
+// release adds a slot to the free ones.
+func (m *freeMap) release(i uint32) {
 	if m.set.has(i) {
 		panic("store: a slot was freed twice")
 	}
 	m.set.set(i)
-	m.free++
+	m.count++
 	u := i / m.perUnit
 	n := m.freeIn(u)
-	m.shift(u, n-1, n)
+	m.move(u, n-1, n)
 }
 
-func (m *freeMap) shift(unit uint32, was, is int) {
+func (m *freeMap) move(unit uint32, was, is int) {
 	a, b := m.room(was), m.room(is)
 	if a == b {
 		return
@@ -200,8 +200,8 @@ func (m *freeMap) shift(unit uint32, was, is int) {
 	}
 }
 
-// roomy says whether there is a unit in which changes can share a write.
-func (m *freeMap) roomy() bool {
+// hasRoomyUnit reports whether there is a unit in which changes can share a write.
+func (m *freeMap) hasRoomyUnit() bool {
 	for _, t := range m.rooms[1:] {
 		if _, ok := t.next(0); ok {
 			return true
@@ -210,16 +210,15 @@ func (m *freeMap) roomy() bool {
 	return false
 }
 
-// pick finds a unit with free slots: one where fit is content, as good as one of the first looks that it takes,
-// and among those with the most room. fit gives 0 for no, 1 for perhaps and 2 for yes; nil: always yes. After it the
-// unit has a free slot that take will find.
+// pick returns a unit with free slots. It prefers units with more room, and among the first pickLooks of a level the one with the highest
+// fit: 2 is the best, and 0 excludes a unit. With fit nil every unit has 2. reserveIn then finds a free slot in the unit.
 func (m *freeMap) pick(fit func(unit uint32) int) (unit uint32, ok bool) {
 	for k := roomLevels - 1; k >= 0; k-- {
 		t := &m.rooms[k]
 		best := 0
 		at := m.hand
 		for range pickLooks {
-			u, some := t.around(at)
+			u, some := t.nextCyclic(at)
 			if !some {
 				break
 			}
@@ -243,15 +242,15 @@ func (m *freeMap) pick(fit func(unit uint32) int) (unit uint32, ok bool) {
 	return 0, false
 }
 
-// pickLooks bounds what a put spends on finding a page that is in the cache.
+// pickLooks bounds the units of a level that a put checks to find a page in the cache.
 const pickLooks = 8
 
-// takeIn claims a unit's first free slot.
-func (m *freeMap) takeIn(unit uint32) (slot uint32, ok bool) {
+// reserveIn reserves a unit's first free slot.
+func (m *freeMap) reserveIn(unit uint32) (slot uint32, ok bool) {
 	i, ok := m.set.next(unit * m.perUnit)
 	if !ok || i >= (unit+1)*m.perUnit {
 		return 0, false
 	}
-	m.claim(i)
+	m.reserve(i)
 	return i, true
 }

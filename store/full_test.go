@@ -270,7 +270,7 @@ func TestAFullStoreSurvivesCrashes(t *testing.T) {
 func TestAWriteWithoutSpaceHurtsOnlyItsOwnChange(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{unix.ENOSPC: "free some space", unix.EDQUOT: "raise the quota", unix.EFBIG: "ulimit -f", unix.EIO: "dmesg"} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			log := &said{}
+			log := &logLines{}
 			g := newRig(t, "fault", Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 			small, large := strings.Repeat("v", 900), strings.Repeat("v", 20_000)
 			g.mustPut("small", small)

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inspected is what a look at one shard of a store on disk has found.
+// Inspected is the result of Inspect for one shard.
 type Inspected struct {
 	Stats
-	Damage Damage        `json:"damage"`
-	Stale  uint64        `json:"stale"` // free slots that hold an older copy of an item
-	Took   time.Duration `json:"took_ns"`
+	Damage   Damage        `json:"damage"`
+	Stale    uint64        `json:"stale"` // free slots that hold an older copy of an item
+	Duration time.Duration `json:"took_ns"`
 }
 
-// Inspect reads all slabs of the store in dir, as opening it does, and changes nothing; nobody may have it open. progress
-// hears, from several goroutines, how much of a shard has been read; nil: nobody does.
+// Inspect reads all slabs of the store in dir, as recovery does, and changes nothing. No process may have the store open. progress is called
+// from several goroutines with the bytes of a shard that were read; it may be nil.
 func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([]Inspected, error) {
 	if err := isFolder(dir); err != nil {
 		return nil, err
@@ -72,6 +72,6 @@ func inspect(dir string, shard, shards int, o Options) (in Inspected, err error)
 	if err != nil {
 		return in, err
 	}
-	in = Inspected{Stats: p.Snapshot(), Damage: v.report, Stale: v.stale, Took: time.Since(began)}
+	in = Inspected{Stats: p.Snapshot(), Damage: v.report, Stale: v.stale, Duration: time.Since(began)}
 	return in, nil
 }

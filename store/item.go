@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 )
 
-// An item as it lies in its slot, little-endian:
+// The layout of an item in its slot, little-endian:
 //
 //	 0  magic       u8   itemMagic: a slot that was never used is zero here
 //	 1  kind        u8   kindLive, kindOver or kindTombstone
@@ -17,15 +17,15 @@ import (
 //	20  head sum    u32  CRC32C of bytes 0 to 19 and the key
 //	24  key, value
 //
-// There are two sums, so that damage to a value leaves it known whose value is lost. A tombstone has a key
-// and no value: it says that older copies of the key do not count.
+// There are two sums, so that the key of a damaged value is still known. A tombstone has a key and no value: older copies of the key do not
+// count.
 const (
 	headerBytes = 24
 	itemMagic   = 0xA7
 
 	kindLive      = 1
 	kindTombstone = 2
-	kindOver      = 3 // a live item that was written over the one before it (UpdateInPlace)
+	kindOver      = 3 // a live item that has overwritten the previous one (UpdateInPlace)
 
 	behindUnknown = 1<<16 - 1
 	seqMax        = 1<<48 - 1
@@ -33,18 +33,18 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// itemBytes is the number of bytes that an item needs in its slot.
+// itemBytes returns the number of bytes that an item needs in its slot.
 func itemBytes(keyBytes, valueBytes int) int { return headerBytes + keyBytes + valueBytes }
 
-// stamp is what an item says beside its key and value.
+// stamp is the data of an item besides its key and value.
 type stamp struct {
 	kind   uint8
 	seq    uint64
 	behind uint16
 }
 
-// settled is the sequence up to which everything was on disk when an item with this stamp was written.
-func (s stamp) settled() uint64 {
+// onDisk returns the sequence number up to which all changes were on disk when the item was written; 0: not known.
+func (s stamp) onDisk() uint64 {
 	if s.behind == behindUnknown || uint64(s.behind) > s.seq {
 		return 0
 	}
@@ -68,7 +68,7 @@ func headSum(h, key []byte) uint32 {
 	return crc32.Update(crc32.Checksum(h[:20], castagnoli), castagnoli, key)
 }
 
-// verdict is what a slot turns out to hold.
+// verdict is the kind of a slot's contents.
 type verdict uint8
 
 const (
@@ -86,7 +86,7 @@ type item struct {
 }
 
 // parseSlot reads a slot, or as much of it as its item can take, from b and checks both sums.
-// It trusts nothing that it reads.
+// Its input is not trusted.
 func parseSlot(b []byte) (item, verdict) {
 	it, v := parseHead(b)
 	if v == slotLive && binary.LittleEndian.Uint32(b[16:]) != crc32.Checksum(it.value, castagnoli) {
@@ -95,7 +95,7 @@ func parseSlot(b []byte) (item, verdict) {
 	return it, v
 }
 
-// parseHead is parseSlot without a look at the value.
+// parseHead is parseSlot without the check of the value.
 func parseHead(b []byte) (item, verdict) {
 	if len(b) < headerBytes {
 		return item{}, slotGarbage
@@ -118,7 +118,7 @@ func parseHead(b []byte) (item, verdict) {
 }
 
 // peekItem reads a slot without checking the sums: for slots that were checked before, or
-// written by this process. ok is false when the lengths leave b.
+// written by this process. ok is false if the lengths exceed b.
 func peekItem(b []byte) (it item, ok bool) {
 	k, v := int(binary.LittleEndian.Uint16(b[2:])), int(binary.LittleEndian.Uint32(b[4:]))
 	if k > len(b)-headerBytes || v > len(b)-headerBytes-k {
@@ -131,9 +131,10 @@ func peekItem(b []byte) (it item, ok bool) {
 	return it, true
 }
 
-// mendHead finds the one byte of a garbage slot's header or key without whose damage the head sum would be right,
-// and gives what the head said, and its sum. A CRC32C tells all such changes of so short a message apart. b is changed meanwhile.
-func mendHead(b []byte) (it item, sum uint32, ok bool) {
+// repairHead searches for one damaged byte in the header or key of a garbage slot: with the right byte the head sum matches. It returns the
+// repaired head and its sum; ok is true if there is exactly one such byte. CRC32C distinguishes all such changes of a message this
+// short. b is modified during the call and restored.
+func repairHead(b []byte) (it item, sum uint32, ok bool) {
 	if len(b) < headerBytes {
 		return item{}, 0, false
 	}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Look says in a few words what a store of so many partitions with these options, on disk, will find in its folder, or why it could not be opened
-// there now. It changes nothing, and beside a store that is open it finds that it is.
+// Look describes in a few words the folder that a store on disk with these options and that many partitions would use. Its error is the reason why the
+// store cannot be opened there now, for example because it is open already. It changes nothing.
 func (o Options) Look(shards int) (found string, err error) {
 	if err := o.check(0, shards); err != nil {
 		return "", err
@@ -19,7 +19,7 @@ func (o Options) Look(shards int) (found string, err error) {
 	st, err := os.Stat(o.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return "a new folder, for a new store", canMake(o.Dir)
+		return "a new folder, for a new store", checkCanMake(o.Dir)
 	case err != nil:
 		return "", fmt.Errorf("store: look into %s: %w (check its permissions)", o.Dir, cause(err))
 	case !st.IsDir():
@@ -33,7 +33,7 @@ func (o Options) Look(shards int) (found string, err error) {
 	}
 	m, err := readManifest(o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "a folder for a new store", free(o.Dir)
+		return "a folder for a new store", checkNoStore(o.Dir)
 	}
 	if err == nil {
 		err = m.match(o.Dir, shards)
@@ -49,17 +49,17 @@ func (o Options) Look(shards int) (found string, err error) {
 		}
 		bytes, direct = bytes+n, direct && d
 	}
-	return fmt.Sprintf("a store of %d partitions, %d MiB in files%s", shards, bytes>>20, without(direct)), nil
+	return fmt.Sprintf("a store of %d partitions, %d MiB in files%s", shards, bytes>>20, directText(direct)), nil
 }
 
-func without(direct bool) string {
+func directText(direct bool) string {
 	if direct {
 		return ""
 	}
 	return ", without O_DIRECT"
 }
 
-// lookFiles opens a shard's files as who looks, beside others who look, and closes them.
+// lookFiles opens a shard's files read-only, with a shared lock, and closes them. It returns their size.
 func lookFiles(dir string, shard int) (bytes int64, direct bool, err error) {
 	f, err := openFiles(dir, shard, true)
 	if err != nil {
@@ -101,14 +101,14 @@ func (o Options) lookRaw(shards int) (found string, err error) {
 	return fmt.Sprintf("raw files of %d MiB", each*int64(shards)>>20), nil
 }
 
-// canMake says why a folder could not be made.
-func canMake(dir string) error {
+// checkCanMake returns an error if a folder cannot be made.
+func checkCanMake(dir string) error {
 	dir = filepath.Clean(dir)
 	up := filepath.Dir(dir)
 	st, err := os.Stat(up)
 	switch {
 	case (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && up != dir:
-		return canMake(up)
+		return checkCanMake(up)
 	case err == nil && !st.IsDir():
 		err = unix.ENOTDIR
 	case err == nil:

@@ -10,8 +10,8 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// everything is what a folder holds: names, sizes, modes and times of change.
-func everything(t *testing.T, dir string) string {
+// storeFiles describes a folder's files: names, sizes, modes and times of change.
+func storeFiles(t *testing.T, dir string) string {
 	var b strings.Builder
 	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -29,7 +29,7 @@ func everything(t *testing.T, dir string) string {
 }
 
 // A look says what opening would find, or what would be in its way, and changes nothing.
-func TestLookSaysWhatOpeningWouldSay(t *testing.T) {
+func TestLookAgreesWithOpen(t *testing.T) {
 	dir := t.TempDir()
 	made := filepath.Join(dir, "made")
 	open := func(o Options, shards int) *loop.Group {
@@ -57,7 +57,7 @@ func TestLookSaysWhatOpeningWouldSay(t *testing.T) {
 	}
 	look := func(what string, o Options, shards int, want, wrong string) {
 		t.Helper()
-		before := everything(t, dir)
+		before := storeFiles(t, dir)
 		found, err := o.Look(shards)
 		if wrong == "" && (err != nil || !strings.Contains(found, want)) || wrong != "" && (err == nil || !strings.Contains(err.Error(), wrong)) {
 			t.Errorf("%s: %q, %v; want %s%s", what, found, err, want, wrong)
@@ -65,7 +65,7 @@ func TestLookSaysWhatOpeningWouldSay(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: more than a line: %v", what, err)
 		}
-		if after := everything(t, dir); after != before {
+		if after := storeFiles(t, dir); after != before {
 			t.Errorf("%s: a look has changed\n%sto\n%s", what, before, after)
 		}
 	}

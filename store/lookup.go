@@ -7,14 +7,14 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Requests that arrive together are looked up together, in steps: the leaves, the records, the items. Each step asks the CPU for what the next
-// one touches, of all of them, so that their cache misses overlap (group prefetching: Chen, Ailamaki, Gibbons, Mowry 2004). Then they are run,
-// in their order.
+// Requests that arrive together are looked up together, in steps: the leaves, the records, the items. Each step prefetches the memory that the next
+// step reads, for all requests, so that their cache misses overlap (group prefetching: Chen, Ailamaki, Gibbons, Mowry 2004). Then the requests
+// are run in their order.
 
-// groupMax is how many are looked up together: as many misses as a core has under way, and the depth of many pipelines.
+// groupMax is the most requests that are looked up together: about the cache misses that a core can have under way, and the depth of many pipelines.
 const groupMax = 16
 
-// group are requests for one key each that wait for End, or for being groupMax.
+// group has requests, each for one key, until End is called or the group is full.
 type group struct {
 	open bool // between Begin and End
 	n    int
@@ -34,20 +34,20 @@ func (p *Partition) Begin() { p.group.open = true }
 // End implements kv.Batcher.
 func (p *Partition) End() {
 	p.group.open = false
-	p.lookUp()
+	p.runGroup()
 }
 
-// join lets a request wait for others.
-func (p *Partition) join(r *kv.Request) {
+// addToGroup adds a request to the group.
+func (p *Partition) addToGroup(r *kv.Request) {
 	g := &p.group
 	g.r[g.n] = r
 	if g.n++; g.n == groupMax {
-		p.lookUp()
+		p.runGroup()
 	}
 }
 
-// lookUp runs those that wait.
-func (p *Partition) lookUp() {
+// runGroup runs the requests of the group.
+func (p *Partition) runGroup() {
 	g := &p.group
 	n := g.n
 	g.n = 0
@@ -61,27 +61,27 @@ func (p *Partition) lookUp() {
 	}
 }
 
-// findAll finds the records of n requests, which gets remember (see recall), and asks for the items.
+// findAll finds the records of n requests and prefetches the items. It stores the records of gets for findRecord.
 func (p *Partition) findAll(n int) {
 	x, g := p.index, &p.group
 	for i := range n {
-		g.leaf[i] = x.Lead(g.r[i].Key)
+		g.leaf[i] = x.FindLeaf(g.r[i].Key)
 	}
 	for i := range n {
 		g.rec[i] = 0
 		if g.leaf[i] != 0 {
-			g.rec[i] = x.Guess(g.leaf[i], g.r[i].Key)
+			g.rec[i] = x.Candidate(g.leaf[i], g.r[i].Key)
 		}
 	}
 	for i := range n {
 		rec := g.rec[i]
 		if rec == 0 || !bytes.Equal(x.Key(rec), g.r[i].Key) {
-			continue // it is looked for again
+			continue // it is searched again when the request runs
 		}
 		if g.r[i].Op == kv.OpGet {
 			setRecord(g.r[i], rec, x.Deletes())
 		}
-		if at := p.at(rec); p.files == nil {
+		if at := p.placeOf(rec); p.files == nil {
 			b := p.slabs[at.class].memory(at.slot)
 			sys.PrefetchBytes(b[:min(len(b), aheadBytes)])
 		}

@@ -27,7 +27,7 @@ type model struct {
 	rng  *rand.Rand
 	keys []string
 	may  map[string][]string
-	told map[*kv.Request]foretold // of changes under way
+	told map[*kv.Request]outcome // of changes under way
 	seq  int
 
 	acked, unknown int // changes that were acknowledged, and those that a crash met
@@ -46,7 +46,7 @@ func (m *model) buffer() []byte {
 }
 
 func newModel(g *rig, seed uint64, keys int) *model {
-	m := &model{g: g, rng: rand.New(rand.NewPCG(seed, 2)), may: map[string][]string{}, told: map[*kv.Request]foretold{}}
+	m := &model{g: g, rng: rand.New(rand.NewPCG(seed, 2)), may: map[string][]string{}, told: map[*kv.Request]outcome{}}
 	for i := range keys {
 		k := fmt.Sprintf("sameprefix%d", i) // the first 8 bytes tell nothing
 		switch i % 8 {
@@ -88,7 +88,7 @@ func (m *model) fill() {
 	for _, k := range m.keys {
 		v := m.value()
 		r := &kv.Request{Op: kv.OpPut, Key: []byte(k), Value: []byte(v)}
-		m.told[r] = foretold{after: v, gives: v}
+		m.told[r] = outcome{after: v, gives: v}
 		all = append(all, r)
 	}
 	m.g.do(all...)
@@ -98,7 +98,7 @@ func (m *model) fill() {
 }
 
 // foretold is what becomes of a change, and of its key.
-type foretold struct {
+type outcome struct {
 	status kv.Status
 	after  string // what the key has then
 	gives  string // what Value must have, with what follows a swap's
@@ -112,7 +112,7 @@ func (m *model) change(key string) *kv.Request {
 	switch {
 	case kind < 3:
 		r.Op = kv.OpDelete
-		f := foretold{after: "-"}
+		f := outcome{after: "-"}
 		if was[0] == "-" {
 			f.status = kv.StatusNotFound
 		}
@@ -120,7 +120,7 @@ func (m *model) change(key string) *kv.Request {
 		return r
 	case kind < 8 || len(was) > 1:
 		r.Op, r.Value = kv.OpPut, []byte(m.value())
-		m.told[r] = foretold{after: string(r.Value), gives: string(r.Value)}
+		m.told[r] = outcome{after: string(r.Value), gives: string(r.Value)}
 		return r
 	}
 	old, there := was[0], was[0] != "-"
@@ -128,7 +128,7 @@ func (m *model) change(key string) *kv.Request {
 		old = ""
 	}
 	value := m.value()
-	f := foretold{after: was[0], gives: value}
+	f := outcome{after: was[0], gives: value}
 	room := len(old) + len(value) - m.rng.IntN(2)*m.rng.IntN(2) // one byte less than it takes, now and then
 	if kind != 8 {
 		r.If = []kv.If{kv.Always, kv.IfAbsent, kv.IfPresent}[m.rng.IntN(3)]
@@ -151,18 +151,18 @@ func (m *model) change(key string) *kv.Request {
 		r.Op = kv.OpSwap
 		f.after, f.gives = value, value+old
 		if there && room < len(old)+len(value) {
-			f = foretold{status: kv.StatusTooSmall, after: was[0], gives: value}
+			f = outcome{status: kv.StatusTooSmall, after: was[0], gives: value}
 		}
 	case 12:
 		r.Op, r.If, value = kv.OpTake, kv.Always, ""
 		room = len(old) - m.rng.IntN(2)*m.rng.IntN(2)
 		switch {
 		case !there:
-			f = foretold{status: kv.StatusNotFound, after: "-"}
+			f = outcome{status: kv.StatusNotFound, after: "-"}
 		case room < len(old):
-			f = foretold{status: kv.StatusTooSmall, after: old}
+			f = outcome{status: kv.StatusTooSmall, after: old}
 		default:
-			f = foretold{after: "-", gives: old}
+			f = outcome{after: "-", gives: old}
 		}
 	case 13:
 		r.Op, r.If, r.Limit = kv.OpPatch, kv.Always, uint32(m.rng.IntN(len(old)+50))
@@ -183,9 +183,9 @@ func (m *model) change(key string) *kv.Request {
 		by := m.rng.Int64N(2000) - 1000
 		r.Op, r.If, r.Value = kv.OpAdd, kv.Always, binary.LittleEndian.AppendUint64(make([]byte, 0, kv.AddBytes), uint64(by))
 		sum := strconv.FormatInt(n+by, 10)
-		f = foretold{after: sum, gives: sum}
+		f = outcome{after: sum, gives: sum}
 		if there && err != nil {
-			f = foretold{status: kv.StatusNoNumber, after: was[0], gives: string(r.Value)}
+			f = outcome{status: kv.StatusNoNumber, after: was[0], gives: string(r.Value)}
 		}
 		m.told[r] = f
 		return r
@@ -195,7 +195,7 @@ func (m *model) change(key string) *kv.Request {
 		case r.If == kv.IfAbsent && there:
 			f.status, f.after = kv.StatusExists, was[0]
 		case r.If == kv.IfPresent && !there:
-			f = foretold{status: kv.StatusNotFound, after: was[0], gives: value}
+			f = outcome{status: kv.StatusNotFound, after: was[0], gives: value}
 		}
 	}
 	r.Value = append(make([]byte, 0, max(room, len(value))), value...)
@@ -582,7 +582,7 @@ func TestFailedWritesHurtOnlyTheirOwnChange(t *testing.T) {
 			for seed := range uint64(rounds(20)) {
 				g := newRig(t, kind, Options{CacheBytes: 96 * pageBytes, Log: silent})
 				rng := rand.New(rand.NewPCG(seed, 9))
-				g.disk.reached = seed%2 == 0
+				g.disk.writesAnyway = seed%2 == 0
 				fails := false
 				g.disk.fail = func(t *disk.Transfer) syscall.Errno {
 					if fails && t.Op == disk.Write && rng.IntN(6) == 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// nullPartition answers every request without looking: what is left is the network and the loop.
+// nullPartition answers every request without a lookup, so that only the network and the loop are measured.
 type nullPartition struct {
 	l      *loop.Loop
 	shard  int
@@ -17,12 +17,12 @@ type nullPartition struct {
 	table  *export.Table // nil: none
 	closed bool
 
-	late kv.Queue // requests that wait for their delay, oldest first
+	delayed kv.Queue // requests that wait for their delay, oldest first
 }
 
 var _ loop.Partition = (*nullPartition)(nil)
 
-// Submit answers OK: a get with as many bytes as Options say, of whatever is in the buffer.
+// Submit answers with StatusOK. A get returns NullValueBytes bytes, whatever the buffer contains.
 func (n *nullPartition) Submit(r *kv.Request) {
 	loop.Mark(r, kv.StageServerQueue)
 	r.Need, r.More, r.Mark = 0, false, kv.MarkEnd
@@ -52,21 +52,21 @@ func (n *nullPartition) Submit(r *kv.Request) {
 	}
 	if n.o.NullDelay > 0 && !n.closed {
 		setDue(r, loop.Nanos()+int64(n.o.NullDelay))
-		n.late.Push(r)
+		n.delayed.Push(r)
 		return
 	}
 	loop.Mark(r, kv.StageStore)
 	n.l.Finish(r)
 }
 
-// busy takes CPU time until d has passed.
+// busy uses CPU time for d.
 func busy(d time.Duration) {
 	for until := loop.Nanos() + int64(d); loop.Nanos() < until; {
 	}
 }
 
-// NullBusyCost measures the CPU time that a request takes besides with that NullBusy: somewhat more, by up to two looks at the clock. It
-// takes some milliseconds.
+// NullBusyCost measures the CPU time that NullBusy = d adds to a request: d and up to two readings of the clock. It blocks for some
+// milliseconds.
 func NullBusyCost(d time.Duration) time.Duration {
 	const batches, batch = 20, 5 * time.Millisecond / 10
 	calls := max(1, int(batch/max(d, 50)))
@@ -83,15 +83,15 @@ func NullBusyCost(d time.Duration) time.Duration {
 
 func (n *nullPartition) OnEvent(uint64, int32, uint32) {}
 
-// nullSoon is when a delay is waited for, in ns: a turn of the loop takes about as long, and the answer would be so much too late.
-const nullSoon = 1000
+// nullSpinMax is the rest of a delay, in ns, for which Poll spins: a further turn of the loop would take about as long.
+const nullSpinMax = 1000
 
-// Poll answers the requests whose delay is over, or soon is. All have the same delay, so the oldest is the first.
+// Poll answers the requests whose delay is over or ends within nullSpinMax. All have the same delay, so the oldest is the first.
 func (n *nullPartition) Poll() (found int) {
-	for r := n.late.Pop(); r != nil; r = n.late.Pop() {
+	for r := n.delayed.Pop(); r != nil; r = n.delayed.Pop() {
 		if left := dueOf(r) - loop.Nanos(); !n.closed && left > 0 {
-			if left > nullSoon {
-				n.late.PushFront(r)
+			if left > nullSpinMax {
+				n.delayed.PushFront(r)
 				return found
 			}
 			busy(time.Duration(left))
@@ -105,7 +105,7 @@ func (n *nullPartition) Poll() (found int) {
 
 // Stage keeps the loop turning while a delay runs: a loop that slept would wake some 50 µs late.
 func (n *nullPartition) Stage() error {
-	if !n.late.Empty() {
+	if !n.delayed.Empty() {
 		n.l.Again()
 	}
 	return nil
@@ -113,13 +113,13 @@ func (n *nullPartition) Stage() error {
 
 // Busy implements loop.Busier.
 func (n *nullPartition) Busy() string {
-	if !n.late.Empty() {
+	if !n.delayed.Empty() {
 		return "requests wait for --null-delay"
 	}
 	return ""
 }
 
-// Export is the table that NICs may read; nil: none.
+// Export returns the table that NICs may read; nil: none.
 func (n *nullPartition) Export() *export.Table { return n.table }
 
 func (n *nullPartition) Close() bool {
@@ -134,5 +134,5 @@ func (n *nullPartition) Close() bool {
 	return true
 }
 
-// Snapshot is for the partition's loop.
+// Snapshot returns the partition's statistics. Only its loop may call it.
 func (n *nullPartition) Snapshot() Stats { return Stats{Backend: n.o.Backend.String(), Shard: n.shard} }

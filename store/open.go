@@ -10,9 +10,8 @@ import (
 	"github.com/kvwire/kvwire/store/index"
 )
 
-// Open makes partition shard of shards, finds what its files hold, and adds it to the loop. It is called on
-// the loop's goroutine, before the loop turns, and waits for the disk. An error has one line, and says
-// what to do; then nothing was changed in a store that was there.
+// Open makes partition shard of shards, recovers its files, and adds it to the loop. It is called on the loop's goroutine, before the
+// first turn, and blocks for the disk. An error has one line, with the remedy; an existing store is unchanged then.
 func Open(l *loop.Loop, shard, shards int, o Options) (loop.Partition, error) {
 	if err := o.check(shard, shards); err != nil {
 		return nil, err
@@ -81,16 +80,16 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	}
 	p.fixed, _ = p.engine.Fixed()
 	if !fs.direct {
-		sayNoDirect(&o, shard)
+		logNoDirect(&o, shard)
 	}
-	if fs.wide {
+	if fs.openToOthers {
 		o.Log.Warn("other users could open the files of this store: their permissions were removed", "shard", shard, "dir", o.Dir)
 	}
 	return p, nil
 }
 
-func sayNoDirect(o *Options, shard int) {
-	o.Log.Warn("not on a disk that O_DIRECT reaches: what is measured is memory, or the kernel's page cache", "shard", shard, "dir", o.Dir)
+func logNoDirect(o *Options, shard int) {
+	o.Log.Warn("the store is not on a disk with O_DIRECT: its figures are those of memory or of the kernel's page cache", "shard", shard, "dir", o.Dir)
 }
 
 // newPartition makes an empty partition without a disk.
@@ -100,12 +99,11 @@ func newPartition(l *loop.Loop, shard int, o Options) *Partition {
 	for c := range p.slabs {
 		p.slabs[c] = newSlab(uint8(c))
 	}
-	p.window.lost = o.Backend == Mem // where nothing is ever on its way
+	p.window.lost = o.Backend == Mem // no write is ever under way
 	return p
 }
 
-// attach gives a partition its disk and the memory that goes with it, and recovers what is there. On an
-// error everything is released, fs too.
+// attach gives a partition its disk and its memory, and recovers its files. After an error everything is released, also fs.
 func (p *Partition) attach(fs files, d disk.Disk, direct bool) (err error) {
 	defer func() {
 		if err != nil {
@@ -119,7 +117,7 @@ func (p *Partition) attach(fs files, d disk.Disk, direct bool) (err error) {
 	if p.buffers, err = arena.NewPool(p.o.BufferBytes); err != nil {
 		return fmt.Errorf("store: buffers for large items: %w", err)
 	}
-	p.io, p.under = disk.NewTransfers(d, p.o.DepthMax, p.o.DiskBatch), make([]transfer, p.o.DepthMax)
+	p.io, p.transfers = disk.NewTransfers(d, p.o.DepthMax, p.o.DiskBatch), make([]transfer, p.o.DepthMax)
 	for c := range p.slabs {
 		p.fits = append(p.fits, nil)
 		if !(place{class: uint8(c)}).large() {

@@ -13,11 +13,11 @@ import (
 	"github.com/kvwire/kvwire/store/index"
 )
 
-// Backend is a rung of the ladder that isolates the network.
+// Backend is what answers requests behind the network.
 type Backend uint8
 
 const (
-	Null Backend = iota // answers without looking
+	Null Backend = iota // answers without a lookup
 	Mem                 // the store with every page resident, and no disk
 	Disk                // the store on files
 	Raw                 // no store: a random page of one file for each request
@@ -25,7 +25,7 @@ const (
 
 var backendNames = [...]string{"null", "mem", "disk", "raw"}
 
-// String is the backend as it stands in its column.
+// String returns the backend's name, as in its column.
 func (b Backend) String() string { return backendNames[b] }
 
 // ParseBackend reads a backend's name.
@@ -59,13 +59,13 @@ type (
 	Fault   = disk.Fault
 )
 
-// The names that Durability takes.
+// The values of Options.Durability and Options.Update.
 const (
-	DurabilityDevice = "device" // a put is acknowledged when the device has taken its page: a crash of the process loses nothing
+	DurabilityDevice = "device" // a put is acknowledged when the device has accepted its page: a crash of the process loses nothing
 	DurabilityFlush  = "flush"  // … and has made it durable (RWF_DSYNC on every write): a power cut loses nothing
 
-	UpdateCOW     = "cow"     // an item is rewritten to a free slot: whatever part of a write reaches the disk, nothing is lost
-	UpdateInPlace = "inplace" // … over itself: a write that is cut short may lose it
+	UpdateCOW     = "cow"     // a new item goes to a free slot: an interrupted write loses nothing
+	UpdateInPlace = "inplace" // … overwrites the previous item: an interrupted write may lose both
 )
 
 // Bounds of what a store can hold, whatever its limits are.
@@ -77,7 +77,7 @@ const (
 // NullMax bounds NullBusy and NullDelay.
 const NullMax = 10 * time.Millisecond
 
-// Options say what a partition is and how large. Every partition of a store is given the same.
+// Options are the options of a store. All its partitions have the same.
 type Options struct {
 	Backend Backend
 	Dir     string    // Disk: the store's folder; made when it does not exist
@@ -86,14 +86,14 @@ type Options struct {
 	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
 	MemBytes   int // Mem: the most that the slots of one partition may take, in steps of 1 MiB per class; 0: what the machine has
 
-	// Disk and Raw: how pages travel. What an engine cannot do is refused.
+	// Disk and Raw: how pages are read and written. Options that the engine does not support are refused.
 	DiskEngine     string        // one of EngineNames; "" means EngineUring
 	Durability     string        // "" means DurabilityDevice
 	Update         string        // "" means UpdateCOW
 	DepthMax       int           // transfers in flight, per partition; 0 means 256
 	DiskBatch      int           // hold transfers back until so many are queued or nothing is in flight; 0: each turn's go at its end
 	DiskWait       int           // uring: completions that a loop that sleeps in its ring sleeps for, if so many are in flight; 0 means 1
-	DiskWaitMax    time.Duration // … and for how long at most; 0 means 100 µs
+	DiskWaitMax    time.Duration // … the longest such sleep; 0 means 100 µs
 	SQPoll         bool          // uring engines: a thread of the kernel submits. uring: the loop's ring must have it (loop.Options.SQPoll)
 	IOPoll         bool          // uring: look for completions at the device, which must have poll queues
 	NoFixedBuffers bool          // uring engines: do not register memory
@@ -102,7 +102,7 @@ type Options struct {
 
 	RawBytes int64 // Raw: size of the file, of the whole store; 0 means 1 GiB
 
-	// BufferBytes bounds what items larger than a page pass through, per partition. 0 means room
+	// BufferBytes bounds the buffers for items larger than a page, per partition. 0 means room
 	// for two of the largest, and at least 8 MiB. It is rounded up to a power of two.
 	BufferBytes int
 
@@ -111,16 +111,16 @@ type Options struct {
 	ExportEntries   int
 	ExportItemBytes int
 
-	// AcceptLoss opens a partition whose pages do not hold what was written to them: older values, and keys that were deleted, may be there
-	// instead of what they held. It is logged, and accepted for good. Else such a partition is not opened.
+	// AcceptLoss opens a partition with lost pages, which otherwise is not opened. Older values and deleted keys may be back. The loss is
+	// logged once, and then permanent.
 	AcceptLoss bool
 
 	// Fault, for tests, returns the fault of a transfer before it is passed to the disk. It is called
 	// on the partitions' loops. nil: nothing.
 	Fault func(write bool) Fault
 
-	NullBusy       time.Duration // Null: CPU time that each request takes besides
-	NullDelay      time.Duration // Null: how much later each request is answered
+	NullBusy       time.Duration // Null: CPU time added to each request
+	NullDelay      time.Duration // Null: delay of each answer
 	NullValueBytes int           // Null, Raw: the length of every value that get returns; Raw: a page at most
 
 	// Progress is called with the amount of the slabs that recovery has read, some hundred times at most. It may be nil.
@@ -142,7 +142,7 @@ const (
 // Check returns an error, on one line, for invalid options of a store with that many partitions. It changes nothing.
 func (o Options) Check(shards int) error { return o.check(0, shards) }
 
-// check fills in the zero values and refuses what cannot be.
+// check replaces zero values by the defaults and returns an error for invalid options.
 func (o *Options) check(shard, shards int) error {
 	setDefault(&o.Limits.MaxKeyBytes, KeyBytesMax)
 	setDefault(&o.Limits.MaxValueBytes, ValueBytesMax)

@@ -18,10 +18,10 @@ const (
 	otherBits = 0o077
 )
 
-// notOwn is the reason why a file or folder is not used as part of a store.
-type notOwn struct{ what, remedy string }
+// notOwnError is the reason why a file or folder is not used as part of a store.
+type notOwnError struct{ what, remedy string }
 
-func (e *notOwn) Error() string { return e.what }
+func (e *notOwnError) Error() string { return e.what }
 
 // openOwn opens a file of a store. It follows no symbolic link and does not block on a pipe. It refuses a file that is not regular, that belongs to another
 // user, or that is opened for writing and has a second name (a hard link), because the other name would change, too.
@@ -31,14 +31,14 @@ func openOwn(name string, flags int) (fd int, err error) {
 		return -1, err
 	}
 	writes := flags&unix.O_ACCMODE != unix.O_RDONLY
-	if err := isOwn(name, &st, unix.S_IFREG, writes); err != nil {
+	if err := checkOwn(name, &st, unix.S_IFREG, writes); err != nil {
 		return -1, err
 	}
 	if fd, err = unix.Open(name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
 		return -1, err
 	}
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = isOwn(name, &st, unix.S_IFREG, writes) // the file may have been replaced since the first check
+		err = checkOwn(name, &st, unix.S_IFREG, writes) // the file may have been replaced since the first check
 	}
 	if err == nil { // reads and writes must be allowed to block
 		if flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
@@ -52,24 +52,24 @@ func openOwn(name string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// isOwn returns an error unless a file has the given type and belongs to the user of this process, to the owner of its folder, or to root.
-func isOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
+// checkOwn returns an error unless a file has the given type and belongs to the user of this process, to the owner of its folder, or to root.
+func checkOwn(name string, st *unix.Stat_t, kind uint32, writes bool) error {
 	if is := st.Mode & unix.S_IFMT; is != kind {
 		todo := "remove it, and restore the store from a backup"
 		if is == unix.S_IFLNK {
 			todo = "put what it points to in its place: no link is followed inside a store"
 		}
-		return &notOwn{"it is " + textfile.Kind(is), todo}
+		return &notOwnError{"it is " + textfile.Kind(is), todo}
 	}
 	var folder unix.Stat_t
 	if err := unix.Stat(filepath.Dir(name), &folder); err != nil {
 		return err
 	}
 	if me := uint32(os.Geteuid()); st.Uid != folder.Uid && st.Uid != me && st.Uid != 0 {
-		return &notOwn{fmt.Sprintf("it belongs to user %d, its folder to user %d, and this process to user %d", st.Uid, folder.Uid, me), "remove it, or change its owner if it is of this store: chown"}
+		return &notOwnError{fmt.Sprintf("it belongs to user %d, its folder to user %d, and this process to user %d", st.Uid, folder.Uid, me), "remove it, or change its owner if it is of this store: chown"}
 	}
 	if writes && kind == unix.S_IFREG && st.Nlink > 1 {
-		return &notOwn{fmt.Sprintf("it has %d names (hard links), which would all change with it", st.Nlink), "replace it by a copy: cp -p --remove-destination, or remove the others: find -samefile"}
+		return &notOwnError{fmt.Sprintf("it has %d names (hard links), which would all change with it", st.Nlink), "replace it by a copy: cp -p --remove-destination, or remove the others: find -samefile"}
 	}
 	return nil
 }
@@ -79,16 +79,16 @@ func openOwnDir(name string, writes bool) (fd int, err error) {
 	if fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
 		var st unix.Stat_t
 		if unix.Lstat(name, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			err = isOwn(name, &st, unix.S_IFDIR, writes)
+			err = checkOwn(name, &st, unix.S_IFDIR, writes)
 		}
 		return -1, err
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = isOwn(name, &st, unix.S_IFDIR, writes)
+		err = checkOwn(name, &st, unix.S_IFDIR, writes)
 	}
 	if me := uint32(os.Geteuid()); err == nil && writes && me != 0 && st.Uid != me {
-		err = &notOwn{fmt.Sprintf("it belongs to user %d, and this process to user %d", st.Uid, me), "run as the user who made it"}
+		err = &notOwnError{fmt.Sprintf("it belongs to user %d, and this process to user %d", st.Uid, me), "run as the user who made it"}
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -148,9 +148,9 @@ func createEmpty(name string) error {
 	return unix.Close(fd)
 }
 
-// closeToOthers removes the permissions of other users from an open file or folder, as earlier versions have left it, and reports whether there were any. It
+// makePrivate removes the permissions of other users from an open file or folder, as earlier versions have left it, and reports whether there were any. It
 // does nothing to files of another owner, unless it runs as root.
-func closeToOthers(fd int) (was bool, err error) {
+func makePrivate(fd int) (was bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return false, err
@@ -161,12 +161,12 @@ func closeToOthers(fd int) (was bool, err error) {
 	return true, unix.Fchmod(fd, st.Mode&0o7777&^otherBits)
 }
 
-// closeFolderToOthers is closeToOthers for the folder that --dir names.
-func closeFolderToOthers(dir string) error {
+// makeFolderPrivate is makePrivate for the folder that --dir names.
+func makeFolderPrivate(dir string) error {
 	fd, err := openDir(dir)
 	if err != nil {
 		return err
 	}
-	_, err = closeToOthers(fd)
+	_, err = makePrivate(fd)
 	return errors.Join(err, unix.Close(fd))
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // wide names what in a folder, itself included, others may open.
-func wide(t *testing.T, dir string) (names []string) {
+func openToOthers(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -52,7 +52,7 @@ func TestAStoreIsItsOwnersAlone(t *testing.T) {
 	}
 	f.close()
 	for _, dir := range []string{filepath.Join(parent, "a"), second, raw} {
-		if names := wide(t, dir); names != nil {
+		if names := openToOthers(t, dir); names != nil {
 			t.Errorf("others may open %s", strings.Join(names, ", "))
 		}
 	}
@@ -60,7 +60,7 @@ func TestAStoreIsItsOwnersAlone(t *testing.T) {
 
 // A store that an earlier version has left open to others is closed to them when it is opened, and that is said once. Looking changes nothing.
 func TestAStoreThatOthersCouldOpenIsClosedToThem(t *testing.T) {
-	log := &said{}
+	log := &logLines{}
 	g := newRig(t, EnginePool, Options{Log: slog.New(slog.NewTextHandler(log, nil))})
 	g.mustPut("k", "v")
 	g.close()
@@ -79,17 +79,17 @@ func TestAStoreThatOthersCouldOpenIsClosedToThem(t *testing.T) {
 		}
 	}
 	widen(g.o.Dir)
-	before := wide(t, g.o.Dir)
+	before := openToOthers(t, g.o.Dir)
 	if _, err := Inspect(g.o.Dir, nil); err != nil {
 		t.Fatal(err)
 	}
-	if now := wide(t, g.o.Dir); len(now) != len(before) {
+	if now := openToOthers(t, g.o.Dir); len(now) != len(before) {
 		t.Fatalf("of %d only %d are open to others after a look", len(before), len(now))
 	}
 	for range 2 {
 		g.open()
 		g.want("k", "v")
-		if names := wide(t, g.o.Dir); names != nil {
+		if names := openToOthers(t, g.o.Dir); names != nil {
 			t.Errorf("others may open %s", strings.Join(names, ", "))
 		}
 		g.close()
@@ -103,7 +103,7 @@ func TestAStoreThatOthersCouldOpenIsClosedToThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.close()
-		if names := wide(t, raw.Dir); names != nil {
+		if names := openToOthers(t, raw.Dir); names != nil {
 			t.Errorf("others may open %s", strings.Join(names, ", "))
 		}
 		widen(raw.Dir)

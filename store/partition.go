@@ -39,38 +39,38 @@ type Partition struct {
 	buffers     *arena.Pool // for large items
 	bufferFixed int         // index of the pool's registered buffer
 	io          disk.Transfers
-	under       []transfer // transfers under way, by their place in io
+	transfers   []transfer // transfers under way, by their place in io
 	writing     int        // number of pages that are being written
 	files       files
 	direct      bool        // files are open with O_DIRECT
-	based       bool        // the account on disk describes an earlier state
+	hasAccount  bool        // the account on disk describes an earlier state
 	engine      disk.Engine // of files on a disk
 	fixed       bool        // memory is registered with the ring
 	grows       []uint8
 	stale       staleCounts
 	tombs       fifo.Queue[uint32] // records of tombstones that may be dropped some day, oldest first
-	lingers     []lingering
-	fits        []func(page uint32) int // by class: what freeMap.pick asks
+	deferred    []deferredFree
+	fits        []func(page uint32) int // by class: the fit of freeMap.pick
 
 	noFrame  kv.Queue // requests that wait for a frame of the cache
 	noBuffer kv.Queue // … for a transfer and its buffer
 	noSlot   kv.Queue // deletes that wait for a slot which a change under way will free, and changes that came after them
-	claims   int      // slots that changes have taken which have not ended
+	reserved int      // slots of changes under way
 
-	refusing *slab     // while what waited for a slab's growth is run, after it was refused
-	refusal  kv.Status // … and how what needs the growth ends
-	keys     [keyLists]kv.Queue
-	later    kv.Queue // scans whose turn was up
-	marks    scanMarks
-	scanTurn int // keys that a scan looks at in a turn: scanTurn, but for tests
+	refusing    *slab     // the slab whose growth has failed, while the requests that waited for it are run
+	refusal     kv.Status // … and the status of those that need the growth
+	keys        [keyLists]kv.Queue
+	pausedScans kv.Queue // scans that have used up their turn
+	positions   scanPositions
+	scanTurn    int // keys that a scan visits in a turn: the constant scanTurn, except in tests
 
-	full      bool  // a slab could not grow, none has grown since, and this was logged
-	fullAgain int64 // earliest time of the next log message about that
+	fullLogged bool  // a slab could not grow, none has grown since, and this was logged
+	fullLogAt  int64 // earliest time of the next log message about that
 
-	freed    bool      // something that requests may wait for was given back
-	draining *kv.Queue // the list that is being run again
-	stalled  bool      // … and its first request has to wait on
-	resumed  bool      // the request that is run has waited: its page was counted before
+	freed     bool      // something that requests may wait for has become free
+	rerunning *kv.Queue // the list that is being run again
+	stalled   bool      // … and its first request must wait again
+	resumed   bool      // the request that is run has waited: its page was counted before
 
 	closing, closed bool
 
@@ -79,35 +79,35 @@ type Partition struct {
 	done      [64]disk.Completion
 }
 
-// keyLists is the number of lists in which requests wait for a key that is being changed. Keys
-// that share a list cost a look in vain.
+// keyLists is the number of lists in which requests wait for a key that is being changed. Keys may share a list: then some of its requests
+// are run too early, and wait again.
 const keyLists = 64
 
-// keyList is where requests wait for a record. Multiplying (Knuth 6.4) spreads numbers that are multiples of some.
+// keyList returns the list in which requests wait for a record. Multiplying (Knuth 6.4) spreads numbers that are multiples of some.
 func (p *Partition) keyList(rec uint32) *kv.Queue { return &p.keys[rec*2654435769>>26%keyLists] }
 
 var _ loop.Partition = (*Partition)(nil)
 var _ loop.Busier = (*Partition)(nil)
 
-// Export is the table that NICs may read; nil: none. An item gets into it when the store is opened, when a change of it is acknowledged, and, in
-// the place of another one, when it is read; and out of it before anybody can see that it changes.
+// Export returns the table that NICs may read; nil: none. An item is added when the store is opened, when a change of it is acknowledged, and when
+// it is read; only a read replaces another item. It is removed before a change of it becomes visible.
 func (p *Partition) Export() *export.Table { return p.table }
 
-// unexport is called before a key's item changes for those who read it here.
+// unexport removes a key from the export table. It is called before a change of the key's item becomes visible.
 func (p *Partition) unexport(key []byte) {
 	if p.table != nil {
 		p.table.Drop(key)
 	}
 }
 
-// offer makes readable what a change has left of its key, where no item of another key is in the way: those that are read are worth more.
-func (p *Partition) offer(key, value []byte) {
+// exportIfFree adds a changed item to the export table if its entry is not used by another key: items that are read have priority.
+func (p *Partition) exportIfFree(key, value []byte) {
 	if p.table != nil {
 		p.table.Offer(key, value)
 	}
 }
 
-// Submit takes a request.
+// Submit implements kv.Handler.
 func (p *Partition) Submit(r *kv.Request) {
 	r.Work, r.Need, r.More = kv.Work{}, 0, false
 	if r.Stages != nil {
@@ -119,16 +119,16 @@ func (p *Partition) Submit(r *kv.Request) {
 		return
 	}
 	if p.group.open && r.Op != kv.OpScan && r.Op != kv.OpKeys && r.Op != kv.OpStats && r.Stages == nil {
-		p.join(r)
+		p.addToGroup(r)
 		return
 	}
-	if p.group.n > 0 { // what came before it
-		p.lookUp()
+	if p.group.n > 0 { // earlier requests come first
+		p.runGroup()
 	}
 	p.run(r)
 }
 
-// run takes a request as far as it can go now.
+// run executes a request until it ends or must wait.
 func (p *Partition) run(r *kv.Request) {
 	if r.Stages == nil {
 		p.step(r)
@@ -139,7 +139,7 @@ func (p *Partition) run(r *kv.Request) {
 		r.Stages.Hand = kv.AtWork
 	}
 	p.step(r)
-	if r.Stages.Hand == kv.AtWork { // it was finished otherwise, and is delivered in a later step of the turn
+	if r.Stages.Hand == kv.AtWork { // it waits now
 		r.Stages.Mark(kv.StageStore, loop.Nanos())
 		r.Stages.Hand = kv.Aside
 	}
@@ -163,20 +163,20 @@ func (p *Partition) step(r *kv.Request) {
 		if phaseOf(r) == phaseNew {
 			p.change(r)
 		} else {
-			p.store(r)
+			p.writeChange(r)
 		}
 	}
 }
 
 func (p *Partition) finish(r *kv.Request, s kv.Status) {
 	if r.Op == kv.OpScan {
-		p.marks.free(r)
+		p.positions.free(r)
 	}
 	r.Status = s
 	finish(p.l, r)
 }
 
-// finish gives a request back.
+// finish ends a request, and marks the end of its stage.
 func finish(l *loop.Loop, r *kv.Request) {
 	if t := r.Stages; t != nil {
 		stage := kv.StageStore
@@ -189,7 +189,7 @@ func finish(l *loop.Loop, r *kv.Request) {
 	l.Finish(r)
 }
 
-// resume runs what has waited.
+// resume runs requests that have waited.
 func (p *Partition) resume(q kv.Queue) {
 	was := p.resumed
 	p.resumed = true
@@ -199,9 +199,9 @@ func (p *Partition) resume(q kv.Queue) {
 	p.resumed = was
 }
 
-// starve puts a request into a list that is run again when something was given back.
-func (p *Partition) starve(q *kv.Queue, r *kv.Request) {
-	if p.draining == q {
+// waitIn adds a request to a list that is run when something has become free.
+func (p *Partition) waitIn(q *kv.Queue, r *kv.Request) {
+	if p.rerunning == q {
 		q.PushFront(r)
 		p.stalled = true
 		return
@@ -209,28 +209,28 @@ func (p *Partition) starve(q *kv.Queue, r *kv.Request) {
 	q.Push(r)
 }
 
-// behind reports whether earlier requests wait in q, which r must not overtake.
-func (p *Partition) behind(q *kv.Queue) bool { return p.draining != q && !q.Empty() }
+// othersWait reports whether earlier requests wait in q, which r must not overtake.
+func (p *Partition) othersWait(q *kv.Queue) bool { return p.rerunning != q && !q.Empty() }
 
-// drain runs a list until its first request has to wait on.
-func (p *Partition) drain(q *kv.Queue) {
+// rerun runs a list until its first request must wait again.
+func (p *Partition) rerun(q *kv.Queue) {
 	was := p.resumed
-	p.draining, p.stalled, p.resumed = q, false, true
+	p.rerunning, p.stalled, p.resumed = q, false, true
 	for !p.stalled && !q.Empty() {
 		p.run(q.Pop())
 	}
-	p.draining, p.resumed = nil, was
+	p.rerunning, p.resumed = nil, was
 }
 
 // OnEvent implements loop.Member. It is never called: the disk engine handles the disk's events.
 func (p *Partition) OnEvent(uint64, int32, uint32) {}
 
-// Poll goes on with a scan whose turn was up, and takes the disk's completions.
+// Poll continues a scan that has used up its turn, and handles the disk's completions.
 func (p *Partition) Poll() (found int) {
 	if p.closed {
 		return 0
 	}
-	if found = p.goOn(); p.files == nil {
+	if found = p.continueScan(); p.files == nil {
 		return found
 	}
 	for {
@@ -249,12 +249,12 @@ func (p *Partition) complete(c disk.Completion) {
 	if !ended {
 		return
 	}
-	t := p.under[i]
-	p.under[i].r, p.under[i].whole, p.under[i].Buf = nil, nil, nil
+	t := p.transfers[i]
+	p.transfers[i].r, p.transfers[i].buffer, p.transfers[i].Buf = nil, nil, nil
 	p.freed = true
 	if errno != 0 && t.kind != growSlab {
 		p.count.ioErrors++
-		p.failed(&t, errno)
+		p.logFailure(&t, errno)
 	}
 	switch t.kind {
 	case readPage:
@@ -267,28 +267,28 @@ func (p *Partition) complete(c disk.Completion) {
 	case readItem:
 		p.itemRead(&t, errno)
 	case writeItem:
-		p.buffers.Free(t.whole)
+		p.buffers.Free(t.buffer)
 		p.largeWritten(t.r, errno)
 	case growSlab:
 		p.slabGrown(&p.slabs[t.File], t.Length, errno)
 	}
 }
 
-// failed logs a failed transfer. The request gets an error status in addition.
-func (p *Partition) failed(t *transfer, errno syscall.Errno) {
+// logFailure logs a failed transfer. The request gets an error status in addition.
+func (p *Partition) logFailure(t *transfer, errno syscall.Errno) {
 	p.o.Log.Error("disk "+t.kind.String()+" failed", "file", slabPath(p.o.Dir, p.shard, t.File), "at", t.Off, "reason", errno)
 }
 
-// Stage runs what waited for something that was given back, and hands the turn's transfers to the disk.
+// Stage runs requests that waited for something that has become free, and submits the turn's transfers to the disk.
 func (p *Partition) Stage() error {
 	if p.files == nil || p.closed {
 		return nil
 	}
 	if p.freed {
 		p.freed = false
-		p.drain(&p.noFrame)
-		p.drain(&p.noBuffer)
-		p.drain(&p.noSlot)
+		p.rerun(&p.noFrame)
+		p.rerun(&p.noBuffer)
+		p.rerun(&p.noSlot)
 	}
 	p.stageGrowth()
 	// Writes first: they are bounded, and reads ahead of scans may take all places for as long as there are scans.
@@ -320,11 +320,11 @@ func (p *Partition) Stage() error {
 	return err
 }
 
-// writingMax is how many writes of pages are under way at the same time: as many as keep a disk busy. Pages that wait meanwhile take
-// more changes in, which then share their write.
+// writingMax is the most page writes under way at the same time: enough to keep a disk busy. Pages that wait meanwhile get more changes, which
+// then share one write.
 const writingMax = 32
 
-// runMax is how many pages that lie together, on disk and in memory, are written in one go: new items fill page after page.
+// runMax is the most pages in one write. They must be consecutive on disk and in memory, as the pages that new items fill are.
 const runMax = 32
 
 func (p *Partition) stagePages(f, n uint32, kind transferKind) {
@@ -337,24 +337,24 @@ func (p *Partition) stageGrowth() {
 	for len(p.grows) > 0 && p.io.Room() {
 		s := &p.slabs[p.grows[len(p.grows)-1]]
 		p.grows = p.grows[:len(p.grows)-1]
-		p.begin(transfer{kind: growSlab, Transfer: disk.Transfer{File: s.class, Off: s.bytes(), Length: s.asked}})
+		p.begin(transfer{kind: growSlab, Transfer: disk.Transfer{File: s.class, Off: s.bytes(), Length: s.growth}})
 	}
 }
 
-// Close lets transfers in flight end and completes what waits as closed.
+// Close waits for transfers in flight, and ends waiting requests with StatusClosed.
 func (p *Partition) Close() bool {
 	if p.closed {
 		return true
 	}
 	if !p.closing {
 		p.closing = true
-		p.sweep()
+		p.endWaiting()
 	}
 	if p.files != nil && (p.io.Active() > 0 || p.cache.toRead.head != 0 || p.cache.toWrite.head != 0) {
 		return false
 	}
 	p.closed = true
-	p.settle()
+	p.recordClose()
 	p.free()
 	return true
 }
@@ -364,13 +364,13 @@ func (p *Partition) Busy() string {
 	switch {
 	case p.closed:
 		return ""
-	case !p.later.Empty():
+	case !p.pausedScans.Empty():
 		return "a scan goes on"
 	case p.files == nil:
 		return ""
 	case p.io.Active() > 0, p.cache.toRead.head != 0, p.cache.toWrite.head != 0, len(p.grows) > 0:
 		return "the disk reads or writes"
-	case p.freed, p.claims > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
+	case p.freed, p.reserved > 0, !p.noFrame.Empty(), !p.noBuffer.Empty(), !p.noSlot.Empty():
 		return "requests wait for the disk"
 	case !p.direct:
 		return p.writeBack.busy(p.io.Counts.Writes, p.files.sync, &p.o)
@@ -378,13 +378,13 @@ func (p *Partition) Busy() string {
 	return ""
 }
 
-// sweep ends what waits for something that no transfer in flight will bring.
-func (p *Partition) sweep() {
+// endWaiting ends the requests that wait for anything but a transfer in flight.
+func (p *Partition) endWaiting() {
 	for _, s := range p.grows {
 		p.slabs[s].growing = false
 	}
 	p.grows = p.grows[:0]
-	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noSlot, &p.later} {
+	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noSlot, &p.pausedScans} {
 		p.resume(q.Take())
 	}
 	for i := range p.keys {
@@ -395,7 +395,7 @@ func (p *Partition) sweep() {
 	}
 }
 
-// free frees what the partition holds.
+// free releases the partition's memory, files and table.
 func (p *Partition) free() {
 	p.writeBack.wait()
 	if p.table != nil {
@@ -416,7 +416,7 @@ func (p *Partition) free() {
 	}
 }
 
-// answerStats serves a client that asks the partition itself; a server's router answers for all.
+// answerStats answers a statistics request for this partition. A server's router adds those of all partitions.
 func (p *Partition) answerStats(r *kv.Request) {
 	b, err := json.Marshal(p.Snapshot())
 	switch {

@@ -46,7 +46,7 @@ func TestBitTreeFindsTheNextMember(t *testing.T) {
 }
 
 // Units are handed out by the room that they have, and the counts are right whatever was taken and given back.
-func TestFreeMapGivesTheUnitsWithTheMostRoom(t *testing.T) {
+func TestFreeMapPicksTheUnitsWithTheMostRoom(t *testing.T) {
 	for _, per := range []uint32{1, 2, 3, 4, 13, 64} {
 		rng := rand.New(rand.NewPCG(1, uint64(per)))
 		m := freeMap{perUnit: per}
@@ -68,7 +68,7 @@ func TestFreeMapGivesTheUnitsWithTheMostRoom(t *testing.T) {
 							t.Fatalf("of %d slots a unit: unit %d with %d free was picked, %d has %d", per, u, m.freeIn(u), v, m.freeIn(v))
 						}
 					}
-					i, ok := m.takeIn(u)
+					i, ok := m.reserveIn(u)
 					if !ok || used[i] || i/per != u {
 						t.Fatalf("unit %d gives slot %d, %v", u, i, ok)
 					}
@@ -76,13 +76,13 @@ func TestFreeMapGivesTheUnitsWithTheMostRoom(t *testing.T) {
 					continue
 				}
 				for i := range used {
-					m.put(i)
+					m.release(i)
 					delete(used, i)
 					break
 				}
 			}
-			if int(m.free) != int(m.slots)-len(used) {
-				t.Fatalf("%d free of %d with %d in use", m.free, m.slots, len(used))
+			if int(m.count) != int(m.slots)-len(used) {
+				t.Fatalf("%d free of %d with %d in use", m.count, m.slots, len(used))
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func TestFreeMapSkipsUnitsThatDoNotFit(t *testing.T) {
 }
 
 // The window knows up to where everything is on disk, in whatever order writes end.
-func TestWindowSettlesInOrder(t *testing.T) {
+func TestWindowAdvancesInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var w window
 	away := map[uint64]bool{}
@@ -108,8 +108,8 @@ func TestWindowSettlesInOrder(t *testing.T) {
 		if rng.IntN(20) > 9 && !w.full() {
 			st := w.next(kindLive)
 			away[st.seq] = true
-			if st.settled() != w.settled {
-				t.Fatalf("change %d says that %d are settled: it is %d", st.seq, st.settled(), w.settled)
+			if st.onDisk() != w.onDisk {
+				t.Fatalf("change %d says that %d are settled: it is %d", st.seq, st.onDisk(), w.onDisk)
 			}
 			continue
 		}
@@ -118,18 +118,18 @@ func TestWindowSettlesInOrder(t *testing.T) {
 			delete(away, seq)
 			break
 		}
-		if away[w.settled] || w.settled < w.last && !away[w.settled+1] {
-			t.Fatalf("settled up to %d of %d: wrong by what is away", w.settled, w.last)
+		if away[w.onDisk] || w.onDisk < w.last && !away[w.onDisk+1] {
+			t.Fatalf("settled up to %d of %d: wrong by what is away", w.onDisk, w.last)
 		}
 	}
 	for !w.full() {
 		w.next(kindLive)
 	}
-	if n := w.last - w.settled; n > behindUnknown-1 {
+	if n := w.last - w.onDisk; n > behindUnknown-1 {
 		t.Fatalf("%d changes fit: more than an item can say", n)
 	}
 	w.fail()
-	if st := w.next(kindLive); st.settled() != 0 || w.full() {
+	if st := w.next(kindLive); st.onDisk() != 0 || w.full() {
 		t.Fatal("after a failure a change claims to know what is settled")
 	}
 }
@@ -151,13 +151,13 @@ func TestMendHeadFindsTheOneByte(t *testing.T) {
 			continue // the sum of the value
 		}
 		b[at] ^= byte(1 + rng.IntN(255))
-		it, _, ok := mendHead(b)
+		it, _, ok := repairHead(b)
 		if !ok || !bytes.Equal(it.key, key) || it.seq != seq {
 			t.Fatalf("byte %d of %d was changed, and not found: %v %q", at, headerBytes+len(key), ok, it.key)
 		}
 		b[(at+1)%20] ^= byte(1 + rng.IntN(255))
 		b[(at+2)%20] ^= byte(1 + rng.IntN(255))
-		if it, _, ok := mendHead(b); ok {
+		if it, _, ok := repairHead(b); ok {
 			t.Fatalf("something was made of garbage: %q", it.key)
 		}
 	}
@@ -201,7 +201,7 @@ func TestCacheFindsWhatItHolds(t *testing.T) {
 		case f != 0 && c.frames[f].state == frameClean && rng.IntN(8) == 0:
 			c.drop(f)
 		case f == 0:
-			if f = c.take(id); f == 0 {
+			if f = c.assign(id); f == 0 {
 				if len(busy) != 64 {
 					t.Fatalf("no frame with %d of 64 busy", len(busy))
 				}

@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawPartition answers a get by one read of a page that the key's hash chooses, and a put or delete by one write: what engine and
-// device can do, without a store. There is no index, cache or checksum, and the bytes that are read are no key's value.
+// rawPartition measures a disk engine without a store. It executes a get by one read of a page that the key's hash selects, and a put or
+// delete by one write. It has no index, cache or checksums, and the bytes read are not the key's value.
 type rawPartition struct {
-	l      *loop.Loop
-	shard  int
-	o      Options
-	engine disk.Engine
-	io     disk.Transfers
-	under  []rawTransfer // transfers under way, by their place in io
-	file   *rawFile
-	pages  uint32
-	memory *arena.Arena // a page for each transfer
-	free   []uint32     // those that none uses
+	l         *loop.Loop
+	shard     int
+	o         Options
+	engine    disk.Engine
+	io        disk.Transfers
+	transfers []rawTransfer // transfers under way, by their place in io
+	file      *rawFile
+	pages     uint32
+	memory    *arena.Arena // a page for each transfer
+	free      []uint32     // unused pages of memory
 
 	waiting  kv.Queue // requests that wait for a transfer
 	ioErrors uint64
@@ -60,7 +60,7 @@ func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err 
 		r.file.close()
 		return nil, fmt.Errorf("store: buffers for raw pages: %w", err)
 	}
-	r.io, r.under = disk.NewTransfers(r.engine, o.DepthMax, o.DiskBatch), make([]rawTransfer, o.DepthMax)
+	r.io, r.transfers = disk.NewTransfers(r.engine, o.DepthMax, o.DiskBatch), make([]rawTransfer, o.DepthMax)
 	for i := range uint32(o.DepthMax) {
 		r.free = append(r.free, i)
 	}
@@ -69,16 +69,16 @@ func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err 
 		return nil, err
 	}
 	if !r.file.direct {
-		sayNoDirect(&o, shard)
+		logNoDirect(&o, shard)
 	}
 	return r, nil
 }
 
-// Submit takes a request.
+// Submit implements kv.Handler.
 func (r *rawPartition) Submit(q *kv.Request) {
 	if q.Stages != nil {
 		q.Stages.Mark(kv.StageServerQueue, loop.Nanos())
-		q.Stages.Hand = kv.Aside // there is no work but the disk's
+		q.Stages.Hand = kv.Aside // the disk does all the work
 	}
 	q.Need, q.More, q.Mark = 0, false, kv.MarkEnd
 	q.Status = r.o.Limits.Check(q)
@@ -113,7 +113,7 @@ func (r *rawPartition) begin(q *kv.Request) {
 		t.Op = disk.Write
 		copy(t.Buf, q.Value)
 	}
-	r.under[r.io.Begin(t)] = rawTransfer{q, f}
+	r.transfers[r.io.Begin(t)] = rawTransfer{q, f}
 }
 
 // Busy implements loop.Busier: see Partition.Busy.
@@ -133,7 +133,7 @@ func (r *rawPartition) Busy() string {
 // OnEvent implements loop.Member. It is never called: the disk engine handles the disk's events.
 func (r *rawPartition) OnEvent(uint64, int32, uint32) {}
 
-// Poll takes the disk's completions.
+// Poll handles the disk's completions.
 func (r *rawPartition) Poll() (found int) {
 	for !r.closed {
 		n := r.engine.Reap(r.done[:])
@@ -152,7 +152,7 @@ func (r *rawPartition) complete(c disk.Completion) {
 	if !ended {
 		return
 	}
-	q, page := r.under[i].q, r.under[i].page
+	q, page := r.transfers[i].q, r.transfers[i].page
 	q.Status = statusOf(errno)
 	switch {
 	case errno != 0:
@@ -166,7 +166,7 @@ func (r *rawPartition) complete(c disk.Completion) {
 	finish(r.l, q)
 }
 
-// Stage begins what waited, and hands the turn's transfers to the disk.
+// Stage begins waiting requests, and submits the turn's transfers to the disk.
 func (r *rawPartition) Stage() error {
 	if r.closed {
 		return nil
@@ -181,7 +181,7 @@ func (r *rawPartition) Stage() error {
 	return err
 }
 
-// Close lets transfers in flight end; what waits for one is closed.
+// Close waits for transfers in flight, and ends waiting requests with StatusClosed.
 func (r *rawPartition) Close() bool {
 	if r.closed {
 		return true
@@ -205,7 +205,7 @@ func (r *rawPartition) release() {
 	r.file.close()
 }
 
-// Snapshot is for the partition's loop.
+// Snapshot returns the partition's statistics. Only its loop may call it.
 func (r *rawPartition) Snapshot() Stats {
 	s := Stats{Backend: r.o.Backend.String(), Shard: r.shard, IOErrors: r.ioErrors, DirectIO: r.file.direct}
 	s.addDisk(&r.io.Counts, r.engine)
@@ -217,13 +217,13 @@ func (r *rawPartition) Snapshot() Stats {
 // rawFile is a partition's share of the raw file: a file of its own, raw-NNN-of-NNN, locked while it is open.
 type rawFile struct {
 	fd     int
-	lock   int // another descriptor: a ring that has this one registered may let go of it late
+	lock   int // a separate descriptor for the lock: a ring may release the registered fd late
 	bytes  int64
 	direct bool
 }
 
-// openRawFile opens it, and makes it when it is not there or has another size: written from end to end, so that reads go to
-// the device and writes need no new space.
+// openRawFile opens the file. If it is missing or has another size, it writes it completely, so that reads reach the device and writes need
+// no new space.
 func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	if err := os.MkdirAll(o.Dir, dirMode); err != nil {
 		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
@@ -240,8 +240,8 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 		return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
 	}
 	f.direct = f.direct && !inMemory(o.Dir)
-	if err = closeFolderToOthers(o.Dir); err == nil {
-		_, err = closeToOthers(f.fd)
+	if err = makeFolderPrivate(o.Dir); err == nil {
+		_, err = makePrivate(f.fd)
 	}
 	if err != nil {
 		f.close()
@@ -268,7 +268,7 @@ func rawPath(dir string, shard, shards int) string {
 	return filepath.Join(dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
 }
 
-// rawShare is how many bytes each of the shards' files has.
+// rawShare returns the size of each shard's file, in bytes.
 func (o *Options) rawShare(shards int) int64 {
 	return o.RawBytes / int64(shards) / pageBytes * pageBytes
 }
@@ -277,10 +277,10 @@ func errRawOpen(name string) error {
 	return fmt.Errorf("store: %s is open already (stop the process that has it: fuser -v %s)", name, name)
 }
 
-// rawPieceBytes is what is written at once: 1 MiB is where a disk's sequential speed begins.
+// rawPieceBytes is the size of one write: a disk reaches its sequential speed with 1 MiB.
 const rawPieceBytes = 1 << 20
 
-// writeRawFile makes the file, whole or not at all. Its bytes differ from page to page: some devices do not store zeros.
+// writeRawFile makes the file atomically. Its bytes differ from page to page: some devices do not store zeros.
 func writeRawFile(name string, bytes int64) (err error) {
 	if err := os.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

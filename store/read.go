@@ -8,14 +8,14 @@ import (
 	"github.com/kvwire/kvwire/store/index"
 )
 
-// A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read that comes upon
-// it waits for its end, and notes for which slot. When that is on disk it takes what is there, although the key
-// may have been changed again: that was after the read had begun, and else a key that is changed all the time could never be read.
+// A change of a small item is in its page before it is on disk, and until then a crash or a failing disk may undo it. So a read of it waits for
+// the write, and records the slot. Then it returns the item in that slot, even if the key was changed again since: that change began after the
+// read. Otherwise a key that changes all the time could never be read.
 
-// get answers from the page that holds the item, when it is there.
+// get answers with the key's item, once its page is in the cache.
 func (p *Partition) get(r *kv.Request) {
 	if at, ok := popAwaited(r); ok {
-		switch it, v := p.awaited(at, r.Key); v {
+		switch it, v := p.awaitedItem(at, r.Key); v {
 		case slotLive:
 			p.answer(r, it, kv.StatusOK)
 			return
@@ -24,18 +24,18 @@ func (p *Partition) get(r *kv.Request) {
 			return
 		}
 	}
-	rec, ok := p.recall(r)
+	rec, ok := p.findRecord(r)
 	if !ok {
 		p.finish(r, kv.StatusNotFound)
 		return
 	}
 	if f := p.index.Flags(rec); f&(flagHidden|flagTomb) != 0 {
-		if !p.awaits(r, rec, f) {
+		if !p.waitsForKey(r, rec, f) {
 			p.finish(r, kv.StatusNotFound)
 		}
 		return
 	}
-	it, s, ok := p.itemOf(r, rec)
+	it, s, ok := p.fetchItem(r, rec)
 	if !ok {
 		return
 	}
@@ -45,27 +45,27 @@ func (p *Partition) get(r *kv.Request) {
 	p.answer(r, it, s)
 }
 
-// itemOf gives what lies at r's record; not ok: r has ended, or goes on when that was read.
-func (p *Partition) itemOf(r *kv.Request, rec uint32) (it item, s kv.Status, ok bool) {
+// fetchItem returns the item of r's record. ok is false if r has ended, or waits for a read.
+func (p *Partition) fetchItem(r *kv.Request, rec uint32) (it item, s kv.Status, ok bool) {
 	if p.index.Flags(rec)&flagCorrupt != 0 {
 		p.count.corrupt++
 		p.finish(r, kv.StatusCorrupt)
 		return it, s, false
 	}
-	at := p.at(rec)
+	at := p.placeOf(rec)
 	if p.files != nil && at.large() {
-		if s = roomToRead(r, p.largeBytes(at)-len(r.Key), p.o.Limits.MaxValueBytes); s != kv.StatusOK {
+		if s = checkReadRoom(r, p.largeBytes(at)-len(r.Key), p.o.Limits.MaxValueBytes); s != kv.StatusOK {
 			p.finish(r, s)
 		} else {
 			p.readLarge(r, at)
 		}
 		return it, s, false
 	}
-	return p.item(r, at, r.Key)
+	return p.itemAt(r, at, r.Key)
 }
 
-// recall finds a get's record. It uses the stored record number if that is still valid, because a Find costs two or more cache misses.
-func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
+// findRecord returns a get's record. It uses the stored record number if that is still valid, because a Find costs two or more cache misses.
+func (p *Partition) findRecord(r *kv.Request) (rec uint32, ok bool) {
 	if rec = recordOf(r, p.index.Deletes()); rec != 0 {
 		return rec, true
 	}
@@ -75,10 +75,10 @@ func (p *Partition) recall(r *kv.Request) (rec uint32, ok bool) {
 	return rec, ok
 }
 
-// answer ends a get.
+// answer ends a get with an item.
 func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
 	if s == kv.StatusOK {
-		s = roomFor(r, len(it.value))
+		s = checkRoom(r, len(it.value))
 	}
 	if s == kv.StatusOK {
 		r.Value = append(r.Value[:0], it.value...)
@@ -87,24 +87,24 @@ func (p *Partition) answer(r *kv.Request, it item, s kv.Status) {
 	p.finish(r, s)
 }
 
-// roomToRead is OK if r, a get or an update, has the room that an item's value of so many bytes takes, and otherwise how r ends; most is the
-// longest value. The length of a large item is known before it is read, so one that has to be requested again, with more room, is read once.
-func roomToRead(r *kv.Request, bytes, most int) kv.Status {
+// checkReadRoom returns StatusOK if r, a get or an update, has room for a value of that many bytes, and otherwise the status with which r ends; most is
+// the longest value. The length of a large item is known before it is read, so a request that must be repeated with more room costs no read.
+func checkReadRoom(r *kv.Request, bytes, most int) kv.Status {
 	switch r.Op {
 	case kv.OpGet:
-		return roomFor(r, bytes)
+		return checkRoom(r, bytes)
 	case kv.OpAppend:
 		if bytes+len(r.Value) > most {
 			return kv.StatusTooLarge
 		}
-		return roomFor(r, bytes+len(r.Value))
+		return checkRoom(r, bytes+len(r.Value))
 	case kv.OpSwap:
-		return roomFor(r, bytes+len(r.Value))
+		return checkRoom(r, bytes+len(r.Value))
 	}
 	return kv.StatusOK
 }
 
-func roomFor(r *kv.Request, bytes int) kv.Status {
+func checkRoom(r *kv.Request, bytes int) kv.Status {
 	if bytes > cap(r.Value) {
 		r.Need = uint32(bytes)
 		return kv.StatusTooSmall
@@ -112,36 +112,37 @@ func roomFor(r *kv.Request, bytes int) kv.Status {
 	return kv.StatusOK
 }
 
-// item gives a key's item in place: with the mem backend any, with the disk backend one that shares
-// its page. ok is false when r has to wait; it is run again then.
-func (p *Partition) item(r *kv.Request, at place, key []byte) (it item, s kv.Status, ok bool) {
+// itemAt returns the item in a slot, without a copy: any item with the mem backend, a small one with the disk backend. ok is false if r must
+// wait; then it is run again.
+func (p *Partition) itemAt(r *kv.Request, at place, key []byte) (it item, s kv.Status, ok bool) {
 	if p.files == nil {
 		it, _ = peekItem(p.slabs[at.class].memory(at.slot))
 		return it, kv.StatusOK, true
 	}
-	f := p.page(r, at, false)
+	f := p.frameOf(r, at, false)
 	if f == 0 {
 		return item{}, 0, false
 	}
-	if !r.Op.Changes() && p.awaitsSlot(r, f, at) {
+	if !r.Op.Changes() && p.waitsForSlot(r, f, at) {
 		return item{}, 0, false
 	}
-	it, s = p.inPage(f, at, key)
+	it, s = p.itemInPage(f, at, key)
 	return it, s, true
 }
 
-// awaits reports whether a key's present value, or its deletion, is not on disk yet; r is run again when it is. f are the record's
-// flags. A change that only tells of it waits, too: one that writes has a later place, and is on disk itself when it is acknowledged.
-func (p *Partition) awaits(r *kv.Request, rec uint32, f index.Flags) bool {
+// waitsForKey reports whether a key's present value, or its deletion, is not on disk yet. Then r waits for it, and is run again. f are the record's
+// flags. A change whose answer only depends on the present value waits, too. A change that writes need not wait: it is acknowledged after its own
+// later write.
+func (p *Partition) waitsForKey(r *kv.Request, rec uint32, f index.Flags) bool {
 	if p.files == nil || f&flagHidden != 0 {
 		return false
 	}
-	at := p.at(rec)
-	return !at.large() && p.awaitsSlot(r, p.cache.find(at.id()), at)
+	at := p.placeOf(rec)
+	return !at.large() && p.waitsForSlot(r, p.cache.find(at.id()), at)
 }
 
-// awaitsSlot is awaits of a slot, whose page is in the frame f, or in none.
-func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
+// waitsForSlot is waitsForKey for a slot whose page is in frame f; 0: in none.
+func (p *Partition) waitsForSlot(r *kv.Request, f uint32, at place) bool {
 	fr := &p.cache.frames[f]
 	if fr.ahead>>at.nth()&1 == 0 {
 		return false
@@ -153,9 +154,9 @@ func (p *Partition) awaitsSlot(r *kv.Request, f uint32, at place) bool {
 	return true
 }
 
-// awaited gives what a read has waited for: slotLive or slotTombstone, or slotUnused if the slot is another's by now. It is
-// called in the step in which the write ended, so that the page is there, or was dropped because its write has failed.
-func (p *Partition) awaited(at place, key []byte) (item, verdict) {
+// awaitedItem returns the item that a read has waited for: slotLive or slotTombstone, or slotUnused if the slot has another key's item now. It is
+// called in the step in which the write ended, so the page is in the cache, or was dropped because its write has failed.
+func (p *Partition) awaitedItem(at place, key []byte) (item, verdict) {
 	f := p.cache.find(at.id())
 	if fr := &p.cache.frames[f]; f == 0 || fr.state == frameReading || fr.ahead>>at.nth()&1 != 0 {
 		return item{}, slotUnused
@@ -170,8 +171,8 @@ func (p *Partition) awaited(at place, key []byte) (item, verdict) {
 	return it, slotLive
 }
 
-// inPage gives the item in a slot of a page, after checking it once per stay in the cache.
-func (p *Partition) inPage(f uint32, at place, key []byte) (item, kv.Status) {
+// itemInPage returns the item in a slot of a page. It checks an item once per stay of its page in the cache.
+func (p *Partition) itemInPage(f uint32, at place, key []byte) (item, kv.Status) {
 	fr := &p.cache.frames[f]
 	off := at.offset()
 	b := p.cache.page(f)[off : off+classes[at.class].bytes]
@@ -182,15 +183,15 @@ func (p *Partition) inPage(f uint32, at place, key []byte) (item, kv.Status) {
 		it, _ := peekItem(b)
 		return it, kv.StatusOK
 	}
-	it, s := p.judge(b, key)
+	it, s := p.verifyItem(b, key)
 	if s == kv.StatusOK {
 		fr.verified |= 1 << at.nth()
 	}
 	return it, s
 }
 
-// judge checks what was read from disk: only the whole item of that key is served.
-func (p *Partition) judge(b, key []byte) (item, kv.Status) {
+// verifyItem checks bytes that were read from disk. Only an intact item of that key is returned.
+func (p *Partition) verifyItem(b, key []byte) (item, kv.Status) {
 	it, v := parseSlot(b)
 	switch {
 	case v == slotLive && bytes.Equal(it.key, key):
@@ -200,10 +201,9 @@ func (p *Partition) judge(b, key []byte) (item, kv.Status) {
 	return item{}, kv.StatusCorrupt
 }
 
-// page gives the frame that holds the page of a slot. 0 means that r waits, for the page or for a frame,
-// and is run again. blank says that the caller will overwrite the whole page, or that it is known
-// to be zero: it is not read then.
-func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
+// frameOf returns the frame with the page of a slot. 0: r waits, for the page or for a frame, and is run again. blank: the page is zero on
+// disk, or the caller overwrites all of it, so it is not read.
+func (p *Partition) frameOf(r *kv.Request, at place, blank bool) uint32 {
 	c := p.cache
 	id := at.id()
 	f := c.find(id)
@@ -220,12 +220,12 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 		}
 		return f
 	}
-	if p.behind(&p.noFrame) {
-		p.starve(&p.noFrame, r)
+	if p.othersWait(&p.noFrame) {
+		p.waitIn(&p.noFrame, r)
 		return 0
 	}
-	if f = c.take(id); f == 0 {
-		p.starve(&p.noFrame, r)
+	if f = c.assign(id); f == 0 {
+		p.waitIn(&p.noFrame, r)
 		return 0
 	}
 	if blank {
@@ -239,13 +239,13 @@ func (p *Partition) page(r *kv.Request, at place, blank bool) uint32 {
 	return 0
 }
 
-// prefetch begins to read a page that will be wanted soon, if that takes nothing from others.
+// prefetch begins to read a page that will be needed soon, if no request waits for a frame and at least half of the frames are clean.
 func (p *Partition) prefetch(at place) {
 	c := p.cache
 	if c.find(at.id()) != 0 || !p.noFrame.Empty() || c.clean < len(c.frames)/2 {
 		return
 	}
-	if f := c.take(at.id()); f != 0 {
+	if f := c.assign(at.id()); f != 0 {
 		p.count.misses++
 		c.push(&c.toRead, f)
 	}
@@ -262,28 +262,27 @@ func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
 	p.resume(waiting)
 }
 
-// readLarge reads an item that has pages of its own into a buffer. The slot stays as it is until the
-// read has ended: see release.
+// readLarge reads an item that has pages of its own into a buffer. The slot is not reused before the read has ended: see freeSlot.
 func (p *Partition) readLarge(r *kv.Request, at place) {
 	n := roundUp(headerBytes+p.largeBytes(at), pageBytes)
-	if b := p.buffer(r, n); b != nil {
+	if b := p.allocBuffer(r, n); b != nil {
 		p.beginItem(readItem, r, at, b)
 	}
 }
 
-// largeBytes is how many bytes key and value of a large item have.
+// largeBytes returns the length of a large item's key and value together.
 func (p *Partition) largeBytes(at place) int {
-	return int(p.slabs[at.class].whole[at.slot].bytes) - headerBytes
+	return int(p.slabs[at.class].soleSlots[at.slot].bytes) - headerBytes
 }
 
-// buffer gives n bytes for a large item, and sees to it that a transfer is to be had; nil means that r waits.
-func (p *Partition) buffer(r *kv.Request, n int) []byte {
-	if !p.behind(&p.noBuffer) && p.io.Room() {
+// allocBuffer returns n bytes for a large item, if a transfer can begin, too; nil: r waits.
+func (p *Partition) allocBuffer(r *kv.Request, n int) []byte {
+	if !p.othersWait(&p.noBuffer) && p.io.Room() {
 		if b := p.buffers.Alloc(n); b != nil {
 			return b
 		}
 	}
-	p.starve(&p.noBuffer, r)
+	p.waitIn(&p.noBuffer, r)
 	return nil
 }
 
@@ -293,20 +292,20 @@ func (p *Partition) itemRead(t *transfer, errno syscall.Errno) {
 	case errno != 0:
 		p.abort(r, statusOf(errno))
 	case r.Op == kv.OpScan:
-		p.scanLarge(r, t.whole)
+		p.scanLarge(r, t.buffer)
 	case r.Op.Updates():
-		p.updateLarge(r, t.at(), t.whole)
+		p.updateLarge(r, t.place(), t.buffer)
 	default:
-		it, s := p.judge(t.whole, r.Key)
+		it, s := p.verifyItem(t.buffer, r.Key)
 		if s == kv.StatusOK && p.table != nil {
-			if rec, ok := p.index.Find(r.Key); ok && p.at(rec) == t.at() { // the key was not changed during the read
+			if rec, ok := p.index.Find(r.Key); ok && p.placeOf(rec) == t.place() { // the key was not changed during the read
 				p.table.Put(r.Key, it.value)
 			}
 		}
 		p.answer(r, it, s)
 	}
-	p.buffers.Free(t.whole)
-	if len(p.lingers) > 0 {
-		p.linger()
+	p.buffers.Free(t.buffer)
+	if len(p.deferred) > 0 {
+		p.freeDeferred()
 	}
 }

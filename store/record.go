@@ -11,11 +11,11 @@ const (
 	flagCorrupt                         // its item was damaged: reads end as StatusCorrupt
 )
 
-// at returns the place of a record's item.
-func (p *Partition) at(rec uint32) place {
-	class, slot := p.index.At(rec)
+// placeOf returns the place of a record's item.
+func (p *Partition) placeOf(rec uint32) place {
+	class, slot := p.index.Place(rec)
 	return place{class, slot}
 }
 
-// setAt sets the place of a record's item.
-func (p *Partition) setAt(rec uint32, at place) { p.index.Put(rec, at.class, at.slot) }
+// setPlace sets the place of a record's item.
+func (p *Partition) setPlace(rec uint32, at place) { p.index.SetPlace(rec, at.class, at.slot) }

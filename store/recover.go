@@ -14,26 +14,26 @@ import (
 // recovery rebuilds a partition's index, free slots and stale counts from its slabs. Among copies of a key the highest
 // sequence number counts.
 //
-// A broken item is one that a crash cut short and that was never acknowledged, or one that was damaged. Every item says up to
-// which number everything was on disk when it was written, and so does the shard's mark: what is up to there
-// and broken was damaged. It is not served, and no older copy in its place.
+// A broken item was either interrupted by a crash, and never acknowledged, or damaged later. Every item, and the shard's state, has the number up to
+// which all changes were on disk when it was written. A broken item up to the highest such number was damaged. It is not served, and neither is an older
+// copy of its key.
 type recovery struct {
-	p       *Partition
-	load    *index.Loader
-	mark    mark // as it was found
-	base    base
-	settled uint64
-	last    uint64 // the highest number seen
-	broken  []brokenItem
-	damaged []brokenItem // those of broken that no crash explains
-	tombs   [][]byte     // the keys of tombstones
-	garbage []place      // slots whose head cannot be read, brokenMax of them
+	p        *Partition
+	load     *index.Loader
+	state    shardState // as it was on disk
+	base     base
+	onDisk   uint64
+	last     uint64 // the highest number seen
+	broken   []brokenItem
+	damaged  []brokenItem // broken items that no crash explains
+	tombKeys [][]byte     // the keys of tombstones
+	garbage  []place      // slots whose head cannot be read, brokenMax of them
 
-	shown []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
+	exported []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
 	lostUnits  []lostUnit // brokenMax of them
-	same       []bitTree  // by class: units whose contents match the account
-	doubled    map[lostUnit]bool
+	matching   []bitTree  // by class: units whose contents match the account
+	duplicates map[lostUnit]bool
 	unreadable uint64 // all slots whose head cannot be read
 	unlisted   uint64 // damaged items beyond brokenMax
 	stale      uint64 // copies that do not count
@@ -42,21 +42,21 @@ type recovery struct {
 
 // brokenItem is a broken item whose head is readable.
 type brokenItem struct {
-	key    []byte
-	at     place
-	kind   uint8
-	seq    uint64
-	mended bool // the head too was damaged
+	key      []byte
+	at       place
+	kind     uint8
+	seq      uint64
+	repaired bool // the head was damaged, too
 }
 
-// brokenMax bounds the list of broken items, and how often a garbage head is tried to be mended.
+// brokenMax bounds the lists of broken items and lost units, and the number of garbage heads to repair.
 const brokenMax = 4096
 
-// Damage is what a scan of a shard's slabs has found beside whole items.
+// Damage is what a scan of a shard's slabs has found besides intact items.
 type Damage struct {
 	Corrupt    uint64    `json:"corrupt"`    // items that were damaged: they are not served
 	Unreadable uint64    `json:"unreadable"` // slots whose former contents are unknown
-	Unfinished uint64    `json:"unfinished"` // writes that a crash cut short, and that were never acknowledged
+	Unfinished uint64    `json:"unfinished"` // writes that a crash interrupted, and that were never acknowledged
 	Items      []Corrupt `json:"items,omitempty"`
 
 	LostPages uint64      `json:"lost_pages"`       // pages that do not hold what was written to them last
@@ -76,7 +76,7 @@ type Corrupt struct {
 	Key       string `json:"key"` // quoted, at most 64 bytes of it; "" if unknown
 }
 
-// String is a corrupt item in a message.
+// String describes the item for a message.
 func (c Corrupt) String() string {
 	s := fmt.Sprintf("slot %d of the slab of %d-byte slots", c.Slot, c.SlotBytes)
 	if c.Key != "" {
@@ -85,15 +85,15 @@ func (c Corrupt) String() string {
 	return s
 }
 
-// recover reads all slabs. It waits for the disk. What a crash cut short is wiped, so that it is not taken
-// for damage later.
+// recover reads all slabs. It blocks for the disk. It clears items that a crash interrupted, so that they do not count as damage
+// later.
 func (p *Partition) recover() error {
 	v, err := p.examine()
 	if err == nil {
-		err = v.refuse()
+		err = v.lossError()
 	}
 	if err == nil {
-		err = v.renew()
+		err = v.allowChanges()
 	}
 	if err != nil {
 		return fmt.Errorf("store: shard %d: %w", p.shard, err)
@@ -111,18 +111,18 @@ func (p *Partition) recover() error {
 	return nil
 }
 
-// examine finds what the slabs hold, and changes nothing on disk.
+// examine reads the slabs into the index, and changes nothing on disk.
 func (p *Partition) examine() (*recovery, error) {
 	v := &recovery{p: p, load: index.NewLoader(p.index)}
 	if p.table != nil {
-		v.shown = make([]uint64, p.table.Entries) // until the store is open
+		v.exported = make([]uint64, p.table.Entries) // until the store is open
 	}
 	defer v.load.Close()
 	var err error
-	if v.mark, err = p.files.mark(); err != nil {
+	if v.state, err = p.files.readState(); err != nil {
 		return nil, err
 	}
-	v.settled, v.last = v.mark.seq, v.mark.seq
+	v.onDisk, v.last = v.state.seq, v.state.seq
 	pieces, err := p.piecesToRead()
 	if err != nil {
 		return nil, err
@@ -134,16 +134,16 @@ func (p *Partition) examine() (*recovery, error) {
 	if err := v.readAll(pieces); err != nil {
 		return nil, err
 	}
-	v.judge()
-	if !v.load.Finish(v.lost) {
+	v.classifyBroken()
+	if !v.load.Finish(v.superseded) {
 		return nil, fmt.Errorf("no memory for the index of %d keys", p.count.items)
 	}
-	v.sum()
-	p.window.last, p.window.settled = v.last, v.last
+	v.complete()
+	p.window.last, p.window.onDisk = v.last, v.last
 	return v, nil
 }
 
-// staleCounters is the size of the table of stale counts: about one for two slots.
+// staleCounters returns the size of the table of stale counts: about one counter for two slots.
 func staleCounters(slabs []slab) int {
 	n := uint32(1 << 20)
 	for i := range slabs {
@@ -163,14 +163,14 @@ type piece struct {
 	err   error
 }
 
-// pieceBytes is the least that is read at once, if there is as much, and readAhead how many pieces are read at the same
-// time: that is where a disk's sequential speed is reached.
+// pieceBytes is the least size of a read, except at the end of a file, and readAhead the number of reads at the same time: with these a disk
+// reaches its sequential speed.
 const (
 	pieceBytes = 1 << 20
 	readAhead  = 4
 )
 
-// piecesToRead makes room for the slots that the files have, and lists what is to be read.
+// piecesToRead makes room for the slots of the files, and lists the pieces to read.
 func (p *Partition) piecesToRead() (all []piece, err error) {
 	for c := range p.slabs {
 		s := &p.slabs[c]
@@ -178,7 +178,7 @@ func (p *Partition) piecesToRead() (all []piece, err error) {
 		if err != nil {
 			return nil, err
 		}
-		units := size / s.unitBytes() // what a growth that failed left behind it is grown into again
+		units := size / s.unitBytes() // a partial unit, left by a failed growth, is cut off later (trim)
 		if units > s.unitsMax() {
 			return nil, fmt.Errorf("slab of %d-byte slots has %d bytes: more than there are numbers for", classes[c].bytes, size)
 		}
@@ -215,7 +215,7 @@ func (v *recovery) readAll(pieces []piece) error {
 	var next atomic.Int64
 	var readers sync.WaitGroup
 	for range readAhead {
-		readers.Go(func() { // ends when empty is closed or the pieces are
+		readers.Go(func() { // ends when empty is closed or all pieces were read
 			for b := range empty {
 				i := int(next.Add(1)) - 1
 				if i >= len(pieces) {
@@ -228,9 +228,9 @@ func (v *recovery) readAll(pieces []piece) error {
 			}
 		})
 	}
-	defer readers.Wait() // before its memory goes
+	defer readers.Wait() // before memory is freed
 	defer close(empty)
-	done, told := int64(0), int64(0)
+	done, reported := int64(0), int64(0)
 	for range pieces {
 		c := <-full
 		if c.err != nil {
@@ -240,9 +240,9 @@ func (v *recovery) readAll(pieces []piece) error {
 			return err
 		}
 		done += int64(c.bytes)
-		if f := v.p.o.Progress; f != nil && (done == total || done-told > total/256) {
+		if f := v.p.o.Progress; f != nil && (done == total || done-reported > total/256) {
 			f(v.p.shard, done, total)
-			told = done
+			reported = done
 		}
 		empty <- c.b[:cap(c.b)][:most]
 	}
@@ -258,7 +258,7 @@ func (v *recovery) parse(c *piece) error {
 		var t tally
 		for i := range s.free.perUnit {
 			off := int(i) * cl.bytes
-			if err := v.found(place{c.class, first*s.free.perUnit + i}, b[off:off+cl.bytes], &t); err != nil {
+			if err := v.handleSlot(place{c.class, first*s.free.perUnit + i}, b[off:off+cl.bytes], &t); err != nil {
 				return err
 			}
 		}
@@ -267,8 +267,8 @@ func (v *recovery) parse(c *piece) error {
 	return nil
 }
 
-// found handles the contents of one slot.
-func (v *recovery) found(at place, b []byte, t *tally) error {
+// handleSlot handles the contents of one slot.
+func (v *recovery) handleSlot(at place, b []byte, t *tally) error {
 	it, verdict := parseSlot(b)
 	if verdict == slotUnused {
 		return nil
@@ -277,17 +277,17 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 	s.fresh = max(s.fresh, at.page()+1)
 	sum := slotSum(b, verdict, at.nth())
 	t.raw ^= sum
-	mended := false
+	repaired := false
 	if verdict == slotGarbage {
-		t.unsure = true
+		t.uncertain = true
 		if v.unreadable++; v.unreadable <= brokenMax {
 			var head uint32
-			if it, head, mended = mendHead(b); mended {
+			if it, head, repaired = repairHead(b); repaired {
 				sum = mixSum(head, at.nth())
 			}
 		}
-		t.mended ^= sum
-		if !mended {
+		t.repaired ^= sum
+		if !repaired {
 			if len(v.garbage) < brokenMax {
 				v.garbage = append(v.garbage, at)
 			}
@@ -296,15 +296,15 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 		v.unreadable--
 		verdict = slotBroken
 	} else {
-		t.mended ^= sum
+		t.repaired ^= sum
 	}
 	t.newest = max(t.newest, it.seq)
 	v.last = max(v.last, it.seq)
 	if verdict == slotBroken {
-		b := brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, mended}
+		b := brokenItem{append([]byte(nil), it.key...), at, it.kind, it.seq, repaired}
 		switch {
-		case it.seq <= v.settled: // whatever comes, it was acknowledged
-			v.damage(b)
+		case it.seq <= v.onDisk: // it was on disk before: it is damaged
+			v.addDamaged(b)
 		case len(v.broken) < brokenMax:
 			v.broken = append(v.broken, b)
 		default:
@@ -312,7 +312,7 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 		}
 		return nil
 	}
-	v.settled = max(v.settled, it.stamp.settled())
+	v.onDisk = max(v.onDisk, it.stamp.onDisk())
 	if owner := v.p.ownerOf(it.key); owner != v.p.shard {
 		if !v.p.o.AcceptLoss {
 			return fmt.Errorf("key %s belongs to shard %d: folders of shards were exchanged, or pages were copied between them (move the folders back, or restore the store from a backup; kvwire serve --accept-loss opens it without such items)", quoted(it.key), owner)
@@ -323,18 +323,18 @@ func (v *recovery) found(at place, b []byte, t *tally) error {
 	flags := index.Flags(0)
 	if verdict == slotTombstone {
 		flags = flagTomb
-		v.tombs = append(v.tombs, append([]byte(nil), it.key...))
+		v.tombKeys = append(v.tombKeys, append([]byte(nil), it.key...))
 	}
 	if n := roundUp(itemBytes(len(it.key), len(it.value)), pageBytes); at.large() && v.p.buffers != nil && n > v.p.buffers.Largest() {
 		return fmt.Errorf("the item of key %s has %d bytes: raise the largest value, or the buffers, to hold it", quoted(it.key), n)
 	}
-	if v.shown != nil && verdict == slotLive {
-		v.show(it)
+	if v.exported != nil && verdict == slotLive {
+		v.export(it)
 	}
-	return v.adopt(at, it.key, flags, it.seq, len(it.value))
+	return v.addCopy(at, it.key, flags, it.seq, len(it.value))
 }
 
-// ownerOf is the shard that a key belongs to.
+// ownerOf returns the shard to which a key belongs.
 func (p *Partition) ownerOf(key []byte) int {
 	if p.shards < 2 {
 		return p.shard
@@ -342,10 +342,10 @@ func (p *Partition) ownerOf(key []byte) int {
 	return kv.Shard(key, p.shards)
 }
 
-// show makes an item readable for NICs if it is the latest of its key so far. Those that turn out not to be are taken back by lost.
-func (v *recovery) show(it item) {
+// export adds an item to the export table if it is the latest of its key so far. superseded removes it if a later one is found.
+func (v *recovery) export(it item) {
 	t := v.p.table
-	n := &v.shown[t.Entry(it.key)]
+	n := &v.exported[t.Entry(it.key)]
 	if t.Holds(it.key) {
 		if *n >= it.seq {
 			return
@@ -357,40 +357,40 @@ func (v *recovery) show(it item) {
 	}
 }
 
-// adopt takes a copy of a key's item in.
-func (v *recovery) adopt(at place, key []byte, flags index.Flags, seq uint64, valueBytes int) error {
+// addCopy adds a copy of a key's item to the index and the free map.
+func (v *recovery) addCopy(at place, key []byte, flags index.Flags, seq uint64, valueBytes int) error {
 	p := v.p
 	s := &p.slabs[at.class]
 	if !v.load.Add(key, index.Copy{Class: at.class, Slot: at.slot, Seq: seq}, flags) {
 		return fmt.Errorf("no memory for the index after %d keys", p.count.items)
 	}
-	s.free.claim(at.slot)
-	if s.alone() {
-		s.whole[at.slot].bytes = uint32(itemBytes(len(key), valueBytes))
+	s.free.reserve(at.slot)
+	if s.ownPages() {
+		s.soleSlots[at.slot].bytes = uint32(itemBytes(len(key), valueBytes))
 	}
 	p.count.key(flags, 1)
 	return nil
 }
 
-// judge tells damaged items from those that a crash cut short.
-func (v *recovery) judge() {
+// classifyBroken separates damaged items from those that a crash interrupted.
+func (v *recovery) classifyBroken() {
 	unfinished := v.broken[:0]
 	for _, b := range v.broken {
 		switch {
-		case b.seq > v.settled && b.kind != kindOver:
+		case b.seq > v.onDisk && b.kind != kindOver:
 			v.report.Unfinished++
 			unfinished = append(unfinished, b)
 		default:
-			v.damage(b)
+			v.addDamaged(b)
 		}
 	}
-	v.broken = unfinished // to be wiped
+	v.broken = unfinished // wipe clears them
 }
 
-// damage counts and records a broken item that no crash explains.
-func (v *recovery) damage(b brokenItem) {
+// addDamaged counts and records a broken item that no crash explains.
+func (v *recovery) addDamaged(b brokenItem) {
 	switch {
-	case v.adopt(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
+	case v.addCopy(b.at, b.key, flagCorrupt, b.seq, 0) != nil:
 		v.unreadable++
 	case len(v.damaged) < brokenMax:
 		v.damaged = append(v.damaged, b)
@@ -399,28 +399,28 @@ func (v *recovery) damage(b brokenItem) {
 	}
 }
 
-// lost is called for each copy that does not count.
-func (v *recovery) lost(key []byte, flags index.Flags, c, later index.Copy) {
+// superseded handles a copy that is not the latest of its key.
+func (v *recovery) superseded(key []byte, flags index.Flags, c, later index.Copy) {
 	p := v.p
 	at := place{c.Class, c.Slot}
-	if v.shown != nil && v.shown[p.table.Entry(key)] == c.Seq {
+	if v.exported != nil && v.exported[p.table.Entry(key)] == c.Seq {
 		p.table.Drop(key)
 	}
 	if c.Seq == later.Seq {
-		v.twice(at, place{later.Class, later.Slot})
+		v.duplicate(at, place{later.Class, later.Slot})
 	}
 	p.count.key(flags, -1)
 	if flags&flagTomb == 0 {
 		v.stale++
 		p.stale.add(kv.Hash(key))
 	}
-	p.release(at, key, flags&flagTomb == 0)
+	p.freeSlot(at, key, flags&flagTomb == 0)
 }
 
-// sum lists the tombstones that count, and the corrupt items.
-func (v *recovery) sum() {
+// complete queues the tombstones that count, and fills in the report.
+func (v *recovery) complete() {
 	x, d := v.p.index, &v.report
-	for _, key := range v.tombs {
+	for _, key := range v.tombKeys {
 		if rec, ok := x.Find(key); ok && x.Flags(rec)&(flagTomb|flagQueued) == flagTomb {
 			v.p.queueTomb(rec)
 		}
@@ -430,26 +430,26 @@ func (v *recovery) sum() {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}
 	for _, b := range v.damaged {
-		if rec, ok := x.Find(b.key); ok && v.p.at(rec) == b.at { // else a later change has replaced it
+		if rec, ok := x.Find(b.key); ok && v.p.placeOf(rec) == b.at { // else a later change has replaced it
 			d.Corrupt++
 			place(b.at, quoted(b.key))
 		}
 	}
 	d.Corrupt += v.unlisted
 	d.Unreadable = v.unreadable
-	if v.mark.state == markMissing && v.last > 0 { // it is written before anything else is
-		d.Record = markName + " is missing"
+	if v.state.state == stateMissing && v.last > 0 { // the state is written before any item
+		d.Record = stateName + " is missing"
 	}
 	v.listLost()
 	for _, at := range v.garbage {
 		place(at, "")
 	}
-	v.tombs, v.damaged, v.garbage = nil, nil, nil
+	v.tombKeys, v.damaged, v.garbage = nil, nil, nil
 }
 
 func quoted(key []byte) string { return strconv.Quote(string(key[:min(len(key), 64)])) }
 
-// wipe clears the slots of what a crash cut short.
+// wipe clears the slots of items that a crash interrupted.
 func (v *recovery) wipe() error {
 	if len(v.broken) == 0 {
 		return nil
@@ -466,7 +466,7 @@ func (v *recovery) wipe() error {
 			return err
 		}
 		slot := page[b.at.offset():][:min(classes[b.at.class].bytes, pageBytes-b.at.offset())]
-		v.p.slabs[b.at.class].forget(b.at, slot)
+		v.p.slabs[b.at.class].removeSum(b.at, slot)
 		clear(slot)
 		if err := v.p.files.writeAt(b.at.class, page, off); err != nil {
 			return err

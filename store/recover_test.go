@@ -47,7 +47,7 @@ func FuzzRecover(f *testing.F) {
 	f.Fuzz(func(t *testing.T, class uint8, at uint32, b []byte) {
 		c := int(class) % len(classes)
 		disk := newFaultDisk(1)
-		disk.marked, disk.pages = image.marked, image.pages
+		disk.state, disk.accountBytes = image.state, image.accountBytes
 		for i := range image.slab {
 			disk.slab[i] = bytes.Clone(used[i])
 		}

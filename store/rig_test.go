@@ -78,26 +78,26 @@ func newRig(t testing.TB, kind string, o Options) *rig {
 }
 
 // member lets a partition crash: it is there no more, without having been closed.
-type member struct {
+type crashable struct {
 	*Partition
 	g *rig
 }
 
-func (m *member) Poll() int {
+func (m *crashable) Poll() int {
 	if m.g.dead.Load() {
 		return 0
 	}
 	return m.Partition.Poll()
 }
 
-func (m *member) Stage() error {
+func (m *crashable) Stage() error {
 	if m.g.dead.Load() {
 		return nil
 	}
 	return m.Partition.Stage()
 }
 
-func (m *member) Close() bool { return m.g.dead.Load() || m.Partition.Close() }
+func (m *crashable) Close() bool { return m.g.dead.Load() || m.Partition.Close() }
 
 // tryOpen opens the partition again after close or crash.
 func (g *rig) tryOpen() error {
@@ -123,7 +123,7 @@ func (g *rig) tryOpen() error {
 			return err
 		}
 		g.p = p
-		_, err = l.Add(&member{p, g})
+		_, err = l.Add(&crashable{p, g})
 		return err
 	})
 	g.l = l

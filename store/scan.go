@@ -11,58 +11,58 @@ import (
 // A waiting scan keeps only the progress of its answer (scanState). It continues with the key after the answer's last one, whatever has changed in the
 // index since.
 
-// Where its turn is up among keys that are not in the answer, deleted ones above all, there is a mark, and it goes on from there.
+// A turn may end among keys that are not in the answer, such as deleted ones. Then the scan stores its position (scanPositions), and continues from there.
 
-// scanTurn bounds the keys that a scan looks at in one turn: some 500 µs.
+// scanTurn bounds the keys that a scan visits in one turn: some 500 µs.
 const scanTurn = 1024
 
-// scanMarks holds the keys after which scans continue: at most one for each scan under way. A scan keeps the number of its mark (markOf).
-type scanMarks struct {
-	of    []scanMark // number 1 first
-	spare uint32     // number of an unused mark, the head of a list; 0: none
+// scanPositions has the keys after which scans continue: at most one for each scan under way. A scan's Work has the number of its position (positionOf).
+type scanPositions struct {
+	list  []scanPosition // number 1 first
+	spare uint32         // number of an unused position, the head of a list; 0: none
 }
 
-type scanMark struct {
+type scanPosition struct {
 	key  []byte
 	next uint32 // spare
 }
 
-func (m *scanMarks) set(r *kv.Request, key []byte) {
-	n := markOf(r)
+func (m *scanPositions) set(r *kv.Request, key []byte) {
+	n := positionOf(r)
 	if *n == 0 {
 		if m.spare == 0 {
-			m.of = append(m.of, scanMark{})
-			m.spare = uint32(len(m.of))
+			m.list = append(m.list, scanPosition{})
+			m.spare = uint32(len(m.list))
 		}
 		*n = m.spare
-		m.spare = m.of[m.spare-1].next
+		m.spare = m.list[m.spare-1].next
 	}
-	k := &m.of[*n-1]
+	k := &m.list[*n-1]
 	k.key, k.next = append(k.key[:0], key...), 0
 }
 
-// key is nil where a scan has none.
-func (m *scanMarks) key(r *kv.Request) []byte {
-	if n := *markOf(r); n != 0 {
-		return m.of[n-1].key
+// key returns the key after which a scan continues; nil: none.
+func (m *scanPositions) key(r *kv.Request) []byte {
+	if n := *positionOf(r); n != 0 {
+		return m.list[n-1].key
 	}
 	return nil
 }
 
-func (m *scanMarks) free(r *kv.Request) {
-	if n := markOf(r); *n != 0 {
-		m.of[*n-1].next, m.spare = m.spare, *n
+func (m *scanPositions) free(r *kv.Request) {
+	if n := positionOf(r); *n != 0 {
+		m.list[*n-1].next, m.spare = m.spare, *n
 		*n = 0
 	}
 }
 
-// goOn has the oldest of the scans whose turn was up go on: one each turn, so that there may be any number of them.
-func (p *Partition) goOn() int {
-	r := p.later.Pop()
+// continueScan continues the oldest scan that has used up its turn: one scan in each turn of the loop, however many there are.
+func (p *Partition) continueScan() int {
+	r := p.pausedScans.Pop()
 	if r == nil {
 		return 0
 	}
-	if !p.later.Empty() {
+	if !p.pausedScans.Empty() {
 		p.l.Again()
 	}
 	p.run(r)
@@ -72,18 +72,18 @@ func (p *Partition) goOn() int {
 // scanAhead is the number of items whose pages are read ahead of the answer.
 const scanAhead = 32
 
-// scan adds items to the answer until one has to be waited for, or its turn is up.
+// scan adds items to the answer until it must wait for one, or has used up its turn.
 func (p *Partition) scan(r *kv.Request) {
 	st := scanStateOf(r)
 	c := p.scanFrom(r, st)
-	passed := uint32(0) // the key that was looked at last, where it is not in the answer
+	passed := uint32(0) // record of the last visited key, if it is not in the answer
 	for looked := 0; st.n < r.Limit; looked++ {
 		if looked == p.scanTurn {
-			st.keep(r)
+			st.save(r)
 			if passed != 0 {
-				p.marks.set(r, p.index.Key(passed))
+				p.positions.set(r, p.index.Key(passed))
 			}
-			p.later.Push(r)
+			p.pausedScans.Push(r)
 			p.l.Again()
 			return
 		}
@@ -102,10 +102,10 @@ func (p *Partition) scan(r *kv.Request) {
 	p.scanEnd(r, false)
 }
 
-// scanKey adds the item of a record, if it has one. before is the cursor before it. false: the scan has ended, or waits, and is run again then.
+// scanKey adds the item of a record, if it has one. before is the cursor before it. false: the scan has ended, or waits to be run again.
 func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before index.Cursor) bool {
 	if at, ok := popAwaited(r); ok {
-		switch it, v := p.awaited(at, p.index.Key(rec)); v {
+		switch it, v := p.awaitedItem(at, p.index.Key(rec)); v {
 		case slotLive:
 			return p.scanAdd(r, st, it, kv.StatusOK)
 		case slotTombstone:
@@ -114,8 +114,8 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before ind
 	}
 	f := p.index.Flags(rec)
 	if f&(flagHidden|flagTomb) != 0 {
-		if p.awaits(r, rec, f) {
-			st.keep(r)
+		if p.waitsForKey(r, rec, f) {
+			st.save(r)
 			return false
 		}
 		return true
@@ -124,8 +124,8 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before ind
 		p.count.corrupt++
 		return p.scanAdd(r, st, item{}, kv.StatusCorrupt)
 	}
-	st.keep(r)
-	at := p.at(rec)
+	st.save(r)
+	at := p.placeOf(rec)
 	if p.files != nil && at.large() {
 		if n := p.largeBytes(at); !p.scanRoom(r, *st, n) {
 			return false
@@ -134,7 +134,7 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before ind
 		p.readLarge(r, at)
 		return false
 	}
-	it, s, ok := p.item(r, at, p.index.Key(rec))
+	it, s, ok := p.itemAt(r, at, p.index.Key(rec))
 	if !ok {
 		p.readAhead(r, st, before)
 		return false
@@ -142,18 +142,18 @@ func (p *Partition) scanKey(r *kv.Request, st *scanState, rec uint32, before ind
 	return p.scanAdd(r, st, it, s)
 }
 
-// scanFrom puts a cursor after what the answer has, or the scan has passed.
+// scanFrom returns a cursor after the last key that is in the answer or that the scan has passed.
 func (p *Partition) scanFrom(r *kv.Request, st scanState) index.Cursor {
-	mark := p.marks.key(r)
+	position := p.positions.key(r)
 	if st.n == 0 {
-		if r.Value = r.Value[:0]; mark != nil {
-			return p.index.Seek(mark, true)
+		if r.Value = r.Value[:0]; position != nil {
+			return p.index.Seek(position, true)
 		}
 		return p.index.Seek(r.Key, false)
 	}
 	key, _, _, _ := kv.NextItem(r.Value[st.last:])
-	if bytes.Compare(key, mark) < 0 {
-		key = mark
+	if bytes.Compare(key, position) < 0 {
+		key = position
 	}
 	return p.index.Seek(key, true)
 }
@@ -173,7 +173,7 @@ func (p *Partition) scanRoom(r *kv.Request, st scanState, n int) bool {
 	return false
 }
 
-// scanAdd adds one item to the answer, and ends the scan, reporting false, when it cannot.
+// scanAdd adds one item to the answer. If it cannot, it ends the scan and returns false.
 func (p *Partition) scanAdd(r *kv.Request, st *scanState, it item, s kv.Status) bool {
 	if s != kv.StatusOK {
 		r.Value = r.Value[:0]
@@ -193,8 +193,8 @@ func (p *Partition) scanAdd(r *kv.Request, st *scanState, it item, s kv.Status) 
 	return true
 }
 
-// scanLarge goes on with a scan whose next item has been read into a buffer. The key may have been
-// deleted or moved since: what was read is what it had when it was asked for.
+// scanLarge continues a scan whose next item has been read into a buffer. The key may have been deleted or moved since: the answer has the
+// item as it was when the read began.
 func (p *Partition) scanLarge(r *kv.Request, b []byte) {
 	st := scanStateOf(r)
 	it, v := parseSlot(b)
@@ -204,7 +204,7 @@ func (p *Partition) scanLarge(r *kv.Request, b []byte) {
 		s = kv.StatusCorrupt
 	}
 	if p.scanAdd(r, &st, it, s) {
-		st.keep(r)
+		st.save(r)
 		p.run(r)
 	}
 }
@@ -214,10 +214,9 @@ func (p *Partition) scanEnd(r *kv.Request, more bool) {
 	p.finish(r, kv.StatusOK)
 }
 
-// readAhead begins to read the pages of the items that follow, when half of those it asked for last
-// time are in the answer.
+// readAhead begins to read the pages of the items that follow, once half of those that it requested last time are in the answer.
 func (p *Partition) readAhead(r *kv.Request, st *scanState, c index.Cursor) {
-	if st.asked > st.n+scanAhead/2 {
+	if st.requested > st.n+scanAhead/2 {
 		return
 	}
 	room := cap(r.Value) - len(r.Value)
@@ -227,14 +226,14 @@ func (p *Partition) readAhead(r *kv.Request, st *scanState, c index.Cursor) {
 		if !ok {
 			break
 		}
-		at := p.at(rec)
+		at := p.placeOf(rec)
 		if room -= classes[at.class].bytes / 2; room < 0 { // an item takes more than half of its slot, mostly
 			break
 		}
-		if n >= st.asked && p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
+		if n >= st.requested && p.index.Flags(rec)&(flagHidden|flagTomb|flagCorrupt) == 0 && !at.large() {
 			p.prefetch(at)
 		}
 	}
-	st.asked = max(st.asked, n)
-	st.keep(r)
+	st.requested = max(st.requested, n)
+	st.save(r)
 }

@@ -16,15 +16,15 @@ var (
 	servesStale = os.Getenv("KVWIRE_SEEDED_BUG") == "stale" // one get in 64 is served from a page as it was before its last change
 )
 
-// nobody takes what was acknowledged already.
-type nobody struct{}
+// noOwner is the owner of a request that was acknowledged already.
+type noOwner struct{}
 
-func (nobody) Complete(*kv.Request) {}
+func (noOwner) Complete(*kv.Request) {}
 
-// acknowledgeEarly ends r, and gives what stands for it until it is written.
+// acknowledgeEarly ends r, and returns a copy to use until the page is written.
 func (p *Partition) acknowledgeEarly(r *kv.Request) *kv.Request {
 	q := *r
-	q.Key, q.Value, q.Owner, q.Stages = bytes.Clone(r.Key), bytes.Clone(r.Value), nobody{}, nil
+	q.Key, q.Value, q.Owner, q.Stages = bytes.Clone(r.Key), bytes.Clone(r.Value), noOwner{}, nil
 	p.finish(r, kv.StatusOK)
 	return &q
 }

@@ -8,29 +8,29 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// slab is the slots of one class: a file, or with the mem backend memory.
+// slab has the slots of one class: a file, or memory with the mem backend.
 type slab struct {
-	class uint8
-	free  freeMap
-	whole []wholeSlot // of slots that have their pages to themselves
-	sums  []uint32    // of files: by unit, what it holds (see slotSum)
-	fresh uint32      // the first page that was never written: it is zero, and need not be read
-	cur   uint32      // the unit that puts are filling
+	class     uint8
+	free      freeMap
+	soleSlots []soleSlot // of slots with their own pages
+	sums      []uint32   // of files: by unit, the sum of its items' heads (see slotSum)
+	fresh     uint32     // the first page that was never written: from here on pages are zero, and need not be read
+	filling   uint32     // the unit that puts fill at present
 
-	extent  int64    // bytes to grow by next: a part of what there is, halved while there is no space
-	asked   int64    // bytes of the growth under way
+	extent  int64    // bytes of the next growth: a part of the present size, halved while there is no space
+	growth  int64    // bytes of the growth under way
 	growing bool     // a growth is queued or under way
-	waiting kv.Queue // puts that wait for it
-	refused bool     // the last growth found no space, and no slab has grown since: the next put that needs a slot asks again
+	waiting kv.Queue // changes that wait for the growth
+	refused bool     // the last growth found no space, and no slab has grown since: the next put that needs a slot tries again
 
 	mem []*arena.Arena // mem backend: chunks of memChunkBytes, or of one slot if that is larger
 }
 
-// wholeSlot is what is known of a slot that has its pages to itself, and that is written without being read.
-type wholeSlot struct {
-	bytes uint32 // of the item in it
-	stale uint32 // a free slot's: the hash of the key of which it holds a copy that counts as stale, if has
-	has   bool
+// soleSlot is the data in memory about a slot with its own pages, which is written without being read.
+type soleSlot struct {
+	bytes    uint32 // of the item in it
+	stale    uint32 // of a free slot, if hasStale: the hash of the key of the stale copy in it
+	hasStale bool
 }
 
 const (
@@ -38,16 +38,16 @@ const (
 	extentMax = 64 << 20
 	extentOne = 1 << 20 // a slab's first extent
 
-	// memChunkBytes is how the mem backend's slabs grow: a huge page. Memory that no slot uses is not touched, but for the rest of such a
-	// page, which a slab's first chunk is therefore not.
+	// memChunkBytes is the step by which the mem backend's slabs grow: a huge page. A huge page costs memory as a whole from its first use
+	// on, so a slab's first chunk has small pages.
 	memChunkBytes = arena.HugePageBytes
 
-	// A slab whose items are rewritten elsewhere has up to a quarter more slots than items (spareShift): so that
-	// changes find pages with room for several of them. 1.25 is the bound of the space that a store takes.
+	// spareShift: a slab whose items are rewritten to other slots has up to a quarter more slots than items, so that changes find pages with
+	// room for several of them. So a store needs at most 1.25 times the space of its items.
 	spareShift = 2
 
-	// reserveShift is the part of a slab, and reserveMax the number, of its last free slots that only changes of items
-	// that are there get, so that a full store can be changed, and deleted from.
+	// reserveShift and reserveMax: the last free slots of a slab, 1/32 and at most 256, are for changes of existing items only, so that a full
+	// store can be changed, and deleted from.
 	reserveShift = 5
 	reserveMax   = 256
 )
@@ -58,17 +58,17 @@ func newSlab(class uint8) slab {
 	return s
 }
 
-// alone reports whether each slot has its own pages.
-func (s *slab) alone() bool { return s.free.perUnit == 1 }
+// ownPages reports whether each slot has its own pages.
+func (s *slab) ownPages() bool { return s.free.perUnit == 1 }
 
 func (s *slab) unitBytes() int64 { return int64(classes[s.class].pages) * pageBytes }
 
-// bytes is the size of the slab's file.
+// bytes returns the size of the slab's file.
 func (s *slab) bytes() int64 { return int64(s.free.slots/s.free.perUnit) * s.unitBytes() }
 
-func (s *slab) used() uint32 { return s.free.slots - s.free.free }
+func (s *slab) used() uint32 { return s.free.slots - s.free.count }
 
-// units rounds the size of an extent to whole units: one at least, and 0 when slot numbers are used up.
+// units rounds the size of an extent down to whole units, at least one. It returns 0 if slot or page numbers are used up.
 func (s *slab) units(bytes int64) int64 {
 	units := max(bytes/s.unitBytes(), 1)
 	units = min(units, int64((math.MaxUint32-s.free.slots)/s.free.perUnit))
@@ -76,20 +76,20 @@ func (s *slab) units(bytes int64) int64 {
 	return max(units, 0) * s.unitBytes()
 }
 
-// grown takes over an extent of so many bytes.
+// grown adds an extent of that many bytes.
 func (s *slab) grown(bytes int64) {
 	s.addFile(uint32(bytes / s.unitBytes()))
 	s.extent = s.nextExtent()
 }
 
-// nextExtent is small beside the slab, so that the space that it takes stays near that of its items.
+// nextExtent returns the size of the next extent: 1/16 of the slab, within bounds, so that the unused space stays small.
 func (s *slab) nextExtent() int64 { return min(max(extentOne, s.bytes()/16), extentMax) }
 
-// add makes room for so many units more.
+// add adds that many units.
 func (s *slab) add(units uint32) {
 	s.free.grow(units * s.free.perUnit)
-	if s.alone() {
-		s.whole = append(s.whole, make([]wholeSlot, units)...)
+	if s.ownPages() {
+		s.soleSlots = append(s.soleSlots, make([]soleSlot, units)...)
 	}
 }
 
@@ -99,7 +99,7 @@ func (s *slab) addFile(units uint32) {
 	s.sums = append(s.sums, make([]uint32, units)...)
 }
 
-// shrink makes the next attempt ask for less; false when it cannot be less.
+// shrink halves the next extent; false: it is the smallest already.
 func (s *slab) shrink() bool {
 	if s.extent <= max(extentMin, s.unitBytes()) {
 		return false
@@ -108,28 +108,28 @@ func (s *slab) shrink() bool {
 	return true
 }
 
-// wants is how many bytes the slab should grow by now, before its free slots are used up: new items take them one after
-// the other, and changes want pages with room for several.
-func (s *slab) wants(change bool) int64 {
+// growthDue returns the bytes by which the slab should grow now; 0: none. It grows before its free slots are used up, and for changes so that
+// pages have room for several of them.
+func (s *slab) growthDue(change bool) int64 {
 	switch spare := s.used() >> spareShift; {
-	case int64(s.free.free/s.free.perUnit)*s.unitBytes() < s.extent/4:
+	case int64(s.free.count/s.free.perUnit)*s.unitBytes() < s.extent/4:
 		return s.units(s.extent)
-	case change && !s.alone() && s.free.free < spare && !s.free.roomy():
-		return s.units(min(s.extent, int64((spare-s.free.free)/s.free.perUnit)*s.unitBytes()))
+	case change && !s.ownPages() && s.free.count < spare && !s.free.hasRoomyUnit():
+		return s.units(min(s.extent, int64((spare-s.free.count)/s.free.perUnit)*s.unitBytes()))
 	}
 	return 0
 }
 
-// reserved says that the free slots left are for changes of items that are there. Tombstones that have taken some of
-// them, and will go when their keys' slots are used again, leave fewer to be kept.
-func (s *slab) reserved(tombstones int64) bool {
-	return int64(s.free.free) <= int64(min(s.free.slots>>reserveShift, reserveMax))-tombstones
+// onlyForChanges reports whether the remaining free slots are for changes of existing items. Each tombstone counts as one of these slots, because it
+// will be freed.
+func (s *slab) onlyForChanges(tombstones int64) bool {
+	return int64(s.free.count) <= int64(min(s.free.slots>>reserveShift, reserveMax))-tombstones
 }
 
-// take claims a slot, in a unit that fit is content with (see freeMap.pick).
-func (s *slab) take(fit func(unit uint32) int) (slot uint32, ok bool) {
-	if s.cur < s.free.slots/s.free.perUnit && (fit == nil || fit(s.cur) == 2) {
-		if slot, ok = s.free.takeIn(s.cur); ok {
+// reserve reserves a slot, in a unit that fit does not exclude (see freeMap.pick).
+func (s *slab) reserve(fit func(unit uint32) int) (slot uint32, ok bool) {
+	if s.filling < s.free.slots/s.free.perUnit && (fit == nil || fit(s.filling) == 2) {
+		if slot, ok = s.free.reserveIn(s.filling); ok {
 			return slot, true
 		}
 	}
@@ -137,11 +137,11 @@ func (s *slab) take(fit func(unit uint32) int) (slot uint32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	s.cur = u
-	return s.free.takeIn(u)
+	s.filling = u
+	return s.free.reserveIn(u)
 }
 
-// memory is a slot of the mem backend, whole.
+// memory returns the bytes of a slot of the mem backend.
 func (s *slab) memory(slot uint32) []byte {
 	c := &classes[s.class]
 	per := s.memChunkSlots()
@@ -151,14 +151,14 @@ func (s *slab) memory(slot uint32) []byte {
 	return chunk[off : off+c.bytes]
 }
 
-// memChunkSlots is the number of slots in a chunk of memory.
+// memChunkSlots returns the number of slots in a chunk of memory.
 func (s *slab) memChunkSlots() uint32 {
 	return uint32(max(memChunkBytes/s.unitBytes(), 1)) * s.free.perUnit
 }
 
 func (s *slab) memChunk() int64 { return int64(s.memChunkSlots()/s.free.perUnit) * s.unitBytes() }
 
-// growMemory adds a chunk of memory; false when there is none.
+// growMemory adds a chunk of memory; false: there is no memory.
 func (s *slab) growMemory() bool {
 	if s.free.slots > math.MaxUint32-s.memChunkSlots() {
 		return false

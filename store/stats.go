@@ -6,7 +6,7 @@ import (
 	"github.com/kvwire/kvwire/store/index"
 )
 
-// counters are what a partition counts as it goes.
+// counters are a partition's own counters.
 type counters struct {
 	items, tombs        int64 // keys that have an item, and those that have a tombstone
 	hits, misses, joins uint64
@@ -17,7 +17,7 @@ type counters struct {
 	memBytes            int64
 }
 
-// key counts a key whose record has those flags, n times.
+// key adds n to the count of keys whose records have such flags.
 func (c *counters) key(f index.Flags, n int64) {
 	switch {
 	case f&flagHidden != 0:
@@ -28,7 +28,7 @@ func (c *counters) key(f index.Flags, n int64) {
 	}
 }
 
-// Stats is a partition's state and what it has done since it was opened.
+// Stats has a partition's present state and its counters since it was opened.
 type Stats struct {
 	Backend string `json:"backend"`
 	Shard   int    `json:"shard"`
@@ -51,24 +51,24 @@ type Stats struct {
 	CacheMisses uint64 `json:"cache_misses"` // pages that were read
 	CacheJoins  uint64 `json:"cache_joins"`  // requests that found their page being read
 
-	CorruptItems     uint64 `json:"corrupt_items"`     // found while recovering, and by each request for one
-	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found while recovering: their contents are unknown
-	UnfinishedWrites uint64 `json:"unfinished_writes"` // found while recovering: a crash cut them short
-	LostPages        uint64 `json:"lost_pages"`        // … which was accepted: they did not hold what was written to them
+	CorruptItems     uint64 `json:"corrupt_items"`     // found by recovery, and by each request for such an item
+	UnreadableSlots  uint64 `json:"unreadable_slots"`  // found by recovery: their contents are unknown
+	UnfinishedWrites uint64 `json:"unfinished_writes"` // found by recovery: a crash interrupted them
+	LostPages        uint64 `json:"lost_pages"`        // found by recovery and accepted: they did not have the bytes last written to them
 	IndexBytes       uint64 `json:"index_bytes"`
 	BufferBytes      uint64 `json:"buffer_bytes"`  // for large items
 	FixedBuffers     bool   `json:"fixed_buffers"` // memory is registered with the ring
 	DirectIO         bool   `json:"direct_io"`     // files are open with O_DIRECT
 
-	Slabs []SlabStats `json:"slabs,omitempty"` // those that have slots
+	Slabs []SlabStats `json:"slabs,omitempty"` // classes that have slots
 }
 
-// DiskStats are the disk engine's; of a backend without one, empty.
+// DiskStats are the counters of the disk engine; zero without one.
 type DiskStats struct {
 	Engine    string `json:"engine,omitempty"`
-	Syscalls  uint64 `json:"syscalls"`  // made for transfers. On a loop's ring: in turns that staged some, sockets' entries among them or not. Else all, threads that reap and wake included
-	Batches   uint64 `json:"batches"`   // times that transfers were handed to the engine
-	Transfers uint64 `json:"transfers"` // in these
+	Syscalls  uint64 `json:"syscalls"`  // for transfers. On a loop's ring: those of turns that staged transfers, which may have submitted sockets' entries, too. Other engines: all, with those of reaping threads and wake-ups
+	Batches   uint64 `json:"batches"`   // submissions to the engine
+	Transfers uint64 `json:"transfers"` // transfers in these
 	DepthSum  uint64 `json:"depth_sum"` // transfers in flight after each batch
 	DepthMax  int    `json:"depth_max"`
 
@@ -84,7 +84,7 @@ func (s *Stats) addDisk(c *disk.Counts, e disk.Engine) {
 	}
 }
 
-// SlabStats is one class of slots.
+// SlabStats are the figures of one class of slots.
 type SlabStats struct {
 	SlotBytes int    `json:"slot_bytes"`
 	Used      uint64 `json:"used"`
@@ -92,7 +92,7 @@ type SlabStats struct {
 	Bytes     uint64 `json:"bytes"` // of the file, or of memory
 }
 
-// Snapshot is for the partition's loop.
+// Snapshot returns the partition's statistics. Only its loop may call it.
 func (p *Partition) Snapshot() Stats {
 	s := Stats{
 		Backend: p.o.Backend.String(), Shard: p.shard,
@@ -112,8 +112,8 @@ func (p *Partition) Snapshot() Stats {
 	for i := range p.slabs {
 		m := &p.slabs[i].free
 		if m.slots > 0 {
-			b := SlabStats{SlotBytes: classes[i].bytes, Used: uint64(m.slots - m.free),
-				Free: uint64(m.free), Bytes: uint64(p.slabs[i].bytes())}
+			b := SlabStats{SlotBytes: classes[i].bytes, Used: uint64(m.slots - m.count),
+				Free: uint64(m.count), Bytes: uint64(p.slabs[i].bytes())}
 			s.Slabs = append(s.Slabs, b)
 			s.UsedBytes += b.Used * uint64(b.SlotBytes)
 			s.FileBytes += b.Bytes
@@ -125,7 +125,7 @@ func (p *Partition) Snapshot() Stats {
 // DirectIO reports whether the slabs' files are open with O_DIRECT. It is false if the file system refuses that.
 func (p *Partition) DirectIO() bool { return p.direct }
 
-// StatsOf gives the state of a partition that Open made, on its loop's goroutine.
+// StatsOf returns the statistics of a partition that Open made. Only its loop may call it.
 func StatsOf(part loop.Partition) (Stats, bool) {
 	s, ok := part.(interface{ Snapshot() Stats })
 	if !ok {

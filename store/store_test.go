@@ -69,7 +69,7 @@ func TestLimitsAreKeptAtTheDoor(t *testing.T) {
 	})
 }
 
-func TestGetSaysHowMuchRoomItNeeds(t *testing.T) {
+func TestGetReturnsTheRoomItNeeds(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
 		for _, n := range []int{10, 10_000} {
 			g.mustPut("k", strings.Repeat("v", n))
@@ -625,7 +625,7 @@ func TestFailedPutDoesNotComeBack(t *testing.T) {
 			}
 			writes := 0
 			g.on(func() {
-				g.disk.reached = true
+				g.disk.writesAnyway = true
 				g.disk.fail = func(t *disk.Transfer) syscall.Errno {
 					if t.Op == disk.Write {
 						if writes++; writes == 1 {
@@ -801,7 +801,7 @@ func TestCloseCompletesEverything(t *testing.T) {
 	})
 }
 
-func TestNullAnswersWithoutLooking(t *testing.T) {
+func TestNullAnswersWithoutALookup(t *testing.T) {
 	g := &rig{t: t, o: Options{Backend: Null, NullValueBytes: 100}, back: make(chan *kv.Request, 8)}
 	g.open()
 	g.o.Limits = testLimits
@@ -836,7 +836,7 @@ func TestTheCostOfNullBusyIsMeasured(t *testing.T) {
 	}
 }
 
-func TestNullTakesTheTimeThatItIsTold(t *testing.T) {
+func TestNullBusyAndNullDelayAreKept(t *testing.T) {
 	const each = 2 * time.Millisecond
 	for _, o := range []Options{{Backend: Null, NullBusy: each}, {Backend: Null, NullDelay: each}} {
 		g := &rig{t: t, o: o, back: make(chan *kv.Request, 8)}
@@ -930,7 +930,7 @@ func TestGetsThatComeTogether(t *testing.T) {
 }
 
 // What is not on disk yet is not told of: who asks waits, and hears what came of it.
-func TestReadsWaitForWhatIsOnItsWay(t *testing.T) {
+func TestReadsWaitForChangesUnderWay(t *testing.T) {
 	onEvery(t, Options{}, []string{"fault", "inplace"}, func(t *testing.T, g *rig) {
 		g.mustPut("a", "makes room")
 		ask := func() (all []*kv.Request) {

@@ -33,32 +33,32 @@ func (k transferKind) op() disk.Op {
 // ended.
 type transfer struct {
 	disk.Transfer
-	kind  transferKind
-	slot  uint32 // items: their slot, together with the class
-	frame uint32 // pages: the first frame, and the number of frames
-	pages uint32
-	r     *kv.Request // items: the request
-	whole []byte      // items: the whole buffer
+	kind   transferKind
+	slot   uint32 // items: their slot, together with the class
+	frame  uint32 // pages: the first frame, and the number of frames
+	pages  uint32
+	r      *kv.Request // items: the request
+	buffer []byte      // items: the buffer, also when Buf is only its rest
 }
 
-func (t *transfer) at() place { return place{t.File, t.slot} }
+func (t *transfer) place() place { return place{t.File, t.slot} }
 
 // begin queues a transfer. The caller must have checked that there is room.
 func (p *Partition) begin(t transfer) {
 	t.Op = t.kind.op()
-	p.under[p.io.Begin(t.Transfer)] = t
+	p.transfers[p.io.Begin(t.Transfer)] = t
 }
 
 // beginItem begins to read or write a large item through a buffer, which is freed when the transfer has ended.
 func (p *Partition) beginItem(kind transferKind, r *kv.Request, at place, buffer []byte) {
-	p.begin(transfer{kind: kind, slot: at.slot, r: r, whole: buffer,
+	p.begin(transfer{kind: kind, slot: at.slot, r: r, buffer: buffer,
 		Transfer: disk.Transfer{File: at.class, Buf: buffer, Off: at.id().offset(), Fixed: p.bufferFixed}})
 }
 
 // reading reports whether a large item is being read from this slot.
 func (p *Partition) reading(at place) bool {
-	for i := range p.under {
-		if t := &p.under[i]; t.r != nil && t.kind == readItem && t.at() == at {
+	for i := range p.transfers {
+		if t := &p.transfers[i]; t.r != nil && t.kind == readItem && t.place() == at {
 			return true
 		}
 	}

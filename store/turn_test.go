@@ -39,7 +39,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 				if s := scanStateOf(scan); s.n > scanTurn {
 					t.Errorf("%d items in one turn", s.n)
 				}
-				if p.later.Empty() {
+				if p.pausedScans.Empty() {
 					t.Error("the scan has looked at all in one turn")
 				}
 				turns = g.l.Stats.Turns
@@ -52,8 +52,8 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 				if turns = g.l.Stats.Turns - turns; turns < n/scanTurn-1 {
 					t.Errorf("%d keys in %d turns", n, turns)
 				}
-				if !p.later.Empty() || len(p.marks.of) > 1 || *markOf(scan) != 0 {
-					t.Errorf("something stays of a scan that has ended: %d marks", len(p.marks.of))
+				if !p.pausedScans.Empty() || len(p.positions.list) > 1 || *positionOf(scan) != 0 {
+					t.Errorf("something stays of a scan that has ended: %d marks", len(p.positions.list))
 				}
 			})
 			var want []string
@@ -98,7 +98,7 @@ func TestScansTakeTurns(t *testing.T) {
 			if i < 80 && most-least > 100 {
 				t.Errorf("turn %d: a scan has %d items, another one %d", i, least, most)
 			}
-			p.goOn()
+			p.continueScan()
 		}
 	})
 	for range scans {
@@ -163,7 +163,7 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 }
 
 // A partition that closes ends the scans that it has put aside.
-func TestClosingEndsScansWhoseTurnWasUp(t *testing.T) {
+func TestCloseEndsPausedScans(t *testing.T) {
 	g := newRig(t, "mem", Options{Log: silent})
 	p := g.p.(*Partition)
 	for i := range 100 {
@@ -174,7 +174,7 @@ func TestClosingEndsScansWhoseTurnWasUp(t *testing.T) {
 		p.scanTurn = 10
 		p.Submit(scan)
 		p.closing = true
-		p.sweep()
+		p.endWaiting()
 	})
 	if r := <-g.back; r.Status != kv.StatusClosed {
 		t.Errorf("%v", r.Status)

@@ -8,12 +8,12 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// An update is a change whose new value follows from the one that is there. It reads that first; nothing is taken for it meanwhile, and
-// when it is at hand, the update becomes a put of what it makes of it, in the same step. So nobody comes in between.
+// An update is a change whose new value depends on the present one. It reads the present value first, and reserves nothing meanwhile. Then, in the
+// same step, it computes the new value and continues as a put, so that no other change of the key comes between.
 
-// readToUpdate reads the item that r updates, and goes on when that is at hand.
+// readToUpdate reads the item that r updates, and continues r when it has been read.
 func (p *Partition) readToUpdate(r *kv.Request, rec uint32) {
-	it, s, ok := p.itemOf(r, rec)
+	it, s, ok := p.fetchItem(r, rec)
 	switch {
 	case !ok: // it is run again
 	case s != kv.StatusOK:
@@ -23,18 +23,18 @@ func (p *Partition) readToUpdate(r *kv.Request, rec uint32) {
 	}
 }
 
-// updateLarge goes on with what was read of a slot, if the key still has it: a slot that is read stays as it is.
+// updateLarge continues an update with a large item that was read, if it is still the key's item. Else it begins the update again.
 func (p *Partition) updateLarge(r *kv.Request, at place, whole []byte) {
 	if p.closing {
 		p.abort(r, kv.StatusClosed)
 		return
 	}
 	rec, found := p.index.Find(r.Key)
-	if !found || p.index.Flags(rec)&(flagBusy|flagHidden|flagTomb) != 0 || p.at(rec) != at {
+	if !found || p.index.Flags(rec)&(flagBusy|flagHidden|flagTomb) != 0 || p.placeOf(rec) != at {
 		p.change(r)
 		return
 	}
-	it, s := p.judge(whole, r.Key)
+	it, s := p.verifyItem(whole, r.Key)
 	if s != kv.StatusOK {
 		p.finish(r, s)
 		return
@@ -42,46 +42,46 @@ func (p *Partition) updateLarge(r *kv.Request, at place, whole []byte) {
 	p.changeFrom(r, rec, true, it.value)
 }
 
-// updated returns the length of a change's value, or the status with which the change fails. It changes nothing but r.Need; a swap whose key has
-// to be absent, and is not, gives what is there.
-func updated(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.Status) {
+// updatedBytes returns the length of a change's new value, or the status with which the change fails. It changes only r.Need, except for a swap
+// that requires an absent key: if the key is present, r gets the present value.
+func updatedBytes(r *kv.Request, old []byte, there bool, most int) (bytes int, s kv.Status) {
 	switch r.Op {
 	case kv.OpDelete:
 		return 0, kv.StatusOK
 	case kv.OpTake:
-		return 0, roomFor(r, len(old))
+		return 0, checkRoom(r, len(old))
 	case kv.OpPatch:
 		bytes = max(len(old), int(r.Limit)+len(r.Value))
 		if bytes > most {
 			return 0, kv.StatusTooLarge
 		}
-		return bytes, roomFor(r, bytes)
+		return bytes, checkRoom(r, bytes)
 	case kv.OpAdd:
-		sum, s := added(r, old, there)
+		sum, s := operandSum(r, old, there)
 		if s != kv.StatusOK {
 			return 0, s
 		}
 		var digits [kv.AddBytes]byte
 		return len(strconv.AppendInt(digits[:0], sum, 10)), kv.StatusOK
 	case kv.OpAppend:
-		return len(old) + len(r.Value), roomToRead(r, len(old), most)
+		return len(old) + len(r.Value), checkReadRoom(r, len(old), most)
 	case kv.OpSwap:
-		if s := roomToRead(r, len(old), most); s != kv.StatusOK {
+		if s := checkReadRoom(r, len(old), most); s != kv.StatusOK {
 			return 0, s
 		}
 		if there && r.If == kv.IfAbsent {
-			update(r, old, there)
+			applyUpdate(r, old, there)
 			return 0, kv.StatusExists
 		}
 	}
 	return len(r.Value), kv.StatusOK
 }
 
-// update makes r.Value what is to be put. It is done once.
-func update(r *kv.Request, old []byte, there bool) {
+// applyUpdate replaces r.Value by the value to write. It must be called once per request.
+func applyUpdate(r *kv.Request, old []byte, there bool) {
 	switch r.Op {
 	case kv.OpAdd:
-		sum, _ := added(r, old, there)
+		sum, _ := operandSum(r, old, there)
 		r.Value = strconv.AppendInt(r.Value[:0], sum, 10)
 	case kv.OpAppend:
 		v := r.Value[:len(old)+len(r.Value)]
@@ -93,7 +93,7 @@ func update(r *kv.Request, old []byte, there bool) {
 	case kv.OpPatch:
 		n, at := len(r.Value), int(r.Limit)
 		v := r.Value[:max(len(old), at+n)]
-		copy(v[at:], r.Value) // before what is in its place
+		copy(v[at:], r.Value) // first, because r.Value and v share memory
 		copy(v[:at], old)
 		clear(v[min(len(old), at):at])
 		if len(old) > at+n {
@@ -110,8 +110,8 @@ func update(r *kv.Request, old []byte, there bool) {
 	}
 }
 
-// added is the sum of an item and an operand.
-func added(r *kv.Request, old []byte, there bool) (int64, kv.Status) {
+// operandSum returns the sum of the present number and r's operand.
+func operandSum(r *kv.Request, old []byte, there bool) (int64, kv.Status) {
 	by := int64(binary.LittleEndian.Uint64(r.Value))
 	if !there {
 		return by, kv.StatusOK

@@ -39,7 +39,7 @@ type walker struct {
 
 // Walks give each key that is there from their first page to their last exactly once, and others at most as often as they came: with keys of all lengths and
 // of any bytes, while keys come and go, and any number of walks stand anywhere.
-func TestWalksGiveEveryKeyThatStays(t *testing.T) {
+func TestWalksReturnEveryKeyThatStays(t *testing.T) {
 	for name, key := range map[string]func(*rand.Rand) string{
 		"digits": func(r *rand.Rand) string { return fmt.Sprintf("user%019d", r.IntN(4000)) },
 		"any bytes": func(r *rand.Rand) string {
@@ -121,7 +121,7 @@ func TestWalksGiveEveryKeyThatStays(t *testing.T) {
 }
 
 // A walk ends, although more keys come with each page than it gives.
-func TestAWalkEndsBesideWritersThatAreFaster(t *testing.T) {
+func TestAWalkEndsDespiteFasterWriters(t *testing.T) {
 	onEvery(t, Options{Log: silent}, []string{"mem", "disk"}, func(t *testing.T, g *rig) {
 		n := 0
 		write := func(more int) {
@@ -188,7 +188,7 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 }
 
 // A mark that somebody has made up is harmless.
-func TestAnyMarkIsGood(t *testing.T) {
+func TestAnyWalkPositionIsValid(t *testing.T) {
 	g := newRig(t, "mem", Options{})
 	defer g.close()
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -213,7 +213,7 @@ func TestAnyMarkIsGood(t *testing.T) {
 }
 
 // A key that is being deleted is given until its tombstone is on disk: the delete may fail.
-func TestAWalkGivesWhatADeleteHasNotTakenYet(t *testing.T) {
+func TestAWalkReturnsAKeyDuringItsDelete(t *testing.T) {
 	g := newRig(t, "fault", Options{Log: silent})
 	defer g.close()
 	g.mustPut("gone", "v")

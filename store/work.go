@@ -7,8 +7,8 @@ import "github.com/kvwire/kvwire/kv"
 //
 //	        0             1                             2                   3             4
 //	get     awaited slot  its class                     record              index.Deletes –
-//	scan    awaited slot  its class, pages ahead        items               last item     mark's number
-//	change  to: slot      phase, marks, to: and         record, or          sequence,     stale copy
+//	scan    awaited slot  its class, pages ahead        items               last item     position's number
+//	change  to: slot      phase, flags, to: and         record, or          sequence,     stale copy
 //	                      old: class                    old: slot           low bits
 //	null    due, in ns    …                             –                   –             –
 
@@ -48,49 +48,49 @@ func recordOf(r *kv.Request, deletes uint32) (rec uint32) {
 
 // scanState is the progress of a scan's answer.
 type scanState struct {
-	n     uint32 // items in the answer
-	last  uint32 // offset of the last item
-	asked uint32 // number of items, from the answer's first on, whose pages were requested from the disk: n to n+scanAhead, or less than n
+	n         uint32 // items in the answer
+	last      uint32 // offset of the last item
+	requested uint32 // number of items, from the answer's first on, whose pages were requested from the disk: n to n+scanAhead, or less than n
 }
 
 func scanStateOf(r *kv.Request) scanState {
 	w := &r.Work
-	return scanState{n: w[2], last: w[3], asked: w[2] + w[1]>>aheadShift}
+	return scanState{n: w[2], last: w[3], requested: w[2] + w[1]>>aheadShift}
 }
 
-func (s scanState) keep(r *kv.Request) {
+func (s scanState) save(r *kv.Request) {
 	w := &r.Work
-	w[1] = w[1]&awaitedMask | (max(s.asked, s.n)-s.n)<<aheadShift
+	w[1] = w[1]&awaitedMask | (max(s.requested, s.n)-s.n)<<aheadShift
 	w[2], w[3] = s.n, s.last
 }
 
-// markOf returns the number of a scan's mark (scanMarks); 0: none.
-func markOf(r *kv.Request) *uint32 { return &r.Work[4] }
+// positionOf returns the number of a scan's position (scanPositions); 0: none.
+func positionOf(r *kv.Request) *uint32 { return &r.Work[4] }
 
 // change is the progress of a change.
 type change struct {
 	phase phase
-	marks changeMarks
+	flags changeFlags
 	to    place  // the slot that it has reserved
 	low   uint16 // low bits of its sequence number, while it is being written
-	old   place  // markOld: the slot to free when it has ended
+	old   place  // hasOld: the slot to free when it has ended
 	rec   uint32 // the key's record; while a small item is being written, old uses its word
 	stale uint32 // staleNoted and the hash of the key whose stale copy the write overwrites; 0: none
 }
 
 func changeOf(r *kv.Request) change {
 	w := &r.Work
-	return change{phase: phase(w[1]), marks: changeMarks(w[1] >> 8), to: place{uint8(w[1] >> 16), w[0]},
+	return change{phase: phase(w[1]), flags: changeFlags(w[1] >> 8), to: place{uint8(w[1] >> 16), w[0]},
 		low: uint16(w[3]), old: place{uint8(w[1] >> 24), w[2]}, rec: w[2], stale: w[4]}
 }
 
 // phaseOf returns changeOf(r).phase.
 func phaseOf(r *kv.Request) phase { return phase(r.Work[1]) }
 
-// keep stores c in its request. n is rec, or old's slot.
-func (c change) keep(r *kv.Request, n uint32) {
+// save stores c in its request. n is rec, or old's slot.
+func (c change) save(r *kv.Request, n uint32) {
 	w := &r.Work
-	w[0], w[1] = c.to.slot, uint32(c.phase)|uint32(c.marks)<<8|uint32(c.to.class)<<16|uint32(c.old.class)<<24
+	w[0], w[1] = c.to.slot, uint32(c.phase)|uint32(c.flags)<<8|uint32(c.to.class)<<16|uint32(c.old.class)<<24
 	w[2], w[3], w[4] = n, uint32(c.low), c.stale
 }
 

@@ -39,7 +39,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	spec, err := f.checkBench()
+	spec, err := f.Prepare()
 	if err != nil {
 		return err
 	}
@@ -49,15 +49,14 @@ func benchCommand(ctx context.Context, args []string) error {
 		}
 	}
 	p := terminal.Stderr()
-	note := f.Program.Note
 	f.Program.Note = func(format string, args ...any) { p.Clear(); note(format, args...) }
-	s, err := cell.Open(ctx, &f.Settings)
+	s, err := cell.Open(ctx, f.Settings)
 	if err != nil {
 		return err
 	}
 	f.warn()
 	spec.Verify = factor.Keeps(s.Flags["backend"])
-	m, err := s.Measure(ctx, spec, showProgress(p))
+	m, err := s.Measure(ctx, spec, cell.ShowProgress(p))
 	p.Clear()
 	s.NoteHang(m, err)
 	err = s.Explain(err)
@@ -85,7 +84,7 @@ func benchCommand(ctx context.Context, args []string) error {
 // save records a run in --output-dir and --record-dir.
 func (f *factors) save(s *cell.Session, row *report.Row, res *bench.Result) (err error) {
 	if f.outputDir != "" {
-		err = s.Record(f.outputDir, row, res, func() error { return results.AppendRow(f.outputDir, row, environment()) })
+		err = s.Record(f.outputDir, row, res, func() error { return results.AppendRow(f.outputDir, row, program().Environment()) })
 	}
 	if f.RecordDir != "" && f.RecordDir != f.outputDir {
 		err = errors.Join(err, s.Record(f.RecordDir, row, res, nil))

@@ -54,7 +54,7 @@ func TestAFactorIsOneRowOfTheTable(t *testing.T) {
 		}
 	}
 	for _, command := range []string{"bench", "serve"} {
-		has("help of "+command, shown(exit.OK, command, "--help"), "\nMade up:\n      --made-up-bytes size   a flag that is made up (1 to 1MiB) (default 4KiB)")
+		has("help of "+command, shown(exit.OK, command, "--help-all"), "\nMade up:\n      --made-up-bytes size   a flag that is made up (1 to 1MiB) (default 4KiB)")
 	}
 	has("a flag out of range", shown(exit.Usage, "bench", "--made-up-bytes", "0"), "--made-up-bytes 0: must be from 1 to 1MiB")
 	has("a flag elsewhere", shown(exit.Usage, "bench", "--transport", "inproc", "--made-up-bytes", "1KiB"), "--made-up-bytes needs --transport tcp, not inproc")

@@ -38,6 +38,13 @@ func TestHelpIsAsItWas(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			testenv.Golden(t, "help/"+c.name+".txt", text)
+			if !strings.Contains(text, "--help-all lists all") {
+				return
+			}
+			if text, code = printed(t, c.name, "--help-all"); code != exit.OK {
+				t.Errorf("--help-all: exit code %d", code)
+			}
+			testenv.Golden(t, "help/"+c.name+".all.txt", text)
 		})
 	}
 }
@@ -86,7 +93,7 @@ func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
 		t.Fatalf("experiments: %v", files)
 	}
 	for _, f := range files {
-		x, err := readExperiment(f)
+		x, err := program().ReadExperiment(f)
 		if err != nil {
 			t.Error(err)
 		} else {

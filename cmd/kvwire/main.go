@@ -1,5 +1,5 @@
 // Command kvwire serves a key-value store over several networks, loads it, and measures what the network
-// costs. This package is flags and wiring: the only place that names all transports.
+// costs. This package binds flags, calls the room of each command, and prints.
 package main
 
 import (
@@ -7,28 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"sync/atomic"
-	"syscall"
 
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/interrupt"
 	"github.com/kvwire/kvwire/internal/quote"
-	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/spf13/pflag"
 )
-
-// version is set by the Makefile.
-var version = "unknown"
-
-// revision is version, or empty for a bare build, whose revision the Go tool may know.
-func revision() string {
-	if version == "unknown" {
-		return ""
-	}
-	return version
-}
-
-func usagef(format string, args ...any) error { return exit.Usagef(format, args...) }
 
 // command is one subcommand.
 type command struct {
@@ -41,6 +25,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"run", "run an experiment: fresh processes in each generation, table, CSV and report.html", runCommand},
+		{"experiments", "list the experiments that are part of the program", experimentsCommand},
 		{"compare", "compare two folders of results, cell by cell", compareCommand},
 		{"report", "rewrite report.html and its files from a folder of results", reportCommand},
 		{"verify-claims", "compare an experiment's figures with what others claimed", claimsCommand},
@@ -54,6 +39,9 @@ func init() {
 		{"calibrate", "what a system call, a message, a wake-up and a copy cost here", calibrateCommand},
 		{"doctor", "what works on this machine and, where not, why and what to do", doctorCommand},
 		{"version", "version, build and what is compiled in", versionCommand},
+		{"completion", "print a script by which bash, zsh or fish completes commands and flags", completionCommand},
+		{"man", "write the manual pages", manCommand},
+		{"complete", "", completeCommand},
 		{"columns", "", columnsCommand},
 		{"launched", "", launchedCommand},
 		{"loadhost", "", loadhostCommand},
@@ -79,26 +67,12 @@ func realMain(args []string) int {
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
-			ctx := interruptible()
+			ctx := interrupt.Context()
 			err := c.run(ctx, args[1:])
-			return exitCode(interrupted(ctx, outputError(err)))
+			return exitCode(interrupt.With(ctx, outputError(err)))
 		}
 	}
-	return exitCode(usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
-}
-
-// errInterrupted is the end of a command that has written what there was.
-var errInterrupted = errors.New("interrupted")
-
-// interrupted gives the end of a command exit.Interrupted, where a signal has ended it early and it has no code of its own.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() == nil || saysStop.Load() || exit.Code(err) > exit.Failed {
-		return err
-	}
-	if err == nil {
-		err = errInterrupted
-	}
-	return exit.With(exit.Interrupted, err)
+	return exitCode(exit.Usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
 }
 
 // exitCode prints an error as one line and gives its exit code.
@@ -106,63 +80,11 @@ func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exit.OK
 	}
-	if !errors.Is(err, errInterrupted) && !unread(err) {
+	if !errors.Is(err, interrupt.Err) && !unread(err) {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
 	return exit.Code(err)
 }
-
-// interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.
-func interruptible() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	signalled := make(chan chan bool)
-	stopSignals = func() bool {
-		signal.Stop(signals) // what came is in the channel when it returns
-		back := make(chan bool)
-		signalled <- back
-		return <-back
-	}
-	heard := false
-	first := func() {
-		heard = true
-		if saysStop.Load() {
-			cancel()
-			return
-		}
-		terminal.Stderr().Erase() // a line that is written over, and the terminal's ^C behind it
-		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
-		cancel()
-	}
-	go func() {
-		for {
-			select {
-			case <-signals:
-				if heard {
-					exit.Abort()
-					os.Exit(exit.Interrupted)
-				}
-				first()
-			case back := <-signalled:
-				select {
-				case <-signals: // the other case was as ready
-					heard = true
-				default:
-				}
-				back <- heard
-			}
-		}
-	}()
-	return ctx
-}
-
-// saysStop is set by a command that says itself that it stops.
-var saysStop atomic.Bool
-
-// stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
-// before the process becomes another one, which would not know of it; nil: nobody listens.
-var stopSignals func() bool
 
 func commandNames() string {
 	s := ""
@@ -193,7 +115,8 @@ Commands:`)
 		fmt.Fprintf(stdout, "  %-13s %s\n", c.name, c.short)
 	}
 	fmt.Fprintln(stdout, `
-kvwire COMMAND --help tells more. Results go to stdout, everything else to stderr.
+kvwire COMMAND --help has the common flags, --help-all every flag.
+Results go to stdout, everything else to stderr.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data,
 6 thresholds missed, 130 ended early by ^C, TERM or HUP.`)
 }

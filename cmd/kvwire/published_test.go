@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -139,5 +140,42 @@ func TestRowsOfAnotherExperimentAreRefused(t *testing.T) {
 	}
 	if err := reportCommand(context.Background(), []string{dir}); err == nil || changed == string(b) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The gallery links every published folder, and each file that it links is there.
+func TestTheGalleryHasAllResults(t *testing.T) {
+	const root = "../../docs/results"
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\]\(([^)]+)\)|(?:src|href)="([^"]+)"`).FindAllStringSubmatch(string(text), -1) {
+		name := m[1] + m[2]
+		if linked[name] = true; strings.Contains(name, "://") {
+			t.Errorf("%s lies elsewhere", name)
+		} else if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "runs.csv" && d.Name() != "README.md" || filepath.Dir(path) == root {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		want := []string{name}
+		if d.Name() == "runs.csv" {
+			want = append(want, filepath.Join(filepath.Dir(name), "report.html"), filepath.Join(filepath.Dir(name), "picture.svg"))
+		}
+		for _, w := range want {
+			if !linked[w] {
+				t.Errorf("the gallery does not link %s (docs/results/gallery.sh writes it)", w)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/kvwire/kvwire/fleet"
-	"github.com/kvwire/kvwire/internal/exit"
-	"github.com/kvwire/kvwire/server"
-	"github.com/kvwire/kvwire/store"
+	"github.com/kvwire/kvwire/internal/interrupt"
+	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server/serve"
 )
 
 const serveHelp = `Examples:
@@ -30,19 +26,20 @@ With an exit code other than 0 when requests were left without an answer at --dr
 
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
-	f.BindFactors(f.set)
-	f.set.StringVar(&f.Listen, "listen", "127.0.0.1:7070", "host:port, where port 0 picks one, or unix:PATH, a unix socket whose file is its owner's alone (tcp, uring); default with rdma: port 7070 of the first device's address")
-	f.Access.Bind(f.set)
-	f.Bounds.Bind(f.set)
-	f.set.DurationVar(&f.DrainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
-	f.set.StringVar(&f.Metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
+	s := serve.Settings{Values: &f.Values, Given: f.Given}
+	s.BindFactors(f.set)
+	f.set.StringVar(&s.Listen, "listen", "127.0.0.1:7070", "host:port, where port 0 picks one, or unix:PATH, a unix socket whose file is its owner's alone (tcp, uring); default with rdma: port 7070 of the first device's address")
+	s.Access.Bind(f.set)
+	s.Bounds.Bind(f.set)
+	f.set.DurationVar(&s.DrainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
+	f.set.StringVar(&s.Metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
 	f.logging.Bind(f.set)
-	o := server.ServeOptions{Version: version, Input: fleet.Stdin(), Output: stdout, Started: func() { saysStop.Store(true) }}
+	o := serve.Options{Version: version, Output: stdout, Replies: os.Stdout, Started: interrupt.Orderly}
 	f.set.BoolVar(&o.UntilEOF, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
 	f.set.BoolVar(&o.Control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
 	f.set.BoolVar(&o.JSON, "json", false, "say where it listens as one line of JSON")
-	f.set.BoolVar(&f.AcceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
+	f.set.BoolVar(&s.AcceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
 	check := false
 	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
 	if err := f.parse(args, nil); err != nil {
@@ -51,22 +48,20 @@ func serveCommand(ctx context.Context, args []string) error {
 	if err := f.logging.Check(); err != nil {
 		return err
 	}
-	plan, err := f.CheckServe()
+	plan, err := s.CheckServe()
 	if err != nil {
 		return err
 	}
 	if err := fleet.Confine(f.Server.CPUs.Or(fleet.DefaultCPUs().Server)); err != nil {
 		return err
 	}
-	if !check {
-		return f.Serve(ctx, o)
+	s.Log = f.log
+	if check {
+		return s.Check(plan, stdout, o.JSON)
 	}
-	checks, err := f.Settings.Settings.Check(plan)
-	if err == nil {
-		err = checks.Print(stdout, o.JSON)
+	if o.Control || o.UntilEOF {
+		o.Input = fleet.Stdin()
 	}
-	if err != nil {
-		return err
-	}
-	return checks.Err()
+	s.Progress = report.NewStoreProgress("opening")
+	return s.Serve(ctx, o)
 }

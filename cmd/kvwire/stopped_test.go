@@ -130,13 +130,13 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		}
 	}
 	args := func(s *serving, more ...string) []string {
-		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--duration", "6s", "--conns", "2", "--depth", "2"}, more...)
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--operations", "1000000000", "--conns", "2", "--depth", "2"}, more...)
 	}
 	for _, name := range []string{"tcp", "uring"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needsRing(t, name)
-			s := serve(t, "--transport", name, "--backend", "null")
+			s := startServer(t, "--transport", name, "--backend", "null")
 			r := begin(t, args(s, "--transport", name)...)
 			r.busy(s.cmd.Process.Pid, idleTicks)
 			stop(t, s.cmd.Process.Pid)
@@ -146,7 +146,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	}
 	t.Run("open", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
+		s := startServer(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
 		r := begin(t, args(s, "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
@@ -155,8 +155,8 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp", "--duration", "10m")...)
+		s := startServer(t, "--transport", "tcp", "--backend", "null")
+		r := begin(t, args(s, "--transport", "tcp")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
@@ -165,7 +165,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 	t.Run("load", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
+		s := startServer(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
 		r := begin(t, "load", "--target", s.hello.Listening, "--transport", "tcp", "--records", "100M", "--value-bytes", "10")
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
@@ -174,7 +174,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Run("its own server", func(t *testing.T) { // which is killed then, and its temporary folder is removed
 		t.Parallel()
 		dir := t.TempDir()
-		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--duration", "10s")
+		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--operations", "1000000000")
 		pid := r.child()
 		r.busy(pid, 25)
 		stop(t, pid)

@@ -1,11 +1,12 @@
 // Package terminal owns the line of progress at the bottom of a terminal, which is overwritten again and again. If standard error is no terminal,
-// there is no such line, and only lines that stay are written. It imports no other package of kvwire.
+// or a dumb one, there is no such line, and only lines that stay are written. It imports no other package of kvwire.
 package terminal
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ func New(out io.Writer, width func() int) *Line { return &Line{out: out, width: 
 
 // Stderr returns a Line on standard error.
 func Stderr() *Line {
-	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil || os.Getenv("TERM") == "dumb" {
 		return New(os.Stderr, nil)
 	}
 	return New(os.Stderr, columns)
@@ -51,13 +52,28 @@ func (l *Line) Show(format string, args ...any) {
 	}
 }
 
-// Print writes a line that stays, in the place of the line of progress. A terminal's width cuts it.
+// Print writes a line that stays, in the place of the line of progress. Where it is wider than the terminal it goes on in the next line.
 func (l *Line) Print(line string) {
 	if l.width == nil {
 		fmt.Fprintln(l.out, line)
 		return
 	}
-	_, _ = io.WriteString(l.out, "\r"+fit(line, l.width()-1)+"\033[K\n")
+	most := l.width() - 1
+	var b strings.Builder
+	b.WriteByte('\r')
+	row := ""
+	for i, word := range strings.Fields(line) {
+		if i > 0 && utf8.RuneCountInString(row)+1+utf8.RuneCountInString(word) > most {
+			b.WriteString(fit(row, most) + "\033[K\n")
+			row = " "
+		}
+		if i > 0 {
+			row += " "
+		}
+		row += word
+	}
+	b.WriteString(fit(row, most) + "\033[K\n")
+	_, _ = io.WriteString(l.out, b.String())
 	l.shown = false
 }
 

@@ -1,17 +1,27 @@
 package cell
 
-// IdentityFlags are the flags of a client's identity.
-type IdentityFlags struct {
+import (
+	"errors"
+
+	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/transport/access"
+)
+
+// identityFlags are the flags of a client's identity.
+type identityFlags struct {
 	file, name  string // --auth-file, --auth-name
 	ca, tlsName string
 }
 
-// Bind adds the flags.
-func (a *IdentityFlags) Bind(set *pflag.FlagSet) {
-	set.StringVar(&a.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
-	set.StringVar(&a.name, "auth-name", "", "which of its lines; default: the first")
-	set.StringVar(&a.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
-	set.StringVar(&a.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+// BindIdentity adds the flags of the client's identity.
+func (f *Settings) BindIdentity() {
+	s, a := f.flags, &f.identity
+	s.StringVar(&a.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
+	s.StringVar(&a.name, "auth-name", "", "which of its lines; default: the first")
+	s.StringVar(&a.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
+	s.StringVar(&a.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+	factor.Group(s, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
 }
 
 // ReadIdentity reads who this client is, and which server it trusts.
@@ -19,7 +29,7 @@ func (f *Settings) ReadIdentity() (err error) {
 	if err := f.readSigners(); err != nil {
 		return err
 	}
-	a := &f.IdentityFlags
+	a := &f.identity
 	switch {
 	case a.file == "" && a.name != "":
 		return exit.Usagef("--auth-name needs --auth-file")
@@ -48,7 +58,7 @@ func (f *Settings) ReadIdentity() (err error) {
 
 // readSigners reads the certificates that this client trusts, if it uses TLS.
 func (f *Settings) readSigners() (err error) {
-	a := &f.IdentityFlags
+	a := &f.identity
 	switch {
 	case a.ca == "" && a.tlsName != "":
 		return exit.Usagef("--tls-name needs --tls-ca")

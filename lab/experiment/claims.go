@@ -59,7 +59,7 @@ const (
 
 // LoadClaims reads a file of claims about x, whose flags are flags. A missing file means no claims, and is no error.
 func LoadClaims(path string, x *Experiment, flags Flags) ([]Claim, error) {
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

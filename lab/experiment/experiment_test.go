@@ -242,13 +242,14 @@ func TestFindTakesFolderFileAndName(t *testing.T) {
 	for arg, want := range map[string]string{
 		"experiments/quick": quick, "experiments/quick/": quick, "quick": quick, quick: quick, "./experiments/quick/experiment.yaml": "./experiments/quick/experiment.yaml",
 		"own": filepath.Join("own", fileName), "./own": filepath.Join("own", fileName),
+		"ladder": "built-in:ladder/experiment.yaml", "experiments/ladder": "built-in:ladder/experiment.yaml", "experiments/ladder/": "built-in:ladder/experiment.yaml",
 	} {
 		if got, err := Find(arg); err != nil || got != want {
 			t.Errorf("Find(%q): %q, %v; want %q", arg, got, err, want)
 		}
 	}
 	for arg, want := range map[string]string{
-		"quik": `do you mean "quick"? (there are: quick, slow)`, "": "(there are: quick, slow)",
+		"quik": `do you mean "quick"? (there are: `, "slo": `do you mean "slow"?`, "": ", slow, ",
 		"bare": "has no experiment.yaml", "experiments/none": "neither a folder", "/nowhere": "neither a folder", "../x": "neither a folder",
 	} {
 		if got, err := Find(arg); err == nil || !strings.Contains(err.Error(), want) {
@@ -333,4 +334,37 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The program has the experiments of this checkout, with their claims, and reads them by the path that Find returns.
+func TestBuiltInExperimentsAreThoseOfTheCheckout(t *testing.T) {
+	folders, err := filepath.Glob("../../experiments/*/" + fileName)
+	if err != nil || len(folders) == 0 {
+		t.Fatal(folders, err)
+	}
+	var want []string
+	for _, f := range folders {
+		want = append(want, filepath.Base(filepath.Dir(f)))
+	}
+	if got := BuiltIn(); !slices.Equal(got, want) {
+		t.Fatalf("%q, want %q", got, want)
+	}
+	root, err := filepath.Abs("../../experiments")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for _, name := range want {
+		file, err := Find(name)
+		if err != nil || !IsBuiltIn(file) {
+			t.Fatalf("%s: %q, %v", name, file, err)
+		}
+		for _, f := range []string{file, ClaimsPath(file)} {
+			got, err := ReadFile(f)
+			text, errHere := os.ReadFile(filepath.Join(root, name, filepath.Base(f)))
+			if string(got) != string(text) || errors.Is(err, os.ErrNotExist) != errors.Is(errHere, os.ErrNotExist) {
+				t.Errorf("%s: %d bytes and %v, want %d and %v", f, len(got), err, len(text), errHere)
+			}
+		}
+	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-	"github.com/kvwire/kvwire/internal/textfile"
 )
 
 // Bounds of a file. The parser recurses, so depth is bounded before it begins: brackets by maxDepth,
@@ -50,7 +49,7 @@ func Load(path string, flags Flags) (*Experiment, error) { return LoadAs(path, "
 
 // LoadAs is Load of a copy. If the text has no name, the experiment's name is name, whatever the folder is called. "": as Load.
 func LoadAs(path, name string, flags Flags) (*Experiment, error) {
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -60,15 +59,6 @@ func LoadAs(path, name string, flags Flags) (*Experiment, error) {
 		return nil, err
 	}
 	return x, nil
-}
-
-// readFile reads at most one byte more than a file may have.
-func readFile(path string) ([]byte, error) {
-	data, err := textfile.ReadFile(path, MaxFileBytes)
-	if err != nil {
-		return nil, fmt.Errorf("experiments: %w", err)
-	}
-	return data, nil
 }
 
 // Read checks and unfolds the text of a file; path is for messages, and for the name where the text

@@ -28,13 +28,13 @@ type FolderClaims struct {
 
 // JudgedClaim is one claim with the answer to it.
 type JudgedClaim struct {
-	ID     string            `json:"id"`
-	Claim  string            `json:"claim"`
-	Source string            `json:"source"`
-	Metric string            `json:"metric"`
-	Expect string            `json:"expect"` // higher, ≥ 1.8
-	Answer report.Answer     `json:"answer"`
-	Shown  []ShownComparison `json:"shown"`
+	ID      string            `json:"id"`
+	Claim   string            `json:"claim"`
+	Source  string            `json:"source"`
+	Metric  string            `json:"metric"`
+	Expect  string            `json:"expect"` // higher, ≥ 1.8
+	Finding report.Finding    `json:"answer"`
+	Shown   []ShownComparison `json:"shown"`
 
 	metric report.Metric
 	ratio  bool
@@ -42,19 +42,19 @@ type JudgedClaim struct {
 
 // ShownComparison is one comparison that tests a claim; JSON leaves out what is not known.
 type ShownComparison struct {
-	Of      string        `json:"of"`   // uring beside tcp, depth=4
-	Kind    string        `json:"kind"` // ratio or value
-	Answer  report.Answer `json:"answer"`
-	Why     string        `json:"why,omitempty"`
-	Value   *float64      `json:"value,omitempty"` // in the metric's unit where it is no ratio
-	Low     *float64      `json:"low,omitempty"`
-	High    *float64      `json:"high,omitempty"`
-	Level   *float64      `json:"level,omitempty"`
-	PHolm   *float64      `json:"p_holm,omitempty"`
-	Pairs   int           `json:"pairs"`
-	LeftOut int           `json:"left_out"`
+	Of      string         `json:"of"`   // uring beside tcp, depth=4
+	Kind    string         `json:"kind"` // ratio or value
+	Finding report.Finding `json:"answer"`
+	Why     string         `json:"why,omitempty"`
+	Value   *float64       `json:"value,omitempty"` // in the metric's unit where it is no ratio
+	Low     *float64       `json:"low,omitempty"`
+	High    *float64       `json:"high,omitempty"`
+	Level   *float64       `json:"level,omitempty"`
+	PHolm   *float64       `json:"p_holm,omitempty"`
+	Pairs   int            `json:"pairs"`
+	LeftOut int            `json:"left_out"`
 
-	finding report.Finding
+	finding report.ClaimResult
 }
 
 // JudgeClaims answers the claims about the folder's experiment: the claims.yaml in the folder, else that of the experiment of this name under
@@ -65,7 +65,7 @@ func (r *Folder) JudgeClaims(name string) (v FolderClaims, err error) {
 		return v, err
 	}
 	v = FolderClaims{Folder: r.Dir, Experiment: r.Experiment.Name, Generations: r.Plan.Generations}
-	var all []report.Shown
+	var all []report.ClaimTest
 	for i := range claims {
 		shown, err := r.shown(&claims[i])
 		if err != nil {
@@ -127,7 +127,7 @@ func ReadClaims(arg string, x *experiment.Experiment, flags experiment.Flags) ([
 }
 
 // shown are the comparisons that test a claim.
-func (r *Folder) shown(c *experiment.Claim) (all []report.Shown, err error) {
+func (r *Folder) shown(c *experiment.Claim) (all []report.ClaimTest, err error) {
 	m, err := report.FindQuantity(c.Metric)
 	if err != nil {
 		return nil, err // it was checked
@@ -142,11 +142,11 @@ func (r *Folder) shown(c *experiment.Claim) (all []report.Shown, err error) {
 		expect.Direction = stats.Same
 	}
 	for _, s := range c.Shown {
-		self, err := r.selfOf(s[0], m)
+		aa, err := r.checkAA(s[0], m)
 		if err != nil {
 			return nil, err
 		}
-		one := report.Shown{Metric: m, Expect: expect, Self: self}
+		one := report.ClaimTest{Metric: m, Expect: expect, AACheck: aa}
 		for _, cell := range s {
 			series := r.series(cell, false)
 			series.Label = r.label(c, s, cell)
@@ -157,11 +157,11 @@ func (r *Folder) shown(c *experiment.Claim) (all []report.Shown, err error) {
 	return all, nil
 }
 
-// selfOf is the A/A comparison of a cell's question. If its baseline was not measured twice, it is that of another question: one whose baseline
+// checkAA is the A/A comparison of a cell's question. If its baseline was not measured twice, it is that of another question: one whose baseline
 // differs from itself, if there is one.
-func (r *Folder) selfOf(cell int, m report.Metric) (other report.Self, err error) {
+func (r *Folder) checkAA(cell int, m report.Metric) (other report.AACheck, err error) {
 	for _, q := range r.Experiment.Questions() {
-		s, err := report.SelfOf(r.series(q.Cells[0], false), r.series(q.Cells[0], true), m)
+		s, err := report.CheckAA(r.series(q.Cells[0], false), r.series(q.Cells[0], true), m)
 		if err != nil || s.Checked && slices.Contains(q.Cells, cell) {
 			return s, err
 		}
@@ -218,9 +218,9 @@ func (r *Folder) comparedText(c *experiment.Claim, s experiment.Shown) string {
 }
 
 // judgedClaim combines the findings of a claim.
-func (r *Folder) judgedClaim(c *experiment.Claim, findings []report.Finding) JudgedClaim {
+func (r *Folder) judgedClaim(c *experiment.Claim, findings []report.ClaimResult) JudgedClaim {
 	m, _ := report.FindQuantity(c.Metric) // it was checked
-	v := JudgedClaim{ID: c.ID, Claim: c.Text, Source: c.Source, Metric: c.Metric, Answer: report.Overall(findings), metric: m, ratio: c.Beside || c.Along != ""}
+	v := JudgedClaim{ID: c.ID, Claim: c.Text, Source: c.Source, Metric: c.Metric, Finding: report.Overall(findings), metric: m, ratio: c.Beside || c.Along != ""}
 	v.Expect = expectText(c.Expect, func(bound float64) string {
 		if v.ratio {
 			return fmt.Sprintf("%.4g", bound)
@@ -228,7 +228,7 @@ func (r *Folder) judgedClaim(c *experiment.Claim, findings []report.Finding) Jud
 		return m.Text(bound)
 	})
 	for i, f := range findings {
-		one := ShownComparison{Of: r.comparedText(c, c.Shown[i]), Kind: "value", Answer: f.Answer, Why: f.Why, Value: finite(f.Value), Low: finite(f.Low), High: finite(f.High), Level: finite(f.Level),
+		one := ShownComparison{Of: r.comparedText(c, c.Shown[i]), Kind: "value", Finding: f.Finding, Why: f.Why, Value: finite(f.Value), Low: finite(f.Low), High: finite(f.High), Level: finite(f.Level),
 			PHolm: finite(f.PHolm), Pairs: f.Pairs, LeftOut: f.LeftOut, finding: f}
 		if v.ratio {
 			one.Kind = "ratio"
@@ -292,7 +292,7 @@ func (v *FolderClaims) print(w io.Writer) error {
 		for _, s := range c.Shown {
 			measured, interval := s.figures(&c)
 			x := report.Comparison{Pairs: s.Pairs, LeftOut: s.LeftOut}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", c.ID, s.Answer, measured, interval, c.Expect, report.Number("%.3f", s.finding.PHolm),
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s: %s\n", c.ID, s.Finding, measured, interval, c.Expect, report.Number("%.3f", s.finding.PHolm),
 				x.PairsText(), c.Metric, s.Of)
 		}
 	}
@@ -300,7 +300,7 @@ func (v *FolderClaims) print(w io.Writer) error {
 		return err
 	}
 	for _, c := range v.Claims {
-		fmt.Fprintf(w, "\n%s: %s\n  “%s” (%s)\n", c.ID, c.Answer, c.Claim, c.Source)
+		fmt.Fprintf(w, "\n%s: %s\n  “%s” (%s)\n", c.ID, c.Finding, c.Claim, c.Source)
 		c.printReasons(w)
 	}
 	return nil
@@ -345,7 +345,7 @@ func (s *ShownComparison) figures(c *JudgedClaim) (measured, interval string) {
 func Disagreements(all []FolderClaims) (ids []string) {
 	for _, v := range all {
 		for _, c := range v.Claims {
-			if c.Answer == report.Disagrees {
+			if c.Finding == report.Disagrees {
 				ids = append(ids, v.Experiment+"/"+c.ID)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/kvwire/kvwire/internal/exit"
@@ -60,7 +61,7 @@ func Create(x *experiment.Experiment, arg, dir string, plan lab.Plan, reader Rea
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(file)
+	text, err := experiment.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -225,32 +226,20 @@ func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	return found, rows, err
 }
 
-// Print prints the tables, and names the files.
+// Print prints the tables.
 func (e *Execution) Print(w io.Writer, found *Findings) error {
-	var table []report.Row
-	for _, q := range found.Questions {
-		table = append(table, q.Rows...)
-	}
-	err := errors.Join(report.PrintTable(w, table), e.PrintVerdicts(w, found.Comparisons))
-	if len(found.Steps) > 0 && e.Plan.Generations > 1 {
+	err := e.page(found).Print(w)
+	above := func(s report.Step) bool { return s.Step != "network" } // a network's step is in the ratios, too
+	if slices.ContainsFunc(found.Steps, above) && e.Plan.Generations > 1 {
 		fmt.Fprintln(w)
 		err = errors.Join(err, report.PrintSteps(w, found.Steps))
 	}
-	files := "report.html, runs.csv, runs.json, timeseries.csv, hist.csv.gz, hdr/, charts/, bench.txt, bill.csv, datapackage.json, env.json, " + RunLog
-	if e.Plan.Slice > 0 {
-		files = "slices.csv, " + files
-	}
-	if len(found.Carry) > 0 {
-		files = "carryover.csv, " + files
-	}
-	if len(found.Steps) > 0 {
-		files = "steps.csv, " + files
-	}
-	if len(found.Comparisons) > 0 {
-		files = "compare.csv, " + files
-	}
-	fmt.Fprintf(w, "\n%s: %s (%v)\n", e.Dir, files, time.Since(e.begun).Round(time.Second))
 	return err
+}
+
+// ReportLine names the report.
+func (e *Execution) ReportLine() string {
+	return fmt.Sprintf("Report: %s (%v)", filepath.Join(e.Dir, "report.html"), time.Since(e.begun).Round(time.Second))
 }
 
 // Parent is the folder of the folders of results that the user did not name.

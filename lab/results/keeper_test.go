@@ -146,7 +146,7 @@ func TestWhatIsKeptIsReadBack(t *testing.T) {
 		t.Errorf("not compared: %v", want)
 	}
 	var out bytes.Buffer
-	if err := back.PrintVerdicts(&out, found.Comparisons); err != nil || !strings.Contains(out.String(), "uring / tcp") {
+	if err := back.page(&found).Print(&out); err != nil || !strings.Contains(out.String(), "Ratios to tcp (= 1×)") {
 		t.Errorf("%v, %s", err, out.String())
 	}
 	if _, err := os.Stat(filepath.Join(f.Dir, report.CarryFile)); err != nil {

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/lab/experiment"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/report"
 )
 
@@ -24,8 +26,7 @@ func (r *Folder) WriteReport() error {
 // WritePage writes report.html with its charts, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
 func (r *Folder) WritePage(f *Findings) error {
-	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Carry: f.Carry, Steps: f.Steps,
-		Command: r.command(), Curves: r.curves(f.Questions)}
+	p := r.page(f)
 	var err, serr, uerr error
 	p.Env, err = r.Env()
 	p.Stages, serr = r.stages()
@@ -33,6 +34,15 @@ func (r *Folder) WritePage(f *Findings) error {
 	if err := errors.Join(err, serr, uerr); err != nil {
 		return err
 	}
+	p.Warnings = r.warnings()
+	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
+		report.WriteManifest(r.Dir))
+}
+
+// page is the report's content that follows from the findings alone.
+func (r *Folder) page(f *Findings) *report.Page {
+	p := &report.Page{Name: r.Experiment.Name, Description: r.Experiment.Description, ID: r.Plan.ID, Generations: r.Plan.Generations, Comparisons: f.Comparisons, Carry: f.Carry, Steps: f.Steps,
+		Command: r.command(), Factor: r.Experiment.Compare, Matters: cmp.Or(r.Experiment.Matters, stats.Matters), Curves: r.curves(f.Questions)}
 	for _, a := range f.Questions {
 		q := report.PageQuestion{Title: r.questionName(a.Flags)}
 		for i, row := range a.Rows {
@@ -40,9 +50,7 @@ func (r *Folder) WritePage(f *Findings) error {
 		}
 		p.Questions = append(p.Questions, q)
 	}
-	p.Warnings = r.warnings()
-	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
-		report.WriteManifest(r.Dir))
+	return p
 }
 
 // command is the command line that runs the same experiment again.

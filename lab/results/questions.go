@@ -3,9 +3,7 @@ package results
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
-	"text/tabwriter"
 
 	hdrhistogram "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/kvwire/kvwire/internal/exit"
@@ -162,89 +160,3 @@ func CheckPrimary(path string, x *experiment.Experiment) error {
 
 // primaryClaimsMax is the largest number of primary claims: 12 generations are enough for verdicts on all of them.
 const primaryClaimsMax = 12
-
-// PrintVerdicts prints the primary claims with their verdicts. Without claims it prints the reason, and the table of ratios.
-func (r *Folder) PrintVerdicts(w io.Writer, all []report.Comparison) error {
-	if r.Plan.Generations < 2 || len(all) == 0 {
-		return nil
-	}
-	var claims []report.Comparison
-	for _, c := range all {
-		if c.Verdict != "" {
-			claims = append(claims, c)
-		}
-	}
-	fmt.Fprintln(w)
-	if len(claims) == 0 {
-		why := "the experiment has no primary claims"
-		if r.Plan.Generations < report.MinPairs {
-			why = fmt.Sprintf("%d generations are too few", r.Plan.Generations)
-		}
-		fmt.Fprintf(w, "No verdicts: %s.\n", why)
-		return printRatios(w, all)
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\tvariant\tbaseline\tquestion, metric\tratio\tcorrected interval\tA/A interval\tgenerations\twhy")
-	for _, c := range claims {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Variant, c.Baseline, c.Question, c.Metric.Name, report.Number("%.3f", c.Ratio), c.Corrected.Text(),
-			c.AA.Text(), c.PairsText(), c.ShortWhy())
-	}
-	return t.Flush()
-}
-
-// ratioColumns are the metrics of the table of ratios.
-var ratioColumns = []struct{ metric, head string }{{"cpu_ns_per_op", "CPU per operation"}, {"lat_p50_ns", "p50"}, {"ops_per_s", "ops/s"}}
-
-// printRatios prints the ratio of each variant to its baseline, with intervals.
-func printRatios(w io.Writer, all []report.Comparison) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprint(t, "ratio to the baseline [95 %]\t")
-	for _, c := range ratioColumns {
-		fmt.Fprintf(t, "%s\t", c.head)
-	}
-	fmt.Fprintln(t, "question")
-	type line struct{ variant, baseline, question string }
-	var order []line
-	of := map[line]map[string]report.Comparison{}
-	for _, c := range all {
-		if c.Kind != report.KindRatio || c.Pairs == 0 {
-			continue
-		}
-		l := line{c.Variant, c.Baseline, c.Question}
-		if of[l] == nil {
-			of[l] = map[string]report.Comparison{}
-			order = append(order, l)
-		}
-		of[l][c.Metric.Name] = c
-	}
-	for _, l := range order {
-		fmt.Fprintf(t, "%s / %s\t", l.variant, l.baseline)
-		for _, column := range ratioColumns {
-			c := of[l][column.metric]
-			if c.Pairs == 0 {
-				fmt.Fprint(t, "\t")
-				continue
-			}
-			level := ""
-			if c.Level < 0.95 {
-				level = fmt.Sprintf(" (%.0f %%)", 100*c.Level)
-			}
-			fmt.Fprintf(t, "%s [%s, %s]%s\t", ratioText(c.Ratio), ratioText(c.Low), ratioText(c.High), level)
-		}
-		fmt.Fprintln(t, l.question)
-	}
-	return t.Flush()
-}
-
-// ratioText formats a ratio with three digits.
-func ratioText(v float64) string {
-	switch {
-	case v >= 99.95:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 9.995:
-		return fmt.Sprintf("%.1f", v)
-	case v >= 0.9995:
-		return fmt.Sprintf("%.2f", v)
-	}
-	return fmt.Sprintf("%.3g", v)
-}

@@ -12,12 +12,12 @@ import (
 // eventfd ends the loop's sleep. It is asynchronous for files with O_DIRECT only.
 type aio struct {
 	engineBase
-	ctx     *sys.AIO
-	eventfd int         // edge-triggered: never read
-	rewatch bool        // the watch could not be set yet
-	entries []sys.IOCB  // of a turn
-	list    []*sys.IOCB // entries that the kernel has not accepted
-	events  [64]sys.AIOEvent
+	ctx         *sys.AIO
+	eventfd     int         // edge-triggered: never read
+	rewatch     bool        // the watch could not be set yet
+	entries     []sys.IOCB  // of a turn
+	unsubmitted []*sys.IOCB // entries that the kernel has not accepted
+	events      [64]sys.AIOEvent
 }
 
 var _ Engine = (*aio)(nil)
@@ -25,7 +25,7 @@ var _ loop.Armer = (*aio)(nil)
 
 func (a *aio) Open(id loop.MemberID, fds []int, _ [][]byte) (err error) {
 	a.id, a.fds = id, fds
-	a.entries, a.list = make([]sys.IOCB, a.o.DepthMax), make([]*sys.IOCB, 0, a.o.DepthMax)
+	a.entries, a.unsubmitted = make([]sys.IOCB, a.o.DepthMax), make([]*sys.IOCB, 0, a.o.DepthMax)
 	if a.eventfd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("store: disk engine aio: eventfd: %w (raise ulimit -n)", err)
 	}
@@ -45,8 +45,8 @@ func (a *aio) Submit(tag uint64, t *Transfer) bool {
 		a.grow(tag, t)
 		return true
 	}
-	n := len(a.list)
-	if n == cap(a.list) || n > 0 && a.list[0] != &a.entries[0] {
+	n := len(a.unsubmitted)
+	if n == cap(a.unsubmitted) || n > 0 && a.unsubmitted[0] != &a.entries[0] {
 		return false
 	}
 	e := &a.entries[n]
@@ -55,20 +55,20 @@ func (a *aio) Submit(tag uint64, t *Transfer) bool {
 	} else {
 		e.Write(tag, a.fds[t.File], t.Buf, t.Off, int(a.write), a.eventfd)
 	}
-	a.list = append(a.list, e)
+	a.unsubmitted = append(a.unsubmitted, e)
 	return true
 }
 
 func (a *aio) Flush() error {
-	rest := a.list
+	rest := a.unsubmitted
 	for len(rest) > 0 {
 		n, errno := a.ctx.Submit(rest)
-		a.made++
+		a.calls++
 		switch {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN: // no room until something completes
 			a.l.Again()
-			a.keep(rest)
+			a.keepRest(rest)
 			return nil
 		case errno != 0: // the error of the first entry
 			a.done.Push(Completion{rest[0].Data, -int32(errno)})
@@ -77,12 +77,14 @@ func (a *aio) Flush() error {
 		}
 		rest = rest[n:]
 	}
-	a.list = a.list[:0]
+	a.unsubmitted = a.unsubmitted[:0]
 	return nil
 }
 
-// keep moves the remaining entries to the front of the list.
-func (a *aio) keep(rest []*sys.IOCB) { a.list = a.list[:copy(a.list[:cap(a.list)], rest)] }
+// keepRest moves the remaining entries to the front of the list.
+func (a *aio) keepRest(rest []*sys.IOCB) {
+	a.unsubmitted = a.unsubmitted[:copy(a.unsubmitted[:cap(a.unsubmitted)], rest)]
+}
 
 // Poll implements loop.Member. It updates counters and finds nothing: the partition reaps.
 func (a *aio) Poll() int {
@@ -98,7 +100,7 @@ func (a *aio) Reap(done []Completion) int {
 	for n < len(done) && a.ctx.Ready() {
 		k := a.ctx.Reap(a.events[:min(len(a.events), len(done)-n)])
 		if !a.ctx.Mapped() {
-			a.made++
+			a.calls++
 		}
 		for _, e := range a.events[:k] {
 			done[n] = Completion{e.Data, int32(e.Res)}
@@ -123,7 +125,7 @@ func (a *aio) OnEvent(_ uint64, res int32, flags uint32) {
 
 // Arm checks for completions again. If the shared memory cannot be read, the eventfd suffices: the kernel writes to it after each completion.
 func (a *aio) Arm() (bool, error) {
-	return a.in.some.Load() || a.ctx != nil && a.ctx.Mapped() && a.ctx.Ready(), nil
+	return a.in.nonEmpty.Load() || a.ctx != nil && a.ctx.Mapped() && a.ctx.Ready(), nil
 }
 
 // Close frees the context.

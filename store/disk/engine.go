@@ -105,14 +105,14 @@ type engineBase struct {
 	write    uint32                 // RWF_DSYNC for durability flush
 	in       *inbox                 // completions from other threads
 	done     fifo.Queue[Completion] // completions from the loop itself
-	made     uint64                 // system calls of the loop's thread
+	calls    uint64                 // system calls of the loop's thread
 	reported uint64                 // system calls that are already in the loop's statistics
 }
 
 func (b *engineBase) OnEvent(uint64, int32, uint32) {}
 func (b *engineBase) Stage() error                  { return nil }
 func (b *engineBase) Fixed() (buffers, files bool)  { return false, false }
-func (b *engineBase) Calls() uint64                 { return b.made + b.in.wakes.Load() }
+func (b *engineBase) Calls() uint64                 { return b.calls + b.in.wakes.Load() }
 
 // reportCalls adds the increase of calls to the loop's count of system calls.
 func (b *engineBase) reportCalls(calls uint64) {
@@ -129,7 +129,7 @@ func (b *engineBase) Reap(done []Completion) int {
 // grow reserves file space in a new goroutine, because the engine cannot do it asynchronously. Slabs seldom grow.
 func (b *engineBase) grow(tag uint64, t *Transfer) {
 	fd, off, length := b.fds[t.File], t.Off, t.Length
-	b.made++
+	b.calls++
 	go func() {
 		c := [1]Completion{{tag, sys.Fallocate(fd, off, length)}}
 		b.in.put(c[:])
@@ -137,8 +137,8 @@ func (b *engineBase) grow(tag uint64, t *Transfer) {
 	}()
 }
 
-// now does a transfer, and blocks until it has ended. It returns the number of bytes, or -errno.
-func (t *Transfer) now(fd int, write uint32) int32 {
+// execute does a transfer, and blocks until it has ended. It returns the number of bytes, or -errno.
+func (t *Transfer) execute(fd int, write uint32) int32 {
 	switch {
 	case t.Op == Grow:
 		return sys.Fallocate(fd, t.Off, t.Length)
@@ -157,13 +157,13 @@ func popInto(done []Completion, q *fifo.Queue[Completion]) (n int) {
 }
 
 // inbox passes completions from other threads to the loop. Those threads add completions and then wake the loop. A loop that is about to
-// sleep publishes that, and then checks some again (the engine's Arm).
+// sleep publishes that, and then checks nonEmpty again (the engine's Arm).
 type inbox struct {
-	l     *loop.Loop
-	mu    sync.Mutex // of q
-	q     fifo.Queue[Completion]
-	some  atomic.Bool   // q is not empty; written under mu, read by the loop without
-	wakes atomic.Uint64 // system calls for waking the loop
+	l        *loop.Loop
+	mu       sync.Mutex // of q
+	q        fifo.Queue[Completion]
+	nonEmpty atomic.Bool   // q is not empty; written under mu, read by the loop without
+	wakes    atomic.Uint64 // system calls for waking the loop
 }
 
 func newInbox(l *loop.Loop, depth int) *inbox { return &inbox{l: l, q: fifo.Make[Completion](depth)} }
@@ -173,7 +173,7 @@ func (b *inbox) put(cs []Completion) {
 	for _, c := range cs {
 		b.q.Push(c)
 	}
-	b.some.Store(true)
+	b.nonEmpty.Store(true)
 	b.mu.Unlock()
 }
 
@@ -185,12 +185,12 @@ func (b *inbox) wake() {
 
 // pop moves completions to done, as many as fit, and returns their number. Only the loop calls it.
 func (b *inbox) pop(done []Completion) int {
-	if !b.some.Load() {
+	if !b.nonEmpty.Load() {
 		return 0
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := popInto(done, &b.q)
-	b.some.Store(b.q.Len() > 0)
+	b.nonEmpty.Store(b.q.Len() > 0)
 	return n
 }

@@ -90,8 +90,8 @@ func rounds(n int) int {
 	return n
 }
 
-// bed is an engine on a loop of its own with two files; it is the member that uses the engine, as a partition does.
-type bed struct {
+// testEngine is an engine on a loop of its own with two files; it is the member that uses the engine, as a partition does.
+type testEngine struct {
 	t     *testing.T
 	l     *loop.Loop
 	o     Options
@@ -112,10 +112,10 @@ const (
 	pageBytes = arena.PageBytes
 )
 
-// newBed opens file 0 for reading and writing and file 1 for reading; file 2 is none.
-func newBed(t *testing.T, s setting, shard, shards int) *bed {
+// newTestEngine opens file 0 for reading and writing and file 1 for reading; file 2 is none.
+func newTestEngine(t *testing.T, s setting, shard, shards int) *testEngine {
 	t.Helper()
-	b := &bed{t: t, o: s.o}
+	b := &testEngine{t: t, o: s.o}
 	b.o.Shard, b.o.Shards, b.o.Dir, b.o.DepthMax, b.o.WaitMax = shard, shards, t.TempDir(), 256, 100*time.Microsecond
 	b.o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	if err := b.o.Check(); err != nil {
@@ -161,9 +161,9 @@ func newBed(t *testing.T, s setting, shard, shards int) *bed {
 	return b
 }
 
-func (b *bed) OnEvent(uint64, int32, uint32) {}
+func (b *testEngine) OnEvent(uint64, int32, uint32) {}
 
-func (b *bed) Poll() (found int) {
+func (b *testEngine) Poll() (found int) {
 	for n := len(b.done); n == len(b.done); found += n {
 		n = b.e.Reap(b.done[:])
 		for _, c := range b.done[:n] {
@@ -175,7 +175,7 @@ func (b *bed) Poll() (found int) {
 	return found
 }
 
-func (b *bed) Stage() error {
+func (b *testEngine) Stage() error {
 	all, err := b.io.Stage()
 	if !all {
 		b.l.Again()
@@ -183,7 +183,7 @@ func (b *bed) Stage() error {
 	return err
 }
 
-func (b *bed) Close() bool {
+func (b *testEngine) Close() bool {
 	if b.io.Active() > 0 {
 		return false
 	}
@@ -197,7 +197,7 @@ func (b *bed) Close() bool {
 	return true
 }
 
-func (b *bed) stop() {
+func (b *testEngine) stop() {
 	b.t.Helper()
 	if err := b.l.Stop(); err != nil {
 		b.t.Fatal(err)
@@ -205,9 +205,9 @@ func (b *bed) stop() {
 }
 
 // page is the n-th page of memory, and as a transfer that of the file.
-func (b *bed) page(n int) []byte { return b.mem.Bytes()[n*pageBytes : (n+1)*pageBytes] }
+func (b *testEngine) page(n int) []byte { return b.mem.Bytes()[n*pageBytes : (n+1)*pageBytes] }
 
-func (b *bed) pages(op Op, n, count int) io {
+func (b *testEngine) pages(op Op, n, count int) io {
 	return io{Transfer{Op: op, Buf: b.mem.Bytes()[n*pageBytes : (n+count)*pageBytes], Off: int64(n) * pageBytes}, n}
 }
 
@@ -217,11 +217,11 @@ type io struct {
 	page int
 }
 
-// begin is for the loop.
-func (b *bed) begin(t io) { b.under[b.io.Begin(t.Transfer)] = t.page }
+// begin begins a transfer. Only the loop may call it.
+func (b *testEngine) begin(t io) { b.under[b.io.Begin(t.Transfer)] = t.page }
 
 // do runs transfers, all at the same time, and gives each one's error by its number.
-func (b *bed) do(ts ...io) map[int]syscall.Errno {
+func (b *testEngine) do(ts ...io) map[int]syscall.Errno {
 	b.t.Helper()
 	errs := map[int]syscall.Errno{}
 	done := make(chan struct{})
@@ -248,7 +248,7 @@ func (b *bed) do(ts ...io) map[int]syscall.Errno {
 	return errs
 }
 
-func (b *bed) mustDo(ts ...io) {
+func (b *testEngine) mustDo(ts ...io) {
 	b.t.Helper()
 	for n, errno := range b.do(ts...) {
 		if errno != 0 {
@@ -261,7 +261,7 @@ func TestEngineReadsWhatItWrote(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
 		for _, durable := range []bool{false, true} {
 			s.o.Durable = durable
-			b := newBed(t, s, 0, 1)
+			b := newTestEngine(t, s, 0, 1)
 			rng := rand.New(rand.NewPCG(1, 5))
 			for range rounds(10) {
 				var writes, reads []io
@@ -292,9 +292,9 @@ func TestEngineReadsWhatItWrote(t *testing.T) {
 	})
 }
 
-func TestEngineTellsOfErrors(t *testing.T) {
+func TestEngineReportsErrors(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
-		b := newBed(t, s, 0, 1)
+		b := newTestEngine(t, s, 0, 1)
 		defer b.stop()
 		end := b.pages(Read, 0, 1)
 		end.Off = bedPages * pageBytes
@@ -325,7 +325,7 @@ func TestEngineTellsOfErrors(t *testing.T) {
 
 func TestEngineReservesSpace(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
-		b := newBed(t, s, 0, 1)
+		b := newTestEngine(t, s, 0, 1)
 		defer b.stop()
 		grow := io{Transfer{Op: Grow, Off: bedPages * pageBytes, Length: 1 << 20}, bedPages}
 		b.mustDo(grow, b.pages(Write, 0, 1), b.pages(Read, 1, 1))
@@ -339,13 +339,13 @@ func TestEngineReservesSpace(t *testing.T) {
 	})
 }
 
-// A loop in each wait policy hears of every single completion, when nothing else is there to wake it.
+// With each wait policy, every completion wakes the loop, also if no other event does.
 func TestEngineLosesNoWakeUp(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
 		for _, wait := range []loop.Wait{loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid} {
 			t.Run(wait.String(), func(t *testing.T) {
 				s.lo.Wait = wait
-				b := newBed(t, s, 0, 1)
+				b := newTestEngine(t, s, 0, 1)
 				defer b.stop()
 				left := rounds(10_000)
 				if strings.Contains(s.name, ",") {
@@ -385,7 +385,7 @@ func TestEngineClosesInOrder(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T, s setting) {
 		before := runtime.NumGoroutine()
 		for range 5 {
-			b := newBed(t, s, 0, 1)
+			b := newTestEngine(t, s, 0, 1)
 			var ended atomic.Int32
 			if err := b.l.Call(func() {
 				b.ended = func(int, syscall.Errno) { ended.Add(1) }
@@ -416,9 +416,9 @@ func TestEnginesAreShared(t *testing.T) {
 	onEngines(t, slices.DeleteFunc(slices.Clone(settings), alone), func(t *testing.T, s setting) {
 		const shards = 3
 		s.o.Shared = new(Shared)
-		beds := make([]*bed, shards)
+		beds := make([]*testEngine, shards)
 		for i := range beds {
-			beds[i] = newBed(t, s, i, shards)
+			beds[i] = newTestEngine(t, s, i, shards)
 		}
 		use := func(i int) error {
 			b := beds[i]
@@ -454,7 +454,7 @@ func TestEnginesAreShared(t *testing.T) {
 		together(0, 1, 2)
 		beds[1].stop()
 		together(0, 2)
-		beds[1] = newBed(t, s, 1, shards) // again
+		beds[1] = newTestEngine(t, s, 1, shards) // again
 		together(0, 1, 2)
 		for _, b := range beds {
 			b.stop()

@@ -19,12 +19,12 @@ type faultyDisk struct {
 	Disk
 	l       *loop.Loop
 	fault   func(write bool) Fault
-	late    []lateIO              // like results and ended, bounded by the transfers in flight
+	delayed []delayedIO           // like results and ended, bounded by the transfers in flight
 	results map[uint64]Completion // by tag: results that replace the disk's
 	ended   []Completion          // completions of transfers that the disk never got
 }
 
-type lateIO struct {
+type delayedIO struct {
 	queuedIO
 	due int64
 }
@@ -48,14 +48,14 @@ func (d *faultyDisk) Submit(tag uint64, t *Transfer) bool {
 		}
 		d.results[tag] = c
 	}
-	d.late = append(d.late, lateIO{queuedIO{tag, t}, loop.Nanos() + int64(f.Wait)})
+	d.delayed = append(d.delayed, delayedIO{queuedIO{tag, t}, loop.Nanos() + int64(f.Wait)})
 	return true
 }
 
 // Flush passes the transfers that are due to the disk.
 func (d *faultyDisk) Flush() error {
-	now, keep := loop.Nanos(), d.late[:0]
-	for _, q := range d.late {
+	now, keep := loop.Nanos(), d.delayed[:0]
+	for _, q := range d.delayed {
 		switch {
 		case q.due > now:
 			d.l.WakeAt(q.due)
@@ -65,7 +65,7 @@ func (d *faultyDisk) Flush() error {
 			keep = append(keep, q)
 		}
 	}
-	d.late = keep
+	d.delayed = keep
 	return d.Disk.Flush()
 }
 

@@ -40,7 +40,7 @@ func (p *pool) work() {
 	defer p.workers.Done()
 	var c [1]Completion
 	for j := range p.jobs {
-		c[0] = Completion{j.tag, j.t.now(p.fds[j.t.File], p.write)}
+		c[0] = Completion{j.tag, j.t.execute(p.fds[j.t.File], p.write)}
 		p.in.put(c[:])
 		p.in.wake()
 	}
@@ -48,7 +48,7 @@ func (p *pool) work() {
 
 func (p *pool) Submit(tag uint64, t *Transfer) bool {
 	p.jobs <- poolJob{tag, *t}
-	p.made++
+	p.calls++
 	return true
 }
 
@@ -61,7 +61,7 @@ func (p *pool) Poll() int {
 }
 
 // Arm implements loop.Armer: it checks for completions again.
-func (p *pool) Arm() (bool, error) { return p.in.some.Load(), nil }
+func (p *pool) Arm() (bool, error) { return p.in.nonEmpty.Load(), nil }
 
 // Close ends the goroutines. No transfer is in flight.
 func (p *pool) Close() bool {

@@ -32,13 +32,13 @@ func (s *syncDisk) Submit(tag uint64, t *Transfer) bool {
 
 func (s *syncDisk) Flush() error {
 	for _, q := range s.queue {
-		s.done.Push(Completion{q.tag, q.t.now(s.fds[q.t.File], s.write)})
-		s.made++
+		s.done.Push(Completion{q.tag, q.t.execute(s.fds[q.t.File], s.write)})
+		s.calls++
 	}
 	if len(s.queue) > 0 {
 		s.queue = s.queue[:0]
 		s.l.Again()
-		s.reportCalls(s.made)
+		s.reportCalls(s.calls)
 	}
 	return nil
 }

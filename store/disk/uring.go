@@ -70,7 +70,7 @@ func (u *uring) Flush() error {
 			if err := u.r.Submit(); err != nil {
 				return err
 			}
-			u.counted()
+			u.countCalls()
 		}
 		if u.inFlight > 0 {
 			u.l.Again() // with IOPOLL no event announces completions
@@ -83,23 +83,23 @@ func (u *uring) Flush() error {
 	return nil
 }
 
-// counted counts the system calls at a turn's end that submitted transfers: at most one, unless the queue was full. With SQPOLL
+// countCalls counts the system calls at a turn's end that submitted transfers: at most one, unless the queue was full. With SQPOLL
 // there is one only if the loop went to sleep, or had to wake the kernel's thread.
-func (u *uring) counted() {
-	u.made += u.r.Enters - u.entered
+func (u *uring) countCalls() {
+	u.calls += u.r.Enters - u.entered
 	u.staged = false
 }
 
 // Poll implements loop.Member. It updates counters, and with IOPOLL polls the device. It finds nothing: the partition reaps.
 func (u *uring) Poll() int {
 	if u.staged {
-		u.counted()
+		u.countCalls()
 	}
 	if !u.own {
 		return 0
 	}
 	if u.inFlight > 0 {
-		u.made++
+		u.calls++
 		u.err = u.r.Enter(0, 0)
 		u.reap()
 	}
@@ -126,7 +126,7 @@ func (u *uring) OnEvent(tag uint64, res int32, _ uint32) {
 }
 
 // Arm implements loop.Armer. It checks for completions of goroutines: with IOPOLL, slabs grow in one.
-func (u *uring) Arm() (bool, error) { return u.in.some.Load(), nil }
+func (u *uring) Arm() (bool, error) { return u.in.nonEmpty.Load(), nil }
 
 // Close unregisters memory and files.
 func (u *uring) Close() bool {

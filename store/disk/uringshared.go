@@ -14,10 +14,10 @@ import (
 // queued is the common part of the engines whose completions another thread reaps. A turn's transfers wait for Flush.
 type queued struct {
 	engineBase
-	sqe   entries
-	queue []queuedIO
-	left  bool     // the kernel has not consumed all submitted entries
-	by    *reaping // the reaping thread; nil before Open and after Close
+	sqe        entries
+	queue      []queuedIO
+	unconsumed bool     // the kernel has not consumed all submitted entries
+	thread     *reaping // the reaping thread; nil before Open and after Close
 }
 
 // reaping is the state of a thread that reaps for all partitions.
@@ -45,10 +45,10 @@ func (q *queued) send(r *ring.Ring, mark uint64) error {
 		n++
 	}
 	err := r.Submit()
-	q.made += r.Enters - was
+	q.calls += r.Enters - was
 	q.queue = q.queue[:copy(q.queue, q.queue[n:])]
-	q.left = r.Pending() > 0
-	if q.left || len(q.queue) > 0 {
+	q.unconsumed = r.Pending() > 0
+	if q.unconsumed || len(q.queue) > 0 {
 		q.l.Again()
 	}
 	return err
@@ -61,17 +61,17 @@ func (q *queued) Submit(tag uint64, t *Transfer) bool {
 
 // waiting reports whether there are transfers to send. Its error is that of the reaping thread.
 func (q *queued) waiting() (bool, error) {
-	if f := q.by.failed.Load(); f != nil {
+	if f := q.thread.failed.Load(); f != nil {
 		return false, *f
 	}
-	return len(q.queue) > 0 || q.left, nil
+	return len(q.queue) > 0 || q.unconsumed, nil
 }
 
 // Calls returns this partition's system calls. The first partition's include those of the reaping thread.
 func (q *queued) Calls() uint64 {
 	n := q.engineBase.Calls()
-	if q.o.Shard == 0 && q.by != nil {
-		n += q.by.waits.Load()
+	if q.o.Shard == 0 && q.thread != nil {
+		n += q.thread.waits.Load()
 	}
 	return n
 }
@@ -92,13 +92,13 @@ func idle(r *ring.Ring) string {
 
 // Arm implements loop.Armer: it checks for completions again.
 func (q *queued) Arm() (bool, error) {
-	if q.by == nil {
+	if q.thread == nil {
 		return false, nil
 	}
-	if f := q.by.failed.Load(); f != nil {
+	if f := q.thread.failed.Load(); f != nil {
 		return false, *f
 	}
-	return q.in.some.Load(), nil
+	return q.in.nonEmpty.Load(), nil
 }
 
 // uringShared is the disk of a partition that shares one ring with all others. A lock protects submission; one thread reaps.
@@ -217,7 +217,7 @@ func (u *uringShared) Open(id loop.MemberID, fds []int, bufs [][]byte) error {
 		return err
 	}
 	s := e.shared
-	u.ring, u.by = s, &s.reaping
+	u.ring, u.thread = s, &s.reaping
 	s.boxes[u.o.Shard].Store(u.in)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,7 +260,7 @@ func (u *uringShared) Close() bool {
 		_ = s.r.SetFiles(u.sqe.firstFile, slices.Repeat([]int{-1}, len(u.fds)))
 	}
 	s.mu.Unlock()
-	u.ring, u.by = nil, nil
+	u.ring, u.thread = nil, nil
 	u.o.Shared.leave()
 	return true
 }

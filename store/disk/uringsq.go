@@ -29,15 +29,15 @@ type reaper struct {
 	reaping
 	epfd, stopfd int
 
-	mu    sync.Mutex // protects lines; held while the thread reaps, so that it uses no ring that was removed
-	lines []*uringSQ // by shard; nil: none
+	mu         sync.Mutex // protects lines; held while the thread reaps, so that it uses no ring that was removed
+	partitions []*uringSQ // by shard; nil: none
 }
 
 // reaperStop is the tag of stopfd in the epoll set; the others are shards.
 const reaperStop = 1 << 32
 
 func newReaper(shards int) (*reaper, error) {
-	r := &reaper{lines: make([]*uringSQ, shards), reaping: reaping{ended: make(chan struct{})}}
+	r := &reaper{partitions: make([]*uringSQ, shards), reaping: reaping{ended: make(chan struct{})}}
 	fail := func(err error) (*reaper, error) {
 		return nil, fmt.Errorf("store: disk engine uring-sq: %w (raise ulimit -n)", err)
 	}
@@ -93,7 +93,7 @@ func (r *reaper) fail(err error) {
 	r.failed.Store(&err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, u := range r.lines {
+	for _, u := range r.partitions {
 		if u != nil {
 			u.in.wake()
 		}
@@ -104,7 +104,7 @@ func (r *reaper) fail(err error) {
 func (r *reaper) drain(shard int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	u := r.lines[shard]
+	u := r.partitions[shard]
 	if u == nil {
 		return
 	}
@@ -140,9 +140,9 @@ func (u *uringSQ) Open(id loop.MemberID, fds []int, bufs [][]byte) (err error) {
 		u.ring = nil
 		return err
 	}
-	u.reaper, u.by = e.reaper, &e.reaper.reaping
+	u.reaper, u.thread = e.reaper, &e.reaper.reaping
 	u.reaper.mu.Lock()
-	u.reaper.lines[u.o.Shard] = u
+	u.reaper.partitions[u.o.Shard] = u
 	u.reaper.mu.Unlock()
 	if err := u.reaper.watch(u.ring.Fd(), uint64(u.o.Shard)); err != nil {
 		u.Close()
@@ -169,11 +169,11 @@ func (u *uringSQ) Close() bool {
 	r := u.reaper
 	_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_DEL, u.ring.Fd(), nil)
 	r.mu.Lock()
-	r.lines[u.o.Shard] = nil
+	r.partitions[u.o.Shard] = nil
 	r.mu.Unlock()
 	u.ring.Unregister()
 	_ = u.ring.Close()
-	u.ring, u.reaper, u.by = nil, nil, nil
+	u.ring, u.reaper, u.thread = nil, nil, nil
 	u.o.Shared.leave()
 	return true
 }

@@ -25,14 +25,14 @@ const KeyBytesMax = 1024
 //
 // An Index belongs to one goroutine at a time: that of its partition's loop.
 type Index struct {
-	heap   keyHeap
-	leaves nodePool[leaf]
-	inners nodePool[inner]
-	prefix []byte // shared by all keys; they may share more bytes
-	root   uint32 // 0 when there are no keys
-	height int    // inner levels above the leaves
-	n      int    // keys
-	gone   uint32 // number of deletes: while it stays the same, no record number was reused for another key
+	heap    keyHeap
+	leaves  nodePool[leaf]
+	inners  nodePool[inner]
+	prefix  []byte // shared by all keys; they may share more bytes
+	root    uint32 // 0 when there are no keys
+	height  int    // inner levels above the leaves
+	n       int    // keys
+	deletes uint32 // number of deletes: while it stays the same, no record number was reused for another key
 }
 
 // leafKeys and innerKeys are the most keys in a node. They make a leaf 512 bytes and an inner node 2 KiB. With 126 or 30 keys in a
@@ -88,14 +88,14 @@ func (x *Index) reset() { x.root, x.height, x.n, x.prefix = 0, 0, 0, x.prefix[:0
 // Key returns a record's key, 1 to KeyBytesMax bytes, without a copy. It is valid until the record is deleted, and must not be changed.
 func (x *Index) Key(rec uint32) []byte { return x.heap.record(rec) }
 
-// At returns the place of a record's item: the class of its slot, and the slot's number in that class. Both are 0 for a new record.
-func (x *Index) At(rec uint32) (class uint8, slot uint32) {
+// Place returns the place of a record's item: the class of its slot, and the slot's number in that class. Both are 0 for a new record.
+func (x *Index) Place(rec uint32) (class uint8, slot uint32) {
 	b := x.heap.at(rec)
 	return b[headClass], binary.LittleEndian.Uint32(b[headSlot:])
 }
 
-// Put sets a record's place.
-func (x *Index) Put(rec uint32, class uint8, slot uint32) {
+// SetPlace sets a record's place.
+func (x *Index) SetPlace(rec uint32, class uint8, slot uint32) {
 	b := x.heap.at(rec)
 	binary.LittleEndian.PutUint32(b[headSlot:], slot)
 	b[headClass] = class
@@ -212,14 +212,14 @@ func (x *Index) childOf(nd *inner, key []byte) int {
 	return lo
 }
 
-// side compares a key with the prefix that all keys share: 0 if the key has it, else below or above 0.
-func (x *Index) side(key []byte) int {
+// comparePrefix compares a key with the prefix that all keys share: 0 if the key has it, else below or above 0.
+func (x *Index) comparePrefix(key []byte) int {
 	return bytes.Compare(key[:min(len(key), len(x.prefix))], x.prefix)
 }
 
 // Find returns a key's record. ok is false if the index does not have the key.
 func (x *Index) Find(key []byte) (rec uint32, ok bool) {
-	if x.n == 0 || x.side(key) != 0 {
+	if x.n == 0 || x.comparePrefix(key) != 0 {
 		return 0, false
 	}
 	l := x.leaves.at(x.leafOf(key))
@@ -230,11 +230,11 @@ func (x *Index) Find(key []byte) (rec uint32, ok bool) {
 	return numberOf(l.entry[i]), true
 }
 
-// Lead returns the leaf to which a key belongs; 0: the index does not have the key. Lead and Guess are a Find in two steps, for callers with several
+// FindLeaf returns the leaf to which a key belongs; 0: the index does not have the key. FindLeaf and Candidate are a Find in two steps, for callers with several
 // keys: each step prefetches the memory that the next step reads, so the cache misses of different keys overlap. The index must not change between
 // the steps.
-func (x *Index) Lead(key []byte) (leaf uint32) {
-	if x.n == 0 || x.side(key) != 0 {
+func (x *Index) FindLeaf(key []byte) (leaf uint32) {
+	if x.n == 0 || x.comparePrefix(key) != 0 {
 		return 0
 	}
 	leaf = x.leafOf(key)
@@ -242,9 +242,9 @@ func (x *Index) Lead(key []byte) (leaf uint32) {
 	return leaf
 }
 
-// Guess returns the first record of a leaf whose cached bytes equal those of key; 0: the index does not have key. The caller must compare the whole keys.
+// Candidate returns the first record of a leaf whose cached bytes equal those of key; 0: the index does not have key. The caller must compare the whole keys.
 // If they differ, another record may still have the key, and the caller must call Find.
-func (x *Index) Guess(leaf uint32, key []byte) (rec uint32) {
+func (x *Index) Candidate(leaf uint32, key []byte) (rec uint32) {
 	l := x.leaves.at(leaf)
 	want := cached(key, int(l.skip))
 	i := rank(l.entry[:], want)
@@ -257,7 +257,7 @@ func (x *Index) Guess(leaf uint32, key []byte) (rec uint32) {
 }
 
 // Deletes returns the number of deletes, modulo 2^32. While it stays the same, no record number was reused for another key.
-func (x *Index) Deletes() uint32 { return x.gone }
+func (x *Index) Deletes() uint32 { return x.deletes }
 
 func (x *Index) leafOf(key []byte) uint32 {
 	at := x.root
@@ -279,7 +279,7 @@ func (x *Index) Seek(key []byte, after bool) Cursor {
 	if x.n == 0 {
 		return Cursor{}
 	}
-	switch side := x.side(key); {
+	switch side := x.comparePrefix(key); {
 	case side < 0:
 		return Cursor{leaf: x.firstLeaf()}
 	case side > 0:
@@ -377,7 +377,7 @@ func (x *Index) Insert(key []byte) (rec uint32, ok bool) {
 	if rec, ok = x.heap.addRecord(key); !ok {
 		return 0, false
 	}
-	if !x.enter(key, rec) {
+	if !x.add(key, rec) {
 		x.heap.freeRecord(rec)
 		return 0, false
 	}
@@ -385,11 +385,11 @@ func (x *Index) Insert(key []byte) (rec uint32, ok bool) {
 	return rec, true
 }
 
-func (x *Index) enter(key []byte, rec uint32) bool {
+func (x *Index) add(key []byte, rec uint32) bool {
 	if x.n == 0 {
 		return x.begin(key, rec)
 	}
-	if x.side(key) != 0 {
+	if x.comparePrefix(key) != 0 {
 		x.shortenPrefix(sharedBytes(key, x.prefix))
 	}
 	for p := (path{}); ; {
@@ -514,15 +514,15 @@ func (x *Index) makeRoom(p *path, at uint32, key []byte) bool {
 			d--
 		}
 		if d <= 0 {
-			return x.raise()
+			return x.addRoot()
 		}
 		return x.splitInner(p, d)
 	}
 	return x.splitLeaf(p, at, keep, key)
 }
 
-// raise adds a new root above the old one, which is full.
-func (x *Index) raise() bool {
+// addRoot adds a new root above the old one, which is full.
+func (x *Index) addRoot() bool {
 	if x.height == heightMax {
 		panic("index: an index of that height cannot be")
 	}
@@ -546,13 +546,13 @@ func (x *Index) spread(p *path) bool {
 	nd := x.inners.at(p.at[d])
 	c := p.child[d]
 	if c < int(nd.n) && x.leaves.at(nd.childAt(c+1)).n <= spreadMax {
-		return x.even(p, d, c)
+		return x.balance(p, d, c)
 	}
-	return c > 0 && x.leaves.at(nd.childAt(c-1)).n <= spreadMax && x.even(p, d, c-1)
+	return c > 0 && x.leaves.at(nd.childAt(c-1)).n <= spreadMax && x.balance(p, d, c-1)
 }
 
-// even moves keys between the leaves c and c+1 of a path's last inner node, so that both have as many.
-func (x *Index) even(p *path, d, c int) bool {
+// balance moves keys between the leaves c and c+1 of a path's last inner node, so that both have as many.
+func (x *Index) balance(p *path, d, c int) bool {
 	nd := x.inners.at(p.at[d])
 	a, b := x.leaves.at(nd.childAt(c)), x.leaves.at(nd.childAt(c+1))
 	skip := int(min(a.skip, b.skip)) // all keys between the two leaves share it, too
@@ -570,8 +570,8 @@ func (x *Index) even(p *path, d, c int) bool {
 	b.vacate(copy(b.entry[:], both[keep:n]))
 	x.heap.freeSeparator(nd.separator[c])
 	x.setSeparator(nd, c, separator)
-	x.sharpen(p, d, c)
-	x.sharpen(p, d, c+1)
+	x.improveCache(p, d, c)
+	x.improveCache(p, d, c+1)
 	return true
 }
 
@@ -601,8 +601,8 @@ func (x *Index) splitLeaf(p *path, at uint32, keep int, key []byte) bool {
 	l.next = right
 	d := x.height - 1
 	x.insertChild(x.inners.at(p.at[d]), p.child[d], separator, right)
-	x.sharpen(p, d, p.child[d])
-	x.sharpen(p, d, p.child[d]+1)
+	x.improveCache(p, d, p.child[d])
+	x.improveCache(p, d, p.child[d]+1)
 	return true
 }
 
@@ -634,11 +634,11 @@ func (x *Index) cache(nd *inner, skip int) {
 	}
 }
 
-// sharpen changes the bytes that a leaf, child c of a path's last inner node, caches, if the present ones do not distinguish its
+// improveCache changes the bytes that a leaf, child c of a path's last inner node, caches, if the present ones do not distinguish its
 // keys and later bytes can. It does not read the keys if the present ones suffice.
-func (x *Index) sharpen(p *path, d, c int) {
+func (x *Index) improveCache(p *path, d, c int) {
 	l := x.leaves.at(x.inners.at(p.at[d]).childAt(c))
-	if !l.blunt() {
+	if !l.ambiguous() {
 		return
 	}
 	if skip := x.sharedBetween(x.low(p, d, c), x.high(p, d, c)); skip > int(l.skip) {
@@ -646,8 +646,8 @@ func (x *Index) sharpen(p *path, d, c int) {
 	}
 }
 
-// blunt reports whether more than one in 8 keys has the cached bytes of the one before.
-func (l *leaf) blunt() bool {
+// ambiguous reports whether more than one in 8 keys has the cached bytes of the one before.
+func (l *leaf) ambiguous() bool {
 	same := 0
 	for i := 1; i < int(l.n); i++ {
 		if (l.entry[i]^l.entry[i-1])&cachedMask == 0 {
@@ -724,7 +724,7 @@ func (x *Index) Delete(rec uint32) {
 	}
 	x.heap.freeRecord(rec)
 	x.n--
-	x.gone++
+	x.deletes++
 }
 
 func (x *Index) positionOf(l *leaf, key []byte, rec uint32) int {

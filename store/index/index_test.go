@@ -53,7 +53,7 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 					if rec, ok = x.Insert([]byte(k)); !ok {
 						t.Fatal("no memory")
 					}
-					x.Put(rec, 0, uint32(i))
+					x.SetPlace(rec, 0, uint32(i))
 					want[k] = uint32(i)
 				case rng.IntN(2) == 0 || i > 30_000:
 					x.Delete(rec)
@@ -79,7 +79,7 @@ func TestIndexDoesWhatASortedMapDoes(t *testing.T) {
 }
 
 func slotOf(x *Index, rec uint32) uint32 {
-	_, slot := x.At(rec)
+	_, slot := x.Place(rec)
 	return slot
 }
 
@@ -246,7 +246,7 @@ func changeLoaded(t *testing.T, x *Index, want map[string]uint32, key func(*rand
 			x.Delete(rec)
 			delete(want, k)
 		} else if rec, ok = x.Insert([]byte(k)); ok {
-			x.Put(rec, 0, i)
+			x.SetPlace(rec, 0, i)
 			want[k] = i
 		}
 	}
@@ -297,7 +297,7 @@ func TestIndexDoesNotAllocate(t *testing.T) {
 		if !ok {
 			t.Fatal("a key is not there")
 		}
-		x.Put(rec, 1, uint32(i))
+		x.SetPlace(rec, 1, uint32(i))
 		x.SetFlags(rec, 1)
 		c := x.Seek(key[:], true)
 		x.Next(&c)

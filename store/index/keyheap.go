@@ -20,7 +20,7 @@ type keyHeap struct {
 	arenas []*arena.Arena
 	used   int                                              // bytes of the last chunk
 	inUse  int                                              // bytes in blobs
-	spare  [(headBytes+KeyBytesMax)/keyUnitBytes + 1]uint32 // by number of units: the last freed blob, which contains the number of the one freed before. 0: none
+	freed  [(headBytes+KeyBytesMax)/keyUnitBytes + 1]uint32 // by number of units: the last freed blob, which contains the number of the one freed before. 0: none
 }
 
 const (
@@ -53,8 +53,8 @@ func (h *keyHeap) at(ref uint32) []byte {
 // alloc returns the number of a blob with room for n bytes, never 0; ok is false if there is no memory.
 func (h *keyHeap) alloc(n int) (ref uint32, ok bool) {
 	u := keyUnits(n)
-	if ref = h.spare[u]; ref != 0 {
-		h.spare[u] = binary.LittleEndian.Uint32(h.at(ref))
+	if ref = h.freed[u]; ref != 0 {
+		h.freed[u] = binary.LittleEndian.Uint32(h.at(ref))
 	} else if ref, ok = h.fresh(u); !ok {
 		return 0, false
 	}
@@ -92,8 +92,8 @@ func (h *keyHeap) fresh(units int) (ref uint32, ok bool) {
 // free frees a blob of n bytes, for reuse by a blob with as many units.
 func (h *keyHeap) free(ref uint32, n int) {
 	u := keyUnits(n)
-	binary.LittleEndian.PutUint32(h.at(ref), h.spare[u])
-	h.spare[u] = ref
+	binary.LittleEndian.PutUint32(h.at(ref), h.freed[u])
+	h.freed[u] = ref
 	h.inUse -= u * keyUnitBytes
 }
 
@@ -106,13 +106,13 @@ func (h *keyHeap) addRecord(key []byte) (rec uint32, ok bool) {
 	clear(b[:headBytes])
 	binary.LittleEndian.PutUint16(b[headKeyBytes:], uint16(len(key)))
 	copy(b[headBytes:], key)
-	word, bit := h.begin(rec)
+	word, bit := h.beginBit(rec)
 	*word |= bit
 	return rec, true
 }
 
-// begin returns the bit of a record in the bitmap.
-func (h *keyHeap) begin(rec uint32) (word *uint64, bit uint64) {
+// beginBit returns the bit of a record in the bitmap.
+func (h *keyHeap) beginBit(rec uint32) (word *uint64, bit uint64) {
 	return &h.begins[rec>>keyChunkShift][rec&keyChunkMask/64], 1 << (rec % 64)
 }
 
@@ -133,7 +133,7 @@ func (h *keyHeap) before(mark *uint32, steps *int) (ok bool) {
 	for *mark > 0 && *steps > 0 {
 		*steps--
 		n := *mark - 1 // the highest to look at
-		word, _ := h.begin(n)
+		word, _ := h.beginBit(n)
 		if w := *word << (63 - n%64); w != 0 {
 			*mark = n - uint32(bits.LeadingZeros64(w))
 			return true
@@ -150,7 +150,7 @@ func (h *keyHeap) record(rec uint32) []byte {
 }
 
 func (h *keyHeap) freeRecord(rec uint32) {
-	word, bit := h.begin(rec)
+	word, bit := h.beginBit(rec)
 	*word &^= bit
 	h.free(rec, headBytes+len(h.record(rec)))
 }

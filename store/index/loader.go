@@ -28,7 +28,7 @@ type loadEntry struct {
 	rec    uint32
 }
 
-// Copy is one copy of a key's item: its place (see Index.At) and its sequence number.
+// Copy is one copy of a key's item: its place (see Index.Place) and its sequence number.
 type Copy struct {
 	Class uint8
 	Slot  uint32
@@ -72,11 +72,11 @@ func (ld *Loader) Add(key []byte, c Copy, flags Flags) (ok bool) {
 		x.heap.freeRecord(rec)
 		return false
 	}
-	x.Put(rec, c.Class, c.Slot)
+	x.SetPlace(rec, c.Class, c.Slot)
 	x.SetFlags(rec, flags)
 	if len(ld.runs) == 1 && len(r.entry) == 0 {
 		x.prefix = append(x.prefix[:0], key...)
-	} else if x.side(key) != 0 {
+	} else if x.comparePrefix(key) != 0 {
 		x.prefix = x.prefix[:sharedBytes(key, x.prefix)]
 	}
 	r.entry = append(r.entry, loadEntry{seq: c.Seq, rec: rec})
@@ -199,7 +199,7 @@ func (ld *Loader) Finish(lost func(key []byte, flags Flags, c, later Copy)) (ok 
 }
 
 func (ld *Loader) copyOf(e loadEntry) Copy {
-	class, slot := ld.x.At(e.rec)
+	class, slot := ld.x.Place(e.rec)
 	return Copy{class, slot, e.seq}
 }
 
@@ -244,17 +244,17 @@ func newMerge(ld *Loader) *merge {
 		}
 		h.advance()
 	}
-	m.tree[0] = m.play(1)
+	m.tree[0] = m.winner(1)
 	return m
 }
 
-// play returns the winner below a node of the tree. The leaves are the nodes from len(heads) on.
-func (m *merge) play(node int) int32 {
+// winner returns the winner below a node of the tree. The leaves are the nodes from len(heads) on.
+func (m *merge) winner(node int) int32 {
 	k := len(m.heads)
 	if node >= k {
 		return int32(node - k)
 	}
-	a, b := m.play(2*node), m.play(2*node+1)
+	a, b := m.winner(2*node), m.winner(2*node+1)
 	if m.before(b, a) {
 		a, b = b, a
 	}
@@ -338,7 +338,7 @@ func (b *builder) leaf(high uint32) bool {
 		l.entry[i] = e.cached<<(8*(known-len(x.prefix)))&cachedMask | uint64(e.rec)
 	}
 	l.n = uint16(b.n)
-	if skip > known && l.blunt() {
+	if skip > known && l.ambiguous() {
 		x.cacheLeaf(l, skip)
 	}
 	if n := len(b.children); n > 0 {

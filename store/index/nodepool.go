@@ -56,7 +56,7 @@ type nodePool[T any] struct {
 	shift     uint8 // log2 of the nodes in a chunk
 	mask      uint32
 	next      uint32
-	spare     []uint32 // freed numbers
+	freed     []uint32 // freed numbers
 }
 
 func newNodePool[T any]() nodePool[T] {
@@ -69,9 +69,9 @@ func (p *nodePool[T]) at(i uint32) *T { return &p.chunks[i>>p.shift][i&p.mask] }
 
 // add returns the number of an unused node. Its content is zero, or that from when it was freed. ok is false if there is no memory.
 func (p *nodePool[T]) add() (i uint32, ok bool) {
-	if n := len(p.spare); n > 0 {
-		i = p.spare[n-1]
-		p.spare = p.spare[:n-1]
+	if n := len(p.freed); n > 0 {
+		i = p.freed[n-1]
+		p.freed = p.freed[:n-1]
 		return i, true
 	}
 	if int(p.next>>p.shift) == len(p.chunks) {
@@ -86,14 +86,14 @@ func (p *nodePool[T]) add() (i uint32, ok bool) {
 	return p.next - 1, true
 }
 
-func (p *nodePool[T]) free(i uint32) { p.spare = append(p.spare, i) }
+func (p *nodePool[T]) free(i uint32) { p.freed = append(p.freed, i) }
 
 // inUse returns the number of nodes that were added and not freed.
-func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.spare) }
+func (p *nodePool[T]) inUse() int { return int(p.next) - 1 - len(p.freed) }
 
 func (p *nodePool[T]) bytes() int {
 	used := int((p.next-1)&p.mask+1) * p.nodeBytes
-	return indexChunksBytes(len(p.chunks), used) + cap(p.spare)*4
+	return indexChunksBytes(len(p.chunks), used) + cap(p.freed)*4
 }
 
 func (p *nodePool[T]) close() {

@@ -1,0 +1,63 @@
+package manual
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kvwire/kvwire/factor"
+)
+
+func commands() []Command {
+	v := factor.NewValues()
+	bench := pflag.NewFlagSet("kvwire bench", pflag.ContinueOnError)
+	factor.All.Bind(bench, &v, factor.Any(factor.Bench|factor.Load|factor.Server))
+	bench.Bool("json", false, "print JSON")
+	return []Command{
+		{Name: "bench", Short: "one run", Help: "Examples:\n  kvwire bench\n.dotted\\", Flags: bench},
+		{Name: "serve", Short: "serve a store", Flags: pflag.NewFlagSet("kvwire serve", pflag.ContinueOnError)},
+	}
+}
+
+func TestCompletionOf(t *testing.T) {
+	for _, c := range []struct {
+		words []string
+		want  []string // without descriptions
+	}{
+		{nil, []string{"bench", "serve"}},
+		{[]string{"s"}, []string{"serve"}},
+		{[]string{"bench", "--transport", ""}, factor.All.Find("transport").Words},
+		{[]string{"bench", "--transport", "u"}, []string{"uring"}},
+		{[]string{"bench", "--rdma-ver"}, []string{"--rdma-verb"}},
+		{[]string{"bench", "--json", "--js"}, []string{"--json"}}, // a switch has no value
+		{[]string{"bench", "--dir", ""}, nil},                     // a file name
+		{[]string{"bench", ""}, nil},
+		{[]string{"nonsense", "--"}, nil},
+	} {
+		var got []string
+		for _, f := range Complete(commands(), c.words) {
+			word, _, _ := strings.Cut(f, "\t")
+			got = append(got, word)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, and not %q", c.words, got, c.want)
+		}
+	}
+}
+
+func TestPagesAreTroff(t *testing.T) {
+	pages := Pages(commands(), "1.2-3")
+	if len(pages) != 3 {
+		t.Fatalf("%d pages", len(pages))
+	}
+	for _, want := range []string{`.TH KVWIRE\-BENCH 1 "" "kvwire 1.2\-3"`, "\n\\&.dotted\\e\n", `\-\-rdma\-verb`, `\-\-json`} {
+		if !strings.Contains(pages["kvwire-bench.1"], want) {
+			t.Errorf("the page lacks %q:\n%s", want, pages["kvwire-bench.1"])
+		}
+	}
+	if !strings.Contains(pages["kvwire.1"], ".B serve\nserve a store\n") {
+		t.Errorf("the list lacks serve:\n%s", pages["kvwire.1"])
+	}
+}

@@ -1,0 +1,298 @@
+package report
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// card is what the page has of one question.
+type card struct {
+	ID, Title string
+	Heads     []string
+	Rows      []cardRow
+	Figures   []figure
+	Table     string // all columns, as text
+	Bill      string // of materials, as text; "": none
+}
+
+// cardRow is a variant in a card's table.
+type cardRow struct {
+	Name, Series, Color string
+	Note                string
+	Cells               []cardCell // value and ratio of each metric
+}
+
+// cardCell is a value for people, and for sorting and other programs as in the CSV files; "": NA.
+type cardCell struct{ Text, Value string }
+
+// view is what the template shows.
+type view struct {
+	*Page
+	Date, Label string
+	Answer      []string
+	Forests     []figure // of CPU time
+	ToCall      bool     // ratios are to a call in the same process
+	More        []figure // of the other metrics
+	Claims      []claimLine
+	Inter       []claimLine // interactions
+	Carried     []carryLine
+	Cards       []card
+	Curves      []figure
+	Ladders     []figure // of no card
+	StepsTable  string
+	Facts       [][2]string
+}
+
+// WritePage writes report.html into dir, and each of its charts as SVG and PDF into dir/charts.
+func WritePage(dir string, p *Page) error {
+	d := newDrawer(dir, p)
+	v := view{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Answer: p.answer(), Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons),
+		Carried: carryLines(p.Carry), Facts: facts(&p.Env)}
+	v.ToCall = slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Baseline == "inproc" })
+	for i, s := range shownMetrics {
+		if all := d.forests(s.name); i == 0 {
+			v.Forests = all
+		} else {
+			v.More = append(v.More, all...)
+		}
+	}
+	for i := range p.Curves {
+		v.Curves = append(v.Curves, d.figure(p.Curves[i].Title, "load", d.curve(&p.Curves[i]))...)
+	}
+	ladders := p.ladders()
+	for i := range p.Questions {
+		c, err := d.card(&p.Questions[i], &ladders)
+		if err != nil {
+			return err
+		}
+		if len(c.Rows) > 0 {
+			v.Cards = append(v.Cards, c)
+		}
+	}
+	for _, l := range ladders {
+		v.Ladders = append(v.Ladders, d.figure("ladder "+l.question, l.metric.Name, d.ladder(l))...)
+	}
+	var text strings.Builder
+	if len(p.Steps) > 0 {
+		if err := PrintSteps(&text, p.Steps); err != nil {
+			return err
+		}
+	}
+	v.StepsTable = text.String()
+	if d.removeOld(); d.err != nil {
+		return d.err
+	}
+	var page bytes.Buffer
+	if err := pageTemplate.Execute(&page, v); err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
+}
+
+// card makes the card of a question. It takes the ladders that belong to it out of the list.
+func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
+	c = card{ID: slug(q.Title), Title: cmp.Or(q.Title, "The question")}
+	var rows []Row
+	for i := range q.Variants {
+		if v := &q.Variants[i]; v.Row.SkippedReason == "" { // the warnings have the reason
+			rows = append(rows, v.Row)
+			c.Rows = append(c.Rows, d.cardRow(q, v))
+		}
+	}
+	if len(rows) == 0 {
+		return c, nil
+	}
+	for _, s := range shownMetrics {
+		c.Heads = append(c.Heads, s.head)
+	}
+	var table, bill strings.Builder
+	if err := PrintTable(&table, rows); err != nil {
+		return c, err
+	}
+	if err := printBill(&bill, q, d.p.Units); err != nil {
+		return c, err
+	}
+	c.Table, c.Bill = table.String(), bill.String()
+	c.Figures = append(c.Figures, d.figure(q.Title, "ratios", d.intervals(q))...)
+	c.Figures = append(c.Figures, d.figure(q.Title, "latency", d.latencies(q))...)
+	c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q))...)
+	for i := range d.p.Stages {
+		if s := &d.p.Stages[i]; s.Title == q.Title {
+			c.Figures = append(c.Figures, d.figure(q.Title, "stages", d.stages(q, s))...)
+		}
+	}
+	words := strings.Fields(q.Title)
+	*ladders = slices.DeleteFunc(*ladders, func(l ladder) bool {
+		for _, w := range strings.Fields(l.question) {
+			if !slices.Contains(words, w) {
+				return false
+			}
+		}
+		c.Figures = append(c.Figures, d.figure("ladder "+l.question, l.metric.Name, d.ladder(l))...)
+		return true
+	})
+	c.Figures = append(c.Figures, d.figure(q.Title, "bill", d.bill(q))...)
+	return c, nil
+}
+
+func (d *drawer) cardRow(q *PageQuestion, v *PageVariant) cardRow {
+	s := d.series(q, v.Label)
+	r := cardRow{Name: s.Label, Series: s.Hidden, Color: s.Color, Note: note(&v.Row)}
+	base := baselineOf(d.p.Comparisons, q.Title)
+	for _, shown := range shownMetrics {
+		m, _ := FindMetric(shown.name)
+		value, ratio := cardCell{Text: na}, cardCell{Text: na}
+		if x, ok := m.Of(&v.Row).Get(); ok {
+			value = cardCell{m.Text(x), finite(x)}
+		}
+		if c := ratios(d.p.Comparisons, q.Title, v.Label, shown.name); c != nil {
+			ratio = cardCell{strings.TrimSpace(RatioText(c.Ratio) + " " + c.Brackets()), finite(c.Ratio)}
+		} else if v.Label == base {
+			ratio = cardCell{"1×", "1"}
+		}
+		r.Cells = append(r.Cells, value, ratio)
+	}
+	return r
+}
+
+// label is a part of each chart's title: the kind of RDMA, and whether CPUs are emulated or in a guest.
+func (p *Page) label() string {
+	var parts []string
+	has := func(of func(r *Row) string, value string) bool {
+		return slices.ContainsFunc(p.Questions, func(q PageQuestion) bool {
+			return slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return of(&v.Row) == value })
+		})
+	}
+	if has(func(r *Row) string { return r.Device }, "rxe") {
+		parts = append(parts, "RDMA is soft-RoCE")
+	}
+	if has(func(r *Row) string { return r.Accel }, "tcg") {
+		parts = append(parts, "emulated CPUs")
+	}
+	if has(func(r *Row) string { return r.Accel }, "kvm") {
+		parts = append(parts, "in a guest")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// mixes are the names of operations in sentences.
+var mixes = map[string]string{"get": "a get", "c": "a get", "put": "a put"} // YCSB's C is gets alone
+
+// networkNames are the names of networks in sentences.
+var networkNames = map[string]string{"tcp": "TCP", "uring": "io_uring sockets", "rdma": "RDMA", "inproc": "a call", "codec": "the codec alone"}
+
+// through names a variant in a sentence: "over TCP", "with depth=16".
+func (p *Page) through(v *PageVariant) string {
+	if p.Factor != "transport" || networkNames[v.Row.Transport] == "" {
+		return "with " + SeriesName(p.Factor, v.Label)
+	}
+	name := "over " + networkNames[v.Row.Transport]
+	if v.Row.Transport == "rdma" && v.Row.RDMAVerb != "" {
+		name += " " + strings.ToUpper(v.Row.RDMAVerb)
+	}
+	return name
+}
+
+// answerMost is the largest number of variants in a sentence.
+const answerMost = 5
+
+// answer is the result in sentences: of the first question with claims, or else the first one with ratios; and the range over all questions.
+func (p *Page) answer() (sentences []string) {
+	var q *PageQuestion
+	for i := range p.Questions {
+		title := p.Questions[i].Title
+		claimed := slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Question == title && c.Claim() && c.Pairs > 0 })
+		if q == nil && slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Question == title && c.Pairs > 0 }) {
+			q = &p.Questions[i]
+		}
+		if claimed {
+			q = &p.Questions[i]
+			break
+		}
+	}
+	if q == nil {
+		return []string{"There are no ratios: they take two variants with valid runs, in two generations or more. The tables below have medians."}
+	}
+	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
+	if base == "inproc" {
+		base = "a call in the same process"
+	}
+	op := cmp.Or(mixes[q.Variants[0].Row.Mix], "an operation")
+	for _, s := range []struct{ metric, begin, verb, of string }{
+		{"cpu_ns_per_op", "", op + " costs", "the CPU of " + base},
+		{"lat_p50_ns", "The median latency is", "", "that of " + base},
+	} {
+		var parts []string
+		for i := range q.Variants {
+			v := &q.Variants[i]
+			if c := ratios(p.Comparisons, q.Title, v.Label, s.metric); c != nil && len(parts) < answerMost {
+				figure := strings.TrimSpace(RatioText(c.Ratio) + "× " + c.Brackets())
+				switch {
+				case len(parts) > 0:
+					parts = append(parts, p.through(v)+" "+figure)
+				case s.begin == "":
+					parts = append(parts, capital(p.through(v))+" "+s.verb+" "+figure+" "+s.of)
+				default:
+					parts = append(parts, s.begin+" "+figure+" "+s.of+" "+p.through(v))
+				}
+			}
+		}
+		if len(parts) > 0 {
+			sentences = append(sentences, strings.Join(parts, "; ")+".")
+		}
+	}
+	if q.Title != "" && len(sentences) > 0 {
+		sentences[0] = strings.TrimSuffix(sentences[0], ".") + " (" + q.Title + ")."
+	}
+	return append(sentences, p.ranges(base)...)
+}
+
+// ranges is a sentence about CPU time in all questions.
+func (p *Page) ranges(base string) []string {
+	type span struct {
+		through   string
+		low, high float64
+		n         int
+	}
+	var all []span
+	most := 0
+	for i := range p.Questions {
+		q := &p.Questions[i]
+		for k := range q.Variants {
+			c := ratios(p.Comparisons, q.Title, q.Variants[k].Label, "cpu_ns_per_op")
+			if c == nil {
+				continue
+			}
+			name := p.through(&q.Variants[k])
+			at := slices.IndexFunc(all, func(s span) bool { return s.through == name })
+			if at < 0 {
+				at, all = len(all), append(all, span{name, c.Ratio, c.Ratio, 0})
+			}
+			s := &all[at]
+			s.low, s.high, s.n = min(s.low, c.Ratio), max(s.high, c.Ratio), s.n+1
+			most = max(most, s.n)
+		}
+	}
+	if most < 2 || len(all) > answerMost {
+		return nil
+	}
+	var parts []string
+	for _, s := range all {
+		parts = append(parts, fmt.Sprintf("%s× to %s× %s", RatioText(s.low), RatioText(s.high), s.through))
+	}
+	return []string{fmt.Sprintf("Over all %d questions the CPU ratio to %s is %s.", most, base, strings.Join(parts, "; "))}
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

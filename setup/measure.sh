@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# measure.sh: what make run measures: experiments/quick here, and where there is no RDMA device, experiments/quick-rdma in a guest. The last lines
+# name the reports. results/latest is the first one's folder: the guest's lies deeper, where kvwire run makes no such link.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bin/kvwire run experiments/quick
+main=results/$(readlink results/latest)
+compgen -G '/sys/class/infiniband/*' >/dev/null && exit 0
+
+guest=results/guest/quick-rdma-$(date -u +%Y%m%d-%H%M%S)
+echo
+code=0
+bin/kvwire run --vm experiments/quick-rdma --output-dir "$guest" || code=$?
+if ((code == 125)); then
+    rmdir -p "$guest" 2>/dev/null || true
+    echo "kvwire: RDMA was not measured: no device, and no guest (see above)" >&2
+    exit 0
+fi
+echo
+echo "Report of this machine:   $main/report.html"
+((code)) || echo "Report of RDMA in a guest: $guest/report.html"
+exit $code
