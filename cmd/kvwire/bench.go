@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
@@ -68,7 +66,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	}
 	row := s.Row(m)
 	if row.RunID = f.RunID; row.RunID == "" {
-		row.RunID = newRunID(m.Started)
+		row.RunID = lab.NewRunID(m.Started)
 	}
 	werr := f.save(s, row, m.Result) // before the output, whose reader may have gone: then SIGPIPE ends the process
 	werr = errors.Join(werr, output(f, row))
@@ -90,13 +88,6 @@ func (f *factors) save(s *cell.Session, row *report.Row, res *bench.Result) (err
 		err = errors.Join(err, s.Record(f.RecordDir, row, res, nil))
 	}
 	return err
-}
-
-// newRunID is a name that no other run has, here or elsewhere: its time, and 32 bits by chance.
-func newRunID(started time.Time) string {
-	var chance [4]byte
-	_, _ = rand.Read(chance[:]) // it cannot fail
-	return fmt.Sprintf("%s-%x", started.UTC().Format("20060102-150405.000"), chance)
 }
 
 // output prints the row.

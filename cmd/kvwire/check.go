@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/report"
@@ -20,14 +19,13 @@ each page with the account of pages that the store wrote when it was last closed
 keys on a lost page are gone: such a key may have an older value, or be back although it was deleted.
 Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items, or lost pages.`
 
-const statHelp = `Usage: kvwire stat DIR
-
-Examples:
-  kvwire stat /data/kv
-  kvwire stat --json /data/kv
-
-Prints how many items the store in DIR has, what its slabs hold, and the memory that its index takes.
-Nothing is changed; nobody may have the store open: ask a server that serves it with kvwire bench --target, or look at its CSV.`
+func checkCommand(_ context.Context, args []string) error {
+	all, asJSON, err := inspectFolder("check", checkHelp, args)
+	if err != nil {
+		return err
+	}
+	return report.PrintDamage(stdout, all, asJSON)
+}
 
 // inspectFolder parses the arguments of check and stat, and inspects the store.
 func inspectFolder(name, help string, args []string) (all []store.Inspected, asJSON bool, err error) {
@@ -43,23 +41,4 @@ func inspectFolder(name, help string, args []string) (all []store.Inspected, asJ
 	all, err = store.Inspect(set.Arg(0), p.Show)
 	p.Clear()
 	return all, asJSON, err
-}
-
-func checkCommand(_ context.Context, args []string) error {
-	all, asJSON, err := inspectFolder("check", checkHelp, args)
-	if err != nil {
-		return err
-	}
-	return report.PrintDamage(stdout, all, asJSON)
-}
-
-func statCommand(_ context.Context, args []string) error {
-	all, asJSON, err := inspectFolder("stat", statHelp, args)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return json.NewEncoder(stdout).Encode(all)
-	}
-	return report.PrintStore(stdout, all)
 }
