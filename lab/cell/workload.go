@@ -16,7 +16,7 @@ import (
 func (f *Settings) ReadSource() error {
 	switch {
 	case f.Load.Workload != "" && f.Load.Trace != "":
-		return exit.Usagef("--workload and --trace exclude each other: both say what the load is")
+		return exit.Usagef("--workload and --trace exclude each other: both describe the load")
 	case f.Load.Workload != "":
 		return f.readWorkload()
 	case f.Load.Trace != "":
@@ -105,7 +105,7 @@ const traceGrace = time.Second
 func (f *Settings) readTrace() error {
 	for _, name := range replacedByTrace {
 		if f.Given(name) {
-			return exit.Usagef("--%s: the trace says that itself (leave it out, or --trace)", name)
+			return exit.Usagef("--%s: the trace sets it (leave it out, or --trace)", name)
 		}
 	}
 	t, err := f.openTrace()
