@@ -8,7 +8,12 @@
 // in the manual pages of rdma-core (ibv_post_send(3), ibv_poll_cq(3), …).
 package verbs
 
-import "github.com/kvwire/kvwire/internal/probe"
+import (
+	"slices"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/probe"
+)
 
 // Unavailable returns the reason why no queue pair can be made here, a *probe.Refusal of one line; nil if
 // there is a device. It lists the devices at each call, so it is not for the data path.
@@ -30,7 +35,11 @@ func unavailable(built bool, devices int, err error, look func() probe.Finding) 
 		f.Why, f.Remedy = "libibverbs finds no device", "see kvwire doctor"
 	}
 	if device := look(); device.State != probe.Available {
-		f.Why += "; " + device.Name + ": " + device.Why
+		causes := []string{device.Why, f.Why}
+		if !built {
+			slices.Reverse(causes)
+		}
+		f.Why = strings.Join(causes, "; ")
 		f.Remedy += "; for a device: " + device.Remedy
 	}
 	return f.Err()

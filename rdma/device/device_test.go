@@ -358,8 +358,8 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		ip          string
 		why, remedy string
 	}{
-		{"no module", newMachine(), "10.0.0.5", "none: kernel 6.1.0 has no modules here", "make vm"},
-		{"no device", newMachine().file("sys/module/rdma_rxe/refcnt", "0"), "0.0.0.0", "none, though rdma_rxe is loaded", "rdma link add"},
+		{"no module", newMachine(), "10.0.0.5", ": kernel 6.1.0 has no modules here", "make vm"},
+		{"no device", newMachine().file("sys/module/rdma_rxe/refcnt", "0"), "0.0.0.0", ", though rdma_rxe is loaded", "rdma link add"},
 		{"device without a port", newMachine().device("rxe0", "virtual", "1: CA"), "0.0.0.0", "no port of a device", "kvwire doctor"},
 		{"uverbs not loaded", noUverbs, "10.77.0.1", "the kernel module ib_uverbs is not loaded", "modprobe ib_uverbs"},
 		{"loopback", soft(), "127.0.0.1", "127.0.0.1 is loopback", use},
