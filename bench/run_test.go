@@ -584,7 +584,7 @@ func driven(t testing.TB, spec Spec, inFlight int) (*generator, *queue) {
 	}
 	m, _ := ParseMix(spec.Mix)
 	q := &queue{}
-	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1, seriesIntervals(spec.Duration))
+	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1, seriesBins(spec.Duration))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func eachHistogram(dir, run string, take func(kind string, h *hdrhistogram.Histo
 	}
 }
 
-func appendSeries(name, run string, series []bench.Interval) error {
+func appendSeries(name, run string, series []bench.Bin) error {
 	var lines [][]string
 	for _, v := range series {
 		line := []string{run, strconv.FormatInt(int64(v.Begin), 10), strconv.FormatInt(int64(v.Length), 10), strconv.FormatUint(v.Ops, 10),
