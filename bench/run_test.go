@@ -143,7 +143,7 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-func TestRunTakesStagesDown(t *testing.T) {
+func TestRunRecordsStages(t *testing.T) {
 	spec := Spec{Mix: "get=1,rmw=1", ValueBytes: 100, Records: 1000, Operations: 10_000, Stages: 1}
 	clients, _ := loaded(t, spec, 2, 4)
 	res, err := Run(context.Background(), spec, clients, nil)

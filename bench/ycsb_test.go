@@ -70,7 +70,7 @@ func TestWorkloadHasYCSBsDefaults(t *testing.T) {
 	}
 }
 
-func TestWorkloadTakesWhatItHasWordsFor(t *testing.T) {
+func TestWorkloadReadsTheSupportedKeys(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want func(w *Workload) // from the defaults
