@@ -358,7 +358,7 @@ func rounds(n int) int {
 
 func TestStoreDoesWhatAMapDoes(t *testing.T) {
 	onEvery(t, Options{}, slices.Concat(kinds, []string{"disk-epoll"}, otherEngines), func(t *testing.T, g *rig) {
-		t.Parallel() // it waits for the disk
+		t.Parallel()              // it waits for the disk
 		m := newModel(g, 7, 3000) // about ten times what the cache holds
 		m.fill()
 		for range rounds(300) {
