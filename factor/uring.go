@@ -48,6 +48,18 @@ var uringRows = []Factor{
 		Help:    "what becomes of a transfer that the kernel would end short: " + strings.Join(uring.Larges(), ", ") + " (the last takes it for the end of its request, which is an error)",
 		Meaning: "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
 		When:    onUring},
+	{Name: "uring-chunk-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ChunkBytes), Range: Span{"4KiB", "1GiB"}, Hidden: true, At: func(v *Values) any { return &v.Uring.ChunkBytes },
+		Help:    "linked: the most bytes that an entry of a chain sends",
+		Meaning: "linked: the most bytes that an entry of a chain sends",
+		When:    onUring.And("uring-large", uring.Linked.String())},
+	{Name: "uring-send-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, At: func(v *Values) any { return &v.Uring.SendBytes },
+		Help:    "send buffer of a connection; 0: the kernel sizes it",
+		Meaning: "io_uring's sockets: send buffer of a connection; 0: the kernel sizes it",
+		When:    onUring},
+	{Name: "uring-receive-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, At: func(v *Values) any { return &v.Uring.ReceiveBytes }, OffUnix: true,
+		Help:    "receive buffer of a connection; 0: the kernel sizes it",
+		Meaning: "io_uring's sockets: receive buffer of a connection; 0: the kernel sizes it",
+		When:    onUring},
 	{Name: "uring-zerocopy-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ZeroCopyBytes), Range: Span{"1", "1GiB"}, Hidden: true, At: func(v *Values) any { return &v.Uring.ZeroCopyBytes }, OffUnix: true,
 		Help:    "zerocopy: of the least send that is not copied",
 		Meaning: "zerocopy: the smallest send that is not copied",
@@ -80,6 +92,7 @@ func (v *UringValues) Options() uring.Options {
 
 func (v *UringValues) options() uring.Options {
 	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it
-	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), Bundle: v.Bundle,
+	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), ChunkBytes: int(v.ChunkBytes),
+		SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), Bundle: v.Bundle,
 		FixedFiles: v.FixedFiles, ZeroCopyBytes: int(v.ZeroCopyBytes), NAPI: v.NAPI}
 }

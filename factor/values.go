@@ -81,6 +81,9 @@ type UringValues struct {
 	Buffers       int
 	BufferBytes   Bytes
 	BodyBytes     Bytes
+	ChunkBytes    Bytes
+	SendBytes     Bytes
+	ReceiveBytes  Bytes
 	Bundle        bool
 	FixedFiles    bool
 	Large         string

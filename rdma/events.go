@@ -81,7 +81,7 @@ func failureReason(status uint32, text string, vendor uint32, down string) error
 	case status == statusRetries:
 		return &lostError{fmt.Sprintf("the peer did not acknowledge a message after all retries: its process, its host or the network in between is down (%s)", detail)}
 	case status == statusNoReceives:
-		return &lostError{fmt.Sprintf("the peer took no message for too long: its process may be stopped (%s)", detail)}
+		return &lostError{fmt.Sprintf("the peer posted no receive for too long: its process may be stopped (%s)", detail)}
 	}
 	return fmt.Errorf("%w: %s", transport.ErrPeerGone, detail)
 }

@@ -35,7 +35,7 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		closed bool // by the peer, as far as anybody knows
 	}{
 		{statusRetries, "", "the peer did not acknowledge a message after all retries", false},
-		{statusNoReceives, "", "the peer took no message for too long", false},
+		{statusNoReceives, "", "the peer posted no receive for too long", false},
 		{statusRetries, down, "port 1 of rxe0 is down (ip link set eth0 up); so the connection failed (text, vendor's code 0x81)", false},
 		{verbs.StatusFlushed, down, "port 1 of rxe0 is down", false},
 		{verbs.StatusFlushed, "", "the peer closed the connection: text", true},

@@ -486,6 +486,29 @@ func TestJudgeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A process that is client and server in one waits for its disk, or has no CPU time left.
+func TestTheDiskIsTheLimitWhereOneProcessHasCPUTimeLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		cpu, busy float64 // of the window, on two CPUs; turns that found something
+		transfers uint64
+		want      string
+	}{
+		"waits":          {0.5, 1, 1000, "disk"},
+		"pool":           {1.9, 0.9, 1000, "client+server"},
+		"polls":          {1.9, 0.1, 1000, "disk"},
+		"nothing read":   {0.5, 1, 0, ""},
+		"nothing at all": {1.9, 0.9, 0, ""},
+	} {
+		r := result()
+		r.Process.User = time.Duration(c.cpu * float64(r.Duration))
+		r.Process.Sys, r.BusyRatio, r.CPURatio = 0, c.busy, 0.5
+		var row Row
+		if Fill(&row, r, Sides{InProcess: true, DiskTransfers: c.transfers, CPUs: 2}); row.LimitedBy != c.want {
+			t.Errorf("%s: limited by %q, not %q", name, row.LimitedBy, c.want)
+		}
+	}
+}
+
 func TestNumbersForPeople(t *testing.T) {
 	for ns, want := range map[int64]string{0: "0 ns", 950: "950 ns", 1000: "1.00 µs", 12_345: "12.3 µs", 999_400: "999 µs", 999_600: "1.00 ms", 1_234_567: "1.23 ms", 4_000_000_000: "4.00 s", -1500: "-1.50 µs"} {
 		if got := Duration(ns); got != want {

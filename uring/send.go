@@ -29,13 +29,10 @@ type sending struct {
 	pieces *ring.Buffers // Bundle: the socket's own group, which is empty while nothing is in flight
 }
 
-// chainMax is the entries of the longest chain.
-const chainMax = stream.GatherBytes / ChunkBytes
-
-// chain is what a chain's entries point to.
+// chain is what a chain's entries point to: sized for the longest one.
 type chain struct {
-	msg [chainMax]unix.Msghdr
-	iov [gatherMax + chainMax]unix.Iovec
+	msg []unix.Msghdr
+	iov []unix.Iovec
 }
 
 // busy reports whether the kernel uses memory of the side.
@@ -70,7 +67,7 @@ func (s *socket) send() bool {
 	for i := range o.iov[:k] {
 		o.want += int(o.iov[i].Len)
 	}
-	if d.o.Large == Linked && o.want > ChunkBytes {
+	if d.o.Large == Linked && o.want > d.o.ChunkBytes {
 		return s.sendChain(k)
 	}
 	flags := sendFlags
@@ -107,7 +104,8 @@ func (s *socket) send() bool {
 // sendChain sends the first k pieces as a chain of entries, of which each begins when the one before it has sent all.
 func (s *socket) sendChain(k int) bool {
 	o, d := &s.out, s.d
-	n := (o.want + ChunkBytes - 1) / ChunkBytes
+	chunk := d.o.ChunkBytes
+	n := (o.want + chunk - 1) / chunk
 	if !d.l.Sockets().Room(n) {
 		return false
 	}
@@ -116,7 +114,7 @@ func (s *socket) sendChain(k int) bool {
 	at := 0 // in c.iov
 	i, off := 0, 0
 	for j := range n {
-		first, room := at, ChunkBytes
+		first, room := at, chunk
 		for room > 0 && i < k {
 			b := sys.IovecBytes(&o.iov[i])[off:]
 			if len(b) > room {
@@ -149,7 +147,8 @@ func (d *ringEngine) chain() *chain {
 		d.chains = d.chains[:n-1]
 		return c
 	}
-	return &chain{}
+	longest := (stream.GatherBytes + d.o.ChunkBytes - 1) / d.o.ChunkBytes
+	return &chain{make([]unix.Msghdr, longest), make([]unix.Iovec, gatherMax+longest)}
 }
 
 // sent handles the completion of a send.

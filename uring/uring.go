@@ -34,7 +34,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, netsock.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	return stream.Serve(addr, g, o, own.sockets(), func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		return newEndpoint(h, p, own)
 	})
 }
@@ -45,7 +45,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if err != nil {
 		return nil, err
 	}
-	return stream.Connect(ctx, l, addr, o, netsock.Options{}, func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
+	return stream.Connect(ctx, l, addr, o, own.sockets(), func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
 		return newConn(l, s.Fd, d, own)
 	})
 }

@@ -221,7 +221,7 @@ func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	err = errors.Join(err, e.keeper.Close(), e.Log.Close(), e.planLock.Close(), report.WriteFile(filepath.Join(e.Dir, "runs.json"), rows), linkLatest(e.Dir))
 	found, ferr := e.Findings()
 	if err = errors.Join(err, ferr); err == nil {
-		err = e.WritePage(&found)
+		err = e.WritePage(&found, true)
 	}
 	return found, rows, err
 }

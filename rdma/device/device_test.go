@@ -476,7 +476,7 @@ func TestMTUFitsTheInterface(t *testing.T) {
 		}
 	}
 	line(t, CheckMTU(c, 4096), "a path MTU of 4096 does not fit rxe0 (dummy0, MTU 1500): at most 1024", "ip link set dummy0 mtu 4176, or --rdma-mtu 1024")
-	line(t, CheckMTU(c, 1500), "1500 is no path MTU", "1024, 2048")
+	line(t, CheckMTU(c, 1500), "1500 is not a path MTU", "1024, 2048")
 	c.MTU = 512 // as verbs said
 	line(t, CheckMTU(c, 1024), "at most 512", "--rdma-mtu 512")
 	c.NetMTU, c.MTU = 300, 0

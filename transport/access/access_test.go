@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		"a long secret":           {"ann rw " + strings.Repeat("x", 65), "", "65 bytes"},
 		"a name with a colon":     {"a:b rw " + secret, "", "line 1: a name is"},
 		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: a name is"},
-		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: the name of line 1 once more"},
+		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: line 1 has the same name"},
 		"too much":                {strings.Repeat("#", FileBytesMax+1), "", "more than 64 KiB"},
 		"too many": {func() (s string) {
 			for i := range EntriesMax + 1 {

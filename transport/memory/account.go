@@ -4,7 +4,7 @@ import "container/heap"
 
 // Owner is the connection that an account belongs to. Account and Pool call its methods, on the loop.
 type Owner interface {
-	// Unsent reports whether there are answers that were not sent to the peer yet.
+	// Unsent reports whether there are answers that are not sent to the peer yet.
 	Unsent() bool
 
 	// AllocAnswer calls Answer again for c, the claim at the head of the queue, and reports whether it got a block. It does not continue the request.
@@ -31,7 +31,7 @@ type State uint8
 
 const (
 	Idle          State = iota // nothing
-	AwaitsPeer                 // an answer waits until earlier answers were sent, because of the bound Pool.Ahead
+	AwaitsPeer                 // an answer waits until earlier answers are sent, because of the bound Pool.UnsentMax
 	AwaitsAnswer               // an answer waits for memory; a message may wait behind it
 	AwaitsMessage              // a message waits for memory, or the owner has called Pause(0): nothing is read
 	Closed                     // the connection has ended; blocks may still come back
@@ -49,13 +49,13 @@ type Account struct {
 
 	// Byte counts.
 	held        int // blocks of messages and answers that the connection holds
-	unsentBytes int // of these, blocks of answers that are not sent yet: at most Pool.Ahead, or one answer
+	unsentBytes int // of these, blocks of answers that are not sent yet: at most Pool.UnsentMax, or one answer
 	needs       int // the message that the pause waits for; 0: it waits for something else, and is tried whenever something comes back
 	free        int // bytes that must be free before it is tried again; orders the heap
 
 	place int // index in the heap of its state, from 1; 0: in no heap
 
-	// Times by Loop.Awake, for the owner's deadlines.
+	// Times by Loop.AwakeNow, for the owner's deadlines.
 	HeldSince       int64 // when it got its first block, or last freed one
 	AnswerWaitSince int64 // when its first answer began to wait for memory, or an answer last got memory
 }
@@ -126,7 +126,7 @@ func (a *Account) Yield() {
 	a.pool.loop.Again()
 }
 
-// Answer returns a block of at least n bytes for the claim's answer. nil: the connection may not begin the answer yet (MayOwe), or there is no memory. The owner
+// Answer returns a block of at least n bytes for the claim's answer. nil: the connection may not begin the answer yet (MayBegin), or there is no memory. The owner
 // then calls Wait, unless the claim waits already.
 func (a *Account) Answer(c *Claim, n int) []byte {
 	c.needs = n
@@ -140,7 +140,7 @@ func (a *Account) Answer(c *Claim, n int) []byte {
 	return b
 }
 
-// MayBegin reports whether the connection may begin an answer of n bytes now: it owes nothing, or stays within the bound Pool.Ahead. A connection that answers in
+// MayBegin reports whether the connection may begin an answer of n bytes now: it has no unsent bytes, or stays within the bound Pool.UnsentMax. A connection that answers in
 // order may always begin its next answer once all ready answers are sent, because later answers wait for it. c is nil for an answer without a slot.
 func (a *Account) MayBegin(c *Claim, n int) bool {
 	if n <= SmallBytes || a.unsentBytes == 0 || a.unsentBytes+n <= a.pool.UnsentMax() {
@@ -169,7 +169,7 @@ func (a *Account) RemoveUnsent(c *Claim) {
 	c.unsentBytes = 0
 }
 
-// AnswersSent must be called when answers were sent to the peer: answers that wait for the bound Pool.Ahead are tried again.
+// AnswersSent must be called when answers were sent to the peer: answers that wait for the bound Pool.UnsentMax are tried again.
 func (a *Account) AnswersSent() {
 	if a.queue.n == 0 || a.AnswerWaits() {
 		return
@@ -272,7 +272,7 @@ func (a *Account) messageShare(n int) int {
 }
 
 // updateState sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.trying), its state stays
-// as it is; waitAgain then calls move.
+// as it is; requeue then calls updateState.
 func (a *Account) updateState() {
 	p := a.pool
 	if p.retrying == a || a.state == Closed {

@@ -1,7 +1,7 @@
 // Package memory shares a loop's memory for messages and answers among its connections. It decides how much one connection may hold, which connections wait, and
 // which is next when memory is freed. It depends on no protocol, request or socket. It may import internal/arena only.
 //
-// The rules, with their reasons, are in docs/adr/0020 (shares of the pool) and docs/adr/0021 (the bound on answers that the peer has not taken).
+// The rules, with their reasons, are in docs/adr/0020 (shares of the pool) and docs/adr/0021 (the bound on answers that the peer has not received).
 package memory
 
 import (
@@ -31,7 +31,7 @@ type Pool struct {
 	answers  waiters // accounts in state AwaitsAnswer
 	messages waiters // accounts in state AwaitsMessage
 
-	retried     []*Account // accounts tried by this Resume or Unblock; waitAgain puts them back
+	retried     []*Account // accounts tried by this Resume or Unblock; requeue puts them back
 	retrying    *Account   // account whose owner is running; its state does not change meanwhile
 	ignoreShare bool       // the next block is granted whatever the share is
 	allocFailed bool       // the last request failed although its share allowed it: no block is large enough
@@ -97,7 +97,7 @@ func (p *Pool) Unblock() {
 	p.ownerFreed = false
 }
 
-// retryAccount makes a waiting account try again. If that fails, waitAgain puts it back.
+// retryAccount makes a waiting account try again. If that fails, requeue puts it back.
 func (p *Pool) retryAccount(a *Account) {
 	a.leaveHeap()
 	p.retried, p.retrying = append(p.retried, a), a
@@ -142,7 +142,7 @@ func (w *waiters) Pop() any {
 	return a
 }
 
-// mayServe reports whether that many unused bytes may be enough for a waiting account.
+// mayServe reports whether unused bytes may be enough for a waiting account.
 func (w waiters) mayServe(unused int) bool { return len(w) > 0 && w[0].free <= unused }
 
 // leastBlocked returns the account with the smallest need of those without unsent answers; nil: there is none.

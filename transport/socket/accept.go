@@ -25,14 +25,14 @@ type Acceptor struct {
 	h        Host
 	id       loop.MemberID
 	rarely   bool                            // a spinning loop polls the listener rarely (loop.WatchRarely)
-	accepted func(fd int, name string) error // receives a connection and owns it from then on. With an error the caller keeps it: the system has no descriptor or memory now
+	accepted func(fd int, name string) error // adds a connection and owns it from then on, unless it returns an error: then the system has no descriptor or memory now
 
 	listener int  // descriptor; below 0: this loop accepts nothing
 	watched  bool // the loop watches the listener
 
-	pending bool  // connections may wait that no event will announce
+	pending bool  // connections may wait at the listener for which no event will come
 	retryAt int64 // earliest time of the next accept, after the system had no descriptor or memory
-	holds   bool  // fd was accepted and not passed to take yet
+	holds   bool  // fd is accepted, and not passed to accepted yet
 	fd      int
 	name    string
 	spare   Spare
@@ -113,7 +113,7 @@ func (a *Acceptor) accept() error {
 	return nil
 }
 
-// Stage makes the loop call Poll again if not all connections were accepted.
+// Stage makes the loop call Poll again if connections may wait.
 func (a *Acceptor) Stage() {
 	if a.pending {
 		a.h.Loop().WakeAt(a.retryAt) // a time in the past if only the batch was full
@@ -145,9 +145,9 @@ func (a *Acceptor) Close() {
 // continue. It belongs to a Host's loop.
 type Spare struct {
 	fd    int
-	open  bool
-	short bool
-	since int64 // when short began, by Loop.Awake
+	open  bool  // fd is open
+	short bool  // an accept has failed, and none has succeeded since
+	since int64 // when short became true, by Loop.AwakeNow
 }
 
 const noDescriptor = "the server has no descriptor for it"

@@ -96,9 +96,9 @@ func (u *tcpConn) explain(err error) error {
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
 	case errors.As(err, &name):
-		return fmt.Errorf("%w (--tls-name says what the certificate calls it)", err)
+		return fmt.Errorf("%w (set --tls-name to the name in the certificate)", err)
 	case errors.As(err, &signer):
-		return fmt.Errorf("%w (--tls-ca is to hold the certificate of who signed the server's)", err)
+		return fmt.Errorf("%w (--tls-ca must have the certificate of the server's signer)", err)
 	case errors.Is(err, io.EOF):
 		return transport.ErrPeerGone
 	}
@@ -200,7 +200,7 @@ func (u *tcpConn) rejectPlaintext(first byte) {
 	var b []byte
 	switch {
 	case first == wire.Magic[0]:
-		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE says whose certificate it has)"}
+		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE, with the certificate of its signer)"}
 		b = hello.Append(nil)
 	case resp.IsFirstByte(first):
 		b = resp.AppendError(nil, "ERR "+why)

@@ -97,7 +97,7 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 		p.get(id)
 	}
 	p.turn(func() {
-		if n := p.srv.out.n; n != 100 || p.waiting() != 0 {
+		if n := p.srv.out.Len(); n != 100 || p.waiting() != 0 {
 			t.Errorf("%d answers of 100, %d wait", n, p.waiting())
 		}
 		if p.srv.account.UnsentBytes() > p.h.Pool.UnsentMax() {

@@ -89,7 +89,7 @@ func (c *Client) InFlight() int { return len(c.calls) - len(c.free) }
 // Busy names a request under way; "": there is none. Then the kernel uses none of the connection's memory except the receive buffer. The member that moves
 // the bytes calls it in its own Busy (loop.Busier).
 func (c *Client) Busy() string {
-	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.n > 0 {
+	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.Len() > 0 {
 		return "requests to the server are under way"
 	}
 	return ""

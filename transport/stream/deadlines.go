@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// ticks are the times, by Loop.Awake in ns, at which deadlines are checked.
+// ticks are the times, by Loop.AwakeNow in ns, at which deadlines are checked.
 type ticks struct {
 	nextTick  int64 // the next check; 0: no connection has a deadline
 	unblockAt int64 // earliest time of the next check for connections that wait for each other
@@ -21,7 +21,7 @@ type ticks struct {
 const refusingMax = time.Second
 
 // tickEvery is the longest time between two checks of the deadlines, in ns, while a connection has one. It is shorter than every deadline. So a deadline
-// that begins after a check is seen by the next check, before it passes, and the check after that is made when it passes.
+// that begins after a check is found by the next check, before it passes, and the check after that is made when it passes.
 func (h *Host) tickEvery() int64 { return min(h.unblockEvery(), int64(refusingMax)/4) }
 
 // tickLeast is the shortest time between two checks, in ns. A connection may outlive its deadline by that much, at most 1/16 of the shortest deadline. Without
@@ -87,7 +87,7 @@ func (h *Host) watch() {
 	}
 }
 
-var errSlow = errors.New("the peer has taken or sent no whole message")
+var errSlow = errors.New("the peer has not read or sent a whole message")
 
 // deadline returns the time at which the connection fails if nothing happens; MaxInt64: it has no deadline.
 func (c *Server) deadline() int64 {
@@ -98,7 +98,7 @@ func (c *Server) deadline() int64 {
 	case stateHello, stateProving:
 		return c.accepted + int64(c.h.O.HelloMax)
 	case stateRefusing:
-		if c.h.closing && c.out.n > 0 { // its last answers are still being sent
+		if c.h.closing && c.out.Len() > 0 { // its last answers are still being sent
 			return c.outSince + stall
 		}
 		since := c.inSince
@@ -111,11 +111,11 @@ func (c *Server) deadline() int64 {
 	if c.unauthenticated() {
 		by = c.accepted + int64(c.h.O.HelloMax)
 	}
-	if c.out.n > 0 {
+	if c.out.Len() > 0 {
 		by = min(by, c.outSince+stall)
 	}
 	if (c.state == stateOpen || c.state == stateShuttingDown && c.cur != nil) && c.in.partial() && !c.account.Paused() {
-		by = min(by, c.inSince+stall) // while winding nothing is read, but another connection may wait for cur's memory
+		by = min(by, c.inSince+stall) // while it shuts down nothing is read, but another connection may wait for cur's memory
 	}
 	if c.account.AnswerWaits() {
 		by = min(by, c.account.AnswerWaitSince+4*stall) // later than the deadlines of the connections that hold the memory
@@ -128,7 +128,7 @@ func (c *Server) deadline() int64 {
 
 // idleUntil returns the time at which the connection has been idle for IdleMax; MaxInt64: it is not idle, or there is no bound.
 func (c *Server) idleUntil() int64 {
-	if c.h.O.IdleMax == 0 || c.state != stateOpen || c.busy > 0 || c.out.n > 0 || c.cur != nil || c.in.partial() {
+	if c.h.O.IdleMax == 0 || c.state != stateOpen || c.busy > 0 || c.out.Len() > 0 || c.cur != nil || c.in.partial() {
 		return math.MaxInt64
 	}
 	return max(c.inSince, c.outSince) + int64(c.h.O.IdleMax)
@@ -136,13 +136,13 @@ func (c *Server) idleUntil() int64 {
 
 // endIdle ends a connection that has been idle for too long, with a refusal, so that its peer gets the reason.
 func (c *Server) endIdle() {
-	c.p.refuse(wire.RefusedDeadline, fmt.Errorf("nothing was asked for in %v", c.h.O.IdleMax))
+	c.p.refuse(wire.RefusedDeadline, fmt.Errorf("no request in %v", c.h.O.IdleMax))
 }
 
 // blocksOthers reports whether other connections wait for memory that this one holds until its peer reads an answer or sends the rest of a message. The peer then
 // has 2 StallMax.
 func (c *Server) blocksOthers() bool {
-	return c.account.OthersWait() && c.account.Held() > 0 && (c.out.n > 0 || c.p.receiving())
+	return c.account.OthersWait() && c.account.Held() > 0 && (c.out.Len() > 0 || c.p.receiving())
 }
 
 func (c *Server) deadlineError() error {

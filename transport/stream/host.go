@@ -153,7 +153,7 @@ func (h *Host) logRefused(name string, code wire.Code, why any) {
 // Idle reports whether all connections are removed. Then nothing uses the memory of Arenas.
 func (h *Host) Idle() bool { return len(h.servers) == 0 }
 
-// Close frees the memory if all connections are removed, and reports whether they are. Wind comes before.
+// Close frees the memory if all connections are removed, and reports whether they are. Shutdown must be called before.
 func (h *Host) Close() bool {
 	if len(h.servers) > 0 {
 		return false

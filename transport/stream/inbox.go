@@ -51,7 +51,7 @@ func (b *inbox) receiveInto(dst []byte) (copied int, whole bool) {
 	return k, false
 }
 
-// copyToRest copies bytes of the payload from buf to rest. It returns the same as receiveInto.
+// copyToRest copies bytes of the payload from buf to rest. Its results are those of receiveInto.
 func (b *inbox) copyToRest() (copied int, whole bool) {
 	k := copy(b.rest, b.buf[b.rd:b.wr])
 	b.rest = b.rest[k:]

@@ -33,8 +33,8 @@ func (p *peer) counted(b []byte) bool {
 func (p *peer) uncounted() (n int) {
 	p.turn(func() {
 		o := &p.srv.out
-		for i := range o.n {
-			for _, b := range o.q[(o.head+i)%len(o.q)].piece {
+		for i := range o.Len() {
+			for _, b := range o.At(i).piece {
 				if !p.counted(b) {
 					n += len(b)
 				}

@@ -55,7 +55,7 @@ func (p *nativeClient) begin(k *call) {
 	} else {
 		m.piece = [3][]byte{k.head[:wire.HeaderBytes], r.Key, value}
 	}
-	c.out.push(m)
+	c.out.Push(m)
 }
 
 // parse handles all complete headers in the receive buffer.
@@ -111,14 +111,14 @@ func (p *nativeClient) parse() error {
 func (p *nativeClient) match(hd *wire.Header) (*call, error) {
 	i := uint32(hd.ID)
 	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(p.c.calls)) {
-		return nil, fmt.Errorf("%w: a reply to request %#x, which there is not", transport.ErrProtocol, hd.ID)
+		return nil, fmt.Errorf("%w: a reply to request %#x, which does not exist", transport.ErrProtocol, hd.ID)
 	}
 	k := &p.c.calls[i]
 	if k.r == nil || k.answered || k.uses != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.handed {
 		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
 	}
 	if hd.Flags&wire.FlagTimes != 0 && k.r.Stages == nil {
-		return nil, fmt.Errorf("%w: times of request %#x, which nobody asked for", transport.ErrProtocol, hd.ID)
+		return nil, fmt.Errorf("%w: times of request %#x, which were not requested", transport.ErrProtocol, hd.ID)
 	}
 	if hd.Answers() && uint64(hd.ValueBytes) > uint64(cap(k.r.Value)) {
 		return nil, fmt.Errorf("%w: an answer of %d B to a request with room for %d", transport.ErrProtocol, hd.ValueBytes, cap(k.r.Value))

@@ -73,9 +73,9 @@ func (p *nativeServer) receiveHello() error {
 	case c.hello.Required&^wire.FeatureAccess != 0:
 		p.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
 	case c.hello.Required != 0 && !guarded:
-		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server knows none (serve --auth-file)"))
+		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server has none (serve --auth-file)"))
 	case guarded && !proves:
-		p.refuse(wire.RefusedAccess, errors.New("this server wants a name and a secret (--auth-file)"))
+		p.refuse(wire.RefusedAccess, errors.New("this server requires a name and a secret (--auth-file)"))
 	case want < c.h.Loops && want != c.h.Index: // nothing was sent yet, so no transfer is under way
 		c.MoveTo, c.state = want, stateMoving
 		return ErrMove
@@ -114,7 +114,7 @@ func (p *nativeServer) receiveProof() {
 		return
 	}
 	if c.who = c.h.O.Access.CheckProof(c.hello.Name, p.transcript, proof); c.who == nil {
-		p.refuse(wire.RefusedAccess, errors.New("the name is unknown, or the secret another one"))
+		p.refuse(wire.RefusedAccess, errors.New("unknown name, or wrong secret"))
 		return
 	}
 	p.grant()

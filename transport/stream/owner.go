@@ -8,7 +8,7 @@ type owner struct{ c *Server }
 var _ memory.Owner = owner{}
 
 // Unsent implements memory.Owner.
-func (o owner) Unsent() bool { return o.c.out.n > 0 }
+func (o owner) Unsent() bool { return o.c.out.Len() > 0 }
 
 // AllocAnswer implements memory.Owner.
 func (o owner) AllocAnswer(cl *memory.Claim) bool { return o.c.p.allocAnswer(&o.c.slots[cl.Index]) }

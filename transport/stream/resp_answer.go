@@ -8,15 +8,15 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// sendReady answers the slots at the head of the line that are done.
+// sendReady answers the slots at the head of the queue that are done.
 func (rs *respServer) sendReady() {
-	for rs.line.n > 0 {
-		i := rs.line.first()
+	for rs.queue.Len() > 0 {
+		i := *rs.queue.Front()
 		m := &rs.parts[i]
 		if !m.done {
 			return
 		}
-		rs.line.pop()
+		rs.queue.Pop()
 		s := &rs.c.slots[i]
 		if m.begin {
 			rs.sum, rs.failed = 0, ""

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport/memory"
@@ -12,7 +13,7 @@ import (
 )
 
 // respServer is Redis's protocol (package resp) at the server's end. Each key of a command is one request, in its own slot.
-// Commands are answered in the order in which they came: the slots are in a queue (line), and the oldest slot is answered
+// Commands are answered in the order in which they came: the slots are in a queue, and the oldest slot is answered
 // when its request is done. A command stays in the memory in which it was received until all of its requests have begun.
 //
 // Commands of one connection may depend on each other, and the handler may execute requests in another order than that of
@@ -47,11 +48,11 @@ type command struct {
 
 // replies holds the state of the replies to commands that have begun.
 type replies struct {
-	line      line   // indexes of slots, in the order of their answers
-	parts     []part // by slot
-	slotsUsed uint64 // number of slots used so far
-	sum       int64  // sum over the answered parts of a command
-	failed    string // the first error of these parts
+	queue     fifo.Queue[int] // indexes of slots, in the order of their answers
+	parts     []part          // by slot
+	slotsUsed uint64          // number of slots used so far
+	sum       int64           // sum over the answered parts of a command
+	failed    string          // the first error of these parts
 }
 
 // conflicts counts the requests under way that others have to wait for.
@@ -130,7 +131,7 @@ func (rs *respServer) handshake(adopted bool) error {
 	c.state = stateOpen
 	c.h.count.Opened++
 	c.account.SetOrder(rs)
-	rs.line.q, rs.parts = make([]int, len(c.slots)), make([]part, len(c.slots))
+	rs.queue, rs.parts = fifo.Make[int](len(c.slots)), make([]part, len(c.slots))
 	rs.session = resp.Session{Proto: 2, ID: c.number, MaxValueBytes: c.h.O.Limits.MaxValueBytes, Describe: rs.c.describe}
 	if c.h.O.Access != nil {
 		rs.session.Authenticate = rs.authenticate
@@ -143,7 +144,7 @@ func (rs *respServer) handshake(adopted bool) error {
 
 // IsNext implements memory.Order.
 func (rs *respServer) IsNext(cl *memory.Claim) bool {
-	return rs.line.n > 0 && rs.line.first() == cl.Index
+	return rs.queue.Len() > 0 && *rs.queue.Front() == cl.Index
 }
 
 // Busy implements memory.Order.
@@ -160,7 +161,7 @@ func (rs *respServer) authenticate(name, secret []byte) (readOnly, ok bool) {
 	c := rs.c
 	who := c.h.O.Access.CheckPassword(name, secret)
 	if who == nil {
-		c.h.logDenied(c.name, errors.New("AUTH with an unknown name, or another secret"))
+		c.h.logDenied(c.name, errors.New("AUTH with an unknown name or a wrong secret"))
 		return false, false
 	}
 	c.who = who
@@ -379,7 +380,7 @@ func (rs *respServer) findCommand() bool {
 			text = resp.Unknown(rs.args)
 		}
 		if resp.CrossProtocol(rs.args[0]) {
-			c.h.logRefused(c.name, wire.RefusedGarbage, "it speaks HTTP")
+			c.h.logRefused(c.name, wire.RefusedGarbage, "the client speaks HTTP")
 			rs.endWith("")
 			return false
 		}
@@ -610,7 +611,7 @@ func (rs *respServer) reject(why string) bool {
 	return rs.answer()
 }
 
-// newSlot appends a free slot to the line. nil: there is none, and the connection waits for one.
+// newSlot appends a free slot to the queue. nil: there is none, and the connection waits for one.
 func (rs *respServer) newSlot(p part) *slot {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -622,7 +623,7 @@ func (rs *respServer) newSlot(p part) *slot {
 	rs.slotsUsed++
 	rs.parts[s.Index] = p
 	s.Nth = rs.slotsUsed
-	rs.line.push(s.Index)
+	rs.queue.Push(s.Index)
 	s.block, s.reply = nil, nil
 	s.room = c.h.O.Limits.ScanRoom()
 	r := &s.req
@@ -833,8 +834,8 @@ func (rs *respServer) done(m *part) {
 // drop frees what an ended connection holds for unanswered commands. The handler returns requests under way by itself.
 func (rs *respServer) drop() {
 	c := rs.c
-	for ; rs.line.n > 0; rs.line.pop() {
-		if i := rs.line.first(); rs.parts[i].done {
+	for ; rs.queue.Len() > 0; rs.queue.Pop() {
+		if i := *rs.queue.Front(); rs.parts[i].done {
 			c.release(&c.slots[i])
 		}
 	}

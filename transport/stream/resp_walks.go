@@ -107,7 +107,7 @@ func (rs *respServer) keysMax() int { return rs.commandMax() - 64<<10 - wire.Hea
 // roomForPage is the largest page, in bytes, whose keys fit into n bytes of an answer. A key grows by at most 1/16: see scanAnswer.
 func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
 
-// beginKeys begins a KEYS as soon as all earlier answers are sent. Its memory is then all that the connection owes.
+// beginKeys begins a KEYS as soon as all earlier answers are sent. Its memory is then all that counts as unsent.
 func (rs *respServer) beginKeys(pattern []byte) bool {
 	if len(pattern) > resp.PatternMax {
 		return rs.reject(resp.ErrPattern)

@@ -63,7 +63,7 @@ type peerInfo struct {
 	listed uint64        // number of the last CLIENT LIST that contains it
 }
 
-// times are for the deadlines, by Loop.Awake in ns.
+// times are for the deadlines, by Loop.AwakeNow in ns.
 type times struct {
 	accepted int64
 	inSince  int64 // when the connection or the refusal began, or the last bytes were received
@@ -83,7 +83,7 @@ type requests struct {
 // ownMemory holds the connection's blocks of Host.conns.
 type ownMemory struct {
 	recv  []byte // the receive buffer, except for a message transport
-	extra []byte // not used itself: it accounts for Host.Beside bytes that the transport has elsewhere
+	extra []byte // not used itself: it accounts for Host.ExtraConnBytes bytes that the transport has elsewhere
 	mem   []byte // the own memory of all slots
 }
 
@@ -140,7 +140,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	}
 	now := h.L.AwakeNow()
 	c := &Server{h: h, driver: d, peerInfo: peerInfo{name: name, at: len(h.servers)}, times: times{accepted: now, inSince: now}}
-	c.p = &nativeServer{c: c} // until choose has seen the first byte
+	c.p = &nativeServer{c: c} // until chooseProtocol reads the first byte
 	c.recv, c.in.buf, c.extra = buf, buf, beside
 	c.account = h.Pool.Open(owner{c})
 	c.out = newOutbox(2)
@@ -259,7 +259,7 @@ func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 }
 
 // Last implements MessageSide.
-func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.n }
+func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.Len() }
 
 // allocSlots allocates the connection's memory for its depth. keep are received bytes that stay in the receive buffer.
 func (c *Server) allocSlots(keep []byte) error {
@@ -287,7 +287,7 @@ func (c *Server) allocSlots(keep []byte) error {
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
-	c.out.grow(slots + 3) // besides the answers: a challenge that is not sent completely, the hello, a refusal
+	c.out.Grow(slots + 3) // besides the answers: a challenge that is not sent completely, the hello, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
 		s.Index, s.small = i, mem[i*per:(i+1)*per:(i+1)*per]
@@ -332,7 +332,7 @@ func (c *Server) unanswered() int {
 
 // underWay reports whether a request is being received, executed or answered, or other bytes are to be sent.
 func (c *Server) underWay() bool {
-	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
+	return c.busy > 0 || c.out.Len() > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
 }
 
 // answerMax returns the most bytes that the answer may have.
@@ -387,10 +387,10 @@ func (c *Server) abandon(s *slot) {
 }
 
 func (c *Server) send(m message) {
-	if c.out.n == 0 {
+	if c.out.Len() == 0 {
 		c.outSince = c.h.L.AwakeNow()
 	}
-	c.out.push(m)
+	c.out.Push(m)
 	c.driver.Touch()
 }
 
@@ -457,12 +457,12 @@ func (c *Server) Sent(n int) {
 }
 
 // Shutdown ends the connection in order: nothing more is read, and after the answers to all received requests the last
-// message follows. Host.Wind calls it in each turn while the server closes.
+// message follows. Host.Shutdown calls it in each turn while the server closes.
 func (c *Server) Shutdown() { c.p.shutdown() }
 
 // Finished implements Side. It is true when the refusal is sent, or all answers to a peer that has shut its sending half.
 func (c *Server) Finished() bool {
-	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
+	return c.state == stateRefusing && c.out.Len() == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
 }
 
 // PeerFinished implements Side. A peer may shut its sending half after its last request and wait for the answers, as `printf … | nc` does.
@@ -476,11 +476,11 @@ func (c *Server) PeerFinished() bool {
 func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
-		return c.out.n > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
+		return c.out.Len() > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
 	case stateShuttingDown:
 		return true // the last message follows
 	case stateRefusing:
-		return c.out.n > 0
+		return c.out.Len() > 0
 	}
 	return false
 }

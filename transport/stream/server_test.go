@@ -471,7 +471,7 @@ func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 		for ; got < answers && turns < 10*answers; turns++ {
 			p.turn(func() { // as a driver's: it goes on with what waits, or receives once
 				var w [2][]byte
-				if p.h.Resume(); p.srv.out.n == 0 && p.srv.RecvBuffers(&w) > 0 && len(rest) > 0 {
+				if p.h.Resume(); p.srv.out.Len() == 0 && p.srv.RecvBuffers(&w) > 0 && len(rest) > 0 {
 					n := copy(w[0], rest)
 					rest = rest[n:]
 					_ = p.srv.Received(n, 0)
