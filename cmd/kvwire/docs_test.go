@@ -48,10 +48,17 @@ var foreignFlags = map[string]string{
 	"help": "every command", "help-all": "every command",
 }
 
-// documents are the files whose commands, flags and snippets are checked.
-func documents(t *testing.T) (names []string) {
+var (
+	// guides are the documents whose commands are run.
+	guides = []string{"README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/*.md", "examples/README.md", "examples/*/README.md"}
+	// records are documents of what was measured and decided. Their commands are checked only: they take long, or belong to their time.
+	records = []string{"experiments/*/README.md", "docs/adr/*.md", "docs/results/*.md", "docs/results/*/README.md"}
+)
+
+// documents returns the names of the files that match a pattern.
+func documents(t *testing.T, patterns []string) (names []string) {
 	t.Helper()
-	for _, pattern := range []string{"README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/*.md", "examples/README.md", "examples/*/README.md"} {
+	for _, pattern := range patterns {
 		found, err := fs.Glob(os.DirFS(checkout), pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -333,6 +340,9 @@ func (d docs) links(file, text string) (problems []string) {
 	return problems
 }
 
+// unmarked is a command in a block of no language. A line of a drawing (─) or of a table is none.
+var unmarked = regexp.MustCompile(`^\s*(?:bin/)?(?:kvwire ([a-z-]+)|make [a-z-]+)( [^─]*)?$`)
+
 // document checks all of a document but its links.
 func (d docs) document(file, text string) (problems []string) {
 	add := func(at string, found []string) {
@@ -354,7 +364,7 @@ func (d docs) document(file, text string) (problems []string) {
 			add(fmt.Sprintf("%s:%d", file, b.line), checkYAML(strings.Join(b.lines, "\n")+"\n"))
 		case "":
 			for i, l := range b.lines {
-				if regexp.MustCompile(`^(bin/)?(kvwire|make) [^─]*$`).MatchString(strings.TrimSpace(l)) {
+				if m := unmarked.FindStringSubmatch(l); m != nil && (m[1] == "" || d.flags[m[1]] != nil) {
 					add(fmt.Sprintf("%s:%d", file, b.line+i), []string{"a command in a block that is not of language sh"})
 				}
 			}
@@ -391,7 +401,7 @@ func checkYAML(text string) []string {
 
 func TestDocumentationNamesWhatThereIs(t *testing.T) {
 	d := newDocs(t)
-	for _, name := range documents(t) {
+	for _, name := range documents(t, slices.Concat(guides, records)) {
 		text, err := fs.ReadFile(d.root, name)
 		if err != nil {
 			t.Fatal(err)
@@ -593,7 +603,7 @@ func TestDocumentedCommandsRun(t *testing.T) {
 		results = measure(t)
 	}
 	used := map[string]bool{}
-	for _, name := range documents(t) {
+	for _, name := range documents(t, guides) {
 		text, err := os.ReadFile(filepath.Join(checkout, name))
 		if err != nil {
 			t.Fatal(err)
