@@ -387,11 +387,11 @@ func checkYAML(text string) []string {
 	var err error
 	if strings.HasPrefix(text, "claims:") {
 		var x *experiment.Experiment
-		if x, err = experiment.Read("experiment.yaml", []byte(claimedCells), experimentFlags()); err == nil {
-			_, err = experiment.ReadClaims("claims.yaml", []byte(text), x, experimentFlags())
+		if x, err = experiment.Read("experiment.yaml", []byte(claimedCells), program().ExperimentFlags()); err == nil {
+			_, err = experiment.ReadClaims("claims.yaml", []byte(text), x, program().ExperimentFlags())
 		}
 	} else {
-		_, err = experiment.Read("experiment.yaml", []byte(text), experimentFlags())
+		_, err = experiment.Read("experiment.yaml", []byte(text), program().ExperimentFlags())
 	}
 	if err != nil {
 		return []string{err.Error()}
