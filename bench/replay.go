@@ -67,10 +67,7 @@ func (p *replay) due() int64 {
 func (p *replay) take() Kind {
 	p.row = p.mine[p.taken%uint64(len(p.mine))]
 	p.taken++
-	if p.trace.rows[p.row].size&putBit != 0 {
-		return Put
-	}
-	return Get
+	return p.trace.rows[p.row].kind()
 }
 
 // id is the record of the row that was taken last.

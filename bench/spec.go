@@ -120,7 +120,9 @@ func (s Spec) Defaults() Spec {
 	def(&s.Mix, "get")
 	def(&s.Theta, 0.99)
 	def(&s.KeyBytes, 16)
-	def(&s.Records, 100_000)
+	if s.Trace == nil { // a trace may have no record that is loaded
+		def(&s.Records, 100_000)
+	}
 	def(&s.ScanItems, 100)
 	if s.Operations > 0 {
 		def(&s.Duration, WindowMax)
@@ -191,8 +193,10 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: values from %d to %d B: the first is the smallest", s.ValueMinBytes, s.ValueBytes)
 	case s.Records > maxRecords:
 		return fmt.Errorf("bench: %d records: at most 2^40", s.Records)
-	case s.KeyBytes < 8 && s.Records > 1<<(8*s.KeyBytes):
-		return fmt.Errorf("bench: %d records do not have different keys of %d B", s.Records, s.KeyBytes)
+	case s.KeyBytes < 8 && s.keys() > 1<<(8*s.KeyBytes):
+		return fmt.Errorf("bench: %d records do not have different keys of %d B", s.keys(), s.KeyBytes)
+	case m.Share[Delete] > 0 && s.Trace == nil:
+		return fmt.Errorf("bench: mix %s deletes, and only a trace does: the records would be gone", s.Mix)
 	case s.KeyBytes < 8 && m.Share[Insert] > 0:
 		return fmt.Errorf("bench: mix %s inserts: keys of %d B may run out (8 B or more)", s.Mix, s.KeyBytes)
 	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
@@ -219,6 +223,14 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
+}
+
+// keys is how many different records the run may use, apart from its inserts.
+func (s *Spec) keys() uint64 {
+	if s.Trace != nil {
+		return s.Trace.Keys()
+	}
+	return s.Records
 }
 
 // fits compares the clients with the shape that the spec names.

@@ -78,15 +78,16 @@ func TestUnixSockets(t *testing.T) {
 func TestOptions(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{
-		"step":                              {Large: Step},
-		"linked":                            {Large: Linked},
-		"multishot":                         {Multishot: true},
-		"multishot, few and small buffers":  {Multishot: true, Buffers: 2, BufferBytes: 64, BodyBytes: 300},
-		"multishot, bundles, fixed files":   {Multishot: true, Bundle: true, BufferBytes: 256, FixedFiles: true},
-		"bundles, sent alone":               {Bundle: true},
-		"fixed files":                       {FixedFiles: true},
-		"without copy, from the first byte": {Large: ZeroCopy, ZeroCopyBytes: 1},
-		"without copy, fixed files":         {Large: ZeroCopy, ZeroCopyBytes: 10_000, FixedFiles: true},
+		"step":                               {Large: Step},
+		"linked":                             {Large: Linked},
+		"linked, many chunks, large sockets": {Large: Linked, ChunkBytes: chunkLeast, SendBytes: 128 << 10, ReceiveBytes: 128 << 10},
+		"multishot":                          {Multishot: true},
+		"multishot, few and small buffers":   {Multishot: true, Buffers: 2, BufferBytes: 64, BodyBytes: 300},
+		"multishot, bundles, fixed files":    {Multishot: true, Bundle: true, BufferBytes: 256, FixedFiles: true},
+		"bundles, sent alone":                {Bundle: true},
+		"fixed files":                        {FixedFiles: true},
+		"without copy, from the first byte":  {Large: ZeroCopy, ZeroCopyBytes: 1},
+		"without copy, fixed files":          {Large: ZeroCopy, ZeroCopyBytes: 10_000, FixedFiles: true},
 	} {
 		if testing.Short() && o.Large != Linked && !o.Bundle {
 			continue

@@ -62,7 +62,7 @@ func pingPong() probe.Report {
 	case err == nil:
 		f.State = probe.Available
 		f.Why = fmt.Sprintf("%s, %d B round trip %s (median of %d)", c.Device, p.Bytes, report.Duration(p.Median.Nanoseconds()), p.Trips)
-		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
+		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			f.Why += fmt.Sprintf("; it makes queue pairs of the kinds %s, and kvwire uses RC", strings.Join(caps.Kinds, ", "))
 			if caps.MemoryWindows {
 				f.Why += "; with memory windows of type 2B, which keep connections of --rdma-verb write apart"

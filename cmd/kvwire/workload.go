@@ -22,7 +22,7 @@ func (f *factors) readSource() error {
 	case f.Load.Trace != "":
 		return f.readTrace()
 	}
-	for _, name := range []string{"trace-speed", "trace-repeat", "trace-unit"} {
+	for _, name := range []string{"trace-speed", "trace-repeat", "trace-unit", "trace-format", "trace-ttl"} {
 		if f.sets(name) {
 			return usagef("--%s needs --trace", name)
 		}
@@ -35,8 +35,17 @@ func (f *factors) checkSource() (err error) {
 	if f.Load.Workload != "" {
 		_, err = bench.ReadWorkload(inputs.Path(f.Load.Workload))
 	}
-	if f.Load.Trace != "" { // the unit of its times is another flag
-		_, err = bench.ReadTrace(inputs.Path(f.Load.Trace), bench.Nanoseconds)
+	if f.Load.Trace != "" { // its format, and the unit of its times, are other flags
+		path := inputs.Path(f.Load.Trace)
+		_, err = bench.ReadTrace(path, bench.TraceOptions{Unit: bench.Nanoseconds})
+		for _, format := range []bench.TraceFormat{bench.TraceTwitter, bench.TraceMeta} {
+			if err == nil {
+				break
+			}
+			if _, other := bench.ReadTrace(path, bench.TraceOptions{Format: format}); other == nil {
+				err = nil
+			}
+		}
 	}
 	if _, uerr := bench.ParseTimeUnit(f.Load.TraceUnit); err == nil {
 		err = uerr
@@ -162,20 +171,27 @@ func (f *factors) timeTrace(t *bench.Trace) error {
 var traces = map[traceFile]*bench.Trace{}
 
 type traceFile struct {
-	path string
-	unit bench.TimeUnit
+	path    string
+	options bench.TraceOptions
 }
 
 func (f *factors) openTrace() (*bench.Trace, error) {
-	unit, err := bench.ParseTimeUnit(f.Load.TraceUnit)
-	if err != nil {
+	var o bench.TraceOptions
+	var err error
+	if o.Unit, err = bench.ParseTimeUnit(f.Load.TraceUnit); err != nil {
 		return nil, fmt.Errorf("--trace-unit: %w", err)
 	}
-	this := traceFile{inputs.Path(f.Load.Trace), unit}
+	if o.Format, err = bench.ParseTraceFormat(f.Load.TraceFormat); err != nil {
+		return nil, fmt.Errorf("--trace-format: %w", err)
+	}
+	if o.TTL, err = bench.ParseTraceTTL(f.Load.TraceTTL); err != nil {
+		return nil, fmt.Errorf("--trace-ttl: %w", err)
+	}
+	this := traceFile{inputs.Path(f.Load.Trace), o}
 	if t := traces[this]; t != nil {
 		return t, nil
 	}
-	t, err := bench.ReadTrace(this.path, unit)
+	t, err := bench.ReadTrace(this.path, o)
 	if err == nil {
 		traces[this] = t
 	}

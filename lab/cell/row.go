@@ -158,6 +158,12 @@ func (s *Session) Row(m *Measured) *report.Row {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 		}
 	}
+	if sides.InProcess && after.HasDisk() {
+		sides.DiskTransfers, sides.CPUs = r1-r0+w1-w0, len(f.Server.CPUs)
+		if sides.CPUs == 0 {
+			sides.CPUs = len(fleet.AllowedCPUs())
+		}
+	}
 	s.fillHosts(r)
 	if m.Hosts != nil {
 		s.addForeignCPU(m.Hosts, sides.Server)
