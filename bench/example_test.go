@@ -27,7 +27,7 @@ func (t *table) Submit(r *kv.Request) {
 	case !found:
 		r.Status = kv.StatusNotFound
 	default:
-		r.Answer(value)
+		r.SetAnswer(value)
 	}
 	t.l.Finish(r)
 }

@@ -9,8 +9,8 @@ import (
 
 // The text of a file becomes cells, and questions: cells that differ in the compared factor only. The caller names the flags that there are.
 func ExampleRead() {
-	any := func(value string) (string, error) { return value, nil }
-	flags := experiment.Flags{"transport": any, "depth": any}
+	anything := experiment.Rule{Parse: func(value string) (string, error) { return value, nil }}
+	flags := experiment.Flags{"transport": anything, "depth": anything}
 	x, err := experiment.Read("depth.yaml", []byte("name: depth\ntransport: [tcp, uring]\ndepth: [1, 16]\n"), flags)
 	if err != nil {
 		log.Fatal(err)
