@@ -307,7 +307,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 		t.Fatalf("data sets: %q", sets)
 	}
 	header, _, _ := bytes.Cut(kept.read(lab.RowsFile), []byte("\n"))
-	if err := errors.Join(os.RemoveAll(sets[0]), program(t.Context(), []string{"load", "--dir", sets[0], "--disk-engine=pool", "--records=500", "--value-bytes=100"}),
+	if err := errors.Join(os.RemoveAll(sets[0]), runKvwire(t.Context(), []string{"load", "--dir", sets[0], "--disk-engine=pool", "--records=500", "--value-bytes=100"}),
 		os.WriteFile(filepath.Join(out, lab.RowsFile), append(header, '\n'), 0o644)); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func (h *hostsOfTest) args() []string {
 func measureOn(t *testing.T, args ...string) (*cell.Measured, *report.Row) {
 	t.Helper()
 	f, spec := launchedFactors(t, args...)
-	s, err := cell.Open(context.Background(), &f.Settings)
+	s, err := cell.Open(context.Background(), f.Settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
 	if err := f.parse(args, nil); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := f.checkBench()
+	spec, err := f.Prepare()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/results"
 )
 
@@ -25,14 +26,14 @@ func reportCommand(_ context.Context, args []string) error {
 	var dir string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 1 {
-			return usagef("report takes one folder that kvwire run has made")
+			return exit.Usagef("report takes one folder that kvwire run has made")
 		}
 		dir = rest[0]
 		return nil
 	}); err != nil {
 		return err
 	}
-	r, err := results.OpenReport(dir, resultsReader())
+	r, err := results.OpenReport(dir, program().Reader())
 	if err != nil {
 		return err
 	}

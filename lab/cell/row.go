@@ -26,15 +26,6 @@ func (f *Settings) Row() *report.Row {
 	return r
 }
 
-// ServerTexts are the server's factors, as users would write them.
-func (f *Settings) ServerTexts() map[string]string {
-	flags, get := map[string]string{}, factor.All.Get(&f.Values)
-	for _, name := range factor.All.Of(factor.Server) {
-		flags[name] = get(name)
-	}
-	return flags
-}
-
 // clientRow has the factors of the load and of this side.
 func (f *Settings) clientRow() *report.Row {
 	l := &f.Load

@@ -1,42 +1,11 @@
-package main
+package cell
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/kvwire/kvwire/internal/exit"
 )
-
-func TestOnlyLoopbackIsOpenToAnybody(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "users")
-	if err := os.WriteFile(file, []byte("ann rw the-secret-of-ann\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for listen, loopback := range map[string]bool{
-		"127.0.0.1:7070": true, "127.8.0.1:0": true, "localhost:0": true, "unix:/run/kvwire": true, "unix:kvwire:7070": true, "[::1]:0": true, "[::ffff:127.0.0.1]:0": true,
-		"0.0.0.0:0": false, ":7070": false, "[::]:0": false, "10.0.0.1:7070": false, "[fe80::1]:0": false, "[::ffff:10.0.0.1]:0": false, "192.168.1.1:1": false,
-	} {
-		for _, c := range []struct {
-			flags   []string
-			ok, any bool // it may listen; anybody may connect then
-		}{{nil, loopback, true}, {[]string{"--insecure"}, true, true}, {[]string{"--auth-file=" + file}, true, false}} {
-			f := newFactors("serve", "")
-			f.guardFlags()
-			if err := f.parse(c.flags, nil); err != nil {
-				t.Fatal(err)
-			}
-			err := f.readGuard(listen)
-			switch {
-			case c.ok && (err != nil || (f.guard.list == nil) != c.any):
-				t.Errorf("%s %v: %v, list %v", listen, c.flags, err, f.guard.list)
-			case !c.ok && (exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n")):
-				t.Errorf("%s %v: %v", listen, c.flags, err)
-			}
-		}
-	}
-}
 
 func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 	for target, want := range map[string]struct{ at, name, secret string }{
@@ -89,12 +58,9 @@ func TestTargetsOfRedisNameWhoConnects(t *testing.T) {
 		"h":                                  {},
 		"h:http":                             {},
 	} {
-		f := newFactors("bench", "")
-		f.benchFlags()
-		if err := f.parse([]string{"--transport=tcp", "--target=" + target}, nil); err != nil {
-			t.Fatal(err)
-		}
-		err := f.readTarget()
+		f := (&Program{}).newCell()
+		f.Target = target
+		err := f.ReadTarget()
 		if want.at == "" {
 			if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %v, want a usage error without the secret", target, err)

@@ -1,14 +1,13 @@
-package main
+package cell
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/kvwire/kvwire/transport/socket"
@@ -16,22 +15,22 @@ import (
 
 const redisPort = "6379"
 
-// readTarget takes --target apart: host:port or unix:PATH, of a kvwire server; redis://[user:password@]host[:port][/0] or
-// redis+unix://[user:password@]/path, of any that speaks Redis's protocol. It finds out who the client is.
-func (f *factors) readTarget() error {
-	if err := f.readRedis(); err != nil {
+// ReadTarget parses Target, and reads the client's identity. Target is host:port or unix:PATH of a kvwire server, or the URL of a server with Redis's protocol:
+// redis://[user:password@]host[:port][/0] or redis+unix://[user:password@]/path.
+func (f *Settings) ReadTarget() error {
+	if err := f.parseTarget(); err != nil {
 		return err
 	}
-	return f.readIdentity()
+	return f.ReadIdentity()
 }
 
-func (f *factors) readRedis() error {
+func (f *Settings) parseTarget() error {
 	scheme, _, isURL := strings.Cut(f.Target, "://")
 	if !isURL {
 		if f.Target == "" {
 			return nil
 		}
-		return f.checkReach("target", f.Target, 1)
+		return exit.With(exit.Usage, f.CheckAddress(f.Given, "target", f.Target, 1, f.identity.ca != ""))
 	}
 	parse, form := parseRedisURL, "redis://host:port, or redis://user:password@host:port"
 	switch strings.ToLower(scheme) {
@@ -39,33 +38,33 @@ func (f *factors) readRedis() error {
 	case "redis+unix":
 		parse, form = parseRedisUnixURL, "redis+unix:///path/of/the/socket, or redis+unix://user:password@/path/of/the/socket"
 	case "unix":
-		return usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", quote.URL(f.Target))
+		return exit.Usagef("--target %s: use unix:/path for a kvwire server, or redis+unix:///path for a Redis", quote.URL(f.Target))
 	case "rediss":
-		return usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
+		return exit.Usagef("--target %s: %q (Redis over TLS) is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	default:
-		return usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
+		return exit.Usagef("--target %s: %q is not supported: use redis://host:port, or host:port of a kvwire server", quote.URL(f.Target), scheme)
 	}
 	at, who, err := parse(f.Target)
 	if err != nil {
-		return usagef("--target %s: %v (%s)", quote.URL(f.Target), err, form)
+		return exit.Usagef("--target %s: %v (%s)", quote.URL(f.Target), err, form)
 	}
 	f.Target, f.Redis = at, true
 	if who != nil {
 		f.Identity.Who = who
 	}
 	if f.Server.Transport != "tcp" && f.Server.Transport != "uring" {
-		return usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
+		return exit.Usagef("--target %s://%s needs --transport tcp or uring, not %s", strings.ToLower(scheme), strings.TrimPrefix(at, "unix:"), f.Server.Transport)
 	}
-	if err := f.checkUnix("target", at); err != nil {
-		return err
+	if err := f.CheckUnix(f.Given, "target", at, f.identity.ca != ""); err != nil {
+		return exit.With(exit.Usage, err)
 	}
 	if m, err := bench.ParseMix(f.Load.Mix); err == nil && m.Share[bench.Scan] > 0 {
-		return usagef("--mix %s scans, and a Redis has no scan by key", f.Load.Mix)
+		return exit.Usagef("--mix %s scans, and a Redis has no scan by key", f.Load.Mix)
 	}
 	return nil
 }
 
-// parseRedisURL takes redis://[user:password@]host[:port][/0] apart; who is nil where nobody is named. Its errors hold neither user nor password.
+// parseRedisURL parses redis://[user:password@]host[:port][/0]; who is nil if it names no user. Its errors have neither user nor password.
 func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	_, at, _ = strings.Cut(text, "://")
 	if i := strings.LastIndexByte(at, '@'); i >= 0 {
@@ -86,10 +85,10 @@ func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	if _, _, err := net.SplitHostPort(at); err != nil && !strings.HasSuffix(at, ":") && (!strings.Contains(at, ":") || strings.HasSuffix(at, "]")) {
 		at = net.JoinHostPort(strings.Trim(at, "[]"), redisPort)
 	}
-	return at, who, checkHostPort(at, 1)
+	return at, who, socket.CheckHostPort(at, 1)
 }
 
-// parseRedisUnixURL takes redis+unix://[user:password@]/path apart, as parseRedisURL; at is unix:/path.
+// parseRedisUnixURL is parseRedisURL for redis+unix://[user:password@]/path; at is unix:/path.
 func parseRedisUnixURL(text string) (at string, who *access.Entry, err error) {
 	_, at, _ = strings.Cut(text, "://")
 	if i := strings.LastIndex(at, "@/"); i >= 0 && at[0] != '/' {
@@ -110,7 +109,7 @@ func parseRedisUnixURL(text string) (at string, who *access.Entry, err error) {
 	return "unix:" + path, who, nil
 }
 
-// parseUser reads what stands before the @ of a URL.
+// parseUser parses the part of a URL before the @.
 func parseUser(text string) (*access.Entry, error) {
 	user, password, ok := strings.Cut(text, ":")
 	name, err := url.PathUnescape(user)
@@ -119,30 +118,4 @@ func parseUser(text string) (*access.Entry, error) {
 		return nil, errors.New("the part before the last @ must be user:password or :password, in percent-encoding (%40 for @)")
 	}
 	return &access.Entry{Name: name, Secret: secret}, nil
-}
-
-// checkAddress refuses a flag that is no host:port, whose port is least or above: 0, where one is picked, or 1.
-func checkAddress(flag, addr string, least uint64) error {
-	if err := checkHostPort(addr, least); err != nil {
-		return usagef("--%s %s: %v", flag, quote.URL(addr), err)
-	}
-	return nil
-}
-
-// checkHostPort says what is wrong with an address, without the address.
-func checkHostPort(addr string, least uint64) error {
-	if _, local := socket.UnixPath(addr); local {
-		return errUnixHere
-	}
-	host, port, err := net.SplitHostPort(addr)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	switch {
-	case err != nil:
-		return errors.New("must be host:port, such as 127.0.0.1:7070 or [::1]:7070")
-	case strings.ContainsAny(host, "@/ "):
-		return errors.New("the host must be a name or an address, with nothing before it")
-	case perr != nil || n < least:
-		return fmt.Errorf("the port must be a number from %d to 65535", least)
-	}
-	return nil
 }

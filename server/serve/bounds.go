@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"cmp"
@@ -11,25 +11,33 @@ import (
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/transport"
+	"github.com/spf13/pflag"
 )
 
-// serverBounds are what clients may have of a server that is not a run's, and how long they may take. Zero is the default of transport.ServerOptions.
-type serverBounds struct {
+// Bounds are the bounds of clients: how much memory they may use, and how long they may take. The zero value has the defaults of transport.ServerOptions.
+type Bounds struct {
 	conns, depth         int
 	keyBytes, valueBytes factor.Bytes
 	connBytes, poolBytes factor.Bytes
 	hello, stall, idle   time.Duration
 }
 
-func (f *factors) boundFlags() {
+// BoundSpans are the ranges of the flags of Bounds.
+var BoundSpans = map[string]factor.Span{
+	"max-conns": {Least: "1", Most: "1048576"}, "max-depth": {Least: "1", Most: "1024"}, "max-key-bytes": {Least: "1", Most: "1KiB"}, "max-value-bytes": {Least: "0", Most: "16MiB"},
+	"connection-memory": {Least: "0", Most: "1TiB"}, "message-memory": {Least: "0", Most: "1TiB"},
+	"hello-deadline": {Least: "1ms", Most: "24h"}, "stall-deadline": {Least: "1ms", Most: "24h"}, "idle-deadline": {Least: "0s", Most: "8760h"},
+}
+
+// Bind adds the flags of the bounds.
+func (b *Bounds) Bind(s *pflag.FlagSet) {
 	o, err := transport.ServerOptions{}.Defaults()
 	pinned, perr := rdma.ServerDefaults(transport.ServerOptions{})
 	if err = cmp.Or(err, perr); err != nil {
 		panic(err)
 	}
-	b, s := &f.bounds, f.set
 	size := func(bytes int) string { b := factor.Bytes(bytes); return b.String() }
-	*b = serverBounds{keyBytes: factor.Bytes(o.Limits.MaxKeyBytes)}
+	*b = Bounds{keyBytes: factor.Bytes(o.Limits.MaxKeyBytes)}
 	s.IntVar(&b.conns, "max-conns", o.MaxConns, "connections of each loop; one more is refused")
 	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
@@ -42,55 +50,47 @@ func (f *factors) boundFlags() {
 	factor.Group(s, "Limits of connections", "max-conns", "max-depth", "max-key-bytes", "max-value-bytes", "connection-memory", "message-memory", "hello-deadline", "stall-deadline", "idle-deadline")
 }
 
-// checkBounds refuses values that the ranges of the flags allow because 0 has a special meaning.
-func (f *factors) checkBounds() error {
-	b := &f.bounds
+// Check returns an error for values that the ranges of the flags allow because 0 has a special meaning.
+func (b *Bounds) Check() error {
 	switch {
 	case b.valueBytes != 0 && b.valueBytes < 16<<10:
-		return usagef("--max-value-bytes %s: must be 0, or from 16KiB to 16MiB", &b.valueBytes)
+		return exit.Usagef("--max-value-bytes %s: must be 0, or from 16KiB to 16MiB", &b.valueBytes)
 	case b.connBytes != 0 && b.connBytes < 1<<20:
-		return usagef("--connection-memory %s: must be 0, or at least 1MiB", &b.connBytes)
+		return exit.Usagef("--connection-memory %s: must be 0, or at least 1MiB", &b.connBytes)
 	case b.idle != 0 && b.idle < time.Millisecond:
-		return usagef("--idle-deadline %v: must be 0, or at least 1ms", b.idle)
+		return exit.Usagef("--idle-deadline %v: must be 0, or at least 1ms", b.idle)
 	}
 	return nil
 }
 
-// serverOptions are those of a server's connections, without its log.
-func (f *factors) serverOptions() transport.ServerOptions {
-	b := &f.bounds
-	return transport.ServerOptions{Limits: f.limits(), Depth: cmp.Or(b.depth, max(f.Load.Depth, 256)), MaxConns: b.conns, HelloMax: b.hello, StallMax: b.stall, IdleMax: b.idle,
-		ConnBytes: int(b.connBytes), PoolBytes: int(b.poolBytes), InOrder: !f.OnDisk(), Access: f.guard.list}
-}
-
 // pins returns the memory in bytes that a server with that many network loops pins: least with its first connection, most with all connections. Networks other than rdma pin none.
-func (f *factors) pins(netLoops int) (p rdma.Pinned, least, most uint64, err error) {
-	if f.Server.Transport != "rdma" {
+func (s *Settings) pins(netLoops int) (p rdma.Pinned, least, most uint64, err error) {
+	if s.Server.Transport != "rdma" {
 		return p, 0, 0, nil
 	}
-	if p, err = (rdma.Transport{Options: f.RDMA.Options()}).Pinned(f.serverOptions()); err != nil {
+	if p, err = (rdma.Transport{Options: s.RDMA.Options()}).Pinned(s.options()); err != nil {
 		return p, 0, 0, err
 	}
 	tables := uint64(0)
-	if f.ReadsItems() {
-		tables = uint64(f.RDMA.ExportBytes)
+	if s.ReadsItems() {
+		tables = uint64(s.RDMA.ExportBytes)
 	}
 	return p, uint64(netLoops)*p.Loop + p.Conn + tables, uint64(netLoops)*p.LoopMax() + tables, nil
 }
 
-// defaultPins returns the memory that one loop of a server with the default flags pins.
-func defaultPins() (least, most uint64, err error) {
-	f := newFactors("serve", "")
-	f.serverFlags()
-	f.boundFlags()
-	f.Server.Transport = "rdma"
-	_, least, most, err = f.pins(1)
+// DefaultPins returns the memory that one loop of a server over rdma with the default flags pins: see pins.
+func DefaultPins() (least, most uint64, err error) {
+	v := factor.NewValues()
+	s := Settings{Values: &v}
+	s.Server.Transport = "rdma"
+	s.Bounds.Bind(pflag.NewFlagSet("", pflag.ContinueOnError))
+	_, least, most, err = s.pins(1)
 	return least, most, err
 }
 
 // pinned describes the memory that the server will pin; an error means that it cannot pin it.
-func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
-	of, least, most, err := f.pins(p.NetLoops)
+func (s *Settings) pinned(h *probe.Host, p *loop.Plan) (text string, err error) {
+	of, least, most, err := s.pins(p.NetLoops)
 	if err != nil {
 		return "", err
 	}
@@ -98,38 +98,39 @@ func (f *factors) pinned(h *probe.Host, p *loop.Plan) (said string, err error) {
 	if err := found.Err(); found.State == probe.Unavailable {
 		return "", exit.With(exit.Missing, err)
 	}
-	said = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each of its connections (at most %d): %d MiB with the first connection, %d MiB with all; %s",
+	text = fmt.Sprintf("%d MiB for each loop and %.4g MiB for each of its connections (at most %d): %d MiB with the first connection, %d MiB with all; %s",
 		of.Loop>>20, float64(of.Conn)/(1<<20), of.Conns, least>>20, most>>20, found.Why)
 	if found.Remedy != "" {
-		said += ": " + found.Remedy
+		text += ": " + found.Remedy
 	}
-	return said, nil
+	return text, nil
 }
 
-// memory says how much a server may take beside its index and what it keeps in memory, and whether there is as much: the pages of pools and cache are taken by their use.
-func (f *factors) memory(p *loop.Plan) (said string, enough bool) {
-	o, err := f.serverOptions().Defaults()
+// memory describes how much memory the server may use besides its index and the mem backend, and whether the machine has as much. The pages of pools and cache are
+// taken when they are used.
+func (s *Settings) memory(p *loop.Plan) (text string, enough bool) {
+	o, err := s.options().Defaults()
 	if err != nil {
 		return err.Error(), false
 	}
 	need := int64(p.NetLoops) * int64(o.ConnBytes+o.PoolBytes)
-	if f.Server.Transport == "rdma" {
-		_, _, most, err := f.pins(p.NetLoops)
+	if s.Server.Transport == "rdma" {
+		_, _, most, err := s.pins(p.NetLoops)
 		if err != nil {
 			return err.Error(), false
 		}
 		need = int64(most)
 	}
-	if f.OnDisk() {
-		need += int64(f.Store.CacheBytes)
+	if s.OnDisk() {
+		need += int64(s.Store.CacheBytes)
 	}
 	have, by, err := probe.Memory(probe.Local())
 	if err != nil {
 		return err.Error(), true
 	}
-	said = fmt.Sprintf("up to %d MiB for connections, requests and cache, and the index beside them, of %d MiB (%s)", need>>20, have>>20, by)
+	text = fmt.Sprintf("up to %d MiB for connections, requests and cache, and the index beside them, of %d MiB (%s)", need>>20, have>>20, by)
 	if need > have {
-		return said + ": lower --cache-bytes, --message-memory or --connection-memory, or the kernel may end the server under load", false
+		return text + ": lower --cache-bytes, --message-memory or --connection-memory, or the kernel may end the server under load", false
 	}
-	return said, true
+	return text, true
 }
