@@ -156,7 +156,7 @@ var meanings = map[string]string{
 	"hosts": "machines that took part; 1: client and server on one host", "direct_io": "files bypass the kernel's page cache",
 	"kernel":     "release of Linux",
 	"theta":      "of the zipfian distribution",
-	"limited_by": "closed loop: whose CPUs were full: client, server or client+server; disk: one process that had CPU time left", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
+	"limited_by": "closed loop: whose CPUs were full: client, server or client+server; disk: one process that had CPU time left; network: the values fill link_rate", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
 	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "calls of io_uring_enter by the server's loops",
 	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "submission queue entries of the server's loops",
 	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "completion queue entries of the server's loops", "note": "a remark in words",

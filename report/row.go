@@ -256,7 +256,7 @@ type Row struct {
 	SvcP50Ns         Int    `csv:"svc_p50_ns"`
 	SvcP99Ns         Int    `csv:"svc_p99_ns"`
 	SvcP999Ns        Int    `csv:"svc_p999_ns"`
-	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full; disk
+	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full; disk; network
 
 	// Generator.
 	LagP50Ns       Int   `csv:"lag_p50_ns"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -233,7 +234,7 @@ func describe(c experiment.Cell, e *fleet.Exec) (*fleet.Cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Missing = n.works(); d.Missing == nil && f.ServerAt == "" {
+	if d.Missing = cmp.Or(f.LinkWorks(), n.works()); d.Missing == nil && f.ServerAt == "" {
 		f.settleEngine()
 		d.Missing = f.engineWorks()
 	}

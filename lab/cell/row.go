@@ -164,6 +164,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 			sides.CPUs = len(fleet.AllowedCPUs())
 		}
 	}
+	sides.LinkBitsPerS = float64(f.Load.LinkRate)
 	s.fillHosts(r)
 	if m.Hosts != nil {
 		s.addForeignCPU(m.Hosts, sides.Server)
