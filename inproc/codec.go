@@ -40,22 +40,22 @@ func (Codec) Dial(_ context.Context, l *loop.Loop, addr string, o transport.Dial
 	if err != nil {
 		return nil, err
 	}
-	s, i, err := reach("codec", l, addr)
+	s, i, err := findServer("codec", l, addr)
 	if err != nil {
 		return nil, err
 	}
-	var c *framed
-	if cerr := l.Call(func() { c, err = s.frame(l, i, o) }); cerr != nil || err != nil {
+	var c *codecConn
+	if cerr := l.Call(func() { c, err = s.connectCodec(l, i, o) }); cerr != nil || err != nil {
 		return nil, errors.Join(cerr, err)
 	}
 	return c, nil
 }
 
-// wires is the member that moves the bytes of all framed connections between one server and one loop.
-type wires struct {
+// codecEngine is the member that moves the bytes of all framed connections between one server and one loop.
+type codecEngine struct {
 	l       *loop.Loop
 	host    *stream.Host
-	conns   []*framed
+	conns   []*codecConn
 	touched stream.Touched[*end]
 	late    func(*stream.Server, error)
 	from    [gatherMax]unix.Iovec
@@ -64,32 +64,32 @@ type wires struct {
 
 const gatherMax = 64 // as the sockets'
 
-var _ loop.Busier = (*wires)(nil)
+var _ loop.Busier = (*codecEngine)(nil)
 
-// framed is a connection: a client's end, and a server's.
-type framed struct {
+// codecConn is a connection: a client's end, and a server's.
+type codecConn struct {
 	*stream.Client
-	w      *wires
+	w      *codecEngine
 	ends   [2]end // the client's, the server's
 	closed bool
 }
 
-var _ transport.Conn = (*framed)(nil)
+var _ transport.Conn = (*codecConn)(nil)
 
 // end moves what one side sends to the other.
 type end struct {
-	c      *framed
+	c      *codecConn
 	side   stream.Side // nil until both are there
 	listed bool
 }
 
-func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, error) {
+func (s *server) connectCodec(l *loop.Loop, i int, o transport.DialOptions) (*codecConn, error) {
 	m, err := l.Shared(s, func() (loop.Member, error) {
 		h, err := stream.NewHost(l, s.g, i, s.o)
 		if err != nil {
 			return nil, err
 		}
-		w := &wires{l: l, host: h}
+		w := &codecEngine{l: l, host: h}
 		w.late = func(c *stream.Server, err error) { c.Driver().(*end).c.close(err) }
 		if _, err = l.Add(w); err != nil {
 			h.Close()
@@ -99,14 +99,14 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 	if err != nil {
 		return nil, err
 	}
-	c := &framed{w: m.(*wires)}
+	c := &codecConn{w: m.(*codecEngine)}
 	c.ends[0].c, c.ends[1].c = c, c
 	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
-	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Said: want.Append(nil)})
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: want.Append(nil)})
 	if srv == nil {
 		return nil, &transport.Refusal{Code: wire.RefusedBusy}
 	}
-	hello, err := c.greeting(srv)
+	hello, err := c.readHello(srv)
 	if err == nil {
 		c.Client, err = stream.NewClient(l, &c.ends[0], hello, o.RecvBytes)
 	}
@@ -119,8 +119,8 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 	return c, nil
 }
 
-// greeting is what the server's end answers to the hello.
-func (c *framed) greeting(srv *stream.Server) (hello wire.ServerHello, err error) {
+// readHello is what the server's end answers to the hello.
+func (c *codecConn) readHello(srv *stream.Server) (hello wire.ServerHello, err error) {
 	var b []byte
 	for i := range c.w.from[:srv.Gather(c.w.from[:], stream.GatherBytes)] {
 		b = append(b, sys.IovecBytes(&c.w.from[i])...)
@@ -142,9 +142,9 @@ func (e *end) Touch() {
 func (e *end) Stamp() {}
 
 // Stage is loop.Member's: it moves what was touched, both ways, since reading may go on again, too.
-func (w *wires) Stage() error {
+func (w *codecEngine) Stage() error {
 	w.host.Resume()
-	list := w.touched.Take(w.l)
+	list := w.touched.Detach(w.l)
 	for i, e := range list {
 		list[i] = nil
 		e.listed = false
@@ -159,14 +159,14 @@ func (w *wires) Stage() error {
 }
 
 // move copies what one end has to send to where the other one wants it, as far as that takes it.
-func (c *framed) move(from int) error {
+func (c *codecConn) move(from int) error {
 	w, to := c.w, c.ends[1-from].side
 	for !c.closed && c.ends[0].side != nil {
 		k := c.ends[from].side.Gather(w.from[:], stream.GatherBytes)
 		if k == 0 {
 			return nil
 		}
-		n, places := 0, to.Window(&w.window)
+		n, places := 0, to.RecvBuffers(&w.window)
 		window := w.window
 		for i, at := 0, 0; i < k && at < places; {
 			src := sys.IovecBytes(&w.from[i])
@@ -194,7 +194,7 @@ func (c *framed) move(from int) error {
 }
 
 // close ends both sides.
-func (c *framed) close(err error) {
+func (c *codecConn) close(err error) {
 	if c.closed {
 		return
 	}
@@ -211,22 +211,22 @@ func (c *framed) close(err error) {
 }
 
 // Hangup is transport.Conn's.
-func (c *framed) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
+func (c *codecConn) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
 
 // OnEvent is never called.
-func (w *wires) OnEvent(uint64, int32, uint32) {}
+func (w *codecEngine) OnEvent(uint64, int32, uint32) {}
 
 // Poll is loop.Member's: nothing comes by itself.
-func (w *wires) Poll() int { return 0 }
+func (w *codecEngine) Poll() int { return 0 }
 
 // Busy is loop.Busier's: the clients' ends wait for these.
-func (w *wires) Busy() string { return w.host.Busy() }
+func (w *codecEngine) Busy() string { return w.host.Busy() }
 
 // Close is loop.Member's.
-func (w *wires) Close() bool {
+func (w *codecEngine) Close() bool {
 	for len(w.conns) > 0 {
 		w.conns[0].close(transport.ErrClosed)
 	}
-	w.host.Wind()
+	w.host.Shutdown()
 	return w.host.Close()
 }

@@ -90,15 +90,15 @@ func (s *server) LoopStats(int) transport.Stats { return transport.Stats{} }
 // Dial puts a connection onto l, which has to be one of the server's own network loops: on any other
 // there would be a wake-up of 22–34 µs in what is to be the zero line.
 func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.DialOptions) (transport.Conn, error) {
-	s, i, err := reach("inproc", l, addr)
+	s, i, err := findServer("inproc", l, addr)
 	if err != nil {
 		return nil, err
 	}
 	return s.connect(l, i), nil
 }
 
-// reach finds a server of this process, and which of its loops l is.
-func reach(kind string, l *loop.Loop, addr string) (*server, int, error) {
+// findServer finds a server of this process, and which of its loops l is.
+func findServer(kind string, l *loop.Loop, addr string) (*server, int, error) {
 	servers.Lock()
 	s := servers.by[addr]
 	servers.Unlock()

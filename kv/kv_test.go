@@ -112,7 +112,7 @@ func TestQueueKeepsOrder(t *testing.T) {
 		q.Push(&rs[i])
 	}
 	q.PushFront(&rs[4])
-	all := q.Take()
+	all := q.Detach()
 	if !q.Empty() || q.Pop() != nil {
 		t.Fatal("a queue that was taken has something")
 	}

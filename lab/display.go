@@ -90,7 +90,7 @@ func (d *Display) title(s Step) string {
 // summary is the part of a progress line about one run.
 func summary(r *report.Row) string {
 	if r.SkippedReason != "" {
-		return "skipped: " + report.Shorten(r.SkippedReason)
+		return "skipped: " + report.Shorten(r.SkippedReason, report.ProgressReasonMax)
 	}
 	if !r.Ops.Known() && r.InvalidReason != "" {
 		return "failed: " + r.InvalidReason

@@ -12,12 +12,12 @@ import (
 
 // CallC calls an empty C function once, in the same way as the data path. ok is false if this build has no C.
 func CallC() (ok bool) {
-	verbs.Nothing()
+	verbs.CallNothing()
 	return true
 }
 
-// Ask makes a queue pair as for a connection, queries its granted limits, and closes it. Any goroutine may call it.
-func Ask(c device.Choice, o Options) (caps Caps, err error) {
+// QueryCaps makes a queue pair as for a connection, queries its granted limits, and closes it. Any goroutine may call it.
+func QueryCaps(c device.Choice, o Options) (caps Caps, err error) {
 	if o, err = o.Defaults(); err != nil {
 		return caps, err
 	}
@@ -42,7 +42,7 @@ func Ask(c device.Choice, o Options) (caps Caps, err error) {
 	}
 	l := dev.Limits
 	caps = Caps{Kinds: dev.Kinds(cq), InlineBytes: qp.Inline, MTU: min(port.MTU, o.MTU), MaxMessageBytes: port.MaxMessage, MaxQPs: l.QPs, MaxWRs: l.WRs,
-		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxInitRdAtomic: l.InitRdAtomic, Vectors: l.Vectors, MaxSRQWRs: l.SRQWRs, MemoryWindows: l.Windows}
+		MaxSGEs: l.SGEs, MaxCQEs: l.CQEs, MaxRdAtomic: l.RdAtomic, MaxInitRdAtomic: l.InitRdAtomic, Vectors: l.Vectors, MaxSRQWRs: l.SRQWRs, MemoryWindows: l.MemoryWindows}
 	return caps, qp.Close()
 }
 

@@ -18,31 +18,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// driver moves the messages of all links of one member. It polls their common completion queue, and posts the work
+// rdmaEngine moves the messages of all links of one member. It polls their common completion queue, and posts the work
 // requests of a turn together. It is the part that endpoint and hub have in common.
-type driver struct {
-	l       *loop.Loop
-	count   *transport.Counters // of its loop
-	id      loop.MemberID
-	o       Options
-	number  int // number of this member among those that use the device; selects the interrupt of its completions
-	nic     *nic
-	before  func() // called before the device is closed; may be nil
-	links   stream.Table[*link]
-	awaited map[verbs.CMToken]*link // of a server: links that rdma_cm will connect
-	touched stream.Touched[*link]
-	owners  []*link // links of the batch's work requests
-	broken  []broken
-	found   []verbs.Completion // completions that Arm found, for the next Poll
-	later   []verbs.Completion // completions of other links that drain found, likewise
-	events  []event            // asynchronous events that drain found, for the next turn
-	log     *slog.Logger
-	armed   bool // the device will send an event for the next completion
-	idle    bool // the last Poll found nothing
+type rdmaEngine struct {
+	l           *loop.Loop
+	count       *transport.Counters // of its loop
+	id          loop.MemberID
+	o           Options
+	number      int // number of this member among those that use the device; selects the interrupt of its completions
+	nic         *nic
+	beforeClose func() // called before the device is closed; may be nil
+	links       stream.Table[*link]
+	awaited     map[verbs.CMToken]*link // of a server: links that rdma_cm will connect
+	touched     stream.Touched[*link]
+	owners      []*link // links of the batch's work requests
+	failedPosts []failedPost
+	found       []verbs.Completion // completions that Arm found, for the next Poll
+	drained     []verbs.Completion // completions of other links that drain found, likewise
+	events      []event            // asynchronous events that drain found, for the next turn
+	log         *slog.Logger
+	armed       bool // the device will send an event for the next completion
+	idle        bool // the last Poll found nothing
 
-	listenAt int64 // time of the next check of clients' connections (listen); 0: none waits for an answer
-	failed   error // something could not be freed: a bug of ours, or the device is gone
-	iov      [verbs.MaxSGE]unix.Iovec
+	checkAt int64 // time of the next check of clients' connections (listen); 0: none waits for an answer
+	failed  error // something could not be freed: a bug of ours, or the device is gone
+	iov     [verbs.MaxSGE]unix.Iovec
 }
 
 // event is an asynchronous event of the device.
@@ -51,8 +51,8 @@ type event struct {
 	qp   uint32
 }
 
-// broken is a link whose work request was refused.
-type broken struct {
+// failedPost is a link whose work request was refused.
+type failedPost struct {
 	l   *link
 	err error
 }
@@ -63,8 +63,8 @@ const (
 	tagAsync = 1 << 53
 )
 
-// open opens the device for this member. Only its loop may call it.
-func (d *driver) open(c device.Choice) error {
+// openDevice opens the device for this member. Only its loop may call it.
+func (d *rdmaEngine) openDevice(c device.Choice) error {
 	n, err := openNIC(c, d.o, d.number, &d.count.CCalls)
 	if err != nil {
 		return err
@@ -81,10 +81,10 @@ func (d *driver) open(c device.Choice) error {
 	return nil
 }
 
-// shut closes the device. No link may use it any more.
-func (d *driver) shut() error {
-	if d.before != nil {
-		d.before()
+// closeDevice closes the device. No link may use it any more.
+func (d *rdmaEngine) closeDevice() error {
+	if d.beforeClose != nil {
+		d.beforeClose()
 	}
 	if d.nic == nil {
 		return nil
@@ -97,7 +97,7 @@ func (d *driver) shut() error {
 }
 
 // Open implements stream.Engine, for servers' ends only: a client's link is made before its socket (prepare).
-func (d *driver) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
+func (d *rdmaEngine) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
 	tag, row := d.links.Put()
 	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, ended: ended, served: true}
 	*row = l
@@ -109,21 +109,21 @@ func (d *driver) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func(
 }
 
 // Each implements stream.Engine.
-func (d *driver) Each(f func(stream.ConnIO)) { d.links.Each(func(_ uint64, l **link) { f(*l) }) }
+func (d *rdmaEngine) Each(f func(stream.ConnIO)) { d.links.Each(func(_ uint64, l **link) { f(*l) }) }
 
 // Len implements stream.Engine.
-func (d *driver) Len() int { return d.links.Len() }
+func (d *rdmaEngine) Len() int { return d.links.Len() }
 
 // End implements stream.Engine. What cannot be freed stays pinned until the process ends.
-func (d *driver) End() {
+func (d *rdmaEngine) End() {
 	n := d.nic
-	if err := d.shut(); err != nil {
+	if err := d.closeDevice(); err != nil {
 		d.log.Error("device not freed", "device", n.name, "reason", err)
 	}
 }
 
 // event handles the readiness of a descriptor.
-func (d *driver) event(tag uint64) {
+func (d *rdmaEngine) event(tag uint64) {
 	switch tag {
 	case tagCQ:
 		d.l.Stats.Syscalls++
@@ -134,56 +134,56 @@ func (d *driver) event(tag uint64) {
 		d.async()
 	default:
 		if l := d.links.Get(tag); l != nil {
-			(*l).control()
+			(*l).readControl()
 		}
 	}
 }
 
 // async reads the device's asynchronous events.
-func (d *driver) async() {
+func (d *rdmaEngine) async() {
 	for d.nic != nil {
 		kind, qp, ok := d.nic.dev.Async()
 		d.l.Stats.Syscalls++
 		if !ok {
 			return
 		}
-		d.happened(event{kind, qp})
+		d.handleEvent(event{kind, qp})
 	}
 }
 
-// happened reacts to an asynchronous event.
-func (d *driver) happened(e event) {
+// handleEvent reacts to an asynchronous event.
+func (d *rdmaEngine) handleEvent(e event) {
 	if d.nic == nil {
 		return
 	}
 	switch reactionTo(e.kind) {
 	case reactDevice:
-		d.lose(&lostError{fmt.Sprintf("the device %s is lost: %s", d.nic.name, eventText(e.kind))})
+		d.markLost(&lostError{fmt.Sprintf("the device %s is lost: %s", d.nic.name, eventText(e.kind))})
 	case reactPair:
 		d.links.Each(func(_ uint64, l **link) {
 			if k := *l; k.pair.qp != nil && k.pair.qp.Num == e.qp && k.side != nil {
-				k.ended(k, d.because(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
+				k.ended(k, d.endReason(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
 			}
 		})
 		return
-	case reactLook:
-		forgetPicks()
+	case reactRepick:
+		clearPicks()
 	default:
 		return
 	}
 	d.log.Warn("the device reported an event", "device", d.nic.name, "event", eventText(e.kind), "loop", d.number)
 }
 
-// because returns the reason why a link has ended: err, or a better explanation of it.
-func (d *driver) because(l *link, err error) error {
-	if down := d.down(l); down != "" {
+// endReason returns the reason why a link has ended: err, or a better explanation of it.
+func (d *rdmaEngine) endReason(l *link, err error) error {
+	if down := d.portDown(l); down != "" {
 		return &lostError{down + "; so the connection failed"}
 	}
 	return err
 }
 
-// down returns a text for a link whose port is not active, with the remedy; "": the port is active, or its state is not known.
-func (d *driver) down(l *link) string {
+// portDown returns a text for a link whose port is not active, with the remedy; "": the port is active, or its state is not known.
+func (d *rdmaEngine) portDown(l *link) string {
 	if d.nic == nil || l.pair.qp == nil {
 		return ""
 	}
@@ -194,14 +194,14 @@ func (d *driver) down(l *link) string {
 	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.pair.choice.Port, l.pair.choice.Device, l.pair.choice.Netdev)
 }
 
-// lose ends all connections, because the device does not work any more. The device is closed when the last connection is gone (bury), and opened
+// markLost ends all connections, because the device does not work any more. The device is closed when the last connection is gone (bury), and opened
 // again for the next connection (revive).
-func (d *driver) lose(why error) {
-	if d.nic == nil || d.nic.dead != nil {
+func (d *rdmaEngine) markLost(why error) {
+	if d.nic == nil || d.nic.failure != nil {
 		return
 	}
-	d.nic.dead = why
-	forgetPicks()
+	d.nic.failure = why
+	clearPicks()
 	d.links.Each(func(_ uint64, l **link) {
 		if k := *l; k.pair.qp != nil && k.side != nil { // a link that is still being dialed ends with its dial
 			k.ended(k, why)
@@ -210,10 +210,10 @@ func (d *driver) lose(why error) {
 	d.l.Again()
 }
 
-// bury closes a lost device when no connection uses it any more. Objects that cannot be freed are freed by the kernel when the descriptor is
+// closeLost closes a lost device when no connection uses it any more. Objects that cannot be freed are freed by the kernel when the descriptor is
 // closed.
-func (d *driver) bury() {
-	if d.nic == nil || d.nic.dead == nil {
+func (d *rdmaEngine) closeLost() {
+	if d.nic == nil || d.nic.failure == nil {
 		return
 	}
 	used := false
@@ -221,36 +221,36 @@ func (d *driver) bury() {
 	if used {
 		return
 	}
-	_ = d.shut()
-	d.failed, d.found, d.later, d.events, d.armed = nil, nil, nil, nil, false
+	_ = d.closeDevice()
+	d.failed, d.found, d.drained, d.events, d.armed = nil, nil, nil, nil, false
 }
 
-// revive opens the device if it is not open or was lost.
-func (d *driver) revive(open func() error) error {
-	d.bury()
+// ensureOpen opens the device if it is not open or was lost.
+func (d *rdmaEngine) ensureOpen(open func() error) error {
+	d.closeLost()
 	switch {
 	case d.nic == nil:
 		return open()
-	case d.nic.dead != nil:
-		return fmt.Errorf("rdma: %w (connections over it are about to end: try again)", d.nic.dead)
+	case d.nic.failure != nil:
+		return fmt.Errorf("rdma: %w (connections over it are about to end: try again)", d.nic.failure)
 	}
 	return nil
 }
 
 // Poll implements loop.Member.
-func (d *driver) Poll() int {
+func (d *rdmaEngine) Poll() int {
 	if d.nic == nil {
 		return 0
 	}
-	found, later, events := d.found, d.later, d.events
-	d.found, d.later, d.events = nil, nil, nil // reaping may add to later
+	found, later, events := d.found, d.drained, d.events
+	d.found, d.drained, d.events = nil, nil, nil // reaping may add to later
 	n := len(found) + len(later) + len(events)
 	d.reap(found)
 	d.reap(later)
 	for _, e := range events {
-		d.happened(e)
+		d.handleEvent(e)
 	}
-	for d.nic != nil && d.nic.dead == nil && len(d.later) == 0 { // completions in later are older than those in the queue
+	for d.nic != nil && d.nic.failure == nil && len(d.drained) == 0 { // completions in later are older than those in the queue
 		var cs []verbs.Completion
 		var err error
 		if d.idle && n == 0 && d.l.Spins() {
@@ -260,7 +260,7 @@ func (d *driver) Poll() int {
 		}
 		d.count.Polls++
 		if err != nil {
-			d.lose(err)
+			d.markLost(err)
 			break
 		}
 		if len(cs) == 0 {
@@ -281,13 +281,13 @@ func (d *driver) Poll() int {
 // sooner there than in the next turn, and the loop's other members wait no longer than for a system call.
 const spinPolls = 64
 
-func (d *driver) reap(cs []verbs.Completion) {
+func (d *rdmaEngine) reap(cs []verbs.Completion) {
 	d.count.WCs += uint64(len(cs))
 	for i := range cs {
 		c := &cs[i]
 		var l *link
-		if s := d.nic.shared; s.brings(c) {
-			s.given--
+		if s := d.nic.shared; s.owns(c) {
+			s.outstanding--
 			if l = s.byQP[c.QP]; l == nil || l.state == linkClosed || c.Status != 0 {
 				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may use the slot
 			}
@@ -300,16 +300,16 @@ func (d *driver) reap(cs []verbs.Completion) {
 		var err error
 		switch {
 		case c.Status == verbs.StatusFlushed:
-			err = d.because(l, transport.ErrPeerGone)
+			err = d.endReason(l, transport.ErrPeerGone)
 		case c.Status != 0 && c.WR&wrRecv == 0 && l.out.binds(uint32(c.WR)&(wrRecv-1)):
 			err = fmt.Errorf("rdma: bind a memory window on %s: %s (vendor's code %#x; --rdma-verb send needs none)", d.nic.name, verbs.StatusText(c.Status), c.Vendor)
-			l.refuse(err)
+			l.refuseHello(err)
 		case c.Status != 0:
-			err = lost(c.Status, verbs.StatusText(c.Status), c.Vendor, d.down(l))
+			err = failureReason(c.Status, verbs.StatusText(c.Status), c.Vendor, d.portDown(l))
 		case c.WR&wrRecv != 0:
 			err = l.received(c)
 		default:
-			l.done(uint32(c.WR) & (wrRecv - 1))
+			l.sendCompleted(uint32(c.WR) & (wrRecv - 1))
 		}
 		if err != nil {
 			l.ended(l, err)
@@ -326,8 +326,8 @@ const (
 // drain stops a link's queue pair, before it is destroyed, from consuming slots of the shared receive queue, and posts again all slots that it has
 // filled. Without this these slots would be lost: when a queue pair is destroyed, its completions may be removed from the completion queue (on mlx5). See
 // docs/adr/0030-a-device-that-fails.md. It blocks for at most drainMax.
-func (d *driver) drain(l *link) {
-	if d.nic.dead != nil {
+func (d *rdmaEngine) drain(l *link) {
+	if d.nic.failure != nil {
 		return
 	}
 	d.l.Stats.Syscalls++
@@ -335,8 +335,8 @@ func (d *driver) drain(l *link) {
 		return // the device is about to be lost
 	}
 	for until := time.Now().Add(drainMax); ; {
-		last := d.lastTaken(l.pair.qp.Num)
-		d.takeBack(l.pair.qp.Num)
+		last := d.lastReceiveConsumed(l.pair.qp.Num)
+		d.repostDrained(l.pair.qp.Num)
 		if last || !time.Now().Before(until) {
 			return
 		}
@@ -345,8 +345,8 @@ func (d *driver) drain(l *link) {
 	}
 }
 
-// lastTaken reports whether the device has sent the event that a queue pair consumes no more receives. It keeps other events for the next turn.
-func (d *driver) lastTaken(qp uint32) (last bool) {
+// lastReceiveConsumed reports whether the device has sent the event that a queue pair consumes no more receives. It keeps other events for the next turn.
+func (d *rdmaEngine) lastReceiveConsumed(qp uint32) (last bool) {
 	for {
 		kind, of, ok := d.nic.dev.Async()
 		d.l.Stats.Syscalls++
@@ -355,17 +355,17 @@ func (d *driver) lastTaken(qp uint32) (last bool) {
 			return last
 		case kind == verbs.EventLastWQE && of == qp:
 			last = true
-		case reactionTo(kind) != reactNot:
+		case reactionTo(kind) != reactNone:
 			d.events = append(d.events, event{kind, of})
 			d.l.Again()
 		}
 	}
 }
 
-// takeBack posts again the slots of a queue pair's completions in the completion queue. It keeps the completions of other queue pairs for the next turn.
-func (d *driver) takeBack(qp uint32) {
+// repostDrained posts again the slots of a queue pair's completions in the completion queue. It keeps the completions of other queue pairs for the next turn.
+func (d *rdmaEngine) repostDrained(qp uint32) {
 	for {
-		cs, err := d.nic.cq.Aside()
+		cs, err := d.nic.cq.PollAside()
 		d.count.Polls++
 		if err != nil {
 			return // the next Poll reports it
@@ -373,10 +373,10 @@ func (d *driver) takeBack(qp uint32) {
 		for i := range cs {
 			switch s := d.nic.shared; {
 			case cs[i].QP != qp:
-				d.later = append(d.later, cs[i]) // at most as many as the queue holds
+				d.drained = append(d.drained, cs[i]) // at most as many as the queue holds
 				d.l.Again()
-			case s.brings(&cs[i]):
-				s.given--
+			case s.owns(&cs[i]):
+				s.outstanding--
 				_ = s.post(slotOf(&cs[i]), d.nic.batch)
 			}
 		}
@@ -388,8 +388,8 @@ func (d *driver) takeBack(qp uint32) {
 
 // Busy implements stream.Engine. It names work that the device has not completed. A message whose bytes were copied makes no completion of its own, and does
 // not count: the answer to it shows that it has arrived. A message in the side's memory makes a completion and counts.
-func (d *driver) Busy() string {
-	if len(d.found)+len(d.later)+len(d.events)+len(d.broken) > 0 {
+func (d *rdmaEngine) Busy() string {
+	if len(d.found)+len(d.drained)+len(d.events)+len(d.failedPosts) > 0 {
 		return "the device has completions that were not looked at"
 	}
 	s := ""
@@ -402,18 +402,18 @@ func (d *driver) Busy() string {
 }
 
 // Arm implements loop.Armer.
-func (d *driver) Arm() (bool, error) {
-	if d.nic == nil || d.nic.dead != nil || d.armed {
+func (d *rdmaEngine) Arm() (bool, error) {
+	if d.nic == nil || d.nic.failure != nil || d.armed {
 		return false, nil
 	}
-	if len(d.later) > 0 {
+	if len(d.drained) > 0 {
 		return true, nil
 	}
 	d.l.Stats.Syscalls++
 	d.count.Polls++
 	cs, err := d.nic.cq.Arm()
 	if err != nil {
-		d.lose(err)
+		d.markLost(err)
 		return true, nil
 	}
 	d.armed = true
@@ -422,8 +422,8 @@ func (d *driver) Arm() (bool, error) {
 }
 
 // Flush implements stream.Engine. It delivers what waited for memory, and posts the turn's receives and messages.
-func (d *driver) Flush() {
-	list := d.touched.Take(d.l)
+func (d *rdmaEngine) Flush() {
+	list := d.touched.Detach(d.l)
 	for _, l := range list {
 		l.listed = false
 		if l.state == linkUp {
@@ -438,7 +438,7 @@ func (d *driver) Flush() {
 		case l.state == linkUp:
 			l.stage()
 		case l.pair.qp == nil || l.keys.state != keyUnbound || l.d.o.Connect == ByCM: // else the hello waits for the memory window
-			l.greet()
+			l.sendHello()
 		}
 	}
 	if d.nic != nil {
@@ -447,23 +447,23 @@ func (d *driver) Flush() {
 	for i, l := range list {
 		list[i] = nil
 		if l.state == linkUp {
-			l.confirm(0)
-			l.finish()
+			l.countSent(0)
+			l.shutIfFinished()
 		}
 	}
-	for i, b := range d.broken {
-		d.broken[i] = broken{}
+	for i, b := range d.failedPosts {
+		d.failedPosts[i] = failedPost{}
 		if b.l.state != linkClosed {
 			b.l.ended(b.l, b.err)
 		}
 	}
-	d.broken = d.broken[:0]
+	d.failedPosts = d.failedPosts[:0]
 }
 
 // post gives the batch to the device: receives first, because the messages advertise them.
-func (d *driver) post() {
+func (d *rdmaEngine) post() {
 	if err := d.nic.batch.PostRecvs(); err != nil {
-		d.lose(err)
+		d.markLost(err)
 		return
 	}
 	first := 0
@@ -471,11 +471,11 @@ func (d *driver) post() {
 		bells, done, err := d.nic.batch.Post(d.o.PostBatch)
 		d.count.Bells += uint64(bells)
 		d.count.WRs += uint64(done)
-		if d.nic.writes {
+		if d.nic.doorbellSyscalls {
 			d.l.Stats.Syscalls += uint64(bells)
 		}
 		if err != nil {
-			d.broken = append(d.broken, broken{d.owners[first+done], err})
+			d.failedPosts = append(d.failedPosts, failedPost{d.owners[first+done], err})
 			first += done + 1
 		}
 	}
@@ -483,14 +483,14 @@ func (d *driver) post() {
 	d.owners = d.owners[:0]
 }
 
-// control handles the readiness of the TCP connection. Until the hellos are done it carries their bytes; after that, only
+// readControl handles the readiness of the TCP connection. Until the hellos are done it carries their bytes; after that, only
 // its end is an event.
-func (l *link) control() {
+func (l *link) readControl() {
 	for l.state != linkClosed {
 		var w [2][]byte
 		var b [16]byte
 		w[0] = b[:]
-		if l.state != linkUp && l.side.Window(&w) == 0 {
+		if l.state != linkUp && l.side.RecvBuffers(&w) == 0 {
 			return
 		}
 		n, err := sys.Recv(l.tcp.fd, w[0])
@@ -500,11 +500,11 @@ func (l *link) control() {
 			return
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			l.ended(l, l.d.because(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
+			l.ended(l, l.d.endReason(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // messages that the peer sent before, such as a refusal, have arrived
 			if l.state != linkClosed {
-				l.ended(l, l.d.because(l, transport.ErrPeerGone))
+				l.ended(l, l.d.endReason(l, transport.ErrPeerGone))
 			}
 		case l.state == linkUp:
 			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
@@ -516,8 +516,8 @@ func (l *link) control() {
 	}
 }
 
-// greet sends a challenge, the server's hello, or a refusal, by TCP.
-func (l *link) greet() {
+// sendHello sends a challenge, the server's hello, or a refusal, by TCP.
+func (l *link) sendHello() {
 	var v [1]unix.Iovec
 	for l.side.Gather(v[:], stream.GatherBytes) > 0 {
 		b := sys.IovecBytes(&v[0])
@@ -533,13 +533,13 @@ func (l *link) greet() {
 		l.state = linkUp
 		l.Touch()
 	}
-	l.finish()
+	l.shutIfFinished()
 }
 
-// finish shuts the TCP connection's sending half: it signals to the peer that no more messages follow.
-func (l *link) finish() {
-	if !l.tcp.halved && l.side.Finished() && (l.state != linkUp || l.drained()) {
-		l.tcp.halved = true
+// shutIfFinished shuts the TCP connection's sending half: it signals to the peer that no more messages follow.
+func (l *link) shutIfFinished() {
+	if !l.tcp.sendShut && l.side.Finished() && (l.state != linkUp || l.drained()) {
+		l.tcp.sendShut = true
 		_ = unix.Shutdown(l.tcp.fd, unix.SHUT_WR)
 		l.d.l.Stats.Syscalls++
 	}

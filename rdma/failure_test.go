@@ -298,7 +298,7 @@ func slowHandler(t *testing.T, n tt.Network, _ Options) {
 	var began int64
 	_ = r.Loop.Call(func() { began = r.Loop.Now() })
 	tt.Until(t, "signs of life", func() (late bool) {
-		_ = r.Loop.Call(func() { late = k.life.heardAt > began+int64(stallMin)*3/2 })
+		_ = r.Loop.Call(func() { late = k.alive.receivedAt > began+int64(stallMin)*3/2 })
 		return late
 	})
 	p.Release(t)
@@ -342,7 +342,7 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 		c.Submit(tt.Put(fmt.Sprint(i), tt.Fill(100_000, uint64(i))))
 	}
 	tt.Until(t, "the credits to be used up", func() (ok bool) {
-		_ = r.Loop.Call(func() { ok = k.credits.left() <= 1 })
+		_ = r.Loop.Call(func() { ok = k.credits.available() <= 1 })
 		return ok
 	})
 	child.Thaw()
@@ -701,7 +701,7 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 		well()
 		p := r.Parts[0]
 		before := resources(t)
-		var d *driver
+		var d *rdmaEngine
 		for i := range repeats(400) {
 			conn := r.Dial(transport.DialOptions{Loop: i % 2})
 			d = linkOf(conn).d

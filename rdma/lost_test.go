@@ -27,11 +27,11 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 		o    Options
 		lose func(e *endpoint) // on the server's loop, or not
 	}{
-		"fatal":                {Options{}, func(e *endpoint) { e.happened(event{kind: verbs.EventDeviceFatal}) }},
-		"shared receive queue": {Options{SRQ: true}, func(e *endpoint) { e.happened(event{kind: verbs.EventSRQError}) }},
+		"fatal":                {Options{}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventDeviceFatal}) }},
+		"shared receive queue": {Options{SRQ: true}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventSRQError}) }},
 		"told by rdma_cm":      {Options{Connect: ByCM}, func(e *endpoint) { e.removed() }},
-		"verb read":            {Options{Verb: Read}, func(e *endpoint) { e.happened(event{kind: verbs.EventCQError}) }},
-		"verb write":           {Options{Verb: Write}, func(e *endpoint) { e.happened(event{kind: verbs.EventDeviceFatal}) }},
+		"verb read":            {Options{Verb: Read}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventCQError}) }},
+		"verb write":           {Options{Verb: Write}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventDeviceFatal}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, e := lostRig(t, c.o)
@@ -47,8 +47,8 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 			again := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 			again.Want(tt.Get("k", 10), kv.StatusOK)
 			_ = e.l.Call(func() { is = e.nic })
-			if was == is || is.dead != nil {
-				t.Errorf("the server's device is the one that was lost: %v", was.dead)
+			if was == is || is.failure != nil {
+				t.Errorf("the server's device is the one that was lost: %v", was.failure)
 			}
 
 			conn = r.Dial(transport.DialOptions{})
@@ -56,7 +56,7 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 			var err error
 			_ = r.Loop.Call(func() {
 				was = d.nic
-				d.happened(event{kind: verbs.EventDeviceFatal})
+				d.handleEvent(event{kind: verbs.EventDeviceFatal})
 				err = conn.Err()
 			})
 			if !errors.Is(err, transport.ErrPeerGone) || !strings.Contains(err.Error(), "is lost: it failed or was removed") {
@@ -83,7 +83,7 @@ func TestASharedReceiveQueueLosesNoSlot(t *testing.T) {
 			links, given, posted := 0, 0, 0
 			_ = e.l.Call(func() {
 				e.links.Each(func(uint64, **link) { links++ })
-				given, posted = e.nic.shared.given, e.nic.shared.posted
+				given, posted = e.nic.shared.outstanding, e.nic.shared.posted
 			})
 			return links == 1 && given == posted
 		})

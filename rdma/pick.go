@@ -25,8 +25,8 @@ type picked struct {
 // pickMax is the lifetime of a cached choice. With an outdated choice, connections fail with an error.
 const pickMax = time.Second
 
-// forgetPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
-func forgetPicks() {
+// clearPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
+func clearPicks() {
 	picks.Lock()
 	clear(picks.m)
 	picks.Unlock()

@@ -159,8 +159,8 @@ func (r *rawConn) tell() {
 	}
 }
 
-// Window is stream.Side's.
-func (r *rawConn) Window(*[2][]byte) int { return 0 }
+// RecvBuffers is stream.Side's.
+func (r *rawConn) RecvBuffers(*[2][]byte) int { return 0 }
 
 // Received is stream.Side's.
 func (r *rawConn) Received(int, int64) error { return nil }
@@ -181,8 +181,8 @@ func (r *rawConn) Drop(err error) {
 	r.tell()
 }
 
-// Take is stream.MessageSide's.
-func (r *rawConn) Take(b []byte) error {
+// ReceivedMessage is stream.MessageSide's.
+func (r *rawConn) ReceivedMessage(b []byte) error {
 	r.left = b
 	r.fill()
 	r.tell()

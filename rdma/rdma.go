@@ -99,7 +99,7 @@ func (o Options) Defaults() (Options, error) {
 	case o.PostBatch < 1 || o.PostBatch > 64:
 		return o, fmt.Errorf("rdma: %d work requests for a doorbell: 1 to 64", o.PostBatch)
 	case o.SRQ && o.Verb == Write:
-		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb write, whose messages say where they go")
+		return o, fmt.Errorf("rdma: a shared receive queue has no use with the verb write, whose messages carry the address of a slot")
 	case o.MTU < 256 || o.MTU > 4096 || o.MTU&(o.MTU-1) != 0:
 		return o, fmt.Errorf("rdma: path MTU %d: 256, 512, 1024, 2048 or 4096", o.MTU)
 	case o.TrafficClass < 0 || o.TrafficClass > 255:

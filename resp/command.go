@@ -34,8 +34,8 @@ const (
 	Info
 	SetAbsent // SETNX, and MSETNX of one key
 	Range
-	Patch // SETRANGE
-	Take  // GETDEL
+	Patch  // SETRANGE
+	GetDel // GETDEL
 	Type
 	Expiry // TTL and its like: what is asked of times that nothing has
 	Expire // what would give a key such a time
@@ -52,14 +52,14 @@ type Spec struct {
 	First, Last int // keys: first and last argument; Last -1: to the end; First 0: none
 	Step        int
 	flags       string
-	open        bool  // also to who has not come in
+	beforeAuth  bool  // also to who has not come in
 	by          int64 // Add: 0: an argument says it, and minus says what of it
 	minus       bool
 }
 
 var specs = []Spec{
 	{Name: "append", Kind: Append, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
-	{Name: "auth", Arity: -2, flags: "fast", open: true},
+	{Name: "auth", Arity: -2, flags: "fast", beforeAuth: true},
 	{Name: "client", Kind: Client, Arity: -2, flags: "admin"},
 	{Name: "command", Arity: -1, flags: "loading"},
 	{Name: "config", Arity: -2, flags: "admin"},
@@ -75,11 +75,11 @@ var specs = []Spec{
 	{Name: "flushall", Kind: Flush, Arity: -1, flags: "write"},
 	{Name: "flushdb", Kind: Flush, Arity: -1, flags: "write"},
 	{Name: "get", Kind: Get, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
-	{Name: "getdel", Kind: Take, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write"},
+	{Name: "getdel", Kind: GetDel, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "getex", Kind: Get, Arity: -2, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "getrange", Kind: Range, Arity: 4, First: 1, Last: 1, Step: 1, flags: "readonly"},
 	{Name: "getset", Kind: GetSet, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
-	{Name: "hello", Arity: -1, flags: "fast", open: true},
+	{Name: "hello", Arity: -1, flags: "fast", beforeAuth: true},
 	{Name: "incr", Kind: Add, Arity: 2, First: 1, Last: 1, Step: 1, flags: "write", by: 1},
 	{Name: "incrby", Kind: Add, Arity: 3, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "info", Kind: Info, Arity: -1, flags: "loading"},
@@ -94,9 +94,9 @@ var specs = []Spec{
 	{Name: "ping", Arity: -1, flags: "fast"},
 	{Name: "psetex", Kind: Expire, Arity: 4, First: 1, Last: 1, Step: 1, flags: "write"},
 	{Name: "pttl", Kind: Expiry, Arity: 2, First: 1, Last: 1, Step: 1, flags: "readonly"},
-	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast", open: true},
+	{Name: "quit", Kind: Quit, Arity: -1, flags: "fast", beforeAuth: true},
 	{Name: "randomkey", Kind: Random, Arity: 1, flags: "readonly"},
-	{Name: "reset", Arity: 1, flags: "fast", open: true},
+	{Name: "reset", Arity: 1, flags: "fast", beforeAuth: true},
 	{Name: "scan", Kind: Scan, Arity: -2, flags: "readonly"},
 	{Name: "select", Arity: 2, flags: "fast"},
 	{Name: "set", Kind: Set, Arity: -3, First: 1, Last: 1, Step: 1, flags: "write"},
@@ -140,8 +140,8 @@ func findSub(command string, args [][]byte) (sub, errText string) {
 	return string(name), ""
 }
 
-// Wrong stands for a command that cannot be done; its connection knows why.
-var Wrong = &Spec{Name: "wrong"}
+// Invalid stands for a command that cannot be done; its connection knows why.
+var Invalid = &Spec{Name: "wrong"}
 
 // CrossProtocol says whether a first word is that of an HTTP request, behind which a browser may be that somebody else's page sends
 // (Redis's networking.c, securityWarningCommand): such a connection is closed.
@@ -161,7 +161,7 @@ const TooMany = "ERR wrong number of arguments"
 // last first: a connection's commands are often alike.
 func Find(name []byte, args int, last *Spec) (*Spec, string) {
 	s := last
-	if s == nil || s == Wrong || !s.is(name) {
+	if s == nil || s == Invalid || !s.is(name) {
 		s = nil
 		for i := range specs {
 			if specs[i].is(name) {
@@ -325,8 +325,8 @@ func ReadRange(args [][]byte) (first, last int64, errText string) {
 	return first, last, ""
 }
 
-// Cut gives the places first to last, both included, out of a value: GETRANGE's; those below 0 count from its end.
-func Cut(value []byte, first, last int64) []byte {
+// Subrange gives the places first to last, both included, out of a value: GETRANGE's; those below 0 count from its end.
+func Subrange(value []byte, first, last int64) []byte {
 	n := int64(len(value))
 	if first < 0 && last < 0 && first > last {
 		return nil
@@ -417,18 +417,18 @@ type Session struct {
 	// Describe appends the connection's line of CLIENT LIST, with its end of line.
 	Describe func(b []byte) []byte
 
-	// Admit says whether somebody may come in, and whether only to read; nil: anybody may, and nobody has a secret.
-	Admit    func(name, secret []byte) (readOnly, ok bool)
-	in       bool // somebody has
-	user     string
-	readOnly bool
+	// Authenticate says whether somebody may come in, and whether only to read; nil: anybody may, and nobody has a secret.
+	Authenticate  func(name, secret []byte) (readOnly, ok bool)
+	authenticated bool // somebody has
+	user          string
+	readOnly      bool
 }
 
 // Denies is the error for a command that who has come in, or nobody yet, may not give; "" where they may.
 func (s *Session) Denies(spec *Spec) string {
 	switch {
-	case s.Admit == nil:
-	case !s.in && !spec.open:
+	case s.Authenticate == nil:
+	case !s.authenticated && !spec.beforeAuth:
 		return "NOAUTH Authentication required."
 	case s.readOnly && spec.flags == "write":
 		return s.notPermitted(spec.Name)
@@ -443,21 +443,21 @@ func (s *Session) notPermitted(command string) string {
 // User is the name of who has come in: "" for nobody, where somebody has to.
 func (s *Session) User() string {
 	switch {
-	case s.Admit == nil:
+	case s.Authenticate == nil:
 		return "default"
-	case !s.in:
+	case !s.authenticated:
 		return ""
 	}
 	return s.user
 }
 
-// enter lets somebody in, or says why not. Who is in stays in.
-func (s *Session) enter(name, secret []byte) (errText string) {
-	readOnly, ok := s.Admit(name, secret)
+// authenticate lets somebody in, or says why not. Who is in stays in.
+func (s *Session) authenticate(name, secret []byte) (errText string) {
+	readOnly, ok := s.Authenticate(name, secret)
 	if !ok {
 		return errSecret
 	}
-	if s.in, s.readOnly, s.user = true, readOnly, string(name); s.user == "" {
+	if s.authenticated, s.readOnly, s.user = true, readOnly, string(name); s.user == "" {
 		s.user = "default"
 	}
 	return ""
@@ -492,7 +492,7 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 		}
 		return AppendStatus(b, "OK")
 	case "reset":
-		s.Proto, s.Name, s.in = 2, "", false
+		s.Proto, s.Name, s.authenticated = 2, "", false
 		return AppendStatus(b, "RESET")
 	case "auth":
 		return s.auth(b, args)
@@ -511,12 +511,12 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 // auth answers, where anybody may come in, as a Redis does that has no password: the default user may come in with any.
 func (s *Session) auth(b []byte, args [][]byte) []byte {
 	switch {
-	case len(args) <= 3 && s.Admit != nil:
+	case len(args) <= 3 && s.Authenticate != nil:
 		var name []byte
 		if len(args) == 3 {
 			name = args[1]
 		}
-		if text := s.enter(name, args[len(args)-1]); text != "" {
+		if text := s.authenticate(name, args[len(args)-1]); text != "" {
 			return AppendError(b, text)
 		}
 	case len(args) == 2:
@@ -558,12 +558,12 @@ func (s *Session) hello(b []byte, args [][]byte) []byte {
 		}
 	}
 	switch {
-	case who == nil && s.Admit != nil && !s.in:
+	case who == nil && s.Authenticate != nil && !s.authenticated:
 		return AppendError(b, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
-	case who != nil && s.Admit == nil && !is(who[0], "default"):
+	case who != nil && s.Authenticate == nil && !is(who[0], "default"):
 		return AppendError(b, errSecret)
-	case who != nil && s.Admit != nil:
-		if text := s.enter(who[0], who[1]); text != "" {
+	case who != nil && s.Authenticate != nil:
+		if text := s.authenticate(who[0], who[1]); text != "" {
 			return AppendError(b, text)
 		}
 	}
@@ -621,7 +621,7 @@ func (s *Session) ReadClient(args [][]byte) (lists bool, ids []byte, errText str
 		return false, nil, text
 	}
 	switch n := len(args); {
-	case s.Admit != nil && s.readOnly:
+	case s.Authenticate != nil && s.readOnly:
 		return false, nil, s.notPermitted("client|list")
 	case n == 2:
 		return true, nil, ""

@@ -38,9 +38,9 @@ type Span struct{ Off, Len uint32 }
 // SpanBytes is the size of one.
 const SpanBytes = 8
 
-// Begins reports whether b can be the first byte that a client of this protocol sends: that of an array, or of a line of text. A TLS handshake begins
+// IsFirstByte reports whether b can be the first byte that a client of this protocol sends: that of an array, or of a line of text. A TLS handshake begins
 // with another byte, 0x16.
-func Begins(b byte) bool { return b == '*' || b >= '\t' && b <= '~' && b != 0x16 }
+func IsFirstByte(b byte) bool { return b == '*' || b >= '\t' && b <= '~' && b != 0x16 }
 
 // Of is the argument in the command's bytes.
 func (s Span) Of(b []byte) []byte { return b[s.Off : s.Off+s.Len : s.Off+s.Len] }
@@ -81,8 +81,8 @@ func (c *Command) Announced() (args, least, about int) {
 	return args, least, about
 }
 
-// roomy says whether there is room for one more argument.
-func (c *Command) roomy() bool {
+// ensureRoom says whether there is room for one more argument.
+func (c *Command) ensureRoom() bool {
 	if len(c.Args) == cap(c.Args) && c.Room != nil {
 		c.Room()
 		return len(c.Args) < cap(c.Args)
@@ -148,7 +148,7 @@ func (c *Command) Read(b []byte) (need int, err error) {
 		if len(b) < end {
 			return end, nil
 		}
-		if !c.roomy() {
+		if !c.ensureRoom() {
 			return 0, ErrNoRoom
 		}
 		c.Args = append(c.Args, Span{uint32(c.pos), uint32(c.bulk)}) // Redis does not look at the two bytes behind it, either
@@ -209,7 +209,7 @@ func (c *Command) readInline(b []byte) (need int, err error) {
 			i++
 			continue
 		}
-		if !c.roomy() { // before the word is unescaped, which is done once
+		if !c.ensureRoom() { // before the word is unescaped, which is done once
 			return 0, ErrNoRoom
 		}
 		from, to, next := word(line, i)

@@ -68,7 +68,7 @@ func serveFrom(t *testing.T, o store.Options, who *access.List, before func(l *l
 			})
 		}
 		b, _ := json.Marshal(all)
-		r.Answer(b)
+		r.SetAnswer(b)
 	}
 	for i := range g.Net() {
 		g.Router(i).OnStats(kv.StatsBrief, items)

@@ -31,10 +31,10 @@ func (c Cursors) Of(at kv.Position) uint64 { return c.server | uint64(at) }
 // Position returns the position of a cursor: for cursor 0, the beginning of a walk. ok is false if this server, with that many partitions, did not give the cursor.
 func (c Cursors) Position(cursor uint64, shards int) (at kv.Position, ok bool) {
 	if cursor == 0 {
-		return kv.PositionAt(0, kv.MarkFirst), true
+		return kv.PositionAt(0, kv.WalkStart), true
 	}
 	at = kv.Position(cursor & (1<<positionBits - 1))
-	return at, cursor&^(1<<positionBits-1) == c.server && at.Shard() < shards && at.Mark() != kv.MarkEnd
+	return at, cursor&^(1<<positionBits-1) == c.server && at.Shard() < shards && at.Record() != kv.WalkEnd
 }
 
 // AppendScan appends SCAN's answer as far as its keys, n of which follow as bulk strings.

@@ -73,26 +73,26 @@ type epollEngine struct {
 
 // socket is one non-blocking socket and its side of the conversation.
 type socket struct {
-	d       *epollEngine
-	fd      int
-	tag     uint64
-	side    stream.Side
-	onEnd   func(stream.ConnIO, error)
-	gone    func() // called when the socket is closed; may be nil
-	listed  bool   // in d.touched
-	queued  bool   // in d.ready
-	more    bool   // the kernel may have bytes, or the end, that no event will announce
-	ending  bool   // the peer has shut its half, or the socket failed
-	eof     bool   // the peer has shut its sending half; answers are still to be sent
-	blocked bool   // the send buffer is full; an event will come
-	halved  bool   // our sending half is shut
-	closed  bool
-	local   bool // a unix socket: without what only TCP has
-	roomy   bool // a unix socket that is watched for room in its send buffer, too
-	stamps  bool // the kernel reports when it received
-	corked  bool // the last write was sent with MSG_MORE
-	held    int  // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
-	zero    bool // zero-copy writes are possible
+	d             *epollEngine
+	fd            int
+	tag           uint64
+	side          stream.Side
+	onEnd         func(stream.ConnIO, error)
+	gone          func() // called when the socket is closed; may be nil
+	listed        bool   // in d.touched
+	queued        bool   // in d.ready
+	more          bool   // the kernel may have bytes, or the end, that no event will announce
+	ending        bool   // the peer has shut its half, or the socket failed
+	eof           bool   // the peer has shut its sending half; answers are still to be sent
+	blocked       bool   // the send buffer is full; an event will come
+	sendShut      bool   // our sending half is shut
+	closed        bool
+	local         bool // a unix socket: without what only TCP has
+	watchesRoom   bool // a unix socket that is watched for room in its send buffer, too
+	stamps        bool // the kernel reports when it received
+	corked        bool // the last write was sent with MSG_MORE
+	zeroCopyBytes int  // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
+	zeroCopy      bool // zero-copy writes are possible
 }
 
 var _ engine = (*epollEngine)(nil)
@@ -108,7 +108,7 @@ func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error)
 	*row = s
 	s.local = netsock.IsUnix(fd)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
-		s.zero = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
+		s.zeroCopy = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1) == nil
 	}
 	events := uint32(allEvents)
 	if s.local {
@@ -184,7 +184,7 @@ func (s *socket) event(events uint32) {
 		s.blocked = false
 		s.Touch()
 	}
-	if events&unix.EPOLLERR != 0 && s.held > 0 {
+	if events&unix.EPOLLERR != 0 && s.zeroCopyBytes > 0 {
 		d := s.d
 		d.l.Stats.Syscalls++
 		if free, copied := sys.Sent(s.fd); free {
@@ -193,8 +193,8 @@ func (s *socket) event(events uint32) {
 				d.count.ZeroCopied++
 			}
 			events &^= unix.EPOLLERR
-			n := s.held
-			s.held = 0
+			n := s.zeroCopyBytes
+			s.zeroCopyBytes = 0
 			s.side.Sent(n)
 			s.shutIfFinished()
 			s.Touch()
@@ -225,7 +225,7 @@ func (s *socket) read() {
 	}
 	d := s.d
 	w := &d.window
-	k := s.side.Window(w)
+	k := s.side.RecvBuffers(w)
 	if k == 0 {
 		return // paused: Touch comes when reading may go on
 	}
@@ -288,7 +288,7 @@ func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 	n, err = sys.Recvmsg(s.fd, &d.msg)
 	if wall := int64(0); err == nil && s.stamps {
 		if wall = sys.Stamp(&d.msg); wall != 0 {
-			stamp = loop.OfWall(wall)
+			stamp = loop.FromWall(wall)
 		}
 	}
 	return n, stamp, err
@@ -311,7 +311,7 @@ func (d *epollEngine) Poll() int {
 
 // Flush implements stream.Engine. It writes for every touched socket, and goes on reading where that was paused.
 func (d *epollEngine) Flush() {
-	list := d.touched.Take(d.l)
+	list := d.touched.Detach(d.l)
 	for i, s := range list {
 		list[i] = nil
 		s.listed = false
@@ -328,7 +328,7 @@ func (d *epollEngine) Flush() {
 // write sends what there is in one gathered write; what did not fit waits for the next turn, or for the
 // socket to take more.
 func (s *socket) write() {
-	if s.blocked || s.held > 0 {
+	if s.blocked || s.zeroCopyBytes > 0 {
 		return
 	}
 	d := s.d
@@ -344,7 +344,7 @@ func (s *socket) write() {
 	}
 	more := k == gatherMax || want >= stream.GatherBytes // maybe
 	flags := uintptr(0)
-	zero := s.zero && want >= d.o.ZeroCopyBytes
+	zero := s.zeroCopy && want >= d.o.ZeroCopyBytes
 	if zero {
 		flags = unix.MSG_ZEROCOPY
 	} else if s.corked = d.o.Cork && more && !s.local; s.corked {
@@ -363,13 +363,13 @@ func (s *socket) write() {
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		s.full()
+		s.markFull()
 		return
 	case errors.Is(err, unix.EINTR):
 		s.Touch()
 		return
 	case zero && errors.Is(err, unix.ENOBUFS): // no more memory may be pinned: copy
-		s.zero = false
+		s.zeroCopy = false
 		s.Touch()
 		return
 	case err != nil:
@@ -377,13 +377,13 @@ func (s *socket) write() {
 		return
 	}
 	if zero {
-		s.held = n
+		s.zeroCopyBytes = n
 		return
 	}
 	s.side.Sent(n)
 	if n < want {
 		d.count.Shorts++
-		if s.full(); s.closed {
+		if s.markFull(); s.closed {
 			return
 		}
 	} else if more {
@@ -392,16 +392,16 @@ func (s *socket) write() {
 	s.shutIfFinished()
 }
 
-// full notes that the send buffer is full: its next room is a new edge. A unix socket asks for those edges here for the first time: whenever
+// markFull notes that the send buffer is full: its next room is a new edge. A unix socket asks for those edges here for the first time: whenever
 // its peer reads, there is one (unix_write_space in net/unix/af_unix.c), while TCP has them after a full buffer only. They would wake the
 // loop once more for each message.
-func (s *socket) full() {
+func (s *socket) markFull() {
 	s.blocked = true
-	if !s.local || s.roomy {
+	if !s.local || s.watchesRoom {
 		return
 	}
-	s.roomy = true
-	if err := s.d.l.Change(s.d.id, s.fd, allEvents, s.tag); err != nil {
+	s.watchesRoom = true
+	if err := s.d.l.ChangeWatch(s.d.id, s.fd, allEvents, s.tag); err != nil {
 		s.ended(err)
 	}
 }
@@ -418,11 +418,11 @@ func (s *socket) uncork() {
 // shutIfFinished shuts the sending half behind the last answer, and ends the socket if the peer has shut its own.
 func (s *socket) shutIfFinished() {
 	switch {
-	case s.halved || !s.side.Finished():
+	case s.sendShut || !s.side.Finished():
 	case s.eof:
 		s.ended(transport.ErrPeerGone)
 	default:
-		s.halved = true
+		s.sendShut = true
 		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 		s.d.l.Stats.Syscalls++
 	}
@@ -434,7 +434,7 @@ func (s *socket) Close(err error) {
 		return
 	}
 	s.release()
-	if s.held > 0 { // what the kernel has of our memory goes nowhere: the connection is reset
+	if s.zeroCopyBytes > 0 { // what the kernel has of our memory goes nowhere: the connection is reset
 		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	_ = unix.Close(s.fd)

@@ -38,12 +38,12 @@ type pile struct{ b []byte }
 
 var _ stream.Side = (*pile)(nil)
 
-func (p *pile) Window(*[2][]byte) int     { return 0 }
-func (p *pile) Received(int, int64) error { return nil }
-func (p *pile) Sent(n int)                { p.b = p.b[n:] }
-func (p *pile) Finished() bool            { return false }
-func (p *pile) PeerFinished() bool        { return false }
-func (p *pile) Drop(error)                {}
+func (p *pile) RecvBuffers(*[2][]byte) int { return 0 }
+func (p *pile) Received(int, int64) error  { return nil }
+func (p *pile) Sent(n int)                 { p.b = p.b[n:] }
+func (p *pile) Finished() bool             { return false }
+func (p *pile) PeerFinished() bool         { return false }
+func (p *pile) Drop(error)                 {}
 
 func (p *pile) Gather(v []unix.Iovec, most int) int {
 	if len(p.b) == 0 {

@@ -105,13 +105,13 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				t.Fatal(err)
 			}
 			on := func(f func()) {
-				if err := e.driver.l.Call(f); err != nil {
+				if err := e.engine.l.Call(f); err != nil {
 					t.Fatal(err)
 				}
 			}
 			tt.Until(t, "the body's receive to be under way", func() (ok bool) {
 				on(func() {
-					e.driver.sockets.Each(func(_ uint64, s **socket) { ok = ok || (*s).in.body >= e.driver.o.BodyBytes && (*s).in.armed })
+					e.engine.sockets.Each(func(_ uint64, s **socket) { ok = ok || (*s).in.body >= e.engine.o.BodyBytes && (*s).in.armed })
 				})
 				return ok
 			})
@@ -119,10 +119,10 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
 					t.Error(err)
 				}
-				e.driver.Each(func(s stream.ConnIO) { s.Close(transport.ErrStalled) })
+				e.engine.Each(func(s stream.ConnIO) { s.Close(transport.ErrStalled) })
 			})
 			tt.Until(t, "the connection to be gone", func() (ok bool) {
-				on(func() { ok = e.driver.Len() == 0 && e.Host.Pool.InUse() == 0 })
+				on(func() { ok = e.engine.Len() == 0 && e.Host.Pool.InUse() == 0 })
 				return ok
 			})
 			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
@@ -151,7 +151,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 			_ = c.SetLinger(0)
 			_ = c.Close()
 			tt.Until(t, "the connection to be gone", func() (ok bool) {
-				_ = e.driver.l.Call(func() { ok = e.driver.Len() == 1 && e.Host.Pool.InUse() == 0 })
+				_ = e.engine.l.Call(func() { ok = e.engine.Len() == 1 && e.Host.Pool.InUse() == 0 })
 				return ok
 			})
 			if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
@@ -170,7 +170,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 			n.Loops.RingEntries = 8
 			r := tt.NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
 			tt.Crowd(t, r, 1000)
-			s, err := transport.ReadCounters(w.ends[0].driver.l)
+			s, err := transport.ReadCounters(w.ends[0].engine.l)
 			if err != nil {
 				t.Fatal(err)
 			}

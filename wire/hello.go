@@ -70,8 +70,8 @@ type ClientHello struct {
 	Nonce [NonceBytes]byte // not used before
 }
 
-// Wants says whether the client requires a feature, or would use it.
-func (h *ClientHello) Wants(feature uint32) bool { return (h.Required|h.Optional)&feature != 0 }
+// Requests says whether the client requires a feature, or would use it.
+func (h *ClientHello) Requests(feature uint32) bool { return (h.Required|h.Optional)&feature != 0 }
 
 const clientBody = 14 // without parameters, which follow with their length
 
@@ -84,8 +84,8 @@ func (h *ClientHello) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, h.Optional)
 	b = binary.LittleEndian.AppendUint16(b, h.Depth)
 	b = binary.LittleEndian.AppendUint16(b, h.Loop)
-	b = appendParams(b, h.Params, h.Wants(FeatureAccess))
-	if h.Wants(FeatureAccess) {
+	b = appendParams(b, h.Params, h.Requests(FeatureAccess))
+	if h.Requests(FeatureAccess) {
 		if len(h.Name) > MaxNameBytes {
 			panic("wire: a name beyond MaxNameBytes")
 		}
@@ -169,7 +169,7 @@ func (h *ClientHello) Decode(b []byte) error {
 		return fmt.Errorf("%w: depth 0", ErrHello)
 	}
 	var err error
-	if h.Params, b, err = readParams(b[clientBody:]); err != nil || !h.Wants(FeatureAccess) {
+	if h.Params, b, err = readParams(b[clientBody:]); err != nil || !h.Requests(FeatureAccess) {
 		return err
 	}
 	if len(b) == 0 || int(b[0]) > MaxNameBytes || len(b) < 1+int(b[0])+NonceBytes {
@@ -252,7 +252,7 @@ func (h *ServerHello) AppendSealed(b []byte, prove func(said []byte) Proof) []by
 }
 
 // Unseal cuts a sealed hello, whole (HelloBytes long), into the proof and what it is over.
-func Unseal(b []byte) (said []byte, p Proof, err error) {
+func Unseal(b []byte) (covered []byte, p Proof, err error) {
 	n := len(b) - ProofBytes
 	if n < helloHead+serverBody {
 		return nil, p, fmt.Errorf("%w: no proof in %d bytes", ErrHello, len(b))

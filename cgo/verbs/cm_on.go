@@ -66,11 +66,11 @@ func newCM() (c *cm, id unsafe.Pointer, err error) {
 	var fd C.int
 	ch, err := C.kvw_cm_channel(&fd)
 	if ch == nil {
-		return nil, nil, fail("open rdma_cm", err, cmHint)
+		return nil, nil, callError("open rdma_cm", err, cmHint)
 	}
 	if id, err = C.kvw_cm_id(ch); id == nil {
 		C.kvw_cm_channel_free(ch)
-		return nil, nil, fail("make an rdma_cm id", err, cmHint)
+		return nil, nil, callError("make an rdma_cm id", err, cmHint)
 	}
 	return &cm{ch, int(fd)}, id, nil
 }
@@ -83,7 +83,7 @@ func (c *cm) next(until time.Time, wake int) (e C.struct_kvw_cm_event, err error
 			return e, nil
 		}
 		if errno(n) != syscall.EAGAIN {
-			return e, fail("take an rdma_cm event", errno(n), "")
+			return e, callError("take an rdma_cm event", errno(n), "")
 		}
 		fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
 		left := -1
@@ -114,7 +114,7 @@ func (c *CMConn) Close() error {
 		C.kvw_cm_channel_free(c.c.ch)
 	}
 	if n != 0 {
-		return fail("close an rdma_cm connection", errno(n), "")
+		return callError("close an rdma_cm connection", errno(n), "")
 	}
 	return nil
 }
@@ -173,32 +173,32 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 	const ms = 2000
 	if p.TrafficClass != 0 {
 		if n := C.kvw_cm_traffic_class(id, C.uint8_t(p.TrafficClass)); n != 0 {
-			return nil, fail(fmt.Sprintf("rdma_cm: ask for traffic class %d", p.TrafficClass), errno(n), "leave --rdma-traffic-class out, or --rdma-connect tcp")
+			return nil, callError(fmt.Sprintf("rdma_cm: ask for traffic class %d", p.TrafficClass), errno(n), "leave --rdma-traffic-class out, or --rdma-connect tcp")
 		}
 	}
 	if n := C.kvw_cm_resolve_addr(id, src, dst, C.uint16_t(port), ms); n != 0 {
-		return nil, fail(fmt.Sprintf("rdma_cm: resolve %v from %v", to, from), errno(n), "is the address in a network of an RDMA device?")
+		return nil, callError(fmt.Sprintf("rdma_cm: resolve %v from %v", to, from), errno(n), "is the address in a network of an RDMA device?")
 	}
 	if err := wait(cmAddrResolved, "resolve"); err != nil {
 		return nil, err
 	}
 	if n := C.kvw_cm_resolve_route(id, ms); n != 0 {
-		return nil, fail(fmt.Sprintf("rdma_cm: find a route to %v", to), errno(n), "")
+		return nil, callError(fmt.Sprintf("rdma_cm: find a route to %v", to), errno(n), "")
 	}
 	if err := wait(cmRouteResolved, "find a route to"); err != nil {
 		return nil, err
 	}
 	if n := C.kvw_cm_connect(id, C.uint32_t(q.Num), (*C.uint8_t)(&token[0]), C.int(len(token)), p.attr(), p.srq()); n != 0 {
-		return nil, fail(fmt.Sprintf("rdma_cm: connect to %v:%d", to, port), errno(n), "")
+		return nil, callError(fmt.Sprintf("rdma_cm: connect to %v:%d", to, port), errno(n), "")
 	}
 	if err := wait(cmConnectResponse, "connect to"); err != nil {
 		return nil, err
 	}
 	if n := C.kvw_cm_qp(id, q.qp, p.attr()); n != 0 {
-		return nil, ended(fail("rdma_cm: connect a queue pair", errno(n), ""))
+		return nil, ended(callError("rdma_cm: connect a queue pair", errno(n), ""))
 	}
 	if n := C.kvw_cm_establish(id); n != 0 {
-		return nil, ended(fail("rdma_cm: establish a connection", errno(n), ""))
+		return nil, ended(callError("rdma_cm: establish a connection", errno(n), ""))
 	}
 	return conn, nil
 }
@@ -227,7 +227,7 @@ func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest), removed 
 	if n == 0 {
 		l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
 	} else {
-		err = fail(fmt.Sprintf("rdma_cm: listen on %v", ip), errno(n), cmHint)
+		err = callError(fmt.Sprintf("rdma_cm: listen on %v", ip), errno(n), cmHint)
 	}
 	if err != nil {
 		C.kvw_cm_id_free(id)
@@ -279,7 +279,7 @@ func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
 	}
 	if n != 0 {
 		r.Reject()
-		return nil, fail("rdma_cm: accept a connection", errno(n), "")
+		return nil, callError("rdma_cm: accept a connection", errno(n), "")
 	}
 	return &CMConn{id: r.id}, nil
 }

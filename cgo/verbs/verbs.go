@@ -8,7 +8,12 @@
 // the manual pages of rdma-core (ibv_post_send(3), ibv_poll_cq(3), …).
 package verbs
 
-import "github.com/kvwire/kvwire/internal/probe"
+import (
+	"slices"
+	"strings"
+
+	"github.com/kvwire/kvwire/internal/probe"
+)
 
 // Unavailable is why no queue pair can be made here: a *probe.Refusal that prints as one line; nil where
 // there is a device. It looks each time, so it is not for the data path.
@@ -30,7 +35,11 @@ func unavailable(built bool, devices int, err error, look func() probe.Finding) 
 		f.Why, f.Remedy = "libibverbs sees no device", "see kvwire doctor"
 	}
 	if device := look(); device.State != probe.Available {
-		f.Why += "; " + device.Name + ": " + device.Why
+		causes := []string{device.Why, f.Why}
+		if !built {
+			slices.Reverse(causes)
+		}
+		f.Why = strings.Join(causes, "; ")
 		f.Remedy += "; for a device: " + device.Remedy
 	}
 	return f.Err()

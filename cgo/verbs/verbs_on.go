@@ -40,16 +40,16 @@ var load = sync.OnceValue(func() error {
 //go:noescape
 func asmcgocall(f, arg unsafe.Pointer) int32
 
-// enter calls a function of C on the data path. A cgo call would tell the scheduler that the goroutine is in a system
+// callC calls a function of C on the data path. A cgo call would tell the scheduler that the goroutine is in a system
 // call; this does not: docs/adr/0006-calls-into-c.md. So f is short, never calls back, and nothing that it needs
 // lies in Go's memory.
-func enter(f, arg unsafe.Pointer) { asmcgocall(f, arg) }
+func callC(f, arg unsafe.Pointer) { asmcgocall(f, arg) }
 
-// Nothing is a call into C as the data path makes them, of a function that does nothing: what the call itself costs.
-func Nothing() { enter(unsafe.Pointer(C.kvw_nothing), nil) }
+// CallNothing is a call into C as the data path makes them, of a function that does nothing: what the call itself costs.
+func CallNothing() { callC(unsafe.Pointer(C.kvw_nothing), nil) }
 
-// fail makes an error of what was tried and a C call's errno.
-func fail(what string, err error, hint string) error {
+// callError makes an error of what was tried and a C call's errno.
+func callError(what string, err error, hint string) error {
 	if hint != "" {
 		hint = " (" + hint + ")"
 	}
@@ -67,9 +67,9 @@ func Names() ([]string, error) {
 	n := C.kvw_names(&b[0], C.int(len(b)))
 	switch {
 	case n < 0 && errors.Is(errno(n), syscall.ENOSYS):
-		return nil, fail("list devices", errno(n), "the kernel's verbs module is not loaded: modprobe ib_uverbs")
+		return nil, callError("list devices", errno(n), "the kernel's verbs module is not loaded: modprobe ib_uverbs")
 	case n < 0:
-		return nil, fail("list devices", errno(n), "see kvwire doctor")
+		return nil, callError("list devices", errno(n), "see kvwire doctor")
 	}
 	all := C.GoStringN(&b[0], C.int(len(b)))
 	return strings.SplitN(all, "\x00", int(n)+1)[:n], nil
@@ -89,7 +89,7 @@ type Limits struct {
 	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, Ports int
 	RdAtomic, InitRdAtomic                    int  // READs in flight on a queue pair: its peer's, and its own
 	Vectors                                   int  // of completions: interrupts, each of which some CPU has
-	Windows                                   bool // it has memory windows of type 2B
+	MemoryWindows                             bool // it has memory windows of type 2B
 	Firmware                                  string
 }
 
@@ -113,19 +113,19 @@ func Open(name string) (*Device, error) {
 	var fd C.int
 	ctx, err := C.kvw_open(c, &fd)
 	if ctx == nil {
-		return nil, fail("open device "+name, err, openHint(err))
+		return nil, callError("open device "+name, err, openHint(err))
 	}
 	d := &Device{Name: name, AsyncFd: int(fd), ctx: ctx}
 	var a C.struct_kvw_dev
 	if n := C.kvw_device(ctx, &a); n != 0 {
 		C.kvw_close(ctx)
-		return nil, fail("query device "+name, errno(n), "")
+		return nil, callError("query device "+name, errno(n), "")
 	}
 	d.Limits = Limits{QPs: int(a.max_qp), WRs: int(a.max_qp_wr), CQEs: int(a.max_cqe), SGEs: int(a.max_sge), SRQs: int(a.max_srq), SRQWRs: int(a.max_srq_wr), Ports: int(a.ports),
-		RdAtomic: int(a.max_rd_atomic), InitRdAtomic: int(a.max_init_rd_atomic), Vectors: int(a.vectors), Windows: a.windows != 0, Firmware: C.GoString(&a.fw[0])}
+		RdAtomic: int(a.max_rd_atomic), InitRdAtomic: int(a.max_init_rd_atomic), Vectors: int(a.vectors), MemoryWindows: a.windows != 0, Firmware: C.GoString(&a.fw[0])}
 	if d.pd, err = C.kvw_pd(ctx); d.pd == nil {
 		C.kvw_close(ctx)
-		return nil, fail("make a protection domain on "+name, err, "")
+		return nil, callError("make a protection domain on "+name, err, "")
 	}
 	return d, nil
 }
@@ -144,10 +144,10 @@ func openHint(err error) string {
 func (d *Device) Close() error {
 	var err error
 	if n := C.kvw_pd_free(d.pd); n != 0 {
-		err = fail("free the protection domain of "+d.Name, errno(n), "something that was made from it is still open")
+		err = callError("free the protection domain of "+d.Name, errno(n), "something that was made from it is still open")
 	}
 	if n := C.kvw_close(d.ctx); n != 0 && err == nil {
-		err = fail("close device "+d.Name, errno(n), "")
+		err = callError("close device "+d.Name, errno(n), "")
 	}
 	return err
 }
@@ -156,7 +156,7 @@ func (d *Device) Close() error {
 func (d *Device) Port(port int) (Port, error) {
 	var a C.struct_kvw_port
 	if n := C.kvw_port(d.ctx, C.int(port), &a); n != 0 {
-		return Port{}, fail(fmt.Sprintf("query port %d of %s", port, d.Name), errno(n), "")
+		return Port{}, callError(fmt.Sprintf("query port %d of %s", port, d.Name), errno(n), "")
 	}
 	const active, infiniBand = 4, 1
 	return Port{a.state == active, MTUBytes(uint8(a.mtu)), a.link_layer == infiniBand, uint16(a.lid), int(a.max_msg), int(a.gids)}, nil
@@ -165,7 +165,7 @@ func (d *Device) Port(port int) (Port, error) {
 // GID reads an entry of a port's table.
 func (d *Device) GID(port, index int) (gid [16]byte, err error) {
 	if n := C.kvw_gid(d.ctx, C.int(port), C.int(index), (*C.uint8_t)(&gid[0])); n != 0 {
-		return gid, fail(fmt.Sprintf("read GID %d of port %d of %s", index, port, d.Name), errno(n), "")
+		return gid, callError(fmt.Sprintf("read GID %d of port %d of %s", index, port, d.Name), errno(n), "")
 	}
 	return gid, nil
 }
@@ -204,7 +204,7 @@ func (d *Device) Register(b []byte, a Access) (*Region, error) {
 		if errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EPERM) {
 			hint = "the locked-memory limit: ulimit -l unlimited; LimitMEMLOCK=infinity; in a container --ulimit memlock=-1"
 		}
-		return nil, fail(fmt.Sprintf("register %d KiB with %s", len(b)>>10, d.Name), err, hint)
+		return nil, callError(fmt.Sprintf("register %d KiB with %s", len(b)>>10, d.Name), err, hint)
 	}
 	return &Region{uint32(lkey), uint32(rkey), mr}, nil
 }
@@ -212,57 +212,57 @@ func (d *Device) Register(b []byte, a Access) (*Region, error) {
 // Close unpins it. No work request may use it any more.
 func (r *Region) Close() error {
 	if n := C.kvw_mr_free(r.mr); n != 0 {
-		return fail("free a memory region", errno(n), "")
+		return callError("free a memory region", errno(n), "")
 	}
 	return nil
 }
 
-// Window is a memory window of type 2B: the right to write into a part of a Bindable region, by a key that is good through one queue
+// MemoryWindow is a memory window of type 2B: the right to write into a part of a Bindable region, by a key that is good through one queue
 // pair and no other (InfiniBand Architecture Specification, volume 1, 10.6.7). It belongs to the queue pair's goroutine.
-type Window struct {
+type MemoryWindow struct {
 	RKey uint32 // good from Bind's completion to Close
 	mw   unsafe.Pointer
 }
 
-// NewWindow makes a window that is bound to nothing. It is made after its queue pair, and closed before it: where a process ends without
+// NewMemoryWindow makes a window that is bound to nothing. It is made after its queue pair, and closed before it: where a process ends without
 // closing, the kernel frees what was made last first, and a window of rxe holds its queue pair.
-func (d *Device) NewWindow() (*Window, error) {
+func (d *Device) NewMemoryWindow() (*MemoryWindow, error) {
 	mw, err := C.kvw_mw(d.pd)
 	if mw == nil {
-		return nil, fail("make a memory window on "+d.Name, err, "the device may have no more of them: fewer connections, or --rdma-verb send")
+		return nil, callError("make a memory window on "+d.Name, err, "the device may have no more of them: fewer connections, or --rdma-verb send")
 	}
-	return &Window{mw: mw}, nil
+	return &MemoryWindow{mw: mw}, nil
 }
 
 // Bind posts the work request that lets q's peer write into mem, which lies in r; q is connected. The key must not be told before the
 // completion of wr. Once for each window.
-func (w *Window) Bind(q *QP, r *Region, mem []byte, wr uint64) error {
+func (w *MemoryWindow) Bind(q *QP, r *Region, mem []byte, wr uint64) error {
 	var rkey C.uint32_t
 	if n := C.kvw_mw_bind(q.qp, w.mw, r.mr, C.uint64_t(Address(mem)), C.uint64_t(len(mem)), C.uint64_t(wr), &rkey); n != 0 {
-		return fail("bind a memory window", errno(n), "")
+		return callError("bind a memory window", errno(n), "")
 	}
 	w.RKey = uint32(rkey)
 	return nil
 }
 
 // Close takes the right back: when it returns nobody writes by its key.
-func (w *Window) Close() error {
+func (w *MemoryWindow) Close() error {
 	if n := C.kvw_mw_free(w.mw); n != 0 {
-		return fail("free a memory window", errno(n), "")
+		return callError("free a memory window", errno(n), "")
 	}
 	return nil
 }
 
 // CQ is a completion queue with a completion channel of its own. It belongs to one goroutine.
 type CQ struct {
-	Entries int // as many as the device made
-	Fd      int // readable when an event came after Arm; non-blocking
-	cq, ch  unsafe.Pointer
-	mem     *arena.Arena // out and call
-	out     []Completion
-	aside   []Completion // another such, for Aside
-	call    *C.struct_kvw_cq_call
-	calls   *uint64
+	Entries  int // as many as the device made
+	Fd       int // readable when an event came after Arm; non-blocking
+	cq, ch   unsafe.Pointer
+	mem      *arena.Arena // out and call
+	out      []Completion
+	asideOut []Completion // another such, for Aside
+	call     *C.struct_kvw_cq_call
+	calls    *uint64
 }
 
 // Completion is the end of a work request. With another status than 0, only WR, QP and Vendor count.
@@ -288,12 +288,12 @@ func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	var fd, got C.int
 	ch, err := C.kvw_channel(d.ctx, &fd)
 	if ch == nil {
-		return nil, fail("make a completion channel on "+d.Name, err, "raise ulimit -n")
+		return nil, callError("make a completion channel on "+d.Name, err, "raise ulimit -n")
 	}
 	cq, err := C.kvw_cq(d.ctx, C.int(entries), ch, C.int(vectorOf(vector, d.Limits.Vectors)), &got)
 	if cq == nil {
 		C.kvw_channel_free(ch)
-		return nil, fail(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")
+		return nil, callError(fmt.Sprintf("make a completion queue of %d on %s", entries, d.Name), err, "")
 	}
 	const wcs = PollMax * int(unsafe.Sizeof(Completion{}))
 	a, err := arena.New(2*wcs + int(unsafe.Sizeof(C.struct_kvw_cq_call{})))
@@ -304,9 +304,9 @@ func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	}
 	b := a.Bytes()
 	q := &CQ{Entries: int(got), Fd: int(fd), cq: cq, ch: ch, mem: a, calls: calls,
-		out:   unsafe.Slice((*Completion)(unsafe.Pointer(&b[0])), PollMax),
-		aside: unsafe.Slice((*Completion)(unsafe.Pointer(&b[wcs])), PollMax),
-		call:  (*C.struct_kvw_cq_call)(unsafe.Pointer(&b[2*wcs]))}
+		out:      unsafe.Slice((*Completion)(unsafe.Pointer(&b[0])), PollMax),
+		asideOut: unsafe.Slice((*Completion)(unsafe.Pointer(&b[wcs])), PollMax),
+		call:     (*C.struct_kvw_cq_call)(unsafe.Pointer(&b[2*wcs]))}
 	*q.call = C.struct_kvw_cq_call{cq: cq, out: (*C.struct_kvw_wc)(unsafe.Pointer(&b[0])), n: PollMax}
 	return q, nil
 }
@@ -315,10 +315,10 @@ func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 func (q *CQ) Close() error {
 	var err error
 	if n := C.kvw_cq_free(q.cq); n != 0 {
-		err = fail("destroy a completion queue", errno(n), "a queue pair still uses it")
+		err = callError("destroy a completion queue", errno(n), "a queue pair still uses it")
 	}
 	if n := C.kvw_channel_free(q.ch); n != 0 && err == nil {
-		err = fail("destroy a completion channel", errno(n), "")
+		err = callError("destroy a completion channel", errno(n), "")
 	}
 	_ = q.mem.Close()
 	return err
@@ -327,40 +327,40 @@ func (q *CQ) Close() error {
 func (q *CQ) polled(what string) ([]Completion, error) {
 	*q.calls++
 	if n := q.call.found; n < 0 {
-		return nil, fail(what, errno(C.int(n)), "")
+		return nil, callError(what, errno(C.int(n)), "")
 	}
 	return q.out[:q.call.found], nil
 }
 
 // Poll takes up to PollMax completions, which stay valid until the next call.
 func (q *CQ) Poll() ([]Completion, error) {
-	enter(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
+	callC(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
 	return q.polled("poll a completion queue")
 }
 
-// Aside is Poll while somebody still looks at what Poll, Spin or Arm has given, which stays valid. What it gives itself is valid until the next Aside.
-func (q *CQ) Aside() ([]Completion, error) {
-	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.aside)))
-	enter(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
+// PollAside is Poll while somebody still looks at what Poll, Spin or Arm has given, which stays valid. What it gives itself is valid until the next Aside.
+func (q *CQ) PollAside() ([]Completion, error) {
+	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.asideOut)))
+	callC(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
 	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.out)))
 	*q.calls++
 	if n := q.call.found; n < 0 {
-		return nil, fail("poll a completion queue", errno(C.int(n)), "")
+		return nil, callError("poll a completion queue", errno(C.int(n)), "")
 	}
-	return q.aside[:q.call.found], nil
+	return q.asideOut[:q.call.found], nil
 }
 
 // Spin polls so often, within C, or until there is something. Polls take 10 to 20 ns each; for how long, see enter.
 func (q *CQ) Spin(polls int) ([]Completion, error) {
 	q.call.polls = C.int32_t(polls)
-	enter(unsafe.Pointer(C.kvw_spin), unsafe.Pointer(q.call))
+	callC(unsafe.Pointer(C.kvw_spin), unsafe.Pointer(q.call))
 	return q.polled("poll a completion queue")
 }
 
 // Arm asks for an event on Fd with the next completion, and polls: a completion that came just before
 // makes no event. One that finds something need not sleep.
 func (q *CQ) Arm() ([]Completion, error) {
-	enter(unsafe.Pointer(C.kvw_arm), unsafe.Pointer(q.call))
+	callC(unsafe.Pointer(C.kvw_arm), unsafe.Pointer(q.call))
 	return q.polled("arm a completion queue")
 }
 
@@ -377,7 +377,7 @@ type SRQ struct{ srq unsafe.Pointer }
 func (d *Device) NewSRQ(entries int) (*SRQ, error) {
 	srq, err := C.kvw_srq(d.pd, C.int(entries))
 	if srq == nil {
-		return nil, fail(fmt.Sprintf("make a shared receive queue of %d on %s", entries, d.Name), err, "use --rdma-srq=false")
+		return nil, callError(fmt.Sprintf("make a shared receive queue of %d on %s", entries, d.Name), err, "use --rdma-srq=false")
 	}
 	return &SRQ{srq}, nil
 }
@@ -385,7 +385,7 @@ func (d *Device) NewSRQ(entries int) (*SRQ, error) {
 // Close destroys it, after its queue pairs.
 func (s *SRQ) Close() error {
 	if n := C.kvw_srq_free(s.srq); n != 0 {
-		return fail("destroy a shared receive queue", errno(n), "")
+		return callError("destroy a shared receive queue", errno(n), "")
 	}
 	return nil
 }
@@ -427,7 +427,7 @@ func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 		if errors.Is(err, syscall.EINVAL) {
 			hint = fmt.Sprintf("the device's limits: %d work requests, %d queue pairs", d.Limits.WRs, d.Limits.QPs)
 		}
-		return nil, fail(fmt.Sprintf("make a queue pair with %d + %d work requests on %s", o.SendWRs, o.RecvWRs, d.Name), err, hint)
+		return nil, callError(fmt.Sprintf("make a queue pair with %d + %d work requests on %s", o.SendWRs, o.RecvWRs, d.Name), err, hint)
 	}
 	return &QP{uint32(num), int(got), qp}, nil
 }
@@ -436,7 +436,7 @@ func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 // an SRQ, EventLastWQE tells when no more completions of receives will come.
 func (q *QP) Fail() error {
 	if n := C.kvw_qp_fail(q.qp); n != 0 {
-		return fail("take a queue pair to its error state", errno(n), "")
+		return callError("take a queue pair to its error state", errno(n), "")
 	}
 	return nil
 }
@@ -489,9 +489,9 @@ func (q *QP) Connect(p Peer) error {
 		case syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH:
 			hint = "no route from this device to the peer's address: are both in one network?"
 		}
-		return fail("connect a queue pair (RTR)", errno(n), hint)
+		return callError("connect a queue pair (RTR)", errno(n), hint)
 	case n < 0:
-		return fail("connect a queue pair (RTS)", errno(n), "")
+		return callError("connect a queue pair (RTS)", errno(n), "")
 	}
 	return nil
 }
@@ -500,7 +500,7 @@ func (q *QP) Connect(p Peer) error {
 // its work requests may still be in the CQ.
 func (q *QP) Close() error {
 	if n := C.kvw_qp_free(q.qp); n != 0 {
-		return fail("destroy a queue pair", errno(n), "")
+		return callError("destroy a queue pair", errno(n), "")
 	}
 	return nil
 }
@@ -618,7 +618,7 @@ func (b *Batch) Post(chain int) (bells, done int, err error) {
 	}
 	c := b.post
 	c.n, c.chain = C.int32_t(b.n), C.int32_t(chain)
-	enter(unsafe.Pointer(C.kvw_post), unsafe.Pointer(c))
+	callC(unsafe.Pointer(C.kvw_post), unsafe.Pointer(c))
 	*b.calls++
 	bells, done = int(c.bells), int(c.done)
 	n := C.int(c.err)
@@ -631,7 +631,7 @@ func (b *Batch) Post(chain int) (bells, done int, err error) {
 	if errno(n) == syscall.ENOMEM {
 		hint = "the send queue is full"
 	}
-	return bells, done, fail("post a work request", errno(n), hint)
+	return bells, done, callError("post a work request", errno(n), hint)
 }
 
 // Recv puts a receive into the batch: of mem, which may be empty for writes. Exactly one of q and s is given, in
@@ -663,11 +663,11 @@ func (b *Batch) PostRecvs() error {
 	if b.shared {
 		c.srq = 1
 	}
-	enter(unsafe.Pointer(C.kvw_post_recv), unsafe.Pointer(c))
+	callC(unsafe.Pointer(C.kvw_post_recv), unsafe.Pointer(c))
 	*b.calls++
 	b.nr = 0
 	if c.err != 0 {
-		return fail("post a receive", errno(C.int(c.err)), "")
+		return callError("post a receive", errno(C.int(c.err)), "")
 	}
 	return nil
 }

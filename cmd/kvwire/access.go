@@ -48,7 +48,7 @@ func (f *factors) readIdentity() (err error) {
 	if err != nil || list == nil {
 		return err
 	}
-	who, err := list.Named(a.name)
+	who, err := list.Entry(a.name)
 	if err != nil {
 		return usagef("--auth-name: %v", err)
 	}

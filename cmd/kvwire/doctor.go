@@ -62,7 +62,7 @@ func pingPong() probe.Report {
 	case err == nil:
 		f.State = probe.Available
 		f.Why = fmt.Sprintf("%s, %d B round trip %s (median of %d)", c.Device, p.Bytes, report.Duration(p.Median.Nanoseconds()), p.Trips)
-		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
+		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			f.Why += fmt.Sprintf("; it makes queue pairs of the kinds %s, and kvwire uses RC", strings.Join(caps.Kinds, ", "))
 			if caps.MemoryWindows {
 				f.Why += "; with memory windows of type 2B, which keep connections of --rdma-verb write apart"
@@ -98,18 +98,21 @@ func versionCommand(_ context.Context, args []string) error {
 	if f.json {
 		return json.NewEncoder(stdout).Encode(v)
 	}
-	built := "with io_uring"
-	if !v.Uring {
-		built = "without io_uring"
+	var built, leftOut []string
+	for _, part := range []struct {
+		name string
+		in   bool
+	}{{"io_uring", v.Uring}, {"RDMA", v.RDMA}} {
+		if part.in {
+			built = append(built, "with "+part.name)
+		} else {
+			built, leftOut = append(built, "without "+part.name), append(leftOut, part.name)
+		}
 	}
-	if v.RDMA {
-		built += ", with RDMA"
-	} else {
-		built += ", without RDMA"
-	}
-	fmt.Fprintf(stdout, "kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, built)
-	if !v.Uring || !v.RDMA {
-		fmt.Fprintln(stdout, "All networks: make build in a checkout, or, with a C compiler and libibverbs-dev: go install -tags 'giouring rdma' -ldflags=-checklinkname=0 github.com/kvwire/kvwire/cmd/kvwire@latest (without RDMA: -tags giouring)")
+	fmt.Fprintf(stdout, "kvwire %s, %s, %s, %s\n", v.Version, v.Go, v.Arch, strings.Join(built, ", "))
+	if len(leftOut) > 0 {
+		fmt.Fprintf(stdout, "This build leaves out %s. All networks: make build in a checkout, or, with a C compiler, libibverbs-dev and librdmacm-dev: %s (without RDMA, and without these packages: -tags giouring)\n",
+			strings.Join(leftOut, " and "), "go install -tags 'giouring rdma' -ldflags=-checklinkname=0 github.com/kvwire/kvwire/cmd/kvwire@latest")
 	}
 	return nil
 }

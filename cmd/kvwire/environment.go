@@ -14,7 +14,7 @@ func environment() report.Env {
 	s := device.Local()
 	if c, err := device.Pick(s, netip.Addr{}); err == nil {
 		r := rdmaEnv{Env: device.ReadEnv(s, c)}
-		if caps, err := rdma.Ask(c, rdma.Options{}); err == nil {
+		if caps, err := rdma.QueryCaps(c, rdma.Options{}); err == nil {
 			r.Caps = &caps
 		}
 		e.RDMA = r

@@ -320,7 +320,7 @@ func TestARunsServerLetsInTheRunAlone(t *testing.T) {
 		target := h.addr + ":" + strconv.Itoa(listening(t, proc))
 		words := append(strings.Fields(h.clients[0]), os.Args[0], "bench", "--target="+target, "--backend=null", "--operations=1")
 		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "no access: this server wants a name and a secret") {
+		if err == nil || !strings.Contains(string(out), "no access: this server requires a name and a secret") {
 			t.Errorf("a stranger: %v: %s", err, out)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 const reportHelp = `Examples:
   kvwire report results/latest
-  kvwire report docs/results/…
+  kvwire report --charts=false copy-to-publish
 
 Rewrites compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
 MANIFEST.sha256 from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
@@ -20,6 +20,8 @@ kvwire bench --output-dir works, too.`
 
 func reportCommand(_ context.Context, args []string) error {
 	f := newFactors("report", reportHelp)
+	charts := true
+	f.set.BoolVar(&charts, "charts", charts, "write each chart as SVG and PDF into charts/; false: only picture.svg, the chart of CPU time, for a folder to publish")
 	var dir string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 1 {
@@ -34,7 +36,7 @@ func reportCommand(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.WriteReport(); err != nil {
+	if err := r.WriteReport(charts); err != nil {
 		return err
 	}
 	if lost := r.LostSlices(dir); lost != "" {

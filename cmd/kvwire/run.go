@@ -160,13 +160,13 @@ func readExperimentAs(path, name string) (*experiment.Experiment, error) {
 func experimentFlags() experiment.Flags {
 	flags := experiment.Flags{}
 	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Name != "stages" }) {
-		flags[name] = func(value string) (string, error) {
+		flags[name] = experiment.Rule{OfTransport: factor.All.Find(name).BelongsTo("transport"), Parse: func(value string) (string, error) {
 			f := newBenchFactors()
 			if err := f.set.Set(name, value); err != nil {
 				return "", factor.Reason(err)
 			}
 			return f.set.Lookup(name).Value.String(), f.checkValue()
-		}
+		}}
 	}
 	return flags
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,15 +130,16 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 			testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 		}
 	}
-	args := func(s *serving, more ...string) []string {
-		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--operations", "1000000000", "--conns", "2", "--depth", "2"}, more...)
+	args := func(s *serving, window string, more ...string) []string {
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", window, "--conns", "2", "--depth", "2"}, more...)
 	}
+	const endless = "--operations=1000000000"
 	for _, name := range []string{"tcp", "uring"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needsRing(t, name)
 			s := serve(t, "--transport", name, "--backend", "null")
-			r := begin(t, args(s, "--transport", name)...)
+			r := begin(t, args(s, endless, "--transport", name)...)
 			r.busy(s.cmd.Process.Pid, idleTicks)
 			stop(t, s.cmd.Process.Pid)
 			r.end()
@@ -147,7 +149,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Run("open", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
+		r := begin(t, args(s, "--duration=20s", "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
 		r.end()
@@ -156,9 +158,13 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, "--transport", "tcp", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp")...)
+		r := begin(t, args(s, endless, "--transport", "tcp")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
-		stop(t, s.cmd.Process.Pid)
+		for stop(t, s.cmd.Process.Pid); !s.hasUnread(); stop(t, s.cmd.Process.Pid) { // it may have read all that was sent, or answered it
+			if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
 		r.endsWith(exit.Interrupted)
 		r.lost("interrupted")
@@ -175,7 +181,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--operations", "1000000000")
-		pid := r.child()
+		pid := r.server()
 		r.busy(pid, 25)
 		stop(t, pid)
 		r.end()
@@ -186,8 +192,34 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 }
 
-// child is the process that this one has started.
-func (r *running) child() int {
+// hasUnread waits for at most half a second until a connection of the server, which is stopped, has bytes that it has not read.
+func (s *serving) hasUnread() bool {
+	s.t.Helper()
+	at, err := netip.ParseAddrPort(s.hello.Listening)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	local := fmt.Sprintf(":%04X", at.Port())
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(table)) { // number, local and remote address, state, unsent:unread, …
+			f := strings.Fields(line)
+			if _, unread, _ := strings.Cut(f[4], ":"); strings.HasSuffix(f[1], local) && f[3] == "01" && unread != "00000000" {
+				return true
+			}
+		}
+		<-tick.C
+	}
+	return false
+}
+
+// server is the server that this process has started. It has another child before: Go tests that way what the kernel can do.
+func (r *running) server() int {
 	r.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -195,9 +227,11 @@ func (r *running) child() int {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", r.cmd.Process.Pid))
 		for _, f := range files {
 			b, _ := os.ReadFile(f)
-			if pids := strings.Fields(string(b)); len(pids) > 0 {
-				pid, _ := strconv.Atoi(pids[0])
-				return pid
+			for _, pid := range strings.Fields(string(b)) {
+				if words, _ := os.ReadFile("/proc/" + pid + "/cmdline"); bytes.Contains(words, []byte("\x00serve\x00")) {
+					n, _ := strconv.Atoi(pid)
+					return n
+				}
 			}
 		}
 	}

@@ -37,7 +37,16 @@ _kvwire() {
 }
 if [[ $funcstack[1] == _kvwire ]]; then _kvwire; else compdef _kvwire kvwire; fi
 `,
-	"fish": `complete -c kvwire -a '(set -l words (commandline -opc) (commandline -ct); kvwire complete $words[2..-1] 2>/dev/null)'
+	"fish": `function __kvwire
+    set -l words (commandline -opc) (commandline -ct)
+    set -l found ($words[1] complete $words[2..-1] 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\n' $found
+    else
+        __fish_complete_path $words[-1]
+    end
+end
+complete -c kvwire -f -a '(__kvwire)'
 `,
 }
 

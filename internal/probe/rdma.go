@@ -133,19 +133,21 @@ func (h *Host) soft(device string) bool {
 	return err == nil && strings.Contains(target, "/virtual/")
 }
 
-// noRDMADevice tells a kernel that has no drivers from one whose drivers wait to be used.
+const noDevice = "no RDMA device on this machine"
+
+// noRDMADevice sets the reason and the remedy: the kernel has no driver for software RDMA, or has one without a device.
 func (h *Host) noRDMADevice(f *Finding) {
 	link := "rdma link add rxe0 type rxe netdev " + h.interfaceName()
 	switch rxe := Module(h, "rdma_rxe"); {
 	case rxe.State == Available && h.loaded("rdma_rxe"):
-		f.Why, f.Remedy = "none, though rdma_rxe is loaded", "make rdma-setup, or as root: "+link
+		f.Why, f.Remedy = noDevice+", though rdma_rxe is loaded", "make rdma-setup, or as root: "+link
 	case rxe.State == Available:
-		f.Why, f.Remedy = "none; rdma_rxe can make one in software", "make rdma-setup, or as root: modprobe rdma_rxe && "+link
+		f.Why, f.Remedy = noDevice+"; rdma_rxe can make one in software", "make rdma-setup, or as root: modprobe rdma_rxe && "+link
 	case rxe.State == Unknown:
-		f.Why = "none, and " + rxe.Why
+		f.Why = noDevice + ", and " + rxe.Why
 		f.Remedy = "on the host as root: modprobe rdma_rxe && " + link
 	default:
-		f.Why, f.Remedy = "none: "+rxe.Why, "make vm, which runs it in a guest; or "+rxe.Remedy
+		f.Why, f.Remedy = noDevice+": "+rxe.Why, "make vm, which runs it in a guest; or "+rxe.Remedy
 	}
 }
 

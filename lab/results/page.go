@@ -15,17 +15,17 @@ import (
 )
 
 // WriteReport rewrites all results of the folder's runs: compare.csv, carryover.csv and steps.csv, the page, and the files of WritePage.
-func (r *Folder) WriteReport() error {
+func (r *Folder) WriteReport(charts bool) error {
 	found, err := r.Findings()
 	if err != nil {
 		return err
 	}
-	return r.WritePage(&found)
+	return r.WritePage(&found, charts)
 }
 
-// WritePage writes report.html with its charts, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
+// WritePage writes report.html with or without charts/, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
-func (r *Folder) WritePage(f *Findings) error {
+func (r *Folder) WritePage(f *Findings, charts bool) error {
 	p := r.page(f)
 	var err, serr, uerr error
 	p.Env, err = r.Env()
@@ -34,7 +34,7 @@ func (r *Folder) WritePage(f *Findings) error {
 	if err := errors.Join(err, serr, uerr); err != nil {
 		return err
 	}
-	p.Warnings = r.warnings()
+	p.Warnings, p.NoCharts = r.warnings(), !charts
 	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
 		report.WriteManifest(r.Dir))
 }

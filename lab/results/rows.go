@@ -17,7 +17,7 @@ import (
 
 // Reportable is a folder for which kvwire report can write a report.
 type Reportable interface {
-	WriteReport() error
+	WriteReport(charts bool) error
 	LostSlices(dir string) string
 	MissingFiles() string // valid after WriteReport, which counts the missing histograms
 }
@@ -62,14 +62,14 @@ func openRows(dir string) (*Rows, error) {
 	return r, nil
 }
 
-// WriteReport rewrites report.html and its files.
-func (r *Rows) WriteReport() error {
+// WriteReport rewrites report.html and its files, with or without charts/.
+func (r *Rows) WriteReport(charts bool) error {
 	env, err := r.Env()
 	if err != nil {
 		return err
 	}
 	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
-		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: without a plan the number of generations is not known
+		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0), NoCharts: !charts} // 0: without a plan the number of generations is not known
 	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
 }
 

@@ -69,7 +69,7 @@ func PathMTU(netMTU int, provider string) int {
 // say. The error is a *probe.Refusal.
 func CheckMTU(c Choice, want int) error {
 	if want != 0 && (want < minMTU || want > maxMTU || want&(want-1) != 0) {
-		return refuse(aboutMTU, fmt.Sprintf("%d is no path MTU", want), "256, 512, 1024, 2048 or 4096")
+		return refuse(aboutMTU, fmt.Sprintf("%d is not a path MTU", want), "256, 512, 1024, 2048 or 4096")
 	}
 	if c.NetMTU == 0 || c.LinkLayer == InfiniBand && c.MTU == 0 || c.CMOnly() {
 		return nil // not known here

@@ -90,7 +90,7 @@ func portFinding(p *Port) probe.Finding {
 			mtu = fmt.Sprintf(", path MTU %d of %d", c.MTU, c.NetMTU)
 		}
 	}
-	if err := p.unfit(); err != nil {
+	if err := p.unusable(); err != nil {
 		return row(name, err, "")
 	}
 	switch {

@@ -37,19 +37,19 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	if len(ports) == 0 {
 		return Choice{}, noDevice(s)
 	}
-	unfit := ports[0].unfit()
-	if ports = slices.DeleteFunc(ports, func(p Port) bool { return p.unfit() != nil }); len(ports) == 0 {
+	unfit := ports[0].unusable()
+	if ports = slices.DeleteFunc(ports, func(p Port) bool { return p.unusable() != nil }); len(ports) == 0 {
 		return Choice{}, unfit
 	}
 	if ip.IsLoopback() {
-		return Choice{}, refuse(aboutAddress, ip.String()+" is loopback, on which no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", useOther(ports))
+		return Choice{}, refuse(aboutAddress, ip.String()+" is loopback, on which no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", suggestAddress(ports))
 	}
 	if !ip.IsValid() || ip.IsUnspecified() {
 		return pickAny(s, ports)
 	}
 	own := owner(nets, ip)
 	if own == nil {
-		return Choice{}, refuse(aboutAddress, ip.String()+" is no address of this machine", useOther(ports))
+		return Choice{}, refuse(aboutAddress, ip.String()+" is no address of this machine", suggestAddress(ports))
 	}
 	best := pickBest(s, ports, func(c *Choice) bool { return c.Addr == ip.WithZone("") && (ip.Zone() == "" || c.Netdev == ip.Zone()) }, own.Name)
 	if best == nil {
@@ -95,7 +95,7 @@ func (c *Choice) usable(s *System, ports []Port) error {
 	}
 	if c.GIDType == RoCEv1 {
 		return refuse(aboutAddress, fmt.Sprintf("%s is a GID of RoCE v1 alone on %s port %d: other networks do not carry it", c.Addr, c.Device, c.Port),
-			"a NIC and kernel with RoCE v2, or another address: "+useOther(ports))
+			"a NIC and kernel with RoCE v2, or another address: "+suggestAddress(ports))
 	}
 	if c.PKeyIndex < 0 {
 		return refuse(aboutPort, fmt.Sprintf("%s is in the partition %#04x, which is not in the table of %s port %d", c.Netdev, c.PKey, c.Device, c.Port),
@@ -180,15 +180,15 @@ func noGID(ports []Port, own *Interface, ip netip.Addr) error {
 				return down(p)
 			}
 			return refuse(aboutAddress, fmt.Sprintf("%s serves %s, but has no GID for %s", p, own.Name, ip),
-				fmt.Sprintf("as root, so that the kernel makes one: ip addr del %s dev %s and ip addr add it again; or %s", ip.WithZone(""), own.Name, useOther(ports)))
+				fmt.Sprintf("as root, so that the kernel makes one: ip addr del %s dev %s and ip addr add it again; or %s", ip.WithZone(""), own.Name, suggestAddress(ports)))
 		}
 	}
 	return refuse(aboutAddress, fmt.Sprintf("%s is on %s, which has no RDMA device", ip, own.Name),
-		fmt.Sprintf("%s; or as root: rdma link add rxe_%s type rxe netdev %s", useOther(ports), own.Name, own.Name))
+		fmt.Sprintf("%s; or as root: rdma link add rxe_%s type rxe netdev %s", suggestAddress(ports), own.Name, own.Name))
 }
 
-// useOther names the addresses that would do: "use 10.77.0.1 (rxe0)".
-func useOther(ports []Port) string {
+// suggestAddress names the addresses that would do: "use 10.77.0.1 (rxe0)".
+func suggestAddress(ports []Port) string {
 	const most = 4 // on one line
 	var list []string
 	seen := map[netip.Addr]bool{}
@@ -202,15 +202,15 @@ func useOther(ports []Port) string {
 	}
 	switch {
 	case len(list) == 0:
-		return useNone(ports)
+		return suggestSetup(ports)
 	case len(list) > most:
 		list = append(list[:most], "…")
 	}
 	return "use " + strings.Join(list, " or ")
 }
 
-// useNone says what to do where no address would do.
-func useNone(ports []Port) string {
+// suggestSetup says what to do where no address would do.
+func suggestSetup(ports []Port) string {
 	todo := makeDevice
 	for i := range ports {
 		switch p := &ports[i]; {
@@ -224,8 +224,8 @@ func useNone(ports []Port) string {
 	return todo
 }
 
-// Toward picks for a client: the device of the address from which the kernel would send to a peer.
-func Toward(s *System, peer netip.Addr) (Choice, error) {
+// PickForPeer picks for a client: the device of the address from which the kernel would send to a peer.
+func PickForPeer(s *System, peer netip.Addr) (Choice, error) {
 	peer = peer.Unmap()
 	if peer.IsLoopback() || !peer.IsValid() || peer.IsUnspecified() {
 		if !peer.IsLoopback() {
@@ -239,7 +239,7 @@ func Toward(s *System, peer netip.Addr) (Choice, error) {
 	}
 	c, err := Pick(s, from.WithZone(peer.Zone()))
 	if err != nil {
-		return c, throughWrong(s, peer, from, err)
+		return c, explainPath(s, peer, from, err)
 	}
 	return c, nil
 }
@@ -249,11 +249,11 @@ func noRoute(s *System, peer netip.Addr, err error) error {
 	if len(ports) == 0 {
 		return noDevice(s)
 	}
-	return refuse(aboutPath, fmt.Sprintf("no route to %s: %v", peer, err), "put both hosts into one network: here "+useOther(ports))
+	return refuse(aboutPath, fmt.Sprintf("no route to %s: %v", peer, err), "put both hosts into one network: here "+suggestAddress(ports))
 }
 
-// throughWrong says of a refusal to pick what it has to do with the peer.
-func throughWrong(s *System, peer, from netip.Addr, err error) error {
+// explainPath says of a refusal to pick what it has to do with the peer.
+func explainPath(s *System, peer, from netip.Addr, err error) error {
 	if peer == from {
 		return err
 	}
@@ -265,13 +265,13 @@ func throughWrong(s *System, peer, from netip.Addr, err error) error {
 	return f.Err()
 }
 
-// Reach says whether a peer can be reached from a choice: it is in one of the networks of the choice's interface, or
+// CheckReach says whether a peer can be reached from a choice: it is in one of the networks of the choice's interface, or
 // this machine has it, or the kernel's route to it leaves by that interface. The error is a
 // *probe.Refusal; nil is no promise that somebody is there.
-func Reach(s *System, c Choice, peer netip.Addr) error {
+func CheckReach(s *System, c Choice, peer netip.Addr) error {
 	peer = peer.Unmap()
 	if !peer.IsValid() || peer.IsUnspecified() || peer.IsLoopback() {
-		_, err := Toward(s, peer) // always refuses these
+		_, err := PickForPeer(s, peer) // always refuses these
 		return err
 	}
 	if peer.Is4() != c.Addr.Is4() {

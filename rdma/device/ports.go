@@ -139,7 +139,7 @@ func (s *System) gids(p *Port, gap int) (table []gid) {
 // addressed fills in a port's interfaces and choices.
 func (s *System) addressed(p *Port, table []gid, nets []Interface, iwarp bool) {
 	switch {
-	case p.unfit() != nil:
+	case p.unusable() != nil:
 	case iwarp:
 		s.byInterface(p, table, nets, s.iwarpNetdevs(p, table, nets), IWARP)
 	case p.LinkLayer == InfiniBand:
@@ -255,8 +255,8 @@ func (s *System) partition(p *Port, netdev string) (key uint16, index int) {
 // noRC are drivers whose devices have no reliable connected queue pairs, and what they are.
 var noRC = map[string]string{"efa": "Amazon's EFA", "usnic_verbs": "Cisco's usNIC"}
 
-// unfit is why nothing of a port can be used, whatever its addresses are, or nil.
-func (p *Port) unfit() error {
+// unusable is why nothing of a port can be used, whatever its addresses are, or nil.
+func (p *Port) unusable() error {
 	if what, ok := noRC[p.Provider]; ok {
 		return refuse(aboutPort, fmt.Sprintf("%s is %s, which has no reliable connected queue pairs (RC)", p, what), "a NIC with RC; or --transport tcp or uring; or make rdma-setup, for soft-RoCE")
 	}

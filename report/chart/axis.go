@@ -45,26 +45,31 @@ func (a axis) at(v float64) float64 {
 	return a.from + (v-low)/(high-low)*(a.to-a.from)
 }
 
-// ticks are at 1, 2 and 5 times powers of ten; on a long logarithmic axis at powers of ten alone.
+// ticks are at 1, 2 and 5 times powers of ten; on a long logarithmic axis at powers of ten alone, and on a short one in even steps.
 func (a axis) ticks(most int) (t []float64) {
-	if !a.log {
-		step := niceStep((a.high - a.low) / float64(most))
-		for k := math.Ceil(a.low / step); k*step <= a.high; k++ {
-			t = append(t, k*step+0) // +0: no -0
+	if a.log {
+		if t = a.powers(1, 2, 5); len(t) > most {
+			t = a.powers(1)
 		}
-		return t
-	}
-	for _, set := range [][]float64{{1, 2, 5}, {1}} {
-		t = nil
-		for e := math.Floor(math.Log10(a.low)); e <= math.Ceil(math.Log10(a.high)); e++ {
-			for _, k := range set {
-				if v := k * math.Pow(10, e); v >= a.low*0.999 && v <= a.high*1.001 {
-					t = append(t, v)
-				}
-			}
-		}
-		if len(t) <= most || len(set) == 1 {
+		if len(t) > 2 {
 			return t
+		}
+		t = nil
+	}
+	step := niceStep((a.high - a.low) / float64(most))
+	for k := math.Ceil(a.low / step); k*step <= a.high; k++ {
+		t = append(t, k*step+0) // +0: no -0
+	}
+	return t
+}
+
+// powers are the multiples of powers of ten on the axis.
+func (a axis) powers(multiples ...float64) (t []float64) {
+	for e := math.Floor(math.Log10(a.low)); e <= math.Ceil(math.Log10(a.high)); e++ {
+		for _, k := range multiples {
+			if v := k * math.Pow(10, e); v >= a.low*0.999 && v <= a.high*1.001 {
+				t = append(t, v)
+			}
 		}
 	}
 	return t

@@ -11,8 +11,8 @@ type fakeLoop struct {
 	again int
 }
 
-func (l *fakeLoop) Awake() int64 { return l.now }
-func (l *fakeLoop) Again()       { l.again++ }
+func (l *fakeLoop) AwakeNow() int64 { return l.now }
+func (l *fakeLoop) Again()          { l.again++ }
 
 // conn is a connection: it keeps what it gets, and notes in the test's log whenever it gets what it waited for.
 type conn struct {
@@ -28,13 +28,13 @@ type conn struct {
 	busy, command, arguments bool
 }
 
-func (c *conn) Unsent() bool         { return c.unsent }
-func (c *conn) Next(cl *Claim) bool  { return cl == c.first }
-func (c *conn) Busy() bool           { return c.busy }
-func (c *conn) HoldsCommand() bool   { return c.command }
-func (c *conn) HoldsArguments() bool { return c.arguments }
+func (c *conn) Unsent() bool          { return c.unsent }
+func (c *conn) IsNext(cl *Claim) bool { return cl == c.first }
+func (c *conn) Busy() bool            { return c.busy }
+func (c *conn) HoldsCommand() bool    { return c.command }
+func (c *conn) HoldsArguments() bool  { return c.arguments }
 
-func (c *conn) Feed(cl *Claim) bool {
+func (c *conn) AllocAnswer(cl *Claim) bool {
 	b := c.Answer(cl, c.asks[cl])
 	if b != nil {
 		c.blocks = append(c.blocks, b)
@@ -42,9 +42,9 @@ func (c *conn) Feed(cl *Claim) bool {
 	return b != nil
 }
 
-func (c *conn) Begin(cl *Claim) { *c.log = append(*c.log, c.name) }
+func (c *conn) ContinueRequest(cl *Claim) { *c.log = append(*c.log, c.name) }
 
-func (c *conn) Read() {
+func (c *conn) ContinueReading() {
 	if c.want > 0 && c.receive(c.want) {
 		*c.log = append(*c.log, c.name)
 		c.want = 0
@@ -65,7 +65,7 @@ func (c *conn) receive(n int) bool {
 // answer asks for an answer's block, and waits where there is none.
 func (c *conn) answer(cl *Claim, n int) bool {
 	c.asks[cl] = n
-	if c.Feed(cl) {
+	if c.AllocAnswer(cl) {
 		return true
 	}
 	c.Wait(cl)
@@ -133,7 +133,7 @@ func TestAnswersAndSmallNeedsGoFirst(t *testing.T) {
 	if want := []string{"answer", "small message", "large message"}; !slices.Equal(b.log, want) {
 		t.Errorf("%q go on, want %q", b.log, want)
 	}
-	if b.Waiting() != 0 || large.state != Idle || answer.Starves() || small.Paused() {
+	if b.Waiting() != 0 || large.state != Idle || answer.AnswerWaits() || small.Paused() {
 		t.Errorf("%d wait still", b.Waiting())
 	}
 }
@@ -173,32 +173,32 @@ func TestStatesOfAnAccount(t *testing.T) {
 		}
 	}
 	in(Idle, "new")
-	if b.Ahead() != 128*kib || !c.answer(&claims[0], 100*kib) {
+	if b.UnsentMax() != 128*kib || !c.answer(&claims[0], 100*kib) {
 		t.Fatal("the first answer waits")
 	}
 	in(Idle, "the first answer has its block")
 	b.loop.now = 7
 	c.answer(&claims[1], 100*kib)
 	in(AwaitsPeer, "a second answer beyond the bound")
-	if b.Waiting() != 0 || c.Starves() {
+	if b.Waiting() != 0 || c.AnswerWaits() {
 		t.Error("it waits for memory, and not for its peer")
 	}
 	if !c.answer(&claims[2], 200) {
 		t.Error("a small answer waits for the peer")
 	}
 	c.release()
-	c.Settle(&claims[0])
-	c.Settle(&claims[2])
+	c.RemoveUnsent(&claims[0])
+	c.RemoveUnsent(&claims[2])
 	b.loop.now = 8
-	c.Ease()
+	c.AnswersSent()
 	in(AwaitsAnswer, "the peer took the first answer")
-	if c.FedAt != 8 {
-		t.Errorf("it waits since %d", c.FedAt)
+	if c.AnswerWaitSince != 8 {
+		t.Errorf("it waits since %d", c.AnswerWaitSince)
 	}
 	b.Resume()
 	in(Idle, "the second answer has its block")
-	if c.Owed() != 128*kib || c.Held() != 128*kib {
-		t.Errorf("%d bytes owed, %d held", c.Owed(), c.Held())
+	if c.UnsentBytes() != 128*kib || c.Held() != 128*kib {
+		t.Errorf("%d bytes owed, %d held", c.UnsentBytes(), c.Held())
 	}
 	other := b.conn("other")
 	other.receive(512 * kib)
@@ -250,7 +250,7 @@ func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 			if less.receive(256*kib) || more.receive(256*kib) {
 				t.Fatal("they do not wait for each other")
 			}
-			less.unsent, b.gave = c.unsent, c.gave
+			less.unsent, b.ownerFreed = c.unsent, c.gave
 			b.Resume()
 			if len(b.log) > 0 {
 				t.Fatalf("%q got a block beyond its share", b.log)
@@ -258,7 +258,7 @@ func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 			if b.Unblock(); !slices.Equal(b.log, c.want) {
 				t.Errorf("%q got a block, want %q", b.log, c.want)
 			}
-			if b.gave {
+			if b.ownerFreed {
 				t.Error("the next look is held up as well")
 			}
 		})
@@ -289,10 +289,10 @@ func TestWhatOrderChanges(t *testing.T) {
 	first, next := &Claim{}, &Claim{Nth: 1}
 	c.answer(first, 128*kib)
 	c.first = next
-	if !c.MayOwe(next, 128*kib) || c.MayOwe(first, 128*kib) || c.MayOwe(nil, 128*kib) {
+	if !c.MayBegin(next, 128*kib) || c.MayBegin(first, 128*kib) || c.MayBegin(nil, 128*kib) {
 		t.Error("only the next answer may begin")
 	}
-	if c.unsent = true; c.MayOwe(next, 128*kib) {
+	if c.unsent = true; c.MayBegin(next, 128*kib) {
 		t.Error("an answer begins before the peer took those that are ready")
 	}
 	c.unsent = false

@@ -53,7 +53,7 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 			}
 			var held int
 			p.turn(func() { held = p.srv.account.Held() })
-			if most := p.h.Pool.Ahead() + 2*bytesEach; p.by.begun > most || held > most+2*bytesEach {
+			if most := p.h.Pool.UnsentMax() + 2*bytesEach; p.by.begun > most || held > most+2*bytesEach {
 				t.Fatalf("%d bytes are read for a peer that takes nothing, and %d held; %d are enough", p.by.begun, held, most)
 			}
 			got, most := 0, 0
@@ -75,12 +75,12 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 			if c.copy == 0 && p.by.begun < times*bytesEach {
 				t.Errorf("%d bytes are read of %d", p.by.begun, times*bytesEach)
 			}
-			if most > p.h.Pool.Ahead()+2*bytesEach {
+			if most > p.h.Pool.UnsentMax()+2*bytesEach {
 				t.Errorf("%d bytes were read that the peer had not taken", most)
 			}
 			p.turn(func() {
-				if p.srv.account.Owed() != 0 || p.srv.account.Held() != 0 {
-					t.Errorf("when all is taken, %d bytes are owed, and %d held", p.srv.account.Owed(), p.srv.account.Held())
+				if p.srv.account.UnsentBytes() != 0 || p.srv.account.Held() != 0 {
+					t.Errorf("when all is taken, %d bytes are owed, and %d held", p.srv.account.UnsentBytes(), p.srv.account.Held())
 				}
 			})
 		})
@@ -97,11 +97,11 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 		p.get(id)
 	}
 	p.turn(func() {
-		if n := p.srv.out.n; n != 100 || p.waiting() != 0 {
+		if n := p.srv.out.Len(); n != 100 || p.waiting() != 0 {
 			t.Errorf("%d answers of 100, %d wait", n, p.waiting())
 		}
-		if p.srv.account.Owed() > p.h.Pool.Ahead() {
-			t.Errorf("%d bytes are owed", p.srv.account.Owed())
+		if p.srv.account.UnsentBytes() > p.h.Pool.UnsentMax() {
+			t.Errorf("%d bytes are owed", p.srv.account.UnsentBytes())
 		}
 	})
 }

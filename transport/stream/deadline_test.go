@@ -13,11 +13,11 @@ import (
 
 // age makes the host and all that its connections remember older by d: a clock that the test sets.
 func (p *peer) age(d time.Duration) {
-	for _, t := range []*int64{&p.h.nextTick, &p.h.judgeAt} {
+	for _, t := range []*int64{&p.h.nextTick, &p.h.unblockAt} {
 		*t -= int64(d)
 	}
 	for _, c := range p.h.servers {
-		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.account.FedAt, &c.account.HeldSince} {
+		for _, t := range []*int64{&c.accepted, &c.inSince, &c.outSince, &c.account.AnswerWaitSince, &c.account.HeldSince} {
 			*t -= int64(d)
 		}
 	}

@@ -80,7 +80,7 @@ func FuzzServer(f *testing.F) {
 					return
 				}
 				var w [2][]byte
-				if len(said) == 0 || p.srv.Window(&w) == 0 {
+				if len(said) == 0 || p.srv.RecvBuffers(&w) == 0 {
 					return
 				}
 				n := copy(w[0], said[:min(len(said), 1+rng.IntN(1+len(said)))])
@@ -175,7 +175,7 @@ func FuzzClient(f *testing.F) {
 		p.turn(func() {
 			for len(said) > 0 {
 				var w [2][]byte
-				if c.Window(&w) == 0 {
+				if c.RecvBuffers(&w) == 0 {
 					t.Error("a client that does not read")
 					return
 				}

@@ -42,7 +42,7 @@ func (w *walked) Submit(r *kv.Request) {
 }
 
 func (w *walked) page(r *kv.Request) {
-	left := int(min(kv.PositionIn(r.Key).Mark(), uint32(len(w.keys))))
+	left := int(min(kv.PositionIn(r.Key).Record(), uint32(len(w.keys))))
 	r.Status, r.Value = kv.StatusOK, r.Value[:0]
 	for n := uint32(0); left > 0 && n < r.Limit; n++ {
 		key := w.keys[len(w.keys)-left]
@@ -53,7 +53,7 @@ func (w *walked) page(r *kv.Request) {
 		r.Value = out
 		left--
 	}
-	r.Mark = uint32(left)
+	r.Record = uint32(left)
 	w.l.Finish(r)
 }
 
@@ -228,9 +228,9 @@ func TestAListHasEachConnectionOnce(t *testing.T) {
 			for _, c := range all {
 				stays[c] = c.state != stateDead
 			}
-			q := list{nth: nth, text: room, at: 1 << 30}
+			q := clientList{nth: nth, text: room, at: 1 << 30}
 			for q.at > 0 {
-				if !p.h.list(&q) {
+				if !p.h.listClients(&q) {
 					t.Fatal("there is no room")
 				}
 				for range 20 {
@@ -263,7 +263,7 @@ func TestOfTheFrameNobodyHearsOfOthers(t *testing.T) {
 	p := newPeer(t, nil, 4)
 	p.turn(func() {
 		for what := range kv.StatsKinds {
-			p.h.Handler.OnStats(what, func(r *kv.Request) { r.Answer([]byte("what there is to say")) })
+			p.h.Handler.OnStats(what, func(r *kv.Request) { r.SetAnswer([]byte("what there is to say")) })
 		}
 	})
 	for what := kv.StatsInfo; what <= kv.StatsKinds; what++ {
@@ -282,7 +282,7 @@ func TestTextsOfTheServerAreCounted(t *testing.T) {
 	p, _ := newWalked(t, nil)
 	long := strings.Repeat("x", 300_000)
 	p.turn(func() {
-		p.h.Handler.OnStats(kv.StatsInfo, func(r *kv.Request) { r.Answer([]byte(long)) })
+		p.h.Handler.OnStats(kv.StatsInfo, func(r *kv.Request) { r.SetAnswer([]byte(long)) })
 		p.h.Handler.OnStats(kv.StatsClients, func(r *kv.Request) { r.Status, r.Need = kv.StatusTooSmall, uint32(2*cap(r.Value)) })
 	})
 	for command, want := range map[string]string{

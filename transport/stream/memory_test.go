@@ -33,15 +33,15 @@ func (p *peer) counted(b []byte) bool {
 func (p *peer) uncounted() (n int) {
 	p.turn(func() {
 		o := &p.srv.out
-		for i := range o.n {
-			for _, b := range o.q[(o.head+i)%len(o.q)].piece {
+		for i := range o.Len() {
+			for _, b := range o.At(i).piece {
 				if !p.counted(b) {
 					n += len(b)
 				}
 			}
 		}
-		for i := range p.redis().more {
-			if b := p.redis().more[i].tmp; !p.counted(b) {
+		for i := range p.redis().parts {
+			if b := p.redis().parts[i].tmp; !p.counted(b) {
 				n += len(b)
 			}
 		}
@@ -133,7 +133,7 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 				if n := p.h.Pool.InUse(); n > 0 || p.srv.account.Held() > 0 || len(p.srv.free) != len(p.srv.slots) {
 					t.Errorf("when all is sent, %d bytes of the pool are in use, %d of them the connection's, and %d of %d slots", n, p.srv.account.Held(), len(p.srv.slots)-len(p.srv.free), len(p.srv.slots))
 				}
-				if slices.ContainsFunc(p.redis().more, func(m part) bool { return m.tmp != nil }) {
+				if slices.ContainsFunc(p.redis().parts, func(m part) bool { return m.tmp != nil }) {
 					t.Error("a slot that is free keeps an answer")
 				}
 				if n := cap(p.h.redis.scratch); n > 1<<20 {
@@ -188,7 +188,7 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 			noted := func() (n, uncounted int) {
 				p.turn(func() {
 					g := p.redis()
-					if n = cap(g.cmd.Args); n > argsMax && cap(g.many) < n*resp.SpanBytes {
+					if n = cap(g.cmd.Args); n > argsMax && cap(g.argsBlock) < n*resp.SpanBytes {
 						uncounted = n * resp.SpanBytes
 					}
 				})
@@ -201,7 +201,7 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 				for _, b := range taken {
 					p.h.Pool.Free(b)
 				}
-				p.h.Pool.CameBack()
+				p.h.Pool.RetryWaiters()
 			})
 			got, most := "", 0
 			for round := 0; round < 2000 && got == ""; round++ { // as many keys at a time as there are slots

@@ -27,7 +27,7 @@ func newMessagePeer(t *testing.T, value []byte, o transport.ServerOptions) *peer
 func (p *peer) message(b []byte) (unread int) {
 	p.t.Helper()
 	p.turn(func() {
-		if err := p.srv.Take(b); err != nil {
+		if err := p.srv.ReceivedMessage(b); err != nil {
 			p.t.Error(err)
 		}
 		unread = p.srv.Unread()
@@ -104,7 +104,7 @@ func TestAMessageWaitsForMemory(t *testing.T) {
 		for _, b := range taken {
 			p.h.Pool.Free(b)
 		}
-		p.h.Pool.CameBack()
+		p.h.Pool.RetryWaiters()
 		p.h.Resume()
 		if n := p.srv.Unread(); n > 0 {
 			t.Errorf("with memory %d bytes wait", n)

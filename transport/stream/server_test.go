@@ -49,7 +49,7 @@ func (a *answers) Submit(r *kv.Request) {
 }
 func (a *answers) answer(r *kv.Request) {
 	if r.Op == kv.OpKeys { // there are none
-		r.Status, r.Value, r.Mark = kv.StatusOK, r.Value[:0], kv.MarkEnd
+		r.Status, r.Value, r.Record = kv.StatusOK, r.Value[:0], kv.WalkEnd
 		a.l.Finish(r)
 		return
 	}
@@ -176,7 +176,7 @@ func (p *peer) offer(b []byte) []byte {
 	p.t.Helper()
 	p.turn(func() {
 		var w [2][]byte
-		for len(b) > 0 && p.srv.Window(&w) > 0 {
+		for len(b) > 0 && p.srv.RecvBuffers(&w) > 0 {
 			n := copy(w[0], b)
 			b = b[n:]
 			if err := p.srv.Received(n, 0); err != nil {
@@ -268,18 +268,18 @@ func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
 	var moved Moved
 	p.turn(func() {
 		var w [2][]byte
-		p.srv.Window(&w)
+		p.srv.RecvBuffers(&w)
 		if err := p.srv.Received(copy(w[0], hello), 0); !errors.Is(err, ErrMove) || p.srv.MoveTo != 1 {
 			t.Errorf("%v, to loop %d", err, p.srv.MoveTo)
 		}
 		moved = p.srv.Moved(socket.Socket{Fd: -1})
 		p.srv.Drop(ErrMove)
 		p.srv = p.h.NewServer(p, "the next one")
-		p.srv.Window(&w)
+		p.srv.RecvBuffers(&w)
 		clear(w[0])
 	})
-	if !bytes.Equal(moved.Said, hello) {
-		t.Fatalf("%x moved as %x", hello, moved.Said)
+	if !bytes.Equal(moved.Received, hello) {
+		t.Fatalf("%x moved as %x", hello, moved.Received)
 	}
 }
 
@@ -362,7 +362,7 @@ func (p *peer) waiting() int { return p.srv.busy - len(p.by.came) }
 func (p *peer) look(late func(*Server, error)) {
 	p.turn(func() {
 		p.h.Resume()
-		p.h.nextTick, p.h.judgeAt = min(p.h.nextTick, p.h.L.Now()), 0
+		p.h.nextTick, p.h.unblockAt = min(p.h.nextTick, p.h.L.Now()), 0
 		p.h.Tick(late)
 	})
 	p.turn(func() {})
@@ -471,7 +471,7 @@ func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 		for ; got < answers && turns < 10*answers; turns++ {
 			p.turn(func() { // as a driver's: it goes on with what waits, or receives once
 				var w [2][]byte
-				if p.h.Resume(); p.srv.out.n == 0 && p.srv.Window(&w) > 0 && len(rest) > 0 {
+				if p.h.Resume(); p.srv.out.Len() == 0 && p.srv.RecvBuffers(&w) > 0 && len(rest) > 0 {
 					n := copy(w[0], rest)
 					rest = rest[n:]
 					_ = p.srv.Received(n, 0)

@@ -416,7 +416,7 @@ func idles(t *testing.T, n Network) {
 	idle := r.greeted(4)
 	idle.send(putFrame(1, "key", "value"))
 	idle.ends(wire.RefusedDeadline)
-	r.Logged(1, "nothing was asked for in")
+	r.Logged(1, "no request in")
 	well := r.bystander()
 	for began := time.Now(); time.Since(began) < 2*Stall; {
 		well()

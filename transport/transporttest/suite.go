@@ -472,7 +472,7 @@ func (h *Held) scan(r *kv.Request) {
 // page gives a page of a walk over k00 … k99. A mark is how many of them are left.
 func (h *Held) page(r *kv.Request) {
 	r.Value = r.Value[:0]
-	left := min(kv.PositionIn(r.Key).Mark(), 100)
+	left := min(kv.PositionIn(r.Key).Record(), 100)
 	for n := uint32(0); left > 0 && n < r.Limit; left-- {
 		key := []byte(fmt.Sprintf("k%02d", 100-left))
 		if _, ok := h.items[string(key)]; ok {
@@ -480,7 +480,7 @@ func (h *Held) page(r *kv.Request) {
 			n++
 		}
 	}
-	r.Mark = left
+	r.Record = left
 }
 
 // let answers what is held, in the order that pick chooses: the place of the next among those left.

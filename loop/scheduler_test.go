@@ -18,7 +18,7 @@ func TestALoopYieldsBeforeItsPIsTaken(t *testing.T) {
 		"busy, too long ago":                 {9 * time.Millisecond, true, false, true},
 		"no system call that could be taken": {time.Second, false, true, false},
 	} {
-		l := &Loop{now: time.Second.Nanoseconds() * 2, told: c.told}
+		l := &Loop{now: time.Second.Nanoseconds() * 2, madeSyscall: c.told}
 		l.yielded = l.now - c.since.Nanoseconds()
 		l.yield(c.empty)
 		if yielded := l.yielded == l.now; yielded != c.yields {
@@ -27,10 +27,10 @@ func TestALoopYieldsBeforeItsPIsTaken(t *testing.T) {
 	}
 }
 
-func TestCalmLastsThroughSignals(t *testing.T) {
+func TestWaitForMonitorLastsThroughSignals(t *testing.T) {
 	begun := time.Now() // the monitor thread interrupts a goroutine that runs for long
-	Calm()
-	if d := time.Since(begun); d < calmTime {
+	WaitForMonitor()
+	if d := time.Since(begun); d < monitorTime {
 		t.Errorf("it ended after %v", d)
 	}
 }
