@@ -326,6 +326,7 @@ type Row struct {
 	DiskBatchMean     Float `csv:"disk_batch_mean"`      // transfers handed over at a time
 	DiskDepthMean     Float `csv:"disk_depth_mean"`      // in flight after each batch, per partition
 	DiskDepthMax      Int   `csv:"disk_depth_max"`       // since the store was opened
+	IndexBytesPerKey  Float `csv:"index_bytes_per_key"`  // at the end of the window, key included
 
 	// Wire.
 	TCPRetrans        Uint `csv:"tcp_retrans"`

@@ -187,6 +187,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if after.HasDisk() && m.err == nil {
 		fillDisk(r, before.DiskEngines(), after.DiskEngines())
 	}
+	if bytes, items := after.Index(); items > 0 && m.err == nil {
+		r.IndexBytesPerKey = report.F(float64(bytes) / float64(items))
+	}
 	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.Result.Ops))
