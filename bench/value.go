@@ -132,5 +132,8 @@ func describe(f fault, kind Kind, id uint64, v []byte) string {
 	if len(v) >= valueHeaderBytes {
 		s += fmt.Sprintf("; header: record %d version %#x seed %#x", binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:]), binary.LittleEndian.Uint32(v[16:]))
 	}
+	if f == faultLength {
+		s += "; set --value-bytes and --value-dist as when the store was loaded"
+	}
 	return s + ")"
 }

@@ -49,7 +49,7 @@ func shownSteps(t *testing.T, width *int) (l *Display, out, log *bytes.Buffer) {
 		return c
 	}
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\nmix: [get, put]\n"), experiment.Flags{"transport": any, "mix": any})
+	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\nmix: [get, put]\n"), experiment.Flags{"transport": {Parse: any}, "mix": {Parse: any}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,8 @@ func WriteFile(name string, b []byte) error {
 		err = os.Rename(part, name)
 	}
 	if err != nil {
-		_ = os.Remove(part) // what there is of it
+		_ = os.Remove(part) // it may be incomplete
+		return fmt.Errorf("write %s: %w", name, errors.Unwrap(err))
 	}
-	return err
+	return nil
 }

@@ -30,7 +30,7 @@ func schemaOf[T any](table factor.Table, meanings, oldNames map[string]string) *
 	described := maps.Clone(meanings)
 	for _, f := range table {
 		if c := f.ColumnName(); c != "" {
-			described[c] = f.Meaning
+			described[c] = f.Description()
 		}
 	}
 	add := func(c tableField, field int) {
@@ -49,7 +49,7 @@ func schemaOf[T any](table factor.Table, meanings, oldNames map[string]string) *
 		if f.Type == reflect.TypeFor[Factors]() {
 			for _, x := range table {
 				if c := x.ColumnName(); c != "" && !named[c] {
-					add(tableField{c, columnType(&x), x.Meaning}, i)
+					add(tableField{c, columnType(&x), x.Description()}, i)
 				}
 			}
 			continue

@@ -313,7 +313,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 	}
 	again := resumeFaulty(t, out, []string{"run", "--resume", out})
 	again.ends(exit.Wrong)
-	again.rows(3, 3, "values were read that are not those that were written")
+	again.rows(3, 3, "values differ from those that were written")
 }
 
 // A full disk ends the run with an error that names the file. What is complete is kept, and --resume goes on when there is room.

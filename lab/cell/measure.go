@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -141,10 +142,12 @@ func (m *Measured) Verdict() error {
 	switch r := m.Result; {
 	case r.VerifyFailures > 0:
 		return wrongData(r.VerifyFailures, r.FirstFailure)
+	case r.ByStatus[kv.StatusTooSmall] > 0:
+		return fmt.Errorf("%d operations failed: %s (the store's values are larger than %d B: set --value-bytes as when it was loaded)", r.Errors, r.StatusErrors(), r.Spec.ValueBytes)
 	case r.Errors > r.Truncated():
 		return fmt.Errorf("%d operations failed: %s", r.Errors, r.StatusErrors())
 	case r.Misses > 0 && r.Spec.Verify:
-		return fmt.Errorf("%d records are not there (was the store loaded with these --records?)", r.Misses)
+		return fmt.Errorf("%d records are not in the store (set --records and --key-bytes as when it was loaded)", r.Misses)
 	case r.Ops+r.Errors == 0 && !r.Interrupted:
 		return errors.New("no operation completed in the window")
 	}
@@ -152,5 +155,5 @@ func (m *Measured) Verdict() error {
 }
 
 func wrongData(n uint64, first string) error {
-	return exit.With(exit.Wrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", n, first))
+	return exit.With(exit.Wrong, fmt.Errorf("%d values differ from those that were written; the first: %s", n, first))
 }

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/kvwire/kvwire/lab"
 )
 
 // Experiments that begin in the same second have folders of their own.
@@ -28,6 +31,39 @@ func TestFoldersOfTheSameNameAreDifferent(t *testing.T) {
 	wait.Wait()
 	if len(dirs) != 8 || !dirs[filepath.Join(parent, "quick-20261128-120000")] || !dirs[filepath.Join(parent, "quick-20261128-120000-8")] {
 		t.Errorf("folders %v", dirs)
+	}
+}
+
+// A report that could not be written, as on a full disk, is not named. Errors name the file, and not its temporary copy.
+func TestOnlyAWrittenReportIsNamed(t *testing.T) {
+	f := newTestFolder(t, 1, 0)
+	e := &Execution{Folder: f}
+	finish := func() error {
+		t.Helper()
+		var err error
+		if e.keeper, err = f.Keeper(); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []**os.File{&e.Log, &e.planLock} {
+			if *file, err = os.CreateTemp(t.TempDir(), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, _, err = e.Finish()
+		return err
+	}
+	report := filepath.Join(f.Dir, "report.html")
+	if err := os.Mkdir(report, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err, line := finish(), e.ReportLine(); err == nil || !strings.Contains(err.Error(), "write "+report+": ") || !strings.HasPrefix(line, "Rows: "+filepath.Join(f.Dir, lab.RowsFile)) || strings.Contains(line, report) {
+		t.Errorf("%v; %s", err, line)
+	}
+	if err := os.Remove(report); err != nil {
+		t.Fatal(err)
+	}
+	if err, line := finish(), e.ReportLine(); err != nil || !strings.HasPrefix(line, "Report: "+report) {
+		t.Errorf("%v; %s", err, line)
 	}
 }
 
