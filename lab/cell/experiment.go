@@ -16,13 +16,14 @@ import (
 func (p *Program) ExperimentFlags() experiment.Flags {
 	flags := experiment.Flags{}
 	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Name != "stages" }) {
-		flags[name] = experiment.Rule{OfTransport: factor.All.Find(name).BelongsTo("transport"), Parse: func(value string) (string, error) {
+		parse := func(value string) (string, error) {
 			f := p.newCell()
 			if err := f.flags.Set(name, value); err != nil {
 				return "", factor.Reason(err)
 			}
 			return f.flags.Lookup(name).Value.String(), f.checkValue()
-		}}
+		}
+		flags[name] = experiment.Rule{OfTransport: factor.All.Find(name).BelongsTo("transport"), Parse: parse}
 	}
 	return flags
 }
