@@ -249,6 +249,9 @@ func (d *drawer) latencies(q *PageQuestion) *chart.Chart {
 
 // micros writes a number of µs.
 func micros(v float64) string {
+	if v == 0 {
+		return "0"
+	}
 	return strings.Replace(Duration(int64(math.Round(1e3*v))), "-", "−", 1)
 }
 
@@ -282,7 +285,7 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	stacks = slices.DeleteFunc(stacks, func(part chart.Part) bool {
 		return !slices.ContainsFunc(part.Values, func(v float64) bool { return v != 0 })
 	})
-	axis := "µs per operation"
+	axis := "CPU time per operation"
 	if slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
 		axis += " (inproc: one process)"
 	}
@@ -316,7 +319,7 @@ func (d *drawer) bill(q *PageQuestion) *chart.Chart {
 	for _, b := range bills {
 		rest.Values = append(rest.Values, b.UnexplainedNs/1e3)
 	}
-	return chart.Bars(d.title("Bill of materials", questionWords(q.Title)), "µs of CPU per operation; at the end: as measured", bars, append(parts, rest), micros)
+	return chart.Bars(d.title("Bill of materials", questionWords(q.Title)), "CPU time per operation; at the end: as measured", bars, append(parts, rest), micros)
 }
 
 func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
@@ -341,7 +344,7 @@ func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
 			parts = append(parts, part)
 		}
 	}
-	return chart.Bars(d.title("Where a request's time goes", questionWords(s.Title)), "µs, mean of the watched requests", bars, parts, micros)
+	return chart.Bars(d.title("Where a request's time goes", questionWords(s.Title)), "mean of the watched requests", bars, parts, micros)
 }
 
 // ladderSteps are the rungs, from the lowest.
@@ -403,7 +406,7 @@ func (d *drawer) ladder(l ladder) *chart.Chart {
 	if len(parts) == 0 {
 		return nil
 	}
-	return chart.Bars(d.title("The ladder: "+l.metric.Title(), questionWords(l.question)), "µs that each part adds to inproc and null", bars, parts, micros)
+	return chart.Bars(d.title("The ladder: "+l.metric.Title(), questionWords(l.question)), "what each part adds to inproc and null", bars, parts, micros)
 }
 
 func (d *drawer) curve(p *PageCurve) *chart.Chart {

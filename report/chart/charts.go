@@ -141,7 +141,7 @@ type Part struct {
 	Values []float64 // one for each bar
 }
 
-// Bars draws stacked bars, the first at the top. text writes a value; at its end a bar has its sum.
+// Bars draws stacked bars, the first at the top. text writes a value with its unit; at its end a bar has its sum.
 func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v float64) string) *Chart {
 	right := 40.0
 	low, high := 0.0, 0.0
@@ -197,7 +197,7 @@ func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v floa
 	bottom += 4
 	marks := slices.Clone(c.shapes[begin:]) // above the grid, whose height they determine
 	c.shapes = c.shapes[:begin]
-	c.vertical(x, top, bottom, axisTitle, plain)
+	c.vertical(x, top, bottom, axisTitle, text)
 	if low < 0 {
 		c.stroke(ink, 1, 0.8, [2]float64{x.at(0), top}, [2]float64{x.at(0), bottom})
 	}
