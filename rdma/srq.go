@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// shared is the receive queue that all links of a driver share. A link reserves as many slots of it as it gives
+// shared is the receive queue that all links of an engine share. A link reserves as many slots of it as it gives
 // credits, so that the queue never runs dry; what sharing saves is posts: those of a turn are one chain.
 type shared struct {
 	srq         *verbs.SRQ

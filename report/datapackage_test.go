@@ -64,7 +64,7 @@ func recorded(t *testing.T) (dir string, rows []Row) {
 	t.Helper()
 	dir = t.TempDir()
 	for _, run := range []string{"one", "two"} {
-		res := &bench.Result{Lat: hist(1000, 1000, 70_000), Series: []bench.Interval{{Length: time.Second, Ops: 3}}}
+		res := &bench.Result{Lat: hist(1000, 1000, 70_000), Series: []bench.Bin{{Length: time.Second, Ops: 3}}}
 		if run == "two" {
 			res.Svc, res.Lag = hist(900), hist(5, 6)
 		}

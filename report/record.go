@@ -95,7 +95,7 @@ func ReadHistogram(dir, run string) (*hdrhistogram.Histogram, error) {
 }
 
 // eachHistogram gives all that Record has left of a run, by kind.
-func eachHistogram(dir, run string, take func(kind string, h *hdrhistogram.Histogram) error) error {
+func eachHistogram(dir, run string, visit func(kind string, h *hdrhistogram.Histogram) error) error {
 	f, err := os.Open(histogramFile(dir, run))
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func eachHistogram(dir, run string, take func(kind string, h *hdrhistogram.Histo
 			return nil
 		}
 		if err == nil {
-			err = take(cmp.Or(h.Tag(), kindLat), h)
+			err = visit(cmp.Or(h.Tag(), kindLat), h)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name(), err)
@@ -116,7 +116,7 @@ func eachHistogram(dir, run string, take func(kind string, h *hdrhistogram.Histo
 	}
 }
 
-func appendSeries(name, run string, series []bench.Interval) error {
+func appendSeries(name, run string, series []bench.Bin) error {
 	var lines [][]string
 	for _, v := range series {
 		line := []string{run, strconv.FormatInt(int64(v.Begin), 10), strconv.FormatInt(int64(v.Length), 10), strconv.FormatUint(v.Ops, 10),

@@ -46,7 +46,7 @@ func RDMA(h *Host) Finding {
 			continue
 		}
 		f.State, f.Why = Available, fmt.Sprintf("%s (%s)", list, uverbs)
-		if h.soft(name) {
+		if h.isSoftware(name) {
 			f.Why += "; " + name + " is software (soft-RoCE or siw), and its rows say so"
 		}
 		return f
@@ -128,7 +128,7 @@ func (h *Host) portDown(device string) (string, bool) {
 }
 
 // soft says whether a device lives in software: rxe, siw.
-func (h *Host) soft(device string) bool {
+func (h *Host) isSoftware(device string) bool {
 	target, err := fs.ReadLink(h.Root, "sys/class/infiniband/"+device)
 	return err == nil && strings.Contains(target, "/virtual/")
 }

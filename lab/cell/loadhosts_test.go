@@ -59,7 +59,7 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 		"and talks of nothing": {isReady + "read go; echo '{\"loaded\":true}'; while read x; do :; done", "was to say what it has found"},
 		"and talks nonsense":   {isReady + "read go; echo gibberish; while read x; do :; done", "which is not a message of kvwire"},
 		"and ends":             {isReady + "read go; echo 'no more' >&2; exit 5", "ended: exit status 5; it said last: no more"},
-		"and lies":             {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "a result that is none"},
+		"and lies":             {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "decode a result"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -144,7 +144,7 @@ func TestPathsThatNoSocketCanHave(t *testing.T) {
 	_ = file.Remove()
 }
 
-// However servers that find the file of a dead one begin beside each other, one has the path, and clients reach it.
+// If servers that find the file of a dead server start at the same time, one gets the path, and clients reach it.
 func TestServersThatStartTogetherDoNotShareASocket(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s")
 	for range 50 {

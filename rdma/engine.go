@@ -19,7 +19,7 @@ import (
 )
 
 // rdmaEngine moves the messages of all links of one member. It polls their common completion queue, and posts the work
-// requests of a turn together. It is the part that endpoint and hub have in common.
+// requests of a turn together. It is the common part of endpoint and hub.
 type rdmaEngine struct {
 	l           *loop.Loop
 	count       *transport.Counters // of its loop
@@ -33,14 +33,14 @@ type rdmaEngine struct {
 	touched     stream.Touched[*link]
 	owners      []*link // links of the batch's work requests
 	failedPosts []failedPost
-	found       []verbs.Completion // completions that Arm found, for the next Poll
+	found       []verbs.Completion // completions from Arm, for the next Poll
 	drained     []verbs.Completion // completions of other links that drain found, likewise
 	events      []event            // asynchronous events that drain found, for the next turn
 	log         *slog.Logger
 	armed       bool // the device will send an event for the next completion
-	idle        bool // the last Poll found nothing
+	idle        bool // the last Poll found no completion
 
-	checkAt int64 // time of the next check of clients' connections (listen); 0: none waits for an answer
+	checkAt int64 // time of the next check of clients' connections (checkAlive); 0: none waits for an answer
 	failed  error // something could not be freed: a bug of ours, or the device is gone
 	iov     [verbs.MaxSGE]unix.Iovec
 }
@@ -51,7 +51,7 @@ type event struct {
 	qp   uint32
 }
 
-// failedPost is a link whose work request was refused.
+// failedPost is a link with a work request that the device did not accept.
 type failedPost struct {
 	l   *link
 	err error
@@ -72,7 +72,7 @@ func (d *rdmaEngine) openDevice(c device.Choice) error {
 	if err := d.l.WatchRarely(d.id, n.dev.AsyncFd, unix.EPOLLIN, tagAsync); err != nil {
 		return errors.Join(err, n.close())
 	}
-	// Spinning loops never arm, so that the channel stays silent there.
+	// A spinning loop never calls Arm, so its channel makes no events.
 	if err := d.l.WatchRarely(d.id, n.cq.Fd, unix.EPOLLIN, tagCQ); err != nil {
 		d.l.UnwatchRarely(d.id, n.dev.AsyncFd, tagAsync)
 		return errors.Join(err, n.close())
@@ -194,8 +194,8 @@ func (d *rdmaEngine) portDown(l *link) string {
 	return fmt.Sprintf("port %d of %s is down (ip link set %s up, or plug in the cable)", l.pair.choice.Port, l.pair.choice.Device, l.pair.choice.Netdev)
 }
 
-// markLost ends all connections, because the device does not work any more. The device is closed when the last connection is gone (bury), and opened
-// again for the next connection (revive).
+// markLost ends all connections, because the device does not work any more. closeLost closes the device after the last connection, and ensureOpen
+// opens it again for the next one.
 func (d *rdmaEngine) markLost(why error) {
 	if d.nic == nil || d.nic.failure != nil {
 		return
@@ -289,13 +289,13 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 		if s := d.nic.shared; s.owns(c) {
 			s.outstanding--
 			if l = s.byQP[c.QP]; l == nil || l.state == linkClosed || c.Status != 0 {
-				_ = s.post(slotOf(c), d.nic.batch) // of a queue pair that is gone or has failed: another link's message may use the slot
+				_ = s.post(slotOf(c), d.nic.batch) // the queue pair is gone or has failed: another link's message may use the slot
 			}
 		} else if row := d.links.Get(c.WR >> wrTagShift); row != nil {
 			l = *row
 		}
 		if l == nil || l.state == linkClosed {
-			continue // of a queue pair that is gone
+			continue // the queue pair is gone
 		}
 		var err error
 		switch {
@@ -324,7 +324,7 @@ const (
 )
 
 // drain stops a link's queue pair, before it is destroyed, from consuming slots of the shared receive queue, and posts again all slots that it has
-// filled. Without this these slots would be lost: when a queue pair is destroyed, its completions may be removed from the completion queue (on mlx5). See
+// filled. Without it, these slots would be lost: when a queue pair is destroyed, its completions may be removed from the completion queue (on mlx5). See
 // docs/adr/0030-a-device-that-fails.md. It blocks for at most drainMax.
 func (d *rdmaEngine) drain(l *link) {
 	if d.nic.failure != nil {
@@ -390,7 +390,7 @@ func (d *rdmaEngine) repostDrained(qp uint32) {
 // not count: the answer to it shows that it has arrived. A message in the side's memory makes a completion and counts.
 func (d *rdmaEngine) Busy() string {
 	if len(d.found)+len(d.drained)+len(d.events)+len(d.failedPosts) > 0 {
-		return "the device has completions that were not looked at"
+		return "the device has completions that were not handled"
 	}
 	s := ""
 	d.links.Each(func(_ uint64, row **link) {
@@ -421,7 +421,7 @@ func (d *rdmaEngine) Arm() (bool, error) {
 	return len(cs) > 0, nil
 }
 
-// Flush implements stream.Engine. It delivers what waited for memory, and posts the turn's receives and messages.
+// Flush implements stream.Engine. It delivers messages that waited for memory, and posts the turn's receives and messages.
 func (d *rdmaEngine) Flush() {
 	list := d.touched.Detach(d.l)
 	for _, l := range list {
@@ -570,7 +570,7 @@ func (l *link) Detach() socket.Socket {
 	return socket.Socket{Fd: l.tcp.fd}
 }
 
-// release takes the link off the loop and leaves the descriptor open.
+// release removes the link from the loop and leaves the descriptor open.
 func (l *link) release() {
 	l.state = linkClosed
 	l.d.l.UnwatchRarely(l.d.id, l.tcp.fd, l.tag)
