@@ -107,7 +107,7 @@ func sendCommand(nc net.Conn, want string, words ...string) error {
 		return len(have), nil
 	})
 	if err != nil {
-		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
+		return fmt.Errorf("incomplete answer: %w (is this a Redis?)", err)
 	}
 	if reply := strings.TrimSpace(string(line)); reply != "+"+want {
 		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", redacted(reply, words[1:]))
@@ -164,7 +164,7 @@ func exchangeHellos(nc net.Conn, o transport.DialOptions, request wire.ClientHel
 	case o.Access != nil && !(challenged && provesSecret(b, o.Access, t)):
 		return hello, transport.ErrImpostor
 	case int(hello.Depth) > o.Depth:
-		return hello, fmt.Errorf("%w: depth %d was granted, %d asked for", transport.ErrProtocol, hello.Depth, o.Depth)
+		return hello, fmt.Errorf("%w: depth %d was granted, %d requested", transport.ErrProtocol, hello.Depth, o.Depth)
 	}
 	return hello, nil
 }
