@@ -434,12 +434,12 @@ func TestSpecOfATrace(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 	for word, s := range map[string]Spec{
-		"trace speed -1":    {Trace: tr, TraceSpeed: -1},
-		"trace speed NaN":        {Trace: tr, TraceSpeed: math.NaN()},
+		"trace speed -1":     {Trace: tr, TraceSpeed: -1},
+		"trace speed NaN":    {Trace: tr, TraceSpeed: math.NaN()},
 		"cannot be repeated": {Trace: one.Trace, Loop: Open, TraceRepeat: true},
-		"distribution":     {KeyDist: TraceKeys},
-		"of sizes":         {ValueDist: TraceSizes},
-		"arrival":          {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
+		"distribution":       {KeyDist: TraceKeys},
+		"of sizes":           {ValueDist: TraceSizes},
+		"arrival":            {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
 	} {
 		if err := s.Check(); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", word, err)

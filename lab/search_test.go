@@ -34,7 +34,7 @@ func TestSearchFindsTheHighestRate(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, leaps, most float64
 		want              float64 // at least 1/1.05 of it
-		wantErr              string  // the error
+		wantErr           string  // the error
 	}{
 		"the latency leaps":      {12_000, 37_000, 1e9, 37_000, ""},
 		"it does no more":        {12_000, 1e9, 50_000, 50_000 / report.MinAchieved, ""},

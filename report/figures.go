@@ -119,7 +119,7 @@ func (d *drawer) removeOld() {
 	}
 }
 
-// linesMax is the largest number of lines in a chart that a reader can tell apart. A chart with more is left out; tables and bars have all of them.
+// linesMax is the largest number of lines in a chart that a reader can distinguish. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
 
 // forestRows is the largest number of intervals in a chart: with more it has several.

@@ -81,7 +81,7 @@ func niceStep(v float64) float64 {
 	return 10 * unit
 }
 
-// plain is a number without digits that say nothing.
+// plain formats a number without superfluous digits.
 func plain(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
 
 // vertical draws a horizontal axis with its grid.
