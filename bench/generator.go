@@ -140,6 +140,9 @@ func (g *generator) issue(intended int64) {
 			s.kind, s.id = Put, g.keys.read()
 		}
 		g.write(s)
+	case Delete:
+		s.id = g.keys.read()
+		r.Op, r.Value = kv.OpDelete, nil
 	case Scan:
 		s.id = g.keys.read()
 		r.Op, r.Value, r.Limit = kv.OpScan, s.buf[:0], 1+g.rng.Uint32N(uint32(g.spec.ScanItems))
@@ -211,7 +214,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 	switch {
 	case r.Status == kv.StatusOK:
 		n = valueBytes(r)
-		if g.spec.Verify && r.Op != kv.OpPut {
+		if g.spec.Verify && r.Op != kv.OpPut && r.Op != kv.OpDelete {
 			g.verify(s, now >= start)
 		}
 		if s.kind == RMW && !s.second && !g.stopped {
@@ -228,8 +231,12 @@ func (g *generator) finish(s *slot, now int64) bool {
 			return true // stopped halfway: not an operation
 		}
 	case r.Status == kv.StatusNotFound && r.Op != kv.OpPut:
-		if now >= start {
-			g.rec.misses++
+		if now >= start && r.Op != kv.OpDelete {
+			if g.replay != nil && g.replay.trace.missing[s.id] {
+				g.rec.expectedMisses++
+			} else {
+				g.rec.misses++
+			}
 		}
 	default:
 		g.countError(r.Status, now >= start)

@@ -16,13 +16,14 @@ const (
 	Insert             // put a new record
 	Scan               // read up to ScanItems records in key order
 	RMW                // get, then put a new version: one operation, with the latency of both
+	Delete             // delete one record, whether it is there or not; only traces do
 	kindEnd
 )
 
 // Kinds is the number of kinds.
 const Kinds = int(kindEnd)
 
-var kindNames = [...]string{"get", "put", "insert", "scan", "rmw"}
+var kindNames = [...]string{"get", "put", "insert", "scan", "rmw", "delete"}
 
 // String is the kind's name in a mix.
 func (k Kind) String() string { return name(kindNames[:], int(k)) }

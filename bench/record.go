@@ -47,7 +47,10 @@ type counts struct {
 	ops    [Kinds]uint64 // completed in the window
 	errs   [statuses]uint64
 	misses uint64
-	bytes  uint64 // of values read and written, and of scans' answers
+
+	expectedMisses uint64 // reads that found nothing, where the trace deletes the key or did not load it
+
+	bytes uint64 // of values read and written, and of scans' answers
 
 	scheduled   uint64 // open loop: arrivals in the window that were sent
 	missed      uint64 // open loop: of these, those that waited because no slot was free
@@ -68,6 +71,7 @@ func (c *counts) add(o *counts) {
 		c.errs[i] += n
 	}
 	c.misses += o.misses
+	c.expectedMisses += o.expectedMisses
 	c.bytes += o.bytes
 	c.scheduled += o.scheduled
 	c.missed += o.missed

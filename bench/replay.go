@@ -67,10 +67,7 @@ func (p *replay) due() int64 {
 func (p *replay) advance() Kind {
 	p.row = p.mine[p.used%uint64(len(p.mine))]
 	p.used++
-	if p.trace.rows[p.row].size&putBit != 0 {
-		return Put
-	}
-	return Get
+	return p.trace.rows[p.row].kind()
 }
 
 // id returns the record of the present row.

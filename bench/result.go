@@ -33,6 +33,9 @@ type Result struct {
 	Bytes  uint64         // of values read and written
 	Misses uint64         // reads of records that were loaded and are not there
 
+	// ExpectedMisses are the reads that found nothing, of keys that the trace deletes, or that were not there when it began.
+	ExpectedMisses uint64
+
 	// CostOps are the operations behind costs (CPU time, counters): of slices those from begin to drained. 0: Ops
 	CostOps uint64
 
@@ -184,6 +187,7 @@ func (r *Result) fill(rec *recorder, m Mix, window time.Duration) {
 	}
 	r.Svc, r.Lag = rec.svc.hist(), rec.lag.hist()
 	r.Misses, r.Bytes, r.Unanswered = rec.misses, rec.bytes, rec.unanswered
+	r.ExpectedMisses = rec.expectedMisses
 	r.Scheduled, r.MissedSends, r.Unsent = rec.scheduled+rec.unsent, rec.missed, rec.unsent
 	r.MaxInFlight = rec.maxInFlight
 	r.VerifyFailures, r.FirstFailure = rec.verifyFailures, rec.firstFailure

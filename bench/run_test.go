@@ -39,6 +39,11 @@ func (m *mem) Submit(r *kv.Request) {
 		}
 	case kv.OpScan:
 		m.scan(r)
+	case kv.OpDelete:
+		if _, ok := m.items[string(r.Key)]; !ok {
+			r.Status = kv.StatusNotFound
+		}
+		delete(m.items, string(r.Key))
 	}
 	if m.change != nil {
 		m.change(r)

@@ -82,11 +82,16 @@ func (z *sizes) sample() []int {
 	}
 	n := uint64(sampled)
 	if z.dist == TraceSizes {
-		n = min(n, z.trace.Records())
+		n = min(n, z.trace.Keys())
 	}
-	all := make([]int, n)
-	for id := range all {
-		all[id] = z.of(uint64(id))
+	all := make([]int, 0, n)
+	for id := range n {
+		if z.dist != TraceSizes || z.trace.first[id] != noSize {
+			all = append(all, z.of(id))
+		}
+	}
+	if len(all) == 0 { // of the first keys none has a size
+		return []int{z.most}
 	}
 	return all
 }

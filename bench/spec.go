@@ -120,7 +120,9 @@ func (s Spec) Defaults() Spec {
 	setDefault(&s.Mix, "get")
 	setDefault(&s.Theta, 0.99)
 	setDefault(&s.KeyBytes, 16)
-	setDefault(&s.Records, 100_000)
+	if s.Trace == nil { // a trace may have no record that is loaded
+		setDefault(&s.Records, 100_000)
+	}
 	setDefault(&s.ScanItems, 100)
 	if s.Operations > 0 {
 		setDefault(&s.Duration, WindowMax)
@@ -191,8 +193,10 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: smallest values of %d B and largest of %d B: the smallest must not be larger", s.ValueMinBytes, s.ValueBytes)
 	case s.Records > maxRecords:
 		return fmt.Errorf("bench: %d records: must be at most 2^40", s.Records)
-	case s.KeyBytes < 8 && s.Records > 1<<(8*s.KeyBytes):
-		return fmt.Errorf("bench: %d records need keys longer than %d B to be distinct", s.Records, s.KeyBytes)
+	case s.KeyBytes < 8 && s.keys() > 1<<(8*s.KeyBytes):
+		return fmt.Errorf("bench: %d records need keys longer than %d B to be distinct", s.keys(), s.KeyBytes)
+	case m.Share[Delete] > 0 && s.Trace == nil:
+		return fmt.Errorf("bench: mix %s deletes records: only a trace can, since later gets would find nothing", s.Mix)
 	case s.KeyBytes < 8 && m.Share[Insert] > 0:
 		return fmt.Errorf("bench: mix %s inserts records: keys of %d B may run out (use 8 B or more)", s.Mix, s.KeyBytes)
 	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
@@ -219,6 +223,14 @@ func (s Spec) Check() error {
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
+}
+
+// keys returns the number of different records that the run may use, apart from its inserts.
+func (s *Spec) keys() uint64 {
+	if s.Trace != nil {
+		return s.Trace.Keys()
+	}
+	return s.Records
 }
 
 // fits returns an error if the clients do not match the spec.

@@ -97,7 +97,7 @@ func (r *Result) sane() error {
 		return fmt.Errorf("%d client threads, %d requests in flight", r.ClientThreads, r.MaxInFlight)
 	}
 	sum := uint64(0)
-	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
+	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.ExpectedMisses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
 		if n > countMost {
 			return fmt.Errorf("a count of %d", n)
 		}

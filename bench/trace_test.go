@@ -103,7 +103,7 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x" is not a decimal number of s, such as 0.25`,
 		head + "2,get,a,1\n1,get,a,1\n":       `t.csv:3: time "1" is before that of the row above: sort the file by time`,
 		head + "0,get,a,1\n3000000,get,a,1\n": `t.csv:3: time "3000000" is more than 744h0m0s after`,
-		head + "0,delete,a,1\n":               `t.csv:2: op "delete" is not replayed: get (or read) and put`,
+		head + "0,incr,a,1\n":                 `t.csv:2: op "incr" is not replayed: get (or read), put`,
 		head + "0,scan,a,1\n":                 `t.csv:2: op "scan" is not replayed`,
 		head + "0,get,,1\n":                   "t.csv:2: key is empty",
 		head + "0,put,a,\n":                   `t.csv:2: size "" is not a size of a value in bytes, from 0 to 16777216`,
@@ -138,16 +138,16 @@ func TestReadTraceUnpacksAndNamesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	one, err := ReadTrace(plain, Seconds)
+	one, err := ReadTrace(plain, TraceOptions{})
 	if err != nil || one.Name() != fmt.Sprintf("a.csv@%x", sha256.Sum256([]byte(small)))[:len("a.csv@")+12] {
 		t.Fatalf("%v %+v", err, one)
 	}
-	two, err := ReadTrace(packed, Seconds)
+	two, err := ReadTrace(packed, TraceOptions{})
 	if err != nil || !slices.Equal(one.rows, two.rows) || !strings.HasPrefix(two.Name(), "a.csv.gz@") || two.Name() != fmt.Sprintf("a.csv.gz@%x", sha256.Sum256(b.Bytes()))[:len("a.csv.gz@")+12] {
 		t.Fatalf("%v %+v", err, two)
 	}
 	for _, name := range []string{cut, filepath.Join(dir, "none.csv")} {
-		if tr, err := ReadTrace(name, Seconds); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
+		if tr, err := ReadTrace(name, TraceOptions{}); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -456,6 +456,31 @@ func TestSpecOfATrace(t *testing.T) {
 	}
 }
 
+// checkTrace checks what holds of every trace that was read.
+func checkTrace(t *testing.T, tr *Trace) {
+	last := int64(0)
+	least, most := tr.ValueBytes()
+	for i, r := range tr.rows {
+		size := int(r.size &^ (putBit | deleteBit))
+		if r.at < last || r.at > int64(traceSpanMax+time.Second) || uint64(r.id) >= tr.Keys() || tr.Keys() > tr.Records() && !tr.missing[tr.Records()] || size > most || r.size&putBit != 0 && size < least {
+			t.Fatalf("row %d: %+v", i, r)
+		}
+		last = r.at
+	}
+	for id := range tr.Records() {
+		v := make([]byte, tr.first[id])
+		if fillValue(v, id, 0, 1); tr.check(v, id) != faultNone {
+			t.Fatalf("record %d as it is loaded: %s", id, faultName(tr.check(v, id)))
+		}
+	}
+	if n := len(tr.of(0, 2)) + len(tr.of(1, 2)); n != tr.Rows() {
+		t.Fatalf("%d rows of %d are somebody's", n, tr.Rows())
+	}
+	if err := (Spec{Trace: tr, Loop: Open}).Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whatever is taken is in order, and can be split and run.
 func FuzzParseTrace(f *testing.F) {
 	f.Add([]byte(small))
@@ -469,27 +494,7 @@ func FuzzParseTrace(f *testing.F) {
 			}
 			return
 		}
-		last := int64(0)
-		least, most := tr.ValueBytes()
-		for i, r := range tr.rows {
-			size := int(r.size &^ putBit)
-			if r.at < last || r.at > int64(traceSpanMax) || uint64(r.id) >= tr.Records() || size > most || r.size&putBit != 0 && size < least {
-				t.Fatalf("row %d: %+v", i, r)
-			}
-			last = r.at
-		}
-		for id := range tr.Records() {
-			v := make([]byte, tr.first[id])
-			if fillValue(v, id, 0, 1); tr.check(v, id) != faultNone {
-				t.Fatalf("record %d as it is loaded: %s", id, faultName(tr.check(v, id)))
-			}
-		}
-		if n := len(tr.of(0, 2)) + len(tr.of(1, 2)); n != tr.Rows() {
-			t.Fatalf("%d rows of %d are somebody's", n, tr.Rows())
-		}
-		if err := (Spec{Trace: tr, Loop: Open}).Check(); err != nil {
-			t.Fatal(err)
-		}
+		checkTrace(t, tr)
 	})
 }
 
@@ -535,7 +540,7 @@ func TestATraceIsReadByItsFirstBytes(t *testing.T) {
 		if err := os.WriteFile(name, []byte(c.text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		tr, err := ReadTrace(name, Seconds)
+		tr, err := ReadTrace(name, TraceOptions{})
 		switch {
 		case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)):
 			t.Errorf("%s: %v, want %q", name, err, c.wrong)

@@ -14,14 +14,15 @@ import (
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
-// parseTrace reads a trace; path is for messages. Memory is bounded by traceRowsMax and traceLineBytes, whatever r holds.
+// parseTrace reads a trace of format CSV; path is for messages. Memory is bounded by traceRowsMax and traceLineBytes, whatever r holds.
 func parseTrace(path string, r io.Reader, unit TimeUnit) (*Trace, error) {
 	r, err := textfile.Reader(r)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	b := &bounded{r: r, left: traceLineBytes}
-	p := &traceParser{path: path, unit: unit, csv: csv.NewReader(b), t: &Trace{}, ids: map[uint64]uint32{}}
+	p := newTraceParser(path)
+	p.unit, p.csv, p.all = unit, csv.NewReader(b), true
 	p.csv.ReuseRecord = true
 	err = p.header()
 	for err == nil {
@@ -44,9 +45,16 @@ type traceParser struct {
 	csv    *csv.Reader
 	column [len(traceColumns)]int
 	t      *Trace
+	all    bool              // every key with a size is loaded; false: those that their first row finds there
+	fresh  bool              // the key that was numbered last is new
+	loads  []bool            // by record: it is loaded
 	ids    map[uint64]uint32 // record by the hash of its key: two keys of a hash (of 10 million, 3 in a million files) are one
 	begin  int64             // time of the first row, ns
 	last   int64             // of the row before
+}
+
+func newTraceParser(path string) *traceParser {
+	return &traceParser{path: path, t: &Trace{}, ids: map[uint64]uint32{}}
 }
 
 const (
@@ -58,8 +66,8 @@ const (
 
 var traceColumns = [...]string{"time", "op", "key", "size"}
 
-// traceOps maps the names of operations to read (false) or write (true).
-var traceOps = map[string]bool{"get": false, "read": false, "put": true, "set": true, "write": true, "update": true, "insert": true}
+// traceOps maps the names of operations to their kinds.
+var traceOps = map[string]Kind{"get": Get, "read": Get, "put": Put, "set": Put, "write": Put, "update": Put, "insert": Put, "delete": Delete, "del": Delete}
 
 // next returns the fields of the next line, valid until the following call. At the end of the file it returns io.EOF.
 func (p *traceParser) next() ([]string, error) {
@@ -121,27 +129,27 @@ func (p *traceParser) row() error {
 		return p.errorIn(timeColumn, "%q is more than %v after the first row, in the unit %s: set the right unit (--trace-unit %s), or divide the trace into shorter files", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
 	}
 	p.last = at
-	put, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]
+	kind, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]
 	if !ok {
-		return p.errorIn(opColumn, "%q is not replayed: get (or read) and put (or set, write, update, insert)", clip(fields[p.column[opColumn]]))
+		return p.errorIn(opColumn, "%q is not replayed: get (or read), put (or set, write, update, insert) and delete (or del)", clip(fields[p.column[opColumn]]))
 	}
-	size, err := p.size(fields[p.column[sizeColumn]], put)
+	size, err := p.size(fields[p.column[sizeColumn]], kind)
 	if err != nil {
 		return err
 	}
 	if fields[p.column[keyColumn]] == "" {
 		return p.errorIn(keyColumn, "is empty")
 	}
-	p.add(at-p.begin, put, p.record(fields[p.column[keyColumn]]), size)
+	p.add(at-p.begin, kind, p.record(fields[p.column[keyColumn]]), size)
 	return nil
 }
 
 // noSize is the size of a record until a row has a size.
 const noSize = math.MaxUint32
 
-// size reads the last column, which a get may leave empty.
-func (p *traceParser) size(s string, put bool) (uint32, error) {
-	if s == "" && !put {
+// size reads the last column, which only a put must have.
+func (p *traceParser) size(s string, kind Kind) (uint32, error) {
+	if s == "" && kind != Put {
 		return noSize, nil
 	}
 	v, err := strconv.ParseUint(s, 10, 32)
@@ -155,26 +163,32 @@ func (p *traceParser) size(s string, put bool) (uint32, error) {
 func (p *traceParser) record(key string) uint32 {
 	hash := xxhash.Sum64String(key)
 	id, known := p.ids[hash]
-	if !known {
+	if p.fresh = !known; p.fresh {
 		id = uint32(len(p.t.first))
 		p.ids[hash] = id
 		p.t.first = append(p.t.first, noSize)
 		p.t.short = append(p.t.short, 0)
+		p.loads = append(p.loads, false)
 	}
 	return id
 }
 
-func (p *traceParser) add(at int64, put bool, id, size uint32) {
+// add appends a row. The size of a delete has no meaning.
+func (p *traceParser) add(at int64, kind Kind, id, size uint32) {
 	t := p.t
-	if t.first[id] == noSize {
-		t.first[id] = size
-	}
 	row := traceRow{at: at, id: id}
-	if put {
-		t.puts++
+	switch kind {
+	case Put:
 		row.size = size | putBit
+	case Delete:
+		row.size, size = deleteBit, noSize
 	}
-	if (put || t.first[id] == size) && size < valueHeaderBytes {
+	if t.first[id] == noSize && size != noSize {
+		t.first[id] = size
+		p.loads[id] = p.all || p.fresh && kind == Get
+	}
+	p.fresh = false
+	if (kind == Put || t.first[id] == size) && size < valueHeaderBytes {
 		t.short[id] |= 1 << size
 	}
 	t.rows = append(t.rows, row)
@@ -190,16 +204,58 @@ func (p *traceParser) finish() error {
 	include := func(size uint32) { t.least, t.most = min(t.least, int(size)), max(t.most, int(size)) }
 	for i := range t.rows {
 		r := &t.rows[i]
-		if t.first[r.id] == noSize {
+		kind := r.kind()
+		t.kinds[kind]++
+		if t.first[r.id] == noSize && p.all && kind == Get {
 			return fmt.Errorf("%s: row %d: no row of its key has a size: set the size of the value here", p.path, i+1)
 		}
-		include(t.first[r.id])
-		if r.size&putBit != 0 {
+		if p.loads[r.id] {
+			include(t.first[r.id])
+		}
+		if kind == Put {
 			include(r.size &^ putBit)
+		}
+	}
+	t.least = min(t.least, t.most) // no row has a size
+	p.number()
+	t.missing = make([]bool, len(t.first))
+	for i := range t.missing {
+		t.missing[i] = i >= t.loaded
+	}
+	for i := range t.rows {
+		if r := &t.rows[i]; r.kind() == Delete {
+			t.missing[r.id] = true
 		}
 	}
 	t.rows, t.first, t.short = slices.Clip(t.rows), slices.Clip(t.first), slices.Clip(t.short)
 	return nil
+}
+
+// number gives the lowest numbers to the records that are loaded, in the order of their first rows.
+func (p *traceParser) number() {
+	t := p.t
+	for _, l := range p.loads {
+		if l {
+			t.loaded++
+		}
+	}
+	if t.loaded == len(t.first) {
+		return
+	}
+	next, rest := uint32(0), uint32(t.loaded)
+	to := make([]uint32, len(t.first))
+	first, short := slices.Clone(t.first), slices.Clone(t.short)
+	for id, l := range p.loads {
+		n := &rest
+		if l {
+			n = &next
+		}
+		to[id], t.first[*n], t.short[*n] = *n, first[id], short[id]
+		*n++
+	}
+	for i := range t.rows {
+		t.rows[i].id = to[t.rows[i].id]
+	}
 }
 
 // parseTime reads a number of units as ns, exactly: a float64 of seconds since 1970 has an error of up to 120 ns. Digits below 1 ns are

@@ -41,6 +41,15 @@ var uringRows = []Factor{
 	{Name: "uring-large", Group: uringGroup, Side: Server | Client | Alike, Default: uringDefaults.Large.String(), Words: uring.Larges(), Owners: networks, At: func(v *Values) any { return &v.Uring.Large },
 		Help: "what happens to a transfer that the kernel would end short: " + strings.Join(uring.Larges(), ", ") + " (once: its request fails)",
 		When: onUring},
+	{Name: "uring-chunk-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ChunkBytes), Range: Span{"4KiB", "1GiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.ChunkBytes },
+		Help: "linked: the most bytes that an entry of a chain sends",
+		When: onUring.And("uring-large", uring.Linked.String())},
+	{Name: "uring-send-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.SendBytes },
+		Help: "send buffer of a connection; 0: the kernel sizes it",
+		When: onUring},
+	{Name: "uring-receive-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.ReceiveBytes }, OffUnix: true,
+		Help: "receive buffer of a connection; 0: the kernel sizes it",
+		When: onUring},
 	{Name: "uring-zerocopy-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ZeroCopyBytes), Range: Span{"1", "1GiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.ZeroCopyBytes }, OffUnix: true,
 		Help: "zerocopy: the smallest send that is not copied",
 		When: onUring.And("uring-large", uring.ZeroCopy.String())},
@@ -71,6 +80,7 @@ func (v *UringValues) Options() uring.Options {
 
 func (v *UringValues) options() uring.Options {
 	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it
-	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), Bundle: v.Bundle,
+	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), ChunkBytes: int(v.ChunkBytes),
+		SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), Bundle: v.Bundle,
 		FixedFiles: v.FixedFiles, ZeroCopyBytes: int(v.ZeroCopyBytes), NAPI: v.NAPI}
 }

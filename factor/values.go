@@ -81,6 +81,9 @@ type UringValues struct {
 	Buffers       int
 	BufferBytes   Bytes
 	BodyBytes     Bytes
+	ChunkBytes    Bytes
+	SendBytes     Bytes
+	ReceiveBytes  Bytes
 	Bundle        bool
 	FixedFiles    bool
 	Large         string
@@ -134,6 +137,8 @@ type LoadValues struct {
 	Workload    string // a YCSB property file
 	Trace       string // path of a trace
 	TraceUnit   string
+	TraceFormat string
+	TraceTTL    string
 	TraceSpeed  Speed
 	TraceRepeat bool
 }

@@ -11,9 +11,11 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab"
+	"github.com/spf13/pflag"
 )
 
 // The arguments of a launcher are only the path of kvwire and "launched", because some launchers (ssh) pass their arguments to a shell. The process that it starts writes a line
@@ -21,6 +23,18 @@ import (
 
 // Launchers are the commands in front of a run's processes on other hosts.
 type Launchers lab.Launchers
+
+// HostsGroup is the heading of the flags that place processes on other hosts.
+const HostsGroup = "Other hosts (docs/hosts.md)"
+
+// Bind adds the flags of launchers.
+func (l *Launchers) Bind(s *pflag.FlagSet) {
+	s.StringVar(&l.Server, "server-launch", "", "start the server behind this command, such as 'ssh lab1'; needs --server-addr (docs/hosts.md)")
+	s.StringArrayVar(&l.Clients, "client-launch", nil, "start a load process behind this command; once for each load host, and each has --conns, --depth and --client-threads of its own (--target-per-s is for all)")
+	s.StringVar(&l.Addr, "server-addr", "", "with these two: the address at which the server listens and is reached, without a port")
+	s.StringVar(&l.Path, "launch-path", "", "where kvwire is on those hosts; default: where it is here")
+	factor.Group(s, HostsGroup, "server-launch", "client-launch", "server-addr", "launch-path")
+}
 
 // loadHostsMax bounds the load hosts of a run.
 const loadHostsMax = 256

@@ -148,7 +148,7 @@ func (e *pinger) receive(until time.Time) error {
 			return e.post()
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("nothing came within %v (see dmesg; a firewall must let UDP port 4791 pass)", pongWait)
+			return fmt.Errorf("no message within %v (see dmesg; a firewall must let UDP port 4791 pass)", pongWait)
 		}
 	}
 }

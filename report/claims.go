@@ -16,6 +16,15 @@ import (
 var quantities = []Metric{
 	{"client_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ClientUserNsPerOp, r.ClientSysNsPerOp) }},
 	{"server_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ServerUserNsPerOp, r.ServerSysNsPerOp) }},
+	{"busy_cpus", true, "", func(r *Row) Float { // that client and server keep busy together
+		ns := bothSides(r, total(r.ClientUserNsPerOp, r.ClientSysNsPerOp), total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
+		v, known := ns.Get()
+		rate, both := r.OpsPerS.Get()
+		if !known || !both {
+			return Float{}
+		}
+		return F(v * rate / 1e9)
+	}},
 	{"syscalls_per_op", false, "", func(r *Row) Float { return bothSides(r, r.ClientSyscallsPerOp, r.ServerSyscallsPerOp) }},
 	{"client_syscalls_per_op", false, "", func(r *Row) Float { return r.ClientSyscallsPerOp }},
 	{"server_syscalls_per_op", false, "", func(r *Row) Float { return r.ServerSyscallsPerOp }},

@@ -26,6 +26,9 @@ type Sides struct {
 	Server    *Server // nil: not known, or there is none
 	InProcess bool    // the store is part of the client's process, whose costs are those of both
 
+	DiskTransfers uint64 // of such a process, in the window
+	CPUs          int    // … that it may use; 0: not known
+
 	// IdleCPUs is how many CPUs are busy without a run (bench.IdleBusy). NA: then what the host
 	// spent per operation is NA, too.
 	IdleCPUs Float
@@ -44,7 +47,8 @@ func Fill(row *Row, res *bench.Result, sides Sides) {
 }
 
 // limitedBy names the sides of a closed loop that had no time left, so that the numbers are theirs: more
-// than 90 % of the CPU that their threads could use, in turns that found something. An open loop says of a
+// than 90 % of the CPU that their threads could use, in turns that found something. A process that is client and server in one waits for
+// nothing but its disk, so where it had CPU time left, and its requests went to the disk, the disk is the limit. An open loop says of a
 // saturated client that the run is invalid.
 func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 	if res.Spec.Loop != bench.Closed || res.Duration <= 0 {
@@ -63,6 +67,12 @@ func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 		if busy := 1 - float64(s.Loops.EmptyTurns)/float64(s.Loops.Turns); cpu > 0.9 && busy > 0.9 {
 			full = append(full, "server")
 		}
+	}
+	if sides.InProcess && len(full) == 0 && sides.DiskTransfers > 0 {
+		if cpu := res.Process.CPU().Seconds(); sides.CPUs > 0 && cpu > 0.9*costTime(res).Seconds()*float64(sides.CPUs) && res.BusyRatio > 0.5 {
+			return "client+server" // all its threads together: those that reap and those of a pool, too
+		}
+		return "disk"
 	}
 	return strings.Join(full, "+")
 }
@@ -108,6 +118,9 @@ func fillOutcome(row *Row, res *bench.Result) {
 	row.DurationNs, row.WarmupNs = I(int64(res.Duration)), I(int64(res.Warmup))
 	row.Ops, row.Errors, row.Misses, row.Truncated = U(res.Ops), U(res.Errors), U(res.Misses), U(res.Truncated())
 	row.Unanswered = U(res.Unanswered)
+	if res.Spec.Trace != nil {
+		row.ExpectedMisses = U(res.ExpectedMisses)
+	}
 	if res.Spec.Verify {
 		row.VerifyFailures = U(res.VerifyFailures)
 	}

@@ -383,7 +383,7 @@ func TestFillSaysWhichTraceItWas(t *testing.T) {
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	trace, err := bench.ReadTrace(name, bench.Seconds)
+	trace, err := bench.ReadTrace(name, bench.TraceOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -483,6 +483,29 @@ func TestJudgeSaysWhatIsWrong(t *testing.T) {
 	row := Row{}
 	if Fill(&row, r, Sides{}); row.LimitedBy != "client" {
 		t.Errorf("limited by %q", row.LimitedBy)
+	}
+}
+
+// A process that is client and server in one waits for its disk, or has no CPU time left.
+func TestTheDiskIsTheLimitWhereOneProcessHasCPUTimeLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		cpu, busy float64 // of the window, on two CPUs; turns that found something
+		transfers uint64
+		want      string
+	}{
+		"waits":          {0.5, 1, 1000, "disk"},
+		"pool":           {1.9, 0.9, 1000, "client+server"},
+		"polls":          {1.9, 0.1, 1000, "disk"},
+		"nothing read":   {0.5, 1, 0, ""},
+		"nothing at all": {1.9, 0.9, 0, ""},
+	} {
+		r := result()
+		r.Process.User = time.Duration(c.cpu * float64(r.Duration))
+		r.Process.Sys, r.BusyRatio, r.CPURatio = 0, c.busy, 0.5
+		var row Row
+		if Fill(&row, r, Sides{InProcess: true, DiskTransfers: c.transfers, CPUs: 2}); row.LimitedBy != c.want {
+			t.Errorf("%s: limited by %q, not %q", name, row.LimitedBy, c.want)
+		}
 	}
 }
 

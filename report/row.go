@@ -237,6 +237,7 @@ type Row struct {
 	Ops              Uint   `csv:"ops"`
 	Errors           Uint   `csv:"errors"`
 	Misses           Uint   `csv:"misses"`
+	ExpectedMisses   Uint   `csv:"expected_misses"` // NA without a trace
 	Unanswered       Uint   `csv:"unanswered"`      // requests without an answer at the end of the drain
 	Unsent           Uint   `csv:"unsent"`          // open loop: arrivals never sent
 	Truncated        Uint   `csv:"truncated"`       // requests that ended so, among the errors
@@ -255,7 +256,7 @@ type Row struct {
 	SvcP50Ns         Int    `csv:"svc_p50_ns"`
 	SvcP99Ns         Int    `csv:"svc_p99_ns"`
 	SvcP999Ns        Int    `csv:"svc_p999_ns"`
-	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full
+	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full; disk
 
 	// Generator.
 	LagP50Ns       Int   `csv:"lag_p50_ns"`

@@ -172,7 +172,7 @@ func answerJSON[T any](f func() (T, error)) func(r *kv.Request) {
 		if err != nil {
 			panic(err) // only numbers and names, which can always be encoded
 		}
-		r.Answer(b)
+		r.SetAnswer(b)
 	}
 }
 

@@ -85,7 +85,7 @@ func (s *Server) Resume(context.Context) (cpuNs int64, err error) {
 	if s.parking.counted.Load() == nil {
 		return 0, errors.New("the server is not parked")
 	}
-	loop.Calm()
+	loop.WaitForMonitor()
 	cpuNs = bench.ProcessCPU().Nanoseconds()
 	s.parking.counted.Store(nil)
 	s.group.Resume()

@@ -87,7 +87,7 @@ func (c *client) connect(i int, again bool) (transport.Conn, error) {
 	if k.conn != nil {
 		return k.conn, nil
 	}
-	end := time.Now().Add(transporttest.Patience)
+	end := time.Now().Add(transporttest.WaitMax)
 	pause := time.NewTicker(2 * time.Millisecond)
 	defer pause.Stop()
 	for ; ; <-pause.C {
@@ -100,7 +100,7 @@ func (c *client) connect(i int, again bool) (transport.Conn, error) {
 			return conn, nil
 		}
 		if !again || time.Now().After(end) {
-			return nil, fmt.Errorf("connect to %s for %v: %w", addr, transporttest.Patience, err)
+			return nil, fmt.Errorf("connect to %s for %v: %w", addr, transporttest.WaitMax, err)
 		}
 	}
 }
@@ -236,7 +236,7 @@ func (w *worker) readBack(keys []string) error {
 			}
 		}
 	}
-	end := time.Now().Add(transporttest.Patience)
+	end := time.Now().Add(transporttest.WaitMax)
 	for i := 0; i < len(asks); {
 		status, err := w.perform(asks[i], 0)
 		switch {
@@ -245,7 +245,7 @@ func (w *worker) readBack(keys []string) error {
 		case status != kv.StatusIOError: // a request of a killed client may still be failing
 			i++
 		case time.Now().After(end):
-			return fmt.Errorf("%v %s: %v, for %v after the last failure", asks[i].Op, asks[i].Key, status, transporttest.Patience)
+			return fmt.Errorf("%v %s: %v, for %v after the last failure", asks[i].Op, asks[i].Key, status, transporttest.WaitMax)
 		}
 	}
 	return nil
@@ -418,8 +418,8 @@ func (w *worker) submit(r *kv.Request) error {
 	}
 	select {
 	case <-w.completed:
-	case <-time.After(transporttest.Patience):
-		return fmt.Errorf("%v %s did not complete within %v", r.Op, r.Key, transporttest.Patience)
+	case <-time.After(transporttest.WaitMax):
+		return fmt.Errorf("%v %s did not complete within %v", r.Op, r.Key, transporttest.WaitMax)
 	}
 	if r.Status == kv.StatusUnknown || r.Status == kv.StatusClosed {
 		w.c.cut(i, conn)

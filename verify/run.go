@@ -261,7 +261,7 @@ func (r *run) setFaults(f faults) error {
 
 // await handles events until a condition holds.
 func (r *run) await(what string, ok func() bool) error {
-	timeout := time.NewTimer(2 * transporttest.Patience) // clients give up after one
+	timeout := time.NewTimer(2 * transporttest.WaitMax) // clients give up after one
 	defer timeout.Stop()
 	for !ok() {
 		select {
@@ -270,7 +270,7 @@ func (r *run) await(what string, ok func() bool) error {
 				return err
 			}
 		case <-timeout.C:
-			return fmt.Errorf("waited %v for %s", 2*transporttest.Patience, what)
+			return fmt.Errorf("waited %v for %s", 2*transporttest.WaitMax, what)
 		}
 	}
 	return nil

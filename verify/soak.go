@@ -201,7 +201,7 @@ func (s *soaking) load(ctx context.Context, until time.Time) error {
 
 // awaitIdle waits until servers hold no memory for connections, and there are no more goroutines, files and objects than before. With a zero before their numbers do not matter.
 func (s *soaking) awaitIdle(before Resources) (now Resources, err error) {
-	end := time.Now().Add(transporttest.Patience)
+	end := time.Now().Add(transporttest.WaitMax)
 	pause := time.NewTicker(10 * time.Millisecond)
 	defer pause.Stop()
 	for ; ; <-pause.C {
@@ -225,7 +225,7 @@ func (s *soaking) awaitIdle(before Resources) (now Resources, err error) {
 		}
 		if time.Now().After(end) {
 			stacks := make([]byte, 1<<20)
-			return now, fmt.Errorf("left over after %v: %s\n%s", transporttest.Patience, strings.Join(held, "; "), stacks[:runtime.Stack(stacks, true)])
+			return now, fmt.Errorf("left over after %v: %s\n%s", transporttest.WaitMax, strings.Join(held, "; "), stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
@@ -320,8 +320,8 @@ func (t *soakServer) client(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l := t.loops[rand.IntN(len(t.loops))]
 		depth := 1 + rand.IntN(soakOptions.Depth)
-		dial, cancel := context.WithTimeout(context.Background(), transporttest.Patience)
-		conn, err := t.n.impl.Dial(dial, l, t.server.Addr(), transport.DialOptions{Depth: depth, Loop: transport.AnyLoop, Redis: t.n.redis, DialMax: transporttest.Patience})
+		dial, cancel := context.WithTimeout(context.Background(), transporttest.WaitMax)
+		conn, err := t.n.impl.Dial(dial, l, t.server.Addr(), transport.DialOptions{Depth: depth, Loop: transport.AnyLoop, Redis: t.n.redis, DialMax: transporttest.WaitMax})
 		cancel()
 		var refusal *transport.Refusal
 		if errors.As(err, &refusal) && refusal.Code == wire.RefusedBusy {
@@ -359,8 +359,8 @@ func (t *soakServer) client(ctx context.Context) error {
 						_ = l.Call(func() { why = conn.Err() })
 						return fmt.Errorf("%w (the connection: %v)", err, why)
 					}
-				case <-time.After(transporttest.Patience):
-					return fmt.Errorf("a request did not complete within %v", transporttest.Patience)
+				case <-time.After(transporttest.WaitMax):
+					return fmt.Errorf("a request did not complete within %v", transporttest.WaitMax)
 				}
 			}
 			if hangup {
@@ -432,7 +432,7 @@ func (t *soakServer) check(r *kv.Request, hungUp bool) error {
 // hostilePeer connects by TCP, sends something, perhaps waits for a moment, and leaves, perhaps with a reset.
 func (t *soakServer) hostilePeer(ctx context.Context) {
 	for ctx.Err() == nil {
-		nc, err := net.DialTimeout("tcp", t.server.Addr(), transporttest.Patience)
+		nc, err := net.DialTimeout("tcp", t.server.Addr(), transporttest.WaitMax)
 		if err != nil {
 			return // the process has no more ports or files, which other checks report
 		}

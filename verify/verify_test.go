@@ -43,8 +43,8 @@ func long() time.Duration {
 func TestHistories(t *testing.T) {
 	for i, s := range Setups() {
 		t.Run(s.String(), func(t *testing.T) {
-			if i%4 != 0 {
-				testenv.NotShort(t, "three setups in four")
+			if i%7 != 0 { // one of each network, each with another store
+				testenv.NotShort(t, "one setup of each network is enough")
 			}
 			feature, err := s.Available()
 			testenv.Need(t, feature, err)
@@ -77,6 +77,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			t.Setenv("KVWIRE_SEEDED_BUG", bug.name)
 			most := 20 * len(plans)
 			if bug.name == "" {
+				testenv.NotShort(t, "TestHistories has no bug either")
 				most = len(plans)
 			}
 			f, err := Run(t.Context(), Setup{Network: "tcp", Backend: store.Disk, Update: bug.update, Exe: exe}, t.TempDir(), t.TempDir(),
@@ -96,6 +97,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 		})
 	}
 	t.Run("a crash with bug=early", func(t *testing.T) {
+		testenv.NotShort(t, "the histories find this bug, too")
 		t.Setenv("KVWIRE_SEEDED_BUG", "early")
 		f, err := Crashes{Rounds: 60, Each: 20, Seed: 1, Dir: t.TempDir(), Out: t.TempDir(), Exe: exe, Report: func(CrashFigures) {}}.Run(t.Context())
 		if !errors.Is(err, ErrViolation) {

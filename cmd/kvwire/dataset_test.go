@@ -24,8 +24,8 @@ func asked(t *testing.T, args ...string) *factors {
 	return f
 }
 
-// program runs a command of this program.
-func program(ctx context.Context, args []string) error {
+// runKvwire runs a command of this program.
+func runKvwire(ctx context.Context, args []string) error {
 	cmd := asKvwire(ctx, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)

@@ -16,7 +16,7 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			d, _ := asked(t, args...).DataSet()
 			dir := filepath.Join(t.TempDir(), "store")
-			if err := program(t.Context(), d.LoadArgs(dir)); err != nil {
+			if err := runKvwire(t.Context(), d.LoadArgs(dir)); err != nil {
 				t.Fatal(err)
 			}
 			const small = 16 << 20 // below it, first extents are most of it

@@ -123,8 +123,11 @@ func (f *faulty) ends(code int) {
 	if got := f.cmd.ProcessState.ExitCode(); got != code {
 		f.t.Fatalf("exit code %d, want %d: %s", got, code, &f.said)
 	}
-	f.leavesNobody(patience)
+	f.leavesNobody(orphansEnd)
 }
+
+// orphansEnd bounds the life of processes whose parent has ended. A process that only the kill after fleet.Patience ends lives longer.
+const orphansEnd = 10 * time.Second
 
 // leavesNobody wants all processes that were seen to end within that time.
 func (f *faulty) leavesNobody(within time.Duration) {
@@ -244,7 +247,7 @@ func TestARunThatEndsInTheMiddleOfAGeneration(t *testing.T) {
 			if code := f.cmd.ProcessState.ExitCode(); code != c.code {
 				t.Fatalf("exit code %d, want %d: %s", code, c.code, &f.said)
 			}
-			f.leavesNobody(patience)
+			f.leavesNobody(orphansEnd)
 			if c.clean {
 				f.rows(3, 0, "")
 			}
@@ -304,7 +307,7 @@ func TestVariantsThatReadWrongData(t *testing.T) {
 		t.Fatalf("data sets: %q", sets)
 	}
 	header, _, _ := bytes.Cut(kept.read(lab.RowsFile), []byte("\n"))
-	if err := errors.Join(os.RemoveAll(sets[0]), program(t.Context(), []string{"load", "--dir", sets[0], "--disk-engine=pool", "--records=500", "--value-bytes=100"}),
+	if err := errors.Join(os.RemoveAll(sets[0]), runKvwire(t.Context(), []string{"load", "--dir", sets[0], "--disk-engine=pool", "--records=500", "--value-bytes=100"}),
 		os.WriteFile(filepath.Join(out, lab.RowsFile), append(header, '\n'), 0o644)); err != nil {
 		t.Fatal(err)
 	}

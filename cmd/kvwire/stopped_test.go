@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +108,7 @@ const idleTicks = 5
 
 // A server that stops in the middle of a run or a load ends it soon, and leaves its traces.
 func TestAServerThatStopsEndsTheRun(t *testing.T) {
+	t.Parallel()
 	stop := func(t *testing.T, pid int) {
 		t.Helper()
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -129,15 +131,16 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 			testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 		}
 	}
-	args := func(s *serving, more ...string) []string {
-		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", "--operations", "1000000000", "--conns", "2", "--depth", "2"}, more...)
+	args := func(s *serving, window string, more ...string) []string {
+		return append([]string{"bench", "--json", "--target", s.hello.Listening, "--warmup", "0s", window, "--conns", "2", "--depth", "2"}, more...)
 	}
+	const endless = "--operations=1000000000"
 	for _, name := range []string{"tcp", "uring"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needsRing(t, name)
-			s := serve(t, "--transport", name, "--backend", "null")
-			r := begin(t, args(s, "--transport", name)...)
+			s := startServer(t, "--transport", name, "--backend", "null")
+			r := begin(t, args(s, endless, "--transport", name)...)
 			r.busy(s.cmd.Process.Pid, idleTicks)
 			stop(t, s.cmd.Process.Pid)
 			r.end()
@@ -146,8 +149,8 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	}
 	t.Run("open", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
+		s := startServer(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
+		r := begin(t, args(s, "--duration=20s", "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
 		r.end()
@@ -155,17 +158,21 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--backend", "null")
-		r := begin(t, args(s, "--transport", "tcp")...)
+		s := startServer(t, "--transport", "tcp", "--backend", "null")
+		r := begin(t, args(s, endless, "--transport", "tcp")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
-		stop(t, s.cmd.Process.Pid)
+		for stop(t, s.cmd.Process.Pid); !s.hasUnread(); stop(t, s.cmd.Process.Pid) { // it may have read all that was sent, or answered it
+			if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
 		_ = r.cmd.Process.Signal(syscall.SIGINT)
 		r.endsWith(exit.Interrupted)
 		r.lost("interrupted")
 	})
 	t.Run("load", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
+		s := startServer(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
 		r := begin(t, "load", "--target", s.hello.Listening, "--transport", "tcp", "--records", "100M", "--value-bytes", "10")
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
@@ -175,7 +182,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		r := beginWith(t, []string{"TMPDIR=" + dir}, "bench", "--json", "--transport", "tcp", "--disk-engine", "pool", "--records", "1k", "--warmup", "0s", "--operations", "1000000000")
-		pid := r.child()
+		pid := r.server()
 		r.busy(pid, 25)
 		stop(t, pid)
 		r.end()
@@ -186,8 +193,34 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 }
 
-// child is the process that this one has started.
-func (r *running) child() int {
+// hasUnread waits for at most half a second until a connection of the server, which is stopped, has bytes that it has not read.
+func (s *serving) hasUnread() bool {
+	s.t.Helper()
+	at, err := netip.ParseAddrPort(s.hello.Listening)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	local := fmt.Sprintf(":%04X", at.Port())
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(table)) { // number, local and remote address, state, unsent:unread, …
+			f := strings.Fields(line)
+			if _, unread, _ := strings.Cut(f[4], ":"); strings.HasSuffix(f[1], local) && f[3] == "01" && unread != "00000000" {
+				return true
+			}
+		}
+		<-tick.C
+	}
+	return false
+}
+
+// server is the server that this process has started. It has another child before: Go tests that way what the kernel can do.
+func (r *running) server() int {
 	r.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -195,9 +228,11 @@ func (r *running) child() int {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", r.cmd.Process.Pid))
 		for _, f := range files {
 			b, _ := os.ReadFile(f)
-			if pids := strings.Fields(string(b)); len(pids) > 0 {
-				pid, _ := strconv.Atoi(pids[0])
-				return pid
+			for _, pid := range strings.Fields(string(b)) {
+				if words, _ := os.ReadFile("/proc/" + pid + "/cmdline"); bytes.Contains(words, []byte("\x00serve\x00")) {
+					n, _ := strconv.Atoi(pid)
+					return n
+				}
 			}
 		}
 	}
@@ -206,12 +241,12 @@ func (r *running) child() int {
 	return 0
 }
 
-// muteRedis answers so many commands as a Redis without any item does, on all connections together, and then none.
+// muteRedis answers so many gets and puts as a Redis without any item does, on all connections together, and then none.
 func muteRedis(t *testing.T, answers int64) string {
 	var left atomic.Int64
 	left.Store(answers)
 	return fakeRedis(t, func(words []string) string {
-		if left.Add(-1) < 0 {
+		if (words[0] == "get" || words[0] == "set") && left.Add(-1) < 0 {
 			return ""
 		}
 		return emptyRedis(words)
@@ -280,10 +315,11 @@ func fakeRedis(t *testing.T, answer func(words []string) string) string {
 }
 
 func TestARedisThatStopsEndsTheRun(t *testing.T) {
+	t.Parallel()
 	for _, mix := range []string{"get", "put"} {
 		t.Run(mix, func(t *testing.T) {
 			t.Parallel()
-			r := begin(t, "bench", "--json", "--target", muteRedis(t, 500), "--transport", "tcp", "--mix", mix, "--conns", "2", "--depth", "2", "--warmup", "0s", "--duration", "300ms")
+			r := begin(t, "bench", "--json", "--target", muteRedis(t, 3), "--transport", "tcp", "--mix", mix, "--conns", "2", "--depth", "2", "--warmup", "0s", "--duration", "300ms")
 			r.end()
 			r.lost()
 		})
@@ -292,6 +328,7 @@ func TestARedisThatStopsEndsTheRun(t *testing.T) {
 
 // What a Redis says when it does not do a command is told, and ends the run: nothing is measured of a server that refuses.
 func TestTheErrorOfARedisIsTold(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ command, said string }{
 		{"get", "LOADING Redis is loading the dataset in memory"},
 		{"get", "MOVED 3999 127.0.0.1:6381"},

@@ -175,7 +175,7 @@ func (l *localLoad) ready(context.Context) error {
 	l.hostBefore, l.hostErr = bench.ReadHostTimes()
 	l.softBefore, l.softIsVisible = bench.KsoftirqdCPU()
 	if l.s.served == nil { // else the server, which is in this process, does so as it resumes
-		loop.Calm()
+		loop.WaitForMonitor()
 	}
 	return nil
 }

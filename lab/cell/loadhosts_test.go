@@ -16,6 +16,7 @@ import (
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 )
 
 // script writes a shell script that stands in for a launcher, which ignores its arguments, and gives the command.
@@ -33,7 +34,7 @@ func settings(t *testing.T, l fleet.Launchers) *Settings {
 	t.Helper()
 	f := &Settings{Values: factor.NewValues(), Given: func(string) bool { return false }, Launch: l}
 	f.Store.Backend = "null"
-	f.Program = Program{Version: "v", Network: func(name string) (*Network, error) { return &Network{Name: name}, nil }}
+	f.Program = &Program{Version: "v", Network: func(name string) (*server.Network, error) { return &server.Network{Name: name}, nil }}
 	return f
 }
 
@@ -64,7 +65,7 @@ func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
 			t.Parallel()
 			launcher := script(t, greets+c.then)
 			f := settings(t, fleet.Launchers{Server: "env", Clients: []string{launcher}, Addr: "127.0.0.1"})
-			spec, err := f.Check()
+			spec, err := f.check()
 			if err != nil {
 				t.Fatal(err)
 			}

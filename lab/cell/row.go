@@ -26,15 +26,6 @@ func (f *Settings) Row() *report.Row {
 	return r
 }
 
-// ServerTexts are the server's factors, as users would write them.
-func (f *Settings) ServerTexts() map[string]string {
-	flags, get := map[string]string{}, factor.All.Get(&f.Values)
-	for _, name := range factor.All.Of(factor.Server) {
-		flags[name] = get(name)
-	}
-	return flags
-}
-
 // clientRow has the factors of the load and of this side.
 func (f *Settings) clientRow() *report.Row {
 	l := &f.Load
@@ -156,6 +147,12 @@ func (s *Session) Row(m *Measured) *report.Row {
 			Go: bench.Runtime{GCPause: after.GCPause - before.GCPause, Allocs: after.Allocs - before.Allocs}, Other: f.Redis}
 		if after.HasDisk() {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
+		}
+	}
+	if sides.InProcess && after.HasDisk() {
+		sides.DiskTransfers, sides.CPUs = r1-r0+w1-w0, len(f.Server.CPUs)
+		if sides.CPUs == 0 {
+			sides.CPUs = len(fleet.AllowedCPUs())
 		}
 	}
 	s.fillHosts(r)

@@ -27,14 +27,20 @@ var (
 	_ Reportable = (*Rows)(nil)
 )
 
-// OpenReport opens a folder: as a Folder if it has a plan and an experiment, else as Rows.
-func OpenReport(dir string, reader Reader) (Reportable, error) {
+// OpenReport opens a folder: as a Folder if it has a plan and an experiment, else as Rows. With publish the report is report.html, picture.svg and
+// datapackage.json: no charts/, no MANIFEST.sha256, and the other files of figures stay as they are.
+func OpenReport(dir string, reader Reader, publish bool) (Reportable, error) {
 	for _, name := range []string{lab.PlanFile, lab.ExperimentCopy} {
 		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return openRows(dir)
+			return openRows(dir, publish)
 		}
 	}
-	return Open(dir, reader)
+	r, err := Open(dir, reader)
+	if err != nil {
+		return nil, err
+	}
+	r.publish = publish
+	return r, nil
 }
 
 // Rows is a folder without plan or experiment, such as one of kvwire bench --output-dir: only runs.csv has the factors.
@@ -46,8 +52,8 @@ type Rows struct {
 	generations int                 // the largest number of rows with the same factors
 }
 
-func openRows(dir string) (*Rows, error) {
-	r := &Rows{files: files{Dir: dir}}
+func openRows(dir string, publish bool) (*Rows, error) {
+	r := &Rows{files: files{Dir: dir, publish: publish}}
 	rows, err := r.readRows()
 	if err != nil {
 		return nil, err
@@ -69,8 +75,8 @@ func (r *Rows) WriteReport() error {
 		return err
 	}
 	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
-		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0)} // 0: without a plan the number of generations is not known
-	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
+		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0), NoCharts: r.publish} // 0: without a plan the number of generations is not known
+	return errors.Join(report.WritePage(r.Dir, p), r.finish(r.rows, r.name))
 }
 
 // LostSlices is "": without an experiment there are no ratios, and so no slices are read.

@@ -416,7 +416,7 @@ func TestTowardPicksTheWayOut(t *testing.T) {
 	m.route["10.0.0.9"], m.route["10.0.0.5"] = "10.0.0.5", "10.0.0.5"
 	s := m.system()
 	for _, peer := range []string{"10.77.0.2", "10.77.0.1", "::ffff:10.77.0.2"} {
-		if c, err := Toward(s, netip.MustParseAddr(peer)); err != nil || c.Device != "rxe0" || c.GIDIndex != 1 {
+		if c, err := PickForPeer(s, netip.MustParseAddr(peer)); err != nil || c.Device != "rxe0" || c.GIDIndex != 1 {
 			t.Errorf("to %s: %+v, %v", peer, c, err)
 		}
 	}
@@ -427,10 +427,10 @@ func TestTowardPicksTheWayOut(t *testing.T) {
 		{"127.0.0.1", "127.0.0.1 is loopback", "use 10.77.0.1"},
 		{"0.0.0.0", "the peer's address is missing", "name the server's address"},
 	} {
-		_, err := Toward(s, netip.MustParseAddr(c.peer))
+		_, err := PickForPeer(s, netip.MustParseAddr(c.peer))
 		line(t, err, c.why, c.remedy)
 	}
-	_, err := Toward(newMachine().system(), netip.MustParseAddr("10.8.8.8"))
+	_, err := PickForPeer(newMachine().system(), netip.MustParseAddr("10.8.8.8"))
 	line(t, err, "has no modules here", "make vm")
 }
 
@@ -443,7 +443,7 @@ func TestReachKnowsWhichNetworkAPeerIsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, peer := range []string{"10.77.0.2", "10.77.0.1", "10.99.0.1"} { // in its network, itself, by a router behind it
-		if err := Reach(s, c, netip.MustParseAddr(peer)); err != nil {
+		if err := CheckReach(s, c, netip.MustParseAddr(peer)); err != nil {
 			t.Errorf("%s: %v", peer, err)
 		}
 	}
@@ -455,7 +455,7 @@ func TestReachKnowsWhichNetworkAPeerIsIn(t *testing.T) {
 		{"127.0.0.1", "is loopback", "use 10.77.0.1"},
 		{"0.0.0.0", "the peer's address is missing", "name the server's"},
 	} {
-		line(t, Reach(s, c, netip.MustParseAddr(x.peer)), x.why, x.remedy)
+		line(t, CheckReach(s, c, netip.MustParseAddr(x.peer)), x.why, x.remedy)
 	}
 }
 
@@ -476,7 +476,7 @@ func TestMTUFitsTheInterface(t *testing.T) {
 		}
 	}
 	line(t, CheckMTU(c, 4096), "a path MTU of 4096 does not fit rxe0 (dummy0, MTU 1500): at most 1024", "ip link set dummy0 mtu 4176, or --rdma-mtu 1024")
-	line(t, CheckMTU(c, 1500), "1500 is no path MTU", "1024, 2048")
+	line(t, CheckMTU(c, 1500), "1500 is not a path MTU", "1024, 2048")
 	c.MTU = 512 // as verbs said
 	line(t, CheckMTU(c, 1024), "at most 512", "--rdma-mtu 512")
 	c.NetMTU, c.MTU = 300, 0

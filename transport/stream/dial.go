@@ -44,7 +44,7 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 	if sockets.TLS != nil {
 		session, err := socket.ClientSession(plain, addr, sockets.TLS)
 		if err != nil {
-			return socket.Socket{}, hello, fmt.Errorf("TLS with %s: %w", addr, late(err, o))
+			return socket.Socket{}, hello, fmt.Errorf("TLS with %s: %w", addr, timeoutError(err, o))
 		}
 		nc = session
 	}
@@ -53,7 +53,7 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 			return s, hello, fmt.Errorf("%s: %w", addr, err)
 		}
 		s, err = sockets.Detach(nc, stop)
-		return s, redisHello(o.Depth), late(err, o)
+		return s, redisHello(o.Depth), timeoutError(err, o)
 	}
 	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
 	if params != nil {
@@ -62,15 +62,15 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 			return s, hello, fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}
-	if hello, err = greet(nc, o, want); err != nil {
-		return s, hello, fmt.Errorf("hello with %s: %w", addr, late(err, o))
+	if hello, err = exchangeHellos(nc, o, want); err != nil {
+		return s, hello, fmt.Errorf("hello with %s: %w", addr, timeoutError(err, o))
 	}
 	s, err = sockets.Detach(nc, stop)
-	return s, hello, late(err, o)
+	return s, hello, timeoutError(err, o)
 }
 
-// late replaces err by a text about the missed deadline, if there is one.
-func late(err error, o transport.DialOptions) error {
+// timeoutError replaces err by a text about the missed deadline, if there is one.
+func timeoutError(err error, o transport.DialOptions) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("no answer within %v", o.DialMax)
 	}
@@ -110,13 +110,13 @@ func sendCommand(nc net.Conn, want string, words ...string) error {
 		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
 	}
 	if said := strings.TrimSpace(string(line)); said != "+"+want {
-		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", unrepeated(said, words[1:]))
+		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", redacted(said, words[1:]))
 	}
 	return nil
 }
 
-// unrepeated removes words, a name and a secret, from an error message: a Redis without AUTH repeats the command that it received, or its beginning.
-func unrepeated(said string, words []string) string {
+// redacted removes words, a name and a secret, from an error message: a Redis without AUTH repeats the command that it received, or its beginning.
+func redacted(said string, words []string) string {
 	const repeats = "with args beginning with:"
 	if before, _, ok := strings.Cut(said, repeats); ok {
 		said = before + repeats + " …"
@@ -129,8 +129,8 @@ func unrepeated(said string, words []string) string {
 	return said
 }
 
-// greet exchanges the hellos. With a secret, both sides prove that they have it.
-func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
+// exchangeHellos exchanges the hellos. With a secret, both sides prove that they have it.
+func exchangeHellos(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
 	if o.Loop >= 0 {
 		want.Loop = uint16(o.Loop)
 	}
@@ -161,7 +161,7 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	switch {
 	case hello.Code != wire.Granted:
 		return hello, &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
-	case o.Access != nil && !(challenged && sealed(b, o.Access, t)):
+	case o.Access != nil && !(challenged && provesSecret(b, o.Access, t)):
 		return hello, transport.ErrImpostor
 	case int(hello.Depth) > o.Depth:
 		return hello, fmt.Errorf("%w: depth %d was granted, %d asked for", transport.ErrProtocol, hello.Depth, o.Depth)
@@ -169,8 +169,8 @@ func greet(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello w
 	return hello, nil
 }
 
-// sealed reports whether a grant ends with a valid proof that the server has the secret.
-func sealed(b []byte, who *access.Entry, t access.Transcript) bool {
+// provesSecret reports whether a grant ends with a valid proof that the server has the secret.
+func provesSecret(b []byte, who *access.Entry, t access.Transcript) bool {
 	said, proof, err := wire.Unseal(b)
 	want := who.ServerProof(t, said)
 	return err == nil && hmac.Equal(want[:], proof[:])
