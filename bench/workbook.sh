@@ -11,7 +11,7 @@ awk -F, "$figures_awk"'
 function us(ns) { return number(ns) ? sprintf("%.0f", ns / 1000) : "-" }
 { $0 = plain($0) }
 NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-$column["valid"] == "true" && $column["phase"] == "" {
+$column["valid"] == "true" && $column["phase"] != "breakdown" {
     net = $column["transport"] == "inproc" ? "local" : $column["transport"] ($column["rdma_verb"] != "" ? " " $column["rdma_verb"] : "")
     row = toupper($column["mix"]) " | " $column["key_dist"]
     if (!(net in nets)) nets[net] = ++columns
