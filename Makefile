@@ -22,7 +22,7 @@ FOR ?= test
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm rdma-setup rdma-undo clean
+.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm release rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -102,6 +102,11 @@ else
 	@echo "test/vm/vm.sh --help                                      the guest itself, and two of them on a wire" >&2
 	@exit 2
 endif
+
+release: ## bin/release: archives of the program with checksums, and those for this machine tried
+	@$(MAKE) deps FOR=build
+	VERSION='$(VERSION)' setup/release.sh
+	setup/release-trial.sh
 
 rdma-setup: ## IF=eth0: give this machine a software RDMA device (asks first; YES=1: does not ask)
 	@setup/rdma.sh $(if $(YES),--yes) add "$(IF)"

@@ -14,32 +14,47 @@ import (
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
-// Trace is a recorded load: which record was read or written, when, and with how many bytes. It does not change after it was
-// read, and any goroutine may ask it. docs/workloads.md describes the file.
+// Trace is a recorded load: for each request its time, operation, record and size. It does not change after it was
+// read, and any goroutine may use it. docs/workloads.md describes the file.
 //
-// A key is a record, numbered by its first row. Every record is loaded before the run, with the first size that its key has.
-// A value that row i writes has version i+1, so whatever is read tells which row wrote it, and with that its length.
+// A key is a record, numbered by its first row, those that are loaded before the run first. They are loaded with the first size that
+// their key has. A value that row i writes has version i+1, so a value identifies the row that wrote it, and with that its length.
 type Trace struct {
-	name  string
-	rows  []traceRow
-	first []uint32 // by record: bytes of the value that is loaded
-	short []uint32 // by record: which lengths below valueHeaderBytes its values have, a bit each
-	least int      // bytes of the smallest value
-	most  int      // bytes of the largest
-	puts  int
+	name    string
+	rows    []traceRow
+	loaded  int      // records 0 to loaded-1 are loaded
+	first   []uint32 // by record: bytes of the first value that is known, which is the one that is loaded; noSize: none is
+	short   []uint32 // by record: which lengths below valueHeaderBytes its values have, a bit each
+	missing []bool   // by record: a read may find nothing, because the record is not loaded, or a row deletes it
+	least   int      // bytes of the smallest value
+	most    int      // bytes of the largest
+	kinds   [Kinds]int
 }
 
 // traceRow is one request, 16 B.
 type traceRow struct {
 	at   int64 // ns since the first row
 	id   uint32
-	size uint32 // of a put, with putBit; else 0
+	size uint32 // of a put, with putBit; of a delete deleteBit; of a get 0
 }
 
-const putBit = 1 << 31
+const (
+	putBit    = 1 << 31
+	deleteBit = 1 << 30 // above every size: maxValueBytes is 2^24
+)
 
-// Bounds of a trace. Rows take 20 B each in memory, 4 of them for their thread's list; keys 8 B, and while the file is read some
-// 40 B more.
+// kind returns the row's kind of operation.
+func (r *traceRow) kind() Kind {
+	switch {
+	case r.size&putBit != 0:
+		return Put
+	case r.size&deleteBit != 0:
+		return Delete
+	}
+	return Get
+}
+
+// Bounds of a trace. A row needs 20 B of memory, 4 of them for its thread's list; a key 8 B, and about 40 B more while the file is read.
 const (
 	traceRowsMax   = 1 << 24
 	traceSpanMax   = 31 * 24 * time.Hour
@@ -76,8 +91,8 @@ func (u TimeUnit) digits() int { return 9 - 3*int(u) }
 // gzipMagic begins every file in gzip format.
 const gzipMagic = "\x1f\x8b"
 
-// ReadTrace reads a CSV file, plain or compressed by gzip, whatever its name. Errors are one line, with the file and the line number.
-func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
+// ReadTrace reads a file, plain or compressed by gzip, whatever its name. Errors are one line, with the file and the line number.
+func ReadTrace(path string, o TraceOptions) (*Trace, error) {
 	f, err := textfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
@@ -97,57 +112,60 @@ func ReadTrace(path string, unit TimeUnit) (*Trace, error) {
 	case strings.HasSuffix(path, ".gz"):
 		return nil, fmt.Errorf("%s: the name ends in .gz, but the content is not in gzip format: rename the file, or compress it with gzip", path)
 	}
-	t, err := parseTrace(path, r, unit)
+	t, err := o.parse(path, r)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, packed); err != nil { // what gzip left, for the sum
+	if _, err := io.Copy(io.Discard, packed); err != nil { // the rest of the file, for the sum
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
-	if unit != Seconds {
-		t.name += "/" + unit.String()
-	}
+	t.name += o.suffix()
 	return t, nil
 }
 
-// Name consists of the file's name without folders, the first 12 digits of its SHA-256, and the unit of its times if that is not seconds: a.csv@0123456789ab/us.
+// Name consists of the file's name without folders, the first 12 digits of its SHA-256, and the options that are not the defaults:
+// a.csv@0123456789ab/us, a.gz@0123456789ab/twitter/ttl.
 func (t *Trace) Name() string { return t.name }
 
-// Rows is how many requests it has.
+// Rows returns the number of requests.
 func (t *Trace) Rows() int { return len(t.rows) }
 
-// Records is how many different keys it has.
-func (t *Trace) Records() uint64 { return uint64(len(t.first)) }
+// Records returns the number of keys that are loaded before the run.
+func (t *Trace) Records() uint64 { return uint64(t.loaded) }
 
-// ValueBytes are the sizes of its smallest and its largest value.
+// Keys returns the number of different keys.
+func (t *Trace) Keys() uint64 { return uint64(len(t.first)) }
+
+// ValueBytes returns the sizes of the smallest and the largest value.
 func (t *Trace) ValueBytes() (least, most int) { return t.least, t.most }
 
-// Mix is its share of each kind, to four digits, as ParseMix reads it.
+// Mix returns the share of each kind, to four digits, for ParseMix.
 func (t *Trace) Mix() string {
-	share := func(n int) string { return strconv.FormatFloat(float64(n)/float64(len(t.rows)), 'g', 4, 64) }
-	switch gets := len(t.rows) - t.puts; {
-	case t.puts == 0:
-		return "get"
-	case gets == 0:
-		return "put"
-	default:
-		return "get=" + share(gets) + ",put=" + share(t.puts)
+	var shares []string
+	for k, n := range t.kinds {
+		switch {
+		case n == len(t.rows):
+			return Kind(k).String()
+		case n > 0:
+			shares = append(shares, Kind(k).String()+"="+strconv.FormatFloat(float64(n)/float64(len(t.rows)), 'g', 4, 64))
+		}
 	}
+	return strings.Join(shares, ",")
 }
 
-// Span is the time from the first row to the last one when it is sped up so many times.
+// Span returns the time from the first row to the last at a speed.
 func (t *Trace) Span(speed float64) time.Duration {
 	return time.Duration(float64(t.rows[len(t.rows)-1].at) / speed)
 }
 
-// period is what a repeated trace takes: its span, and the mean gap before it begins anew. 0 when all rows have the same time.
+// period returns the time between two starts of a repeated trace: its span and one mean gap. 0: all rows have the same time.
 func (t *Trace) period() int64 {
 	span := t.rows[len(t.rows)-1].at
 	return span + span/int64(max(1, len(t.rows)-1))
 }
 
-// of lists one thread's rows: those of its records, so that the requests for a key are sent in the trace's order.
+// of lists the rows of one thread. All rows of a record belong to one thread, so requests for a key are sent in the trace's order.
 func (t *Trace) of(thread, threads int) []uint32 {
 	mine := func(r *traceRow) bool { return int(r.id)%threads == thread }
 	n := 0
@@ -165,8 +183,8 @@ func (t *Trace) of(thread, threads int) []uint32 {
 	return list
 }
 
-// check says whether v is a value of record id that was loaded or that a row writes, whole. Of a value too short for a version
-// it says whether the record has values of that length.
+// check checks that v is a complete value of record id, which was loaded or which a row writes. For a value too short for a version
+// it checks whether the record has values of that length.
 func (t *Trace) check(v []byte, id uint64) fault {
 	if len(v) < valueHeaderBytes {
 		if t.short[id]&(1<<len(v)) == 0 {
@@ -178,7 +196,11 @@ func (t *Trace) check(v []byte, id uint64) fault {
 		return f
 	}
 	size := t.first[id]
-	if version := valueVersion(v); version > 0 {
+	if version := valueVersion(v); version == 0 {
+		if id >= t.Records() {
+			return faultVersion
+		}
+	} else {
 		if version > uint64(len(t.rows)) {
 			return faultVersion
 		}

@@ -97,20 +97,20 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                    "t.csv: the file is empty: its first line names the columns time,op,key,size",
 		head:                                  "t.csv: there is no row",
-		"time,op,key\n":                       "t.csv:1: column size: once",
-		"time,op,key,size,op\n":               "t.csv:1: column op: once",
-		"0,get,a,1\n":                         "t.csv:1: column time: once",
+		"time,op,key\n":                       "t.csv:1: the first line must have the column size exactly once",
+		"time,op,key,size,op\n":               "t.csv:1: the first line must have the column op exactly once",
+		"0,get,a,1\n":                         "t.csv:1: the first line must have the column time exactly once",
 		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x" is not a decimal number of s, such as 0.25`,
 		head + "2,get,a,1\n1,get,a,1\n":       `t.csv:3: time "1" is before that of the row above: sort the file by time`,
 		head + "0,get,a,1\n3000000,get,a,1\n": `t.csv:3: time "3000000" is more than 744h0m0s after`,
-		head + "0,delete,a,1\n":               `t.csv:2: op "delete" is not replayed: get (or read) and put`,
+		head + "0,incr,a,1\n":                 `t.csv:2: op "incr" is not replayed: get (or read), put`,
 		head + "0,scan,a,1\n":                 `t.csv:2: op "scan" is not replayed`,
 		head + "0,get,,1\n":                   "t.csv:2: key is empty",
-		head + "0,put,a,\n":                   `t.csv:2: size "": bytes of the value, 0 to 16777216`,
+		head + "0,put,a,\n":                   `t.csv:2: size "" is not a size of a value in bytes, from 0 to 16777216`,
 		head + "0,put,a,16777217\n":           `t.csv:2: size "16777217"`,
 		head + "0,put,a,-1\n":                 `t.csv:2: size "-1"`,
 		head + "0,get,a,1k\n":                 `t.csv:2: size "1k"`,
-		head + "0,get,a,\n0,get,b,1\n":        "t.csv: row 1: none of the rows of its key has a size",
+		head + "0,get,a,\n0,get,b,1\n":        "t.csv: row 1: no row of its key has a size",
 		head + "0,get,a\n":                    "t.csv:2: wrong number of fields",
 		head + "0,get,a\"b,1\n":               `t.csv:2: bare " in non-quoted-field`,
 		head + "0,get,\"a,1\n":                `t.csv:2: extraneous or missing " in quoted-field`,
@@ -138,16 +138,16 @@ func TestReadTraceUnpacksAndNamesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	one, err := ReadTrace(plain, Seconds)
+	one, err := ReadTrace(plain, TraceOptions{})
 	if err != nil || one.Name() != fmt.Sprintf("a.csv@%x", sha256.Sum256([]byte(small)))[:len("a.csv@")+12] {
 		t.Fatalf("%v %+v", err, one)
 	}
-	two, err := ReadTrace(packed, Seconds)
+	two, err := ReadTrace(packed, TraceOptions{})
 	if err != nil || !slices.Equal(one.rows, two.rows) || !strings.HasPrefix(two.Name(), "a.csv.gz@") || two.Name() != fmt.Sprintf("a.csv.gz@%x", sha256.Sum256(b.Bytes()))[:len("a.csv.gz@")+12] {
 		t.Fatalf("%v %+v", err, two)
 	}
 	for _, name := range []string{cut, filepath.Join(dir, "none.csv")} {
-		if tr, err := ReadTrace(name, Seconds); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
+		if tr, err := ReadTrace(name, TraceOptions{}); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -394,8 +394,8 @@ func TestReplayCountsFromTheTimeOfTheRow(t *testing.T) {
 	if !slices.Equal(ids, []uint64{0, 0, 1, 0, 1}) || !slices.Equal(intended, []uint64{0, 1, 2, 3, 4}) {
 		t.Errorf("records %d at %d", ids, intended)
 	}
-	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.settled || g.rec.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
-		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.settled, g.rec.verifyFailures, g.rec.firstFailure)
+	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.reported || g.rec.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
+		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.reported, g.rec.verifyFailures, g.rec.firstFailure)
 	}
 	if least := g.rec.lag.hist().Min(); least < int64(50*time.Second) { // what is longer than a minute counts as one
 		t.Errorf("a row was sent only %v late", time.Duration(least))
@@ -434,12 +434,12 @@ func TestSpecOfATrace(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 	for word, s := range map[string]Spec{
-		"times as fast":    {Trace: tr, TraceSpeed: -1},
-		"NaN times":        {Trace: tr, TraceSpeed: math.NaN()},
-		"no end to repeat": {Trace: one.Trace, Loop: Open, TraceRepeat: true},
-		"distribution":     {KeyDist: TraceKeys},
-		"of sizes":         {ValueDist: TraceSizes},
-		"arrival":          {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
+		"trace speed -1":     {Trace: tr, TraceSpeed: -1},
+		"trace speed NaN":    {Trace: tr, TraceSpeed: math.NaN()},
+		"cannot be repeated": {Trace: one.Trace, Loop: Open, TraceRepeat: true},
+		"distribution":       {KeyDist: TraceKeys},
+		"of sizes":           {ValueDist: TraceSizes},
+		"arrival":            {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
 	} {
 		if err := s.Check(); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", word, err)
@@ -456,6 +456,31 @@ func TestSpecOfATrace(t *testing.T) {
 	}
 }
 
+// checkTrace checks what holds of every trace that was read.
+func checkTrace(t *testing.T, tr *Trace) {
+	last := int64(0)
+	least, most := tr.ValueBytes()
+	for i, r := range tr.rows {
+		size := int(r.size &^ (putBit | deleteBit))
+		if r.at < last || r.at > int64(traceSpanMax+time.Second) || uint64(r.id) >= tr.Keys() || tr.Keys() > tr.Records() && !tr.missing[tr.Records()] || size > most || r.size&putBit != 0 && size < least {
+			t.Fatalf("row %d: %+v", i, r)
+		}
+		last = r.at
+	}
+	for id := range tr.Records() {
+		v := make([]byte, tr.first[id])
+		if fillValue(v, id, 0, 1); tr.check(v, id) != faultNone {
+			t.Fatalf("record %d as it is loaded: %s", id, faultName(tr.check(v, id)))
+		}
+	}
+	if n := len(tr.of(0, 2)) + len(tr.of(1, 2)); n != tr.Rows() {
+		t.Fatalf("%d rows of %d are somebody's", n, tr.Rows())
+	}
+	if err := (Spec{Trace: tr, Loop: Open}).Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whatever is taken is in order, and can be split and run.
 func FuzzParseTrace(f *testing.F) {
 	f.Add([]byte(small))
@@ -469,27 +494,7 @@ func FuzzParseTrace(f *testing.F) {
 			}
 			return
 		}
-		last := int64(0)
-		least, most := tr.ValueBytes()
-		for i, r := range tr.rows {
-			size := int(r.size &^ putBit)
-			if r.at < last || r.at > int64(traceSpanMax) || uint64(r.id) >= tr.Records() || size > most || r.size&putBit != 0 && size < least {
-				t.Fatalf("row %d: %+v", i, r)
-			}
-			last = r.at
-		}
-		for id := range tr.Records() {
-			v := make([]byte, tr.first[id])
-			if fillValue(v, id, 0, 1); tr.check(v, id) != faultNone {
-				t.Fatalf("record %d as it is loaded: %s", id, faultName(tr.check(v, id)))
-			}
-		}
-		if n := len(tr.of(0, 2)) + len(tr.of(1, 2)); n != tr.Rows() {
-			t.Fatalf("%d rows of %d are somebody's", n, tr.Rows())
-		}
-		if err := (Spec{Trace: tr, Loop: Open}).Check(); err != nil {
-			t.Fatal(err)
-		}
+		checkTrace(t, tr)
 	})
 }
 
@@ -535,7 +540,7 @@ func TestATraceIsReadByItsFirstBytes(t *testing.T) {
 		if err := os.WriteFile(name, []byte(c.text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		tr, err := ReadTrace(name, Seconds)
+		tr, err := ReadTrace(name, TraceOptions{})
 		switch {
 		case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)):
 			t.Errorf("%s: %v, want %q", name, err, c.wrong)

@@ -84,17 +84,26 @@ func (f *Factor) Swept(get func(name string) string) bool {
 	return f.Applies(get) && f.Sweep.Holds(get)
 }
 
-// String formats the condition for docs/columns.md: "transport=rdma and rdma-verb=read", "backend=disk, raw or transport=uring".
+// narrower reports whether d is met only where c is, too: both have one need of the same factor, and d allows fewer values.
+func (c clause) narrower(d clause) bool {
+	return len(c) == 1 && len(d) == 1 && c[0].name == d[0].name && !c[0].not && !d[0].not && len(d[0].values) < len(c[0].values) &&
+		!slices.ContainsFunc(d[0].values, func(v string) bool { return !slices.Contains(c[0].values, v) })
+}
+
+// String formats the condition for docs/columns.md: "transport=rdma and rdma-verb=read", "backend=disk/raw or transport=uring".
 func (c Condition) String() string {
 	var all []string
 	for _, clause := range c {
+		if slices.ContainsFunc(c, clause.narrower) {
+			continue
+		}
 		var needs []string
 		for _, n := range clause {
 			is := "="
 			if n.not {
 				is = " other than "
 			}
-			needs = append(needs, n.name+is+strings.Join(n.values, ", "))
+			needs = append(needs, n.name+is+strings.Join(n.values, "/"))
 		}
 		text := strings.Join(needs, " or ")
 		if len(c) > 1 && len(needs) > 1 {

@@ -3,10 +3,11 @@
 // a server sends to its clients. The package also owns the values of all factors, and translates them into options of loop, store, tcp,
 // uring, rdma and bench.
 //
-// It imports those packages and none above them. report imports factor for its columns, so factor must not import report.
+// It imports those packages and transport/socket, and none above them. report imports factor for its columns, so factor must not import report.
 package factor
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,8 +20,8 @@ import (
 type Factor struct {
 	Name    string // of the flag and of the key in experiment.yaml
 	Group   string // heading in --help
-	Help    string // of the flag
-	Meaning string // of the column
+	Help    string // of the flag, for --help
+	Meaning string // of the column, for docs/columns.md and datapackage.json; "": as Help
 	Column  string // "": the name with underscores, with _ns for a duration; NoColumn: none
 
 	At      func(v *Values) any // returns a pointer to the value; its type determines Kind
@@ -31,8 +32,9 @@ type Factor struct {
 	// Conditions on the other factors' values. If When does not hold, the flag is refused and the column is empty. If Effect does not
 	// hold, the flag has no effect and the column is empty. If Sweep does not hold, cells of an experiment do not have the factor.
 	When, Effect, Sweep Condition
-	OffUnix             bool // without effect on unix sockets
-	ByRun               bool // the run fills in the column, with the value that it really used
+	Owners              []string // factors to whose values it belongs: where one of them is compared, cells may differ in this factor, too
+	OffUnix             bool     // without effect on unix sockets
+	ByRun               bool     // the run fills in the column, with the value that it really used
 
 	Side   Side
 	Common bool // --help shows it; --help-all shows the others, too
@@ -58,6 +60,12 @@ func (f *Factor) Has(s Side) bool { return f.Side&s == s }
 
 // HasAny reports whether a factor has one of these sides.
 func (f *Factor) HasAny(s Side) bool { return f.Side&s != 0 }
+
+// BelongsTo reports whether a factor belongs to the values of the factor owner.
+func (f *Factor) BelongsTo(owner string) bool { return slices.Contains(f.Owners, owner) }
+
+// Description describes the factor's column.
+func (f *Factor) Description() string { return cmp.Or(f.Meaning, f.Help) }
 
 // ColumnName is the name of a factor's column; "": it has none.
 func (f *Factor) ColumnName() string {
@@ -128,6 +136,16 @@ var All = Table(slices.Concat(networkRows, loopRows, storeRows, diskRows, tcpRow
 func (t Table) Find(name string) *Factor {
 	for i := range t {
 		if t[i].Name == name {
+			return &t[i]
+		}
+	}
+	return nil
+}
+
+// ByColumn returns the factor with that column; nil: there is none.
+func (t Table) ByColumn(column string) *Factor {
+	for i := range t {
+		if t[i].ColumnName() == column {
 			return &t[i]
 		}
 	}

@@ -16,8 +16,8 @@ func TestEachRowIsComplete(t *testing.T) {
 		}
 		names[f.Name] = true
 		if c := f.ColumnName(); c != "" {
-			if f.Meaning == "" || columns[c] {
-				t.Errorf("%s: the column %s has no meaning, or is there twice", f.Name, c)
+			if f.Meaning == f.Help || columns[c] {
+				t.Errorf("%s: the column %s is there twice, or its meaning repeats the help", f.Name, c)
 			}
 			columns[c] = true
 		}
@@ -64,7 +64,7 @@ func TestDefaultsPassTheChecks(t *testing.T) {
 	}
 }
 
-func TestWhereAFactorAppliesNot(t *testing.T) {
+func TestWhereAFactorApplies(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		values  map[string]string
@@ -99,6 +99,19 @@ func TestWhereAFactorAppliesNot(t *testing.T) {
 		}
 		if refused != c.refused || f.Applies(get) != c.applies || f.Swept(get) != c.swept {
 			t.Errorf("%s with %v: %q, applies %t, swept %t", c.name, c.values, refused, f.Applies(get), f.Swept(get))
+		}
+	}
+}
+
+func TestConditionsAsText(t *testing.T) {
+	for want, c := range map[string]Condition{
+		"backend=disk":                 Where("backend", "disk", "raw").And("backend", "disk"),
+		"backend=disk/raw and depth=1": Where("backend", "disk", "raw").And("depth", "1"),
+		"wait other than spin":         Unless("wait", "spin"),
+		"(a=1 or b=2) and c=3":         Where("a", "1").Or("b", "2").And("c", "3"),
+	} {
+		if got := c.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

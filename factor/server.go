@@ -11,40 +11,40 @@ import (
 
 var transports = []string{"inproc", "codec", "tcp", "uring", "rdma"}
 
+// networks are the Owners of factors that belong to a network.
+var networks = []string{"transport", "client-transport"}
+
 var networkRows = []Factor{
 	{Name: "transport", Common: true, Group: "Network", Side: Server | Load, Default: "tcp", Words: transports, At: func(v *Values) any { return &v.Server.Transport },
-		Help:    "network between client and server: inproc (none: a call), codec (none: frames without a kernel), tcp, uring or rdma",
+		Help:    "network between client and server: inproc (a call in one process), codec (frames in one process, without a kernel), tcp, uring or rdma",
 		Meaning: "network between client and server"},
-	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, At: func(v *Values) any { return &v.Load.ClientTransport },
-		Help:    "the client's side, where it differs: tcp and uring understand each other",
+	{Name: "client-transport", Group: "Network", Side: Bench | Client, Words: transports, Owners: []string{"transport"}, At: func(v *Values) any { return &v.Load.ClientTransport },
+		Help:    "network of the client, if it differs from the server's: uring for a server with tcp, or tcp for a server with uring",
 		Meaning: "network of the client's side"},
 }
 
 var loopRows = []Factor{
 	{Name: "placement", Group: "Loops", Side: Server, Default: "colocated", Words: []string{"colocated", "dispatched"}, At: func(v *Values) any { return &v.Server.Placement },
-		Help:    "colocated: every loop has connections and keys; dispatched: network loops and store loops",
-		Meaning: "colocated: every loop has connections and keys; dispatched: network loops and store loops"},
-	{Name: "server-threads", Common: true, Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.Threads },
-		Help:    "loops of the server; 0: one (dispatched: --net-loops and --store-loops)",
-		Meaning: "loops of the server",
+		Help: "colocated: every loop has connections and keys; dispatched: network loops and store loops"},
+	{Name: "server-threads", Common: true, Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"placement"}, At: func(v *Values) any { return &v.Server.Threads },
+		Help:    "number of loops of the server; 0: one (dispatched: see --net-loops and --store-loops)",
+		Meaning: "number of loops of the server",
 		Sweep:   Unless("placement", "dispatched")},
-	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.NetLoops },
-		Help:    "dispatched: loops with connections; 0: one",
-		Meaning: "dispatched: loops with connections",
+	{Name: "net-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.NetLoops },
+		Help:    "dispatched: number of loops with connections; 0: one",
+		Meaning: "dispatched: number of loops with connections",
 		Effect:  Where("placement", "dispatched")},
-	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, At: func(v *Values) any { return &v.Server.StoreLoops },
-		Help:    "dispatched: loops with keys; 0: one",
-		Meaning: "dispatched: loops with keys",
+	{Name: "store-loops", Group: "Loops", Side: Server, Default: "0", Range: Span{"0", "256"}, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.StoreLoops },
+		Help:    "dispatched: number of loops with keys; 0: one",
+		Meaning: "dispatched: number of loops with keys",
 		Effect:  Where("placement", "dispatched")},
 	{Name: "wait", Common: true, Group: "Loops", Side: Server | Client, Default: "block", Words: []string{"block", "spin", "hybrid"}, At: func(v *Values) any { return &v.Server.Wait },
-		Help:    "what an idle loop does, on both sides: block, spin or hybrid",
-		Meaning: "what an idle loop does: block, spin or hybrid"},
+		Help: "what an idle loop does, on both sides: sleep (block), poll (spin), or poll and then sleep (hybrid)"},
 	{Name: "spin-max", Group: "Loops", Side: Server | Client, Default: "50us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Server.SpinMax },
-		Help:    "hybrid: how long to spin before sleeping",
-		Meaning: "hybrid: how long a loop spins before it sleeps",
-		When:    Where("wait", "hybrid")},
-	{Name: "server-cpus", Group: "Loops", Side: Server, ByRun: true, At: func(v *Values) any { return &v.Server.CPUs },
-		Help:    "CPUs of the server process (0,2-3; any); default: apart from the client's",
+		Help: "hybrid: how long a loop polls before it sleeps",
+		When: Where("wait", "hybrid")},
+	{Name: "server-cpus", Group: "Loops", Side: Server, ByRun: true, Owners: []string{"server-threads", "placement"}, At: func(v *Values) any { return &v.Server.CPUs },
+		Help:    "CPUs of the server's process, such as 0,2-3, or any; default: other CPUs than the client's",
 		Meaning: "CPUs of the server's process"},
 }
 
@@ -76,6 +76,15 @@ func (v *Values) CheckServer(given Given) error {
 		}
 	}
 	return nil
+}
+
+// ServerTexts returns the server's factors by name, as a user would write them.
+func (v *Values) ServerTexts() map[string]string {
+	texts, get := map[string]string{}, All.Get(v)
+	for _, name := range All.Of(Server) {
+		texts[name] = get(name)
+	}
+	return texts
 }
 
 // Plan returns the plan of the server's loops. net is how loops with connections sleep. local is true if client and server are one process, without

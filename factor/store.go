@@ -20,76 +20,66 @@ var (
 
 var storeRows = []Factor{
 	{Name: "backend", Common: true, Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
-		Help:    "null: answers without a lookup; mem: every page resident; disk: the store on files; raw: no store, a random 4 KiB page of a file for each request",
-		Meaning: "null: answers without a lookup; mem: the store in memory; disk: the store in files; raw: random pages of one file, without a store"},
+		Help: "null: replies without a lookup; mem: the store in memory; disk: the store in files; raw: a random 4 KiB page of one file for each request, without a store"},
 	{Name: "dir", Common: true, Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
 		Help: "the store's folder; default: a temporary one, removed at the end",
 		When: onFiles},
-	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.CacheBytes },
-		Help:    "page cache of the whole store",
-		Meaning: "page cache of the whole store",
-		When:    Where("backend", store.Disk.String())},
+	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, Owners: []string{"value-bytes"}, At: func(v *Values) any { return &v.Store.CacheBytes },
+		Help: "page cache of the whole store",
+		When: Where("backend", store.Disk.String())},
 	{Name: "durability", Common: true, Group: "Store", Side: Server, Default: store.DurabilityDevice, Words: []string{store.DurabilityDevice, store.DurabilityFlush}, At: func(v *Values) any { return &v.Store.Durability },
-		Help:    "a put is acknowledged when the device has it (device) or has flushed it (flush)",
-		Meaning: "when a put is acknowledged: device or flush",
-		When:    onFiles},
+		Help: "when a put is acknowledged: when the device has it (device), or has flushed it (flush)",
+		When: onFiles},
 	{Name: "update", Group: "Store", Side: Server, Default: store.UpdateCOW, Words: []string{store.UpdateCOW, store.UpdateInPlace}, At: func(v *Values) any { return &v.Store.Update },
-		Help:    "an item is rewritten to a free slot, which no torn write can lose (cow), or over itself (inplace)",
-		Meaning: "an item is rewritten to a free slot (cow) or over itself (inplace)",
-		When:    onFiles, Effect: Where("backend", store.Disk.String())},
+		Help: "how an item is rewritten: to a free slot, which no torn write can lose (cow), or over itself (inplace)",
+		When: onFiles, Effect: Where("backend", store.Disk.String())},
 	{Name: "raw-bytes", Group: "Store", Side: Server, Default: "1GiB", Range: Span{"4KiB", "1024TiB"}, At: func(v *Values) any { return &v.Store.RawBytes },
-		Help:    "size of the raw backend's file, of the whole store",
-		Meaning: "size of the raw backend's file",
-		When:    Where("backend", store.Raw.String())},
-	{Name: "null-busy", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, At: func(v *Values) any { return &v.Store.NullBusy },
-		Help:    "null: CPU time that each request takes besides, to see whether a known cost is found (kvwire instrument)",
-		Meaning: "backend null: CPU time added to each request (a known cost)",
-		When:    Where("backend", store.Null.String())},
-	{Name: "null-delay", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, At: func(v *Values) any { return &v.Store.NullDelay },
-		Help:    "null: each request is answered so much later, which takes CPU time as well: its loop does not sleep meanwhile",
-		Meaning: "backend null: delay added to each answer (a known cost)",
-		When:    Where("backend", store.Null.String())},
+		Help: "backend raw: size of the file, for all partitions together",
+		When: Where("backend", store.Raw.String())},
+	{Name: "null-busy", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, Owners: []string{"backend"}, At: func(v *Values) any { return &v.Store.NullBusy },
+		Help: "backend null: CPU time added to each request, a known cost (kvwire instrument)",
+		When: Where("backend", store.Null.String())},
+	{Name: "null-delay", Group: "Store", Side: Server, Default: "0s", Range: Span{"0s", "10ms"}, Owners: []string{"backend"}, At: func(v *Values) any { return &v.Store.NullDelay },
+		Help: "backend null: delay added to each answer, a known cost; its loop polls meanwhile, which uses CPU time",
+		When: Where("backend", store.Null.String())},
 }
 
+// diskOwners are the Owners of the disk engine's factors.
+var diskOwners = []string{"disk-engine", "backend"}
+
 var diskRows = []Factor{
-	{Name: "disk-engine", Common: true, Group: "Disk engine", Side: Server, Default: store.EngineUring, Words: store.EngineNames, At: func(v *Values) any { return &v.Store.Engine },
-		Help:    "how pages are read and written: " + strings.Join(store.EngineNames, ", ") + "; where there is no io_uring and none is given, pool",
-		Meaning: "how pages are read and written",
-		When:    onFiles},
-	{Name: "disk-depth", Group: "Disk engine", Side: Server, Default: "256", Range: Span{"1", "32768"}, At: func(v *Values) any { return &v.Store.Depth },
-		Help:    "reads and writes in flight, per partition",
-		Meaning: "reads and writes in flight, per partition, at most",
-		When:    onFiles},
-	{Name: "disk-batch", Group: "Disk engine", Side: Server, Default: "0", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.Batch },
-		Help:    "hold them back until so many are queued or none is in flight; 0: each turn's go at its end",
-		Meaning: "number of queued transfers for which the engine waits before it submits; 0: it submits at the end of each turn",
-		When:    onFiles},
-	{Name: "disk-wait", Group: "Disk engine", Side: Server, Default: "1", Range: Span{"0", "32768"}, At: func(v *Values) any { return &v.Store.Wait },
-		Help:    "engine uring: completions that a loop sleeps for, if so many are in flight",
-		Meaning: "number of completions for which a loop sleeps",
-		When:    onFiles, Effect: Where("disk-engine", store.EngineUring), Sweep: Unless("wait", "spin")},
-	{Name: "disk-wait-max", Group: "Disk engine", Side: Server, Default: "100us", Range: Span{"1ns", "10s"}, At: func(v *Values) any { return &v.Store.WaitMax },
-		Help:    "… and for how long at most",
-		Meaning: "the longest sleep for disk_wait completions",
-		When:    onFiles, Effect: Where("disk-engine", store.EngineUring).AndNot("disk-wait", "0", "1"), Sweep: Unless("wait", "spin")},
-	{Name: "taskrun", Group: "Disk engine", Side: Server | Client, Words: []string{"defer", "coop"}, At: func(v *Values) any { return &v.Store.Taskrun },
-		Help:    "disk engine and sockets uring: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer where it sleeps in its ring",
-		Meaning: "completions appear when the loop looks (defer) or whenever it is in the kernel (coop)",
+	{Name: "disk-engine", Common: true, Group: "Disk engine", Side: Server, Default: store.EngineUring, Words: store.EngineNames, Owners: []string{"backend"}, At: func(v *Values) any { return &v.Store.Engine },
+		Help: "how pages are read and written: " + strings.Join(store.EngineNames, ", ") + "; default without io_uring: pool",
+		When: onFiles},
+	{Name: "disk-depth", Group: "Disk engine", Side: Server, Default: "256", Range: Span{"1", "32768"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.Depth },
+		Help: "most reads and writes in flight, per partition",
+		When: onFiles},
+	{Name: "disk-batch", Group: "Disk engine", Side: Server, Default: "0", Range: Span{"0", "32768"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.Batch },
+		Help: "number of transfers that are queued before the engine submits them, unless none is in flight; 0: it submits at the end of each turn",
+		When: onFiles},
+	{Name: "disk-wait", Group: "Disk engine", Side: Server, Default: "1", Range: Span{"0", "32768"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.Wait },
+		Help: "engine uring: number of completions for which a loop sleeps, if so many are in flight",
+		When: onFiles, Effect: Where("disk-engine", store.EngineUring), Sweep: Unless("wait", "spin")},
+	{Name: "disk-wait-max", Group: "Disk engine", Side: Server, Default: "100us", Range: Span{"1ns", "10s"}, Owners: diskOwners, At: func(v *Values) any { return &v.Store.WaitMax },
+		Help: "engine uring: the longest sleep for --disk-wait completions",
+		When: onFiles, Effect: Where("disk-engine", store.EngineUring).AndNot("disk-wait", "0", "1"), Sweep: Unless("wait", "spin")},
+	{Name: "taskrun", Group: "Disk engine", Side: Server | Client, Words: []string{"defer", "coop"}, Owners: []string{"transport", "client-transport", "disk-engine", "backend"}, At: func(v *Values) any { return &v.Store.Taskrun },
+		Help:    "rings: completions appear when the loop looks (defer), or whenever it is in the kernel (coop); default: defer if the loop sleeps in its ring",
+		Meaning: "rings: completions appear when the loop looks (defer), or whenever it is in the kernel (coop)",
 		When:    rings.And("disk-engine", store.EngineUring).Or("transport", "uring").Or("client-transport", "uring"), Sweep: Unless("sqpoll", "true")},
-	{Name: "sqpoll", Group: "Disk engine", Side: Server | Client, Default: "false", At: func(v *Values) any { return &v.Store.SQPoll },
-		Help:    "uring engines and sockets: a thread of the kernel submits, and takes a CPU",
-		Meaning: "a thread of the kernel submits (SQPOLL)",
-		When:    rings, Effect: onRing},
-	{Name: "iopoll", Group: "Disk engine", Side: Server, Default: "false", Hidden: true, At: func(v *Values) any { return &v.Store.IOPoll },
-		Help:    "engine uring: look for completions at the device, which needs poll queues (kvwire doctor)",
+	{Name: "sqpoll", Group: "Disk engine", Side: Server | Client, Default: "false", Owners: []string{"transport", "client-transport", "disk-engine", "backend"}, At: func(v *Values) any { return &v.Store.SQPoll },
+		Help: "rings: a thread of the kernel submits (SQPOLL); it uses a CPU",
+		When: rings, Effect: onRing},
+	{Name: "iopoll", Group: "Disk engine", Side: Server, Default: "false", Hidden: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.IOPoll },
+		Help:    "engine uring: poll the device for completions; it needs poll queues (kvwire doctor)",
 		Meaning: "the kernel polls the device for completions",
 		When:    onFiles, Effect: Where("disk-engine", store.EngineUring)},
-	{Name: "fixed-buffers", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Hidden: true, At: func(v *Values) any { return &v.Store.FixedBuffers },
-		Help:    "uring engines: register memory",
+	{Name: "fixed-buffers", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Hidden: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.FixedBuffers },
+		Help:    "uring engines: register memory with io_uring",
 		Meaning: "memory is registered with io_uring",
 		When:    onFiles, Sweep: onRing},
-	{Name: "fixed-files", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, At: func(v *Values) any { return &v.Store.FixedFiles },
-		Help:    "uring engines: register files",
+	{Name: "fixed-files", Group: "Disk engine", Side: Server, Default: "true", ByRun: true, Owners: diskOwners, At: func(v *Values) any { return &v.Store.FixedFiles },
+		Help:    "uring engines: register files with io_uring",
 		Meaning: "files are registered with io_uring",
 		When:    onFiles, Sweep: onRing},
 }
@@ -111,7 +101,7 @@ func (v *Values) checkStore() error {
 	s := &v.Store
 	switch {
 	case s.Taskrun != "" && s.SQPoll:
-		return errors.New("--taskrun is without meaning with --sqpoll: completions appear in the kernel's thread")
+		return errors.New("--taskrun has no effect with --sqpoll, where completions appear in the kernel's thread: leave one of them out")
 	case v.ReadsItems() && s.NullBusy > 0:
 		return v.nullOfReads("null-busy")
 	case v.ReadsItems() && s.NullDelay > 0:
@@ -121,7 +111,7 @@ func (v *Values) checkStore() error {
 }
 
 func (v *Values) nullOfReads(name string) error {
-	return fmt.Errorf("--%s concerns requests that the server answers: with --rdma-verb read clients fetch values by themselves (choose send or write)", name)
+	return fmt.Errorf("--%s applies to requests that the server answers, and with --rdma-verb read clients fetch values by themselves (choose send or write)", name)
 }
 
 // planDisk sets the loop options that the disk engine needs on loops with partitions, and returns an error if the two contradict each other.

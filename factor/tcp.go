@@ -22,60 +22,53 @@ var (
 	epollOnly = Unless("tcp-engine", tcp.Goroutines.String()).AndNot("tcp-client-engine", tcp.Goroutines.String()).AndNot("tls", On)
 )
 
+// tcpOwners are the Owners of TCP's factors.
+var tcpOwners = []string{"transport", "client-transport", "tcp-engine", "tls"}
+
 var tcpRows = []Factor{
-	{Name: "tcp-engine", Group: tcpGroup, Side: Server, Default: tcp.Epoll.String(), Words: tcpEngines, At: func(v *Values) any { return &v.TCP.Engine },
-		Help:    "what moves the bytes of the server's connections: their loop (epoll), or goroutines on Go's net package (goroutine)",
-		Meaning: "tcp: what moves the bytes of the server's connections: their loop (epoll) or goroutines (goroutine)",
-		When:    onTCP, Sweep: Unless("tls", On)},
-	{Name: "tcp-client-engine", Group: tcpGroup, Side: Load | Client, Default: tcp.Epoll.String(), Words: tcpEngines, At: func(v *Values) any { return &v.TCP.ClientEngine },
-		Help:    "what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine",
-		Meaning: "tcp: what moves the bytes of the client's connections: epoll or goroutine",
-		When:    onTCP, Effect: Unless("client-transport", "uring"), Sweep: Unless("tls", On)},
-	{Name: "tls", Common: true, Group: tcpGroup, Side: Server | Client | Alike, Default: Off, Words: []string{On, Off}, At: func(v *Values) any { return &v.TCP.TLS },
-		Help:    "TLS 1.3 on each connection, between engines goroutine on both sides: on or off; a run's own server gets a certificate by itself, for others see --tls-cert and --tls-ca",
-		Meaning: "tcp: TLS 1.3 on each connection: on or off",
+	{Name: "tcp-engine", Group: tcpGroup, Side: Server, Default: tcp.Epoll.String(), Words: tcpEngines, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.Engine },
+		Help: "what moves the bytes of the server's connections: their loop (epoll), or goroutines on Go's net package (goroutine)",
+		When: onTCP, Sweep: Unless("tls", On)},
+	{Name: "tcp-client-engine", Group: tcpGroup, Side: Load | Client, Default: tcp.Epoll.String(), Words: tcpEngines, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.ClientEngine },
+		Help: "what moves the bytes of the client's connections: epoll or goroutine, as --tcp-engine",
+		When: onTCP, Effect: Unless("client-transport", "uring"), Sweep: Unless("tls", On)},
+	{Name: "tls", Common: true, Group: tcpGroup, Side: Server | Client | Alike, Default: Off, Words: []string{On, Off}, Owners: []string{"transport", "client-transport", "tcp-engine"}, At: func(v *Values) any { return &v.TCP.TLS },
+		Help:    "TLS 1.3 on each connection: on or off. Both sides then have the engine goroutine; a run's own server gets a certificate by itself, for others see --tls-cert and --tls-ca",
+		Meaning: "TLS 1.3 on each connection: on or off",
 		When:    onTCP, Sweep: Unless("client-transport", "uring")},
-	{Name: "tcp-accept", Group: tcpGroup, Side: Server, Default: "one", Words: []string{"one", "each"}, At: func(v *Values) any { return &v.TCP.Accept },
-		Help:    "one loop accepts all connections, or each does (SO_REUSEPORT)",
-		Meaning: "one loop accepts all connections, or each does",
-		When:    onTCP},
-	{Name: "tcp-nodelay", Group: tcpGroup, Side: Server | Client | Alike, Default: "true", At: func(v *Values) any { return &v.TCP.NoDelay }, OffUnix: true,
-		Help:    "small segments do not wait for the answer to those before them",
-		Meaning: "small segments do not wait for the acknowledgement of those before them (TCP_NODELAY)",
-		When:    onTCP},
-	{Name: "tcp-cork", Group: tcpGroup, Side: Server | Client | Alike, Default: "false", At: func(v *Values) any { return &v.TCP.Cork }, OffUnix: true,
-		Help:    "the last segment of a write waits, where more of the turn's bytes follow (MSG_MORE)",
-		Meaning: "the last segment of a write waits where more of the turn's bytes follow (MSG_MORE)",
-		When:    onTCP, Sweep: epollOnly},
-	{Name: "tcp-quickack", Group: tcpGroup, Side: Server | Client | Alike, Default: "false", At: func(v *Values) any { return &v.TCP.QuickAck }, OffUnix: true,
-		Help:    "each receive is acknowledged at once, which takes a system call",
-		Meaning: "each receive is acknowledged at once (TCP_QUICKACK)",
-		When:    onTCP, Sweep: epollOnly},
-	{Name: "tcp-send-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, At: func(v *Values) any { return &v.TCP.SendBytes },
-		Help:    "send buffer of a connection; 0: the kernel sizes it",
-		Meaning: "send buffer of a connection; 0: the kernel sizes it",
-		When:    onTCP},
-	{Name: "tcp-receive-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, At: func(v *Values) any { return &v.TCP.ReceiveBytes }, OffUnix: true,
-		Help:    "receive buffer of a connection; 0: the kernel sizes it",
-		Meaning: "receive buffer of a connection; 0: the kernel sizes it",
-		When:    onTCP},
-	{Name: "tcp-busy-poll", Group: tcpGroup, Side: Server | Client | Alike, Default: "0s", Range: Span{"0s", "1s"}, At: func(v *Values) any { return &v.TCP.BusyPoll }, OffUnix: true,
-		Help:    "how long a read looks at the device's queue (SO_BUSY_POLL; not on loopback)",
-		Meaning: "time that a read polls the device's queue (SO_BUSY_POLL)",
-		When:    onTCP},
-	{Name: "tcp-zerocopy-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Hidden: true, At: func(v *Values) any { return &v.TCP.ZeroCopyBytes }, OffUnix: true,
-		Help:    "writes from that size on are not copied (MSG_ZEROCOPY), and their memory is held until they are acknowledged; 0: none",
-		Meaning: "the smallest write that is not copied (MSG_ZEROCOPY); 0: all are copied",
-		When:    onTCP, Sweep: epollOnly},
+	{Name: "tcp-accept", Group: tcpGroup, Side: Server, Default: "one", Words: []string{"one", "each"}, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.Accept },
+		Help: "one loop accepts all connections, or each does (SO_REUSEPORT)",
+		When: onTCP},
+	{Name: "tcp-nodelay", Group: tcpGroup, Side: Server | Client | Alike, Default: "true", Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.NoDelay }, OffUnix: true,
+		Help: "small segments do not wait for the acknowledgement of those before them (TCP_NODELAY)",
+		When: onTCP},
+	{Name: "tcp-cork", Group: tcpGroup, Side: Server | Client | Alike, Default: "false", Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.Cork }, OffUnix: true,
+		Help: "the last segment of a write waits, where more of the turn's bytes follow (MSG_MORE)",
+		When: onTCP, Sweep: epollOnly},
+	{Name: "tcp-quickack", Group: tcpGroup, Side: Server | Client | Alike, Default: "false", Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.QuickAck }, OffUnix: true,
+		Help: "each receive is acknowledged at once (TCP_QUICKACK), by one more system call",
+		When: onTCP, Sweep: epollOnly},
+	{Name: "tcp-send-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.SendBytes },
+		Help: "send buffer of a connection; 0: the kernel sizes it",
+		When: onTCP},
+	{Name: "tcp-receive-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.ReceiveBytes }, OffUnix: true,
+		Help: "receive buffer of a connection; 0: the kernel sizes it",
+		When: onTCP},
+	{Name: "tcp-busy-poll", Group: tcpGroup, Side: Server | Client | Alike, Default: "0s", Range: Span{"0s", "1s"}, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.BusyPoll }, OffUnix: true,
+		Help: "how long a read polls the device's queue (SO_BUSY_POLL; without effect on loopback)",
+		When: onTCP},
+	{Name: "tcp-zerocopy-bytes", Group: tcpGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Hidden: true, Owners: tcpOwners, At: func(v *Values) any { return &v.TCP.ZeroCopyBytes }, OffUnix: true,
+		Help: "the smallest write that is not copied (MSG_ZEROCOPY): its memory is held until it is acknowledged; 0: all are copied",
+		When: onTCP, Sweep: epollOnly},
 }
 
 // Check returns an error for values that contradict each other.
 func (v *TCPValues) Check() error {
 	switch o := v.Options(); {
 	case (o.Engine != tcp.Epoll || o.ClientEngine != tcp.Epoll) && (v.Cork || v.QuickAck || v.ZeroCopyBytes > 0):
-		return errors.New("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll, and the client's, too: Go's net package cannot do that")
+		return errors.New("--tcp-cork, --tcp-quickack and --tcp-zerocopy-bytes need --tcp-engine epoll and --tcp-client-engine epoll: Go's net package does not have them")
 	case v.BusyPoll%time.Microsecond != 0:
-		return fmt.Errorf("--tcp-busy-poll %v: whole microseconds", v.BusyPoll)
+		return fmt.Errorf("--tcp-busy-poll %v: must be whole microseconds", v.BusyPoll)
 	}
 	return nil
 }
@@ -96,7 +89,7 @@ func (v *Values) CheckTLS(given Given) error {
 	case v.TCP.TLS != On:
 		return nil
 	case v.Server.Transport != "tcp":
-		return fmt.Errorf("TLS needs --transport tcp, not %s: leave --tls, --tls-cert and --tls-ca out", v.Server.Transport)
+		return fmt.Errorf("TLS needs --transport tcp, not %s: leave out --tls, --tls-cert and --tls-ca", v.Server.Transport)
 	case v.Load.ClientTransport != "" && v.Load.ClientTransport != "tcp":
 		return fmt.Errorf("TLS needs a client over tcp, not --client-transport %s", v.Load.ClientTransport)
 	}

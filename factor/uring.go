@@ -16,46 +16,46 @@ var onUring = Where("transport", "uring").Or("client-transport", "uring")
 var uringDefaults, _ = uring.Options{}.Defaults()
 
 var uringRows = []Factor{
-	{Name: "ring", Group: uringGroup, Side: Server, Default: "shared", Words: []string{"shared", "separate"}, At: func(v *Values) any { return &v.Uring.Ring },
-		Help:    "sockets and disk on one ring (shared), or on two (separate)",
-		Meaning: "uring: sockets and disk on one ring (shared) or two (separate)",
-		Effect:  Where("transport", "uring")},
-	{Name: "uring-receive", Group: uringGroup, Side: Server | Client | Alike, Default: "single", Words: []string{"single", "multishot"}, At: func(v *Values) any { return &v.Uring.Receive },
-		Help:    "an entry receives once, into its place (single), or again and again into provided buffers (multishot)",
-		Meaning: "io_uring's sockets: an entry receives once (single) or again and again into provided buffers (multishot)",
-		When:    onUring},
-	{Name: "uring-buffers", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.Buffers), Range: Span{"1", "32768"}, At: func(v *Values) any { return &v.Uring.Buffers },
-		Help:    "multishot: provided buffers of each loop, a power of two",
-		Meaning: "number of provided buffers of each loop",
-		When:    onUring.And("uring-receive", "multishot")},
-	{Name: "uring-buffer-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BufferBytes), Range: Span{"64", "1MiB"}, Hidden: true, At: func(v *Values) any { return &v.Uring.BufferBytes },
-		Help:    "multishot: size of each of them",
-		Meaning: "size of each provided buffer",
-		When:    onUring.And("uring-receive", "multishot")},
-	{Name: "uring-body-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BodyBytes), Range: Span{"1", "1GiB"}, At: func(v *Values) any { return &v.Uring.BodyBytes },
-		Help:    "the least rest of a value that is received into its place, by a receive of its own (which --uring-large says how)",
-		Meaning: "the least rest of a value that is received into its place, by a receive of its own",
-		When:    onUring},
-	{Name: "uring-bundle", Group: uringGroup, Side: Server | Client | Alike, Default: "false", At: func(v *Values) any { return &v.Uring.Bundle },
-		Help:    "one completion for several provided buffers, and sends whose pieces are such",
-		Meaning: "one completion for several provided buffers, and sends from several",
-		When:    onUring},
-	{Name: "uring-fixed-files", Group: uringGroup, Side: Server | Client | Alike, Default: "false", At: func(v *Values) any { return &v.Uring.FixedFiles },
+	{Name: "ring", Group: uringGroup, Side: Server, Default: "shared", Words: []string{"shared", "separate"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Ring },
+		Help:   "sockets and disk on one ring (shared), or on two (separate)",
+		Effect: Where("transport", "uring")},
+	{Name: "uring-receive", Group: uringGroup, Side: Server | Client | Alike, Default: "single", Words: []string{"single", "multishot"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Receive },
+		Help: "an entry receives once, into its final place (single), or again and again into provided buffers (multishot)",
+		When: onUring},
+	{Name: "uring-buffers", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.Buffers), Range: Span{"1", "32768"}, Owners: networks, At: func(v *Values) any { return &v.Uring.Buffers },
+		Help: "multishot: number of provided buffers of each loop, a power of two",
+		When: onUring.And("uring-receive", "multishot")},
+	{Name: "uring-buffer-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BufferBytes), Range: Span{"64", "1MiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.BufferBytes },
+		Help: "multishot: size of each provided buffer",
+		When: onUring.And("uring-receive", "multishot")},
+	{Name: "uring-body-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.BodyBytes), Range: Span{"1", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.BodyBytes },
+		Help: "the smallest rest of a value that has a receive of its own, into its final place; see --uring-large",
+		When: onUring},
+	{Name: "uring-bundle", Group: uringGroup, Side: Server | Client | Alike, Default: "false", Owners: networks, At: func(v *Values) any { return &v.Uring.Bundle },
+		Help: "one completion for several provided buffers, in receives and in sends (bundles)",
+		When: onUring},
+	{Name: "uring-fixed-files", Group: uringGroup, Side: Server | Client | Alike, Default: "false", Owners: networks, At: func(v *Values) any { return &v.Uring.FixedFiles },
 		Help:    "register sockets with the ring",
 		Meaning: "sockets are registered with the ring",
 		When:    onUring},
-	{Name: "uring-large", Group: uringGroup, Side: Server | Client | Alike, Default: uringDefaults.Large.String(), Words: uring.Larges(), At: func(v *Values) any { return &v.Uring.Large },
-		Help:    "what becomes of a transfer that the kernel would end short: " + strings.Join(uring.Larges(), ", ") + " (the last takes it for the end of its request, which is an error)",
-		Meaning: "what becomes of a transfer that the kernel would end short: waitall, step, linked, zerocopy or once",
-		When:    onUring},
-	{Name: "uring-zerocopy-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ZeroCopyBytes), Range: Span{"1", "1GiB"}, Hidden: true, At: func(v *Values) any { return &v.Uring.ZeroCopyBytes }, OffUnix: true,
-		Help:    "zerocopy: of the least send that is not copied",
-		Meaning: "zerocopy: the smallest send that is not copied",
-		When:    onUring.And("uring-large", uring.ZeroCopy.String())},
-	{Name: "uring-napi", Group: uringGroup, Side: Server | Client | Alike, Default: "0s", Range: Span{"0s", "1s"}, Hidden: true, At: func(v *Values) any { return &v.Uring.NAPI }, OffUnix: true,
-		Help:    "how long a wait looks at the devices' queues (NAPI busy polling; not on loopback)",
-		Meaning: "time that a wait polls the devices' queues (NAPI busy polling)",
-		When:    onUring},
+	{Name: "uring-large", Group: uringGroup, Side: Server | Client | Alike, Default: uringDefaults.Large.String(), Words: uring.Larges(), Owners: networks, At: func(v *Values) any { return &v.Uring.Large },
+		Help: "what happens to a transfer that the kernel would end short: " + strings.Join(uring.Larges(), ", ") + " (once: its request fails)",
+		When: onUring},
+	{Name: "uring-chunk-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ChunkBytes), Range: Span{"4KiB", "1GiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.ChunkBytes },
+		Help: "linked: the most bytes that an entry of a chain sends",
+		When: onUring.And("uring-large", uring.Linked.String())},
+	{Name: "uring-send-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.SendBytes },
+		Help: "send buffer of a connection; 0: the kernel sizes it",
+		When: onUring},
+	{Name: "uring-receive-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: "0", Range: Span{"0", "1GiB"}, Owners: networks, At: func(v *Values) any { return &v.Uring.ReceiveBytes }, OffUnix: true,
+		Help: "receive buffer of a connection; 0: the kernel sizes it",
+		When: onUring},
+	{Name: "uring-zerocopy-bytes", Group: uringGroup, Side: Server | Client | Alike, Default: fmt.Sprint(uringDefaults.ZeroCopyBytes), Range: Span{"1", "1GiB"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.ZeroCopyBytes }, OffUnix: true,
+		Help: "zerocopy: the smallest send that is not copied",
+		When: onUring.And("uring-large", uring.ZeroCopy.String())},
+	{Name: "uring-napi", Group: uringGroup, Side: Server | Client | Alike, Default: "0s", Range: Span{"0s", "1s"}, Hidden: true, Owners: networks, At: func(v *Values) any { return &v.Uring.NAPI }, OffUnix: true,
+		Help: "how long a wait polls the devices' queues (NAPI busy polling; without effect on loopback)",
+		When: onUring},
 }
 
 // OnUring reports whether one of the sides is uring.
@@ -64,7 +64,7 @@ func (v *Values) OnUring() bool { return onUring.Holds(All.Get(v)) }
 // Check returns an error for values that contradict each other, or that package uring does not accept.
 func (v *UringValues) Check() error {
 	if v.NAPI%time.Microsecond != 0 {
-		return fmt.Errorf("--uring-napi %v: whole microseconds", v.NAPI)
+		return fmt.Errorf("--uring-napi %v: must be whole microseconds", v.NAPI)
 	}
 	if _, err := v.options().Defaults(); err != nil {
 		return fmt.Errorf("uring: %w", err)
@@ -80,6 +80,7 @@ func (v *UringValues) Options() uring.Options {
 
 func (v *UringValues) options() uring.Options {
 	large, _ := uring.ParseLarge(v.Large) // CheckWords has checked it
-	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), Bundle: v.Bundle,
+	return uring.Options{Large: large, Multishot: v.Receive == "multishot", Buffers: v.Buffers, BufferBytes: int(v.BufferBytes), BodyBytes: int(v.BodyBytes), ChunkBytes: int(v.ChunkBytes),
+		SendBytes: int(v.SendBytes), ReceiveBytes: int(v.ReceiveBytes), Bundle: v.Bundle,
 		FixedFiles: v.FixedFiles, ZeroCopyBytes: int(v.ZeroCopyBytes), NAPI: v.NAPI}
 }

@@ -81,6 +81,9 @@ type UringValues struct {
 	Buffers       int
 	BufferBytes   Bytes
 	BodyBytes     Bytes
+	ChunkBytes    Bytes
+	SendBytes     Bytes
+	ReceiveBytes  Bytes
 	Bundle        bool
 	FixedFiles    bool
 	Large         string
@@ -125,6 +128,7 @@ type LoadValues struct {
 	Depth      int
 	Threads    int
 	CPUs       CPUs
+	LinkRate   Rate // bits per second; 0: no link of the run's own
 
 	Duration   time.Duration
 	Operations Count // number of operations that end the window; 0: Duration ends it
@@ -134,6 +138,8 @@ type LoadValues struct {
 	Workload    string // a YCSB property file
 	Trace       string // path of a trace
 	TraceUnit   string
+	TraceFormat string
+	TraceTTL    string
 	TraceSpeed  Speed
 	TraceRepeat bool
 }

@@ -37,19 +37,19 @@ func TestContradictionsAreRefused(t *testing.T) {
 		"--tls on --tcp-cork":                    "need --tcp-engine epoll",
 		"--tcp-client-engine goroutine --client-transport uring":            "--tcp-client-engine needs a client over tcp, not --client-transport uring",
 		"--tcp-engine goroutine --tcp-quickack":                             "need --tcp-engine epoll",
-		"--tcp-busy-poll 1ns":                                               "--tcp-busy-poll 1ns: whole microseconds",
+		"--tcp-busy-poll 1ns":                                               "--tcp-busy-poll 1ns: must be whole microseconds",
 		"--ring separate":                                                   "--ring separate needs --transport uring, not tcp",
 		"--net-loops 2":                                                     "--net-loops and --store-loops need --placement dispatched",
 		"--server-threads 2 --placement dispatched":                         "--server-threads needs --placement colocated",
 		"--spin-max 1ms":                                                    "--spin-max needs --wait hybrid, not block",
 		"--transport rdma --rdma-verb write --rdma-srq":                     "rdma: a shared receive queue",
 		"--transport rdma --rdma-mtu 1500":                                  "rdma: path MTU 1500",
-		"--transport uring --uring-napi 1500ns":                             "--uring-napi 1.5µs: whole microseconds",
+		"--transport uring --uring-napi 1500ns":                             "--uring-napi 1.5µs: must be whole microseconds",
 		"--transport uring --uring-bundle --uring-large linked":             "uring: a bundle cannot be linked",
-		"--transport uring --taskrun coop --sqpoll":                         "--taskrun is without meaning with --sqpoll",
+		"--transport uring --taskrun coop --sqpoll":                         "--taskrun has no effect with --sqpoll",
 		"--backend null --null-busy 1us":                                    "",
 		"--backend mem --null-busy 1us":                                     "--null-busy needs --backend null, not mem",
-		"--backend null --null-delay 1us --transport rdma --rdma-verb read": "--null-delay concerns requests that the server answers",
+		"--backend null --null-delay 1us --transport rdma --rdma-verb read": "--null-delay applies to requests that the server answers",
 	} {
 		v, given := parsed(t, line)
 		err := v.CheckServer(given)
@@ -105,7 +105,7 @@ func TestPlansOfLoops(t *testing.T) {
 	}
 }
 
-// Who gives no flag has what the zero values of options mean.
+// Without flags the options are their defaults.
 func TestDefaultsAreThoseOfTheOptions(t *testing.T) {
 	v := NewValues()
 	if o := v.TCP.Options(); !reflect.DeepEqual(o, tcp.Options{}) {
@@ -135,7 +135,7 @@ func TestOptionsOfPartitions(t *testing.T) {
 	}
 	v, _ = parsed(t, "--transport uring --disk-engine aio --sqpoll")
 	if o = v.StoreOptions(1, kv.Limits{}); o.SQPoll {
-		t.Error("--sqpoll is the sockets' here: the disk engine has no ring")
+		t.Error("--sqpoll applies to the sockets here: the disk engine has no ring")
 	}
 	v, _ = parsed(t, "--transport uring --uring-receive multishot --uring-large step")
 	if o := v.Uring.Options(); !o.Multishot || o.Large != uring.Step {

@@ -13,19 +13,19 @@ import (
 )
 
 // Codec implements transport.Transport within one process, as Transport does, but with both ends of a connection between client
-// and handler: what is sent is framed, copied, parsed and answered in the same way as over a socket, and no kernel has a part in
-// it. So it is the rung between inproc and a network. Its zero value is ready.
+// and handler: messages are framed, copied, parsed and answered as over a socket, without the kernel.
+// In the ladder it is between inproc and a network. Its zero value is ready.
 type Codec struct{}
 
 var _ transport.Transport = Codec{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Codec) Name() string { return "codec" }
 
-// Sleep is the disk's, as Transport's.
+// Sleep returns the same as Transport.Sleep.
 func (Codec) Sleep() loop.Sleep { return Transport{}.Sleep() }
 
-// Serve makes g's loops reachable by Dial.
+// Serve makes g's loops available to Dial.
 func (Codec) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -34,62 +34,62 @@ func (Codec) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transpor
 	return register("codec", &server{g: g, o: o}), nil
 }
 
-// Dial puts a connection, and its other end, onto l, which has to be one of the server's own network loops.
+// Dial puts both ends of a connection onto l, which must be one of the server's own network loops.
 func (Codec) Dial(_ context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
 		return nil, err
 	}
-	s, i, err := reach("codec", l, addr)
+	s, i, err := findServer("codec", l, addr)
 	if err != nil {
 		return nil, err
 	}
-	var c *framed
-	if cerr := l.Call(func() { c, err = s.frame(l, i, o) }); cerr != nil || err != nil {
+	var c *codecConn
+	if cerr := l.Call(func() { c, err = s.connectCodec(l, i, o) }); cerr != nil || err != nil {
 		return nil, errors.Join(cerr, err)
 	}
 	return c, nil
 }
 
-// wires is the member that moves the bytes of all framed connections between one server and one loop.
-type wires struct {
+// codecEngine is the member of a loop that moves the bytes of all codec connections to one server.
+type codecEngine struct {
 	l       *loop.Loop
 	host    *stream.Host
-	conns   []*framed
+	conns   []*codecConn
 	touched stream.Touched[*end]
 	late    func(*stream.Server, error)
 	from    [gatherMax]unix.Iovec
 	window  [2][]byte
 }
 
-const gatherMax = 64 // as the sockets'
+const gatherMax = 64 // as for sockets
 
-var _ loop.Busier = (*wires)(nil)
+var _ loop.Busier = (*codecEngine)(nil)
 
-// framed is a connection: a client's end, and a server's.
-type framed struct {
+// codecConn has both ends of a connection.
+type codecConn struct {
 	*stream.Client
-	w      *wires
-	ends   [2]end // the client's, the server's
+	w      *codecEngine
+	ends   [2]end // of the client, of the server
 	closed bool
 }
 
-var _ transport.Conn = (*framed)(nil)
+var _ transport.Conn = (*codecConn)(nil)
 
-// end moves what one side sends to the other.
+// end is one end of a connection, as a driver.
 type end struct {
-	c      *framed
-	side   stream.Side // nil until both are there
+	c      *codecConn
+	side   stream.Side // nil until both ends are made
 	listed bool
 }
 
-func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, error) {
+func (s *server) connectCodec(l *loop.Loop, i int, o transport.DialOptions) (*codecConn, error) {
 	m, err := l.Shared(s, func() (loop.Member, error) {
 		h, err := stream.NewHost(l, s.g, i, s.o)
 		if err != nil {
 			return nil, err
 		}
-		w := &wires{l: l, host: h}
+		w := &codecEngine{l: l, host: h}
 		w.late = func(c *stream.Server, err error) { c.Driver().(*end).c.close(err) }
 		if _, err = l.Add(w); err != nil {
 			h.Close()
@@ -99,14 +99,14 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 	if err != nil {
 		return nil, err
 	}
-	c := &framed{w: m.(*wires)}
+	c := &codecConn{w: m.(*codecEngine)}
 	c.ends[0].c, c.ends[1].c = c, c
-	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
-	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Said: want.Append(nil)})
+	request := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: request.Append(nil)})
 	if srv == nil {
 		return nil, &transport.Refusal{Code: wire.RefusedBusy}
 	}
-	hello, err := c.greeting(srv)
+	hello, err := c.readHello(srv)
 	if err == nil {
 		c.Client, err = stream.NewClient(l, &c.ends[0], hello, o.RecvBytes)
 	}
@@ -119,8 +119,8 @@ func (s *server) frame(l *loop.Loop, i int, o transport.DialOptions) (*framed, e
 	return c, nil
 }
 
-// greeting is what the server's end answers to the hello.
-func (c *framed) greeting(srv *stream.Server) (hello wire.ServerHello, err error) {
+// readHello returns the server's answer to the hello.
+func (c *codecConn) readHello(srv *stream.Server) (hello wire.ServerHello, err error) {
 	var b []byte
 	for i := range c.w.from[:srv.Gather(c.w.from[:], stream.GatherBytes)] {
 		b = append(b, sys.IovecBytes(&c.w.from[i])...)
@@ -132,19 +132,19 @@ func (c *framed) greeting(srv *stream.Server) (hello wire.ServerHello, err error
 	return hello, err
 }
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (e *end) Touch() {
 	w := e.c.w
 	w.touched.Add(w.l, e, &e.listed)
 }
 
-// Stamp is stream.Driver's: there is no kernel.
+// Stamp implements stream.Driver. Without a kernel there are no receive times.
 func (e *end) Stamp() {}
 
-// Stage is loop.Member's: it moves what was touched, both ways, since reading may go on again, too.
-func (w *wires) Stage() error {
+// Stage implements loop.Member. It moves the bytes of touched connections, in both directions, because Touch also means that reading may continue.
+func (w *codecEngine) Stage() error {
 	w.host.Resume()
-	list := w.touched.Take(w.l)
+	list := w.touched.Detach(w.l)
 	for i, e := range list {
 		list[i] = nil
 		e.listed = false
@@ -158,15 +158,15 @@ func (w *wires) Stage() error {
 	return nil
 }
 
-// move copies what one end has to send to where the other one wants it, as far as that takes it.
-func (c *framed) move(from int) error {
+// move copies the queued bytes of one end to the receive buffers of the other, as far as these have room.
+func (c *codecConn) move(from int) error {
 	w, to := c.w, c.ends[1-from].side
 	for !c.closed && c.ends[0].side != nil {
 		k := c.ends[from].side.Gather(w.from[:], stream.GatherBytes)
 		if k == 0 {
 			return nil
 		}
-		n, places := 0, to.Window(&w.window)
+		n, places := 0, to.RecvBuffers(&w.window)
 		window := w.window
 		for i, at := 0, 0; i < k && at < places; {
 			src := sys.IovecBytes(&w.from[i])
@@ -182,7 +182,7 @@ func (c *framed) move(from int) error {
 			}
 		}
 		if n == 0 {
-			return nil // paused: Touch comes when reading may go on
+			return nil // paused: Touch is called when reading may continue
 		}
 		w.l.Stats.Copied += uint64(n)
 		c.ends[from].side.Sent(n)
@@ -193,8 +193,8 @@ func (c *framed) move(from int) error {
 	return nil
 }
 
-// close ends both sides.
-func (c *framed) close(err error) {
+// close ends both ends.
+func (c *codecConn) close(err error) {
 	if c.closed {
 		return
 	}
@@ -210,23 +210,23 @@ func (c *framed) close(err error) {
 	}
 }
 
-// Hangup is transport.Conn's.
-func (c *framed) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
+// Hangup implements transport.Conn.
+func (c *codecConn) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
 
-// OnEvent is never called.
-func (w *wires) OnEvent(uint64, int32, uint32) {}
+// OnEvent implements loop.Member. It is never called.
+func (w *codecEngine) OnEvent(uint64, int32, uint32) {}
 
-// Poll is loop.Member's: nothing comes by itself.
-func (w *wires) Poll() int { return 0 }
+// Poll implements loop.Member. There are no events.
+func (w *codecEngine) Poll() int { return 0 }
 
-// Busy is loop.Busier's: the clients' ends wait for these.
-func (w *wires) Busy() string { return w.host.Busy() }
+// Busy implements loop.Busier. A request in flight at a client's end is one at the server's end, too.
+func (w *codecEngine) Busy() string { return w.host.Busy() }
 
-// Close is loop.Member's.
-func (w *wires) Close() bool {
+// Close implements loop.Member.
+func (w *codecEngine) Close() bool {
 	for len(w.conns) > 0 {
 		w.conns[0].close(transport.ErrClosed)
 	}
-	w.host.Wind()
+	w.host.Shutdown()
 	return w.host.Close()
 }

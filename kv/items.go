@@ -8,11 +8,11 @@ import "encoding/binary"
 //
 // in key order.
 
-// ItemHeaderBytes is what an item takes in a scan's answer beside its key and value.
+// ItemHeaderBytes is the size of an item's header in a scan's answer.
 const ItemHeaderBytes = 6
 
-// AppendItem appends one item to a scan's answer. It reports false, and leaves dst as it
-// was, when the item does not fit into dst's capacity: an answer never grows.
+// AppendItem appends one item to a scan's answer. It reports false, and returns dst unchanged,
+// if the item does not fit into dst's capacity: an answer never grows.
 func AppendItem(dst, key, value []byte) ([]byte, bool) {
 	n := len(dst)
 	if cap(dst)-n < ItemHeaderBytes+len(key)+len(value) {
@@ -24,8 +24,8 @@ func AppendItem(dst, key, value []byte) ([]byte, bool) {
 	return append(append(dst, key...), value...), true
 }
 
-// NextItem splits the first item off a scan's answer. ok is false at the end, and when
-// the bytes are not a whole item.
+// NextItem splits the first item off a scan's answer. ok is false at the end, and if
+// the bytes are not a complete item.
 func NextItem(b []byte) (key, value, rest []byte, ok bool) {
 	if len(b) < ItemHeaderBytes {
 		return nil, nil, nil, false

@@ -6,7 +6,7 @@ package kv
 
 import "hash/crc32"
 
-// Op says what a request asks for.
+// Op is the operation of a request.
 type Op uint8
 
 const (
@@ -14,33 +14,33 @@ const (
 	OpPut    Op = 2 // Value holds the bytes to keep; insert or overwrite
 	OpDelete Op = 3 // NotFound when the key was not there
 	OpScan   Op = 4 // Value receives up to Limit items from Key on, in key order (AppendItem's form)
-	OpStats  Op = 5 // Value receives what Limit asks for (StatsAll …); never on the data path
+	OpStats  Op = 5 // Value receives the counters or the text that Limit selects (StatsAll …); never on the data path
 
-	// Updates read an item and change it in one step at the key's owner. Where Value's capacity does not do, they end as
-	// TooSmall, with Need, and nothing was done. They are no part of the native frame.
+	// Updates read and change an item in one step, in the key's partition. If Value's capacity is too small, they end as
+	// TooSmall, with Need, and change nothing. They are not part of the native frame.
 	OpAdd    Op = 6  // Value is an int64, little-endian, to add to the item's decimal number (0 where there is none); it becomes the sum in decimal
-	OpAppend Op = 7  // Value is put behind the item's bytes; it becomes the whole item
+	OpAppend Op = 7  // Value is appended to the item; it becomes the whole item
 	OpSwap   Op = 8  // a put; the old item follows Value's bytes, in its capacity, and Limit is the old item's length + 1, or 0 if there was none
-	OpTake   Op = 9  // a delete; Value becomes the old item
+	OpTake   Op = 9  // a delete that returns the old item in Value
 	OpPatch  Op = 10 // Value replaces the item's bytes from Limit on, after zero bytes if the item is shorter; it becomes the whole item
 
 	// OpKeys reads a page of a walk (Position). It is not part of the native frame either.
-	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Mark the place after them
+	OpKeys Op = 11 // Key is a position; Value receives up to Limit keys (AppendItem's form, without values), and Record the place after them
 )
 
-// AddBytes is the capacity that OpAdd's Value must have: the longest sum in decimal.
+// AddBytes is the least capacity of Value for OpAdd: the length of the longest sum in decimal.
 const AddBytes = 20
 
-// Updates says whether the op reads an item and changes it in one step.
+// Updates reports whether the op reads and changes an item in one step.
 func (o Op) Updates() bool { return o >= OpAdd && o <= OpPatch }
 
 // Deletes reports whether the op removes the item.
 func (o Op) Deletes() bool { return o == OpDelete || o == OpTake }
 
-// Changes says whether the op may change an item.
+// Changes reports whether the op may change an item.
 func (o Op) Changes() bool { return o == OpPut || o == OpDelete || o.Updates() }
 
-// String is the op as it stands in a column: get, put, …
+// String returns the op's name in columns: get, put, …
 func (o Op) String() string {
 	switch o {
 	case OpGet:
@@ -80,23 +80,23 @@ const (
 	StatusTooLarge   Status = 3  // key or value beyond the limit; nothing was done
 	StatusBadRequest Status = 4  // empty key, unknown op, zero scan limit; nothing was done
 	StatusNoSpace    Status = 5  // the disk or the slab is full; nothing was done
-	StatusIOError    Status = 6  // the disk said no; a put may or may not have reached it
-	StatusCorrupt    Status = 7  // the item on disk fails its checksum; nothing is served
-	StatusBusy       Status = 8  // out of memory for this request now; nothing was done
-	StatusClosed     Status = 9  // the handler was closed before it began; nothing was done
+	StatusIOError    Status = 6  // the disk returned an error; a put may have reached it
+	StatusCorrupt    Status = 7  // the item on disk fails its checksum; nothing is returned
+	StatusBusy       Status = 8  // no memory for this request now; nothing was done
+	StatusClosed     Status = 9  // the handler was closed before the request began; nothing was done
 	StatusUnknown    Status = 10 // the connection died after the request was sent: it may have been applied
-	StatusExists     Status = 11 // IfAbsent, and there is such a key; nothing was done
-	StatusNoNumber   Status = 12 // add: the item is no int64 in decimal; nothing was done
-	StatusOverflow   Status = 13 // add: the sum is no int64; nothing was done
-	StatusTruncated  Status = 14 // a transfer ended short, and its client does not go on with it: a put may have been applied
-	StatusReadOnly   Status = 15 // who asks may only read; nothing was done
+	StatusExists     Status = 11 // IfAbsent, and the key exists; nothing was done
+	StatusNoNumber   Status = 12 // add: the item is not an int64 in decimal; nothing was done
+	StatusOverflow   Status = 13 // add: the sum is not an int64; nothing was done
+	StatusTruncated  Status = 14 // a transfer ended short, and the client does not continue it: a put may have been applied
+	StatusReadOnly   Status = 15 // the client may only read; nothing was done
 	statusEnd        Status = 16
 )
 
 var statusNames = [statusEnd]string{"ok", "not found", "buffer too small", "too large", "bad request",
 	"no space", "io error", "corrupt", "busy", "closed", "unknown outcome", "exists", "not a number", "overflow", "truncated", "read only"}
 
-// String is the status in words.
+// String describes the status in words.
 func (s Status) String() string {
 	if s < statusEnd {
 		return statusNames[s]
@@ -104,84 +104,83 @@ func (s Status) String() string {
 	return "invalid status"
 }
 
-// Valid reports whether s is one of the named statuses; a peer's byte may not be.
+// Valid reports whether s is one of the named statuses. A byte from a peer may be any other.
 func (s Status) Valid() bool { return s < statusEnd }
 
-// If is a condition under which put and swap are done.
+// If is the condition of a put or swap.
 type If uint8
 
 const (
 	Always    If = iota
-	IfAbsent     // StatusExists where there is such a key; a swap still gives what is there
-	IfPresent    // StatusNotFound where there is none
+	IfAbsent     // else StatusExists; a swap then still returns the item
+	IfPresent    // else StatusNotFound
 )
 
 // Request is one operation under way. It has exactly one owner: Submit passes it to
 // the handler, Complete passes it back, and only the owner touches its fields or the
-// bytes they point to. Whoever makes it allocates it once and uses it again.
+// bytes they point to. The submitter allocates it once and reuses it.
 //
-// The outcome is set by the handler before it completes the request, and read by the submitter afterwards: Status, Value, and More, Need or Mark
-// where Status and Op give them a meaning.
+// The handler sets the outcome before it completes the request; the submitter reads it afterwards: Status, Value, and More, Need or Record
+// as far as Status and Op define them.
 type Request struct {
 	Op     Op
 	Status Status // outcome
 	If     If     // put, swap: the condition
-	More   bool   // outcome of a scan, OK: it ended for want of room, not at its limit or the last key
+	More   bool   // outcome of a scan, OK: it ended because Value was full, not at its limit or the last key
 
-	// Returning is the loop's: the request is in a mailbox on its way home. Nobody else reads or writes it.
+	// Returning marks a completed request in the mailbox of the loop that submitted it. Only package loop uses it.
 	Returning bool
 
 	// Key is read by the handler until it completes the request. 1 byte to the handler's limit.
 	Key []byte
 
-	// Value is input for put (all of it is kept). For get, scan and stats its capacity is
-	// the room for the answer: on OK the handler sets its length and fills it, on TooSmall
-	// it leaves it alone and sets Need.
+	// Value is the input of a put, which stores all of it. For get, scan and stats its capacity is
+	// the room for the answer: with OK the handler fills it and sets its length, with TooSmall
+	// it does not change it and sets Need.
 	Value []byte
 
-	Limit uint32 // scan, OpKeys: most items to return, ≥ 1; stats: StatsAll …; patch: the first byte that is replaced
-	Need  uint32 // outcome, TooSmall: the capacity in bytes that Value must have (a server's own guess of it while it looks for that room, before Submit)
-	Mark  uint32 // outcome of OpKeys, OK: the mark after the page's last key (Position.Next)
+	Limit  uint32 // scan, OpKeys: most items to return, ≥ 1; stats: StatsAll …; patch: the first byte that is replaced
+	Need   uint32 // outcome, TooSmall: the capacity in bytes that Value must have (before Submit: a server's guess of it, while it allocates that room)
+	Record uint32 // outcome of OpKeys, OK: the number of the record after the page's last key (Position.Next)
 
-	Work Work // the partition's
+	Work Work // state of the partition
 
-	Owner Completer // gets the request back; set by the submitter
-	Slot  uint64    // the submitter's own: which of its slots this is
+	Owner Completer // gets the completed request; set by the submitter
+	Slot  uint64    // number of the submitter's slot; only the submitter uses it
 
-	// Stages, set by the submitter, is where each owner marks what of its time has passed; nil: nobody does.
+	// Stages, set by the submitter, receives the times of the request's stages; nil: no times are taken.
 	Stages *Stages
 
-	// The rest belongs to whoever owns the request at the moment.
+	// The rest belongs to the present owner of the request.
 	Link *Request  // intrusive queues: mailbox, delivery, waiting lists
 	Home Completer // the owner to restore when a request has crossed to another loop
 }
 
-// Work is what a partition remembers of a request, from Submit until it completes the request. Only the partition reads or writes it; what its words mean
-// depends on the op, and is the partition's affair. It lies in the request so that a request that waits allocates nothing.
+// Work is a partition's state of a request, from Submit until it completes the request. Only the partition reads or writes it; the meaning of its words
+// depends on the op. It is part of the request so that a waiting request needs no allocation.
 type Work [5]uint32
 
-// What OpStats gives, by Limit. The native frame knows the first two, of which each client may ask.
+// What OpStats returns, selected by Limit. Clients of the native protocol can request the first two.
 const (
-	// StatsAll are the server's counters, as JSON.
+	// StatsAll selects the server's counters, as JSON.
 	StatsAll uint32 = iota
 
-	// StatsBrief are the number of items and the CPU time of the process, as JSON: a few hundred bytes, however many loops and
-	// partitions a server has.
+	// StatsBrief selects the number of items of each partition and the CPU time of the process, as JSON.
 	StatsBrief
 
-	// StatsInfo is the text of Redis's INFO; Key has one byte for each section.
+	// StatsInfo selects the text of Redis's INFO; Key has one byte for each section.
 	StatsInfo
 
-	// StatsClients is the text of Redis's CLIENT LIST, a line for each connection. Key is empty, or has the ids of those that are listed: 8 bytes
+	// StatsClients selects the text of Redis's CLIENT LIST, a line for each connection. Key is empty, or has the ids of the connections to list: 8 bytes
 	// each, little-endian.
 	StatsClients
 
-	// StatsKinds is how many there are.
+	// StatsKinds is the number of these values.
 	StatsKinds
 )
 
-// Answer ends a request, as far as its outcome goes, with an answer that lies elsewhere.
-func (r *Request) Answer(b []byte) {
+// SetAnswer ends a request, as far as its outcome goes, with an answer that lies elsewhere.
+func (r *Request) SetAnswer(b []byte) {
 	if len(b) > cap(r.Value) {
 		r.Status, r.Need = StatusTooSmall, uint32(len(b))
 		return
@@ -189,32 +188,32 @@ func (r *Request) Answer(b []byte) {
 	r.Status, r.Value = StatusOK, append(r.Value[:0], b...)
 }
 
-// Handler takes requests. Submit returns at once; every request completes exactly once,
+// Handler executes requests. Submit returns at once; every request completes exactly once,
 // also after the handler was closed, and never from inside Submit: the completion is
 // queued on the loop and delivered in its turn. Only the handler's loop may call it.
 type Handler interface{ Submit(r *Request) }
 
-// Batcher is a Handler that does better when it knows of several requests at once. Between Begin and End, which are called in the same step
-// of a turn, it may hold requests back; End submits them. Only the handler's loop may call it.
+// Batcher is a Handler that executes several requests together more cheaply. Between Begin and End, which are called in the same step
+// of a turn, it may delay requests; End submits them. Only the handler's loop may call it.
 type Batcher interface {
 	Begin()
 	End()
 }
 
-// Completer gets requests back. It is called from the turn of the loop that submitted the
+// Completer receives completed requests. It is called from the turn of the loop that submitted the
 // request, must not block, and may submit again.
 type Completer interface{ Complete(r *Request) }
 
-// Limits bound what one request may carry.
+// Limits bound the sizes of one request.
 type Limits struct {
 	MaxKeyBytes   int
 	MaxValueBytes int
 }
 
-// ScanRoom is the most room that a scan's answer is given: an item of the largest kind fits.
+// ScanRoom returns the most room for a scan's answer, in bytes: that of the largest item.
 func (l Limits) ScanRoom() int { return ItemHeaderBytes + l.MaxKeyBytes + l.MaxValueBytes }
 
-// Check says whether r is well formed and within the limits.
+// Check returns StatusOK if r is well formed and within the limits, else the reason.
 func (l Limits) Check(r *Request) Status {
 	switch r.Op {
 	case OpGet, OpDelete, OpPut:
@@ -253,10 +252,10 @@ func (l Limits) Check(r *Request) Status {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Hash places a key: CRC32C of its bytes (one instruction per 8 bytes on amd64 and arm64),
-// the same on every machine and in every version, since files and shard maps depend on it.
+// Hash returns the CRC32C of a key (one instruction per 8 bytes on amd64 and arm64). It is
+// the same on every machine and in every version, because files and shard maps depend on it.
 func Hash(key []byte) uint32 { return crc32.Checksum(key, castagnoli) }
 
-// Shard is the partition, 0 to n-1, that owns a key. It takes the hash's high bits
-// (multiply–shift), so that its low bits stay free for tables inside a partition.
+// Shard returns the number of the partition, 0 to n-1, that owns a key. It uses the hash's high bits
+// (multiply–shift), so that tables inside a partition can use the low bits.
 func Shard(key []byte, n int) int { return int(uint64(Hash(key)) * uint64(n) >> 32) }

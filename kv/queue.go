@@ -1,11 +1,11 @@
 package kv
 
-// Queue is a list of requests, oldest first, linked through their own Link field: it never allocates, and is
-// bounded by the requests that there are. A request is in one queue at a time, and belongs to it. The
+// Queue is a list of requests, oldest first, linked through their Link field. It never allocates, and its length is
+// bounded by the number of requests. A request is in one queue at a time, which then owns it. The
 // zero value is empty; a queue belongs to one goroutine.
 type Queue struct{ head, tail *Request }
 
-// Empty says whether there is nothing.
+// Empty reports whether the queue is empty.
 func (q *Queue) Empty() bool { return q.head == nil }
 
 // Push appends r.
@@ -19,7 +19,7 @@ func (q *Queue) Push(r *Request) {
 	q.tail = r
 }
 
-// PushFront puts r before all others.
+// PushFront inserts r before all others.
 func (q *Queue) PushFront(r *Request) {
 	r.Link = q.head
 	q.head = r
@@ -28,7 +28,7 @@ func (q *Queue) PushFront(r *Request) {
 	}
 }
 
-// Pop takes the oldest; nil when there is none.
+// Pop removes and returns the oldest request; nil if there is none.
 func (q *Queue) Pop() *Request {
 	r := q.head
 	if r == nil {
@@ -41,8 +41,8 @@ func (q *Queue) Pop() *Request {
 	return r
 }
 
-// Take empties the queue and returns what was in it.
-func (q *Queue) Take() Queue {
+// Detach empties the queue and returns its former content.
+func (q *Queue) Detach() Queue {
 	all := *q
 	*q = Queue{}
 	return all

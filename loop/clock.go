@@ -10,20 +10,20 @@ import (
 // base is the zero of every loop's clock.
 var base = time.Now()
 
-// Nanos is the monotonic clock of all loops, in ns. Any goroutine may call it.
+// Nanos returns the time by the monotonic clock of all loops, in ns. Any goroutine may call it.
 func Nanos() int64 { return int64(time.Since(base)) }
 
-// OfWall is the time that CLOCK_REALTIME had as wall, in ns: the kernel stamps what it receives by that clock. It is
-// for stamps of just now, since that clock may be set.
-func OfWall(wall int64) int64 {
+// FromWall converts a time by CLOCK_REALTIME, in ns, to a time by Nanos. The kernel stamps received bytes by CLOCK_REALTIME. Only recent
+// times convert correctly, because that clock may be set.
+func FromWall(wall int64) int64 {
 	now := time.Now()
 	return int64(now.Sub(base)) - (now.UnixNano() - wall)
 }
 
-// Monotonic is a time of Nanos as CLOCK_MONOTONIC has it: comparable between processes of one machine, within some 100 ns.
+// Monotonic converts a time by Nanos to CLOCK_MONOTONIC, which all processes of a machine share. The error is some 100 ns.
 func Monotonic(nanos int64) uint64 { return uint64(nanos + monotonicBase) }
 
-// monotonicBase is what CLOCK_MONOTONIC was at base: the best of several looks, each as good as it was quick.
+// monotonicBase is the value of CLOCK_MONOTONIC at base: of several readings, the one that took the shortest time.
 var monotonicBase = func() (at int64) {
 	best := int64(1 << 62)
 	for range 32 {
@@ -40,7 +40,7 @@ var monotonicBase = func() (at int64) {
 	return at
 }()
 
-// Mark ends a stage of a request now, where somebody wants to know. Only the owner of r may call it.
+// Mark ends a stage of a request now, if its stages are recorded. Only the owner of r may call it.
 func Mark(r *kv.Request, s kv.Stage) {
 	if r.Stages != nil {
 		r.Stages.Mark(s, Nanos())

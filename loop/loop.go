@@ -23,28 +23,28 @@ import (
 // Member is what lives on a loop: an endpoint, a connection, a partition, a load generator.
 // All of it is called from the loop's goroutine, and none of it waits.
 type Member interface {
-	// OnEvent gives a completion of its own, or a ready descriptor: the tag is the one that
-	// was given to SQE or Watch; res is the result (-errno) or the ready events.
+	// OnEvent handles a completion of the member's own entry, or a ready descriptor: tag is the one
+	// passed to SQE or Watch; res is the result (-errno) or the ready events.
 	OnEvent(tag uint64, res int32, flags uint32)
 
-	// Poll looks at what has neither ring nor descriptor and returns how much it found; 0 when
-	// there is nothing. It is called every turn.
+	// Poll checks event sources that have neither ring nor descriptor, and returns the number of
+	// events found. It is called in every turn.
 	Poll() int
 
-	// Stage puts the turn's work on the ring, or into one system call or doorbell. Its error
-	// ends the loop: it is for what leaves the member unable to go on at all.
+	// Stage puts the turn's work on the ring, or into one system call or doorbell. An error
+	// ends the loop, so it is only for failures after which the member cannot continue at all.
 	Stage() error
 
 	// Close begins to close, and is called again in each turn until it returns true: then all
-	// requests have completed and everything is freed.
+	// requests have completed and all resources are freed.
 	Close() bool
 }
 
-// Armer is a Member whose completions announce themselves only when that was asked for, as an RDMA completion
-// queue does.
+// Armer is a Member whose completions make an event only after a request for one, such as an RDMA completion
+// queue (ibv_req_notify_cq).
 type Armer interface {
-	// Arm asks for the announcement, and looks once more. It is called when the loop is about to sleep;
-	// with true there is something after all, and the loop turns again.
+	// Arm requests an event for the next completion, and then polls once more. It is called when the loop is about to sleep.
+	// true: there are completions already, so the loop does not sleep.
 	Arm() (bool, error)
 }
 
@@ -55,7 +55,7 @@ const (
 	tagBits = 56
 	tagMask = 1<<tagBits - 1
 
-	selfID     = 0 // the loop's own
+	selfID     = 0 // the loop itself
 	maxMembers = 256
 )
 
@@ -64,7 +64,7 @@ const (
 	selfWake   = iota // the eventfd that other loops write to
 	selfRing          // epoll: the ring is readable
 	selfSocks         // the second ring is readable
-	selfCancel        // a cancellation has ended, of no interest
+	selfCancel        // a cancellation has ended; ignored
 )
 
 // Sleep is the way in which a loop waits in the kernel.
@@ -75,10 +75,10 @@ const (
 	SleepEpoll              // epoll_wait; the disk's ring is one of its descriptors
 )
 
-// String is the way as it stands in logs.
+// String returns the name of the way in logs.
 func (s Sleep) String() string { return [...]string{"ring", "epoll"}[s] }
 
-// Wait is the wait policy: what a loop does when a turn found nothing.
+// Wait is the wait policy: what a loop does after a turn without work.
 type Wait uint8
 
 const (
@@ -89,10 +89,10 @@ const (
 
 var waitNames = [...]string{"block", "spin", "hybrid"}
 
-// String is the policy as it stands in the wait column.
+// String returns the policy's name in the column wait.
 func (w Wait) String() string { return waitNames[w] }
 
-// ParseWait reads a wait policy's name.
+// ParseWait parses a wait policy's name.
 func ParseWait(s string) (Wait, error) {
 	w, err := names.Parse[Wait](s, waitNames[:])
 	if err != nil {
@@ -101,7 +101,7 @@ func ParseWait(s string) (Wait, error) {
 	return w, nil
 }
 
-// Options say how a loop waits and where it runs. The zero value blocks, sleeps in a ring, and
+// Options are the options of a loop: how it waits, and where it runs. The zero value blocks, sleeps in a ring, and
 // runs on any CPU.
 type Options struct {
 	Name        string
@@ -110,13 +110,13 @@ type Options struct {
 	SpinMax     time.Duration // WaitHybrid: how long to spin before sleeping; 0 means 50 µs
 	Ring        bool          // SleepEpoll: open a ring too, for the disk. SleepRing always has one.
 	RingEntries int           // submission entries; 0 means 1024
-	CoopTaskrun bool          // SleepRing: COOP_TASKRUN instead of DEFER_TASKRUN (SleepEpoll always has it)
-	SQPoll      bool          // a thread of the kernel submits what is on the ring: it takes a CPU
-	SocketRing  bool          // SleepRing: a second ring for sockets (SocketSQE), so that sharing one can be told apart
-	CPUs        []int         // pin the thread to these; empty: leave it alone
+	CoopTaskrun bool          // SleepRing: COOP_TASKRUN instead of DEFER_TASKRUN (SleepEpoll always uses it)
+	SQPoll      bool          // a kernel thread submits the ring's entries: it uses a CPU
+	SocketRing  bool          // SleepRing: a second ring for sockets (SocketSQE), to measure the effect of sharing one
+	CPUs        []int         // pin the thread to these; empty: do not pin
 }
 
-// Stats are what a loop has counted since it started. Members add to Syscalls and Copied as they go; what else they count is theirs.
+// Stats are a loop's counters since it started. Members add to Syscalls and Copied; their other counters are their own.
 type Stats struct {
 	Turns      uint64 // turns of the loop
 	EmptyTurns uint64 // turns that found nothing
@@ -129,15 +129,15 @@ type Stats struct {
 	Mail       uint64 // requests that arrived from other loops, and replies that came back
 	Delivered  uint64 // completions delivered
 	Copied     uint64 // bytes copied by the CPU in user space on the data path
-	Overflows  uint64 // times that completions waited outside of a queue that was full
+	Overflows  uint64 // times that completions waited outside a full completion queue
 }
 
-// fields are all of them, for Add and Sub.
+// fields returns pointers to all counters, for Add and Sub.
 func (s *Stats) fields() [12]*uint64 {
 	return [...]*uint64{&s.Turns, &s.EmptyTurns, &s.Sleeps, &s.Wakes, &s.Syscalls, &s.Enters, &s.SQEs, &s.CQEs, &s.Mail, &s.Delivered, &s.Copied, &s.Overflows}
 }
 
-// Add sums counters of several loops.
+// Add adds the counters of another loop.
 func (s *Stats) Add(o Stats) {
 	from := o.fields()
 	for i, to := range s.fields() {
@@ -145,7 +145,7 @@ func (s *Stats) Add(o Stats) {
 	}
 }
 
-// Sub is what was counted since o.
+// Sub returns the increase since o, an earlier value of the same counters.
 func (s Stats) Sub(o Stats) Stats {
 	from := o.fields()
 	for i, to := range s.fields() {
@@ -157,7 +157,7 @@ func (s Stats) Sub(o Stats) Stats {
 // ErrStopped is returned by calls on a loop that has ended.
 var ErrStopped = errors.New("loop: stopped")
 
-// Loop is one thread's event loop. Methods are for its own goroutine, unless they say otherwise.
+// Loop is the event loop of one thread. Only its own goroutine may call its methods, unless their comment states otherwise.
 type Loop struct {
 	o       Options
 	members [maxMembers]Member
@@ -167,47 +167,47 @@ type Loop struct {
 	values  map[any]any
 	closing []closing // members that have not finished closing
 
-	ring    *ring.Ring // nil without one
-	socks   *ring.Ring // of SocketSQE: ring, or one of its own
-	epfd    int        // -1 without one
-	wakefd  int        // eventfd, edge-triggered: never read
-	watched int        // descriptors of members in the epoll set
-	rare    int        // those of them that seldom have news
-	looked  int64      // when the epoll set was last looked at
+	ring      *ring.Ring // nil without one
+	socks     *ring.Ring // for SocketSQE: the same as ring, or a second one
+	epfd      int        // -1 without one
+	wakefd    int        // eventfd, edge-triggered: never read
+	watched   int        // descriptors of members in the epoll set
+	rare      int        // of these, those that seldom become ready (WatchRarely)
+	epolledAt int64      // last call of epoll_wait
 
-	ready    int        // events that epoll_wait returned and reap has not given out
+	ready    int        // events that epoll_wait returned and reap has not handled
 	failed   error      // the loop cannot be woken any more
-	finished kv.Queue   // completed requests, given to their owners in the deliver step
+	finished kv.Queue   // completed requests; the deliver step passes them to their owners
 	local    kv.Handler // the partition of this loop, for requests in the mailbox
-	batch    kv.Batcher // the same; nil: it is none
+	batch    kv.Batcher // local, if it is a Batcher; else nil
 	relay    relay
 
-	now      int64 // monotonic ns since base, read once a turn
-	parked   int64 // ns for which the loop has been parked, in all
-	deadline int64 // sleep no longer than until then
-	waitFor  int   // SleepRing: completions that end the sleep; 0 means one
-	busyAt   int64 // last time a turn found something
-	yielded  int64 // last time the P was handed to the scheduler
-	told     bool  // the scheduler was told of a system call since then
-	spinMax  int64
+	now         int64 // monotonic ns since base, read once a turn
+	parked      int64 // total time parked, in ns
+	deadline    int64 // latest time at which a sleep ends
+	waitFor     int   // SleepRing: completions that end the sleep; 0 means one
+	busyAt      int64 // last time a turn found something
+	yielded     int64 // last time the P was handed to the scheduler
+	madeSyscall bool  // a system call through the scheduler was made since then
+	spinMax     int64
 
 	Stats Stats
 
-	again      bool // a member has work for the next turn that no descriptor will announce
+	again      bool // a member has work for the next turn without an event (Again)
 	unfinished bool // again, at the end of this turn
 
-	nap     *nap // to be taken at the end of this turn; nil: none
-	parking parking
+	nextPark *parkRequest // a park request for the end of this turn; nil: none
+	parking  parking
 
 	box      mailbox
-	sleeping atomic.Bool  // written by the loop before and after it sleeps; senders take it to false and wake it
+	sleeping atomic.Bool  // written by the loop before and after it sleeps; a sender that sets it to false wakes the loop
 	wakers   atomic.Int32 // senders about to write to wakefd; shut waits for them
 	stop     atomic.Bool  // written by Stop, read by the loop each turn
 	todo     struct {
-		some atomic.Bool // written by Do under mu, read by the loop each turn
-		mu   sync.Mutex
-		f    []func()
-		gone bool // the loop has ended: no more functions
+		pending atomic.Bool // f is not empty: written by Do under mu, read by the loop each turn
+		mu      sync.Mutex
+		f       []func() // mu
+		ended   bool     // mu; the loop has ended: no more functions
 	}
 	done chan struct{}
 	err  error // why the loop ended; valid after done is closed
@@ -223,8 +223,8 @@ type closing struct {
 }
 
 // Start makes the loop's thread with its ring and epoll set, runs setup on it (which adds the
-// members), and begins to turn. It returns when setup is done. The caller owns the loop and
-// must Stop it, unless Start returns an error.
+// members), and begins the turns. It returns when setup is done. The caller owns the loop and
+// must call Stop, unless Start returns an error.
 func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
 	if o.RingEntries == 0 {
 		o.RingEntries = 1024
@@ -235,7 +235,7 @@ func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
 	l := &Loop{o: o, epfd: -1, wakefd: -1, deadline: math.MaxInt64, spinMax: int64(o.SpinMax), done: make(chan struct{})}
 	l.relay.home = l
 	ready := make(chan error)
-	rouse()
+	startTimer()
 	go l.run(setup, ready)
 	if err := <-ready; err != nil {
 		<-l.done
@@ -246,12 +246,12 @@ func Start(o Options, setup func(l *Loop) error) (*Loop, error) {
 
 func (l *Loop) run(setup func(*Loop) error, ready chan<- error) {
 	runtime.LockOSThread()
-	// Not unlocked when pinned: the thread ends with the goroutine and takes its CPU mask along.
+	// Not unlocked if pinned: then the thread, with its CPU mask, ends with the goroutine.
 	if len(l.o.CPUs) == 0 {
 		defer runtime.UnlockOSThread()
 	}
 	defer close(l.done)
-	defer unrouse()
+	defer stopTimer()
 	err := l.open()
 	if err == nil && setup != nil {
 		err = setup(l)
@@ -311,9 +311,9 @@ func (l *Loop) open() (err error) {
 	return l.watch(l.wakefd, unix.EPOLLIN|sys.EPOLLET, selfWake)
 }
 
-// shut frees what open made; the members are closed already or were never started.
+// shut frees the resources of open. The members are closed already, or were never started.
 func (l *Loop) shut() {
-	for _, id := range l.order { // only after an error: a clean end closed them all
+	for _, id := range l.order { // only after an error: an orderly end has closed them all
 		for range 1000 {
 			if l.members[id].Close() {
 				break
@@ -321,7 +321,7 @@ func (l *Loop) shut() {
 		}
 	}
 	l.todo.mu.Lock()
-	l.todo.gone = true
+	l.todo.ended = true
 	rest := l.todo.f
 	l.todo.f = nil
 	l.todo.mu.Unlock()
@@ -331,11 +331,11 @@ func (l *Loop) shut() {
 	for _, c := range l.closing {
 		close(c.done)
 	}
-	// From here on a push is refused, and its sender completes the request itself. What is still
-	// in the box belongs to nobody who waits: an orderly stop closes endpoints first.
+	// From here on push returns false, and the sender completes the request itself. No one waits for requests
+	// that are still in the mailbox: an orderly stop closes endpoints first.
 	l.box.close()
 	l.sleeping.Store(false)
-	for l.wakers.Load() != 0 { // a sender between its look at sleeping and its write: nanoseconds
+	for l.wakers.Load() != 0 { // a sender is between its read of sleeping and its write: for nanoseconds
 		runtime.Gosched()
 	}
 	if l.socks != nil && l.socks != l.ring {

@@ -345,7 +345,7 @@ func TestRouterFindsEveryKeyAndMergesScans(t *testing.T) {
 			}
 			r := do(&kv.Request{Op: kv.OpScan, Key: key(50), Limit: 100, Value: make([]byte, 0, 1<<16)})
 			checkRun(t, r.Value, 50, 100)
-			// Room for ten items: the answer is a prefix, with no gap, and says that there is more.
+			// Room for ten items: the answer is a prefix without a gap, with More set.
 			r = do(&kv.Request{Op: kv.OpScan, Key: key(0), Limit: 100, Value: make([]byte, 0, 10*(kv.ItemHeaderBytes+8))})
 			if !r.More {
 				t.Fatal("a scan that ran out of room did not say so")
@@ -437,15 +437,15 @@ func TestDoAfterStopIsRefused(t *testing.T) {
 	}
 }
 
-// later is a member that wants to be woken at a time.
-type later struct {
+// sleeper is a member that needs a turn at a certain time.
+type sleeper struct {
 	bare
 	l    *Loop
 	at   int64
 	when chan int64
 }
 
-func (w *later) Stage() error {
+func (w *sleeper) Stage() error {
 	if w.at == 0 {
 		return nil
 	}
@@ -464,7 +464,7 @@ func TestWakeAtEndsTheSleep(t *testing.T) {
 			if kind == SleepRing {
 				testenv.Uring(t)
 			}
-			w := &later{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
+			w := &sleeper{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
 			at := w.at
 			l, err := Start(Options{Sleep: kind}, func(l *Loop) error { w.l = l; _, err := l.Add(w); return err })
 			if err != nil {

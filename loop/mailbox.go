@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mailbox is a stack of requests that any loop pushes onto and only its owner takes, whole
-// (Treiber 1986; there is no pop of one, so no ABA). Requests are linked through their own
-// Link field: it never allocates, and it is bounded by the number of requests there are.
+// mailbox is a stack of requests. Any loop pushes onto it; only its own loop detaches all requests at once
+// (Treiber 1986; no single request is popped, so there is no ABA problem). Requests are linked through their
+// Link field: it never allocates, and its length is bounded by the number of requests.
 type mailbox struct {
 	head atomic.Pointer[kv.Request] // written by all loops
 }
 
-// boxClosed marks a mailbox that takes no more.
+// boxClosed is the head of a closed mailbox.
 var boxClosed = new(kv.Request)
 
-// push reports false when the box is closed; then the sender still owns r.
+// push adds r. It returns false if the mailbox is closed: then the sender still owns r.
 func (b *mailbox) push(r *kv.Request) bool {
 	for {
 		h := b.head.Load()
@@ -34,8 +34,8 @@ func (b *mailbox) push(r *kv.Request) bool {
 
 func (b *mailbox) empty() bool { return b.head.Load() == nil }
 
-// take empties the box and returns its requests linked oldest first. Only its loop may call it.
-func (b *mailbox) take() *kv.Request {
+// detach empties the mailbox and returns its requests, linked oldest first. Only its loop may call it.
+func (b *mailbox) detach() *kv.Request {
 	if b.head.Load() == nil {
 		return nil
 	}
@@ -50,9 +50,9 @@ func (b *mailbox) take() *kv.Request {
 
 func (b *mailbox) close() { b.head.Store(boxClosed) }
 
-// Push hands a request to another loop: to its partition, or, when it is on its way back, to the
-// owner that it has there. Any goroutine may call it; handing over is the sender's last use. It
-// reports false when that loop has ended: then the sender still owns r.
+// Push passes a request to another loop: to its partition, or, if the request is completed (Returning), to its
+// owner there. Any goroutine may call it; afterwards the sender must not use r. It
+// returns false if that loop has ended: then the sender still owns r.
 func (l *Loop) Push(r *kv.Request) bool {
 	if !l.box.push(r) {
 		return false
@@ -61,7 +61,7 @@ func (l *Loop) Push(r *kv.Request) bool {
 	return true
 }
 
-// wake ends the loop's sleep, if it sleeps: a wake-up costs 22–34 µs, a look at a flag nothing.
+// wake ends the loop's sleep, if it sleeps, and reports whether it made a system call. A wake-up costs 22–34 µs, reading the flag nothing.
 func (l *Loop) wake() bool {
 	if !l.sleeping.Load() {
 		return false
@@ -75,23 +75,23 @@ func (l *Loop) wake() bool {
 	return true
 }
 
-// one is what is written to an eventfd. On the stack it would be allocated for each write under the race detector.
+// one is the value written to an eventfd. As a local variable it would be allocated for each write under the race detector.
 var one = binary.NativeEndian.AppendUint64(nil, 1)
 
-// relay brings a request back to the loop that it came from.
+// relay is the owner of a request while another loop has it. It returns the completed request to its home loop.
 type relay struct{ home *Loop }
 
-// Complete runs on the loop of the partition that handled r.
+// Complete implements kv.Completer. It runs on the loop of the partition that executed r.
 func (y *relay) Complete(r *kv.Request) {
 	r.Owner, r.Home = r.Home, nil
 	r.Returning = true
-	y.home.Push(r) // refused only when its home has ended, and then nobody waits for it
+	y.home.Push(r) // fails only if the home loop has ended, and then no one waits for r
 }
 
-// mail gives what other loops handed over to the partition, or back to its owner.
-func (l *Loop) mail() int {
+// emptyMailbox passes the mailbox's new requests to the partition and its completed ones to their owners. It returns their number.
+func (l *Loop) emptyMailbox() int {
 	n := 0
-	r := l.box.take()
+	r := l.box.detach()
 	if r == nil {
 		return 0
 	}

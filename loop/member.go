@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Add gives the loop a member; what the member needs of the kernel it asks for with its ID.
-// A loop holds at most 255. From setup, or a function given to Do.
+// Add adds a member to the loop. The member's entries and descriptors carry its ID. A loop has at most 255 members.
+// It is called from setup, or from a function passed to Do.
 func (l *Loop) Add(m Member) (MemberID, error) {
 	for id := MemberID(1); id != 0; id++ {
 		if l.members[id] == nil {
@@ -26,8 +26,8 @@ func (l *Loop) Add(m Member) (MemberID, error) {
 	return 0, fmt.Errorf("loop %s: has %d members already", l.o.Name, len(l.order))
 }
 
-// Shared gives the member that was made for key, or makes it: one driver for all connections of a transport
-// on this loop, so that a turn costs the same with many connections as with one. make adds it.
+// Shared returns the member for key, or calls make, which makes and adds it. So all connections of a transport
+// on this loop have one member, and a turn costs the same with many connections as with one.
 func (l *Loop) Shared(key any, make func() (Member, error)) (Member, error) {
 	if m := l.shared[key]; m != nil {
 		return m, nil
@@ -43,8 +43,8 @@ func (l *Loop) Shared(key any, make func() (Member, error)) (Member, error) {
 	return m, nil
 }
 
-// Value returns what the loop keeps under key; where it keeps nothing yet, it keeps what make returns. For what several members share, and what
-// outlives them.
+// Value returns the loop's value for key. If there is none, it stores the result of make. Such values are shared by several members, and
+// outlive them.
 func (l *Loop) Value(key any, make func() any) any {
 	if v, ok := l.values[key]; ok {
 		return v
@@ -57,7 +57,7 @@ func (l *Loop) Value(key any, make func() any) any {
 	return v
 }
 
-// SetLocal names the handler that requests from other loops' mailboxes go to: the loop's partition.
+// SetLocal sets the handler of requests from other loops: the loop's partition.
 func (l *Loop) SetLocal(h kv.Handler) {
 	l.local = h
 	l.batch, _ = h.(kv.Batcher)
@@ -81,29 +81,29 @@ func (l *Loop) remove(id MemberID) {
 	}
 }
 
-// SQE gives the next entry of the loop's ring, whose completion goes to the member's OnEvent with
-// tag (56 bits). It is submitted at the end of the turn. nil when the ring takes no more now:
-// keep the work, and stage it in the next turn.
+// SQE returns the next entry of the loop's ring. Its completion goes to the member's OnEvent with
+// tag (56 bits). It is submitted at the end of the turn. nil: the ring is full; the member keeps the work
+// and stages it in the next turn.
 func (l *Loop) SQE(id MemberID, tag uint64) *ring.SQE {
 	return l.ring.Next(uint64(id)<<tagBits | tag&tagMask)
 }
 
-// SocketSQE is SQE on the ring for sockets: the loop's one ring, or with Options.SocketRing the second.
+// SocketSQE is SQE for the ring for sockets: the loop's only ring, or with Options.SocketRing the second.
 func (l *Loop) SocketSQE(id MemberID, tag uint64) *ring.SQE {
 	return l.socks.Next(uint64(id)<<tagBits | tag&tagMask)
 }
 
-// Sockets is the ring that SocketSQE fills; nil where there is none.
+// Sockets returns the ring of SocketSQE; nil if there is none.
 func (l *Loop) Sockets() *ring.Ring { return l.socks }
 
-// UserData is the value that names a member's request to the kernel, for SQE.Cancel.
+// UserData returns the user_data of a member's entry, for SQE.Cancel.
 func UserData(id MemberID, tag uint64) uint64 { return uint64(id)<<tagBits | tag&tagMask }
 
-// Ring is the loop's ring, for registering memory and files; nil without one.
+// Ring returns the loop's ring, to register memory and files; nil if there is none.
 func (l *Loop) Ring() *ring.Ring { return l.ring }
 
-// Watch reports a descriptor's readiness to the member, edge-triggered: after an event the member
-// reads or writes until it would block. Both kinds of loop have it.
+// Watch makes OnEvent report a descriptor's readiness, edge-triggered: after an event the member
+// must read or write until the call would block. Both kinds of loop support it.
 func (l *Loop) Watch(id MemberID, fd int, events uint32, tag uint64) error {
 	if err := l.watch(fd, events|sys.EPOLLET, uint64(id)<<tagBits|tag&tagMask); err != nil {
 		return err
@@ -129,8 +129,8 @@ func (l *Loop) watch(fd int, events uint32, user uint64) error {
 	return nil
 }
 
-// Change has a Watch announce other events. Those that are ready already are announced again. Only for loops that sleep in epoll.
-func (l *Loop) Change(id MemberID, fd int, events uint32, tag uint64) error {
+// ChangeWatch changes the events of a Watch. Events that are ready already are reported again. Only for loops that sleep in epoll.
+func (l *Loop) ChangeWatch(id MemberID, fd int, events uint32, tag uint64) error {
 	ev := sys.EpollEvent(events|sys.EPOLLET, uint64(id)<<tagBits|tag&tagMask)
 	l.Stats.Syscalls++
 	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
@@ -139,8 +139,8 @@ func (l *Loop) Change(id MemberID, fd int, events uint32, tag uint64) error {
 	return nil
 }
 
-// Rewatch goes on with a Watch after an event that had these flags: in a ring the kernel ends a multishot poll now and
-// then, always when the event came from another ring.
+// Rewatch renews a Watch after an event with these flags, if necessary: in a ring the kernel sometimes ends a multishot poll,
+// and always if the event came from another ring.
 func (l *Loop) Rewatch(id MemberID, fd int, events uint32, tag uint64, flags uint32) error {
 	if l.epfd >= 0 || flags&ring.CQEFMore != 0 {
 		return nil
@@ -148,8 +148,8 @@ func (l *Loop) Rewatch(id MemberID, fd int, events uint32, tag uint64, flags uin
 	return l.watch(fd, events, uint64(id)<<tagBits|tag&tagMask)
 }
 
-// WatchRarely is Watch for a descriptor that seldom has news, such as a socket that only tells that the peer has
-// gone: a loop that spins looks at it every rareNs. Its end is UnwatchRarely.
+// WatchRarely is Watch for a descriptor that seldom becomes ready, such as a socket that only reports the
+// peer's end: a spinning loop checks it every rareNs. UnwatchRarely ends it.
 func (l *Loop) WatchRarely(id MemberID, fd int, events uint32, tag uint64) error {
 	err := l.Watch(id, fd, events, tag)
 	if err == nil {
@@ -164,10 +164,10 @@ func (l *Loop) UnwatchRarely(id MemberID, fd int, tag uint64) {
 	l.Unwatch(id, fd, tag)
 }
 
-// rareNs is how often a spinning loop looks at its rarely watched descriptors.
+// rareNs is the period, in ns, in which a spinning loop checks its rarely watched descriptors.
 const rareNs = 1_000_000
 
-// Unwatch ends a Watch. Events that are on their way may still come.
+// Unwatch ends a Watch. Events that have already occurred may still be reported.
 func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
 	l.watched--
 	if l.epfd < 0 {
@@ -180,16 +180,16 @@ func (l *Loop) Unwatch(id MemberID, fd int, tag uint64) {
 	l.Stats.Syscalls++
 }
 
-// Again says that the member has work for the next turn that no completion or descriptor will
-// announce: the loop does not sleep at the end of this turn.
+// Again prevents the loop from sleeping at the end of this turn. A member calls it if it has work for the next turn
+// for which no event will come.
 func (l *Loop) Again() { l.again = true }
 
-// WakeAt asks the loop not to sleep past t (as Nanos counts). It holds for one turn: a member
-// that still needs it says it again in the next Stage.
+// WakeAt limits the sleep at the end of this turn to t (by Nanos). A member
+// that still needs the limit calls it again in the next Stage.
 func (l *Loop) WakeAt(t int64) { l.deadline = min(l.deadline, t) }
 
-// WaitFor asks a loop that sleeps in its ring to sleep until n completions of whatever kind are there, or until t (as
-// Nanos counts). It holds for one turn. A loop that sleeps in epoll wakes for one.
+// WaitFor makes a loop that sleeps in its ring sleep until n completions of any kind have come, or until t (by
+// Nanos), at the end of this turn. A loop that sleeps in epoll wakes for one completion.
 func (l *Loop) WaitFor(n int, t int64) {
 	if l.epfd < 0 && n > 1 {
 		l.waitFor = max(l.waitFor, n)
@@ -197,39 +197,38 @@ func (l *Loop) WaitFor(n int, t int64) {
 	}
 }
 
-// Wake ends the loop's sleep, if it sleeps. Any goroutine may call it, also when the loop has ended. It is for members that
-// hear from other threads: what they are told is there before the call, and their Arm looks at it. It says whether it had to
-// make a system call.
+// Wake ends the loop's sleep, if it sleeps, and reports whether it made a system call. Any goroutine may call it, even after the loop has ended.
+// It is for members that get data from other threads: the thread stores the data before the call, and the member's Arm checks for it.
 func (l *Loop) Wake() bool { return l.wake() }
 
-// Sleep is the way in which the loop waits in the kernel.
+// Sleep returns the way in which the loop waits in the kernel.
 func (l *Loop) Sleep() Sleep { return l.o.Sleep }
 
-// Now is the time at which this turn began, as Nanos counts.
+// Now returns the time at which this turn began, by Nanos.
 func (l *Loop) Now() int64 { return l.now }
 
-// Spins says whether the loop polls for a while, or for ever, before it sleeps.
+// Spins reports whether the loop polls for a time, or for ever, before it sleeps.
 func (l *Loop) Spins() bool { return l.o.Wait != WaitBlock }
 
-// Name is the name given in Options.
+// Name returns the name from Options.
 func (l *Loop) Name() string { return l.o.Name }
 
-// Do runs f on the loop's goroutine, in one of its next turns, which on a parked loop come after Resume. Any goroutine may call it. It
-// reports false, and f never runs, when the loop has ended. Not for the data path: it allocates and locks.
+// Do runs f on the loop's goroutine, in one of its next turns; on a parked loop, after Resume. Any goroutine may call it. If the loop
+// has ended, it returns false, and f never runs. Not for the data path: it allocates and locks.
 func (l *Loop) Do(f func()) bool {
 	l.todo.mu.Lock()
-	if l.todo.gone {
+	if l.todo.ended {
 		l.todo.mu.Unlock()
 		return false
 	}
 	l.todo.f = append(l.todo.f, f)
-	l.todo.some.Store(true)
+	l.todo.pending.Store(true)
 	l.todo.mu.Unlock()
 	l.wake()
 	return true
 }
 
-// Call is Do that waits until f has run: on a parked loop until after Resume. Not from the loop's own goroutine.
+// Call is Do, and waits until f has run; on a parked loop, until after Resume. The loop's own goroutine must not call it.
 func (l *Loop) Call(f func()) error {
 	done := make(chan struct{})
 	if !l.Do(func() { f(); close(done) }) {
@@ -247,7 +246,7 @@ func (l *Loop) Call(f func()) error {
 	return nil
 }
 
-// Snapshot returns what the loop has counted.
+// Snapshot returns the loop's counters.
 func (l *Loop) Snapshot() Stats {
 	s := l.Stats
 	if l.ring != nil {
@@ -263,8 +262,8 @@ func (l *Loop) Snapshot() Stats {
 	return s
 }
 
-// Remove closes a member and waits until it has: from any goroutine but the loop's own. A member that is
-// gone already is no mistake.
+// Remove closes a member and waits until it is closed. If the loop does not have the member any more, it does nothing. Any goroutine except
+// the loop's may call it.
 func (l *Loop) Remove(m Member) {
 	done := make(chan struct{})
 	if !l.Do(func() {
@@ -281,8 +280,8 @@ func (l *Loop) Remove(m Member) {
 	<-done
 }
 
-// Stop closes all members, the youngest first, ends the loop and waits for it. A parked loop is resumed first. Any other goroutine
-// may call it, more than once. It returns why the loop ended, if it ended by itself.
+// Stop closes all members, the youngest first, ends the loop and waits for it. It resumes a parked loop first. Any other goroutine
+// may call it, more than once. If the loop has failed before, it returns the reason.
 func (l *Loop) Stop() error {
 	l.stop.Store(true)
 	l.Resume()
@@ -291,5 +290,5 @@ func (l *Loop) Stop() error {
 	return l.err
 }
 
-// Done is closed when the loop has ended.
+// Done returns a channel that is closed when the loop has ended.
 func (l *Loop) Done() <-chan struct{} { return l.done }

@@ -10,27 +10,27 @@ import (
 // ErrParked is returned by Park if the loop is already parked, or is being parked.
 var ErrParked = errors.New("loop: parked already")
 
-// Busier is a Member with work that goes on between requests, or after them. A Group parks only when none of its members is busy.
+// Busier is a Member with work between requests, or after them. A Group parks only if none of its members is busy.
 type Busier interface {
-	// Busy names the work under way, for an error; "" if there is none. It is called on the member's loop at the end of a turn, and may start
-	// work that must be done before parking, such as write-back of cached pages. It is called again until it returns "" or Park gives up.
+	// Busy names the work under way, for an error; "": there is none. It is called on the member's loop at the end of a turn, and may start
+	// work that must be done before parking, such as write-back of cached pages. It is called again until it returns "", or Park fails.
 	Busy() string
 }
 
-// nap is one period in which a loop is parked.
-type nap struct {
-	last   func()
-	quiet  bool          // park only if no member is busy
-	settle chan struct{} // closed by the loop just before it sleeps, or when it refuses to park
-	resume chan struct{} // closed by Resume
-	busy   string        // the work because of which the loop refused; read after settle is closed
-	err    error         // likewise
+// parkRequest is one call of Park: its parameters and its result. It ends with Resume.
+type parkRequest struct {
+	last    func()
+	quiet   bool          // park only if no member is busy
+	decided chan struct{} // closed by the loop just before it sleeps, or if it does not park
+	resume  chan struct{} // closed by Resume
+	busy    string        // the work because of which the loop did not park; read after decided is closed
+	err     error         // likewise
 }
 
 // parking is the state that Park and Resume share.
 type parking struct {
-	mu  sync.Mutex
-	nap *nap // mu; nil: the loop is not parked and is not being parked
+	mu      sync.Mutex
+	current *parkRequest // mu; nil: the loop is not parked and is not being parked
 }
 
 // Park stops the loop's turns until Resume, under every wait policy. The goroutine is locked to its thread and waits on a channel, so the thread sleeps on a
@@ -44,77 +44,77 @@ func (l *Loop) Park(last func()) error {
 	return err
 }
 
-// park is Park. With quiet it refuses to park a loop that has work, and returns that work.
+// park is Park. With quiet it does not park a loop that has work, and returns that work.
 func (l *Loop) park(last func(), quiet bool) (busy string, err error) {
-	n := &nap{last: last, quiet: quiet, settle: make(chan struct{}), resume: make(chan struct{})}
+	n := &parkRequest{last: last, quiet: quiet, decided: make(chan struct{}), resume: make(chan struct{})}
 	l.parking.mu.Lock()
-	if l.parking.nap != nil {
+	if l.parking.current != nil {
 		l.parking.mu.Unlock()
 		return "", ErrParked
 	}
-	l.parking.nap = n
+	l.parking.current = n
 	l.parking.mu.Unlock()
-	if !l.Do(func() { l.nap = n }) {
-		l.forget(n)
+	if !l.Do(func() { l.nextPark = n }) {
+		l.clearParking(n)
 		return "", ErrStopped
 	}
 	select {
-	case <-n.settle:
+	case <-n.decided:
 		return n.busy, n.err
 	case <-l.done:
-		l.forget(n)
+		l.clearParking(n)
 		return "", ErrStopped
 	}
 }
 
-// forget clears the nap n, so that Park may be called again.
-func (l *Loop) forget(n *nap) {
+// clearParking removes n, so that Park may be called again.
+func (l *Loop) clearParking(n *parkRequest) {
 	l.parking.mu.Lock()
 	defer l.parking.mu.Unlock()
-	if l.parking.nap == n {
-		l.parking.nap = nil
+	if l.parking.current == n {
+		l.parking.current = nil
 	}
 }
 
-// Resume ends a Park: the loop goes on with its next turn. Resume does not wait for that turn. Any goroutine may call it. On a loop that is not parked it does nothing.
+// Resume ends a Park: the loop continues with its next turn. Resume does not wait for that turn. Any goroutine may call it. On a loop that is not parked it does nothing.
 func (l *Loop) Resume() {
 	l.parking.mu.Lock()
-	n := l.parking.nap
-	l.parking.nap = nil
+	n := l.parking.current
+	l.parking.current = nil
 	l.parking.mu.Unlock()
 	if n != nil {
 		close(n.resume)
 	}
 }
 
-// rest parks the loop at the end of a turn, after the turn's entries have been submitted.
-func (l *Loop) rest() {
-	n := l.nap
-	l.nap = nil
+// waitParked parks the loop at the end of a turn, after the turn's entries have been submitted.
+func (l *Loop) waitParked() {
+	n := l.nextPark
+	l.nextPark = nil
 	if l.stop.Load() { // Stop sets this, then resumes, then waits
 		n.err = ErrStopped
 	} else if n.quiet {
-		n.busy = l.work()
+		n.busy = l.unfinishedWork()
 	}
 	if n.err != nil || n.busy != "" {
-		l.forget(n)
-		close(n.settle)
+		l.clearParking(n)
+		close(n.decided)
 		return
 	}
 	if n.last != nil {
 		n.last()
 	}
-	unrouse() // this loop's thread makes no system call that the scheduler knows of
+	stopTimer() // this thread is in no system call that stops garbage collection
 	since := Nanos()
-	close(n.settle)
+	close(n.decided)
 	<-n.resume
 	l.parked += Nanos() - since
-	rouse()
+	startTimer()
 	l.busyAt = Nanos()
 }
 
-// work names work that the loop still has; "": none.
-func (l *Loop) work() string {
+// unfinishedWork names work that the loop still has; "": there is none.
+func (l *Loop) unfinishedWork() string {
 	switch {
 	case !l.finished.Empty():
 		return "completed requests wait for their owners"
@@ -137,25 +137,25 @@ func (l *Loop) work() string {
 	return ""
 }
 
-// Awake is Now less the time for which the loop was parked. Deadlines for peers use it, because a parked loop receives nothing.
-func (l *Loop) Awake() int64 { return l.now - l.parked }
+// AwakeNow returns Now less the total time parked. Deadlines for peers use it, because a parked loop receives nothing.
+func (l *Loop) AwakeNow() int64 { return l.now - l.parked }
 
-// WakeAwake is WakeAt for a time by Awake.
-func (l *Loop) WakeAwake(t int64) { l.WakeAt(t + l.parked) }
+// WakeAtAwake is WakeAt for a time by AwakeNow.
+func (l *Loop) WakeAtAwake(t int64) { l.WakeAt(t + l.parked) }
 
-// parkAgain is the first pause before busy members are checked again: short compared with a slice, long compared with a turn. It doubles up to parkAgainMax,
-// because each check takes a turn of CPU time.
+// parkRetry is the first pause before busy members are checked again: short compared with a slice, long compared with a turn. It doubles up to parkRetryMax,
+// because each check costs the CPU time of a turn.
 const (
-	parkAgain    = 100 * time.Microsecond
-	parkAgainMax = 2 * time.Millisecond
+	parkRetry    = 100 * time.Microsecond
+	parkRetryMax = 2 * time.Millisecond
 )
 
-// ParkAll parks the loops in this order once none of their members is busy. After wait it gives up: it returns an error that names a busy loop and its work, and leaves
+// ParkAll parks the loops in this order as soon as none of their members is busy. After wait it returns an error that names a busy loop and its work, and leaves
 // all loops awake. last, which may be nil, runs on each loop's goroutine just before the loop sleeps. It runs again after a failed attempt, and the last run counts.
-// The caller must not send new work to the loops meanwhile: late work waits until ResumeAll. Any goroutine but a loop's own may call it.
+// The caller must not send new work to the loops meanwhile: it would wait until ResumeAll. Any goroutine except a loop's may call it.
 func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	until := time.Now().Add(wait)
-	for again := parkAgain; ; again = min(2*again, parkAgainMax) {
+	for again := parkRetry; ; again = min(2*again, parkRetryMax) {
 		busy, err := parkOnce(loops, last)
 		switch {
 		case err != nil || busy == "":
@@ -167,8 +167,8 @@ func ParkAll(loops []*Loop, wait time.Duration, last func(l *Loop)) error {
 	}
 }
 
-// parkOnce parks all loops or none. If none, it returns which loop is busy, with its work. Work between a parked loop and a later one shows up as work of
-// the later one, so all parked loops are resumed.
+// parkOnce parks all loops or none. If none, it returns the name of the busy loop and its work. The later loop may wait for a parked one, so it resumes
+// all parked loops.
 func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	for i, l := range loops {
 		busy, err = l.park(func() {
@@ -188,7 +188,7 @@ func parkOnce(loops []*Loop, last func(l *Loop)) (busy string, err error) {
 	return "", nil
 }
 
-// ResumeAll resumes loops in the reverse order of parking, so a loop that hands work to a later one finds that one awake.
+// ResumeAll resumes loops in the reverse order of parking: a loop that passes work to a later one then finds it awake.
 func ResumeAll(loops []*Loop) {
 	for i := len(loops) - 1; i >= 0; i-- {
 		loops[i].Resume()

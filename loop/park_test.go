@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds the waits of these tests.
-const patience = 100 * time.Second
+// waitMax bounds the waits of these tests.
+const waitMax = 100 * time.Second
 
 // within fails the test when f takes longer than that.
 func within(t *testing.T, what string, f func()) {
@@ -23,8 +23,8 @@ func within(t *testing.T, what string, f func()) {
 	go func() { defer close(done); f() }()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%s: not within %v", what, patience)
+	case <-time.After(waitMax):
+		t.Fatalf("%s: not within %v", what, waitMax)
 	}
 }
 
@@ -38,7 +38,7 @@ func threadCPU(t *testing.T, tid int) int64 {
 	return ts.Nano()
 }
 
-// counters asks a loop from another goroutine.
+// counters returns a loop's counters, from another goroutine.
 func counters(l *Loop) (s Stats, err error) {
 	err = l.Call(func() { s = l.Snapshot() })
 	return s, err
@@ -154,7 +154,7 @@ func TestParkAndResumeInTheWrongOrder(t *testing.T) {
 	}
 }
 
-// TestParkAndStopAtTheSameTime ends in any order, and never hangs.
+// Park and Stop at the same time end in any order, and never hang.
 func TestParkAndStopAtTheSameTime(t *testing.T) {
 	for range 100 {
 		l, err := Start(Options{Sleep: SleepEpoll}, func(l *Loop) error { _, err := l.Add(&bare{}); return err })
@@ -177,12 +177,12 @@ func TestParkAndStopAtTheSameTime(t *testing.T) {
 	}
 }
 
-// TestTheTimerRunsWhileALoopIsAwake is for rouse.
+// The timer of startTimer runs while at least one loop is not parked.
 func TestTheTimerRunsWhileALoopIsAwake(t *testing.T) {
 	ticking := func() (stop chan struct{}) {
-		rouser.mu.Lock()
-		defer rouser.mu.Unlock()
-		return rouser.stop
+		gcTimer.mu.Lock()
+		defer gcTimer.mu.Unlock()
+		return gcTimer.stop
 	}
 	a, b := start(t, Options{Sleep: SleepEpoll}, nil), start(t, Options{Sleep: SleepEpoll}, nil)
 	stop := ticking()
@@ -212,7 +212,7 @@ func TestTheTimerRunsWhileALoopIsAwake(t *testing.T) {
 func TestTimeParkedIsNotTimeAwake(t *testing.T) {
 	l := start(t, Options{Sleep: SleepEpoll}, nil)
 	behind := func() (ns int64) {
-		_ = l.Call(func() { ns = l.Now() - l.Awake() })
+		_ = l.Call(func() { ns = l.Now() - l.AwakeNow() })
 		return ns
 	}
 	if ns := behind(); ns != 0 {
@@ -276,7 +276,7 @@ func TestAGroupParksWhenItsMembersAreQuiet(t *testing.T) {
 	w.left.Store(3)
 	var mu sync.Mutex
 	last := map[string]int{}
-	if err := g.Park(patience, func(l *Loop) {
+	if err := g.Park(waitMax, func(l *Loop) {
 		mu.Lock()
 		defer mu.Unlock()
 		last[l.Name()]++
@@ -296,7 +296,7 @@ func TestAGroupParksWhenItsMembersAreQuiet(t *testing.T) {
 	})
 }
 
-// TestALoopThatWaitsForOneBeforeIt is no deadlock: the first is resumed.
+// A loop that waits for one that was parked before it is not a deadlock: the first is resumed.
 func TestALoopThatWaitsForOneBeforeIt(t *testing.T) {
 	first := start(t, Options{Name: "first", Sleep: SleepEpoll}, nil)
 	w := &worker{}
@@ -308,7 +308,7 @@ func TestALoopThatWaitsForOneBeforeIt(t *testing.T) {
 		}
 	}
 	second := start(t, Options{Name: "second", Sleep: SleepEpoll}, func(l *Loop) error { _, err := l.Add(w); return err })
-	if err := ParkAll([]*Loop{first, second}, patience, nil); err != nil {
+	if err := ParkAll([]*Loop{first, second}, waitMax, nil); err != nil {
 		t.Fatal(err)
 	}
 	if !helped.Load() {

@@ -7,7 +7,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Placement says which loops carry connections and which carry keys.
+// Placement determines which loops have connections and which have keys.
 type Placement uint8
 
 const (
@@ -17,10 +17,10 @@ const (
 
 var placementNames = [...]string{"colocated", "dispatched"}
 
-// String is the placement as it stands in its column.
+// String returns the placement's name in its column.
 func (p Placement) String() string { return placementNames[p] }
 
-// ParsePlacement reads a placement's name.
+// ParsePlacement parses a placement's name.
 func ParsePlacement(s string) (Placement, error) {
 	for i, n := range placementNames {
 		if s == n {
@@ -30,23 +30,23 @@ func ParsePlacement(s string) (Placement, error) {
 	return 0, fmt.Errorf("placement %q is unknown (colocated or dispatched)", s)
 }
 
-// Partition is a share of the keys, living on one loop.
+// Partition is a share of the keys, on one loop.
 type Partition interface {
 	Member
 	kv.Handler
 }
 
-// Plan says how a Group's loops are made.
+// Plan describes the loops of a Group.
 type Plan struct {
 	Placement  Placement
 	NetLoops   int     // loops with connections; colocated: all loops
 	StoreLoops int     // dispatched: loops with keys
 	Net        Options // of loops with connections (Name gets a number)
 	Store      Options // of loops that have keys only
-	Shards     int     // partitions in all: one per loop that carries keys; filled in by NewGroup
+	Shards     int     // number of partitions: one per loop with keys; set by NewGroup
 }
 
-// Keys is how many loops carry keys.
+// Keys returns the number of loops with keys.
 func (p Plan) Keys() int {
 	if p.Placement == Colocated {
 		return p.NetLoops
@@ -54,7 +54,7 @@ func (p Plan) Keys() int {
 	return p.StoreLoops
 }
 
-// Loops is how many loops there are.
+// Loops returns the number of loops.
 func (p Plan) Loops() int {
 	if p.Placement == Colocated {
 		return p.NetLoops
@@ -62,7 +62,7 @@ func (p Plan) Loops() int {
 	return p.NetLoops + p.StoreLoops
 }
 
-// Group is a set of loops that together hold all keys: a server's, or an in-process store's.
+// Group is the set of loops that together have all keys of a server.
 type Group struct {
 	plan   Plan
 	net    []*Loop
@@ -71,8 +71,8 @@ type Group struct {
 	router []*Router
 }
 
-// NewGroup starts the loops and puts a partition onto each that carries keys. open is called on
-// that loop's goroutine, for all loops at the same time, and adds the partition to the loop itself.
+// NewGroup starts the loops and puts a partition onto each loop with keys. open is called on
+// that loop's goroutine, for all loops at the same time, and adds the partition to the loop.
 func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) (*Group, error) {
 	keys := p.Keys()
 	if p.NetLoops < 1 || keys < 1 {
@@ -95,7 +95,7 @@ func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) 
 	errs := make([]error, p.NetLoops+p.StoreLoops)
 	start := func(n int, l **Loop, o Options, name string, i int, setup func(*Loop) error) {
 		o.Name = fmt.Sprintf("%s%d", name, i)
-		if len(o.CPUs) > 1 { // one CPU each, in turn
+		if len(o.CPUs) > 1 { // one CPU each, round robin
 			o.CPUs = o.CPUs[i%len(o.CPUs) : i%len(o.CPUs)+1]
 		}
 		wait.Go(func() { *l, errs[n] = Start(o, setup) })
@@ -127,13 +127,13 @@ func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) 
 	return g, nil
 }
 
-// Net are the loops that carry connections.
+// Net returns the loops with connections.
 func (g *Group) Net() []*Loop { return g.net }
 
-// Store are the loops that carry keys: that of each shard, in order.
+// Store returns the loops with keys, by shard.
 func (g *Group) Store() []*Loop { return g.store }
 
-// All are all loops of the group, each once.
+// All returns all loops of the group, each once.
 func (g *Group) All() []*Loop {
 	if g.plan.Placement == Colocated {
 		return g.net
@@ -141,14 +141,14 @@ func (g *Group) All() []*Loop {
 	return append(append([]*Loop(nil), g.net...), g.store...)
 }
 
-// Shards is the number of partitions.
+// Shards returns the number of partitions.
 func (g *Group) Shards() int { return g.plan.Shards }
 
-// Partitions are those of all shards, in order. What is asked of one, its loop is asked.
+// Partitions returns the partitions, by shard. Only a partition's loop may call its methods.
 func (g *Group) Partitions() []Partition { return g.parts }
 
-// ShardLoops gives, for each shard, the number of the network loop that owns it, for a hello's
-// shard map; nil when no network loop owns keys.
+// ShardLoops returns, for each shard, the number of the network loop that owns it: the shard map of
+// a hello. nil: no network loop owns keys.
 func (g *Group) ShardLoops() []uint16 {
 	if g.plan.Placement != Colocated {
 		return nil
@@ -160,7 +160,7 @@ func (g *Group) ShardLoops() []uint16 {
 	return m
 }
 
-// Router is the handler for requests that arrive on network loop i: it finds each key's partition.
+// Router returns the handler for requests that arrive on network loop i.
 func (g *Group) Router(i int) *Router { return g.router[i] }
 
 // Stop ends the loops, those with connections first. Endpoints must have been removed.

@@ -6,26 +6,26 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Router is the handler on a loop that carries connections. A request whose key lives on this loop
-// goes to its partition directly; others cross a mailbox and come back through one. A scan asks all
-// partitions and merges their answers. It belongs to its loop.
+// Router is the handler on a network loop: it sends each request to the partition of its key. If that is on the same loop,
+// it calls the partition; else the request goes through that loop's mailbox and returns through this one's. A scan
+// goes to all partitions, and the router merges their answers. It belongs to its loop.
 type Router struct {
 	l      *Loop
 	shards []*Loop
 	stats  [kv.StatsKinds]func(r *kv.Request)
 
-	scans   []*scan  // idle
-	made    int      // scans that exist
-	waiting kv.Queue // scans that wait for an idle one
+	scans   []*scan  // unused
+	made    int      // number of scans, used or not
+	waiting kv.Queue // requests that wait for an unused scan
 }
 
 func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
 
-// OnStats sets what answers a kv.OpStats whose Limit is what: a function that may block, called on a goroutine of its own. It owns the request meanwhile, and
-// sets its outcome. To be set before requests arrive.
+// OnStats sets the function that answers kv.OpStats with this Limit. It may block, is called on a goroutine of its own, owns the request meanwhile, and
+// sets its outcome. It must be set before requests arrive.
 func (t *Router) OnStats(what uint32, f func(r *kv.Request)) { t.stats[what] = f }
 
-// Stats calls what answers such a request; without any it is a bad one. Any goroutine but a loop's.
+// Stats answers a kv.OpStats by the function that OnStats has set; without one the status is StatusBadRequest. Any goroutine except a loop's may call it.
 func (t *Router) Stats(what uint32, r *kv.Request) {
 	if f := t.stats[what]; f != nil {
 		f(r)
@@ -38,11 +38,11 @@ func (t *Router) Stats(what uint32, r *kv.Request) {
 func (t *Router) Submit(r *kv.Request) {
 	switch {
 	case r.Op == kv.OpScan && len(t.shards) > 1:
-		t.scan(r)
+		t.startScan(r)
 	case r.Op == kv.OpStats:
 		t.answerStats(r)
 	case r.Op == kv.OpKeys:
-		t.page(r)
+		t.sendPage(r)
 	default:
 		t.send(r, kv.Shard(r.Key, len(t.shards)))
 	}
@@ -50,14 +50,14 @@ func (t *Router) Submit(r *kv.Request) {
 
 var _ kv.Batcher = (*Router)(nil)
 
-// Begin is kv.Batcher's: for this loop's own partition.
+// Begin implements kv.Batcher, for this loop's own partition.
 func (t *Router) Begin() {
 	if t.l.batch != nil {
 		t.l.batch.Begin()
 	}
 }
 
-// End is kv.Batcher's.
+// End implements kv.Batcher.
 func (t *Router) End() {
 	if t.l.batch != nil {
 		t.l.batch.End()
@@ -79,11 +79,11 @@ func (t *Router) send(r *kv.Request, shard int) {
 	}
 }
 
-// Shards is the number of partitions.
+// Shards returns the number of partitions.
 func (t *Router) Shards() int { return len(t.shards) }
 
-// page sends a page of a walk to the partition whose turn it is.
-func (t *Router) page(r *kv.Request) {
+// sendPage sends a request for a page of a walk to the partition of its position.
+func (t *Router) sendPage(r *kv.Request) {
 	shard := len(t.shards)
 	if len(r.Key) == kv.PositionBytes {
 		shard = kv.PositionIn(r.Key).Shard()
@@ -102,7 +102,7 @@ func (t *Router) answerStats(r *kv.Request) {
 		t.l.Finish(r)
 		return
 	}
-	go func() { // off the data path; it owns r until Do hands it back
+	go func() { // not on the data path; it owns r until Do
 		t.Stats(r.Limit, r)
 		t.l.Do(func() {
 			Mark(r, kv.StageStore)
@@ -111,25 +111,25 @@ func (t *Router) answerStats(r *kv.Request) {
 	}()
 }
 
-// maxScans bounds the scans that one router merges at a time; more wait. Each holds one answer
+// maxScans bounds the scans that one router merges at the same time; further ones wait. Each has one
 // buffer per partition.
 const maxScans = 16
 
 // scan is one scan under way over all partitions.
 type scan struct {
 	t    *Router
-	r    *kv.Request // the request that it answers
+	r    *kv.Request // the client's request
 	part []kv.Request
-	buf  [][]byte // room for each partition's answer: grows to the largest asked for, then stays
-	rest [][]byte // what is left of each partition's answer while merging
-	left int      // partitions that have not answered
-	n    uint32   // items that are merged
+	buf  [][]byte // room for each partition's answer; grows to the largest request's
+	rest [][]byte // items of each partition's answer that are not merged yet
+	left int      // number of partitions that have not answered
+	n    uint32   // merged items
 }
 
-// mergeTurn bounds what a merge does in one turn, in looks at a partition's next item: some 300 µs.
+// mergeTurn bounds the work of a merge in one turn, in comparisons of items: some 300 µs.
 const mergeTurn = 16 << 10
 
-func (t *Router) scan(r *kv.Request) {
+func (t *Router) startScan(r *kv.Request) {
 	if len(t.scans) == 0 && t.made == maxScans {
 		t.waiting.Push(r)
 		return
@@ -152,17 +152,17 @@ func (t *Router) scan(r *kv.Request) {
 	}
 }
 
-// Complete takes one partition's answer. When all are there they are merged, in one turn or more, and the scan ends.
+// Complete implements kv.Completer. It counts one partition's answer. After the last one it merges them, in one turn or more, and ends the scan.
 func (s *scan) Complete(*kv.Request) {
 	if s.left > 0 {
 		if s.left--; s.left > 0 {
 			return
 		}
-		s.begin()
+		s.beginMerge()
 	}
 	r, t := s.r, s.t
 	if !s.merge(r) {
-		t.l.Finish(&s.part[0]) // it is delivered to us again, in the next turn
+		t.l.Finish(&s.part[0]) // so that the next turn calls Complete again
 		return
 	}
 	Mark(r, kv.StageStore)
@@ -170,12 +170,12 @@ func (s *scan) Complete(*kv.Request) {
 	t.scans = append(t.scans, s)
 	t.l.Finish(r)
 	if next := t.waiting.Pop(); next != nil {
-		t.scan(next)
+		t.startScan(next)
 	}
 }
 
-// begin begins the merge. The first answer that is none is the scan's.
-func (s *scan) begin() {
+// beginMerge begins the merge. If a partition's request has failed, the scan fails with its status.
+func (s *scan) beginMerge() {
 	r := s.r
 	r.Status, r.Value, r.Need, r.More = kv.StatusOK, r.Value[:0], 0, false
 	s.n = 0
@@ -189,12 +189,12 @@ func (s *scan) begin() {
 	}
 }
 
-// merge puts the answers together in key order, until the limit or the room is reached, or, reporting false, its turn is up. An answer that
-// stopped short for want of room ends the merge where it ends: beyond it that partition may
+// merge merges the answers in key order, until the limit or the room is reached, or until mergeTurn comparisons are done: then it returns false.
+// If a partition's answer is incomplete because its room was full, the merge ends with its last item: beyond it that partition may
 // have smaller keys than the others.
 func (s *scan) merge(r *kv.Request) (ended bool) {
-	for looks := 0; r.Status == kv.StatusOK && s.n < r.Limit; s.n++ {
-		if looks += len(s.part); looks > mergeTurn {
+	for compared := 0; r.Status == kv.StatusOK && s.n < r.Limit; s.n++ {
+		if compared += len(s.part); compared > mergeTurn {
 			return false
 		}
 		least := -1

@@ -24,17 +24,17 @@ func (l *Loop) turns() error {
 		for _, id := range l.order {
 			found += l.members[id].Poll()
 		}
-		found += l.mail() + l.functions()
+		found += l.emptyMailbox() + l.runFunctions()
 		found += l.deliver()
 		l.deadline, l.waitFor = math.MaxInt64, 0
-		// The youngest first, as requests flow: a generator is added after its connections, an endpoint
-		// after the partition; what one submits while staging is staged in the same turn.
+		// The youngest first, in the direction of requests: a generator is added after its connections, an endpoint
+		// after the partition; requests submitted while staging are staged in the same turn.
 		for i := len(l.order) - 1; i >= 0; i-- {
 			if err := l.members[l.order[i]].Stage(); err != nil {
 				return fmt.Errorf("loop %s: %w", l.o.Name, err)
 			}
 		}
-		l.closeSome()
+		l.closeMembers()
 		if len(l.order) == 0 && l.stop.Load() && l.finished.Empty() {
 			return nil
 		}
@@ -43,17 +43,17 @@ func (l *Loop) turns() error {
 		} else {
 			l.Stats.EmptyTurns++
 		}
-		l.yield(found == 0) // not after submit, which may have slept: then there is work
+		l.yield(found == 0) // not after submit, which may have slept: after a sleep there is work
 		if err := l.submit(); err != nil {
 			return fmt.Errorf("loop %s: %w", l.o.Name, err)
 		}
-		if l.nap != nil {
-			l.rest()
+		if l.nextPark != nil {
+			l.waitParked()
 		}
 	}
 }
 
-// reap takes all ready descriptors that epoll_wait returned, and all completions that are visible.
+// reap handles all ready descriptors that epoll_wait returned, and all visible completions. It returns their number.
 func (l *Loop) reap() int {
 	found := 0
 	for i := range l.events[:l.ready] {
@@ -107,11 +107,11 @@ func (l *Loop) event(user uint64, res int32, flags uint32) {
 	}
 }
 
-// deliver gives completed requests to their owners: those that are there now, not those that
-// the owners' next requests complete at once, or a null store would never let the turn end.
+// deliver passes completed requests to their owners: those that are queued now. It leaves requests that complete meanwhile for the
+// next turn; else, with a null store, the turn would never end.
 func (l *Loop) deliver() int {
 	n := 0
-	q := l.finished.Take()
+	q := l.finished.Detach()
 	for r := q.Pop(); r != nil; r = q.Pop() {
 		r.Owner.Complete(r)
 		n++
@@ -120,15 +120,15 @@ func (l *Loop) deliver() int {
 	return n
 }
 
-// functions runs what Do queued.
-func (l *Loop) functions() int {
-	if !l.todo.some.Load() {
+// runFunctions calls the functions that Do queued.
+func (l *Loop) runFunctions() int {
+	if !l.todo.pending.Load() {
 		return 0
 	}
 	l.todo.mu.Lock()
 	f := l.todo.f
 	l.todo.f = nil
-	l.todo.some.Store(false)
+	l.todo.pending.Store(false)
 	l.todo.mu.Unlock()
 	for _, f := range f {
 		f()
@@ -136,16 +136,16 @@ func (l *Loop) functions() int {
 	return len(f)
 }
 
-// closeSome goes on with what is closing: one member at a time, the youngest first, since an
+// closeMembers continues to close members. When the loop stops, it closes one after the other, the youngest first, because an
 // endpoint is added after the partition that it submits to.
-func (l *Loop) closeSome() {
+func (l *Loop) closeMembers() {
 	if l.stop.Load() && len(l.closing) == 0 && len(l.order) > 0 {
 		id := l.order[len(l.order)-1]
 		l.closing = append(l.closing, closing{id, l.members[id], make(chan struct{})})
 	}
 	live := l.closing[:0]
 	for _, c := range l.closing {
-		if l.members[c.id] == c.m { // else it was asked for twice
+		if l.members[c.id] == c.m { // else Remove was called twice
 			if !c.m.Close() {
 				live = append(live, c)
 				continue
@@ -158,14 +158,14 @@ func (l *Loop) closeSome() {
 	l.closing = live
 }
 
-// submit ends the turn: it hands the turn's SQEs to the kernel and waits as the policy says,
-// both in one system call where the loop sleeps in its ring.
+// submit ends the turn: it submits the turn's SQEs and waits according to the policy,
+// with one system call if the loop sleeps in its ring.
 func (l *Loop) submit() error {
 	wait := l.maySleep()
 	if wait {
 		l.sleeping.Store(true)
-		// Published; a sender that saw us awake has pushed before this look, one that comes later wakes us.
-		if !l.box.empty() || l.todo.some.Load() || l.stop.Load() && len(l.closing) == 0 {
+		// A sender that read sleeping as false has pushed before this check; a later one wakes the loop.
+		if !l.box.empty() || l.todo.pending.Load() || l.stop.Load() && len(l.closing) == 0 {
 			l.sleeping.Store(false)
 			wait = false
 		}
@@ -201,7 +201,7 @@ func (l *Loop) submit() error {
 
 // maySleep applies the wait policy.
 func (l *Loop) maySleep() bool {
-	if !l.finished.Empty() || l.again || l.nap != nil {
+	if !l.finished.Empty() || l.again || l.nextPark != nil {
 		return false
 	}
 	switch l.o.Wait {
@@ -216,7 +216,7 @@ func (l *Loop) maySleep() bool {
 func (l *Loop) enter(wait bool, timeout int64) error {
 	if l.socks != l.ring {
 		if l.socks.Pending() > 0 || l.socks.NeedsEnter() {
-			l.told = true
+			l.madeSyscall = true
 			if err := l.socks.Enter(0, 0); err != nil {
 				return err
 			}
@@ -224,7 +224,7 @@ func (l *Loop) enter(wait bool, timeout int64) error {
 		wait = wait && !l.socks.Ready()
 	}
 	if wait && l.ring.Ready() && !l.ring.NeedsEnter() && l.ring.Pending() == 0 {
-		return nil // completions are there already
+		return nil // there are completions already
 	}
 	n := 0
 	if wait {
@@ -233,15 +233,15 @@ func (l *Loop) enter(wait bool, timeout int64) error {
 	} else if l.ring.Pending() == 0 && !l.ring.NeedsEnter() {
 		return nil
 	}
-	l.told = true
+	l.madeSyscall = true
 	return l.ring.Enter(n, timeout)
 }
 
 func (l *Loop) epoll(wait bool, timeout int64) error {
 	if l.ring != nil {
-		// Before sleeping: enter with GETEVENTS, and look at the ring again.
+		// Before a sleep: enter with GETEVENTS, and check the ring again.
 		if l.ring.Pending() > 0 || l.ring.NeedsEnter() {
-			l.told = true
+			l.madeSyscall = true
 			if err := l.ring.Enter(0, 0); err != nil {
 				return err
 			}
@@ -250,8 +250,8 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	}
 	switch {
 	case !wait:
-		if l.watched == l.rare && (l.rare == 0 || l.now-l.looked < rareNs) {
-			return nil // nothing but the mailbox and the ring, which need no system call
+		if l.watched == l.rare && (l.rare == 0 || l.now-l.epolledAt < rareNs) {
+			return nil // only the mailbox and the ring have to be checked, which needs no system call
 		}
 		timeout = 0
 	case timeout == 0:
@@ -259,9 +259,9 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	}
 	if wait {
 		l.Stats.Sleeps++
-		l.told = true
+		l.madeSyscall = true
 	}
-	l.looked = l.now
+	l.epolledAt = l.now
 	l.Stats.Syscalls++
 	n, err := sys.EpollWait(l.epfd, l.events[:], timeout)
 	if err != nil {
@@ -274,5 +274,5 @@ func (l *Loop) epoll(wait bool, timeout int64) error {
 	return nil
 }
 
-// Finish queues a request that its handler has completed; its owner gets it in the deliver step.
+// Finish queues a completed request; its owner gets it in the deliver step.
 func (l *Loop) Finish(r *kv.Request) { l.finished.Push(r) }

@@ -15,7 +15,7 @@ type waits struct{ stream.MessageSide }
 
 func (waits) InFlight() int { return 1 }
 
-// A server that gives no sign of life is given up when its deadline says, whenever the loop looked before: at most an eighth later.
+// A connection to a server without a sign of life ends at most an eighth after its deadline, whenever the loop checks.
 func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 	l, err := loop.Start(loop.Options{Sleep: loop.SleepEpoll}, nil)
 	if err != nil {
@@ -27,22 +27,22 @@ func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 		var lived time.Duration
 		asked, ended := time.Duration(0), false
 		err := l.Call(func() {
-			d := &driver{l: l}
-			k := &link{d: d, side: waits{}, state: linkUp, life: life{stallMax: int64(stall), heardAt: l.Now() - int64(since)}}
+			d := &rdmaEngine{l: l}
+			k := &link{d: d, side: waits{}, state: linkUp, alive: liveness{stallMax: int64(stall), receivedAt: l.Now() - int64(since)}}
 			k.ended = func(stream.ConnIO, error) { ended = true }
 			_, row := d.links.Put()
 			*row = k
-			k.expect()
+			k.checkSoon()
 			for lived = since; !ended && lived < 2*stall; { // the clock is what is older by now
-				sleep := max(d.listenAt-l.Now(), 0)
+				sleep := max(d.checkAt-l.Now(), 0)
 				lived += time.Duration(sleep)
-				d.listenAt -= sleep
-				k.life.heardAt -= sleep
-				if k.life.askedAt != 0 {
-					k.life.askedAt -= sleep
+				d.checkAt -= sleep
+				k.alive.receivedAt -= sleep
+				if k.alive.probedAt != 0 {
+					k.alive.probedAt -= sleep
 				}
-				d.listen()
-				if k.life.ask && asked == 0 {
+				d.checkAlive()
+				if k.alive.probe && asked == 0 {
 					asked = lived
 				}
 			}

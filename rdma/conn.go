@@ -25,7 +25,7 @@ import (
 // hub is the member that moves the messages of all client connections of one loop over one device.
 type hub struct {
 	stream.Hub
-	driver
+	rdmaEngine
 }
 
 var _ loop.Busier = (*hub)(nil)
@@ -72,7 +72,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		from, to = local, remote
 		c, err := pick(local)
 		if err == nil {
-			err = device.Reach(device.Local(), c, remote)
+			err = device.CheckReach(device.Local(), c, remote)
 		}
 		if err != nil {
 			return nil, err
@@ -115,8 +115,8 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 // prepare makes the queue pair of a connection before it is dialed. Only the loop's goroutine may call it.
 func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error) {
 	m, err := l.Shared(hubKey{c.Device, o}, func() (loop.Member, error) {
-		h := &hub{driver: driver{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
-		h.Hub = stream.NewHub(l, &h.driver)
+		h := &hub{rdmaEngine: rdmaEngine{l: l, count: transport.CountersOf(l), o: o, number: int(hubs.Add(1) - 1), log: slog.New(slog.DiscardHandler)}}
+		h.Hub = stream.NewHub(l, &h.rdmaEngine)
 		var err error
 		if h.id, err = l.Add(h); err != nil {
 			return nil, err
@@ -127,11 +127,11 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	h := m.(*hub)
-	if err := h.revive(func() error { return h.open(c) }); err != nil {
+	if err := h.ensureOpen(func() error { return h.openDevice(c) }); err != nil {
 		return nil, err
 	}
 	tag, row := h.links.Put()
-	k := &link{d: &h.driver, tag: tag, tcp: control{fd: -1}, ended: stream.ConnIO.Close}
+	k := &link{d: &h.rdmaEngine, tag: tag, tcp: control{fd: -1}, ended: stream.ConnIO.Close}
 	*row = k
 	if err := k.open(c, depth, o.SlotBytes); err != nil {
 		h.links.Drop(tag)
@@ -156,8 +156,8 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 	if k.state == linkClosed {
 		return nil, transport.ErrClosed
 	}
-	if n := k.d.nic; n.dead != nil {
-		return nil, n.dead
+	if n := k.d.nic; n.failure != nil {
+		return nil, n.failure
 	}
 	var peer params
 	if err := peer.decode(hello.Params); err != nil {
@@ -189,9 +189,9 @@ func (k *link) begin(fd int, hello wire.ServerHello) (*conn, error) {
 		side.Drop(err)
 		return nil, err
 	}
-	k.state, k.life.heardAt = linkUp, k.d.l.Awake()
+	k.state, k.alive.receivedAt = linkUp, k.d.l.AwakeNow()
 	if hello.StallMillis > 0 {
-		k.life.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
+		k.alive.stallMax = int64(max(time.Duration(hello.StallMillis)*time.Millisecond, stallMin))
 	}
 	return &conn{side, k, kv.Limits{MaxKeyBytes: int(hello.MaxKeyBytes), MaxValueBytes: int(hello.MaxValueBytes)}}, nil
 }
@@ -217,10 +217,10 @@ func (h *hub) OnEvent(tag uint64, _ int32, _ uint32) { h.event(tag) }
 
 // Stage implements loop.Member.
 func (h *hub) Stage() error {
-	h.bury()
+	h.closeLost()
 	if h.nic != nil {
 		h.Flush()
-		h.listen()
+		h.checkAlive()
 	}
 	return nil
 }

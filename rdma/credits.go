@@ -17,19 +17,19 @@ type credits struct {
 	advertised uint32 // of these, those that this side has advertised to the peer
 	allowed    uint32 // messages that this side may send
 	sent       uint32 // of these, those that are sent
-	owed       bool   // the peer has requested a sign of life: a message must be sent, whatever its count
+	replyDue   bool   // the peer has requested a sign of life: a message must be sent, whatever its count
 }
 
-// left returns the number of messages that may still be sent.
-func (c *credits) left() int { return int(int32(c.allowed - c.sent)) }
+// available returns the number of messages that may still be sent.
+func (c *credits) available() int { return int(int32(c.allowed - c.sent)) }
 
-// news returns the number of posted receives that are not advertised yet.
-func (c *credits) news() int { return int(c.posted - c.advertised) }
+// unadvertised returns the number of posted receives that are not advertised yet.
+func (c *credits) unadvertised() int { return int(c.posted - c.advertised) }
 
-// spend counts a message to send, and returns the count that it carries.
-func (c *credits) spend() (count uint32) {
+// consume counts a message to send, and returns the count that it carries.
+func (c *credits) consume() (count uint32) {
 	c.sent++
-	c.advertised, c.owed = c.posted, false
+	c.advertised, c.replyDue = c.posted, false
 	return c.posted
 }
 

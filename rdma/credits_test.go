@@ -26,8 +26,8 @@ func TestCreditsNeverExceedWhatThePeerHasPosted(t *testing.T) {
 			c, peer := ends[me], 1-me
 			switch rng.IntN(3) {
 			case 0:
-				if c.left() > 0 {
-					wire[peer] = append(wire[peer], c.spend())
+				if c.available() > 0 {
+					wire[peer] = append(wire[peer], c.consume())
 				}
 			default:
 				if len(wire[me]) == 0 {
@@ -35,18 +35,18 @@ func TestCreditsNeverExceedWhatThePeerHasPosted(t *testing.T) {
 				}
 				count := wire[me][0]
 				wire[me] = wire[me][1:]
-				before := c.left()
+				before := c.available()
 				more, err := c.update(count, slots)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if c.left() != before+more {
-					t.Fatalf("%d more than %d messages may be sent: %d", more, before, c.left())
+				if c.available() != before+more {
+					t.Fatalf("%d more than %d messages may be sent: %d", more, before, c.available())
 				}
 				c.posted++ // its slot is free again
 			}
 			for i, c := range ends {
-				if under := len(wire[1-i]); c.left() < 0 || c.news() < 0 || under > slots {
+				if under := len(wire[1-i]); c.available() < 0 || c.unadvertised() < 0 || under > slots {
 					t.Fatalf("side %d: %+v, %d messages under way", i, *c, under)
 				}
 				if behind := int(int32(ends[1-i].posted - c.sent)); behind < 0 || behind > slots {

@@ -55,7 +55,7 @@ func (t Transport) serve(addr string, g *loop.Group, o transport.ServerOptions, 
 // endpoint is the server's share of connections on one loop.
 type endpoint struct {
 	*stream.Ends
-	driver
+	rdmaEngine
 	tables   []exported // for the verb read
 	cm       *verbs.CMListener
 	group    *loop.Group
@@ -69,28 +69,28 @@ var (
 )
 
 func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g *loop.Group) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g}
+	e := &endpoint{rdmaEngine: rdmaEngine{l: h.L, count: transport.CountersOf(h.L), o: o, number: h.Index, log: h.O.Log}, choice: c, group: g}
 	id, err := h.L.Add(e)
 	if err != nil {
 		return nil, err
 	}
-	e.id, e.before = id, e.stopCM
-	e.Ends = stream.NewEnds(h, p, &e.driver)
+	e.id, e.beforeClose = id, e.stopCM
+	e.Ends = stream.NewEnds(h, p, &e.rdmaEngine)
 	e.listener = socket.NewAcceptor(h, id, true, func(fd int, name string) error { return e.Add(socket.Socket{Fd: fd}, name, nil) })
 	h.Grant = e.grant
-	if err := e.equip(c); err != nil {
+	if err := e.setUp(c); err != nil {
 		return e, err
 	}
-	if o.Verb == Write && e.nic.exposes == verbs.RemoteWrite && h.Index == 0 {
-		h.O.Log.Warn("the device has no memory windows of type 2B: a client that was let in and guesses another's key and address can write into its slots",
+	if o.Verb == Write && e.nic.slotAccess == verbs.RemoteWrite && h.Index == 0 {
+		h.O.Log.Warn("the device has no memory windows of type 2B: a connected client that guesses the key and address of another connection can write into its slots",
 			"device", c.Device, "remedy", "where clients do not trust each other: --rdma-verb send")
 	}
 	return e, nil
 }
 
-// equip opens the device, with all that connections share.
-func (e *endpoint) equip(c device.Choice) (err error) {
-	if err := e.open(c); err != nil {
+// setUp opens the device, with all that connections share.
+func (e *endpoint) setUp(c device.Choice) (err error) {
+	if err := e.openDevice(c); err != nil {
 		return err
 	}
 	for _, a := range e.Host.Arenas() {
@@ -113,17 +113,17 @@ func (e *endpoint) equip(c device.Choice) (err error) {
 	return err
 }
 
-// again opens a lost device for a new connection.
-func (e *endpoint) again() error {
-	return e.revive(func() error {
+// reopen opens a lost device for a new connection.
+func (e *endpoint) reopen() error {
+	return e.ensureOpen(func() error {
 		c, err := pick(e.choice.Addr)
 		if err == nil {
-			err = e.equip(c)
+			err = e.setUp(c)
 		}
 		if err != nil {
 			if e.nic != nil {
-				e.nic.dead = err
-				e.bury()
+				e.nic.failure = err
+				e.closeLost()
 			}
 			return fmt.Errorf("rdma: open the device again: %w", err)
 		}
@@ -135,7 +135,7 @@ func (e *endpoint) again() error {
 
 // removed is called when rdma_cm reports that the device will be removed, on its own goroutine.
 func (e *endpoint) removed() {
-	e.l.Do(func() { e.happened(event{kind: verbs.EventDeviceFatal}) })
+	e.l.Do(func() { e.handleEvent(event{kind: verbs.EventDeviceFatal}) })
 }
 
 // stopCM ends the listener of rdma_cm. All its connections are closed.
@@ -156,7 +156,7 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 	if err := peer.decode(c.Hello().Params); err != nil {
 		return nil, &transport.Refusal{Code: wire.RefusedFeature, Reason: err.Error()}
 	}
-	if err := e.again(); err != nil {
+	if err := e.reopen(); err != nil {
 		return nil, err
 	}
 	sa, err := unix.Getsockname(l.tcp.fd)
@@ -237,11 +237,11 @@ func (e *endpoint) OnEvent(tag uint64, _ int32, _ uint32) {
 }
 
 // Poll implements loop.Member.
-func (e *endpoint) Poll() int { return e.driver.Poll() + e.listener.Poll() }
+func (e *endpoint) Poll() int { return e.rdmaEngine.Poll() + e.listener.Poll() }
 
 // Stage implements loop.Member.
 func (e *endpoint) Stage() error {
-	e.bury()
+	e.closeLost()
 	e.Ends.Stage()
 	e.listener.Stage()
 	return nil

@@ -11,10 +11,10 @@ import (
 type reaction uint8
 
 const (
-	reactNot    reaction = iota
-	reactPair            // its queue pair has failed: the connection ends
-	reactDevice          // the device is unusable: all its connections end, and the next connection opens it again
-	reactLook            // the choice of device, port and GID may be out of date: the next connection chooses again
+	reactNone   reaction = iota // none
+	reactPair                   // its queue pair has failed: the connection ends
+	reactDevice                 // the device is unusable: all its connections end, and the next connection opens it again
+	reactRepick                 // the choice of device, port and GID may be out of date: the next connection chooses again
 )
 
 // reactionTo returns the reaction to an event of ibv_event_type. Neither a port that goes down nor an address that is removed ends a connection at once: the device
@@ -26,9 +26,9 @@ func reactionTo(kind int) reaction {
 	case verbs.EventCQError, verbs.EventSRQError, verbs.EventDeviceFatal:
 		return reactDevice
 	case verbs.EventPortError, verbs.EventPortActive, verbs.EventGIDChange, verbs.EventLIDChange, verbs.EventPKeyChange, verbs.EventReregister:
-		return reactLook
+		return reactRepick
 	}
-	return reactNot
+	return reactNone
 }
 
 // eventText describes an event.
@@ -67,21 +67,21 @@ const (
 	statusNoReceives = 13 // a receive was missing each time
 )
 
-// lost returns the reason for the end of a connection after a failed work request. text and vendor are the device's description of the status. down is not empty
+// failureReason returns the reason for the end of a connection after a failed work request. text and vendor are the device's description of the status. down is not empty
 // if the port is not active: it states that, with a remedy.
-func lost(status uint32, text string, vendor uint32, down string) error {
-	said := fmt.Sprintf("%s, vendor's code %#x", text, vendor)
+func failureReason(status uint32, text string, vendor uint32, down string) error {
+	detail := fmt.Sprintf("%s, vendor's code %#x", text, vendor)
 	switch {
 	case down != "":
-		return &lostError{fmt.Sprintf("%s; so the connection failed (%s)", down, said)}
+		return &lostError{fmt.Sprintf("%s; so the connection failed (%s)", down, detail)}
 	case status == statusLocal:
-		return &lostError{fmt.Sprintf("the device could not send: this side's address may have been removed (%s)", said)}
+		return &lostError{fmt.Sprintf("the device could not send: this side's address may have been removed (%s)", detail)}
 	case status >= statusRefused && status < statusRetries:
-		return &lostError{fmt.Sprintf("the peer's device rejected a request (%s)", said)}
+		return &lostError{fmt.Sprintf("the peer's device rejected a request (%s)", detail)}
 	case status == statusRetries:
-		return &lostError{fmt.Sprintf("the peer did not acknowledge a message after all retries: its process, its host or the network in between is down (%s)", said)}
+		return &lostError{fmt.Sprintf("the peer did not acknowledge a message after all retries: its process, its host or the network in between is down (%s)", detail)}
 	case status == statusNoReceives:
-		return &lostError{fmt.Sprintf("the peer took no message for too long: its process may be stopped (%s)", said)}
+		return &lostError{fmt.Sprintf("the peer posted no receive for too long: its process may be stopped (%s)", detail)}
 	}
-	return fmt.Errorf("%w: %s", transport.ErrPeerGone, said)
+	return fmt.Errorf("%w: %s", transport.ErrPeerGone, detail)
 }

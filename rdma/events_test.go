@@ -13,8 +13,8 @@ func TestWhatFollowsFromAnEvent(t *testing.T) {
 	want := map[int]reaction{
 		verbs.EventCQError: reactDevice, verbs.EventSRQError: reactDevice, verbs.EventDeviceFatal: reactDevice,
 		verbs.EventQPFatal: reactPair, verbs.EventQPRequest: reactPair, verbs.EventQPAccess: reactPair,
-		verbs.EventPortError: reactLook, verbs.EventPortActive: reactLook, verbs.EventGIDChange: reactLook, verbs.EventLIDChange: reactLook,
-		verbs.EventPKeyChange: reactLook, verbs.EventReregister: reactLook,
+		verbs.EventPortError: reactRepick, verbs.EventPortActive: reactRepick, verbs.EventGIDChange: reactRepick, verbs.EventLIDChange: reactRepick,
+		verbs.EventPKeyChange: reactRepick, verbs.EventReregister: reactRepick,
 	}
 	for kind := range 25 {
 		if got := reactionTo(kind); got != want[kind] {
@@ -32,10 +32,10 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		status uint32
 		down   string
 		has    string
-		closed bool // by the peer, as far as anybody knows
+		closed bool // probably by the peer
 	}{
 		{statusRetries, "", "the peer did not acknowledge a message after all retries", false},
-		{statusNoReceives, "", "the peer took no message for too long", false},
+		{statusNoReceives, "", "the peer posted no receive for too long", false},
 		{statusRetries, down, "port 1 of rxe0 is down (ip link set eth0 up); so the connection failed (text, vendor's code 0x81)", false},
 		{verbs.StatusFlushed, down, "port 1 of rxe0 is down", false},
 		{verbs.StatusFlushed, "", "the peer closed the connection: text", true},
@@ -44,7 +44,7 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		{9, "", "the peer's device rejected a request", false},
 		{11, "", "the peer's device rejected a request", false},
 	} {
-		err := lost(c.status, "text", 0x81, c.down)
+		err := failureReason(c.status, "text", 0x81, c.down)
 		if !errors.Is(err, transport.ErrPeerGone) || !strings.Contains(err.Error(), c.has) || strings.Contains(err.Error(), "the peer closed") != c.closed {
 			t.Errorf("status %d, port %q: %v", c.status, c.down, err)
 		}

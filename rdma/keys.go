@@ -46,9 +46,9 @@ const (
 
 // keys holds the keys by which each side may write to the other's slots. If the verb needs no keys, known is true and state is keySent from the start.
 type keys struct {
-	exposed *verbs.Region // our slots
-	window  *verbs.Window // of all our slots; nil: the device has no windows
-	state   keyState      // of our key
+	exposed *verbs.Region       // our slots
+	window  *verbs.MemoryWindow // of all our slots; nil: the device has no windows
+	state   keyState            // of our key
 	mine    slotsKey
 	theirs  slotsKey
 	known   bool // the peer's key was received
@@ -57,8 +57,8 @@ type keys struct {
 // expose registers the slots for the peer. If the device has windows, this grants no access yet. The queue pair exists already.
 func (l *link) expose() (err error) {
 	n := l.d.nic
-	if l.keys.exposed, err = n.dev.Register(l.mem.arena.Bytes()[:l.mem.staged], n.exposes); err == nil && n.exposes != verbs.RemoteWrite {
-		l.keys.window, err = n.dev.NewWindow()
+	if l.keys.exposed, err = n.dev.Register(l.mem.arena.Bytes()[:l.mem.staged], n.slotAccess); err == nil && n.slotAccess != verbs.RemoteWrite {
+		l.keys.window, err = n.dev.NewMemoryWindow()
 	}
 	return err
 }
@@ -82,8 +82,8 @@ func (l *link) bind() error {
 	return nil
 }
 
-// refuse sends a refusal instead of the hello that was held back for the window.
-func (l *link) refuse(why error) {
+// refuseHello sends a refusal instead of the hello that was held back for the window.
+func (l *link) refuseHello(why error) {
 	if l.served && l.state != linkUp {
 		_, _ = unix.Write(l.tcp.fd, (&wire.ServerHello{Version: wire.Version, Code: wire.RefusedBusy, Reason: why.Error()}).Append(nil))
 		l.d.l.Stats.Syscalls++
@@ -101,7 +101,7 @@ func (l *link) sendKey() {
 	}
 	to := l.staging(l.out.place())[:slotsKeyBytes]
 	l.keys.mine.encode(to)
-	op := l.put(nil, 0)
+	op := l.addMessage(nil, 0)
 	op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
 	op.Flags = verbs.Signaled
 	l.out.unsignaled = 0

@@ -21,7 +21,7 @@ type tapped struct {
 	tap func(e *endpoint) // on no loop yet
 }
 
-// Serve is Transport's.
+// Serve implements Transport.
 func (t tapped) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	return t.serve(addr, g, o, t.tap)
 }
@@ -32,7 +32,7 @@ func keysRig(t *testing.T, o Options) (*tt.Rig, *endpoint) {
 	var e *endpoint
 	n.Transport = tapped{Transport{o}, func(made *endpoint) { e = made }}
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
-	if e.nic.exposes != verbs.Bindable {
+	if e.nic.slotAccess != verbs.Bindable {
 		t.Skipf("%s has no memory windows of type 2B", e.nic.name)
 	}
 	return r, e
@@ -76,7 +76,7 @@ func (r *rawConn) endsRefused(t *testing.T) {
 	}
 }
 
-// TestAKeyOpensItsConnectionsSlotsAlone has clients that were let in use what they know of others' slots: all of it. Without windows they
+// TestAKeyOpensItsConnectionsSlotsAlone: connected clients use the keys and addresses of other connections' slots. Without windows they
 // get there, which shows that the test can fail.
 func TestAKeyOpensItsConnectionsSlotsAlone(t *testing.T) {
 	for _, o := range []Options{{Verb: Write}, {Verb: Write, Connect: ByCM}} {
@@ -93,7 +93,7 @@ func TestAKeyOpensItsConnectionsSlotsAlone(t *testing.T) {
 func toAnothers(t *testing.T, o Options, windows bool) {
 	r, e := keysRig(t, o)
 	if !windows {
-		_ = e.l.Call(func() { e.nic.exposes = verbs.RemoteWrite })
+		_ = e.l.Call(func() { e.nic.slotAccess = verbs.RemoteWrite })
 	}
 	other, thief := raw(t, r, o, 4, nil), raw(t, r, o, 4, nil)
 	other.put(t, "others")
@@ -115,12 +115,12 @@ func toAnothers(t *testing.T, o Options, windows bool) {
 	bystander(t, r)()
 }
 
-// intoAnothers has a client give the server another's key for its own: one on the same loop and device.
+// intoAnothers: a client sends another client's key instead of its own, on the same loop and device.
 func intoAnothers(t *testing.T, o Options, windows bool) {
 	r, _ := keysRig(t, o)
 	d := linkOf(r.Dial(transport.DialOptions{})).d
 	if !windows {
-		_ = d.l.Call(func() { d.nic.exposes = verbs.RemoteWrite })
+		_ = d.l.Call(func() { d.nic.slotAccess = verbs.RemoteWrite })
 	}
 	other := raw(t, r, o, 4, nil)
 	other.put(t, "others")
@@ -173,11 +173,11 @@ func TestAWindowThatIsNotBoundEndsTheConnectionAlone(t *testing.T) {
 				r, e := keysRig(t, o)
 				conn := r.Dial(transport.DialOptions{})
 				well := tt.NewCaller(t, r.Loop, conn)
-				d := &e.driver
+				d := &e.rdmaEngine
 				if side == "client" {
 					d = linkOf(conn).d
 				}
-				_ = d.l.Call(func() { d.nic.exposes = verbs.Local }) // the device binds no window to such memory
+				_ = d.l.Call(func() { d.nic.slotAccess = verbs.Local }) // the device binds no window to such memory
 				bad, err := r.TryDial(transport.DialOptions{})
 				refused := new(*transport.Refusal)
 				if errors.As(err, refused) != (side == "server" && o.Connect == ByTCP) {
@@ -196,7 +196,7 @@ func TestAWindowThatIsNotBoundEndsTheConnectionAlone(t *testing.T) {
 				if side == "server" {
 					r.Logged(1, cause)
 				}
-				_ = d.l.Call(func() { d.nic.exposes = verbs.Bindable })
+				_ = d.l.Call(func() { d.nic.slotAccess = verbs.Bindable })
 				echoes(t, well, []int{100})
 				echoes(t, tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})), []int{100})
 			})
@@ -209,8 +209,8 @@ func TestWithoutWindowsTheVerbWriteWorks(t *testing.T) {
 	o := Options{Verb: Write}
 	r, e := keysRig(t, o)
 	first := r.Dial(transport.DialOptions{})
-	for _, d := range []*driver{&e.driver, linkOf(first).d} {
-		_ = d.l.Call(func() { d.nic.exposes = verbs.RemoteWrite })
+	for _, d := range []*rdmaEngine{&e.rdmaEngine, linkOf(first).d} {
+		_ = d.l.Call(func() { d.nic.slotAccess = verbs.RemoteWrite })
 		c := raw(t, r, o, 4, nil)
 		c.put(t, "k")
 		if bare := c.k.keys.window == nil; bare != (d == linkOf(first).d) {
@@ -231,7 +231,7 @@ func TestFirstMessagesThatAreNoKeyEndTheConnectionAlone(t *testing.T) {
 			k.out.wrs.At(i).bind = false
 		}
 	})
-	_ = c.on(func() error { c.k.life.ask = true; c.k.Touch(); return nil })
+	_ = c.on(func() error { c.k.alive.probe = true; c.k.Touch(); return nil })
 	c.ends(t)
 	r.Logged(1, "the first message has 0 B")
 	well()

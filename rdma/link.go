@@ -19,7 +19,7 @@ import (
 // link is one end of a connection: a queue pair, the slots for its received messages, and the TCP connection that carried the hello.
 // It belongs to its member's loop.
 type link struct {
-	d      *driver
+	d      *rdmaEngine
 	tag    uint64
 	side   stream.MessageSide
 	ended  func(l stream.ConnIO, err error) // called when the side returns an error, or the connection has failed
@@ -34,7 +34,7 @@ type link struct {
 	in      receiving // received messages
 	out     sendQueue // posted work requests
 	keys    keys      // with the verb write: the keys for the slots of each side
-	life    life      // of a client's end: the check that the server is alive
+	alive   liveness  // of a client's end: the check that the server is alive
 	reader  *reader   // of a client's end with the verb read; else nil
 }
 
@@ -49,8 +49,8 @@ const (
 
 // control is the TCP connection that carried the hello. It stays open: when it ends, the connection ends.
 type control struct {
-	fd     int
-	halved bool // our sending half is shut
+	fd       int
+	sendShut bool // our sending half is shut
 }
 
 // pair is the queue pair, and the parameters from each side's hello.
@@ -144,7 +144,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	if l.mem.region, err = n.dev.Register(l.mem.arena.Bytes()[own:], verbs.Local); err != nil {
 		return err
 	}
-	q := verbs.QPOptions{Access: l.offers(), SendWRs: l.in.slots, RecvWRs: l.in.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
+	q := verbs.QPOptions{Access: l.peerAccess(), SendWRs: l.in.slots, RecvWRs: l.in.slots, Inline: max(d.o.InlineBytes, 0), Port: c.Port, PKeyIndex: c.PKeyIndex}
 	if n.shared != nil {
 		q.SRQ = n.shared.srq
 	}
@@ -177,8 +177,8 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 // readsMax bounds the READs in flight of a queue pair, if the device allows more.
 const readsMax = 16
 
-// offers returns the peer's rights through the queue pair: to write messages, or to read the server's tables; none with the verb send.
-func (l *link) offers() verbs.Access {
+// peerAccess returns the peer's rights through the queue pair: to write messages, or to read the server's tables; none with the verb send.
+func (l *link) peerAccess() verbs.Access {
 	switch {
 	case l.d.o.Verb == Write:
 		return verbs.RemoteWrite

@@ -21,23 +21,23 @@ func lostRig(t *testing.T, o Options) (*tt.Rig, *endpoint) {
 	return tt.NewRig(t, n, 1, transport.ServerOptions{}), e
 }
 
-// TestALostDeviceIsOpenedAgain tells the server, and then the client, that its device has failed. All connections end, and the next one works.
+// TestALostDeviceIsOpenedAgain reports to the server, and then to the client, that its device has failed. All connections end, and the next one works.
 func TestALostDeviceIsOpenedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		o    Options
 		lose func(e *endpoint) // on the server's loop, or not
 	}{
-		"fatal":                {Options{}, func(e *endpoint) { e.happened(event{kind: verbs.EventDeviceFatal}) }},
-		"shared receive queue": {Options{SRQ: true}, func(e *endpoint) { e.happened(event{kind: verbs.EventSRQError}) }},
+		"fatal":                {Options{}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventDeviceFatal}) }},
+		"shared receive queue": {Options{SRQ: true}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventSRQError}) }},
 		"told by rdma_cm":      {Options{Connect: ByCM}, func(e *endpoint) { e.removed() }},
-		"verb read":            {Options{Verb: Read}, func(e *endpoint) { e.happened(event{kind: verbs.EventCQError}) }},
-		"verb write":           {Options{Verb: Write}, func(e *endpoint) { e.happened(event{kind: verbs.EventDeviceFatal}) }},
+		"verb read":            {Options{Verb: Read}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventCQError}) }},
+		"verb write":           {Options{Verb: Write}, func(e *endpoint) { e.handleEvent(event{kind: verbs.EventDeviceFatal}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, e := lostRig(t, c.o)
 			conn := r.Dial(transport.DialOptions{})
 			caller := tt.NewCaller(t, r.Loop, conn)
-			caller.Want(tt.Put("k", []byte("value")), kv.StatusOK)
+			caller.Expect(tt.Put("k", []byte("value")), kv.StatusOK)
 			var was, is *nic
 			_ = e.l.Call(func() { was = e.nic; c.lose(e) })
 			caller.Submit(tt.Get("k", 10)) // it ends, whatever it finds
@@ -45,10 +45,10 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 				t.Error("a get over a device that is lost is answered")
 			}
 			again := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-			again.Want(tt.Get("k", 10), kv.StatusOK)
+			again.Expect(tt.Get("k", 10), kv.StatusOK)
 			_ = e.l.Call(func() { is = e.nic })
-			if was == is || is.dead != nil {
-				t.Errorf("the server's device is the one that was lost: %v", was.dead)
+			if was == is || is.failure != nil {
+				t.Errorf("the server's device is the one that was lost: %v", was.failure)
 			}
 
 			conn = r.Dial(transport.DialOptions{})
@@ -56,14 +56,14 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 			var err error
 			_ = r.Loop.Call(func() {
 				was = d.nic
-				d.happened(event{kind: verbs.EventDeviceFatal})
+				d.handleEvent(event{kind: verbs.EventDeviceFatal})
 				err = conn.Err()
 			})
 			if !errors.Is(err, transport.ErrPeerGone) || !strings.Contains(err.Error(), "is lost: it failed or was removed") {
 				t.Errorf("the client's connection ended with: %v", err)
 			}
 			caller = tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-			caller.Want(tt.Get("k", 10), kv.StatusOK)
+			caller.Expect(tt.Get("k", 10), kv.StatusOK)
 			_ = r.Loop.Call(func() { is = d.nic })
 			if was == is {
 				t.Error("the client's device is the one that was lost")
@@ -83,7 +83,7 @@ func TestASharedReceiveQueueLosesNoSlot(t *testing.T) {
 			links, given, posted := 0, 0, 0
 			_ = e.l.Call(func() {
 				e.links.Each(func(uint64, **link) { links++ })
-				given, posted = e.nic.shared.given, e.nic.shared.posted
+				given, posted = e.nic.shared.outstanding, e.nic.shared.posted
 			})
 			return links == 1 && given == posted
 		})

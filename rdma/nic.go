@@ -14,16 +14,16 @@ import (
 // nic is a device as one member of a loop uses it: one protection domain, one completion queue for all its
 // connections, one batch of work requests for each turn. It belongs to the loop.
 type nic struct {
-	name     string
-	dev      *verbs.Device
-	cq       *verbs.CQ
-	batch    *verbs.Batch
-	reserved int // places in the completion queue that connections may fill
-	memory   []piece
-	shared   *shared      // receive queue; nil: each connection has its own
-	writes   bool         // each doorbell is a system call, as with software devices
-	dead     error        // why the device does not work any more; nil: it works
-	exposes  verbs.Access // how slots that peers write into are registered: Bindable, or, where the device has no windows, RemoteWrite
+	name             string
+	dev              *verbs.Device
+	cq               *verbs.CQ
+	batch            *verbs.Batch
+	reserved         int // places in the completion queue that connections may fill
+	memory           []piece
+	shared           *shared      // receive queue; nil: each connection has its own
+	doorbellSyscalls bool         // each doorbell is a system call, as with software devices
+	failure          error        // why the device does not work any more; nil: it works
+	slotAccess       verbs.Access // how slots that peers write into are registered: Bindable, or, where the device has no windows, RemoteWrite
 }
 
 // piece is memory that a work request may point to.
@@ -38,9 +38,9 @@ func openNIC(c device.Choice, o Options, number int, calls *uint64) (*nic, error
 	if err != nil {
 		return nil, err
 	}
-	n := &nic{name: c.Device, dev: dev, writes: c.Software, exposes: verbs.RemoteWrite}
-	if dev.Limits.Windows {
-		n.exposes = verbs.Bindable
+	n := &nic{name: c.Device, dev: dev, doorbellSyscalls: c.Software, slotAccess: verbs.RemoteWrite}
+	if dev.Limits.MemoryWindows {
+		n.slotAccess = verbs.Bindable
 	}
 	if n.cq, err = dev.NewCQ(min(cqEntries, dev.Limits.CQEs), number, calls); err == nil {
 		n.batch, err = verbs.NewBatch(calls)
@@ -81,7 +81,7 @@ func (n *nic) lkey(b []byte) (key uint32, ok bool) {
 // completions without an error.
 func (n *nic) reserve(k int) error {
 	if n.reserved+k > n.cq.Entries {
-		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are taken (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
+		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are in use (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
 	}
 	n.reserved += k
 	return nil

@@ -25,14 +25,14 @@ type picked struct {
 // pickMax is the lifetime of a cached choice. With an outdated choice, connections fail with an error.
 const pickMax = time.Second
 
-// forgetPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
-func forgetPicks() {
+// clearPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
+func clearPicks() {
 	picks.Lock()
 	clear(picks.m)
 	picks.Unlock()
 }
 
-// usable returns an error for a device without immediate data, which carries the credits.
+// usable returns an error for a device without immediate data, which messages need for the credits.
 func usable(c device.Choice) error {
 	if c.CMOnly() {
 		return fmt.Errorf("rdma: %s is iWARP (%s), whose messages carry no immediate data: use a RoCE or InfiniBand device, or make rdma-setup for soft-RoCE", c.Device, c.Provider)

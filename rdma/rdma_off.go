@@ -26,8 +26,8 @@ func PingPong(device.Choice) (Pong, error) { return Pong{}, Unavailable() }
 // CallC returns false: this build has no C.
 func CallC() (ok bool) { return false }
 
-// Ask returns Unavailable's error: this build has no RDMA.
-func Ask(device.Choice, Options) (Caps, error) { return Caps{}, Unavailable() }
+// QueryCaps returns Unavailable's error: this build has no RDMA.
+func QueryCaps(device.Choice, Options) (Caps, error) { return Caps{}, Unavailable() }
 
 // Granted returns ok = false: this build has no RDMA connections.
 func Granted(transport.Conn) (inlineBytes, mtu int, ok bool) { return 0, 0, false }

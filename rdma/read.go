@@ -101,19 +101,19 @@ type reader struct {
 	free    []int
 	posts   []int    // slots whose READ must be posted
 	waiting kv.Queue // requests that wait for a slot
-	ask     kv.Handler
+	server  kv.Handler
 }
 
 // reading is a get in flight by READ.
 type reading struct {
-	r     *kv.Request
-	n     int // number of bytes to read
-	tries int
-	began bool
+	r      *kv.Request
+	n      int // number of bytes to read
+	tries  int
+	posted bool
 }
 
 func newReader(l *link, tables []exported, depth int, ask kv.Handler) (*reader, error) {
-	d := &reader{l: l, tables: tables, slots: make([]reading, depth), ask: ask}
+	d := &reader{l: l, tables: tables, slots: make([]reading, depth), server: ask}
 	for i, t := range tables {
 		d.bytes = max(d.bytes, t.shape.EntryBytes)
 		if t.shape.Entries > 0 && t.shape.EntryBytes == 0 {
@@ -163,7 +163,7 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 	n := l.d.nic
 	for ; k < len(d.posts) && l.out.room() > 0; k++ { // a completion makes room for the others
 		if n.batch.Full() {
-			l.announce(last)
+			l.signalLast(last)
 			l.d.post()
 		}
 		i := d.posts[k]
@@ -175,12 +175,12 @@ func (d *reader) stage(last *verbs.Op) *verbs.Op {
 		last.Kind, last.Imm, last.Flags, last.SGEs = verbs.OpRead, 0, 0, 1
 		last.Remote, last.RKey = t.addr+uint64(t.shape.Place(s.r.Key)), t.rkey
 		last.SGE[0] = verbs.Piece(d.mem.Bytes()[i*d.bytes:][:s.n], d.region.LKey)
-		if !s.began {
+		if !s.posted {
 			loop.Mark(s.r, kv.StageClientSubmit)
 		}
-		s.began = true
+		s.posted = true
 		l.out.wrs.Push(sending{read: i + 1})
-		l.sign(last)
+		l.signal(last)
 		l.d.count.Reads++
 	}
 	d.posts = d.posts[:copy(d.posts, d.posts[k:])]
@@ -204,7 +204,7 @@ func (d *reader) ended(i int) {
 	d.free = append(d.free, i)
 	if err != nil {
 		d.l.d.count.ReadMisses++
-		d.ask.Submit(r)
+		d.server.Submit(r)
 	} else {
 		r.Status, r.Need = kv.StatusOK, 0
 		r.Value = append(r.Value[:0], value...) // does not grow: no more was read than there is room for
@@ -212,7 +212,7 @@ func (d *reader) ended(i int) {
 		d.l.d.l.Finish(r)
 	}
 	if next := d.waiting.Pop(); next != nil && !d.get(next) {
-		d.ask.Submit(next)
+		d.server.Submit(next)
 	}
 }
 
@@ -231,7 +231,7 @@ func (d *reader) drop() {
 			continue
 		}
 		status := kv.StatusClosed
-		if s.began {
+		if s.posted {
 			status = kv.StatusUnknown
 		}
 		finish(s.r, status)

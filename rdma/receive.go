@@ -16,7 +16,7 @@ type receiving struct {
 	slots, slotBytes int
 	arrived          fifo.Queue[arrival] // messages that the side has not consumed completely
 	arrivals         uint32              // number of received messages with bytes
-	taking           bool                // the side has begun to consume the oldest of arrived
+	consuming        bool                // the side has begun to consume the oldest of arrived
 	spare            []uint32            // free slots that are not posted yet
 }
 
@@ -65,15 +65,15 @@ func (l *link) postSpare() error {
 func (l *link) received(c *verbs.Completion) error {
 	more, err := l.credits.update(c.Imm, l.pair.peer.slots)
 	if err != nil {
-		l.giveBack(c)
+		l.repost(c)
 		return err
 	}
 	if more > 0 {
 		l.Touch()
 	}
-	l.life.heardAt, l.life.askedAt, l.life.ask = l.d.l.Awake(), 0, false
-	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone does not justify a message: it requests a sign of life
-		l.credits.owed = true
+	l.alive.receivedAt, l.alive.probedAt, l.alive.probe = l.d.l.AwakeNow(), 0, false
+	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone does not justify a message, so it requests a sign of life
+		l.credits.replyDue = true
 		l.Touch()
 	}
 	slot := uint32(c.WR) & (wrRecv - 1)
@@ -93,19 +93,19 @@ func (l *link) received(c *verbs.Completion) error {
 		return nil
 	}
 	if l.in.arrived.Len() == l.in.arrived.Room() || int(c.Bytes) > l.in.slotBytes {
-		l.giveBack(c)
+		l.repost(c)
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.in.arrived.Len(), l.in.slots)
 	}
 	if l.d.o.Verb == Write {
-		slot = l.in.arrivals % uint32(l.in.slots) // where the peer wrote it; which receive it has consumed does not matter
+		slot = l.in.arrivals % uint32(l.in.slots) // the slot that the peer wrote to, which is independent of the consumed receive
 	}
 	l.in.arrived.Push(arrival{slot, c.Bytes})
 	l.in.arrivals++
 	return l.deliver()
 }
 
-// giveBack posts the slot of a message that ends the connection, if the slot belongs to the shared receive queue.
-func (l *link) giveBack(c *verbs.Completion) {
+// repost posts the slot of a message that ends the connection, if the slot belongs to the shared receive queue.
+func (l *link) repost(c *verbs.Completion) {
 	if s := l.d.nic.shared; s != nil {
 		_ = s.post(slotOf(c), l.d.nic.batch)
 	}
@@ -115,16 +115,16 @@ func (l *link) giveBack(c *verbs.Completion) {
 func (l *link) deliver() error {
 	for l.in.arrived.Len() > 0 {
 		a := *l.in.arrived.Front()
-		if !l.in.taking {
-			l.in.taking = true
-			if err := l.side.Take(l.slot(a.slot)[:a.bytes]); err != nil {
+		if !l.in.consuming {
+			l.in.consuming = true
+			if err := l.side.ReceivedMessage(l.slot(a.slot)[:a.bytes]); err != nil {
 				return err
 			}
 		}
 		if l.side.Unread() > 0 {
 			return nil // paused: Touch is called when there is memory
 		}
-		l.in.taking = false
+		l.in.consuming = false
 		l.in.arrived.Pop()
 		if err := l.post(a.slot); err != nil {
 			return err

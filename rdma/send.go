@@ -83,7 +83,7 @@ func (q *sendQueue) count() (bytes int) {
 }
 
 // sendable returns the number of messages that may be sent now; the last of them must be without bytes.
-func (l *link) sendable() int { return min(l.credits.left(), l.out.room()) }
+func (l *link) sendable() int { return min(l.credits.available(), l.out.room()) }
 
 // stage adds the messages to send to the batch.
 func (l *link) stage() {
@@ -97,7 +97,7 @@ func (l *link) stage() {
 	}
 	for l.keys.known && l.sendable() > 1 {
 		if n.batch.Full() {
-			l.announce(last)
+			l.signalLast(last)
 			last = nil
 			l.d.post()
 		}
@@ -105,23 +105,23 @@ func (l *link) stage() {
 		if k == 0 {
 			break
 		}
-		last = l.put(l.d.iov[:k], bytes)
+		last = l.addMessage(l.d.iov[:k], bytes)
 	}
-	if l.sendable() > 0 && (l.life.ask || l.credits.owed || l.credits.news() >= l.in.slots/2) && !n.batch.Full() {
-		last = l.put(nil, 0)
-		l.life.ask = false
+	if l.sendable() > 0 && (l.alive.probe || l.credits.replyDue || l.credits.unadvertised() >= l.in.slots/2) && !n.batch.Full() {
+		last = l.addMessage(nil, 0)
+		l.alive.probe = false
 	}
-	l.announce(last)
+	l.signalLast(last)
 }
 
-// put makes a work request of the bytes in v.
-func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
+// addMessage makes a work request of the bytes in v.
+func (l *link) addMessage(v []unix.Iovec, bytes int) *verbs.Op {
 	n, place := l.d.nic, l.out.place()
 	op := n.batch.Next(l.pair.qp)
 	l.d.owners = append(l.d.owners, l)
 	op.WR = l.tag<<wrTagShift | uint64(place)
-	op.Imm = l.credits.spend()
-	l.expect()
+	op.Imm = l.credits.consume()
+	l.checkSoon()
 	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
 	if l.d.o.Verb == Write && bytes > 0 { // a message without bytes consumes a receive, but no slot
 		op.Kind, op.RKey = verbs.OpWrite, l.keys.theirs.rkey
@@ -149,20 +149,20 @@ func (l *link) put(v []unix.Iovec, bytes int) *verbs.Op {
 		op.Flags = verbs.Inline
 	}
 	l.out.wrs.Push(sending{bytes: uint32(bytes), copied: copied || bytes == 0})
-	l.sign(op)
+	l.signal(op)
 	return op
 }
 
-// sign requests a completion for every SignalEvery-th work request.
-func (l *link) sign(op *verbs.Op) {
+// signal requests a completion for every SignalEvery-th work request.
+func (l *link) signal(op *verbs.Op) {
 	if l.out.unsignaled++; l.out.unsignaled >= min(l.d.o.SignalEvery, l.out.wrs.Room()/2) {
 		op.Flags |= verbs.Signaled
 		l.out.unsignaled = 0
 	}
 }
 
-// announce requests a completion for the last work request of a batch, if something waits for it.
-func (l *link) announce(last *verbs.Op) {
+// signalLast requests a completion for the last work request of a batch, if something waits for it.
+func (l *link) signalLast(last *verbs.Op) {
 	if last == nil || l.out.unsignaled == 0 {
 		return
 	}
@@ -172,8 +172,8 @@ func (l *link) announce(last *verbs.Op) {
 	}
 }
 
-// done handles the completion of the work request at a place, which also ends all earlier ones.
-func (l *link) done(place uint32) {
+// sendCompleted handles the completion of the work request at a place, which also ends all earlier ones.
+func (l *link) sendCompleted(place uint32) {
 	n := l.out.index(place) + 1
 	if n > l.out.wrs.Len() {
 		return
@@ -189,12 +189,12 @@ func (l *link) done(place uint32) {
 			l.keys.state = keyBound
 		}
 	}
-	l.confirm(bytes)
+	l.countSent(bytes)
 	l.Touch()
 }
 
-// confirm calls side.Sent for bytes that the side need not keep any more: those of ended messages, and of copied ones.
-func (l *link) confirm(bytes int) {
+// countSent calls side.Sent for bytes that the side need not keep any more: those of ended messages, and of copied ones.
+func (l *link) countSent(bytes int) {
 	if bytes += l.out.count(); bytes > 0 {
 		l.side.Sent(bytes)
 	}

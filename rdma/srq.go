@@ -10,18 +10,18 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// shared is the receive queue that all links of a driver share. A link reserves as many slots of it as it gives
+// shared is the receive queue that all links of an engine share. A link reserves as many slots of it as it gives
 // credits, so that the queue never runs dry; what sharing saves is posts: those of a turn are one chain.
 type shared struct {
-	srq       *verbs.SRQ
-	mem       *arena.Arena
-	region    *verbs.Region
-	slotBytes int
-	slots     int // most slots that may be posted
-	posted    int // number of slots, from the first on, that were posted at least once
-	reserved  int // slots reserved by links
-	given     int // slots that the device has: posted and not completed
-	byQP      map[uint32]*link
+	srq         *verbs.SRQ
+	mem         *arena.Arena
+	region      *verbs.Region
+	slotBytes   int
+	slots       int // most slots that may be posted
+	posted      int // number of slots, from the first on, that were posted at least once
+	reserved    int // slots reserved by links
+	outstanding int // slots that the device has: posted and not completed
+	byQP        map[uint32]*link
 }
 
 func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
@@ -41,7 +41,7 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 // join reserves a link's slots, and posts new slots if fewer were posted so far.
 func (s *shared) join(l *link, b *verbs.Batch) error {
 	if s.reserved+l.in.slots > s.slots {
-		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are taken (fewer connections for a loop, or less depth)", s.slots, s.reserved)
+		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are in use (fewer connections for a loop, or less depth)", s.slots, s.reserved)
 	}
 	s.reserved += l.in.slots
 	s.byQP[l.pair.qp.Num] = l
@@ -68,8 +68,8 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 	return errors.Join(errs...)
 }
 
-// brings reports whether a completion belongs to a slot of this queue. It is false if s is nil.
-func (s *shared) brings(c *verbs.Completion) bool {
+// owns reports whether a completion belongs to a slot of this queue. It is false if s is nil.
+func (s *shared) owns(c *verbs.Completion) bool {
 	return s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0
 }
 
@@ -82,7 +82,7 @@ func (s *shared) slot(i uint32) []byte {
 }
 
 func (s *shared) post(slot uint32, b *verbs.Batch) error {
-	s.given++
+	s.outstanding++
 	return b.Recv(nil, s.srq, wrRecv|uint64(slot), s.slot(slot), s.region.LKey)
 }
 

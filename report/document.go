@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -29,7 +28,7 @@ func WriteColumns(w io.Writer) error {
 		if f.Range != (factor.Span{}) {
 			values = f.Range.Least + " to " + f.Range.Most
 		}
-		line("`"+f.Name+"`", f.ColumnName(), f.Kind(), f.Default, values, slices.Concat(f.When, f.Effect).String(), cmp.Or(f.Meaning, f.Help))
+		line("`"+f.Name+"`", f.ColumnName(), f.Kind(), f.Default, values, slices.Concat(f.When, f.Effect).String(), f.Description())
 	}
 	for _, t := range tables() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", t.path, t.title)

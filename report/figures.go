@@ -2,8 +2,10 @@ package report
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,7 +18,7 @@ import (
 
 // figure is a chart in the page.
 type figure struct {
-	Title, File string // File is the name in charts/, without .svg or .pdf
+	Title, File string // File is the name in charts/, without .svg or .pdf; "": it is not there
 	SVG         template.HTML
 }
 
@@ -40,7 +42,9 @@ func newDrawer(dir string, p *Page) *drawer {
 			}
 		}
 	}
-	d.err = os.MkdirAll(d.dir, 0o755)
+	if !p.NoCharts {
+		d.err = os.MkdirAll(d.dir, 0o755)
+	}
 	return d
 }
 
@@ -85,6 +89,16 @@ func (d *drawer) figure(question, metric string, c *chart.Chart) []figure {
 	if c == nil || d.err != nil {
 		return nil
 	}
+	caption := c.Title
+	if question != "" { // the card has its name
+		caption = strings.Replace(caption, " · "+questionWords(question), "", 1)
+	}
+	if d.p.NoCharts {
+		if metric == "cpu" || metric == "cpu_ns_per_op" {
+			d.picture(c)
+		}
+		return []figure{{caption, "", template.HTML(c.Inline())}}
+	}
 	name := slug(question) + "." + metric
 	for n := 2; d.files[name]; n++ {
 		name = fmt.Sprintf("%s.%s-%d", slug(question), metric, n)
@@ -99,17 +113,25 @@ func (d *drawer) figure(question, metric string, c *chart.Chart) []figure {
 			d.err = WriteFile(filepath.Join(d.dir, name+ext), []byte(text))
 		}
 	}
-	caption := c.Title
-	if question != "" { // the card has its name
-		caption = strings.Replace(caption, " · "+question, "", 1)
-	}
 	return []figure{{caption, name, template.HTML(c.Inline())}}
+}
+
+// picture writes the first of several charts as PictureFile.
+func (d *drawer) picture(c *chart.Chart) {
+	if d.files[PictureFile] {
+		return
+	}
+	d.files[PictureFile] = true
+	var svg strings.Builder
+	if d.err = c.SVG(&svg); d.err == nil {
+		d.err = WriteFile(filepath.Join(filepath.Dir(d.dir), PictureFile), []byte(svg.String()))
+	}
 }
 
 // removeOld removes the charts of an earlier report that this one has not.
 func (d *drawer) removeOld() {
 	files, err := os.ReadDir(d.dir)
-	if d.err == nil {
+	if d.err == nil && !(d.p.NoCharts && errors.Is(err, fs.ErrNotExist)) {
 		d.err = err
 	}
 	for _, f := range files {
@@ -119,8 +141,11 @@ func (d *drawer) removeOld() {
 	}
 }
 
-// linesMax is the largest number of lines in a chart that a reader can tell apart. A chart with more is left out; tables and bars have all of them.
+// linesMax is the largest number of lines in a chart that a reader can distinguish. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
+
+// barsMost is the largest number of bars in a chart: a question with more variants has several.
+const barsMost = 40
 
 // forestRows is the largest number of intervals in a chart: with more it has several.
 const forestRows = 36
@@ -154,7 +179,7 @@ func (d *drawer) forests(metric string) (all []figure) {
 	}
 	for i := range d.p.Questions {
 		q := &d.p.Questions[i]
-		g := chart.Group{Name: q.Title}
+		g := chart.Group{Name: questionWords(q.Title)}
 		for _, v := range q.Variants {
 			if c := ratios(d.p.Comparisons, q.Title, v.Label, metric); c != nil {
 				base = c.Baseline
@@ -189,7 +214,7 @@ func (d *drawer) intervals(q *PageQuestion) *chart.Chart {
 	if len(groups) == 0 {
 		return nil
 	}
-	return chart.Forest(d.title("Ratios to "+d.baselineText(baselineOf(d.p.Comparisons, q.Title)), q.Title), forestAxis, d.p.Matters, groups)
+	return chart.Forest(d.title("Ratios to "+d.baselineText(baselineOf(d.p.Comparisons, q.Title)), questionWords(q.Title)), forestAxis, d.p.Matters, groups)
 }
 
 // quantiles are where the curve of a distribution has its points.
@@ -222,15 +247,19 @@ func (d *drawer) latencies(q *PageQuestion) *chart.Chart {
 	if len(lines) == 0 || len(lines) > linesMax {
 		return nil
 	}
-	return chart.Latencies(d.title("Distribution of latency", q.Title), lines, Duration)
+	return chart.Latencies(d.title("Distribution of latency", questionWords(q.Title)), lines, Duration)
 }
 
 // micros writes a number of µs.
 func micros(v float64) string {
+	if v == 0 {
+		return "0"
+	}
 	return strings.Replace(Duration(int64(math.Round(1e3*v))), "-", "−", 1)
 }
 
-func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
+// cpu draws the CPU time of some variants of a question.
+func (d *drawer) cpu(q *PageQuestion, variants []PageVariant) *chart.Chart {
 	parts := []struct {
 		label string
 		of    func(r *Row) Float
@@ -242,8 +271,8 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	}
 	var bars []chart.Series
 	stacks := make([]chart.Part, len(parts))
-	for i := range q.Variants {
-		v := &q.Variants[i]
+	for i := range variants {
+		v := &variants[i]
 		if !v.Row.ClientUserNsPerOp.Known() {
 			continue
 		}
@@ -257,7 +286,14 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	if len(bars) == 0 {
 		return nil
 	}
-	return chart.Bars(d.title("CPU time per operation", q.Title), "µs per operation (inproc: one process)", bars, stacks, micros)
+	stacks = slices.DeleteFunc(stacks, func(part chart.Part) bool {
+		return !slices.ContainsFunc(part.Values, func(v float64) bool { return v != 0 })
+	})
+	axis := "CPU time per operation"
+	if slices.ContainsFunc(variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
+		axis += " (inproc: one process)"
+	}
+	return chart.Bars(d.title("CPU time per operation", questionWords(q.Title)), axis, bars, stacks, micros)
 }
 
 func (d *drawer) bill(q *PageQuestion) *chart.Chart {
@@ -273,7 +309,7 @@ func (d *drawer) bill(q *PageQuestion) *chart.Chart {
 	}
 	var parts []chart.Part
 	for i, item := range bills[0].Items {
-		part := chart.Part{Label: item.Unit, Color: chart.PartColour(slices.IndexFunc(counts, func(c unitCount) bool { return c.unit == item.Unit }))}
+		part := chart.Part{Label: partWords(item.Unit), Color: chart.PartColour(slices.IndexFunc(counts, func(c unitCount) bool { return c.unit == item.Unit }))}
 		some := false
 		for _, b := range bills {
 			part.Values = append(part.Values, b.Items[i].Ns/1e3)
@@ -287,7 +323,7 @@ func (d *drawer) bill(q *PageQuestion) *chart.Chart {
 	for _, b := range bills {
 		rest.Values = append(rest.Values, b.UnexplainedNs/1e3)
 	}
-	return chart.Bars(d.title("Bill of materials", q.Title), "µs of CPU per operation; at the end: as measured", bars, append(parts, rest), micros)
+	return chart.Bars(d.title("Bill of materials", questionWords(q.Title)), "CPU time per operation; at the end: as measured", bars, append(parts, rest), micros)
 }
 
 func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
@@ -302,7 +338,7 @@ func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
 	}
 	var parts []chart.Part
 	for i, stage := range stageNames {
-		part := chart.Part{Label: stage, Color: chart.PartColour(i)}
+		part := chart.Part{Label: partWords(stage), Color: chart.PartColour(i)}
 		some := false
 		for _, b := range s.Bars {
 			part.Values = append(part.Values, b.MeanNs[stage]/1e3)
@@ -312,7 +348,7 @@ func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
 			parts = append(parts, part)
 		}
 	}
-	return chart.Bars(d.title("Where a request's time goes", s.Title), "µs, mean of the watched requests", bars, parts, micros)
+	return chart.Bars(d.title("Where a request's time goes", questionWords(s.Title)), "mean of the watched requests", bars, parts, micros)
 }
 
 // ladderSteps are the rungs, from the lowest.
@@ -374,7 +410,7 @@ func (d *drawer) ladder(l ladder) *chart.Chart {
 	if len(parts) == 0 {
 		return nil
 	}
-	return chart.Bars(d.title("The ladder: "+l.metric.Title(), l.question), "µs that each part adds to inproc and null", bars, parts, micros)
+	return chart.Bars(d.title("The ladder: "+l.metric.Title(), questionWords(l.question)), "what each part adds to inproc and null", bars, parts, micros)
 }
 
 func (d *drawer) curve(p *PageCurve) *chart.Chart {
@@ -398,7 +434,7 @@ func (d *drawer) curve(p *PageCurve) *chart.Chart {
 	if len(lines) == 0 || len(lines) > linesMax {
 		return nil
 	}
-	return chart.Curves(d.title("Throughput and latency", p.Title), "operations per second (logarithmic)", "median latency (logarithmic)", lines, Rate, Duration)
+	return chart.Curves(d.title("Throughput and latency", questionWords(p.Title)), "operations per second (logarithmic)", "median latency (logarithmic)", lines, Rate, Duration)
 }
 
 // number counts the elements of which is holds.

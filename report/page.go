@@ -29,6 +29,7 @@ type Page struct {
 	Stages            []PageStages
 	Steps             []Step
 	Units             []units.Unit // unit costs of the bills of materials; may be empty
+	NoCharts          bool         // no files of charts but one, PictureFile
 }
 
 // PageQuestion is a question: cells that are compared with each other.
@@ -67,8 +68,8 @@ func claimLines(all []Comparison) (lines []claimLine) {
 			continue
 		}
 		class, _, _ := strings.Cut(c.Verdict, " ")
-		l := claimLine{Verdict: c.Verdict, Class: strings.ReplaceAll(class, "'", ""), Why: c.ShortWhy(), WhyAll: c.Why, Variant: c.Variant, Baseline: c.Baseline, Question: c.Question,
-			Metric: c.Metric.Name, Interval: c.Corrected.Text(), Level: Number("%.1f %%", 100*c.Corrected.Level), AA: c.AA.Text(), Pairs: c.PairsText()}
+		l := claimLine{Verdict: c.Verdict, Class: strings.ReplaceAll(class, "'", ""), Why: c.ShortWhy(), WhyAll: c.Why, Variant: c.Variant, Baseline: c.Baseline, Question: questionWords(c.Question),
+			Metric: c.Metric.Title(), Interval: c.Corrected.Text(), Level: Number("%.1f %%", 100*c.Corrected.Level), AA: c.AA.Text(), Pairs: c.PairsText()}
 		if c.Pairs > 0 {
 			l.Ratio = Number("%.3f", c.Ratio)
 		}
@@ -80,7 +81,7 @@ func claimLines(all []Comparison) (lines []claimLine) {
 func interactionLines(all []Comparison) (lines []claimLine) {
 	for _, c := range all {
 		if c.Kind == KindInteraction && c.Pairs > 0 {
-			lines = append(lines, claimLine{Variant: c.Variant, Baseline: c.Baseline, Question: strings.TrimSpace(c.Question + " " + c.At), Metric: c.Metric.Name,
+			lines = append(lines, claimLine{Variant: c.Variant, Baseline: c.Baseline, Question: strings.TrimSpace(c.Question + " " + c.At), Metric: c.Metric.Title(),
 				Ratio: Number("%.3f", c.Ratio), Interval: c.Interval.Text(), Level: Number("%.1f %%", 100*c.Level), Pairs: c.PairsText()})
 		}
 	}
@@ -94,7 +95,8 @@ type carryLine struct{ Question, Metric, After, Ratio, Interval, Generations str
 func carryLines(all []Carry) (lines []carryLine) {
 	for _, c := range all {
 		if c.Level >= 0.95 && (c.Low > 1 || c.High < 1) {
-			lines = append(lines, carryLine{c.Question, c.Metric, c.After, Number("%.3f", c.Ratio), Interval{c.Low, c.High, c.Level}.Text(), fmt.Sprint(c.Generations)})
+			m, _ := FindMetric(c.Metric)
+			lines = append(lines, carryLine{questionWords(c.Question), m.Title(), c.After, Number("%.3f", c.Ratio), Interval{c.Low, c.High, c.Level}.Text(), fmt.Sprint(c.Generations)})
 		}
 	}
 	return lines

@@ -222,3 +222,36 @@ func TestChartsHaveNames(t *testing.T) {
 		}
 	}
 }
+
+// A page to publish refers to nothing that is not beside it.
+func TestAPageWithoutChartsHasAPicture(t *testing.T) {
+	dir := t.TempDir()
+	p := page(t)
+	p.NoCharts = true
+	if err := WritePage(dir, p); err != nil {
+		t.Fatal(err)
+	}
+	if picture, err := os.ReadFile(filepath.Join(dir, PictureFile)); err != nil || !bytes.Contains(picture, []byte("CPU time per operation")) {
+		t.Errorf("%s: %v", PictureFile, err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil || bytes.Contains(b, []byte("charts/")) {
+		t.Errorf("the page refers to charts/ (%v)", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "charts")); err == nil {
+		t.Error("there is a folder charts")
+	}
+}
+
+// A column without values is left out, and the ratio beside it has its name.
+func TestColumnsWithoutValuesAreLeftOut(t *testing.T) {
+	rates := []cardCell{{"1M", "1e6"}, {unity, "1"}}
+	c := card{Rows: []cardRow{
+		{Cells: append([]cardCell{{"2 µs", "2000"}, {unity, "1"}, {na, ""}, {unity, "1"}, {na, ""}, {na, ""}}, rates...)},
+		{Cells: append([]cardCell{{"4 µs", "4000"}, {"2.00", "2"}, {na, ""}, {"3.00", "3"}, {na, ""}, {na, ""}}, rates...)},
+	}}
+	c.columns()
+	if want := []string{"CPU per operation", "ratio", "p50 ratio", "ops/s"}; !slices.Equal(c.Heads, want) || len(c.Rows[1].Cells) != len(want) || c.Rows[1].Cells[2].Text != "3.00" {
+		t.Errorf("%q, %v", c.Heads, c.Rows[1].Cells)
+	}
+}

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -83,16 +84,35 @@ func baselineOf(all []Comparison, question string) string {
 // low reports whether an interval covers less than 95 %, because too few generations count.
 func (i Interval) low() bool { return i.Brackets() != "" && i.Level < 0.95 }
 
-// shortReasonMax is the longest reason, in characters, in a line of progress and in the table of ratios.
-const shortReasonMax = 48
+// The longest reasons, in characters: in a line of progress, and in a note below the table of ratios.
+const (
+	ProgressReasonMax = 48
+	noteReasonMax     = 120
+)
 
-// Shorten is a reason in one short line. The page and runs.csv have all of it.
-func Shorten(reason string) string {
-	reason = strings.Join(strings.Fields(reason), " ")
-	if r := []rune(reason); len(r) > shortReasonMax {
-		return strings.TrimRight(string(r[:shortReasonMax]), " ") + "…"
+// layers are the packages in front of a transport's reason.
+var layers = regexp.MustCompile(`^transport [a-z]+: ([a-z]+: )?`)
+
+// Shorten returns the cause of a reason, in at most max characters: without the names of packages in front, and without details and remedies,
+// which follow in parentheses or after a semicolon. The page and runs.csv have the whole reason.
+func Shorten(reason string, max int) string {
+	cause := layers.ReplaceAllString(strings.Join(strings.Fields(reason), " "), "")
+	if end := strings.IndexAny(cause, "(;"); end > 0 {
+		cause = strings.TrimRight(cause[:end], " ")
 	}
-	return reason
+	if r := []rune(cause); len(r) > max {
+		return strings.TrimRight(string(r[:max-1]), " ") + "…"
+	}
+	return cause
+}
+
+// reasonNote returns the cause of a reason for a note, and where to find the remedy.
+func reasonNote(reason string) string {
+	note := Shorten(reason, noteReasonMax)
+	if strings.Contains(reason, "kvwire doctor") {
+		note += " (remedy: kvwire doctor)"
+	}
+	return note
 }
 
 // ratioLine is a line of the table of ratios: a question's name alone, or a variant with a cell for each metric.
@@ -135,12 +155,12 @@ func PrintRatios(w io.Writer, p *Page) error {
 	}
 	switch {
 	case base == "":
-		fmt.Fprintf(&b, "Medians of %s. Ratios take two generations or more.\n", counted(p.Generations, "generation"))
+		fmt.Fprintf(&b, "Medians of %s. Ratios need two generations or more.\n", counted(p.Generations, "generation"))
 	case base == "inproc":
-		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", intervals(p.Generations)))
+		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", p.intervals()))
 		wrap(&b, "", "A call uses one CPU, a network two (client and server): ops/s include that.")
 	default:
-		wrap(&b, "", fmt.Sprintf("Ratios to %s (= 1×), %s.", SeriesName(p.Factor, base), intervals(p.Generations)))
+		wrap(&b, "", fmt.Sprintf("Ratios to %s (= 1×), %s.", SeriesName(p.Factor, base), p.intervals()))
 	}
 	var lines []ratioLine
 	for i := range p.Questions {
@@ -247,9 +267,9 @@ func (p *Page) writeNotes(b *strings.Builder) {
 			var note string
 			switch valid, known := v.Row.Valid.Get(); {
 			case v.Row.SkippedReason != "":
-				note = "Not measured: %s: " + Shorten(v.Row.SkippedReason)
+				note = "Not measured: %s: " + reasonNote(v.Row.SkippedReason)
 			case known && !valid:
-				note = "Invalid: %s: " + Shorten(v.Row.InvalidReason)
+				note = "Invalid: %s: " + reasonNote(v.Row.InvalidReason)
 			}
 			marked = marked || v.Row.Marks != "" && v.Row.SkippedReason == ""
 			if note == "" {
@@ -299,12 +319,16 @@ func PrintVerdicts(w io.Writer, p *Page) error {
 	return err
 }
 
-// intervals describes the intervals over so many generations.
-func intervals(generations int) string {
-	if generations < MinPairs {
-		return counted(generations, "generation") + ": intervals of less than 95 %"
+// intervals describes the intervals of the ratios.
+func (p *Page) intervals() string {
+	generations := counted(p.Generations, "generation")
+	switch {
+	case !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Brackets() != "" }):
+		return generations + ", without intervals (the column why of compare.csv has the reasons)"
+	case p.Generations < MinPairs:
+		return generations + ": intervals of less than 95 %"
 	}
-	return "95 % intervals of " + counted(generations, "generation")
+	return "95 % intervals of " + generations
 }
 
 // counted is a number of things: "1 generation", "6 generations".

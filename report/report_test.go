@@ -166,7 +166,7 @@ func TestCSVComesBackAsItWas(t *testing.T) {
 	}
 }
 
-func TestReadTakesColumnsInAnyOrder(t *testing.T) {
+func TestReadAcceptsColumnsInAnyOrder(t *testing.T) {
 	got, err := Read(strings.NewReader("ops,transport\n5,tcp\n,uring\n"))
 	if err != nil || len(got) != 2 || got[0].Ops != U(5) || got[1].Ops.Known() || got[1].Transport != "uring" {
 		t.Fatalf("%v %+v", err, got)
@@ -383,7 +383,7 @@ func TestFillSaysWhichTraceItWas(t *testing.T) {
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	trace, err := bench.ReadTrace(name, bench.Seconds)
+	trace, err := bench.ReadTrace(name, bench.TraceOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -486,6 +486,29 @@ func TestJudgeSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A process that is client and server in one waits for its disk, or has no CPU time left.
+func TestTheDiskIsTheLimitWhereOneProcessHasCPUTimeLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		cpu, busy float64 // of the window, on two CPUs; turns that found something
+		transfers uint64
+		want      string
+	}{
+		"waits":          {0.5, 1, 1000, "disk"},
+		"pool":           {1.9, 0.9, 1000, "client+server"},
+		"polls":          {1.9, 0.1, 1000, "disk"},
+		"nothing read":   {0.5, 1, 0, ""},
+		"nothing at all": {1.9, 0.9, 0, ""},
+	} {
+		r := result()
+		r.Process.User = time.Duration(c.cpu * float64(r.Duration))
+		r.Process.Sys, r.BusyRatio, r.CPURatio = 0, c.busy, 0.5
+		var row Row
+		if Fill(&row, r, Sides{InProcess: true, DiskTransfers: c.transfers, CPUs: 2}); row.LimitedBy != c.want {
+			t.Errorf("%s: limited by %q, not %q", name, row.LimitedBy, c.want)
+		}
+	}
+}
+
 func TestNumbersForPeople(t *testing.T) {
 	for ns, want := range map[int64]string{0: "0 ns", 950: "950 ns", 1000: "1.00 µs", 12_345: "12.3 µs", 999_400: "999 µs", 999_600: "1.00 ms", 1_234_567: "1.23 ms", 4_000_000_000: "4.00 s", -1500: "-1.50 µs"} {
 		if got := Duration(ns); got != want {
@@ -504,7 +527,7 @@ func TestNumbersForPeople(t *testing.T) {
 	}
 }
 
-func TestTableIsAlignedAndTellsReasons(t *testing.T) {
+func TestTableIsAlignedAndHasReasons(t *testing.T) {
 	row := func(transport string, ops, cpu float64, p50 int64) Row {
 		return Row{Transport: transport, Mix: "get", ValueBytes: I(64), Conns: I(16), OpsPerS: F(ops), LatP50Ns: I(p50),
 			ClientUserNsPerOp: F(cpu), ClientSysNsPerOp: F(1000), ClientSyscallsPerOp: F(1.25), Valid: B(true)}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 //go:embed page.html
@@ -20,6 +19,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 // card is what the page has of one question.
 type card struct {
 	ID, Title string
+	Question  string // as in the files
 	Heads     []string
 	Rows      []cardRow
 	Figures   []figure
@@ -40,25 +40,28 @@ type cardCell struct{ Text, Value string }
 // view is what the template shows.
 type view struct {
 	*Page
-	Date, Label string
-	Answer      []string
-	Forests     []figure // of CPU time
-	ToCall      bool     // ratios are to a call in the same process
-	More        []figure // of the other metrics
-	Claims      []claimLine
-	Inter       []claimLine // interactions
-	Carried     []carryLine
-	Cards       []card
-	Curves      []figure
-	Ladders     []figure // of no card
-	StepsTable  string
-	Facts       [][2]string
+	Label      string
+	Answer     []string
+	Forests    []figure // of CPU time
+	ToCall     bool     // ratios are to a call in the same process
+	More       []figure // of the other metrics
+	Claims     []claimLine
+	Inter      []claimLine // interactions
+	Carried    []carryLine
+	Cards      []card
+	Curves     []figure
+	Ladders    []figure // of no card
+	StepsTable string
+	Facts      [][2]string
 }
 
-// WritePage writes report.html into dir, and each of its charts as SVG and PDF into dir/charts.
+// PictureFile is the chart of CPU time that stands for a page without files of charts.
+const PictureFile = "picture.svg"
+
+// WritePage writes report.html into dir, and each of its charts as SVG and PDF into dir/charts, or with NoCharts one of them as PictureFile.
 func WritePage(dir string, p *Page) error {
 	d := newDrawer(dir, p)
-	v := view{Page: p, Date: time.Now().UTC().Format("2006-01-02 15:04 UTC"), Label: d.label, Answer: p.answer(), Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons),
+	v := view{Page: p, Label: d.label, Answer: p.answer(), Claims: claimLines(p.Comparisons), Inter: interactionLines(p.Comparisons),
 		Carried: carryLines(p.Carry), Facts: facts(&p.Env)}
 	v.ToCall = slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Baseline == "inproc" })
 	for i, s := range shownMetrics {
@@ -101,9 +104,9 @@ func WritePage(dir string, p *Page) error {
 	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
 }
 
-// card makes the card of a question. It takes the ladders that belong to it out of the list.
+// card makes the card of a question. It removes the ladders that belong to it from the list.
 func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
-	c = card{ID: slug(q.Title), Title: cmp.Or(q.Title, "The question")}
+	c = card{ID: slug(q.Title), Title: cmp.Or(questionWords(q.Title), "All variants"), Question: q.Title}
 	var rows []Row
 	for i := range q.Variants {
 		if v := &q.Variants[i]; v.Row.SkippedReason == "" { // the warnings have the reason
@@ -114,9 +117,7 @@ func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	if len(rows) == 0 {
 		return c, nil
 	}
-	for _, s := range shownMetrics {
-		c.Heads = append(c.Heads, s.head)
-	}
+	c.columns()
 	var table, bill strings.Builder
 	if err := PrintTable(&table, rows); err != nil {
 		return c, err
@@ -127,7 +128,9 @@ func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	c.Table, c.Bill = table.String(), bill.String()
 	c.Figures = append(c.Figures, d.figure(q.Title, "ratios", d.intervals(q))...)
 	c.Figures = append(c.Figures, d.figure(q.Title, "latency", d.latencies(q))...)
-	c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q))...)
+	for variants := range slices.Chunk(q.Variants, barsMost) {
+		c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q, variants))...)
+	}
 	for i := range d.p.Stages {
 		if s := &d.p.Stages[i]; s.Title == q.Title {
 			c.Figures = append(c.Figures, d.figure(q.Title, "stages", d.stages(q, s))...)
@@ -147,6 +150,37 @@ func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	return c, nil
 }
 
+// columns sets the heads, and drops columns in which no variant has a value other than the baseline's 1×.
+func (c *card) columns() {
+	rows := c.Rows
+	cells := make([][]cardCell, len(rows))
+	for i, s := range shownMetrics {
+		has := func(column int) bool {
+			return slices.ContainsFunc(rows, func(r cardRow) bool { return r.Cells[column].Value != "" && r.Cells[column].Text != unity })
+		}
+		keep := func(column int, head string) {
+			c.Heads = append(c.Heads, head)
+			for k := range rows {
+				cells[k] = append(cells[k], rows[k].Cells[column])
+			}
+		}
+		ratio := s.head + " ratio"
+		if has(2 * i) {
+			keep(2*i, s.head)
+			ratio = "ratio"
+		}
+		if has(2*i + 1) {
+			keep(2*i+1, ratio)
+		}
+	}
+	for k := range rows {
+		rows[k].Cells = cells[k]
+	}
+}
+
+// unity is the baseline's ratio to itself.
+const unity = "1×"
+
 func (d *drawer) cardRow(q *PageQuestion, v *PageVariant) cardRow {
 	s := d.series(q, v.Label)
 	r := cardRow{Name: s.Label, Series: s.Hidden, Color: s.Color, Note: note(&v.Row)}
@@ -160,7 +194,7 @@ func (d *drawer) cardRow(q *PageQuestion, v *PageVariant) cardRow {
 		if c := ratios(d.p.Comparisons, q.Title, v.Label, shown.name); c != nil {
 			ratio = cardCell{strings.TrimSpace(RatioText(c.Ratio) + " " + c.Brackets()), finite(c.Ratio)}
 		} else if v.Label == base {
-			ratio = cardCell{"1×", "1"}
+			ratio = cardCell{unity, "1"}
 		}
 		r.Cells = append(r.Cells, value, ratio)
 	}
@@ -223,7 +257,7 @@ func (p *Page) answer() (sentences []string) {
 		}
 	}
 	if q == nil {
-		return []string{"There are no ratios: they take two variants with valid runs, in two generations or more. The tables below have medians."}
+		return []string{"There are no ratios: they need two variants with valid runs, in two generations or more. The tables below have medians."}
 	}
 	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
 	if base == "inproc" {
@@ -254,7 +288,7 @@ func (p *Page) answer() (sentences []string) {
 		}
 	}
 	if q.Title != "" && len(sentences) > 0 {
-		sentences[0] = strings.TrimSuffix(sentences[0], ".") + " (" + q.Title + ")."
+		sentences[0] = strings.TrimSuffix(sentences[0], ".") + " (" + questionWords(q.Title) + ")."
 	}
 	return append(sentences, p.ranges(base)...)
 }

@@ -89,7 +89,7 @@ func TestCommandsAreCutHoweverTheyArrive(t *testing.T) {
 	}
 }
 
-// The texts are those that redis-server 7.0 gives.
+// The texts are those of redis-server 7.0.
 func TestWrongCommandsGiveRedisOwnErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"*x\r\n":                                "invalid multibulk length",
@@ -379,12 +379,12 @@ func TestMatch(t *testing.T) {
 func TestACursorIsItsPosition(t *testing.T) {
 	const shards = 256
 	c := NewCursors()
-	if at, ok := c.Position(0, shards); !ok || at != kv.PositionAt(0, kv.MarkFirst) {
+	if at, ok := c.Position(0, shards); !ok || at != kv.PositionAt(0, kv.WalkStart) {
 		t.Fatalf("cursor 0 is %x, not the beginning", at)
 	}
 	seen := map[uint64]bool{0: true}
 	for _, shard := range []int{0, 1, 77, shards - 1} {
-		for _, mark := range []uint32{1, 2, 1 << 31, kv.MarkFirst - 1, kv.MarkFirst} {
+		for _, mark := range []uint32{1, 2, 1 << 31, kv.WalkStart - 1, kv.WalkStart} {
 			want := kv.PositionAt(shard, mark)
 			cursor := c.Of(want)
 			if at, ok := c.Position(cursor, shards); !ok || at != want || seen[cursor] || cursor > math.MaxInt64 {
@@ -400,17 +400,17 @@ func TestACursorIsItsPosition(t *testing.T) {
 			}
 		}
 	}
-	for _, cursor := range []uint64{math.MaxUint64, c.Of(kv.PositionAt(1, kv.MarkEnd)), c.Of(kv.PositionAt(shards, 1)), c.server ^ 1<<63 | 1} {
+	for _, cursor := range []uint64{math.MaxUint64, c.Of(kv.PositionAt(1, kv.WalkEnd)), c.Of(kv.PositionAt(shards, 1)), c.server ^ 1<<63 | 1} {
 		if at, ok := c.Position(cursor, shards); ok {
 			t.Errorf("cursor %d is position %x", cursor, at)
 		}
 	}
 }
 
-// What stands for a command that was refused is no command: nobody can give it by its name.
+// Invalid, the Spec of a rejected command, is not a command: no client can call it by name.
 func TestWhatIsWrongIsNoCommand(t *testing.T) {
 	for _, name := range []string{"wrong", "WRONG", ""} {
-		for _, last := range []*Spec{nil, Wrong} {
+		for _, last := range []*Spec{nil, Invalid} {
 			if s, text := Find([]byte(name), 1, last); s != nil || text != "" {
 				t.Errorf("%q after %v: %+v, %q", name, last, s, text)
 			}

@@ -320,7 +320,7 @@ func (p *Partition) writeLarge(r *kv.Request, c change) {
 
 func (p *Partition) pageWritten(f uint32, errno syscall.Errno) {
 	fr := &p.cache.frames[f]
-	applied, waiting := fr.applied.Take(), fr.waiting.Take()
+	applied, waiting := fr.applied.Detach(), fr.waiting.Detach()
 	if errno != 0 {
 		p.writeFailed(errno)
 		p.cache.drop(f) // the disk may have the old page or the new one: read it again
@@ -566,7 +566,7 @@ func (p *Partition) revert(rec uint32, c change) {
 // after failures only.
 func (p *Partition) changeAfter(at place) (found *kv.Request) {
 	for f := range p.cache.frames {
-		q := p.cache.frames[f].applied.Take()
+		q := p.cache.frames[f].applied.Detach()
 		for r := q.Pop(); r != nil; r = q.Pop() {
 			if c := changeOf(r); c.flags&hasOld != 0 && c.old == at {
 				found = r
@@ -580,7 +580,7 @@ func (p *Partition) changeAfter(at place) (found *kv.Request) {
 // resumeKey runs the requests that have waited for the end of a key's change.
 func (p *Partition) resumeKey(rec uint32) {
 	if q := p.keyList(rec); !q.Empty() {
-		p.resume(q.Take())
+		p.resume(q.Detach())
 	}
 }
 
@@ -734,7 +734,7 @@ func (p *Partition) slabGrown(s *slab, bytes int64, errno syscall.Errno) {
 		return
 	}
 	s.growing = false
-	waiting := s.waiting.Take()
+	waiting := s.waiting.Detach()
 	if errno == 0 {
 		s.grown(bytes)
 		p.fullLogged = false

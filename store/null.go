@@ -25,7 +25,7 @@ var _ loop.Partition = (*nullPartition)(nil)
 // Submit answers with StatusOK. A get returns NullValueBytes bytes, whatever the buffer contains.
 func (n *nullPartition) Submit(r *kv.Request) {
 	loop.Mark(r, kv.StageServerQueue)
-	r.Need, r.More, r.Mark = 0, false, kv.MarkEnd
+	r.Need, r.More, r.Record = 0, false, kv.WalkEnd
 	r.Status = n.o.Limits.Check(r)
 	switch {
 	case n.closed:

@@ -112,7 +112,7 @@ func (p *Partition) Submit(r *kv.Request) {
 	r.Work, r.Need, r.More = kv.Work{}, 0, false
 	if r.Stages != nil {
 		r.Stages.Mark(kv.StageServerQueue, loop.Nanos())
-		r.Stages.Hand = kv.AtWork
+		r.Stages.State = kv.StoreRunning
 	}
 	if s := p.o.Limits.Check(r); s != kv.StatusOK {
 		p.finish(r, s)
@@ -134,14 +134,14 @@ func (p *Partition) run(r *kv.Request) {
 		p.step(r)
 		return
 	}
-	if r.Stages.Hand == kv.Aside {
+	if r.Stages.State == kv.StoreWaiting {
 		r.Stages.Mark(kv.StageDisk, loop.Nanos())
-		r.Stages.Hand = kv.AtWork
+		r.Stages.State = kv.StoreRunning
 	}
 	p.step(r)
-	if r.Stages.Hand == kv.AtWork { // it waits now
+	if r.Stages.State == kv.StoreRunning { // it waits now
 		r.Stages.Mark(kv.StageStore, loop.Nanos())
-		r.Stages.Hand = kv.Aside
+		r.Stages.State = kv.StoreWaiting
 	}
 }
 
@@ -180,11 +180,11 @@ func (p *Partition) finish(r *kv.Request, s kv.Status) {
 func finish(l *loop.Loop, r *kv.Request) {
 	if t := r.Stages; t != nil {
 		stage := kv.StageStore
-		if t.Hand == kv.Aside {
+		if t.State == kv.StoreWaiting {
 			stage = kv.StageDisk
 		}
 		t.Mark(stage, loop.Nanos())
-		t.Hand = kv.Done
+		t.State = kv.StoreDone
 	}
 	l.Finish(r)
 }
@@ -385,13 +385,13 @@ func (p *Partition) endWaiting() {
 	}
 	p.grows = p.grows[:0]
 	for _, q := range []*kv.Queue{&p.noFrame, &p.noBuffer, &p.noSlot, &p.pausedScans} {
-		p.resume(q.Take())
+		p.resume(q.Detach())
 	}
 	for i := range p.keys {
-		p.resume(p.keys[i].Take())
+		p.resume(p.keys[i].Detach())
 	}
 	for i := range p.slabs {
-		p.resume(p.slabs[i].waiting.Take())
+		p.resume(p.slabs[i].waiting.Detach())
 	}
 }
 

@@ -78,9 +78,9 @@ func openRaw(l *loop.Loop, shard, shards int, o Options) (_ loop.Partition, err 
 func (r *rawPartition) Submit(q *kv.Request) {
 	if q.Stages != nil {
 		q.Stages.Mark(kv.StageServerQueue, loop.Nanos())
-		q.Stages.Hand = kv.Aside // the disk does all the work
+		q.Stages.State = kv.StoreWaiting // the disk does all the work
 	}
-	q.Need, q.More, q.Mark = 0, false, kv.MarkEnd
+	q.Need, q.More, q.Record = 0, false, kv.WalkEnd
 	q.Status = r.o.Limits.Check(q)
 	switch {
 	case r.closing:

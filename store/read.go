@@ -252,7 +252,7 @@ func (p *Partition) prefetch(at place) {
 }
 
 func (p *Partition) pageRead(f uint32, errno syscall.Errno) {
-	waiting := p.cache.frames[f].waiting.Take()
+	waiting := p.cache.frames[f].waiting.Detach()
 	if errno != 0 {
 		p.cache.drop(f)
 		p.abortAll(waiting, statusOf(errno))

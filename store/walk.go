@@ -12,7 +12,7 @@ const walkSteps = 4096
 
 // walk answers with one page of a walk. The page has fewer keys than the limit if it runs out of room or steps.
 func (p *Partition) walk(r *kv.Request) {
-	x, position := p.index, kv.PositionIn(r.Key).Mark()
+	x, position := p.index, kv.PositionIn(r.Key).Record()
 	r.Value = r.Value[:0]
 	for n, steps := uint32(0), walkSteps; n < r.Limit && x.Before(&position, &steps); {
 		steps--
@@ -34,7 +34,7 @@ func (p *Partition) walk(r *kv.Request) {
 		n++
 	}
 	p.l.Stats.Copied += uint64(len(r.Value))
-	r.Mark = position
+	r.Record = position
 	p.finish(r, kv.StatusOK)
 }
 

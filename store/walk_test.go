@@ -22,10 +22,10 @@ func (g *rig) page(at kv.Position, limit, room int) (keys []string, next kv.Posi
 	for _, p := range pairs(r.Value) {
 		keys = append(keys, p.key)
 	}
-	if len(keys) > limit || r.Mark >= at.Mark() {
-		g.t.Fatalf("%d keys of at most %d; mark %d after %d", len(keys), limit, r.Mark, at.Mark())
+	if len(keys) > limit || r.Record >= at.Record() {
+		g.t.Fatalf("%d keys of at most %d; mark %d after %d", len(keys), limit, r.Record, at.Record())
 	}
-	next, ok = at.Next(r.Mark, 1)
+	next, ok = at.Next(r.Record, 1)
 	return keys, next, ok
 }
 
@@ -52,7 +52,7 @@ func TestWalksReturnEveryKeyThatStays(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, 7))
 			there := map[string]bool{}
 			begin := func() *walker {
-				w := &walker{at: kv.PositionAt(0, kv.MarkFirst), stay: map[string]bool{}, got: map[string]int{}, may: map[string]int{}}
+				w := &walker{at: kv.PositionAt(0, kv.WalkStart), stay: map[string]bool{}, got: map[string]int{}, may: map[string]int{}}
 				for k := range there {
 					w.stay[k], w.may[k] = true, 1
 				}
@@ -131,7 +131,7 @@ func TestAWalkEndsDespiteFasterWriters(t *testing.T) {
 			}
 		}
 		write(300)
-		given, at := 0, kv.PositionAt(0, kv.MarkFirst)
+		given, at := 0, kv.PositionAt(0, kv.WalkStart)
 		for pages := 0; ; pages++ {
 			keys, next, more := g.page(at, 10, 4096)
 			given += len(keys)
@@ -163,7 +163,7 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 		g.mustDelete(key(i))
 	}
 	var found []string
-	pages, at := 0, kv.PositionAt(0, kv.MarkFirst)
+	pages, at := 0, kv.PositionAt(0, kv.WalkStart)
 	for more := true; more; pages++ {
 		var keys []string
 		keys, at, more = g.page(at, 1000, 64<<10)
@@ -177,7 +177,7 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 		t.Errorf("%d pages looked at %d places, %d at most each", pages, units, 64*walkSteps)
 	}
 	x := g.p.(*Partition).index
-	mark, steps := kv.MarkFirst, 10
+	mark, steps := kv.WalkStart, 10
 	if g.on(func() {
 		if x.Before(&mark, &steps) || steps != 0 {
 			t.Errorf("10 steps have come to %d, %d are left", mark, steps)
@@ -197,7 +197,7 @@ func TestAnyWalkPositionIsValid(t *testing.T) {
 	}
 	for range 2000 {
 		mark := rng.Uint32() >> rng.IntN(32)
-		if mark == kv.MarkEnd {
+		if mark == kv.WalkEnd {
 			continue
 		}
 		keys, _, _ := g.page(kv.PositionAt(0, mark), 5, 4096)
@@ -220,14 +220,14 @@ func TestAWalkReturnsAKeyDuringItsDelete(t *testing.T) {
 	g.mustPut("stays", "v")
 	r := &kv.Request{Op: kv.OpDelete, Key: []byte("gone"), Owner: g}
 	walk := &kv.Request{Op: kv.OpKeys, Key: make([]byte, kv.PositionBytes), Limit: 10, Value: make([]byte, 0, 4096), Owner: g}
-	kv.PositionAt(0, kv.MarkFirst).Put(walk.Key)
+	kv.PositionAt(0, kv.WalkStart).Put(walk.Key)
 	g.begin(r, walk) // in one turn: the page is not written yet
 	<-g.back
 	<-g.back
 	if got := pairs(walk.Value); r.Status != kv.StatusOK || len(got) != 2 {
 		t.Errorf("delete: %v; keys: %v", r.Status, got)
 	}
-	if keys, _, _ := g.page(kv.PositionAt(0, kv.MarkFirst), 10, 4096); len(keys) != 1 || keys[0] != "stays" {
+	if keys, _, _ := g.page(kv.PositionAt(0, kv.WalkStart), 10, 4096); len(keys) != 1 || keys[0] != "stays" {
 		t.Errorf("after the delete: %q", keys)
 	}
 }

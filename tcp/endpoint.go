@@ -45,7 +45,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 	e.Ends = stream.NewEnds(h, peers, e.engine)
 	e.listener = netsock.NewAcceptor(h, id, false, func(fd int, name string) error { return e.Add(netsock.Socket{Fd: fd}, name, nil) })
 	if h.Sockets.TLS != nil {
-		h.Beside = netsock.SessionBytes
+		h.ExtraConnBytes = netsock.SessionBytes
 	}
 	return e, nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // goroutineEngine moves bytes with goroutines on Go's net package, as most Go servers do. Each connection has one goroutine that reads and
-// one that writes; both sleep in Go's netpoller. They report each finished read or write to the loop (put), and the loop gives them the next
+// one that writes; both sleep in Go's netpoller. They report each finished read or write to the loop (report), and the loop passes them the next
 // window and the next bytes. The engine belongs to its loop; the goroutines use only what is marked mu, and their connection's channels.
 type goroutineEngine struct {
 	l       *loop.Loop
@@ -29,16 +29,16 @@ type goroutineEngine struct {
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
-	some atomic.Bool // there is news
-	mu   sync.Mutex
-	news []done // mu
-	took []done // the list of the last Poll, for reuse in the next
+	pending atomic.Bool // results is not empty
+	mu      sync.Mutex
+	results []result // mu
+	handled []result // the list of the last Poll, for reuse in the next
 }
 
-// done is the result of one read or write.
-type done struct {
+// result is the result of one read or write.
+type result struct {
 	p     *pair
-	sent  bool // a write; else a read
+	write bool // a write; else a read
 	n     int
 	calls int   // system calls, as far as they are known
 	stamp int64 // the kernel's receive time by the wall clock, in ns; 0: not known
@@ -49,24 +49,24 @@ var _ engine = (*goroutineEngine)(nil)
 
 // pair is one connection and its two goroutines.
 type pair struct {
-	c       *goroutineEngine
-	tag     uint64
-	nc      netsock.NetConn
-	tls     *netsock.Session // on nc; nil: none
-	side    stream.Side
-	onEnd   func(stream.ConnIO, error)
-	gone    func()        // called when the connection is closed; may be nil
-	reads   chan int      // the number of slices of window to read into; closed at the end
-	writes  chan struct{} // the writer must send out, or, if out is empty, shut the sending half; closed at the end
-	reading bool          // a read is under way
-	writing bool
-	listed  bool  // in c.touched
-	halved  bool  // our sending half is shut
-	eof     bool  // the peer has shut its sending half; answers are still to be sent
-	closing bool  // nc is closed; it is removed when no read or write is under way
-	why     error // reason for closing
-	left    bool  // leave was called
-	stamps  atomic.Bool
+	c        *goroutineEngine
+	tag      uint64
+	nc       netsock.NetConn
+	tls      *netsock.Session // on nc; nil: none
+	side     stream.Side
+	onEnd    func(stream.ConnIO, error)
+	gone     func()        // called when the connection is closed; may be nil
+	reads    chan int      // the number of slices of window to read into; closed at the end
+	writes   chan struct{} // the writer must send out, or, if out is empty, shut the sending half; closed at the end
+	reading  bool          // a read is under way
+	writing  bool
+	listed   bool  // in c.touched
+	sendShut bool  // our sending half is shut
+	eof      bool  // the peer has shut its sending half; answers are still to be sent
+	closing  bool  // nc is closed; it is removed when no read or write is under way
+	why      error // reason for closing
+	stopped  bool  // leave was called
+	stamps   atomic.Bool
 
 	iov    [gatherMax]unix.Iovec
 	pieces [gatherMax][]byte // used by the writer while it writes
@@ -143,38 +143,38 @@ func (p *pair) Side() stream.Side { return p.side }
 // ended is called when the side returns an error, or the connection has failed.
 func (p *pair) ended(err error) { p.onEnd(p, err) }
 
-// put passes a result to the loop. The reading and writing goroutines call it.
-func (c *goroutineEngine) put(d done) {
+// report passes a result to the loop. The reading and writing goroutines call it.
+func (c *goroutineEngine) report(d result) {
 	c.mu.Lock()
-	c.news = append(c.news, d)
-	c.some.Store(true)
+	c.results = append(c.results, d)
+	c.pending.Store(true)
 	c.mu.Unlock()
 	c.l.Wake()
 }
 
 // Poll implements loop.Member.
 func (c *goroutineEngine) Poll() int {
-	if !c.some.Load() {
+	if !c.pending.Load() {
 		return 0
 	}
 	c.mu.Lock()
-	c.news, c.took = c.took[:0], c.news
-	c.some.Store(false)
+	c.results, c.handled = c.handled[:0], c.results
+	c.pending.Store(false)
 	c.mu.Unlock()
-	for i := range c.took {
-		d := c.took[i]
-		c.took[i] = done{}
-		d.p.did(&d)
+	for i := range c.handled {
+		d := c.handled[i]
+		c.handled[i] = result{}
+		d.p.handle(&d)
 	}
-	return len(c.took)
+	return len(c.handled)
 }
 
 // Arm implements loop.Armer.
-func (c *goroutineEngine) Arm() (bool, error) { return c.some.Load(), nil }
+func (c *goroutineEngine) Arm() (bool, error) { return c.pending.Load(), nil }
 
 // Flush implements stream.Engine. It starts the next reads and writes of the touched connections.
 func (c *goroutineEngine) Flush() {
-	list := c.touched.Take(c.l)
+	list := c.touched.Detach(c.l)
 	for i, p := range list {
 		list[i] = nil
 		p.listed = false
@@ -184,7 +184,7 @@ func (c *goroutineEngine) Flush() {
 
 // Busy implements stream.Engine. A write that is under way keeps its side busy, and a reader that waits sleeps in Go's netpoller.
 func (c *goroutineEngine) Busy() string {
-	if c.some.Load() {
+	if c.pending.Load() {
 		return "a goroutine has received or sent something"
 	}
 	return ""
@@ -217,9 +217,9 @@ func (p *pair) onSocket(f func(fd int)) bool {
 // Control implements netsock.Holder. It refuses for a TLS session, whose records are not the side's bytes.
 func (p *pair) Control(f func(fd int)) bool { return p.tls == nil && p.onSocket(f) }
 
-// did handles the result of a read or write.
-func (p *pair) did(d *done) {
-	if d.sent {
+// handle handles the result of a read or write.
+func (p *pair) handle(d *result) {
+	if d.write {
 		p.writing = false
 	} else {
 		p.reading = false
@@ -236,12 +236,12 @@ func (p *pair) did(d *done) {
 		}
 	case d.err != nil:
 		p.ended(fmt.Errorf("%w: %w", transport.ErrPeerGone, d.err))
-	case d.sent:
+	case d.write:
 		p.side.Sent(d.n)
 	default:
 		stamp := int64(0)
 		if d.stamp != 0 {
-			stamp = loop.OfWall(d.stamp)
+			stamp = loop.FromWall(d.stamp)
 		}
 		if err := p.side.Received(d.n, stamp); err != nil {
 			p.ended(err)
@@ -251,12 +251,12 @@ func (p *pair) did(d *done) {
 
 func (p *pair) stage() {
 	switch {
-	case p.left:
+	case p.stopped:
 	case !p.closing:
 		p.send()
 		p.receive()
 	case !p.reading && !p.writing:
-		p.leave()
+		p.stop()
 		p.side.Drop(p.why)
 		if p.gone != nil {
 			p.gone()
@@ -273,9 +273,9 @@ func (p *pair) send() {
 	if k == 0 {
 		switch {
 		case !p.side.Finished():
-		case !p.halved:
-			p.halved = true
-			p.order(nil)
+		case !p.sendShut:
+			p.sendShut = true
+			p.startWrite(nil)
 		case p.eof:
 			p.ended(transport.ErrPeerGone)
 		}
@@ -284,12 +284,12 @@ func (p *pair) send() {
 	for i := range k {
 		p.pieces[i] = sys.IovecBytes(&p.iov[i])
 	}
-	p.order(p.pieces[:k])
+	p.startWrite(p.pieces[:k])
 	p.c.count.Sends++
 }
 
-// order makes the writer send out; nil: it shuts the sending half.
-func (p *pair) order(out net.Buffers) {
+// startWrite makes the writer send out; nil: it shuts the sending half.
+func (p *pair) startWrite(out net.Buffers) {
 	p.writing = true
 	p.out = out
 	p.writes <- struct{}{}
@@ -300,7 +300,7 @@ func (p *pair) receive() {
 	if p.reading || p.eof || p.closing {
 		return
 	}
-	k := p.side.Window(&p.window)
+	k := p.side.RecvBuffers(&p.window)
 	if k == 0 {
 		return // paused: Touch is called when reading may continue
 	}
@@ -314,7 +314,7 @@ func (p *pair) read() {
 	defer p.c.running.Done()
 	m := newMessage(p.nc)
 	for k := range p.reads {
-		d := done{p: p, calls: 1}
+		d := result{p: p, calls: 1}
 		switch stamps := p.stamps.Load(); {
 		case p.tls != nil:
 			d.n, d.err = p.tls.Receive(p.window[:k])
@@ -324,13 +324,13 @@ func (p *pair) read() {
 		default:
 			d.n, d.err = p.nc.Read(p.window[0])
 		}
-		p.c.put(d)
+		p.c.report(d)
 	}
 }
 
-// message is the state of a recvmsg, for what Go's Read cannot do: to read into several slices, and to get the kernel's receive time. It waits in
+// recvmsg is the state of a recvmsg, for what Go's Read cannot do: to read into several slices, and to get the kernel's receive time. It waits in
 // the netpoller as Read does. It belongs to the reading goroutine.
-type message struct {
+type recvmsg struct {
 	nc      syscall.RawConn
 	err     error // of making nc
 	iov     [2]unix.Iovec
@@ -343,8 +343,8 @@ type message struct {
 	failure error
 }
 
-func newMessage(nc syscall.Conn) *message {
-	m := &message{}
+func newMessage(nc syscall.Conn) *recvmsg {
+	m := &recvmsg{}
 	m.nc, m.err = nc.SyscallConn()
 	m.try = func(fd uintptr) bool {
 		m.hd = unix.Msghdr{Iov: &m.iov[0]}
@@ -359,7 +359,7 @@ func newMessage(nc syscall.Conn) *message {
 	return m
 }
 
-func (m *message) read(w [][]byte, stamps bool) (n int, stamp int64, err error) {
+func (m *recvmsg) read(w [][]byte, stamps bool) (n int, stamp int64, err error) {
 	if m.err != nil {
 		return 0, 0, m.err
 	}
@@ -384,7 +384,7 @@ func (m *message) read(w [][]byte, stamps bool) (n int, stamp int64, err error) 
 func (p *pair) write() {
 	defer p.c.running.Done()
 	for range p.writes {
-		d := done{p: p, sent: true, calls: 1}
+		d := result{p: p, write: true, calls: 1}
 		switch {
 		case p.tls != nil && p.out != nil:
 			d.n, d.err = p.tls.Send(p.out)
@@ -399,7 +399,7 @@ func (p *pair) write() {
 		default:
 			_ = p.nc.CloseWrite()
 		}
-		p.c.put(d)
+		p.c.report(d)
 	}
 }
 
@@ -416,16 +416,16 @@ func (p *pair) Close(err error) {
 
 // Detach implements stream.ConnIO.
 func (p *pair) Detach() netsock.Socket {
-	p.leave()
+	p.stop()
 	if p.tls != nil {
 		return netsock.Socket{Conn: p.tls}
 	}
 	return netsock.Socket{Conn: p.nc}
 }
 
-// leave makes the goroutines end.
-func (p *pair) leave() {
-	p.left = true
+// stop makes the goroutines end.
+func (p *pair) stop() {
+	p.stopped = true
 	p.c.pairs.Drop(p.tag)
 	close(p.reads)
 	close(p.writes)

@@ -38,12 +38,12 @@ type pile struct{ b []byte }
 
 var _ stream.Side = (*pile)(nil)
 
-func (p *pile) Window(*[2][]byte) int     { return 0 }
-func (p *pile) Received(int, int64) error { return nil }
-func (p *pile) Sent(n int)                { p.b = p.b[n:] }
-func (p *pile) Finished() bool            { return false }
-func (p *pile) PeerFinished() bool        { return false }
-func (p *pile) Drop(error)                {}
+func (p *pile) RecvBuffers(*[2][]byte) int { return 0 }
+func (p *pile) Received(int, int64) error  { return nil }
+func (p *pile) Sent(n int)                 { p.b = p.b[n:] }
+func (p *pile) Finished() bool             { return false }
+func (p *pile) PeerFinished() bool         { return false }
+func (p *pile) Drop(error)                 {}
 
 func (p *pile) Gather(v []unix.Iovec, most int) int {
 	if len(p.b) == 0 {
@@ -53,7 +53,7 @@ func (p *pile) Gather(v []unix.Iovec, most int) int {
 	return 1
 }
 
-// A peer that reads wakes nobody, as long as there was room for all that was sent; and where there was none, what is left follows.
+// A peer's read does not wake the loop, as long as the send buffer had room; if it had none, the rest follows.
 func TestAPeersReadsAreNoEvents(t *testing.T) {
 	l, err := loop.Start(loop.Options{Name: "events", Sleep: loop.SleepEpoll}, nil)
 	if err != nil {

@@ -2,11 +2,10 @@ package transport
 
 import "github.com/kvwire/kvwire/kv"
 
-// Fan is one handler over several connections of one loop. Where the hello has a shard map, and there is
-// a connection to each loop that owns keys, a request goes to the loop that owns its key; else, and
-// among several to the same loop, by Request.Slot. So a caller that numbers its requests in flight from
-// 0 keeps an equal share of them on each connection. conns must not be empty, and their hellos must
-// be of the same server.
+// Fan returns one handler for several connections of one loop to the same server. If the hello has a shard map, and
+// each loop with keys has a connection, a request goes to the loop that owns its key; else to any
+// connection. Request.Slot selects one of several. So a caller that numbers its requests in flight from
+// 0 has an equal number of them on each connection. conns must not be empty.
 func Fan(conns []Conn) kv.Handler {
 	if len(conns) == 1 {
 		return conns[0]
@@ -20,7 +19,7 @@ func Fan(conns []Conn) kv.Handler {
 			}
 		}
 		if len(f.owners[i]) == 0 {
-			f.owners = nil // some loop has no connection of ours: the server routes
+			f.owners = nil // a loop has no connection: the server routes
 			break
 		}
 	}

@@ -52,19 +52,19 @@ type Server interface {
 	LoopStats(i int) Stats
 }
 
-// Stats are the connections of a server on one network loop, since it began to listen.
+// Stats are the counters of a server's connections on one network loop, since it began to listen.
 type Stats struct {
 	Conns      int    // open now
 	Paused     int    // of these, those that wait for memory: nothing is read from them
 	Opened     uint64 // connections that were accepted and granted
-	Refused    uint64 // connections that were ended with a code, but for those that were open at the server's end
+	Refused    uint64 // connections that the server ended with a code, except at its own end
 	Requests   uint64 // requests begun; a command of Redis for several keys is several
 	Unanswered uint64 // of these, those whose answer was not sent when this side ended the connection
 	BytesIn    uint64 // received
 	BytesOut   uint64 // sent
 
 	ConnBytes, ConnBytesMax int // memory that connections hold, and may hold
-	PoolBytes, PoolBytesMax int // memory of keys and values under way, likewise
+	PoolBytes, PoolBytesMax int // likewise: memory of keys and values under way
 }
 
 // Conn is the client's end of a connection: a handler on a loop. Requests beyond the granted
@@ -88,14 +88,14 @@ type ServerOptions struct {
 	Limits    kv.Limits
 	Depth     int           // most requests in flight on a connection; the hello grants no more
 	MaxConns  int           // connections per network loop
-	HelloMax  time.Duration // from accept to a whole hello
-	StallMax  time.Duration // a message half received, or a reply that the peer does not read
-	IdleMax   time.Duration // nothing under way; 0: for ever
+	HelloMax  time.Duration // longest time from accept to a complete hello
+	StallMax  time.Duration // longest time in which an incomplete message, or a reply that is being sent, makes no progress
+	IdleMax   time.Duration // longest time without a request under way; 0: no bound
 	RecvBytes int           // receive buffer of a connection
 	ConnBytes int           // memory of a network loop for its connections, in all
 	PoolBytes int           // and for the keys and values under way, in all
-	InOrder   bool          // the handler does the requests for a key in the order in which a loop submits them
-	Access    *access.List  // who may connect; nil: anybody
+	InOrder   bool          // the handler executes requests for the same key in the order in which a loop submits them
+	Access    *access.List  // the clients that may connect; nil: all
 	Log       *slog.Logger  // receives a message for each connection that is refused or ends in an error; nil: nothing is logged
 }
 
@@ -112,7 +112,7 @@ type DialOptions struct {
 // AnyLoop in DialOptions.Loop leaves the choice to the server.
 const AnyLoop = -1
 
-// Defaults fills in what is zero, and checks the rest.
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o ServerOptions) Defaults() (ServerOptions, error) {
 	setInt(&o.Limits.MaxKeyBytes, 1024)
 	setInt(&o.Limits.MaxValueBytes, 1<<20)
@@ -143,7 +143,7 @@ func (o ServerOptions) Defaults() (ServerOptions, error) {
 	return o, nil
 }
 
-// Defaults fills in what is zero.
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o DialOptions) Defaults() (DialOptions, error) {
 	setInt(&o.Depth, 16)
 	setInt(&o.RecvBytes, 64<<10)
@@ -172,10 +172,10 @@ func setDuration(p *time.Duration, v time.Duration) {
 // Refusal is the error of a connection that the server refused or ended with a code.
 type Refusal struct {
 	Code   wire.Code
-	Reason string // the server's words, maybe empty
+	Reason string // text from the server; may be empty
 }
 
-// Error is one line.
+// Error returns one line.
 func (r *Refusal) Error() string {
 	if r.Reason == "" {
 		return "refused by the server: " + r.Code.String()
@@ -183,18 +183,18 @@ func (r *Refusal) Error() string {
 	return "refused by the server: " + r.Code.String() + ": " + quote.Text(r.Reason)
 }
 
-// Sentinels for decisions.
+// Errors for errors.Is.
 var (
 	// ErrPeerGone means that the peer closed or reset the connection.
 	ErrPeerGone = errors.New("the peer closed the connection")
-	// ErrClosed means that this side closed it.
+	// ErrClosed means that this side closed the connection.
 	ErrClosed = errors.New("the connection was closed")
-	// ErrProtocol means that the peer sent what no peer of this version sends.
+	// ErrProtocol means that the peer violated the protocol.
 	ErrProtocol = errors.New("protocol violation")
-	// ErrImpostor means that the server grants without knowing the client's secret.
-	ErrImpostor = errors.New("the server does not know the secret, and may be anybody's")
-	// ErrCut means that this side ended it before what was in flight was answered.
+	// ErrImpostor means that the server granted the connection without a valid proof that it has the client's secret.
+	ErrImpostor = errors.New("the server has not proved that it has the secret")
+	// ErrCut means that this side ended the connection before it had answered all requests.
 	ErrCut = errors.New("cut off at the server's end")
-	// ErrStalled means that the peer stopped reading or writing in the middle of a message.
+	// ErrStalled means that the peer stopped to read or write in the middle of a message.
 	ErrStalled = errors.New("the peer stopped in the middle of a message")
 )

@@ -11,7 +11,7 @@ import (
 // hub is the member that moves the bytes of all client connections of one loop.
 type hub struct {
 	stream.Hub
-	driver driver
+	engine ringEngine
 }
 
 var _ loop.Busier = (*hub)(nil)
@@ -22,9 +22,9 @@ type hubKey struct{ o Options }
 // newConn makes a client's connection on l's hub. It owns fd, also if it fails.
 func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn, error) {
 	m, err := l.Shared(hubKey{o}, func() (loop.Member, error) {
-		h := &hub{driver: driver{l: l, o: o}}
-		h.Hub = stream.NewHub(l, &h.driver)
-		return h, h.driver.begin(h)
+		h := &hub{engine: ringEngine{l: l, o: o}}
+		h.Hub = stream.NewHub(l, &h.engine)
+		return h, h.engine.start(h)
 	})
 	if err != nil {
 		_ = unix.Close(fd)
@@ -34,7 +34,7 @@ func newConn(l *loop.Loop, fd int, d *stream.Dialed, o Options) (transport.Conn,
 }
 
 // OnEvent implements loop.Member.
-func (h *hub) OnEvent(tag uint64, res int32, flags uint32) { h.driver.event(tag, res, flags) }
+func (h *hub) OnEvent(tag uint64, res int32, flags uint32) { h.engine.event(tag, res, flags) }
 
 // Poll implements loop.Member.
 func (h *hub) Poll() int { return 0 }

@@ -11,10 +11,10 @@ import (
 // endpoint holds the server's connections on one loop.
 type endpoint struct {
 	*stream.Ends
-	driver    driver
+	engine    ringEngine
 	listener  int   // below 0: another loop accepts
 	accepting bool  // a multishot accept is in flight
-	cancelled bool  // and was asked to end
+	cancelled bool  // that accept was cancelled
 	acceptAt  int64 // earliest time of the next accept, after the system had no descriptor or memory
 	spare     netsock.Spare
 }
@@ -25,9 +25,9 @@ var (
 )
 
 func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoint, error) {
-	e := &endpoint{driver: driver{l: h.L, o: o}, listener: -1}
-	e.Ends = stream.NewEnds(h, peers, &e.driver)
-	if err := e.driver.begin(e); err != nil {
+	e := &endpoint{engine: ringEngine{l: h.L, o: o}, listener: -1}
+	e.Ends = stream.NewEnds(h, peers, &e.engine)
+	if err := e.engine.start(e); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -36,7 +36,7 @@ func newEndpoint(h *stream.Host, peers *stream.Peers, o Options) (stream.Endpoin
 // Listen implements stream.Endpoint. It makes the socket blocking: otherwise the ring does not wait for connections.
 func (e *endpoint) Listen(fd int) error {
 	e.listener = fd
-	e.spare.Keep()
+	e.spare.Open()
 	return unix.SetNonblock(fd, false)
 }
 
@@ -46,7 +46,7 @@ func (e *endpoint) OnEvent(tag uint64, res int32, flags uint32) {
 		e.accepted(res, flags)
 		return
 	}
-	e.driver.event(tag, res, flags)
+	e.engine.event(tag, res, flags)
 }
 
 func (e *endpoint) accepted(res int32, flags uint32) {
@@ -55,35 +55,35 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 	}
 	switch {
 	case res >= 0:
-		e.spare.Found()
+		e.spare.AcceptSucceeded()
 		e.Host.Sockets.Prepare(int(res))
 		name := "a peer"
 		if sa, err := unix.Getpeername(int(res)); err == nil {
 			name = netsock.PeerName(int(res), sa)
 		}
-		e.driver.l.Stats.Syscalls++
+		e.engine.l.Stats.Syscalls++
 		s := netsock.Socket{Fd: int(res)}
 		if e.Add(s, name, nil) != nil { // the ring's table of registered files is full
-			e.Host.TurnAway(s, name)
+			e.Host.RefuseNew(s, name)
 		}
 	case res != -int32(unix.ECANCELED) && res != -int32(unix.EINTR) && res != -int32(unix.ECONNABORTED):
-		e.spare.Short(e.Host, e.listener, unix.Errno(-res)) // out of descriptors or memory: open connections continue
-		e.acceptAt = e.driver.l.Now() + netsock.AcceptAgain
+		e.spare.AcceptFailed(e.Host, e.listener, unix.Errno(-res)) // out of descriptors or memory: open connections continue
+		e.acceptAt = e.engine.l.Now() + netsock.AcceptAgain
 	}
 }
 
-// acceptAgain starts the multishot accept again if it has ended.
-func (e *endpoint) acceptAgain() {
+// restartAccept starts the multishot accept if none is in flight.
+func (e *endpoint) restartAccept() {
 	if e.accepting || e.listener < 0 || e.cancelled {
 		return
 	}
-	if e.driver.l.Now() < e.acceptAt {
-		e.driver.l.WakeAt(e.acceptAt)
+	if e.engine.l.Now() < e.acceptAt {
+		e.engine.l.WakeAt(e.acceptAt)
 		return
 	}
-	s := e.driver.l.SocketSQE(e.driver.id, kindAccept<<kindShift)
+	s := e.engine.l.SocketSQE(e.engine.id, kindAccept<<kindShift)
 	if s == nil {
-		e.driver.l.Again()
+		e.engine.l.Again()
 		return
 	}
 	s.AcceptMultishot(e.listener, unix.SOCK_CLOEXEC)
@@ -95,7 +95,7 @@ func (e *endpoint) Poll() int { return 0 }
 
 // Stage implements loop.Member.
 func (e *endpoint) Stage() error {
-	e.acceptAgain()
+	e.restartAccept()
 	e.Ends.Stage()
 	return nil
 }
@@ -103,19 +103,19 @@ func (e *endpoint) Stage() error {
 // Close implements loop.Member. It stops accepting, and ends the connections in order.
 func (e *endpoint) Close() bool {
 	if e.accepting && !e.cancelled {
-		if s := e.driver.l.SocketSQE(e.driver.id, kindCancel<<kindShift); s != nil {
-			s.Cancel(loop.UserData(e.driver.id, kindAccept<<kindShift))
+		if s := e.engine.l.SocketSQE(e.engine.id, kindCancel<<kindShift); s != nil {
+			s.Cancel(loop.UserData(e.engine.id, kindAccept<<kindShift))
 			e.cancelled = true
 		}
-		e.driver.l.Again()
+		e.engine.l.Again()
 	}
 	if e.listener >= 0 && !e.accepting {
 		_ = unix.Close(e.listener)
 		e.listener = -1
-		e.spare.Drop()
+		e.spare.Close()
 	}
 	if e.listener >= 0 {
-		e.Host.Wind()
+		e.Host.Shutdown()
 		return false
 	}
 	return e.Ends.Close()

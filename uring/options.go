@@ -6,6 +6,7 @@ import (
 
 	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/ring"
+	netsock "github.com/kvwire/kvwire/transport/socket"
 )
 
 // Large is the way of moving a transfer that the kernel may end short: a send, or the receive of the rest of a body of known length.
@@ -14,7 +15,7 @@ type Large uint8
 const (
 	WaitAll  Large = iota // MSG_WAITALL: the kernel continues by itself
 	Step                  // as with sockets and writev: the next turn continues with the rest
-	Linked                // a send is a chain of entries of ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
+	Linked                // a send is a chain of entries of Options.ChunkBytes each, with MSG_WAITALL; receives as with WaitAll
 	ZeroCopy              // WaitAll, and sends of Options.ZeroCopyBytes and more are without copy (SENDMSG_ZC, Linux 6.1)
 	Once                  // Step, but a short transfer ends a client's request as kv.StatusTruncated
 )
@@ -24,14 +25,14 @@ var largeNames = [...]string{"waitall", "step", "linked", "zerocopy", "once"}
 // Larges returns the names of all values.
 func Larges() []string { return largeNames[:] }
 
-// String is the way as it stands in the uring_large column.
+// String returns the way's name in the column uring_large.
 func (l Large) String() string { return largeNames[l] }
 
-// ParseLarge reads a way's name.
+// ParseLarge parses a way's name.
 func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
-// ChunkBytes is the most bytes that an entry of a chain sends (Linked).
-const ChunkBytes = 256 << 10
+// chunkLeast is the least that an entry of a chain may send: a chain must fit into the ring.
+const chunkLeast = 4 << 10
 
 // Options are the options of either end. The zero value is the default; docs/adr/0015 has the measured cost of the others.
 type Options struct {
@@ -43,15 +44,24 @@ type Options struct {
 	Buffers     int // of each end and loop, a power of two; 0: 256
 	BufferBytes int // of each of them; 0: 4 KiB
 
-	BodyBytes int // smallest rest of a body that is received in place, by a separate receive; 0: 32 KiB
+	BodyBytes  int // smallest rest of a body that is received in place, by a separate receive; 0: 32 KiB
+	ChunkBytes int // Linked: the most bytes that an entry of a chain sends; 0: 256 KiB
 
 	Bundle        bool          // Multishot: one completion for as many buffers as there are bytes for. Sends: pieces as provided buffers (Linux 6.10)
 	FixedFiles    bool          // sockets are registered with the ring
 	ZeroCopyBytes int           // ZeroCopy: smallest send that is not copied; 0: 16 KiB
 	NAPI          time.Duration // time that a wait polls the device's queue (Linux 6.9); whole µs
+
+	SendBytes    int // SO_SNDBUF; 0: the kernel sizes it
+	ReceiveBytes int // SO_RCVBUF; 0: the kernel sizes it
 }
 
-// Defaults fills in what is 0, and checks the rest.
+// sockets are the options of the sockets themselves.
+func (o *Options) sockets() netsock.Options {
+	return netsock.Options{SendBytes: o.SendBytes, ReceiveBytes: o.ReceiveBytes}
+}
+
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o Options) Defaults() (Options, error) {
 	if o.Buffers == 0 {
 		o.Buffers = 256
@@ -65,7 +75,14 @@ func (o Options) Defaults() (Options, error) {
 	if o.BodyBytes == 0 {
 		o.BodyBytes = 32 << 10
 	}
+	if o.ChunkBytes == 0 {
+		o.ChunkBytes = 256 << 10
+	}
 	switch {
+	case o.ChunkBytes < chunkLeast:
+		return o, fmt.Errorf("chunks of %d B: %d B or more", o.ChunkBytes, chunkLeast)
+	case o.SendBytes < 0 || o.ReceiveBytes < 0:
+		return o, fmt.Errorf("socket buffers of %d and %d B: 0 or more", o.SendBytes, o.ReceiveBytes)
 	case o.BodyBytes < 1:
 		return o, fmt.Errorf("bodies of %d B: 1 B or more", o.BodyBytes)
 	case o.Buffers < 1 || o.Buffers > 1<<15 || o.Buffers&(o.Buffers-1) != 0:

@@ -16,14 +16,14 @@ import (
 // into the loop's buffers.
 type receiving struct {
 	armed     bool                   // an entry is in flight
-	shots     bool                   // that entry is multishot
+	multishot bool                   // that entry is multishot
 	cancelled bool                   // that entry was cancelled
 	open      bool                   // the hello is done: the connection stays on this loop
 	nonempty  bool                   // the last receive left bytes behind
 	body      int                    // bytes of a body that the entry in flight receives; 0: its length is not known
 	singles   int                    // number of next receives that are not multishot, because bodies come or no buffer was free
 	held      fifo.Queue[heldBuffer] // received buffers that wait for the side, which has paused; most sockets never have any
-	over      error                  // the error that ends the socket after held is delivered
+	endErr    error                  // the error that ends the socket after held is delivered
 	eof       bool                   // the peer has shut its sending half; answers are still to be sent
 
 	msg     unix.Msghdr
@@ -35,7 +35,7 @@ type receiving struct {
 // errFinished means that the peer has shut its sending half in order.
 var errFinished = errors.New("uring: the peer has shut its sending half")
 
-// singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
+// singlesAfterBody is the number of receives without a body after which a socket's receives are multishot again, because ending a multishot receive costs an entry.
 const singlesAfterBody = 16
 
 // heldBuffer is a provided buffer with received bytes from off to end.
@@ -47,14 +47,14 @@ func (s *socket) Stamp() {
 	s.d.l.Stats.Syscalls++
 }
 
-// receive asks for the next bytes; false when the ring is full.
+// receive adds the entry that receives the next bytes; false: the ring is full.
 func (s *socket) receive() bool {
 	in, d := &s.in, s.d
-	if in.armed && !in.shots || in.eof {
+	if in.armed && !in.multishot || in.eof {
 		return true
 	}
 	w := &d.window
-	k := s.side.Window(w)
+	k := s.side.RecvBuffers(w)
 	body := k == 2 && len(w[0]) >= d.o.BodyBytes
 	if in.armed {
 		if k == 0 || body || in.stamps {
@@ -63,7 +63,7 @@ func (s *socket) receive() bool {
 		return true
 	}
 	if k == 0 || in.held.Len() > 0 {
-		return true // paused: Touch comes when reading may go on
+		return true // paused: Touch is called when reading may continue
 	}
 	e := d.l.SocketSQE(d.id, kindRecv<<kindShift|s.tag)
 	if e == nil {
@@ -76,10 +76,10 @@ func (s *socket) receive() bool {
 	} else if in.singles > 0 {
 		in.singles--
 	}
-	in.shots = d.o.Multishot && in.open && in.singles == 0 && !in.stamps
-	if in.shots {
+	in.multishot = d.o.Multishot && in.open && in.singles == 0 && !in.stamps
+	if in.multishot {
 		e.RecvMultishot(s.fd, d.bufs.Group(), d.o.Bundle)
-		s.on(e)
+		s.useFile(e)
 		return true
 	}
 	flags := 0
@@ -88,7 +88,7 @@ func (s *socket) receive() bool {
 	}
 	if body {
 		if d.o.Large != Once {
-			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // the peer shall be seen to send
+			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // so that the side often gets bytes and does not take the peer for stalled
 		}
 		if in.body = len(w[0]); d.o.waits() {
 			flags, k = unix.MSG_WAITALL, 1
@@ -110,14 +110,14 @@ func (s *socket) receive() bool {
 		}
 		e.Recvmsg(s.fd, &in.msg, flags)
 	}
-	s.on(e)
+	s.useFile(e)
 	if !in.nonempty {
-		e.IoPrio = ring.PollFirst // an attempt now would find nothing
+		e.IoPrio = ring.PollFirst // there are no bytes now
 	}
 	return true
 }
 
-// cancel asks a multishot receive to end.
+// cancel adds the entry that ends a multishot receive; false: the ring is full.
 func (s *socket) cancel() bool {
 	if s.in.cancelled {
 		return true
@@ -137,27 +137,27 @@ func (s *socket) received(res int32, flags uint32) {
 	if flags&ring.CQEFMore == 0 {
 		in.armed = false
 	}
-	if in.nonempty = flags&ring.CQEFSockNonempty != 0; in.shots {
-		s.shot(res, flags)
+	if in.nonempty = flags&ring.CQEFSockNonempty != 0; in.multishot {
+		s.receivedMultishot(res, flags)
 		return
 	}
 	switch {
-	case s.closing, again(res):
+	case s.closing, retryable(res):
 	case res < 0:
-		s.ended(s, failed(res))
+		s.ended(s, peerError(res))
 	case res == 0:
 		s.peerFinished()
 	default:
 		stamp := int64(0)
 		if in.stamps && in.msg.Control != nil {
 			if wall := sys.Stamp(&in.msg); wall != 0 {
-				stamp = loop.OfWall(wall)
+				stamp = loop.FromWall(wall)
 			}
 		}
 		if int(res) < in.body {
 			d.count.Shorts++
-			if c, ok := s.side.(cutter); ok && d.o.Large == Once {
-				c.CutReceive()
+			if c, ok := s.side.(truncater); ok && d.o.Large == Once {
+				c.TruncatedReceive()
 			}
 		}
 		if err := s.side.Received(int(res), stamp); err != nil {
@@ -166,8 +166,8 @@ func (s *socket) received(res int32, flags uint32) {
 	}
 }
 
-// shot handles a completion of a multishot receive. It names the first of the buffers with the received bytes.
-func (s *socket) shot(res int32, flags uint32) {
+// receivedMultishot handles a completion of a multishot receive. It names the first of the buffers with the received bytes.
+func (s *socket) receivedMultishot(res int32, flags uint32) {
 	in, d := &s.in, s.d
 	if flags&ring.CQEFBuffer != 0 {
 		id := ring.BufferOf(flags)
@@ -191,17 +191,17 @@ func (s *socket) shot(res int32, flags uint32) {
 		d.count.NoBuffers++
 		in.singles = 2 // the next one receives in place
 		return
-	case again(res), res == -int32(unix.ECANCELED):
+	case retryable(res), res == -int32(unix.ECANCELED):
 		return
 	case res < 0:
-		end = failed(res)
+		end = peerError(res)
 	default:
 		end = errFinished
 	}
 	switch {
 	case s.closing:
 	case in.held.Len() > 0:
-		in.over = end
+		in.endErr = end
 	case res == 0:
 		s.peerFinished()
 	default:
@@ -219,7 +219,7 @@ func (s *socket) peerFinished() {
 // deliver passes the bytes of a buffer to the side, or keeps the buffer while the side has paused.
 func (s *socket) deliver(b heldBuffer) {
 	if s.closing {
-		s.giveBack(b.id)
+		s.returnBuffer(b.id)
 		return
 	}
 	if s.in.held.Len() == 0 && s.copyOut(&b) {
@@ -233,7 +233,7 @@ func (s *socket) copyOut(b *heldBuffer) (all bool) {
 	d := s.d
 	data := d.bufs.Bytes(b.id, b.end)
 	for b.off < b.end && !s.closing {
-		k := s.side.Window(&d.window)
+		k := s.side.RecvBuffers(&d.window)
 		if k == 0 {
 			return false
 		}
@@ -248,7 +248,7 @@ func (s *socket) copyOut(b *heldBuffer) (all bool) {
 			break
 		}
 	}
-	s.giveBack(b.id)
+	s.returnBuffer(b.id)
 	return true
 }
 
@@ -260,26 +260,26 @@ func (s *socket) resume() bool {
 			return false
 		}
 	}
-	if h.Len() == 0 && s.in.over != nil {
-		if errors.Is(s.in.over, errFinished) {
-			s.in.over = nil
+	if h.Len() == 0 && s.in.endErr != nil {
+		if errors.Is(s.in.endErr, errFinished) {
+			s.in.endErr = nil
 			s.peerFinished()
 			return s.in.eof
 		}
-		s.ended(s, s.in.over)
+		s.ended(s, s.in.endErr)
 		return false
 	}
 	return true
 }
 
-func (s *socket) giveBack(id int) {
+func (s *socket) returnBuffer(id int) {
 	s.d.bufs.Give(id)
-	s.d.given = true
+	s.d.returned = true
 }
 
 // discard returns the held buffers to the ring.
 func (s *socket) discard() {
 	for h := &s.in.held; h.Len() > 0; h.Pop() {
-		s.giveBack(h.Front().id)
+		s.returnBuffer(h.Front().id)
 	}
 }

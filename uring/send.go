@@ -16,12 +16,12 @@ const gatherMax = 64
 
 // sending is the state of a socket's send: one at a time, else the bytes of two would mix. It is one entry, or a chain of entries.
 type sending struct {
-	entries int   // entries in flight
-	notes   int   // completed zero-copy entries whose notification (memory free) has not come
-	want    int   // bytes
-	done    int   // of these, bytes of completed entries
-	err     error // the first error
-	copies  bool  // sends are with copy: the kernel may not hold more memory, or it is a unix socket
+	entries       int   // entries in flight
+	notifications int   // completed zero-copy entries whose notification (memory free) has not come
+	want          int   // bytes
+	done          int   // of these, bytes of completed entries
+	err           error // the first error
+	copies        bool  // sends are with copy: the kernel may not hold more memory, or it is a unix socket
 
 	msg    unix.Msghdr
 	iov    [gatherMax]unix.Iovec
@@ -29,17 +29,14 @@ type sending struct {
 	pieces *ring.Buffers // Bundle: the socket's own group, which is empty while nothing is in flight
 }
 
-// chainMax is the entries of the longest chain.
-const chainMax = stream.GatherBytes / ChunkBytes
-
-// chain is what a chain's entries point to.
+// chain is what a chain's entries point to: sized for the longest one.
 type chain struct {
-	msg [chainMax]unix.Msghdr
-	iov [gatherMax + chainMax]unix.Iovec
+	msg []unix.Msghdr
+	iov []unix.Iovec
 }
 
 // busy reports whether the kernel uses memory of the side.
-func (o *sending) busy() bool { return o.entries > 0 || o.notes > 0 }
+func (o *sending) busy() bool { return o.entries > 0 || o.notifications > 0 }
 
 const sendFlags = unix.MSG_NOSIGNAL
 
@@ -56,11 +53,11 @@ func (s *socket) send() bool {
 	k := s.side.Gather(o.iov[:], room)
 	if k == 0 {
 		switch {
-		case s.halved || !s.side.Finished():
+		case s.sendShut || !s.side.Finished():
 		case s.in.eof:
 			s.ended(s, transport.ErrPeerGone)
 		default:
-			s.halved = true
+			s.sendShut = true
 			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 			d.l.Stats.Syscalls++
 		}
@@ -70,7 +67,7 @@ func (s *socket) send() bool {
 	for i := range o.iov[:k] {
 		o.want += int(o.iov[i].Len)
 	}
-	if d.o.Large == Linked && o.want > ChunkBytes {
+	if d.o.Large == Linked && o.want > d.o.ChunkBytes {
 		return s.sendChain(k)
 	}
 	flags := sendFlags
@@ -98,7 +95,7 @@ func (s *socket) send() bool {
 	default:
 		e.Sendmsg(s.fd, &o.msg, flags)
 	}
-	s.on(e)
+	s.useFile(e)
 	o.entries = 1
 	d.count.Sends++
 	return true
@@ -107,7 +104,8 @@ func (s *socket) send() bool {
 // sendChain sends the first k pieces as a chain of entries, of which each begins when the one before it has sent all.
 func (s *socket) sendChain(k int) bool {
 	o, d := &s.out, s.d
-	n := (o.want + ChunkBytes - 1) / ChunkBytes
+	chunk := d.o.ChunkBytes
+	n := (o.want + chunk - 1) / chunk
 	if !d.l.Sockets().Room(n) {
 		return false
 	}
@@ -116,7 +114,7 @@ func (s *socket) sendChain(k int) bool {
 	at := 0 // in c.iov
 	i, off := 0, 0
 	for j := range n {
-		first, room := at, ChunkBytes
+		first, room := at, chunk
 		for room > 0 && i < k {
 			b := sys.IovecBytes(&o.iov[i])[off:]
 			if len(b) > room {
@@ -133,7 +131,7 @@ func (s *socket) sendChain(k int) bool {
 		c.msg[j].SetIovlen(at - first)
 		e := d.l.SocketSQE(d.id, kindSend<<kindShift|s.tag) // there is room
 		e.Sendmsg(s.fd, &c.msg[j], sendFlags|unix.MSG_WAITALL)
-		s.on(e)
+		s.useFile(e)
 		if j < n-1 {
 			e.Link()
 		}
@@ -143,20 +141,21 @@ func (s *socket) sendChain(k int) bool {
 	return true
 }
 
-func (d *driver) chain() *chain {
+func (d *ringEngine) chain() *chain {
 	if n := len(d.chains); n > 0 {
 		c := d.chains[n-1]
 		d.chains = d.chains[:n-1]
 		return c
 	}
-	return &chain{}
+	longest := (stream.GatherBytes + d.o.ChunkBytes - 1) / d.o.ChunkBytes
+	return &chain{make([]unix.Msghdr, longest), make([]unix.Iovec, gatherMax+longest)}
 }
 
 // sent handles the completion of a send.
 func (s *socket) sent(res int32, flags uint32) {
 	o, count := &s.out, s.d.count
 	if flags&ring.CQEFNotif != 0 {
-		o.notes--
+		o.notifications--
 		count.ZeroCopies++
 		if res&ring.NotifCopied != 0 {
 			count.ZeroCopied++
@@ -166,16 +165,16 @@ func (s *socket) sent(res int32, flags uint32) {
 			o.entries--
 		} else if flags&ring.CQEFBuffer == 0 {
 			o.entries--
-			o.notes++
+			o.notifications++
 		}
 		switch {
 		case res >= 0:
 			o.done += int(res)
-		case again(res), res == -int32(unix.ECANCELED): // of a chain, behind one that was short
+		case retryable(res), res == -int32(unix.ECANCELED): // of a chain: an earlier entry was short
 		case res == -int32(unix.ENOMEM) && s.d.o.Large == ZeroCopy && !o.copies:
 			o.copies = true
 		case o.err == nil:
-			o.err = failed(res)
+			o.err = peerError(res)
 		}
 	}
 	if o.busy() {
@@ -187,7 +186,7 @@ func (s *socket) sent(res int32, flags uint32) {
 	}
 	short := o.done < o.want
 	if o.pieces != nil && short {
-		o.leave() // pieces left in the group are not the next bytes
+		o.closePieces() // pieces left in the group are not the next bytes
 	}
 	switch {
 	case s.closing:
@@ -198,8 +197,8 @@ func (s *socket) sent(res int32, flags uint32) {
 	case short:
 		count.Shorts++
 	}
-	if c, ok := s.side.(cutter); ok && short && s.d.o.Large == Once {
-		c.CutSend()
+	if c, ok := s.side.(truncater); ok && short && s.d.o.Large == Once {
+		c.TruncatedSend()
 	}
 	if o.done > 0 {
 		s.side.Sent(o.done)
@@ -224,8 +223,8 @@ func (s *socket) bundle(k int) bool {
 	return true
 }
 
-// leave frees what a socket has on the ring.
-func (o *sending) leave() {
+// closePieces frees the socket's own group of provided buffers.
+func (o *sending) closePieces() {
 	if o.pieces != nil {
 		o.pieces.Close()
 		o.pieces = nil

@@ -22,10 +22,10 @@ type Transport struct{ Options }
 
 var _ transport.Transport = Transport{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Transport) Name() string { return "uring" }
 
-// Sleep is the ring.
+// Sleep returns the ring.
 func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
 // Serve listens on addr, host:port or unix:PATH.
@@ -34,7 +34,7 @@ func (t Transport) Serve(addr string, g *loop.Group, o transport.ServerOptions) 
 	if err != nil {
 		return nil, err
 	}
-	return stream.Serve(addr, g, o, netsock.Options{}, func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
+	return stream.Serve(addr, g, o, own.sockets(), func(h *stream.Host, p *stream.Peers) (stream.Endpoint, error) {
 		return newEndpoint(h, p, own)
 	})
 }
@@ -45,7 +45,7 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	if err != nil {
 		return nil, err
 	}
-	return stream.Connect(ctx, l, addr, o, netsock.Options{}, func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
+	return stream.Connect(ctx, l, addr, o, own.sockets(), func(s netsock.Socket, d *stream.Dialed) (transport.Conn, error) {
 		return newConn(l, s.Fd, d, own)
 	})
 }
@@ -60,25 +60,25 @@ const (
 	rowMask    = 1<<kindShift - 1
 )
 
-// driver moves the bytes of all sockets of one member: the part that endpoint and hub have in common.
-type driver struct {
-	l       *loop.Loop
-	count   *transport.Counters // of its loop
-	id      loop.MemberID
-	o       Options
-	bufs    *ring.Buffers // Multishot: the buffers for received bytes
-	given   bool          // buffers were returned since they were last published
-	sockets stream.Table[*socket]
-	touched stream.Touched[*socket]
-	window  [2][]byte // scratch of receive
-	chains  []*chain  // Linked: unused chains
+// ringEngine moves the bytes of all sockets of one member: the common part of endpoint and hub.
+type ringEngine struct {
+	l        *loop.Loop
+	count    *transport.Counters // of its loop
+	id       loop.MemberID
+	o        Options
+	bufs     *ring.Buffers // Multishot: the buffers for received bytes
+	returned bool          // buffers were returned since they were last published
+	sockets  stream.Table[*socket]
+	touched  stream.Touched[*socket]
+	window   [2][]byte // scratch of receive
+	chains   []*chain  // Linked: unused chains
 }
 
-var _ stream.Engine = (*driver)(nil)
+var _ stream.Engine = (*ringEngine)(nil)
 
-// begin adds the driver's member to the loop, and makes on the ring what the options need.
-func (d *driver) begin(m loop.Member) (err error) {
-	if err = d.equip(); err != nil {
+// start adds the engine's member to the loop, and registers on the ring what the options require.
+func (d *ringEngine) start(m loop.Member) (err error) {
+	if err = d.setUp(); err != nil {
 		return err
 	}
 	if d.id, err = d.l.Add(m); err != nil {
@@ -87,7 +87,7 @@ func (d *driver) begin(m loop.Member) (err error) {
 	return err
 }
 
-func (d *driver) equip() (err error) {
+func (d *ringEngine) setUp() (err error) {
 	d.count = transport.CountersOf(d.l)
 	r := d.l.Sockets()
 	if err := d.o.Check(r); err != nil {
@@ -106,8 +106,8 @@ func (d *driver) equip() (err error) {
 	return nil
 }
 
-// End implements stream.Engine. It frees what begin made on the ring.
-func (d *driver) End() {
+// End implements stream.Engine. It frees what start registered on the ring.
+func (d *ringEngine) End() {
 	if d.bufs != nil {
 		d.bufs.Close()
 		d.bufs = nil
@@ -117,31 +117,31 @@ func (d *driver) End() {
 // socket is one socket and its side. The socket is blocking: on a non-blocking one the ring completes
 // with EAGAIN instead of waiting.
 type socket struct {
-	d       *driver
-	fd      int
-	file    int // index among the ring's registered files; below 0: not registered
-	tag     uint64
-	side    stream.Side
-	ended   func(s stream.ConnIO, err error) // called when the side returns an error, or the socket has failed
-	gone    func()                           // called when the descriptor is closed and nothing is in flight; may be nil
-	listed  bool                             // in d.touched
-	halved  bool                             // our sending half is shut
-	closing bool                             // shut both ways; closed when nothing is in flight
-	why     error                            // reason for closing
-	dead    bool                             // the side was dropped
+	d        *ringEngine
+	fd       int
+	file     int // index among the ring's registered files; below 0: not registered
+	tag      uint64
+	side     stream.Side
+	ended    func(s stream.ConnIO, err error) // called when the side returns an error, or the socket has failed
+	gone     func()                           // called when the descriptor is closed and nothing is in flight; may be nil
+	listed   bool                             // in d.touched
+	sendShut bool                             // our sending half is shut
+	closing  bool                             // shut both ways; closed when nothing is in flight
+	why      error                            // reason for closing
+	dead     bool                             // the side was dropped
 
 	in  receiving
 	out sending
 }
 
-// cutter is a side whose requests may end with a short transfer (Once).
-type cutter interface {
-	CutSend()
-	CutReceive()
+// truncater is a side whose requests may end with a short transfer (Once).
+type truncater interface {
+	TruncatedSend()
+	TruncatedReceive()
 }
 
 // Open implements stream.Engine.
-func (d *driver) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
+func (d *ringEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
 	s := &socket{d: d, fd: fd, file: -1, ended: ended, gone: gone}
 	if d.o.FixedFiles {
@@ -159,13 +159,15 @@ func (d *driver) Open(from netsock.Socket, ended func(stream.ConnIO, error), gon
 }
 
 // Each implements stream.Engine.
-func (d *driver) Each(f func(stream.ConnIO)) { d.sockets.Each(func(_ uint64, s **socket) { f(*s) }) }
+func (d *ringEngine) Each(f func(stream.ConnIO)) {
+	d.sockets.Each(func(_ uint64, s **socket) { f(*s) })
+}
 
 // Len implements stream.Engine.
-func (d *driver) Len() int { return d.sockets.Len() }
+func (d *ringEngine) Len() int { return d.sockets.Len() }
 
 // Busy implements stream.Engine. Bytes are counted as sent when all completions and notifications of their send have come, so their side is busy until then.
-func (d *driver) Busy() string { return "" }
+func (d *ringEngine) Busy() string { return "" }
 
 // Join implements stream.ConnIO.
 func (s *socket) Join(side stream.Side) {
@@ -195,11 +197,11 @@ func (s *socket) Control(f func(fd int)) bool {
 // Detach implements stream.ConnIO.
 func (s *socket) Detach() netsock.Socket {
 	s.d.sockets.Drop(s.tag)
-	return netsock.Socket{Fd: s.take()}
+	return netsock.Socket{Fd: s.detachFd()}
 }
 
-// take removes the socket and returns its descriptor; nothing may be in flight.
-func (s *socket) take() int {
+// detachFd removes the socket and returns its descriptor; nothing may be in flight.
+func (s *socket) detachFd() int {
 	fd := s.fd
 	s.unregister()
 	s.fd = -1 // it may still be in the list of touched sockets
@@ -214,8 +216,8 @@ func (s *socket) unregister() {
 	}
 }
 
-// on makes an entry use the registered file, if there is one.
-func (s *socket) on(e *ring.SQE) {
+// useFile makes an entry use the registered file, if there is one.
+func (s *socket) useFile(e *ring.SQE) {
 	if s.file >= 0 {
 		e.Fd = int32(s.file)
 		e.FixedFile()
@@ -228,7 +230,7 @@ func (s *socket) Touch() {
 }
 
 // event handles the completion of a socket's entry.
-func (d *driver) event(tag uint64, res int32, flags uint32) {
+func (d *ringEngine) event(tag uint64, res int32, flags uint32) {
 	row := d.sockets.Get(tag & rowMask)
 	if row == nil {
 		return
@@ -252,21 +254,21 @@ func (s *socket) event(kind uint64, res int32, flags uint32) {
 	s.Touch()
 }
 
-// again reports whether an entry must only be tried again.
-func again(res int32) bool { return res == -int32(unix.EAGAIN) || res == -int32(unix.EINTR) }
+// retryable reports whether an entry must only be tried again.
+func retryable(res int32) bool { return res == -int32(unix.EAGAIN) || res == -int32(unix.EINTR) }
 
-func failed(res int32) error { return fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)) }
+func peerError(res int32) error { return fmt.Errorf("%w: %w", transport.ErrPeerGone, unix.Errno(-res)) }
 
 // Flush implements stream.Engine. It puts the turn's receives and sends onto the ring.
-func (d *driver) Flush() {
-	list := d.touched.Take(d.l)
+func (d *ringEngine) Flush() {
+	list := d.touched.Detach(d.l)
 	for i, s := range list {
 		list[i] = nil
 		s.listed = false
 		s.stage()
 	}
-	if d.given {
-		d.given = false
+	if d.returned {
+		d.returned = false
 		d.bufs.Publish()
 	}
 }
@@ -276,7 +278,7 @@ func (s *socket) stage() {
 	case s.dead, s.fd < 0 && !s.closing:
 	case s.closing:
 		if !s.in.armed && s.out.entries == 0 {
-			s.bury()
+			s.closeIdle()
 		}
 	default:
 		if s.in.held.Len() > 0 && !s.resume() {
@@ -299,21 +301,21 @@ func (s *socket) Close(err error) {
 	s.Touch()
 }
 
-// bury closes the descriptor, which no entry uses any more. The kernel may still use memory of zero-copy sends; closing resets the connection,
+// closeIdle closes the descriptor, which no entry uses any more. The kernel may still use memory of zero-copy sends; closing resets the connection,
 // and the notifications that follow end the socket.
-func (s *socket) bury() {
+func (s *socket) closeIdle() {
 	if s.fd >= 0 {
 		s.discard()
-		s.out.leave()
-		if s.out.notes > 0 {
+		s.out.closePieces()
+		if s.out.notifications > 0 {
 			_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 			s.d.l.Stats.Syscalls++
 		}
-		fd := s.take()
+		fd := s.detachFd()
 		_ = unix.Close(fd)
 		s.d.l.Stats.Syscalls++
 	}
-	if s.out.notes == 0 {
+	if s.out.notifications == 0 {
 		s.dead = true
 		s.d.sockets.Drop(s.tag)
 		s.side.Drop(s.why)

@@ -193,7 +193,7 @@ func TestMessagesArriveWithTheirImmediateData(t *testing.T) {
 	}
 }
 
-// TestKeysThatDoNotFitAreRefused reads and writes where the peer lets nobody.
+// TestKeysThatDoNotFitAreRefused reads and writes memory to which the peer has granted no access.
 func TestKeysThatDoNotFitAreRefused(t *testing.T) {
 	for name, change := range map[string]func(o *Op, b *end){
 		"wrong key":        func(o *Op, _ *end) { o.RKey ^= 0xFF00 },
@@ -230,7 +230,7 @@ func TestKeysThatDoNotFitAreRefused(t *testing.T) {
 	}
 }
 
-// Who knows a key, by luck or from another connection, can do no more with it than the queue pair is for.
+// A key that was guessed, or is of another connection, allows no more than the queue pair's access rights.
 func TestAKeyIsGoodForWhatItsQueuePairOffersOnly(t *testing.T) {
 	for through, name := range map[Access]string{Local: "nothing", RemoteRead: "reads", RemoteWrite: "writes"} {
 		for kind, needs := range map[uint32]Access{OpRead: RemoteRead, OpWrite: RemoteWrite} {
@@ -293,16 +293,16 @@ func thirds(t *testing.T, a *end) (c, d *end) {
 }
 
 // window binds a window to the first bytes of b's memory, and closes it before the queue pair.
-func window(t *testing.T, b *end, access Access, bytes int) (w *Window, r *Region, bound Completion) {
+func window(t *testing.T, b *end, access Access, bytes int) (w *MemoryWindow, r *Region, bound Completion) {
 	t.Helper()
-	if !b.dev.Limits.Windows {
+	if !b.dev.Limits.MemoryWindows {
 		t.Skipf("%s has no memory windows of type 2B", b.dev.Name)
 	}
 	var err error
 	if r, err = b.dev.Register(b.mem[:bytes], access); err != nil {
 		t.Fatal(err)
 	}
-	w, err = b.dev.NewWindow()
+	w, err = b.dev.NewMemoryWindow()
 	if err == nil {
 		err = w.Bind(b.qp, r, b.mem[:bytes], 5)
 	}
@@ -379,11 +379,11 @@ func TestAClosedWindowsKeyOpensNothing(t *testing.T) {
 		a.post()
 		return a.next()
 	}
-	opened := func() *Window {
-		if !b.dev.Limits.Windows {
+	opened := func() *MemoryWindow {
+		if !b.dev.Limits.MemoryWindows {
 			t.Skipf("%s has no memory windows of type 2B", b.dev.Name)
 		}
-		w, err := b.dev.NewWindow()
+		w, err := b.dev.NewMemoryWindow()
 		if err == nil {
 			err = w.Bind(b.qp, r, b.mem, 5)
 		}
@@ -558,8 +558,8 @@ func TestConnectsAndClosesLeaveNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d.Limits.Windows {
-			w, err := d.NewWindow()
+		if d.Limits.MemoryWindows {
+			w, err := d.NewMemoryWindow()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -337,7 +337,7 @@ func (c completed) Complete(r *kv.Request) { c <- r }
 func TestAServerInThisProcessIsParked(t *testing.T) {
 	f, _ := launchedFactors(t, "--transport=inproc", "--backend=mem", "--server-threads=2", "--wait=spin")
 	f.Server.CPUs.Or(fleet.DefaultCPUs().Server)
-	s, err := startServer(f)
+	s, err := f.Program.Serve(f.Settings)
 	if err != nil {
 		t.Fatal(err)
 	}

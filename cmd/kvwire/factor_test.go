@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,7 @@ func addMadeUp() {
 		}
 		return values[v]
 	}
-	factor.All = append(factor.All, factor.Factor{Name: "made-up-bytes", Group: "Made up", Side: factor.Server | factor.Client | factor.Alike, Default: "4KiB",
+	factor.All = append(factor.All, factor.Factor{Name: "made-up-bytes", Group: "Made up", Side: factor.Server | factor.Client | factor.Alike, Default: "4KiB", Owners: []string{"transport"},
 		Range: factor.Span{Least: "1", Most: "1MiB"}, At: at,
 		Help: "a flag that is made up", Meaning: "a column that is made up", When: factor.Where("transport", "tcp")})
 }
@@ -70,8 +71,13 @@ func TestAFactorIsOneRowOfTheTable(t *testing.T) {
 	}
 	write("name: made\ntransport: tcp\nmade-up-bytes: 2MiB\n")
 	has("a key out of range", shown(exit.Usage, "run", file), file+":3:16: made-up-bytes: must be from 1 to 1MiB")
-	write("name: made\ntransport: [tcp, inproc]\nbackend: null\nmade-up-bytes: [1KiB, 2KiB]\nduration: 5ms\nwarmup: 0s\nslice: whole\ngenerations: 1\n")
 	out := filepath.Join(dir, "out")
+	owned := "name: owned\ntransport: [tcp, inproc]\nbackend: null\noverrides: {tcp: {%s: 8}}\n"
+	write(fmt.Sprintf(owned, "made-up-bytes"))
+	shown(exit.OK, "run", file, "--dry-run")
+	write(fmt.Sprintf(owned, "depth"))
+	has("an override that belongs to no transport", shown(exit.Usage, "run", file, "--dry-run"), "a comparison of transports would differ in depth too")
+	write("name: made\ntransport: [tcp, inproc]\nbackend: null\nmade-up-bytes: [1KiB, 2KiB]\nduration: 5ms\nwarmup: 0s\nslice: whole\ngenerations: 1\n")
 	shown(exit.OK, "run", file, "--output-dir", out)
 
 	text, err := os.ReadFile(filepath.Join(out, lab.RowsFile))

@@ -97,7 +97,7 @@ func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
 		t.Fatalf("experiments: %v", files)
 	}
 	for _, f := range files {
-		x, err := readExperiment(f)
+		x, err := program().ReadExperiment(f)
 		if err != nil {
 			t.Error(err)
 		} else {

@@ -21,7 +21,9 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
 	}
-	cell.IdleTime, ownWindow = 20*time.Millisecond, 15*time.Millisecond
+	cell.IdleTime, cell.UnitWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
 			fleet.CommandWait = d
@@ -60,10 +62,10 @@ func asKvwire(ctx context.Context, args ...string) *exec.Cmd {
 func TestScript(t *testing.T) {
 	t.Parallel()
 	uring := probe.Uring(probe.Local())
-	rdma := rdmaHere()
+	_, noRDMA := rdma.Here()
 	_, redis := exec.LookPath("redis-cli")
 	t.Run("uring", func(t *testing.T) { testenv.Need(t, "uring", uring.Err()) })
-	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", rdma) })
+	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", noRDMA) })
 	t.Run("redis", func(t *testing.T) { testenv.Need(t, "redis", redis) })
 	_, goycsb := exec.LookPath("goycsb")
 	t.Run("goycsb", func(t *testing.T) { testenv.Need(t, "goycsb", goycsb) })
@@ -78,7 +80,7 @@ func TestScript(t *testing.T) {
 			case "uring":
 				return uring.Err() == nil, nil
 			case "rdma":
-				return rdma == nil, nil
+				return noRDMA == nil, nil
 			case "redis-cli":
 				return redis == nil, nil
 			case "goycsb":
@@ -155,7 +157,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	defer tick.Stop()
 	for range tick.C {
 		b, _ := os.ReadFile(ts.MkAbs(args[0]))
-		var g fleet.Greeting
+		var g server.Greeting
 		if json.Unmarshal(b, &g) == nil && g.Listening != "" {
 			ts.Setenv(args[1], g.Listening)
 			return
@@ -178,7 +180,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	for _, file := range files {
-		x, err := readExperiment(file)
+		x, err := program().ReadExperiment(file)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -195,7 +197,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 				t.Errorf("%s: README.md does not say **%s**", x.Name, says)
 			}
 		}
-		claims, err := results.ReadClaims(file, x, experimentFlags())
+		claims, err := results.ReadClaims(file, x, program().ExperimentFlags())
 		if err != nil {
 			t.Error(err)
 		}

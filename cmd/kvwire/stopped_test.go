@@ -139,7 +139,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needsRing(t, name)
-			s := serve(t, "--transport", name, "--backend", "null")
+			s := startServer(t, "--transport", name, "--backend", "null")
 			r := begin(t, args(s, endless, "--transport", name)...)
 			r.busy(s.cmd.Process.Pid, idleTicks)
 			stop(t, s.cmd.Process.Pid)
@@ -149,7 +149,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	}
 	t.Run("open", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
+		s := startServer(t, "--transport", "tcp", "--tcp-engine", "goroutine", "--backend", "null")
 		r := begin(t, args(s, "--duration=20s", "--transport", "tcp", "--tcp-client-engine", "goroutine", "--loop", "open", "--target-per-s", "5000")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)
@@ -158,7 +158,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--backend", "null")
+		s := startServer(t, "--transport", "tcp", "--backend", "null")
 		r := begin(t, args(s, endless, "--transport", "tcp")...)
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		for stop(t, s.cmd.Process.Pid); !s.hasUnread(); stop(t, s.cmd.Process.Pid) { // it may have read all that was sent, or answered it
@@ -172,7 +172,7 @@ func TestAServerThatStopsEndsTheRun(t *testing.T) {
 	})
 	t.Run("load", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
+		s := startServer(t, "--transport", "tcp", "--dir", filepath.Join(t.TempDir(), "store"), "--disk-engine", "pool")
 		r := begin(t, "load", "--target", s.hello.Listening, "--transport", "tcp", "--records", "100M", "--value-bytes", "10")
 		r.busy(s.cmd.Process.Pid, idleTicks)
 		stop(t, s.cmd.Process.Pid)

@@ -63,13 +63,19 @@ func (q *Queue[T]) Front() *T { return q.At(0) }
 
 // Pop removes the oldest item and returns it. It panics if there is none. It clears the item's memory, so that the garbage collector can free what it points to.
 func (q *Queue[T]) Pop() T {
-	var zero T
-	at := q.At(0)
-	v := *at
-	*at = zero
-	q.first = q.place(1)
-	q.n--
+	v := *q.Front()
+	q.Drop()
 	return v
+}
+
+// Drop removes the oldest item, as Pop does, without a copy of it. It panics if there is none.
+func (q *Queue[T]) Drop() {
+	var zero T
+	*q.Front() = zero
+	if q.first++; q.first == len(q.items) {
+		q.first = 0
+	}
+	q.n--
 }
 
 // place returns the index in items of item i. It uses a comparison, because a division costs 20 to 40 cycles.

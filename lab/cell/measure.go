@@ -11,6 +11,7 @@ import (
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -27,7 +28,7 @@ type Measured struct {
 	port          *rdmaPort       // of Hosts
 }
 
-// isLoaded reports whether the folder that --dir names has as many items already. They are taken for those of an earlier load; the run notices if they are not.
+// isLoaded reports whether the folder that --dir names has as many items already. They are assumed to be from an earlier load; the run finds out if not.
 func (s *Session) isLoaded(spec bench.Spec) (bool, error) {
 	if !s.f.Given("dir") {
 		return false, nil
@@ -119,7 +120,7 @@ func (s *Session) window(ctx context.Context, spec bench.Spec, show func(bench.P
 	if m.Result == nil {
 		return nil, err
 	}
-	return m, cmp.Or(err, m.err) // where requests have no answer, that the counters have none is no other error
+	return m, cmp.Or(err, m.err) // if requests have no answer, neither have the counters: one error is enough
 }
 
 // Record writes the latencies of a run and its throughput over time to dir, and then calls also, which may be nil. Other processes may write to dir at the same time.
@@ -141,10 +142,12 @@ func (m *Measured) Verdict() error {
 	switch r := m.Result; {
 	case r.VerifyFailures > 0:
 		return wrongData(r.VerifyFailures, r.FirstFailure)
+	case r.ByStatus[kv.StatusTooSmall] > 0:
+		return fmt.Errorf("%d operations failed: %s (the store's values are larger than %d B: set --value-bytes as when it was loaded)", r.Errors, r.StatusErrors(), r.Spec.ValueBytes)
 	case r.Errors > r.Truncated():
 		return fmt.Errorf("%d operations failed: %s", r.Errors, r.StatusErrors())
 	case r.Misses > 0 && r.Spec.Verify:
-		return fmt.Errorf("%d records are not there (was the store loaded with these --records?)", r.Misses)
+		return fmt.Errorf("%d records are not in the store (set --records and --key-bytes as when it was loaded)", r.Misses)
 	case r.Ops+r.Errors == 0 && !r.Interrupted:
 		return errors.New("no operation completed in the window")
 	}
@@ -152,5 +155,5 @@ func (m *Measured) Verdict() error {
 }
 
 func wrongData(n uint64, first string) error {
-	return exit.With(exit.Wrong, fmt.Errorf("%d values were read that are not those that were written; the first: %s", n, first))
+	return exit.With(exit.Wrong, fmt.Errorf("%d values differ from those that were written; the first: %s", n, first))
 }

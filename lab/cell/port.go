@@ -21,7 +21,7 @@ func findRDMAPort(f *Settings, addr string) *rdmaPort {
 	if f.Server.Transport != "rdma" || err != nil {
 		return nil
 	}
-	c, err := device.Toward(device.Local(), to.Addr())
+	c, err := device.PickForPeer(device.Local(), to.Addr())
 	if err != nil {
 		return nil
 	}

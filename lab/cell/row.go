@@ -19,20 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Row has the factors that the flags set: all of them for a run that did not take place.
+// Row returns a row with the factors that the flags set: all of them, for a run that was not measured.
 func (f *Settings) Row() *report.Row {
 	r := f.clientRow()
 	serverFactors(r, f.ServerTexts())
 	return r
-}
-
-// ServerTexts are the server's factors, as users would write them.
-func (f *Settings) ServerTexts() map[string]string {
-	flags, get := map[string]string{}, factor.All.Get(&f.Values)
-	for _, name := range factor.All.Of(factor.Server) {
-		flags[name] = get(name)
-	}
-	return flags
 }
 
 // clientRow has the factors of the load and of this side.
@@ -158,6 +149,13 @@ func (s *Session) Row(m *Measured) *report.Row {
 			sides.Server.DiskReads, sides.Server.DiskWrites = report.U(r1-r0), report.U(w1-w0)
 		}
 	}
+	if sides.InProcess && after.HasDisk() {
+		sides.DiskTransfers, sides.CPUs = r1-r0+w1-w0, len(f.Server.CPUs)
+		if sides.CPUs == 0 {
+			sides.CPUs = len(fleet.AllowedCPUs())
+		}
+	}
+	sides.LinkBitsPerS = float64(f.Load.LinkRate)
 	s.fillHosts(r)
 	if m.Hosts != nil {
 		s.addForeignCPU(m.Hosts, sides.Server)
@@ -180,6 +178,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if after.HasDisk() && m.err == nil {
 		fillDisk(r, before.DiskEngines(), after.DiskEngines())
 	}
+	if bytes, items := after.Index(); items > 0 && m.err == nil {
+		r.IndexBytesPerKey = report.F(float64(bytes) / float64(items))
+	}
 	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.Result.Ops))
@@ -189,7 +190,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.Replay.Rows()))
 	}
 	if s.port != nil && s.port.Choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
-		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
+		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
 	if after.HasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())

@@ -5,17 +5,6 @@ import (
 	"strings"
 )
 
-// ofTransports are the flags of single transports. They may differ between transports that are compared. A name that ends with * covers all flags with
-// that beginning.
-var ofTransports = []string{"tcp-*", "uring-*", "rdma-*", "client-transport", "ring", "tls*", "huge-pages", "sqpoll", "taskrun"}
-
-func ofTransport(flag string) bool {
-	return slices.ContainsFunc(ofTransports, func(name string) bool {
-		prefix, many := strings.CutSuffix(name, "*")
-		return flag == name || many && strings.HasPrefix(flag, prefix)
-	})
-}
-
 // clientless reports whether client and server of a transport are one process.
 func clientless(transport string) bool { return transport == "inproc" || transport == "codec" }
 
@@ -28,7 +17,7 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 	}
 	for _, t := range transports.values {
 		for _, a := range overrides[t] {
-			if ofTransport(a.name) {
+			if r.flags[a.name].OfTransport {
 				continue
 			}
 			for _, other := range transports.values {
@@ -43,7 +32,7 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 				switch {
 				case of == nil:
 					has = "does not set it"
-				case !slices.ContainsFunc(a.values, func(v string) bool { return r.means(of, a.name, v) }):
+				case !slices.ContainsFunc(a.values, func(v string) bool { return r.hasValue(of, a.name, v) }):
 					has = "has " + strings.Join(of.values, ", ")
 				default:
 					continue
@@ -57,11 +46,11 @@ func (r *reader) alike(x *Experiment, axes []axis, overrides map[string][]axis) 
 	return nil
 }
 
-// means reports whether an axis has a value, in any spelling.
-func (r *reader) means(of *axis, name, value string) bool {
-	want, err := r.flags[name](value)
+// hasValue reports whether an axis has a value, in any spelling.
+func (r *reader) hasValue(of *axis, name, value string) bool {
+	normal, err := r.flags[name].Parse(value)
 	return err == nil && slices.ContainsFunc(of.values, func(v string) bool {
-		got, err := r.flags[name](v)
-		return err == nil && got == want
+		other, err := r.flags[name].Parse(v)
+		return err == nil && other == normal
 	})
 }

@@ -112,9 +112,16 @@ func (c Cell) Args() []string {
 // String is the cell as a person would type it.
 func (c Cell) String() string { return strings.Join(c.Args(), " ") }
 
-// Flags are the flags that an experiment may set, by name without dashes in front. Each function returns the one spelling of a value (1KiB and 1024 are the same
-// size), or what is wrong with it.
-type Flags map[string]func(value string) (meaning string, err error)
+// Flags are the flags that an experiment may set, by name without dashes in front.
+type Flags map[string]Rule
+
+// Rule is what an experiment may do with a flag.
+type Rule struct {
+	// Parse returns the normal form of a value (1KiB and 1024 are the same size), or what is wrong with it.
+	Parse func(value string) (normal string, err error)
+
+	OfTransport bool // it belongs to single transports: in a comparison of transports it may differ
+}
 
 // transportFlag is the flag whose values overrides and require name.
 const transportFlag = "transport"

@@ -18,7 +18,7 @@ func testFlags() Flags {
 	f := Flags{}
 	for _, n := range []string{"backend", "mix", "key-dist", "key-bytes", "value-bytes", "records", "duration", "warmup", "seed",
 		"cache-bytes", "loop", "wait", "placement", "client-threads", "server-threads", "target-per-s", "rdma-verb"} {
-		f[n] = anything
+		f[n] = Rule{Parse: anything, OfTransport: n == "rdma-verb"}
 	}
 	number := func(v string) (string, error) {
 		n, err := strconv.Atoi(v)
@@ -27,13 +27,13 @@ func testFlags() Flags {
 		}
 		return strconv.Itoa(n), nil
 	}
-	f["conns"], f["depth"] = number, number
-	f["transport"] = func(v string) (string, error) {
+	f["conns"], f["depth"] = Rule{Parse: number}, Rule{Parse: number}
+	f["transport"] = Rule{Parse: func(v string) (string, error) {
 		if !slices.Contains([]string{"inproc", "tcp", "uring", "rdma"}, v) {
 			return "", fmt.Errorf("unknown transport %q", v)
 		}
 		return v, nil
-	}
+	}}
 	return f
 }
 
@@ -111,7 +111,7 @@ wait: true
 }
 
 // A rung of the ladder is called null, and YAML calls nothing so: it must not need quotes.
-func TestReadTakesTheWordNull(t *testing.T) {
+func TestReadAcceptsNull(t *testing.T) {
 	x := read(t, "backend: [null, disk]\nmix: [get]\n")
 	if got := cells(x); !slices.Equal(got, []string{"--backend=null --mix=get", "--backend=disk --mix=get"}) {
 		t.Errorf("cells: %q", got)
@@ -165,6 +165,10 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 		{"underscore", "value_bytes: 64\n", `x.yaml:1:1: "value_bytes" is no flag; do you mean "value-bytes"?`},
 		{"dashes in front", "--conns: 1\n", `do you mean "conns"?`},
 		{"section misspelt", "conns: 1\noverride: {}\n", `x.yaml:2:1: "override" is no flag; do you mean "overrides"?`},
+		{"compare in overrides", "transport: [tcp, uring]\noverrides:\n  tcp: {compare: transport}\n", `x.yaml:3:9: "compare" is in the wrong place: move it to the top level of experiment.yaml, without indentation`},
+		{"compare in primary", "transport: [tcp, uring]\nprimary: {metrics: ops_per_s, compare: transport}\n", `x.yaml:2:31: "compare" is in the wrong place`},
+		{"compare in a threshold", "transport: tcp\nthresholds: [{metric: ops_per_s, least: 1, compare: transport}]\n", `x.yaml:2:44: "compare" is in the wrong place`},
+		{"metrics at the top", "transport: tcp\nmetrics: ops_per_s\n", `x.yaml:2:1: "metrics" is in the wrong place: move it below "primary"`},
 		{"nothing near", "colour: red\n", `x.yaml:1:1: "colour" is no flag that an experiment can set`},
 		{"bad value", "mix: get\nconns: many\n", `x.yaml:2:8: conns: "many" is not a number`},
 		{"bad value in a list", "conns: [1, many]\n", `x.yaml:1:12: conns: "many" is not a number`},
@@ -213,7 +217,7 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 	}
 }
 
-func TestReadTakesTheLargestSweep(t *testing.T) {
+func TestReadAcceptsTheLargestSweep(t *testing.T) {
 	var b strings.Builder
 	for _, k := range []string{"conns", "depth"} {
 		fmt.Fprintf(&b, "%s:\n", k)
@@ -325,10 +329,10 @@ func FuzzRead(f *testing.F) {
 		for _, c := range x.Cells {
 			for _, flag := range c {
 				check := flags[flag.Name]
-				if check == nil {
+				if check.Parse == nil {
 					t.Fatalf("%s: no flag", flag.Name)
 				}
-				if _, err := check(flag.Value); err != nil {
+				if _, err := check.Parse(flag.Value); err != nil {
 					t.Fatalf("cell %q", c)
 				}
 			}

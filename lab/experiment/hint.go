@@ -6,12 +6,24 @@ import (
 	"strings"
 )
 
-// unknown is the text of an error about a key that is no flag. It names the flag that was perhaps meant.
+// topKeys are the keys of experiment.yaml, other than flags, at its top level. sections has the keys that stand below one of them.
+var (
+	topKeys = []string{"name", "description", "require", "overrides", "generations", "time", "slice", "until", "matters", "interaction", "compare", "primary", "thresholds", "stages"}
+
+	sections = map[string]string{"metrics": "primary", "metric": "thresholds", "least": "thresholds", "most": "thresholds", "one-in": "stages"}
+)
+
+// unknown returns the text of an error about a key that is no flag. It names the place of a key that belongs elsewhere, or the flag with the nearest name.
 func (r *reader) unknown(key string) string {
-	if key == "" {
+	switch section := sections[key]; {
+	case key == "":
 		return "a key is empty"
+	case slices.Contains(topKeys, key):
+		return fmt.Sprintf("%q is in the wrong place: move it to the top level of experiment.yaml, without indentation", key)
+	case section != "":
+		return fmt.Sprintf("%q is in the wrong place: move it below %q", key, section)
 	}
-	names := []string{"name", "description", "require", "overrides", "generations", "time", "slice", "until", "matters", "interaction", "compare", "primary", "thresholds", "stages"}
+	names := slices.Clone(topKeys)
 	for n := range r.flags {
 		names = append(names, n)
 	}

@@ -273,7 +273,7 @@ func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *E
 	if x.Compare == transportFlag {
 		for _, by := range overrides {
 			for _, a := range by {
-				if find(axes, a.name) == nil && ofTransport(a.name) {
+				if find(axes, a.name) == nil && r.flags[a.name].OfTransport {
 					x.variants = append(x.variants, a.name)
 				}
 			}
@@ -469,7 +469,7 @@ func (r *reader) values(p pair) (axis, error) {
 
 // axis reads a flag that exists, with values that it accepts.
 func (r *reader) axis(p pair) (axis, error) {
-	check, known := r.flags[p.key]
+	rule, known := r.flags[p.key]
 	if !known {
 		return axis{}, r.errorAt(p.at, "%s", r.unknown(p.key))
 	}
@@ -477,16 +477,16 @@ func (r *reader) axis(p pair) (axis, error) {
 	if err != nil {
 		return a, err
 	}
-	spelled := make(map[string]string, len(a.values)) // by meaning
+	spelled := make(map[string]string, len(a.values)) // by normal form
 	for i, v := range a.values {
-		meaning, err := check(v)
+		normal, err := rule.Parse(v)
 		if err != nil {
 			return a, r.errorAt(a.places[i], "%s: %s", p.key, oneLine(err.Error()))
 		}
-		if first, twice := spelled[meaning]; twice {
+		if first, twice := spelled[normal]; twice {
 			return a, r.errorAt(a.places[i], "%s has %q and %q, which are the same: leave one of them", p.key, first, v)
 		}
-		spelled[meaning] = v
+		spelled[normal] = v
 	}
 	return a, nil
 }

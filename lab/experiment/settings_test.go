@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -132,42 +131,4 @@ func TestComparedAreTheFlagsOfTheVariants(t *testing.T) {
 	if got := read(t, "transport: tcp\n").Compared(); got != nil {
 		t.Errorf("%q", got)
 	}
-}
-
-func TestEveryExperimentComparesLikeWithLike(t *testing.T) {
-	flags := Flags{}
-	for name, check := range testFlags() {
-		flags[name] = check
-	}
-	anything := func(v string) (string, error) { return v, nil }
-	flags[transportFlag] = anything
-	files, err := filepath.Glob("../../experiments/*/" + fileName)
-	if err != nil || len(files) < 10 {
-		t.Fatal(files, err)
-	}
-	for _, file := range files {
-		for range 200 { // every flag that a file names
-			_, err := Load(file, flags)
-			var e *Error
-			if !errors.As(err, &e) {
-				break
-			}
-			name, ok := flagOf(e.Message)
-			if !ok {
-				t.Errorf("%v", err)
-				break
-			}
-			flags[name] = anything
-		}
-		if _, err := Load(file, flags); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// flagOf is the flag that a message does not know.
-func flagOf(message string) (string, bool) {
-	rest, ok := strings.CutPrefix(message, `"`)
-	name, rest, ok2 := strings.Cut(rest, `" is no flag`)
-	return name, ok && ok2 && rest != message
 }

@@ -42,6 +42,7 @@ type Execution struct {
 	keeper   *Keeper
 	planLock *os.File // the plan's file: its lock is this process'
 	begun    time.Time
+	reported bool // Finish has written the report
 }
 
 // Create makes the folder for a new execution of the experiment that arg names: dir, or one below Parent if dir is "". plan has the settings, the
@@ -223,6 +224,7 @@ func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	if err = errors.Join(err, ferr); err == nil {
 		err = e.WritePage(&found)
 	}
+	e.reported = err == nil
 	return found, rows, err
 }
 
@@ -237,9 +239,13 @@ func (e *Execution) Print(w io.Writer, found *Findings) error {
 	return err
 }
 
-// ReportLine names the report.
+// ReportLine names the report. If Finish could not write it, the line names the rows instead, and the command that writes the report.
 func (e *Execution) ReportLine() string {
-	return fmt.Sprintf("Report: %s (%v)", filepath.Join(e.Dir, "report.html"), time.Since(e.begun).Round(time.Second))
+	took := time.Since(e.begun).Round(time.Second)
+	if !e.reported {
+		return fmt.Sprintf("Rows: %s (%v); no report (kvwire report %s writes it when the cause is gone)", filepath.Join(e.Dir, lab.RowsFile), took, e.Dir)
+	}
+	return fmt.Sprintf("Report: %s (%v)", filepath.Join(e.Dir, "report.html"), took)
 }
 
 // Parent is the folder of the folders of results that the user did not name.
@@ -265,10 +271,10 @@ func NewFolder(parent, name string) (dir string, err error) {
 	return dir, nil
 }
 
-// linkLatest points results/latest at dir, if dir lies in Parent.
+// linkLatest points results/latest at dir, if dir lies in Parent and is not that link.
 func linkLatest(dir string) error {
 	parent, name := filepath.Split(filepath.Clean(dir))
-	if filepath.Clean(parent) != Parent {
+	if filepath.Clean(parent) != Parent || name == "latest" { // kvwire run --resume results/latest: the link is right, and would point at itself
 		return nil
 	}
 	link := filepath.Join(parent, "latest")

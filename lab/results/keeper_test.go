@@ -23,7 +23,7 @@ func newTestFolder(t *testing.T, generations int, until float64) *Folder {
 	text := "name: fake\ntransport: [tcp, uring]\ndepth: [1, 16]\ncompare: transport\ninteraction: [depth, transport]\n"
 	dir := t.TempDir()
 	any := func(value string) (string, error) { return value, nil }
-	flags := experiment.Flags{"transport": any, "depth": any}
+	flags := experiment.Flags{"transport": {Parse: any}, "depth": {Parse: any}}
 	reader := Reader{Flags: flags,
 		Experiment: func(path, name string, _ lab.Inputs) (*experiment.Experiment, error) {
 			return experiment.LoadAs(path, name, flags)
@@ -212,7 +212,7 @@ func TestAQuestionIsNarrowOnceItsIntervalsAre(t *testing.T) {
 // What is kept after something was forgotten is in the files, too: slices.csv is another file then.
 func TestWhatIsKeptAfterForgettingIsThere(t *testing.T) {
 	any := func(value string) (string, error) { return value, nil }
-	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiment.Flags{"transport": any})
+	x, err := experiment.Read("x.yaml", []byte("transport: [inproc, tcp]\n"), experiment.Flags{"transport": {Parse: any}})
 	if err != nil {
 		t.Fatal(err)
 	}

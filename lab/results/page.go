@@ -34,9 +34,16 @@ func (r *Folder) WritePage(f *Findings) error {
 	if err := errors.Join(err, serr, uerr); err != nil {
 		return err
 	}
-	p.Warnings = r.warnings()
-	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
-		report.WriteManifest(r.Dir))
+	p.Warnings, p.NoCharts = r.warnings(), r.publish
+	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), r.finish(r.RowsInOrder(), r.Experiment.Name))
+}
+
+// finish writes the files of a report that describe the others: hist.csv.gz, datapackage.json and MANIFEST.sha256.
+func (r *files) finish(rows []report.Row, name string) error {
+	if r.publish {
+		return report.WritePackage(r.Dir, name)
+	}
+	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir))
 }
 
 // page is the report's content that follows from the findings alone.

@@ -358,8 +358,8 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		ip          string
 		why, remedy string
 	}{
-		{"no module", newMachine(), "10.0.0.5", "none: kernel 6.1.0 has no modules here", "make vm"},
-		{"no device", newMachine().file("sys/module/rdma_rxe/refcnt", "0"), "0.0.0.0", "none, though rdma_rxe is loaded", "rdma link add"},
+		{"no module", newMachine(), "10.0.0.5", ": kernel 6.1.0 has no modules here", "make vm"},
+		{"no device", newMachine().file("sys/module/rdma_rxe/refcnt", "0"), "0.0.0.0", ", though rdma_rxe is loaded", "rdma link add"},
 		{"device without a port", newMachine().device("rxe0", "virtual", "1: CA"), "0.0.0.0", "no port of a device", "kvwire doctor"},
 		{"uverbs not loaded", noUverbs, "10.77.0.1", "the kernel module ib_uverbs is not loaded", "modprobe ib_uverbs"},
 		{"loopback", soft(), "127.0.0.1", "127.0.0.1 is loopback", use},
@@ -369,9 +369,9 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		{"rxe on lo beside one without an address", bare("4: ACTIVE").rxe("a_lo", "lo", "4: ACTIVE", "::ffff:127.0.0.1 RoCE v2 lo"), "0.0.0.0", "rxe0 port 1 has no IPv4 GID", "ip addr add 10.77.0.1/24 dev dummy0"},
 		{"loopback, no address", bare("4: ACTIVE"), "127.0.0.1", "is loopback", "ip addr add 10.77.0.1/24 dev dummy0, for rxe0"},
 		{"loopback, all down", bare("1: DOWN"), "127.0.0.1", "is loopback", "ip link set dummy0 up"},
-		{"not ours", soft(), "10.9.9.9", "10.9.9.9 is no address of this machine", use},
-		{"another interface's zone", soft(), "fe80::4c0c:ecff:fe6f:35af%eth0", "is no address of this machine", use},
-		{"many devices", crowd, "10.9.9.9", "is no address", "use 10.0.0.1 (rxe0) or 10.1.0.1 (rxe1) or 10.2.0.1 (rxe2) or 10.3.0.1 (rxe3) or …"},
+		{"not ours", soft(), "10.9.9.9", "10.9.9.9 is not an address of this machine", use},
+		{"another interface's zone", soft(), "fe80::4c0c:ecff:fe6f:35af%eth0", "is not an address of this machine", use},
+		{"many devices", crowd, "10.9.9.9", "is not an address", "use 10.0.0.1 (rxe0) or 10.1.0.1 (rxe1) or 10.2.0.1 (rxe2) or 10.3.0.1 (rxe3) or …"},
 		{"interface without RDMA", soft(), "10.0.0.5", "10.0.0.5 is on eth0, which has no RDMA device", use + "; or as root: rdma link add rxe_eth0 type rxe netdev eth0"},
 		{"address without a GID", soft().net("x", 1500, "").addr("dummy0", "10.78.0.1/24"), "10.78.0.1", "rxe0 port 1 serves dummy0, but has no GID for 10.78.0.1", "ip addr del 10.78.0.1 dev dummy0"},
 		{"port down", newMachine().net("dummy0", 1500, "", "10.77.0.1/24").rxe("rxe0", "dummy0", "1: DOWN", "::ffff:10.77.0.1 RoCE v2 dummy0"), "10.77.0.1", "rxe0 port 1 is DOWN", "ip link set dummy0 up"},
@@ -380,7 +380,7 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		{"no active port, with an address", newMachine().net("dummy0", 1500, "", "10.77.0.1/24").rxe("rxe0", "dummy0", "1: DOWN", "::ffff:10.77.0.1 RoCE v2 dummy0"), "0.0.0.0", "rxe0 port 1 is DOWN", "ip link set dummy0 up"},
 		{"no IPv4 GID", bare("4: ACTIVE"), "0.0.0.0", "rxe0 port 1 has no IPv4 GID: its interface dummy0 has no address", "ip addr add 10.77.0.1/24 dev dummy0"},
 		{"RoCE v1 alone", nic(), "10.2.0.2", "10.2.0.2 is a GID of RoCE v1 alone on mlx5_0 port 2", "use 10.1.0.1 (mlx5_0) or 10.2.0.1 (mlx5_0)"},
-		{"another namespace's GID", nic(), "172.17.0.2", "is no address of this machine", "use 10.1.0.1"},
+		{"another namespace's GID", nic(), "172.17.0.2", "is not an address of this machine", "use 10.1.0.1"},
 		{"no permission", denied, "10.77.0.1", "no permission for /dev/infiniband/uverbs0 of rxe0", "usermod -aG rdma USER"},
 		{"no permission, unspecified", denied, "0.0.0.0", "no permission for /dev/infiniband/uverbs0", "--device /dev/infiniband/uverbs0"},
 		{"device file gone", vanished, "10.77.0.1", "/dev/infiniband/uverbs0 of rxe0 is not there", "docker run --device /dev/infiniband/uverbs0"},
@@ -416,7 +416,7 @@ func TestTowardPicksTheWayOut(t *testing.T) {
 	m.route["10.0.0.9"], m.route["10.0.0.5"] = "10.0.0.5", "10.0.0.5"
 	s := m.system()
 	for _, peer := range []string{"10.77.0.2", "10.77.0.1", "::ffff:10.77.0.2"} {
-		if c, err := Toward(s, netip.MustParseAddr(peer)); err != nil || c.Device != "rxe0" || c.GIDIndex != 1 {
+		if c, err := PickForPeer(s, netip.MustParseAddr(peer)); err != nil || c.Device != "rxe0" || c.GIDIndex != 1 {
 			t.Errorf("to %s: %+v, %v", peer, c, err)
 		}
 	}
@@ -427,10 +427,10 @@ func TestTowardPicksTheWayOut(t *testing.T) {
 		{"127.0.0.1", "127.0.0.1 is loopback", "use 10.77.0.1"},
 		{"0.0.0.0", "the peer's address is missing", "name the server's address"},
 	} {
-		_, err := Toward(s, netip.MustParseAddr(c.peer))
+		_, err := PickForPeer(s, netip.MustParseAddr(c.peer))
 		line(t, err, c.why, c.remedy)
 	}
-	_, err := Toward(newMachine().system(), netip.MustParseAddr("10.8.8.8"))
+	_, err := PickForPeer(newMachine().system(), netip.MustParseAddr("10.8.8.8"))
 	line(t, err, "has no modules here", "make vm")
 }
 
@@ -443,19 +443,19 @@ func TestReachKnowsWhichNetworkAPeerIsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, peer := range []string{"10.77.0.2", "10.77.0.1", "10.99.0.1"} { // in its network, itself, by a router behind it
-		if err := Reach(s, c, netip.MustParseAddr(peer)); err != nil {
+		if err := CheckReach(s, c, netip.MustParseAddr(peer)); err != nil {
 			t.Errorf("%s: %v", peer, err)
 		}
 	}
 	for _, x := range []struct{ peer, why, remedy string }{
-		{"192.168.1.1", "192.168.1.1 is not in the network of rxe0 (10.77.0.1 on dummy0): the way there leaves by eth0 (10.0.0.5)", "use the server's address in 10.77.0.0/24"},
+		{"192.168.1.1", "192.168.1.1 is not in the network of rxe0 (10.77.0.1 on dummy0): the route to it uses eth0 (10.0.0.5)", "use the server's address in 10.77.0.0/24"},
 		{"10.8.8.8", "no route to 10.8.8.8", "put both hosts into one network"},
 		{"10.0.0.5", "10.0.0.5 is on eth0, which has no RDMA device", "use 10.77.0.1"}, // this machine's own
 		{"fd00::2", "one is IPv4, the other IPv6", "one family"},
 		{"127.0.0.1", "is loopback", "use 10.77.0.1"},
 		{"0.0.0.0", "the peer's address is missing", "name the server's"},
 	} {
-		line(t, Reach(s, c, netip.MustParseAddr(x.peer)), x.why, x.remedy)
+		line(t, CheckReach(s, c, netip.MustParseAddr(x.peer)), x.why, x.remedy)
 	}
 }
 
@@ -476,7 +476,7 @@ func TestMTUFitsTheInterface(t *testing.T) {
 		}
 	}
 	line(t, CheckMTU(c, 4096), "a path MTU of 4096 does not fit rxe0 (dummy0, MTU 1500): at most 1024", "ip link set dummy0 mtu 4176, or --rdma-mtu 1024")
-	line(t, CheckMTU(c, 1500), "1500 is no path MTU", "1024, 2048")
+	line(t, CheckMTU(c, 1500), "1500 is not a path MTU", "1024, 2048")
 	c.MTU = 512 // as verbs said
 	line(t, CheckMTU(c, 1024), "at most 512", "--rdma-mtu 512")
 	c.NetMTU, c.MTU = 300, 0

@@ -3,13 +3,14 @@ package chart
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Series is what a mark belongs to.
 type Series struct {
 	Label  string
 	Color  string
-	Dash   int    // tells series of one colour apart
+	Dash   int    // distinguishes series of one colour
 	Hidden string // the page's name of what hides it: its network
 }
 
@@ -50,13 +51,44 @@ type Group struct {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) && v > 0 }
 
+// labelRoom is the widest label beside its mark. If one is wider, all stand above their marks, in as many lines as they need.
+const labelRoom = 130.0
+
+// place finds the left end of an axis beside which the labels stand. Its second result reports that they stand above their marks.
+func place(rows []Series) (left float64, above bool) {
+	left = 40
+	for _, r := range rows {
+		left = max(left, textWidth(r.Label, smallSize))
+	}
+	if left > labelRoom {
+		return 2 * margin, true
+	}
+	return left + margin + 10, false
+}
+
+// above is the label of a mark in lines that stand above it, from y on. It returns the end of the last one.
+func (c *Chart) above(label string, y float64, bold bool, series string) float64 {
+	size := smallSize
+	if bold {
+		size *= boldSlack
+	}
+	for _, line := range wrap(label, size, c.w-2*margin) {
+		y += lineHeight
+		c.add(shape{text: line, size: smallSize, bold: bold, fill: ink, points: [][2]float64{{margin, y - 3}}, series: series})
+	}
+	return y
+}
+
+const lineHeight = 13.0
+
 // Forest draws intervals on a logarithmic axis around 1, with a band for ratios that do not matter: from 1−matters to 1+matters.
 func Forest(title, axisTitle string, matters float64, groups []Group) *Chart {
-	left, right := 40.0, 40.0
+	right := 40.0
 	low, high := 1/1.05, 1.05
+	var rows []Series
 	for _, g := range groups {
 		for _, r := range g.Ratios {
-			left, right = max(left, textWidth(r.Label, smallSize)), max(right, textWidth(r.Text, smallSize))
+			rows, right = append(rows, r.Series), max(right, textWidth(r.Text, smallSize))
 			for _, v := range []float64{r.Low, r.Mid, r.High} {
 				if finite(v) {
 					low, high = min(low, v), max(high, v)
@@ -64,48 +96,45 @@ func Forest(title, axisTitle string, matters float64, groups []Group) *Chart {
 			}
 		}
 	}
-	left, right = left+margin+10, right+margin+8
+	left, above := place(rows)
+	right += margin + 8
 	c := newChart(title, max(minWidth, left+right+160))
-	for _, g := range groups {
-		c.w = max(c.w, textWidth(g.Name, smallSize)+2*margin)
-	}
-	y0 := c.h
 	x := logAxis(low, high, left, c.w-right)
-	height := 4.0
+	y := c.h
 	for _, g := range groups {
 		if g.Name != "" {
-			height += 16
+			y = c.above(g.Name, y+3, true, "")
 		}
-		height += 15 * float64(len(g.Ratios))
-	}
-	y1 := y0 + height
-	c.scale(x, y1, axisTitle, plain)
-	y := y0
-	for _, g := range groups {
-		if g.Name != "" {
-			y += 16
-			c.add(shape{text: g.Name, size: smallSize, bold: true, fill: ink, points: [][2]float64{{margin, y - 3}}})
-		}
-		below := y + 15*float64(len(g.Ratios))
-		if matters > 0 {
-			from, to := max(x.at(1-matters), left), min(x.at(1+matters), c.w-right)
-			c.add(shape{fill: "#808080", alpha: 0.35, points: box(from, y, to-from, below-y), title: fmt.Sprintf("Within %.3g %% of 1: too small a difference to matter", 100*matters)})
-		}
-		c.grid(x, y, below)
-		c.stroke(ink, 0.8, 0.7, [2]float64{x.at(1), y}, [2]float64{x.at(1), below})
+		begin := len(c.shapes)
+		top := y
 		for _, r := range g.Ratios {
+			if above {
+				y = c.above(r.Label, y, false, r.Hidden)
+			}
 			y += 15
 			mid := y - 7.5
 			about := r.Label + ": " + r.Text
-			c.add(shape{text: r.Label, anchor: end, size: smallSize, fill: ink, points: [][2]float64{{left - 6, mid + 3}}, series: r.Hidden})
+			if !above {
+				c.add(shape{text: r.Label, anchor: end, size: smallSize, fill: ink, points: [][2]float64{{left - 6, mid + 3}}, series: r.Hidden})
+			}
 			if finite(r.Low) && finite(r.High) {
 				c.add(shape{line: r.Color, width: 2.4, points: [][2]float64{{x.at(r.Low), mid}, {x.at(r.High), mid}}, title: about, series: r.Hidden})
 			}
 			c.add(shape{fill: r.Color, radius: 3.8, points: [][2]float64{{x.at(r.Mid), mid}}, title: about, series: r.Hidden})
 			c.add(shape{text: r.Text, size: smallSize, fill: ink, points: [][2]float64{{c.w - right + 6, mid + 3}}, series: r.Hidden})
 		}
+		marks := slices.Clone(c.shapes[begin:]) // above the band and the grid, whose height they determine
+		c.shapes = c.shapes[:begin]
+		if matters > 0 {
+			from, to := max(x.at(1-matters), left), min(x.at(1+matters), c.w-right)
+			c.add(shape{fill: "#808080", alpha: 0.35, points: box(from, top, to-from, y-top), title: fmt.Sprintf("Within %.3g %% of 1: too small a difference to matter", 100*matters)})
+		}
+		c.grid(x, top, y)
+		c.stroke(ink, 0.8, 0.7, [2]float64{x.at(1), top}, [2]float64{x.at(1), y})
+		c.shapes = append(c.shapes, marks...)
 	}
-	c.h = y1 + 32
+	c.scale(x, y+4, axisTitle, plain)
+	c.h = y + 36
 	return c
 }
 
@@ -116,37 +145,38 @@ type Part struct {
 	Values []float64 // one for each bar
 }
 
-// Bars draws stacked bars, the first at the top. text writes a value; at its end a bar has its sum.
+// Bars draws stacked bars, the first at the top. text writes a value with its unit; at its end a bar has its sum.
 func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v float64) string) *Chart {
-	left, right := 40.0, 40.0
+	right := 40.0
 	low, high := 0.0, 0.0
 	sums := make([]float64, len(bars))
-	for i, b := range bars {
+	for i := range bars {
 		up, down := 0.0, 0.0
 		for _, p := range parts {
 			up, down = up+max(p.Values[i], 0), down+min(p.Values[i], 0)
 		}
 		sums[i] = up + down
 		low, high = min(low, down), max(high, up)
-		left, right = max(left, textWidth(b.Label, smallSize)), max(right, textWidth(text(sums[i]), smallSize))
+		right = max(right, textWidth(text(sums[i]), smallSize))
 	}
-	left, right = left+margin+10, right+margin
+	left, above := place(bars)
+	right += margin
 	c := newChart(title, max(minWidth, left+right+160))
 	var items []Series
 	for _, p := range parts {
 		items = append(items, Series{Label: p.Label, Color: p.Color})
 	}
 	c.legend(items, true)
-	y0 := c.h
-	y1 := y0 + 21*float64(len(bars)) + 4
+	begin, top, bottom := len(c.shapes), c.h, c.h
 	x := linearAxis(low, high, left, c.w-right)
-	c.vertical(x, y0, y1, axisTitle, plain)
-	if low < 0 {
-		c.stroke(ink, 1, 0.8, [2]float64{x.at(0), y0}, [2]float64{x.at(0), y1})
-	}
 	for i, b := range bars {
-		y := y0 + 21*float64(i) + 4
-		c.add(shape{text: b.Label, anchor: end, size: smallSize, fill: ink, points: [][2]float64{{left - 6, y + 11}}, series: b.Hidden})
+		if above {
+			bottom = c.above(b.Label, bottom, false, b.Hidden)
+		} else {
+			c.add(shape{text: b.Label, anchor: end, size: smallSize, fill: ink, points: [][2]float64{{left - 6, bottom + 15}}, series: b.Hidden})
+		}
+		y := bottom + 4
+		bottom += 21
 		c.add(shape{fill: b.Color, points: box(left-3.5, y, 3, 16), series: b.Hidden, title: b.Label})
 		up, down := 0.0, 0.0
 		for _, p := range parts {
@@ -168,7 +198,15 @@ func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v floa
 		}
 		c.add(shape{text: text(sums[i]), size: smallSize, fill: ink, points: [][2]float64{{x.at(max(up, 0)) + 4, y + 11}}, series: b.Hidden})
 	}
-	c.h = y1 + 32
+	bottom += 4
+	marks := slices.Clone(c.shapes[begin:]) // above the grid, whose height they determine
+	c.shapes = c.shapes[:begin]
+	c.vertical(x, top, bottom, axisTitle, text)
+	if low < 0 {
+		c.stroke(ink, 1, 0.8, [2]float64{x.at(0), top}, [2]float64{x.at(0), bottom})
+	}
+	c.shapes = append(c.shapes, marks...)
+	c.h = bottom + 32
 	return c
 }
 

@@ -1,5 +1,6 @@
-// Package access says who may connect to a server: names, rights and secrets, from a file, and the proofs by which both sides of a
-// hello show that they know a secret without telling it (docs/adr/0016). It may import wire, which has the lengths of what is sent, and internal/textfile.
+// Package access has the list of clients that may connect to a server: names, rights and secrets, from a file. It makes and checks the proofs by which
+// both sides of a hello prove that they have the same secret without sending it (docs/adr/0016), and the configurations of TLS (docs/adr/0017). It may import
+// wire, which has the lengths of names, nonces and proofs, and internal/textfile.
 package access
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Bounds of the file and of what is in it. A secret is at most a block of SHA-256, so that one takes as long as another.
+// Bounds of the file and its entries. A secret is at most a block of SHA-256, so that all secrets take the same time.
 const (
 	FileBytesMax  = 64 << 10
 	EntriesMax    = 256
@@ -27,17 +28,17 @@ const (
 	serverPurpose = "kvwire server v1"
 )
 
-// Entry is one who may connect.
+// Entry is a client that may connect.
 type Entry struct {
 	Name     string
 	ReadOnly bool
 	Secret   string
 }
 
-// String is the name: a secret is in no error and no log.
+// String returns the name, so that no error or log message contains a secret.
 func (e Entry) String() string { return e.Name }
 
-// Text is the entry as a line of the file.
+// Text returns the entry as a line of the file.
 func (e Entry) Text() string {
 	right := "rw"
 	if e.ReadOnly {
@@ -46,19 +47,19 @@ func (e Entry) Text() string {
 	return e.Name + " " + right + " " + e.Secret + "\n"
 }
 
-// Random makes an entry that nobody knows.
+// Random makes an entry with a random secret.
 func Random(name string) Entry { return Entry{Name: name, Secret: rand.Text() + rand.Text()} }
 
-// List are those who may connect. It does not change, and is for any goroutine.
+// List is the list of clients that may connect. It does not change, so any goroutine may use it.
 type List struct {
 	entries []Entry // in the file's order, at least one
-	decoy   Entry   // for unknown names, so that these take as long as others
+	decoy   Entry   // for unknown names, so that their check takes the same time
 }
 
-// NewList makes a list of entries that are known to be good: at least one.
+// NewList makes a list of valid entries, at least one.
 func NewList(entries ...Entry) *List { return &List{entries, Random("")} }
 
-// ReadFile reads a file of lines NAME rw|ro SECRET, which nobody but its owner may read.
+// ReadFile reads a file of lines NAME rw|ro SECRET. Only its owner may have the right to read it.
 func ReadFile(file string) (*List, error) {
 	text, err := read(file, true)
 	if err != nil {
@@ -71,7 +72,7 @@ func ReadFile(file string) (*List, error) {
 	return l, nil
 }
 
-// read reads a small file: one that nobody but its owner may read, if it is secret.
+// read reads a small file. secret: only its owner may have the right to read it.
 func read(file string, secret bool) ([]byte, error) {
 	f, err := textfile.Open(file)
 	if err != nil {
@@ -83,7 +84,7 @@ func read(file string, secret bool) ([]byte, error) {
 		return nil, fmt.Errorf("access: %w", err)
 	}
 	if m := st.Mode().Perm(); secret && m&0o077 != 0 {
-		return nil, fmt.Errorf("access: %s has mode %04o, and secrets are nobody else's affair: chmod 600 %s", file, m, file)
+		return nil, fmt.Errorf("access: %s has mode %04o, so other users can read its secrets: chmod 600 %s", file, m, file)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, FileBytesMax+1))
 	if err != nil {
@@ -98,8 +99,8 @@ func read(file string, secret bool) ([]byte, error) {
 	return text, nil
 }
 
-// Parse reads the text of a file: lines NAME rw|ro SECRET, empty ones, and comments that begin with #. Errors name a line, and never
-// what is in it.
+// Parse parses the text of a file: lines NAME rw|ro SECRET, empty lines, and comments that begin with #. Errors contain the number of a line, never
+// its text.
 func Parse(text []byte) (*List, error) {
 	if len(text) > FileBytesMax {
 		return nil, fmt.Errorf("more than %d KiB", FileBytesMax>>10)
@@ -116,7 +117,7 @@ func Parse(text []byte) (*List, error) {
 		case err != nil:
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		case lines[e.Name] > 0:
-			return nil, fmt.Errorf("line %d: the name of line %d once more", n, lines[e.Name])
+			return nil, fmt.Errorf("line %d: line %d has the same name", n, lines[e.Name])
 		case len(entries) == EntriesMax:
 			return nil, fmt.Errorf("line %d: more than %d names", n, EntriesMax)
 		}
@@ -124,7 +125,7 @@ func Parse(text []byte) (*List, error) {
 		entries = append(entries, e)
 	}
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("there is no line NAME rw|ro SECRET in it")
+		return nil, fmt.Errorf("the file has no line NAME rw|ro SECRET")
 	}
 	return NewList(entries...), nil
 }
@@ -146,8 +147,8 @@ func parseLine(line string) (e Entry, err error) {
 	return e, nil
 }
 
-// Named gives a client its entry: the first one where name is empty.
-func (l *List) Named(name string) (Entry, error) {
+// Entry returns a client's entry; if name is empty, the first one.
+func (l *List) Entry(name string) (Entry, error) {
 	if name == "" {
 		return l.entries[0], nil
 	}
@@ -158,7 +159,7 @@ func (l *List) Named(name string) (Entry, error) {
 	return *e, nil
 }
 
-// find gives an unknown name the decoy. It compares with all names, so that its time tells nothing of them.
+// find returns the entry of a name, or the decoy for an unknown name. It compares with all names, so that its time does not depend on them.
 func (l *List) find(name string) (e *Entry, known bool) {
 	e = &l.decoy
 	for i := range l.entries {
@@ -169,11 +170,11 @@ func (l *List) find(name string) (e *Entry, known bool) {
 	return e, known
 }
 
-// Transcript is what both sides have said before a proof: SHA-256 of the client's hello and the server's challenge, as they were sent. The
-// nonces are in it, and all else that somebody between might change.
+// Transcript is the SHA-256 of the messages before a proof, as they were sent: the client's hello and the server's challenge. It covers the
+// nonces and all else that a man in the middle could change.
 type Transcript [sha256.Size]byte
 
-// NewTranscript makes it.
+// NewTranscript computes the transcript of a hello and a challenge.
 func NewTranscript(hello, challenge []byte) (t Transcript) {
 	h := sha256.New()
 	h.Write(hello)
@@ -182,26 +183,26 @@ func NewTranscript(hello, challenge []byte) (t Transcript) {
 	return t
 }
 
-// ClientProof is what a client answers to a challenge: HMAC-SHA-256 over the transcript.
+// ClientProof returns a client's answer to a challenge: HMAC-SHA-256 over the transcript.
 func (e *Entry) ClientProof(t Transcript) wire.Proof { return e.prove(clientPurpose, t, nil) }
 
-// ServerProof is what a server puts behind its grant: the same over the transcript and the grant, for another purpose, so that a proof
-// that was sent one way is none when it is sent back.
+// ServerProof returns the proof that follows a server's grant: HMAC-SHA-256 over the transcript and the grant, for another purpose. So a client's
+// proof that is sent back is not a valid proof of the server.
 func (e *Entry) ServerProof(t Transcript, grant []byte) wire.Proof {
 	return e.prove(serverPurpose, t, grant)
 }
 
 func (e *Entry) prove(purpose string, t Transcript, more []byte) (p wire.Proof) {
 	h := hmac.New(sha256.New, []byte(e.Secret))
-	h.Write([]byte(purpose)) // of one length
+	h.Write([]byte(purpose)) // both have the same length
 	h.Write(t[:])
 	h.Write(more)
 	h.Sum(p[:0])
 	return p
 }
 
-// Check gives whose proof that is; nil: nobody's. Its time does not tell a wrong name from a wrong secret.
-func (l *List) Check(name string, t Transcript, proof wire.Proof) *Entry {
+// CheckProof returns the entry of a name whose proof is valid; else nil. It takes the same time for a wrong name as for a wrong secret.
+func (l *List) CheckProof(name string, t Transcript, proof wire.Proof) *Entry {
 	e, known := l.find(name)
 	want := e.ClientProof(t)
 	if !hmac.Equal(want[:], proof[:]) || !known {
@@ -210,9 +211,9 @@ func (l *List) Check(name string, t Transcript, proof wire.Proof) *Entry {
 	return e
 }
 
-// Password gives whose secret that is, told in plain as Redis's clients do; nil: nobody's. Without a name, or by the name default, which
-// clients of Redis have by themselves, it is the first entry's, unless there is one of that name.
-func (l *List) Password(name, secret []byte) *Entry {
+// CheckPassword returns the entry of a name with that secret, in plain text as Redis clients send it; else nil. An empty name, or the name default, which
+// Redis clients use if none is set, means the first entry, unless there is an entry of that name.
+func (l *List) CheckPassword(name, secret []byte) *Entry {
 	e, known := l.find(string(name))
 	if !known && (len(name) == 0 || string(name) == "default") {
 		e, known = &l.entries[0], true

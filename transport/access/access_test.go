@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		"a long secret":           {"ann rw " + strings.Repeat("x", 65), "", "65 bytes"},
 		"a name with a colon":     {"a:b rw " + secret, "", "line 1: a name is"},
 		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: a name is"},
-		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: the name of line 1 once more"},
+		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: line 1 has the same name"},
 		"too much":                {strings.Repeat("#", FileBytesMax+1), "", "more than 64 KiB"},
 		"too many": {func() (s string) {
 			for i := range EntriesMax + 1 {
@@ -105,7 +105,7 @@ func TestProofs(t *testing.T) {
 		"nothing but zero bytes": {"ann", wire.Proof{}, ""},
 	} {
 		who := ""
-		if e := l.Check(c.by, said, c.proof); e != nil {
+		if e := l.CheckProof(c.by, said, c.proof); e != nil {
 			who = e.Name
 		}
 		if who != c.who {
@@ -125,14 +125,14 @@ func TestPasswords(t *testing.T) {
 		{"", secret + "b", ""}, {"bob", secret, ""}, {"eve", secret, ""}, {"ann", "", ""}, {"eve", l.decoy.Secret, ""},
 	} {
 		who := ""
-		if e := l.Password([]byte(c.name), []byte(c.secret)); e != nil {
+		if e := l.CheckPassword([]byte(c.name), []byte(c.secret)); e != nil {
 			who = e.Name
 		}
 		if who != c.who {
 			t.Errorf("%q with %q: %q, want %q", c.name, c.secret, who, c.who)
 		}
 	}
-	if e := NewList(ann, Entry{Name: "default", Secret: secret + "d"}).Password([]byte("default"), []byte(secret)); e != nil {
+	if e := NewList(ann, Entry{Name: "default", Secret: secret + "d"}).CheckPassword([]byte("default"), []byte(secret)); e != nil {
 		t.Errorf("%v comes in for default, which has a line of its own", e)
 	}
 }

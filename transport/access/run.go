@@ -13,13 +13,13 @@ const (
 	TLSEnv  = "KVWIRE_TLS"
 )
 
-// Credentials are what a process of a run needs to let in, or to reach, the run's other processes.
+// Credentials are what a process of a run needs to accept connections from the run's other processes, or to connect to them.
 type Credentials struct {
 	Secret string `json:"secret,omitempty"` // for AuthEnv
 	TLS    string `json:"tls,omitempty"`    // for TLSEnv
 }
 
-// Environ is this process's environment with the credentials.
+// Environ returns this process's environment with the credentials.
 func (c Credentials) Environ() []string {
 	env := os.Environ()
 	if c.Secret != "" {
@@ -66,11 +66,11 @@ func tlsOfRun(parse func(text []byte) (*tls.Config, error)) (*tls.Config, error)
 	return c, nil
 }
 
-// Identity is who a client is, and which server it trusts.
+// Identity is a client's name and secret, and the server that it trusts.
 type Identity struct {
-	Who     *Entry      // nil: nobody
+	Who     *Entry      // nil: no authentication
 	TLS     *tls.Config // nil: any server, unencrypted
-	signers string      // PEM: the certificate that NewServer has made
+	signers string      // PEM: the certificate from NewServer
 }
 
 // NewServer makes a secret that a server and its clients share, and with encrypted a certificate. It returns the server's credentials.
@@ -92,7 +92,7 @@ func (i *Identity) NewServer(encrypted bool) (c Credentials, err error) {
 	return c, nil
 }
 
-// Credentials are those of the run's other clients.
+// Credentials returns the credentials of the run's other clients.
 func (i *Identity) Credentials() (c Credentials) {
 	if i.Who != nil {
 		c.Secret = i.Who.Text()

@@ -13,19 +13,19 @@ import (
 	"time"
 )
 
-// RunName is what a certificate calls a server that a run has started, wherever that listens.
+// RunName is the name in the certificate of a server that a run has started, independent of its address.
 const RunName = "server.kvwire.invalid"
 
-// runDays is how long such a certificate is valid, from a day ago on: clocks of hosts differ. Its key is in no file.
+// runDays is the lifetime of such a certificate in days. It begins a day ago, because clocks of hosts differ. Its key is in no file.
 const runDays = 30
 
-// session is what both sides have in common. No tickets: a connection is one session. Records are full from the first on, since what is
-// measured is not a page's first bytes.
+// session returns the configuration that both sides share. It has no tickets, because each connection is a new session. Records have full size from the
+// first on; smaller first records would only help browsers.
 func session() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
 }
 
-// ServerTLS is what a server needs that has this certificate, with those between it and who signed it behind it, and this key, both PEM.
+// ServerTLS returns the configuration of a server with a certificate, which intermediate certificates may follow, and its key; both are PEM.
 func ServerTLS(certificate, key []byte) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
@@ -36,7 +36,7 @@ func ServerTLS(certificate, key []byte) (*tls.Config, error) {
 	return c, nil
 }
 
-// ServerTLSFiles is the same from files. Nobody but its owner may read the key's.
+// ServerTLSFiles is ServerTLS with files. Only its owner may have the right to read the key's file.
 func ServerTLSFiles(certificate, key string) (*tls.Config, error) {
 	cert, err := read(certificate, false)
 	if err != nil {
@@ -53,18 +53,18 @@ func ServerTLSFiles(certificate, key string) (*tls.Config, error) {
 	return c, nil
 }
 
-// ClientTLS is what a client needs that trusts who has signed with these certificates, PEM, and wants its server to be called that; "": as
-// it is dialed.
+// ClientTLS returns the configuration of a client that trusts the signers with these certificates, PEM. name is the name that the server's certificate must
+// have; "": the name in the dialed address.
 func ClientTLS(signers []byte, name string) (*tls.Config, error) {
 	c := session()
 	c.RootCAs, c.ServerName = x509.NewCertPool(), name
 	if !c.RootCAs.AppendCertsFromPEM(signers) {
-		return nil, errors.New("there is no certificate in it (PEM: -----BEGIN CERTIFICATE-----)")
+		return nil, errors.New("no certificate found (PEM: -----BEGIN CERTIFICATE-----)")
 	}
 	return c, nil
 }
 
-// ClientTLSFile is the same from a file.
+// ClientTLSFile is ClientTLS with a file.
 func ClientTLSFile(signers, name string) (*tls.Config, error) {
 	b, err := read(signers, false)
 	if err != nil {
@@ -77,20 +77,20 @@ func ClientTLSFile(signers, name string) (*tls.Config, error) {
 	return c, nil
 }
 
-// NewCertificate makes a certificate for a run's own server, called RunName, that has signed itself, and its key: ECDSA over P-256, PEM.
+// NewCertificate makes a self-signed certificate with the name RunName for a server of a run, and its key: ECDSA over P-256, PEM.
 func NewCertificate() (certificate, key []byte, err error) {
 	now := time.Now()
 	return Certificate(&x509.Certificate{Subject: pkix.Name{CommonName: RunName}, DNSNames: []string{RunName},
 		NotBefore: now.AddDate(0, 0, -1), NotAfter: now.AddDate(0, 0, runDays)})
 }
 
-// Certificate makes one that says what it is asked to, and has signed itself.
-func Certificate(says *x509.Certificate) (certificate, key []byte, err error) {
+// Certificate makes a self-signed certificate with the content of template, and its key.
+func Certificate(template *x509.Certificate) (certificate, key []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := *says
+	c := *template
 	c.KeyUsage = x509.KeyUsageDigitalSignature
 	if c.ExtKeyUsage == nil {
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}

@@ -4,23 +4,23 @@ import "container/heap"
 
 // Owner is the connection that an account belongs to. Account and Pool call its methods, on the loop.
 type Owner interface {
-	// Unsent reports whether there are answers that were not sent to the peer yet.
+	// Unsent reports whether there are answers that are not sent to the peer yet.
 	Unsent() bool
 
-	// Feed calls Answer again for c, the claim at the head of the queue, and reports whether it got a block. It does not continue the request.
-	Feed(c *Claim) bool
+	// AllocAnswer calls Answer again for c, the claim at the head of the queue, and reports whether it got a block. It does not continue the request.
+	AllocAnswer(c *Claim) bool
 
-	// Begin continues the request of a claim that got its memory.
-	Begin(c *Claim)
+	// ContinueRequest continues the request of a claim that got its memory.
+	ContinueRequest(c *Claim)
 
-	// Read continues with the received bytes after a pause.
-	Read()
+	// ContinueReading continues with the received bytes after a pause.
+	ContinueReading()
 }
 
 // Order describes the state of a connection that sends answers in the order of its requests. On such a connection a message may hold memory while it waits for
 // the answers before it.
 type Order interface {
-	Next(c *Claim) bool   // reports whether the claim's answer is the next one to be sent
+	IsNext(c *Claim) bool // reports whether the claim's answer is the next one to be sent
 	Busy() bool           // reports whether requests are under way
 	HoldsCommand() bool   // reports whether a command that is being received, or waits to begin, has a block
 	HoldsArguments() bool // reports whether its arguments have a block. When they got it, there was room for the command, too
@@ -31,10 +31,10 @@ type State uint8
 
 const (
 	Idle          State = iota // nothing
-	AwaitsPeer                 // an answer waits until earlier answers were sent, because of the bound Pool.Ahead
+	AwaitsPeer                 // an answer waits until earlier answers are sent, because of the bound Pool.UnsentMax
 	AwaitsAnswer               // an answer waits for memory; a message may wait behind it
 	AwaitsMessage              // a message waits for memory, or the owner has called Pause(0): nothing is read
-	Closed                     // the connection has ended; blocks may still come back
+	Closed                     // the connection has ended; blocks may still be freed
 )
 
 // Account counts the memory that one connection holds of a pool, and records what it waits for. It is a field of its connection and must not be copied.
@@ -48,16 +48,16 @@ type Account struct {
 	queue  claims // claims of answers that wait for memory or for the peer
 
 	// Byte counts.
-	held  int // blocks of messages and answers that the connection holds
-	owed  int // of these, blocks of answers that are not sent yet: at most Pool.Ahead, or one answer
-	needs int // the message that the pause waits for; 0: it waits for something else, and is tried whenever something comes back
-	free  int // bytes that must be free before it is tried again; orders the heap
+	held        int // blocks of messages and answers that the connection holds
+	unsentBytes int // of these, blocks of answers that are not sent yet: at most Pool.UnsentMax, or one answer
+	needs       int // the message that the pause waits for; 0: it waits for something else, and is tried whenever memory is freed
+	free        int // bytes that must be free before it is tried again; orders the heap
 
 	place int // index in the heap of its state, from 1; 0: in no heap
 
-	// Times by Loop.Awake, for the owner's deadlines.
-	HeldSince int64 // when it got its first block, or last freed one
-	FedAt     int64 // when its first answer began to wait for memory, or an answer last got memory
+	// Times by Loop.AwakeNow, for the owner's deadlines.
+	HeldSince       int64 // when it got its first block, or last freed one
+	AnswerWaitSince int64 // when its first answer began to wait for memory, or an answer last got memory
 }
 
 // Claim is the part of an account that belongs to one answer.
@@ -65,9 +65,9 @@ type Claim struct {
 	Index int    // index of the owner's slot
 	Nth   uint64 // waiting answers get memory in this order, equal ones in order of arrival
 
-	next  *Claim // in the queue
-	needs int    // bytes that it waits for
-	owed  int    // bytes of the answer's block
+	next        *Claim // in the queue
+	needs       int    // bytes that it waits for
+	unsentBytes int    // bytes of the answer's block
 }
 
 // Open makes an account without memory.
@@ -79,14 +79,14 @@ func (a *Account) SetOrder(o Order) { a.order = o }
 // Held returns the bytes that the connection holds.
 func (a *Account) Held() int { return a.held }
 
-// Owed returns the bytes of answers that are not sent yet: being made, or waiting to be sent.
-func (a *Account) Owed() int { return a.owed }
+// UnsentBytes returns the bytes of answers that are not sent yet: being made, or waiting to be sent.
+func (a *Account) UnsentBytes() int { return a.unsentBytes }
 
 // Paused reports whether nothing is read from the peer.
 func (a *Account) Paused() bool { return a.paused }
 
-// Starves reports whether an answer waits for memory (AwaitsAnswer), not for the peer.
-func (a *Account) Starves() bool { return a.queue.n > 0 && a.state == AwaitsAnswer }
+// AnswerWaits reports whether an answer waits for memory (AwaitsAnswer), not for the peer.
+func (a *Account) AnswerWaits() bool { return a.queue.n > 0 && a.state == AwaitsAnswer }
 
 // OthersWait reports whether other connections wait for memory.
 func (a *Account) OthersWait() bool {
@@ -103,7 +103,7 @@ func (a *Account) Message(n int) []byte { return a.MessageBefore(n, 0) }
 // MessageBefore is Message for n bytes, and requires that more further bytes be free, for a block that follows. While an answer waits for memory, it returns
 // nil: otherwise messages could hold all memory, and no answer could get any.
 func (a *Account) MessageBefore(n, more int) []byte {
-	if !a.Starves() {
+	if !a.AnswerWaits() {
 		if b := a.alloc(n, a.messageShare(n+more)); b != nil {
 			return b
 		}
@@ -112,11 +112,11 @@ func (a *Account) MessageBefore(n, more int) []byte {
 	return nil
 }
 
-// Pause stops reading until Pool.Resume tries the owner again: when it can have n bytes; with n = 0 whenever something comes back.
+// Pause stops reading until Pool.Resume tries the owner again: when it can have n bytes; with n = 0 whenever memory is freed.
 func (a *Account) Pause(n int) {
 	a.paused, a.needs = true, n
-	a.move()
-	a.pool.waiting()
+	a.updateState()
+	a.pool.onWait()
 }
 
 // Yield pauses for one turn, so that other connections get the loop.
@@ -126,66 +126,66 @@ func (a *Account) Yield() {
 	a.pool.loop.Again()
 }
 
-// Answer returns a block of at least n bytes for the claim's answer. nil: the connection may not begin the answer yet (MayOwe), or there is no memory. The owner
+// Answer returns a block of at least n bytes for the claim's answer. nil: the connection may not begin the answer yet (MayBegin), or there is no memory. The owner
 // then calls Wait, unless the claim waits already.
 func (a *Account) Answer(c *Claim, n int) []byte {
 	c.needs = n
-	if !a.MayOwe(c, n) {
+	if !a.MayBegin(c, n) {
 		return nil
 	}
 	b := a.alloc(n, a.answerShare(n))
 	if b != nil {
-		a.Owe(c, b)
+		a.AddUnsent(c, b)
 	}
 	return b
 }
 
-// MayOwe reports whether the connection may begin an answer of n bytes now: it owes nothing, or stays within the bound Pool.Ahead. A connection that answers in
+// MayBegin reports whether the connection may begin an answer of n bytes now: it has no unsent bytes, or stays within the bound Pool.UnsentMax. A connection that answers in
 // order may always begin its next answer once all ready answers are sent, because later answers wait for it. c is nil for an answer without a slot.
-func (a *Account) MayOwe(c *Claim, n int) bool {
-	if n <= SmallBytes || a.owed == 0 || a.owed+n <= a.pool.Ahead() {
+func (a *Account) MayBegin(c *Claim, n int) bool {
+	if n <= SmallBytes || a.unsentBytes == 0 || a.unsentBytes+n <= a.pool.UnsentMax() {
 		return true
 	}
-	return c != nil && a.order != nil && !a.owner.Unsent() && a.order.Next(c)
+	return c != nil && a.order != nil && !a.owner.Unsent() && a.order.IsNext(c)
 }
 
 // Wait queues a claim for the memory that Answer last refused it. The queue is ordered by Nth: otherwise an answer could wait for one that is sent after it.
 func (a *Account) Wait(c *Claim) {
 	a.queue.insert(c)
-	a.move()
-	a.pool.waiting()
+	a.updateState()
+	a.pool.onWait()
 }
 
-// Owe counts b, a block of the account, as the claim's answer.
-func (a *Account) Owe(c *Claim, b []byte) {
-	a.Settle(c)
-	c.owed = cap(b)
-	a.owed += c.owed
+// AddUnsent counts b, a block of the account, as the claim's answer.
+func (a *Account) AddUnsent(c *Claim, b []byte) {
+	a.RemoveUnsent(c)
+	c.unsentBytes = cap(b)
+	a.unsentBytes += c.unsentBytes
 }
 
-// Settle stops counting the claim's answer: it was sent, or is given up.
-func (a *Account) Settle(c *Claim) {
-	a.owed -= c.owed
-	c.owed = 0
+// RemoveUnsent stops counting the claim's answer: it was sent, or is given up.
+func (a *Account) RemoveUnsent(c *Claim) {
+	a.unsentBytes -= c.unsentBytes
+	c.unsentBytes = 0
 }
 
-// Ease must be called when answers were sent to the peer: answers that wait for the bound Pool.Ahead are tried again.
-func (a *Account) Ease() {
-	if a.queue.n == 0 || a.Starves() {
+// AnswersSent must be called when answers were sent to the peer: answers that wait for the bound Pool.UnsentMax are tried again.
+func (a *Account) AnswersSent() {
+	if a.queue.n == 0 || a.AnswerWaits() {
 		return
 	}
-	if a.move(); a.Starves() {
-		a.pool.CameBack()
+	if a.updateState(); a.AnswerWaits() {
+		a.pool.RetryWaiters()
 	}
 }
 
-// Widen returns a block of at least n bytes for an answer that already has a smaller one. nil: there is no memory now. The answer does not wait for it, because
+// AllocLarger returns a block of at least n bytes for an answer that already has a smaller one. nil: there is no memory now. The answer does not wait for it, because
 // two answers that did could wait for each other.
-func (a *Account) Widen(n int) []byte { return a.alloc(n, a.share(n)) }
+func (a *Account) AllocLarger(n int) []byte { return a.alloc(n, a.share(n)) }
 
 // Free gives a block back.
 func (a *Account) Free(b []byte) {
-	a.HeldSince, a.pool.gave = a.pool.loop.Awake(), true
+	a.HeldSince, a.pool.ownerFreed = a.pool.loop.AwakeNow(), true
 	a.Replace(b)
 }
 
@@ -194,21 +194,21 @@ func (a *Account) Replace(b []byte) {
 	a.held -= cap(b)
 	a.pool.Pool.Free(b)
 	if a.place > 0 {
-		a.move()
+		a.updateState()
 	}
-	a.pool.CameBack()
+	a.pool.RetryWaiters()
 }
 
-// CameBack must be called when something that Pause(0) waits for is free again, such as a slot. An account with an Order is tried again.
-func (a *Account) CameBack() {
+// RetryIfPaused must be called when something that Pause(0) waits for is free again, such as a slot. An account with an Order is tried again.
+func (a *Account) RetryIfPaused() {
 	if a.order != nil && a.paused {
-		a.pool.CameBack()
+		a.pool.RetryWaiters()
 	}
 }
 
 // Close ends all waiting and calls end for each claim in the queue. The owner still frees the connection's blocks by Free.
 func (a *Account) Close(end func(c *Claim)) {
-	a.leave()
+	a.leaveHeap()
 	a.state = Closed
 	for a.queue.n > 0 {
 		end(a.queue.pop())
@@ -223,13 +223,13 @@ func (a *Account) alloc(n, free int) []byte {
 	}
 	b := p.Alloc(n)
 	if b == nil {
-		p.full = true
+		p.allocFailed = true
 		return nil
 	}
 	if a.held == 0 {
-		a.HeldSince = p.loop.Awake()
+		a.HeldSince = p.loop.AwakeNow()
 	}
-	p.lenient = false
+	p.ignoreShare = false
 	a.held += cap(b)
 	return b
 }
@@ -239,7 +239,7 @@ func (a *Account) alloc(n, free int) []byte {
 //     leave 1/(k+1) of the pool to the others;
 //   - 16n, but at most a quarter of the pool: a thousand connections that need 64 KiB each leave 1 MiB to those that need less.
 func (a *Account) share(n int) int {
-	if n == 0 || a.pool.lenient {
+	if n == 0 || a.pool.ignoreShare {
 		return n
 	}
 	return max(a.held+n, min(16*n, a.pool.Largest()/4))
@@ -265,26 +265,26 @@ func (a *Account) messageShare(n int) int {
 		return a.share(n)
 	case a.queue.n > 0:
 		return max(a.share(n), a.pool.Largest()*3/4+2*n)
-	case a.pool.lenient:
+	case a.pool.ignoreShare:
 		return n
 	}
 	return a.share(n) + n
 }
 
-// move sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.trying), its state stays
-// as it is; waitAgain then calls move.
-func (a *Account) move() {
+// updateState sets the account's state to what it waits for now, and moves it to the heap of that state. While the pool tries the account (Pool.trying), its state stays
+// as it is; requeue then calls updateState.
+func (a *Account) updateState() {
 	p := a.pool
-	if p.trying == a || a.state == Closed {
+	if p.retrying == a || a.state == Closed {
 		return
 	}
 	to := Idle
 	var among *waiters
 	switch first := a.queue.head; {
-	case first != nil && a.MayOwe(first, first.needs):
+	case first != nil && a.MayBegin(first, first.needs):
 		to, among, a.free = AwaitsAnswer, &p.answers, a.answerShare(first.needs)
 		if a.state != AwaitsAnswer {
-			a.FedAt = p.loop.Awake()
+			a.AnswerWaitSince = p.loop.AwakeNow()
 		}
 	case a.paused:
 		to, among, a.free = AwaitsMessage, &p.messages, a.messageShare(a.needs)
@@ -295,14 +295,14 @@ func (a *Account) move() {
 		heap.Fix(among, a.place-1)
 		return
 	}
-	a.leave()
+	a.leaveHeap()
 	if a.state = to; among != nil {
 		heap.Push(among, a)
 	}
 }
 
-// leave removes the account from its heap, if it is in one. Its state stays as it is.
-func (a *Account) leave() {
+// leaveHeap removes the account from its heap, if it is in one. Its state stays as it is.
+func (a *Account) leaveHeap() {
 	switch {
 	case a.place == 0:
 	case a.state == AwaitsAnswer:
@@ -312,16 +312,16 @@ func (a *Account) leave() {
 	}
 }
 
-// goOn makes the owner try again what waits for memory: first its answers, then reading.
-func (a *Account) goOn() {
-	for a.queue.n > 0 && a.owner.Feed(a.queue.head) {
+// retry makes the owner try again what waits for memory: first its answers, then reading.
+func (a *Account) retry() {
+	for a.queue.n > 0 && a.owner.AllocAnswer(a.queue.head) {
 		c := a.queue.pop()
-		a.FedAt = a.pool.loop.Awake()
-		a.owner.Begin(c)
+		a.AnswerWaitSince = a.pool.loop.AwakeNow()
+		a.owner.ContinueRequest(c)
 	}
 	if a.paused {
 		a.paused = false
-		a.owner.Read()
+		a.owner.ContinueReading()
 	}
 }
 

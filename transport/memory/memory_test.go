@@ -11,68 +11,68 @@ type fakeLoop struct {
 	again int
 }
 
-func (l *fakeLoop) Awake() int64 { return l.now }
-func (l *fakeLoop) Again()       { l.again++ }
+func (l *fakeLoop) AwakeNow() int64 { return l.now }
+func (l *fakeLoop) Again()          { l.again++ }
 
 // conn is a connection: it keeps what it gets, and notes in the test's log whenever it gets what it waited for.
 type conn struct {
 	Account
-	name   string
-	log    *[]string
-	want   int            // the message that it tries to receive; 0: none
-	asks   map[*Claim]int // its answers' bytes
-	blocks [][]byte
-	unsent bool
+	name        string
+	log         *[]string
+	wanted      int            // the message that it tries to receive; 0: none
+	answerBytes map[*Claim]int // its answers' bytes
+	blocks      [][]byte
+	unsent      bool
 
 	first                    *Claim // in order: the answer that is next
 	busy, command, arguments bool
 }
 
-func (c *conn) Unsent() bool         { return c.unsent }
-func (c *conn) Next(cl *Claim) bool  { return cl == c.first }
-func (c *conn) Busy() bool           { return c.busy }
-func (c *conn) HoldsCommand() bool   { return c.command }
-func (c *conn) HoldsArguments() bool { return c.arguments }
+func (c *conn) Unsent() bool          { return c.unsent }
+func (c *conn) IsNext(cl *Claim) bool { return cl == c.first }
+func (c *conn) Busy() bool            { return c.busy }
+func (c *conn) HoldsCommand() bool    { return c.command }
+func (c *conn) HoldsArguments() bool  { return c.arguments }
 
-func (c *conn) Feed(cl *Claim) bool {
-	b := c.Answer(cl, c.asks[cl])
+func (c *conn) AllocAnswer(cl *Claim) bool {
+	b := c.Answer(cl, c.answerBytes[cl])
 	if b != nil {
 		c.blocks = append(c.blocks, b)
 	}
 	return b != nil
 }
 
-func (c *conn) Begin(cl *Claim) { *c.log = append(*c.log, c.name) }
+func (c *conn) ContinueRequest(cl *Claim) { *c.log = append(*c.log, c.name) }
 
-func (c *conn) Read() {
-	if c.want > 0 && c.receive(c.want) {
+func (c *conn) ContinueReading() {
+	if c.wanted > 0 && c.receive(c.wanted) {
 		*c.log = append(*c.log, c.name)
-		c.want = 0
+		c.wanted = 0
 	}
 }
 
-// receive asks for a message's block.
+// receive allocates a message's block.
 func (c *conn) receive(n int) bool {
-	c.want = n
+	c.wanted = n
 	b := c.Message(n)
 	if b != nil {
-		c.want = 0
+		c.wanted = 0
 		c.blocks = append(c.blocks, b)
 	}
 	return b != nil
 }
 
-// answer asks for an answer's block, and waits where there is none.
+// answer allocates an answer's block, and waits if there is none.
 func (c *conn) answer(cl *Claim, n int) bool {
-	c.asks[cl] = n
-	if c.Feed(cl) {
+	c.answerBytes[cl] = n
+	if c.AllocAnswer(cl) {
 		return true
 	}
 	c.Wait(cl)
 	return false
 }
 
-// release gives all blocks back.
+// release frees all blocks.
 func (c *conn) release() {
 	for _, b := range c.blocks {
 		c.Free(b)
@@ -102,12 +102,12 @@ func newBench(t *testing.T) *bench {
 }
 
 func (b *bench) conn(name string) *conn {
-	c := &conn{name: name, log: &b.log, asks: map[*Claim]int{}}
+	c := &conn{name: name, log: &b.log, answerBytes: map[*Claim]int{}}
 	c.Account = b.Open(c)
 	return c
 }
 
-// Memory that comes back goes to answers before messages, and to those that need least first. Who waits is known to the owner's deadlines.
+// Freed memory goes to answers before messages, and to the smallest need first. The owner's deadlines know which accounts wait.
 func TestAnswersAndSmallNeedsGoFirst(t *testing.T) {
 	b := newBench(t)
 	all := b.conn("all")
@@ -133,12 +133,12 @@ func TestAnswersAndSmallNeedsGoFirst(t *testing.T) {
 	if want := []string{"answer", "small message", "large message"}; !slices.Equal(b.log, want) {
 		t.Errorf("%q go on, want %q", b.log, want)
 	}
-	if b.Waiting() != 0 || large.state != Idle || answer.Starves() || small.Paused() {
+	if b.Waiting() != 0 || large.state != Idle || answer.AnswerWaits() || small.Paused() {
 		t.Errorf("%d wait still", b.Waiting())
 	}
 }
 
-// However much connections ask for, k of them leave 1/(k+1) of the pool to others.
+// However much k connections request, they leave 1/(k+1) of the pool to others.
 func TestGreedyConnectionsLeaveAShare(t *testing.T) {
 	for k := 1; k <= 5; k++ {
 		b := newBench(t)
@@ -173,32 +173,32 @@ func TestStatesOfAnAccount(t *testing.T) {
 		}
 	}
 	in(Idle, "new")
-	if b.Ahead() != 128*kib || !c.answer(&claims[0], 100*kib) {
+	if b.UnsentMax() != 128*kib || !c.answer(&claims[0], 100*kib) {
 		t.Fatal("the first answer waits")
 	}
 	in(Idle, "the first answer has its block")
 	b.loop.now = 7
 	c.answer(&claims[1], 100*kib)
 	in(AwaitsPeer, "a second answer beyond the bound")
-	if b.Waiting() != 0 || c.Starves() {
+	if b.Waiting() != 0 || c.AnswerWaits() {
 		t.Error("it waits for memory, and not for its peer")
 	}
 	if !c.answer(&claims[2], 200) {
 		t.Error("a small answer waits for the peer")
 	}
 	c.release()
-	c.Settle(&claims[0])
-	c.Settle(&claims[2])
+	c.RemoveUnsent(&claims[0])
+	c.RemoveUnsent(&claims[2])
 	b.loop.now = 8
-	c.Ease()
+	c.AnswersSent()
 	in(AwaitsAnswer, "the peer took the first answer")
-	if c.FedAt != 8 {
-		t.Errorf("it waits since %d", c.FedAt)
+	if c.AnswerWaitSince != 8 {
+		t.Errorf("it waits since %d", c.AnswerWaitSince)
 	}
 	b.Resume()
 	in(Idle, "the second answer has its block")
-	if c.Owed() != 128*kib || c.Held() != 128*kib {
-		t.Errorf("%d bytes owed, %d held", c.Owed(), c.Held())
+	if c.UnsentBytes() != 128*kib || c.Held() != 128*kib {
+		t.Errorf("%d bytes owed, %d held", c.UnsentBytes(), c.Held())
 	}
 	other := b.conn("other")
 	other.receive(512 * kib)
@@ -230,7 +230,7 @@ func TestStatesOfAnAccount(t *testing.T) {
 	}
 }
 
-// Connections that wait for each other: one gets a block, the one that needs least, unless its peer has answers to take, or somebody gave memory back.
+// Of connections that wait for each other, the one with the smallest need gets a block, unless its peer has answers to read, or memory was freed.
 func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -250,7 +250,7 @@ func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 			if less.receive(256*kib) || more.receive(256*kib) {
 				t.Fatal("they do not wait for each other")
 			}
-			less.unsent, b.gave = c.unsent, c.gave
+			less.unsent, b.ownerFreed = c.unsent, c.gave
 			b.Resume()
 			if len(b.log) > 0 {
 				t.Fatalf("%q got a block beyond its share", b.log)
@@ -258,7 +258,7 @@ func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 			if b.Unblock(); !slices.Equal(b.log, c.want) {
 				t.Errorf("%q got a block, want %q", b.log, c.want)
 			}
-			if b.gave {
+			if b.ownerFreed {
 				t.Error("the next look is held up as well")
 			}
 		})
@@ -281,7 +281,8 @@ func TestAnswersWaitInTheirOrder(t *testing.T) {
 	}
 }
 
-// In order, the next answer may begin whatever is owed, once the peer took all before it, and a command leaves memory to answers that it has to wait for.
+// On a connection that answers in order, the next answer may begin whatever is unsent, once the peer has received all before it; and a command leaves memory for
+// the answers that it has to wait for.
 func TestWhatOrderChanges(t *testing.T) {
 	b := newBench(t)
 	c := b.conn("c")
@@ -289,10 +290,10 @@ func TestWhatOrderChanges(t *testing.T) {
 	first, next := &Claim{}, &Claim{Nth: 1}
 	c.answer(first, 128*kib)
 	c.first = next
-	if !c.MayOwe(next, 128*kib) || c.MayOwe(first, 128*kib) || c.MayOwe(nil, 128*kib) {
+	if !c.MayBegin(next, 128*kib) || c.MayBegin(first, 128*kib) || c.MayBegin(nil, 128*kib) {
 		t.Error("only the next answer may begin")
 	}
-	if c.unsent = true; c.MayOwe(next, 128*kib) {
+	if c.unsent = true; c.MayBegin(next, 128*kib) {
 		t.Error("an answer begins before the peer took those that are ready")
 	}
 	c.unsent = false

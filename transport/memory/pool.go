@@ -1,7 +1,7 @@
 // Package memory shares a loop's memory for messages and answers among its connections. It decides how much one connection may hold, which connections wait, and
 // which is next when memory is freed. It depends on no protocol, request or socket. It may import internal/arena only.
 //
-// The rules, with their reasons, are in docs/adr/0020 (shares of the pool) and docs/adr/0021 (the bound on answers that the peer has not taken).
+// The rules, with their reasons, are in docs/adr/0020 (shares of the pool) and docs/adr/0021 (the bound on answers that the peer has not received).
 package memory
 
 import (
@@ -16,8 +16,8 @@ const SmallBytes = 256
 
 // Loop is the part of a loop that a pool calls.
 type Loop interface {
-	Awake() int64 // returns the loop's clock, in ns, without the time parked
-	Again()       // requests another turn, whose stage step calls Resume
+	AwakeNow() int64 // returns the loop's clock, in ns, without the time parked
+	Again()          // requests another turn, whose stage step calls Resume
 }
 
 // Pool is the memory for messages and answers of one loop's connections. It belongs to that loop. Waiting accounts are in two heaps, ordered by the bytes that
@@ -25,19 +25,19 @@ type Loop interface {
 type Pool struct {
 	*arena.Pool
 
-	loop    Loop
-	waiting func() // called when an account begins to wait, so that deadlines are checked
+	loop   Loop
+	onWait func() // called when an account begins to wait, so that deadlines are checked
 
 	answers  waiters // accounts in state AwaitsAnswer
 	messages waiters // accounts in state AwaitsMessage
 
-	tried   []*Account // accounts tried by this Resume or Unblock; waitAgain puts them back
-	trying  *Account   // account whose owner is running; its state does not change meanwhile
-	lenient bool       // the next block is granted whatever the share is
-	full    bool       // the last request failed although its share allowed it: no block is large enough
+	retried     []*Account // accounts tried by this Resume or Unblock; requeue puts them back
+	retrying    *Account   // account whose owner is running; its state does not change meanwhile
+	ignoreShare bool       // the next block is granted whatever the share is
+	allocFailed bool       // the last request failed although its share allowed it: no block is large enough
 
-	freed bool // memory was freed since the last Resume
-	gave  bool // an owner freed memory since the last Unblock
+	freed      bool // memory was freed since the last Resume
+	ownerFreed bool // an owner freed memory since the last Unblock
 }
 
 // NewPool reserves address space for a pool of at least that many bytes. Physical memory is used from the first use on. waiting is called whenever an account
@@ -47,7 +47,7 @@ func NewPool(bytes int, l Loop, waiting func()) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pool{Pool: p, loop: l, waiting: waiting}, nil
+	return &Pool{Pool: p, loop: l, onWait: waiting}, nil
 }
 
 // Unused returns the free bytes, in blocks of any size.
@@ -56,15 +56,15 @@ func (p *Pool) Unused() int { return p.Largest() - p.InUse() }
 // Waiting returns the number of accounts that wait for memory.
 func (p *Pool) Waiting() int { return len(p.answers) + len(p.messages) }
 
-// Ahead returns the bound on the bytes of unsent answers of one connection: 4 MiB, or an eighth of the pool if that is less. 4 MiB are enough for two answers of
+// UnsentMax returns the bound on the bytes of unsent answers of one connection: 4 MiB, or an eighth of the pool if that is less. 4 MiB are enough for two answers of
 // 1 MiB, in blocks of powers of two.
-func (p *Pool) Ahead() int { return min(4<<20, p.Largest()/8) }
+func (p *Pool) UnsentMax() int { return min(4<<20, p.Largest()/8) }
 
-// CameBack must be called when memory was freed, or something else that an account waits for. Resume then tries the waiting accounts, in this turn or, if its
+// RetryWaiters must be called when memory was freed, or something else that an account waits for. Resume then tries the waiting accounts, in this turn or, if its
 // stage step is over, in the next.
-func (p *Pool) CameBack() {
+func (p *Pool) RetryWaiters() {
 	p.freed = true
-	if unused := p.Unused(); p.answers.helps(unused) || p.messages.helps(unused) {
+	if unused := p.Unused(); p.answers.mayServe(unused) || p.messages.mayServe(unused) {
 		p.loop.Again()
 	}
 }
@@ -74,44 +74,44 @@ func (p *Pool) Resume() {
 	if !p.freed {
 		return
 	}
-	p.freed, p.full = false, false
+	p.freed, p.allocFailed = false, false
 	for _, w := range [...]*waiters{&p.answers, &p.messages} {
-		for !p.full && w.helps(p.Unused()) {
-			p.try((*w)[0])
+		for !p.allocFailed && w.mayServe(p.Unused()) {
+			p.retryAccount((*w)[0])
 		}
 	}
-	p.waitAgain()
+	p.requeue()
 }
 
 // Unblock ends a deadlock of connections that wait for each other: if no memory was freed since its last call, it gives one of them a block whatever its share.
 // It never chooses a connection with unsent answers: that one waits for its peer, and its block may be the last one for connections whose peers do read.
 func (p *Pool) Unblock() {
-	if !p.gave {
-		if a := cmp.Or(p.answers.stuck(), p.messages.stuck()); a != nil {
-			p.lenient = true
-			p.try(a)
-			p.lenient = false
-			p.waitAgain()
+	if !p.ownerFreed {
+		if a := cmp.Or(p.answers.leastBlocked(), p.messages.leastBlocked()); a != nil {
+			p.ignoreShare = true
+			p.retryAccount(a)
+			p.ignoreShare = false
+			p.requeue()
 		}
 	}
-	p.gave = false
+	p.ownerFreed = false
 }
 
-// try makes a waiting account try again. If that fails, waitAgain puts it back.
-func (p *Pool) try(a *Account) {
-	a.leave()
-	p.tried, p.trying = append(p.tried, a), a
-	a.goOn()
-	p.trying = nil
+// retryAccount makes a waiting account try again. If that fails, requeue puts it back.
+func (p *Pool) retryAccount(a *Account) {
+	a.leaveHeap()
+	p.retried, p.retrying = append(p.retried, a), a
+	a.retry()
+	p.retrying = nil
 }
 
-// waitAgain puts the tried accounts back into the heaps, if they still wait.
-func (p *Pool) waitAgain() {
-	for i, a := range p.tried {
-		p.tried[i] = nil
-		a.move()
+// requeue puts the tried accounts back into the heaps, if they still wait.
+func (p *Pool) requeue() {
+	for i, a := range p.retried {
+		p.retried[i] = nil
+		a.updateState()
 	}
-	p.tried = p.tried[:0]
+	p.retried = p.retried[:0]
 }
 
 // waiters are accounts that wait for memory, as a heap: the first has the smallest need.
@@ -142,11 +142,11 @@ func (w *waiters) Pop() any {
 	return a
 }
 
-// helps reports whether that many unused bytes may be enough for a waiting account.
-func (w waiters) helps(unused int) bool { return len(w) > 0 && w[0].free <= unused }
+// mayServe reports whether unused bytes may be enough for a waiting account.
+func (w waiters) mayServe(unused int) bool { return len(w) > 0 && w[0].free <= unused }
 
-// stuck returns the account with the smallest need of those without unsent answers; nil: there is none.
-func (w waiters) stuck() (least *Account) {
+// leastBlocked returns the account with the smallest need of those without unsent answers; nil: there is none.
+func (w waiters) leastBlocked() (least *Account) {
 	for _, a := range w {
 		if !a.owner.Unsent() && (least == nil || a.free < least.free) {
 			least = a

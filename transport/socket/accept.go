@@ -22,20 +22,20 @@ const TagListener = 1 << 55
 
 // Acceptor accepts connections from a listening socket, without blocking, after an event under TagListener (Ready). It belongs to its Host's loop.
 type Acceptor struct {
-	h      Host
-	id     loop.MemberID
-	rarely bool                            // a spinning loop polls the listener rarely (loop.WatchRarely)
-	take   func(fd int, name string) error // receives a connection and owns it from then on. With an error the caller keeps it: the system has no descriptor or memory now
+	h        Host
+	id       loop.MemberID
+	rarely   bool                            // a spinning loop polls the listener rarely (loop.WatchRarely)
+	accepted func(fd int, name string) error // adds a connection and owns it from then on, unless it returns an error: then the system has no descriptor or memory now
 
 	listener int  // descriptor; below 0: this loop accepts nothing
 	watched  bool // the loop watches the listener
 
-	some  bool  // connections may wait that no event will announce
-	at    int64 // earliest time of the next accept, after the system had no descriptor or memory
-	waits bool  // fd was accepted and not passed to take yet
-	fd    int
-	name  string
-	spare Spare
+	pending bool  // connections may wait at the listener for which no event will come
+	retryAt int64 // earliest time of the next accept, after the system had no descriptor or memory
+	holds   bool  // fd is accepted, and not passed to accepted yet
+	fd      int
+	name    string
+	spare   Spare
 }
 
 // AcceptAgain is the pause between accepts, in ns, after the system had no descriptor or memory.
@@ -45,14 +45,14 @@ const AcceptAgain = 100e6
 const acceptBatch = 64
 
 // NewAcceptor makes an Acceptor for a member of the host's loop. With rarely, a spinning loop polls the listener rarely (loop.WatchRarely).
-func NewAcceptor(h Host, id loop.MemberID, rarely bool, take func(fd int, name string) error) *Acceptor {
-	return &Acceptor{h: h, id: id, rarely: rarely, take: take, listener: -1}
+func NewAcceptor(h Host, id loop.MemberID, rarely bool, accepted func(fd int, name string) error) *Acceptor {
+	return &Acceptor{h: h, id: id, rarely: rarely, accepted: accepted, listener: -1}
 }
 
 // Listen begins to accept from a listening socket, and owns it.
 func (a *Acceptor) Listen(fd int) (err error) {
 	a.listener = fd
-	a.spare.Keep()
+	a.spare.Open()
 	if a.rarely {
 		err = a.h.Loop().WatchRarely(a.id, fd, unix.EPOLLIN, TagListener)
 	} else {
@@ -63,29 +63,29 @@ func (a *Acceptor) Listen(fd int) (err error) {
 }
 
 // Ready is called when the listener is readable.
-func (a *Acceptor) Ready() { a.some = true }
+func (a *Acceptor) Ready() { a.pending = true }
 
 // Poll accepts waiting connections, at most acceptBatch, and returns their number.
 func (a *Acceptor) Poll() int {
-	if !a.some || a.h.Loop().Now() < a.at {
+	if !a.pending || a.h.Loop().Now() < a.retryAt {
 		return 0
 	}
 	for i := range acceptBatch {
 		err := a.accept()
-		if err == nil && a.waits {
-			if err = a.take(a.fd, a.name); err == nil {
-				a.waits = false
-				a.spare.Found()
+		if err == nil && a.holds {
+			if err = a.accepted(a.fd, a.name); err == nil {
+				a.holds = false
+				a.spare.AcceptSucceeded()
 			}
 		}
 		switch {
-		case err != nil && a.spare.Short(a.h, a.listener, err) && a.waits:
+		case err != nil && a.spare.AcceptFailed(a.h, a.listener, err) && a.holds:
 			a.h.RefuseSocket(Socket{Fd: a.fd}, a.name, noDescriptor)
-			a.waits = false
+			a.holds = false
 		case err != nil: // open connections continue
-			a.at = a.h.Loop().Now() + AcceptAgain
+			a.retryAt = a.h.Loop().Now() + AcceptAgain
 			return i
-		case !a.some:
+		case !a.pending:
 			return i
 		}
 	}
@@ -94,14 +94,14 @@ func (a *Acceptor) Poll() int {
 
 // accept accepts one connection into fd, if there is one and fd is not in use.
 func (a *Acceptor) accept() error {
-	if a.waits {
+	if a.holds {
 		return nil
 	}
 	a.h.Loop().Stats.Syscalls++
 	fd, sa, err := unix.Accept4(a.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		a.some = false
+		a.pending = false
 		return nil
 	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
 		return nil
@@ -109,14 +109,14 @@ func (a *Acceptor) accept() error {
 		return err
 	}
 	a.h.SocketOptions().Prepare(fd)
-	a.waits, a.fd, a.name = true, fd, PeerName(fd, sa)
+	a.holds, a.fd, a.name = true, fd, PeerName(fd, sa)
 	return nil
 }
 
-// Stage makes the loop call Poll again if not all connections were accepted.
+// Stage makes the loop call Poll again if connections may wait.
 func (a *Acceptor) Stage() {
-	if a.some {
-		a.h.Loop().WakeAt(a.at) // a time in the past if only the batch was full
+	if a.pending {
+		a.h.Loop().WakeAt(a.retryAt) // a time in the past if only the batch was full
 	}
 }
 
@@ -133,11 +133,11 @@ func (a *Acceptor) Close() {
 		a.h.Loop().Unwatch(a.id, a.listener, TagListener)
 	}
 	_ = unix.Close(a.listener)
-	if a.waits {
+	if a.holds {
 		_ = unix.Close(a.fd)
 	}
-	a.spare.Drop()
-	a.listener, a.some, a.waits = -1, false, false
+	a.spare.Close()
+	a.listener, a.pending, a.holds = -1, false, false
 }
 
 // Spare is a reserve descriptor of a listener for the case that the process has no free descriptors. New connections wait for a free one. After
@@ -145,43 +145,43 @@ func (a *Acceptor) Close() {
 // continue. It belongs to a Host's loop.
 type Spare struct {
 	fd    int
-	kept  bool
-	short bool
-	since int64 // when short began, by Loop.Awake
+	open  bool  // fd is open
+	short bool  // an accept has failed, and none has succeeded since
+	since int64 // when short became true, by Loop.AwakeNow
 }
 
 const noDescriptor = "the server has no descriptor for it"
 
-// Keep opens the descriptor if it is not open. If that fails, connections wait.
-func (s *Spare) Keep() {
-	if s.kept {
+// Open opens the descriptor if it is not open. If that fails, connections wait.
+func (s *Spare) Open() {
+	if s.open {
 		return
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	s.fd, s.kept = fd, err == nil
+	s.fd, s.open = fd, err == nil
 }
 
-// Drop closes the descriptor.
-func (s *Spare) Drop() {
-	if s.kept {
+// Close closes the descriptor.
+func (s *Spare) Close() {
+	if s.open {
 		_ = unix.Close(s.fd)
-		s.kept = false
+		s.open = false
 	}
 }
 
-// Found must be called after a connection was accepted.
-func (s *Spare) Found() {
+// AcceptSucceeded must be called after a connection was accepted.
+func (s *Spare) AcceptSucceeded() {
 	if s.short {
 		s.short = false
-		s.Keep()
+		s.Open()
 	}
 }
 
-// Short must be called with the error of a failed accept. It logs the error. If descriptors have been short for long enough, it refuses the connections that
+// AcceptFailed must be called with the error of a failed accept. It logs the error. If descriptors have been short for long enough, it refuses the connections that
 // wait at the listener and returns true.
-func (s *Spare) Short(h Host, listener int, err error) bool {
+func (s *Spare) AcceptFailed(h Host, listener int, err error) bool {
 	h.AcceptFailed(err)
-	now := h.Loop().Awake()
+	now := h.Loop().AwakeNow()
 	if !s.short {
 		s.short, s.since = true, now
 	}
@@ -193,13 +193,13 @@ func (s *Spare) Short(h Host, listener int, err error) bool {
 }
 
 func (s *Spare) refuse(h Host, listener int) {
-	defer s.Keep()
+	defer s.Open()
 	for range acceptBatch {
 		ready := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}} // accept must not block, even if the listener does
-		if n, err := unix.Poll(ready, 0); n < 1 || err != nil || s.enough() {
+		if n, err := unix.Poll(ready, 0); n < 1 || err != nil || s.hasAnother() {
 			return
 		}
-		s.Drop()
+		s.Close()
 		fd, sa, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		h.Loop().Stats.Syscalls += 2
 		if err != nil {
@@ -209,9 +209,9 @@ func (s *Spare) refuse(h Host, listener int) {
 	}
 }
 
-// enough reports whether the system has a free descriptor besides the spare one. Then waiting clients are accepted, not refused.
-func (s *Spare) enough() bool {
-	if s.Keep(); !s.kept {
+// hasAnother reports whether the system has a free descriptor besides the spare one. Then waiting clients are accepted, not refused.
+func (s *Spare) hasAnother() bool {
+	if s.Open(); !s.open {
 		return false
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)

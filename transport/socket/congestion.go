@@ -11,8 +11,8 @@ type Holder interface {
 	Control(f func(fd int)) bool
 }
 
-// CongestionWindow returns the congestion window of a client's connection, as this side sends, in segments (tcpi_snd_cwnd of TCP_INFO, tcp(7)). ok is false where there is none
-// or it is not known: other networks than TCP, a session of TLS, a connection that has ended. Only the connection's loop may call it.
+// CongestionWindow returns the congestion window of a client's connection, as this side sends, in segments (tcpi_snd_cwnd of TCP_INFO, tcp(7)). ok is false if there is none,
+// or it is not known: networks other than TCP, TLS sessions, connections that have ended. Only the connection's loop may call it.
 func CongestionWindow(c transport.Conn) (segments int, ok bool) {
 	h, is := c.(Holder)
 	if !is {

@@ -13,8 +13,8 @@ import (
 // kernel, one listener.
 type Options struct {
 	Nagle        bool          // small segments wait for the acknowledgement of earlier ones
-	SendBytes    int           // SO_SNDBUF; 0: the kernel sizes it
-	ReceiveBytes int           // SO_RCVBUF; 0: the kernel sizes it
+	SendBytes    int           // SO_SNDBUF, without the system's limit where we may; 0: the kernel sizes it
+	ReceiveBytes int           // SO_RCVBUF, likewise; 0: the kernel sizes it
 	BusyPoll     time.Duration // SO_BUSY_POLL: how long a read polls the device's queue; whole µs
 	ReusePort    bool          // each of a server's loops has its own listener (SO_REUSEPORT), and the kernel chooses one for each connection
 	TLS          *tls.Config   // this side's configuration; nil: no TLS. Only for a transport that can move the bytes of a Session
@@ -32,12 +32,20 @@ func (o Options) control(network, _ string, c syscall.RawConn) error {
 			err = fmt.Errorf("set %s to %d: %w%s", what, value, e, socketRemedy(e))
 		}
 	}
-	if e := c.Control(func(fd uintptr) {
-		if o.SendBytes > 0 {
-			set(fd, "SO_SNDBUF", unix.SO_SNDBUF, o.SendBytes)
+	// The kernel silently takes its limit for a larger size, and reports twice what it took.
+	granted := func(fd uintptr, what, limit string, option, value int) {
+		if got, e := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, option); e == nil && got/2 < value && err == nil {
+			err = fmt.Errorf("set %s to %d: the kernel allows %d (run as root, or raise the limit: sysctl -w %s=%d)", what, value, got/2, limit, value)
 		}
-		if o.ReceiveBytes > 0 {
+	}
+	if e := c.Control(func(fd uintptr) {
+		if o.SendBytes > 0 && unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, o.SendBytes) != nil {
+			set(fd, "SO_SNDBUF", unix.SO_SNDBUF, o.SendBytes)
+			granted(fd, "SO_SNDBUF", "net.core.wmem_max", unix.SO_SNDBUF, o.SendBytes)
+		}
+		if o.ReceiveBytes > 0 && unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, o.ReceiveBytes) != nil {
 			set(fd, "SO_RCVBUF", unix.SO_RCVBUF, o.ReceiveBytes)
+			granted(fd, "SO_RCVBUF", "net.core.rmem_max", unix.SO_RCVBUF, o.ReceiveBytes)
 		}
 		if o.BusyPoll > 0 {
 			set(fd, "SO_BUSY_POLL", unix.SO_BUSY_POLL, int(o.BusyPoll.Microseconds()))

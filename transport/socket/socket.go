@@ -30,7 +30,7 @@ func (s Socket) CloseWith(b []byte) {
 	case nil:
 		_, _ = unix.Write(s.Fd, b)
 	case *Session:
-		c.last(b)
+		c.sendRefusal(b)
 	default:
 		_, _ = c.Write(b)
 	}

@@ -21,13 +21,13 @@ import (
 // One goroutine may receive while another one sends. Both block in Go's netpoller; Close, from any goroutine, ends that.
 type Session struct {
 	*tls.Conn
-	under *under
+	under *tcpConn
 	open  bool   // the handshake is done; the receiver's
 	out   []byte // small pieces on their way into one record; the sender's
 }
 
-// under is the connection beneath a session.
-type under struct {
+// tcpConn is the connection beneath a session.
+type tcpConn struct {
 	NetConn
 	calls atomic.Int64 // system calls of both goroutines, since Session.Calls last read them
 	left  int          // bytes that may still come before the handshake is done, or before a byte is decrypted; below 0: no limit
@@ -41,12 +41,12 @@ const (
 	// send before a record is complete, in buffers that grow by doubling.
 	SessionBytes = 128 << 10
 
-	strangerBytes = 16 << 10 // a client's part of a handshake; today's clients send some 2 KiB
-	serverBytes   = 80 << 10 // a server's, with a chain of certificates
-	recordBytes   = 16 << 10 // of a record, at most (RFC 8446)
-	readBytes     = recordBytes + 512
-	gatheredBytes = 40 << 10 // bytes that a client may send before a byte is decrypted: an incomplete record, and one more read
-	bodyBytes     = 64 << 10 // bytes of a body that are received before the loop is notified
+	clientHandshakeBytes = 16 << 10 // a client's part of a handshake; today's clients send some 2 KiB
+	serverHandshakeBytes = 80 << 10 // a server's, with a chain of certificates
+	recordBytes          = 16 << 10 // of a record, at most (RFC 8446)
+	readBytes            = recordBytes + 512
+	gatheredBytes        = 40 << 10 // bytes that a client may send before a byte is decrypted: an incomplete record, and one more read
+	bodyBytes            = 64 << 10 // bytes of a body that are received before the loop is notified
 )
 
 // BeginsTLS is the first byte of a TLS handshake.
@@ -59,7 +59,7 @@ var errLong = errors.New("a handshake message is too long")
 
 // NewSession makes the server's end, on a connection that has received no byte yet. The first Receive performs the handshake.
 func NewSession(nc NetConn, c *tls.Config) *Session {
-	u := &under{NetConn: nc, left: strangerBytes}
+	u := &tcpConn{NetConn: nc, left: clientHandshakeBytes}
 	return &Session{Conn: tls.Server(u, c), under: u}
 }
 
@@ -73,7 +73,7 @@ func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 		c = c.Clone()
 		c.ServerName = host
 	}
-	u := &under{NetConn: nc, left: serverBytes, first: make([]byte, 0, wire.MaxHelloBytes)}
+	u := &tcpConn{NetConn: nc, left: serverHandshakeBytes, first: make([]byte, 0, wire.MaxHelloBytes)}
 	s := &Session{Conn: tls.Client(u, c), under: u, open: true}
 	if err := s.Handshake(); err != nil {
 		return nil, u.explain(err)
@@ -83,7 +83,7 @@ func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 }
 
 // explain returns the reason why there is no session with a server: its refusal, if it answered in plain text.
-func (u *under) explain(err error) error {
+func (u *tcpConn) explain(err error) error {
 	var record tls.RecordHeaderError
 	var name x509.HostnameError
 	var signer x509.UnknownAuthorityError
@@ -96,9 +96,9 @@ func (u *under) explain(err error) error {
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
 	case errors.As(err, &name):
-		return fmt.Errorf("%w (--tls-name says what the certificate calls it)", err)
+		return fmt.Errorf("%w (set --tls-name to the name in the certificate)", err)
 	case errors.As(err, &signer):
-		return fmt.Errorf("%w (--tls-ca is to hold the certificate of who signed the server's)", err)
+		return fmt.Errorf("%w (--tls-ca must have the certificate of the server's signer)", err)
 	case errors.Is(err, io.EOF):
 		return transport.ErrPeerGone
 	}
@@ -106,7 +106,7 @@ func (u *under) explain(err error) error {
 }
 
 // Read implements net.Conn.
-func (u *under) Read(b []byte) (int, error) {
+func (u *tcpConn) Read(b []byte) (int, error) {
 	switch {
 	case u.left == 0:
 		return 0, errLong
@@ -123,7 +123,7 @@ func (u *under) Read(b []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (u *under) Write(b []byte) (int, error) {
+func (u *tcpConn) Write(b []byte) (int, error) {
 	u.calls.Add(1)
 	return u.NetConn.Write(b)
 }
@@ -195,14 +195,14 @@ func (s *Session) handshake() error {
 }
 
 // rejectPlaintext refuses a client that begins without TLS, in its own protocol, which its first byte shows.
-func (u *under) rejectPlaintext(first byte) {
+func (u *tcpConn) rejectPlaintext(first byte) {
 	const why = "this server speaks TLS only"
 	var b []byte
 	switch {
 	case first == wire.Magic[0]:
-		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE says whose certificate it has)"}
+		hello := wire.ServerHello{Version: wire.Version, Code: wire.RefusedFeature, Reason: why + " (--tls-ca FILE, with the certificate of its signer)"}
 		b = hello.Append(nil)
-	case resp.Begins(first):
+	case resp.IsFirstByte(first):
 		b = resp.AppendError(nil, "ERR "+why)
 	default:
 		return
@@ -250,8 +250,8 @@ func (s *Session) Finish() {
 // Close closes the connection without blocking. It sends no close_notify: every message carries its length, so a truncated one is detected without it.
 func (s *Session) Close() error { return s.under.NetConn.Close() }
 
-// last sends a refusal in plain text if there is no session yet: it makes no handshake only for a refusal.
-func (s *Session) last(b []byte) {
+// sendRefusal sends a refusal in plain text if there is no session yet: it makes no handshake only for a refusal.
+func (s *Session) sendRefusal(b []byte) {
 	if s.open {
 		_, _ = s.Write(b)
 	} else {

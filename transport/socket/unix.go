@@ -25,7 +25,7 @@ func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(add
 func CheckUnixPath(path string) error {
 	switch {
 	case path == "":
-		return errors.New("it names no socket: unix:PATH, such as unix:/run/kvwire/sock")
+		return errors.New("the path is empty: unix:PATH, such as unix:/run/kvwire/sock")
 	case path[0] == '@':
 		return errors.New("abstract sockets are not supported, since no file's mode protects them: name a path (./@ for a file whose name begins with @)")
 	case strings.HasSuffix(path, "/"):
@@ -33,7 +33,7 @@ func CheckUnixPath(path string) error {
 	case strings.ContainsRune(path, 0):
 		return errors.New("a path has no byte 0")
 	case len(path) > unixPathMax:
-		return fmt.Errorf("the path has %d bytes, and the kernel takes %d at most for a socket: choose a shorter one, or one relative to the current folder", len(path), unixPathMax)
+		return fmt.Errorf("the path has %d bytes, and a socket's path at most %d: choose a shorter one, or one relative to the current folder", len(path), unixPathMax)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func listenUnix(path string) (fd int, file *File, err error) {
 	return fd, &File{path, uint64(st.Dev), st.Ino}, nil
 }
 
-// unixBacklog is how many connections may wait to be accepted; the kernel takes less of it where net.core.somaxconn is less.
+// unixBacklog is the most connections that may wait for accept; the kernel lowers it to net.core.somaxconn.
 const unixBacklog = 4096
 
 // CheckUnix returns an error if no server could listen on a path now. It changes nothing.
@@ -136,7 +136,7 @@ func CheckUnix(path string) error {
 	return nil
 }
 
-// occupied looks at the path of a socket. stale: the file is there, and its server has ended. err: the path must not be replaced. Neither: there is no file.
+// occupied checks the path of a socket. stale: there is a file, and its server has ended. err: the path must not be replaced. Neither: there is no file.
 func occupied(path string) (stale bool, err error) {
 	st, err := statSocket(path)
 	switch {
@@ -148,7 +148,7 @@ func occupied(path string) (stale bool, err error) {
 	case err != nil:
 		return false, err
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		return false, fmt.Errorf("%w: something that is no socket is there, and stays (choose another path)", unix.EADDRINUSE)
+		return false, fmt.Errorf("%w: the path is not a socket, and is not replaced (choose another path)", unix.EADDRINUSE)
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -156,12 +156,12 @@ func occupied(path string) (stale bool, err error) {
 	}
 	defer unix.Close(fd)
 	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); {
-	case errors.Is(err, unix.ECONNREFUSED): // nobody listens
+	case errors.Is(err, unix.ECONNREFUSED): // no process listens
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist): // it was removed meanwhile
 		return false, nil
 	case errors.Is(err, fs.ErrPermission):
-		return false, fmt.Errorf("a socket is there that you may not use: %w (choose another path)", err)
+		return false, fmt.Errorf("no permission to use the socket: %w (choose another path)", err)
 	}
 	return false, fmt.Errorf("%w (another server has the socket: stop it, or choose another path)", unix.EADDRINUSE) // connected, its queue is full (EAGAIN), or it is of another type (EPROTOTYPE)
 }
@@ -180,7 +180,7 @@ const lockMax = 2 * time.Second
 func lockFolder(dir string) (unlock func(), err error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the folder %s: %w (it must be there, and you must be allowed to read it)", dir, err)
+		return nil, fmt.Errorf("open the folder %s: %w (it must exist, and you must have permission to read it)", dir, err)
 	}
 	for end := time.Now().Add(lockMax); ; time.Sleep(time.Millisecond) { // no event announces when it is free
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)

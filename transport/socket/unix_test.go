@@ -67,14 +67,14 @@ func TestWhatIsInTheWayOfASocket(t *testing.T) {
 	}{
 		"nothing":               {func(*testing.T, string) {}, "", nil},
 		"a dead server's file":  {abandoned, "", nil},
-		"a file":                {func(t *testing.T, path string) { _ = os.WriteFile(path, []byte("mine"), 0o600) }, "that is no socket is there, and stays", syscall.EADDRINUSE},
-		"a folder":              {func(t *testing.T, path string) { _ = os.Mkdir(path, 0o700) }, "that is no socket is there, and stays", syscall.EADDRINUSE},
-		"a link to a dead one":  {func(t *testing.T, path string) { abandoned(t, path+"2"); _ = os.Symlink(path+"2", path) }, "that is no socket is there, and stays", syscall.EADDRINUSE},
-		"a link to nothing":     {func(t *testing.T, path string) { _ = os.Symlink(path+"2", path) }, "that is no socket is there, and stays", syscall.EADDRINUSE},
-		"a pipe":                {func(t *testing.T, path string) { _ = unix.Mkfifo(path, 0o600) }, "that is no socket is there, and stays", syscall.EADDRINUSE},
+		"a file":                {func(t *testing.T, path string) { _ = os.WriteFile(path, []byte("mine"), 0o600) }, "is not a socket, and is not replaced", syscall.EADDRINUSE},
+		"a folder":              {func(t *testing.T, path string) { _ = os.Mkdir(path, 0o700) }, "is not a socket, and is not replaced", syscall.EADDRINUSE},
+		"a link to a dead one":  {func(t *testing.T, path string) { abandoned(t, path+"2"); _ = os.Symlink(path+"2", path) }, "is not a socket, and is not replaced", syscall.EADDRINUSE},
+		"a link to nothing":     {func(t *testing.T, path string) { _ = os.Symlink(path+"2", path) }, "is not a socket, and is not replaced", syscall.EADDRINUSE},
+		"a pipe":                {func(t *testing.T, path string) { _ = unix.Mkfifo(path, 0o600) }, "is not a socket, and is not replaced", syscall.EADDRINUSE},
 		"a live server":         {func(t *testing.T, path string) { live(t, "unix", path) }, "another server has the socket", syscall.EADDRINUSE},
 		"a socket of packets":   {func(t *testing.T, path string) { live(t, "unixpacket", path) }, "another server has the socket", syscall.EADDRINUSE},
-		"a folder that is gone": {func(t *testing.T, path string) { _ = os.Remove(filepath.Dir(path)) }, "it must be there", syscall.ENOENT},
+		"a folder that is gone": {func(t *testing.T, path string) { _ = os.Remove(filepath.Dir(path)) }, "it must exist", syscall.ENOENT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(shortDir(t), "s")
@@ -122,8 +122,8 @@ func live(t *testing.T, network, path string) {
 
 func TestPathsThatNoSocketCanHave(t *testing.T) {
 	for path, says := range map[string]string{
-		"": "names no socket", "@abstract": "abstract sockets are not supported", "folder/": "names a folder", "a\x00b": "no byte 0",
-		strings.Repeat("x", unixPathMax+1): "has 108 bytes, and the kernel takes 107",
+		"": "the path is empty", "@abstract": "abstract sockets are not supported", "folder/": "names a folder", "a\x00b": "no byte 0",
+		strings.Repeat("x", unixPathMax+1): "has 108 bytes, and a socket's path at most 107",
 	} {
 		if err := CheckUnixPath(path); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.20q: %v, want %q", path, err, says)
@@ -144,7 +144,7 @@ func TestPathsThatNoSocketCanHave(t *testing.T) {
 	_ = file.Remove()
 }
 
-// However servers that find the file of a dead one begin beside each other, one has the path, and clients reach it.
+// If servers that find the file of a dead server start at the same time, one gets the path, and clients reach it.
 func TestServersThatStartTogetherDoNotShareASocket(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s")
 	for range 50 {

@@ -35,23 +35,23 @@ type Client struct {
 
 // call is one request in flight.
 type call struct {
-	r     *kv.Request // nil: not in use
-	index int
-	turn  uint32 // counts the slot's uses: an answer to an earlier use is a protocol violation
-	head  []byte // header, and key and value if they are small
-	sent  bool   // all its bytes are sent
-	began bool   // some of its bytes may be sent
-	whole bool   // its answer is complete, but the driver has not yet reported that all its bytes are sent
-	cut   bool   // a transfer of its bytes ended short: it ends as StatusTruncated
-	times wire.Times
-	timed bool // times holds the server's durations for this request
+	r         *kv.Request // nil: not in use
+	index     int
+	uses      uint32 // counts the slot's uses: an answer to an earlier use is a protocol violation
+	head      []byte // header, and key and value if they are small
+	sent      bool   // all its bytes are sent
+	handed    bool   // some of its bytes may be sent
+	answered  bool   // its answer is complete, but the driver has not yet reported that all its bytes are sent
+	truncated bool   // a transfer of its bytes ended short: it ends as StatusTruncated
+	times     wire.Times
+	timed     bool // times holds the server's durations for this request
 }
 
 // clientProtocol is the part of the client's end that depends on the server's protocol: nativeClient or respClient. Client calls it once for each batch of
 // received bytes and once for each request.
 type clientProtocol interface {
-	// has reports whether the protocol supports this operation.
-	has(op kv.Op) bool
+	// supports reports whether the protocol supports this operation.
+	supports(op kv.Op) bool
 
 	// begin queues the message for a call's request.
 	begin(k *call)
@@ -89,7 +89,7 @@ func (c *Client) InFlight() int { return len(c.calls) - len(c.free) }
 // Busy names a request under way; "": there is none. Then the kernel uses none of the connection's memory except the receive buffer. The member that moves
 // the bytes calls it in its own Busy (loop.Busier).
 func (c *Client) Busy() string {
-	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.n > 0 {
+	if c.InFlight() > 0 || !c.waiting.Empty() || c.out.Len() > 0 {
 		return "requests to the server are under way"
 	}
 	return ""
@@ -102,7 +102,7 @@ func (c *Client) Submit(r *kv.Request) {
 		return
 	}
 	s := c.limits.Check(r)
-	if !c.p.has(r.Op) {
+	if !c.p.supports(r.Op) {
 		s = kv.StatusBadRequest
 	}
 	if s != kv.StatusOK {
@@ -120,10 +120,10 @@ func (c *Client) Submit(r *kv.Request) {
 func (c *Client) begin(r *kv.Request) {
 	k := &c.calls[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
-	k.r, k.sent, k.began, k.whole, k.cut, k.timed = r, false, false, false, false, false
-	k.turn++
+	k.r, k.sent, k.handed, k.answered, k.truncated, k.timed = r, false, false, false, false, false
+	k.uses++
 	if r.Stages != nil {
-		c.time(r)
+		c.startTimes(r)
 	}
 	c.p.begin(k)
 	c.driver.Touch()
@@ -134,12 +134,12 @@ func (c *Client) finish(r *kv.Request, s kv.Status) {
 	c.l.Finish(r)
 }
 
-// Window implements Side.
-func (c *Client) Window(w *[2][]byte) int {
+// RecvBuffers implements Side.
+func (c *Client) RecvBuffers(w *[2][]byte) int {
 	if c.err != nil {
 		return 0
 	}
-	return c.in.window(w)
+	return c.in.recvBuffers(w)
 }
 
 // Received implements Side.
@@ -153,14 +153,14 @@ func (c *Client) Received(n int, stamp int64) error {
 	return c.p.parse()
 }
 
-// Take implements MessageSide.
-func (c *Client) Take(b []byte) error {
+// ReceivedMessage implements MessageSide.
+func (c *Client) ReceivedMessage(b []byte) error {
 	if c.err != nil {
 		return nil
 	}
 	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
 	if len(c.in.rest) > 0 {
-		copied, whole := c.in.goOn()
+		copied, whole := c.in.copyToRest()
 		if c.l.Stats.Copied += uint64(copied); whole {
 			k := c.cur
 			c.cur = nil
@@ -192,15 +192,15 @@ func (c *Client) Last() bool { return false }
 // answered completes a call whose answer was received, unless the kernel may still use the request's
 // bytes: an answer can arrive before the driver reports that the request is sent.
 func (c *Client) answered(k *call) {
-	if k.r.Stages != nil && !k.whole {
+	if k.r.Stages != nil && !k.answered {
 		c.arrived(k)
 	}
 	if !k.sent {
-		k.whole = true
+		k.answered = true
 		return
 	}
 	r := k.r
-	if k.cut {
+	if k.truncated {
 		r.Status = kv.StatusTruncated
 	}
 	k.r = nil
@@ -211,8 +211,8 @@ func (c *Client) answered(k *call) {
 	}
 }
 
-// time marks the end of a watched request's stage client_queue: it has a call.
-func (c *Client) time(r *kv.Request) {
+// startTimes marks the end of a watched request's stage client_queue: it has a call.
+func (c *Client) startTimes(r *kv.Request) {
 	r.Stages.Mark(kv.StageClientQueue, loop.Nanos())
 	if !c.stamped { // valid for bytes received from now on
 		c.stamped = true
@@ -227,19 +227,19 @@ func (c *Client) arrived(k *call) {
 	if c.stamp != 0 {
 		at = min(max(c.stamp, t.At), at)
 	}
-	there := int64(0)
+	atServer := int64(0)
 	if k.timed && k.times.Server() <= uint64(at-t.At) {
-		there = int64(k.times.Server())
+		atServer = int64(k.times.Server())
 	}
 	out, back := kv.StageFabric, kv.StageFabric
 	split := int64(0)
-	if there > 0 && k.times.Host != 0 && k.times.Host == wire.Host() {
-		if on := int64(k.times.Arrived - loop.Monotonic(t.At)); on >= 0 && on+there <= at-t.At {
+	if atServer > 0 && k.times.Host != 0 && k.times.Host == wire.Host() {
+		if on := int64(k.times.Arrived - loop.Monotonic(t.At)); on >= 0 && on+atServer <= at-t.At {
 			out, back, split = kv.StageFabricOut, kv.StageFabricBack, on
 		}
 	}
 	t.Mark(out, t.At+split)
-	if there > 0 {
+	if atServer > 0 {
 		s := &k.times
 		t.Mark(kv.StageNotifyServer, t.At+int64(s.Notify))
 		t.Mark(kv.StageServerQueue, t.At+int64(s.Queue))
@@ -260,12 +260,12 @@ func (c *Client) Gather(v []unix.Iovec, max int) int {
 // handed marks the calls whose first bytes were given to the driver.
 func (c *Client) handed() {
 	for {
-		i, ok := c.out.hand()
+		i, ok := c.out.nextHanded()
 		if !ok {
 			return
 		}
 		k := &c.calls[i]
-		k.began = true
+		k.handed = true
 		loop.Mark(k.r, kv.StageClientSubmit)
 	}
 }
@@ -278,24 +278,24 @@ func (c *Client) Sent(n int) {
 			return
 		}
 		k := &c.calls[i]
-		if k.sent = true; k.whole {
+		if k.sent = true; k.answered {
 			c.answered(k)
 		}
 	}
 }
 
-// CutSend marks the request whose bytes are sent next: it ends as kv.StatusTruncated when its answer has come. A driver calls it that treats a short send as
+// TruncatedSend marks the request whose bytes are sent next: it ends as kv.StatusTruncated when its answer has come. A driver calls it that treats a short send as
 // an error. The driver still sends the rest, because the server needs it to find the next request.
-func (c *Client) CutSend() {
+func (c *Client) TruncatedSend() {
 	if i := c.out.headSlot(); i >= 0 {
-		c.calls[i].cut = true
+		c.calls[i].truncated = true
 	}
 }
 
-// CutReceive is CutSend for the answer that is being received.
-func (c *Client) CutReceive() {
+// TruncatedReceive is CutSend for the answer that is being received.
+func (c *Client) TruncatedReceive() {
 	if c.cur != nil {
-		c.cur.cut = true
+		c.cur.truncated = true
 	}
 }
 
@@ -323,9 +323,9 @@ func (c *Client) Drop(err error) {
 		k.r = nil
 		c.free = append(c.free, i)
 		switch {
-		case k.whole: // answered in full
+		case k.answered: // answered in full
 			c.l.Finish(r)
-		case k.began:
+		case k.handed:
 			c.finish(r, kv.StatusUnknown)
 		default:
 			c.finish(r, kv.StatusClosed)

@@ -52,17 +52,17 @@ type Engine interface {
 // Ends holds the server's ends of the connections on one loop: the part of an endpoint that is the same for all networks. Connections are added (Add), may
 // move to another loop (end, Adopt), and end. A network's endpoint embeds it and is the loop's member.
 type Ends struct {
-	Host   *Host
-	peers  *Peers
-	engine Engine
-	ended  func(ConnIO, error)  // made once: a new closure in each turn would be an allocation in each turn
-	late   func(*Server, error) // likewise
+	Host      *Host
+	peers     *Peers
+	engine    Engine
+	ended     func(ConnIO, error)  // made once: a new closure in each turn would be an allocation in each turn
+	closeLate func(*Server, error) // likewise
 }
 
 // NewEnds makes the Ends of an endpoint.
 func NewEnds(h *Host, p *Peers, n Engine) *Ends {
-	e := &Ends{Host: h, peers: p, engine: n, late: func(c *Server, err error) { c.Driver().(ConnIO).Close(err) }}
-	e.ended = e.end
+	e := &Ends{Host: h, peers: p, engine: n, closeLate: func(c *Server, err error) { c.Driver().(ConnIO).Close(err) }}
+	e.ended = e.connEnded
 	return e
 }
 
@@ -74,7 +74,7 @@ func (e *Ends) Add(s socket.Socket, name string, moved *Moved) error {
 		if moved == nil && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
 			return err
 		}
-		e.Host.TurnAway(s, name)
+		e.Host.RefuseNew(s, name)
 		return nil
 	}
 	var c *Server
@@ -84,7 +84,7 @@ func (e *Ends) Add(s socket.Socket, name string, moved *Moved) error {
 		c = e.Host.Adopt(io, moved)
 	}
 	if c == nil {
-		e.Host.TurnAway(io.Detach(), name)
+		e.Host.RefuseNew(io.Detach(), name)
 		return nil
 	}
 	io.Join(c)
@@ -94,8 +94,8 @@ func (e *Ends) Add(s socket.Socket, name string, moved *Moved) error {
 // Adopt implements Endpoint. It adds a connection that another loop accepted.
 func (e *Ends) Adopt(m Moved) { _ = e.Add(m.Socket, m.Name, &m) }
 
-// end is called when a connection has ended or failed, or its hello requests another loop.
-func (e *Ends) end(io ConnIO, err error) {
+// connEnded is called when a connection has ended or failed, or its hello requests another loop.
+func (e *Ends) connEnded(io ConnIO, err error) {
 	if !errors.Is(err, ErrMove) {
 		io.Close(err)
 		return
@@ -112,7 +112,7 @@ func (e *Ends) end(io ConnIO, err error) {
 func (e *Ends) Stage() {
 	e.Host.Resume()
 	e.engine.Flush()
-	e.Host.Tick(e.late)
+	e.Host.Tick(e.closeLate)
 }
 
 // Busy implements loop.Busier.
@@ -125,7 +125,7 @@ func (e *Ends) Busy() string {
 
 // Close implements loop.Member: it ends the connections in order. The endpoint has stopped accepting before.
 func (e *Ends) Close() bool {
-	e.Host.Wind()
+	e.Host.Shutdown()
 	if !e.Host.Idle() || e.engine.Len() > 0 {
 		return false
 	}

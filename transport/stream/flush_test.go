@@ -22,7 +22,7 @@ func (u *undeletable) Submit(r *kv.Request) {
 	r.Status, r.Need = kv.StatusOK, 0
 	switch r.Op {
 	case kv.OpKeys:
-		r.Value, r.Mark = r.Value[:0], kv.MarkEnd
+		r.Value, r.Record = r.Value[:0], kv.WalkEnd
 		for i, k := range u.keys {
 			if uint32(i) < r.Limit {
 				r.Value, _ = kv.AppendItem(r.Value, []byte(k), nil)

@@ -25,8 +25,8 @@ type Host struct {
 	Shards  []uint16       // the shard map for the hello
 	Sockets socket.Options // of its connections
 
-	// Beside is the memory that the transport itself needs for each connection, in bytes. It counts against ConnBytes.
-	Beside int
+	// ExtraConnBytes is the memory that the transport itself needs for each connection, in bytes. It counts against ConnBytes.
+	ExtraConnBytes int
 
 	// Grant, which only a message transport sets, is called before a hello is granted. It makes what the connection needs and
 	// returns the parameters for the server's hello, or an error (a *transport.Refusal determines the code).
@@ -37,13 +37,13 @@ type Host struct {
 	closing bool        // no connection is accepted any more
 	cut     bool        // all connections end in this turn
 
-	tally
-	looks
+	counters
+	ticks
 	redis respHost
 }
 
-// tally holds counters that never fall.
-type tally struct {
+// counters holds counters that never fall.
+type counters struct {
 	count    transport.Stats
 	net      *transport.Counters // of its loop
 	numbered int64               // connections so far
@@ -84,11 +84,11 @@ func (h *Host) Arenas() []*arena.Arena { return []*arena.Arena{h.Pool.Arena(), h
 // Resume continues connections that waited for memory. The stage step calls it.
 func (h *Host) Resume() { h.Pool.Resume() }
 
-// Wind ends all connections in order. The endpoint calls it in each turn while it closes.
-func (h *Host) Wind() {
+// Shutdown ends all connections in order. The endpoint calls it in each turn while it closes.
+func (h *Host) Shutdown() {
 	h.closing = true
 	for _, c := range h.servers {
-		c.Wind()
+		c.Shutdown()
 	}
 }
 
@@ -132,17 +132,17 @@ func (h *Host) DescriptorWait() time.Duration { return h.O.HelloMax / 2 }
 
 // AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
-	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
+	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; open connections continue")
 }
 
-// deny counts and logs a rejected connection or password.
-func (h *Host) deny(name string, why error) {
+// logDenied counts and logs a rejected connection or password.
+func (h *Host) logDenied(name string, why error) {
 	h.net.Denied++
 	h.O.Log.Warn("connection denied", "peer", name, "reason", why)
 }
 
-// refused counts and logs a connection that is ended with a code.
-func (h *Host) refused(name string, code wire.Code, why any) {
+// logRefused counts and logs a connection that is ended with a code.
+func (h *Host) logRefused(name string, code wire.Code, why any) {
 	h.count.Refused++
 	if code == wire.RefusedBusy {
 		h.rejected++
@@ -153,7 +153,7 @@ func (h *Host) refused(name string, code wire.Code, why any) {
 // Idle reports whether all connections are removed. Then nothing uses the memory of Arenas.
 func (h *Host) Idle() bool { return len(h.servers) == 0 }
 
-// Close frees the memory if all connections are removed, and reports whether they are. Wind comes before.
+// Close frees the memory if all connections are removed, and reports whether they are. Shutdown must be called before.
 func (h *Host) Close() bool {
 	if len(h.servers) > 0 {
 		return false
@@ -166,8 +166,8 @@ func (h *Host) Close() bool {
 	return true
 }
 
-// TurnAway refuses a connection for which NewServer returned nil, with a code, and closes it. name is the peer's name in the log.
-func (h *Host) TurnAway(s socket.Socket, name string) {
+// RefuseNew refuses a connection for which NewServer returned nil, with a code, and closes it. name is the peer's name in the log.
+func (h *Host) RefuseNew(s socket.Socket, name string) {
 	h.RefuseSocket(s, name, fmt.Sprintf("%d connections are open", len(h.servers)))
 }
 
@@ -183,7 +183,7 @@ func (h *Host) RefuseSocket(s socket.Socket, name, why string) {
 	}
 	s.CloseWith(hello.Append(nil))
 	if !h.closing {
-		h.refused(name, code, why)
+		h.logRefused(name, code, why)
 	}
 }
 

@@ -8,7 +8,7 @@ type inbox struct {
 	rest   []byte // the part of a payload that is still to be received in place; while it is not empty, buf is
 }
 
-func (b *inbox) window(w *[2][]byte) int {
+func (b *inbox) recvBuffers(w *[2][]byte) int {
 	if len(b.rest) == 0 {
 		w[0] = b.buf[b.wr:]
 		return 1
@@ -51,8 +51,8 @@ func (b *inbox) receiveInto(dst []byte) (copied int, whole bool) {
 	return k, false
 }
 
-// goOn copies bytes of the payload from buf to rest. It returns the same as receiveInto.
-func (b *inbox) goOn() (copied int, whole bool) {
+// copyToRest copies bytes of the payload from buf to rest. Its results are those of receiveInto.
+func (b *inbox) copyToRest() (copied int, whole bool) {
 	k := copy(b.rest, b.buf[b.rd:b.wr])
 	b.rest = b.rest[k:]
 	b.consume(k)

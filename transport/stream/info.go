@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// info answers kv.StatsInfo: it reads the counters of all loops, one loop after the other, and the kernel's figures of the process. Any goroutine except a loop's
+// answerInfo answers kv.StatsInfo: it reads the counters of all loops, one loop after the other, and the kernel's figures of the process. Any goroutine except a loop's
 // may call it.
-func (s *server) info(t *loop.Router, r *kv.Request) {
+func (s *server) answerInfo(t *loop.Router, r *kv.Request) {
 	t.Stats(kv.StatsBrief, r)
 	if r.Status != kv.StatusOK {
 		return
@@ -35,7 +35,7 @@ func (s *server) info(t *loop.Router, r *kv.Request) {
 	if _, port, err := net.SplitHostPort(s.addr); err == nil {
 		f.Port, _ = strconv.Atoi(port)
 	}
-	if err := s.each(func(i int, _ *loop.Loop) error {
+	if err := s.onEachLoop(func(i int, _ *loop.Loop) error {
 		h := s.p.hosts[i]
 		f.Conns += len(h.servers)
 		f.ConnsMax += h.O.MaxConns
@@ -49,7 +49,7 @@ func (s *server) info(t *loop.Router, r *kv.Request) {
 		r.Status = kv.StatusClosed
 		return
 	}
-	r.Answer(f.Append(nil, r.Key))
+	r.SetAnswer(f.Append(nil, r.Key))
 }
 
 // residentBytes returns the resident memory of the process, in bytes; 0: not known.
@@ -83,25 +83,25 @@ func system() string {
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:]) + " " + unix.ByteSliceToString(u.Machine[:])
 }
 
-// list is a CLIENT LIST under way. It writes into the room for the answer.
-type list struct {
+// clientList is a CLIENT LIST under way. It writes into the room for the answer.
+type clientList struct {
 	nth  uint64
 	ids  []byte // kv.StatsClients'
 	text []byte
 	at   int // index among the loop's connections: all from there on have been listed
 }
 
-// clients answers kv.StatsClients: one loop after the other lists its connections, a part per turn. If the room is too small, the list begins again with twice
+// answerClients answers kv.StatsClients: one loop after the other lists its connections, a part per turn. If the room is too small, the list begins again with twice
 // as much. Any goroutine except a loop's may call it.
-func (s *server) clients(r *kv.Request) {
+func (s *server) answerClients(r *kv.Request) {
 	s.listing.Lock()
 	defer s.listing.Unlock()
 	s.lists++
-	q := list{nth: s.lists, ids: r.Key, text: r.Value[:0]}
+	q := clientList{nth: s.lists, ids: r.Key, text: r.Value[:0]}
 	for i, l := range s.p.loops {
 		fits := true
 		for q.at = math.MaxInt; q.at > 0 && fits; {
-			if err := l.Call(func() { fits = s.p.hosts[i].list(&q) }); err != nil {
+			if err := l.Call(func() { fits = s.p.hosts[i].listClients(&q) }); err != nil {
 				r.Status = kv.StatusClosed
 				return
 			}
@@ -117,14 +117,14 @@ func (s *server) clients(r *kv.Request) {
 // listPart is the most connections that a loop lists in one turn: some 100 µs.
 const listPart = 128
 
-// list adds a part of the loop's connections to q, the last ones first. ok is false if there is no room. When a connection ends meanwhile, the last one takes
+// listClients adds a part of the loop's connections to q, the last ones first. ok is false if there is no room. When a connection ends meanwhile, the last one takes
 // its index: that one was listed already, or will be. Server.listed prevents that it is listed twice.
-func (h *Host) list(q *list) (ok bool) {
+func (h *Host) listClients(q *clientList) (ok bool) {
 	q.at = min(q.at, len(h.servers))
 	for range min(listPart, q.at) {
 		q.at--
 		c := h.servers[q.at]
-		if c.listed == q.nth || c.state == stateMoving || c.state == stateDead || !q.wants(c.number) {
+		if c.listed == q.nth || c.state == stateMoving || c.state == stateDead || !q.includes(c.number) {
 			continue
 		}
 		c.listed = q.nth
@@ -136,7 +136,7 @@ func (h *Host) list(q *list) (ok bool) {
 	return true
 }
 
-func (q *list) wants(number int64) bool {
+func (q *clientList) includes(number int64) bool {
 	for ids := q.ids; len(ids) >= 8; ids = ids[8:] {
 		if binary.LittleEndian.Uint64(ids) == uint64(number) {
 			return true
@@ -150,7 +150,7 @@ const lineMax = 1 << 10
 
 // describe appends the connection's line of CLIENT LIST, with those of Redis's fields that apply here.
 func (c *Server) describe(b []byte) []byte {
-	now := c.h.L.Awake()
+	now := c.h.L.AwakeNow()
 	l := c.p.client()
 	const second = int64(time.Second)
 	b = fmt.Appendf(b, "id=%d addr=%s name=%s age=%d idle=%d flags=N db=0 cmd=%s user=%s", c.number, address(c.name), l.name,

@@ -28,13 +28,13 @@ func NewClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes int) (*
 	return c, nil
 }
 
-// has implements clientProtocol.
-func (p *nativeClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys }
+// supports implements clientProtocol.
+func (p *nativeClient) supports(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys }
 
 // begin writes the request's header and queues its pieces.
 func (p *nativeClient) begin(k *call) {
 	c, r := p.c, k.r
-	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.turn)<<32 | uint64(k.index), Arg: r.Limit}
+	hd := wire.Header{Op: r.Op, KeyBytes: uint16(len(r.Key)), ID: uint64(k.uses)<<32 | uint64(k.index), Arg: r.Limit}
 	var value []byte
 	if r.Op == kv.OpPut {
 		value = r.Value
@@ -55,7 +55,7 @@ func (p *nativeClient) begin(k *call) {
 	} else {
 		m.piece = [3][]byte{k.head[:wire.HeaderBytes], r.Key, value}
 	}
-	c.out.push(m)
+	c.out.Push(m)
 }
 
 // parse handles all complete headers in the receive buffer.
@@ -111,14 +111,14 @@ func (p *nativeClient) parse() error {
 func (p *nativeClient) match(hd *wire.Header) (*call, error) {
 	i := uint32(hd.ID)
 	if hd.Flags&wire.FlagReply == 0 || int64(i) >= int64(len(p.c.calls)) {
-		return nil, fmt.Errorf("%w: a reply to request %#x, which there is not", transport.ErrProtocol, hd.ID)
+		return nil, fmt.Errorf("%w: a reply to request %#x, which does not exist", transport.ErrProtocol, hd.ID)
 	}
 	k := &p.c.calls[i]
-	if k.r == nil || k.whole || k.turn != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.began {
+	if k.r == nil || k.answered || k.uses != uint32(hd.ID>>32) || k.r.Op != hd.Op || !k.handed {
 		return nil, fmt.Errorf("%w: a reply to request %#x, which is not in flight", transport.ErrProtocol, hd.ID)
 	}
 	if hd.Flags&wire.FlagTimes != 0 && k.r.Stages == nil {
-		return nil, fmt.Errorf("%w: times of request %#x, which nobody asked for", transport.ErrProtocol, hd.ID)
+		return nil, fmt.Errorf("%w: times of request %#x, which were not requested", transport.ErrProtocol, hd.ID)
 	}
 	if hd.Answers() && uint64(hd.ValueBytes) > uint64(cap(k.r.Value)) {
 		return nil, fmt.Errorf("%w: an answer of %d B to a request with room for %d", transport.ErrProtocol, hd.ValueBytes, cap(k.r.Value))

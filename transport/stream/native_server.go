@@ -16,18 +16,18 @@ import (
 
 // nativeServer is the native protocol at the server's end: the hello, requests in frames (package wire), and answers in the order in which they complete.
 type nativeServer struct {
-	c       *Server
-	open    int  // requests whose answer was not given to the driver yet: at most the granted depth
-	hint    int  // bytes of the last value read: the guess for the next answer
-	stamped bool // Driver.Stamp was called
+	c        *Server
+	unhanded int  // requests whose answer was not given to the driver yet: at most the granted depth
+	hint     int  // bytes of the last value read: the guess for the next answer
+	stamped  bool // Driver.Stamp was called
 
-	said     access.Transcript        // the client's hello and our challenge
-	greeting [wire.MaxHelloBytes]byte // the server's hello, while it is sent
-	refusal  [256]byte                // the refusal, while it is sent
+	transcript access.Transcript        // the client's hello and our challenge
+	helloBuf   [wire.MaxHelloBytes]byte // the server's hello, while it is sent
+	refusalBuf [256]byte                // the refusal, while it is sent
 }
 
-// greet handles the received bytes of the hello.
-func (p *nativeServer) greet(bool) error {
+// handshake handles the received bytes of the hello.
+func (p *nativeServer) handshake(bool) error {
 	c := p.c
 	switch {
 	case c.state == stateProving:
@@ -40,8 +40,8 @@ func (p *nativeServer) greet(bool) error {
 	return nil
 }
 
-// message returns a received message of the hello; nil: it is incomplete, or was refused.
-func (p *nativeServer) message() []byte {
+// helloMessage returns a received message of the hello; nil: it is incomplete, or was refused.
+func (p *nativeServer) helloMessage() []byte {
 	b := p.c.in.unread()
 	n, err := wire.HelloBytes(b)
 	switch {
@@ -58,7 +58,7 @@ func (p *nativeServer) message() []byte {
 
 func (p *nativeServer) receiveHello() error {
 	c := p.c
-	b := p.message()
+	b := p.helloMessage()
 	if b == nil {
 		return nil
 	}
@@ -66,16 +66,16 @@ func (p *nativeServer) receiveHello() error {
 		p.refuse(wire.RefusedGarbage, err)
 		return nil
 	}
-	proves, guarded := c.hello.Wants(wire.FeatureAccess), c.h.O.Access != nil
+	proves, guarded := c.hello.Requests(wire.FeatureAccess), c.h.O.Access != nil
 	switch want := int(c.hello.Loop); {
 	case c.hello.Version != wire.Version:
 		p.refuse(wire.RefusedVersion, fmt.Errorf("the client speaks version %d, the server %d", c.hello.Version, wire.Version))
 	case c.hello.Required&^wire.FeatureAccess != 0:
 		p.refuse(wire.RefusedFeature, fmt.Errorf("the client requires features %#x", c.hello.Required))
 	case c.hello.Required != 0 && !guarded:
-		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server knows none (serve --auth-file)"))
+		p.refuse(wire.RefusedFeature, errors.New("the client has a secret, and this server has none (serve --auth-file)"))
 	case guarded && !proves:
-		p.refuse(wire.RefusedAccess, errors.New("this server wants a name and a secret (--auth-file)"))
+		p.refuse(wire.RefusedAccess, errors.New("this server requires a name and a secret (--auth-file)"))
 	case want < c.h.Loops && want != c.h.Index: // nothing was sent yet, so no transfer is under way
 		c.MoveTo, c.state = want, stateMoving
 		return ErrMove
@@ -93,8 +93,8 @@ func (p *nativeServer) challenge(hello []byte) {
 	var nonce [wire.NonceBytes]byte
 	_, _ = rand.Read(nonce[:])
 	answer := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: nonce[:]}
-	b := answer.Append(p.greeting[:0])
-	p.said = access.NewTranscript(hello, b)
+	b := answer.Append(p.helloBuf[:0])
+	p.transcript = access.NewTranscript(hello, b)
 	c.hello.Params = bytes.Clone(c.hello.Params) // the proof will overwrite the buffer that they are in
 	c.in.consume(len(hello))
 	c.state = stateProving
@@ -104,7 +104,7 @@ func (p *nativeServer) challenge(hello []byte) {
 // receiveProof checks the client's answer to the challenge, and grants the connection.
 func (p *nativeServer) receiveProof() {
 	c := p.c
-	b := p.message()
+	b := p.helloMessage()
 	if b == nil {
 		return
 	}
@@ -113,8 +113,8 @@ func (p *nativeServer) receiveProof() {
 		p.refuse(wire.RefusedGarbage, err)
 		return
 	}
-	if c.who = c.h.O.Access.Check(c.hello.Name, p.said, proof); c.who == nil {
-		p.refuse(wire.RefusedAccess, errors.New("the name is unknown, or the secret another one"))
+	if c.who = c.h.O.Access.CheckProof(c.hello.Name, p.transcript, proof); c.who == nil {
+		p.refuse(wire.RefusedAccess, errors.New("unknown name, or wrong secret"))
 		return
 	}
 	p.grant()
@@ -144,7 +144,7 @@ func (p *nativeServer) grant() {
 			return
 		}
 	}
-	if err := c.equip(nil); err != nil {
+	if err := c.allocSlots(nil); err != nil {
 		p.refuse(wire.RefusedBusy, err)
 		return
 	}
@@ -160,10 +160,10 @@ func (p *nativeServer) grant() {
 // seal encodes a grant, with our own proof for a client that has proved itself. It reuses the challenge's buffer: the challenge has arrived.
 func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
 	if p.c.who == nil {
-		return hello.Append(p.greeting[:0])
+		return hello.Append(p.helloBuf[:0])
 	}
 	hello.Features = wire.FeatureAccess
-	return hello.AppendSealed(p.greeting[:0], func(said []byte) wire.Proof { return p.c.who.ServerProof(p.said, said) })
+	return hello.AppendSealed(p.helloBuf[:0], func(covered []byte) wire.Proof { return p.c.who.ServerProof(p.transcript, covered) })
 }
 
 // parse begins the request whose payload is complete now, and then the requests of all complete headers.
@@ -191,7 +191,7 @@ func (p *nativeServer) parse(whole bool) {
 			p.refuse(code, err)
 			return
 		}
-		if p.open == c.depth || len(c.free) == 0 { // the client has more requests in flight than it was granted
+		if p.unhanded == c.depth || len(c.free) == 0 { // the client has more requests in flight than it was granted
 			p.refuse(wire.RefusedDepth, fmt.Errorf("%w: more than %d requests in flight", transport.ErrProtocol, c.depth))
 			return
 		}
@@ -203,7 +203,7 @@ func (p *nativeServer) parse(whole bool) {
 			return // reading continues when memory is free
 		}
 		c.free = c.free[:len(c.free)-1]
-		p.open++
+		p.unhanded++
 		s.begin(&hd)
 		c.in.rd += wire.HeaderBytes
 		copied, whole := c.in.receiveInto(s.block)
@@ -242,7 +242,7 @@ func (p *nativeServer) submit(s *slot) {
 	r := &s.req
 	r.Key = s.block[:s.key]
 	s.reply = s.small[replyAt:timesAt:timesAt]
-	c.begun()
+	c.countRequest()
 	c.h.commands++
 	if r.Stages != nil {
 		p.startTimes(s)
@@ -266,20 +266,20 @@ func (p *nativeServer) submit(s *slot) {
 	want := 0
 	switch r.Op {
 	case kv.OpGet:
-		if want = min(p.hint, c.mayAnswer(s)); !c.account.MayOwe(&s.Claim, want) { // a get does not wait for the peer because of a guess
+		if want = min(p.hint, c.answerMax(s)); !c.account.MayBegin(&s.Claim, want) { // a get does not wait for the peer because of a guess
 			want = 0
 		}
 	case kv.OpScan, kv.OpStats:
-		want = c.mayAnswer(s)
+		want = c.answerMax(s)
 	}
-	c.ask(s, want)
+	c.submitWithRoom(s, want)
 }
 
 // receiving reports whether a request with an incomplete payload has a slot.
 func (p *nativeServer) receiving() bool { return p.c.cur != nil }
 
-// feed allocates the memory for an answer of r.Need bytes.
-func (p *nativeServer) feed(s *slot) bool {
+// allocAnswer allocates the memory for an answer of r.Need bytes.
+func (p *nativeServer) allocAnswer(s *slot) bool {
 	b := p.c.account.Answer(&s.Claim, wire.HeaderBytes+int(s.req.Need))
 	if b == nil {
 		return false
@@ -289,7 +289,7 @@ func (p *nativeServer) feed(s *slot) bool {
 }
 
 // retries reports whether the client has room for the answer: then the request is submitted again.
-func (p *nativeServer) retries(s *slot) bool { return int(s.req.Need) <= p.c.mayAnswer(s) }
+func (p *nativeServer) retries(s *slot) bool { return int(s.req.Need) <= p.c.answerMax(s) }
 
 // complete sends the answer to a request.
 func (p *nativeServer) complete(s *slot) {
@@ -316,7 +316,7 @@ func (p *nativeServer) complete(s *slot) {
 
 // handed counts an answer whose first bytes are given to the driver.
 func (p *nativeServer) handed(s *slot) {
-	p.open--
+	p.unhanded--
 	if s.req.Stages != nil {
 		s.writeTimes()
 	}
@@ -353,34 +353,34 @@ func (p *nativeServer) refuse(code wire.Code, why error) {
 	case wire.RefusedClosing:
 	case wire.RefusedAccess:
 		c.h.count.Refused++
-		c.h.deny(c.name, why)
+		c.h.logDenied(c.name, why)
 	default:
-		c.h.refused(c.name, code, why)
+		c.h.logRefused(c.name, code, why)
 	}
-	b := p.refusal[:wire.HeaderBytes]
+	b := p.refusalBuf[:wire.HeaderBytes]
 	if c.slots == nil {
 		hello := wire.ServerHello{Version: wire.Version, Code: code, Reason: why.Error()}
-		b = hello.Append(p.refusal[:0])
+		b = hello.Append(p.refusalBuf[:0])
 	} else {
 		hd := wire.Header{Flags: wire.FlagReply | wire.FlagRefuse, Arg: uint32(code)}
 		hd.Encode(b)
 	}
 	c.state = stateRefusing
-	c.inSince = c.h.L.Awake()
+	c.inSince = c.h.L.AwakeNow()
 	c.send(message{piece: [3][]byte{b}, slot: -1})
 	c.h.watch()
 }
 
-// wind queues a refusal: at once if there are no requests, else after the last answer.
-func (p *nativeServer) wind() {
+// shutdown queues a refusal: at once if there are no requests, else after the last answer.
+func (p *nativeServer) shutdown() {
 	c := p.c
 	switch {
 	case c.state == stateHello, c.state == stateProving:
 		p.refuse(wire.RefusedClosing, transport.ErrClosed)
 	case c.state == stateOpen && !c.account.Paused(): // if it is paused, complete requests still wait for memory
-		c.state = stateWinding
+		c.state = stateShuttingDown
 	}
-	if c.state == stateWinding && c.busy == 0 {
+	if c.state == stateShuttingDown && c.busy == 0 {
 		p.refuse(wire.RefusedClosing, transport.ErrClosed)
 	}
 }

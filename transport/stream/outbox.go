@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/sys"
 	"golang.org/x/sys/unix"
 )
@@ -8,11 +9,10 @@ import (
 // outbox is the queue of messages to send. Each has up to three pieces, which are not copied: header, key
 // and value. Its length is bounded by the connection's depth.
 type outbox struct {
-	q       []message // a ring
-	head, n int
+	fifo.Queue[message]
 	off     int // bytes of the head message that are sent
 	reached int // number of messages, from the head on, of which gather or describe has described some bytes
-	handed  int // of these, those that hand has returned
+	handed  int // of these, those that nextHanded has returned
 	next    int // index, from the head on, of the message with which describe continues
 	nextOff int // bytes of that message that were described
 }
@@ -22,34 +22,17 @@ type message struct {
 	slot  int // the slot that it belongs to; below 0: none
 }
 
-func newOutbox(depth int) outbox { return outbox{q: make([]message, depth)} }
+func newOutbox(depth int) outbox { return outbox{Queue: fifo.Make[message](depth)} }
 
-// grow makes room for depth messages in all. The queued messages stay.
-func (o *outbox) grow(depth int) {
-	q := make([]message, depth)
-	for i := range o.n {
-		q[i] = o.q[(o.head+i)%len(o.q)]
-	}
-	o.q, o.head = q, 0
-}
+// coalesceMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
+const coalesceMax = 512
 
-func (o *outbox) push(m message) {
-	if o.n == len(o.q) {
-		panic("stream: more messages than the depth allows")
-	}
-	o.q[(o.head+o.n)%len(o.q)] = m
-	o.n++
-}
-
-// addMax is the most bytes that add copies. More bytes are cheaper to send from where they lie.
-const addMax = 512
-
-// add appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
-func (o *outbox) add(b []byte) bool {
-	if o.n == o.reached || len(b) > addMax {
+// coalesce appends bytes to the last message, if that is one piece with enough room and was not described yet. It reports whether it did.
+func (o *outbox) coalesce(b []byte) bool {
+	if o.Len() == o.reached || len(b) > coalesceMax {
 		return false
 	}
-	m := &o.q[(o.head+o.n-1)%len(o.q)]
+	m := o.At(o.Len() - 1)
 	if m.slot < 0 || m.piece[1] != nil || cap(m.piece[0])-len(m.piece[0]) < len(b) {
 		return false
 	}
@@ -59,8 +42,8 @@ func (o *outbox) add(b []byte) bool {
 
 func (o *outbox) gather(v []unix.Iovec, room int) int {
 	k, skip := 0, o.off
-	for i := range o.n {
-		m := &o.q[(o.head+i)%len(o.q)]
+	for i := range o.Len() {
+		m := o.At(i)
 		for _, p := range &m.piece {
 			if skip >= len(p) {
 				skip -= len(p)
@@ -82,10 +65,10 @@ func (o *outbox) gather(v []unix.Iovec, room int) int {
 
 // describe is gather for messages sent one by one: it continues after the bytes that it described before, with bytes of one message.
 func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
-	if o.next == o.n {
+	if o.next == o.Len() {
 		return 0, 0
 	}
-	m := &o.q[(o.head+o.next)%len(o.q)]
+	m := o.At(o.next)
 	skip := o.nextOff
 	for _, p := range &m.piece {
 		if skip >= len(p) {
@@ -110,21 +93,21 @@ func (o *outbox) describe(v []unix.Iovec, max int) (k, n int) {
 
 // headSlot returns the slot of the oldest message; below 0: there is none.
 func (o *outbox) headSlot() int {
-	if o.n == 0 {
+	if o.Len() == 0 {
 		return -1
 	}
-	return o.q[o.head].slot
+	return o.Front().slot
 }
 
 func (m *message) bytes() int { return len(m.piece[0]) + len(m.piece[1]) + len(m.piece[2]) }
 
-// hand returns, one per call, the slots of messages that were described for the first time: their bytes
+// nextHanded returns, one per call, the slots of messages that were described for the first time: their bytes
 // may be sent from then on.
-func (o *outbox) hand() (slot int, ok bool) {
+func (o *outbox) nextHanded() (slot int, ok bool) {
 	if o.handed == o.reached {
 		return 0, false
 	}
-	slot = o.q[(o.head+o.handed)%len(o.q)].slot
+	slot = o.At(o.handed).slot
 	o.handed++
 	return slot, true
 }
@@ -132,21 +115,18 @@ func (o *outbox) hand() (slot int, ok bool) {
 // sent subtracts sent bytes from *n and counts them for the oldest message. If that message is now sent
 // completely, it is removed and its slot returned; call again until ok is false.
 func (o *outbox) sent(n *int) (slot int, ok bool) {
-	if o.n == 0 {
+	if o.Len() == 0 {
 		return 0, false
 	}
-	m := &o.q[o.head]
-	left := m.bytes() - o.off
+	left := o.Front().bytes() - o.off
 	if *n < left {
 		o.off += *n
 		*n = 0
 		return 0, false
 	}
 	*n -= left
-	slot = m.slot
-	*m = message{}
-	o.head = (o.head + 1) % len(o.q)
-	o.n--
+	slot = o.Front().slot
+	o.Drop()
 	o.off = 0
 	o.reached = max(o.reached-1, 0)
 	o.handed = max(o.handed-1, 0)

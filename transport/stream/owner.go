@@ -8,21 +8,21 @@ type owner struct{ c *Server }
 var _ memory.Owner = owner{}
 
 // Unsent implements memory.Owner.
-func (o owner) Unsent() bool { return o.c.out.n > 0 }
+func (o owner) Unsent() bool { return o.c.out.Len() > 0 }
 
-// Feed implements memory.Owner.
-func (o owner) Feed(cl *memory.Claim) bool { return o.c.p.feed(&o.c.slots[cl.Index]) }
+// AllocAnswer implements memory.Owner.
+func (o owner) AllocAnswer(cl *memory.Claim) bool { return o.c.p.allocAnswer(&o.c.slots[cl.Index]) }
 
-// Begin implements memory.Owner.
-func (o owner) Begin(cl *memory.Claim) { o.c.resubmit(&o.c.slots[cl.Index]) }
+// ContinueRequest implements memory.Owner.
+func (o owner) ContinueRequest(cl *memory.Claim) { o.c.resubmit(&o.c.slots[cl.Index]) }
 
-// Read implements memory.Owner.
-func (o owner) Read() {
+// ContinueReading implements memory.Owner.
+func (o owner) ContinueReading() {
 	c := o.c
 	if c.state != stateOpen {
 		return
 	}
-	c.inSince = c.h.L.Awake() // the pause does not count against the peer's deadline
+	c.inSince = c.h.L.AwakeNow() // the pause does not count against the peer's deadline
 	c.parse(false)
 	if !c.account.Paused() {
 		c.driver.Touch()

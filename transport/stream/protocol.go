@@ -6,9 +6,9 @@ import "github.com/kvwire/kvwire/wire"
 // bytes and once for each request, never for each byte. It is part of its connection, belongs to the same loop, and uses the connection's slots, memory and
 // queues.
 type protocol interface {
-	// greet handles received bytes of the exchange before the first request. It returns ErrMove if the connection belongs to another loop, Server.MoveTo.
+	// handshake handles received bytes of the exchange before the first request. It returns ErrMove if the connection belongs to another loop, Server.MoveTo.
 	// adopted: another loop has moved the connection to this one.
-	greet(adopted bool) error
+	handshake(adopted bool) error
 
 	// parse begins the requests of all completely received messages. whole: the payload that was received in place is complete, too.
 	parse(whole bool)
@@ -16,8 +16,8 @@ type protocol interface {
 	// receiving reports whether an incomplete message holds memory that other connections may wait for.
 	receiving() bool
 
-	// feed allocates the memory for the answer to a request, r.Need bytes. false: the answer has to wait for memory or for its peer.
-	feed(s *slot) bool
+	// allocAnswer allocates the memory for the answer to a request, r.Need bytes. false: the answer has to wait for memory or for its peer.
+	allocAnswer(s *slot) bool
 
 	// retries reports whether a request whose answer had too little room shall be submitted again with r.Need bytes.
 	retries(s *slot) bool
@@ -31,8 +31,8 @@ type protocol interface {
 	// refuse ends the connection with a code, counts it, and logs why.
 	refuse(code wire.Code, why error)
 
-	// wind ends the connection in order: received requests are answered first. It is called in each turn while the server closes.
-	wind()
+	// shutdown ends the connection in order: received requests are answered first. It is called in each turn while the server closes.
+	shutdown()
 
 	// drop frees what the protocol holds for a connection that has ended, except for requests under way. It is called again when these have returned.
 	drop()

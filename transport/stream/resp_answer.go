@@ -8,22 +8,22 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// sendReady answers the slots at the head of the line that are done.
+// sendReady answers the slots at the head of the queue that are done.
 func (rs *respServer) sendReady() {
-	for rs.line.n > 0 {
-		i := rs.line.first()
-		m := &rs.more[i]
+	for rs.queue.Len() > 0 {
+		i := *rs.queue.Front()
+		m := &rs.parts[i]
 		if !m.done {
 			return
 		}
-		rs.line.pop()
+		rs.queue.Pop()
 		s := &rs.c.slots[i]
 		if m.begin {
 			rs.sum, rs.failed = 0, ""
 		}
 		rs.answerSlot(s, m)
 	}
-	rs.c.account.Ease()
+	rs.c.account.AnswersSent()
 }
 
 var crlf = []byte("\r\n")
@@ -98,7 +98,7 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 	case short && f == asVerbatim: // only a list may be so long
 		failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
 	case ok && f == asSize:
-		pieces[0], failed = summed(s)
+		pieces[0], failed = sizeAnswer(s)
 	default:
 		failed = resp.StatusText(r.Status, r.Key)
 	}
@@ -108,7 +108,7 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 			b = resp.AppendInt(b, rs.sum)
 		}
 	case asKeys, asSize, asVerbatim, asFlush, asMatching, asRandom:
-		rs.alone = false
+		rs.exclusive = false
 	}
 	m.tmp = nil
 	if failed != "" && rs.failed == "" {
@@ -128,7 +128,7 @@ func (rs *respServer) itemAnswer(s *slot, m *part, head []byte) []byte {
 	rs.hint = len(whole)
 	value, at := whole, wire.HeaderBytes
 	if m.form == asRange {
-		value = resp.Cut(whole, m.first, m.last)
+		value = resp.Subrange(whole, m.first, m.last)
 		at += cap(whole) - cap(value)
 	}
 	if len(value) == 0 { // its memory may be anywhere
@@ -170,7 +170,7 @@ func (rs *respServer) sendSlot(s *slot, m *part, b []byte, pieces [3][]byte, fai
 	if pieces[0] != nil {
 		b = pieces[0]
 	}
-	if c.out.add(b) {
+	if c.out.coalesce(b) {
 		c.h.L.Stats.Copied += uint64(len(b))
 		c.release(s)
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -15,9 +16,9 @@ import (
 
 // respClient is Redis's protocol at the client's end. Replies come in the order of the commands and carry no number, so the calls are in a queue.
 type respClient struct {
-	c    *Client
-	line line // indexes of calls, in the order of their commands
-	skip int  // bytes to discard: an end of line, and a value that is too long for its room
+	c     *Client
+	queue fifo.Queue[int] // indexes of calls, in the order of their commands
+	skip  int             // bytes to discard: an end of line, and a value that is too long for its room
 }
 
 const (
@@ -39,12 +40,14 @@ func newRedisClient(l *loop.Loop, d Driver, hello wire.ServerHello, recvBytes in
 		return nil, err
 	}
 	c := newClient(l, d, hello, mem, recvBytes, redisHeadBytes)
-	c.p = &respClient{c: c, line: line{q: make([]int, depth)}}
+	c.p = &respClient{c: c, queue: fifo.Make[int](depth)}
 	return c, nil
 }
 
-// has implements clientProtocol.
-func (p *respClient) has(op kv.Op) bool { return !op.Updates() && op != kv.OpKeys && op != kv.OpScan }
+// supports implements clientProtocol.
+func (p *respClient) supports(op kv.Op) bool {
+	return !op.Updates() && op != kv.OpKeys && op != kv.OpScan
+}
 
 // begin queues a call's command.
 func (p *respClient) begin(k *call) {
@@ -70,8 +73,8 @@ func (p *respClient) begin(k *call) {
 	}
 	c.l.Stats.Copied += uint64(len(r.Key))
 	m.piece[0] = b
-	p.line.push(k.index)
-	c.out.push(m)
+	p.queue.Push(k.index)
+	c.out.Push(m)
 }
 
 // parse completes the calls of all completely received replies.
@@ -92,11 +95,11 @@ func (p *respClient) parse() error {
 		if used == 0 {
 			break
 		}
-		if p.line.n == 0 || !c.calls[p.line.first()].began {
+		if p.queue.Len() == 0 || !c.calls[*p.queue.Front()].handed {
 			return fmt.Errorf("%w: a reply to a command that was not sent: %.100q", transport.ErrProtocol, c.in.unread())
 		}
-		k := &c.calls[p.line.first()]
-		p.line.pop()
+		k := &c.calls[*p.queue.Front()]
+		p.queue.Pop()
 		whole, err := p.replied(k, reply, used)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kvwire/kvwire/internal/arena"
+	"github.com/kvwire/kvwire/internal/fifo"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/resp"
 	"github.com/kvwire/kvwire/transport/memory"
@@ -12,17 +13,17 @@ import (
 )
 
 // respServer is Redis's protocol (package resp) at the server's end. Each key of a command is one request, in its own slot.
-// Commands are answered in the order in which they came: the slots are in a queue (line), and the oldest slot is answered
+// Commands are answered in the order in which they came: the slots are in a queue, and the oldest slot is answered
 // when its request is done. A command stays in the memory in which it was received until all of its requests have begun.
 //
 // Commands of one connection may depend on each other, and the handler may execute requests in another order than that of
 // their submission. So a request waits for earlier requests of the same key, if one of the two changes the key. Keys are
 // compared by some bits of their hash.
 type respServer struct {
-	c       *Server
-	session resp.Session
-	last    string // the last bytes to send before the connection ends
-	hint    int    // bytes of the last value read: the guess for the next answer
+	c         *Server
+	session   resp.Session
+	finalText string // the last bytes to send before the connection ends
+	hint      int    // bytes of the last value read: the guess for the next answer
 
 	command
 	replies
@@ -34,31 +35,31 @@ type respServer struct {
 
 // command is the command that is being received, or whose requests are being begun.
 type command struct {
-	cmd    resp.Command
-	args   [][]byte // the first argsMax arguments
-	few    [argsMax]resp.Span
-	many   []byte     // a block of the pool for cmd.Args, if few has no room for them; nil: few has
-	big    []byte     // a block of the pool with a command that does not fit into the receive buffer; nil: it fits, as far as its length is known
-	spec   *resp.Spec // the command that has begun; nil: none
-	before *resp.Spec // the command before it
-	next   int        // index of the next argument whose request is to begin
-	wrong  string     // the error text for a command that cannot be executed
+	cmd       resp.Command
+	args      [][]byte // the first argsMax arguments
+	ownArgs   [argsMax]resp.Span
+	argsBlock []byte     // a block of the pool for cmd.Args, if few has no room for them; nil: few has
+	cmdBlock  []byte     // a block of the pool with a command that does not fit into the receive buffer; nil: it fits, as far as its length is known
+	spec      *resp.Spec // the command that has begun; nil: none
+	previous  *resp.Spec // the command before it
+	next      int        // index of the next argument whose request is to begin
+	errText   string     // the error text for a command that cannot be executed
 }
 
 // replies holds the state of the replies to commands that have begun.
 type replies struct {
-	line   line   // indexes of slots, in the order of their answers
-	more   []part // by slot
-	asked  uint64 // number of slots used so far
-	sum    int64  // sum over the answered parts of a command
-	failed string // the first error of these parts
+	queue     fifo.Queue[int] // indexes of slots, in the order of their answers
+	parts     []part          // by slot
+	slotsUsed uint64          // number of slots used so far
+	sum       int64           // sum over the answered parts of a command
+	failed    string          // the first error of these parts
 }
 
 // conflicts counts the requests under way that others have to wait for.
 type conflicts struct {
-	readers [hashes]int16 // by some bits of the key's hash; writers likewise
-	writers [hashes]int16
-	alone   bool // a command has begun that no other command may overtake
+	readers   [hashes]int16 // by some bits of the key's hash; writers likewise
+	writers   [hashes]int16
+	exclusive bool // a command has begun that no other command may overtake
 }
 
 const hashes = 256
@@ -112,8 +113,8 @@ const (
 // respDepth bounds the requests under way of one connection of this protocol. Further commands stay in the receive buffer.
 const respDepth = 32
 
-// greet distributes new connections over the loops (ErrMove), makes the connection ready for commands, and parses those received.
-func (rs *respServer) greet(adopted bool) error {
+// handshake distributes new connections over the loops (ErrMove), makes the connection ready for commands, and parses those received.
+func (rs *respServer) handshake(adopted bool) error {
 	c := rs.c
 	if !adopted {
 		if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
@@ -122,45 +123,45 @@ func (rs *respServer) greet(adopted bool) error {
 		}
 	}
 	c.depth = min(respDepth, c.h.O.Depth)
-	if err := c.equip(c.in.unread()); err != nil {
-		c.h.refused(c.name, wire.RefusedBusy, err)
+	if err := c.allocSlots(c.in.unread()); err != nil {
+		c.h.logRefused(c.name, wire.RefusedBusy, err)
 		rs.endWith("-ERR max number of clients reached\r\n")
 		return nil
 	}
 	c.state = stateOpen
 	c.h.count.Opened++
 	c.account.SetOrder(rs)
-	rs.line.q, rs.more = make([]int, len(c.slots)), make([]part, len(c.slots))
+	rs.queue, rs.parts = fifo.Make[int](len(c.slots)), make([]part, len(c.slots))
 	rs.session = resp.Session{Proto: 2, ID: c.number, MaxValueBytes: c.h.O.Limits.MaxValueBytes, Describe: rs.c.describe}
 	if c.h.O.Access != nil {
-		rs.session.Admit = rs.admit
+		rs.session.Authenticate = rs.authenticate
 	}
-	rs.cmd.Args, rs.cmd.Room = rs.few[:0], rs.roomForArgs
+	rs.cmd.Args, rs.cmd.Room = rs.ownArgs[:0], rs.roomForArgs
 	rs.cmd.Reset()
 	c.parse(false)
 	return nil
 }
 
-// Next implements memory.Order.
-func (rs *respServer) Next(cl *memory.Claim) bool {
-	return rs.line.n > 0 && rs.line.first() == cl.Index
+// IsNext implements memory.Order.
+func (rs *respServer) IsNext(cl *memory.Claim) bool {
+	return rs.queue.Len() > 0 && *rs.queue.Front() == cl.Index
 }
 
 // Busy implements memory.Order.
 func (rs *respServer) Busy() bool { return rs.c.busy > 0 }
 
 // HoldsCommand implements memory.Order.
-func (rs *respServer) HoldsCommand() bool { return rs.big != nil }
+func (rs *respServer) HoldsCommand() bool { return rs.cmdBlock != nil }
 
 // HoldsArguments implements memory.Order.
-func (rs *respServer) HoldsArguments() bool { return rs.many != nil }
+func (rs *respServer) HoldsArguments() bool { return rs.argsBlock != nil }
 
-// admit checks a name and a secret, for resp.Session.Admit.
-func (rs *respServer) admit(name, secret []byte) (readOnly, ok bool) {
+// authenticate checks a name and a secret, for resp.Session.Admit.
+func (rs *respServer) authenticate(name, secret []byte) (readOnly, ok bool) {
 	c := rs.c
-	who := c.h.O.Access.Password(name, secret)
+	who := c.h.O.Access.CheckPassword(name, secret)
 	if who == nil {
-		c.h.deny(c.name, errors.New("AUTH with an unknown name, or another secret"))
+		c.h.logDenied(c.name, errors.New("AUTH with an unknown name or a wrong secret"))
 		return false, false
 	}
 	c.who = who
@@ -172,17 +173,17 @@ func (h *Host) nextLoop() int {
 	if h.Sockets.ReusePort {
 		return h.Index
 	}
-	h.redis.sharedOut++
-	return (h.redis.sharedOut - 1) % h.Loops
+	h.redis.distributed++
+	return (h.redis.distributed - 1) % h.Loops
 }
 
 // respHost holds what the connections of this protocol share on one loop.
 type respHost struct {
-	sharedOut int                 // connections that this loop has distributed over the loops
-	cursors   resp.Cursors        // encodes SCAN's cursors, the same way on all loops
-	pattern   resp.Pattern        // of the SCAN that is being answered
-	scratch   []byte              // buffer for an answer whose length is not known yet
-	random    func(uint64) uint64 // returns a random number below its argument
+	distributed int                 // connections that this loop has distributed over the loops
+	cursors     resp.Cursors        // encodes SCAN's cursors, the same way on all loops
+	pattern     resp.Pattern        // of the SCAN that is being answered
+	scratch     []byte              // buffer for an answer whose length is not known yet
+	random      func(uint64) uint64 // returns a random number below its argument
 }
 
 // commandMax bounds a command's length, in bytes: the largest value and 64 KiB, or a sixteenth of the pool if that is more, for many keys and values.
@@ -199,19 +200,19 @@ func (rs *respServer) parse(bool) {
 			break
 		}
 		if rs.spec == nil {
-			b := rs.big
+			b := rs.cmdBlock
 			if b == nil {
 				b = c.in.unread()
 			}
 			need, err := rs.cmd.Read(b)
 			if errors.Is(err, resp.ErrNoRoom) {
-				if c.unknown() { // as in Redis, whose bound is 10
-					c.h.deny(c.name, fmt.Errorf("a command of more than %d arguments before AUTH", argsMax))
+				if c.unauthenticated() { // as in Redis, whose bound is 10
+					c.h.logDenied(c.name, fmt.Errorf("a command of more than %d arguments before AUTH", argsMax))
 					rs.endWith("-ERR Protocol error: unauthenticated multibulk length\r\n")
 					return
 				}
 				if _, least, _ := rs.cmd.Announced(); least > rs.commandMax() {
-					rs.tooLong(least)
+					rs.refuseTooLong(least)
 					return
 				}
 				break // roomForArgs has paused it
@@ -254,44 +255,44 @@ func (rs *respServer) parse(bool) {
 // gather collects the need bytes of a command in a block of the pool. false: some were not received yet, or there is no memory now.
 func (rs *respServer) gather(need int) bool {
 	c := rs.c
-	if rs.big == nil && need <= len(c.in.buf) {
+	if rs.cmdBlock == nil && need <= len(c.in.buf) {
 		return false
 	}
-	if c.unknown() { // as in Redis, whose bound is 16 KiB
-		c.h.deny(c.name, fmt.Errorf("a command of %d B before AUTH", need))
+	if c.unauthenticated() { // as in Redis, whose bound is 16 KiB
+		c.h.logDenied(c.name, fmt.Errorf("a command of %d B before AUTH", need))
 		rs.endWith("-ERR Protocol error: unauthenticated bulk length\r\n")
 		return false
 	}
 	if need > rs.commandMax() {
-		rs.tooLong(need)
+		rs.refuseTooLong(need)
 		return false
 	}
-	if cap(rs.big) < need {
+	if cap(rs.cmdBlock) < need {
 		_, _, about := rs.cmd.Announced()
-		b := c.account.Message(min(max(need, 2*len(rs.big), about), rs.commandMax()))
+		b := c.account.Message(min(max(need, 2*len(rs.cmdBlock), about), rs.commandMax()))
 		if b == nil {
 			return false
 		}
-		if rs.big == nil {
-			rs.big = b[:copy(b, c.in.unread())]
+		if rs.cmdBlock == nil {
+			rs.cmdBlock = b[:copy(b, c.in.unread())]
 			c.in.rd, c.in.wr = 0, 0
 		} else {
-			n := copy(b, rs.big)
-			c.account.Replace(rs.big)
-			rs.big = b[:n]
+			n := copy(b, rs.cmdBlock)
+			c.account.Replace(rs.cmdBlock)
+			rs.cmdBlock = b[:n]
 		}
-		c.h.L.Stats.Copied += uint64(len(rs.big))
+		c.h.L.Stats.Copied += uint64(len(rs.cmdBlock))
 	}
-	from := len(rs.big)
-	rs.big = rs.big[:need]
-	copied, whole := c.in.receiveInto(rs.big[from:])
+	from := len(rs.cmdBlock)
+	rs.cmdBlock = rs.cmdBlock[:need]
+	copied, whole := c.in.receiveInto(rs.cmdBlock[from:])
 	c.h.L.Stats.Copied += uint64(copied)
 	return whole
 }
 
-// tooLong ends the connection because of a command of need bytes or more.
-func (rs *respServer) tooLong(need int) {
-	rs.c.h.refused(rs.c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
+// refuseTooLong ends the connection because of a command of need bytes or more.
+func (rs *respServer) refuseTooLong(need int) {
+	rs.c.h.logRefused(rs.c.name, wire.RefusedTooLarge, fmt.Errorf("a command of %d B, at most %d", need, rs.commandMax()))
 	rs.endWith(fmt.Sprintf("-ERR a command of %d bytes or more: at most %d, a sixteenth of the server's --message-memory\r\n", need, rs.commandMax()))
 }
 
@@ -309,23 +310,23 @@ func (rs *respServer) yield() {
 // endCommand frees what a command holds.
 func (rs *respServer) endCommand() {
 	rs.spec = nil
-	if rs.big != nil {
-		rs.c.account.Free(rs.big)
-		rs.big = nil
+	if rs.cmdBlock != nil {
+		rs.c.account.Free(rs.cmdBlock)
+		rs.cmdBlock = nil
 	} else {
 		rs.c.in.consume(rs.cmd.Bytes)
 	}
-	rs.forgetArgs()
+	rs.freeArgs()
 	rs.cmd.Reset()
 }
 
-// forgetArgs frees the block of a command's arguments.
-func (rs *respServer) forgetArgs() {
-	if rs.many != nil {
-		rs.c.account.Free(rs.many)
-		rs.many = nil
+// freeArgs frees the block of a command's arguments.
+func (rs *respServer) freeArgs() {
+	if rs.argsBlock != nil {
+		rs.c.account.Free(rs.argsBlock)
+		rs.argsBlock = nil
 	}
-	rs.cmd.Args = rs.few[:0]
+	rs.cmd.Args = rs.ownArgs[:0]
 }
 
 // roomForArgs allocates a block for all announced arguments, or for twice the present room if that is more. Without memory it changes nothing, and the account is
@@ -333,11 +334,11 @@ func (rs *respServer) forgetArgs() {
 func (rs *respServer) roomForArgs() {
 	c := rs.c
 	announced, least, about := rs.cmd.Announced()
-	if c.unknown() || least > rs.commandMax() {
+	if c.unauthenticated() || least > rs.commandMax() {
 		return
 	}
 	n, rest := max(2*cap(rs.cmd.Args), announced)*resp.SpanBytes, 0
-	if rs.big == nil && about > len(c.in.buf) {
+	if rs.cmdBlock == nil && about > len(c.in.buf) {
 		rest = min(about, rs.commandMax())
 	}
 	b := c.account.MessageBefore(n, rest)
@@ -345,10 +346,10 @@ func (rs *respServer) roomForArgs() {
 		return
 	}
 	args := append(arena.In[resp.Span](b), rs.cmd.Args...)
-	if rs.many != nil {
-		c.account.Replace(rs.many)
+	if rs.argsBlock != nil {
+		c.account.Replace(rs.argsBlock)
 	}
-	rs.many, rs.cmd.Args = b, args
+	rs.argsBlock, rs.cmd.Args = b, args
 }
 
 // argsMax is the most arguments of a command whose number of arguments is limited. For other commands, the positions of more arguments are in a block of the pool.
@@ -356,8 +357,8 @@ const argsMax = 64
 
 // arg returns an argument of the command that has begun, in the memory in which it was received.
 func (rs *respServer) arg(i int) []byte {
-	if rs.big != nil {
-		return rs.cmd.Args[i].Of(rs.big)
+	if rs.cmdBlock != nil {
+		return rs.cmd.Args[i].Of(rs.cmdBlock)
 	}
 	return rs.cmd.Args[i].Of(rs.c.in.unread())
 }
@@ -370,7 +371,7 @@ func (rs *respServer) findCommand() bool {
 	for i := range min(n, argsMax) {
 		rs.args = append(rs.args, rs.arg(i))
 	}
-	spec, text := resp.Find(rs.args[0], n, rs.before)
+	spec, text := resp.Find(rs.args[0], n, rs.previous)
 	if spec != nil && spec.Last != -1 && n > argsMax {
 		spec, text = nil, resp.TooMany
 	}
@@ -379,45 +380,45 @@ func (rs *respServer) findCommand() bool {
 			text = resp.Unknown(rs.args)
 		}
 		if resp.CrossProtocol(rs.args[0]) {
-			c.h.refused(c.name, wire.RefusedGarbage, "it speaks HTTP")
+			c.h.logRefused(c.name, wire.RefusedGarbage, "the client speaks HTTP")
 			rs.endWith("")
 			return false
 		}
-		spec, rs.wrong = resp.Wrong, text
+		spec, rs.errText = resp.Invalid, text
 	} else if text := rs.session.Denies(spec); text != "" {
-		spec, rs.wrong = resp.Wrong, text
+		spec, rs.errText = resp.Invalid, text
 	}
-	rs.spec, rs.before, rs.next = spec, spec, 1
+	rs.spec, rs.previous, rs.next = spec, spec, 1
 	c.h.commands++
 	return true
 }
 
 // endWith ends the connection in order: requests under way are answered, and text follows.
 func (rs *respServer) endWith(text string) {
-	rs.c.state = stateWinding
-	rs.last = text
+	rs.c.state = stateShuttingDown
+	rs.finalText = text
 	rs.sendLast()
 }
 
 // sendLast sends the last text as soon as the handler has no request of the connection.
 func (rs *respServer) sendLast() {
 	c := rs.c
-	if c.state != stateWinding || c.busy > 0 {
+	if c.state != stateShuttingDown || c.busy > 0 {
 		return
 	}
 	c.state = stateRefusing
-	c.inSince = c.h.L.Awake()
-	if rs.last == "" {
-		rs.last = "\r\n" // not empty: a driver checks for the end only after it has sent something
+	c.inSince = c.h.L.AwakeNow()
+	if rs.finalText == "" {
+		rs.finalText = "\r\n" // not empty: a driver checks for the end only after it has sent something
 	}
-	c.send(message{piece: [3][]byte{[]byte(rs.last)}, slot: -1})
+	c.send(message{piece: [3][]byte{[]byte(rs.finalText)}, slot: -1})
 	c.h.watch()
 }
 
 // beginRequests begins the requests of a command, as far as there are free slots. false: it has to wait, or the connection ends.
 func (rs *respServer) beginRequests() bool {
 	a := rs.args
-	if rs.alone {
+	if rs.exclusive {
 		rs.pause()
 		return false
 	}
@@ -448,7 +449,7 @@ func (rs *respServer) beginRequests() bool {
 		return rs.begin(kv.OpGet, kv.Always, a[1], nil, p)
 	case resp.Expire:
 		return rs.reject(rs.spec.NoExpiry())
-	case resp.Take:
+	case resp.GetDel:
 		return rs.begin(kv.OpTake, kv.Always, a[1], nil, single(asTaken))
 	case resp.SetAbsent:
 		if len(rs.cmd.Args) > 3 {
@@ -502,16 +503,16 @@ func (rs *respServer) beginRequests() bool {
 	case resp.Scan:
 		return rs.beginScan()
 	case resp.Size:
-		return rs.beginAlone(asSize, kv.OpStats, nil, kv.StatsBrief, nil)
+		return rs.beginExclusive(asSize, kv.OpStats, nil, kv.StatsBrief, nil)
 	case resp.Info:
 		var numbers [64]byte
-		return rs.beginAlone(asVerbatim, kv.OpStats, resp.ReadInfo(numbers[:0], a[1:]), kv.StatsInfo, nil)
+		return rs.beginExclusive(asVerbatim, kv.OpStats, resp.ReadInfo(numbers[:0], a[1:]), kv.StatsInfo, nil)
 	case resp.Client:
 		switch lists, ids, text := rs.session.ReadClient(a); {
 		case text != "":
 			return rs.reject(text)
 		case lists:
-			return rs.beginAlone(asVerbatim, kv.OpStats, ids, kv.StatsClients, nil)
+			return rs.beginExclusive(asVerbatim, kv.OpStats, ids, kv.StatsClients, nil)
 		}
 		return rs.answer()
 	case resp.Keys:
@@ -523,8 +524,8 @@ func (rs *respServer) beginRequests() bool {
 			return rs.reject(text)
 		}
 		var at [kv.PositionBytes]byte
-		kv.PositionAt(0, kv.MarkFirst).Put(at[:])
-		return rs.beginAlone(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // a page has as many keys as there are slots for the deletes
+		kv.PositionAt(0, kv.WalkStart).Put(at[:])
+		return rs.beginExclusive(asFlush, kv.OpKeys, at[:], uint32(rs.c.depth), nil) // a page has as many keys as there are slots for the deletes
 	}
 	panic(fmt.Sprintf("stream: command %q of kind %d", rs.spec.Name, rs.spec.Kind))
 }
@@ -542,8 +543,8 @@ func (rs *respServer) answer() bool {
 	}
 	b := c.h.redis.scratch[:0]
 	switch {
-	case rs.spec == resp.Wrong:
-		b = resp.AppendError(b, rs.wrong)
+	case rs.spec == resp.Invalid:
+		b = resp.AppendError(b, rs.errText)
 	case rs.spec.Kind == resp.Scan: // SCAN for a type that no item has
 		b = resp.AppendScan(b, 0, 0)
 	default: // a command with a long answer has changed nothing, and can be executed again
@@ -560,7 +561,7 @@ func (rs *respServer) answer() bool {
 	if s.reply = block; block == nil {
 		block = s.small[:len(b)]
 	} else {
-		c.account.Owe(&s.Claim, block)
+		c.account.AddUnsent(&s.Claim, block)
 	}
 	c.h.L.Stats.Copied += uint64(copy(block, b))
 	rs.answerWith(s, block)
@@ -576,12 +577,12 @@ func (rs *respServer) echo(what []byte) bool {
 		rs.answerWith(s, resp.AppendBulk(s.small[:0], what))
 		return true
 	}
-	if !c.account.MayOwe(nil, len(what)) { // waits until the peer has read some answers
+	if !c.account.MayBegin(nil, len(what)) { // waits until the peer has read some answers
 		rs.pause()
 		return false
 	}
-	block, mine := rs.big, rs.big != nil
-	if !mine {
+	block, ownBlock := rs.cmdBlock, rs.cmdBlock != nil
+	if !ownBlock {
 		if block = rs.alloc(len(what)); block == nil {
 			return false
 		}
@@ -589,28 +590,28 @@ func (rs *respServer) echo(what []byte) bool {
 		what = block
 	}
 	s := rs.newSlot(single(asEcho))
-	if s.block = block; mine {
-		rs.big, rs.cmd.Bytes = nil, 0
+	if s.block = block; ownBlock {
+		rs.cmdBlock, rs.cmd.Bytes = nil, 0
 	}
-	c.account.Owe(&s.Claim, block)
+	c.account.AddUnsent(&s.Claim, block)
 	rs.answerWith(s, what)
 	return true
 }
 
 // answerWith answers with bytes in the slot's memory.
 func (rs *respServer) answerWith(s *slot, what []byte) {
-	m := &rs.more[s.Index]
+	m := &rs.parts[s.Index]
 	m.tmp, m.done = what, true
 	rs.sendReady()
 }
 
 // reject answers a command with an error.
 func (rs *respServer) reject(why string) bool {
-	rs.spec, rs.wrong = resp.Wrong, why
+	rs.spec, rs.errText = resp.Invalid, why
 	return rs.answer()
 }
 
-// newSlot appends a free slot to the line. nil: there is none, and the connection waits for one.
+// newSlot appends a free slot to the queue. nil: there is none, and the connection waits for one.
 func (rs *respServer) newSlot(p part) *slot {
 	c := rs.c
 	if len(c.free) == 0 {
@@ -619,10 +620,10 @@ func (rs *respServer) newSlot(p part) *slot {
 	}
 	s := &c.slots[c.free[len(c.free)-1]]
 	c.free = c.free[:len(c.free)-1]
-	rs.asked++
-	rs.more[s.Index] = p
-	s.Nth = rs.asked
-	rs.line.push(s.Index)
+	rs.slotsUsed++
+	rs.parts[s.Index] = p
+	s.Nth = rs.slotsUsed
+	rs.queue.Push(s.Index)
 	s.block, s.reply = nil, nil
 	s.room = c.h.O.Limits.ScanRoom()
 	r := &s.req
@@ -684,7 +685,7 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 	}
 	if len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
 		s := rs.newSlot(p)
-		s.req.Status, s.req.Key, rs.more[s.Index].done = kv.StatusTooLarge, nil, true
+		s.req.Status, s.req.Key, rs.parts[s.Index].done = kv.StatusTooLarge, nil, true
 		rs.sendReady()
 		return true
 	}
@@ -694,8 +695,8 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 		want = len(key) + kv.AddBytes
 	}
 	var block []byte
-	mine := want > smallBytes && rs.big != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it is not copied
-	if want > smallBytes && !mine {
+	ownBlock := want > smallBytes && rs.cmdBlock != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it is not copied
+	if want > smallBytes && !ownBlock {
 		if block = rs.alloc(want); block == nil {
 			return false
 		}
@@ -705,10 +706,10 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 	r.Op, r.If = op, cond
 	s.key = len(key)
 	switch {
-	case mine:
-		s.block = rs.big
+	case ownBlock:
+		s.block = rs.cmdBlock
 		r.Key, r.Value = key, value
-		rs.big, rs.cmd.Bytes = nil, 0
+		rs.cmdBlock, rs.cmd.Bytes = nil, 0
 	default:
 		if block == nil {
 			block = s.small[:smallBytes:smallBytes]
@@ -719,13 +720,13 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 		r.Key, r.Value = block[:s.key], block[s.key:n:cap(block)]
 		c.h.L.Stats.Copied += uint64(n)
 	}
-	rs.countKey(&rs.more[s.Index], op, bucket)
+	rs.countKey(&rs.parts[s.Index], op, bucket)
 	if op == kv.OpGet || op == kv.OpDelete {
 		rs.submit(s)
 		return true
 	}
 	s.reply = s.small[replyAt:ownBytes:ownBytes]
-	c.begun()
+	c.countRequest()
 	c.h.Handler.Submit(r)
 	return true
 }
@@ -736,9 +737,9 @@ func (rs *respServer) submit(s *slot) {
 	r := &s.req
 	r.Key = s.block[:s.key]
 	s.reply = s.small[replyAt : ownBytes-2 : ownBytes]
-	c.begun()
+	c.countRequest()
 	want := 0
-	switch rs.more[s.Index].form {
+	switch rs.parts[s.Index].form {
 	case asBulk, asRange:
 		want = min(rs.hint, c.h.O.Limits.MaxValueBytes)
 	case asSize:
@@ -754,12 +755,12 @@ func (rs *respServer) submit(s *slot) {
 		want = pageBytes(c.h.O.Limits)
 		s.room = want*16/17 - scanHeadMax // see scanAnswer
 	}
-	c.ask(s, want)
+	c.submitWithRoom(s, want)
 }
 
-// beginAlone begins a command that waits for all earlier ones, and for which all later ones wait. pattern, for asKeys and asMatching, is stored after key until
+// beginExclusive begins a command that waits for all earlier ones, and for which all later ones wait. pattern, for asKeys and asMatching, is stored after key until
 // the answer is complete.
-func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
+func (rs *respServer) beginExclusive(f form, op kv.Op, key []byte, limit uint32, pattern []byte) bool {
 	c := rs.c
 	if c.busy > 0 || f == asFlush && len(c.free) < len(c.slots) { // a flush needs slots for its deletes
 		rs.pause()
@@ -779,7 +780,7 @@ func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pat
 		}
 		return false
 	}
-	rs.alone = true
+	rs.exclusive = true
 	if block == nil {
 		block = s.small[:n]
 	}
@@ -793,7 +794,7 @@ func (rs *respServer) beginAlone(f form, op kv.Op, key []byte, limit uint32, pat
 // complete answers a request, or continues a walk.
 func (rs *respServer) complete(s *slot) {
 	r := &s.req
-	m := &rs.more[s.Index]
+	m := &rs.parts[s.Index]
 	rs.c.busy--
 	if m.reads {
 		rs.readers[m.bucket]--
@@ -826,23 +827,23 @@ func (rs *respServer) complete(s *slot) {
 func (rs *respServer) done(m *part) {
 	m.done = true
 	rs.sendReady()
-	rs.c.account.CameBack()
+	rs.c.account.RetryIfPaused()
 	rs.sendLast()
 }
 
 // drop frees what an ended connection holds for unanswered commands. The handler returns requests under way by itself.
 func (rs *respServer) drop() {
 	c := rs.c
-	for ; rs.line.n > 0; rs.line.pop() {
-		if i := rs.line.first(); rs.more[i].done {
+	for ; rs.queue.Len() > 0; rs.queue.Pop() {
+		if i := *rs.queue.Front(); rs.parts[i].done {
 			c.release(&c.slots[i])
 		}
 	}
-	if rs.big != nil {
-		c.account.Free(rs.big)
-		rs.big = nil
+	if rs.cmdBlock != nil {
+		c.account.Free(rs.cmdBlock)
+		rs.cmdBlock = nil
 	}
-	rs.forgetArgs()
+	rs.freeArgs()
 	rs.spec = nil
 	if c.busy == 0 && rs.flush.slot != nil { // its deletes have used the keys in its page
 		c.release(rs.flush.slot)
@@ -852,12 +853,12 @@ func (rs *respServer) drop() {
 
 // refuse ends the connection with an error.
 func (rs *respServer) refuse(code wire.Code, why error) {
-	rs.c.h.refused(rs.c.name, code, why)
+	rs.c.h.logRefused(rs.c.name, code, why)
 	rs.endWith("-ERR " + why.Error() + "\r\n")
 }
 
-// wind ends the connection after the last answer.
-func (rs *respServer) wind() {
+// shutdown ends the connection after the last answer.
+func (rs *respServer) shutdown() {
 	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // if it is paused, complete commands still wait for memory
 		rs.endWith("-ERR kvwire is shutting down\r\n")
 	}
@@ -867,20 +868,22 @@ func (rs *respServer) wind() {
 // client implements protocol.
 func (rs *respServer) client() clientInfo {
 	l := clientInfo{name: rs.session.Name, user: rs.session.User(), command: "NULL", version: rs.session.Proto}
-	if rs.before != nil {
-		l.command = rs.before.Name
+	if rs.previous != nil {
+		l.command = rs.previous.Name
 	}
 	return l
 }
 
 // receiving reports whether memory is held for an incomplete command. Such connections may wait for each other's memory.
-func (rs *respServer) receiving() bool { return rs.spec == nil && (rs.big != nil || rs.many != nil) }
+func (rs *respServer) receiving() bool {
+	return rs.spec == nil && (rs.cmdBlock != nil || rs.argsBlock != nil)
+}
 
 // handed has nothing to count.
 func (rs *respServer) handed(*slot) {}
 
-// feed allocates the memory for an answer of r.Need bytes and an end of line; for an update, the memory of its value.
-func (rs *respServer) feed(s *slot) bool {
+// allocAnswer allocates the memory for an answer of r.Need bytes and an end of line; for an update, the memory of its value.
+func (rs *respServer) allocAnswer(s *slot) bool {
 	if s.req.Op.Updates() {
 		return rs.enlarge(s)
 	}
@@ -894,13 +897,13 @@ func (rs *respServer) feed(s *slot) bool {
 
 // retries reports whether a request that had too little room shall be submitted again.
 func (rs *respServer) retries(s *slot) bool {
-	switch rs.more[s.Index].form {
+	switch rs.parts[s.Index].form {
 	case asCount, asBytes, asType, asExpiry:
 		return false
 	case asVerbatim:
 		return int(s.req.Need) <= rs.commandMax()
 	}
-	return s.req.Op.Updates() || int(s.req.Need) <= rs.c.mayAnswer(s)
+	return s.req.Op.Updates() || int(s.req.Need) <= rs.c.answerMax(s)
 }
 
 // enlarge moves an update's value to a block with the room that it needs; false: there is no memory now.

@@ -30,7 +30,7 @@ func (rs *respServer) beginScan() bool {
 	}
 	var key [kv.PositionBytes]byte
 	at.Put(key[:])
-	return rs.beginAlone(asKeys, kv.OpKeys, key[:], o.Count, o.Match)
+	return rs.beginExclusive(asKeys, kv.OpKeys, key[:], o.Count, o.Match)
 }
 
 // all is the pattern that matches all keys.
@@ -50,9 +50,9 @@ const scanHeadMax = 64
 func (rs *respServer) scanAnswer(s *slot) []byte {
 	c := rs.c
 	r := &s.req
-	rest, n := c.h.fitting(s.block[s.key:], r.Value, s.reply)
+	rest, n := c.h.matchingKeys(s.block[s.key:], r.Value, s.reply)
 	cursor := uint64(0)
-	if next, ok := kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards()); ok {
+	if next, ok := kv.PositionIn(r.Key).Next(r.Record, c.h.Handler.Shards()); ok {
 		cursor = c.h.redis.cursors.Of(next)
 	}
 	b := appendKeys(resp.AppendScan(s.reply[:0], cursor, n), rest)
@@ -60,8 +60,8 @@ func (rs *respServer) scanAnswer(s *slot) []byte {
 	return b
 }
 
-// fitting keeps the n keys of a page that match a pattern, and moves them to the end of room, the memory of the page.
-func (h *Host) fitting(pattern, page, room []byte) (rest []byte, n int) {
+// matchingKeys keeps the n keys of a page that match a pattern, and moves them to the end of room, the memory of the page.
+func (h *Host) matchingKeys(pattern, page, room []byte) (rest []byte, n int) {
 	match, fit := &h.redis.pattern, page[:0]
 	match.Compile(pattern)
 	for rest := page; ; {
@@ -107,19 +107,19 @@ func (rs *respServer) keysMax() int { return rs.commandMax() - 64<<10 - wire.Hea
 // roomForPage is the largest page, in bytes, whose keys fit into n bytes of an answer. A key grows by at most 1/16: see scanAnswer.
 func roomForPage(n int) int { return min(n, 64<<10) * 16 / 17 }
 
-// beginKeys begins a KEYS as soon as all earlier answers are sent. Its memory is then all that the connection owes.
+// beginKeys begins a KEYS as soon as all earlier answers are sent. Its memory is then all that counts as unsent.
 func (rs *respServer) beginKeys(pattern []byte) bool {
 	if len(pattern) > resp.PatternMax {
 		return rs.reject(resp.ErrPattern)
 	}
-	if rs.c.account.Owed() > 0 {
+	if rs.c.account.UnsentBytes() > 0 {
 		rs.pause()
 		return false
 	}
 	rs.keys = keys{}
 	var at [kv.PositionBytes]byte
-	kv.PositionAt(0, kv.MarkFirst).Put(at[:])
-	return rs.beginAlone(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
+	kv.PositionAt(0, kv.WalkStart).Put(at[:])
+	return rs.beginExclusive(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
 }
 
 // addKeys keeps the matching keys of a page of KEYS's walk, and continues with the next page.
@@ -130,21 +130,21 @@ func (rs *respServer) addKeys(s *slot) {
 	more := false
 	if r.Status == kv.StatusOK {
 		room := s.reply[wire.HeaderBytes+rs.keys.bytes:]
-		rest, n := c.h.fitting(s.block[s.key:], r.Value, room)
+		rest, n := c.h.matchingKeys(s.block[s.key:], r.Value, room)
 		b := appendKeys(room[:0], rest)
 		c.h.L.Stats.Copied += uint64(len(b))
 		rs.keys.n += n
 		rs.keys.bytes += len(b)
-		next, more = kv.PositionIn(r.Key).Next(r.Mark, c.h.Handler.Shards())
+		next, more = kv.PositionIn(r.Key).Next(r.Record, c.h.Handler.Shards())
 		switch room = room[len(b):]; {
 		case rs.keys.bytes > rs.keysMax():
 			r.Status = kv.StatusTooLarge
-		case more && len(room) < 2*(c.h.O.Limits.MaxKeyBytes+scanHeadMax) && !rs.widen(s):
+		case more && len(room) < 2*(c.h.O.Limits.MaxKeyBytes+scanHeadMax) && !rs.growAnswer(s):
 			r.Status = kv.StatusBusy
 		}
 	}
 	if !more || r.Status != kv.StatusOK {
-		rs.done(&rs.more[s.Index])
+		rs.done(&rs.parts[s.Index])
 		return
 	}
 	room := s.reply[wire.HeaderBytes+rs.keys.bytes:]
@@ -164,22 +164,22 @@ func (rs *respServer) keysAnswer(s *slot, head []byte) []byte {
 // nextPage submits the request for the next page of a walk, whose position and room were set.
 func (rs *respServer) nextPage(s *slot) {
 	s.req.Status, s.req.Need = 0, 0
-	rs.c.begun()
+	rs.c.countRequest()
 	rs.c.h.Handler.Submit(&s.req)
 }
 
-// widen gives KEYS's answer a block of twice the size; false: there is no memory now.
-func (rs *respServer) widen(s *slot) bool {
+// growAnswer gives KEYS's answer a block of twice the size; false: there is no memory now.
+func (rs *respServer) growAnswer(s *slot) bool {
 	c := rs.c
 	n := min(2*cap(s.reply), rs.commandMax())
-	b := c.account.Widen(n)
+	b := c.account.AllocLarger(n)
 	if b == nil {
 		return false
 	}
 	c.h.L.Stats.Copied += uint64(copy(b, s.reply[:wire.HeaderBytes+rs.keys.bytes]))
 	c.releaseReply(s)
 	s.reply = b[:cap(b)]
-	c.account.Owe(&s.Claim, b)
+	c.account.AddUnsent(&s.Claim, b)
 	return true
 }
 
@@ -204,9 +204,9 @@ const (
 func (rs *respServer) beginRandom() bool {
 	shards := rs.c.h.Handler.Shards()
 	var at [kv.PositionBytes]byte
-	kv.PositionAt(int(rs.c.h.redis.random(uint64(shards))), kv.MarkFirst).Put(at[:])
+	kv.PositionAt(int(rs.c.h.redis.random(uint64(shards))), kv.WalkStart).Put(at[:])
 	rs.draw = draw{left: shards}
-	return rs.beginAlone(asRandom, kv.OpKeys, at[:], 1, nil)
+	return rs.beginExclusive(asRandom, kv.OpKeys, at[:], 1, nil)
 }
 
 // pickKey handles the result of a RANDOMKEY's search. It ends: after the first three searches in a partition, each further one excludes a part of it, or all.
@@ -215,23 +215,23 @@ func (rs *respServer) pickKey(s *slot) {
 	at, found := kv.PositionIn(r.Key), len(r.Value) > 0
 	switch {
 	case r.Status != kv.StatusOK, found && d.state != drawFirst:
-		rs.done(&rs.more[s.Index])
+		rs.done(&rs.parts[s.Index])
 		return
 	case found:
 		d.state = drawBelow
-		at = kv.PositionAt(at.Shard(), 1+uint32(rs.c.h.redis.random(uint64(r.Mark)+1)))
-	case r.Mark != kv.MarkEnd: // the steps were used up: a long range has no keys
-		at = kv.PositionAt(at.Shard(), r.Mark)
+		at = kv.PositionAt(at.Shard(), 1+uint32(rs.c.h.redis.random(uint64(r.Record)+1)))
+	case r.Record != kv.WalkEnd: // the steps were used up: a long range has no keys
+		at = kv.PositionAt(at.Shard(), r.Record)
 	case d.state == drawBelow:
 		d.state = drawAny
-		at = kv.PositionAt(at.Shard(), kv.MarkFirst)
+		at = kv.PositionAt(at.Shard(), kv.WalkStart)
 	default:
 		if d.left--; d.left == 0 {
-			rs.done(&rs.more[s.Index])
+			rs.done(&rs.parts[s.Index])
 			return
 		}
 		d.state = drawFirst
-		at = kv.PositionAt((at.Shard()+1)%rs.c.h.Handler.Shards(), kv.MarkFirst)
+		at = kv.PositionAt((at.Shard()+1)%rs.c.h.Handler.Shards(), kv.WalkStart)
 	}
 	at.Put(s.block)
 	r.Value = r.Value[:0]
@@ -241,8 +241,8 @@ func (rs *respServer) pickKey(s *slot) {
 // textBytes is the first guess for the length of a text about the server.
 const textBytes = 4<<10 - wire.HeaderBytes - len("\r\n")
 
-// summed returns the answer to DBSIZE, from the server's counters.
-func summed(slot *slot) (b []byte, failed string) {
+// sizeAnswer returns the answer to DBSIZE, from the server's counters.
+func sizeAnswer(slot *slot) (b []byte, failed string) {
 	c, err := readBrief(slot.req.Value)
 	if err != nil {
 		return nil, "ERR kvwire: its counters cannot be read: " + err.Error()
@@ -282,7 +282,7 @@ func (rs *respServer) deletePage(s *slot) {
 	c := rs.c
 	q := &s.req
 	if q.Status != kv.StatusOK {
-		rs.done(&rs.more[s.Index])
+		rs.done(&rs.parts[s.Index])
 		return
 	}
 	for rest := q.Value; ; {
@@ -293,12 +293,12 @@ func (rs *respServer) deletePage(s *slot) {
 		rest = after
 		d := &c.slots[c.free[len(c.free)-1]]
 		c.free = c.free[:len(c.free)-1]
-		rs.more[d.Index] = part{form: asNone}
+		rs.parts[d.Index] = part{form: asNone}
 		d.block, d.reply = nil, nil
 		r := &d.req
 		r.Op, r.Status, r.If, r.Key, r.Value, r.Stages = kv.OpDelete, 0, kv.Always, k, nil, nil // the keys stay in the page
 		rs.flush.deletes++
-		c.begun()
+		c.countRequest()
 		c.h.Handler.Submit(r)
 	}
 	if rs.flush.slot = s; rs.flush.deletes == 0 {
@@ -322,9 +322,9 @@ func (rs *respServer) nextFlushPage() {
 	c := rs.c
 	s := rs.flush.slot
 	rs.flush.slot = nil
-	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Mark, c.h.Handler.Shards())
+	next, ok := kv.PositionIn(s.req.Key).Next(s.req.Record, c.h.Handler.Shards())
 	if !ok || s.req.Status != kv.StatusOK {
-		rs.done(&rs.more[s.Index])
+		rs.done(&rs.parts[s.Index])
 		return
 	}
 	next.Put(s.block)

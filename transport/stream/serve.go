@@ -26,8 +26,8 @@ type Endpoint interface {
 // Moved is a connection on its way from the loop that accepted it to the loop that it belongs to.
 type Moved struct {
 	socket.Socket
-	Name string
-	Said []byte // the bytes received so far: a hello, or commands
+	Name     string
+	Received []byte // the bytes received so far: a hello, or commands
 }
 
 // Peers are the endpoints of one server, by the number of their loop.
@@ -62,11 +62,11 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 	s := &server{addr: bound, file: file, since: time.Now(), p: &Peers{loops: g.Net(), hosts: make([]*Host, len(g.Net())), ends: make([]Endpoint, len(g.Net()))}}
 	for i := range g.Net() {
 		t := g.Router(i)
-		t.OnStats(kv.StatsInfo, func(r *kv.Request) { s.info(t, r) })
-		t.OnStats(kv.StatsClients, s.clients)
+		t.OnStats(kv.StatsInfo, func(r *kv.Request) { s.answerInfo(t, r) })
+		t.OnStats(kv.StatsClients, s.answerClients)
 	}
 	cursors := resp.NewCursors()
-	err = s.each(func(i int, l *loop.Loop) error {
+	err = s.onEachLoop(func(i int, l *loop.Loop) error {
 		h, err := NewHost(l, g, i, o)
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 		return err
 	})
 	if err == nil { // no loop accepts before all endpoints are made
-		err = s.each(func(i int, _ *loop.Loop) error {
+		err = s.onEachLoop(func(i int, _ *loop.Loop) error {
 			fd := listeners[i]
 			if fd < 0 {
 				return nil
@@ -101,8 +101,8 @@ func Serve(addr string, g *loop.Group, o transport.ServerOptions, sockets socket
 	return s, nil
 }
 
-// each calls f on each loop, until one fails.
-func (s *server) each(f func(i int, l *loop.Loop) error) error {
+// onEachLoop calls f on each loop, until one fails.
+func (s *server) onEachLoop(f func(i int, l *loop.Loop) error) error {
 	for i, l := range s.p.loops {
 		var err error
 		if lerr := l.Call(func() { err = f(i, l) }); lerr != nil || err != nil {
@@ -155,7 +155,7 @@ func (s *server) Cut() {
 // Stats implements transport.Server.
 func (s *server) Stats() ([]transport.Stats, error) {
 	all := make([]transport.Stats, len(s.p.hosts))
-	err := s.each(func(i int, _ *loop.Loop) error {
+	err := s.onEachLoop(func(i int, _ *loop.Loop) error {
 		all[i] = s.p.hosts[i].Stats()
 		return nil
 	})

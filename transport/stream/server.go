@@ -24,13 +24,13 @@ const smallBytes = memory.SmallBytes
 type serverState uint8
 
 const (
-	stateHello    serverState = iota // waits for the client's hello
-	stateProving                     // the challenge was sent; waits for the client's proof
-	stateMoving                      // the connection moves to another loop
-	stateOpen                        // requests and replies
-	stateWinding                     // no more requests are read; the last message follows the last answer
-	stateRefusing                    // a refusal is being sent; received bytes are discarded
-	stateDead                        // no bytes move; waits for the handler to return the requests
+	stateHello        serverState = iota // waits for the client's hello
+	stateProving                         // the challenge was sent; waits for the client's proof
+	stateMoving                          // the connection moves to another loop
+	stateOpen                            // requests and replies
+	stateShuttingDown                    // no more requests are read; the last message follows the last answer
+	stateRefusing                        // a refusal is being sent; received bytes are discarded
+	stateDead                            // no bytes move; waits for the handler to return the requests
 )
 
 // Server is the server's end of a connection, for both protocols: its bytes, slots, memory and deadlines. Its protocol parses and encodes the bytes. It belongs
@@ -63,7 +63,7 @@ type peerInfo struct {
 	listed uint64        // number of the last CLIENT LIST that contains it
 }
 
-// times are for the deadlines, by Loop.Awake in ns.
+// times are for the deadlines, by Loop.AwakeNow in ns.
 type times struct {
 	accepted int64
 	inSince  int64 // when the connection or the refusal began, or the last bytes were received
@@ -82,14 +82,14 @@ type requests struct {
 
 // ownMemory holds the connection's blocks of Host.conns.
 type ownMemory struct {
-	recv   []byte // the receive buffer, except for a message transport
-	beside []byte // not used itself: it accounts for Host.Beside bytes that the transport has elsewhere
-	mem    []byte // the own memory of all slots
+	recv  []byte // the receive buffer, except for a message transport
+	extra []byte // not used itself: it accounts for Host.ExtraConnBytes bytes that the transport has elsewhere
+	mem   []byte // the own memory of all slots
 }
 
 // returnTo frees all blocks.
 func (m *ownMemory) returnTo(to *arena.Pool) {
-	for _, b := range [...]*[]byte{&m.recv, &m.beside, &m.mem} {
+	for _, b := range [...]*[]byte{&m.recv, &m.extra, &m.mem} {
 		if *b != nil {
 			to.Free(*b)
 			*b = nil
@@ -131,17 +131,17 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if buf == nil {
 		return nil
 	}
-	var beside []byte
-	if h.Beside > 0 {
-		if beside = h.conns.Alloc(h.Beside); beside == nil {
+	var extra []byte
+	if h.ExtraConnBytes > 0 {
+		if extra = h.conns.Alloc(h.ExtraConnBytes); extra == nil {
 			h.conns.Free(buf)
 			return nil
 		}
 	}
-	now := h.L.Awake()
+	now := h.L.AwakeNow()
 	c := &Server{h: h, driver: d, peerInfo: peerInfo{name: name, at: len(h.servers)}, times: times{accepted: now, inSince: now}}
-	c.p = &nativeServer{c: c} // until choose has seen the first byte
-	c.recv, c.in.buf, c.beside = buf, buf, beside
+	c.p = &nativeServer{c: c} // until chooseProtocol reads the first byte
+	c.recv, c.in.buf, c.extra = buf, buf, extra
 	c.account = h.Pool.Open(owner{c})
 	c.out = newOutbox(2)
 	h.numbered++
@@ -158,29 +158,29 @@ func (h *Host) Adopt(d Driver, m *Moved) *Server {
 	if c == nil {
 		return nil
 	}
-	c.in.wr = copy(c.in.buf, m.Said)
-	c.choose()
-	_ = c.p.greet(true) // cannot be ErrMove: it belongs to this loop
+	c.in.wr = copy(c.in.buf, m.Received)
+	c.chooseProtocol()
+	_ = c.p.handshake(true) // cannot be ErrMove: it belongs to this loop
 	return c
 }
 
-// choose selects the protocol by the first received byte.
-func (c *Server) choose() {
-	if c.h.Grant == nil && resp.Begins(c.in.unread()[0]) {
+// chooseProtocol selects the protocol by the first received byte.
+func (c *Server) chooseProtocol() {
+	if c.h.Grant == nil && resp.IsFirstByte(c.in.unread()[0]) {
 		c.p = &respServer{c: c}
 	}
 }
 
 // Moved returns what the loop MoveTo needs to continue the connection.
 func (c *Server) Moved(s socket.Socket) Moved {
-	return Moved{Socket: s, Name: c.name, Said: bytes.Clone(c.in.unread())}
+	return Moved{Socket: s, Name: c.name, Received: bytes.Clone(c.in.unread())}
 }
 
 // Hello returns the client's hello, once received.
 func (c *Server) Hello() wire.ClientHello { return c.hello }
 
-// unknown reports whether the client still has to authenticate.
-func (c *Server) unknown() bool { return c.h.O.Access != nil && c.who == nil }
+// unauthenticated reports whether the client still has to authenticate.
+func (c *Server) unauthenticated() bool { return c.h.O.Access != nil && c.who == nil }
 
 // readOnly reports whether the client may only read.
 func (c *Server) readOnly() bool { return c.who != nil && c.who.ReadOnly }
@@ -194,16 +194,16 @@ func (c *Server) Driver() Driver { return c.driver }
 // Name returns the peer's name in the log.
 func (c *Server) Name() string { return c.name }
 
-// Window implements Side.
-func (c *Server) Window(w *[2][]byte) int {
+// RecvBuffers implements Side.
+func (c *Server) RecvBuffers(w *[2][]byte) int {
 	switch {
 	case c.state == stateRefusing:
 		w[0] = c.in.buf // received and discarded: unread bytes would make close reset the connection, and the refusal would be lost
 		return 1
-	case c.state == stateDead, c.state == stateWinding, c.account.Paused(), c.ended, c.h.closing:
+	case c.state == stateDead, c.state == stateShuttingDown, c.account.Paused(), c.ended, c.h.closing:
 		return 0
 	}
-	return c.in.window(w)
+	return c.in.recvBuffers(w)
 }
 
 // Received implements Side.
@@ -213,30 +213,30 @@ func (c *Server) Received(n int, stamp int64) error {
 	switch c.state {
 	case stateHello:
 		c.in.received(n)
-		c.choose()
-		return c.p.greet(false)
+		c.chooseProtocol()
+		return c.p.handshake(false)
 	case stateProving:
 		c.in.received(n)
-		return c.p.greet(false)
+		return c.p.handshake(false)
 	case stateOpen:
-		c.inSince = c.h.L.Awake()
+		c.inSince = c.h.L.AwakeNow()
 		c.parse(c.in.received(n))
 	}
 	return nil
 }
 
-// Take implements MessageSide.
-func (c *Server) Take(b []byte) error {
+// ReceivedMessage implements MessageSide.
+func (c *Server) ReceivedMessage(b []byte) error {
 	if c.state != stateOpen {
 		return nil // discarded
 	}
 	c.h.count.BytesIn += uint64(len(b))
-	c.inSince = c.h.L.Awake()
+	c.inSince = c.h.L.AwakeNow()
 	c.in.buf, c.in.rd, c.in.wr = b, 0, len(b)
 	whole := false
 	if len(c.in.rest) > 0 {
 		var copied int
-		copied, whole = c.in.goOn()
+		copied, whole = c.in.copyToRest()
 		c.h.L.Stats.Copied += uint64(copied)
 	}
 	c.parse(whole)
@@ -259,10 +259,10 @@ func (c *Server) Next(v []unix.Iovec, max int) (pieces, bytes int) {
 }
 
 // Last implements MessageSide.
-func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.n }
+func (c *Server) Last() bool { return c.state == stateRefusing && c.out.next == c.out.Len() }
 
-// equip allocates the connection's memory for its depth. keep are received bytes that stay in the receive buffer.
-func (c *Server) equip(keep []byte) error {
+// allocSlots allocates the connection's memory for its depth. keep are received bytes that stay in the receive buffer.
+func (c *Server) allocSlots(keep []byte) error {
 	h := c.h
 	slots := 2 * c.depth
 	const per = ownBytes
@@ -287,7 +287,7 @@ func (c *Server) equip(keep []byte) error {
 	c.mem = mem
 	c.slots = make([]slot, slots)
 	c.free = make([]int, 0, slots)
-	c.out.grow(slots + 3) // besides the answers: a challenge that is not sent completely, the hello, a refusal
+	c.out.Grow(slots + 3) // besides the answers: a challenge that is not sent completely, the hello, a refusal
 	for i := range c.slots {
 		s := &c.slots[i]
 		s.Index, s.small = i, mem[i*per:(i+1)*per:(i+1)*per]
@@ -305,18 +305,18 @@ func (c *Server) parse(whole bool) {
 	c.h.Handler.End()
 }
 
-// ask submits a request with room for an answer of want bytes.
-func (c *Server) ask(s *slot, want int) {
+// submitWithRoom submits a request with room for an answer of want bytes.
+func (c *Server) submitWithRoom(s *slot, want int) {
 	s.req.Need = uint32(want)
-	if want > smallBytes && !c.p.feed(s) {
+	if want > smallBytes && !c.p.allocAnswer(s) {
 		c.account.Wait(&s.Claim)
 		return
 	}
 	c.resubmit(s)
 }
 
-// begun counts a received request.
-func (c *Server) begun() {
+// countRequest counts a received request.
+func (c *Server) countRequest() {
 	c.busy++
 	c.h.count.Requests++
 }
@@ -332,11 +332,11 @@ func (c *Server) unanswered() int {
 
 // underWay reports whether a request is being received, executed or answered, or other bytes are to be sent.
 func (c *Server) underWay() bool {
-	return c.busy > 0 || c.out.n > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
+	return c.busy > 0 || c.out.Len() > 0 || c.cur != nil || c.account.Paused() || c.unanswered() > 0 || c.state == stateOpen && c.in.partial()
 }
 
-// mayAnswer returns the most bytes that the answer may have.
-func (c *Server) mayAnswer(s *slot) int {
+// answerMax returns the most bytes that the answer may have.
+func (c *Server) answerMax(s *slot) int {
 	l := c.h.O.Limits
 	if s.req.Op == kv.OpScan {
 		return min(s.room, l.ScanRoom())
@@ -357,16 +357,16 @@ func (c *Server) resubmit(s *slot) {
 // Complete implements kv.Completer.
 func (c *Server) Complete(r *kv.Request) {
 	s := &c.slots[r.Slot]
-	alive := c.state == stateOpen || c.state == stateWinding
+	alive := c.state == stateOpen || c.state == stateShuttingDown
 	if alive && r.Status == kv.StatusTooSmall && c.p.retries(s) {
 		c.releaseReply(s)
-		c.account.Settle(&s.Claim)
-		if c.p.feed(s) {
+		c.account.RemoveUnsent(&s.Claim)
+		if c.p.allocAnswer(s) {
 			c.resubmit(s)
 		} else {
 			c.account.Wait(&s.Claim)
 		}
-		c.account.Ease()
+		c.account.AnswersSent()
 		return
 	}
 	if !alive {
@@ -383,14 +383,14 @@ func (c *Server) abandon(s *slot) {
 	}
 	c.busy--
 	c.release(s)
-	c.bury()
+	c.removeIfDone()
 }
 
 func (c *Server) send(m message) {
-	if c.out.n == 0 {
-		c.outSince = c.h.L.Awake()
+	if c.out.Len() == 0 {
+		c.outSince = c.h.L.AwakeNow()
 	}
-	c.out.push(m)
+	c.out.Push(m)
 	c.driver.Touch()
 }
 
@@ -412,9 +412,9 @@ func (c *Server) releaseReply(s *slot) {
 func (c *Server) release(s *slot) {
 	c.releaseBlock(s)
 	c.releaseReply(s)
-	c.account.Settle(&s.Claim)
+	c.account.RemoveUnsent(&s.Claim)
 	c.free = append(c.free, s.Index)
-	c.account.CameBack()
+	c.account.RetryIfPaused()
 }
 
 // Gather implements Side.
@@ -427,7 +427,7 @@ func (c *Server) Gather(v []unix.Iovec, max int) int {
 // handed counts the answers whose first bytes were given to the driver.
 func (c *Server) handed(pieces int) {
 	for {
-		slot, ok := c.out.hand()
+		slot, ok := c.out.nextHanded()
 		if !ok {
 			break
 		}
@@ -442,7 +442,7 @@ func (c *Server) handed(pieces int) {
 
 // Sent implements Side.
 func (c *Server) Sent(n int) {
-	c.outSince = c.h.L.Awake()
+	c.outSince = c.h.L.AwakeNow()
 	c.h.count.BytesOut += uint64(n)
 	for {
 		slot, ok := c.out.sent(&n)
@@ -453,16 +453,16 @@ func (c *Server) Sent(n int) {
 			c.release(&c.slots[slot])
 		}
 	}
-	c.account.Ease()
+	c.account.AnswersSent()
 }
 
-// Wind ends the connection in order: nothing more is read, and after the answers to all received requests the last
-// message follows. Host.Wind calls it in each turn while the server closes.
-func (c *Server) Wind() { c.p.wind() }
+// Shutdown ends the connection in order: nothing more is read, and after the answers to all received requests the last
+// message follows. Host.Shutdown calls it in each turn while the server closes.
+func (c *Server) Shutdown() { c.p.shutdown() }
 
 // Finished implements Side. It is true when the refusal is sent, or all answers to a peer that has shut its sending half.
 func (c *Server) Finished() bool {
-	return c.state == stateRefusing && c.out.n == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
+	return c.state == stateRefusing && c.out.Len() == 0 || c.ended && c.state == stateOpen && !c.answersLeft()
 }
 
 // PeerFinished implements Side. A peer may shut its sending half after its last request and wait for the answers, as `printf … | nc` does.
@@ -476,11 +476,11 @@ func (c *Server) PeerFinished() bool {
 func (c *Server) answersLeft() bool {
 	switch c.state {
 	case stateOpen:
-		return c.out.n > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
-	case stateWinding:
+		return c.out.Len() > 0 || c.account.Paused() || c.busy > 0 || c.unanswered() > 0
+	case stateShuttingDown:
 		return true // the last message follows
 	case stateRefusing:
-		return c.out.n > 0
+		return c.out.Len() > 0
 	}
 	return false
 }
@@ -491,7 +491,7 @@ func (c *Server) Drop(err error) {
 		return
 	}
 	if errors.Is(err, socket.ErrNoSession) {
-		c.h.deny(c.name, err)
+		c.h.logDenied(c.name, err)
 		err = transport.ErrPeerGone
 	}
 	if !errors.Is(err, transport.ErrPeerGone) {
@@ -521,11 +521,11 @@ func (c *Server) Drop(err error) {
 	}
 	c.p.drop()
 	c.in = inbox{}
-	c.bury()
+	c.removeIfDone()
 }
 
-// bury frees an ended connection when the handler has returned its last request.
-func (c *Server) bury() {
+// removeIfDone frees an ended connection when the handler has returned its last request.
+func (c *Server) removeIfDone() {
 	if c.state == stateDead && c.busy == 0 {
 		c.p.drop()
 		c.h.remove(c)

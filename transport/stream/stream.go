@@ -18,11 +18,11 @@ import "golang.org/x/sys/unix"
 // Side is one end of a connection, as the driver that moves its bytes calls it. All calls come
 // from the connection's loop.
 type Side interface {
-	// Window sets w to the memory for the next received bytes, in order, and returns how many of the two
+	// RecvBuffers sets w to the memory for the next received bytes, in order, and returns how many of the two
 	// slices are valid: 0 while reading is paused. The memory stays valid until Received or Drop.
-	Window(w *[2][]byte) int
+	RecvBuffers(w *[2][]byte) int
 
-	// Received parses n bytes that were written to the window. stamp is the kernel's receive time of the last ones, in ns by the
+	// Received parses n bytes that were written to these buffers. stamp is the kernel's receive time of the last ones, in ns by the
 	// loop's clock; 0: not known. An error ends the connection.
 	Received(n int, stamp int64) error
 
@@ -43,19 +43,19 @@ type Side interface {
 	PeerFinished() bool
 
 	// Drop ends the connection, for the reason err. When the driver calls it, no byte moves any more, and the kernel
-	// uses no memory from Window or Gather.
+	// uses no memory from RecvBuffers or Gather.
 	Drop(err error)
 }
 
 // MessageSide is a Side over messages, which arrive whole and in order, and of which several are sent before the
 // first is known to have arrived. A message holds bytes of the same stream, but a header lies in one
-// message, whole. Window and Received are for the hello only.
+// message, whole. RecvBuffers and Received are for the hello only.
 type MessageSide interface {
 	Side
 
-	// Take parses a received message. Its bytes must not change until Unread is 0, and the driver must not
-	// call Take again before that. An error ends the connection.
-	Take(b []byte) error
+	// ReceivedMessage parses a received message. Its bytes must not change until Unread is 0, and the driver must not
+	// call it again before that. An error ends the connection.
+	ReceivedMessage(b []byte) error
 
 	// Unread returns the number of bytes of the last message that wait for memory.
 	Unread() int

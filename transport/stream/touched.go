@@ -21,8 +21,8 @@ func (t *Touched[T]) Add(l *loop.Loop, c T, listed *bool) {
 	}
 }
 
-// Take returns the list, once in each stage step. The caller owns it until the next call, and clears the entries and their marks.
-func (t *Touched[T]) Take(l *loop.Loop) []T {
+// Detach returns the list, once in each stage step. The caller owns it until the next call, and clears the entries and their marks.
+func (t *Touched[T]) Detach(l *loop.Loop) []T {
 	t.staged = l.Stats.Turns
 	list := t.list
 	t.list, t.spare = t.spare[:0], list
