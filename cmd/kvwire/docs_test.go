@@ -50,7 +50,7 @@ var notRun = []struct{ pattern, reason string }{
 var foreignFlags = map[string]string{
 	"security-opt": "docker", "ulimit": "docker", "device": "docker", "network": "docker", "cpuset-cpus": "docker", "cpus": "docker",
 	"short-circuit-reads": "protostore", "num-tcp-threads": "protostore", "num-aio-threads": "protostore", "max-io-depth": "protostore",
-	"help":                "every command", "help-all": "every command",
+	"help": "every command", "help-all": "every command",
 }
 
 var (
