@@ -1,5 +1,5 @@
 // Package fleet owns the processes that a kvwire process starts, on this host and on others: it starts them, exchanges lines with them, and ends them. It imports
-// no network and no flags, and nothing that measures; lab/cell measures with what it starts.
+// no network, and nothing that measures; lab/cell measures with what it starts.
 package fleet
 
 import (

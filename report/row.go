@@ -1,6 +1,6 @@
 // Package report owns the form of results: the row of runs.csv and its JSON twin, the environment
 // beside it, the table for people, and the rules for what may be printed and what is valid. It
-// may import factor, whose table has the columns of factors, bench with its parts, report/chart, kv, loop and internal packages, and starts nothing.
+// may import factor, whose table has the columns of factors, bench with its parts, report/chart, kv, loop, store and internal packages, and starts nothing.
 package report
 
 import (
@@ -256,7 +256,7 @@ type Row struct {
 	SvcP50Ns         Int    `csv:"svc_p50_ns"`
 	SvcP99Ns         Int    `csv:"svc_p99_ns"`
 	SvcP999Ns        Int    `csv:"svc_p999_ns"`
-	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full; disk
+	LimitedBy        string `csv:"limited_by"` // closed loop: client, server or client+server: whose CPUs were full; disk; network
 
 	// Generator.
 	LagP50Ns       Int   `csv:"lag_p50_ns"`
@@ -326,6 +326,7 @@ type Row struct {
 	DiskBatchMean     Float `csv:"disk_batch_mean"`      // transfers handed over at a time
 	DiskDepthMean     Float `csv:"disk_depth_mean"`      // in flight after each batch, per partition
 	DiskDepthMax      Int   `csv:"disk_depth_max"`       // since the store was opened
+	IndexBytesPerKey  Float `csv:"index_bytes_per_key"`  // at the end of the window, key included
 
 	// Wire.
 	TCPRetrans        Uint `csv:"tcp_retrans"`

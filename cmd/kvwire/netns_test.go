@@ -373,3 +373,35 @@ func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
 	}
 	return f, spec
 }
+
+// A link of the run's own passes its rate, is the limit where it is full, and is gone at the end.
+func TestALinkOfTheRunsOwnIsTheLimit(t *testing.T) {
+	namespaces(t, 1) // skips where there are none
+	testenv.Need(t, "netns", tokenBucket())
+	const rate = 200e6 // bits per second: less than a busy machine moves
+	m, row := measureOn(t, "--link-rate=200M", "--transport=tcp", "--backend=mem", "--mix=put", "--records=16", "--value-bytes=64KiB", "--conns=1", "--depth=4", "--duration=1s", "--warmup=300ms")
+	if got := 8 * m.Result.BytesPerS(); got > rate || got < 0.7*rate {
+		t.Errorf("%.0f bits of values a second over a link of %.0f", got, float64(rate))
+	}
+	if given, _ := row.Value("link_rate"); given != "200000000" || row.InvalidReason != "" || row.LimitedBy != "network" && 8*m.Result.BytesPerS() > 0.85*rate {
+		t.Errorf("limited by %q, link_rate %q, %s", row.LimitedBy, given, row.InvalidReason)
+	}
+	for _, side := range "sc" {
+		if _, err := os.Stat(fmt.Sprintf("/run/netns/kvwlink%d%c", os.Getpid(), side)); err == nil {
+			t.Errorf("the namespace of %c is left", side)
+		}
+	}
+}
+
+// tokenBucket returns the reason why this kernel has no TBF.
+func tokenBucket() error {
+	name := fmt.Sprintf("kvwtbf%d", os.Getpid())
+	defer func() { _ = exec.Command("ip", "netns", "del", name).Run() }()
+	for _, args := range [][]string{{"ip", "netns", "add", name}, {"ip", "-n", name, "link", "add", "near", "type", "veth", "peer", "name", "far"},
+		{"tc", "-n", name, "qdisc", "add", "dev", "near", "root", "tbf", "rate", "1gbit", "burst", "128kb", "limit", "1mb"}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}

@@ -155,6 +155,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 			sides.CPUs = len(fleet.AllowedCPUs())
 		}
 	}
+	sides.LinkBitsPerS = float64(f.Load.LinkRate)
 	s.fillHosts(r)
 	if m.Hosts != nil {
 		s.addForeignCPU(m.Hosts, sides.Server)
@@ -176,6 +177,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 	s.granted.fill(r)
 	if after.HasDisk() && m.err == nil {
 		fillDisk(r, before.DiskEngines(), after.DiskEngines())
+	}
+	if bytes, items := after.Index(); items > 0 && m.err == nil {
+		r.IndexBytesPerKey = report.F(float64(bytes) / float64(items))
 	}
 	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))

@@ -33,6 +33,7 @@ type Settings struct {
 	Redis    bool   // Target speaks Redis's protocol
 	ServerAt string // address of a kvwire host that starts the server; "": none
 	Launch   fleet.Launchers
+	linked   bool // Launch is that of the link that the run makes itself (planLink)
 	Identity access.Identity
 	identity identityFlags
 	Control  bool // the loops of the run's server can be parked
@@ -162,6 +163,9 @@ func (f *Settings) check() (spec bench.Spec, err error) {
 		return spec, exit.Usagef("--server-at needs a network, not --transport %s", f.Server.Transport)
 	case f.Given("dir"):
 		return spec, exit.Usagef("--dir %s: a server at --server-at chooses its own folder: leave --dir out", f.Store.Dir)
+	}
+	if err := f.planLink(); err != nil {
+		return spec, err
 	}
 	if err := f.checkLaunch(); err != nil {
 		return spec, err
