@@ -3,8 +3,9 @@
 # Medians leave it out.
 
 # figures_awk has functions for awk. number tests whether x is a figure. median sorts v[1] to v[n] and returns their median, or - if n is 0.
-# ratio returns a / b, and show formats x by f; both return - if a figure is missing.
+# plain removes the quotes of a line of CSV, and replaces commas within them by semicolons. ratio returns a / b, and show formats x by f; both return - if a figure is missing.
 figures_awk='
+function plain(s,   n, i, p, out) { n = split(s, p, "\""); for (i = 1; i <= n; i++) { if (i % 2 == 0) gsub(",", ";", p[i]); out = out p[i] } return out }
 function number(x) { return x ~ /^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$/ && x > 0 }
 function median(v, n,   i, j, t) {
     if (!n) return "-"

@@ -144,6 +144,9 @@ func (d *drawer) removeOld() {
 // linesMax is the largest number of lines in a chart that a reader can distinguish. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
 
+// barsMost is the largest number of bars in a chart: a question with more variants has several.
+const barsMost = 40
+
 // forestRows is the largest number of intervals in a chart: with more it has several.
 const forestRows = 36
 
@@ -255,7 +258,8 @@ func micros(v float64) string {
 	return strings.Replace(Duration(int64(math.Round(1e3*v))), "-", "−", 1)
 }
 
-func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
+// cpu draws the CPU time of some variants of a question.
+func (d *drawer) cpu(q *PageQuestion, variants []PageVariant) *chart.Chart {
 	parts := []struct {
 		label string
 		of    func(r *Row) Float
@@ -267,8 +271,8 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	}
 	var bars []chart.Series
 	stacks := make([]chart.Part, len(parts))
-	for i := range q.Variants {
-		v := &q.Variants[i]
+	for i := range variants {
+		v := &variants[i]
 		if !v.Row.ClientUserNsPerOp.Known() {
 			continue
 		}
@@ -286,7 +290,7 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 		return !slices.ContainsFunc(part.Values, func(v float64) bool { return v != 0 })
 	})
 	axis := "CPU time per operation"
-	if slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
+	if slices.ContainsFunc(variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
 		axis += " (inproc: one process)"
 	}
 	return chart.Bars(d.title("CPU time per operation", questionWords(q.Title)), axis, bars, stacks, micros)

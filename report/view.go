@@ -128,7 +128,9 @@ func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	c.Table, c.Bill = table.String(), bill.String()
 	c.Figures = append(c.Figures, d.figure(q.Title, "ratios", d.intervals(q))...)
 	c.Figures = append(c.Figures, d.figure(q.Title, "latency", d.latencies(q))...)
-	c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q))...)
+	for variants := range slices.Chunk(q.Variants, barsMost) {
+		c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q, variants))...)
+	}
 	for i := range d.p.Stages {
 		if s := &d.p.Stages[i]; s.Title == q.Title {
 			c.Figures = append(c.Figures, d.figure(q.Title, "stages", d.stages(q, s))...)

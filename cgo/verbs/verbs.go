@@ -26,7 +26,7 @@ func unavailable(built bool, devices int, err error, look func() probe.Finding) 
 	f := probe.Finding{Name: "rdma", State: probe.Unavailable}
 	switch {
 	case !built:
-		f.Why, f.Remedy = "this build leaves RDMA out", "make build (build tag rdma, with cgo)"
+		f.Why, f.Remedy = "this build leaves RDMA out", "make build (build tag rdma, with cgo); elsewhere: the command that kvwire version prints"
 	case err != nil:
 		f.Why, f.Remedy = err.Error(), "see kvwire doctor"
 	case devices > 0:

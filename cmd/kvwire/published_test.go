@@ -287,3 +287,21 @@ func publishedTops(t *testing.T) []string {
 	}
 	return tops
 }
+
+// The page for reviewers has each experiment with claims.
+func TestReviewersFindAllClaims(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ARTIFACT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../experiments/*/claims.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	for _, f := range files {
+		name := filepath.Base(filepath.Dir(f))
+		if !bytes.Contains(page, []byte("](../experiments/"+name+"/)")) {
+			t.Errorf("docs/ARTIFACT.md has no row for %s", name)
+		}
+	}
+}

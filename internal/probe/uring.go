@@ -37,7 +37,7 @@ func Uring(h *Host) Finding {
 		f.Why = fmt.Sprintf("kernel %s lacks the operations %s", orUnknown(h.release()), strings.Join(missing, ", "))
 		f.Remedy = "Linux 5.19 or later; 6.1 is recommended"
 	case errors.Is(err, ring.ErrNotBuilt):
-		f.State, f.Why, f.Remedy = Unavailable, "not in this build", "make build (build tag giouring)"
+		f.State, f.Why, f.Remedy = Unavailable, "not in this build", "make build (build tag giouring); elsewhere: the command that kvwire version prints"
 	case errors.Is(err, unix.ENOSYS):
 		h.uringMissing(&f)
 	case errors.Is(err, unix.EPERM):

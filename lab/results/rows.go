@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/exit"
@@ -87,13 +86,26 @@ var factorColumns = []string{"transport", "client_transport", "rdma_verb", "devi
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
-// combine combines rows with the same factors, and labels them by the factors that differ. generations is the largest number of rows with
+// combine combines rows with the same factors, and labels them by the factors that differ; one that follows from others is left out. generations is the largest number of rows with
 // the same factors.
 func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations int, err error) {
 	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
-	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {
-		return !slices.ContainsFunc(rows, func(row report.Row) bool { v, _ := row.Value(column); return v != value(0, column) })
-	})
+	var differ []string // columns that do not follow from those before them
+	for _, column := range factorColumns {
+		first := map[string]string{} // the column's value, by the labels so far
+		for i := range rows {
+			var label strings.Builder
+			for _, c := range differ {
+				label.WriteString(value(i, c) + "\n")
+			}
+			v, known := first[label.String()]
+			if known && v != value(i, column) {
+				differ = append(differ, column)
+				break
+			}
+			first[label.String()] = value(i, column)
+		}
+	}
 	var labels []string
 	of := map[string][]report.Row{}
 	for i := range rows {

@@ -68,7 +68,11 @@ func place(rows []Series) (left float64, above bool) {
 
 // above is the label of a mark in lines that stand above it, from y on. It returns the end of the last one.
 func (c *Chart) above(label string, y float64, bold bool, series string) float64 {
-	for _, line := range wrap(label, smallSize, c.w-2*margin) {
+	size := smallSize
+	if bold {
+		size *= boldSlack
+	}
+	for _, line := range wrap(label, size, c.w-2*margin) {
 		y += lineHeight
 		c.add(shape{text: line, size: smallSize, bold: bold, fill: ink, points: [][2]float64{{margin, y - 3}}, series: series})
 	}
