@@ -128,6 +128,7 @@ type LoadValues struct {
 	Depth      int
 	Threads    int
 	CPUs       CPUs
+	LinkRate   Rate // bits per second; 0: no link of the run's own
 
 	Duration   time.Duration
 	Operations Count // number of operations that end the window; 0: Duration ends it

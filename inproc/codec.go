@@ -101,8 +101,8 @@ func (s *server) connectCodec(l *loop.Loop, i int, o transport.DialOptions) (*co
 	}
 	c := &codecConn{w: m.(*codecEngine)}
 	c.ends[0].c, c.ends[1].c = c, c
-	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
-	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: want.Append(nil)})
+	request := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: request.Append(nil)})
 	if srv == nil {
 		return nil, &transport.Refusal{Code: wire.RefusedBusy}
 	}

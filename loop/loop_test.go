@@ -129,7 +129,7 @@ type nullPartition struct {
 
 func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
 
-// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 20,000 with -short), waiting for
+// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 5000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
 	testenv.Uring(t)
@@ -141,7 +141,7 @@ func TestLoopLosesNoWakeUp(t *testing.T) {
 		for kinds, sleeps := range map[string]uint64{"m": 400_000, "s": 400_000, "d": 50_000, "msd": 150_000} {
 			switch {
 			case testing.Short():
-				sleeps /= 50
+				sleeps /= 200
 			case os.Getenv("KVWIRE_LONG") == "":
 				sleeps /= 4
 			}
@@ -199,7 +199,7 @@ func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 		t.Fatal(err)
 	}
 	var last [3]uint64
-	const ticks = 20 // of the watchdog: a token makes 50,000 rounds in these 2 s
+	const ticks = 300 // of the watchdog: a token makes 750,000 rounds in these 30 s on a quiet machine
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {

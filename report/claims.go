@@ -8,14 +8,22 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/lab/stats"
 )
+
+// wholeRatio is about requests that end short. A run that has them is invalid, and for this quantity it counts all the same.
+const wholeRatio = "whole_ratio"
 
 // quantities are what claims may be about besides the metrics: counts of a run, and the CPU time of each side. A column
 // keeps its name in runs.csv.
 var quantities = []Metric{
 	{"client_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ClientUserNsPerOp, r.ClientSysNsPerOp) }},
 	{"server_cpu_ns_per_op", false, "ns/op", func(r *Row) Float { return total(r.ServerUserNsPerOp, r.ServerSysNsPerOp) }},
+	{"lat_mean_ns", false, "mean-ns", func(r *Row) Float { return r.LatMeanNs }},
+	{"lat_max_ns", false, "max-ns", func(r *Row) Float { return float(r.LatMaxNs) }},
+	{"lat_sd_ns", false, "sd-ns", func(r *Row) Float { return r.LatSDNs }},
+	{"goodput_bytes_per_s", true, "B/s", func(r *Row) Float { return r.GoodputBytesPerS }},
 	{"busy_cpus", true, "", func(r *Row) Float { // that client and server keep busy together
 		ns := bothSides(r, total(r.ClientUserNsPerOp, r.ClientSysNsPerOp), total(r.ServerUserNsPerOp, r.ServerSysNsPerOp))
 		v, known := ns.Get()
@@ -31,7 +39,7 @@ var quantities = []Metric{
 	{"batch_mean", true, "", func(r *Row) Float { return r.BatchMean }},
 	{"ops_per_turn", true, "", func(r *Row) Float { return r.OpsPerTurn }},
 	{"disk_batch_mean", true, "", func(r *Row) Float { return r.DiskBatchMean }},
-	{"whole_ratio", true, "", func(r *Row) Float { // of all requests, those whose transfers did not end short
+	{wholeRatio, true, "", func(r *Row) Float { // of all requests, those whose transfers did not end short
 		n, known := r.Truncated.Get()
 		ops, _ := r.Ops.Get()
 		errs, _ := r.Errors.Get()
@@ -40,6 +48,7 @@ var quantities = []Metric{
 		}
 		return F(1 - float64(n)/float64(ops+errs))
 	}},
+	{"index_bytes_per_key", false, "B", func(r *Row) Float { return r.IndexBytesPerKey }},
 	{"disk_syscalls_per_io", false, "", func(r *Row) Float { return r.DiskSyscallsPerIO }},
 }
 
@@ -124,7 +133,7 @@ func JudgeClaims(all []ClaimTest, generations int) ([]ClaimResult, error) {
 	return out, nil
 }
 
-// find judges one comparison alone. Agrees and Disagrees tell only where the figure lies; the caller corrects p by Holm's method.
+// find judges one comparison alone. Agrees and Disagrees only state where the figure lies; the caller corrects p by Holm's method.
 func (s *ClaimTest) find(generations int) (f ClaimResult, p float64, err error) {
 	f = ClaimResult{Finding: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
 	of, figure, err := s.effect()
@@ -296,13 +305,19 @@ func (s *Series) own(m Metric) (p paired, err error) {
 	for _, g := range slices.Sorted(maps.Keys(s.Rows)) {
 		r := s.Rows[g]
 		v, ok := m.of(r).Get()
-		if !ok || r.SkippedReason != "" || !r.valid() {
+		if !ok || r.SkippedReason != "" || !r.valid() && (m.Name != wholeRatio || !r.onlyTruncated()) {
 			p.leftOut++
 			continue
 		}
 		p.d, p.generations = append(p.d, v), append(p.generations, g)
 	}
 	return p, p.settle()
+}
+
+// onlyTruncated reports whether a run is invalid for requests that ended short, and for nothing else.
+func (r *Row) onlyTruncated() bool {
+	n, known := r.Truncated.Get()
+	return known && r.InvalidReason == fmt.Sprintf("errors: %s %d", kv.StatusTruncated, n)
 }
 
 // missing is why no run of a series has a value, or, with ratio, none above 0; "": a run has one.

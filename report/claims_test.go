@@ -144,6 +144,27 @@ func TestABaselineInOneProcessIsCheckedByTheCPUTimeOfBothSides(t *testing.T) {
 	}
 }
 
+// A run in which requests ended short is invalid. A claim about the share of whole requests is about such runs.
+func TestShortTransfersCountForTheShareOfWholeRequests(t *testing.T) {
+	m, err := FindQuantity(wholeRatio)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		reason string
+		want   Finding
+	}{{"errors: truncated 20", Agrees}, {"errors: truncated 20, io error 1", NotMeasured}, {"2 values read wrong", NotMeasured}} {
+		s := series("once", 12, 1e5, still(0))
+		for _, r := range s.Rows {
+			r.Ops, r.Errors, r.Truncated, r.Valid, r.InvalidReason = U(80), U(20), U(20), B(false), c.reason
+		}
+		f := judged(t, 12, ClaimTest{Metric: m, Expect: expected("", 0, 0.99), Series: []Series{s}})
+		if f[0].Finding != c.want || c.want == Agrees && f[0].Value != 0.8 {
+			t.Errorf("%s: %s, %v", c.reason, f[0].Finding, f[0].Value)
+		}
+	}
+}
+
 func TestATrendGoesOneWayOnly(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -171,7 +192,7 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 	}
 }
 
-func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
+func TestAReasonIsGivenForWhatWasNotMeasured(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(s *ClaimTest)
 		why    string

@@ -21,10 +21,12 @@ type Server struct {
 	Other                 bool // it is not kvwire: of the rest only its CPU time is known
 }
 
-// Sides says where the store ran, and what the machine does without a run.
+// Sides has where the store ran, and the machine's load without a run.
 type Sides struct {
 	Server    *Server // nil: not known, or there is none
 	InProcess bool    // the store is part of the client's process, whose costs are those of both
+
+	LinkBitsPerS float64 // of the link between client and server; 0: not known
 
 	DiskTransfers uint64 // of such a process, in the window
 	CPUs          int    // … that it may use; 0: not known
@@ -35,7 +37,7 @@ type Sides struct {
 }
 
 // Fill writes what a run found into row: its spec's factors, outcome, generator, cost and validity. It
-// leaves alone what a Result does not know: identity, transport, placement and so on.
+// does not set what a Result does not have: identity, transport, placement and so on.
 func Fill(row *Row, res *bench.Result, sides Sides) {
 	fillFactors(row, res)
 	fillOutcome(row, res)
@@ -48,7 +50,7 @@ func Fill(row *Row, res *bench.Result, sides Sides) {
 
 // limitedBy names the sides of a closed loop that had no time left, so that the numbers are theirs: more
 // than 90 % of the CPU that their threads could use, in turns that found something. A process that is client and server in one waits for
-// nothing but its disk, so where it had CPU time left, and its requests went to the disk, the disk is the limit. An open loop says of a
+// nothing but its disk, so where it had CPU time left, and its requests went to the disk, the disk is the limit. The network is the limit where the values fill the link. An open loop says of a
 // saturated client that the run is invalid.
 func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 	if res.Spec.Loop != bench.Closed || res.Duration <= 0 {
@@ -74,7 +76,22 @@ func limitedBy(row *Row, res *bench.Result, sides Sides) string {
 		}
 		return "disk"
 	}
+	if len(full) == 0 && linkRatio(res, sides.LinkBitsPerS) > linkFull {
+		return "network"
+	}
 	return strings.Join(full, "+")
+}
+
+// linkFull is the share of a link above which it is the limit. Ethernet's, IP's and TCP's headers take 6 % of a full segment.
+const linkFull = 0.85
+
+// linkRatio is the share of a link that a load's values fill in one direction; 0: the link is not known, or the load uses both directions.
+func linkRatio(res *bench.Result, bitsPerS float64) float64 {
+	m, err := bench.ParseMix(res.Spec.Mix)
+	if err != nil || bitsPerS <= 0 || m.Share[bench.Get]+m.Share[bench.Scan] < 1 && m.Share[bench.Put]+m.Share[bench.Insert] < 1 {
+		return 0
+	}
+	return 8 * res.BytesPerS() / bitsPerS
 }
 
 func fillFactors(row *Row, res *bench.Result) {

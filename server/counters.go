@@ -68,6 +68,14 @@ func (c *Counters) FixedFiles() bool {
 	return c.every(func(s *store.Stats) bool { return s.Disk.FixedFiles })
 }
 
+// Index is the memory of all indexes, and the number of their keys.
+func (c *Counters) Index() (bytes, keys uint64) {
+	for i := range c.Stores {
+		bytes, keys = bytes+c.Stores[i].IndexBytes, keys+c.Stores[i].Items
+	}
+	return bytes, keys
+}
+
 // HasDisk reports whether there are partitions, and all of them have a disk engine.
 func (c *Counters) HasDisk() bool {
 	return len(c.Stores) > 0 && c.every(func(s *store.Stats) bool { return s.Disk.Engine != "" })

@@ -123,11 +123,13 @@ func fillUntilTheEnd(c net.Conn, conn int, acknowledged *atomic.Int64) (n int, l
 // SIGTERM in the middle of many requests: what was received is answered, then the client sees the close, the process ends well, and every put that was
 // acknowledged is there.
 func TestTERMAnswersWhatWasReceived(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"tcp": {"--transport", "tcp"}, "goroutine": {"--transport", "tcp", "--tcp-engine", "goroutine"}, "uring": {"--transport", "uring"},
 		"dispatched": {"--transport", "tcp", "--placement", "dispatched", "--net-loops", "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "uring" {
 				testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 			}
@@ -197,10 +199,12 @@ func TestTERMAnswersWhatWasReceived(t *testing.T) {
 // A client that does not take its answers holds up the end until the deadline, and no longer: then the exit code is another one, and a line says
 // how many requests it was.
 func TestDrainDeadlineIsKept(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"tcp": {"--transport", "tcp"}, "goroutine": {"--transport", "tcp", "--tcp-engine", "goroutine"}, "uring": {"--transport", "uring"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "uring" {
 				testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 			}
@@ -234,6 +238,7 @@ func TestDrainDeadlineIsKept(t *testing.T) {
 
 // A client that has nothing under way, and does not notice that the server ends, holds up nobody.
 func TestIdleClientsDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--transport", "tcp", "--backend", "mem")
 	c := s.dial()
 	_, _ = io.WriteString(c, "PING\r\n")

@@ -60,6 +60,7 @@ func asKvwire(ctx context.Context, args ...string) *exec.Cmd {
 
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	uring := probe.Uring(probe.Local())
 	_, noRDMA := rdma.Here()
 	_, redis := exec.LookPath("redis-cli")
@@ -169,6 +170,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 
 // Every experiment of this checkout can be run: flags, values and cells. It says what it is for, and its claims can be verified.
 func TestExperimentsAreInOrder(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../experiments/*/experiment.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no experiments: %v", err)
@@ -213,6 +215,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 
 // ^C ends a run whenever it comes, also while the process confines itself to its CPUs.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
+	t.Parallel()
 	for i := range 40 {
 		cmd := asKvwire(context.Background(), "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
 		if err := cmd.Start(); err != nil {
@@ -234,8 +237,10 @@ func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 
 // The first ^C ends the window early, and the row is written all the same; so does the server process.
 func TestInterruptLeavesTheRow(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"inproc", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			cmd := asKvwire(context.Background(), "bench", "--transport", transport, "--backend", "null", "--warmup", "0s", "--duration", "10m", "--json")
 			var out, said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &said
@@ -285,6 +290,7 @@ func cpuTicks(pid int) int {
 
 // A command that a signal ends early has one exit code, whichever it is and whatever it has written by then.
 func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		args  []string
 		there string // a file, when the command is at work
@@ -294,6 +300,7 @@ func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
 	} {
 		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 			t.Run(name+" "+signal.String(), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte("transport: inproc\nbackend: \"null\"\nduration: 10m\nwarmup: 0s\nblocks: 1\n"), 0o644); err != nil {
 					t.Fatal(err)

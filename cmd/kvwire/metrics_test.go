@@ -54,6 +54,7 @@ func sum(families map[string]*dto.MetricFamily, name string) float64 {
 
 // What is scraped moves with what is asked for, is what Prometheus wants, and has every loop and partition once.
 func TestMetricsCountWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
 	users := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(users, []byte("ann rw the-secret-of-ann\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -122,6 +123,7 @@ func TestMetricsCountWhatIsAskedFor(t *testing.T) {
 
 // Clients of the port that say nothing, or do not take what they asked for, are as many as are allowed, and for a while.
 func TestMetricsPortIsBounded(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--transport", "tcp", "--backend", "null", "--metrics", "127.0.0.1:0")
 	dial := func() net.Conn {
 		c, err := net.DialTimeout("tcp", s.hello.Metrics, patience)

@@ -123,13 +123,16 @@ func measureOn(t *testing.T, args ...string) (*cell.Measured, *report.Row) {
 func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 	for _, transport := range []string{"tcp", "uring"} {
 		for _, clients := range []int{1, 2} {
+			if testing.Short() && clients == 1 {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s/%d", transport, clients), func(t *testing.T) {
 				if transport == "uring" {
 					testenv.Uring(t)
 				}
 				h := namespaces(t, clients)
 				m, row := measureOn(t, append(h.args(), "--transport="+transport, "--backend=mem", "--mix=get=50,insert=50", "--records=5k", "--value-bytes=100",
-					"--conns=2", "--depth=4", "--client-threads=2", "--duration=1s", "--warmup=50ms")...)
+					"--conns=2", "--depth=4", "--client-threads=2", "--loop=open", "--target-per-s=2k", "--duration=3s", "--warmup=1ms")...)
 				var ops uint64
 				var lats, rate float64
 				for _, p := range m.Hosts {
@@ -146,11 +149,14 @@ func TestLoadHostsInNamespacesAddUp(t *testing.T) {
 				for name, want := range map[string]string{
 					"transport": transport, "load_hosts": strconv.Itoa(clients), "client_threads": strconv.Itoa(2 * clients), "conns": strconv.Itoa(2 * clients), "depth": "4",
 					"hosts":  "1", // one kernel, however many namespaces
-					"device": "", "ops": strconv.FormatUint(ops, 10), "errors": "0", "misses": "0", "verify_failures": "0", "max_inflight": strconv.Itoa(8 * clients),
+					"device": "", "ops": strconv.FormatUint(ops, 10), "errors": "0", "misses": "0", "verify_failures": "0",
 				} {
 					if got, _ := row.Value(name); got != want {
 						t.Errorf("%s is %q, want %q", name, got, want)
 					}
+				}
+				if most, _ := row.MaxInflight.Get(); most < 1 || most > int64(8*clients) {
+					t.Errorf("%d requests were in flight", most)
 				}
 				if user, _ := row.ServerUserNsPerOp.Get(); user <= 0 {
 					t.Errorf("the server took %v ns per operation", user)
@@ -366,4 +372,36 @@ func launchedFactors(t *testing.T, args ...string) (*factors, bench.Spec) {
 		t.Fatal(err)
 	}
 	return f, spec
+}
+
+// A link of the run's own passes its rate, is the limit where it is full, and is gone at the end.
+func TestALinkOfTheRunsOwnIsTheLimit(t *testing.T) {
+	namespaces(t, 1) // skips where there are none
+	testenv.Need(t, "netns", tokenBucket())
+	const rate = 200e6 // bits per second: less than a busy machine moves
+	m, row := measureOn(t, "--link-rate=200M", "--transport=tcp", "--backend=mem", "--mix=put", "--records=16", "--value-bytes=64KiB", "--conns=1", "--depth=4", "--duration=1s", "--warmup=300ms")
+	if got := 8 * m.Result.BytesPerS(); got > rate || got < 0.7*rate {
+		t.Errorf("%.0f bits of values a second over a link of %.0f", got, float64(rate))
+	}
+	if given, _ := row.Value("link_rate"); given != "200000000" || row.InvalidReason != "" || row.LimitedBy != "network" && 8*m.Result.BytesPerS() > 0.85*rate {
+		t.Errorf("limited by %q, link_rate %q, %s", row.LimitedBy, given, row.InvalidReason)
+	}
+	for _, side := range "sc" {
+		if _, err := os.Stat(fmt.Sprintf("/run/netns/kvwlink%d%c", os.Getpid(), side)); err == nil {
+			t.Errorf("the namespace of %c is left", side)
+		}
+	}
+}
+
+// tokenBucket returns the reason why this kernel has no TBF.
+func tokenBucket() error {
+	name := fmt.Sprintf("kvwtbf%d", os.Getpid())
+	defer func() { _ = exec.Command("ip", "netns", "del", name).Run() }()
+	for _, args := range [][]string{{"ip", "netns", "add", name}, {"ip", "-n", name, "link", "add", "near", "type", "veth", "peer", "name", "far"},
+		{"tc", "-n", name, "qdisc", "add", "dev", "near", "root", "tbf", "rate", "1gbit", "burst", "128kb", "limit", "1mb"}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
 }

@@ -152,29 +152,6 @@ func TestALeadingZeroIsDecimal(t *testing.T) {
 	}
 }
 
-// Flags that are each in range, and whose product no machine has, are a usage error before anything is allocated; so is a window that
-// another one's limit would make longer.
-func TestProductsOfFlags(t *testing.T) {
-	for name, args := range map[string][]string{
-		"requests":        {"--conns=65536", "--depth=1024", "--value-bytes=16MiB"},
-		"answers":         {"--conns=65536", "--depth=1024", "--mix=scan", "--scan-items=10000", "--value-bytes=16MiB"},
-		"data":            {"--records=1099511627776", "--value-bytes=16MiB"},
-		"client threads":  {"--client-threads=5"},
-		"longest window":  {"--duration=2562047h"},
-		"longest warm-up": {"--warmup=2562047h47m"},
-		"longest of both": {"--duration=1200h1ns", "--warmup=1200h"},
-	} {
-		f := newBenchFactors()
-		err := f.parse(args, nil)
-		if err == nil {
-			_, err = f.Prepare()
-		}
-		if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v, want a usage error", name, err)
-		}
-	}
-}
-
 // Every factor of an experiment may be at either end of its range: the cell is run, or refused in one line.
 func TestCellsAtTheEndsOfRanges(t *testing.T) {
 	for name, s := range allSpans() {

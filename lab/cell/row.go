@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Row has the factors that the flags set: all of them for a run that did not take place.
+// Row returns a row with the factors that the flags set: all of them, for a run that was not measured.
 func (f *Settings) Row() *report.Row {
 	r := f.clientRow()
 	serverFactors(r, f.ServerTexts())
@@ -155,6 +155,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 			sides.CPUs = len(fleet.AllowedCPUs())
 		}
 	}
+	sides.LinkBitsPerS = float64(f.Load.LinkRate)
 	s.fillHosts(r)
 	if m.Hosts != nil {
 		s.addForeignCPU(m.Hosts, sides.Server)
@@ -177,6 +178,9 @@ func (s *Session) Row(m *Measured) *report.Row {
 	if after.HasDisk() && m.err == nil {
 		fillDisk(r, before.DiskEngines(), after.DiskEngines())
 	}
+	if bytes, items := after.Index(); items > 0 && m.err == nil {
+		r.IndexBytesPerKey = report.F(float64(bytes) / float64(items))
+	}
 	if sides.InProcess && after.HasDisk() && m.Result.Ops > 0 {
 		r.DiskReadsPerOp = report.F(float64(r1-r0) / float64(m.Result.Ops))
 		r.DiskWritesPerOp = report.F(float64(w1-w0) / float64(m.Result.Ops))
@@ -186,7 +190,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.Replay.Rows()))
 	}
 	if s.port != nil && s.port.Choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
-		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
+		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
 	if after.HasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())

@@ -24,6 +24,7 @@ type Session struct {
 	child   *fleet.Server  // in a process of its own
 	client  *client
 	hosts   *loadHosts   // instead of client, with --client-launch
+	link    *link        // between server and client; nil: none of the run's own
 	idle    report.Float // CPUs that other processes keep busy; NA with --target
 	port    *rdmaPort    // nil: not rdma
 	dataSet string       // how the store got its records: the column data_set; "": not by this run
@@ -80,6 +81,9 @@ func Open(ctx context.Context, f *Settings) (*Session, error) {
 		if err := fleet.Confine(f.Load.CPUs); err != nil {
 			return nil, err
 		}
+	}
+	if s.link, err = f.openLink(); err != nil {
+		return nil, err
 	}
 	err = s.start(ctx, side)
 	if err == nil {
@@ -191,7 +195,7 @@ func (s *Session) startHere(ctx context.Context, side *server.Network) (err erro
 	return err
 }
 
-// How long a server may take to tell its counters: before a run, when it may have only just begun, and at the ends of a window.
+// Bounds of the time in which a server sends its counters: before a run, when it may have just started, and at the ends of a window.
 const (
 	firstAnswerMax = 15 * time.Second
 	answerMax      = 5 * time.Second
@@ -228,6 +232,9 @@ func (s *Session) Close() error {
 	}
 	if s.child != nil {
 		errs = append(errs, s.child.Stop())
+	}
+	if s.link != nil {
+		errs = append(errs, s.link.close())
 	}
 	return errors.Join(errs...)
 }

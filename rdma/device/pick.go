@@ -49,7 +49,7 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	}
 	own := owner(nets, ip)
 	if own == nil {
-		return Choice{}, refuse(aboutAddress, ip.String()+" is no address of this machine", suggestAddress(ports))
+		return Choice{}, refuse(aboutAddress, ip.String()+" is not an address of this machine", suggestAddress(ports))
 	}
 	best := pickBest(s, ports, func(c *Choice) bool { return c.Addr == ip.WithZone("") && (ip.Zone() == "" || c.Netdev == ip.Zone()) }, own.Name)
 	if best == nil {
@@ -300,7 +300,7 @@ func CheckReach(s *System, c Choice, peer netip.Addr) error {
 	if by != nil {
 		leaves = fmt.Sprintf("%s (%s)", by.Name, from)
 	}
-	return refuse(aboutPath, fmt.Sprintf("%s is not in the network of %s (%s on %s): the way there leaves by %s", peer, c.Device, c.Addr, c.Netdev, leaves),
+	return refuse(aboutPath, fmt.Sprintf("%s is not in the network of %s (%s on %s): the route to it uses %s", peer, c.Device, c.Addr, c.Netdev, leaves),
 		fmt.Sprintf("use the server's address in %s, or as root: ip route add %s dev %s", networkOf(nets, c), netip.PrefixFrom(peer.WithZone(""), peer.BitLen()), c.Netdev))
 }
 

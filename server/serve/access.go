@@ -53,7 +53,7 @@ func (s *Settings) readCertificate() (err error) {
 		return nil
 	}
 	if a.tls, err = access.ServerTLSOfRun(); err == nil && a.tls == nil {
-		err = errors.New("--tls on needs --tls-cert and --tls-key (SECURITY.md says how to make them)")
+		err = errors.New("--tls on needs --tls-cert and --tls-key (docs/operations.md has the commands that make them)")
 	}
 	return exit.With(exit.Usage, err)
 }

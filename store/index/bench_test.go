@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/metrics"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -24,8 +25,11 @@ func userKey(b []byte, i int) {
 	}
 }
 
-// indexSizes are numbers of keys; KVWIRE_LONG asks for many.
+// indexSizes are numbers of keys; KVWIRE_LONG asks for many, and KVWIRE_KEYS is one number (protostore's study has 250 million, for which 15 GiB of memory do).
 func indexSizes() []int {
+	if n, err := strconv.Atoi(os.Getenv("KVWIRE_KEYS")); err == nil && n > 0 {
+		return []int{n}
+	}
 	if os.Getenv("KVWIRE_LONG") != "" {
 		return []int{1_000_000, 2_000_000, 10_000_000}
 	}

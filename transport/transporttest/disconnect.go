@@ -98,7 +98,7 @@ func disconnects(t *testing.T, n Network) {
 	before, routines := descriptors(t), runtime.NumGoroutine()
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 1))
-	end := time.Now().Add(map[bool]time.Duration{false: 2 * time.Second, true: time.Minute}[Long])
+	steps := Effort(map[bool]int{false: 400, true: 20_000}[Long])
 	size := func(key int) int { return []int{0, 90, 5000, 40_000, 300_000, 1 << 20}[key%6] }
 	var open []testConn
 	var back []freedMemory
@@ -137,8 +137,7 @@ func disconnects(t *testing.T, n Network) {
 			back = back[:0]
 		}
 	}
-	count := 0
-	for ; time.Now().Before(end); count++ {
+	for range steps {
 		if len(open) >= 16 || len(open) > 0 && rng.IntN(3) == 0 {
 			leave(rng.IntN(len(open)))
 			continue
@@ -182,7 +181,7 @@ func disconnects(t *testing.T, n Network) {
 			}
 		}
 	}
-	t.Logf("%d steps, seed %d", count, seed)
+	t.Logf("%d steps, seed %d", steps, seed)
 	for len(open) > 0 {
 		leave(0)
 	}
@@ -203,7 +202,7 @@ func disconnects(t *testing.T, n Network) {
 	for _, c := range cs {
 		for range 2 {
 			if q := c.Next(); q.Status != kv.StatusOK {
-				t.Fatalf("after %d steps a put ends as %v (seed %d)", count, q.Status, seed)
+				t.Fatalf("after %d steps a put ends as %v (seed %d)", steps, q.Status, seed)
 			}
 		}
 		r.Hangup(c)

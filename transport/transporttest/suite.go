@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/transport"
@@ -37,13 +38,16 @@ const WaitMax = 100 * time.Second
 
 // Stall is a short deadline for peers that stop in the middle of a message. Peers that continue meet it: with an emulated CPU a megabyte
 // takes some 100 ms.
-var Stall = map[bool]time.Duration{false: 300 * time.Millisecond, true: 2 * time.Second}[Emulated]
+var Stall = map[bool]time.Duration{false: time.Second, true: 2 * time.Second}[Emulated]
 
-// Effort returns the number of repetitions of a randomized test: n, or fewer if
+// Effort returns the number of repetitions of a randomized test: n, or fewer in short runs and if
 // the CPU is emulated.
 func Effort(n int) int {
-	if Emulated {
+	switch {
+	case Emulated:
 		return max(n/10, 2)
+	case testenv.Short():
+		return max(n/4, 2)
 	}
 	return n
 }
@@ -1134,7 +1138,7 @@ func zeroAllocations(t *testing.T, n Network) {
 	if Emulated {
 		sizes, ops = []int{64, 20_000}, 400
 	}
-	if n.Allocates != nil {
+	if n.Allocates != nil || testenv.Short() {
 		ops = 400
 	}
 	for _, size := range sizes {
