@@ -3,8 +3,9 @@
 # too, and no median counts it.
 
 # figures_awk are awk's functions. number says whether x is a figure. median is that of v[1] to v[n], which it puts in order; - of none.
-# ratio is a / b, and show is x as in the format f, or - if a figure is missing.
+# plain is a line of CSV without quotes, and with semicolons for the commas within them. ratio is a / b, and show is x as in the format f, or - if a figure is missing.
 figures_awk='
+function plain(s,   n, i, p, out) { n = split(s, p, "\""); for (i = 1; i <= n; i++) { if (i % 2 == 0) gsub(",", ";", p[i]); out = out p[i] } return out }
 function number(x) { return x ~ /^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$/ && x > 0 }
 function median(v, n,   i, j, t) {
     if (!n) return "-"

@@ -195,7 +195,7 @@ func (s *Session) startHere(ctx context.Context, side *server.Network) (err erro
 	return err
 }
 
-// How long a server may take to tell its counters: before a run, when it may have only just begun, and at the ends of a window.
+// Bounds of the time in which a server sends its counters: before a run, when it may have just started, and at the ends of a window.
 const (
 	firstAnswerMax = 15 * time.Second
 	answerMax      = 5 * time.Second
