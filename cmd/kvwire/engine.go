@@ -58,7 +58,7 @@ func (f *factors) engineWorks() error {
 		needs = append(needs, probe.SQPoll(h))
 	}
 	if f.Store.IOPoll {
-		needs = append(needs, probe.IOPoll(h, cmp.Or(f.Store.Dir, temporaryParent())))
+		needs = append(needs, probe.IOPoll(h, cmp.Or(store.Home(f.Store.Dir), temporaryParent())))
 	}
 	for _, n := range needs {
 		if err := n.Err(); err != nil {
