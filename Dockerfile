@@ -15,7 +15,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /kvwire/bin/kvwire /usr/local/bin/kvwire
 COPY --from=build /kvwire/LICENSE /usr/share/doc/kvwire/LICENSE
-# Results go to the working directory: mount a folder of the host here.
-WORKDIR /results
+# Results and stores go to the working directory: mount a folder of the host here.
+WORKDIR /kvwire
 ENTRYPOINT ["kvwire"]
 CMD ["doctor"]

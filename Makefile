@@ -10,7 +10,6 @@ VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --
 LDFLAGS := -checklinkname=0 -X main.version=$(VERSION)
 export KVWIRE_TAGS := $(TAGS)
 
-HAS_RDMA := ls -d /sys/class/infiniband/* >/dev/null 2>&1
 # For make vm.
 TIMEOUT ?= 2h
 # For make verify, make soak, make fuzz (seconds) and make crash.
@@ -23,7 +22,7 @@ FOR ?= test
 export CMD
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm rdma-setup rdma-undo clean
+.PHONY: help deps build run check test test-long verify crash soak fuzz bench bench-store peers instrument doctor vm release rdma-setup rdma-undo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,17 +34,15 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@$(MAKE) deps FOR=build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: ## install what is missing, build, and measure: ratios in about 5 minutes
+run: ## install what is missing, build, and measure: ratios in about 4 minutes
 	@$(MAKE) deps FOR=run
-	@$(HAS_RDMA) || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare & \
-	    $(MAKE) build; code=$$?; wait; exit $$code
 	@setup/measure.sh
 
-check: ## in 3 minutes: format, vet, lint, and short tests of all packages
+check: ## in 2 minutes: format, vet, lint, and short tests of all packages
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
-test: ## install what is missing, and run all tests: 30 minutes
+test: ## install what is missing, and run all tests: 20 minutes
 	@$(MAKE) deps FOR=test
 	setup/test.sh
 
@@ -105,6 +102,11 @@ else
 	@echo "test/vm/vm.sh --help                                      the guest itself, and two of them on a wire" >&2
 	@exit 2
 endif
+
+release: ## bin/release: archives of the program with checksums, and those for this machine tried
+	@$(MAKE) deps FOR=build
+	VERSION='$(VERSION)' setup/release.sh
+	setup/release-trial.sh
 
 rdma-setup: ## IF=eth0: give this machine a software RDMA device (asks first; YES=1: does not ask)
 	@setup/rdma.sh $(if $(YES),--yes) add "$(IF)"

@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 )
 
-// arrivals gives the intended starts of one thread of an open loop, one after the other. They follow
-// from the seed alone, or from a trace: neither the system's speed nor the operations have a say. The sum of
+// arrivals gives the intended starts of one thread of an open loop, one after the other. They depend
+// on the seed or the trace alone, and neither on the system's speed nor on the operations. The sum of
 // independent Poisson processes is one, so each thread has its own at its share of the rate.
 type arrivals struct {
-	next int64 // the first that was not taken yet, as loop.Nanos counts
+	next int64 // the next intended start, as loop.Nanos counts
 	at   float64
 	gap  float64 // mean, ns
 	rng  *rand.Rand
@@ -26,19 +26,19 @@ func newArrivals(s Spec, thread, threads int, begin int64) arrivals {
 		rng: rand.New(rand.NewPCG(s.Seed, 2*uint64(thread)+2))}
 	a.at = float64(begin)
 	if a.kind == Constant {
-		a.at += a.gap * (float64(thread)/float64(threads) - 1) // threads take turns
+		a.at += a.gap * (float64(thread)/float64(threads) - 1) // threads alternate
 	}
 	a.advance()
 	return a
 }
 
-// shift moves the arrivals that are left: a load in slices does not count the time between two of them.
+// shift moves the remaining arrivals. The arrivals of a load in slices do not count the time between two slices.
 func (a *arrivals) shift(by int64) {
 	a.at = min(a.at+float64(by), neverDue)
 	a.next = int64(a.at)
 }
 
-// newTraceArrivals are the times of a thread's rows of a trace that begins at begin.
+// newTraceArrivals returns the times of a thread's rows of a trace that starts at begin.
 func newTraceArrivals(p *replay, begin int64) arrivals {
 	p.begin = begin
 	a := arrivals{kind: TraceTimes, replay: p}

@@ -39,7 +39,7 @@ func bucketEnds(i int) (least, greatest int64) {
 	return least, least + 1<<width - 1
 }
 
-// record adds one duration in ns. What is out of range counts as the nearest within.
+// record adds one duration in ns. A value out of range counts as the nearest value in it.
 func (d *durations) record(ns int64) {
 	i := bucketOf(min(max(ns, 0), histMax))
 	d.counts[i]++
@@ -60,7 +60,7 @@ func (d *durations) merge(o *durations) {
 	d.touched |= o.touched
 }
 
-// reset takes all counts back to 0. d may be nil.
+// reset sets all counts to 0. d may be nil.
 func (d *durations) reset() {
 	if d == nil {
 		return
@@ -132,7 +132,7 @@ func (d *durations) addTo(h *hdrhistogram.Histogram) {
 }
 
 // encode writes the buckets that are not empty, the lowest first: the distance from the one before (from -1), and the count, both as unsigned
-// varints. 60,000 latencies take some 3 KiB.
+// varints. 60,000 latencies need about 3 KiB.
 func (d *durations) encode() (b []byte) {
 	last := -1
 	for i, n := range d.each {
@@ -143,19 +143,19 @@ func (d *durations) encode() (b []byte) {
 	return b
 }
 
-var errNoDurations = errors.New("bench: the latencies of a slice are none")
+var errDurations = errors.New("bench: decode the latencies of a slice")
 
 // decode adds what encode wrote, perhaps in another process: countMost durations at most. With an error, d is of no use.
 func (d *durations) decode(b []byte) error {
 	for last, sum := -1, uint64(0); len(b) > 0; {
 		step, n := binary.Uvarint(b)
 		if n <= 0 || step == 0 || step >= uint64(len(d.counts)-last) {
-			return fmt.Errorf("%w: %d beyond bucket %d", errNoDurations, step, last)
+			return fmt.Errorf("%w: %d beyond bucket %d", errDurations, step, last)
 		}
 		b, last = b[n:], last+int(step)
 		count, n := binary.Uvarint(b)
 		if n <= 0 || count > countMost-sum {
-			return fmt.Errorf("%w: %d of them in bucket %d", errNoDurations, count, last)
+			return fmt.Errorf("%w: %d of them in bucket %d", errDurations, count, last)
 		}
 		b, sum = b[n:], sum+count
 		d.counts[last] += count

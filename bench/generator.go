@@ -25,52 +25,52 @@ import (
 //
 // An op costs the generator two reads of the clock (44 ns each): completion and next send.
 type generator struct {
-	l       *loop.Loop
-	h       kv.Handler
-	spec    Spec
-	slots   slots
-	keys    chooser
-	rng     *rand.Rand // kinds and scan lengths
-	kinds   [Kinds]float64
-	due     arrivals
-	replay  *replay // nil: no trace
-	sizes   *sizes
-	version uint64 // thread in the upper 16 bits, counted up with every value written
-	seed    uint32
-	rec     *recorder
-	watch   *rand.Rand // which requests' stages are taken down; nil: none's
+	l           *loop.Loop
+	h           kv.Handler
+	spec        Spec
+	slots       slots
+	keys        chooser
+	rng         *rand.Rand // kinds and scan lengths
+	kinds       [Kinds]float64
+	due         arrivals
+	replay      *replay // nil: no trace
+	sizes       *sizes
+	version     uint64 // thread in the upper 16 bits, counted up with every value written
+	seed        uint32
+	rec         *recorder
+	stageSample *rand.Rand // chooses the requests whose stages are recorded; nil: none
 
 	start atomic.Int64 // written by Run or Slice, read each completion: the window's begin; MaxInt64 before it is known
 	end   atomic.Int64 // the window's end; written by Run or Slice, or by the loop that counts the quota's last operation
 	quota *quota       // written by Run before start is known; nil: the window ends at its time
 
 	stopped   bool        // nothing more is submitted: also before the load begins
-	settled   bool        // drained was told
-	abandoned bool        // the drain is over: what comes back from now on is not recorded
-	left      atomic.Bool // written by the loop when it begins to close the generator, read by Slice
+	reported  bool        // drained was sent to
+	abandoned bool        // the drain is over: later completions are not recorded
+	closing   atomic.Bool // set by the loop when it begins to close the generator; read by Slice
 	ended     int64       // open loop: the end of the last slice's window
 
-	marks *[2]threadMark // at the begin of the slice and when it has settled; nil: it is no slice
+	ends *[2]threadCounters // at the slice's start, and when its last request has completed; nil: no load in slices
 
-	drained chan<- struct{} // one send, when the window is over and nothing is under way or waiting
+	drained chan<- struct{} // one send, when the window is over and no request is in flight or waiting
 	died    chan<- error
 
 	total     uint64
 	published int64
-	done      atomic.Uint64 // total, written now and then by the loop, read by Run for progress
+	done      atomic.Uint64 // total, as of the loop's last update; read by Run for progress
 }
 
 var _ loop.Member = (*generator)(nil)
 var _ kv.Completer = (*generator)(nil)
 
-// newGenerator makes the generator of one of all threads, with a time series of so many intervals. Its load has not begun.
-func newGenerator(s Spec, m Mix, c Client, thread, threads, intervals int) (*generator, error) {
+// newGenerator makes the generator of one of all threads, with a time series of so many bins. Its load has not begun.
+func newGenerator(s Spec, m Mix, c Client, thread, threads, bins int) (*generator, error) {
 	g := &generator{stopped: true, l: c.Loop, h: c.Handler, spec: s, kinds: m.thresholds(),
 		keys:  newChooser(s, thread, threads, m.Share[Insert] > 0),
 		rng:   rand.New(rand.NewPCG(^s.Seed, uint64(thread))),
-		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, intervals)}
+		sizes: newSizes(s), seed: uint32(s.Seed), version: uint64(thread+1) << 48, rec: newRecorder(s, bins)}
 	if s.Stages > 0 {
-		g.watch = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
+		g.stageSample = rand.New(rand.NewPCG(s.Seed, ^uint64(thread)))
 	}
 	g.start.Store(math.MaxInt64)
 	g.end.Store(math.MaxInt64)
@@ -84,11 +84,11 @@ func newGenerator(s Spec, m Mix, c Client, thread, threads, intervals int) (*gen
 	return g, err
 }
 
-// begin starts the load, or that of a slice, which begins at now. On the loop's goroutine.
+// begin starts the load, or a slice of it, at now. Only its loop may call it.
 func (g *generator) begin(now int64) {
-	g.stopped, g.settled = false, false
+	g.stopped, g.reported = false, false
 	if g.replay.over() { // all records are other threads'
-		g.settle(now)
+		g.reportDrained(now)
 	}
 	if g.spec.Loop == Open {
 		if g.replay != nil {
@@ -105,12 +105,12 @@ func (g *generator) begin(now int64) {
 	}
 }
 
-// beginSlice is begin for a slice. A loop that comes to it late has less time, or none; one that has closed the generator has no load.
+// beginSlice is begin for a slice. A loop that starts late has less time, or none. A loop that has closed the generator has no load.
 func (g *generator) beginSlice(begin int64) {
-	g.marks[0] = markThread(g.l)
-	if now := loop.Nanos(); g.left.Load() || g.spec.Loop == Closed && now >= g.end.Load() {
-		g.stopped, g.settled = true, false
-		g.settle(now)
+	g.ends[0] = readThread(g.l)
+	if now := loop.Nanos(); g.closing.Load() || g.spec.Loop == Closed && now >= g.end.Load() {
+		g.stopped, g.reported = true, false
+		g.reportDrained(now)
 		return
 	}
 	g.begin(begin)
@@ -118,11 +118,11 @@ func (g *generator) beginSlice(begin int64) {
 
 // issue submits the next operation in a free slot. intended is 0 in a closed loop: now.
 func (g *generator) issue(intended int64) {
-	s := g.slots.take()
+	s := g.slots.alloc()
 	g.rec.maxInFlight = max(g.rec.maxInFlight, g.slots.inFlight())
 	r := &s.req
 	if g.replay != nil {
-		s.kind = g.replay.take()
+		s.kind = g.replay.advance()
 	} else {
 		s.kind = pick(&g.kinds, g.rng.Float64())
 	}
@@ -155,7 +155,7 @@ func (g *generator) issue(intended int64) {
 		s.intended = s.sent
 	}
 	r.Stages = nil
-	if g.watch != nil && g.watch.IntN(g.spec.Stages) == 0 {
+	if g.stageSample != nil && g.stageSample.IntN(g.spec.Stages) == 0 {
 		r.Stages = &s.stages
 		s.stages.Start(s.intended)
 	}
@@ -175,7 +175,7 @@ func (g *generator) write(s *slot) {
 	}
 }
 
-// Complete takes a request back, records it, and starts the next one.
+// Complete implements kv.Completer. It records the request and starts the next one.
 func (g *generator) Complete(r *kv.Request) {
 	now := loop.Nanos() // not the turn's time: a turn may deliver hundreds
 	s := &g.slots.slot[r.Slot]
@@ -183,7 +183,7 @@ func (g *generator) Complete(r *kv.Request) {
 		r.Stages.Mark(kv.StageNotifyClient, now)
 	}
 	if g.abandoned {
-		g.slots.put(s)
+		g.slots.release(s)
 		g.release()
 		return
 	}
@@ -191,7 +191,7 @@ func (g *generator) Complete(r *kv.Request) {
 		return
 	}
 	full := len(g.slots.free) == 0
-	g.slots.put(s)
+	g.slots.release(s)
 	switch {
 	case g.stopped:
 	case g.spec.Loop == Closed:
@@ -202,11 +202,11 @@ func (g *generator) Complete(r *kv.Request) {
 		g.send(full)
 	}
 	if g.slots.inFlight() == 0 {
-		g.settle(now)
+		g.reportDrained(now)
 	}
 }
 
-// finish takes down what s brought. It reports false when s goes on: the second half of an rmw.
+// finish records the outcome of s. It reports false if s continues with the second half of an rmw.
 func (g *generator) finish(s *slot, now int64) bool {
 	start := g.start.Load()
 	r := &s.req
@@ -239,7 +239,7 @@ func (g *generator) finish(s *slot, now int64) bool {
 			}
 		}
 	default:
-		g.failed(r.Status, now >= start)
+		g.countError(r.Status, now >= start)
 		g.ackInsert(s)
 		if now >= start {
 			g.inWindow(now)
@@ -255,11 +255,11 @@ func (g *generator) finish(s *slot, now int64) bool {
 	if g.inWindow(now) {
 		g.rec.ops[s.kind]++
 		g.rec.bytes += n
-		g.rec.point(start, now, ns)
+		g.rec.addToSeries(start, now, ns)
 	}
-	// A closed loop's request that completes in the drain was under way at the window's end.
+	// A closed loop's request that completes in the drain was in flight at the window's end.
 	if s.intended < g.end.Load() && (g.spec.Loop == Closed || s.intended >= start) {
-		g.took(s, now)
+		g.recordLatency(s, now)
 	}
 	if s.req.Stages != nil && s.intended >= start && s.intended < g.end.Load() {
 		g.rec.stages[s.kind].add(&s.stages)
@@ -267,13 +267,13 @@ func (g *generator) finish(s *slot, now int64) bool {
 	return true
 }
 
-// inWindow reports whether an answer at now, after the window's begin, lies in the window. Each answer is asked about once.
+// inWindow reports whether an answer at now, after the window's begin, lies in the window. It is called once for each answer.
 func (g *generator) inWindow(now int64) bool {
 	return now < g.end.Load() && (g.quota == nil || g.quota.count(now))
 }
 
-// took records how long s has taken until now.
-func (g *generator) took(s *slot, now int64) {
+// recordLatency records the time from the start of s until now.
+func (g *generator) recordLatency(s *slot, now int64) {
 	g.rec.lat[s.kind].record(now - s.intended)
 	if g.spec.Loop == Open {
 		g.rec.svc.record(now - s.sent)
@@ -282,7 +282,7 @@ func (g *generator) took(s *slot, now int64) {
 }
 
 // abandon ends the drain: requests without an answer count, and their ages are lower bounds of their latencies. A window that has not
-// begun has no latencies. On the loop's goroutine, or after its end.
+// started has no latencies. Only its loop may call it, or anyone after the loop's end.
 func (g *generator) abandon(now int64) (unanswered int) {
 	g.stopped, g.abandoned = true, true
 	unanswered = g.slots.inFlight()
@@ -292,13 +292,13 @@ func (g *generator) abandon(now int64) (unanswered int) {
 	}
 	for i := range g.slots.slot {
 		if s := &g.slots.slot[i]; s.inFlight {
-			g.took(s, now)
+			g.recordLatency(s, now)
 		}
 	}
 	return unanswered
 }
 
-// valueBytes are the bytes of values in a request that is done: of a scan those in its items.
+// valueBytes returns the bytes of values in a completed request; for a scan, those in its items.
 func valueBytes(r *kv.Request) (n uint64) {
 	if r.Op != kv.OpScan {
 		return uint64(len(r.Value))
@@ -318,8 +318,8 @@ func (g *generator) ackInsert(s *slot) {
 	}
 }
 
-// failed counts an error. A dead connection ends the load of this thread, and Run hears of it.
-func (g *generator) failed(status kv.Status, inWindow bool) {
+// countError counts an error. A dead connection ends the load of this thread, with an error in died.
+func (g *generator) countError(status kv.Status, inWindow bool) {
 	dead := status == kv.StatusClosed || status == kv.StatusUnknown
 	if inWindow || dead {
 		g.rec.errs[min(int(status), statuses-1)]++
@@ -330,7 +330,7 @@ func (g *generator) failed(status kv.Status, inWindow bool) {
 	g.stopped = true
 	select {
 	case g.died <- deadError("a request", g.h, status):
-	default: // another one has told already
+	default: // died already has an error
 	}
 }
 
@@ -389,7 +389,7 @@ func checkScan(b []byte, first uint64, limit uint32, more bool, spec *Spec, z *s
 	return faultNone, missing
 }
 
-// send submits the arrival that is due; waited says that it found no free slot at its time.
+// send submits the arrival that is due. waited: no slot was free at its time.
 func (g *generator) send(waited bool) {
 	at := g.due.next
 	if at >= g.start.Load() {
@@ -402,33 +402,32 @@ func (g *generator) send(waited bool) {
 	g.issue(at)
 }
 
-// settle tells Run or Slice that the window, or the trace, is over and nothing of it is left.
-func (g *generator) settle(now int64) {
+// reportDrained sends to drained, once, when the window or the trace is over and no request is in flight or waiting.
+func (g *generator) reportDrained(now int64) {
 	over := g.stopped || g.replay.over()
-	if g.settled || g.slots.inFlight() > 0 || !over && now < g.end.Load() {
+	if g.reported || g.slots.inFlight() > 0 || !over && now < g.end.Load() {
 		return
 	}
 	if g.spec.Loop == Open && !over && g.due.next < g.end.Load() {
 		return
 	}
-	g.settled = true
+	g.reported = true
 	g.stopped = true
 	g.ended = g.end.Load()
-	if g.marks != nil {
-		g.marks[1] = markThread(g.l)
+	if g.ends != nil {
+		g.ends[1] = readThread(g.l)
 	}
 	g.drained <- struct{}{} // room for one of each thread
 }
 
-// mark takes the thread's counters at the end of a slice that does not settle. On the loop's goroutine.
-func (g *generator) mark() {
-	if g.marks != nil && g.marks[1].at == 0 {
-		g.marks[1] = markThread(g.l)
+// recordEnd reads the thread's counters at the end of a slice whose requests did not all complete. Only its loop may call it.
+func (g *generator) recordEnd() {
+	if g.ends != nil && g.ends[1].at == 0 {
+		g.ends[1] = readThread(g.l)
 	}
 }
 
-// stop ends submission, counts the arrivals of the window that were never sent, with their age, and tells Run when
-// nothing is under way. On the loop's goroutine.
+// stop ends submission and counts the arrivals of the window that were never sent, with their age. Only its loop may call it.
 func (g *generator) stop() {
 	g.stopped = true
 	now := loop.Nanos()
@@ -441,7 +440,7 @@ func (g *generator) stop() {
 			}
 		}
 	}
-	g.settle(now)
+	g.reportDrained(now)
 }
 
 // OnEvent is never called: a generator has neither ring entries nor descriptors.
@@ -460,7 +459,7 @@ func (g *generator) Poll() int {
 		now = loop.Nanos()
 	}
 	if n == 0 && now >= g.end.Load() {
-		g.settle(now)
+		g.reportDrained(now)
 	}
 	return n
 }
@@ -468,7 +467,7 @@ func (g *generator) Poll() int {
 // publishEvery spaces the updates of the counter that progress reads.
 const publishEvery = int64(50 * time.Millisecond)
 
-// Stage asks to be awake for the next arrival: asleep until shortly before it, then turning.
+// Stage has the loop sleep until shortly before the next arrival, and then poll.
 func (g *generator) Stage() error {
 	if now := g.l.Now(); now-g.published > publishEvery {
 		g.published = now
@@ -478,10 +477,10 @@ func (g *generator) Stage() error {
 		return nil
 	}
 	now, at, end := loop.Nanos(), g.due.next, g.end.Load()
-	if at >= end { // all of the window were sent
+	if at >= end { // all arrivals of the window were sent
 		if now < end {
 			g.l.WakeAt(end)
-		} else if g.slots.inFlight() == 0 { // Poll settles: it was still before the end when it looked
+		} else if g.slots.inFlight() == 0 { // then Poll reports it, which last ran before the end
 			g.l.Again()
 		}
 		return nil
@@ -494,12 +493,12 @@ func (g *generator) Stage() error {
 	return nil
 }
 
-// Close submits nothing more, waits for what is under way, and frees the buffers. When Run gave up
-// waiting, the buffers stay with the handler that still has them, until it gives the last one back.
+// Close ends submission, waits for requests in flight, and frees the buffers. If Run has abandoned requests, the buffers stay
+// allocated until the handler completes the last one.
 func (g *generator) Close() bool {
 	g.stopped = true
-	g.left.Store(true)
-	g.settle(loop.Nanos()) // the loop may be closing us without Run's asking
+	g.closing.Store(true)
+	g.reportDrained(loop.Nanos()) // the loop may close the generator before Run ends
 	if g.slots.inFlight() > 0 && !g.abandoned {
 		return false
 	}
@@ -510,7 +509,7 @@ func (g *generator) Close() bool {
 	return true
 }
 
-// release frees the buffers when no request is under way.
+// release frees the buffers if no request is in flight.
 func (g *generator) release() {
 	if g.slots.inFlight() == 0 && g.slots.mem != nil {
 		_ = g.slots.mem.Close()
@@ -518,7 +517,7 @@ func (g *generator) release() {
 	}
 }
 
-// deadError is the error for what ended as no answer does; with its cause, if the handler is a connection, which knows it. Only the handler's loop may call it.
+// deadError is the error for a request that ended without an answer. It wraps the connection's error, if the handler is one. Only the handler's loop may call it.
 func deadError(what string, h kv.Handler, s kv.Status) error {
 	err := fmt.Errorf("bench: %s ended as %q: %w", what, s, ErrDead)
 	if c, ok := h.(interface{ Err() error }); ok && c.Err() != nil {

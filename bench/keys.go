@@ -6,15 +6,15 @@ import (
 	"math/rand/v2"
 )
 
-// KeyDist says which records are asked for.
+// KeyDist is the distribution of the requested records.
 type KeyDist uint8
 
 const (
-	DistOfMix KeyDist = iota // the mix's own: see Spec.KeyDist
-	Uniform                  // every record alike
+	DistOfMix KeyDist = iota // that of the mix: see Spec.KeyDist
+	Uniform                  // all records equally often
 	Zipfian                  // few records most often, spread over the key space as YCSB does
 	Latest                   // the youngest records most often
-	TraceKeys                // as the trace has them
+	TraceKeys                // those of the trace
 	distEnd
 )
 
@@ -74,7 +74,7 @@ func (z *Ranks) Rank(u float64) uint64 {
 }
 
 // zeta is the sum of i^-theta for i = 1 to n. The tail is summed by Euler and Maclaurin (relative
-// error below 1e-12), since YCSB's 10^10 items would take minutes one by one.
+// error below 1e-12), since YCSB's 10^10 items would need minutes one by one.
 func zeta(n uint64, theta float64) float64 {
 	const direct = 1000
 	m := min(n, direct)
@@ -144,7 +144,7 @@ func newChooser(s Spec, thread, threads int, inserts bool) chooser {
 	return c
 }
 
-// read picks a record that is there.
+// read picks an existing record.
 func (c *chooser) read() uint64 {
 	switch c.dist {
 	case TraceKeys:
@@ -168,7 +168,7 @@ func (c *chooser) id(at uint64) uint64 {
 	return c.records + (at-c.records)*c.threads + c.thread
 }
 
-// insert gives a record that is not there. ok is false while insertWindow are not acknowledged.
+// insert returns a new record. ok is false while insertWindow are not acknowledged.
 func (c *chooser) insert() (id uint64, ok bool) {
 	if c.inserts-c.acked >= insertWindow {
 		return 0, false
@@ -188,7 +188,7 @@ func (c *chooser) ack(id uint64) {
 }
 
 // A record's key is its id, big-endian, so that keys are in the order of ids: the lowest KeyBytes
-// bytes of it, or, where keys are longer than 8 bytes, the 8 bytes after as many keyPad as it takes.
+// bytes of it, or, where keys are longer than 8 bytes, the 8 bytes after as many bytes keyPad as needed.
 const keyPad = 'k'
 
 // padKey fills the part of a key that is the same for all records.

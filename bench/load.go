@@ -11,20 +11,20 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// Loaded is what Load did.
+// Loaded is the result of a Load.
 type Loaded struct {
 	Records  uint64 // acknowledged
-	Bytes    uint64 // of their keys and values, if sizes differ about
+	Bytes    uint64 // of their keys and values; approximate if sizes differ
 	Duration time.Duration
-	Busy     uint64 // puts that were told to come again, and did
+	Busy     uint64 // puts that the store answered with busy, and that were sent again
 }
 
-// maxBusy bounds how often in a row a thread's puts may be told to come again.
+// maxBusy bounds how many busy answers in a row a thread accepts.
 const maxBusy = 100_000
 
 // Load puts records 0 to spec.Records-1, each thread a range of its own in order, and returns when all
-// are acknowledged. The first put that fails ends it, and so does a thread that no put is acknowledged to for SilenceMax. Otherwise like
-// Run; of spec it uses the records, sizes, seed, DrainMax and SilenceMax. An interrupted load returns ctx's error.
+// are acknowledged. It ends with an error at the first put that fails, and when a thread has no acknowledged put for SilenceMax. Otherwise it is like
+// Run. Of spec it uses the records, sizes, seed, DrainMax and SilenceMax. An interrupted load returns ctx's error.
 func Load(ctx context.Context, spec Spec, clients []Client, progress func(Progress)) (Loaded, error) {
 	spec = spec.Defaults()
 	if err := spec.Check(); err != nil {
@@ -52,15 +52,15 @@ func Load(ctx context.Context, spec Spec, clients []Client, progress func(Progre
 
 // loading is one Load. It belongs to Load's goroutine.
 type loading struct {
-	spec    Spec
-	sizes   *sizes
-	clients []Client
-	watch   watcher
-	loaders []*loader
-	begun   int        // so many of them are on their loops: the first ones
-	ended   chan error // one from each loader: nil, or why it stopped
-	told    int
-	hung    bool // nothing is acknowledged any more
+	spec     Spec
+	sizes    *sizes
+	clients  []Client
+	watch    watcher
+	loaders  []*loader
+	begun    int        // number of loaders on their loops: the first ones
+	ended    chan error // one from each loader: nil, or why it stopped
+	reported int
+	hung     bool // the store acknowledges nothing any more
 }
 
 func (w *loading) add() error {
@@ -104,10 +104,10 @@ func (w *loading) wait(ctx context.Context) error {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	w.watch.begin("load", 0)
-	for w.told < w.begun {
+	for w.reported < w.begun {
 		select {
 		case err := <-w.ended:
-			w.told++
+			w.reported++
 			if err != nil {
 				return err
 			}
@@ -125,31 +125,31 @@ func (w *loading) wait(ctx context.Context) error {
 	return nil
 }
 
-// silent is an error when puts are under way on a thread, and none was acknowledged to it for SilenceMax.
+// silent returns an error if a thread has puts in flight, and none was acknowledged for SilenceMax.
 func (w *loading) silent() error {
 	for i, l := range w.loaders[:w.begun] {
 		waits, since := 0, int64(0)
-		_ = w.clients[i].Loop.Call(func() { waits, since = l.slots.inFlight(), loop.Nanos()-l.last }) // one that has ended is the watcher's
+		_ = w.clients[i].Loop.Call(func() { waits, since = l.slots.inFlight(), loop.Nanos()-l.last }) // the watcher reports a loop that has ended
 		if waits > 0 && since > int64(w.spec.SilenceMax) {
 			w.hung = true
-			return fmt.Errorf("bench: load: none of the %d puts under way on client loop %s was acknowledged for %v: %w", waits, w.clients[i].Loop.Name(), w.spec.SilenceMax, ErrStuck)
+			return fmt.Errorf("bench: load: none of the %d puts in flight on client loop %s was acknowledged for %v: %w", waits, w.clients[i].Loop.Name(), w.spec.SilenceMax, ErrStuck)
 		}
 	}
 	return nil
 }
 
-// leave stops what has not ended, waits for it for at most DrainMax, and takes the loaders off.
+// leave stops the loaders, waits at most DrainMax for their puts in flight, and removes them from their loops.
 func (w *loading) leave() error {
 	late := false
 	for i := range w.begun {
-		late = w.clients[i].Loop.Call(w.loaders[i].stop) != nil || late // a loop that has ended tells nothing
+		late = w.clients[i].Loop.Call(w.loaders[i].stop) != nil || late // a loop that has ended cannot report
 	}
 	timer := time.NewTimer(w.spec.DrainMax)
 	defer timer.Stop()
-	for w.told < w.begun && !late && !w.hung {
+	for w.reported < w.begun && !late && !w.hung {
 		select {
 		case <-w.ended:
-			w.told++
+			w.reported++
 		case <-timer.C:
 			late = true
 		}
@@ -162,7 +162,7 @@ func (w *loading) leave() error {
 	for _, l := range w.loaders[w.begun:] {
 		l.release()
 	}
-	if stuck > 0 && !w.hung { // else that was told
+	if stuck > 0 && !w.hung { // else wait has returned that error
 		return fmt.Errorf("bench: %d puts had no answer %v after the end of the load: %w", stuck, w.spec.DrainMax, ErrStuck)
 	}
 	return nil
@@ -175,14 +175,14 @@ type loader struct {
 	h     kv.Handler
 	slots slots
 	seed  uint32
-	next  uint64 // the first record that was not put yet
+	next  uint64 // the next record to put
 	end   uint64
 
 	acked     uint64
 	busy      uint64
 	busyRow   int // in a row
 	stopped   bool
-	told      bool
+	reported  bool
 	abandoned bool
 	err       error
 	last      int64 // when a put was last acknowledged, as loop.Nanos counts
@@ -194,10 +194,10 @@ var _ loop.Member = (*loader)(nil)
 
 func (d *loader) begin() {
 	for len(d.slots.free) > 0 && d.next < d.end {
-		d.put(d.slots.take(), d.next)
+		d.put(d.slots.alloc(), d.next)
 		d.next++
 	}
-	d.settle()
+	d.reportEnd()
 }
 
 func (d *loader) put(s *slot, id uint64) {
@@ -209,16 +209,16 @@ func (d *loader) put(s *slot, id uint64) {
 	d.h.Submit(r)
 }
 
-// Complete takes a put back, and sends the next record, or the same one again when the store is busy.
+// Complete implements kv.Completer. It puts the next record, or the same one again if the store was busy.
 func (d *loader) Complete(r *kv.Request) {
 	s := &d.slots.slot[r.Slot]
 	d.last = d.l.Now()
 	switch {
 	case d.abandoned:
-		d.slots.put(s)
+		d.slots.release(s)
 		d.release()
 		return
-	case r.Status == kv.StatusOK, r.Status == kv.StatusTruncated: // the latter is sent whole all the same; if it is not there, the run sees that
+	case r.Status == kv.StatusOK, r.Status == kv.StatusTruncated: // a truncated put was sent whole; if its record is missing, the run finds out
 		d.acked++
 		d.busyRow = 0
 	case r.Status == kv.StatusBusy && d.busyRow < maxBusy && !d.stopped:
@@ -235,27 +235,27 @@ func (d *loader) Complete(r *kv.Request) {
 		}
 	}
 	if d.stopped || d.next == d.end {
-		d.slots.put(s)
-		d.settle()
+		d.slots.release(s)
+		d.reportEnd()
 		return
 	}
 	d.put(s, d.next)
 	d.next++
 }
 
-// settle tells Load once that nothing is under way and nothing will be.
-func (d *loader) settle() {
-	if d.told || d.slots.inFlight() > 0 || !d.stopped && d.next < d.end {
+// reportEnd sends to ended, once, when no put is in flight and none will follow.
+func (d *loader) reportEnd() {
+	if d.reported || d.slots.inFlight() > 0 || !d.stopped && d.next < d.end {
 		return
 	}
-	d.told = true
+	d.reported = true
 	d.done.Store(d.acked)
-	d.ended <- d.err // room for one of each
+	d.ended <- d.err // it has room for one value of each loader
 }
 
 func (d *loader) stop() {
 	d.stopped = true
-	d.settle()
+	d.reportEnd()
 }
 
 func (d *loader) release() {
@@ -268,18 +268,18 @@ func (d *loader) release() {
 // OnEvent is never called.
 func (d *loader) OnEvent(uint64, int32, uint32) {}
 
-// Poll finds nothing: the load is driven by completions.
+// Poll has no work: completions drive the load.
 func (d *loader) Poll() int { return 0 }
 
 // Stage publishes the progress.
 func (d *loader) Stage() error {
-	if d.acked-d.done.Load() >= 1024 || d.told {
+	if d.acked-d.done.Load() >= 1024 || d.reported {
 		d.done.Store(d.acked)
 	}
 	return nil
 }
 
-// Close waits for what is under way, unless it was abandoned, and frees the buffers.
+// Close waits for puts in flight, unless they were abandoned, and frees the buffers.
 func (d *loader) Close() bool {
 	d.stop()
 	if d.slots.inFlight() > 0 && !d.abandoned {

@@ -12,8 +12,8 @@ type Kind uint8
 
 const (
 	Get    Kind = iota // read one record
-	Put                // overwrite one record that is there
-	Insert             // put a record that was not there
+	Put                // overwrite one existing record
+	Insert             // put a new record
 	Scan               // read up to ScanItems records in key order
 	RMW                // get, then put a new version: one operation, with the latency of both
 	Delete             // delete one record, whether it is there or not; only traces do
@@ -31,7 +31,7 @@ func (k Kind) String() string { return name(kindNames[:], int(k)) }
 // Mix is the share of each kind; the shares sum to 1.
 type Mix struct {
 	Share [Kinds]float64
-	dist  KeyDist // when none is asked for
+	dist  KeyDist // the default distribution of keys
 }
 
 // ycsb are the core workloads of Cooper et al., "Benchmarking cloud serving systems with YCSB" (2010).

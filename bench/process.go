@@ -33,10 +33,10 @@ func (u Usage) Sub(o Usage) Usage {
 // CPU is the CPU time.
 func (u Usage) CPU() time.Duration { return u.User + u.Sys }
 
-// ProcessUsage is this process's, of all its threads.
+// ProcessUsage returns the usage of all threads of this process.
 func ProcessUsage() Usage { return usage(unix.RUSAGE_SELF) }
 
-// threadUsage is the calling thread's: on a loop's goroutine, the loop's. Its clock is read first, which brings the thread's run time up to
+// threadUsage returns the usage of the calling thread: on a loop's goroutine, of the loop. Its clock is read first, which brings the thread's run time up to
 // date: getrusage alone lags by up to a tick of the scheduler (1–10 ms), too much for a slice.
 func threadUsage() Usage {
 	_ = cpuClock(unix.CLOCK_THREAD_CPUTIME_ID)
@@ -54,9 +54,9 @@ func cpuClock(id int32) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-func usage(who int) Usage {
+func usage(of int) Usage {
 	var r unix.Rusage
-	if unix.Getrusage(who, &r) != nil { // cannot fail with these arguments
+	if unix.Getrusage(of, &r) != nil { // cannot fail with these arguments
 		return Usage{}
 	}
 	return Usage{time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), uint64(r.Nvcsw), uint64(r.Nivcsw)}
@@ -65,18 +65,18 @@ func usage(who int) Usage {
 // Runtime is what the Go runtime of this process did during a window.
 type Runtime struct {
 	GCs      int64
-	GCPause  time.Duration // the world stood still for so long, in all
+	GCPause  time.Duration // time of pauses, in all
 	SchedP99 time.Duration // time that goroutines waited to run, once they could; 0: none waited
 	Allocs   uint64        // objects
 }
 
-// runtimeMark is the runtime's counters at one end of a window.
-type runtimeMark struct {
+// runtimeCounters is the runtime's counters at one end of a window.
+type runtimeCounters struct {
 	gc     debug.GCStats
 	sample [2]metrics.Sample
 }
 
-func markRuntime() (m runtimeMark) {
+func readRuntime() (m runtimeCounters) {
 	debug.ReadGCStats(&m.gc)
 	m.sample[0].Name = "/sched/latencies:seconds"
 	m.sample[1].Name = "/gc/heap/allocs:objects"
@@ -84,7 +84,7 @@ func markRuntime() (m runtimeMark) {
 	return m
 }
 
-func (m runtimeMark) since(o runtimeMark) Runtime {
+func (m runtimeCounters) since(o runtimeCounters) Runtime {
 	r := Runtime{GCs: m.gc.NumGC - o.gc.NumGC, GCPause: m.gc.PauseTotal - o.gc.PauseTotal}
 	if a, b := m.sample[0].Value, o.sample[0].Value; a.Kind() == metrics.KindFloat64Histogram && b.Kind() == a.Kind() {
 		r.SchedP99 = bucketQuantile(a.Float64Histogram(), b.Float64Histogram(), 0.99)
@@ -119,24 +119,24 @@ func bucketQuantile(after, before *metrics.Float64Histogram, q float64) time.Dur
 	return 0
 }
 
-// threadMark is one client thread's counters at one end of the window.
-type threadMark struct {
+// threadCounters is one client thread's counters at one end of the window.
+type threadCounters struct {
 	usage Usage
 	loop  transport.LoopCounters
 	at    int64
 }
 
-func markThread(l *loop.Loop) threadMark {
-	return threadMark{usage: threadUsage(), loop: transport.Snapshot(l), at: loop.Nanos()}
+func readThread(l *loop.Loop) threadCounters {
+	return threadCounters{usage: threadUsage(), loop: transport.Snapshot(l), at: loop.Nanos()}
 }
 
-// since is what the thread has spent since o; at is the time that has passed, in ns.
-func (m threadMark) since(o threadMark) threadMark {
-	return threadMark{usage: m.usage.Sub(o.usage), loop: m.loop.Sub(o.loop), at: m.at - o.at}
+// since returns the thread's costs since o, with the elapsed time in at, in ns.
+func (m threadCounters) since(o threadCounters) threadCounters {
+	return threadCounters{usage: m.usage.Sub(o.usage), loop: m.loop.Sub(o.loop), at: m.at - o.at}
 }
 
-// add sums what was spent.
-func (m *threadMark) add(o threadMark) {
+// add adds costs.
+func (m *threadCounters) add(o threadCounters) {
 	m.usage.Add(o.usage)
 	m.loop.Add(o.loop)
 	m.at += o.at

@@ -27,7 +27,7 @@ func parseProperties(file string, text []byte) (props []property, err error) {
 		}
 		p := property{line: i + 1}
 		var whole strings.Builder
-		for goesOn(s) {
+		for continues(s) {
 			whole.WriteString(s[:len(s)-1])
 			if s = ""; i+1 < len(lines) {
 				i++
@@ -48,8 +48,8 @@ func parseProperties(file string, text []byte) (props []property, err error) {
 	return props, nil
 }
 
-// goesOn says whether a line ends with a backslash that is not itself escaped.
-func goesOn(s string) bool {
+// continues reports whether a line ends with a backslash that is not itself escaped.
+func continues(s string) bool {
 	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
 }
 
@@ -95,7 +95,7 @@ func unescape(s string) (string, error) {
 			code := s[i+1 : min(i+5, len(s))]
 			v, err := strconv.ParseUint(code, 16, 16)
 			if err != nil || len(code) != 4 {
-				return "", fmt.Errorf(`\u%s is no character: four hexadecimal digits`, strconv.Quote(code))
+				return "", fmt.Errorf(`\u%s is not a character of four hexadecimal digits`, strconv.Quote(code))
 			}
 			b.WriteRune(rune(v))
 			i += 4

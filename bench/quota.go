@@ -36,7 +36,7 @@ func (q *quota) count(now int64) bool {
 	return left >= 0
 }
 
-// over is closed when the last operation is counted; of no quota it is nil.
+// over returns a channel that is closed when the last operation is counted; nil without a quota.
 func (q *quota) over() <-chan struct{} {
 	if q == nil {
 		return nil

@@ -12,12 +12,12 @@ const (
 	histMax    = int64(1) << 54
 	histDigits = 3
 
-	maxIntervals = 120 // of the time series; with two digits, 48 KiB each and thread, touched only where it is used
-	minIntervals = 12  // so that thirds can be told apart
+	binsMax      = 120 // of the time series; with two digits, 48 KiB each and thread, touched only where it is used
+	binsMin      = 12  // so that the window has thirds
 	seriesDigits = 2
 )
 
-// statuses bounds the counters by status; what a handler invents beyond counts as the last.
+// statuses bounds the counters by status; unknown ones count as the last.
 const statuses = int(kv.StatusReadOnly) + 2
 
 func newHist() *hdrhistogram.Histogram { return hdrhistogram.New(1, histMax, histDigits) }
@@ -27,18 +27,18 @@ func record(h *hdrhistogram.Histogram, ns int64) {
 	_ = h.RecordValue(min(max(ns, 0), histMax)) // cannot fail within the range
 }
 
-// recorder is what one thread writes down during the measured window. Everything is made before it.
+// recorder has what one thread records in the measured window. It allocates everything beforehand.
 type recorder struct {
 	counts
 	lat    [Kinds]*durations  // 368 KiB each, touched only where it is used
 	svc    *durations         // open loop: from the actual send
 	lag    *durations         // open loop: from the intended start to the send
 	late   *durations         // open loop: from the intended start of arrivals never sent to the end of the drain
-	stages [Kinds]*StageTimes // nil: none are taken down
+	stages [Kinds]*StageTimes // nil: none are recorded
 
 	series []*hdrhistogram.Histogram // none: the load is one in slices
 	window time.Duration
-	at     int   // interval that is being written
+	bin    int   // number of the bin that is being filled
 	next   int64 // when it ends; 0: none is yet
 }
 
@@ -84,8 +84,8 @@ func (c *counts) add(o *counts) {
 	}
 }
 
-// newRecorder makes what a thread needs, with a time series of so many intervals.
-func newRecorder(s Spec, intervals int) *recorder {
+// newRecorder makes what a thread needs, with a time series of so many bins.
+func newRecorder(s Spec, bins int) *recorder {
 	r := &recorder{window: s.Duration}
 	for k := range r.lat {
 		r.lat[k] = newDurations()
@@ -98,40 +98,40 @@ func newRecorder(s Spec, intervals int) *recorder {
 			r.stages[k] = newStageTimes()
 		}
 	}
-	r.series = make([]*hdrhistogram.Histogram, intervals)
+	r.series = make([]*hdrhistogram.Histogram, bins)
 	for i := range r.series {
 		r.series[i] = hdrhistogram.New(1, histMax, seriesDigits)
 	}
 	return r
 }
 
-// seriesIntervals is the number of intervals of a window's time series: one a second, more for short windows, one in several
+// seriesBins is the number of bins of a window's time series: one a second, more for short windows, one in several
 // seconds for long ones.
-func seriesIntervals(window time.Duration) int {
-	each := max(time.Second, (window/maxIntervals + time.Second - 1).Truncate(time.Second))
+func seriesBins(window time.Duration) int {
+	each := max(time.Second, (window/binsMax + time.Second - 1).Truncate(time.Second))
 	n := (window + each - 1) / each
-	return int(max(1, min(max(n, minIntervals), window)))
+	return int(max(1, min(max(n, binsMin), window)))
 }
 
-// seriesBegin is when interval i of n begins, since the window's begin. All intervals are of the same length but for the last
-// nanosecond, and together they are the window exactly: interval n would begin at its end.
-func seriesBegin(window time.Duration, i, n int) time.Duration {
+// binBegin is when bin i of n begins, since the window's begin. All bins have the same length but for the last
+// nanosecond, and together they are the window exactly: bin n would begin at its end.
+func binBegin(window time.Duration, i, n int) time.Duration {
 	return time.Duration(int64(window)/int64(n)*int64(i)) + time.Duration(int64(window)%int64(n)*int64(i)/int64(n))
 }
 
-// point adds a completion at now to the time series of a window that began at start.
-func (r *recorder) point(start, now, ns int64) {
+// addToSeries adds a completion at now to the time series of a window that began at start.
+func (r *recorder) addToSeries(start, now, ns int64) {
 	if len(r.series) == 0 {
 		return
 	}
 	if r.next == 0 {
-		r.next = start + int64(seriesBegin(r.window, 1, len(r.series)))
+		r.next = start + int64(binBegin(r.window, 1, len(r.series)))
 	}
-	for now >= r.next && r.at < len(r.series)-1 {
-		r.at++
-		r.next = start + int64(seriesBegin(r.window, r.at+1, len(r.series)))
+	for now >= r.next && r.bin < len(r.series)-1 {
+		r.bin++
+		r.next = start + int64(binBegin(r.window, r.bin+1, len(r.series)))
 	}
-	record(r.series[r.at], ns)
+	record(r.series[r.bin], ns)
 }
 
 // merge adds another thread's counts to r's.
@@ -160,7 +160,7 @@ func (r *recorder) mergeDurations(o *recorder) {
 	}
 }
 
-// reset takes counts and latencies back to 0, for the next slice. Stages go on.
+// reset sets counts and latencies to 0, for the next slice. It keeps stages.
 func (r *recorder) reset() {
 	r.counts = counts{}
 	for _, d := range r.lat {

@@ -2,8 +2,8 @@ package bench
 
 import "math"
 
-// traced puts what the trace has into a Spec.
-func (s Spec) traced() Spec {
+// withTrace returns the Spec with the trace's mix, distributions, sizes and records.
+func (s Spec) withTrace() Spec {
 	s.Mix, s.KeyDist, s.Records = s.Trace.Mix(), TraceKeys, s.Trace.Records()
 	s.ValueMinBytes, s.ValueBytes = s.Trace.ValueBytes()
 	if s.ValueDist = TraceSizes; s.ValueMinBytes == s.ValueBytes {
@@ -12,23 +12,23 @@ func (s Spec) traced() Spec {
 	if s.Loop == Open {
 		s.Arrival = TraceTimes
 	}
-	def(&s.TraceSpeed, 1)
+	setDefault(&s.TraceSpeed, 1)
 	return s
 }
 
-// fromTheFirstRow says that the window begins with the trace: there is no warm-up that takes rows before it.
-func (s Spec) fromTheFirstRow() bool { return s.Trace != nil && s.Warmup == 0 }
+// startsWithTrace reports whether the window starts with the trace's first row, because there is no warm-up.
+func (s Spec) startsWithTrace() bool { return s.Trace != nil && s.Warmup == 0 }
 
-// replay hands out one thread's rows of a trace, in order: their times first, ahead, and then the rows. It belongs to the thread's
-// loop; a nil one has none.
+// replay iterates over one thread's rows of a trace, in order. The times of rows are read ahead of the rows. It belongs to the thread's
+// loop. A nil replay has no rows.
 type replay struct {
 	trace  *Trace
 	mine   []uint32
 	repeat bool
 	speed  float64
 	begin  int64  // when the trace begins, as loop.Nanos counts
-	timed  uint64 // rows whose time was given, in all rounds
-	taken  uint64 // rows that were given, likewise
+	timed  uint64 // number of rows whose time was read, in all rounds
+	used   uint64 // number of rows that were read, in all rounds
 	row    uint32 // the last one
 }
 
@@ -39,19 +39,19 @@ func newReplay(s Spec, thread, threads int) *replay {
 	return &replay{trace: s.Trace, mine: s.Trace.of(thread, threads), repeat: s.TraceRepeat, speed: s.TraceSpeed}
 }
 
-// left is how many rows were not given yet; of a repeated trace there is always one more, unless this thread has none at all.
-func (p *replay) left() uint64 {
+// remaining returns the number of rows that are left. A repeated trace has no end, unless this thread has no rows.
+func (p *replay) remaining() uint64 {
 	n := uint64(len(p.mine))
 	if p.repeat && n > 0 {
 		return math.MaxUint64
 	}
-	return n - p.taken
+	return n - p.used
 }
 
-// over says that no row is left.
-func (p *replay) over() bool { return p != nil && p.left() == 0 }
+// over reports whether no row is left.
+func (p *replay) over() bool { return p != nil && p.remaining() == 0 }
 
-// due is the time of the next row, and goes on to the one after it. After the last one it is beyond any run.
+// due returns the time of the next row and advances to the one after it. After the last row it returns a time beyond any run.
 func (p *replay) due() int64 {
 	n := uint64(len(p.mine))
 	if n == 0 || p.timed >= n && !p.repeat {
@@ -63,17 +63,17 @@ func (p *replay) due() int64 {
 	return p.begin + int64(min(at/p.speed, neverDue/2))
 }
 
-// take goes on to the next row. Somebody has seen that there is one.
-func (p *replay) take() Kind {
-	p.row = p.mine[p.taken%uint64(len(p.mine))]
-	p.taken++
+// advance goes to the next row and returns its kind of operation. There must be a next row.
+func (p *replay) advance() Kind {
+	p.row = p.mine[p.used%uint64(len(p.mine))]
+	p.used++
 	return p.trace.rows[p.row].kind()
 }
 
-// id is the record of the row that was taken last.
+// id returns the record of the present row.
 func (p *replay) id() uint64 { return uint64(p.trace.rows[p.row].id) }
 
-// written is what that row writes.
+// written returns the version and the size of the value that the present row writes.
 func (p *replay) written() (version uint64, bytes int) {
 	return uint64(p.row) + 1, int(p.trace.rows[p.row].size &^ putBit)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// Result is what a run found. Two rules say what counts:
+// Result is the result of a run. Two rules define what counts:
 //
 // Operations, rates, bytes and the time series count what completed within the window. Latencies of a
 // closed loop are of the same operations, and of the requests under way at the window's end; those of an
@@ -43,7 +43,7 @@ type Result struct {
 	ByStatus [statuses]uint64
 
 	VerifyFailures uint64
-	FirstFailure   string // in words; "" without one
+	FirstFailure   string // a description; "": there was none
 
 	// Histograms travel in an encoding of their own: see Encode.
 	Lat *hdrhistogram.Histogram `json:"-"` // ns, all kinds, from the intended start
@@ -59,9 +59,9 @@ type Result struct {
 
 	Stages [Kinds]*StageTimes `json:"-"` // by kind; nil: none were watched
 
-	Series    []Interval                `json:"-"`
-	Drift     Drift                     // worked out from the series, or from slices
-	intervals []*hdrhistogram.Histogram // behind Series, of Spec's window
+	Series []Bin                     `json:"-"`
+	Drift  Drift                     // worked out from the series, or from slices
+	bins   []*hdrhistogram.Histogram // behind Series, of Spec's window
 
 	Threads       Usage                  // client threads alone
 	Process       Usage                  // the whole process; with an in-process store that is the store, too
@@ -79,8 +79,8 @@ type KindOps struct {
 	Lat *hdrhistogram.Histogram `json:"-"` // ns, from the intended start; nil when the mix has none
 }
 
-// Interval is one step of the time series.
-type Interval struct {
+// Bin is one span of the time series.
+type Bin struct {
 	Begin    time.Duration // since the window's begin
 	Length   time.Duration
 	Ops      uint64
@@ -103,7 +103,7 @@ func (d Drift) Ratio() float64 {
 }
 
 // Noise is three standard deviations of Ratio for a rate that does not change, with independent
-// operations: a drift below it says nothing.
+// operations: a smaller drift has no meaning.
 func (d Drift) Noise() float64 {
 	if !d.Known || d.Last == 0 {
 		return 0
@@ -132,12 +132,12 @@ func (r *Result) Achieved() (ratio float64, ok bool) {
 	return float64(r.Ops) / float64(r.Scheduled), true
 }
 
-// Saturated says that the busiest client thread had no time left: it used more than 90 % of its
+// Saturated reports whether the busiest client thread had no time left: it used more than 90 % of its
 // CPU, and more than 90 % of its turns found something. A thread that sleeps has hardly any empty
 // turn, so there the CPU decides; a thread that spins uses all its CPU, so there the turns do.
 func (r *Result) Saturated() bool { return r.CPURatio > 0.9 && r.BusyRatio > 0.9 }
 
-// Truncated is how many of the errors are requests that ended with a short transfer, which only a client has that was told to end them so.
+// Truncated returns the number of errors that are requests with a short transfer. They occur only with --uring-large once.
 func (r *Result) Truncated() uint64 { return r.ByStatus[kv.StatusTruncated] }
 
 // StatusErrors lists the errors by status, in words: "busy 12, io error 1"; "" without any.
@@ -155,8 +155,8 @@ func (r *Result) StatusErrors() string {
 	return s
 }
 
-// addThreads adds what each thread has spent, in the time that its mark says.
-func (r *Result) addThreads(spent []threadMark) {
+// addThreads adds the costs of each thread, over the time in its counters.
+func (r *Result) addThreads(spent []threadCounters) {
 	for _, t := range spent {
 		r.Threads.Add(t.usage)
 		r.ClientLoops.Add(t.loop)
@@ -167,8 +167,8 @@ func (r *Result) addThreads(spent []threadMark) {
 	}
 }
 
-// take moves the merged records into r.
-func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
+// fill fills r in from the merged records.
+func (r *Result) fill(rec *recorder, m Mix, window time.Duration) {
 	r.Lat = newHist()
 	for k := range rec.lat {
 		if m.Share[k] == 0 && rec.ops[k] == 0 {
@@ -196,35 +196,35 @@ func (r *Result) take(rec *recorder, m Mix, window time.Duration) {
 			r.Stages[k] = t
 		}
 	}
-	r.intervals = rec.series
+	r.bins = rec.series
 	r.series(window)
 }
 
-// series fills in Series and Drift from the intervals' histograms; without any, as of slices, Drift stays. The intervals add up to the window. One that was cut to less
-// than half by an early end belongs to the one before it: a rate over so short a time says nothing.
+// series fills in Series and Drift from the bins' histograms; without any, as of slices, Drift stays. The bins add up to the window. A bin that an early end
+// has cut to less than half is merged with the one before it: a rate over so short a time has no meaning.
 func (r *Result) series(window time.Duration) {
-	if r.Series = nil; len(r.intervals) == 0 {
+	if r.Series = nil; len(r.bins) == 0 {
 		return
 	}
 	r.Drift = Drift{}
-	n := seriesIntervals(r.Spec.Duration)
+	n := seriesBins(r.Spec.Duration)
 	whole := 0
-	for i, h := range r.intervals {
-		begin, end := seriesBegin(r.Spec.Duration, i, n), seriesBegin(r.Spec.Duration, i+1, n)
+	for i, h := range r.bins {
+		begin, end := binBegin(r.Spec.Duration, i, n), binBegin(r.Spec.Duration, i+1, n)
 		if begin >= window {
 			break
 		}
 		if i > 0 && window-begin < (end-begin)/2 {
-			last := r.intervals[i-1].Clone()
+			last := r.bins[i-1].Clone()
 			last.Merge(h)
 			begin = r.Series[i-1].Begin
-			r.Series[i-1] = interval(begin, window-begin, last)
+			r.Series[i-1] = newBin(begin, window-begin, last)
 			break
 		}
 		if end <= window {
 			whole++
 		}
-		r.Series = append(r.Series, interval(begin, min(end, window)-begin, h))
+		r.Series = append(r.Series, newBin(begin, min(end, window)-begin, h))
 	}
 	third := whole / 3
 	if third == 0 {
@@ -237,10 +237,10 @@ func (r *Result) series(window time.Duration) {
 	r.Drift.Known = r.Drift.First > 0
 }
 
-// interval is a step of the time series, whose latencies are h.
-func interval(begin, length time.Duration, h *hdrhistogram.Histogram) Interval {
+// newBin returns a bin with the latencies in h.
+func newBin(begin, length time.Duration, h *hdrhistogram.Histogram) Bin {
 	n := uint64(h.TotalCount())
-	v := Interval{Begin: begin, Length: length, Ops: n, N: n}
+	v := Bin{Begin: begin, Length: length, Ops: n, N: n}
 	if n > 0 {
 		v.P50, v.P99 = time.Duration(h.ValueAtQuantile(50)), time.Duration(h.ValueAtQuantile(99))
 	}

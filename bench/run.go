@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/loop"
 )
 
-// Client is one client thread: the loop that it is, and what it drives. The handler lives on that
+// Client is one client thread: its loop, and the handler that it drives. The handler lives on that
 // loop: connections that were added to it before, or the router of an in-process store.
 type Client struct {
 	Loop     *loop.Loop
@@ -18,13 +18,13 @@ type Client struct {
 	InFlight int // most requests in flight from this thread: its connections × depth
 }
 
-// Progress is where a run or a load is. It is reported four times a second.
+// Progress is the progress of a run or a load. It is reported four times a second.
 type Progress struct {
 	Phase   string        // load, warm-up, measure or drain
 	Elapsed time.Duration // in this phase
 	Total   time.Duration // of this phase; 0 for a load
 	Ops     uint64        // since the beginning of the run, or records loaded
-	Records uint64        // load: how many there will be
+	Records uint64        // load: number of records at its end
 	OpsPerS float64       // since the last report
 }
 
@@ -33,17 +33,15 @@ const progressEvery = 250 * time.Millisecond
 var (
 	// ErrDead means that a connection died during the run.
 	ErrDead = errors.New("the connection died")
-	// ErrStuck means that requests had no answer when the drain was over, or that a load came to a halt.
+	// ErrStuck means that requests had no answer at the end of the drain, or that a load made no progress.
 	ErrStuck = errors.New("the server does not answer")
 )
 
-// Run puts a generator onto each client's loop, lets it run for the warm-up and then the measured
-// window, waits for what is under way, and takes the generators off again. Any goroutine but a
-// loop's may call it; it blocks until then: for DrainMax after the window at most where nothing is
-// answered any more, and twice that where an open loop's arrivals still wait. When ctx ends, the window ends, and what there is
-// comes back with Interrupted set and no error. With an error, the result holds what was found until
-// then, or is nil when nothing ran. Loops that spin need GOMAXPROCS above their number, or the
-// window's begin and end are noticed late.
+// Run adds a generator to each client's loop, generates load for the warm-up and the measured window, waits for requests in flight,
+// and removes the generators. Any goroutine but a loop's may call it. It blocks until the end: after the window for at most DrainMax
+// if there are no answers any more, or twice that if an open loop's arrivals still wait. When ctx ends, the window ends, and Run
+// returns the result until then, with Interrupted set and no error. With an error, the result has what was measured before, or is
+// nil if nothing ran. Loops that spin need GOMAXPROCS above their number; else Run notices the window's start and end late.
 func Run(ctx context.Context, spec Spec, clients []Client, progress func(Progress)) (*Result, error) {
 	w, err := newRunning(spec, clients)
 	if err != nil {
@@ -68,15 +66,15 @@ type running struct {
 	watch       watcher
 	gens        []*generator
 	quota       *quota // of Run's window; nil: it ends at its time
-	added       int    // so many of them are on their loops: the first ones
-	settled     int    // of these, those that have told on drained, of the slice if there are slices
+	added       int    // number of generators on their loops: the first ones
+	reported    int    // of these, the number that have sent to drained, in the present slice if there are slices
 	interrupted bool
 	drained     chan struct{}
 	died        chan error
 	res         *Result // Run's
 }
 
-// newRunning checks what a run is given. Nothing is made yet.
+// newRunning checks the arguments of a run. It makes no generators.
 func newRunning(spec Spec, clients []Client) (*running, error) {
 	spec = spec.Defaults()
 	if err := spec.Check(); err != nil {
@@ -94,10 +92,10 @@ func newRunning(spec Spec, clients []Client) (*running, error) {
 	return w, nil
 }
 
-// make makes the generators, each with a time series of so many intervals.
-func (w *running) make(intervals int) error {
+// make makes the generators, each with a time series of so many bins.
+func (w *running) make(bins int) error {
 	for i, c := range w.clients {
-		g, err := newGenerator(w.spec, w.mix, c, w.spec.FirstThread+i, w.spec.threads(len(w.clients)), intervals)
+		g, err := newGenerator(w.spec, w.mix, c, w.spec.FirstThread+i, w.spec.threads(len(w.clients)), bins)
 		if err != nil {
 			return err
 		}
@@ -107,7 +105,7 @@ func (w *running) make(intervals int) error {
 	return nil
 }
 
-// add puts the generators onto their loops, one after the other, where each does what then says.
+// add adds the generators to their loops, one after the other, and calls then for each on its loop.
 func (w *running) add(then func(*generator)) error {
 	for i, c := range w.clients {
 		var err error
@@ -126,13 +124,13 @@ func (w *running) add(then func(*generator)) error {
 
 // begin makes the generators and starts them, except for a trace that begins with the window.
 func (w *running) begin() error {
-	if err := w.make(seriesIntervals(w.spec.Duration)); err != nil {
+	if err := w.make(seriesBins(w.spec.Duration)); err != nil {
 		return err
 	}
 	w.res.Started = time.Now()
 	now := loop.Nanos()
 	return w.add(func(g *generator) {
-		if !w.spec.fromTheFirstRow() {
+		if !w.spec.startsWithTrace() {
 			g.begin(now)
 		}
 	})
@@ -145,7 +143,7 @@ func (w *running) ops() (n uint64) {
 	return n
 }
 
-// phases are the warm-up and the measured window.
+// phases runs the warm-up and the measured window.
 func (w *running) phases(ctx context.Context) error {
 	begun := loop.Nanos()
 	err := w.wait(ctx, "warm-up", w.spec.Warmup)
@@ -156,7 +154,7 @@ func (w *running) phases(ctx context.Context) error {
 	if w.spec.OnWindow != nil {
 		w.spec.OnWindow(true)
 	}
-	before, err := w.mark()
+	before, err := w.snapshot()
 	if err != nil {
 		return err
 	}
@@ -168,7 +166,7 @@ func (w *running) phases(ctx context.Context) error {
 	for _, g := range w.gens {
 		g.end.Store(end)
 	}
-	for _, g := range w.gens { // when all have their end, which the quota's last operation may replace
+	for _, g := range w.gens { // after all ends are set: the quota's last operation may replace them
 		g.start.Store(start)
 	}
 	if err := w.beginTrace(start); err != nil {
@@ -180,19 +178,19 @@ func (w *running) phases(ctx context.Context) error {
 		g.end.Store(end)
 	}
 	w.res.Duration = time.Duration(end - start)
-	after, gone := w.mark()
+	after, gone := w.snapshot()
 	if w.spec.OnWindow != nil {
 		w.spec.OnWindow(false)
 	}
 	if gone == nil {
-		w.costs(before, after)
+		w.fillCosts(before, after)
 	}
 	return errors.Join(err, gone)
 }
 
 // beginTrace begins a trace that has no warm-up with the window, so that none of its rows is left out.
 func (w *running) beginTrace(start int64) error {
-	if !w.spec.fromTheFirstRow() {
+	if !w.spec.startsWithTrace() {
 		return nil
 	}
 	for i, c := range w.clients {
@@ -203,8 +201,8 @@ func (w *running) beginTrace(start int64) error {
 	return nil
 }
 
-// wait lets a phase pass, or ends it early: interrupted, with the error that ends the run, when the quota is used up or stays as it is, or when all
-// generators have settled, at the end of the trace or of the window.
+// wait returns at the end of a phase. It returns early when ctx ends, with an error, when the quota is used up or makes no progress, or when all
+// generators have reported, at the end of the trace or of the window.
 func (w *running) wait(ctx context.Context, phase string, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -224,14 +222,14 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 			w.interrupted = true
 			return nil
 		case <-w.drained:
-			if w.settled++; w.settled < w.added {
+			if w.reported++; w.reported < w.added {
 				continue
 			}
 			select {
-			case err := <-w.died: // it told before it settled
+			case err := <-w.died: // it died before it reported
 				return err
 			default:
-				return w.left()
+				return w.endedLoop()
 			}
 		case err := <-w.died:
 			return err
@@ -239,7 +237,7 @@ func (w *running) wait(ctx context.Context, phase string, d time.Duration) error
 			if err := w.watch.tick(); err != nil {
 				return err
 			}
-			if w.silent() { // the drain finds the requests that have no answer
+			if w.silent() { // the drain counts the requests without an answer
 				return nil
 			}
 		}
@@ -253,7 +251,7 @@ func (w *running) silent() (yes bool) {
 	}
 	oldest := loop.Nanos() - int64(w.spec.SilenceMax)
 	for i, g := range w.gens {
-		_ = w.clients[i].Loop.Call(func() { // one that has ended is the watcher's
+		_ = w.clients[i].Loop.Call(func() { // the watcher reports a loop that has ended
 			for j := range g.slots.slot {
 				s := &g.slots.slot[j]
 				yes = yes || s.inFlight && s.sent < oldest
@@ -263,42 +261,42 @@ func (w *running) silent() (yes bool) {
 	return yes
 }
 
-// left returns an error if a client's loop has ended, or is ending: it closed its generator, which Run had not removed.
-func (w *running) left() error {
+// endedLoop returns an error if a client's loop has ended, or is ending: then it has closed its generator before Run removed it.
+func (w *running) endedLoop() error {
 	for i, g := range w.gens[:w.added] {
-		if g.left.Load() {
+		if g.closing.Load() {
 			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
 		}
 	}
 	return nil
 }
 
-// marks are all counters at one end of the window.
-type marks struct {
-	threads []threadMark
+// counters are all counters at one end of the window.
+type counters struct {
+	threads []threadCounters
 	process Usage
-	runtime runtimeMark
+	runtime runtimeCounters
 	host    HostTimes
 	hostErr error
 }
 
-func (w *running) mark() (m marks, err error) {
-	m.threads = make([]threadMark, len(w.clients))
+func (w *running) snapshot() (m counters, err error) {
+	m.threads = make([]threadCounters, len(w.clients))
 	for i, c := range w.clients {
-		if err := c.Loop.Call(func() { m.threads[i] = markThread(c.Loop) }); err != nil {
+		if err := c.Loop.Call(func() { m.threads[i] = readThread(c.Loop) }); err != nil {
 			return m, fmt.Errorf("bench: client loop %s: %w", c.Loop.Name(), err)
 		}
 	}
 	m.process = ProcessUsage()
 	m.host, m.hostErr = ReadHostTimes()
-	m.runtime = markRuntime()
+	m.runtime = readRuntime()
 	return m, nil
 }
 
-// costs takes what the window cost from the counters at its ends.
-func (w *running) costs(before, after marks) {
+// fillCosts computes the costs of the window from the counters at its ends.
+func (w *running) fillCosts(before, after counters) {
 	r := w.res
-	spent := make([]threadMark, len(after.threads))
+	spent := make([]threadCounters, len(after.threads))
 	for i, a := range after.threads {
 		spent[i] = a.since(before.threads[i])
 	}
@@ -308,9 +306,9 @@ func (w *running) costs(before, after marks) {
 	r.Host = hostDelta(before.host, after.host, errors.Join(before.hostErr, after.hostErr))
 }
 
-// leave waits for what is under way and takes the generators off their loops. Unless stop, an open
-// loop's waiting arrivals are sent first, for at most DrainMax; then nothing more is sent, and what is
-// under way has DrainMax to complete, if anything has in the meantime. What has not is abandoned: its handler keeps the buffers.
+// leave waits for requests in flight and removes the generators from their loops. Unless stop is set, an open loop's waiting
+// arrivals are sent first, for at most DrainMax. Then submission ends. Requests in flight have DrainMax to complete, unless none has
+// completed in the meantime. The others are abandoned: their handler keeps the buffers.
 func (w *running) leave(ctx context.Context, stop bool) error {
 	w.watch.begin("drain", w.spec.DrainMax)
 	var err error
@@ -328,10 +326,10 @@ func (w *running) leave(ctx context.Context, stop bool) error {
 	return err
 }
 
-// halt has nothing more sent, and unless the load hangs it waits until what is under way is complete, for DrainMax at most.
+// halt ends submission. Unless the load hangs, it waits for requests in flight, for at most DrainMax.
 func (w *running) halt(ctx context.Context, hung bool) error {
 	for i, g := range w.gens[:w.added] {
-		if w.clients[i].Loop.Call(g.stop) != nil { // nobody is left there to wait for; the others are abandoned
+		if w.clients[i].Loop.Call(g.stop) != nil { // this loop has ended; the requests of the others are abandoned
 			return fmt.Errorf("bench: client loop %s: %w", w.clients[i].Loop.Name(), loop.ErrStopped)
 		}
 	}
@@ -347,7 +345,7 @@ func (w *running) abandon() error {
 	unanswered, now := 0, loop.Nanos()
 	for i, g := range w.gens[:w.added] {
 		abandon := func() { unanswered += g.abandon(now) }
-		if w.clients[i].Loop.Call(func() { abandon(); g.mark() }) != nil {
+		if w.clients[i].Loop.Call(func() { abandon(); g.recordEnd() }) != nil {
 			abandon() // the loop has ended
 		}
 	}
@@ -357,7 +355,7 @@ func (w *running) abandon() error {
 	return fmt.Errorf("bench: %d requests had no answer at the end of the drain (%v): %w", unanswered, w.spec.DrainMax, ErrStuck)
 }
 
-// remove takes the generators off their loops. Their requests are answered or abandoned.
+// remove removes the generators from their loops. Their requests are answered or abandoned.
 func (w *running) remove() {
 	for i, g := range w.gens[:w.added] {
 		w.clients[i].Loop.Remove(g)
@@ -367,7 +365,7 @@ func (w *running) remove() {
 	}
 }
 
-// answered is the number of requests that were answered until now, as the loops have it.
+// answered returns the number of answered requests, by the loops' own counts.
 func (w *running) answered() (n uint64) {
 	for i, g := range w.gens[:w.added] {
 		_ = w.clients[i].Loop.Call(func() { n += g.total })
@@ -375,19 +373,19 @@ func (w *running) answered() (n uint64) {
 	return n
 }
 
-// await waits until every generator has settled: at most DrainMax, and not beyond ctx or the end of a
+// await waits until every generator has reported: at most DrainMax, and not beyond ctx or the end of a
 // client's loop.
 func (w *running) await(ctx context.Context) (all bool, err error) {
 	timer := time.NewTimer(w.spec.DrainMax)
 	defer timer.Stop()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
-	for w.settled < w.added {
+	for w.reported < w.added {
 		select {
 		case <-w.drained:
-			w.settled++
+			w.reported++
 		case dead := <-w.died:
-			err = dead // and on: what is under way there completes now
+			err = dead // continue: its requests complete now
 		case <-timer.C:
 			return false, err
 		case <-ctx.Done():
@@ -400,24 +398,24 @@ func (w *running) await(ctx context.Context) (all bool, err error) {
 		}
 	}
 	select {
-	case dead := <-w.died: // told before the last one settled, and not seen yet
+	case dead := <-w.died: // it died before the last generator reported
 		err = dead
 	default:
 	}
 	return true, err
 }
 
-// collect merges what the generators wrote. They have left their loops.
+// collect merges the generators' records, after they were removed from their loops.
 func (w *running) collect() {
 	rec := w.gens[0].rec
 	for _, g := range w.gens[1:] {
 		rec.merge(g.rec)
 	}
-	w.res.take(rec, w.mix, w.res.Duration)
+	w.res.fill(rec, w.mix, w.res.Duration)
 	w.res.Interrupted = w.interrupted
 	for _, g := range w.gens {
 		if g.replay != nil && !g.replay.repeat {
-			w.res.TraceLeft += g.replay.left()
+			w.res.TraceLeft += g.replay.remaining()
 		}
 	}
 }

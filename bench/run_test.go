@@ -148,7 +148,7 @@ func TestRunYCSBReadsWhatWasWritten(t *testing.T) {
 	}
 }
 
-func TestRunTakesStagesDown(t *testing.T) {
+func TestRunRecordsStages(t *testing.T) {
 	spec := Spec{Mix: "get=1,rmw=1", ValueBytes: 100, Records: 1000, Operations: 10_000, Stages: 1}
 	clients, _ := loaded(t, spec, 2, 4)
 	res, err := Run(context.Background(), spec, clients, nil)
@@ -589,7 +589,7 @@ func driven(t testing.TB, spec Spec, inFlight int) (*generator, *queue) {
 	}
 	m, _ := ParseMix(spec.Mix)
 	q := &queue{}
-	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1, seriesIntervals(spec.Duration))
+	g, err := newGenerator(spec, m, Client{Handler: q, InFlight: inFlight}, 0, 1, seriesBins(spec.Duration))
 	if err != nil {
 		t.Fatal(err)
 	}

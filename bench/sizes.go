@@ -1,13 +1,13 @@
 package bench
 
-// SizeDist says how long values are.
+// SizeDist is the distribution of the sizes of values.
 type SizeDist uint8
 
 const (
 	FixedSize    SizeDist = iota // all ValueBytes
-	UniformSizes                 // from ValueMinBytes to ValueBytes, every length alike
+	UniformSizes                 // from ValueMinBytes to ValueBytes, all lengths equally often
 	ZipfianSizes                 // from ValueMinBytes to ValueBytes, short ones most often (theta 0.99)
-	TraceSizes                   // as the trace has them; a record's may change
+	TraceSizes                   // those of the trace; a record's may change
 	sizeDistEnd
 )
 
@@ -22,9 +22,9 @@ func ParseSizeDist(s string) (SizeDist, error) {
 	return SizeDist(i), err
 }
 
-// sizes gives every record the length of its values, the same in all versions and in every process, so that what is read
-// can be checked; of a trace, whose values tell their length by their version, the length that is loaded. It does not change, and
-// any goroutine may ask it.
+// sizes has the length of each record's values. It is the same in all versions and in every process, so that reads can be
+// checked. With a trace, the length depends on the version, and sizes has the length that is loaded. It does not change, and
+// any goroutine may use it.
 type sizes struct {
 	dist        SizeDist
 	least, most int
@@ -54,7 +54,7 @@ func (z *sizes) of(id uint64) int {
 	return z.least + int(z.ranks.Rank(float64(h>>11)/(1<<53)))
 }
 
-// room is the most that a value of a record may have.
+// room returns the largest size of a record's values.
 func (z *sizes) room(id uint64) int {
 	if z.dist == TraceSizes {
 		return z.most
@@ -62,10 +62,10 @@ func (z *sizes) room(id uint64) int {
 	return z.of(id)
 }
 
-// sampled is how many records stand for all of them.
+// sampled is the number of records in a sample.
 const sampled = 10_000
 
-// mean is what a value has on average, from the first records.
+// mean returns the mean size of a value, from a sample.
 func (z *sizes) mean() float64 {
 	sum := 0
 	all := z.sample()
@@ -75,7 +75,7 @@ func (z *sizes) mean() float64 {
 	return float64(sum) / float64(len(all))
 }
 
-// sample is the lengths of the first records' values; one is enough where all are alike.
+// sample returns the lengths of the first records' values; only one if all are the same.
 func (z *sizes) sample() []int {
 	if z.dist == FixedSize {
 		return []int{z.most}
@@ -96,5 +96,5 @@ func (z *sizes) sample() []int {
 	return all
 }
 
-// SampleSizes is the lengths of some of the records' values, each as often as it is among all of them, or nearly.
+// SampleSizes returns the lengths of values of a sample of the records.
 func (s Spec) SampleSizes() []int { return newSizes(s).sample() }

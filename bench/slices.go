@@ -33,9 +33,9 @@ type Slices struct {
 		asked          time.Duration // sum of the requested windows
 		allOps         uint64
 		rec            *recorder
-		spent          []threadMark // of each thread
-		series         []Interval   // one interval for each slice
-		whole          []uint64     // operations of each slice that was not cut short
+		spent          []threadCounters // of each thread
+		series         []Bin            // one bin for each slice
+		whole          []uint64         // operations of each slice that was not cut short
 	}
 	totals []uint64 // operations of each thread up to the end of the last slice
 }
@@ -98,7 +98,7 @@ func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 	}
 	err = w.make(0)
 	for _, g := range w.gens {
-		g.marks = new([2]threadMark)
+		g.ends = new([2]threadCounters)
 	}
 	if err == nil {
 		err = w.add(func(*generator) {})
@@ -109,7 +109,7 @@ func OpenSlices(spec Spec, clients []Client) (*Slices, error) {
 	}
 	s := &Slices{w: w, lat: newDurations(), totals: make([]uint64, len(clients))}
 	s.all.rec = newRecorder(w.spec, 0)
-	s.all.spent = make([]threadMark, len(clients))
+	s.all.spent = make([]threadCounters, len(clients))
 	return s, nil
 }
 
@@ -162,24 +162,24 @@ type times struct {
 // run is the part of a slice that needs the loops. When it returns, no request is in flight, or those that are have been abandoned.
 func (s *Slices) run(ctx context.Context, t *times) error {
 	w := s.w
-	w.settled, w.interrupted = 0, false
+	w.reported, w.interrupted = 0, false
 	for _, g := range w.gens {
-		*g.marks = [2]threadMark{}
+		*g.ends = [2]threadCounters{}
 	}
 	s.setWindow(t)
 	err := s.begin(t.begin)
 	if err == nil {
 		err = w.wait(ctx, "slice", time.Duration(t.end-t.begin)+w.spec.DrainMax)
 	}
-	if err != nil || w.settled < w.added {
+	if err != nil || w.reported < w.added {
 		err = errors.Join(err, s.endEarly(ctx, t, err == nil && !w.interrupted && w.spec.Loop == Closed))
 	}
 	t.over = t.end
 	for _, g := range w.gens {
-		t.over = max(t.over, g.marks[1].at)
+		t.over = max(t.over, g.ends[1].at)
 	}
 	if err == nil {
-		err = w.left()
+		err = w.endedLoop()
 	}
 	return err
 }
@@ -215,12 +215,12 @@ func (s *Slices) endEarly(ctx context.Context, t *times, hung bool) error {
 	for more := true; more; { // generators that drained meanwhile
 		select {
 		case <-w.drained:
-			w.settled++
+			w.reported++
 		default:
 			more = false
 		}
 	}
-	if w.settled < w.added {
+	if w.reported < w.added {
 		err = errors.Join(err, w.abandon())
 	}
 	return err
@@ -241,7 +241,7 @@ func (s *Slices) collect(t *times) Slice {
 		g.rec.reset()
 		v.AllOps += g.total - s.totals[i]
 		s.totals[i] = g.total
-		if m := g.marks; m[0].at != 0 && m[1].at != 0 { // else its loop has ended
+		if m := g.ends; m[0].at != 0 && m[1].at != 0 { // else its loop has ended
 			v.Late = max(v.Late, time.Duration(m[0].at-t.begin))
 			spent := m[1].since(m[0])
 			v.Threads.Add(spent.usage)
@@ -292,13 +292,13 @@ func (s *Slices) add(t *times, v *Slice, c *counts) {
 	s.all.interrupted = s.all.interrupted || v.Interrupted
 	s.all.n++
 	if v.Window > 0 {
-		s.all.series = append(s.all.series, Interval{Begin: time.Duration(t.start - s.all.began), Length: v.Window, Ops: v.Ops,
+		s.all.series = append(s.all.series, Bin{Begin: time.Duration(t.start - s.all.began), Length: v.Window, Ops: v.Ops,
 			P50: time.Duration(v.P50), P99: time.Duration(v.P99), N: v.N})
 	}
 }
 
 // Result combines all slices as if their windows were one. CostOps are the operations of settle, window and drain, and Threads and
-// ClientLoops are of that time. Series has an interval for each slice, with gaps between them. Encode leaves Series out, because percentiles of several
+// ClientLoops are of that time. Series has a bin for each slice, with gaps between them. Encode leaves Series out, because percentiles of several
 // hosts cannot be merged. Drift compares the first third of the slices that were not cut short with the last. Spec.Duration is the sum of the windows
 // that were requested. The caller fills in Process, Host and Go, because it knows the time from resume to park.
 func (s *Slices) Result() *Result {
@@ -318,7 +318,7 @@ func (s *Slices) Result() *Result {
 			all.stages[k].merge(g.rec.stages[k])
 		}
 	}
-	r.take(&all, w.mix, s.all.window)
+	r.fill(&all, w.mix, s.all.window)
 	r.addThreads(s.all.spent)
 	r.Series = append(r.Series, s.all.series...)
 	for i := range len(s.all.whole) / 3 {

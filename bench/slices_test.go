@@ -111,7 +111,7 @@ func TestSlicesAddUp(t *testing.T) {
 				ops += v.Ops
 			}
 			if len(r.Series) != 7 || ops != r.Ops || r.Drift.Known != (r.Drift.First > 0) {
-				t.Errorf("%d intervals with %d operations, drift %+v", len(r.Series), ops, r.Drift)
+				t.Errorf("%d bins with %d operations, drift %+v", len(r.Series), ops, r.Drift)
 			}
 			if spec.Stages > 0 && (r.Stages[Get] == nil || r.Stages[Get].N+8*7*2 < r.Ops || r.Stages[Get].N > r.Ops+8*7) {
 				t.Errorf("stages %+v of %d operations", r.Stages[Get], r.Ops)
@@ -573,9 +573,9 @@ func TestOpenSlicesRefusesWhatRunRefuses(t *testing.T) {
 // What a slice reads of its loops at its ends does not allocate.
 func TestMarksAllocateNothing(t *testing.T) {
 	l := startLoop(t)
-	var m [2]threadMark
+	var m [2]threadCounters
 	if err := l.Call(func() {
-		if n := testing.AllocsPerRun(100, func() { m[0], m[1] = markThread(l), m[0] }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { m[0], m[1] = readThread(l), m[0] }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
 	}); err != nil {
@@ -610,7 +610,7 @@ func TestSliceAllocatesNothing(t *testing.T) {
 			for r := q.next(); r != nil; r = q.next() {
 				g.Complete(r)
 			}
-			if !g.settled || g.slots.inFlight() != 0 {
+			if !g.reported || g.slots.inFlight() != 0 {
 				t.Fatal("it has not settled")
 			}
 			<-drained

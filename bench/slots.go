@@ -17,7 +17,7 @@ type slot struct {
 	sent     int64 // when it did
 	kind     Kind
 	second   bool // rmw: the get is done, the put is under way
-	inFlight bool // between take and put
+	inFlight bool // between alloc and release
 	stages   kv.Stages
 }
 
@@ -57,7 +57,7 @@ func newSlots(n, keyBytes, valueBytes int, owner kv.Completer) (slots, error) {
 
 func (s *slots) inFlight() int { return len(s.slot) - len(s.free) }
 
-func (s *slots) take() *slot {
+func (s *slots) alloc() *slot {
 	n := len(s.free) - 1
 	i := s.free[n]
 	s.free = s.free[:n]
@@ -65,7 +65,7 @@ func (s *slots) take() *slot {
 	return &s.slot[i]
 }
 
-func (s *slots) put(t *slot) {
+func (s *slots) release(t *slot) {
 	t.inFlight = false
 	s.free = append(s.free, uint32(t.req.Slot)) // never grows: one entry per slot
 }

@@ -1,6 +1,6 @@
 // Package bench owns the load: workloads, arrival processes, the generator that drives any
 // kv.Handler, the check of every value that is read, and what is recorded while it runs. It may
-// import kv, loop and internal packages, and knows no transport, no store and no report.
+// import kv, loop and internal packages, but no transport, no store and no report.
 package bench
 
 import (
@@ -10,12 +10,12 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// LoopKind says what makes the next request start.
+// LoopKind is the kind of load: what starts the next request.
 type LoopKind uint8
 
 const (
-	Closed LoopKind = iota // the completion of one before it: InFlight requests are always under way
-	Open                   // its time: arrivals do not wait for the system that they measure
+	Closed LoopKind = iota // the completion of an earlier one: InFlight requests are always in flight
+	Open                   // the clock: arrivals do not wait for the measured system
 )
 
 var loopNames = [...]string{"closed", "open"}
@@ -35,7 +35,7 @@ type Arrival uint8
 const (
 	Poisson    Arrival = iota // independent arrivals: exponential gaps
 	Constant                  // equal gaps
-	TraceTimes                // when the trace says
+	TraceTimes                // the times in the trace
 )
 
 var arrivalNames = [...]string{"poisson", "constant", "trace"}
@@ -49,7 +49,7 @@ func ParseArrival(s string) (Arrival, error) {
 	return Arrival(i), err
 }
 
-// Spec is one run. Zero values mean what their line says; Check looks at the rest.
+// Spec describes one run. Each field documents its zero value. Check checks the values.
 type Spec struct {
 	Mix           string   // a to f (YCSB), get, put, insert, scan, rmw, or shares: get=50,put=50; "": get
 	KeyDist       KeyDist  // DistOfMix: zipfian for YCSB (latest for d), uniform otherwise
@@ -66,11 +66,11 @@ type Spec struct {
 	Arrival    Arrival // open loop
 	TargetPerS float64 // open loop: arrivals per second of all threads together
 
-	// Trace, if there is one, says what mix, distributions, sizes, records and (open loop) arrivals say otherwise: Defaults puts
-	// into these what the trace has. The run ends with the trace's last answer, or at its time, whatever is first.
+	// Trace, if there is one, replaces mix, distributions, sizes, records and (open loop) arrivals: Defaults sets these fields
+	// from the trace. The run ends with the trace's last answer or after Duration, whichever is first.
 	Trace       *Trace
-	TraceSpeed  float64 // open loop: so many times as fast; 0: 1
-	TraceRepeat bool    // at the trace's end it begins anew, and the run ends at its time
+	TraceSpeed  float64 // open loop: speed relative to the recorded times; 0: 1
+	TraceRepeat bool    // the trace starts again at its end, and the run ends after Duration
 
 	// The shape of the client, as it stands in the row. When set, they must agree with the clients
 	// given to Run: as many as ClientThreads, and Conns × Depth requests in flight in all.
@@ -86,7 +86,7 @@ type Spec struct {
 
 	Duration time.Duration // of the measured window; 0: 10 s, or WindowMax with Operations
 	Warmup   time.Duration // before it, recorded nowhere; 0: none
-	DrainMax time.Duration // after the window, for what is under way; 0: 5 s
+	DrainMax time.Duration // longest wait after the window for requests in flight; 0: 5 s
 
 	// Operations end the measured window when so many are answered, those that failed included, on all threads of this process together. 0: the window
 	// ends after Duration.
@@ -100,44 +100,44 @@ type Spec struct {
 	// without sleeping. 0: 50 µs, since a sleep ends 4–69 µs late; below 0: never spin.
 	PaceSpin time.Duration
 
-	// Stages has one request in so many watched, by chance: how long each stage of it takes. 0: none. The clock is read some ten
-	// times for each, and receives of its connections are stamped by the kernel, so that such a run measures nothing else.
+	// Stages: the stages of one request in so many are recorded, chosen at random. 0: none. Each needs about ten reads of the clock,
+	// and the kernel stamps receives of its connections, so other figures of such a run are not comparable.
 	Stages int
 
 	Verify bool // check every value that is read; false only for handlers that keep nothing (null)
 
 	// OnWindow is called by Run's goroutine just before the measured window begins (true) and just
-	// after it has ended (false), for the caller's own counters. It may block; the load goes on
+	// after it has ended (false), for the caller's own counters. It may block. The load continues
 	// during the first call and has stopped in the second. nil: none.
 	OnWindow func(begin bool) `json:"-"`
 }
 
-// Defaults fills in what is zero and has another default.
+// Defaults returns the Spec with defaults in place of zero values.
 func (s Spec) Defaults() Spec {
 	if s.Trace != nil {
-		s = s.traced()
+		s = s.withTrace()
 	}
-	def(&s.Mix, "get")
-	def(&s.Theta, 0.99)
-	def(&s.KeyBytes, 16)
+	setDefault(&s.Mix, "get")
+	setDefault(&s.Theta, 0.99)
+	setDefault(&s.KeyBytes, 16)
 	if s.Trace == nil { // a trace may have no record that is loaded
-		def(&s.Records, 100_000)
+		setDefault(&s.Records, 100_000)
 	}
-	def(&s.ScanItems, 100)
+	setDefault(&s.ScanItems, 100)
 	if s.Operations > 0 {
-		def(&s.Duration, WindowMax)
+		setDefault(&s.Duration, WindowMax)
 	}
-	def(&s.Duration, 10*time.Second)
-	def(&s.DrainMax, 5*time.Second)
-	def(&s.SilenceMax, 15*time.Second)
-	def(&s.PaceSpin, 50*time.Microsecond)
+	setDefault(&s.Duration, 10*time.Second)
+	setDefault(&s.DrainMax, 5*time.Second)
+	setDefault(&s.SilenceMax, 15*time.Second)
+	setDefault(&s.PaceSpin, 50*time.Microsecond)
 	if m, err := ParseMix(s.Mix); err == nil && s.KeyDist == DistOfMix {
 		s.KeyDist = m.dist
 	}
 	return s
 }
 
-// Limits of a Spec: beyond them buffers would not be sane.
+// Limits of a Spec. They bound the memory of buffers.
 const (
 	maxKeyBytes   = 1024
 	maxValueBytes = 16 << 20
@@ -154,7 +154,7 @@ const (
 // WindowMax is the longest window and the longest warm-up. The time series of a longer window would not fit, and would be of no use.
 const WindowMax = 1200 * time.Hour // four of these, warm-up, window and drain twice, stay below histMax
 
-// RequestBytes returns the memory that a run takes for each request in flight: the key, and the value or the answer to a scan.
+// RequestBytes returns the memory that a run needs for each request in flight: the key, and the value or the answer to a scan.
 func (s Spec) RequestBytes() int {
 	s = s.Defaults()
 	m, _ := ParseMix(s.Mix)
@@ -169,7 +169,7 @@ func (s *Spec) room(m Mix) int {
 	return s.ValueBytes
 }
 
-// Check says in one line what is wrong with a Spec, defaults filled in.
+// Check returns an error, of one line, for an invalid Spec. It fills in defaults first.
 func (s Spec) Check() error {
 	s = s.Defaults()
 	m, err := ParseMix(s.Mix)
@@ -180,33 +180,33 @@ func (s Spec) Check() error {
 	case s.KeyDist >= distEnd || s.KeyDist == TraceKeys && s.Trace == nil:
 		return fmt.Errorf("bench: key distribution %d is unknown", s.KeyDist)
 	case !(s.Theta > 0 && s.Theta < 1):
-		return fmt.Errorf("bench: theta %v: above 0 and below 1", s.Theta)
+		return fmt.Errorf("bench: theta %v: must be above 0 and below 1", s.Theta)
 	case s.KeyBytes < 1 || s.KeyBytes > maxKeyBytes:
-		return fmt.Errorf("bench: keys of %d B: 1 to %d", s.KeyBytes, maxKeyBytes)
+		return fmt.Errorf("bench: keys of %d B: must be from 1 to %d", s.KeyBytes, maxKeyBytes)
 	case s.ValueBytes < 0 || s.ValueBytes > maxValueBytes:
-		return fmt.Errorf("bench: values of %d B: 0 to %d", s.ValueBytes, maxValueBytes)
+		return fmt.Errorf("bench: values of %d B: must be from 0 to %d", s.ValueBytes, maxValueBytes)
 	case s.ValueDist >= sizeDistEnd || s.ValueDist == TraceSizes && s.Trace == nil:
 		return fmt.Errorf("bench: distribution of sizes %d is unknown", s.ValueDist)
 	case s.ValueDist == FixedSize && s.ValueMinBytes != 0:
-		return fmt.Errorf("bench: values from %d B on: only if their sizes are uniform or zipfian", s.ValueMinBytes)
+		return fmt.Errorf("bench: smallest values of %d B need the distribution of sizes uniform or zipfian", s.ValueMinBytes)
 	case s.ValueMinBytes < 0 || s.ValueMinBytes > s.ValueBytes:
-		return fmt.Errorf("bench: values from %d to %d B: the first is the smallest", s.ValueMinBytes, s.ValueBytes)
+		return fmt.Errorf("bench: smallest values of %d B and largest of %d B: the smallest must not be larger", s.ValueMinBytes, s.ValueBytes)
 	case s.Records > maxRecords:
-		return fmt.Errorf("bench: %d records: at most 2^40", s.Records)
+		return fmt.Errorf("bench: %d records: must be at most 2^40", s.Records)
 	case s.KeyBytes < 8 && s.keys() > 1<<(8*s.KeyBytes):
-		return fmt.Errorf("bench: %d records do not have different keys of %d B", s.keys(), s.KeyBytes)
+		return fmt.Errorf("bench: %d records need keys longer than %d B to be distinct", s.keys(), s.KeyBytes)
 	case m.Share[Delete] > 0 && s.Trace == nil:
-		return fmt.Errorf("bench: mix %s deletes, and only a trace does: the records would be gone", s.Mix)
+		return fmt.Errorf("bench: mix %s deletes records: only a trace can, since later gets would find nothing", s.Mix)
 	case s.KeyBytes < 8 && m.Share[Insert] > 0:
-		return fmt.Errorf("bench: mix %s inserts: keys of %d B may run out (8 B or more)", s.Mix, s.KeyBytes)
+		return fmt.Errorf("bench: mix %s inserts records: keys of %d B may run out (use 8 B or more)", s.Mix, s.KeyBytes)
 	case s.ScanItems < 1 || s.ScanItems > maxScanItems:
-		return fmt.Errorf("bench: scans of %d items: 1 to %d", s.ScanItems, maxScanItems)
+		return fmt.Errorf("bench: scans of %d items: must be from 1 to %d", s.ScanItems, maxScanItems)
 	case s.Loop > Open || s.Arrival > TraceTimes || s.Arrival == TraceTimes && s.Trace == nil:
 		return fmt.Errorf("bench: loop %d or arrival %d is unknown", s.Loop, s.Arrival)
 	case s.Trace != nil && !(s.TraceSpeed >= minTraceSpeed && s.TraceSpeed <= maxTraceSpeed):
-		return fmt.Errorf("bench: a trace %v times as fast: %v to %v", s.TraceSpeed, minTraceSpeed, maxTraceSpeed)
+		return fmt.Errorf("bench: trace speed %v: must be from %v to %v", s.TraceSpeed, minTraceSpeed, maxTraceSpeed)
 	case s.Trace != nil && s.Loop == Open && s.TraceRepeat && s.Trace.period() == 0:
-		return fmt.Errorf("bench: trace %s: all rows have the same time, and it has no end to repeat it at", s.Trace.Name())
+		return fmt.Errorf("bench: trace %s: all rows have the same time, so it cannot be repeated", s.Trace.Name())
 	case s.Loop == Open && s.Arrival != TraceTimes && !(s.TargetPerS > 0 && s.TargetPerS <= maxPerS):
 		return fmt.Errorf("bench: an open loop needs a target rate, above 0 and at most 1e9 per second, not %v", s.TargetPerS)
 	case s.Loop == Closed && s.TargetPerS != 0:
@@ -214,18 +214,18 @@ func (s Spec) Check() error {
 	case s.Conns < 0 || s.Depth < 0 || s.ClientThreads < 0 || s.ClientThreads > maxThreads || s.Conns > maxInFlight/max(s.Depth, 1):
 		return fmt.Errorf("bench: %d connections × depth %d on %d threads: each must be 0 or more, with at most 2^26 requests in flight and %d threads", s.Conns, s.Depth, s.ClientThreads, maxThreads)
 	case s.Stages < 0:
-		return fmt.Errorf("bench: stages of one request in %d: 0 or more", s.Stages)
+		return fmt.Errorf("bench: stages of one request in %d: must be 0 or more", s.Stages)
 	case s.FirstThread < 0 || s.AllThreads < 0 || s.AllThreads > maxThreads || s.FirstThread > 0 && s.FirstThread >= s.AllThreads:
-		return fmt.Errorf("bench: threads from %d on, of %d in all: at most %d, and the first is one of them", s.FirstThread, s.AllThreads, maxThreads)
+		return fmt.Errorf("bench: first thread %d of %d in all: must be one of at most %d", s.FirstThread, s.AllThreads, maxThreads)
 	case s.Operations > maxOperations:
-		return fmt.Errorf("bench: a window of %d operations: at most 2^40", s.Operations)
+		return fmt.Errorf("bench: a window of %d operations: must be at most 2^40", s.Operations)
 	case s.Duration < 0 || s.Warmup < 0 || s.DrainMax < 0 || s.SilenceMax < 0 || max(s.Duration, s.Warmup, s.DrainMax, s.SilenceMax) > WindowMax:
 		return fmt.Errorf("bench: duration %v, warm-up %v, drain %v, silence %v: each must be from 0 to %v", s.Duration, s.Warmup, s.DrainMax, s.SilenceMax, WindowMax)
 	}
 	return nil
 }
 
-// keys is how many different records the run may use, apart from its inserts.
+// keys returns the number of different records that the run may use, apart from its inserts.
 func (s *Spec) keys() uint64 {
 	if s.Trace != nil {
 		return s.Trace.Keys()
@@ -233,10 +233,10 @@ func (s *Spec) keys() uint64 {
 	return s.Records
 }
 
-// fits compares the clients with the shape that the spec names.
+// fits returns an error if the clients do not match the spec.
 func (s Spec) fits(clients []Client) error {
 	if len(clients) == 0 || len(clients) > maxThreads {
-		return fmt.Errorf("bench: %d client threads: 1 to %d", len(clients), maxThreads)
+		return fmt.Errorf("bench: %d client threads: must be from 1 to %d", len(clients), maxThreads)
 	}
 	sum := 0
 	for i, c := range clients {
@@ -257,13 +257,13 @@ func (s Spec) fits(clients []Client) error {
 	return nil
 }
 
-// threads is how many there are in all processes.
+// threads returns the number of threads in all processes.
 func (s Spec) threads(here int) int {
-	def(&s.AllThreads, here)
+	setDefault(&s.AllThreads, here)
 	return s.AllThreads
 }
 
-func def[T comparable](p *T, v T) {
+func setDefault[T comparable](p *T, v T) {
 	var zero T
 	if *p == zero {
 		*p = v

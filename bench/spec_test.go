@@ -66,7 +66,7 @@ func TestCheckNamesTheMistake(t *testing.T) {
 		"theta":            {Theta: 1},
 		"keys of":          {KeyBytes: 5000},
 		"values of":        {ValueBytes: -1},
-		"different keys":   {KeyBytes: 1, Records: 1000},
+		"to be distinct":   {KeyBytes: 1, Records: 1000},
 		"run out":          {KeyBytes: 4, Records: 10, Mix: "d"},
 		"scans of":         {ScanItems: -1},
 		"target rate, abo": {Loop: Open},
@@ -151,40 +151,40 @@ func TestArrivalsFollowFromTheSeed(t *testing.T) {
 func TestIntervalsOfTheSeriesAreFewAndMakeTheWindow(t *testing.T) {
 	for _, d := range []time.Duration{1, 5, time.Millisecond, time.Second, 10 * time.Second, 9_999_999_937, 12 * time.Second, 12_500 * time.Millisecond, time.Minute,
 		2 * time.Minute, 121 * time.Second, time.Hour, 100 * time.Hour, WindowMax} {
-		n := seriesIntervals(d)
-		if n > maxIntervals || n < minIntervals && d > minIntervals {
-			t.Errorf("%v: %d intervals", d, n)
+		n := seriesBins(d)
+		if n > binsMax || n < binsMin && d > binsMin {
+			t.Errorf("%v: %d bins", d, n)
 		}
-		if seriesBegin(d, 0, n) != 0 || seriesBegin(d, n, n) != d {
-			t.Errorf("%v: the intervals are from %v to %v", d, seriesBegin(d, 0, n), seriesBegin(d, n, n))
+		if binBegin(d, 0, n) != 0 || binBegin(d, n, n) != d {
+			t.Errorf("%v: the bins are from %v to %v", d, binBegin(d, 0, n), binBegin(d, n, n))
 		}
 		for i := range n {
-			if each := seriesBegin(d, i+1, n) - seriesBegin(d, i, n); each != d/time.Duration(n) && each != d/time.Duration(n)+1 {
-				t.Fatalf("%v: interval %d of %d takes %v", d, i, n, each)
+			if each := binBegin(d, i+1, n) - binBegin(d, i, n); each != d/time.Duration(n) && each != d/time.Duration(n)+1 {
+				t.Fatalf("%v: bin %d of %d takes %v", d, i, n, each)
 			}
 		}
 	}
-	if n := seriesIntervals(45 * time.Second); n != 45 {
-		t.Errorf("45 s have %d intervals", n)
+	if n := seriesBins(45 * time.Second); n != 45 {
+		t.Errorf("45 s have %d bins", n)
 	}
 }
 
-// Wherever the window is cut, its series is as long as it is, has all operations, and no interval so short that its rate says nothing.
+// Wherever the window is cut, its series is as long as it is, has all operations, and no bin so short that its rate says nothing.
 func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
 	spec := Spec{Duration: 12 * time.Second}
 	for _, window := range []time.Duration{1, 499_999_999, 500 * time.Millisecond, time.Second, time.Second + 4, 1499 * time.Millisecond, 1500 * time.Millisecond, 11_999_999_996, 12 * time.Second} {
-		rec := newRecorder(spec, seriesIntervals(spec.Duration))
+		rec := newRecorder(spec, seriesBins(spec.Duration))
 		ops := uint64(0)
 		for at := time.Duration(0); at < window; at += 100 * time.Millisecond {
-			rec.point(5, 5+int64(at), 1000)
+			rec.addToSeries(5, 5+int64(at), 1000)
 			ops++
 		}
-		r := &Result{Spec: spec, intervals: rec.series}
+		r := &Result{Spec: spec, bins: rec.series}
 		r.series(window)
 		at, got := time.Duration(0), uint64(0)
 		for i, v := range r.Series {
 			if v.Begin != at || v.Length < 500*time.Millisecond && i > 0 {
-				t.Errorf("%v: interval %d is %v from %v on", window, i, v.Length, v.Begin)
+				t.Errorf("%v: bin %d is %v from %v on", window, i, v.Length, v.Begin)
 			}
 			at, got = at+v.Length, got+v.Ops
 		}
@@ -194,11 +194,11 @@ func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
 	}
 }
 
-// The recorder of the shortest and the longest window has a time series of few intervals.
+// The recorder of the shortest and the longest window has a time series of few bins.
 func TestTheTimeSeriesOfAnyWindowIsBounded(t *testing.T) {
 	for _, d := range []time.Duration{1, 999, time.Microsecond, time.Second, time.Hour, WindowMax} {
-		if n := seriesIntervals(d); n < 1 || n > maxIntervals+1 {
-			t.Errorf("%v: %d intervals", d, n)
+		if n := seriesBins(d); n < 1 || n > binsMax+1 {
+			t.Errorf("%v: %d bins", d, n)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// StageTimes are the stages of the requests that were watched. The sums are exact, and add up to the sum of the totals;
+// StageTimes are the stages of the requests whose stages were recorded. The sums are exact, and add up to the sum of the totals;
 // percentiles have two digits, and add up to nothing.
 type StageTimes struct {
 	N     uint64

@@ -10,24 +10,24 @@ import (
 	"github.com/kvwire/kvwire/internal/quote"
 )
 
-// MaxEncoded bounds an encoded result: 8 histograms of latencies and 120 of the time series take some 100 KiB and 4 KiB
+// MaxEncoded bounds an encoded result: 8 histograms of latencies and 120 of the time series need about 100 KiB and 4 KiB
 // each when their counts are spread as widely as they can be.
 const MaxEncoded = 8 << 20
 
-// countMost bounds a count: 100 million a second take 3 years to it, and sums of a thousand do not overflow.
+// countMost bounds a count: at 100 million per second it is reached in 3 years, and sums of a thousand do not overflow.
 const countMost = 1 << 53
 
 // encoded is a result on its way to another process, as JSON with the histograms in HdrHistogram's own encoding (V2, base64).
 type encoded struct {
-	Result    *Result       `json:"result"`
-	Lat       string        `json:"lat"`
-	Svc       string        `json:"svc,omitempty"`
-	Lag       string        `json:"lag,omitempty"`
-	Op        [Kinds]string `json:"op"`
-	Intervals []string      `json:"intervals"`
+	Result *Result       `json:"result"`
+	Lat    string        `json:"lat"`
+	Svc    string        `json:"svc,omitempty"`
+	Lag    string        `json:"lag,omitempty"`
+	Op     [Kinds]string `json:"op"`
+	Bins   []string      `json:"bins"`
 }
 
-// Encode gives a result as one line of JSON, which Decode reads.
+// Encode returns a result as one line of JSON, for DecodeResult.
 func (r *Result) Encode() ([]byte, error) {
 	e := encoded{Result: r}
 	text := func(h *hdrhistogram.Histogram) (string, error) {
@@ -45,9 +45,9 @@ func (r *Result) Encode() ([]byte, error) {
 		e.Op[k], errs[3+k] = text(r.Op[k].Lat)
 	}
 	err := errors.Join(errs[:]...)
-	for _, h := range r.intervals {
+	for _, h := range r.bins {
 		s, ierr := text(h)
-		e.Intervals, err = append(e.Intervals, s), errors.Join(err, ierr)
+		e.Bins, err = append(e.Bins, s), errors.Join(err, ierr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bench: encode the latencies: %w", err)
@@ -58,22 +58,22 @@ func (r *Result) Encode() ([]byte, error) {
 // DecodeResult reads what Encode wrote, in another process of the same version. All is checked, and nothing of b is kept.
 func DecodeResult(b []byte) (*Result, error) {
 	if len(b) > MaxEncoded {
-		return nil, fmt.Errorf("bench: a result of %d bytes: at most %d", len(b), MaxEncoded)
+		return nil, fmt.Errorf("bench: a result of %d bytes is larger than %d", len(b), MaxEncoded)
 	}
 	var e encoded
 	if err := json.Unmarshal(b, &e); err != nil {
-		return nil, fmt.Errorf("bench: a result that is none: %w", err)
+		return nil, fmt.Errorf("bench: decode a result: %w", err)
 	}
 	r := e.Result
 	if r == nil {
-		return nil, errors.New("bench: a result that is none: it has no counts")
+		return nil, errors.New("bench: decode a result: it has no counts")
 	}
 	quote.Strings(r)
 	if err := r.sane(); err != nil {
-		return nil, fmt.Errorf("bench: a result that cannot be: %w", err)
+		return nil, fmt.Errorf("bench: decode a result: impossible values: %w", err)
 	}
-	if len(e.Intervals) > seriesIntervals(r.Spec.Duration) {
-		return nil, fmt.Errorf("bench: a result that cannot be: %d intervals in %v", len(e.Intervals), r.Spec.Duration)
+	if len(e.Bins) > seriesBins(r.Spec.Duration) {
+		return nil, fmt.Errorf("bench: decode a result: impossible values: %d bins in %v", len(e.Bins), r.Spec.Duration)
 	}
 	if err := r.decode(&e); err != nil {
 		return nil, fmt.Errorf("bench: the latencies of a result: %w", err)
@@ -82,7 +82,7 @@ func DecodeResult(b []byte) (*Result, error) {
 	return r, nil
 }
 
-// sane looks at what sums and divisions rely on.
+// sane returns an error for values that would break sums and divisions.
 func (r *Result) sane() error {
 	s := r.Spec
 	if err := s.Check(); err != nil {
@@ -99,7 +99,7 @@ func (r *Result) sane() error {
 	sum := uint64(0)
 	for _, n := range []uint64{r.Ops, r.CostOps, r.Bytes, r.Misses, r.ExpectedMisses, r.Errors, r.VerifyFailures, r.Scheduled, r.MissedSends, r.Unsent, r.Unanswered} {
 		if n > countMost {
-			return fmt.Errorf("%d of something", n)
+			return fmt.Errorf("a count of %d", n)
 		}
 	}
 	for _, k := range r.Op {
@@ -125,7 +125,7 @@ func (r *Result) decode(e *encoded) (err error) {
 			return nil
 		}
 		if h.LowestTrackableValue() != 1 || h.HighestTrackableValue() != histMax || h.SignificantFigures() != digits {
-			err = fmt.Errorf("from %d to %d ns with %d digits: another version's", h.LowestTrackableValue(), h.HighestTrackableValue(), h.SignificantFigures())
+			err = fmt.Errorf("from %d to %d ns with %d digits: it is from another version", h.LowestTrackableValue(), h.HighestTrackableValue(), h.SignificantFigures())
 			return nil
 		}
 		if h.TotalCount() > countMost {
@@ -137,25 +137,25 @@ func (r *Result) decode(e *encoded) (err error) {
 	for k := range r.Op {
 		r.Op[k].Lat = read(e.Op[k], histDigits)
 	}
-	r.intervals = nil
-	for _, s := range e.Intervals {
-		r.intervals = append(r.intervals, read(s, seriesDigits))
+	r.bins = nil
+	for _, s := range e.Bins {
+		r.bins = append(r.bins, read(s, seriesDigits))
 	}
 	open := r.Spec.Loop == Open
 	if err == nil && (r.Lat == nil || open != (r.Svc != nil) || open != (r.Lag != nil)) {
 		err = errors.New("one of them is missing")
 	}
-	for i, h := range r.intervals {
+	for i, h := range r.bins {
 		if err == nil && h == nil {
-			err = fmt.Errorf("interval %d is missing", i)
+			err = fmt.Errorf("bin %d is missing", i)
 		}
 	}
 	return err
 }
 
-// Together is one result of a load that several processes made at once: what was counted adds, latencies are merged by their
-// counts (percentiles are never averaged), and the busiest thread is that of all. The machine's times are left out, since
-// processes may share one or not. The parts are left alone; they are of the same window, and there is at least one.
+// Together combines the results of several processes that made one load at the same time: it adds counts, merges latencies by their
+// counts (percentiles are never averaged), and finds the busiest thread of all. It leaves out the machine's times, since
+// processes may share a machine. It does not change the parts. They must have the same window, and there must be at least one.
 func Together(parts []*Result) (*Result, error) {
 	all := &Result{Spec: parts[0].Spec, Started: parts[0].Started, Lat: newHist()}
 	all.Spec.FirstThread, all.Spec.AllThreads, all.Spec.Conns, all.Spec.ClientThreads = 0, 0, 0, 0
@@ -164,7 +164,7 @@ func Together(parts []*Result) (*Result, error) {
 	}
 	for _, r := range parts {
 		if r.Spec.Loop != all.Spec.Loop || (r.Slices > 0) != (parts[0].Slices > 0) || r.Slices == 0 && r.Spec.Duration != all.Spec.Duration ||
-			len(r.intervals) != len(parts[0].intervals) {
+			len(r.bins) != len(parts[0].bins) {
 			return nil, fmt.Errorf("bench: results of a %s loop over %v and of a %s loop over %v are not of one load", all.Spec.Loop, all.Spec.Duration, r.Spec.Loop, r.Spec.Duration)
 		}
 		all.add(r)
@@ -173,7 +173,7 @@ func Together(parts []*Result) (*Result, error) {
 	return all, nil
 }
 
-// add is Together's, for one of them.
+// add adds the result of one process, for Together.
 func (r *Result) add(o *Result) {
 	r.Spec.Conns += o.Spec.Conns
 	r.Spec.ClientThreads += o.ClientThreads
@@ -189,11 +189,11 @@ func (r *Result) add(o *Result) {
 		r.Op[k].Ops += o.Op[k].Ops
 		merge(&r.Op[k].Lat, o.Op[k].Lat)
 	}
-	if r.intervals == nil {
-		r.intervals = make([]*hdrhistogram.Histogram, len(o.intervals))
+	if r.bins == nil {
+		r.bins = make([]*hdrhistogram.Histogram, len(o.bins))
 	}
-	for i, h := range o.intervals {
-		merge(&r.intervals[i], h)
+	for i, h := range o.bins {
+		merge(&r.bins[i], h)
 	}
 	r.Threads.Add(o.Threads)
 	r.Process.Add(o.Process)

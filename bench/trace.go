@@ -14,11 +14,11 @@ import (
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
-// Trace is a recorded load: which record was read or written, when, and with how many bytes. It does not change after it was
-// read, and any goroutine may ask it. docs/workloads.md describes the file.
+// Trace is a recorded load: for each request its time, operation, record and size. It does not change after it was
+// read, and any goroutine may use it. docs/workloads.md describes the file.
 //
 // A key is a record, numbered by its first row, those that are loaded before the run first. They are loaded with the first size that
-// their key has. A value that row i writes has version i+1, so whatever is read tells which row wrote it, and with that its length.
+// their key has. A value that row i writes has version i+1, so a value identifies the row that wrote it, and with that its length.
 type Trace struct {
 	name    string
 	rows    []traceRow
@@ -43,7 +43,7 @@ const (
 	deleteBit = 1 << 30 // above every size: maxValueBytes is 2^24
 )
 
-// kind is what the row does.
+// kind returns the row's kind of operation.
 func (r *traceRow) kind() Kind {
 	switch {
 	case r.size&putBit != 0:
@@ -54,8 +54,7 @@ func (r *traceRow) kind() Kind {
 	return Get
 }
 
-// Bounds of a trace. Rows take 20 B each in memory, 4 of them for their thread's list; keys 8 B, and while the file is read some
-// 40 B more.
+// Bounds of a trace. A row needs 20 B of memory, 4 of them for its thread's list; a key 8 B, and about 40 B more while the file is read.
 const (
 	traceRowsMax   = 1 << 24
 	traceSpanMax   = 31 * 24 * time.Hour
@@ -117,7 +116,7 @@ func ReadTrace(path string, o TraceOptions) (*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, packed); err != nil { // what gzip left, for the sum
+	if _, err := io.Copy(io.Discard, packed); err != nil { // the rest of the file, for the sum
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
@@ -129,19 +128,19 @@ func ReadTrace(path string, o TraceOptions) (*Trace, error) {
 // a.csv@0123456789ab/us, a.gz@0123456789ab/twitter/ttl.
 func (t *Trace) Name() string { return t.name }
 
-// Rows is how many requests it has.
+// Rows returns the number of requests.
 func (t *Trace) Rows() int { return len(t.rows) }
 
-// Records is how many of its keys are loaded before the run.
+// Records returns the number of keys that are loaded before the run.
 func (t *Trace) Records() uint64 { return uint64(t.loaded) }
 
-// Keys is how many different keys it has.
+// Keys returns the number of different keys.
 func (t *Trace) Keys() uint64 { return uint64(len(t.first)) }
 
-// ValueBytes are the sizes of its smallest and its largest value.
+// ValueBytes returns the sizes of the smallest and the largest value.
 func (t *Trace) ValueBytes() (least, most int) { return t.least, t.most }
 
-// Mix is its share of each kind, to four digits, as ParseMix reads it.
+// Mix returns the share of each kind, to four digits, for ParseMix.
 func (t *Trace) Mix() string {
 	var shares []string
 	for k, n := range t.kinds {
@@ -155,18 +154,18 @@ func (t *Trace) Mix() string {
 	return strings.Join(shares, ",")
 }
 
-// Span is the time from the first row to the last one when it is sped up so many times.
+// Span returns the time from the first row to the last at a speed.
 func (t *Trace) Span(speed float64) time.Duration {
 	return time.Duration(float64(t.rows[len(t.rows)-1].at) / speed)
 }
 
-// period is what a repeated trace takes: its span, and the mean gap before it begins anew. 0 when all rows have the same time.
+// period returns the time between two starts of a repeated trace: its span and one mean gap. 0: all rows have the same time.
 func (t *Trace) period() int64 {
 	span := t.rows[len(t.rows)-1].at
 	return span + span/int64(max(1, len(t.rows)-1))
 }
 
-// of lists one thread's rows: those of its records, so that the requests for a key are sent in the trace's order.
+// of lists the rows of one thread. All rows of a record belong to one thread, so requests for a key are sent in the trace's order.
 func (t *Trace) of(thread, threads int) []uint32 {
 	mine := func(r *traceRow) bool { return int(r.id)%threads == thread }
 	n := 0
@@ -184,8 +183,8 @@ func (t *Trace) of(thread, threads int) []uint32 {
 	return list
 }
 
-// check says whether v is a value of record id that was loaded or that a row writes, whole. Of a value too short for a version
-// it says whether the record has values of that length.
+// check checks that v is a complete value of record id, which was loaded or which a row writes. For a value too short for a version
+// it checks whether the record has values of that length.
 func (t *Trace) check(v []byte, id uint64) fault {
 	if len(v) < valueHeaderBytes {
 		if t.short[id]&(1<<len(v)) == 0 {

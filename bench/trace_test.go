@@ -97,20 +97,20 @@ func TestTraceNamesTheMistakeAndItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                    "t.csv: the file is empty: its first line names the columns time,op,key,size",
 		head:                                  "t.csv: there is no row",
-		"time,op,key\n":                       "t.csv:1: column size: once",
-		"time,op,key,size,op\n":               "t.csv:1: column op: once",
-		"0,get,a,1\n":                         "t.csv:1: column time: once",
+		"time,op,key\n":                       "t.csv:1: the first line must have the column size exactly once",
+		"time,op,key,size,op\n":               "t.csv:1: the first line must have the column op exactly once",
+		"0,get,a,1\n":                         "t.csv:1: the first line must have the column time exactly once",
 		head + "0,get,a,1\nx,get,a,1\n":       `t.csv:3: time "x" is not a decimal number of s, such as 0.25`,
 		head + "2,get,a,1\n1,get,a,1\n":       `t.csv:3: time "1" is before that of the row above: sort the file by time`,
 		head + "0,get,a,1\n3000000,get,a,1\n": `t.csv:3: time "3000000" is more than 744h0m0s after`,
 		head + "0,incr,a,1\n":                 `t.csv:2: op "incr" is not replayed: get (or read), put`,
 		head + "0,scan,a,1\n":                 `t.csv:2: op "scan" is not replayed`,
 		head + "0,get,,1\n":                   "t.csv:2: key is empty",
-		head + "0,put,a,\n":                   `t.csv:2: size "": bytes of the value, 0 to 16777216`,
+		head + "0,put,a,\n":                   `t.csv:2: size "" is not a size of a value in bytes, from 0 to 16777216`,
 		head + "0,put,a,16777217\n":           `t.csv:2: size "16777217"`,
 		head + "0,put,a,-1\n":                 `t.csv:2: size "-1"`,
 		head + "0,get,a,1k\n":                 `t.csv:2: size "1k"`,
-		head + "0,get,a,\n0,get,b,1\n":        "t.csv: row 1: none of the rows of its key has a size",
+		head + "0,get,a,\n0,get,b,1\n":        "t.csv: row 1: no row of its key has a size",
 		head + "0,get,a\n":                    "t.csv:2: wrong number of fields",
 		head + "0,get,a\"b,1\n":               `t.csv:2: bare " in non-quoted-field`,
 		head + "0,get,\"a,1\n":                `t.csv:2: extraneous or missing " in quoted-field`,
@@ -394,8 +394,8 @@ func TestReplayCountsFromTheTimeOfTheRow(t *testing.T) {
 	if !slices.Equal(ids, []uint64{0, 0, 1, 0, 1}) || !slices.Equal(intended, []uint64{0, 1, 2, 3, 4}) {
 		t.Errorf("records %d at %d", ids, intended)
 	}
-	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.settled || g.rec.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
-		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.settled, g.rec.verifyFailures, g.rec.firstFailure)
+	if g.rec.scheduled != 5 || g.rec.missed != 3 || !g.reported || g.rec.verifyFailures != 0 || g.rec.ops[Get] != 3 || g.rec.ops[Put] != 2 {
+		t.Errorf("%d scheduled, %d missed, settled %v, %d wrong: %s", g.rec.scheduled, g.rec.missed, g.reported, g.rec.verifyFailures, g.rec.firstFailure)
 	}
 	if least := g.rec.lag.hist().Min(); least < int64(50*time.Second) { // what is longer than a minute counts as one
 		t.Errorf("a row was sent only %v late", time.Duration(least))
@@ -434,12 +434,12 @@ func TestSpecOfATrace(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 	for word, s := range map[string]Spec{
-		"times as fast":    {Trace: tr, TraceSpeed: -1},
-		"NaN times":        {Trace: tr, TraceSpeed: math.NaN()},
-		"no end to repeat": {Trace: one.Trace, Loop: Open, TraceRepeat: true},
-		"distribution":     {KeyDist: TraceKeys},
-		"of sizes":         {ValueDist: TraceSizes},
-		"arrival":          {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
+		"trace speed -1":     {Trace: tr, TraceSpeed: -1},
+		"trace speed NaN":    {Trace: tr, TraceSpeed: math.NaN()},
+		"cannot be repeated": {Trace: one.Trace, Loop: Open, TraceRepeat: true},
+		"distribution":       {KeyDist: TraceKeys},
+		"of sizes":           {ValueDist: TraceSizes},
+		"arrival":            {Loop: Open, Arrival: TraceTimes, TargetPerS: 1},
 	} {
 		if err := s.Check(); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v", word, err)

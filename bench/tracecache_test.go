@@ -129,7 +129,7 @@ func TestACachesTraceNamesTheMistakeAndItsLine(t *testing.T) {
 
 // A mix of a user's own does not delete: its records would be gone after a while.
 func TestOnlyTracesDelete(t *testing.T) {
-	if err := (Spec{Mix: "get=50,delete=50"}).Check(); err == nil || !strings.Contains(err.Error(), "only a trace does") {
+	if err := (Spec{Mix: "get=50,delete=50"}).Check(); err == nil || !strings.Contains(err.Error(), "only a trace can") {
 		t.Error(err)
 	}
 }
@@ -269,7 +269,7 @@ func TestReplayIsTheTrace(t *testing.T) {
 		}
 		g.Complete(req)
 	}
-	if !g.settled || q.next() != nil {
+	if !g.reported || q.next() != nil {
 		t.Error("more was sent than the file has")
 	}
 	of := map[string]uint64{}

@@ -66,10 +66,10 @@ const (
 
 var traceColumns = [...]string{"time", "op", "key", "size"}
 
-// traceOps are the words for reads, writes and deletes.
+// traceOps maps the names of operations to their kinds.
 var traceOps = map[string]Kind{"get": Get, "read": Get, "put": Put, "set": Put, "write": Put, "update": Put, "insert": Put, "delete": Delete, "del": Delete}
 
-// next is a line's fields, valid until the next one. At the end of the file it returns io.EOF.
+// next returns the fields of the next line, valid until the following call. At the end of the file it returns io.EOF.
 func (p *traceParser) next() ([]string, error) {
 	fields, err := p.csv.Read()
 	var syntax *csv.ParseError
@@ -82,13 +82,13 @@ func (p *traceParser) next() ([]string, error) {
 	return nil, fmt.Errorf("%s: after row %d: %w", p.path, len(p.t.rows), err)
 }
 
-// wrong is a mistake in a column of the line that was read last.
-func (p *traceParser) wrong(column int, format string, args ...any) error {
+// errorIn returns an error about a column of the last line.
+func (p *traceParser) errorIn(column int, format string, args ...any) error {
 	line, _ := p.csv.FieldPos(p.column[column])
 	return fmt.Errorf("%s:%d: %s %s", p.path, line, traceColumns[column], fmt.Sprintf(format, args...))
 }
 
-// header finds the columns; others than ours are left alone.
+// header finds the columns in the first line. It ignores other columns.
 func (p *traceParser) header() error {
 	names, err := p.next()
 	if err == io.EOF {
@@ -100,7 +100,7 @@ func (p *traceParser) header() error {
 	for i, want := range traceColumns {
 		p.column[i] = slices.Index(names, want)
 		if p.column[i] < 0 || slices.Contains(names[p.column[i]+1:], want) {
-			return fmt.Errorf("%s:1: column %s: once in the first line, which names the columns (%s)", p.path, want, strings.Join(traceColumns[:], ","))
+			return fmt.Errorf("%s:1: the first line must have the column %s exactly once (columns: %s)", p.path, want, strings.Join(traceColumns[:], ","))
 		}
 	}
 	return nil
@@ -117,34 +117,34 @@ func (p *traceParser) row() error {
 	}
 	at, ok := parseTime(fields[p.column[timeColumn]], p.unit)
 	if !ok {
-		return p.wrong(timeColumn, "%q is not a decimal number of %s, such as 0.25", clip(fields[p.column[timeColumn]]), p.unit)
+		return p.errorIn(timeColumn, "%q is not a decimal number of %s, such as 0.25", clip(fields[p.column[timeColumn]]), p.unit)
 	}
 	if len(p.t.rows) == 0 {
 		p.begin, p.last = at, at
 	}
 	if at < p.last {
-		return p.wrong(timeColumn, "%q is before that of the row above: sort the file by time", clip(fields[p.column[timeColumn]]))
+		return p.errorIn(timeColumn, "%q is before that of the row above: sort the file by time", clip(fields[p.column[timeColumn]]))
 	}
 	if at-p.begin > int64(traceSpanMax) {
-		return p.wrong(timeColumn, "%q is more than %v after the first row, in the unit %s: set the right unit (--trace-unit %s), or divide the trace into shorter files", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
+		return p.errorIn(timeColumn, "%q is more than %v after the first row, in the unit %s: set the right unit (--trace-unit %s), or divide the trace into shorter files", clip(fields[p.column[timeColumn]]), traceSpanMax, p.unit, strings.Join(unitNames[:], ", "))
 	}
 	p.last = at
 	kind, ok := traceOps[strings.ToLower(fields[p.column[opColumn]])]
 	if !ok {
-		return p.wrong(opColumn, "%q is not replayed: get (or read), put (or set, write, update, insert) and delete (or del)", clip(fields[p.column[opColumn]]))
+		return p.errorIn(opColumn, "%q is not replayed: get (or read), put (or set, write, update, insert) and delete (or del)", clip(fields[p.column[opColumn]]))
 	}
 	size, err := p.size(fields[p.column[sizeColumn]], kind)
 	if err != nil {
 		return err
 	}
 	if fields[p.column[keyColumn]] == "" {
-		return p.wrong(keyColumn, "is empty")
+		return p.errorIn(keyColumn, "is empty")
 	}
 	p.add(at-p.begin, kind, p.record(fields[p.column[keyColumn]]), size)
 	return nil
 }
 
-// noSize is the size of a record that none of its rows has told yet.
+// noSize is the size of a record until a row has a size.
 const noSize = math.MaxUint32
 
 // size reads the last column, which only a put must have.
@@ -154,12 +154,12 @@ func (p *traceParser) size(s string, kind Kind) (uint32, error) {
 	}
 	v, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || v > maxValueBytes {
-		return 0, p.wrong(sizeColumn, "%q: bytes of the value, 0 to %d", clip(s), maxValueBytes)
+		return 0, p.errorIn(sizeColumn, "%q is not a size of a value in bytes, from 0 to %d", clip(s), maxValueBytes)
 	}
 	return uint32(v), nil
 }
 
-// record is the number of a key.
+// record returns the number of a key's record, and adds it if it is new.
 func (p *traceParser) record(key string) uint32 {
 	hash := xxhash.Sum64String(key)
 	id, known := p.ids[hash]
@@ -194,26 +194,26 @@ func (p *traceParser) add(at int64, kind Kind, id, size uint32) {
 	t.rows = append(t.rows, row)
 }
 
-// finish sums up what was read.
+// finish checks that all records have a size, and computes the bounds of sizes.
 func (p *traceParser) finish() error {
 	t := p.t
 	if len(t.rows) == 0 {
 		return fmt.Errorf("%s: there is no row", p.path)
 	}
 	t.least = maxValueBytes
-	see := func(size uint32) { t.least, t.most = min(t.least, int(size)), max(t.most, int(size)) }
+	include := func(size uint32) { t.least, t.most = min(t.least, int(size)), max(t.most, int(size)) }
 	for i := range t.rows {
 		r := &t.rows[i]
 		kind := r.kind()
 		t.kinds[kind]++
 		if t.first[r.id] == noSize && p.all && kind == Get {
-			return fmt.Errorf("%s: row %d: none of the rows of its key has a size: give this one the value's", p.path, i+1)
+			return fmt.Errorf("%s: row %d: no row of its key has a size: set the size of the value here", p.path, i+1)
 		}
 		if p.loads[r.id] {
-			see(t.first[r.id])
+			include(t.first[r.id])
 		}
 		if kind == Put {
-			see(r.size &^ putBit)
+			include(r.size &^ putBit)
 		}
 	}
 	t.least = min(t.least, t.most) // no row has a size
@@ -231,7 +231,7 @@ func (p *traceParser) finish() error {
 	return nil
 }
 
-// number gives the records that are loaded the first numbers, in the order of their first rows, and the others the rest.
+// number gives the lowest numbers to the records that are loaded, in the order of their first rows.
 func (p *traceParser) number() {
 	t := p.t
 	for _, l := range p.loads {
@@ -258,8 +258,8 @@ func (p *traceParser) number() {
 	}
 }
 
-// parseTime reads a number of units as ns, exactly: a float64 of seconds since 1970 is off by up to 120 ns. Digits behind the ns are
-// left out. A number with an exponent, as programs write small ones, is read as a float64.
+// parseTime reads a number of units as ns, exactly: a float64 of seconds since 1970 has an error of up to 120 ns. Digits below 1 ns are
+// ignored. A number with an exponent, as programs write small ones, is read as a float64.
 func parseTime(s string, unit TimeUnit) (ns int64, ok bool) {
 	digits := unit.digits()
 	if strings.ContainsAny(s, "eE") {
@@ -283,8 +283,8 @@ func parseTime(s string, unit TimeUnit) (ns int64, ok bool) {
 	return v, err == nil
 }
 
-// bounded is a reader that fails when more than left bytes are taken from it: the parser gives every line as many anew, so that a
-// line without an end, or a quote without one, does not fill the memory.
+// bounded is a reader that fails after left bytes. The parser resets left for each line, so a line or a quote without an end
+// does not exhaust memory.
 type bounded struct {
 	r    io.Reader
 	left int
@@ -292,7 +292,7 @@ type bounded struct {
 
 var errLongLine = fmt.Errorf("a line is longer than %d bytes, or a quote has no end", traceLineBytes)
 
-// Read is io.Reader's.
+// Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, errLongLine

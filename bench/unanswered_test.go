@@ -174,7 +174,7 @@ func TestLoadEndsWhenNothingIsAnswered(t *testing.T) {
 	l := startLoop(t)
 	h := &muted{l: l, answers: 100}
 	got, err := Load(context.Background(), Spec{Records: 1000, SilenceMax: 200 * time.Millisecond, DrainMax: time.Hour}, []Client{{l, h, 4}}, nil)
-	if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "none of the 4 puts under way") || got.Records != 100 {
+	if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "none of the 4 puts in flight") || got.Records != 100 {
 		t.Fatalf("error %v, %d records", err, got.Records)
 	}
 	if err := l.Call(h.release); err != nil {

@@ -8,17 +8,16 @@ import (
 	"math/rand/v2"
 )
 
-// A value says what it is: a header
+// A value identifies itself. It has a header
 //
 //	record id u64 | version u64 | seed u32 | CRC32C of these 20 bytes u32      (little-endian)
 //
-// and a fill taken from a pool that is the same in every process, in pieces of pieceBytes, each from
-// a place that follows from the header and the piece's number. So whatever is read can be checked
-// whole, without knowing who wrote it, and a piece of another value, of another version, or in
-// another place is noticed.
+// and a fill from a pool that is the same in every process, in pieces of pieceBytes. The place of a piece in the pool
+// follows from the header and the piece's number. So all bytes of a value can be checked without knowing its writer, and
+// a piece of another value, of another version, or in another place is detected.
 //
-// A value shorter than the header is fill alone, from a place that follows from the record id: it
-// proves the record (1 byte: to 1 in 256), but not the version. An empty value proves its length.
+// A value shorter than the header has only fill, from a place that follows from the record id: it
+// identifies the record (1 byte: with 1 in 256), but not the version.
 const (
 	valueHeaderBytes = 24
 	poolBytes        = 64 << 10 // two pages of places per piece; stays in the L2 cache
@@ -48,7 +47,7 @@ func mixBits(z uint64) uint64 {
 	return z ^ z>>31
 }
 
-// piece is fill number i of a value, at most pieceBytes long.
+// piece returns piece i of a fill, of n bytes, at most pieceBytes.
 func piece(place uint64, i, n int) []byte {
 	at := mixBits(place+uint64(i)) % poolBytes
 	return pool[at : int(at)+n]
@@ -77,7 +76,7 @@ func fillValue(v []byte, id, version uint64, seed uint32) {
 // valueVersion is the version of a value that is at least valueHeaderBytes long.
 func valueVersion(v []byte) uint64 { return binary.LittleEndian.Uint64(v[8:]) }
 
-// fault says what is wrong with something that was read.
+// fault is what is wrong with a value that was read.
 type fault uint8
 
 const (
@@ -97,7 +96,7 @@ var faultNames = [...]string{"right", "a wrong length", "a corrupt header", "ano
 	"a key that is none of ours", "keys out of order", "too many items", "an answer that is cut off",
 	"a version that the trace does not have"}
 
-// checkValue says whether v is some version of record id, valueBytes long.
+// checkValue checks that v is a version of record id, of valueBytes.
 func checkValue(v []byte, id uint64, valueBytes int) fault {
 	if len(v) != valueBytes {
 		return faultLength
@@ -122,7 +121,7 @@ func checkValue(v []byte, id uint64, valueBytes int) fault {
 	return faultNone
 }
 
-// describe puts a fault into words. It allocates: for the first fault of a thread only.
+// describe describes a fault. It allocates, so it is for the first fault of a thread only.
 func describe(f fault, kind Kind, id uint64, v []byte) string {
 	s := fmt.Sprintf("%s of record %d returned %s", kind, id, name(faultNames[:], int(f)))
 	if kind == Scan {

@@ -13,21 +13,21 @@ import (
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
-// Workload is what a property file of YCSB's core workload asks for, in the words of Spec. What the file leaves out and YCSB has
-// a default for, has that default. docs/workloads.md has the mapping, and what differs.
+// Workload is the content of a property file of YCSB's core workload, in the terms of Spec. Missing properties have YCSB's
+// defaults. docs/workloads.md has the mapping and the differences.
 type Workload struct {
 	Name          string // the file's, without folders
 	Mix           string
 	KeyDist       KeyDist
-	Records       uint64 // 0: it does not say
+	Records       uint64 // 0: not set
 	ValueBytes    int
 	ValueMinBytes int
 	ValueDist     SizeDist
-	ScanItems     int           // 0: it does not scan
-	Threads       int           // YCSB's, each of which has one connection and one request in flight; 0: it does not say
-	TargetPerS    uint64        // starts at constant gaps, by the clock, while a thread is free; 0: as fast as the threads go
-	Duration      time.Duration // 0: it does not say
-	Note          string        // what the file says and a run does not do, on one line; "": nothing
+	ScanItems     int           // 0: no scans
+	Threads       int           // YCSB's, each of which has one connection and one request in flight; 0: not set
+	TargetPerS    uint64        // starts at constant gaps, by the clock, while a thread is free; 0: as fast as possible
+	Duration      time.Duration // 0: not set
+	Note          string        // properties that a run ignores, on one line; "": none
 }
 
 // workloadBytes bounds a property file.
@@ -45,10 +45,10 @@ func ReadWorkload(path string) (*Workload, error) {
 // ParseWorkload reads the text of a property file; path is for messages and the name.
 func ParseWorkload(path string, text []byte) (*Workload, error) {
 	if len(text) > workloadBytes {
-		return nil, fmt.Errorf("%s: larger than %d bytes: this is no property file", path, workloadBytes)
+		return nil, fmt.Errorf("%s: larger than %d bytes: not a property file", path, workloadBytes)
 	}
-	if bytes.IndexByte(text, 0) >= 0 { // UTF-16 without its mark would otherwise be keys that nobody knows, and the load another one
-		return nil, fmt.Errorf("%s: has zero bytes: this is no text, or UTF-16: save it as UTF-8", path)
+	if bytes.IndexByte(text, 0) >= 0 { // UTF-16 without its mark would be read as unknown keys
+		return nil, fmt.Errorf("%s: has zero bytes: not a text, or UTF-16: save it as UTF-8", path)
 	}
 	props, err := parseProperties(path, text)
 	if err != nil {
@@ -74,17 +74,17 @@ func ParseWorkload(path string, text []byte) (*Workload, error) {
 	return w, nil
 }
 
-// ycsbFile is a property file that is being understood. The first mistake stays in err.
+// ycsbFile is a property file that is being read. err is the first error.
 type ycsbFile struct {
 	path    string
 	props   map[string]property
-	used    []string // keys that were asked for
+	used    []string // keys that were read
 	remarks []string
 	err     error
 }
 
-// wrong takes down a mistake in a key's value.
-func (y *ycsbFile) wrong(key, format string, args ...any) {
+// fail records an error about a key's value, unless there is one already.
+func (y *ycsbFile) fail(key, format string, args ...any) {
 	if y.err != nil {
 		return
 	}
@@ -95,7 +95,7 @@ func (y *ycsbFile) wrong(key, format string, args ...any) {
 	y.err = fmt.Errorf("%s: %s %s", at, key, fmt.Sprintf(format, args...))
 }
 
-// text is a key's value, or what YCSB takes where there is none.
+// text returns a key's value, or YCSB's default.
 func (y *ycsbFile) text(key, otherwise string) string {
 	y.used = append(y.used, key)
 	if p, ok := y.props[key]; ok {
@@ -104,14 +104,14 @@ func (y *ycsbFile) text(key, otherwise string) string {
 	return otherwise
 }
 
-// says tells whether the file has a key.
-func (y *ycsbFile) says(key string) bool { _, ok := y.props[key]; return ok }
+// has reports whether the file has a key.
+func (y *ycsbFile) has(key string) bool { _, ok := y.props[key]; return ok }
 
 func (y *ycsbFile) count(key string, otherwise, least, most uint64) uint64 {
 	s := y.text(key, strconv.FormatUint(otherwise, 10))
 	v, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || v < least || v > most {
-		y.wrong(key, "%q: a whole number from %d to %d", clip(s), least, most)
+		y.fail(key, "%q is not a whole number from %d to %d", clip(s), least, most)
 	}
 	return v
 }
@@ -120,31 +120,31 @@ func (y *ycsbFile) share(key, otherwise string) float64 {
 	s := y.text(key, otherwise)
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(v >= 0) || math.IsInf(v, 0) {
-		y.wrong(key, "%q: a number of 0 or more", clip(s))
+		y.fail(key, "%q is not a number of 0 or more", clip(s))
 	}
 	return v
 }
 
-func (y *ycsbFile) truth(key string, otherwise bool) bool {
+func (y *ycsbFile) boolean(key string, otherwise bool) bool {
 	s := y.text(key, strconv.FormatBool(otherwise))
 	v := strings.EqualFold(s, "true")
 	if !v && !strings.EqualFold(s, "false") {
-		y.wrong(key, "%q: true or false", clip(s))
+		y.fail(key, "%q is not true or false", clip(s))
 	}
 	return v
 }
 
-// class refuses workloads that are not the core one. Before YCSB 0.17 its package had another name; go-ycsb's files call it core.
+// class reads the class of the workload, and refuses other classes than the core workload. Before YCSB 0.17 its package had another name; go-ycsb's files call it core.
 func (y *ycsbFile) class() {
 	const core = "site.ycsb.workloads.CoreWorkload"
 	switch s := y.text("workload", core); s {
 	case core, "com.yahoo.ycsb.workloads.CoreWorkload", "core":
 	default:
-		y.wrong("workload", "%q is not supported: only %s (in go-ycsb: core) is", clip(s), core)
+		y.fail("workload", "%q is not supported: only %s (in go-ycsb: core) is", clip(s), core)
 	}
 }
 
-// mix takes the operations. YCSB divides the proportions by their sum, as ParseMix does.
+// mix reads the operations. YCSB divides the proportions by their sum, as ParseMix does.
 func (y *ycsbFile) mix(w *Workload) {
 	shares := [Kinds]float64{Get: y.share("readproportion", "0.95"), Put: y.share("updateproportion", "0.05"), Insert: y.share("insertproportion", "0"),
 		Scan: y.share("scanproportion", "0"), RMW: y.share("readmodifywriteproportion", "0")}
@@ -155,12 +155,12 @@ func (y *ycsbFile) mix(w *Workload) {
 		}
 	}
 	if len(words) == 0 {
-		y.wrong("readproportion", "and the other proportions are all 0: no operation is left")
+		y.fail("readproportion", "and the other proportions are all 0: there is no operation")
 		return
 	}
 	w.Mix = strings.Join(words, ",")
 	if _, err := ParseMix(w.Mix); err != nil {
-		y.wrong("readproportion", "and the other proportions: %v", err)
+		y.fail("readproportion", "and the other proportions: %v", err)
 	}
 	y.keys(w)
 	if shares[Scan] > 0 {
@@ -176,50 +176,50 @@ func (y *ycsbFile) keys(w *Workload) {
 	s := y.text("requestdistribution", "uniform")
 	var err error
 	if w.KeyDist, err = ParseKeyDist(s); err != nil {
-		y.wrong("requestdistribution", "%q is not supported: uniform, zipfian or latest", clip(s))
+		y.fail("requestdistribution", "%q is not supported: uniform, zipfian or latest", clip(s))
 	}
 }
 
 func (y *ycsbFile) scans(w *Workload) {
 	w.ScanItems = int(y.count("maxscanlength", 1000, 1, maxScanItems))
 	if n := y.count("minscanlength", 1, 0, maxScanItems); n != 1 {
-		y.wrong("minscanlength", "%d is not supported: scans ask for 1 to maxscanlength items", n)
+		y.fail("minscanlength", "%d is not supported: scans ask for 1 to maxscanlength items", n)
 	}
 	if s := y.text("scanlengthdistribution", "uniform"); s != "uniform" {
-		y.wrong("scanlengthdistribution", "%q is not supported: uniform", clip(s))
+		y.fail("scanlengthdistribution", "%q is not supported: uniform", clip(s))
 	}
 }
 
-// fields are what YCSB's records are made of, and kvwire's are not: a value is read and written whole.
+// fields reads how operations use the fields of a record. kvwire has no fields: it reads and writes whole values.
 func (y *ycsbFile) fields(updates bool) {
 	one := y.text("fieldcount", "10") == "1"
-	if !y.truth("readallfields", true) && !one {
-		y.wrong("readallfields", "false is not supported: a value is read whole (fieldcount=1, or true)")
+	if !y.boolean("readallfields", true) && !one {
+		y.fail("readallfields", "false is not supported: a value is read whole (fieldcount=1, or true)")
 	}
-	if !y.truth("writeallfields", false) && !one && updates {
+	if !y.boolean("writeallfields", false) && !one && updates {
 		y.remarks = append(y.remarks, "updates write all fields (writeallfields=true)")
 	}
 }
 
 func (y *ycsbFile) records(w *Workload) {
-	if y.says("recordcount") {
+	if y.has("recordcount") {
 		w.Records = y.count("recordcount", 0, 1, maxRecords)
 	}
 	if n := y.count("insertstart", 0, 0, maxRecords); n != 0 {
-		y.wrong("insertstart", "%d is not supported: a run loads all its records, from 0 on", n)
+		y.fail("insertstart", "%d is not supported: a run loads all its records, from 0 on", n)
 	}
 	if n := y.count("insertcount", w.Records, 0, maxRecords); n != w.Records {
-		y.wrong("insertcount", "%d is not recordcount (%d): a run loads all its records", n, w.Records)
+		y.fail("insertcount", "%d is not recordcount (%d): a run loads all its records", n, w.Records)
 	}
 }
 
-// sizes takes the size of a value: all fields of a record, one after the other. Several fields of different sizes have a sum that
-// is neither uniform nor zipfian.
+// sizes reads the size of a value, which is the sum of a record's fields. The sum of several fields of different sizes is neither
+// uniform nor zipfian.
 func (y *ycsbFile) sizes(w *Workload) {
 	fields := y.count("fieldcount", 10, 1, maxValueBytes)
 	length := y.count("fieldlength", 100, 0, maxValueBytes)
 	if fields*length > maxValueBytes {
-		y.wrong("fieldlength", "%d × fieldcount %d: values of at most %d B", length, fields, maxValueBytes)
+		y.fail("fieldlength", "%d × fieldcount %d: values may have at most %d B", length, fields, maxValueBytes)
 	}
 	w.ValueBytes = int(fields * length)
 	switch s := y.text("fieldlengthdistribution", "constant"); s {
@@ -230,19 +230,19 @@ func (y *ycsbFile) sizes(w *Workload) {
 	case "zipfian":
 		w.ValueDist = ZipfianSizes
 	default:
-		y.wrong("fieldlengthdistribution", "%q is not supported: constant, uniform or zipfian", clip(s))
+		y.fail("fieldlengthdistribution", "%q is not supported: constant, uniform or zipfian", clip(s))
 		return
 	}
 	if fields != 1 {
-		y.wrong("fieldlengthdistribution", "%s of %d fields is not supported: their sum is distributed in another way (fieldcount=1, or constant)", w.ValueDist, fields)
+		y.fail("fieldlengthdistribution", "%s of %d fields is not supported: their sum is distributed in another way (fieldcount=1, or constant)", w.ValueDist, fields)
 	}
 	w.ValueMinBytes = int(y.count("minfieldlength", 1, 0, length))
 }
 
-// pace takes how many requests are in flight and when they start. YCSB with a target starts each operation at its time, or as
+// pace reads the number of requests in flight, and the rate of their starts. YCSB with a target starts each operation at its time, or as
 // soon as its thread is free: an open loop with as many slots as there are threads.
 func (y *ycsbFile) pace(w *Workload) {
-	if y.says("threadcount") {
+	if y.has("threadcount") {
 		w.Threads = int(y.count("threadcount", 0, 1, maxConns))
 	}
 	w.TargetPerS = y.count("target", 0, 0, maxPerS)
@@ -252,7 +252,7 @@ func (y *ycsbFile) pace(w *Workload) {
 // maxConns bounds threadcount: a connection for each.
 const maxConns = 65536
 
-// idle are keys of YCSB that change nothing here: a run ends by its time, its keys have a form of their own, every value is
+// idle are keys of YCSB without effect here: a run ends after its duration, its keys have a form of their own, every value is
 // checked, and results have their own files.
 var idle = []string{"operationcount", "table", "db", "zeropadding", "fieldnameprefix", "readallfieldsbyname", "dataintegrity", "dotransactions",
 	"minfieldlength", "fieldlengthhistogram", "minscanlength", "maxscanlength", "scanlengthdistribution", "insertorder", "hotspotdatafraction", "hotspotopnfraction",
@@ -261,7 +261,7 @@ var idle = []string{"operationcount", "table", "db", "zeropadding", "fieldnamepr
 	"hdrhistogram.percentiles", "hdrhistogram.fileoutput", "hdrhistogram.output.path", "hdrhistogram.max",
 	"status.interval", "exporter", "exportfile", "label", "reportlatencyforeacherror", "latencytrackederrors", "spin.sleep"}
 
-// note says what of the file has no part in the run.
+// note lists the keys of the file that the run ignores.
 func (y *ycsbFile) note() string {
 	var without, unknown []string
 	for key := range y.props {
@@ -292,7 +292,7 @@ func (y *ycsbFile) note() string {
 // keysNamed bounds a warning.
 const keysNamed = 20
 
-// clip shortens what a message quotes.
+// clip shortens a text for a message.
 func clip(s string) string {
 	if len(s) > 40 {
 		return s[:40] + "…"

@@ -70,7 +70,7 @@ func TestWorkloadHasYCSBsDefaults(t *testing.T) {
 	}
 }
 
-func TestWorkloadTakesWhatItHasWordsFor(t *testing.T) {
+func TestWorkloadReadsTheSupportedKeys(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want func(w *Workload) // from the defaults
@@ -144,11 +144,11 @@ func quotedKeys(n int) string {
 
 func TestWorkloadNamesTheMistakeAndItsLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"\n# none\nrecordcount=many":                                        `dir/w:3: recordcount "many": a whole number from 1 to`,
+		"\n# none\nrecordcount=many":                                        `dir/w:3: recordcount "many" is not a whole number from 1 to`,
 		"recordcount=0":                                                     `dir/w:1: recordcount "0"`,
 		"recordcount=-5":                                                    `dir/w:1: recordcount "-5"`,
 		"recordcount=5\nrecordcount=6":                                      `dir/w:2: "recordcount" is "6" here and "5" on line 1`,
-		"readproportion=half":                                               `dir/w:1: readproportion "half": a number of 0 or more`,
+		"readproportion=half":                                               `dir/w:1: readproportion "half" is not a number of 0 or more`,
 		"readproportion=-1":                                                 `dir/w:1: readproportion "-1"`,
 		"readproportion=NaN":                                                `dir/w:1: readproportion "NaN"`,
 		"\nreadproportion=0\nupdateproportion=0":                            `dir/w:2: readproportion and the other proportions are all 0`,
@@ -161,8 +161,8 @@ func TestWorkloadNamesTheMistakeAndItsLine(t *testing.T) {
 		"scanproportion=1\nmaxscanlength=0":                                 `dir/w:2: maxscanlength "0"`,
 		"scanproportion=1\nminscanlength=10":                                `dir/w:2: minscanlength 10 is not supported`,
 		"readallfields=false":                                               `dir/w:1: readallfields false is not supported`,
-		"readallfields=perhaps":                                             `dir/w:1: readallfields "perhaps": true or false`,
-		"fieldlength=16777216":                                              `dir/w:1: fieldlength 16777216 × fieldcount 10: values of at most 16777216 B`,
+		"readallfields=perhaps":                                             `dir/w:1: readallfields "perhaps" is not true or false`,
+		"fieldlength=16777216":                                              `dir/w:1: fieldlength 16777216 × fieldcount 10: values may have at most 16777216 B`,
 		"fieldcount=99999999999999999999":                                   `dir/w:1: fieldcount`,
 		"fieldlengthdistribution=histogram":                                 `dir/w:1: fieldlengthdistribution "histogram" is not supported`,
 		"fieldlengthdistribution=uniform":                                   `dir/w:1: fieldlengthdistribution uniform of 10 fields is not supported`,
@@ -172,7 +172,7 @@ func TestWorkloadNamesTheMistakeAndItsLine(t *testing.T) {
 		"threadcount=0":                                                     `dir/w:1: threadcount "0"`,
 		"target=5.5":                                                        `dir/w:1: target "5.5"`,
 		"maxexecutiontime=99999999999":                                      `dir/w:1: maxexecutiontime`,
-		"a=1\\\n  2\nb=\\u12":                                               `dir/w:3: \u"12" is no character`,
+		"a=1\\\n  2\nb=\\u12":                                               `dir/w:3: \u"12" is not a character`,
 		"recordcount=" + strings.Repeat("9", 100):                           strings.Repeat("9", 40) + "…",
 		strings.Repeat("#", workloadBytes+1):                                `dir/w: larger than 1048576 bytes`,
 	} {

@@ -3,7 +3,7 @@
 // a server sends to its clients. The package also owns the values of all factors, and translates them into options of loop, store, tcp,
 // uring, rdma and bench.
 //
-// It imports those packages and none above them. report imports factor for its columns, so factor must not import report.
+// It imports those packages and transport/socket, and none above them. report imports factor for its columns, so factor must not import report.
 package factor
 
 import (

@@ -78,6 +78,15 @@ func (v *Values) CheckServer(given Given) error {
 	return nil
 }
 
+// ServerTexts returns the server's factors by name, as a user would write them.
+func (v *Values) ServerTexts() map[string]string {
+	texts, get := map[string]string{}, All.Get(v)
+	for _, name := range All.Of(Server) {
+		texts[name] = get(name)
+	}
+	return texts
+}
+
 // Plan returns the plan of the server's loops. net is how loops with connections sleep. local is true if client and server are one process, without
 // connections.
 func (v *Values) Plan(net loop.Sleep, local bool) (p loop.Plan, err error) {

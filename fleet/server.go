@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,20 +18,6 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/access"
 )
-
-// Greeting is the line that kvwire serve --json prints when connections can be made.
-type Greeting struct {
-	Listening string `json:"listening"`
-	Transport string `json:"transport"`
-	Backend   string `json:"backend"`
-	DirectIO  bool   `json:"direct_io"`
-	Dir       string `json:"dir,omitempty"`
-	Pid       int    `json:"pid"`
-	Metrics   string `json:"metrics,omitempty"` // the address of that port
-}
-
-// TemporaryPrefix begins the name of a temporary folder.
-const TemporaryPrefix = "kvwire-"
 
 // ServerOptions describe a server to start.
 type ServerOptions struct {
@@ -47,7 +34,7 @@ type ServerOptions struct {
 // Server is a kvwire serve in a process of its own.
 type Server struct {
 	*Process
-	Greeting  Greeting
+	Greeting  server.Greeting
 	Control   *server.Control // nil: it was started without
 	temporary bool            // its store is in a temporary folder on this host
 }
@@ -97,7 +84,31 @@ func startHere(args []string, c access.Credentials) (*Process, error) {
 	return Start("the server", cmd, nil)
 }
 
-// greet reads a server's greeting. It stops a server that does not greet.
+// StartOpen starts a server over tcp with backend mem that everybody on this machine may use, without a secret. It ends with this process. The server and its clients
+// have CPUs of their own.
+func StartOpen(ctx context.Context) (addr, clientCPUs string, stop func() error, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", "", nil, err
+	}
+	cpus := DefaultCPUs()
+	p, err := Start("the server", exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
+		"--server-cpus="+cpus.Server.String()), io.Discard)
+	if err != nil {
+		return "", "", nil, err
+	}
+	var g server.Greeting
+	line, err := p.Next(ctx, Patience)
+	if err == nil {
+		err = json.Unmarshal(line, &g)
+	}
+	if err != nil {
+		return "", "", nil, errors.Join(err, p.Stop())
+	}
+	return g.Listening, cpus.Client.String(), p.Stop, nil
+}
+
+// greet reads a server's greeting. It stops a server that sends none.
 func (s *Server) greet(ctx context.Context) error {
 	line, err := s.Next(ctx, Patience)
 	if err == nil {
@@ -105,28 +116,28 @@ func (s *Server) greet(ctx context.Context) error {
 			quote.Strings(&s.Greeting)
 			return nil
 		}
-		err = fmt.Errorf("%s: %.100q is no server's greeting", s.Name, line)
+		err = fmt.Errorf("%s: %.100q is not the greeting of a server", s.Name, line)
 	}
 	var status *exec.ExitError
 	switch stopped := s.Process.Stop(); {
 	case s.stderr != nil: // err has the reason
 		return err
 	case errors.As(stopped, &status):
-		return exit.With(max(status.ExitCode(), exit.Failed), errors.New("the server did not start: its reason is above"))
+		return exit.With(max(status.ExitCode(), exit.Failed), errors.New("the server did not start: the reason is above"))
 	}
 	return fmt.Errorf("the server did not start: %w", err)
 }
 
-// Stop ends the server in good order, or by force when that takes too long.
+// Stop ends the server in good order, or kills it after some time.
 func (s *Server) Stop() error {
 	err := s.End()
-	if dir := s.Greeting.Dir; s.killed && s.temporary && strings.HasPrefix(filepath.Base(dir), TemporaryPrefix) {
-		err = errors.Join(err, os.RemoveAll(dir)) // what the server would have done itself
+	if dir := s.Greeting.Dir; s.killed && s.temporary && strings.HasPrefix(filepath.Base(dir), server.TemporaryPrefix) {
+		err = errors.Join(err, os.RemoveAll(dir)) // the server has not removed it
 	}
 	return err
 }
 
-// endWait is how long a launcher may take to notice that what it started elsewhere has ended.
+// endWait bounds the time until a launcher notices that the process that it started elsewhere has ended.
 const endWait = time.Second
 
 // Explain puts the reason for which a launched server has ended in front of the error that its clients had. s may be nil.

@@ -13,19 +13,19 @@ import (
 )
 
 // Codec implements transport.Transport within one process, as Transport does, but with both ends of a connection between client
-// and handler: what is sent is framed, copied, parsed and answered in the same way as over a socket, and no kernel has a part in
-// it. So it is the rung between inproc and a network. Its zero value is ready.
+// and handler: messages are framed, copied, parsed and answered as over a socket, without the kernel.
+// In the ladder it is between inproc and a network. Its zero value is ready.
 type Codec struct{}
 
 var _ transport.Transport = Codec{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Codec) Name() string { return "codec" }
 
-// Sleep is the disk's, as Transport's.
+// Sleep returns the same as Transport.Sleep.
 func (Codec) Sleep() loop.Sleep { return Transport{}.Sleep() }
 
-// Serve makes g's loops reachable by Dial.
+// Serve makes g's loops available to Dial.
 func (Codec) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -34,7 +34,7 @@ func (Codec) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transpor
 	return register("codec", &server{g: g, o: o}), nil
 }
 
-// Dial puts a connection, and its other end, onto l, which has to be one of the server's own network loops.
+// Dial puts both ends of a connection onto l, which must be one of the server's own network loops.
 func (Codec) Dial(_ context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -51,7 +51,7 @@ func (Codec) Dial(_ context.Context, l *loop.Loop, addr string, o transport.Dial
 	return c, nil
 }
 
-// codecEngine is the member that moves the bytes of all framed connections between one server and one loop.
+// codecEngine is the member of a loop that moves the bytes of all codec connections to one server.
 type codecEngine struct {
 	l       *loop.Loop
 	host    *stream.Host
@@ -62,24 +62,24 @@ type codecEngine struct {
 	window  [2][]byte
 }
 
-const gatherMax = 64 // as the sockets'
+const gatherMax = 64 // as for sockets
 
 var _ loop.Busier = (*codecEngine)(nil)
 
-// codecConn is a connection: a client's end, and a server's.
+// codecConn has both ends of a connection.
 type codecConn struct {
 	*stream.Client
 	w      *codecEngine
-	ends   [2]end // the client's, the server's
+	ends   [2]end // of the client, of the server
 	closed bool
 }
 
 var _ transport.Conn = (*codecConn)(nil)
 
-// end moves what one side sends to the other.
+// end is one end of a connection, as a driver.
 type end struct {
 	c      *codecConn
-	side   stream.Side // nil until both are there
+	side   stream.Side // nil until both ends are made
 	listed bool
 }
 
@@ -101,8 +101,8 @@ func (s *server) connectCodec(l *loop.Loop, i int, o transport.DialOptions) (*co
 	}
 	c := &codecConn{w: m.(*codecEngine)}
 	c.ends[0].c, c.ends[1].c = c, c
-	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
-	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: want.Append(nil)})
+	request := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: uint16(i)}
+	srv := c.w.host.Adopt(&c.ends[1], &stream.Moved{Name: "codec", Received: request.Append(nil)})
 	if srv == nil {
 		return nil, &transport.Refusal{Code: wire.RefusedBusy}
 	}
@@ -119,7 +119,7 @@ func (s *server) connectCodec(l *loop.Loop, i int, o transport.DialOptions) (*co
 	return c, nil
 }
 
-// readHello is what the server's end answers to the hello.
+// readHello returns the server's answer to the hello.
 func (c *codecConn) readHello(srv *stream.Server) (hello wire.ServerHello, err error) {
 	var b []byte
 	for i := range c.w.from[:srv.Gather(c.w.from[:], stream.GatherBytes)] {
@@ -132,16 +132,16 @@ func (c *codecConn) readHello(srv *stream.Server) (hello wire.ServerHello, err e
 	return hello, err
 }
 
-// Touch is stream.Driver's.
+// Touch implements stream.Driver.
 func (e *end) Touch() {
 	w := e.c.w
 	w.touched.Add(w.l, e, &e.listed)
 }
 
-// Stamp is stream.Driver's: there is no kernel.
+// Stamp implements stream.Driver. Without a kernel there are no receive times.
 func (e *end) Stamp() {}
 
-// Stage is loop.Member's: it moves what was touched, both ways, since reading may go on again, too.
+// Stage implements loop.Member. It moves the bytes of touched connections, in both directions, because Touch also means that reading may continue.
 func (w *codecEngine) Stage() error {
 	w.host.Resume()
 	list := w.touched.Detach(w.l)
@@ -158,7 +158,7 @@ func (w *codecEngine) Stage() error {
 	return nil
 }
 
-// move copies what one end has to send to where the other one wants it, as far as that takes it.
+// move copies the queued bytes of one end to the receive buffers of the other, as far as these have room.
 func (c *codecConn) move(from int) error {
 	w, to := c.w, c.ends[1-from].side
 	for !c.closed && c.ends[0].side != nil {
@@ -182,7 +182,7 @@ func (c *codecConn) move(from int) error {
 			}
 		}
 		if n == 0 {
-			return nil // paused: Touch comes when reading may go on
+			return nil // paused: Touch is called when reading may continue
 		}
 		w.l.Stats.Copied += uint64(n)
 		c.ends[from].side.Sent(n)
@@ -193,7 +193,7 @@ func (c *codecConn) move(from int) error {
 	return nil
 }
 
-// close ends both sides.
+// close ends both ends.
 func (c *codecConn) close(err error) {
 	if c.closed {
 		return
@@ -210,19 +210,19 @@ func (c *codecConn) close(err error) {
 	}
 }
 
-// Hangup is transport.Conn's.
+// Hangup implements transport.Conn.
 func (c *codecConn) Hangup() { _ = c.w.l.Call(func() { c.close(transport.ErrClosed) }) }
 
-// OnEvent is never called.
+// OnEvent implements loop.Member. It is never called.
 func (w *codecEngine) OnEvent(uint64, int32, uint32) {}
 
-// Poll is loop.Member's: nothing comes by itself.
+// Poll implements loop.Member. There are no events.
 func (w *codecEngine) Poll() int { return 0 }
 
-// Busy is loop.Busier's: the clients' ends wait for these.
+// Busy implements loop.Busier. A request in flight at a client's end is one at the server's end, too.
 func (w *codecEngine) Busy() string { return w.host.Busy() }
 
-// Close is loop.Member's.
+// Close implements loop.Member.
 func (w *codecEngine) Close() bool {
 	for len(w.conns) > 0 {
 		w.conns[0].close(transport.ErrClosed)

@@ -1,5 +1,5 @@
-// Package inproc is no network at all: a connection that hands requests to a handler on its own loop,
-// by a call. It is the zero line of every comparison. It may not import store.
+// Package inproc has two transports without a network. With inproc a connection passes requests to a handler on its own loop,
+// by a call: the zero line of every comparison. With codec it encodes and parses them as well. It may not import store.
 package inproc
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// conn holds no request: what is in flight belongs to the handler, which completes it also after Hangup.
+// conn is a client's connection. Its requests in flight belong to the handler, which completes them even after Hangup.
 type conn struct {
 	l      *loop.Loop
 	h      kv.Handler
@@ -31,7 +31,7 @@ type Transport struct{}
 
 var _ transport.Transport = Transport{}
 
-// servers are those of this process, by address; for Serve, Dial and Close, never on the data path.
+// servers are the servers of this process, by address. The data path does not use them.
 var servers struct {
 	sync.Mutex
 	last int
@@ -45,10 +45,10 @@ type server struct {
 	o    transport.ServerOptions
 }
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Transport) Name() string { return "inproc" }
 
-// Sleep is the disk's: one enter submits and waits. Where there is no io_uring, epoll serves as well.
+// Sleep returns the ring, for the disk: one io_uring_enter submits and waits. A build without io_uring uses epoll.
 func (Transport) Sleep() loop.Sleep {
 	if ring.Built {
 		return loop.SleepRing
@@ -56,7 +56,7 @@ func (Transport) Sleep() loop.Sleep {
 	return loop.SleepEpoll
 }
 
-// Serve makes g's loops reachable by Dial; there are no endpoints, and addr is not looked at.
+// Serve makes g's loops available to Dial. There are no endpoints, and addr is ignored.
 func (Transport) Serve(_ string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	o, err := o.Defaults()
 	if err != nil {
@@ -65,10 +65,10 @@ func (Transport) Serve(_ string, g *loop.Group, o transport.ServerOptions) (tran
 	return register("inproc", &server{g: g, o: o}), nil
 }
 
-// Addr is transport.Server's.
+// Addr implements transport.Server.
 func (s *server) Addr() string { return s.addr }
 
-// Close is transport.Server's. Connections go on: they are calls.
+// Close implements transport.Server. Connections stay usable: they are only calls.
 func (s *server) Close() error {
 	servers.Lock()
 	defer servers.Unlock()
@@ -76,19 +76,19 @@ func (s *server) Close() error {
 	return nil
 }
 
-// Cut is transport.Server's.
+// Cut implements transport.Server.
 func (s *server) Cut() {}
 
-// Stats is transport.Server's: a call leaves nothing to count.
+// Stats implements transport.Server. Calls are not counted.
 func (s *server) Stats() ([]transport.Stats, error) {
 	return make([]transport.Stats, len(s.g.Net())), nil
 }
 
-// LoopStats is transport.Server's.
+// LoopStats implements transport.Server.
 func (s *server) LoopStats(int) transport.Stats { return transport.Stats{} }
 
-// Dial puts a connection onto l, which has to be one of the server's own network loops: on any other
-// there would be a wake-up of 22–34 µs in what is to be the zero line.
+// Dial puts a connection onto l, which must be one of the server's own network loops: any other loop
+// would add a wake-up of 22–34 µs to the zero line.
 func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.DialOptions) (transport.Conn, error) {
 	s, i, err := findServer("inproc", l, addr)
 	if err != nil {
@@ -97,7 +97,7 @@ func (Transport) Dial(_ context.Context, l *loop.Loop, addr string, _ transport.
 	return s.connect(l, i), nil
 }
 
-// findServer finds a server of this process, and which of its loops l is.
+// findServer returns the server of this process at addr, and the number of its network loop l.
 func findServer(kind string, l *loop.Loop, addr string) (*server, int, error) {
 	servers.Lock()
 	s := servers.by[addr]
@@ -113,7 +113,7 @@ func findServer(kind string, l *loop.Loop, addr string) (*server, int, error) {
 	return nil, 0, errors.New("inproc: the connection's loop is not one of the server's")
 }
 
-// register gives a server its address.
+// register sets a server's address, under which Dial finds it.
 func register(kind string, s *server) *server {
 	servers.Lock()
 	defer servers.Unlock()
@@ -133,7 +133,7 @@ func (s *server) connect(l *loop.Loop, i int) *conn {
 		Loop: uint16(i), Loops: uint16(len(s.g.Net())), Shards: s.g.ShardLoops()}}
 }
 
-// Submit is kv.Handler's.
+// Submit implements kv.Handler.
 func (c *conn) Submit(r *kv.Request) {
 	loop.Mark(r, kv.StageClientQueue)
 	s := c.limits.Check(r)
@@ -148,11 +148,11 @@ func (c *conn) Submit(r *kv.Request) {
 	c.h.Submit(r)
 }
 
-// Hello is what a server would have granted.
+// Hello returns the hello that a server with these options would send.
 func (c *conn) Hello() wire.ServerHello { return c.hello }
 
-// Err is transport.Conn's.
+// Err implements transport.Conn.
 func (c *conn) Err() error { return c.err }
 
-// Hangup is transport.Conn's.
+// Hangup implements transport.Conn.
 func (c *conn) Hangup() { _ = c.l.Call(func() { c.err = transport.ErrClosed }) }

@@ -95,7 +95,7 @@ func TestLimitsCheck(t *testing.T) {
 		{Request{Op: OpKeys, Key: make([]byte, PositionBytes+1), Limit: 1}, StatusBadRequest},
 		{Request{Op: OpStats, Key: []byte("k")}, StatusBadRequest},
 		{Request{Op: OpStats, Limit: StatsBrief}, StatusOK},
-		{Request{Op: OpStats, Limit: StatsClients}, StatusBadRequest}, // no client of the native frame may ask for it
+		{Request{Op: OpStats, Limit: StatsClients}, StatusBadRequest}, // not for clients of the native protocol
 		{Request{}, StatusBadRequest},
 		{Request{Op: 200, Key: []byte("k")}, StatusBadRequest},
 	} {

@@ -41,17 +41,17 @@ func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
 	if c.Changed("until") {
 		s.Until = c.Until
 	}
-	said := 0
+	chosen := 0
 	for _, f := range []struct {
 		set bool
 		n   int
 	}{{c.Quick, QuickGenerations}, {c.Paper, PaperGenerations}, {c.Blocks != 0, c.Blocks}, {c.Generations != 0, c.Generations}} {
 		if f.set {
 			s.Generations = f.n
-			said++
+			chosen++
 		}
 	}
-	if said > 0 && s.Time > 0 && !c.Changed("time") { // the time in the file applies to the number of generations in the file
+	if chosen > 0 && s.Time > 0 && !c.Changed("time") { // the time in the file applies to the number of generations in the file
 		s.Time = s.Time * time.Duration(s.Generations) / time.Duration(max(1, cmp.Or(x.Generations, DefaultGenerations)))
 	}
 	if s.Generations == 0 {
@@ -60,7 +60,7 @@ func (c *Choice) Settings(x *experiment.Experiment) (s Settings, err error) {
 		}
 	}
 	switch {
-	case said > 1 || s.Generations < 1 || s.Generations > experiment.MaxGenerations:
+	case chosen > 1 || s.Generations < 1 || s.Generations > experiment.MaxGenerations:
 		return s, exit.Usagef("choose one of --quick, --paper and --generations (1 to %d)", experiment.MaxGenerations)
 	case s.Slice != 0 && s.Slice < SliceMin:
 		return s, exit.Usagef("--slice %v: %v at least, or 0 for whole runs: starting and ending the load takes some 8 ms", s.Slice, SliceMin)

@@ -27,8 +27,8 @@ type Coverage struct {
 func (c *Coverage) Agrees() bool { return c.Low <= c.Attained && c.Attained <= c.High }
 
 // Coverages summarizes, by metric, the trials of experiments in which a cell was compared with itself.
-func Coverages(trials []Trial) []Coverage {
-	all := coverages(trials, func(t *Trial) report.Interval { return t.Interval })
+func Coverages(trials []TrialResult) []Coverage {
+	all := coverages(trials, func(t *TrialResult) report.Interval { return t.Interval })
 	for i := range all {
 		for _, t := range trials {
 			if t.Metric.Name == all[i].Metric && t.Pairs > 0 && t.LeftOut > 0 {
@@ -40,8 +40,8 @@ func Coverages(trials []Trial) []Coverage {
 }
 
 // Controls summarizes, by metric, the A/A comparisons in experiments with a known cost.
-func Controls(trials []Trial) []Coverage {
-	var once []Trial // one trial per experiment: all its variants have the same A/A interval
+func Controls(trials []TrialResult) []Coverage {
+	var once []TrialResult // one trial per experiment: all its variants have the same A/A interval
 	seen := map[string]int{}
 	for _, t := range trials {
 		if seen[t.Metric.Name] != t.Number {
@@ -49,10 +49,10 @@ func Controls(trials []Trial) []Coverage {
 			once = append(once, t)
 		}
 	}
-	return coverages(once, func(t *Trial) report.Interval { return t.AA })
+	return coverages(once, func(t *TrialResult) report.Interval { return t.AA })
 }
 
-func coverages(trials []Trial, of func(t *Trial) report.Interval) (all []Coverage) {
+func coverages(trials []TrialResult, of func(t *TrialResult) report.Interval) (all []Coverage) {
 	for _, m := range report.Metrics {
 		c := Coverage{Metric: m.Name}
 		var widths []float64
@@ -97,7 +97,7 @@ type Injected struct {
 
 // Injections summarizes the trials of each known cost, in the order of known. A cost whose trials all lack a ratio, as when a slice had too
 // few requests for a percentile, has no experiments and no figures.
-func Injections(trials []Trial, known []Known) (all []Injected) {
+func Injections(trials []TrialResult, known []Known) (all []Injected) {
 	for _, k := range known {
 		x := Injected{Variant: k.Label, Metric: k.Metric}
 		var expects, ratios, errs, widths []float64

@@ -31,21 +31,21 @@ func NewDisplay(line *terminal.Line, x *experiment.Experiment, log io.Writer) *D
 func (d *Display) Clear() { d.line.Clear() }
 
 // Started implements Watcher.
-func (d *Display) Started(s Step) {
+func (d *Display) Started(s Position) {
 	d.line.Show("%s, about %v left: starting", d.title(s), s.Left.Round(time.Second))
 }
 
 // Sliced implements Watcher.
-func (d *Display) Sliced(s Step, rounds, of int) {
+func (d *Display) Sliced(s Position, rounds, of int) {
 	d.line.Show("%s, about %v left: round %d of %d", d.title(s), s.Left.Round(time.Second), rounds, of)
 }
 
-// Kept implements Watcher.
-func (d *Display) Kept(s Step, rows []*report.Row) {
+// Finished implements Watcher.
+func (d *Display) Finished(s Position, rows []*report.Row) {
 	var parts []string
 	for _, row := range rows {
 		if row.Phase == "aa" && row.Ops.Known() {
-			continue // the baseline again says nothing of its own
+			continue // the A/A check has no line of its own
 		}
 		name := report.SeriesName(d.x.Compare, row.Variant)
 		again := d.shown[row.SkippedReason+row.InvalidReason]
@@ -64,13 +64,13 @@ func (d *Display) Kept(s Step, rows []*report.Row) {
 }
 
 // Noted implements Watcher.
-func (d *Display) Noted(s Step, line string) {
+func (d *Display) Noted(s Position, line string) {
 	fmt.Fprintf(d.log, "%s: %s\n", d.title(s), line)
 	d.line.Print(d.title(s) + ": " + line)
 }
 
 // title names a step: [3/24] backend=disk mix=get.
-func (d *Display) title(s Step) string {
+func (d *Display) title(s Position) string {
 	t := fmt.Sprintf("[%d/%d]", s.Done, s.Of)
 	name := ""
 	switch {

@@ -71,17 +71,17 @@ func shownRow(variant string) *report.Row {
 
 // steps has l show a generation that failed once and is kept, and then one that is under way.
 func steps(l *Display) {
-	first := Step{Question: 0, Generation: 1, Generations: 12, Done: 1, Of: 24, Left: 2 * time.Minute}
+	first := Position{Question: 0, Generation: 1, Generations: 12, Done: 1, Of: 24, Left: 2 * time.Minute}
 	l.Started(first)
 	l.Noted(first, "tcp failed, the generation is done again: it ended")
 	for i := range 3 {
 		l.Sliced(first, i+1, 3)
 	}
-	l.Kept(first, []*report.Row{shownRow("inproc"), {Variant: "rdma", SkippedReason: "no device"}, {Variant: "tcp", Valid: report.B(false), InvalidReason: "it ended"}})
-	whole := Step{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiment.Run{Generation: 1, Cell: 3}}
-	l.Kept(whole, []*report.Row{{Variant: "rdma", SkippedReason: "no device"}})
-	l.Kept(whole, []*report.Row{shownRow("tcp")})
-	l.Sliced(Step{Question: 1, Generation: 2, Generations: 12, Done: 3, Of: 24, Left: time.Minute}, 7, 40)
+	l.Finished(first, []*report.Row{shownRow("inproc"), {Variant: "rdma", SkippedReason: "no device"}, {Variant: "tcp", Valid: report.B(false), InvalidReason: "it ended"}})
+	whole := Position{Question: 1, Generation: 1, Generations: 12, Done: 2, Of: 24, Left: time.Minute, Whole: &experiment.Run{Generation: 1, Cell: 3}}
+	l.Finished(whole, []*report.Row{{Variant: "rdma", SkippedReason: "no device"}})
+	l.Finished(whole, []*report.Row{shownRow("tcp")})
+	l.Sliced(Position{Question: 1, Generation: 2, Generations: 12, Done: 3, Of: 24, Left: time.Minute}, 7, 40)
 }
 
 var keptLines = []string{

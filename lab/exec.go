@@ -73,8 +73,8 @@ type Keeper interface {
 	// RecordID is the name under which processes record a run. It is another one than id while id has an older row, which Keep will replace.
 	RecordID(id string) string
 
-	// Settled reports whether the generation of the runs ids is kept, and lacks only runs of absent, which cannot be run here.
-	Settled(ids, absent []string) bool
+	// Kept reports whether the generation of the runs ids is kept, and lacks only runs of absent, which cannot be run here.
+	Kept(ids, absent []string) bool
 
 	// Keep adds the rows and slices of a generation of a question, or the row of a whole run. It replaces older rows and
 	// slices of these runs, or returns ErrOlderStays. After an error or a crash a part of it may be stored, which Forget removes.
@@ -93,17 +93,17 @@ var ErrOlderStays = errors.New("a variant failed that the earlier measurement of
 // Watcher shows the progress of a Runner. One goroutine calls its methods.
 type Watcher interface {
 	// Started is called before a generation of a question (or a whole run) is measured.
-	Started(s Step)
+	Started(s Position)
 	// Sliced is called after each round of slices.
-	Sliced(s Step, rounds, of int)
-	// Kept is called when the rows of the step are kept.
-	Kept(s Step, rows []*report.Row)
+	Sliced(s Position, rounds, of int)
+	// Finished is called when the rows of the position are kept.
+	Finished(s Position, rows []*report.Row)
 	// Noted is called with one line about an error after which the Runner goes on.
-	Noted(s Step, line string)
+	Noted(s Position, line string)
 }
 
-// Step is the position of a Runner in its plan.
-type Step struct {
+// Position is the position of a Runner in its plan.
+type Position struct {
 	Question    int // index of the experiment's questions; -1: none (a stages run)
 	Generation  int // from 1
 	Generations int

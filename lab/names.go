@@ -1,7 +1,10 @@
 package lab
 
 import (
+	"crypto/rand"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kvwire/kvwire/lab/experiment"
 )
@@ -49,4 +52,11 @@ func CellName(x *experiment.Experiment, cell int) string {
 		}
 	}
 	return strings.TrimSpace(strings.Join(words, " "))
+}
+
+// NewRunID returns a name for a run without an experiment that no other run has, here or elsewhere: its time, and 32 random bits.
+func NewRunID(started time.Time) string {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // it cannot fail
+	return fmt.Sprintf("%s-%x", started.UTC().Format("20060102-150405.000"), random)
 }

@@ -374,8 +374,8 @@ func (r *Runner) look(generation int) error {
 	return nil
 }
 
-func (r *Runner) at(s step) Step {
-	at := Step{Question: s.question, Generation: s.generation, Generations: r.Generations, Whole: s.whole, Done: r.done, Of: r.of}
+func (r *Runner) at(s step) Position {
+	at := Position{Question: s.question, Generation: s.generation, Generations: r.Generations, Whole: s.whole, Done: r.done, Of: r.of}
 	left := time.Duration(0)
 	for _, o := range r.steps()[r.done-1:] {
 		if !r.kept(o) && !(o.question >= 0 && r.questions[o.question].closed) {
@@ -390,7 +390,7 @@ func (r *Runner) at(s step) Step {
 }
 
 // runWhole measures a cell in one whole run, and repeats it at most Retry times while the machine disturbs it. The last try counts.
-func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
+func (r *Runner) runWhole(ctx context.Context, s step, at Position) error {
 	id := r.Name(*s.whole)
 	for n := 1; ; n++ {
 		row, err := r.Exec.Run(ctx, *s.whole, id)
@@ -416,7 +416,7 @@ func (r *Runner) runWhole(ctx context.Context, s step, at Step) error {
 			if err := r.Keeper.Keep([]*report.Row{row}, nil); err != nil {
 				return err
 			}
-			r.Watcher.Kept(at, []*report.Row{row})
+			r.Watcher.Finished(at, []*report.Row{row})
 			return nil
 		}
 		if err := r.Keeper.Forget([]string{id}); err != nil {
@@ -465,7 +465,7 @@ func clone(row *report.Row) *report.Row {
 // generation measures one generation of a question. If a variant fails, the generation is measured once more. If that variant fails again,
 // this generation and all later ones are measured without it. A generation that is kept already, and whose skipped variants still
 // cannot be run here, stays as it is.
-func (r *Runner) generation(ctx context.Context, s step, at Step) error {
+func (r *Runner) generation(ctx context.Context, s step, at Position) error {
 	tried := map[string]bool{}
 	for {
 		g := r.newGeneration(s)
@@ -473,7 +473,7 @@ func (r *Runner) generation(ctx context.Context, s step, at Step) error {
 			return nil
 		}
 		err := g.measure(ctx, at)
-		if ctx.Err() != nil || errors.Is(err, errSettled) {
+		if ctx.Err() != nil || errors.Is(err, errKept) {
 			return r.Keeper.Forget(g.ids())
 		}
 		var broken *brokenVariant
@@ -514,7 +514,7 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 	}
 	g := &generation{r: r, s: step{question: -1, generation: number}, q: q, all: q.only}
 	g.time = d
-	err = g.measure(ctx, Step{Question: -1, Generation: number, Generations: r.Generations})
+	err = g.measure(ctx, Position{Question: -1, Generation: number, Generations: r.Generations})
 	for _, row := range g.rows {
 		if err == nil && row.SkippedReason != "" {
 			err = &NotHere{row.SkippedReason}
@@ -523,7 +523,7 @@ func (r *Runner) Measure(ctx context.Context, name string, number int, variants 
 	return g.rows, g.slices, err
 }
 
-func (r *Runner) keepGeneration(g *generation, at Step) error {
+func (r *Runner) keepGeneration(g *generation, at Position) error {
 	err := r.Keeper.Keep(g.rows, g.slices)
 	if errors.Is(err, ErrOlderStays) {
 		r.Watcher.Noted(at, err.Error())
@@ -532,7 +532,7 @@ func (r *Runner) keepGeneration(g *generation, at Step) error {
 	if err != nil {
 		return err
 	}
-	r.Watcher.Kept(at, g.rows)
+	r.Watcher.Finished(at, g.rows)
 	return nil
 }
 
@@ -577,8 +577,8 @@ func (g *generation) ids() (ids []string) {
 	return ids
 }
 
-// errSettled ends a generation that would be the same as the kept one.
-var errSettled = errors.New("the generation is kept already")
+// errKept ends a generation that would be the same as the kept one.
+var errKept = errors.New("the generation is kept already")
 
 // settled reports whether the generation is kept, and lacks only variants that cannot be run here.
 func (g *generation) settled() bool {
@@ -588,14 +588,14 @@ func (g *generation) settled() bool {
 			absent = append(absent, v.RunID)
 		}
 	}
-	return len(absent) > 0 && g.r.Keeper.Settled(g.ids(), absent)
+	return len(absent) > 0 && g.r.Keeper.Kept(g.ids(), absent)
 }
 
 // key identifies a variant among those of all questions.
 func (g *generation) key(label string) string { return g.q.name + "\n" + label }
 
 // measure starts the variants, gives them their slices, and ends them. It leaves no process behind.
-func (g *generation) measure(ctx context.Context, at Step) error {
+func (g *generation) measure(ctx context.Context, at Position) error {
 	defer func() {
 		for _, p := range g.process {
 			p.Kill()
@@ -607,7 +607,7 @@ func (g *generation) measure(ctx context.Context, at Step) error {
 		return err
 	}
 	if g.settled() {
-		return errSettled
+		return errKept
 	}
 	started := time.Since(begun)
 	if err := g.rounds(ctx, at); err != nil {
@@ -683,7 +683,7 @@ func (g *generation) count() int {
 func (r *Runner) settle() time.Duration { return r.Slice / settleShare }
 
 // rounds gives each variant one slice in each round.
-func (g *generation) rounds(ctx context.Context, at Step) error {
+func (g *generation) rounds(ctx context.Context, at Position) error {
 	if len(g.live) == 0 {
 		return nil
 	}

@@ -92,7 +92,7 @@ func (f *fakeLab) RecordID(id string) string {
 	return id
 }
 
-func (f *fakeLab) Settled(ids, absent []string) bool {
+func (f *fakeLab) Kept(ids, absent []string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool {
 		return f.rows[id] == nil || f.rows[id].SkippedReason != "" && !slices.Contains(absent, id)
 	})
@@ -103,10 +103,10 @@ func (f *fakeLab) Narrow(q, generations int, until float64) (bool, error) {
 	return f.width != nil && f.width(q) <= until, nil
 }
 
-func (f *fakeLab) Started(Step)              {}
-func (f *fakeLab) Sliced(Step, int, int)     {}
-func (f *fakeLab) Kept(Step, []*report.Row)  {}
-func (f *fakeLab) Noted(_ Step, line string) { f.noted = append(f.noted, line) }
+func (f *fakeLab) Started(Position)                 {}
+func (f *fakeLab) Sliced(Position, int, int)        {}
+func (f *fakeLab) Finished(Position, []*report.Row) {}
+func (f *fakeLab) Noted(_ Position, line string)    { f.noted = append(f.noted, line) }
 
 type fakeProcess struct {
 	f *fakeLab

@@ -27,8 +27,8 @@ type Study struct {
 // Four processes have a balanced set of orders in as many rounds as a generation has at least (roundsMin).
 const PairsTogether = 2
 
-// Trial is the result of one experiment of a study, for one variant and metric.
-type Trial struct {
+// TrialResult is the result of one experiment of a study, for one variant and metric.
+type TrialResult struct {
 	Number            int     // of the experiment, from 1
 	Expected          float64 // the ratio to the baseline that is known beforehand; NaN: not known
 	report.Comparison         // AA compares the baseline's second process with the first, if there was one
@@ -44,14 +44,14 @@ type Known struct {
 
 // AA measures experiments in which two processes of one cell are compared. It returns the trials of complete experiments, also with
 // an error. The end of ctx is no error.
-func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, err error) {
+func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []TrialResult, err error) {
 	for made := 0; made < experiments && ctx.Err() == nil; {
 		pairs := min(PairsTogether, experiments-made)
 		var variants []Variant
 		for i := range pairs {
 			variants = append(variants, Variant{Cell: cell, Label: fmt.Sprintf("a%d", i+1)}, Variant{Cell: cell, Label: fmt.Sprintf("b%d", i+1)})
 		}
-		series, err := s.experiment(ctx, variants)
+		series, err := s.trial(ctx, variants)
 		if err != nil || series == nil {
 			return trials, err
 		}
@@ -62,7 +62,7 @@ func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, 
 			}
 			made++
 			for _, c := range found {
-				trials = append(trials, Trial{Number: made, Expected: 1, Comparison: c})
+				trials = append(trials, TrialResult{Number: made, Expected: 1, Comparison: c})
 			}
 		}
 	}
@@ -72,7 +72,7 @@ func (s *Study) AA(ctx context.Context, cell, experiments int) (trials []Trial, 
 // Inject measures experiments in which variants with a known cost are compared with a baseline, which is measured twice. There are verdicts
 // on the metrics in known, corrected for all claims of an experiment together. It returns the trials of complete experiments, also with an error.
 // The end of ctx is no error.
-func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experiments int) (trials []Trial, err error) {
+func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experiments int) (trials []TrialResult, err error) {
 	variants := []Variant{{Cell: baseline, Label: "baseline"}, {Cell: baseline, Label: "baseline again", Again: true}}
 	var primary []string
 	for _, k := range known {
@@ -84,7 +84,7 @@ func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experim
 		}
 	}
 	for made := 0; made < experiments && ctx.Err() == nil; {
-		series, err := s.experiment(ctx, variants)
+		series, err := s.trial(ctx, variants)
 		if err != nil || series == nil {
 			return trials, err
 		}
@@ -94,7 +94,7 @@ func (s *Study) Inject(ctx context.Context, baseline int, known []Known, experim
 		}
 		made++
 		for _, c := range found {
-			trials = append(trials, Trial{Number: made, Expected: expected(known, series[0], c.Variant, c.Metric.Name), Comparison: c})
+			trials = append(trials, TrialResult{Number: made, Expected: expected(known, series[0], c.Variant, c.Metric.Name), Comparison: c})
 		}
 	}
 	return trials, nil
@@ -118,7 +118,7 @@ func expected(known []Known, baseline report.Series, label, metric string) float
 // Alone measures the generations of one cell, without a comparison, and returns a row for each. The end of ctx is no error:
 // then there are no rows.
 func (s *Study) Alone(ctx context.Context, cell int) (rows []*report.Row, err error) {
-	series, err := s.experiment(ctx, []Variant{{Cell: cell, Label: "alone"}})
+	series, err := s.trial(ctx, []Variant{{Cell: cell, Label: "alone"}})
 	if err != nil || series == nil {
 		return nil, err
 	}
@@ -128,9 +128,9 @@ func (s *Study) Alone(ctx context.Context, cell int) (rows []*report.Row, err er
 	return rows, nil
 }
 
-// experiment measures the generations of one experiment. It returns a series for each variant, in their order, or nil if ctx ended before the last generation was
+// trial measures the generations of one experiment. It returns a series for each variant, in their order, or nil if ctx ended before the last generation was
 // complete.
-func (s *Study) experiment(ctx context.Context, variants []Variant) ([]report.Series, error) {
+func (s *Study) trial(ctx context.Context, variants []Variant) ([]report.Series, error) {
 	series := make([]report.Series, len(variants))
 	for i, v := range variants {
 		series[i] = report.Series{Label: v.Label, Rows: map[int]*report.Row{}, Slices: map[int][]report.Slice{}}
@@ -195,6 +195,6 @@ func (s *Study) measure(ctx context.Context, processes int, do func(ids []string
 		if err == nil || try == 2 || ctx.Err() != nil || errors.As(err, &fatal) || errors.As(err, &nothere) {
 			return err
 		}
-		s.Runner.Watcher.Noted(Step{Question: -1, Generation: s.made}, "a generation failed and is done again: "+oneLine(err))
+		s.Runner.Watcher.Noted(Position{Question: -1, Generation: s.made}, "a generation failed and is done again: "+oneLine(err))
 	}
 }

@@ -23,7 +23,7 @@ func WholeTime(generations int) time.Duration {
 // Whole measures a process in slices, which alternate with slices of a second process of the same cell, and in pieces of a second without interruption, in
 // so many generations with fresh processes. The order within a round is random. The trials are those of one experiment: the ratio of slices to pieces, by
 // each metric that slices have. The end of ctx is no error: then the trials are those of the complete generations.
-func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Trial, err error) {
+func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []TrialResult, err error) {
 	if err := s.Runner.Prepare(); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (s *Study) Whole(ctx context.Context, cell, generations int) (trials []Tria
 	found, err := report.Compare([]report.Pairs{{Baseline: whole, Variants: []report.Series{sliced}}}, report.Options{})
 	for _, c := range found {
 		if report.OfSlices(c.Metric) {
-			trials = append(trials, Trial{Number: 1, Expected: 1, Comparison: c})
+			trials = append(trials, TrialResult{Number: 1, Expected: 1, Comparison: c})
 		}
 	}
 	return trials, err

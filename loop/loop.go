@@ -188,7 +188,7 @@ type Loop struct {
 	waitFor     int   // SleepRing: completions that end the sleep; 0 means one
 	busyAt      int64 // last time a turn found something
 	yielded     int64 // last time the P was handed to the scheduler
-	madeSyscall bool  // the scheduler was told of a system call since then
+	madeSyscall bool  // a system call through the scheduler was made since then
 	spinMax     int64
 
 	Stats Stats
@@ -196,7 +196,7 @@ type Loop struct {
 	again      bool // a member has work for the next turn without an event (Again)
 	unfinished bool // again, at the end of this turn
 
-	nextPark *parkRequest // to be taken at the end of this turn; nil: none
+	nextPark *parkRequest // a park request for the end of this turn; nil: none
 	parking  parking
 
 	box      mailbox

@@ -129,7 +129,7 @@ type nullPartition struct {
 
 func (n *nullPartition) Submit(r *kv.Request) { r.Status = kv.StatusOK; n.l.Finish(r) }
 
-// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 20,000 with -short), waiting for
+// TestLoopLosesNoWakeUp lets loops of each kind fall asleep a million times with KVWIRE_LONG (250,000 without, 5000 with -short), waiting for
 // a mailbox, a socket, a disk, alone and together, and fails when a token stops.
 func TestLoopLosesNoWakeUp(t *testing.T) {
 	testenv.Uring(t)
@@ -141,7 +141,7 @@ func TestLoopLosesNoWakeUp(t *testing.T) {
 		for kinds, sleeps := range map[string]uint64{"m": 400_000, "s": 400_000, "d": 50_000, "msd": 150_000} {
 			switch {
 			case testing.Short():
-				sleeps /= 50
+				sleeps /= 200
 			case os.Getenv("KVWIRE_LONG") == "":
 				sleeps /= 4
 			}
@@ -199,7 +199,7 @@ func wakeUps(t *testing.T, o Options, kinds string, sleeps uint64) {
 		t.Fatal(err)
 	}
 	var last [3]uint64
-	const ticks = 20 // of the watchdog: a token makes 50,000 rounds in these 2 s
+	const ticks = 300 // of the watchdog: a token makes 750,000 rounds in these 30 s on a quiet machine
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for n := 1; ; n++ {
@@ -345,7 +345,7 @@ func TestRouterFindsEveryKeyAndMergesScans(t *testing.T) {
 			}
 			r := do(&kv.Request{Op: kv.OpScan, Key: key(50), Limit: 100, Value: make([]byte, 0, 1<<16)})
 			checkRun(t, r.Value, 50, 100)
-			// Room for ten items: the answer is a prefix, with no gap, and says that there is more.
+			// Room for ten items: the answer is a prefix without a gap, with More set.
 			r = do(&kv.Request{Op: kv.OpScan, Key: key(0), Limit: 100, Value: make([]byte, 0, 10*(kv.ItemHeaderBytes+8))})
 			if !r.More {
 				t.Fatal("a scan that ran out of room did not say so")
@@ -437,15 +437,15 @@ func TestDoAfterStopIsRefused(t *testing.T) {
 	}
 }
 
-// later is a member that wants to be woken at a time.
-type later struct {
+// sleeper is a member that needs a turn at a certain time.
+type sleeper struct {
 	bare
 	l    *Loop
 	at   int64
 	when chan int64
 }
 
-func (w *later) Stage() error {
+func (w *sleeper) Stage() error {
 	if w.at == 0 {
 		return nil
 	}
@@ -464,7 +464,7 @@ func TestWakeAtEndsTheSleep(t *testing.T) {
 			if kind == SleepRing {
 				testenv.Uring(t)
 			}
-			w := &later{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
+			w := &sleeper{at: Nanos() + int64(20*time.Millisecond), when: make(chan int64, 1)}
 			at := w.at
 			l, err := Start(Options{Sleep: kind}, func(l *Loop) error { w.l = l; _, err := l.Add(w); return err })
 			if err != nil {

@@ -76,7 +76,7 @@ func (l *Loop) clearParking(n *parkRequest) {
 	}
 }
 
-// Resume ends a Park: the loop goes on with its next turn. Resume does not wait for that turn. Any goroutine may call it. On a loop that is not parked it does nothing.
+// Resume ends a Park: the loop continues with its next turn. Resume does not wait for that turn. Any goroutine may call it. On a loop that is not parked it does nothing.
 func (l *Loop) Resume() {
 	l.parking.mu.Lock()
 	n := l.parking.current

@@ -38,7 +38,7 @@ func threadCPU(t *testing.T, tid int) int64 {
 	return ts.Nano()
 }
 
-// counters asks a loop from another goroutine.
+// counters returns a loop's counters, from another goroutine.
 func counters(l *Loop) (s Stats, err error) {
 	err = l.Call(func() { s = l.Snapshot() })
 	return s, err

@@ -95,7 +95,7 @@ func NewGroup(p Plan, open func(l *Loop, shard, shards int) (Partition, error)) 
 	errs := make([]error, p.NetLoops+p.StoreLoops)
 	start := func(n int, l **Loop, o Options, name string, i int, setup func(*Loop) error) {
 		o.Name = fmt.Sprintf("%s%d", name, i)
-		if len(o.CPUs) > 1 { // one CPU each, in turn
+		if len(o.CPUs) > 1 { // one CPU each, round robin
 			o.CPUs = o.CPUs[i%len(o.CPUs) : i%len(o.CPUs)+1]
 		}
 		wait.Go(func() { *l, errs[n] = Start(o, setup) })

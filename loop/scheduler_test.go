@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A loop of whose system calls the scheduler knows yields when it has nothing to do, and at the latest before Go's monitor would take its P.
+// A loop with system calls through the scheduler yields when it has nothing to do, and at the latest before Go's monitor would retake its P.
 func TestALoopYieldsBeforeItsPIsTaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		since       time.Duration

@@ -18,11 +18,11 @@ import (
 // stallMin is the least value used for StallMax here: a busy machine may not reply sooner.
 const stallMin = 2 * time.Second
 
-// liveness is the state of a client's check that its server is alive. Times are by Loop.Awake, in ns.
+// liveness is the state of a client's check that its server is alive. Times are by Loop.AwakeNow, in ns.
 type liveness struct {
 	stallMax   int64 // the server's StallMax; 0: the client waits without a bound
 	receivedAt int64 // when the last message was received
-	probedAt   int64 // when a sign of life was requested that has not come yet; 0: none was requested
+	probedAt   int64 // when the outstanding sign of life was requested; 0: there is none
 	probe      bool  // the next message must request one
 }
 

@@ -15,7 +15,7 @@ type waits struct{ stream.MessageSide }
 
 func (waits) InFlight() int { return 1 }
 
-// A server that gives no sign of life is given up when its deadline says, whenever the loop looked before: at most an eighth later.
+// A connection to a server without a sign of life ends at most an eighth after its deadline, whenever the loop checks.
 func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 	l, err := loop.Start(loop.Options{Sleep: loop.SleepEpoll}, nil)
 	if err != nil {

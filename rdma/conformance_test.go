@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// optionsEnv tells a child process which of the networks under test is its own.
+// optionsEnv is the environment variable with the options of a child's network.
 const optionsEnv = "KVWIRE_RDMATEST_OPTIONS"
 
 // network is the transport on this machine's own device, if there is one.

@@ -82,7 +82,7 @@ func newEndpoint(h *stream.Host, p *stream.Peers, o Options, c device.Choice, g 
 		return e, err
 	}
 	if o.Verb == Write && e.nic.slotAccess == verbs.RemoteWrite && h.Index == 0 {
-		h.O.Log.Warn("the device has no memory windows of type 2B: a client that was let in and guesses another's key and address can write into its slots",
+		h.O.Log.Warn("the device has no memory windows of type 2B: a connected client that guesses the key and address of another connection can write into its slots",
 			"device", c.Device, "remedy", "where clients do not trust each other: --rdma-verb send")
 	}
 	return e, nil

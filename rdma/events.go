@@ -11,10 +11,10 @@ import (
 type reaction uint8
 
 const (
-	reactNone   reaction = iota
-	reactPair            // its queue pair has failed: the connection ends
-	reactDevice          // the device is unusable: all its connections end, and the next connection opens it again
-	reactRepick          // the choice of device, port and GID may be out of date: the next connection chooses again
+	reactNone   reaction = iota // none
+	reactPair                   // its queue pair has failed: the connection ends
+	reactDevice                 // the device is unusable: all its connections end, and the next connection opens it again
+	reactRepick                 // the choice of device, port and GID may be out of date: the next connection chooses again
 )
 
 // reactionTo returns the reaction to an event of ibv_event_type. Neither a port that goes down nor an address that is removed ends a connection at once: the device

@@ -32,7 +32,7 @@ func TestALostConnectionSaysWhatWasLost(t *testing.T) {
 		status uint32
 		down   string
 		has    string
-		closed bool // by the peer, as far as anybody knows
+		closed bool // probably by the peer
 	}{
 		{statusRetries, "", "the peer did not acknowledge a message after all retries", false},
 		{statusNoReceives, "", "the peer posted no receive for too long", false},

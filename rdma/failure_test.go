@@ -35,7 +35,7 @@ func TestFailures(t *testing.T) {
 			for _, c := range []struct {
 				name string
 				f    func(t *testing.T, n tt.Network, o Options)
-				once bool // it says little with another verb
+				once bool // it adds little with another verb
 			}{
 				{"AKilledServerIsNoticed", killedServer, false},
 				{"AKilledClientFreesWhatItHad", killedClient, false},
@@ -65,7 +65,7 @@ func TestFailures(t *testing.T) {
 					c.f(t, n, o)
 				})
 			}
-			if v == Write { // whose messages say where they go
+			if v == Write { // whose messages carry their address
 				t.Run("WritesElsewhereEndTheConnectionAlone", func(t *testing.T) { writesElsewhere(t, n, o) })
 			}
 		})
@@ -82,9 +82,9 @@ func repeats(n int) int {
 
 func dial(t *testing.T, n tt.Network, l *loop.Loop, addr string, o transport.DialOptions) transport.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
 	defer cancel()
-	o.DialMax = tt.Patience
+	o.DialMax = tt.WaitMax
 	c, err := n.Dial(ctx, l, addr, o)
 	if err != nil {
 		t.Fatal(err)
@@ -92,19 +92,19 @@ func dial(t *testing.T, n tt.Network, l *loop.Loop, addr string, o transport.Dia
 	return c
 }
 
-// bystander is a connection that must not notice anything. It says so each time it is called.
+// bystander is a connection that must not be affected. Each call checks that it works.
 func bystander(t *testing.T, r *tt.Rig) func() {
 	c := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	return func() {
 		t.Helper()
-		c.Want(tt.Put("by", []byte("stander")), kv.StatusOK)
-		if g := c.Want(tt.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+		c.Expect(tt.Put("by", []byte("stander")), kv.StatusOK)
+		if g := c.Expect(tt.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
 			t.Fatalf("another connection reads %q", g.Value)
 		}
 	}
 }
 
-// raw makes a connection that says what the test wants, when both sides' first words were said.
+// raw makes a connection, after the hellos and keys, on which the test can send anything.
 func raw(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *params)) *rawConn {
 	t.Helper()
 	c := rawWith(t, r, o, depth, change, nil)
@@ -123,18 +123,18 @@ func rawWith(t *testing.T, r *tt.Rig, o Options, depth int, change func(p *param
 	if h.Code != wire.Granted {
 		t.Fatalf("hello refused: %v %s", h.Code, h.Reason)
 	}
-	_ = c.SetDeadline(time.Now().Add(tt.Patience))
+	_ = c.SetDeadline(time.Now().Add(tt.WaitMax))
 	t.Cleanup(func() { _ = c.on(func() error { c.k.Close(transport.ErrClosed); return nil }) })
 	return c
 }
 
 func tcpTo(t *testing.T, addr string) net.Conn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, tt.Patience)
+	c, err := net.DialTimeout("tcp", addr, tt.WaitMax)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(tt.Patience))
+	_ = c.SetDeadline(time.Now().Add(tt.WaitMax))
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -243,7 +243,7 @@ func killedClient(t *testing.T, n tt.Network, _ Options) {
 	gone := make(chan struct{})
 	at := time.Now()
 	go func() { child.Kill(); close(gone) }()
-	p.Release(t) // answers that nobody reads
+	p.Release(t) // answers that no client reads
 	var c transport.Conn
 	tt.Until(t, "its place to become free", func() (ok bool) {
 		var err error
@@ -312,13 +312,13 @@ func linkOf(c transport.Conn) *link { return c.(*conn).link }
 func stoppedClient(t *testing.T, n tt.Network, _ Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{MaxConns: 2, StallMax: stopStall})
 	well := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	well.Want(tt.Put("large", tt.Fill(1<<20, 1)), kv.StatusOK)
+	well.Expect(tt.Put("large", tt.Fill(1<<20, 1)), kv.StatusOK)
 	child := tt.StartChild(t, n, tt.Plan{Dial: r.Server.Addr(), Depth: 16, Room: 1 << 20})
 	child.Await(3)
 	child.Freeze() // with answers on their way, for which it will post no receives
 	at := time.Now()
 	tt.Until(t, "the server to give up on it", func() bool {
-		well.Want(tt.Get("large", 1<<20), kv.StatusOK)
+		well.Expect(tt.Get("large", 1<<20), kv.StatusOK)
 		// One that is looked at late may have waited too long for memory, too.
 		said := strings.Join(r.Logs(), "\n")
 		return strings.Contains(said, "stopped in the middle") || strings.Contains(said, "no memory for its answers")
@@ -333,7 +333,7 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 	child := tt.StartChild(t, n, tt.Plan{Answers: true})
 	conn := dial(t, n, r.Loop, child.Addr, transport.DialOptions{Depth: 32})
 	c := tt.NewCaller(t, r.Loop, conn)
-	c.Want(tt.Put("k", []byte("v")), kv.StatusOK)
+	c.Expect(tt.Put("k", []byte("v")), kv.StatusOK)
 	k := linkOf(conn)
 	before := rnrs(t)
 	child.Freeze()
@@ -352,7 +352,7 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 		}
 	}
 	for i := range many {
-		if g := c.Want(tt.Get(fmt.Sprint(i), 100_000), kv.StatusOK); !bytes.Equal(g.Value, tt.Fill(100_000, uint64(i))) {
+		if g := c.Expect(tt.Get(fmt.Sprint(i), 100_000), kv.StatusOK); !bytes.Equal(g.Value, tt.Fill(100_000, uint64(i))) {
 			t.Fatalf("value %d came back as another", i)
 		}
 	}
@@ -361,14 +361,14 @@ func withheldByServer(t *testing.T, n tt.Network, o Options) {
 	}
 }
 
-// withheldByClient asks for much and reads nothing until the server has no credits left.
+// withheldByClient requests much and reads nothing until the server has no credits left.
 func withheldByClient(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: time.Hour})
 	well := bystander(t, r)
 	owner := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	const valueBytes, gets = 1 << 20, 8
 	want := tt.Fill(valueBytes, 1)
-	owner.Want(tt.Put("large", want), kv.StatusOK)
+	owner.Expect(tt.Put("large", want), kv.StatusOK)
 	before := rnrs(t)
 	c := raw(t, r, o, 16, nil)
 	keys := uint32(0) // messages that fill no slot
@@ -420,7 +420,7 @@ func fullQueue(t *testing.T, _ tt.Network, o Options) {
 		}
 	}
 	for i := range 8 {
-		if g := c.Want(tt.Get(fmt.Sprint(i), 200_000), kv.StatusOK); !bytes.Equal(g.Value, tt.Fill(100_000+i, uint64(i))) {
+		if g := c.Expect(tt.Get(fmt.Sprint(i), 200_000), kv.StatusOK); !bytes.Equal(g.Value, tt.Fill(100_000+i, uint64(i))) {
 			t.Fatalf("value %d came back as another", i)
 		}
 	}
@@ -443,8 +443,8 @@ func echoes(t *testing.T, c *tt.Caller, sizes []int) {
 	t.Helper()
 	for _, size := range sizes {
 		v := tt.Fill(size, uint64(size))
-		c.Want(tt.Put("k", v), kv.StatusOK)
-		if g := c.Want(tt.Get("k", size), kv.StatusOK); !bytes.Equal(g.Value, v) {
+		c.Expect(tt.Put("k", v), kv.StatusOK)
+		if g := c.Expect(tt.Get("k", size), kv.StatusOK); !bytes.Equal(g.Value, v) {
 			t.Fatalf("%d B came back as %d B, others", size, len(g.Value))
 		}
 	}
@@ -463,7 +463,7 @@ func largest(t *testing.T, n tt.Network, _ Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: most}})
 	c := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 4}))
 	echoes(t, c, []int{most - 1, most})
-	c.Want(tt.Put("k", make([]byte, most+1)), kv.StatusTooLarge)
+	c.Expect(tt.Put("k", make([]byte, most+1)), kv.StatusTooLarge)
 }
 
 func otherSlots(t *testing.T, n tt.Network, o Options) {
@@ -617,8 +617,8 @@ func otherVerb(t *testing.T, n tt.Network, o Options) {
 		if o.Verb == n.Transport.(Transport).Verb {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
-		_, err := need(t, o).Dial(ctx, r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: tt.Patience})
+		ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
+		_, err := need(t, o).Dial(ctx, r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: tt.WaitMax})
 		cancel()
 		var refusal *transport.Refusal
 		if !errors.As(err, &refusal) || refusal.Code != refusedVerb || !strings.Contains(err.Error(), "--rdma-verb") {
@@ -663,7 +663,7 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 				return
 			}
 			defer c.Close()
-			if b == nil { // it never says anything
+			if b == nil { // it never sends anything
 				_, _ = c.Read(make([]byte, 4096))
 				_, _ = c.Read(make([]byte, 4096))
 				return
@@ -671,11 +671,11 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 			_, _ = c.Read(make([]byte, 4096))
 			_, _ = c.Write(b)
 		}()
-		o := transport.DialOptions{DialMax: tt.Patience}
+		o := transport.DialOptions{DialMax: tt.WaitMax}
 		if b == nil {
 			o.DialMax = 300 * time.Millisecond
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
 		_, err = n.Dial(ctx, r.Loop, ln.Addr().String(), o)
 		cancel()
 		if err == nil || strings.Contains(err.Error(), "\n") {
@@ -706,7 +706,7 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 			conn := r.Dial(transport.DialOptions{Loop: i % 2})
 			d = linkOf(conn).d
 			c := tt.NewCaller(t, r.Loop, conn)
-			c.Want(tt.Put("k", tt.Fill(i*30, 1)), kv.StatusOK)
+			c.Expect(tt.Put("k", tt.Fill(i*30, 1)), kv.StatusOK)
 			if i%10 == 0 { // with a request on its way
 				p.Hold(t)
 				c.Submit(tt.Get("k", 10))
@@ -744,7 +744,7 @@ func memlock(t *testing.T, n tt.Network, _ Options) {
 			go func() { ended <- cmd.Wait() }()
 			select {
 			case err = <-ended:
-			case <-time.After(tt.Patience):
+			case <-time.After(tt.WaitMax):
 				_ = cmd.Process.Kill()
 				<-ended
 				t.Fatalf("the %s goes on", name)

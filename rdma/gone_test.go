@@ -33,7 +33,7 @@ func must(t *testing.T, line string) {
 	}
 }
 
-// goneRig is a server on a device that the test may take away, with eight requests in flight.
+// goneRig is a server on a device that the test may remove, with eight requests in flight.
 func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	must(t, "ip link add "+goneNet+" type dummy")
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", goneNet).Run() })
@@ -45,7 +45,7 @@ func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{StallMax: stopStall})
 	conn := r.Dial(transport.DialOptions{Depth: 16})
 	c := tt.NewCaller(t, r.Loop, conn)
-	c.Want(tt.Put("k", tt.Fill(5000, 1)), kv.StatusOK)
+	c.Expect(tt.Put("k", tt.Fill(5000, 1)), kv.StatusOK)
 	r.Parts[0].Hold(t)
 	for range 8 {
 		c.Submit(tt.Get("k", 5000))
@@ -54,7 +54,7 @@ func goneRig(t *testing.T, n tt.Network) (*tt.Rig, *tt.Caller, transport.Conn) {
 	return r, c, conn
 }
 
-// TestTheNetworkGoesAway takes away, in a guest, what a connection with requests in flight stands on. The requests end
+// TestTheNetworkGoesAway removes, in a guest, device, address or interface under a connection with requests in flight. The requests end
 // soon, one way or another; connections over another device do not notice; and when it is back, one can connect again.
 func TestTheNetworkGoesAway(t *testing.T) {
 	there := need(t, Options{})
@@ -98,7 +98,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 					return false
 				}
 				c := tt.NewCaller(t, r.Loop, conn)
-				c.Want(tt.Get("k", 5000), kv.StatusOK)
+				c.Expect(tt.Get("k", 5000), kv.StatusOK)
 				return true
 			})
 			well()
@@ -113,7 +113,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(tt.Patience):
+			case <-time.After(tt.WaitMax):
 				t.Error("server and client have ended and still hold the device")
 			}
 			well()
@@ -130,7 +130,7 @@ func TestTheNetworkGoesAway(t *testing.T) {
 		if t.Log(err); err == nil || strings.Contains(err.Error(), "udevadm") {
 			t.Errorf("of a device that is being removed one is told: %v", err)
 		}
-		// rxe waits until nobody uses the link; another driver may take it away from us.
+		// rxe waits until the link is not used; another driver may remove it at once.
 		r.Parts[0].Release(t)
 		for range 8 {
 			if s := caller.Next().Status; s != kv.StatusOK && s != kv.StatusUnknown {

@@ -21,7 +21,7 @@ type tapped struct {
 	tap func(e *endpoint) // on no loop yet
 }
 
-// Serve is Transport's.
+// Serve implements Transport.
 func (t tapped) Serve(addr string, g *loop.Group, o transport.ServerOptions) (transport.Server, error) {
 	return t.serve(addr, g, o, t.tap)
 }
@@ -76,7 +76,7 @@ func (r *rawConn) endsRefused(t *testing.T) {
 	}
 }
 
-// TestAKeyOpensItsConnectionsSlotsAlone has clients that were let in use what they know of others' slots: all of it. Without windows they
+// TestAKeyOpensItsConnectionsSlotsAlone: connected clients use the keys and addresses of other connections' slots. Without windows they
 // get there, which shows that the test can fail.
 func TestAKeyOpensItsConnectionsSlotsAlone(t *testing.T) {
 	for _, o := range []Options{{Verb: Write}, {Verb: Write, Connect: ByCM}} {
@@ -115,7 +115,7 @@ func toAnothers(t *testing.T, o Options, windows bool) {
 	bystander(t, r)()
 }
 
-// intoAnothers has a client give the server another's key for its own: one on the same loop and device.
+// intoAnothers: a client sends another client's key instead of its own, on the same loop and device.
 func intoAnothers(t *testing.T, o Options, windows bool) {
 	r, _ := keysRig(t, o)
 	d := linkOf(r.Dial(transport.DialOptions{})).d

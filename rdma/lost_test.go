@@ -21,7 +21,7 @@ func lostRig(t *testing.T, o Options) (*tt.Rig, *endpoint) {
 	return tt.NewRig(t, n, 1, transport.ServerOptions{}), e
 }
 
-// TestALostDeviceIsOpenedAgain tells the server, and then the client, that its device has failed. All connections end, and the next one works.
+// TestALostDeviceIsOpenedAgain reports to the server, and then to the client, that its device has failed. All connections end, and the next one works.
 func TestALostDeviceIsOpenedAgain(t *testing.T) {
 	for name, c := range map[string]struct {
 		o    Options
@@ -37,7 +37,7 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 			r, e := lostRig(t, c.o)
 			conn := r.Dial(transport.DialOptions{})
 			caller := tt.NewCaller(t, r.Loop, conn)
-			caller.Want(tt.Put("k", []byte("value")), kv.StatusOK)
+			caller.Expect(tt.Put("k", []byte("value")), kv.StatusOK)
 			var was, is *nic
 			_ = e.l.Call(func() { was = e.nic; c.lose(e) })
 			caller.Submit(tt.Get("k", 10)) // it ends, whatever it finds
@@ -45,7 +45,7 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 				t.Error("a get over a device that is lost is answered")
 			}
 			again := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-			again.Want(tt.Get("k", 10), kv.StatusOK)
+			again.Expect(tt.Get("k", 10), kv.StatusOK)
 			_ = e.l.Call(func() { is = e.nic })
 			if was == is || is.failure != nil {
 				t.Errorf("the server's device is the one that was lost: %v", was.failure)
@@ -63,7 +63,7 @@ func TestALostDeviceIsOpenedAgain(t *testing.T) {
 				t.Errorf("the client's connection ended with: %v", err)
 			}
 			caller = tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-			caller.Want(tt.Get("k", 10), kv.StatusOK)
+			caller.Expect(tt.Get("k", 10), kv.StatusOK)
 			_ = r.Loop.Call(func() { is = d.nic })
 			if was == is {
 				t.Error("the client's device is the one that was lost")

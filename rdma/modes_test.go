@@ -6,7 +6,7 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// TestRDMAModes runs the suite over what is not the default; where that takes long, the brief one.
+// TestRDMAModes runs the suite with options that are not the defaults; if that is slow, the brief suite.
 func TestRDMAModes(t *testing.T) {
 	run := transporttest.RunBrief
 	if transporttest.Long {

@@ -81,7 +81,7 @@ func (n *nic) lkey(b []byte) (key uint32, ok bool) {
 // completions without an error.
 func (n *nic) reserve(k int) error {
 	if n.reserved+k > n.cq.Entries {
-		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are taken (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
+		return fmt.Errorf("rdma: the completion queue of %s has %d places, of which %d are in use (fewer connections for a loop, or less depth)", n.name, n.cq.Entries, n.reserved)
 	}
 	n.reserved += k
 	return nil

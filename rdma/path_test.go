@@ -8,7 +8,7 @@ import (
 	"github.com/kvwire/kvwire/cgo/verbs"
 )
 
-// A path is what both ends can, and what was asked for at this one.
+// A path has the parameters that both ends support and that this end's options allow.
 func TestAPathIsWhatBothEndsCanAndWhatWasAskedFor(t *testing.T) {
 	l := &link{d: &rdmaEngine{o: Options{SRQ: true, TrafficClass: 104, ServiceLevel: 5}}, pair: pair{mine: params{mtu: 4096, initiates: 16, responds: 4}}}
 	want := verbs.Peer{MTU: 1024, Initiates: 2, Responds: 4, Shared: true, TrafficClass: 104, ServiceLevel: 5}

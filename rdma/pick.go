@@ -32,7 +32,7 @@ func clearPicks() {
 	picks.Unlock()
 }
 
-// usable returns an error for a device without immediate data, which carries the credits.
+// usable returns an error for a device without immediate data, which messages need for the credits.
 func usable(c device.Choice) error {
 	if c.CMOnly() {
 		return fmt.Errorf("rdma: %s is iWARP (%s), whose messages carry no immediate data: use a RoCE or InfiniBand device, or make rdma-setup for soft-RoCE", c.Device, c.Provider)

@@ -137,18 +137,18 @@ func (e *pinger) receive(until time.Time) error {
 		if err != nil {
 			return err
 		}
-		came := false
+		received := false
 		for i := range cs {
 			if cs[i].Status != 0 {
 				return fmt.Errorf("%s (see dmesg; a firewall must let UDP port 4791 pass)", verbs.StatusText(cs[i].Status))
 			}
-			came = came || cs[i].Recv != 0
+			received = received || cs[i].Recv != 0
 		}
-		if came {
+		if received {
 			return e.post()
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("nothing came within %v (see dmesg; a firewall must let UDP port 4791 pass)", pongWait)
+			return fmt.Errorf("no message within %v (see dmesg; a firewall must let UDP port 4791 pass)", pongWait)
 		}
 	}
 }

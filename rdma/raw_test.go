@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawConn is a client's end that says what the test writes: each Write is a message, several if it is too long for
-// one. As a socket does, it takes rawRoom bytes that nobody reads; after that its slots stay full.
+// rawConn is a client's end that sends what the test writes: each Write is a message, several if it is too long for
+// one. Like a socket, it buffers rawRoom unread bytes; after that its slots stay full.
 type rawConn struct {
 	net.Conn // for the addresses
 	l        *loop.Loop
@@ -35,7 +35,7 @@ type rawConn struct {
 	// The loop's.
 	out  [][]byte // messages to be sent; what is left of the first
 	in   []byte   // received and not read
-	left []byte   // of the message that is being taken
+	left []byte   // of the message that is being received
 	err  error    // it has ended
 }
 
@@ -55,7 +55,7 @@ func rawDial(o Options) func(testing.TB, *loop.Loop, net.Conn, int) (net.Conn, w
 	}
 }
 
-// newRaw exchanges hellos on c and takes it over. change may falsify what our hello says, and began what comes after it.
+// newRaw exchanges hellos on c and owns it. change may falsify this side's hello, and began the messages after it.
 func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change func(p *params), began func(k *link)) (*rawConn, wire.ServerHello) {
 	t.Helper()
 	opts, err := o.Defaults()
@@ -96,7 +96,7 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		return nil, h
 	}
 	if opts.Connect == ByCM {
-		ctx, cancel := context.WithTimeout(t.Context(), transporttest.Patience)
+		ctx, cancel := context.WithTimeout(t.Context(), transporttest.WaitMax)
 		defer cancel()
 		at := func(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
 		if err := r.k.connectCM(ctx, at(c.LocalAddr()), at(c.RemoteAddr()), h); err != nil {
@@ -152,40 +152,40 @@ func duplicate(c *net.TCPConn) (fd int, err error) {
 	return fd, err
 }
 
-func (r *rawConn) tell() {
+func (r *rawConn) notify() {
 	select {
 	case r.news <- struct{}{}:
 	default:
 	}
 }
 
-// RecvBuffers is stream.Side's.
+// RecvBuffers implements stream.Side.
 func (r *rawConn) RecvBuffers(*[2][]byte) int { return 0 }
 
-// Received is stream.Side's.
+// Received implements stream.Side.
 func (r *rawConn) Received(int, int64) error { return nil }
 
-// Gather is stream.Side's.
+// Gather implements stream.Side.
 func (r *rawConn) Gather([]unix.Iovec, int) int { return 0 }
 
-// Sent is stream.Side's.
+// Sent implements stream.Side.
 func (r *rawConn) Sent(int) {}
 
-// Finished is stream.Side's.
+// Finished implements stream.Side.
 func (r *rawConn) Finished() bool     { return false }
 func (c *rawConn) PeerFinished() bool { return false }
 
-// Drop is stream.Side's.
+// Drop implements stream.Side.
 func (r *rawConn) Drop(err error) {
 	r.err = err
-	r.tell()
+	r.notify()
 }
 
-// ReceivedMessage is stream.MessageSide's.
+// ReceivedMessage implements stream.MessageSide.
 func (r *rawConn) ReceivedMessage(b []byte) error {
 	r.left = b
 	r.fill()
-	r.tell()
+	r.notify()
 	return nil
 }
 
@@ -195,10 +195,10 @@ func (r *rawConn) fill() {
 	r.left = r.left[n:]
 }
 
-// Unread is stream.MessageSide's.
+// Unread implements stream.MessageSide.
 func (r *rawConn) Unread() int { return len(r.left) }
 
-// Next is stream.MessageSide's.
+// Next implements stream.MessageSide.
 func (r *rawConn) Next(v []unix.Iovec, most int) (pieces, bytes int) {
 	if len(r.out) == 0 {
 		return 0, 0
@@ -212,16 +212,16 @@ func (r *rawConn) Next(v []unix.Iovec, most int) (pieces, bytes int) {
 	return 1, n
 }
 
-// Last is stream.MessageSide's: everything makes a completion, so that what is on its way is known.
+// Last implements stream.MessageSide. It is true, so that each message makes a completion.
 func (r *rawConn) Last() bool { return true }
 
-// SetDeadline is net.Conn's.
+// SetDeadline implements net.Conn.
 func (r *rawConn) SetDeadline(t time.Time) error {
 	r.deadline = t
 	return nil
 }
 
-// wait lets f look, on the loop, until it is content, something has ended the connection, or the deadline is over.
+// wait calls f on the loop until it returns true, the connection has ended, or the deadline has passed.
 func (r *rawConn) wait(f func() bool) error {
 	timer := time.NewTimer(time.Until(r.deadline))
 	defer timer.Stop()
@@ -245,7 +245,7 @@ func (r *rawConn) wait(f func() bool) error {
 	}
 }
 
-// Read is net.Conn's.
+// Read implements net.Conn.
 func (r *rawConn) Read(b []byte) (n int, err error) {
 	err = r.wait(func() bool {
 		n = copy(b, r.in)
@@ -264,7 +264,7 @@ func (r *rawConn) Read(b []byte) (n int, err error) {
 	return 0, err
 }
 
-// Write is net.Conn's. It does not wait.
+// Write implements net.Conn. It does not wait.
 func (r *rawConn) Write(b []byte) (n int, err error) {
 	e := r.l.Call(func() {
 		if err = r.err; err == nil {
@@ -291,7 +291,7 @@ func (r *rawConn) CloseWrite() error {
 	return r.on(func() error { return unix.Shutdown(r.k.tcp.fd, unix.SHUT_WR) })
 }
 
-// Close is net.Conn's. What was written arrives before.
+// Close implements net.Conn. All written bytes arrive before.
 func (r *rawConn) Close() error {
 	_ = r.flush()
 	return r.on(func() error { r.k.Close(transport.ErrClosed); return nil })

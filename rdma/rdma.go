@@ -20,17 +20,17 @@ import (
 type Verb uint8
 
 const (
-	Send  Verb = iota // SEND both ways: the receiver's queue determines where a message goes (channel semantics)
-	Write             // RDMA WRITE with immediate data both ways: the sender determines it (memory semantics)
-	Read              // gets by RDMA READ of a table that the server exports; all else, and what is not there, as Send
+	Send  Verb = iota // SEND both ways: the receiver's queue determines the place of a message (channel semantics)
+	Write             // RDMA WRITE with immediate data both ways: the sender determines the place (memory semantics)
+	Read              // gets by RDMA READ of a table that the server exports; other requests, and gets of keys not in the table, as Send
 )
 
 var verbNames = [...]string{"send", "write", "read"}
 
-// String is the verb as it stands in its column.
+// String returns the verb's name in its column.
 func (v Verb) String() string { return verbNames[v] }
 
-// ParseVerb reads a verb's name.
+// ParseVerb parses a verb's name.
 func ParseVerb(s string) (Verb, error) {
 	v, err := names.Parse[Verb](s, verbNames[:])
 	if err != nil {
@@ -43,16 +43,16 @@ func ParseVerb(s string) (Verb, error) {
 type Connect uint8
 
 const (
-	ByTCP Connect = iota // the hellos carry all parameters that each side needs
-	ByCM                 // rdma_cm connects them, for the hello's token
+	ByTCP Connect = iota // the hellos carry all parameters
+	ByCM                 // rdma_cm connects them; its request carries the hello's token
 )
 
 var connectNames = [...]string{"tcp", "cm"}
 
-// String is the way as it stands in its column.
+// String returns the way's name in its column.
 func (c Connect) String() string { return connectNames[c] }
 
-// ParseConnect reads a way's name.
+// ParseConnect parses a way's name.
 func ParseConnect(s string) (Connect, error) {
 	for i, n := range connectNames {
 		if s == n {
@@ -62,7 +62,7 @@ func ParseConnect(s string) (Connect, error) {
 	return 0, fmt.Errorf("connection by %q is unknown (tcp or cm)", s)
 }
 
-// Options are what an experiment can set. Zero values mean the defaults of Defaults.
+// Options are the options of both ends. Zero values mean the defaults of Defaults.
 type Options struct {
 	Verb         Verb
 	Connect      Connect
@@ -77,7 +77,7 @@ type Options struct {
 	HugePages    bool // slots in huge pages, where the kernel has some
 }
 
-// Defaults fills in what is zero, and checks the rest.
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o Options) Defaults() (Options, error) {
 	set := func(p *int, v int) {
 		if *p == 0 {
@@ -115,10 +115,10 @@ type Transport struct{ Options }
 
 var _ transport.Transport = Transport{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Transport) Name() string { return "rdma" }
 
-// Sleep is epoll, on the completion channel; the disk's ring, if any, is one of its descriptors.
+// Sleep returns epoll: the completion channel, and the disk's ring, if any, are among its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Unavailable returns the reason why this transport cannot run here, as one line with the remedy: a

@@ -117,7 +117,7 @@ func newReadRig(t *testing.T, entries, itemBytes int) *readRig {
 	return r
 }
 
-// Complete is kv.Completer's.
+// Complete implements kv.Completer.
 func (r *readRig) Complete(q *kv.Request) { r.back <- q }
 
 func (r *readRig) submit(qs ...*kv.Request) {
@@ -157,7 +157,7 @@ func (r *readRig) counters() (s transport.Counters) {
 	return s
 }
 
-func (r *readRig) asked() (n int) {
+func (r *readRig) requests() (n int) {
 	_ = r.part.l.Call(func() { n = r.part.gets })
 	return n
 }
@@ -175,13 +175,13 @@ func TestReadGetsWhatIsExportedAndAsksForTheRest(t *testing.T) {
 	for _, n := range []int{0, 1, 64, 1000} {
 		key, v := fmt.Sprint("key", n), bytes.Repeat([]byte{byte(n), 7}, n/2)
 		r.do(put(key, v), kv.StatusOK)
-		before := r.asked()
+		before := r.requests()
 		for i := range 10 {
 			if q := r.do(get(key, 1000), kv.StatusOK); !bytes.Equal(q.Value, v) {
 				t.Fatalf("%d B: get %d gives %d B", n, i, len(q.Value))
 			}
 		}
-		if asked := r.asked() - before; asked != 1 {
+		if asked := r.requests() - before; asked != 1 {
 			t.Errorf("%d B: the server answered %d of 10 gets, want the first", n, asked)
 		}
 	}

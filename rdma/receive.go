@@ -72,7 +72,7 @@ func (l *link) received(c *verbs.Completion) error {
 		l.Touch()
 	}
 	l.alive.receivedAt, l.alive.probedAt, l.alive.probe = l.d.l.AwakeNow(), 0, false
-	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone does not justify a message: it requests a sign of life
+	if l.served && c.Bytes == 0 && more < l.pair.peer.slots/2 { // its count alone does not justify a message, so it requests a sign of life
 		l.credits.replyDue = true
 		l.Touch()
 	}
@@ -97,7 +97,7 @@ func (l *link) received(c *verbs.Completion) error {
 		return fmt.Errorf("%w: a message of %d B, %d of %d slots are full", transport.ErrProtocol, c.Bytes, l.in.arrived.Len(), l.in.slots)
 	}
 	if l.d.o.Verb == Write {
-		slot = l.in.arrivals % uint32(l.in.slots) // where the peer wrote it; which receive it has consumed does not matter
+		slot = l.in.arrivals % uint32(l.in.slots) // the slot that the peer wrote to, which is independent of the consumed receive
 	}
 	l.in.arrived.Push(arrival{slot, c.Bytes})
 	l.in.arrivals++

@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// shared is the receive queue that all links of a driver share. A link reserves as many slots of it as it gives
+// shared is the receive queue that all links of an engine share. A link reserves as many slots of it as it gives
 // credits, so that the queue never runs dry; what sharing saves is posts: those of a turn are one chain.
 type shared struct {
 	srq         *verbs.SRQ
@@ -41,7 +41,7 @@ func newShared(dev *verbs.Device, slotBytes int) (s *shared, err error) {
 // join reserves a link's slots, and posts new slots if fewer were posted so far.
 func (s *shared) join(l *link, b *verbs.Batch) error {
 	if s.reserved+l.in.slots > s.slots {
-		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are taken (fewer connections for a loop, or less depth)", s.slots, s.reserved)
+		return fmt.Errorf("rdma: the shared receive queue has %d slots, of which %d are in use (fewer connections for a loop, or less depth)", s.slots, s.reserved)
 	}
 	s.reserved += l.in.slots
 	s.byQP[l.pair.qp.Num] = l

@@ -192,7 +192,7 @@ func TestATrendGoesOneWayOnly(t *testing.T) {
 	}
 }
 
-func TestWhatWasNotMeasuredSaysWhy(t *testing.T) {
+func TestAReasonIsGivenForWhatWasNotMeasured(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(s *ClaimTest)
 		why    string

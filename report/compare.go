@@ -31,7 +31,7 @@ var Metrics = []Metric{
 	}},
 }
 
-// bothSides is the sum of client and server; of a run in one process, the client's value.
+// bothSides returns the sum of client and server; for a run in one process, the client's value.
 func bothSides(r *Row, client, server Float) Float {
 	if r.inProcess() {
 		return client

@@ -261,7 +261,7 @@ func TestRecordComesBack(t *testing.T) {
 	for v := int64(1); v < 1e6; v += 97 {
 		_ = h.RecordValue(v)
 	}
-	res := &bench.Result{Lat: h, Series: []bench.Interval{{Begin: 0, Length: 1e9, Ops: 20_000, N: 20_000, P50: 5, P99: 7}, {Begin: 1e9, Length: 5e8, Ops: 10, N: 10, P50: 5, P99: 7}}}
+	res := &bench.Result{Lat: h, Series: []bench.Bin{{Begin: 0, Length: 1e9, Ops: 20_000, N: 20_000, P50: 5, P99: 7}, {Begin: 1e9, Length: 5e8, Ops: 10, N: 10, P50: 5, P99: 7}}}
 	for _, run := range []string{"one", "two"} {
 		if err := Record(dir, run, res); err != nil {
 			t.Fatal(err)

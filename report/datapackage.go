@@ -2,12 +2,15 @@ package report
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // dataPackage is datapackage.json: a Frictionless Data Package (specs.frictionlessdata.io, version 1) with a tabular resource for
@@ -86,24 +89,69 @@ func tables() []table {
 	}
 }
 
+// version1Names are columns of version 1 with their present names.
+var version1Names = map[string]string{"block": "generation", "order_in_block": "order_in_generation", "pairs": "generations"}
+
+// files are those of the table in dir, with others of the same columns: runs.csv, runs-guest.csv.
+func (t *table) files(dir string) (names []string) {
+	if _, err := os.Stat(filepath.Join(dir, t.path)); err == nil {
+		names = append(names, t.path)
+	}
+	stem, ext, _ := strings.Cut(t.path, ".")
+	more, _ := filepath.Glob(filepath.Join(dir, stem+"-*."+ext)) // sorted
+	for _, m := range more {
+		names = append(names, filepath.Base(m))
+	}
+	return names
+}
+
+// fieldsOf are the columns that a file has, which may be fewer or of version 1.
+func (t *table) fieldsOf(name string) ([]tableField, error) {
+	if filepath.Ext(name) == ".gz" { // this program has written it
+		return t.fields, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	header, err := csv.NewReader(io.LimitReader(f, maxFieldBytes)).Read()
+	if err != nil {
+		return nil, fmt.Errorf("report: header of %s: %w", name, err)
+	}
+	fields := make([]tableField, len(header))
+	for i, column := range header {
+		fields[i] = tableField{column, "any", "a column of version 1, which later files do not have"}
+		k := slices.IndexFunc(t.fields, func(f tableField) bool { return f.name == cmp.Or(version1Names[column], column) })
+		if k >= 0 {
+			fields[i].kind, fields[i].meaning = t.fields[k].kind, t.fields[k].meaning
+		}
+	}
+	return fields, nil
+}
+
 // WritePackage writes datapackage.json for those of our CSV files that are in dir.
 func WritePackage(dir, name string) error {
 	p := dataPackage{Profile: "tabular-data-package", Name: name, Title: "kvwire: the experiment " + name, Licenses: []dataLicense{apache}}
 	for _, r := range tables() {
-		if _, err := os.Stat(filepath.Join(dir, r.path)); errors.Is(err, fs.ErrNotExist) {
-			continue
+		for _, file := range r.files(dir) {
+			fields, err := r.fieldsOf(filepath.Join(dir, file))
+			if err != nil {
+				return err
+			}
+			name, _, _ := strings.Cut(file, ".")
+			d := dataResource{Profile: "tabular-data-resource", Name: name, Path: file, Title: r.title, Format: "csv", MediaType: "text/csv", Encoding: "utf-8",
+				Schema: dataSchema{Fields: describe(fields), MissingValues: []string{""}, PrimaryKey: r.key}}
+			if filepath.Ext(file) == ".gz" {
+				d.Compression = "gz"
+			}
+			if r.ofRun {
+				k := dataKey{Fields: []string{"run_id"}}
+				k.Reference.Resource, k.Reference.Fields = "runs", []string{"run_id"}
+				d.Schema.ForeignKeys = []dataKey{k}
+			}
+			p.Resources = append(p.Resources, d)
 		}
-		d := dataResource{Profile: "tabular-data-resource", Name: r.name, Path: r.path, Title: r.title, Format: "csv", MediaType: "text/csv", Encoding: "utf-8",
-			Schema: dataSchema{Fields: describe(r.fields), MissingValues: []string{""}, PrimaryKey: r.key}}
-		if filepath.Ext(r.path) == ".gz" {
-			d.Compression = "gz"
-		}
-		if r.ofRun {
-			k := dataKey{Fields: []string{"run_id"}}
-			k.Reference.Resource, k.Reference.Fields = "runs", []string{"run_id"}
-			d.Schema.ForeignKeys = []dataKey{k}
-		}
-		p.Resources = append(p.Resources, d)
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

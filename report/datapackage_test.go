@@ -64,7 +64,7 @@ func recorded(t *testing.T) (dir string, rows []Row) {
 	t.Helper()
 	dir = t.TempDir()
 	for _, run := range []string{"one", "two"} {
-		res := &bench.Result{Lat: hist(1000, 1000, 70_000), Series: []bench.Interval{{Length: time.Second, Ops: 3}}}
+		res := &bench.Result{Lat: hist(1000, 1000, 70_000), Series: []bench.Bin{{Length: time.Second, Ops: 3}}}
 		if run == "two" {
 			res.Svc, res.Lag = hist(900), hist(5, 6)
 		}
@@ -209,4 +209,36 @@ func header(t *testing.T, name string) []string {
 		t.Fatal(err)
 	}
 	return line
+}
+
+// A file of version 1 is described by its own columns.
+func TestThePackageDescribesOlderFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"runs.csv": "schema_version,block,ops\n", "runs-guest.csv": "ops\n", "compare.csv": "question,pairs,riddle\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := WritePackage(dir, "old"); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "datapackage.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p dataPackage
+	if err := json.Unmarshal(b, &p); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range p.Resources {
+		for _, f := range r.Schema.Fields {
+			got[r.Path] += f.Name + ":" + f.Type + " "
+		}
+	}
+	for path, want := range map[string]string{"runs.csv": "schema_version:integer block:integer ops:integer ", "runs-guest.csv": "ops:integer ", "compare.csv": "question:string pairs:integer riddle:any "} {
+		if got[path] != want {
+			t.Errorf("%s: %q, want %q", path, got[path], want)
+		}
+	}
 }

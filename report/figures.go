@@ -141,8 +141,11 @@ func (d *drawer) removeOld() {
 	}
 }
 
-// linesMax is the largest number of lines in a chart that a reader can tell apart. A chart with more is left out; tables and bars have all of them.
+// linesMax is the largest number of lines in a chart that a reader can distinguish. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
+
+// barsMost is the largest number of bars in a chart: a question with more variants has several.
+const barsMost = 40
 
 // forestRows is the largest number of intervals in a chart: with more it has several.
 const forestRows = 36
@@ -249,10 +252,14 @@ func (d *drawer) latencies(q *PageQuestion) *chart.Chart {
 
 // micros writes a number of µs.
 func micros(v float64) string {
+	if v == 0 {
+		return "0"
+	}
 	return strings.Replace(Duration(int64(math.Round(1e3*v))), "-", "−", 1)
 }
 
-func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
+// cpu draws the CPU time of some variants of a question.
+func (d *drawer) cpu(q *PageQuestion, variants []PageVariant) *chart.Chart {
 	parts := []struct {
 		label string
 		of    func(r *Row) Float
@@ -264,8 +271,8 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	}
 	var bars []chart.Series
 	stacks := make([]chart.Part, len(parts))
-	for i := range q.Variants {
-		v := &q.Variants[i]
+	for i := range variants {
+		v := &variants[i]
 		if !v.Row.ClientUserNsPerOp.Known() {
 			continue
 		}
@@ -282,8 +289,8 @@ func (d *drawer) cpu(q *PageQuestion) *chart.Chart {
 	stacks = slices.DeleteFunc(stacks, func(part chart.Part) bool {
 		return !slices.ContainsFunc(part.Values, func(v float64) bool { return v != 0 })
 	})
-	axis := "µs per operation"
-	if slices.ContainsFunc(q.Variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
+	axis := "CPU time per operation"
+	if slices.ContainsFunc(variants, func(v PageVariant) bool { return v.Row.Transport == "inproc" }) {
 		axis += " (inproc: one process)"
 	}
 	return chart.Bars(d.title("CPU time per operation", questionWords(q.Title)), axis, bars, stacks, micros)
@@ -316,7 +323,7 @@ func (d *drawer) bill(q *PageQuestion) *chart.Chart {
 	for _, b := range bills {
 		rest.Values = append(rest.Values, b.UnexplainedNs/1e3)
 	}
-	return chart.Bars(d.title("Bill of materials", questionWords(q.Title)), "µs of CPU per operation; at the end: as measured", bars, append(parts, rest), micros)
+	return chart.Bars(d.title("Bill of materials", questionWords(q.Title)), "CPU time per operation; at the end: as measured", bars, append(parts, rest), micros)
 }
 
 func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
@@ -341,7 +348,7 @@ func (d *drawer) stages(q *PageQuestion, s *PageStages) *chart.Chart {
 			parts = append(parts, part)
 		}
 	}
-	return chart.Bars(d.title("Where a request's time goes", questionWords(s.Title)), "µs, mean of the watched requests", bars, parts, micros)
+	return chart.Bars(d.title("Where a request's time goes", questionWords(s.Title)), "mean of the watched requests", bars, parts, micros)
 }
 
 // ladderSteps are the rungs, from the lowest.
@@ -403,7 +410,7 @@ func (d *drawer) ladder(l ladder) *chart.Chart {
 	if len(parts) == 0 {
 		return nil
 	}
-	return chart.Bars(d.title("The ladder: "+l.metric.Title(), questionWords(l.question)), "µs that each part adds to inproc and null", bars, parts, micros)
+	return chart.Bars(d.title("The ladder: "+l.metric.Title(), questionWords(l.question)), "what each part adds to inproc and null", bars, parts, micros)
 }
 
 func (d *drawer) curve(p *PageCurve) *chart.Chart {

@@ -110,6 +110,7 @@ func TestPageHoldsAllAndNeedsNothingElse(t *testing.T) {
 
 // A browser draws the page: text and bars have an extent.
 func TestABrowserShowsThePage(t *testing.T) {
+	testenv.NotShort(t, "a browser")
 	browser := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if p, err := exec.LookPath(name); err == nil {

@@ -47,7 +47,7 @@ func TestHistogramLogSaysWhenTheWindowWas(t *testing.T) {
 // A run that is there is left as it is, in all files.
 func TestRecordDoesNotReplaceARun(t *testing.T) {
 	dir := t.TempDir()
-	res := &bench.Result{Lat: hist(1000), Series: []bench.Interval{{Length: time.Second, Ops: 1}}}
+	res := &bench.Result{Lat: hist(1000), Series: []bench.Bin{{Length: time.Second, Ops: 1}}}
 	if err := Record(dir, "one", res); err != nil {
 		t.Fatal(err)
 	}

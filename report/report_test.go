@@ -166,7 +166,7 @@ func TestCSVComesBackAsItWas(t *testing.T) {
 	}
 }
 
-func TestReadTakesColumnsInAnyOrder(t *testing.T) {
+func TestReadAcceptsColumnsInAnyOrder(t *testing.T) {
 	got, err := Read(strings.NewReader("ops,transport\n5,tcp\n,uring\n"))
 	if err != nil || len(got) != 2 || got[0].Ops != U(5) || got[1].Ops.Known() || got[1].Transport != "uring" {
 		t.Fatalf("%v %+v", err, got)
@@ -527,7 +527,7 @@ func TestNumbersForPeople(t *testing.T) {
 	}
 }
 
-func TestTableIsAlignedAndTellsReasons(t *testing.T) {
+func TestTableIsAlignedAndHasReasons(t *testing.T) {
 	row := func(transport string, ops, cpu float64, p50 int64) Row {
 		return Row{Transport: transport, Mix: "get", ValueBytes: I(64), Conns: I(16), OpsPerS: F(ops), LatP50Ns: I(p50),
 			ClientUserNsPerOp: F(cpu), ClientSysNsPerOp: F(1000), ClientSyscallsPerOp: F(1.25), Valid: B(true)}

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Forget takes out of dir what Record has left of runs that are not to be kept: those that will be done again would have their
+// Forget removes from dir what Record has written for runs that are not kept: those that will be done again would have their
 // lines in timeseries.csv, stages.csv and slices.csv twice.
 func Forget(dir string, keep func(run string) bool) error {
 	for _, file := range []string{seriesName, stagesFile, SlicesFile} {
@@ -88,7 +88,7 @@ func Replace(dir string, names map[string]string, measured func(run string) bool
 	return nil
 }
 
-// keepSeries is the lines of a CSV file whose runs, in the first column, are kept, and its header. A last line that a crash cut short goes.
+// keepSeries returns the header of a CSV file, and its lines whose runs, in the first column, are kept. It leaves out a last line that a crash interrupted.
 func keepSeries(b []byte, keep func(run string) bool) ([]byte, error) {
 	return mapSeries(b, func(run string) string {
 		if keep(run) {
@@ -98,7 +98,7 @@ func keepSeries(b []byte, keep func(run string) bool) ([]byte, error) {
 	})
 }
 
-// mapSeries is a CSV file with other runs in the first column. Lines of runs without a new name are left out, as is a last line that a crash cut short.
+// mapSeries returns a CSV file with other names of runs in the first column. It leaves out lines of runs without a new name, and a last line that a crash interrupted.
 func mapSeries(b []byte, rename func(run string) string) ([]byte, error) {
 	r := csv.NewReader(bytes.NewReader(b[:bytes.LastIndexByte(b, '\n')+1]))
 	var kept bytes.Buffer

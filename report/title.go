@@ -43,5 +43,5 @@ func bytesWords(size string) string {
 
 // partWords is the name of a factor, a stage or a unit cost in words: "server queue", "copy KiB".
 func partWords(name string) string {
-	return strings.NewReplacer("_kib", " KiB", "_", " ", "-", " ").Replace(name)
+	return strings.NewReplacer("_kib", " KiB", "_", " ", "-", " ", "conns", "connections").Replace(name)
 }

@@ -104,7 +104,7 @@ func WritePage(dir string, p *Page) error {
 	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
 }
 
-// card makes the card of a question. It takes the ladders that belong to it out of the list.
+// card makes the card of a question. It removes the ladders that belong to it from the list.
 func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	c = card{ID: slug(q.Title), Title: cmp.Or(questionWords(q.Title), "All variants"), Question: q.Title}
 	var rows []Row
@@ -128,7 +128,9 @@ func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	c.Table, c.Bill = table.String(), bill.String()
 	c.Figures = append(c.Figures, d.figure(q.Title, "ratios", d.intervals(q))...)
 	c.Figures = append(c.Figures, d.figure(q.Title, "latency", d.latencies(q))...)
-	c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q))...)
+	for variants := range slices.Chunk(q.Variants, barsMost) {
+		c.Figures = append(c.Figures, d.figure(q.Title, "cpu", d.cpu(q, variants))...)
+	}
 	for i := range d.p.Stages {
 		if s := &d.p.Stages[i]; s.Title == q.Title {
 			c.Figures = append(c.Figures, d.figure(q.Title, "stages", d.stages(q, s))...)
@@ -255,7 +257,7 @@ func (p *Page) answer() (sentences []string) {
 		}
 	}
 	if q == nil {
-		return []string{"There are no ratios: they take two variants with valid runs, in two generations or more. The tables below have medians."}
+		return []string{"There are no ratios: they need two variants with valid runs, in two generations or more. The tables below have medians."}
 	}
 	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
 	if base == "inproc" {

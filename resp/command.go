@@ -12,11 +12,11 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// Kind is what a command asks for.
+// Kind is the kind of a command.
 type Kind uint8
 
 const (
-	Answer Kind = iota // what the connection itself knows: see Session
+	Answer Kind = iota // the connection itself answers it: Session.Answer
 	Quit
 	Get
 	Strlen
@@ -37,24 +37,24 @@ const (
 	Patch  // SETRANGE
 	GetDel // GETDEL
 	Type
-	Expiry // TTL and its like: what is asked of times that nothing has
-	Expire // what would give a key such a time
+	Expiry // TTL and similar commands: they query or remove expiry times, which no key has
+	Expire // commands that would set an expiry time
 	Keys
 	Random // RANDOMKEY
-	Client // what it lists is not its connection's own affair: see ReadClient
+	Client // ReadClient decides whether it needs other connections
 )
 
-// Spec is what is known of a command beforehand.
+// Spec is the static description of a command.
 type Spec struct {
 	Name        string // lower case
 	Kind        Kind
-	Arity       int // arguments with the name; below 0: at least so many
+	Arity       int // number of arguments with the name; below 0: at least so many
 	First, Last int // keys: first and last argument; Last -1: to the end; First 0: none
 	Step        int
 	flags       string
-	beforeAuth  bool  // also to who has not come in
-	by          int64 // Add: 0: an argument says it, and minus says what of it
-	minus       bool
+	beforeAuth  bool  // allowed before authentication
+	by          int64 // Add: the increment; 0: an argument has it
+	minus       bool  // Add: the argument is subtracted
 }
 
 var specs = []Spec{
@@ -111,14 +111,14 @@ var specs = []Spec{
 	{Name: "unlink", Kind: Delete, Arity: -2, First: 1, Last: -1, Step: 1, flags: "write"},
 }
 
-// subs are the subcommands of commands that have such, with their arity: arguments with both names; below 0: at least so many.
+// subs are the subcommands of commands, with their arity: number of arguments with both names; below 0: at least so many.
 var subs = map[string]map[string]int{
 	"client":  {"getname": 2, "id": 2, "info": 2, "list": -2, "no-evict": 3, "no-touch": 3, "setinfo": 4, "setname": 3},
 	"command": {"count": 2, "docs": -2, "info": -2},
 	"config":  {"get": -3, "resetstat": 2, "set": -4},
 }
 
-// findSub gives a command's subcommand in lower case, or the text of an error.
+// findSub returns a command's subcommand in lower case, or the text of an error.
 func findSub(command string, args [][]byte) (sub, errText string) {
 	var lower [16]byte
 	name := args[1]
@@ -140,25 +140,25 @@ func findSub(command string, args [][]byte) (sub, errText string) {
 	return string(name), ""
 }
 
-// Invalid stands for a command that cannot be done; its connection knows why.
+// Invalid is the Spec of a command that cannot be executed; its connection has the error text.
 var Invalid = &Spec{Name: "wrong"}
 
-// CrossProtocol says whether a first word is that of an HTTP request, behind which a browser may be that somebody else's page sends
-// (Redis's networking.c, securityWarningCommand): such a connection is closed.
+// CrossProtocol reports whether a first word is that of an HTTP request, which a browser may send for a malicious page
+// (Redis's networking.c, securityWarningCommand). Such a connection is closed.
 func CrossProtocol(word []byte) bool { return is(word, "POST") || is(word, "Host:") }
 
-// Errors that several commands have, in Redis's words.
+// Error texts of several commands, as in Redis.
 const (
 	errSyntax  = "ERR syntax error"
 	errInteger = "ERR value is not an integer or out of range"
 	errSecret  = "WRONGPASS invalid username-password pair or user is disabled."
 )
 
-// TooMany is for a command with far more arguments than it can have.
+// TooMany is the error for a command with far more arguments than it can have.
 const TooMany = "ERR wrong number of arguments"
 
-// Find gives the command of that name, for as many arguments, or the text of an error; "" where there is no such command. It looks at
-// last first: a connection's commands are often alike.
+// Find returns the command with a name and number of arguments, or the text of an error; neither if there is no such command. It checks
+// last first, because a connection often repeats a command.
 func Find(name []byte, args int, last *Spec) (*Spec, string) {
 	s := last
 	if s == nil || s == Invalid || !s.is(name) {
@@ -179,7 +179,7 @@ func Find(name []byte, args int, last *Spec) (*Spec, string) {
 	return s, ""
 }
 
-// is compares a name without regard to case; names are of letters alone.
+// is reports whether a name is the command's. It ignores case; names have letters only.
 func (s *Spec) is(name []byte) bool {
 	if len(name) != len(s.Name) {
 		return false
@@ -192,7 +192,7 @@ func (s *Spec) is(name []byte) bool {
 	return true
 }
 
-// Unknown is Redis's text for a command that there is not; it has the first arguments in it, up to 128 bytes.
+// Unknown returns Redis's error text for an unknown command. It contains the first arguments, up to 128 bytes.
 func Unknown(args [][]byte) string {
 	b := []byte("ERR unknown command '")
 	b = append(b, args[0][:min(len(args[0]), 128)]...)
@@ -209,7 +209,7 @@ func Unknown(args [][]byte) string {
 	return string(b)
 }
 
-// StatusText is the error for a request that failed.
+// StatusText returns the error text for a failed request.
 func StatusText(s kv.Status, key []byte) string {
 	switch s {
 	case kv.StatusTooLarge:
@@ -228,7 +228,7 @@ func StatusText(s kv.Status, key []byte) string {
 	return "ERR kvwire: " + s.String()
 }
 
-// Add encodes what an Add command adds, for kv.OpAdd, or gives an error's text.
+// Add encodes the increment of an Add command, for kv.OpAdd, or returns an error text.
 func (s *Spec) Add(args [][]byte, to *[8]byte) string {
 	by := s.by
 	if by == 0 {
@@ -248,13 +248,13 @@ func (s *Spec) Add(args [][]byte, to *[8]byte) string {
 	return ""
 }
 
-// SetOptions are what stands behind SET's value.
+// SetOptions are the options after SET's value.
 type SetOptions struct {
 	If  kv.If
-	Get bool // the answer is what was there
+	Get bool // the answer is the old value
 }
 
-// ReadSet reads them, or gives an error's text.
+// ReadSet parses the options, or returns an error text.
 func ReadSet(args [][]byte) (o SetOptions, errText string) {
 	for i := 0; i < len(args); i++ {
 		switch a := args[i]; {
@@ -273,10 +273,10 @@ func ReadSet(args [][]byte) (o SetOptions, errText string) {
 	return o, ""
 }
 
-// noExpiry begins the errors for what would give a key a time at which it expires (docs/adr/0012).
+// noExpiry is the beginning of errors for commands and options that would set an expiry time (docs/adr/0012).
 const noExpiry = "ERR kvwire has no expiry times: "
 
-// NoExpiry is the error for a command of kind Expire.
+// NoExpiry returns the error text for a command of kind Expire.
 func (s *Spec) NoExpiry() string {
 	if strings.HasSuffix(s.Name, "setex") {
 		return noExpiry + "SET sets a key without one"
@@ -284,7 +284,7 @@ func (s *Spec) NoExpiry() string {
 	return noExpiry + "leave out " + strings.ToUpper(s.Name)
 }
 
-// Expiry gives the answers to a command of kind Expiry, for a key that is there and for one that is not.
+// Expiry returns the answers to a command of kind Expiry, for a key that exists and for one that does not.
 func (s *Spec) Expiry() (there, not int64) {
 	if s.Name == "persist" {
 		return 0, 0
@@ -292,7 +292,7 @@ func (s *Spec) Expiry() (there, not int64) {
 	return -1, -2
 }
 
-// ReadGetEx reads what stands behind GETEX's key, or gives an error's text.
+// ReadGetEx checks the options after GETEX's key, and returns an error text if they are not supported.
 func ReadGetEx(args [][]byte) (errText string) {
 	switch {
 	case !slices.ContainsFunc(args, func(a []byte) bool { return !is(a, "PERSIST") }):
@@ -303,7 +303,7 @@ func ReadGetEx(args [][]byte) (errText string) {
 	return errSyntax
 }
 
-// ReadFlush looks at what stands behind FLUSHALL's or FLUSHDB's name, or gives an error's text. Both wait for the end in any case.
+// ReadFlush checks the options of FLUSHALL and FLUSHDB, and returns an error text if they are wrong. Both commands always wait for the end of the flush.
 func ReadFlush(args [][]byte) (errText string) {
 	if len(args) == 0 || len(args) == 1 && (is(args[0], "ASYNC") || is(args[0], "SYNC")) {
 		return ""
@@ -311,11 +311,11 @@ func ReadFlush(args [][]byte) (errText string) {
 	return errSyntax
 }
 
-// OneKey is the error for a command of several keys that are to be set all or none, where there is more than one: they lie in different
-// partitions, and no step changes several of these.
+// OneKey is the error for MSETNX with more than one key: the keys may be in different
+// partitions, and no operation changes several of these atomically.
 const OneKey = "ERR kvwire cannot set several keys atomically: MSETNX takes one key and one value"
 
-// ReadRange reads GETRANGE's first and last place, or gives an error's text.
+// ReadRange parses GETRANGE's first and last offset, or returns an error text.
 func ReadRange(args [][]byte) (first, last int64, errText string) {
 	first, ok := kv.Int(args[0])
 	last, ok2 := kv.Int(args[1])
@@ -325,7 +325,7 @@ func ReadRange(args [][]byte) (first, last int64, errText string) {
 	return first, last, ""
 }
 
-// Subrange gives the places first to last, both included, out of a value: GETRANGE's; those below 0 count from its end.
+// Subrange returns the bytes first to last, both included, of a value, for GETRANGE. Offsets below 0 count from the value's end.
 func Subrange(value []byte, first, last int64) []byte {
 	n := int64(len(value))
 	if first < 0 && last < 0 && first > last {
@@ -343,7 +343,7 @@ func Subrange(value []byte, first, last int64) []byte {
 	return value[first : last+1]
 }
 
-// ReadOffset reads SETRANGE's place for so many bytes, or gives an error's text.
+// ReadOffset parses SETRANGE's offset for n bytes, or returns an error text. most is the largest length of a value.
 func ReadOffset(arg []byte, n, most int) (offset uint32, errText string) {
 	at, ok := kv.Int(arg)
 	switch {
@@ -357,7 +357,7 @@ func ReadOffset(arg []byte, n, most int) (offset uint32, errText string) {
 	return uint32(at), ""
 }
 
-// ScanOptions are SCAN's.
+// ScanOptions are the arguments of SCAN.
 type ScanOptions struct {
 	Cursor uint64
 	Match  []byte // nil: all
@@ -365,10 +365,10 @@ type ScanOptions struct {
 	None   bool // TYPE names a type that no item has
 }
 
-// CountMax bounds how many items one SCAN looks at.
+// CountMax is the most items that one SCAN visits.
 const CountMax = 10_000
 
-// ReadScan reads SCAN's arguments, its name first, or gives an error's text.
+// ReadScan parses SCAN's arguments, its name first, or returns an error text.
 func ReadScan(args [][]byte) (o ScanOptions, errText string) {
 	var err error
 	if o.Cursor, err = strconv.ParseUint(string(args[1]), 10, 64); err != nil {
@@ -403,10 +403,10 @@ func ReadScan(args [][]byte) (o ScanOptions, errText string) {
 	return o, ""
 }
 
-// is compares without regard to case.
+// is compares two words and ignores case.
 func is(b []byte, word string) bool { return len(b) == len(word) && strings.EqualFold(string(b), word) }
 
-// Session is what a connection has said of itself.
+// Session is the state of a connection that commands such as HELLO, AUTH and CLIENT SETNAME change.
 type Session struct {
 	Proto int // 2 or 3
 	ID    int64
@@ -417,14 +417,14 @@ type Session struct {
 	// Describe appends the connection's line of CLIENT LIST, with its end of line.
 	Describe func(b []byte) []byte
 
-	// Authenticate says whether somebody may come in, and whether only to read; nil: anybody may, and nobody has a secret.
+	// Authenticate checks a name and a secret, and returns whether the user may only read; nil: no authentication.
 	Authenticate  func(name, secret []byte) (readOnly, ok bool)
-	authenticated bool // somebody has
+	authenticated bool // by Authenticate
 	user          string
 	readOnly      bool
 }
 
-// Denies is the error for a command that who has come in, or nobody yet, may not give; "" where they may.
+// Denies returns the error text for a command that the user, or an unauthenticated client, may not execute; "": it is allowed.
 func (s *Session) Denies(spec *Spec) string {
 	switch {
 	case s.Authenticate == nil:
@@ -440,7 +440,7 @@ func (s *Session) notPermitted(command string) string {
 	return "NOPERM User " + s.user + " has no permissions to run the '" + command + "' command"
 }
 
-// User is the name of who has come in: "" for nobody, where somebody has to.
+// User returns the name of the authenticated user, and default if there is no authentication. "": not authenticated yet.
 func (s *Session) User() string {
 	switch {
 	case s.Authenticate == nil:
@@ -451,7 +451,7 @@ func (s *Session) User() string {
 	return s.user
 }
 
-// authenticate lets somebody in, or says why not. Who is in stays in.
+// authenticate authenticates a user, or returns an error text. A failure does not end an earlier authentication.
 func (s *Session) authenticate(name, secret []byte) (errText string) {
 	readOnly, ok := s.Authenticate(name, secret)
 	if !ok {
@@ -466,7 +466,7 @@ func (s *Session) authenticate(name, secret []byte) (errText string) {
 // nameMax bounds a connection's name.
 const nameMax = 128
 
-// Echoed is the argument that is the answer to a command, as a bulk string; not ok: Session.Answer has it.
+// Echoed returns the argument that a command returns as a bulk string. ok is false for other commands, which Session.Answer answers.
 func Echoed(spec *Spec, args [][]byte) (arg []byte, ok bool) {
 	if spec.Name == "echo" || spec.Name == "ping" && len(args) == 2 {
 		return args[1], true
@@ -474,8 +474,8 @@ func Echoed(spec *Spec, args [][]byte) (arg []byte, ok bool) {
 	return nil, false
 }
 
-// Answer appends the answer to a command of kind Answer, unless it is an argument of it: see Echoed. It is bounded by the few arguments that such a command
-// may have; one of more than a few hundred bytes changes nothing, so it may be asked for twice.
+// Answer appends the answer to a command of kind Answer, except those of Echoed. The answer is bounded, because such a command
+// has few arguments. A command with an answer of more than a few hundred bytes changes nothing, so it may be executed twice.
 func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 	switch spec.Name {
 	case "ping":
@@ -508,7 +508,7 @@ func (s *Session) Answer(b []byte, spec *Spec, args [][]byte) []byte {
 	return AppendError(b, Unknown(args))
 }
 
-// auth answers, where anybody may come in, as a Redis does that has no password: the default user may come in with any.
+// auth executes AUTH. Without authentication it answers like a Redis without a password, where the default user may use any.
 func (s *Session) auth(b []byte, args [][]byte) []byte {
 	switch {
 	case len(args) <= 3 && s.Authenticate != nil:
@@ -578,12 +578,12 @@ func (s *Session) hello(b []byte, args [][]byte) []byte {
 	return AppendArray(AppendBulk(b, "modules"), 0)
 }
 
-// redisVersion is the Redis whose answers ours are like.
+// redisVersion is the version of Redis whose answers these follow.
 const redisVersion = "7.0.0"
 
 const errName = "ERR Client names cannot contain spaces, newlines or special characters."
 
-// goodName says whether a connection may be called so.
+// goodName reports whether a connection may have this name.
 func goodName(b []byte) bool {
 	return len(b) <= nameMax && !slices.ContainsFunc(b, func(c byte) bool { return c < '!' || c > '~' })
 }
@@ -605,7 +605,7 @@ func (s *Session) client(b []byte, args [][]byte) []byte {
 		return AppendInt(b, s.ID)
 	case "info":
 		return AppendVerbatim(b, s.Describe(nil), s.Proto)
-	case "list": // of a type that no connection has
+	case "list": // TYPE with a type that no connection has
 		return AppendVerbatim(b, nil, s.Proto)
 	case "":
 		return AppendError(b, text)
@@ -613,9 +613,9 @@ func (s *Session) client(b []byte, args [][]byte) []byte {
 	return AppendStatus(b, "OK")
 }
 
-// ReadClient reads a CLIENT LIST: lists is true where connections are to be listed, of these ids alone if there are any (8 bytes each, little-endian), or
-// the text of an error. All other CLIENT commands are Answer's. Connections are of type normal, all of them. A user who may only read may not know who else
-// there is.
+// ReadClient parses a CLIENT LIST. lists is true if connections are to be listed, only those with these ids if there are any (8 bytes each, little-endian);
+// errText is not empty after an error. Answer answers all other CLIENT commands. All connections are of type normal. A user who may only read may not list
+// other connections.
 func (s *Session) ReadClient(args [][]byte) (lists bool, ids []byte, errText string) {
 	if sub, text := findSub("client", args); text != "" || sub != "list" {
 		return false, nil, text
@@ -647,7 +647,7 @@ func (s *Session) ReadClient(args [][]byte) (lists bool, ids []byte, errText str
 	return false, nil, errSyntax
 }
 
-// config gives what clients ask for when they connect. Nothing can be set: a server's options are flags.
+// config answers CONFIG GET for the parameters that clients read when they connect. None can be set: a server's options are flags.
 func (s *Session) config(b []byte, args [][]byte) []byte {
 	sub, text := findSub("config", args)
 	switch sub {

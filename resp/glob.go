@@ -8,19 +8,19 @@ const PatternMax = 1 << 10
 // ErrPattern is the error for a longer pattern.
 const ErrPattern = "ERR the pattern is too long: at most 1024 bytes"
 
-// Pattern is a pattern as KEYS and SCAN's MATCH have it: * and ? and [a-z], [^a], and \ before a character that is meant itself (stringmatchlen in
+// Pattern is a pattern of KEYS and SCAN's MATCH: * and ? and [a-z], [^a], and \ before a literal character (stringmatchlen in
 // Redis's util.c). It is a bit-parallel automaton: state n means that the name has matched the first n characters of the pattern. Each state is one
 // bit, and each character of the name advances all states at once (Shift-And: Baeza-Yates and Gonnet 1992, with the loops of Wu and Manber). So a name costs as many steps as it
 // has bytes, times one word for each 64 characters of the pattern, whatever both are. Its zero value is ready for Compile, and keeps its memory: up
 // to 34 KiB.
 type Pattern struct {
 	last  int      // the state in which the whole pattern has matched
-	words int      // of states
-	moves []uint64 // words for each byte: the states from which it leads to the next
-	stays []uint64 // the states from which any byte leads back: there is a * there
+	words int      // number of words of a set of states
+	moves []uint64 // for each byte, a set: the states from which the byte leads to the next state
+	stays []uint64 // a set: the states of a *, which any byte leaves unchanged
 }
 
-// Compile reads a pattern of at most PatternMax bytes. It takes at most 256 steps for each byte.
+// Compile compiles a pattern of at most PatternMax bytes. It needs at most 256 steps for each byte.
 func (p *Pattern) Compile(pattern []byte) {
 	p.last = 0
 	p.words = len(pattern)/64 + 1
@@ -55,15 +55,15 @@ func zeros(s []uint64, n int) []uint64 {
 	return s
 }
 
-// move lets the bytes from one to another lead on from a state.
+// move adds the transition from a state to the next for the bytes from to to.
 func (p *Pattern) move(word int, bit uint64, from, to byte) {
 	for c := int(from); c <= int(to); c++ {
 		p.moves[c*p.words+word] |= bit
 	}
 }
 
-// set is for what stands between brackets; i is behind the first one. A set that does not end goes on to the pattern's end. It returns where the
-// pattern goes on.
+// set compiles a set in brackets; i is the index after the opening bracket. A set without an end extends to the pattern's end. It returns the index
+// after the set.
 func (p *Pattern) set(pattern []byte, i, word int, bit uint64) int {
 	not := i < len(pattern) && pattern[i] == '^'
 	if not {
@@ -97,7 +97,7 @@ func (p *Pattern) Match(name []byte) bool {
 
 // match is Match. It also counts the words of states that it reads.
 func (p *Pattern) match(name []byte) (ok bool, steps int) {
-	var in [PatternMax/64 + 1]uint64 // the states that it may be in
+	var in [PatternMax/64 + 1]uint64 // the set of present states
 	states := in[:p.words]
 	states[0] = 1
 	for i, c := range name {

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Facts are what INFO has of a server. What is not known of it is not there.
+// Facts are the values for INFO. Unknown ones are left out.
 type Facts struct {
-	Version string // of kvwire; "": it is not known
+	Version string // of kvwire; "": not known
 	OS      string // likewise
 	PID     int
 	Port    int
 	Uptime  time.Duration
 
 	Conns, ConnsMax int
-	MemoryBytes     uint64 // resident; 0: it is not known
+	MemoryBytes     uint64 // resident; 0: not known
 
 	Opened, Rejected, Commands, BytesIn, BytesOut uint64
 
@@ -22,9 +22,9 @@ type Facts struct {
 	Items     uint64
 }
 
-// sections are INFO's, in their order. A section's number is its place.
+// sections are the sections of INFO, in their order. A section's number is its index.
 var sections = []struct {
-	name   string // as its heading has it
+	name   string // as in its heading
 	append func(b []byte, i *Facts) []byte
 }{
 	{"Server", func(b []byte, i *Facts) []byte {
@@ -45,7 +45,7 @@ var sections = []struct {
 		if i.MemoryBytes > 0 {
 			b = fmt.Appendf(b, "used_memory:%d\r\nused_memory_human:%s\r\nused_memory_rss:%d\r\n", i.MemoryBytes, human(i.MemoryBytes), i.MemoryBytes)
 		}
-		return append(b, "maxmemory:0\r\n"...) // no keys are thrown out
+		return append(b, "maxmemory:0\r\n"...) // no keys are evicted
 	}},
 	{"Stats", func(b []byte, i *Facts) []byte {
 		return fmt.Appendf(b, "total_connections_received:%d\r\ntotal_commands_processed:%d\r\ntotal_net_input_bytes:%d\r\ntotal_net_output_bytes:%d\r\nrejected_connections:%d\r\n",
@@ -65,7 +65,7 @@ var sections = []struct {
 	}},
 }
 
-// human is a number of bytes as Redis gives it beside the number itself.
+// human formats a number of bytes as Redis does for *_human.
 func human(n uint64) string {
 	switch v := float64(n); {
 	case n < 1<<10:
@@ -79,8 +79,8 @@ func human(n uint64) string {
 	}
 }
 
-// ReadInfo appends the numbers of the sections that INFO's arguments name, each once: all of them where there are no arguments. A section that there is
-// not is none.
+// ReadInfo appends the numbers of the sections that INFO's arguments name, each once; without arguments, all of them. It ignores names of unknown
+// sections.
 func ReadInfo(numbers []byte, args [][]byte) []byte {
 	for i := range sections {
 		named := len(args) == 0
@@ -94,7 +94,7 @@ func ReadInfo(numbers []byte, args [][]byte) []byte {
 	return numbers
 }
 
-// Append appends the text of sections that ReadInfo has given.
+// Append appends the text of the sections with these numbers.
 func (i *Facts) Append(b, numbers []byte) []byte {
 	for nth, s := range numbers {
 		if nth > 0 {

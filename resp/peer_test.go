@@ -19,7 +19,7 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-// redisServer starts a redis-server that listens at a unix socket, and gives its path. Debian's package redis-tools has the program under another name.
+// redisServer starts a redis-server on a unix socket, and returns its path. Debian's package redis-tools has the program under another name.
 func redisServer(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("redis-check-rdb")
@@ -97,17 +97,17 @@ func (c *talk) reply() (string, error) {
 	return line, nil
 }
 
-func (c *talk) ask(t *testing.T, words ...string) string {
+func (c *talk) command(t *testing.T, words ...string) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
 	for _, w := range words {
 		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
 	}
-	return c.say(t, b.String())
+	return c.sendText(t, b.String())
 }
 
-func (c *talk) say(t *testing.T, text string) string {
+func (c *talk) sendText(t *testing.T, text string) string {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -119,29 +119,29 @@ func (c *talk) say(t *testing.T, text string) string {
 	return reply
 }
 
-// peers are a Redis and a kvwire, which are asked the same.
-type peers struct{ redis, kvwire *talk }
+// bothServers are a Redis and a kvwire, which get the same commands.
+type bothServers struct{ redis, kvwire *talk }
 
-func newPeers(t *testing.T) peers {
-	return peers{dial(t, "unix", redisServer(t)), dial(t, "tcp", serve(t, store.Options{Backend: store.Mem}))}
+func newPeers(t *testing.T) bothServers {
+	return bothServers{dial(t, "unix", redisServer(t)), dial(t, "tcp", serve(t, store.Options{Backend: store.Mem}))}
 }
 
-func (p peers) same(t *testing.T, words ...string) {
+func (p bothServers) same(t *testing.T, words ...string) {
 	t.Helper()
-	want := p.redis.ask(t, words...)
-	if got := p.kvwire.ask(t, words...); got != want && !differs(words, want, got) {
+	want := p.redis.command(t, words...)
+	if got := p.kvwire.command(t, words...); got != want && !mayDiffer(words, want, got) {
 		t.Errorf("%q: %.200q, Redis %.200q", words, got, want)
 	}
 }
 
-// differs says whether answers may differ: docs/adr/0012.
-func differs(words []string, redis, kvwire string) bool {
+// mayDiffer says whether answers may differ: docs/adr/0012.
+func mayDiffer(words []string, redis, kvwire string) bool {
 	return strings.HasPrefix(kvwire, "-ERR kvwire has no expiry times") || // SETEX, EXPIRE …
 		strings.HasPrefix(kvwire, "-ERR kvwire has no empty keys") ||
 		strings.HasPrefix(kvwire, "-ERR kvwire cannot set several keys atomically") // MSETNX
 }
 
-// What a command takes, and how its arguments are read, is Redis's own affair: who wrote for Redis finds the same here.
+// Commands have the same arguments, and parse them in the same way, as in Redis.
 func TestAnswersAreThoseOfARedis(t *testing.T) {
 	p := newPeers(t)
 	for _, line := range strings.Split(strings.TrimSpace(`
@@ -190,8 +190,8 @@ func TestInfoHasTheSectionsOfARedis(t *testing.T) {
 	known := map[string]bool{"kvwire_version": true, "server_name": true}
 	for _, command := range []string{"INFO", "INFO default", "INFO all", "INFO everything", "INFO keyspace server", "INFO CPU none memory", "INFO replication", "INFO clients stats"} {
 		words := strings.Fields(command)
-		all, theirs := fields(p.redis.ask(t, words...))
-		sections, ours := fields(p.kvwire.ask(t, words...))
+		all, theirs := fields(p.redis.command(t, words...))
+		sections, ours := fields(p.kvwire.command(t, words...))
 		var want []string
 		for _, s := range all {
 			switch s {
@@ -211,7 +211,7 @@ func TestInfoHasTheSectionsOfARedis(t *testing.T) {
 			}
 		}
 	}
-	if text := p.kvwire.ask(t, "INFO", "replication"); !strings.Contains(text, "\r\n# Replication\r\nrole:master\r\n") {
+	if text := p.kvwire.command(t, "INFO", "replication"); !strings.Contains(text, "\r\n# Replication\r\nrole:master\r\n") {
 		t.Errorf("INFO replication is %q", text)
 	}
 }

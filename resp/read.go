@@ -1,8 +1,8 @@
-// Package resp is Redis's protocol (RESP2 and RESP3) without connections: it cuts received bytes into commands, says what a command
-// asks of the store, and writes replies. It parses bytes that a peer sent, lengths first. It may import kv.
+// Package resp is Redis's protocol (RESP2 and RESP3) without connections: it splits received bytes into commands, interprets
+// their arguments, and encodes replies. It parses bytes from a peer, lengths first. It may import kv.
 //
-// The protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/; texts of errors are those of redis 7.0's networking.c,
-// since clients look at them.
+// The protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/. Error texts are those of redis 7.0's networking.c,
+// because clients check them.
 package resp
 
 import (
@@ -18,57 +18,57 @@ import (
 const (
 	// MaxArgs bounds the arguments of a command, as Redis does.
 	MaxArgs = 1 << 20
-	// MaxBulkBytes bounds what an argument may be announced to have, as Redis does (proto-max-bulk-len).
+	// MaxBulkBytes bounds the announced length of an argument, as Redis does (proto-max-bulk-len).
 	MaxBulkBytes = 512 << 20
-	// argsPerRead bounds the arguments that one Read goes on by: some 50 µs.
+	// argsPerRead bounds the arguments that one call of Read parses: some 50 µs.
 	argsPerRead = 4096
-	// maxLineBytes bounds a line: Redis's 64 KiB, less since it has to fit into a receive buffer.
+	// maxLineBytes bounds a line. It is less than Redis's 64 KiB, because a line must fit into a receive buffer.
 	maxLineBytes = 8 << 10
 )
 
-// ProtocolError ends a connection, after it was told.
+// ProtocolError is an error that ends a connection after it was sent to the client.
 type ProtocolError string
 
-// Error is Redis's text.
+// Error returns Redis's text.
 func (e ProtocolError) Error() string { return "Protocol error: " + string(e) }
 
-// Span is where an argument lies: bytes Off to Off+Len of the command's.
+// Span is the place of an argument: the bytes Off to Off+Len of the command.
 type Span struct{ Off, Len uint32 }
 
-// SpanBytes is the size of one.
+// SpanBytes is the size of a Span.
 const SpanBytes = 8
 
 // IsFirstByte reports whether b can be the first byte that a client of this protocol sends: that of an array, or of a line of text. A TLS handshake begins
 // with another byte, 0x16.
 func IsFirstByte(b byte) bool { return b == '*' || b >= '\t' && b <= '~' && b != 0x16 }
 
-// Of is the argument in the command's bytes.
+// Of returns the argument; b are the command's bytes.
 func (s Span) Of(b []byte) []byte { return b[s.Off : s.Off+s.Len : s.Off+s.Len] }
 
-// Command is one that is being cut out of what has been received. Its zero value is ready. It remembers how far it has come, so that a long
-// command is looked at once, however it arrives; positions count from its first byte, so its bytes may be moved in between.
+// Command is the parser of one command. Its zero value is ready. It keeps its position, so that the bytes of a long
+// command are parsed once, however they arrive. Positions count from the command's first byte, so its bytes may be moved between calls.
 type Command struct {
-	Args  []Span // of a whole command, its name first; none: there is nothing to do
-	Bytes int    // of a whole command
+	Args  []Span // of a complete command, its name first; empty: there is nothing to do
+	Bytes int    // length of a complete command
 
-	// Room is asked for more room for Args when that is full, and leaves them as they are where there is none now. nil: Args grow as they like.
+	// Room is called if Args is full; it makes room for more of them, or leaves them unchanged if there is no memory now. nil: append makes room.
 	Room func()
 
-	pos    int // bytes that were looked at
-	left   int // arguments to come; of a line: its bytes, 0: its end has not come
-	bulk   int // bytes of the argument that was announced; -1: none
+	pos    int // number of parsed bytes
+	left   int // arguments that follow; for a line: its bytes, 0: its end was not received
+	bulk   int // announced bytes of the next argument; -1: not announced yet
 	begun  bool
-	inline bool
+	inline bool // it is a line of text
 }
 
 // Reset begins the next command.
 func (c *Command) Reset() { *c = Command{Args: c.Args[:0], Room: c.Room, bulk: -1} }
 
-// argBytesMin is the least that an argument of an array takes: "$0\r\n\r\n".
+// argBytesMin is the length of the shortest argument of an array: "$0\r\n\r\n".
 const argBytesMin = 6
 
 // Announced returns the number of arguments that an array has announced, and the bytes of the whole command: at least, and about, if the arguments to come are
-// as long as those so far. All are 0 for a line, and before the number has come.
+// as long as those so far. All are 0 for a line, and before the number is received.
 func (c *Command) Announced() (args, least, about int) {
 	if !c.begun || c.inline {
 		return 0, 0, 0
@@ -81,7 +81,7 @@ func (c *Command) Announced() (args, least, about int) {
 	return args, least, about
 }
 
-// ensureRoom says whether there is room for one more argument.
+// ensureRoom reports whether there is room for one more argument.
 func (c *Command) ensureRoom() bool {
 	if len(c.Args) == cap(c.Args) && c.Room != nil {
 		c.Room()
@@ -90,12 +90,12 @@ func (c *Command) ensureRoom() bool {
 	return true
 }
 
-// ErrNoRoom means that there is no room for the arguments now: Read goes on when it is called again.
+// ErrNoRoom means that there is no room for the arguments now: Read continues when it is called again.
 var ErrNoRoom = errors.New("no room for the arguments")
 
-// Read goes on in b, the bytes from the command's first one on. need is 0 when the command is whole; else it is how many bytes b must have at
-// least before it is worth to call again: more than it has; or below 0 when it has gone on by as many arguments as one call may, and is to be called again later. An error,
-// a ProtocolError, ends the connection, but for ErrNoRoom.
+// Read continues to parse b, the received bytes from the command's first one on. need is 0 if the command is complete; above 0, the least number of bytes that b
+// must have at the next call; below 0, if one call may parse no more arguments, and Read must be called again later. An error,
+// a ProtocolError, ends the connection, except ErrNoRoom.
 func (c *Command) Read(b []byte) (need int, err error) {
 	if !c.begun {
 		if len(b) == 0 {
@@ -151,7 +151,7 @@ func (c *Command) Read(b []byte) (need int, err error) {
 		if !c.ensureRoom() {
 			return 0, ErrNoRoom
 		}
-		c.Args = append(c.Args, Span{uint32(c.pos), uint32(c.bulk)}) // Redis does not look at the two bytes behind it, either
+		c.Args = append(c.Args, Span{uint32(c.pos), uint32(c.bulk)}) // as in Redis, the two bytes after it are not checked
 		c.pos, c.bulk = end, -1
 		c.left--
 	}
@@ -159,7 +159,7 @@ func (c *Command) Read(b []byte) (need int, err error) {
 	return 0, nil
 }
 
-// printable is a byte as it may stand in a reply.
+// printable returns a byte as a character for a reply.
 func printable(b byte) rune {
 	if b < ' ' || b > '~' {
 		return '?'
@@ -167,10 +167,10 @@ func printable(b byte) rune {
 	return rune(b)
 }
 
-// number reads a line that is a number. used counts its end, too; 0: it is not whole.
+// number parses a line that is a number. used is its length with its end; 0: it is incomplete.
 func number(b []byte, what, wrong string) (n, used int, err error) {
 	end := 0
-	for end < len(b) && b[end]-'0' <= 9 && end < 18 { // what is usual
+	for end < len(b) && b[end]-'0' <= 9 && end < 18 { // the usual case
 		n = 10*n + int(b[end]-'0')
 		end++
 	}
@@ -191,10 +191,10 @@ func number(b []byte, what, wrong string) (n, used int, err error) {
 	return int(number), end + 2, nil
 }
 
-// readInline reads a line of words, as a person types it, with Redis's quotes (sdssplitargs in its sds.c): "…" has the escapes \n \r \t \b \a
-// and \xHH, '…' only \'. Words are unescaped where they lie in b, which their bytes are then changed in.
+// readInline parses a line of words, as a person types it, with Redis's quotes (sdssplitargs in its sds.c): "…" has the escapes \n \r \t \b \a
+// and \xHH, '…' only \'. It unescapes words in place, which changes their bytes in b.
 func (c *Command) readInline(b []byte) (need int, err error) {
-	if c.left == 0 { // else its end was found: what is unescaped may have others
+	if c.left == 0 { // else its end was found before: unescaped words may contain more of them
 		c.left = 1 + bytes.IndexByte(b[:min(len(b), maxLineBytes)], '\n')
 	}
 	if c.left == 0 {
@@ -209,7 +209,7 @@ func (c *Command) readInline(b []byte) (need int, err error) {
 			i++
 			continue
 		}
-		if !c.ensureRoom() { // before the word is unescaped, which is done once
+		if !c.ensureRoom() { // before the word is unescaped, which must be done once
 			return 0, ErrNoRoom
 		}
 		from, to, next := word(line, i)
@@ -223,8 +223,8 @@ func (c *Command) readInline(b []byte) (need int, err error) {
 	return 0, nil
 }
 
-// word unescapes the word that begins at line[i], in place: it lies from from to to then, and the line goes on at next. next is -1 where a
-// quote does not end, or not with the word.
+// word unescapes the word that begins at line[i], in place: it is then at line[from:to], and next is the index after it. next is -1 if a
+// quote does not end, or does not end with the word.
 func word(line []byte, i int) (from, to, next int) {
 	from, to = i, i
 	quote := byte(0)
@@ -278,12 +278,12 @@ func space(b byte) bool {
 // Reply is the first line of a reply. Of a bulk string, kind $, N bytes and an end of line follow.
 type Reply struct {
 	Kind byte // + - : $ or _
-	N    int  // : and $
+	N    int  // of : and $
 	Null bool
-	Text []byte // + and -; in the bytes that were read
+	Text []byte // of + and -; a part of the parsed bytes
 }
 
-// ReadReply reads the first line of a reply. used counts its end, too; 0: it is not whole. Other kinds than those that our commands have are an error.
+// ReadReply parses the first line of a reply. used is its length with its end; 0: it is incomplete. Kinds that no supported command returns are an error.
 func ReadReply(b []byte) (r Reply, used int, err error) {
 	if len(b) == 0 {
 		return r, 0, nil

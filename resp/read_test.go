@@ -89,7 +89,7 @@ func TestCommandsAreCutHoweverTheyArrive(t *testing.T) {
 	}
 }
 
-// The texts are those that redis-server 7.0 gives.
+// The texts are those of redis-server 7.0.
 func TestWrongCommandsGiveRedisOwnErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"*x\r\n":                                "invalid multibulk length",
@@ -407,7 +407,7 @@ func TestACursorIsItsPosition(t *testing.T) {
 	}
 }
 
-// What stands for a command that was refused is no command: nobody can give it by its name.
+// Invalid, the Spec of a rejected command, is not a command: no client can call it by name.
 func TestWhatIsWrongIsNoCommand(t *testing.T) {
 	for _, name := range []string{"wrong", "WRONG", ""} {
 		for _, last := range []*Spec{nil, Invalid} {

@@ -26,7 +26,7 @@ import (
 
 var limits = kv.Limits{MaxKeyBytes: 1024, MaxValueBytes: 1 << 20}
 
-// serve starts a server with two loops, and gives its address.
+// serve starts a server with two loops, and returns its address.
 func serve(t *testing.T, o store.Options) string {
 	t.Helper()
 	return serveTo(t, o, nil)
@@ -295,7 +295,7 @@ func TestScansGiveEveryKeyThatStays(t *testing.T) {
 	})
 }
 
-// A SCAN of as much as there may be gives a page that its answer has room for, and its pattern picks from it.
+// A SCAN with the largest COUNT returns a page that fits into its answer, filtered by the pattern.
 func TestScansOfManyLargeKeys(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, c *redis.Client) {
 		p := c.Pipeline()
@@ -408,7 +408,7 @@ func TestFlushEndsBesideWriters(t *testing.T) {
 	}
 }
 
-// FLUSHDB that cannot delete a key says so, and ends.
+// FLUSHDB that cannot delete a key ends with an error.
 func TestFlushThatFailsSaysSo(t *testing.T) {
 	addr := serveFrom(t, store.Options{Backend: store.Mem}, nil, func(l *loop.Loop, _ int, p loop.Partition) loop.Partition {
 		return &rival{Partition: p, l: l, fail: kv.StatusNoSpace}

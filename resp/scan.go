@@ -20,7 +20,7 @@ func NewCursors() Cursors {
 	return Cursors{uint64(binary.LittleEndian.Uint16(b[:])>>1) << positionBits}
 }
 
-const positionBits = 48 // 16 of the partition, 32 of its mark
+const positionBits = 48 // 16 for the partition, 32 for the record
 
 // ErrCursor is the error for a cursor that this server did not give.
 const ErrCursor = "ERR invalid cursor: it is from another server, or from before a restart: begin again at 0"
@@ -37,7 +37,7 @@ func (c Cursors) Position(cursor uint64, shards int) (at kv.Position, ok bool) {
 	return at, cursor&^(1<<positionBits-1) == c.server && at.Shard() < shards && at.Record() != kv.WalkEnd
 }
 
-// AppendScan appends SCAN's answer as far as its keys, n of which follow as bulk strings.
+// AppendScan appends the part of SCAN's answer before the keys; n keys must follow as bulk strings.
 func AppendScan(b []byte, cursor uint64, n int) []byte {
 	var digits [20]byte
 	b = AppendArray(b, 2)

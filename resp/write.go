@@ -23,7 +23,7 @@ func AppendStatus(b []byte, s string) []byte { return append(append(append(b, '+
 // AppendInt appends an integer.
 func AppendInt(b []byte, n int64) []byte { return appendHead(b, ':', n) }
 
-// AppendArray appends the head of an array of n values, which follow.
+// AppendArray appends the head of an array; n values must follow.
 func AppendArray(b []byte, n int) []byte { return appendHead(b, '*', int64(n)) }
 
 // AppendMap appends the head of n pairs: with RESP2 an array of twice as many values.
@@ -39,7 +39,7 @@ func AppendBulk[S string | []byte](b []byte, s S) []byte {
 	return append(append(AppendBulkHead(b, len(s)), s...), "\r\n"...)
 }
 
-// AppendBulkHead appends what stands before n bytes of a string; an end of line follows them.
+// AppendBulkHead appends the head of a string; n bytes and an end of line must follow.
 func AppendBulkHead(b []byte, n int) []byte { return appendHead(b, '$', int64(n)) }
 
 // AppendVerbatim appends a text: with RESP2 a string.
@@ -47,7 +47,7 @@ func AppendVerbatim(b, text []byte, proto int) []byte {
 	return append(append(AppendVerbatimHead(b, len(text), proto), text...), "\r\n"...)
 }
 
-// AppendVerbatimHead appends what stands before n bytes of a text; an end of line follows them.
+// AppendVerbatimHead appends the head of a text; n bytes and an end of line must follow.
 func AppendVerbatimHead(b []byte, n int, proto int) []byte {
 	if proto == 3 {
 		return append(appendHead(b, '=', int64(n)+4), "txt:"...)
@@ -55,7 +55,7 @@ func AppendVerbatimHead(b []byte, n int, proto int) []byte {
 	return AppendBulkHead(b, n)
 }
 
-// AppendNull appends that there is nothing.
+// AppendNull appends the null value.
 func AppendNull(b []byte, proto int) []byte {
 	if proto == 3 {
 		return append(b, "_\r\n"...)

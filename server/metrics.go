@@ -108,7 +108,7 @@ var storeMetrics = []metric[store.Stats]{
 	counter("partition", "store_corrupt_items_total", "Corrupt items found while opening, and each time that one was asked for.", func(s *store.Stats) uint64 { return s.CorruptItems }),
 	gauge("partition", "store_unreadable_slots", "Slots that could not be read while opening.", func(s *store.Stats) uint64 { return s.UnreadableSlots }),
 	gauge("partition", "store_lost_pages", "Lost pages that were found at the open and accepted (--accept-loss).", func(s *store.Stats) uint64 { return s.LostPages }),
-	gauge("partition", "store_unfinished_writes", "Writes that a crash had cut short, found while opening.", func(s *store.Stats) uint64 { return s.UnfinishedWrites }),
+	gauge("partition", "store_unfinished_writes", "Writes that a crash had interrupted, found while opening.", func(s *store.Stats) uint64 { return s.UnfinishedWrites }),
 
 	counter("partition", "disk_reads_total", "Reads from the disk.", func(s *store.Stats) uint64 { return s.DiskReads }),
 	counter("partition", "disk_read_bytes_total", "Bytes read from the disk.", func(s *store.Stats) uint64 { return s.DiskReadBytes }),

@@ -16,7 +16,7 @@ import (
 // parking is the state of a server whose loops can be parked.
 type parking struct {
 	mu      sync.Mutex               // held by Park, Resume and snapshot
-	counted atomic.Pointer[snapshot] // counters of the parked loops; nil: the loops are awake. Park and Resume write it under mu, unpark without
+	counted atomic.Pointer[snapshot] // counters of the parked loops; nil: the loops are awake. Park and Resume write it under mu; unpark clears it without mu, which Park may hold for quietMax
 	ending  atomic.Bool              // the server ends: its loops stay awake
 }
 
@@ -49,11 +49,12 @@ func (s *Server) Park(ctx context.Context) (p Parked, err error) {
 		return p, err
 	}
 	cpu := bench.ProcessCPU()
-	if s.parking.ending.Load() {
+	s.parking.counted.Store(n)
+	if s.parking.ending.Load() { // read after counted was set: else unpark could clear counted before, and it would stay set
+		s.parking.counted.Store(nil)
 		s.group.Resume()
 		return p, errors.New("the server ends")
 	}
-	s.parking.counted.Store(n)
 	p = Parked{Counters: s.sum(n.loops, n.stores), CPU: cpu.Nanoseconds()}
 	for _, c := range n.conns {
 		p.Conns += c.Conns
@@ -92,7 +93,8 @@ func (s *Server) Resume(context.Context) (cpuNs int64, err error) {
 	return cpuNs, nil
 }
 
-// unpark resumes the loops at the server's end and prevents further parking.
+// unpark resumes the loops at the server's end and prevents further parking. It does not wait for a Park that is under way, which
+// finds ending set.
 func (s *Server) unpark() {
 	s.parking.ending.Store(true)
 	s.parking.counted.Store(nil)

@@ -1,6 +1,6 @@
 // Package server is a kvwire server as a library: the loops, the partitions on them and a listening network, with their counters, Prometheus metrics,
-// parking and an orderly shutdown. `kvwire serve`, runs without a network between client and server, and verify start servers with it. It parses no
-// flags: a Config describes the server. It may import store and the interface of networks (transport), but no network.
+// parking and an orderly shutdown. Package serve, which describes servers by flags, and verify start servers with it. It parses no flags: a Config
+// describes the server. It may import store and the interface of networks (transport), but no network.
 package server
 
 import (

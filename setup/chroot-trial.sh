@@ -1,27 +1,29 @@
 #!/usr/bin/env bash
-# chroot-trial.sh [--suite NAME] [--worktree] [--modules] [--keep] [TARGET…]: what a newcomer meets. Makes a bare
+# chroot-trial.sh [--suite NAME] [--worktree] [--modules] [--archives DIR] [--keep] [TARGET…]: what a newcomer meets. Makes a bare
 # Debian in a temporary folder, puts a fresh clone and this machine's Go into it, and runs the make
 # targets there (default: run test), timed. As root; needs debootstrap. About 10 minutes.
 #   --suite NAME  Debian's release (bookworm)
 #   --worktree    copy the files as they lie here, instead of cloning what is committed
 #   --modules     lend it this machine's module cache, so that nothing is downloaded but Debian's packages
+#   --archives DIR  first try the archives of a release (make release) there; without a TARGET, nothing else
 #   --keep        leave the folder, and say where it is
 # The mirror is the one that this machine's apt uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-checkout=$PWD suite=bookworm worktree= modules= keep= targets=()
+checkout=$PWD suite=bookworm worktree= modules= archives= keep= targets=()
 while (($#)); do
     case $1 in
     --suite) suite=$2 && shift ;;
     --worktree) worktree=1 ;;
     --modules) modules=1 ;;
+    --archives) archives=$2 && shift ;;
     --keep) keep=1 ;;
     -*) echo "unknown option $1" >&2 && exit 2 ;;
     *) targets+=("$1") ;;
     esac
     shift
 done
-((${#targets[@]})) || targets=(run test)
+((${#targets[@]})) || [[ $archives ]] || targets=(run test)
 
 fail() {
     printf '%s\n' "$@" >&2
@@ -83,6 +85,14 @@ if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then # truste
 fi
 if [[ $modules ]]; then
     bind "$(go env GOMODCACHE)" /root/go/pkg/mod
+fi
+
+if [[ $archives ]]; then
+    step "the archives of $archives"
+    mkdir "$root/root/release"
+    cp "$archives"/kvwire-*.tar.gz "$archives/SHA256SUMS" setup/release-trial.sh "$root/root/release/"
+    timeout --kill-after=30 900 chroot "$root" env -i "${environment[@]}" bash /root/release/release-trial.sh /root/release </dev/null
+    ((${#targets[@]})) || exit 0
 fi
 
 step "a fresh clone"

@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
-# measure.sh: what make run measures: experiments/quick here, and where there is no RDMA device, experiments/quick-rdma in a guest. The last lines
-# name the reports. results/latest is the first one's folder: the guest's lies deeper, where kvwire run makes no such link.
+# measure.sh: what make run does: it builds kvwire and measures experiments/quick here, and where there is no RDMA device, experiments/quick-rdma in a
+# guest, whose disk is made while kvwire is built. The last lines name the reports. results/latest is the first one's folder: the guest's lies deeper, where kvwire run
+# makes no such link.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+rdma_here=
+! compgen -G '/sys/class/infiniband/*' >/dev/null || rdma_here=1
+[[ $rdma_here ]] || ! command -v qemu-system-x86_64 >/dev/null || test/vm/vm.sh --prepare &
+code=0
+make --no-print-directory build || code=$?
+wait
+((code == 0)) || exit $code
+
 bin/kvwire run experiments/quick
 main=results/$(readlink results/latest)
-compgen -G '/sys/class/infiniband/*' >/dev/null && exit 0
+[[ ! $rdma_here ]] || exit 0
 
 guest=results/guest/quick-rdma-$(date -u +%Y%m%d-%H%M%S)
 echo
-code=0
 bin/kvwire run --vm experiments/quick-rdma --output-dir "$guest" || code=$?
 if ((code == 125)); then
     rmdir -p "$guest" 2>/dev/null || true

@@ -45,7 +45,7 @@ func says(t *testing.T, ok bool, want string, args ...string) {
 	}
 }
 
-func TestRDMASetupSaysWhatIsWrong(t *testing.T) {
+func TestRDMASetupErrors(t *testing.T) {
 	says(t, false, "add or undo")
 	if _, err := exec.LookPath("rdma"); err != nil {
 		t.Skip(err)

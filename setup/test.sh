@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [--long]: everything that must pass, in 30 minutes on 2 cores; --long takes hours, and 10 GB of disk. The packages' tests
-# run here. At the same time run the guest (if there is no RDMA device), experiments, the build for arm64 and fuzzing; their output is printed at the end.
+# test.sh [--long]: everything that must pass, in 20 minutes on 2 cores; --long takes hours, and 10 GB of disk. All runs here but the guest
+# (if there is no RDMA device), which runs at the same time; its output is printed at the end.
 # KVWIRE_REQUIRE is the list of tests that must not be skipped: uring, netns (network namespaces), sshd (installed by hand, since its
 # package starts it), chromium, redis (redis-cli), goycsb (go-ycsb), rdma (here or in the guest), auto (default: uring and netns, where the kernel has them).
 set -euo pipefail
@@ -17,6 +17,7 @@ fi
 out=bin/test
 mkdir -p "$out"
 : >"$out/failed" >"$out/untested" # a line each; all stages append to them
+rm -f "$out"/*.test
 
 step() { printf '\n== %s (%ds)\n' "$*" "$SECONDS"; }
 
@@ -72,9 +73,9 @@ packages() {
     step "a bare build, without the native parts"
     go build ./...
     must go vet ./...
-    # The code that only a build without tags has, its importers, and the program.
-    must env KVWIRE_REQUIRE= go test -short -timeout 5m ./cgo/... ./internal/... ./rdma/... ./uring ./loop
-    must env KVWIRE_REQUIRE= go test -short -timeout 10m -run '^Test([^S]|S[^c])|^TestScript/(bench|doctor|engines|uring|usage)$' ./cmd/...
+    # The code that only a build without tags has, its importers, and the program. What is left out has the same result with tags.
+    must env KVWIRE_REQUIRE= go test -short -timeout 5m ./cgo/verbs ./internal/ring ./internal/probe ./rdma ./uring ./loop ./store/disk ./factor
+    must env KVWIRE_REQUIRE= go test -short -timeout 10m -run '^Test.*As(ItWas|TheyWere)$|^TestAFactor|^TestScript/(bench|doctor|engines|uring|usage)$' ./cmd/kvwire
 
     step "vet and tests"
     must go vet "${tags[@]}" ./...
@@ -83,22 +84,36 @@ packages() {
     else
         echo "go-ycsb could not be built: what it drives is not tested"
     fi
-    must go test "${native[@]}" -count=1 -parallel 4 -timeout "$timeout" ./... # more at the same time than there are CPUs: many tests wait for other processes
+    # More at the same time than there are CPUs: many tests wait for other processes, or for the disk.
+    local at_once=(-count=1 -p 3 -parallel 6 -timeout "$timeout")
+    local raced=(./loop ./transport/... ./inproc ./tcp ./uring ./wire ./bench/... ./internal/ring ./internal/arena ./internal/fifo)
+    local plain=()
+    mapfile -t plain < <(go list "${native[@]}" ./... | grep -vxFf <(go list "${native[@]}" "${raced[@]}"))
+    must go test "${native[@]}" "${at_once[@]}" "${plain[@]}"
+    if [[ $long ]]; then
+        must go test "${native[@]}" "${at_once[@]}" "${raced[@]}"
+    else # what the race detector skips, is too slow with it, or has in a shorter form
+        must go test "${native[@]}" "${at_once[@]}" \
+            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|GuestsHaveRep)|^TestUring$/shared/^(Zero|GuestsHaveRep)' \
+            "${raced[@]}"
+    fi
 
     step "race detector, on what has several goroutines"
-    concurrent=()
-    for dir in loop transport inproc tcp uring rdma wire store bench internal/ring internal/arena; do
-        if compgen -G "$dir/*" >/dev/null; then
-            concurrent+=("./$dir/...")
-        fi
-    done
-    must env CGO_ENABLED=1 go test "${native[@]}" -race $short -count=1 -timeout "$timeout" "${concurrent[@]}"
+    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" "${raced[@]}" ./rdma/... ./store/disk
+    local several='WhatAMapDoes|Reopen|Park|Close|Export|Fault|Engine' # a store's other goroutines are those of its engines
+    [[ ! $long ]] || several=.
+    must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" -run "$several" ./store ./store/index
+}
+
+# build_guests_tests compiles what runs in the guest, before other builds run beside it.
+build_guests_tests() {
+    [[ " ${tags[1]} " == *" rdma "* ]] || return 0
+    CGO_ENABLED=1 go test -c "${native[@]}" -o "$out/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./verify ./setup
 }
 
 # rdma_in_guest boots one guest for all tests that need RDMA. Exit code 125: no guest can be started.
 rdma_in_guest() {
     [[ " ${tags[1]} " == *" rdma "* ]] || { echo "this build leaves RDMA out (tags ${tags[1]})" >&2 && return 125; }
-    CGO_ENABLED=1 go test -c "${native[@]}" -o "$out/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./verify ./setup || return 1
     test/vm/vm.sh --timeout "$guest_time" -- test/vm/suite.sh "$out"
 }
 rdma_or_guest() {
@@ -161,9 +176,8 @@ shipped_experiments() {
     done
 }
 
-# beside runs all that runs at the same time as the packages' tests.
-beside() {
-    rdma_or_guest
+# others runs what is no test of a package.
+others() {
     step "experiments"
     shipped_experiments
 
@@ -175,9 +189,10 @@ beside() {
     must setup/fuzz.sh "$fuzz_seconds"
 }
 
-# It runs in its own process group, which ends with this script.
+# The guest runs in its own process group, which ends with this script.
+[[ $rdma_here ]] || must build_guests_tests
 set -m
-beside >"$out/beside.log" 2>&1 &
+rdma_or_guest >"$out/beside.log" 2>&1 &
 beside=$!
 set +m
 end_beside() {
@@ -188,9 +203,11 @@ trap end_beside EXIT
 trap "exit 130" INT TERM
 
 packages
+[[ $long ]] || others
 step "what ran beside"
 tail --pid="$beside" -f -n +1 "$out/beside.log"
 wait "$beside" || fails "what ran beside ended early (exit code $?)"
+[[ ! $long ]] || others # its experiments have a guest of their own
 
 if [[ -s $out/failed ]]; then
     step "FAILED"

@@ -223,7 +223,7 @@ func TestDamageIsNeverSilent(t *testing.T) {
 	for _, crashed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "closed", true: "crashed"}[crashed], func(t *testing.T) {
 			o := outcomes{tries: map[string]int{}}
-			for seed := range uint64(max(rounds(100), 20)) {
+			for seed := range uint64(max(rounds(100), len(damages))) {
 				for _, kind := range []string{"fault", "inplace"} {
 					o.store(t, seed, kind, crashed)
 				}

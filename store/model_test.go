@@ -358,6 +358,7 @@ func rounds(n int) int {
 
 func TestStoreDoesWhatAMapDoes(t *testing.T) {
 	onEvery(t, Options{}, slices.Concat(kinds, []string{"disk-epoll"}, otherEngines), func(t *testing.T, g *rig) {
+		t.Parallel()              // it waits for the disk
 		m := newModel(g, 7, 3000) // about ten times what the cache holds
 		m.fill()
 		for range rounds(300) {
@@ -371,9 +372,10 @@ func TestStoreDoesWhatAMapDoes(t *testing.T) {
 
 func TestReopenFindsEverything(t *testing.T) {
 	onEvery(t, Options{}, append([]string{"disk", "fault", "inplace"}, otherEngines...), func(t *testing.T, g *rig) {
+		t.Parallel() // it waits for the disk
 		m := newModel(g, 11, 1000)
 		m.fill()
-		for range 5 {
+		for range map[bool]int{false: 5, true: 2}[testing.Short()] {
 			for range rounds(40) {
 				m.batch()
 			}

@@ -19,7 +19,7 @@ import (
 )
 
 // goroutineEngine moves bytes with goroutines on Go's net package, as most Go servers do. Each connection has one goroutine that reads and
-// one that writes; both sleep in Go's netpoller. They report each finished read or write to the loop (put), and the loop gives them the next
+// one that writes; both sleep in Go's netpoller. They report each finished read or write to the loop (report), and the loop passes them the next
 // window and the next bytes. The engine belongs to its loop; the goroutines use only what is marked mu, and their connection's channels.
 type goroutineEngine struct {
 	l       *loop.Loop
@@ -29,7 +29,7 @@ type goroutineEngine struct {
 	touched stream.Touched[*pair]
 	running sync.WaitGroup
 
-	pending atomic.Bool // there is news
+	pending atomic.Bool // results is not empty
 	mu      sync.Mutex
 	results []result // mu
 	handled []result // the list of the last Poll, for reuse in the next

@@ -8,7 +8,7 @@ import (
 	netsock "github.com/kvwire/kvwire/transport/socket"
 )
 
-// Engine is what moves the bytes of connections.
+// Engine is the way in which the bytes of connections are moved.
 type Engine uint8
 
 const (
@@ -18,10 +18,10 @@ const (
 
 var engineNames = [...]string{"epoll", "goroutine"}
 
-// String is the engine as it stands in the tcp_engine column.
+// String returns the engine's name in the column tcp_engine.
 func (e Engine) String() string { return engineNames[e] }
 
-// ParseEngine reads an engine's name.
+// ParseEngine parses an engine's name.
 func ParseEngine(s string) (Engine, error) { return names.Parse[Engine](s, engineNames[:]) }
 
 // Options are the options of both ends. The zero value is the default; docs/results has the measured cost of the others.

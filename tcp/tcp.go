@@ -21,10 +21,10 @@ type Transport struct{ Options Options }
 
 var _ transport.Transport = Transport{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Transport) Name() string { return "tcp" }
 
-// Sleep is epoll: the disk's ring, if any, is one of its descriptors.
+// Sleep returns epoll: the disk's ring, if any, is one of its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
 
 // Serve listens on addr, host:port or unix:PATH.
@@ -51,11 +51,11 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 	})
 }
 
-// gatherMax is the most pieces of one write: beyond it the gain is below the noise, and 1 KiB of iovecs
-// stays in the first-level cache.
+// gatherMax is the most pieces of one write: more have no measurable gain, and 1 KiB of iovecs
+// fits into the first-level cache.
 const gatherMax = 64
 
-// epollEngine moves the bytes of all sockets of one member: the part that endpoint and hub have in common.
+// epollEngine moves the bytes of all sockets of one member: the common part of endpoint and hub.
 type epollEngine struct {
 	l       *loop.Loop
 	count   *transport.Counters // of its loop
@@ -71,7 +71,7 @@ type epollEngine struct {
 	control [sys.StampBytes]byte
 }
 
-// socket is one non-blocking socket and its side of the conversation.
+// socket is one non-blocking socket and its side.
 type socket struct {
 	d             *epollEngine
 	fd            int
@@ -81,14 +81,14 @@ type socket struct {
 	gone          func() // called when the socket is closed; may be nil
 	listed        bool   // in d.touched
 	queued        bool   // in d.ready
-	more          bool   // the kernel may have bytes, or the end, that no event will announce
-	ending        bool   // the peer has shut its half, or the socket failed
+	more          bool   // the kernel may have bytes, or the end, for which no event will come
+	ending        bool   // the peer has shut its sending half, or the socket has failed
 	eof           bool   // the peer has shut its sending half; answers are still to be sent
-	blocked       bool   // the send buffer is full; an event will come
+	blocked       bool   // the send buffer is full; an event will follow
 	sendShut      bool   // our sending half is shut
 	closed        bool
-	local         bool // a unix socket: without what only TCP has
-	watchesRoom   bool // a unix socket that is watched for room in its send buffer, too
+	local         bool // a unix socket
+	watchesRoom   bool // a unix socket that is also watched for room in its send buffer
 	stamps        bool // the kernel reports when it received
 	corked        bool // the last write was sent with MSG_MORE
 	zeroCopyBytes int  // bytes of a zero-copy write under way: nothing else is sent until the kernel has released them
@@ -201,11 +201,11 @@ func (s *socket) event(events uint32) {
 		}
 	}
 	const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
-	if s.closed { // that was the last answer
+	if s.closed { // by Sent: it was the last answer
 		return
 	}
 	if s.eof {
-		if events&unix.EPOLLHUP != 0 { // and now it does not read either
+		if events&unix.EPOLLHUP != 0 { // now it does not read either
 			s.ended(transport.ErrPeerGone)
 		}
 		return
@@ -217,8 +217,8 @@ func (s *socket) event(events uint32) {
 	}
 }
 
-// read receives once. A read that fills its window leaves more for the next turn, so that one busy
-// connection does not hold up the others.
+// read receives once. If it fills its buffers, the rest is received in the next turn, so that one busy
+// connection does not delay the others.
 func (s *socket) read() {
 	if s.closed || !s.more || s.eof {
 		return
@@ -227,7 +227,7 @@ func (s *socket) read() {
 	w := &d.window
 	k := s.side.RecvBuffers(w)
 	if k == 0 {
-		return // paused: Touch comes when reading may go on
+		return // paused: Touch is called when reading may continue
 	}
 	var n int
 	var err error
@@ -254,8 +254,8 @@ func (s *socket) read() {
 		s.Touch()
 		return
 	default:
-		// A short read has emptied the socket: what comes later is a new edge. Only the end may have come
-		// with the bytes, on their edge.
+		// A short read has emptied the socket: later bytes make a new edge. Only the end may share
+		// the edge of these bytes.
 		s.more = s.ending || n == len(w[0])+len(w[1])*(k-1)
 		if d.o.QuickAck && !s.local {
 			_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
@@ -273,7 +273,7 @@ func (s *socket) read() {
 	}
 }
 
-// recvmsg receives into several places, or with the kernel's stamp.
+// recvmsg receives into several buffers, or with the kernel's receive time.
 func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 	d := s.d
 	for i := range w {
@@ -294,7 +294,7 @@ func (s *socket) recvmsg(w [][]byte) (n int, stamp int64, err error) {
 	return n, stamp, err
 }
 
-// Poll reads what was left over from the last turn.
+// Poll reads the rest of the last turn.
 func (d *epollEngine) Poll() int {
 	if len(d.ready) == 0 {
 		return 0
@@ -309,7 +309,7 @@ func (d *epollEngine) Poll() int {
 	return len(list)
 }
 
-// Flush implements stream.Engine. It writes for every touched socket, and goes on reading where that was paused.
+// Flush implements stream.Engine. It writes for each touched socket, and continues paused reads.
 func (d *epollEngine) Flush() {
 	list := d.touched.Detach(d.l)
 	for i, s := range list {
@@ -325,8 +325,8 @@ func (d *epollEngine) Flush() {
 	}
 }
 
-// write sends what there is in one gathered write; what did not fit waits for the next turn, or for the
-// socket to take more.
+// write sends the queued bytes with one gathered write. A rest waits for the next turn, or for room in the
+// send buffer.
 func (s *socket) write() {
 	if s.blocked || s.zeroCopyBytes > 0 {
 		return
@@ -342,7 +342,7 @@ func (s *socket) write() {
 	for i := range d.iov[:k] {
 		want += int(d.iov[i].Len)
 	}
-	more := k == gatherMax || want >= stream.GatherBytes // maybe
+	more := k == gatherMax || want >= stream.GatherBytes // more bytes may be queued
 	flags := uintptr(0)
 	zero := s.zeroCopy && want >= d.o.ZeroCopyBytes
 	if zero {
@@ -368,7 +368,7 @@ func (s *socket) write() {
 	case errors.Is(err, unix.EINTR):
 		s.Touch()
 		return
-	case zero && errors.Is(err, unix.ENOBUFS): // no more memory may be pinned: copy
+	case zero && errors.Is(err, unix.ENOBUFS): // the limit of pinned memory is reached: copy
 		s.zeroCopy = false
 		s.Touch()
 		return
@@ -392,9 +392,9 @@ func (s *socket) write() {
 	s.shutIfFinished()
 }
 
-// markFull notes that the send buffer is full: its next room is a new edge. A unix socket asks for those edges here for the first time: whenever
-// its peer reads, there is one (unix_write_space in net/unix/af_unix.c), while TCP has them after a full buffer only. They would wake the
-// loop once more for each message.
+// markFull records that the send buffer is full: new room makes an edge. A unix socket is watched for these edges only from here on, because
+// each read of its peer makes one (unix_write_space in net/unix/af_unix.c), which would wake the
+// loop for each message. TCP has them only after a full buffer.
 func (s *socket) markFull() {
 	s.blocked = true
 	if !s.local || s.watchesRoom {
@@ -406,7 +406,7 @@ func (s *socket) markFull() {
 	}
 }
 
-// uncork sends what the last write held back, when nothing has followed after all: pulling the cork pushes it, tcp(7).
+// uncork sends the segment that the last write held back, if nothing has followed: clearing TCP_CORK sends it, tcp(7).
 func (s *socket) uncork() {
 	if s.corked {
 		s.corked = false
@@ -415,7 +415,7 @@ func (s *socket) uncork() {
 	}
 }
 
-// shutIfFinished shuts the sending half behind the last answer, and ends the socket if the peer has shut its own.
+// shutIfFinished shuts the sending half after the last answer. If the peer has shut its own, it ends the socket.
 func (s *socket) shutIfFinished() {
 	switch {
 	case s.sendShut || !s.side.Finished():
@@ -434,7 +434,7 @@ func (s *socket) Close(err error) {
 		return
 	}
 	s.release()
-	if s.zeroCopyBytes > 0 { // what the kernel has of our memory goes nowhere: the connection is reset
+	if s.zeroCopyBytes > 0 { // the kernel still uses our memory, and must not send it: reset the connection
 		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	_ = unix.Close(s.fd)
@@ -460,7 +460,7 @@ func (s *socket) Detach() netsock.Socket {
 	return netsock.Socket{Fd: s.fd}
 }
 
-// release takes the socket off the loop and leaves the descriptor open.
+// release removes the socket from the loop and leaves the descriptor open.
 func (s *socket) release() {
 	s.closed = true
 	s.d.l.Unwatch(s.d.id, s.fd, s.tag)

@@ -27,10 +27,10 @@ func TestGoroutines(t *testing.T) {
 	}
 }
 
-// hostEnv tells a child process where its server listens.
-const hostEnv = "KVWIRE_TCPTEST_HOST"
+// listenEnv tells a child process where its server listens.
+const listenEnv = "KVWIRE_TCPTEST_HOST"
 
-// The suite over unix sockets. What only TCP has is off there, whatever is asked for.
+// The suite over unix sockets. Options that only TCP has do nothing there.
 func TestUnixSockets(t *testing.T) {
 	for name, o := range map[string]Options{
 		"epoll":      {Cork: true, QuickAck: true, ZeroCopyBytes: 1, Sockets: netsock.Options{SendBytes: 64 << 10}},
@@ -39,7 +39,7 @@ func TestUnixSockets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network
 			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
-			n.Env = []string{hostEnv + "=" + n.Host}
+			n.Env = []string{listenEnv + "=" + n.Host}
 			transporttest.RunVariant(t, n)
 		})
 	}
@@ -68,19 +68,19 @@ func TestAPortWithListenersOfEachLoopHasOneServer(t *testing.T) {
 
 func BenchmarkLoopTCPNull(b *testing.B) { transporttest.BenchmarkNull(b, network) }
 
-// abroad dials a server as if it were a Redis.
-type abroad struct{ Transport }
+// redisDialer dials a server as if it were a Redis.
+type redisDialer struct{ Transport }
 
-func (a abroad) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
+func (a redisDialer) Dial(ctx context.Context, l *loop.Loop, addr string, o transport.DialOptions) (transport.Conn, error) {
 	o.Redis = true
 	return a.Transport.Dial(ctx, l, addr, o)
 }
 
 func TestRedis(t *testing.T) {
-	transporttest.RunRedis(t, transporttest.Network{Transport: abroad{}, Stream: true})
+	transporttest.RunRedis(t, transporttest.Network{Transport: redisDialer{}, Stream: true})
 }
 
-// Ten thousand connections that say nothing and a thousand that hardly read.
+// Ten thousand connections that send nothing and a thousand that read slowly.
 func TestBearsIdleAndSlowConnections(t *testing.T) {
 	testenv.NotShort(t, "ten thousand connections")
 	for name, o := range map[string]Options{"epoll": {}, "goroutines": {Engine: Goroutines}} {
@@ -90,7 +90,7 @@ func TestBearsIdleAndSlowConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network
 			n.Transport = Transport{o}
-			transporttest.Bear(t, n, transporttest.Crowded)
+			transporttest.HoldConns(t, n, transporttest.ManyIdleAndSlow)
 		})
 	}
 }

@@ -29,7 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tlsEnv gives a child process the certificate and key of the test's servers.
+// tlsEnv is the environment variable with the certificate and key of a child's server.
 const tlsEnv = "KVWIRE_TCP_TEST_TLS"
 
 // secured is the network with TLS, by that certificate.
@@ -55,7 +55,7 @@ func inherited() transporttest.Network {
 	text, ok := os.LookupEnv(tlsEnv)
 	if !ok {
 		n := network
-		n.Host = os.Getenv(hostEnv)
+		n.Host = os.Getenv(listenEnv)
 		return n
 	}
 	n, err := secured([]byte(text), []byte(text))
@@ -86,33 +86,33 @@ func TestTLS(t *testing.T) {
 	transporttest.Run(t, newSecured(t))
 }
 
-// server makes a rig whose server has TLS, and a client beside all others that must not notice anything.
+// server makes a rig whose server has TLS, and a client that must not be affected by other connections.
 func server(t *testing.T, n transporttest.Network, o transport.ServerOptions) (r *transporttest.Rig, well func()) {
 	t.Helper()
 	r = transporttest.NewRig(t, n, 2, o)
 	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Loop: 1}))
 	return r, func() {
 		t.Helper()
-		c.Want(transporttest.Put("by", []byte("stander")), kv.StatusOK)
-		if g := c.Want(transporttest.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+		c.Expect(transporttest.Put("by", []byte("stander")), kv.StatusOK)
+		if g := c.Expect(transporttest.Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
 			t.Fatalf("another connection reads %q", g.Value)
 		}
 	}
 }
 
-// stranger is a TCP connection to the server.
-func stranger(t *testing.T, r *transporttest.Rig) *net.TCPConn {
+// tcpClient is a TCP connection to the server.
+func tcpClient(t *testing.T, r *transporttest.Rig) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", r.Server.Addr(), transporttest.Patience)
+	c, err := net.DialTimeout("tcp", r.Server.Addr(), transporttest.WaitMax)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(transporttest.Patience))
+	_ = c.SetDeadline(time.Now().Add(transporttest.WaitMax))
 	return c.(*net.TCPConn)
 }
 
-// all is what a server says until it ends the connection.
+// all returns the bytes that a server sends until it ends the connection.
 func all(t *testing.T, c net.Conn) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
@@ -149,7 +149,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	old := n.ClientTLS.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	changed := bytes.Clone(hello)
-	changed[len(changed)/2] ^= 0xFF // within an extension: it may be one that nobody needs, so its length is what is wrong
+	changed[len(changed)/2] ^= 0xFF // within an extension, which may be optional, so its length is wrong
 	changed[43]++                   // the session id's
 	long := []byte{0x16, 3, 1, 0x40, 0, 1, 0, 0xF0, 0}
 	long = append(long, make([]byte, 16<<10-4)...) // a whole record, and the handshake message goes on
@@ -174,7 +174,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 		{"who types", []byte("PING\r\n"), "-ERR this server speaks TLS only\r\n"},
 	}
 	for i, c := range cases {
-		k := stranger(t, r)
+		k := tcpClient(t, r)
 		go func() { _, _ = k.Write(c.send) }() // the server may have gone before all is sent
 		if got := all(t, k); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: the server says %q, want %q", c.name, got, c.want)
@@ -184,7 +184,7 @@ func TestTLSWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	}
 	// In the clear, by the native protocol: in words.
 	plain := Transport{}
-	_, err := plain.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+	_, err := plain.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 	var refusal *transport.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != wire.RefusedFeature || !strings.Contains(err.Error(), "TLS only (--tls-ca") {
 		t.Errorf("a client in the clear is told: %v", err)
@@ -199,17 +199,17 @@ func TestTLSServersThatAreNotMeant(t *testing.T) {
 	good := x509.Certificate{Subject: pkix.Name{CommonName: "x"}, DNSNames: []string{access.RunName, "localhost"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
 	cases := map[string]struct {
 		says    func(c *x509.Certificate)
-		name    string // that the client wants
-		foreign bool   // it trusts somebody else
+		name    string // that the client requires
+		foreign bool   // it trusts another signer
 		want    string // "": it connects
 	}{
 		"the right one":         {name: access.RunName},
 		"by another name of it": {name: "localhost"},
-		"another signer":        {name: access.RunName, foreign: true, want: "--tls-ca is to hold"},
+		"another signer":        {name: access.RunName, foreign: true, want: "--tls-ca must have"},
 		"expired":               {says: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, name: access.RunName, want: "expired"},
 		"not valid yet":         {says: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) }, name: access.RunName, want: "not yet valid"},
-		"another name":          {name: "db.example.org", want: "--tls-name says"},
-		"its address":           {want: "--tls-name says"},
+		"another name":          {name: "db.example.org", want: "set --tls-name"},
+		"its address":           {want: "set --tls-name"},
 		"its address, named":    {says: func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }},
 		"not for servers":       {says: func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, name: access.RunName, want: "incompatible key usage"},
 	}
@@ -238,7 +238,7 @@ func TestTLSServersThatAreNotMeant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k, err := Transport{Options{ClientEngine: Goroutines, ClientTLS: side}}.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+			k, err := Transport{Options{ClientEngine: Goroutines, ClientTLS: side}}.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 			if err == nil {
 				k.Hangup()
 			}
@@ -261,7 +261,7 @@ func TestTLSServersWithoutTLS(t *testing.T) {
 		plain := network
 		plain.Transport = Transport{Options{Engine: by}}
 		r, well := server(t, plain, transport.ServerOptions{})
-		_, err := n.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.Patience})
+		_, err := n.Dial(t.Context(), r.Loop, r.Server.Addr(), transport.DialOptions{DialMax: transporttest.WaitMax})
 		var refusal *transport.Refusal
 		if !errors.As(err, &refusal) || refusal.Code != wire.RefusedFeature || !strings.Contains(err.Error(), "no certificate (serve --tls-cert)") {
 			t.Errorf("%v: %v", by, err)
@@ -287,7 +287,7 @@ func TestTLSServersWithoutTLS(t *testing.T) {
 			_ = c.Close()
 		}()
 		r := transporttest.NewRig(t, network, 1, transport.ServerOptions{}) // for its client's loop
-		if _, err := n.Dial(t.Context(), r.Loop, l.Addr().String(), transport.DialOptions{DialMax: transporttest.Patience}); err == nil || !strings.Contains(err.Error(), "TLS with 127.0.0.1:") {
+		if _, err := n.Dial(t.Context(), r.Loop, l.Addr().String(), transport.DialOptions{DialMax: transporttest.WaitMax}); err == nil || !strings.Contains(err.Error(), "TLS with 127.0.0.1:") {
 			t.Errorf("a server that says %q: %v", says, err)
 		}
 		_ = l.Close()
@@ -301,7 +301,7 @@ type mute struct {
 	left int
 }
 
-// Write is net.Conn's.
+// Write implements net.Conn.
 func (m *mute) Write(b []byte) (int, error) {
 	n := min(len(b), m.left)
 	m.left -= n
@@ -317,18 +317,18 @@ func TestTLSAHandshakeThatStallsMeetsTheDeadline(t *testing.T) {
 	r, well := server(t, n, transport.ServerOptions{HelloMax: transporttest.Stall})
 	hello := clientHello(t, n.ClientTLS)
 	var ks []*net.TCPConn
-	quiet := stranger(t, r) // in the session, and says nothing; first, since it has the deadline to get there, too
+	quiet := tcpClient(t, r) // in the session, and sends nothing; first, because its handshake has the same deadline
 	if err := tls.Client(quiet, n.ClientTLS).Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	for _, cut := range []int{0, 1, 4, 5, 6, len(hello) / 2, len(hello) - 1, len(hello)} {
-		k := stranger(t, r)
+		k := tcpClient(t, r)
 		if _, err := k.Write(hello[:cut]); err != nil {
 			t.Fatal(err)
 		}
 		ks = append(ks, k)
 	}
-	drips := stranger(t, r)
+	drips := tcpClient(t, r)
 	go func() { // each byte in time, and never all
 		tick := time.NewTicker(transporttest.Stall / 10)
 		defer tick.Stop()
@@ -339,7 +339,7 @@ func TestTLSAHandshakeThatStallsMeetsTheDeadline(t *testing.T) {
 			<-tick.C
 		}
 	}()
-	unfinished := stranger(t, r) // all but the client's Finished
+	unfinished := tcpClient(t, r) // all but the client's Finished
 	go func() { _ = tls.Client(&mute{unfinished, len(hello)}, n.ClientTLS).Handshake() }()
 	well()
 	r.Logged(len(ks)+3, "no hello within")
@@ -363,7 +363,7 @@ func TestTLSCutAnywhereLeavesNothing(t *testing.T) {
 	}
 	before, routines := fds(), runtime.NumGoroutine()
 	for cut := 0; cut <= len(hello); cut += 1 + len(hello)/40 {
-		k := stranger(t, r)
+		k := tcpClient(t, r)
 		if _, err := k.Write(hello[:cut]); err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +374,7 @@ func TestTLSCutAnywhereLeavesNothing(t *testing.T) {
 	}
 	said := (&wire.ClientHello{Version: wire.Version, Depth: 1, Loop: 1}).Append(nil)
 	for left := len(hello); left < len(hello)+400; left += 7 { // through the Finished, the hello on its way to another loop, and beyond
-		k := stranger(t, r)
+		k := tcpClient(t, r)
 		c := tls.Client(&mute{k, left}, n.ClientTLS)
 		if err := c.Handshake(); err != nil {
 			t.Fatal(err)
@@ -437,28 +437,28 @@ func TestTLSAChangedByteEndsTheConnection(t *testing.T) {
 	n := newSecured(t)
 	r, well := server(t, n, transport.ServerOptions{})
 	for _, change := range []bool{false, true} {
-		conn, err := n.Dial(t.Context(), r.Loop, between(t, r.Server.Addr(), change), transport.DialOptions{Depth: 1, DialMax: transporttest.Patience})
+		conn, err := n.Dial(t.Context(), r.Loop, between(t, r.Server.Addr(), change), transport.DialOptions{Depth: 1, DialMax: transporttest.WaitMax})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := transporttest.NewCaller(t, r.Loop, conn)
 		v := transporttest.Fill(1<<20, 1)
 		if change {
-			c.Want(transporttest.Put("k", v), kv.StatusUnknown)
-			c.Want(transporttest.Put("k", v), kv.StatusClosed)
+			c.Expect(transporttest.Put("k", v), kv.StatusUnknown)
+			c.Expect(transporttest.Put("k", v), kv.StatusClosed)
 		} else {
-			c.Want(transporttest.Put("k", v), kv.StatusOK)
+			c.Expect(transporttest.Put("k", v), kv.StatusOK)
 		}
 		conn.Hangup()
 		well()
 	}
 	c := transporttest.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	if g := c.Want(transporttest.Get("k", 1<<20), kv.StatusOK); !bytes.Equal(g.Value, transporttest.Fill(1<<20, 1)) {
+	if g := c.Expect(transporttest.Get("k", 1<<20), kv.StatusOK); !bytes.Equal(g.Value, transporttest.Fill(1<<20, 1)) {
 		t.Error("what was put before is not there any more")
 	}
 }
 
-// Strangers that have the server wait for the rest of what they say: of a record of the greatest length that there is, and, in a session, of a
+// Clients that make the server wait for the rest of a message: of a record of the greatest length that there is, and, in a session, of a
 // handshake message.
 func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 	if testenv.Race {
@@ -473,7 +473,7 @@ func TestTLSStrangersTakeLittleMemory(t *testing.T) {
 		"in the handshake": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
 			says := make([]byte, 15<<10)
 			copy(says, []byte{0x16, 3, 1, 0x48, 0, 1, 0, 0xF0, 0}) // as long as a record may be, and a message that goes on
-			return stranger(t, r), says
+			return tcpClient(t, r), says
 		},
 		"in a session": func(t *testing.T, r *transporttest.Rig) (*net.TCPConn, []byte) {
 			s := seal(t, r, n.ClientTLS)
@@ -536,7 +536,7 @@ func unacknowledged(t *testing.T, c *net.TCPConn) (n int) {
 	return n
 }
 
-// sealed makes records of a client by hand, so that it can say in them what no client says. RFC 8446, 5.2 and 7.
+// sealed makes a client's records by hand, with content that no client sends. RFC 8446, 5.2 and 7.
 type sealed struct {
 	t      *testing.T
 	c      *net.TCPConn
@@ -546,10 +546,10 @@ type sealed struct {
 	seq    uint64
 }
 
-// seal shakes hands, and takes the client's part of the session out of crypto/tls' hands.
+// seal performs the handshake, and then makes the client's records instead of crypto/tls.
 func seal(t *testing.T, r *transporttest.Rig, config *tls.Config) *sealed {
 	t.Helper()
-	s := &sealed{t: t, c: stranger(t, r)}
+	s := &sealed{t: t, c: tcpClient(t, r)}
 	var log bytes.Buffer
 	config = config.Clone()
 	config.KeyLogWriter = &log
@@ -670,7 +670,7 @@ func TestTLSWhatNoClientSaysInASession(t *testing.T) {
 	}
 	r.Logged(2, "reason=\"protocol violation: TLS: a handshake message is too long")
 	r.Logged(14, "reason=\"protocol violation: TLS: ")
-	// Some new keys are a client's good right, also in the middle of what it says.
+	// A client may send some key updates, also in the middle of its data.
 	s := seal(t, r, n.ClientTLS)
 	b := s.record(23, said[:3])
 	for range 5 {

@@ -53,7 +53,7 @@ func (p *pile) Gather(v []unix.Iovec, most int) int {
 	return 1
 }
 
-// A peer that reads wakes nobody, as long as there was room for all that was sent; and where there was none, what is left follows.
+// A peer's read does not wake the loop, as long as the send buffer had room; if it had none, the rest follows.
 func TestAPeersReadsAreNoEvents(t *testing.T) {
 	l, err := loop.Start(loop.Options{Name: "events", Sleep: loop.SleepEpoll}, nil)
 	if err != nil {

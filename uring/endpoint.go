@@ -14,7 +14,7 @@ type endpoint struct {
 	engine    ringEngine
 	listener  int   // below 0: another loop accepts
 	accepting bool  // a multishot accept is in flight
-	cancelled bool  // and was asked to end
+	cancelled bool  // that accept was cancelled
 	acceptAt  int64 // earliest time of the next accept, after the system had no descriptor or memory
 	spare     netsock.Spare
 }
@@ -72,7 +72,7 @@ func (e *endpoint) accepted(res int32, flags uint32) {
 	}
 }
 
-// restartAccept starts the multishot accept again if it has ended.
+// restartAccept starts the multishot accept if none is in flight.
 func (e *endpoint) restartAccept() {
 	if e.accepting || e.listener < 0 || e.cancelled {
 		return

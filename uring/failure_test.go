@@ -70,15 +70,15 @@ func inEveryWay(t *testing.T, o transport.ServerOptions, f func(t *testing.T, r 
 	}
 }
 
-// stranger connects to a server as no client does, with its hello through.
-func stranger(t *testing.T, addr string, depth uint16) *net.TCPConn {
+// rawClient is a TCP connection to a server, after the hellos.
+func rawClient(t *testing.T, addr string, depth uint16) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(tt.Patience))
+	_ = c.SetDeadline(time.Now().Add(tt.WaitMax))
 	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
 		for range 5 {
-			c := stranger(t, r.Server.Addr(), 1)
+			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				return ok
 			})
 			on(func() {
-				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and nobody has looked
+				if _, err := c.Write(tt.Fill(200_000, 2)); err != nil { // now it is in the socket, and not received
 					t.Error(err)
 				}
 				e.engine.Each(func(s stream.ConnIO) { s.Close(transport.ErrStalled) })
@@ -126,8 +126,8 @@ func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 				return ok
 			})
 			k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) // in the same memory
-			k.Want(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
-			k.Want(tt.Get("k", 1<<20), kv.StatusOK)
+			k.Expect(tt.Put("k", tt.Fill(1<<20, 3)), kv.StatusOK)
+			k.Expect(tt.Get("k", 1<<20), kv.StatusOK)
 			r.Hangup(k)
 		}
 	})
@@ -139,9 +139,9 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{Limits: limits}, func(t *testing.T, r *tt.Rig, e *endpoint) {
 		k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 		v := tt.Fill(16<<20, 3)
-		k.Want(tt.Put("k", v), kv.StatusOK)
+		k.Expect(tt.Put("k", v), kv.StatusOK)
 		for range 3 {
-			c := stranger(t, r.Server.Addr(), 1)
+			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 				_ = e.engine.l.Call(func() { ok = e.engine.Len() == 1 && e.Host.Pool.InUse() == 0 })
 				return ok
 			})
-			if g := k.Want(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
+			if g := k.Expect(tt.Get("k", 16<<20), kv.StatusOK); string(g.Value) != string(v) {
 				t.Fatal("the value that comes then is another one")
 			}
 		}
@@ -169,7 +169,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 			w, n := watch(o)
 			n.Loops.RingEntries = 8
 			r := tt.NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
-			tt.Crowd(t, r, 1000)
+			tt.ManyConns(t, r, 1000)
 			s, err := transport.ReadCounters(w.ends[0].engine.l)
 			if err != nil {
 				t.Fatal(err)
@@ -181,7 +181,7 @@ func TestBuffersAndQueuesThatAreTooSmallForAThousandConnections(t *testing.T) {
 	}
 }
 
-// Ten thousand connections that say nothing, at a server in a process of its own.
+// Ten thousand connections that send nothing, to a server in a process of its own.
 func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 	testenv.NotShort(t, "ten thousand connections")
 	testenv.Uring(t)
@@ -197,7 +197,7 @@ func TestTenThousandIdleConnectionsFitInto256MiB(t *testing.T) {
 			s := tt.StartChild(t, network(o), tt.Plan{Answers: true})
 			before := s.Resident()
 			for range conns {
-				_ = stranger(t, s.Addr, 16)
+				_ = rawClient(t, s.Addr, 16)
 			}
 			all := s.Resident()
 			t.Logf("%d connections of depth 16: %d MiB in all, %d B for each", conns, all>>20, (all-before)/conns)
@@ -216,16 +216,16 @@ func TestBearsIdleAndSlowConnections(t *testing.T) {
 		if name != "single" && !tt.Long {
 			continue
 		}
-		t.Run(name, func(t *testing.T) { tt.Bear(t, network(o), tt.Crowded) })
+		t.Run(name, func(t *testing.T) { tt.HoldConns(t, network(o), tt.ManyIdleAndSlow) })
 	}
 }
 
-// A client that takes short transfers for the end says so of each request, and the connection goes on.
+// With Large=Once a client ends a request with a short transfer as truncated, and the connection continues.
 func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	testenv.Uring(t)
 	server := network(Options{})
 	r := tt.NewRig(t, server, 1, transport.ServerOptions{Limits: kv.Limits{MaxKeyBytes: 64, MaxValueBytes: 16 << 20}})
-	ctx, cancel := context.WithTimeout(context.Background(), tt.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), tt.WaitMax)
 	defer cancel()
 	conn, err := Transport{Options{Large: Once}}.Dial(ctx, r.Loop, r.Server.Addr(), transport.DialOptions{Depth: 1})
 	if err != nil {
@@ -240,8 +240,8 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 			truncated += 2
 		}
 		key := fmt.Sprint(n)
-		c.Want(tt.Put(key, tt.Fill(n, 1)), want)
-		g := c.Want(tt.Get(key, n), want)
+		c.Expect(tt.Put(key, tt.Fill(n, 1)), want)
+		g := c.Expect(tt.Get(key, n), want)
 		if string(g.Value) != string(tt.Fill(n, 1)) {
 			t.Fatalf("%d B: the bytes are not those that were put", n)
 		}
@@ -251,7 +251,7 @@ func TestOnceTruncatesWhatDoesNotFitIntoTheSocket(t *testing.T) {
 	}
 }
 
-// forbidEnv tells a child process which error io_uring_setup is to have.
+// forbidEnv is the environment variable with the error that io_uring_setup returns in a child process.
 const forbidEnv = "KVWIRE_URINGTEST_FORBID"
 
 // forbid has io_uring_setup fail in all threads, as a container's seccomp profile does (seccomp(2)).

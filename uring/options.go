@@ -25,10 +25,10 @@ var largeNames = [...]string{"waitall", "step", "linked", "zerocopy", "once"}
 // Larges returns the names of all values.
 func Larges() []string { return largeNames[:] }
 
-// String is the way as it stands in the uring_large column.
+// String returns the way's name in the column uring_large.
 func (l Large) String() string { return largeNames[l] }
 
-// ParseLarge reads a way's name.
+// ParseLarge parses a way's name.
 func ParseLarge(s string) (Large, error) { return names.Parse[Large](s, largeNames[:]) }
 
 // chunkLeast is the least that an entry of a chain may send: a chain must fit into the ring.
@@ -61,7 +61,7 @@ func (o *Options) sockets() netsock.Options {
 	return netsock.Options{SendBytes: o.SendBytes, ReceiveBytes: o.ReceiveBytes}
 }
 
-// Defaults fills in what is 0, and checks the rest.
+// Defaults replaces zero values by the defaults, and checks the others.
 func (o Options) Defaults() (Options, error) {
 	if o.Buffers == 0 {
 		o.Buffers = 256

@@ -35,7 +35,7 @@ type receiving struct {
 // errFinished means that the peer has shut its sending half in order.
 var errFinished = errors.New("uring: the peer has shut its sending half")
 
-// singlesAfterBody is how many receives have to be of no body before a socket's are multishot again: ending one takes an entry.
+// singlesAfterBody is the number of receives without a body after which a socket's receives are multishot again, because ending a multishot receive costs an entry.
 const singlesAfterBody = 16
 
 // heldBuffer is a provided buffer with received bytes from off to end.
@@ -47,7 +47,7 @@ func (s *socket) Stamp() {
 	s.d.l.Stats.Syscalls++
 }
 
-// receive asks for the next bytes; false when the ring is full.
+// receive adds the entry that receives the next bytes; false: the ring is full.
 func (s *socket) receive() bool {
 	in, d := &s.in, s.d
 	if in.armed && !in.multishot || in.eof {
@@ -63,7 +63,7 @@ func (s *socket) receive() bool {
 		return true
 	}
 	if k == 0 || in.held.Len() > 0 {
-		return true // paused: Touch comes when reading may go on
+		return true // paused: Touch is called when reading may continue
 	}
 	e := d.l.SocketSQE(d.id, kindRecv<<kindShift|s.tag)
 	if e == nil {
@@ -88,7 +88,7 @@ func (s *socket) receive() bool {
 	}
 	if body {
 		if d.o.Large != Once {
-			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // the peer shall be seen to send
+			w[0] = w[0][:min(len(w[0]), stream.GatherBytes)] // so that the side often gets bytes and does not take the peer for stalled
 		}
 		if in.body = len(w[0]); d.o.waits() {
 			flags, k = unix.MSG_WAITALL, 1
@@ -112,12 +112,12 @@ func (s *socket) receive() bool {
 	}
 	s.useFile(e)
 	if !in.nonempty {
-		e.IoPrio = ring.PollFirst // an attempt now would find nothing
+		e.IoPrio = ring.PollFirst // there are no bytes now
 	}
 	return true
 }
 
-// cancel asks a multishot receive to end.
+// cancel adds the entry that ends a multishot receive; false: the ring is full.
 func (s *socket) cancel() bool {
 	if s.in.cancelled {
 		return true

@@ -170,7 +170,7 @@ func (s *socket) sent(res int32, flags uint32) {
 		switch {
 		case res >= 0:
 			o.done += int(res)
-		case retryable(res), res == -int32(unix.ECANCELED): // of a chain, behind one that was short
+		case retryable(res), res == -int32(unix.ECANCELED): // of a chain: an earlier entry was short
 		case res == -int32(unix.ENOMEM) && s.d.o.Large == ZeroCopy && !o.copies:
 			o.copies = true
 		case o.err == nil:
@@ -223,7 +223,7 @@ func (s *socket) bundle(k int) bool {
 	return true
 }
 
-// closePieces frees what a socket has on the ring.
+// closePieces frees the socket's own group of provided buffers.
 func (o *sending) closePieces() {
 	if o.pieces != nil {
 		o.pieces.Close()

@@ -22,10 +22,10 @@ type Transport struct{ Options }
 
 var _ transport.Transport = Transport{}
 
-// Name is the value of the transport column.
+// Name returns the value of the column transport.
 func (Transport) Name() string { return "uring" }
 
-// Sleep is the ring.
+// Sleep returns the ring.
 func (Transport) Sleep() loop.Sleep { return loop.SleepRing }
 
 // Serve listens on addr, host:port or unix:PATH.
@@ -60,7 +60,7 @@ const (
 	rowMask    = 1<<kindShift - 1
 )
 
-// ringEngine moves the bytes of all sockets of one member: the part that endpoint and hub have in common.
+// ringEngine moves the bytes of all sockets of one member: the common part of endpoint and hub.
 type ringEngine struct {
 	l        *loop.Loop
 	count    *transport.Counters // of its loop
@@ -76,7 +76,7 @@ type ringEngine struct {
 
 var _ stream.Engine = (*ringEngine)(nil)
 
-// start adds the driver's member to the loop, and makes on the ring what the options need.
+// start adds the engine's member to the loop, and registers on the ring what the options require.
 func (d *ringEngine) start(m loop.Member) (err error) {
 	if err = d.setUp(); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (d *ringEngine) setUp() (err error) {
 	return nil
 }
 
-// End implements stream.Engine. It frees what begin made on the ring.
+// End implements stream.Engine. It frees what start registered on the ring.
 func (d *ringEngine) End() {
 	if d.bufs != nil {
 		d.bufs.Close()

@@ -18,18 +18,18 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// checkMax is the time that the check of one key may take. Above, nothing is known of the key.
+// checkMax bounds the time of the check of one key. A longer check is undecided.
 const checkMax = 20 * time.Second
 
-// ErrViolation means that clients saw what no single copy of the data could have shown them.
+// ErrViolation means that no single copy of the data could have given these answers.
 var ErrViolation = errors.New("not linearizable")
 
-// ErrUndecided means that a check ran out of its time: it is no pass.
+// ErrUndecided means that a check exceeded its time: neither a pass nor a violation.
 var ErrUndecided = errors.New("undecided")
 
-// Check looks at the scans' form, and then, key by key, for an order of the operations that explains all that was seen: one in which each
-// takes effect at a moment between its begin and its end. An error is ErrViolation or ErrUndecided, tells what happened, and names the file in
-// the folder out that shows it.
+// Check checks the form of scans, and then searches, key by key, for an order of the operations that explains all answers, in which each
+// operation has its effect at a moment between its start and its end. An error is ErrViolation or ErrUndecided. It describes the operations, and
+// names the file in the folder out with a picture of them.
 func (h *History) Check(out string) error {
 	for _, o := range h.ops {
 		if text := scanForm(o); text != "" {
@@ -43,7 +43,7 @@ func (h *History) Check(out string) error {
 		result, info := porcupine.CheckOperationsVerbose(model, porcupineOps(ops), checkMax)
 		switch result {
 		case porcupine.Unknown:
-			undecided = fmt.Errorf("%w: key %s: %d operations took more than %v to check: make histories shorter", ErrUndecided, key, len(ops), checkMax)
+			undecided = fmt.Errorf("%w: key %s: %d operations need more than %v to check: make histories shorter", ErrUndecided, key, len(ops), checkMax)
 		case porcupine.Illegal:
 			file := filepath.Join(out, "violation-"+key+".html")
 			err := os.MkdirAll(out, 0o755)
@@ -53,14 +53,14 @@ func (h *History) Check(out string) error {
 			if err != nil {
 				file = "nothing: " + err.Error()
 			}
-			return fmt.Errorf("%w: %s\n(to look at it, open %s)", ErrViolation, h.explain(key, ops), file)
+			return fmt.Errorf("%w: %s\n(for a picture open %s)", ErrViolation, h.explain(key, ops), file)
 		}
 	}
 	return undecided
 }
 
-// scanForm is what is wrong with a scan's answer whatever was written, or "": keys that ascend, within the range, no more than asked for, and
-// every filler of the range with the value that it always has.
+// scanForm returns what is wrong with a scan's answer, independent of other operations; "": nothing. Keys must ascend, be in the range and not more than
+// requested, and all fillers of the range must have their values.
 func scanForm(o *operation) string {
 	if o.call.Op != kv.OpScan || o.end == nil || o.end.Status != kv.StatusOK {
 		return ""
@@ -82,18 +82,18 @@ func scanForm(o *operation) string {
 		case filler == fillers || it.Key != fillerKey(filler):
 			return fmt.Sprintf("%s comes where filler %d should be", it.Key, filler)
 		case it.State != fillerState(filler):
-			return fmt.Sprintf("%s has %s, which nobody wrote", it.Key, it.State)
+			return fmt.Sprintf("%s has %s, which was never written", it.Key, it.State)
 		default:
 			filler++
 		}
 	}
-	if filler < fillers && covers(o, fillerKey(filler)) {
+	if filler < fillers && inRange(o, fillerKey(filler)) {
 		return fmt.Sprintf("%s is missing", fillerKey(filler))
 	}
 	return ""
 }
 
-// model is one key: its state is what stateOf says of its value, or absent.
+// model is the model of one key. Its state is stateOf its value, or absent.
 var model = porcupine.Model{
 	Init: func() any { return absent },
 	Step: func(state, in, out any) (bool, any) {
@@ -104,7 +104,7 @@ var model = porcupine.Model{
 	DescribeState:     func(s any) string { return s.(string) },
 }
 
-// step says whether a key in a state can answer a call in this way, and what it has then. Without an end every answer will do.
+// step reports whether a key in a state can give this answer to a call, and returns its next state. Without an end, every answer is possible.
 func step(state string, call, end *event) (ok bool, next string) {
 	status, got, next := kv.StatusOK, "", state
 	there := state != absent
@@ -143,11 +143,11 @@ func step(state string, call, end *event) (ok bool, next string) {
 	return end == nil || end.Status == status && end.Got == got, next
 }
 
-// porcupineOps gives each worker of each process a line of its own in the picture, and each operation without an outcome, too: they do not end.
+// porcupineOps converts operations. In the picture each worker of each process has a line, and so has each operation without an outcome, since it has no end.
 func porcupineOps(ops []*operation) (all []porcupine.Operation) {
 	lines := map[[2]int]int{}
 	for _, o := range ops {
-		if o.known() {
+		if o.hasOutcome() {
 			lines[[2]int{o.process, o.call.Worker}] = 0
 		}
 	}
@@ -157,7 +157,7 @@ func porcupineOps(ops []*operation) (all []porcupine.Operation) {
 	open := len(lines)
 	for _, o := range ops {
 		p := porcupine.Operation{ClientId: lines[[2]int{o.process, o.call.Worker}], Input: &o.call, Call: o.call.At, Output: o.outcome(), Return: math.MaxInt64}
-		if o.known() {
+		if o.hasOutcome() {
 			p.Return = o.end.At
 		} else {
 			p.ClientId = open
@@ -170,23 +170,23 @@ func porcupineOps(ops []*operation) (all []porcupine.Operation) {
 
 // outcome is the end of an operation whose outcome is known, else nil.
 func (o *operation) outcome() *event {
-	if o.known() {
+	if o.hasOutcome() {
 		return o.end
 	}
 	return nil
 }
 
-// explain finds the first operation to end after which no order explains what was seen: what was seen before it can be explained, and not
-// with it (every part of a linearizable history up to some moment is linearizable).
+// explain finds the first operation, by its end, with which no order explains the answers, while those before it can be explained.
+// (Every part of a linearizable history up to a moment is linearizable.)
 func (h *History) explain(key string, ops []*operation) string {
-	ends := slices.DeleteFunc(slices.Clone(ops), func(o *operation) bool { return !o.known() })
+	ends := slices.DeleteFunc(slices.Clone(ops), func(o *operation) bool { return !o.hasOutcome() })
 	slices.SortFunc(ends, func(a, b *operation) int { return cmp.Compare(a.end.At, b.end.At) })
-	upTo := func(n int) (part []*operation) { // what is known when the n-th has ended
+	upTo := func(n int) (part []*operation) { // the operations when the n-th has ended
 		at := ends[n].end.At
 		for _, o := range ops {
 			switch {
 			case o.call.At > at:
-			case o.known() && o.end.At <= at:
+			case o.hasOutcome() && o.end.At <= at:
 				part = append(part, o)
 			case o.call.Op != kv.OpGet && o.call.Op != kv.OpScan:
 				part = append(part, &operation{process: o.process, call: o.call})
@@ -198,7 +198,7 @@ func (h *History) explain(key string, ops []*operation) string {
 		return porcupine.CheckOperationsTimeout(model, porcupineOps(upTo(n)), checkMax) == porcupine.Illegal
 	})
 	if first == len(ends) {
-		return fmt.Sprintf("key %s: no order of its %d operations explains what they saw", key, len(ops))
+		return fmt.Sprintf("key %s: no order of its %d operations explains their answers", key, len(ops))
 	}
 	part, wrong := upTo(first), ends[first]
 	from := slices.MinFunc(part, func(a, b *operation) int { return cmp.Compare(a.call.At, b.call.At) }).call.At
@@ -215,7 +215,7 @@ func (h *History) explain(key string, ops []*operation) string {
 	}
 	slices.SortFunc(before, func(a, b note) int { return cmp.Compare(a.at, b.at) })
 	var b strings.Builder
-	fmt.Fprintf(&b, "key %s: no order of its first %d operations explains that\n  %s\nThe last before it, in ms (… : the outcome is not known, it may have been done at any time from then on):", key, len(part), wrong.line(from))
+	fmt.Fprintf(&b, "key %s: no order of its first %d operations explains\n  %s\nThe last operations before it, in ms (…: the outcome is not known; it may be done at any time after its start):", key, len(part), wrong.line(from))
 	for _, n := range before[max(0, len(before)-16):] {
 		b.WriteString("\n  " + n.text)
 	}
@@ -225,16 +225,16 @@ func (h *History) explain(key string, ops []*operation) string {
 // since is a time in ms.
 func since(from, at int64) string { return fmt.Sprintf("%.3f", float64(at-from)/1e6) }
 
-// line tells of an operation with its times since from.
+// line formats an operation with its times since from.
 func (o *operation) line(from int64) string {
 	until := "…"
-	if o.known() {
+	if o.hasOutcome() {
 		until = since(from, o.end.At)
 	}
 	return fmt.Sprintf("%9s – %-9s %s", since(from, o.call.At), until, o)
 }
 
-// String is the operation with who asked for it.
+// String formats the operation with its process and worker.
 func (o *operation) String() string {
 	return fmt.Sprintf("%d.%d: %s", o.process, o.call.Worker, describe(&o.call, o.outcome()))
 }

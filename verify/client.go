@@ -15,58 +15,58 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// work is what a client is to do on a history's keys, of several workers which wait for each answer.
+// work is work for a client on the keys of a history. Several workers do it; each waits for each answer.
 type work struct {
 	Task      task
 	History   int
-	Seed      uint64 // of what it chooses
-	Workers   int    // stir, load, look
+	Seed      uint64 // of random choices
+	Workers   int    // mixed, load, readAll
 	Registers int    // keys
-	Ops       int    // stir: of all workers
-	CutOneIn  int    // stir: a connection is cut before one in so many operations, with what is under way on it; 0: never
+	Ops       int    // mixed: of all workers
+	CutOneIn  int    // mixed: before one in so many operations a connection is cut, with its requests in flight; 0: never
 }
 
 // task is a kind of work.
 type task uint8
 
 const (
-	fillUp task = iota // the fillers
-	stir               // operations at random, of all workers at the same time
-	settle             // what every key has in the end; then they are deleted
-	load               // changes at random, until the connection is lost
-	look               // a get of every key, and then all of them by scans
+	fillUp   task = iota // the fillers
+	mixed                // random operations, of all workers at the same time
+	readBack             // reads all keys, and then deletes them
+	load                 // random changes, until the connection is lost
+	readAll              // a get of every key, and then all of them by scans
 )
 
-// Keys of a history: few, so that they are fought over.
+// Keys of a history: few, so that operations conflict.
 const (
 	registers  = 4
 	counters   = 1
 	workers    = 6  // of a client
-	workersMax = 24 // … that is to load the server
+	workersMax = 24 // of a client that loads the server
 	linkCount  = 2  // connections of a client, which its workers share
 )
 
-// client asks a server for things, and tells of it.
+// client sends requests to a server, and emits an event for each start and end.
 type client struct {
 	n       *network
 	process int
 	loops   []*loop.Loop
 	addr    atomic.Value // string; written by orders, read by workers that connect
-	tell    func(event)
+	emit    func(event)
 	links   [linkCount]link
 	numbers atomic.Int64 // of operations
 }
 
-// link is a connection, made anew when it has died.
+// link is a connection, which is replaced when it has died.
 type link struct {
 	mu   sync.Mutex
 	conn transport.Conn // nil: none
-	addr string         // where it goes
+	addr string         // of the server
 }
 
-// newClient makes a client; local are the server's loops where it lives in the server's process.
-func newClient(n *network, process int, local []*loop.Loop, tell func(event)) (*client, error) {
-	c := &client{n: n, process: process, loops: local, tell: tell}
+// newClient makes a client. local are the server's loops, if the client is in the server's process.
+func newClient(n *network, process int, local []*loop.Loop, emit func(event)) (*client, error) {
+	c := &client{n: n, process: process, loops: local, emit: emit}
 	if local == nil {
 		l, err := loop.Start(loop.Options{Name: "client", Sleep: n.impl.Sleep()}, nil)
 		if err != nil {
@@ -79,7 +79,7 @@ func newClient(n *network, process int, local []*loop.Loop, tell func(event)) (*
 
 func (c *client) loop(i int) *loop.Loop { return c.loops[i%len(c.loops)] }
 
-// connect gives connection i. The server may be away, and come back elsewhere: then again has it tried until it is there.
+// connect returns connection i, and makes it if there is none. With again set it retries while the server restarts, perhaps at another address.
 func (c *client) connect(i int, again bool) (transport.Conn, error) {
 	k := &c.links[i]
 	k.mu.Lock()
@@ -87,7 +87,7 @@ func (c *client) connect(i int, again bool) (transport.Conn, error) {
 	if k.conn != nil {
 		return k.conn, nil
 	}
-	end := time.Now().Add(transporttest.Patience)
+	end := time.Now().Add(transporttest.WaitMax)
 	pause := time.NewTicker(2 * time.Millisecond)
 	defer pause.Stop()
 	for ; ; <-pause.C {
@@ -100,12 +100,12 @@ func (c *client) connect(i int, again bool) (transport.Conn, error) {
 			return conn, nil
 		}
 		if !again || time.Now().After(end) {
-			return nil, fmt.Errorf("connect to %s for %v: %w", addr, transporttest.Patience, err)
+			return nil, fmt.Errorf("connect to %s for %v: %w", addr, transporttest.WaitMax, err)
 		}
 	}
 }
 
-// connected gives connection i if there is one.
+// connected returns connection i if there is one.
 func (c *client) connected(i int) (transport.Conn, bool) {
 	k := &c.links[i]
 	k.mu.Lock()
@@ -113,7 +113,7 @@ func (c *client) connected(i int) (transport.Conn, bool) {
 	return k.conn, k.conn != nil
 }
 
-// cut ends connection i, if it still is conn, with all that is under way on it.
+// cut ends connection i, if it still is conn, with its requests in flight.
 func (c *client) cut(i int, conn transport.Conn) {
 	k := &c.links[i]
 	k.mu.Lock()
@@ -124,9 +124,9 @@ func (c *client) cut(i int, conn transport.Conn) {
 	}
 }
 
-// moved takes the address of a new server. Connections to the one before it are of no use.
-func (c *client) moved(addr string) {
-	c.addr.Store(addr) // first: who connects now has the lock, and waits for it
+// setAddr sets the address of a new server, and hangs up connections to the old one.
+func (c *client) setAddr(addr string) {
+	c.addr.Store(addr) // first: connect holds the lock while it waits for the new address
 	for i := range c.links {
 		k := &c.links[i]
 		k.mu.Lock()
@@ -138,49 +138,49 @@ func (c *client) moved(addr string) {
 	}
 }
 
-// do does the work, and tells that it has ended.
+// do does the work, and then emits the event ended.
 func (c *client) do(w work) {
 	n := max(w.Workers, 1)
 	errs := make(chan error, n)
 	for i := range n {
 		go func() {
 			rng := rand.New(rand.NewPCG(w.Seed, uint64(c.process)<<workerBits|uint64(i)))
-			errs <- (&worker{c: c, work: w, n: i, rng: rng, back: make(chan struct{}, 1), room: make([]byte, 0, valueBytesMax)}).run()
+			errs <- (&worker{c: c, work: w, n: i, rng: rng, completed: make(chan struct{}, 1), buf: make([]byte, 0, valueBytesMax)}).run()
 		}()
 	}
 	for range n {
 		if err := <-errs; err != nil {
-			c.tell(event{Kind: failed, Text: err.Error()})
+			c.emit(event{Kind: failed, Text: err.Error()})
 			return
 		}
 	}
-	c.tell(event{Kind: ended})
+	c.emit(event{Kind: ended})
 }
 
-// worker has one operation under way at a time.
+// worker has one operation in flight at a time.
 type worker struct {
-	c    *client
-	work work
-	n    int
-	rng  *rand.Rand
-	back chan struct{}
-	room []byte
+	c         *client
+	work      work
+	n         int
+	rng       *rand.Rand
+	completed chan struct{}
+	buf       []byte
 }
 
-// Complete is kv.Completer's.
-func (w *worker) Complete(*kv.Request) { w.back <- struct{}{} }
+// Complete implements kv.Completer.
+func (w *worker) Complete(*kv.Request) { w.completed <- struct{}{} }
 
 func (w *worker) run() error {
 	keys := keysOf(w.c.n, w.work.History, w.work.Registers)
 	switch w.work.Task {
 	case fillUp:
 		return w.fill()
-	case settle:
-		return w.settle(keys)
+	case readBack:
+		return w.readBack(keys)
 	case load:
 		return w.load(keys)
-	case look:
-		return w.look(keys)
+	case readAll:
+		return w.readAll(keys)
 	}
 	for range w.work.Ops / w.work.Workers {
 		link := w.n % linkCount
@@ -190,10 +190,10 @@ func (w *worker) run() error {
 				return err
 			}
 			w.c.cut(link, conn)
-			w.c.tell(event{Kind: cut})
+			w.c.emit(event{Kind: cut})
 		}
 		e, size := w.pick(keys)
-		if _, err := w.ask(e, size); err != nil {
+		if _, err := w.perform(e, size); err != nil {
 			return err
 		}
 	}
@@ -215,8 +215,8 @@ func keysOf(n *network, history, registers int) (keys []string) {
 
 func (w *worker) fill() error {
 	for i := range fillers {
-		w.room = appendPiece(w.room[:0], idOf(0, 0, i), fillerBytes)
-		r := &kv.Request{Op: kv.OpPut, Key: []byte(fillerKey(i)), Value: w.room}
+		w.buf = appendPiece(w.buf[:0], idOf(0, 0, i), fillerBytes)
+		r := &kv.Request{Op: kv.OpPut, Key: []byte(fillerKey(i)), Value: w.buf}
 		if err := w.submit(r); err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func (w *worker) fill() error {
 	return nil
 }
 
-func (w *worker) settle(keys []string) error {
+func (w *worker) readBack(keys []string) error {
 	asks := []event{}
 	for _, op := range []kv.Op{kv.OpGet, kv.OpScan, kv.OpDelete} {
 		for i, k := range keys {
@@ -236,22 +236,22 @@ func (w *worker) settle(keys []string) error {
 			}
 		}
 	}
-	end := time.Now().Add(transporttest.Patience)
+	end := time.Now().Add(transporttest.WaitMax)
 	for i := 0; i < len(asks); {
-		status, err := w.ask(asks[i], 0)
+		status, err := w.perform(asks[i], 0)
 		switch {
 		case err != nil:
 			return err
-		case status != kv.StatusIOError: // a failure may still be on its way, of a client's that is gone
+		case status != kv.StatusIOError: // a request of a killed client may still be failing
 			i++
 		case time.Now().After(end):
-			return fmt.Errorf("%v %s: %v, for %v after the last failure", asks[i].Op, asks[i].Key, status, transporttest.Patience)
+			return fmt.Errorf("%v %s: %v, for %v after the last failure", asks[i].Op, asks[i].Key, status, transporttest.WaitMax)
 		}
 	}
 	return nil
 }
 
-// load changes keys until the server is gone: a half of the changes goes to a few keys, whose changes meet.
+// load changes keys until the server has ended. Half of the changes are on a few keys, so that changes conflict.
 func (w *worker) load(keys []string) error {
 	if _, err := w.c.connect(w.n%linkCount, false); err != nil {
 		return nil // it has been killed already
@@ -261,8 +261,8 @@ func (w *worker) load(keys []string) error {
 		if w.rng.IntN(2) == 0 {
 			from = keys[:min(hotKeys, len(keys))]
 		}
-		e, size := w.choose(from, readsBelow+w.rng.IntN(100-readsBelow))
-		switch status, err := w.ask(e, size); {
+		e, size := w.choose(from, readPercent+w.rng.IntN(100-readPercent))
+		switch status, err := w.perform(e, size); {
 		case err != nil:
 			return err
 		case status == kv.StatusUnknown || status == kv.StatusClosed:
@@ -273,10 +273,10 @@ func (w *worker) load(keys []string) error {
 
 const hotKeys = 16
 
-// look reads the worker's share of the keys. The first worker scans them all, too.
-func (w *worker) look(keys []string) error {
+// readAll reads the worker's share of the keys. The first worker scans them all, too.
+func (w *worker) readAll(keys []string) error {
 	for i := w.n; i < len(keys); i += w.work.Workers {
-		if _, err := w.ask(event{Op: kv.OpGet, Key: keys[i]}, 0); err != nil {
+		if _, err := w.perform(event{Op: kv.OpGet, Key: keys[i]}, 0); err != nil {
 			return err
 		}
 	}
@@ -290,7 +290,7 @@ func (w *worker) look(keys []string) error {
 				next = items[n-1].Key + "\x00"
 			}
 		}
-		if _, err := w.askThen(event{Op: kv.OpScan, Key: from, Limit: scanItems}, 0, scanned); err != nil {
+		if _, err := w.performThen(event{Op: kv.OpScan, Key: from, Limit: scanItems}, 0, scanned); err != nil {
 			return err
 		}
 		from = next
@@ -300,10 +300,10 @@ func (w *worker) look(keys []string) error {
 
 const scanItems = 200
 
-// readsBelow is what throws of pick's die are reads.
-const readsBelow = 45
+// readPercent is the percentage of reads in pick.
+const readPercent = 45
 
-// pick chooses an operation and how many bytes it writes.
+// pick chooses an operation and the size of its value.
 func (w *worker) pick(keys []string) (e event, size int) {
 	dice := w.rng.IntN(100)
 	if dice < 4 && !w.c.n.redis {
@@ -316,11 +316,11 @@ func (w *worker) pick(keys []string) (e event, size int) {
 	return w.choose(keys, dice)
 }
 
-// choose is pick for one key.
+// choose is pick without scans.
 func (w *worker) choose(keys []string, dice int) (e event, size int) {
 	e.Key = keys[w.rng.IntN(len(keys))]
 	switch {
-	case dice < readsBelow:
+	case dice < readPercent:
 		e.Op = kv.OpGet
 	case dice < 57:
 		e.Op = kv.OpDelete
@@ -338,7 +338,7 @@ func (w *worker) choose(keys []string, dice int) (e event, size int) {
 	return e, valueBytes(w.rng)
 }
 
-// valueBytes is a size of any kind: of small items, of a page, of several, and more than a socket takes at once.
+// valueBytes returns a random size: of small items, of a page, of several pages, or more than a socket accepts at once.
 func valueBytes(rng *rand.Rand) int {
 	switch d := rng.IntN(100); {
 	case d < 50:
@@ -353,14 +353,14 @@ func valueBytes(rng *rand.Rand) int {
 	return 300_000
 }
 
-// ask does one operation and tells of its begin and its end.
-func (w *worker) ask(e event, size int) (kv.Status, error) {
-	return w.askThen(e, size, func([]item, bool) {})
+// perform does one operation and emits events for its start and end.
+func (w *worker) perform(e event, size int) (kv.Status, error) {
+	return w.performThen(e, size, func([]item, bool) {})
 }
 
-// askThen is ask; scanned hears what a scan has found.
-func (w *worker) askThen(e event, size int, scanned func(items []item, more bool)) (kv.Status, error) {
-	r := &kv.Request{Op: e.Op, If: e.If, Key: []byte(e.Key), Value: w.room[:0], Limit: uint32(e.Limit)}
+// performThen is perform, and calls onScan with the result of a scan.
+func (w *worker) performThen(e event, size int, onScan func(items []item, more bool)) (kv.Status, error) {
+	r := &kv.Request{Op: e.Op, If: e.If, Key: []byte(e.Key), Value: w.buf[:0], Limit: uint32(e.Limit)}
 	e.Kind, e.Number, e.Worker = invoked, int(w.c.numbers.Add(1)), w.n
 	wrote := 0
 	switch e.Op {
@@ -372,7 +372,7 @@ func (w *worker) askThen(e event, size int, scanned func(items []item, more bool
 		e.Wrote, wrote = name(id), len(r.Value)
 	}
 	e.At = now()
-	w.c.tell(e)
+	w.c.emit(e)
 	if err := w.submit(r); err != nil {
 		return 0, err
 	}
@@ -390,15 +390,15 @@ func (w *worker) askThen(e event, size int, scanned func(items []item, more bool
 		for k, v, rest, ok := kv.NextItem(r.Value); ok; k, v, rest, ok = kv.NextItem(rest) {
 			got.Items = append(got.Items, item{string(k), stateOf(string(k), v)})
 		}
-		scanned(got.Items, got.More)
+		onScan(got.Items, got.More)
 	case e.Op == kv.OpGet || e.Op == kv.OpAdd || e.Op == kv.OpAppend:
 		got.Got = stateOf(e.Key, r.Value)
 	}
-	w.c.tell(got)
+	w.c.emit(got)
 	return r.Status, nil
 }
 
-// submit waits until r has completed. A connection that has died is made anew with the next one, but under a load, which ends with it.
+// submit waits until r has completed. It replaces a connection that has died, except in the task load, which ends with its connection.
 func (w *worker) submit(r *kv.Request) error {
 	i := w.n % linkCount
 	conn, ok := w.c.connected(i)
@@ -417,9 +417,9 @@ func (w *worker) submit(r *kv.Request) error {
 		return fmt.Errorf("%v %s: %w", r.Op, r.Key, loop.ErrStopped)
 	}
 	select {
-	case <-w.back:
-	case <-time.After(transporttest.Patience):
-		return fmt.Errorf("%v %s did not complete within %v", r.Op, r.Key, transporttest.Patience)
+	case <-w.completed:
+	case <-time.After(transporttest.WaitMax):
+		return fmt.Errorf("%v %s did not complete within %v", r.Op, r.Key, transporttest.WaitMax)
 	}
 	if r.Status == kv.StatusUnknown || r.Status == kv.StatusClosed {
 		w.c.cut(i, conn)

@@ -15,32 +15,32 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-// Crashes is what a crash run does: rounds of load, SIGKILL, recovery, and a look at everything. In each round clients change keys until the server is
-// killed; it is started again on its files, perhaps killed meanwhile some times more; and then every key is got and all are scanned. A key must have
-// what its last acknowledged change left, or what one whose outcome nobody knows would have: the round is a History, which begins with what the
-// round before has found, and is checked as such. A folder goes through several rounds, with other options in each; then another is begun.
+// Crashes describes a crash run: rounds of load, SIGKILL, recovery, and reads of all keys. In each round clients change keys until the server is
+// killed. It is started again on its files, and perhaps killed again during that. Then all keys are read by get and by scan. A key must have
+// the value of its last acknowledged change, or of a change with an unknown outcome. The round is a History that begins with the values that the
+// round before has read, and is checked as such. A folder has several rounds, each with other options; then a new folder begins.
 type Crashes struct {
 	Rounds int
-	Each   int    // rounds of a folder
-	Seed   uint64 // of what is chosen: what is set up, when is killed, what clients ask for. What then meets is the machine's affair
+	Each   int    // rounds per folder
+	Seed   uint64 // of all choices: options, moments of kills, requests. The timing still depends on the machine
 	Dir    string // for the stores
-	Out    string // for pictures of what went wrong
-	Exe    string // the program that the server runs in; "": this one
-	Told   func(CrashFigures)
+	Out    string // for pictures of violations
+	Exe    string // the server's program; "": this one
+	Report func(CrashFigures)
 }
 
-// CrashFigures are what a crash run has done so far.
+// CrashFigures count what a crash run has done so far.
 type CrashFigures struct {
 	Rounds, Folders int
 	Kills           map[string]int // by moment
 	Acknowledged    int            // changes that were acknowledged, each checked after the kill
-	Unknown         int            // changes that were under way when it came
-	Looked          int            // keys got after it
-	Scanned         int            // items of the scans after it
-	Inspected       int            // folders that kvwire check would have found sound
+	Unknown         int            // changes in flight at the kill
+	Looked          int            // keys read by get after the kill
+	Scanned         int            // items of scans after the kill
+	Inspected       int            // folders in which the check found no damage
 }
 
-// AllKills is their sum.
+// AllKills returns the number of kills.
 func (f CrashFigures) AllKills() (n int) {
 	for _, k := range f.Kills {
 		n += k
@@ -57,21 +57,21 @@ const (
 	killInStart      = "after a time since its start"
 )
 
-// crashKeys is how many keys are changed in a folder.
+// crashKeys is the number of keys that are changed in a folder.
 const crashKeys = 500
 
-// crashNetworks are those that folders take in turn. Over inproc there are changes that are in no frame, and the client dies with the server.
+// crashNetworks are the networks of folders, in turn. inproc also has the operations that frames do not have, and its client dies with the server.
 var crashNetworks = []string{"tcp", "uring", "inproc"}
 
-// Run does the rounds. An error is a violation, or tells what did not work; the figures are of the rounds before it.
+// Run runs the rounds. An error is a violation or a failure of the test; the figures are those of the rounds before it.
 func (c Crashes) Run(ctx context.Context) (CrashFigures, error) {
 	f := CrashFigures{Kills: map[string]int{}}
 	rng := rand.New(rand.NewPCG(c.Seed, 0))
-	networks := slices.DeleteFunc(slices.Clone(crashNetworks), func(name string) bool { return find(name).here() != nil })
+	networks := slices.DeleteFunc(slices.Clone(crashNetworks), func(name string) bool { return find(name).works() != nil })
 	turn := 0
 	for f.Rounds < c.Rounds && ctx.Err() == nil {
-		r := &crashRun{rng: rng, turn: &turn, f: &f, engines: enginesHere(), run: run{n: find(networks[f.Folders%len(networks)]), dir: filepath.Join(c.Dir, "store"),
-			events: make(chan told, 1024), live: map[*process]bool{}, idle: map[*process]bool{}, told: map[*process]bool{}, f: &Figures{}}}
+		r := &crashRun{rng: rng, turn: &turn, f: &f, engines: workingEngines(), run: run{n: find(networks[f.Folders%len(networks)]), dir: filepath.Join(c.Dir, "store"),
+			events: make(chan message, 1024), live: map[*process]bool{}, idle: map[*process]bool{}, ready: map[*process]bool{}, f: &Figures{}}}
 		r.s = Setup{Network: r.n.name, Backend: store.Disk, Placement: loop.Placement(rng.IntN(2)), Exe: c.Exe}
 		if err := r.folder(ctx, min(c.Each, c.Rounds-f.Rounds), c); err != nil {
 			return f, fmt.Errorf("crash: folder %d, round %d, %v with %s, %s: %w", f.Folders, f.Rounds, r.s, r.s.Engine, r.s.Durability, err)
@@ -81,10 +81,10 @@ func (c Crashes) Run(ctx context.Context) (CrashFigures, error) {
 	return f, nil
 }
 
-// enginesHere are the disk engines that work on this machine.
-func enginesHere() []string {
+// workingEngines returns the disk engines that work on this machine.
+func workingEngines() []string {
 	return slices.DeleteFunc(slices.Clone(store.EngineNames), func(name string) bool {
-		return store.NeedsRing(name) && !ringHere() || name == store.EngineAIO && probe.AIO(probe.Local()).Err() != nil
+		return store.NeedsRing(name) && !ringWorks() || name == store.EngineAIO && probe.AIO(probe.Local()).Err() != nil
 	})
 }
 
@@ -92,13 +92,13 @@ func enginesHere() []string {
 type crashRun struct {
 	run
 	rng     *rand.Rand
-	turn    *int // of the options: every server that is started has others
+	turn    *int // number of starts, each of which has other options
 	f       *CrashFigures
 	engines []string
-	has     map[string]string // what each key had when it was looked at last
+	has     map[string]string // the state of each key at its last read
 }
 
-// folder does so many rounds on a new store.
+// folder runs rounds on a new store.
 func (r *crashRun) folder(ctx context.Context, rounds int, c Crashes) error {
 	defer r.end()
 	r.choose()
@@ -114,12 +114,12 @@ func (r *crashRun) folder(ctx context.Context, rounds int, c Crashes) error {
 			return err
 		}
 		r.f.Rounds++
-		c.Told(*r.f)
+		c.Report(*r.f)
 	}
 	return nil
 }
 
-// choose takes the next options that a store may be opened with, whatever it was opened with before.
+// choose sets the next options. A store may be opened with any of them, whatever it was opened with before.
 func (r *crashRun) choose() {
 	r.s.Update = []string{store.UpdateCOW, store.UpdateInPlace}[*r.turn%2]
 	r.s.Durability = []string{store.DurabilityDevice, store.DurabilityFlush}[*r.turn/2%2]
@@ -127,7 +127,7 @@ func (r *crashRun) choose() {
 	*r.turn++
 }
 
-// round loads the server, kills it, starts it again, and looks at everything.
+// round loads the server, kills it, starts it again, and reads all keys.
 func (r *crashRun) round(out string) error {
 	h := &History{}
 	for k, state := range r.has {
@@ -153,19 +153,19 @@ func (r *crashRun) round(out string) error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	h.note("the server is there again")
+	h.note("the server has restarted")
 	from := len(h.ops)
-	r.work(r.clients[0], work{Task: look, Workers: workers, Registers: crashKeys})
-	if err := r.await("the look at everything", r.allIdle); err != nil {
+	r.work(r.clients[0], work{Task: readAll, Workers: workers, Registers: crashKeys})
+	if err := r.await("the reads of all keys", r.allIdle); err != nil {
 		return err
 	}
-	if err := r.looked(h.ops[from:], items); err != nil {
+	if err := r.compareReads(h.ops[from:], items); err != nil {
 		return err
 	}
 	for _, o := range h.ops[:from] {
 		switch {
-		case !o.call.Op.Changes() || o.process == 0 || o.end != nil && nothingDone(o.end.Status):
-		case o.known():
+		case !o.call.Op.Changes() || o.process == 0 || o.end != nil && hasNoEffect(o.end.Status):
+		case o.hasOutcome():
 			r.f.Acknowledged++
 		default:
 			r.f.Unknown++
@@ -174,11 +174,11 @@ func (r *crashRun) round(out string) error {
 	return h.Check(out)
 }
 
-// loadAndKill has the clients change keys, and kills the server at some moment.
+// loadAndKill puts load on the server, and kills it at a random moment.
 func (r *crashRun) loadAndKill() error {
 	moment := []string{killAfterAnswers, killAfterTime, killAtWrite}[r.rng.IntN(3)]
 	if moment == killAtWrite {
-		if err := r.fail(faults{KillAtWrite: 1 + r.rng.IntN(1000)}); err != nil {
+		if err := r.setFaults(faults{KillAtWrite: 1 + r.rng.IntN(1000)}); err != nil {
 			return err
 		}
 		r.live[r.server] = false // it kills itself
@@ -193,7 +193,7 @@ func (r *crashRun) loadAndKill() error {
 		at := r.rng.IntN(1 << (1 + r.rng.IntN(12))) // mostly few, up to 4096
 		err = r.await("answers", func() bool { return r.done >= at })
 	case killAfterTime:
-		err = r.listen(time.Duration(r.rng.Int64N(int64(250 * time.Millisecond))))
+		err = r.handleFor(time.Duration(r.rng.Int64N(int64(250 * time.Millisecond))))
 	}
 	if err == nil {
 		err = r.killed(r.server, moment)
@@ -204,23 +204,23 @@ func (r *crashRun) loadAndKill() error {
 	return err
 }
 
-// killed kills a process, if it does not do so itself, and counts it.
+// killed kills a process, unless it kills itself, and counts the kill.
 func (r *crashRun) killed(p *process, moment string) error {
 	r.f.Kills[moment]++
 	if moment == killAtWrite || moment == killInRecovery {
 		r.h.note(fmt.Sprintf("process %d kills itself", p.number))
-		return r.await("a process to kill itself", func() bool { return r.gone(p) })
+		return r.await("a process to kill itself", func() bool { return r.hasEnded(p) })
 	}
 	return r.kill(p)
 }
 
-// gone says that the process has ended, and all that it said was heard.
-func (r *crashRun) gone(p *process) bool { _, there := r.live[p]; return !there }
+// hasEnded reports whether the process has ended and all its events are handled.
+func (r *crashRun) hasEnded(p *process) bool { _, there := r.live[p]; return !there }
 
-// startAndKill starts a server that does not get far.
+// startAndKill starts a server and kills it during its start.
 func (r *crashRun) startAndKill() error {
 	r.choose()
-	o := order{Serve: r.serving(), Faults: &faults{}}
+	o := order{Serve: r.serverConfig(), Faults: &faults{}}
 	moment, after := killInStart, time.Duration(r.rng.Int64N(int64(60*time.Millisecond)))
 	if r.rng.IntN(2) == 0 {
 		moment, o.Faults.KillInRecovery = killInRecovery, 1+r.rng.IntN(20)
@@ -230,23 +230,23 @@ func (r *crashRun) startAndKill() error {
 		return err
 	}
 	if moment == killInStart {
-		if err := r.listen(after); err != nil {
+		if err := r.handleFor(after); err != nil {
 			return err
 		}
 		return r.killed(p, moment)
 	}
 	r.live[p] = false
-	if err := r.await("a recovery, or its end", func() bool { return r.gone(p) || r.told[p] }); err != nil {
+	if err := r.await("a recovery, or its end", func() bool { return r.hasEnded(p) || r.ready[p] }); err != nil {
 		return err
 	}
-	if r.told[p] { // it had less to read
+	if r.ready[p] { // recovery was shorter
 		moment = killInStart
 	}
 	return r.killed(p, moment)
 }
 
-// listen handles what processes say for so long.
-func (r *crashRun) listen(d time.Duration) error {
+// handleFor handles events for this time.
+func (r *crashRun) handleFor(d time.Duration) error {
 	end := time.NewTimer(d)
 	defer end.Stop()
 	for {
@@ -261,7 +261,7 @@ func (r *crashRun) listen(d time.Duration) error {
 	}
 }
 
-// inspect looks at the folder as kvwire check does, and gives its items. A crash leaves nothing that is damaged.
+// inspect checks the folder as kvwire check does, and returns the number of items. A crash must leave no damage.
 func (r *crashRun) inspect() (items int, err error) {
 	all, err := store.Inspect(r.dir, nil)
 	if err != nil {
@@ -277,8 +277,8 @@ func (r *crashRun) inspect() (items int, err error) {
 	return items, nil
 }
 
-// looked takes what every key has now. Nobody changed anything meanwhile: gets, scans and kvwire check must agree.
-func (r *crashRun) looked(ops []*operation, items int) error {
+// compareReads records the state of all keys. There were no changes meanwhile, so gets, scans and kvwire check must agree.
+func (r *crashRun) compareReads(ops []*operation, items int) error {
 	got, want := map[string]string{}, fillers
 	var scanned []item
 	for _, o := range ops {
@@ -294,7 +294,7 @@ func (r *crashRun) looked(ops []*operation, items int) error {
 		}
 	}
 	if len(got) != len(r.keys()) {
-		return fmt.Errorf("%d keys were looked at, of %d", len(got), len(r.keys()))
+		return fmt.Errorf("%d keys were read, of %d", len(got), len(r.keys()))
 	}
 	if items != want {
 		return fmt.Errorf("kvwire check would find %d items: gets find %d, and %d fillers", items, want-fillers, fillers)
@@ -316,10 +316,10 @@ func (r *crashRun) looked(ops []*operation, items int) error {
 	return nil
 }
 
-// keys are those that are changed.
+// keys returns the keys that are changed.
 func (r *crashRun) keys() []string { return keysOf(r.n, 0, crashKeys) }
 
-// String are the figures in a line.
+// String formats the figures on one line.
 func (f CrashFigures) String() string {
 	var kills []string
 	for _, m := range []string{killAfterAnswers, killAfterTime, killAtWrite, killInRecovery, killInStart} {

@@ -33,12 +33,12 @@ func TestCrashes(t *testing.T) {
 		c.Seed = rand.Uint64()
 	}
 	for _, name := range crashNetworks {
-		if err := find(name).here(); err != nil {
+		if err := find(name).works(); err != nil {
 			t.Logf("without %s: %v", name, err)
 		}
 	}
 	began := time.Now()
-	c.Told = func(f CrashFigures) {
+	c.Report = func(f CrashFigures) {
 		if *crashRounds > 0 && f.Rounds%10 == 0 {
 			fmt.Fprintf(os.Stderr, "%5.0f s  %4d rounds, %5d kills, %8d acknowledged changes verified\n", time.Since(began).Seconds(), f.Rounds, f.AllKills(), f.Acknowledged)
 		}

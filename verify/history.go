@@ -1,9 +1,8 @@
-// Package verify asks whether what clients saw of a store is what a single copy of the data, changed by one request at a time, could have
-// shown them (linearizability; Herlihy and Wing 1990), while connections are cut, processes killed, and disks are slow and fail.
+// Package verify tests whether a store is linearizable (Herlihy and Wing 1990): whether all answers could come from a single copy of the
+// data that executes one request at a time. Meanwhile connections are cut, processes are killed, and disks are slow and fail.
 //
-// A run goes one way: clients in processes of their own (client.go) tell what they ask for and what they got, as events, to the parent
-// (run.go), which kills and restarts them and the server (process.go); the events make a History (this file); and a History is
-// checked (check.go). It is for tests: it may import everything but cmd, and nothing imports it.
+// Clients in processes of their own (client.go) send an event for each start and end of an operation to the parent (run.go), which kills
+// and restarts them and the server (process.go). The events make a History (this file), which is then checked (check.go). It is for tests: it may import everything but cmd, and nothing imports it.
 package verify
 
 import (
@@ -14,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kind says what an event is.
+// kind is the kind of an event.
 type kind uint8
 
 const (
 	invoked  kind = iota // an operation is about to be submitted
-	returned             // … has completed
-	ended                // the client has done what it was told to
-	ready                // the server listens at Text, with the faults that it was told
-	cut                  // it cuts a connection
-	failed               // the process gives up, for the reason Text
+	returned             // an operation has completed
+	ended                // the client has finished its work
+	ready                // the server listens at Text, and has set its faults
+	cut                  // the client cuts a connection
+	failed               // the process fails, for the reason Text
 )
 
-// event is what a child process tells. Times are CLOCK_MONOTONIC's, in ns, which all processes of a machine share.
+// event is a message from a child process. Times are CLOCK_MONOTONIC's, in ns, which all processes of a machine share.
 type event struct {
 	Kind   kind
 	Number int // of the operation, in its process
@@ -41,46 +40,46 @@ type event struct {
 	Limit  int    // scan
 
 	Status kv.Status // returned
-	Got    string    // get: the state; append, add: the new one; swap: the one before
+	Got    string    // get: the state; append, add: the new state; swap: the old state
 	Items  []item    // scan
-	More   bool      // scan: it ended for want of room
+	More   bool      // scan: it ended because its buffer was full
 
 	Text   string
 	Counts counts // ready: since the server's start
 }
 
-// item is one of a scan's answer.
+// item is an item of a scan's answer.
 type item struct{ Key, State string }
 
 // operation is a request from its client's point of view.
 type operation struct {
 	process int
 	call    event
-	end     *event // nil: nobody knows how it ended, or whether it will
+	end     *event // nil: its end is not known
 }
 
-// History is what happened to some keys, from their first use to their last.
+// History has all operations on some keys, from their first use to their last.
 type History struct {
 	ops   []*operation
 	notes []note
 	open  map[[2]int]*operation // by process and number
 }
 
-// note is what was done to the processes meanwhile, for who reads of a violation.
+// note is an action on a process, such as a kill, for the explanation of a violation.
 type note struct {
 	at   int64
 	text string
 }
 
-// note remembers what is being done now.
+// note records an action with the present time.
 func (h *History) note(text string) { h.notes = append(h.notes, note{now(), text}) }
 
-// before notes what a key has when the history begins: as if process 0, which there is not, had put it before all else.
+// before records the state of a key at the start of the history, as a put by process 0, which does not exist.
 func (h *History) before(key, state string) {
 	h.ops = append(h.ops, &operation{call: event{Kind: invoked, Op: kv.OpPut, Key: key, Wrote: state}, end: &event{Kind: returned}})
 }
 
-// add takes an event of a process.
+// add adds an event of a process.
 func (h *History) add(process int, e event) {
 	at := [2]int{process, e.Number}
 	switch e.Kind {
@@ -99,8 +98,8 @@ func (h *History) add(process int, e event) {
 	}
 }
 
-// nothingDone says that a status promises that the request had no effect: it is left out, and what it would have written must not be seen.
-func nothingDone(s kv.Status) bool {
+// hasNoEffect reports whether a status guarantees that the request had no effect. Such a request is left out, and its value must not be read.
+func hasNoEffect(s kv.Status) bool {
 	switch s {
 	case kv.StatusClosed, kv.StatusBusy, kv.StatusNoSpace, kv.StatusTooLarge, kv.StatusTooSmall, kv.StatusBadRequest:
 		return true
@@ -108,8 +107,8 @@ func nothingDone(s kv.Status) bool {
 	return false
 }
 
-// known says that the operation's outcome is known.
-func (o *operation) known() bool {
+// hasOutcome reports whether the operation's outcome is known.
+func (o *operation) hasOutcome() bool {
 	if o.end == nil {
 		return false
 	}
@@ -120,12 +119,12 @@ func (o *operation) known() bool {
 	return true
 }
 
-// perKey gives each key's operations. Those without an outcome have none to be checked against, and may take effect at any time; reads without
-// one are left out. A scan is a read of every key of the history within its range: each, by itself, at some moment while it ran.
+// perKey returns the operations of each key. An operation without an outcome may have an effect at any time after its start, or none; reads
+// without an outcome are left out. A scan is a read of each key of the history in its range, each at its own moment during the scan.
 func (h *History) perKey() map[string][]*operation {
 	by := map[string][]*operation{}
 	for _, o := range h.ops {
-		if o.end != nil && nothingDone(o.end.Status) || o.call.Op == kv.OpScan || o.call.Op == kv.OpGet && !o.known() {
+		if o.end != nil && hasNoEffect(o.end.Status) || o.call.Op == kv.OpScan || o.call.Op == kv.OpGet && !o.hasOutcome() {
 			continue
 		}
 		by[o.call.Key] = append(by[o.call.Key], o)
@@ -140,7 +139,7 @@ func (h *History) perKey() map[string][]*operation {
 			found[it.Key] = it.State
 		}
 		for _, k := range keys {
-			if k < o.call.Key || !covers(o, k) {
+			if k < o.call.Key || !inRange(o, k) {
 				continue
 			}
 			got, ok := found[k]
@@ -154,8 +153,8 @@ func (h *History) perKey() map[string][]*operation {
 	return by
 }
 
-// covers says that a scan would have found the key.
-func covers(scan *operation, key string) bool {
+// inRange reports whether a scan covers the key.
+func inRange(scan *operation, key string) bool {
 	items := scan.end.Items
 	if len(items) < scan.call.Limit && !scan.end.More {
 		return true
@@ -163,7 +162,7 @@ func covers(scan *operation, key string) bool {
 	return len(items) > 0 && key <= items[len(items)-1].Key
 }
 
-// now is CLOCK_MONOTONIC: the same clock in every process.
+// now reads CLOCK_MONOTONIC, which is the same clock in all processes.
 func now() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {

@@ -33,7 +33,7 @@ var networks = []network{
 	{name: "rdma-read", feature: "rdma", impl: rdma.Transport{Options: rdma.Options{Verb: rdma.Read}}},
 }
 
-// find gives the network of that name.
+// find returns the network of that name.
 func find(name string) *network {
 	i := slices.IndexFunc(networks, func(n network) bool { return n.name == name })
 	if i < 0 {
@@ -42,11 +42,11 @@ func find(name string) *network {
 	return &networks[i]
 }
 
-// here is nil where the network works on this machine, and else why not.
-func (n *network) here() error {
+// works returns nil if the network works on this machine, or the reason why not.
+func (n *network) works() error {
 	switch n.feature {
 	case "uring":
-		return uringHere()
+		return uringWorks()
 	case "rdma":
 		_, err := n.listen()
 		return err
@@ -54,9 +54,9 @@ func (n *network) here() error {
 	return nil
 }
 
-func uringHere() error { return probe.Uring(probe.Local()).Err() }
+func uringWorks() error { return probe.Uring(probe.Local()).Err() }
 
-// listen is where its servers listen: on loopback, which has no RDMA device, or on the first device's address.
+// listen returns the address for servers: on loopback, or for RDMA, which loopback does not have, the first device's.
 func (n *network) listen() (string, error) {
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	if n.feature == "rdma" {
@@ -68,5 +68,5 @@ func (n *network) listen() (string, error) {
 	return netip.AddrPortFrom(host, 0).String(), nil
 }
 
-// ringHere says whether loops may have rings.
-func ringHere() bool { return ring.Built && uringHere() == nil }
+// ringWorks reports whether loops may have rings.
+func ringWorks() bool { return ring.Built && uringWorks() == nil }

@@ -14,12 +14,12 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// order is what the parent tells a child process. The first says what the child is.
+// order is a message from the parent to a child process. The first one has the role of the child.
 type order struct {
 	Network string
 	Process int
-	Serve   *serving // it is a server
-	Client  bool     // it is a client; with Serve both, on the same loops
+	Serve   *serverConfig // configuration of a server; nil: not a server
+	Client  bool          // a client; with Serve both, on the same loops
 
 	Faults *faults // of a server, from now on
 	Addr   string  // of the server, for clients
@@ -28,7 +28,7 @@ type order struct {
 
 const childEnv = "KVWIRE_VERIFY_CHILD"
 
-// Main is for TestMain: in a child process it does what the parent orders and does not return.
+// Main is for TestMain. In a child process it executes the parent's orders and does not return.
 func Main() {
 	if os.Getenv(childEnv) == "" {
 		return
@@ -38,20 +38,20 @@ func Main() {
 	for {
 		var o order
 		err := in.Decode(&o)
-		if errors.Is(err, io.EOF) { // the parent has ended, or wants this end
+		if errors.Is(err, io.EOF) { // the parent has ended, or has closed the pipe to end this process
 			os.Exit(0)
 		}
 		if err == nil {
-			err = c.obey(o)
+			err = c.execute(o)
 		}
 		if err != nil {
-			c.tell(event{Kind: failed, Text: err.Error()})
+			c.emit(event{Kind: failed, Text: err.Error()})
 			os.Exit(1)
 		}
 	}
 }
 
-// child is a child process's side.
+// child is the state of a child process.
 type child struct {
 	mu     sync.Mutex // of out
 	out    *gob.Encoder
@@ -60,16 +60,16 @@ type child struct {
 	client *client
 }
 
-// tell writes an event. What was written is read also when the process is killed.
-func (c *child) tell(e event) {
+// emit writes an event. The parent reads it even if this process is killed afterwards.
+func (c *child) emit(e event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.out.Encode(&e); err != nil {
-		os.Exit(1) // nobody listens
+		os.Exit(1) // the parent has ended
 	}
 }
 
-func (c *child) obey(o order) error {
+func (c *child) execute(o order) error {
 	if o.Faults != nil {
 		c.disk.set(*o.Faults)
 	}
@@ -77,7 +77,7 @@ func (c *child) obey(o order) error {
 		n := find(o.Network)
 		var loops []*loop.Loop
 		if o.Serve != nil {
-			s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // it ends with the process
+			s, err := n.serve(*o.Serve, &c.disk, transport.ServerOptions{}) // the server ends with this process
 			if err != nil {
 				return err
 			}
@@ -85,25 +85,25 @@ func (c *child) obey(o order) error {
 		}
 		if o.Client {
 			var err error
-			if c.client, err = newClient(n, o.Process, loops, c.tell); err != nil {
+			if c.client, err = newClient(n, o.Process, loops, c.emit); err != nil {
 				return err
 			}
 		}
 	}
 	if o.Addr != "" {
-		c.client.moved(o.Addr)
+		c.client.setAddr(o.Addr)
 	}
 	if o.Work != nil {
 		go c.client.do(*o.Work)
 		return nil
 	}
 	if c.addr != "" {
-		c.tell(event{Kind: ready, Text: c.addr, Counts: c.disk.counts()})
+		c.emit(event{Kind: ready, Text: c.addr, Counts: c.disk.counts()})
 	}
 	return nil
 }
 
-// process is a child process, as the parent has it. Its events, and at last its end, come by the channel that start was given.
+// process is the parent's handle of a child process. Its events, and then its end, arrive in the channel given to start.
 type process struct {
 	number int
 	cmd    *exec.Cmd
@@ -111,22 +111,22 @@ type process struct {
 	orders *gob.Encoder
 }
 
-// told is an event of a process, or with gone its end.
-type told struct {
-	by   *process
+// message is an event of a process, or with gone its end.
+type message struct {
+	from *process
 	gone bool
 	event
 }
 
 // start runs exe, or this program, as a child, which ends when the parent does.
-func start(exe string, number int, tell chan<- told) (*process, error) {
+func start(exe string, number int, events chan<- message) (*process, error) {
 	if exe == "" {
 		exe = os.Args[0]
 	}
 	p := &process{number: number, cmd: exec.Command(exe)}
 	p.cmd.Env = append(os.Environ(), childEnv+"=1")
 	p.cmd.Stderr = os.Stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is the parent's
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C must reach only the parent
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -140,24 +140,24 @@ func start(exe string, number int, tell chan<- told) (*process, error) {
 	}
 	p.stdin, p.orders = in, gob.NewEncoder(in)
 	go func() {
-		events := gob.NewDecoder(out)
+		decoder := gob.NewDecoder(out)
 		for {
-			t := told{by: p}
-			if events.Decode(&t.event) != nil {
+			t := message{from: p}
+			if decoder.Decode(&t.event) != nil {
 				break
 			}
-			tell <- t
+			events <- t
 		}
 		_ = p.cmd.Wait()
-		tell <- told{by: p, gone: true}
+		events <- message{from: p, gone: true}
 	}()
 	return p, nil
 }
 
-// order tells the process what to do. A process that has ended hears nothing; its end is told by itself.
+// order sends an order to the process. An error is ignored: if the process has ended, a message reports it.
 func (p *process) order(o order) { _ = p.orders.Encode(&o) }
 
-// kill ends it without a chance to say goodbye.
+// kill kills the process with SIGKILL.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.stdin.Close()

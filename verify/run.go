@@ -16,19 +16,19 @@ import (
 	"github.com/kvwire/kvwire/transport/transporttest"
 )
 
-// Setup is what is verified together: a row of the table.
+// Setup is a configuration to verify: a row of the table.
 type Setup struct {
 	Network   string
 	Placement loop.Placement
 	Backend   store.Backend
 	Update    string
-	Exe       string // the program that the server runs in; "": this one
+	Exe       string // the server's program; "": this one
 
-	Engine     string // of the disk; "": the best that is here
+	Engine     string // of the disk; "": the best one that works here
 	Durability string
 }
 
-// opsEach is how many operations each client does in a history.
+// opsEach is the number of operations of each client in a history.
 var opsEach = map[bool]int{false: 240, true: 60}[transporttest.Emulated]
 
 // String names a setup in the path of a test.
@@ -40,7 +40,7 @@ func (s Setup) String() string {
 	return t
 }
 
-// Setups are all that there are: every network, placement, backend, and way of updating.
+// Setups returns all combinations of network, placement, backend and way of updating.
 func Setups() (all []Setup) {
 	for _, n := range networks {
 		for _, p := range []loop.Placement{loop.Colocated, loop.Dispatched} {
@@ -52,21 +52,21 @@ func Setups() (all []Setup) {
 	return all
 }
 
-// Here says what a setup needs, as KVWIRE_REQUIRE names it, and why this machine has it not; nil: it has.
-func (s Setup) Here() (feature string, err error) {
+// Available returns the feature that a setup needs, as KVWIRE_REQUIRE names it, and the reason why it does not work here; nil: it works.
+func (s Setup) Available() (feature string, err error) {
 	n := find(s.Network)
-	return n.feature, n.here()
+	return n.feature, n.works()
 }
 
-// plan is what goes wrong in a history.
+// plan has the faults of a history.
 type plan struct {
 	Cuts       bool // connections are cut
-	KillServer bool // … and started again on its files
-	KillClient bool // another goes on
-	Slow, EIO  bool // the disk
+	KillServer bool // the server is killed, and started again on its files
+	KillClient bool // a client is killed, and another continues
+	Slow, EIO  bool // faults of the disk
 }
 
-// plans are gone through by a setup's histories, as far as it can have these faults.
+// plans are used in turn by the histories of a setup, each without the faults that the setup cannot have.
 var plans = []plan{
 	{},
 	{Slow: true, KillServer: true},
@@ -78,9 +78,9 @@ var plans = []plan{
 	{EIO: true, KillServer: true, Cuts: true, Slow: true},
 }
 
-// can leaves those faults that a setup can have: without a network nothing is cut, and its one process is killed as a server; memory
-// does not outlive its server, and has no disk.
-func (p plan) can(s Setup, n *network) plan {
+// restrict returns the faults that a setup can have: without a network there is no connection to cut, and only one process, the server;
+// the backend mem does not survive its server, and has no disk.
+func (p plan) restrict(s Setup, n *network) plan {
 	if n.local {
 		p.Cuts, p.KillClient = false, false
 	}
@@ -90,7 +90,7 @@ func (p plan) can(s Setup, n *network) plan {
 	return p
 }
 
-// String is the plan in words.
+// String describes the plan.
 func (p plan) String() string {
 	var all []string
 	for _, f := range []struct {
@@ -107,11 +107,11 @@ func (p plan) String() string {
 	return strings.Join(all, ", ")
 }
 
-// Figures are what a run has done.
+// Figures count what a run has done.
 type Figures struct {
 	Histories  int
-	Operations int // those whose outcome was checked
-	Unknown    int // … and those that may have been done, or not
+	Operations int // operations whose outcome was checked
+	Unknown    int // operations whose outcome is unknown
 	Scans      int // of the operations
 
 	Cuts, ServerKills, ClientKills, Slow, EIO int // faults
@@ -132,18 +132,18 @@ func (f *Figures) Add(o Figures) {
 	f.Reads += o.Reads
 }
 
-// Run makes histories of a setup and checks them, until enough says so, which is asked after each, until ctx is done, or until one is not
-// linearizable. dir is for the store, out for pictures of what went wrong. An error that is ErrUndecided alone means that all others are linearizable.
+// Run makes histories of a setup and checks them, until enough returns true after one of them, until ctx ends, or until one is not
+// linearizable. dir is for the store, out for pictures of violations. An error that is only ErrUndecided means that all other histories are linearizable.
 func Run(ctx context.Context, s Setup, dir, out string, enough func(Figures) bool) (f Figures, err error) {
-	r := &run{s: s, n: find(s.Network), dir: filepath.Join(dir, "store"), events: make(chan told, 1024), live: map[*process]bool{},
-		idle: map[*process]bool{}, told: map[*process]bool{}, f: &f}
+	r := &run{s: s, n: find(s.Network), dir: filepath.Join(dir, "store"), events: make(chan message, 1024), live: map[*process]bool{},
+		idle: map[*process]bool{}, ready: map[*process]bool{}, f: &f}
 	defer r.end()
 	if err := r.begin(); err != nil {
 		return f, fmt.Errorf("verify %v: %w", s, err)
 	}
 	var undecided error
 	for i := 0; ctx.Err() == nil; i++ {
-		p := plans[i%len(plans)].can(s, r.n)
+		p := plans[i%len(plans)].restrict(s, r.n)
 		h, err := r.history(i, p)
 		if err == nil {
 			err = r.check(h, out)
@@ -161,18 +161,18 @@ func Run(ctx context.Context, s Setup, dir, out string, enough func(Figures) boo
 			break
 		}
 	}
-	err = r.fail(faults{}) // the server tells its counts once more
+	err = r.setFaults(faults{}) // the server sends its final counts
 	return f, errors.Join(undecided, err)
 }
 
-// run is a setup's processes.
+// run has the processes of a setup.
 type run struct {
 	s      Setup
 	n      *network
 	dir    string
 	f      *Figures
-	events chan told
-	live   map[*process]bool // those whose end was not heard yet; false: they are being killed
+	events chan message
+	live   map[*process]bool // processes whose end event is outstanding; false: they are being killed
 	last   int               // number of the process that was started last
 
 	server  *process
@@ -180,11 +180,11 @@ type run struct {
 	faults  faults
 	clients []*process
 
-	h      *History          // of the moment; nil: none
-	done   int               // operations of it that have returned
-	idle   map[*process]bool // clients that have done their work
-	told   map[*process]bool // servers that have answered the last order
-	before counts            // of the server, what was counted already
+	h      *History          // the present history; nil: none
+	done   int               // number of its operations that have returned
+	idle   map[*process]bool // clients that have finished their work
+	ready  map[*process]bool // servers that have replied to the last order
+	before counts            // the server's counts at its last reply
 }
 
 // begin starts the server and its clients, and puts the fillers.
@@ -213,18 +213,18 @@ func (r *run) start(exe string, o order) (*process, error) {
 	return p, nil
 }
 
-func (r *run) serving() *serving {
-	return &serving{r.s.Placement, r.s.Backend, r.s.Update, r.s.Engine, r.s.Durability, r.dir}
+func (r *run) serverConfig() *serverConfig {
+	return &serverConfig{r.s.Placement, r.s.Backend, r.s.Update, r.s.Engine, r.s.Durability, r.dir}
 }
 
-// serve starts the server on its files, and tells the clients where it is. Without a network it is the client, too.
+// serve starts the server on its files, and sends its address to the clients. Without a network it is the client, too.
 func (r *run) serve() error {
-	p, err := r.start(r.s.Exe, order{Serve: r.serving(), Client: r.n.local, Faults: &r.faults})
+	p, err := r.start(r.s.Exe, order{Serve: r.serverConfig(), Client: r.n.local, Faults: &r.faults})
 	if err != nil {
 		return err
 	}
 	r.server, r.before = p, counts{}
-	if err := r.await("the server", func() bool { return r.told[p] }); err != nil {
+	if err := r.await("the server", func() bool { return r.ready[p] }); err != nil {
 		return err
 	}
 	if r.n.local {
@@ -251,17 +251,17 @@ func (r *run) work(p *process, w work) {
 	p.order(order{Work: &w})
 }
 
-// fail sets what the server's disk does wrong from now on.
-func (r *run) fail(f faults) error {
+// setFaults sets the faults of the server's disk.
+func (r *run) setFaults(f faults) error {
 	r.faults = f
-	r.told[r.server] = false
+	r.ready[r.server] = false
 	r.server.order(order{Faults: &f})
-	return r.await("the server", func() bool { return r.told[r.server] })
+	return r.await("the server", func() bool { return r.ready[r.server] })
 }
 
 // await handles events until a condition holds.
 func (r *run) await(what string, ok func() bool) error {
-	timeout := time.NewTimer(2 * transporttest.Patience) // clients give up after one
+	timeout := time.NewTimer(2 * transporttest.WaitMax) // clients give up after one
 	defer timeout.Stop()
 	for !ok() {
 		select {
@@ -270,25 +270,25 @@ func (r *run) await(what string, ok func() bool) error {
 				return err
 			}
 		case <-timeout.C:
-			return fmt.Errorf("waited %v for %s", 2*transporttest.Patience, what)
+			return fmt.Errorf("waited %v for %s", 2*transporttest.WaitMax, what)
 		}
 	}
 	return nil
 }
 
-func (r *run) handle(t told) error {
+func (r *run) handle(t message) error {
 	switch {
 	case t.gone:
-		killed := !r.live[t.by]
-		delete(r.live, t.by)
+		killed := !r.live[t.from]
+		delete(r.live, t.from)
 		if !killed {
-			return fmt.Errorf("process %d ended by itself: what it said is above", t.by.number)
+			return fmt.Errorf("process %d ended by itself: its error output is above", t.from.number)
 		}
-		r.idle[t.by] = true
+		r.idle[t.from] = true
 	case t.Kind == failed:
-		return fmt.Errorf("process %d: %s", t.by.number, t.Text)
+		return fmt.Errorf("process %d: %s", t.from.number, t.Text)
 	case t.Kind == ready:
-		r.told[t.by], r.addr = true, t.Text
+		r.ready[t.from], r.addr = true, t.Text
 		r.f.Reads += int(t.Counts.Reads - r.before.Reads)
 		r.f.Slow += int(t.Counts.Slow - r.before.Slow)
 		r.f.EIO += int(t.Counts.EIO - r.before.EIO)
@@ -296,9 +296,9 @@ func (r *run) handle(t told) error {
 	case t.Kind == cut:
 		r.f.Cuts++
 	case t.Kind == ended:
-		r.idle[t.by] = true
+		r.idle[t.from] = true
 	case r.h != nil:
-		r.h.add(t.by.number, t.event)
+		r.h.add(t.from.number, t.event)
 		if t.Kind == returned {
 			r.done++
 		}
@@ -306,7 +306,7 @@ func (r *run) handle(t told) error {
 	return nil
 }
 
-// kill ends a process, and waits until all that it said was heard.
+// kill kills a process, and waits until all its events are handled.
 func (r *run) kill(p *process) error {
 	r.live[p] = false
 	r.h.note(fmt.Sprintf("process %d is killed", p.number))
@@ -323,28 +323,28 @@ func (r *run) allIdle() bool {
 	return true
 }
 
-// history makes one.
+// history makes a history.
 func (r *run) history(i int, p plan) (*History, error) {
 	h := &History{}
 	r.h, r.done = h, 0
 	defer func() { r.h = nil }()
-	if err := r.wrong(p); err != nil {
+	if err := r.applyPlan(p); err != nil {
 		return nil, err
 	}
-	w := work{Task: stir, History: i, Seed: rand.Uint64(), Workers: workers, Registers: registers, Ops: opsEach}
+	w := work{Task: mixed, History: i, Seed: rand.Uint64(), Workers: workers, Registers: registers, Ops: opsEach}
 	if p.Cuts {
 		w.CutOneIn = 60
 	}
 	for _, c := range r.clients {
 		r.work(c, w)
 	}
-	// Any moment will do: when so many operations have returned.
+	// The moment is random: after this number of operations has returned.
 	total := len(r.clients) * opsEach
 	for _, k := range []struct {
-		wanted bool
-		kill   func(work) error
+		planned bool
+		kill    func(work) error
 	}{{p.KillClient, r.killClient}, {p.KillServer, r.killServer}} {
-		if !k.wanted {
+		if !k.planned {
 			continue
 		}
 		at := r.done + rand.IntN(total/2)
@@ -358,15 +358,15 @@ func (r *run) history(i int, p plan) (*History, error) {
 	if err := r.await("the operations", r.allIdle); err != nil {
 		return nil, err
 	}
-	if err := r.wrong(plan{}); err != nil {
+	if err := r.applyPlan(plan{}); err != nil {
 		return nil, err
 	}
-	r.work(r.clients[0], work{Task: settle, History: i, Registers: registers})
+	r.work(r.clients[0], work{Task: readBack, History: i, Registers: registers})
 	return h, r.await("the last operations", r.allIdle)
 }
 
-// wrong sets what the disk does, if that changes.
-func (r *run) wrong(p plan) error {
+// applyPlan sets the faults of the disk, if they change.
+func (r *run) applyPlan(p plan) error {
 	f := faults{}
 	if p.Slow {
 		f.SlowOneIn = 4
@@ -377,10 +377,10 @@ func (r *run) wrong(p plan) error {
 	if f == r.faults {
 		return nil
 	}
-	return r.fail(f)
+	return r.setFaults(f)
 }
 
-// killClient kills the last client, and starts another, which goes on.
+// killClient kills the last client, and starts another one, which continues its work.
 func (r *run) killClient(w work) error {
 	last := len(r.clients) - 1
 	p := r.clients[last]
@@ -397,7 +397,7 @@ func (r *run) killClient(w work) error {
 	return nil
 }
 
-// killServer kills the server, and starts it again on its files. Clients go on by themselves; without a network they are new.
+// killServer kills the server, and starts it again on its files. Clients reconnect; without a network the client is new, too.
 func (r *run) killServer(w work) error {
 	if err := r.kill(r.server); err != nil {
 		return err
@@ -406,7 +406,7 @@ func (r *run) killServer(w work) error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	r.h.note("the server is there again")
+	r.h.note("the server has restarted")
 	if r.n.local {
 		w.Ops /= 2
 		r.work(r.server, w)
@@ -419,8 +419,8 @@ func (r *run) check(h *History, out string) error {
 	r.f.Histories++
 	for _, o := range h.ops {
 		switch {
-		case o.end != nil && nothingDone(o.end.Status):
-		case o.known():
+		case o.end != nil && hasNoEffect(o.end.Status):
+		case o.hasOutcome():
 			r.f.Operations++
 			if o.call.Op == kv.OpScan {
 				r.f.Scans++

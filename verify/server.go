@@ -15,35 +15,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serving says what a server is.
-type serving struct {
+// serverConfig is the configuration of a server.
+type serverConfig struct {
 	Placement  loop.Placement
 	Backend    store.Backend
 	Update     string
-	Engine     string // "": the best that is here
+	Engine     string // "": the best one that works here
 	Durability string
 	Dir        string
 }
 
-// faults are what a server's disk does wrong. The zero value is a disk that works.
+// faults are the faults of a server's disk. The zero value has none.
 type faults struct {
 	SlowOneIn int // of the transfers, one in so many waits up to slowMax before it is done; 0: none
-	EIOOneIn  int // … fails, a half of the writes after they were done; 0: none
+	EIOOneIn  int // of the transfers, one in so many fails, half of the writes after they were done; 0: none
 
-	// The server kills itself, with SIGKILL, before the so-manieth write from now on, or when recovery has told so many times how far it is: moments
-	// that nobody outside would hit. 0: it does not.
+	// The server kills itself with SIGKILL, before the write with this number, counted from now, or at the progress report of recovery with this
+	// number. A kill from outside would not hit these moments. 0: it does not.
 	KillAtWrite, KillInRecovery int
 }
 
 const slowMax = 20 * time.Millisecond
 
-// counts are of a server's disk: what it read, and the faults that were injected.
+// counts are the reads of a server's disk, and the injected faults.
 type counts struct{ Reads, Slow, EIO int64 }
 
-// faultyDisk decides for each transfer of all partitions.
+// faultyDisk decides about the fault of each transfer, for all partitions.
 type faultyDisk struct {
 	slowOneIn, eioOneIn   atomic.Int64 // set by orders, read by the loops
-	untilWrite, untilRead atomic.Int64 // the kill; set by orders, counted down by the loops
+	untilWrite, untilRead atomic.Int64 // until the kill; set by orders, counted down by the loops
 	reads, slow, eio      atomic.Int64
 }
 
@@ -54,7 +54,7 @@ func (d *faultyDisk) set(f faults) {
 	d.untilRead.Store(int64(f.KillInRecovery))
 }
 
-// dieAt ends the process when n has been counted down to 0. It does not return then.
+// dieAt counts n down, and kills the process at 0.
 func dieAt(n *atomic.Int64) {
 	if n.Load() > 0 && n.Add(-1) == 0 {
 		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
@@ -62,12 +62,12 @@ func dieAt(n *atomic.Int64) {
 	}
 }
 
-// progress is store.Options.Progress.
+// progress is for store.Options.Progress.
 func (d *faultyDisk) progress(int, int64, int64) { dieAt(&d.untilRead) }
 
 func (d *faultyDisk) counts() counts { return counts{d.reads.Load(), d.slow.Load(), d.eio.Load()} }
 
-// fault is store.Options.Fault, which loops call.
+// fault is for store.Options.Fault, which loops call.
 func (d *faultyDisk) fault(write bool) (f store.Fault) {
 	if write {
 		dieAt(&d.untilWrite)
@@ -85,28 +85,28 @@ func (d *faultyDisk) fault(write bool) (f store.Fault) {
 	return f
 }
 
-// limits of servers and of what clients ask for.
+// limits are the limits of servers and of requests.
 var limits = kv.Limits{MaxKeyBytes: 64, MaxValueBytes: valueBytesMax}
 
-// engine is the disk's.
-func (s *serving) engine() string {
+// engine returns the disk engine.
+func (s *serverConfig) engine() string {
 	switch {
 	case s.Engine != "":
 		return s.Engine
-	case ringHere():
+	case ringWorks():
 		return store.EngineUring
 	}
 	return store.EnginePool
 }
 
 // serve starts a server.
-func (n *network) serve(s serving, d *faultyDisk, so transport.ServerOptions) (*server.Server, error) {
+func (n *network) serve(s serverConfig, d *faultyDisk, so transport.ServerOptions) (*server.Server, error) {
 	engine := s.engine()
 	plan := loop.Plan{Placement: s.Placement, NetLoops: 2, Net: loop.Options{Sleep: n.impl.Sleep()}, Store: loop.Options{Sleep: loop.SleepEpoll}}
 	if plan.Placement == loop.Dispatched {
 		plan.NetLoops, plan.StoreLoops = 1, 2
 	}
-	if ringHere() {
+	if ringWorks() {
 		plan.Net.Ring, plan.Store = store.NeedsLoopRing(engine), loop.Options{Sleep: loop.SleepRing}
 	}
 	o := store.Options{Backend: s.Backend, Dir: s.Dir, Limits: limits, CacheBytes: 256 << 10, DiskEngine: engine, Durability: s.Durability,

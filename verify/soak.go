@@ -25,57 +25,57 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Soak keeps servers of several networks under load at the same time, in this process, each with a store on disk. Clients come, ask, and go, in good order or with
-// requests under way; strangers say what no client says, or ask and do not read; transfers of the disk are slow, and fail. At the end of each lap all of
-// them stop, one server is closed and opened again on its files, and what is there is counted. Connections, their slots, buffers and memory have to be
-// none then, and goroutines, descriptors and the device's objects as many as before.
+// Soak keeps servers of several networks under load at the same time, in this process, each with a store on disk. Clients connect, send requests and leave, in good
+// order or with requests in flight. Hostile peers send garbage, or requests without reading the answers. Transfers of the disk are slow, and fail. At the end of each
+// lap all of them stop, one server is closed and opened again on its files, and resources are counted. There must be no connections, slots, buffers and
+// memory of connections then, and no more goroutines, descriptors and device objects than before.
 type Soak struct {
 	For      time.Duration
 	Laps     int
 	Networks []string
 	Dir      string // for the stores
-	Told     func(Lap)
+	Report   func(Lap)
 }
 
-// Lap is what was done since the begin, and what there is when all has stopped.
+// Lap has the counts since the start, and the resources in use when all has stopped.
 type Lap struct {
-	Number      int
-	Took        time.Duration
-	Operations  int64 // completed, with whatever status
-	Failed      int64 // of these, those that the disk failed
-	Unknown     int64 // … and those that were cut off
-	Connections int64
-	Hangups     int64 // with requests under way
-	Strangers   int64
-	Reopened    int
-	Slow, EIO   int64
+	Number       int
+	Took         time.Duration
+	Operations   int64 // completed, with whatever status
+	Failed       int64 // of these, those with an error of the disk
+	Unknown      int64 // of these, those that lost their connection
+	Connections  int64
+	Hangups      int64 // connections that were closed with requests in flight
+	HostilePeers int64
+	Reopened     int
+	Slow, EIO    int64
 
-	Left
+	Resources
 }
 
-// Left is what is there when nobody does anything.
-type Left struct {
+// Resources are the resources in use without load.
+type Resources struct {
 	Goroutines, Files int
 	Objects           int // queue pairs, completion queues, regions, domains of RDMA devices
 	HeapBytes         int
 	ResidentBytes     int
 }
 
-// soakKeys is how many keys a store has at most, soakClients how many clients it has at a time, and soakStrangers how many strangers.
+// soakKeys is the largest number of keys of a store. soakClients and soakHostilePeers are the numbers of clients and of hostile peers of a server at a time.
 const (
-	soakKeys      = 300
-	soakClients   = 3
-	soakStrangers = 2
+	soakKeys         = 300
+	soakClients      = 3
+	soakHostilePeers = 2
 )
 
-// soakOptions bound a server, so that what stays behind is soon missed.
+// soakOptions have low bounds, so that a leak exhausts them soon.
 var soakOptions = transport.ServerOptions{Depth: 16, MaxConns: 24, PoolBytes: 16 << 20, ConnBytes: 16 << 20, StallMax: 2 * time.Second}
 
-// Run soaks for as long as it says, or until ctx is done. An error is what was wrong, or left over.
+// Run runs for the time For, or until ctx ends. An error is a wrong answer or a leak.
 func (k Soak) Run(ctx context.Context) (last Lap, err error) {
 	s := &soaking{Soak: k}
 	defer func() { err = errors.Join(err, s.close()) }()
-	// What everything has that is made once is there after a first round.
+	// A first round allocates what is allocated only once.
 	if err := s.open(); err != nil {
 		return last, err
 	}
@@ -85,7 +85,7 @@ func (k Soak) Run(ctx context.Context) (last Lap, err error) {
 	if err := s.close(); err != nil {
 		return last, err
 	}
-	none, err := s.left()
+	none, err := s.resources()
 	if err != nil {
 		return last, err
 	}
@@ -93,19 +93,19 @@ func (k Soak) Run(ctx context.Context) (last Lap, err error) {
 		return last, err
 	}
 	began := time.Now()
-	var first Left
+	var first Resources
 	for i := range k.Laps {
 		if err := s.load(ctx, began.Add(k.For*time.Duration(i+1)/time.Duration(k.Laps))); err != nil {
 			return last, err
 		}
-		t := s.tanks[i%len(s.tanks)]
+		t := s.servers[i%len(s.servers)]
 		if err := errors.Join(t.close(), t.open()); err != nil {
 			return last, err
 		}
 		s.lap.Reopened++
-		now, err := s.settled(first)
-		s.lap.Number, s.lap.Took, s.lap.Left = i+1, time.Since(began), now
-		last = s.told()
+		now, err := s.awaitIdle(first)
+		s.lap.Number, s.lap.Took, s.lap.Resources = i+1, time.Since(began), now
+		last = s.report()
 		if err != nil {
 			return last, err
 		}
@@ -119,42 +119,42 @@ func (k Soak) Run(ctx context.Context) (last Lap, err error) {
 	if err := s.close(); err != nil {
 		return last, err
 	}
-	_, err = s.settled(none)
+	_, err = s.awaitIdle(none)
 	return last, err
 }
 
 type soaking struct {
 	Soak
-	tanks []*tank
-	lap   Lap
-	count struct{ operations, failed, unknown, connections, hangups, strangers atomic.Int64 }
+	servers []*soakServer
+	lap     Lap
+	count   struct{ operations, failed, unknown, connections, hangups, hostilePeers atomic.Int64 }
 }
 
-// told gives the lap with the counts of now, and tells it.
-func (s *soaking) told() Lap {
+// report fills in the counts of the lap, reports it and returns it.
+func (s *soaking) report() Lap {
 	l, c := &s.lap, &s.count
 	l.Operations, l.Failed, l.Unknown = c.operations.Load(), c.failed.Load(), c.unknown.Load()
-	l.Connections, l.Hangups, l.Strangers = c.connections.Load(), c.hangups.Load(), c.strangers.Load()
+	l.Connections, l.Hangups, l.HostilePeers = c.connections.Load(), c.hangups.Load(), c.hostilePeers.Load()
 	l.Slow, l.EIO = 0, 0
-	for _, t := range s.tanks {
+	for _, t := range s.servers {
 		n := t.disk.counts()
 		l.Slow += n.Slow
 		l.EIO += n.EIO
 	}
-	s.Told(*l)
+	s.Report(*l)
 	return *l
 }
 
 func (s *soaking) open() error {
-	if s.tanks == nil {
+	if s.servers == nil {
 		for i, name := range s.Networks {
-			t := &tank{s: s, n: find(name), serving: serving{Placement: loop.Placement(i % 2), Backend: store.Disk,
+			t := &soakServer{s: s, n: find(name), config: serverConfig{Placement: loop.Placement(i % 2), Backend: store.Disk,
 				Update: []string{store.UpdateCOW, store.UpdateInPlace}[i/2%2], Dir: filepath.Join(s.Dir, name)}}
 			t.disk.set(faults{SlowOneIn: 50, EIOOneIn: 200})
-			s.tanks = append(s.tanks, t)
+			s.servers = append(s.servers, t)
 		}
 	}
-	for _, t := range s.tanks {
+	for _, t := range s.servers {
 		if err := t.open(); err != nil {
 			return err
 		}
@@ -163,19 +163,19 @@ func (s *soaking) open() error {
 }
 
 func (s *soaking) close() (err error) {
-	for _, t := range s.tanks {
+	for _, t := range s.servers {
 		err = errors.Join(err, t.close())
 	}
 	return err
 }
 
-// load has all clients and strangers do what they do until then.
+// load runs all clients and hostile peers until that time.
 func (s *soaking) load(ctx context.Context, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	var all sync.WaitGroup
-	errs := make(chan error, len(s.tanks)*(soakClients+soakStrangers))
-	for _, t := range s.tanks {
+	errs := make(chan error, len(s.servers)*(soakClients+soakHostilePeers))
+	for _, t := range s.servers {
 		for range soakClients {
 			all.Go(func() {
 				if err := t.client(ctx); err != nil {
@@ -184,9 +184,9 @@ func (s *soaking) load(ctx context.Context, until time.Time) error {
 				}
 			})
 		}
-		for range soakStrangers {
+		for range soakHostilePeers {
 			if !t.n.local {
-				all.Go(func() { t.stranger(ctx) })
+				all.Go(func() { t.hostilePeer(ctx) })
 			}
 		}
 	}
@@ -199,25 +199,25 @@ func (s *soaking) load(ctx context.Context, until time.Time) error {
 	}
 }
 
-// settled waits until servers hold nothing and there are no more goroutines, files and objects than before; the zero Left: however many.
-func (s *soaking) settled(before Left) (now Left, err error) {
-	end := time.Now().Add(transporttest.Patience)
+// awaitIdle waits until servers hold no memory for connections, and there are no more goroutines, files and objects than before. With a zero before their numbers do not matter.
+func (s *soaking) awaitIdle(before Resources) (now Resources, err error) {
+	end := time.Now().Add(transporttest.WaitMax)
 	pause := time.NewTicker(10 * time.Millisecond)
 	defer pause.Stop()
 	for ; ; <-pause.C {
 		var held []string
-		for _, t := range s.tanks {
-			if h, err := t.holds(); err != nil {
+		for _, t := range s.servers {
+			if h, err := t.held(); err != nil {
 				return now, err
 			} else if h != "" {
 				held = append(held, t.n.name+": "+h)
 			}
 		}
 		if len(held) == 0 {
-			if now, err = s.left(); err != nil {
+			if now, err = s.resources(); err != nil {
 				return now, err
 			}
-			if before == (Left{}) || now.Goroutines <= before.Goroutines && now.Files <= before.Files && now.Objects <= before.Objects {
+			if before == (Resources{}) || now.Goroutines <= before.Goroutines && now.Files <= before.Files && now.Objects <= before.Objects {
 				return now, nil
 			}
 			held = []string{fmt.Sprintf("%d goroutines, %d files, %d objects of RDMA, and %d, %d, %d before", now.Goroutines, now.Files, now.Objects,
@@ -225,13 +225,13 @@ func (s *soaking) settled(before Left) (now Left, err error) {
 		}
 		if time.Now().After(end) {
 			stacks := make([]byte, 1<<20)
-			return now, fmt.Errorf("left over after %v: %s\n%s", transporttest.Patience, strings.Join(held, "; "), stacks[:runtime.Stack(stacks, true)])
+			return now, fmt.Errorf("left over after %v: %s\n%s", transporttest.WaitMax, strings.Join(held, "; "), stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
 
-// left counts what there is.
-func (s *soaking) left() (l Left, err error) {
+// resources counts the resources in use.
+func (s *soaking) resources() (l Resources, err error) {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -242,7 +242,7 @@ func (s *soaking) left() (l Left, err error) {
 	if l.ResidentBytes, err = testenv.Resident(os.Getpid()); err != nil {
 		return l, err
 	}
-	for _, t := range s.tanks {
+	for _, t := range s.servers {
 		if t.n.feature == "rdma" {
 			kinds, err := testenv.RDMAObjects()
 			for _, n := range kinds {
@@ -254,18 +254,18 @@ func (s *soaking) left() (l Left, err error) {
 	return l, nil
 }
 
-// tank is a network's server and its clients.
-type tank struct {
-	s       *soaking
-	n       *network
-	serving serving
-	disk    faultyDisk
-	server  *server.Server // nil: closed
-	loops   []*loop.Loop   // the clients'
+// soakServer is the server of a network, and its clients.
+type soakServer struct {
+	s      *soaking
+	n      *network
+	config serverConfig
+	disk   faultyDisk
+	server *server.Server // nil: closed
+	loops  []*loop.Loop   // of the clients
 }
 
-func (t *tank) open() (err error) {
-	if t.server, err = t.n.serve(t.serving, &t.disk, soakOptions); err != nil {
+func (t *soakServer) open() (err error) {
+	if t.server, err = t.n.serve(t.config, &t.disk, soakOptions); err != nil {
 		return fmt.Errorf("soak %s: %w", t.n.name, err)
 	}
 	if t.n.local {
@@ -277,7 +277,7 @@ func (t *tank) open() (err error) {
 	return err
 }
 
-func (t *tank) close() (err error) {
+func (t *soakServer) close() (err error) {
 	if t.server == nil {
 		return nil
 	}
@@ -289,8 +289,8 @@ func (t *tank) close() (err error) {
 	return err
 }
 
-// holds is what the server has for connections; "": nothing.
-func (t *tank) holds() (string, error) {
+// held describes the memory that the server holds for connections; "": none.
+func (t *soakServer) held() (string, error) {
 	if t.server == nil {
 		return "", nil
 	}
@@ -300,38 +300,38 @@ func (t *tank) holds() (string, error) {
 	}
 	for i, s := range all {
 		if s.Conns+s.ConnBytes+s.PoolBytes > 0 {
-			return fmt.Sprintf("loop %d has %d connections, %d B for them, and %d B for what is under way", i, s.Conns, s.ConnBytes, s.PoolBytes), nil
+			return fmt.Sprintf("loop %d has %d connections, %d B for them, and %d B for requests in flight", i, s.Conns, s.ConnBytes, s.PoolBytes), nil
 		}
 	}
 	return "", nil
 }
 
-// guest is a client's connection.
-type guest struct {
+// soakClient receives the completions of a client's connection.
+type soakClient struct {
 	back chan *kv.Request
 }
 
-// Complete is kv.Completer's.
-func (g *guest) Complete(r *kv.Request) { g.back <- r }
+// Complete implements kv.Completer.
+func (g *soakClient) Complete(r *kv.Request) { g.back <- r }
 
-// client connects, asks in batches, and leaves, again and again.
-func (t *tank) client(ctx context.Context) error {
+// client connects, sends requests in batches, and leaves, again and again.
+func (t *soakServer) client(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	for ctx.Err() == nil {
 		l := t.loops[rand.IntN(len(t.loops))]
 		depth := 1 + rand.IntN(soakOptions.Depth)
-		dial, cancel := context.WithTimeout(context.Background(), transporttest.Patience)
-		conn, err := t.n.impl.Dial(dial, l, t.server.Addr(), transport.DialOptions{Depth: depth, Loop: transport.AnyLoop, Redis: t.n.redis, DialMax: transporttest.Patience})
+		dial, cancel := context.WithTimeout(context.Background(), transporttest.WaitMax)
+		conn, err := t.n.impl.Dial(dial, l, t.server.Addr(), transport.DialOptions{Depth: depth, Loop: transport.AnyLoop, Redis: t.n.redis, DialMax: transporttest.WaitMax})
 		cancel()
 		var refusal *transport.Refusal
 		if errors.As(err, &refusal) && refusal.Code == wire.RefusedBusy {
-			continue // strangers have all places, or memory
+			continue // hostile peers use all connections or memory
 		}
 		if err != nil {
 			return err
 		}
 		t.s.count.connections.Add(1)
-		g := &guest{make(chan *kv.Request, 4*depth)}
+		g := &soakClient{make(chan *kv.Request, 4*depth)}
 		for range 1 + rand.IntN(8) {
 			batch := make([]*kv.Request, 1+rand.IntN(2*depth))
 			for i := range batch {
@@ -353,14 +353,14 @@ func (t *tank) client(ctx context.Context) error {
 			for range batch {
 				select {
 				case r := <-g.back:
-					hangup = hangup || t.n.redis && (r.Status == kv.StatusUnknown || r.Status == kv.StatusClosed) // what a Redis says of a disk that fails is no answer
+					hangup = hangup || t.n.redis && (r.Status == kv.StatusUnknown || r.Status == kv.StatusClosed) // a Redis client treats an error of the disk as a lost connection
 					if err := t.check(r, hangup); err != nil {
 						var why error
 						_ = l.Call(func() { why = conn.Err() })
 						return fmt.Errorf("%w (the connection: %v)", err, why)
 					}
-				case <-time.After(transporttest.Patience):
-					return fmt.Errorf("a request did not complete within %v", transporttest.Patience)
+				case <-time.After(transporttest.WaitMax):
+					return fmt.Errorf("a request did not complete within %v", transporttest.WaitMax)
 				}
 			}
 			if hangup {
@@ -374,8 +374,8 @@ func (t *tank) client(ctx context.Context) error {
 
 var soakNumbers atomic.Int64
 
-// request is any: its keys are every client's.
-func (t *tank) request(rng *rand.Rand) *kv.Request {
+// request returns a random request. All clients use the same keys.
+func (t *soakServer) request(rng *rand.Rand) *kv.Request {
 	r := &kv.Request{Key: fmt.Appendf(nil, "key%04d", rng.IntN(soakKeys))}
 	switch d := rng.IntN(100); {
 	case d < 50:
@@ -390,8 +390,8 @@ func (t *tank) request(rng *rand.Rand) *kv.Request {
 	return r
 }
 
-// check counts what has completed, and looks at values.
-func (t *tank) check(r *kv.Request, hungUp bool) error {
+// check counts a completion and checks its values.
+func (t *soakServer) check(r *kv.Request, hungUp bool) error {
 	c := &t.s.count
 	c.operations.Add(1)
 	switch r.Status {
@@ -429,14 +429,14 @@ func (t *tank) check(r *kv.Request, hungUp bool) error {
 	return nil
 }
 
-// stranger connects by TCP, says something, perhaps stays for a moment, and leaves, perhaps by a reset.
-func (t *tank) stranger(ctx context.Context) {
+// hostilePeer connects by TCP, sends something, perhaps waits for a moment, and leaves, perhaps with a reset.
+func (t *soakServer) hostilePeer(ctx context.Context) {
 	for ctx.Err() == nil {
-		nc, err := net.DialTimeout("tcp", t.server.Addr(), transporttest.Patience)
+		nc, err := net.DialTimeout("tcp", t.server.Addr(), transporttest.WaitMax)
 		if err != nil {
-			return // the process has no more ports or files: that is seen by others
+			return // the process has no more ports or files, which other checks report
 		}
-		t.s.count.strangers.Add(1)
+		t.s.count.hostilePeers.Add(1)
 		_ = nc.SetDeadline(time.Now().Add(time.Second))
 		hello := (&wire.ClientHello{Version: wire.Version, Depth: 8, Loop: wire.AnyLoop}).Append(nil)
 		b := make([]byte, 1+rand.IntN(400))
@@ -465,7 +465,7 @@ func (t *tank) stranger(ctx context.Context) {
 		if rand.IntN(4) == 0 {
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Duration(rand.IntN(100)) * time.Millisecond): // nobody waits for it: it is what a stranger does
+			case <-time.After(time.Duration(rand.IntN(100)) * time.Millisecond): // the pause is part of the test
 			}
 		}
 		if rand.IntN(2) == 0 {

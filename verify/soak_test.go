@@ -33,14 +33,14 @@ func TestSoak(t *testing.T) {
 		if rdmaOnly && n.feature != "rdma" {
 			continue
 		}
-		if err := n.here(); err != nil {
+		if err := n.works(); err != nil {
 			t.Logf("without %s: %v", n.name, err)
 			continue
 		}
 		k.Networks = append(k.Networks, n.name)
 	}
 	var laps []Lap
-	k.Told = func(l Lap) {
+	k.Report = func(l Lap) {
 		laps = append(laps, l)
 		if *soakFor > 0 {
 			fmt.Fprintf(os.Stderr, "%6.0f s  lap %d: %d operations, %d connections, %d MiB\n", l.Took.Seconds(), l.Number, l.Operations, l.Connections, l.ResidentBytes>>20)
@@ -74,7 +74,7 @@ func soakTable(out interface{ Write([]byte) (int, error) }, laps []Lap) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "lap\tseconds\toperations\tfailed\tunknown\tconnections\thangups\tstrangers\treopened\tslow IO\tEIO\tgoroutines\tfiles\tRDMA objects\theap KiB\tresident MiB\t")
 	for _, l := range laps {
-		fmt.Fprintf(w, "%d\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", l.Number, l.Took.Seconds(), l.Operations, l.Failed, l.Unknown, l.Connections, l.Hangups, l.Strangers,
+		fmt.Fprintf(w, "%d\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", l.Number, l.Took.Seconds(), l.Operations, l.Failed, l.Unknown, l.Connections, l.Hangups, l.HostilePeers,
 			l.Reopened, l.Slow, l.EIO, l.Goroutines, l.Files, l.Objects, l.HeapBytes>>10, l.ResidentBytes>>20)
 	}
 	_ = w.Flush()

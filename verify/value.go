@@ -10,14 +10,14 @@ import (
 	"github.com/kvwire/kvwire/kv"
 )
 
-// A value says what it is: one piece, and behind it one more for each append,
+// A value identifies its writers. It has one piece, and one more for each append,
 //
 //	id u64 | bytes of the piece u32 | CRC32C of the rest of the piece u32 | filling      (little-endian)
 //
-// An id is written once, and the filling follows from it. So what is read names who wrote it, whole, or is found to be torn or mixed.
+// An id is written once, and the filling follows from it. So a value that is read either names its writers or is detected as torn or mixed.
 const pieceHeadBytes = 16
 
-// valueBytesMax is above what any value here has; with appends it becomes this much at most.
+// valueBytesMax bounds the size of a value, with all appends.
 const valueBytesMax = 1 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,10 +41,10 @@ func sum(piece []byte) uint32 {
 	return crc32.Update(crc32.Checksum(piece[:12], castagnoli), castagnoli, piece[pieceHeadBytes:])
 }
 
-// absent is the state of a key that is not there.
+// absent is the state of a key without a value.
 const absent = "-"
 
-// stateOf is what a key's value says it is: the ids of its pieces, or a counter's number. What no client has written gives a state
+// stateOf returns the state of a key with this value: the ids of its pieces, or a counter's number. A value that no client has written gives a state
 // that no history explains.
 func stateOf(key string, value []byte) string {
 	if isCounter(key) {
@@ -65,7 +65,7 @@ func stateOf(key string, value []byte) string {
 	return strings.Join(ids, "+")
 }
 
-// counted is the state of a counter.
+// counted returns the state of a counter.
 func counted(n int64) string { return strconv.Quote(strconv.FormatInt(n, 10)) }
 
 // An id is the writer's process, its worker, and the number of the operation.
@@ -78,17 +78,17 @@ func idOf(process, worker, number int) uint64 {
 	return uint64(process)<<(workerBits+numberBits) | uint64(worker)<<numberBits | uint64(number)
 }
 
-// name is an id as it is told to people: process.worker.number.
+// name formats an id: process.worker.number.
 func name(id uint64) string {
 	return fmt.Sprintf("%d.%d.%d", id>>(workerBits+numberBits), id>>numberBits&(1<<workerBits-1), id&(1<<numberBits-1))
 }
 
-// Keys of a history are "h", its number, and "k" or, of counters, "n" with a number. All that a scan finds behind them are the fillers.
+// Keys of a history are "h", its number, and "k" or, of counters, "n" with a number. The fillers are after them in the order of scans.
 func registerKey(history, i int) string { return fmt.Sprintf("h%06d.k%d", history, i) }
 func counterKey(history, i int) string  { return fmt.Sprintf("h%06d.n%d", history, i) }
 func isCounter(key string) bool         { return len(key) > 8 && key[8] == 'n' }
 
-// Fillers are put before the first history and never change: they see to it that pages of others leave a small cache.
+// Fillers are put before the first history and never change: they displace other pages from a small cache.
 const (
 	fillers     = 600
 	fillerBytes = 1500

@@ -43,10 +43,10 @@ func long() time.Duration {
 func TestHistories(t *testing.T) {
 	for i, s := range Setups() {
 		t.Run(s.String(), func(t *testing.T) {
-			if i%4 != 0 {
-				testenv.NotShort(t, "three setups in four")
+			if i%7 != 0 { // one of each network, each with another store
+				testenv.NotShort(t, "one setup of each network is enough")
 			}
-			feature, err := s.Here()
+			feature, err := s.Available()
 			testenv.Need(t, feature, err)
 			began := time.Now()
 			f, err := Run(t.Context(), s, t.TempDir(), *out, func(f Figures) bool { return f.Histories >= len(plans) && time.Since(began) >= long() })
@@ -77,6 +77,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 			t.Setenv("KVWIRE_SEEDED_BUG", bug.name)
 			most := 20 * len(plans)
 			if bug.name == "" {
+				testenv.NotShort(t, "TestHistories has no bug either")
 				most = len(plans)
 			}
 			f, err := Run(t.Context(), Setup{Network: "tcp", Backend: store.Disk, Update: bug.update, Exe: exe}, t.TempDir(), t.TempDir(),
@@ -96,8 +97,9 @@ func TestSeededBugsAreCaught(t *testing.T) {
 		})
 	}
 	t.Run("a crash with bug=early", func(t *testing.T) {
+		testenv.NotShort(t, "the histories find this bug, too")
 		t.Setenv("KVWIRE_SEEDED_BUG", "early")
-		f, err := Crashes{Rounds: 60, Each: 20, Seed: 1, Dir: t.TempDir(), Out: t.TempDir(), Exe: exe, Told: func(CrashFigures) {}}.Run(t.Context())
+		f, err := Crashes{Rounds: 60, Each: 20, Seed: 1, Dir: t.TempDir(), Out: t.TempDir(), Exe: exe, Report: func(CrashFigures) {}}.Run(t.Context())
 		if !errors.Is(err, ErrViolation) {
 			t.Fatalf("%v, and the bug was not caught: %v", f, err)
 		}
@@ -117,7 +119,7 @@ func TestVerify(t *testing.T) {
 	var here []Setup
 	missing := map[string]error{}
 	for _, s := range Setups() {
-		if _, err := s.Here(); err != nil {
+		if _, err := s.Available(); err != nil {
 			missing[s.Network] = err
 		} else {
 			here = append(here, s)
@@ -192,7 +194,7 @@ func table(setups []Setup, rows []row, missing map[string]error) {
 }
 
 // What a history must look like to pass, and what is said of one that does not.
-func TestCheckTellsRightFromWrong(t *testing.T) {
+func TestCheckFindsViolations(t *testing.T) {
 	type step struct {
 		process int
 		from    int64
@@ -225,12 +227,12 @@ func TestCheckTellsRightFromWrong(t *testing.T) {
 		"unknown, and seen late":              {[]step{put(1, 1, 2, "a"), put(2, 3, 0, "b"), get(5, 6, "a"), get(7, 8, "b")}, ""},
 		"unknown, and never seen":             {[]step{put(1, 1, 2, "a"), put(2, 3, 0, "b"), get(5, 6, "a")}, ""},
 		"unknown, seen, and gone":             {[]step{put(1, 1, 2, "a"), put(2, 3, 0, "b"), get(5, 6, "b"), get(7, 8, "a")}, "get: ok, a"},
-		"nobody wrote it":                     {[]step{put(1, 1, 2, "a"), get(3, 4, "torn or mixed")}, "torn"},
+		"never written it":                    {[]step{put(1, 1, 2, "a"), get(3, 4, "torn or mixed")}, "torn"},
 		"a scan of what was there":            {[]step{put(1, 1, 2, "a"), scan(3, 4, item{"h000000.k0", "a"}, item{fillerKey(0), fillerState(0)})}, ""},
 		"a scan of what is gone":              {[]step{put(1, 1, 2, "a"), put(1, 3, 4, "b"), scan(5, 6, item{"h000000.k0", "a"}, item{fillerKey(0), fillerState(0)})}, "scan"},
 		"a scan that leaves a key out":        {[]step{put(1, 1, 2, "a"), scan(3, 4, item{fillerKey(0), fillerState(0)}, item{fillerKey(1), fillerState(1)})}, "scan"},
 		"a scan out of order":                 {[]step{scan(3, 4, item{fillerKey(0), fillerState(0)}, item{"h000000.k0", "a"})}, "follows"},
-		"a scan with another's value":         {[]step{scan(3, 4, item{fillerKey(0), fillerState(1)})}, "nobody wrote"},
+		"a scan with another's value":         {[]step{scan(3, 4, item{fillerKey(0), fillerState(1)})}, "never written"},
 		"a scan that ends before its limit":   {[]step{scan(3, 4, item{fillerKey(0), fillerState(0)})}, "is missing"},
 		"a scan that has more than its share": {[]step{scan(3, 4, item{fillerKey(0), ""}, item{fillerKey(1), ""}, item{fillerKey(2), ""})}, "3 items"},
 	} {
@@ -253,7 +255,7 @@ func TestCheckTellsRightFromWrong(t *testing.T) {
 }
 
 // A value names its writer, also after appends, and nothing that is torn or mixed goes for one.
-func TestValuesTellWhoWroteThem(t *testing.T) {
+func TestValuesIdentifyTheirWriters(t *testing.T) {
 	a, b := appendPiece(nil, idOf(1, 2, 3), 100), appendPiece(nil, idOf(4, 5, 6), 70_000)
 	both := append(append([]byte{}, a...), b...)
 	for _, c := range []struct {

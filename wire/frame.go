@@ -1,6 +1,6 @@
-// Package wire is the native frame: one fixed little-endian header for all transports, so that
-// what differs between them is not the protocol. It parses bytes that a peer sent, lengths
-// first, and owns nothing. It may import kv.
+// Package wire encodes and decodes the native protocol: the frame, with one fixed little-endian header for all transports,
+// and the hello. It parses bytes from a peer, lengths
+// first, and owns no resources. It may import kv.
 package wire
 
 import (
@@ -18,29 +18,29 @@ const HeaderBytes = 32
 // Version of the frame and of the hello.
 const Version = 1
 
-// Header of a request or a reply. On the wire:
+// Header is the header of a request or a reply. On the wire:
 //
 //	 0 version u8 | 1 op u8 | 2 flags u8 | 3 status u8 | 4 key bytes u16 | 6 reserved u16, zero
 //	 8 id u64
 //	16 value bytes u32 | 20 argument u32
 //	24 reserved u32, zero | 28 CRC32C of bytes 0–27
 //
-// The payload follows: of a request the key and, for a put, its value; of a reply the answer, if it has
-// one (see Answers).
+// The payload follows: for a request the key and, if it is a put, the value; for a reply the answer, if it has
+// one (Answers).
 type Header struct {
 	Op         kv.Op
 	Flags      uint8
 	Status     kv.Status // replies; requests carry 0
 	KeyBytes   uint16
-	ID         uint64 // chosen by the client, opaque to the server, given back in the reply
+	ID         uint64 // chosen by the client; the reply repeats it
 	ValueBytes uint32 // put: the value's length; get, scan, stats: the room for the answer. Replies: the answer's length
-	Arg        uint32 // scan: the limit. Replies: see ArgOf
+	Arg        uint32 // scan: the limit. Replies: ArgOf
 }
 
-// ScanMore is the Arg of a scan's reply that is not complete: kv.Request.More.
+// ScanMore is Arg in the reply to a scan with kv.Request.More.
 const ScanMore = 1
 
-// ArgOf is Arg of a request's reply: Need if it ended as TooSmall, ScanMore of a scan that has more, and otherwise 0.
+// ArgOf returns Arg for a request's reply: Need if the status is TooSmall, ScanMore for a scan with More, else 0.
 func ArgOf(r *kv.Request) uint32 {
 	switch {
 	case r.Status == kv.StatusTooSmall:
@@ -51,7 +51,7 @@ func ArgOf(r *kv.Request) uint32 {
 	return 0
 }
 
-// Outcome sets the outcome of the request that a reply answers, but for the bytes that follow.
+// Outcome sets the outcome of the request that a reply answers, except Value.
 func (h *Header) Outcome(r *kv.Request) {
 	r.Status, r.Need, r.More = h.Status, 0, false
 	switch {
@@ -65,12 +65,12 @@ func (h *Header) Outcome(r *kv.Request) {
 // Flags.
 const (
 	FlagReply  = 1 << 0 // the frame goes from server to client
-	FlagRefuse = 1 << 1 // the last frame before the server closes: Arg is why (a Code)
-	FlagTimes  = 1 << 2 // a request: the client wants to know its times; a reply: they follow the header, before the answer
+	FlagRefuse = 1 << 1 // the last frame before the server closes the connection: Arg is a Code
+	FlagTimes  = 1 << 2 // in a request: requests Times; in a reply: Times follow the header, before the answer
 	flagsKnown = FlagReply | FlagRefuse | FlagTimes
 )
 
-// Errors that a peer's header can cause. They end its connection.
+// Errors of headers from a peer. They end the connection.
 var (
 	ErrVersion  = errors.New("frame of another version")
 	ErrChecksum = errors.New("frame header fails its checksum")
@@ -93,8 +93,8 @@ func (h *Header) Encode(b []byte) {
 	binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
 }
 
-// Decode reads a header from b, which holds at least HeaderBytes, and checks its form. The errors
-// are among those above; h is then not to be used.
+// Decode decodes a header from b, which has at least HeaderBytes, and checks its form. The errors
+// are those above; after an error h is undefined.
 func (h *Header) Decode(b []byte) error {
 	_ = b[HeaderBytes-1]
 	if b[0] != Version {
@@ -127,7 +127,7 @@ func (h *Header) Decode(b []byte) error {
 	return nil
 }
 
-// CheckRequest says whether a request's lengths are within the limits.
+// CheckRequest returns an error if the header is not a request's, or its lengths exceed the limits.
 func (h *Header) CheckRequest(l kv.Limits) error {
 	if h.Flags&FlagReply != 0 {
 		return ErrFormat
@@ -138,7 +138,7 @@ func (h *Header) CheckRequest(l kv.Limits) error {
 	return nil
 }
 
-// PayloadBytes is how many bytes follow a request's header: the key and, for a put, its value.
+// PayloadBytes returns the number of bytes that follow a request's header: the key and, for a put, its value.
 func (h *Header) PayloadBytes() int {
 	if h.Op == kv.OpPut {
 		return int(h.KeyBytes) + int(h.ValueBytes)
@@ -146,7 +146,7 @@ func (h *Header) PayloadBytes() int {
 	return int(h.KeyBytes)
 }
 
-// Answers says whether a reply carries bytes: ValueBytes of them.
+// Answers reports whether a reply has an answer, of ValueBytes.
 func (h *Header) Answers() bool {
 	return h.Status == kv.StatusOK && (h.Op == kv.OpGet || h.Op == kv.OpScan || h.Op == kv.OpStats)
 }

@@ -6,39 +6,39 @@ import (
 	"fmt"
 )
 
-// The hello is the first message in each direction of a connection. Its first byte is not ASCII, so that
-// a native client is told from others by it:
+// The hello is the first message in each direction of a connection. Its first byte is not ASCII, which
+// distinguishes a native client from a client of Redis:
 //
-//	magic 0xCB 'k' 'v' 'w' | length u16 of what follows | body
+//	magic 0xCB 'k' 'v' 'w' | length u16 of the body | body
 //
-// A receiver ignores what is longer than it knows, so a later version can add fields.
+// A receiver ignores bytes after the fields that it knows, so later versions can add fields.
 //
-// A server that keeps secrets answers a client's hello with a challenge, takes a proof, and seals its grant with one of its own:
+// A server with secrets answers a client's hello with a challenge, checks a proof, and adds a proof of its own to its grant:
 //
 //	client  hello with FeatureAccess, a name and a nonce
-//	server  hello with the code Challenged, and a nonce for parameters; nothing else of itself
+//	server  hello with the code Challenged, and a nonce as parameters; no other data of the server
 //	client  a message whose body is a proof
-//	server  hello that grants, its last ProofBytes a proof over what is before them
+//	server  hello with the code Granted; its last ProofBytes are a proof over the bytes before them
 //
-// What is proved, and how: package access.
+// Package access computes the proofs.
 
-// Magic begins every hello.
+// Magic is the beginning of every hello.
 var Magic = [4]byte{0xCB, 'k', 'v', 'w'}
 
 const (
 	helloHead = 6 // magic and length
 
-	// MaxHelloBytes bounds a hello, whole.
+	// MaxHelloBytes is the most bytes of a complete hello.
 	MaxHelloBytes = 1024
 	// MaxShards bounds the shard map.
 	MaxShards = 256
 	// MaxParams bounds a transport's own parameters in a hello.
 	MaxParams = 416
-	// MaxNameBytes bounds the name of who connects.
+	// MaxNameBytes bounds a client's name.
 	MaxNameBytes = 64
 	// NonceBytes is the length of a nonce, ProofBytes that of a proof.
 	NonceBytes, ProofBytes = 32, 32
-	// AnyLoop in ClientHello.Loop asks for no particular loop.
+	// AnyLoop in ClientHello.Loop leaves the choice of the loop to the server.
 	AnyLoop = 0xFFFF
 
 	maxReason = 200
@@ -52,28 +52,28 @@ var (
 
 // Features of a connection.
 const (
-	// FeatureAccess has both sides prove that they know a secret. A client that requires it goes on with no server that does not.
+	// FeatureAccess means that both sides prove that they have the same secret. A client that requires it ends a connection to a server without it.
 	FeatureAccess = 1 << 0
 )
 
 // ClientHello opens a connection.
 type ClientHello struct {
 	Version  uint16
-	Required uint32 // features without which the client cannot go on; the server refuses what it does not know
-	Optional uint32 // features that it would use
-	Depth    uint16 // requests that it wants in flight, ≥ 1; the server may grant fewer
-	Loop     uint16 // the loop that it wants to be served by, or AnyLoop
-	Params   []byte // the transport's own, at most MaxParams; Decode's lies in its argument
+	Required uint32 // features that the client requires; the server refuses unknown ones
+	Optional uint32 // features that the client can use
+	Depth    uint16 // requested number of requests in flight, ≥ 1; the server may grant fewer
+	Loop     uint16 // requested loop of the server, or AnyLoop
+	Params   []byte // parameters of the transport, at most MaxParams; after Decode a part of its argument
 
 	// With FeatureAccess.
-	Name  string           // who connects, at most MaxNameBytes
-	Nonce [NonceBytes]byte // not used before
+	Name  string           // of the client, at most MaxNameBytes
+	Nonce [NonceBytes]byte // random, new for each connection
 }
 
-// Requests says whether the client requires a feature, or would use it.
+// Requests reports whether the client requires a feature, or can use it.
 func (h *ClientHello) Requests(feature uint32) bool { return (h.Required|h.Optional)&feature != 0 }
 
-const clientBody = 14 // without parameters, which follow with their length
+const clientBody = 14 // bytes without parameters, which follow with their length
 
 // Append appends the hello to b.
 func (h *ClientHello) Append(b []byte) []byte {
@@ -95,16 +95,17 @@ func (h *ClientHello) Append(b []byte) []byte {
 	return endMessage(b, from)
 }
 
-// beginMessage writes magic and length, which endMessage knows.
+// beginMessage appends the magic and room for the length, which endMessage fills in.
 func beginMessage(b []byte) []byte { return append(append(b, Magic[:]...), 0, 0) }
 
-// endMessage says how long the message is that begins at from.
+// endMessage fills in the length of the message that begins at from.
 func endMessage(b []byte, from int) []byte {
 	binary.LittleEndian.PutUint16(b[from+len(Magic):], uint16(len(b)-from-helloHead))
 	return b
 }
 
-// appendParams writes parameters: where there are none, and nothing follows, nothing at all, as before there were any.
+// appendParams appends the parameters with their length. Without parameters, and if no fields follow, it appends nothing, as versions without
+// parameters did.
 func appendParams(b, params []byte, follows bool) []byte {
 	if len(params) > MaxParams {
 		panic("wire: parameters beyond MaxParams")
@@ -116,7 +117,7 @@ func appendParams(b, params []byte, follows bool) []byte {
 	return append(b, params...)
 }
 
-// readParams reads what follows the rest of a hello, and gives what follows it.
+// readParams parses the parameters, and returns the bytes after them.
 func readParams(b []byte) (params, rest []byte, err error) {
 	if len(b) < 2 {
 		return nil, nil, nil
@@ -131,8 +132,8 @@ func readParams(b []byte) (params, rest []byte, err error) {
 	return b[:n:n], b[n:], nil
 }
 
-// HelloBytes looks at the beginning of a message and says how long its hello is, whole. 0 means that
-// more bytes are needed to know.
+// HelloBytes returns the length of a complete hello, given its first bytes. 0: more bytes are needed
+// for that.
 func HelloBytes(b []byte) (int, error) {
 	for i := range min(len(b), len(Magic)) {
 		if b[i] != Magic[i] {
@@ -149,7 +150,7 @@ func HelloBytes(b []byte) (int, error) {
 	return n, nil
 }
 
-// Decode reads a whole hello (HelloBytes long).
+// Decode decodes a complete hello (of HelloBytes).
 func (h *ClientHello) Decode(b []byte) error {
 	if n, err := HelloBytes(b); err != nil {
 		return err
@@ -180,25 +181,25 @@ func (h *ClientHello) Decode(b []byte) error {
 	return nil
 }
 
-// ServerHello answers a ClientHello: it grants, or refuses with a code.
+// ServerHello is the answer to a ClientHello: a grant, a challenge, or a refusal with a code.
 type ServerHello struct {
 	Version       uint16
-	Code          Code   // Granted; or why not, and then only Version, Code and Reason count; or Challenged
-	Features      uint32 // those that are on
-	Depth         uint16 // requests that the client may have in flight
+	Code          Code   // Granted; Challenged; or why not, and then only Version, Code and Reason are valid
+	Features      uint32 // features in use
+	Depth         uint16 // most requests that the client may have in flight
 	MaxKeyBytes   uint16
 	MaxValueBytes uint32
-	StallMillis   uint32   // a message begun and not gone on with for this long ends the connection
+	StallMillis   uint32   // time after which the server ends a connection whose message makes no progress
 	Loop          uint16   // the loop that serves this connection
-	Loops         uint16   // loops that can be asked for, ≥ 1
-	Shards        []uint16 // the loop of each shard (kv.Shard); empty when loops own no keys
-	Reason        string   // for people, with a refusal
-	Params        []byte   // the transport's own, at most MaxParams, or with Challenged the nonce; Decode's lies in its argument
+	Loops         uint16   // number of network loops, ≥ 1
+	Shards        []uint16 // the loop of each shard (kv.Shard); empty: network loops own no keys
+	Reason        string   // text of a refusal
+	Params        []byte   // parameters of the transport, at most MaxParams, or with Challenged the nonce; after Decode a part of its argument
 }
 
-const serverBody = 28 // without shard map and reason
+const serverBody = 28 // bytes without shard map, reason and parameters
 
-// Append appends the hello to b. Shards beyond MaxShards and a long reason are our own bug.
+// Append appends the hello to b. It cuts a long reason, and panics if there are more shards than MaxShards.
 func (h *ServerHello) Append(b []byte) []byte {
 	if len(h.Shards) > MaxShards {
 		panic("wire: shard map beyond MaxShards")
@@ -223,16 +224,16 @@ func (h *ServerHello) Append(b []byte) []byte {
 	return endMessage(appendParams(append(b, reason...), h.Params, h.Features&FeatureAccess != 0), from)
 }
 
-// Proof is what a side proves with that it knows a secret.
+// Proof is a side's proof that it has a secret (package access).
 type Proof [ProofBytes]byte
 
-// Append appends a message with the proof alone to b.
+// Append appends a message that consists of the proof to b.
 func (p *Proof) Append(b []byte) []byte {
 	from := len(b)
 	return endMessage(append(beginMessage(b), p[:]...), from)
 }
 
-// Decode reads such a message, whole (HelloBytes long).
+// Decode decodes such a message, which must be complete (HelloBytes).
 func (p *Proof) Decode(b []byte) error {
 	if n, err := HelloBytes(b); err != nil || n != helloHead+ProofBytes || len(b) < n {
 		return fmt.Errorf("%w: no proof in %d bytes", ErrHello, len(b))
@@ -241,8 +242,9 @@ func (p *Proof) Decode(b []byte) error {
 	return nil
 }
 
-// AppendSealed is Append, for Features with FeatureAccess, with a proof at the end. prove is given the bytes before it, among them the length of all.
-func (h *ServerHello) AppendSealed(b []byte, prove func(said []byte) Proof) []byte {
+// AppendSealed is Append for Features with FeatureAccess: with a proof at the end. prove computes it from the bytes before it, which contain the length of
+// the whole message.
+func (h *ServerHello) AppendSealed(b []byte, prove func(covered []byte) Proof) []byte {
 	from := len(b)
 	b = endMessage(append(h.Append(b), make([]byte, ProofBytes)...), from)
 	n := len(b) - ProofBytes
@@ -251,7 +253,7 @@ func (h *ServerHello) AppendSealed(b []byte, prove func(said []byte) Proof) []by
 	return b
 }
 
-// Unseal cuts a sealed hello, whole (HelloBytes long), into the proof and what it is over.
+// Unseal splits a complete sealed hello (of HelloBytes) into the proof and the bytes that it covers.
 func Unseal(b []byte) (covered []byte, p Proof, err error) {
 	n := len(b) - ProofBytes
 	if n < helloHead+serverBody {
@@ -260,7 +262,7 @@ func Unseal(b []byte) (covered []byte, p Proof, err error) {
 	return b[:n], Proof(b[n:]), nil
 }
 
-// Decode reads a whole hello (HelloBytes long).
+// Decode decodes a complete hello (of HelloBytes).
 func (h *ServerHello) Decode(b []byte) error {
 	n, err := HelloBytes(b)
 	if err != nil {
@@ -311,7 +313,7 @@ func (h *ServerHello) Decode(b []byte) error {
 	return nil
 }
 
-// Code says why a server refuses a connection or ends it. It travels in a hello, or in a refusal frame.
+// Code is the reason why a server refuses or ends a connection. It is sent in a hello, or in a frame with FlagRefuse.
 type Code uint16
 
 const (
@@ -319,20 +321,20 @@ const (
 	RefusedVersion  Code = 1  // another version of the protocol
 	RefusedFeature  Code = 2  // a required feature is unknown here
 	RefusedLoop     Code = 3  // no such loop
-	RefusedBusy     Code = 4  // as many connections as there may be, or no memory for another one
+	RefusedBusy     Code = 4  // the largest number of connections is reached, or there is no memory for another one
 	RefusedGarbage  Code = 5  // not a hello, or not a frame
 	RefusedTooLarge Code = 6  // a length beyond the limits of the hello
 	RefusedDepth    Code = 7  // more requests in flight than granted
-	RefusedDeadline Code = 8  // a hello, a message or a reader that took too long
+	RefusedDeadline Code = 8  // the peer has missed a deadline
 	RefusedClosing  Code = 9  // the server is shutting down
-	RefusedAccess   Code = 10 // no name, or none with that secret
-	Challenged      Code = 11 // no refusal: a proof is wanted before anything is granted
+	RefusedAccess   Code = 10 // no name, an unknown name, or a wrong secret
+	Challenged      Code = 11 // not a refusal: the client must send a proof
 )
 
 var codeNames = [...]string{"granted", "protocol version", "unknown feature", "no such loop", "server is full",
 	"garbage", "too large", "too many requests in flight", "deadline", "server is closing", "no access", "challenged"}
 
-// String is the code in words.
+// String describes the code in words.
 func (c Code) String() string {
 	if int(c) < len(codeNames) {
 		return codeNames[c]

@@ -12,12 +12,12 @@ import (
 // TimesBytes is the size of the times that follow the header of a reply with FlagTimes.
 const TimesBytes = 56
 
-// Times are how long a request was with the server, in ns. On the wire: each as a u64, in this order.
+// Times are a request's durations at the server, in ns. On the wire each is a u64, in this order.
 type Times struct {
 	Notify, Queue, Store, Disk, Submit uint64 // see kv.Stage
 
-	Arrived uint64 // when its last bytes were there, by the server's CLOCK_MONOTONIC
-	Host    uint64 // whose clock that is (see Host); 0: nobody's
+	Arrived uint64 // when its last bytes were received, by the server's CLOCK_MONOTONIC
+	Host    uint64 // the machine with that clock (Host); 0: not known
 }
 
 func (t *Times) fields() [7]*uint64 {
@@ -32,10 +32,10 @@ func (t *Times) Encode(b []byte) {
 	}
 }
 
-// timesMax bounds each time, so that sums do not overflow: 36 years.
+// timesMax bounds each time, so that sums do not overflow: 36 years in ns.
 const timesMax = 1 << 60
 
-// Decode reads times from b[:TimesBytes]. The error is ErrFormat.
+// Decode decodes times from b[:TimesBytes]. The error is ErrFormat.
 func (t *Times) Decode(b []byte) error {
 	_ = b[TimesBytes-1]
 	for i, f := range t.fields() {
@@ -46,11 +46,10 @@ func (t *Times) Decode(b []byte) error {
 	return nil
 }
 
-// Server is how long the request was with the server in all, from Arrived on.
+// Server returns the total time at the server, from Arrived on.
 func (t *Times) Server() uint64 { return t.Notify + t.Queue + t.Store + t.Disk + t.Submit }
 
-// Host names this machine since its start: the same for all processes whose CLOCK_MONOTONIC is the same clock. 0 where the kernel
-// does not say.
+// Host identifies this machine since its boot: it is the same for all processes with the same CLOCK_MONOTONIC. 0: not known.
 var Host = sync.OnceValue(func() uint64 {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package units measures what the things cost of which a request is made: a system call, a message through a socket, a wake-up, a
-// hop between threads, a copy. A bill of materials multiplies them with how often a run did each. It may import loop, kv,
+// Package units measures the unit costs of this machine: of a system call, a message through a socket, a wake-up, a
+// hop between threads, a copy. A bill of materials multiplies them by the counts of a run. It may import loop, kv,
 // lab/stats and internal packages.
 //
-// All are of CPU time that this process is charged with, on its quiet caches: the least that such a thing costs.
+// Unit costs are CPU time of this process, with warm caches: lower bounds of the costs in a run.
 package units
 
 import (
@@ -20,16 +20,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unit is what one of something costs.
+// Unit is the cost of one operation of a kind.
 type Unit struct {
 	Name string    `json:"name"`
 	Ns   float64   `json:"ns"`
 	What string    `json:"what"`          // for people
-	All  []float64 `json:"all,omitempty"` // of several looks, whose median Ns is
+	All  []float64 `json:"all,omitempty"` // of several measurements; Ns is their median
 }
 
-// Join adds another look at the same units: the median of all looks counts. One that either has alone is left out, but into
-// nothing at all.
+// Join adds another measurement of the same units, and computes the medians. A unit that only one side has is left out, unless
+// had is empty.
 func Join(had, more []Unit) (all []Unit) {
 	if len(had) == 0 {
 		had = make([]Unit, len(more))
@@ -64,16 +64,16 @@ const (
 	Frame     = "frame"
 )
 
-// rounds are the batches of which the median counts; batchMax is how long each may take, about.
+// rounds is the number of batches, whose median counts. batchMax is the approximate duration of a batch.
 const (
 	rounds   = 9
 	batchMax = 4 * time.Millisecond
 )
 
-// Time is the median over several batches of what f takes for each of the n things that it does.
+// Time returns the median over several batches of the CPU time that f uses for one of its n operations.
 func Time(f func(n int)) float64 {
 	n := 1
-	for { // as many as fill a batch
+	for { // find the n that fills a batch
 		begun := loop.Nanos()
 		f(n)
 		if took := time.Duration(loop.Nanos() - begun); took > batchMax/2 || n >= 1<<24 {
@@ -92,8 +92,8 @@ func Time(f func(n int)) float64 {
 
 func median(v []float64) float64 { return stats.Median(slices.Sorted(slices.Values(v))) }
 
-// Measure gives all units that this machine and build have, but those of an operation; it takes half a second. callC calls
-// into C, and says whether it can. Any goroutine but a loop's.
+// Measure measures all units that this machine and build have, in half a second. callC calls
+// into C, or returns false if this build cannot. Any goroutine but a loop's may call it.
 func Measure(callC func() bool) ([]Unit, error) {
 	syscall := Time(func(n int) {
 		for range n {
@@ -143,8 +143,8 @@ const (
 	largeBytes   = 16 << 10
 )
 
-// sockets measures a TCP connection on loopback whose ends are one thread's, so that nobody is woken: the kernel takes a message all
-// the way to the other end within the send.
+// sockets measures a TCP connection on loopback. One thread has both ends, so no thread wakes up: the kernel delivers a message
+// to the other end within the send.
 func sockets(syscall float64) ([]Unit, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -168,7 +168,7 @@ func sockets(syscall float64) ([]Unit, error) {
 			return nil, fmt.Errorf("calibrate: duplicate a socket: %w", err)
 		}
 		defer f.Close()
-		_ = c.Close() // the runtime would be woken by each message
+		_ = c.Close() // else each message wakes the runtime
 		fds[i] = int(f.Fd())
 	}
 	clock := Time(func(n int) {
@@ -187,14 +187,14 @@ func sockets(syscall float64) ([]Unit, error) {
 		for range rounds {
 			var out, in int64
 			const n = 256
-			for i := range n { // to and fro, so that no acknowledgement goes alone
+			for i := range n { // in both directions, so that no acknowledgement is a packet of its own
 				t0 := loop.Nanos()
 				_, err := sys.Sendmsg(fds[i%2], &m, 0)
 				t1 := loop.Nanos()
 				for got := 0; got < bytes && err == nil; {
 					var k int
 					switch k, err = sys.Recv(fds[1-i%2], buf); {
-					case errors.Is(err, unix.EAGAIN): // another CPU is still at it
+					case errors.Is(err, unix.EAGAIN): // another CPU still delivers it
 						k, err = 0, nil
 					case err == nil && k == 0:
 						err = unix.ECONNRESET
@@ -221,7 +221,7 @@ func sockets(syscall float64) ([]Unit, error) {
 	}, failed
 }
 
-// entry is what a ring's entry costs where many go in one call.
+// entry measures the cost of a ring's entry when one call submits many.
 func entry() (float64, error) {
 	r, err := ring.Open(ring.Options{Entries: 128, CoopTaskrun: true})
 	if err != nil {
@@ -244,26 +244,26 @@ func entry() (float64, error) {
 	return ns, failed
 }
 
-// mirror finishes what comes out of its loop's mailbox.
+// mirror completes each request from its loop's mailbox.
 type mirror struct{ l *loop.Loop }
 
 // OnEvent is never called.
 func (m *mirror) OnEvent(uint64, int32, uint32) {}
 
-// Poll is loop.Member's.
+// Poll implements loop.Member.
 func (m *mirror) Poll() int { return 0 }
 
-// Stage is loop.Member's.
+// Stage implements loop.Member.
 func (m *mirror) Stage() error { return nil }
 
-// Close is loop.Member's.
+// Close implements loop.Member.
 func (m *mirror) Close() bool { return true }
 
-// Submit takes a request from the mailbox.
+// Submit implements kv.Handler.
 func (m *mirror) Submit(r *kv.Request) { m.l.Finish(r) }
 
-// rally has requests go to and fro between two loops, one of which may be the other. It belongs to the loop that has the
-// request; with several requests both are one.
+// rally sends requests back and forth between two loops, which may be the same loop. It belongs to the loop that has the
+// request; with several requests there is only one loop.
 type rally struct {
 	loops [2]*loop.Loop
 	at    int
@@ -271,7 +271,7 @@ type rally struct {
 	done  chan struct{}
 }
 
-// Complete sends a request on from the loop that it came to.
+// Complete implements kv.Completer. It sends the request to the other loop.
 func (y *rally) Complete(r *kv.Request) {
 	y.left--
 	switch {
@@ -283,9 +283,9 @@ func (y *rally) Complete(r *kv.Request) {
 	}
 }
 
-// pingPong measures two loops, each on a thread of its own. A hop is that of a loop that sends to itself, 64 at a time, and so does
-// not sleep. With one request between two loops each sleeps until it comes: what the process is charged with for a way, beside two
-// system calls and the hop, is what a sleep costs.
+// pingPong measures two loops, each on a thread of its own. A hop is measured on a loop that sends 64 requests at a time to
+// itself, and so does not sleep. With one request between two loops, each sleeps until it arrives. The CPU time of one way, less two
+// system calls and the hop, is the cost of a sleep.
 func pingPong(syscall float64) (sleep, hop float64, err error) {
 	var loops [2]*loop.Loop
 	for i := range loops {
@@ -321,7 +321,7 @@ func pingPong(syscall float64) (sleep, hop float64, err error) {
 	return max(median(each)-hop-2*syscall, 0), hop, nil
 }
 
-// cpu is the process's CPU time, in ns.
+// cpu returns the process's CPU time, in ns.
 func cpu() int64 {
 	var ts unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts) != nil {

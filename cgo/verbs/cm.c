@@ -108,7 +108,7 @@ int kvw_cm_resolve_addr(void *id, const char *from, const char *ip, uint16_t por
 
 int kvw_cm_resolve_route(void *id, int timeout_ms) { return result(cm.resolve_route(id, timeout_ms)); }
 
-// kvw_cm_event takes one event: 0, or errno, EAGAIN when there is none now.
+// kvw_cm_event returns one event in *e: 0, or errno; EAGAIN if there is none now.
 int kvw_cm_event(void *ch, struct kvw_cm_event *out)
 {
 	struct rdma_cm_event *e;
@@ -127,7 +127,7 @@ int kvw_cm_event(void *ch, struct kvw_cm_event *out)
 	return result(cm.ack_cm_event(e));
 }
 
-// kvw_cm_traffic_class asks for a traffic class of the packets, before an address is resolved.
+// kvw_cm_traffic_class sets the traffic class of the packets, before an address is resolved.
 int kvw_cm_traffic_class(void *id, uint8_t traffic_class)
 {
 	return result(cm.set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_TOS, &traffic_class, sizeof traffic_class));
@@ -148,7 +148,7 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, co
 		a.max_dest_rd_atomic = want->responds;
 		if (want->traffic_class)
 			a.ah_attr.grh.traffic_class = want->traffic_class;
-		if (want->service_level) // else the path record's
+		if (want->service_level) // else that of the path record
 			a.ah_attr.sl = want->service_level;
 	} else {
 		a.max_rd_atomic = want->initiates;
@@ -159,7 +159,7 @@ static int to_state(struct rdma_cm_id *id, void *qp, enum ibv_qp_state state, co
 	return kvw_modify(qp, &a, mask);
 }
 
-// kvw_cm_qp takes a queue pair in INIT to RTR and RTS, as the request or the answer on id says.
+// kvw_cm_qp moves a queue pair from INIT to RTR and RTS, with the parameters of the request or answer on id.
 int kvw_cm_qp(void *id, void *qp, const struct kvw_qp_attr *a)
 {
 	int err = to_state(id, qp, IBV_QPS_RTR, a);

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-// What a connection request or an answer to it brings; CMEvent in cm_on.go.
+// An event of rdma_cm: a connection request, or an answer to one.
 struct kvw_cm_event {
 	void *id;
 	int type; // rdma_cm_event_type
@@ -21,7 +21,7 @@ int kvw_cm_listen(void *id, const char *ip, uint16_t *port);
 int kvw_cm_resolve_addr(void *id, const char *from, const char *ip, uint16_t port, int timeout_ms);
 int kvw_cm_resolve_route(void *id, int timeout_ms);
 int kvw_cm_event(void *ch, struct kvw_cm_event *out);
-struct kvw_qp_attr; // of it mtu, initiates, responds, traffic_class and service_level
+struct kvw_qp_attr; // only mtu, initiates, responds, traffic_class and service_level are used
 int kvw_cm_traffic_class(void *id, uint8_t traffic_class);
 int kvw_cm_qp(void *id, void *qp, const struct kvw_qp_attr *a);
 int kvw_cm_connect(void *id, uint32_t qp_num, const uint8_t *priv, int len, const struct kvw_qp_attr *a, int srq);

@@ -34,13 +34,13 @@ var loadCM = sync.OnceValue(func() error {
 	return nil
 })
 
-// CMToken is what a connection request carries, so that the server finds the hello that it belongs to.
+// CMToken is the private data of a connection request, by which the server finds the hello that it belongs to.
 type CMToken [16]byte
 
-// cmHint is the remedy where the kernel's side is missing.
+// cmHint is the remedy if the kernel's part is missing.
 const cmHint = "modprobe rdma_ucm, and access to /dev/infiniband/rdma_cm; or --rdma-connect tcp"
 
-// Events of rdma_cm that matter here, of rdma_cm_event_type.
+// Events of rdma_cm that are handled here, of rdma_cm_event_type.
 const (
 	cmAddrResolved    = 0
 	cmRouteResolved   = 2
@@ -52,13 +52,13 @@ const (
 	cmDeviceRemoval   = 11
 )
 
-// cm is a channel of rdma_cm events. One goroutine uses it at a time.
+// cm is a channel of rdma_cm events. Only one goroutine may use it at a time.
 type cm struct {
 	ch unsafe.Pointer
 	fd int
 }
 
-// newCM opens a channel, and makes an id on it.
+// newCM opens a channel and makes an id on it.
 func newCM() (c *cm, id unsafe.Pointer, err error) {
 	if err := loadCM(); err != nil {
 		return nil, nil, err
@@ -107,7 +107,7 @@ type CMConn struct {
 	c  *cm // of a client: its own
 }
 
-// Close ends it; the peer is told. The queue pair is not touched.
+// Close ends the connection and notifies the peer. It does not change the queue pair.
 func (c *CMConn) Close() error {
 	n := C.kvw_cm_id_free(c.id)
 	if c.c != nil {
@@ -119,7 +119,7 @@ func (c *CMConn) Close() error {
 	return nil
 }
 
-// attr is of p what rdma_cm does not find out.
+// attr returns the parameters of p that rdma_cm does not determine.
 func (p *Peer) attr() *C.struct_kvw_qp_attr {
 	return &C.struct_kvw_qp_attr{mtu: C.uint32_t(mtuCode(p.MTU)), initiates: C.uint32_t(p.Initiates), responds: C.uint32_t(p.Responds),
 		traffic_class: C.uint8_t(p.TrafficClass), service_level: C.uint8_t(p.ServiceLevel)}
@@ -132,9 +132,9 @@ func (p *Peer) srq() C.int {
 	return 0
 }
 
-// ConnectCM connects a queue pair to the server at an rdma_cm address, by way of from. Of p the MTU, Initiates,
-// Responds, TrafficClass, ServiceLevel and Shared count. It blocks, and is not for the loop's goroutine; but nobody else uses the queue pair yet. ECONNRESET: the server
-// has ended the connection again, before it was made.
+// ConnectCM connects a queue pair to the server at an rdma_cm address, from the address from. It uses MTU, Initiates,
+// Responds, TrafficClass, ServiceLevel and Shared of p. It blocks, so the loop's goroutine must not call it; no other goroutine may use the queue pair meanwhile.
+// ECONNRESET: the server ended the connection before it was established.
 func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, token CMToken, p Peer) (_ *CMConn, err error) {
 	c, id, err := newCM()
 	if err != nil {
@@ -163,7 +163,7 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 		}
 		return nil
 	}
-	// ended says why the last steps failed, where it is the server: the kernel has then no attributes for a queue pair.
+	// ended replaces the error of the last steps if the server is the cause: then the kernel has no attributes for the queue pair.
 	ended := func(err error) error {
 		if e, why := c.next(time.Now().Add(time.Second), -1); why == nil && (e._type == cmRejected || e._type == cmDisconnected) {
 			return fmt.Errorf("verbs: rdma_cm: connect to %v:%d: %w", to, port, syscall.ECONNRESET)
@@ -203,7 +203,7 @@ func (q *QP) ConnectCM(ctx context.Context, from, to netip.Addr, port uint16, to
 	return conn, nil
 }
 
-// CMListener takes rdma_cm connection requests.
+// CMListener receives rdma_cm connection requests.
 type CMListener struct {
 	Port uint16
 	c    *cm
@@ -212,8 +212,8 @@ type CMListener struct {
 	done chan struct{}
 }
 
-// ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. request
-// calls one of Accept and Reject, in time or later. removed is called there when the device is about to be removed: then nothing comes any more.
+// ListenCM listens on an address for connection requests, and calls request for each, on a goroutine of its own. Accept
+// or Reject must be called for each request, there or later. removed is called on that goroutine when the device is about to be removed: then no more requests come.
 func ListenCM(ip netip.Addr, request func(token CMToken, r *CMRequest), removed func()) (*CMListener, error) {
 	c, id, err := newCM()
 	if err != nil {
@@ -246,7 +246,7 @@ func (l *CMListener) serve(request func(CMToken, *CMRequest), removed func()) {
 		if err != nil {
 			return
 		}
-		switch e._type { // of other events the TCP connection tells
+		switch e._type { // other events also end the TCP connection
 		case cmDeviceRemoval:
 			removed()
 		case cmConnectRequest:
@@ -259,7 +259,7 @@ func (l *CMListener) serve(request func(CMToken, *CMRequest), removed func()) {
 	}
 }
 
-// Close takes no more requests. All connections that it made are closed before.
+// Close ends the listener. All its connections must be closed before.
 func (l *CMListener) Close() {
 	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	<-l.done
@@ -271,7 +271,7 @@ func (l *CMListener) Close() {
 // CMRequest is a connection request.
 type CMRequest struct{ id unsafe.Pointer }
 
-// Accept connects a queue pair of ours to it. Of p the MTU, Initiates, Responds, TrafficClass, ServiceLevel and Shared count. On the queue pair's goroutine.
+// Accept connects a queue pair of this side to the requester's. It uses MTU, Initiates, Responds, TrafficClass, ServiceLevel and Shared of p. Only the queue pair's goroutine may call it.
 func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
 	n := C.kvw_cm_qp(r.id, q.qp, p.attr())
 	if n == 0 {
@@ -284,7 +284,7 @@ func (r *CMRequest) Accept(q *QP, p Peer) (*CMConn, error) {
 	return &CMConn{id: r.id}, nil
 }
 
-// Reject refuses it.
+// Reject refuses the request.
 func (r *CMRequest) Reject() {
 	C.kvw_cm_reject(r.id)
 	C.kvw_cm_id_free(r.id)

@@ -1,6 +1,6 @@
 package verbs
 
-// Kinds of asynchronous events, of ibv_event_type. Of others nothing follows here.
+// Kinds of asynchronous events, of ibv_event_type. Others are ignored.
 const (
 	EventCQError     = 0 // the completion queue overflowed, or cannot be reached
 	EventQPFatal     = 1
@@ -12,8 +12,8 @@ const (
 	EventLIDChange   = 11
 	EventPKeyChange  = 12
 	EventSRQError    = 14
-	EventLastWQE     = 16 // of a queue pair in its error state: it has taken its last receive from the shared queue
-	EventReregister  = 17 // the subnet manager has another view of the port
+	EventLastWQE     = 16 // of a queue pair in its error state: it has consumed its last receive of the shared queue
+	EventReregister  = 17 // the subnet manager has reset its state of the port
 	EventGIDChange   = 18
 )
 

@@ -1,7 +1,7 @@
 package verbs
 
-// withInline makes something that takes inline data: with as many bytes as are wanted, or else with the most at which it can be made, in eight
-// steps at least, of a multiple of 16, down to none. A device refuses what it does not have, and tells nobody its limit beforehand.
+// withInline calls make with want bytes of inline data. If that fails, it tries fewer bytes, in at least eight
+// steps of a multiple of 16, down to 0. A device cannot be asked for its limit: it only rejects larger values.
 func withInline(want int, make func(bytes int) error) error {
 	err := make(want)
 	step := (want/8 + 15) &^ 15

@@ -193,7 +193,7 @@ func TestMessagesArriveWithTheirImmediateData(t *testing.T) {
 	}
 }
 
-// TestKeysThatDoNotFitAreRefused reads and writes where the peer lets nobody.
+// TestKeysThatDoNotFitAreRefused reads and writes memory to which the peer has granted no access.
 func TestKeysThatDoNotFitAreRefused(t *testing.T) {
 	for name, change := range map[string]func(o *Op, b *end){
 		"wrong key":        func(o *Op, _ *end) { o.RKey ^= 0xFF00 },
@@ -230,7 +230,7 @@ func TestKeysThatDoNotFitAreRefused(t *testing.T) {
 	}
 }
 
-// Who knows a key, by luck or from another connection, can do no more with it than the queue pair is for.
+// A key that was guessed, or is of another connection, allows no more than the queue pair's access rights.
 func TestAKeyIsGoodForWhatItsQueuePairOffersOnly(t *testing.T) {
 	for through, name := range map[Access]string{Local: "nothing", RemoteRead: "reads", RemoteWrite: "writes"} {
 		for kind, needs := range map[uint32]Access{OpRead: RemoteRead, OpWrite: RemoteWrite} {

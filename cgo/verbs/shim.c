@@ -1,7 +1,7 @@
 //go:build rdma && cgo
 
-// libibverbs is found at run time, so that one binary starts on machines that do not have it. Posting and
-// polling need none of its symbols: they go through the context's own table.
+// libibverbs is loaded at run time, so that the same binary starts on machines without it. Posting and
+// polling need none of its symbols: they use the context's table of functions.
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -63,7 +63,7 @@ int kvw_symbols(const char *library, const struct kvw_symbol *symbols, unsigned 
 	return 0;
 }
 
-// kvw_load may be called once only.
+// kvw_load may be called only once.
 int kvw_load(char *err, int n)
 {
 	const struct kvw_symbol symbols[] = {
@@ -78,7 +78,7 @@ int kvw_load(char *err, int n)
 	return kvw_symbols("libibverbs.so.1", symbols, sizeof symbols / sizeof *symbols, err, n);
 }
 
-// kvw_names writes the devices' names, each ended by a zero byte, and returns how many there are, or -errno.
+// kvw_names writes the devices' names, each ended by a zero byte, and returns their number, or -errno.
 int kvw_names(char *out, int n)
 {
 	int count = 0;
@@ -174,7 +174,7 @@ int kvw_gid(void *ctx, int port, int index, uint8_t *out)
 	return err;
 }
 
-// kvw_async takes one asynchronous event: its type, or -1 when there is none.
+// kvw_async returns the type of one asynchronous event, or -1 if there is none.
 int kvw_async(void *ctx, uint32_t *qp_num)
 {
 	struct ibv_async_event e;
@@ -217,7 +217,7 @@ int kvw_mr_free(void *mr) { return v.dereg_mr(mr); }
 
 void *kvw_mw(void *pd) { return ibv_alloc_mw(pd, IBV_MW_TYPE_2); }
 
-// kvw_mw_bind posts the work request that lets the peer of qp write from addr on, and says by which key. It makes a completion.
+// kvw_mw_bind posts the work request that allows the peer of qp to write from addr on, and returns the key in *rkey. It makes a completion.
 int kvw_mw_bind(void *qp, void *mw, void *mr, uint64_t addr, uint64_t len, uint64_t wr_id, uint32_t *rkey)
 {
 	struct ibv_mw *w = mw;
@@ -269,8 +269,8 @@ void *kvw_srq(void *pd, int entries)
 
 int kvw_srq_free(void *srq) { return v.destroy_srq(srq); }
 
-// kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected. remote: a bit for what the peer may do
-// through it, whatever keys it knows: 1 read, 2 write.
+// kvw_qp makes a queue pair in INIT, so that receives can be posted before it is connected. remote: the peer's rights
+// through it, whatever keys it has, as bits: 1 read, 2 write.
 void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, int port, int pkey_index, int remote, uint32_t *num, uint32_t *inline_got)
 {
 	struct ibv_qp_init_attr a = {
@@ -304,7 +304,7 @@ void *kvw_qp(void *pd, void *cq, void *srq, int sq, int rq, int inline_bytes, in
 	return qp;
 }
 
-// kvw_qp_connect takes the queue pair to RTR and RTS; it returns errno, negative where RTS failed.
+// kvw_qp_connect moves the queue pair to RTR and RTS; it returns errno, negative if RTS failed.
 int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 {
 	struct ibv_qp_attr q = {
@@ -337,14 +337,14 @@ int kvw_qp_connect(void *qp, const struct kvw_qp_attr *a)
 	return -v.modify_qp(qp, &q, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
-// kvw_qp_fail takes the queue pair to its error state: it takes no receive any more, and what is queued in it is flushed.
+// kvw_qp_fail moves the queue pair to its error state: it consumes no more receives, and its queued work requests are flushed.
 int kvw_qp_fail(void *qp)
 {
 	struct ibv_qp_attr q = { .qp_state = IBV_QPS_ERR };
 	return v.modify_qp(qp, &q, IBV_QP_STATE);
 }
 
-// kvw_qp_kinds says which kinds of queue pair can be made: 1 RC, 2 UC, 4 UD.
+// kvw_qp_kinds returns the kinds of queue pairs that can be made, as bits: 1 RC, 2 UC, 4 UD.
 int kvw_qp_kinds(void *pd, void *cq)
 {
 	static const enum ibv_qp_type types[] = { IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD };
@@ -370,7 +370,7 @@ int kvw_qp_free(void *qp) { return v.destroy_qp(qp); }
 enum { CHAIN = 64 };
 
 // kvw_post posts ops in order: those next to each other for one queue pair as one chain, of at most chain
-// work requests for each doorbell. On an error, done says how many were posted.
+// work requests per doorbell. After an error, done is the number of posted ones.
 void kvw_post(struct kvw_post_call *c)
 {
 	struct ibv_send_wr wr[CHAIN], *bad;
@@ -390,7 +390,7 @@ void kvw_post(struct kvw_post_call *c)
 			for (uint32_t i = 0; i < o->sges; i++)
 				sge[k][i] = (struct ibv_sge){ .addr = o->sge[i].addr, .length = o->sge[i].len, .lkey = o->sge[i].lkey };
 			w->send_flags = (o->flags & KVW_SIGNALED ? IBV_SEND_SIGNALED : 0) | (o->flags & KVW_INLINE ? IBV_SEND_INLINE : 0);
-			w->imm_data = __builtin_bswap32(o->imm); // network order, on the little-endian machines that we build for
+			w->imm_data = __builtin_bswap32(o->imm); // network order; all supported machines are little-endian
 			switch (o->opcode) {
 			case KVW_SEND: w->opcode = IBV_WR_SEND_WITH_IMM; break;
 			case KVW_SEND_PLAIN: w->opcode = IBV_WR_SEND; break;
@@ -432,7 +432,7 @@ void kvw_post_recv(struct kvw_recv_call *c)
 	c->err = err;
 }
 
-// poll_cq takes up to n completions; below 0, it failed.
+// poll_cq polls up to n completions and returns their number; below 0: it failed.
 static int poll_cq(struct ibv_cq *cq, struct kvw_wc *out, int n)
 {
 	struct ibv_wc wc[CHAIN];
@@ -463,7 +463,7 @@ void kvw_nothing(void *unused) { (void)unused; }
 
 void kvw_poll(struct kvw_cq_call *c) { c->found = poll_cq(c->cq, c->out, c->n); }
 
-// kvw_spin polls so often, or until something is there.
+// kvw_spin polls until there is a completion, at most polls times.
 void kvw_spin(struct kvw_cq_call *c)
 {
 	int i = 0;
@@ -472,14 +472,14 @@ void kvw_spin(struct kvw_cq_call *c)
 	while (!c->found && ++i < c->polls);
 }
 
-// kvw_arm asks for an event and polls once more: what came before the asking would make none.
+// kvw_arm requests an event and then polls: a completion that came before the request makes no event.
 void kvw_arm(struct kvw_cq_call *c)
 {
 	int err = ibv_req_notify_cq(c->cq, 0);
 	c->found = err ? (err < 0 ? err : -err) : poll_cq(c->cq, c->out, c->n);
 }
 
-// kvw_drain takes all events of a channel that serves one CQ, and acknowledges exactly those.
+// kvw_drain reads all events of a channel of one CQ, and acknowledges them.
 int kvw_drain(void *channel, void *cq)
 {
 	struct ibv_cq *of;

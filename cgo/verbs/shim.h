@@ -1,11 +1,11 @@
-// The seam between Go and libibverbs: flat records in C memory, and about ten functions that take many
-// of them in one crossing. Nothing here keeps a Go pointer.
+// The interface between Go and libibverbs: flat records in C memory, and functions that process many
+// of them in one call. No function keeps a Go pointer.
 #ifndef KVW_SHIM_H
 #define KVW_SHIM_H
 
 #include <stdint.h>
 
-// kvw_nothing is what a call into C costs.
+// kvw_nothing does nothing, to measure the cost of a call into C.
 void kvw_nothing(void *);
 
 struct kvw_sge {
@@ -54,19 +54,19 @@ struct kvw_dev {
 	char fw[64];
 };
 
-struct kvw_qp_attr { // what connect needs of the peer
+struct kvw_qp_attr { // parameters of connect
 	uint32_t qp_num, psn, mtu, lid, global, gid_index, port;
-	uint32_t initiates, responds; // READs in flight: ours, and the peer's
+	uint32_t initiates, responds; // READs in flight: of this side, and of the peer
 	uint8_t gid[16];
 	uint32_t my_psn;
-	uint8_t traffic_class, service_level; // 0: none was asked for
+	uint8_t traffic_class, service_level; // 0: none requested
 };
 
-// Of every queue pair: 0.64 ms; 67 ms before a packet is sent again, 6 times, since rxe takes the 7 for endless; and as
-// often where no receive is posted, of which 7 is endless everywhere.
+// Timers of every queue pair: 0.64 ms before a retry after a missing receive; 67 ms before a packet is sent again, 6 times, because for rxe 7 means endless; and as
+// many retries after a missing receive, for which 7 means endless everywhere.
 enum { KVW_MIN_RNR = 12, KVW_TIMEOUT = 14, KVW_RETRY = 6, KVW_RNR_RETRY = 6 };
 
-// A function of a library that is found at run time, and the pointer that gets it.
+// A function of a library that is found at run time, and the pointer to it.
 struct kvw_symbol {
 	const char *name;
 	void *to;
@@ -100,10 +100,10 @@ int kvw_qp_kinds(void *pd, void *cq);
 int kvw_modify(void *qp, void *attr, int mask);
 int kvw_qp_free(void *qp);
 
-// The data path: arguments and results lie in one block of memory that is not Go's; see call in verbs_on.go.
+// The data path: arguments and results are in one block of memory outside the Go heap; see callC in verbs_on.go.
 struct kvw_post_call {
 	const struct kvw_op *ops;
-	int32_t n, chain;      // work requests; of them at most so many for a doorbell
+	int32_t n, chain; // number of work requests; most of them per doorbell
 	int32_t err;           // errno
 	uint32_t done, bells;  // of n, doorbells
 };
@@ -116,7 +116,7 @@ struct kvw_cq_call {
 	void *cq;
 	struct kvw_wc *out;
 	int32_t n;     // room in out
-	int32_t polls; // of kvw_spin, at most
+	int32_t polls; // most polls of kvw_spin
 	int32_t found; // or below 0: errno
 };
 void kvw_post(struct kvw_post_call *c);

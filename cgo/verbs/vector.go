@@ -1,5 +1,5 @@
 package verbs
 
-// vectorOf is the completion vector of a user of that number, where a device has so many: users are spread over all of them. A device that says nothing
-// has the first.
+// vectorOf returns the completion vector of a user's number: users are distributed over all vectors of a device. A device that reports no vectors
+// has the first one.
 func vectorOf(user, vectors int) int { return user % max(vectors, 1) }

@@ -2,8 +2,8 @@
 
 package verbs
 
-// Built says whether this binary was built with the tag rdma, and with cgo.
+// Built reports whether this binary was built with the tag rdma, and with cgo.
 const Built = false
 
-// Names are the RDMA devices that libibverbs can use: none without the library.
+// Names returns the RDMA devices that libibverbs can use: none without the library.
 func Names() ([]string, error) { return nil, nil }

@@ -23,7 +23,7 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// Built says whether this binary was built with the tag rdma, and with cgo.
+// Built reports whether this binary was built with the tag rdma, and with cgo.
 const Built = true
 
 var load = sync.OnceValue(func() error {
@@ -34,21 +34,21 @@ var load = sync.OnceValue(func() error {
 	return nil
 })
 
-// asmcgocall is what a cgo call is made of: it calls f on the thread's system stack.
+// asmcgocall calls f on the thread's system stack. A cgo call consists of it and calls of the scheduler.
 //
 //go:linkname asmcgocall runtime.asmcgocall
 //go:noescape
 func asmcgocall(f, arg unsafe.Pointer) int32
 
-// callC calls a function of C on the data path. A cgo call would tell the scheduler that the goroutine is in a system
-// call; this does not: docs/adr/0006-calls-into-c.md. So f is short, never calls back, and nothing that it needs
-// lies in Go's memory.
+// callC calls a C function on the data path. Unlike a cgo call it does not enter the scheduler
+// (docs/adr/0006-calls-into-c.md). So f must be short, must not call back, and must not need memory of
+// the Go heap.
 func callC(f, arg unsafe.Pointer) { asmcgocall(f, arg) }
 
-// CallNothing is a call into C as the data path makes them, of a function that does nothing: what the call itself costs.
+// CallNothing calls an empty C function as the data path does, to measure the cost of the call.
 func CallNothing() { callC(unsafe.Pointer(C.kvw_nothing), nil) }
 
-// callError makes an error of what was tried and a C call's errno.
+// callError returns an error with what was tried, a C call's errno, and a remedy if hint is not empty.
 func callError(what string, err error, hint string) error {
 	if hint != "" {
 		hint = " (" + hint + ")"
@@ -58,7 +58,7 @@ func callError(what string, err error, hint string) error {
 
 func errno(n C.int) error { return syscall.Errno(max(n, -n)) }
 
-// Names are the RDMA devices that libibverbs can use. Any goroutine.
+// Names returns the RDMA devices that libibverbs can use. Any goroutine may call it.
 func Names() ([]string, error) {
 	if err := load(); err != nil {
 		return nil, err
@@ -75,20 +75,20 @@ func Names() ([]string, error) {
 	return strings.SplitN(all, "\x00", int(n)+1)[:n], nil
 }
 
-// Device is an open RDMA device with its one protection domain. It is closed after all that was made
-// from it. Its methods may be called from any goroutine.
+// Device is an open RDMA device with its only protection domain. All objects made from it must be closed
+// before it. Any goroutine may call its methods.
 type Device struct {
 	Name    string
-	AsyncFd int // becomes readable when Async has something; non-blocking
+	AsyncFd int // readable when Async has an event; non-blocking
 	Limits  Limits
 	ctx, pd unsafe.Pointer
 }
 
-// Limits are a device's own.
+// Limits are the limits of a device.
 type Limits struct {
 	QPs, WRs, CQEs, SGEs, SRQs, SRQWRs, Ports int
 	RdAtomic, InitRdAtomic                    int  // READs in flight on a queue pair: its peer's, and its own
-	Vectors                                   int  // of completions: interrupts, each of which some CPU has
+	Vectors                                   int  // completion vectors: interrupts, each bound to a CPU
 	MemoryWindows                             bool // it has memory windows of type 2B
 	Firmware                                  string
 }
@@ -97,7 +97,7 @@ type Limits struct {
 type Port struct {
 	Active     bool
 	MTU        int  // bytes of payload of a packet
-	InfiniBand bool // of the link layer InfiniBand, where LIDs are the addresses within a subnet
+	InfiniBand bool // the link layer is InfiniBand, where LIDs are the addresses within a subnet
 	LID        uint16
 	MaxMessage int // bytes
 	GIDs       int
@@ -152,7 +152,7 @@ func (d *Device) Close() error {
 	return err
 }
 
-// Port asks for a port's state; ports count from 1.
+// Port queries a port's state; ports count from 1.
 func (d *Device) Port(port int) (Port, error) {
 	var a C.struct_kvw_port
 	if n := C.kvw_port(d.ctx, C.int(port), &a); n != 0 {
@@ -170,23 +170,23 @@ func (d *Device) GID(port, index int) (gid [16]byte, err error) {
 	return gid, nil
 }
 
-// Async takes one asynchronous event: its kind (ibv_event_type) and, where it is about one, the queue
-// pair's number. ok is false when there is none now.
+// Async returns one asynchronous event: its kind (ibv_event_type) and, if it belongs to one, the queue
+// pair's number. ok is false if there is no event now.
 func (d *Device) Async() (kind int, qp uint32, ok bool) {
 	var num C.uint32_t
 	k := C.kvw_async(d.ctx, &num)
 	return int(k), uint32(num), k >= 0
 }
 
-// Access says what the peer may do with registered memory, or through a queue pair.
+// Access is the peer's right to registered memory, or through a queue pair.
 type Access int
 
 // The kinds of Access.
 const (
-	Local       Access = 0 // only this side's work requests
-	RemoteRead  Access = 1 // the peer may read, and this side's work requests may only read too
+	Local       Access = 0 // none: only this side's work requests may use the memory
+	RemoteRead  Access = 1 // the peer may read; this side's work requests may only read, too
 	RemoteWrite Access = 2 // the peer may write
-	Bindable    Access = 4 // of memory: the peer may write through a Window
+	Bindable    Access = 4 // of memory: the peer may write through a MemoryWindow
 )
 
 // Region is registered memory.
@@ -195,7 +195,7 @@ type Region struct {
 	mr         unsafe.Pointer
 }
 
-// Register pins memory, whole pages of an arena, for work requests. It outlives none of them.
+// Register pins memory, whole pages of an arena, for work requests.
 func (d *Device) Register(b []byte, a Access) (*Region, error) {
 	var lkey, rkey C.uint32_t
 	mr, err := C.kvw_mr(d.pd, unsafe.Pointer(unsafe.SliceData(b)), C.uint64_t(len(b)), C.int(a), &lkey, &rkey)
@@ -209,7 +209,7 @@ func (d *Device) Register(b []byte, a Access) (*Region, error) {
 	return &Region{uint32(lkey), uint32(rkey), mr}, nil
 }
 
-// Close unpins it. No work request may use it any more.
+// Close unpins the memory. No work request may use it any more.
 func (r *Region) Close() error {
 	if n := C.kvw_mr_free(r.mr); n != 0 {
 		return callError("free a memory region", errno(n), "")
@@ -217,15 +217,15 @@ func (r *Region) Close() error {
 	return nil
 }
 
-// MemoryWindow is a memory window of type 2B: the right to write into a part of a Bindable region, by a key that is good through one queue
-// pair and no other (InfiniBand Architecture Specification, volume 1, 10.6.7). It belongs to the queue pair's goroutine.
+// MemoryWindow is a memory window of type 2B: the right to write into a part of a Bindable region, with a key that is valid for one queue
+// pair only (InfiniBand Architecture Specification, volume 1, 10.6.7). It belongs to the queue pair's goroutine.
 type MemoryWindow struct {
-	RKey uint32 // good from Bind's completion to Close
+	RKey uint32 // valid from Bind's completion to Close
 	mw   unsafe.Pointer
 }
 
-// NewMemoryWindow makes a window that is bound to nothing. It is made after its queue pair, and closed before it: where a process ends without
-// closing, the kernel frees what was made last first, and a window of rxe holds its queue pair.
+// NewMemoryWindow makes an unbound window. It must be made after its queue pair and closed before it: if a process ends without
+// closing, the kernel frees the last object first, and a window of rxe holds a reference to its queue pair.
 func (d *Device) NewMemoryWindow() (*MemoryWindow, error) {
 	mw, err := C.kvw_mw(d.pd)
 	if mw == nil {
@@ -234,8 +234,8 @@ func (d *Device) NewMemoryWindow() (*MemoryWindow, error) {
 	return &MemoryWindow{mw: mw}, nil
 }
 
-// Bind posts the work request that lets q's peer write into mem, which lies in r; q is connected. The key must not be told before the
-// completion of wr. Once for each window.
+// Bind posts the work request wr that allows q's peer to write into mem, a part of r; q must be connected. The key is valid only after the
+// completion of wr. Each window can be bound once.
 func (w *MemoryWindow) Bind(q *QP, r *Region, mem []byte, wr uint64) error {
 	var rkey C.uint32_t
 	if n := C.kvw_mw_bind(q.qp, w.mw, r.mr, C.uint64_t(Address(mem)), C.uint64_t(len(mem)), C.uint64_t(wr), &rkey); n != 0 {
@@ -245,7 +245,7 @@ func (w *MemoryWindow) Bind(q *QP, r *Region, mem []byte, wr uint64) error {
 	return nil
 }
 
-// Close takes the right back: when it returns nobody writes by its key.
+// Close revokes the right: when it returns, no write with its key is possible.
 func (w *MemoryWindow) Close() error {
 	if n := C.kvw_mw_free(w.mw); n != 0 {
 		return callError("free a memory window", errno(n), "")
@@ -255,17 +255,17 @@ func (w *MemoryWindow) Close() error {
 
 // CQ is a completion queue with a completion channel of its own. It belongs to one goroutine.
 type CQ struct {
-	Entries  int // as many as the device made
-	Fd       int // readable when an event came after Arm; non-blocking
+	Entries  int // the size that the device chose
+	Fd       int // readable after an event that Arm has requested; non-blocking
 	cq, ch   unsafe.Pointer
 	mem      *arena.Arena // out and call
 	out      []Completion
-	asideOut []Completion // another such, for Aside
+	asideOut []Completion // likewise, for PollAside
 	call     *C.struct_kvw_cq_call
 	calls    *uint64
 }
 
-// Completion is the end of a work request. With another status than 0, only WR, QP and Vendor count.
+// Completion is the end of a work request. If Status is not 0, only WR, QP and Vendor are valid besides.
 type Completion struct {
 	WR     uint64
 	Status uint32 // ibv_wc_status
@@ -276,13 +276,13 @@ type Completion struct {
 	Vendor uint32
 }
 
-// StatusText is a completion's status in words.
+// StatusText describes a completion's status in words.
 func StatusText(status uint32) string { return C.GoString(C.kvw_status(C.int(status))) }
 
-// PollMax is the most completions that one Poll gives.
+// PollMax is the most completions of one Poll.
 const PollMax = 64
 
-// NewCQ makes a completion queue, whose events come by the interrupt vector of that number, modulo those that the device has. Each call into C
+// NewCQ makes a completion queue. Its events use the interrupt vector of number vector, modulo the device's number of vectors. Each call into C
 // adds 1 to calls.
 func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	var fd, got C.int
@@ -311,7 +311,7 @@ func (d *Device) NewCQ(entries, vector int, calls *uint64) (*CQ, error) {
 	return q, nil
 }
 
-// Close destroys the queue and its channel. All its queue pairs are destroyed before.
+// Close destroys the queue and its channel. All its queue pairs must be closed before.
 func (q *CQ) Close() error {
 	var err error
 	if n := C.kvw_cq_free(q.cq); n != 0 {
@@ -332,13 +332,13 @@ func (q *CQ) polled(what string) ([]Completion, error) {
 	return q.out[:q.call.found], nil
 }
 
-// Poll takes up to PollMax completions, which stay valid until the next call.
+// Poll returns up to PollMax completions, which are valid until the next call.
 func (q *CQ) Poll() ([]Completion, error) {
 	callC(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
 	return q.polled("poll a completion queue")
 }
 
-// PollAside is Poll while somebody still looks at what Poll, Spin or Arm has given, which stays valid. What it gives itself is valid until the next Aside.
+// PollAside is Poll, but the last results of Poll, Spin and Arm stay valid. Its own results are valid until the next PollAside.
 func (q *CQ) PollAside() ([]Completion, error) {
 	q.call.out = (*C.struct_kvw_wc)(unsafe.Pointer(unsafe.SliceData(q.asideOut)))
 	callC(unsafe.Pointer(C.kvw_poll), unsafe.Pointer(q.call))
@@ -350,21 +350,21 @@ func (q *CQ) PollAside() ([]Completion, error) {
 	return q.asideOut[:q.call.found], nil
 }
 
-// Spin polls so often, within C, or until there is something. Polls take 10 to 20 ns each; for how long, see enter.
+// Spin polls within C until there is a completion, at most so often. A poll takes 10 to 20 ns; callC must be short.
 func (q *CQ) Spin(polls int) ([]Completion, error) {
 	q.call.polls = C.int32_t(polls)
 	callC(unsafe.Pointer(C.kvw_spin), unsafe.Pointer(q.call))
 	return q.polled("poll a completion queue")
 }
 
-// Arm asks for an event on Fd with the next completion, and polls: a completion that came just before
-// makes no event. One that finds something need not sleep.
+// Arm requests an event on Fd for the next completion, and then polls, because a completion that came just before
+// makes no event.
 func (q *CQ) Arm() ([]Completion, error) {
 	callC(unsafe.Pointer(C.kvw_arm), unsafe.Pointer(q.call))
 	return q.polled("arm a completion queue")
 }
 
-// Drain takes and acknowledges all events of Fd. After it the queue is polled.
+// Drain reads and acknowledges all events of Fd, and returns their number. The caller then polls the queue.
 func (q *CQ) Drain() int {
 	*q.calls++
 	return int(C.kvw_drain(q.ch, q.cq))
@@ -373,7 +373,7 @@ func (q *CQ) Drain() int {
 // SRQ is a receive queue that several queue pairs share.
 type SRQ struct{ srq unsafe.Pointer }
 
-// NewSRQ makes one for that many receives.
+// NewSRQ makes a shared receive queue with room for entries receives.
 func (d *Device) NewSRQ(entries int) (*SRQ, error) {
 	srq, err := C.kvw_srq(d.pd, C.int(entries))
 	if srq == nil {
@@ -382,7 +382,7 @@ func (d *Device) NewSRQ(entries int) (*SRQ, error) {
 	return &SRQ{srq}, nil
 }
 
-// Close destroys it, after its queue pairs.
+// Close destroys the queue. Its queue pairs must be closed before.
 func (s *SRQ) Close() error {
 	if n := C.kvw_srq_free(s.srq); n != 0 {
 		return callError("destroy a shared receive queue", errno(n), "")
@@ -393,22 +393,22 @@ func (s *SRQ) Close() error {
 // QP is a reliable connected queue pair, both of whose queues complete into one CQ. It belongs to the CQ's goroutine.
 type QP struct {
 	Num    uint32
-	Inline int // bytes that a work request can carry in itself, as the device says
+	Inline int // most bytes of inline data, as the device has granted
 	qp     unsafe.Pointer
 }
 
-// QPOptions are what a queue pair is made with.
+// QPOptions are the options of a queue pair.
 type QPOptions struct {
 	SRQ       *SRQ   // nil: it has receives of its own
-	Access    Access // of the peer, beside sending: a key that it has guessed is good for no more. RemoteRead|RemoteWrite are both
+	Access    Access // the peer's rights besides sending, whatever keys it guesses. RemoteRead|RemoteWrite: both
 	SendWRs   int
 	RecvWRs   int // without an SRQ
-	Inline    int // bytes in a work request, as far as the device can: QP.Inline is what it grants
+	Inline    int // requested bytes of inline data; QP.Inline is the granted number
 	Port      int
-	PKeyIndex int // of the partition, in the port's table
+	PKeyIndex int // index of the partition's key in the port's table
 }
 
-// NewQP makes a queue pair in INIT: receives can be posted, nothing comes yet.
+// NewQP makes a queue pair in the state INIT: receives can be posted, and no message arrives yet.
 func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 	var num, got C.uint32_t
 	var srq, qp unsafe.Pointer
@@ -418,7 +418,7 @@ func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 	err := withInline(o.Inline, func(bytes int) (err error) {
 		qp, err = C.kvw_qp(d.pd, cq.cq, srq, C.int(o.SendWRs), C.int(o.RecvWRs), C.int(bytes), C.int(o.Port), C.int(o.PKeyIndex), C.int(o.Access), &num, &got)
 		if qp != nil {
-			return nil // errno may be anything
+			return nil // errno is undefined
 		}
 		return err
 	})
@@ -432,8 +432,8 @@ func (d *Device) NewQP(cq *CQ, o QPOptions) (*QP, error) {
 	return &QP{uint32(num), int(got), qp}, nil
 }
 
-// Fail takes the queue pair to its error state: it takes no receive any more, and what is queued in it ends with StatusFlushed. Of one with
-// an SRQ, EventLastWQE tells when no more completions of receives will come.
+// Fail moves the queue pair to its error state: it consumes no more receives, and its queued work requests end with StatusFlushed. With
+// an SRQ, EventLastWQE follows after the last completion of a receive.
 func (q *QP) Fail() error {
 	if n := C.kvw_qp_fail(q.qp); n != 0 {
 		return callError("take a queue pair to its error state", errno(n), "")
@@ -441,7 +441,7 @@ func (q *QP) Fail() error {
 	return nil
 }
 
-// Kinds are the kinds of queue pair that the device makes when it is asked, of RC, UC and UD.
+// Kinds returns the kinds of queue pairs that the device supports, of RC, UC and UD. It makes one of each.
 func (d *Device) Kinds(cq *CQ) (kinds []string) {
 	made := C.kvw_qp_kinds(d.pd, cq.cq)
 	for i, kind := range []string{"RC", "UC", "UD"} {
@@ -452,12 +452,12 @@ func (d *Device) Kinds(cq *CQ) (kinds []string) {
 	return kinds
 }
 
-// Peer is what a queue pair needs to be connected.
+// Peer are the parameters for connecting a queue pair.
 type Peer struct {
 	QP, PSN  uint32
 	GID      [16]byte
 	LID      uint16
-	MTU      int    // of the path, bytes: the lesser of both sides'
+	MTU      int    // of the path, bytes: the smaller one of both sides
 	GIDIndex int    // of this side, in its port's table; below 0: InfiniBand without a global route
 	Port     int    // of this side
 	Shared   bool   // this side has a shared receive queue
@@ -467,7 +467,7 @@ type Peer struct {
 	TrafficClass, ServiceLevel uint8 // of the packets; 0: rdma_cm's, or 0
 }
 
-// Connect takes the queue pair to RTS. Receives are posted before.
+// Connect moves the queue pair to the state RTS. Receives must be posted before.
 func (q *QP) Connect(p Peer) error {
 	a := C.struct_kvw_qp_attr{
 		qp_num: C.uint32_t(p.QP), psn: C.uint32_t(p.PSN), mtu: C.uint32_t(mtuCode(p.MTU)), lid: C.uint32_t(p.LID),
@@ -496,7 +496,7 @@ func (q *QP) Connect(p Peer) error {
 	return nil
 }
 
-// Close destroys the queue pair: when it returns the device touches none of its memory. Completions of
+// Close destroys the queue pair. When it returns, the device does not use its memory any more. Completions of
 // its work requests may still be in the CQ.
 func (q *QP) Close() error {
 	if n := C.kvw_qp_free(q.qp); n != 0 {
@@ -508,7 +508,7 @@ func (q *QP) Close() error {
 // Kinds of Op.
 const (
 	OpSend  = C.KVW_SEND       // with immediate data, into the peer's next receive
-	OpWrite = C.KVW_WRITE      // with immediate data, to Remote; takes the peer's next receive too
+	OpWrite = C.KVW_WRITE      // with immediate data, to Remote; also consumes the peer's next receive
 	OpRead  = C.KVW_READ       // from Remote
 	OpPlain = C.KVW_SEND_PLAIN // without immediate data
 )
@@ -546,14 +546,14 @@ type recv struct {
 	len, lkey       uint32
 }
 
-// The layouts are C's, or this does not compile.
+// These do not compile if the layouts differ from C's.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(Op{})-unsafe.Sizeof(C.struct_kvw_op{})]
 	_ = [1]struct{}{}[unsafe.Sizeof(recv{})-unsafe.Sizeof(C.struct_kvw_recv{})]
 	_ = [1]struct{}{}[unsafe.Sizeof(Completion{})-unsafe.Sizeof(C.struct_kvw_wc{})]
 )
 
-// Batch collects a turn's work requests of many queue pairs, outside the Go heap, for one crossing into C. It
+// Batch collects a turn's work requests of many queue pairs, outside the Go heap, for one call into C. It
 // belongs to one goroutine.
 type Batch struct {
 	mem    *arena.Arena
@@ -572,7 +572,7 @@ const BatchMax = 256
 // NewBatch makes a batch. Each call into C adds 1 to calls.
 func NewBatch(calls *uint64) (*Batch, error) {
 	const (
-		recvs    = BatchMax * int(unsafe.Sizeof(Op{})) // where each begins
+		recvs    = BatchMax * int(unsafe.Sizeof(Op{})) // offset; the next ones likewise
 		post     = recvs + BatchMax*int(unsafe.Sizeof(recv{}))
 		postRecv = post + int(unsafe.Sizeof(C.struct_kvw_post_call{}))
 		size     = postRecv + int(unsafe.Sizeof(C.struct_kvw_recv_call{}))
@@ -595,13 +595,13 @@ func NewBatch(calls *uint64) (*Batch, error) {
 // Close frees the batch.
 func (b *Batch) Close() error { return b.mem.Close() }
 
-// Len is the number of send work requests in the batch.
+// Len returns the number of send work requests in the batch.
 func (b *Batch) Len() int { return b.n }
 
-// Full says whether Next would find no place.
+// Full reports whether there is no room for Next.
 func (b *Batch) Full() bool { return b.n == BatchMax }
 
-// Next gives the next place, for a queue pair; the caller fills in all of it.
+// Next adds a work request of a queue pair; the caller must set all fields.
 func (b *Batch) Next(q *QP) *Op {
 	o := &b.ops[b.n]
 	b.n++
@@ -609,9 +609,9 @@ func (b *Batch) Next(q *QP) *Op {
 	return o
 }
 
-// Post hands all to the device, chained: at most chain work requests for a doorbell. It returns the
-// doorbells rung and how many work requests were posted. With an error the next one was refused: it is
-// dropped, and those behind it are the batch now.
+// Post posts all work requests, chained: at most chain of them per doorbell. It returns the number of
+// doorbells and of posted work requests. With an error the device has rejected the next one: it is
+// removed, and those after it stay in the batch.
 func (b *Batch) Post(chain int) (bells, done int, err error) {
 	if b.n == 0 {
 		return 0, 0, nil
@@ -634,8 +634,8 @@ func (b *Batch) Post(chain int) (bells, done int, err error) {
 	return bells, done, callError("post a work request", errno(n), hint)
 }
 
-// Recv puts a receive into the batch: of mem, which may be empty for writes. Exactly one of q and s is given, in
-// a batch always the same.
+// Recv adds a receive into mem, which may be empty for writes, to the batch. Exactly one of q and s is not nil, in
+// a batch always the same one.
 func (b *Batch) Recv(q *QP, s *SRQ, wr uint64, mem []byte, lkey uint32) error {
 	if b.nr == BatchMax {
 		if err := b.PostRecvs(); err != nil {
@@ -653,7 +653,7 @@ func (b *Batch) Recv(q *QP, s *SRQ, wr uint64, mem []byte, lkey uint32) error {
 	return nil
 }
 
-// PostRecvs hands all receives to the device.
+// PostRecvs posts all receives of the batch.
 func (b *Batch) PostRecvs() error {
 	if b.nr == 0 {
 		return nil
@@ -672,10 +672,10 @@ func (b *Batch) PostRecvs() error {
 	return nil
 }
 
-// Piece is the SGE of registered memory.
+// Piece returns the SGE of registered memory.
 func Piece(b []byte, lkey uint32) SGE {
 	return SGE{uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), uint32(len(b)), lkey}
 }
 
-// Address is where memory lies, for the peer's work requests.
+// Address returns the address of memory, for the peer's work requests.
 func Address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }

@@ -22,7 +22,7 @@ func TestUnavailableSaysWhyAndWhatToDoOnOneLine(t *testing.T) {
 	}{
 		{"left out, no device", false, 0, nil, none, []string{"make build", "build tag rdma", "none; rdma_rxe can make one", "modprobe rdma_rxe"}, nil},
 		{"left out, device there", false, 0, nil, there, []string{"make build"}, []string{"rxe0", "for a device"}},
-		{"built, no device", true, 0, nil, none, []string{"rdma: none; rdma_rxe can make one; libibverbs sees no device", "modprobe rdma_rxe"}, []string{"make build"}},
+		{"built, no device", true, 0, nil, none, []string{"rdma: none; rdma_rxe can make one; libibverbs finds no device", "modprobe rdma_rxe"}, []string{"make build"}},
 		{"built, no library", true, 0, errors.New("verbs: load libibverbs.so.1: no such file (apt-get install libibverbs1)"), there, []string{"apt-get install libibverbs1"}, []string{"make build", "for a device"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

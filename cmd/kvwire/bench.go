@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"time"
 
 	"github.com/kvwire/kvwire/bench"
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/terminal"
+	"github.com/kvwire/kvwire/lab"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
@@ -39,7 +37,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	spec, err := f.checkBench()
+	spec, err := f.Prepare()
 	if err != nil {
 		return err
 	}
@@ -49,15 +47,14 @@ func benchCommand(ctx context.Context, args []string) error {
 		}
 	}
 	p := terminal.Stderr()
-	note := f.Program.Note
 	f.Program.Note = func(format string, args ...any) { p.Clear(); note(format, args...) }
-	s, err := cell.Open(ctx, &f.Settings)
+	s, err := cell.Open(ctx, f.Settings)
 	if err != nil {
 		return err
 	}
 	f.warn()
 	spec.Verify = factor.Keeps(s.Flags["backend"])
-	m, err := s.Measure(ctx, spec, showProgress(p))
+	m, err := s.Measure(ctx, spec, cell.ShowProgress(p))
 	p.Clear()
 	s.NoteHang(m, err)
 	err = s.Explain(err)
@@ -69,7 +66,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	}
 	row := s.Row(m)
 	if row.RunID = f.RunID; row.RunID == "" {
-		row.RunID = newRunID(m.Started)
+		row.RunID = lab.NewRunID(m.Started)
 	}
 	werr := f.save(s, row, m.Result) // before the output, whose reader may have gone: then SIGPIPE ends the process
 	werr = errors.Join(werr, output(f, row))
@@ -85,19 +82,12 @@ func benchCommand(ctx context.Context, args []string) error {
 // save records a run in --output-dir and --record-dir.
 func (f *factors) save(s *cell.Session, row *report.Row, res *bench.Result) (err error) {
 	if f.outputDir != "" {
-		err = s.Record(f.outputDir, row, res, func() error { return results.AppendRow(f.outputDir, row, environment()) })
+		err = s.Record(f.outputDir, row, res, func() error { return results.AppendRow(f.outputDir, row, program().Environment()) })
 	}
 	if f.RecordDir != "" && f.RecordDir != f.outputDir {
 		err = errors.Join(err, s.Record(f.RecordDir, row, res, nil))
 	}
 	return err
-}
-
-// newRunID is a name that no other run has, here or elsewhere: its time, and 32 bits by chance.
-func newRunID(started time.Time) string {
-	var chance [4]byte
-	_, _ = rand.Read(chance[:]) // it cannot fail
-	return fmt.Sprintf("%s-%x", started.UTC().Format("20060102-150405.000"), chance)
 }
 
 // output prints the row.

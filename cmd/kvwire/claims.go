@@ -32,7 +32,7 @@ func claimsCommand(_ context.Context, args []string) error {
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if dirs = rest; len(rest) == 0 {
-			return usagef("verify-claims takes folders that kvwire run has made")
+			return exit.Usagef("verify-claims takes folders that kvwire run has made")
 		}
 		return nil
 	}); err != nil {
@@ -40,7 +40,7 @@ func claimsCommand(_ context.Context, args []string) error {
 	}
 	var all []results.FolderClaims
 	for _, dir := range dirs {
-		r, err := results.Open(dir, resultsReader())
+		r, err := results.Open(dir, program().Reader())
 		if err != nil {
 			return err
 		}

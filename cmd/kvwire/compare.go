@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/results"
 	"github.com/kvwire/kvwire/report"
 )
@@ -22,7 +23,7 @@ func compareCommand(_ context.Context, args []string) error {
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 2 {
-			return usagef("compare takes two folders that kvwire run has made")
+			return exit.Usagef("compare takes two folders that kvwire run has made")
 		}
 		dirs = rest
 		return nil
@@ -31,7 +32,7 @@ func compareCommand(_ context.Context, args []string) error {
 	}
 	m, err := report.FindMetric(name)
 	if err != nil {
-		return usagef("--metric: %v", err)
+		return exit.Usagef("--metric: %v", err)
 	}
-	return results.PrintRatios(stdout, [2]string(dirs), m, resultsReader())
+	return results.PrintRatios(stdout, [2]string(dirs), m, program().Reader())
 }

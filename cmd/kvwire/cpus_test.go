@@ -20,7 +20,7 @@ func TestAConfinedProcessHasNoThreadElsewhere(t *testing.T) {
 	cpu := fmt.Sprint(allowed[len(allowed)-1])
 	list := regexp.MustCompile(`Cpus_allowed_list:\s*(.*)`)
 	for range 5 {
-		s := serve(t, "--transport", "tcp", "--backend", "null", "--server-threads", "2", "--server-cpus", cpu)
+		s := startServer(t, "--transport", "tcp", "--backend", "null", "--server-threads", "2", "--server-cpus", cpu)
 		status, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.cmd.Process.Pid))
 		if err != nil || len(status) < 4 {
 			t.Fatalf("%d threads (%v)", len(status), err)

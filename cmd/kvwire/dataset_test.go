@@ -24,53 +24,13 @@ func asked(t *testing.T, args ...string) *factors {
 	return f
 }
 
-// program runs a command of this program.
-func program(ctx context.Context, args []string) error {
+// runKvwire runs a command of this program.
+func runKvwire(ctx context.Context, args []string) error {
 	cmd := asKvwire(ctx, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
-}
-
-func TestDataSetsAreTheSameWhereTheirFilesAre(t *testing.T) {
-	name := func(args ...string) string {
-		d, ok := asked(t, args...).DataSet()
-		if !ok {
-			return ""
-		}
-		return d.Name()
-	}
-	base := name()
-	for _, same := range [][]string{{"--transport=inproc"}, {"--mix=a"}, {"--conns=64"}, {"--disk-engine=aio"}, {"--durability=flush"}, {"--cache-bytes=1MiB"}, {"--server-threads=1"},
-		{"--placement=dispatched", "--net-loops=4"}} {
-		if got := name(same...); got != base {
-			t.Errorf("%v: %s, want %s", same, got, base)
-		}
-	}
-	seen := map[string]bool{base: true}
-	for _, other := range [][]string{{"--records=7"}, {"--key-bytes=17"}, {"--value-bytes=7"}, {"--value-dist=uniform"}, {"--value-dist=zipfian"}, {"--value-dist=uniform", "--value-min-bytes=7"},
-		{"--seed=7"}, {"--server-threads=2"}, {"--placement=dispatched", "--store-loops=3"}, {"--update=inplace"}} {
-		got := name(other...)
-		if got == "" || seen[got] {
-			t.Errorf("%v: %q is another's", other, got)
-		}
-		seen[got] = true
-	}
-	for _, none := range [][]string{{"--backend=null"}, {"--backend=mem"}, {"--backend=raw"}, {"--dir=mine"}, {"--server-at=127.0.0.1:1"}} {
-		if got := name(none...); got != "" {
-			t.Errorf("%v: %s, want none", none, got)
-		}
-	}
-}
-
-func TestMixesThatWriteAreKnown(t *testing.T) {
-	for mix, want := range map[string]bool{"a": true, "b": true, "c": false, "d": true, "e": true, "f": true, "get": false, "scan": false, "get=50,scan=50": false, "put": true, "insert": true, "rmw": true,
-		"get=99,put=1": true} {
-		if got := asked(t, "--mix="+mix).Writes(); got != want {
-			t.Errorf("%s writes: %v, want %v", mix, got, want)
-		}
-	}
 }
 
 // ^C in the middle of a generation, or of a whole run, leaves no data.

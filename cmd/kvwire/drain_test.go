@@ -17,23 +17,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kvwire/kvwire/fleet"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
+	"github.com/kvwire/kvwire/server"
 )
 
 // serving is kvwire serve in a process of its own.
 type serving struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	hello fleet.Greeting
+	hello server.Greeting
 	said  bytes.Buffer // read it after end
 	ended bool
 }
 
-// serve starts one, with these flags beside those that make it listen anywhere on loopback.
-func serve(t *testing.T, flags ...string) *serving {
+// startServer starts one, with these flags beside those that make it listen anywhere on loopback.
+func startServer(t *testing.T, flags ...string) *serving {
 	t.Helper()
 	s := &serving{t: t, cmd: asKvwire(context.Background(), append([]string{"serve", "--json", "--listen", "127.0.0.1:0"}, flags...)...)}
 	s.cmd.Stderr = &s.said
@@ -53,7 +53,7 @@ func serve(t *testing.T, flags ...string) *serving {
 	if err := json.NewDecoder(out).Decode(&s.hello); err != nil {
 		_ = s.cmd.Wait()
 		s.ended = true
-		t.Fatalf("no fleet.Greeting: %v; %s", err, &s.said)
+		t.Fatalf("no server.Greeting: %v; %s", err, &s.said)
 	}
 	return s
 }
@@ -123,16 +123,18 @@ func fillUntilTheEnd(c net.Conn, conn int, acknowledged *atomic.Int64) (n int, l
 // SIGTERM in the middle of many requests: what was received is answered, then the client sees the close, the process ends well, and every put that was
 // acknowledged is there.
 func TestTERMAnswersWhatWasReceived(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"tcp": {"--transport", "tcp"}, "goroutine": {"--transport", "tcp", "--tcp-engine", "goroutine"}, "uring": {"--transport", "uring"},
 		"dispatched": {"--transport", "tcp", "--placement", "dispatched", "--net-loops", "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "uring" {
 				testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 			}
 			flags = append(flags, "--dir", t.TempDir())
-			s := serve(t, flags...)
+			s := startServer(t, flags...)
 			const conns, enough = 3, 5000
 			var acknowledged atomic.Int64
 			var of [conns]int
@@ -167,7 +169,7 @@ func TestTERMAnswersWhatWasReceived(t *testing.T) {
 			if said := s.said.String(); !strings.Contains(said, "msg=stopped ") || !strings.Contains(said, " requests_unanswered=0\n") {
 				t.Errorf("it said %s", said)
 			}
-			s = serve(t, flags...)
+			s = startServer(t, flags...)
 			c := s.dial()
 			r := bufio.NewReader(c)
 			for conn, n := range of {
@@ -197,14 +199,16 @@ func TestTERMAnswersWhatWasReceived(t *testing.T) {
 // A client that does not take its answers holds up the end until the deadline, and no longer: then the exit code is another one, and a line says
 // how many requests it was.
 func TestDrainDeadlineIsKept(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"tcp": {"--transport", "tcp"}, "goroutine": {"--transport", "tcp", "--tcp-engine", "goroutine"}, "uring": {"--transport", "uring"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "uring" {
 				testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 			}
-			s := serve(t, append(flags, "--backend", "mem", "--drain-deadline", "300ms", "--log-format", "json")...)
+			s := startServer(t, append(flags, "--backend", "mem", "--drain-deadline", "300ms", "--log-format", "json")...)
 			c := s.dial()
 			large := strings.Repeat("v", 1<<20)
 			_, _ = fmt.Fprintf(c, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%s\r\n", len(large), large)
@@ -234,7 +238,8 @@ func TestDrainDeadlineIsKept(t *testing.T) {
 
 // A client that has nothing under way, and does not notice that the server ends, holds up nobody.
 func TestIdleClientsDoNotHoldUpTheEnd(t *testing.T) {
-	s := serve(t, "--transport", "tcp", "--backend", "mem")
+	t.Parallel()
+	s := startServer(t, "--transport", "tcp", "--backend", "mem")
 	c := s.dial()
 	_, _ = io.WriteString(c, "PING\r\n")
 	if _, err := io.ReadFull(c, make([]byte, len("+PONG\r\n"))); err != nil {

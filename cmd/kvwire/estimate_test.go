@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kvwire/kvwire/lab"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +15,7 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			d, _ := asked(t, args...).DataSet()
 			dir := filepath.Join(t.TempDir(), "store")
-			if err := program(t.Context(), d.LoadArgs(dir)); err != nil {
+			if err := runKvwire(t.Context(), d.LoadArgs(dir)); err != nil {
 				t.Fatal(err)
 			}
 			const small = 16 << 20 // below it, first extents are most of it
@@ -25,28 +24,6 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 				t.Errorf("it takes %d bytes, %d were estimated", got, want)
 			}
 		})
-	}
-}
-
-func TestCellsWithTheSameDataHaveOneDataSet(t *testing.T) {
-	read, written := asked(t, "--transport=inproc", "--mix=c", "--records=100k").Facts().Data, asked(t, "--transport=tcp", "--mix=a", "--records=100k").Facts().Data
-	if read.Name == "" || read.Name != written.Name || read.Bytes != written.Bytes || read.Load != written.Load || written.Extra <= read.Extra || read.Extra < read.Bytes {
-		t.Errorf("read %+v, written %+v", read, written)
-	}
-	if d := asked(t, "--backend=null").Facts().Data; d != (lab.Data{}) {
-		t.Errorf("backend null has %+v", d)
-	}
-	if d := asked(t, "--transport=inproc", "--dir=named", "--records=1M").Facts().Data; d.Dir != "named" || d.Bytes <= read.Bytes || d.Extra != 0 {
-		t.Errorf("a folder of the user's: %+v", d)
-	}
-	for _, name := range []string{"", "named"} {
-		args := []string{"--transport=inproc", "--backend=raw", "--raw-bytes=1MiB"}
-		if name != "" {
-			args = append(args, "--dir="+name)
-		}
-		if d := asked(t, args...).Facts().Data; d.Dir != name || d.Bytes+d.Extra != 1<<20 {
-			t.Errorf("a raw file in %q: %+v", name, d)
-		}
 	}
 }
 

@@ -33,7 +33,7 @@ func experimentsCommand(_ context.Context, args []string) error {
 	}
 	var all []line
 	for _, name := range experiment.BuiltIn() {
-		x, err := readExperiment(name)
+		x, err := program().ReadExperiment(name)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ func printed(t *testing.T, args ...string) (stdout string, code int) {
 }
 
 func TestHelpIsAsItWas(t *testing.T) {
+	t.Parallel()
 	text, _ := printed(t, "--help")
 	testenv.Golden(t, "help/kvwire.txt", text)
 	for _, c := range commands {
@@ -53,6 +54,7 @@ func TestHelpIsAsItWas(t *testing.T) {
 var ofThisMachine = regexp.MustCompile(`(?m)^(\d+) [^-]*--`)
 
 func TestPlansAreAsTheyWere(t *testing.T) {
+	t.Parallel()
 	all, err := filepath.Glob("../../experiments/*/experiment.yaml")
 	if err != nil || len(all) == 0 {
 		t.Fatal(all, err)
@@ -77,6 +79,7 @@ func TestPlansAreAsTheyWere(t *testing.T) {
 }
 
 func TestExitCodesAreAsTheyWere(t *testing.T) {
+	t.Parallel()
 	testenv.Golden(t, "exitcodes.txt", fmt.Sprintf("ok %d\nfailed %d\nusage %d\nmissing %d\nwrong data %d\nmissed %d\ninterrupted %d\n",
 		exit.OK, exit.Failed, exit.Usage, exit.Missing, exit.Wrong, exit.Missed, exit.Interrupted))
 	for line, want := range map[string]int{"version": exit.OK, "--help": exit.OK, "": exit.Usage, "nonsense": exit.Usage, "bench --nonsense": exit.Usage, "check /nowhere": exit.Failed,
@@ -88,12 +91,13 @@ func TestExitCodesAreAsTheyWere(t *testing.T) {
 }
 
 func TestExperimentsOfThisCheckoutAreInOrder(t *testing.T) {
+	t.Parallel()
 	files, _ := filepath.Glob("../../experiments/*/experiment.yaml")
 	if len(files) < 3 {
 		t.Fatalf("experiments: %v", files)
 	}
 	for _, f := range files {
-		x, err := readExperiment(f)
+		x, err := program().ReadExperiment(f)
 		if err != nil {
 			t.Error(err)
 		} else {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/manual"
 )
 
@@ -45,7 +44,7 @@ func parseFlags(set *pflag.FlagSet, args []string) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
 		}
-		return usagef("%v (see %s --help)", factor.Mistake(err), set.Name())
+		return exit.Usagef("%v (see %s --help)", factor.Mistake(err), set.Name())
 	}
 	if all, err := set.GetBool(factor.HelpAll); err == nil && all {
 		printUsage(set, true)
@@ -69,68 +68,4 @@ func allCommands(ctx context.Context) (all []manual.Command, err error) {
 		all = append(all, d)
 	}
 	return all, nil
-}
-
-const completionHelp = `Usage: kvwire completion bash|zsh|fish
-
-Examples:
-  source <(kvwire completion bash)
-  kvwire completion zsh > "${fpath[1]}/_kvwire"
-  kvwire completion fish > ~/.config/fish/completions/kvwire.fish
-
-Prints a script by which the shell completes commands, flags and the values of flags.`
-
-func completionCommand(_ context.Context, args []string) error {
-	set := newFlags("completion", completionHelp)
-	if err := parseFlags(set, args); err != nil {
-		return err
-	}
-	script, ok := manual.Completion[set.Arg(0)]
-	if set.NArg() != 1 || !ok {
-		return usagef("completion needs the name of a shell: bash, zsh or fish")
-	}
-	_, err := fmt.Fprint(stdout, script)
-	return err
-}
-
-// completeCommand prints what the last argument can be completed to: the scripts of kvwire completion call it.
-func completeCommand(ctx context.Context, args []string) error {
-	all, err := allCommands(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range manual.Complete(all, args) {
-		fmt.Fprintln(stdout, c)
-	}
-	return nil
-}
-
-const manHelp = `Usage: kvwire man DIR
-
-Examples:
-  kvwire man /usr/local/share/man/man1
-
-Writes the manual pages kvwire.1, kvwire-bench.1 and so on into DIR: the text of --help-all.`
-
-func manCommand(ctx context.Context, args []string) error {
-	set := newFlags("man", manHelp)
-	if err := parseFlags(set, args); err != nil {
-		return err
-	}
-	if set.NArg() != 1 {
-		return usagef("man needs one folder (kvwire man DIR)")
-	}
-	all, err := allCommands(ctx)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(set.Arg(0), 0o755); err != nil {
-		return err
-	}
-	for name, text := range manual.Pages(all, version) {
-		if err := os.WriteFile(filepath.Join(set.Arg(0), name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }

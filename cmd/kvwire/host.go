@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/interrupt"
+	"github.com/kvwire/kvwire/server/serve"
 )
 
 const hostHelp = `Examples:
@@ -21,8 +25,10 @@ It is for machines without a launcher between them, such as the two guests of kv
 // hostCommand is inetd for servers.
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
-	f.set.StringVar(&f.listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
-	f.insecureFlag("let anybody connect who reaches --listen, from other machines, too")
+	var listen string
+	var access serve.Access
+	f.set.StringVar(&listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
+	access.BindInsecure(f.set, "let anybody connect who reaches --listen, from other machines, too")
 	f.logging.Bind(f.set)
 	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
@@ -31,19 +37,18 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err := f.logging.Check(); err != nil {
 		return err
 	}
-	if err := checkAddress("listen", f.listen, 0); err != nil {
+	if err := factor.CheckHostPort("listen", listen, 0); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	if err := access.CheckOpen(listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
 		return err
 	}
-	if err := f.checkOpen(f.listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp", f.listen)
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return fmt.Errorf("listen for those who want servers: %w", err)
+		return fmt.Errorf("listen for requests of servers on %s: %w (is the port free, and the address one of this machine?)", listen, err)
 	}
-	saysStop.Store(true)
-	log := f.log
-	log.Info("started", "address", l.Addr().String(), "version", version)
+	interrupt.Orderly()
+	f.log.Info("started", "address", l.Addr().String(), "version", version)
 	if f.json {
 		err = json.NewEncoder(stdout).Encode(struct {
 			Listening string `json:"listening"`
@@ -54,6 +59,6 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	h := fleet.Host{Log: log, Flags: append(f.logging.Args(), fmt.Sprintf("--insecure=%t", f.guard.insecure))}
+	h := fleet.Host{Log: f.log, Flags: append(f.logging.Args(), fmt.Sprintf("--insecure=%t", access.Insecure()))}
 	return h.Serve(ctx, l)
 }

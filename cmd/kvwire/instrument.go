@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -19,6 +16,7 @@ import (
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/lab/instrument"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/store"
 )
 
@@ -67,46 +65,22 @@ func instrumentCommand(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return fmt.Errorf("folder for the results: %w (name another one with --output-dir)", err)
 	}
-	scratch, err := os.MkdirTemp("", fleet.TemporaryPrefix)
+	scratch, err := os.MkdirTemp("", server.TemporaryPrefix)
 	if err != nil {
 		return err
 	}
 	exit.OnAbort(func() { _ = os.RemoveAll(scratch) })
 	start := func(x *experiment.Experiment) *fleet.Exec {
-		e := newExec(x, "")
+		e := program().NewExec(x, "")
 		e.Dir = scratch
 		return e
 	}
-	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: othersEnvironment(), Scratch: scratch,
+	p := instrument.Program{Command: "kvwire " + strings.Join(os.Args[1:], " "), Revision: version, Env: program().OthersEnvironment(), Scratch: scratch,
 		Exec:         func(x *experiment.Experiment) lab.Exec { return start(x) },
-		NullBusyCost: store.NullBusyCost, Serve: serveRedis, Run: start(nil).Command}
+		NullBusyCost: store.NullBusyCost, Serve: fleet.StartOpen, Run: start(nil).Command}
 	if busy, err := bench.IdleBusy(ctx, cell.IdleTime); err == nil {
 		p.BusyCPUs = &busy
 	}
 	err = instrument.Run(ctx, o, p, stdout, terminal.Stderr())
 	return errors.Join(err, os.RemoveAll(scratch))
-}
-
-// serveRedis starts a server with backend mem that everybody on this machine may use, as redis-benchmark knows no secret. It ends with this process. The
-// server and its clients have CPUs of their own.
-func serveRedis(ctx context.Context) (addr, clientCPUs string, stop func() error, err error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return "", "", nil, err
-	}
-	cpus := fleet.DefaultCPUs()
-	p, err := fleet.Start("the server", exec.Command(exe, "serve", "--json", "--exit-with-stdin", "--log-level=warn", "--listen=127.0.0.1:0", "--transport=tcp", "--backend=mem",
-		"--server-cpus="+cpus.Server.String()), io.Discard)
-	if err != nil {
-		return "", "", nil, err
-	}
-	var hello fleet.Greeting
-	line, err := p.Next(ctx, fleet.Patience)
-	if err == nil {
-		err = json.Unmarshal(line, &hello)
-	}
-	if err != nil {
-		return "", "", nil, errors.Join(err, p.Stop())
-	}
-	return hello.Listening, cpus.Client.String(), p.Stop, nil
 }

@@ -6,16 +6,16 @@ import (
 	"os"
 
 	"github.com/kvwire/kvwire/fleet"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/interrupt"
 )
 
 // launchedCommand is what launchers start: it becomes the command that it reads from standard input.
 func launchedCommand(ctx context.Context, args []string) error {
 	if len(args) > 0 {
-		return usagef("launched takes its arguments from standard input: it is what --server-launch and --client-launch start")
+		return exit.Usagef("launched takes its arguments from standard input: it is what --server-launch and --client-launch start")
 	}
-	env := environment()
-	env.GOMAXPROCS = 0 // of this command
-	if err := json.NewEncoder(os.Stdout).Encode(fleet.HostInfo{Kvwire: version, Machine: fleet.MachineID(), Env: env}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(fleet.HostInfo{Kvwire: version, Machine: fleet.MachineID(), Env: program().OthersEnvironment()}); err != nil {
 		return err
 	}
 	var role fleet.Role
@@ -33,7 +33,7 @@ func launchedCommand(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if stopSignals != nil && stopSignals() {
+	if interrupt.Release() {
 		return context.Canceled
 	}
 	return role.Execute()

@@ -15,8 +15,8 @@ func loadhostCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	if err := f.readIdentity(); err != nil {
+	if err := f.ReadIdentity(); err != nil {
 		return err
 	}
-	return cell.ServeLoadHost(ctx, &f.Settings, fleet.Stdin(), os.Stdout)
+	return cell.ServeLoadHost(ctx, f.Settings, fleet.Stdin(), os.Stdout)
 }

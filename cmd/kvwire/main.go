@@ -1,5 +1,5 @@
 // Command kvwire serves a key-value store over several networks, loads it, and measures what the network
-// costs. This package is flags and wiring: the only place that names all transports.
+// costs. This package binds flags, calls the room of each command, and prints.
 package main
 
 import (
@@ -7,46 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"runtime/debug"
-	"sync/atomic"
-	"syscall"
 
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/interrupt"
 	"github.com/kvwire/kvwire/internal/quote"
-	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/spf13/pflag"
 )
-
-// version is set by the Makefile through the linker, which cannot set a variable that a function call initializes. Otherwise it is the
-// module's version, where the Go tool knows one (go install …@v1.2.3).
-var version string
-
-func init() {
-	if version == "" {
-		version = moduleVersion()
-	}
-}
-
-// noVersion is the version of a program that was built in a checkout without the Makefile.
-const noVersion = "unknown"
-
-func moduleVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return noVersion
-}
-
-// revision is version, or empty for a bare build, whose revision the Go tool may know.
-func revision() string {
-	if version == noVersion {
-		return ""
-	}
-	return version
-}
-
-func usagef(format string, args ...any) error { return exit.Usagef(format, args...) }
 
 // command is one subcommand.
 type command struct {
@@ -101,26 +67,12 @@ func realMain(args []string) int {
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
-			ctx := interruptible()
+			ctx := interrupt.Context()
 			err := c.run(ctx, args[1:])
-			return exitCode(interrupted(ctx, outputError(err)))
+			return exitCode(interrupt.With(ctx, outputError(err)))
 		}
 	}
-	return exitCode(usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
-}
-
-// errInterrupted is the end of a command that has written what there was.
-var errInterrupted = errors.New("interrupted")
-
-// interrupted gives the end of a command exit.Interrupted, where a signal has ended it early and it has no code of its own.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() == nil || saysStop.Load() || exit.Code(err) > exit.Failed {
-		return err
-	}
-	if err == nil {
-		err = errInterrupted
-	}
-	return exit.With(exit.Interrupted, err)
+	return exitCode(exit.Usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
 }
 
 // exitCode prints an error as one line and gives its exit code.
@@ -128,63 +80,11 @@ func exitCode(err error) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exit.OK
 	}
-	if !errors.Is(err, errInterrupted) && !unread(err) {
+	if !errors.Is(err, interrupt.Err) && !unread(err) {
 		fmt.Fprintln(os.Stderr, "kvwire:", quote.Line(quote.URLs(err.Error())))
 	}
 	return exit.Code(err)
 }
-
-// interruptible ends with the first ^C, TERM or HUP; the second ends the process at once.
-func interruptible() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	signalled := make(chan chan bool)
-	stopSignals = func() bool {
-		signal.Stop(signals) // what came is in the channel when it returns
-		back := make(chan bool)
-		signalled <- back
-		return <-back
-	}
-	heard := false
-	first := func() {
-		heard = true
-		if saysStop.Load() {
-			cancel()
-			return
-		}
-		terminal.Stderr().Erase() // a line that is written over, and the terminal's ^C behind it
-		fmt.Fprintln(os.Stderr, "kvwire: stopping; what there is will be written (again to stop at once)")
-		cancel()
-	}
-	go func() {
-		for {
-			select {
-			case <-signals:
-				if heard {
-					exit.Abort()
-					os.Exit(exit.Interrupted)
-				}
-				first()
-			case back := <-signalled:
-				select {
-				case <-signals: // the other case was as ready
-					heard = true
-				default:
-				}
-				back <- heard
-			}
-		}
-	}()
-	return ctx
-}
-
-// saysStop is set by a command that says itself that it stops.
-var saysStop atomic.Bool
-
-// stopSignals leaves signals to what they do by themselves, which is to end the process, and says whether one has come before that. It is called
-// before the process becomes another one, which would not know of it; nil: nobody listens.
-var stopSignals func() bool
 
 func commandNames() string {
 	s := ""

@@ -21,7 +21,9 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
+	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport/access"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(madeUp) != "" {
 		addMadeUp()
 	}
-	cell.IdleTime, ownWindow = 20*time.Millisecond, 15*time.Millisecond
+	cell.IdleTime, cell.UnitWindow = 20*time.Millisecond, 15*time.Millisecond
 	if os.Getenv(asProgram) != "" {
 		if d, err := time.ParseDuration(os.Getenv(orderWaitOfTest)); err == nil {
 			fleet.CommandWait = d
@@ -58,11 +60,12 @@ func asKvwire(ctx context.Context, args ...string) *exec.Cmd {
 
 // TestScript runs testdata/script/*.txtar: what a user types, and what comes back.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	uring := probe.Uring(probe.Local())
-	rdma := rdmaHere()
+	_, noRDMA := rdma.Here()
 	_, redis := exec.LookPath("redis-cli")
 	t.Run("uring", func(t *testing.T) { testenv.Need(t, "uring", uring.Err()) })
-	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", rdma) })
+	t.Run("rdma-device", func(t *testing.T) { testenv.Need(t, "rdma", noRDMA) })
 	t.Run("redis", func(t *testing.T) { testenv.Need(t, "redis", redis) })
 	_, goycsb := exec.LookPath("goycsb")
 	t.Run("goycsb", func(t *testing.T) { testenv.Need(t, "goycsb", goycsb) })
@@ -77,7 +80,7 @@ func TestScript(t *testing.T) {
 			case "uring":
 				return uring.Err() == nil, nil
 			case "rdma":
-				return rdma == nil, nil
+				return noRDMA == nil, nil
 			case "redis-cli":
 				return redis == nil, nil
 			case "goycsb":
@@ -154,7 +157,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 	defer tick.Stop()
 	for range tick.C {
 		b, _ := os.ReadFile(ts.MkAbs(args[0]))
-		var g fleet.Greeting
+		var g server.Greeting
 		if json.Unmarshal(b, &g) == nil && g.Listening != "" {
 			ts.Setenv(args[1], g.Listening)
 			return
@@ -167,6 +170,7 @@ func listens(ts *testscript.TestScript, _ bool, args []string) {
 
 // Every experiment of this checkout can be run: flags, values and cells. It says what it is for, and its claims can be verified.
 func TestExperimentsAreInOrder(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../experiments/*/experiment.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no experiments: %v", err)
@@ -176,7 +180,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	for _, file := range files {
-		x, err := readExperiment(file)
+		x, err := program().ReadExperiment(file)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -193,7 +197,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 				t.Errorf("%s: README.md does not say **%s**", x.Name, says)
 			}
 		}
-		claims, err := results.ReadClaims(file, x, experimentFlags())
+		claims, err := results.ReadClaims(file, x, program().ExperimentFlags())
 		if err != nil {
 			t.Error(err)
 		}
@@ -211,6 +215,7 @@ func TestExperimentsAreInOrder(t *testing.T) {
 
 // ^C ends a run whenever it comes, also while the process confines itself to its CPUs.
 func TestInterruptIsHeardWheneverItComes(t *testing.T) {
+	t.Parallel()
 	for i := range 40 {
 		cmd := asKvwire(context.Background(), "bench", "--transport", "inproc", "--backend", "null", "--warmup", "0s", "--duration", "10m")
 		if err := cmd.Start(); err != nil {
@@ -232,8 +237,10 @@ func TestInterruptIsHeardWheneverItComes(t *testing.T) {
 
 // The first ^C ends the window early, and the row is written all the same; so does the server process.
 func TestInterruptLeavesTheRow(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"inproc", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			cmd := asKvwire(context.Background(), "bench", "--transport", transport, "--backend", "null", "--warmup", "0s", "--duration", "10m", "--json")
 			var out, said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &said
@@ -283,6 +290,7 @@ func cpuTicks(pid int) int {
 
 // A command that a signal ends early has one exit code, whichever it is and whatever it has written by then.
 func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		args  []string
 		there string // a file, when the command is at work
@@ -292,6 +300,7 @@ func TestInterruptEndsEveryCommandWithOneExitCode(t *testing.T) {
 	} {
 		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 			t.Run(name+" "+signal.String(), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				if err := os.WriteFile(filepath.Join(dir, "x.yaml"), []byte("transport: inproc\nbackend: \"null\"\nduration: 10m\nwarmup: 0s\nblocks: 1\n"), 0o644); err != nil {
 					t.Fatal(err)

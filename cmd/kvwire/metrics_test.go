@@ -54,11 +54,12 @@ func sum(families map[string]*dto.MetricFamily, name string) float64 {
 
 // What is scraped moves with what is asked for, is what Prometheus wants, and has every loop and partition once.
 func TestMetricsCountWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
 	users := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(users, []byte("ann rw the-secret-of-ann\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, "--transport", "tcp", "--dir", t.TempDir(), "--disk-engine", "pool", "--server-threads", "2", "--metrics", "127.0.0.1:0", "--auth-file", users)
+	s := startServer(t, "--transport", "tcp", "--dir", t.TempDir(), "--disk-engine", "pool", "--server-threads", "2", "--metrics", "127.0.0.1:0", "--auth-file", users)
 	before, text := s.scrape()
 	problems, err := promlint.New(bytes.NewReader(text)).Lint()
 	for _, p := range problems {
@@ -122,7 +123,8 @@ func TestMetricsCountWhatIsAskedFor(t *testing.T) {
 
 // Clients of the port that say nothing, or do not take what they asked for, are as many as are allowed, and for a while.
 func TestMetricsPortIsBounded(t *testing.T) {
-	s := serve(t, "--transport", "tcp", "--backend", "null", "--metrics", "127.0.0.1:0")
+	t.Parallel()
+	s := startServer(t, "--transport", "tcp", "--backend", "null", "--metrics", "127.0.0.1:0")
 	dial := func() net.Conn {
 		c, err := net.DialTimeout("tcp", s.hello.Metrics, patience)
 		if err != nil {

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -177,5 +179,129 @@ func TestTheGalleryHasAllResults(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Each published folder has the files of its MANIFEST.sha256, unchanged and no others.
+func TestPublishedFilesAreThoseOfTheirManifest(t *testing.T) {
+	for _, top := range publishedTops(t) {
+		manifest, err := os.ReadFile(filepath.Join(top, "MANIFEST.sha256"))
+		if err != nil {
+			t.Errorf("%v (docs/results/gallery.sh writes it)", err)
+			continue
+		}
+		sums := map[string]string{}
+		for line := range strings.Lines(string(manifest)) {
+			sum, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+			sums[name] = sum
+		}
+		err = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || d.Name() == "MANIFEST.sha256" {
+				return err
+			}
+			name, err := filepath.Rel(top, path)
+			if err != nil {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if got := fmt.Sprintf("%x", sha256.Sum256(b)); got != sums[name] {
+				t.Errorf("%s is not the file of MANIFEST.sha256 (docs/results/gallery.sh writes it anew, once the change is meant)", path)
+			}
+			delete(sums, name)
+			return err
+		})
+		if err != nil || len(sums) > 0 {
+			t.Errorf("%s: in the manifest only: %v (%v)", top, sums, err)
+		}
+	}
+}
+
+// Each CSV file that is published is described beside it, column by column.
+func TestPublishedColumnsAreDescribed(t *testing.T) {
+	for _, top := range publishedTops(t) {
+		packages := 0
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".csv" && d.Name() != "datapackage.json" {
+				return err
+			}
+			b, err := os.ReadFile(filepath.Join(filepath.Dir(path), "datapackage.json"))
+			if err != nil {
+				return err
+			}
+			var p struct {
+				Title     string
+				Licenses  []struct{ Name string }
+				Resources []struct {
+					Path   string
+					Schema struct {
+						Fields []struct{ Name, Type, Description string }
+					}
+				}
+			}
+			if err := json.Unmarshal(b, &p); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			if d.Name() == "datapackage.json" {
+				if packages++; p.Title == "" || len(p.Licenses) == 0 || len(p.Resources) == 0 {
+					t.Errorf("%s lacks a title, a licence or resources", path)
+				}
+				for _, r := range p.Resources {
+					if _, err := os.Stat(filepath.Join(filepath.Dir(path), r.Path)); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			header, _, _ := strings.Cut(string(text), "\n")
+			var described []string
+			for _, r := range p.Resources {
+				if r.Path == d.Name() {
+					for _, f := range r.Schema.Fields {
+						if described = append(described, f.Name); f.Type == "" || f.Description == "" {
+							t.Errorf("%s: the column %s has no type or no meaning", path, f.Name)
+						}
+					}
+				}
+			}
+			if strings.Join(described, ",") != strings.TrimSuffix(header, "\r") {
+				t.Errorf("%s: datapackage.json describes the columns %q", path, described)
+			}
+			return nil
+		})
+		if err != nil || packages == 0 {
+			t.Errorf("%s: %d datapackage.json (%v)", top, packages, err)
+		}
+	}
+}
+
+// publishedTops are the folders in docs/results.
+func publishedTops(t *testing.T) []string {
+	t.Helper()
+	tops, err := filepath.Glob("../../docs/results/2*")
+	if err != nil || len(tops) == 0 {
+		t.Fatalf("%d folders: %v", len(tops), err)
+	}
+	return tops
+}
+
+// The page for reviewers has each experiment with claims.
+func TestReviewersFindAllClaims(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ARTIFACT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../experiments/*/claims.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	for _, f := range files {
+		name := filepath.Base(filepath.Dir(f))
+		if !bytes.Contains(page, []byte("](../experiments/"+name+"/)")) {
+			t.Errorf("docs/ARTIFACT.md has no row for %s", name)
+		}
 	}
 }

@@ -43,6 +43,14 @@ func tryFlags(w *os.File, c command, args ...string) error {
 
 var flagLine = regexp.MustCompile(`(?m)^\s+--([a-z0-9-]+) (int|uint|duration|size|count|rate|speed)\b`)
 
+// newBenchFactors are the flags of bench.
+func newBenchFactors() *factors {
+	f := newFactors("bench", benchHelp)
+	f.benchFlags()
+	factor.Limit(f.set, spans)
+	return f
+}
+
 // Of each numeric flag of each command both ends of its range are accepted, and what lies beyond is a usage error. --help
 // behind the flag ends the command once its flags are read.
 func TestEveryNumericFlagHasARange(t *testing.T) {
@@ -144,45 +152,6 @@ func TestALeadingZeroIsDecimal(t *testing.T) {
 	}
 }
 
-// Flags that are each in range, and whose product no machine has, are a usage error before anything is allocated; so is a window that
-// another one's limit would make longer.
-func TestProductsOfFlags(t *testing.T) {
-	for name, args := range map[string][]string{
-		"requests":        {"--conns=65536", "--depth=1024", "--value-bytes=16MiB"},
-		"answers":         {"--conns=65536", "--depth=1024", "--mix=scan", "--scan-items=10000", "--value-bytes=16MiB"},
-		"data":            {"--records=1099511627776", "--value-bytes=16MiB"},
-		"client threads":  {"--client-threads=5"},
-		"longest window":  {"--duration=2562047h"},
-		"longest warm-up": {"--warmup=2562047h47m"},
-		"longest of both": {"--duration=1200h1ns", "--warmup=1200h"},
-	} {
-		f := newBenchFactors()
-		err := f.parse(args, nil)
-		if err == nil {
-			_, err = f.checkBench()
-		}
-		if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v, want a usage error", name, err)
-		}
-	}
-	for name, args := range map[string][]string{
-		"cache":           {"--cache-bytes=1024TiB"},
-		"provided memory": {"--transport=uring", "--uring-receive=multishot", "--uring-buffers=32768", "--uring-buffer-bytes=1MiB", "--server-threads=256"},
-	} {
-		f := newBenchFactors()
-		if err := f.parse(args, nil); err != nil {
-			t.Fatal(err)
-		}
-		p, err := f.plan()
-		if err == nil {
-			err = f.checkServerAmounts(&p)
-		}
-		if exit.Code(err) != exit.Usage || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v, want a usage error", name, err)
-		}
-	}
-}
-
 // Every factor of an experiment may be at either end of its range: the cell is run, or refused in one line.
 func TestCellsAtTheEndsOfRanges(t *testing.T) {
 	for name, s := range allSpans() {
@@ -195,9 +164,9 @@ func TestCellsAtTheEndsOfRanges(t *testing.T) {
 				t.Errorf("--%s=%s: %v", name, v, err)
 				continue
 			}
-			_, err := f.checkBench()
+			_, err := f.Prepare()
 			if err == nil {
-				_, err = f.plan()
+				_, err = f.Plan()
 			}
 			if err == nil {
 				c := f.Facts().Data

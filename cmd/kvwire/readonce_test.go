@@ -37,13 +37,13 @@ func TestAGetReadsTheDiskOnceWhateverTheNetwork(t *testing.T) {
 				args = append(args, "--tls-cert", pem, "--tls-key", key)
 				sizes = append(sizes, "--tls-ca", pem)
 			}
-			s := serve(t, args...)
-			if err := program(t.Context(), append([]string{"load", "--target", s.hello.Listening}, sizes...)); err != nil {
+			s := startServer(t, args...)
+			if err := runKvwire(t.Context(), append([]string{"load", "--target", s.hello.Listening}, sizes...)); err != nil {
 				t.Fatal(err)
 			}
 			for _, protocol := range []string{"", "redis://"} {
 				before, _ := s.scrape()
-				if err := program(t.Context(), append([]string{"bench", "--target", protocol + s.hello.Listening, "--mix", "c",
+				if err := runKvwire(t.Context(), append([]string{"bench", "--target", protocol + s.hello.Listening, "--mix", "c",
 					"--warmup", "0s", "--operations", "100"}, sizes...)); err != nil {
 					t.Fatal(err)
 				}

@@ -6,12 +6,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/lab/results"
 )
 
 const reportHelp = `Examples:
   kvwire report results/latest
-  kvwire report --charts=false copy-to-publish
+  kvwire report --publish docs/results/…
 
 Rewrites compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
 MANIFEST.sha256 from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
@@ -20,23 +21,23 @@ kvwire bench --output-dir works, too.`
 
 func reportCommand(_ context.Context, args []string) error {
 	f := newFactors("report", reportHelp)
-	charts := true
-	f.set.BoolVar(&charts, "charts", charts, "write each chart as SVG and PDF into charts/; false: only picture.svg, the chart of CPU time, for a folder to publish")
+	publish := false
+	f.set.BoolVar(&publish, "publish", publish, "write only report.html, picture.svg (its chart of CPU time) and datapackage.json, and no charts/: the other files stay as they are")
 	var dir string
 	if err := f.parse(args, func(rest []string) error {
 		if len(rest) != 1 {
-			return usagef("report takes one folder that kvwire run has made")
+			return exit.Usagef("report takes one folder that kvwire run has made")
 		}
 		dir = rest[0]
 		return nil
 	}); err != nil {
 		return err
 	}
-	r, err := results.OpenReport(dir, resultsReader())
+	r, err := results.OpenReport(dir, program().Reader(), publish)
 	if err != nil {
 		return err
 	}
-	if err := r.WriteReport(charts); err != nil {
+	if err := r.WriteReport(); err != nil {
 		return err
 	}
 	if lost := r.LostSlices(dir); lost != "" {

@@ -15,10 +15,10 @@ func variantCommand(ctx context.Context, args []string) error {
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}
-	spec, err := f.checkBench()
+	spec, err := f.Prepare()
 	if err != nil {
 		return err
 	}
 	f.warn()
-	return cell.ServeVariant(ctx, &f.Settings, spec, fleet.Stdin(), os.Stdout)
+	return cell.ServeVariant(ctx, f.Settings, spec, fleet.Stdin(), os.Stdout)
 }

@@ -3,6 +3,8 @@ package manual
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -114,6 +116,19 @@ func Pages(all []Command, version string) map[string]string {
 	p += ".SH EXIT STATUS\n0 ok, 1 failed, 2 usage, 3 a required transport is missing, 4 wrong data, 6 thresholds missed, 130 interrupted.\n"
 	pages["kvwire.1"] = p
 	return pages
+}
+
+// Write writes the pages into dir, which it makes.
+func Write(dir string, all []Command, version string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range Pages(all, version) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func header(name, short, version string) string {

@@ -58,3 +58,13 @@ func Memory(h *Host) (bytes int64, by string, err error) {
 	})
 	return bytes, by, nil
 }
+
+// Fits returns an error if this machine, or its control group, has less memory than need bytes. what has the flags that need them. Where the size of the memory is not
+// known, the kernel decides.
+func Fits(need float64, what string) error {
+	have, by, err := Memory(Local())
+	if err != nil || need <= float64(have) {
+		return nil
+	}
+	return fmt.Errorf("%s: %.1f GiB, and %s has %.1f GiB of memory: lower one of them", what, need/(1<<30), by, float64(have)/(1<<30))
+}

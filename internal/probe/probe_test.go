@@ -99,7 +99,7 @@ func TestUringNamesWhatStandsInTheWay(t *testing.T) {
 	}
 }
 
-func TestMemlockSaysWhetherTheLimitBinds(t *testing.T) {
+func TestMemlockReportsALimitThatBinds(t *testing.T) {
 	const line = "Max locked memory         8388608              8388608              bytes     \n"
 	check(t, Memlock(host(limits, line, status, "CapEff:\t0000000000000000\n")), Available, "limit 8MiB: larger caches", "ulimit -l")
 	check(t, Memlock(host(limits, line, status, "CapEff:\t000001ffffffffff\n")), Available, "CAP_IPC_LOCK", "")
@@ -225,7 +225,7 @@ func TestRDMANamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestModuleKnowsLoadedBuiltInAndLoadable(t *testing.T) {
+func TestModuleLoadedBuiltInAndLoadable(t *testing.T) {
 	const dir = "lib/modules/6.1.0/"
 	check(t, Module(host("sys/module/ib_uverbs/refcnt", "0"), "ib_uverbs"), Available, "loaded", "")
 	check(t, Module(host(osrelease, "6.1.0", dir+"modules.builtin", "kernel/drivers/infiniband/core/ib_uverbs.ko\n"), "ib_uverbs"), Available, "can be loaded", "")
@@ -234,7 +234,7 @@ func TestModuleKnowsLoadedBuiltInAndLoadable(t *testing.T) {
 	check(t, Module(host(), "ib_uverbs"), Unknown, "cannot be listed", "")
 }
 
-func TestNetNamespaceTellsOwnFromFirst(t *testing.T) {
+func TestNetNamespaceComparesOwnWithFirst(t *testing.T) {
 	check(t, NetNamespace(host("proc/self/ns/net", "->net:[1]", "proc/1/ns/net", "->net:[1]")), Available, "that of process 1", "")
 	check(t, NetNamespace(host("proc/self/ns/net", "->net:[2]", "proc/1/ns/net", "->net:[1]")), Available, "net:[2], process 1 has net:[1]", "--network host")
 	check(t, NetNamespace(host("proc/self/ns/net", "->net:[2]")), Available, "cannot be read", "")
@@ -377,7 +377,7 @@ func TestEnginesSayWhyNot(t *testing.T) {
 	check(t, SQPoll(host()), Available, "CPU", "")
 }
 
-func TestSocketsSaysWhichOptionsTheKernelLacks(t *testing.T) {
+func TestSocketsListsTheOptionsThatTheKernelLacks(t *testing.T) {
 	h := host()
 	for _, c := range []struct {
 		missing []string
@@ -424,7 +424,7 @@ func TestMemoryIsTheLeastOfTheMachineAndItsGroups(t *testing.T) {
 	}
 }
 
-func TestQuotaSaysHowOftenItStopsThreads(t *testing.T) {
+func TestQuotaCountsThrottledPeriods(t *testing.T) {
 	const group = "proc/self/cgroup"
 	check(t, Quota(host(group, "0::/a\n")), Available, "none", "")
 	check(t, Quota(host(group, "0::/a\n", "sys/fs/cgroup/a/cpu.max", "50000 100000\n", "sys/fs/cgroup/a/cpu.stat", "nr_periods 45\nnr_throttled 36\n")),

@@ -160,7 +160,7 @@ func TestMultishotPollReportsEveryEdge(t *testing.T) {
 	}
 }
 
-func TestOpenSaysWhatToDo(t *testing.T) {
+func TestOpenNamesTheRemedy(t *testing.T) {
 	if Built {
 		t.Skip("this build has io_uring; the stub's message is tested without the tag")
 	}

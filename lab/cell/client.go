@@ -32,7 +32,7 @@ type client struct {
 }
 
 // connect makes the client's threads and connections. group is the in-process server's, or nil.
-func connect(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (*client, error) {
+func connect(ctx context.Context, f *Settings, n *server.Network, addr string, group *loop.Group) (*client, error) {
 	c := &client{own: group == nil, redis: f.Redis}
 	if err := c.open(ctx, f, n, addr, group); err != nil {
 		c.close()
@@ -41,8 +41,8 @@ func connect(ctx context.Context, f *Settings, n *Network, addr string, group *l
 	return c, nil
 }
 
-func (c *client) open(ctx context.Context, f *Settings, n *Network, addr string, group *loop.Group) (err error) {
-	t := n.Transport()
+func (c *client) open(ctx context.Context, f *Settings, n *server.Network, addr string, group *loop.Group) (err error) {
+	t := n.Transport(&f.Values, nil, f.Identity.TLS)
 	if group != nil {
 		c.loops = group.Net()
 	} else {

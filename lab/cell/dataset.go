@@ -33,7 +33,7 @@ func (f *Settings) DataSet() (d DataSet, ok bool) {
 // data is the records of a store with these settings; false: they contradict each other.
 func (f *Settings) data() (d DataSet, ok bool) {
 	spec, err := f.Spec()
-	plan, perr := f.Program.Plan()
+	plan, perr := f.Plan()
 	if err != nil || perr != nil {
 		return d, false
 	}

@@ -45,7 +45,7 @@ func Open(ctx context.Context, f *Settings) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Program.Plan(); err != nil {
+	if _, err := f.Plan(); err != nil {
 		return nil, err
 	}
 	if f.Launch.Server == "" {
@@ -123,23 +123,23 @@ func (s *Session) agree() error {
 }
 
 // clientNetwork is the client's side: the server's transport, or the one that --client-transport names.
-func (f *Settings) clientNetwork(server *Network) (*Network, error) {
-	if f.Load.ClientTransport == "" || f.Load.ClientTransport == server.Name {
-		f.Load.ClientTransport = server.Name
-		return server, nil
+func (f *Settings) clientNetwork(of *server.Network) (*server.Network, error) {
+	if f.Load.ClientTransport == "" || f.Load.ClientTransport == of.Name {
+		f.Load.ClientTransport = of.Name
+		return of, nil
 	}
 	n, err := f.Program.Network(f.Load.ClientTransport)
 	if err != nil {
 		return nil, err
 	}
 	sockets := map[string]bool{"tcp": true, "uring": true}
-	if !sockets[n.Name] || !sockets[server.Name] {
-		return nil, exit.Usagef("--client-transport %s does not speak to --transport %s: only tcp and uring can be mixed", n.Name, server.Name)
+	if !sockets[n.Name] || !sockets[of.Name] {
+		return nil, exit.Usagef("--client-transport %s does not speak to --transport %s: only tcp and uring can be mixed", n.Name, of.Name)
 	}
 	return n, nil
 }
 
-func (s *Session) start(ctx context.Context, side *Network) (err error) {
+func (s *Session) start(ctx context.Context, side *server.Network) (err error) {
 	f := s.f
 	if f.Target == "" && f.ServerAt == "" && !f.Launch.Used() && !f.Control { // variants start together, a server that runs already is not idle, and another machine is not seen
 		if busy, err := bench.IdleBusy(ctx, IdleTime); err == nil {
@@ -174,8 +174,8 @@ func (s *Session) start(ctx context.Context, side *Network) (err error) {
 	return err
 }
 
-// OpenHere starts a server and a client in this process, whose settings are checked. The caller closes the session.
-func OpenHere(ctx context.Context, f *Settings) (*Session, error) {
+// openHere starts a server and a client in this process, whose settings are checked. The caller closes the session.
+func openHere(ctx context.Context, f *Settings) (*Session, error) {
 	n, err := f.Program.Network(f.Server.Transport)
 	if err != nil {
 		return nil, err
@@ -187,20 +187,15 @@ func OpenHere(ctx context.Context, f *Settings) (*Session, error) {
 	return s, nil
 }
 
-// Run measures once, without the server's counters.
-func (s *Session) Run(ctx context.Context, spec bench.Spec) (*bench.Result, error) {
-	return bench.Run(ctx, spec, s.client.threads, nil)
-}
-
-func (s *Session) startHere(ctx context.Context, side *Network) (err error) {
-	if s.served, err = s.f.Program.Serve(); err != nil {
+func (s *Session) startHere(ctx context.Context, side *server.Network) (err error) {
+	if s.served, err = s.f.Program.Serve(s.f); err != nil {
 		return err
 	}
 	s.client, err = connect(ctx, s.f, side, s.served.Addr(), s.served.Group())
 	return err
 }
 
-// How long a server may take to tell its counters: before a run, when it may have only just begun, and at the ends of a window.
+// Bounds of the time in which a server sends its counters: before a run, when it may have just started, and at the ends of a window.
 const (
 	firstAnswerMax = 15 * time.Second
 	answerMax      = 5 * time.Second
@@ -275,7 +270,7 @@ func startServer(ctx context.Context, f *Settings) (*fleet.Server, error) {
 		}
 		if f.Launch.Used() { // its clients are elsewhere
 			o.Listen = f.Launch.Listen()
-		} else if o.Listen, err = n.Listen(0); err != nil {
+		} else if o.Listen, err = n.Address(0); err != nil {
 			return nil, err
 		}
 		if o.Credentials, err = f.Identity.NewServer(f.TCP.TLS == factor.On); err != nil {

@@ -1,7 +1,7 @@
 // Package cell owns the measurement of one cell by one process: the session of a server and a client, loads in slices and in whole windows, by this process or by load
 // hosts, and the row of the result. A variant and a load host are such processes that carry out commands.
 //
-// It imports neither networks nor flags: the program gives it a Program.
+// It imports no network: the program gives it a Program.
 package cell
 
 import (
@@ -18,13 +18,15 @@ import (
 	"github.com/kvwire/kvwire/server"
 	"github.com/kvwire/kvwire/transport"
 	"github.com/kvwire/kvwire/transport/access"
+	"github.com/spf13/pflag"
 )
 
-// Settings are the flags of a cell, and the program that measures it.
+// Settings are the flags of a cell, and the program that measures it. NewSettings makes them.
 type Settings struct {
 	factor.Values
 	Given   factor.Given
-	Program Program
+	Program *Program
+	flags   *pflag.FlagSet // of Values, and of a command
 
 	// The server, and how the client reaches it.
 	Target   string // address of a server that runs already; "": the run starts one
@@ -33,6 +35,7 @@ type Settings struct {
 	Launch   fleet.Launchers
 	linked   bool // Launch is that of the link that the run makes itself (planLink)
 	Identity access.Identity
+	identity identityFlags
 	Control  bool // the loops of the run's server can be parked
 
 	// The load.
@@ -45,24 +48,30 @@ type Settings struct {
 	RunID     string
 }
 
-// Program is what Settings need of the program: its version, and its networks and servers.
+// Program is what Settings need of the program: its version, its networks and its servers. A process has one.
 type Program struct {
 	Version  string
 	Revision string // "": not known
-	Network  func(name string) (*Network, error)
-	Granted  func(c transport.Conn) (inlineBytes, mtu int, known bool) // of rdma
-	Plan     func() (loop.Plan, error)                                 // the server's loops; it checks the server's flags
-	Serve    func() (*server.Server, error)                            // starts the server in this process
-	Note     func(format string, args ...any)                          // prints a line for the user
+
+	Network func(name string) (*server.Network, error)
+	Granted func(c transport.Conn) (inlineBytes, mtu int, known bool) // of rdma
+
+	Plan  func(f *Settings) (loop.Plan, error)      // the server's loops; it checks the server's flags
+	Works func(f *Settings) error                   // the reason why the disk engine does not work on this machine
+	Serve func(f *Settings) (*server.Server, error) // starts the server in this process
+
+	Note func(format string, args ...any) // prints a line for the user
+
+	Inputs lab.Inputs // the copies of the files that flags name; the goroutine that reads settings owns it
+	traces map[traceFile]*bench.Trace
 }
 
-// Network is a transport by its name.
-type Network struct {
-	Name      string
-	Local     bool                              // client and server are one process, and the client lives on the server's loops
-	Works     func() error                      // nil: it works on this machine
-	Transport func() transport.Transport        // with the options of checked Settings
-	Listen    func(port uint16) (string, error) // where a server listens by default
+// NewSettings returns settings with the defaults of all factors. The user's flags are in set, to which the caller adds those that the command has.
+func NewSettings(p *Program, set *pflag.FlagSet) *Settings {
+	return &Settings{Values: factor.NewValues(), Program: p, flags: set, Given: func(name string) bool {
+		g := set.Lookup(name)
+		return g != nil && g.Changed
+	}}
 }
 
 // InProcess reports whether client and server are one process.
@@ -71,24 +80,89 @@ func (f *Settings) InProcess() bool {
 	return err == nil && n.Local
 }
 
-// Check returns the load, and an error for flags that contradict each other. It starts nothing.
-func (f *Settings) Check() (spec bench.Spec, err error) {
+// Plan returns the loops of the server. It checks the server's flags, and those of the network.
+func (f *Settings) Plan() (loop.Plan, error) {
+	if f.TCP.TLS == factor.On && f.ServerAt != "" {
+		return loop.Plan{}, exit.Usagef("--tls on: a kvwire host has no certificate for the servers that it starts: start them by --server-launch")
+	}
+	return f.Program.Plan(f)
+}
+
+// Prepare reads what the flags of the load and of the target name, and checks the flags against each other. It returns the load, and starts nothing.
+func (f *Settings) Prepare() (spec bench.Spec, err error) {
+	if err := f.ReadSource(); err != nil {
+		return spec, err
+	}
+	if err := f.ReadTarget(); err != nil {
+		return spec, err
+	}
+	if f.ServerAt != "" {
+		if err := factor.CheckHostPort("server-at", f.ServerAt, 1); err != nil {
+			return spec, exit.With(exit.Usage, err)
+		}
+	}
+	return f.check()
+}
+
+// LoadMix is the mix of kvwire load.
+const LoadMix = "put"
+
+// LoadDepth is the default depth of kvwire load: a disk writes new items in long runs, if it has many at once.
+const LoadDepth = 64
+
+// loadInFlightBytes bounds the values in flight of a load with the default depth.
+const loadInFlightBytes = 64 << 20
+
+// PrepareLoad is Prepare for kvwire load, which fills the store in --dir or that of a running server.
+func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
+	if err := f.ReadSource(); err != nil {
+		return spec, err
+	}
+	if err := f.ReadTarget(); err != nil {
+		return spec, err
+	}
+	if f.Target != "" {
+		if err := f.checkNoServerFlags(); err != nil {
+			return spec, err
+		}
+	}
+	switch {
+	case f.Target == "" && f.Store.Dir == "":
+		return spec, exit.Usagef("load needs a store: --dir, or --target")
+	case f.Target == "" && f.Given("transport") && f.Server.Transport != "inproc":
+		return spec, exit.Usagef("--transport needs --target: a store in --dir is loaded without a network")
+	case f.Target != "" && f.Store.Dir != "":
+		return spec, exit.Usagef("--dir and --target exclude each other")
+	case f.Store.Backend != "disk":
+		return spec, exit.Usagef("load needs --backend disk, not %s: nothing would stay", f.Store.Backend)
+	}
+	if f.Target == "" {
+		f.Server.Transport = "inproc"
+	}
+	if !f.Given("depth") { // fewer large values
+		f.Load.Depth = min(max(1, loadInFlightBytes/max(f.Load.Conns, 1)/max(int(f.Load.ValueBytes), 1)), f.Load.Depth)
+	}
+	return f.Spec()
+}
+
+// check returns the load, and an error for flags that contradict each other.
+func (f *Settings) check() (spec bench.Spec, err error) {
 	if f.Target != "" {
 		if f.InProcess() {
 			return spec, exit.Usagef("--target needs a network, not --transport %s", f.Server.Transport)
 		}
-		if err := f.CheckNoServerFlags(); err != nil {
+		if err := f.checkNoServerFlags(); err != nil {
 			return spec, err
 		}
 	}
 	switch {
 	case f.ServerAt == "":
 	case f.Target != "":
-		return spec, exit.Usagef("--server-at starts a server, and --target has one: give one of them")
+		return spec, exit.Usagef("--server-at starts a server, and --target names a running one: leave one of them out")
 	case f.InProcess():
 		return spec, exit.Usagef("--server-at needs a network, not --transport %s", f.Server.Transport)
 	case f.Given("dir"):
-		return spec, exit.Usagef("--dir %s: a server at --server-at chooses its folder itself", f.Store.Dir)
+		return spec, exit.Usagef("--dir %s: a server at --server-at chooses its own folder: leave --dir out", f.Store.Dir)
 	}
 	if err := f.planLink(); err != nil {
 		return spec, err
@@ -106,13 +180,13 @@ func (f *Settings) Check() (spec bench.Spec, err error) {
 	return spec, nil
 }
 
-// CheckNoServerFlags returns an error for flags of a server, where Target runs already.
-func (f *Settings) CheckNoServerFlags() error {
+// checkNoServerFlags returns an error for flags of a server, where Target runs already.
+func (f *Settings) checkNoServerFlags() error {
 	for _, name := range factor.All.Names(func(x *factor.Factor) bool {
 		return x.Has(factor.Server) && !x.HasAny(factor.Client|factor.Load|factor.Bench)
 	}) {
 		if f.Given(name) {
-			return exit.Usagef("--%s concerns the server, which runs already at --target %s", name, f.Target)
+			return exit.Usagef("--%s applies to a server, and the server at --target %s runs already: leave it out", name, f.Target)
 		}
 	}
 	return nil
@@ -127,11 +201,11 @@ func (f *Settings) checkLaunch() error {
 	case f.InProcess():
 		return exit.Usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
 	case len(f.Launch.Clients) > 0 && f.Load.Trace != "":
-		return exit.Usagef("--trace %s is read here, and load hosts do not have it: leave --client-launch out", f.Load.Trace)
+		return exit.Usagef("--trace %s is a file on this host, and load hosts do not have it: leave out --client-launch", f.Load.Trace)
 	case len(f.Launch.Clients) > 0 && f.Load.Stages > 0:
-		return exit.Usagef("--stages is for a load process here: leave --client-launch out")
+		return exit.Usagef("--stages needs the load on this host: leave out --client-launch")
 	case f.Target != "":
-		return exit.Usagef("--target %s has a server: leave --server-launch and --client-launch out", f.Target)
+		return exit.Usagef("--target %s names a running server: leave out --server-launch and --client-launch", f.Target)
 	case f.ServerAt != "":
 		return exit.Usagef("--server-at %s starts the server: leave --server-launch and --client-launch out", f.ServerAt)
 	}
@@ -213,14 +287,6 @@ func (f *Settings) checkAmounts(s bench.Spec) error {
 // fitsRequests returns an error for more requests in flight than this machine has memory for.
 func fitsRequests(s bench.Spec) error {
 	each := s.RequestBytes()
-	return Fits(float64(s.Conns)*float64(s.Depth)*float64(each), fmt.Sprintf("--conns %d × --depth %d × %s for each request", s.Conns, s.Depth, report.Size(int64(each))))
-}
-
-// Fits returns an error for what takes more bytes than this machine, or its control group, has memory.
-func Fits(need float64, what string) error {
-	have, by, err := probe.Memory(probe.Local())
-	if err != nil || need <= float64(have) {
-		return nil // where the memory is not known, the kernel decides
-	}
-	return exit.Usagef("%s: %.1f GiB, and %s has %.1f GiB of memory: lower one of them", what, need/(1<<30), by, float64(have)/(1<<30))
+	what := fmt.Sprintf("--conns %d × --depth %d × %s for each request", s.Conns, s.Depth, report.Size(int64(each)))
+	return exit.With(exit.Usage, probe.Fits(float64(s.Conns)*float64(s.Depth)*float64(each), what))
 }

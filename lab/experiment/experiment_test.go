@@ -111,7 +111,7 @@ wait: true
 }
 
 // A rung of the ladder is called null, and YAML calls nothing so: it must not need quotes.
-func TestReadTakesTheWordNull(t *testing.T) {
+func TestReadAcceptsNull(t *testing.T) {
 	x := read(t, "backend: [null, disk]\nmix: [get]\n")
 	if got := cells(x); !slices.Equal(got, []string{"--backend=null --mix=get", "--backend=disk --mix=get"}) {
 		t.Errorf("cells: %q", got)
@@ -217,7 +217,7 @@ func TestMistakeIsShownWithItsPlace(t *testing.T) {
 	}
 }
 
-func TestReadTakesTheLargestSweep(t *testing.T) {
+func TestReadAcceptsTheLargestSweep(t *testing.T) {
 	var b strings.Builder
 	for _, k := range []string{"conns", "depth"} {
 		fmt.Fprintf(&b, "%s:\n", k)

@@ -311,8 +311,8 @@ func (*forgetful) Has(string) bool { return false }
 // RecordID implements lab.Keeper.
 func (*forgetful) RecordID(id string) string { return id }
 
-// Settled implements lab.Keeper.
-func (*forgetful) Settled(_, _ []string) bool { return false }
+// Kept implements lab.Keeper.
+func (*forgetful) Kept(_, _ []string) bool { return false }
 
 // Keep implements lab.Keeper.
 func (*forgetful) Keep([]*report.Row, []report.Slice) error { return nil }

@@ -57,7 +57,7 @@ type studyResult struct {
 	Costs       []injectedCost `json:"injected_costs,omitempty"`   // computed from ServerNs
 	Injected    []lab.Injected `json:"injected_results,omitempty"` // the results for these costs
 
-	trials []lab.Trial
+	trials []lab.TrialResult
 }
 
 // injectedCost is CPU time that a server adds to each request.

@@ -47,13 +47,13 @@ func (p *progress) step() {
 }
 
 // Started implements lab.Watcher.
-func (*progress) Started(lab.Step) {}
+func (*progress) Started(lab.Position) {}
 
 // Sliced implements lab.Watcher.
-func (*progress) Sliced(lab.Step, int, int) {}
+func (*progress) Sliced(lab.Position, int, int) {}
 
-// Kept implements lab.Watcher.
-func (*progress) Kept(lab.Step, []*report.Row) {}
+// Finished implements lab.Watcher.
+func (*progress) Finished(lab.Position, []*report.Row) {}
 
 // Noted implements lab.Watcher.
-func (p *progress) Noted(_ lab.Step, line string) { p.line.Print(p.part + ": " + line) }
+func (p *progress) Noted(_ lab.Position, line string) { p.line.Print(p.part + ": " + line) }

@@ -222,7 +222,7 @@ func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	err = errors.Join(err, e.keeper.Close(), e.Log.Close(), e.planLock.Close(), report.WriteFile(filepath.Join(e.Dir, "runs.json"), rows), linkLatest(e.Dir))
 	found, ferr := e.Findings()
 	if err = errors.Join(err, ferr); err == nil {
-		err = e.WritePage(&found, true)
+		err = e.WritePage(&found)
 	}
 	e.reported = err == nil
 	return found, rows, err
@@ -271,10 +271,10 @@ func NewFolder(parent, name string) (dir string, err error) {
 	return dir, nil
 }
 
-// linkLatest points results/latest at dir, if dir lies in Parent.
+// linkLatest points results/latest at dir, if dir lies in Parent and is not that link.
 func linkLatest(dir string) error {
 	parent, name := filepath.Split(filepath.Clean(dir))
-	if filepath.Clean(parent) != Parent {
+	if filepath.Clean(parent) != Parent || name == "latest" { // kvwire run --resume results/latest: the link is right, and would point at itself
 		return nil
 	}
 	link := filepath.Join(parent, "latest")

@@ -77,6 +77,12 @@ func TestLatestIsAlwaysALink(t *testing.T) {
 	if err := linkLatest("results/a"); err != nil {
 		t.Fatal(err)
 	}
+	if err := linkLatest(link); err != nil { // --resume results/latest
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "a" {
+		t.Fatalf("it points at %q: %v", to, err)
+	}
 	done := make(chan error)
 	go func() {
 		var all error

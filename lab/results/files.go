@@ -18,7 +18,8 @@ import (
 
 // files reads and writes the files of a folder with rows, with an experiment or without.
 type files struct {
-	Dir string
+	Dir     string
+	publish bool // write the page, without charts/, and datapackage.json only: what was published stays
 
 	lostHistograms int // runs whose latencies are not in the folder, counted as they are read
 }
@@ -90,6 +91,9 @@ func (r *files) Env() (e report.Env, err error) {
 
 // write replaces a file of the folder.
 func (r *files) write(name string, write func(w io.Writer) error) error {
+	if r.publish {
+		return nil
+	}
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err

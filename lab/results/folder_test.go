@@ -212,7 +212,7 @@ func TestFoldersWithWrongLinesAreRefused(t *testing.T) {
 		if err := os.Remove(filepath.Join(f.Dir, lab.PlanFile)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenReport(f.Dir, f.reader); err == nil || !strings.Contains(err.Error(), "runs.csv: line 44: it has run "+id(1, 1)) {
+		if _, err := OpenReport(f.Dir, f.reader, false); err == nil || !strings.Contains(err.Error(), "runs.csv: line 44: it has run "+id(1, 1)) {
 			t.Error(err)
 		}
 	})

@@ -93,8 +93,8 @@ func (k *Keeper) RecordID(id string) string {
 // againSuffix follows a run's ID in the records of a run that is measured again, until these replace the older ones.
 const againSuffix = "-again"
 
-// Settled implements lab.Keeper.
-func (k *Keeper) Settled(ids, absent []string) bool {
+// Kept implements lab.Keeper.
+func (k *Keeper) Kept(ids, absent []string) bool {
 	for _, id := range ids {
 		row, there := k.r.Rows[id]
 		if !there || !row.Ops.Known() && (row.SkippedReason == "" || !slices.Contains(absent, id)) {

@@ -15,17 +15,17 @@ import (
 )
 
 // WriteReport rewrites all results of the folder's runs: compare.csv, carryover.csv and steps.csv, the page, and the files of WritePage.
-func (r *Folder) WriteReport(charts bool) error {
+func (r *Folder) WriteReport() error {
 	found, err := r.Findings()
 	if err != nil {
 		return err
 	}
-	return r.WritePage(&found, charts)
+	return r.WritePage(&found)
 }
 
-// WritePage writes report.html with or without charts/, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
+// WritePage writes report.html with its charts, bill.csv, and the files for other programs: bench.txt, hist.csv.gz,
 // datapackage.json, MANIFEST.sha256.
-func (r *Folder) WritePage(f *Findings, charts bool) error {
+func (r *Folder) WritePage(f *Findings) error {
 	p := r.page(f)
 	var err, serr, uerr error
 	p.Env, err = r.Env()
@@ -34,9 +34,16 @@ func (r *Folder) WritePage(f *Findings, charts bool) error {
 	if err := errors.Join(err, serr, uerr); err != nil {
 		return err
 	}
-	p.Warnings, p.NoCharts = r.warnings(), !charts
-	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), report.WriteHistograms(r.Dir, r.RowsInOrder()), report.WritePackage(r.Dir, r.Experiment.Name),
-		report.WriteManifest(r.Dir))
+	p.Warnings, p.NoCharts = r.warnings(), r.publish
+	return errors.Join(report.WritePage(r.Dir, p), r.bills(p), r.benchText(), r.finish(r.RowsInOrder(), r.Experiment.Name))
+}
+
+// finish writes the files of a report that describe the others: hist.csv.gz, datapackage.json and MANIFEST.sha256.
+func (r *files) finish(rows []report.Row, name string) error {
+	if r.publish {
+		return report.WritePackage(r.Dir, name)
+	}
+	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir))
 }
 
 // page is the report's content that follows from the findings alone.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/exit"
@@ -17,7 +16,7 @@ import (
 
 // Reportable is a folder for which kvwire report can write a report.
 type Reportable interface {
-	WriteReport(charts bool) error
+	WriteReport() error
 	LostSlices(dir string) string
 	MissingFiles() string // valid after WriteReport, which counts the missing histograms
 }
@@ -27,14 +26,20 @@ var (
 	_ Reportable = (*Rows)(nil)
 )
 
-// OpenReport opens a folder: as a Folder if it has a plan and an experiment, else as Rows.
-func OpenReport(dir string, reader Reader) (Reportable, error) {
+// OpenReport opens a folder: as a Folder if it has a plan and an experiment, else as Rows. With publish the report is report.html, picture.svg and
+// datapackage.json: no charts/, no MANIFEST.sha256, and the other files of figures stay as they are.
+func OpenReport(dir string, reader Reader, publish bool) (Reportable, error) {
 	for _, name := range []string{lab.PlanFile, lab.ExperimentCopy} {
 		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return openRows(dir)
+			return openRows(dir, publish)
 		}
 	}
-	return Open(dir, reader)
+	r, err := Open(dir, reader)
+	if err != nil {
+		return nil, err
+	}
+	r.publish = publish
+	return r, nil
 }
 
 // Rows is a folder without plan or experiment, such as one of kvwire bench --output-dir: only runs.csv has the factors.
@@ -46,8 +51,8 @@ type Rows struct {
 	generations int                 // the largest number of rows with the same factors
 }
 
-func openRows(dir string) (*Rows, error) {
-	r := &Rows{files: files{Dir: dir}}
+func openRows(dir string, publish bool) (*Rows, error) {
+	r := &Rows{files: files{Dir: dir, publish: publish}}
 	rows, err := r.readRows()
 	if err != nil {
 		return nil, err
@@ -62,15 +67,15 @@ func openRows(dir string) (*Rows, error) {
 	return r, nil
 }
 
-// WriteReport rewrites report.html and its files, with or without charts/.
-func (r *Rows) WriteReport(charts bool) error {
+// WriteReport rewrites report.html and its files.
+func (r *Rows) WriteReport() error {
 	env, err := r.Env()
 	if err != nil {
 		return err
 	}
 	p := &report.Page{Name: r.name, Description: "Rows without an experiment: each line combines the runs with the same factors.", ID: filepath.Base(filepath.Clean(r.Dir)),
-		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0), NoCharts: !charts} // 0: without a plan the number of generations is not known
-	return errors.Join(report.WritePage(r.Dir, p), report.WriteHistograms(r.Dir, r.rows), report.WritePackage(r.Dir, r.name), report.WriteManifest(r.Dir))
+		Generations: r.generations, Env: env, Questions: []report.PageQuestion{r.question}, Warnings: r.dataWarnings(0), NoCharts: r.publish} // 0: without a plan the number of generations is not known
+	return errors.Join(report.WritePage(r.Dir, p), r.finish(r.rows, r.name))
 }
 
 // LostSlices is "": without an experiment there are no ratios, and so no slices are read.
@@ -81,13 +86,26 @@ var factorColumns = []string{"transport", "client_transport", "rdma_verb", "devi
 	"disk_batch", "durability", "update", "cache_bytes", "workload", "trace", "trace_speed", "mix", "key_dist", "theta", "scan_items", "key_bytes", "value_bytes", "value_dist", "value_min_bytes", "records",
 	"conns", "depth", "client_threads", "load_hosts", "loop", "arrival", "target_per_s", "accel", "uring_receive", "uring_large", "sqpoll", "null_busy_ns", "null_delay_ns"}
 
-// combine combines rows with the same factors, and labels them by the factors that differ. generations is the largest number of rows with
+// combine combines rows with the same factors, and labels them by the factors that differ; one that follows from others is left out. generations is the largest number of rows with
 // the same factors.
 func (r *Rows) combine(rows []report.Row) (q report.PageQuestion, generations int, err error) {
 	value := func(i int, column string) string { v, _ := rows[i].Value(column); return v }
-	differ := slices.DeleteFunc(slices.Clone(factorColumns), func(column string) bool {
-		return !slices.ContainsFunc(rows, func(row report.Row) bool { v, _ := row.Value(column); return v != value(0, column) })
-	})
+	var differ []string // columns that do not follow from those before them
+	for _, column := range factorColumns {
+		first := map[string]string{} // the column's value, by the labels so far
+		for i := range rows {
+			var label strings.Builder
+			for _, c := range differ {
+				label.WriteString(value(i, c) + "\n")
+			}
+			v, known := first[label.String()]
+			if known && v != value(i, column) {
+				differ = append(differ, column)
+				break
+			}
+			first[label.String()] = value(i, column)
+		}
+	}
 	var labels []string
 	of := map[string][]report.Row{}
 	for i := range rows {

@@ -173,7 +173,7 @@ func TestTenPairsCanRejectTwentyFive(t *testing.T) {
 	}
 }
 
-func TestTooFewPairsSayWhatTheirIntervalCovers(t *testing.T) {
+func TestIntervalsOfTooFewPairsHaveTheirLevel(t *testing.T) {
 	for n, want := range map[int]float64{1: 0, 2: 0.5, 3: 0.75, 5: 0.9375} {
 		d := make([]float64, n)
 		for i := range d {

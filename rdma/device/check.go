@@ -8,13 +8,13 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
-// openable is why the choice's device file cannot be opened, or nil.
+// openable returns an error if the choice's device file cannot be opened.
 func (c *Choice) openable(s *System) error {
 	if s.Host.Leaving(c.Device) {
 		return refuse(aboutFile, c.Device+" is being removed: a process that has it open delays this", probe.LeavingRemedy)
 	}
 	if c.Verbs == "" {
-		f := probe.RDMA(s.Host) // knows whether it is the module or the container
+		f := probe.RDMA(s.Host) // finds whether the module or the container is the cause
 		if f.State == probe.Available {
 			f = probe.Finding{State: probe.Unavailable, Why: c.Device + " has no /dev/infiniband/uverbs*", Remedy: "as root: modprobe ib_uverbs; in a container: docker run --device /dev/infiniband"}
 		}
@@ -33,8 +33,8 @@ func (c *Choice) openable(s *System) error {
 	}
 }
 
-// Bytes of headers around the payload of an RDMA packet, at most: what rxe takes off the interface's MTU
-// (RXE_MAX_HDR_LENGTH), and what NICs do (iboe_get_mtu in the kernel's ib_addr.h: GRH 40, UDP 8,
+// The most bytes of headers around the payload of an RDMA packet: those that rxe subtracts from the interface's MTU
+// (RXE_MAX_HDR_LENGTH), and those of NICs (iboe_get_mtu in the kernel's ib_addr.h: GRH 40, UDP 8,
 // BTH 12, XRC 4, atomic 28, ICRC 4).
 const (
 	rxeHeaderBytes = 80
@@ -54,8 +54,8 @@ const (
 	maxMTU = 4096
 )
 
-// PathMTU is the largest payload of an RDMA packet that fits an interface's MTU over Ethernet: 256, 512, 1024, 2048
-// or 4096 bytes, and 0 when none does. A port's active MTU may be smaller still: that, only verbs know.
+// PathMTU returns the largest payload of an RDMA packet that fits an interface's MTU over Ethernet: 256, 512, 1024, 2048
+// or 4096 bytes; 0: none fits. A port's active MTU may be smaller; only verbs can query it.
 func PathMTU(netMTU int, provider string) int {
 	for mtu := maxMTU; mtu >= minMTU; mtu /= 2 {
 		if netMTU-headerBytes(provider) >= mtu {
@@ -65,8 +65,8 @@ func PathMTU(netMTU int, provider string) int {
 	return 0
 }
 
-// CheckMTU says whether a choice can have a path MTU, in bytes; 0 is any. c.MTU may have been set to what verbs
-// say. The error is a *probe.Refusal.
+// CheckMTU checks whether a choice can have a path MTU, in bytes; 0 is any. c.MTU may have been set to the port's
+// active MTU. The error is a *probe.Refusal.
 func CheckMTU(c Choice, want int) error {
 	if want != 0 && (want < minMTU || want > maxMTU || want&(want-1) != 0) {
 		return refuse(aboutMTU, fmt.Sprintf("%d is not a path MTU", want), "256, 512, 1024, 2048 or 4096")

@@ -5,17 +5,17 @@ import (
 	"strconv"
 )
 
-// Counters are a port's, by their place in sysfs: "hw_counters/duplicate_request", "counters/port_xmit_data". Each has
-// its driver's unit (port_xmit_data: 4 bytes). What is missing, or "N/A", is not in it: missing is not 0.
+// Counters are a port's counters, by their path in sysfs: "hw_counters/duplicate_request", "counters/port_xmit_data". Each has
+// its driver's unit (port_xmit_data: 4 bytes). A counter that is missing, or "N/A", is not in the map.
 type Counters map[string]uint64
 
-// ReadCounters reads the counters of a choice's port. The kernel may answer with values of up to 10 ms ago.
+// ReadCounters reads the counters of a choice's port. The kernel may return values that are up to 10 ms old.
 func ReadCounters(s *System, c Choice) Counters {
 	p := Port{Device: c.Device, Number: c.Port}
 	all := Counters{}
 	s.readCounters(all, "counters/", p.dir()+"/counters")
 	s.readCounters(all, "hw_counters/", p.dir()+"/hw_counters")
-	s.readCounters(all, "hw_counters/", class(c.Device)+"/hw_counters") // some are the device's: only where the port has none
+	s.readCounters(all, "hw_counters/", class(c.Device)+"/hw_counters") // some belong to the device: used only if the port has none
 	return all
 }
 
@@ -23,7 +23,7 @@ func (s *System) readCounters(to Counters, prefix, dir string) {
 	entries, _ := fs.ReadDir(s.Host.Root, dir)
 	for _, e := range entries {
 		name := prefix + e.Name()
-		if _, has := to[name]; has || e.Name() == "lifespan" { // a setting: how long the kernel caches the others
+		if _, has := to[name]; has || e.Name() == "lifespan" { // a setting: the time for which the kernel caches the others
 			continue
 		}
 		text, _ := s.read(dir + "/" + e.Name())
@@ -33,8 +33,8 @@ func (s *System) readCounters(to Counters, prefix, dir string) {
 	}
 }
 
-// Sub is what was counted since before. What is missing on either side, or has gone backwards (it was reset, or is
-// narrow and wrapped), is missing.
+// Sub returns the increase since before. A counter that is missing on either side, or has fallen (it was reset, or has
+// wrapped), is not in the result.
 func (after Counters) Sub(before Counters) Counters {
 	d := Counters{}
 	for name, n := range after {
@@ -45,22 +45,22 @@ func (after Counters) Sub(before Counters) Counters {
 	return d
 }
 
-// Count is a number of events, or not known.
+// Count is a number of events, if it is known.
 type Count struct {
 	N     uint64
 	Known bool
 }
 
-// Wire is what a port counted of troubles on the way, in the terms of runs.csv.
+// Wire has a port's counts of transmission errors, with the names of runs.csv.
 type Wire struct {
-	RNR           Count // a message came and no receive was posted
-	DupReq        Count // a request came twice
+	RNR           Count // a message arrived, and no receive was posted
+	DupReq        Count // a request arrived twice
 	SeqErr        Count // a packet was missing
-	RetryExceeded Count // a queue pair gave up
+	RetryExceeded Count // a queue pair failed after all retries
 }
 
-// events are counters' names: by who sees the event, since some are counted at both ends. An event is the sum of
-// those of a row's names that are there.
+// events are the names of counters, by the end that counts the event, because some events are counted at both ends. A count is the sum of
+// those of a row's names that exist.
 var events = []struct {
 	of        func(w *Wire) *Count
 	requester []string
@@ -80,10 +80,10 @@ var events = []struct {
 		nil},
 }
 
-// Wire reads rxe's, mlx5's and bnxt_re's names (rxe_hw_counters.c, mlx5's counters.c and bnxt_re's hw_counters.c in
-// the kernel); other drivers' counts are not known. A negative acknowledgement is counted where it is sent and where
-// it is received. With both ends on this port (loopback) one of the two is taken, and else both: one is then
-// the peer's trouble and one is ours.
+// Wire sums the counters of rxe, mlx5 and bnxt_re (rxe_hw_counters.c, mlx5's counters.c and bnxt_re's hw_counters.c in
+// the kernel); for other drivers the counts are not known. A negative acknowledgement is counted by its sender and by its
+// receiver. With both ends on this port (loopback) only one of the two counts; else both count, because they are
+// different events: one at the peer, one here.
 func (c Counters) Wire(loopback bool) (w Wire) {
 	for _, e := range events {
 		to := e.of(&w)

@@ -1,6 +1,6 @@
-// Package device finds the RDMA devices of a machine, and picks device, port and GID for an IP address. It reads
-// sysfs and opens no verbs, so every build has it. It says in one line, as a *probe.Refusal, what is missing and
-// what to do; and it reads a port's counters. It is the only importer of rdmamap, and imports internal
+// Package device finds the RDMA devices of a machine, picks device, port and GID for an IP address, and reads a port's
+// counters. It reads sysfs and opens no verbs, so every build has it. Its errors are one line, a *probe.Refusal, with
+// what is missing and the remedy. It is the only importer of rdmamap, and imports internal
 // packages only.
 package device
 
@@ -16,9 +16,9 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
-// System is what the package looks at. Local is this machine; tests give canned ones.
+// System is the part of a machine that the package reads. Local is this machine; tests have recorded ones.
 type System struct {
-	Host       *probe.Host // sysfs, limits, and who may open device files
+	Host       *probe.Host // sysfs, limits, and the rights to device files
 	Map        Map
 	Interfaces func() ([]Interface, error)
 	Source     func(peer netip.Addr) (netip.Addr, error) // the address that the kernel would send from
@@ -32,7 +32,7 @@ type Interface struct {
 	Prefixes     []netip.Prefix   // its addresses, unmapped and without zones, with their networks
 }
 
-// Local is this machine, as this process sees it.
+// Local returns this machine, as this process sees it.
 func Local() *System {
 	return &System{Host: probe.Local(), Map: rdmaMap{}, Interfaces: interfaces, Source: source}
 }
@@ -59,9 +59,9 @@ func interfaces() ([]Interface, error) {
 	return list, nil
 }
 
-// source asks the kernel's routes. Connecting a datagram socket sends nothing.
+// source returns the address from which the kernel would send to a peer. Connecting a datagram socket sends nothing.
 func source(peer netip.Addr) (netip.Addr, error) {
-	const discard = 9 // any port does
+	const discard = 9 // any port
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, discard)))
 	if err != nil {
 		return netip.Addr{}, err
@@ -70,7 +70,7 @@ func source(peer netip.Addr) (netip.Addr, error) {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
-// has says whether an address is one of the interface's.
+// has reports whether the interface has an address.
 func (i *Interface) has(a netip.Addr) bool {
 	for _, p := range i.Prefixes {
 		if p.Addr() == a.WithZone("") {
@@ -80,7 +80,7 @@ func (i *Interface) has(a netip.Addr) bool {
 	return false
 }
 
-// owner is the interface with an address, or nil.
+// owner returns the interface with an address, or nil.
 func owner(all []Interface, a netip.Addr) *Interface {
 	for i := range all {
 		if all[i].has(a) {
@@ -99,23 +99,23 @@ func named(all []Interface, name string) *Interface {
 	return nil
 }
 
-// Choice is a device's port, and the GID by which a peer reaches it. It is a value: what has been picked does
-// not follow later changes.
+// Choice is a device's port, and the GID by which a peer reaches it. It is a copy that does not change
+// with the machine.
 type Choice struct {
 	Device    string
 	Port      int        // from 1
-	GIDIndex  int        // in the port's table; iWARP: of no use
+	GIDIndex  int        // in the port's table; iWARP: not used
 	GID       [16]byte   // network byte order
 	PKey      uint16     // of the interface's partition, on InfiniBand; 0: not known
-	PKeyIndex int        // of it in the port's table; below 0: it is not there
+	PKeyIndex int        // index of PKey in the port's table; below 0: it is not there
 	GIDType   string     // RoCE v2, RoCE v1, InfiniBand or iWARP
-	Addr      netip.Addr // the address that it was picked for or found by
+	Addr      netip.Addr // the address for which it was picked
 	Netdev    string     // the network interface with the address
 	NetMTU    int        // bytes of the interface's packets; 0: not known
-	MTU       int        // bytes of payload of an RDMA packet that fit NetMTU; 0: only verbs know it
+	MTU       int        // bytes of payload of an RDMA packet that fit NetMTU; 0: not known from sysfs
 	LinkLayer string     // Ethernet or InfiniBand
 	Provider  string     // the driver: rxe, siw, mlx5, …
-	Software  bool       // rxe or siw: its work is done by the CPU, so it is never called hardware
+	Software  bool       // rxe or siw: the CPU does its work, so it is never called hardware
 	Verbs     string     // the device file, /dev/infiniband/uverbs0; "": there is none
 }
 
@@ -127,10 +127,10 @@ const (
 	IWARP      = "iWARP"
 )
 
-// CMOnly says that queue pairs can be connected by rdma_cm alone: iWARP addresses by IP and TCP, not by GID.
+// CMOnly reports whether only rdma_cm can connect queue pairs: iWARP addresses peers by IP and TCP, not by GID.
 func (c Choice) CMOnly() bool { return c.GIDType == IWARP }
 
-// Kind is what the column device says: rxe, siw, or hw for a NIC.
+// Kind returns the value of the column device: rxe, siw, or hw for a NIC.
 func (c Choice) Kind() string {
 	if c.Software {
 		return c.Provider
@@ -138,7 +138,7 @@ func (c Choice) Kind() string {
 	return "hw"
 }
 
-// String is "10.77.0.1: rxe0 port 1, GID 1 (RoCE v2)".
+// String returns a text like "10.77.0.1: rxe0 port 1, GID 1 (RoCE v2)".
 func (c Choice) String() string {
 	s := fmt.Sprintf("%s: %s port %d", c.Addr, c.Device, c.Port)
 	if c.CMOnly() {
@@ -147,8 +147,8 @@ func (c Choice) String() string {
 	return fmt.Sprintf("%s, GID %d (%s)", s, c.GIDIndex, c.GIDType)
 }
 
-// read is the text of a file in sysfs without its last newline; "" and false when it cannot be read. One read gives
-// the whole of it, at half the system calls of fs.ReadFile.
+// read returns the text of a file in sysfs without white space at the ends; "" and false if it cannot be read. One read returns
+// all of it, with half the system calls of fs.ReadFile.
 func (s *System) read(path string) (string, bool) {
 	f, err := s.Host.Root.Open(path)
 	if err != nil {

@@ -369,9 +369,9 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		{"rxe on lo beside one without an address", bare("4: ACTIVE").rxe("a_lo", "lo", "4: ACTIVE", "::ffff:127.0.0.1 RoCE v2 lo"), "0.0.0.0", "rxe0 port 1 has no IPv4 GID", "ip addr add 10.77.0.1/24 dev dummy0"},
 		{"loopback, no address", bare("4: ACTIVE"), "127.0.0.1", "is loopback", "ip addr add 10.77.0.1/24 dev dummy0, for rxe0"},
 		{"loopback, all down", bare("1: DOWN"), "127.0.0.1", "is loopback", "ip link set dummy0 up"},
-		{"not ours", soft(), "10.9.9.9", "10.9.9.9 is no address of this machine", use},
-		{"another interface's zone", soft(), "fe80::4c0c:ecff:fe6f:35af%eth0", "is no address of this machine", use},
-		{"many devices", crowd, "10.9.9.9", "is no address", "use 10.0.0.1 (rxe0) or 10.1.0.1 (rxe1) or 10.2.0.1 (rxe2) or 10.3.0.1 (rxe3) or …"},
+		{"not ours", soft(), "10.9.9.9", "10.9.9.9 is not an address of this machine", use},
+		{"another interface's zone", soft(), "fe80::4c0c:ecff:fe6f:35af%eth0", "is not an address of this machine", use},
+		{"many devices", crowd, "10.9.9.9", "is not an address", "use 10.0.0.1 (rxe0) or 10.1.0.1 (rxe1) or 10.2.0.1 (rxe2) or 10.3.0.1 (rxe3) or …"},
 		{"interface without RDMA", soft(), "10.0.0.5", "10.0.0.5 is on eth0, which has no RDMA device", use + "; or as root: rdma link add rxe_eth0 type rxe netdev eth0"},
 		{"address without a GID", soft().net("x", 1500, "").addr("dummy0", "10.78.0.1/24"), "10.78.0.1", "rxe0 port 1 serves dummy0, but has no GID for 10.78.0.1", "ip addr del 10.78.0.1 dev dummy0"},
 		{"port down", newMachine().net("dummy0", 1500, "", "10.77.0.1/24").rxe("rxe0", "dummy0", "1: DOWN", "::ffff:10.77.0.1 RoCE v2 dummy0"), "10.77.0.1", "rxe0 port 1 is DOWN", "ip link set dummy0 up"},
@@ -380,7 +380,7 @@ func TestPickSaysOnOneLineWhatIsMissing(t *testing.T) {
 		{"no active port, with an address", newMachine().net("dummy0", 1500, "", "10.77.0.1/24").rxe("rxe0", "dummy0", "1: DOWN", "::ffff:10.77.0.1 RoCE v2 dummy0"), "0.0.0.0", "rxe0 port 1 is DOWN", "ip link set dummy0 up"},
 		{"no IPv4 GID", bare("4: ACTIVE"), "0.0.0.0", "rxe0 port 1 has no IPv4 GID: its interface dummy0 has no address", "ip addr add 10.77.0.1/24 dev dummy0"},
 		{"RoCE v1 alone", nic(), "10.2.0.2", "10.2.0.2 is a GID of RoCE v1 alone on mlx5_0 port 2", "use 10.1.0.1 (mlx5_0) or 10.2.0.1 (mlx5_0)"},
-		{"another namespace's GID", nic(), "172.17.0.2", "is no address of this machine", "use 10.1.0.1"},
+		{"another namespace's GID", nic(), "172.17.0.2", "is not an address of this machine", "use 10.1.0.1"},
 		{"no permission", denied, "10.77.0.1", "no permission for /dev/infiniband/uverbs0 of rxe0", "usermod -aG rdma USER"},
 		{"no permission, unspecified", denied, "0.0.0.0", "no permission for /dev/infiniband/uverbs0", "--device /dev/infiniband/uverbs0"},
 		{"device file gone", vanished, "10.77.0.1", "/dev/infiniband/uverbs0 of rxe0 is not there", "docker run --device /dev/infiniband/uverbs0"},
@@ -448,7 +448,7 @@ func TestReachKnowsWhichNetworkAPeerIsIn(t *testing.T) {
 		}
 	}
 	for _, x := range []struct{ peer, why, remedy string }{
-		{"192.168.1.1", "192.168.1.1 is not in the network of rxe0 (10.77.0.1 on dummy0): the way there leaves by eth0 (10.0.0.5)", "use the server's address in 10.77.0.0/24"},
+		{"192.168.1.1", "192.168.1.1 is not in the network of rxe0 (10.77.0.1 on dummy0): the route to it uses eth0 (10.0.0.5)", "use the server's address in 10.77.0.0/24"},
 		{"10.8.8.8", "no route to 10.8.8.8", "put both hosts into one network"},
 		{"10.0.0.5", "10.0.0.5 is on eth0, which has no RDMA device", "use 10.77.0.1"}, // this machine's own
 		{"fd00::2", "one is IPv4, the other IPv6", "one family"},

@@ -2,7 +2,7 @@ package device
 
 import "net/netip"
 
-// Env is the section rdma of env.json: what a number depends on. What could not be found out is left out.
+// Env is the section rdma of env.json: the properties of device and port on which results depend. Unknown ones are left out.
 type Env struct {
 	Device    string `json:"device"`
 	Port      int    `json:"port"`
@@ -13,7 +13,7 @@ type Env struct {
 	NodeGUID  string `json:"node_guid,omitempty"`
 	LinkLayer string `json:"link_layer,omitempty"`
 	State     string `json:"state,omitempty"`
-	Rate      string `json:"rate,omitempty"` // as the driver has it; of software it says nothing
+	Rate      string `json:"rate,omitempty"` // as the driver reports it; without meaning for software devices
 	GIDIndex  int    `json:"gid_index"`
 	GIDType   string `json:"gid_type"`
 	GID       string `json:"gid,omitempty"`
@@ -21,7 +21,7 @@ type Env struct {
 	Netdev    string `json:"netdev,omitempty"`
 	NetMTU    int    `json:"netdev_mtu_bytes,omitempty"`
 	PKey      uint16 `json:"pkey,omitempty"`           // of the partition
-	MTU       int    `json:"path_mtu_bytes,omitempty"` // the largest; verbs may know a smaller one
+	MTU       int    `json:"path_mtu_bytes,omitempty"` // the largest that fits; the port's active MTU may be smaller
 }
 
 // ReadEnv describes a choice.

@@ -10,8 +10,8 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
-// Findings are rows for kvwire doctor: each port, its device file, whether a server can pin memory as it will (see probe.Pinnable), and the
-// address to listen on. Without a device there are none: probe.RDMA says what is missing.
+// Findings returns rows for kvwire doctor: each port, its device file, whether a server can pin its memory (probe.Pinnable), and the
+// address to listen on. Without a device there are none: probe.RDMA reports what is missing.
 func Findings(s *System, pinLeast, pinMost uint64) (r probe.Report) {
 	ports, nets := s.list(wholeTable)
 	if len(ports) == 0 {
@@ -48,7 +48,7 @@ func Findings(s *System, pinLeast, pinMost uint64) (r probe.Report) {
 	return append(r, memory, address)
 }
 
-// row is a finding of what was looked at: the error's, or that it is fine.
+// row returns the finding of an error; without an error, that all is fine.
 func row(name string, err error, fine string) probe.Finding {
 	if err == nil {
 		return probe.Finding{Name: name, State: probe.Available, Why: fine}
@@ -58,7 +58,7 @@ func row(name string, err error, fine string) probe.Finding {
 	return f
 }
 
-// where is "rxe0 port 1, GID 1".
+// where returns a text like "rxe0 port 1, GID 1".
 func (c Choice) where() string {
 	_, where, _ := strings.Cut(c.String(), ": ")
 	return where

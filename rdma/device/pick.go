@@ -10,7 +10,7 @@ import (
 	"github.com/kvwire/kvwire/internal/probe"
 )
 
-// What refusals are about.
+// The subjects of refusals.
 const (
 	aboutAddress = "RDMA address"
 	aboutPort    = "RDMA port"
@@ -19,11 +19,11 @@ const (
 	aboutMTU     = "RDMA MTU"
 )
 
-// Pick picks device, port and GID for an address of this machine. It walks the GID tables: the IPv4 address mapped
-// into IPv6, or the IPv6 address, with type RoCE v2 and the interface that has the address. On InfiniBand it is
+// Pick picks device, port and GID for an address of this machine. It searches the GID tables for the IPv4 address mapped
+// into IPv6, or the IPv6 address, with type RoCE v2 and the interface that has the address. On InfiniBand it picks
 // the port of the IPoIB interface with the address, and GID 0; with iWARP the device of that interface
-// (Choice.CMOnly). The unspecified address, or none, is the first IPv4 address of an active port.
-// An error is a *probe.Refusal. It reads a hundred small files, or thousands before it refuses: once per endpoint.
+// (Choice.CMOnly). For the unspecified address, or none, it picks the first IPv4 address of an active port.
+// An error is a *probe.Refusal. Pick reads a hundred small files, or thousands before it returns an error.
 func Pick(s *System, ip netip.Addr) (Choice, error) {
 	c, err := pick(s, ip.Unmap(), nearTable)
 	if err != nil {
@@ -49,7 +49,7 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	}
 	own := owner(nets, ip)
 	if own == nil {
-		return Choice{}, refuse(aboutAddress, ip.String()+" is no address of this machine", suggestAddress(ports))
+		return Choice{}, refuse(aboutAddress, ip.String()+" is not an address of this machine", suggestAddress(ports))
 	}
 	best := pickBest(s, ports, func(c *Choice) bool { return c.Addr == ip.WithZone("") && (ip.Zone() == "" || c.Netdev == ip.Zone()) }, own.Name)
 	if best == nil {
@@ -61,7 +61,7 @@ func pick(s *System, ip netip.Addr, gap int) (Choice, error) {
 	return *best, nil
 }
 
-// pickBest is the best of the choices that fit, or nil. Among equals the first one wins.
+// pickBest returns the best of the choices that fit, the first one of equal ones, or nil.
 func pickBest(s *System, ports []Port, fits func(c *Choice) bool, netdev string) (best *Choice) {
 	top := -1
 	for i := range ports {
@@ -86,7 +86,7 @@ func pickBest(s *System, ports []Port, fits func(c *Choice) bool, netdev string)
 	return best
 }
 
-// usable is why a choice is of no use, or nil.
+// usable returns an error if a choice cannot be used.
 func (c *Choice) usable(s *System, ports []Port) error {
 	for i := range ports {
 		if p := &ports[i]; p.Device == c.Device && p.Number == c.Port && p.Down() {
@@ -104,7 +104,7 @@ func (c *Choice) usable(s *System, ports []Port) error {
 	return c.openable(s)
 }
 
-// pickAny is the first IPv4 address of a port that can be used, or else the first address.
+// pickAny picks the first IPv4 address of a usable port, or else the first address.
 func pickAny(s *System, ports []Port) (Choice, error) {
 	var first error
 	for _, fits := range []func(c *Choice) bool{
@@ -123,7 +123,7 @@ func pickAny(s *System, ports []Port) (Choice, error) {
 		return Choice{}, first
 	}
 	next := &ports[0]
-	for i := range ports { // what can be helped soonest
+	for i := range ports { // the port with the simplest remedy
 		p := &ports[i]
 		if !p.Down() && (next.Down() || next.onLoopback()) {
 			next = p
@@ -135,12 +135,12 @@ func pickAny(s *System, ports []Port) (Choice, error) {
 	return Choice{}, noAddress(next)
 }
 
-// public says that a choice can be offered to any peer.
+// public reports whether a choice can be offered to any peer.
 func public(c *Choice) bool {
 	return c.GIDType != RoCEv1 && !c.Addr.IsLoopback() && !c.Addr.IsLinkLocalUnicast()
 }
 
-// noDevice says what is missing when there is no device, or none with a port.
+// noDevice returns the error for a machine without a device, or without a port.
 func noDevice(s *System) error {
 	if err := probe.RDMA(s.Host).Err(); err != nil {
 		return err
@@ -156,7 +156,7 @@ const makeDevice = "as root: rdma link add rxe0 type rxe netdev INTERFACE, with 
 
 func (p *Port) onLoopback() bool { return len(p.Netdevs) == 1 && p.Netdevs[0] == "lo" }
 
-// netdev names the port's interface for a command line.
+// netdev returns the name of the port's interface for a command line.
 func (p *Port) netdev() string {
 	if len(p.Netdevs) == 0 {
 		return "INTERFACE"
@@ -164,7 +164,7 @@ func (p *Port) netdev() string {
 	return p.Netdevs[0]
 }
 
-// noAddress says why an active port has nothing to be addressed by.
+// noAddress returns the error for an active port without an address.
 func noAddress(p *Port) error {
 	if p.onLoopback() {
 		return refuse(aboutPort, fmt.Sprintf("%s is on lo, where no RDMA device is supported (rdmamap refuses lo, and no peer reaches it)", p), makeDevice)
@@ -172,7 +172,7 @@ func noAddress(p *Port) error {
 	return refuse(aboutAddress, fmt.Sprintf("%s has no IPv4 GID: its interface %s has no address", p, p.netdev()), "as root: ip addr add 10.77.0.1/24 dev "+p.netdev())
 }
 
-// noGID says why an address of this machine belongs to no device.
+// noGID returns the error for an address of this machine that belongs to no device.
 func noGID(ports []Port, own *Interface, ip netip.Addr) error {
 	for i := range ports {
 		if p := &ports[i]; slices.Contains(p.Netdevs, own.Name) {
@@ -187,7 +187,7 @@ func noGID(ports []Port, own *Interface, ip netip.Addr) error {
 		fmt.Sprintf("%s; or as root: rdma link add rxe_%s type rxe netdev %s", suggestAddress(ports), own.Name, own.Name))
 }
 
-// suggestAddress names the addresses that would do: "use 10.77.0.1 (rxe0)".
+// suggestAddress returns a remedy with the usable addresses, like "use 10.77.0.1 (rxe0)".
 func suggestAddress(ports []Port) string {
 	const most = 4 // on one line
 	var list []string
@@ -209,7 +209,7 @@ func suggestAddress(ports []Port) string {
 	return "use " + strings.Join(list, " or ")
 }
 
-// suggestSetup says what to do where no address would do.
+// suggestSetup returns the remedy if no address is usable.
 func suggestSetup(ports []Port) string {
 	todo := makeDevice
 	for i := range ports {
@@ -224,7 +224,7 @@ func suggestSetup(ports []Port) string {
 	return todo
 }
 
-// PickForPeer picks for a client: the device of the address from which the kernel would send to a peer.
+// PickForPeer picks for a client: the device with the address from which the kernel would send to a peer.
 func PickForPeer(s *System, peer netip.Addr) (Choice, error) {
 	peer = peer.Unmap()
 	if peer.IsLoopback() || !peer.IsValid() || peer.IsUnspecified() {
@@ -252,7 +252,7 @@ func noRoute(s *System, peer netip.Addr, err error) error {
 	return refuse(aboutPath, fmt.Sprintf("no route to %s: %v", peer, err), "put both hosts into one network: here "+suggestAddress(ports))
 }
 
-// explainPath says of a refusal to pick what it has to do with the peer.
+// explainPath adds the path to the peer to a refusal of Pick.
 func explainPath(s *System, peer, from netip.Addr, err error) error {
 	if peer == from {
 		return err
@@ -265,13 +265,13 @@ func explainPath(s *System, peer, from netip.Addr, err error) error {
 	return f.Err()
 }
 
-// CheckReach says whether a peer can be reached from a choice: it is in one of the networks of the choice's interface, or
-// this machine has it, or the kernel's route to it leaves by that interface. The error is a
-// *probe.Refusal; nil is no promise that somebody is there.
+// CheckReach checks whether packets from a choice can reach a peer: it is in one of the networks of the choice's interface, or
+// is an address of this machine, or the kernel's route to it uses that interface. The error is a
+// *probe.Refusal. nil does not mean that the peer exists.
 func CheckReach(s *System, c Choice, peer netip.Addr) error {
 	peer = peer.Unmap()
 	if !peer.IsValid() || peer.IsUnspecified() || peer.IsLoopback() {
-		_, err := PickForPeer(s, peer) // always refuses these
+		_, err := PickForPeer(s, peer) // always an error for these
 		return err
 	}
 	if peer.Is4() != c.Addr.Is4() {
@@ -300,11 +300,11 @@ func CheckReach(s *System, c Choice, peer netip.Addr) error {
 	if by != nil {
 		leaves = fmt.Sprintf("%s (%s)", by.Name, from)
 	}
-	return refuse(aboutPath, fmt.Sprintf("%s is not in the network of %s (%s on %s): the way there leaves by %s", peer, c.Device, c.Addr, c.Netdev, leaves),
+	return refuse(aboutPath, fmt.Sprintf("%s is not in the network of %s (%s on %s): the route to it uses %s", peer, c.Device, c.Addr, c.Netdev, leaves),
 		fmt.Sprintf("use the server's address in %s, or as root: ip route add %s dev %s", networkOf(nets, c), netip.PrefixFrom(peer.WithZone(""), peer.BitLen()), c.Netdev))
 }
 
-// networkOf is the network of a choice's address: 10.77.0.0/24.
+// networkOf returns the network of a choice's address, like 10.77.0.0/24.
 func networkOf(nets []Interface, c Choice) string {
 	if net := named(nets, c.Netdev); net != nil {
 		for _, p := range net.Prefixes {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Port is a port of a device as sysfs shows it.
+// Port is a port of a device, from sysfs.
 type Port struct {
 	Device    string
 	Number    int // from 1
@@ -21,27 +21,27 @@ type Port struct {
 	State     string   // ACTIVE, DOWN, …; "": not known
 	Netdevs   []string // the network interfaces that it serves, sorted
 	Verbs     string   // the device file; "": there is none
-	Choices   []Choice // what it can be addressed by, in the order of its table: loopback and link-local ones too
+	Choices   []Choice // all its addresses, in the order of its table, including loopback and link-local ones
 }
 
-// Down says that the port is known not to be active.
+// Down reports whether the port is known not to be active.
 func (p *Port) Down() bool { return p.State != "" && !strings.HasPrefix(p.State, "ACTIVE") }
 
-// String is "rxe0 port 1".
+// String returns a text like "rxe0 port 1".
 func (p *Port) String() string { return p.Device + " port " + strconv.Itoa(p.Number) }
 
-// Tables have some thousand entries, each a file, and the kernel fills them from the front: so many empty entries in
-// a row are taken for the end, where the whole table is looked at next if need be.
+// GID tables have up to some thousand entries, each a file, and the kernel fills them from the front. So nearTable empty entries in
+// a row count as the end. If no choice is found there, the whole table is read.
 const (
 	nearTable  = 8
 	wholeTable = 0
 )
 
-// list reads all ports, by device and number; of each table up to the first gap of so many entries, or the whole of it.
+// list reads all ports, by device and number. It reads each GID table up to the first gap empty entries in a row, or with wholeTable all of it.
 func (s *System) list(gap int) (ports []Port, nets []Interface) {
 	nets, err := s.Interfaces()
 	if err != nil {
-		nets = nil // then nothing has an address
+		nets = nil // no interface has an address
 	}
 	for _, device := range s.Map.Names() {
 		dir := class(device)
@@ -74,10 +74,10 @@ func class(device string) string { return "sys/class/infiniband/" + device }
 
 func (p *Port) dir() string { return class(p.Device) + "/ports/" + strconv.Itoa(p.Number) }
 
-// drivers are providers whose kernel driver has another name: that of its PCI function.
+// drivers are the providers whose kernel driver has another name: that of the PCI function.
 var drivers = map[string]string{"mlx5_core": "mlx5", "mlx4_core": "mlx4", "bnxt_en": "bnxt_re", "ice": "irdma", "i40e": "irdma", "qede": "qedr", "hns3": "hns"}
 
-// provider is a device's driver, and whether it is one in software: then no bus has it, rxe names its parent
+// provider returns a device's driver, and whether it is software. A software device is on no bus; rxe has a parent
 // interface, and siw is an RNIC.
 func (s *System) provider(device string) (name string, software bool) {
 	dir := class(device)
@@ -107,18 +107,18 @@ func (s *System) provider(device string) (name string, software bool) {
 type gid struct {
 	index  int
 	raw    [16]byte
-	kind   string // RoCE v2, IB/RoCE v1; "": the kernel does not say
-	netdev string // "": the kernel does not say
+	kind   string // RoCE v2, IB/RoCE v1; "": not known
+	netdev string // "": not known
 }
 
-// gids reads a port's table up to a gap. Of an empty entry the kernel gives zeros, and EINVAL for type and interface.
+// gids reads a port's table up to a gap. For an empty entry the kernel returns zeros as the GID, and EINVAL for type and interface.
 func (s *System) gids(p *Port, gap int) (table []gid) {
 	empty := 0
 	for index := 0; ; index++ {
 		name := strconv.Itoa(index)
 		text, ok := s.read(p.dir() + "/gids/" + name)
 		if !ok && !s.exists(p.dir()+"/gids/"+name) {
-			break // behind the table
+			break // beyond the table
 		}
 		a, err := netip.ParseAddr(text)
 		if err != nil || !a.Is6() || a.As16() == [16]byte{} {
@@ -152,13 +152,13 @@ func (s *System) addressed(p *Port, table []gid, nets []Interface, iwarp bool) {
 	}
 	slices.Sort(p.Netdevs)
 	p.Netdevs = slices.Compact(p.Netdevs)
-	// Those of other network namespaces concern us only when there are no others.
+	// Interfaces of other network namespaces are listed only if there are no others.
 	if here := slices.DeleteFunc(slices.Clone(p.Netdevs), func(n string) bool { return named(nets, n) == nil }); len(here) > 0 {
 		p.Netdevs = here
 	}
 }
 
-// byGID takes RoCE's GIDs, each of which is an address of an interface: an IPv4 one mapped into IPv6.
+// byGID adds the choices of a RoCE port: each GID is an address of an interface, IPv4 mapped into IPv6.
 func (p *Port) byGID(table []gid, nets []Interface) {
 	for _, g := range table {
 		if g.netdev != "" {
@@ -170,7 +170,7 @@ func (p *Port) byGID(table []gid, nets []Interface) {
 			net = owner(nets, a)
 		}
 		if net == nil || !net.has(a) {
-			continue // another network namespace's, or on its way out
+			continue // of another network namespace, or being removed
 		}
 		c := p.choice(g, a, net)
 		c.GIDType = RoCEv1
@@ -182,7 +182,7 @@ func (p *Port) byGID(table []gid, nets []Interface) {
 	}
 }
 
-// byInterface takes the addresses of the port's interfaces, of which its GIDs do not tell: GID 0 is the port's own.
+// byInterface adds the addresses of the port's interfaces, which are not in its GIDs: GID 0 is the port's own.
 func (s *System) byInterface(p *Port, table []gid, nets []Interface, netdevs []string, kind string) {
 	p.Netdevs = netdevs
 	var own gid
@@ -213,8 +213,8 @@ func (p *Port) choice(g gid, a netip.Addr, net *Interface) Choice {
 		LinkLayer: p.LinkLayer, Provider: p.Provider, Software: p.Software, Verbs: p.Verbs}
 }
 
-// ipoib are the IPoIB interfaces of an InfiniBand port: their hardware address ends in the port's GUID, as
-// does GID 0.
+// ipoib returns the IPoIB interfaces of an InfiniBand port: their hardware address ends with the port's GUID, as
+// GID 0 does.
 func ipoib(table []gid, nets []Interface) (names []string) {
 	if len(table) == 0 || table[0].index != 0 {
 		return nil
@@ -227,13 +227,13 @@ func ipoib(table []gid, nets []Interface) (names []string) {
 	return names
 }
 
-// partition is the P_Key of an IPoIB interface, and where the port's table has it: a queue pair is in the partition of its index there. The top bit of a
-// key says that the member is a full one, whom limited ones can reach; the table may have it as either. A child interface has another key than its parent.
+// partition returns the P_Key of an IPoIB interface, and its index in the port's table, which determines the partition of a queue pair. The top bit of a
+// key marks a full member, which limited members can reach; the table may have the key with or without it. A child interface has another key than its parent.
 func (s *System) partition(p *Port, netdev string) (key uint16, index int) {
 	text, ok := s.read("sys/class/net/" + netdev + "/pkey")
 	n, err := strconv.ParseUint(text, 0, 16)
 	if !ok || err != nil {
-		return 0, 0 // not known: the default partition's place
+		return 0, 0 // not known: the default partition
 	}
 	const full = 0x8000
 	key, index = uint16(n), -1
@@ -252,10 +252,10 @@ func (s *System) partition(p *Port, netdev string) (key uint16, index int) {
 	}
 }
 
-// noRC are drivers whose devices have no reliable connected queue pairs, and what they are.
+// noRC are the drivers whose devices have no reliable connected queue pairs, with the devices' names.
 var noRC = map[string]string{"efa": "Amazon's EFA", "usnic_verbs": "Cisco's usNIC"}
 
-// unusable is why nothing of a port can be used, whatever its addresses are, or nil.
+// unusable returns an error if a port cannot be used, whatever its addresses are.
 func (p *Port) unusable() error {
 	if what, ok := noRC[p.Provider]; ok {
 		return refuse(aboutPort, fmt.Sprintf("%s is %s, which has no reliable connected queue pairs (RC)", p, what), "a NIC with RC; or --transport tcp or uring; or make rdma-setup, for soft-RoCE")
@@ -266,11 +266,11 @@ func (p *Port) unusable() error {
 	return nil
 }
 
-// Ethernet is the other link layer than InfiniBand.
+// Ethernet is the link layer of RoCE and iWARP.
 const Ethernet = "Ethernet"
 
-// iwarpNetdevs are an RNIC's interfaces: those that newer kernels name with the GID, or else those
-// whose hardware address GID 0 begins with, or else those on the same bus device.
+// iwarpNetdevs returns an RNIC's interfaces: those that newer kernels report with the GID; else those
+// whose hardware address is the beginning of GID 0; else those on the same bus device.
 func (s *System) iwarpNetdevs(p *Port, table []gid, nets []Interface) (names []string) {
 	for _, g := range table {
 		if g.netdev != "" {

@@ -2,7 +2,9 @@ package chart
 
 import (
 	"math"
+	"regexp"
 	"strconv"
+	"strings"
 )
 
 // axis maps values to places.
@@ -86,8 +88,17 @@ func niceStep(v float64) float64 {
 	return 10 * unit
 }
 
-// plain is a number without digits that say nothing.
-func plain(v float64) string { return strconv.FormatFloat(v, 'g', 4, 64) }
+// plain formats a number without superfluous digits.
+func plain(v float64) string {
+	return strings.Replace(strconv.FormatFloat(v, 'g', 4, 64), "-", "−", 1)
+}
+
+var fraction = regexp.MustCompile(`\.[0-9]+`)
+
+// tickText removes zeros at the end of a fraction: "1.00 µs" is "1 µs", "2.50M" is "2.5M".
+func tickText(label string) string {
+	return fraction.ReplaceAllStringFunc(label, func(f string) string { return strings.TrimRight(strings.TrimRight(f, "0"), ".") })
+}
 
 // vertical draws a horizontal axis with its grid.
 func (c *Chart) vertical(a axis, y0, y1 float64, title string, label func(v float64) string) {
@@ -106,7 +117,7 @@ func (c *Chart) grid(a axis, y0, y1 float64) {
 func (c *Chart) scale(a axis, y float64, title string, label func(v float64) string) {
 	last := math.Inf(-1)
 	for _, v := range a.ticks(8) {
-		x, text := a.at(v), label(v)
+		x, text := a.at(v), tickText(label(v))
 		if half := textWidth(text, smallSize) / 2; x-half > last+3 && x+half <= c.w {
 			c.label(x, y+11, middle, text)
 			last = x + half
@@ -123,7 +134,7 @@ func (c *Chart) horizontal(a axis, x0, x1 float64, values []float64, label func(
 		y := a.at(v)
 		c.stroke(ink, 0.5, 0.18, [2]float64{x0, y}, [2]float64{x1, y})
 		if last-y >= smallSize {
-			c.label(x0-4, y+3, end, label(v))
+			c.label(x0-4, y+3, end, tickText(label(v)))
 			last = y
 		}
 	}

@@ -10,7 +10,7 @@ import (
 type Series struct {
 	Label  string
 	Color  string
-	Dash   int    // tells series of one colour apart
+	Dash   int    // distinguishes series of one colour
 	Hidden string // the page's name of what hides it: its network
 }
 
@@ -68,7 +68,11 @@ func place(rows []Series) (left float64, above bool) {
 
 // above is the label of a mark in lines that stand above it, from y on. It returns the end of the last one.
 func (c *Chart) above(label string, y float64, bold bool, series string) float64 {
-	for _, line := range wrap(label, smallSize, c.w-2*margin) {
+	size := smallSize
+	if bold {
+		size *= boldSlack
+	}
+	for _, line := range wrap(label, size, c.w-2*margin) {
 		y += lineHeight
 		c.add(shape{text: line, size: smallSize, bold: bold, fill: ink, points: [][2]float64{{margin, y - 3}}, series: series})
 	}
@@ -141,7 +145,7 @@ type Part struct {
 	Values []float64 // one for each bar
 }
 
-// Bars draws stacked bars, the first at the top. text writes a value; at its end a bar has its sum.
+// Bars draws stacked bars, the first at the top. text writes a value with its unit; at its end a bar has its sum.
 func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v float64) string) *Chart {
 	right := 40.0
 	low, high := 0.0, 0.0
@@ -197,7 +201,7 @@ func Bars(title, axisTitle string, bars []Series, parts []Part, text func(v floa
 	bottom += 4
 	marks := slices.Clone(c.shapes[begin:]) // above the grid, whose height they determine
 	c.shapes = c.shapes[:begin]
-	c.vertical(x, top, bottom, axisTitle, plain)
+	c.vertical(x, top, bottom, axisTitle, text)
 	if low < 0 {
 		c.stroke(ink, 1, 0.8, [2]float64{x.at(0), top}, [2]float64{x.at(0), bottom})
 	}

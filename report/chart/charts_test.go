@@ -70,3 +70,11 @@ func TestAnAxisHasSeveralTicks(t *testing.T) {
 		}
 	}
 }
+
+func TestTicksHaveNoSuperfluousZeros(t *testing.T) {
+	for label, want := range map[string]string{"1.00 µs": "1 µs", "10.0k": "10k", "2.50M": "2.5M", "100 ns": "100 ns", "p99.99": "p99.99", "0.001": "0.001"} {
+		if got := tickText(label); got != want {
+			t.Errorf("%s: %s, want %s", label, got, want)
+		}
+	}
+}

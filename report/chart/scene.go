@@ -1,5 +1,5 @@
 // Package chart draws what reports show: intervals, bars, distributions and curves, each as SVG for a page that may be light or dark, and as SVG
-// and PDF files for papers. It knows numbers and labels, no rows. Both forms are drawn from one list of shapes (docs/adr/0042).
+// and PDF files for papers. It draws numbers and labels, and has no rows. Both forms are drawn from one list of shapes (docs/adr/0042).
 package chart
 
 import (
@@ -22,7 +22,8 @@ const (
 	textSize  = 11.0
 	smallSize = 10.0
 	margin    = 8.0
-	fontSlack = 1.12 // of DejaVu Sans
+	fontSlack = 1.16 // of DejaVu Sans
+	boldSlack = 1.14 // of its bold letters
 )
 
 // anchors of texts.
@@ -64,7 +65,7 @@ type Chart struct {
 
 func newChart(title string, width float64) *Chart {
 	c := &Chart{Title: title, w: width, top: margin}
-	for _, line := range wrap(title, textSize, width-2*margin) {
+	for _, line := range titleLines(title, width) {
 		c.top += 15
 		c.add(shape{text: line, size: textSize + 1, bold: true, fill: ink, points: [][2]float64{{margin, c.top - 4}}})
 	}
@@ -84,6 +85,11 @@ func (c *Chart) stroke(color string, width, alpha float64, points ...[2]float64)
 
 func box(x, y, w, h float64) [][2]float64 {
 	return [][2]float64{{x, y}, {x + w, y}, {x + w, y + h}, {x, y + h}}
+}
+
+// titleLines are the lines of a title above a chart.
+func titleLines(title string, width float64) []string {
+	return wrap(title, boldSlack*(textSize+1), width-2*margin)
 }
 
 // wrap cuts a text into lines that fit.
@@ -128,7 +134,7 @@ func document(w, h float64) *fpdf.Fpdf {
 func (c *Chart) Inline() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 %s %s %s" style="max-width:%.0fpx" font-family="'Liberation Sans',Arimo,Arial,Helvetica,sans-serif" role="img" aria-label="%s">`, number(c.top), number(c.w), number(c.h-c.top), 1.45*c.w, html.EscapeString(c.Title))
-	c.svg(&b, "currentColor", len(wrap(c.Title, textSize, c.w-2*margin)))
+	c.svg(&b, "currentColor", len(titleLines(c.Title, c.w)))
 	b.WriteString("</svg>")
 	return b.String()
 }

@@ -348,7 +348,7 @@ func TestEngineLosesNoWakeUp(t *testing.T) {
 				b := newTestEngine(t, s, 0, 1)
 				defer b.stop()
 				left := rounds(10_000)
-				if strings.Contains(s.name, ",") {
+				if strings.Contains(s.name, ",") || testing.Short() {
 					left = rounds(2000) // an option
 				}
 				if s.o.SQPoll && wait != loop.WaitBlock {

@@ -125,7 +125,7 @@ func Parse(text []byte) (*List, error) {
 		entries = append(entries, e)
 	}
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("there is no line NAME rw|ro SECRET in it")
+		return nil, fmt.Errorf("the file has no line NAME rw|ro SECRET")
 	}
 	return NewList(entries...), nil
 }

@@ -59,7 +59,7 @@ func ClientTLS(signers []byte, name string) (*tls.Config, error) {
 	c := session()
 	c.RootCAs, c.ServerName = x509.NewCertPool(), name
 	if !c.RootCAs.AppendCertsFromPEM(signers) {
-		return nil, errors.New("there is no certificate in it (PEM: -----BEGIN CERTIFICATE-----)")
+		return nil, errors.New("no certificate found (PEM: -----BEGIN CERTIFICATE-----)")
 	}
 	return c, nil
 }

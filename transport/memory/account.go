@@ -34,7 +34,7 @@ const (
 	AwaitsPeer                 // an answer waits until earlier answers are sent, because of the bound Pool.UnsentMax
 	AwaitsAnswer               // an answer waits for memory; a message may wait behind it
 	AwaitsMessage              // a message waits for memory, or the owner has called Pause(0): nothing is read
-	Closed                     // the connection has ended; blocks may still come back
+	Closed                     // the connection has ended; blocks may still be freed
 )
 
 // Account counts the memory that one connection holds of a pool, and records what it waits for. It is a field of its connection and must not be copied.
@@ -50,7 +50,7 @@ type Account struct {
 	// Byte counts.
 	held        int // blocks of messages and answers that the connection holds
 	unsentBytes int // of these, blocks of answers that are not sent yet: at most Pool.UnsentMax, or one answer
-	needs       int // the message that the pause waits for; 0: it waits for something else, and is tried whenever something comes back
+	needs       int // the message that the pause waits for; 0: it waits for something else, and is tried whenever memory is freed
 	free        int // bytes that must be free before it is tried again; orders the heap
 
 	place int // index in the heap of its state, from 1; 0: in no heap
@@ -112,7 +112,7 @@ func (a *Account) MessageBefore(n, more int) []byte {
 	return nil
 }
 
-// Pause stops reading until Pool.Resume tries the owner again: when it can have n bytes; with n = 0 whenever something comes back.
+// Pause stops reading until Pool.Resume tries the owner again: when it can have n bytes; with n = 0 whenever memory is freed.
 func (a *Account) Pause(n int) {
 	a.paused, a.needs = true, n
 	a.updateState()

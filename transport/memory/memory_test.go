@@ -17,12 +17,12 @@ func (l *fakeLoop) Again()          { l.again++ }
 // conn is a connection: it keeps what it gets, and notes in the test's log whenever it gets what it waited for.
 type conn struct {
 	Account
-	name   string
-	log    *[]string
-	want   int            // the message that it tries to receive; 0: none
-	asks   map[*Claim]int // its answers' bytes
-	blocks [][]byte
-	unsent bool
+	name        string
+	log         *[]string
+	wanted      int            // the message that it tries to receive; 0: none
+	answerBytes map[*Claim]int // its answers' bytes
+	blocks      [][]byte
+	unsent      bool
 
 	first                    *Claim // in order: the answer that is next
 	busy, command, arguments bool
@@ -35,7 +35,7 @@ func (c *conn) HoldsCommand() bool    { return c.command }
 func (c *conn) HoldsArguments() bool  { return c.arguments }
 
 func (c *conn) AllocAnswer(cl *Claim) bool {
-	b := c.Answer(cl, c.asks[cl])
+	b := c.Answer(cl, c.answerBytes[cl])
 	if b != nil {
 		c.blocks = append(c.blocks, b)
 	}
@@ -45,26 +45,26 @@ func (c *conn) AllocAnswer(cl *Claim) bool {
 func (c *conn) ContinueRequest(cl *Claim) { *c.log = append(*c.log, c.name) }
 
 func (c *conn) ContinueReading() {
-	if c.want > 0 && c.receive(c.want) {
+	if c.wanted > 0 && c.receive(c.wanted) {
 		*c.log = append(*c.log, c.name)
-		c.want = 0
+		c.wanted = 0
 	}
 }
 
-// receive asks for a message's block.
+// receive allocates a message's block.
 func (c *conn) receive(n int) bool {
-	c.want = n
+	c.wanted = n
 	b := c.Message(n)
 	if b != nil {
-		c.want = 0
+		c.wanted = 0
 		c.blocks = append(c.blocks, b)
 	}
 	return b != nil
 }
 
-// answer asks for an answer's block, and waits where there is none.
+// answer allocates an answer's block, and waits if there is none.
 func (c *conn) answer(cl *Claim, n int) bool {
-	c.asks[cl] = n
+	c.answerBytes[cl] = n
 	if c.AllocAnswer(cl) {
 		return true
 	}
@@ -72,7 +72,7 @@ func (c *conn) answer(cl *Claim, n int) bool {
 	return false
 }
 
-// release gives all blocks back.
+// release frees all blocks.
 func (c *conn) release() {
 	for _, b := range c.blocks {
 		c.Free(b)
@@ -102,12 +102,12 @@ func newBench(t *testing.T) *bench {
 }
 
 func (b *bench) conn(name string) *conn {
-	c := &conn{name: name, log: &b.log, asks: map[*Claim]int{}}
+	c := &conn{name: name, log: &b.log, answerBytes: map[*Claim]int{}}
 	c.Account = b.Open(c)
 	return c
 }
 
-// Memory that comes back goes to answers before messages, and to those that need least first. Who waits is known to the owner's deadlines.
+// Freed memory goes to answers before messages, and to the smallest need first. The owner's deadlines know which accounts wait.
 func TestAnswersAndSmallNeedsGoFirst(t *testing.T) {
 	b := newBench(t)
 	all := b.conn("all")
@@ -138,7 +138,7 @@ func TestAnswersAndSmallNeedsGoFirst(t *testing.T) {
 	}
 }
 
-// However much connections ask for, k of them leave 1/(k+1) of the pool to others.
+// However much k connections request, they leave 1/(k+1) of the pool to others.
 func TestGreedyConnectionsLeaveAShare(t *testing.T) {
 	for k := 1; k <= 5; k++ {
 		b := newBench(t)
@@ -230,7 +230,7 @@ func TestStatesOfAnAccount(t *testing.T) {
 	}
 }
 
-// Connections that wait for each other: one gets a block, the one that needs least, unless its peer has answers to take, or somebody gave memory back.
+// Of connections that wait for each other, the one with the smallest need gets a block, unless its peer has answers to read, or memory was freed.
 func TestOneOfThoseThatWaitForEachOtherGetsABlock(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -281,7 +281,8 @@ func TestAnswersWaitInTheirOrder(t *testing.T) {
 	}
 }
 
-// In order, the next answer may begin whatever is owed, once the peer took all before it, and a command leaves memory to answers that it has to wait for.
+// On a connection that answers in order, the next answer may begin whatever is unsent, once the peer has received all before it; and a command leaves memory for
+// the answers that it has to wait for.
 func TestWhatOrderChanges(t *testing.T) {
 	b := newBench(t)
 	c := b.conn("c")

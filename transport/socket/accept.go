@@ -45,8 +45,8 @@ const AcceptAgain = 100e6
 const acceptBatch = 64
 
 // NewAcceptor makes an Acceptor for a member of the host's loop. With rarely, a spinning loop polls the listener rarely (loop.WatchRarely).
-func NewAcceptor(h Host, id loop.MemberID, rarely bool, take func(fd int, name string) error) *Acceptor {
-	return &Acceptor{h: h, id: id, rarely: rarely, accepted: take, listener: -1}
+func NewAcceptor(h Host, id loop.MemberID, rarely bool, accepted func(fd int, name string) error) *Acceptor {
+	return &Acceptor{h: h, id: id, rarely: rarely, accepted: accepted, listener: -1}
 }
 
 // Listen begins to accept from a listening socket, and owns it.

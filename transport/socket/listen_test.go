@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// However servers with a listener for each loop begin beside each other, one at most has the port.
+// If servers with a listener for each loop start at the same time, at most one gets the port.
 func TestServersThatStartTogetherDoNotShareAPort(t *testing.T) {
 	for range 20 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

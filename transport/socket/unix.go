@@ -25,7 +25,7 @@ func UnixPath(addr string) (path string, ok bool) { return strings.CutPrefix(add
 func CheckUnixPath(path string) error {
 	switch {
 	case path == "":
-		return errors.New("it names no socket: unix:PATH, such as unix:/run/kvwire/sock")
+		return errors.New("the path is empty: unix:PATH, such as unix:/run/kvwire/sock")
 	case path[0] == '@':
 		return errors.New("abstract sockets are not supported, since no file's mode protects them: name a path (./@ for a file whose name begins with @)")
 	case strings.HasSuffix(path, "/"):

@@ -122,7 +122,7 @@ func live(t *testing.T, network, path string) {
 
 func TestPathsThatNoSocketCanHave(t *testing.T) {
 	for path, says := range map[string]string{
-		"": "names no socket", "@abstract": "abstract sockets are not supported", "folder/": "names a folder", "a\x00b": "no byte 0",
+		"": "the path is empty", "@abstract": "abstract sockets are not supported", "folder/": "names a folder", "a\x00b": "no byte 0",
 		strings.Repeat("x", unixPathMax+1): "has 108 bytes, and a socket's path at most 107",
 	} {
 		if err := CheckUnixPath(path); err == nil || !strings.Contains(err.Error(), says) {
@@ -144,7 +144,7 @@ func TestPathsThatNoSocketCanHave(t *testing.T) {
 	_ = file.Remove()
 }
 
-// However servers that find the file of a dead one begin beside each other, one has the path, and clients reach it.
+// If servers that find the file of a dead server start at the same time, one gets the path, and clients reach it.
 func TestServersThatStartTogetherDoNotShareASocket(t *testing.T) {
 	path := filepath.Join(shortDir(t), "s")
 	for range 50 {

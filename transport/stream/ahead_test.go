@@ -12,20 +12,20 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// What is read is bounded by what its reader takes: a peer that asks for much and takes nothing has two large answers begun, and not as many as it may have
-// requests under way. Who takes them gets all.
+// Unread answers stop the reading of values: a peer that requests much and reads nothing has two large answers begun, and not as many as it may have
+// requests under way. A peer that reads gets all.
 func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 	const times, bytesEach = 100, 1 << 20
 	value := bytes.Repeat([]byte("v"), bytesEach)
 	gets := func(p *peer) (rest []byte) {
-		p.greet(times)
+		p.exchangeHellos(times)
 		for id := range uint64(times) {
 			p.get(id)
 		}
 		return nil
 	}
 	say := func(what string) func(p *peer) []byte {
-		return func(p *peer) []byte { return p.offer([]byte(what)) }
+		return func(p *peer) []byte { return p.receiveSome([]byte(what)) }
 	}
 	pairs := make([]string, times)
 	for i := range pairs {
@@ -58,7 +58,7 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 			}
 			got, most := 0, 0
 			for round := 0; round < 20*times && got < c.want; round++ {
-				rest = p.offer(rest)
+				rest = p.receiveSome(rest)
 				b := p.gather()
 				p.send(len(b) / 2) // it is slow
 				got += len(b) / 2
@@ -87,11 +87,11 @@ func TestWhatIsReadIsBoundedByWhatIsTaken(t *testing.T) {
 	}
 }
 
-// Answers that are small, or that were guessed to be large and are not, wait for nobody.
+// Answers that are small, or that were wrongly guessed to be large, do not wait.
 func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 	p := acceptPeer(t, []byte("small"), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.h.O.Limits.MaxValueBytes = 1 << 20
-	p.greet(100)
+	p.exchangeHellos(100)
 	p.turn(func() { p.srv.p.(*nativeServer).hint = 1 << 20 })
 	for id := range uint64(100) {
 		p.get(id)
@@ -106,13 +106,13 @@ func TestSmallAnswersDoNotWaitForTheirReader(t *testing.T) {
 	})
 }
 
-// A command's parts are answered in order. One that needs much may come to know so after those behind it have taken all that may be owed.
+// A command's parts are answered in order. The length of a large part may become known after later parts have used all of the bound on unsent answers.
 func TestTheNextAnswerWaitsForNoneBehindIt(t *testing.T) {
 	p := acceptPeer(t, bytes.Repeat([]byte("v"), 1<<20), transport.ServerOptions{StallMax: time.Hour, HelloMax: time.Hour})
 	p.receive([]byte("GET warm\r\n"))
 	p.drain()
 	p.turn(func() { p.redis().hint, p.by.last = 0, true })
-	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are asked for without room
+	p.receive([]byte(strings.Repeat("GET k\r\n", 8))) // all are submitted without room for the value
 	p.turn(func() {                                   // and those behind the first get theirs
 		if p.waiting() < 2 {
 			t.Errorf("only %d answers wait", p.waiting())
@@ -149,7 +149,7 @@ func TestCommandsAreReceivedBehindAnswersThatWaitForTheirPeer(t *testing.T) {
 			p.drain()
 			rest := []byte(pipeline)
 			for range 20 {
-				rest = p.offer(rest)
+				rest = p.receiveSome(rest)
 				p.turn(func() { p.h.Resume() })
 			}
 			p.turn(func() {
@@ -162,7 +162,7 @@ func TestCommandsAreReceivedBehindAnswersThatWaitForTheirPeer(t *testing.T) {
 			}
 			got := 0
 			for range 100 {
-				rest = p.offer(rest)
+				rest = p.receiveSome(rest)
 				got += len(p.drain())
 			}
 			if want := 10*(1<<20+len("$1048576\r\n\r\n")) + 10*len("+OK\r\n"); got != want || len(rest) > 0 {

@@ -227,19 +227,19 @@ func (c *Client) arrived(k *call) {
 	if c.stamp != 0 {
 		at = min(max(c.stamp, t.At), at)
 	}
-	there := int64(0)
+	atServer := int64(0)
 	if k.timed && k.times.Server() <= uint64(at-t.At) {
-		there = int64(k.times.Server())
+		atServer = int64(k.times.Server())
 	}
 	out, back := kv.StageFabric, kv.StageFabric
 	split := int64(0)
-	if there > 0 && k.times.Host != 0 && k.times.Host == wire.Host() {
-		if on := int64(k.times.Arrived - loop.Monotonic(t.At)); on >= 0 && on+there <= at-t.At {
+	if atServer > 0 && k.times.Host != 0 && k.times.Host == wire.Host() {
+		if on := int64(k.times.Arrived - loop.Monotonic(t.At)); on >= 0 && on+atServer <= at-t.At {
 			out, back, split = kv.StageFabricOut, kv.StageFabricBack, on
 		}
 	}
 	t.Mark(out, t.At+split)
-	if there > 0 {
+	if atServer > 0 {
 		s := &k.times
 		t.Mark(kv.StageNotifyServer, t.At+int64(s.Notify))
 		t.Mark(kv.StageServerQueue, t.At+int64(s.Queue))

@@ -52,7 +52,7 @@ func (p *peer) lives(atMost time.Duration) (lived time.Duration, looks int) {
 	return lived, looks
 }
 
-// Whatever a connection fails to do in time, it ends when the deadline says, and not when the loop happens to look: at most a tenth later.
+// A connection that misses a deadline ends at most a tenth later, whenever the loop checks.
 func TestDeadlinesEndWhenTheySay(t *testing.T) {
 	const hello, stall, idle = 5 * time.Second, 30 * time.Second, 60 * time.Second
 	secrets := access.NewList(access.Entry{Name: "ann", Secret: "the secret of ann"})
@@ -68,19 +68,19 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 		{"half of a hello", hello, transport.ServerOptions{}, func(p *peer) { p.receive(grantedHello[:10]) }},
 		{"no proof", hello, transport.ServerOptions{Access: secrets}, func(p *peer) { p.receive(greeting); p.drain() }},
 		{"no AUTH", hello, transport.ServerOptions{Access: secrets}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
-		{"half of a message", stall, transport.ServerOptions{}, func(p *peer) { p.greet(4); p.receive(half) }},
+		{"half of a message", stall, transport.ServerOptions{}, func(p *peer) { p.exchangeHellos(4); p.receive(half) }},
 		{"half of a command", stall, transport.ServerOptions{}, func(p *peer) { p.receive([]byte("PING")) }},
-		{"an answer is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.greet(4); p.get(1) }},
+		{"an answer is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.exchangeHellos(4); p.get(1) }},
 		{"an answer to a command is not taken", stall, transport.ServerOptions{}, func(p *peer) { p.receive([]byte("PING\r\n")) }},
-		{"idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.greet(4) }},
+		{"idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.exchangeHellos(4) }},
 		{"a client of Redis is idle", idle, transport.ServerOptions{IdleMax: idle}, func(p *peer) { p.receive([]byte("PING\r\n")); p.drain() }},
 		{"no memory for the rest of a command, for which others wait", 2 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) {
 			p.h.O.Limits.MaxValueBytes = 1 << 20
 			p.receive([]byte("PING\r\n"))
 			p.drain()
 			p.receive([]byte("*100000\r\n" + strings.Repeat("$1\r\nk\r\n", 100)))
-			p.leave(0)
-			p.offer([]byte(strings.Repeat("$1\r\nk\r\n", 20_000)))
+			p.leaveFree(0)
+			p.receiveSome([]byte(strings.Repeat("$1\r\nk\r\n", 20_000)))
 			p.turn(func() {
 				another := p.h.NewServer(p, "another")
 				another.state = stateOpen
@@ -88,7 +88,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 				p.t.Cleanup(func() { p.turn(func() { another.Drop(transport.ErrPeerGone) }) })
 			})
 		}},
-		{"no memory for an answer", 4 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) { p.greet(4); p.leave(0); p.get(1) }},
+		{"no memory for an answer", 4 * stall, transport.ServerOptions{PoolBytes: 1}, func(p *peer) { p.exchangeHellos(4); p.leaveFree(0); p.get(1) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.o.HelloMax, c.o.StallMax = hello, stall
@@ -99,7 +99,7 @@ func TestDeadlinesEndWhenTheySay(t *testing.T) {
 			})
 			c.do(p)
 			lived, looks := p.lives(2 * c.deadline)
-			if early := c.deadline - lived; early > c.deadline/4 { // the test itself takes some time
+			if early := c.deadline - lived; early > c.deadline/4 { // the test needs some time itself
 				t.Errorf("it has %v, and %v of the loop's time", c.deadline, lived)
 			}
 			if late := lived - c.deadline; late > c.deadline/10 {

@@ -55,14 +55,14 @@ func Dial(ctx context.Context, addr string, o transport.DialOptions, sockets soc
 		s, err = sockets.Detach(nc, stop)
 		return s, redisHello(o.Depth), timeoutError(err, o)
 	}
-	want := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
+	request := wire.ClientHello{Version: wire.Version, Depth: uint16(o.Depth), Loop: wire.AnyLoop}
 	if params != nil {
 		local, remote := nc.LocalAddr().(*net.TCPAddr), nc.RemoteAddr().(*net.TCPAddr)
-		if want.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
+		if request.Params, err = params(local.AddrPort().Addr().Unmap(), remote.AddrPort().Addr().Unmap()); err != nil {
 			return s, hello, fmt.Errorf("connect to %s: %w", addr, err)
 		}
 	}
-	if hello, err = exchangeHellos(nc, o, want); err != nil {
+	if hello, err = exchangeHellos(nc, o, request); err != nil {
 		return s, hello, fmt.Errorf("hello with %s: %w", addr, timeoutError(err, o))
 	}
 	s, err = sockets.Detach(nc, stop)
@@ -107,39 +107,39 @@ func sendCommand(nc net.Conn, want string, words ...string) error {
 		return len(have), nil
 	})
 	if err != nil {
-		return fmt.Errorf("no whole answer: %w (is this a Redis?)", err)
+		return fmt.Errorf("incomplete answer: %w (is this a Redis?)", err)
 	}
-	if said := strings.TrimSpace(string(line)); said != "+"+want {
-		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", redacted(said, words[1:]))
+	if reply := strings.TrimSpace(string(line)); reply != "+"+want {
+		return fmt.Errorf("the server answered %.200q (check that it is a Redis, and check the user and the password)", redacted(reply, words[1:]))
 	}
 	return nil
 }
 
 // redacted removes words, a name and a secret, from an error message: a Redis without AUTH repeats the command that it received, or its beginning.
-func redacted(said string, words []string) string {
+func redacted(text string, words []string) string {
 	const repeats = "with args beginning with:"
-	if before, _, ok := strings.Cut(said, repeats); ok {
-		said = before + repeats + " …"
+	if before, _, ok := strings.Cut(text, repeats); ok {
+		text = before + repeats + " …"
 	}
 	for _, word := range slices.Backward(words) {
 		if word != "" {
-			said = strings.ReplaceAll(said, word, "…")
+			text = strings.ReplaceAll(text, word, "…")
 		}
 	}
-	return said
+	return text
 }
 
 // exchangeHellos exchanges the hellos. With a secret, both sides prove that they have it.
-func exchangeHellos(nc net.Conn, o transport.DialOptions, want wire.ClientHello) (hello wire.ServerHello, err error) {
+func exchangeHellos(nc net.Conn, o transport.DialOptions, request wire.ClientHello) (hello wire.ServerHello, err error) {
 	if o.Loop >= 0 {
-		want.Loop = uint16(o.Loop)
+		request.Loop = uint16(o.Loop)
 	}
 	if o.Access != nil {
-		want.Required, want.Name = wire.FeatureAccess, o.Access.Name
-		_, _ = rand.Read(want.Nonce[:])
+		request.Required, request.Name = wire.FeatureAccess, o.Access.Name
+		_, _ = rand.Read(request.Nonce[:])
 	}
-	said := want.Append(nil)
-	b, err := socket.Exchange(nc, said, make([]byte, wire.MaxHelloBytes), socket.HelloBytes)
+	clientHello := request.Append(nil)
+	b, err := socket.Exchange(nc, clientHello, make([]byte, wire.MaxHelloBytes), socket.HelloBytes)
 	if err != nil {
 		return hello, err
 	}
@@ -149,7 +149,7 @@ func exchangeHellos(nc net.Conn, o transport.DialOptions, want wire.ClientHello)
 	var t access.Transcript
 	challenged := o.Access != nil && hello.Code == wire.Challenged
 	if challenged {
-		t = access.NewTranscript(said, b)
+		t = access.NewTranscript(clientHello, b)
 		proof := o.Access.ClientProof(t)
 		if b, err = socket.Exchange(nc, proof.Append(nil), make([]byte, wire.MaxHelloBytes), socket.HelloBytes); err != nil {
 			return hello, err
@@ -164,14 +164,14 @@ func exchangeHellos(nc net.Conn, o transport.DialOptions, want wire.ClientHello)
 	case o.Access != nil && !(challenged && provesSecret(b, o.Access, t)):
 		return hello, transport.ErrImpostor
 	case int(hello.Depth) > o.Depth:
-		return hello, fmt.Errorf("%w: depth %d was granted, %d asked for", transport.ErrProtocol, hello.Depth, o.Depth)
+		return hello, fmt.Errorf("%w: depth %d was granted, %d requested", transport.ErrProtocol, hello.Depth, o.Depth)
 	}
 	return hello, nil
 }
 
 // provesSecret reports whether a grant ends with a valid proof that the server has the secret.
 func provesSecret(b []byte, who *access.Entry, t access.Transcript) bool {
-	said, proof, err := wire.Unseal(b)
-	want := who.ServerProof(t, said)
+	covered, proof, err := wire.Unseal(b)
+	want := who.ServerProof(t, covered)
 	return err == nil && hmac.Equal(want[:], proof[:])
 }

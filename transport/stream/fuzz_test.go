@@ -31,7 +31,7 @@ func frames(all ...wire.Header) (b []byte) {
 	return b
 }
 
-// FuzzServer is a client that sends anything, in pieces of any size, and takes its answers in pieces: hello, frames, or Redis's commands. The server holds no
+// FuzzServer is a client that sends anything, in pieces of any size, and receives its answers in pieces: hello, frames, or Redis's commands. The server holds no
 // more to send than its depth allows, and nothing once the connection has ended.
 func FuzzServer(f *testing.F) {
 	put := wire.Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 2000, ID: 1}
@@ -118,10 +118,10 @@ func answering(f *testing.F) (*loop.Loop, *loop.Group) {
 	return g.Net()[0], g
 }
 
-// back hears of requests that end.
-type back struct{ done map[*kv.Request]int }
+// ended hears of requests that end.
+type ended struct{ done map[*kv.Request]int }
 
-func (b *back) Complete(r *kv.Request) { b.done[r]++ }
+func (b *ended) Complete(r *kv.Request) { b.done[r]++ }
 
 // FuzzClient is a server that answers anything, in pieces of any size: native, or as a Redis. Each request ends once, with a status, and an answer lies within its room.
 func FuzzClient(f *testing.F) {
@@ -138,7 +138,7 @@ func FuzzClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said []byte, seed uint64, redis bool) {
 		p := &peer{t: t, l: l}
 		rng := rand.New(rand.NewPCG(seed, 1))
-		b := &back{done: map[*kv.Request]int{}}
+		b := &ended{done: map[*kv.Request]int{}}
 		var all []*kv.Request
 		for i, op := range []kv.Op{kv.OpGet, kv.OpPut, kv.OpDelete, kv.OpGet, kv.OpScan, kv.OpGet} {
 			r := &kv.Request{Op: op, Key: []byte{'k', byte(i)}, Value: make([]byte, 0, 100), Owner: b, Limit: 3}

@@ -132,7 +132,7 @@ func (h *Host) DescriptorWait() time.Duration { return h.O.HelloMax / 2 }
 
 // AcceptFailed logs that a connection could not be accepted.
 func (h *Host) AcceptFailed(err error) {
-	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; connections that are open go on")
+	h.O.Log.Error("accept failed", "reason", err, "remedy", "raise ulimit -n; open connections continue")
 }
 
 // logDenied counts and logs a rejected connection or password.

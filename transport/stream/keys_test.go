@@ -21,7 +21,7 @@ type walked struct {
 	keys  []string
 	hold  int // a page that is kept back, from 1 on; 0: none
 	held  *kv.Request
-	turns []uint64 // in which a page was asked for
+	turns []uint64 // in which a page was requested
 }
 
 func (w *walked) OnEvent(uint64, int32, uint32) {}
@@ -69,13 +69,13 @@ func newWalked(t *testing.T, keys []string) (*peer, *walked) {
 	return p, w
 }
 
-// ask has a command answered, by turns of the loop.
-func (p *peer) ask(command string, whole func(b []byte) bool) []byte {
+// answerTo has a command answered, by turns of the loop.
+func (p *peer) answerTo(command string, whole func(b []byte) bool) []byte {
 	p.t.Helper()
 	p.receive([]byte(command))
 	var got []byte
 	for range 100_000 {
-		if n := p.uncounted(); n > 0 {
+		if n := p.unaccounted(); n > 0 {
 			p.t.Fatalf("%d bytes of answers lie in memory that nobody counts", n)
 		}
 		if got = append(got, p.drain()...); whole(got) {
@@ -88,7 +88,7 @@ func (p *peer) ask(command string, whole func(b []byte) bool) []byte {
 
 func oneLine(b []byte) bool { return bytes.HasSuffix(b, []byte("\r\n")) }
 
-// inUse is what the pool has given.
+// inUse returns the used bytes of the pool.
 func (p *peer) inUse() (n int) {
 	p.turn(func() { n = p.h.Pool.InUse() })
 	return n
@@ -124,7 +124,7 @@ func TestKeysAreGatheredInCountedMemory(t *testing.T) {
 			}
 			want = append(resp.AppendArray(nil, n), want...)
 			p, w := newWalked(t, keys)
-			got := p.ask(text("KEYS", c.pattern), func(b []byte) bool { return len(b) >= len(want) })
+			got := p.answerTo(text("KEYS", c.pattern), func(b []byte) bool { return len(b) >= len(want) })
 			if !bytes.Equal(got, want) {
 				t.Errorf("%d bytes: %.100q, want %d: %.100q", len(got), got, len(want), want)
 			}
@@ -136,7 +136,7 @@ func TestKeysAreGatheredInCountedMemory(t *testing.T) {
 			if n := p.inUse(); n > 0 {
 				t.Errorf("%d bytes of the pool are in use when all is sent", n)
 			}
-			if again := p.ask(text("PING"), oneLine); string(again) != "+PONG\r\n" {
+			if again := p.answerTo(text("PING"), oneLine); string(again) != "+PONG\r\n" {
 				t.Errorf("then %q", again)
 			}
 		})
@@ -149,7 +149,7 @@ func TestKeysEndWhereThereIsNoMemory(t *testing.T) {
 		keys[i] = fmt.Sprintf("%01024d", i)
 	}
 	p, w := newWalked(t, keys)
-	if got, want := string(p.ask(text("KEYS", "*"), oneLine)), "-ERR KEYS has more than 458720 bytes of keys: use SCAN\r\n"; got != want {
+	if got, want := string(p.answerTo(text("KEYS", "*"), oneLine)), "-ERR KEYS has more than 458720 bytes of keys: use SCAN\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if n := len(w.turns); n > 50 {
@@ -158,9 +158,9 @@ func TestKeysEndWhereThereIsNoMemory(t *testing.T) {
 	if n := p.inUse(); n > 0 {
 		t.Errorf("%d bytes of the pool are in use", n)
 	}
-	p.leave(2 << 20) // for a first block; a second one would leave too little to others
+	p.leaveFree(2 << 20) // for a first block; a second one would leave too little to others
 	left := p.inUse()
-	got := string(p.ask(text("KEYS", "*")+text("PING"), func(b []byte) bool { return bytes.HasSuffix(b, []byte("+PONG\r\n")) }))
+	got := string(p.answerTo(text("KEYS", "*")+text("PING"), func(b []byte) bool { return bytes.HasSuffix(b, []byte("+PONG\r\n")) }))
 	if want := "-OOM command not allowed: no memory for the keys of KEYS now: use SCAN\r\n+PONG\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -169,7 +169,7 @@ func TestKeysEndWhereThereIsNoMemory(t *testing.T) {
 	}
 }
 
-// A connection that dies in the middle of a KEYS gives back what that has, when its page is back.
+// A connection that dies in the middle of a KEYS frees its memory when the page has returned.
 func TestKeysOfADeadConnectionHaveNoMemory(t *testing.T) {
 	for hold := 1; hold <= 4; hold++ {
 		p, w := newWalked(t, strings.Fields(strings.Repeat(strings.Repeat("k", 1000)+" ", 300)))
@@ -200,7 +200,7 @@ func TestARandomKeyIsAnyKey(t *testing.T) {
 	p.turn(func() { p.h.redis.random = rand.New(rand.NewPCG(1, 2)).Uint64N })
 	found := map[string]int{}
 	for range 30 * n {
-		found[string(p.ask(text("RANDOMKEY"), oneLine))]++
+		found[string(p.answerTo(text("RANDOMKEY"), oneLine))]++
 	}
 	for _, k := range keys {
 		if times := found[string(resp.AppendBulk(nil, k))]; times < 5 || times > 100 {
@@ -258,7 +258,7 @@ func TestAListHasEachConnectionOnce(t *testing.T) {
 	})
 }
 
-// Of the server's statistics the native frame has the first kinds alone: it tells nobody of others' addresses.
+// The native frame can request only the first kinds of statistics, which have no addresses of other clients.
 func TestOfTheFrameNobodyHearsOfOthers(t *testing.T) {
 	p := newPeer(t, nil, 4)
 	p.turn(func() {
@@ -289,7 +289,7 @@ func TestTextsOfTheServerAreCounted(t *testing.T) {
 		"INFO":        string(resp.AppendBulk(nil, long)),
 		"CLIENT LIST": "-ERR CLIENT LIST has more than 523230 bytes of connections: name some by CLIENT LIST ID\r\n",
 	} {
-		got := p.ask(command+"\r\n", func(b []byte) bool { return bytes.Count(b, crlf) > 0 && len(b) >= len(want) })
+		got := p.answerTo(command+"\r\n", func(b []byte) bool { return bytes.Count(b, crlf) > 0 && len(b) >= len(want) })
 		if string(got) != want {
 			t.Errorf("%s: %d bytes, %.200q, want %d", command, len(got), got, len(want))
 		}

@@ -18,8 +18,8 @@ import (
 // redis is the connection's protocol.
 func (p *peer) redis() *respServer { return p.srv.p.(*respServer) }
 
-// counted says whether b lies in memory that is counted: a pool of the host's.
-func (p *peer) counted(b []byte) bool {
+// accounted says whether b lies in memory that is counted: a pool of the host's.
+func (p *peer) accounted(b []byte) bool {
 	for _, in := range [][]byte{p.h.Pool.Arena().Bytes(), p.h.conns.Arena().Bytes()} {
 		from, at := reflect.ValueOf(in).Pointer(), reflect.ValueOf(b).Pointer()
 		if at >= from && at+uintptr(len(b)) <= from+uintptr(len(in)) {
@@ -29,19 +29,19 @@ func (p *peer) counted(b []byte) bool {
 	return len(b) <= len(crlf) // which all answers share
 }
 
-// uncounted is how many bytes wait to be sent, or to be told, that lie elsewhere.
-func (p *peer) uncounted() (n int) {
+// unaccounted is how many bytes wait to be sent, or to be told, that lie elsewhere.
+func (p *peer) unaccounted() (n int) {
 	p.turn(func() {
 		o := &p.srv.out
 		for i := range o.Len() {
 			for _, b := range o.At(i).piece {
-				if !p.counted(b) {
+				if !p.accounted(b) {
 					n += len(b)
 				}
 			}
 		}
 		for i := range p.redis().parts {
-			if b := p.redis().parts[i].tmp; !p.counted(b) {
+			if b := p.redis().parts[i].tmp; !p.accounted(b) {
 				n += len(b)
 			}
 		}
@@ -59,7 +59,7 @@ func text(words ...string) string {
 	return b.String()
 }
 
-// Whatever a client has the server say, the words lie in memory that is counted until they are sent, and nothing of them stays then.
+// Whatever a client makes the server answer, the answer is in accounted memory until it is sent, and is then freed.
 func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
 	names := append([]string{"COMMAND", "INFO"}, strings.Fields(strings.Repeat("get unknown ", 30))...)
@@ -117,8 +117,8 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 			got := 0
 			for round := 0; ; round++ {
 				before := len(rest)
-				rest = p.offer(rest)
-				if n := p.uncounted(); n > 0 {
+				rest = p.receiveSome(rest)
+				if n := p.unaccounted(); n > 0 {
 					t.Fatalf("%d bytes of answers lie in memory that nobody counts", n)
 				}
 				n := len(p.drain())
@@ -144,7 +144,7 @@ func TestWhatAGuestHasUsSayIsCounted(t *testing.T) {
 	}
 }
 
-// Connections that have much said, and read nothing, share the pool with others, and go on when these have read.
+// Connections with long answers that read nothing share the pool with others, and continue when these have read.
 func TestEchoesWaitForMemory(t *testing.T) {
 	p := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
 	most := 0
@@ -152,7 +152,7 @@ func TestEchoesWaitForMemory(t *testing.T) {
 	rest := []byte(strings.Repeat(command, 20))
 	got := 0
 	for range 100 {
-		rest = p.offer(rest)
+		rest = p.receiveSome(rest)
 		p.turn(func() { most = max(most, p.h.Pool.InUse()) })
 		got += len(p.drain())
 	}
@@ -184,7 +184,7 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 					}
 				}
 			})
-			rest := p.offer([]byte(command))
+			rest := p.receiveSome([]byte(command))
 			noted := func() (n, uncounted int) {
 				p.turn(func() {
 					g := p.redis()
@@ -206,7 +206,7 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 			got, most := "", 0
 			for round := 0; round < 2000 && got == ""; round++ { // as many keys at a time as there are slots
 				p.turn(func() { p.h.Resume() })
-				rest = p.offer(rest)
+				rest = p.receiveSome(rest)
 				n, uncounted := noted()
 				if most = max(most, n); uncounted > 0 {
 					t.Fatalf("%d bytes of notes lie in memory that nobody counts", uncounted)
@@ -225,12 +225,12 @@ func TestArgumentsAreNotedInCountedMemory(t *testing.T) {
 	}
 }
 
-// Nobody who has not said who they are has memory of the pool.
+// Unauthenticated clients get no memory of the pool.
 func TestStrangersHaveFewArguments(t *testing.T) {
 	secrets := access.NewList(access.Entry{Name: "ann", Secret: "the secret of ann"})
 	for _, command := range []string{text(append([]string{"AUTH"}, strings.Fields(strings.Repeat("k ", 100))...)...), "AUTH " + strings.Repeat("k ", 100) + "\r\n"} {
 		p := acceptPeer(t, nil, transport.ServerOptions{Access: secrets})
-		p.offer([]byte(command))
+		p.receiveSome([]byte(command))
 		if got := string(p.drain()); got != "-ERR Protocol error: unauthenticated multibulk length\r\n" {
 			t.Errorf("%q", got)
 		}
@@ -242,8 +242,8 @@ func TestStrangersHaveFewArguments(t *testing.T) {
 	}
 }
 
-// Connections that send commands of many arguments at the same time, for all of which together there is no memory, are all served: what a command will take
-// is known from its beginning, and none takes a part of it and waits for the rest.
+// Connections that send commands of many arguments at the same time, for all of which together there is no memory, are all served: the memory of a command
+// is known from its beginning, and no command gets a part of it and waits for the rest.
 func TestCommandsOfManyArgumentsAreServedInTurn(t *testing.T) {
 	for name, key := range map[string]string{"short keys": "a", "long keys": strings.Repeat("k", 40)} {
 		t.Run(name, func(t *testing.T) {
@@ -268,11 +268,11 @@ func TestCommandsOfManyArgumentsAreServedInTurn(t *testing.T) {
 				rest[i] = command
 			}
 			waited, answered := 0, 0
-			for idle := 0; answered < len(peers) && idle < 500; { // a command that is whole takes some hundred rounds: as many keys at a time as there are slots
+			for idle := 0; answered < len(peers) && idle < 500; { // a complete command needs some hundred rounds: as many keys at a time as there are slots
 				moved := false
 				for i, o := range peers { // each sends a piece at a time
 					piece := rest[i][:min(len(rest[i]), 10_000)]
-					left := len(rest[i]) - len(piece) + len(o.offer(piece))
+					left := len(rest[i]) - len(piece) + len(o.receiveSome(piece))
 					b := o.drain()
 					moved = moved || left < len(rest[i]) || len(b) > 0
 					rest[i], answers[i] = rest[i][len(rest[i])-left:], append(answers[i], b...)

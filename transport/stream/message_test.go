@@ -19,11 +19,11 @@ func newMessagePeer(t *testing.T, value []byte, o transport.ServerOptions) *peer
 		p.h.Grant = func(*Server) ([]byte, error) { return nil, nil }
 		p.by.of[kv.OpPut] = nil
 	})
-	p.greet(4)
+	p.exchangeHellos(4)
 	return p
 }
 
-// message has the server take a message, and returns how many of its bytes wait.
+// message makes the server receive a message, and returns the number of its bytes that wait.
 func (p *peer) message(b []byte) (unread int) {
 	p.t.Helper()
 	p.turn(func() {
@@ -36,7 +36,7 @@ func (p *peer) message(b []byte) (unread int) {
 	return unread
 }
 
-// next returns what the server sends in messages of at most max bytes, and takes all of it.
+// next returns the bytes that the server sends in messages of at most max bytes, and reports them as sent.
 func (p *peer) next(max int) (messages [][]byte) {
 	p.turn(func() {
 		var v [4]unix.Iovec

@@ -163,7 +163,7 @@ func (p *nativeServer) seal(hello *wire.ServerHello) []byte {
 		return hello.Append(p.helloBuf[:0])
 	}
 	hello.Features = wire.FeatureAccess
-	return hello.AppendSealed(p.helloBuf[:0], func(said []byte) wire.Proof { return p.c.who.ServerProof(p.transcript, said) })
+	return hello.AppendSealed(p.helloBuf[:0], func(covered []byte) wire.Proof { return p.c.who.ServerProof(p.transcript, covered) })
 }
 
 // parse begins the request whose payload is complete now, and then the requests of all complete headers.

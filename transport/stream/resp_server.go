@@ -581,8 +581,8 @@ func (rs *respServer) echo(what []byte) bool {
 		rs.pause()
 		return false
 	}
-	block, mine := rs.cmdBlock, rs.cmdBlock != nil
-	if !mine {
+	block, ownBlock := rs.cmdBlock, rs.cmdBlock != nil
+	if !ownBlock {
 		if block = rs.alloc(len(what)); block == nil {
 			return false
 		}
@@ -590,7 +590,7 @@ func (rs *respServer) echo(what []byte) bool {
 		what = block
 	}
 	s := rs.newSlot(single(asEcho))
-	if s.block = block; mine {
+	if s.block = block; ownBlock {
 		rs.cmdBlock, rs.cmd.Bytes = nil, 0
 	}
 	c.account.AddUnsent(&s.Claim, block)
@@ -695,8 +695,8 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 		want = len(key) + kv.AddBytes
 	}
 	var block []byte
-	mine := want > smallBytes && rs.cmdBlock != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it is not copied
-	if want > smallBytes && !mine {
+	ownBlock := want > smallBytes && rs.cmdBlock != nil && rs.spec.Kind == resp.Set && op == kv.OpPut // it is not copied
+	if want > smallBytes && !ownBlock {
 		if block = rs.alloc(want); block == nil {
 			return false
 		}
@@ -706,7 +706,7 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 	r.Op, r.If = op, cond
 	s.key = len(key)
 	switch {
-	case mine:
+	case ownBlock:
 		s.block = rs.cmdBlock
 		r.Key, r.Value = key, value
 		rs.cmdBlock, rs.cmd.Bytes = nil, 0

@@ -131,9 +131,9 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	if buf == nil {
 		return nil
 	}
-	var beside []byte
+	var extra []byte
 	if h.ExtraConnBytes > 0 {
-		if beside = h.conns.Alloc(h.ExtraConnBytes); beside == nil {
+		if extra = h.conns.Alloc(h.ExtraConnBytes); extra == nil {
 			h.conns.Free(buf)
 			return nil
 		}
@@ -141,7 +141,7 @@ func (h *Host) NewServer(d Driver, name string) *Server {
 	now := h.L.AwakeNow()
 	c := &Server{h: h, driver: d, peerInfo: peerInfo{name: name, at: len(h.servers)}, times: times{accepted: now, inSince: now}}
 	c.p = &nativeServer{c: c} // until chooseProtocol reads the first byte
-	c.recv, c.in.buf, c.extra = buf, buf, beside
+	c.recv, c.in.buf, c.extra = buf, buf, extra
 	c.account = h.Pool.Open(owner{c})
 	c.out = newOutbox(2)
 	h.numbered++

@@ -65,7 +65,7 @@ func (a *answers) answer(r *kv.Request) {
 	a.l.Finish(r)
 }
 
-// peer is the kernel of one connection: it moves bytes when the test says so.
+// peer is the kernel of one connection: it moves bytes when the test calls it.
 type peer struct {
 	t   testing.TB
 	l   *loop.Loop
@@ -75,7 +75,7 @@ type peer struct {
 	by  *answers // of the partition
 }
 
-// Write takes a line of the log.
+// Write implements io.Writer. It keeps a line of the log.
 func (p *peer) Write(line []byte) (int, error) {
 	p.log = append(p.log, string(line))
 	return len(line), nil
@@ -86,12 +86,12 @@ func (p *peer) Stamp() {}
 
 func newPeer(t *testing.T, value []byte, depth uint16) *peer {
 	p := acceptPeer(t, value, transport.ServerOptions{})
-	p.greet(depth)
+	p.exchangeHellos(depth)
 	return p
 }
 
-// greet says the hello, and takes the answer.
-func (p *peer) greet(depth uint16) {
+// exchangeHellos says the hello, and takes the answer.
+func (p *peer) exchangeHellos(depth uint16) {
 	p.t.Helper()
 	p.receive((&wire.ClientHello{Version: wire.Version, Depth: depth, Loop: wire.AnyLoop}).Append(nil))
 	p.send(len(p.gather()))
@@ -102,7 +102,7 @@ func (p *peer) another(depth uint16) *peer {
 	p.t.Helper()
 	o := &peer{t: p.t, l: p.l, h: p.h, by: p.by}
 	o.turn(func() { o.srv = o.h.NewServer(o, "other") })
-	o.greet(depth)
+	o.exchangeHellos(depth)
 	return o
 }
 
@@ -166,13 +166,13 @@ func (p *peer) turn(f func()) {
 
 func (p *peer) receive(b []byte) {
 	p.t.Helper()
-	if len(p.offer(b)) > 0 {
+	if len(p.receiveSome(b)) > 0 {
 		p.t.Fatal("the server does not read")
 	}
 }
 
-// offer has the server receive as much as it reads, and gives the rest.
-func (p *peer) offer(b []byte) []byte {
+// receiveSome has the server receive as much as it reads, and gives the rest.
+func (p *peer) receiveSome(b []byte) []byte {
 	p.t.Helper()
 	p.turn(func() {
 		var w [2][]byte
@@ -238,7 +238,7 @@ func TestAPeerThatTookAllButOneByteMaySendAgain(t *testing.T) {
 	}
 }
 
-// A ring may tell of a proof that came before it tells that the challenge went.
+// A ring may complete the receive of a proof before the send of the challenge.
 func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
 	ann := access.Entry{Name: "ann", Secret: "the secret of ann"}
 	p := acceptPeer(t, []byte("value"), transport.ServerOptions{Access: access.NewList(ann)})
@@ -260,7 +260,7 @@ func TestAProofMayComeBeforeTheNewsThatTheChallengeWent(t *testing.T) {
 	}
 }
 
-// What a hello says of the transport lies in memory that is the next connection's as soon as this one has moved.
+// The transport's parameters in a hello are in memory that the next connection uses as soon as this one has moved.
 func TestAHelloThatMovesIsNotOverwritten(t *testing.T) {
 	p := acceptPeer(t, nil, transport.ServerOptions{})
 	p.h.Loops = 2
@@ -300,10 +300,10 @@ func TestOneSendIsBounded(t *testing.T) {
 		if len(b) > GatherBytes {
 			t.Fatalf("one send of %d B", len(b))
 		}
-		n := max(len(b)*2/3, 1) // the kernel takes less than it is given
+		n := max(len(b)*2/3, 1) // the kernel accepts only a part
 		got = append(got, b[:n]...)
 		p.send(n)
-		p.turn(func() { p.h.Resume() }) // the second is begun when the first is taken
+		p.turn(func() { p.h.Resume() }) // the second begins when the first was sent
 		p.turn(func() {})
 	}
 	one := wire.HeaderBytes + len(v)
@@ -312,8 +312,8 @@ func TestOneSendIsBounded(t *testing.T) {
 	}
 }
 
-// A peer that always takes something has stopped nowhere, and is closed all the same, with a reason, when others wait for memory that it holds, and it
-// takes no whole answer in twice the time that a peer which stops has; the others' requests end well.
+// A peer that always reads something never stalls. It is still closed, with a reason, if others wait for memory that it holds and it
+// reads no complete answer in 2 StallMax. The others' requests succeed.
 func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 	slow := newPeer(t, make([]byte, 1<<20), 16)
 	slow.turn(func() { slow.h.O.StallMax = 500 * time.Millisecond })
@@ -321,7 +321,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 		slow.get(id)
 	}
 	var late []error
-	look := func() { // at the deadlines, of which time is known; the peer takes a byte
+	look := func() { // checks the deadlines at a known time; the peer reads a byte
 		slow.look(func(c *Server, err error) {
 			late = append(late, err)
 			c.Drop(err)
@@ -334,8 +334,8 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 			}
 		})
 	}
-	slow.leave(0)
-	slow.turn(func() { slow.srv.account.HeldSince -= 10e9 }) // it has not taken a whole answer for ten seconds
+	slow.leaveFree(0)
+	slow.turn(func() { slow.srv.account.HeldSince -= 10e9 }) // it has read no complete answer for ten seconds
 	if look(); len(late) > 0 {
 		t.Fatalf("closed while nobody waits for its memory: %v", late)
 	}
@@ -348,7 +348,7 @@ func TestWhoTakesItsAnswersSlowlyIsClosedWhenOthersNeedTheMemory(t *testing.T) {
 		t.Fatalf("closed: %v", late)
 	}
 	look() // memory has come back
-	look() // and is less than others are to leave, but nobody else asks for it
+	look() // less than the share that must stay free, but no other connection needs it
 	if n := len(other.gather()); n < 1<<20 {
 		t.Fatalf("%d bytes of an answer for which there is memory now", n)
 	}
@@ -382,8 +382,8 @@ func (p *peer) drain() (out []byte) {
 	}
 }
 
-// leave takes all of the pool but n bytes, until the test's end.
-func (p *peer) leave(n int) {
+// leaveFree takes all of the pool but n bytes, until the test's end.
+func (p *peer) leaveFree(n int) {
 	var taken [][]byte
 	p.turn(func() {
 		for size := p.h.Pool.Largest(); size >= 4096; size /= 2 {
@@ -408,11 +408,11 @@ func (p *peer) leave(n int) {
 // When connections wait for memory, and none comes back, what there is goes to one that waits for nothing else: not to one whose peer has answers to read.
 func TestTheLastMemoryIsNotForWhoDoesNotRead(t *testing.T) {
 	idle := acceptPeer(t, make([]byte, 1<<20), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
-	idle.greet(4)
+	idle.exchangeHellos(4)
 	for id := range uint64(3) {
 		idle.get(id) // and reads none
 	}
-	idle.leave(2 << 20)
+	idle.leaveFree(2 << 20)
 	held := 0
 	idle.turn(func() { held = idle.srv.account.Held() })
 	for range 4 {
@@ -439,12 +439,12 @@ func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 	p := acceptPeer(t, []byte(value), transport.ServerOptions{PoolBytes: 1, StallMax: time.Hour, HelloMax: time.Hour})
 	p.receive([]byte("PING\r\n"))
 	p.drain()
-	p.leave(2 << 20)
+	p.leaveFree(2 << 20)
 	const times = 3
 	rest := []byte(strings.Repeat("GET k\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048576\r\n"+value+"\r\n", times))
 	var got []byte
 	for range 4 * times {
-		rest = p.offer(rest)
+		rest = p.receiveSome(rest)
 		got = append(got, p.drain()...)
 	}
 	if want := strings.Repeat("$1048576\r\n"+value+"\r\n+OK\r\n", times); string(got) != want {
@@ -452,7 +452,7 @@ func TestACommandLeavesMemoryToTheAnswerBeforeIt(t *testing.T) {
 	}
 }
 
-// A pipeline of tiny commands is taken in turns: a bounded number of commands in each, whatever lies in the buffer, and all in the end.
+// A pipeline of tiny commands is executed in several turns: a bounded number of commands in each, whatever is in the buffer, and all in the end.
 func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 	for _, c := range []struct {
 		command, answer string
@@ -490,7 +490,7 @@ func TestAPipelineOfTinyCommandsIsTakenInTurns(t *testing.T) {
 	}
 }
 
-// TestARefusalOfTheTransportIsSaidOnce: the client adds that it was refused, and the code.
+// The reason of a refusal appears once: the client adds that it was refused, and the code.
 func TestARefusalOfTheTransportIsSaidOnce(t *testing.T) {
 	p := acceptPeer(t, nil, transport.ServerOptions{Depth: 4})
 	p.turn(func() {

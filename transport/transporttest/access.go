@@ -19,34 +19,34 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// strangers are the tests of who may connect. The hello goes by TCP on every network, so all of them can say there what they like.
-var strangers = []test{
-	{"WhoKnowsASecretComesIn", knowsSecret},
-	{"WhoDoesNotIsRefused", knowsNoSecret},
-	{"AnImpostorIsNoServer", impostors},
-	{"NothingIsToldBeforeTheProof", nothingTold},
-	{"AProofIsGoodOnce", replays},
-	{"ProofsThatAreNone", badProofs},
-	{"AStrangerThatStallsMeetsTheDeadline", strangerStalls},
-	{"ReadersChangeNothing", readers},
+// accessTests are the tests of authentication by the hello, which travels by TCP on every network.
+var accessTests = []test{
+	{"ClientsWithTheSecretConnect", withSecret},
+	{"ClientsWithoutTheSecretAreRefused", withoutSecret},
+	{"ServersWithoutTheSecretAreRejected", impostors},
+	{"NoServerDataBeforeTheProof", noDataBeforeProof},
+	{"ReplayedProofsAreRefused", replays},
+	{"InvalidProofsAreRefused", badProofs},
+	{"UnauthenticatedClientsMeetTheDeadline", unauthenticated},
+	{"ReadOnlyClientsCannotWrite", readOnlyClients},
 }
 
-// strangeGuests are those of clients that speak Redis's protocol.
-var strangeGuests = []test{
-	{"GuestsSayWhoTheyAre", guestAuth},
-	{"GuestsThatReadOnly", guestReader},
-	{"GuestsThatSayNothingMeetTheDeadline", guestStalls},
-	{"GuestsHaveASecretAsClients", guestDials},
+// respAccessTests are the tests of authentication by Redis's protocol.
+var respAccessTests = []test{
+	{"RespClientsAuthenticate", respAuth},
+	{"RespReadOnlyClientsCannotWrite", respReadOnly},
+	{"RespUnauthenticatedClientsMeetTheDeadline", respUnauthenticated},
+	{"RespDialAuthenticates", respDialAuth},
 }
 
 var (
 	ann = access.Entry{Name: "ann", Secret: "the secret of ann"}
 	bob = access.Entry{Name: "bob", Secret: "the secret of bob", ReadOnly: true}
-	eve = access.Entry{Name: "eve", Secret: "the secret of eve"} // who is not in the list
+	eve = access.Entry{Name: "eve", Secret: "the secret of eve"} // not in the list
 )
 
-// newGuarded is NewRig for a server that lets in ann and bob. Dial connects as ann.
-func newGuarded(t *testing.T, n Network, loops int, o transport.ServerOptions) *Rig {
+// newAccessRig is NewRig for a server whose list has ann and bob. Dial connects as ann.
+func newAccessRig(t *testing.T, n Network, loops int, o transport.ServerOptions) *Rig {
 	t.Helper()
 	o.Access = access.NewList(ann, bob)
 	r := NewRig(t, n, loops, o)
@@ -54,8 +54,8 @@ func newGuarded(t *testing.T, n Network, loops int, o transport.ServerOptions) *
 	return r
 }
 
-func knowsSecret(t *testing.T, n Network) {
-	r := newGuarded(t, n, 2, transport.ServerOptions{})
+func withSecret(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 2, transport.ServerOptions{})
 	for _, who := range []*access.Entry{&ann, &bob} {
 		for _, want := range []int{transport.AnyLoop, 0, 1} {
 			k := r.Dial(transport.DialOptions{Loop: want, Access: who})
@@ -64,7 +64,7 @@ func knowsSecret(t *testing.T, n Network) {
 				t.Errorf("%v asks for loop %d and is granted %+v", who, want, h)
 			}
 			c := NewCaller(t, r.Loop, k)
-			c.Want(Get("none", 10), kv.StatusNotFound)
+			c.Expect(Get("none", 10), kv.StatusNotFound)
 		}
 	}
 	r.bystander()()
@@ -73,7 +73,7 @@ func knowsSecret(t *testing.T, n Network) {
 	}
 }
 
-// Denied is how many connections the server counts that it did not let in.
+// Denied returns the server's count of denied connections.
 func (r *Rig) Denied(t *testing.T) (n uint64) {
 	t.Helper()
 	for _, l := range r.group.All() {
@@ -86,8 +86,8 @@ func (r *Rig) Denied(t *testing.T) (n uint64) {
 	return n
 }
 
-func knowsNoSecret(t *testing.T, n Network) {
-	guarded, open := newGuarded(t, n, 2, transport.ServerOptions{}), NewRig(t, n, 1, transport.ServerOptions{})
+func withoutSecret(t *testing.T, n Network) {
+	guarded, open := newAccessRig(t, n, 2, transport.ServerOptions{}), NewRig(t, n, 1, transport.ServerOptions{})
 	well := guarded.bystander()
 	for name, c := range map[string]struct {
 		at   *Rig
@@ -124,7 +124,7 @@ func knowsNoSecret(t *testing.T, n Network) {
 	}
 }
 
-// impostors are servers that let everybody in, and know no secret.
+// impostors: a client rejects servers that grant a connection without a valid proof of the secret.
 func impostors(t *testing.T, n Network) {
 	grant := wire.ServerHello{Version: wire.Version, Depth: 1, MaxKeyBytes: 100, MaxValueBytes: 100, Loops: 1, Shards: []uint16{0}}
 	challenge := wire.ServerHello{Version: wire.Version, Code: wire.Challenged, Params: make([]byte, wire.NonceBytes)}
@@ -133,7 +133,7 @@ func impostors(t *testing.T, n Network) {
 	seal := func(by access.Entry) []byte {
 		return sealed.AppendSealed(nil, func(said []byte) wire.Proof { return by.ServerProof(access.Transcript{}, said) })
 	}
-	r := newGuarded(t, n, 1, transport.ServerOptions{})
+	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	for name, says := range map[string][][]byte{
 		"that grants at once":                   {grant.Append(nil)},
 		"that grants after a challenge":         {challenge.Append(nil), grant.Append(nil)},
@@ -156,7 +156,7 @@ func impostors(t *testing.T, n Network) {
 					return
 				}
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(Patience))
+				_ = c.SetDeadline(time.Now().Add(WaitMax))
 				if n.ServerTLS != nil {
 					c = tls.Server(c, n.ServerTLS)
 				}
@@ -173,7 +173,7 @@ func impostors(t *testing.T, n Network) {
 			if !n.unix() {
 				addr = l.Addr().String() // where port 0 has picked one
 			}
-			k, err := n.Dial(t.Context(), r.Loop, addr, transport.DialOptions{Access: &ann, Depth: 4, DialMax: Patience})
+			k, err := n.Dial(t.Context(), r.Loop, addr, transport.DialOptions{Access: &ann, Depth: 4, DialMax: WaitMax})
 			if err == nil {
 				k.Hangup()
 				t.Fatal("the client goes on with it")
@@ -188,7 +188,7 @@ func impostors(t *testing.T, n Network) {
 	}
 }
 
-// readMessage reads a message of a hello, and nothing after it.
+// readMessage reads a message of the hello, and no further byte.
 func readMessage(c io.Reader) ([]byte, error) {
 	var b []byte
 	for {
@@ -207,13 +207,13 @@ func readMessage(c io.Reader) ([]byte, error) {
 	}
 }
 
-// strange is what a stranger, or one who is none, says by TCP.
-func strange(loop uint16, name string) wire.ClientHello {
+// helloOf returns a client's hello with a name, for a loop.
+func helloOf(loop uint16, name string) wire.ClientHello {
 	return wire.ClientHello{Version: wire.Version, Required: wire.FeatureAccess, Depth: 4, Loop: loop, Name: name, Nonce: [wire.NonceBytes]byte{1}}
 }
 
-// challenged says hello and gives what is to be proved.
-func (c *raw) challenged(hello wire.ClientHello) access.Transcript {
+// challenge sends a hello, and returns the transcript that the proof must cover.
+func (c *raw) challenge(hello wire.ClientHello) access.Transcript {
 	c.t.Helper()
 	said := hello.Append(nil)
 	c.send(said)
@@ -228,13 +228,13 @@ func (c *raw) challenged(hello wire.ClientHello) access.Transcript {
 	return access.NewTranscript(said, b)
 }
 
-func nothingTold(t *testing.T, n Network) {
-	r := newGuarded(t, n, 2, transport.ServerOptions{})
+func noDataBeforeProof(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 2, transport.ServerOptions{})
 	seen := map[string]bool{}
 	for _, loop := range []uint16{0, 1, 0, 7, wire.AnyLoop} {
 		for _, name := range []string{"ann", "eve"} {
 			c := r.raw()
-			hello := strange(loop, name)
+			hello := helloOf(loop, name)
 			c.send(hello.Append(nil))
 			h := c.hello()
 			nonce := h.Params
@@ -246,42 +246,42 @@ func nothingTold(t *testing.T, n Network) {
 			_ = c.Close()
 		}
 	}
-	// That a loop is none is told to who is known.
+	// Only an authenticated client learns that a loop does not exist.
 	c := r.raw()
-	proof := ann.ClientProof(c.challenged(strange(7, "ann")))
+	proof := ann.ClientProof(c.challenge(helloOf(7, "ann")))
 	c.send(proof.Append(nil))
 	if h := c.hello(); h.Code != wire.RefusedLoop {
 		t.Errorf("loop 7: %v", h.Code)
 	}
-	c.closes()
+	c.expectEnd()
 }
 
 func replays(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{})
+	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
 	c := r.raw()
-	proof := ann.ClientProof(c.challenged(strange(0, "ann")))
+	proof := ann.ClientProof(c.challenge(helloOf(0, "ann")))
 	c.send(proof.Append(nil))
-	if h := c.hello(); h.Code == wire.RefusedAccess { // what else a network wants to know is not in this hello
+	if h := c.hello(); h.Code == wire.RefusedAccess { // the parameters of the network are not in this hello
 		t.Fatalf("the right proof: %v", h.Code)
 	}
 	_ = c.Close()
 	for _, name := range []string{"ann", "bob", "eve"} {
 		c := r.raw()
-		c.challenged(strange(0, name))
+		c.challenge(helloOf(0, name))
 		c.send(proof.Append(nil))
 		if h := c.hello(); h.Code != wire.RefusedAccess || h.Depth != 0 || h.Loops != 0 || h.Params != nil {
 			t.Errorf("%s, with a proof of before: %+v", name, h)
 		}
-		c.closes()
+		c.expectEnd()
 	}
 	well()
 }
 
 func badProofs(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{})
+	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
-	hello := strange(0, "ann")
+	hello := helloOf(0, "ann")
 	short := append(bytes.Clone(wire.Magic[:]), 16, 0)
 	for name, c := range map[string]struct {
 		after func(said access.Transcript) []byte
@@ -304,11 +304,11 @@ func badProofs(t *testing.T, n Network) {
 		}, wire.RefusedGarbage},
 	} {
 		k := r.raw()
-		k.send(c.after(k.challenged(hello)))
+		k.send(c.after(k.challenge(hello)))
 		if h := k.hello(); h.Code != c.code {
 			t.Errorf("%s: %v, want %v", name, h.Code, c.code)
 		}
-		k.closes()
+		k.expectEnd()
 		well()
 	}
 	// Before the challenge has come, in one piece with the hello, and in one of its own.
@@ -318,7 +318,7 @@ func badProofs(t *testing.T, n Network) {
 	if h := k.hello(); h.Code != wire.RefusedGarbage {
 		t.Errorf("a hello and a proof at once: %v", h.Code)
 	}
-	k.closes()
+	k.expectEnd()
 	k = r.raw()
 	k.send(hello.Append(nil))
 	k.send(p.Append(nil))
@@ -329,20 +329,20 @@ func badProofs(t *testing.T, n Network) {
 			break
 		}
 	}
-	k.closes()
+	k.expectEnd()
 	well()
 }
 
-func strangerStalls(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{HelloMax: Stall})
+func unauthenticated(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 1, transport.ServerOptions{HelloMax: Stall})
 	well := r.bystander()
 	silent, half, drips := r.raw(), r.raw(), r.raw()
-	silent.challenged(strange(0, "ann"))
-	half.challenged(strange(0, "ann"))
+	silent.challenge(helloOf(0, "ann"))
+	half.challenge(helloOf(0, "ann"))
 	p := wire.Proof{}
 	half.send(p.Append(nil)[:20])
-	drips.challenged(strange(0, "eve"))
-	go func() { // each byte in time, and never all
+	drips.challenge(helloOf(0, "eve"))
+	go func() { // each byte in time, but never all
 		tick := time.NewTicker(Stall / 10)
 		defer tick.Stop()
 		for _, b := range p.Append(nil)[:37] {
@@ -353,37 +353,37 @@ func strangerStalls(t *testing.T, n Network) {
 		}
 	}()
 	well()
-	silent.closes()
-	half.closes()
-	drips.closes()
+	silent.expectEnd()
+	half.expectEnd()
+	drips.expectEnd()
 	well()
 	r.Logged(3, "no hello within")
 }
 
-func readers(t *testing.T, n Network) {
-	r := newGuarded(t, n, 2, transport.ServerOptions{})
+func readOnlyClients(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	owner.Want(Put("k01", []byte("one")), kv.StatusOK)
+	owner.Expect(Put("k01", []byte("one")), kv.StatusOK)
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Access: &bob}))
 	seen := r.Parts[0].seen.Load() + r.Parts[1].seen.Load()
 	for _, value := range [][]byte{nil, []byte("two"), Fill(100_000, 1)} {
-		c.Want(Put("k01", value), kv.StatusReadOnly)
-		c.Want(Put("k02", value), kv.StatusReadOnly)
+		c.Expect(Put("k01", value), kv.StatusReadOnly)
+		c.Expect(Put("k02", value), kv.StatusReadOnly)
 	}
-	c.Want(&kv.Request{Op: kv.OpDelete, Key: []byte("k01")}, kv.StatusReadOnly)
+	c.Expect(&kv.Request{Op: kv.OpDelete, Key: []byte("k01")}, kv.StatusReadOnly)
 	if now := r.Parts[0].seen.Load() + r.Parts[1].seen.Load(); now != seen {
 		t.Errorf("%d of them came to a partition", now-seen)
 	}
-	if got := c.Want(Get("k01", 10), kv.StatusOK); string(got.Value) != "one" {
+	if got := c.Expect(Get("k01", 10), kv.StatusOK); string(got.Value) != "one" {
 		t.Errorf("get gives %q", got.Value)
 	}
-	c.Want(Get("k02", 10), kv.StatusNotFound)
-	scan := c.Want(&kv.Request{Op: kv.OpScan, Limit: 10, Value: make([]byte, 0, 1000)}, kv.StatusOK)
+	c.Expect(Get("k02", 10), kv.StatusNotFound)
+	scan := c.Expect(&kv.Request{Op: kv.OpScan, Limit: 10, Value: make([]byte, 0, 1000)}, kv.StatusOK)
 	if k, _, _, _ := kv.NextItem(scan.Value); string(k) != "k01" {
 		t.Errorf("scan gives %q", scan.Value)
 	}
-	// Many at once, beside reads.
+	// Many at once, together with reads.
 	for range 100 {
 		c.Submit(Put("k01", []byte("three")), Get("k01", 10))
 	}
@@ -401,8 +401,8 @@ const (
 	wrongPass = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 )
 
-func guestAuth(t *testing.T, n Network) {
-	r := newGuarded(t, n, 2, transport.ServerOptions{})
+func respAuth(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 2, transport.ServerOptions{})
 	well := r.bystander()
 	all := noAuth + noAuth + noAuth + "+OK\r\n$-1\r\n"
 	for name, s := range map[string]struct{ send, want string }{
@@ -424,7 +424,7 @@ func guestAuth(t *testing.T, n Network) {
 		"a large command":        {"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n", "-ERR Protocol error: unauthenticated bulk length\r\n"},
 	} {
 		c := r.raw()
-		c.say(s.send)
+		c.sendText(s.send)
 		got := make([]byte, len(s.want))
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != s.want {
 			t.Errorf("%s: %q (%v), want %q", name, got, err, s.want)
@@ -435,43 +435,43 @@ func guestAuth(t *testing.T, n Network) {
 	if got := r.Denied(t); got != 6 {
 		t.Errorf("%d were denied, want 6", got)
 	}
-	// Where nobody has a secret, AUTH says so.
+	// Without authentication AUTH returns an error.
 	c := NewRig(t, n, 1, transport.ServerOptions{}).raw()
-	c.say(command("AUTH", ann.Secret))
-	c.want("-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n")
+	c.sendText(command("AUTH", ann.Secret))
+	c.expect("-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n")
 }
 
-func guestReader(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{})
+func respReadOnly(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
-	c.say(command("AUTH", ann.Secret) + command("MSET", "k01", "1", "k02", "2"))
-	c.want("+OK\r\n+OK\r\n")
+	c.sendText(command("AUTH", ann.Secret) + command("MSET", "k01", "1", "k02", "2"))
+	c.expect("+OK\r\n+OK\r\n")
 	k := r.raw()
-	k.say(command("AUTH", "bob", bob.Secret))
-	k.want("+OK\r\n")
+	k.sendText(command("AUTH", "bob", bob.Secret))
+	k.expect("+OK\r\n")
 	large := strings.Repeat("x", 100_000)
 	for _, words := range [][]string{{"set", "k01", "x"}, {"set", "k01", large}, {"set", "new", "x", "NX"}, {"set", "k01", "x", "GET"}, {"getset", "k01", "x"}, {"mset", "k01", "x", "k02", "x"},
 		{"del", "k01", "k02"}, {"unlink", "k01"}, {"append", "k01", "x"}, {"incr", "k01"}, {"decr", "k01"}, {"incrby", "k01", "5"}, {"decrby", "k01", "5"}, {"flushall"}, {"flushdb"}} {
-		k.say(command(words...))
-		k.want(fmt.Sprintf("-NOPERM User bob has no permissions to run the '%s' command\r\n", words[0]))
+		k.sendText(command(words...))
+		k.expect(fmt.Sprintf("-NOPERM User bob has no permissions to run the '%s' command\r\n", words[0]))
 	}
-	k.say(command("CLIENT", "LIST") + command("CLIENT", "LIST", "ID", "1") + command("CLIENT", "GETNAME"))
-	k.want(strings.Repeat("-NOPERM User bob has no permissions to run the 'client|list' command\r\n", 2) + "$-1\r\n")
-	k.say(command("KEYS", "k?1"))
-	k.want("*1\r\n" + bulk("k01"))
-	k.say(command("MGET", "k01", "k02", "new") + command("SCAN", "0") + command("EXISTS", "k01"))
-	k.want("*3\r\n" + bulk("1") + bulk("2") + "$-1\r\n*2\r\n" + bulk("0") + "*2\r\n" + bulk("k01") + bulk("k02") + ":1\r\n")
+	k.sendText(command("CLIENT", "LIST") + command("CLIENT", "LIST", "ID", "1") + command("CLIENT", "GETNAME"))
+	k.expect(strings.Repeat("-NOPERM User bob has no permissions to run the 'client|list' command\r\n", 2) + "$-1\r\n")
+	k.sendText(command("KEYS", "k?1"))
+	k.expect("*1\r\n" + bulk("k01"))
+	k.sendText(command("MGET", "k01", "k02", "new") + command("SCAN", "0") + command("EXISTS", "k01"))
+	k.expect("*3\r\n" + bulk("1") + bulk("2") + "$-1\r\n*2\r\n" + bulk("0") + "*2\r\n" + bulk("k01") + bulk("k02") + ":1\r\n")
 }
 
-// guestStalls has guests that never say who they are, and go on saying so.
-func guestStalls(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{HelloMax: Stall})
+// respUnauthenticated: clients that keep sending commands and never authenticate.
+func respUnauthenticated(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 1, transport.ServerOptions{HelloMax: Stall})
 	well := r.bystander()
 	asks, half := r.raw(), r.raw()
-	half.say("*2\r\n$4\r\nAUTH\r\n$20\r\nthe ")
+	half.sendText("*2\r\n$4\r\nAUTH\r\n$20\r\nthe ")
 	in := r.raw()
-	in.say(command("AUTH", ann.Secret))
-	in.want("+OK\r\n")
+	in.sendText(command("AUTH", ann.Secret))
+	in.expect("+OK\r\n")
 	go func() {
 		for rest := bufio.NewReader(asks); ; {
 			if _, err := io.WriteString(asks, command("PING")); err != nil {
@@ -482,24 +482,24 @@ func guestStalls(t *testing.T, n Network) {
 			}
 		}
 	}()
-	half.closes()
+	half.expectEnd()
 	r.Logged(2, "no hello within")
-	in.say(command("PING")) // who is in stays
-	in.want("+PONG\r\n")
+	in.sendText(command("PING")) // the authenticated client stays
+	in.expect("+PONG\r\n")
 	well()
 }
 
-// guestDials has a client of ours speak Redis's protocol to a server that wants to know who it is.
-func guestDials(t *testing.T, n Network) {
-	r := newGuarded(t, n, 1, transport.ServerOptions{})
+// respDialAuth: DialOptions.Redis with a server that requires authentication.
+func respDialAuth(t *testing.T, n Network) {
+	r := newAccessRig(t, n, 1, transport.ServerOptions{})
 	for _, who := range []access.Entry{ann, {Secret: ann.Secret}} {
 		c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Redis: true, Access: &who}))
-		c.Want(Put("k", []byte("v")), kv.StatusOK)
-		c.Want(Get("k", 10), kv.StatusOK)
+		c.Expect(Put("k", []byte("v")), kv.StatusOK)
+		c.Expect(Get("k", 10), kv.StatusOK)
 	}
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Redis: true, Access: &bob}))
-	c.Want(Put("k", []byte("w")), kv.StatusReadOnly)
-	c.Want(Get("k", 10), kv.StatusOK)
+	c.Expect(Put("k", []byte("w")), kv.StatusReadOnly)
+	c.Expect(Get("k", 10), kv.StatusOK)
 	r.as = nil
 	for name, who := range map[string]*access.Entry{"WRONGPASS": &eve, "NOAUTH": nil} {
 		if _, err := r.TryDial(transport.DialOptions{Redis: true, Access: who}); err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "secret of") {

@@ -10,10 +10,10 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// null is a partition that answers without looking.
+// null is a partition that answers without a lookup.
 type null struct{ Held }
 
-// Submit is kv.Handler's.
+// Submit implements kv.Handler.
 func (n *null) Submit(r *kv.Request) {
 	r.Status, r.Value = kv.StatusOK, r.Value[:min(cap(r.Value), 64)]
 	n.l.Finish(r)
@@ -47,7 +47,7 @@ func benchmarkNull(b *testing.B, n Network, depth int) {
 		b.Fatal(err)
 	}
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
 	c, err := n.Dial(ctx, l, s.Addr(), transport.DialOptions{Depth: depth})
 	if err != nil {

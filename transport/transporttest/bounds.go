@@ -17,16 +17,16 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// Load is what a server bears while others work, and what it may cost.
-type Load struct {
-	Idle, Slow int // connections that say nothing, and that take 4 KiB a second of all that they asked for: values of 60 or 256 KiB
-	MaxBytes   int // of the server, all in all
+// ConnLoad describes idle and slow connections, and the memory that the server may use for them.
+type ConnLoad struct {
+	Idle, Slow int // connections that send nothing, and connections that read 4 KiB a second of values of 60 or 256 KiB
+	MaxBytes   int // largest resident memory of the server
 }
 
-// Crowded is more than a server has to bear. Its memory is the pool's 256 MiB, which the slow ones fill, and what connections hold themselves.
-var Crowded = Load{Idle: 10_000, Slow: 1_000, MaxBytes: 512 << 20}
+// ManyIdleAndSlow is more than a server usually has. Its memory is the pool's 256 MiB, which the slow connections fill, and the connections' own.
+var ManyIdleAndSlow = ConnLoad{Idle: 10_000, Slow: 1_000, MaxBytes: 512 << 20}
 
-// window is for how long the others' throughput is measured at a time. That they keep four fifths of it is wanted where time does not matter.
+// window is the duration of one measurement of the active connections' throughput. They must keep four fifths of it; only long tests check that.
 var window = map[bool]time.Duration{false: 200 * time.Millisecond, true: time.Second}[Long]
 
 const (
@@ -35,26 +35,26 @@ const (
 	slowDepth = 16
 )
 
-// bearRounds are done one after another: a single one is off by a fifth now and then where CPUs are shared.
-var bearRounds = map[bool]int{false: 1, true: 3}[Long]
+// holdRounds is the number of rounds: a single one is sometimes off by a fifth on shared CPUs.
+var holdRounds = map[bool]int{false: 1, true: 3}[Long]
 
 var slowBytes = [2]int{60 << 10, 256 << 10}
 
-// Bear has a server in a process of its own hold connections that are idle or read slowly, while others work: these go on, nobody is thrown out, and memory is bounded. It says what the
-// others' throughput is with and without them, by turns.
-func Bear(t *testing.T, n Network, load Load) {
+// HoldConns: a server in a process of its own has idle and slowly reading connections, and active ones. No connection ends, and memory is bounded. It logs the
+// active connections' throughput with and without the others, in alternation.
+func HoldConns(t *testing.T, n Network, load ConnLoad) {
 	if testenv.Race {
 		t.Skip("the race detector takes more memory than the server")
 	}
 	if files := load.Idle + load.Slow + 300; !Files(files) {
 		t.Skipf("no %d descriptors here: raise ulimit -n", files)
 	}
-	s := StartChild(t, n, Plan{Answers: true, Stall: 2 * Patience})
+	s := StartChild(t, n, Plan{Answers: true, Stall: 2 * WaitMax})
 	l, err := loop.Start(loop.Options{Name: "others", Sleep: n.Sleep()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Rig{t: t, n: n, Loop: l, Server: elsewhere{addr: s.Addr}}
+	r := &Rig{t: t, n: n, Loop: l, Server: otherAddr{addr: s.Addr}}
 	t.Cleanup(func() {
 		if err := l.Stop(); err != nil {
 			t.Error(err)
@@ -62,12 +62,12 @@ func Bear(t *testing.T, n Network, load Load) {
 	})
 	owner := NewCaller(t, l, r.Dial(transport.DialOptions{}))
 	for i, n := range slowBytes {
-		owner.Want(Put(fmt.Sprint("large", i), Fill(n, 1)), kv.StatusOK)
+		owner.Expect(Put(fmt.Sprint("large", i), Fill(n, 1)), kv.StatusOK)
 	}
-	work := r.others(8)
+	work := r.activeConns(8)
 	var kept []float64
-	for range bearRounds {
-		kept = append(kept, r.bear(s, work, load))
+	for range holdRounds {
+		kept = append(kept, r.holdConns(s, work, load))
 	}
 	work.end(t)
 	slices.Sort(kept)
@@ -76,24 +76,24 @@ func Bear(t *testing.T, n Network, load Load) {
 	}
 }
 
-// bear holds the connections once, and gives the share of their throughput that the others keep.
-func (r *Rig) bear(s *Child, work *others, load Load) float64 {
+// holdConns holds the connections once, and returns the share of their throughput that the active connections keep.
+func (r *Rig) holdConns(s *Child, work *activeConns, load ConnLoad) float64 {
 	t, empty := r.t, s.Resident()
 	without := work.measure(t)
 	began := time.Now()
 	held := make([]*raw, 0, load.Idle+load.Slow)
 	for range load.Idle {
-		held = append(held, r.greeted(4))
+		held = append(held, r.connected(4))
 	}
 	for k := range load.Slow {
-		c := r.greeted(slowDepth)
+		c := r.connected(slowDepth)
 		if tc, ok := c.Conn.(*net.TCPConn); ok {
 			_ = tc.SetReadBuffer(4 << 10)
 		}
 		for i := range slowDepth {
 			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 6, ValueBytes: uint32(slowBytes[k%2])}, fmt.Sprint("large", k%2)))
 		}
-		_ = c.SetDeadline(time.Time{}) // its reads end by stop
+		_ = c.SetDeadline(time.Time{}) // stop ends its reads
 		held = append(held, c)
 	}
 	took := time.Since(began)
@@ -115,7 +115,7 @@ func (r *Rig) bear(s *Child, work *others, load Load) float64 {
 	}
 	for i, c := range held[:load.Idle] { // they live
 		if i%(1+load.Idle/50) == 0 {
-			_ = c.SetDeadline(time.Now().Add(Patience))
+			_ = c.SetDeadline(time.Now().Add(WaitMax))
 			c.send(putFrame(1, "key", "value"))
 			if _, err := io.ReadFull(c, make([]byte, wire.HeaderBytes)); err != nil {
 				t.Fatalf("idle connection %d was closed: %v", i, err)
@@ -154,11 +154,11 @@ func (c *raw) trickle(stop context.Context) error {
 	}
 }
 
-// others are connections that always have requests under way, of values that fit into a slot and of such that need the pool.
-type others struct {
+// activeConns are connections that always have requests under way, with values that fit into a slot and values that need the pool.
+type activeConns struct {
 	r     *Rig
 	done  atomic.Int64
-	wrong atomic.Int64 // requests that ended as they should not
+	wrong atomic.Int64 // requests with a wrong outcome
 	left  atomic.Int64 // requests under way
 	ended atomic.Bool
 	conns []transport.Conn
@@ -166,8 +166,8 @@ type others struct {
 
 const othersDepth = 8
 
-func (r *Rig) others(conns int) *others {
-	o := &others{r: r}
+func (r *Rig) activeConns(conns int) *activeConns {
+	o := &activeConns{r: r}
 	o.left.Store(int64(conns * othersDepth))
 	for i := range conns {
 		c := r.Dial(transport.DialOptions{Depth: othersDepth})
@@ -175,7 +175,7 @@ func (r *Rig) others(conns int) *others {
 		if err := r.Loop.Call(func() {
 			for k := range othersDepth {
 				q := Put(fmt.Sprint("other", i, k), Fill([]int{100, 8 << 10}[k%2], uint64(k)))
-				q.Owner = &other{o, c}
+				q.Owner = &activeConn{o, c}
 				c.Submit(q)
 			}
 		}); err != nil {
@@ -185,14 +185,14 @@ func (r *Rig) others(conns int) *others {
 	return o
 }
 
-// other submits its request anew, a get and a put by turns.
-type other struct {
-	all *others
+// activeConn submits its request again and again, alternately as a get and a put.
+type activeConn struct {
+	all *activeConns
 	c   kv.Handler
 }
 
-// Complete is kv.Completer's.
-func (o *other) Complete(q *kv.Request) {
+// Complete implements kv.Completer.
+func (o *activeConn) Complete(q *kv.Request) {
 	o.all.done.Add(1)
 	if q.Status != kv.StatusOK {
 		o.all.wrong.Add(1)
@@ -209,8 +209,8 @@ func (o *other) Complete(q *kv.Request) {
 	o.c.Submit(q)
 }
 
-// measure is how many operations ended in each of some windows.
-func (o *others) measure(t *testing.T) (all []int64) {
+// measure returns the number of operations that ended in each of some windows.
+func (o *activeConns) measure(t *testing.T) (all []int64) {
 	t.Helper()
 	for range windows {
 		before := o.done.Load()
@@ -223,7 +223,7 @@ func (o *others) measure(t *testing.T) (all []int64) {
 	return all
 }
 
-func (o *others) end(t *testing.T) {
+func (o *activeConns) end(t *testing.T) {
 	o.ended.Store(true)
 	Until(t, "the others to end", func() bool { return o.left.Load() == 0 })
 	for _, c := range o.conns {

@@ -23,21 +23,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Plan says what a child process does: it is a server, or with Dial a client, until it is killed.
+// Plan describes a child process: a server, or with Dial a client, until it is killed.
 type Plan struct {
 	Dial    string // the server's address
 	Depth   int    // of a client: so many gets of the key "large" are always in flight
 	Room    int    // of each
-	Answers bool   // of a server: requests are answered; else all are held back
+	Answers bool   // of a server: requests are answered; else none is
 	Stall   time.Duration
-	Memory  int // of a server: of its connections, and as much for what is under way; 0: the defaults
-	Files   int // limit of open files; 0: as it is. Hellos have all the time then
-	Memlock int // limit of locked memory in bytes; 0: as it is
+	Memory  int // of a server: ConnBytes and PoolBytes; 0: the defaults
+	Files   int // limit of open files; 0: unchanged. Then hellos have no deadline
+	Memlock int // limit of locked memory in bytes; 0: unchanged
 }
 
 const planEnv = "KVWIRE_TRANSPORTTEST_PLAN"
 
-// Main is for TestMain of a transport's package: it runs the tests, or, as their child, what the plan says.
+// Main is for TestMain of a transport's package: it runs the tests, or in a child process the plan.
 func Main(m *testing.M, n Network) {
 	text, isChild := os.LookupEnv(planEnv)
 	if !isChild {
@@ -73,7 +73,7 @@ func (p Plan) run(n Network) error {
 	if err != nil {
 		return err
 	}
-	end := time.After(2 * Patience) // nobody killed it: it ends by itself
+	end := time.After(2 * WaitMax) // not killed: it ends by itself
 	tick := time.NewTicker(time.Millisecond)
 	for told := int64(0); ; {
 		select {
@@ -88,7 +88,7 @@ func (p Plan) run(n Network) error {
 	}
 }
 
-// server serves, says where, and gives the count of requests that came.
+// server starts a server, prints its address, and returns its count of received requests.
 func (p Plan) server(n Network) (*atomic.Int64, error) {
 	var h *Held
 	g, err := loop.NewGroup(loop.Plan{NetLoops: 1, Net: loop.Options{Sleep: n.Sleep()}}, func(l *loop.Loop, _, _ int) (loop.Partition, error) {
@@ -100,7 +100,7 @@ func (p Plan) server(n Network) (*atomic.Int64, error) {
 		return nil, err
 	}
 	o := transport.ServerOptions{Limits: small, StallMax: p.Stall, PoolBytes: p.Memory, ConnBytes: p.Memory}
-	if p.Files != 0 {
+	if p.Files != 0 || p.Memory != 0 { // clients of which some wait until the others are served
 		o.HelloMax = far
 	}
 	s, err := n.Serve(n.listen(), g, o)
@@ -111,34 +111,34 @@ func (p Plan) server(n Network) (*atomic.Int64, error) {
 	return &h.seen, nil
 }
 
-// again submits a request whenever it is completed.
-type again struct {
+// resubmitter submits a request whenever it is completed.
+type resubmitter struct {
 	h    kv.Handler
 	done atomic.Int64
 }
 
-// Complete is kv.Completer's.
-func (a *again) Complete(r *kv.Request) {
+// Complete implements kv.Completer.
+func (a *resubmitter) Complete(r *kv.Request) {
 	a.done.Add(1)
 	if r.Status == kv.StatusOK {
 		a.h.Submit(r)
 	}
 }
 
-// client connects, says so, and gives the count of requests that ended.
+// client connects, prints that it has, and returns its count of completed requests.
 func (p Plan) client(n Network) (*atomic.Int64, error) {
 	l, err := loop.Start(loop.Options{Name: "client", Sleep: n.Sleep()}, nil)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
-	c, err := n.Dial(ctx, l, p.Dial, transport.DialOptions{Depth: p.Depth, DialMax: Patience})
+	c, err := n.Dial(ctx, l, p.Dial, transport.DialOptions{Depth: p.Depth, DialMax: WaitMax})
 	if err != nil {
 		return nil, err
 	}
 	fmt.Println("connected")
-	a := &again{h: c}
+	a := &resubmitter{h: c}
 	return &a.done, l.Call(func() {
 		for range p.Depth {
 			r := Get("large", p.Room)
@@ -157,7 +157,7 @@ type Child struct {
 	lines chan string
 }
 
-// Command is the command that runs a plan.
+// Command returns the command that runs a plan.
 func Command(n Network, p Plan) *exec.Cmd {
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -199,13 +199,13 @@ func (c *Child) line() string {
 			c.t.Fatal("the child process ended by itself")
 		}
 		return strings.TrimSpace(s)
-	case <-time.After(Patience):
-		c.t.Fatalf("the child process said nothing for %v", Patience)
+	case <-time.After(WaitMax):
+		c.t.Fatalf("the child process said nothing for %v", WaitMax)
 		return ""
 	}
 }
 
-// Resident is the memory that the process has now, in bytes: VmRSS.
+// Resident returns the resident memory of the process, in bytes (VmRSS).
 func (c *Child) Resident() int {
 	c.t.Helper()
 	n, err := testenv.Resident(c.cmd.Process.Pid)
@@ -215,7 +215,7 @@ func (c *Child) Resident() int {
 	return n
 }
 
-// Await waits until n requests have come, or, of a client, have ended.
+// Await waits until a server has received, or a client has completed, n requests.
 func (c *Child) Await(n int) {
 	c.t.Helper()
 	for {
@@ -225,7 +225,7 @@ func (c *Child) Await(n int) {
 	}
 }
 
-// Kill ends the process without a chance to say goodbye.
+// Kill ends the process by SIGKILL.
 func (c *Child) Kill() {
 	_ = c.cmd.Process.Kill()
 	go func() {
@@ -235,7 +235,7 @@ func (c *Child) Kill() {
 	_ = c.cmd.Wait()
 }
 
-// Freeze stops the process, all of it, as ^Z does: the kernel goes on for it.
+// Freeze stops the process by SIGSTOP, as ^Z does. The kernel continues to acknowledge for it.
 func (c *Child) Freeze() {
 	c.t.Helper()
 	c.signal(syscall.SIGSTOP)
@@ -251,7 +251,7 @@ func (c *Child) Freeze() {
 	})
 }
 
-// Thaw lets a stopped process go on.
+// Thaw continues a stopped process.
 func (c *Child) Thaw() { c.signal(syscall.SIGCONT) }
 
 func (c *Child) signal(s os.Signal) {

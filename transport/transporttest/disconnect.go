@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowds are tests with many connections, or with many that end.
-var crowds = []test{
-	{"AThousandConnectionsAtOnce", thousand},
-	{"DisconnectsUnderLoadLeaveNothing", disconnects},
+// manyConnTests are tests with many connections, or with many that end.
+var manyConnTests = []test{
+	{"AThousandConnectionsAtOnce", thousandConns},
+	{"DisconnectsUnderLoadLeakNothing", disconnects},
 }
 
-// thousand has a thousand connections talk at the same time, more than any queue or ring of buffers has places.
-func thousand(t *testing.T, n Network) {
+// thousandConns has a thousand connections with requests at the same time, more than the length of any queue or ring of buffers.
+func thousandConns(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 4, MaxConns: 2000})
-	Crowd(t, r, 1000)
+	ManyConns(t, r, 1000)
 }
 
-// Crowd has so many connections talk to a rig's server at the same time, in rounds of puts and of gets.
-func Crowd(t *testing.T, r *Rig, conns int) {
+// ManyConns sends requests on conns connections to a rig's server at the same time, in rounds of puts and of gets.
+func ManyConns(t *testing.T, r *Rig, conns int) {
 	var cs []*Caller
 	for range conns {
 		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 2, RecvBytes: 8 << 10})))
@@ -65,20 +65,20 @@ func Crowd(t *testing.T, r *Rig, conns int) {
 	}
 }
 
-// patron is a connection of disconnects: a client's, or a raw one.
-type patron struct {
+// testConn is a connection of the test disconnects: a client's, or a raw one.
+type testConn struct {
 	conn  transport.Conn
 	c     *Caller
 	raw   *raw
 	asked int
 }
 
-// given is memory that a request which nobody answered has given back: nobody may write to it any more.
-type given struct{ b []byte }
+// freedMemory is the memory of a request that ended without an answer: it must not be written any more.
+type freedMemory struct{ b []byte }
 
 const givenByte = 0xEE
 
-func (g given) check(t *testing.T) {
+func (g freedMemory) check(t *testing.T) {
 	for i, v := range g.b {
 		if v != givenByte {
 			t.Fatalf("byte %d of %d of a request that has ended was written to", i, len(g.b))
@@ -86,9 +86,9 @@ func (g given) check(t *testing.T) {
 	}
 }
 
-// disconnects opens connections, and ends them at any moment: with requests on their way, in the middle of a message in either
-// direction, in good order or by a reset. What the server frees meanwhile is poisoned, so that a buffer which the kernel still
-// holds shows in a value, or as a panic; and it has so little of everything that what stayed behind would soon be missed.
+// disconnects opens connections, and ends them at any moment: with requests in flight, in the middle of a message in either
+// direction, in order or by a reset. Memory that the server frees is overwritten, so that its use by the kernel
+// changes a value or causes a panic. The server has little memory and few connections, so a leak would soon show.
 func disconnects(t *testing.T, n Network) {
 	arena.Poison.Store(true)
 	defer arena.Poison.Store(false)
@@ -98,10 +98,10 @@ func disconnects(t *testing.T, n Network) {
 	before, routines := descriptors(t), runtime.NumGoroutine()
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 1))
-	end := time.Now().Add(map[bool]time.Duration{false: 2 * time.Second, true: time.Minute}[Long])
+	steps := Effort(map[bool]int{false: 400, true: 20_000}[Long])
 	size := func(key int) int { return []int{0, 90, 5000, 40_000, 300_000, 1 << 20}[key%6] }
-	var open []patron
-	var back []given
+	var open []testConn
+	var back []freedMemory
 	leave := func(i int) {
 		p := open[i]
 		open[i] = open[len(open)-1]
@@ -125,7 +125,7 @@ func disconnects(t *testing.T, n Network) {
 				for i := range b {
 					b[i] = givenByte
 				}
-				back = append(back, given{b})
+				back = append(back, freedMemory{b})
 				continue
 			}
 			checkAnswer(t, q, size)
@@ -137,17 +137,16 @@ func disconnects(t *testing.T, n Network) {
 			back = back[:0]
 		}
 	}
-	count := 0
-	for ; time.Now().Before(end); count++ {
+	for range steps {
 		if len(open) >= 16 || len(open) > 0 && rng.IntN(3) == 0 {
 			leave(rng.IntN(len(open)))
 			continue
 		}
 		if rng.IntN(3) == 0 {
 			c := r.raw()
-			open = append(open, patron{raw: c})
-			if h, err := tryGreet(c, 8); err != nil || h.Code != wire.Granted {
-				continue // as many are open as may be: those that were reset are not gone yet
+			open = append(open, testConn{raw: c})
+			if h, err := tryHellos(c, 8); err != nil || h.Code != wire.Granted {
+				continue // the most connections are open: those that were reset are not removed yet
 			}
 			var b []byte
 			for i := range rng.IntN(8) {
@@ -160,7 +159,7 @@ func disconnects(t *testing.T, n Network) {
 				}
 			}
 			if len(b) > 0 {
-				_ = c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) // the server may not take all that nobody reads
+				_ = c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) // the server may not receive all, because no answers are read
 				_, _ = c.Write(b[:rng.IntN(len(b)+1)])
 			}
 			continue
@@ -169,7 +168,7 @@ func disconnects(t *testing.T, n Network) {
 		if err != nil {
 			continue // likewise
 		}
-		p := patron{conn: conn, c: NewCaller(t, r.Loop, conn), asked: rng.IntN(9)}
+		p := testConn{conn: conn, c: NewCaller(t, r.Loop, conn), asked: rng.IntN(9)}
 		open = append(open, p)
 		for range p.asked {
 			k := rng.IntN(24)
@@ -182,7 +181,7 @@ func disconnects(t *testing.T, n Network) {
 			}
 		}
 	}
-	t.Logf("%d steps, seed %d", count, seed)
+	t.Logf("%d steps, seed %d", steps, seed)
 	for len(open) > 0 {
 		leave(0)
 	}
@@ -192,7 +191,7 @@ func disconnects(t *testing.T, n Network) {
 	well()
 	Until(t, "all descriptors to be closed", func() bool { return descriptors(t) <= before })
 	Until(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= routines })
-	// All connections that may be open, and all memory that they may use.
+	// The most connections that may be open, and all memory that they may use.
 	var cs []*Caller
 	for i := range 23 {
 		cs = append(cs, NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 2, Loop: i % 2})))
@@ -203,14 +202,14 @@ func disconnects(t *testing.T, n Network) {
 	for _, c := range cs {
 		for range 2 {
 			if q := c.Next(); q.Status != kv.StatusOK {
-				t.Fatalf("after %d steps a put ends as %v (seed %d)", count, q.Status, seed)
+				t.Fatalf("after %d steps a put ends as %v (seed %d)", steps, q.Status, seed)
 			}
 		}
 		r.Hangup(c)
 	}
 }
 
-// checkAnswer wants the value that belongs to a key.
+// checkAnswer requires that a get returned the value that belongs to its key.
 func checkAnswer(t *testing.T, q *kv.Request, size func(int) int) {
 	t.Helper()
 	switch {
@@ -222,15 +221,15 @@ func checkAnswer(t *testing.T, q *kv.Request, size func(int) int) {
 	}
 }
 
-// tryGreet is greet where the server may say no, or nothing.
-func tryGreet(c *raw, depth int) (h wire.ServerHello, err error) {
+// tryHellos is exchangeHellos with a server that may refuse, or may not answer.
+func tryHellos(c *raw, depth int) (h wire.ServerHello, err error) {
 	if _, err := c.Write((&wire.ClientHello{Version: wire.Version, Depth: uint16(depth), Loop: wire.AnyLoop}).Append(nil)); err != nil {
 		return h, err
 	}
 	return ReadHello(c.Conn)
 }
 
-// Files says whether the process may have so many descriptors open; root takes what it needs.
+// Files reports whether the process may have n open descriptors. It raises the limit if it can.
 func Files(n int) bool {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur >= uint64(n) {

@@ -12,7 +12,7 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// stats are the counters of the server's first loop.
+// stats returns the counters of the server's first loop.
 func (r *Rig) stats() transport.Stats {
 	r.t.Helper()
 	all, err := r.Server.Stats()
@@ -33,13 +33,13 @@ func (r *Rig) closes(closed chan struct{}) {
 	r.t.Helper()
 	select {
 	case <-closed:
-	case <-time.After(Patience):
+	case <-time.After(WaitMax):
 		r.t.Fatalf("the server does not close; the log: %q", r.Logs())
 	}
 }
 
-// counted has a server count what one client asks it for.
-func counted(t *testing.T, n Network) {
+// countersMatch: the server's counters match the requests of one client.
+func countersMatch(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	if s := r.stats(); s.Conns != 0 || s.Opened != 0 || s.PoolBytes != 0 || s.PoolBytesMax == 0 || s.ConnBytesMax == 0 {
 		t.Errorf("before the first connection: %+v", s)
@@ -47,7 +47,7 @@ func counted(t *testing.T, n Network) {
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	const requests, bytes = 20, 10_000
 	for i := range requests {
-		c.Want(Put(fmt.Sprint(i), Fill(bytes, uint64(i))), kv.StatusOK)
+		c.Expect(Put(fmt.Sprint(i), Fill(bytes, uint64(i))), kv.StatusOK)
 	}
 	s := r.stats()
 	if s.Conns != 1 || s.Opened != 1 || s.Requests != requests || s.Refused != 0 || s.Unanswered != 0 {
@@ -57,7 +57,7 @@ func counted(t *testing.T, n Network) {
 		t.Errorf("after puts of %d bytes: %+v", sent, s)
 	}
 	for i := range requests {
-		c.Want(Get(fmt.Sprint(i), bytes), kv.StatusOK)
+		c.Expect(Get(fmt.Sprint(i), bytes), kv.StatusOK)
 	}
 	Until(t, "the answers to be counted", func() bool { return r.stats().BytesOut >= requests*(bytes+2*wire.HeaderBytes) })
 	c.c.Hangup()
@@ -67,7 +67,7 @@ func counted(t *testing.T, n Network) {
 	}
 }
 
-// cutInFlight has a server cut a connection whose requests the handler keeps for too long.
+// cutInFlight: Cut ends a connection whose requests the handler has not completed.
 func cutInFlight(t *testing.T, n Network) {
 	r, c, p := eightInFlight(t, n)
 	closed := r.closing()
@@ -79,17 +79,17 @@ func cutInFlight(t *testing.T, n Network) {
 		}
 	}
 	Until(t, "8 requests to be counted as not answered", func() bool { return r.stats().Unanswered == 8 }) // the client may know before
-	p.Release(t)                                                                                           // whose requests they are is remembered until then
+	p.Release(t)                                                                                           // the connection's slots stay allocated until then
 	r.closes(closed)
 }
 
-// cutWhoNeverReads has a server cut a connection whose peer does not take its answers: an orderly close waits for it, and others do not suffer.
-func cutWhoNeverReads(t *testing.T, n Network) {
+// cutNeverReads: Cut ends a connection whose peer does not read its answers. An orderly close waits for it, and others are not affected.
+func cutNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: 64})
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
-	c := r.greeted(64)
-	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+	owner.Expect(Put("large", Fill(1<<20, 1)), kv.StatusOK)
+	c := r.connected(64)
+	for i := range 64 { // 64 MiB of answers: more than socket buffers hold
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
 	Until(t, "all requests to be received", func() bool { return r.stats().Requests == 1+64 })
@@ -111,21 +111,21 @@ func cutWhoNeverReads(t *testing.T, n Network) {
 	}
 }
 
-// closeAnswersGuests has a server close while a client of Redis has sent more commands than it may have under way: those that were
-// received are all answered.
-func closeAnswersGuests(t *testing.T, n Network) {
+// respShutdown closes a server while a client of Redis has sent more commands than may be under way: all received ones
+// are answered.
+func respShutdown(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
-	c.say(command("SET", "k", "v"))
-	c.want("+OK\r\n")
+	c.sendText(command("SET", "k", "v"))
+	c.expect("+OK\r\n")
 	p := r.Parts[0]
 	p.Hold(t)
 	const commands = 300
 	before, get := r.stats().BytesIn, command("GET", "k")
-	c.say(strings.Repeat(get, commands))
+	c.sendText(strings.Repeat(get, commands))
 	Until(t, "more commands than are begun", func() bool { return r.stats().Paused == 1 })
 	s := r.stats()
-	received := int(s.BytesIn-before) / len(get) // how the network cuts them is its own affair
+	received := int(s.BytesIn-before) / len(get) // the network may split them anywhere
 	if uint64(received) < s.Requests {
 		t.Fatalf("%d commands were received: %+v", received, s)
 	}
@@ -138,7 +138,7 @@ func closeAnswersGuests(t *testing.T, n Network) {
 		return err != nil
 	})
 	p.Release(t)
-	c.want(strings.Repeat(bulk("v"), received))
+	c.expect(strings.Repeat(bulk("v"), received))
 	if rest, err := io.ReadAll(c); string(rest) != "-ERR kvwire is shutting down\r\n" {
 		t.Errorf("the last word is %q (%v)", rest, err)
 	}

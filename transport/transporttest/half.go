@@ -12,16 +12,16 @@ import (
 	"github.com/kvwire/kvwire/wire"
 )
 
-// halves are tests of clients that shut their sending half behind their last request, and read the answers then.
-var halves = []test{
-	{"AnswersFollowTheEndOfInput", halfAnswers},
-	{"AnswersFollowTheEndOfCommands", halfCommands},
-	{"AnswersThatWaitForMemoryFollowTheEndOfCommands", halfMemory},
-	{"NobodyReadsBehindTheEndOfInput", halfGone},
+// halfCloseTests are tests of clients that shut their sending half after their last request, and then read the answers.
+var halfCloseTests = []test{
+	{"HalfClosedClientsGetTheirAnswers", halfCloseAnswers},
+	{"HalfClosedRespClientsGetTheirAnswers", halfCloseCommands},
+	{"HalfClosedRespClientsGetAnswersThatWaitForMemory", halfCloseMemory},
+	{"HalfClosedClientsThatLeaveAreRemoved", halfClosePeerGone},
 }
 
-// shut ends what the client sends, in good order.
-func (c *raw) shut() {
+// shutSend shuts the client's sending half.
+func (c *raw) shutSend() {
 	c.t.Helper()
 	var err error
 	if s, ok := c.Conn.(*tls.Conn); ok {
@@ -37,27 +37,27 @@ func (c *raw) shut() {
 	}
 }
 
-// noticed lets the server's only loop see what other connections have done before.
-func (r *Rig) noticed() {
+// runTurns waits until the server's only loop has handled all earlier events of other connections.
+func (r *Rig) runTurns() {
 	r.t.Helper()
 	c := r.raw()
 	for range 20 {
-		c.say(command("PING"))
-		c.want("+PONG\r\n")
+		c.sendText(command("PING"))
+		c.expect("+PONG\r\n")
 	}
 	_ = c.Close()
 }
 
-// all reads that text, and the end behind it.
-func (c *raw) all(want string) {
+// expectAll requires that text, and then the end.
+func (c *raw) expectAll(want string) {
 	c.t.Helper()
-	c.want(want)
+	c.expect(want)
 	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 		c.t.Fatalf("behind the answers: %.100q (%v), want the end", rest, err)
 	}
 }
 
-// frames are so many puts of the native protocol.
+// frames returns n puts in the native protocol.
 func frames(n int) (b []byte) {
 	for i := range n {
 		hd := wire.Header{Op: kv.OpPut, KeyBytes: 3, ValueBytes: 5, ID: uint64(i)}
@@ -69,17 +69,17 @@ func frames(n int) (b []byte) {
 	return b
 }
 
-func halfAnswers(t *testing.T, n Network) {
+func halfCloseAnswers(t *testing.T, n Network) {
 	const puts = 6
-	for _, rest := range [][]byte{nil, frames(1)[:20], frames(1)[:wire.HeaderBytes+4]} { // a message that is not whole is none
+	for _, rest := range [][]byte{nil, frames(1)[:20], frames(1)[:wire.HeaderBytes+4]} { // an incomplete message is ignored
 		r := NewRig(t, n, 1, transport.ServerOptions{})
 		p := r.Parts[0]
 		p.Hold(t)
-		c := r.greeted(8)
+		c := r.connected(8)
 		c.send(append(frames(puts), rest...))
 		p.Await(t, puts)
-		c.shut()
-		r.noticed()
+		c.shutSend()
+		r.runTurns()
 		p.Release(t)
 		b, err := io.ReadAll(c)
 		if err != nil || len(b) != puts*wire.HeaderBytes {
@@ -95,7 +95,7 @@ func halfAnswers(t *testing.T, n Network) {
 	}
 }
 
-// conns is how many connections the server has.
+// conns returns the number of the server's connections.
 func (r *Rig) conns() (n int) {
 	r.t.Helper()
 	all, err := r.Server.Stats()
@@ -108,7 +108,7 @@ func (r *Rig) conns() (n int) {
 	return n
 }
 
-func halfCommands(t *testing.T, n Network) {
+func halfCloseCommands(t *testing.T, n Network) {
 	const many = 1000
 	sets, oks := "", ""
 	for i := range many {
@@ -132,40 +132,40 @@ func halfCommands(t *testing.T, n Network) {
 				}
 				c := r.raw()
 				c.send([]byte(s.send))
-				c.shut()
+				c.shutSend()
 				if held {
-					r.noticed()
+					r.runTurns()
 					p.Release(t)
 				}
-				if s.name == "many" { // the rest of the answers: DBSIZE is the server's to know
-					c.want(s.want)
+				if s.name == "many" { // not the answer to DBSIZE, which the test does not know
+					c.expect(s.want)
 					if b, err := io.ReadAll(c); err != nil || strings.Count(string(b), "\r\n") < 2 {
 						t.Fatalf("behind the answers: %q (%v), want two more", b, err)
 					}
 					continue
 				}
-				c.all(s.want)
+				c.expectAll(s.want)
 			}
 		})
 	}
 }
 
-func halfMemory(t *testing.T, n Network) {
+func halfCloseMemory(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 5 << 20})
 	large := string(Fill(1<<20, 1))
 	c := r.raw()
-	c.say(command("SET", "large", large))
-	c.want("+OK\r\n")
+	c.sendText(command("SET", "large", large))
+	c.expect("+OK\r\n")
 	const many = 24
 	c.send([]byte(strings.Repeat(command("GET", "large"), many)))
-	c.want(bulk(large))
-	c.shut()
-	r.noticed()
-	c.all(strings.Repeat(bulk(large), many-1))
+	c.expect(bulk(large))
+	c.shutSend()
+	r.runTurns()
+	c.expectAll(strings.Repeat(bulk(large), many-1))
 }
 
-// A peer that has shut its half and is gone then is not waited for.
-func halfGone(t *testing.T, n Network) {
+// The server removes a connection whose peer has shut its sending half and then leaves.
+func halfClosePeerGone(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
 	well()
@@ -176,8 +176,8 @@ func halfGone(t *testing.T, n Network) {
 		c := r.raw()
 		c.send([]byte(command("SET", "k01", string(Fill(1<<20, 1))) + command("GET", "k01")))
 		p.Await(t, before+1)
-		c.shut()
-		r.noticed()
+		c.shutSend()
+		r.runTurns()
 		if reset {
 			c.reset()
 		}

@@ -25,38 +25,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostile are the tests that speak to the server as no client does. In each, a well-behaved connection
-// goes on working.
-var hostile = []test{
+// hostileTests are tests with peers that violate the protocol or deadlines. In each, a well-behaved connection
+// continues to work.
+var hostileTests = []test{
 	{"GarbageIsRefusedWithACode", garbage},
-	{"TruncatedFramesEndTheConnectionAlone", truncated},
+	{"TruncatedFramesEndOnlyTheirConnection", truncated},
 	{"OversizedLengthsAreRefused", oversized},
-	{"MoreThanTheDepthIsRefused", overDepth},
-	{"HalfOpenClientsMeetTheDeadline", halfOpen},
+	{"RequestsBeyondTheDepthAreRefused", overDepth},
+	{"IncompleteHellosMeetTheDeadline", halfOpen},
 	{"AStalledMessageMeetsTheDeadline", stalled},
 	{"AClientThatNeverReadsIsClosed", neverReads},
 	{"AnIdleConnectionMeetsItsDeadline", idles},
-	{"AClientThatNeverReadsIsCut", cutWhoNeverReads},
-	{"MemoryRunsOutAndComesBack", littleMemory},
-	{"MemoryThatComesBackWakesWhoWaits", memoryWakes},
+	{"AClientThatNeverReadsIsCut", cutNeverReads},
+	{"RequestsWaitForMemory", smallPool},
+	{"FreedMemoryWakesWaitingConnections", memoryWakes},
 	{"IdleConnectionsLeaveMemoryForRequests", idleConnections},
 	{"OneConnectionLeavesMemoryForOthers", oneHoldsMuch},
-	{"WhatIsReadIsBoundedByWhatIsTaken", readsLittleAhead},
-	{"CloseWithHalfMessagesThatHoldAllMemory", closeHalfMessages},
-	{"AHalfClosedConnectionIsNoticed", halfClosed},
-	{"OutOfDescriptorsOthersGoOn", outOfDescriptors},
-	{"OutOfDescriptorsTheServerRests", outOfDescriptorsRests},
-	{"WithoutDescriptorsForLongClientsGetAnEnd", noDescriptorsForLong},
-	{"ConnectAndCloseLeavesNothing", connectClose},
+	{"UnreadAnswersStopReading", boundedReadAhead},
+	{"CloseWithIncompleteMessagesThatHoldAllMemory", closeHalfMessages},
+	{"HalfClosedConnectionsEnd", halfClosed},
+	{"OutOfDescriptorsOpenConnectionsContinue", outOfDescriptors},
+	{"OutOfDescriptorsTheServerDoesNotSpin", outOfDescriptorsRests},
+	{"OutOfDescriptorsClientsAreRefusedAfterAWait", noDescriptorsForLong},
+	{"ConnectAndCloseLeakNothing", connectClose},
 }
 
-// raw is a connection to the server that can say anything: TCP, and after an exchange of hellos what the network has.
+// raw is a connection to the server on which a test can send anything: TCP, and after the hellos the network's own.
 type raw struct {
 	r *Rig
 	t *testing.T
 	net.Conn
 	plain plainConn
-	first *heard // with TLS
+	first *firstBytes // with TLS
 }
 
 // plainConn is *net.TCPConn or *net.UnixConn.
@@ -65,14 +65,14 @@ type plainConn interface {
 	CloseWrite() error
 }
 
-// heard keeps what a server says first: a refusal, in the clear, may be in a session's place.
-type heard struct {
+// firstBytes keeps the first received bytes: they may be a refusal in plain text instead of a TLS session.
+type firstBytes struct {
 	net.Conn
 	said []byte
 }
 
-// Read is net.Conn's.
-func (h *heard) Read(b []byte) (int, error) {
+// Read implements net.Conn.
+func (h *firstBytes) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
 	if len(h.said) < wire.MaxHelloBytes {
 		h.said = append(h.said, b[:n]...)
@@ -92,22 +92,22 @@ func (r *Rig) raw() *raw {
 // dialRaw connects to a server's address.
 func dialRaw(addr string) (net.Conn, error) {
 	network, at := goNet(addr)
-	return net.DialTimeout(network, at, Patience)
+	return net.DialTimeout(network, at, WaitMax)
 }
 
-// rawOn is raw on a connection that there is.
+// rawOn is raw on an existing connection.
 func (r *Rig) rawOn(c net.Conn) *raw {
-	_ = c.SetDeadline(time.Now().Add(Patience))
+	_ = c.SetDeadline(time.Now().Add(WaitMax))
 	k := &raw{r: r, t: r.t, Conn: c, plain: c.(plainConn)}
-	if r.n.ClientTLS != nil { // hands are shaken with the first byte
-		k.first = &heard{Conn: c}
+	if r.n.ClientTLS != nil { // the first byte begins the handshake
+		k.first = &firstBytes{Conn: c}
 		k.Conn = tls.Client(k.first, r.n.ClientTLS)
 	}
 	r.t.Cleanup(func() { _ = k.Close() })
 	return k
 }
 
-// Close is net.Conn's, without a last word.
+// Close implements net.Conn. It sends no close_notify.
 func (c *raw) Close() error {
 	if c.first != nil {
 		return c.plain.Close()
@@ -115,14 +115,14 @@ func (c *raw) Close() error {
 	return c.Conn.Close()
 }
 
-// reset has Close break the connection off, where there is such a thing: on a unix socket the end is the same.
+// reset makes Close reset the connection. On a unix socket it has no effect.
 func (c *raw) reset() {
 	if tcp, ok := c.plain.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
 
-// refused says whether the server refuses to shake hands, and why.
+// refused returns the server's refusal instead of a TLS handshake, if there is one.
 func (c *raw) refused() (h wire.ServerHello, ok bool) {
 	if c.first == nil {
 		return h, false
@@ -135,21 +135,21 @@ func (c *raw) refused() (h wire.ServerHello, ok bool) {
 	return h, err == nil
 }
 
-// greeted is raw after an exchange of hellos.
-func (r *Rig) greeted(depth int) *raw {
+// connected is raw after an exchange of hellos.
+func (r *Rig) connected(depth int) *raw {
 	r.t.Helper()
 	c := r.raw()
-	if h := c.greet(depth); h.Code != wire.Granted {
+	if h := c.exchangeHellos(depth); h.Code != wire.Granted {
 		r.t.Fatalf("hello refused: %v", h)
 	}
 	return c
 }
 
-// messages says that bytes travel in messages, each of which has whole headers.
+// messages reports whether bytes travel in messages, each of which has complete headers.
 func (n Network) messages() bool { return n.Raw != nil }
 
-// greet exchanges hellos.
-func (c *raw) greet(depth int) wire.ServerHello {
+// exchangeHellos exchanges hellos.
+func (c *raw) exchangeHellos(depth int) wire.ServerHello {
 	c.t.Helper()
 	if h, refused := c.refused(); refused {
 		return h
@@ -160,7 +160,7 @@ func (c *raw) greet(depth int) wire.ServerHello {
 	}
 	conn, h := c.r.n.Raw(c.t, c.r.Loop, c.Conn, depth)
 	if h.Code == wire.Granted {
-		_ = conn.SetDeadline(time.Now().Add(Patience))
+		_ = conn.SetDeadline(time.Now().Add(WaitMax))
 		c.Conn = conn
 	}
 	return h
@@ -182,7 +182,7 @@ func (c *raw) hello() (h wire.ServerHello) {
 	return h
 }
 
-// ReadHello reads a server's hello, and nothing after it.
+// ReadHello reads a server's hello, and no further byte.
 func ReadHello(c io.Reader) (h wire.ServerHello, err error) {
 	b := make([]byte, 6, wire.MaxHelloBytes)
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -195,8 +195,8 @@ func ReadHello(c io.Reader) (h wire.ServerHello, err error) {
 	return h, h.Decode(b)
 }
 
-// ends reads to the end and wants the last frame to be a refusal with that code.
-func (c *raw) ends(code wire.Code) {
+// expectRefusal reads to the end and requires that the last frame is a refusal with that code.
+func (c *raw) expectRefusal(code wire.Code) {
 	c.t.Helper()
 	b, err := io.ReadAll(c)
 	if len(b) < wire.HeaderBytes {
@@ -211,8 +211,8 @@ func (c *raw) ends(code wire.Code) {
 	}
 }
 
-// closes wants the server to end the connection.
-func (c *raw) closes() {
+// expectEnd requires that the server ends the connection.
+func (c *raw) expectEnd() {
 	c.t.Helper()
 	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Fatalf("the server keeps the connection open")
@@ -229,13 +229,13 @@ func putFrame(id uint64, key, value string) []byte {
 	return frame(wire.Header{Op: kv.OpPut, ID: id, KeyBytes: uint16(len(key)), ValueBytes: uint32(len(value))}, key, value)
 }
 
-// bystander is a connection that must not notice anything.
+// bystander is a connection that must not be affected. The returned function sends a request and checks the answer.
 func (r *Rig) bystander() func() {
 	c := NewCaller(r.t, r.Loop, r.Dial(transport.DialOptions{}))
 	return func() {
 		r.t.Helper()
-		c.Want(Put("by", []byte("stander")), kv.StatusOK)
-		if g := c.Want(Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
+		c.Expect(Put("by", []byte("stander")), kv.StatusOK)
+		if g := c.Expect(Get("by", 20), kv.StatusOK); string(g.Value) != "stander" {
 			r.t.Fatalf("another connection reads %q", g.Value)
 		}
 	}
@@ -250,7 +250,7 @@ func garbage(t *testing.T, n Network) {
 		if h := c.hello(); h.Code != wire.RefusedGarbage {
 			t.Fatalf("%.10q: %v", text, h.Code)
 		}
-		c.closes()
+		c.expectEnd()
 		well()
 	}
 	c := r.raw()
@@ -262,7 +262,7 @@ func garbage(t *testing.T, n Network) {
 	if h := c.hello(); h.Code != want {
 		t.Fatalf("TLS: %v %q", h.Code, h.Reason)
 	}
-	c.closes()
+	c.expectEnd()
 	for name, c := range map[string]struct {
 		h    wire.ClientHello
 		code wire.Code
@@ -276,14 +276,14 @@ func garbage(t *testing.T, n Network) {
 		if h := k.hello(); h.Code != c.code || h.Reason == "" {
 			t.Fatalf("%s: %v %q", name, h.Code, h.Reason)
 		}
-		k.closes()
+		k.expectEnd()
 	}
-	k := r.greeted(4)
+	k := r.connected(4)
 	k.send(Fill(64, 5))
-	k.ends(wire.RefusedGarbage)
-	k = r.greeted(4)
+	k.expectRefusal(wire.RefusedGarbage)
+	k = r.connected(4)
 	k.send(frame(wire.Header{Op: kv.OpGet, Flags: wire.FlagReply}))
-	k.ends(wire.RefusedGarbage)
+	k.expectRefusal(wire.RefusedGarbage)
 	well()
 	r.Logged(11, "")
 	if l := r.Logs(); len(l) != 11 {
@@ -296,18 +296,18 @@ func truncated(t *testing.T, n Network) {
 	well := r.bystander()
 	whole := putFrame(1, "key", string(Fill(20_000, 1)))
 	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_000, 16_384, 20_034} {
-		c := r.greeted(4)
+		c := r.connected(4)
 		c.send(whole[:cut])
 		_ = c.Close()
 		well()
 	}
 	// The same frame in any two halves is one request. Messages do not end within a header.
 	for _, cut := range []int{1, 31, 32, 34, 35, 100, 16_352, 16_384, 16_385, 20_034} {
-		c := r.greeted(4)
+		c := r.connected(4)
 		c.send(whole[:cut])
 		well()
 		if n.messages() && cut < wire.HeaderBytes {
-			c.ends(wire.RefusedGarbage)
+			c.expectRefusal(wire.RefusedGarbage)
 			continue
 		}
 		c.send(whole[cut:])
@@ -322,7 +322,7 @@ func truncated(t *testing.T, n Network) {
 		_ = c.Close()
 	}
 	// And byte by byte.
-	c := r.greeted(4)
+	c := r.connected(4)
 	short := putFrame(2, "key", "value")
 	if n.messages() {
 		c.send(short[:wire.HeaderBytes])
@@ -345,13 +345,13 @@ func oversized(t *testing.T, n Network) {
 		{Op: kv.OpGet, KeyBytes: 101},
 		{Op: kv.OpPut, KeyBytes: 65535, ValueBytes: 1},
 	} {
-		c := r.greeted(4)
+		c := r.connected(4)
 		c.send(frame(h))
-		c.ends(wire.RefusedTooLarge)
+		c.expectRefusal(wire.RefusedTooLarge)
 		well()
 	}
-	// Room for an answer may be as large as it likes: it costs the server nothing.
-	c := r.greeted(4)
+	// The room for an answer has no limit: it costs the server nothing.
+	c := r.connected(4)
 	c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 2, ValueBytes: 1<<32 - 1}, "by"))
 	b := make([]byte, wire.HeaderBytes)
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -366,11 +366,11 @@ func overDepth(t *testing.T, n Network) {
 	p := r.Parts[0]
 	p.Hold(t)
 	before := p.seen.Load()
-	c := r.greeted(4)
+	c := r.connected(4)
 	for i := range 5 {
 		c.send(putFrame(uint64(i), "k", "v"))
 	}
-	c.ends(wire.RefusedDepth)
+	c.expectRefusal(wire.RefusedDepth)
 	p.Await(t, before+4)
 	p.Release(t)
 	well()
@@ -382,8 +382,8 @@ func halfOpen(t *testing.T, n Network) {
 	silent := r.raw()
 	half := r.raw()
 	half.send([]byte{0xCB, 'k'})
-	silent.closes()
-	half.closes()
+	silent.expectEnd()
+	half.expectEnd()
 	well()
 	r.Logged(2, "no hello within")
 }
@@ -395,13 +395,13 @@ func stalled(t *testing.T, n Network) {
 	if n.messages() {
 		cut = wire.HeaderBytes
 	}
-	inHeader := r.greeted(4)
+	inHeader := r.connected(4)
 	inHeader.send(putFrame(1, "key", "value")[:cut])
-	inPayload := r.greeted(4)
+	inPayload := r.connected(4)
 	inPayload.send(putFrame(1, "key", string(Fill(100_000, 1)))[:5000])
-	inHeader.closes()
-	inPayload.closes()
-	idle := r.greeted(4) // a connection with nothing begun may stay
+	inHeader.expectEnd()
+	inPayload.expectEnd()
+	idle := r.connected(4) // a connection with nothing begun may stay
 	well()
 	r.Logged(2, "stopped in the middle")
 	idle.send(putFrame(1, "key", "value"))
@@ -410,12 +410,12 @@ func stalled(t *testing.T, n Network) {
 	}
 }
 
-// idles has a connection that asks for nothing closed, with a code, where there is a deadline for that, and not one that asks, or waits for an answer.
+// idles: with IdleMax the server closes an idle connection, with a code, but no connection that sends requests or waits for an answer.
 func idles(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall})
-	idle := r.greeted(4)
+	idle := r.connected(4)
 	idle.send(putFrame(1, "key", "value"))
-	idle.ends(wire.RefusedDeadline)
+	idle.expectRefusal(wire.RefusedDeadline)
 	r.Logged(1, "no request in")
 	well := r.bystander()
 	for began := time.Now(); time.Since(began) < 2*Stall; {
@@ -439,9 +439,9 @@ func neverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: Stall, Depth: 64})
 	well := r.bystander()
 	owner := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	owner.Want(Put("large", Fill(1<<20, 1)), kv.StatusOK)
-	c := r.greeted(64)
-	for i := range 64 { // 64 MiB of answers: more than socket buffers take
+	owner.Expect(Put("large", Fill(1<<20, 1)), kv.StatusOK)
+	c := r.connected(64)
+	for i := range 64 { // 64 MiB of answers: more than socket buffers hold
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 	}
 	Until(t, "the server to give up on it", func() bool {
@@ -451,27 +451,27 @@ func neverReads(t *testing.T, n Network) {
 	well()
 }
 
-// aheadMax bounds what is read for a connection and not sent: two answers of 1 MiB, and the one that comes next.
+// aheadMax bounds the bytes that are read from the store for a connection and not sent: two answers of 1 MiB, and the next one.
 const aheadMax = 4 << 20
 
-// readsLittleAhead has a client ask for much and take nothing, and later all.
-func readsLittleAhead(t *testing.T, n Network) {
+// boundedReadAhead: a client requests many large values and reads nothing at first, and later all.
+func boundedReadAhead(t *testing.T, n Network) {
 	const gets = 64
 	value := Fill(Bytes(1<<20), 1)
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: gets})
-	NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})).Want(Put("large", value), kv.StatusOK)
-	c := r.greeted(gets)
+	NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})).Expect(Put("large", value), kv.StatusOK)
+	c := r.connected(gets)
 	for i := range gets {
 		c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: uint32(len(value))}, "large"))
 	}
-	r.littleAhead(gets)
+	r.checkReadAhead(gets)
 	if _, err := io.CopyN(io.Discard, c, int64(gets*(wire.HeaderBytes+len(value)))); err != nil {
 		t.Errorf("the answers do not come, when they are taken: %v", err)
 	}
 }
 
-// littleAhead looks, while so many gets have come and others go on, at what was read and not sent.
-func (r *Rig) littleAhead(gets int) {
+// checkReadAhead looks, while so many gets have come and others go on, at what was read and not sent.
+func (r *Rig) checkReadAhead(gets int) {
 	t := r.t
 	t.Helper()
 	well, p := r.bystander(), r.Parts[0]
@@ -489,9 +489,9 @@ func (r *Rig) littleAhead(gets int) {
 	}
 }
 
-// littleMemory gives the server a pool that cannot hold what its clients ask for at once: reading pauses
-// and answers wait, and all of them end well.
-func littleMemory(t *testing.T, n Network) {
+// smallPool: the server's pool has no room for all answers that clients request at once. Reading pauses
+// and answers wait, and all requests succeed.
+func smallPool(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: Bytes(4 << 20), Limits: kv.Limits{MaxKeyBytes: 100, MaxValueBytes: Bytes(900_000)}})
 	var cs []*Caller
 	for range 6 {
@@ -519,13 +519,13 @@ func littleMemory(t *testing.T, n Network) {
 	}
 }
 
-// far is a deadline that no test reaches: what it would repair must happen without it.
+// far is a deadline that no test reaches: progress must not depend on it.
 const far = time.Hour
 
 func memoryWakes(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: far, HelloMax: far})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
-	c.Want(Put("v", Fill(1<<20, 1)), kv.StatusOK)
+	c.Expect(Put("v", Fill(1<<20, 1)), kv.StatusOK)
 	for range 4 {
 		for range 16 {
 			c.Submit(Get("v", 1<<20))
@@ -543,7 +543,7 @@ func idleConnections(t *testing.T, n Network) {
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 1}))
 	for _, d := range []int{256, 64, 16, 4, 1} {
 		for {
-			if h := r.raw().greet(d); h.Code == wire.RefusedBusy {
+			if h := r.raw().exchangeHellos(d); h.Code == wire.RefusedBusy {
 				break
 			} else if h.Code != wire.Granted {
 				t.Fatal(h.Code)
@@ -551,26 +551,26 @@ func idleConnections(t *testing.T, n Network) {
 		}
 	}
 	v := Fill(1<<20, 1)
-	c.Want(Put("v", v), kv.StatusOK)
-	if g := c.Want(Get("v", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+	c.Expect(Put("v", v), kv.StatusOK)
+	if g := c.Expect(Get("v", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
 		t.Fatal("another value")
 	}
 }
 
-// oneHoldsMuch has connections that ask for much and read nothing: whoever comes then still gets memory.
+// oneHoldsMuch: connections request much and read nothing. Later connections still get memory.
 func oneHoldsMuch(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 64 << 20, StallMax: far})
 	well := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	v := Fill(1<<20, 1)
-	well.Want(Put("large", v), kv.StatusOK)
+	well.Expect(Put("large", v), kv.StatusOK)
 	for range 2 {
-		c := r.greeted(64)
+		c := r.connected(64)
 		for i := range 64 {
 			c.send(frame(wire.Header{Op: kv.OpGet, ID: uint64(i), KeyBytes: 5, ValueBytes: 1 << 20}, "large"))
 		}
 		for range 10 {
-			well.Want(Put("other", v), kv.StatusOK)
-			if g := well.Want(Get("large", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
+			well.Expect(Put("other", v), kv.StatusOK)
+			if g := well.Expect(Get("large", 1<<20), kv.StatusOK); string(g.Value) != string(v) {
 				t.Fatal("another value")
 			}
 		}
@@ -580,12 +580,12 @@ func oneHoldsMuch(t *testing.T, n Network) {
 func closeHalfMessages(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 1, StallMax: Stall})
 	b := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 1}))
-	b.Want(Put("v", Fill(1<<20, 1)), kv.StatusOK)
+	b.Expect(Put("v", Fill(1<<20, 1)), kv.StatusOK)
 	p := r.Parts[0]
 	p.Hold(t)
 	seen := p.seen.Load()
 	for i := range 10 { // a get that is held back; then half a put
-		c := r.greeted(2)
+		c := r.connected(2)
 		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 1 << 20}, "v"))
 		c.send(frame(wire.Header{Op: kv.OpPut, KeyBytes: 1, ID: 2, ValueBytes: 1<<20 - 100}, "k", "half"))
 		p.Await(t, seen+int64(i)+1)
@@ -595,7 +595,7 @@ func closeHalfMessages(t *testing.T, n Network) {
 	go func() { _ = r.Server.Close(); close(closed) }()
 	select {
 	case <-closed:
-	case <-time.After(Patience):
+	case <-time.After(WaitMax):
 		t.Fatal("the server does not close")
 	}
 }
@@ -604,30 +604,30 @@ func closeHalfMessages(t *testing.T, n Network) {
 func halfClosed(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far, StallMax: far})
 	for range 20 {
-		c := r.greeted(4)
+		c := r.connected(4)
 		c.send(frame(wire.Header{Op: kv.OpGet, KeyBytes: 1, ID: 1, ValueBytes: 10}, "v"))
 		if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		c.closes()
+		c.expectEnd()
 	}
 }
 
-// outOfDescriptors has more clients than the server has descriptors: those that are in go on, and those that
-// wait come in when others leave.
+// outOfDescriptors: there are more clients than the server has descriptors. Open connections continue, and waiting
+// ones are accepted when others close.
 func outOfDescriptors(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{}) // for its client's loop
 	s := StartChild(t, n, Plan{Answers: true, Files: 40})
-	r.Server = elsewhere{r.Server, s.Addr}
+	r.Server = otherAddr{r.Server, s.Addr}
 	well := r.bystander()
 	well()
 	var cs []*raw
-	for range 50 { // the kernel's queue takes those for which there is no descriptor
+	for range 50 { // the kernel's queue holds those for which there is no descriptor
 		cs = append(cs, r.raw())
 	}
 	well()
-	for _, c := range cs { // as each leaves, another one is let in
-		if h := c.greet(1); h.Code != wire.Granted {
+	for _, c := range cs { // as each closes, another one is accepted
+		if h := c.exchangeHellos(1); h.Code != wire.Granted {
 			t.Fatalf("hello refused: %v", h)
 		}
 		_ = c.Close()
@@ -635,7 +635,7 @@ func outOfDescriptors(t *testing.T, n Network) {
 	well()
 }
 
-// outOfDescriptorsRests has a server that cannot accept a connection do nothing but ask again now and then, until it can.
+// outOfDescriptorsRests: a server that cannot accept a connection only tries again from time to time.
 func outOfDescriptorsRests(t *testing.T, n Network) {
 	fewDescriptors(t, 100) // before the server's first accept: a ring's keeps the limit that it began with
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: far})
@@ -677,19 +677,19 @@ func outOfDescriptorsRests(t *testing.T, n Network) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := r.rawOn(c).greet(1); h.Code != wire.Granted {
+	if h := r.rawOn(c).exchangeHellos(1); h.Code != wire.Granted {
 		t.Fatalf("with descriptors again: %v", h)
 	}
 }
 
-// noDescriptorsForLong has clients connect to a server that has no descriptor for them: each gets an end, those that are in go on, and others are let in when there
+// noDescriptorsForLong: clients connect to a server that has no descriptor for them. Each is refused, open connections continue, and new ones are accepted when there
 // are descriptors again.
 func noDescriptorsForLong(t *testing.T, n Network) {
 	fewDescriptors(t, 100)
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: 2 * Stall})
 	well := r.bystander()
 	well()
-	r.greeted(1).Close() // the listener has been at work
+	r.connected(1).Close() // the listener has accepted a connection
 	family, at := sockaddr(t, r.Server.Addr())
 	var fds []int
 	for range 5 {
@@ -707,7 +707,7 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 			t.Fatal(err)
 		}
 	}
-	wait := unix.NsecToTimeval(int64(Patience))
+	wait := unix.NsecToTimeval(int64(WaitMax))
 	for i, fd := range fds {
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
 			t.Fatal(err)
@@ -715,23 +715,23 @@ func noDescriptorsForLong(t *testing.T, n Network) {
 		for b := make([]byte, 256); ; {
 			k, err := unix.Read(fd, b)
 			if errors.Is(err, unix.EAGAIN) {
-				t.Fatalf("client %d heard nothing in %v", i, Patience)
+				t.Fatalf("client %d heard nothing in %v", i, WaitMax)
 			}
 			if k <= 0 {
-				break // the end, in one way or the other
+				break // the end, with or without an error
 			}
 		}
 	}
 	well()
 	r.Logged(1, "the server has no descriptor for it")
 	giveBack()
-	if h := r.raw().greet(1); h.Code != wire.Granted {
+	if h := r.raw().exchangeHellos(1); h.Code != wire.Granted {
 		t.Fatalf("with descriptors again: %v", h)
 	}
 	well()
 }
 
-// sockaddr is a server's address as the kernel has it.
+// sockaddr converts a server's address for the kernel.
 func sockaddr(t *testing.T, addr string) (family int, sa unix.Sockaddr) {
 	t.Helper()
 	if network, path := goNet(addr); network == "unix" {
@@ -744,7 +744,7 @@ func sockaddr(t *testing.T, addr string) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 }
 
-// fewDescriptors leaves the process so many, until the test ends.
+// fewDescriptors leaves the process n free descriptors until the test ends.
 func fewDescriptors(t *testing.T, n uint64) {
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
@@ -769,7 +769,7 @@ func fewDescriptors(t *testing.T, n uint64) {
 	t.Cleanup(func() { set(was) })
 }
 
-// takeDescriptors takes all that are left, until they are given back.
+// takeDescriptors opens all remaining descriptors, until the returned function closes them.
 func takeDescriptors() (giveBack func()) {
 	var taken []int
 	for {
@@ -786,16 +786,16 @@ func takeDescriptors() (giveBack func()) {
 	})
 }
 
-// elsewhere is a rig's server with another address.
-type elsewhere struct {
+// otherAddr is a server that returns another address.
+type otherAddr struct {
 	transport.Server
 	addr string
 }
 
-// Addr is transport.Server's.
-func (e elsewhere) Addr() string { return e.addr }
+// Addr implements transport.Server.
+func (e otherAddr) Addr() string { return e.addr }
 
-// descriptors is how many this process has open.
+// descriptors returns the number of open descriptors of this process.
 func descriptors(t *testing.T) int {
 	n, err := testenv.OpenFiles()
 	if err != nil {
@@ -811,7 +811,7 @@ func connectClose(t *testing.T, n Network) {
 	fds, routines := descriptors(t), runtime.NumGoroutine()
 	for i := range Effort(200) {
 		c := r.Dial(transport.DialOptions{Loop: i % 2})
-		NewCaller(t, r.Loop, c).Want(Put("k", Fill(i*30, 1)), kv.StatusOK)
+		NewCaller(t, r.Loop, c).Expect(Put("k", Fill(i*30, 1)), kv.StatusOK)
 		c.Hangup()
 	}
 	Until(t, "all descriptors to be closed", func() bool { return descriptors(t) <= fds })

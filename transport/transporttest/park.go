@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parkPause is how long servers are parked here where nothing else bounds it, and parkedMax the CPU time that each of their threads may have used meanwhile: to
-// fall asleep, and on a machine whose clock of a thread lags.
+// parkPause is the time for which tests park a server, and parkedMax the CPU time that each of its threads may use meanwhile: to
+// fall asleep, and because the clock of a thread may lag.
 var (
 	parkPause = map[bool]time.Duration{false: 60 * time.Millisecond, true: 400 * time.Millisecond}[Emulated]
 	parkedMax = parkPause / 4
@@ -28,7 +28,7 @@ func (r *Rig) parkServer() (tids []int) {
 	r.t.Helper()
 	var mu sync.Mutex
 	by := map[*loop.Loop]int{} // last may run again
-	if err := r.group.Park(Patience, func(l *loop.Loop) {
+	if err := r.group.Park(WaitMax, func(l *loop.Loop) {
 		mu.Lock()
 		defer mu.Unlock()
 		by[l] = unix.Gettid()
@@ -41,7 +41,7 @@ func (r *Rig) parkServer() (tids []int) {
 	return tids
 }
 
-// threadCPU is the CPU time of a thread of this process, in ns.
+// threadCPU returns the CPU time of a thread of this process, in ns.
 func threadCPU(t *testing.T, tid int) int64 {
 	t.Helper()
 	var ts unix.Timespec
@@ -51,14 +51,14 @@ func threadCPU(t *testing.T, tid int) int64 {
 	return ts.Nano()
 }
 
-// parked parks a server several times, under each wait policy: it takes no CPU time then, and what its client asks for meanwhile is answered afterwards.
+// parked parks a server several times, under each wait policy: a parked server uses no CPU time, and answers requests after it was resumed.
 func parked(t *testing.T, n Network) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4)) // loops that spin
 	for _, n.Wait = range []loop.Wait{loop.WaitBlock, loop.WaitSpin, loop.WaitHybrid} {
 		t.Run(n.Wait.String(), func(t *testing.T) {
 			r := NewRig(t, n, 2, transport.ServerOptions{})
 			c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Depth: 16}))
-			c.Want(Put("k", Fill(20_000, 1)), kv.StatusOK)
+			c.Expect(Put("k", Fill(20_000, 1)), kv.StatusOK)
 			for range 3 {
 				tids := r.parkServer()
 				asked := func() { // more bytes than one message of any transport has
@@ -99,7 +99,7 @@ func parked(t *testing.T, n Network) {
 	}
 }
 
-// parkedNotQuiet has a server not park as long as it has a request to answer.
+// parkedNotQuiet: a server does not park while it has a request to answer.
 func parkedNotQuiet(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
@@ -115,17 +115,17 @@ func parkedNotQuiet(t *testing.T, n Network) {
 	}
 	r.parkServer()
 	r.group.Resume()
-	c.Want(Get("k", 10), kv.StatusOK)
+	c.Expect(Get("k", 10), kv.StatusOK)
 }
 
-// parkedBoth parks client and server in turn, many times, with requests in between: in the order of a slice.
+// parkedBoth parks client and server alternately, many times, with requests in between: in the order of a slice.
 func parkedBoth(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	for i := range Effort(50) {
-		c.Want(Put("k", Fill(3000, uint64(i))), kv.StatusOK)
-		c.Want(Get("k", 3000), kv.StatusOK)
-		if err := loop.ParkAll([]*loop.Loop{r.Loop}, Patience, nil); err != nil {
+		c.Expect(Put("k", Fill(3000, uint64(i))), kv.StatusOK)
+		c.Expect(Get("k", 3000), kv.StatusOK)
+		if err := loop.ParkAll([]*loop.Loop{r.Loop}, WaitMax, nil); err != nil {
 			t.Fatal(err)
 		}
 		r.parkServer()
@@ -134,19 +134,19 @@ func parkedBoth(t *testing.T, n Network) {
 	}
 }
 
-// parkedIdle parks a server for as long as its connections may be idle: they live, and are ended when they were idle for as long while it was awake.
+// parkedIdle parks a server for IdleMax: its connections stay open, and end when they were idle for IdleMax while the server was awake.
 func parkedIdle(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall, HelloMax: Stall, StallMax: Stall})
 	c := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
-	c.Want(Put("k", []byte("v")), kv.StatusOK)
+	c.Expect(Put("k", []byte("v")), kv.StatusOK)
 	r.parkServer()
 	<-time.After(Stall)
 	r.group.Resume()
-	c.Want(Get("k", 10), kv.StatusOK)
+	c.Expect(Get("k", 10), kv.StatusOK)
 	Until(t, "the end of a connection that is idle while the server is awake", func() bool { return c.err() != nil })
 }
 
-// err is why the connection has ended.
+// err returns the error with which the connection has ended.
 func (c *Caller) err() (err error) {
 	if cerr := c.l.Call(func() { err = c.c.Err() }); cerr != nil {
 		c.t.Fatal(cerr)
@@ -154,7 +154,7 @@ func (c *Caller) err() (err error) {
 	return err
 }
 
-// parkedHello parks a server for as long as a hello may take.
+// parkedHello parks a server for HelloMax during a hello.
 func parkedHello(t *testing.T, n Network) {
 	hello := 2 * Stall
 	r := NewRig(t, n, 1, transport.ServerOptions{HelloMax: hello})
@@ -175,18 +175,18 @@ func parkedHello(t *testing.T, n Network) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a server that was parked did not wait for a hello: %v", err)
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(Patience))
+	_ = conn.SetReadDeadline(time.Now().Add(WaitMax))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a server that was parked waits for a hello for ever: %v", err)
 	}
 }
 
-// congestion wants the window of a client's connection where there is TCP under it and nothing else, and none elsewhere.
+// congestion: a client's connection over TCP without TLS has a congestion window, others have none.
 func congestion(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	conn := r.Dial(transport.DialOptions{})
 	c := NewCaller(t, r.Loop, conn)
-	c.Want(Put("k", Fill(100_000, 1)), kv.StatusOK)
+	c.Expect(Put("k", Fill(100_000, 1)), kv.StatusOK)
 	window := func() (segments int, ok bool) {
 		if err := r.Loop.Call(func() { segments, ok = socket.CongestionWindow(conn) }); err != nil {
 			t.Fatal(err)

@@ -15,25 +15,25 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// guests are the tests of clients that speak Redis's protocol, where the network is a stream of bytes.
-var guests = []test{
-	{"GuestsMaySendInAnyPieces", guestPieces},
-	{"GuestsAreAnsweredInOrder", guestOrder},
-	{"GuestsSeeTheirOwnChanges", guestChanges},
-	{"GuestsMayPipelineWithoutEnd", guestPipeline},
-	{"GuestsWithCommandsLargerThanTheBuffer", guestLarge},
-	{"GuestsWhoseAnswersWaitForMemory", guestMemory},
-	{"GuestsHaveReadWhatTheyTake", guestTakesNothing},
-	{"GuestsHaveRepeatedWhatMemoryIsThereFor", guestEchoes},
-	{"GuestsThatAreWrongAreToldAndClosed", guestWrong},
-	{"GuestsThatNeverReadAreClosed", guestNeverReads},
-	{"GuestsThatAreIdleMeetTheirDeadline", guestIdles},
-	{"GuestsDieInFlight", guestDies},
-	{"GuestsAreListed", guestList},
-	{"GuestsAreAnsweredAtTheEnd", closeAnswersGuests},
+// respTests are the tests of clients with Redis's protocol, for networks with a byte stream.
+var respTests = []test{
+	{"RespCommandsArriveInAnyPieces", respPieces},
+	{"RespAnswersInCommandOrder", respOrder},
+	{"RespClientsReadTheirOwnWrites", respOwnChanges},
+	{"RespPipelinesOfAnyLength", respPipeline},
+	{"RespCommandsLargerThanTheBuffer", respLargeCommands},
+	{"RespAnswersWaitForMemory", respMemory},
+	{"RespUnreadAnswersStopReading", respUnreadAnswers},
+	{"RespEchoesStayWithinTheMemory", respEchoes},
+	{"RespProtocolErrorsAreAnsweredAndEndTheConnection", respProtocolErrors},
+	{"RespClientsThatNeverReadAreClosed", respNeverReads},
+	{"RespIdleClientsMeetTheDeadline", respIdle},
+	{"RespClientsDieWithRequestsInFlight", respDies},
+	{"RespClientListNamesAllConnections", respClientList},
+	{"RespCommandsAreAnsweredAtShutdown", respShutdown},
 }
 
-// command is a command as clients send it.
+// command encodes a command as clients do.
 func command(words ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
@@ -45,13 +45,13 @@ func command(words ...string) string {
 
 func bulk(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
 
-// say sends a text, beside which reading goes on.
-func (c *raw) say(text string) {
-	go func() { _, _ = io.WriteString(c, text) }() // an error shows in what is read
+// sendText sends a text in another goroutine, so that the caller can read meanwhile.
+func (c *raw) sendText(text string) {
+	go func() { _, _ = io.WriteString(c, text) }() // an error shows in the received bytes
 }
 
-// want reads exactly that.
-func (c *raw) want(text string) {
+// expect requires that the next received bytes are this text.
+func (c *raw) expect(text string) {
 	c.t.Helper()
 	got := make([]byte, len(text))
 	n, err := io.ReadFull(c, got)
@@ -64,7 +64,7 @@ func (c *raw) want(text string) {
 	}
 }
 
-var guestScript = []struct{ send, want string }{
+var respScript = []struct{ send, want string }{
 	{command("PING"), "+PONG\r\n"},
 	{command("ping", "hello"), bulk("hello")},
 	{"PING\r\n", "+PONG\r\n"},
@@ -110,12 +110,12 @@ var guestScript = []struct{ send, want string }{
 	{command("HELLO", "3"), "%7\r\n" + bulk("server") + bulk("kvwire") + bulk("version") + bulk("7.0.0") + bulk("proto") + ":3\r\n" + bulk("id") + ":"},
 }
 
-func guestPieces(t *testing.T, n Network) {
+func respPieces(t *testing.T, n Network) {
 	for _, size := range []int{1, 2, 7, 100, 1 << 20} {
 		r := NewRig(t, n, 1, transport.ServerOptions{})
 		c := r.raw()
 		text, want := "", ""
-		for _, s := range guestScript {
+		for _, s := range respScript {
 			if size < 100 && len(s.send) > 1<<16 && !Long {
 				continue // millions of writes
 			}
@@ -131,7 +131,7 @@ func guestPieces(t *testing.T, n Network) {
 				b = b[k:]
 			}
 		}()
-		c.want(want)
+		c.expect(want)
 		// From here on with RESP3.
 		rest := bufio.NewReader(c)
 		for range 10 {
@@ -141,7 +141,7 @@ func guestPieces(t *testing.T, n Network) {
 		}
 		_ = c.Close()
 		k := r.raw()
-		k.say(command("HELLO", "3") + command("GET", "none") + command("QUIT") + command("PING"))
+		k.sendText(command("HELLO", "3") + command("GET", "none") + command("QUIT") + command("PING"))
 		b, err := io.ReadAll(k)
 		if err != nil || !strings.HasSuffix(string(b), "*0\r\n_\r\n+OK\r\n") {
 			t.Fatalf("%q, %v", b, err)
@@ -151,27 +151,27 @@ func guestPieces(t *testing.T, n Network) {
 	}
 }
 
-// letAll answers what a partition holds, and what comes, in any order, until stop is closed.
-func (h *Held) letAll(rng *rand.Rand, stop chan struct{}) {
+// answerAll answers a partition's delayed and new requests in random order, until stop is closed.
+func (h *Held) answerAll(rng *rand.Rand, stop chan struct{}) {
 	for {
 		select {
 		case <-stop:
 			return
 		default:
 		}
-		if err := h.l.Call(func() { h.let(rng.IntN) }); err != nil {
+		if err := h.l.Call(func() { h.answerHeld(rng.IntN) }); err != nil {
 			return
 		}
 	}
 }
 
-func guestOrder(t *testing.T, n Network) {
+func respOrder(t *testing.T, n Network) {
 	r := NewRig(t, n, 2, transport.ServerOptions{})
 	for i, p := range r.Parts {
 		p.Hold(t)
 		stop := make(chan struct{})
 		defer close(stop)
-		go p.letAll(rand.New(rand.NewPCG(uint64(i), 1)), stop)
+		go p.answerAll(rand.New(rand.NewPCG(uint64(i), 1)), stop)
 	}
 	c := r.raw()
 	var send, want strings.Builder
@@ -200,18 +200,18 @@ func guestOrder(t *testing.T, n Network) {
 	}
 	send.WriteString(command(append([]string{"DEL"}, keys...)...))
 	want.WriteString(":1000\r\n")
-	c.say(send.String())
-	c.want(want.String())
+	c.sendText(send.String())
+	c.expect(want.String())
 }
 
-// The partitions answer in any order, and so may have done the requests in any order.
-func guestChanges(t *testing.T, n Network) {
+// The partitions answer in random order, so they may also execute requests in any order.
+func respOwnChanges(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	p := r.Parts[0]
 	p.Hold(t)
 	stop := make(chan struct{})
 	defer close(stop)
-	go p.letAll(rand.New(rand.NewPCG(1, 1)), stop)
+	go p.answerAll(rand.New(rand.NewPCG(1, 1)), stop)
 	c := r.raw()
 	rng := rand.New(rand.NewPCG(3, 3))
 	model := map[string]string{}
@@ -241,86 +241,86 @@ func guestChanges(t *testing.T, n Network) {
 			}
 		}
 	}
-	c.say(send.String())
-	c.want(want.String())
+	c.sendText(send.String())
+	c.expect(want.String())
 }
 
-func guestPipeline(t *testing.T, n Network) {
+func respPipeline(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
 	const commands = 200_000
-	c.say(command("SET", "key", "value") + strings.Repeat(command("GET", "key")+command("PING"), commands/2))
-	c.want("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
+	c.sendText(command("SET", "key", "value") + strings.Repeat(command("GET", "key")+command("PING"), commands/2))
+	c.expect("+OK\r\n" + strings.Repeat(bulk("value")+"+PONG\r\n", commands/2))
 }
 
-func guestLarge(t *testing.T, n Network) {
+func respLargeCommands(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
 	largest := string(Fill(1<<20, 1))
-	c.say(command("SET", "large", largest) + command("GET", "large") + command("PING"))
-	c.want("+OK\r\n" + bulk(largest) + "+PONG\r\n")
-	c.say(command("SET", "large", largest+"x") + command("STRLEN", "large"))
-	c.want("-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n:1048576\r\n")
+	c.sendText(command("SET", "large", largest) + command("GET", "large") + command("PING"))
+	c.expect("+OK\r\n" + bulk(largest) + "+PONG\r\n")
+	c.sendText(command("SET", "large", largest+"x") + command("STRLEN", "large"))
+	c.expect("-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n:1048576\r\n")
 	middle := string(Fill(20_000, 2))
-	c.say(command("MSET", "a", middle, "b", middle+"b", "c", "c") + command("MGET", "c", "b", "a"))
-	c.want("+OK\r\n*3\r\n" + bulk("c") + bulk(middle+"b") + bulk(middle))
+	c.sendText(command("MSET", "a", middle, "b", middle+"b", "c", "c") + command("MGET", "c", "b", "a"))
+	c.expect("+OK\r\n*3\r\n" + bulk("c") + bulk(middle+"b") + bulk(middle))
 	key := strings.Repeat("k", 1024)
-	c.say(command("SET", key, "v") + command("GET", key) + command("DEL", key))
-	c.want("+OK\r\n" + bulk("v") + ":1\r\n")
+	c.sendText(command("SET", key, "v") + command("GET", key) + command("DEL", key))
+	c.expect("+OK\r\n" + bulk("v") + ":1\r\n")
 }
 
-func guestMemory(t *testing.T, n Network) {
+func respMemory(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20})
 	well := r.bystander()
 	value := string(Fill(1<<20, 1))
 	c := r.raw()
-	c.say(command("SET", "large", value))
-	c.want("+OK\r\n")
+	c.sendText(command("SET", "large", value))
+	c.expect("+OK\r\n")
 	all := []*raw{r.raw(), r.raw(), r.raw()}
 	for _, k := range all {
-		k.say(strings.Repeat(command("GET", "large")+command("SET", "large", value), 20))
+		k.sendText(strings.Repeat(command("GET", "large")+command("SET", "large", value), 20))
 	}
 	well()
 	for _, k := range all {
 		for range 20 {
-			k.want(bulk(value) + "+OK\r\n")
+			k.expect(bulk(value) + "+OK\r\n")
 		}
 	}
 	well()
 }
 
-// A client asks for much and takes nothing, and later all.
-func guestTakesNothing(t *testing.T, n Network) {
+// A client requests many values and reads nothing at first, and later all.
+func respUnreadAnswers(t *testing.T, n Network) {
 	const gets = 64
 	value := string(Fill(1<<20, 1))
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	c := r.raw()
-	c.say(command("SET", "large", value))
-	c.want("+OK\r\n")
-	c.say(strings.Repeat(command("GET", "large")+command("PING"), gets/2) + command(append([]string{"MGET"}, strings.Fields(strings.Repeat("large ", gets/2))...)...))
-	r.littleAhead(16) // as many as are under way at once are GETs, and PINGs between them
+	c.sendText(command("SET", "large", value))
+	c.expect("+OK\r\n")
+	c.sendText(strings.Repeat(command("GET", "large")+command("PING"), gets/2) + command(append([]string{"MGET"}, strings.Fields(strings.Repeat("large ", gets/2))...)...))
+	r.checkReadAhead(16) // as many as are under way at once are GETs, and PINGs between them
 	for range gets / 2 {
-		c.want(bulk(value) + "+PONG\r\n")
+		c.expect(bulk(value) + "+PONG\r\n")
 	}
-	c.want(fmt.Sprintf("*%d\r\n", gets/2) + strings.Repeat(bulk(value), gets/2))
+	c.expect(fmt.Sprintf("*%d\r\n", gets/2) + strings.Repeat(bulk(value), gets/2))
 }
 
-// Clients have the server repeat what they say, take all of it, and stay: the server has its pools then, and no more.
-func guestEchoes(t *testing.T, n Network) {
+// Clients send ECHO, read all answers, and stay connected: the server uses no more memory than its pools.
+func respEchoes(t *testing.T, n Network) {
 	if testenv.Race {
 		t.Skip("the race detector takes more memory than the server")
 	}
 	const memory, beside = 16 << 20, 100 << 20
-	s := StartChild(t, n, Plan{Answers: true, Stall: Patience, Memory: memory})
-	r := &Rig{t: t, n: n, Server: elsewhere{addr: s.Addr}}
+	s := StartChild(t, n, Plan{Answers: true, Stall: WaitMax, Memory: memory})
+	r := &Rig{t: t, n: n, Server: otherAddr{addr: s.Addr}}
 	what := string(Fill(1<<20, 1))
 	all := []*raw{r.raw(), r.raw(), r.raw(), r.raw()}
 	for _, c := range all {
-		c.say(strings.Repeat(command("ECHO", what), 66))
+		c.sendText(strings.Repeat(command("ECHO", what), 66))
 	}
 	for _, c := range all {
 		for range 66 {
-			c.want(bulk(what))
+			c.expect(bulk(what))
 		}
 	}
 	if got := s.Resident(); got > 2*memory+beside {
@@ -328,7 +328,7 @@ func guestEchoes(t *testing.T, n Network) {
 	}
 }
 
-func guestWrong(t *testing.T, n Network) {
+func respProtocolErrors(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{})
 	well := r.bystander()
 	cases := []struct{ send, want string }{
@@ -343,9 +343,9 @@ func guestWrong(t *testing.T, n Network) {
 	}
 	for _, s := range cases {
 		c := r.raw()
-		c.say(s.send)
+		c.sendText(s.send)
 		b, err := io.ReadAll(c)
-		if string(b) != s.want { // a reset may follow, since not all was read
+		if string(b) != s.want { // a reset may follow, because the server has not read all
 			t.Fatalf("%.60q: %q (%v), want %q", s.send, b, err, s.want)
 		}
 		well()
@@ -353,10 +353,10 @@ func guestWrong(t *testing.T, n Network) {
 	r.Logged(len(cases), "")
 }
 
-func guestIdles(t *testing.T, n Network) {
+func respIdle(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{IdleMax: Stall})
 	c := r.raw()
-	c.say(command("SET", "k", "v"))
+	c.sendText(command("SET", "k", "v"))
 	b, err := io.ReadAll(c)
 	if want := fmt.Sprintf("+OK\r\n-ERR no request in %v\r\n", Stall); string(b) != want {
 		t.Fatalf("%q (%v), want %q", b, err, want)
@@ -364,20 +364,20 @@ func guestIdles(t *testing.T, n Network) {
 	r.Logged(1, "no request in")
 }
 
-func guestNeverReads(t *testing.T, n Network) {
+func respNeverReads(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{StallMax: 300 * time.Millisecond})
 	well := r.bystander()
 	c := r.raw()
-	c.say(command("SET", "large", string(Fill(1<<20, 1))))
-	c.want("+OK\r\n")
+	c.sendText(command("SET", "large", string(Fill(1<<20, 1))))
+	c.expect("+OK\r\n")
 	k := r.raw()
-	k.say(strings.Repeat(command("GET", "large"), 10_000))
+	k.sendText(strings.Repeat(command("GET", "large"), 10_000))
 	r.Logged(1, "stopped in the middle")
 	well()
 }
 
-// A connection dies with requests and answers everywhere: nothing of it stays.
-func guestDies(t *testing.T, n Network) {
+// A connection dies with requests and answers under way: all its memory is freed.
+func respDies(t *testing.T, n Network) {
 	r := NewRig(t, n, 1, transport.ServerOptions{PoolBytes: 8 << 20})
 	well := r.bystander()
 	well()
@@ -387,21 +387,21 @@ func guestDies(t *testing.T, n Network) {
 		p.Hold(t)
 		before := p.seen.Load()
 		c := r.raw()
-		c.say(command("SET", fmt.Sprint("k0", i%9), value) + command("GET", "k00") + command("MGET", "k01", "k02", "none") + command("KEYS", "*") + command("RANDOMKEY") + command("CLIENT", "LIST") + command("FLUSHALL") + command("SET", "half", value)[:1000*i])
+		c.sendText(command("SET", fmt.Sprint("k0", i%9), value) + command("GET", "k00") + command("MGET", "k01", "k02", "none") + command("KEYS", "*") + command("RANDOMKEY") + command("CLIENT", "LIST") + command("FLUSHALL") + command("SET", "half", value)[:1000*i])
 		p.Await(t, before+1)
 		if i%3 > 0 {
-			_ = p.l.Call(func() { p.let(func(left int) int { return left - 1 }) })
+			_ = p.l.Call(func() { p.answerHeld(func(left int) int { return left - 1 }) })
 		}
 		_ = c.Close()
 		p.Release(t)
 		well()
 	}
-	// All of the memory is there.
+	// All memory is free.
 	c := r.raw()
 	largest := string(Fill(1<<20, 1))
 	for range 3 {
-		c.say(command("SET", "large", largest) + command("GET", "large"))
-		c.want("+OK\r\n" + bulk(largest))
+		c.sendText(command("SET", "large", largest) + command("GET", "large"))
+		c.expect("+OK\r\n" + bulk(largest))
 	}
 }
 
@@ -420,11 +420,11 @@ func (c *raw) reply(from *bufio.Reader) string {
 	return string(b[:n])
 }
 
-// All connections of all loops are listed, once, by the names that they gave themselves; and one alone, by itself or by its id.
-func guestList(t *testing.T, n Network) {
+// CLIENT LIST returns all connections of all loops, once, with their names; CLIENT INFO and CLIENT LIST ID return one.
+func respClientList(t *testing.T, n Network) {
 	const guests = 7
 	r := NewRig(t, n, 2, transport.ServerOptions{})
-	well := r.bystander() // a connection that has no name
+	well := r.bystander() // a connection without a name
 	well()
 	line := regexp.MustCompile(`^id=(\d+) addr=[^ ]+:\d+ name=(\w*) age=\d+ idle=\d+ flags=N db=0 cmd=(\w+) user=(\w*)( resp=[23])?$`)
 	all := map[string]*raw{}
@@ -432,12 +432,12 @@ func guestList(t *testing.T, n Network) {
 	for i := range guests {
 		name := fmt.Sprint("guest", i)
 		c := r.raw()
-		c.say(command("CLIENT", "SETNAME", name))
-		c.want("+OK\r\n")
+		c.sendText(command("CLIENT", "SETNAME", name))
+		c.expect("+OK\r\n")
 		all[name], readers[name] = c, bufio.NewReader(c)
 	}
 	for name, c := range all {
-		c.say(command("CLIENT", "LIST") + command("CLIENT", "INFO") + command("PING"))
+		c.sendText(command("CLIENT", "LIST") + command("CLIENT", "INFO") + command("PING"))
 		list, own := c.reply(readers[name]), strings.TrimSuffix(c.reply(readers[name]), "\n")
 		if pong, err := readers[name].ReadString('\n'); pong != "+PONG\r\n" {
 			t.Fatalf("%q (%v)", pong, err)
@@ -457,7 +457,7 @@ func guestList(t *testing.T, n Network) {
 		if m == nil || m[2] != name || m[3] != "client" || m[4] != "default" || m[5] != " resp=2" {
 			t.Fatalf("%s says of itself %q", name, own)
 		}
-		c.say(command("CLIENT", "LIST", "ID", "0", m[1]))
+		c.sendText(command("CLIENT", "LIST", "ID", "0", m[1]))
 		if one := c.reply(readers[name]); strings.Count(one, "\n") != 1 || !strings.HasPrefix(one, "id="+m[1]+" ") {
 			t.Errorf("by its id %s is %q", name, one)
 		}
@@ -465,14 +465,14 @@ func guestList(t *testing.T, n Network) {
 	well()
 }
 
-// RunRedis runs what a client has to do that speaks Redis's protocol: n dials as one, at a server of ours.
+// RunRedis runs the tests for a client with Redis's protocol (DialOptions.Redis), which n dials, with a kvwire server.
 func RunRedis(t *testing.T, n Network) {
 	for _, c := range []test{
-		{"ValuesFromZeroToTheLimitAndOver", valueSizes},
-		{"LargeValuesArriveWhole", largeValues},
+		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
+		{"LargeValuesArriveComplete", largeValues},
 		{"LargePutsWithoutPause", largePuts},
 		{"ExactlyOnceCompletion", exactlyOnce},
-		{"TooSmallSaysHowMuch", tooSmall},
+		{"TooSmallReturnsTheNeededCapacity", tooSmall},
 		{"SubmitAfterClose", submitAfterClose},
 		{"ZeroAllocationsPerOperation", zeroAllocations},
 		{"ServerDeathInFlight", serverDeath},

@@ -9,14 +9,14 @@ import (
 	"github.com/kvwire/kvwire/transport"
 )
 
-// watched begins to take down a request's stages now.
+// watched makes a request record its stages from now on.
 func watched(r *kv.Request) *kv.Request {
 	r.Stages = new(kv.Stages)
 	r.Stages.Start(loop.Nanos())
 	return r
 }
 
-// stages checks that what each request's stages say is all of its time, and that they name what held it up.
+// stages checks that the stages of each request add up to its time, and that a delay counts for the right stage.
 func stages(t *testing.T, n Network) {
 	const depth = 8
 	r := NewRig(t, n, 1, transport.ServerOptions{Depth: depth})
@@ -42,7 +42,7 @@ func stages(t *testing.T, n Network) {
 	one := func(q *kv.Request, want kv.Status) *kv.Request {
 		t.Helper()
 		start := watched(q).Stages.At
-		c.Want(q, want)
+		c.Expect(q, want)
 		check(q, start)
 		return q
 	}
@@ -55,7 +55,7 @@ func stages(t *testing.T, n Network) {
 	if got := one(Get("large", len(large)), kv.StatusOK); !bytes.Equal(got.Value, large) {
 		t.Error("another value came back")
 	}
-	if c.Want(Get("a", 100), kv.StatusOK); t.Failed() { // one that nobody watches, among them
+	if c.Expect(Get("a", 100), kv.StatusOK); t.Failed() { // a request without stages among them
 		return
 	}
 

@@ -1,0 +1,80 @@
+package cell
+
+import (
+	"errors"
+
+	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/transport/access"
+)
+
+// identityFlags are the flags of a client's identity.
+type identityFlags struct {
+	file, name  string // --auth-file, --auth-name
+	ca, tlsName string
+}
+
+// BindIdentity adds the flags of the client's identity.
+func (f *Settings) BindIdentity() {
+	s, a := f.flags, &f.identity
+	s.StringVar(&a.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
+	s.StringVar(&a.name, "auth-name", "", "which of its lines; default: the first")
+	s.StringVar(&a.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
+	s.StringVar(&a.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+	factor.Group(s, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
+}
+
+// ReadIdentity reads who this client is, and which server it trusts.
+func (f *Settings) ReadIdentity() (err error) {
+	if err := f.readSigners(); err != nil {
+		return err
+	}
+	a := &f.identity
+	switch {
+	case a.file == "" && a.name != "":
+		return exit.Usagef("--auth-name needs --auth-file")
+	case a.file != "" && f.Target == "":
+		return exit.Usagef("--auth-file needs --target: a server of the run's own lets in nobody else")
+	case a.file != "" && f.Identity.Who != nil:
+		return exit.Usagef("--target names somebody: leave --auth-file out")
+	}
+	var list *access.List
+	if a.file != "" {
+		list, err = access.ReadFile(a.file)
+	} else if f.Identity.Who == nil && f.Target != "" && !f.Redis {
+		list, err = access.OfRun()
+		err = exit.With(exit.Usage, err)
+	}
+	if err != nil || list == nil {
+		return err
+	}
+	who, err := list.Entry(a.name)
+	if err != nil {
+		return exit.Usagef("--auth-name: %v", err)
+	}
+	f.Identity.Who = &who
+	return nil
+}
+
+// readSigners reads the certificates that this client trusts, if it uses TLS.
+func (f *Settings) readSigners() (err error) {
+	a := &f.identity
+	switch {
+	case a.ca == "" && a.tlsName != "":
+		return exit.Usagef("--tls-name needs --tls-ca")
+	case a.ca != "" && f.Target == "":
+		return exit.Usagef("--tls-ca needs --target: a server of the run's own has a certificate that the run makes (--tls on)")
+	case a.ca != "" && f.Given("tls") && f.TCP.TLS != factor.On:
+		return exit.Usagef("--tls-ca is for TLS: leave --tls %s out", f.TCP.TLS)
+	case a.ca != "":
+		f.TCP.TLS = factor.On
+		f.Identity.TLS, err = access.ClientTLSFile(a.ca, a.tlsName)
+		return err
+	case f.TCP.TLS != factor.On || f.Target == "":
+		return nil
+	}
+	if f.Identity.TLS, err = access.ClientTLSOfRun(); err == nil && f.Identity.TLS == nil {
+		err = errors.New("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
+	}
+	return exit.With(exit.Usage, err)
+}

@@ -1,0 +1,49 @@
+package server
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+
+	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/transport"
+)
+
+// Network is a network by the name that it has in the factor transport. Package serve has the list of all.
+type Network struct {
+	Name  string
+	Local bool // client and server are one process, and the client lives on the server's loops
+
+	Probe func() error               // returns the reason why the network does not work on this machine, and what to do; nil: it always works
+	Host  func() (netip.Addr, error) // returns the address of this machine where a server listens by default; nil: loopback
+
+	// Transport returns the network with the options of v, which must be checked. The TLS configurations may be nil.
+	Transport func(v *factor.Values, server, client *tls.Config) transport.Transport
+}
+
+// Works calls Probe, and gives its error the network's name and the exit code Missing.
+func (n *Network) Works() error {
+	if n.Probe == nil {
+		return nil
+	}
+	if err := n.Probe(); err != nil {
+		return exit.With(exit.Missing, fmt.Errorf("transport %s: %w", n.Name, err))
+	}
+	return nil
+}
+
+// Address is where a server of this network listens by default.
+func (n *Network) Address(port uint16) (string, error) {
+	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if n.Host != nil {
+		if err := n.Works(); err != nil {
+			return "", err
+		}
+		var err error
+		if host, err = n.Host(); err != nil {
+			return "", err
+		}
+	}
+	return netip.AddrPortFrom(host, port).String(), nil
+}

@@ -1,0 +1,93 @@
+package serve
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+
+	"github.com/kvwire/kvwire/factor"
+	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/transport/access"
+	"github.com/kvwire/kvwire/transport/socket"
+	"github.com/spf13/pflag"
+)
+
+// Access is who may connect to a server, and its certificate: flags, and what they name.
+type Access struct {
+	file, certificate, key string // --auth-file, --tls-cert, --tls-key
+	insecure               bool
+
+	list *access.List // nil: anybody
+	tls  *tls.Config  // nil: no encryption
+}
+
+// Bind adds the flags of serve.
+func (a *Access) Bind(set *pflag.FlagSet) {
+	set.StringVar(&a.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, and behind it those between it and who signed it)")
+	set.StringVar(&a.key, "tls-key", "", "its key (PEM), in a file that is its owner's alone (chmod 600)")
+	set.StringVar(&a.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
+	a.BindInsecure(set, "let anybody connect who reaches --listen, from other machines, too; with --auth-file, let anybody read --metrics alone")
+}
+
+// BindInsecure adds the flag insecure.
+func (a *Access) BindInsecure(set *pflag.FlagSet, help string) {
+	set.BoolVar(&a.insecure, "insecure", false, help)
+}
+
+// Insecure reports whether the user lets anybody connect.
+func (a *Access) Insecure() bool { return a.insecure }
+
+// readCertificate reads the server's certificate. Call it before Plan, since TLS needs another engine.
+func (s *Settings) readCertificate() (err error) {
+	a := &s.Access
+	switch {
+	case (a.certificate == "") != (a.key == ""):
+		return exit.Usagef("--tls-cert and --tls-key need each other")
+	case a.certificate != "" && s.Given("tls") && s.TCP.TLS != factor.On:
+		return exit.Usagef("--tls-cert is for TLS: leave --tls %s out", s.TCP.TLS)
+	case a.certificate != "":
+		s.TCP.TLS = factor.On
+		a.tls, err = access.ServerTLSFiles(a.certificate, a.key)
+		return err
+	case s.TCP.TLS != factor.On:
+		return nil
+	}
+	if a.tls, err = access.ServerTLSOfRun(); err == nil && a.tls == nil {
+		err = errors.New("--tls on needs --tls-cert and --tls-key (docs/operations.md has the commands that make them)")
+	}
+	return exit.With(exit.Usage, err)
+}
+
+// readAccess reads who may connect. If anybody may, listen must be on loopback or a unix socket, unless the user gave --insecure. So must the metrics port, which
+// has no authentication.
+func (s *Settings) readAccess(listen string) (err error) {
+	a := &s.Access
+	open, err := socket.Reachable(s.Metrics)
+	if err != nil {
+		return fmt.Errorf("--metrics: %w", err)
+	}
+	switch {
+	case open && !a.insecure:
+		return exit.Usagef("--metrics %s is reached from other machines, and nobody is asked there who they are: let in anybody, with --insecure, or keep it on loopback (ssh -L brings it elsewhere)", s.Metrics)
+	case a.insecure && a.file != "" && !open:
+		return exit.Usagef("--insecure lets anybody connect, and --auth-file does not: give one of them")
+	case a.file != "":
+		a.list, err = access.ReadFile(a.file)
+	case !a.insecure:
+		a.list, err = access.OfRun()
+		err = exit.With(exit.Usage, err)
+	}
+	if err != nil || a.list != nil {
+		return err
+	}
+	return a.CheckOpen(listen, "name who may connect, with --auth-file, or let in anybody, with --insecure")
+}
+
+// CheckOpen returns an error, with the remedy, for an address that other machines reach, unless the user gave --insecure.
+func (a *Access) CheckOpen(listen, remedy string) error {
+	open, err := socket.Reachable(listen)
+	if err == nil && open && !a.insecure {
+		err = exit.Usagef("--listen %s is reached from other machines: %s", listen, remedy)
+	}
+	return err
+}
