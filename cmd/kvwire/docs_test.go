@@ -612,6 +612,7 @@ func serveLine(t *testing.T, dir, at, line string) {
 var publishedFolder = regexp.MustCompile(`\bdocs/results/[0-9][\w-]+`)
 
 func TestDocumentedCommandsRun(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "uring", probe.Uring(probe.Local()).Err())
 	results := filepath.Join(checkout, "docs/results/2026-11-28-network-overhead/here")
 	if !testing.Short() { // what docs/ reads is not all published
@@ -676,7 +677,7 @@ var duration = regexp.MustCompile(` --duration \S+`)
 func runBlocks(t *testing.T, dir string, blocks []block) {
 	for i, b := range blocks {
 		t.Run(fmt.Sprintf("line-%d", b.line), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			if b.language == "python" {
 				python(ctx, t, filepath.Join(dir, "results", "latest"), b)
