@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The claim of protostore's study, "comes close to fio": fio's jobs with 16 to 4096 in flight (reads, writes, both) beside the store, in turn, in one run.
 #
-#   bench/fio.sh [rounds] [seconds] [records] [closeness]     default 6 rounds of 5 s each, 1M items of 1 KiB, 0.9 of fio
+#   bench/fio.sh [rounds] [seconds] [records] [closeness] [depths]     default 6 rounds of 5 s each, 1M items of 1 KiB, 0.9 of fio, "16 64 256 1024 4096"
 #
 # Needs fio (Debian: apt-get install fio) and bin/kvwire, and twice the data's size of free space where KVWIRE_DIR says (default: /var/tmp). fio runs before and after
 # the store (A and A'), so that the noise is in the same table. Writes one line per round and job to KVWIRE_OUT (default: results/fio.csv). With 6 rounds the least and the
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
-rounds=${1:-6} seconds=${2:-5} records=${3:-1M} close=${4:-0.9}
+rounds=${1:-6} seconds=${2:-5} records=${3:-1M} close=${4:-0.9} depths=${5:-16 64 256 1024 4096}
 command -v fio >/dev/null || { echo "fio.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
 [ -x bin/kvwire ] || { echo "fio.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
 where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-fio out=${KVWIRE_OUT:-results/fio.csv}
@@ -39,7 +39,7 @@ ours() { # mix depth
 echo round,job,depth,fio,kvwire,fio_again,ratio,fio_ratio | tee "$out"
 for ((round = 1; round <= rounds; round++)); do
     for job in randread:get randwrite:put randrw:get=50,put=50; do
-        for depth in 16 64 256 1024 4096; do
+        for depth in $depths; do
             a=$(figure "fio --rw=${job%%:*}" iops "${job%%:*}" $depth)
             k=$(figure "kvwire bench --mix ${job#*:}" ours "${job#*:}" $depth)
             b=$(figure "fio --rw=${job%%:*}" iops "${job%%:*}" $depth)

@@ -6,10 +6,12 @@
 # Reads index_bytes_per_key of the valid runs (kvwire run protostore-memory), prints the mean of each number of records, and the least-squares line of the index's memory
 # over the number of keys.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 (($# >= 1)) || { echo "usage: bench/memory.sh RUNS.CSV [KEYS]" >&2; exit 2; }
 keys=${2:-250000000}
 [[ $keys =~ ^[1-9][0-9]*$ ]] || { echo "memory.sh: $keys: a number of keys" >&2; exit 2; }
-awk -F, -v keys="$keys" '
+awk -F, -v keys="$keys" "$figures_awk"'
+{ $0 = plain($0) }
 NR == 1 {
     for (i = 1; i <= NF; i++) column[$i] = i
     if (!column["records"] || !column["index_bytes_per_key"] || !column["valid"]) { print "memory.sh: no column records, index_bytes_per_key or valid" >"/dev/stderr"; failed = 1; exit 1 }

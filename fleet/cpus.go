@@ -19,7 +19,7 @@ type Split struct{ Server, Client factor.CPUs }
 // allowedEnv has the CPUs that kvwire was started with, for the processes that a confined one starts.
 const allowedEnv = "KVWIRE_CPUS"
 
-// AllowedCPUs are those that kvwire was started with.
+// AllowedCPUs returns the CPUs that kvwire was started with.
 func AllowedCPUs() (allowed factor.CPUs) {
 	if s := os.Getenv(allowedEnv); s == "" || allowed.Set(s) != nil {
 		return affinity()
@@ -28,7 +28,7 @@ func AllowedCPUs() (allowed factor.CPUs) {
 }
 
 // DefaultCPUs keeps client and server apart: the upper half of the allowed CPUs for the server, the lower
-// for the client. With one CPU there is nothing to part.
+// for the client. With one CPU both have it.
 func DefaultCPUs() Split {
 	allowed := AllowedCPUs()
 	n := len(allowed)
@@ -54,7 +54,7 @@ func affinity() factor.CPUs {
 
 // Confine keeps the whole process on these CPUs, with the runtime's own threads, and all processes that it starts.
 func Confine(cpus factor.CPUs) error {
-	if len(cpus) == 0 { // any: those that kvwire was started with, and not what is left of them here
+	if len(cpus) == 0 { // any: all that kvwire was started with, also if this process is confined to fewer
 		if s := os.Getenv(allowedEnv); s == "" || cpus.Set(s) != nil {
 			return nil
 		}
@@ -64,7 +64,7 @@ func Confine(cpus factor.CPUs) error {
 	if now := affinity(); cpus.String() == now.String() {
 		return nil
 	}
-	allowed := AllowedCPUs() // not those that another side has left for this process
+	allowed := AllowedCPUs() // not the CPUs to which this process is confined
 	var set unix.CPUSet
 	for _, c := range cpus {
 		set.Set(c)
@@ -96,8 +96,8 @@ func CheckAllowed(flag string, cpus factor.CPUs) error {
 	return nil
 }
 
-// moveThreads moves those threads of the process that are not on the CPUs of set yet. One that is made meanwhile is where its maker was: when none
-// had to be moved, all are there.
+// moveThreads moves the threads of the process that are not on the CPUs of set. A new thread has the CPUs of its creator, so when none
+// had to be moved, all are on the CPUs of set.
 func moveThreads(set *unix.CPUSet) (moved int, err error) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// ProcessID identifies a process: its number, which may be another process's once it has ended, and when it began, in ticks since the machine did.
+// ProcessID identifies a process: by its number, which the kernel uses again after its end, and its start, in ticks since the start of the machine.
 type ProcessID struct {
 	Pid   int
 	began string
 }
 
-// Descendants are the processes that a process has started, and theirs, as far as they can be seen. Those of a process that has ended are not its own any more.
+// Descendants returns the processes that a process has started, and their descendants, as far as they are visible. Children of an ended process are not among them.
 func Descendants(pid int) (all []ProcessID) {
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
 	children := map[int][]ProcessID{}
@@ -35,7 +35,7 @@ func Descendants(pid int) (all []ProcessID) {
 	return all
 }
 
-// readStat reads /proc/PID/stat (proc_pid_stat(5)); ok is false for a process that has ended, also one that nobody has waited for.
+// readStat reads /proc/PID/stat (proc_pid_stat(5)); ok is false for a process that has ended, zombies included.
 func readStat(name string) (id ProcessID, parent int, ok bool) {
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -64,7 +64,7 @@ func (p ProcessID) Lives() bool {
 	return ok && now == p
 }
 
-// awaitEnd waits until processes have ended that are about to end, and kills those that have not after wait.
+// awaitEnd waits for the end of processes, and kills those that have not ended after wait.
 func awaitEnd(all []ProcessID, wait time.Duration) {
 	lives := func() bool { return slices.ContainsFunc(all, ProcessID.Lives) }
 	if !lives() {

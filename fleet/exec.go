@@ -156,7 +156,7 @@ type variantProcess struct {
 	descendants []ProcessID   // its server and what else it has started, when they were last looked for
 }
 
-// CommandWait is how long a variant may take beyond the time of its command. Its own bounds are shorter, since it knows better what does not answer: those of
+// CommandWait bounds the time of a variant's reply, beyond the time of its command. The variant's own bounds are shorter, so that its error names what does not answer: those of
 // server.Control to resume and to park the server, and DrainMax twice for requests without an answer. Tests shorten it.
 var CommandWait = 70 * time.Second
 
@@ -171,7 +171,7 @@ func (v *variantProcess) ready(ctx context.Context) error {
 	}
 }
 
-// look notes which processes the variant has started. If it dies they live for a moment longer, and have its store open.
+// look records the processes that the variant has started. After its death they live for a moment, with its store open.
 func (v *variantProcess) look() {
 	if now := Descendants(v.Pid()); len(now) > 0 {
 		v.descendants = now
@@ -188,7 +188,7 @@ func (v *variantProcess) reply(ctx context.Context, wait time.Duration) (r Varia
 		return r, err
 	}
 	if err := json.Unmarshal(line, &r); err != nil {
-		return r, fmt.Errorf("%s: %.100q is not a message of kvwire: %w", v.Name, line, quote.Error(err))
+		return r, fmt.Errorf("%s: %.100q is not a reply of kvwire: %w", v.Name, line, quote.Error(err))
 	}
 	return r, nil
 }
@@ -203,7 +203,7 @@ func (v *variantProcess) Slice(ctx context.Context, settle, window time.Duration
 	case err != nil:
 		return s, err
 	case r.Slice == nil:
-		return s, v.Unexpected("what a slice has found")
+		return s, v.Unexpected("the result of a slice")
 	}
 	return *r.Slice, nil
 }

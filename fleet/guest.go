@@ -16,7 +16,7 @@ import (
 type Guest struct {
 	Script   string // GuestScript
 	Two      bool
-	Timeout  time.Duration // when the guest is ended at the latest
+	Timeout  time.Duration // after which the guest is killed
 	File     string        // of the experiment, or the name of a built-in one
 	Folders  []string      // what the guest must be able to read beside the program: the folder of File
 	Dir      string        // for the results
@@ -47,7 +47,7 @@ func (g *Guest) Execute() error {
 	return fmt.Errorf("start %s: %w", g.Script, syscall.Exec(g.Script, append(args, g.Flags...), os.Environ()))
 }
 
-// GuestScript finds test/vm/vm.sh: of the checkout where this program was built, or above the working folder.
+// GuestScript finds test/vm/vm.sh, in the checkout of this program or above the working folder.
 func GuestScript() (string, error) {
 	const name = "test/vm/vm.sh"
 	var places []string
@@ -66,7 +66,7 @@ func GuestScript() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("--vm: no %s beside this program, nor above the working folder (run bin/kvwire in a checkout of kvwire)", name)
+	return "", fmt.Errorf("--vm: no file %s in the checkout of this program or above the working folder (run bin/kvwire in a checkout of kvwire)", name)
 }
 
 // InGuest reports whether this machine is a guest of vm.sh.

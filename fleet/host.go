@@ -60,7 +60,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 		}
 		servers.Go(func() {
 			defer func() { <-places }()
-			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // the server's input ends
+			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) }) // this ends the server's input
 			h.Log.Info("asked for a server", "peer", conn.RemoteAddr().String())
 			if err := h.run(conn); err != nil {
 				h.Log.Error("server failed", "peer", conn.RemoteAddr().String(), "reason", err)
@@ -77,7 +77,7 @@ func (h *Host) run(conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, requestLineMax)
 	line, err := r.ReadSlice('\n')
 	if err != nil {
-		return fmt.Errorf("it asks for nothing: %w", err)
+		return fmt.Errorf("read the request for a server: %w", err)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	var flags []string
@@ -86,7 +86,7 @@ func (h *Host) run(conn net.Conn) error {
 	}
 	for _, a := range flags {
 		name, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
-		if name == "dir" || name != "control" && !slices.Contains(factor.All.Of(factor.Server), name) { // other hosts choose no folder of this one
+		if name == "dir" || name != "control" && !slices.Contains(factor.All.Of(factor.Server), name) { // other hosts must not choose folders of this host
 			return fmt.Errorf("the request has the argument %.100q, which is not allowed", a)
 		}
 	}
@@ -109,7 +109,7 @@ func (h *Host) run(conn net.Conn) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go func() { // until the connection closes: as cmd.Stdin, it would hold up Wait behind a server that has died
+	go func() { // until the connection closes: as cmd.Stdin it would delay Wait after the server's end
 		_, _ = io.Copy(in, r)
 		_ = in.Close()
 	}()

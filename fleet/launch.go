@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A launcher is given two plain words only, the path of kvwire and "launched", since some (ssh) hand their arguments to a shell. The process it starts writes what
-// host it is on, reads its role as one line of JSON, and executes that command, whose standard input and output are the launcher's from then on (launched.go).
+// The arguments of a launcher are only the path of kvwire and "launched", because some launchers (ssh) pass their arguments to a shell. The process that it starts writes a line
+// about its host, reads its role as one line of JSON, and executes that command. From then on the launcher's standard input and output are those of the command (launched.go).
 
 // Launchers are the commands in front of a run's processes on other hosts.
 type Launchers lab.Launchers
@@ -39,13 +39,13 @@ func (l *Launchers) Bind(s *pflag.FlagSet) {
 // loadHostsMax bounds the load hosts of a run.
 const loadHostsMax = 256
 
-// Used reports whether there are any.
+// Used reports whether there are launchers.
 func (l *Launchers) Used() bool { return l.Server != "" || len(l.Clients) > 0 }
 
 // Listen is the address at which the server listens.
 func (l *Launchers) Listen() string { return net.JoinHostPort(l.Addr, "0") }
 
-// Reached is the address at which clients reach a server that listens there: its host is as the user gave it.
+// Reached returns the address at which clients reach a server that listens at listening, with the host that the user gave.
 func (l *Launchers) Reached(listening string) (string, error) {
 	_, port, err := net.SplitHostPort(listening)
 	return net.JoinHostPort(l.Addr, port), err
@@ -68,7 +68,7 @@ func (l *Launchers) Args() (args []string) {
 	return args
 }
 
-// plain is what goes through shells as it is: ssh hands its words to one on the other side.
+// plain matches text that shells do not change: ssh passes its arguments to a shell on the other side.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
 
 // Check returns an error for launchers that cannot work.
@@ -80,7 +80,7 @@ func (l *Launchers) Check() error {
 		return nil
 	}
 	if len(l.Clients) > loadHostsMax {
-		return exit.Usagef("--client-launch: %d load hosts: at most %d", len(l.Clients), loadHostsMax)
+		return exit.Usagef("--client-launch: %d load hosts are more than %d", len(l.Clients), loadHostsMax)
 	}
 	for _, c := range l.Clients {
 		if err := checkPrefix("client-launch", c); err != nil {
@@ -93,7 +93,7 @@ func (l *Launchers) Check() error {
 		}
 	}
 	if l.Path != "" && !plain.MatchString(l.Path) {
-		return exit.Usagef("--launch-path %q: shells on the way may change such a name: letters, digits and _./:@%%+=,- only", l.Path)
+		return exit.Usagef("--launch-path %q: shells on the way may change this name: use letters, digits and _./:@%%+=,- only", l.Path)
 	}
 	return l.checkAddr()
 }
@@ -106,22 +106,22 @@ func (l *Launchers) checkAddr() error {
 	ip, perr := netip.ParseAddr(l.Addr)
 	switch {
 	case err == nil:
-		return exit.Usagef("--server-addr %s: without a port: the server picks one", l.Addr)
+		return exit.Usagef("--server-addr %s: leave out the port, which the server picks", l.Addr)
 	case perr == nil && ip.IsUnspecified():
-		return exit.Usagef("--server-addr %s: one address, at which its clients reach it", l.Addr)
+		return exit.Usagef("--server-addr %s: give the one address at which clients reach the server", l.Addr)
 	case !plain.MatchString(l.Addr):
-		return exit.Usagef("--server-addr %q is no address", l.Addr)
+		return exit.Usagef("--server-addr %q is not an address", l.Addr)
 	}
 	return nil
 }
 
-// checkPrefix refuses an empty command, and quotes, which would be words like others: commands are split at blanks.
+// checkPrefix refuses an empty command, and quotes: commands are split at blanks only.
 func checkPrefix(flag, prefix string) error {
 	switch {
 	case len(strings.Fields(prefix)) == 0:
-		return exit.Usagef("--%s is empty: a command such as 'ssh lab1' (env, for a process here)", flag)
+		return exit.Usagef("--%s is empty: give a command such as 'ssh lab1' (env for a process on this host)", flag)
 	case strings.ContainsAny(prefix, "'\"\\"):
-		return exit.Usagef("--%s %s: a command is split at blanks, and quotes have no meaning in it: put it into a script, or ~/.ssh/config", flag, prefix)
+		return exit.Usagef("--%s %s: a command is split at blanks and cannot have quotes: put it into a script, or into ~/.ssh/config", flag, prefix)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func checkPrefix(flag, prefix string) error {
 // greetingLines bounds the lines that a shell or a launcher may write before kvwire's first.
 const greetingLines = 100
 
-// Launch starts kvwire behind the command prefix and makes it execute the command of its role. what names it in errors. The caller stops it, unless there is an error.
+// Launch starts kvwire behind the command prefix and makes it execute the command of its role. what is its name in errors. The caller stops it, unless there is an error.
 func (l *Launchers) Launch(ctx context.Context, what, prefix, version string, r Role) (*Process, error) {
 	name, path := fmt.Sprintf("%s (behind %s)", what, strings.Join(strings.Fields(prefix), " ")), l.Path
 	if path == "" {
@@ -138,7 +138,7 @@ func (l *Launchers) Launch(ctx context.Context, what, prefix, version string, r 
 			return nil, err
 		}
 		if path = exe; !plain.MatchString(path) {
-			return nil, fmt.Errorf("%s: kvwire is at %q here, a name that shells on the way may change: name another one with --launch-path", name, path)
+			return nil, fmt.Errorf("%s: kvwire is at %q here, and shells on the way may change this name: give another path with --launch-path", name, path)
 		}
 	}
 	words := append(strings.Fields(prefix), path, "launched")
@@ -150,14 +150,14 @@ func (l *Launchers) Launch(ctx context.Context, what, prefix, version string, r 
 		err = p.Send(r)
 	}
 	if err != nil {
-		p.Kill() // what has become of it is known, or does not matter
+		p.Kill() // its exit status does not matter
 		<-p.ended
 		return nil, err
 	}
 	return p, nil
 }
 
-// readHost reads what host the process is on. Shells and launchers may write other lines before.
+// readHost reads the line about the process's host. Shells and launchers may write other lines before it.
 func (p *Process) readHost(ctx context.Context, version string) error {
 	for range greetingLines {
 		line, err := p.Next(ctx, Patience)
@@ -169,9 +169,9 @@ func (p *Process) readHost(ctx context.Context, version string) error {
 		}
 		quote.Strings(&p.Host)
 		if p.Host.Kvwire != version {
-			return fmt.Errorf("%s: kvwire is %.100q there, and %s here: copy this one there, or name it with --launch-path", p.Name, p.Host.Kvwire, version)
+			return fmt.Errorf("%s: kvwire has version %.100q there and %s here: copy this program there, or name it with --launch-path", p.Name, p.Host.Kvwire, version)
 		}
 		return nil
 	}
-	return fmt.Errorf("%s: %d lines, and none of them is kvwire's", p.Name, greetingLines)
+	return fmt.Errorf("%s: none of the first %d lines is from kvwire (does the command start kvwire, and pass on its standard output?)", p.Name, greetingLines)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/kvwire/kvwire/transport/access"
 )
 
-// HostInfo is the first line that a launched process writes.
+// HostInfo is the first line of a launched process.
 type HostInfo struct {
 	Kvwire  string     `json:"kvwire"`  // its version
 	Machine string     `json:"machine"` // MachineID
@@ -31,7 +31,7 @@ var roles = []string{"serve", "loadhost"}
 
 const roleLineMax = 64 << 10
 
-// MachineID is the same for all processes under one running kernel, and different elsewhere; "" where it is not known.
+// MachineID identifies the running kernel: it is the same for all its processes and different elsewhere; "": not known.
 func MachineID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -40,12 +40,12 @@ func MachineID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// ReadRole reads a line and not a byte beyond it, which would be the command's.
+// ReadRole reads one line, and no byte beyond it: the rest is the input of the command.
 func ReadRole(in io.Reader) (r Role, err error) {
 	var text []byte
 	for b := make([]byte, 1); ; {
 		if _, err := io.ReadFull(in, b); err != nil {
-			return r, fmt.Errorf("launched: read what to become: %w (is standard input passed on? kubectl exec and docker exec need -i)", err)
+			return r, fmt.Errorf("launched: read the role: %w (is standard input passed on? kubectl exec and docker exec need -i)", err)
 		}
 		if b[0] == '\n' {
 			break
@@ -58,7 +58,7 @@ func ReadRole(in io.Reader) (r Role, err error) {
 		return r, fmt.Errorf("launched: arguments: %w", err)
 	}
 	if len(r.Args) == 0 || !slices.Contains(roles, r.Args[0]) {
-		return r, fmt.Errorf("launched: %.100q: it may become %s only", r.Args, strings.Join(roles, " or "))
+		return r, fmt.Errorf("launched: command %.100q is not allowed (only %s)", r.Args, strings.Join(roles, " or "))
 	}
 	return r, nil
 }

@@ -18,7 +18,7 @@ func ReadLines[T any](ctx context.Context, in io.Reader, to chan<- T) error {
 	return EachLine(in, func(line []byte) (more bool, err error) {
 		var v T
 		if err := json.Unmarshal(line, &v); err != nil {
-			return false, fmt.Errorf("read an order: %w", quote.Error(err))
+			return false, fmt.Errorf("read a command: %w", quote.Error(err))
 		}
 		select {
 		case to <- v:
@@ -39,7 +39,7 @@ func EachLine(in io.Reader, do func(line []byte) (more bool, err error)) error {
 		}
 	}
 	if err := s.Err(); err != nil {
-		return fmt.Errorf("read orders: %w", err)
+		return fmt.Errorf("read commands: %w", err)
 	}
 	return nil
 }

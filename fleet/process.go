@@ -34,11 +34,11 @@ type Process struct {
 	Host HostInfo // of a launched process
 	Hung bool     // it did not answer in time, so Stop waits for HungPatience only
 
-	pid    int // 0: it is another host's
+	pid    int // 0: on another host
 	stdin  io.WriteCloser
 	stdout io.ReadCloser
-	stderr *stderrTee // nil: it is this process's standard error, or another host's
-	signal func()     // ends it by force
+	stderr *stderrTee // nil: standard error goes to this process's, or to another host's
+	signal func()     // kills it
 	wait   func() error
 
 	lines  chan []byte   // of standard output; closed at its end
@@ -77,7 +77,7 @@ func newProcess(name string) *Process {
 	return &Process{Name: name, lines: make(chan []byte), unread: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// read hands out the lines of standard output, and then waits for the end.
+// read sends the lines of standard output to lines, and then waits for the end of the process.
 func (p *Process) read() {
 	s := bufio.NewScanner(p.stdout)
 	s.Buffer(nil, lineMax)
@@ -112,7 +112,7 @@ func (p *Process) Next(ctx context.Context, wait time.Duration) ([]byte, error) 
 		return nil, ctx.Err()
 	case <-timeout.C:
 		p.Hung = true
-		return nil, fmt.Errorf("%s said nothing for %v%s", p.Name, wait, p.stderr.last())
+		return nil, fmt.Errorf("%s: no line on standard output within %v%s", p.Name, wait, p.stderr.last())
 	}
 }
 
@@ -133,15 +133,15 @@ func (p *Process) Write(line []byte) error {
 	return nil
 }
 
-// TryWrite is Write for any goroutine. It ignores that the process has ended, which its replies show.
+// TryWrite is Write for any goroutine. It ignores errors: if the process has ended, no reply follows.
 func (p *Process) TryWrite(line []byte) { _, _ = p.stdin.Write(line) }
 
-// Unexpected is the error of a reply that is not what.
+// Unexpected is the error of a reply other than what.
 func (p *Process) Unexpected(what string) error {
-	return fmt.Errorf("%s was to say %s, and says something else", p.Name, what)
+	return fmt.Errorf("%s: unexpected reply, and not %s (are both the same version of kvwire?)", p.Name, what)
 }
 
-// Died waits for the end of a process that should not have ended, and returns its reason, with the exit code where it is kvwire's.
+// Died waits for the end of a process that should not have ended, and returns the reason, with the exit code if it is kvwire's.
 func (p *Process) Died() error {
 	err := p.Stop()
 	last := p.stderr.last()
@@ -155,7 +155,7 @@ func (p *Process) Died() error {
 	return fmt.Errorf("%s ended: %w%s", p.Name, err, last)
 }
 
-// Stop ends the process in good order, by the end of its input, or by force when that takes too long. It may be called again.
+// Stop ends the process in good order, by the end of its input, or kills it after some time. It may be called again.
 func (p *Process) Stop() error {
 	_ = p.stdin.Close()
 	p.discard()
@@ -194,7 +194,7 @@ func (p *Process) Ended() bool {
 	}
 }
 
-// discard drops the lines that come from now on.
+// discard makes read drop all further lines.
 func (p *Process) discard() {
 	select {
 	case <-p.unread:
@@ -203,10 +203,10 @@ func (p *Process) discard() {
 	}
 }
 
-// Kill ends by force the process and what it has started here. What a launcher started elsewhere ends with its input.
+// Kill kills the process and the processes that it has started here. A process that a launcher has started elsewhere ends with its input.
 func (p *Process) Kill() {
 	if p.Ended() {
-		return // its number may be another process's by now
+		return // another process may have its number by now
 	}
 	p.signal()
 	_ = p.stdout.Close()

@@ -14,7 +14,7 @@ func TestStderrTeeCopiesLinesAndKeepsKvwiresLast(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
-	if got := s.last(); got != "; it said last: no such device" || !s.hasKvwire() {
+	if got := s.last(); got != "; its last line of standard error: no such device" || !s.hasKvwire() {
 		t.Errorf("%q", got)
 	}
 	want := "kvwire: load host 1: Welcome\nkvwire: load host 1: no such device\nkvwire: load host 1: srun: error: n1: Exited with exit code 3\nkvwire: load host 1: " + strings.Repeat("x", stderrLineMax) + "\n"
@@ -22,7 +22,7 @@ func TestStderrTeeCopiesLinesAndKeepsKvwiresLast(t *testing.T) {
 		t.Errorf("%q", &to)
 	}
 	quiet := &stderrTee{to: &to}
-	if got := quiet.last(); got != ", and has said nothing" {
+	if got := quiet.last(); got != ", without a line on standard error" {
 		t.Errorf("%q", got)
 	}
 }

@@ -42,5 +42,5 @@ func Run(ctx context.Context, name string, args []string, log io.Writer) ([]byte
 	if code == exit.Interrupted && ctx.Err() != nil && out.Len() > 0 {
 		return out.Bytes(), nil // its output has the reason
 	}
-	return out.Bytes(), exit.With(code, fmt.Errorf("%w: %s", err, strings.TrimPrefix(tee.last(), "; it said last: ")))
+	return out.Bytes(), exit.With(code, fmt.Errorf("%w: %s", err, strings.TrimPrefix(tee.last(), "; its last line of standard error: ")))
 }

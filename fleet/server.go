@@ -108,7 +108,7 @@ func StartOpen(ctx context.Context) (addr, clientCPUs string, stop func() error,
 	return g.Listening, cpus.Client.String(), p.Stop, nil
 }
 
-// greet reads a server's greeting. It stops a server that does not greet.
+// greet reads a server's greeting. It stops a server that sends none.
 func (s *Server) greet(ctx context.Context) error {
 	line, err := s.Next(ctx, Patience)
 	if err == nil {
@@ -116,28 +116,28 @@ func (s *Server) greet(ctx context.Context) error {
 			quote.Strings(&s.Greeting)
 			return nil
 		}
-		err = fmt.Errorf("%s: %.100q is no server's greeting", s.Name, line)
+		err = fmt.Errorf("%s: %.100q is not the greeting of a server", s.Name, line)
 	}
 	var status *exec.ExitError
 	switch stopped := s.Process.Stop(); {
 	case s.stderr != nil: // err has the reason
 		return err
 	case errors.As(stopped, &status):
-		return exit.With(max(status.ExitCode(), exit.Failed), errors.New("the server did not start: its reason is above"))
+		return exit.With(max(status.ExitCode(), exit.Failed), errors.New("the server did not start: the reason is above"))
 	}
 	return fmt.Errorf("the server did not start: %w", err)
 }
 
-// Stop ends the server in good order, or by force when that takes too long.
+// Stop ends the server in good order, or kills it after some time.
 func (s *Server) Stop() error {
 	err := s.End()
 	if dir := s.Greeting.Dir; s.killed && s.temporary && strings.HasPrefix(filepath.Base(dir), server.TemporaryPrefix) {
-		err = errors.Join(err, os.RemoveAll(dir)) // what the server would have done itself
+		err = errors.Join(err, os.RemoveAll(dir)) // the server has not removed it
 	}
 	return err
 }
 
-// endWait is how long a launcher may take to notice that what it started elsewhere has ended.
+// endWait bounds the time until a launcher notices that the process that it started elsewhere has ended.
 const endWait = time.Second
 
 // Explain puts the reason for which a launched server has ended in front of the error that its clients had. s may be nil.

@@ -61,14 +61,14 @@ func (s *stderrTee) last() string {
 	s.end()
 	switch {
 	case s.kvwire != "":
-		return "; it said last: " + s.kvwire
+		return "; its last line of standard error: " + s.kvwire
 	case s.line != "":
-		return "; it said last: " + s.line
+		return "; its last line of standard error: " + s.line
 	}
-	return ", and has said nothing"
+	return ", without a line on standard error"
 }
 
-// hasKvwire reports whether a line of kvwire's own came.
+// hasKvwire reports whether kvwire itself has written a line.
 func (s *stderrTee) hasKvwire() bool {
 	if s == nil {
 		return false

@@ -11,9 +11,9 @@ import (
 // Stdin is standard input, for what a program writes to this process.
 var Stdin = sync.OnceValue(func() *os.File { return polled(os.Stdin) })
 
-// polled has Go's poller wait for a pipe, so that no thread does in the kernel: Go's monitor thread looks after one that does, and
-// then interrupts the loops for some milliseconds whenever they begin to work (docs/adr/0039). The pipe is opened once more, since a flag
-// of f's own would hold for all who share it. Anything but a pipe stays as it is. f stays open, and nobody may read from it any more.
+// polled returns a file for the same pipe that Go's poller waits for, so that no thread waits in the kernel. A waiting thread keeps Go's monitor
+// thread awake, which then interrupts the loops for some milliseconds whenever they begin to work (docs/adr/0039). The pipe is opened again, because
+// a flag of f would apply to all who share it. Other files are returned as they are. f stays open, and must not be read any more.
 func polled(f *os.File) *os.File {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeNamedPipe == 0 {

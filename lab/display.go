@@ -45,7 +45,7 @@ func (d *Display) Finished(s Position, rows []*report.Row) {
 	var parts []string
 	for _, row := range rows {
 		if row.Phase == "aa" && row.Ops.Known() {
-			continue // the baseline again says nothing of its own
+			continue // the A/A check has no line of its own
 		}
 		name := report.SeriesName(d.x.Compare, row.Variant)
 		again := d.shown[row.SkippedReason+row.InvalidReason]

@@ -38,7 +38,7 @@ func (g *Goal) keeps(res *bench.Result) (ok bool, did string, err error) {
 		if ratio < report.MinAchieved {
 			return false, fmt.Sprintf("%.0f %% of it done", 100*ratio), nil
 		}
-		return false, "", fmt.Errorf("%d operations are too few to know p%v: give a longer --duration, or a higher --target-per-s to begin with", res.Ops, g.Percentile)
+		return false, "", fmt.Errorf("%d operations are too few for p%v: set a longer --duration, or a higher --target-per-s to start with", res.Ops, g.Percentile)
 	}
 	did = fmt.Sprintf("p%v %s, %.0f %% of it done", g.Percentile, report.Duration(ns), 100*ratio)
 	return ratio >= report.MinAchieved && time.Duration(ns) < g.Below, did, nil

@@ -34,20 +34,20 @@ func TestSearchFindsTheHighestRate(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, leaps, most float64
 		want              float64 // at least 1/1.05 of it
-		says              string  // the error
+		wantErr           string  // the error
 	}{
 		"the latency leaps":      {12_000, 37_000, 1e9, 37_000, ""},
 		"it does no more":        {12_000, 1e9, 50_000, 50_000 / report.MinAchieved, ""},
 		"it begins too high":     {1e6, 90_000, 1e9, 90_000, ""},
 		"it begins at the rate":  {40_000, 40_000, 1e9, 40_000, ""},
-		"it is never kept":       {12_000, 1, 1e9, 0, "too few to know p99"},
+		"it is never kept":       {12_000, 1, 1e9, 0, "too few for p99"},
 		"the rate is not enough": {1000, 1e9, 1e9, 0, "1000 operations are too few"},
 		"it is always kept":      {1e6, 1e12, 1e12, searchMost / 2, ""},
 	} {
 		steps := 0
 		m, err := Search(t.Context(), bench.Spec{Loop: bench.Open, TargetPerS: c.from}, below1ms, machine(c.leaps, c.most), itself, func(string) { steps++ })
-		if c.says != "" {
-			if err == nil || !strings.Contains(err.Error(), c.says) {
+		if c.wantErr != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wantErr) {
 				t.Errorf("%s: %v", name, err)
 			}
 			continue

@@ -26,7 +26,7 @@ func mayDiffer(column string, compared []string) bool {
 	})
 }
 
-// factor is a factor's value for a comparison, in which a copy of a data set counts as the data set itself.
+// factor returns a factor's value for a comparison. A copy of a data set counts as the data set itself.
 func (r *Row) factor(column string) string {
 	v, _ := r.Value(column)
 	if column == "data_set" && v == "copied" {
@@ -35,7 +35,7 @@ func (r *Row) factor(column string) string {
 	return v
 }
 
-// unlike is the first factor, other than the compared ones, in which two runs differ; "": none. A factor that one run does not have
+// unlike returns the first factor, other than the compared ones, in which two runs differ; "": none. A factor that one run does not have
 // does not apply to it, and is no difference.
 func unlike(a, b *Row, compared []string) (column string) {
 	for _, c := range FactorColumns() {
@@ -48,8 +48,8 @@ func unlike(a, b *Row, compared []string) (column string) {
 	return ""
 }
 
-// unlike is why a variant, or the baseline again, is not comparable with the baseline: in some generation they differ in another factor than the
-// compared ones. "": they are comparable.
+// unlike returns the reason why a variant, or the baseline again, is not comparable with the baseline: in some generation they differ in another factor
+// than the compared ones. "": they are comparable.
 func (q *Pairs) unlike(v *Series) (why string) {
 	if len(q.Compared) == 0 {
 		return ""

@@ -14,20 +14,20 @@ import (
 	"github.com/kvwire/kvwire/bench/units"
 )
 
-// BillItem is a line of a bill of materials: how often an operation did something, and what one of it costs.
+// BillItem is a line of a bill of materials: a count per operation, and its unit cost.
 type BillItem struct {
 	Unit       string
 	PerOp      float64
 	UnitNs, Ns float64 // Ns is their product
 }
 
-// Bill is what an operation's CPU time, of client and server together, is made of.
+// Bill divides the CPU time of an operation, of client and server together, into its items.
 type Bill struct {
 	Items                            []BillItem
 	MeasuredNs, SumNs, UnexplainedNs float64 // the last is the measured less the sum, and may be below 0
 }
 
-// UnitsFile is where a folder of results has what kvwire calibrate has found.
+// UnitsFile is the file of a folder of results with the unit costs from kvwire calibrate.
 const UnitsFile = "calibration.json"
 
 // ReadUnits gives a folder's units; none where it has none.
@@ -55,7 +55,7 @@ func WriteUnits(dir string, all []units.Unit) error {
 	return WriteFile(filepath.Join(dir, UnitsFile), append(b, '\n'))
 }
 
-// unitCount is what a row counts of a unit, per operation; NA where it does not.
+// unitCount returns a row's count of a unit, per operation; NA if the row does not have it.
 type unitCount struct {
 	unit string
 	of   func(r *Row) Float

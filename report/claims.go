@@ -133,7 +133,7 @@ func JudgeClaims(all []ClaimTest, generations int) ([]ClaimResult, error) {
 	return out, nil
 }
 
-// find judges one comparison alone. Agrees and Disagrees tell only where the figure lies; the caller corrects p by Holm's method.
+// find judges one comparison alone. Agrees and Disagrees only state where the figure lies; the caller corrects p by Holm's method.
 func (s *ClaimTest) find(generations int) (f ClaimResult, p float64, err error) {
 	f = ClaimResult{Finding: NotMeasured, Value: math.NaN(), Low: math.NaN(), High: math.NaN(), Level: math.NaN(), PHolm: math.NaN()}
 	of, figure, err := s.effect()

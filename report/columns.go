@@ -15,12 +15,12 @@ func names(fields []tableField) (all []string) {
 	return all
 }
 
-// The columns of what lies beside runs.csv, in their order.
+// The columns of the other CSV files, in their order.
 var (
 	seriesColumns = []tableField{
 		{"run_id", "string", "the run in runs.csv"},
-		{"begin_ns", "integer", "start of the interval, from the start of the window"},
-		{"length_ns", "integer", "length of the interval"},
+		{"begin_ns", "integer", "start of the bin, from the start of the window"},
+		{"length_ns", "integer", "length of the bin"},
 		{"ops", "integer", "operations completed in it"},
 		{"ops_per_s", "number", "operations per second in it"},
 		{"lat_p50_ns", "integer", "median latency, two digits; empty below 200 operations"},
@@ -84,7 +84,7 @@ var (
 		{"corrected_low", "number", "of a primary claim: the lower end of the interval at corrected_level"},
 		{"corrected_high", "number", "of a primary claim: the upper end of the interval at corrected_level"},
 		{"corrected_level", "number", "exact coverage of the corrected interval: at least 1 - a/(m-k+1), where a is 0.05 (a third of it with three looks), m the number of claims, and k the claim's rank by p, or the rank of the first claim that is not rejected; empty if there are too few generations"},
-		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x % where it lies beyond the smallest difference that matters), same, can't tell, not measured, not comparable"},
+		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x %, or a factor of at least x, where it lies beyond the smallest difference that matters), same, can't tell, not measured, not comparable"},
 		{"why", "string", "the reason for no verdict or no ratio: too few generations, an interval too wide, or what is missing; if the sides differ in another factor than the compared one, that factor and its two values; if the slices were too short for the requests, the --slice to use"},
 		{"ratio_calm", "number", "the ratio without slices in which the hypervisor took CPU time"},
 		{"ratio_calm_low", "number", "lower end of the interval of ratio_calm"},
@@ -127,7 +127,7 @@ var meanings = map[string]string{
 	"generation": "from 1; each has fresh processes of all variants, which alternate (version 1: a block of the design)", "order_in_generation": "place in its generation's order, from 1",
 	"method": "slices: in alternation with the other variants of the question; whole: alone, in one piece", "slice_ns": "counted window of a slice", "settle_ns": "load at the start of a slice that is not counted", "slices": "number of slices of the run",
 	"started_at": "start of the warm-up, UTC", "git_rev": "commit of the program",
-	"device": "what carried it: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
+	"device": "device that carried the requests: hw, rxe, siw, loopback, unix (a unix socket), veth or nic",
 	"ops":    "operations answered in the window", "errors": "operations that failed",
 	"misses": "reads of loaded records that were not there", "expected_misses": "trace: reads that found nothing, of keys that the trace deletes or that were not there when it began", "unanswered": "requests that were sent and had no answer at the end of the drain; their ages count as latencies (lower bounds)",
 	"verify_failures": "values read that were not written for their key; empty where nothing was verified",
@@ -136,7 +136,7 @@ var meanings = map[string]string{
 	"lat_p99_ns": "99th percentile of latency", "lat_p999_ns": "99.9th percentile of latency", "lat_max_ns": "greatest latency, of requests that completed after the window, too",
 	"svc_p50_ns": "median time from the actual send to the answer (closed loop: the latency)", "svc_p99_ns": "99th percentile of the time from the actual send to the answer", "svc_p999_ns": "99.9th percentile of the time from the actual send to the answer",
 	"lag_p50_ns": "open loop: median time from the intended start to the send", "lag_p99_ns": "open loop: 99th percentile of the time from the intended start to the send", "lag_max_ns": "open loop: longest time from the intended start to the send",
-	"missed_sends": "open loop: arrivals that waited because all slots were taken", "achieved_ratio": "open loop: completed operations divided by arrivals",
+	"missed_sends": "open loop: arrivals that waited because all slots were in use", "achieved_ratio": "open loop: completed operations divided by arrivals",
 	"max_inflight": "most requests in flight at once", "client_cpu_ratio": "CPU time of the busiest client thread, divided by the window",
 	"client_user_ns_per_op": "CPU time of the client's process in user mode (inproc: of client and server)", "client_sys_ns_per_op": "CPU time of the client's process in the kernel",
 	"server_user_ns_per_op": "CPU time of the server's process in user mode", "server_sys_ns_per_op": "CPU time of the server's process in the kernel",
@@ -148,15 +148,15 @@ var meanings = map[string]string{
 	"bytes_copied_per_op": "copied in user space, by both sides", "allocs_per_op": "objects allocated, by both sides", "go_gc_pause_ns": "pauses of Go's collector in all, of the side that paused longer",
 	"go_sched_p99_ns": "99th percentile of the time that goroutines waited to run, of the side that waited longer", "disk_reads_per_op": "reads of the store", "disk_writes_per_op": "writes of the store",
 	"tcp_retrans": "segments sent again by the machine", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections", "tcp_slow_start_after_idle": "the system's setting: an idle connection forgets its congestion window", "rdma_rnr": "the port's count of receivers that were not ready", "rdma_dup_req": "the port's count of duplicate requests",
-	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of retries given up",
+	"rdma_seq_err": "the port's count of packets out of sequence", "rdma_retry_exceeded": "the port's count of messages whose retries all failed",
 	"throttled_ratio": "share of the periods of a control group's CPU quota in which the run was throttled, of the worse side",
 	"steal_ratio":     "CPU time that the hypervisor took", "foreign_cpu_ratio": "CPU time of other processes", "drift_ratio": "rate in the window's last third divided by the rate in its first third, less 1 (slices: thirds of the slices)",
-	"steady": "no drift beyond 5 % and noise", "marks": "disturbances of a run that stays valid: drift, steal, a CPU quota, CPU time of others", "valid": "false: the figures are wrong or incomplete", "invalid_reason": "why the run is invalid", "skipped_reason": "why the run did not take place",
+	"steady": "no drift beyond 5 % and noise", "marks": "disturbances of a run that stays valid: drift, steal, a CPU quota, CPU time of others", "valid": "false: the figures are wrong or incomplete", "invalid_reason": "why the run is invalid", "skipped_reason": "why the run was not measured",
 	"accel": "kvm or tcg: in a guest of kvwire's",
 	"hosts": "machines that took part; 1: client and server on one host", "direct_io": "files bypass the kernel's page cache",
 	"kernel":     "release of Linux",
 	"theta":      "of the zipfian distribution",
-	"limited_by": "closed loop: whose CPUs were full: client, server or client+server; disk: one process that had CPU time left; network: the values fill link_rate", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
+	"limited_by": "closed loop: the side that used all its CPUs: client, server or client+server; disk: one process that had CPU time left; network: the values fill link_rate", "unsent": "open loop: arrivals that were never sent; their ages count as latencies (lower bounds)",
 	"client_enters_per_op": "calls of io_uring_enter by the client's loops", "server_enters_per_op": "calls of io_uring_enter by the server's loops",
 	"client_sqes_per_op": "submission queue entries of the client's loops", "server_sqes_per_op": "submission queue entries of the server's loops",
 	"client_cqes_per_op": "completion queue entries of the client's loops", "server_cqes_per_op": "completion queue entries of the server's loops", "note": "a remark in words",
@@ -175,7 +175,7 @@ var meanings = map[string]string{
 	"data_set":   "the store's records: loaded by the run itself (fresh), loaded before (reused), or a copy of a store loaded before (copied)",
 }
 
-// sliceMeanings say what the columns of slices.csv mean.
+// sliceMeanings describe the columns of slices.csv.
 var sliceMeanings = map[string]string{
 	"run_id": "the run in runs.csv that combines all slices of this generation and variant", "question": "the swept flags whose values the compared cells share", "cell": "number of the cell in the experiment, from 1",
 	"variant": "name of the cell within its question; with again: the baseline in a second process", "generation": "from 1; each has fresh processes of all variants", "slice": "number within the generation and variant, from 1",
@@ -194,5 +194,5 @@ var sliceMeanings = map[string]string{
 	"sends": "sends to sockets, of both sides", "receives": "receives from sockets, of both sides", "rdma_posts": "doorbells, of both sides", "rdma_wrs": "work requests for send queues, of both sides", "rdma_polls": "polls of completion queues, of both sides",
 	"ctxsw_vol": "voluntary context switches, of both sides", "ctxsw_invol": "involuntary context switches, of both sides", "bytes_copied": "copied in user space, by both sides", "disk_reads": "reads of the store", "disk_writes": "writes of the store",
 
-	"max_inflight": "most requests in flight at once", "achieved_ratio": "open loop: completed operations divided by arrivals", "missed_sends": "open loop: arrivals that waited because all slots were taken", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections",
+	"max_inflight": "most requests in flight at once", "achieved_ratio": "open loop: completed operations divided by arrivals", "missed_sends": "open loop: arrivals that waited because all slots were in use", "tcp_cwnd": "congestion window at the end, in segments: the least of the connections",
 }

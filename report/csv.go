@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Writer writes runs.csv: UTF-8, LF, RFC 4180, the header always. Each row is handed to the file when
-// it is appended, so that an interrupted run leaves what it found.
+// Writer writes runs.csv: UTF-8, LF, RFC 4180, always with the header. Each row is written to the file when
+// it is appended, so that an interrupted run leaves its rows.
 type Writer struct{ w *csv.Writer }
 
 // NewWriter writes the header.
@@ -86,7 +86,7 @@ func Read(r io.Reader) (rows []Row, err error) {
 	return rows, err
 }
 
-// errRow says that the last row is not whole.
+// errRow means that the last row is incomplete.
 var errRow = errors.New("")
 
 // rowError is a mistake in one row.
@@ -152,11 +152,11 @@ func readRow(c *csv.Reader, file string, s *schema, at []int, record []string, r
 	for i, value := range record {
 		err := s.setField(row, at[i], value)
 		if len(value) > maxFieldBytes {
-			err = fmt.Errorf("a value of %d B, at most %d", len(value), maxFieldBytes)
+			err = fmt.Errorf("a value of %d B is longer than %d", len(value), maxFieldBytes)
 		}
 		if r, is := row.Addr().Interface().(*Row); is && err == nil {
 			if v, ok := r.SchemaVersion.Get(); ok && (v < 1 || v > SchemaVersion) {
-				err = fmt.Errorf("version %d, and this program knows 1 to %d", v, SchemaVersion)
+				err = fmt.Errorf("version %d is not supported: this program reads 1 to %d (use a newer kvwire)", v, SchemaVersion)
 			}
 		}
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Env is env.json: what a number depends on beside its factors. What could not be found out is
+// Env is env.json: the environment on which results depend, beside the factors. What could not be found out is
 // left out. The host's name is nobody's business.
 type Env struct {
 	OS          string            `json:"os,omitempty"` // its name and version
@@ -53,7 +53,7 @@ type Env struct {
 	RDMA any `json:"rdma,omitempty"` // device, port, GID and what the queue pairs were granted; nil: no RDMA device
 }
 
-// Environment looks around. gitRev names the commit that was built; "": what the Go tool noted in the
+// Environment reads the environment of this process. gitRev names the commit that was built; "": what the Go tool noted in the
 // binary, if it did.
 func Environment(gitRev string) Env {
 	e := environment("/")
@@ -92,7 +92,7 @@ func Environment(gitRev string) Env {
 	return e
 }
 
-// environment reads the files below root that say something; those that are missing say nothing.
+// environment reads the files below root. Missing files leave fields empty.
 func environment(root string) (e Env) {
 	read := func(name string) string {
 		b, err := os.ReadFile(filepath.Join(root, name))
@@ -146,7 +146,7 @@ func environment(root string) (e Env) {
 	return e
 }
 
-// cpuinfo takes model, cores and hypervisor from /proc/cpuinfo. Not all architectures name them.
+// cpuinfo reads model, cores and hypervisor from /proc/cpuinfo. Not all architectures name them.
 func cpuinfo(e *Env, text string) {
 	cores := map[string]bool{}
 	physical := ""
@@ -179,7 +179,7 @@ func memTotal(meminfo string) uint64 {
 	return 0
 }
 
-// chosen is the word in brackets: "always [madvise] never".
+// chosen returns the word in brackets: "always [madvise] never".
 func chosen(s string) string {
 	_, s, ok := strings.Cut(s, "[")
 	word, _, closed := strings.Cut(s, "]")

@@ -141,7 +141,7 @@ func (d *drawer) removeOld() {
 	}
 }
 
-// linesMax is the largest number of lines in a chart that a reader can tell apart. A chart with more is left out; tables and bars have all of them.
+// linesMax is the largest number of lines in a chart that a reader can distinguish. A chart with more is left out; tables and bars have all of them.
 const linesMax = 12
 
 // barsMost is the largest number of bars in a chart: a question with more variants has several.

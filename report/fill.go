@@ -21,7 +21,7 @@ type Server struct {
 	Other                 bool // it is not kvwire: of the rest only its CPU time is known
 }
 
-// Sides says where the store ran, and what the machine does without a run.
+// Sides has where the store ran, and the machine's load without a run.
 type Sides struct {
 	Server    *Server // nil: not known, or there is none
 	InProcess bool    // the store is part of the client's process, whose costs are those of both
@@ -37,7 +37,7 @@ type Sides struct {
 }
 
 // Fill writes what a run found into row: its spec's factors, outcome, generator, cost and validity. It
-// leaves alone what a Result does not know: identity, transport, placement and so on.
+// does not set what a Result does not have: identity, transport, placement and so on.
 func Fill(row *Row, res *bench.Result, sides Sides) {
 	fillFactors(row, res)
 	fillOutcome(row, res)

@@ -32,7 +32,7 @@ func WriteHistograms(dir string, rows []Row) error {
 	return nil
 }
 
-// writeBuckets says, too, whether a histogram is lost.
+// writeBuckets also reports whether a histogram is lost.
 func writeBuckets(w io.Writer, dir string, rows []Row) (lost bool, err error) {
 	c := csv.NewWriter(w)
 	err = c.Write(names(histColumns))
@@ -41,7 +41,7 @@ func writeBuckets(w io.Writer, dir string, rows []Row) (lost bool, err error) {
 		if err != nil {
 			return lost, err
 		}
-		if !rows[i].Ops.Known() { // it did not take place, or failed
+		if !rows[i].Ops.Known() { // skipped or failed
 			continue
 		}
 		err = eachHistogram(dir, run, func(kind string, h *hdrhistogram.Histogram) error {

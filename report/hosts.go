@@ -32,7 +32,7 @@ func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
 		row.StealRatio, row.ForeignCPURatio = worse(row.StealRatio, one.StealRatio), worse(row.ForeignCPURatio, one.ForeignCPURatio)
 		row.ThrottledRatio = worse(row.ThrottledRatio, one.ThrottledRatio)
 		switch {
-		case len(hosts) == 1: // what it says is all that there is to say
+		case len(hosts) == 1: // its fields need no names of hosts
 			row.HostSoftirqNsPerOp = one.HostSoftirqNsPerOp
 			why, marks = []string{one.InvalidReason}, []string{one.Marks}
 		default:
@@ -48,7 +48,7 @@ func FillHosts(row *Row, all *bench.Result, sides Sides, hosts []LoadHost) {
 	row.Valid = B(row.InvalidReason == "")
 }
 
-// joined are the parts that say something.
+// joined joins the parts that are not empty.
 func joined(parts []string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "; ")
 }

@@ -13,7 +13,7 @@ import (
 // lockName is a file in a folder of results. Its lock serialises the processes that add to the folder. The file stays: if it were removed, two processes could hold a lock at the same time.
 const lockName = ".lock"
 
-// lockMax bounds the wait for a lock. The owner writes some files, which takes milliseconds.
+// lockMax bounds the wait for a lock. The owner writes some files, which needs milliseconds.
 const lockMax = time.Minute
 
 // Locked creates a folder if it does not exist, and calls write while it holds the folder's lock.

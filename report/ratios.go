@@ -155,7 +155,7 @@ func PrintRatios(w io.Writer, p *Page) error {
 	}
 	switch {
 	case base == "":
-		fmt.Fprintf(&b, "Medians of %s. Ratios take two generations or more.\n", counted(p.Generations, "generation"))
+		fmt.Fprintf(&b, "Medians of %s. Ratios need two generations or more.\n", counted(p.Generations, "generation"))
 	case base == "inproc":
 		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", p.intervals()))
 		wrap(&b, "", "A call uses one CPU, a network two (client and server): ops/s include that.")

@@ -22,10 +22,10 @@ const (
 	kindLag = "lag" // from the intended start to the send; open loop
 )
 
-// Record leaves in dir what a row has no room for: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log with
+// Record writes to dir what is not in a row: the latencies of all operations as hdr/RUN.hlog, an HdrHistogram log with
 // the measured window as its interval (from the intended start without a tag; others: Tag=svc, Tag=lag), the run's throughput over time as
-// lines of timeseries.csv, and its stages, where some were watched, as lines of stages.csv. A run that dir has already is
-// an fs.ErrExist, and nothing is written.
+// lines of timeseries.csv, and recorded stages as lines of stages.csv. If dir has the run already, the error is fs.ErrExist, and
+// nothing is written.
 func Record(dir, run string, res *bench.Result) error {
 	if err := os.MkdirAll(filepath.Join(dir, "hdr"), 0o755); err != nil {
 		return err
@@ -56,7 +56,7 @@ func writeHistograms(name string, res *bench.Result) error {
 	return errors.Join(err, f.Close())
 }
 
-// logTimes writes when the run began, to milliseconds, as HdrHistogram's log format 1.3 has it: intervals begin relative to that. The
+// logTimes writes the start of the run, to milliseconds, in HdrHistogram's log format 1.3. Intervals start relative to it. The
 // library's own writer leaves out the milliseconds.
 func logTimes(w *hdrhistogram.HistogramLogWriter, started time.Time) error {
 	seconds, text := 0.0, "not known"
@@ -79,7 +79,7 @@ func logInterval(f io.Writer, tag string, h *hdrhistogram.Histogram, res *bench.
 	return err
 }
 
-// ReadHistogram gives the latencies that Record has left, in ns.
+// ReadHistogram returns the latencies that Record has written, in ns.
 func ReadHistogram(dir, run string) (*hdrhistogram.Histogram, error) {
 	var lat *hdrhistogram.Histogram
 	err := eachHistogram(dir, run, func(kind string, h *hdrhistogram.Histogram) error {
@@ -94,7 +94,7 @@ func ReadHistogram(dir, run string) (*hdrhistogram.Histogram, error) {
 	return lat, err
 }
 
-// eachHistogram gives all that Record has left of a run, by kind.
+// eachHistogram calls visit for each histogram of a run that Record has written.
 func eachHistogram(dir, run string, visit func(kind string, h *hdrhistogram.Histogram) error) error {
 	f, err := os.Open(histogramFile(dir, run))
 	if err != nil {
@@ -121,7 +121,7 @@ func appendSeries(name, run string, series []bench.Bin) error {
 	for _, v := range series {
 		line := []string{run, strconv.FormatInt(int64(v.Begin), 10), strconv.FormatInt(int64(v.Length), 10), strconv.FormatUint(v.Ops, 10),
 			F(float64(v.Ops) / v.Length.Seconds()).String(), "", ""}
-		if v.N >= 200 { // as Percentile: 100 values beyond it
+		if v.N >= 200 { // as for Percentile: 100 values beyond it
 			line[5] = strconv.FormatInt(int64(v.P50), 10)
 		}
 		if v.N >= 10_000 {
@@ -132,7 +132,7 @@ func appendSeries(name, run string, series []bench.Bin) error {
 	return appendLines(name, seriesColumns, lines)
 }
 
-// appendLines adds to a CSV file that several runs write to, one after the other; the first one writes its header.
+// appendLines appends lines to a CSV file that several runs write, one after the other. The first one writes the header.
 func appendLines(name string, columns []tableField, lines [][]string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {

@@ -211,7 +211,7 @@ type Row struct {
 	IOPoll        Bool   `csv:"iopoll"`
 	FixedFiles    Bool   `csv:"fixed_files"`
 	RawBytes      Int    `csv:"raw_bytes"`     // of the raw backend's file
-	NullBusyNs    Int    `csv:"null_busy_ns"`  // null: CPU time that each request takes besides
+	NullBusyNs    Int    `csv:"null_busy_ns"`  // backend null: CPU time added to each request
 	NullDelayNs   Int    `csv:"null_delay_ns"` // null: how much later each request is answered
 
 	// Factors of tcp's sockets.
@@ -345,7 +345,7 @@ type Row struct {
 	Marks           string `csv:"marks"`           // disturbances of a run that stays valid: "drift +12 %; foreign CPU 30 %"
 	Valid           Bool   `csv:"valid"`
 	InvalidReason   string `csv:"invalid_reason"`
-	SkippedReason   string `csv:"skipped_reason"` // the run did not take place
+	SkippedReason   string `csv:"skipped_reason"` // the run was not measured
 	Note            string `csv:"note"`           // for people: "no O_DIRECT: page cache"
 }
 
@@ -366,17 +366,17 @@ const (
 	firstOutcome = "slices"
 )
 
-// FactorColumns are the names of the columns that say what was measured, and how: two runs with the same values in all of them are of
-// one cell.
+// FactorColumns returns the names of the columns that describe the cell of a run: two runs with the same values in all of them belong to
+// the same cell.
 func FactorColumns() []string {
 	all := Columns()
 	return all[rowSchema().byName[firstFactor]:rowSchema().byName[firstOutcome]]
 }
 
-// Fields are the row's values as they stand in runs.csv.
+// Fields returns the row's values as in runs.csv.
 func (r *Row) Fields() []string { return rowSchema().fields(reflect.ValueOf(r).Elem()) }
 
-// Value is a column's value as it stands in runs.csv; ok is false when there is no such column.
+// Value returns a column's value as in runs.csv; ok is false if there is no such column.
 func (r *Row) Value(name string) (value string, ok bool) {
 	i, ok := rowSchema().byName[name]
 	if !ok {
@@ -385,12 +385,12 @@ func (r *Row) Value(name string) (value string, ok bool) {
 	return rowSchema().value(reflect.ValueOf(r).Elem(), i), true
 }
 
-// Set gives a column a value as it would stand in runs.csv.
+// Set sets a column to a value as in runs.csv.
 func (r *Row) Set(name, value string) error {
 	return rowSchema().set(reflect.ValueOf(r).Elem(), name, value)
 }
 
-// MarshalJSON is the row with the columns' names, in their order; what is NA is left out.
+// MarshalJSON returns the row as an object with the columns in their order, without those that are NA.
 func (r Row) MarshalJSON() ([]byte, error) { return rowSchema().marshal(reflect.ValueOf(&r).Elem()) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.

@@ -12,18 +12,18 @@ import (
 	"github.com/kvwire/kvwire/factor"
 )
 
-// schema is the columns of a table whose rows are structs: a field for each column, a string or an Opt, with the column's name in its
+// schema has the columns of a table whose rows are structs. Each column has a field, a string or an Opt, with the column's name in its
 // csv tag. A field of type Factors has the columns of all factors that have no field of their own.
 type schema struct {
 	columns []tableField   // in order
 	field   []int          // of the struct, for each column
-	byName  map[string]int // the column's place, by old names, too
+	byName  map[string]int // the column's index, by old names, too
 }
 
-// Factors are the values of a row's factors that have no field of their own, as they stand in a file, by column. The map is not changed: Set replaces it.
+// Factors are the values of a row's factors that have no field of their own, as in a file, by column. The map is not changed: Set replaces it.
 type Factors map[string]string
 
-// schemaOf are the columns of the rows of type T. Those of factors come from a table; meanings describe the others.
+// schemaOf returns the schema of rows of type T. The columns of factors come from a table; meanings describe the others.
 func schemaOf[T any](table factor.Table, meanings, oldNames map[string]string) *schema {
 	s := &schema{byName: map[string]int{}}
 	t := reflect.TypeFor[T]()
@@ -76,7 +76,7 @@ func columnType(f *factor.Factor) string {
 	return "string"
 }
 
-// fieldType is that of a column with a field.
+// fieldType is the type of a column with a field, as Frictionless Table Schema names it.
 func fieldType(name string, t reflect.Type) string {
 	switch {
 	case name == "started_at":
@@ -91,12 +91,12 @@ func fieldType(name string, t reflect.Type) string {
 	return "string"
 }
 
-// names are the columns.
+// names returns the names of the columns.
 func (s *schema) names() []string { return names(s.columns) }
 
 type setter interface{ set(string) error }
 
-// value is a column's value as it stands in a file.
+// value returns a column's value as in a file.
 func (s *schema) value(row reflect.Value, column int) string {
 	f := row.Field(s.field[column])
 	if own, is := f.Interface().(Factors); is {
@@ -105,7 +105,7 @@ func (s *schema) value(row reflect.Value, column int) string {
 	return fieldText(f)
 }
 
-// fieldText is a field's value as it stands in a file.
+// fieldText returns a field's value as in a file.
 func fieldText(v reflect.Value) string {
 	if v.Kind() == reflect.String {
 		return text(v.String())
@@ -113,7 +113,7 @@ func fieldText(v reflect.Value) string {
 	return v.Interface().(fmt.Stringer).String()
 }
 
-// fields are a row's values as they stand in a file.
+// fields returns a row's values as in a file.
 func (s *schema) fields(row reflect.Value) []string {
 	all := make([]string, len(s.columns))
 	for i := range all {
@@ -166,7 +166,7 @@ func (f *Factors) set(column, value string) {
 	*f = all
 }
 
-// text is a string as it may stand in a field: UTF-8 without carriage returns, which readers of CSV
+// text returns a string that is valid in a field: UTF-8 without carriage returns, which CSV readers
 // treat in different ways.
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\r", "")
@@ -179,7 +179,7 @@ func clip(s string) string {
 	return s
 }
 
-// marshal is a row as a JSON object, with the columns' names in their order; what is NA is left out.
+// marshal returns a row as a JSON object with the columns in their order, without those that are NA.
 func (s *schema) marshal(row reflect.Value) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -205,7 +205,7 @@ func (s *schema) marshal(row reflect.Value) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// unmarshal reads what marshal wrote into a row that has nothing yet.
+// unmarshal reads the output of marshal into an empty row.
 func (s *schema) unmarshal(row reflect.Value, b []byte) error {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(b, &all); err != nil {

@@ -20,7 +20,7 @@ const (
 	longestSlice   = 2000 * time.Millisecond // above that: whole runs
 )
 
-// shortSlices says that the slices of a run are too short for its requests.
+// shortSlices is the finding that the slices of a run are too short for its requests.
 type shortSlices struct {
 	why  string  // "": they are not, or it is not known
 	need float64 // length in ns of slices that are long enough

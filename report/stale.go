@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Forget takes out of dir what Record has left of runs that are not to be kept: those that will be done again would have their
+// Forget removes from dir what Record has written for runs that are not kept: those that will be done again would have their
 // lines in timeseries.csv, stages.csv and slices.csv twice.
 func Forget(dir string, keep func(run string) bool) error {
 	for _, file := range []string{seriesName, stagesFile, SlicesFile} {

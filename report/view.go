@@ -104,7 +104,7 @@ func WritePage(dir string, p *Page) error {
 	return WriteFile(filepath.Join(dir, "report.html"), page.Bytes())
 }
 
-// card makes the card of a question. It takes the ladders that belong to it out of the list.
+// card makes the card of a question. It removes the ladders that belong to it from the list.
 func (d *drawer) card(q *PageQuestion, ladders *[]ladder) (c card, err error) {
 	c = card{ID: slug(q.Title), Title: cmp.Or(questionWords(q.Title), "All variants"), Question: q.Title}
 	var rows []Row
@@ -257,11 +257,14 @@ func (p *Page) answer() (sentences []string) {
 		}
 	}
 	if q == nil {
-		return []string{"There are no ratios: they take two variants with valid runs, in two generations or more. The tables below have medians."}
+		return []string{"There are no ratios: they need two variants with valid runs, in two generations or more. The tables below have medians."}
 	}
 	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
-	if base == "inproc" {
+	switch {
+	case base == "inproc":
 		base = "a call in the same process"
+	case p.Factor == "transport":
+		base = cmp.Or(networkNames[base], base)
 	}
 	op := cmp.Or(mixes[q.Variants[0].Row.Mix], "an operation")
 	for _, s := range []struct{ metric, begin, verb, of string }{

@@ -160,7 +160,7 @@ shipped_experiments() {
     go build "${native[@]}" -o "$out/kvwire" ./cmd/kvwire
     if [[ ! $long ]]; then
         run_experiment quick --generations 1 --time 2s
-        run_experiment distributed-kv --generations 1 --time 4s
+        run_experiment distributed-kv-verbs --generations 1 --time 4s
         return
     fi
     for file in experiments/*/experiment.yaml; do

@@ -187,10 +187,10 @@ func TestAProcessThatFailsInTheMiddleOfAGeneration(t *testing.T) {
 		reason string
 	}{
 		{"variant killed", "-c002", false, syscall.SIGKILL, "", "inproc ended: signal: killed"},
-		{"variant stopped", "-c002", false, syscall.SIGSTOP, "1s", "inproc said nothing for 1."},
-		{"server killed", "-c001", true, syscall.SIGKILL, "", "tcp ended: exit status 1; it said last: "},
-		{"server stopped", "-c001", true, syscall.SIGSTOP, "", "tcp ended: exit status 1; it said last: "},
-		{"server stopped, and the variant does not say so in time", "-c001", true, syscall.SIGSTOP, "1s", "tcp said nothing for 1."},
+		{"variant stopped", "-c002", false, syscall.SIGSTOP, "1s", "inproc: no line on standard output within 1"},
+		{"server killed", "-c001", true, syscall.SIGKILL, "", "tcp ended: exit status 1; its last line of standard error: "},
+		{"server stopped", "-c001", true, syscall.SIGSTOP, "", "tcp ended: exit status 1; its last line of standard error: "},
+		{"server stopped, and the variant does not say so in time", "-c001", true, syscall.SIGSTOP, "1s", "tcp: no line on standard output within 1"},
 	} {
 		for _, times := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s %d", c.name, times), func(t *testing.T) {

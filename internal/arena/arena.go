@@ -1,6 +1,6 @@
 // Package arena owns memory that the kernel or a NIC may touch: mmap'd, page-aligned,
 // outside the Go heap, so that neither the collector nor a fork can move or share it
-// while an SQE or a work request points at it. It knows nothing of rings or verbs.
+// while an SQE or a work request points at it. It does not depend on rings or verbs.
 package arena
 
 import (
@@ -43,7 +43,7 @@ func New(size int) (*Arena, error) {
 // Bytes is the whole mapping.
 func (a *Arena) Bytes() []byte { return a.mem }
 
-// Huge asks for huge pages, where the kernel has some, for what is not touched yet.
+// Huge requests huge pages for all pages that are not touched yet, if the kernel has some.
 func (a *Arena) Huge() error { return unix.Madvise(a.mem, unix.MADV_HUGEPAGE) }
 
 // Word is the first 8 bytes of b, which begins at a multiple of 8, for sync/atomic.
@@ -54,12 +54,12 @@ func Word(b []byte) *uint64 {
 	return (*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
-// HugeFrom is Huge for what lies behind the first bytes, a multiple of PageBytes: those stay small pages, of
-// which only what is touched takes memory.
+// HugeFrom is Huge for what lies behind the first bytes, a multiple of PageBytes: those stay small pages, which
+// need memory only once they are touched.
 func (a *Arena) HugeFrom(bytes int) error { return unix.Madvise(a.mem[bytes:], unix.MADV_HUGEPAGE) }
 
-// Of sees an arena as an array of as many T as there is room for. T must be free of pointers: the collector
-// does not look here.
+// Of returns an arena as an array of as many T as there is room for. T must be free of pointers: the collector
+// does not scan arenas.
 func Of[T any](a *Arena) []T {
 	t := reflect.TypeFor[T]()
 	if pointers(t) {
@@ -106,7 +106,7 @@ func (a *Arena) Close() error {
 }
 
 // Pool hands out power-of-two blocks of an arena by the buddy method (Knowlton 1965).
-// It is bounded: Alloc says no when the arena is used up. It belongs to one loop.
+// It is bounded: Alloc returns nil when the arena is used up. It belongs to one loop.
 type Pool struct {
 	arena    *Arena
 	base     uintptr
@@ -120,11 +120,11 @@ type Pool struct {
 	poison   bool
 }
 
-// Poison has pools that are made from now on fill what is freed with PoisonByte, and panic where somebody has written to it since. It is
-// for tests: a buffer that the kernel still holds shows so.
+// Poison makes later pools fill freed blocks with PoisonByte, and panic if a free block was written to. It is
+// for tests: it detects buffers that the kernel still uses.
 var Poison atomic.Bool
 
-// PoisonByte is what free memory is full of, under Poison.
+// PoisonByte fills free memory under Poison.
 const PoisonByte = 0xDD
 
 const (
@@ -135,10 +135,10 @@ const (
 	keptMax    = 64 // of each
 )
 
-// MinBlockBytes is the smallest block that a Pool hands out.
+// MinBlockBytes is the smallest block of a Pool.
 const MinBlockBytes = 512
 
-// PoolBytes returns the memory that a pool for size bytes takes.
+// PoolBytes returns the memory of a pool for size bytes.
 func PoolBytes(size int) int { return 1 << bits.Len(uint(max(size, MinBlockBytes)-1)) }
 
 // NewPool makes a pool over an arena of its own with size bytes, rounded up to a power of two.
@@ -154,7 +154,7 @@ func NewPool(size int) (*Pool, error) {
 		orders: bits.Len(uint(units)), where: make([]uint32, units), state: make([]uint8, units)}
 	p.free = make([][]uint32, p.orders)
 	for o := range p.free {
-		p.free[o] = make([]uint32, 0, units>>o) // every stack at its bound: pushing never grows
+		p.free[o] = make([]uint32, 0, units>>o) // every stack has its largest capacity: append never grows it
 	}
 	for o := range p.kept {
 		p.kept[o] = make([]uint32, 0, keptMax)
@@ -166,10 +166,10 @@ func NewPool(size int) (*Pool, error) {
 // Arena is the memory behind the pool, for registration.
 func (p *Pool) Arena() *Arena { return p.arena }
 
-// InUse is the bytes handed out, in whole blocks.
+// InUse returns the number of allocated bytes, in whole blocks.
 func (p *Pool) InUse() int { return p.inUse }
 
-// Largest is the size in bytes of the largest block that the pool can ever hand out.
+// Largest returns the size in bytes of the largest block that the pool can ever allocate.
 func (p *Pool) Largest() int { return 1 << (p.minShift + uint(p.orders) - 1) }
 
 func (p *Pool) push(unit uint32, order int) {
@@ -222,7 +222,7 @@ func (p *Pool) Alloc(n int) []byte {
 	return p.use(unit, want, n)
 }
 
-// use hands a block out.
+// use marks a block as allocated and returns it.
 func (p *Pool) use(unit uint32, order, n int) []byte {
 	p.state[unit] = uint8(order + 1)
 	bytes := 1 << (p.minShift + uint(order))
@@ -235,7 +235,7 @@ func (p *Pool) use(unit uint32, order, n int) []byte {
 	return b
 }
 
-// least is the smallest order from want on of which a block is free; orders: none is.
+// least returns the smallest order from want on with a free block; orders: there is none.
 func (p *Pool) least(want int) int {
 	for want < p.orders && len(p.free[want]) == 0 {
 		want++
@@ -243,8 +243,8 @@ func (p *Pool) least(want int) int {
 	return want
 }
 
-// Free takes a block back. b must start where Alloc's block started; its length does not
-// matter. Freeing twice, or what is not a block, is our own bug and panics.
+// Free frees a block. b must start where Alloc's block started; its length does not
+// matter. Freeing a block twice, or something else, is a bug of kvwire and panics.
 func (p *Pool) Free(b []byte) {
 	off := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - p.base
 	unit := uint32(off >> p.minShift)
@@ -276,7 +276,7 @@ func checkPoison(b []byte) {
 	}
 }
 
-// mergeKept merges what was kept.
+// mergeKept merges the kept blocks.
 func (p *Pool) mergeKept() {
 	for o, k := range p.kept {
 		for _, unit := range k {
@@ -286,7 +286,7 @@ func (p *Pool) mergeKept() {
 	}
 }
 
-// merge makes a block free, together with its buddy if that is, and so on.
+// merge frees a block, merged with its buddy if that is free, and so on.
 func (p *Pool) merge(unit uint32, o int) {
 	p.state[unit] = 0
 	for o < p.orders-1 {
@@ -301,5 +301,5 @@ func (p *Pool) merge(unit uint32, o int) {
 	p.push(unit, o)
 }
 
-// Close unmaps the arena. All blocks must have come back or be abandoned for good.
+// Close unmaps the arena. All blocks must be free or abandoned.
 func (p *Pool) Close() error { return p.arena.Close() }

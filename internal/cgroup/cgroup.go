@@ -50,12 +50,12 @@ func Folders(root fs.FS, controller string, f func(dir string, version int)) {
 
 // Quota is a bound on the CPU time of a control group: in each period its threads run for CPUs × Period in all, and are throttled for the rest.
 type Quota struct {
-	File   string // that says so, from the root on
+	File   string // with the quota, from the root on
 	CPUs   float64
 	Period time.Duration
 
 	Periods   uint64 // that have passed in which the group had something to run
-	Throttled uint64 // of these, those in which it was made to stand still
+	Throttled uint64 // of these, those in which it was throttled
 }
 
 // Quotas returns the quotas of this process's control groups, those of its own group first; nil if there are none.

@@ -1,7 +1,7 @@
 // Package export is a table of items in memory that a NIC reads for a client, without the server's CPU. It is
-// direct-mapped, like a cache with one way: a key has one place, where the last item that was put there is. One
-// loop writes it; readers see at any moment what the memory holds, and tell by sequence number and checksum
-// whether it is one item, whole (as Pilaf does, Mitchell et al. 2013). It may import internal packages only.
+// direct-mapped, like a cache with one way: a key has one entry, with the last item that was put there. One
+// loop writes it. Readers read the memory at any moment, and check by sequence number and checksum
+// whether they have one complete item (as Pilaf does, Mitchell et al. 2013). It may import internal packages only.
 package export
 
 import (
@@ -30,13 +30,13 @@ const (
 	tailBytes = 8
 )
 
-// Shape is what a reader needs to know of a table beside its address.
+// Shape is what a reader needs of a table besides its address.
 type Shape struct {
 	Entries    int // a power of two
 	EntryBytes int
 }
 
-// Place is where a key's entry begins, from the start of the table.
+// Place returns the offset of a key's entry in the table.
 func (s Shape) Place(key []byte) int { return s.Entry(key) * s.EntryBytes }
 
 // place uses another hash than kv.Shard, whose keys all have its high bits in common.
@@ -45,7 +45,7 @@ func place(key []byte) uint32 {
 	return h ^ h>>15
 }
 
-// ReadBytes is how much of an entry to read for a key whose value has up to valueBytes.
+// ReadBytes returns the number of bytes of an entry to read for a key whose value has up to valueBytes.
 func (s Shape) ReadBytes(keyBytes, valueBytes int) int {
 	return min(headBytes+keyBytes+valueBytes+tailBytes, s.EntryBytes)
 }
@@ -60,7 +60,7 @@ type Table struct {
 // New makes an empty table of that many entries (rounded up to a power of two), for items of up to itemBytes of key and value.
 func New(entries, itemBytes int) (*Table, error) {
 	if entries < 1 || entries > 1<<26 || itemBytes < 1 || itemBytes > 1<<20 {
-		return nil, fmt.Errorf("export: %d entries for items of %d B: 1 to 64 Mi, 1 B to 1 MiB", entries, itemBytes)
+		return nil, fmt.Errorf("export: %d entries for items of %d B: must be from 1 to 64 Mi entries and from 1 B to 1 MiB", entries, itemBytes)
 	}
 	s := Shape{1 << bits.Len(uint(entries-1)), (headBytes + itemBytes + tailBytes + 63) &^ 63}
 	a, err := arena.New(s.Entries * s.EntryBytes)
@@ -73,7 +73,7 @@ func New(entries, itemBytes int) (*Table, error) {
 // Arena is the table's memory, for registration.
 func (t *Table) Arena() *arena.Arena { return t.mem }
 
-// Close frees the memory. No NIC may know it any more.
+// Close frees the memory. No NIC may have access to it any more.
 func (t *Table) Close() error { return t.mem.Close() }
 
 func (t *Table) entry(key []byte) []byte {
@@ -81,14 +81,14 @@ func (t *Table) entry(key []byte) []byte {
 	return t.mem.Bytes()[at : at+t.EntryBytes : at+t.EntryBytes]
 }
 
-// holds says whether the entry is the key's.
+// holds reports whether the entry has the key's item.
 func holds(e, key []byte) bool {
 	n := int(binary.LittleEndian.Uint16(e[lensAt:]))
 	return binary.LittleEndian.Uint64(e) != 0 && n == len(key) && string(e[headBytes:headBytes+n]) == string(key)
 }
 
-// Put makes an item readable: the present one of its key. One that is there already is taken to be it, since Drop
-// comes before a change. Items that are too large are left out.
+// Put makes the present item of a key readable. If the entry has an item of the key, it is the present one, since Drop
+// comes before each change. Items that are too large are left out.
 func (t *Table) Put(key, value []byte) {
 	e := t.entry(key)
 	if headBytes+len(key)+len(value)+tailBytes > len(e) || holds(e, key) {
@@ -104,7 +104,7 @@ func (t *Table) Put(key, value []byte) {
 	atomic.StoreUint64(arena.Word(e), t.seq)
 }
 
-// Offer is Put for an item that no get has asked for yet: it does not displace the item of another key. ok reports whether the item is readable.
+// Offer is Put for an item that no get has read yet: it does not displace the item of another key. ok reports whether the item is readable.
 func (t *Table) Offer(key, value []byte) (ok bool) {
 	if e := t.entry(key); binary.LittleEndian.Uint64(e) != 0 && !holds(e, key) {
 		return false
@@ -127,8 +127,8 @@ func (t *Table) Drop(key []byte) {
 	}
 }
 
-// begin marks an entry as being written. The store is seen before those that follow it: on amd64 by nature, elsewhere
-// since Go's atomics are sequentially consistent; and if a NIC saw it otherwise, there is the checksum.
+// begin marks an entry as being written. This store is visible before those that follow it: on amd64 always, elsewhere
+// because Go's atomics are sequentially consistent. If a NIC sees another order, the checksum detects it.
 func (t *Table) begin(e []byte) { atomic.StoreUint64(arena.Word(e), t.seq|1) }
 
 // sum is the checksum of an entry with that sequence number, up to the end of its value.
@@ -136,15 +136,15 @@ func sum(seq uint64, e []byte) uint64 {
 	return xxhash.Sum64(e[lensAt:]) ^ seq*0x9E3779B97F4A7C15 // odd: different numbers stay different
 }
 
-// Why Parse gives no value.
+// The errors of Parse.
 var (
 	ErrMiss  = errors.New("export: the entry holds another key, or none")
 	ErrTorn  = errors.New("export: the entry was being written")
-	ErrShort = errors.New("export: the value is longer than what was read")
+	ErrShort = errors.New("export: the value is longer than the bytes that were read")
 )
 
-// Parse takes the key's value out of what was read from its place. The value lies in b. Bytes from a peer: any
-// length, and any content.
+// Parse returns the key's value from the bytes of its entry. The value is a part of b. b is from a peer: any
+// length and any content.
 func Parse(b, key []byte) ([]byte, error) {
 	if len(b) < headBytes+tailBytes {
 		return nil, ErrMiss

@@ -1,5 +1,5 @@
-// Package lint holds the rules that keep kvwire's parts apart, and checks them: who may import whom,
-// where unsafe and C may stand, and what no file may contain. Its test runs them on the whole module.
+// Package lint has the rules about the structure of the source, and checks them: which packages may import which,
+// where unsafe and C are allowed, and what no file may contain. Its test runs them on the whole module.
 // It imports nothing of ours.
 package lint
 
@@ -137,7 +137,7 @@ func (c *checker) sleeps(name string, f *ast.File) {
 	})
 }
 
-// within says whether a folder or import path is one of the trees or inside of it.
+// within reports whether a folder or import path is one of the trees or inside of it.
 func within(name string, trees ...string) bool {
 	for _, t := range trees {
 		if name == t || strings.HasPrefix(name, t+"/") {
@@ -164,7 +164,7 @@ var only = []struct {
 
 const deviceOnly = "rdma/device imports internal packages and rdmamap only: it looks at sysfs, in every build"
 
-// forbidden is why a file in the folder dir may not import something, or "".
+// forbidden returns the reason why a file in the folder dir may not import a package; "": it may.
 func forbidden(dir, imported string) string {
 	for _, o := range only {
 		if within(imported, o.imported) && !within(dir, o.folders...) {

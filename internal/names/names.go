@@ -1,4 +1,4 @@
-// Package names reads words of which each stands for a number, as flags and experiments have them.
+// Package names converts the names of enumerated values, as in flags and experiments, to numbers.
 package names
 
 import (
@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Parse gives the place of s in all; the error names what there is.
+// Parse returns the index of s in all. The error lists all.
 func Parse[T ~uint8](s string, all []string) (T, error) {
 	if i := slices.Index(all, s); i >= 0 {
 		return T(i), nil

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Direct is what trying O_DIRECT on a folder has shown.
+// Direct is the result of a trial of O_DIRECT in a folder.
 type Direct struct {
 	FileSystem string // ext4, tmpfs, …; as hex when it is an unusual one
 	FreeBytes  uint64
-	Refused    bool // the file system says EINVAL to O_DIRECT, on open or on the first write
+	Refused    bool // the file system answers O_DIRECT with EINVAL, on open or on the first write
 }
 
 var fileSystems = map[int64]string{
@@ -66,13 +66,13 @@ func tryDirect(dir string) (Direct, error) {
 	return d, nil
 }
 
-// DirectIO says whether files in dir bypass the page cache.
+// DirectIO reports whether files in dir bypass the page cache.
 func DirectIO(h *Host, dir string) Finding {
 	f, _ := directIO(h, dir)
 	return f
 }
 
-// directIO says besides whether a store can live in dir at all: without direct IO it can.
+// directIO also reports whether dir can have a store: it can without direct IO.
 func directIO(h *Host, dir string) (f Finding, usable bool) {
 	f.Name = NameDirect
 	d, err := h.Direct(dir)
@@ -86,7 +86,7 @@ func directIO(h *Host, dir string) (f Finding, usable bool) {
 	case err != nil:
 		f.Why = err.Error()
 	case d.FileSystem == "tmpfs" || d.FileSystem == "ramfs":
-		// tmpfs takes O_DIRECT since Linux 6.6, which makes it no disk.
+		// tmpfs accepts O_DIRECT since Linux 6.6, but is not a disk.
 		f.State, usable = Unavailable, true
 		f.Why = fmt.Sprintf("%s is %s: memory, not a disk; the store runs, and its disk figures say nothing", dir, d.FileSystem)
 		f.Remedy = "--dir on a disk (ext4, xfs)"

@@ -1,8 +1,8 @@
 package probe
 
-// Doctor looks at this machine: for each transport and each disk engine whether it works with its
-// store in dir, then what that rests on. A transport may say of itself why it does not work:
-// refused[name], with a Refusal for a remedy of its own.
+// Doctor examines this machine: for each transport and each disk engine whether it works with a
+// store in dir, and then the causes. refused[name] is a transport's own reason why it does not work,
+// with a Refusal for its remedy.
 func Doctor(dir string, refused map[string]error) Report {
 	return Local().Doctor(dir, refused)
 }
@@ -29,7 +29,7 @@ func (h *Host) Doctor(dir string, refused map[string]error) Report {
 		Module(h, "ib_uverbs"), Module(h, "rdma_rxe"), NetNamespace(h))
 }
 
-// as is a cause's finding under the name of what rests on it.
+// as returns a cause's finding under the name of what depends on it.
 func as(name string, cause Finding) Finding {
 	f := cause
 	f.Name = name
@@ -39,7 +39,7 @@ func as(name string, cause Finding) Finding {
 	return f
 }
 
-// engine is the row of a disk engine that needs something of the kernel and a usable folder, and prefers direct IO.
+// engine returns the row of a disk engine that needs a feature of the kernel and a usable folder, and prefers direct IO.
 func engine(name string, needs, direct Finding, usable bool) Finding {
 	f := as(name, needs)
 	if needs.State != Available || direct.State == Available {

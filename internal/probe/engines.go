@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AIO says whether Linux' native asynchronous IO can be had.
+// AIO reports whether Linux' native asynchronous IO works.
 func AIO(h *Host) Finding {
 	f := Finding{Name: "libaio"}
 	err := h.OpenAIO()
@@ -35,7 +35,7 @@ func AIO(h *Host) Finding {
 	return f
 }
 
-// SQPoll says whether the kernel gives a ring a thread that submits.
+// SQPoll reports whether a ring can have a thread of the kernel that submits.
 func SQPoll(h *Host) Finding {
 	f := Finding{Name: "SQPOLL"}
 	if u := Uring(h); u.State != Available {
@@ -53,7 +53,7 @@ func SQPoll(h *Host) Finding {
 	return f
 }
 
-// Sockets says which options of io_uring's sockets the kernel has.
+// Sockets reports which options of io_uring's sockets the kernel has.
 func Sockets(h *Host) Finding {
 	f := Finding{Name: "io_uring sockets"}
 	if u := Uring(h); u.State != Available {
@@ -71,7 +71,7 @@ func Sockets(h *Host) Finding {
 	return f
 }
 
-// socketOptions asks a ring for each of them.
+// socketOptions tries each of them on a ring.
 func socketOptions() (missing []string, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -96,7 +96,7 @@ func socketOptions() (missing []string, err error) {
 	return missing, nil
 }
 
-// Polled is what a read from a ring with IOPOLL has shown.
+// Polled is the result of a read from a ring with IOPOLL.
 type Polled struct {
 	Err   error  // of the read; nil: it completed
 	Queue string // the device's sysfs folder, below /: sys/devices/…/vda/queue
@@ -125,7 +125,7 @@ func tryIOPoll(dir string) (p Polled, err error) {
 		return p, errors.Join(err, r.Close())
 	}
 	defer mem.Close()
-	defer r.Close() // before the memory goes
+	defer r.Close() // before the memory is freed
 	page := mem.Bytes()[:arena.PageBytes]
 	if _, err := f.Write(page); err != nil {
 		return p, err
@@ -139,7 +139,7 @@ func tryIOPoll(dir string) (p Polled, err error) {
 	}
 	if dev, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))); err == nil {
 		if _, err := os.Stat(dev + "/partition"); err == nil {
-			dev = filepath.Dir(dev) // a partition's queue is its disk's
+			dev = filepath.Dir(dev) // a partition uses the queue of its disk
 		}
 		p.Queue = dev[1:] + "/queue"
 	}
@@ -171,7 +171,7 @@ func tryIOPoll(dir string) (p Polled, err error) {
 	return p, nil
 }
 
-// IOPoll says whether the device under dir can be polled for completions.
+// IOPoll reports whether the device under dir can be polled for completions.
 func IOPoll(h *Host, dir string) Finding {
 	f := Finding{Name: "IOPOLL"}
 	if u := Uring(h); u.State != Available {

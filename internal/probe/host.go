@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is what the probes look at. Local is this machine; tests give canned ones.
+// Host is the machine that the probes examine. Local is this one; tests have made-up ones.
 type Host struct {
 	Root       fs.FS                              // the root folder: proc, sys, dev, lib
 	OpenRing   func() (missing []string, _ error) // makes a ring and closes it: the operations that the kernel lacks

@@ -1,4 +1,4 @@
-// Package probe answers what this machine can do: io_uring, direct IO, RDMA, limits. A probe
+// Package probe finds out what this machine can do: io_uring, direct IO, RDMA, limits. A probe
 // returns available, conclusively not (with why and what to do), or don't know; it changes nothing
 // but for a temporary file that it removes. It imports internal packages only: neither a transport
 // nor the store.
@@ -17,7 +17,7 @@ import (
 type State uint8
 
 const (
-	Unknown     State = iota // it could not be found out: nothing may be concluded
+	Unknown     State = iota // it could not be found out
 	Available                // it works here; a Remedy beside it says how it would work better
 	Unavailable              // conclusively not
 )
@@ -60,7 +60,7 @@ func (r *Refusal) Error() string {
 	return s
 }
 
-// finding turns what a transport says of itself into a row; nil is available.
+// finding converts a transport's own error to a row; nil is available.
 func finding(name string, err error) Finding {
 	var r *Refusal
 	if errors.As(err, &r) {
@@ -71,7 +71,7 @@ func finding(name string, err error) Finding {
 	return Finding{Name: name, State: Unavailable, Why: err.Error()}
 }
 
-// Report is findings in the order in which they are read: what a user wants first, then the causes.
+// Report is a list of findings in reading order: transports and engines first, then the causes.
 type Report []Finding
 
 // WriteText prints a table for people: name, state, why, and below that what to do.
@@ -100,7 +100,7 @@ func (r Report) WriteJSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
-// Get finds a row by its name.
+// Get returns the row with this name.
 func (r Report) Get(name string) (Finding, bool) {
 	for _, f := range r {
 		if f.Name == name {

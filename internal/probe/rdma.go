@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// rdmaDevices are the names of the RDMA devices, sorted; none when there is no RDMA class. Their ports and addresses
-// are the package rdma/device's.
+// rdmaDevices are the names of the RDMA devices, sorted; none when there is no RDMA class. Package rdma/device
+// has their ports and addresses.
 func (h *Host) rdmaDevices() (names []string) {
 	entries, _ := fs.ReadDir(h.Root, "sys/class/infiniband")
 	for _, e := range entries {
@@ -18,8 +18,8 @@ func (h *Host) rdmaDevices() (names []string) {
 	return names
 }
 
-// RDMA says whether a verbs device can be opened here, and which of module, device, device file,
-// permission and link is missing when not.
+// RDMA reports whether a verbs device can be opened here, or which of module, device, device file,
+// permission and link is missing.
 func RDMA(h *Host) Finding {
 	f := Finding{Name: NameRDMA, State: Unavailable}
 	names := h.rdmaDevices()
@@ -96,7 +96,7 @@ func (h *Host) leaving(devices []string) bool {
 // LeavingRemedy is the remedy for a device that is being removed.
 const LeavingRemedy = "end what uses it (rdma resource show qp names the processes), and make it again: rdma link add NAME type rxe netdev INTERFACE; or use another device"
 
-// DeviceFileRemedy says what to do about a file in /dev/infiniband that may not be opened.
+// DeviceFileRemedy returns the remedy for a file in /dev/infiniband that may not be opened.
 func DeviceFileRemedy(file string) string {
 	return "run as root, or as root: chmod a+rw " + file + " (or usermod -aG rdma USER, where the file is that group's), or in a container: --device " + file
 }
@@ -127,7 +127,7 @@ func (h *Host) portDown(device string) (string, bool) {
 	return last, last != ""
 }
 
-// soft says whether a device lives in software: rxe, siw.
+// isSoftware reports whether a device is software: rxe, siw.
 func (h *Host) isSoftware(device string) bool {
 	target, err := fs.ReadLink(h.Root, "sys/class/infiniband/"+device)
 	return err == nil && strings.Contains(target, "/virtual/")
@@ -164,7 +164,7 @@ func (h *Host) interfaceName() string {
 
 func (h *Host) loaded(module string) bool { return h.exists("sys/module/" + module) }
 
-// Module says whether a kernel module is loaded, built in, or could be loaded.
+// Module reports whether a kernel module is loaded, built in, or could be loaded.
 func Module(h *Host, module string) Finding {
 	f := Finding{Name: "module " + module}
 	if h.loaded(module) {
@@ -199,7 +199,7 @@ func Module(h *Host, module string) Finding {
 	return f
 }
 
-// NetNamespace says in which network namespace the process is: a software RDMA device is seen from
+// NetNamespace reports the network namespace of the process. Software RDMA devices are visible in
 // the initial one only (before about Linux 7.1).
 func NetNamespace(h *Host) Finding {
 	f := Finding{Name: "network namespace"}

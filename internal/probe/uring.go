@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of rows that others look up.
+// Names of rows that other packages use.
 const (
 	NameUring  = "io_uring"
 	NameDirect = "O_DIRECT"
 	NameRDMA   = "RDMA device"
 )
 
-// Uring says whether a ring can be made, and which of kernel, sysctl, seccomp filter and limits
-// stands in the way when not.
+// Uring reports whether a ring can be made, or which of kernel, sysctl, seccomp filter and limits
+// prevents it.
 func Uring(h *Host) Finding {
 	f := Finding{Name: NameUring}
 	missing, err := h.OpenRing()
@@ -54,7 +54,7 @@ func Uring(h *Host) Finding {
 	return f
 }
 
-// uringMissing tells a kernel without io_uring from a filter that pretends so.
+// uringMissing distinguishes a kernel without io_uring from a filter that returns the same error.
 func (h *Host) uringMissing(f *Finding) {
 	f.State = Unavailable
 	release := h.release()
@@ -74,7 +74,7 @@ func (h *Host) uringMissing(f *Finding) {
 
 const seccompRemedy = "docker run --security-opt seccomp=unconfined, or a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
 
-// uringForbidden tells the sysctl from a seccomp filter and from a security module.
+// uringForbidden distinguishes the sysctl, a seccomp filter and a security module.
 func (h *Host) uringForbidden(f *Finding) {
 	f.State = Unavailable
 	disabled, _ := h.read("proc/sys/kernel/io_uring_disabled")
@@ -94,7 +94,7 @@ func (h *Host) uringForbidden(f *Finding) {
 	}
 }
 
-// Memlock says how much memory may be registered with a ring or a NIC.
+// Memlock reports how much memory may be registered with a ring or a NIC.
 func Memlock(h *Host) Finding {
 	f := Finding{Name: "locked memory"}
 	n, ok := h.limit("Max locked memory")
@@ -116,8 +116,8 @@ func Memlock(h *Host) Finding {
 
 const memlockRemedy = "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service, or docker run --ulimit memlock=-1"
 
-// Lockable says whether a NIC may be given so many bytes of memory, all of which stays locked. Unlike a ring's buffers
-// it has no way round the limit.
+// Lockable reports whether so many bytes of memory may be registered with a NIC, which locks all of them. Unlike a ring's buffers
+// they always count against the limit.
 func Lockable(h *Host, bytes uint64) Finding {
 	f := Finding{Name: "locked memory"}
 	n, ok := h.limit("Max locked memory")
@@ -134,7 +134,7 @@ func Lockable(h *Host, bytes uint64) Finding {
 	return f
 }
 
-// Files says how many descriptors, and so connections, a process may have.
+// Files reports how many descriptors, and so connections, a process may have.
 func Files(h *Host) Finding {
 	f := Finding{Name: "open files"}
 	n, ok := h.limit("Max open files")
@@ -152,7 +152,7 @@ func Files(h *Host) Finding {
 	return f
 }
 
-// CPUs says how many CPUs the process may use, and whether it has been pinned to fewer than there are.
+// CPUs reports how many CPUs the process may use, and whether it is pinned to fewer than the machine has.
 func CPUs(h *Host) Finding {
 	f := Finding{Name: "CPUs"}
 	allowed, _ := h.status("Cpus_allowed_list")

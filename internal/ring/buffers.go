@@ -9,13 +9,13 @@ import (
 	"github.com/kvwire/kvwire/internal/arena"
 )
 
-// Buffers is a group of provided buffers (IORING_REGISTER_PBUF_RING, Linux 5.19): the kernel takes the oldest for each receive that
-// selects from the group, and who has read it gives it back. It belongs to the goroutine of its ring.
+// Buffers is a group of provided buffers (IORING_REGISTER_PBUF_RING, Linux 5.19): the kernel uses the oldest for each receive that
+// selects from the group, and the reader returns it by Give. It belongs to the goroutine of its ring.
 type Buffers struct {
 	r     *Ring
 	group uint16
 	ring  *arena.Arena // n entries of 16 bytes
-	mem   *arena.Arena // n buffers; nil: their owner adds memory of his own
+	mem   *arena.Arena // n buffers; nil: the owner adds its own memory
 	n     int
 	size  int
 	tail  uint16   // the next place
@@ -38,7 +38,7 @@ const bufEntry = 16 // bytes of struct io_uring_buf: address, length, identity, 
 // memory (size 0) is empty: Add.
 func (r *Ring) Provide(n, size int) (*Buffers, error) {
 	if n < 1 || n > 1<<15 || n&(n-1) != 0 {
-		return nil, fmt.Errorf("ring: %d provided buffers: a power of two up to %d", n, 1<<15)
+		return nil, fmt.Errorf("ring: %d provided buffers: must be a power of two up to %d", n, 1<<15)
 	}
 	b := &Buffers{r: r, n: n, size: size, at: make([]uint16, n), order: make([]uint16, n)}
 	var err error
@@ -64,25 +64,25 @@ func (r *Ring) Provide(n, size int) (*Buffers, error) {
 	return b, nil
 }
 
-// Group is the number that entries select it by.
+// Group returns the number by which entries select the group.
 func (b *Buffers) Group() uint16 { return b.group }
 
-// Bytes are the first n bytes of a buffer, at most all.
+// Bytes returns the first n bytes of a buffer, at most all.
 func (b *Buffers) Bytes(id, n int) []byte {
 	at := id * b.size
 	return b.mem.Bytes()[at : at+min(n, b.size)]
 }
 
-// Next is the buffer that the kernel takes after that one, in a bundle.
+// Next returns the buffer that follows a buffer in a bundle.
 func (b *Buffers) Next(id int) int { return int(b.order[int(b.at[id]+1)&(b.n-1)]) }
 
-// Give gives a buffer back, which the kernel sees after Publish.
+// Give returns a buffer to the kernel, which sees it after Publish.
 func (b *Buffers) Give(id int) {
 	at := id * b.size
 	b.Add(b.mem.Bytes()[at:at+b.size], id)
 }
 
-// Add gives memory of the caller's to the kernel, which sees it after Publish, as the buffer of that number. At most n are there at a time.
+// Add gives the caller's memory to the kernel, as the buffer of that number. The kernel sees it after Publish. At most n buffers exist at a time.
 func (b *Buffers) Add(p []byte, id int) {
 	place := int(b.tail) & (b.n - 1)
 	e := b.ring.Bytes()[place*bufEntry:]
@@ -97,17 +97,17 @@ func (b *Buffers) Add(p []byte, id int) {
 	b.tail++
 }
 
-// Publish shows the kernel what was given since the last time.
+// Publish makes buffers of Give and Add visible to the kernel.
 func (b *Buffers) Publish() {
 	atomic.StoreUint32(b.word(), b.first(b.order[0], b.tail))
 }
 
-// word is where the first entry's identity and the tail lie together.
+// word returns the word that has the first entry's identity and the tail.
 func (b *Buffers) word() *uint32 { return (*uint32)(unsafe.Pointer(&b.ring.Bytes()[12])) }
 
 func (b *Buffers) first(id, tail uint16) uint32 { return uint32(tail)<<16 | uint32(id) }
 
-// Close takes the group away. No request that selects from it may be in flight.
+// Close unregisters the group. No request that selects from it may be in flight.
 func (b *Buffers) Close() {
 	b.r.unregisterGroup(b.group)
 	b.free()

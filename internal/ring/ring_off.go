@@ -4,13 +4,13 @@ package ring
 
 import "time"
 
-// Built says whether this binary has io_uring support compiled in.
+// Built reports whether this binary has io_uring support compiled in.
 const Built = false
 
 // Ring is the stub twin: Open never makes one.
 type Ring struct{ Counters }
 
-// Open says how to rebuild.
+// Open returns an error that names the build tag.
 func Open(Options) (*Ring, error) { return nil, ErrNotBuilt }
 
 const never = "ring: a method of a ring that cannot exist in this build"

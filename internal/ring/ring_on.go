@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Built says whether this binary has io_uring support compiled in.
+// Built reports whether this binary has io_uring support compiled in.
 const Built = true
 
 // Ring is one io_uring instance. It belongs to the goroutine that opened it, which must be
@@ -66,7 +66,7 @@ const (
 // submissionQueue mirrors the head of giouring.SubmissionQueue, whose fields are not exported.
 type submissionQueue struct{ head, tail, _, _, flags *uint32 }
 
-// Open makes a ring on the calling thread. EPERM and ENOSYS come back with what to do.
+// Open makes a ring on the calling thread. The errors for EPERM and ENOSYS name the remedy.
 func Open(o Options) (*Ring, error) {
 	if o.Entries == 0 {
 		o.Entries = 256
@@ -78,7 +78,7 @@ func Open(o Options) (*Ring, error) {
 	if o.CoopTaskrun {
 		flags |= setupCoopTaskrun | setupTaskrunFlag
 	}
-	if o.SQPoll { // the kernel's thread does the work: there is none to put off, and these flags are refused
+	if o.SQPoll { // the kernel's thread does the work, so the kernel refuses these flags
 		flags = setupSQPoll
 	}
 	if o.IOPoll {
@@ -96,8 +96,8 @@ func Open(o Options) (*Ring, error) {
 	return r, nil
 }
 
-// sqIdle is how long the kernel's submitting thread looks for work before it sleeps, in ms: longer than any pause under
-// load, and short enough that an idle store gives its CPU back.
+// sqIdle is the time that the kernel's submitting thread polls before it sleeps, in ms: longer than any pause under
+// load, and short enough that an idle store frees its CPU.
 const sqIdle = 50
 
 func setup(o Options, flags uint32) (*giouring.Ring, *params, error) {
@@ -132,8 +132,8 @@ func remedy(err error) string {
 // Fd is the ring's descriptor: readable in an epoll set when completions wait (not with DeferTaskrun).
 func (r *Ring) Fd() int { return r.r.RingFd() }
 
-// Next gives the next free entry, zeroed but for its user data. When the queue is full it
-// submits what is there; it is nil only if the kernel takes nothing then, or, with SQPoll, has not yet.
+// Next returns the next free entry, zeroed but for its user data. If the queue is full, it
+// first submits the entries. It returns nil only if the kernel accepts none, or, with SQPoll, has not done so yet.
 func (r *Ring) Next(userData uint64) *SQE {
 	e := r.r.GetSQE()
 	if e == nil {
@@ -151,7 +151,7 @@ func (r *Ring) Next(userData uint64) *SQE {
 }
 
 // Pending is the number of entries that the next Enter will submit: those filled since the last one, and
-// those that the kernel did not take then. (With SQPoll it takes them by itself.)
+// those that the kernel did not accept then. (With SQPoll it reads them by itself.)
 func (r *Ring) Pending() int {
 	if r.sqPoll {
 		return int(r.pending)
@@ -159,8 +159,8 @@ func (r *Ring) Pending() int {
 	return int(r.pending + r.untaken())
 }
 
-// Room makes sure that the next n entries go to the kernel together, for a chain of linked ones: it submits what is there, if they would
-// not fit behind it. False when they never fit, or not now.
+// Room ensures that the next n entries are submitted together, for a chain of linked entries: if they do not fit behind
+// the pending entries, it submits these first. It returns false if they never fit, or not now.
 func (r *Ring) Room(n int) bool {
 	free := func() bool { return r.entries-r.pending-r.untaken() >= uint32(n) }
 	return uint32(n) <= r.entries && (free() || r.Submit() == nil && free())
@@ -171,16 +171,16 @@ func (r *Ring) untaken() uint32 {
 	return atomic.LoadUint32(sq.tail) - atomic.LoadUint32(sq.head)
 }
 
-// Ready says, without a system call, whether Reap would find something, or the kernel waits
-// for an Enter to hand completions over.
+// Ready reports, without a system call, whether Reap would return completions, or the kernel needs
+// an Enter to make them visible.
 func (r *Ring) Ready() bool { return r.r.CQReady() != 0 || r.NeedsEnter() }
 
-// NeedsEnter says whether completions wait for an Enter to become visible.
+// NeedsEnter reports whether completions need an Enter to become visible.
 func (r *Ring) NeedsEnter() bool { return atomic.LoadUint32(r.sqFlags)&(sqTaskrun|sqOverflow) != 0 }
 
 // Enter submits everything pending and, with wait > 0, waits until that many completions are
-// there or timeoutNs have passed (0: no limit). It also lets completions appear. A signal, or
-// a kernel that cannot take more before completions are reaped, ends it early without an error. With SQPoll it is a
+// there or timeoutNs have passed (0: no limit). It also makes completions visible. A signal, or
+// a kernel that accepts no more entries before completions are reaped, ends it early without an error. With SQPoll it is a
 // system call only to wait, or where the kernel's thread sleeps.
 func (r *Ring) Enter(wait int, timeoutNs int64) error {
 	toSubmit, flags := r.publish()
@@ -191,7 +191,7 @@ func (r *Ring) Enter(wait int, timeoutNs int64) error {
 	return r.enter(toSubmit, wait, timeoutNs, flags|giouring.EnterGetEvents)
 }
 
-// Submit submits everything pending and does not look for completions.
+// Submit submits everything pending, and does not wait.
 func (r *Ring) Submit() error {
 	toSubmit, flags := r.publish()
 	if toSubmit == 0 || r.sqPoll && flags == 0 {
@@ -207,7 +207,7 @@ func (r *Ring) Wait(wait int, timeoutNs int64) error {
 	return r.enter(0, wait, timeoutNs, giouring.EnterGetEvents)
 }
 
-// publish shows the kernel what is pending: how many it is to take, and the flag to wake its thread where that sleeps.
+// publish makes pending entries visible to the kernel. It returns their number, and the flag to wake the kernel's thread if that sleeps.
 func (r *Ring) publish() (toSubmit, flags uint32) {
 	// GetSQE keeps its own tail; the kernel sees it after a flush, which giouring's Submit would do together
 	// with an enter. So publish the tail here, and enter once with all arguments.
@@ -238,7 +238,7 @@ func (r *Ring) enter(toSubmit uint32, wait int, timeoutNs int64, flags uint32) e
 	return fmt.Errorf("ring: io_uring_enter: %w", err)
 }
 
-// SQPoll says whether a thread of the kernel submits.
+// SQPoll reports whether a thread of the kernel submits.
 func (r *Ring) SQPoll() bool { return r.sqPoll }
 
 // Idle reports whether the kernel does nothing for this ring by itself: there is no thread that submits (SQPoll), or it sleeps. Any goroutine may call it.
@@ -298,7 +298,7 @@ func iovecs(bufs [][]byte) []unix.Iovec {
 	return iov
 }
 
-// RegisterBuffers pins memory once for ReadFixed and WriteFixed; the index is the place in bufs.
+// RegisterBuffers pins memory once for ReadFixed and WriteFixed; the index is that in bufs.
 // ENOMEM means that the locked-memory limit is too low.
 func (r *Ring) RegisterBuffers(bufs [][]byte) error {
 	iov := iovecs(bufs)
@@ -307,7 +307,7 @@ func (r *Ring) RegisterBuffers(bufs [][]byte) error {
 	return err
 }
 
-// RegisterFiles makes files known for SQE.FixedFile; the index is the place in fds. AddFile may add others behind them.
+// RegisterFiles registers files for SQE.FixedFile; the index is that in fds. AddFile may add others behind them.
 func (r *Ring) RegisterFiles(fds []int) error {
 	if r.files || r.openTable(len(fds)) != nil { // a kernel before 5.19: none can be added
 		all := int32s(fds)
@@ -326,7 +326,7 @@ func int32s(fds []int) []int32 {
 	return all
 }
 
-// Unregister ends what RegisterBuffers and RegisterFiles did. Nothing of it may be in flight.
+// Unregister reverts RegisterBuffers and RegisterFiles. No request may use them.
 func (r *Ring) Unregister() {
 	if r.buffers {
 		_ = r.register(unregisterBuffers, nil, 0, "no buffers")
@@ -369,7 +369,7 @@ func (r *Ring) reserveFiles(n int) error {
 	return err
 }
 
-// SetBuffers puts buffers into the reserved places from first on; nil takes one away.
+// SetBuffers puts buffers into the reserved places from first on; nil removes one.
 func (r *Ring) SetBuffers(first int, bufs [][]byte) error {
 	iov := iovecs(bufs)
 	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(iov)))), nr: uint32(len(iov))}
@@ -378,7 +378,7 @@ func (r *Ring) SetBuffers(first int, bufs [][]byte) error {
 	return err
 }
 
-// SetFiles puts files into the reserved places from first on; -1 takes one away.
+// SetFiles puts files into the reserved places from first on; -1 removes one.
 func (r *Ring) SetFiles(first int, fds []int) error {
 	all := int32s(fds)
 	a := rsrcUpdate{offset: uint32(first), data: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(all)))), nr: uint32(len(all))}
@@ -387,16 +387,16 @@ func (r *Ring) SetFiles(first int, fds []int) error {
 	return err
 }
 
-// table is a ring's registered files, as AddFile hands out places in them.
+// table has a ring's registered files, and the free places for AddFile.
 type table struct {
 	made bool
 	free []int // places, a stack
 }
 
-// fileRoom is how many files a table has room for, at most.
+// fileRoom is the largest number of files in a table.
 const fileRoom = 1 << 15
 
-// openTable makes a table of which the first places are taken.
+// openTable makes a table whose first places are in use.
 func (r *Ring) openTable(taken int) error {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -413,7 +413,7 @@ func (r *Ring) openTable(taken int) error {
 	return nil
 }
 
-// AddFile registers one file more, and gives its place. It is a system call (Linux 5.19).
+// AddFile registers one more file, and returns its index. It is a system call (Linux 5.19).
 func (r *Ring) AddFile(fd int) (place int, err error) {
 	t := &r.table
 	if !t.made {
@@ -432,25 +432,25 @@ func (r *Ring) AddFile(fd int) (place int, err error) {
 	return place, nil
 }
 
-// DropFile takes back what AddFile did. Requests in flight end as they would have.
+// DropFile reverts AddFile. Requests in flight end as they would have.
 func (r *Ring) DropFile(place int) {
 	_ = r.SetFiles(place, []int{-1})
 	r.table.free = append(r.table.free, place)
 }
 
-// NAPI has waits in this ring look at the device queues of its sockets for so long (IORING_REGISTER_NAPI, Linux 6.9; in µs).
+// NAPI makes waits in this ring poll the device queues of its sockets for so long (IORING_REGISTER_NAPI, Linux 6.9; in µs).
 func (r *Ring) NAPI(busyPoll time.Duration) error {
 	a := [2]uint64{uint64(busyPoll.Microseconds())} // struct io_uring_napi
 	return r.register(registerNAPI, unsafe.Pointer(&a), 1, "NAPI busy polling")
 }
 
-// Multishot says whether receives can be multishot: they came with SEND_ZC (Linux 6.0).
+// Multishot reports whether receives can be multishot: they are as old as SEND_ZC (Linux 6.0).
 func (r *Ring) Multishot() bool { return r.Supports(opSendZC) }
 
-// Bundles says whether the kernel has them (Linux 6.10).
+// Bundles reports whether the kernel has bundles (Linux 6.10).
 func (r *Ring) Bundles() bool { return r.bundles }
 
-// Supports asks the kernel whether it knows an opcode.
+// Supports reports whether the kernel supports an opcode.
 func (r *Ring) Supports(opcode uint8) bool {
 	var p struct {
 		lastOp, opsLen uint8
@@ -468,7 +468,7 @@ func (r *Ring) Supports(opcode uint8) bool {
 }
 
 // Close ends the ring. The kernel cancels what is in flight, and may still write to its
-// buffers until it has: reap everything first. It lets go of what is registered some time later: Unregister, where that
+// buffers until it has: reap everything first. The kernel frees registered memory and files some time later: use Unregister if that
 // matters.
 func (r *Ring) Close() error {
 	r.r.QueueExit()

@@ -1,7 +1,7 @@
 // Package ring owns io_uring: one Ring per loop thread, filled and reaped in batches.
 // It is the only importer of giouring, of which it uses the core (setup, enter, peek,
-// register) and not the Prepare helpers, which leave fields of the slot's last user
-// behind. Without the build tag giouring it is a stub whose Open says how to rebuild.
+// register) and not the Prepare helpers, which keep fields of the slot's last
+// use. Without the build tag giouring it is a stub whose Open returns an error.
 package ring
 
 import (
@@ -12,7 +12,7 @@ import (
 )
 
 // SQE is the kernel's struct io_uring_sqe (include/uapi/linux/io_uring.h), 64 bytes.
-// Next hands it out zeroed but for UserData; one of the methods below fills it. Buffers
+// Next returns it zeroed but for UserData; one of the methods below fills it. Buffers
 // must stay alive and in place until the completion: arena memory, or a heap object that
 // the submitter keeps a reference to.
 type SQE struct {

@@ -2,5 +2,5 @@
 
 package testenv
 
-// Race says that the race detector is on, whose own memory counts.
+// Race reports whether the race detector is on, which needs memory of its own.
 const Race = true

@@ -86,7 +86,7 @@ func (s *Session) openLocalLoad(spec bench.Spec) (l *localLoad, err error) {
 	return l, l.park()
 }
 
-// parkWait bounds the wait for loops to have nothing to do: write-back of a disk takes that long at most.
+// parkWait bounds the wait for loops to have nothing to do: the longest write-back of a disk.
 const parkWait = 20 * time.Second
 
 // resume and park are for a client in a process of its own. The client of an in-process server lives on the server's loops, which the

@@ -135,7 +135,7 @@ func readJobs(ctx context.Context, in io.Reader, jobs chan<- job) error {
 // readCommand reads one line.
 func readCommand(b []byte) (c command, err error) {
 	if err := json.Unmarshal(b, &c); err != nil {
-		return c, fmt.Errorf("loadhost: an order that is none: %w", err)
+		return c, fmt.Errorf("loadhost: decode a command: %w", err)
 	}
 	n := 0
 	for _, has := range []bool{c.Load != nil, c.Run != nil, c.Stop, c.Open != nil, c.Prepare, c.Slice != nil, c.Close} {
@@ -152,7 +152,7 @@ func readCommand(b []byte) (c command, err error) {
 // do carries out one command.
 func (h *loadHostProcess) do(j job) (r reply, err error) {
 	if h.load == nil && (j.Prepare || j.Slice != nil || j.Close) {
-		return r, errors.New("loadhost: an order for a load in slices, and none is open")
+		return r, errors.New("loadhost: a command for a load in slices that is not open")
 	}
 	switch {
 	case j.Load != nil:

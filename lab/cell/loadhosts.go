@@ -59,7 +59,7 @@ func (s *loadHosts) start(ctx context.Context, addr string) error {
 		s.hosts[i] = &loadHost{Process: p}
 		r, err := s.reply(ctx, i)
 		if err == nil && r.Ready == nil {
-			err = p.Unexpected("that it is ready")
+			err = p.Unexpected("ready")
 		}
 		if err == nil {
 			s.hosts[i].ready = *r.Ready
@@ -166,7 +166,7 @@ func (s *loadHosts) load(ctx context.Context, spec bench.Spec, show func(bench.P
 	if err := s.hosts[0].Send(command{Load: &loadCommand{Spec: spec, Kept: s.f.Given("dir")}}); err != nil {
 		return err
 	}
-	_, err := s.result(ctx, 0, show, "that the store is loaded", func(r *reply) bool { return r.Loaded })
+	_, err := s.result(ctx, 0, show, "the end of the loading", func(r *reply) bool { return r.Loaded })
 	return err
 }
 
@@ -187,7 +187,7 @@ func (s *loadHosts) window(ctx context.Context, spec bench.Spec, show func(bench
 			h.TryWrite([]byte(stopLine))
 		}
 	})
-	all, err := s.results(context.WithoutCancel(ctx), show, "what it has found", func(r *reply) bool { return r.Found != nil })
+	all, err := s.results(context.WithoutCancel(ctx), show, "its result", func(r *reply) bool { return r.Found != nil })
 	if !cut() {
 		<-stopped
 	}
@@ -265,7 +265,7 @@ var _ sliceLoad = hostsLoad{}
 
 func (s *loadHosts) openLoad(ctx context.Context, spec bench.Spec) (l hostsLoad, err error) {
 	l.loadHosts = s
-	_, err = l.do(ctx, func(i int) command { return command{Open: s.share(spec, i)} }, "that its load is ready", func(r *reply) bool { return r.Opened })
+	_, err = l.do(ctx, func(i int) command { return command{Open: s.share(spec, i)} }, "ready for load", func(r *reply) bool { return r.Opened })
 	return l, err
 }
 
@@ -278,12 +278,12 @@ func (l hostsLoad) do(ctx context.Context, of func(i int) command, what string, 
 }
 
 func (l hostsLoad) ready(ctx context.Context) error {
-	_, err := l.do(ctx, func(int) command { return command{Prepare: true} }, "that it is prepared for a slice", func(r *reply) bool { return r.Prepared })
+	_, err := l.do(ctx, func(int) command { return command{Prepare: true} }, "ready for a slice", func(r *reply) bool { return r.Prepared })
 	return err
 }
 
 func (l hostsLoad) slice(ctx context.Context, settle, window time.Duration) (s report.ClientSlice, err error) {
-	all, err := l.do(ctx, func(int) command { return command{Slice: &fleet.SliceCommand{Settle: settle, Window: window}} }, "what a slice has found", func(r *reply) bool { return r.Slice != nil })
+	all, err := l.do(ctx, func(int) command { return command{Slice: &fleet.SliceCommand{Settle: settle, Window: window}} }, "the result of a slice", func(r *reply) bool { return r.Slice != nil })
 	if err != nil {
 		return s, err
 	}

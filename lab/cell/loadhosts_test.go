@@ -48,18 +48,18 @@ func says(t *testing.T) (greets, isReady string) {
 	return fmt.Sprintf("echo '%s'\n", b), `echo '{"ready":{"flags":{"backend":"null"}}}'` + "\n"
 }
 
-// A host that hangs ends the run with its name and its last words, and is not left behind, whether it ends with its input or not.
+// A host that hangs ends the run with its name and its last line, and is not left behind, whether it ends with its input or not.
 func TestALoadHostThatHangsIsNamedAndEnded(t *testing.T) {
-	const silent = "said nothing for"
+	const silent = "no line on standard output within"
 	greets, isReady := says(t)
 	for name, c := range map[string]struct{ then, want string }{
-		"before it is ready":   {"echo 'kvwire: waiting for a lock' >&2\nwhile read x; do :; done", silent},
-		"in the run":           {isReady + "while read x; do :; done", silent},
-		"and ignores its end":  {isReady + "exec sleep 1000", silent},
-		"and talks of nothing": {isReady + "read go; echo '{\"loaded\":true}'; while read x; do :; done", "was to say what it has found"},
-		"and talks nonsense":   {isReady + "read go; echo gibberish; while read x; do :; done", "which is not a message of kvwire"},
-		"and ends":             {isReady + "read go; echo 'no more' >&2; exit 5", "ended: exit status 5; it said last: no more"},
-		"and lies":             {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "decode a result"},
+		"before it is ready":             {"echo 'kvwire: waiting for a lock' >&2\nwhile read x; do :; done", silent},
+		"in the run":                     {isReady + "while read x; do :; done", silent},
+		"and ignores its end":            {isReady + "exec sleep 1000", silent},
+		"and replies to another command": {isReady + "read go; echo '{\"loaded\":true}'; while read x; do :; done", "unexpected reply, and not "},
+		"and replies with garbage":       {isReady + "read go; echo gibberish; while read x; do :; done", "which is not a message of kvwire"},
+		"and ends":                       {isReady + "read go; echo 'no more' >&2; exit 5", "ended: exit status 5; its last line of standard error: no more"},
+		"and sends a wrong result":       {isReady + "read go; echo '{\"found\":{\"result\":{}}}'; while read x; do :; done", "decode a result"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

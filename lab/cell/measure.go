@@ -28,7 +28,7 @@ type Measured struct {
 	port          *rdmaPort       // of Hosts
 }
 
-// isLoaded reports whether the folder that --dir names has as many items already. They are taken for those of an earlier load; the run notices if they are not.
+// isLoaded reports whether the folder that --dir names has as many items already. They are assumed to be from an earlier load; the run finds out if not.
 func (s *Session) isLoaded(spec bench.Spec) (bool, error) {
 	if !s.f.Given("dir") {
 		return false, nil
@@ -120,7 +120,7 @@ func (s *Session) window(ctx context.Context, spec bench.Spec, show func(bench.P
 	if m.Result == nil {
 		return nil, err
 	}
-	return m, cmp.Or(err, m.err) // where requests have no answer, that the counters have none is no other error
+	return m, cmp.Or(err, m.err) // if requests have no answer, neither have the counters: one error is enough
 }
 
 // Record writes the latencies of a run and its throughput over time to dir, and then calls also, which may be nil. Other processes may write to dir at the same time.

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Row has the factors that the flags set: all of them for a run that did not take place.
+// Row returns a row with the factors that the flags set: all of them, for a run that was not measured.
 func (f *Settings) Row() *report.Row {
 	r := f.clientRow()
 	serverFactors(r, f.ServerTexts())
@@ -190,7 +190,7 @@ func (s *Session) Row(m *Measured) *report.Row {
 		notes = append(notes, fmt.Sprintf("%d of the trace's %d rows were not sent", n, f.Replay.Rows()))
 	}
 	if s.port != nil && s.port.Choice.Software && r.Wait != "block" && len(fleet.AllowedCPUs()) <= 2 {
-		notes = append(notes, "polling takes CPU from soft-RoCE itself here")
+		notes = append(notes, "polling uses CPU time that soft-RoCE needs here")
 	}
 	if after.HasDisk() {
 		r.DirectIO, r.FixedBuffers = report.B(after.DirectIO()), report.B(after.FixedBuffers())

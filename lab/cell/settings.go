@@ -158,11 +158,11 @@ func (f *Settings) check() (spec bench.Spec, err error) {
 	switch {
 	case f.ServerAt == "":
 	case f.Target != "":
-		return spec, exit.Usagef("--server-at starts a server, and --target has one: give one of them")
+		return spec, exit.Usagef("--server-at starts a server, and --target names a running one: leave one of them out")
 	case f.InProcess():
 		return spec, exit.Usagef("--server-at needs a network, not --transport %s", f.Server.Transport)
 	case f.Given("dir"):
-		return spec, exit.Usagef("--dir %s: a server at --server-at chooses its folder itself", f.Store.Dir)
+		return spec, exit.Usagef("--dir %s: a server at --server-at chooses its own folder: leave --dir out", f.Store.Dir)
 	}
 	if err := f.planLink(); err != nil {
 		return spec, err
@@ -186,7 +186,7 @@ func (f *Settings) checkNoServerFlags() error {
 		return x.Has(factor.Server) && !x.HasAny(factor.Client|factor.Load|factor.Bench)
 	}) {
 		if f.Given(name) {
-			return exit.Usagef("--%s concerns the server, which runs already at --target %s", name, f.Target)
+			return exit.Usagef("--%s applies to a server, and the server at --target %s runs already: leave it out", name, f.Target)
 		}
 	}
 	return nil
@@ -201,11 +201,11 @@ func (f *Settings) checkLaunch() error {
 	case f.InProcess():
 		return exit.Usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
 	case len(f.Launch.Clients) > 0 && f.Load.Trace != "":
-		return exit.Usagef("--trace %s is read here, and load hosts do not have it: leave --client-launch out", f.Load.Trace)
+		return exit.Usagef("--trace %s is a file on this host, and load hosts do not have it: leave out --client-launch", f.Load.Trace)
 	case len(f.Launch.Clients) > 0 && f.Load.Stages > 0:
-		return exit.Usagef("--stages is for a load process here: leave --client-launch out")
+		return exit.Usagef("--stages needs the load on this host: leave out --client-launch")
 	case f.Target != "":
-		return exit.Usagef("--target %s has a server: leave --server-launch and --client-launch out", f.Target)
+		return exit.Usagef("--target %s names a running server: leave out --server-launch and --client-launch", f.Target)
 	case f.ServerAt != "":
 		return exit.Usagef("--server-at %s starts the server: leave --server-launch and --client-launch out", f.ServerAt)
 	}

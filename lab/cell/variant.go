@@ -95,7 +95,7 @@ func (v *variant) openLoad(ctx context.Context) (err error) {
 // warmUpPart is the longest time between two replies of a variant that warms up. It is short compared with fleet.Patience.
 const warmUpPart = 10 * time.Second
 
-// warm puts the variant under load for its warm-up, of which nothing is kept.
+// warm puts the variant under load for its warm-up, without recording it.
 func (v *variant) warm(ctx context.Context) error {
 	if err := v.openLoad(ctx); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (v *variant) do(ctx context.Context, c fleet.VariantCommand) (more bool, er
 	case c.Finish:
 		r.Row, err = v.finish(ctx)
 	default:
-		err = errors.New("variant: an order that is none")
+		err = errors.New("variant: a command without slice or finish (are both the same version of kvwire?)")
 	}
 	if err == nil {
 		err = v.out.Encode(r)

@@ -88,7 +88,7 @@ func niceStep(v float64) float64 {
 	return 10 * unit
 }
 
-// plain is a number without superfluous digits.
+// plain formats a number without superfluous digits.
 func plain(v float64) string {
 	return strings.Replace(strconv.FormatFloat(v, 'g', 4, 64), "-", "−", 1)
 }

@@ -10,7 +10,7 @@ import (
 type Series struct {
 	Label  string
 	Color  string
-	Dash   int    // tells series of one colour apart
+	Dash   int    // distinguishes series of one colour
 	Hidden string // the page's name of what hides it: its network
 }
 

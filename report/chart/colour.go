@@ -2,7 +2,7 @@ package chart
 
 import "strconv"
 
-// Colours of series are Okabe and Ito's (2008), which the colour-blind tell apart: a network has the same one in every chart.
+// Colours of series are Okabe and Ito's (2008), which the colour-blind can distinguish: a network has the same one in every chart.
 var networks = map[string]string{"inproc": "#009e73", "codec": "#cc79a7", "tcp": "#0072b2", "uring": "#e69f00", "rdma": "#d55e00"}
 
 // others are for series that are no networks: Okabe and Ito's without black, the yellow darker.
@@ -32,5 +32,5 @@ func readable(color string) string {
 	return "#ffffff"
 }
 
-// dashes tell series of one colour apart.
+// dashes distinguish series of one colour.
 func dashes(i int) []float64 { return [][]float64{nil, {5, 2}, {1.5, 2}, {7, 2, 1.5, 2}}[i%4] }
