@@ -22,7 +22,7 @@ var storeRows = []Factor{
 	{Name: "backend", Common: true, Group: "Store", Side: Server | Load, Default: store.Disk.String(), Words: []string{"null", "mem", "disk", "raw"}, At: func(v *Values) any { return &v.Store.Backend },
 		Help: "null: replies without a lookup; mem: the store in memory; disk: the store in files; raw: a random 4 KiB page of one file for each request, without a store"},
 	{Name: "dir", Common: true, Group: "Store", Side: Server, Column: NoColumn, At: func(v *Values) any { return &v.Store.Dir },
-		Help: "the store's folder; default: a temporary one, removed at the end",
+		Help: "the store's folder, or several with commas between, in which the partitions lie in turn (a,b); default: a temporary one, removed at the end",
 		When: onFiles},
 	{Name: "cache-bytes", Common: true, Group: "Store", Side: Server, Default: "64MiB", Range: Span{"256KiB", "1024TiB"}, Owners: []string{"value-bytes"}, At: func(v *Values) any { return &v.Store.CacheBytes },
 		Help: "page cache of the whole store",

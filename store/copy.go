@@ -20,6 +20,9 @@ import (
 // load. After an error, also of ctx, the copy is removed.
 func Copy(ctx context.Context, from, to string) (err error) {
 	m, err := readManifest(from)
+	if err == nil {
+		err = m.match(from, m.Shards) // a store in several folders is not copied
+	}
 	if err != nil {
 		return err
 	}

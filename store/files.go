@@ -36,6 +36,7 @@ type manifest struct {
 	Format    int `json:"format"`
 	Shards    int `json:"shards"`
 	PageBytes int `json:"page_bytes"`
+	Folders   int `json:"folders,omitempty"` // 0: one
 }
 
 // files is the storage of a shard's slabs, one file per class, for opening, recovery and closing. Every call
@@ -54,7 +55,7 @@ type files interface {
 }
 
 func shardDir(dir string, shard int) string {
-	return filepath.Join(dir, fmt.Sprintf("shard-%03d", shard))
+	return filepath.Join(folderOf(dir, shard), fmt.Sprintf("shard-%03d", shard))
 }
 
 func slabPath(dir string, shard int, class uint8) string {
@@ -72,13 +73,18 @@ func isFolder(dir string) error {
 // prepare makes a store in dir if there is none. Otherwise it checks that the store has that many shards. Several shards and several
 // processes may call it at the same time.
 func prepare(dir string, shards int) error {
-	if err := isFolder(dir); err != nil {
+	if err := checkFolders(dir, shards); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return fmt.Errorf("store: make %s: %w (%s)", dir, cause(err), remedy(err, "choose another folder"))
+	for _, folder := range folders(dir) {
+		if err := isFolder(folder); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(folder, dirMode); err != nil {
+			return fmt.Errorf("store: make %s: %w (%s)", folder, cause(err), remedy(err, "choose another folder"))
+		}
 	}
-	_, unlock, err := lock(dir, unix.LOCK_EX, openDir)
+	_, unlock, err := lock(Home(dir), unix.LOCK_EX, openDir)
 	if err != nil {
 		return err
 	}
@@ -98,12 +104,15 @@ func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
 		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
 	}
+	if made, given := max(1, m.Folders), len(folders(dir)); made != given {
+		return fmt.Errorf("store: %s was made in %d folders, not %d (name all of them, in their order: --dir a,b)", dir, made, given)
+	}
 	return nil
 }
 
 // readManifest returns the description of a folder's store, if this program can read it. fs.ErrNotExist: there is no store.
 func readManifest(dir string) (m manifest, err error) {
-	b, err := readOwn(filepath.Join(dir, manifestName))
+	b, err := readOwn(filepath.Join(Home(dir), manifestName))
 	if err != nil {
 		return m, fmt.Errorf("store: read %s of %s: %w (%s)", manifestName, dir, cause(err), remedy(err, "run as the user who made it"))
 	}
@@ -123,8 +132,10 @@ func readManifest(dir string) (m manifest, err error) {
 
 // create makes an empty store, with the manifest last: a folder without one is not a store.
 func create(dir string, shards int) error {
-	if err := checkNoStore(dir); err != nil {
-		return err
+	for _, folder := range folders(dir) {
+		if err := checkNoStore(folder); err != nil {
+			return err
+		}
 	}
 	made := func() error {
 		for i := range shards {
@@ -140,14 +151,27 @@ func create(dir string, shards int) error {
 				return err
 			}
 		}
-		b, err := json.Marshal(manifest{Format: formatVersion, Shards: shards, PageBytes: pageBytes})
+		m := manifest{Format: formatVersion, Shards: shards, PageBytes: pageBytes}
+		for _, folder := range folders(dir)[1:] {
+			m.Folders = len(folders(dir))
+			if err := makeFolderPrivate(folder); err != nil {
+				return err
+			}
+			if err := syncPath(folder); err != nil {
+				return err
+			}
+			if err := syncPath(filepath.Dir(filepath.Clean(folder))); err != nil {
+				return err
+			}
+		}
+		b, err := json.Marshal(m)
 		if err != nil {
 			return err
 		}
-		if err := replace(filepath.Join(dir, manifestName), append(b, '\n')); err != nil {
+		if err := replace(filepath.Join(Home(dir), manifestName), append(b, '\n')); err != nil {
 			return err
 		}
-		return syncPath(filepath.Dir(filepath.Clean(dir)))
+		return syncPath(filepath.Dir(filepath.Clean(Home(dir))))
 	}
 	if err := made(); err != nil {
 		return fmt.Errorf("store: make a store in %s: %w (%s)", dir, cause(err), remedy(err, "check permissions and free space"))
@@ -298,9 +322,9 @@ func openFiles(dir string, shard int, look bool) (*osFiles, error) {
 
 // makePrivate removes the permissions of other users from the files, whatever version created them.
 func (f *osFiles) makePrivate(dir string, folder int) error {
-	err := makeFolderPrivate(dir) // the user may have made this folder: it does not count for openToOthers
+	err := makeFolderPrivate(Home(dir)) // the user may have made this folder: it does not count for openToOthers
 	fds := append([]int{folder}, f.fds...)
-	for _, name := range []string{filepath.Join(dir, manifestName), filepath.Join(f.dir, accountName)} {
+	for _, name := range []string{filepath.Join(Home(dir), manifestName), filepath.Join(f.dir, accountName)} {
 		fd, e := openOwn(name, unix.O_RDONLY)
 		switch {
 		case e == nil:

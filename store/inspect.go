@@ -23,7 +23,7 @@ type Inspected struct {
 // Inspect reads all slabs of the store in dir, as recovery does, and changes nothing. No process may have the store open. progress is called
 // from several goroutines with the bytes of a shard that were read; it may be nil.
 func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([]Inspected, error) {
-	if err := isFolder(dir); err != nil {
+	if err := isFolder(Home(dir)); err != nil {
 		return nil, err
 	}
 	m, err := readManifest(dir)
@@ -33,7 +33,10 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 	if err != nil {
 		return nil, err
 	}
-	_, unlock, err := lock(dir, unix.LOCK_SH, openDir)
+	if err = m.match(dir, m.Shards); err != nil {
+		return nil, err
+	}
+	_, unlock, err := lock(Home(dir), unix.LOCK_SH, openDir)
 	if err != nil {
 		return nil, err
 	}

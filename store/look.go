@@ -16,16 +16,20 @@ func (o Options) Look(shards int) (found string, err error) {
 	if err := o.check(0, shards); err != nil {
 		return "", err
 	}
-	st, err := os.Stat(o.Dir)
+	if err := checkFolders(o.Dir, shards); err != nil {
+		return "", err
+	}
+	home := Home(o.Dir)
+	st, err := os.Stat(home)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
-		return "a new folder, for a new store", checkCanMake(o.Dir)
+		return "a new folder, for a new store", checkCanMake(home)
 	case err != nil:
-		return "", fmt.Errorf("store: look into %s: %w (check its permissions)", o.Dir, cause(err))
+		return "", fmt.Errorf("store: look into %s: %w (check its permissions)", home, cause(err))
 	case !st.IsDir():
-		return "", isFolder(o.Dir)
+		return "", isFolder(home)
 	}
-	if err := writable(o.Dir, unix.W_OK|unix.X_OK); err != nil {
+	if err := writable(home, unix.W_OK|unix.X_OK); err != nil {
 		return "", err
 	}
 	if o.Backend == Raw {
@@ -33,7 +37,7 @@ func (o Options) Look(shards int) (found string, err error) {
 	}
 	m, err := readManifest(o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "a folder for a new store", checkNoStore(o.Dir)
+		return "a folder for a new store", checkNoStore(home)
 	}
 	if err == nil {
 		err = m.match(o.Dir, shards)

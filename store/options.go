@@ -80,7 +80,7 @@ const NullMax = 10 * time.Millisecond
 // Options are the options of a store. All its partitions have the same.
 type Options struct {
 	Backend Backend
-	Dir     string    // Disk: the store's folder; made when it does not exist
+	Dir     string    // Disk: the store's folder, or several with commas between (folders.go); made when they do not exist
 	Limits  kv.Limits // zero fields: KeyBytesMax, ValueBytesMax
 
 	CacheBytes int // Disk: page cache, per partition; 0 means 64 MiB, at least 256 KiB
@@ -213,7 +213,7 @@ func (o *Options) check(shard, shards int) error {
 
 // disk returns the options of one partition's disk engine.
 func (o *Options) disk(shard, shards int) disk.Options {
-	return disk.Options{Engine: o.DiskEngine, Shard: shard, Shards: shards, Dir: o.Dir, Durable: o.Durability == DurabilityFlush,
+	return disk.Options{Engine: o.DiskEngine, Shard: shard, Shards: shards, Dir: folderOf(o.Dir, shard), Durable: o.Durability == DurabilityFlush,
 		DepthMax: o.DepthMax, Batch: o.DiskBatch, Wait: o.DiskWait, WaitMax: o.DiskWaitMax, SQPoll: o.SQPoll, IOPoll: o.IOPoll,
 		NoFixedBuffers: o.NoFixedBuffers, NoFixedFiles: o.NoFixedFiles, Shared: o.Engines, Log: o.Log}
 }

@@ -225,8 +225,11 @@ type rawFile struct {
 // openRawFile opens the file. If it is missing or has another size, it writes it completely, so that reads reach the device and writes need
 // no new space.
 func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
-	if err := os.MkdirAll(o.Dir, dirMode); err != nil {
-		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", o.Dir, cause(err))
+	if err := checkFolders(o.Dir, shards); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(folderOf(o.Dir, shard), dirMode); err != nil {
+		return nil, fmt.Errorf("store: make %s: %w (choose another folder)", folderOf(o.Dir, shard), cause(err))
 	}
 	f := &rawFile{lock: -1, bytes: o.rawShare(shards)}
 	name := rawPath(o.Dir, shard, shards)
@@ -239,8 +242,8 @@ func openRawFile(o *Options, shard, shards int) (*rawFile, error) {
 	if f.fd, f.direct, err = openDirect(name, unix.O_RDWR); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w (%s)", name, err, openRemedy(err))
 	}
-	f.direct = f.direct && !inMemory(o.Dir)
-	if err = makeFolderPrivate(o.Dir); err == nil {
+	f.direct = f.direct && !inMemory(folderOf(o.Dir, shard))
+	if err = makeFolderPrivate(folderOf(o.Dir, shard)); err == nil {
 		_, err = makePrivate(f.fd)
 	}
 	if err != nil {
@@ -265,7 +268,7 @@ func toBeWritten(name string, bytes int64) bool {
 }
 
 func rawPath(dir string, shard, shards int) string {
-	return filepath.Join(dir, fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
+	return filepath.Join(folderOf(dir, shard), fmt.Sprintf("raw-%03d-of-%03d", shard, shards))
 }
 
 // rawShare returns the size of each shard's file, in bytes.

@@ -98,12 +98,12 @@ func (f *Settings) dataCosts() (c lab.Data) {
 	switch {
 	case !ok:
 	case f.Store.Backend == store.Raw.String() && f.Given("dir"):
-		c.Dir, c.Name, c.Bytes = f.Store.Dir, fmt.Sprintf("raw for %d", d.partitions), int64(f.Store.RawBytes) // a file for each
+		c.Dir, c.Name, c.Bytes = store.Home(f.Store.Dir), fmt.Sprintf("raw for %d", d.partitions), int64(f.Store.RawBytes) // a file for each
 		c.Load = at(c.Bytes, writeBytesPerS)
 	case f.Store.Backend == store.Raw.String():
 		c.Extra = int64(f.Store.RawBytes)
 	case f.Store.Backend == store.Disk.String() && f.Given("dir"):
-		c.Dir, c.Name, c.Bytes, c.Load = f.Store.Dir, "store", d.Bytes(f.Writes()), load
+		c.Dir, c.Name, c.Bytes, c.Load = store.Home(f.Store.Dir), "store", d.Bytes(f.Writes()), load
 	case shared:
 		c.Name, c.Bytes, c.Load, c.Extra = d.Name(), d.Bytes(false), load, d.Bytes(f.Writes())
 	}

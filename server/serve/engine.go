@@ -58,7 +58,7 @@ func (s *Settings) EngineWorks() error {
 		needs = append(needs, probe.SQPoll(h))
 	}
 	if s.Store.IOPoll {
-		needs = append(needs, probe.IOPoll(h, cmp.Or(s.Store.Dir, TemporaryParent())))
+		needs = append(needs, probe.IOPoll(h, cmp.Or(store.Home(s.Store.Dir), TemporaryParent())))
 	}
 	for _, n := range needs {
 		if err := n.Err(); err != nil {
