@@ -40,7 +40,11 @@ func TestUnixSockets(t *testing.T) {
 			n := network
 			n.Transport, n.Host = Transport{o}, transporttest.UnixHost(t)
 			n.Env = []string{listenEnv + "=" + n.Host}
-			transporttest.RunVariant(t, n)
+			if o.Engine == Goroutines && !transporttest.Long { // TestGoroutines has the rest of them
+				transporttest.RunBrief(t, n)
+			} else {
+				transporttest.RunVariant(t, n)
+			}
 		})
 	}
 }

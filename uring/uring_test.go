@@ -96,7 +96,7 @@ func TestOptions(t *testing.T) {
 			continue // the sets with buffers of other sizes, and with fixed files and another option, cover it
 		}
 		t.Run(name, func(t *testing.T) {
-			if transporttest.Long || o.Large == Linked || o.Buffers > 0 || o.Large == ZeroCopy && o.FixedFiles { // these and the default have all ways to receive and send
+			if transporttest.Long || o.Buffers > 0 || o.Large == ZeroCopy && o.FixedFiles { // these and the default have all ways to receive, and most to send
 				transporttest.RunVariant(t, network(o))
 			} else {
 				transporttest.RunBrief(t, network(o))
