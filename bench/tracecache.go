@@ -35,7 +35,7 @@ func ParseTraceFormat(s string) (TraceFormat, error) {
 	return TraceFormat(i), err
 }
 
-// TraceTTL says what becomes of the times to live that a trace's writes have. A store of kvwire has none.
+// TraceTTL is the treatment of the times to live of a trace's writes. kvwire's store has no times to live.
 type TraceTTL uint8
 
 const (
@@ -45,16 +45,16 @@ const (
 
 var traceTTLs = [...]string{"ignore", "delete"}
 
-// TraceTTLs returns the names of all ways.
+// TraceTTLs returns the names of all treatments.
 func TraceTTLs() []string { return traceTTLs[:] }
 
-// ParseTraceTTL reads the name of a way.
+// ParseTraceTTL reads the name of a treatment.
 func ParseTraceTTL(s string) (TraceTTL, error) {
 	i, err := index(traceTTLs[:], s, "answer to times to live", strings.Join(traceTTLs[:], ", "))
 	return TraceTTL(i), err
 }
 
-// TraceOptions say how a file is read. The zero value is a CSV file with times in seconds.
+// TraceOptions are the options for reading a file. The zero value is a CSV file with times in seconds.
 type TraceOptions struct {
 	Format TraceFormat
 	Unit   TimeUnit // CSV only: the others have whole seconds
@@ -176,7 +176,7 @@ var metaOps = map[string]Kind{"GET": Get, "GET_LEASE": Get, "SET": Put, "SET_LEA
 // metaColumns are those that a trace of Meta's must have. ttl may be missing.
 var metaColumns = [...]string{"op_time", "key", "op", "op_count", "size"}
 
-// meta reads a line of Meta's, which stands for op_count equal requests.
+// meta reads a line of Meta's, which has op_count equal requests.
 func (p *cacheParser) meta(fields []string) error {
 	if p.columns == nil {
 		p.columns, p.column = fields, map[string]int{}
@@ -250,7 +250,7 @@ func (p *cacheParser) request(second string, kind Kind, key, size, ttl string, c
 	return nil
 }
 
-// spread gives the rows of a second equal gaps within it, since the files have whole seconds.
+// spread distributes the rows of a second over it with equal gaps, since the files have whole seconds.
 func (p *cacheParser) spread() {
 	rows := p.t.rows
 	for i := 0; i < len(rows); {

@@ -14,9 +14,9 @@ type Router struct {
 	shards []*Loop
 	stats  [kv.StatsKinds]func(r *kv.Request)
 
-	scans   []*scan  // unused
-	made    int      // number of scans, used or not
-	waiting kv.Queue // requests that wait for an unused scan
+	scans     []*scan  // unused
+	scanCount int      // number of scans, used or not
+	waiting   kv.Queue // requests that wait for an unused scan
 }
 
 func newRouter(l *Loop, shards []*Loop) *Router { return &Router{l: l, shards: shards} }
@@ -117,20 +117,20 @@ const maxScans = 16
 
 // scan is one scan under way over all partitions.
 type scan struct {
-	t    *Router
-	r    *kv.Request // the client's request
-	part []kv.Request
-	buf  [][]byte // room for each partition's answer; grows to the largest request's
-	rest [][]byte // items of each partition's answer that are not merged yet
-	left int      // number of partitions that have not answered
-	n    uint32   // merged items
+	t          *Router
+	r          *kv.Request // the client's request
+	part       []kv.Request
+	buf        [][]byte // room for each partition's answer; grows to the largest request's
+	rest       [][]byte // items of each partition's answer that are not merged yet
+	unanswered int      // number of partitions that have not answered
+	n          uint32   // merged items
 }
 
 // mergeTurn bounds the work of a merge in one turn, in comparisons of items: some 300 µs.
 const mergeTurn = 16 << 10
 
 func (t *Router) startScan(r *kv.Request) {
-	if len(t.scans) == 0 && t.made == maxScans {
+	if len(t.scans) == 0 && t.scanCount == maxScans {
 		t.waiting.Push(r)
 		return
 	}
@@ -139,9 +139,9 @@ func (t *Router) startScan(r *kv.Request) {
 		s, t.scans = t.scans[n-1], t.scans[:n-1]
 	} else {
 		s = &scan{t: t, part: make([]kv.Request, len(t.shards)), buf: make([][]byte, len(t.shards)), rest: make([][]byte, len(t.shards))}
-		t.made++
+		t.scanCount++
 	}
-	s.r, s.left = r, len(s.part)
+	s.r, s.unanswered = r, len(s.part)
 	for i := range s.part {
 		p := &s.part[i]
 		if len(s.buf[i]) < cap(r.Value) {
@@ -154,8 +154,8 @@ func (t *Router) startScan(r *kv.Request) {
 
 // Complete implements kv.Completer. It counts one partition's answer. After the last one it merges them, in one turn or more, and ends the scan.
 func (s *scan) Complete(*kv.Request) {
-	if s.left > 0 {
-		if s.left--; s.left > 0 {
+	if s.unanswered > 0 {
+		if s.unanswered--; s.unanswered > 0 {
 			return
 		}
 		s.beginMerge()

@@ -57,7 +57,7 @@ func (l *link) checkAlive(now int64) {
 		l.alive.probedAt, l.alive.probe = now, true
 		l.Touch()
 	case l.alive.probedAt != 0 && now-l.alive.probedAt >= l.alive.stallMax-l.silenceMax():
-		l.ended(l, l.d.endReason(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.alive.receivedAt).Round(time.Millisecond))))
+		l.onEnd(l, l.d.endReason(l, fmt.Errorf("%w: the server gives no sign of life for %v", transport.ErrStalled, time.Duration(now-l.alive.receivedAt).Round(time.Millisecond))))
 		return
 	}
 	by := l.alive.receivedAt + l.silenceMax()

@@ -29,7 +29,7 @@ func TestAServerWithoutASignOfLifeIsGivenUpInTime(t *testing.T) {
 		err := l.Call(func() {
 			d := &rdmaEngine{l: l}
 			k := &link{d: d, side: waits{}, state: linkUp, alive: liveness{stallMax: int64(stall), receivedAt: l.Now() - int64(since)}}
-			k.ended = func(stream.ConnIO, error) { ended = true }
+			k.onEnd = func(stream.ConnIO, error) { ended = true }
 			_, row := d.links.Put()
 			*row = k
 			k.checkSoon()

@@ -80,9 +80,9 @@ func (t Transport) Dial(ctx context.Context, l *loop.Loop, addr string, o transp
 		return b, call(func() error {
 			if k, err = prepare(l, c, opts, o.Depth); err == nil {
 				if opts.Connect == ByCM {
-					_, _ = rand.Read(k.pair.mine.token[:])
+					_, _ = rand.Read(k.pair.own.token[:])
 				}
-				b = k.pair.mine.encode()
+				b = k.pair.own.encode()
 			}
 			return err
 		})
@@ -131,7 +131,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 		return nil, err
 	}
 	tag, row := h.links.Put()
-	k := &link{d: &h.rdmaEngine, tag: tag, tcp: control{fd: -1}, ended: stream.ConnIO.Close}
+	k := &link{d: &h.rdmaEngine, tag: tag, tcp: control{fd: -1}, onEnd: stream.ConnIO.Close}
 	*row = k
 	if err := k.open(c, depth, o.SlotBytes); err != nil {
 		h.links.Drop(tag)
@@ -144,7 +144,7 @@ func prepare(l *loop.Loop, c device.Choice, o Options, depth int) (*link, error)
 func (k *link) connectCM(ctx context.Context, from, to netip.Addr, hello wire.ServerHello) (err error) {
 	var peer params
 	if err = peer.decode(hello.Params); err == nil {
-		if k.pair.cm, err = k.pair.qp.ConnectCM(ctx, from, to, peer.port, k.pair.mine.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
+		if k.pair.cm, err = k.pair.qp.ConnectCM(ctx, from, to, peer.port, k.pair.own.token, k.path(&peer)); errors.Is(err, unix.ECONNRESET) {
 			err = fmt.Errorf("%w: %w", transport.ErrPeerGone, err)
 		}
 	}

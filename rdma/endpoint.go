@@ -183,14 +183,14 @@ func (e *endpoint) grant(c *stream.Server) ([]byte, error) {
 		}
 		return nil, err
 	}
-	if l.pair.mine.connect == ByCM {
-		l.pair.mine.port = e.cm.Port
+	if l.pair.own.connect == ByCM {
+		l.pair.own.port = e.cm.Port
 		e.awaited[peer.token] = l
 	} else if err := l.bind(); err != nil {
 		l.destroy()
 		return nil, err
 	}
-	return encodeTables(l.pair.mine.encode(), e.tables), nil
+	return encodeTables(l.pair.own.encode(), e.tables), nil
 }
 
 // request handles a connection request of rdma_cm, on its own goroutine.
@@ -204,12 +204,12 @@ func (e *endpoint) request(token verbs.CMToken, r *verbs.CMRequest) {
 		}
 		cm, err := r.Accept(l.pair.qp, l.path(&l.pair.peer))
 		if err != nil {
-			l.ended(l, err)
+			l.onEnd(l, err)
 			return
 		}
 		l.pair.cm = cm
 		if err := l.bind(); err != nil {
-			l.ended(l, err)
+			l.onEnd(l, err)
 		}
 	}
 	if !e.l.Do(accept) {

@@ -99,7 +99,7 @@ func (d *rdmaEngine) closeDevice() error {
 // Open implements stream.Engine, for servers' ends only: a client's link is made before its socket (prepare).
 func (d *rdmaEngine) Open(s socket.Socket, ended func(stream.ConnIO, error), _ func()) (stream.ConnIO, error) {
 	tag, row := d.links.Put()
-	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, ended: ended, served: true}
+	l := &link{d: d, tag: tag, tcp: control{fd: s.Fd}, onEnd: ended, served: true}
 	*row = l
 	if err := d.l.WatchRarely(d.id, s.Fd, unix.EPOLLIN|unix.EPOLLRDHUP, tag); err != nil {
 		d.links.Drop(tag)
@@ -162,7 +162,7 @@ func (d *rdmaEngine) handleEvent(e event) {
 	case reactPair:
 		d.links.Each(func(_ uint64, l **link) {
 			if k := *l; k.pair.qp != nil && k.pair.qp.Num == e.qp && k.side != nil {
-				k.ended(k, d.endReason(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
+				k.onEnd(k, d.endReason(k, fmt.Errorf("%w: the queue pair failed (event %d)", transport.ErrPeerGone, e.kind)))
 			}
 		})
 		return
@@ -204,7 +204,7 @@ func (d *rdmaEngine) markLost(why error) {
 	clearPicks()
 	d.links.Each(func(_ uint64, l **link) {
 		if k := *l; k.pair.qp != nil && k.side != nil { // a link that is still being dialed ends with its dial
-			k.ended(k, why)
+			k.onEnd(k, why)
 		}
 	})
 	d.l.Again()
@@ -312,15 +312,15 @@ func (d *rdmaEngine) reap(cs []verbs.Completion) {
 			l.sendCompleted(uint32(c.WR) & (wrRecv - 1))
 		}
 		if err != nil {
-			l.ended(l, err)
+			l.onEnd(l, err)
 		}
 	}
 }
 
-// drainMax bounds the time that a loop waits until a queue pair consumes no more slots of the shared receive queue. drainNap is the sleep between two checks.
+// drainMax bounds the time that a loop waits until a queue pair consumes no more slots of the shared receive queue. drainPause is the sleep between two checks.
 const (
-	drainMax = 20 * time.Millisecond
-	drainNap = 1 // ms
+	drainMax   = 20 * time.Millisecond
+	drainPause = 1 // ms
 )
 
 // drain stops a link's queue pair, before it is destroyed, from consuming slots of the shared receive queue, and posts again all slots that it has
@@ -340,7 +340,7 @@ func (d *rdmaEngine) drain(l *link) {
 		if last || !time.Now().Before(until) {
 			return
 		}
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(d.nic.dev.AsyncFd), Events: unix.POLLIN}}, drainNap)
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(d.nic.dev.AsyncFd), Events: unix.POLLIN}}, drainPause)
 		d.l.Stats.Syscalls++
 	}
 }
@@ -428,7 +428,7 @@ func (d *rdmaEngine) Flush() {
 		l.listed = false
 		if l.state == linkUp {
 			if err := l.deliver(); err != nil {
-				l.ended(l, err)
+				l.onEnd(l, err)
 			}
 		}
 	}
@@ -454,7 +454,7 @@ func (d *rdmaEngine) Flush() {
 	for i, b := range d.failedPosts {
 		d.failedPosts[i] = failedPost{}
 		if b.l.state != linkClosed {
-			b.l.ended(b.l, b.err)
+			b.l.onEnd(b.l, b.err)
 		}
 	}
 	d.failedPosts = d.failedPosts[:0]
@@ -500,17 +500,17 @@ func (l *link) readControl() {
 			return
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			l.ended(l, l.d.endReason(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
+			l.onEnd(l, l.d.endReason(l, fmt.Errorf("%w: %w", transport.ErrPeerGone, err)))
 		case n == 0:
 			l.d.Poll() // messages that the peer sent before, such as a refusal, have arrived
 			if l.state != linkClosed {
-				l.ended(l, l.d.endReason(l, transport.ErrPeerGone))
+				l.onEnd(l, l.d.endReason(l, transport.ErrPeerGone))
 			}
 		case l.state == linkUp:
-			l.ended(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
+			l.onEnd(l, fmt.Errorf("%w: %d bytes after the hello", transport.ErrProtocol, n))
 		default:
 			if err := l.side.Received(n, 0); err != nil {
-				l.ended(l, err)
+				l.onEnd(l, err)
 			}
 		}
 	}
@@ -524,7 +524,7 @@ func (l *link) sendHello() {
 		n, err := unix.Write(l.tcp.fd, b)
 		l.d.l.Stats.Syscalls++
 		if err != nil || n < len(b) { // the send buffer of a new connection has room for it
-			l.ended(l, fmt.Errorf("%w: the hello could not be sent: %d of %d B: %w", transport.ErrPeerGone, n, len(b), err))
+			l.onEnd(l, fmt.Errorf("%w: the hello could not be sent: %d of %d B: %w", transport.ErrPeerGone, n, len(b), err))
 			return
 		}
 		l.side.Sent(n)

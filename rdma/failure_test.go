@@ -503,11 +503,11 @@ func writesElsewhere(t *testing.T, n tt.Network, o Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	well := bystander(t, r)
 	for name, change := range map[string]func(k *link){
-		"wrong key":        func(k *link) { k.keys.theirs.rkey ^= 0x00FF00 },
-		"out of range":     func(k *link) { k.keys.theirs.addr += 1 << 30 },
-		"across the end":   func(k *link) { k.keys.theirs.addr += uint64(k.pair.peer.slots*k.pair.peer.slotBytes) - 8 },
-		"behind the end":   func(k *link) { k.keys.theirs.addr += uint64(k.pair.peer.slots * k.pair.peer.slotBytes) }, // where messages lie that it sends
-		"before the start": func(k *link) { k.keys.theirs.addr -= 8 },
+		"wrong key":        func(k *link) { k.keys.peer.rkey ^= 0x00FF00 },
+		"out of range":     func(k *link) { k.keys.peer.addr += 1 << 30 },
+		"across the end":   func(k *link) { k.keys.peer.addr += uint64(k.pair.peer.slots*k.pair.peer.slotBytes) - 8 },
+		"behind the end":   func(k *link) { k.keys.peer.addr += uint64(k.pair.peer.slots * k.pair.peer.slotBytes) }, // where messages lie that it sends
+		"before the start": func(k *link) { k.keys.peer.addr -= 8 },
 	} {
 		c := raw(t, r, o, 4, nil)
 		_ = c.on(func() error { change(c.k); return nil })

@@ -49,8 +49,8 @@ type keys struct {
 	exposed *verbs.Region       // our slots
 	window  *verbs.MemoryWindow // of all our slots; nil: the device has no windows
 	state   keyState            // of our key
-	mine    slotsKey
-	theirs  slotsKey
+	own     slotsKey
+	peer    slotsKey
 	known   bool // the peer's key was received
 }
 
@@ -68,7 +68,7 @@ func (l *link) bind() error {
 	if l.keys.state != keyUnbound {
 		return nil
 	}
-	l.keys.mine = slotsKey{verbs.Address(l.mem.arena.Bytes()), l.keys.exposed.RKey}
+	l.keys.own = slotsKey{verbs.Address(l.mem.arena.Bytes()), l.keys.exposed.RKey}
 	if l.keys.window == nil {
 		l.keys.state = keyBound
 		l.Touch()
@@ -77,7 +77,7 @@ func (l *link) bind() error {
 	if err := l.keys.window.Bind(l.pair.qp, l.keys.exposed, l.mem.arena.Bytes()[:l.mem.staged], l.tag<<wrTagShift|uint64(l.out.place())); err != nil {
 		return err
 	}
-	l.keys.mine.rkey = l.keys.window.RKey
+	l.keys.own.rkey = l.keys.window.RKey
 	l.out.wrs.Push(sending{copied: true, bind: true})
 	return nil
 }
@@ -100,7 +100,7 @@ func (l *link) sendKey() {
 		l.d.post()
 	}
 	to := l.staging(l.out.place())[:slotsKeyBytes]
-	l.keys.mine.encode(to)
+	l.keys.own.encode(to)
 	op := l.addMessage(nil, 0)
 	op.SGE[0], op.SGEs = verbs.Piece(to, l.mem.region.LKey), 1
 	op.Flags = verbs.Signaled
@@ -113,7 +113,7 @@ func (l *link) receiveKey(slot, bytes uint32) error {
 	if bytes != slotsKeyBytes {
 		return fmt.Errorf("%w: the first message has %d B, and is not the key of the peer's slots", transport.ErrProtocol, bytes)
 	}
-	l.keys.theirs.decode(l.keyRoom())
+	l.keys.peer.decode(l.keyRoom())
 	l.keys.known = true
 	l.Touch()
 	return l.post(slot)

@@ -101,7 +101,7 @@ func toAnothers(t *testing.T, o Options, windows bool) {
 	if !bytes.Contains(before, []byte("others")) {
 		t.Fatal("what a client says is not in its slots")
 	}
-	_ = thief.on(func() error { thief.k.keys.theirs = other.k.keys.theirs; return nil })
+	_ = thief.on(func() error { thief.k.keys.peer = other.k.keys.peer; return nil })
 	_, _ = thief.Write(frame(kv.OpPut, 1, "stolen", []byte("value"), 0))
 	if !windows {
 		tt.Until(t, "the write to arrive", func() bool { return !bytes.Equal(before, serverSlots(t, e, other)) })
@@ -125,7 +125,7 @@ func intoAnothers(t *testing.T, o Options, windows bool) {
 	other := raw(t, r, o, 4, nil)
 	other.put(t, "others")
 	var before []byte
-	thief := rawWith(t, r, o, 4, nil, func(k *link) { k.keys.mine, before = other.k.keys.mine, slotsOf(other.k) })
+	thief := rawWith(t, r, o, 4, nil, func(k *link) { k.keys.own, before = other.k.keys.own, slotsOf(other.k) })
 	_, _ = thief.Write(frame(kv.OpGet, 1, "others", nil, 100))
 	same := func() (same bool) {
 		_ = other.on(func() error { same = bytes.Equal(before, slotsOf(other.k)); return nil })
@@ -149,7 +149,7 @@ func toEnded(t *testing.T, o Options) {
 	r, e := keysRig(t, o)
 	thief, ended := raw(t, r, o, 4, nil), raw(t, r, o, 4, nil)
 	ended.put(t, "k")
-	key := ended.k.keys.theirs
+	key := ended.k.keys.peer
 	_ = ended.Close()
 	tt.Until(t, "the server to free it", func() (free bool) {
 		_ = e.l.Call(func() {
@@ -159,7 +159,7 @@ func toEnded(t *testing.T, o Options) {
 		})
 		return free
 	})
-	_ = thief.on(func() error { thief.k.keys.theirs = key; return nil })
+	_ = thief.on(func() error { thief.k.keys.peer = key; return nil })
 	_, _ = thief.Write(frame(kv.OpPut, 1, "late", []byte("value"), 0))
 	thief.endsRefused(t)
 	bystander(t, r)()
@@ -235,7 +235,7 @@ func TestFirstMessagesThatAreNoKeyEndTheConnectionAlone(t *testing.T) {
 	c.ends(t)
 	r.Logged(1, "the first message has 0 B")
 	well()
-	c = rawWith(t, r, o, 4, nil, func(k *link) { k.keys.mine = slotsKey{1 << 63, 77} })
+	c = rawWith(t, r, o, 4, nil, func(k *link) { k.keys.own = slotsKey{1 << 63, 77} })
 	_, _ = c.Write(frame(kv.OpGet, 1, "k", nil, 10))
 	c.ends(t)
 	well()

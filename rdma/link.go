@@ -22,7 +22,7 @@ type link struct {
 	d      *rdmaEngine
 	tag    uint64
 	side   stream.MessageSide
-	ended  func(l stream.ConnIO, err error) // called when the side returns an error, or the connection has failed
+	onEnd  func(l stream.ConnIO, err error) // called when the side returns an error, or the connection has failed
 	served bool                             // it is the server's end
 	listed bool                             // in d.touched
 	state  linkState
@@ -42,9 +42,9 @@ type link struct {
 type linkState uint8
 
 const (
-	linkGreeting linkState = iota // hellos, or a refusal, travel by TCP; there may be no queue pair yet
-	linkUp                        // messages travel through the queue pair
-	linkClosed                    // nothing moves, and the driver has removed it
+	linkHello  linkState = iota // hellos, or a refusal, travel by TCP; there may be no queue pair yet
+	linkUp                      // messages travel through the queue pair
+	linkClosed                  // nothing moves, and the engine has removed it
 )
 
 // control is the TCP connection that carried the hello. It stays open: when it ends, the connection ends.
@@ -59,7 +59,7 @@ type pair struct {
 	cm       *verbs.CMConn // the connection of rdma_cm; nil: connected without it
 	choice   device.Choice
 	port     verbs.Port
-	mine     params
+	own      params
 	peer     params
 	reserved int // places reserved in the completion queue
 }
@@ -169,7 +169,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 		return err
 	}
 	l.credits.advertised = l.credits.posted
-	l.pair.mine = params{verb: d.o.Verb, mtu: min(l.pair.port.MTU, d.o.MTU), responds: min(readsMax, n.dev.Limits.RdAtomic), initiates: min(readsMax, cmp.Or(n.dev.Limits.InitRdAtomic, n.dev.Limits.RdAtomic)), qp: l.pair.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
+	l.pair.own = params{verb: d.o.Verb, mtu: min(l.pair.port.MTU, d.o.MTU), responds: min(readsMax, n.dev.Limits.RdAtomic), initiates: min(readsMax, cmp.Or(n.dev.Limits.InitRdAtomic, n.dev.Limits.RdAtomic)), qp: l.pair.qp.Num, psn: rand.Uint32() & (1<<24 - 1),
 		lid: l.pair.port.LID, slots: l.in.slots, gid: c.GID, slotBytes: l.in.slotBytes, connect: d.o.Connect}
 	return nil
 }
@@ -190,17 +190,17 @@ func (l *link) peerAccess() verbs.Access {
 
 // connect connects the queue pair to the peer's.
 func (l *link) connect(peer params) error {
-	if peer.verb != l.pair.mine.verb {
-		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.pair.mine.verb, peer.verb)}
+	if peer.verb != l.pair.own.verb {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side uses the verb %v, the other %v: give both the same --rdma-verb", l.pair.own.verb, peer.verb)}
 	}
-	if peer.connect != l.pair.mine.connect {
-		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.pair.mine.connect, peer.connect)}
+	if peer.connect != l.pair.own.connect {
+		return &transport.Refusal{Code: refusedVerb, Reason: fmt.Sprintf("one side connects queue pairs by %v, the other by %v: give both the same --rdma-connect", l.pair.own.connect, peer.connect)}
 	}
 	if l.pair.peer, l.out.maxBytes = peer, peer.slotBytes; !l.served {
 		l.out.maxBytes = min(l.out.maxBytes, l.mem.placeBytes) // frames are copied to places of this size
 	}
 	l.credits.allowed = uint32(peer.slots)
-	if l.pair.mine.connect == ByCM {
+	if l.pair.own.connect == ByCM {
 		return nil // rdma_cm does the rest
 	}
 	gid := l.pair.choice.GIDIndex
@@ -208,14 +208,14 @@ func (l *link) connect(peer params) error {
 		gid = -1
 	}
 	p := l.path(&peer)
-	p.QP, p.PSN, p.GID, p.LID, p.GIDIndex, p.Port, p.MyPSN = peer.qp, peer.psn, peer.gid, peer.lid, gid, l.pair.choice.Port, l.pair.mine.psn
+	p.QP, p.PSN, p.GID, p.LID, p.GIDIndex, p.Port, p.MyPSN = peer.qp, peer.psn, peer.gid, peer.lid, gid, l.pair.choice.Port, l.pair.own.psn
 	return l.pair.qp.Connect(p)
 }
 
 // path returns the parameters of the connection that both ends support and the options allow. rdma_cm finds all others by itself.
 func (l *link) path(peer *params) verbs.Peer {
-	p := verbs.Peer{MTU: min(peer.mtu, l.pair.mine.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
-	p.Initiates, p.Responds = l.pair.mine.reads(peer)
+	p := verbs.Peer{MTU: min(peer.mtu, l.pair.own.mtu), Shared: l.d.o.SRQ, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel)}
+	p.Initiates, p.Responds = l.pair.own.reads(peer)
 	return p
 }
 

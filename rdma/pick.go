@@ -11,13 +11,13 @@ import (
 	"github.com/kvwire/kvwire/rdma/device"
 )
 
-// picks caches the device of an address, because the choice reads a few hundred files of sysfs.
-var picks struct {
+// pickCache caches the device of an address, because the choice reads a few hundred files of sysfs.
+var pickCache struct {
 	sync.Mutex
-	m map[netip.Addr]picked
+	m map[netip.Addr]cachedPick
 }
 
-type picked struct {
+type cachedPick struct {
 	c  device.Choice
 	at time.Time
 }
@@ -27,9 +27,9 @@ const pickMax = time.Second
 
 // clearPicks empties the cache, because the devices or addresses have changed. Any goroutine may call it.
 func clearPicks() {
-	picks.Lock()
-	clear(picks.m)
-	picks.Unlock()
+	pickCache.Lock()
+	clear(pickCache.m)
+	pickCache.Unlock()
 }
 
 // usable returns an error for a device without immediate data, which messages need for the credits.
@@ -42,9 +42,9 @@ func usable(c device.Choice) error {
 
 // pick is device.Pick with a cache. Any goroutine may call it.
 func pick(ip netip.Addr) (device.Choice, error) {
-	picks.Lock()
-	defer picks.Unlock()
-	if p, ok := picks.m[ip]; ok && time.Since(p.at) < pickMax {
+	pickCache.Lock()
+	defer pickCache.Unlock()
+	if p, ok := pickCache.m[ip]; ok && time.Since(p.at) < pickMax {
 		return p.c, nil
 	}
 	c, err := device.Pick(device.Local(), ip)
@@ -54,9 +54,9 @@ func pick(ip netip.Addr) (device.Choice, error) {
 	if err != nil {
 		return c, err
 	}
-	if picks.m == nil {
-		picks.m = map[netip.Addr]picked{}
+	if pickCache.m == nil {
+		pickCache.m = map[netip.Addr]cachedPick{}
 	}
-	picks.m[ip] = picked{c, time.Now()}
+	pickCache.m[ip] = cachedPick{c, time.Now()}
 	return c, nil
 }

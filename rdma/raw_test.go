@@ -81,9 +81,9 @@ func newRaw(t testing.TB, o Options, l *loop.Loop, c net.Conn, depth int, change
 		return nil
 	}
 	if opts.Connect == ByCM {
-		_, _ = rand.Read(r.k.pair.mine.token[:])
+		_, _ = rand.Read(r.k.pair.own.token[:])
 	}
-	p := r.k.pair.mine
+	p := r.k.pair.own
 	if change != nil {
 		change(&p)
 	}

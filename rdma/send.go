@@ -124,8 +124,8 @@ func (l *link) addMessage(v []unix.Iovec, bytes int) *verbs.Op {
 	l.checkSoon()
 	op.Kind, op.Remote, op.RKey, op.Flags, op.SGEs = verbs.OpSend, 0, 0, 0, uint32(len(v))
 	if l.d.o.Verb == Write && bytes > 0 { // a message without bytes consumes a receive, but no slot
-		op.Kind, op.RKey = verbs.OpWrite, l.keys.theirs.rkey
-		op.Remote = l.keys.theirs.addr + uint64(l.out.written%uint32(l.pair.peer.slots))*uint64(l.pair.peer.slotBytes)
+		op.Kind, op.RKey = verbs.OpWrite, l.keys.peer.rkey
+		op.Remote = l.keys.peer.addr + uint64(l.out.written%uint32(l.pair.peer.slots))*uint64(l.pair.peer.slotBytes)
 		l.out.written++
 	}
 	small := bytes <= min(l.pair.qp.Inline, l.d.o.InlineBytes)

@@ -55,7 +55,7 @@ type pair struct {
 	tls      *netsock.Session // on nc; nil: none
 	side     stream.Side
 	onEnd    func(stream.ConnIO, error)
-	gone     func()        // called when the connection is closed; may be nil
+	onClosed func()        // called when the connection is closed; may be nil
 	reads    chan int      // the number of slices of window to read into; closed at the end
 	writes   chan struct{} // the writer must send out, or, if out is empty, shut the sending half; closed at the end
 	reading  bool          // a read is under way
@@ -90,7 +90,7 @@ func (c *goroutineEngine) Open(s netsock.Socket, ended func(stream.ConnIO, error
 		}
 	}
 	tag, row := c.pairs.Put()
-	p := &pair{c: c, tag: tag, nc: nc, tls: tls, onEnd: ended, gone: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
+	p := &pair{c: c, tag: tag, nc: nc, tls: tls, onEnd: ended, onClosed: gone, reads: make(chan int, 1), writes: make(chan struct{}, 1)}
 	*row = p
 	p.onSocket(c.sockets.Prepare) // again: the net package has changed options
 	c.running.Add(2)
@@ -258,8 +258,8 @@ func (p *pair) stage() {
 	case !p.reading && !p.writing:
 		p.stop()
 		p.side.Drop(p.why)
-		if p.gone != nil {
-			p.gone()
+		if p.onClosed != nil {
+			p.onClosed()
 		}
 	}
 }
@@ -312,7 +312,7 @@ func (p *pair) receive() {
 // read is the goroutine that reads.
 func (p *pair) read() {
 	defer p.c.running.Done()
-	m := newMessage(p.nc)
+	m := newRecvmsg(p.nc)
 	for k := range p.reads {
 		d := result{p: p, calls: 1}
 		switch stamps := p.stamps.Load(); {
@@ -343,7 +343,7 @@ type recvmsg struct {
 	failure error
 }
 
-func newMessage(nc syscall.Conn) *recvmsg {
+func newRecvmsg(nc syscall.Conn) *recvmsg {
 	m := &recvmsg{}
 	m.nc, m.err = nc.SyscallConn()
 	m.try = func(fd uintptr) bool {

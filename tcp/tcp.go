@@ -78,10 +78,10 @@ type socket struct {
 	tag           uint64
 	side          stream.Side
 	onEnd         func(stream.ConnIO, error)
-	gone          func() // called when the socket is closed; may be nil
+	onClosed      func() // called when the socket is closed; may be nil
 	listed        bool   // in d.touched
 	queued        bool   // in d.ready
-	more          bool   // the kernel may have bytes, or the end, for which no event will come
+	readable      bool   // the kernel may have bytes, or the end, for which no event will come
 	ending        bool   // the peer has shut its sending half, or the socket has failed
 	eof           bool   // the peer has shut its sending half; answers are still to be sent
 	blocked       bool   // the send buffer is full; an event will follow
@@ -104,7 +104,7 @@ const allEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
 func (d *epollEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
 	tag, row := d.sockets.Put()
-	s := &socket{d: d, fd: fd, tag: tag, onEnd: ended, gone: gone}
+	s := &socket{d: d, fd: fd, tag: tag, onEnd: ended, onClosed: gone}
 	*row = s
 	s.local = netsock.IsUnix(fd)
 	if d.o.ZeroCopyBytes > 0 && !s.local {
@@ -212,7 +212,7 @@ func (s *socket) event(events uint32) {
 	}
 	s.ending = s.ending || events&end != 0
 	if events&(unix.EPOLLIN|end) != 0 {
-		s.more = true
+		s.readable = true
 		s.read()
 	}
 }
@@ -220,7 +220,7 @@ func (s *socket) event(events uint32) {
 // read receives once. If it fills its buffers, the rest is received in the next turn, so that one busy
 // connection does not delay the others.
 func (s *socket) read() {
-	if s.closed || !s.more || s.eof {
+	if s.closed || !s.readable || s.eof {
 		return
 	}
 	d := s.d
@@ -241,14 +241,14 @@ func (s *socket) read() {
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		s.more = false
+		s.readable = false
 		return
 	case errors.Is(err, unix.EINTR):
 	case err != nil:
 		s.ended(fmt.Errorf("%w: receive: %w", transport.ErrPeerGone, err))
 		return
 	case n == 0:
-		if s.more, s.eof = false, s.side.PeerFinished(); !s.eof {
+		if s.readable, s.eof = false, s.side.PeerFinished(); !s.eof {
 			s.ended(transport.ErrPeerGone)
 		}
 		s.Touch()
@@ -256,7 +256,7 @@ func (s *socket) read() {
 	default:
 		// A short read has emptied the socket: later bytes make a new edge. Only the end may share
 		// the edge of these bytes.
-		s.more = s.ending || n == len(w[0])+len(w[1])*(k-1)
+		s.readable = s.ending || n == len(w[0])+len(w[1])*(k-1)
 		if d.o.QuickAck && !s.local {
 			_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 			d.l.Stats.Syscalls++
@@ -266,7 +266,7 @@ func (s *socket) read() {
 			return
 		}
 	}
-	if s.more && !s.queued {
+	if s.readable && !s.queued {
 		s.queued = true
 		d.ready = append(d.ready, s)
 		d.l.Again()
@@ -319,7 +319,7 @@ func (d *epollEngine) Flush() {
 			continue
 		}
 		s.write()
-		if !s.closed && s.more && !s.queued {
+		if !s.closed && s.readable && !s.queued {
 			s.read()
 		}
 	}
@@ -440,8 +440,8 @@ func (s *socket) Close(err error) {
 	_ = unix.Close(s.fd)
 	s.d.l.Stats.Syscalls++
 	s.side.Drop(err)
-	if s.gone != nil {
-		s.gone()
+	if s.onClosed != nil {
+		s.onClosed()
 	}
 }
 

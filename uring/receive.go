@@ -144,7 +144,7 @@ func (s *socket) received(res int32, flags uint32) {
 	switch {
 	case s.closing, retryable(res):
 	case res < 0:
-		s.ended(s, peerError(res))
+		s.onEnd(s, peerError(res))
 	case res == 0:
 		s.peerFinished()
 	default:
@@ -156,12 +156,12 @@ func (s *socket) received(res int32, flags uint32) {
 		}
 		if int(res) < in.body {
 			d.count.Shorts++
-			if c, ok := s.side.(truncater); ok && d.o.Large == Once {
-				c.TruncatedReceive()
+			if c, ok := s.side.(truncationMarker); ok && d.o.Large == Once {
+				c.MarkReceiveTruncated()
 			}
 		}
 		if err := s.side.Received(int(res), stamp); err != nil {
-			s.ended(s, err)
+			s.onEnd(s, err)
 		}
 	}
 }
@@ -205,14 +205,14 @@ func (s *socket) receivedMultishot(res int32, flags uint32) {
 	case res == 0:
 		s.peerFinished()
 	default:
-		s.ended(s, end)
+		s.onEnd(s, end)
 	}
 }
 
 // peerFinished ends the socket, unless answers are still to be sent to the peer.
 func (s *socket) peerFinished() {
 	if s.in.eof = s.side.PeerFinished(); !s.in.eof {
-		s.ended(s, transport.ErrPeerGone)
+		s.onEnd(s, transport.ErrPeerGone)
 	}
 }
 
@@ -244,7 +244,7 @@ func (s *socket) copyOut(b *heldBuffer) (all bool) {
 		b.off += n
 		d.l.Stats.Copied += uint64(n)
 		if err := s.side.Received(n, 0); err != nil {
-			s.ended(s, err)
+			s.onEnd(s, err)
 			break
 		}
 	}
@@ -266,7 +266,7 @@ func (s *socket) resume() bool {
 			s.peerFinished()
 			return s.in.eof
 		}
-		s.ended(s, s.in.endErr)
+		s.onEnd(s, s.in.endErr)
 		return false
 	}
 	return true

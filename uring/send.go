@@ -55,7 +55,7 @@ func (s *socket) send() bool {
 		switch {
 		case s.sendShut || !s.side.Finished():
 		case s.in.eof:
-			s.ended(s, transport.ErrPeerGone)
+			s.onEnd(s, transport.ErrPeerGone)
 		default:
 			s.sendShut = true
 			_ = unix.Shutdown(s.fd, unix.SHUT_WR)
@@ -192,13 +192,13 @@ func (s *socket) sent(res int32, flags uint32) {
 	case s.closing:
 		return
 	case o.err != nil:
-		s.ended(s, o.err)
+		s.onEnd(s, o.err)
 		return
 	case short:
 		count.Shorts++
 	}
-	if c, ok := s.side.(truncater); ok && short && s.d.o.Large == Once {
-		c.TruncatedSend()
+	if c, ok := s.side.(truncationMarker); ok && short && s.d.o.Large == Once {
+		c.MarkSendTruncated()
 	}
 	if o.done > 0 {
 		s.side.Sent(o.done)

@@ -122,8 +122,8 @@ type socket struct {
 	file     int // index among the ring's registered files; below 0: not registered
 	tag      uint64
 	side     stream.Side
-	ended    func(s stream.ConnIO, err error) // called when the side returns an error, or the socket has failed
-	gone     func()                           // called when the descriptor is closed and nothing is in flight; may be nil
+	onEnd    func(s stream.ConnIO, err error) // called when the side returns an error, or the socket has failed
+	onClosed func()                           // called when the descriptor is closed and nothing is in flight; may be nil
 	listed   bool                             // in d.touched
 	sendShut bool                             // our sending half is shut
 	closing  bool                             // shut both ways; closed when nothing is in flight
@@ -134,16 +134,16 @@ type socket struct {
 	out sending
 }
 
-// truncater is a side whose requests may end with a short transfer (Once).
-type truncater interface {
-	TruncatedSend()
-	TruncatedReceive()
+// truncationMarker is a side whose requests may end with a short transfer (Once).
+type truncationMarker interface {
+	MarkSendTruncated()
+	MarkReceiveTruncated()
 }
 
 // Open implements stream.Engine.
 func (d *ringEngine) Open(from netsock.Socket, ended func(stream.ConnIO, error), gone func()) (stream.ConnIO, error) {
 	fd := from.Fd
-	s := &socket{d: d, fd: fd, file: -1, ended: ended, gone: gone}
+	s := &socket{d: d, fd: fd, file: -1, onEnd: ended, onClosed: gone}
 	if d.o.FixedFiles {
 		var err error
 		if s.file, err = d.l.Sockets().AddFile(fd); err != nil {
@@ -319,8 +319,8 @@ func (s *socket) closeIdle() {
 		s.dead = true
 		s.d.sockets.Drop(s.tag)
 		s.side.Drop(s.why)
-		if s.gone != nil {
-			s.gone()
+		if s.onClosed != nil {
+			s.onClosed()
 		}
 	}
 }

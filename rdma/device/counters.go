@@ -15,7 +15,7 @@ func ReadCounters(s *System, c Choice) Counters {
 	all := Counters{}
 	s.readCounters(all, "counters/", p.dir()+"/counters")
 	s.readCounters(all, "hw_counters/", p.dir()+"/hw_counters")
-	s.readCounters(all, "hw_counters/", class(c.Device)+"/hw_counters") // some belong to the device: used only if the port has none
+	s.readCounters(all, "hw_counters/", classDir(c.Device)+"/hw_counters") // some belong to the device: used only if the port has none
 	return all
 }
 

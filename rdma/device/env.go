@@ -30,7 +30,7 @@ func ReadEnv(s *System, c Choice) Env {
 	read := func(path string) string { text, _ := s.read(path); return text }
 	e := Env{Device: c.Device, Port: c.Port, Provider: c.Provider, Software: c.Software, LinkLayer: c.LinkLayer, GIDIndex: c.GIDIndex,
 		GIDType: c.GIDType, Address: c.Addr.String(), Netdev: c.Netdev, NetMTU: c.NetMTU, PKey: c.PKey, MTU: c.MTU,
-		Firmware: read(class(c.Device) + "/fw_ver"), Board: read(class(c.Device) + "/board_id"), NodeGUID: read(class(c.Device) + "/node_guid"),
+		Firmware: read(classDir(c.Device) + "/fw_ver"), Board: read(classDir(c.Device) + "/board_id"), NodeGUID: read(classDir(c.Device) + "/node_guid"),
 		State: read(p.dir() + "/state"), Rate: read(p.dir() + "/rate")}
 	if c.GID != [16]byte{} {
 		e.GID = netip.AddrFrom16(c.GID).String()

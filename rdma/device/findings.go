@@ -77,7 +77,7 @@ func portFinding(p *Port) probe.Finding {
 	mtu := ""
 	for i := range p.Choices {
 		c := &p.Choices[i]
-		if !public(c) {
+		if !isPublic(c) {
 			continue
 		}
 		switch {
@@ -95,7 +95,7 @@ func portFinding(p *Port) probe.Finding {
 	}
 	switch {
 	case p.Down():
-		return row(name, down(p), "")
+		return row(name, portDown(p), "")
 	case len(gids) == 0:
 		return row(name, noAddress(p), "")
 	}

@@ -90,7 +90,7 @@ func pickBest(s *System, ports []Port, fits func(c *Choice) bool, netdev string)
 func (c *Choice) usable(s *System, ports []Port) error {
 	for i := range ports {
 		if p := &ports[i]; p.Device == c.Device && p.Number == c.Port && p.Down() {
-			return down(p)
+			return portDown(p)
 		}
 	}
 	if c.GIDType == RoCEv1 {
@@ -108,8 +108,8 @@ func (c *Choice) usable(s *System, ports []Port) error {
 func pickAny(s *System, ports []Port) (Choice, error) {
 	var first error
 	for _, fits := range []func(c *Choice) bool{
-		func(c *Choice) bool { return public(c) && c.Addr.Is4() },
-		public,
+		func(c *Choice) bool { return isPublic(c) && c.Addr.Is4() },
+		isPublic,
 	} {
 		if best := pickBest(s, ports, fits, ""); best != nil {
 			err := best.usable(s, ports)
@@ -130,13 +130,13 @@ func pickAny(s *System, ports []Port) (Choice, error) {
 		}
 	}
 	if next.Down() {
-		return Choice{}, down(next)
+		return Choice{}, portDown(next)
 	}
 	return Choice{}, noAddress(next)
 }
 
-// public reports whether a choice can be offered to any peer.
-func public(c *Choice) bool {
+// isPublic reports whether a choice can be offered to any peer.
+func isPublic(c *Choice) bool {
 	return c.GIDType != RoCEv1 && !c.Addr.IsLoopback() && !c.Addr.IsLinkLocalUnicast()
 }
 
@@ -148,7 +148,7 @@ func noDevice(s *System) error {
 	return refuse(probe.NameRDMA, "no port of a device can be read in /sys/class/infiniband", "see kvwire doctor")
 }
 
-func down(p *Port) error {
+func portDown(p *Port) error {
 	return refuse(aboutPort, fmt.Sprintf("%s is %s", p, p.State), fmt.Sprintf("as root: ip link set %s up, or plug in the cable", p.netdev()))
 }
 
@@ -177,7 +177,7 @@ func noGID(ports []Port, own *Interface, ip netip.Addr) error {
 	for i := range ports {
 		if p := &ports[i]; slices.Contains(p.Netdevs, own.Name) {
 			if p.Down() {
-				return down(p)
+				return portDown(p)
 			}
 			return refuse(aboutAddress, fmt.Sprintf("%s serves %s, but has no GID for %s", p, own.Name, ip),
 				fmt.Sprintf("as root, so that the kernel makes one: ip addr del %s dev %s and ip addr add it again; or %s", ip.WithZone(""), own.Name, suggestAddress(ports)))
@@ -194,7 +194,7 @@ func suggestAddress(ports []Port) string {
 	seen := map[netip.Addr]bool{}
 	for i := range ports {
 		for j := range ports[i].Choices {
-			if c := &ports[i].Choices[j]; public(c) && !ports[i].Down() && !seen[c.Addr] {
+			if c := &ports[i].Choices[j]; isPublic(c) && !ports[i].Down() && !seen[c.Addr] {
 				seen[c.Addr] = true
 				list = append(list, fmt.Sprintf("%s (%s)", c.Addr, c.Device))
 			}

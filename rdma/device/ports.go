@@ -44,7 +44,7 @@ func (s *System) list(gap int) (ports []Port, nets []Interface) {
 		nets = nil // no interface has an address
 	}
 	for _, device := range s.Map.Names() {
-		dir := class(device)
+		dir := classDir(device)
 		entries, err := fs.ReadDir(s.Host.Root, dir+"/ports")
 		if err != nil {
 			continue // it is gone
@@ -62,7 +62,7 @@ func (s *System) list(gap int) (ports []Port, nets []Interface) {
 			p.LinkLayer, _ = s.read(p.dir() + "/link_layer")
 			state, _ := s.read(p.dir() + "/state") // "4: ACTIVE"
 			_, p.State, _ = strings.Cut(state, ": ")
-			s.addressed(&p, s.gids(&p, gap), nets, strings.HasSuffix(nodeType, "RNIC"))
+			s.setChoices(&p, s.gids(&p, gap), nets, strings.HasSuffix(nodeType, "RNIC"))
 			ports = append(ports, p)
 		}
 		slices.SortFunc(ports[of:], func(a, b Port) int { return a.Number - b.Number })
@@ -70,9 +70,9 @@ func (s *System) list(gap int) (ports []Port, nets []Interface) {
 	return ports, nets
 }
 
-func class(device string) string { return "sys/class/infiniband/" + device }
+func classDir(device string) string { return "sys/class/infiniband/" + device }
 
-func (p *Port) dir() string { return class(p.Device) + "/ports/" + strconv.Itoa(p.Number) }
+func (p *Port) dir() string { return classDir(p.Device) + "/ports/" + strconv.Itoa(p.Number) }
 
 // drivers are the providers whose kernel driver has another name: that of the PCI function.
 var drivers = map[string]string{"mlx5_core": "mlx5", "mlx4_core": "mlx4", "bnxt_en": "bnxt_re", "ice": "irdma", "i40e": "irdma", "qede": "qedr", "hns3": "hns"}
@@ -80,7 +80,7 @@ var drivers = map[string]string{"mlx5_core": "mlx5", "mlx4_core": "mlx4", "bnxt_
 // provider returns a device's driver, and whether it is software. A software device is on no bus; rxe has a parent
 // interface, and siw is an RNIC.
 func (s *System) provider(device string) (name string, software bool) {
-	dir := class(device)
+	dir := classDir(device)
 	if driver, err := fs.ReadLink(s.Host.Root, dir+"/device/driver"); err == nil {
 		driver = path.Base(driver)
 		if other, ok := drivers[driver]; ok {
@@ -136,8 +136,8 @@ func (s *System) gids(p *Port, gap int) (table []gid) {
 	return table
 }
 
-// addressed fills in a port's interfaces and choices.
-func (s *System) addressed(p *Port, table []gid, nets []Interface, iwarp bool) {
+// setChoices fills in a port's interfaces and choices.
+func (s *System) setChoices(p *Port, table []gid, nets []Interface, iwarp bool) {
 	switch {
 	case p.unusable() != nil:
 	case iwarp:
@@ -146,7 +146,7 @@ func (s *System) addressed(p *Port, table []gid, nets []Interface, iwarp bool) {
 		s.byInterface(p, table, nets, ipoib(table, nets), InfiniBand)
 	default:
 		p.byGID(table, nets)
-		if parent, ok := s.read(class(p.Device) + "/parent"); ok && parent != "" {
+		if parent, ok := s.read(classDir(p.Device) + "/parent"); ok && parent != "" {
 			p.Netdevs = append(p.Netdevs, parent)
 		}
 	}
@@ -285,7 +285,7 @@ func (s *System) iwarpNetdevs(p *Port, table []gid, nets []Interface) (names []s
 		}
 	}
 	if len(names) == 0 {
-		entries, _ := fs.ReadDir(s.Host.Root, class(p.Device)+"/device/net")
+		entries, _ := fs.ReadDir(s.Host.Root, classDir(p.Device)+"/device/net")
 		for _, e := range entries {
 			names = append(names, e.Name())
 		}

@@ -51,9 +51,9 @@ type Account struct {
 	held        int // blocks of messages and answers that the connection holds
 	unsentBytes int // of these, blocks of answers that are not sent yet: at most Pool.UnsentMax, or one answer
 	needs       int // the message that the pause waits for; 0: it waits for something else, and is tried whenever memory is freed
-	free        int // bytes that must be free before it is tried again; orders the heap
+	freeNeeded  int // bytes that must be free before it is tried again; orders the heap
 
-	place int // index in the heap of its state, from 1; 0: in no heap
+	heapIndex int // index in the heap of its state, from 1; 0: in no heap
 
 	// Times by Loop.AwakeNow, for the owner's deadlines.
 	HeldSince       int64 // when it got its first block, or last freed one
@@ -91,7 +91,7 @@ func (a *Account) AnswerWaits() bool { return a.queue.n > 0 && a.state == Awaits
 // OthersWait reports whether other connections wait for memory.
 func (a *Account) OthersWait() bool {
 	others := a.pool.Waiting()
-	if a.place > 0 {
+	if a.heapIndex > 0 {
 		others--
 	}
 	return others > 0
@@ -193,7 +193,7 @@ func (a *Account) Free(b []byte) {
 func (a *Account) Replace(b []byte) {
 	a.held -= cap(b)
 	a.pool.Pool.Free(b)
-	if a.place > 0 {
+	if a.heapIndex > 0 {
 		a.updateState()
 	}
 	a.pool.RetryWaiters()
@@ -282,17 +282,17 @@ func (a *Account) updateState() {
 	var among *waiters
 	switch first := a.queue.head; {
 	case first != nil && a.MayBegin(first, first.needs):
-		to, among, a.free = AwaitsAnswer, &p.answers, a.answerShare(first.needs)
+		to, among, a.freeNeeded = AwaitsAnswer, &p.answers, a.answerShare(first.needs)
 		if a.state != AwaitsAnswer {
 			a.AnswerWaitSince = p.loop.AwakeNow()
 		}
 	case a.paused:
-		to, among, a.free = AwaitsMessage, &p.messages, a.messageShare(a.needs)
+		to, among, a.freeNeeded = AwaitsMessage, &p.messages, a.messageShare(a.needs)
 	case first != nil:
 		to = AwaitsPeer
 	}
-	if a.place > 0 && a.state == to {
-		heap.Fix(among, a.place-1)
+	if a.heapIndex > 0 && a.state == to {
+		heap.Fix(among, a.heapIndex-1)
 		return
 	}
 	a.leaveHeap()
@@ -304,11 +304,11 @@ func (a *Account) updateState() {
 // leaveHeap removes the account from its heap, if it is in one. Its state stays as it is.
 func (a *Account) leaveHeap() {
 	switch {
-	case a.place == 0:
+	case a.heapIndex == 0:
 	case a.state == AwaitsAnswer:
-		heap.Remove(&a.pool.answers, a.place-1)
+		heap.Remove(&a.pool.answers, a.heapIndex-1)
 	default:
-		heap.Remove(&a.pool.messages, a.place-1)
+		heap.Remove(&a.pool.messages, a.heapIndex-1)
 	}
 }
 

@@ -121,16 +121,16 @@ var _ heap.Interface = (*waiters)(nil)
 
 // Len, Less, Swap, Push and Pop implement heap.Interface.
 func (w waiters) Len() int           { return len(w) }
-func (w waiters) Less(i, j int) bool { return w[i].free < w[j].free }
+func (w waiters) Less(i, j int) bool { return w[i].freeNeeded < w[j].freeNeeded }
 func (w waiters) Swap(i, j int) {
 	w[i], w[j] = w[j], w[i]
-	w[i].place, w[j].place = i+1, j+1
+	w[i].heapIndex, w[j].heapIndex = i+1, j+1
 }
 
 func (w *waiters) Push(x any) {
 	a := x.(*Account)
 	*w = append(*w, a)
-	a.place = len(*w)
+	a.heapIndex = len(*w)
 }
 
 func (w *waiters) Pop() any {
@@ -138,17 +138,17 @@ func (w *waiters) Pop() any {
 	a := (*w)[last]
 	(*w)[last] = nil
 	*w = (*w)[:last]
-	a.place = 0
+	a.heapIndex = 0
 	return a
 }
 
 // mayServe reports whether unused bytes may be enough for a waiting account.
-func (w waiters) mayServe(unused int) bool { return len(w) > 0 && w[0].free <= unused }
+func (w waiters) mayServe(unused int) bool { return len(w) > 0 && w[0].freeNeeded <= unused }
 
 // leastBlocked returns the account with the smallest need of those without unsent answers; nil: there is none.
 func (w waiters) leastBlocked() (least *Account) {
 	for _, a := range w {
-		if !a.owner.Unsent() && (least == nil || a.free < least.free) {
+		if !a.owner.Unsent() && (least == nil || a.freeNeeded < least.freeNeeded) {
 			least = a
 		}
 	}

@@ -21,17 +21,17 @@ import (
 // One goroutine may receive while another one sends. Both block in Go's netpoller; Close, from any goroutine, ends that.
 type Session struct {
 	*tls.Conn
-	under *tcpConn
-	open  bool   // the handshake is done; the receiver's
-	out   []byte // small pieces on their way into one record; the sender's
+	tcp  *tcpConn
+	open bool   // the handshake is done; only the receiving goroutine uses it
+	out  []byte // small pieces that are joined to one record; only the sending goroutine uses it
 }
 
 // tcpConn is the connection beneath a session.
 type tcpConn struct {
 	NetConn
-	calls atomic.Int64 // system calls of both goroutines, since Session.Calls last read them
-	left  int          // bytes that may still come before the handshake is done, or before a byte is decrypted; below 0: no limit
-	first []byte       // the connection's first bytes, as many as it has room for
+	calls      atomic.Int64 // system calls of both goroutines, since Session.Calls last read them
+	limit      int          // bytes that may still come before the handshake is done, or before a byte is decrypted; below 0: no limit
+	firstBytes []byte       // the connection's first bytes, as many as it has room for
 }
 
 // Bounds of a session. crypto/tls has buffers of its own: a record each way, and handshake messages of up to 256 KiB, which a peer may
@@ -59,8 +59,8 @@ var errLong = errors.New("a handshake message is too long")
 
 // NewSession makes the server's end, on a connection that has received no byte yet. The first Receive performs the handshake.
 func NewSession(nc NetConn, c *tls.Config) *Session {
-	u := &tcpConn{NetConn: nc, left: clientHandshakeBytes}
-	return &Session{Conn: tls.Server(u, c), under: u}
+	u := &tcpConn{NetConn: nc, limit: clientHandshakeBytes}
+	return &Session{Conn: tls.Server(u, c), tcp: u}
 }
 
 // ClientSession performs the handshake with the server at addr and returns the client's end. It blocks for as long as nc's deadline allows.
@@ -73,12 +73,12 @@ func ClientSession(nc NetConn, addr string, c *tls.Config) (*Session, error) {
 		c = c.Clone()
 		c.ServerName = host
 	}
-	u := &tcpConn{NetConn: nc, left: serverHandshakeBytes, first: make([]byte, 0, wire.MaxHelloBytes)}
-	s := &Session{Conn: tls.Client(u, c), under: u, open: true}
+	u := &tcpConn{NetConn: nc, limit: serverHandshakeBytes, firstBytes: make([]byte, 0, wire.MaxHelloBytes)}
+	s := &Session{Conn: tls.Client(u, c), tcp: u, open: true}
 	if err := s.Handshake(); err != nil {
 		return nil, u.explain(err)
 	}
-	u.left, u.first = -1, nil
+	u.limit, u.firstBytes = -1, nil
 	return s, nil
 }
 
@@ -91,7 +91,7 @@ func (u *tcpConn) explain(err error) error {
 	switch {
 	case errors.As(err, &record):
 		var hello wire.ServerHello
-		if b, err := receiveWhole(u.NetConn, u.first, make([]byte, wire.MaxHelloBytes), HelloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
+		if b, err := receiveWhole(u.NetConn, u.firstBytes, make([]byte, wire.MaxHelloBytes), HelloBytes); err == nil && hello.Decode(b) == nil && hello.Code != wire.Granted {
 			return &transport.Refusal{Code: hello.Code, Reason: hello.Reason}
 		}
 		return fmt.Errorf("%w (is it a server with a certificate, kvwire serve --tls-cert?)", err)
@@ -108,17 +108,17 @@ func (u *tcpConn) explain(err error) error {
 // Read implements net.Conn.
 func (u *tcpConn) Read(b []byte) (int, error) {
 	switch {
-	case u.left == 0:
+	case u.limit == 0:
 		return 0, errLong
-	case u.left > 0:
-		b = b[:min(len(b), u.left, readBytes)]
+	case u.limit > 0:
+		b = b[:min(len(b), u.limit, readBytes)]
 	}
 	n, err := u.NetConn.Read(b)
 	u.calls.Add(1)
-	if u.left > 0 {
-		u.left -= n
+	if u.limit > 0 {
+		u.limit -= n
 	}
-	u.first = append(u.first, b[:min(n, cap(u.first)-len(u.first))]...)
+	u.firstBytes = append(u.firstBytes, b[:min(n, cap(u.firstBytes)-len(u.firstBytes))]...)
 	return n, err
 }
 
@@ -129,10 +129,10 @@ func (u *tcpConn) Write(b []byte) (int, error) {
 }
 
 // Plain returns the TCP connection under the session.
-func (s *Session) Plain() NetConn { return s.under.NetConn }
+func (s *Session) Plain() NetConn { return s.tcp.NetConn }
 
 // Calls returns the number of system calls of both goroutines since its last call.
-func (s *Session) Calls() int { return int(s.under.calls.Swap(0)) }
+func (s *Session) Calls() int { return int(s.tcp.calls.Swap(0)) }
 
 // Receive blocks until bytes come and fills the slices of w in order. The first call also performs the handshake; if that fails, the error is ErrNoSession,
 // unless the peer just closed the connection. With two slices the first is the rest of a body: Receive then waits for bodyBytes or all of it, so that the loop is
@@ -169,8 +169,8 @@ func (s *Session) Receive(w [][]byte) (n int, err error) {
 
 func (s *Session) read(b []byte) (int, error) {
 	n, err := s.Read(b)
-	if n > 0 && s.under.left >= 0 {
-		s.under.left = gatheredBytes
+	if n > 0 && s.tcp.limit >= 0 {
+		s.tcp.limit = gatheredBytes
 	}
 	return n, err
 }
@@ -183,13 +183,13 @@ func departed(err error) bool {
 
 func (s *Session) handshake() error {
 	err := s.Handshake()
-	s.under.left = gatheredBytes
+	s.tcp.limit = gatheredBytes
 	if err == nil || departed(err) {
 		return err
 	}
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) && record.Conn != nil {
-		s.under.rejectPlaintext(record.RecordHeader[0])
+		s.tcp.rejectPlaintext(record.RecordHeader[0])
 	}
 	return fmt.Errorf("%w: %w", ErrNoSession, err)
 }
@@ -244,17 +244,17 @@ func (s *Session) Send(pieces [][]byte) (sent int, err error) {
 // Finish shuts the sending half, after the last Send. Like Send it may block while the peer does not read.
 func (s *Session) Finish() {
 	_ = s.CloseWrite()
-	_ = s.under.NetConn.CloseWrite()
+	_ = s.tcp.NetConn.CloseWrite()
 }
 
 // Close closes the connection without blocking. It sends no close_notify: every message carries its length, so a truncated one is detected without it.
-func (s *Session) Close() error { return s.under.NetConn.Close() }
+func (s *Session) Close() error { return s.tcp.NetConn.Close() }
 
 // sendRefusal sends a refusal in plain text if there is no session yet: it makes no handshake only for a refusal.
 func (s *Session) sendRefusal(b []byte) {
 	if s.open {
 		_, _ = s.Write(b)
 	} else {
-		_, _ = s.under.NetConn.Write(b)
+		_, _ = s.tcp.NetConn.Write(b)
 	}
 }

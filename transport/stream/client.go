@@ -284,16 +284,16 @@ func (c *Client) Sent(n int) {
 	}
 }
 
-// TruncatedSend marks the request whose bytes are sent next: it ends as kv.StatusTruncated when its answer has come. A driver calls it that treats a short send as
+// MarkSendTruncated marks the request whose bytes are sent next: it ends as kv.StatusTruncated when its answer has come. A driver calls it that treats a short send as
 // an error. The driver still sends the rest, because the server needs it to find the next request.
-func (c *Client) TruncatedSend() {
+func (c *Client) MarkSendTruncated() {
 	if i := c.out.headSlot(); i >= 0 {
 		c.calls[i].truncated = true
 	}
 }
 
-// TruncatedReceive is CutSend for the answer that is being received.
-func (c *Client) TruncatedReceive() {
+// MarkReceiveTruncated is MarkSendTruncated for the answer that is being received.
+func (c *Client) MarkReceiveTruncated() {
 	if c.cur != nil {
 		c.cur.truncated = true
 	}

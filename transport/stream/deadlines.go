@@ -24,9 +24,9 @@ const refusingMax = time.Second
 // that begins after a check is found by the next check, before it passes, and the check after that is made when it passes.
 func (h *Host) tickEvery() int64 { return min(h.unblockEvery(), int64(refusingMax)/4) }
 
-// tickLeast is the shortest time between two checks, in ns. A connection may outlive its deadline by that much, at most 1/16 of the shortest deadline. Without
+// tickMin is the shortest time between two checks, in ns. A connection may outlive its deadline by that much, at most 1/16 of the shortest deadline. Without
 // it, many connections with different deadlines could keep the loop busy with checks.
-func (h *Host) tickLeast() int64 { return h.tickEvery() / 4 }
+func (h *Host) tickMin() int64 { return h.tickEvery() / 4 }
 
 // unblockEvery is the time, in ns, in which no memory was freed before one of the connections that may wait for each other gets a block (memory.Pool.Unblock).
 func (h *Host) unblockEvery() int64 {
@@ -71,7 +71,7 @@ func (h *Host) Tick(late func(c *Server, err error)) {
 			next = min(next, by)
 		}
 		if next != math.MaxInt64 || h.Pool.Waiting() > 0 {
-			h.nextTick = now + min(h.tickEvery(), max(next-now, h.tickLeast()))
+			h.nextTick = now + min(h.tickEvery(), max(next-now, h.tickMin()))
 		}
 	}
 	if h.nextTick != 0 {

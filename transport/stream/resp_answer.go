@@ -48,7 +48,7 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 		pieces[0] = rs.itemAnswer(s, m, b)
 	case ok && (f == asOK || f == asFlush):
 		b = append(b, "+OK\r\n"...)
-	case none && (f == asBulk || f == asOK || f == asTaken || f == asOld), exists && f == asOK, ok && f == asOld && r.Limit == 0:
+	case none && (f == asBulk || f == asOK || f == asDeleted || f == asOld), exists && f == asOK, ok && f == asOld && r.Limit == 0:
 		b = resp.AppendNull(b, rs.session.Proto)
 	case none && f == asRange:
 		b = append(resp.AppendBulkHead(b, 0), crlf...)
@@ -73,7 +73,7 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 		b = resp.AppendInt(b, m.first)
 	case none && f == asExpiry:
 		b = resp.AppendInt(b, m.last)
-	case ok && f == asTaken:
+	case ok && f == asDeleted:
 		b, pieces = bulk(b, r.Value)
 	case (ok || exists) && f == asOld:
 		n := len(r.Value)

@@ -28,9 +28,9 @@ type respServer struct {
 	command
 	replies
 	conflicts
-	keys  keys  // KEYS under way
-	draw  draw  // RANDOMKEY under way
-	flush flush // FLUSHDB under way
+	keys  keysWalk   // KEYS under way
+	draw  randomDraw // RANDOMKEY under way
+	flush flushWalk  // FLUSHDB under way
 }
 
 // command is the command that is being received, or whose requests are being begun.
@@ -104,7 +104,7 @@ const (
 	asFlush                // OK, after a walk that deletes all keys
 	asSet                  // 1, or 0 if a condition did not hold
 	asRange                // a range of the item
-	asTaken                // the value of an item that was deleted
+	asDeleted              // the value of an item that was deleted
 	asType                 // the item's type
 	asExpiry               // the item's expiry: items have none
 	asNone                 // no answer: a delete of FLUSHDB
@@ -450,7 +450,7 @@ func (rs *respServer) beginRequests() bool {
 	case resp.Expire:
 		return rs.reject(rs.spec.NoExpiry())
 	case resp.GetDel:
-		return rs.begin(kv.OpTake, kv.Always, a[1], nil, single(asTaken))
+		return rs.begin(kv.OpTake, kv.Always, a[1], nil, single(asDeleted))
 	case resp.SetAbsent:
 		if len(rs.cmd.Args) > 3 {
 			return rs.reject(resp.OneKey)

@@ -93,10 +93,10 @@ func appendKeys(b, page []byte) []byte {
 	}
 }
 
-// keys is a KEYS under way. The found keys are in its slot's answer, as they will be sent, after room for the head of the array. The next page of the walk is
+// keysWalk is a KEYS under way. The found keys are in its slot's answer, as they will be sent, after room for the head of the array. The next page of the walk is
 // read into the room after them. When the block has no room for a page, it is replaced by one of twice the size. KEYS never waits for the larger block, because
 // two of them could wait for each other.
-type keys struct {
+type keysWalk struct {
 	n     int
 	bytes int
 }
@@ -116,7 +116,7 @@ func (rs *respServer) beginKeys(pattern []byte) bool {
 		rs.pause()
 		return false
 	}
-	rs.keys = keys{}
+	rs.keys = keysWalk{}
 	var at [kv.PositionBytes]byte
 	kv.PositionAt(0, kv.WalkStart).Put(at[:])
 	return rs.beginExclusive(asMatching, kv.OpKeys, at[:], resp.CountMax, pattern)
@@ -183,11 +183,11 @@ func (rs *respServer) growAnswer(s *slot) bool {
 	return true
 }
 
-// draw is a RANDOMKEY under way. It draws a partition, all with the same probability, and in it a random mark, up to that of the walk's first key. The answer is
-// the first key that a walk finds below the mark. Keys are spread over the partitions by their hash, so the choice of the partition is fair. Within a partition, a
+// randomDraw is a RANDOMKEY under way. It draws a partition, all with the same probability, and in it a random record number, up to that of the walk's first key. The answer is
+// the first key that a walk finds below that number. Keys are spread over the partitions by their hash, so the choice of the partition is fair. Within a partition, a
 // key's probability is proportional to its length plus the free memory behind it, where keys were deleted; the walk's first key has the smallest. If a
 // partition has no keys, the next one is searched.
-type draw struct {
+type randomDraw struct {
 	left  int // number of partitions left to search, including the present one
 	state drawState
 }
@@ -196,7 +196,7 @@ type drawState uint8
 
 const (
 	drawFirst drawState = iota // searches the walk's first key
-	drawBelow                  // searches a key below a random mark
+	drawBelow                  // searches a key below a random record number
 	drawAny                    // found none: searches the walk's first key again, as the answer
 )
 
@@ -205,7 +205,7 @@ func (rs *respServer) beginRandom() bool {
 	shards := rs.c.h.Handler.Shards()
 	var at [kv.PositionBytes]byte
 	kv.PositionAt(int(rs.c.h.redis.random(uint64(shards))), kv.WalkStart).Put(at[:])
-	rs.draw = draw{left: shards}
+	rs.draw = randomDraw{left: shards}
 	return rs.beginExclusive(asRandom, kv.OpKeys, at[:], 1, nil)
 }
 
@@ -270,8 +270,8 @@ func (c *brief) items() (n uint64) {
 	return n
 }
 
-// flush is the state of a FLUSHDB.
-type flush struct {
+// flushWalk is the state of a FLUSHDB.
+type flushWalk struct {
 	slot    *slot // the slot with the page whose keys are being deleted; nil: none
 	deletes int   // deletes that have not returned
 }

@@ -213,8 +213,8 @@ type row[T any] struct {
 }
 
 const (
-	placeBits = 24
-	genMask   = 1<<24 - 1
+	rowBits = 24
+	genMask = 1<<24 - 1
 )
 
 // Put makes a new row and its tag, which fits into 48 bits. The row does not move.
@@ -224,7 +224,7 @@ func (t *Table[T]) Put() (tag uint64, v *T) {
 		t.free = t.free[:n-1]
 		r := t.rows[i]
 		r.live = true
-		return uint64(r.gen)<<placeBits | uint64(i), &r.v
+		return uint64(r.gen)<<rowBits | uint64(i), &r.v
 	}
 	r := &row[T]{live: true}
 	t.rows = append(t.rows, r)
@@ -233,8 +233,8 @@ func (t *Table[T]) Put() (tag uint64, v *T) {
 
 // Get returns the row of a tag; nil if it was dropped.
 func (t *Table[T]) Get(tag uint64) *T {
-	i := int(tag & (1<<placeBits - 1))
-	if i >= len(t.rows) || !t.rows[i].live || t.rows[i].gen != uint32(tag>>placeBits)&genMask {
+	i := int(tag & (1<<rowBits - 1))
+	if i >= len(t.rows) || !t.rows[i].live || t.rows[i].gen != uint32(tag>>rowBits)&genMask {
 		return nil
 	}
 	return &t.rows[i].v
@@ -244,7 +244,7 @@ func (t *Table[T]) Get(tag uint64) *T {
 func (t *Table[T]) Each(f func(tag uint64, v *T)) {
 	for i, r := range t.rows {
 		if r.live {
-			f(uint64(r.gen)<<placeBits|uint64(i), &r.v)
+			f(uint64(r.gen)<<rowBits|uint64(i), &r.v)
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (t *Table[T]) Len() int { return len(t.rows) - len(t.free) }
 
 // Drop frees a row.
 func (t *Table[T]) Drop(tag uint64) {
-	i := int(tag & (1<<placeBits - 1))
+	i := int(tag & (1<<rowBits - 1))
 	r := t.rows[i]
 	var zero T
 	r.v, r.live = zero, false
