@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
-# What kvwire adds to a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking or both spinning,
-# server and client on a CPU each. sockperf runs twice per round (A and A'), so that the noise is in the
-# same table. Prints the median round trip of each and the ratios, round by round and in all. A run that failed is shown as -, counted
-# below the medians, and in none of them.
+# Compares kvwire with a bare TCP echo: 64 bytes each way, one request at a time, both sides blocking or both spinning,
+# server and client on a CPU each. sockperf runs twice per round (A and A'), so that the table shows the noise. Prints the median round
+# trips and the ratios, of each round and of all. A failed run is shown as -, counted below the medians, and in none of them.
 #
 #   bench/echo.sh [rounds] [seconds] [block|spin]      needs sockperf (Debian: apt-get install sockperf) and bin/kvwire
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
 rounds=${1:-10} seconds=${2:-2} wait=${3:-block} port=${KVWIRE_ECHO_PORT:-17171}
-polls=() # sockperf's way to spin
+polls=() # sockperf's flag for spinning
 case $wait in
 block) ;;
 spin) polls=(--nonblocked) ;;
-*) echo "echo.sh: $wait is no way to wait (block or spin)" >&2 && exit 2 ;;
+*) echo "echo.sh: the wait policy $wait is unknown (block or spin)" >&2 && exit 2 ;;
 esac
 command -v sockperf >/dev/null || { echo "echo.sh: sockperf is missing (apt-get install sockperf)" >&2; exit 1; }
 [ -x bin/kvwire ] || { echo "echo.sh: bin/kvwire is missing (make build)" >&2; exit 1; }

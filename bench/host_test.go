@@ -39,7 +39,7 @@ func TestHostDeltaNeverRunsBackwardsAndKnowsWhenItIsTooShort(t *testing.T) {
 		t.Errorf("steal ratio %v", r)
 	}
 	if hostDelta(a, HostTimes{User: time.Second, Idle: 10*time.Second + 500*time.Millisecond}, nil).Known {
-		t.Error("half a second of CPU time says nothing about 1 %")
+		t.Error("half a second of CPU time cannot resolve 1 %")
 	}
 }
 

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# lib.sh is what the scripts here share. A run that failed has no figure: - stands in its place, in whatever is worked out with it
-# too, and no median counts it.
+# lib.sh has the functions that the scripts here share. A failed run has the figure -, and so has everything computed from it.
+# Medians leave it out.
 
-# figures_awk are awk's functions. number says whether x is a figure. median is that of v[1] to v[n], which it puts in order; - of none.
-# plain is a line of CSV without quotes, and with semicolons for the commas within them. ratio is a / b, and show is x as in the format f, or - if a figure is missing.
+# figures_awk has functions for awk. number tests whether x is a figure. median sorts v[1] to v[n] and returns their median, or - if n is 0.
+# plain removes the quotes of a line of CSV, and replaces commas within them by semicolons. ratio returns a / b, and show formats x by f; both return - if a figure is missing.
 figures_awk='
 function plain(s,   n, i, p, out) { n = split(s, p, "\""); for (i = 1; i <= n; i++) { if (i % 2 == 0) gsub(",", ";", p[i]); out = out p[i] } return out }
 function number(x) { return x ~ /^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$/ && x > 0 }
@@ -16,7 +16,7 @@ function ratio(a, b) { return number(a) && number(b) ? a / b : "-" }
 function mean(a, b) { return number(a) && number(b) ? (a + b) / 2 : "-" }
 function show(f, x) { return number(x) ? sprintf(f, x) : "-" }'
 
-# figure is what a command prints, if that is one number above 0 and the exit code is 0. Else it is -, and a line on stderr names what failed.
+# figure prints the output of a command, if it is one number above 0 and the exit code is 0. Else it prints -, and a line about it on stderr.
 figure() { # WHAT COMMAND…
     local what=$1 n=
     shift
@@ -27,7 +27,7 @@ figure() { # WHAT COMMAND…
     echo "$n"
 }
 
-# median is that of the numbers in its input, one a line.
+# median prints the median of the numbers in its input, one per line.
 median() { awk "$figures_awk"' number($1) { v[++n] = $1 + 0 } END { print median(v, n) }'; }
 
 # medians prints, of a table without its head, each column's median from the second on, in a printf format; and if some runs have failed,

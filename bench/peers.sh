@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# peers.sh [ROUNDS [SECONDS]]: {redis-benchmark, kvwire's client} x {redis-server, kvwire}: what the client costs, and what the server. All
-# by turns, one thread each, servers on one CPU and clients on the other, equal connections x in flight. A second redis-server stands beside
-# the first to show the noise. 7 minutes by default. Servers listen on loopback, and end with it. A run that failed is named, counted at
+# peers.sh [ROUNDS [SECONDS]]: measures {redis-benchmark, kvwire's client} x {redis-server, kvwire}, to separate the costs of client and server. All
+# in turn, one thread each, servers on one CPU and clients on the other, with equal connections x in flight. A second redis-server
+# shows the noise. 7 minutes by default. Servers listen on loopback, and end with this script. A failed run is named, counted at
 # the end, and in no median.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,8 +11,8 @@ fail() { printf 'peers: %s\n' "$@" >&2 && exit 1; }
 for p in redis-cli redis-benchmark redis-check-rdb; do
     command -v $p >/dev/null || fail "$p is not installed (apt-get install redis-tools, whose redis-check-rdb is redis-server, too)"
 done
-[[ -x bin/kvwire ]] || fail "there is no bin/kvwire: make build"
-(($(nproc) > 1)) || fail "servers and clients need a CPU each: there is one"
+[[ -x bin/kvwire ]] || fail "bin/kvwire is missing: make build"
+(($(nproc) > 1)) || fail "servers and clients need a CPU each, and this machine has one"
 
 dir=$(mktemp -d) pids=()
 clean_up() {
@@ -25,7 +25,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 ln -s "$(command -v redis-check-rdb)" "$dir/redis-server"
 
-free_port() { # of those that nobody listens on
+free_port() { # prints a port on which no server listens
     local p
     for p in $(shuf -i 20000-32000 -n 50); do
         (: <"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p" && return; }

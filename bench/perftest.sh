@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What kvwire adds to bare verbs: its round trips beside perftest's on the same device, both sides busy polling, and its
-# message rate beside ib_send_bw's. perftest's latencies are half round trips, so they count twice, but for READ.
-# The bare program runs twice per round (A and A'), so that the noise is in the same table. A run that failed is shown as -, counted
+# Compares kvwire with bare verbs on the same device: round trips with those of perftest, both sides busy polling, and the message
+# rate with that of ib_send_bw. perftest's latencies are half round trips, so they are doubled, except for READ.
+# The bare program runs twice per round (A and A'), so that the table shows the noise. A failed run is shown as -, counted
 # below the medians, and in none of them.
 #
-#   bench/perftest.sh [rounds] [seconds]     where an RDMA device is, or in a guest: make vm CMD='bench/perftest.sh 10 2'
+#   bench/perftest.sh [rounds] [seconds]     on a machine with an RDMA device, or in a guest: make vm CMD='bench/perftest.sh 10 2'
 #
 # Needs perftest (Debian: apt-get install perftest) and bin/kvwire. kvwire's message is a 32-byte header and a 32-byte key
 # one way, a 32-byte header and a 32-byte value the other. The server of READs sleeps, as ib_read_lat's does.
@@ -25,10 +25,10 @@ tcp_port=18515
 pair() { # program arguments…: prints the client's line of results
 	local tool=$1 server
 	shift
-	tcp_port=$((tcp_port + 1)) # a new one each time: the last one may still be taken
+	tcp_port=$((tcp_port + 1)) # a new one each time: the last one may still be in use
 	timeout 60 "$tool" -d "$device" -i "$port" -x "$gid" -p "$tcp_port" -F "$@" >/dev/null 2>&1 &
 	server=$!
-	for _ in $(seq 200); do # until it listens; connecting would be taken for the client
+	for _ in $(seq 200); do # until it listens; it would count a connection as its client
 		grep -qi ":$(printf %04X "$tcp_port") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null && break
 		read -rt 0.05 <> <(:) || true
 	done

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# profile.sh [SECONDS]: where the server's CPU time goes, by perf's stacks, with each way to use sockets; null backend, 64 B gets. One line
-# for each of them, in ns for an operation. A virtual machine has no counter that interrupts where interrupts are off: what a section of the
-# kernel does with interrupts off is charged to where it lets them in again. Needs perf (apt-get install linux-perf) and root. 3 minutes by default.
+# profile.sh [SECONDS]: divides the server's CPU time by perf's stacks, for each way to use sockets; null backend, gets of 64 B. One line
+# for each way, in ns per operation. A virtual machine has no performance counter that interrupts while interrupts are off, so the time of such a
+# section of the kernel is attributed to its end. Needs perf (apt-get install linux-perf) and root. 3 minutes by default.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-5}
-[[ -x bin/kvwire ]] || { echo "profile: there is no bin/kvwire: make build" >&2 && exit 1; }
-command -v perf >/dev/null || { echo "profile: there is no perf: apt-get install linux-perf" >&2 && exit 1; }
+[[ -x bin/kvwire ]] || { echo "profile: bin/kvwire is missing: make build" >&2 && exit 1; }
+command -v perf >/dev/null || { echo "profile: perf is missing: apt-get install linux-perf" >&2 && exit 1; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
@@ -34,7 +34,7 @@ for load in "1 1" "1 16" "64 1" "64 16"; do
         ns=$({ grep -oE '"server_(user|sys)_ns_per_op":[0-9.e+]+' "$dir/row" || true; } | awk -F: '{ n += $2 } END { print n }')
         [[ $ns ]] || { echo "profile: kvwire bench ${flags[*]} gives no CPU time of its server" >&2 && exit 1; }
         timeout 120 perf script -i "$dir/perf.data" -F ip,sym,dso 2>/dev/null | awk -v ns="$ns" -v columns="$columns" '
-            # A sample is its frames, the innermost first, and an empty line. The innermost that says what it is for decides.
+            # A sample has its frames, the innermost first, and an empty line. The innermost frame that matches a column decides.
             function judge() {
                 if (!frames) return
                 if (!where) where = kernel ? "kernel" : goes ? "go" : "kvwire"

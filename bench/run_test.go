@@ -450,7 +450,7 @@ func TestRunHonoursItsContext(t *testing.T) {
 			if err != nil || !res.Interrupted {
 				t.Fatalf("warm-up %v: error %v, interrupted %v", warmup, err, res.Interrupted)
 			}
-			if warmup == 0 && (res.Ops < 1000 || res.Duration <= 0 || res.Duration > time.Minute || uint64(res.Lat.TotalCount()) < res.Ops/2) {
+			if warmup == 0 && (res.Ops == 0 || res.Duration <= 0 || res.Duration > time.Minute || uint64(res.Lat.TotalCount()) < res.Ops/2) {
 				t.Errorf("%d operations in %v, %d latencies", res.Ops, res.Duration, res.Lat.TotalCount())
 			}
 			if warmup != 0 && (res.Ops != 0 || res.Duration != 0) {

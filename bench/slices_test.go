@@ -218,7 +218,7 @@ func TestSlicesOnLoopsThatSpin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 3 {
+			for i := 0; i < 3 || i < 300 && s.Result().Ops == 0; i++ { // a window may pass without this process
 				if v, err := s.Slice(context.Background(), settle, window); err != nil || v.Window != window || v.Unanswered != 0 {
 					t.Errorf("%v, %v loop: %v, %+v", wait, kind, err, v)
 				}
@@ -445,8 +445,13 @@ func TestSliceReportsRequestsThatNeverComplete(t *testing.T) {
 			s := openSlices(t, spec, Client{l, h, 4})
 			s.Latencies = true
 			v, err := s.Slice(context.Background(), settle, 5*window)
+			before := uint64(0)
+			for i := 0; i < 100 && err == nil; i++ { // the window may have passed without this process
+				before += v.AllOps
+				v, err = s.Slice(context.Background(), settle, 5*window)
+			}
 			if !errors.Is(err, ErrStuck) || !strings.Contains(err.Error(), "4 requests had no answer") || v.Unanswered != 4 ||
-				v.AllOps != uint64(answers) || v.N < 4 || v.Window != 5*window {
+				before+v.AllOps != uint64(answers) || v.N < 4 || v.Window != 5*window {
 				t.Errorf("%v, %+v", err, v)
 			}
 			if most := v.Drain; most < spec.DrainMax || most > 4*time.Second { // less than the default, also on a busy machine

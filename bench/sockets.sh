@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# sockets.sh [ROUNDS [SECONDS [PATTERN]]]: what each way to drive and set tcp's sockets gains or costs, one at a time, beside the defaults, which
-# run twice (A/A). By turns, null backend, one thread and one CPU each. Prints medians of the rounds' ratios: operations a second, and CPU time
-# of both sides for each; a run that failed is in none of them, and counted. What TLS costs is its line beside that of goroutines on both sides, which it needs. 18 minutes by default;
-# PATTERN leaves the ways that match it, such as 'engine|tls'.
+# sockets.sh [ROUNDS [SECONDS [PATTERN]]]: compares each engine and option of tcp's sockets, one at a time, with the defaults, which
+# run twice (A/A). In turn, null backend, one thread and one CPU for each side. Prints medians of the rounds' ratios: operations per second, and CPU
+# time of both sides per operation. Failed runs are counted, and in no median. Compare TLS with goroutines on both sides, which it needs. 18 minutes by
+# default; PATTERN selects variants, such as 'engine|tls'.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
 rounds=${1:-5} seconds=${2:-2}
-[[ -x bin/kvwire ]] || { echo "sockets: there is no bin/kvwire: make build" >&2 && exit 1; }
+[[ -x bin/kvwire ]] || { echo "sockets: bin/kvwire is missing: make build" >&2 && exit 1; }
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 trap 'exit 130' INT TERM

@@ -169,7 +169,7 @@ func TestIntervalsOfTheSeriesAreFewAndMakeTheWindow(t *testing.T) {
 	}
 }
 
-// Wherever the window is cut, its series is as long as it is, has all operations, and no bin so short that its rate says nothing.
+// Wherever the window is cut, its series is as long as it is, has all operations, and no bin is so short that its rate has no meaning.
 func TestSeriesOfACutWindowIsAsLongAsTheWindow(t *testing.T) {
 	spec := Spec{Duration: 12 * time.Second}
 	for _, window := range []time.Duration{1, 499_999_999, 500 * time.Millisecond, time.Second, time.Second + 4, 1499 * time.Millisecond, 1500 * time.Millisecond, 11_999_999_996, 12 * time.Second} {

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The store beside fio on the same disk, in turn: how much of what the device gives reaches the store's clients.
+# Compares the store with fio on the same disk, in turn: which share of the device's rate reaches the store's clients.
 #
 #   bench/store.sh [rounds] [seconds] [records]     default 5 rounds of 5 s each, 4M items of 1 KiB
 #
-# Needs fio (Debian: apt-get install fio) and bin/kvwire, and twice the data's size of free space where KVWIRE_DIR says (default:
-# /var/tmp). fio runs twice per round (A and A'), so that the noise is in the same table. Everything is removed at the end;
-# KVWIRE_KEEP=1 leaves the store and fio's file for the next time. One store loop, generator and store on one thread (inproc). A run that
-# failed is shown as -, counted beside the medians, and in none of them.
+# Needs fio (Debian: apt-get install fio) and bin/kvwire, and free space of twice the data's size in KVWIRE_DIR (default:
+# /var/tmp). fio runs twice per round (A and A'), so that the table shows the noise. Everything is removed at the end;
+# KVWIRE_KEEP=1 keeps the store and fio's file for the next time. One store loop, generator and store on one thread (inproc). A failed
+# run is shown as -, counted beside the medians, and in none of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
@@ -30,7 +30,7 @@ size=$(du -sb "$where/store" | cut -f 1)
 fio_() { figure "fio --rw=$1" iops "$@"; }
 iops() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
 	local file=$where/fio bytes=$((size / 4096 * 4096)) only=
-	if [ "$1" = randread ]; then # a file that is smaller than it is told to use it would write, in spite of the mode
+	if [ "$1" = randread ]; then # fio would write to a file smaller than --size, in spite of the mode
 		file=$(ls -S "$where"/store/shard-000/slab-* | head -n 1) only=--readonly
 		bytes=$(stat -c %s "$file")
 	fi

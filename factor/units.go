@@ -33,7 +33,7 @@ func parseUnits(s string, units []unit, what, example string) (float64, error) {
 	}
 	v, err := ParseDecimal(number)
 	if err != nil || v < 0 || math.IsInf(v, 0) || math.IsNaN(v) {
-		return 0, fmt.Errorf("%q is no %s (such as %s)", s, what, example)
+		return 0, fmt.Errorf("%q is not a %s (such as %s)", s, what, example)
 	}
 	return v * factor, nil
 }
@@ -177,7 +177,7 @@ func (c *CPUs) Set(s string) error {
 		a, err1 := strconv.Atoi(lo)
 		b, err2 := strconv.Atoi(hi)
 		if err1 != nil || err2 != nil || a < 0 || b < a || b > 1023 {
-			return fmt.Errorf("%q is no list of CPUs (such as 0,2-3, or any)", s)
+			return fmt.Errorf("%q is not a list of CPUs (such as 0,2-3, or any)", s)
 		}
 		for i := a; i <= b; i++ {
 			*c = append(*c, i)
@@ -210,7 +210,7 @@ type Speed float64
 func (v *Speed) Set(s string) error {
 	n, err := ParseDecimal(strings.TrimSuffix(s, "x"))
 	if err != nil || !(n >= 0.001 && n <= 1e6) {
-		return fmt.Errorf("%q is no speed from 0.001x to 1000000x (such as 2x or 0.5x)", s)
+		return fmt.Errorf("%q is not a speed from 0.001x to 1000000x (such as 2x or 0.5x)", s)
 	}
 	*v = Speed(n)
 	return nil

@@ -129,7 +129,7 @@ func TestTheFolderOfDataSetsIsOursAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, link} {
-		if err := dataSets(dir).make(); err == nil || !strings.Contains(err.Error(), "somebody else's") {
+		if err := dataSets(dir).make(); err == nil || !strings.Contains(err.Error(), "not a folder of this user alone") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}

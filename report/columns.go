@@ -84,7 +84,7 @@ var (
 		{"corrected_low", "number", "of a primary claim: the lower end of the interval at corrected_level"},
 		{"corrected_high", "number", "of a primary claim: the upper end of the interval at corrected_level"},
 		{"corrected_level", "number", "exact coverage of the corrected interval: at least 1 - a/(m-k+1), where a is 0.05 (a third of it with three looks), m the number of claims, and k the claim's rank by p, or the rank of the first claim that is not rejected; empty if there are too few generations"},
-		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x % where it lies beyond the smallest difference that matters), same, can't tell, not measured, not comparable"},
+		{"verdict", "string", "of a primary claim: faster, slower, cheaper or dearer where the corrected interval excludes 1 (by at least x %, or a factor of at least x, where it lies beyond the smallest difference that matters), same, can't tell, not measured, not comparable"},
 		{"why", "string", "the reason for no verdict or no ratio: too few generations, an interval too wide, or what is missing; if the sides differ in another factor than the compared one, that factor and its two values; if the slices were too short for the requests, the --slice to use"},
 		{"ratio_calm", "number", "the ratio without slices in which the hypervisor took CPU time"},
 		{"ratio_calm_low", "number", "lower end of the interval of ratio_calm"},

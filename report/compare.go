@@ -357,18 +357,25 @@ func (c *Comparison) judge(j *stats.Judged, aa *AACheck) {
 	default:
 		c.Verdict = verdict(j.Verdict, c.Metric)
 		if j.AtLeast > 0 {
-			c.Verdict += " by at least " + atLeast(j.AtLeast)
+			c.Verdict += " by " + atLeast(j.AtLeast)
 		}
 	}
 }
 
-// atLeast formats a ratio in per cent, rounded down, so it does not exceed the end of the interval.
-func atLeast(ratio float64) string {
-	percent := math.Floor(1000*ratio) / 10
+// atLeast formats the distance of a ratio from 1: in per cent, or as a factor from 2 on. It is rounded down, so it does not exceed the end of the interval.
+func atLeast(distance float64) string {
+	if distance >= 1 {
+		factor := math.Floor(10*(1+distance)) / 10
+		if factor >= 10 {
+			factor = math.Floor(factor)
+		}
+		return "a factor of at least " + strconv.FormatFloat(factor, 'f', -1, 64)
+	}
+	percent := math.Floor(1000*distance) / 10
 	if percent >= 10 {
 		percent = math.Floor(percent)
 	}
-	return strconv.FormatFloat(percent, 'f', -1, 64) + " %"
+	return "at least " + strconv.FormatFloat(percent, 'f', -1, 64) + " %"
 }
 
 // verdict is the word for a verdict by this metric: faster or slower, cheaper or dearer, same.

@@ -94,6 +94,11 @@ func TestVerdictsAndReasons(t *testing.T) {
 		verdict, why string
 	}{
 		{name: "faster", n: 12, change: alone, verdict: "faster by at least 99 %"},
+		{name: "a factor of two and more", n: 12, change: func(p *Pairs) {
+			alone(p)
+			p.Primary = []string{"lat_p50_ns"}
+			p.Variants[0] = series("fast", 12, 0.25e5, still(1))
+		}, metric: "lat_p50_ns", verdict: "slower by a factor of at least 4"},
 		{name: "less time is faster", n: 12, change: func(p *Pairs) { alone(p); p.Primary = []string{"lat_p50_ns"} }, metric: "lat_p50_ns", verdict: "faster by at least 49 %"},
 		{name: "surely, and by little", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 1.02e5, still(3)) }, verdict: "faster"},
 		{name: "slower", n: 12, change: func(p *Pairs) { alone(p); p.Variants[0] = series("fast", 12, 0.9549e5, still(1)) }, verdict: "slower by at least 4.5 %"},

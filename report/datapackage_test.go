@@ -25,12 +25,12 @@ func TestEveryColumnHasAMeaning(t *testing.T) {
 	all := Columns()
 	for c := range meanings {
 		if !slices.Contains(all, c) {
-			t.Errorf("columns.go says what %s means, which is no column", c)
+			t.Errorf("columns.go describes %s, which is not a column", c)
 		}
 	}
 	for _, f := range factor.All {
 		if c := f.ColumnName(); meanings[c] != "" {
-			t.Errorf("columns.go says what %s means, and so does factor.All", c)
+			t.Errorf("columns.go describes %s, and so does factor.All", c)
 		}
 	}
 	for _, c := range SliceColumns() {

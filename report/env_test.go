@@ -44,7 +44,7 @@ func TestEnvironmentOfACannedMachine(t *testing.T) {
 		t.Errorf("%s\nexpected\n%s", b, want)
 	}
 	if b, _ = json.Marshal(environment(t.TempDir())); string(b) != `{"arch":"","cpus":0,"go_version":""}` {
-		t.Errorf("a machine that says nothing: %s", b)
+		t.Errorf("a machine without these files: %s", b)
 	}
 }
 

@@ -204,7 +204,7 @@ func TestTheAnswerIsInASentence(t *testing.T) {
 	p.Factor = "transport"
 	p.Questions[0].Variants[1].Row.Transport = "uring"
 	c := find(t, p.Comparisons, "fast", "lat_p50_ns")
-	want := "The median latency is " + RatioText(c.Ratio) + "× " + c.Brackets() + " that of tcp over io_uring sockets."
+	want := "The median latency is " + RatioText(c.Ratio) + "× " + c.Brackets() + " that of TCP over io_uring sockets."
 	if got := p.answer(); len(got) == 0 || !strings.HasPrefix(got[0], strings.TrimSuffix(want, ".")) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -260,8 +260,11 @@ func (p *Page) answer() (sentences []string) {
 		return []string{"There are no ratios: they need two variants with valid runs, in two generations or more. The tables below have medians."}
 	}
 	base := SeriesName(p.Factor, baselineOf(p.Comparisons, q.Title))
-	if base == "inproc" {
+	switch {
+	case base == "inproc":
 		base = "a call in the same process"
+	case p.Factor == "transport":
+		base = cmp.Or(networkNames[base], base)
 	}
 	op := cmp.Or(mixes[q.Variants[0].Row.Mix], "an operation")
 	for _, s := range []struct{ metric, begin, verb, of string }{

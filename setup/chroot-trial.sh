@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# chroot-trial.sh [--suite NAME] [--worktree] [--modules] [--archives DIR] [--keep] [TARGET…]: what a newcomer meets. Makes a bare
+# chroot-trial.sh [--suite NAME] [--worktree] [--modules] [--archives DIR] [--keep] [TARGET…]: a trial as a new user. Makes a bare
 # Debian in a temporary folder, puts a fresh clone and this machine's Go into it, and runs the make
 # targets there (default: run test), timed. As root; needs debootstrap. About 10 minutes.
 #   --suite NAME  Debian's release (bookworm)
 #   --worktree    copy the files as they lie here, instead of cloning what is committed
-#   --modules     lend it this machine's module cache, so that nothing is downloaded but Debian's packages
+#   --modules     use this machine's module cache, so that only Debian's packages are downloaded
 #   --archives DIR  first try the archives of a release (make release) there; without a TARGET, nothing else
-#   --keep        leave the folder, and say where it is
+#   --keep        keep the folder, and print its path
 # The mirror is the one that this machine's apt uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +57,7 @@ clean_up() { # the trial's own root last
 }
 trap clean_up EXIT
 
-bind "$root" "" # a machine's root is a mount: without one ip netns does not work
+bind "$root" "" # ip netns needs a root folder that is a mount
 
 step() { printf '\n### %s (%ds)\n' "$*" "$SECONDS"; }
 
@@ -76,10 +76,10 @@ for name in KVWIRE_REQUIRE GOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOTOOLCHAIN http_
     value=${!name:-$(go env "$name" 2>/dev/null || true)}
     [[ -z $value ]] || environment+=("$name=$value")
 done
-for file in /etc/resolv.conf /etc/hosts; do # who is reached, and how, is this machine's affair
+for file in /etc/resolv.conf /etc/hosts; do # names and proxies are those of this machine
     [[ ! -e $file ]] || cp -L "$file" "$root$file"
 done
-if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then # trusted here by hand: so there, too
+if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then # certificates that this machine trusts
     mkdir -p "$root/usr/local/share/ca-certificates"
     cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
 fi

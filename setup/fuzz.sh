@@ -13,16 +13,16 @@ trap 'rm -f "$program"' EXIT
 # fuzz SECONDS TARGET FOLDER: when the time is over, Go's fuzzer sometimes fails only with its own deadline and without a
 # failing input. Only that is tried again. Without a bound on minimizing, a short run spends all its time on it.
 fuzz() {
-    local said code=0 seconds=$1 n
+    local output code=0 seconds=$1 n
     shift
     [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # input from unauthenticated peers: at least 20 s for each of its three targets
     for _ in 1 2 3; do
         code=0
-        said=$(cd "$2" && "$program" -test.run '^$' -test.fuzz "^$1\$" -test.fuzztime "${seconds}s" -test.fuzzminimizetime 20x -test.fuzzcachedir "$cache/$import" 2>&1) || code=$?
-        ((code)) && [[ $said == *'context deadline exceeded'* && $said != *'Failing input'* && $said != *'panic'* ]] || break
+        output=$(cd "$2" && "$program" -test.run '^$' -test.fuzz "^$1\$" -test.fuzztime "${seconds}s" -test.fuzzminimizetime 20x -test.fuzzcachedir "$cache/$import" 2>&1) || code=$?
+        ((code)) && [[ $output == *'context deadline exceeded'* && $output != *'Failing input'* && $output != *'panic'* ]] || break
     done
-    n=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' <<<"$said" | tail -1)
-    ((code == 0)) || { printf '%s\n' "$said" >&2 && failed+=("$1 $2"); }
+    n=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' <<<"$output" | tail -1)
+    ((code == 0)) || { printf '%s\n' "$output" >&2 && failed+=("$1 $2"); }
     all=$((all + ${n:-0}))
     printf '%12s  %s %s%s\n' "${n:-0}" "$1" "$2" "$( ((code)) && echo '  FAILED')"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# install.sh build|test|run|vm|bench-store|peers|instrument: installs what is missing for that, and nothing else. Where nothing is missing it
-# touches no network and needs no rights. Go is the one thing that must be there. Where there is no RDMA device, test
-# and run take the guest's things with them; if those cannot be installed, they go on without.
+# install.sh build|test|run|vm|bench-store|peers|instrument: installs what is missing for that, and nothing else. If nothing is missing, it
+# uses no network and needs no rights. Only Go must be installed already. Without an RDMA device, test
+# and run also install the guest's packages; if those cannot be installed, they continue without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-build}
@@ -15,14 +15,14 @@ check_go() {
     command -v go >/dev/null || fail "Go is not installed, or not in PATH." \
         "Install Go 1.26 or later (https://go.dev/dl) to /usr/local/go, or add its bin folder to PATH."
     local version
-    # In a module that wants a later Go, an earlier one fetches it, unless GOTOOLCHAIN=local forbids that.
-    version=$(go env GOVERSION 2>&1) || fail "go says: $version" \
+    # An older Go downloads the version that the module needs, unless GOTOOLCHAIN=local forbids that.
+    version=$(go env GOVERSION 2>&1) || fail "go env GOVERSION: $version" \
         "kvwire needs Go 1.26 or later: install it, or let go fetch it: GOTOOLCHAIN=auto make $purpose"
     local major minor
     IFS=. read -r major minor _ <<<"${version#go}"
     minor=${minor%%[!0-9]*}
     if [[ ! $major =~ ^[0-9]+$ || -z $minor ]]; then
-        echo "kvwire: cannot tell the version of Go from \"$version\": going on" >&2
+        echo "kvwire: the version of Go is not clear from \"$version\": continuing" >&2
     elif ((major == 1 && minor < 26)); then
         fail "$version is too old: kvwire needs Go 1.26 or later." \
             "Install it (https://go.dev/dl), or let go fetch it: GOTOOLCHAIN=auto make $purpose"
@@ -47,7 +47,7 @@ has_c_compiler() { # with the headers of the C library: cgo and the race detecto
     command -v "${CC:-gcc}" >/dev/null && reads_header stdlib.h
 }
 
-need() { # PACKAGE COMMAND…: the package is missing unless the command says yes
+need() { # PACKAGE COMMAND…: the package is missing if the command fails
     "${@:2}" >/dev/null 2>&1 || missing+=("$1")
 }
 
@@ -67,7 +67,7 @@ need_guest() {
 check_go
 missing=()
 has_certificates || has_modules || missing+=(ca-certificates) # to download modules
-if [[ " ${KVWIRE_TAGS-giouring rdma} " == *" rdma "* ]]; then   # the libraries are looked for when kvwire runs
+if [[ " ${KVWIRE_TAGS-giouring rdma} " == *" rdma "* ]]; then   # kvwire loads the libraries when it runs
     has_c_compiler || missing+=(gcc libc6-dev)
     need libibverbs-dev reads_header infiniband/verbs.h
     need librdmacm-dev reads_header rdma/rdma_cma.h
@@ -102,7 +102,7 @@ test | run) compgen -G '/sys/class/infiniband/*' >/dev/null || [[ $HOSTTYPE != x
 esac
 ((${#missing[@]})) || exit 0
 
-# refuse ends with what to do; where only the guest's things are missing, the rest goes on without them.
+# refuse ends with the remedy. If only packages of the guest are missing, it ends without an error.
 refuse() {
     ((must)) || { printf 'kvwire: no guest for RDMA: %s\n' "$*" >&2 && exit 0; }
     fail "$@"
@@ -123,6 +123,6 @@ try() { # shows what apt-get prints only if it fails
     local printed
     printed=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" 2>&1) || { printf '%s\n' "$printed" >&2 && return 1; }
 }
-try update || echo "kvwire: apt-get update failed: trying with the lists that are there" >&2
+try update || echo "kvwire: apt-get update failed: trying with the existing lists" >&2
 try install -y --no-install-recommends "${missing[@]}" ||
     refuse "apt-get could not install ${missing[*]}: see above." "By hand, as root: apt-get update && apt-get install ${missing[*]}"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 usage='Usage: setup/rdma.sh [--yes] add [INTERFACE] | undo
 add gives this machine an RDMA device in software (rdma_rxe, or else siw) on a network interface: the named one, or
-that of the default route. undo takes away what add has brought since the machine started, and nothing else. Both say
-what they will do as root, and ask; --yes skips the question.'
+that of the default route. undo removes what add has added since the machine started, and nothing else. Both print
+the commands for root, and ask; --yes skips the question.'
 
-# What was brought stands in $state, newest first: "link NAME" and "module NAME".
+# $state lists what was added, newest first: "link NAME" and "module NAME".
 set -euo pipefail
 state=/run/kvwire/rdma
 PATH=$PATH:/usr/sbin:/sbin
@@ -27,15 +27,15 @@ agree() {
     fi
     printf 'As root, this will run:\n%s\n' "$(sed 's/^/  /' <<<"$steps")" >&2
     [[ ! $yes ]] || return 0
-    [[ -t 0 ]] || fail "nobody is here to be asked: YES=1 agrees beforehand (make rdma-setup YES=1)"
-    read -rp 'Go on? [y/N] ' answer || true
+    [[ -t 0 ]] || fail "standard input is no terminal, so nobody can agree: make rdma-setup YES=1 agrees beforehand"
+    read -rp 'Continue? [y/N] ' answer || true
     [[ $answer == [yY]* ]] || fail "nothing was changed"
 }
 
-# try runs a command as root, or fails with what it said and what to do.
+# try runs a command as root, or fails with its output and the remedy.
 try() { # what to do, command…
-    local said
-    said=$("${as_root[@]}" "${@:2}" 2>&1) || { echo "kvwire: ${*:2}: ${said//$'\n'/; } ($1)" >&2 && return 1; }
+    local output
+    output=$("${as_root[@]}" "${@:2}" 2>&1) || { echo "kvwire: ${*:2}: ${output//$'\n'/; } ($1)" >&2 && return 1; }
 }
 
 note() { # a line
@@ -54,17 +54,17 @@ device() {
     done
 }
 
-pick_interface() { # asked for
+pick_interface() { # NAME, or nothing
     netdev=$1
     if [[ ! $netdev ]]; then
         netdev=$(ip -o -4 route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
         [[ $netdev ]] || fail "no default route here that would name an interface: make rdma-setup IF=NAME (here: $(interfaces))"
     fi
     [[ -e /sys/class/net/$netdev ]] || fail "no interface $netdev: make rdma-setup IF=NAME (here: $(interfaces))"
-    [[ $netdev != lo ]] || fail "lo: RDMA is not reached by the address of lo: make rdma-setup IF=NAME (here: $(interfaces))"
+    [[ $netdev != lo ]] || fail "lo: RDMA does not work over the address of lo: make rdma-setup IF=NAME (here: $(interfaces))"
     (($(<"/sys/class/net/$netdev/flags") & 1)) || fail "$netdev is down: as root: ip link set $netdev up"
     address=$(ip -o -4 address show dev "$netdev" | sed -n 's/.* inet \([0-9.]*\).*/\1/p' | head -n 1)
-    [[ $address ]] || fail "$netdev has no IPv4 address, by which it would be reached: as root: ip address add 10.77.0.1/24 dev $netdev; or make rdma-setup IF=ANOTHER (here: $(interfaces))"
+    [[ $address ]] || fail "$netdev has no IPv4 address, which RDMA needs: as root: ip address add 10.77.0.1/24 dev $netdev; or make rdma-setup IF=ANOTHER (here: $(interfaces))"
 }
 
 pick_driver() {
@@ -77,7 +77,7 @@ pick_driver() {
         fi
     done
     release=$(uname -r)
-    fail "the kernel $release has neither rdma_rxe nor siw: make vm CMD='kvwire doctor' runs things in a guest that has (or, on Ubuntu: apt-get install linux-modules-extra-$release)"
+    fail "the kernel $release has neither rdma_rxe nor siw: make vm CMD='kvwire doctor' runs a command in a guest that has it (or, on Ubuntu: apt-get install linux-modules-extra-$release)"
 }
 
 add() {
@@ -90,7 +90,7 @@ add() {
         return
     fi
     if [[ -r /proc/1/ns/net && $(readlink /proc/1/ns/net) != "$(readlink /proc/self/ns/net)" ]]; then
-        fail "this is a container's network, and software RDMA lives in the machine's own: run it there (docker run --network host)"
+        fail "this is a container's network, and software RDMA works in the machine's own only: use docker run --network host"
     fi
     pick_driver
     while [[ -e /sys/class/infiniband/${driver#rdma_}$n ]]; do ((++n)); done
@@ -109,12 +109,12 @@ rdma link add $name type ${driver#rdma_} netdev $netdev"
         exit 1
     fi
     note "link $name"
-    echo "kvwire: $name is on $netdev, by the address $address (bin/kvwire doctor shows it; make rdma-undo takes it away)"
+    echo "kvwire: $name is on $netdev, by the address $address (bin/kvwire doctor shows it; make rdma-undo removes it)"
 }
 
 undo() {
     if [[ ! -e $state ]]; then
-        echo "kvwire: nothing to undo: make rdma-setup has brought nothing since this machine started"
+        echo "kvwire: nothing to undo: make rdma-setup has added nothing since this machine started"
         return
     fi
     agree < <(sed 's/^link/rdma link delete/; s/^module/rmmod/' "$state")
@@ -134,5 +134,5 @@ case ${1:-} in
 add) add "${2:-}" ;;
 undo) undo ;;
 --help | -h) echo "$usage" ;;
-*) fail "setup/rdma.sh ${*:-}: add or undo (--help tells more)" ;;
+*) fail "setup/rdma.sh ${*:-}: unknown command: add or undo (see --help)" ;;
 esac

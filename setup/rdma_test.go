@@ -33,8 +33,8 @@ func must(t *testing.T, command string) {
 	}
 }
 
-// says runs rdma.sh and wants a line of output.
-func says(t *testing.T, ok bool, want string, args ...string) {
+// expectLine runs rdma.sh and checks its exit code and its line of output.
+func expectLine(t *testing.T, ok bool, want string, args ...string) {
 	t.Helper()
 	out, good := run(t, "./rdma.sh", args...)
 	if last := strings.TrimSpace(out); good != ok || !strings.Contains(last, want) {
@@ -46,12 +46,12 @@ func says(t *testing.T, ok bool, want string, args ...string) {
 }
 
 func TestRDMASetupErrors(t *testing.T) {
-	says(t, false, "add or undo")
+	expectLine(t, false, "add or undo")
 	if _, err := exec.LookPath("rdma"); err != nil {
 		t.Skip(err)
 	}
-	says(t, false, "no interface kvwire-none: make rdma-setup IF=NAME (here: ", "add", "kvwire-none")
-	says(t, false, "lo: RDMA is not reached by the address of lo", "add", "lo")
+	expectLine(t, false, "no interface kvwire-none: make rdma-setup IF=NAME (here: ", "add", "kvwire-none")
+	expectLine(t, false, "lo: RDMA does not work over the address of lo", "add", "lo")
 }
 
 // A device comes, and goes with all that came with it. It changes the machine, so it is for the guest.
@@ -73,22 +73,22 @@ func TestRDMASetupAndUndo(t *testing.T) {
 	}
 	must(t, "ip link add kv0 type veth peer name kv1 && ip link set kv1 up")
 	t.Cleanup(func() { must(t, "ip link delete kv0") })
-	says(t, false, "kv0 is down: as root: ip link set kv0 up", "add", "kv0")
+	expectLine(t, false, "kv0 is down: as root: ip link set kv0 up", "add", "kv0")
 	must(t, "ip link set kv0 up")
-	says(t, false, "kv0 has no IPv4 address", "add", "kv0")
+	expectLine(t, false, "kv0 has no IPv4 address", "add", "kv0")
 	must(t, "ip address add 10.79.0.1/24 dev kv0")
 	if out, ok := run(t, "./rdma.sh", "add", "kv0"); ok || !strings.Contains(out, "YES=1") || exists(state) {
 		t.Errorf("without an answer: %q", out)
 	}
 
 	// Beside a device that is there: the module is not ours.
-	says(t, true, "rxe1 is on kv0, by the address 10.79.0.1", "--yes", "add", "kv0")
+	expectLine(t, true, "rxe1 is on kv0, by the address 10.79.0.1", "--yes", "add", "kv0")
 	expect(true, "/sys/class/infiniband/rxe1", state)
-	says(t, true, "kv0 has the RDMA device rxe1 already", "--yes", "add", "kv0")
-	says(t, true, "undone", "--yes", "undo")
+	expectLine(t, true, "kv0 has the RDMA device rxe1 already", "--yes", "add", "kv0")
+	expectLine(t, true, "undone", "--yes", "undo")
 	expect(false, "/sys/class/infiniband/rxe1", state)
 	expect(true, "/sys/class/infiniband/rxe0", "/sys/module/rdma_rxe")
-	says(t, true, "nothing to undo", "--yes", "undo")
+	expectLine(t, true, "nothing to undo", "--yes", "undo")
 
 	// Where nothing is: all that came goes.
 	netdev, err := os.ReadFile("/sys/class/infiniband/rxe0/ports/1/gid_attrs/ndevs/0")
@@ -100,9 +100,9 @@ func TestRDMASetupAndUndo(t *testing.T) {
 		must(t, "modprobe -a rdma_rxe rdma_ucm && rdma link add rxe0 type rxe netdev "+strings.TrimSpace(string(netdev)))
 	})
 	before, _ := os.ReadFile("/proc/modules")
-	says(t, true, "rxe0 is on kv0", "--yes", "add", "kv0")
+	expectLine(t, true, "rxe0 is on kv0", "--yes", "add", "kv0")
 	expect(true, "/sys/class/infiniband/rxe0", "/sys/module/rdma_rxe", "/sys/module/ib_uverbs")
-	says(t, true, "undone", "--yes", "undo")
+	expectLine(t, true, "undone", "--yes", "undo")
 	expect(false, "/sys/module/rdma_rxe", "/sys/module/ib_uverbs", state)
 	if after, _ := os.ReadFile("/proc/modules"); len(strings.Split(string(after), "\n")) != len(strings.Split(string(before), "\n")) {
 		t.Errorf("modules before:\n%safter:\n%s", before, after)

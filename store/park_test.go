@@ -21,10 +21,18 @@ func TestAStoreIsParkedWhenItsDiskIsAtRest(t *testing.T) {
 	test := func(t *testing.T, g *rig) {
 		g.mustPut("a", "before")
 		loops := []*loop.Loop{g.l}
-		for range 2 {
+		for parked := 0; parked < 2; parked++ {
 			wait.Store(int64(slow))
+			began := time.Now()
 			g.begin(&kv.Request{Op: kv.OpPut, Key: []byte("a"), Value: []byte("small")}, &kv.Request{Op: kv.OpPut, Key: []byte("b"), Value: make([]byte, 20_000)})
 			err := loop.ParkAll(loops, slow/6, nil)
+			if err == nil && time.Since(began) > slow { // this process did not run until the disk was at rest
+				loop.ResumeAll(loops)
+				<-g.back
+				<-g.back
+				parked--
+				continue
+			}
 			if err == nil || !strings.Contains(err.Error(), "the disk reads or writes") && !(o.SQPoll && strings.Contains(err.Error(), "SQPOLL")) {
 				t.Fatalf("parked while the disk writes: %v", err)
 			}

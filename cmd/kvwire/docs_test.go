@@ -221,7 +221,7 @@ func (d docs) prose(line string) (problems []string) {
 				known = known || flags[f[1]]
 			}
 			if !known {
-				problems = append(problems, "no command of kvwire has a flag --"+f[1])
+				problems = append(problems, "no command of kvwire has a flag --"+f[1]+" (another program's: foreignFlags)")
 			}
 		}
 	}
@@ -478,7 +478,7 @@ func TestMistakesInDocumentationAreFound(t *testing.T) {
 		{"```\nbin/kvwire doctor\n```\n", "a.md:2: a command in a block that is not of language sh"},
 		{"```yaml\nname: a\ntransport: tcp\ndepht: 4\n```\n", `a.md:2: experiment.yaml:3:1: `},
 		{"```yaml\nclaims:\n  - id: a\n    klaim: b\n```\n", "a.md:2: claims.yaml:3:5: "},
-		{"Use `--durability` or `--duribility`.\n", "a.md:1: no command of kvwire has a flag --duribility"},
+		{"Use `--durability` or `--duribility`.\n", "a.md:1: no command of kvwire has a flag --duribility "},
 		{"It is `kvwire load --record 4`.\n", "a.md:1: kvwire load has no flag --record"},
 	} {
 		got := d.document("a.md", c.text)

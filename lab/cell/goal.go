@@ -17,7 +17,7 @@ func parseGoal(s string) (*lab.Goal, error) {
 	p, err := factor.ParseDecimal(digits)
 	d, derr := time.ParseDuration(strings.TrimSpace(limit))
 	if !ok || !isP || err != nil || derr != nil || !(p > 0 && p < 100) || d <= 0 {
-		return nil, fmt.Errorf("%q is no goal (such as p99<200us or p99.9<5ms)", s)
+		return nil, fmt.Errorf("%q is not a goal (such as p99<200us or p99.9<5ms)", s)
 	}
 	return &lab.Goal{Percentile: p, Below: d, Text: s}, nil
 }

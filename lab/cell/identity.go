@@ -34,9 +34,9 @@ func (f *Settings) ReadIdentity() (err error) {
 	case a.file == "" && a.name != "":
 		return exit.Usagef("--auth-name needs --auth-file")
 	case a.file != "" && f.Target == "":
-		return exit.Usagef("--auth-file needs --target: a server of the run's own lets in nobody else")
+		return exit.Usagef("--auth-file needs --target: the run's own server accepts only this run")
 	case a.file != "" && f.Identity.Who != nil:
-		return exit.Usagef("--target names somebody: leave --auth-file out")
+		return exit.Usagef("--target has a user already: leave out --auth-file")
 	}
 	var list *access.List
 	if a.file != "" {
@@ -74,7 +74,7 @@ func (f *Settings) readSigners() (err error) {
 		return nil
 	}
 	if f.Identity.TLS, err = access.ClientTLSOfRun(); err == nil && f.Identity.TLS == nil {
-		err = errors.New("--tls on needs --tls-ca beside --target: who has signed that server's certificate")
+		err = errors.New("--tls on with --target needs --tls-ca, the certificate that has signed the server's")
 	}
 	return exit.With(exit.Usage, err)
 }

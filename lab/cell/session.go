@@ -108,7 +108,7 @@ func (s *Session) agree() error {
 	s.Flags = c.Flags
 	s.granted.InlineBytes, s.granted.MTU, s.granted.Known = s.f.Program.Granted(s.client.control)
 	if wait := s.Flags["wait"]; wait != s.f.Server.Wait {
-		return exit.Usagef("the server's loops wait by %s and the client's by %s, which is no comparison: give --wait %s here, or serve --wait %s", wait, s.f.Server.Wait, wait, s.f.Server.Wait)
+		return exit.Usagef("the server's loops wait by %s and the client's by %s, so the run would not be comparable: give --wait %s here, or serve --wait %s", wait, s.f.Server.Wait, wait, s.f.Server.Wait)
 	}
 	if s.f.Redis || s.f.Load.ClientTransport != s.f.Server.Transport {
 		return nil
@@ -116,7 +116,7 @@ func (s *Session) agree() error {
 	get := factor.All.Get(&s.f.Values)
 	for _, name := range factor.All.Names(func(x *factor.Factor) bool { return x.Has(factor.Alike) && x.When.Holds(get) }) {
 		if here, there := get(name), s.Flags[name]; there != here {
-			return exit.Usagef("the server has --%s=%s and the client %s, which is no comparison: give both the same", name, there, here)
+			return exit.Usagef("the server has --%s=%s and the client %s, so the run would not be comparable: give both the same", name, there, here)
 		}
 	}
 	return nil

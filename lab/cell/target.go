@@ -76,7 +76,7 @@ func parseRedisURL(text string) (at string, who *access.Entry, err error) {
 	at, db, _ := strings.Cut(at, "/")
 	switch {
 	case db != "" && db != "0":
-		return "", nil, errors.New("there is no database but 0, and nothing else may follow the address")
+		return "", nil, errors.New("nothing may follow the address but the database 0")
 	case at == "" || at[0] == ':':
 		return "", nil, errors.New("the host is missing")
 	case strings.ContainsAny(at, "?#"):
@@ -102,9 +102,9 @@ func parseRedisUnixURL(text string) (at string, who *access.Entry, err error) {
 	case err != nil:
 		return "", nil, errors.New("of the path: %25 for % and the like")
 	case path == "" || path[0] != '/':
-		return "", nil, errors.New("behind the slashes there is a whole path, from / on, and no host")
+		return "", nil, errors.New("a path from / on must follow redis+unix://, and no host")
 	case strings.ContainsAny(at, "?#"):
-		return "", nil, errors.New("nothing may stand behind the path: there is no database but 0 (%3F for a ? in the path)")
+		return "", nil, errors.New("nothing may follow the path: the only database is 0 (%3F for a ? in the path)")
 	}
 	return "unix:" + path, who, nil
 }

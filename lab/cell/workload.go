@@ -155,7 +155,7 @@ func (f *Settings) timeTrace(t *bench.Trace) error {
 	}
 	span := t.Span(float64(f.Load.TraceSpeed))
 	if f.Load.Warmup > 0 && f.Load.Warmup >= span {
-		return exit.Usagef("--warmup %v: the trace takes %v, and nothing of it would be measured (--trace-repeat begins it anew)", f.Load.Warmup, span)
+		return exit.Usagef("--warmup %v: the trace ends after %v, so nothing would be measured (--trace-repeat repeats it)", f.Load.Warmup, span)
 	}
 	if !f.Given("duration") {
 		f.Load.Duration = span - f.Load.Warmup + traceGrace

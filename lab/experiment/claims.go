@@ -169,9 +169,9 @@ func (c *claims) claim(n ast.Node) (claim Claim, err error) {
 
 func (c *claims) unknownPart(p pair, of string, keys []string) error {
 	if best := nearest(p.key, keys); best != "" {
-		return c.errorAt(p.at, "%q is no part of %s; do you mean %q?", p.key, of, best)
+		return c.errorAt(p.at, "%q is not a key of %s; do you mean %q?", p.key, of, best)
 	}
-	return c.errorAt(p.at, "%q is no part of %s (%s)", p.key, of, strings.Join(keys, ", "))
+	return c.errorAt(p.at, "%q is not a key of %s (%s)", p.key, of, strings.Join(keys, ", "))
 }
 
 // words is a text that is not empty, on one line.
@@ -188,7 +188,7 @@ func (c *claims) id(claim *Claim, p pair) error {
 		return c.errorAt(p.value.GetToken(), "id %q must be 1 to 64 lower-case letters, digits and dashes", claim.ID)
 	}
 	if first := c.lines[claim.ID]; first > 0 {
-		return c.errorAt(p.value.GetToken(), "id %q stands here twice: first on line %d", claim.ID, first)
+		return c.errorAt(p.value.GetToken(), "id %q is there twice: first on line %d", claim.ID, first)
 	}
 	c.lines[claim.ID] = claim.Line
 	return nil
@@ -271,7 +271,7 @@ func (c *claims) besides(where, base []Values, p pair) (all []Shown, err error) 
 			}
 		}
 		if len(found) != 1 {
-			return nil, c.errorAt(p.at, "beside: %d cells stand beside %s: name flags so that it is one", len(found), cell)
+			return nil, c.errorAt(p.at, "beside: %d cells match beside %s: name flags so that only one does", len(found), cell)
 		}
 		all = append(all, Shown{found[0], i})
 	}
@@ -281,7 +281,7 @@ func (c *claims) besides(where, base []Values, p pair) (all []Shown, err error) 
 // along puts cells together that differ in one flag alone, in the order of the file.
 func (c *claims) along(where []Values, axis string, at *token.Token) (all []Shown, err error) {
 	if !slices.Contains(c.x.Axes, axis) {
-		return nil, c.errorAt(at, "along: %q is none of the flags that sweep (%s)", axis, strings.Join(c.x.Axes, ", "))
+		return nil, c.errorAt(at, "along: %q is not one of the flags that sweep (%s)", axis, strings.Join(c.x.Axes, ", "))
 	}
 	for i, cell := range c.x.Cells {
 		if _, there := cell.Get(axis); !there || !has(cell, where) {
@@ -339,7 +339,7 @@ func (c *claims) expect(p pair, claim *Claim) (e Expectation, err error) {
 		case "least", "most":
 			v, ok := number(s)
 			if !ok {
-				return e, c.errorAt(q.value.GetToken(), "%s %q is no number above 0 (such as 1.8, or 1/64)", q.key, s)
+				return e, c.errorAt(q.value.GetToken(), "%s %q is not a number above 0 (such as 1.8, or 1/64)", q.key, s)
 			}
 			if q.key == "least" {
 				e.Least = v

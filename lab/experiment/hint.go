@@ -28,9 +28,9 @@ func (r *reader) unknown(key string) string {
 		names = append(names, n)
 	}
 	if best := nearest(key, names); best != "" {
-		return fmt.Sprintf("%q is no flag; do you mean %q?", key, best)
+		return fmt.Sprintf("%q is not a flag; do you mean %q?", key, best)
 	}
-	return fmt.Sprintf("%q is no flag that an experiment can set", key)
+	return fmt.Sprintf("%q is not a flag that an experiment can set", key)
 }
 
 // nearest is the name with the fewest edits from s, or "" if all have more than a third of its length. Of equal ones it is the first in the alphabet.

@@ -263,7 +263,7 @@ func (r *reader) compare(p *pair, axes []axis, overrides map[string][]axis, x *E
 			return err
 		}
 		if !slices.Contains(x.Axes, s) {
-			return r.errorAt(p.value.GetToken(), "compare: %q is none of the flags that sweep (%s)", s, strings.Join(x.Axes, ", "))
+			return r.errorAt(p.value.GetToken(), "compare: %q is not one of the flags that sweep (%s)", s, strings.Join(x.Axes, ", "))
 		}
 		x.Compare = s
 	} else if len(x.Axes) > 0 {
@@ -312,7 +312,7 @@ func (r *reader) primary(p *pair, axes []axis, x *Experiment) error {
 			}
 		}
 		if slices.Contains(x.variants, q.key) {
-			return r.errorAt(q.at, "primary: %s is what is compared, and cannot choose the cells", q.key)
+			return r.errorAt(q.at, "primary: %s is the compared flag, and cannot select cells", q.key)
 		}
 		x.Primary.Where = append(x.Primary.Where, Values{a.name, a.values})
 	}
@@ -413,7 +413,7 @@ func (r *reader) mapping(n ast.Node, what string) ([]pair, error) {
 		}
 		at := v.Key.GetToken()
 		if first := seen[s.Value]; first != nil {
-			return nil, r.errorAt(at, "%q stands here twice: first on line %d", s.Value, first.Position.Line)
+			return nil, r.errorAt(at, "%q is there twice: first on line %d", s.Value, first.Position.Line)
 		}
 		seen[s.Value] = at
 		pairs = append(pairs, pair{s.Value, at, v.Value})
@@ -520,7 +520,7 @@ func (r *reader) overrides(p *pair, axes []axis) (map[string][]axis, error) {
 	all := make(map[string][]axis, len(sections))
 	for _, s := range sections {
 		if transports == nil || !slices.Contains(transports.values, s.key) {
-			return nil, r.errorAt(s.at, "overrides for %q, which is none of this file's transports%s", s.key, listed(transports))
+			return nil, r.errorAt(s.at, "overrides for %q, which is not a transport of this file%s", s.key, listed(transports))
 		}
 		pairs, err := r.mapping(s.value, "overrides of "+s.key)
 		if err != nil {
@@ -547,7 +547,7 @@ func (r *reader) require(a *axis, axes []axis, x *Experiment) error {
 	transports := find(axes, transportFlag)
 	for i, v := range a.values {
 		if transports == nil || !slices.Contains(transports.values, v) {
-			return r.errorAt(a.places[i], "require: %q is none of this file's transports%s", v, listed(transports))
+			return r.errorAt(a.places[i], "require: %q is not a transport of this file%s", v, listed(transports))
 		}
 	}
 	x.Require = a.values

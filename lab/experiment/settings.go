@@ -114,11 +114,11 @@ func (r *reader) interaction(p *pair, x *Experiment) error {
 	}
 	for i, name := range a.values {
 		if !x.Sweeps(name) {
-			return r.errorAt(a.places[i], "interaction: %q is none of the flags that sweep (%s)", name, strings.Join(x.Axes, ", "))
+			return r.errorAt(a.places[i], "interaction: %q is not one of the flags that sweep (%s)", name, strings.Join(x.Axes, ", "))
 		}
 	}
 	if !slices.Contains(a.values, x.Compare) {
-		return r.errorAt(p.value.GetToken(), "interaction: one of the two must be what is compared, %s", x.Compare)
+		return r.errorAt(p.value.GetToken(), "interaction: one of the two must be the compared flag, %s", x.Compare)
 	}
 	other := a.values[0]
 	if other == x.Compare {

@@ -159,7 +159,7 @@ func (e *Execution) resume(x *experiment.Experiment, dir string, reader Reader, 
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	if e.Plan.GitRev != p.GitRev {
-		return fmt.Errorf("%s: it was begun by kvwire %s, this is %s: continue with that version, or run the experiment again", dir, e.Plan.GitRev, p.GitRev)
+		return fmt.Errorf("%s: it was started by kvwire %s, and this is %s: continue with that version, or run the experiment again", dir, e.Plan.GitRev, p.GitRev)
 	}
 	maps.DeleteFunc(e.Rows, func(_ string, row report.Row) bool {
 		n, _ := row.Slices.Get()

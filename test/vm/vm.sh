@@ -8,7 +8,7 @@ Examples:
 Boots a guest that has soft-RoCE (rxe0 on dummy0, 10.77.0.1/24), runs a command in it as root, and ends with the
 command'"'"'s exit code. The guest sees this machine'"'"'s files as they are; what it writes stays in its memory, except in the
 results/ of this checkout and of the working folder, and in --rw folders. /var/tmp is a scratch disk. The
-environment that goes in: PATH, HOME, LANG, TERM, KVWIRE_*, GO*; KVWIRE_ACCEL is kvm or tcg (emulation: its times
+environment that the guest gets: PATH, HOME, LANG, TERM, KVWIRE_*, GO*; KVWIRE_ACCEL is kvm or tcg (emulation: its times
 mean nothing as absolute figures). ^C interrupts the command; a second one ends the guest.
 
   --timeout D   end the guest after that time, boot included: 90, 90s, 15m, 1h (15m)
@@ -30,7 +30,7 @@ kernel; KVWIRE_VM_TSC_KHZ=N gives N, and 0 leaves it to that kernel. Exit codes 
 more than 1 % too fast or too slow, 124 timeout, 125 no guest or a guest that died, 130 ended by ^C.'
 
 # How: the kernel is kernel.sh'"'"'s, the initramfs runs init (see there), qemu passes this machine'"'"'s root in over 9p,
-# and three virtio console ports are the command'"'"'s stdout and stderr (files, followed) and a channel for words (fifos).
+# and three virtio console ports are the command'"'"'s stdout and stderr (files, followed) and a channel for messages (fifos).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 checkout=${here%/test/vm}
@@ -53,7 +53,7 @@ while (($#)); do
     --two) two=1 ;;
     --prepare) prepare=1 ;;
     --timeout | --mem | --cpus | --disk | --server | --rw | --ro)
-        (($# > 1)) || fail 2 "$1 wants a value"
+        (($# > 1)) || fail 2 "$1 needs a value"
         case $1 in
         --timeout)
             [[ $2 =~ ^([1-9][0-9]{0,5})(s|m|h|)$ ]] || fail 2 "--timeout $2: write 90s, 15m or 1h"
@@ -81,7 +81,7 @@ while (($#)); do
 done
 [[ ! $prepare ]] || set -- true
 (($#)) || fail 2 "no command to run in the guest (--help has examples)"
-[[ -z $two || $server ]] || fail 2 "--two wants --server CMD, which the first guest runs"
+[[ -z $two || $server ]] || fail 2 "--two needs --server CMD, the command of the first guest"
 [[ $two || -z $server ]] || fail 2 "--server is for --two"
 case ${KVWIRE_VM_ACCEL:-} in
 '' | kvm | tcg) ;;
@@ -108,7 +108,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # The scratch disk is best where O_DIRECT works, which it may not in memory.
 tmp=${TMPDIR:-/tmp}
 case $(stat -f -c %T "$tmp") in tmpfs | ramfs) tmp=/var/tmp ;; esac
-for d in "$tmp"/kvwire-vm.*; do # of one that was killed
+for d in "$tmp"/kvwire-vm.*; do # left by a killed vm.sh
     owner=$(cat "$d/pid" 2>/dev/null || true)
     [[ ! -O $d || ! $owner ]] || kill -0 "$owner" 2>/dev/null || rm -rf "$d"
 done
@@ -154,8 +154,8 @@ tsc_khz() {
     "$program" || echo 0
 }
 
-# words prints a script that runs a command as it would run here.
-words() {
+# script_of prints a script that runs a command with this environment.
+script_of() {
     local name
     printf 'echo $$ >/run/kvwire/pid\nexec >/run/kvwire/out 2>/run/kvwire/err\n'
     for name in $(compgen -e); do
@@ -165,7 +165,7 @@ words() {
     done
     printf 'export PATH=%q KVWIRE_ACCEL=%q\n' "$checkout/bin:$PATH" "$accel"
     printf 'cd %q || exit 125\n' "$PWD"
-    [[ ! /dev/stdout -ef /dev/stderr ]] || printf 'exec 2>&1\n' # one place: keep the order
+    [[ ! /dev/stdout -ef /dev/stderr ]] || printf 'exec 2>&1\n' # the same file: keep the order
     printf 'exec'
     printf ' %q' "$@"
     printf '\n'
@@ -186,7 +186,7 @@ boot() {
             printf 'HOSTNAME=kvwire-vm\nDEVICE=dummy0\nADDRESS=10.77.0.1/24\n'
         fi
     } >"$dir/vm/config"
-    words "$@" >"$dir/vm/command"
+    script_of "$@" >"$dir/vm/command"
     cp "$here/init" "$dir/init"
     chmod 755 "$dir/init"
     (cd "$dir" && find init vm | "$kernel/busybox" cpio -o -H newc 2>/dev/null) | cat "$kernel/base.cpio" - >"$dir/initrd"
@@ -199,7 +199,7 @@ boot() {
 
     mkfifo "$dir/ctl.in" "$dir/ctl.out"
     : >"$dir/out" >"$dir/err"
-    # Both ends are held here, so that nobody waits for an opener.
+    # This process opens both ends, so no open blocks.
     eval "exec $((20 + g))<>'$dir/ctl.out' $((30 + g))<>'$dir/ctl.in'"
     local image=$kernel/vmlinux
     [[ -e $image ]] || image=$kernel/vmlinuz
@@ -259,7 +259,7 @@ boot_all() {
     up_by=$((SECONDS + 15)) ready_by=$((SECONDS + 180))
 }
 
-tell() { # guest, word
+send() { # guest, message
     printf '%s\n' "$2" >&$((30 + $1))
 }
 
@@ -270,31 +270,31 @@ uptime() {
     echo $((10#${up/./}))
 }
 
-# ask_clock asks a guest for its clock. It reads it at some moment between question and answer, so both are noted.
-asked=() first_asked=() first_heard=() first=()
+# ask_clock requests the clock of a guest. The guest reads it at some moment between request and answer, so the times of both are recorded.
+asked=() first_asked=() first_answered=() first=()
 ask_clock() { # guest
     asked[$1]=$(uptime)
-    tell "$1" clock
+    send "$1" clock
 }
 
-# check_clock compares what has passed by the guest's clock and by this machine's since the first answer, which it notes. This machine's
-# is known to within the time that questions and answers took, and each clock to within its step: only more than 1 % beyond that counts.
+# check_clock compares the time since the first answer by the guest's clock and by this machine's. It records the first answer. This machine's
+# time is known to within the time between requests and answers, and each clock to within its step: only a difference of more than 1 % beyond that counts.
 check_clock() { # guest, its clock
     local now passed least most
     now=$(uptime) passed=$((10#${2/./}))
     if [[ ! ${first[$1]:-} ]]; then
-        first_asked[$1]=${asked[$1]} first_heard[$1]=$now first[$1]=$passed
+        first_asked[$1]=${asked[$1]} first_answered[$1]=$now first[$1]=$passed
         return
     fi
     ((passed -= first[$1])) || true
-    least=$((asked[$1] - first_heard[$1])) most=$((now - first_asked[$1]))
+    least=$((asked[$1] - first_answered[$1])) most=$((now - first_asked[$1]))
     (((passed + 1) * 100 < (least - 1) * 99 || (passed - 1) * 100 > (most + 1) * 101)) || return 0
     lost 123 "$(awk -v g=$passed -v a=$least -v b=$most 'BEGIN {
         printf "the clock of the guest went on by %.2f s in %.2f to %.2f s: its deadlines and figures are wrong (start it again", g / 100, a / 100, b / 100 }'
     )$([[ ! ${KVWIRE_VM_TSC_KHZ:-} ]] && echo ')' || echo ', without KVWIRE_VM_TSC_KHZ)')" "$1"
 }
 
-# lost ends with code $1 after a guest was lost, and leaves its console log where the next loss overwrites it.
+# lost ends with code $1 after a guest failed. It keeps the console log until the next failure.
 lost() {
     local code=$1 why=$2 g=$3 panic
     end_guests
@@ -303,7 +303,7 @@ lost() {
     fail "$code" "$why${panic:+: ${panic%$'\r'}} (console log: $(realpath "$kernel/../console.log"))"
 }
 
-# interrupt passes a signal on, the first time. The command may have something to write.
+# interrupt passes the first signal to the command, which may write its results.
 interrupt() {
     ((++interrupts))
     if ((interrupts > 1)) || [[ ${states[-1]:-boot} != run ]]; then
@@ -311,11 +311,11 @@ interrupt() {
         exit 130
     fi
     echo "vm: interrupting the command in the guest (again to end the guest)" >&2
-    tell "${guests[-1]}" "$1"
+    send "${guests[-1]}" "$1"
     ((deadline < SECONDS + 30)) || deadline=$((SECONDS + 30))
 }
 
-heard() { # guest, word, rest
+handle() { # guest, word, rest
     local g=$1
     case $2 in
     up | ready)
@@ -328,11 +328,11 @@ heard() { # guest, word, rest
         booted)
             states[g]=ready
             # The second guest's command waits for the first one's.
-            ((g == 1)) || tell "$g" go
+            ((g == 1)) || send "$g" go
             ;;
         ended)
             states[g]=exit
-            tell "$g" bye
+            send "$g" bye
             ;;
         esac
         ;;
@@ -341,7 +341,7 @@ heard() { # guest, word, rest
         ((g == 1)) || start_by=$((SECONDS + 20))
         ;;
     listening) ((g == 1)) || start_by=$SECONDS ;;
-    failed) lost 125 "the guest gave up: $3" "$g" ;;
+    failed) lost 125 "the guest failed: $3" "$g" ;;
     exit)
         states[g]=ended codes[g]=$3
         ask_clock "$g"
@@ -349,10 +349,10 @@ heard() { # guest, word, rest
     esac
 }
 
-# hear reads a guest's next line into word and rest, or fails after a while. A time-out in the middle of a line keeps its
+# receive reads a guest's next line into word and rest, or fails after a while. A time-out in the middle of a line keeps its
 # beginning for the next time.
 word='' rest='' begun=()
-hear() { # guest, seconds
+receive() { # guest, seconds
     local part= code=0
     IFS= read -r -t "$2" -u $((20 + $1)) part || code=$?
     begun[$1]=${begun[$1]:-}$part
@@ -365,23 +365,23 @@ watch_guests() {
     local g
     while [[ ${states[-1]} != exit ]]; do
         for g in "${guests[@]}"; do
-            if hear "$g" 0.1; then
-                heard "$g" "$word" "$rest"
+            if receive "$g" 0.1; then
+                handle "$g" "$word" "$rest"
                 continue
             fi
             [[ ${states[g]} != exit ]] || continue
             if [[ $accel == kvm && ${states[g]} == boot ]] && { ((SECONDS >= up_by)) || ! kill -0 "${pids[g]}" 2>/dev/null; }; then
                 return 1
             fi
-            if ! kill -0 "${pids[g]}" 2>/dev/null; then # its last word may be on the way
-                hear "$g" 0.1 || lost 125 "the guest died" "$g"
-                heard "$g" "$word" "$rest"
+            if ! kill -0 "${pids[g]}" 2>/dev/null; then # its last line may still be in the pipe
+                receive "$g" 0.1 || lost 125 "the guest died" "$g"
+                handle "$g" "$word" "$rest"
             fi
         done
         if [[ $two && ${states[0]} == exit && ${states[1]} == ready ]]; then
             fail 125 "the server's command ended with code ${codes[0]} before the client's began"
         elif [[ $two && ${states[1]} == ready && ${states[0]} == run ]] && ((SECONDS >= start_by)); then
-            tell 1 go
+            send 1 go
             states[1]=started
         fi
         ((SECONDS < ready_by)) || [[ ${states[*]} != *boot* && ${states[*]} != *up* ]] || lost 125 "the guest was not ready after 3 minutes" 0
@@ -391,25 +391,25 @@ watch_guests() {
     done
 }
 
-# expire ends everything after the deadline; what the command still prints on a TERM is passed on.
+# expire ends the guests after the deadline. It sends TERM to the command first, and passes on its last output.
 expire() {
     ((!interrupts)) || lost 130 "the command did not end 30 s after ^C" "${guests[-1]}"
     local g grace=$((SECONDS + 5))
     for g in "${guests[@]}"; do
-        [[ ${states[g]} != run ]] || tell "$g" TERM
+        [[ ${states[g]} != run ]] || send "$g" TERM
     done
     g=${guests[-1]}
     while [[ ${states[g]} == run ]] && ((SECONDS < grace)); do
-        ! hear "$g" 1 || [[ $word != exit ]] || break
+        ! receive "$g" 1 || [[ $word != exit ]] || break
     done
     case ${states[g]} in
     run) lost 124 "timeout: the command had not ended after $timeout s" "$g" ;;
-    ended) lost 124 "timeout: the command had ended, and the guest had not said what its clock shows, after $timeout s" "$g" ;;
+    ended) lost 124 "timeout: the command had ended, but the guest had not sent its clock, after $timeout s" "$g" ;;
     *) lost 124 "timeout: the guest had not started the command after $timeout s" "$g" ;;
     esac
 }
 
-# A kvm that opens may still hang a kernel before its first line; that is remembered until this machine boots again.
+# A kvm that opens may still hang a kernel before its first line; this is recorded until this machine boots again.
 accel=${KVWIRE_VM_ACCEL:-}
 boot_id=$(</proc/sys/kernel/random/boot_id)
 no_kvm=$kernel/../kvm-hangs
@@ -423,8 +423,8 @@ fi
 deadline=$((SECONDS + timeout)) start_by=$deadline
 boot_all "$@"
 if ! watch_guests; then
-    [[ -z ${KVWIRE_VM_ACCEL:-} ]] || lost 125 "with kvm the guest said nothing within 15 s" 0
-    echo "vm: with kvm the guest says nothing: going on with emulation (tcg)" >&2
+    [[ -z ${KVWIRE_VM_ACCEL:-} ]] || lost 125 "with kvm the guest did not start within 15 s" 0
+    echo "vm: with kvm the guest does not start: continuing with emulation (tcg)" >&2
     end_guests
     echo "$boot_id" >"$no_kvm"
     [[ ! $prepare ]] || exit 0
@@ -433,13 +433,13 @@ if ! watch_guests; then
     watch_guests
 fi
 if [[ $two && ${states[0]} == run ]]; then
-    tell 0 TERM
-    if hear 0 5 && [[ $word == exit ]]; then
+    send 0 TERM
+    if receive 0 5 && [[ $word == exit ]]; then
         ask_clock 0
-        if hear 0 5 && [[ $word == clock ]]; then
+        if receive 0 5 && [[ $word == clock ]]; then
             check_clock 0 "$rest"
         fi
-        tell 0 bye
+        send 0 bye
     fi
 fi
 for p in "${pids[@]}"; do # they power off
