@@ -38,11 +38,11 @@ run: ## install what is missing, build, and measure: ratios in about 4 minutes
 	@$(MAKE) deps FOR=run
 	@setup/measure.sh
 
-check: ## in 2 minutes: format, vet, lint, and short tests of all packages
+check: ## in 2 to 3 minutes: format, vet, lint, and short tests of all packages
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
-test: ## install what is missing, and run all tests: 20 minutes
+test: ## install what is missing, and run all tests: 20 to 24 minutes
 	@$(MAKE) deps FOR=test
 	setup/test.sh
 
@@ -60,12 +60,12 @@ crash: ## ROUNDS=300 [SEED=…]: does every acknowledged change survive SIGKILL 
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestCrashes$$' -test.timeout 0 -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED)) -out bin/violations
 
-soak: ## T=60s: servers of all networks under load, with clients that come and go, strangers, and faults: does anything stay behind?
+soak: ## T=60s: servers of all networks under load, with clients that come and go, hostile peers, and faults: is anything left behind?
 	@$(MAKE) deps FOR=build
 	go test -c -tags "$(TAGS)" -ldflags=-checklinkname=0 -o bin/verify.test ./verify
 	bin/verify.test -test.run '^TestSoak$$' -test.timeout 0 -soak $(T)
 
-fuzz: ## T=60s: each fuzz target for so long
+fuzz: ## T=60s: each fuzz target for this time
 	@$(MAKE) deps FOR=build
 	setup/fuzz.sh $(T)
 
@@ -73,25 +73,25 @@ bench: ## Go benchmarks of all packages, in benchstat's form
 	@$(MAKE) deps FOR=build
 	go test -tags "$(TAGS)" -ldflags=-checklinkname=0 -run '^$$' -bench . -benchmem ./...
 
-bench-store: ## the store beside fio on the same disk, in turn: how much of it reaches the store's clients
+bench-store: ## the store compared with fio on the same disk, in alternation
 	@$(MAKE) deps FOR=bench-store
 	@$(MAKE) build
 	bench/store.sh
 
-peers: ## kvwire beside redis-server: {redis-benchmark, kvwire's client} x {redis-server, kvwire}
+peers: ## kvwire compared with redis-server, each loaded by redis-benchmark and by kvwire
 	@$(MAKE) deps FOR=peers
 	@$(MAKE) build
 	bench/peers.sh
 
-instrument: ## OUT=docs/results: test the method with experiments whose answers are known (40 minutes): are the intervals right, are known costs found?
+instrument: ## OUT=docs/results: test the method with experiments whose true ratios are known (40 minutes)
 	@$(MAKE) deps FOR=instrument
 	@$(MAKE) build
 	bin/kvwire instrument --output-dir $(OUT)
 
-doctor: build ## say what works on this machine and, where not, why and what to do
+doctor: build ## list what works on this machine, and for the rest the reason and the remedy
 	bin/kvwire doctor
 
-vm: ## CMD='…': run it in a guest with soft-RoCE, bring results/ and the exit code back
+vm: ## CMD='…': run a command in a guest with soft-RoCE; files in results/ and the exit code come back
 ifdef CMD
 	@$(MAKE) deps FOR=vm
 	@$(MAKE) build
@@ -103,7 +103,7 @@ else
 	@exit 2
 endif
 
-release: ## bin/release: archives of the program with checksums, and those for this machine tried
+release: ## bin/release: archives of the program with checksums; runs those for this machine
 	@$(MAKE) deps FOR=build
 	VERSION='$(VERSION)' setup/release.sh
 	setup/release-trial.sh
@@ -111,7 +111,7 @@ release: ## bin/release: archives of the program with checksums, and those for t
 rdma-setup: ## IF=eth0: give this machine a software RDMA device (asks first; YES=1: does not ask)
 	@setup/rdma.sh $(if $(YES),--yes) add "$(IF)"
 
-rdma-undo: ## take away what rdma-setup brought
+rdma-undo: ## remove what rdma-setup added
 	@setup/rdma.sh $(if $(YES),--yes) undo
 
 clean: ## remove bin/ (results/ stays)
