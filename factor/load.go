@@ -25,7 +25,7 @@ var loadRows = []Factor{
 		Meaning: "sizes of values: fixed, uniform or zipfian",
 		Sweep:   Unless("backend", "null")},
 	{Name: "value-min-bytes", Group: "Load", Side: Load, Default: "0", Range: Span{"0", "16MiB"}, Owners: []string{"value-dist", "value-bytes", "workload", "trace"}, At: func(v *Values) any { return &v.Load.ValueMinBytes },
-		Help:  "size of the smallest values, where sizes differ",
+		Help:  "size of the smallest values, if sizes differ",
 		Sweep: Unless("backend", "null")},
 	{Name: "records", Common: true, Group: "Load", Side: Load, Default: "100000", Range: Span{"1", "1099511627776"}, Owners: files, At: func(v *Values) any { return &v.Load.Records },
 		Help: "number of records in the store"},
@@ -44,7 +44,7 @@ var loadRows = []Factor{
 		Help:    "CPUs of the load generator's process; default: other CPUs than the server's",
 		Meaning: "CPUs of the client's process"},
 	{Name: "link-rate", Group: "Load", Side: Bench, Default: "0", Range: Span{"0", "1000G"}, At: func(v *Values) any { return &v.Load.LinkRate },
-		Help:    "bits per second of a link between server and client (2.5G): the run makes it of two network namespaces, a veth pair and token buckets (TBF), as root; 0: none",
+		Help:    "bits per second of a link between server and client (2.5G), which the run makes from two network namespaces, a veth pair and token buckets (TBF); needs root; 0: no link",
 		Meaning: "bits per second of the link that the run made between server and client; 0: none",
 		Sweep:   Where("transport", "tcp", "uring")},
 	{Name: "loop", Common: true, Group: "Load", Side: Bench, Default: "closed", Words: []string{"closed", "open"}, At: func(v *Values) any { return &v.Load.Loop },
@@ -76,7 +76,7 @@ var sourceRows = []Factor{
 	{Name: "trace-ttl", Group: "Load from a file", Side: Load, Default: bench.TraceTTLs()[bench.TTLIgnore], Words: bench.TraceTTLs(), Column: NoColumn, At: func(v *Values) any { return &v.Load.TraceTTL },
 		Help: "times to live of a trace's items: ignore them, or delete each item at its time"},
 	{Name: "trace-speed", Group: "Load from a file", Side: Bench, Default: "1x", Range: Span{"0.001x", "1000000x"}, ByRun: true, Owners: []string{"trace"}, At: func(v *Values) any { return &v.Load.TraceSpeed },
-		Help:    "open loop: replay the trace so many times as fast (2x, 0.5x)",
+		Help:    "open loop: speed of the replay relative to the recorded times (2x, 0.5x)",
 		Meaning: "speed of the replay relative to the recorded times"},
 	{Name: "trace-repeat", Group: "Load from a file", Side: Bench, Default: "false", ByRun: true, Owners: []string{"trace"}, At: func(v *Values) any { return &v.Load.TraceRepeat },
 		Help:    "start the trace again at its end, until --duration is over",
@@ -91,7 +91,7 @@ var windowRows = []Factor{
 	{Name: "warmup", Common: true, Group: "Measured window", Side: Bench, Default: "2s", Range: Span{"0s", longest}, ByRun: true, At: func(v *Values) any { return &v.Load.Warmup },
 		Help: "load before the measured window, not recorded"},
 	{Name: "stages", Common: true, Group: "Measured window", Side: Bench, Default: "0", Column: NoColumn, Range: Span{"0", "1000000000"}, At: func(v *Values) any { return &v.Load.Stages },
-		Help: "record how long each stage of one request in so many takes (stages.csv); 0: of none. It costs time: use such a run for the stages only"},
+		Help: "record how long each stage of a request takes (stages.csv), for one in this many requests; 0: for none. Recording costs time: use such a run for the stages only"},
 }
 
 // Spec returns the load that v describes, without its trace. Verify is set for backends that keep values.

@@ -30,8 +30,8 @@ const HostsGroup = "Other hosts (docs/hosts.md)"
 // Bind adds the flags of launchers.
 func (l *Launchers) Bind(s *pflag.FlagSet) {
 	s.StringVar(&l.Server, "server-launch", "", "start the server behind this command, such as 'ssh lab1'; needs --server-addr (docs/hosts.md)")
-	s.StringArrayVar(&l.Clients, "client-launch", nil, "start a load process behind this command; once for each load host, and each has --conns, --depth and --client-threads of its own (--target-per-s is for all)")
-	s.StringVar(&l.Addr, "server-addr", "", "with these two: the address at which the server listens and is reached, without a port")
+	s.StringArrayVar(&l.Clients, "client-launch", nil, "start a load process behind this command; repeat the flag for each load host. --conns, --depth and --client-threads are those of each load host, --target-per-s is the rate of all")
+	s.StringVar(&l.Addr, "server-addr", "", "with these two flags: the address, without a port, at which the server listens and clients reach it")
 	s.StringVar(&l.Path, "launch-path", "", "where kvwire is on those hosts; default: where it is here")
 	factor.Group(s, HostsGroup, "server-launch", "client-launch", "server-addr", "launch-path")
 }

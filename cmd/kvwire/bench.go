@@ -18,14 +18,14 @@ import (
 const benchHelp = `Examples:
   kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
-  kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate that keeps it)
+  kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate with a p99 below 1 ms)
   kvwire bench --transport uring --depth 1 --stages 16   (where a request's time goes)
-  kvwire bench --tls on      (its cost, beside --tcp-engine goroutine --tcp-client-engine goroutine)
-  kvwire bench --workload workloada --duration 30s   (a YCSB property file; flags beat it)
+  kvwire bench --tls on      (its cost: compare with --tcp-engine goroutine --tcp-client-engine goroutine)
+  kvwire bench --workload workloada --duration 30s   (a YCSB property file; flags override it)
   kvwire bench --trace trace.csv --trace-speed 2x    (columns time,op,key,size: each request at its time)
-  kvwire bench --target redis://127.0.0.1:6379 --transport tcp --mix b     (a Redis, loaded by kvwire load --target redis://…)
-  kvwire bench --transport inproc --backend null     (the generator's own ceiling)
-  kvwire bench --transport inproc --backend raw --disk-engine aio --conns 1 --depth 64     (an engine's)
+  kvwire bench --target redis://127.0.0.1:6379 --transport tcp --mix b     (a Redis server, loaded by kvwire load --target redis://…)
+  kvwire bench --transport inproc --backend null     (the highest rate of the load generator)
+  kvwire bench --transport inproc --backend raw --disk-engine aio --conns 1 --depth 64     (the highest rate of a disk engine)
   kvwire bench --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2' --client-launch 'ssh lab3'
 
 Starts a server, loads it (unless --dir names a store that has as many records), warms up, measures, and prints one row. With --target it measures a server

@@ -16,8 +16,8 @@ const calibrateHelp = `Examples:
   kvwire calibrate --json
 
 Measures the unit costs of a request's parts: a system call, a message through a socket, a wake-up, a hop between threads, a copy, a call
-into C, the load generator's own work. kvwire run does so before each of the first 3 generations. It multiplies the median of each unit
-by the counts of each run: bill.csv, and the bill of materials in report.html, with the rest that they do not explain.`
+into C, the load generator's own work. kvwire run does so before each of the first 3 generations. It multiplies the median of each unit cost
+by the counts of each run. The products, and the rest that they do not explain, are in bill.csv and in the bill of materials of report.html.`
 
 func calibrateCommand(ctx context.Context, args []string) error {
 	f := newFactors("calibrate", calibrateHelp)

@@ -16,8 +16,8 @@ Examples:
 
 Reads every slot of the store in DIR, verifies its checksums, and names what is damaged: shard, slab, slot and key. It also compares
 each page with the account of pages that the store wrote when it was last closed or opened, and names lost pages. The last changes of the
-keys on a lost page are gone: such a key may have an older value, or be back although it was deleted.
-Nothing is changed; nobody may have the store open. Exit code 4: there are corrupt or unreadable items, or lost pages.`
+keys on a lost page are lost: such a key may have an older value, or be back although it was deleted.
+It changes nothing. No other process may have the store open. Exit code 4: there are corrupt or unreadable items, or lost pages.`
 
 func checkCommand(_ context.Context, args []string) error {
 	all, asJSON, err := inspectFolder("check", checkHelp, args)

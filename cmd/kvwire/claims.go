@@ -20,14 +20,14 @@ Compares each claim in an experiment's claims.yaml with the figures in a folder 
 ratio of two cells, of the last cell of an axis to the first, or about a cell's own figure. Ratios are paired generation by generation.
 The intervals cover 95 %, where there are enough generations. p is adjusted for all claims of the file (Holm).
 
-A disagreement is a finding and no failure: exit code 0. With --strict it is 6.`
+A disagreement is a finding, not a failure: the exit code is 0. With --strict it is 6.`
 
 func claimsCommand(_ context.Context, args []string) error {
 	f := newFactors("verify-claims", claimsHelp)
 	var name string
 	strict := false
 	f.set.StringVar(&name, "experiment", "", "take the claims of this experiment (a folder, or a name under experiments/); default: those that the run copied, else those of the experiment's name")
-	f.set.BoolVar(&strict, "strict", false, "exit code 6 where a claim is disagreed with")
+	f.set.BoolVar(&strict, "strict", false, "exit code 6 if the figures disagree with a claim")
 	f.set.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {

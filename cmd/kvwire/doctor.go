@@ -11,8 +11,8 @@ const doctorHelp = `Examples:
   kvwire doctor
   kvwire doctor --dir /data --json
 
-Says for each transport and disk engine whether it works here and, where not, why and what to do; of RDMA
-devices besides, by which address they are reached, and whether a message comes back.`
+Prints for each transport and disk engine whether it works on this machine and, if not, the reason and the remedy. For RDMA
+devices it also prints their addresses, and whether a test message arrives.`
 
 func doctorCommand(_ context.Context, args []string) error {
 	f := newFactors("doctor", doctorHelp)

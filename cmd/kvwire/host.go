@@ -18,19 +18,19 @@ const hostHelp = `Examples:
   kvwire host --listen 10.78.0.1:7069 --insecure
   kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
 
-Starts servers on this machine for a kvwire on another one, each as it asks, until ^C: the variants of a question
-live at the same time. A server ends with the connection that asked for it. Anybody may ask, and use the servers: off loopback it needs --insecure, and is for networks that nobody else is on.
+Starts servers on this machine, at the request of a kvwire on another machine, until ^C. Several servers can run at the same time. A server ends with the connection over which
+it was requested. Anybody may request servers and use them. So off loopback it needs --insecure; use it only on networks without other users.
 It is for machines without a launcher between them, such as the two guests of kvwire run --vm=two. Elsewhere use a launcher (docs/hosts.md): its servers accept only the run.`
 
-// hostCommand is inetd for servers.
+// hostCommand starts servers for other machines, as inetd does.
 func hostCommand(ctx context.Context, args []string) error {
 	f := newFactors("host", hostHelp)
 	var listen string
 	var access serve.Access
 	f.set.StringVar(&listen, "listen", "127.0.0.1:7069", "host:port; the servers listen on the same host")
-	access.BindInsecure(f.set, "let anybody connect who reaches --listen, from other machines, too")
+	access.BindInsecure(f.set, "let anybody connect who reaches --listen, also from other machines")
 	f.logging.Bind(f.set)
-	f.set.BoolVar(&f.json, "json", false, "say where it listens as one line of JSON")
+	f.set.BoolVar(&f.json, "json", false, "print the address as one line of JSON")
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}

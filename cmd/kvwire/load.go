@@ -21,8 +21,8 @@ const loadHelp = `Examples:
   kvwire load --target 127.0.0.1:7070 --transport uring --records 100k
   kvwire load --target redis://127.0.0.1:6379 --transport tcp --records 100k     (or redis+unix:///run/redis/redis.sock)
 
-Fills a store with records whose keys and values follow from --seed, so that bench can check them:
-the one in --dir, or that of a running server. It ends in an error where the server has not answered for 15 s.`
+Fills a store with records: the store in --dir, or that of a running server. Keys and values follow from --seed, so that bench can check them.
+It ends with an error if the server does not answer for 15 s.`
 
 func loadCommand(ctx context.Context, args []string) error {
 	f := newFactors("load", loadHelp)

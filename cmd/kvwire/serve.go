@@ -18,11 +18,11 @@ const serveHelp = `Examples:
   kvwire serve --listen 10.0.0.1:7070 --auth-file users --tls-cert server.pem --tls-key server.key     (TLS only: bench --target 10.0.0.1:7070 --tls-ca ca.pem)
   kvwire serve --transport rdma --rdma-verb write --auth-file users     (on the first RDMA device's address)
   kvwire serve --backend null --wait spin --server-cpus 1
-  kvwire serve --dir /data/kv --listen 10.0.0.1:7070 --auth-file users --check     (could it?)
+  kvwire serve --dir /data/kv --listen 10.0.0.1:7070 --auth-file users --check     (checks all of this, and does not start)
   kvwire serve --dir /data/kv --drain-deadline 30s --log-format json --metrics 127.0.0.1:9400
 
-Serves a store until ^C or SIGTERM. Then requests that were received are answered, connections close, and the store; a second ^C ends it at once.
-With an exit code other than 0 when requests were left without an answer at --drain-deadline.`
+Serves a store until ^C or SIGTERM. Then it answers the requests that it has received, closes connections, and closes the store. A second ^C ends it at once.
+The exit code is 1 if requests were left without an answer at --drain-deadline.`
 
 func serveCommand(ctx context.Context, args []string) error {
 	f := newFactors("serve", serveHelp)
@@ -31,17 +31,17 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.StringVar(&s.Listen, "listen", "127.0.0.1:7070", "host:port, where port 0 picks one, or unix:PATH, a unix socket whose file is its owner's alone (tcp, uring); default with rdma: port 7070 of the first device's address")
 	s.Access.Bind(f.set)
 	s.Bounds.Bind(f.set)
-	f.set.DurationVar(&s.DrainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for requests that were received, clients that do not take their answers, and the store")
-	f.set.StringVar(&s.Metrics, "metrics", "", "host:port where GET /metrics tells Prometheus what the server counts, to anybody; port 0 picks one; default: nowhere")
+	f.set.DurationVar(&s.DrainDeadline, "drain-deadline", 8*time.Second, "at the end, how long to wait for the answers to received requests, for clients that receive them slowly, and for the store to close")
+	f.set.StringVar(&s.Metrics, "metrics", "", "host:port of the server's counters for Prometheus, by GET /metrics, readable by anybody; port 0 picks one; default: none")
 	f.logging.Bind(f.set)
 	o := serve.Options{Version: version, Output: stdout, Replies: os.Stdout, Started: interrupt.Orderly}
 	f.set.BoolVar(&o.UntilEOF, "exit-with-stdin", false, "end when standard input closes: for programs that start a server")
-	f.set.BoolVar(&o.Control, "control", false, "park and resume the loops, as lines of standard input ask, and end when it closes: for programs that start a server")
+	f.set.BoolVar(&o.Control, "control", false, "park and resume the loops by commands on standard input, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
-	f.set.BoolVar(&o.JSON, "json", false, "say where it listens as one line of JSON")
-	f.set.BoolVar(&s.AcceptLoss, "accept-loss", false, "open a store that has lost pages, with what is left: keys may have an older value, be back although they were deleted, or be gone")
+	f.set.BoolVar(&o.JSON, "json", false, "print the address as one line of JSON")
+	f.set.BoolVar(&s.AcceptLoss, "accept-loss", false, "open a store with lost pages: keys may have an older value, be back although they were deleted, or be missing")
 	check := false
-	f.set.BoolVar(&check, "check", false, "serve nothing: say whether it could be done with these flags, this folder and these addresses, and leave all as it is")
+	f.set.BoolVar(&check, "check", false, "check whether a server could start with these flags, this folder and these addresses; starts and changes nothing")
 	if err := f.parse(args, nil); err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@ Examples:
   kvwire stat /data/kv
   kvwire stat --json /data/kv
 
-Prints how many items the store in DIR has, what its slabs hold, and the memory that its index takes.
-Nothing is changed; nobody may have the store open: ask a server that serves it with kvwire bench --target, or look at its CSV.`
+Prints the number of items of the store in DIR, the contents of its slabs, and the memory of its index.
+It changes nothing. No other process may have the store open. For the counters of a running server use kvwire serve --metrics.`
 
 func statCommand(_ context.Context, args []string) error {
 	all, asJSON, err := inspectFolder("stat", statHelp, args)

@@ -24,9 +24,9 @@ type Options struct {
 // Bind adds the flags of a log, whose defaults are those of the zero value.
 func (o *Options) Bind(set *pflag.FlagSet) {
 	*o = Options{}
-	set.StringVar(&o.Format, "log-format", "text", "what is logged, to standard error: text or json")
-	set.Var((*levelFlag)(&o.Level), "log-level", "least level that is logged: debug, info, warn or error; of a kind of message, "+
-		"at most five in a second, and the next one says how many were suppressed")
+	set.StringVar(&o.Format, "log-format", "text", "format of the log on standard error: text or json")
+	set.Var((*levelFlag)(&o.Level), "log-level", "lowest level that is logged: debug, info, warn or error. At most five messages of a kind are logged "+
+		"in a second, and the next one has the number of those left out")
 }
 
 // Check checks what the flags' own types do not.

@@ -17,10 +17,10 @@ type identityFlags struct {
 // BindIdentity adds the flags of the client's identity.
 func (f *Settings) BindIdentity() {
 	s, a := f.flags, &f.identity
-	s.StringVar(&a.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET, one of which the server has, too")
-	s.StringVar(&a.name, "auth-name", "", "which of its lines; default: the first")
-	s.StringVar(&a.ca, "tls-ca", "", "with --target: speak TLS, and trust a server whose certificate is signed with one in this file (PEM)")
-	s.StringVar(&a.tlsName, "tls-name", "", "what that certificate calls the server; default: the host in --target")
+	s.StringVar(&a.file, "auth-file", "", "with --target: a file of lines NAME rw|ro SECRET; the server must have one of them, too")
+	s.StringVar(&a.name, "auth-name", "", "the name of the line to use; default: the first line")
+	s.StringVar(&a.ca, "tls-ca", "", "with --target: use TLS, and trust a server whose certificate is signed by one in this file (PEM)")
+	s.StringVar(&a.tlsName, "tls-name", "", "the server's name in its certificate; default: the host in --target")
 	factor.Group(s, "Access to the server of --target", "auth-file", "auth-name", "tls-ca", "tls-name")
 }
 

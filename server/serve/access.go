@@ -23,10 +23,10 @@ type Access struct {
 
 // Bind adds the flags of serve.
 func (a *Access) Bind(set *pflag.FlagSet) {
-	set.StringVar(&a.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, and behind it those between it and who signed it)")
+	set.StringVar(&a.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, followed by intermediate certificates)")
 	set.StringVar(&a.key, "tls-key", "", "its key (PEM), in a file that is its owner's alone (chmod 600)")
 	set.StringVar(&a.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
-	a.BindInsecure(set, "let anybody connect who reaches --listen, from other machines, too; with --auth-file, let anybody read --metrics alone")
+	a.BindInsecure(set, "let anybody connect who reaches --listen, also from other machines; with --auth-file, this applies to --metrics only")
 }
 
 // BindInsecure adds the flag insecure.

@@ -38,15 +38,15 @@ func (b *Bounds) Bind(s *pflag.FlagSet) {
 	}
 	size := func(bytes int) string { b := factor.Bytes(bytes); return b.String() }
 	*b = Bounds{keyBytes: factor.Bytes(o.Limits.MaxKeyBytes)}
-	s.IntVar(&b.conns, "max-conns", o.MaxConns, "connections of each loop; one more is refused")
-	s.IntVar(&b.depth, "max-depth", o.Depth, "requests in flight on a connection; no more are granted")
+	s.IntVar(&b.conns, "max-conns", o.MaxConns, "most connections of each loop; further ones are refused")
+	s.IntVar(&b.depth, "max-depth", o.Depth, "most requests in flight on a connection; a client that asks for more gets this number")
 	s.Var(&b.keyBytes, "max-key-bytes", "largest key; 1KiB at most")
-	s.Var(&b.valueBytes, "max-value-bytes", "largest value, 16KiB at least, which is for the server's counters; 0: 1MiB, or --value-bytes where that is more")
+	s.Var(&b.valueBytes, "max-value-bytes", "largest value; at least 16KiB, because the server's counters are sent as a value; 0: 1MiB, or --value-bytes if that is larger")
 	s.Var(&b.connBytes, "connection-memory", fmt.Sprintf("memory of each loop for open connections; a connection is refused when none is left; 0: %s, over rdma (pinned) %s", size(o.ConnBytes), size(pinned.ConnBytes)))
-	s.Var(&b.poolBytes, "message-memory", fmt.Sprintf("memory of each loop for keys and values under way; all connections share it, and wait when none is left; 0: %s, over rdma (pinned) %s", size(o.PoolBytes), size(pinned.PoolBytes)))
-	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "from connecting to a whole hello")
-	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "a message half received, or an answer of which the client takes nothing; twice that for a whole one while others wait for its memory")
-	s.DurationVar(&b.idle, "idle-deadline", 0, "a connection of which nothing is under way, such as that by which bench asks for counters while it measures; 0: it may stay, and a peer that is dead is noticed in 30s")
+	s.Var(&b.poolBytes, "message-memory", fmt.Sprintf("memory of each loop for keys and values of requests in flight; all connections share it, and wait if none is left; 0: %s, over rdma (pinned) %s", size(o.PoolBytes), size(pinned.PoolBytes)))
+	s.DurationVar(&b.hello, "hello-deadline", o.HelloMax, "longest time from connecting to a complete hello")
+	s.DurationVar(&b.stall, "stall-deadline", o.StallMax, "longest pause in the middle of a message, or of a client that receives nothing of an answer; while others wait for its memory, a whole message or answer may take twice this time")
+	s.DurationVar(&b.idle, "idle-deadline", 0, "longest time of a connection without requests, such as the one over which bench requests counters while it measures; 0: without limit, and a dead peer is detected in 30s")
 	factor.Group(s, "Limits of connections", "max-conns", "max-depth", "max-key-bytes", "max-value-bytes", "connection-memory", "message-memory", "hello-deadline", "stall-deadline", "idle-deadline")
 }
 
