@@ -1,6 +1,6 @@
-// Package bench owns the load: workloads, arrival processes, the generator that drives any
-// kv.Handler, the check of every value that is read, and what is recorded while it runs. It may
-// import kv, loop and internal packages, but no transport, no store and no report.
+// Package bench owns the load: workloads, arrival processes, the generator that drives any kv.Handler, the check of
+// every value that is read, and the record of a run. It may import kv, loop and internal packages, but no transport,
+// no store and no report.
 package bench
 
 import (

@@ -1,5 +1,5 @@
-// Package experiments holds the files of the experiments that are part of kvwire, so that a program without a checkout has them, too. It owns no code and
-// imports nothing of ours.
+// Package experiments holds the files of the experiments that are part of kvwire, so that kvwire run NAME works
+// without a checkout. It embeds them and has no other code.
 package experiments
 
 import "embed"

@@ -1,9 +1,10 @@
-// Package factor owns the table of factors: what an experiment can vary, each described in one row. From the table come the flags of
-// all commands and their help, the keys of experiment.yaml, the factor columns of runs.csv with their descriptions, and the flags that
-// a server sends to its clients. The package also owns the values of all factors, and translates them into options of loop, store, tcp,
-// uring, rdma and bench.
+// Package factor owns the table of factors. A factor is a setting that an experiment can vary, described in one row.
+// The table is the source of the flags of all commands and their help, the keys of experiment.yaml, the factor
+// columns of runs.csv with their descriptions, and the flags that a server sends to its clients. The package also
+// owns the values of all factors, and translates them into options of loop, store, tcp, uring, rdma and bench.
 //
-// It imports those packages and transport/socket, and none above them. report imports factor for its columns, so factor must not import report.
+// It imports those packages and transport/socket, and no package that imports them. report imports factor for its
+// columns, so factor must not import report.
 package factor
 
 import (

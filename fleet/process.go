@@ -1,5 +1,6 @@
-// Package fleet owns the processes that a kvwire process starts, on this host and on others: it starts them, exchanges lines with them, and ends them. It imports
-// no network, and nothing that measures; lab/cell measures with what it starts.
+// Package fleet owns the processes that a kvwire process starts, on this host and on others: it starts them,
+// exchanges lines with them, and ends them. It imports no network and no code that measures; lab/cell measures with
+// the processes that fleet starts.
 package fleet
 
 import (

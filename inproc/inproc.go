@@ -1,5 +1,6 @@
-// Package inproc has two transports without a network. With inproc a connection passes requests to a handler on its own loop,
-// by a call: the zero line of every comparison. With codec it encodes and parses them as well. It may not import store.
+// Package inproc has two transports without a network. With inproc a connection passes requests to a handler on its
+// own loop, by a call: the baseline of comparisons. With codec it also encodes and parses them. It may not import
+// store.
 package inproc
 
 import (

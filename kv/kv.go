@@ -1,7 +1,6 @@
-// Package kv is the seam of kvwire: a request, its outcome, and the two
-// one-method interfaces through which a request travels. The client is a remote
-// store and the store is a local one; both are a Handler. It owns no resources and
-// imports nothing of ours.
+// Package kv is the interface between networks, load and store: a request, its outcome, and two interfaces of one
+// method each, through which a request travels. The client is a remote store and the store is a local one; both are a
+// Handler. It owns no resources and imports nothing of ours.
 package kv
 
 import "hash/crc32"

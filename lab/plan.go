@@ -1,8 +1,9 @@
-// Package lab owns the execution of an experiment: the order of generations, rounds and slices, the Runner that measures them through the interface
-// Exec, the studies that test the instrument, the plan (design.json), the data sets, the copies of the experiment's files, and the names of runs, cells,
-// variants and questions. lab/experiment reads the experiment's files, lab/results keeps the folder of an execution and reads it back, lab/instrument is kvwire
-// instrument, lab/stats the statistics.
-// It may import lab/experiment, lab/stats, report and bench with its parts; never cmd, no transport, no store, and not lab/results.
+// Package lab owns the execution of an experiment: the order of generations, rounds and slices, the Runner that
+// measures them through the interface Exec, the trials that test the instrument, the plan (design.json), the data
+// sets, the copies of the experiment's files, and the names of runs, cells, variants and questions. lab/experiment
+// reads the experiment's files, lab/results writes and reads the folder of an execution, lab/instrument is kvwire
+// instrument, and lab/stats computes the statistics. It may import lab/experiment, lab/stats, report and bench with
+// its parts; never cmd, no transport, no store, and not lab/results.
 package lab
 
 import (

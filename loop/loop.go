@@ -1,7 +1,7 @@
-// Package loop owns threads: the turn, the two ways to sleep, the wait policy, the mailbox
-// between loops, and placement (which loops carry connections, which carry keys). A loop is
-// one goroutine locked to one OS thread, and everything on it is called from that goroutine.
-// It may import kv and internal packages, and knows no transport and no store.
+// Package loop owns threads: the turn, the two ways to sleep, the wait policy, the mailbox between loops, and
+// placement (which loops have connections, which have keys). A loop is one goroutine locked to one OS thread, and
+// everything on it is called from that goroutine. It may import kv and internal packages, but no transport and no
+// store.
 package loop
 
 import (

@@ -1,7 +1,7 @@
 // Package rdma is the network of RDMA reliable connected queue pairs, with the same interface as tcp and uring.
-// Package transport/stream makes and parses a connection's bytes; here they travel as messages, each into a slot of
-// memory that the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal packages,
-// and never the store. Without the build tag rdma, each function returns an error with the reason.
+// Package transport/stream makes and parses a connection's bytes; this package sends them as messages, each into a
+// slot of memory that the receiver has posted for it. It may import transport, loop, wire, cgo/verbs and internal
+// packages, and never the store. Without the build tag rdma, each function returns an error with the reason.
 package rdma
 
 import (

@@ -1,6 +1,7 @@
-// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment
-// beside it, the table for people, and the rules for what may be printed and what is valid. It
-// may import factor, whose table has the columns of factors, bench with its parts, report/chart, kv, loop, store and internal packages, and starts nothing.
+// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment beside it, the
+// table for people, and the rules for which figures are printed and which rows are valid. It may import factor, whose
+// table has the columns of factors, bench with its parts, report/chart, kv, loop, store and internal packages, and
+// starts nothing.
 package report
 
 import (

@@ -1,6 +1,7 @@
-// Package tcp is the network of TCP sockets, and of unix sockets, which carry the same bytes: under epoll, non-blocking, edge-triggered, with one
-// gathered write per connection and turn; or with goroutines on Go's net package, as in most Go servers. Package transport/stream makes and
-// parses the bytes; here are the system calls. It may not import store.
+// Package tcp is the network of TCP sockets, and of unix sockets, which carry the same bytes: under epoll,
+// non-blocking, edge-triggered, with one gathered write per connection and turn; or with goroutines on Go's net
+// package, as in most Go servers. Package transport/stream makes and parses the bytes; this package makes the system
+// calls. It may not import store.
 package tcp
 
 import (

@@ -1,5 +1,5 @@
-// Package transport is the interface of networks: what a network implements, with which limits and
-// deadlines, and how a connection ends. It may import kv, loop, wire and access, and no network.
+// Package transport is the interface that each network implements, with limits, deadlines, and the reasons for which
+// a connection ends. It may import kv, loop, wire and access, and no network.
 package transport
 
 import (

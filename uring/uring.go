@@ -1,6 +1,6 @@
-// Package uring is the network of TCP sockets, and of unix sockets, under io_uring: accept, receive and send are entries on the
-// loop's ring, which also carries the disk's, so that one enter per turn submits and waits for all of
-// them. Package transport/stream makes and parses a connection's bytes; here are the entries. It may not
+// Package uring is the network of TCP sockets, and of unix sockets, under io_uring: accept, receive and send are
+// entries on the loop's ring, which also carries the disk's, so that one enter per turn submits and waits for all of
+// them. Package transport/stream makes and parses a connection's bytes; this package makes the entries. It may not
 // import store.
 package uring
 

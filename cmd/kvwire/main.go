@@ -1,5 +1,5 @@
 // Command kvwire serves a key-value store over several networks, loads it, and measures what the network
-// costs. This package binds flags, calls the room of each command, and prints.
+// costs. This package binds flags, calls the package of each command, and prints.
 package main
 
 import (

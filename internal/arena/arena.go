@@ -1,6 +1,6 @@
-// Package arena owns memory that the kernel or a NIC may touch: mmap'd, page-aligned,
-// outside the Go heap, so that neither the collector nor a fork can move or share it
-// while an SQE or a work request points at it. It does not depend on rings or verbs.
+// Package arena owns memory that the kernel or a NIC may touch: mmap'd, page-aligned, outside the Go heap, so
+// that neither the collector nor a fork can move or share it while an SQE or a work request points at it. It does
+// not depend on io_uring or RDMA.
 package arena
 
 import (

@@ -1,5 +1,5 @@
-// Package exit owns kvwire's exit codes, the error that carries one from where it arises to the end of the command, and what an abrupt end must undo. It imports
-// nothing of ours.
+// Package exit owns kvwire's exit codes, the error that carries one to the end of the command, and the actions that
+// an abrupt end must undo. It imports nothing of ours.
 package exit
 
 import (

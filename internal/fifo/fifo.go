@@ -1,5 +1,5 @@
-// Package fifo is kvwire's queue in a ring of memory: first in, first out. It owns the items until they are popped, and imports
-// no other package of kvwire. (Waiting requests are in linked lists instead: kv.Queue.)
+// Package fifo has a first-in-first-out queue in a ring of memory. It owns the items until they are popped, and
+// imports no other package of kvwire. (Waiting requests are in linked lists instead: kv.Queue.)
 //
 // A queue belongs to one goroutine, or is protected by its owner's lock. Make, Grow and Append allocate its memory; Push and Pop
 // never do. It never shrinks.

@@ -1,6 +1,6 @@
 // Package lint has the rules about the structure of the source, and checks them: which packages may import which,
-// where unsafe and C are allowed, and what no file may contain. Its test runs them on the whole module.
-// It imports nothing of ours.
+// where unsafe and C are allowed, and which text no file may contain. Its test runs them on the whole module. It
+// imports nothing of ours.
 package lint
 
 import (

@@ -1,7 +1,7 @@
 // Package probe finds out what this machine can do: io_uring, direct IO, RDMA, limits. A probe
-// returns available, conclusively not (with why and what to do), or don't know; it changes nothing
-// but for a temporary file that it removes. It imports internal packages only: neither a transport
-// nor the store.
+// returns available, conclusively not (with why and what to do), or don't know; it changes nothing,
+// except for a temporary file that it removes. It imports internal packages only: neither a
+// transport nor the store.
 package probe
 
 import (

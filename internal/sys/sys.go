@@ -1,5 +1,5 @@
-// Package sys has the raw system calls that x/sys lacks, or has only with an allocation or a
-// detour through the scheduler on each call. It imports nothing of ours.
+// Package sys has the raw system calls that golang.org/x/sys does not have, or only with an allocation or a call of
+// the scheduler each time. It imports nothing of ours.
 package sys
 
 import (

@@ -1,6 +1,5 @@
-// Package testenv decides whether a test can run here. A test that cannot skips with the reason; where
-// KVWIRE_REQUIRE (a comma-separated list of features) says that it must run, it fails. Only tests
-// may import it.
+// Package testenv decides whether a test can run here. A test that cannot skips with the reason; where KVWIRE_REQUIRE
+// (a comma-separated list of features) requires it to run, it fails. Only tests may import it.
 package testenv
 
 import (

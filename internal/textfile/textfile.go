@@ -1,5 +1,6 @@
-// Package textfile owns the reading of text files that users name: experiments, property files, traces, secrets and certificates. It opens regular files
-// only, so that no command waits for a pipe, and it handles byte order marks. It may not import other packages of kvwire.
+// Package textfile owns the reading of text files that users name: experiments, property files, traces, secrets and
+// certificates. It opens regular files only, so that no command waits for a pipe, and removes byte order marks. It
+// may not import other packages of kvwire.
 package textfile
 
 import (

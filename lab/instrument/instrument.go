@@ -1,6 +1,6 @@
-// Package instrument owns kvwire instrument: studies of small experiments whose answers are known, the agreement with redis-benchmark, and the page
-// with the figures. It may import lab, lab/experiment, lab/stats, report and internal packages; never cmd, no transport, no store: Program starts
-// the processes.
+// Package instrument owns kvwire instrument: small experiments whose true ratios are known, the agreement with
+// redis-benchmark, and the page with the figures. It may import lab, lab/experiment, lab/stats, report and internal
+// packages; never cmd, no transport, no store: Program starts the processes.
 package instrument
 
 import (

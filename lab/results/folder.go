@@ -1,6 +1,7 @@
-// Package results owns an experiment's folder: an Execution makes it and fills it by a lab.Runner, a Folder reads it back: rows by run, and what follows
-// from them: comparisons, steps, stages, thresholds, answers to claims, and the report with its files. It may import lab with its parts, report and
-// bench/units; never cmd, no transport, no store: the caller's Reader interprets the flags of cells, and Program starts processes.
+// Package results owns the folder of an execution. An Execution makes the folder and fills it by a lab.Runner. A
+// Folder reads it: the rows of each run, and the results computed from them: comparisons, steps, stages, thresholds,
+// findings about claims, and the report with its files. It may import lab with its parts, report and bench/units;
+// never cmd, no transport, no store: the caller's Reader interprets the flags of cells, and Program starts processes.
 package results
 
 import (

@@ -1,5 +1,5 @@
-// Package run owns kvwire run: it reads an experiment and checks its cells, forecasts it, executes it by processes, here or in a guest, and prints the results. It joins
-// lab, lab/cell, lab/results and fleet, and nothing but cmd imports it.
+// Package run owns kvwire run: it reads an experiment and checks its cells, forecasts it, executes it by processes,
+// here or in a guest, and prints the results. It joins lab, lab/cell, lab/results and fleet, and only cmd imports it.
 package run
 
 import (

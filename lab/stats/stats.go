@@ -2,8 +2,8 @@
 // whose interval is corrected for the number of claims. Nothing in it depends on a transport or a metric. It imports only the
 // standard library, so report and bench/units may import it although they stand below lab.
 //
-// The pairs are generations: in each one every variant is measured, and so is the baseline, twice. What is compared within a
-// generation has the same neighbours, disk and temperature.
+// The pairs are generations: in each one every variant is measured once, and the baseline twice. All measurements of
+// a generation have the same load from other users of the machine, the same disk and the same temperature.
 package stats
 
 import (

@@ -1,5 +1,6 @@
-// Package chart draws what reports show: intervals, bars, distributions and curves, each as SVG for a page that may be light or dark, and as SVG
-// and PDF files for papers. It draws numbers and labels, and has no rows. Both forms are drawn from one list of shapes (docs/adr/0042).
+// Package chart draws what reports show: intervals, bars, distributions and curves, each as SVG for a page that may
+// be light or dark, and as SVG and PDF files for papers. Its input is numbers and labels, not rows. Both forms are
+// drawn from one list of shapes (docs/adr/0042).
 package chart
 
 import (

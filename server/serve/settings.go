@@ -1,5 +1,6 @@
-// Package serve owns a server that factors and flags describe: its networks, bounds, access, disk engine and temporary folder, the checks of serve --check, and the
-// life of the process of kvwire serve. It is the only package besides verify that knows all networks. It knows no load and no client.
+// Package serve owns a server that factors and flags describe: its networks, bounds, access, disk engine and
+// temporary folder, the checks of serve --check, and the life of the process of kvwire serve. It is the only package
+// besides verify that imports all networks. It has no code for loads and clients.
 package serve
 
 import (
