@@ -11,7 +11,7 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-// A Study tests the instrument by many small experiments whose answers are known beforehand. They are measured with real processes and
+// A Study tests the instrument by many small experiments whose true ratios are known beforehand. They are measured with real processes and
 // slices, and evaluated like other experiments. A Study belongs to one goroutine.
 type Study struct {
 	Runner      *Runner       // its Exec, Keeper, Watcher, Slice and Seed are used; nothing is kept

@@ -27,19 +27,19 @@ const instrumentHelp = `Examples:
   kvwire instrument --experiments 0 --injected 0 --whole 0              (only the agreement with redis-benchmark)
   kvwire instrument --injected 0 --whole 0 --pairs 0 --load=false       (only A/A, without a competing load)
 
-Tests how far the results of kvwire run can be trusted. It measures small experiments whose answers are known beforehand, with the same
+Tests how far the results of kvwire run can be trusted. It measures small experiments whose true ratios are known beforehand, with the same
 processes, slices and statistics.
   A/A        compares two processes of one cell, with a competing load. The share of intervals that contain 1 must agree with the theory.
   injected   the server of one variant takes 5 % or 10 % more CPU time for each request (--null-busy), or answers 5 µs later (--null-delay).
-             How often is this found, and how exact is the estimate? Measured without and with a competing load. Loops spin here: sleeping
-             and waking cost more the longer a thread sleeps, and this cost would be in the ratio.
+             How often is this found, and how exact is the estimate? Measured without and with a competing load. Loops spin here, because
+             sleeping and waking cost more the longer a thread sleeps, and this cost would be in the ratio.
   whole      compares slices of 50 ms with pieces of a second that nothing interrupts. Both are of the same process, and a second process
              alternates with it in the slices. The alternation must cost nothing.
   agreement  redis-benchmark and kvwire bench make the same load on the same server, alternately.
 
 Writes instrument.md (the tables and the method), instrument.json (its figures) and instrument.csv (the interval of each experiment). It takes
-about 40 minutes. The first ^C ends it; complete experiments are written. Exit code 6: all is complete, and a coverage disagrees with the
-theory. A right instrument fails by chance, too: for each of the four metrics in at most one of 20 runs.`
+about 40 minutes. The first ^C ends it; complete experiments are written. Exit code 6: all experiments are complete, and a coverage disagrees with
+the theory. A correct instrument fails by chance, too: for each of the four metrics in at most one of 20 runs.`
 
 func instrumentCommand(ctx context.Context, args []string) error {
 	f := newFactors("instrument", instrumentHelp)

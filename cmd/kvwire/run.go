@@ -23,12 +23,12 @@ const runHelp = `Examples:
   kvwire run quick --server-launch 'ssh lab1' --server-addr 10.0.0.1 --client-launch 'ssh lab2'     (docs/hosts.md)
   kvwire run --vm quick-rdma      (in a guest with soft-RoCE, where this machine has no RDMA)
 
-An experiment consists of questions. A question is all cells that differ only in the compared factor. It is measured in generations.
-Each generation starts a server and a client for each variant, and for the baseline twice (A/A). All of them live at once and alternate: one
-variant has a slice of load (--slice) while the others are parked, so slow changes of the machine are the same for all. What cannot be cut
-into slices (a trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column method). The results are report.html,
-runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and results/latest). A transport that does
-not work here gets a row with the reason.
+An experiment consists of questions. A question is all cells that differ only in the compared factor. It is measured in generations. Each
+generation starts a server and a client for each variant, and for the baseline twice (A/A). All of these processes run at the same time, and
+the variants alternate: one variant has a slice of load (--slice) while the others are parked, so slow changes of the machine are the same
+for all. What cannot be cut into slices (a trace, a mix with inserts, a cell with its own dir) is measured in whole runs (the column
+method). The results are report.html, runs.csv, slices.csv, compare.csv, hist.csv.gz, datapackage.json and more, in results/NAME-TIME (and
+results/latest). A transport that does not work here gets a row with the reason.
 When the process of a variant dies, hangs or reads wrong data, its generation is measured once more. If it fails again, the variant's rows
 have the reason, and the other variants go on. The first ^C drops the current generation and keeps all complete ones; --resume continues.
 
@@ -37,10 +37,10 @@ Each data set on disk is loaded once, under TMPDIR (else /tmp or /var/tmp, which
 are measured in whole runs. Servers on another host load their own store each time.
 
 With --vm the whole experiment runs in a guest that test/vm/vm.sh boots (kvm where it works, else emulation: the
-column accel has which). Its rows compare with each other, never with those of another machine. With --vm=two,
+column accel has which). Compare its rows with each other, never with those of another machine. With --vm=two,
 client and servers are in two guests on one wire; on 2 CPUs without kvm that shows that things work, and not how
-fast. Exit codes of its own: 123 the guest's clock ran too fast or too slow, 124 it took too long, 125 no guest can
-be had here, 130 ended by the second ^C.`
+fast. Exit codes of --vm: 123 the guest's clock ran too fast or too slow, 124 it took too long, 125 a guest cannot
+run here, 130 ended by the second ^C.`
 
 func runCommand(ctx context.Context, args []string) error {
 	f := newFactors("run", runHelp)
@@ -65,7 +65,7 @@ func runCommand(ctx context.Context, args []string) error {
 	s.BoolVar(&o.Primary, "primary", false, "only the questions with primary claims")
 	s.BoolVar(&o.DryRun, "dry-run", false, "print the cells and the time and disk space that they take; run nothing")
 	s.BoolVar(&o.Estimate, "estimate", false, "print the time and disk space; run nothing")
-	s.IntVar(&o.Retry, "retry", 0, "whole runs only: repeat a run that the machine disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
+	s.IntVar(&o.Retry, "retry", 0, "whole runs only: repeat a run that was disturbed (steal, a CPU quota, other processes, drift), at most this many times; the column attempts has the number of tries")
 	s.BoolVar(&o.KeepData, "keep-data", false, "keep the stores that were loaded for the runs; default: they are removed at the end")
 	s.StringVar(&o.Resume, "resume", "", "a folder of results: measure the generations and runs that are missing or have failed there")
 	if err := f.parse(args, o.SetArguments); err != nil {

@@ -140,7 +140,7 @@ func (r *result) text() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# Is the instrument right?\n")
-	p("kvwire compares variants with exact intervals. This page tests these intervals with experiments whose answers are known beforehand. They are measured as `kvwire run` measures:")
+	p("kvwire compares variants with exact intervals. This page tests these intervals with experiments whose true ratios are known beforehand. They are measured as `kvwire run` measures:")
 	p("each generation has fresh processes, whose slices of load alternate, and gives one log-ratio; the interval over the generations is that of Hodges and Lehmann.\n")
 	r.how(p)
 	if r.AA != nil {
