@@ -80,7 +80,7 @@ func printShardDamage(w io.Writer, shard int, d *store.Damage) {
 		fmt.Fprintf(w, "shard %d: … and %d more\n", shard, d.Corrupt+d.Unreadable-n)
 	}
 	if d.Unfinished > 0 {
-		fmt.Fprintf(w, "shard %d: %d writes that the end of a process cut short; opening the store clears them\n", shard, d.Unfinished)
+		fmt.Fprintf(w, "shard %d: %d writes were interrupted by the end of a process; opening the store clears them\n", shard, d.Unfinished)
 	}
 }
 

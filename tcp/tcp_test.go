@@ -84,7 +84,7 @@ func TestRedis(t *testing.T) {
 	transporttest.RunRedis(t, transporttest.Network{Transport: redisDialer{}, Stream: true})
 }
 
-// Ten thousand connections that send nothing and a thousand that read slowly.
+// Ten thousand connections that send nothing, and many that read slowly.
 func TestBearsIdleAndSlowConnections(t *testing.T) {
 	testenv.NotShort(t, "ten thousand connections")
 	for name, o := range map[string]Options{"epoll": {}, "goroutines": {Engine: Goroutines}} {

@@ -4,20 +4,24 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/store"
 )
 
-// ChooseEngine replaces the default disk engine by pool, and logs that, on a machine without io_uring. An engine that the user gave stays.
+// poolLogged makes ChooseEngine log once for all cells of an experiment.
+var poolLogged sync.Once
+
+// ChooseEngine replaces the default disk engine by pool, and logs that once, on a machine without io_uring. An engine that the user gave stays.
 func (s *Settings) ChooseEngine() {
 	if !s.OnDisk() || s.Given("disk-engine") || s.Store.Engine != store.EngineUring {
 		return
 	}
 	if err := probe.Uring(probe.Local()).Err(); err != nil {
 		s.Store.Engine = store.EnginePool
-		s.log().Warn("the disk engine is pool", "reason", err)
+		poolLogged.Do(func() { s.log().Warn("the disk engine is pool", "reason", err) })
 	}
 }
 

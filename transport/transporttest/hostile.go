@@ -417,9 +417,18 @@ func idles(t *testing.T, n Network) {
 	idle.send(putFrame(1, "key", "value"))
 	idle.expectRefusal(wire.RefusedDeadline)
 	r.Logged(1, "no request in")
-	well := r.bystander()
-	for began := time.Now(); time.Since(began) < 2*Stall; {
-		well()
+	dial := func() *Caller { return NewCaller(t, r.Loop, r.Dial(transport.DialOptions{})) }
+	asks, pauses := dial(), 0
+	for began, last := time.Now(), time.Now(); time.Since(began) < 2*Stall; {
+		now := time.Now()
+		asks.Submit(Put("by", []byte("stander")))
+		if q := asks.Next(); q.Status == kv.StatusOK {
+			last = now
+		} else if pauses++; time.Since(last) < Stall || pauses > 20 {
+			t.Fatalf("a put by a connection that was never idle: %v", q.Status)
+		} else { // this process did not run for so long
+			asks, began, last = dial(), time.Now(), time.Now()
+		}
 	}
 	waits := NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 	h := r.Parts[0]
