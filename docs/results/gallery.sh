@@ -8,9 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 {
-    printf '%s\n' '# Published results' '' 'Written by `docs/results/gallery.sh`. Each picture shows the CPU time per operation, as ratios to the baseline where there are any; the' \
-        'page behind it has the rest. `datapackage.json` describes the columns of the CSV files beside it, and `sha256sum -c MANIFEST.sha256` in a' \
-        'folder checks its files. What was checked, and how: [trust.md](trust.md). Is the instrument right: [instrument.md](instrument.md).' ''
+    printf '%s\n' '# Published results' '' 'Written by `docs/results/gallery.sh`. Each picture shows the CPU time per operation, as a ratio to the baseline if there are ratios; it' \
+        'links to the full report. `datapackage.json` describes the columns of the CSV files beside it, and `sha256sum -c MANIFEST.sha256` in a' \
+        'folder checks its files. What was checked, and how: [trust.md](trust.md). Tests of the method: [instrument.md](instrument.md).' ''
     for top in */; do
         top=${top%/}
         title=$top
