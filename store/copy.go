@@ -66,16 +66,18 @@ func copyShard(ctx context.Context, from, to string, shard int, buf []byte) erro
 		return err
 	}
 	defer unlock()
-	if err := os.Mkdir(shardDir(to, shard), dirMode); err != nil {
+	to = filepath.Join(to, filepath.Base(shardDir(from, shard))) // not shardDir: a comma in the name of a folder without a manifest would divide it
+	if err := os.Mkdir(to, dirMode); err != nil {
 		return err
 	}
 	for c := range classes {
-		if err := copySlab(ctx, slabPath(from, shard, uint8(c)), slabPath(to, shard, uint8(c)), buf); err != nil {
+		name := slabPath(from, shard, uint8(c))
+		if err := copySlab(ctx, name, filepath.Join(to, filepath.Base(name)), buf); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{accountName, stateName} { // a shard that was never opened has neither
-		err := copyFile(filepath.Join(shardDir(from, shard), name), filepath.Join(shardDir(to, shard), name))
+		err := copyFile(filepath.Join(shardDir(from, shard), name), filepath.Join(to, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 // A store's folder:
 //
 //	store.json              the manifest; written last when a store is made
+//	folder.json             in each folder of a store in several: the binding (folders.go)
 //	shard-000/slab-NNNNNNNN one file per class, by the size of its slots in bytes
 //	shard-000/settled       the sequence number up to which all changes were on disk when the shard was last opened
 //	                        or closed in order; if one of these is broken, the reason is no crash
@@ -37,6 +38,8 @@ type manifest struct {
 	Shards    int `json:"shards"`
 	PageBytes int `json:"page_bytes"`
 	Folders   int `json:"folders,omitempty"` // 0: one
+
+	ID string `json:"id,omitempty"` // of a store in several folders: see binding
 }
 
 // files is the storage of a shard's slabs, one file per class, for opening, recovery and closing. Every call
@@ -76,13 +79,15 @@ func prepare(dir string, shards int) error {
 	if err := checkFolders(dir, shards); err != nil {
 		return err
 	}
-	for _, folder := range folders(dir) {
-		if err := isFolder(folder); err != nil {
+	if !hasManifest(Home(dir)) { // a new store, unless a part of it is missing: no folder is made then
+		if err := checkNoStores(dir); err != nil && !hasManifest(Home(dir)) { // another shard may have made it meanwhile
 			return err
 		}
-		if err := os.MkdirAll(folder, dirMode); err != nil {
-			return fmt.Errorf("store: make %s: %w (%s)", folder, cause(err), remedy(err, "choose another folder"))
-		}
+	}
+	undo, err := makeFolders(Home(dir))
+	if err != nil {
+		undo()
+		return err
 	}
 	_, unlock, err := lock(Home(dir), unix.LOCK_EX, openDir)
 	if err != nil {
@@ -91,12 +96,18 @@ func prepare(dir string, shards int) error {
 	defer unlock()
 	m, err := readManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return create(dir, shards)
-	}
-	if err != nil {
+		if err = create(dir, shards); err != nil {
+			undo()
+		}
 		return err
 	}
-	return m.match(dir, shards)
+	if err == nil {
+		err = m.match(dir, shards)
+	}
+	if err == nil {
+		_, err = m.readBindings(dir)
+	}
+	return err
 }
 
 // match checks that a store has that many partitions.
@@ -126,16 +137,22 @@ func readManifest(dir string) (m manifest, err error) {
 		return m, fmt.Errorf("store: %s has pages of %d bytes, this program uses %d (load the data anew)", dir, m.PageBytes, pageBytes)
 	case m.Shards < 1 || m.Shards > shardsMax:
 		return m, fmt.Errorf("store: %s of %s has %d partitions, which no store has: it is damaged (restore it from a backup, or choose another folder)", manifestName, dir, m.Shards)
+	case m.Folders > 1 && m.ID == "":
+		return m, fmt.Errorf("store: %s of %s has no ID, as an early version left it (load the data anew)", manifestName, dir)
 	}
 	return m, nil
 }
 
 // create makes an empty store, with the manifest last: a folder without one is not a store.
 func create(dir string, shards int) error {
-	for _, folder := range folders(dir) {
-		if err := checkNoStore(folder); err != nil {
-			return err
-		}
+	if err := checkNoStores(dir); err != nil {
+		return err
+	}
+	all := folders(dir)
+	undo, err := makeFolders(all[1:]...)
+	if err != nil {
+		undo()
+		return err
 	}
 	made := func() error {
 		for i := range shards {
@@ -152,8 +169,16 @@ func create(dir string, shards int) error {
 			}
 		}
 		m := manifest{Format: formatVersion, Shards: shards, PageBytes: pageBytes}
-		for _, folder := range folders(dir)[1:] {
-			m.Folders = len(folders(dir))
+		if len(all) > 1 {
+			m.Folders, m.ID = len(all), newStoreID()
+			for i, folder := range all {
+				b := binding{Store: m.ID, Folder: i + 1}
+				if err := b.write(folder); err != nil {
+					return err
+				}
+			}
+		}
+		for _, folder := range all[1:] {
 			if err := makeFolderPrivate(folder); err != nil {
 				return err
 			}
@@ -191,10 +216,28 @@ func makeShardDir(name string) error {
 	return unix.Close(fd)
 }
 
+// checkNoStores returns an error if one of the folders for a new store has other contents.
+func checkNoStores(dir string) error {
+	for _, folder := range folders(dir) {
+		if _, err := os.Stat(folder); err != nil {
+			continue // making it returns the reason, if it is not merely missing
+		}
+		if err := isFolder(folder); err != nil {
+			return err
+		}
+		if err := checkNoStore(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkNoStore returns an error if a folder without a store has other contents.
 func checkNoStore(dir string) error {
 	if name, err := foreignName(dir); err != nil {
 		return fmt.Errorf("store: look into %s: %w (%s)", dir, cause(err), remedy(err, "check its permissions"))
+	} else if name == bindingName {
+		return fmt.Errorf("store: %s is not a store: it has no %s, but is one of several folders of a store (%s)", dir, manifestName, folderRemedy)
 	} else if name != "" {
 		return fmt.Errorf("store: %s is not a store: it has no %s, but %s (choose an empty or new folder)", dir, manifestName, name)
 	}
@@ -211,8 +254,12 @@ func foreignName(dir string) (name string, err error) {
 		switch base := d.Name(); {
 		case base == "lost+found":
 			return fs.SkipDir
-		case d.IsDir() && strings.HasPrefix(base, "shard-"), base == manifestName+".new":
+		case d.IsDir() && strings.HasPrefix(base, "shard-"), base == manifestName+".new", base == bindingName+".new":
 			return nil
+		case base == bindingName:
+			if b, err := readBinding(filepath.Dir(path)); err == nil && b.Epoch == 0 {
+				return nil
+			}
 		case strings.HasPrefix(base, "slab-"):
 			if i, err := d.Info(); err != nil || i.Size() == 0 {
 				return err
@@ -399,17 +446,20 @@ func (f *osFiles) readState() (shardState, error) {
 }
 
 func (f *osFiles) writeState(m shardState) error {
-	b := m.encode()
-	name := filepath.Join(f.dir, stateName)
-	err := replace(name, b)
-	if noSpace(err) { // a store on a full disk must open, to be deleted from
-		_ = os.Remove(name + ".new")
-		err = overwrite(name, b)
-	}
-	if err != nil {
+	if err := replaceOrOverwrite(filepath.Join(f.dir, stateName), m.encode()); err != nil {
 		return fmt.Errorf("write %s of %s: %w (%s)", stateName, f.dir, cause(err), remedy(err, "see dmesg"))
 	}
 	return nil
+}
+
+// replaceOrOverwrite replaces a file, or overwrites one of the same size if there is no space: a store on a full disk must open, to be deleted from.
+func replaceOrOverwrite(name string, b []byte) error {
+	err := replace(name, b)
+	if noSpace(err) {
+		_ = os.Remove(name + ".new")
+		err = overwrite(name, b)
+	}
+	return err
 }
 
 // overwrite overwrites the beginning of an existing file, which needs no space. The checksum detects an interrupted write.

@@ -23,6 +23,9 @@ type Inspected struct {
 // Inspect reads all slabs of the store in dir, as recovery does, and changes nothing. No process may have the store open. progress is called
 // from several goroutines with the bytes of a shard that were read; it may be nil.
 func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([]Inspected, error) {
+	if err := checkFolders(dir, shardsMax); err != nil {
+		return nil, err
+	}
 	if err := isFolder(Home(dir)); err != nil {
 		return nil, err
 	}
@@ -41,6 +44,10 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 		return nil, err
 	}
 	defer unlock()
+	bound, err := m.readBindings(dir)
+	if err = errors.Join(err, bound.loss); err != nil {
+		return nil, err
+	}
 	all, errs := make([]Inspected, m.Shards), make([]error, m.Shards)
 	var wait sync.WaitGroup
 	turn := make(chan struct{}, runtime.GOMAXPROCS(0))

@@ -20,6 +20,21 @@ func (o Options) Look(shards int) (found string, err error) {
 		return "", err
 	}
 	home := Home(o.Dir)
+	if o.Backend == Disk && !hasManifest(home) {
+		if err := checkNoStores(o.Dir); err != nil {
+			return "", err
+		}
+		for _, folder := range folders(o.Dir)[1:] {
+			if _, err := os.Stat(folder); err == nil {
+				err = writable(folder, unix.W_OK|unix.X_OK)
+				if err != nil {
+					return "", err
+				}
+			} else if err := checkCanMake(folder); err != nil {
+				return "", err
+			}
+		}
+	}
 	st, err := os.Stat(home)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
@@ -41,6 +56,12 @@ func (o Options) Look(shards int) (found string, err error) {
 	}
 	if err == nil {
 		err = m.match(o.Dir, shards)
+	}
+	if err == nil {
+		var bound bindings
+		if bound, err = m.readBindings(o.Dir); err == nil && !o.AcceptLoss {
+			err = bound.loss
+		}
 	}
 	if err != nil {
 		return "", err

@@ -61,6 +61,11 @@ func openDisk(l *loop.Loop, shard, shards int, o Options) (_ *Partition, err err
 	if err == nil {
 		fs, err = openFiles(o.Dir, shard, false)
 	}
+	if err == nil {
+		if err = o.bind(); err != nil {
+			_ = fs.close()
+		}
+	}
 	if err != nil {
 		p.free()
 		return nil, err
