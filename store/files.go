@@ -115,7 +115,7 @@ func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
 		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
 	}
-	if made, given := max(1, m.Folders), len(folders(dir)); made != given {
+	if made, given := max(1, m.Folders), len(Folders(dir)); made != given {
 		return fmt.Errorf("store: %s was made in %d folders, not %d (name all of them, in their order: --dir a,b)", dir, made, given)
 	}
 	return nil
@@ -148,7 +148,7 @@ func create(dir string, shards int) error {
 	if err := checkNoStores(dir); err != nil {
 		return err
 	}
-	all := folders(dir)
+	all := Folders(dir)
 	undo, err := makeFolders(all[1:]...)
 	if err != nil {
 		undo()
@@ -218,7 +218,7 @@ func makeShardDir(name string) error {
 
 // checkNoStores returns an error if one of the folders for a new store has other contents.
 func checkNoStores(dir string) error {
-	for _, folder := range folders(dir) {
+	for _, folder := range Folders(dir) {
 		if _, err := os.Stat(folder); err != nil {
 			continue // making it returns the reason, if it is not merely missing
 		}

@@ -16,8 +16,8 @@ import (
 // A store may lie in several folders, for example one on each disk: Options.Dir lists them, with commas between. Partition i lies in folder i, and where there are fewer
 // folders than partitions, they take turns. The first folder has the manifest, with the number of folders and the store's ID. Each folder has a binding.
 
-// folders are the folders that dir lists. A folder with commas in its name is one if a store is in it.
-func folders(dir string) []string {
+// Folders are the folders that dir lists. A folder with commas in its name is one if a store is in it.
+func Folders(dir string) []string {
 	if !strings.Contains(dir, ",") || hasManifest(dir) {
 		return []string{dir}
 	}
@@ -34,17 +34,20 @@ func hasManifest(folder string) bool {
 }
 
 // Home is the folder with the manifest of a store whose folders dir lists.
-func Home(dir string) string { return folders(dir)[0] }
+func Home(dir string) string { return Folders(dir)[0] }
 
 // folderOf is the folder of a shard.
 func folderOf(dir string, shard int) string {
-	all := folders(dir)
+	all := Folders(dir)
 	return all[shard%len(all)]
 }
 
+// CheckFolders returns an error for a list of folders that no store can have.
+func CheckFolders(dir string) error { return checkFolders(dir, shardsMax) }
+
 // checkFolders returns an error for a list of folders that a store with that many partitions cannot have.
 func checkFolders(dir string, shards int) error {
-	all := folders(dir)
+	all := Folders(dir)
 	if len(all) > shards {
 		return fmt.Errorf("store: %d folders for %d partitions: leave some out, or use more store loops", len(all), shards)
 	}
@@ -119,7 +122,7 @@ type bindings struct {
 
 // readBindings reads the bindings. An error means that a folder is not of this store. A store in one folder has none.
 func (m *manifest) readBindings(dir string) (v bindings, err error) {
-	all := folders(dir)
+	all := Folders(dir)
 	if len(all) == 1 {
 		return v, nil
 	}
@@ -153,7 +156,7 @@ func (m *manifest) readBindings(dir string) (v bindings, err error) {
 
 // bind adds 1 to the epoch of a store's folders. The caller has locked a shard.
 func (o *Options) bind() error {
-	all := folders(o.Dir)
+	all := Folders(o.Dir)
 	if len(all) == 1 {
 		return nil
 	}

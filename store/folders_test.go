@@ -80,7 +80,7 @@ func TestAFolderWithACommaIsOneIfAStoreIsThere(t *testing.T) {
 	if err := os.Mkdir("x,y", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := folders("x,y"); len(got) != 2 {
+	if got := Folders("x,y"); len(got) != 2 {
 		t.Errorf("a folder without a store: %q", got)
 	}
 	if err := prepare("x,y", 2); err != nil {
@@ -92,7 +92,7 @@ func TestAFolderWithACommaIsOneIfAStoreIsThere(t *testing.T) {
 	if err := Copy(t.Context(), "one", "p,q"); err != nil {
 		t.Fatal(err)
 	}
-	if got := folders("p,q"); len(got) != 1 || got[0] != "p,q" {
+	if got := Folders("p,q"); len(got) != 1 || got[0] != "p,q" {
 		t.Errorf("a folder with a store: %q", got)
 	}
 	if err := prepare("p,q", 1); err != nil {

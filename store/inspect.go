@@ -23,7 +23,7 @@ type Inspected struct {
 // Inspect reads all slabs of the store in dir, as recovery does, and changes nothing. No process may have the store open. progress is called
 // from several goroutines with the bytes of a shard that were read; it may be nil.
 func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([]Inspected, error) {
-	if err := checkFolders(dir, shardsMax); err != nil {
+	if err := CheckFolders(dir); err != nil {
 		return nil, err
 	}
 	if err := isFolder(Home(dir)); err != nil {

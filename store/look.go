@@ -24,7 +24,7 @@ func (o Options) Look(shards int) (found string, err error) {
 		if err := checkNoStores(o.Dir); err != nil {
 			return "", err
 		}
-		for _, folder := range folders(o.Dir)[1:] {
+		for _, folder := range Folders(o.Dir)[1:] {
 			if _, err := os.Stat(folder); err == nil {
 				err = writable(folder, unix.W_OK|unix.X_OK)
 				if err != nil {

@@ -16,7 +16,7 @@ devices it also prints their addresses, and whether a test message arrives.`
 
 func doctorCommand(_ context.Context, args []string) error {
 	f := newFactors("doctor", doctorHelp)
-	f.set.StringVar(&f.Store.Dir, "dir", os.TempDir(), "the folder where a store is to lie")
+	f.set.StringVar(&f.Store.Dir, "dir", os.TempDir(), "the folder where a store is to lie, or several with commas between (a,b)")
 	f.set.BoolVar(&f.json, "json", false, "print JSON")
 	if err := f.parse(args, nil); err != nil {
 		return err

@@ -1,16 +1,25 @@
 package probe
 
 // Doctor examines this machine: for each transport and each disk engine whether it works with a
-// store in dir, and then the causes. refused[name] is a transport's own reason why it does not work,
+// store in dirs, and then the causes. refused[name] is a transport's own reason why it does not work,
 // with a Refusal for its remedy.
-func Doctor(dir string, refused map[string]error) Report {
-	return Local().Doctor(dir, refused)
+func Doctor(dirs []string, refused map[string]error) Report {
+	return Local().Doctor(dirs, refused)
 }
 
 // Doctor is the function Doctor for any host.
-func (h *Host) Doctor(dir string, refused map[string]error) Report {
+func (h *Host) Doctor(dirs []string, refused map[string]error) Report {
 	uring, rdma := Uring(h), RDMA(h)
-	direct, usable := directIO(h, dir)
+	var disks Report
+	var direct Finding // of the folder that is the worst for a disk engine
+	usable := true
+	for i, dir := range dirs {
+		f, u := directIO(h, dir)
+		if i == 0 || usable && (!u || direct.State == Available) {
+			direct, usable = f, u
+		}
+		disks = append(disks, IOPoll(h, dir), f)
+	}
 	r := Report{
 		{Name: "transport inproc", State: Available, Why: "always"},
 		{Name: "transport tcp", State: Available, Why: "epoll, always"},
@@ -25,7 +34,8 @@ func (h *Host) Doctor(dir string, refused map[string]error) Report {
 			r[i] = finding(r[i].Name, err)
 		}
 	}
-	return append(r, uring, Sockets(h), SQPoll(h), IOPoll(h, dir), direct, Memlock(h), Files(h), CPUs(h), Quota(h), rdma,
+	r = append(append(r, uring, Sockets(h), SQPoll(h)), disks...)
+	return append(r, Memlock(h), Files(h), CPUs(h), Quota(h), rdma,
 		Module(h, "ib_uverbs"), Module(h, "rdma_rxe"), NetNamespace(h))
 }
 

@@ -168,7 +168,7 @@ func TestDirectIOTellsRefusalFromMistake(t *testing.T) {
 			h := host()
 			h.Direct = func(string) (Direct, error) { return c.direct, c.err }
 			check(t, DirectIO(h, "/data"), c.state, c.why, c.remedy)
-			if e, _ := h.Doctor("/data", nil).Get("disk engine uring"); e.State != c.engine {
+			if e, _ := h.Doctor([]string{"/data"}, nil).Get("disk engine uring"); e.State != c.engine {
 				t.Errorf("disk engine is %s, want %s", e.State, c.engine)
 			}
 		})
@@ -243,7 +243,7 @@ func TestNetNamespaceComparesOwnWithFirst(t *testing.T) {
 
 func TestDoctorPutsWhatATransportSaysInItsRow(t *testing.T) {
 	refusal := Finding{Name: "rdma", State: Unavailable, Why: "not in this version", Remedy: "wait"}.Err()
-	r := host(osrelease, "6.1.0").Doctor("/data", map[string]error{"rdma": refusal, "tcp": errors.New("no sockets")})
+	r := host(osrelease, "6.1.0").Doctor([]string{"/data"}, map[string]error{"rdma": refusal, "tcp": errors.New("no sockets")})
 	for _, c := range []struct {
 		name        string
 		state       State
@@ -309,7 +309,7 @@ func TestDirectLeavesNothingBehind(t *testing.T) {
 }
 
 func TestDoctorAnswersOnThisMachine(t *testing.T) {
-	r := Doctor(t.TempDir(), nil)
+	r := Doctor([]string{t.TempDir()}, nil)
 	var b strings.Builder
 	if err := r.WriteText(&b); err != nil {
 		t.Fatal(err)

@@ -10,10 +10,14 @@ import (
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/rdma/device"
 	"github.com/kvwire/kvwire/report"
+	"github.com/kvwire/kvwire/store"
 )
 
-// Doctor finds out what works on this machine, with a store in dir.
+// Doctor finds out what works on this machine, with a store in dir, which may list several folders.
 func Doctor(dir string) (probe.Report, error) {
+	if err := store.CheckFolders(dir); err != nil {
+		return nil, err
+	}
 	failed := map[string]error{}
 	for _, n := range Networks {
 		if n.Probe == nil {
@@ -27,7 +31,7 @@ func Doctor(dir string) (probe.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := append(probe.Doctor(dir, failed), device.Findings(device.Local(), least, most)...)
+	r := append(probe.Doctor(store.Folders(dir), failed), device.Findings(device.Local(), least, most)...)
 	return append(r, pingPong()...), nil
 }
 

@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/probe"
@@ -11,7 +12,11 @@ import (
 
 // makeTemporary makes a folder for a store in TemporaryParent. The caller removes it.
 func makeTemporary() (string, error) {
-	dir, err := os.MkdirTemp(TemporaryParent(), server.TemporaryPrefix)
+	parent := TemporaryParent()
+	if strings.Contains(parent, ",") { // it would be a list of folders
+		return "", fmt.Errorf("temporary folder for the store: %s has a comma in its name (name another one with --dir, or set TMPDIR)", parent)
+	}
+	dir, err := os.MkdirTemp(parent, server.TemporaryPrefix)
 	if err != nil {
 		return "", fmt.Errorf("temporary folder for the store: %w (name another one with --dir, or set TMPDIR)", err)
 	}
