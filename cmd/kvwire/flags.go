@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strings"
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/fleet"
@@ -70,6 +71,9 @@ func (f *factors) parse(args []string, rest func(args []string) error) error {
 	factor.Limit(f.set, spans)
 	if err := parseFlags(f.set, args); err != nil {
 		return err
+	}
+	if dir := f.set.Lookup("dir"); dir != nil && dir.Changed && strings.TrimSpace(f.Store.Dir) == "" { // for example an unset variable of a shell
+		return exit.Usagef("--dir is empty: name a folder, or leave --dir out (see %s --help)", f.set.Name())
 	}
 	f.log = f.logging.New(os.Stderr)
 	if rest != nil {
