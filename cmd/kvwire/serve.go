@@ -39,7 +39,7 @@ func serveCommand(ctx context.Context, args []string) error {
 	f.set.BoolVar(&o.Control, "control", false, "park and resume the loops by commands on standard input, and end when it closes: for programs that start a server")
 	_ = f.set.MarkHidden("control")
 	f.set.BoolVar(&o.JSON, "json", false, "print the address as one line of JSON")
-	f.set.BoolVar(&s.AcceptLoss, "accept-loss", false, "open a store with lost pages: keys may have an older value, be back although they were deleted, or be missing")
+	f.set.BoolVar(&s.AcceptLoss, "accept-loss", false, "open a store with lost pages, or with an older copy of one of its folders: keys may have an older value, be back although they were deleted, or be missing")
 	check := false
 	f.set.BoolVar(&check, "check", false, "check whether a server could start with these flags, this folder and these addresses; starts and changes nothing")
 	if err := f.parse(args, nil); err != nil {
