@@ -111,6 +111,7 @@ func parseCacheTrace(path string, r io.Reader, o TraceOptions) (*Trace, error) {
 		row = p.meta
 	}
 	lines := bufio.NewReaderSize(r, traceLineBytes)
+	blank := 0 // bytes of blank lines since the last row
 	for {
 		p.line++
 		text, err := lines.ReadSlice('\n')
@@ -120,7 +121,11 @@ func parseCacheTrace(path string, r io.Reader, o TraceOptions) (*Trace, error) {
 		case err != nil && err != io.EOF:
 			return nil, fmt.Errorf("%s: after line %d: %w", path, p.line-1, err)
 		}
+		if blank += len(text); blank > traceLineBytes && len(bytes.TrimRight(text, "\r\n")) == 0 {
+			return nil, p.mistake("there are more than %d bytes of blank lines before it", traceLineBytes)
+		}
 		if text = bytes.TrimRight(text, "\r\n"); len(text) > 0 {
+			blank = 0
 			if e := row(strings.Split(string(text), ",")); e != nil {
 				return nil, e
 			}

@@ -70,6 +70,7 @@ func realMain(args []string) int {
 	for _, c := range commands {
 		if c.name == args[0] {
 			ctx := interrupt.Context()
+			program().Context = ctx
 			err := c.run(ctx, args[1:])
 			return exitCode(interrupt.With(ctx, outputError(err)))
 		}
