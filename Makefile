@@ -34,15 +34,15 @@ build: ## bin/kvwire, with io_uring and RDMA
 	@$(MAKE) deps FOR=build
 	go build -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/kvwire ./cmd/kvwire
 
-run: ## install what is missing, build, and measure: ratios in about 4 minutes
+run: ## install what is missing, build, and measure: ratios in 4 minutes
 	@$(MAKE) deps FOR=run
 	@setup/measure.sh
 
-check: ## in 2 to 3 minutes: format, vet, lint, and short tests of all packages
+check: ## format, vet, lint, and short tests of all packages: 2 to 3 minutes
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 
-test: ## install what is missing, and run all tests: 20 to 24 minutes
+test: ## install what is missing, and run all tests: 25 minutes
 	@$(MAKE) deps FOR=test
 	setup/test.sh
 

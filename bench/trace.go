@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -91,8 +92,8 @@ func (u TimeUnit) digits() int { return 9 - 3*int(u) }
 // gzipMagic begins every file in gzip format.
 const gzipMagic = "\x1f\x8b"
 
-// ReadTrace reads a file, plain or compressed by gzip, whatever its name. Errors are one line, with the file and the line number.
-func ReadTrace(path string, o TraceOptions) (*Trace, error) {
+// ReadTrace reads a file, plain or compressed by gzip, whatever its name, until ctx ends. Errors are one line, with the file and the line number.
+func ReadTrace(ctx context.Context, path string, o TraceOptions) (*Trace, error) {
 	f, err := textfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w (name a CSV file)", err)
@@ -112,7 +113,7 @@ func ReadTrace(path string, o TraceOptions) (*Trace, error) {
 	case strings.HasSuffix(path, ".gz"):
 		return nil, fmt.Errorf("%s: the name ends in .gz, but the content is not in gzip format: rename the file, or compress it with gzip", path)
 	}
-	t, err := o.parse(path, r)
+	t, err := o.parse(path, &endingReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +123,20 @@ func ReadTrace(path string, o TraceOptions) (*Trace, error) {
 	t.name = fmt.Sprintf("%s@%x", filepath.Base(path), sum.Sum(nil)[:6])
 	t.name += o.suffix()
 	return t, nil
+}
+
+// endingReader fails when ctx ends: a file can be small and its content, unpacked, without an end.
+type endingReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (e *endingReader) Read(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.r.Read(p)
 }
 
 // Name consists of the file's name without folders, the first 12 digits of its SHA-256, and the options that are not the defaults:

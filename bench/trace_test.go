@@ -138,16 +138,16 @@ func TestReadTraceUnpacksAndNamesTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	one, err := ReadTrace(plain, TraceOptions{})
+	one, err := ReadTrace(t.Context(), plain, TraceOptions{})
 	if err != nil || one.Name() != fmt.Sprintf("a.csv@%x", sha256.Sum256([]byte(small)))[:len("a.csv@")+12] {
 		t.Fatalf("%v %+v", err, one)
 	}
-	two, err := ReadTrace(packed, TraceOptions{})
+	two, err := ReadTrace(t.Context(), packed, TraceOptions{})
 	if err != nil || !slices.Equal(one.rows, two.rows) || !strings.HasPrefix(two.Name(), "a.csv.gz@") || two.Name() != fmt.Sprintf("a.csv.gz@%x", sha256.Sum256(b.Bytes()))[:len("a.csv.gz@")+12] {
 		t.Fatalf("%v %+v", err, two)
 	}
 	for _, name := range []string{cut, filepath.Join(dir, "none.csv")} {
-		if tr, err := ReadTrace(name, TraceOptions{}); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
+		if tr, err := ReadTrace(t.Context(), name, TraceOptions{}); err == nil || tr != nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -540,12 +540,24 @@ func TestATraceIsReadByItsFirstBytes(t *testing.T) {
 		if err := os.WriteFile(name, []byte(c.text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		tr, err := ReadTrace(name, TraceOptions{})
+		tr, err := ReadTrace(t.Context(), name, TraceOptions{})
 		switch {
 		case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)):
 			t.Errorf("%s: %v, want %q", name, err, c.wrong)
 		case c.wrong == "" && (err != nil || tr.Rows() == 0):
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestReadTraceEndsWithItsContext(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "t.csv")
+	if err := os.WriteFile(name, []byte("time,op,key,size\n0,get,a,1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if tr, err := ReadTrace(ctx, name, TraceOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", tr, err)
 	}
 }

@@ -111,6 +111,7 @@ func parseCacheTrace(path string, r io.Reader, o TraceOptions) (*Trace, error) {
 		row = p.meta
 	}
 	lines := bufio.NewReaderSize(r, traceLineBytes)
+	blank := 0 // bytes of blank lines since the last row
 	for {
 		p.line++
 		text, err := lines.ReadSlice('\n')
@@ -120,7 +121,11 @@ func parseCacheTrace(path string, r io.Reader, o TraceOptions) (*Trace, error) {
 		case err != nil && err != io.EOF:
 			return nil, fmt.Errorf("%s: after line %d: %w", path, p.line-1, err)
 		}
+		if blank += len(text); blank > traceLineBytes && len(bytes.TrimRight(text, "\r\n")) == 0 {
+			return nil, p.mistake("there are more than %d bytes of blank lines before it", traceLineBytes)
+		}
 		if text = bytes.TrimRight(text, "\r\n"); len(text) > 0 {
+			blank = 0
 			if e := row(strings.Split(string(text), ",")); e != nil {
 				return nil, e
 			}
@@ -209,10 +214,16 @@ func (p *cacheParser) meta(fields []string) error {
 	return p.request(of("op_time"), kind, of("key"), of("size"), ttl, count)
 }
 
+// secondsMax is the latest time of a row: in ns it fits into 63 bits.
+const secondsMax = math.MaxInt64 / int64(time.Second)
+
 // request adds count equal rows. A read of size 0 found nothing.
 func (p *cacheParser) request(second string, kind Kind, key, size, ttl string, count uint64) error {
 	at, err := strconv.ParseInt(second, 10, 64)
-	if err != nil || at < 0 || at > math.MaxInt64/int64(time.Second) {
+	if at > secondsMax { // ParseInt returns the largest number for larger ones
+		return p.mistake("time %q is more than %d seconds", clip(second), secondsMax)
+	}
+	if err != nil || at < 0 {
 		return p.mistake("time %q is not a whole number of seconds", clip(second))
 	}
 	at *= int64(time.Second)
@@ -233,6 +244,9 @@ func (p *cacheParser) request(second string, kind Kind, key, size, ttl string, c
 		return p.mistake("more than %d requests: cut the trace into pieces", traceRowsMax)
 	}
 	seconds, err := strconv.ParseUint(ttl, 10, 32)
+	if errors.Is(err, strconv.ErrRange) {
+		return p.mistake("TTL %q is more than %d seconds", clip(ttl), uint32(math.MaxUint32))
+	}
 	if err != nil {
 		return p.mistake("TTL %q is not a whole number of seconds", clip(ttl))
 	}

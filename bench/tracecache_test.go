@@ -101,12 +101,16 @@ func TestACachesTraceNamesTheMistakeAndItsLine(t *testing.T) {
 		{TraceTwitter, ok + "1,a,1,5,1,scan,0\n", `t:2: operation "scan" is unknown`},
 		{TraceTwitter, ok + "0,a,1,5,1,get,0\n", `t:2: time "0" is before`},
 		{TraceTwitter, ok + "0.5,a,1,5,1,get,0\n", `t:2: time "0.5" is not a whole number`},
-		{TraceTwitter, ok + "99999999999,a,1,5,1,get,0\n", "not a whole number of seconds"},
+		{TraceTwitter, ok + "99999999999,a,1,5,1,get,0\n", `t:2: time "99999999999" is more than 9223372036 seconds`},
 		{TraceTwitter, ok + "9000000,a,1,5,1,get,0\n", "is more than 744h0m0s after"},
 		{TraceTwitter, ok + "1,,1,5,1,get,0\n", "t:2: the key is empty"},
 		{TraceTwitter, ok + "1,a,1,16777217,1,get,0\n", `t:2: size "16777217"`},
 		{TraceTwitter, ok + "1,a,1,-5,1,get,0\n", `t:2: size "-5"`},
+		{TraceTwitter, ok + "99999999999999999999,a,1,5,1,get,0\n", "is more than 9223372036 seconds"},
+		{TraceTwitter, ok + "-99999999999999999999,a,1,5,1,get,0\n", "is not a whole number"},
+		{TraceTwitter, ok + "1,a,1,5,1,set,4294967296\n", `t:2: TTL "4294967296" is more than 4294967295 seconds`},
 		{TraceTwitter, ok + "1,a,1,5,1,set,1d\n", `t:2: TTL "1d"`},
+		{TraceTwitter, ok + strings.Repeat("\n", 2*traceLineBytes), "more than 65536 bytes of blank lines"},
 		{TraceTwitter, ok + strings.Repeat("k", 2*traceLineBytes), "t:2: the line is longer than 65536 bytes"},
 		{TraceMeta, "key,op,size,op_count,key_size\n", "t:1: no column op_time"},
 		{TraceMeta, head + "1,a,GET,1\n", "t:2: 4 fields: the first line names 5 columns"},
@@ -199,7 +203,7 @@ func sampleRows(t testing.TB) (all []sampleRow) {
 // The replay of the sample is compared with the file: kinds, keys and their popularity, gaps, sizes, and what it finds.
 func TestReplayIsTheTrace(t *testing.T) {
 	rows := sampleRows(t)
-	tr, err := ReadTrace(sampleTrace, TraceOptions{Format: TraceTwitter})
+	tr, err := ReadTrace(t.Context(), sampleTrace, TraceOptions{Format: TraceTwitter})
 	if err != nil {
 		t.Fatal(err)
 	}

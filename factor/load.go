@@ -44,7 +44,7 @@ var loadRows = []Factor{
 		Help:    "CPUs of the load generator's process; default: other CPUs than the server's",
 		Meaning: "CPUs of the client's process"},
 	{Name: "link-rate", Group: "Load", Side: Bench, Default: "0", Range: Span{"0", "1000G"}, At: func(v *Values) any { return &v.Load.LinkRate },
-		Help:    "bits per second of a link between server and client (2.5G), which the run makes from two network namespaces, a veth pair and token buckets (TBF); needs root; 0: no link",
+		Help:    "bits per second of a link between server and client (2.5G), which the run makes from two network namespaces, a veth pair and token buckets (TBF); needs root; 8000 at least; 0: no link",
 		Meaning: "bits per second of the link that the run made between server and client; 0: none",
 		Sweep:   Where("transport", "tcp", "uring")},
 	{Name: "loop", Common: true, Group: "Load", Side: Bench, Default: "closed", Words: []string{"closed", "open"}, At: func(v *Values) any { return &v.Load.Loop },

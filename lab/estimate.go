@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
 	"golang.org/x/sys/unix"
@@ -214,7 +215,7 @@ func (r *Runner) printCosts(w io.Writer, runs []experiment.Run, space []demand) 
 	if missing > 0 {
 		not = fmt.Sprintf(", %d of them not here", missing)
 	}
-	fmt.Fprintf(w, "%d questions, %d cells%s, %d generations, %s: about %v\n", len(r.questions), len(cells), not, r.Generations, r.Method(), sum.Round(time.Second))
+	fmt.Fprintf(w, "%s, %s%s, %s, %s: about %v\n", plural.Of(len(r.questions), "question"), plural.Of(len(cells), "cell"), not, plural.Of(r.Generations, "generation"), r.Method(), sum.Round(time.Second))
 	for _, d := range space {
 		fmt.Fprintln(w, d)
 	}

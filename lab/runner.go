@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/kvwire/kvwire/lab/experiment"
 	"github.com/kvwire/kvwire/report"
@@ -258,7 +259,7 @@ func (r *Runner) Method() string {
 	case len(r.questions):
 		return "whole runs"
 	}
-	return fmt.Sprintf("slices of %v, %d questions in whole runs", r.Slice, whole)
+	return fmt.Sprintf("slices of %v, %s in whole runs", r.Slice, plural.Of(whole, "question"))
 }
 
 // timeOf is the planned time of a step.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/internal/terminal"
 	"github.com/kvwire/kvwire/store"
 )
@@ -39,19 +40,19 @@ func PrintDamage(w io.Writer, all []store.Inspected, asJSON bool) error {
 	}
 	var wrong []string
 	if bad > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %d items in %d shards are damaged (put them again, or restore the folder from a backup)", bad, items, len(all)))
+		wrong = append(wrong, fmt.Sprintf("%d of %s in %s are damaged (put them again, or restore the folder from a backup)", bad, plural.Of(items, "item"), plural.Of(len(all), "shard")))
 	}
 	if pages > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d pages are lost: up to %d keys may have an older value, be back although they were deleted, or be gone (restore the folder from a backup, or open it with what is left: kvwire serve --accept-loss)", pages, keys))
+		wrong = append(wrong, fmt.Sprintf("%s lost: up to %s may have an older value, be back although they were deleted, or be gone (restore the folder from a backup, or open it with what is left: kvwire serve --accept-loss)", plural.Are(pages, "page"), plural.Of(keys, "key")))
 	}
 	if unknown > 0 {
-		wrong = append(wrong, fmt.Sprintf("in %d of %d shards it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", unknown, len(all)))
+		wrong = append(wrong, fmt.Sprintf("in %d of %s it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", unknown, plural.Of(len(all), "shard")))
 	}
 	if wrong != nil {
 		return exit.With(exit.Wrong, errors.New(strings.Join(wrong, "; ")))
 	}
 	if !asJSON {
-		fmt.Fprintf(w, "%d items in %d shards, none damaged\n", items, len(all))
+		fmt.Fprintf(w, "%s in %s, none damaged\n", plural.Of(items, "item"), plural.Of(len(all), "shard"))
 	}
 	return nil
 }
@@ -64,7 +65,7 @@ func printShardDamage(w io.Writer, shard int, d *store.Damage) {
 		named += uint64(l.Pages)
 	}
 	if named < d.LostPages {
-		fmt.Fprintf(w, "shard %d: … and %d pages more\n", shard, d.LostPages-named)
+		fmt.Fprintf(w, "shard %d: … and %s more\n", shard, plural.Of(d.LostPages-named, "page"))
 	}
 	if d.Record != "" {
 		fmt.Fprintf(w, "shard %d: %s, so it is not known whether pages were lost\n", shard, d.Record)
@@ -111,8 +112,8 @@ func PrintStore(out io.Writer, all []store.Inspected) error {
 			slabs[b.SlotBytes] = b
 		}
 	}
-	fmt.Fprintf(out, "%d items in %d shards, %s in %s of files (%.2f ×); %d damaged, %d pages lost\n", sum.Items, len(all), Size(int64(sum.UsedBytes)), Size(int64(sum.FileBytes)),
-		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, sum.Damage.LostPages)
+	fmt.Fprintf(out, "%s in %s, %s in %s of files (%.2f ×); %d damaged, %s lost\n", plural.Of(sum.Items, "item"), plural.Of(len(all), "shard"), Size(int64(sum.UsedBytes)), Size(int64(sum.FileBytes)),
+		float64(sum.FileBytes)/max(float64(sum.UsedBytes), 1), sum.Damage.Corrupt, plural.Of(sum.Damage.LostPages, "page"))
 	fmt.Fprintf(out, "%d tombstones, %d free slots with older copies; read in %v\n", sum.Tombstones, sum.Stale, sum.Duration.Round(time.Millisecond))
 	fmt.Fprintf(out, "memory when it is served: index %s (%.1f B a key, the key included), cache as --cache-bytes says, and buffers\n\n",
 		Size(int64(sum.IndexBytes)), float64(sum.IndexBytes)/max(float64(sum.Items), 1))

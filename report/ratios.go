@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kvwire/kvwire/internal/plural"
 )
 
 // tableColumnsMax is the width of a terminal that printed tables fit into.
@@ -136,7 +138,7 @@ func (p *Page) Print(w io.Writer) error {
 		return err
 	}
 	if p.Generations < MinPairs {
-		_, err := fmt.Fprintf(w, "\nNo verdicts: %s are too few.\n", counted(p.Generations, "generation"))
+		_, err := fmt.Fprintf(w, "\nNo verdicts: %s are too few.\n", plural.Of(p.Generations, "generation"))
 		return err
 	}
 	if !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Claim() }) {
@@ -155,7 +157,7 @@ func PrintRatios(w io.Writer, p *Page) error {
 	}
 	switch {
 	case base == "":
-		fmt.Fprintf(&b, "Medians of %s. Ratios need two generations or more.\n", counted(p.Generations, "generation"))
+		fmt.Fprintf(&b, "Medians of %s. Ratios need two generations or more.\n", plural.Of(p.Generations, "generation"))
 	case base == "inproc":
 		wrap(&b, "", fmt.Sprintf("Ratios to a call in the same process (inproc = 1×), %s.", p.intervals()))
 		wrap(&b, "", "A call uses one CPU, a network two (client and server): ops/s include that.")
@@ -321,7 +323,7 @@ func PrintVerdicts(w io.Writer, p *Page) error {
 
 // intervals describes the intervals of the ratios.
 func (p *Page) intervals() string {
-	generations := counted(p.Generations, "generation")
+	generations := plural.Of(p.Generations, "generation")
 	switch {
 	case !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Brackets() != "" }):
 		return generations + ", without intervals (the column why of compare.csv has the reasons)"
@@ -329,14 +331,6 @@ func (p *Page) intervals() string {
 		return generations + ": intervals of less than 95 %"
 	}
 	return "95 % intervals of " + generations
-}
-
-// counted is a number of things: "1 generation", "6 generations".
-func counted(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // pad fills a text up with spaces.

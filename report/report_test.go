@@ -383,7 +383,7 @@ func TestFillSaysWhichTraceItWas(t *testing.T) {
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	trace, err := bench.ReadTrace(name, bench.TraceOptions{})
+	trace, err := bench.ReadTrace(t.Context(), name, bench.TraceOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"golang.org/x/sys/unix"
 )
 
@@ -414,8 +415,8 @@ func (v *recovery) lossError() error {
 	case v.p.o.AcceptLoss || !d.Loses():
 		return nil
 	case d.LostPages > 0:
-		return fmt.Errorf("%d pages are lost, the first is %v: up to %d keys may have an older value, be back although they were deleted, or be gone (kvwire check names all pages; restore the folder from a backup, "+
-			"or open it with what is left: kvwire serve --accept-loss)", d.LostPages, d.Lost[0], d.LostKeys)
+		return fmt.Errorf("%s lost, the first is %v: up to %s may have an older value, be back although they were deleted, or be gone (kvwire check names all pages; restore the folder from a backup, "+
+			"or open it with what is left: kvwire serve --accept-loss)", plural.Are(d.LostPages, "page"), d.Lost[0], plural.Of(d.LostKeys, "key"))
 	}
 	return fmt.Errorf("%s, so it is not known whether pages were lost (restore the folder from a backup, or open it with what is there: kvwire serve --accept-loss)", d.Record)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/internal/textfile"
 	"golang.org/x/sys/unix"
 )
@@ -113,7 +114,7 @@ func prepare(dir string, shards int) error {
 // match checks that a store has that many partitions.
 func (m *manifest) match(dir string, shards int) error {
 	if m.Shards != shards {
-		return fmt.Errorf("store: %s was made with %d partitions, not %d (open it with %d store loops, or load the data anew in another folder)", dir, m.Shards, shards, m.Shards)
+		return fmt.Errorf("store: %s was made with %s, not %d (open it with %s, or load the data anew in another folder)", dir, plural.Of(m.Shards, "partition"), shards, plural.Of(m.Shards, "store loop"))
 	}
 	if made, given := max(1, m.Folders), len(Folders(dir)); made != given {
 		return fmt.Errorf("store: %s was made in %d folders, not %d (name all of them, in their order: --dir a,b)", dir, made, given)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,7 +75,7 @@ func (o Options) Look(shards int) (found string, err error) {
 		}
 		bytes, direct = bytes+n, direct && d
 	}
-	return fmt.Sprintf("a store of %d partitions, %d MiB in files%s", shards, bytes>>20, directText(direct)), nil
+	return fmt.Sprintf("a store of %s, %d MiB in files%s", plural.Of(shards, "partition"), bytes>>20, directText(direct)), nil
 }
 
 func directText(direct bool) string {

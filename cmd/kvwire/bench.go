@@ -15,7 +15,9 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-const benchHelp = `Examples:
+const benchHelp = `Usage: kvwire bench [flags]
+
+Examples:
   kvwire bench --transport uring --backend mem --conns 64 --depth 16 --value-bytes 1KiB
   kvwire bench --mix a --loop open --target-per-s 50k --duration 30s --output-dir results/mine
   kvwire bench --search 'p99<1ms' --duration 2s      (the highest rate with a p99 below 1 ms)

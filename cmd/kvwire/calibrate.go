@@ -11,7 +11,9 @@ import (
 	"github.com/kvwire/kvwire/rdma"
 )
 
-const calibrateHelp = `Examples:
+const calibrateHelp = `Usage: kvwire calibrate [flags]
+
+Examples:
   kvwire calibrate
   kvwire calibrate --json
 

@@ -10,7 +10,9 @@ import (
 	"github.com/kvwire/kvwire/lab/results"
 )
 
-const claimsHelp = `Examples:
+const claimsHelp = `Usage: kvwire verify-claims [flags] DIR…
+
+Examples:
   kvwire verify-claims results/latest
   kvwire verify-claims results/aurora-ring-designs-20261121-100000 results/kvell-ycsb-20261121-120000 --json
   kvwire verify-claims results/old --experiment aurora-ring-designs     (the claims as they are now)

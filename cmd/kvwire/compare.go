@@ -8,7 +8,9 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
-const compareHelp = `Examples:
+const compareHelp = `Usage: kvwire compare [flags] BEFORE AFTER
+
+Examples:
   kvwire compare results/quick-20261120-100000 results/quick-20261121-100000
   kvwire compare before after --metric cpu_ns_per_op
 

@@ -7,7 +7,9 @@ import (
 	"github.com/kvwire/kvwire/server/serve"
 )
 
-const doctorHelp = `Examples:
+const doctorHelp = `Usage: kvwire doctor [flags]
+
+Examples:
   kvwire doctor
   kvwire doctor --dir /data --json
 

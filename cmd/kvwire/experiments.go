@@ -10,7 +10,9 @@ import (
 	"github.com/kvwire/kvwire/lab/experiment"
 )
 
-const experimentsHelp = `Examples:
+const experimentsHelp = `Usage: kvwire experiments [flags]
+
+Examples:
   kvwire experiments
   kvwire experiments --json
   kvwire run ladder --estimate       (how long one of them takes)

@@ -10,6 +10,8 @@ import (
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/manual"
+	"github.com/kvwire/kvwire/internal/names"
+	"github.com/kvwire/kvwire/lab/experiment"
 )
 
 // helpText is the text that a command's --help begins with: an annotation of its flag --help-all.
@@ -44,13 +46,32 @@ func parseFlags(set *pflag.FlagSet, args []string) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
 		}
-		return exit.Usagef("%v (see %s --help)", factor.Mistake(err), set.Name())
+		return exit.Usagef("%v%s (see %s --help)", factor.Mistake(err), meant(set, err), set.Name())
 	}
 	if all, err := set.GetBool(factor.HelpAll); err == nil && all {
 		printUsage(set, true)
 		return pflag.ErrHelp
 	}
 	return nil
+}
+
+// meant names the flag that a misspelled one resembles; "" otherwise.
+func meant(set *pflag.FlagSet, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return ""
+	}
+	var all []string
+	set.VisitAll(func(g *pflag.Flag) {
+		if !g.Hidden || g.Name == factor.HelpAll {
+			all = append(all, g.Name)
+		}
+	})
+	best := names.Nearest(unknown.GetSpecifiedName(), all)
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; do you mean --%s?", best)
 }
 
 // allCommands returns the commands that users see, with their flags.
@@ -64,6 +85,9 @@ func allCommands(ctx context.Context) (all []manual.Command, err error) {
 		flagsWanted = func(set *pflag.FlagSet) { d.Flags, d.Help = set, set.Lookup(factor.HelpAll).Annotations[helpText][0] }
 		if err := c.run(ctx, nil); !errors.Is(err, pflag.ErrHelp) || d.Flags == nil {
 			return nil, fmt.Errorf("kvwire %s: its flags are not known: %v", c.name, err)
+		}
+		if c.name == "run" {
+			d.Arguments = experiment.BuiltIn()
 		}
 		all = append(all, d)
 	}

@@ -14,7 +14,9 @@ import (
 	"github.com/kvwire/kvwire/server/serve"
 )
 
-const hostHelp = `Examples:
+const hostHelp = `Usage: kvwire host [flags]
+
+Examples:
   kvwire host --listen 10.78.0.1:7069 --insecure
   kvwire run experiments/quick --server-at 10.78.0.1:7069        (on the other machine)
 

@@ -20,7 +20,9 @@ import (
 	"github.com/kvwire/kvwire/store"
 )
 
-const instrumentHelp = `Examples:
+const instrumentHelp = `Usage: kvwire instrument [flags]
+
+Examples:
   kvwire instrument
   kvwire instrument --output-dir results/instrument
   kvwire instrument --experiments 30 --injected 3 --whole 1 --pairs 2   (some minutes: a trial)

@@ -14,7 +14,9 @@ import (
 	"github.com/kvwire/kvwire/lab/cell"
 )
 
-const loadHelp = `Examples:
+const loadHelp = `Usage: kvwire load --dir DIR|--target ADDRESS [flags]
+
+Examples:
   kvwire load --dir /data/kv --records 4M --value-bytes 1000
   kvwire load --dir /data/mixed --records 1M --value-bytes 16KiB --value-min-bytes 100 --value-dist zipfian
   kvwire load --dir /data/kv --workload workloada

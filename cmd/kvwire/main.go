@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/interrupt"
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/quote"
 	"github.com/spf13/pflag"
 )
@@ -68,11 +70,17 @@ func realMain(args []string) int {
 	for _, c := range commands {
 		if c.name == args[0] {
 			ctx := interrupt.Context()
+			program().Context = ctx
 			err := c.run(ctx, args[1:])
 			return exitCode(interrupt.With(ctx, outputError(err)))
 		}
 	}
-	return exitCode(exit.Usagef("%q is no command of kvwire (%s)", args[0], commandNames()))
+	list := commandNames()
+	meant := ""
+	if best := names.Nearest(args[0], list); best != "" {
+		meant = fmt.Sprintf("; do you mean %s?", best)
+	}
+	return exitCode(exit.Usagef("%q is no command of kvwire%s (%s)", args[0], meant, strings.Join(list, ", ")))
 }
 
 // exitCode prints an error as one line and gives its exit code.
@@ -86,18 +94,14 @@ func exitCode(err error) int {
 	return exit.Code(err)
 }
 
-func commandNames() string {
-	s := ""
+// commandNames are the commands that users see.
+func commandNames() (all []string) {
 	for _, c := range commands {
-		if c.short == "" {
-			continue
+		if c.short != "" {
+			all = append(all, c.name)
 		}
-		if s != "" {
-			s += ", "
-		}
-		s += c.name
 	}
-	return s
+	return all
 }
 
 func usage() {

@@ -10,7 +10,9 @@ import (
 	"github.com/kvwire/kvwire/lab/results"
 )
 
-const reportHelp = `Examples:
+const reportHelp = `Usage: kvwire report [flags] DIR
+
+Examples:
   kvwire report results/latest
   kvwire report --publish docs/results/…
 

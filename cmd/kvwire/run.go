@@ -10,7 +10,10 @@ import (
 	"github.com/kvwire/kvwire/lab/run"
 )
 
-const runHelp = `Examples:
+const runHelp = `Usage: kvwire run EXPERIMENT [flags]
+       kvwire run --resume DIR [flags]
+
+Examples:
   kvwire run experiments/quick
   kvwire run quick --output-dir results/mine
   kvwire run network-overhead --estimate        (time and disk space; --dry-run prints the cells, too)

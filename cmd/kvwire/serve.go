@@ -11,7 +11,9 @@ import (
 	"github.com/kvwire/kvwire/server/serve"
 )
 
-const serveHelp = `Examples:
+const serveHelp = `Usage: kvwire serve [flags]
+
+Examples:
   kvwire serve --transport uring --listen 127.0.0.1:7070 --dir /data/kv
   kvwire serve --listen unix:/run/user/1000/kvwire --dir /data/kv     (a unix socket, this user's alone: bench --target unix:/run/user/1000/kvwire)
   kvwire serve --listen 10.0.0.1:7070 --auth-file users     (lines such as: ann rw SECRET; bob ro SECRET)

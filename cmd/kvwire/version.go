@@ -11,7 +11,9 @@ import (
 	"github.com/kvwire/kvwire/rdma"
 )
 
-const versionHelp = `Examples:
+const versionHelp = `Usage: kvwire version [flags]
+
+Examples:
   kvwire version
   kvwire version --json`
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -70,10 +71,31 @@ func Context() context.Context {
 // program.
 func Release() bool { return release != nil && release() }
 
+// errEarly is the error of a command that a signal has ended where it waited: unlike Err it is printed.
+var errEarly = errors.New("interrupted")
+
+// canceled reports whether the end of a context is all that err is about.
+func canceled(err error) bool {
+	switch e := err.(type) {
+	case nil:
+		return false
+	case interface{ Unwrap() []error }:
+		all := e.Unwrap()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(err error) bool { return !canceled(err) })
+	}
+	return err == context.Canceled || canceled(errors.Unwrap(err))
+}
+
 // With gives the error of a command the exit code Interrupted, if a signal has ended ctx early and the error has no code of its own. A command without an error
 // ends with Err.
 func With(ctx context.Context, err error) error {
-	if ctx.Err() == nil || orderly.Load() || exit.Code(err) > exit.Failed {
+	if ctx.Err() == nil || orderly.Load() {
+		return err
+	}
+	if canceled(err) {
+		return exit.With(exit.Interrupted, errEarly)
+	}
+	if exit.Code(err) > exit.Failed {
 		return err
 	}
 	if err == nil {

@@ -16,7 +16,8 @@ import (
 // Command is one command of kvwire.
 type Command struct {
 	Name, Short string
-	Help        string // what its --help begins with: examples and a description
+	Help        string   // what its --help begins with: usage, examples and a description
+	Arguments   []string // what a word that is no flag can be completed to; none: file names
 	Flags       *pflag.FlagSet
 }
 
@@ -24,6 +25,7 @@ type Command struct {
 var Completion = map[string]string{
 	"bash": `_kvwire() {
     local IFS=$'\n' cur=${COMP_WORDS[COMP_CWORD]}
+    [[ $cur != "=" ]] || cur= # bash makes three words of --flag=value
     COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f 1)" -- "$cur"))
 }
 complete -o default -F _kvwire kvwire
@@ -66,6 +68,11 @@ func Complete(all []Command, words []string) (found []string) {
 			found = append(found, word+"\t"+about)
 		}
 	}
+	if n := len(words); last == "=" && n > 0 && strings.HasPrefix(words[n-1], "--") { // bash makes three words of --flag=value
+		last = ""
+	} else if n > 1 && words[n-1] == "=" && strings.HasPrefix(words[n-2], "--") {
+		words = words[:n-1]
+	}
 	if len(words) == 0 {
 		for _, c := range all {
 			add(c.Name, c.Short)
@@ -79,13 +86,17 @@ func Complete(all []Command, words []string) (found []string) {
 	flags := all[i].Flags
 	if name, is := strings.CutPrefix(words[len(words)-1], "--"); is && !strings.Contains(name, "=") {
 		if g := flags.Lookup(name); g != nil && g.NoOptDefVal == "" { // its value is the next word
-			if f := factor.All.Find(name); f != nil {
-				for _, w := range f.Words {
-					add(w, "")
-				}
+			for _, w := range valuesOf(name) {
+				add(w, "")
 			}
 			return found
 		}
+	}
+	if flag, _, is := strings.Cut(last, "="); is && strings.HasPrefix(flag, "--") {
+		for _, w := range valuesOf(flag[len("--"):]) {
+			add(flag+"="+w, "")
+		}
+		return found
 	}
 	if strings.HasPrefix(last, "-") {
 		flags.VisitAll(func(g *pflag.Flag) {
@@ -94,8 +105,33 @@ func Complete(all []Command, words []string) (found []string) {
 			}
 		})
 		add("--help", "list the common flags")
+		return found
+	}
+	for _, a := range all[i].Arguments {
+		add(a, "")
 	}
 	return found
+}
+
+// valuesOf returns the words that a flag accepts; none: it accepts others, or is no factor.
+func valuesOf(flag string) []string {
+	if f := factor.All.Find(flag); f != nil {
+		return f.Words
+	}
+	return nil
+}
+
+// synopsis returns the lines of a command's usage, with which its help begins.
+func synopsis(c Command) (lines []string) {
+	usage, _, _ := strings.Cut(c.Help, "\n\n")
+	usage, is := strings.CutPrefix(usage, "Usage: ")
+	if !is {
+		return []string{"kvwire " + c.Name + " [flags]"}
+	}
+	for line := range strings.Lines(usage) {
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return lines
 }
 
 // Pages returns the manual pages in troff (man(7)), by file name.
@@ -107,7 +143,14 @@ func Pages(all []Command, version string) map[string]string {
 		var usage strings.Builder
 		factor.Usage(&usage, c.Flags, true)
 		p := header("kvwire-"+c.Name, c.Short, version)
-		p += ".SH SYNOPSIS\n.B kvwire " + escape(c.Name) + "\n[flags]\n"
+		p += ".SH SYNOPSIS\n"
+		for i, line := range synopsis(c) {
+			if i > 0 {
+				p += ".br\n"
+			}
+			name := "kvwire " + c.Name
+			p += ".B " + escape(name) + "\n" + escape(strings.TrimSpace(strings.TrimPrefix(line, name))) + "\n"
+		}
 		p += ".SH DESCRIPTION\n" + verbatim(c.Help) + ".SH OPTIONS\n" + verbatim(usage.String()) + ".SH SEE ALSO\n.BR kvwire (1)\n"
 		pages["kvwire-"+c.Name+".1"] = p
 	}

@@ -16,7 +16,7 @@ func commands() []Command {
 	factor.All.Bind(bench, &v, factor.Any(factor.Bench|factor.Load|factor.Server))
 	bench.Bool("json", false, "print JSON")
 	return []Command{
-		{Name: "bench", Short: "one run", Help: "Examples:\n  kvwire bench\n.dotted\\", Flags: bench},
+		{Name: "bench", Short: "one run", Help: "Usage: kvwire bench [flags]\n       kvwire bench --x\n\nExamples:\n  kvwire bench\n.dotted\\", Flags: bench, Arguments: []string{"quick", "ladder"}},
 		{Name: "serve", Short: "serve a store", Flags: pflag.NewFlagSet("kvwire serve", pflag.ContinueOnError)},
 	}
 }
@@ -33,7 +33,12 @@ func TestCompletionOf(t *testing.T) {
 		{[]string{"bench", "--rdma-ver"}, []string{"--rdma-verb"}},
 		{[]string{"bench", "--json", "--js"}, []string{"--json"}}, // a switch has no value
 		{[]string{"bench", "--dir", ""}, nil},                     // a file name
-		{[]string{"bench", ""}, nil},
+		{[]string{"bench", ""}, []string{"quick", "ladder"}},
+		{[]string{"bench", "q"}, []string{"quick"}},
+		{[]string{"serve", ""}, nil},
+		{[]string{"bench", "--transport=u"}, []string{"--transport=uring"}},
+		{[]string{"bench", "--transport", "=", "u"}, []string{"uring"}}, // bash divides words at =
+		{[]string{"bench", "--transport", "="}, factor.All.Find("transport").Words},
 		{[]string{"nonsense", "--"}, nil},
 	} {
 		var got []string
@@ -52,7 +57,7 @@ func TestPagesAreTroff(t *testing.T) {
 	if len(pages) != 3 {
 		t.Fatalf("%d pages", len(pages))
 	}
-	for _, want := range []string{`.TH KVWIRE\-BENCH 1 "" "kvwire 1.2\-3"`, "\n\\&.dotted\\e\n", `\-\-rdma\-verb`, `\-\-json`} {
+	for _, want := range []string{`.TH KVWIRE\-BENCH 1 "" "kvwire 1.2\-3"`, "\n\\&.dotted\\e\n", ".SH SYNOPSIS\n.B kvwire bench\n[flags]\n.br\n.B kvwire bench\n\\-\\-x\n", `\-\-rdma\-verb`, `\-\-json`} {
 		if !strings.Contains(pages["kvwire-bench.1"], want) {
 			t.Errorf("the page lacks %q:\n%s", want, pages["kvwire-bench.1"])
 		}

@@ -1,4 +1,4 @@
-// Package names converts the names of enumerated values, as in flags and experiments, to numbers.
+// Package names converts the names of enumerated values, as in flags and experiments, to numbers, and finds the name that a user meant.
 package names
 
 import (
@@ -14,4 +14,41 @@ func Parse[T ~uint8](s string, all []string) (T, error) {
 	}
 	last := len(all) - 1
 	return 0, fmt.Errorf("%q is unknown (%s or %s)", s, strings.Join(all[:last], ", "), all[last])
+}
+
+// Nearest is the name with the fewest edits from s, or "" if all have more than a third of its length. Of equal ones it is the first in the alphabet.
+func Nearest(s string, all []string) string {
+	s = strings.ToLower(strings.ReplaceAll(strings.TrimLeft(s, "-"), "_", "-"))
+	if len(s) > 64 {
+		return ""
+	}
+	all = slices.Sorted(slices.Values(all))
+	best, least := "", max(2, len(s)/3)+1
+	for _, n := range all {
+		if d := distance(s, n); d < least && d < len(n) {
+			best, least = n, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-byte edits from a to b (Levenshtein 1965).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next := min(diagonal+cost, row[j]+1, row[j+1]+1)
+			diagonal, row[j+1] = row[j+1], next
+		}
+	}
+	return row[len(b)]
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +35,8 @@ func (f *Settings) planLink() error {
 	switch {
 	case !f.hasLink() || f.linked:
 		return nil
+	case float64(f.Load.LinkRate) < linkRateLeast:
+		return exit.Usagef("--link-rate must be 0, or from %d bits per second to %s", linkRateLeast, factor.All.Find("link-rate").Range.Most)
 	case f.InProcess():
 		return exit.Usagef("--link-rate needs a network, not --transport %s", f.Server.Transport)
 	case f.Launch.Used() || f.Target != "" || f.ServerAt != "":
@@ -78,6 +81,9 @@ const (
 	linkBurstMs, linkQueueMs = 1, 10
 	linkBurstLeast           = 128 << 10
 )
+
+// linkRateLeast is what a token bucket can do in bits per second: it counts the time of its burst in 32 bits.
+const linkRateLeast = 8000
 
 func (l *link) build(server, client string, bitsPerS float64) error {
 	for _, name := range []string{server, client} {

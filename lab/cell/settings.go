@@ -5,6 +5,7 @@
 package cell
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/kvwire/kvwire/bench"
@@ -60,10 +61,18 @@ type Program struct {
 	Works func(f *Settings) error                   // the reason why the disk engine does not work on this machine
 	Serve func(f *Settings) (*server.Server, error) // starts the server in this process
 
-	Note func(format string, args ...any) // prints a line for the user
+	Context context.Context                  // of the command; nil: it does not end. Reading a trace ends with it
+	Note    func(format string, args ...any) // prints a line for the user
 
 	Inputs lab.Inputs // the copies of the files that flags name; the goroutine that reads settings owns it
 	traces map[traceFile]*bench.Trace
+}
+
+func (p *Program) context() context.Context {
+	if p.Context == nil {
+		return context.Background()
+	}
+	return p.Context
 }
 
 // NewSettings returns settings with the defaults of all factors. The user's flags are in set, to which the caller adds those that the command has.

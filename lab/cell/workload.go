@@ -37,12 +37,12 @@ func (f *Settings) checkSource() (err error) {
 	}
 	if f.Load.Trace != "" { // its format, and the unit of its times, are other flags
 		path := f.Program.Inputs.Path(f.Load.Trace)
-		_, err = bench.ReadTrace(path, bench.TraceOptions{Unit: bench.Nanoseconds})
+		_, err = bench.ReadTrace(f.Program.context(), path, bench.TraceOptions{Unit: bench.Nanoseconds})
 		for _, format := range []bench.TraceFormat{bench.TraceTwitter, bench.TraceMeta} {
 			if err == nil {
 				break
 			}
-			if _, other := bench.ReadTrace(path, bench.TraceOptions{Format: format}); other == nil {
+			if _, other := bench.ReadTrace(f.Program.context(), path, bench.TraceOptions{Format: format}); other == nil {
 				err = nil
 			}
 		}
@@ -189,7 +189,7 @@ func (f *Settings) openTrace() (*bench.Trace, error) {
 	if t := f.Program.traces[this]; t != nil {
 		return t, nil
 	}
-	t, err := bench.ReadTrace(this.path, o)
+	t, err := bench.ReadTrace(f.Program.context(), this.path, o)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,9 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/kvwire/kvwire/internal/names"
+	"github.com/kvwire/kvwire/internal/plural"
 )
 
 // ClaimsFile is the name of the file of claims that may lie beside an experiment's.
@@ -168,7 +171,7 @@ func (c *claims) claim(n ast.Node) (claim Claim, err error) {
 }
 
 func (c *claims) unknownPart(p pair, of string, keys []string) error {
-	if best := nearest(p.key, keys); best != "" {
+	if best := names.Nearest(p.key, keys); best != "" {
 		return c.errorAt(p.at, "%q is not a key of %s; do you mean %q?", p.key, of, best)
 	}
 	return c.errorAt(p.at, "%q is not a key of %s (%s)", p.key, of, strings.Join(keys, ", "))
@@ -303,7 +306,7 @@ func (c *claims) along(where []Values, axis string, at *token.Token) (all []Show
 			values[v] = true
 		}
 		if len(s) < 2 || len(values) != len(s) {
-			return nil, c.errorAt(at, "along: %d cells with %d values of %s, among them %s: choose cells that differ in nothing else", len(s), len(values), axis, c.x.Cells[s[0]])
+			return nil, c.errorAt(at, "along: %s with %s of %s, among them %s: choose cells that differ in nothing else", plural.Of(len(s), "cell"), plural.Of(len(values), "value"), axis, c.x.Cells[s[0]])
 		}
 	}
 	return all, nil

@@ -120,7 +120,7 @@ func TestMistakeInAClaimIsShownWithItsPlace(t *testing.T) {
 		{"beside itself", cells + "    beside: {transport: tcp}\n    expect: {direction: higher}\n", "x.yaml:7:5: beside: 0 cells match beside"},
 		{"beside a list", cells + "    beside: {transport: [inproc, rdma]}\n    expect: {direction: higher}\n", "x.yaml:7:5: beside: one value of transport, not 2"},
 		{"along no axis", cells + "    along: backend\n    expect: {direction: higher}\n", `x.yaml:7:12: along: "backend" is not one of the flags that sweep (transport, mix, depth, rdma-verb)`},
-		{"along one cell", cells + "    along: depth\n    expect: {direction: higher}\n", "x.yaml:7:12: along: 1 cells with 1 values of depth"},
+		{"along one cell", cells + "    along: depth\n    expect: {direction: higher}\n", "x.yaml:7:12: along: 1 cell with 1 value of depth"},
 		{"along several at once", "    cells: {mix: get, depth: 1}\n    along: transport\n    expect: {direction: higher}\n", "x.yaml:7:12: along: "},
 		{"along without a direction", "    cells: {transport: tcp, mix: get}\n    along: depth\n    expect: {least: 2}\n", "x.yaml:8:5: expect: along an axis the direction is higher or lower"},
 		{"a direction of one value", cells + "    expect: {direction: higher}\n", "x.yaml:7:5: expect: a cell's own value has least and most, and no direction"},

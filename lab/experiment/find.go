@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/experiments"
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
@@ -85,16 +86,16 @@ func ReadFile(file string) ([]byte, error) {
 
 // known lists the names under experiments/ and those of the program, the nearest one first.
 func known(arg string) string {
-	names := BuiltIn()
+	all := BuiltIn()
 	files, _ := filepath.Glob(filepath.Join(folder, "*", fileName))
 	for _, f := range files {
-		names = append(names, filepath.Base(filepath.Dir(f)))
+		all = append(all, filepath.Base(filepath.Dir(f)))
 	}
-	slices.Sort(names)
-	names = slices.Compact(names)
+	slices.Sort(all)
+	all = slices.Compact(all)
 	hint := ""
-	if best := nearest(filepath.Base(arg), names); best != "" {
+	if best := names.Nearest(filepath.Base(arg), all); best != "" {
 		hint = fmt.Sprintf("; do you mean %q?", best)
 	}
-	return hint + " (there are: " + strings.Join(names, ", ") + ")"
+	return hint + " (there are: " + strings.Join(all, ", ") + ")"
 }

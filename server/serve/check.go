@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -61,7 +62,7 @@ func (s *Settings) Check(plan loop.Plan, w io.Writer, asJSON bool) error {
 // find checks one thing after the other.
 func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	c := &findings{}
-	c.add("flags", fmt.Sprintf("they go together: %d loops, %d partitions", plan.Loops(), plan.Keys()), s.checkAmounts(plan))
+	c.add("flags", fmt.Sprintf("they go together: %s, %s", plural.Of(plan.Loops(), "loop"), plural.Of(plan.Keys(), "partition")), s.checkAmounts(plan))
 	works := n.Works()
 	c.add("transport", n.Name+" works here", works)
 	listen, err := s.Listen, error(nil)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -178,7 +179,7 @@ func (s *Settings) checkAmounts(p *loop.Plan) error {
 			what += " × --uring-buffer-bytes " + s.Uring.BufferBytes.String()
 		}
 		if n.times > 1 {
-			what += fmt.Sprintf(" × %d loops", p.NetLoops)
+			what += fmt.Sprintf(" × %s", plural.Of(p.NetLoops, "loop"))
 		}
 		if err := probe.Fits(n.bytes*n.times, what); err != nil {
 			return exit.With(exit.Usage, err)
@@ -197,8 +198,8 @@ func checkAddressSpace(p *loop.Plan, cacheBytes int64) error {
 	}
 	loops := p.Loops()
 	if need := uint64(2<<30 + int64(loops)<<30 + cacheBytes); limit.Cur < need {
-		return exit.With(exit.Missing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %d loops reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
-			limit.Cur>>20, loops, need>>20))
+		return exit.With(exit.Missing, fmt.Errorf("ulimit -v allows %d MiB of address space: a server of %s reserves up to %d, and touches little of it (ulimit -v unlimited; a cgroup bounds what is used)",
+			limit.Cur>>20, plural.Of(loops, "loop"), need>>20))
 	}
 	return nil
 }
