@@ -31,7 +31,11 @@ func Inspect(dir string, progress func(shard, shards int, done, total int64)) ([
 	}
 	m, err := readManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("store: %s is not a store: it has no %s (give the folder that --dir names)", dir, manifestName)
+		remedy := "give the folder that --dir names"
+		if _, err := readBinding(Home(dir)); err == nil || len(Folders(dir)) > 1 {
+			remedy = folderRemedy
+		}
+		return nil, fmt.Errorf("store: %s is not a store: it has no %s (%s)", Home(dir), manifestName, remedy)
 	}
 	if err != nil {
 		return nil, err
