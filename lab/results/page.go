@@ -43,7 +43,7 @@ func (r *files) finish(rows []report.Row, name string) error {
 	if r.publish {
 		return report.WritePackage(r.Dir, name)
 	}
-	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir))
+	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir, !r.measured))
 }
 
 // page is the report's content that follows from the findings alone.
