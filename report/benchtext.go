@@ -2,14 +2,9 @@ package report
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 )
 
 // WriteBench writes runs in the form of Go benchmarks (golang.org/design/14313-benchmark-format), which benchstat reads: a line for each run,
@@ -33,33 +28,4 @@ func WriteBench(w io.Writer, experiment string, rows []Row, name func(r *Row) st
 		fmt.Fprintln(b)
 	}
 	return b.Flush()
-}
-
-// manifestName is checked by `sha256sum -c`.
-const manifestName = "MANIFEST.sha256"
-
-// WriteManifest writes the sums of all files in a folder of results.
-func WriteManifest(dir string) error {
-	var text strings.Builder
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || d.Name() == manifestName || d.Name() == lockName {
-			return err
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		h := sha256.New()
-		if _, err := io.Copy(h, f); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		fmt.Fprintf(&text, "%x  %s\n", h.Sum(nil), rel)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return WriteFile(filepath.Join(dir, manifestName), []byte(text.String()))
 }

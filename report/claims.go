@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/lab/stats"
 )
@@ -86,7 +87,7 @@ const (
 	Agrees      Finding = "agrees"              // the figure lies within the claimed bounds, significantly
 	Disagrees   Finding = "disagrees"           // it lies outside, significantly
 	Unsure      Finding = "can't tell"          // neither
-	TooFew      Finding = "too few generations" // there is a figure, but fewer than MinPairs generations were planned
+	TooFew      Finding = "too few generations" // there is a figure, of fewer than MinPairs generations
 	NotMeasured Finding = "not measured"
 )
 
@@ -101,8 +102,8 @@ type ClaimResult struct {
 	PHolm            float64 // NaN: not tested
 }
 
-// JudgeClaims judges all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number: with
-// fewer than MinPairs there is no verdict.
+// JudgeClaims judges all comparisons, which share the error of stats.Alpha (Holm). generations is the planned number. A figure of
+// fewer than MinPairs generations has no verdict.
 //
 // A figure agrees when it lies within the bounds, and the hypothesis that it equals a bound is rejected for each bound. It
 // disagrees when it lies beyond a bound, and the hypothesis that it equals this bound is rejected. A direction agrees when
@@ -161,7 +162,7 @@ func (s *ClaimTest) find(generations int) (f ClaimResult, p float64, err error) 
 		f.Finding, f.Why = TooFew, fmt.Sprintf("no verdict: it takes %d generations", MinPairs)
 		return f, 0, nil
 	case of.pairs < MinPairs:
-		f.Why = fmt.Sprintf("%d generations: a verdict takes %d", of.pairs, MinPairs)
+		f.Finding, f.Why = TooFew, fmt.Sprintf("%s: a verdict takes %d", plural.Of(of.pairs, "generation"), MinPairs)
 		return f, 0, nil
 	case short.why != "":
 		f.Finding, f.Why = Unsure, short.why

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvwire/kvwire/internal/plural"
 	"github.com/kvwire/kvwire/lab/stats"
 )
 
@@ -216,17 +217,33 @@ func TestAReasonIsGivenForWhatWasNotMeasured(t *testing.T) {
 				delete(s.Series[1].Rows, b+5)
 			}
 		}, "no generation has valid runs of all cells"},
-		"few valid runs": {func(s *ClaimTest) { spoil(s.Series[1], 5) }, "5 generations: a verdict takes 6"},
-		"cut short": {func(s *ClaimTest) {
-			for b := 5; b <= 10; b++ {
-				delete(s.Series[0].Rows, b)
-			}
-		}, "4 generations: a verdict takes 6"},
 	} {
 		s := shown(t, expected(stats.Higher, 0, 0), 10, 1e5, 2e5)
 		c.change(&s)
 		if f := judged(t, 10, s)[0]; f.Finding != NotMeasured || f.Why != c.why {
 			t.Errorf("%s: %q, %q; want %q", name, f.Finding, f.Why, c.why)
+		}
+	}
+}
+
+// A run that was interrupted, or has few valid runs, has figures, of too few generations.
+func TestAFigureOfFewOfThePlannedGenerationsHasNoVerdict(t *testing.T) {
+	for _, n := range []int{1, 3, 5} {
+		for name, change := range map[string]func(s *ClaimTest){
+			"invalid": func(s *ClaimTest) { spoil(s.Series[1], 12-n) },
+			"interrupted": func(s *ClaimTest) {
+				for g := n + 1; g <= 12; g++ {
+					delete(s.Series[0].Rows, g)
+					delete(s.Series[1].Rows, g)
+				}
+			},
+		} {
+			s := shown(t, expected(stats.Higher, 0, 0), 12, 1e5, 2e5)
+			change(&s)
+			want := plural.Of(n, "generation") + ": a verdict takes 6"
+			if f := judged(t, 12, s)[0]; f.Finding != TooFew || f.Why != want || f.Pairs != n || math.Abs(f.Value-2) > 0.1 {
+				t.Errorf("%s, %d: %+v; want %q", name, n, f, want)
+			}
 		}
 	}
 }

@@ -116,8 +116,13 @@ type Interval struct {
 
 func noInterval() Interval { return Interval{math.NaN(), math.NaN(), math.NaN()} }
 
-// interval converts the interval of an effect from log-ratios to ratios.
-func interval(e stats.Effect) Interval { return Interval{math.Exp(e.Low), math.Exp(e.High), e.Level} }
+// interval converts the interval of an effect from log-ratios to ratios. One pair has none.
+func interval(e stats.Effect) Interval {
+	if e.Level == 0 {
+		return noInterval()
+	}
+	return Interval{math.Exp(e.Low), math.Exp(e.High), e.Level}
+}
 
 // Text formats an interval for people: "0.931 to 0.988"; "" where there is none.
 func (i Interval) Text() string {

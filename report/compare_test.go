@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/csv"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -317,13 +319,63 @@ func TestManifestIsOfAllFilesButItself(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := WriteManifest(dir); err != nil {
+		if err := WriteManifest(dir, false); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const sum = "b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"
-	if got := readLines(t, filepath.Join(dir, "MANIFEST.sha256")); len(got) != 2 || got[0] != sum+"  a" || got[1] != sum+"  hdr/b" {
+	want := []string{sum + "  a", sum + "  hdr/b"}
+	if got := readLines(t, filepath.Join(dir, ManifestFile)); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+	link := filepath.Join(t.TempDir(), "latest")
+	if err := errors.Join(os.Symlink(dir, link), WriteManifest(link, false)); err != nil {
+		t.Fatal(err)
+	}
+	if got := readLines(t, filepath.Join(dir, ManifestFile)); !slices.Equal(got, want) {
+		t.Errorf("through a link: %q", got)
+	}
+}
+
+// A report that is written again keeps the sums of its inputs: damage stays visible.
+func TestManifestKeepsTheSumsOfInputs(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"runs.csv", "slices.csv", "hdr/a", "report.html", "charts/a.svg"} {
+		write(name, "old")
+	}
+	if missing, changed, err := CheckInputs(dir); len(missing)+len(changed) != 0 || err != nil {
+		t.Errorf("without a manifest: %q, %q, %v", missing, changed, err)
+	}
+	if err := WriteManifest(dir, false); err != nil {
+		t.Fatal(err)
+	}
+	old := readLines(t, filepath.Join(dir, ManifestFile))
+	for _, name := range []string{"runs.csv", "report.html", "more"} {
+		write(name, "new")
+	}
+	for _, name := range []string{"hdr/a", "charts/a.svg"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // a second report names the same files
+		missing, changed, err := CheckInputs(dir)
+		if !slices.Equal(missing, []string{"hdr/a"}) || !slices.Equal(changed, []string{"runs.csv"}) || err != nil {
+			t.Errorf("%q, %q, %v", missing, changed, err)
+		}
+		if err := WriteManifest(dir, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := readLines(t, filepath.Join(dir, ManifestFile)) // hdr/a, more, report.html, runs.csv, slices.csv
+	if len(got) != 5 || got[0] != old[1] || got[3] != old[3] || got[4] != old[4] || got[2] == old[2] || !strings.HasSuffix(got[1], "  more") {
+		t.Errorf("%q\nwas %q", got, old)
 	}
 }
 

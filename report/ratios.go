@@ -83,8 +83,8 @@ func baselineOf(all []Comparison, question string) string {
 	return ""
 }
 
-// low reports whether an interval covers less than 95 %, because too few generations count.
-func (i Interval) low() bool { return i.Brackets() != "" && i.Level < 0.95 }
+// few reports whether a ratio has too few generations for an interval of 95 %.
+func (c *Comparison) few() bool { return c.Pairs < MinPairs }
 
 // The longest reasons, in characters: in a line of progress, and in a note below the table of ratios.
 const (
@@ -198,7 +198,7 @@ func (p *Page) ratioLines(q *PageQuestion) (lines []ratioLine) {
 				value = RatioText(c.Ratio) + "  " + value
 			case c != nil:
 				value = strings.TrimSpace(RatioText(c.Ratio) + " " + c.Brackets())
-				if c.Interval.low() && p.Generations >= MinPairs {
+				if _, most := p.pairs(); c.few() && most >= MinPairs {
 					value += "*"
 				}
 			case base != "":
@@ -288,8 +288,8 @@ func (p *Page) writeNotes(b *strings.Builder) {
 	for _, note := range order {
 		wrap(b, "", strings.Replace(note, "%s", strings.Join(variants[note], ", "), 1))
 	}
-	if p.Generations >= MinPairs && slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Pairs > 0 && c.Interval.low() }) {
-		wrap(b, "", "* Covers less than 95 %: fewer than 6 generations could be compared.")
+	if _, most := p.pairs(); most >= MinPairs && slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Pairs > 0 && c.few() }) {
+		wrap(b, "", "* An interval of less than 95 %, or none: fewer than 6 generations could be compared.")
 	}
 	if marked {
 		wrap(b, "", strings.TrimSpace(marksNote))
@@ -323,14 +323,46 @@ func PrintVerdicts(w io.Writer, p *Page) error {
 
 // intervals describes the intervals of the ratios.
 func (p *Page) intervals() string {
-	generations := plural.Of(p.Generations, "generation")
+	_, most := p.pairs()
 	switch {
+	case most == 1:
+		return p.Compared() + ", without intervals (they take two generations or more, and 95 % takes 6)"
 	case !slices.ContainsFunc(p.Comparisons, func(c Comparison) bool { return c.Kind == KindRatio && c.Brackets() != "" }):
-		return generations + ", without intervals (the column why of compare.csv has the reasons)"
-	case p.Generations < MinPairs:
-		return generations + ": intervals of less than 95 %"
+		return p.Compared() + ", without intervals (the column why of compare.csv has the reasons)"
+	case most < MinPairs:
+		return p.Compared() + ": intervals of less than 95 %"
 	}
-	return "95 % intervals of " + generations
+	return "95 % intervals of " + p.Compared()
+}
+
+// Compared is the number of generations in the ratios, and of those planned, if they differ: "3 to 5 of 12 generations".
+func (p *Page) Compared() string {
+	planned := plural.Of(p.Generations, "generation")
+	switch least, most := p.pairs(); {
+	case most == 0 || least == p.Generations:
+		return planned
+	case least < most:
+		return fmt.Sprintf("%d to %d of %s", least, most, planned)
+	default:
+		return fmt.Sprintf("%d of %s", most, planned)
+	}
+}
+
+// pairs are the least and the most generations in the ratios of a question. A question counts by its ratio with the most generations; one without
+// ratios does not count. most is 0 if there are none.
+func (p *Page) pairs() (least, most int) {
+	of := map[string]int{}
+	for _, c := range p.Comparisons {
+		if c.Kind == KindRatio && c.Pairs > 0 {
+			of[c.Question] = max(of[c.Question], c.Pairs)
+		}
+	}
+	for _, n := range of {
+		if most = max(most, n); least == 0 || n < least {
+			least = n
+		}
+	}
+	return least, most
 }
 
 // pad fills a text up with spaces.

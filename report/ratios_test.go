@@ -1,6 +1,9 @@
 package report
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +51,62 @@ func TestIntervalsAreAnnouncedWhereThereAreSome(t *testing.T) {
 	}
 	if head, _, _ := strings.Cut(b.String(), ")."); strings.Contains(head, "95 %") || !strings.Contains(head, "10 generations, without intervals") {
 		t.Errorf("the head announces intervals that do not exist: %s", head)
+	}
+}
+
+// An interrupted run has the generations that it measured in its head, not those of its plan, and no interval of one generation.
+func TestTheHeadHasTheGenerationsOfTheRatios(t *testing.T) {
+	for _, c := range []struct {
+		first, second int // generations of the two questions; 0: not measured
+		want          string
+		intervals     bool
+		stars         int
+	}{
+		{1, 1, "1 of 12 generations, without intervals", false, 0},
+		{3, 3, "3 of 12 generations: intervals of less than 95 %", true, 0},
+		{3, 5, "3 to 5 of 12 generations: intervals of less than 95 %", true, 0},
+		{12, 1, "95 % intervals of 1 to 12 of 12 generations", true, 1},
+		{9, 0, "95 % intervals of 9 of 12 generations", true, 0},
+		{12, 12, "95 % intervals of 12 generations", true, 0},
+	} {
+		p := &Page{Generations: 12, Factor: "transport"}
+		for i, n := range []int{c.first, c.second} {
+			if n == 0 {
+				continue
+			}
+			q := []string{"depth=1", "depth=16"}[i]
+			pairs := Pairs{Question: q, Baseline: series("tcp", n, 1e5, still(1)), Variants: []Series{series("uring", n, 2e5, still(2))}}
+			all, err := Compare([]Pairs{pairs}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Comparisons = append(p.Comparisons, all...)
+			p.Questions = append(p.Questions, PageQuestion{Title: q, Variants: []PageVariant{{Label: "tcp", Row: *pairs.Baseline.Rows[1]}, {Label: "uring", Row: *pairs.Variants[0].Rows[1]}}})
+		}
+		m, _ := FindMetric("lat_p50_ns") // ops/s have no intervals in the table
+		for i := range p.Comparisons {
+			if p.Comparisons[i].Metric.Name == "ops_per_s" {
+				p.Comparisons[i].Metric = m
+			} else {
+				p.Comparisons[i].Metric = Metrics[0]
+			}
+		}
+		var b strings.Builder
+		if err := PrintRatios(&b, p); err != nil {
+			t.Fatal(err)
+		}
+		text := b.String()
+		if !strings.Contains(strings.ReplaceAll(text, "\n  ", " "), c.want) || strings.Contains(text, "[") != c.intervals || strings.Count(text, "*\n")+strings.Count(text, "* ") != 2*c.stars {
+			t.Errorf("%d and %d generations: want %q, intervals: %v, stars: %d\n%s", c.first, c.second, c.want, c.intervals, c.stars, text)
+		}
+		dir := t.TempDir()
+		if err := WritePage(dir, p); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+		if err != nil || !strings.Contains(string(page), " · "+p.Compared()+" · ") || !c.intervals && regexp.MustCompile(`\[[0-9.]+–`).Match(page) {
+			t.Errorf("%d and %d generations: the page lacks %q, or has intervals of one generation: %v", c.first, c.second, p.Compared(), err)
+		}
 	}
 }
 

@@ -18,7 +18,8 @@ Examples:
 
 Rewrites compare.csv, carryover.csv, steps.csv, bill.csv, report.html with its charts, bench.txt, hist.csv.gz, datapackage.json and
 MANIFEST.sha256 from the files that a run left in a folder: runs.csv, slices.csv, timeseries.csv, stages.csv, calibration.json, hdr/,
-experiment.yaml, inputs/, design.json and env.json. It names missing files and uses the others. A folder of
+experiment.yaml, inputs/, design.json and env.json. It names missing files and those that differ from MANIFEST.sha256, which keeps their old
+sums, and uses what is there. A folder of
 kvwire bench --output-dir works, too.`
 
 func reportCommand(_ context.Context, args []string) error {
@@ -33,6 +34,13 @@ func reportCommand(_ context.Context, args []string) error {
 		dir = rest[0]
 		return nil
 	}); err != nil {
+		return err
+	}
+	damage, err := results.Damage(dir)
+	for _, line := range damage {
+		fmt.Fprintf(os.Stderr, "kvwire: %s: %s\n", dir, line)
+	}
+	if err != nil {
 		return err
 	}
 	r, err := results.OpenReport(dir, program().Reader(), publish)

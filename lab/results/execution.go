@@ -192,6 +192,9 @@ const RunLog = "run.log"
 
 // open opens the files that Run writes.
 func (e *Execution) open(p Program) (err error) {
+	if err := report.ForgetManifest(e.Dir); err != nil { // Finish writes a new one
+		return err
+	}
 	if e.Log, err = os.OpenFile(filepath.Join(e.Dir, RunLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err != nil {
 		return err
 	}
@@ -219,7 +222,8 @@ func (e *Execution) Run(ctx context.Context) error {
 func (e *Execution) Finish() (found Findings, rows []byte, err error) {
 	rows, err = json.MarshalIndent(e.RowsInOrder(), "", " ")
 	rows = append(rows, '\n')
-	err = errors.Join(err, e.keeper.Close(), e.Log.Close(), e.planLock.Close(), report.WriteFile(filepath.Join(e.Dir, "runs.json"), rows), linkLatest(e.Dir))
+	err = errors.Join(err, e.keeper.Close(), e.Log.Close(), e.planLock.Close(), report.WriteFile(filepath.Join(e.Dir, rowsJSON), rows), linkLatest(e.Dir))
+	e.measured = true
 	found, ferr := e.Findings()
 	if err = errors.Join(err, ferr); err == nil {
 		err = e.WritePage(&found)

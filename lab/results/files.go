@@ -16,10 +16,15 @@ import (
 	"github.com/kvwire/kvwire/report"
 )
 
+// rowsJSON has the rows of runs.csv as JSON.
+const rowsJSON = "runs.json"
+
 // files reads and writes the files of a folder with rows, with an experiment or without.
 type files struct {
 	Dir     string
 	publish bool // write the page, without charts/, and datapackage.json only: what was published stays
+
+	measured bool // this process measured the runs: MANIFEST.sha256 gets the sums of all files
 
 	lostHistograms int // runs whose latencies are not in the folder, counted as they are read
 }
@@ -72,6 +77,49 @@ func (r *files) MissingFiles() string {
 		all = append(all, fmt.Sprintf("latencies in hdr/ of %d runs", r.lostHistograms))
 	}
 	return strings.Join(all, ", ")
+}
+
+// namedMax is the most files that a warning names.
+const namedMax = 5
+
+// Damage describes, a line each, how the files that a report is computed from differ from MANIFEST.sha256 and runs.json. A folder with a plan and
+// without rows is an error.
+func Damage(dir string) (lines []string, err error) {
+	missing, changed, err := report.CheckInputs(dir)
+	if err != nil {
+		return nil, err
+	}
+	var what []string
+	for _, of := range []struct {
+		names []string
+		text  string
+	}{{missing, "missing"}, {changed, "changed"}} {
+		if n := len(of.names); n > namedMax {
+			of.names = append(of.names[:namedMax:namedMax], fmt.Sprintf("%d more", n-namedMax))
+		}
+		if len(of.names) > 0 {
+			what = append(what, of.text+" "+strings.Join(of.names, ", "))
+		}
+	}
+	if len(what) > 0 {
+		lines = append(lines, fmt.Sprintf("files are not as %s has them: %s (restore them from a copy; if the change is meant, remove %[1]s)", report.ManifestFile, strings.Join(what, "; ")))
+	}
+	if _, err := os.Stat(filepath.Join(dir, lab.PlanFile)); err != nil {
+		return lines, nil
+	}
+	rows, err := report.ReadRows(filepath.Join(dir, lab.RowsFile))
+	if err != nil {
+		return lines, nil // OpenReport has the error
+	}
+	if len(rows) == 0 {
+		return lines, fmt.Errorf("%s is missing or has no rows (restore it from a copy; or kvwire run --resume %s measures the runs)", filepath.Join(dir, lab.RowsFile), dir)
+	}
+	var all []json.RawMessage
+	b, err := os.ReadFile(filepath.Join(dir, rowsJSON))
+	if err == nil && json.Unmarshal(b, &all) == nil && len(rows) < len(all) {
+		lines = append(lines, fmt.Sprintf("%s has %d rows and %s %d: rows are lost (restore it from a copy; or kvwire run --resume %s measures them again)", lab.RowsFile, len(rows), rowsJSON, len(all), dir))
+	}
+	return lines, nil
 }
 
 // Env reads env.json; empty if there is none.

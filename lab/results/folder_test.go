@@ -1,6 +1,8 @@
 package results
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -216,4 +218,40 @@ func TestFoldersWithWrongLinesAreRefused(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestDamagedInputsOfAReportAreNamed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, f *Folder)
+		want   string // in the lines
+		fails  bool
+	}{
+		{"none", func(*testing.T, *Folder) {}, "", false},
+		{"rows are cut", func(t *testing.T, f *Folder) {
+			edit(t, f, lab.RowsFile, func(lines []string) []string { return lines[:20] })
+		}, "files are not as MANIFEST.sha256 has them: changed runs.csv (restore them from a copy; if the change is meant, remove MANIFEST.sha256)\n" +
+			"runs.csv has 19 rows and runs.json 42: rows are lost (restore it from a copy; or kvwire run --resume DIR measures them again)", false},
+		{"only the header", func(t *testing.T, f *Folder) {
+			edit(t, f, lab.RowsFile, func(lines []string) []string { return lines[:1] })
+		}, "files are not as MANIFEST.sha256 has them: changed runs.csv (restore them from a copy; if the change is meant, remove MANIFEST.sha256)", true},
+		{"no rows", func(t *testing.T, f *Folder) {
+			if err := errors.Join(os.Remove(filepath.Join(f.Dir, lab.RowsFile)), os.Remove(filepath.Join(f.Dir, report.SlicesFile))); err != nil {
+				t.Fatal(err)
+			}
+		}, "files are not as MANIFEST.sha256 has them: missing runs.csv, slices.csv (restore them from a copy; if the change is meant, remove MANIFEST.sha256)", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFullFolder(t)
+			rows, err := json.Marshal(f.RowsInOrder())
+			if err := errors.Join(err, os.WriteFile(filepath.Join(f.Dir, rowsJSON), rows, 0o644), report.WriteManifest(f.Dir, false)); err != nil {
+				t.Fatal(err)
+			}
+			c.damage(t, f)
+			lines, err := Damage(f.Dir)
+			if got := strings.ReplaceAll(strings.Join(lines, "\n"), f.Dir, "DIR"); got != c.want || (err != nil) != c.fails {
+				t.Errorf("got  %s, %v\nwant %s", got, err, c.want)
+			}
+		})
+	}
 }

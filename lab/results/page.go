@@ -43,7 +43,7 @@ func (r *files) finish(rows []report.Row, name string) error {
 	if r.publish {
 		return report.WritePackage(r.Dir, name)
 	}
-	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir))
+	return errors.Join(report.WriteHistograms(r.Dir, rows), report.WritePackage(r.Dir, name), report.WriteManifest(r.Dir, !r.measured))
 }
 
 // page is the report's content that follows from the findings alone.
@@ -112,9 +112,13 @@ func (r *Folder) benchText() error {
 // warnings are the lines above the figures in the report: missing slices, and missing, skipped, failed and invalid runs.
 func (r *Folder) warnings() (lines []string) {
 	failed, invalid := 0, 0
-	skipped := map[string]int{} // by reason
+	measured := map[report.Int]bool{} // generations
+	skipped := map[string]int{}       // by reason
 	for _, row := range r.Rows {
 		valid, _ := row.Valid.Get()
+		if row.Ops.Known() {
+			measured[row.Generation] = true
+		}
 		switch {
 		case row.SkippedReason != "":
 			skipped[row.SkippedReason]++
@@ -124,7 +128,7 @@ func (r *Folder) warnings() (lines []string) {
 			invalid++
 		}
 	}
-	lines = r.dataWarnings(r.Plan.Generations)
+	lines = r.dataWarnings(len(measured))
 	if lost := r.LostSlices("DIR"); lost != "" {
 		lines = append(lines, lost+".")
 	}

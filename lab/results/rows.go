@@ -160,5 +160,5 @@ func AppendRow(dir string, row *report.Row, env report.Env) error {
 	if err != nil {
 		return fmt.Errorf("%w (nothing was added to it)", err)
 	}
-	return errors.Join(report.WriteRows(name, append(rows, *row)), env.WriteFile(dir))
+	return errors.Join(report.ForgetManifest(dir), report.WriteRows(name, append(rows, *row)), env.WriteFile(dir))
 }

@@ -98,7 +98,7 @@ func (s *Settings) Serve(ctx context.Context, o Options) error {
 // greet logs and prints that the server has started.
 func (s *Settings) greet(v *server.Server, c server.Counters, metrics string, o *Options) error {
 	options := s.options()
-	s.log().Info("started", "address", v.Addr(), "version", o.Version, "transport", s.Server.Transport, "loops", plural.Of(len(v.Group().All()), "loop"), "backend", s.Store.Backend, "dir", s.Store.Dir,
+	s.log().Info("started", "address", v.Addr(), "version", o.Version, "transport", s.Server.Transport, "loops", len(v.Group().All()), "backend", s.Store.Backend, "dir", s.Store.Dir,
 		"engine", s.engines(), "direct_io", c.DirectIO(), "guarded", s.Access.list != nil, "key_bytes_max", options.Limits.MaxKeyBytes, "value_bytes_max", options.Limits.MaxValueBytes,
 		"depth_max", options.Depth, "metrics", metrics)
 	g := server.Greeting{Listening: v.Addr(), Transport: s.Server.Transport, Backend: s.Store.Backend, DirectIO: c.DirectIO(), Dir: s.Store.Dir, Pid: os.Getpid(), Metrics: metrics}
