@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/internal/textfile"
 )
 
@@ -69,6 +71,9 @@ func ParseWorkload(path string, text []byte) (*Workload, error) {
 	y.pace(w)
 	if y.err != nil {
 		return nil, y.err
+	}
+	if err := y.recognized(); err != nil {
+		return nil, err
 	}
 	w.Note = y.note()
 	return w, nil
@@ -260,6 +265,24 @@ var idle = []string{"operationcount", "table", "db", "zeropadding", "fieldnamepr
 	"measurementtype", "measurement.interval", "measurement.raw.output_file", "measurement.trackjvm", "histogram.buckets", "timeseries.granularity",
 	"hdrhistogram.percentiles", "hdrhistogram.fileoutput", "hdrhistogram.output.path", "hdrhistogram.max",
 	"status.interval", "exporter", "exportfile", "label", "reportlatencyforeacherror", "latencytrackederrors", "spin.sleep"}
+
+// recognized returns an error for a file without any property that YCSB knows, and for a key that a misspelling of one may be.
+func (y *ycsbFile) recognized() error {
+	known := slices.Concat(y.used, idle, []string{"recordcount", "threadcount"})
+	long := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return len(name) < 5 }) // db resembles too much
+	found := false
+	for _, key := range slices.Sorted(maps.Keys(y.props)) {
+		if slices.Contains(known, key) {
+			found = true
+		} else if best := names.Nearest(key, long); best != "" {
+			return fmt.Errorf("%s:%d: %q is not a property of YCSB; do you mean %q?", y.path, y.props[key].line, clip(key), best)
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s: it has no property of YCSB, such as recordcount=1000: not a property file", y.path)
+	}
+	return nil
+}
 
 // note lists the keys of the file that the run ignores.
 func (y *ycsbFile) note() string {

@@ -59,8 +59,8 @@ func TestYCSBsCoreWorkloadsAreOurMixes(t *testing.T) {
 }
 
 func TestWorkloadHasYCSBsDefaults(t *testing.T) {
-	w, err := ParseWorkload("w", nil)
-	want := &Workload{Name: "w", Mix: "get=0.95,put=0.05", KeyDist: Uniform, ValueBytes: 1000, Note: "updates write all fields (writeallfields=true)"}
+	w, err := ParseWorkload("w", []byte("table=t"))
+	want := &Workload{Name: "w", Mix: "get=0.95,put=0.05", KeyDist: Uniform, ValueBytes: 1000, Note: "updates write all fields (writeallfields=true); without effect: table"}
 	if err != nil || !reflect.DeepEqual(w, want) {
 		t.Errorf("%v: %+v", err, w)
 	}
@@ -97,6 +97,18 @@ func TestWorkloadReadsTheSupportedKeys(t *testing.T) {
 		w.Note = ""
 		if *w != want {
 			t.Errorf("%q:\n%+v\n%+v", c.text, *w, want)
+		}
+	}
+}
+
+func TestWorkloadThatIsNoPropertyFile(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                              "w: it has no property of YCSB",
+		"time,op,key,size\n0,get,a,1\n": "w: it has no property of YCSB",
+		"table=t\nrecrdcount=5":         `w:2: "recrdcount" is not a property of YCSB; do you mean "recordcount"?`,
+	} {
+		if _, err := ParseWorkload("w", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -40,6 +40,9 @@ func (r *reader) settings(p pair, x *Experiment) (known bool, err error) {
 	default:
 		return false, nil
 	}
+	if err == nil && x.Slice == SliceWhole && x.Time > 0 {
+		err = r.errorAt(p.at, "time is for slices, and has no effect with slice: whole: leave it out (duration and warmup are the time of a whole run)")
+	}
 	return true, err
 }
 

@@ -53,6 +53,8 @@ func TestMeasuringOutOfBoundsIsShownWithItsPlace(t *testing.T) {
 		"slice: 1ms":                          `slice "1ms": choose 5ms to 10s, or whole`,
 		"slice: 11s":                          `slice "11s"`,
 		"slice: -1ns":                         `slice "-1ns"`,
+		"slice: whole\ntime: 10s":             `x.yaml:2:1: time is for slices`,
+		"time: 10s\nslice: 0":                 `x.yaml:2:1: time is for slices`,
 		"slice: half":                         `slice "half"`,
 		"until: 3":                            `until "3": choose 0.1% to 50%, measuring stops`,
 		"until: 0%":                           `until "0%"`,

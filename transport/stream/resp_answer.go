@@ -99,6 +99,8 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 		failed = fmt.Sprintf("ERR CLIENT LIST has more than %d bytes of connections: name some by CLIENT LIST ID", int(r.Need)/2-lineMax)
 	case ok && f == asSize:
 		pieces[0], failed = sizeAnswer(s)
+	case m.longKey:
+		failed = fmt.Sprintf("ERR the key is longer than %d bytes (--max-key-bytes)", rs.c.h.O.Limits.MaxKeyBytes)
 	default:
 		failed = resp.StatusText(r.Status, r.Key)
 	}

@@ -66,15 +66,16 @@ const hashes = 256
 
 // part is the state of a slot that belongs to its command's reply.
 type part struct {
-	form   form
-	begin  bool // it is the command's first part
-	end    bool
-	array  int // number of values of the array that begins with this part; 0: no array
-	done   bool
-	bucket uint8
-	reads  bool // it is counted in readers[bucket]
-	writes bool
-	tmp    []byte // asText, asEcho: the answer, in the slot's own memory or block
+	form    form
+	begin   bool // it is the command's first part
+	end     bool
+	array   int // number of values of the array that begins with this part; 0: no array
+	done    bool
+	bucket  uint8
+	reads   bool // it is counted in readers[bucket]
+	writes  bool
+	longKey bool   // the command has a key beyond the limit
+	tmp     []byte // asText, asEcho: the answer, in the slot's own memory or block
 
 	first, last int64  // asRange: the offsets; asExpiry: the answers if the key exists, and if not
 	limit       uint32 // the request's Limit
@@ -684,6 +685,7 @@ func (rs *respServer) begin(op kv.Op, cond kv.If, key, value []byte, p part) boo
 		return false
 	}
 	if len(key) > l.MaxKeyBytes || len(value) > l.MaxValueBytes {
+		p.longKey = len(key) > l.MaxKeyBytes
 		s := rs.newSlot(p)
 		s.req.Status, s.req.Key, rs.parts[s.Index].done = kv.StatusTooLarge, nil, true
 		rs.sendReady()
