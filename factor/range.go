@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kvwire/kvwire/bench"
+	"github.com/kvwire/kvwire/internal/names"
 	"github.com/spf13/pflag"
 )
 
@@ -121,4 +122,23 @@ func Reason(err error) error {
 		return v.Unwrap()
 	}
 	return err
+}
+
+// Meant returns a question that names the flag that a misspelled one resembles, for the end of the error; "" if none does.
+func Meant(set *pflag.FlagSet, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return ""
+	}
+	var all []string
+	set.VisitAll(func(g *pflag.Flag) {
+		if !g.Hidden || g.Name == HelpAll {
+			all = append(all, g.Name)
+		}
+	})
+	best := names.Nearest(unknown.GetSpecifiedName(), all)
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; do you mean --%s?", best)
 }

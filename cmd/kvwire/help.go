@@ -10,7 +10,6 @@ import (
 	"github.com/kvwire/kvwire/factor"
 	"github.com/kvwire/kvwire/internal/exit"
 	"github.com/kvwire/kvwire/internal/manual"
-	"github.com/kvwire/kvwire/internal/names"
 	"github.com/kvwire/kvwire/lab/experiment"
 )
 
@@ -46,32 +45,13 @@ func parseFlags(set *pflag.FlagSet, args []string) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
 		}
-		return exit.Usagef("%v%s (see %s --help)", factor.Mistake(err), meant(set, err), set.Name())
+		return exit.Usagef("%v%s (see %s --help)", factor.Mistake(err), factor.Meant(set, err), set.Name())
 	}
 	if all, err := set.GetBool(factor.HelpAll); err == nil && all {
 		printUsage(set, true)
 		return pflag.ErrHelp
 	}
 	return nil
-}
-
-// meant names the flag that a misspelled one resembles; "" otherwise.
-func meant(set *pflag.FlagSet, err error) string {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
-		return ""
-	}
-	var all []string
-	set.VisitAll(func(g *pflag.Flag) {
-		if !g.Hidden || g.Name == factor.HelpAll {
-			all = append(all, g.Name)
-		}
-	})
-	best := names.Nearest(unknown.GetSpecifiedName(), all)
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; do you mean --%s?", best)
 }
 
 // allCommands returns the commands that users see, with their flags.
