@@ -100,7 +100,7 @@ func (rs *respServer) answerSlot(s *slot, m *part) {
 	case ok && f == asSize:
 		pieces[0], failed = sizeAnswer(s)
 	case m.longKey:
-		failed = fmt.Sprintf("ERR the key is longer than %d bytes (--max-key-bytes)", rs.c.h.O.Limits.MaxKeyBytes)
+		failed = fmt.Sprintf("ERR string exceeds maximum allowed size: a key has at most %d bytes (--max-key-bytes)", rs.c.h.O.Limits.MaxKeyBytes)
 	default:
 		failed = resp.StatusText(r.Status, r.Key)
 	}
