@@ -25,6 +25,8 @@ func newQuota(operations uint64, gens []*generator) *quota {
 }
 
 // count records an operation that is answered at now. It reports false for one after the last. With the last one the window of all generators ends.
+// A generator that is late waits until its window has ended, since the loop that counted the last operation may have lost its CPU in between: it would
+// send requests beyond the number asked for.
 func (q *quota) count(now int64) bool {
 	left := q.left.Add(-1)
 	if left == 0 {
@@ -32,6 +34,9 @@ func (q *quota) count(now int64) bool {
 			g.end.Store(now + 1)
 		}
 		close(q.done)
+	}
+	if left < 0 {
+		<-q.done
 	}
 	return left >= 0
 }
