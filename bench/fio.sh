@@ -10,20 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
 rounds=${1:-6} seconds=${2:-5} records=${3:-1M} close=${4:-0.9} depths=${5:-16 64 256 1024 4096}
-command -v fio >/dev/null || { echo "fio.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
-[ -x bin/kvwire ] || { echo "fio.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
-where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-fio out=${KVWIRE_OUT:-results/fio.csv}
-mkdir -p "$where" "$(dirname "$out")"
-trap '[ "${KVWIRE_KEEP:-}" ] || rm -rf "$where"' EXIT
-# An item of 1 KiB in all: 24 bytes of header, 16 of key.
-items=(--dir "$where/store" --records "$records" --key-bytes 16 --value-bytes 984)
+trap '[ "${KVWIRE_KEEP:-}" ] || rm -rf "${where:-}"' EXIT
+store_beside_fio fio
+out=${KVWIRE_OUT:-results/fio.csv}
+mkdir -p "$(dirname "$out")"
 kvwire() { timeout 900 bin/kvwire "$@"; }
-if ! [ -e "$where/loaded-$records" ]; then
-    rm -rf "${where:?}"/*
-    kvwire load "${items[@]}"
-    touch "$where/loaded-$records"
-fi
-size=$(du -sb "$where/store" | cut -f 1)
 size=$((size / 4096 * 4096))
 [ -e "$where/fio" ] || fio --name=x --filename="$where/fio" --size="$size" --ioengine=io_uring --direct=1 --bs=1m --rw=write --iodepth=16 >/dev/null
 iops() { # rw depth: operations per second, of reads and writes together

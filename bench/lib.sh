@@ -43,3 +43,20 @@ medians() { # FILE COLUMNS FORMAT
         { for (i = 2; i <= n; i++) if ($i == "-") { missing[i]++; some = 1 } }
         END { if (!some) exit; printf "failed"; for (i = 2; i <= n; i++) printf " %d", missing[i]; print "" }' "$1"
 }
+
+# store_beside_fio NAME: for scripts that compare the store with fio. It checks that both programs are there, and loads a store of $records items into
+# $where, unless an earlier run with KVWIRE_KEEP left one. Sets where, items (its flags) and size (its bytes).
+store_beside_fio() {
+	command -v fio >/dev/null || { echo "$1.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
+	[ -x bin/kvwire ] || { echo "$1.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
+	where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-$1
+	# An item of 1 KiB in all: 24 bytes of header, 16 of key.
+	items=(--dir "$where/store" --records "$records" --key-bytes 16 --value-bytes 984)
+	mkdir -p "$where"
+	if ! [ -e "$where/loaded-$records" ]; then
+		rm -rf "${where:?}"/*
+		timeout 900 bin/kvwire load "${items[@]}"
+		touch "$where/loaded-$records"
+	fi
+	size=$(du -sb "$where/store" | cut -f 1)
+}

@@ -11,22 +11,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . bench/lib.sh
 rounds=${1:-5} seconds=${2:-5} records=${3:-4M}
-command -v fio >/dev/null || { echo "store.sh: fio is missing (apt-get install fio)" >&2; exit 1; }
-[ -x bin/kvwire ] || { echo "store.sh: bin/kvwire is missing (make build)" >&2; exit 1; }
-where=${KVWIRE_DIR:-/var/tmp}/kvwire-bench-store
-mkdir -p "$where"
 table=$(mktemp)
-trap 'rm -f "$table" "$table.flush"; [ "${KVWIRE_KEEP:-}" ] || rm -rf "$where"' EXIT
-# An item of 1 KiB in all: 24 bytes of header, 16 of key.
-items=(--dir "$where/store" --records "$records" --key-bytes 16 --value-bytes 984)
-
+trap 'rm -f "$table" "$table.flush"; [ "${KVWIRE_KEEP:-}" ] || rm -rf "${where:-}"' EXIT
+store_beside_fio store
 kvwire() { timeout 600 bin/kvwire "$@"; }
-if ! [ -e "$where/loaded-$records" ]; then
-	rm -rf "${where:?}"/*
-	kvwire load "${items[@]}"
-	touch "$where/loaded-$records"
-fi
-size=$(du -sb "$where/store" | cut -f 1)
 fio_() { figure "fio --rw=$1" iops "$@"; }
 iops() { # rw depth extra…: IOPS of reads, of the store's own slab, or of writes
 	local file=$where/fio bytes=$((size / 4096 * 4096)) only=
