@@ -68,8 +68,9 @@ type Spec struct {
 	TargetPerS float64 // open loop: arrivals per second of all threads together
 
 	// Trace, if there is one, replaces mix, distributions, sizes, records and (open loop) arrivals: Defaults sets these fields
-	// from the trace. The run ends with the trace's last answer or after Duration, whichever is first.
-	Trace       *Trace
+	// from the trace. The run ends with the trace's last answer or after Duration, whichever is first. Of several processes each
+	// has the whole trace, and replays the rows of its threads' keys.
+	Trace       *Trace  `json:"-"`
 	TraceSpeed  float64 // open loop: speed relative to the recorded times; 0: 1
 	TraceRepeat bool    // the trace starts again at its end, and the run ends after Duration
 

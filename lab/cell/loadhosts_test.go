@@ -188,7 +188,7 @@ func FuzzReadReply(f *testing.F) {
 		if readReply(b, "load host 1", &w) != nil || w.Found == nil {
 			return
 		}
-		if _, err := bench.DecodeResult(w.Found.Result); err == nil && len(w.Found.Result) == 0 {
+		if _, err := bench.DecodeResult(w.Found.Result, nil); err == nil && len(w.Found.Result) == 0 {
 			t.Fatal("a result of nothing")
 		}
 	})

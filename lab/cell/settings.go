@@ -210,8 +210,6 @@ func (f *Settings) checkLaunch() error {
 	switch {
 	case f.InProcess():
 		return exit.Usagef("--server-launch and --client-launch need a network, not --transport %s", f.Server.Transport)
-	case len(f.Launch.Clients) > 0 && f.Load.Trace != "":
-		return exit.Usagef("--trace %s is a file on this host, and load hosts do not have it: leave out --client-launch", f.Load.Trace)
 	case len(f.Launch.Clients) > 0 && f.Load.Stages > 0:
 		return exit.Usagef("--stages needs the load on this host: leave out --client-launch")
 	case f.Target != "":

@@ -188,23 +188,31 @@ type traceFile struct {
 	options bench.TraceOptions
 }
 
-func (f *Settings) openTrace() (*bench.Trace, error) {
-	var o bench.TraceOptions
-	var err error
+// traceFile returns the file of the trace, and the options for reading it.
+func (f *Settings) traceFile() (t traceFile, err error) {
+	o := &t.options
 	if o.Unit, err = bench.ParseTimeUnit(f.Load.TraceUnit); err != nil {
-		return nil, fmt.Errorf("--trace-unit: %w", err)
+		return t, fmt.Errorf("--trace-unit: %w", err)
 	}
 	if o.Format, err = bench.ParseTraceFormat(f.Load.TraceFormat); err != nil {
-		return nil, fmt.Errorf("--trace-format: %w", err)
+		return t, fmt.Errorf("--trace-format: %w", err)
 	}
 	if o.TTL, err = bench.ParseTraceTTL(f.Load.TraceTTL); err != nil {
-		return nil, fmt.Errorf("--trace-ttl: %w", err)
+		return t, fmt.Errorf("--trace-ttl: %w", err)
 	}
-	this := traceFile{f.Program.Inputs.Path(f.Load.Trace), o}
+	t.path = f.Program.Inputs.Path(f.Load.Trace)
+	return t, nil
+}
+
+func (f *Settings) openTrace() (*bench.Trace, error) {
+	this, err := f.traceFile()
+	if err != nil {
+		return nil, err
+	}
 	if t := f.Program.traces[this]; t != nil {
 		return t, nil
 	}
-	t, err := bench.ReadTrace(f.Program.context(), this.path, o)
+	t, err := bench.ReadTrace(f.Program.context(), this.path, this.options)
 	if err != nil {
 		return nil, err
 	}
