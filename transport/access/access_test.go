@@ -30,8 +30,8 @@ func TestParse(t *testing.T) {
 		"another right":           {"ann wo " + secret, "", "line 1: the second word"},
 		"a short secret":          {"ann rw 0123456789abcde", "", "15 bytes: 16 to 64"},
 		"a long secret":           {"ann rw " + strings.Repeat("x", 65), "", "65 bytes"},
-		"a name with a colon":     {"a:b rw " + secret, "", "line 1: a name is"},
-		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: a name is"},
+		"a name with a colon":     {"a:b rw " + secret, "", "line 1: the name must be"},
+		"a name of 65 bytes":      {strings.Repeat("n", 65) + " rw " + secret, "", "line 1: the name must be"},
 		"a name twice":            {"ann rw " + secret + "\n#\nann ro " + secret, "", "line 3: line 1 has the same name"},
 		"too much":                {strings.Repeat("#", FileBytesMax+1), "", "more than 64 KiB"},
 		"too many": {func() (s string) {
