@@ -34,7 +34,7 @@ func claimsCommand(_ context.Context, args []string) error {
 	var dirs []string
 	if err := f.parse(args, func(rest []string) error {
 		if dirs = rest; len(rest) == 0 {
-			return exit.Usagef("verify-claims takes folders that kvwire run has made")
+			return exit.Usagef("verify-claims needs folders that kvwire run has made (kvwire verify-claims DIR…)")
 		}
 		return nil
 	}); err != nil {
@@ -59,7 +59,7 @@ func claimsCommand(_ context.Context, args []string) error {
 		return err
 	}
 	if ids := results.Disagreements(all); strict && len(ids) > 0 {
-		return exit.With(exit.Missed, fmt.Errorf("claims that are disagreed with: %s", strings.Join(ids, ", ")))
+		return exit.With(exit.Missed, fmt.Errorf("the figures disagree with these claims: %s", strings.Join(ids, ", ")))
 	}
 	return nil
 }

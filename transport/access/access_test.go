@@ -65,7 +65,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestReadFileWantsItForItself(t *testing.T) {
+func TestReadFileRefusesAFileThatOthersCanRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "auth")
 	if err := os.WriteFile(file, []byte("ann ro "+secret), 0o600); err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestCertificatesOfRuns(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	// A run on hosts whose clocks differ by hours.
+	// Certificates of a run on hosts whose clocks differ by hours.
 	for _, at := range []time.Duration{-20 * time.Hour, 0, 29 * 24 * time.Hour} {
 		if _, err := server.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, DNSName: RunName, CurrentTime: time.Now().Add(at)}); err != nil {
 			t.Errorf("%v from now: %v", at, err)
