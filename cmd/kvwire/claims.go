@@ -18,7 +18,7 @@ Examples:
   kvwire verify-claims results/old --experiment aurora-ring-designs     (the claims as they are now)
 
 Compares each claim in an experiment's claims.yaml with the figures in a folder of results. The finding is agrees, disagrees, can't tell
-(the interval is too wide, or the baseline differs from itself), not measured, or too few generations (fewer than 6). A claim is about the
+(the interval is too wide, or the baseline differs from itself), not measured, or too few generations (6 for one comparison, 10 for 20). A claim is about the
 ratio of two cells, of the last cell of an axis to the first, or about a cell's own figure. Ratios are paired generation by generation.
 The intervals cover 95 %, where there are enough generations. p is adjusted for all claims of the file (Holm).
 

@@ -21,6 +21,7 @@ import (
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/lab/cell"
 	"github.com/kvwire/kvwire/lab/results"
+	"github.com/kvwire/kvwire/lab/stats"
 	"github.com/kvwire/kvwire/rdma"
 	"github.com/kvwire/kvwire/report"
 	"github.com/kvwire/kvwire/server"
@@ -201,11 +202,16 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+		comparisons := 0
 		for _, c := range claims {
-			if !strings.Contains(string(artifact), "`"+c.ID+"`") {
+			if comparisons += len(c.Shown); !strings.Contains(string(artifact), "`"+c.ID+"`") {
 				t.Errorf("%s: docs/ARTIFACT.md does not name the claim %s", x.Name, c.ID)
 			}
 		}
+		if least := stats.LeastPairs(stats.Alpha / float64(max(1, comparisons))); x.Generations != 0 && x.Generations < least {
+			t.Errorf("%s: %d generations, and a verdict on the %d comparisons of its claims takes %d", x.Name, x.Generations, comparisons, least)
+		}
+		t.Logf("%s: %d comparisons in %d generations", x.Name, comparisons, x.Generations)
 		if links := strings.Contains(string(text), "](claims.yaml)"); links != (len(claims) > 0) {
 			t.Errorf("%s: %d claims, and README.md links to them: %v", x.Name, len(claims), links)
 		}
