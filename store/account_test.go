@@ -412,10 +412,12 @@ func TestALossIsRefusedInOneLine(t *testing.T) {
 // A recovery that ends after what a crash cut short was wiped, and before there is an account of that, leaves nothing that is taken for a loss.
 func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 	torn := uint64(0)
+	var buffers [][]byte
 	for seed := range uint64(rounds(80)) {
 		g := newRig(t, "fault", Options{CacheBytes: 128 * pageBytes, Log: silent})
 		g.disk.rng = rand.New(rand.NewPCG(seed, 3))
 		m := newModel(g, seed, 120)
+		m.buffers = buffers
 		m.fill()
 		for range 3 {
 			m.batch()
@@ -431,6 +433,7 @@ func TestAnInterruptedRecoveryIsNoLoss(t *testing.T) {
 			g.open()
 			m.checkAll()
 		}
+		buffers = m.buffers
 		g.close()
 	}
 	if torn == 0 {
