@@ -1,4 +1,4 @@
-// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment beside it, the
+// Package report owns the form of results: the row of runs.csv and its JSON twin, the environment, the
 // table for people, and the rules for which figures are printed and which rows are valid. It may import factor, whose
 // table has the columns of factors, bench with its parts, report/chart, kv, loop, store and internal packages, and
 // starts nothing.
@@ -23,7 +23,7 @@ type Opt[T int64 | uint64 | float64 | bool] struct {
 	known bool
 }
 
-// The kinds of columns beside string, where "" is NA.
+// The kinds of columns other than string, where "" is NA.
 type (
 	Int   = Opt[int64]
 	Uint  = Opt[uint64]

@@ -28,7 +28,7 @@ func TestEstimatesCoverWhatALoadTakes(t *testing.T) {
 	}
 }
 
-// used is the space that a folder's files take.
+// used returns the disk space of a folder's files.
 func used(t *testing.T, dir string) (sum int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

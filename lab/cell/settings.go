@@ -144,7 +144,7 @@ func (f *Settings) PrepareLoad() (spec bench.Spec, err error) {
 	case f.Target != "" && f.Store.Dir != "":
 		return spec, exit.Usagef("--dir and --target exclude each other")
 	case f.Store.Backend != "disk":
-		return spec, exit.Usagef("load needs --backend disk, not %s: nothing would stay", f.Store.Backend)
+		return spec, exit.Usagef("load needs --backend disk, not %s, which keeps nothing", f.Store.Backend)
 	}
 	if f.Target == "" {
 		f.Server.Transport = "inproc"

@@ -160,7 +160,7 @@ func (f *Settings) timeTrace(t *bench.Trace) error {
 	}
 	open := f.Load.Loop == bench.Open.String()
 	if !open && f.Given("trace-speed") {
-		return exit.Usagef("--trace-speed needs --loop open: a closed loop does not look at the times")
+		return exit.Usagef("--trace-speed needs --loop open: a closed loop ignores the times of a trace")
 	}
 	if !f.Given("warmup") {
 		f.Load.Warmup = 0

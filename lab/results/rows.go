@@ -153,7 +153,7 @@ func ReadyForRow(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// AppendRow adds a row to the runs.csv of a folder that may have one, with env.json beside it. The caller has the folder's lock.
+// AppendRow adds a row to the runs.csv of a folder that may have one, and writes env.json there. The caller has the folder's lock.
 func AppendRow(dir string, row *report.Row, env report.Env) error {
 	name := filepath.Join(dir, lab.RowsFile)
 	rows, err := report.ReadRows(name)
