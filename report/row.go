@@ -179,10 +179,11 @@ type Row struct {
 	SpinMaxNs       Int    `csv:"spin_max_ns"`
 	Theta           Float  `csv:"theta"`
 	ScanItems       Int    `csv:"scan_items"`
-	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian or trace
+	ValueDist       string `csv:"value_dist"` // fixed, uniform, zipfian, list or trace
 	ValueMinBytes   Int    `csv:"value_min_bytes"`
-	Workload        string `csv:"workload"` // the YCSB property file's name
-	Trace           string `csv:"trace"`    // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
+	ValueSizes      string `csv:"value_sizes"` // of a list
+	Workload        string `csv:"workload"`    // the YCSB property file's name
+	Trace           string `csv:"trace"`       // the trace's name and the first 12 digits of its SHA-256: a.csv@0123456789ab
 	TraceSpeed      Float  `csv:"trace_speed"`
 	TraceRepeat     Bool   `csv:"trace_repeat"`
 	LoadHosts       Int    `csv:"load_hosts"`

@@ -228,9 +228,7 @@ func TestScanIsOrderedAndBounded(t *testing.T) {
 func TestScanAmongChanges(t *testing.T) {
 	onEvery(t, Options{}, []string{"disk", "fault"}, func(t *testing.T, g *rig) {
 		key := func(i int) string { return fmt.Sprintf("key%06d", i) }
-		for i := range 2000 {
-			g.mustPut(key(i), strings.Repeat(string(rune('a'+i%26)), 1000))
-		}
+		g.mustPutAll(2000, func(i int) (string, string) { return key(i), strings.Repeat(string(rune('a'+i%26)), 1000) })
 		for round := range 20 {
 			scan := &kv.Request{Op: kv.OpScan, Key: []byte(key(round * 100)), Limit: 100, Value: make([]byte, 0, 1<<20)}
 			all := []*kv.Request{scan}
@@ -427,9 +425,9 @@ func TestFlippedByteIsAnErrorAndNeighboursAreFine(t *testing.T) {
 	for name, at := range map[string]int{"value": 10, "key": -3, "header": -20} {
 		t.Run(name, func(t *testing.T) {
 			g := newRig(t, "fault", Options{})
-			for i := range 2000 { // much more than the cache: no flipped byte is in it
-				g.mustPut(fmt.Sprintf("key%04d", i), fmt.Sprintf("<value of %d>%s", i, strings.Repeat("v", 400)))
-			}
+			g.mustPutAll(2000, func(i int) (string, string) { // much more than the cache: no flipped byte is in it
+				return fmt.Sprintf("key%04d", i), fmt.Sprintf("<value of %d>%s", i, strings.Repeat("v", 400))
+			})
 			large := "<large>" + strings.Repeat("L", 100_000)
 			g.mustPut("large", large)
 			g.mustPut("large2", large)
@@ -522,9 +520,7 @@ func TestDiskErrorsFailTheRequestAlone(t *testing.T) {
 }
 
 func diskErrors(t *testing.T, g *rig) {
-	for i := range 1000 {
-		g.mustPut(fmt.Sprintf("key%04d", i), strings.Repeat("v", 900))
-	}
+	g.mustPutAll(1000, func(i int) (string, string) { return fmt.Sprintf("key%04d", i), strings.Repeat("v", 900) })
 	large := strings.Repeat("L", 50_000)
 	g.mustPut("large", large)
 	failing := func(e syscall.Errno, kinds ...transferKind) {
@@ -761,9 +757,7 @@ func (c completer) Complete(r *kv.Request) { c <- r }
 
 func TestCloseCompletesEverything(t *testing.T) {
 	onEvery(t, Options{}, kinds, func(t *testing.T, g *rig) {
-		for i := range 500 {
-			g.mustPut(fmt.Sprintf("key%d", i), strings.Repeat("v", 900))
-		}
+		g.mustPutAll(500, func(i int) (string, string) { return fmt.Sprintf("key%d", i), strings.Repeat("v", 900) })
 		kept := map[string]int{}
 		for round := range 10 {
 			var all []*kv.Request

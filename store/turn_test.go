@@ -20,9 +20,7 @@ func TestAScanIsCutIntoTurns(t *testing.T) {
 			g := newRig(t, "mem", Options{Log: silent})
 			defer g.close()
 			p := g.p.(*Partition)
-			for i := range n {
-				g.mustPut(key(i), "v")
-			}
+			g.mustPutAll(n, func(i int) (string, string) { return key(i), "v" })
 			if deleted { // as if their tombstones had to stay
 				g.on(func() {
 					for i := range n - 1 {
@@ -78,9 +76,7 @@ func TestScansTakeTurns(t *testing.T) {
 	g := newRig(t, "mem", Options{Log: silent})
 	defer g.close()
 	p := g.p.(*Partition)
-	for i := range 1000 {
-		g.mustPut(fmt.Sprintf("key%06d", i), "v")
-	}
+	g.mustPutAll(1000, func(i int) (string, string) { return fmt.Sprintf("key%06d", i), "v" })
 	var scans []*kv.Request
 	for range 10 {
 		scans = append(scans, &kv.Request{Op: kv.OpScan, Limit: 1000, Value: make([]byte, 0, 1<<20), Owner: g})
@@ -116,13 +112,12 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 		key := func(i int) string { return fmt.Sprintf("key%06d", i) }
 		const n = 5000
 		value := strings.Repeat("v", 2000)
-		for i := range n {
+		g.mustPutAll(n, func(i int) (string, string) {
 			if i%500 == 0 {
-				g.mustPut(key(i), value)
-			} else {
-				g.mustPut(key(i), "")
+				return key(i), value
 			}
-		}
+			return key(i), ""
+		})
 		g.on(func() {
 			p.scanTurn = 50
 			for i := range n {
@@ -131,9 +126,7 @@ func TestAScanGetsPastDeletedKeysWithASmallCache(t *testing.T) {
 				}
 			}
 		})
-		for i := range 300 {
-			g.mustPut(fmt.Sprintf("other%06d", i), value)
-		}
+		g.mustPutAll(300, func(i int) (string, string) { return fmt.Sprintf("other%06d", i), value })
 		rng := rand.New(rand.NewPCG(1, 1))
 		scan := &kv.Request{Op: kv.OpScan, Limit: n / 500, Value: make([]byte, 0, 1<<20), Owner: g}
 		g.begin(scan)

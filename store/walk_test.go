@@ -156,12 +156,12 @@ func TestAPageOfAWalkIsBounded(t *testing.T) {
 	defer g.close()
 	key := func(i int) string { return fmt.Sprintf("%0200d", i) }
 	const n = 20_000
-	for i := range n {
-		g.mustPut(key(i), "")
+	g.mustPutAll(n, func(i int) (string, string) { return key(i), "" })
+	deletes := make([]kv.Request, n-1)
+	for i := range deletes {
+		deletes[i] = kv.Request{Op: kv.OpDelete, Key: []byte(key(1 + i))}
 	}
-	for i := 1; i < n; i++ {
-		g.mustDelete(key(i))
-	}
+	g.mustDoAll(deletes)
 	var found []string
 	pages, at := 0, kv.PositionAt(0, kv.WalkStart)
 	for more := true; more; pages++ {
