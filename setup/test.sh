@@ -93,7 +93,7 @@ packages() {
         must go test "${native[@]}" "${at_once[@]}" ./...
     else # of raced what the race detector skips, or has in a shorter form; it waits most of its time
         must go test "${native[@]}" "${at_once[@]}" \
-            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)' \
+            -run 'Alloc|Memory|TenThousand|Bears|WakeUp|^Test(Options|UnixSockets|TLS)$|^Test(TCP|Inproc|Redis)$/^(Zero|RespEchoes)|^TestUring$/shared/^(Zero|RespEchoes)|^TestUring$/separate' \
             "${raced[@]}" >"$out/raced.log" 2>&1 &
         must go test "${native[@]}" "${at_once[@]}" "${plain[@]}"
         wait $!
