@@ -107,7 +107,7 @@ packages() {
     must env CGO_ENABLED=1 go test "${native[@]}" -race $short "${at_once[@]}" -run "$several" ./store ./store/index
 }
 
-# build_guests_tests compiles what runs in the guest, before other builds run beside it.
+# build_guests_tests compiles what runs in the guest, before other builds run at the same time.
 build_guests_tests() {
     [[ " ${tags[1]} " == *" rdma "* ]] || return 0
     CGO_ENABLED=1 go test -c "${native[@]}" -o "$out/" ./cgo/verbs ./rdma/device ./rdma ./cmd/kvwire ./verify ./setup

@@ -20,11 +20,11 @@ type rig struct {
 	disk *faultDisk // kind fault
 	l    *loop.Loop
 	p    loop.Partition
-	dead atomic.Bool // crashed: the partition hears nothing any more
+	dead atomic.Bool // crashed: the partition gets no more completions
 	back chan *kv.Request
 	room []byte // of get, used again: a new one of the largest value's size for each would keep the collector busy
 
-	epoll bool // the loop sleeps in epoll, with the ring beside it
+	epoll bool // the loop sleeps in epoll, and has a ring
 }
 
 // kinds are what every test of the suite runs on: memory, files, a disk that fails and tears, and one that writes pages

@@ -94,9 +94,9 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 	return append(b, key...)
 }
 
-// The server ends a connection whose receive is in the kernel's hands, and for which bytes have come that the kernel has not moved
-// yet: they go to memory that is still the connection's. Free memory is poisoned, so that it would show in the next message
-// that lies there.
+// The server ends a connection whose receive is in flight, and for which bytes have arrived that the kernel has not copied
+// yet: their memory must still belong to the connection. Freed memory is overwritten, so a wrong copy would show in the next
+// message at that place.
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
 		for range tt.Effort(5) {

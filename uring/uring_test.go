@@ -74,7 +74,7 @@ func TestUnixSockets(t *testing.T) {
 	}
 }
 
-// The suite with what is not the default. A loop is one goroutine in all of them: a short run, and the race detector's, has some, in brief.
+// The suite with options that are not the default. With each of them a loop is one goroutine, so short runs and runs of the race detector try only some, in brief.
 func TestOptions(t *testing.T) {
 	testenv.Uring(t)
 	for name, o := range map[string]Options{

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// long is how long the histories of a setup go on in a test, at least one of each plan.
+// long is the time for the histories of a setup in a test; there is at least one of each plan.
 func long() time.Duration {
 	if transporttest.Long {
 		return 20 * time.Second
@@ -106,7 +106,7 @@ func TestSeededBugsAreCaught(t *testing.T) {
 	})
 }
 
-// TestVerify is make verify: all setups that work here, in turn, until the time is over.
+// TestVerify is make verify: all setups that work here, one after the other, until the time is over.
 func TestVerify(t *testing.T) {
 	if *during == 0 {
 		t.Skip("it is for make verify")
@@ -192,7 +192,7 @@ func table(setups []Setup, rows []row, missing map[string]error) {
 	_ = w.Flush()
 }
 
-// What a history must look like to pass, and what is said of one that does not.
+// Which histories pass the check, and what the error says about others.
 func TestCheckFindsViolations(t *testing.T) {
 	type step struct {
 		process int

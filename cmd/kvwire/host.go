@@ -42,7 +42,7 @@ func hostCommand(ctx context.Context, args []string) error {
 	if err := factor.CheckHostPort("listen", listen, 0); err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	if err := access.CheckOpen(listen, "let in anybody, with --insecure, or start servers by --server-launch, which lets in nobody else"); err != nil {
+	if err := access.CheckOpen(listen, "allow all clients (--insecure), or start servers by --server-launch, which allow only the run"); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", listen)

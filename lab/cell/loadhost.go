@@ -144,7 +144,7 @@ func readCommand(b []byte) (c command, err error) {
 		}
 	}
 	if n != 1 {
-		return c, fmt.Errorf("loadhost: %.100q are %d orders in one", b, n)
+		return c, fmt.Errorf("loadhost: %.100q has %d commands instead of one", b, n)
 	}
 	return c, nil
 }

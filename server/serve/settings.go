@@ -130,7 +130,7 @@ func (s *Settings) Start() (*server.Server, error) {
 	}
 	c := server.Config{Network: n.Transport(s.Values, s.Access.tls, nil), Plan: plan, Listen: cmp.Or(s.Listen, "127.0.0.1:0"), Options: s.options(), Flags: s.ServerTexts(), Log: s.log()}
 	if found, enough := s.memory(&plan); !enough {
-		c.Log.Warn("memory", "found", found)
+		c.Log.Warn("the server may need more memory than there is", "found", found)
 	}
 	if n.Name == "rdma" {
 		if _, err := s.pinned(probe.Local(), &plan); err != nil {
