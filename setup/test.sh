@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
 tags=(-tags "${KVWIRE_TAGS:-giouring rdma}")
-native=("${tags[@]}" -ldflags=-checklinkname=0)
+native=("${tags[@]}" -ldflags='-checklinkname=0 -s -w') # linking a hundred programs takes a third less time without debugging tables
 short=-short fuzz_seconds=4 guest_time=60m timeout=25m long=
 if [[ ${1:-} == --long ]]; then
     short= fuzz_seconds=60 guest_time=5h timeout=2h long=1
