@@ -65,19 +65,24 @@ func (v *Values) ReadsItems() bool {
 	return v.Server.Transport == "rdma" && v.RDMA.Verb == rdma.Read.String()
 }
 
-// checkRDMA returns an error for values that package rdma does not accept.
+// Check returns an error for values that package rdma does not accept.
+func (v *RDMAValues) Check() error {
+	_, err := v.options().Defaults()
+	return err
+}
+
+// checkRDMA is RDMAValues.Check, and checks the verb and the wait policy against each other.
 func (v *Values) checkRDMA() error {
-	o, err := v.RDMA.options().Defaults()
-	if err != nil {
+	if err := v.RDMA.Check(); err != nil {
 		return err
 	}
 	wait, _ := loop.ParseWait(v.Server.Wait) // CheckWords has checked it
-	return o.Verb.CheckWait(wait)
+	return v.RDMA.Options().Verb.CheckWait(wait)
 }
 
 // Options returns the options of package rdma, for both sides.
 func (v *RDMAValues) Options() rdma.Options {
-	o, _ := v.options().Defaults() // checkRDMA has reported the error
+	o, _ := v.options().Defaults() // Check has reported the error
 	return o
 }
 

@@ -1,6 +1,6 @@
 package rdma
 
-// A flag announces a message of the verb write-poll. The sender writes the message into a slot of the receiver, and then, by a second WRITE on the
+// A slot flag announces a message of the verb write-poll. The sender writes the message into a slot of the receiver, and then, by a second WRITE on the
 // same queue pair, the slot's flag. The receiver polls the flag, and reads the slot when the flag is there.
 //
 // The flag has 8 bytes. In each, the low 7 bits are a part of the content: the number of the message's bytes in the low 21 bits, and the sender's
@@ -8,7 +8,7 @@ package rdma
 // and so on. A flag is there when all 8 bytes have the lap's bit. So its bytes may become visible one by one, and in any order.
 //
 // A message may be read when its flag is there only if the device makes the bytes of a WRITE visible before those of a later WRITE on the same queue
-// pair. docs/adr/0043-messages-found-by-polling.md has what the specifications state about that.
+// pair. docs/adr/0046-messages-found-by-polling.md has what the specifications state about that.
 const flagBytes = 8
 
 const (
