@@ -167,8 +167,8 @@ shipped_experiments() {
     fi
     for file in experiments/*/experiment.yaml; do
         name=$(basename "$(dirname "$file")")
-        # An experiment that compares only RDMA with TCP shows nothing without RDMA.
-        if [[ $rdma_here ]] || ! grep -q '^transport: \[tcp, rdma\]' "$file"; then
+        # An experiment that compares only RDMA with TCP, or its verbs, shows nothing without RDMA.
+        if [[ $rdma_here ]] || ! grep -qE '^transport: \[tcp, rdma\]|^require: \[rdma\]' "$file"; then
             run_experiment "$name" --quick
         elif [[ -s $out/untested ]]; then
             echo "$name: skipped: no RDMA device here, and no guest (see above)"

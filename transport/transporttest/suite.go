@@ -82,6 +82,9 @@ type Network struct {
 	// Wait is the wait policy of all loops.
 	Wait loop.Wait
 
+	// Polled means that only loops that spin can use the network.
+	Polled bool
+
 	// Stream means that the suite can connect to the server's address by TCP, and send what no client sends:
 	// garbage, incomplete frames, or nothing.
 	Stream bool
@@ -1136,11 +1139,19 @@ func (p *ping) Complete(r *kv.Request) {
 	p.h.Submit(r)
 }
 
+// waits returns those of the wait policies that the network allows.
+func (n Network) waits(all ...loop.Wait) []loop.Wait {
+	if n.Polled {
+		return []loop.Wait{loop.WaitSpin}
+	}
+	return all
+}
+
 // waitPolicies runs over loops that never sleep, and over loops that sleep after a while.
 func waitPolicies(t *testing.T, n Network) {
 	// Two loops that spin would leave no processor to the test itself.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 4))
-	for _, n.Wait = range []loop.Wait{loop.WaitSpin, loop.WaitHybrid} {
+	for _, n.Wait = range n.waits(loop.WaitSpin, loop.WaitHybrid) {
 		t.Run(n.Wait.String(), func(t *testing.T) {
 			roundTrip(t, n)
 			outOfOrder(t, n)
