@@ -210,6 +210,9 @@ func (l *Loop) Now() int64 { return l.now }
 // Spins reports whether the loop polls for a time, or for ever, before it sleeps.
 func (l *Loop) Spins() bool { return l.o.Wait != WaitBlock }
 
+// WaitPolicy returns the loop's wait policy.
+func (l *Loop) WaitPolicy() Wait { return l.o.Wait }
+
 // Name returns the name from Options.
 func (l *Loop) Name() string { return l.o.Name }
 

@@ -29,7 +29,7 @@ fuzz() {
 
 # package SECONDS FOLDER: fuzzes the targets of a package, with one program for all.
 package() {
-    local seconds=$1 program=$work/${2//\//-} import target
+    local seconds=$1 program=$work/fuzz${2//[.\/]/-} import target
     [[ $2 != */resp ]] || ((seconds >= 20)) || seconds=20 # input from unauthenticated peers: at least 20 s for each of its three targets
     import=$(go list "$2") && go test -c "${native[@]}" -vet=off -fuzz . -o "$program" "$2" || { echo "$2, which cannot be built" >>"$work/failed" && return; }
     for target in $(grep -hoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' "$2"/*_test.go | sed 's/func //'); do

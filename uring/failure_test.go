@@ -99,7 +99,7 @@ func request(op kv.Op, key string, valueBytes int) []byte {
 // message at that place.
 func TestMemoryStaysTheConnectionsUntilItsReceiveCompletes(t *testing.T) {
 	inEveryWay(t, transport.ServerOptions{}, func(t *testing.T, r *tt.Rig, e *endpoint) {
-		for range 5 {
+		for range tt.Effort(5) {
 			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(append(request(kv.OpPut, "k", 1<<20), tt.Fill(100_000, 1)...)); err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAResetInTheMiddleOfASendFreesItsMemory(t *testing.T) {
 		k := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 		v := tt.Fill(16<<20, 3)
 		k.Expect(tt.Put("k", v), kv.StatusOK)
-		for range 3 {
+		for range tt.Effort(3) {
 			c := rawClient(t, r.Server.Addr(), 1)
 			if _, err := c.Write(request(kv.OpGet, "k", 16<<20)); err != nil {
 				t.Fatal(err)

@@ -48,7 +48,7 @@ func TestUring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := network(Options{})
 			n.Loops.SocketRing = separate
-			if separate && testenv.Short() {
+			if separate && testing.Short() { // the race detector, too: no goroutine more than with a shared ring
 				transporttest.RunBrief(t, n)
 			} else {
 				transporttest.Run(t, n)

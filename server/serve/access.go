@@ -25,8 +25,8 @@ type Access struct {
 func (a *Access) Bind(set *pflag.FlagSet) {
 	set.StringVar(&a.certificate, "tls-cert", "", "tcp: accept TLS 1.3 only, with the certificate in this file (PEM, followed by intermediate certificates)")
 	set.StringVar(&a.key, "tls-key", "", "its key (PEM), in a file that is its owner's alone (chmod 600)")
-	set.StringVar(&a.file, "auth-file", "", "who may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
-	a.BindInsecure(set, "let anybody connect who reaches --listen, also from other machines; with --auth-file, this applies to --metrics only")
+	set.StringVar(&a.file, "auth-file", "", "the clients that may connect: lines NAME rw|ro SECRET, in a file that is its owner's alone (chmod 600)")
+	a.BindInsecure(set, "allow all clients that reach --listen, also from other machines; with --auth-file, this applies to --metrics only")
 }
 
 // BindInsecure adds the flag insecure.

@@ -49,7 +49,7 @@ type Progress interface {
 // BindFactors adds the factors of a server to the flags.
 func (s *Settings) BindFactors(set *pflag.FlagSet) {
 	t := slices.Clone(factor.All)
-	t.Find("value-bytes").Help = "size of the values that the null backend answers with; values of up to 1 MiB, or this, are taken"
+	t.Find("value-bytes").Help = "size of the values that the null backend answers with; values of up to 1 MiB, or of this size if it is larger, are accepted"
 	t.Find("scan-items").Help = "scans of that many such values fit an answer"
 	t.Bind(set, s.Values, factor.Any(factor.Server))
 }
