@@ -146,3 +146,24 @@ func TestOptionsOfPartitions(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+func TestListsOfSizesAsText(t *testing.T) {
+	for text, want := range map[string]string{"": "", "0": "0", "4KiB, 60:3,360:1": "60:3,360,4096", "1KiB:10000": "1024:10000"} {
+		var l Sizes
+		if err := l.Set(text); err != nil || l.String() != want {
+			t.Errorf("%q: %s, %v; want %s", text, &l, err, want)
+		}
+		if err := l.Set(want); err != nil || l.String() != want {
+			t.Errorf("%q again: %s, %v", want, &l, err)
+		}
+	}
+	for text, want := range map[string]string{
+		",": "is not a size", "60,": "is not a size", "60;70": "is not a size", "60:": "the weight is not a whole number", "60:1.5": "the weight is not a whole number", "60:-1": "the weight -1",
+		"60,60": "60 B after 60 B", "17MiB": "from 0 to 16777216", "60:10001": "at most 10000", strings.Repeat("1,", 100) + "1": "1 to 100 sizes",
+	} {
+		var l Sizes
+		if err := l.Set(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (l *Loop) Add(m Member) (MemberID, error) {
 			return id, nil
 		}
 	}
-	return 0, fmt.Errorf("loop %s: has %d members already", l.o.Name, len(l.order))
+	return 0, fmt.Errorf("loop %s: add a member: it has %d already, which is the most", l.o.Name, len(l.order))
 }
 
 // Shared returns the member for key, or calls make, which makes and adds it. So all connections of a transport
