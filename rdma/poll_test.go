@@ -110,6 +110,24 @@ func TestPolledMessagesAreFoundInOrder(t *testing.T) {
 	})
 }
 
+func TestPollingAllocatesNothing(t *testing.T) {
+	withPolledLink(t, func(p *polledLink) {
+		p.side.in = make([]byte, 0, rawRoom)
+		b := tt.Fill(polledSlotBytes, 1)
+		n := testing.AllocsPerRun(3*polledSlots, func() {
+			p.credits.sent++
+			p.write(b, p.credits.sent)
+			if p.pollRing() != 1 || p.pollRing() != 0 {
+				t.Fatal(p.ended)
+			}
+			p.side.in = p.side.in[:0]
+		})
+		if n != 0 {
+			t.Errorf("%v allocations for each message", n)
+		}
+	})
+}
+
 // A side without memory stops the delivery, but not the credits: its answers may wait for them.
 func TestAPausedSideStillGetsCredits(t *testing.T) {
 	withPolledLink(t, func(p *polledLink) {
