@@ -355,9 +355,7 @@ func (v *recovery) addLost(s *slab, unit uint32) {
 // duplicate records that one change has copies at two places. No change is written to two places, so a page was written to the place of another.
 // If the user accepts the loss, the first copy is cleared, so that it is not found again.
 func (v *recovery) duplicate(at, other place) {
-	if len(v.broken) < brokenMax {
-		v.broken = append(v.broken, brokenItem{at: at})
-	}
+	v.clearLater(at)
 	if v.base.closed { // then the sums have found the page
 		return
 	}
@@ -431,13 +429,13 @@ func (v *recovery) logLost() {
 	}
 }
 
-// allowChanges prepares the shard for changes: it clears unfinished items and writes an account of the state of the disk.
+// allowChanges prepares the shard for changes: it clears unfinished items and unreadable slots, and writes an account of the state of the disk.
 func (v *recovery) allowChanges() error {
 	p := v.p
 	if err := p.trim(); err != nil {
 		return err
 	}
-	if v.base.closed && !v.report.Loses() {
+	if v.base.closed && !v.report.Loses() && v.unclean == nil {
 		p.hasAccount = true
 		return p.files.writeState(shardState{seq: p.window.last, state: stateOpen})
 	}

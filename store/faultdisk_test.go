@@ -31,7 +31,8 @@ type faultDisk struct {
 	held         bool              // nothing completes
 	torn         bool              // transfers of several pages complete in parts
 	fail         func(t *disk.Transfer) syscall.Errno
-	writesAnyway bool // a write that fails has been done all the same
+	writesAnyway bool                                 // a write that fails has been done all the same
+	arrives      func(t *disk.Transfer, off int) bool // which parts of writes in flight reach the disk at a crash; nil: any
 	pending      []pendingIO
 	begun        map[transferKind]int
 	problem      string // a rule that the partition broke
@@ -196,7 +197,7 @@ func (d *faultDisk) crash() {
 	for _, io := range d.pending {
 		t := &io.t
 		for off := 0; t.Op != disk.Grow && off < len(t.Buf); off += d.unit {
-			if t.Op == disk.Write && d.rng.IntN(2) == 0 {
+			if t.Op == disk.Write && (d.arrives == nil && d.rng.IntN(2) == 0 || d.arrives != nil && d.arrives(t, off)) {
 				copy(d.slab[t.File][t.Off+int64(off):], t.Buf[off:off+d.unit])
 			}
 		}

@@ -28,6 +28,7 @@ type recovery struct {
 	damaged  []brokenItem // broken items that no crash explains
 	tombKeys [][]byte     // the keys of tombstones
 	garbage  []place      // slots whose head cannot be read, brokenMax of them
+	unclean  []bitTree    // by class: slots for wipe; nil: none
 
 	exported []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
@@ -86,7 +87,7 @@ func (c Corrupt) String() string {
 }
 
 // recover reads all slabs. It blocks for the disk. It clears items that a crash interrupted, so that they do not count as damage
-// later.
+// later, and so that no later write completes them.
 func (p *Partition) recover() error {
 	v, err := p.examine()
 	if err == nil {
@@ -106,7 +107,7 @@ func (p *Partition) recover() error {
 		p.o.Log.Error("corrupt items will not be served (kvwire check names all)", "shard", p.shard, "items", d.Corrupt, "first", d.Items[0])
 	}
 	if d.Unreadable > 0 {
-		p.o.Log.Error("slots cannot be read: if they were not being written when the store ended, their items are lost, or show an older value (kvwire check)", "shard", p.shard, "slots", d.Unreadable)
+		p.o.Log.Error("slots could not be read, and are free now: if they were not being written when the store ended, their items are lost, or show an older value (kvwire check names such slots before an open frees them)", "shard", p.shard, "slots", d.Unreadable)
 	}
 	return nil
 }
@@ -280,6 +281,7 @@ func (v *recovery) handleSlot(at place, b []byte, t *tally) error {
 	repaired := false
 	if verdict == slotGarbage {
 		t.uncertain = true
+		v.clearLater(at)
 		if v.unreadable++; v.unreadable <= brokenMax {
 			var head uint32
 			if it, head, repaired = repairHead(b); repaired {
@@ -374,17 +376,25 @@ func (v *recovery) addCopy(at place, key []byte, flags index.Flags, seq uint64, 
 
 // classifyBroken separates damaged items from those that a crash interrupted.
 func (v *recovery) classifyBroken() {
-	unfinished := v.broken[:0]
 	for _, b := range v.broken {
 		switch {
 		case b.seq > v.onDisk && b.kind != kindOver:
 			v.report.Unfinished++
-			unfinished = append(unfinished, b)
+			v.clearLater(b.at)
 		default:
 			v.addDamaged(b)
 		}
 	}
-	v.broken = unfinished // wipe clears them
+	v.broken = nil
+}
+
+// clearLater adds a slot to those that wipe clears.
+func (v *recovery) clearLater(at place) {
+	if v.unclean == nil {
+		v.unclean = make([]bitTree, len(v.p.slabs))
+	}
+	v.unclean[at.class].grow(v.p.slabs[at.class].free.slots)
+	v.unclean[at.class].set(at.slot)
 }
 
 // addDamaged counts and records a broken item that no crash explains.
@@ -449,9 +459,11 @@ func (v *recovery) complete() {
 
 func quoted(key []byte) string { return strconv.Quote(string(key[:min(len(key), 64)])) }
 
-// wipe clears the slots of items that a crash interrupted.
+// wipe clears the heads of items that a crash interrupted, and of free slots that cannot be read. Of such an item a crash may have left the head without the
+// rest of its key. A later write of the same key to the slot, of which only that rest reaches the disk, would complete it: a change that was undone before, with
+// an old number. The rest of a slot stays as it is, so that a wipe of which only a part reaches the disk completes nothing either.
 func (v *recovery) wipe() error {
-	if len(v.broken) == 0 {
+	if v.unclean == nil {
 		return nil
 	}
 	memory, err := arena.New(pageBytes)
@@ -460,16 +472,25 @@ func (v *recovery) wipe() error {
 	}
 	defer memory.Close()
 	page := memory.Bytes()
-	for _, b := range v.broken {
-		off := b.at.id().offset()
-		if err := v.p.files.readAt(b.at.class, page, off); err != nil {
-			return err
-		}
-		slot := page[b.at.offset():][:min(classes[b.at.class].bytes, pageBytes-b.at.offset())]
-		v.p.slabs[b.at.class].removeSum(b.at, slot)
-		clear(slot)
-		if err := v.p.files.writeAt(b.at.class, page, off); err != nil {
-			return err
+	for c := range v.unclean {
+		s, t := &v.p.slabs[c], &v.unclean[c]
+		for slot, ok := t.next(0); ok; {
+			id := place{s.class, slot}.id()
+			if err := v.p.files.readAt(s.class, page, id.offset()); err != nil {
+				return err
+			}
+			for ; ok && (place{s.class, slot}).id() == id; slot, ok = t.next(slot + 1) {
+				if !s.free.set.has(slot) { // a damaged item whose head was repaired: its key answers corrupt
+					continue
+				}
+				at := place{s.class, slot}
+				b := page[at.offset():][:min(classes[c].bytes, pageBytes-at.offset())]
+				s.removeSum(at, b)
+				clear(b[:headerBytes])
+			}
+			if err := v.p.files.writeAt(s.class, page, id.offset()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

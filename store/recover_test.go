@@ -2,12 +2,141 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kvwire/kvwire/kv"
+	"github.com/kvwire/kvwire/store/disk"
 )
+
+// tornKey has items in slots of 80 bytes. These do not divide a sector, so a crash can separate the head of an item from the rest of the key.
+var tornKey = strings.Repeat("k", 50)
+
+// crashWriting begins requests and crashes when all of them are being written. Of the latest item of tornKey only the sectors up to its head, or only those after
+// it, reach the disk. It returns the place of that item in its file.
+func (g *rig) crashWriting(head bool, rs ...*kv.Request) (at int64) {
+	g.t.Helper()
+	g.on(func() { g.disk.held = true })
+	g.begin(rs...)
+	for n := 0; n < len(rs); {
+		g.on(func() {
+			n = 0
+			for _, io := range g.disk.pending {
+				if io.t.Op == disk.Write {
+					n++
+				}
+			}
+		})
+	}
+	g.disk.arrives = func(t *disk.Transfer, off int) bool {
+		i := bytes.LastIndex(t.Buf, []byte(tornKey)) - headerBytes
+		if i < 0 {
+			return true
+		}
+		at = t.Off + int64(i)
+		return (off <= i) == head
+	}
+	g.crash()
+	g.disk.held, g.disk.arrives = false, nil
+	return at
+}
+
+// Two writes of a slot that are torn at two crashes do not become one item: the first leaves the head of its item, and the second, of the same key, leaves the rest of the
+// key. That item would be a change that was undone before, with a number that is older than the account.
+func TestTornWritesOfASlotDoNotMix(t *testing.T) {
+	for _, first := range []string{"-", ""} { // a delete, and a put of no bytes: an item with no other value is whole
+		for _, second := range []string{"-", "second"} {
+			for _, later := range []bool{false, true} { // a change with a higher number reached the disk at the first crash
+				for _, fill := range []int{5, 18} { // items before: then the key is in two sectors, or the head is
+					more := true
+					for mix := 0; more; mix++ { // of the first recovery; 0: it is not interrupted
+						name := fmt.Sprintf("%q and %q, later %v, fill %d, mix %d", first, second, later, fill, mix)
+						more = mixTornWrites(t, name, first, second, later, fill, mix)
+					}
+				}
+			}
+		}
+	}
+}
+
+// mixTornWrites returns false if the first recovery has changed fewer sectors than mix has bits.
+func mixTornWrites(t *testing.T, name, first, second string, later bool, fill, mix int) bool {
+	t.Helper()
+	change := func(value string) *kv.Request {
+		if value == "-" {
+			return &kv.Request{Op: kv.OpDelete, Key: []byte(tornKey)}
+		}
+		return &kv.Request{Op: kv.OpPut, Key: []byte(tornKey), Value: []byte(value)}
+	}
+	g := newRig(t, "fault", Options{Log: silent})
+	for i := range fill {
+		g.mustPut(fmt.Sprint(i), strings.Repeat("v", 50)) // of the same class
+	}
+	g.mustPut(tornKey, "value")
+	g.mustPut("small", "x")
+	changes := []*kv.Request{change(first)}
+	if later {
+		changes = append(changes, &kv.Request{Op: kv.OpPut, Key: []byte("small"), Value: []byte("y")})
+	}
+	at := g.crashWriting(true, changes...)
+	if d := g.disk.found(t); d.Unreadable != 1 || d.Loses() {
+		t.Fatalf("%s: after the first crash: %+v", name, d)
+	}
+	if mix > 0 && !g.interruptRecovery(mix-1) {
+		return false
+	}
+	g.open()
+	g.want(tornKey, "value")
+	if again := g.crashWriting(false, change(second)); again != at {
+		t.Fatalf("%s: items at %d and %d", name, at, again)
+	}
+	if err := g.tryOpen(); err != nil {
+		t.Errorf("%s: %v", name, err)
+		return true
+	}
+	got, s := g.get(tornKey)
+	if s == kv.StatusNotFound {
+		got, s = "-", kv.StatusOK
+	}
+	if s != kv.StatusOK || !slices.Contains([]string{"value", second}, got) {
+		t.Errorf("%s: %v %q", name, s, got)
+	}
+	if n := g.stats().CorruptItems; n > 0 {
+		t.Errorf("%s: %d corrupt items", name, n)
+	}
+	g.close()
+	if d := g.disk.found(t); d.Corrupt+d.Unreadable > 0 || d.Loses() {
+		t.Errorf("%s: after an orderly close: %+v", name, d)
+	}
+	return true
+}
+
+// interruptRecovery ends a recovery before it has written its account. Of the sectors that it has changed, those in the set mix stay changed; false: there are
+// not that many.
+func (g *rig) interruptRecovery(mix int) bool {
+	g.t.Helper()
+	before := cloned(g.disk.slab)
+	g.disk.accountErr = syscall.EIO
+	if err := g.tryOpen(); !errors.Is(err, syscall.EIO) {
+		g.t.Fatal(err)
+	}
+	g.disk.accountErr = nil
+	for c, b := range g.disk.slab {
+		for off := 0; off < len(b); off += sectorBytes {
+			if now, was := b[off:][:sectorBytes], before[c][off:][:sectorBytes]; !bytes.Equal(now, was) {
+				if mix%2 == 0 {
+					copy(now, was)
+				}
+				mix /= 2
+			}
+		}
+	}
+	return mix == 0
+}
 
 // FuzzRecover lays bytes over the slabs of a store that was closed in order, anywhere, and opens it. Whatever they are, no key has a value that
 // was never put, or another than its last, unless the store was refused and its loss accepted. The store accepts changes, which are there after the next open.
