@@ -25,10 +25,11 @@ type recovery struct {
 	onDisk   uint64
 	last     uint64 // the highest number seen
 	broken   []brokenItem
-	damaged  []brokenItem // broken items that no crash explains
-	tombKeys [][]byte     // the keys of tombstones
-	garbage  []place      // slots whose head cannot be read, brokenMax of them
-	unclean  []bitTree    // by class: slots for wipe; nil: none
+	damaged  []brokenItem    // broken items that no crash explains
+	needless map[string]bool // keys of damaged tombstones without an older item of the key
+	tombKeys [][]byte        // the keys of tombstones
+	garbage  []place         // slots whose head cannot be read, brokenMax of them
+	unclean  []bitTree       // by class: slots for wipe; nil: none
 
 	exported []uint64 // of each entry of the partition's table, the number of the item that recovery has put there; nil: there is no table
 
@@ -404,6 +405,12 @@ func (v *recovery) addDamaged(b brokenItem) {
 		v.unreadable++
 	case len(v.damaged) < brokenMax:
 		v.damaged = append(v.damaged, b)
+		if b.kind == kindTombstone {
+			if v.needless == nil {
+				v.needless = map[string]bool{}
+			}
+			v.needless[string(b.key)] = true // until superseded finds an item
+		}
 	default:
 		v.unlisted++
 	}
@@ -423,6 +430,7 @@ func (v *recovery) superseded(key []byte, flags index.Flags, c, later index.Copy
 	if flags&flagTomb == 0 {
 		v.stale++
 		p.stale.add(kv.Hash(key))
+		delete(v.needless, string(key))
 	}
 	p.freeSlot(at, key, flags&flagTomb == 0)
 }
@@ -440,7 +448,13 @@ func (v *recovery) complete() {
 		d.Items = append(d.Items, Corrupt{Shard: v.p.shard, SlotBytes: classes[at.class].bytes, Slot: at.slot, Key: key})
 	}
 	for _, b := range v.damaged {
-		if rec, ok := x.Find(b.key); ok && v.p.placeOf(rec) == b.at { // else a later change has replaced it
+		switch rec, ok := x.Find(b.key); {
+		case !ok || v.p.placeOf(rec) != b.at: // a later change has replaced it
+		case v.needless[string(b.key)]: // its key is deleted with or without it: a write over it may have been interrupted
+			v.p.count.key(x.Flags(rec), -1)
+			x.Delete(rec)
+			v.p.freeSlot(b.at, b.key, false)
+		default:
 			d.Corrupt++
 			place(b.at, quoted(b.key))
 		}
@@ -454,7 +468,7 @@ func (v *recovery) complete() {
 	for _, at := range v.garbage {
 		place(at, "")
 	}
-	v.tombKeys, v.damaged, v.garbage = nil, nil, nil
+	v.tombKeys, v.damaged, v.needless, v.garbage = nil, nil, nil, nil
 }
 
 func quoted(key []byte) string { return strconv.Quote(string(key[:min(len(key), 64)])) }

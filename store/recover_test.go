@@ -233,3 +233,71 @@ func newFuzzedRig(t *testing.T, disk *faultDisk, acceptLoss bool) *rig {
 	}
 	return nil
 }
+
+// A torn write over a tombstone that is no longer needed leaves its head with one other byte in its key. The repaired head has no value that could be damaged, and no
+// older copy of its key that could come back: the key is still deleted.
+func TestATornWriteOverAnOldTombstoneIsNoDamage(t *testing.T) {
+	deleted := tornKey[1:] + "1"
+	for _, crash := range []bool{true, false} { // else a byte of the tombstone changes in another way
+		g := newRig(t, "fault", Options{Log: silent})
+		for i := range 5 {
+			g.mustPut(fmt.Sprint(i), strings.Repeat("v", 50))
+		}
+		g.mustPut(deleted, "value")
+		g.mustDelete(deleted)                       // in a slot whose key is in two sectors
+		g.mustPut("other", strings.Repeat("v", 50)) // over the value, so that no tombstone is needed
+		if s := g.stats(); s.Tombstones != 0 {
+			t.Fatal(s.Tombstones, " tombstones")
+		}
+		if crash {
+			g.crashWriting(false, &kv.Request{Op: kv.OpPut, Key: []byte(tornKey), Value: []byte("second")})
+		} else if g.close(); !g.disk.flip([]byte(deleted), 40) {
+			t.Fatal("there is no tombstone")
+		}
+		if d := g.disk.found(t); d.Corrupt+d.Unreadable > 0 || d.Loses() {
+			t.Errorf("crash %v: %+v", crash, d)
+		}
+		g.open()
+		g.want(deleted, "-")
+		g.want(tornKey, "-")
+		if s := g.stats(); s.Items != 6 || s.Tombstones != 0 {
+			t.Errorf("%d items and %d tombstones", s.Items, s.Tombstones)
+		}
+		g.close()
+	}
+}
+
+// A damaged tombstone may be dropped only if there is no older item of its key: otherwise the key would have that item's value some day.
+func TestADamagedTombstoneThatIsNeededIsReported(t *testing.T) {
+	class := classOf(itemBytes(len(tornKey), 0))
+	for _, c := range []struct {
+		kinds  []uint8 // of the copies of a key, oldest first; the last one is damaged
+		status kv.Status
+	}{
+		{[]uint8{kindTombstone}, kv.StatusNotFound},
+		{[]uint8{kindTombstone, kindTombstone}, kv.StatusNotFound},
+		{[]uint8{kindLive, kindTombstone}, kv.StatusCorrupt},
+		{[]uint8{kindLive, kindTombstone, kindTombstone}, kv.StatusCorrupt},
+		{[]uint8{kindLive}, kv.StatusCorrupt},
+	} {
+		d := newFaultDisk(1)
+		d.slab[class] = make([]byte, pageBytes)
+		var b []byte
+		for i, kind := range c.kinds {
+			b = d.slab[class][i*classes[class].bytes:]
+			encodeItem(b, []byte(tornKey), nil, stamp{kind, uint64(i + 1), behindUnknown})
+		}
+		b[headerBytes+3] ^= 1
+		d.state = shardState{seq: uint64(len(c.kinds)), state: stateNoAccount}
+		for range 3 { // the damage stays, and so does its report
+			if n := d.found(t).Corrupt; n != 1 != (c.status == kv.StatusNotFound) {
+				t.Errorf("%v: %d corrupt items", c.kinds, n)
+			}
+			g := newFuzzedRig(t, d, false)
+			if v, s := g.get(tornKey); s != c.status {
+				t.Errorf("%v: %v %q", c.kinds, s, v)
+			}
+			g.close()
+		}
+	}
+}
