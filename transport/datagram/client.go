@@ -75,8 +75,10 @@ type Session struct {
 	rate       timely
 	pace       pacer
 
-	heard int64 // when the last packet of the server was received
-	asked int64 // when Keep's question was sent last
+	heard     int64 // when the last packet of the server was received
+	asked     int64 // when a question was sent last
+	refusals  int   // since the last packet of the server was received; see Client.Refused
+	refusedAt int64 // when the last of them was counted
 
 	calls  []call
 	free   []uint16                    // slots not in use, a stack: the next request takes the slot whose reply came last, which frees that at the server
@@ -470,7 +472,7 @@ func (c *Client) Receive(now int64, from *Address, b []byte) {
 		c.Count.Garbage++
 		return
 	}
-	s.heard = now
+	s.heard, s.refusals = now, 0
 	if s.queue.first != nil && s.credits > 0 {
 		s.touch()
 	}
@@ -721,9 +723,13 @@ func (s *Session) finish(k *call) {
 func (s *Session) deadline() int64 {
 	o := &s.c.o
 	if s.state != sessionOpen {
-		return min(s.helloAt+o.HelloMax, s.askAt+min(firstTimeout<<min(s.tries, timeoutShift), int64(1e9)))
+		again := min(firstTimeout<<min(s.tries, timeoutShift), int64(1e9))
+		if s.refusals > 0 {
+			again = refusedEvery
+		}
+		return min(s.helloAt+o.HelloMax, s.askAt+again)
 	}
-	at := min(s.heard+o.SilentMax, max(s.heard, s.asked)+o.Keep)
+	at := min(s.heard+o.SilentMax, max(s.heard, s.asked)+s.keep())
 	if s.queue.first != nil && !s.queued && s.credits > 0 {
 		at = min(at, s.pace.next)
 	}
@@ -778,7 +784,7 @@ func (s *Session) tick(now int64) {
 	if s.queue.first != nil && s.credits > 0 {
 		s.touch()
 	}
-	if now >= max(s.heard, s.asked)+o.Keep {
+	if now >= max(s.heard, s.asked)+s.keep() {
 		s.asked = now
 		if p := c.control.push(&c.Count); p != nil {
 			p.put(&s.to, &Header{Kind: KindDone, Flags: FlagAnswer, ID: s.peer})
@@ -790,6 +796,36 @@ func (s *Session) tick(now int64) {
 				s.touch()
 			}
 		}
+	}
+}
+
+// keep returns the time without packets after which the session asks whether the server is there.
+func (s *Session) keep() int64 {
+	if s.refusals > 0 {
+		return refusedEvery
+	}
+	return s.c.o.Keep
+}
+
+// A session ends after refusedMax refusals, refusedEvery ns apart at least, without a packet between them.
+const (
+	refusedMax   = 3
+	refusedEvery = int64(20e6)
+)
+
+// Refused is called when the carrier learns that nobody receives packets at an address. The news may be forged, so a session ends only if it comes again, and nothing is
+// received meanwhile.
+func (c *Client) Refused(now int64, to *Address) {
+	for _, s := range c.sessions.rows {
+		if s == nil || s.to != *to || s.refusals > 0 && now < s.refusedAt+refusedEvery {
+			continue
+		}
+		s.refusedAt = now
+		if s.refusals++; s.refusals >= refusedMax {
+			s.end(ErrRefused)
+			continue
+		}
+		c.timers.plan(s, s.deadline())
 	}
 }
 

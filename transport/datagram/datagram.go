@@ -94,6 +94,8 @@ var (
 	ErrSilent = errors.New("datagram: the peer is silent")
 	// ErrNoHello means that the hello was not answered in time.
 	ErrNoHello = errors.New("datagram: no answer to the hello")
+	// ErrRefused means that nobody receives packets at the server's address.
+	ErrRefused = errors.New("datagram: nobody receives at the server's address")
 	// ErrForgotten means that the peer does not know the session: it has been restarted, or has ended the session.
 	ErrForgotten = errors.New("datagram: the peer does not know the session")
 	// ErrLeft means that the peer has ended the session.

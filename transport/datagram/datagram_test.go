@@ -354,6 +354,34 @@ func TestAServerThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// News that nobody receives may be forged: it counts only if nothing of the server arrives between its repetitions.
+func TestARefusedSessionEndsUnlessTheServerAnswers(t *testing.T) {
+	server := simAddress(pairServer)
+	for name, lost := range map[string]bool{"the server is gone": true, "the news is forged": false} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, Options{})
+			p.open()
+			began := p.now
+			for range 10 {
+				p.client.Refused(p.now, &server)
+				p.client.Refused(p.now, &server) // of several packets at once
+				if at := p.client.NextTick(); at != math.MaxInt64 {
+					p.now = at
+				}
+				p.client.Tick(p.now)
+				p.flush()
+				if lost {
+					p.toServer, p.toClient = nil, nil
+				}
+				p.settle()
+			}
+			if p.session.Open() == lost || lost && (!errors.Is(p.left, ErrRefused) || p.now-began > 1e9) {
+				t.Errorf("open: %v (%v), after %d ns", p.session.Open(), p.left, p.now-began)
+			}
+		})
+	}
+}
+
 func TestARefusalHasAReason(t *testing.T) {
 	p := newPair(t, Options{})
 	p.refuse = &Refusal{Reason: []byte("full")}

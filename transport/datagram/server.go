@@ -97,6 +97,7 @@ type slot struct {
 	got        int32 // parts received
 	replyParts int32
 	next, end  int32 // parts of the reply to send now
+	sent       int32 // parts of the reply that were sent once at least
 	pins       int32
 	complete   int64 // when the last part of the request was received
 	head, body []byte
@@ -461,7 +462,7 @@ func (s *ServerSession) Reply(slot int, head, body []byte) bool {
 	}
 	k.state, k.head, k.body = slotReplied, head, body
 	k.replyParts = int32(packetsOf(len(head)+len(body), s.payload))
-	k.next, k.end, k.first = 0, 1, true
+	k.next, k.end, k.sent, k.first = 0, 1, 0, true
 	s.s.Count.Replies++
 	s.s.enqueue(k)
 	return true
@@ -518,6 +519,17 @@ func (s *ServerSession) sendPart(now int64, k *slot, p *Packet) {
 	at, n := partOf(int(k.next), bytes, s.payload)
 	p.carry(k.head, k.body, at, n, &k.pins)
 	k.next++
+	k.sent = max(k.sent, k.next)
+}
+
+// Unsent returns the slot of a request that is being received, executed or answered; false: there is none, and each part of each reply was sent once at least.
+func (s *ServerSession) Unsent() (slot int, ok bool) {
+	for i := range s.slots {
+		if k := &s.slots[i]; k.state == slotReceiving || k.state == slotExecuting || k.state == slotReplied && k.sent < k.replyParts {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // Release takes packets back from the carrier, which does not use their bytes any more.
