@@ -147,7 +147,7 @@ func within(name string, trees ...string) bool {
 	return false
 }
 
-var networks = []string{"inproc", "tcp", "uring", "rdma"}
+var networks = []string{"inproc", "tcp", "uring", "rdma", "udp"}
 
 // only are imports that stand in few folders, with the reason.
 var only = []struct {

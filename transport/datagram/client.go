@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ClientHost is the application at the client. Its methods are called from within the Client's, and must not call them, except Session.Call.
+// ClientHost is the application at the client. Its methods are called from within the Client's, and must not call them, except Session.Next and Call.
 type ClientHost interface {
 	// Prove returns the proof for a challenge, at most MaxProofBytes; nil where none is asked for. The Client copies it.
 	Prove(s *Session, nonce []byte) []byte
@@ -19,6 +19,9 @@ type ClientHost interface {
 	// Part passes the bytes of a reply from byte at on, in order and without gaps. The reply has so many bytes in all. b is valid during the call. An
 	// error ends the session.
 	Part(s *Session, slot, bytes, at int, b []byte) error
+
+	// Sent is called when the first packet of a request is given to the carrier, from within Client.Transmit.
+	Sent(s *Session, slot int)
 
 	// Done is called when a reply is complete, and the carrier has returned all packets of its request. The slot is free.
 	Done(s *Session, slot int)
@@ -145,6 +148,15 @@ func NewClient(o Options, host ClientHost) (*Client, error) {
 // Sessions returns the number of sessions.
 func (c *Client) Sessions() int { return c.sessions.len() }
 
+// Each calls f for each session, which may end it.
+func (c *Client) Each(f func(*Session)) {
+	for _, s := range c.sessions.rows {
+		if s != nil {
+			f(s)
+		}
+	}
+}
+
 // Open begins a session with the server at to, for slots requests in flight. hello is the application's part of the hello, at most MaxHelloBytes.
 // ClientHost.Opened or Ended follows.
 func (c *Client) Open(now int64, to Address, slots int, hello []byte, user any) (*Session, error) {
@@ -208,13 +220,26 @@ func (s *Session) Each(f func(slot int)) {
 	}
 }
 
-// Call begins a request, head and body one after the other, and returns its slot; false: no slot is free, or the session is not open. The bytes must not change until
-// ClientHost.Done or Ended. There is at least one byte.
-func (s *Session) Call(now int64, head, body []byte) (slot int, ok bool) {
+// InFlight returns the number of requests in flight.
+func (s *Session) InFlight() int { return len(s.calls) - len(s.free) }
+
+// To returns the server's address.
+func (s *Session) To() Address { return s.to }
+
+// Next returns the slot of the next Call; false: none is free.
+func (s *Session) Next() (slot int, ok bool) {
 	if s.state != sessionOpen || len(s.free) == 0 {
 		return 0, false
 	}
-	slot = int(s.free[len(s.free)-1])
+	return int(s.free[len(s.free)-1]), true
+}
+
+// Call begins a request, head and body one after the other, and returns its slot; false: no slot is free, or the session is not open. The bytes must not change until
+// ClientHost.Done or Ended. There is at least one byte.
+func (s *Session) Call(now int64, head, body []byte) (slot int, ok bool) {
+	if slot, ok = s.Next(); !ok {
+		return 0, false
+	}
 	s.free = s.free[:len(s.free)-1]
 	k := &s.calls[slot]
 	if len(head)+len(body) == 0 || len(head)+len(body) > s.c.o.MessageBytes {
@@ -398,6 +423,9 @@ func (s *Session) send(now int64, k *call, p *Packet) sendResult {
 	}
 	if k.sent < k.sentMost {
 		s.c.Count.Retransmits++
+	}
+	if k.sentMost == 0 {
+		s.c.host.Sent(s, int(k.slot))
 	}
 	s.credits -= int(count)
 	k.sent += count

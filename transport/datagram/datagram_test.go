@@ -176,6 +176,7 @@ func (p *pair) Part(_ *Session, _, total, at int, b []byte) error {
 	p.reply = append(p.reply, b...)
 	return nil
 }
+func (p *pair) Sent(*Session, int)          {}
 func (p *pair) Done(*Session, int)          { p.dones++ }
 func (p *pair) Ended(_ *Session, err error) { p.left = err }
 

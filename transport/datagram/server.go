@@ -522,6 +522,9 @@ func (s *ServerSession) sendPart(now int64, k *slot, p *Packet) {
 	k.sent = max(k.sent, k.next)
 }
 
+// Receiving reports whether parts of the request in a slot are missing.
+func (s *ServerSession) Receiving(slot int) bool { return s.slots[slot].state == slotReceiving }
+
 // Unsent returns the slot of a request that is being received, executed or answered; false: there is none, and each part of each reply was sent once at least.
 func (s *ServerSession) Unsent() (slot int, ok bool) {
 	for i := range s.slots {

@@ -401,8 +401,7 @@ func (h *simSession) begin() {
 	if s.stop {
 		return
 	}
-	// The slot is known after Call, so that the request is made for the slot that is on top of the stack.
-	slot := int(h.s.free[len(h.s.free)-1])
+	slot, _ := h.s.Next()
 	w := &h.workers[slot]
 	w.make(s)
 	cut := s.rng.IntN(len(w.request) + 1)
@@ -470,6 +469,13 @@ func (c *simClient) Part(s *Session, slot, total, at int, b []byte) error {
 	w.reply = append(w.reply, b...)
 	w.got += len(b)
 	return nil
+}
+
+// Sent implements ClientHost.
+func (c *simClient) Sent(s *Session, slot int) {
+	if w := &s.User.(*simSession).workers[slot]; !w.busy || s.Sent(slot) {
+		c.s.fail("a request is sent for the first time that is not")
+	}
 }
 
 // Done implements ClientHost.

@@ -85,6 +85,9 @@ type Network struct {
 	// garbage, incomplete frames, or nothing.
 	Stream bool
 
+	// Datagrams means that the hello does not travel by TCP, and that nothing can be sent to the server but by a client.
+	Datagrams bool
+
 	// ServerTLS and ClientTLS are the transport's configurations, for connections that the suite makes itself, as a server or as a client; nil: plain text.
 	ServerTLS, ClientTLS *tls.Config
 
@@ -180,6 +183,9 @@ func Run(t *testing.T, n Network) {
 	}
 	if !n.Local {
 		tests = append(append(tests, remoteTests...), accessTests...)
+		if !n.Datagrams {
+			tests = append(tests, helloTests...)
+		}
 	}
 	if n.Stream || n.Raw != nil {
 		tests = append(append(tests, hostileTests...), test{"TimeParkedDoesNotCountForTheHelloDeadline", parkedHello})
@@ -205,16 +211,19 @@ func RunVariant(t *testing.T, n Network) {
 // RunBrief runs the most important tests for an option of a transport whose suite runs elsewhere: data of all sizes
 // arrive, in any order, many at a time, and the death of a peer is detected.
 func RunBrief(t *testing.T, n Network) {
-	for _, c := range []test{
+	tests := []test{
 		{"ValueSizesUpToTheLimitAndBeyond", valueSizes},
 		{"LargePutsWithoutPause", largePuts},
 		{"OutOfOrderCompletion", outOfOrder},
 		{"ExactlyOnceCompletion", exactlyOnce},
 		{"PipeliningToDepthAndBeyond", pipelining},
 		{"ServerDeathInFlight", serverDeath},
-		{"RequestsWaitForMemory", smallPool},
 		{"BothSidesParkAlternately", parkedBoth},
-	} {
+	}
+	if !n.Datagrams {
+		tests = append(tests, test{"RequestsWaitForMemory", smallPool})
+	}
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
