@@ -353,8 +353,8 @@ func (c *serverConn) ContinueRequest(cl *memory.Claim) {
 	c.e.handler.Submit(&k.req)
 }
 
-// ContinueReading implements memory.Owner. The client sends its request again.
-func (c *serverConn) ContinueReading() {}
+// ContinueReading implements memory.Owner. The client sends a request again for which there was no memory.
+func (c *serverConn) ContinueReading() { c.s.Retry() }
 
 // Complete implements kv.Completer.
 func (c *serverConn) Complete(r *kv.Request) {

@@ -176,7 +176,7 @@ func (c *Client) Open(now int64, to Address, slots int, hello []byte, user any) 
 
 // writeHello makes the body of the hello.
 func (s *Session) writeHello(slots int, nonce, proof, app []byte) {
-	h := hello{datagramBytes: s.c.o.DatagramBytes, credits: s.c.o.Credits, slots: slots, proof: proof, app: app}
+	h := hello{datagramBytes: s.c.o.DatagramBytes, credits: max(s.c.o.Credits, slots), slots: slots, proof: proof, app: app}
 	copy(h.nonce[:], nonce)
 	b := h.append(make([]byte, 0, HelloPacketBytes-HeaderBytes))
 	s.hello = b[:HelloPacketBytes-HeaderBytes]
@@ -417,7 +417,9 @@ func (s *Session) send(now int64, k *call, p *Packet) sendResult {
 			k.probe, k.probeAt = k.sent, now
 		}
 		p.put(&s.to, &h)
-		s.charge(now, int(count)*(s.payload+HeaderBytes))
+		first := int(h.Part)
+		at, _ := partOf(first, int(k.replyBytes), s.payload)
+		s.charge(now, min(int(count)*s.payload, int(k.replyBytes)-at)+int(count)*HeaderBytes)
 	default:
 		return sentNothing
 	}
@@ -545,7 +547,7 @@ func (s *Session) granted(now int64, body []byte) {
 	if !asked.decode(s.hello) {
 		panic("datagram: our own hello is malformed")
 	}
-	if !g.decode(body) || g.datagramBytes > c.o.DatagramBytes || g.credits > c.o.Credits || g.slots > asked.slots {
+	if !g.decode(body) || g.datagramBytes > c.o.DatagramBytes || g.credits > asked.credits || g.slots > asked.slots {
 		s.end(fmt.Errorf("%w: a grant of more than was asked for", ErrProtocol))
 		return
 	}

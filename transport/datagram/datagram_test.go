@@ -609,13 +609,24 @@ func TestARequestWithoutMemoryWaits(t *testing.T) {
 	if p.requests != 0 || p.client.Count.Waits == 0 {
 		t.Fatalf("%d requests, %d waits", p.requests, p.client.Count.Waits)
 	}
+	p.admitted.Retry() // too early
+	p.settle()
+	p.full = false
+	p.admitted.Retry()
+	p.settle()
+	if p.dones != 1 || len(p.request) != 10_000 || p.client.Count.Timeouts != 0 {
+		t.Errorf("%d answers, a request of %d B, %d time-outs", p.dones, len(p.request), p.client.Count.Timeouts)
+	}
+	p.full = true
+	p.call(make([]byte, 10_000))
+	p.settle()
 	p.full = false
 	for p.client.Count.Timeouts == 0 {
 		p.now = p.client.NextTick()
 		p.client.Tick(p.now)
 	}
 	p.settle()
-	if p.dones != 1 || len(p.request) != 10_000 {
+	if p.dones != 2 || len(p.request) != 10_000 {
 		t.Errorf("%d answers, a request of %d B", p.dones, len(p.request))
 	}
 }

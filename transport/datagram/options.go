@@ -23,7 +23,7 @@ const (
 // Options are the options of a Client or a Server. Times are in ns. Zero values mean the defaults.
 type Options struct {
 	DatagramBytes int // largest datagram, with our header; a session has the smaller of its two ends' (1472: Ethernet's MTU less the headers of IPv4 and UDP)
-	Credits       int // packets of a session that are in flight to the server; a session has the smaller of its two ends' (32)
+	Credits       int // packets of a session that are in flight to the server; a session has the smaller of its two ends', and one for each slot at least (32)
 	MessageBytes  int // largest request and reply (1 MiB + 4 KiB)
 	Sessions      int // most sessions (16384)
 	Slots         int // server: most requests in flight of a session (256)

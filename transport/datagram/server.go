@@ -240,7 +240,7 @@ func (s *Server) challenge(from *Address, h *Header, m *hello, nonce [NonceBytes
 // admit opens a session for a client whose address is proven.
 func (s *Server) admit(now int64, from *Address, h *Header, m *hello) {
 	c := &ServerSession{s: s, peer: h.ID, from: *from, state: sessionNew, since: now, heard: now,
-		credits: min(m.credits, s.o.Credits), payload: min(m.datagramBytes, s.o.DatagramBytes) - HeaderBytes}
+		credits: min(m.credits, max(s.o.Credits, min(m.slots, s.o.Slots))), payload: min(m.datagramBytes, s.o.DatagramBytes) - HeaderBytes}
 	index, ok := s.sessions.put(c)
 	if !ok {
 		s.end(from, h.ID, nil)
@@ -338,6 +338,7 @@ func (s *ServerSession) receiveRequest(now int64, k *slot, h *Header, body []byt
 		}
 		s.freeReply(k)
 		if k.refused = !s.s.host.Begin(s, int(k.index), bytes); k.refused {
+			k.round = h.Round
 			s.tell(KindWait, h, 0)
 			return true
 		}
@@ -418,6 +419,16 @@ func (s *ServerSession) fetch(k *slot, h *Header) bool {
 		s.s.enqueue(k)
 	}
 	return true
+}
+
+// Retry asks the client to send a request again for which there was no memory, if there is one. The host calls it, not from within its own methods, when there may be memory.
+func (s *ServerSession) Retry() {
+	for i := range s.slots {
+		if k := &s.slots[i]; k.refused && s.state != sessionEnded {
+			s.tell(KindGap, &Header{Slot: k.index, Number: k.number + 1, Round: k.round}, 0)
+			return
+		}
+	}
 }
 
 // receiveDone frees the replies that the client has, and answers if asked to.

@@ -664,7 +664,7 @@ var simNets = []simNet{
 	{name: "loss 1 %, doubled 1 %", loss: 0.01, dup: 0.01, delay: 10e3, jitter: 10e3, clients: 3, sessions: 3, slots: 8, credits: 16, work: 200e3, large: 20000, refuse: 0.01},
 	{name: "reordered", delay: 5e3, jitter: 100e3, far: 0.01, dup: 0.02, clients: 2, sessions: 2, slots: 8, credits: 32, work: 20e3, large: 10000},
 	{name: "loss 20 %, doubled 10 %, reordered", loss: 0.2, dup: 0.1, delay: 20e3, jitter: 50e3, far: 0.01, clients: 2, sessions: 3, slots: 8, credits: 8, work: 10e6, large: 5000, refuse: 0.1},
-	{name: "one credit", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 10e3, clients: 1, sessions: 2, slots: 4, credits: 1, work: 1e6, large: 5000},
+	{name: "one credit", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 10e3, clients: 1, sessions: 4, slots: 1, credits: 1, work: 1e6, large: 5000},
 	{name: "sessions end", loss: 0.05, dup: 0.05, delay: 10e3, jitter: 30e3, clients: 2, sessions: 3, slots: 4, credits: 8, work: 1e6, large: 5000, ends: 0.002},
 	{name: "the carrier holds packets", loss: 0.02, dup: 0.02, delay: 10e3, jitter: 20e3, clients: 2, sessions: 3, slots: 8, credits: 16, work: 100e3, large: 10000, held: 50e3},
 	{name: "the carrier holds packets for longer than time-outs", loss: 0.1, dup: 0.05, delay: 10e3, jitter: 20e3, clients: 2, sessions: 2, slots: 4, credits: 16, work: 100e3, large: 10000, held: 20e6, ends: 0.001},
