@@ -83,6 +83,7 @@ type serverConn struct {
 	hint    int   // bytes of the last value read: the guess for the next answer
 	since   int64 // when a request was received or answered last
 	ended   bool
+	refused bool // there was no memory for a request since the client was last asked to send one again
 
 	violation error // why the session ends in this turn
 	violated  wire.Code
@@ -223,20 +224,30 @@ func (c *serverConn) allocate(slots int) bool {
 func (e *endpoint) Begin(s *datagram.ServerSession, i, bytes int) bool {
 	c := s.User.(*serverConn)
 	k := &c.slots[i]
-	switch {
-	case e.closing:
+	if e.closing {
 		return false
-	case bytes <= requestBytes:
-		k.block = k.small[:bytes]
-	case c.account.Paused():
-		return false
-	default:
-		if k.block = c.account.Message(bytes); k.block == nil {
-			return false
-		}
-		k.block = k.block[:bytes]
 	}
+	if bytes <= requestBytes {
+		k.block = k.small[:bytes]
+		return true
+	}
+	if !c.account.Paused() {
+		k.block = c.account.Message(bytes)
+	}
+	if k.block == nil {
+		c.refused = true
+		return false
+	}
+	k.block = k.block[:bytes]
 	return true
+}
+
+// retry asks the client for another request for which there was no memory: there may be some now. If there is not, the account waits for it.
+func (c *serverConn) retry() {
+	if c.refused && !c.account.Paused() {
+		c.refused = false
+		c.s.Retry()
+	}
 }
 
 // Part implements datagram.ServerHost.
@@ -284,6 +295,7 @@ func (e *endpoint) Request(s *datagram.ServerSession, i int) {
 	e.total.Requests++
 	c.since = e.l.AwakeNow()
 	c.submit(k, payload)
+	c.retry()
 }
 
 // submit passes a request to the handler, with room for an answer of a guessed length.
@@ -354,7 +366,7 @@ func (c *serverConn) ContinueRequest(cl *memory.Claim) {
 }
 
 // ContinueReading implements memory.Owner. The client sends a request again for which there was no memory.
-func (c *serverConn) ContinueReading() { c.s.Retry() }
+func (c *serverConn) ContinueReading() { c.retry() }
 
 // Complete implements kv.Completer.
 func (c *serverConn) Complete(r *kv.Request) {
@@ -395,6 +407,7 @@ func (c *serverConn) Complete(r *kv.Request) {
 	c.kept++
 	k.kept = true
 	c.s.Reply(k.Index, k.small[headAt:headAt+n], answer)
+	c.retry()
 }
 
 // writeTimes writes a request's server-side durations into its reply.

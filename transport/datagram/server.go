@@ -421,7 +421,8 @@ func (s *ServerSession) fetch(k *slot, h *Header) bool {
 	return true
 }
 
-// Retry asks the client to send a request again for which there was no memory, if there is one. The host calls it, not from within its own methods, when there may be memory.
+// Retry asks the client to send a request again for which there was no memory, if there is one. The host calls it when there may be memory, from
+// ServerHost.Request or from outside of its methods.
 func (s *ServerSession) Retry() {
 	for i := range s.slots {
 		if k := &s.slots[i]; k.refused && s.state != sessionEnded {
