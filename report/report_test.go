@@ -377,7 +377,7 @@ func TestAServerElsewhereTakesNoCPUHere(t *testing.T) {
 	}
 }
 
-func TestFillSaysWhichTraceItWas(t *testing.T) {
+func TestFillNamesTheTrace(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.csv")
 	text := "time,op,key,size\n0,get,k,10\n1,put,k,20\n"
 	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
@@ -444,7 +444,7 @@ func TestFillLeavesUnknownWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestJudgeSaysWhatIsWrong(t *testing.T) {
+func TestJudgeNamesWhatIsWrong(t *testing.T) {
 	open := func(r *bench.Result) {
 		r.Spec.Loop, r.Spec.TargetPerS = bench.Open, 20_000
 		r.Svc, r.Lag, r.Scheduled = r.Lat, hist(1000, 1000), r.Ops
@@ -518,6 +518,11 @@ func TestNumbersForPeople(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 0.5: "0.50", 12.34: "12.3", 950: "950", 9_990: "9990", 12_345: "12.3k", 123_456: "123k", 999_600: "1.00M", 1_234_567: "1.23M"} {
 		if got := Rate(v); got != want {
 			t.Errorf("%v/s: %q, expected %q", v, got, want)
+		}
+	}
+	for name, want := range map[string]string{"index_bytes_per_key": "34.2 B", "syscalls_per_op": "34.2", "lat_mean_ns": "34 ns", "goodput_bytes_per_s": "34.2"} {
+		if m, err := FindQuantity(name); err != nil || m.Text(34.16) != want {
+			t.Errorf("%s: %q, %v, expected %q", name, m.Text(34.16), err, want)
 		}
 	}
 	for n, want := range map[int64]string{0: "0 B", 64: "64 B", 1000: "1000 B", 1024: "1 KiB", 1536: "1.5 KiB", 1 << 20: "1 MiB"} {

@@ -60,8 +60,8 @@ func TestALargerFileIsReadToOneByteMore(t *testing.T) {
 	}
 }
 
-// What is no file is an error at once, with its kind: nobody writes to the pipe.
-func TestWhatIsNoFileIsRefused(t *testing.T) {
+// Anything but a regular file is an error at once, which names its kind. No process writes to the pipe, so a read of it would block.
+func TestOnlyRegularFilesAreRead(t *testing.T) {
 	dir := t.TempDir()
 	pipe, socket := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
@@ -80,5 +80,23 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
+	}
+}
+
+func TestEachTypeOfAFileHasAWord(t *testing.T) {
+	for mode, want := range map[uint32]string{
+		unix.S_IFREG | 0o644: "a file", unix.S_IFDIR | 0o755: "a folder", unix.S_IFLNK | 0o777: "a symbolic link",
+		unix.S_IFIFO: "a pipe", unix.S_IFSOCK: "a socket", unix.S_IFBLK: "a device", unix.S_IFCHR: "a device",
+	} {
+		if got := Kind(mode); got != want {
+			t.Errorf("%o is %s, want %s", mode, got, want)
+		}
+	}
+	st, err := os.Lstat(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := KindOf(st); got != "a folder" {
+		t.Errorf("a folder is %s", got)
 	}
 }

@@ -32,7 +32,7 @@ var helloTests = []test{
 	{"NoServerDataBeforeTheProof", noDataBeforeProof},
 	{"ReplayedProofsAreRefused", replays},
 	{"InvalidProofsAreRefused", badProofs},
-	{"UnauthenticatedClientsMeetTheDeadline", unauthenticated},
+	{"UnauthenticatedClientsMeetTheDeadline", waits(unauthenticated)},
 }
 
 // respAccessTests are the tests of authentication by Redis's protocol.
