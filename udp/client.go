@@ -47,11 +47,11 @@ func newHub(l *loop.Loop, k hubKey) (*hub, error) {
 	if h.client, err = datagram.NewClient(o, h); err != nil {
 		return nil, err
 	}
-	network, any := "udp4", "0.0.0.0:0" // with "udp" Go makes a socket of the family of IPv6, which receives from addresses in another form
+	network, local := "udp4", "0.0.0.0:0" // with "udp" Go makes a socket of the family of IPv6, which receives from addresses in another form
 	if k.family == unix.AF_INET6 {
-		network, any = "udp6", "[::]:0"
+		network, local = "udp6", "[::]:0"
 	}
-	fd, _, err := bind(network, any)
+	fd, _, err := bind(network, local)
 	if err != nil {
 		return nil, err
 	}
