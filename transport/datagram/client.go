@@ -10,7 +10,8 @@ type ClientHost interface {
 	// Prove returns the proof for a challenge, at most MaxProofBytes; nil where none is asked for. The Client copies it.
 	Prove(s *Session, nonce []byte) []byte
 
-	// Elsewhere returns the address that the server has named, at which the session says hello next; false: it is none.
+	// Elsewhere returns the address that the server has named, at which the session says hello next; false: it is none. The name
+	// may be any bytes.
 	Elsewhere(s *Session, name []byte) (Address, bool)
 
 	// Opened is called when the session is granted, with the application's answer, which is valid during the call. An error ends the session.

@@ -197,6 +197,9 @@ func FuzzHello(f *testing.F) {
 	f.Add(p.toServer[0])
 	p.arrive(p.toServer...)
 	f.Add(p.toClient[0])
+	b := make([]byte, HeaderBytes)
+	(&Header{Kind: KindElsewhere}).Encode(b)
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p := newPair(t, Options{})
 		p.dial()
