@@ -36,6 +36,7 @@ type link struct {
 	keys    keys      // with the verb write: the keys for the slots of each side
 	alive   liveness  // of a client's end: the check that the server is alive
 	reader  *reader   // of a client's end with the verb read; else nil
+	resp    *respLink // of a connection with Valkey's protocol; else nil
 }
 
 // linkState is the state of a link. It only moves down this list.
@@ -221,7 +222,7 @@ func (l *link) path(peer *params) verbs.Peer {
 
 // working reports whether received messages wait for the side, the device uses memory of the side, or READs are in flight.
 func (l *link) working() bool {
-	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy()
+	return l.in.arrived.Len() > 0 || l.out.uncounted() || l.reader != nil && l.reader.busy() || l.resp != nil && l.resp.conn.Busy()
 }
 
 // drained reports whether all that was sent has arrived.
@@ -247,7 +248,7 @@ func (l *link) destroy() {
 		errs = append(errs, l.keys.window.Close())
 	}
 	if l.pair.qp != nil {
-		if s := l.d.nic.shared; s != nil {
+		if s := l.d.nic.shared; s != nil && l.resp == nil {
 			l.d.drain(l)
 			errs = append(errs, s.leave(l, l.d.nic.batch))
 		}

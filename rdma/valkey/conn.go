@@ -352,13 +352,13 @@ func (c *Conn) Explain(err error) error {
 	case !errors.Is(err, transport.ErrStalled):
 		return err
 	case c.openedAt == 0:
-		return violation(NoMemory, "the connection was not established")
+		return violation(NoMemory, "the connection was not established: %v", err)
 	case m.Length == 0:
-		return violation(NoMemory, "no transfer buffer was announced")
+		return violation(NoMemory, "no transfer buffer was announced: %v", err)
 	case c.out.at == m.Length:
-		return violation(NoMemory, "the transfer buffer was filled, and not announced again")
+		return violation(NoMemory, "the transfer buffer was filled, and not announced again: %v", err)
 	case c.room() <= controlReserve || c.writable() == 0:
-		return violation(NoReceives, "%d messages are not received", c.wrs.posted-c.wrs.done)
+		return violation(NoReceives, "%d messages are not received: %v", c.wrs.posted-c.wrs.done, err)
 	}
 	return err
 }

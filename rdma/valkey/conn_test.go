@@ -340,7 +340,7 @@ func TestTranscripts(t *testing.T) {
 			`say "k"`, `> write 7f000000200a key 99 imm 00000001 "k" signaled`,
 			`say "l"`, `say "m"`,
 			"after 3s", "> send " + keepalive + " signaled",
-			"stalled", rejected + "(no-receives): 13 messages are not received",
+			"stalled", rejected + "(no-receives): 13 messages are not received: " + transport.ErrStalled.Error(),
 			"done", `> write 7f000000200b key 99 imm 00000002 "lm"`}},
 		{"keep-alive", false, []string{
 			"open", "> send " + ownMemory, "after 2999ms", "after 1ms", "> send " + keepalive + " signaled",
@@ -387,12 +387,12 @@ func TestTranscripts(t *testing.T) {
 			"< send 0003" + strings.Repeat("00", 14) + "ffffffffffffffff" + "00000010" + "00000099",
 			rejected + "(memory): a transfer buffer of 16 B at 0xffffffffffffffff"}},
 		{"no memory is announced", false, []string{
-			"stalled", rejected + "(no-memory): the connection was not established",
-			"open", "> send " + ownMemory, "stalled", rejected + "(no-memory): no transfer buffer was announced"}},
+			"stalled", rejected + "(no-memory): the connection was not established: " + transport.ErrStalled.Error(),
+			"open", "> send " + ownMemory, "stalled", rejected + "(no-memory): no transfer buffer was announced: " + transport.ErrStalled.Error()}},
 		{"full memory is not announced again", false, []string{
 			"open", "> send " + ownMemory, "< send " + memory16, `say "0123456789abcdef0"`,
 			`> write 7f0000002000 key 99 imm 00000010 "0123456789abcdef" signaled`, "done",
-			"stalled", rejected + "(no-memory): the transfer buffer was filled, and not announced again"}},
+			"stalled", rejected + "(no-memory): the transfer buffer was filled, and not announced again: " + transport.ErrStalled.Error()}},
 		{"a peer that only stops to send", false, []string{
 			"open", "> send " + ownMemory, "< send " + memory16, "stalled", "> " + transport.ErrStalled.Error()}},
 		{"close with answers under way", false, []string{

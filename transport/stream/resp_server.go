@@ -24,6 +24,7 @@ type respServer struct {
 	session   resp.Session
 	finalText string // the last bytes to send before the connection ends
 	hint      int    // bytes of the last value read: the guess for the next answer
+	stays     bool   // the connection does not move to another loop
 
 	command
 	replies
@@ -117,7 +118,7 @@ const respDepth = 32
 // handshake distributes new connections over the loops (ErrMove), makes the connection ready for commands, and parses those received.
 func (rs *respServer) handshake(adopted bool) error {
 	c := rs.c
-	if !adopted {
+	if !adopted && !rs.stays {
 		if c.MoveTo = c.h.nextLoop(); c.MoveTo != c.h.Index {
 			c.state = stateMoving
 			return ErrMove
