@@ -74,10 +74,12 @@ type memory struct {
 	placeBytes int           // size of a place
 }
 
-// A work request's ID: the link's tag, a bit for a receive, and the place in the queue.
+// A work request's ID: the link's tag, a bit for a receive, and the place in the queue. Receives of a connection with Valkey's protocol also have wrRESP: with a
+// shared receive queue they are the only ones that belong to a link.
 const (
 	wrIndexBits = 15
 	wrRecv      = 1 << wrIndexBits
+	wrRESP      = 1 << (wrIndexBits - 1)
 	wrTagShift  = wrIndexBits + 1
 )
 

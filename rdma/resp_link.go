@@ -71,9 +71,6 @@ func (l *link) openRESP(c device.Choice, side valkey.Side, stallMax int64) (err 
 	return n.batch.PostRecvs()
 }
 
-// respEntries is the number of completions that a connection may have in the completion queue: those of all work requests, and of the bind of the window.
-var respEntries = valkey.Sizes.Receives + valkey.Sizes.Sends + 1
-
 // respPath returns the parameters for connecting the queue pair. The peer's writes are not bounded by credits, so messages wait for receives.
 func (l *link) respPath() verbs.Peer {
 	return verbs.Peer{MTU: min(l.pair.port.MTU, l.d.o.MTU), Initiates: 1, Responds: 1, TrafficClass: uint8(l.d.o.TrafficClass), ServiceLevel: uint8(l.d.o.ServiceLevel), WaitForReceives: true}
@@ -97,7 +94,7 @@ func (r *respLink) PostReceive(place int, b []byte) error {
 			return err
 		}
 	}
-	err := batch.Recv(l.pair.qp, nil, l.tag<<wrTagShift|wrRecv|uint64(place), b, l.mem.region.LKey)
+	err := batch.Recv(l.pair.qp, nil, l.tag<<wrTagShift|wrRecv|wrRESP|uint64(place), b, l.mem.region.LKey)
 	if err == nil && mixed {
 		err = batch.PostRecvs()
 	}
@@ -139,7 +136,7 @@ func (r *respLink) post(place int, b []byte, signaled bool) *verbs.Op {
 func (r *respLink) completed(c *verbs.Completion) error {
 	l := r.l
 	l.Touch()
-	place := int(c.WR) & (wrRecv - 1)
+	place := int(c.WR) & (wrRESP - 1)
 	switch {
 	case c.WR&wrRecv != 0:
 		if err := r.conn.Received(place, c.Bytes, c.Recv == 2, c.Imm); err != nil {

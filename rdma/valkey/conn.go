@@ -46,8 +46,8 @@ type Options struct {
 }
 
 // Sizes are the Options of both sides: Valkey's default transfer buffer, and a quarter of that on the way. A pipelining client of Valkey makes one write per
-// pipeline, so 256 receives are enough.
-var Sizes = Options{TransferBytes: 1 << 20, StagingBytes: 256 << 10, Receives: 256, Sends: 64}
+// pipeline, so 128 receives are enough; more of them wait.
+var Sizes = Options{TransferBytes: 1 << 20, StagingBytes: 256 << 10, Receives: 128, Sends: 64}
 
 // MemoryBytes is the size of the memory of New, which begins with the transfer buffer. The peer may write to this alone.
 func (o *Options) MemoryBytes() int {

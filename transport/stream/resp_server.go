@@ -862,7 +862,7 @@ func (rs *respServer) refuse(code wire.Code, why error) {
 
 // shutdown ends the connection after the last answer.
 func (rs *respServer) shutdown() {
-	if c := rs.c; c.state == stateOpen && !c.account.Paused() { // if it is paused, complete commands still wait for memory
+	if c := rs.c; (c.state == stateOpen || c.state == stateHello) && !c.account.Paused() { // if it is paused, complete commands still wait for memory
 		rs.endWith("-ERR kvwire is shutting down\r\n")
 	}
 	rs.sendLast()

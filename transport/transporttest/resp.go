@@ -111,13 +111,17 @@ var respScript = []struct{ send, want string }{
 }
 
 func respPieces(t *testing.T, n Network) {
+	longest := 1 << 16 // in small pieces, more are millions of writes
+	if n.RESP != nil && Emulated {
+		longest = 1 << 8 // 10 ms for each
+	}
 	for _, size := range []int{1, 2, 7, 100, 1 << 20} {
 		r := NewRig(t, n, 1, transport.ServerOptions{})
 		c := r.raw()
 		text, want := "", ""
 		for _, s := range respScript {
-			if size < 100 && len(s.send) > 1<<16 && !Long {
-				continue // millions of writes
+			if size < 100 && len(s.send) > longest && !Long {
+				continue
 			}
 			text += s.send
 			want += s.want
@@ -277,12 +281,16 @@ func respMemory(t *testing.T, n Network) {
 	c.sendText(command("SET", "large", value))
 	c.expect("+OK\r\n")
 	all := []*raw{r.raw(), r.raw(), r.raw()}
+	times := 20
+	if Emulated {
+		times = 2
+	}
 	for _, k := range all {
-		k.sendText(strings.Repeat(command("GET", "large")+command("SET", "large", value), 20))
+		k.sendText(strings.Repeat(command("GET", "large")+command("SET", "large", value), times))
 	}
 	well()
 	for _, k := range all {
-		for range 20 {
+		for range times {
 			k.expect(bulk(value) + "+OK\r\n")
 		}
 	}
@@ -315,11 +323,15 @@ func respEchoes(t *testing.T, n Network) {
 	r := &Rig{t: t, n: n, Server: otherAddr{addr: s.Addr}}
 	what := string(Fill(1<<20, 1))
 	all := []*raw{r.raw(), r.raw(), r.raw(), r.raw()}
-	for _, c := range all {
-		c.sendText(strings.Repeat(command("ECHO", what), 66))
+	times := 66
+	if Emulated {
+		times = 8
 	}
 	for _, c := range all {
-		for range 66 {
+		c.sendText(strings.Repeat(command("ECHO", what), times))
+	}
+	for _, c := range all {
+		for range times {
 			c.expect(bulk(what))
 		}
 	}

@@ -328,6 +328,9 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	}
 	r.Loop = l
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's log: %q", r.Logs())
+		}
 		if err := stop(); err != nil {
 			t.Errorf("the client's loop: %v", err)
 		}
