@@ -148,7 +148,7 @@ func TestRESPKeepalive(t *testing.T) {
 	conn := r.Dial(transport.DialOptions{Redis: true})
 	c := tt.NewCaller(t, r.Loop, conn)
 	c.Expect(tt.Put("k", []byte("v")), kv.StatusOK)
-	d := conn.(*respConn).link.d
+	d := linkOf(conn).d
 	came := func() (n uint64) {
 		_ = r.Loop.Call(func() { n = d.count.WCs })
 		return n
@@ -164,5 +164,24 @@ func TestRESPServerNotThere(t *testing.T) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	if _, err := r.TryDial(transport.DialOptions{Redis: true}); err == nil || !strings.Contains(err.Error(), "rdma_cm: connect to") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRESPConnectionsLeaveNoResource: see noResource.
+func TestRESPConnectionsLeaveNoResource(t *testing.T) { noResourceOf(t, needRESP(t, Options{}), true) }
+
+// TestRESPShutdownOfASilentConnection: a server that ends waits for no client that has sent nothing.
+func TestRESPShutdownOfASilentConnection(t *testing.T) {
+	n := needRESP(t, Options{})
+	r := tt.NewRig(t, n, 2, transport.ServerOptions{HelloMax: tt.WaitMax})
+	k := n.RESP(t, r.Loop, r.Server.Addr())
+	_ = k.SetDeadline(time.Now().Add(tt.WaitMax))
+	began := time.Now()
+	_ = r.Server.Close()
+	if b, err := io.ReadAll(k); string(b) != "-ERR kvwire is shutting down\r\n" {
+		t.Errorf("%q (%v)", b, err)
+	}
+	if d := time.Since(began); d > tt.WaitMax/2 {
+		t.Errorf("it took %v", d)
 	}
 }
