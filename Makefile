@@ -83,7 +83,7 @@ peers: ## kvwire compared with redis-server, each loaded by redis-benchmark and 
 	@$(MAKE) build
 	bench/peers.sh
 
-instrument: ## OUT=docs/results: test the method with experiments whose true ratios are known (40 minutes)
+instrument: ## OUT=docs/results: test the method with trials whose true ratios are known (40 minutes)
 	@$(MAKE) deps FOR=instrument
 	@$(MAKE) build
 	bin/kvwire instrument --output-dir $(OUT)

@@ -297,7 +297,7 @@ func TestAGroupParksWhenItsMembersAreQuiet(t *testing.T) {
 }
 
 // A loop that waits for one that was parked before it is not a deadlock: the first is resumed.
-func TestALoopThatWaitsForOneBeforeIt(t *testing.T) {
+func TestALoopThatWaitsForAParkedOneResumesIt(t *testing.T) {
 	first := start(t, Options{Name: "first", Sleep: SleepEpoll}, nil)
 	w := &worker{}
 	var helped atomic.Bool

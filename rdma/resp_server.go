@@ -70,16 +70,24 @@ func (e *endpoint) requestRESP(r *respListener, token verbs.CMToken, q *verbs.CM
 	q.Number(number)
 	r.conns.Add(1)
 	peer := q.Peer()
-	if !e.resp.peers.Do(int(number%loops), func(o stream.Endpoint) { o.(*endpoint).acceptRESP(r, q, number, peer) }) {
+	if !e.resp.peers.Do(int(number%loops), func(o stream.Endpoint) { endpointOf(o).acceptRESP(r, q, number, peer) }) {
 		q.Reject()
 		r.conns.Add(-1)
 	}
 }
 
+// endpointOf returns the endpoint of a loop's member.
+func endpointOf(o stream.Endpoint) *endpoint {
+	if p, ok := o.(pollingEndpoint); ok {
+		return p.endpoint
+	}
+	return o.(*endpoint)
+}
+
 // onRESP calls f with the connection of a number, on its loop, if it is not closed.
 func (e *endpoint) onRESP(number uint64, f func(*respLink)) {
 	e.resp.peers.Do(int(number%uint64(e.Host.Loops)), func(o stream.Endpoint) {
-		if l := o.(*endpoint).resp.links[number]; l != nil && l.resp != nil {
+		if l := endpointOf(o).resp.links[number]; l != nil && l.resp != nil {
 			f(l.resp)
 		}
 	})

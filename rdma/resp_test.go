@@ -65,9 +65,13 @@ func TestRESPClient(t *testing.T) { tt.RunRedis(t, needRESP(t, Options{})) }
 
 // TestRESPWithEachVerb: the server's verb is for its own clients, and a shared receive queue, too.
 func TestRESPWithEachVerb(t *testing.T) {
-	for name, o := range map[string]Options{"write": {Verb: Write}, "read": {Verb: Read}, "shared receive queue": {SRQ: true}} {
+	for name, o := range map[string]Options{"write": {Verb: Write}, "read": {Verb: Read}, "write-poll": {Verb: WritePoll}, "shared receive queue": {SRQ: true}} {
 		t.Run(name, func(t *testing.T) {
-			r := tt.NewRig(t, needRESP(t, o), 2, transport.ServerOptions{})
+			n := needRESP(t, o)
+			if o.Verb == WritePoll {
+				n.Wait = loop.WaitSpin
+			}
+			r := tt.NewRig(t, n, 2, transport.ServerOptions{})
 			own := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{}))
 			for range 3 {
 				c := tt.NewCaller(t, r.Loop, r.Dial(transport.DialOptions{Redis: true}))
