@@ -24,7 +24,7 @@ type respServer struct {
 // respListener is the listener of rdma_cm. All ids of its connections depend on it.
 type respListener struct {
 	cm    *verbs.CMListener
-	conns atomic.Int64 // connections of all loops, and requests; the loops write it
+	conns atomic.Int64 // connections of all loops, and requests; the loops and the goroutine of cm write it, the first loop reads it
 	asked uint64       // requests so far; its goroutine's
 }
 
