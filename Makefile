@@ -38,7 +38,7 @@ run: ## install what is missing, build, and measure: ratios in 4 minutes
 	@$(MAKE) deps FOR=run
 	@setup/measure.sh
 
-check: ## format, vet, lint, and short tests of all packages: 2 to 3 minutes
+check: ## format, vet, lint, and short tests of all packages: under 2 minutes
 	@$(MAKE) deps FOR=build
 	setup/check.sh
 

@@ -47,6 +47,8 @@ func (m Metric) Text(v float64) string {
 	switch {
 	case m.unit == "":
 		return strconv.FormatFloat(v, 'g', 3, 64)
+	case m.unit == "B":
+		return strconv.FormatFloat(v, 'g', 3, 64) + " B"
 	case m.Higher:
 		return Rate(v)
 	}

@@ -520,6 +520,11 @@ func TestNumbersForPeople(t *testing.T) {
 			t.Errorf("%v/s: %q, expected %q", v, got, want)
 		}
 	}
+	for name, want := range map[string]string{"index_bytes_per_key": "34.2 B", "syscalls_per_op": "34.2", "lat_mean_ns": "34 ns", "goodput_bytes_per_s": "34.2"} {
+		if m, err := FindQuantity(name); err != nil || m.Text(34.16) != want {
+			t.Errorf("%s: %q, %v, expected %q", name, m.Text(34.16), err, want)
+		}
+	}
 	for n, want := range map[int64]string{0: "0 B", 64: "64 B", 1000: "1000 B", 1024: "1 KiB", 1536: "1.5 KiB", 1 << 20: "1 MiB"} {
 		if got := Size(n); got != want {
 			t.Errorf("%d B: %q, expected %q", n, got, want)

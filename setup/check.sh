@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh: format, vet, lint and short tests of all packages, with the native parts: 2 to 3 minutes on 2 cores with a warm
+# check.sh: format, vet, lint and short tests of all packages, with the native parts: under 2 minutes on 2 cores with a warm
 # build cache. Packages in which nothing has changed since they passed are not tested again.
 set -euo pipefail
 cd "$(dirname "$0")/.."

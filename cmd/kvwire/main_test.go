@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -188,6 +189,11 @@ func TestExperimentsAreInOrder(t *testing.T) {
 		}
 		if name := filepath.Base(filepath.Dir(file)); x.Name != name {
 			t.Errorf("%s is named %s", file, x.Name)
+		}
+		if head, err := os.ReadFile(file); err != nil {
+			t.Error(err)
+		} else if n := regexp.MustCompile(`^#.* (\d+) cells`).FindSubmatch(head); n != nil && string(n[1]) != strconv.Itoa(len(x.Cells)) {
+			t.Errorf("%s: its first line has %s cells, and it has %d", x.Name, n[1], len(x.Cells))
 		}
 		text, err := os.ReadFile(filepath.Join(filepath.Dir(file), "README.md"))
 		if err != nil {

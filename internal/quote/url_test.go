@@ -16,3 +16,23 @@ func TestURLsInATextHaveNoSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestAURLThatAUserNamedHasNoSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"redis://h:6379":                "redis://h:6379",
+		"redis://[::1]:6379/0":          "redis://[::1]:6379/0",
+		"redis://bob:s3cret@h:1/0?a=b":  "redis://…@h:1/0?…",
+		"redis://bob:s3c ret@x@h:1":     "redis://…@h:1",
+		"redis://bob:s3cret":            "redis://…", // the @ is missing
+		"redis://bob:s3cret%40h:1":      "redis://…",
+		"bob:s3cret@h:1":                "…@h:1",
+		"h:6379":                        "h:6379",
+		"http://h/x?password=s3cret":    "http://h/x?…",
+		"http://h/x#token=s3cret":       "http://h/x?…",
+		"valkey-rdma://:s3cret@h.e.x:1": "valkey-rdma://…@h.e.x:1",
+	} {
+		if got := URL(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}

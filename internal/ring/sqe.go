@@ -6,6 +6,7 @@ package ring
 
 import (
 	"errors"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -197,6 +198,10 @@ var bigEndian = func() bool {
 
 // BufferOf is Buffer for a completion's flags alone.
 func BufferOf(flags uint32) int { return int(flags >> 16) }
+
+// SubmitterIdle is how long the kernel's submitting thread (SQPoll) polls before it sleeps: longer than any pause under load, and short enough that an idle
+// store frees its CPU.
+const SubmitterIdle = 50 * time.Millisecond
 
 // Options are the options of a ring. The zero value gives 256 entries and plain flags.
 type Options struct {

@@ -82,3 +82,21 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 		}
 	}
 }
+
+func TestEachTypeOfAFileHasAWord(t *testing.T) {
+	for mode, want := range map[uint32]string{
+		unix.S_IFREG | 0o644: "a file", unix.S_IFDIR | 0o755: "a folder", unix.S_IFLNK | 0o777: "a symbolic link",
+		unix.S_IFIFO: "a pipe", unix.S_IFSOCK: "a socket", unix.S_IFBLK: "a device", unix.S_IFCHR: "a device",
+	} {
+		if got := Kind(mode); got != want {
+			t.Errorf("%o is %s, want %s", mode, got, want)
+		}
+	}
+	st, err := os.Lstat(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := KindOf(st); got != "a folder" {
+		t.Errorf("a folder is %s", got)
+	}
+}
