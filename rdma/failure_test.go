@@ -310,7 +310,12 @@ func slowHandler(t *testing.T, n tt.Network, _ Options) {
 	}
 }
 
-func linkOf(c transport.Conn) *link { return c.(*conn).link }
+func linkOf(c transport.Conn) *link {
+	if c, ok := c.(*respConn); ok {
+		return c.link
+	}
+	return c.(*conn).link
+}
 
 func stoppedClient(t *testing.T, n tt.Network, _ Options) {
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{MaxConns: 2, StallMax: stopStall})
@@ -700,13 +705,16 @@ func badAnswers(t *testing.T, n tt.Network, o Options) {
 	untilResources(t, before)
 }
 
-func noResource(t *testing.T, n tt.Network, _ Options) {
+func noResource(t *testing.T, n tt.Network, _ Options) { noResourceOf(t, n, false) }
+
+// noResourceOf is noResource for clients of one protocol.
+func noResourceOf(t *testing.T, n tt.Network, redis bool) {
 	none := resources(t)
 	var r *tt.Rig
 	t.Run("WhileTheServerRuns", func(t *testing.T) {
 		r = tt.NewRig(t, n, 2, transport.ServerOptions{})
 		for loop := range 2 {
-			r.Dial(transport.DialOptions{Loop: loop}).Hangup()
+			r.Dial(transport.DialOptions{Loop: loop, Redis: redis}).Hangup()
 		}
 		well := bystander(t, r)
 		well()
@@ -714,7 +722,7 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 		before := resources(t)
 		var d *rdmaEngine
 		for i := range repeats(400) {
-			conn := r.Dial(transport.DialOptions{Loop: i % 2})
+			conn := r.Dial(transport.DialOptions{Loop: i % 2, Redis: redis})
 			d = linkOf(conn).d
 			c := tt.NewCaller(t, r.Loop, conn)
 			c.Expect(tt.Put("k", tt.Fill(i*30, 1)), kv.StatusOK)

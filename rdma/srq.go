@@ -70,7 +70,7 @@ func (s *shared) leave(l *link, b *verbs.Batch) error {
 
 // owns reports whether a completion belongs to a slot of this queue. It is false if s is nil.
 func (s *shared) owns(c *verbs.Completion) bool {
-	return s != nil && c.WR>>wrTagShift == 0 && c.WR&wrRecv != 0
+	return s != nil && c.WR>>wrTagShift == 0 && c.WR&(wrRecv|wrRESP) == wrRecv
 }
 
 // slotOf is the slot of a receive.

@@ -448,7 +448,7 @@ static int poll_cq(struct ibv_cq *cq, struct kvw_wc *out, int n)
 			// After an error only these are valid.
 			*o = (struct kvw_wc){ .wr_id = wc[i].wr_id, .status = wc[i].status, .qp_num = wc[i].qp_num, .vendor = wc[i].vendor_err };
 			if (wc[i].status == IBV_WC_SUCCESS) {
-				o->recv = wc[i].opcode & IBV_WC_RECV ? 1 : 0;
+				o->recv = wc[i].opcode == IBV_WC_RECV_RDMA_WITH_IMM ? 2 : wc[i].opcode & IBV_WC_RECV ? 1 : 0;
 				o->bytes = wc[i].byte_len;
 				o->imm = wc[i].wc_flags & IBV_WC_WITH_IMM ? __builtin_bswap32(wc[i].imm_data) : 0;
 			}

@@ -272,7 +272,7 @@ type Completion struct {
 	Bytes  uint32 // of a receive
 	Imm    uint32
 	QP     uint32
-	Recv   uint32 // 1: of a receive
+	Recv   uint32 // 1: of a receive, by a SEND; 2: by a WRITE
 	Vendor uint32
 }
 
@@ -465,6 +465,7 @@ type Peer struct {
 
 	Initiates, Responds        int   // READs in flight: this side's, and the peer's
 	TrafficClass, ServiceLevel uint8 // of the packets; 0: rdma_cm's, or 0
+	WaitForReceives            bool  // with rdma_cm: a message waits without end for a receive of the other side, in both directions
 }
 
 // Connect moves the queue pair to the state RTS. Receives must be posted before.

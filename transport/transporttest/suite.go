@@ -104,6 +104,9 @@ type Network struct {
 	// buffer does. If the hello is not granted, it returns c.
 	Raw func(t testing.TB, l *loop.Loop, c net.Conn, depth int) (net.Conn, wire.ServerHello)
 
+	// RESP is for networks where Redis's protocol does not travel by TCP. It connects to a server. If l is nil, it makes a loop.
+	RESP func(t testing.TB, l *loop.Loop, addr string) net.Conn
+
 	// Env is the environment with which TestMain uses this network in a child process.
 	Env []string
 }
@@ -209,6 +212,13 @@ func Run(t *testing.T, n Network) {
 		tests = append(append(append(append(tests, respTests...), respAccessTests...), halfCloseTests...), manyConnTests...)
 	}
 	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
+	}
+}
+
+// RunRESP runs the tests of servers with Redis's protocol, for a network with RESP.
+func RunRESP(t *testing.T, n Network) {
+	for _, c := range append(append([]test{}, respTests...), respAccessTests...) {
 		t.Run(c.name, func(t *testing.T) { c.f(t, n) })
 	}
 }
@@ -342,6 +352,9 @@ func NewRigPlan(t *testing.T, n Network, p loop.Plan, o transport.ServerOptions)
 	}
 	r.Loop = l
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's log: %q", r.Logs())
+		}
 		if err := stop(); err != nil {
 			t.Errorf("the client's loop: %v", err)
 		}
