@@ -135,7 +135,7 @@ func (l *link) open(c device.Choice, depth, staging int) (err error) {
 	} else {
 		l.keys.state, l.keys.known = keySent, true
 	}
-	if l.mem.arena, err = arena.New(room); err != nil {
+	if l.mem.arena, err = arena.NewShared(room); err != nil {
 		return err
 	}
 	if d.o.HugePages {
