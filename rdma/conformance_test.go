@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/kvwire/kvwire/cgo/verbs/model"
+	"github.com/kvwire/kvwire/internal/probe"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/loop"
 	"github.com/kvwire/kvwire/rdma/device"
@@ -31,6 +33,9 @@ func network(o Options) (n transporttest.Network, err error) {
 // need is network, for tests that cannot do without.
 func need(t testing.TB, o Options) transporttest.Network {
 	t.Helper()
+	if o.Connect == ByCM && Modelled() {
+		t.Skip("the model has no rdma_cm")
+	}
 	n, err := network(o)
 	testenv.Need(t, "rdma", err)
 	return n
@@ -40,6 +45,11 @@ func TestMain(m *testing.M) {
 	var o Options
 	if text := os.Getenv(optionsEnv); text != "" {
 		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			panic(err)
+		}
+	}
+	if Built && probe.RDMA(probe.Local()).State != probe.Available { // where the kernel has no device
+		if err := UseModel(model.Default); err != nil {
 			panic(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/testenv"
 	"github.com/kvwire/kvwire/kv"
 	"github.com/kvwire/kvwire/loop"
@@ -160,6 +161,9 @@ func frame(op kv.Op, id uint64, key string, value []byte, room int) []byte {
 // resources are the objects that a device has, by kind, as the rdma tool counts them.
 func resources(t *testing.T) map[string]int {
 	t.Helper()
+	if Modelled() {
+		return verbs.Objects()
+	}
 	c, err := device.Pick(device.Local(), netip.IPv4Unspecified())
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +192,9 @@ func untilResources(t *testing.T, want map[string]int) {
 // rnrs counts how often a message has come and no receive was posted.
 func rnrs(t *testing.T) uint64 {
 	t.Helper()
+	if Modelled() {
+		return verbs.RNRs()
+	}
 	s := device.Local()
 	c, err := device.Pick(s, netip.IPv4Unspecified())
 	if err != nil {
@@ -733,6 +740,9 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 
 // memlock starts a server and a client with very little memory that they may lock, as many systems have it.
 func memlock(t *testing.T, n tt.Network, _ Options) {
+	if Modelled() {
+		t.Skip("the model locks no memory")
+	}
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})
 	for name, p := range map[string]tt.Plan{"server": {Memlock: 64 << 10}, "client": {Memlock: 64 << 10, Dial: r.Server.Addr(), Depth: 16}} {
 		cmd := tt.Command(n, p)
