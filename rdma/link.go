@@ -269,9 +269,8 @@ func (l *link) destroy() {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		l.d.failed = err
-	}
-	if l.mem.arena != nil {
+		l.d.failed = err // and the device may still write to the memory
+	} else if l.mem.arena != nil {
 		_ = l.mem.arena.Close()
 	}
 	l.d.nic.reserved -= l.pair.reserved

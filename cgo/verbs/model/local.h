@@ -20,7 +20,7 @@ enum {
 	RECV_SGES = 1,
 	INLINE_MAX = 1024,
 	WRS_MAX = 16384,
-	STOPPED_MS = 1000, // how long destruction waits for a peer that was stopped in the middle of a transfer
+	STOPPED_MS = 200, // how long destruction waits for a peer that was stopped in the middle of a transfer
 };
 
 #define MESSAGE_MAX (1u << 30)
@@ -81,7 +81,7 @@ struct cq {
 	struct qp *qps[CQ_WORDS * 64];
 	unsigned users;
 	struct timer *timers;
-	struct waker own;
+	struct waker *own;
 	bool has_fired;
 	struct cq *next_fired;
 };
@@ -126,6 +126,9 @@ struct qp {
 	struct arrival *remote_ring;
 	struct cq_shared *remote_cq;
 	struct waker *waker; // NULL: its queue has no channel
+	uint32_t wake_armed; // 0: it is awake
+	uint64_t wake_at;
+	bool stuck;          // it could not be destroyed, since its peer was stopped in the middle of a transfer
 	uint8_t timeout, retries, rnr_retries;
 
 	// The send queue: positions from head on; those before run were carried out, and those before scan were looked at by poll.
@@ -199,6 +202,9 @@ void node_leave(struct peer *p);
 struct waker *node_waker(struct peer *p, uint32_t cq, uint32_t number);
 int node_timer(struct cq *c, int by);
 void node_stop_timers(struct cq *c);
+struct waker *node_own_waker(uint32_t cq, uint32_t number, int fd);
+void node_free_waker(struct waker *k);
+bool qp_settle(struct qp *q);
 
 void wake(struct waker *k, uint32_t armed, uint64_t due);
 void queue_ready(struct cq *c, uint32_t place, uint64_t due);

@@ -459,7 +459,7 @@ struct waker *node_waker(struct peer *p, uint32_t cq, uint32_t number)
 	if (p == &node.self) {
 		pthread_mutex_lock(&node.timers);
 		struct cq *c = node.cqs[cq];
-		struct waker *k = c && c->sh->number == number && c->ib.channel ? &c->own : NULL;
+		struct waker *k = c && c->sh->number == number && c->ib.channel ? c->own : NULL;
 		pthread_mutex_unlock(&node.timers);
 		return k;
 	}
@@ -473,6 +473,27 @@ struct waker *node_waker(struct peer *p, uint32_t cq, uint32_t number)
 	*k = (struct waker){ .next = p->wakers, .cq = cq, .number = number, .fd = fd };
 	p->wakers = k;
 	return k;
+}
+
+// Wakers of this process's own queues are used again and never freed: a queue pair of this process may use one when its queue is gone.
+static struct waker *free_wakers;
+
+// node_own_waker returns the waker of a queue of this process, or NULL. The caller has node.timers.
+struct waker *node_own_waker(uint32_t cq, uint32_t number, int fd)
+{
+	struct waker *k = free_wakers ? free_wakers : calloc(1, sizeof *k);
+	if (!k)
+		return NULL;
+	free_wakers = free_wakers ? k->next : NULL;
+	*k = (struct waker){ .cq = cq, .number = number, .fd = fd };
+	return k;
+}
+
+// node_free_waker gives it back. The caller has node.timers.
+void node_free_waker(struct waker *k)
+{
+	k->next = free_wakers;
+	free_wakers = k;
 }
 
 // wake makes the channel readable at due, for the request armed.

@@ -52,7 +52,7 @@ void queue_ready(struct cq *c, uint32_t place, uint64_t due)
 	set_ready(c->sh, place);
 	uint32_t armed = atomic_load(&c->sh->armed);
 	if (armed && c->ib.channel)
-		wake(&c->own, armed, due);
+		wake(c->own, armed, due);
 }
 
 // Memory.
@@ -121,12 +121,26 @@ bool qp_quiet(struct qp *q)
 	return !q->remote || !(atomic_load(&q->remote->busy) & 1) || atomic_load(&q->peer->gone);
 }
 
-static void wake_peer(struct qp *q, uint64_t due)
+// qp_settle waits until the peer does not use this side's memory; false: it was stopped in the middle of a transfer.
+bool qp_settle(struct qp *q)
+{
+	uint64_t until = 0;
+	for (; !qp_quiet(q); sched_yield()) {
+		uint64_t now = now_ns();
+		if (!until)
+			until = now + STOPPED_MS * 1000000ull;
+		if (now > until)
+			return false;
+	}
+	return true;
+}
+
+// show_peer makes what was written known to the peer's completion queue. The owner sleeps if q->wake_armed is not 0 then.
+static void show_peer(struct qp *q, uint64_t due)
 {
 	set_ready(q->remote_cq, q->remote->cq_place);
-	uint32_t armed = atomic_load(&q->remote_cq->armed);
-	if (armed && q->waker)
-		wake(q->waker, armed, due);
+	q->wake_armed = q->waker ? atomic_load(&q->remote_cq->armed) : 0;
+	q->wake_at = due;
 }
 
 // fail_peer takes the peer's queue pair to its error state; its owner flushes it.
@@ -135,7 +149,7 @@ static void fail_peer(struct qp *q, uint64_t due)
 	uint32_t state = IBV_QPS_RTS;
 	if (!atomic_compare_exchange_strong(&q->remote->state, &state, IBV_QPS_ERR) && state == IBV_QPS_RTR)
 		atomic_compare_exchange_strong(&q->remote->state, &state, IBV_QPS_ERR);
-	wake_peer(q, due);
+	show_peer(q, due);
 }
 
 // consume takes the next receive of a queue for a queue pair; NULL: there is none.
@@ -204,7 +218,7 @@ static void arrive(struct qp *q, const struct wqe *w, uint32_t receive, uint8_t 
 	q->remote_ring[tail & (r->arrivals - 1)] = (struct arrival){ .due = due, .receive = receive, .bytes = w->bytes, .imm = w->imm, .status = status, .with_imm = imm,
 		.opcode = w->opcode == IBV_WR_RDMA_WRITE_WITH_IMM ? IBV_WC_RECV_RDMA_WITH_IMM : IBV_WC_RECV };
 	atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
-	wake_peer(q, due);
+	show_peer(q, due);
 }
 
 // transfer carries out a SEND, a WRITE or a READ between enter and leave. It sets the status, and due to when the peer has it (of a READ: when the answer is here).
@@ -296,9 +310,12 @@ static enum result execute(struct qp *q, struct wqe *w, const struct ibv_sge *sg
 	else if (w->bytes > MESSAGE_MAX)
 		w->status = IBV_WC_LOC_LEN_ERR;
 	else {
+		q->wake_armed = 0;
 		enter(q);
 		enum result r = transfer(q, w, sge, now, &due);
 		leave(q);
+		if (q->wake_armed) // a system call, at whose end a process may be stopped: so not before leave
+			wake(q->waker, q->wake_armed, q->wake_at);
 		if (r == LATER)
 			return r;
 		due += w->opcode == IBV_WR_RDMA_READ ? 0 : node.link.rtt_ns / 2;
@@ -698,7 +715,7 @@ int path_req_notify_cq(struct ibv_cq *ib, int solicited_only)
 			first = due < first ? due : first;
 		}
 	if (first != ~0ull)
-		wake(&c->own, c->requests, first);
+		wake(c->own, c->requests, first);
 	spin_unlock(&c->lock);
 	return 0;
 }

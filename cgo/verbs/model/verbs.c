@@ -94,33 +94,35 @@ static bool address_gid(const struct sockaddr *a, union ibv_gid *g)
 	return false;
 }
 
-// gids calls for each GID, an address of an interface that is up, until the callback returns true. It returns the number of calls, or below 0: a callback returned true.
-static int gids(bool (*found)(const union ibv_gid *g, int index, void *arg), void *arg)
+// The port's GIDs: the addresses of the interfaces that are up.
+enum { GIDS = 256 };
+static union ibv_gid gid_table[GIDS];
+static int gid_count;
+static struct spin gid_lock;
+
+// read_gids reads the addresses. Without a free descriptor the table stays as it was.
+static void read_gids(void)
 {
 	struct ifaddrs *all;
-	int n = 0;
 	if (getifaddrs(&all))
-		return 0;
-	for (struct ifaddrs *i = all; i && n >= 0; i = i->ifa_next) {
-		union ibv_gid g;
-		if (i->ifa_flags & IFF_UP && address_gid(i->ifa_addr, &g))
-			n = found(&g, n, arg) ? -1 : n + 1;
-	}
+		return;
+	spin_lock(&gid_lock);
+	gid_count = 0;
+	for (struct ifaddrs *i = all; i && gid_count < GIDS; i = i->ifa_next)
+		if (i->ifa_flags & IFF_UP && address_gid(i->ifa_addr, &gid_table[gid_count]))
+			gid_count++;
+	spin_unlock(&gid_lock);
 	freeifaddrs(all);
-	return n;
 }
 
-static bool any_gid(const union ibv_gid *g, int index, void *arg) { return (void)g, (void)index, (void)arg, false; }
-static bool same_gid(const union ibv_gid *g, int index, void *arg) { return (void)index, !memcmp(g, arg, sizeof *g); }
-
-struct nth { int index; union ibv_gid *out; };
-
-static bool nth_gid(const union ibv_gid *g, int index, void *arg)
+static bool is_gid(const union ibv_gid *g)
 {
-	struct nth *n = arg;
-	if (index == n->index)
-		*n->out = *g;
-	return index == n->index;
+	bool is = false;
+	spin_lock(&gid_lock);
+	for (int i = 0; i < gid_count && !is; i++)
+		is = !memcmp(g, &gid_table[i], sizeof *g);
+	spin_unlock(&gid_lock);
+	return is;
 }
 
 static int query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_attr *a)
@@ -130,7 +132,7 @@ static int query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_att
 		return EINVAL;
 	a->state = IBV_PORT_ACTIVE;
 	a->max_mtu = a->active_mtu = mtu_code();
-	a->gid_tbl_len = gids(any_gid, NULL);
+	a->gid_tbl_len = gid_count;
 	a->max_msg_sz = MESSAGE_MAX;
 	a->pkey_tbl_len = 1;
 	a->link_layer = IBV_LINK_LAYER_ETHERNET;
@@ -140,8 +142,10 @@ static int query_port(struct ibv_context *ctx, uint8_t port, struct ibv_port_att
 static int query_gid(struct ibv_context *ctx, uint8_t port, int index, union ibv_gid *out)
 {
 	(void)ctx;
-	struct nth n = { index, out };
-	return port == 1 && gids(nth_gid, &n) < 0 ? 0 : EINVAL;
+	if (port != 1 || index < 0 || index >= gid_count)
+		return EINVAL;
+	*out = gid_table[index];
+	return 0;
 }
 
 // Asynchronous events.
@@ -246,18 +250,9 @@ static int revoke_key(uint32_t index)
 	atomic_store(&node.segment->mrs[index].key, 0);
 	int err = 0;
 	pthread_mutex_lock(&node.objects);
-	uint64_t until = 0;
-	for (struct qp *q = node.qps; q; q = q->next)
-		while (!qp_quiet(q)) {
-			uint64_t now = now_ns();
-			if (!until)
-				until = now + STOPPED_MS * 1000000ull;
-			if (now > until) {
-				err = EBUSY;
-				break;
-			}
-			sched_yield();
-		}
+	for (struct qp *q = node.qps; q && !err; q = q->next)
+		if (!q->stuck && !qp_settle(q))
+			err = EBUSY;
 	pthread_mutex_unlock(&node.objects);
 	return err;
 }
@@ -417,7 +412,6 @@ static struct ibv_cq *create_cq(struct ibv_context *ctx, int entries, void *cq_c
 	if (!c)
 		return NULL;
 	c->ib = (struct ibv_cq){ .context = ctx, .channel = channel, .cq_context = cq_context, .cqe = entries };
-	c->own.fd = -1;
 	int err = ENOMEM;
 	pthread_mutex_lock(&node.timers);
 	for (uint32_t i = 0; i < CQS && err == ENOMEM; i++) {
@@ -431,8 +425,10 @@ static struct ibv_cq *create_cq(struct ibv_context *ctx, int entries, void *cq_c
 		c->sh->number = ++number;
 		err = 0;
 		if (channel) {
-			c->own.fd = node_timer(c, -1);
-			err = c->own.fd < 0 ? -c->own.fd : 0;
+			int fd = node_timer(c, -1);
+			err = fd < 0 ? -fd : (c->own = node_own_waker(index, number, fd)) ? 0 : ENOMEM;
+			if (err && fd >= 0)
+				node_stop_timers(c);
 		}
 		if (!err)
 			node.cqs[index] = c;
@@ -457,6 +453,7 @@ static int destroy_cq(struct ibv_cq *ib)
 	if (ib->channel) {
 		struct channel *ch = (struct channel *)ib->channel;
 		node_stop_timers(c);
+		node_free_waker(c->own);
 		for (struct cq **p = &ch->fired; *p;)
 			if (*p == c)
 				*p = c->next_fired;
@@ -709,7 +706,8 @@ static int to_rtr(struct qp *q, const struct ibv_qp_attr *a)
 {
 	if (a->path_mtu > mtu_code() || a->path_mtu < IBV_MTU_256 || a->ah_attr.port_num != 1 || !a->ah_attr.is_global || a->max_dest_rd_atomic > 16)
 		return EINVAL;
-	if (gids(same_gid, (void *)&a->ah_attr.grh.dgid) >= 0)
+	const union ibv_gid *to = &a->ah_attr.grh.dgid;
+	if (!is_gid(to) && (read_gids(), !is_gid(to)))
 		return ENETUNREACH; // the model connects processes of this machine only
 	q->sh->dest = a->dest_qp_num & 0xFFFFFF;
 	q->sh->peer_psn = a->rq_psn & 0xFFFFFF;
@@ -754,8 +752,7 @@ static int modify_qp(struct ibv_qp *ib, struct ibv_qp_attr *a, int mask)
 		qp_run(q, now_ns());
 		spin_unlock(&q->lock);
 		ib->state = IBV_QPS_ERR;
-		for (uint64_t until = now_ns() + STOPPED_MS * 1000000ull; !qp_quiet(q) && now_ns() < until;)
-			sched_yield();
+		(void)qp_settle(q);
 		if (ib->srq) // its receives are visible now: it consumes no more
 			context_event((struct context *)ib->context, IBV_EVENT_QP_LAST_WQE_REACHED, q);
 		return 0;
@@ -784,9 +781,10 @@ static int destroy_qp(struct ibv_qp *ib)
 {
 	struct qp *q = (struct qp *)ib;
 	atomic_store(&q->sh->state, IBV_QPS_RESET); // the peer sends nothing more
-	for (uint64_t until = now_ns() + STOPPED_MS * 1000000ull; !qp_quiet(q); sched_yield())
-		if (now_ns() > until)
-			return EBUSY;
+	if (!qp_settle(q)) {
+		q->stuck = true;
+		return EBUSY;
+	}
 	cq_leave(q->recv_cq, q->recv_place);
 	if (q->send_cq != q->recv_cq)
 		cq_leave(q->send_cq, q->send_place);
@@ -829,6 +827,7 @@ static struct ibv_context *open_device(struct ibv_device *d)
 	int err = node_start();
 	if (err)
 		return fail(err);
+	read_gids();
 	struct context *c = calloc(1, sizeof *c);
 	if (!c)
 		return NULL;
