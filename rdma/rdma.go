@@ -129,7 +129,7 @@ type Link = verbs.Link
 
 var modelled atomic.Bool
 
-// UseModel makes this process use a modelled device, in user space, instead of the machine's: see docs/adr/0043-a-model-of-a-device.md. It may be called once, before anything else
+// UseModel makes this process use a modelled device, in user space, instead of the machine's: see docs/adr/0047-a-model-of-a-device.md. It may be called once, before anything else
 // of this package.
 func UseModel(l Link) error {
 	if err := verbs.UseModel(l); err != nil {

@@ -32,7 +32,7 @@ func Doctor(dir string) (probe.Report, error) {
 		return nil, err
 	}
 	r := append(probe.Doctor(store.Folders(dir), failed), device.Findings(device.Local(), least, most)...)
-	return append(r, pingPong()...), nil
+	return append(append(r, pingPong()...), device.ModelFinding(rdma.Built)), nil
 }
 
 // pingPong exchanges messages over the device that a server would use by default; without one there is no row.
