@@ -161,7 +161,7 @@ func frame(op kv.Op, id uint64, key string, value []byte, room int) []byte {
 // resources are the objects that a device has, by kind, as the rdma tool counts them.
 func resources(t *testing.T) map[string]int {
 	t.Helper()
-	if Modelled() {
+	if Modelled() != nil {
 		return verbs.Objects()
 	}
 	c, err := device.Pick(device.Local(), netip.IPv4Unspecified())
@@ -192,7 +192,7 @@ func untilResources(t *testing.T, want map[string]int) {
 // rnrs counts how often a message has come and no receive was posted.
 func rnrs(t *testing.T) uint64 {
 	t.Helper()
-	if Modelled() {
+	if Modelled() != nil {
 		return verbs.RNRs()
 	}
 	s := device.Local()
@@ -740,7 +740,7 @@ func noResource(t *testing.T, n tt.Network, _ Options) {
 
 // memlock starts a server and a client with very little memory that they may lock, as many systems have it.
 func memlock(t *testing.T, n tt.Network, _ Options) {
-	if Modelled() {
+	if Modelled() != nil {
 		t.Skip("the model locks no memory")
 	}
 	r := tt.NewRig(t, n, 1, transport.ServerOptions{})

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
-	"sync/atomic"
 
 	"github.com/kvwire/kvwire/cgo/verbs"
 	"github.com/kvwire/kvwire/internal/names"
@@ -91,7 +90,7 @@ func (o Options) Defaults() (Options, error) {
 	set(&o.PostBatch, 64)
 	set(&o.MTU, 4096)
 	switch {
-	case o.Connect == ByCM && Modelled():
+	case o.Connect == ByCM && Modelled() != nil:
 		return o, fmt.Errorf("rdma: rdma_cm connects queue pairs of the kernel's devices only, and the model is none: --rdma-connect tcp")
 	case o.SlotBytes < 256 || o.SlotBytes > 1<<20 || o.SlotBytes%64 != 0:
 		return o, fmt.Errorf("rdma: slots of %d B: 256 B to 1 MiB, a multiple of 64", o.SlotBytes)
@@ -123,25 +122,6 @@ func (Transport) Name() string { return "rdma" }
 
 // Sleep returns epoll: the completion channel, and the disk's ring, if any, are among its descriptors.
 func (Transport) Sleep() loop.Sleep { return loop.SleepEpoll }
-
-// Link is the link of the modelled device.
-type Link = verbs.Link
-
-var modelled atomic.Bool
-
-// UseModel makes this process use a modelled device, in user space, instead of the machine's: see docs/adr/0047-a-model-of-a-device.md. It may be called once, before anything else
-// of this package.
-func UseModel(l Link) error {
-	if err := verbs.UseModel(l); err != nil {
-		return err
-	}
-	device.UseModel()
-	modelled.Store(true)
-	return nil
-}
-
-// Modelled reports whether this process uses the modelled device.
-func Modelled() bool { return modelled.Load() }
 
 // Unavailable returns the reason why this transport cannot run here, as one line with the remedy: a
 // *probe.Refusal; nil if it can.

@@ -15,7 +15,8 @@ type Network struct {
 	Name  string
 	Local bool // client and server are one process, and the client lives on the server's loops
 
-	Probe func() error               // returns the reason why the network does not work on this machine, and what to do; nil: it always works
+	// Probe returns the reason why the network does not work on this machine with these values, and what to do; nil: it always works.
+	Probe func(v *factor.Values) error
 	Host  func() (netip.Addr, error) // returns the address of this machine where a server listens by default; nil: loopback
 
 	// Transport returns the network with the options of v, which must be checked. The TLS configurations may be nil.
@@ -23,21 +24,21 @@ type Network struct {
 }
 
 // Works calls Probe, and gives its error the network's name and the exit code Missing.
-func (n *Network) Works() error {
+func (n *Network) Works(v *factor.Values) error {
 	if n.Probe == nil {
 		return nil
 	}
-	if err := n.Probe(); err != nil {
+	if err := n.Probe(v); err != nil {
 		return exit.With(exit.Missing, fmt.Errorf("transport %s: %w", n.Name, err))
 	}
 	return nil
 }
 
 // Address is where a server of this network listens by default.
-func (n *Network) Address(port uint16) (string, error) {
+func (n *Network) Address(v *factor.Values, port uint16) (string, error) {
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	if n.Host != nil {
-		if err := n.Works(); err != nil {
+		if err := n.Works(v); err != nil {
 			return "", err
 		}
 		var err error

@@ -26,14 +26,22 @@ var Networks = []*server.Network{
 		o.ServerTLS, o.ClientTLS = server, client
 		return tcp.Transport{Options: o}
 	}},
-	{Name: "uring", Probe: func() error { return probe.Uring(probe.Local()).Err() },
+	{Name: "uring", Probe: func(*factor.Values) error { return probe.Uring(probe.Local()).Err() },
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return uring.Transport{Options: v.Uring.Options()}
 		}},
-	{Name: "rdma", Probe: func() error { _, err := rdma.Here(); return err }, Host: rdma.Here,
+	{Name: "rdma", Probe: probeRDMA, Host: rdma.Here,
 		Transport: func(v *factor.Values, _, _ *tls.Config) transport.Transport {
 			return rdma.Transport{Options: v.RDMA.Options()}
 		}},
+}
+
+func probeRDMA(v *factor.Values) error {
+	err := v.RDMA.UseDevice()
+	if err == nil {
+		_, err = rdma.Here()
+	}
+	return err
 }
 
 // FindNetwork returns the network of that name.

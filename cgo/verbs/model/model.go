@@ -15,8 +15,8 @@ import (
 
 // Start sets the link, and the memory that may be registered: mem, a shared mapping of all of fd, a memfd. It may be called once, before a device is opened.
 func Start(l Link, fd int, mem []byte) error {
-	c := C.struct_model_link{rtt_ns: C.uint64_t(l.RTTNanos), bits_per_s: C.uint64_t(l.BitsPerSecond), mtu: C.uint32_t(l.MTU), wr_ns: C.uint32_t(l.WRNanos),
-		doorbell_ns: C.uint32_t(l.DoorbellNanos), read_ns: C.uint32_t(l.ReadNanos)}
+	c := C.struct_model_link{rtt_ns: C.uint64_t(l.RTT), bits_per_s: C.uint64_t(l.BitsPerSecond), mtu: C.uint32_t(l.MTU), wr_ns: C.uint32_t(l.WR),
+		doorbell_ns: C.uint32_t(l.Doorbell), read_ns: C.uint32_t(l.Read)}
 	if n := C.model_start(&c, C.int(fd), unsafe.Pointer(unsafe.SliceData(mem)), C.size_t(len(mem))); n != 0 {
 		return fmt.Errorf("model: start: %w", syscall.Errno(n))
 	}
