@@ -17,7 +17,13 @@ type Network struct {
 
 	// Probe returns the reason why the network does not work on this machine with these values, and what to do; nil: it always works.
 	Probe func(v *factor.Values) error
-	Host  func() (netip.Addr, error) // returns the address of this machine where a server listens by default; nil: loopback
+
+	// Host returns the address of this machine where a server with these values listens by default; nil: loopback.
+	Host func(v *factor.Values) (netip.Addr, error)
+
+	// Prepare makes this process use the network as the values say, before its first server or connection; nil: nothing is to be done. A process that has used it in one way
+	// cannot use it in another.
+	Prepare func(v *factor.Values) error
 
 	// Transport returns the network with the options of v, which must be checked. The TLS configurations may be nil.
 	Transport func(v *factor.Values, server, client *tls.Config) transport.Transport
@@ -34,6 +40,15 @@ func (n *Network) Works(v *factor.Values) error {
 	return nil
 }
 
+// Use calls Works and Prepare.
+func (n *Network) Use(v *factor.Values) error {
+	err := n.Works(v)
+	if err == nil && n.Prepare != nil {
+		err = n.Prepare(v)
+	}
+	return err
+}
+
 // Address is where a server of this network listens by default.
 func (n *Network) Address(v *factor.Values, port uint16) (string, error) {
 	host := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -42,7 +57,7 @@ func (n *Network) Address(v *factor.Values, port uint16) (string, error) {
 			return "", err
 		}
 		var err error
-		if host, err = n.Host(); err != nil {
+		if host, err = n.Host(v); err != nil {
 			return "", err
 		}
 	}

@@ -63,7 +63,7 @@ func (s *Settings) Check(plan loop.Plan, w io.Writer, asJSON bool) error {
 func (s *Settings) find(n *server.Network, plan *loop.Plan) *findings {
 	c := &findings{}
 	c.add("flags", fmt.Sprintf("they go together: %s, %s", plural.Of(plan.Loops(), "loop"), plural.Of(plan.Keys(), "partition")), s.checkAmounts(plan))
-	works := n.Works(s.Values)
+	works := n.Use(s.Values)
 	c.add("transport", n.Name+" works here", works)
 	listen, err := s.Listen, error(nil)
 	if !s.Given("listen") {

@@ -116,7 +116,7 @@ func (s *Settings) Start() (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Works(s.Values); err != nil {
+	if err := n.Use(s.Values); err != nil {
 		return nil, err
 	}
 	if err := s.EngineWorks(); err != nil {

@@ -97,5 +97,6 @@ func parseRate(s string) (uint64, error) {
 
 // String returns the text that Parse parses, with all parameters.
 func (l Link) String() string {
-	return fmt.Sprintf("rtt=%v,rate=%gGbps,mtu=%d,wr=%v,doorbell=%v,read=%v", l.RTT, float64(l.BitsPerSecond)/1e9, l.MTU, l.WR, l.Doorbell, l.Read)
+	text := fmt.Sprintf("rtt=%v,rate=%gGbps,mtu=%d,wr=%v,doorbell=%v,read=%v", l.RTT, float64(l.BitsPerSecond)/1e9, l.MTU, l.WR, l.Doorbell, l.Read)
+	return strings.ReplaceAll(text, "µ", "u")
 }
